@@ -1,0 +1,3 @@
+//! Measures Weir beside a bare relay.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Wire formats: emitter frames, analyzer control dialects, the native link protocol.

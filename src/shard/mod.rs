@@ -1,0 +1,1 @@
+//! One shard per core: event loop, listeners, links.

@@ -1,0 +1,1 @@
+//! The data ring: the only place with io_uring and unsafe code.
