@@ -1,1 +1,95 @@
 //! Wire formats: emitter frames, analyzer control dialects, the native link protocol.
+//!
+//! ```text
+//!   emitter  --frame-->  distributor  --frame------------>  typed or compact analyzer
+//!                            ^  |      --native (batches)->  native analyzer
+//!                            |  +- detect: which dialect does this analyzer speak?
+//!                            +---- control: ACK, weight, drain, goodbye
+//! ```
+//!
+//! Everything here is pure: no I/O, no clock, no allocation while decoding, and no input from a
+//! peer panics. `docs/PROTOCOL.md` is the specification; `tests/protocol_vectors.rs` reads its hex.
+#![deny(clippy::cast_possible_truncation)]
+
+pub mod control;
+pub mod detect;
+pub mod frame;
+pub mod native;
+
+/// What an analyzer speaks on its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// Reference document: f64 first weight, one type byte before each control word.
+    Typed,
+    /// Reference clients: f32 first weight, the top bit of a word tells ACK from weight.
+    Compact,
+    /// Weir's own: batches with an identity, u64 ACKs.
+    Native,
+}
+
+impl Dialect {
+    /// Lower-case name: flag value, metric label, log word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Typed => "typed",
+            Self::Compact => "compact",
+            Self::Native => "native",
+        }
+    }
+}
+
+impl std::fmt::Display for Dialect {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A weight that a link may have: finite and not below zero. -0.0 becomes 0.0.
+#[inline]
+pub fn valid_weight(weight: f64) -> Option<f64> {
+    (weight.is_finite() && weight >= 0.0).then_some(weight + 0.0)
+}
+
+/// Takes the first `N` bytes off `bytes`; nothing is taken when fewer are there.
+#[inline]
+fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+    let (head, tail) = bytes.split_first_chunk::<N>()?;
+    *bytes = tail;
+    Some(*head)
+}
+
+/// Bytes of one word that may arrive in pieces: a fixed inline buffer, never the heap.
+#[derive(Clone, Debug)]
+struct Partial<const CAP: usize> {
+    bytes: [u8; CAP],
+    filled: usize,
+}
+
+impl<const CAP: usize> Partial<CAP> {
+    const fn new() -> Self {
+        Self {
+            bytes: [0; CAP],
+            filled: 0,
+        }
+    }
+
+    fn filled(&self) -> &[u8] {
+        &self.bytes[..self.filled]
+    }
+
+    fn clear(&mut self) {
+        self.filled = 0;
+    }
+
+    /// Moves bytes in until `want` are held; true when they are.
+    #[inline]
+    fn fill(&mut self, bytes: &mut &[u8], want: usize) -> bool {
+        assert!(want <= CAP);
+        let missing = want.saturating_sub(self.filled);
+        let (taken, rest) = bytes.split_at(missing.min(bytes.len()));
+        self.bytes[self.filled..self.filled + taken.len()].copy_from_slice(taken);
+        self.filled += taken.len();
+        *bytes = rest;
+        self.filled >= want
+    }
+}
