@@ -595,3 +595,128 @@ fn to_f64(number: i64) -> f64 {
 fn to_i64(number: f64) -> i64 {
     number.round() as i64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn routed(tree: &mut Tree, messages: usize) -> Vec<Option<u32>> {
+        (0..messages).map(|_| tree.route(1)).collect()
+    }
+
+    #[test]
+    fn nothing_to_choose_from() {
+        let mut tree = Tree::new(0);
+        assert_eq!(tree.route(1), None);
+        tree.set_weights(&[(3, 0.0), (4, f64::NAN), (5, -1.0), (6, f64::INFINITY)]);
+        assert_eq!(tree.route(1), None);
+        assert!(tree.is_available(3) && !tree.is_available(2) && !tree.is_available(70_000));
+        tree.set_weights(&[]);
+        assert!(!tree.is_available(3));
+        assert_eq!((tree.route(1), tree.bound()), (None, 0.0));
+    }
+
+    #[test]
+    fn one_leaf_gets_everything_and_may_come_and_go() {
+        let mut tree = Tree::new(0);
+        tree.set_weights(&[(9, 1e-300)]);
+        assert_eq!(routed(&mut tree, 3), [Some(9); 3]);
+        tree.set_available(9, false);
+        assert_eq!((tree.route(1), tree.is_available(9)), (None, false));
+        tree.set_weights(&[(9, 2.0)]);
+        assert_eq!(
+            tree.route(1),
+            None,
+            "a new weight does not make it available"
+        );
+        tree.set_available(9, true);
+        assert_eq!(tree.route(1), Some(9));
+        tree.set_available(9, false);
+        tree.set_weights(&[]);
+        tree.set_weights(&[(9, 2.0)]);
+        assert_eq!(tree.route(1), Some(9), "a leaf that returns is available");
+    }
+
+    #[test]
+    fn weights_three_to_one_in_order() {
+        let mut tree = Tree::new(0);
+        tree.set_weights(&[(0, 3.0), (1, 1.0)]);
+        let expected = [0, 1, 0, 0, 0, 1, 0, 0].map(Some);
+        assert_eq!(routed(&mut tree, 8), expected);
+    }
+
+    #[test]
+    fn the_largest_units_and_most_distant_weights_do_not_overflow() {
+        let mut tree = Tree::new(1);
+        tree.set_weights(&[
+            (0, f64::MAX),
+            (1, f64::MAX),
+            (2, 5e-324),
+            (3, 1.0),
+            (65_535, 1e300),
+        ]);
+        for message in 0..10_000 {
+            assert!(tree.route(UNIT_MAX - message % 3).is_some());
+        }
+        tree.assert_invariant();
+    }
+
+    #[test]
+    fn as_many_leaves_as_there_may_be() {
+        let mut tree = Tree::new(0);
+        let table: Vec<_> = (0..1 << 16).map(|id| (id, f64::from(1 + id % 7))).collect();
+        tree.set_weights(&table);
+        assert!(tree.bound() <= BOUND_TARGET);
+        assert!(routed(&mut tree, 1000).iter().all(Option::is_some));
+    }
+
+    #[test]
+    fn an_availability_that_spoils_the_certificate_builds_another_shape() {
+        // Without the heavy leaf and its equals the rest is where Huffman's tree is worst.
+        let mut tree = Tree::new(0);
+        let hard = [1.0, 0.001, 1.0, 2.0, 3.0, 5.0, 8.0];
+        tree.set_weights(&(0..).zip(hard).collect::<Vec<_>>());
+        for out in 0..1_u32 << hard.len() {
+            for id in 0..7 {
+                tree.set_available(id, out >> id & 1 == 0);
+            }
+            assert!(tree.bound() <= BOUND_TARGET, "{} for {out:b}", tree.bound());
+            tree.assert_invariant();
+        }
+    }
+
+    #[test]
+    fn a_change_keeps_every_deficit() {
+        let mut tree = Tree::new(0);
+        tree.set_weights(&[(0, 5.0), (1, 3.0), (2, 2.0), (3, 1.0)]);
+        routed(&mut tree, 17);
+        tree.collect_deficits();
+        let before: Vec<f64> = tree.leaves.iter().map(|leaf| leaf.deficit).collect();
+        tree.set_weights(&[(0, 0.0), (1, 1.0), (2, 9.0), (3, 4.0), (4, 2.0)]);
+        tree.set_available(2, false);
+        tree.set_weights(&[(0, 7.0), (1, 1.0), (2, 9.0), (3, 4.0), (4, 2.0)]);
+        tree.set_available(2, true);
+        tree.collect_deficits();
+        for (leaf, before) in tree.leaves.iter().zip(before) {
+            assert!(
+                (leaf.deficit - before).abs() < 1e-9,
+                "{leaf:?}, was {before}"
+            );
+        }
+    }
+
+    #[test]
+    fn phases_divide_the_cycle() {
+        let offsets = [0, 1, 2, 3, 4].map(phase_offset);
+        assert_eq!(offsets, [0.0, 0.5, 0.25, -0.25, 0.125]);
+    }
+
+    #[test]
+    fn whole_number_weights_stay_exact() {
+        let table = [(0, 3.0), (1, 1.0), (2, 12.0)];
+        let scale = scale_of(&table);
+        let [three, one, twelve] = table.map(|(_, weight)| scale.apply(weight));
+        assert_eq!((three, twelve), (3 * one, 12 * one));
+        assert!(one * 16 <= 1 << WEIGHT_SUM_LOG2);
+    }
+}

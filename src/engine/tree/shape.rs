@@ -282,3 +282,95 @@ impl<'a> Halving<'a> {
         Ref::of_node(pairs.len() - 1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ascending(weights: &[i64]) -> Weighted {
+        let mut leaves: Weighted = (0..)
+            .map(Ref::of_leaf)
+            .zip(weights.iter().copied())
+            .collect();
+        leaves.sort_unstable_by_key(|&(leaf, weight)| (weight, leaf));
+        leaves
+    }
+
+    /// Slack of both sides of the root, times the weight of all: above 0 is certified.
+    fn room(leaves: &[(Ref, i64)], pairs: &[Pair]) -> f64 {
+        let mut sums = vec![Sum::NOTHING; pairs.len()];
+        let of = |side: Ref, sums: &[Sum]| match side.leaf() {
+            Some(_) => {
+                let found = leaves.iter().find(|(leaf, _)| *leaf == side).unwrap();
+                Sum::of_leaf(side, found.1)
+            }
+            None => sums[side.index()],
+        };
+        for (index, &[right, left]) in pairs.iter().enumerate().rev() {
+            sums[index] = Sum::of_node(Ref::of_node(index), of(left, &sums), of(right, &sums));
+        }
+        sums[0].slack / inverse(sums[0].weight) + 1.0
+    }
+
+    /// A crumb under a Fibonacci series: Huffman's tree gives the crumb's sibling 1.6 units.
+    const CRUMB: [i64; 7] = [
+        1_000_000, 1, 1_000_000, 2_000_000, 3_000_000, 5_000_000, 8_000_000,
+    ];
+
+    #[test]
+    fn huffman_gives_way_where_it_is_not_certified() {
+        let leaves = ascending(&CRUMB);
+        assert!(huffman(&leaves).is_none());
+        assert!(room(&leaves, &build(&leaves)) >= 0.0);
+        assert!(huffman(&ascending(&[4, 3, 2, 1])).is_some());
+    }
+
+    #[test]
+    fn both_sides_of_a_divided_tree_hold_their_leaves() {
+        let pairs = build_beside(&ascending(&[1, 2, 3]), &ascending(&[7])[..1]);
+        let leaves: Vec<u32> = pairs
+            .iter()
+            .flatten()
+            .filter_map(|side| side.leaf())
+            .collect();
+        assert_eq!(leaves.len(), 4);
+        assert_eq!(pairs[0][0], Ref::of_leaf(0));
+    }
+
+    /// Climbs towards weights that `halving` finds hard. A search, not a proof.
+    #[test]
+    fn no_weights_are_found_that_halving_cannot_certify() {
+        let mut state = 88_172_645_463_325_252_u64;
+        let mut random = |below: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            usize::try_from(state % 1_000_003).unwrap() % below
+        };
+        let mut worst = f64::INFINITY;
+        for count in [3, 4, 5, 6, 7, 9, 13, 24] {
+            let mut weights: Vec<i64> = (0..count).map(|_| 1 << random(40)).collect();
+            let mut least = f64::INFINITY;
+            for _ in 0..1500 {
+                let mut tried = weights.clone();
+                let at = random(count);
+                tried[at] = match random(4) {
+                    0 => 1 << random(40),
+                    1 => tried[random(count)] + 1,
+                    2 => (tried[random(count)] + tried[random(count)]).min(1 << 43),
+                    _ => {
+                        (tried[at] / 64 * i64::try_from(33 + random(63)).unwrap()).clamp(1, 1 << 43)
+                    }
+                };
+                let leaves = ascending(&tried);
+                let room = room(&leaves, &halving(&leaves));
+                if room <= least {
+                    (least, weights) = (room, tried);
+                }
+            }
+            worst = worst.min(least);
+        }
+        // One leaf that dwarfs the rest leaves exactly its own: 1.68.
+        assert!(worst > 1.679, "room {worst}");
+    }
+}
