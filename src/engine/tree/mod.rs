@@ -617,6 +617,12 @@ mod tests {
     }
 
     #[test]
+    #[should_panic(expected = "the limit is 65536")]
+    fn leaf_ids_have_a_limit() {
+        Tree::new(0).set_weights(&[(1 << 16, 1.0)]);
+    }
+
+    #[test]
     fn one_leaf_gets_everything_and_may_come_and_go() {
         let mut tree = Tree::new(0);
         tree.set_weights(&[(9, 1e-300)]);
@@ -672,17 +678,70 @@ mod tests {
 
     #[test]
     fn an_availability_that_spoils_the_certificate_builds_another_shape() {
-        // Without the heavy leaf and its equals the rest is where Huffman's tree is worst.
+        // Without the half, the crumb becomes the sibling of a 3 deep in Huffman's tree.
         let mut tree = Tree::new(0);
-        let hard = [1.0, 0.001, 1.0, 2.0, 3.0, 5.0, 8.0];
+        let hard = [8.0, 4.0, 3.0, 3.0, 0.5, 0.001];
         tree.set_weights(&(0..).zip(hard).collect::<Vec<_>>());
-        for out in 0..1_u32 << hard.len() {
-            for id in 0..7 {
+        for out in (0..64_u32).map(|out| out ^ 16) {
+            for id in 0..6 {
                 tree.set_available(id, out >> id & 1 == 0);
             }
             assert!(tree.bound() <= BOUND_TARGET, "{} for {out:b}", tree.bound());
             tree.assert_invariant();
         }
+    }
+
+    #[test]
+    fn the_shape_stays_while_it_is_certified() {
+        let shape = |tree: &Tree| {
+            tree.joints
+                .iter()
+                .map(|joint| joint.sides)
+                .collect::<Vec<_>>()
+        };
+        let mut tree = Tree::new(0);
+        tree.set_weights(&[(0, 4.0), (1, 3.0), (2, 2.0), (3, 1.0)]);
+        let before = shape(&tree);
+        tree.set_weights(&[(0, 3.0), (1, 4.0), (2, 1.0), (3, 2.0)]);
+        assert_eq!(shape(&tree), before);
+    }
+
+    #[test]
+    fn the_same_weights_again_change_nothing() {
+        let table = [(0, 5.0), (1, 4.0), (2, 2.0), (3, 1.0), (4, 0.3)];
+        let (mut left_alone, mut set_again) = (Tree::new(0), Tree::new(0));
+        left_alone.set_weights(&table);
+        for message in 0..2000_u32 {
+            set_again.set_weights(&table);
+            let unit = 1 + message * message % 64;
+            assert_eq!(
+                left_alone.route(unit),
+                set_again.route(unit),
+                "message {message}"
+            );
+            assert!(set_again
+                .joints
+                .iter()
+                .all(|joint| joint.pending.abs() < 1e-6));
+        }
+    }
+
+    #[test]
+    fn leaves_that_come_and_go_leave_no_deficit_behind() {
+        let mut tree = Tree::new(0);
+        for round in 0..1000 {
+            let ids = [0, 1, 2 + round, 3 + round];
+            tree.set_weights(&ids.map(|id| (id, f64::from(1 + id % 3))));
+            routed(&mut tree, 5);
+        }
+        tree.collect_deficits();
+        let sum: f64 = tree
+            .leaves
+            .iter()
+            .filter(|leaf| leaf.present)
+            .map(|leaf| leaf.deficit)
+            .sum();
+        assert!(sum.abs() < 1e-6, "{sum}");
     }
 
     #[test]
