@@ -1,0 +1,781 @@
+//! Routing tree: picks the analyzer for each unit of messages, exactly in proportion to the weights.
+//!
+//! Every inner node splits its messages between two sides and remembers, in integers, by how much
+//! the left side is behind. `docs/SHARES.md` derives the bound.
+//!
+//! ```text
+//!            [0]  error, weight            route(k): error += k * (left - right)
+//!           /   \                                    error > 0 ? go left, error -= k * weight
+//!        [1]     leaf 7                                        : go right, error += k * weight
+//!       /   \                              error counts twice the left side's deficit * weight,
+//!  leaf 3   leaf 9                         so |error| <= K * weight, K the largest unit so far
+//! ```
+//!
+//! A leaf's *deficit* is its exact share minus what it got, in messages. Deficits belong to leaves,
+//! not to nodes: each change of weights, availability or shape reads the leaves' deficits from the
+//! tree as it was and writes the same deficits into the tree as it is.
+
+#![deny(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+
+mod shape;
+
+pub use shape::BOUND_TARGET;
+use shape::{Pair, Ref, Sum, Weighted};
+
+/// Largest unit, in messages. Larger ones are counted as this many.
+pub const UNIT_MAX: u32 = 1 << 16;
+/// Leaf ids are below this, so a table of leaves indexed by id stays small.
+pub const LEAF_COUNT_MAX: usize = 1 << 16;
+/// The weights of one table are scaled to a sum of 2^43 to 2^44: a power of two, so that small
+/// whole-number weights stay exact.
+const WEIGHT_SUM_LOG2: i32 = 44;
+/// Nodes hold back at most this many largest units of deficit that their error has no room for.
+const PENDING_UNITS_MAX: f64 = 16.0;
+
+/// After `unit * lean` the error is at most 2 * UNIT_MAX * weight; every leaf may round up to 1.
+const _: () = assert!(17 + WEIGHT_SUM_LOG2 + 1 < 63 && UNIT_MAX == 1 << 16);
+const _: () = assert!(LEAF_COUNT_MAX < 1 << (WEIGHT_SUM_LOG2 - 8));
+
+/// Chooses leaves so that each stays within [`Tree::bound`] units of its exact share.
+///
+/// A leaf can be chosen if it is present, available and has a weight above zero.
+#[derive(Debug, Clone)]
+pub struct Tree {
+    /// Where routing starts: the root once nodes without a choice are skipped.
+    entry: Ref,
+    /// The first node, or the only leaf, or nothing.
+    root: Ref,
+    /// Largest unit so far; what the errors are bounded by.
+    unit_max: u32,
+    /// Parents before children, the root first.
+    nodes: Vec<Node>,
+    /// The rest of each node, kept apart so that routing touches only `nodes`.
+    joints: Vec<Joint>,
+    /// Indexed by leaf id.
+    leaves: Vec<Leaf>,
+    /// The root's: the leaves' outside the tree, negated.
+    deficit: f64,
+    /// Left deficit every node starts with, in messages: differs between shards.
+    phase: f64,
+    /// Reused by `set_available`: nodes from a leaf up, with their deficit and their left side's.
+    path: Vec<(usize, f64, f64)>,
+}
+
+/// What routing reads and writes: 32 bytes, two nodes to a cache line.
+#[derive(Debug, Clone, Copy)]
+struct Node {
+    /// Twice the left side's deficit within this node, times `weight`.
+    error: i64,
+    /// Left minus right weight of what is available.
+    lean: i64,
+    /// Left plus right weight of what is available.
+    weight: i64,
+    /// Where right (0) and left (1) lead, nodes without a choice skipped.
+    next: [Ref; 2],
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Joint {
+    /// Right, left: as `Node::next`, but nothing skipped.
+    sides: Pair,
+    /// The node above; the root's is [`Ref::NONE`].
+    parent: Ref,
+    /// The available part of this subtree, as its parent sees it.
+    sum: Sum,
+    /// Left deficit that `Node::error` has no room for, in messages.
+    pending: f64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Leaf {
+    present: bool,
+    available: bool,
+    /// Scaled; 0 when absent.
+    weight: i64,
+    /// Whether it is in the tree: its weight was above 0 when the shape was built.
+    inside: bool,
+    /// The node above, if any.
+    parent: Ref,
+    /// Valid outside the tree and while the tree is being changed, in messages.
+    deficit: f64,
+}
+
+impl Leaf {
+    const ABSENT: Leaf = Leaf {
+        present: false,
+        available: true,
+        weight: 0,
+        inside: false,
+        parent: Ref::NONE,
+        deficit: 0.0,
+    };
+}
+
+impl Tree {
+    /// An empty tree. `phase` is the shard's index: trees of different phase start at different
+    /// points of their cycle, so that shards do not all favour the same leaf at the same time.
+    pub fn new(phase: u64) -> Self {
+        Tree {
+            entry: Ref::NONE,
+            root: Ref::NONE,
+            unit_max: 0,
+            nodes: Vec::new(),
+            joints: Vec::new(),
+            leaves: Vec::new(),
+            deficit: 0.0,
+            phase: phase_offset(phase),
+            path: Vec::new(),
+        }
+    }
+
+    /// Picks the leaf for a unit of `unit` messages, 1 to [`UNIT_MAX`].
+    ///
+    /// `None` when no leaf can be chosen.
+    #[inline]
+    pub fn route(&mut self, unit: u32) -> Option<u32> {
+        debug_assert!((1..=UNIT_MAX).contains(&unit), "unit of {unit} messages");
+        let unit = unit.min(UNIT_MAX);
+        self.unit_max = self.unit_max.max(unit);
+        let mut at = self.entry;
+        while let Some(node) = self.nodes.get_mut(at.index()) {
+            at = node.route(i64::from(unit));
+        }
+        at.leaf()
+    }
+
+    /// Replaces the table of weights: `(leaf id, weight)`, ids below [`LEAF_COUNT_MAX`], weights
+    /// relative to each other. Leaves not listed are removed; new ones are available.
+    ///
+    /// Keeps every remaining leaf's deficit. Keeps the shape while it stays certified and its
+    /// leaves the same. A weight of 0 keeps the leaf but never chooses it; so does any weight that
+    /// is not finite or is negative.
+    ///
+    /// # Panics
+    /// If a leaf id is out of range.
+    pub fn set_weights(&mut self, leaves: &[(u32, f64)]) {
+        self.collect_deficits();
+        let same_leaves = self.store_weights(leaves);
+        self.spread_imbalance();
+        if same_leaves {
+            self.refresh_all();
+        }
+        if !same_leaves || !self.is_certified() {
+            self.reshape();
+        }
+        self.place_deficits();
+        self.assert_invariant();
+    }
+
+    /// Takes `leaf` out of the choice or back in. Deficits stay as they are. Without effect on a
+    /// leaf that is not present.
+    ///
+    /// Costs the leaf's depth, unless the available rest is no longer certified in this shape.
+    pub fn set_available(&mut self, leaf: u32, available: bool) {
+        let Some(entry) = self.leaves.get_mut(leaf as usize) else {
+            return;
+        };
+        if !entry.present || entry.available == available {
+            return;
+        }
+        let parent = entry.parent;
+        self.read_path(Ref::of_leaf(leaf), parent);
+        self.leaves[leaf as usize].available = available;
+        self.rewrite_path();
+        if !self.is_certified() {
+            self.collect_deficits();
+            self.reshape();
+            self.place_deficits();
+        }
+    }
+
+    /// Whether `leaf` is present and not taken out by [`Tree::set_available`].
+    pub fn is_available(&self, leaf: u32) -> bool {
+        self.leaves
+            .get(leaf as usize)
+            .is_some_and(|leaf| leaf.present && leaf.available)
+    }
+
+    /// Certified bound for the present weights, in largest units: no leaf's deficit exceeds it.
+    ///
+    /// Counted from an empty start with phase 0 this is the distance from the exact share at every
+    /// prefix; counted from any other moment the distance is at most twice this. Costs a walk over
+    /// the tree.
+    pub fn bound(&self) -> f64 {
+        let mut worst = 0.0_f64;
+        let mut open = vec![(self.entry, 0.0)];
+        while let Some((at, reach)) = open.pop() {
+            let Some(node) = self.nodes.get(at.index()) else {
+                worst = worst.max(reach);
+                continue;
+            };
+            let left = node.left_share();
+            open.push((node.next[0], 1.0 + (1.0 - left) * reach));
+            open.push((node.next[1], 1.0 + left * reach));
+        }
+        worst / 2.0
+    }
+}
+
+impl Node {
+    /// Takes the side that is further behind and charges it for the unit.
+    #[inline]
+    fn route(&mut self, unit: i64) -> Ref {
+        let error = self.error + unit * self.lean;
+        let charge = unit * self.weight;
+        let left = error > 0;
+        self.error = if left { error - charge } else { error + charge };
+        self.next[usize::from(left)]
+    }
+
+    fn has_choice(&self) -> bool {
+        self.lean.abs() < self.weight
+    }
+
+    /// Left weight over weight; 0 when nothing is available.
+    fn left_share(&self) -> f64 {
+        if self.weight == 0 {
+            return 0.0;
+        }
+        (to_f64(self.lean) / to_f64(self.weight) + 1.0) / 2.0
+    }
+
+    /// The left side's deficit within this node, in messages.
+    fn left_deficit(&self) -> f64 {
+        if self.error == 0 {
+            return 0.0;
+        }
+        to_f64(self.error) / (2.0 * to_f64(self.weight))
+    }
+}
+
+/// Changing weights.
+impl Tree {
+    /// Writes the table into `leaves`. True if the leaves with a weight are those in the tree.
+    fn store_weights(&mut self, table: &[(u32, f64)]) -> bool {
+        for leaf in &mut self.leaves {
+            leaf.present = false;
+            leaf.weight = 0;
+        }
+        let scale = scale_of(table);
+        for &(id, weight) in table {
+            let id = id as usize;
+            assert!(
+                id < LEAF_COUNT_MAX,
+                "leaf id {id}, the limit is {LEAF_COUNT_MAX}"
+            );
+            if id >= self.leaves.len() {
+                self.leaves.resize(id + 1, Leaf::ABSENT);
+            }
+            self.leaves[id].present = true;
+            self.leaves[id].weight = scale.apply(weight);
+        }
+        let mut same = true;
+        for leaf in &mut self.leaves {
+            same &= (leaf.weight > 0) == leaf.inside;
+            leaf.available |= !leaf.present;
+        }
+        same
+    }
+
+    /// A removed leaf leaves the opposite of its deficit with the others, a returning one brings its
+    /// own back: the others share it in proportion to weight. It is kept for the next user of the
+    /// id, because leaves that came and went after each message would all start level each time,
+    /// and light ones would never be chosen.
+    fn spread_imbalance(&mut self) {
+        let present = || self.leaves.iter().filter(|leaf| leaf.present);
+        let imbalance: f64 = present().map(|leaf| leaf.deficit).sum();
+        let weight: i64 = present().map(|leaf| leaf.weight).sum();
+        if weight == 0 {
+            return;
+        }
+        for leaf in &mut self.leaves {
+            leaf.deficit -= imbalance * to_f64(leaf.weight) / to_f64(weight);
+        }
+    }
+
+    /// Builds a certified shape: for all leaves with a weight if that serves, so that availability
+    /// can change without another build; else for the available ones, the rest beside them.
+    fn reshape(&mut self) {
+        let (inside, outside) = self.weighted_leaves();
+        let all: Vec<_> = inside.iter().chain(&outside).copied().collect();
+        self.adopt(&all, &shape::build(&all));
+        if !self.is_certified() && !outside.is_empty() {
+            self.adopt(&all, &shape::build_beside(&inside, &outside));
+        }
+    }
+
+    /// Leaves with a weight: available, unavailable.
+    fn weighted_leaves(&self) -> (Weighted, Weighted) {
+        (0_u32..)
+            .zip(&self.leaves)
+            .filter(|(_, leaf)| leaf.weight > 0)
+            .map(|(id, leaf)| (Ref::of_leaf(id), leaf.weight))
+            .partition(|(at, _)| self.sum_of(*at).weight > 0)
+    }
+
+    /// Makes a tree of `leaves` with the shape `pairs`, parents first, without errors.
+    fn adopt(&mut self, leaves: &[(Ref, i64)], pairs: &[Pair]) {
+        let node = Node {
+            error: 0,
+            lean: 0,
+            weight: 0,
+            next: [Ref::NONE; 2],
+        };
+        self.nodes.clear();
+        self.nodes.resize(pairs.len(), node);
+        self.joints.clear();
+        self.joints.extend(pairs.iter().map(|&sides| Joint {
+            sides,
+            parent: Ref::NONE,
+            sum: Sum::NOTHING,
+            pending: 0.0,
+        }));
+        self.root = match (leaves, pairs) {
+            ([], _) => Ref::NONE,
+            ([(leaf, _)], _) => *leaf,
+            _ => Ref::of_node(0),
+        };
+        for leaf in &mut self.leaves {
+            leaf.inside = leaf.weight > 0;
+            leaf.parent = Ref::NONE;
+        }
+        for (index, sides) in pairs.iter().enumerate() {
+            for &side in sides {
+                self.set_parent(side, Ref::of_node(index));
+            }
+        }
+        self.refresh_all();
+    }
+
+    fn set_parent(&mut self, of: Ref, parent: Ref) {
+        match of.leaf() {
+            Some(leaf) => self.leaves[leaf as usize].parent = parent,
+            None => self.joints[of.index()].parent = parent,
+        }
+    }
+
+    fn refresh_all(&mut self) {
+        for index in (0..self.nodes.len()).rev() {
+            self.refresh(index);
+        }
+        self.find_entry();
+    }
+
+    /// Recomputes one node from its two sides.
+    fn refresh(&mut self, index: usize) {
+        let [right, left] = self.joints[index].sides.map(|side| self.sum_of(side));
+        let node = &mut self.nodes[index];
+        node.weight = left.weight + right.weight;
+        node.lean = left.weight - right.weight;
+        node.next = [right.entry, left.entry];
+        self.joints[index].sum = Sum::of_node(Ref::of_node(index), left, right);
+    }
+
+    fn sum_of(&self, at: Ref) -> Sum {
+        match at.leaf() {
+            None => self.joints[at.index()].sum,
+            Some(id) => {
+                let leaf = &self.leaves[id as usize];
+                if leaf.available {
+                    Sum::of_leaf(at, leaf.weight)
+                } else {
+                    Sum::NOTHING
+                }
+            }
+        }
+    }
+}
+
+/// Deficits: out of the tree, and back into it.
+impl Tree {
+    /// Sets every leaf's `deficit` from the nodes, from the root down.
+    fn collect_deficits(&mut self) {
+        let mut deficits = vec![0.0; self.nodes.len()];
+        if self.root != Ref::NONE {
+            self.keep_deficit(self.root, self.deficit, &mut deficits);
+        }
+        for index in 0..self.nodes.len() {
+            let [right, left] = self.joints[index].sides;
+            let (left_deficit, right_deficit) = self.divide(index, deficits[index]);
+            self.keep_deficit(left, left_deficit, &mut deficits);
+            self.keep_deficit(right, right_deficit, &mut deficits);
+        }
+    }
+
+    fn keep_deficit(&mut self, of: Ref, deficit: f64, nodes: &mut [f64]) {
+        match of.leaf() {
+            Some(leaf) => self.leaves[leaf as usize].deficit = deficit,
+            None => nodes[of.index()] = deficit,
+        }
+    }
+
+    /// The sides' deficits, left and right, of a node whose own deficit is `deficit`.
+    fn divide(&self, index: usize, deficit: f64) -> (f64, f64) {
+        let node = &self.nodes[index];
+        let own = node.left_deficit() + self.joints[index].pending;
+        let left = own + node.left_share() * deficit;
+        (left, deficit - left)
+    }
+
+    /// Sets every node from its leaves' deficits, from the bottom up.
+    fn place_deficits(&mut self) {
+        let mut deficits = vec![0.0; self.nodes.len()];
+        for index in (0..self.nodes.len()).rev() {
+            let [right, left] = self.joints[index]
+                .sides
+                .map(|side| self.deficit(side, &deficits));
+            deficits[index] = left + right;
+            self.set_error(
+                index,
+                left - self.nodes[index].left_share() * deficits[index],
+            );
+        }
+        self.deficit = match self.root {
+            Ref::NONE => 0.0,
+            root => self.deficit(root, &deficits),
+        };
+    }
+
+    fn deficit(&self, of: Ref, nodes: &[f64]) -> f64 {
+        match of.leaf() {
+            Some(leaf) => self.leaves[leaf as usize].deficit,
+            None => nodes[of.index()],
+        }
+    }
+
+    /// Gives a node its left deficit. What exceeds the invariant waits for the next change, so that
+    /// a change neither breaks the bound nor forgives anybody anything.
+    fn set_error(&mut self, index: usize, left_deficit: f64) {
+        let node = &mut self.nodes[index];
+        // Before the first unit nobody is owed anything, and the phase may be chosen.
+        let (unit_max, left_deficit) = match self.unit_max {
+            0 => (1, self.phase),
+            unit_max => (unit_max, left_deficit),
+        };
+        node.error = 0;
+        if node.has_choice() {
+            let error = to_i64(left_deficit * 2.0 * to_f64(node.weight));
+            let limit = i64::from(unit_max) * node.weight;
+            node.error = error.clamp(-limit, limit);
+        }
+        let limit = PENDING_UNITS_MAX * f64::from(unit_max);
+        self.joints[index].pending = match self.unit_max {
+            0 => 0.0,
+            _ => (left_deficit - node.left_deficit()).clamp(-limit, limit),
+        };
+    }
+
+    /// Fills `path` from `parent` up to the root with the deficits as they are.
+    fn read_path(&mut self, leaf: Ref, parent: Ref) {
+        self.path.clear();
+        let mut at = parent;
+        while at != Ref::NONE {
+            self.path.push((at.index(), 0.0, 0.0));
+            at = self.joints[at.index()].parent;
+        }
+        let mut deficit = self.deficit;
+        for step in (0..self.path.len()).rev() {
+            let index = self.path[step].0;
+            let (left, right) = self.divide(index, deficit);
+            self.path[step] = (index, deficit, left);
+            let below = step
+                .checked_sub(1)
+                .map_or(leaf, |i| Ref::of_node(self.path[i].0));
+            let is_left = self.joints[index].sides[1] == below;
+            deficit = if is_left { left } else { right };
+        }
+    }
+
+    /// Recomputes the nodes in `path`; each keeps the deficits that `read_path` found.
+    fn rewrite_path(&mut self) {
+        for step in 0..self.path.len() {
+            let (index, deficit, left) = self.path[step];
+            self.refresh(index);
+            self.set_error(index, left - self.nodes[index].left_share() * deficit);
+        }
+        self.find_entry();
+    }
+
+    fn find_entry(&mut self) {
+        self.entry = match self.root {
+            Ref::NONE => Ref::NONE,
+            root => self.sum_of(root).entry,
+        };
+    }
+
+    /// Whether [`Tree::bound`] is at most [`BOUND_TARGET`].
+    fn is_certified(&self) -> bool {
+        let Some(joint) = self.joints.get(self.entry.index()) else {
+            return true;
+        };
+        let [right, left] = joint.sides.map(|side| self.sum_of(side));
+        Sum::is_certified(left, right)
+    }
+
+    fn assert_invariant(&self) {
+        let unit_max = i64::from(self.unit_max.max(1));
+        for (node, joint) in self.nodes.iter().zip(&self.joints) {
+            assert!(
+                node.error.abs() <= unit_max * node.weight,
+                "{node:?} {joint:?}"
+            );
+            assert!(joint.pending.is_finite());
+        }
+    }
+}
+
+/// Turns weights into integers by a power of two.
+#[derive(Clone, Copy)]
+struct Scale {
+    largest: f64,
+    factor: f64,
+}
+
+fn usable(weight: f64) -> f64 {
+    if weight.is_finite() && weight > 0.0 {
+        weight
+    } else {
+        0.0
+    }
+}
+
+fn scale_of(table: &[(u32, f64)]) -> Scale {
+    let weights = || table.iter().map(|&(_, weight)| usable(weight));
+    let largest = weights().fold(0.0, f64::max);
+    // A power of two near the largest, so that dividing by it is exact and the sum cannot overflow.
+    let largest = if largest > 0.0 {
+        floor_power_of_two(largest)
+    } else {
+        1.0
+    };
+    let sum: f64 = weights().map(|weight| weight / largest).sum();
+    let factor = 2_f64.powi(WEIGHT_SUM_LOG2 - 1) / floor_power_of_two(sum.max(1.0));
+    Scale { largest, factor }
+}
+
+impl Scale {
+    fn apply(self, weight: f64) -> i64 {
+        match usable(weight) {
+            0.0 => 0,
+            weight => to_i64(weight / self.largest * self.factor).max(1),
+        }
+    }
+}
+
+/// The power of two at or below a positive number: its exponent bits (a subnormal stays itself).
+fn floor_power_of_two(number: f64) -> f64 {
+    const EXPONENT: u64 = 0x7ff0_0000_0000_0000;
+    let power = f64::from_bits(number.to_bits() & EXPONENT);
+    if power > 0.0 {
+        power
+    } else {
+        number
+    }
+}
+
+/// Bit-reversed `phase` as a fraction of a message in (-1/2, 1/2]: 0, 1/2, 1/4, -1/4, 1/8, ...
+fn phase_offset(phase: u64) -> f64 {
+    #[allow(clippy::cast_precision_loss)] // A fraction: the low bits do not matter.
+    let fraction = phase.reverse_bits() as f64 / 2_f64.powi(64);
+    if fraction > 0.5 {
+        fraction - 1.0
+    } else {
+        fraction
+    }
+}
+
+/// Errors and weights as fractions of each other: 2^-53 of relative error does not matter there.
+#[allow(clippy::cast_precision_loss)]
+fn to_f64(number: i64) -> f64 {
+    number as f64
+}
+
+/// To the nearest integer; saturates.
+#[allow(clippy::cast_possible_truncation)]
+fn to_i64(number: f64) -> i64 {
+    number.round() as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn routed(tree: &mut Tree, messages: usize) -> Vec<Option<u32>> {
+        (0..messages).map(|_| tree.route(1)).collect()
+    }
+
+    #[test]
+    fn nothing_to_choose_from() {
+        let mut tree = Tree::new(0);
+        assert_eq!(tree.route(1), None);
+        tree.set_weights(&[(3, 0.0), (4, f64::NAN), (5, -1.0), (6, f64::INFINITY)]);
+        assert_eq!(tree.route(1), None);
+        assert!(tree.is_available(3) && !tree.is_available(2) && !tree.is_available(70_000));
+        tree.set_weights(&[]);
+        assert!(!tree.is_available(3));
+        assert_eq!((tree.route(1), tree.bound()), (None, 0.0));
+    }
+
+    #[test]
+    #[should_panic(expected = "the limit is 65536")]
+    fn leaf_ids_have_a_limit() {
+        Tree::new(0).set_weights(&[(1 << 16, 1.0)]);
+    }
+
+    #[test]
+    fn one_leaf_gets_everything_and_may_come_and_go() {
+        let mut tree = Tree::new(0);
+        tree.set_weights(&[(9, 1e-300)]);
+        assert_eq!(routed(&mut tree, 3), [Some(9); 3]);
+        tree.set_available(9, false);
+        assert_eq!((tree.route(1), tree.is_available(9)), (None, false));
+        tree.set_weights(&[(9, 2.0)]);
+        assert_eq!(
+            tree.route(1),
+            None,
+            "a new weight does not make it available"
+        );
+        tree.set_available(9, true);
+        assert_eq!(tree.route(1), Some(9));
+        tree.set_available(9, false);
+        tree.set_weights(&[]);
+        tree.set_weights(&[(9, 2.0)]);
+        assert_eq!(tree.route(1), Some(9), "a leaf that returns is available");
+    }
+
+    #[test]
+    fn weights_three_to_one_in_order() {
+        let mut tree = Tree::new(0);
+        tree.set_weights(&[(0, 3.0), (1, 1.0)]);
+        let expected = [0, 1, 0, 0, 0, 1, 0, 0].map(Some);
+        assert_eq!(routed(&mut tree, 8), expected);
+    }
+
+    #[test]
+    fn the_largest_units_and_most_distant_weights_do_not_overflow() {
+        let mut tree = Tree::new(1);
+        tree.set_weights(&[
+            (0, f64::MAX),
+            (1, f64::MAX),
+            (2, 5e-324),
+            (3, 1.0),
+            (65_535, 1e300),
+        ]);
+        for message in 0..10_000 {
+            assert!(tree.route(UNIT_MAX - message % 3).is_some());
+        }
+        tree.assert_invariant();
+    }
+
+    #[test]
+    fn as_many_leaves_as_there_may_be() {
+        let mut tree = Tree::new(0);
+        let table: Vec<_> = (0..1 << 16).map(|id| (id, f64::from(1 + id % 7))).collect();
+        tree.set_weights(&table);
+        assert!(tree.bound() <= BOUND_TARGET);
+        assert!(routed(&mut tree, 1000).iter().all(Option::is_some));
+    }
+
+    #[test]
+    fn an_availability_that_spoils_the_certificate_builds_another_shape() {
+        // Without the half, the crumb becomes the sibling of a 3 deep in Huffman's tree.
+        let mut tree = Tree::new(0);
+        let hard = [8.0, 4.0, 3.0, 3.0, 0.5, 0.001];
+        tree.set_weights(&(0..).zip(hard).collect::<Vec<_>>());
+        for out in (0..64_u32).map(|out| out ^ 16) {
+            for id in 0..6 {
+                tree.set_available(id, out >> id & 1 == 0);
+            }
+            assert!(tree.bound() <= BOUND_TARGET, "{} for {out:b}", tree.bound());
+            tree.assert_invariant();
+        }
+    }
+
+    #[test]
+    fn the_shape_stays_while_it_is_certified() {
+        let shape = |tree: &Tree| {
+            tree.joints
+                .iter()
+                .map(|joint| joint.sides)
+                .collect::<Vec<_>>()
+        };
+        let mut tree = Tree::new(0);
+        tree.set_weights(&[(0, 4.0), (1, 3.0), (2, 2.0), (3, 1.0)]);
+        let before = shape(&tree);
+        tree.set_weights(&[(0, 3.0), (1, 4.0), (2, 1.0), (3, 2.0)]);
+        assert_eq!(shape(&tree), before);
+    }
+
+    #[test]
+    fn the_same_weights_again_change_nothing() {
+        let table = [(0, 5.0), (1, 4.0), (2, 2.0), (3, 1.0), (4, 0.3)];
+        let (mut left_alone, mut set_again) = (Tree::new(0), Tree::new(0));
+        left_alone.set_weights(&table);
+        for message in 0..2000_u32 {
+            set_again.set_weights(&table);
+            let unit = 1 + message * message % 64;
+            assert_eq!(
+                left_alone.route(unit),
+                set_again.route(unit),
+                "message {message}"
+            );
+            assert!(set_again
+                .joints
+                .iter()
+                .all(|joint| joint.pending.abs() < 1e-6));
+        }
+    }
+
+    #[test]
+    fn leaves_that_come_and_go_leave_no_deficit_behind() {
+        let mut tree = Tree::new(0);
+        for round in 0..1000 {
+            let ids = [0, 1, 2 + round, 3 + round];
+            tree.set_weights(&ids.map(|id| (id, f64::from(1 + id % 3))));
+            routed(&mut tree, 5);
+        }
+        tree.collect_deficits();
+        let sum: f64 = tree
+            .leaves
+            .iter()
+            .filter(|leaf| leaf.present)
+            .map(|leaf| leaf.deficit)
+            .sum();
+        assert!(sum.abs() < 1e-6, "{sum}");
+    }
+
+    #[test]
+    fn a_change_keeps_every_deficit() {
+        let mut tree = Tree::new(0);
+        tree.set_weights(&[(0, 5.0), (1, 3.0), (2, 2.0), (3, 1.0)]);
+        routed(&mut tree, 17);
+        tree.collect_deficits();
+        let before: Vec<f64> = tree.leaves.iter().map(|leaf| leaf.deficit).collect();
+        tree.set_weights(&[(0, 0.0), (1, 1.0), (2, 9.0), (3, 4.0), (4, 2.0)]);
+        tree.set_available(2, false);
+        tree.set_weights(&[(0, 7.0), (1, 1.0), (2, 9.0), (3, 4.0), (4, 2.0)]);
+        tree.set_available(2, true);
+        tree.collect_deficits();
+        for (leaf, before) in tree.leaves.iter().zip(before) {
+            assert!(
+                (leaf.deficit - before).abs() < 1e-9,
+                "{leaf:?}, was {before}"
+            );
+        }
+    }
+
+    #[test]
+    fn phases_divide_the_cycle() {
+        let offsets = [0, 1, 2, 3, 4].map(phase_offset);
+        assert_eq!(offsets, [0.0, 0.5, 0.25, -0.25, 0.125]);
+    }
+
+    #[test]
+    fn whole_number_weights_stay_exact() {
+        let table = [(0, 3.0), (1, 1.0), (2, 12.0)];
+        let scale = scale_of(&table);
+        let [three, one, twelve] = table.map(|(_, weight)| scale.apply(weight));
+        assert_eq!((three, twelve), (3 * one, 12 * one));
+        assert!(one * 16 <= 1 << WEIGHT_SUM_LOG2);
+    }
+}
