@@ -1,3 +1,110 @@
-//! Pure decisions of a shard: routing, batches, delivery ledger. No I/O, no clock, no unsafe.
+//! Pure decisions of a shard: no I/O, no clock, no unsafe; all memory bounded and taken at start.
+//!
+//! In the order of a message's path:
+//!
+//! ```text
+//! assembler.rs  frame     cursors over received bytes, partial frames carried over
+//! tree/         route     error-diffusion tree: exact shares
+//! lane.rs       batch     one copy into the analyzer's tail buffer, kept until its ACK
+//! link.rs       send/ack  numbering on one connection, who is owed an ACK, stall rule
+//! reroute.rs    re-route  un-ACKed messages of a dead lane go back through the tree
+//! roster.rs     weights   the full table with its epoch
+//! shard.rs                the engine that ties them: start reading here
+//! ```
+//!
+//! Bulk bytes pass through [`Memory`] only; time comes in as nanoseconds.
+#![forbid(unsafe_code)]
 
+mod assembler;
+mod buffers;
+mod counters;
+mod lane;
+mod ledger;
+mod link;
+mod reroute;
+mod roster;
+mod shard;
 pub mod tree;
+
+pub use buffers::BufferPool;
+pub use counters::{Balance, Counters, LaneReport, Reason};
+pub use lane::{Origin, Transmit};
+pub use link::{Link, LinkError, Stall};
+pub use roster::{Change, Entry, Reach, Registrar, Roster};
+pub use shard::{Engine, EngineConfig, Ingest, OnSlow, Rerouted};
+
+/// A batch buffer of the egress arena.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BufferId(pub u32);
+
+/// One shard's queue towards one analyzer: a leaf of the tree and the batches that it retains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LaneId(pub u32);
+
+/// Names one connection of an analyzer, unique in this run: shard in the top 16 bits, a counter
+/// from 1 below.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkEpoch(pub u64);
+
+impl LinkEpoch {
+    /// The `count`-th link accepted by `shard`.
+    pub fn new(shard: u16, count: u64) -> LinkEpoch {
+        LinkEpoch(u64::from(shard) << 48 | (count & ((1 << 48) - 1)))
+    }
+}
+
+/// A contiguous range of one batch buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Which buffer.
+    pub buffer: BufferId,
+    /// First byte.
+    pub offset: u32,
+    /// Length in bytes.
+    pub len: u32,
+}
+
+/// The bytes behind batch buffers: the mapped arena in a shard, a vector in tests.
+pub trait Memory {
+    /// Copies `bytes` into a buffer.
+    ///
+    /// # Panics
+    /// When the range is not inside the buffer.
+    fn write(&mut self, buffer: BufferId, offset: u32, bytes: &[u8]);
+
+    /// The bytes of a span.
+    ///
+    /// # Panics
+    /// When the span is not inside its buffer.
+    fn read(&self, span: Span) -> &[u8];
+}
+
+/// Plain memory for tests and the simulator.
+pub struct VecMemory {
+    bytes: Vec<u8>,
+    buffer_bytes: usize,
+}
+
+impl VecMemory {
+    /// `buffers` buffers of `buffer_bytes` bytes.
+    pub fn new(buffers: usize, buffer_bytes: usize) -> VecMemory {
+        VecMemory { bytes: vec![0; buffers * buffer_bytes], buffer_bytes }
+    }
+
+    fn start(&self, buffer: BufferId, offset: u32, len: usize) -> usize {
+        assert!(offset as usize + len <= self.buffer_bytes, "range outside buffer");
+        buffer.0 as usize * self.buffer_bytes + offset as usize
+    }
+}
+
+impl Memory for VecMemory {
+    fn write(&mut self, buffer: BufferId, offset: u32, bytes: &[u8]) {
+        let at = self.start(buffer, offset, bytes.len());
+        self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+
+    fn read(&self, span: Span) -> &[u8] {
+        let at = self.start(span.buffer, span.offset, span.len as usize);
+        &self.bytes[at..at + span.len as usize]
+    }
+}

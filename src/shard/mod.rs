@@ -1,1 +1,76 @@
-//! One shard per core: event loop, listeners, links.
+//! Shards: one thread per core, each with its own listeners, data ring and engine.
+//!
+//! ```text
+//! worker.rs     the event loop: read this first
+//! emitters.rs   accept, receive
+//! links.rs      analyzers' handshakes, control streams, deaths
+//! egress.rs     sends, and batches for other shards' links
+//! house.rs      mail, timers, reports, shutdown
+//! mesh.rs       what crosses cores
+//! listen.rs     sockets
+//! ```
+
+mod egress;
+mod emitters;
+mod house;
+mod links;
+mod listen;
+mod mesh;
+mod shared;
+mod slab;
+mod start;
+mod worker;
+
+pub use shared::{ShardReport, Stop};
+pub use start::{Distributor, StartError, Stopper};
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::engine::OnSlow;
+use crate::protocol::Dialect;
+
+/// Everything that a distributor can be told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where emitters connect.
+    pub emitters: SocketAddr,
+    /// Where analyzers connect.
+    pub analyzers: SocketAddr,
+    /// Number of shards; more than cores are not pinned.
+    pub shards: usize,
+    /// Cores to pin shards to, one each; empty: none is pinned.
+    pub cores: Vec<usize>,
+    /// Bytes of egress arena per shard.
+    pub arena_bytes: usize,
+    /// Bytes of a batch buffer.
+    pub batch_bytes: u32,
+    /// Bytes of receive memory per shard.
+    pub ingress_bytes: usize,
+    /// Largest frame in bytes, header included.
+    pub frame_bytes_max: u32,
+    /// Most bytes of arena per analyzer and shard.
+    pub window_bytes: u64,
+    /// Most messages un-ACKed per analyzer and shard.
+    pub window_messages: u64,
+    /// Most bytes of partial frames per shard.
+    pub partial_bytes_max: usize,
+    /// Policy for an analyzer whose window is full.
+    pub on_slow: OnSlow,
+    /// Longest time that sparse traffic is gathered.
+    pub latency_budget: Duration,
+    /// Sends of at least this many bytes are zero-copy where that works; 0: never.
+    pub zero_copy_bytes: usize,
+    /// A link that makes no ACK progress for this long is given up.
+    pub ack_timeout: Duration,
+    /// A peer whose kernel does not answer for this long is given up.
+    pub peer_timeout: Duration,
+    /// Most emitter connections per shard.
+    pub connections_max: usize,
+    /// Dialect of reference clients, when it is not to be guessed.
+    pub dialect: Option<Dialect>,
+    /// Kernel features to do without.
+    pub without: Vec<String>,
+    /// Random number of this run.
+    pub instance: u64,
+}

@@ -1,1 +1,28 @@
 //! The data ring: the only place with io_uring and unsafe code.
+//!
+//! ```text
+//! Ring ---- ProvidedBuffers   receive memory, lent to the kernel
+//!      \--- ArenaView         egress memory, read by the kernel
+//! Wake                        ends a ring's wait from another thread
+//! Features                    what this kernel can do
+//! ```
+#![allow(unsafe_code)]
+
+mod arena;
+mod clock;
+mod limits;
+mod map;
+mod probe;
+mod provided;
+mod ring;
+mod wake;
+
+pub use arena::{Arena, ArenaView};
+pub use clock::monotonic_ns;
+pub use limits::raise_nofile;
+pub use probe::{kernel_release, Features, Unusable, KERNEL_MIN};
+pub use provided::Chunk;
+pub use ring::{
+    unread_bytes, Completion, Group, Ring, RingConfig, SendMode, Wait,
+};
+pub use wake::Wake;

@@ -1,0 +1,329 @@
+//! `weir distributor`: takes messages from emitters, gives each to one analyzer.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::values;
+use crate::engine::{Balance, Counters, OnSlow, Reason};
+use crate::protocol::frame::{FRAME_BYTES_MAX_DEFAULT, FRAME_HEADER_BYTES};
+use crate::protocol::Dialect;
+use crate::shard::{Config, Distributor, ShardReport};
+
+/// Takes messages from emitters and gives each to exactly one analyzer, in proportion to weights.
+///
+/// SIGTERM or SIGINT: stop reading, deliver what was taken in, wait for ACKs up to --drain-timeout,
+/// print the conservation line. A second signal ends at once.
+///
+/// Exit status: 0 nothing was abandoned, 1 it could not run, 2 usage, 3 messages were abandoned.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Where emitters connect
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", help_heading = "Sockets")]
+    pub emitters: SocketAddr,
+    /// Where analyzers connect. Whoever reaches this port is given messages
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081", help_heading = "Sockets")]
+    pub analyzers: SocketAddr,
+    /// What reference clients speak, when it is not to be guessed: typed or compact
+    #[arg(long, value_name = "DIALECT", default_value = "auto", value_parser = dialect, help_heading = "Sockets")]
+    pub dialect: PinnedDialect,
+    /// Most emitter connections; 0: as many as the descriptor limit allows
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Sockets")]
+    pub max_connections: usize,
+
+    /// Cores to pin shards to, such as 0-3 or 0,2; default: all, one shard each
+    #[arg(long, value_name = "LIST", value_parser = cores, help_heading = "Cores")]
+    pub cores: Option<CoreList>,
+    /// Number of shards; when there are more than cores, none is pinned
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = "Cores")]
+    pub shards: Option<u16>,
+    /// Longest time that sparse traffic is gathered before it is sent on; 0s: never wait
+    #[arg(long, value_name = "TIME", default_value = "500us", value_parser = latency_budget, help_heading = "Cores")]
+    pub latency_budget: Duration,
+
+    /// Memory per shard for messages on their way: sent and not ACKed, or not sent
+    #[arg(long, value_name = "BYTES", default_value = "64MiB", value_parser = values::bytes, help_heading = "Memory")]
+    pub arena: u64,
+    /// Size of a batch buffer, the unit of that memory
+    #[arg(long, value_name = "BYTES", default_value = "256KiB", value_parser = values::bytes, help_heading = "Memory")]
+    pub batch_bytes: u64,
+    /// Memory per shard for receiving, shared by all its emitters
+    #[arg(long, value_name = "BYTES", default_value = "4MiB", value_parser = values::bytes, help_heading = "Memory")]
+    pub ingress: u64,
+    /// Most memory per shard for frames that have not arrived whole
+    #[arg(long, value_name = "BYTES", default_value = "64MiB", value_parser = values::bytes, help_heading = "Memory")]
+    pub partial_bytes: u64,
+    /// Largest frame, header included
+    #[arg(long, value_name = "BYTES", default_value_t = u64::from(FRAME_BYTES_MAX_DEFAULT), value_parser = max_frame, help_heading = "Memory")]
+    pub max_frame: u64,
+
+    /// Most memory that one analyzer may hold per shard; an equal share of the arena if that is less
+    #[arg(long, value_name = "BYTES", default_value = "16MiB", value_parser = values::bytes, help_heading = "Delivery")]
+    pub window: u64,
+    /// Most messages that one analyzer may leave un-ACKed per shard
+    #[arg(long, value_name = "N", default_value_t = 1 << 24, value_parser = clap::value_parser!(u64).range(1..=1 << 28), help_heading = "Delivery")]
+    pub window_messages: u64,
+    /// What to do with the share of an analyzer whose window is full: spill it to the others, or
+    /// wait for it, all of them
+    #[arg(long, value_name = "POLICY", default_value = "spill", value_parser = on_slow, help_heading = "Delivery")]
+    pub on_slow: OnSlow,
+    /// Give an analyzer up that makes no ACK progress for this long (rule: docs/PROTOCOL.md)
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = positive_duration, help_heading = "Delivery")]
+    pub ack_timeout: Duration,
+    /// Give a peer up whose host does not answer for this long (TCP_USER_TIMEOUT)
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = peer_timeout, help_heading = "Delivery")]
+    pub peer_timeout: Duration,
+    /// How long SIGTERM waits for ACKs
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = values::duration, help_heading = "Delivery")]
+    pub drain_timeout: Duration,
+
+    /// Sends of at least this size are zero-copy, where the kernel does not copy all the same;
+    /// 0: never
+    #[arg(long, value_name = "BYTES", default_value = "16KiB", value_parser = values::bytes, help_heading = "Kernel")]
+    pub zero_copy: u64,
+    /// Do without kernel features: defer-taskrun, incremental, min-wait, send-zc
+    #[arg(long, value_name = "FEATURES", value_delimiter = ',', help_heading = "Kernel")]
+    pub without: Vec<String>,
+}
+
+/// `auto`, or a dialect.
+#[derive(Clone, Copy, Debug)]
+pub struct PinnedDialect(pub Option<Dialect>);
+
+/// Cores in the order in which shards take them.
+#[derive(Clone, Debug)]
+pub struct CoreList(pub Vec<usize>);
+
+impl Args {
+    /// The configuration that the flags describe.
+    pub fn config(&self) -> Config {
+        let present: Vec<usize> =
+            core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
+        let wanted = self.cores.as_ref().map_or(present, |list| list.0.clone());
+        let shards = self.shards.map_or(wanted.len().max(1), usize::from);
+        let cores = if shards > wanted.len() { Vec::new() } else { wanted[..shards].to_vec() };
+        let usize_of = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        let u32_of = |bytes: u64| u32::try_from(bytes).unwrap_or(u32::MAX);
+        Config {
+            emitters: self.emitters,
+            analyzers: self.analyzers,
+            shards,
+            cores,
+            arena_bytes: usize_of(self.arena),
+            batch_bytes: u32_of(self.batch_bytes),
+            ingress_bytes: usize_of(self.ingress),
+            frame_bytes_max: u32_of(self.max_frame),
+            window_bytes: self.window,
+            window_messages: self.window_messages,
+            partial_bytes_max: usize_of(self.partial_bytes),
+            on_slow: self.on_slow,
+            latency_budget: self.latency_budget,
+            zero_copy_bytes: usize_of(self.zero_copy),
+            ack_timeout: self.ack_timeout,
+            peer_timeout: self.peer_timeout,
+            connections_max: self.max_connections,
+            dialect: self.dialect.0,
+            without: self.without.clone(),
+            instance: instance(),
+        }
+    }
+}
+
+/// Runs until a signal.
+pub fn run(args: &Args) -> ExitCode {
+    let mut signals = match Signals::new([SIGTERM, SIGINT]) {
+        Ok(signals) => signals,
+        Err(error) => {
+            eprintln!("weir: signals cannot be handled: {error}");
+            return ExitCode::from(1);
+        }
+    };
+    let distributor = match Distributor::start(args.config()) {
+        Ok(distributor) => distributor,
+        Err(error) => {
+            eprintln!("weir: {error}");
+            return ExitCode::from(1);
+        }
+    };
+    log::info!(
+        "ready emitters={} analyzers={} shards={} memory_bytes={} {}",
+        distributor.emitters,
+        distributor.analyzers,
+        distributor.reports().len(),
+        distributor.memory_bytes(),
+        distributor.features(),
+    );
+    let handle = signals.handle();
+    let stopper = distributor.stopper();
+    let drain_timeout = args.drain_timeout;
+    let waiter = std::thread::spawn(move || {
+        let mut signals = signals.forever();
+        if signals.next().is_some() {
+            log::info!("draining for at most {drain_timeout:?}; a second signal ends at once");
+            stopper.drain(drain_timeout);
+        }
+        if signals.next().is_some() {
+            stopper.stop_now();
+        }
+    });
+    let reports = distributor.join();
+    handle.close();
+    let _ = waiter.join();
+    match reports {
+        Ok(reports) => conclude(&reports),
+        Err(error) => {
+            eprintln!("weir: {error}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// The last lines: what was counted, and whether the books balance.
+fn conclude(reports: &[ShardReport]) -> ExitCode {
+    let mut balance = Balance::default();
+    let mut counters = Counters::default();
+    for report in reports {
+        balance.add(&report.balance);
+        counters.add(&report.counters);
+    }
+    println!(
+        "re-routed {} (duplicates possible {}), bytes received {}, receives {}, sends {} ({} zero-copy, {} of them copied), kernel entries {}",
+        counters.rerouted,
+        counters.duplicates_possible,
+        counters.received_bytes,
+        counters.receives,
+        counters.sends,
+        counters.sends_zero_copy,
+        counters.zero_copy_copied,
+        counters.enters,
+    );
+    for reason in Reason::ALL.into_iter().filter(|reason| counters.of(*reason) > 0) {
+        println!("{} {}", reason.as_str(), counters.of(reason));
+    }
+    println!("{balance}");
+    if !balance.holds() {
+        return ExitCode::from(1);
+    }
+    if balance.open() > 0 {
+        println!(
+            "abandoned: {} sent and not acknowledged, {} not sent",
+            balance.in_flight, balance.queued
+        );
+        return ExitCode::from(3);
+    }
+    ExitCode::SUCCESS
+}
+
+/// Random enough to tell one run from the next: the kernel's own UUID source.
+fn instance() -> u64 {
+    let uuid = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default();
+    let hex: String = uuid.chars().filter(char::is_ascii_hexdigit).take(16).collect();
+    u64::from_str_radix(&hex, 16).unwrap_or(0)
+}
+
+fn dialect(text: &str) -> Result<PinnedDialect, String> {
+    match text {
+        "auto" => Ok(PinnedDialect(None)),
+        "typed" => Ok(PinnedDialect(Some(Dialect::Typed))),
+        "compact" => Ok(PinnedDialect(Some(Dialect::Compact))),
+        _ => Err("allowed: auto, typed, compact".into()),
+    }
+}
+
+fn on_slow(text: &str) -> Result<OnSlow, String> {
+    match text {
+        "spill" => Ok(OnSlow::Spill),
+        "wait" => Ok(OnSlow::Wait),
+        _ => Err("allowed: spill, wait".into()),
+    }
+}
+
+fn latency_budget(text: &str) -> Result<Duration, String> {
+    let budget = values::duration(text)?;
+    if budget > Duration::from_millis(50) {
+        return Err("allowed: 0s to 50ms".into());
+    }
+    Ok(budget)
+}
+
+fn positive_duration(text: &str) -> Result<Duration, String> {
+    let duration = values::duration(text)?;
+    if duration.is_zero() {
+        return Err("allowed: more than 0s".into());
+    }
+    Ok(duration)
+}
+
+fn peer_timeout(text: &str) -> Result<Duration, String> {
+    let duration = values::duration(text)?;
+    let allowed = Duration::from_secs(4)..=Duration::from_secs(3600);
+    if !allowed.contains(&duration) {
+        return Err("allowed: 4s to 1h".into());
+    }
+    Ok(duration)
+}
+
+fn max_frame(text: &str) -> Result<u64, String> {
+    let bytes = values::bytes(text)?;
+    if !(u64::from(FRAME_HEADER_BYTES)..=64 << 20).contains(&bytes) {
+        return Err(format!("allowed: {FRAME_HEADER_BYTES} bytes to 64MiB"));
+    }
+    Ok(bytes)
+}
+
+/// `0-3`, `0,2`, `0-1,4`: each core once, and present.
+fn cores(text: &str) -> Result<CoreList, String> {
+    let allowed = || "allowed: numbers and ranges, such as 0-3 or 0,2".to_owned();
+    let mut list = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let first: usize = first.trim().parse().map_err(|_| allowed())?;
+        let last: usize = last.trim().parse().map_err(|_| allowed())?;
+        if first > last || last > 4095 {
+            return Err(allowed());
+        }
+        list.extend(first..=last);
+    }
+    let present: Vec<usize> =
+        core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
+    for (index, core) in list.iter().enumerate() {
+        if !present.contains(core) {
+            return Err(format!("core {core} is not available here (available: {present:?})"));
+        }
+        if list[..index].contains(core) {
+            return Err(format!("core {core} is named twice"));
+        }
+    }
+    Ok(CoreList(list))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn core_lists() {
+        assert_eq!(cores("0").map(|list| list.0), Ok(vec![0]));
+        for bad in ["", "x", "3-1", "0,0", "99999", "0-", "4000"] {
+            assert!(cores(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn values_out_of_range_say_what_is_allowed() {
+        for (parsed, word) in [
+            (latency_budget("1s").map(drop), "50ms"),
+            (positive_duration("0s").map(drop), "more than 0s"),
+            (peer_timeout("1s").map(drop), "4s to 1h"),
+            (max_frame("4").map(drop), "5 bytes"),
+            (on_slow("drop").map(drop), "spill, wait"),
+            (dialect("native").map(drop), "auto, typed, compact"),
+        ] {
+            let error = parsed.expect_err(word);
+            assert!(error.contains(word), "{error}");
+        }
+    }
+}

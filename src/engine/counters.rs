@@ -1,0 +1,263 @@
+//! What a shard counts, and the law that the counts obey.
+
+use std::fmt;
+
+/// Why something was refused, closed or ignored. The text is the metric label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // each says what its label says
+pub enum Reason {
+    FrameTooShort,
+    FrameTooLong,
+    FrameCutOff,
+    PartialMemoryFull,
+    FirstWeightInvalid,
+    HandshakeTimeout,
+    HandshakeInvalid,
+    WeightInvalid,
+    AckBeyondSent,
+    AckStale,
+    ControlUnknownType,
+    AckStalled,
+    LinkReplaced,
+    TooManyAnalyzers,
+    ConnectionLimit,
+    AcceptFailed,
+}
+
+impl Reason {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Reason; 16] = [
+        Reason::FrameTooShort,
+        Reason::FrameTooLong,
+        Reason::FrameCutOff,
+        Reason::PartialMemoryFull,
+        Reason::FirstWeightInvalid,
+        Reason::HandshakeTimeout,
+        Reason::HandshakeInvalid,
+        Reason::WeightInvalid,
+        Reason::AckBeyondSent,
+        Reason::AckStale,
+        Reason::ControlUnknownType,
+        Reason::AckStalled,
+        Reason::LinkReplaced,
+        Reason::TooManyAnalyzers,
+        Reason::ConnectionLimit,
+        Reason::AcceptFailed,
+    ];
+
+    /// Metric label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reason::FrameTooShort => "frame_too_short",
+            Reason::FrameTooLong => "frame_too_long",
+            Reason::FrameCutOff => "frame_cut_off",
+            Reason::PartialMemoryFull => "partial_memory_full",
+            Reason::FirstWeightInvalid => "first_weight_invalid",
+            Reason::HandshakeTimeout => "handshake_timeout",
+            Reason::HandshakeInvalid => "handshake_invalid",
+            Reason::WeightInvalid => "weight_invalid",
+            Reason::AckBeyondSent => "ack_beyond_sent",
+            Reason::AckStale => "ack_stale",
+            Reason::ControlUnknownType => "control_unknown_type",
+            Reason::AckStalled => "ack_stalled",
+            Reason::LinkReplaced => "link_replaced",
+            Reason::TooManyAnalyzers => "too_many_analyzers",
+            Reason::ConnectionLimit => "connection_limit",
+            Reason::AcceptFailed => "accept_failed",
+        }
+    }
+}
+
+/// Counters of one shard since its start.
+#[derive(Clone, Debug, Default)]
+pub struct Counters {
+    /// Whole messages taken in.
+    pub received: u64,
+    /// Their bytes, frame headers included.
+    pub received_bytes: u64,
+    /// Messages ACKed.
+    pub acked: u64,
+    /// Messages given to another lane because theirs died. A message may count more than once.
+    pub rerouted: u64,
+    /// Of those: sent before, so the dead analyzer may have seen them.
+    pub duplicates_possible: u64,
+    /// Receives that brought emitter data.
+    pub receives: u64,
+    /// Sends to analyzers, their bytes, and how many of the sends were zero-copy.
+    pub sends: u64,
+    /// Bytes put on the wire to analyzers.
+    pub sent_bytes: u64,
+    /// Sends from registered memory.
+    pub sends_zero_copy: u64,
+    /// Of those: the kernel copied all the same.
+    pub zero_copy_copied: u64,
+    /// Batches handed to the shard that owns the analyzer's only link.
+    pub handed_over: u64,
+    /// Times that receiving stopped because no lane could take more.
+    pub stalls: u64,
+    /// Nanoseconds that receiving was stopped.
+    pub stalled_ns: u64,
+    /// Kernel entries of the data ring.
+    pub enters: u64,
+    /// Emitter connections accepted.
+    pub emitters_accepted: u64,
+    /// Analyzer links that came up.
+    pub links_up: u64,
+    /// Analyzer links that went down.
+    pub links_down: u64,
+    reasons: [u64; Reason::ALL.len()],
+}
+
+impl Counters {
+    /// Counts one more of `reason`.
+    pub fn count(&mut self, reason: Reason) {
+        self.reasons[reason as usize] += 1;
+    }
+
+    /// How often `reason` was counted.
+    pub fn of(&self, reason: Reason) -> u64 {
+        self.reasons[reason as usize]
+    }
+
+    /// Adds another shard's counters.
+    pub fn add(&mut self, other: &Counters) {
+        let Counters {
+            received,
+            received_bytes,
+            acked,
+            rerouted,
+            duplicates_possible,
+            receives,
+            sends,
+            sent_bytes,
+            sends_zero_copy,
+            zero_copy_copied,
+            handed_over,
+            stalls,
+            stalled_ns,
+            enters,
+            emitters_accepted,
+            links_up,
+            links_down,
+            reasons,
+        } = other;
+        self.received += received;
+        self.received_bytes += received_bytes;
+        self.acked += acked;
+        self.rerouted += rerouted;
+        self.duplicates_possible += duplicates_possible;
+        self.receives += receives;
+        self.sends += sends;
+        self.sent_bytes += sent_bytes;
+        self.sends_zero_copy += sends_zero_copy;
+        self.zero_copy_copied += zero_copy_copied;
+        self.handed_over += handed_over;
+        self.stalls += stalls;
+        self.stalled_ns += stalled_ns;
+        self.enters += enters;
+        self.emitters_accepted += emitters_accepted;
+        self.links_up += links_up;
+        self.links_down += links_down;
+        for (mine, theirs) in self.reasons.iter_mut().zip(reasons) {
+            *mine += theirs;
+        }
+    }
+}
+
+/// Both sides of the conservation law at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Balance {
+    /// Whole messages taken in.
+    pub received: u64,
+    /// ACKed by an analyzer.
+    pub acked: u64,
+    /// Sent, not yet ACKed.
+    pub in_flight: u64,
+    /// Not yet sent, those waiting to be re-routed included.
+    pub queued: u64,
+    /// Given up. There is no policy that drops, so far.
+    pub dropped: u64,
+}
+
+impl Balance {
+    /// received = acked + in flight + queued + dropped.
+    pub fn holds(&self) -> bool {
+        self.received == self.acked + self.in_flight + self.queued + self.dropped
+    }
+
+    /// Messages that no analyzer has ACKed.
+    pub fn open(&self) -> u64 {
+        self.in_flight + self.queued
+    }
+
+    /// Adds another shard's balance.
+    pub fn add(&mut self, other: &Balance) {
+        self.received += other.received;
+        self.acked += other.acked;
+        self.in_flight += other.in_flight;
+        self.queued += other.queued;
+        self.dropped += other.dropped;
+    }
+}
+
+impl fmt::Display for Balance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = if self.holds() { "holds" } else { "BROKEN" };
+        write!(
+            f,
+            "conservation {verdict}: received {} = acked {} + in flight {} + queued {} + dropped {}",
+            self.received, self.acked, self.in_flight, self.queued, self.dropped
+        )
+    }
+}
+
+/// State of one lane, for tables and metrics.
+#[derive(Clone, Debug)]
+pub struct LaneReport {
+    /// Which link it feeds.
+    pub epoch: super::LinkEpoch,
+    /// Which analyzer, see `Roster`.
+    pub analyzer: u32,
+    /// Messages routed to it.
+    pub assigned: u64,
+    /// Messages that it ACKed.
+    pub acked: u64,
+    /// Sent, not ACKed.
+    pub in_flight: u64,
+    /// Not sent.
+    pub queued: u64,
+    /// Cannot take more until it ACKs.
+    pub full: bool,
+    /// Its link is gone.
+    pub down: bool,
+    /// Bytes of arena that it holds.
+    pub held_bytes: u64,
+    /// ACK latency per message, in microseconds.
+    pub latency_us: hdrhistogram::Histogram<u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_numbered_in_order_and_have_distinct_labels() {
+        let mut labels: Vec<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+        for (index, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, index);
+        }
+        labels.sort_unstable();
+        labels.dedup();
+        assert_eq!(labels.len(), Reason::ALL.len());
+    }
+
+    #[test]
+    fn the_law_is_the_sum() {
+        let mut balance =
+            Balance { received: 10, acked: 5, in_flight: 3, queued: 2, dropped: 0 };
+        assert!(balance.holds());
+        assert_eq!(balance.open(), 5);
+        balance.acked = 4;
+        assert!(balance.to_string().contains("BROKEN"));
+    }
+}

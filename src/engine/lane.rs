@@ -1,0 +1,564 @@
+//! A lane: one shard's queue towards one analyzer. Messages are copied once, to its tail, and stay
+//! where they are until the ACK.
+//!
+//! ```text
+//! segments   | buffer 4             | buffer 9             | buffer 2        .
+//!            [ acked | in flight              | queued        ^ tail: append
+//!                    ^ acked                  ^ submitted     ^ appended
+//! ```
+//!
+//! A segment is one batch buffer. It goes back to the pool when all its messages are ACKed and the
+//! kernel has let go of it. A message larger than a buffer starts a fresh segment and runs on over
+//! the next ones; no other message is split.
+//!
+//! On native lanes the bytes include batch headers (`docs/PROTOCOL.md`, 4); the header of the batch
+//! being filled is written when the batch is closed, at the latest when it is sent.
+
+use std::collections::VecDeque;
+
+use super::ledger::Ledger;
+use super::{BufferId, BufferPool, LinkEpoch, Memory, Span};
+use crate::protocol::frame;
+use crate::protocol::native::{BatchHeader, BATCH_HEADER_BYTES, ORIGIN_BYTES};
+
+const HEADER_BYTES: u32 = BATCH_HEADER_BYTES as u32;
+
+/// Identity of a message's first delivery; stays with it through re-routes over native links.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Shard that routed it first.
+    pub shard: u16,
+    /// Link that it was first routed to.
+    pub epoch: LinkEpoch,
+    /// Its number on that lane.
+    pub sequence: u64,
+}
+
+/// A range to put on the wire, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// The bytes.
+    pub span: Span,
+    /// Messages that end in it.
+    pub messages: u64,
+    /// The last message goes on in the next range, which must follow directly.
+    pub continues: bool,
+    /// Which segment to release when the kernel lets go, see [`Lane::released`].
+    pub segment: u64,
+}
+
+#[derive(Debug)]
+struct Segment {
+    buffer: BufferId,
+    /// Where the first message (or batch) that starts here starts.
+    start: u32,
+    /// Number of that message.
+    first: u64,
+    /// Bytes filled.
+    filled: u32,
+    /// Bytes given out by `transmit`.
+    transmitted: u32,
+    /// Last message that ends here or before.
+    ended: u64,
+    /// Last message with bytes here: the segment is needed until its ACK.
+    through: u64,
+    /// Kernel operations that may still read it.
+    holds: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct OpenBatch {
+    header_at: u32,
+    first: u64,
+    /// Set for re-routed messages: each is preceded by its origin's sequence.
+    origin: Option<(u16, LinkEpoch)>,
+}
+
+/// Position of the next un-ACKed message of a dead lane.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cursor {
+    /// Number of the segment, counted from the lane's start.
+    segment: u64,
+    offset: u32,
+    sequence: u64,
+    batch_left: u32,
+    origin: Option<(u16, LinkEpoch)>,
+    started: bool,
+}
+
+/// Fixed facts of a lane.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LaneSetup {
+    pub(super) shard: u16,
+    pub(super) epoch: LinkEpoch,
+    pub(super) native: bool,
+}
+
+pub(super) struct Lane {
+    // What the copy of every message touches comes first.
+    at: u32,
+    /// End of the room for plain appends; 0 sends the next append the long way round.
+    limit: u32,
+    buffer: BufferId,
+    appended: u64,
+    /// Appending this message makes the lane full.
+    sequence_limit: u64,
+
+    setup: LaneSetup,
+    segments: VecDeque<Segment>,
+    /// Number of `segments[0]`, counted from the lane's start.
+    first_segment: u64,
+    /// Number of the segment that `transmit` reads.
+    transmit_segment: u64,
+    submitted: u64,
+    acked: u64,
+    batch: Option<OpenBatch>,
+    cursor: Cursor,
+    ledger: Ledger,
+}
+
+impl Lane {
+    pub(super) fn new(setup: LaneSetup) -> Lane {
+        Lane {
+            at: 0,
+            limit: 0,
+            buffer: BufferId(0),
+            appended: 0,
+            sequence_limit: u64::MAX,
+            setup,
+            segments: VecDeque::new(),
+            first_segment: 0,
+            transmit_segment: 0,
+            submitted: 0,
+            acked: 0,
+            batch: None,
+            cursor: Cursor::default(),
+            ledger: Ledger::new(),
+        }
+    }
+
+    /// The common case: copies a frame behind the tail. False: take [`Lane::append`].
+    #[inline]
+    pub(super) fn append_here<M: Memory>(&mut self, memory: &mut M, frame: &[u8]) -> bool {
+        let len = frame.len() as u32; // frames are at most u32::MAX long
+        if frame.len() > (self.limit.saturating_sub(self.at)) as usize
+            || self.appended + 1 >= self.sequence_limit
+        {
+            return false;
+        }
+        memory.write(self.buffer, self.at, frame);
+        self.at += len;
+        self.appended += 1;
+        true
+    }
+
+    /// Copies a frame behind the tail, in a new batch or buffer where need be.
+    ///
+    /// The caller has checked that the pool holds [`Lane::buffers_for`] buffers.
+    pub(super) fn append<M: Memory>(
+        &mut self,
+        memory: &mut M,
+        pool: &mut BufferPool,
+        frame: &[u8],
+        origin: Option<Origin>,
+    ) {
+        let origin = origin.filter(|_| self.setup.native);
+        let tag = origin.map(|origin| (origin.shard, origin.epoch));
+        if self.batch.is_some_and(|batch| batch.origin != tag) {
+            self.close_batch(memory);
+        }
+        let overhead = self.overhead(tag.is_some());
+        let buffer_bytes = pool.buffer_bytes();
+        let fits = |room: u32| frame.len() + overhead as usize <= room as usize;
+        if self.segments.is_empty() || !fits(buffer_bytes - self.at) {
+            self.close_batch(memory);
+            self.open_segment(pool);
+        }
+        if self.setup.native && self.batch.is_none() {
+            self.batch =
+                Some(OpenBatch { header_at: self.at, first: self.appended + 1, origin: tag });
+            self.at += HEADER_BYTES;
+        }
+        if let Some(origin) = origin {
+            memory.write(self.buffer, self.at, &origin.sequence.to_be_bytes());
+            self.at += ORIGIN_BYTES as u32;
+        }
+        if frame.len() > (buffer_bytes - self.at) as usize {
+            self.append_split(memory, pool, frame, origin.is_some());
+        } else {
+            memory.write(self.buffer, self.at, frame);
+            self.at += frame.len() as u32; // fits the buffer
+        }
+        self.appended += 1;
+        // Re-routed messages carry an origin each, so they always come this way.
+        self.limit = if tag.is_some() { 0 } else { buffer_bytes };
+        self.sync_tail();
+    }
+
+    /// Buffers that appending a frame of `len` bytes can take at most.
+    pub(super) fn buffers_for(len: usize, buffer_bytes: u32) -> usize {
+        let overhead = BATCH_HEADER_BYTES + ORIGIN_BYTES;
+        (len + overhead).div_ceil(buffer_bytes as usize)
+    }
+
+    /// The next range to send, if there is one.
+    pub(super) fn transmit<M: Memory>(
+        &mut self,
+        memory: &mut M,
+        now_ns: u64,
+        hold: bool,
+    ) -> Option<Transmit> {
+        if self.segments.is_empty() {
+            return None;
+        }
+        self.close_batch(memory);
+        self.limit = 0; // the next append opens a batch and reports that there is something to send
+        self.sync_tail();
+        loop {
+            let index = index_of(self.transmit_segment, self.first_segment);
+            let last = index + 1 == self.segments.len();
+            let segment = self.segments.get_mut(index)?;
+            if segment.transmitted == segment.filled {
+                if last {
+                    return None;
+                }
+                self.transmit_segment += 1;
+                continue;
+            }
+            let span = Span {
+                buffer: segment.buffer,
+                offset: segment.transmitted,
+                len: segment.filled - segment.transmitted,
+            };
+            segment.transmitted = segment.filled;
+            segment.holds += u32::from(hold);
+            let messages = segment.ended - self.submitted;
+            let continues = segment.through > segment.ended;
+            self.submitted = segment.ended;
+            if messages > 0 {
+                self.ledger.sent(self.submitted, now_ns);
+            }
+            return Some(Transmit { span, messages, continues, segment: self.transmit_segment });
+        }
+    }
+
+    /// Something waits to be sent.
+    pub(super) fn has_unsent(&self) -> bool {
+        self.appended > self.submitted
+    }
+
+    /// One more kernel operation reads a segment: the rest of a send that was cut short.
+    pub(super) fn hold(&mut self, segment: u64) {
+        let index = index_of(segment, self.first_segment);
+        self.segments[index].holds += 1;
+    }
+
+    /// The kernel let go of a segment once.
+    pub(super) fn released(&mut self, segment: u64, pool: &mut BufferPool) {
+        let index = index_of(segment, self.first_segment);
+        let segment = &mut self.segments[index];
+        assert!(segment.holds > 0, "released more often than held");
+        segment.holds -= 1;
+        self.reclaim(pool);
+    }
+
+    /// The next `messages` messages are ACKed.
+    ///
+    /// # Panics
+    /// When more are ACKed than were submitted; the link checks that.
+    pub(super) fn ack(&mut self, messages: u64, now_ns: u64, pool: &mut BufferPool) {
+        let acked = self.acked + messages;
+        assert!(acked <= self.submitted, "ACK beyond what was sent");
+        self.ledger.acked(self.acked, acked, now_ns);
+        self.acked = acked;
+        self.reclaim(pool);
+    }
+
+    /// Copies the oldest un-ACKed message of a dead lane into `out`. `None`: the lane is empty.
+    pub(super) fn unacked_front<M: Memory>(
+        &mut self,
+        memory: &mut M,
+        out: &mut Vec<u8>,
+    ) -> Option<Origin> {
+        if self.acked == self.appended {
+            return None;
+        }
+        self.close_batch(memory);
+        self.limit = 0;
+        self.sync_tail();
+        if !self.cursor.started {
+            self.start_cursor(memory);
+        }
+        let mut place = self.cursor;
+        let origin = self.read_message(memory, &mut place, out);
+        Some(origin)
+    }
+
+    /// The message that `unacked_front` copied now lives elsewhere.
+    pub(super) fn pop_unacked<M: Memory>(&mut self, memory: &M, pool: &mut BufferPool) {
+        assert!(self.acked < self.appended);
+        let mut place = self.cursor;
+        self.skip_message(memory, &mut place);
+        self.acked += 1;
+        let segment = &self.segments[index_of(place.segment, self.first_segment)];
+        // Where a segment ends, or a split message, the next message is looked for anew.
+        place.started = place.offset < segment.filled;
+        self.cursor = place;
+        self.reclaim(pool);
+    }
+
+    pub(super) fn setup(&self) -> LaneSetup {
+        self.setup
+    }
+
+    pub(super) fn appended(&self) -> u64 {
+        self.appended
+    }
+
+    pub(super) fn submitted(&self) -> u64 {
+        self.submitted
+    }
+
+    pub(super) fn acked(&self) -> u64 {
+        self.acked
+    }
+
+    pub(super) fn unacked(&self) -> u64 {
+        self.appended - self.acked
+    }
+
+    pub(super) fn segments(&self) -> usize {
+        self.segments.len()
+    }
+
+    pub(super) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Nothing left, neither messages nor kernel reads: the lane may be forgotten.
+    pub(super) fn is_empty(&self) -> bool {
+        self.segments.is_empty() && self.unacked() == 0
+    }
+
+    /// At most `messages` un-ACKed from now on.
+    pub(super) fn set_message_window(&mut self, messages: u64) {
+        self.sequence_limit = self.acked.saturating_add(messages);
+    }
+
+    pub(super) fn message_window_full(&self) -> bool {
+        self.appended >= self.sequence_limit
+    }
+
+    fn overhead(&self, redelivered: bool) -> u32 {
+        let header = if self.setup.native && self.batch.is_none() { HEADER_BYTES } else { 0 };
+        header + if redelivered { ORIGIN_BYTES as u32 } else { 0 }
+    }
+
+    fn open_segment(&mut self, pool: &mut BufferPool) {
+        self.sync_tail();
+        self.buffer = pool.take().expect("the caller checked that enough buffers are free");
+        self.at = 0;
+        self.segments.push_back(Segment {
+            buffer: self.buffer,
+            start: 0,
+            first: self.appended + 1,
+            filled: 0,
+            transmitted: 0,
+            ended: self.appended,
+            through: self.appended,
+            holds: 0,
+        });
+    }
+
+    /// Writes the tail's state into its segment.
+    fn sync_tail(&mut self) {
+        let (at, appended) = (self.at, self.appended);
+        if let Some(tail) = self.segments.back_mut() {
+            tail.filled = at;
+            tail.ended = appended;
+            tail.through = appended;
+        }
+    }
+
+    /// A message over several segments; its batch is closed at once.
+    fn append_split<M: Memory>(
+        &mut self,
+        memory: &mut M,
+        pool: &mut BufferPool,
+        frame: &[u8],
+        redelivered: bool,
+    ) {
+        let body = frame.len() + if redelivered { ORIGIN_BYTES } else { 0 };
+        if let Some(batch) = self.batch.take() {
+            self.write_header(memory, batch, 1, body as u32); // frames are at most u32::MAX long
+        }
+        let mut rest = frame;
+        loop {
+            let room = (pool.buffer_bytes() - self.at) as usize;
+            let (piece, after) = rest.split_at(room.min(rest.len()));
+            memory.write(self.buffer, self.at, piece);
+            self.at += piece.len() as u32; // fits the buffer
+            rest = after;
+            if rest.is_empty() {
+                break;
+            }
+            self.open_segment(pool);
+            let message = self.appended + 1;
+            let count = self.segments.len();
+            self.segments[count - 2].through = message;
+        }
+        let (at, message) = (self.at, self.appended + 1);
+        if let Some(tail) = self.segments.back_mut() {
+            tail.start = at;
+            tail.first = message + 1;
+        }
+    }
+
+    fn close_batch<M: Memory>(&mut self, memory: &mut M) {
+        let Some(batch) = self.batch.take() else { return };
+        let count = self.appended + 1 - batch.first;
+        let count = u32::try_from(count).expect("a batch fits one buffer");
+        self.write_header(memory, batch, count, self.at - batch.header_at - HEADER_BYTES);
+    }
+
+    fn write_header<M: Memory>(
+        &self,
+        memory: &mut M,
+        batch: OpenBatch,
+        count: u32,
+        body_bytes: u32,
+    ) {
+        let (origin_shard, origin_epoch) =
+            batch.origin.unwrap_or((self.setup.shard, self.setup.epoch));
+        let header = BatchHeader {
+            redelivered: batch.origin.is_some(),
+            origin_shard,
+            count,
+            body_bytes,
+            first_sequence: batch.first,
+            origin_epoch: origin_epoch.0,
+        };
+        memory.write(self.buffer, batch.header_at, &header.encode());
+    }
+
+    fn reclaim(&mut self, pool: &mut BufferPool) {
+        while let Some(front) = self.segments.front() {
+            let is_tail = self.segments.len() == 1;
+            if is_tail {
+                // The tail's own record lags behind appends that took the short way.
+                if self.acked < self.appended || front.holds > 0 || self.batch.is_some() {
+                    return;
+                }
+                self.limit = 0;
+            } else if front.through > self.acked || front.holds > 0 {
+                return;
+            }
+            pool.give(front.buffer);
+            self.segments.pop_front();
+            self.first_segment += 1;
+            self.transmit_segment = self.transmit_segment.max(self.first_segment);
+        }
+    }
+
+    /// Finds the first un-ACKed message. Segments before it may still be held by the kernel.
+    fn start_cursor<M: Memory>(&mut self, memory: &M) {
+        let (index, segment) = self
+            .segments
+            .iter()
+            .enumerate()
+            .find(|(_, segment)| segment.through > self.acked)
+            .expect("an un-ACKed message is in some segment");
+        let mut place = Cursor {
+            segment: self.first_segment + index as u64,
+            offset: segment.start,
+            sequence: segment.first,
+            batch_left: 0,
+            origin: None,
+            started: true,
+        };
+        while place.sequence <= self.acked {
+            self.skip_message(memory, &mut place);
+        }
+        self.cursor = place;
+    }
+
+    /// Moves past a batch header, if one is next.
+    fn enter_batch<M: Memory>(&self, memory: &M, place: &mut Cursor) {
+        if !self.setup.native || place.batch_left > 0 {
+            return;
+        }
+        let span = Span { buffer: self.buffer_at(place), offset: place.offset, len: HEADER_BYTES };
+        let header = memory
+            .read(span)
+            .first_chunk::<BATCH_HEADER_BYTES>()
+            .and_then(|bytes| BatchHeader::decode(bytes).ok())
+            .expect("a batch header that this lane wrote");
+        assert_eq!(header.first_sequence, place.sequence, "batches follow each other");
+        place.offset += HEADER_BYTES;
+        place.batch_left = header.count;
+        place.origin =
+            header.redelivered.then_some((header.origin_shard, LinkEpoch(header.origin_epoch)));
+    }
+
+    fn skip_message<M: Memory>(&self, memory: &M, place: &mut Cursor) {
+        self.enter_batch(memory, place);
+        if place.origin.is_some() {
+            place.offset += ORIGIN_BYTES as u32;
+        }
+        place.offset = place.offset.saturating_add(self.frame_len(memory, place));
+        place.sequence += 1;
+        place.batch_left = place.batch_left.saturating_sub(1);
+    }
+
+    fn read_message<M: Memory>(
+        &self,
+        memory: &M,
+        place: &mut Cursor,
+        out: &mut Vec<u8>,
+    ) -> Origin {
+        self.enter_batch(memory, place);
+        let mut origin =
+            Origin { shard: self.setup.shard, epoch: self.setup.epoch, sequence: place.sequence };
+        let buffer = self.buffer_at(place);
+        if let Some((shard, epoch)) = place.origin {
+            let span = Span { buffer, offset: place.offset, len: ORIGIN_BYTES as u32 };
+            let word = memory.read(span).first_chunk::<8>().expect("a span of eight bytes");
+            origin = Origin { shard, epoch, sequence: u64::from_be_bytes(*word) };
+            place.offset += ORIGIN_BYTES as u32;
+        }
+        out.clear();
+        let mut left = self.frame_len(memory, place);
+        let mut offset = place.offset;
+        let index = index_of(place.segment, self.first_segment);
+        for segment in self.segments.range(index..) {
+            let len = left.min(segment.filled - offset);
+            out.extend_from_slice(memory.read(Span { buffer: segment.buffer, offset, len }));
+            left -= len;
+            offset = 0;
+            if left == 0 {
+                break;
+            }
+        }
+        assert_eq!(left, 0, "a message ends inside its lane");
+        origin
+    }
+
+    /// Length of the frame at a place. Its length word is never split: split frames start at most
+    /// an overhead into a fresh buffer.
+    fn frame_len<M: Memory>(&self, memory: &M, place: &Cursor) -> u32 {
+        let span = Span { buffer: self.buffer_at(place), offset: place.offset, len: 4 };
+        match frame::peek(memory.read(span), u32::MAX) {
+            Ok(Some(len)) => len as u32, // came from a u32
+            _ => unreachable!("only whole, valid frames are appended"),
+        }
+    }
+
+    fn buffer_at(&self, place: &Cursor) -> BufferId {
+        self.segments[index_of(place.segment, self.first_segment)].buffer
+    }
+}
+
+fn index_of(segment: u64, first: u64) -> usize {
+    let index = segment.checked_sub(first).expect("the segment is still here");
+    usize::try_from(index).expect("a lane has few segments")
+}

@@ -1,0 +1,292 @@
+//! A link: one connection of an analyzer. Numbers messages on the wire, knows which shard is owed
+//! the next ACK, and tells a stalled analyzer from an idle one.
+//!
+//! ```text
+//! wire     1 ........ acked ........ completed ........ submitted
+//!          credited to their shards  | ACK waits for    | in the kernel's hands
+//!                                    | the send's result|
+//! owners   [shard 0 to 40][shard 2 to 75][shard 0 to 90]
+//! ```
+
+use std::collections::VecDeque;
+
+use crate::protocol::control::{resolve_ack, AckBeyond, AckStep, ControlDecoder, ControlError};
+use crate::protocol::Dialect;
+
+/// Before the first ACK of a reference client nobody knows how many messages it collects.
+const STRIDE_UNKNOWN: u64 = 1024;
+/// A reference client that ACKs every message may still pause for this many.
+const STRIDE_MIN: u64 = 64;
+
+/// Why a link must be closed. Recovered by re-routing what it has not ACKed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkError {
+    /// It ACKed what it never got.
+    Ack(AckBeyond),
+    /// It sent a word that its dialect does not have.
+    Control(ControlError),
+}
+
+impl std::fmt::Display for LinkError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            LinkError::Ack(error) => error.fmt(f),
+            LinkError::Control(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for LinkError {}
+
+/// What makes the absence of ACKs a stall, see [`Link::stall`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stall {
+    /// Bytes that were sent stay unread.
+    Unread,
+    /// More messages than it ever left open are un-ACKed.
+    Unacked,
+    /// Nothing more can be sent, so no ACK can be hoped for.
+    WindowFull,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Owner {
+    shard: u16,
+    through: u64,
+}
+
+/// Numbering and ACK state of one connection.
+pub struct Link {
+    dialect: Dialect,
+    decoder: ControlDecoder,
+    submitted: u64,
+    completed: u64,
+    acked: u64,
+    credited: u64,
+    owners: VecDeque<Owner>,
+    /// Largest step of an ACK so far; 0 before the first.
+    stride: u64,
+    /// Last time that an ACK advanced, or that there was nothing to ACK.
+    progress_at_ns: u64,
+    /// Since when more than the tolerated number is un-ACKed.
+    suspect_since_ns: Option<u64>,
+}
+
+impl Link {
+    /// A link that came up at `now_ns`.
+    pub fn new(dialect: Dialect, now_ns: u64) -> Link {
+        Link {
+            dialect,
+            decoder: ControlDecoder::new(dialect),
+            submitted: 0,
+            completed: 0,
+            acked: 0,
+            credited: 0,
+            owners: VecDeque::new(),
+            stride: 0,
+            progress_at_ns: now_ns,
+            suspect_since_ns: None,
+        }
+    }
+
+    /// What it speaks.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// Decoder of its control stream.
+    pub fn decoder(&mut self) -> &mut ControlDecoder {
+        &mut self.decoder
+    }
+
+    /// `messages` of `shard` were given to the kernel.
+    pub fn submitted(&mut self, shard: u16, messages: u64, now_ns: u64) {
+        if messages == 0 {
+            return;
+        }
+        if self.submitted == self.acked {
+            self.progress_at_ns = now_ns;
+        }
+        self.submitted += messages;
+        match self.owners.back_mut() {
+            Some(last) if last.shard == shard => last.through = self.submitted,
+            _ => self.owners.push_back(Owner { shard, through: self.submitted }),
+        }
+        self.watch(now_ns);
+    }
+
+    /// Everything submitted so far was taken by the socket.
+    pub fn completed(&mut self) {
+        self.completed = self.submitted;
+    }
+
+    /// The analyzer sent an ACK with this number on the wire. True when it advances, false when it
+    /// repeats or goes back.
+    ///
+    /// # Errors
+    /// The number was never sent.
+    pub fn ack(&mut self, raw: u64, now_ns: u64) -> Result<bool, LinkError> {
+        let step = resolve_ack(self.dialect, raw, self.acked, self.submitted);
+        match step.map_err(LinkError::Ack)? {
+            AckStep::Advance(sequence) => {
+                self.stride = self.stride.max(sequence - self.acked);
+                self.acked = sequence;
+                self.progress_at_ns = now_ns;
+                self.suspect_since_ns = None;
+                self.watch(now_ns);
+                Ok(true)
+            }
+            AckStep::Stale => Ok(false),
+        }
+    }
+
+    /// Which shard is to be told of how many ACKed messages next. An ACK counts only when the send
+    /// has completed, so that no shard uses a buffer again which the kernel still reads.
+    pub fn next_credit(&mut self) -> Option<(u16, u64)> {
+        let through = self.acked.min(self.completed);
+        let owner = *self.owners.front()?;
+        let messages = owner.through.min(through).checked_sub(self.credited)?;
+        if messages == 0 {
+            return None;
+        }
+        self.credited += messages;
+        if self.credited == owner.through {
+            self.owners.pop_front();
+        }
+        Some((owner.shard, messages))
+    }
+
+    /// Messages sent and not ACKed.
+    pub fn unacked(&self) -> u64 {
+        self.submitted - self.acked
+    }
+
+    /// Messages sent.
+    pub fn sent(&self) -> u64 {
+        self.submitted
+    }
+
+    /// Whether the ACK timeout has struck. `unread`: a send is outstanding or the socket's send
+    /// queue is not empty. `window_full`: this link may be sent nothing more.
+    ///
+    /// Reference clients ACK every n-th message and never the remainder, so un-ACKed messages alone
+    /// are no sign of trouble. The rule, per `docs/PROTOCOL.md`: no ACK has advanced for the timeout
+    /// although something is un-ACKed, and for all that time
+    /// - the link had unread bytes, or
+    /// - more than twice the largest ACK step seen was un-ACKed (at least 64; 1,024 before the first
+    ///   ACK); on a native link any message, since those ACK remainders; or
+    /// - its window was full.
+    pub fn stall(
+        &self,
+        now_ns: u64,
+        timeout_ns: u64,
+        unread: bool,
+        window_full: bool,
+    ) -> Option<Stall> {
+        let overdue = |since: u64| now_ns.saturating_sub(since) >= timeout_ns;
+        if self.unacked() == 0 || !overdue(self.progress_at_ns) {
+            return None;
+        }
+        if unread {
+            return Some(Stall::Unread);
+        }
+        if window_full {
+            return Some(Stall::WindowFull);
+        }
+        self.suspect_since_ns.is_some_and(overdue).then_some(Stall::Unacked)
+    }
+
+    fn watch(&mut self, now_ns: u64) {
+        if self.unacked() > self.tolerated() && self.suspect_since_ns.is_none() {
+            self.suspect_since_ns = Some(now_ns);
+        }
+    }
+
+    fn tolerated(&self) -> u64 {
+        match self.dialect {
+            Dialect::Native => 0,
+            _ if self.stride == 0 => STRIDE_UNKNOWN,
+            _ => (2 * self.stride).max(STRIDE_MIN),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+    const TIMEOUT: u64 = 30 * SECOND;
+
+    #[test]
+    fn credits_go_to_the_shards_in_the_order_of_the_wire() {
+        let mut link = Link::new(Dialect::Compact, 0);
+        link.submitted(0, 4, 0);
+        link.submitted(2, 3, 0);
+        link.submitted(2, 1, 0);
+        link.submitted(0, 2, 0);
+        assert_eq!(link.ack(5, 0), Ok(true));
+        assert_eq!(link.next_credit(), None, "not before the send has completed");
+        link.completed();
+        assert_eq!(link.next_credit(), Some((0, 4)));
+        assert_eq!(link.next_credit(), Some((2, 1)));
+        assert_eq!(link.next_credit(), None);
+        assert_eq!(link.ack(10, 0), Ok(true));
+        assert_eq!(link.next_credit(), Some((2, 3)));
+        assert_eq!(link.next_credit(), Some((0, 2)));
+        assert_eq!(link.next_credit(), None);
+        assert!(link.owners.is_empty());
+    }
+
+    #[test]
+    fn acks_that_repeat_are_stale_and_acks_beyond_are_errors() {
+        let mut link = Link::new(Dialect::Typed, 0);
+        link.submitted(0, 10, 0);
+        assert_eq!(link.ack(10, 0), Ok(true));
+        assert_eq!(link.ack(10, 0), Ok(false));
+        assert_eq!(link.ack(7, 0), Ok(false));
+        assert!(matches!(link.ack(11, 0), Err(LinkError::Ack(_))));
+    }
+
+    #[test]
+    fn an_idle_reference_client_may_keep_its_remainder_for_ever() {
+        let mut link = Link::new(Dialect::Compact, 0);
+        link.submitted(0, 19, 0);
+        assert_eq!(link.ack(10, 0), Ok(true));
+        assert_eq!(link.stall(3600 * SECOND, TIMEOUT, false, false), None);
+        // One message a minute does not make it stalled either.
+        for minute in 0..40 {
+            link.submitted(0, 1, minute * 60 * SECOND);
+            assert_eq!(link.stall((minute + 1) * 60 * SECOND, TIMEOUT, false, false), None);
+        }
+    }
+
+    #[test]
+    fn a_client_that_stops_acking_under_traffic_is_stalled() {
+        let mut link = Link::new(Dialect::Compact, 0);
+        link.submitted(0, 10, 0);
+        assert_eq!(link.ack(10, 0), Ok(true));
+        link.submitted(0, STRIDE_MIN + 1, 5 * SECOND);
+        assert_eq!(link.stall(34 * SECOND, TIMEOUT, false, false), None);
+        assert_eq!(link.stall(35 * SECOND, TIMEOUT, false, false), Some(Stall::Unacked));
+        assert_eq!(link.ack(11, 35 * SECOND), Ok(true));
+        assert_eq!(link.stall(60 * SECOND, TIMEOUT, false, false), None);
+    }
+
+    #[test]
+    fn unread_bytes_and_a_full_window_count_from_the_first_message() {
+        let mut link = Link::new(Dialect::Typed, 0);
+        link.submitted(0, 1, 10 * SECOND);
+        assert_eq!(link.stall(39 * SECOND, TIMEOUT, true, true), None);
+        assert_eq!(link.stall(40 * SECOND, TIMEOUT, true, false), Some(Stall::Unread));
+        assert_eq!(link.stall(40 * SECOND, TIMEOUT, false, true), Some(Stall::WindowFull));
+        assert_eq!(link.stall(40 * SECOND, TIMEOUT, false, false), None);
+    }
+
+    #[test]
+    fn a_native_link_must_ack_everything() {
+        let mut link = Link::new(Dialect::Native, 0);
+        link.submitted(0, 1, 10 * SECOND);
+        assert_eq!(link.stall(40 * SECOND, TIMEOUT, false, false), Some(Stall::Unacked));
+    }
+}

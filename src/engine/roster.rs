@@ -1,0 +1,236 @@
+//! The roster: all analyzers with their weights, one full table with an epoch. Shard 0 keeps it;
+//! every shard gets each new one whole, and the newest wins.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use super::LinkEpoch;
+
+/// Where an analyzer can be reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Native: each shard sends on a link of its own, if it has one.
+    LinkPerShard,
+    /// Reference dialects: shard `home` owns the only link, the others hand their batches over.
+    SingleLink {
+        /// Owner of the link.
+        home: u16,
+        /// The link.
+        epoch: LinkEpoch,
+    },
+}
+
+/// One analyzer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// Number of the analyzer, never used again in this run.
+    pub analyzer: u32,
+    /// Its id (native) or address (reference dialects).
+    pub name: Arc<str>,
+    /// Its weight, finite, not below zero.
+    pub weight: f64,
+    /// It asked to get nothing new.
+    pub draining: bool,
+    /// How to reach it.
+    pub reach: Reach,
+}
+
+impl Entry {
+    /// Weight for routing: none while draining.
+    pub fn effective_weight(&self) -> f64 {
+        if self.draining {
+            0.0
+        } else {
+            self.weight
+        }
+    }
+}
+
+/// All analyzers at one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Roster {
+    /// Number of the table; a larger one replaces a smaller one.
+    pub epoch: u64,
+    /// The analyzers, in the order in which they came.
+    pub entries: Vec<Entry>,
+}
+
+/// What happened to a link.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// A native link came up.
+    NativeUp {
+        /// The link.
+        epoch: LinkEpoch,
+        /// Id of its analyzer.
+        name: Arc<str>,
+        /// Weight of its analyzer.
+        weight: f64,
+    },
+    /// A reference client's link came up.
+    SingleUp {
+        /// The link.
+        epoch: LinkEpoch,
+        /// Shard that owns it.
+        home: u16,
+        /// Address of the peer.
+        name: Arc<str>,
+        /// First weight.
+        weight: f64,
+    },
+    /// A link is gone.
+    Down {
+        /// The link.
+        epoch: LinkEpoch,
+    },
+    /// An analyzer changed its weight, on any of its links.
+    Weight {
+        /// The link that said so.
+        epoch: LinkEpoch,
+        /// The new weight.
+        weight: f64,
+    },
+    /// An analyzer asked for nothing new.
+    Drain {
+        /// The link that said so.
+        epoch: LinkEpoch,
+    },
+}
+
+/// Keeper of the roster: takes changes one at a time, so that none is lost to another.
+#[derive(Default)]
+pub struct Registrar {
+    roster: Roster,
+    /// Analyzer of each link that is up.
+    links: BTreeMap<LinkEpoch, u32>,
+    analyzers: u32,
+}
+
+impl Registrar {
+    /// The next roster, unless the change changes nothing.
+    pub fn apply(&mut self, change: Change) -> Option<Arc<Roster>> {
+        let changed = match change {
+            Change::NativeUp { epoch, name, weight } => self.native_up(epoch, name, weight),
+            Change::SingleUp { epoch, home, name, weight } => {
+                self.add(epoch, name, weight, Reach::SingleLink { home, epoch })
+            }
+            Change::Down { epoch } => self.down(epoch),
+            Change::Weight { epoch, weight } => self.change(epoch, |entry| entry.weight = weight),
+            Change::Drain { epoch } => self.change(epoch, |entry| entry.draining = true),
+        };
+        changed.then(|| {
+            self.roster.epoch += 1;
+            Arc::new(self.roster.clone())
+        })
+    }
+
+    fn native_up(&mut self, epoch: LinkEpoch, name: Arc<str>, weight: f64) -> bool {
+        let known = self
+            .roster
+            .entries
+            .iter_mut()
+            .find(|entry| entry.reach == Reach::LinkPerShard && entry.name == name);
+        let Some(entry) = known else {
+            return self.add(epoch, name, weight, Reach::LinkPerShard);
+        };
+        entry.weight = weight;
+        // The same id again after a drain: the analyzer was restarted.
+        entry.draining = false;
+        self.links.insert(epoch, entry.analyzer);
+        true
+    }
+
+    fn add(&mut self, epoch: LinkEpoch, name: Arc<str>, weight: f64, reach: Reach) -> bool {
+        let analyzer = self.analyzers;
+        self.analyzers += 1;
+        self.links.insert(epoch, analyzer);
+        self.roster.entries.push(Entry { analyzer, name, weight, draining: false, reach });
+        true
+    }
+
+    fn down(&mut self, epoch: LinkEpoch) -> bool {
+        let Some(analyzer) = self.links.remove(&epoch) else { return false };
+        if self.links.values().all(|other| *other != analyzer) {
+            self.roster.entries.retain(|entry| entry.analyzer != analyzer);
+        }
+        true
+    }
+
+    fn change(&mut self, epoch: LinkEpoch, change: impl FnOnce(&mut Entry)) -> bool {
+        let Some(analyzer) = self.links.get(&epoch) else { return false };
+        let Some(entry) =
+            self.roster.entries.iter_mut().find(|entry| entry.analyzer == *analyzer)
+        else {
+            return false;
+        };
+        let before = entry.clone();
+        change(entry);
+        *entry != before
+    }
+}
+
+/// Remembered at most; a link's epoch is never used again, so old ones may be forgotten as soon as no
+/// roster that is still under way can name them.
+const TOMBSTONES_MAX: usize = 4096;
+
+/// Links that went down: a roster that was under way meanwhile must not bring their lanes back.
+#[derive(Default)]
+pub(super) struct Tombstones {
+    down: BTreeSet<LinkEpoch>,
+    order: VecDeque<LinkEpoch>,
+}
+
+impl Tombstones {
+    pub(super) fn insert(&mut self, epoch: LinkEpoch) {
+        if !self.down.insert(epoch) {
+            return;
+        }
+        self.order.push_back(epoch);
+        if self.order.len() > TOMBSTONES_MAX {
+            if let Some(oldest) = self.order.pop_front() {
+                self.down.remove(&oldest);
+            }
+        }
+    }
+
+    pub(super) fn contains(&self, epoch: LinkEpoch) -> bool {
+        self.down.contains(&epoch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn native(shard: u16, count: u64, name: &str, weight: f64) -> Change {
+        Change::NativeUp { epoch: LinkEpoch::new(shard, count), name: name.into(), weight }
+    }
+
+    #[test]
+    fn a_native_analyzer_is_one_entry_however_many_links_it_has() {
+        let mut registrar = Registrar::default();
+        registrar.apply(native(0, 1, "a", 0.5));
+        let roster = registrar.apply(native(1, 1, "a", 0.5)).expect("a new table");
+        assert_eq!((roster.epoch, roster.entries.len()), (2, 1));
+        let roster = registrar.apply(Change::Down { epoch: LinkEpoch::new(0, 1) });
+        assert_eq!(roster.expect("a new table").entries.len(), 1, "one link is left");
+        let roster = registrar.apply(Change::Down { epoch: LinkEpoch::new(1, 1) });
+        assert!(roster.expect("a new table").entries.is_empty());
+    }
+
+    #[test]
+    fn weights_and_drains_change_the_table_once() {
+        let mut registrar = Registrar::default();
+        let epoch = LinkEpoch::new(2, 7);
+        registrar.apply(Change::SingleUp { epoch, home: 2, name: "1.2.3.4:5".into(), weight: 1.0 });
+        let roster = registrar.apply(Change::Weight { epoch, weight: 0.25 }).expect("changed");
+        assert_eq!(roster.entries[0].effective_weight(), 0.25);
+        assert_eq!(registrar.apply(Change::Weight { epoch, weight: 0.25 }), None);
+        let roster = registrar.apply(Change::Drain { epoch }).expect("changed");
+        assert_eq!(roster.entries[0].effective_weight(), 0.0);
+        assert_eq!(registrar.apply(Change::Drain { epoch }), None);
+        let unknown = LinkEpoch::new(3, 1);
+        assert_eq!(registrar.apply(Change::Weight { epoch: unknown, weight: 1.0 }), None);
+        assert_eq!(registrar.apply(Change::Down { epoch: unknown }), None);
+    }
+}

@@ -1,0 +1,268 @@
+//! Ingress: accepts emitters, receives from them, offers what came to the engine.
+//!
+//! ```text
+//! receive -> chunk -> engine.ingest -> taken: memory back to the kernel
+//!                       `-> stalled: pending, in order; memory stays
+//! ```
+//!
+//! Backpressure needs no cancelling: while chunks are pending their memory does not go back to the
+//! kernel, so receives end with ENOBUFS sooner or later, sockets fill, and TCP slows the emitters.
+//! They are armed again when nothing is pending any more.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use socket2::SockRef;
+
+use super::slab::{bare, token, Kind, Slot};
+use super::worker::{Phase, Worker};
+use crate::engine::{Ingest, Reason};
+use crate::uring::{Chunk, Completion, Group};
+
+/// An emitter's connection.
+pub(super) struct Emitter {
+    socket: OwnedFd,
+    /// A receive is armed.
+    receiving: bool,
+    /// The stream has ended, or is not to be followed any more.
+    ended: bool,
+    /// It broke the protocol: what it sent after that is not read.
+    rejected: bool,
+    /// Chunks of it that are pending.
+    pending: u32,
+}
+
+/// Bytes that the engine could not take yet.
+pub(super) struct PendingChunk {
+    emitter: Slot,
+    chunk: Chunk,
+}
+
+impl Worker {
+    pub(super) fn on_accept_emitter(&mut self, completion: Completion) {
+        match completion.socket() {
+            Ok(socket) => self.add_emitter(socket),
+            Err(error) => self.on_accept_error(&error),
+        }
+        if !completion.more() {
+            self.rearm_accept(Kind::AcceptEmitter, completion.result < 0);
+        }
+    }
+
+    fn add_emitter(&mut self, socket: OwnedFd) {
+        if self.emitters.len() >= self.config.connections_max || self.phase != Phase::Running {
+            self.engine.counters.count(Reason::ConnectionLimit);
+            return;
+        }
+        let fd = socket.as_raw_fd();
+        let emitter = Emitter { socket, receiving: true, ended: false, rejected: false, pending: 0 };
+        let slot = self.emitters.insert(emitter);
+        self.engine.emitter_opened(slot.index());
+        self.engine.counters.emitters_accepted += 1;
+        self.ring.receive(fd, Group::Ingress, token(Kind::EmitterReceive, slot));
+    }
+
+    pub(super) fn on_accept_error(&mut self, error: &io::Error) {
+        if error.raw_os_error() == Some(libc::ECANCELED) {
+            return;
+        }
+        if self.engine.counters.of(Reason::AcceptFailed) == 0 {
+            log::error!(
+                "shard {}: cannot accept a connection: {error}; peers wait in the backlog (raise LimitNOFILE if descriptors ran out)",
+                self.index
+            );
+        }
+        self.engine.counters.count(Reason::AcceptFailed);
+    }
+
+    /// The accept ended: start it again, if it failed not before the next housekeeping.
+    pub(super) fn rearm_accept(&mut self, kind: Kind, failed: bool) {
+        if self.phase != Phase::Running {
+            return;
+        }
+        if failed {
+            self.accept_retry.push(kind);
+            return;
+        }
+        let Some((emitters, analyzers)) = &self.listeners else { return };
+        let listener = if kind == Kind::AcceptEmitter { emitters } else { analyzers };
+        self.ring.accept(listener.as_raw_fd(), bare(kind));
+    }
+
+    #[inline]
+    pub(super) fn on_emitter_receive(&mut self, slot: Slot, completion: Completion) {
+        let chunk = self.ring.chunk(Group::Ingress, &completion);
+        let Some(emitter) = self.emitters.get_mut(slot) else {
+            if let Some(chunk) = chunk {
+                self.ring.release(Group::Ingress, chunk);
+            }
+            return;
+        };
+        emitter.receiving = completion.more();
+        if let Some(chunk) = chunk {
+            self.turn_bytes += chunk.len();
+            self.engine.counters.receives += 1;
+            self.offer(slot, chunk);
+        } else if completion.result == 0 {
+            emitter.ended = true;
+        }
+        if !completion.more() {
+            self.on_receive_ended(slot, &completion);
+        }
+    }
+
+    /// A multishot receive ends at the end of the stream, when receive memory ran out, when it was
+    /// cancelled, or because the kernel felt like it.
+    fn on_receive_ended(&mut self, slot: Slot, completion: &Completion) {
+        let Some(emitter) = self.emitters.get_mut(slot) else { return };
+        match completion.count() {
+            Ok(_) => {}
+            Err(error) => match error.raw_os_error() {
+                Some(libc::ENOBUFS | libc::ECANCELED | libc::EINTR | libc::EAGAIN) => {}
+                _ => emitter.ended = true,
+            },
+        }
+        if emitter.ended || self.phase != Phase::Running {
+            emitter.ended = true;
+            self.close_if_finished(slot);
+        } else {
+            self.rearm.push_back(slot);
+        }
+    }
+
+    /// Offers a chunk to the engine, behind those that wait already.
+    #[inline]
+    fn offer(&mut self, slot: Slot, chunk: Chunk) {
+        if !self.pending.is_empty() {
+            self.push_pending(slot, chunk);
+            return;
+        }
+        if let Some(rest) = self.ingest(slot, chunk) {
+            self.push_pending(slot, rest);
+        }
+    }
+
+    fn push_pending(&mut self, slot: Slot, chunk: Chunk) {
+        if let Some(emitter) = self.emitters.get_mut(slot) {
+            emitter.pending += 1;
+        }
+        self.pending.push_back(PendingChunk { emitter: slot, chunk });
+    }
+
+    /// Lets the engine take a chunk; what it cannot take now is returned.
+    #[inline]
+    fn ingest(&mut self, slot: Slot, chunk: Chunk) -> Option<Chunk> {
+        if self.emitters.get(slot).is_none_or(|emitter| emitter.rejected) {
+            self.ring.release(Group::Ingress, chunk);
+            return None;
+        }
+        let bytes = self.ring.bytes_of(Group::Ingress, chunk);
+        match self.engine.ingest(slot.index(), bytes) {
+            Ingest::Taken => {}
+            Ingest::Stalled { taken } => {
+                if taken < chunk.len() {
+                    return Some(chunk.skip(taken));
+                }
+            }
+            Ingest::BadFrame { error, offset } => {
+                self.reject(slot, &format!("{error}, at byte {offset} of the stream"));
+            }
+            Ingest::PartialMemoryFull => {
+                let limit = self.config.partial_bytes_max;
+                self.reject(slot, &format!("partial frames of all emitters would exceed {limit} bytes (--partial-bytes)"));
+            }
+        }
+        self.ring.release(Group::Ingress, chunk);
+        None
+    }
+
+    /// The peer broke the protocol: whole messages before are kept, the rest is not read.
+    fn reject(&mut self, slot: Slot, why: &str) {
+        let Some(emitter) = self.emitters.get_mut(slot) else { return };
+        let socket = SockRef::from(&emitter.socket);
+        let peer = socket.peer_addr().ok().and_then(|address| address.as_socket());
+        let peer = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
+        log::warn!("shard {}: emitter {peer} closed: {why}", self.index);
+        // Ends the receive, and that closes the connection.
+        let _ = socket.shutdown(std::net::Shutdown::Both);
+        emitter.ended = true;
+        emitter.rejected = true;
+    }
+
+    /// Chunks that had to wait, oldest first, as far as there is room.
+    pub(super) fn resume_pending(&mut self) {
+        while !self.pending.is_empty() && self.engine.can_ingest() {
+            let Some(PendingChunk { emitter: slot, chunk }) = self.pending.pop_front() else {
+                break;
+            };
+            if let Some(chunk) = self.ingest(slot, chunk) {
+                self.pending.push_front(PendingChunk { emitter: slot, chunk });
+                break;
+            }
+            if let Some(emitter) = self.emitters.get_mut(slot) {
+                emitter.pending -= 1;
+            }
+            self.close_if_finished(slot);
+        }
+        self.account_stall();
+        if self.pending.is_empty() {
+            self.rearm_receives();
+        }
+    }
+
+    fn rearm_receives(&mut self) {
+        while let Some(slot) = self.rearm.pop_front() {
+            if self.phase != Phase::Running {
+                if let Some(emitter) = self.emitters.get_mut(slot) {
+                    emitter.ended = true;
+                }
+                self.close_if_finished(slot);
+                continue;
+            }
+            let Some(emitter) = self.emitters.get_mut(slot) else { continue };
+            if emitter.ended || emitter.receiving {
+                self.close_if_finished(slot);
+                continue;
+            }
+            emitter.receiving = true;
+            let fd = emitter.socket.as_raw_fd();
+            self.ring.receive(fd, Group::Ingress, token(Kind::EmitterReceive, slot));
+        }
+    }
+
+    fn account_stall(&mut self) {
+        let stalled = !self.pending.is_empty();
+        match (stalled, self.stalled_since_ns) {
+            (true, None) => {
+                self.stalled_since_ns = Some(self.now_ns);
+                self.engine.counters.stalls += 1;
+            }
+            (false, Some(since)) => {
+                self.stalled_since_ns = None;
+                self.engine.counters.stalled_ns += self.now_ns - since;
+            }
+            _ => {}
+        }
+    }
+
+    fn close_if_finished(&mut self, slot: Slot) {
+        let Some(emitter) = self.emitters.get(slot) else { return };
+        if emitter.ended && !emitter.receiving && emitter.pending == 0 {
+            self.engine.emitter_closed(slot.index());
+            self.emitters.remove(slot);
+        }
+    }
+
+    /// Draining: what the sockets still hold was never taken in and stays the emitters' own.
+    pub(super) fn stop_receiving(&mut self) {
+        for slot in self.emitters.slots() {
+            let Some(emitter) = self.emitters.get_mut(slot) else { continue };
+            if emitter.receiving {
+                self.ring.cancel(token(Kind::EmitterReceive, slot), bare(Kind::Cancel));
+            } else {
+                emitter.ended = true;
+                self.close_if_finished(slot);
+            }
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Mail from other shards, and what is done a few times a second: timers, reports, the way out.
+
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
+
+use super::links::Stage;
+use super::mesh::Message;
+use super::shared::{ShardReport, Stop};
+use super::slab::{bare, token, Kind};
+use super::worker::{Phase, Worker};
+use crate::engine::{Change, Roster};
+use crate::protocol::Dialect;
+
+const SECOND_NS: u64 = 1_000_000_000;
+/// Names of analyzers that are gone, kept for log lines about their messages.
+const NAMES_MAX: usize = 4096;
+
+impl Worker {
+    pub(super) fn on_message(&mut self, from: usize, message: Message) {
+        match message {
+            Message::Change(change) => self.on_change(change),
+            Message::Roster(roster) => self.on_roster(roster),
+            Message::HandOver(hand_over) => self.on_hand_over(*hand_over),
+            Message::Parcel(parcel) => self.on_parcel(from, parcel),
+            Message::Credit { epoch, messages } => {
+                if let Some(lane) = self.engine.lane_of(epoch) {
+                    self.engine.acked(lane, messages, self.now_ns);
+                }
+            }
+            Message::LinkDown { epoch } => self.engine.link_down(epoch, self.now_ns),
+        }
+    }
+
+    /// Shard 0: the roster changes, everybody gets the whole of it.
+    fn on_change(&mut self, change: Change) {
+        let Some(registrar) = &mut self.registrar else { return };
+        let Some(roster) = registrar.apply(change) else { return };
+        for shard in 0..self.mesh.shards() {
+            self.mesh.post(shard, Message::Roster(Arc::clone(&roster)));
+        }
+    }
+
+    fn on_roster(&mut self, roster: Arc<Roster>) {
+        let links = &self.links;
+        let applied = self.engine.apply_roster(&roster, |entry| {
+            let mut links = links.iter().map(|(_, connection)| connection);
+            let own = links.find(|connection| {
+                connection.is_up()
+                    && connection.link.dialect() == Dialect::Native
+                    && connection.name == entry.name
+            });
+            own.map(|connection| (connection.epoch, connection.window_messages))
+        });
+        if !applied {
+            return;
+        }
+        self.roster_applied_ns = self.now_ns;
+        if self.names.len() > NAMES_MAX {
+            self.names.clear();
+        }
+        for entry in &roster.entries {
+            self.names.insert(entry.analyzer, Arc::clone(&entry.name));
+        }
+        self.roster = roster;
+        self.publish();
+    }
+
+    pub(super) fn housekeeping(&mut self) {
+        self.schedule_tick();
+        self.check_handshakes();
+        for kind in std::mem::take(&mut self.accept_retry) {
+            self.rearm_accept(kind, false);
+        }
+        if self.now_ns >= self.next_second_ns {
+            self.next_second_ns = self.now_ns + SECOND_NS;
+            self.check_stalls();
+            let balance = self.engine.balance();
+            assert!(balance.holds(), "shard {}: {balance}", self.index);
+        }
+        self.publish();
+    }
+
+    fn publish(&mut self) {
+        let report = self.report();
+        self.shared.publish(usize::from(self.index), report);
+    }
+
+    pub(super) fn report(&mut self) -> ShardReport {
+        self.engine.counters.enters = self.ring.enters;
+        ShardReport {
+            shard: self.index,
+            balance: self.engine.balance(),
+            counters: self.engine.counters.clone(),
+            lanes: self.engine.lane_reports().collect(),
+            roster: Arc::clone(&self.roster),
+            roster_applied_ns: self.roster_applied_ns,
+            emitters: self.emitters.len(),
+            links: self.links.iter().filter(|(_, connection)| connection.is_up()).count(),
+            buffers: self.engine.buffers(),
+            stalled: self.stalled_since_ns.is_some(),
+            share_bound: self.engine.share_bound(),
+        }
+    }
+
+    /// Goes on with stopping, if that was asked for. True: the loop ends.
+    pub(super) fn finished(&mut self) -> bool {
+        match self.shared.stop() {
+            Stop::No => return false,
+            Stop::Now => return true,
+            Stop::Drain => {}
+        }
+        if self.phase == Phase::Running {
+            self.start_draining();
+        }
+        if self.phase == Phase::Draining && self.nothing_left() {
+            self.phase = Phase::Drained;
+            self.shared.drained.fetch_add(1, Ordering::AcqRel);
+            for wake in &self.shared.wakes {
+                wake.wake();
+            }
+        }
+        if self.phase == Phase::Draining && self.emitters.len() == 0 && self.pending.is_empty() {
+            self.ask_for_acks();
+        }
+        self.all_drained() || self.now_ns >= self.shared.deadline_ns()
+    }
+
+    pub(super) fn all_drained(&self) -> bool {
+        self.shared.drained.load(Ordering::Acquire) >= self.mesh.shards()
+    }
+
+    fn start_draining(&mut self) {
+        self.phase = Phase::Draining;
+        self.ring.cancel(bare(Kind::AcceptEmitter), bare(Kind::Cancel));
+        self.ring.cancel(bare(Kind::AcceptAnalyzer), bare(Kind::Cancel));
+        self.listeners = None;
+        self.stop_receiving();
+        for slot in self.links.slots() {
+            let Some(connection) = self.links.get(slot) else { continue };
+            if matches!(connection.stage, Stage::Detecting { .. } | Stage::Greeting { .. }) {
+                self.ring.cancel(token(Kind::LinkReceive, slot), bare(Kind::Cancel));
+                self.kill(slot, "the distributor is shutting down", None);
+            }
+        }
+        self.schedule_tick();
+    }
+
+    fn nothing_left(&self) -> bool {
+        self.emitters.len() == 0 && self.pending.is_empty() && self.engine.balance().open() == 0
+    }
+}

@@ -1,0 +1,181 @@
+//! What crosses cores: changes of the roster, links, whole batches for an analyzer with only one
+//! link, and their ACKs. Never a message at a time.
+//!
+//! ```text
+//! post -> outbox (bounded by windows) -> glommio channel, bounded -> inbox of the peer's turn
+//!                                        Wake: count, then eventfd if it sleeps
+//! ```
+//!
+//! A receiver is polled exactly as often as its sender has sent, so it is never pending: no glommio
+//! waker is registered, and the executor need not run for a message to arrive.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+
+use futures_lite::future::poll_once;
+use glommio::channels::channel_mesh::{FullMesh, Senders};
+use glommio::channels::shared_channel::ConnectedReceiver;
+use glommio::{GlommioError, ResourceType};
+
+use crate::engine::{Change, LinkEpoch, Roster, Span};
+use crate::protocol::Dialect;
+use crate::uring::Wake;
+
+/// Messages in flight between two shards. When full, more wait in the sender's outbox, which the
+/// lanes' windows bound.
+pub(super) const CHANNEL_MESSAGES: usize = 1024;
+
+/// An analyzer's connection that another shard shall own.
+#[derive(Debug)]
+pub(super) struct HandOver {
+    pub(super) socket: OwnedFd,
+    pub(super) dialect: Dialect,
+    pub(super) name: Arc<str>,
+    pub(super) weight: f64,
+    pub(super) window_messages: u64,
+    /// Control bytes that were read behind the first word.
+    pub(super) unread: Vec<u8>,
+}
+
+/// A range of the sender's arena, to be put on the wire by the link's owner.
+#[derive(Debug)]
+pub(super) struct Parcel {
+    pub(super) epoch: LinkEpoch,
+    pub(super) span: Span,
+    pub(super) messages: u64,
+    pub(super) continues: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum Message {
+    /// To shard 0, which keeps the roster.
+    Change(Change),
+    /// From shard 0 to all.
+    Roster(Arc<Roster>),
+    /// To the shard that an analyzer asked for.
+    HandOver(Box<HandOver>),
+    /// To the owner of a link.
+    Parcel(Parcel),
+    /// From the owner of a link: the next `messages` of your parcels are ACKed.
+    Credit { epoch: LinkEpoch, messages: u64 },
+    /// From the owner of a link to all: nobody reads your parcels any more.
+    LinkDown { epoch: LinkEpoch },
+}
+
+/// Messages posted from each shard to each, counted so that receivers know what is there.
+pub(super) struct Postbox {
+    shards: usize,
+    posted: Vec<AtomicU64>,
+    wakes: Vec<Arc<Wake>>,
+}
+
+impl Postbox {
+    pub(super) fn new(wakes: Vec<Arc<Wake>>) -> Postbox {
+        let shards = wakes.len();
+        let posted = (0..shards * shards).map(|_| AtomicU64::new(0)).collect();
+        Postbox { shards, posted, wakes }
+    }
+
+    fn posted(&self, from: usize, to: usize) -> &AtomicU64 {
+        &self.posted[from * self.shards + to]
+    }
+}
+
+/// One shard's end of the mesh.
+pub(super) struct Mesh {
+    own: usize,
+    senders: Senders<Message>,
+    receivers: Vec<(usize, ConnectedReceiver<Message>)>,
+    received: Vec<u64>,
+    outbox: Vec<VecDeque<Message>>,
+    local: VecDeque<Message>,
+    postbox: Arc<Postbox>,
+}
+
+impl Mesh {
+    /// Joins; completes when all shards have.
+    pub(super) async fn join(builder: FullMesh<Message>, postbox: Arc<Postbox>) -> Mesh {
+        let (senders, mut receivers) =
+            builder.join().await.expect("as many shards join as the mesh was made for");
+        let shards = postbox.shards;
+        Mesh {
+            own: senders.peer_id(),
+            senders,
+            receivers: receivers.streams(),
+            received: vec![0; shards],
+            outbox: (0..shards).map(|_| VecDeque::new()).collect(),
+            local: VecDeque::new(),
+            postbox,
+        }
+    }
+
+    /// Index of this shard.
+    pub(super) fn own(&self) -> usize {
+        self.own
+    }
+
+    pub(super) fn shards(&self) -> usize {
+        self.outbox.len()
+    }
+
+    /// Leaves a message for a shard, this one included; `flush` sends it.
+    pub(super) fn post(&mut self, to: usize, message: Message) {
+        if to == self.own {
+            self.local.push_back(message);
+        } else {
+            self.outbox[to].push_back(message);
+        }
+    }
+
+    /// Sends what fits and wakes the receivers.
+    pub(super) fn flush(&mut self) {
+        for to in 0..self.outbox.len() {
+            let mut sent = 0;
+            while let Some(message) = self.outbox[to].pop_front() {
+                match self.senders.try_send_to(to, message) {
+                    Ok(()) => sent += 1,
+                    Err(GlommioError::WouldBlock(ResourceType::Channel(message))) => {
+                        self.outbox[to].push_front(message);
+                        break;
+                    }
+                    Err(_) => break, // the peer has ended; so will this shard
+                }
+            }
+            if sent > 0 {
+                self.postbox.posted(self.own, to).fetch_add(sent, Ordering::Release);
+                self.postbox.wakes[to].wake();
+            }
+        }
+    }
+
+    /// Something waits to be sent or handled.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.local.is_empty() || self.outbox.iter().any(|queue| !queue.is_empty())
+    }
+
+    /// A message has been posted and not yet been received.
+    pub(super) fn has_mail(&self) -> bool {
+        !self.local.is_empty()
+            || self.receivers.iter().any(|(from, _)| {
+                self.postbox.posted(*from, self.own).load(Ordering::Acquire) > self.received[*from]
+            })
+    }
+
+    /// Moves what has arrived into `inbox`, with its sender.
+    pub(super) async fn receive(&mut self, inbox: &mut VecDeque<(usize, Message)>) {
+        let own = self.own;
+        inbox.extend(self.local.drain(..).map(|message| (own, message)));
+        for (from, receiver) in &self.receivers {
+            let posted = self.postbox.posted(*from, own).load(Ordering::Acquire);
+            while self.received[*from] < posted {
+                match poll_once(receiver.recv()).await {
+                    Some(Some(message)) => inbox.push_back((*from, message)),
+                    _ => return, // the peer has ended
+                }
+                self.received[*from] += 1;
+            }
+        }
+    }
+}

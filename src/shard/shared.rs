@@ -1,0 +1,99 @@
+//! What all threads of a distributor share: stop, reports, arenas. Nothing on the hot path.
+
+use std::sync::atomic::{AtomicU64, AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::engine::{Balance, Counters, LaneReport, Roster};
+use crate::uring::Wake;
+
+/// How far the distributor is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stop {
+    /// It runs.
+    No,
+    /// It takes nothing new and waits for ACKs, up to the deadline.
+    Drain,
+    /// It ends at once.
+    Now,
+}
+
+/// State of one shard, published about ten times a second.
+#[derive(Clone, Debug, Default)]
+pub struct ShardReport {
+    /// Index of the shard.
+    pub shard: u16,
+    /// Conservation law.
+    pub balance: Balance,
+    /// Counters since start.
+    pub counters: Counters,
+    /// Lanes in use.
+    pub lanes: Vec<LaneReport>,
+    /// The roster that its tree follows.
+    pub roster: Arc<Roster>,
+    /// CLOCK_MONOTONIC when that roster was applied.
+    pub roster_applied_ns: u64,
+    /// Emitters connected.
+    pub emitters: usize,
+    /// Analyzer connections.
+    pub links: usize,
+    /// Batch buffers free now, fewest ever free, in all.
+    pub buffers: (usize, usize, usize),
+    /// Receiving is stopped: nobody can take more.
+    pub stalled: bool,
+    /// Shares are within this many messages of exact, for single messages (see docs/SHARES.md).
+    pub share_bound: f64,
+}
+
+/// Shared by the shards and by whoever started them.
+pub(super) struct Shared {
+    stop: AtomicU8,
+    /// CLOCK_MONOTONIC in nanoseconds when draining ends.
+    deadline_ns: AtomicU64,
+    /// Shards that have nothing left to wait for.
+    pub(super) drained: AtomicUsize,
+    pub(super) reports: Vec<Mutex<ShardReport>>,
+    pub(super) wakes: Vec<Arc<Wake>>,
+}
+
+impl Shared {
+    pub(super) fn new(wakes: Vec<Arc<Wake>>) -> Shared {
+        Shared {
+            stop: AtomicU8::new(0),
+            deadline_ns: AtomicU64::new(u64::MAX),
+            drained: AtomicUsize::new(0),
+            reports: wakes.iter().map(|_| Mutex::default()).collect(),
+            wakes,
+        }
+    }
+
+    pub(super) fn stop(&self) -> Stop {
+        match self.stop.load(Ordering::Acquire) {
+            0 => Stop::No,
+            1 => Stop::Drain,
+            _ => Stop::Now,
+        }
+    }
+
+    /// Asks for more of a stop than before; less is ignored.
+    pub(super) fn ask(&self, stop: Stop, deadline_ns: u64) {
+        if stop == Stop::Drain && self.stop() == Stop::No {
+            self.deadline_ns.store(deadline_ns, Ordering::Release);
+        }
+        self.stop.fetch_max(stop as u8, Ordering::AcqRel);
+        for wake in &self.wakes {
+            wake.wake();
+        }
+    }
+
+    pub(super) fn deadline_ns(&self) -> u64 {
+        self.deadline_ns.load(Ordering::Acquire)
+    }
+
+    pub(super) fn publish(&self, shard: usize, report: ShardReport) {
+        *self.reports[shard].lock().unwrap_or_else(PoisonError::into_inner) = report;
+    }
+
+    pub(super) fn report(&self, shard: usize) -> ShardReport {
+        self.reports[shard].lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

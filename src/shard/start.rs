@@ -1,0 +1,370 @@
+//! Starts the shards, and stops them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use glommio::channels::channel_mesh::{FullMesh, MeshBuilder};
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+
+use super::listen::listen;
+use super::mesh::{Mesh, Message, Postbox, CHANNEL_MESSAGES};
+use super::shared::{ShardReport, Shared, Stop};
+use super::slab::Slab;
+use super::worker::{Phase, Worker};
+use super::Config;
+use crate::engine::{Engine, EngineConfig, Registrar};
+use crate::uring::{
+    monotonic_ns, raise_nofile, Arena, ArenaView, Features, Ring, RingConfig, Unusable, Wake,
+};
+
+/// Memory that glommio takes for its own rings per executor; it does no file or socket work here.
+const GLOMMIO_IO_BYTES: usize = 64 * 1024;
+/// Entries of glommio's own rings.
+const GLOMMIO_RING_DEPTH: usize = 8;
+/// Descriptors beside emitter connections: analyzers, listeners, rings, files.
+const NOFILE_RESERVE: u64 = 512;
+/// One receive buffer with incremental consumption: many receives share it.
+const INCREMENTAL_BUFFER_BYTES: u32 = 256 * 1024;
+/// One receive buffer without: each receive takes a whole one.
+const CLASSIC_BUFFER_BYTES: u32 = 16 * 1024;
+
+/// Why a distributor did not start. Each says what to change.
+#[derive(Debug)]
+pub enum StartError {
+    /// The kernel or its policy.
+    Unusable(Unusable),
+    /// An address cannot be listened on.
+    Listen {
+        /// Flag that gave it.
+        flag: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// Too few descriptors for the connections asked for.
+    Nofile {
+        /// Descriptors needed.
+        needed: u64,
+        /// Hard limit.
+        hard: u64,
+    },
+    /// Memory or threads could not be had.
+    Resource {
+        /// What for.
+        what: &'static str,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// Values that do not go together.
+    Config(String),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Unusable(unusable) => unusable.fmt(f),
+            StartError::Listen { flag, address, error } => {
+                write!(f, "{flag} {address}: cannot listen: {error}")?;
+                if error.kind() == io::ErrorKind::AddrInUse {
+                    write!(f, "; another process has this port (`ss -ltnp` tells which)")?;
+                }
+                Ok(())
+            }
+            StartError::Nofile { needed, hard } => write!(
+                f,
+                "--max-connections needs {needed} descriptors, the hard limit is {hard}: raise it (`ulimit -Hn`, or LimitNOFILE in the unit) or ask for fewer connections"
+            ),
+            StartError::Resource { what, error } => write!(f, "{what}: {error}"),
+            StartError::Config(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// A running distributor.
+pub struct Distributor {
+    shared: Arc<Shared>,
+    shards: Vec<ExecutorJoinHandle<io::Result<ShardReport>>>,
+    /// Where emitters connect, with the port that was chosen.
+    pub emitters: SocketAddr,
+    /// Where analyzers connect, with the port that was chosen.
+    pub analyzers: SocketAddr,
+    features: Features,
+    memory_bytes: usize,
+}
+
+impl Distributor {
+    /// Probes the kernel, binds, and starts one thread per shard.
+    ///
+    /// # Errors
+    /// Each names the thing, the value and what is allowed. Nothing runs then.
+    pub fn start(config: Config) -> Result<Distributor, StartError> {
+        check(&config)?;
+        let without: Vec<&str> = config.without.iter().map(String::as_str).collect();
+        let features = Features::probe().map_err(StartError::Unusable)?;
+        let features = features.without(&without).map_err(|name| {
+            StartError::Config(format!(
+                "--without {name}: no such feature (allowed: defer-taskrun, incremental, min-wait, send-zc)"
+            ))
+        })?;
+        let mut config = config;
+        config.connections_max = allow_connections(config.connections_max)?;
+
+        let bind = |flag, address| {
+            listen(address, config.shards)
+                .map_err(|error| StartError::Listen { flag, address, error })
+        };
+        let emitters = bind("--emitters", config.emitters)?;
+        let analyzers = bind("--analyzers", config.analyzers)?;
+        let address = |listeners: &[TcpListener]| {
+            listeners[0]
+                .local_addr()
+                .map_err(|error| StartError::Resource { what: "listener", error })
+        };
+        let (emitters_at, analyzers_at) = (address(&emitters)?, address(&analyzers)?);
+
+        let resource = |what| move |error| StartError::Resource { what, error };
+        let buffers = config.arena_bytes / config.batch_bytes as usize;
+        let arenas = (0..config.shards)
+            .map(|_| Arena::new(buffers, config.batch_bytes as usize))
+            .collect::<io::Result<Vec<_>>>()
+            .map_err(resource("egress arena (--arena)"))?;
+        let wakes = (0..config.shards)
+            .map(|_| Wake::new().map(Arc::new))
+            .collect::<io::Result<Vec<_>>>()
+            .map_err(resource("eventfd"))?;
+        let views: Vec<ArenaView> = arenas.iter().map(Arena::view).collect();
+        let memory_bytes = config.shards
+            * (buffers * config.batch_bytes as usize
+                + ring_config(&config, features).ingress_buffers as usize
+                    * ring_config(&config, features).ingress_buffer_bytes as usize);
+
+        let shared = Arc::new(Shared::new(wakes.clone()));
+        let postbox = Arc::new(Postbox::new(wakes));
+        let mesh = MeshBuilder::full(config.shards, CHANNEL_MESSAGES);
+        let config = Arc::new(config);
+        let mut shards = Vec::new();
+        let parts = arenas.into_iter().zip(emitters.into_iter().zip(analyzers));
+        for (index, (arena, listeners)) in parts.enumerate() {
+            let plan = Plan {
+                config: Arc::clone(&config),
+                shared: Arc::clone(&shared),
+                postbox: Arc::clone(&postbox),
+                views: views.clone(),
+                features,
+                mesh: mesh.clone(),
+            };
+            let handle = plan.spawn(index, arena, listeners)?;
+            shards.push(handle);
+        }
+        Ok(Distributor {
+            shared,
+            shards,
+            emitters: emitters_at,
+            analyzers: analyzers_at,
+            features,
+            memory_bytes,
+        })
+    }
+
+    /// Kernel features in use.
+    pub fn features(&self) -> Features {
+        self.features
+    }
+
+    /// Egress and receive memory of all shards, in bytes, taken at start.
+    pub fn memory_bytes(&self) -> usize {
+        self.memory_bytes
+    }
+
+    /// Newest report of each shard; a tenth of a second old at most.
+    pub fn reports(&self) -> Vec<ShardReport> {
+        (0..self.shards.len()).map(|shard| self.shared.report(shard)).collect()
+    }
+
+    /// A handle that stops the distributor, for signal handlers and tests.
+    pub fn stopper(&self) -> Stopper {
+        Stopper { shared: Arc::clone(&self.shared) }
+    }
+
+    /// Waits for the shards and returns their last reports.
+    ///
+    /// # Errors
+    /// A shard's ring failed, or a shard panicked.
+    pub fn join(self) -> io::Result<Vec<ShardReport>> {
+        self.shards
+            .into_iter()
+            .map(|shard| match shard.join() {
+                Ok(report) => report,
+                Err(error) => Err(io::Error::other(format!("a shard ended: {error}"))),
+            })
+            .collect()
+    }
+}
+
+/// Stops a distributor from any thread.
+#[derive(Clone)]
+pub struct Stopper {
+    shared: Arc<Shared>,
+}
+
+impl Stopper {
+    /// Takes nothing new, waits for ACKs, ends at the latest after `deadline`.
+    pub fn drain(&self, deadline: Duration) {
+        let deadline = u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX);
+        self.shared.ask(Stop::Drain, monotonic_ns().saturating_add(deadline));
+    }
+
+    /// Ends at once.
+    pub fn stop_now(&self) {
+        self.shared.ask(Stop::Now, 0);
+    }
+}
+
+/// What every shard is made from.
+struct Plan {
+    config: Arc<Config>,
+    shared: Arc<Shared>,
+    postbox: Arc<Postbox>,
+    views: Vec<ArenaView>,
+    features: Features,
+    mesh: FullMesh<Message>,
+}
+
+impl Plan {
+    fn spawn(
+        self,
+        index: usize,
+        arena: Arena,
+        listeners: (TcpListener, TcpListener),
+    ) -> Result<ExecutorJoinHandle<io::Result<ShardReport>>, StartError> {
+        let placement = match self.config.cores.get(index) {
+            Some(core) => Placement::Fixed(*core),
+            None => Placement::Unbound,
+        };
+        LocalExecutorBuilder::new(placement)
+            .name(&format!("shard-{index}"))
+            .io_memory(GLOMMIO_IO_BYTES)
+            .ring_depth(GLOMMIO_RING_DEPTH)
+            .spawn(move || self.run(arena, listeners))
+            .map_err(|error| StartError::Resource {
+                what: "shard thread (glommio executor)",
+                error: io::Error::other(error.to_string()),
+            })
+    }
+
+    async fn run(
+        self,
+        arena: Arena,
+        listeners: (TcpListener, TcpListener),
+    ) -> io::Result<ShardReport> {
+        let mesh = Mesh::join(self.mesh, self.postbox).await;
+        let own = mesh.own();
+        let index = u16::try_from(own).map_err(io::Error::other)?;
+        let wake = Arc::clone(&self.shared.wakes[own]);
+        let ring = ring_config(&self.config, self.features);
+        let ring = Ring::new(ring, self.features, self.views, own, wake)
+            .map_err(|unusable| io::Error::other(unusable.to_string()))?;
+        let engine = Engine::new(engine_config(&self.config, index), arena);
+        let now_ns = monotonic_ns();
+        let worker = Worker {
+            index,
+            config: self.config,
+            shared: self.shared,
+            ring,
+            engine,
+            mesh,
+            listeners: Some(listeners),
+            emitters: Slab::new(),
+            pending: VecDeque::new(),
+            rearm: VecDeque::new(),
+            links: Slab::new(),
+            links_counted: 0,
+            pump: Vec::new(),
+            zero_copy_sends: Slab::new(),
+            handshakes: 0,
+            registrar: (own == 0).then(Registrar::default),
+            roster: Arc::default(),
+            roster_applied_ns: now_ns,
+            names: BTreeMap::new(),
+            phase: Phase::Running,
+            now_ns,
+            turn_bytes: 0,
+            next_tick_ns: now_ns,
+            next_second_ns: now_ns,
+            stalled_since_ns: None,
+            accept_retry: Vec::new(),
+        };
+        worker.run().await
+    }
+}
+
+fn ring_config(config: &Config, features: Features) -> RingConfig {
+    let buffer_bytes =
+        if features.incremental { INCREMENTAL_BUFFER_BYTES } else { CLASSIC_BUFFER_BYTES };
+    let buffers = (config.ingress_bytes / buffer_bytes as usize).clamp(2, 32_768);
+    let buffers = if buffers.is_power_of_two() { buffers } else { buffers.next_power_of_two() / 2 };
+    RingConfig {
+        ingress_buffers: u16::try_from(buffers).unwrap_or(32_768),
+        ingress_buffer_bytes: buffer_bytes,
+    }
+}
+
+fn engine_config(config: &Config, shard: u16) -> EngineConfig {
+    let buffers = config.arena_bytes / config.batch_bytes as usize;
+    EngineConfig {
+        shard,
+        buffers: u32::try_from(buffers).unwrap_or(u32::MAX),
+        buffer_bytes: config.batch_bytes,
+        frame_bytes_max: config.frame_bytes_max,
+        window_bytes: config.window_bytes,
+        window_messages: config.window_messages,
+        partial_bytes_max: config.partial_bytes_max,
+        on_slow: config.on_slow,
+    }
+}
+
+/// Makes room for the connections asked for; for 0, finds how many there is room for.
+fn allow_connections(asked: usize) -> Result<usize, StartError> {
+    let needed = asked as u64 + NOFILE_RESERVE;
+    match raise_nofile(if asked == 0 { u64::MAX } else { needed }) {
+        Ok(()) => Ok(if asked == 0 { usize::MAX } else { asked }),
+        Err(hard) if asked == 0 => {
+            let _ = raise_nofile(hard);
+            Ok(usize::try_from(hard.saturating_sub(NOFILE_RESERVE)).unwrap_or(usize::MAX))
+        }
+        Err(hard) => Err(StartError::Nofile { needed, hard }),
+    }
+}
+
+/// Values that do not go together.
+fn check(config: &Config) -> Result<(), StartError> {
+    let refuse = |text: String| Err(StartError::Config(text));
+    if config.shards == 0 || config.shards > 1024 {
+        return refuse(format!("--shards {}: 1 to 1024 allowed", config.shards));
+    }
+    if config.batch_bytes < 4096 {
+        return refuse(format!("--batch-bytes {}: at least 4096 allowed", config.batch_bytes));
+    }
+    let frame_buffers = (config.frame_bytes_max as usize + 64).div_ceil(config.batch_bytes as usize);
+    let least = (4 * frame_buffers + 16) * config.batch_bytes as usize;
+    if config.arena_bytes < least {
+        return refuse(format!(
+            "--arena {}: at least {least} bytes for frames of {} and batches of {}",
+            config.arena_bytes, config.frame_bytes_max, config.batch_bytes
+        ));
+    }
+    if config.partial_bytes_max < config.frame_bytes_max as usize {
+        return refuse(format!(
+            "--partial-bytes {}: at least one frame of --max-frame {}",
+            config.partial_bytes_max, config.frame_bytes_max
+        ));
+    }
+    Ok(())
+}

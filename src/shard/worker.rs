@@ -1,0 +1,195 @@
+//! The event loop of a shard: read this first.
+//!
+//! ```text
+//! turn:   1 wait         gather completions, at most the latency budget; none when busy
+//!         2 dispatch     accept, receive -> engine, ACK -> engine, send results
+//!         3 mail         rosters, links, batches and ACKs from other shards
+//!         4 re-route     messages of dead links
+//!         5 resume       chunks that had to wait for room
+//!         6 send         every lane that got something; flush the mesh
+//!         7 housekeeping a few times a second
+//! ```
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::TcpListener;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::emitters::{Emitter, PendingChunk};
+use super::links::Connection;
+use super::mesh::{Mesh, Message};
+use super::shared::{ShardReport, Shared, Stop};
+use super::slab::{bare, untoken, Kind, Slab, Slot};
+use super::Config;
+use crate::engine::{Engine, LaneId, Registrar, Roster};
+use crate::uring::{monotonic_ns, Arena, Completion, Ring, Wait};
+
+/// Completions handled before sends go out: bounds the time that a batch waits for its send.
+const TURN_COMPLETIONS: usize = 512;
+/// A turn that brought this many bytes is followed by the next at once: there is more.
+const BUSY_BYTES: usize = 32 * 1024;
+/// Longest sleep: housekeeping is due then.
+const TICK: Duration = Duration::from_millis(100);
+/// The same while a handshake is under way: dialects are told apart by 50 ms of silence.
+const TICK_HANDSHAKE: Duration = Duration::from_millis(10);
+
+/// How far this shard is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Running,
+    /// Takes nothing new; waits for ACKs.
+    Draining,
+    /// Has nothing left; waits for the other shards.
+    Drained,
+}
+
+/// A zero-copy send whose buffer the kernel may still read.
+pub(super) struct ZeroCopySend {
+    pub(super) link: Slot,
+    pub(super) lane: LaneId,
+    pub(super) segment: u64,
+}
+
+/// One shard. Lives on its thread, owns everything that it touches.
+pub(super) struct Worker {
+    pub(super) index: u16,
+    pub(super) config: Arc<Config>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) ring: Ring,
+    pub(super) engine: Engine<Arena>,
+    pub(super) mesh: Mesh,
+    pub(super) listeners: Option<(TcpListener, TcpListener)>,
+
+    pub(super) emitters: Slab<Emitter>,
+    /// Received, not yet taken by the engine. Bounded by the receive memory.
+    pub(super) pending: VecDeque<PendingChunk>,
+    /// Emitters whose receive ended and must be started again.
+    pub(super) rearm: VecDeque<Slot>,
+
+    pub(super) links: Slab<Connection>,
+    pub(super) links_counted: u64,
+    /// Links that may have something to send.
+    pub(super) pump: Vec<Slot>,
+    pub(super) zero_copy_sends: Slab<ZeroCopySend>,
+    pub(super) handshakes: usize,
+
+    /// Shard 0 keeps the roster.
+    pub(super) registrar: Option<Registrar>,
+    pub(super) roster: Arc<Roster>,
+    pub(super) roster_applied_ns: u64,
+    /// Names of analyzers, also of some that are gone.
+    pub(super) names: BTreeMap<u32, Arc<str>>,
+
+    pub(super) phase: Phase,
+    pub(super) now_ns: u64,
+    pub(super) turn_bytes: usize,
+    pub(super) next_tick_ns: u64,
+    pub(super) next_second_ns: u64,
+    pub(super) stalled_since_ns: Option<u64>,
+    /// Accepts that failed and are tried again at the next housekeeping.
+    pub(super) accept_retry: Vec<Kind>,
+}
+
+impl Worker {
+    /// Runs until the distributor stops; the last report balances the books.
+    ///
+    /// # Errors
+    /// The data ring failed in a way that cannot be waited out.
+    pub(super) async fn run(mut self) -> std::io::Result<ShardReport> {
+        self.start_listening();
+        self.ring.arm_wake(bare(Kind::Wake));
+        let mut completions: Vec<Completion> = Vec::with_capacity(TURN_COMPLETIONS);
+        let mut inbox: VecDeque<(usize, Message)> = VecDeque::new();
+        loop {
+            self.wait()?;
+            self.now_ns = monotonic_ns();
+            self.turn_bytes = 0;
+
+            self.ring.drain(&mut completions, TURN_COMPLETIONS);
+            for completion in completions.drain(..) {
+                self.dispatch(completion);
+            }
+            if self.mesh.has_mail() {
+                self.mesh.receive(&mut inbox).await;
+                for (from, message) in inbox.drain(..) {
+                    self.on_message(from, message);
+                }
+            }
+            self.engine.reroute();
+            self.resume_pending();
+            self.send_dirty();
+            self.mesh.flush();
+
+            if self.now_ns >= self.next_tick_ns {
+                self.housekeeping();
+                // Nothing runs beside this task today; whatever will, gets its turn here.
+                glommio::executor().yield_if_needed().await;
+            }
+            if self.finished() {
+                break;
+            }
+        }
+        self.say_goodbye();
+        Ok(self.report())
+    }
+
+    fn wait(&mut self) -> std::io::Result<()> {
+        let wake = Arc::clone(&self.shared.wakes[usize::from(self.index)]);
+        wake.announce_sleep();
+        let wait = if self.has_work() {
+            Wait { gather: Duration::ZERO, timeout: Duration::ZERO }
+        } else {
+            let busy = self.turn_bytes >= BUSY_BYTES;
+            let until_tick = self.next_tick_ns.saturating_sub(monotonic_ns());
+            Wait {
+                gather: if busy { Duration::ZERO } else { self.config.latency_budget },
+                timeout: Duration::from_nanos(until_tick),
+            }
+        };
+        let waited = self.ring.wait(wait);
+        wake.announce_awake();
+        waited
+    }
+
+    /// Something can be done without a completion.
+    fn has_work(&mut self) -> bool {
+        self.mesh.has_mail()
+            || self.mesh.is_busy()
+            || (self.shared.stop() != Stop::No && self.phase == Phase::Running)
+            || self.shared.stop() == Stop::Now
+            || (self.phase == Phase::Drained && self.all_drained())
+            || (!self.pending.is_empty() && self.engine.can_ingest())
+    }
+
+    #[inline]
+    fn dispatch(&mut self, completion: Completion) {
+        let (kind, slot) = untoken(completion.token);
+        match kind {
+            Some(Kind::EmitterReceive) => self.on_emitter_receive(slot, completion),
+            Some(Kind::LinkReceive) => self.on_link_receive(slot, completion),
+            Some(Kind::LinkSend) => self.on_link_send(slot, completion),
+            Some(Kind::ZeroCopySend) => self.on_zero_copy(slot, completion),
+            Some(Kind::AcceptEmitter) => self.on_accept_emitter(completion),
+            Some(Kind::AcceptAnalyzer) => self.on_accept_analyzer(completion),
+            Some(Kind::Wake) => self.ring.arm_wake(bare(Kind::Wake)),
+            Some(Kind::Cancel) | None => {}
+        }
+    }
+
+    pub(super) fn start_listening(&mut self) {
+        let Some((emitters, analyzers)) = &self.listeners else { return };
+        self.ring.accept(emitters.as_raw_fd(), bare(Kind::AcceptEmitter));
+        self.ring.accept(analyzers.as_raw_fd(), bare(Kind::AcceptAnalyzer));
+    }
+
+    /// When housekeeping is due next.
+    pub(super) fn schedule_tick(&mut self) {
+        let tick = if self.handshakes > 0 || self.phase != Phase::Running {
+            TICK_HANDSHAKE
+        } else {
+            TICK
+        };
+        self.next_tick_ns = self.now_ns + tick.as_nanos() as u64; // a constant below a second
+    }
+}

@@ -1,0 +1,241 @@
+//! What this kernel and this process may do, found out once at start.
+
+use std::fmt;
+use std::io;
+
+use io_uring::{opcode, IoUring, Probe};
+
+/// Oldest kernel that has every operation the data ring cannot do without.
+pub const KERNEL_MIN: (u32, u32) = (6, 0);
+
+/// Optional kernel features; each has a fallback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Features {
+    /// Task work runs only when the shard asks for it (6.1), else at any kernel entry.
+    pub defer_taskrun: bool,
+    /// Receives share a provided buffer (6.12), else each takes a whole one.
+    pub incremental: bool,
+    /// One system call waits a minimum time for more completions (6.12), else two calls.
+    pub min_wait: bool,
+    /// SEND_ZC (6.0) from registered memory.
+    pub send_zc: bool,
+}
+
+impl Features {
+    /// Finds out by trying.
+    ///
+    /// # Errors
+    /// What is missing and how to mend it.
+    pub fn probe() -> Result<Features, Unusable> {
+        let release = kernel_release();
+        if let Some(version) = parse_release(&release) {
+            if version < KERNEL_MIN {
+                return Err(Unusable::OldKernel { release });
+            }
+        }
+        let ring: IoUring = IoUring::builder().build(8).map_err(|error| explain(&error, &release))?;
+        let mut probe = Probe::new();
+        ring.submitter().register_probe(&mut probe).map_err(|error| explain(&error, &release))?;
+        let needed = [
+            ("accept", opcode::AcceptMulti::CODE),
+            ("recv", opcode::RecvMulti::CODE),
+            ("send", opcode::Send::CODE),
+            ("async-cancel", opcode::AsyncCancel::CODE),
+            ("read", opcode::Read::CODE),
+        ];
+        for (name, code) in needed {
+            if !probe.is_supported(code) {
+                return Err(Unusable::NoOperation { name, release });
+            }
+        }
+        Ok(Features {
+            defer_taskrun: defer_taskrun_works(),
+            incremental: incremental_works(),
+            min_wait: ring.params().is_feature_min_timeout(),
+            send_zc: probe.is_supported(opcode::SendZc::CODE),
+        })
+    }
+
+    /// Turns features off by name, for tests and for kernels with a faulty one.
+    ///
+    /// # Errors
+    /// The name when it is not one of `defer-taskrun`, `incremental`, `min-wait`, `send-zc`.
+    pub fn without<'a>(mut self, names: &[&'a str]) -> Result<Features, &'a str> {
+        for name in names {
+            match *name {
+                "defer-taskrun" => self.defer_taskrun = false,
+                "incremental" => self.incremental = false,
+                "min-wait" => self.min_wait = false,
+                "send-zc" => self.send_zc = false,
+                _ => return Err(name),
+            }
+        }
+        Ok(self)
+    }
+}
+
+impl fmt::Display for Features {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = |on: bool| if on { "yes" } else { "no" };
+        write!(
+            f,
+            "kernel {} defer-taskrun={} incremental-buffers={} min-wait={} send-zc={}",
+            kernel_release(),
+            word(self.defer_taskrun),
+            word(self.incremental),
+            word(self.min_wait),
+            word(self.send_zc),
+        )
+    }
+}
+
+/// Why the data plane cannot run here. Recovered by the operator.
+#[derive(Debug)]
+pub enum Unusable {
+    /// Linux is older than [`KERNEL_MIN`].
+    OldKernel {
+        /// As `uname -r` says it.
+        release: String,
+    },
+    /// The kernel has no io_uring at all.
+    NotBuiltIn,
+    /// A sysctl or a seccomp filter forbids io_uring.
+    Forbidden {
+        /// Content of /proc/sys/kernel/io_uring_disabled, when it can be read.
+        sysctl: Option<String>,
+    },
+    /// Too little memory may be locked.
+    Memlock {
+        /// RLIMIT_MEMLOCK in bytes.
+        limit: u64,
+    },
+    /// An operation is missing.
+    NoOperation {
+        /// Which.
+        name: &'static str,
+        /// As `uname -r` says it.
+        release: String,
+    },
+    /// Anything else the kernel said.
+    Other(io::Error),
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unusable::OldKernel { release } => write!(
+                f,
+                "kernel {release} is too old: weir needs Linux {}.{} or later (6.12 for all features); boot a newer kernel",
+                KERNEL_MIN.0, KERNEL_MIN.1
+            ),
+            Unusable::NotBuiltIn => write!(
+                f,
+                "this kernel has no io_uring (ENOSYS): it needs CONFIG_IO_URING=y"
+            ),
+            Unusable::Forbidden { sysctl: Some(value) } if value != "0" => write!(
+                f,
+                "io_uring is forbidden by kernel.io_uring_disabled={value} (allowed: 0): run `sysctl kernel.io_uring_disabled=0`"
+            ),
+            Unusable::Forbidden { .. } => write!(
+                f,
+                "io_uring is forbidden (EPERM) although the sysctl allows it: a seccomp filter or container profile blocks io_uring_setup; allow io_uring_setup, io_uring_enter and io_uring_register"
+            ),
+            Unusable::Memlock { limit } => write!(
+                f,
+                "too little memory may be locked: RLIMIT_MEMLOCK is {limit} bytes; raise it (`ulimit -l unlimited`, or LimitMEMLOCK=infinity in the unit)"
+            ),
+            Unusable::NoOperation { name, release } => write!(
+                f,
+                "kernel {release} has io_uring but not the operation {name}: weir needs Linux {}.{} or later",
+                KERNEL_MIN.0, KERNEL_MIN.1
+            ),
+            Unusable::Other(error) => write!(f, "io_uring cannot be set up: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for Unusable {}
+
+/// Turns the errno of a ring set-up into its cause.
+pub(super) fn explain(error: &io::Error, release: &str) -> Unusable {
+    match error.raw_os_error() {
+        Some(libc::ENOSYS) => Unusable::NotBuiltIn,
+        Some(libc::EPERM | libc::EACCES) => Unusable::Forbidden {
+            sysctl: std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled")
+                .ok()
+                .map(|text| text.trim().to_owned()),
+        },
+        Some(libc::ENOMEM) => Unusable::Memlock { limit: memlock_limit() },
+        Some(libc::EINVAL) => Unusable::OldKernel { release: release.to_owned() },
+        _ => Unusable::Other(io::Error::from(error.kind())),
+    }
+}
+
+/// `uname -r`.
+pub fn kernel_release() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/osrelease")
+        .map(|text| text.trim().to_owned())
+        .unwrap_or_else(|_| "unknown".to_owned())
+}
+
+fn parse_release(release: &str) -> Option<(u32, u32)> {
+    let mut parts = release.split(|c: char| !c.is_ascii_digit());
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+fn memlock_limit() -> u64 {
+    super::limits::soft_and_hard(libc::RLIMIT_MEMLOCK).map_or(0, |(soft, _)| soft)
+}
+
+fn defer_taskrun_works() -> bool {
+    let ring: io::Result<IoUring> =
+        IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(8);
+    ring.is_ok()
+}
+
+fn incremental_works() -> bool {
+    let Ok(ring) = IoUring::builder().build(8) as io::Result<IoUring> else { return false };
+    let config = super::provided::ProvidedConfig {
+        group: 0,
+        buffers: 1,
+        buffer_bytes: 4096,
+        incremental: true,
+    };
+    super::provided::ProvidedBuffers::register(&ring, config).is_ok_and(|buffers| {
+        drop(ring); // before the memory that it could still write
+        drop(buffers);
+        true
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_parsed() {
+        assert_eq!(parse_release("6.18.44-fc-v669"), Some((6, 18)));
+        assert_eq!(parse_release("5.15.0-91-generic"), Some((5, 15)));
+        assert_eq!(parse_release("unknown"), None);
+        assert!(parse_release("5.19.2").is_some_and(|version| version < KERNEL_MIN));
+    }
+
+    #[test]
+    fn each_refusal_names_its_cause_and_the_way_out() {
+        let text = |errno| explain(&io::Error::from_raw_os_error(errno), "6.1.0").to_string();
+        assert!(text(libc::ENOSYS).contains("CONFIG_IO_URING"));
+        assert!(text(libc::EPERM).contains("io_uring"));
+        assert!(text(libc::ENOMEM).contains("LimitMEMLOCK=infinity"));
+        assert!(text(libc::EINVAL).contains("6.1.0"));
+        let sysctl = Unusable::Forbidden { sysctl: Some("2".to_owned()) }.to_string();
+        assert!(sysctl.contains("kernel.io_uring_disabled=2"), "{sysctl}");
+    }
+
+    #[test]
+    fn an_unknown_feature_name_is_refused() {
+        let all =
+            Features { defer_taskrun: true, incremental: true, min_wait: true, send_zc: true };
+        assert_eq!(all.without(&["send-zc", "warp"]), Err("warp"));
+        assert_eq!(all.without(&["send-zc"]).map(|f| f.send_zc), Ok(false));
+    }
+}

@@ -1,0 +1,382 @@
+//! A shard's data ring: multishot accept and receive, sends out of arenas, one wait.
+//!
+//! Completions carry the token of their request and nothing else is remembered here: what a token
+//! means is the shard's business.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use io_uring::types::{Fd, SubmitArgs, Timespec};
+use io_uring::{cqueue, opcode, squeue, IoUring};
+
+use super::arena::ArenaView;
+use super::probe::{explain, kernel_release, Features, Unusable};
+use super::provided::{Chunk, ProvidedBuffers, ProvidedConfig};
+use super::wake::Wake;
+use crate::engine::Span;
+
+/// Submission entries; the ring submits by itself when they run out.
+const SQ_ENTRIES: u32 = 4096;
+/// Completion entries: a burst on every one of 10,000 sockets fits with room for sends.
+const CQ_ENTRIES: u32 = 32_768;
+/// Wait for as many completions as this unless the minimum wait ends first.
+const GATHER_COMPLETIONS: usize = 1024;
+/// Where one provided-buffer group serves the emitters and another the analyzers: ACKs must get
+/// through when emitters have filled their memory.
+const INGRESS_GROUP: u16 = 1;
+const CONTROL_GROUP: u16 = 2;
+/// Analyzers' control words are tiny and handled at once.
+const CONTROL_BUFFERS: u16 = 64;
+const CONTROL_BUFFER_BYTES: u32 = 4096;
+
+/// Which receive memory a socket uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// Emitters' streams.
+    Ingress,
+    /// Analyzers' control streams.
+    Control,
+}
+
+/// One completion.
+#[derive(Clone, Copy, Debug)]
+pub struct Completion {
+    /// The request's token.
+    pub token: u64,
+    /// Bytes, descriptor, or negated errno.
+    pub result: i32,
+    flags: u32,
+}
+
+impl Completion {
+    /// More completions of the same request will come (multishot, or a zero-copy notification).
+    pub fn more(&self) -> bool {
+        cqueue::more(self.flags)
+    }
+
+    /// The kernel lets go of a zero-copy buffer; not a send's result.
+    pub fn is_release(&self) -> bool {
+        cqueue::notif(self.flags)
+    }
+
+    /// For a release: the kernel copied after all.
+    pub fn was_copied(&self) -> bool {
+        const NOTIF_USAGE_ZC_COPIED: u32 = 1 << 31;
+        self.result as u32 & NOTIF_USAGE_ZC_COPIED != 0 // bit pattern, not a number
+    }
+
+    /// The result as a count, or the error.
+    ///
+    /// # Errors
+    /// The errno that the kernel reported.
+    pub fn count(&self) -> io::Result<usize> {
+        usize::try_from(self.result).map_err(|_| io::Error::from_raw_os_error(-self.result))
+    }
+
+    /// For an accept: the new socket. Call once.
+    ///
+    /// # Errors
+    /// The errno that the kernel reported, EMFILE for instance.
+    pub fn socket(&self) -> io::Result<OwnedFd> {
+        self.count()?;
+        // SAFETY: a successful accept made this descriptor and nobody else knows it.
+        Ok(unsafe { OwnedFd::from_raw_fd(self.result) })
+    }
+}
+
+/// How to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendMode {
+    /// The kernel copies.
+    Copy,
+    /// From registered memory; a release follows the result.
+    ZeroCopy,
+}
+
+/// How long to wait.
+#[derive(Clone, Copy, Debug)]
+pub struct Wait {
+    /// Gather completions for this long, zero to return with the first.
+    pub gather: Duration,
+    /// Return after this long whatever happens.
+    pub timeout: Duration,
+}
+
+/// What a ring is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct RingConfig {
+    /// Receive buffers for emitters, a power of two.
+    pub ingress_buffers: u16,
+    /// Bytes of each.
+    pub ingress_buffer_bytes: u32,
+}
+
+/// The data ring. Lives on the thread that made it.
+///
+/// Field order is drop order: the ring goes before the memory that the kernel could still touch.
+pub struct Ring {
+    ring: IoUring,
+    ingress: ProvidedBuffers,
+    control: ProvidedBuffers,
+    arenas: Vec<ArenaView>,
+    wake: Arc<Wake>,
+    wake_word: Box<[u8; 8]>,
+    features: Features,
+    registered_arena: Option<usize>,
+    /// Kernel entries so far.
+    pub enters: u64,
+}
+
+impl Ring {
+    /// Makes the ring on the calling thread. `arenas` are all shards' arenas, `own` the index of
+    /// this shard's, which is registered for zero-copy.
+    ///
+    /// # Errors
+    /// What is missing and how to mend it.
+    pub fn new(
+        config: RingConfig,
+        features: Features,
+        arenas: Vec<ArenaView>,
+        own: usize,
+        wake: Arc<Wake>,
+    ) -> Result<Ring, Unusable> {
+        let failed = |error: io::Error| explain(&error, &kernel_release());
+        let mut builder = IoUring::builder();
+        builder.setup_cqsize(CQ_ENTRIES).setup_submit_all();
+        if features.defer_taskrun {
+            builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
+        } else {
+            builder.setup_coop_taskrun().setup_taskrun_flag();
+        }
+        let ring = builder.build(SQ_ENTRIES).map_err(failed)?;
+        let ingress = ProvidedConfig {
+            group: INGRESS_GROUP,
+            buffers: config.ingress_buffers,
+            buffer_bytes: config.ingress_buffer_bytes,
+            incremental: features.incremental,
+        };
+        let control = ProvidedConfig {
+            group: CONTROL_GROUP,
+            buffers: CONTROL_BUFFERS,
+            buffer_bytes: CONTROL_BUFFER_BYTES,
+            incremental: features.incremental,
+        };
+        let ingress = ProvidedBuffers::register(&ring, ingress).map_err(failed)?;
+        let control = ProvidedBuffers::register(&ring, control).map_err(failed)?;
+        let mut this = Ring {
+            ring,
+            ingress,
+            control,
+            arenas,
+            wake,
+            wake_word: Box::new([0; 8]),
+            features,
+            registered_arena: None,
+            enters: 0,
+        };
+        this.register_arena(own);
+        Ok(this)
+    }
+
+    /// Whether zero-copy sends are possible: the kernel has them and let the arena be registered.
+    pub fn zero_copy(&self) -> bool {
+        self.registered_arena.is_some()
+    }
+
+    /// Accepts connections until cancelled; each completion is a socket.
+    pub fn accept(&mut self, listener: RawFd, token: u64) {
+        let flags = libc::SOCK_CLOEXEC;
+        self.push(opcode::AcceptMulti::new(Fd(listener)).flags(flags).build(), token);
+    }
+
+    /// Receives into `group` until the stream ends, an error, ENOBUFS, or the kernel's whim.
+    pub fn receive(&mut self, fd: RawFd, group: Group, token: u64) {
+        let group = self.group(group).group();
+        self.push(opcode::RecvMulti::new(Fd(fd), group).build(), token);
+    }
+
+    /// Receives once.
+    pub fn receive_once(&mut self, fd: RawFd, group: Group, token: u64) {
+        let group = self.group(group);
+        let entry = opcode::Recv::new(Fd(fd), std::ptr::null_mut(), CONTROL_BUFFER_BYTES)
+            .buf_group(group.group())
+            .build()
+            .flags(squeue::Flags::BUFFER_SELECT);
+        self.push(entry, token);
+    }
+
+    /// Sends a span of shard `shard`'s arena, all of it unless an error cuts it short. Zero-copy is
+    /// used for the own arena only and when possible; the mode used is returned.
+    pub fn send(
+        &mut self,
+        fd: RawFd,
+        shard: usize,
+        span: Span,
+        mode: SendMode,
+        token: u64,
+    ) -> SendMode {
+        let address = self.arenas[shard].address(span);
+        if mode == SendMode::ZeroCopy && self.registered_arena == Some(shard) {
+            const SEND_ZC_REPORT_USAGE: u16 = 8;
+            let entry = opcode::SendZc::new(Fd(fd), address, span.len)
+                .buf_index(Some(0))
+                .zc_flags(SEND_ZC_REPORT_USAGE)
+                .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
+                .build();
+            self.push(entry, token);
+            return SendMode::ZeroCopy;
+        }
+        let entry = opcode::Send::new(Fd(fd), address, span.len)
+            .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
+            .build();
+        self.push(entry, token);
+        SendMode::Copy
+    }
+
+    /// Cancels the request with this token; the request itself completes with ECANCELED.
+    pub fn cancel(&mut self, target: u64, token: u64) {
+        self.push(opcode::AsyncCancel::new(target).build(), token);
+    }
+
+    /// Arms the wake-up: the next [`Wake::wake`] ends the wait with this token.
+    pub fn arm_wake(&mut self, token: u64) {
+        let word = self.wake_word.as_mut_ptr();
+        let fd = self.wake.fd();
+        self.push(opcode::Read::new(Fd(fd), word, 8).build(), token);
+    }
+
+    /// Submits what is queued and waits.
+    ///
+    /// # Errors
+    /// Only what cannot be waited out; a timeout or a signal is none.
+    pub fn wait(&mut self, wait: Wait) -> io::Result<()> {
+        if wait.gather.is_zero() {
+            return self.enter(1, wait.timeout, 0);
+        }
+        let gather_us = u32::try_from(wait.gather.as_micros()).unwrap_or(u32::MAX);
+        if self.features.min_wait {
+            return self.enter(GATHER_COMPLETIONS, wait.timeout, gather_us);
+        }
+        self.enter(1, wait.timeout, 0)?;
+        if self.ring.completion().is_empty() {
+            return Ok(());
+        }
+        self.enter(GATHER_COMPLETIONS, wait.gather, 0)
+    }
+
+    /// Moves at most `max` completions into `out`, oldest first.
+    #[inline]
+    pub fn drain(&mut self, out: &mut Vec<Completion>, max: usize) {
+        let completions = self.ring.completion();
+        out.extend(completions.take(max).map(|entry| Completion {
+            token: entry.user_data(),
+            result: entry.result(),
+            flags: entry.flags(),
+        }));
+    }
+
+    /// The bytes that a receive completion brought; none at end of stream.
+    #[inline]
+    pub fn chunk(&mut self, group: Group, completion: &Completion) -> Option<Chunk> {
+        let len = u32::try_from(completion.result).ok()?;
+        let buffers = match group {
+            Group::Ingress => &mut self.ingress,
+            Group::Control => &mut self.control,
+        };
+        let chunk = buffers.take(len, completion.flags)?;
+        if chunk.is_empty() {
+            buffers.release(chunk);
+            return None;
+        }
+        Some(chunk)
+    }
+
+    /// A chunk's bytes.
+    #[inline]
+    pub fn bytes_of(&self, group: Group, chunk: Chunk) -> &[u8] {
+        self.group(group).bytes_of(chunk)
+    }
+
+    /// Gives a chunk's memory back.
+    #[inline]
+    pub fn release(&mut self, group: Group, chunk: Chunk) {
+        match group {
+            Group::Ingress => self.ingress.release(chunk),
+            Group::Control => self.control.release(chunk),
+        }
+    }
+
+    /// Receive memory in bytes, both groups.
+    pub fn receive_bytes(&self) -> usize {
+        self.ingress.bytes() + self.control.bytes()
+    }
+
+    fn group(&self, group: Group) -> &ProvidedBuffers {
+        match group {
+            Group::Ingress => &self.ingress,
+            Group::Control => &self.control,
+        }
+    }
+
+    fn register_arena(&mut self, own: usize) {
+        if !self.features.send_zc {
+            return;
+        }
+        let iovec = self.arenas[own].iovec();
+        // SAFETY: `arenas` keeps the mapping alive as long as the ring, see the field order.
+        let registered = unsafe { self.ring.submitter().register_buffers(&[iovec]) };
+        match registered {
+            Ok(()) => self.registered_arena = Some(own),
+            Err(error) => log::warn!(
+                "egress arena of {} bytes not registered ({error}): sends are copied; raise RLIMIT_MEMLOCK for zero-copy",
+                iovec.iov_len
+            ),
+        }
+    }
+
+    fn enter(&mut self, want: usize, timeout: Duration, min_wait_us: u32) -> io::Result<()> {
+        self.enters += 1;
+        let timespec =
+            Timespec::new().sec(timeout.as_secs()).nsec(timeout.subsec_nanos());
+        let args = SubmitArgs::new().timespec(&timespec).min_wait_usec(min_wait_us);
+        match self.ring.submitter().submit_with_args(want, &args) {
+            Ok(_) => Ok(()),
+            Err(error) => match error.raw_os_error() {
+                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
+                _ => Err(error),
+            },
+        }
+    }
+
+    fn push(&mut self, entry: squeue::Entry, token: u64) {
+        let entry = entry.user_data(token);
+        // SAFETY: every entry built above points to memory that outlives the ring: arenas and
+        // provided buffers by field order, the wake word by ownership.
+        while unsafe { self.ring.submission().push(&entry) }.is_err() {
+            self.enters += 1;
+            if let Err(error) = self.ring.submit() {
+                // EBUSY: completions must be drained first, which the kernel does into its own
+                // overflow list; the next submit succeeds. Anything else cannot happen for a full
+                // queue of well-formed entries.
+                assert!(
+                    matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EAGAIN | libc::EINTR)),
+                    "cannot submit: {error}"
+                );
+            }
+        }
+    }
+}
+
+/// Bytes that the peer's kernel has not acknowledged (TIOCOUTQ); zero when unknown.
+pub fn unread_bytes(fd: &impl AsRawFd) -> usize {
+    let mut pending: libc::c_int = 0;
+    // SAFETY: the ioctl writes one int.
+    let result = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCOUTQ, &mut pending) };
+    if result == 0 {
+        usize::try_from(pending).unwrap_or(0)
+    } else {
+        0
+    }
+}
