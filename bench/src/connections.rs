@@ -154,6 +154,7 @@ fn measure(
         per_write: 1,
         rate: Some(args.rate),
         tick_us: 0,
+        in_flight: 0,
         messages: Some(args.per_connection * u64::from(args.connections)),
         seconds: None,
         first_sequence: 0,

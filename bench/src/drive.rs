@@ -1,5 +1,11 @@
 //! The event loop that turns load and sink, together on one core or alone.
 //!
+//! ```text
+//! epoll --+-- sink link 0..n          one read, one ACK
+//!         '-- epoll of the load       one write for each connection that takes more;
+//!                                     out of the set while `--in-flight` messages are under way
+//! ```
+//!
 //! One loop and not two threads: the machine has one core to give, and two threads on it would
 //! add the scheduler's time slices to every latency.
 
@@ -7,14 +13,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use nix::sys::epoll::EpollEvent;
+use nix::sys::epoll::{EpollEvent, EpollFlags};
 
 use crate::load::{Load, LoadArgs};
 use crate::net::{event_buffer, mono_ns, Poller};
 use crate::sink::{Sink, SinkArgs};
 
-/// Tokens from here on are emitter connections, below are sink links.
-const LOAD_TOKENS: u64 = 1 << 32;
+/// Token of the load's own epoll set; the others are sink links.
+const LOAD_TOKEN: u64 = u64::MAX;
 /// Longest sleep, so that conditions that depend on the clock are looked at.
 const TURN: Duration = Duration::from_millis(20);
 
@@ -23,6 +29,10 @@ const TURN: Duration = Duration::from_millis(20);
 pub struct Drive {
     poller: Poller,
     events: Vec<EpollEvent>,
+    /// The load is out of the set, because enough is under way.
+    is_paused: bool,
+    /// Messages sent and not yet received at which the load pauses; 0 for no limit.
+    in_flight_max: u64,
     /// The emitters, if this process plays them.
     pub load: Option<Load>,
     /// The analyzers, if this process plays them.
@@ -43,6 +53,8 @@ impl Drive {
         Ok(Self {
             poller: Poller::new()?,
             events: event_buffer(),
+            is_paused: false,
+            in_flight_max: 0,
             load: None,
             sink: None,
         })
@@ -54,13 +66,21 @@ impl Drive {
     }
 
     pub fn attach_load(&mut self, args: &LoadArgs, emitters: SocketAddr) -> io::Result<()> {
-        self.load = Some(Load::connect(args, emitters, LOAD_TOKENS)?);
+        let load = Load::connect(args, emitters)?;
+        self.poller
+            .add(load.readiness(), LOAD_TOKEN, EpollFlags::EPOLLIN)?;
+        self.in_flight_max = if self.sink.is_some() {
+            args.in_flight
+        } else {
+            0
+        };
+        self.load = Some(load);
         Ok(())
     }
 
     pub fn start(&mut self) -> io::Result<()> {
         match &mut self.load {
-            Some(load) => load.start(&self.poller),
+            Some(load) => load.start(),
             None => Ok(()),
         }
     }
@@ -111,25 +131,42 @@ impl Drive {
     /// was none.
     pub fn turn(&mut self, wait_max: Duration) -> io::Result<bool> {
         let mut wait = wait_max;
+        self.pause_or_resume()?;
         if let Some(load) = &mut self.load {
-            load.send_due(&self.poller, mono_ns())?;
+            load.send_due(mono_ns())?;
             wait = wait.min(load.wait(mono_ns()));
         }
         let count = self.poller.wait_up_to(&mut self.events, wait)?;
         for event in &self.events[..count] {
-            match (
-                event.data().checked_sub(LOAD_TOKENS),
-                &mut self.load,
-                &mut self.sink,
-            ) {
-                (Some(index), Some(load), _) => load.on_writable(index as usize, &self.poller)?,
-                (None, _, Some(sink)) => sink.on_ready(event.data() as usize, &self.poller)?,
-                _ => {}
+            match (event.data(), &mut self.load, &mut self.sink) {
+                (LOAD_TOKEN, Some(load), _) => load.write_ready()?,
+                (LOAD_TOKEN, None, _) | (_, _, None) => {}
+                (link, _, Some(sink)) => sink.on_ready(link as usize, &self.poller)?,
             }
         }
         if let (0, Some(sink)) = (count, &mut self.sink) {
             sink.on_idle(&self.poller)?;
         }
         Ok(count > 0)
+    }
+
+    /// Keeps what is under way below `in_flight_max`, to within one write per connection. Whole
+    /// rounds only: a limit in the middle of one would favour the first connections.
+    fn pause_or_resume(&mut self) -> io::Result<()> {
+        let Some(load) = self.load.as_ref().filter(|_| self.in_flight_max > 0) else {
+            return Ok(());
+        };
+        let in_flight = load.sent().saturating_sub(self.delivered());
+        let is_full = in_flight >= self.in_flight_max && load.sent() < load.total();
+        if is_full != self.is_paused {
+            match is_full {
+                true => self.poller.remove(load.readiness())?,
+                false => self
+                    .poller
+                    .add(load.readiness(), LOAD_TOKEN, EpollFlags::EPOLLIN)?,
+            }
+            self.is_paused = is_full;
+        }
+        Ok(())
     }
 }

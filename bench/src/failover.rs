@@ -8,14 +8,11 @@
 //! ```
 //!
 //! The two later moments come from the distributor's own log line (CLOCK_MONOTONIC, the same clock
-//! as here). What arrived is checked independently: each analyzer appends the sequence numbers of
-//! a read to a journal before it ACKs them, and a journal survives its writer's SIGKILL.
+//! as here). What arrived is checked independently, from the analyzers' journals.
 
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -24,11 +21,12 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use serde_json::json;
 
-use crate::check::{nanosecond_histogram, SequenceSet};
-use crate::child::{spawn_pinned, System, SystemArgs, UnderTest};
+use crate::analyzers::Analyzers;
+use crate::check::nanosecond_histogram;
+use crate::child::{System, SystemArgs, UnderTest};
 use crate::drive::Drive;
 use crate::load::LoadArgs;
-use crate::net::{mono_ns, pin};
+use crate::net::pin;
 use crate::report::{conditions, conditions_line, percentiles, percentiles_line, write_json};
 use crate::sink::{Dialect, SinkArgs};
 
@@ -70,41 +68,15 @@ pub struct FailoverArgs {
     pub json: Option<PathBuf>,
 }
 
-/// Arguments of the hidden `weir-bench sink-process`: one analyzer that can be killed.
-#[derive(Debug, Clone, clap::Args)]
-pub struct SinkProcessArgs {
-    /// Where the distributor takes analyzers
-    #[arg(long)]
-    pub analyzers: SocketAddr,
-    #[command(flatten)]
-    pub sink: SinkArgs,
-    /// Append big-endian u64 sequence numbers here before they are ACKed
-    #[arg(long)]
-    pub journal: PathBuf,
-}
-
-/// Reads until the distributor closes the link, or a SIGKILL.
-pub fn run_sink_process(args: &SinkProcessArgs) -> io::Result<()> {
-    let mut drive = Drive::new()?;
-    drive.attach_sink(&args.sink, args.analyzers)?;
-    let mut file = File::options()
-        .create(true)
-        .append(true)
-        .open(&args.journal)?;
-    let mut bytes = Vec::new();
-    if let Some(sink) = &mut drive.sink {
-        sink.set_journal(Box::new(move |sequences| {
-            bytes.clear();
-            sequences
-                .iter()
-                .for_each(|s| bytes.extend_from_slice(&s.to_be_bytes()));
-            file.write_all(&bytes)
-        }));
+impl FailoverArgs {
+    fn sinks(&self) -> SinkArgs {
+        SinkArgs {
+            weights: self.weights.clone(),
+            dialect: self.dialect,
+            ack_every: self.ack_every,
+            id_prefix: "a".into(),
+        }
     }
-    while drive.sink.as_ref().is_some_and(|s| s.open_links() > 0) {
-        drive.turn(Duration::from_millis(20))?;
-    }
-    Ok(())
 }
 
 /// One line of the distributor: a dead link's messages have all been written to others.
@@ -182,6 +154,7 @@ impl Emitters {
             rate: Some(args.rate),
             // Sleeps between bursts: a spinning load would take the core from the analyzers.
             tick_us: 500,
+            in_flight: 0,
             messages: Some(u64::MAX),
             seconds: None,
             first_sequence: 0,
@@ -220,102 +193,6 @@ impl Emitters {
     }
 }
 
-/// Analyzer processes and their journals. Dropping it ends both.
-struct Analyzers<'a> {
-    args: &'a FailoverArgs,
-    address: SocketAddr,
-    directory: PathBuf,
-    children: Vec<Child>,
-}
-
-impl<'a> Analyzers<'a> {
-    fn start(args: &'a FailoverArgs, address: SocketAddr) -> io::Result<Self> {
-        let directory = std::env::temp_dir().join(format!("weir-bench-{}", std::process::id()));
-        std::fs::create_dir_all(&directory)?;
-        let mut analyzers = Self {
-            args,
-            address,
-            directory,
-            children: Vec::new(),
-        };
-        for index in 0..args.weights.len() {
-            let child = analyzers.spawn(index)?;
-            analyzers.children.push(child);
-        }
-        Ok(analyzers)
-    }
-
-    fn spawn(&self, index: usize) -> io::Result<Child> {
-        let dialect = if self.args.dialect == Dialect::Native {
-            "native"
-        } else {
-            "compact"
-        };
-        let mut command = Command::new(std::env::current_exe()?);
-        command
-            .arg("sink-process")
-            .args([
-                "--analyzers",
-                &self.address.to_string(),
-                "--dialect",
-                dialect,
-            ])
-            .args(["--weights", &self.args.weights[index].to_string()])
-            .args(["--ack-every", &self.args.ack_every.to_string()])
-            .args(["--id-prefix", &format!("a{index}")])
-            .arg("--journal")
-            .arg(self.journal(index))
-            .stdin(Stdio::null());
-        spawn_pinned(&mut command, &self.args.system.load_cores)
-    }
-
-    fn journal(&self, index: usize) -> PathBuf {
-        self.directory.join(format!("analyzer-{index}"))
-    }
-
-    /// SIGKILL; returns the moment before the call.
-    fn kill(&mut self, index: usize) -> io::Result<u64> {
-        let killed_ns = mono_ns();
-        self.children[index].kill()?;
-        self.children[index].wait()?;
-        Ok(killed_ns)
-    }
-
-    fn restart(&mut self, index: usize) -> io::Result<()> {
-        self.children[index] = self.spawn(index)?;
-        Ok(())
-    }
-
-    fn received(&self) -> io::Result<SequenceSet> {
-        let mut set = SequenceSet::default();
-        for index in 0..self.args.weights.len() {
-            read_journal(&self.journal(index), &mut set)?;
-        }
-        Ok(set)
-    }
-}
-
-impl Drop for Analyzers<'_> {
-    fn drop(&mut self) {
-        for child in &mut self.children {
-            // Most have ended with the distributor; a failure leaves nothing to do.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-        let _ = std::fs::remove_dir_all(&self.directory);
-    }
-}
-
-/// A torn number at the end was never ACKed, so its message came again elsewhere.
-fn read_journal(path: &Path, set: &mut SequenceSet) -> io::Result<()> {
-    let mut bytes = Vec::new();
-    File::open(path)?.read_to_end(&mut bytes)?;
-    for number in bytes.chunks_exact(8) {
-        set.insert(u64::from_be_bytes(number.try_into().expect("chunks of 8")));
-    }
-    Ok(())
-}
-
 /// Runs and reports. False when a message was lost.
 pub fn run(args: &FailoverArgs) -> io::Result<bool> {
     let conditions = conditions();
@@ -328,13 +205,13 @@ pub fn run(args: &FailoverArgs) -> io::Result<bool> {
     pin(&args.system.load_cores)?;
     let mut child = system.start(&args.system.system_cores)?;
     let settle = Duration::from_millis(args.settle_ms);
-    let mut analyzers = Analyzers::start(args, child.analyzers)?;
+    let mut analyzers = Analyzers::start(args.sinks(), child.analyzers, &args.system.load_cores)?;
     std::thread::sleep(settle);
     let emitters = Emitters::start(args, child.emitters)
         .map_err(|e| io::Error::new(e.kind(), format!("{e}{}", child.last_words())))?;
     let times = kill_in_turn(args, &mut child, &mut analyzers, settle)?;
     let sent = emitters.finish()?;
-    wait_for_journals(&analyzers, sent)?;
+    analyzers.wait_for(sent)?;
     let stopped = child.stop(|| std::thread::sleep(Duration::from_millis(5)))?;
     let received = analyzers.received()?;
     let lost = received.missing(sent);
@@ -404,23 +281,6 @@ fn collect(child: &mut UnderTest, span: Duration) -> Vec<ReRouted> {
         }
     }
     lines
-}
-
-/// Until everything is in the journals, or they have not grown for two seconds.
-fn wait_for_journals(analyzers: &Analyzers, sent: u64) -> io::Result<()> {
-    let mut last = 0;
-    for _ in 0..30 {
-        let received = analyzers.received()?.distinct();
-        if received >= sent {
-            return Ok(());
-        }
-        std::thread::sleep(Duration::from_secs(2));
-        if received == last {
-            return Ok(());
-        }
-        last = received;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

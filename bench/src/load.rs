@@ -6,11 +6,14 @@
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use nix::sys::epoll::EpollFlags;
+use nix::sys::epoll::{EpollEvent, EpollFlags};
 
-use crate::net::{allow_connections, connect_within, is_would_block, mono_ns, Poller};
+use crate::net::{
+    allow_connections, connect_within, event_buffer, is_would_block, mono_ns, Poller,
+};
 use crate::wire::{lay_frames, Stamp, MESSAGE_LEN_MAX, MESSAGE_LEN_MIN};
 
 /// Most messages of one open-loop burst, so that a late schedule does not keep the sinks waiting.
@@ -42,6 +45,10 @@ pub struct LoadArgs {
     /// message at its own time and spins for it
     #[arg(long, default_value_t = 0, value_name = "US")]
     pub tick_us: u64,
+    /// Firehose into a sink of the same process: pause while this many messages are under way, so
+    /// that socket buffers stay in the cache; 0 fills every socket buffer there is
+    #[arg(long, default_value_t = 0, value_name = "MESSAGES")]
+    pub in_flight: u64,
     /// Stop after this many messages
     #[arg(long, conflicts_with = "seconds")]
     pub messages: Option<u64>,
@@ -86,6 +93,9 @@ struct Connection {
 /// A set of emitter connections in one event loop. See [`crate::drive`] for who calls what.
 pub struct Load {
     args: LoadArgs,
+    /// Connections that wait to become writable: all in a firehose, else the backlogged.
+    poller: Poller,
+    events: Vec<EpollEvent>,
     connections: Vec<Connection>,
     /// Frames laid out once; only their stamps change from write to write.
     frames: Vec<u8>,
@@ -95,12 +105,11 @@ pub struct Load {
     backlogged: usize,
     start_ns: u64,
     tick_next_ns: u64,
-    token_base: u64,
 }
 
 impl Load {
     /// Connects everything (blocking); nothing is sent before [`Load::start`].
-    pub fn connect(args: &LoadArgs, emitters: SocketAddr, token_base: u64) -> io::Result<Self> {
+    pub fn connect(args: &LoadArgs, emitters: SocketAddr) -> io::Result<Self> {
         allow_connections(args.connections as usize)?;
         let mut connections = Vec::with_capacity(args.connections as usize);
         for _ in 0..args.connections {
@@ -117,6 +126,8 @@ impl Load {
             args.per_write as usize
         };
         Ok(Self {
+            poller: Poller::new()?,
+            events: event_buffer(),
             connections,
             frames: lay_frames(args.size, frames),
             total: args.total(),
@@ -124,18 +135,17 @@ impl Load {
             backlogged: 0,
             start_ns: 0,
             tick_next_ns: 0,
-            token_base,
             args: args.clone(),
         })
     }
 
     /// Starts the schedule, or turns the firehose on.
-    pub fn start(&mut self, poller: &Poller) -> io::Result<()> {
+    pub fn start(&mut self) -> io::Result<()> {
         self.start_ns = mono_ns();
         if self.args.rate.is_none() {
             for (i, connection) in self.connections.iter().enumerate() {
-                let token = self.token_base + i as u64;
-                poller.add(&connection.stream, token, EpollFlags::EPOLLOUT)?;
+                self.poller
+                    .add(&connection.stream, i as u64, EpollFlags::EPOLLOUT)?;
             }
         }
         Ok(())
@@ -144,6 +154,16 @@ impl Load {
     /// Stamps nothing more; backlogs still go out.
     pub fn finish(&mut self) {
         self.total = self.sent;
+    }
+
+    /// Readable when a connection takes more: call [`Load::write_ready`].
+    pub fn readiness(&self) -> BorrowedFd<'_> {
+        self.poller.as_fd()
+    }
+
+    /// Messages to send in all.
+    pub fn total(&self) -> u64 {
+        self.total
     }
 
     /// Messages stamped so far.
@@ -181,7 +201,7 @@ impl Load {
     }
 
     /// Open loop: sends what is due, at most one burst.
-    pub fn send_due(&mut self, poller: &Poller, now_ns: u64) -> io::Result<()> {
+    pub fn send_due(&mut self, now_ns: u64) -> io::Result<()> {
         if now_ns < self.tick_next_ns {
             return Ok(());
         }
@@ -192,7 +212,7 @@ impl Load {
                     if self.connections[index].backlog.len() >= BACKLOG_BYTES_MAX {
                         return Ok(());
                     }
-                    self.send_one(index, due_ns, poller)?;
+                    self.send_one(index, due_ns)?;
                 }
                 _ => {
                     self.tick_next_ns = now_ns + self.args.tick_us * 1000;
@@ -203,7 +223,7 @@ impl Load {
         Ok(())
     }
 
-    fn send_one(&mut self, index: usize, due_ns: u64, poller: &Poller) -> io::Result<()> {
+    fn send_one(&mut self, index: usize, due_ns: u64) -> io::Result<()> {
         self.stamp(1, due_ns);
         let connection = &mut self.connections[index];
         let sent = if connection.backlog.is_empty() {
@@ -214,16 +234,25 @@ impl Load {
         if sent < self.frames.len() {
             if connection.backlog.is_empty() {
                 self.backlogged += 1;
-                let token = self.token_base + index as u64;
-                poller.add(&connection.stream, token, EpollFlags::EPOLLOUT)?;
+                self.poller
+                    .add(&connection.stream, index as u64, EpollFlags::EPOLLOUT)?;
             }
             connection.backlog.extend_from_slice(&self.frames[sent..]);
         }
         Ok(())
     }
 
-    /// A socket takes more: its backlog first, then the firehose's next write.
-    pub fn on_writable(&mut self, index: usize, poller: &Poller) -> io::Result<()> {
+    /// One write on every connection that takes more.
+    pub fn write_ready(&mut self) -> io::Result<()> {
+        let count = self.poller.wait_up_to(&mut self.events, Duration::ZERO)?;
+        for i in 0..count {
+            self.on_writable(self.events[i].data() as usize)?;
+        }
+        Ok(())
+    }
+
+    /// The backlog first, then the firehose's next write.
+    fn on_writable(&mut self, index: usize) -> io::Result<()> {
         let connection = &mut self.connections[index];
         if !connection.backlog.is_empty() {
             let sent = write_some(&mut connection.stream, &connection.backlog)?;
@@ -231,22 +260,22 @@ impl Load {
             if connection.backlog.is_empty() {
                 self.backlogged -= 1;
                 if self.args.rate.is_some() || self.sent >= self.total {
-                    poller.remove(&connection.stream)?;
+                    self.poller.remove(&connection.stream)?;
                 }
             }
             return Ok(());
         }
-        self.pour(index, poller)
+        self.pour(index)
     }
 
     /// One write of the firehose.
-    fn pour(&mut self, index: usize, poller: &Poller) -> io::Result<()> {
+    fn pour(&mut self, index: usize) -> io::Result<()> {
         if self.args.messages.is_none() && mono_ns() >= self.start_ns + self.args.duration_ns() {
             self.total = self.sent;
         }
         let count = u64::from(self.args.per_write).min(self.total - self.sent);
         if count == 0 {
-            return poller.remove(&self.connections[index].stream);
+            return self.poller.remove(&self.connections[index].stream);
         }
         self.stamp(count, 0);
         let bytes = &self.frames[..count as usize * self.args.size];

@@ -1,6 +1,7 @@
 //! Measures Weir beside a bare relay. Start with `relay.rs` (the floor), `drive.rs` (the event
 //! loop of load and sink) and `run.rs` (one measured run); the scenarios are made of these.
 
+mod analyzers;
 mod check;
 mod child;
 mod connections;
@@ -67,7 +68,7 @@ enum Cmd {
     /// Reads the distributor's `re-routed ... detected_mono_ns= last_written_mono_ns=` lines.
     Failover(failover::FailoverArgs),
     #[command(hide = true)]
-    SinkProcess(failover::SinkProcessArgs),
+    SinkProcess(analyzers::SinkProcessArgs),
 }
 
 fn main() -> ExitCode {
@@ -79,7 +80,7 @@ fn main() -> ExitCode {
         Cmd::Pair(args) => pair::run(&args),
         Cmd::Connections(args) => connections::run(&args),
         Cmd::Failover(args) => failover::run(&args),
-        Cmd::SinkProcess(args) => failover::run_sink_process(&args).map(|()| true),
+        Cmd::SinkProcess(args) => analyzers::run_process(&args).map(|()| true),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

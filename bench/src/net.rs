@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use nix::poll::{ppoll, PollFd, PollFlags};
@@ -39,6 +39,11 @@ impl Poller {
 
     pub fn remove(&self, fd: impl AsFd) -> io::Result<()> {
         Ok(self.0.delete(fd)?)
+    }
+
+    /// The set itself, to be put into another.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0 .0.as_fd()
     }
 
     /// Waits for events without a limit.

@@ -17,10 +17,22 @@ use crate::sink::{Dialect, SinkArgs};
 /// The load of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Load {
-    /// 64 connections, 64 messages a write, as fast as they go
+    /// 64 connections, 64 messages a write, as fast as they go, 4 MiB under way at most
     Firehose,
+    /// The same, filling every socket buffer: hot or cold caches by chance, up to a factor of 2
+    Flood,
     /// 5,000 connections, 40,000 messages/s, one a write
     Trickle,
+}
+
+impl Load {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Firehose => "firehose",
+            Self::Flood => "flood",
+            Self::Trickle => "trickle",
+        }
+    }
 }
 
 /// Arguments of `weir-bench pair`.
@@ -49,6 +61,10 @@ pub struct PairArgs {
     /// Messages of one firehose run
     #[arg(long, default_value_t = 10_000_000)]
     pub firehose_messages: u64,
+    /// Messages under way at which the firehose pauses; what is in socket buffers then stays in the
+    /// cache, so that two systems are compared and not two fill levels
+    #[arg(long, default_value_t = 16_384, value_name = "MESSAGES")]
+    pub in_flight: u64,
     /// Connections of the firehose
     #[arg(long, default_value_t = 64)]
     pub firehose_connections: u32,
@@ -94,6 +110,11 @@ impl PairArgs {
             per_write: 64,
             rate: None,
             tick_us: 0,
+            in_flight: if load == Load::Firehose {
+                self.in_flight
+            } else {
+                0
+            },
             messages: Some(self.firehose_messages),
             seconds: None,
             first_sequence: 0,
@@ -103,13 +124,8 @@ impl PairArgs {
             shape.rate = Some(self.trickle_rate);
             shape.messages = Some((self.trickle_rate as f64 * self.trickle_seconds) as u64);
         }
-        let name = if load == Load::Firehose {
-            "firehose"
-        } else {
-            "trickle"
-        };
         Scenario {
-            name,
+            name: load.name(),
             load: shape,
             sink,
         }
@@ -158,8 +174,11 @@ fn run_pairs(args: &PairArgs, sides: &[(&System, Scenario); 2]) -> io::Result<Ve
         } else {
             load.per_write
         },
-        load.rate
-            .map_or("unpaced".into(), |r| format!("{r}/s offered")),
+        match (load.rate, load.in_flight) {
+            (Some(rate), _) => format!("{rate}/s offered"),
+            (None, 0) => "unpaced".into(),
+            (None, limit) => format!("unpaced, {limit} messages under way at most"),
+        },
         load.messages.unwrap_or(0),
     );
     println!(
@@ -258,7 +277,7 @@ fn summarize(load: Load, scenario: &Scenario, pairs: &[[Outcome; 2]]) -> Value {
         .collect();
     json!({
         "scenario": scenario.name, "connections": scenario.load.connections,
-        "message_bytes": scenario.load.size, "rate": scenario.load.rate,
+        "message_bytes": scenario.load.size, "rate": scenario.load.rate, "in_flight": scenario.load.in_flight,
         "messages": scenario.load.messages, "runs": runs,
         "median_cpu_ns_per_message": { "a": a_cpu, "b": b_cpu },
         "ratio_of_medians": b_cpu / a_cpu,

@@ -13,7 +13,7 @@ use serde_json::{json, Value};
 use crate::child::{System, UnderTest};
 use crate::drive::{Drive, Ended};
 use crate::load::LoadArgs;
-use crate::net::mono_ns;
+use crate::net::{allow_connections, mono_ns};
 use crate::report::percentiles;
 use crate::sink::{Dialect, SinkArgs};
 
@@ -77,6 +77,8 @@ impl Outcome {
 
 /// Runs `scenario` against a fresh child of `system`. The caller's thread plays load and sink.
 pub fn run_once(system: &System, scenario: &Scenario, cores: &[usize]) -> io::Result<Outcome> {
+    // Before the child starts: it inherits the limit.
+    allow_connections(scenario.load.connections as usize)?;
     let mut child = system.start(cores)?;
     let measured = measure(&child, system, scenario);
     let (mut drive, steady) = measured.map_err(|e| {

@@ -62,7 +62,7 @@ struct Link {
     unsent: Vec<u8>,
 }
 
-/// Receives the sequence numbers of a read before they are ACKed (see [`crate::failover`]).
+/// Receives the sequence numbers of a read before they are ACKed (see [`crate::analyzers`]).
 pub type Journal = Box<dyn FnMut(&[u64]) -> io::Result<()> + Send>;
 
 /// A set of analyzers in one event loop. See [`crate::drive`] for who calls what.
@@ -281,5 +281,14 @@ fn native_link(
             ),
         )
     })?;
-    Ok((stream, Welcome::decode(&answer)?))
+    let welcome = Welcome::decode(&answer)?;
+    let mut reason = vec![0; usize::from(welcome.reason_bytes)];
+    stream.read_exact(&mut reason)?;
+    if welcome.is_refused {
+        let reason = String::from_utf8_lossy(&reason);
+        return Err(io::Error::other(format!(
+            "link to shard {shard} refused: {reason}"
+        )));
+    }
+    Ok((stream, welcome))
 }

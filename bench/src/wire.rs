@@ -45,8 +45,6 @@ pub enum WireError {
     BatchBody,
     /// The answer to the hello is not a native welcome.
     NotWelcome,
-    /// The distributor refused the link with this status.
-    Refused(u8),
 }
 
 impl fmt::Display for WireError {
@@ -56,7 +54,6 @@ impl fmt::Display for WireError {
             Self::UnknownType(t) => write!(f, "unknown native message type {t:#04x}"),
             Self::BatchBody => write!(f, "batch body does not match its header"),
             Self::NotWelcome => write!(f, "peer does not speak the native protocol, version 1"),
-            Self::Refused(s) => write!(f, "distributor refused the link with status {s}"),
         }
     }
 }
@@ -141,6 +138,9 @@ pub fn native_hello(shard: u16, weight: f64, id: &str) -> Vec<u8> {
 pub struct Welcome {
     pub shard_count: u16,
     pub shard_index: u16,
+    pub is_refused: bool,
+    /// Bytes of text that follow: why it is refused.
+    pub reason_bytes: u16,
 }
 
 impl Welcome {
@@ -148,12 +148,11 @@ impl Welcome {
         if bytes[..4] != NATIVE_MAGIC || bytes[4] != NATIVE_VERSION {
             return Err(WireError::NotWelcome);
         }
-        if bytes[5] != 0 {
-            return Err(WireError::Refused(bytes[5]));
-        }
         Ok(Self {
             shard_count: be_u16(&bytes[6..]),
             shard_index: be_u16(&bytes[8..]),
+            is_refused: bytes[5] != 0,
+            reason_bytes: be_u16(&bytes[10..]),
         })
     }
 }
