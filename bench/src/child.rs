@@ -105,6 +105,20 @@ impl System {
         })
     }
 
+    /// Fails before the first run, not in the middle of it.
+    pub fn ensure_exists(&self) -> io::Result<()> {
+        let is_path = self.program.components().count() > 1;
+        if is_path && !self.program.is_file() {
+            let path = self.program.display();
+            return Err(io::Error::other(format!(
+                "'{}': there is no {path}: build it (cargo build --release --workspace) or name \
+                 it with --weir",
+                self.spec
+            )));
+        }
+        Ok(())
+    }
+
     /// Starts it on fresh ports. Connecting to them, patiently, is the caller's readiness check.
     pub fn start(&self, cores: &[usize]) -> io::Result<UnderTest> {
         let (emitters, analyzers) = (free_port()?, free_port()?);

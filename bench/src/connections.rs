@@ -68,6 +68,7 @@ pub fn run(args: &ConnectionsArgs) -> io::Result<bool> {
         args.a
     );
     let system = System::parse(&args.a, &args.system, args.size)?;
+    system.ensure_exists()?;
     pin(&args.system.load_cores)?;
     // Before the child starts: it inherits the limit.
     crate::net::allow_connections(args.connections as usize)?;

@@ -202,6 +202,7 @@ pub fn run(args: &FailoverArgs) -> io::Result<bool> {
         args.a
     );
     let system = System::parse(&args.a, &args.system, args.size)?;
+    system.ensure_exists()?;
     pin(&args.system.load_cores)?;
     let mut child = system.start(&args.system.system_cores)?;
     let settle = Duration::from_millis(args.settle_ms);

@@ -139,6 +139,8 @@ pub fn run(args: &PairArgs) -> io::Result<bool> {
     println!("            A = {}\n            B = {}", args.a, args.b);
     let a = System::parse(&args.a, &args.system, args.size)?;
     let b = System::parse(&args.b, &args.system, args.size)?;
+    a.ensure_exists()?;
+    b.ensure_exists()?;
     pin(&args.system.load_cores)?;
 
     let mut is_exact = true;
