@@ -1,3 +1,93 @@
-//! Measures Weir beside a bare relay.
+//! Measures Weir beside a bare relay. Start with `relay.rs` (the floor), `drive.rs` (the event
+//! loop of load and sink) and `run.rs` (one measured run); the scenarios are made of these.
 
-fn main() {}
+mod analyzers;
+mod check;
+mod child;
+mod connections;
+mod drive;
+mod failover;
+mod load;
+mod net;
+mod pair;
+mod relay;
+mod report;
+mod run;
+mod sink;
+mod standalone;
+mod wire;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+const EXAMPLES: &str = "\
+Examples:
+  weir-bench pair                                 Weir beside the relay, both loads, 5 pairs
+  weir-bench pair --b 'weir --shards 2' --a weir  two shards beside one
+  weir-bench pair --a weir --b weir --b-dialect native --scenario firehose
+  weir-bench connections --arena-mib 64           memory of 10,000 emitters
+  weir-bench failover --json failover.json        50 analyzers killed under load
+  weir-bench relay & weir-bench load-sink         the pieces, by hand, on the default ports
+
+Absolute numbers drift with the machine: quote ratios from one `pair` run. Exit code 1 means that a
+message was lost, received twice or corrupted; 2 that the run failed.";
+
+#[derive(Parser)]
+#[command(name = "weir-bench", version, about = "Measures Weir beside a bare relay", after_long_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Cmd,
+}
+
+#[derive(Subcommand)]
+enum Cmd {
+    /// The floor: moves bytes from emitters to analyzers and does nothing else
+    ///
+    /// epoll, one recv of up to 64 KiB and one send a readiness, one thread, no parsing. Each emitter
+    /// connection belongs to one analyzer, in turn. A full analyzer stops the emitters that feed it.
+    Relay(relay::RelayArgs),
+    /// Emitters: a firehose, or with --rate an open loop on a constant schedule
+    ///
+    /// Every message carries a sequence number and, in the open loop, the time it ought to have been
+    /// sent, so that a sink on the same host can check and time it.
+    Load(standalone::LoadOnlyArgs),
+    /// Analyzers: n of them in one thread; counts, checks and times what arrives
+    Sink(standalone::SinkOnlyArgs),
+    /// Load and sink in one event loop on one core, which is how the scenarios run them
+    LoadSink(standalone::LoadSinkArgs),
+    /// Compare two systems, A B A B, by CPU time per delivered message
+    ///
+    /// Each run starts the system as a child on its own core, with load and sink on the other, reads the
+    /// child's CPU clock at 10 % and 95 % of the messages, and checks that every message came once.
+    Pair(pair::PairArgs),
+    /// Memory of many emitter connections
+    Connections(connections::ConnectionsArgs),
+    /// Kill analyzers under load; time until their un-ACKed messages are written to others
+    ///
+    /// Reads the distributor's `re-routed ... detected_mono_ns= last_written_mono_ns=` lines.
+    Failover(failover::FailoverArgs),
+    #[command(hide = true)]
+    SinkProcess(analyzers::SinkProcessArgs),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Cmd::Relay(args) => relay::run(&args).map(|()| true),
+        Cmd::Load(args) => standalone::run_load(&args).map(|()| true),
+        Cmd::Sink(args) => standalone::run_sink(&args),
+        Cmd::LoadSink(args) => standalone::run_load_sink(&args),
+        Cmd::Pair(args) => pair::run(&args),
+        Cmd::Connections(args) => connections::run(&args),
+        Cmd::Failover(args) => failover::run(&args),
+        Cmd::SinkProcess(args) => analyzers::run_process(&args).map(|()| true),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(e) => {
+            eprintln!("weir-bench: {e}");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! What a connection costs in memory: many emitters open at once, a few messages on each.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::child::{System, SystemArgs, UnderTest};
+use crate::drive::Drive;
+use crate::load::LoadArgs;
+use crate::net::pin;
+use crate::report::{conditions, conditions_line, percentiles, percentiles_line, write_json};
+use crate::run::settle;
+use crate::sink::{Dialect, SinkArgs};
+
+const STALL_PATIENCE: Duration = Duration::from_secs(10);
+const MIB: f64 = 1024.0 * 1024.0;
+
+/// Arguments of `weir-bench connections`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ConnectionsArgs {
+    /// What to measure: 'relay', 'weir [args]', or a command with {emitters} and {analyzers}
+    #[arg(long, default_value = "weir")]
+    pub a: String,
+    /// Emitter connections
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub connections: u32,
+    /// Messages on each
+    #[arg(long, default_value_t = 10)]
+    pub per_connection: u64,
+    /// Messages per second over all
+    #[arg(long, default_value_t = 20_000)]
+    pub rate: u64,
+    /// Bytes of a message, its header included
+    #[arg(long, default_value_t = 256)]
+    pub size: usize,
+    /// Memory that the system takes at start whatever the number of connections (egress arena and
+    /// receive buffers, MiB); reported apart
+    #[arg(long, default_value_t = 0.0, value_name = "MIB")]
+    pub arena_mib: f64,
+    /// What the analyzers speak (a relay: always compact)
+    #[arg(long, value_enum, default_value = "compact")]
+    pub dialect: Dialect,
+    /// One analyzer for each weight
+    #[arg(long, value_delimiter = ',', default_value = "0.4,0.3,0.2,0.1")]
+    pub weights: Vec<f64>,
+    #[command(flatten)]
+    pub system: SystemArgs,
+    /// Write the report here too
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// VmRSS at three moments.
+struct Memory {
+    without: u64,
+    idle: u64,
+    used: u64,
+}
+
+/// Runs and reports. False when a message was lost, duplicated or foreign.
+pub fn run(args: &ConnectionsArgs) -> io::Result<bool> {
+    let conditions = conditions();
+    println!(
+        "{}\n            system = {}",
+        conditions_line(&conditions),
+        args.a
+    );
+    let system = System::parse(&args.a, &args.system, args.size)?;
+    system.ensure_exists()?;
+    pin(&args.system.load_cores)?;
+    // Before the child starts: it inherits the limit.
+    crate::net::allow_connections(args.connections as usize)?;
+    let mut child = system.start(&args.system.system_cores)?;
+    let (mut drive, memory) = measure(args, &system, &child)
+        .map_err(|e| io::Error::new(e.kind(), format!("{e}{}", child.last_words())))?;
+
+    let sent = drive.sent();
+    drive.load = None;
+    let stopped = child.stop(|| {
+        // A reset by the ending child is no failure of the run.
+        let _ = drive.turn(Duration::from_millis(5));
+    })?;
+    let tally = &drive.sink.as_ref().expect("attached in measure").tally;
+    let lost = tally.set.missing(sent);
+    let each = |after: u64| (after as f64 - memory.without as f64) / f64::from(args.connections);
+    let beyond_arena = memory.used as f64 / MIB - args.arena_mib;
+
+    println!(
+        "connections {}, {} messages on each: sent {sent}, delivered {}, lost {lost}, twice {}",
+        args.connections,
+        args.per_connection,
+        tally.set.distinct(),
+        tally.set.duplicates()
+    );
+    println!("latency     {}", percentiles_line(&tally.latency_ns));
+    println!(
+        "VmRSS       {:.1} MiB without emitters, {:.1} with all idle, {:.1} after the messages",
+        memory.without as f64 / MIB,
+        memory.idle as f64 / MIB,
+        memory.used as f64 / MIB
+    );
+    println!(
+        "            {beyond_arena:.1} MiB beyond the {:.1} MiB configured",
+        args.arena_mib
+    );
+    println!(
+        "a connection {:.0} B idle, {:.0} B after its messages (user space; the kernel's socket \
+              memory is not in VmRSS)",
+        each(memory.idle),
+        each(memory.used)
+    );
+    println!("last line   {}", stopped.last_line);
+    write_json(
+        args.json.as_deref(),
+        &json!({
+            "report": "connections", "conditions": conditions, "system": args.a,
+            "connections": args.connections, "sent": sent, "delivered": tally.set.distinct(),
+            "lost": lost, "duplicates": tally.set.duplicates(), "foreign": tally.foreign,
+            "latency": percentiles(&tally.latency_ns),
+            "rss_bytes": { "without": memory.without, "idle": memory.idle, "used": memory.used },
+            "arena_mib": args.arena_mib, "rss_mib_beyond_arena": beyond_arena,
+            "bytes_per_connection": { "idle": each(memory.idle), "used": each(memory.used) },
+            "last_line": stopped.last_line,
+        }),
+    )?;
+    Ok(lost == 0 && tally.set.duplicates() == 0 && tally.foreign == 0)
+}
+
+fn measure(
+    args: &ConnectionsArgs,
+    system: &System,
+    child: &UnderTest,
+) -> io::Result<(Drive, Memory)> {
+    let mut drive = Drive::new()?;
+    let dialect = if system.is_relay {
+        Dialect::Compact
+    } else {
+        args.dialect
+    };
+    let sink = SinkArgs {
+        weights: args.weights.clone(),
+        dialect,
+        ack_every: 0,
+        id_prefix: "sink".into(),
+    };
+    drive.attach_sink(&sink, child.analyzers)?;
+    settle(child, &mut drive)?;
+    let without = child.resident_bytes()?;
+
+    let load = LoadArgs {
+        connections: args.connections,
+        size: args.size,
+        per_write: 1,
+        rate: Some(args.rate),
+        tick_us: 0,
+        in_flight: 0,
+        messages: Some(args.per_connection * u64::from(args.connections)),
+        seconds: None,
+        first_sequence: 0,
+    };
+    drive.attach_load(&load, child.emitters)?;
+    settle(child, &mut drive)?;
+    let idle = child.resident_bytes()?;
+
+    drive.start()?;
+    drive.run_until(STALL_PATIENCE, Drive::is_all_delivered)?;
+    Ok((
+        drive,
+        Memory {
+            without,
+            idle,
+            used: child.resident_bytes()?,
+        },
+    ))
+}

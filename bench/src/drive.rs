@@ -1,0 +1,172 @@
+//! The event loop that turns load and sink, together on one core or alone.
+//!
+//! ```text
+//! epoll --+-- sink link 0..n          one read, one ACK
+//!         '-- epoll of the load       one write for each connection that takes more;
+//!                                     out of the set while `--in-flight` messages are under way
+//! ```
+//!
+//! One loop and not two threads: the machine has one core to give, and two threads on it would
+//! add the scheduler's time slices to every latency.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use nix::sys::epoll::{EpollEvent, EpollFlags};
+
+use crate::load::{Load, LoadArgs};
+use crate::net::{event_buffer, mono_ns, Poller};
+use crate::sink::{Sink, SinkArgs};
+
+/// Token of the load's own epoll set; the others are sink links.
+const LOAD_TOKEN: u64 = u64::MAX;
+/// Longest sleep, so that conditions that depend on the clock are looked at.
+const TURN: Duration = Duration::from_millis(20);
+
+/// Load and sink around one epoll set. Order of calls: `new`, `attach_sink`, `attach_load`,
+/// `start`, then `run_until` as often as there are phases.
+pub struct Drive {
+    poller: Poller,
+    events: Vec<EpollEvent>,
+    /// The load is out of the set, because enough is under way.
+    is_paused: bool,
+    /// Messages sent and not yet received at which the load pauses; 0 for no limit.
+    in_flight_max: u64,
+    /// The emitters, if this process plays them.
+    pub load: Option<Load>,
+    /// The analyzers, if this process plays them.
+    pub sink: Option<Sink>,
+}
+
+/// How a phase ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The condition came true.
+    Reached,
+    /// Nothing was sent or received for the whole patience.
+    Stalled,
+}
+
+impl Drive {
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            poller: Poller::new()?,
+            events: event_buffer(),
+            is_paused: false,
+            in_flight_max: 0,
+            load: None,
+            sink: None,
+        })
+    }
+
+    pub fn attach_sink(&mut self, args: &SinkArgs, analyzers: SocketAddr) -> io::Result<()> {
+        self.sink = Some(Sink::connect(args, analyzers, &self.poller)?);
+        Ok(())
+    }
+
+    pub fn attach_load(&mut self, args: &LoadArgs, emitters: SocketAddr) -> io::Result<()> {
+        let load = Load::connect(args, emitters)?;
+        self.poller
+            .add(load.readiness(), LOAD_TOKEN, EpollFlags::EPOLLIN)?;
+        self.in_flight_max = if self.sink.is_some() {
+            args.in_flight
+        } else {
+            0
+        };
+        self.load = Some(load);
+        Ok(())
+    }
+
+    pub fn start(&mut self) -> io::Result<()> {
+        match &mut self.load {
+            Some(load) => load.start(),
+            None => Ok(()),
+        }
+    }
+
+    /// Distinct messages received.
+    pub fn delivered(&self) -> u64 {
+        self.sink.as_ref().map_or(0, |s| s.tally.set.distinct())
+    }
+
+    /// Messages stamped.
+    pub fn sent(&self) -> u64 {
+        self.load.as_ref().map_or(0, Load::sent)
+    }
+
+    pub fn is_load_finished(&self) -> bool {
+        self.load.as_ref().is_none_or(Load::is_finished)
+    }
+
+    /// All that was to be sent is sent and has arrived.
+    pub fn is_all_delivered(&self) -> bool {
+        self.is_load_finished() && self.delivered() >= self.sent()
+    }
+
+    /// Turns until `reached`, or until nothing has moved for `patience`.
+    pub fn run_until(
+        &mut self,
+        patience: Duration,
+        reached: impl Fn(&Self) -> bool,
+    ) -> io::Result<Ended> {
+        let mut moved = (self.delivered(), self.sent(), mono_ns());
+        loop {
+            if reached(self) {
+                return Ok(Ended::Reached);
+            }
+            if self.turn(TURN)? {
+                continue;
+            }
+            let now_ns = mono_ns();
+            if (self.delivered(), self.sent()) != (moved.0, moved.1) {
+                moved = (self.delivered(), self.sent(), now_ns);
+            } else if now_ns - moved.2 > patience.as_nanos() as u64 {
+                return Ok(Ended::Stalled);
+            }
+        }
+    }
+
+    /// One round: what is due is sent, then every ready socket is served once. False when there
+    /// was none.
+    pub fn turn(&mut self, wait_max: Duration) -> io::Result<bool> {
+        let mut wait = wait_max;
+        self.pause_or_resume()?;
+        if let Some(load) = &mut self.load {
+            load.send_due(mono_ns())?;
+            wait = wait.min(load.wait(mono_ns()));
+        }
+        let count = self.poller.wait_up_to(&mut self.events, wait)?;
+        for event in &self.events[..count] {
+            match (event.data(), &mut self.load, &mut self.sink) {
+                (LOAD_TOKEN, Some(load), _) => load.write_ready()?,
+                (LOAD_TOKEN, None, _) | (_, _, None) => {}
+                (link, _, Some(sink)) => sink.on_ready(link as usize, &self.poller)?,
+            }
+        }
+        if let (0, Some(sink)) = (count, &mut self.sink) {
+            sink.on_idle(&self.poller)?;
+        }
+        Ok(count > 0)
+    }
+
+    /// Keeps what is under way below `in_flight_max`, to within one write per connection. Whole
+    /// rounds only: a limit in the middle of one would favour the first connections.
+    fn pause_or_resume(&mut self) -> io::Result<()> {
+        let Some(load) = self.load.as_ref().filter(|_| self.in_flight_max > 0) else {
+            return Ok(());
+        };
+        let in_flight = load.sent().saturating_sub(self.delivered());
+        let is_full = in_flight >= self.in_flight_max && load.sent() < load.total();
+        if is_full != self.is_paused {
+            match is_full {
+                true => self.poller.remove(load.readiness())?,
+                false => self
+                    .poller
+                    .add(load.readiness(), LOAD_TOKEN, EpollFlags::EPOLLIN)?,
+            }
+            self.is_paused = is_full;
+        }
+        Ok(())
+    }
+}

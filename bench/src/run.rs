@@ -1,0 +1,213 @@
+//! One run of one system: start it, connect, load, measure its CPU clock over the steady part,
+//! check what arrived, stop it.
+//!
+//! ```text
+//! connect  settle |start ...ramp... |10 % delivered ===== CPU clock ===== 95 %| ...drain... | SIGTERM
+//! ```
+
+use std::io;
+use std::time::Duration;
+
+use serde_json::{json, Value};
+
+use crate::child::{System, UnderTest};
+use crate::drive::{Drive, Ended};
+use crate::load::LoadArgs;
+use crate::net::{allow_connections, mono_ns};
+use crate::report::percentiles;
+use crate::sink::{Dialect, SinkArgs};
+
+/// The CPU clock is read between these shares of the messages: neither start nor drain counts.
+const STEADY_FROM: f64 = 0.10;
+const STEADY_TO: f64 = 0.95;
+/// No progress for so long, and what is missing is lost.
+const STALL_PATIENCE: Duration = Duration::from_secs(5);
+/// The child is quiet when it used less than a tenth of this span; the reference dialects need
+/// 50 ms of silence to be told apart, so never less than two spans.
+const QUIET_SPAN: Duration = Duration::from_millis(100);
+const QUIET_SPANS_MAX: usize = 20;
+
+/// A load, the sink for it, and a name.
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    pub name: &'static str,
+    pub load: LoadArgs,
+    pub sink: SinkArgs,
+}
+
+/// What one run gave.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    pub cpu_ns_per_message: f64,
+    /// Share of user time, from 10 ms ticks.
+    pub user_share: f64,
+    pub messages_per_second: f64,
+    pub p50_ns: u64,
+    pub p99_ns: u64,
+    pub sent: u64,
+    pub delivered: u64,
+    pub lost: u64,
+    pub duplicates: u64,
+    pub foreign: u64,
+    /// Share of the messages each analyzer got.
+    pub shares: Vec<f64>,
+    /// Exit code 0 after SIGTERM, or a relay, which only ever dies of it.
+    pub ended_cleanly: bool,
+    /// Its last line on stderr.
+    pub last_line: String,
+    latency: Value,
+}
+
+impl Outcome {
+    /// Every message exactly once, and nothing else.
+    pub fn is_exact(&self) -> bool {
+        self.lost == 0 && self.duplicates == 0 && self.foreign == 0
+    }
+
+    pub fn to_json(&self) -> Value {
+        json!({
+            "cpu_ns_per_message": self.cpu_ns_per_message, "user_share": self.user_share,
+            "messages_per_second": self.messages_per_second, "latency": self.latency,
+            "sent": self.sent, "delivered": self.delivered, "lost": self.lost,
+            "duplicates": self.duplicates, "foreign": self.foreign, "shares": self.shares,
+            "ended_cleanly": self.ended_cleanly, "last_line": self.last_line,
+        })
+    }
+}
+
+/// Runs `scenario` against a fresh child of `system`. The caller's thread plays load and sink.
+pub fn run_once(system: &System, scenario: &Scenario, cores: &[usize]) -> io::Result<Outcome> {
+    // Before the child starts: it inherits the limit.
+    allow_connections(scenario.load.connections as usize)?;
+    let mut child = system.start(cores)?;
+    let measured = measure(&child, system, scenario);
+    let (mut drive, steady) = measured.map_err(|e| {
+        io::Error::new(
+            e.kind(),
+            format!("{}: {e}{}", system.spec, child.last_words()),
+        )
+    })?;
+
+    let sent = drive.sent();
+    drive.load = None;
+    let stopped = child.stop(|| {
+        // A reset by the ending child is no failure of the run.
+        let _ = drive.turn(Duration::from_millis(5));
+    })?;
+    let tally = &drive.sink.as_ref().expect("attached in measure").tally;
+    let frames: u64 = tally.per_analyzer.iter().sum();
+    let share = |n: &u64| *n as f64 / frames.max(1) as f64;
+    Ok(Outcome {
+        cpu_ns_per_message: steady.cpu_ns as f64 / steady.messages.max(1) as f64,
+        user_share: steady.user_share,
+        messages_per_second: steady.messages as f64 * 1e9 / steady.wall_ns.max(1) as f64,
+        p50_ns: tally.latency_ns.value_at_quantile(0.5),
+        p99_ns: tally.latency_ns.value_at_quantile(0.99),
+        latency: percentiles(&tally.latency_ns),
+        sent,
+        delivered: tally.set.distinct(),
+        lost: tally.set.missing(sent),
+        duplicates: tally.set.duplicates(),
+        foreign: tally.foreign,
+        shares: tally.per_analyzer.iter().map(share).collect(),
+        ended_cleanly: system.is_relay || stopped.status.is_some_and(|s| s.success()),
+        last_line: if stopped.was_killed {
+            format!("(SIGKILL needed) {}", stopped.last_line)
+        } else {
+            stopped.last_line
+        },
+    })
+}
+
+/// Differences over the steady part of a run.
+struct Steady {
+    messages: u64,
+    cpu_ns: u64,
+    wall_ns: u64,
+    user_share: f64,
+}
+
+fn measure(child: &UnderTest, system: &System, scenario: &Scenario) -> io::Result<(Drive, Steady)> {
+    let mut drive = Drive::new()?;
+    let mut sink = scenario.sink.clone();
+    if system.is_relay {
+        sink.dialect = Dialect::Compact;
+    }
+    drive.attach_sink(&sink, child.analyzers)?;
+    drive.attach_load(&scenario.load, child.emitters)?;
+    settle(child, &mut drive)?;
+
+    let total = scenario.load.messages.expect("scenarios count messages");
+    let (from, to) = (
+        (total as f64 * STEADY_FROM) as u64,
+        (total as f64 * STEADY_TO) as u64,
+    );
+    drive.start()?;
+    reach(&mut drive, |d| d.delivered() >= from)?;
+    if let Some(sink) = &mut drive.sink {
+        sink.tally.latency_ns.reset();
+    }
+    let before = Reading::take(child, &drive)?;
+    drive.run_until(STALL_PATIENCE, |d| d.delivered() >= to)?;
+    let steady = Reading::take(child, &drive)?.since(&before);
+    drive.run_until(STALL_PATIENCE, Drive::is_all_delivered)?;
+    Ok((drive, steady))
+}
+
+/// A system that delivers nothing has nothing to be measured.
+fn reach(drive: &mut Drive, reached: impl Fn(&Drive) -> bool) -> io::Result<()> {
+    match drive.run_until(STALL_PATIENCE, reached)? {
+        Ended::Reached => Ok(()),
+        Ended::Stalled => Err(io::Error::other(format!(
+            "stalled at {} delivered of {} sent",
+            drive.delivered(),
+            drive.sent()
+        ))),
+    }
+}
+
+/// Waits until the child has accepted everyone and rests, so that accepts are not measured.
+pub fn settle(child: &UnderTest, drive: &mut Drive) -> io::Result<()> {
+    let mut last_ns = child.cpu_ns()?;
+    for span in 0..QUIET_SPANS_MAX {
+        let end_ns = mono_ns() + QUIET_SPAN.as_nanos() as u64;
+        while mono_ns() < end_ns {
+            drive.turn(Duration::from_millis(10))?;
+        }
+        let now_ns = child.cpu_ns()?;
+        if span > 0 && now_ns - last_ns < QUIET_SPAN.as_nanos() as u64 / 10 {
+            return Ok(());
+        }
+        last_ns = now_ns;
+    }
+    Ok(())
+}
+
+struct Reading {
+    messages: u64,
+    cpu_ns: u64,
+    wall_ns: u64,
+    ticks: (u64, u64),
+}
+
+impl Reading {
+    fn take(child: &UnderTest, drive: &Drive) -> io::Result<Self> {
+        Ok(Self {
+            messages: drive.delivered(),
+            cpu_ns: child.cpu_ns()?,
+            wall_ns: mono_ns(),
+            ticks: child.ticks()?,
+        })
+    }
+
+    fn since(&self, before: &Self) -> Steady {
+        let user = self.ticks.0 - before.ticks.0;
+        let both = user + self.ticks.1 - before.ticks.1;
+        Steady {
+            messages: self.messages - before.messages,
+            cpu_ns: self.cpu_ns - before.cpu_ns,
+            wall_ns: self.wall_ns - before.wall_ns,
+            user_share: user as f64 / both.max(1) as f64,
+        }
+    }
+}
