@@ -157,7 +157,7 @@ proptest! {
 
     #[test]
     fn every_change_leaves_the_rest_within_twice_the_bound(
-        kinds in proptest::collection::vec(0..KINDS, 1..12), leaves in 2_usize..=128,
+        kinds in proptest::collection::vec(0..KINDS, 1..12), leaves in 2_usize..=512,
         unit_max in 1_u32..=64, phase in 0_u64..8, seed in 1_u64..
     ) {
         let mut random = Random(seed);

@@ -17,20 +17,20 @@
 
 #![deny(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
+mod deficits;
+mod scale;
 mod shape;
+mod weights;
 
 pub use shape::BOUND_TARGET;
-use shape::{Pair, Ref, Sum, Weighted};
+
+use scale::{to_f64, WEIGHT_SUM_LOG2};
+use shape::{Pair, Ref, Sum};
 
 /// Largest unit, in messages. Larger ones are counted as this many.
 pub const UNIT_MAX: u32 = 1 << 16;
 /// Leaf ids are below this, so a table of leaves indexed by id stays small.
 pub const LEAF_COUNT_MAX: usize = 1 << 16;
-/// The weights of one table are scaled to a sum of 2^43 to 2^44: a power of two, so that small
-/// whole-number weights stay exact.
-const WEIGHT_SUM_LOG2: i32 = 44;
-/// Nodes hold back at most this many largest units of deficit that their error has no room for.
-const PENDING_UNITS_MAX: f64 = 16.0;
 
 /// After `unit * lean` the error is at most 2 * UNIT_MAX * weight; every leaf may round up to 1.
 const _: () = assert!(17 + WEIGHT_SUM_LOG2 + 1 < 63 && UNIT_MAX == 1 << 16);
@@ -248,331 +248,6 @@ impl Node {
     }
 }
 
-/// Changing weights.
-impl Tree {
-    /// Writes the table into `leaves`. True if the leaves with a weight are those in the tree.
-    fn store_weights(&mut self, table: &[(u32, f64)]) -> bool {
-        for leaf in &mut self.leaves {
-            leaf.present = false;
-            leaf.weight = 0;
-        }
-        let scale = scale_of(table);
-        for &(id, weight) in table {
-            let id = id as usize;
-            assert!(
-                id < LEAF_COUNT_MAX,
-                "leaf id {id}, the limit is {LEAF_COUNT_MAX}"
-            );
-            if id >= self.leaves.len() {
-                self.leaves.resize(id + 1, Leaf::ABSENT);
-            }
-            self.leaves[id].present = true;
-            self.leaves[id].weight = scale.apply(weight);
-        }
-        let mut same = true;
-        for leaf in &mut self.leaves {
-            same &= (leaf.weight > 0) == leaf.inside;
-            leaf.available |= !leaf.present;
-        }
-        same
-    }
-
-    /// A removed leaf leaves the opposite of its deficit with the others, a returning one brings its
-    /// own back: the others share it in proportion to weight. It is kept for the next user of the
-    /// id, because leaves that came and went after each message would all start level each time,
-    /// and light ones would never be chosen.
-    fn spread_imbalance(&mut self) {
-        let present = || self.leaves.iter().filter(|leaf| leaf.present);
-        let imbalance: f64 = present().map(|leaf| leaf.deficit).sum();
-        let weight: i64 = present().map(|leaf| leaf.weight).sum();
-        if weight == 0 {
-            return;
-        }
-        for leaf in &mut self.leaves {
-            leaf.deficit -= imbalance * to_f64(leaf.weight) / to_f64(weight);
-        }
-    }
-
-    /// Builds a certified shape: for all leaves with a weight if that serves, so that availability
-    /// can change without another build; else for the available ones, the rest beside them.
-    fn reshape(&mut self) {
-        let (inside, outside) = self.weighted_leaves();
-        let all: Vec<_> = inside.iter().chain(&outside).copied().collect();
-        self.adopt(&all, &shape::build(&all));
-        if !self.is_certified() && !outside.is_empty() {
-            self.adopt(&all, &shape::build_beside(&inside, &outside));
-        }
-    }
-
-    /// Leaves with a weight: available, unavailable.
-    fn weighted_leaves(&self) -> (Weighted, Weighted) {
-        (0_u32..)
-            .zip(&self.leaves)
-            .filter(|(_, leaf)| leaf.weight > 0)
-            .map(|(id, leaf)| (Ref::of_leaf(id), leaf.weight))
-            .partition(|(at, _)| self.sum_of(*at).weight > 0)
-    }
-
-    /// Makes a tree of `leaves` with the shape `pairs`, parents first, without errors.
-    fn adopt(&mut self, leaves: &[(Ref, i64)], pairs: &[Pair]) {
-        let node = Node {
-            error: 0,
-            lean: 0,
-            weight: 0,
-            next: [Ref::NONE; 2],
-        };
-        self.nodes.clear();
-        self.nodes.resize(pairs.len(), node);
-        self.joints.clear();
-        self.joints.extend(pairs.iter().map(|&sides| Joint {
-            sides,
-            parent: Ref::NONE,
-            sum: Sum::NOTHING,
-            pending: 0.0,
-        }));
-        self.root = match (leaves, pairs) {
-            ([], _) => Ref::NONE,
-            ([(leaf, _)], _) => *leaf,
-            _ => Ref::of_node(0),
-        };
-        for leaf in &mut self.leaves {
-            leaf.inside = leaf.weight > 0;
-            leaf.parent = Ref::NONE;
-        }
-        for (index, sides) in pairs.iter().enumerate() {
-            for &side in sides {
-                self.set_parent(side, Ref::of_node(index));
-            }
-        }
-        self.refresh_all();
-    }
-
-    fn set_parent(&mut self, of: Ref, parent: Ref) {
-        match of.leaf() {
-            Some(leaf) => self.leaves[leaf as usize].parent = parent,
-            None => self.joints[of.index()].parent = parent,
-        }
-    }
-
-    fn refresh_all(&mut self) {
-        for index in (0..self.nodes.len()).rev() {
-            self.refresh(index);
-        }
-        self.find_entry();
-    }
-
-    /// Recomputes one node from its two sides.
-    fn refresh(&mut self, index: usize) {
-        let [right, left] = self.joints[index].sides.map(|side| self.sum_of(side));
-        let node = &mut self.nodes[index];
-        node.weight = left.weight + right.weight;
-        node.lean = left.weight - right.weight;
-        node.next = [right.entry, left.entry];
-        self.joints[index].sum = Sum::of_node(Ref::of_node(index), left, right);
-    }
-
-    fn sum_of(&self, at: Ref) -> Sum {
-        match at.leaf() {
-            None => self.joints[at.index()].sum,
-            Some(id) => {
-                let leaf = &self.leaves[id as usize];
-                if leaf.available {
-                    Sum::of_leaf(at, leaf.weight)
-                } else {
-                    Sum::NOTHING
-                }
-            }
-        }
-    }
-}
-
-/// Deficits: out of the tree, and back into it.
-impl Tree {
-    /// Sets every leaf's `deficit` from the nodes, from the root down.
-    fn collect_deficits(&mut self) {
-        let mut deficits = vec![0.0; self.nodes.len()];
-        if self.root != Ref::NONE {
-            self.keep_deficit(self.root, self.deficit, &mut deficits);
-        }
-        for index in 0..self.nodes.len() {
-            let [right, left] = self.joints[index].sides;
-            let (left_deficit, right_deficit) = self.divide(index, deficits[index]);
-            self.keep_deficit(left, left_deficit, &mut deficits);
-            self.keep_deficit(right, right_deficit, &mut deficits);
-        }
-    }
-
-    fn keep_deficit(&mut self, of: Ref, deficit: f64, nodes: &mut [f64]) {
-        match of.leaf() {
-            Some(leaf) => self.leaves[leaf as usize].deficit = deficit,
-            None => nodes[of.index()] = deficit,
-        }
-    }
-
-    /// The sides' deficits, left and right, of a node whose own deficit is `deficit`.
-    fn divide(&self, index: usize, deficit: f64) -> (f64, f64) {
-        let node = &self.nodes[index];
-        let own = node.left_deficit() + self.joints[index].pending;
-        let left = own + node.left_share() * deficit;
-        (left, deficit - left)
-    }
-
-    /// Sets every node from its leaves' deficits, from the bottom up.
-    fn place_deficits(&mut self) {
-        let mut deficits = vec![0.0; self.nodes.len()];
-        for index in (0..self.nodes.len()).rev() {
-            let [right, left] = self.joints[index]
-                .sides
-                .map(|side| self.deficit(side, &deficits));
-            deficits[index] = left + right;
-            self.set_error(
-                index,
-                left - self.nodes[index].left_share() * deficits[index],
-            );
-        }
-        self.deficit = match self.root {
-            Ref::NONE => 0.0,
-            root => self.deficit(root, &deficits),
-        };
-    }
-
-    fn deficit(&self, of: Ref, nodes: &[f64]) -> f64 {
-        match of.leaf() {
-            Some(leaf) => self.leaves[leaf as usize].deficit,
-            None => nodes[of.index()],
-        }
-    }
-
-    /// Gives a node its left deficit. What exceeds the invariant waits for the next change, so that
-    /// a change neither breaks the bound nor forgives anybody anything.
-    fn set_error(&mut self, index: usize, left_deficit: f64) {
-        let node = &mut self.nodes[index];
-        // Before the first unit nobody is owed anything, and the phase may be chosen.
-        let (unit_max, left_deficit) = match self.unit_max {
-            0 => (1, self.phase),
-            unit_max => (unit_max, left_deficit),
-        };
-        node.error = 0;
-        if node.has_choice() {
-            let error = to_i64(left_deficit * 2.0 * to_f64(node.weight));
-            let limit = i64::from(unit_max) * node.weight;
-            node.error = error.clamp(-limit, limit);
-        }
-        let limit = PENDING_UNITS_MAX * f64::from(unit_max);
-        self.joints[index].pending = match self.unit_max {
-            0 => 0.0,
-            _ => (left_deficit - node.left_deficit()).clamp(-limit, limit),
-        };
-    }
-
-    /// Fills `path` from `parent` up to the root with the deficits as they are.
-    fn read_path(&mut self, leaf: Ref, parent: Ref) {
-        self.path.clear();
-        let mut at = parent;
-        while at != Ref::NONE {
-            self.path.push((at.index(), 0.0, 0.0));
-            at = self.joints[at.index()].parent;
-        }
-        let mut deficit = self.deficit;
-        for step in (0..self.path.len()).rev() {
-            let index = self.path[step].0;
-            let (left, right) = self.divide(index, deficit);
-            self.path[step] = (index, deficit, left);
-            let below = step
-                .checked_sub(1)
-                .map_or(leaf, |i| Ref::of_node(self.path[i].0));
-            let is_left = self.joints[index].sides[1] == below;
-            deficit = if is_left { left } else { right };
-        }
-    }
-
-    /// Recomputes the nodes in `path`; each keeps the deficits that `read_path` found.
-    fn rewrite_path(&mut self) {
-        for step in 0..self.path.len() {
-            let (index, deficit, left) = self.path[step];
-            self.refresh(index);
-            self.set_error(index, left - self.nodes[index].left_share() * deficit);
-        }
-        self.find_entry();
-    }
-
-    fn find_entry(&mut self) {
-        self.entry = match self.root {
-            Ref::NONE => Ref::NONE,
-            root => self.sum_of(root).entry,
-        };
-    }
-
-    /// Whether [`Tree::bound`] is at most [`BOUND_TARGET`].
-    fn is_certified(&self) -> bool {
-        let Some(joint) = self.joints.get(self.entry.index()) else {
-            return true;
-        };
-        let [right, left] = joint.sides.map(|side| self.sum_of(side));
-        Sum::is_certified(left, right)
-    }
-
-    fn assert_invariant(&self) {
-        let unit_max = i64::from(self.unit_max.max(1));
-        for (node, joint) in self.nodes.iter().zip(&self.joints) {
-            assert!(
-                node.error.abs() <= unit_max * node.weight,
-                "{node:?} {joint:?}"
-            );
-            assert!(joint.pending.is_finite());
-        }
-    }
-}
-
-/// Turns weights into integers by a power of two.
-#[derive(Clone, Copy)]
-struct Scale {
-    largest: f64,
-    factor: f64,
-}
-
-fn usable(weight: f64) -> f64 {
-    if weight.is_finite() && weight > 0.0 {
-        weight
-    } else {
-        0.0
-    }
-}
-
-fn scale_of(table: &[(u32, f64)]) -> Scale {
-    let weights = || table.iter().map(|&(_, weight)| usable(weight));
-    let largest = weights().fold(0.0, f64::max);
-    // A power of two near the largest, so that dividing by it is exact and the sum cannot overflow.
-    let largest = if largest > 0.0 {
-        floor_power_of_two(largest)
-    } else {
-        1.0
-    };
-    let sum: f64 = weights().map(|weight| weight / largest).sum();
-    let factor = 2_f64.powi(WEIGHT_SUM_LOG2 - 1) / floor_power_of_two(sum.max(1.0));
-    Scale { largest, factor }
-}
-
-impl Scale {
-    fn apply(self, weight: f64) -> i64 {
-        match usable(weight) {
-            0.0 => 0,
-            weight => to_i64(weight / self.largest * self.factor).max(1),
-        }
-    }
-}
-
-/// The power of two at or below a positive number: its exponent bits (a subnormal stays itself).
-fn floor_power_of_two(number: f64) -> f64 {
-    const EXPONENT: u64 = 0x7ff0_0000_0000_0000;
-    let power = f64::from_bits(number.to_bits() & EXPONENT);
-    if power > 0.0 {
-        power
-    } else {
-        number
-    }
-}
-
 /// Bit-reversed `phase` as a fraction of a message in (-1/2, 1/2]: 0, 1/2, 1/4, -1/4, 1/8, ...
 fn phase_offset(phase: u64) -> f64 {
     #[allow(clippy::cast_precision_loss)] // A fraction: the low bits do not matter.
@@ -582,18 +257,6 @@ fn phase_offset(phase: u64) -> f64 {
     } else {
         fraction
     }
-}
-
-/// Errors and weights as fractions of each other: 2^-53 of relative error does not matter there.
-#[allow(clippy::cast_precision_loss)]
-fn to_f64(number: i64) -> f64 {
-    number as f64
-}
-
-/// To the nearest integer; saturates.
-#[allow(clippy::cast_possible_truncation)]
-fn to_i64(number: f64) -> i64 {
-    number.round() as i64
 }
 
 #[cfg(test)]
@@ -768,14 +431,5 @@ mod tests {
     fn phases_divide_the_cycle() {
         let offsets = [0, 1, 2, 3, 4].map(phase_offset);
         assert_eq!(offsets, [0.0, 0.5, 0.25, -0.25, 0.125]);
-    }
-
-    #[test]
-    fn whole_number_weights_stay_exact() {
-        let table = [(0, 3.0), (1, 1.0), (2, 12.0)];
-        let scale = scale_of(&table);
-        let [three, one, twelve] = table.map(|(_, weight)| scale.apply(weight));
-        assert_eq!((three, twelve), (3 * one, 12 * one));
-        assert!(one * 16 <= 1 << WEIGHT_SUM_LOG2);
     }
 }

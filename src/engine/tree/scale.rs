@@ -1,0 +1,80 @@
+//! Weights as integers, which all of routing is exact in.
+
+/// The weights of one table are scaled to a sum of 2^43 to 2^44: a power of two, so that small
+/// whole-number weights stay exact.
+pub(super) const WEIGHT_SUM_LOG2: i32 = 44;
+
+/// Turns weights into integers by a power of two.
+#[derive(Clone, Copy)]
+pub(super) struct Scale {
+    largest: f64,
+    factor: f64,
+}
+
+fn usable(weight: f64) -> f64 {
+    if weight.is_finite() && weight > 0.0 {
+        weight
+    } else {
+        0.0
+    }
+}
+
+pub(super) fn scale_of(table: &[(u32, f64)]) -> Scale {
+    let weights = || table.iter().map(|&(_, weight)| usable(weight));
+    let largest = weights().fold(0.0, f64::max);
+    // A power of two near the largest, so that dividing by it is exact and the sum cannot overflow.
+    let largest = if largest > 0.0 {
+        floor_power_of_two(largest)
+    } else {
+        1.0
+    };
+    let sum: f64 = weights().map(|weight| weight / largest).sum();
+    let factor = 2_f64.powi(WEIGHT_SUM_LOG2 - 1) / floor_power_of_two(sum.max(1.0));
+    Scale { largest, factor }
+}
+
+impl Scale {
+    pub(super) fn apply(self, weight: f64) -> i64 {
+        match usable(weight) {
+            0.0 => 0,
+            weight => to_i64(weight / self.largest * self.factor).max(1),
+        }
+    }
+}
+
+/// The power of two at or below a positive number: its exponent bits (a subnormal stays itself).
+fn floor_power_of_two(number: f64) -> f64 {
+    const EXPONENT: u64 = 0x7ff0_0000_0000_0000;
+    let power = f64::from_bits(number.to_bits() & EXPONENT);
+    if power > 0.0 {
+        power
+    } else {
+        number
+    }
+}
+
+/// Errors and weights as fractions of each other: 2^-53 of relative error does not matter there.
+#[allow(clippy::cast_precision_loss)]
+pub(super) fn to_f64(number: i64) -> f64 {
+    number as f64
+}
+
+/// To the nearest integer; saturates.
+#[allow(clippy::cast_possible_truncation)]
+pub(super) fn to_i64(number: f64) -> i64 {
+    number.round() as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_number_weights_stay_exact() {
+        let table = [(0, 3.0), (1, 1.0), (2, 12.0)];
+        let scale = scale_of(&table);
+        let [three, one, twelve] = table.map(|(_, weight)| scale.apply(weight));
+        assert_eq!((three, twelve), (3 * one, 12 * one));
+        assert!(one * 16 <= 1 << WEIGHT_SUM_LOG2);
+    }
+}
