@@ -22,10 +22,20 @@ use crate::shard::{Config, Distributor, ShardReport};
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Where emitters connect
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", help_heading = "Sockets")]
+    #[arg(
+        long,
+        value_name = "ADDR",
+        default_value = "127.0.0.1:8080",
+        help_heading = "Sockets"
+    )]
     pub emitters: SocketAddr,
     /// Where analyzers connect. Whoever reaches this port is given messages
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081", help_heading = "Sockets")]
+    #[arg(
+        long,
+        value_name = "ADDR",
+        default_value = "127.0.0.1:8081",
+        help_heading = "Sockets"
+    )]
     pub analyzers: SocketAddr,
     /// What reference clients speak, when it is not to be guessed: typed or compact
     #[arg(long, value_name = "DIALECT", default_value = "auto", value_parser = dialect, help_heading = "Sockets")]
@@ -85,7 +95,12 @@ pub struct Args {
     #[arg(long, value_name = "BYTES", default_value = "16KiB", value_parser = values::bytes, help_heading = "Kernel")]
     pub zero_copy: u64,
     /// Do without kernel features: defer-taskrun, incremental, min-wait, send-zc
-    #[arg(long, value_name = "FEATURES", value_delimiter = ',', help_heading = "Kernel")]
+    #[arg(
+        long,
+        value_name = "FEATURES",
+        value_delimiter = ',',
+        help_heading = "Kernel"
+    )]
     pub without: Vec<String>,
 }
 
@@ -100,11 +115,18 @@ pub struct CoreList(pub Vec<usize>);
 impl Args {
     /// The configuration that the flags describe.
     pub fn config(&self) -> Config {
-        let present: Vec<usize> =
-            core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
+        let present: Vec<usize> = core_affinity::get_core_ids()
+            .unwrap_or_default()
+            .iter()
+            .map(|core| core.id)
+            .collect();
         let wanted = self.cores.as_ref().map_or(present, |list| list.0.clone());
         let shards = self.shards.map_or(wanted.len().max(1), usize::from);
-        let cores = if shards > wanted.len() { Vec::new() } else { wanted[..shards].to_vec() };
+        let cores = if shards > wanted.len() {
+            Vec::new()
+        } else {
+            wanted[..shards].to_vec()
+        };
         let usize_of = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         let u32_of = |bytes: u64| u32::try_from(bytes).unwrap_or(u32::MAX);
         Config {
@@ -200,7 +222,10 @@ fn conclude(reports: &[ShardReport]) -> ExitCode {
         counters.zero_copy_copied,
         counters.enters,
     );
-    for reason in Reason::ALL.into_iter().filter(|reason| counters.of(*reason) > 0) {
+    for reason in Reason::ALL
+        .into_iter()
+        .filter(|reason| counters.of(*reason) > 0)
+    {
         println!("{} {}", reason.as_str(), counters.of(reason));
     }
     println!("{balance}");
@@ -220,7 +245,11 @@ fn conclude(reports: &[ShardReport]) -> ExitCode {
 /// Random enough to tell one run from the next: the kernel's own UUID source.
 fn instance() -> u64 {
     let uuid = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default();
-    let hex: String = uuid.chars().filter(char::is_ascii_hexdigit).take(16).collect();
+    let hex: String = uuid
+        .chars()
+        .filter(char::is_ascii_hexdigit)
+        .take(16)
+        .collect();
     u64::from_str_radix(&hex, 16).unwrap_or(0)
 }
 
@@ -287,11 +316,16 @@ fn cores(text: &str) -> Result<CoreList, String> {
         }
         list.extend(first..=last);
     }
-    let present: Vec<usize> =
-        core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
+    let present: Vec<usize> = core_affinity::get_core_ids()
+        .unwrap_or_default()
+        .iter()
+        .map(|core| core.id)
+        .collect();
     for (index, core) in list.iter().enumerate() {
         if !present.contains(core) {
-            return Err(format!("core {core} is not available here (available: {present:?})"));
+            return Err(format!(
+                "core {core} is not available here (available: {present:?})"
+            ));
         }
         if list[..index].contains(core) {
             return Err(format!("core {core} is named twice"));

@@ -253,8 +253,13 @@ mod tests {
 
     #[test]
     fn the_law_is_the_sum() {
-        let mut balance =
-            Balance { received: 10, acked: 5, in_flight: 3, queued: 2, dropped: 0 };
+        let mut balance = Balance {
+            received: 10,
+            acked: 5,
+            in_flight: 3,
+            queued: 2,
+            dropped: 0,
+        };
         assert!(balance.holds());
         assert_eq!(balance.open(), 5);
         balance.acked = 4;

@@ -175,8 +175,11 @@ impl Lane {
             self.open_segment(pool);
         }
         if self.setup.native && self.batch.is_none() {
-            self.batch =
-                Some(OpenBatch { header_at: self.at, first: self.appended + 1, origin: tag });
+            self.batch = Some(OpenBatch {
+                header_at: self.at,
+                first: self.appended + 1,
+                origin: tag,
+            });
             self.at += HEADER_BYTES;
         }
         if let Some(origin) = origin {
@@ -238,7 +241,12 @@ impl Lane {
             if messages > 0 {
                 self.ledger.sent(self.submitted, now_ns);
             }
-            return Some(Transmit { span, messages, continues, segment: self.transmit_segment });
+            return Some(Transmit {
+                span,
+                messages,
+                continues,
+                segment: self.transmit_segment,
+            });
         }
     }
 
@@ -350,13 +358,19 @@ impl Lane {
     }
 
     fn overhead(&self, redelivered: bool) -> u32 {
-        let header = if self.setup.native && self.batch.is_none() { HEADER_BYTES } else { 0 };
+        let header = if self.setup.native && self.batch.is_none() {
+            HEADER_BYTES
+        } else {
+            0
+        };
         header + if redelivered { ORIGIN_BYTES as u32 } else { 0 }
     }
 
     fn open_segment(&mut self, pool: &mut BufferPool) {
         self.sync_tail();
-        self.buffer = pool.take().expect("the caller checked that enough buffers are free");
+        self.buffer = pool
+            .take()
+            .expect("the caller checked that enough buffers are free");
         self.at = 0;
         self.segments.push_back(Segment {
             buffer: self.buffer,
@@ -415,10 +429,17 @@ impl Lane {
     }
 
     fn close_batch<M: Memory>(&mut self, memory: &mut M) {
-        let Some(batch) = self.batch.take() else { return };
+        let Some(batch) = self.batch.take() else {
+            return;
+        };
         let count = self.appended + 1 - batch.first;
         let count = u32::try_from(count).expect("a batch fits one buffer");
-        self.write_header(memory, batch, count, self.at - batch.header_at - HEADER_BYTES);
+        self.write_header(
+            memory,
+            batch,
+            count,
+            self.at - batch.header_at - HEADER_BYTES,
+        );
     }
 
     fn write_header<M: Memory>(
@@ -487,17 +508,25 @@ impl Lane {
         if !self.setup.native || place.batch_left > 0 {
             return;
         }
-        let span = Span { buffer: self.buffer_at(place), offset: place.offset, len: HEADER_BYTES };
+        let span = Span {
+            buffer: self.buffer_at(place),
+            offset: place.offset,
+            len: HEADER_BYTES,
+        };
         let header = memory
             .read(span)
             .first_chunk::<BATCH_HEADER_BYTES>()
             .and_then(|bytes| BatchHeader::decode(bytes).ok())
             .expect("a batch header that this lane wrote");
-        assert_eq!(header.first_sequence, place.sequence, "batches follow each other");
+        assert_eq!(
+            header.first_sequence, place.sequence,
+            "batches follow each other"
+        );
         place.offset += HEADER_BYTES;
         place.batch_left = header.count;
-        place.origin =
-            header.redelivered.then_some((header.origin_shard, LinkEpoch(header.origin_epoch)));
+        place.origin = header
+            .redelivered
+            .then_some((header.origin_shard, LinkEpoch(header.origin_epoch)));
     }
 
     fn skip_message<M: Memory>(&self, memory: &M, place: &mut Cursor) {
@@ -510,20 +539,29 @@ impl Lane {
         place.batch_left = place.batch_left.saturating_sub(1);
     }
 
-    fn read_message<M: Memory>(
-        &self,
-        memory: &M,
-        place: &mut Cursor,
-        out: &mut Vec<u8>,
-    ) -> Origin {
+    fn read_message<M: Memory>(&self, memory: &M, place: &mut Cursor, out: &mut Vec<u8>) -> Origin {
         self.enter_batch(memory, place);
-        let mut origin =
-            Origin { shard: self.setup.shard, epoch: self.setup.epoch, sequence: place.sequence };
+        let mut origin = Origin {
+            shard: self.setup.shard,
+            epoch: self.setup.epoch,
+            sequence: place.sequence,
+        };
         let buffer = self.buffer_at(place);
         if let Some((shard, epoch)) = place.origin {
-            let span = Span { buffer, offset: place.offset, len: ORIGIN_BYTES as u32 };
-            let word = memory.read(span).first_chunk::<8>().expect("a span of eight bytes");
-            origin = Origin { shard, epoch, sequence: u64::from_be_bytes(*word) };
+            let span = Span {
+                buffer,
+                offset: place.offset,
+                len: ORIGIN_BYTES as u32,
+            };
+            let word = memory
+                .read(span)
+                .first_chunk::<8>()
+                .expect("a span of eight bytes");
+            origin = Origin {
+                shard,
+                epoch,
+                sequence: u64::from_be_bytes(*word),
+            };
             place.offset += ORIGIN_BYTES as u32;
         }
         out.clear();
@@ -532,7 +570,11 @@ impl Lane {
         let index = index_of(place.segment, self.first_segment);
         for segment in self.segments.range(index..) {
             let len = left.min(segment.filled - offset);
-            out.extend_from_slice(memory.read(Span { buffer: segment.buffer, offset, len }));
+            out.extend_from_slice(memory.read(Span {
+                buffer: segment.buffer,
+                offset,
+                len,
+            }));
             left -= len;
             offset = 0;
             if left == 0 {
@@ -546,7 +588,11 @@ impl Lane {
     /// Length of the frame at a place. Its length word is never split: split frames start at most
     /// an overhead into a fresh buffer.
     fn frame_len<M: Memory>(&self, memory: &M, place: &Cursor) -> u32 {
-        let span = Span { buffer: self.buffer_at(place), offset: place.offset, len: 4 };
+        let span = Span {
+            buffer: self.buffer_at(place),
+            offset: place.offset,
+            len: 4,
+        };
         match frame::peek(memory.read(span), u32::MAX) {
             Ok(Some(len)) => len as u32, // came from a u32
             _ => unreachable!("only whole, valid frames are appended"),
@@ -559,6 +605,8 @@ impl Lane {
 }
 
 fn index_of(segment: u64, first: u64) -> usize {
-    let index = segment.checked_sub(first).expect("the segment is still here");
+    let index = segment
+        .checked_sub(first)
+        .expect("the segment is still here");
     usize::try_from(index).expect("a lane has few segments")
 }

@@ -27,7 +27,10 @@ impl Ledger {
     pub(super) fn new() -> Ledger {
         let latency_us =
             Histogram::new_with_bounds(1, LATENCY_US_MAX, 2).expect("constant bounds are valid");
-        Ledger { records: VecDeque::new(), latency_us }
+        Ledger {
+            records: VecDeque::new(),
+            latency_us,
+        }
     }
 
     /// Messages up to `last_sequence` were sent at `now_ns`.
@@ -38,7 +41,10 @@ impl Ledger {
                 return;
             }
         }
-        self.records.push_back(SendRecord { last_sequence, sent_at_ns: now_ns });
+        self.records.push_back(SendRecord {
+            last_sequence,
+            sent_at_ns: now_ns,
+        });
     }
 
     /// Messages from `acked_before + 1` to `acked` were ACKed at `now_ns`.
@@ -47,8 +53,10 @@ impl Ledger {
             let through = record.last_sequence.min(acked);
             let messages = through.saturating_sub(acked_before);
             let latency_us = now_ns.saturating_sub(record.sent_at_ns) / 1000;
-            self.latency_us
-                .saturating_record_n(latency_us.max(1), u32::try_from(messages).unwrap_or(u32::MAX));
+            self.latency_us.saturating_record_n(
+                latency_us.max(1),
+                u32::try_from(messages).unwrap_or(u32::MAX),
+            );
             if record.last_sequence > acked {
                 return;
             }

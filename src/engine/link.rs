@@ -110,7 +110,10 @@ impl Link {
         self.submitted += messages;
         match self.owners.back_mut() {
             Some(last) if last.shard == shard => last.through = self.submitted,
-            _ => self.owners.push_back(Owner { shard, through: self.submitted }),
+            _ => self.owners.push_back(Owner {
+                shard,
+                through: self.submitted,
+            }),
         }
         self.watch(now_ns);
     }
@@ -193,7 +196,9 @@ impl Link {
         if window_full {
             return Some(Stall::WindowFull);
         }
-        self.suspect_since_ns.is_some_and(overdue).then_some(Stall::Unacked)
+        self.suspect_since_ns
+            .is_some_and(overdue)
+            .then_some(Stall::Unacked)
     }
 
     fn watch(&mut self, now_ns: u64) {
@@ -226,7 +231,11 @@ mod tests {
         link.submitted(2, 1, 0);
         link.submitted(0, 2, 0);
         assert_eq!(link.ack(5, 0), Ok(true));
-        assert_eq!(link.next_credit(), None, "not before the send has completed");
+        assert_eq!(
+            link.next_credit(),
+            None,
+            "not before the send has completed"
+        );
         link.completed();
         assert_eq!(link.next_credit(), Some((0, 4)));
         assert_eq!(link.next_credit(), Some((2, 1)));
@@ -257,7 +266,10 @@ mod tests {
         // One message a minute does not make it stalled either.
         for minute in 0..40 {
             link.submitted(0, 1, minute * 60 * SECOND);
-            assert_eq!(link.stall((minute + 1) * 60 * SECOND, TIMEOUT, false, false), None);
+            assert_eq!(
+                link.stall((minute + 1) * 60 * SECOND, TIMEOUT, false, false),
+                None
+            );
         }
     }
 
@@ -268,7 +280,10 @@ mod tests {
         assert_eq!(link.ack(10, 0), Ok(true));
         link.submitted(0, STRIDE_MIN + 1, 5 * SECOND);
         assert_eq!(link.stall(34 * SECOND, TIMEOUT, false, false), None);
-        assert_eq!(link.stall(35 * SECOND, TIMEOUT, false, false), Some(Stall::Unacked));
+        assert_eq!(
+            link.stall(35 * SECOND, TIMEOUT, false, false),
+            Some(Stall::Unacked)
+        );
         assert_eq!(link.ack(11, 35 * SECOND), Ok(true));
         assert_eq!(link.stall(60 * SECOND, TIMEOUT, false, false), None);
     }
@@ -278,8 +293,14 @@ mod tests {
         let mut link = Link::new(Dialect::Typed, 0);
         link.submitted(0, 1, 10 * SECOND);
         assert_eq!(link.stall(39 * SECOND, TIMEOUT, true, true), None);
-        assert_eq!(link.stall(40 * SECOND, TIMEOUT, true, false), Some(Stall::Unread));
-        assert_eq!(link.stall(40 * SECOND, TIMEOUT, false, true), Some(Stall::WindowFull));
+        assert_eq!(
+            link.stall(40 * SECOND, TIMEOUT, true, false),
+            Some(Stall::Unread)
+        );
+        assert_eq!(
+            link.stall(40 * SECOND, TIMEOUT, false, true),
+            Some(Stall::WindowFull)
+        );
         assert_eq!(link.stall(40 * SECOND, TIMEOUT, false, false), None);
     }
 
@@ -287,6 +308,9 @@ mod tests {
     fn a_native_link_must_ack_everything() {
         let mut link = Link::new(Dialect::Native, 0);
         link.submitted(0, 1, 10 * SECOND);
-        assert_eq!(link.stall(40 * SECOND, TIMEOUT, false, false), Some(Stall::Unacked));
+        assert_eq!(
+            link.stall(40 * SECOND, TIMEOUT, false, false),
+            Some(Stall::Unacked)
+        );
     }
 }

@@ -88,11 +88,17 @@ pub struct VecMemory {
 impl VecMemory {
     /// `buffers` buffers of `buffer_bytes` bytes.
     pub fn new(buffers: usize, buffer_bytes: usize) -> VecMemory {
-        VecMemory { bytes: vec![0; buffers * buffer_bytes], buffer_bytes }
+        VecMemory {
+            bytes: vec![0; buffers * buffer_bytes],
+            buffer_bytes,
+        }
     }
 
     fn start(&self, buffer: BufferId, offset: u32, len: usize) -> usize {
-        assert!(offset as usize + len <= self.buffer_bytes, "range outside buffer");
+        assert!(
+            offset as usize + len <= self.buffer_bytes,
+            "range outside buffer"
+        );
         buffer.0 as usize * self.buffer_bytes + offset as usize
     }
 }

@@ -56,7 +56,11 @@ impl<M: Memory> Engine<M> {
             detected_ns: now_ns,
         };
         let sent_before = slot.lane.submitted() - slot.lane.acked();
-        self.rerouting.jobs.push_back(Job { lane, report, sent_before });
+        self.rerouting.jobs.push_back(Job {
+            lane,
+            report,
+            sent_before,
+        });
     }
 
     /// Moves messages of dead lanes to living ones, as far as these have room. Cheap when there is
@@ -107,12 +111,16 @@ impl<M: Memory> Engine<M> {
             if self.pool.free() < needed {
                 break false;
             }
-            let Some(leaf) = self.tree.route(1) else { break false };
+            let Some(leaf) = self.tree.route(1) else {
+                break false;
+            };
             let target = &mut self.lanes[leaf as usize].lane;
             target.append(&mut self.memory, &mut self.pool, &scratch, Some(origin));
             self.mark_dirty(LaneId(leaf));
             self.check_full(LaneId(leaf));
-            self.lanes[dead.0 as usize].lane.pop_unacked(&self.memory, &mut self.pool);
+            self.lanes[dead.0 as usize]
+                .lane
+                .pop_unacked(&self.memory, &mut self.pool);
             self.counters.rerouted += 1;
         };
         if scratch.capacity() > 64 * 1024 {

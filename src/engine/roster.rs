@@ -110,10 +110,17 @@ impl Registrar {
     /// The next roster, unless the change changes nothing.
     pub fn apply(&mut self, change: Change) -> Option<Arc<Roster>> {
         let changed = match change {
-            Change::NativeUp { epoch, name, weight } => self.native_up(epoch, name, weight),
-            Change::SingleUp { epoch, home, name, weight } => {
-                self.add(epoch, name, weight, Reach::SingleLink { home, epoch })
-            }
+            Change::NativeUp {
+                epoch,
+                name,
+                weight,
+            } => self.native_up(epoch, name, weight),
+            Change::SingleUp {
+                epoch,
+                home,
+                name,
+                weight,
+            } => self.add(epoch, name, weight, Reach::SingleLink { home, epoch }),
             Change::Down { epoch } => self.down(epoch),
             Change::Weight { epoch, weight } => self.change(epoch, |entry| entry.weight = weight),
             Change::Drain { epoch } => self.change(epoch, |entry| entry.draining = true),
@@ -144,22 +151,37 @@ impl Registrar {
         let analyzer = self.analyzers;
         self.analyzers += 1;
         self.links.insert(epoch, analyzer);
-        self.roster.entries.push(Entry { analyzer, name, weight, draining: false, reach });
+        self.roster.entries.push(Entry {
+            analyzer,
+            name,
+            weight,
+            draining: false,
+            reach,
+        });
         true
     }
 
     fn down(&mut self, epoch: LinkEpoch) -> bool {
-        let Some(analyzer) = self.links.remove(&epoch) else { return false };
+        let Some(analyzer) = self.links.remove(&epoch) else {
+            return false;
+        };
         if self.links.values().all(|other| *other != analyzer) {
-            self.roster.entries.retain(|entry| entry.analyzer != analyzer);
+            self.roster
+                .entries
+                .retain(|entry| entry.analyzer != analyzer);
         }
         true
     }
 
     fn change(&mut self, epoch: LinkEpoch, change: impl FnOnce(&mut Entry)) -> bool {
-        let Some(analyzer) = self.links.get(&epoch) else { return false };
-        let Some(entry) =
-            self.roster.entries.iter_mut().find(|entry| entry.analyzer == *analyzer)
+        let Some(analyzer) = self.links.get(&epoch) else {
+            return false;
+        };
+        let Some(entry) = self
+            .roster
+            .entries
+            .iter_mut()
+            .find(|entry| entry.analyzer == *analyzer)
         else {
             return false;
         };
@@ -203,18 +225,32 @@ mod tests {
     use super::*;
 
     fn native(shard: u16, count: u64, name: &str, weight: f64) -> Change {
-        Change::NativeUp { epoch: LinkEpoch::new(shard, count), name: name.into(), weight }
+        Change::NativeUp {
+            epoch: LinkEpoch::new(shard, count),
+            name: name.into(),
+            weight,
+        }
     }
 
     #[test]
     fn a_native_analyzer_is_one_entry_however_many_links_it_has() {
         let mut registrar = Registrar::default();
         registrar.apply(native(0, 1, "a", 0.5));
-        let roster = registrar.apply(native(1, 1, "a", 0.5)).expect("a new table");
+        let roster = registrar
+            .apply(native(1, 1, "a", 0.5))
+            .expect("a new table");
         assert_eq!((roster.epoch, roster.entries.len()), (2, 1));
-        let roster = registrar.apply(Change::Down { epoch: LinkEpoch::new(0, 1) });
-        assert_eq!(roster.expect("a new table").entries.len(), 1, "one link is left");
-        let roster = registrar.apply(Change::Down { epoch: LinkEpoch::new(1, 1) });
+        let roster = registrar.apply(Change::Down {
+            epoch: LinkEpoch::new(0, 1),
+        });
+        assert_eq!(
+            roster.expect("a new table").entries.len(),
+            1,
+            "one link is left"
+        );
+        let roster = registrar.apply(Change::Down {
+            epoch: LinkEpoch::new(1, 1),
+        });
         assert!(roster.expect("a new table").entries.is_empty());
     }
 
@@ -222,15 +258,37 @@ mod tests {
     fn weights_and_drains_change_the_table_once() {
         let mut registrar = Registrar::default();
         let epoch = LinkEpoch::new(2, 7);
-        registrar.apply(Change::SingleUp { epoch, home: 2, name: "1.2.3.4:5".into(), weight: 1.0 });
-        let roster = registrar.apply(Change::Weight { epoch, weight: 0.25 }).expect("changed");
+        registrar.apply(Change::SingleUp {
+            epoch,
+            home: 2,
+            name: "1.2.3.4:5".into(),
+            weight: 1.0,
+        });
+        let roster = registrar
+            .apply(Change::Weight {
+                epoch,
+                weight: 0.25,
+            })
+            .expect("changed");
         assert_eq!(roster.entries[0].effective_weight(), 0.25);
-        assert_eq!(registrar.apply(Change::Weight { epoch, weight: 0.25 }), None);
+        assert_eq!(
+            registrar.apply(Change::Weight {
+                epoch,
+                weight: 0.25
+            }),
+            None
+        );
         let roster = registrar.apply(Change::Drain { epoch }).expect("changed");
         assert_eq!(roster.entries[0].effective_weight(), 0.0);
         assert_eq!(registrar.apply(Change::Drain { epoch }), None);
         let unknown = LinkEpoch::new(3, 1);
-        assert_eq!(registrar.apply(Change::Weight { epoch: unknown, weight: 1.0 }), None);
+        assert_eq!(
+            registrar.apply(Change::Weight {
+                epoch: unknown,
+                weight: 1.0
+            }),
+            None
+        );
         assert_eq!(registrar.apply(Change::Down { epoch: unknown }), None);
     }
 }

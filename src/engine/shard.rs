@@ -138,9 +138,11 @@ impl<M: Memory> Engine<M> {
     /// # Panics
     /// When the arena cannot hold two of the largest frames: see [`EngineConfig`].
     pub fn new(config: EngineConfig, memory: M) -> Engine<M> {
-        let frame_buffers =
-            Lane::buffers_for(config.frame_bytes_max as usize, config.buffer_bytes);
-        assert!(config.buffer_bytes >= 4096, "batch buffers of at least 4 KiB");
+        let frame_buffers = Lane::buffers_for(config.frame_bytes_max as usize, config.buffer_bytes);
+        assert!(
+            config.buffer_bytes >= 4096,
+            "batch buffers of at least 4 KiB"
+        );
         assert!(
             config.buffers as usize >= 4 * frame_buffers + 8,
             "arena too small for the largest frame"
@@ -156,7 +158,11 @@ impl<M: Memory> Engine<M> {
             rerouting: Rerouting::default(),
             dirty: Vec::new(),
             full_lanes: 0,
-            full_lanes_max: if config.on_slow == OnSlow::Wait { 1 } else { usize::MAX },
+            full_lanes_max: if config.on_slow == OnSlow::Wait {
+                1
+            } else {
+                usize::MAX
+            },
             window_buffers: 0,
             ingest_floor: 0,
             stalled: false,
@@ -201,7 +207,11 @@ impl<M: Memory> Engine<M> {
             return false;
         }
         // Resume well above the floor where receiving stopped, or it would stop again at once.
-        let hysteresis = if self.stalled { self.pool.total() / 16 } else { 0 };
+        let hysteresis = if self.stalled {
+            self.pool.total() / 16
+        } else {
+            0
+        };
         let ok = self.pool.free() >= self.ingest_floor + hysteresis && self.has_open_lane();
         self.stalled = !ok;
         ok
@@ -244,7 +254,9 @@ impl<M: Memory> Engine<M> {
         }
         let max = self.config.frame_bytes_max;
         while let Some(len) = frame::peek(rest, max).map_err(Refusal::Frame)? {
-            let Some((frame, after)) = rest.split_at_checked(len) else { break };
+            let Some((frame, after)) = rest.split_at_checked(len) else {
+                break;
+            };
             self.route(frame)?;
             *rest = after;
         }
@@ -259,7 +271,8 @@ impl<M: Memory> Engine<M> {
     fn finish_carried(&mut self, emitter: usize, rest: &mut &[u8]) -> Result<(), Refusal> {
         self.carry(emitter, rest, 4)?;
         let carried = self.assemblers[emitter].carried();
-        let Some(len) = frame::peek(carried, self.config.frame_bytes_max).map_err(Refusal::Frame)?
+        let Some(len) =
+            frame::peek(carried, self.config.frame_bytes_max).map_err(Refusal::Frame)?
         else {
             return Ok(());
         };
@@ -294,10 +307,13 @@ impl<M: Memory> Engine<M> {
         if self.pool.free() < self.ingest_floor || self.full_lanes >= self.full_lanes_max {
             return Err(Refusal::Stall);
         }
-        let Some(leaf) = self.tree.route(1) else { return Err(Refusal::Stall) };
+        let Some(leaf) = self.tree.route(1) else {
+            return Err(Refusal::Stall);
+        };
         let slot = &mut self.lanes[leaf as usize];
         if !slot.lane.append_here(&mut self.memory, frame) {
-            slot.lane.append(&mut self.memory, &mut self.pool, frame, None);
+            slot.lane
+                .append(&mut self.memory, &mut self.pool, frame, None);
             self.mark_dirty(LaneId(leaf));
             self.check_full(LaneId(leaf));
         }
@@ -346,7 +362,9 @@ impl<M: Memory> Engine<M> {
 
     /// A kernel operation has let go of the segment.
     pub fn released(&mut self, lane: LaneId, segment: u64) {
-        self.lanes[lane.0 as usize].lane.released(segment, &mut self.pool);
+        self.lanes[lane.0 as usize]
+            .lane
+            .released(segment, &mut self.pool);
         self.settle(lane);
     }
 
@@ -382,15 +400,22 @@ impl<M: Memory> Engine<M> {
         for entry in &roster.entries {
             let reach = match entry.reach {
                 Reach::SingleLink { home, epoch } => Some((epoch, home, u64::MAX)),
-                Reach::LinkPerShard => own_link(entry)
-                    .map(|(epoch, messages)| (epoch, self.config.shard, messages)),
+                Reach::LinkPerShard => {
+                    own_link(entry).map(|(epoch, messages)| (epoch, self.config.shard, messages))
+                }
             };
-            let Some((epoch, home, messages)) = reach else { continue };
+            let Some((epoch, home, messages)) = reach else {
+                continue;
+            };
             if self.tombstones.contains(epoch) {
                 continue;
             }
             let native = entry.reach == Reach::LinkPerShard;
-            let setup = LaneSetup { shard: self.config.shard, epoch, native };
+            let setup = LaneSetup {
+                shard: self.config.shard,
+                epoch,
+                native,
+            };
             if let Some(lane) = self.find_or_open(setup, entry.analyzer, home, messages) {
                 self.lanes[lane.0 as usize].weight = entry.effective_weight();
             }
@@ -433,7 +458,9 @@ impl<M: Memory> Engine<M> {
     /// next [`Engine::reroute`].
     pub fn link_down(&mut self, epoch: LinkEpoch, now_ns: u64) {
         self.tombstones.insert(epoch);
-        let Some(lane) = self.lane_of(epoch) else { return };
+        let Some(lane) = self.lane_of(epoch) else {
+            return;
+        };
         let slot = &mut self.lanes[lane.0 as usize];
         slot.state = LaneState::Down;
         slot.weight = 0.0;
@@ -468,7 +495,10 @@ impl<M: Memory> Engine<M> {
 
     /// State of each lane in use.
     pub fn lane_reports(&self) -> impl Iterator<Item = LaneReport> + '_ {
-        let used = self.lanes.iter().filter(|slot| slot.state != LaneState::Free);
+        let used = self
+            .lanes
+            .iter()
+            .filter(|slot| slot.state != LaneState::Free);
         used.map(|slot| LaneReport {
             epoch: slot.lane.setup().epoch,
             analyzer: slot.analyzer,
@@ -507,19 +537,21 @@ impl<M: Memory> Engine<M> {
         if slot.state != LaneState::Up {
             return;
         }
-        let full =
-            slot.lane.segments() > self.window_buffers || slot.lane.message_window_full();
+        let full = slot.lane.segments() > self.window_buffers || slot.lane.message_window_full();
         if full == slot.full {
             return;
         }
         slot.full = full;
-        self.full_lanes = if full { self.full_lanes + 1 } else { self.full_lanes - 1 };
+        self.full_lanes = if full {
+            self.full_lanes + 1
+        } else {
+            self.full_lanes - 1
+        };
         self.tree.set_available(lane.0, !full);
     }
 
     fn has_open_lane(&self) -> bool {
-        let open =
-            |slot: &LaneSlot| slot.state == LaneState::Up && !slot.full && slot.weight > 0.0;
+        let open = |slot: &LaneSlot| slot.state == LaneState::Up && !slot.full && slot.weight > 0.0;
         self.lanes.iter().any(open)
     }
 
@@ -547,7 +579,11 @@ impl<M: Memory> Engine<M> {
             home,
             written: 0,
         };
-        if let Some(free) = self.lanes.iter().position(|slot| slot.state == LaneState::Free) {
+        if let Some(free) = self
+            .lanes
+            .iter()
+            .position(|slot| slot.state == LaneState::Free)
+        {
             let dirty = self.lanes[free].dirty;
             self.lanes[free] = LaneSlot { dirty, ..slot };
             return Some(lane_id(free));
@@ -562,9 +598,16 @@ impl<M: Memory> Engine<M> {
 
     /// Divides the arena among the lanes in use, so that one that is stuck cannot starve the others.
     fn size_windows(&mut self) {
-        let used = self.lanes.iter().filter(|slot| slot.state == LaneState::Up).count().max(1);
-        let frame_buffers =
-            Lane::buffers_for(self.config.frame_bytes_max as usize, self.config.buffer_bytes);
+        let used = self
+            .lanes
+            .iter()
+            .filter(|slot| slot.state == LaneState::Up)
+            .count()
+            .max(1);
+        let frame_buffers = Lane::buffers_for(
+            self.config.frame_bytes_max as usize,
+            self.config.buffer_bytes,
+        );
         self.ingest_floor = frame_buffers + used.min(self.pool.total() / 4) + 2;
         let share = self.pool.total().saturating_sub(self.ingest_floor) / used;
         let wanted = self.config.window_bytes / u64::from(self.config.buffer_bytes);

@@ -48,7 +48,9 @@ impl Worker {
     }
 
     pub(super) fn want_pump(&mut self, slot: Slot) {
-        let Some(connection) = self.links.get_mut(slot) else { return };
+        let Some(connection) = self.links.get_mut(slot) else {
+            return;
+        };
         if !connection.pumped {
             connection.pumped = true;
             self.pump.push(slot);
@@ -57,7 +59,9 @@ impl Worker {
 
     fn link_of(&self, epoch: crate::engine::LinkEpoch) -> Option<Slot> {
         let mut links = self.links.iter();
-        links.find(|(_, link)| link.epoch == epoch && link.is_up()).map(|(slot, _)| slot)
+        links
+            .find(|(_, link)| link.epoch == epoch && link.is_up())
+            .map(|(slot, _)| slot)
     }
 
     /// Batches for an analyzer whose only link is on another shard.
@@ -79,7 +83,9 @@ impl Worker {
     /// Another shard's batch for one of this shard's links.
     pub(super) fn on_parcel(&mut self, from: usize, parcel: Parcel) {
         // A link that died meanwhile: its LinkDown is on the way, the sender re-routes.
-        let Some(slot) = self.link_of(parcel.epoch) else { return };
+        let Some(slot) = self.link_of(parcel.epoch) else {
+            return;
+        };
         if let Some(connection) = self.links.get_mut(slot) {
             connection.parcels[from].push_back(parcel);
         }
@@ -87,7 +93,9 @@ impl Worker {
     }
 
     fn pump_link(&mut self, slot: Slot) {
-        let Some(connection) = self.links.get_mut(slot) else { return };
+        let Some(connection) = self.links.get_mut(slot) else {
+            return;
+        };
         connection.pumped = false;
         if connection.sending.is_some() || !connection.is_up() {
             return;
@@ -123,21 +131,37 @@ impl Worker {
         let lane = self.engine.lane_of(epoch)?;
         let range = self.engine.transmit(lane, self.now_ns, true)?;
         let large = range.span.len as usize >= self.config.zero_copy_bytes;
-        let mode = if zero_copy && large { SendMode::ZeroCopy } else { SendMode::Copy };
+        let mode = if zero_copy && large {
+            SendMode::ZeroCopy
+        } else {
+            SendMode::Copy
+        };
         let own = Some((lane, range.segment));
         let shard = usize::from(self.index);
-        let sending = Sending { shard, span: range.span, own, mode };
+        let sending = Sending {
+            shard,
+            span: range.span,
+            own,
+            mode,
+        };
         Some((sending, range.messages, range.continues))
     }
 
     fn next_parcel(&mut self, slot: Slot, shard: usize) -> Option<(Sending, u64, bool)> {
         let parcel = self.links.get_mut(slot)?.parcels[shard].pop_front()?;
-        let sending = Sending { shard, span: parcel.span, own: None, mode: SendMode::Copy };
+        let sending = Sending {
+            shard,
+            span: parcel.span,
+            own: None,
+            mode: SendMode::Copy,
+        };
         Some((sending, parcel.messages, parcel.continues))
     }
 
     fn send(&mut self, slot: Slot, mut sending: Sending) {
-        let Some(connection) = self.links.get_mut(slot) else { return };
+        let Some(connection) = self.links.get_mut(slot) else {
+            return;
+        };
         let fd = connection.socket.as_raw_fd();
         let counters = &mut self.engine.counters;
         counters.sends += 1;
@@ -145,19 +169,29 @@ impl Worker {
         let name = match (sending.mode, sending.own) {
             (SendMode::ZeroCopy, Some((lane, segment))) => {
                 counters.sends_zero_copy += 1;
-                let send = ZeroCopySend { link: slot, lane, segment };
+                let send = ZeroCopySend {
+                    link: slot,
+                    lane,
+                    segment,
+                };
                 token(Kind::ZeroCopySend, self.zero_copy_sends.insert(send))
             }
             _ => token(Kind::LinkSend, slot),
         };
-        sending.mode = self.ring.send(fd, sending.shard, sending.span, sending.mode, name);
+        sending.mode = self
+            .ring
+            .send(fd, sending.shard, sending.span, sending.mode, name);
         connection.sending = Some(sending);
     }
 
     /// Result of a copying send: the kernel has let go of the buffer, too.
     pub(super) fn on_link_send(&mut self, slot: Slot, completion: Completion) {
-        let Some(connection) = self.links.get_mut(slot) else { return };
-        let Some(sending) = connection.sending.take() else { return };
+        let Some(connection) = self.links.get_mut(slot) else {
+            return;
+        };
+        let Some(sending) = connection.sending.take() else {
+            return;
+        };
         self.on_sent(slot, sending, completion.count());
         if let Some((lane, segment)) = sending.own {
             self.engine.released(lane, segment);
@@ -167,7 +201,9 @@ impl Worker {
 
     /// Result or release of a zero-copy send.
     pub(super) fn on_zero_copy(&mut self, send_slot: Slot, completion: Completion) {
-        let Some(send) = self.zero_copy_sends.get(send_slot) else { return };
+        let Some(send) = self.zero_copy_sends.get(send_slot) else {
+            return;
+        };
         let (slot, lane, segment) = (send.link, send.lane, send.segment);
         if completion.is_release() {
             if completion.was_copied() {
@@ -178,8 +214,10 @@ impl Worker {
                 }
             }
         } else {
-            let sending =
-                self.links.get_mut(slot).and_then(|connection| connection.sending.take());
+            let sending = self
+                .links
+                .get_mut(slot)
+                .and_then(|connection| connection.sending.take());
             if let Some(sending) = sending {
                 self.on_sent(slot, sending, completion.count());
             }
@@ -215,7 +253,11 @@ impl Worker {
             offset: sending.span.offset + sent,
             len: sending.span.len - sent,
         };
-        if !self.links.get(slot).is_some_and(|connection| connection.is_up()) {
+        if !self
+            .links
+            .get(slot)
+            .is_some_and(|connection| connection.is_up())
+        {
             return;
         }
         if let Some((lane, segment)) = sending.own {
@@ -226,7 +268,9 @@ impl Worker {
 
     /// After a result: a dead link is buried, a living one may have more to send.
     fn go_on(&mut self, slot: Slot) {
-        let Some(connection) = self.links.get(slot) else { return };
+        let Some(connection) = self.links.get(slot) else {
+            return;
+        };
         if !connection.is_up() {
             self.bury(slot);
         } else if connection.sending.is_none() {

@@ -55,11 +55,18 @@ impl Worker {
             return;
         }
         let fd = socket.as_raw_fd();
-        let emitter = Emitter { socket, receiving: true, ended: false, rejected: false, pending: 0 };
+        let emitter = Emitter {
+            socket,
+            receiving: true,
+            ended: false,
+            rejected: false,
+            pending: 0,
+        };
         let slot = self.emitters.insert(emitter);
         self.engine.emitter_opened(slot.index());
         self.engine.counters.emitters_accepted += 1;
-        self.ring.receive(fd, Group::Ingress, token(Kind::EmitterReceive, slot));
+        self.ring
+            .receive(fd, Group::Ingress, token(Kind::EmitterReceive, slot));
     }
 
     pub(super) fn on_accept_error(&mut self, error: &io::Error) {
@@ -84,8 +91,14 @@ impl Worker {
             self.accept_retry.push(kind);
             return;
         }
-        let Some((emitters, analyzers)) = &self.listeners else { return };
-        let listener = if kind == Kind::AcceptEmitter { emitters } else { analyzers };
+        let Some((emitters, analyzers)) = &self.listeners else {
+            return;
+        };
+        let listener = if kind == Kind::AcceptEmitter {
+            emitters
+        } else {
+            analyzers
+        };
         self.ring.accept(listener.as_raw_fd(), bare(kind));
     }
 
@@ -114,7 +127,9 @@ impl Worker {
     /// A multishot receive ends at the end of the stream, when receive memory ran out, when it was
     /// cancelled, or because the kernel felt like it.
     fn on_receive_ended(&mut self, slot: Slot, completion: &Completion) {
-        let Some(emitter) = self.emitters.get_mut(slot) else { return };
+        let Some(emitter) = self.emitters.get_mut(slot) else {
+            return;
+        };
         match completion.count() {
             Ok(_) => {}
             Err(error) => match error.raw_os_error() {
@@ -146,13 +161,20 @@ impl Worker {
         if let Some(emitter) = self.emitters.get_mut(slot) {
             emitter.pending += 1;
         }
-        self.pending.push_back(PendingChunk { emitter: slot, chunk });
+        self.pending.push_back(PendingChunk {
+            emitter: slot,
+            chunk,
+        });
     }
 
     /// Lets the engine take a chunk; what it cannot take now is returned.
     #[inline]
     fn ingest(&mut self, slot: Slot, chunk: Chunk) -> Option<Chunk> {
-        if self.emitters.get(slot).is_none_or(|emitter| emitter.rejected) {
+        if self
+            .emitters
+            .get(slot)
+            .is_none_or(|emitter| emitter.rejected)
+        {
             self.ring.release(Group::Ingress, chunk);
             return None;
         }
@@ -178,9 +200,14 @@ impl Worker {
 
     /// The peer broke the protocol: whole messages before are kept, the rest is not read.
     fn reject(&mut self, slot: Slot, why: &str) {
-        let Some(emitter) = self.emitters.get_mut(slot) else { return };
+        let Some(emitter) = self.emitters.get_mut(slot) else {
+            return;
+        };
         let socket = SockRef::from(&emitter.socket);
-        let peer = socket.peer_addr().ok().and_then(|address| address.as_socket());
+        let peer = socket
+            .peer_addr()
+            .ok()
+            .and_then(|address| address.as_socket());
         let peer = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
         log::warn!("shard {}: emitter {peer} closed: {why}", self.index);
         // Ends the receive, and that closes the connection.
@@ -192,11 +219,18 @@ impl Worker {
     /// Chunks that had to wait, oldest first, as far as there is room.
     pub(super) fn resume_pending(&mut self) {
         while !self.pending.is_empty() && self.engine.can_ingest() {
-            let Some(PendingChunk { emitter: slot, chunk }) = self.pending.pop_front() else {
+            let Some(PendingChunk {
+                emitter: slot,
+                chunk,
+            }) = self.pending.pop_front()
+            else {
                 break;
             };
             if let Some(chunk) = self.ingest(slot, chunk) {
-                self.pending.push_front(PendingChunk { emitter: slot, chunk });
+                self.pending.push_front(PendingChunk {
+                    emitter: slot,
+                    chunk,
+                });
                 break;
             }
             if let Some(emitter) = self.emitters.get_mut(slot) {
@@ -219,14 +253,17 @@ impl Worker {
                 self.close_if_finished(slot);
                 continue;
             }
-            let Some(emitter) = self.emitters.get_mut(slot) else { continue };
+            let Some(emitter) = self.emitters.get_mut(slot) else {
+                continue;
+            };
             if emitter.ended || emitter.receiving {
                 self.close_if_finished(slot);
                 continue;
             }
             emitter.receiving = true;
             let fd = emitter.socket.as_raw_fd();
-            self.ring.receive(fd, Group::Ingress, token(Kind::EmitterReceive, slot));
+            self.ring
+                .receive(fd, Group::Ingress, token(Kind::EmitterReceive, slot));
         }
     }
 
@@ -246,7 +283,9 @@ impl Worker {
     }
 
     fn close_if_finished(&mut self, slot: Slot) {
-        let Some(emitter) = self.emitters.get(slot) else { return };
+        let Some(emitter) = self.emitters.get(slot) else {
+            return;
+        };
         if emitter.ended && !emitter.receiving && emitter.pending == 0 {
             self.engine.emitter_closed(slot.index());
             self.emitters.remove(slot);
@@ -256,9 +295,12 @@ impl Worker {
     /// Draining: what the sockets still hold was never taken in and stays the emitters' own.
     pub(super) fn stop_receiving(&mut self) {
         for slot in self.emitters.slots() {
-            let Some(emitter) = self.emitters.get_mut(slot) else { continue };
+            let Some(emitter) = self.emitters.get_mut(slot) else {
+                continue;
+            };
             if emitter.receiving {
-                self.ring.cancel(token(Kind::EmitterReceive, slot), bare(Kind::Cancel));
+                self.ring
+                    .cancel(token(Kind::EmitterReceive, slot), bare(Kind::Cancel));
             } else {
                 emitter.ended = true;
                 self.close_if_finished(slot);

@@ -33,8 +33,12 @@ impl Worker {
 
     /// Shard 0: the roster changes, everybody gets the whole of it.
     fn on_change(&mut self, change: Change) {
-        let Some(registrar) = &mut self.registrar else { return };
-        let Some(roster) = registrar.apply(change) else { return };
+        let Some(registrar) = &mut self.registrar else {
+            return;
+        };
+        let Some(roster) = registrar.apply(change) else {
+            return;
+        };
         for shard in 0..self.mesh.shards() {
             self.mesh.post(shard, Message::Roster(Arc::clone(&roster)));
         }
@@ -95,7 +99,11 @@ impl Worker {
             roster: Arc::clone(&self.roster),
             roster_applied_ns: self.roster_applied_ns,
             emitters: self.emitters.len(),
-            links: self.links.iter().filter(|(_, connection)| connection.is_up()).count(),
+            links: self
+                .links
+                .iter()
+                .filter(|(_, connection)| connection.is_up())
+                .count(),
             buffers: self.engine.buffers(),
             stalled: self.stalled_since_ns.is_some(),
             share_bound: self.engine.share_bound(),
@@ -131,14 +139,22 @@ impl Worker {
 
     fn start_draining(&mut self) {
         self.phase = Phase::Draining;
-        self.ring.cancel(bare(Kind::AcceptEmitter), bare(Kind::Cancel));
-        self.ring.cancel(bare(Kind::AcceptAnalyzer), bare(Kind::Cancel));
+        self.ring
+            .cancel(bare(Kind::AcceptEmitter), bare(Kind::Cancel));
+        self.ring
+            .cancel(bare(Kind::AcceptAnalyzer), bare(Kind::Cancel));
         self.listeners = None;
         self.stop_receiving();
         for slot in self.links.slots() {
-            let Some(connection) = self.links.get(slot) else { continue };
-            if matches!(connection.stage, Stage::Detecting { .. } | Stage::Greeting { .. }) {
-                self.ring.cancel(token(Kind::LinkReceive, slot), bare(Kind::Cancel));
+            let Some(connection) = self.links.get(slot) else {
+                continue;
+            };
+            if matches!(
+                connection.stage,
+                Stage::Detecting { .. } | Stage::Greeting { .. }
+            ) {
+                self.ring
+                    .cancel(token(Kind::LinkReceive, slot), bare(Kind::Cancel));
                 self.kill(slot, "the distributor is shutting down", None);
             }
         }

@@ -30,11 +30,21 @@ const MUTE_MS_MAX: u64 = 10_000;
 /// How far a connection has come.
 pub(super) enum Stage {
     /// Its dialect is not known yet.
-    Detecting { detector: Detector, first_byte_ns: Option<u64>, last_byte_ns: u64 },
+    Detecting {
+        detector: Detector,
+        first_byte_ns: Option<u64>,
+        last_byte_ns: u64,
+    },
     /// A native HELLO is arriving.
-    Greeting { reader: HelloReader, first_byte_ns: u64 },
+    Greeting {
+        reader: HelloReader,
+        first_byte_ns: u64,
+    },
     /// Known, but another shard shall own it: waits for its receive to end.
-    Leaving { to: usize, hand_over: Box<HandOverFacts> },
+    Leaving {
+        to: usize,
+        hand_over: Box<HandOverFacts>,
+    },
     /// It gets messages.
     Up,
     /// Dead; waits for the kernel to be through with it.
@@ -94,11 +104,17 @@ impl Worker {
             self.engine.counters.count(Reason::TooManyAnalyzers);
             return;
         }
-        let peer = SockRef::from(&socket).peer_addr().ok().and_then(|peer| peer.as_socket());
+        let peer = SockRef::from(&socket)
+            .peer_addr()
+            .ok()
+            .and_then(|peer| peer.as_socket());
         let name = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
         let detector = Detector::new(self.config.dialect);
-        let stage =
-            Stage::Detecting { detector, first_byte_ns: None, last_byte_ns: self.now_ns };
+        let stage = Stage::Detecting {
+            detector,
+            first_byte_ns: None,
+            last_byte_ns: self.now_ns,
+        };
         let slot = self.insert_connection(socket, stage, name.into());
         self.handshakes += 1;
         self.schedule_tick();
@@ -129,7 +145,9 @@ impl Worker {
     fn set_options(&self, socket: &OwnedFd, name: &str) {
         let socket = SockRef::from(socket);
         let timeout = self.config.peer_timeout;
-        let keepalive = TcpKeepalive::new().with_time(timeout / 2).with_interval(timeout / 4);
+        let keepalive = TcpKeepalive::new()
+            .with_time(timeout / 2)
+            .with_interval(timeout / 4);
         let set = socket
             .set_tcp_nodelay(true)
             .and_then(|()| socket.set_tcp_user_timeout(Some(timeout)))
@@ -142,10 +160,13 @@ impl Worker {
     /// During the handshake receives are single, so that nothing is in the kernel's hands when the
     /// socket goes to another shard.
     fn receive_once(&mut self, slot: Slot) {
-        let Some(connection) = self.links.get_mut(slot) else { return };
+        let Some(connection) = self.links.get_mut(slot) else {
+            return;
+        };
         connection.receiving = true;
         let fd = connection.socket.as_raw_fd();
-        self.ring.receive_once(fd, Group::Control, token(Kind::LinkReceive, slot));
+        self.ring
+            .receive_once(fd, Group::Control, token(Kind::LinkReceive, slot));
     }
 
     pub(super) fn on_link_receive(&mut self, slot: Slot, completion: Completion) {
@@ -158,7 +179,9 @@ impl Worker {
             bytes[..len].copy_from_slice(source);
             self.ring.release(Group::Control, chunk);
         }
-        let Some(connection) = self.links.get_mut(slot) else { return };
+        let Some(connection) = self.links.get_mut(slot) else {
+            return;
+        };
         connection.receiving = completion.more();
         if len > 0 {
             self.on_control_bytes(slot, &bytes[..len]);
@@ -172,14 +195,17 @@ impl Worker {
 
     /// The receive has ended: go on as the stage demands.
     fn after_receive(&mut self, slot: Slot) {
-        let Some(connection) = self.links.get_mut(slot) else { return };
+        let Some(connection) = self.links.get_mut(slot) else {
+            return;
+        };
         match connection.stage {
             Stage::Detecting { .. } | Stage::Greeting { .. } => self.receive_once(slot),
             Stage::Leaving { .. } => self.hand_over(slot),
             Stage::Up => {
                 connection.receiving = true;
                 let fd = connection.socket.as_raw_fd();
-                self.ring.receive(fd, Group::Control, token(Kind::LinkReceive, slot));
+                self.ring
+                    .receive(fd, Group::Control, token(Kind::LinkReceive, slot));
             }
             Stage::Closing => self.bury(slot),
         }
@@ -187,9 +213,15 @@ impl Worker {
 
     fn on_control_bytes(&mut self, slot: Slot, mut bytes: &[u8]) {
         let now_ns = self.now_ns;
-        let Some(connection) = self.links.get_mut(slot) else { return };
+        let Some(connection) = self.links.get_mut(slot) else {
+            return;
+        };
         match &mut connection.stage {
-            Stage::Detecting { detector, first_byte_ns, last_byte_ns } => {
+            Stage::Detecting {
+                detector,
+                first_byte_ns,
+                last_byte_ns,
+            } => {
                 first_byte_ns.get_or_insert(now_ns);
                 *last_byte_ns = now_ns;
                 let found = detector.feed(&mut bytes);
@@ -202,18 +234,18 @@ impl Worker {
         }
     }
 
-    fn on_detection(
-        &mut self,
-        slot: Slot,
-        found: Result<Detection, DetectError>,
-        rest: &[u8],
-    ) {
+    fn on_detection(&mut self, slot: Slot, found: Result<Detection, DetectError>, rest: &[u8]) {
         match found {
             Ok(Detection::NeedMore) => {}
             Ok(Detection::Native) => {
-                let Some(connection) = self.links.get_mut(slot) else { return };
+                let Some(connection) = self.links.get_mut(slot) else {
+                    return;
+                };
                 let reader = HelloReader::default();
-                connection.stage = Stage::Greeting { reader, first_byte_ns: self.now_ns };
+                connection.stage = Stage::Greeting {
+                    reader,
+                    first_byte_ns: self.now_ns,
+                };
                 self.on_greeting(slot, rest);
             }
             Ok(Detection::Reference { dialect, weight }) => {
@@ -230,21 +262,32 @@ impl Worker {
     }
 
     fn on_reference(&mut self, slot: Slot, dialect: Dialect, weight: f64, rest: &[u8]) {
-        let Some(connection) = self.links.get_mut(slot) else { return };
+        let Some(connection) = self.links.get_mut(slot) else {
+            return;
+        };
         let mut unread = Vec::new();
         if let Stage::Detecting { detector, .. } = &connection.stage {
             unread.extend_from_slice(detector.replay());
         }
         unread.extend_from_slice(rest);
         let name = Arc::clone(&connection.name);
-        let facts =
-            HandOverFacts { dialect, name, weight, window_messages: u64::MAX, unread };
+        let facts = HandOverFacts {
+            dialect,
+            name,
+            weight,
+            window_messages: u64::MAX,
+            unread,
+        };
         self.settle_down(slot, usize::from(self.index), facts);
     }
 
     fn on_greeting(&mut self, slot: Slot, mut bytes: &[u8]) {
-        let Some(connection) = self.links.get_mut(slot) else { return };
-        let Stage::Greeting { reader, .. } = &mut connection.stage else { return };
+        let Some(connection) = self.links.get_mut(slot) else {
+            return;
+        };
+        let Stage::Greeting { reader, .. } = &mut connection.stage else {
+            return;
+        };
         let facts = match reader.next(&mut bytes) {
             None => return,
             Some(Err(error)) => {
@@ -278,24 +321,50 @@ impl Worker {
 
     /// The dialect is known: bring the link up here, or give it to the shard that shall own it.
     fn settle_down(&mut self, slot: Slot, to: usize, facts: HandOverFacts) {
-        let Some(connection) = self.links.get_mut(slot) else { return };
+        let Some(connection) = self.links.get_mut(slot) else {
+            return;
+        };
         self.handshakes -= 1;
         if to == usize::from(self.index) {
             self.bring_up(slot, facts);
             return;
         }
-        connection.stage = Stage::Leaving { to, hand_over: Box::new(facts) };
+        connection.stage = Stage::Leaving {
+            to,
+            hand_over: Box::new(facts),
+        };
         if connection.receiving {
-            self.ring.cancel(token(Kind::LinkReceive, slot), bare(Kind::Cancel));
+            self.ring
+                .cancel(token(Kind::LinkReceive, slot), bare(Kind::Cancel));
         }
     }
 
     fn hand_over(&mut self, slot: Slot) {
-        let Some(connection) = self.links.remove(slot) else { return };
-        let Stage::Leaving { to, hand_over: facts } = connection.stage else { return };
-        let HandOverFacts { dialect, name, weight, window_messages, unread } = *facts;
-        let hand_over =
-            HandOver { socket: connection.socket, dialect, name, weight, window_messages, unread };
+        let Some(connection) = self.links.remove(slot) else {
+            return;
+        };
+        let Stage::Leaving {
+            to,
+            hand_over: facts,
+        } = connection.stage
+        else {
+            return;
+        };
+        let HandOverFacts {
+            dialect,
+            name,
+            weight,
+            window_messages,
+            unread,
+        } = *facts;
+        let hand_over = HandOver {
+            socket: connection.socket,
+            dialect,
+            name,
+            weight,
+            window_messages,
+            unread,
+        };
         self.mesh.post(to, Message::HandOver(Box::new(hand_over)));
     }
 
@@ -304,15 +373,34 @@ impl Worker {
         if self.phase != Phase::Running {
             return;
         }
-        let HandOver { socket, dialect, name, weight, window_messages, unread } = hand_over;
+        let HandOver {
+            socket,
+            dialect,
+            name,
+            weight,
+            window_messages,
+            unread,
+        } = hand_over;
         let slot = self.insert_connection(socket, Stage::Up, Arc::clone(&name));
-        let facts = HandOverFacts { dialect, name, weight, window_messages, unread };
+        let facts = HandOverFacts {
+            dialect,
+            name,
+            weight,
+            window_messages,
+            unread,
+        };
         self.bring_up(slot, facts);
         self.after_receive(slot);
     }
 
     fn bring_up(&mut self, slot: Slot, facts: HandOverFacts) {
-        let HandOverFacts { dialect, name, weight, window_messages, unread } = facts;
+        let HandOverFacts {
+            dialect,
+            name,
+            weight,
+            window_messages,
+            unread,
+        } = facts;
         if dialect == Dialect::Native {
             self.replace_namesake(slot, &name);
         } else if self.roster.entries.len() >= self.engine.lanes_max() {
@@ -324,7 +412,9 @@ impl Worker {
         self.links_counted += 1;
         let epoch = LinkEpoch::new(self.index, self.links_counted);
         let now_ns = self.now_ns;
-        let Some(connection) = self.links.get_mut(slot) else { return };
+        let Some(connection) = self.links.get_mut(slot) else {
+            return;
+        };
         connection.stage = Stage::Up;
         connection.epoch = epoch;
         connection.link = Link::new(dialect, now_ns);
@@ -338,9 +428,18 @@ impl Worker {
         );
         let change = if dialect == Dialect::Native {
             self.welcome(slot, epoch);
-            Change::NativeUp { epoch, name, weight }
+            Change::NativeUp {
+                epoch,
+                name,
+                weight,
+            }
         } else {
-            Change::SingleUp { epoch, home: self.index, name, weight }
+            Change::SingleUp {
+                epoch,
+                home: self.index,
+                name,
+                weight,
+            }
         };
         self.mesh.post(0, Message::Change(change));
         if !unread.is_empty() {
@@ -357,7 +456,11 @@ impl Worker {
                 && &*connection.name == name
         });
         if let Some((old, _)) = old {
-            self.kill(old, "the analyzer connected again", Some(Reason::LinkReplaced));
+            self.kill(
+                old,
+                "the analyzer connected again",
+                Some(Reason::LinkReplaced),
+            );
         }
     }
 
@@ -387,7 +490,9 @@ impl Worker {
     /// Writes a few bytes outside the batches. Called when no send is in flight and the socket's
     /// queue is as good as empty, so they fit; if not, the link is broken anyway.
     pub(super) fn say(&mut self, slot: Slot, encode: impl FnOnce(&mut Vec<u8>)) -> bool {
-        let Some(connection) = self.links.get(slot) else { return false };
+        let Some(connection) = self.links.get(slot) else {
+            return false;
+        };
         let mut out = Vec::new();
         encode(&mut out);
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
@@ -399,7 +504,9 @@ impl Worker {
     fn on_control(&mut self, slot: Slot, mut bytes: &[u8]) {
         let now_ns = self.now_ns;
         loop {
-            let Some(connection) = self.links.get_mut(slot) else { return };
+            let Some(connection) = self.links.get_mut(slot) else {
+                return;
+            };
             if !connection.is_up() {
                 return;
             }
@@ -415,7 +522,8 @@ impl Worker {
                     }
                 },
                 Some(Ok(Control::Weight(weight))) => {
-                    self.mesh.post(0, Message::Change(Change::Weight { epoch, weight }));
+                    self.mesh
+                        .post(0, Message::Change(Change::Weight { epoch, weight }));
                 }
                 Some(Ok(Control::BadWeight(weight))) => {
                     let name = &connection.name;
@@ -445,7 +553,9 @@ impl Worker {
 
     /// Tells the shards what was ACKed.
     pub(super) fn pay_credits(&mut self, slot: Slot) {
-        let Some(connection) = self.links.get_mut(slot) else { return };
+        let Some(connection) = self.links.get_mut(slot) else {
+            return;
+        };
         let epoch = connection.epoch;
         while let Some((shard, messages)) = connection.link.next_credit() {
             if shard == self.index {
@@ -453,14 +563,17 @@ impl Worker {
                     self.engine.acked(lane, messages, self.now_ns);
                 }
             } else {
-                self.mesh.post(usize::from(shard), Message::Credit { epoch, messages });
+                self.mesh
+                    .post(usize::from(shard), Message::Credit { epoch, messages });
             }
         }
     }
 
     /// A connection is over, for whatever reason: what it has not ACKed goes to others at once.
     pub(super) fn kill(&mut self, slot: Slot, why: &str, reason: Option<Reason>) {
-        let Some(connection) = self.links.get_mut(slot) else { return };
+        let Some(connection) = self.links.get_mut(slot) else {
+            return;
+        };
         if let Some(reason) = reason {
             self.engine.counters.count(reason);
         }
@@ -491,17 +604,26 @@ impl Worker {
     /// Forgets a dead connection when the kernel is through with it. Only then may other shards use
     /// the buffers of their parcels again.
     pub(super) fn bury(&mut self, slot: Slot) {
-        let Some(connection) = self.links.get(slot) else { return };
+        let Some(connection) = self.links.get(slot) else {
+            return;
+        };
         if connection.receiving || connection.sending.is_some() {
             return;
         }
-        let Some(connection) = self.links.remove(slot) else { return };
+        let Some(connection) = self.links.remove(slot) else {
+            return;
+        };
         if connection.epoch == LinkEpoch(0) {
             return;
         }
         for shard in 0..self.config.shards {
             if shard != usize::from(self.index) {
-                self.mesh.post(shard, Message::LinkDown { epoch: connection.epoch });
+                self.mesh.post(
+                    shard,
+                    Message::LinkDown {
+                        epoch: connection.epoch,
+                    },
+                );
             }
         }
     }
@@ -514,10 +636,16 @@ impl Worker {
         let now_ns = self.now_ns;
         let passed = |since: u64, ms: u64| now_ns.saturating_sub(since) >= ms * MS;
         for slot in self.links.slots() {
-            let Some(connection) = self.links.get_mut(slot) else { continue };
+            let Some(connection) = self.links.get_mut(slot) else {
+                continue;
+            };
             let accepted_ns = connection.accepted_ns;
             let found = match &mut connection.stage {
-                Stage::Detecting { detector, first_byte_ns: Some(first), last_byte_ns } => {
+                Stage::Detecting {
+                    detector,
+                    first_byte_ns: Some(first),
+                    last_byte_ns,
+                } => {
                     if passed(*first, DETECT_MS_MAX) {
                         detector.on_deadline()
                     } else if passed(*last_byte_ns, SILENCE_MS) {
@@ -542,7 +670,9 @@ impl Worker {
     pub(super) fn check_stalls(&mut self) {
         let timeout_ns = u64::try_from(self.config.ack_timeout.as_nanos()).unwrap_or(u64::MAX);
         for slot in self.links.slots() {
-            let Some(connection) = self.links.get(slot) else { continue };
+            let Some(connection) = self.links.get(slot) else {
+                continue;
+            };
             if !connection.is_up() || connection.link.unacked() == 0 {
                 continue;
             }
@@ -564,7 +694,9 @@ impl Worker {
     /// Tells native analyzers that the distributor waits for their last ACKs.
     pub(super) fn ask_for_acks(&mut self) {
         for slot in self.links.slots() {
-            let Some(connection) = self.links.get_mut(slot) else { continue };
+            let Some(connection) = self.links.get_mut(slot) else {
+                continue;
+            };
             let idle = connection.sending.is_none() && connection.must_continue.is_none();
             if connection.is_up()
                 && connection.link.dialect() == Dialect::Native
@@ -580,7 +712,9 @@ impl Worker {
     /// The books are balanced: native analyzers learn that nothing more will come.
     pub(super) fn say_goodbye(&mut self) {
         for slot in self.links.slots() {
-            let Some(connection) = self.links.get(slot) else { continue };
+            let Some(connection) = self.links.get(slot) else {
+                continue;
+            };
             if connection.is_up()
                 && connection.link.dialect() == Dialect::Native
                 && connection.sending.is_none()

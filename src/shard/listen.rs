@@ -31,7 +31,11 @@ pub(super) fn listen(address: SocketAddr, shards: usize) -> io::Result<Vec<TcpLi
 }
 
 fn bound(address: SocketAddr, shared: bool) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
     socket.bind(&address.into())?;
@@ -46,8 +50,10 @@ mod tests {
     fn all_shards_share_a_port_and_nobody_else_may() {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let listeners = listen(any, 3).expect("free port");
-        let ports: Vec<_> =
-            listeners.iter().map(|l| l.local_addr().expect("bound").port()).collect();
+        let ports: Vec<_> = listeners
+            .iter()
+            .map(|l| l.local_addr().expect("bound").port())
+            .collect();
         assert!(ports.iter().all(|port| *port == ports[0] && *port != 0));
         let again = SocketAddr::from(([127, 0, 0, 1], ports[0]));
         let refused = listen(again, 1).expect_err("in use");

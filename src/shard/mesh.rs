@@ -75,7 +75,11 @@ impl Postbox {
     pub(super) fn new(wakes: Vec<Arc<Wake>>) -> Postbox {
         let shards = wakes.len();
         let posted = (0..shards * shards).map(|_| AtomicU64::new(0)).collect();
-        Postbox { shards, posted, wakes }
+        Postbox {
+            shards,
+            posted,
+            wakes,
+        }
     }
 
     fn posted(&self, from: usize, to: usize) -> &AtomicU64 {
@@ -97,8 +101,10 @@ pub(super) struct Mesh {
 impl Mesh {
     /// Joins; completes when all shards have.
     pub(super) async fn join(builder: FullMesh<Message>, postbox: Arc<Postbox>) -> Mesh {
-        let (senders, mut receivers) =
-            builder.join().await.expect("as many shards join as the mesh was made for");
+        let (senders, mut receivers) = builder
+            .join()
+            .await
+            .expect("as many shards join as the mesh was made for");
         let shards = postbox.shards;
         Mesh {
             own: senders.peer_id(),
@@ -144,7 +150,9 @@ impl Mesh {
                 }
             }
             if sent > 0 {
-                self.postbox.posted(self.own, to).fetch_add(sent, Ordering::Release);
+                self.postbox
+                    .posted(self.own, to)
+                    .fetch_add(sent, Ordering::Release);
                 self.postbox.wakes[to].wake();
             }
         }

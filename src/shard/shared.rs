@@ -90,10 +90,15 @@ impl Shared {
     }
 
     pub(super) fn publish(&self, shard: usize, report: ShardReport) {
-        *self.reports[shard].lock().unwrap_or_else(PoisonError::into_inner) = report;
+        *self.reports[shard]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = report;
     }
 
     pub(super) fn report(&self, shard: usize) -> ShardReport {
-        self.reports[shard].lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.reports[shard]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }

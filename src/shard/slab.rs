@@ -38,7 +38,13 @@ pub(super) fn token(kind: Kind, slot: Slot) -> u64 {
 
 /// A token without a slot.
 pub(super) fn bare(kind: Kind) -> u64 {
-    token(kind, Slot { index: 0, generation: 0 })
+    token(
+        kind,
+        Slot {
+            index: 0,
+            generation: 0,
+        },
+    )
 }
 
 /// Takes a token apart.
@@ -56,8 +62,10 @@ pub(super) fn untoken(token: u64) -> (Option<Kind>, Slot) {
         _ => None,
     };
     // Both casts take bits out of a word.
-    let slot =
-        Slot { index: token as u32, generation: (token >> 32) as u32 & GENERATION_MASK };
+    let slot = Slot {
+        index: token as u32,
+        generation: (token >> 32) as u32 & GENERATION_MASK,
+    };
     (kind, slot)
 }
 
@@ -75,7 +83,11 @@ pub(super) struct Slab<T> {
 
 impl<T> Slab<T> {
     pub(super) fn new() -> Slab<T> {
-        Slab { cells: Vec::new(), free: Vec::new(), used: 0 }
+        Slab {
+            cells: Vec::new(),
+            free: Vec::new(),
+            used: 0,
+        }
     }
 
     pub(super) fn insert(&mut self, value: T) -> Slot {
@@ -84,23 +96,36 @@ impl<T> Slab<T> {
             let cell = &mut self.cells[index as usize];
             cell.generation = (cell.generation + 1) & GENERATION_MASK;
             cell.value = Some(value);
-            return Slot { index, generation: cell.generation };
+            return Slot {
+                index,
+                generation: cell.generation,
+            };
         }
         let index = u32::try_from(self.cells.len()).expect("fewer connections than descriptors");
-        self.cells.push(Cell { generation: 0, value: Some(value) });
-        Slot { index, generation: 0 }
+        self.cells.push(Cell {
+            generation: 0,
+            value: Some(value),
+        });
+        Slot {
+            index,
+            generation: 0,
+        }
     }
 
     #[inline]
     pub(super) fn get(&self, slot: Slot) -> Option<&T> {
         let cell = self.cells.get(slot.index())?;
-        cell.value.as_ref().filter(|_| cell.generation == slot.generation)
+        cell.value
+            .as_ref()
+            .filter(|_| cell.generation == slot.generation)
     }
 
     #[inline]
     pub(super) fn get_mut(&mut self, slot: Slot) -> Option<&mut T> {
         let cell = self.cells.get_mut(slot.index())?;
-        cell.value.as_mut().filter(|_| cell.generation == slot.generation)
+        cell.value
+            .as_mut()
+            .filter(|_| cell.generation == slot.generation)
     }
 
     pub(super) fn remove(&mut self, slot: Slot) -> Option<T> {
@@ -121,7 +146,10 @@ impl<T> Slab<T> {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (Slot, &T)> {
         self.cells.iter().zip(0u32..).filter_map(|(cell, index)| {
-            let slot = Slot { index, generation: cell.generation };
+            let slot = Slot {
+                index,
+                generation: cell.generation,
+            };
             cell.value.as_ref().map(|value| (slot, value))
         })
     }
@@ -144,7 +172,10 @@ mod tests {
 
     #[test]
     fn tokens_survive_the_round_trip() {
-        let slot = Slot { index: u32::MAX, generation: GENERATION_MASK };
+        let slot = Slot {
+            index: u32::MAX,
+            generation: GENERATION_MASK,
+        };
         let (kind, back) = untoken(token(Kind::Cancel, slot));
         assert_eq!((kind, back), (Some(Kind::Cancel), slot));
         assert_eq!(untoken(bare(Kind::Wake)).0, Some(Kind::Wake));

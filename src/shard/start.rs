@@ -117,15 +117,21 @@ impl Distributor {
         config.connections_max = allow_connections(config.connections_max)?;
 
         let bind = |flag, address| {
-            listen(address, config.shards)
-                .map_err(|error| StartError::Listen { flag, address, error })
+            listen(address, config.shards).map_err(|error| StartError::Listen {
+                flag,
+                address,
+                error,
+            })
         };
         let emitters = bind("--emitters", config.emitters)?;
         let analyzers = bind("--analyzers", config.analyzers)?;
         let address = |listeners: &[TcpListener]| {
             listeners[0]
                 .local_addr()
-                .map_err(|error| StartError::Resource { what: "listener", error })
+                .map_err(|error| StartError::Resource {
+                    what: "listener",
+                    error,
+                })
         };
         let (emitters_at, analyzers_at) = (address(&emitters)?, address(&analyzers)?);
 
@@ -185,12 +191,16 @@ impl Distributor {
 
     /// Newest report of each shard; a tenth of a second old at most.
     pub fn reports(&self) -> Vec<ShardReport> {
-        (0..self.shards.len()).map(|shard| self.shared.report(shard)).collect()
+        (0..self.shards.len())
+            .map(|shard| self.shared.report(shard))
+            .collect()
     }
 
     /// A handle that stops the distributor, for signal handlers and tests.
     pub fn stopper(&self) -> Stopper {
-        Stopper { shared: Arc::clone(&self.shared) }
+        Stopper {
+            shared: Arc::clone(&self.shared),
+        }
     }
 
     /// Waits for the shards and returns their last reports.
@@ -218,7 +228,8 @@ impl Stopper {
     /// Takes nothing new, waits for ACKs, ends at the latest after `deadline`.
     pub fn drain(&self, deadline: Duration) {
         let deadline = u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX);
-        self.shared.ask(Stop::Drain, monotonic_ns().saturating_add(deadline));
+        self.shared
+            .ask(Stop::Drain, monotonic_ns().saturating_add(deadline));
     }
 
     /// Ends at once.
@@ -306,10 +317,17 @@ impl Plan {
 }
 
 fn ring_config(config: &Config, features: Features) -> RingConfig {
-    let buffer_bytes =
-        if features.incremental { INCREMENTAL_BUFFER_BYTES } else { CLASSIC_BUFFER_BYTES };
+    let buffer_bytes = if features.incremental {
+        INCREMENTAL_BUFFER_BYTES
+    } else {
+        CLASSIC_BUFFER_BYTES
+    };
     let buffers = (config.ingress_bytes / buffer_bytes as usize).clamp(2, 32_768);
-    let buffers = if buffers.is_power_of_two() { buffers } else { buffers.next_power_of_two() / 2 };
+    let buffers = if buffers.is_power_of_two() {
+        buffers
+    } else {
+        buffers.next_power_of_two() / 2
+    };
     RingConfig {
         ingress_buffers: u16::try_from(buffers).unwrap_or(32_768),
         ingress_buffer_bytes: buffer_bytes,
@@ -350,9 +368,13 @@ fn check(config: &Config) -> Result<(), StartError> {
         return refuse(format!("--shards {}: 1 to 1024 allowed", config.shards));
     }
     if config.batch_bytes < 4096 {
-        return refuse(format!("--batch-bytes {}: at least 4096 allowed", config.batch_bytes));
+        return refuse(format!(
+            "--batch-bytes {}: at least 4096 allowed",
+            config.batch_bytes
+        ));
     }
-    let frame_buffers = (config.frame_bytes_max as usize + 64).div_ceil(config.batch_bytes as usize);
+    let frame_buffers =
+        (config.frame_bytes_max as usize + 64).div_ceil(config.batch_bytes as usize);
     let least = (4 * frame_buffers + 16) * config.batch_bytes as usize;
     if config.arena_bytes < least {
         return refuse(format!(

@@ -138,12 +138,19 @@ impl Worker {
         let wake = Arc::clone(&self.shared.wakes[usize::from(self.index)]);
         wake.announce_sleep();
         let wait = if self.has_work() {
-            Wait { gather: Duration::ZERO, timeout: Duration::ZERO }
+            Wait {
+                gather: Duration::ZERO,
+                timeout: Duration::ZERO,
+            }
         } else {
             let busy = self.turn_bytes >= BUSY_BYTES;
             let until_tick = self.next_tick_ns.saturating_sub(monotonic_ns());
             Wait {
-                gather: if busy { Duration::ZERO } else { self.config.latency_budget },
+                gather: if busy {
+                    Duration::ZERO
+                } else {
+                    self.config.latency_budget
+                },
                 timeout: Duration::from_nanos(until_tick),
             }
         };
@@ -178,9 +185,13 @@ impl Worker {
     }
 
     pub(super) fn start_listening(&mut self) {
-        let Some((emitters, analyzers)) = &self.listeners else { return };
-        self.ring.accept(emitters.as_raw_fd(), bare(Kind::AcceptEmitter));
-        self.ring.accept(analyzers.as_raw_fd(), bare(Kind::AcceptAnalyzer));
+        let Some((emitters, analyzers)) = &self.listeners else {
+            return;
+        };
+        self.ring
+            .accept(emitters.as_raw_fd(), bare(Kind::AcceptEmitter));
+        self.ring
+            .accept(analyzers.as_raw_fd(), bare(Kind::AcceptAnalyzer));
     }
 
     /// When housekeeping is due next.

@@ -28,7 +28,11 @@ impl Arena {
     /// The kernel's refusal to map that much memory.
     pub fn new(buffers: usize, buffer_bytes: usize) -> io::Result<Arena> {
         let map = Arc::new(Map::anonymous(buffers * buffer_bytes)?);
-        Ok(Arena { map, buffer_bytes, buffers })
+        Ok(Arena {
+            map,
+            buffer_bytes,
+            buffers,
+        })
     }
 
     /// Addresses of the arena for whoever sends from it; keeps the memory alive.
@@ -95,6 +99,9 @@ impl ArenaView {
 
     /// The whole arena as one region to register.
     pub(super) fn iovec(&self) -> libc::iovec {
-        libc::iovec { iov_base: self.map.base().cast(), iov_len: self.map.len() }
+        libc::iovec {
+            iov_base: self.map.base().cast(),
+            iov_len: self.map.len(),
+        }
     }
 }

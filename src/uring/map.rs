@@ -56,7 +56,6 @@ impl Map {
     pub fn len(&self) -> usize {
         self.len
     }
-
 }
 
 impl Drop for Map {

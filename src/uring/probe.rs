@@ -33,9 +33,13 @@ impl Features {
                 return Err(Unusable::OldKernel { release });
             }
         }
-        let ring: IoUring = IoUring::builder().build(8).map_err(|error| explain(&error, &release))?;
+        let ring: IoUring = IoUring::builder()
+            .build(8)
+            .map_err(|error| explain(&error, &release))?;
         let mut probe = Probe::new();
-        ring.submitter().register_probe(&mut probe).map_err(|error| explain(&error, &release))?;
+        ring.submitter()
+            .register_probe(&mut probe)
+            .map_err(|error| explain(&error, &release))?;
         let needed = [
             ("accept", opcode::AcceptMulti::CODE),
             ("recv", opcode::RecvMulti::CODE),
@@ -165,8 +169,12 @@ pub(super) fn explain(error: &io::Error, release: &str) -> Unusable {
                 .ok()
                 .map(|text| text.trim().to_owned()),
         },
-        Some(libc::ENOMEM) => Unusable::Memlock { limit: memlock_limit() },
-        Some(libc::EINVAL) => Unusable::OldKernel { release: release.to_owned() },
+        Some(libc::ENOMEM) => Unusable::Memlock {
+            limit: memlock_limit(),
+        },
+        Some(libc::EINVAL) => Unusable::OldKernel {
+            release: release.to_owned(),
+        },
         _ => Unusable::Other(io::Error::from(error.kind())),
     }
 }
@@ -188,13 +196,17 @@ fn memlock_limit() -> u64 {
 }
 
 fn defer_taskrun_works() -> bool {
-    let ring: io::Result<IoUring> =
-        IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(8);
+    let ring: io::Result<IoUring> = IoUring::builder()
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .build(8);
     ring.is_ok()
 }
 
 fn incremental_works() -> bool {
-    let Ok(ring) = IoUring::builder().build(8) as io::Result<IoUring> else { return false };
+    let Ok(ring) = IoUring::builder().build(8) as io::Result<IoUring> else {
+        return false;
+    };
     let config = super::provided::ProvidedConfig {
         group: 0,
         buffers: 1,
@@ -227,14 +239,21 @@ mod tests {
         assert!(text(libc::EPERM).contains("io_uring"));
         assert!(text(libc::ENOMEM).contains("LimitMEMLOCK=infinity"));
         assert!(text(libc::EINVAL).contains("6.1.0"));
-        let sysctl = Unusable::Forbidden { sysctl: Some("2".to_owned()) }.to_string();
+        let sysctl = Unusable::Forbidden {
+            sysctl: Some("2".to_owned()),
+        }
+        .to_string();
         assert!(sysctl.contains("kernel.io_uring_disabled=2"), "{sysctl}");
     }
 
     #[test]
     fn an_unknown_feature_name_is_refused() {
-        let all =
-            Features { defer_taskrun: true, incremental: true, min_wait: true, send_zc: true };
+        let all = Features {
+            defer_taskrun: true,
+            incremental: true,
+            min_wait: true,
+            send_zc: true,
+        };
         assert_eq!(all.without(&["send-zc", "warp"]), Err("warp"));
         assert_eq!(all.without(&["send-zc"]).map(|f| f.send_zc), Ok(false));
     }

@@ -44,7 +44,11 @@ impl Chunk {
     pub fn skip(self, n: usize) -> Chunk {
         assert!(n <= self.len(), "cannot skip more than the chunk holds");
         let n = n as u32; // fits: n <= len
-        Chunk { offset: self.offset + n, len: self.len - n, ..self }
+        Chunk {
+            offset: self.offset + n,
+            len: self.len - n,
+            ..self
+        }
     }
 }
 
@@ -104,7 +108,13 @@ impl ProvidedBuffers {
             )?;
         }
         let state = vec![BufferState::default(); count];
-        let mut this = ProvidedBuffers { entries, memory, state, config, tail: 0 };
+        let mut this = ProvidedBuffers {
+            entries,
+            memory,
+            state,
+            config,
+            tail: 0,
+        };
         for buffer in 0..config.buffers {
             this.give(buffer);
         }
@@ -127,9 +137,16 @@ impl ProvidedBuffers {
         let buffer = cqueue::buffer_select(flags)?;
         let state = &mut self.state[usize::from(buffer)];
         debug_assert!(state.with_kernel);
-        let chunk = Chunk { buffer, offset: state.taken, len };
+        let chunk = Chunk {
+            buffer,
+            offset: state.taken,
+            len,
+        };
         state.taken += len;
-        assert!(state.taken <= self.config.buffer_bytes, "the kernel overran a buffer");
+        assert!(
+            state.taken <= self.config.buffer_bytes,
+            "the kernel overran a buffer"
+        );
         state.chunks += 1;
         if !cqueue::buffer_more(flags) {
             state.with_kernel = false;
@@ -161,7 +178,11 @@ impl ProvidedBuffers {
 
     fn give(&mut self, buffer: u16) {
         let size = self.config.buffer_bytes;
-        self.state[usize::from(buffer)] = BufferState { taken: 0, chunks: 0, with_kernel: true };
+        self.state[usize::from(buffer)] = BufferState {
+            taken: 0,
+            chunks: 0,
+            with_kernel: true,
+        };
         let mask = self.config.buffers - 1;
         let base = self.entries.base().cast::<BufRingEntry>();
         // SAFETY: the index is masked to the ring's size; the kernel reads an entry only after the
@@ -169,9 +190,7 @@ impl ProvidedBuffers {
         // and is not touched by the setters.
         unsafe {
             let entry = &mut *base.add(usize::from(self.tail & mask));
-            entry.set_addr(
-                self.memory.base().add(usize::from(buffer) * size as usize) as u64
-            );
+            entry.set_addr(self.memory.base().add(usize::from(buffer) * size as usize) as u64);
             entry.set_len(size);
             entry.set_bid(buffer);
             self.tail = self.tail.wrapping_add(1);

@@ -146,7 +146,10 @@ impl Ring {
         let mut builder = IoUring::builder();
         builder.setup_cqsize(CQ_ENTRIES).setup_submit_all();
         if features.defer_taskrun {
-            builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
+            builder
+                .setup_single_issuer()
+                .setup_defer_taskrun()
+                .setup_taskrun_flag();
         } else {
             builder.setup_coop_taskrun().setup_taskrun_flag();
         }
@@ -188,7 +191,10 @@ impl Ring {
     /// Accepts connections until cancelled; each completion is a socket.
     pub fn accept(&mut self, listener: RawFd, token: u64) {
         let flags = libc::SOCK_CLOEXEC;
-        self.push(opcode::AcceptMulti::new(Fd(listener)).flags(flags).build(), token);
+        self.push(
+            opcode::AcceptMulti::new(Fd(listener)).flags(flags).build(),
+            token,
+        );
     }
 
     /// Receives into `group` until the stream ends, an error, ENOBUFS, or the kernel's whim.
@@ -338,9 +344,12 @@ impl Ring {
 
     fn enter(&mut self, want: usize, timeout: Duration, min_wait_us: u32) -> io::Result<()> {
         self.enters += 1;
-        let timespec =
-            Timespec::new().sec(timeout.as_secs()).nsec(timeout.subsec_nanos());
-        let args = SubmitArgs::new().timespec(&timespec).min_wait_usec(min_wait_us);
+        let timespec = Timespec::new()
+            .sec(timeout.as_secs())
+            .nsec(timeout.subsec_nanos());
+        let args = SubmitArgs::new()
+            .timespec(&timespec)
+            .min_wait_usec(min_wait_us);
         match self.ring.submitter().submit_with_args(want, &args) {
             Ok(_) => Ok(()),
             Err(error) => match error.raw_os_error() {
@@ -361,7 +370,10 @@ impl Ring {
                 // overflow list; the next submit succeeds. Anything else cannot happen for a full
                 // queue of well-formed entries.
                 assert!(
-                    matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EAGAIN | libc::EINTR)),
+                    matches!(
+                        error.raw_os_error(),
+                        Some(libc::EBUSY | libc::EAGAIN | libc::EINTR)
+                    ),
                     "cannot submit: {error}"
                 );
             }

@@ -26,7 +26,10 @@ impl Wake {
             }
             File::from_raw_fd(fd)
         };
-        Ok(Wake { event, asleep: AtomicBool::new(false) })
+        Ok(Wake {
+            event,
+            asleep: AtomicBool::new(false),
+        })
     }
 
     /// Called by whoever left work for the shard.
