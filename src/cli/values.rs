@@ -1,0 +1,119 @@
+//! Values with units, as flags and configuration files have them. An error says what is allowed;
+//! clap or the configuration reader puts the name and the value before it.
+
+use std::time::Duration;
+
+const DURATION_UNITS: [(&str, f64); 6] = [
+    ("ns", 1e-9),
+    ("us", 1e-6),
+    ("ms", 1e-3),
+    ("s", 1.0),
+    ("m", 60.0),
+    ("h", 3600.0),
+];
+const BYTE_UNITS: [(&str, u64); 5] = [
+    ("", 1),
+    ("B", 1),
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+];
+/// No flag means anything beyond this, and arithmetic with it stays safe.
+const DURATION_MAX: f64 = 100.0 * 365.0 * 86_400.0;
+
+/// `500us`, `1.5s`, `2m`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let allowed = || "allowed: a number and a unit, ns us ms s m or h (500us, 30s, 2m)".to_string();
+    let (number, unit) = split(text);
+    let (_, scale) = DURATION_UNITS
+        .iter()
+        .find(|(u, _)| *u == unit)
+        .ok_or_else(allowed)?;
+    let seconds = number.parse::<f64>().map_err(|_| allowed())? * scale;
+    if !(0.0..=DURATION_MAX).contains(&seconds) {
+        return Err("allowed: at most 100 years".into());
+    }
+    Ok(Duration::from_secs_f64(seconds))
+}
+
+/// Plain seconds, as the reference programs take them, or a [`duration`].
+pub fn seconds(text: &str) -> Result<Duration, String> {
+    let with_unit = match text.parse::<f64>() {
+        Ok(_) => duration(&format!("{text}s")),
+        Err(_) => duration(text),
+    };
+    with_unit.map_err(|why| format!("{why}, or plain seconds (60)"))
+}
+
+/// `4096`, `256KiB`, `1MiB`.
+pub fn bytes(text: &str) -> Result<u64, String> {
+    let allowed =
+        || "allowed: a whole number of bytes, or one with B, KiB, MiB or GiB (256KiB)".to_string();
+    let (number, unit) = split(text);
+    let (_, scale) = BYTE_UNITS
+        .iter()
+        .find(|(u, _)| *u == unit)
+        .ok_or_else(allowed)?;
+    let number = number.parse::<u64>().map_err(|_| allowed())?;
+    number
+        .checked_mul(*scale)
+        .ok_or_else(|| "allowed: at most 16 EiB".into())
+}
+
+/// A finite number, 0 or more.
+pub fn weight(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .and_then(crate::protocol::valid_weight)
+        .ok_or_else(|| "allowed: a finite number, 0 or more (0.25)".into())
+}
+
+/// Number and unit: the unit starts at the first letter.
+fn split(text: &str) -> (&str, &str) {
+    let unit = text.find(|c: char| c.is_alphabetic()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit);
+    (number.trim_end(), unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("500us"), Ok(Duration::from_micros(500)));
+        assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("0ms"), Ok(Duration::ZERO));
+        for bad in [
+            "", "5", "s", "-1s", "NaNs", "infs", "1e300h", "1d", "1 2s", "5S",
+        ] {
+            assert!(duration(bad).is_err_and(|e| e.contains("allowed")), "{bad}");
+        }
+        assert_eq!(seconds("60"), Ok(Duration::from_secs(60)));
+        assert_eq!(seconds("250ms"), Ok(Duration::from_millis(250)));
+        for bad in ["-1", "inf", "NaN", "x"] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn byte_counts() {
+        assert_eq!(bytes("4096"), Ok(4096));
+        assert_eq!(bytes("256KiB"), Ok(262_144));
+        assert_eq!(bytes("1MiB"), Ok(1 << 20));
+        assert_eq!(bytes("2 GiB"), Ok(2 << 30));
+        for bad in ["", "KiB", "-1", "1.5KiB", "1kb", "1XB", "99999999999GiB"] {
+            assert!(bytes(bad).is_err_and(|e| e.contains("allowed")), "{bad}");
+        }
+    }
+
+    #[test]
+    fn weights() {
+        assert_eq!(weight("0.4"), Ok(0.4));
+        assert_eq!(weight("0"), Ok(0.0));
+        for bad in ["-1", "NaN", "inf", "", "x"] {
+            assert!(weight(bad).is_err(), "{bad}");
+        }
+    }
+}
