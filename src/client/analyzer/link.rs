@@ -195,6 +195,13 @@ struct Session<'a> {
     think: Duration,
 }
 
+/// What a WELCOME came to, unless it refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Welcomed {
+    Accepted,
+    ShardGone,
+}
+
 /// How far a stretch of work got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Worked {
@@ -250,61 +257,61 @@ impl<'a> Session<'a> {
         hello.encode(&mut bytes)?;
         self.stream.write_all(&bytes)?;
         let deadline = Instant::now() + PEER_PATIENCE;
-        while !self.take_welcome()? {
+        loop {
+            match self.take_welcome()? {
+                Some(Welcomed::Accepted) => break,
+                Some(Welcomed::ShardGone) => return Ok(Some(End::ShardGone)),
+                None => {}
+            }
             match self.inbox.fill(&mut self.stream)? {
                 Filled::Data => {}
                 Filled::Idle if self.link.is_over() => return Ok(Some(End::Left)),
                 Filled::Idle if Instant::now() < deadline => {}
                 Filled::Idle => return Err(io::Error::other("no WELCOME came").into()),
-                Filled::Closed if self.is_shard_gone() => return Ok(Some(End::ShardGone)),
                 Filled::Closed => return Err(io::Error::other("closed before WELCOME").into()),
             }
-        }
-        if self.is_shard_gone() {
-            return Ok(Some(End::ShardGone));
         }
         self.link.connected();
         Ok(None)
     }
 
-    /// Whether the WELCOME has come; learns from it.
-    fn take_welcome(&mut self) -> Result<bool, LinkError> {
+    /// What the WELCOME says, once it has come. The supervisor learns how many shards there are only
+    /// after it knows which of them the first link has.
+    fn take_welcome(&mut self) -> Result<Option<Welcomed>, LinkError> {
         let Some((welcome, used)) = Welcome::decode(self.inbox.unread())? else {
-            return Ok(false);
+            return Ok(None);
         };
-        let shared = &self.link.shared;
-        shared
-            .shard_count
-            .store(welcome.shard_count.into(), Ordering::Release);
+        let link = &mut *self.link;
+        let is_gone = link.shard.is_some_and(|s| s >= welcome.shard_count);
         let refused = welcome.refused.map(str::to_owned);
-        let shard = welcome.shard_index;
+        let (shard_count, shard) = (welcome.shard_count, welcome.shard_index);
         self.inbox.consume(used);
         match refused {
-            Some(_) if self.is_shard_gone() => return Ok(true),
-            Some(reason) => return Err(LinkError::Refused(reason)),
-            None => {}
+            Some(reason) if !is_gone => return Err(LinkError::Refused(reason)),
+            None if link.is_first => {
+                link.shard = Some(shard);
+                link.shared
+                    .first_shard
+                    .store(shard.into(), Ordering::Release);
+            }
+            _ => {}
         }
-        if self.link.is_first {
-            self.link.shard = Some(shard);
-            self.link
-                .shared
-                .first_shard
-                .store(shard.into(), Ordering::Release);
-        }
-        Ok(true)
-    }
-
-    fn is_shard_gone(&self) -> bool {
-        let shard_count = self.link.shared.shard_count.load(Ordering::Acquire);
-        shard_count > 0
-            && self
-                .link
-                .shard
-                .is_some_and(|shard| u64::from(shard) >= shard_count)
+        link.shared
+            .shard_count
+            .store(shard_count.into(), Ordering::Release);
+        Ok(Some(if is_gone {
+            Welcomed::ShardGone
+        } else {
+            Welcomed::Accepted
+        }))
     }
 
     /// Messages until the link or the analyzer ends.
     fn serve(&mut self) -> Result<End, LinkError> {
+        // The read that brought the WELCOME may have brought messages too.
+        if self.work(None)? == Worked::Goodbye {
+            return Ok(End::Closed);
+        }
         loop {
             if self.link.is_over() {
                 return self.leave();
