@@ -4,3 +4,4 @@ mod analyzer;
 mod binary;
 mod emitter;
 mod fake;
+mod speed;

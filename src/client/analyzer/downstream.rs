@@ -11,8 +11,17 @@ const FRAME_BYTES_MAX: u32 = 64 << 20;
 pub enum Downstream {
     /// Frames and nothing else.
     Frames,
-    /// Batches; the one being walked.
-    Native(Option<(BatchHeader, BatchCursor)>),
+    /// Batches.
+    Native(Batches),
+}
+
+/// Batches of one native link.
+#[derive(Default)]
+pub struct Batches {
+    /// The one being walked.
+    open: Option<(BatchHeader, BatchCursor)>,
+    /// Messages of the batches so far: ACKs count them, so both sides must agree on their number.
+    announced: u64,
 }
 
 /// One thing the distributor said.
@@ -35,7 +44,7 @@ impl Downstream {
     /// For a link after its first word or WELCOME.
     pub fn new(dialect: Dialect) -> Self {
         match dialect {
-            Dialect::Native => Self::Native(None),
+            Dialect::Native => Self::Native(Batches::default()),
             Dialect::Typed | Dialect::Compact => Self::Frames,
         }
     }
@@ -45,7 +54,7 @@ impl Downstream {
     pub fn next<'a>(&mut self, bytes: &mut &'a [u8]) -> Result<Option<Heard<'a>>, NativeError> {
         match self {
             Self::Frames => next_frame(bytes).map_err(NativeError::Frame),
-            Self::Native(batch) => next_native(batch, bytes),
+            Self::Native(batches) => batches.next(bytes),
         }
     }
 }
@@ -64,34 +73,80 @@ fn next_frame<'a>(bytes: &mut &'a [u8]) -> Result<Option<Heard<'a>>, FrameError>
     }))
 }
 
-fn next_native<'a>(
-    batch: &mut Option<(BatchHeader, BatchCursor)>,
-    bytes: &mut &'a [u8],
-) -> Result<Option<Heard<'a>>, NativeError> {
-    loop {
-        if let Some((header, cursor)) = batch {
-            if let Some(message) = cursor.next(bytes)? {
-                let redelivered = header.redelivered;
-                return Ok(Some(Heard::Message {
-                    frame: message.frame,
-                    redelivered,
-                }));
+impl Batches {
+    fn next<'a>(&mut self, bytes: &mut &'a [u8]) -> Result<Option<Heard<'a>>, NativeError> {
+        loop {
+            if let Some((header, cursor)) = &mut self.open {
+                if let Some(message) = cursor.next(bytes)? {
+                    let redelivered = header.redelivered;
+                    return Ok(Some(Heard::Message {
+                        frame: message.frame,
+                        redelivered,
+                    }));
+                }
+                if cursor.left_count() > 0 {
+                    return Ok(None);
+                }
+                self.open = None;
             }
-            if cursor.left_count() > 0 {
+            let Some((word, used)) = LinkWord::decode(bytes)? else {
                 return Ok(None);
+            };
+            *bytes = &bytes[used..];
+            match word {
+                LinkWord::Drain => return Ok(Some(Heard::Drain)),
+                LinkWord::Goodbye => return Ok(Some(Heard::Goodbye)),
+                LinkWord::Batch(header) => self.start(header)?,
             }
-            *batch = None;
         }
-        let Some((word, used)) = LinkWord::decode(bytes)? else {
-            return Ok(None);
+    }
+
+    fn start(&mut self, header: BatchHeader) -> Result<(), NativeError> {
+        let (expected, found) = (self.announced + 1, header.first_sequence);
+        if found != expected {
+            return Err(NativeError::BatchSequence { expected, found });
+        }
+        self.announced += u64::from(header.count);
+        self.open = Some((header, BatchCursor::new(&header, FRAME_BYTES_MAX)));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_must_follow_one_another() {
+        let frame = [0, 0, 0, 5, 0];
+        let header = BatchHeader {
+            redelivered: false,
+            origin_shard: 0,
+            count: 1,
+            body_bytes: 5,
+            first_sequence: 1,
+            origin_epoch: 1,
         };
-        *bytes = &bytes[used..];
-        match word {
-            LinkWord::Drain => return Ok(Some(Heard::Drain)),
-            LinkWord::Goodbye => return Ok(Some(Heard::Goodbye)),
-            LinkWord::Batch(header) => {
-                *batch = Some((header, BatchCursor::new(&header, FRAME_BYTES_MAX)));
+        let mut downstream = Downstream::new(Dialect::Native);
+        let mut hear = |first_sequence| {
+            let header = BatchHeader {
+                first_sequence,
+                ..header
             }
-        }
+            .encode();
+            let bytes = [&header[..], &frame].concat();
+            downstream
+                .next(&mut &bytes[..])
+                .map(|heard| heard.is_some())
+        };
+        assert_eq!(hear(1), Ok(true));
+        assert_eq!(hear(2), Ok(true));
+        assert_eq!(
+            hear(4),
+            Err(NativeError::BatchSequence {
+                expected: 3,
+                found: 4
+            })
+        );
     }
 }

@@ -282,7 +282,7 @@ impl<'a> Session<'a> {
             return Ok(None);
         };
         let link = &mut *self.link;
-        let is_gone = link.shard.is_some_and(|s| s >= welcome.shard_count);
+        let is_gone = link.shard.is_some_and(|shard| shard >= welcome.shard_count);
         let refused = welcome.refused.map(str::to_owned);
         let (shard_count, shard) = (welcome.shard_count, welcome.shard_index);
         self.inbox.consume(used);
