@@ -1,11 +1,26 @@
 //! Command line: one binary, four programs.
+//!
+//! ```text
+//!   weir emitter --rate 500      the usual form
+//!   emitter -rate=500            a link named after the program, options as the reference has them
+//! ```
+//!
+//! Exit status: 0 success, 1 failure while running, 2 usage.
 
+pub mod analyzer;
+pub mod demo;
 pub mod distributor;
+pub mod emitter;
 pub mod values;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
 use std::process::ExitCode;
 
+const PROGRAMS: [&str; 3] = ["distributor", "emitter", "analyzer"];
+
+/// Gives each log message to exactly one of n analyzers, in proportion to their weights.
 #[derive(Parser, Debug)]
 #[command(name = "weir", version)]
 struct Cli {
@@ -13,17 +28,162 @@ struct Cli {
     program: Program,
 }
 
-#[derive(clap::Subcommand, Debug)]
+#[derive(Subcommand, Debug)]
 enum Program {
     Distributor(distributor::Args),
+    Emitter(emitter::Args),
+    Analyzer(analyzer::Args),
+    Demo(demo::Args),
 }
 
 /// The whole program, from the process's arguments to its exit status.
 pub fn run() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
+    let cli = match Cli::try_parse_from(normalise(std::env::args_os())) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    start_logging(&cli);
+    match &cli.program {
+        Program::Distributor(args) => distributor::run(args),
+        Program::Emitter(args) => emitter::run(args),
+        Program::Analyzer(args) => analyzer::run(args),
+        Program::Demo(args) => demo::run(args),
+    }
+}
+
+/// `RUST_LOG` wins over `--verbose`.
+fn start_logging(cli: &Cli) {
+    let verbose = matches!(&cli.program, Program::Analyzer(args) if args.verbose);
+    let default = if verbose { "debug" } else { "info" };
+    let environment = env_logger::Env::default().default_filter_or(default);
+    env_logger::Builder::from_env(environment)
         .format_target(false)
         .init();
-    match &Cli::parse().program {
-        Program::Distributor(args) => distributor::run(args),
+}
+
+/// Turns `emitter -rate=5` into `weir emitter --rate=5`.
+fn normalise(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut args = args.into_iter();
+    let invoked = args.next().unwrap_or_default();
+    let mut out = vec![OsString::from("weir")];
+    out.extend(program_of(&invoked).map(OsString::from));
+    let mut only_values = false;
+    for arg in args {
+        only_values |= arg == "--";
+        out.push(if only_values { arg } else { double_dashed(arg) });
+    }
+    out
+}
+
+fn program_of(invoked: &OsStr) -> Option<&'static str> {
+    let name = Path::new(invoked).file_name()?;
+    PROGRAMS.into_iter().find(|program| name == *program)
+}
+
+/// `-rate=5` becomes `--rate=5`; `-h`, `-5` and everything else stays.
+fn double_dashed(arg: OsString) -> OsString {
+    let long = arg
+        .to_str()
+        .and_then(|text| text.strip_prefix('-'))
+        .is_some_and(|name| {
+            let mut chars = name.chars();
+            chars.next().is_some_and(|c| c.is_ascii_alphabetic())
+                && chars
+                    .next()
+                    .is_some_and(|c| c.is_ascii_alphabetic() || c == '-')
+        });
+    if !long {
+        return arg;
+    }
+    let mut dashed = OsString::from("-");
+    dashed.push(arg);
+    dashed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Program, clap::Error> {
+        let args = line.split_whitespace().map(OsString::from);
+        Cli::try_parse_from(normalise(args)).map(|cli| cli.program)
+    }
+
+    #[test]
+    fn definition_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn reference_emitter_line() {
+        for line in [
+            "./emitter -rate=500 -duration=60 -id=emitter-1 -addr localhost:8080 -size=256",
+            "weir emitter --rate 500 --duration 60s --id emitter-1 --addr localhost:8080 --size 256",
+        ] {
+            let Ok(Program::Emitter(args)) = parse(line) else { panic!("{line}") };
+            let options = args.options();
+            assert_eq!((options.rate, options.payload_bytes), (500.0, 256));
+            assert_eq!(options.duration, Some(std::time::Duration::from_secs(60)));
+            assert_eq!((options.id.as_str(), options.addr.as_str()), ("emitter-1", "localhost:8080"));
+        }
+    }
+
+    #[test]
+    fn reference_analyzer_lines() {
+        for (line, verbose) in [
+            (
+                "analyzer -weight=0.4 -id=analyzer-1 -ack-every=10 -verbose=true",
+                true,
+            ),
+            (
+                "/usr/bin/analyzer -weight 0.4 -id analyzer-1 -ack-every 10 -verbose",
+                true,
+            ),
+            ("analyzer -verbose=false -weight=0.4 -id=analyzer-1", false),
+            ("weir analyzer --weight 0.4 --id analyzer-1", false),
+        ] {
+            let Ok(Program::Analyzer(args)) = parse(line) else {
+                panic!("{line}")
+            };
+            assert_eq!(args.verbose, verbose, "{line}");
+            let options = args.options();
+            assert_eq!((options.weight, options.ack_every), (0.4, 10), "{line}");
+            assert_eq!(options.id, "analyzer-1");
+        }
+    }
+
+    #[test]
+    fn usage_errors_name_flag_value_and_what_is_allowed() {
+        for (line, words) in [
+            ("analyzer -weight=NaN", ["--weight", "NaN", "finite number"]),
+            ("analyzer -ack-every=0", ["--ack-every", "'0'", "1.."]),
+            (
+                "emitter -duration=1y",
+                ["--duration", "1y", "plain seconds"],
+            ),
+            ("emitter -size=99MiB", ["--size", "99MiB", "16 MiB"]),
+        ] {
+            let error = parse(line).expect_err(line);
+            assert_eq!(error.exit_code(), 2);
+            let text = error.to_string();
+            assert!(
+                words.iter().all(|word| text.contains(word)),
+                "{line}: {text}"
+            );
+        }
+    }
+
+    #[test]
+    fn short_and_negative_arguments_stay() {
+        for stays in ["-h", "-V", "-5", "--rate", "-", "x", "-r=5"] {
+            assert_eq!(double_dashed(stays.into()), stays);
+        }
+        assert_eq!(double_dashed("-ack-every".into()), "--ack-every");
+        let after = normalise(["weir", "emitter", "--", "-rate"].map(OsString::from));
+        assert_eq!(after[3], "-rate");
     }
 }

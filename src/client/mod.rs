@@ -1,1 +1,54 @@
-//! The emitter and analyzer programs.
+//! The emitter and analyzer programs, callable from tests and tools as well.
+//!
+//! ```text
+//!   emitter::run(options, stop) -> Report       numbered messages out, on any number of connections
+//!   analyzer::run(options, stop) -> Report      messages in, order checked, recorded, ACKed
+//! ```
+
+pub mod analyzer;
+pub mod backoff;
+pub mod emitter;
+pub mod payload;
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+
+/// A flag that SIGTERM and SIGINT raise; a second signal ends the process at once.
+pub fn stop_on_signals() -> io::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, stop.clone())?;
+        signal_hook::flag::register(signal, stop.clone())?;
+    }
+    Ok(stop)
+}
+
+/// Every address of `host:port`, or an error that names it.
+fn resolve(addr: &str) -> io::Result<Vec<SocketAddr>> {
+    let named = |why: String| io::Error::other(format!("address {addr:?}: {why}"));
+    let all: Vec<_> = addr
+        .to_socket_addrs()
+        .map_err(|e| named(e.to_string()))?
+        .collect();
+    if all.is_empty() {
+        return Err(named("the name has no address".into()));
+    }
+    Ok(all)
+}
+
+/// An id nobody else has: `prefix-pid-milliseconds`.
+pub fn automatic_id(prefix: &str) -> String {
+    format!(
+        "{prefix}-{}-{:x}",
+        std::process::id(),
+        unix_ns() / 1_000_000
+    )
+}
+
+/// Wall clock in nanoseconds since 1970.
+fn unix_ns() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    u64::try_from(since.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
+}

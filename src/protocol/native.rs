@@ -70,6 +70,13 @@ pub enum NativeError {
         /// Bytes announced.
         body_bytes: u32,
     },
+    /// A batch that does not go on where the last one on its link ended.
+    BatchSequence {
+        /// Number that the next message of the link has.
+        expected: u64,
+        /// Number announced.
+        found: u64,
+    },
     /// A bad frame inside a batch.
     Frame(FrameError),
     /// A batch body that ends within a frame or goes on after the last.
@@ -89,6 +96,7 @@ impl NativeError {
             Self::Status(_) => "native_status",
             Self::UnknownType(_) => "native_unknown_type",
             Self::BatchSize { .. } => "native_batch_size",
+            Self::BatchSequence { .. } => "native_batch_sequence",
             Self::Frame(error) => error.as_str(),
             Self::BatchBody => "native_batch_body",
         }
@@ -110,6 +118,12 @@ impl fmt::Display for NativeError {
                 write!(
                     f,
                     "a batch of {count} messages cannot have {body_bytes} bytes"
+                )
+            }
+            Self::BatchSequence { expected, found } => {
+                write!(
+                    f,
+                    "a batch starts at message {found}, message {expected} is next"
                 )
             }
             Self::Frame(error) => write!(f, "in a batch: {error}"),

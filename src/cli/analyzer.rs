@@ -1,0 +1,100 @@
+//! `weir analyzer`.
+
+use super::values;
+use crate::client::{analyzer, automatic_id, stop_on_signals};
+use crate::protocol::Dialect;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Receives messages, checks their order, and ACKs them.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Distributor's analyzer address.
+    #[arg(long, default_value = "localhost:8081", value_name = "HOST:PORT")]
+    addr: String,
+    /// Share of the messages, relative to the other analyzers; 0: none.
+    #[arg(long, default_value = "0.25", value_parser = values::weight)]
+    weight: f64,
+    /// Analyzer id; automatic when left out.
+    #[arg(long, value_parser = id)]
+    id: Option<String>,
+    /// ACK every n messages. ACKs are cumulative: while more is waiting, several become one.
+    #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    ack_every: u32,
+    /// ACK what is left over when no message comes for a moment. Always so on native links.
+    #[arg(long, default_value_t = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    ack_remainder: bool,
+    /// Time to spend on each message (50us).
+    #[arg(long, default_value = "0ms", value_parser = values::duration)]
+    delay: Duration,
+    /// Log ACKs, and progress every second.
+    #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub(super) verbose: bool,
+    /// What to speak with the distributor.
+    #[arg(long, default_value = "native", value_parser = dialect, value_name = "native|typed|compact")]
+    dialect: Dialect,
+    /// Change the weight every 5,000 messages, to 80 to 120 % of it.
+    #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    vary_weight: bool,
+    /// Append 16 bytes per numbered message to this file before its ACK: u64 FNV-1a of
+    /// `<emitter-id>/<connection>` and u64 number, big-endian.
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+    /// Stop after this many messages.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// Connect again when the distributor goes away.
+    #[arg(long, default_value_t = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    reconnect: bool,
+}
+
+impl Args {
+    /// As the analyzer takes them.
+    pub fn options(&self) -> analyzer::Options {
+        analyzer::Options {
+            addr: self.addr.clone(),
+            weight: self.weight,
+            id: self.id.clone().unwrap_or_else(|| automatic_id("analyzer")),
+            ack_every: self.ack_every,
+            ack_remainder: self.ack_remainder,
+            delay: self.delay,
+            verbose: self.verbose,
+            dialect: self.dialect,
+            vary_weight: self.vary_weight,
+            record: self.record.clone(),
+            count: self.count,
+            reconnect: self.reconnect,
+        }
+    }
+}
+
+/// Runs the analyzer until its count is reached or a signal comes.
+pub fn run(args: &Args) -> ExitCode {
+    match stop_on_signals().and_then(|stop| analyzer::run(&args.options(), &stop)) {
+        Ok(report) => {
+            println!("{report}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            log::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dialect(text: &str) -> Result<Dialect, String> {
+    [Dialect::Native, Dialect::Typed, Dialect::Compact]
+        .into_iter()
+        .find(|dialect| dialect.as_str() == text)
+        .ok_or_else(|| "allowed: native, typed or compact".into())
+}
+
+fn id(text: &str) -> Result<String, String> {
+    let max = usize::from(crate::protocol::native::ID_BYTES_MAX);
+    if (1..=max).contains(&text.len()) {
+        Ok(text.into())
+    } else {
+        Err(format!("allowed: 1 to {max} bytes"))
+    }
+}

@@ -1,0 +1,360 @@
+//! The analyzer: one link per shard on native, a single one otherwise; one thread per link.
+//!
+//! ```text
+//!   supervisor --spawns--> link 0 --WELCOME: 4 shards--> supervisor --spawns--> links 1, 2, 3
+//!   link:  read -> parse -> tally (count, check order, record) -> ACK
+//! ```
+
+mod acks;
+mod downstream;
+mod inbox;
+mod link;
+mod streams;
+mod tally;
+
+pub use tally::{Counts, RECORD_BYTES};
+
+use super::backoff::Random;
+use crate::protocol::Dialect;
+use link::Link;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// How often the supervisor looks at its links.
+const SUPERVISE_EVERY: Duration = Duration::from_millis(10);
+const PROGRESS_EVERY: Duration = Duration::from_secs(5);
+const PROGRESS_EVERY_VERBOSE: Duration = Duration::from_secs(1);
+/// As the reference analyzers do.
+const VARY_EVERY_MESSAGES: u64 = 5_000;
+/// More shards than any machine has; what a WELCOME says is bounded by it.
+const LINKS_MAX: u16 = 1_024;
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Distributor's analyzer address.
+    pub addr: String,
+    /// First weight.
+    pub weight: f64,
+    /// Name, the same on all links.
+    pub id: String,
+    /// Messages per ACK.
+    pub ack_every: u32,
+    /// ACK a remainder when idle; native links always do.
+    pub ack_remainder: bool,
+    /// Think time per message.
+    pub delay: Duration,
+    /// Log progress every second.
+    pub verbose: bool,
+    /// What to speak.
+    pub dialect: Dialect,
+    /// Change the weight every 5,000 messages.
+    pub vary_weight: bool,
+    /// Where to append records.
+    pub record: Option<PathBuf>,
+    /// Stop after this many messages.
+    pub count: Option<u64>,
+    /// Connect again when a link ends.
+    pub reconnect: bool,
+}
+
+impl Options {
+    /// What the command line has by default.
+    pub fn new(addr: impl Into<String>, id: impl Into<String>) -> Self {
+        Self {
+            addr: addr.into(),
+            weight: 0.25,
+            id: id.into(),
+            ack_every: 10,
+            ack_remainder: true,
+            delay: Duration::ZERO,
+            verbose: false,
+            dialect: Dialect::Native,
+            vary_weight: false,
+            record: None,
+            count: None,
+            reconnect: true,
+        }
+    }
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Analyzer id.
+    pub id: String,
+    /// Over all links.
+    pub counts: Counts,
+    /// Links that ended and were opened again.
+    pub reconnects: u64,
+    /// Links open at the same time, at most.
+    pub links: usize,
+    /// Weight at the end.
+    pub weight: f64,
+}
+
+impl Report {
+    /// Messages per second from the first to the last.
+    pub fn rate(&self) -> f64 {
+        let seconds = self
+            .counts
+            .span
+            .map_or(0.0, |(first, last)| (last - first).as_secs_f64());
+        if seconds > 0.0 {
+            self.counts.messages as f64 / seconds
+        } else {
+            0.0
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Counts {
+            messages,
+            bytes,
+            order_violations,
+            duplicates,
+            redelivered,
+            ..
+        } = self.counts;
+        write!(
+            f,
+            "{}: Processed {messages} messages, {bytes} bytes, ",
+            self.id
+        )?;
+        write!(f, "{:.0} messages/s, weight {}; ", self.rate(), self.weight)?;
+        write!(
+            f,
+            "{order_violations} out of order, {duplicates} duplicates, "
+        )?;
+        write!(
+            f,
+            "{redelivered} redelivered, {} unnumbered, ",
+            self.counts.unnumbered
+        )?;
+        write!(
+            f,
+            "{} unchecked; {} reconnects",
+            self.counts.unchecked, self.reconnects
+        )
+    }
+}
+
+/// State that the links of one analyzer share.
+struct Shared {
+    options: Options,
+    /// Shards of the distributor, 0 until a WELCOME has told.
+    shard_count: AtomicU64,
+    /// Shard of the first link, `u64::MAX` until a WELCOME has told.
+    first_shard: AtomicU64,
+    weight_bits: AtomicU64,
+    messages: AtomicU64,
+    reconnects: AtomicU64,
+    /// The count is reached or a link failed for good.
+    over: AtomicBool,
+    failure: Mutex<Option<io::Error>>,
+    random: Mutex<Random>,
+}
+
+impl Shared {
+    fn new(options: &Options) -> Self {
+        Self {
+            options: options.clone(),
+            shard_count: AtomicU64::new(0),
+            first_shard: AtomicU64::new(u64::MAX),
+            weight_bits: AtomicU64::new(options.weight.to_bits()),
+            messages: AtomicU64::new(0),
+            reconnects: AtomicU64::new(0),
+            over: AtomicBool::new(false),
+            failure: Mutex::new(None),
+            random: Mutex::new(Random::new(super::unix_ns())),
+        }
+    }
+
+    fn weight(&self) -> f64 {
+        f64::from_bits(self.weight_bits.load(Ordering::Relaxed))
+    }
+
+    /// Counts one message before it is processed; false when the analyzer's count is reached.
+    fn claim(&self) -> bool {
+        let count = self.options.count.unwrap_or(u64::MAX);
+        let claimed = self
+            .messages
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |m| {
+                (m < count).then_some(m + 1)
+            });
+        if claimed.map_or(true, |before| before + 1 == count) {
+            self.over.store(true, Ordering::Release);
+        }
+        claimed.is_ok()
+    }
+
+    /// A new weight, when messages `from..to` crossed a multiple of 5,000.
+    fn varied_weight(&self, from: u64, to: u64) -> Option<f64> {
+        if !self.options.vary_weight || from / VARY_EVERY_MESSAGES == to / VARY_EVERY_MESSAGES {
+            return None;
+        }
+        let unit = self
+            .random
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .unit();
+        let weight = self.options.weight * (0.8 + 0.4 * unit);
+        self.weight_bits.store(weight.to_bits(), Ordering::Relaxed);
+        Some(weight)
+    }
+
+    fn fail(&self, error: io::Error) {
+        self.failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(error);
+        self.over.store(true, Ordering::Release);
+    }
+}
+
+/// Receives until `stop` is raised, the count is reached, or (without `reconnect`) every link ended.
+pub fn run(options: &Options, stop: &Arc<AtomicBool>) -> io::Result<Report> {
+    let shared = Arc::new(Shared::new(options));
+    let mut supervisor = Supervisor {
+        shared,
+        stop: stop.clone(),
+        links: BTreeMap::new(),
+        opened: BTreeSet::new(),
+        peak: 0,
+    };
+    supervisor.spawn(None)?;
+    let mut counts = supervisor.watch()?;
+    for (_, link) in std::mem::take(&mut supervisor.links) {
+        counts.add(&joined(link)?);
+    }
+    let shared = &supervisor.shared;
+    if let Some(error) = shared
+        .failure
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take()
+    {
+        return Err(error);
+    }
+    Ok(Report {
+        id: options.id.clone(),
+        counts,
+        reconnects: shared.reconnects.load(Ordering::Relaxed),
+        links: supervisor.peak,
+        weight: shared.weight(),
+    })
+}
+
+struct Supervisor {
+    shared: Arc<Shared>,
+    stop: Arc<AtomicBool>,
+    /// By shard; `None` is the first link, which takes the shard it is given.
+    links: BTreeMap<Option<u16>, JoinHandle<Counts>>,
+    /// Shards that had a link: without `reconnect` they get no second one.
+    opened: BTreeSet<u16>,
+    peak: usize,
+}
+
+impl Supervisor {
+    fn spawn(&mut self, shard: Option<u16>) -> io::Result<()> {
+        let mut link = Link::new(shard, self.shared.clone(), self.stop.clone())?;
+        let name = shard.map_or("link".into(), |shard| format!("link-{shard}"));
+        let thread = thread::Builder::new()
+            .name(name)
+            .spawn(move || link.run())?;
+        self.links.insert(shard, thread);
+        self.opened.extend(shard);
+        self.peak = self.peak.max(self.links.len());
+        Ok(())
+    }
+
+    /// Until it is over: links to every shard, progress in the log. Counts of links that ended.
+    fn watch(&mut self) -> io::Result<Counts> {
+        let mut counts = Counts::default();
+        let verbose = self.shared.options.verbose;
+        let every = if verbose {
+            PROGRESS_EVERY_VERBOSE
+        } else {
+            PROGRESS_EVERY
+        };
+        let (mut next_progress, mut logged) = (Instant::now() + every, 0);
+        while !self.stop.load(Ordering::Acquire) && !self.shared.over.load(Ordering::Acquire) {
+            for (_, link) in self.links.extract_ended() {
+                counts.add(&joined(link)?);
+            }
+            if self.links.is_empty() && !self.shared.options.reconnect {
+                break;
+            }
+            if !self.links.contains_key(&None) && self.shared.options.reconnect {
+                self.shared.first_shard.store(u64::MAX, Ordering::Release);
+                self.spawn(None)?;
+            }
+            self.open_missing()?;
+            if Instant::now() >= next_progress {
+                logged = self.log_progress(logged, every);
+                next_progress += every;
+            }
+            thread::sleep(SUPERVISE_EVERY);
+        }
+        Ok(counts)
+    }
+
+    /// A link to each shard that has none, once a WELCOME told how many there are.
+    fn open_missing(&mut self) -> io::Result<()> {
+        let shard_count = self.shared.shard_count.load(Ordering::Acquire);
+        let first = self.shared.first_shard.load(Ordering::Acquire);
+        let shard_count = u16::try_from(shard_count)
+            .unwrap_or(LINKS_MAX)
+            .min(LINKS_MAX);
+        for shard in 0..shard_count {
+            let has_link = u64::from(shard) == first || self.links.contains_key(&Some(shard));
+            let had_link = self.opened.contains(&shard) && !self.shared.options.reconnect;
+            if !has_link && !had_link {
+                self.spawn(Some(shard))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn log_progress(&self, logged: u64, every: Duration) -> u64 {
+        let messages = self.shared.messages.load(Ordering::Relaxed);
+        if messages > logged || self.shared.options.verbose {
+            let rate = (messages - logged) as f64 / every.as_secs_f64();
+            let (id, weight) = (&self.shared.options.id, self.shared.weight());
+            log::info!("{id}: Processed {messages} messages, {rate:.0}/s, weight {weight}");
+        }
+        messages
+    }
+}
+
+fn joined(link: JoinHandle<Counts>) -> io::Result<Counts> {
+    link.join()
+        .map_err(|_| io::Error::other("a link thread panicked"))
+}
+
+/// Takes the links out whose threads have ended.
+trait ExtractEnded {
+    fn extract_ended(&mut self) -> Vec<(Option<u16>, JoinHandle<Counts>)>;
+}
+
+impl ExtractEnded for BTreeMap<Option<u16>, JoinHandle<Counts>> {
+    fn extract_ended(&mut self) -> Vec<(Option<u16>, JoinHandle<Counts>)> {
+        let ended: Vec<_> = self
+            .iter()
+            .filter(|(_, l)| l.is_finished())
+            .map(|(s, _)| *s)
+            .collect();
+        ended
+            .into_iter()
+            .filter_map(|shard| self.remove_entry(&shard))
+            .collect()
+    }
+}

@@ -1,0 +1,131 @@
+//! Takes messages: counts, checks, records.
+
+use super::streams::{Standing, Streams};
+use crate::client::payload;
+use crate::protocol::frame::FRAME_HEADER_BYTES;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::Instant;
+
+/// Bytes of a record: stream hash and number.
+pub const RECORD_BYTES: usize = 16;
+
+/// What was counted. Links add theirs up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Messages processed, duplicates included.
+    pub messages: u64,
+    /// Their frames' bytes.
+    pub bytes: u64,
+    /// Messages below the last of their stream, not redelivered and not seen before.
+    pub order_violations: u64,
+    /// Messages seen before on the same link or its predecessor, within the last 16,384 of their
+    /// stream.
+    pub duplicates: u64,
+    /// Messages in batches marked as redelivered.
+    pub redelivered: u64,
+    /// Messages without a number: counted, not checked or recorded.
+    pub unnumbered: u64,
+    /// Numbered messages that could not be checked: too far back, or too many streams.
+    pub unchecked: u64,
+    /// First and last moment at which messages were processed.
+    pub span: Option<(Instant, Instant)>,
+}
+
+impl Counts {
+    /// Adds another link's counts.
+    pub fn add(&mut self, other: &Self) {
+        self.messages += other.messages;
+        self.bytes += other.bytes;
+        self.order_violations += other.order_violations;
+        self.duplicates += other.duplicates;
+        self.redelivered += other.redelivered;
+        self.unnumbered += other.unnumbered;
+        self.unchecked += other.unchecked;
+        self.span = match (self.span, other.span) {
+            (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
+            (a, b) => a.or(b),
+        };
+    }
+}
+
+/// Counts and memory of one shard's link; it outlives reconnects.
+pub struct Tally {
+    /// So far.
+    pub counts: Counts,
+    streams: Streams,
+    record: Option<Record>,
+}
+
+struct Record {
+    file: File,
+    /// Not yet written.
+    bytes: Vec<u8>,
+}
+
+impl Tally {
+    /// Appends to `record`, if there is one.
+    pub fn new(record: Option<&Path>) -> io::Result<Self> {
+        let open = |path: &Path| {
+            let file = OpenOptions::new().append(true).create(true).open(path);
+            file.map_err(|e| io::Error::new(e.kind(), format!("record file {path:?}: {e}")))
+        };
+        let record = record.map(open).transpose()?.map(|file| Record {
+            file,
+            bytes: Vec::new(),
+        });
+        Ok(Self {
+            counts: Counts::default(),
+            streams: Streams::default(),
+            record,
+        })
+    }
+
+    /// Takes one message.
+    #[inline]
+    pub fn take(&mut self, frame: &[u8], redelivered: bool) {
+        self.counts.messages += 1;
+        self.counts.bytes += frame.len() as u64;
+        self.counts.redelivered += u64::from(redelivered);
+        let Some(numbered) = payload::parse(&frame[FRAME_HEADER_BYTES as usize..]) else {
+            self.counts.unnumbered += 1;
+            return;
+        };
+        let hash = payload::stream_hash(numbered.stream);
+        match self
+            .streams
+            .note(hash, numbered.sequence, numbered.due_unix_ns)
+        {
+            Standing::Next => {}
+            Standing::Back => self.counts.order_violations += u64::from(!redelivered),
+            Standing::Duplicate => self.counts.duplicates += 1,
+            Standing::Old | Standing::Unchecked => self.counts.unchecked += 1,
+        }
+        if let Some(record) = &mut self.record {
+            record.bytes.extend_from_slice(&hash.to_be_bytes());
+            record
+                .bytes
+                .extend_from_slice(&numbered.sequence.to_be_bytes());
+        }
+    }
+
+    /// Hands every record so far to the kernel: from then on they survive the death of this process.
+    /// To be called before the ACK that covers them.
+    pub fn write_records(&mut self) -> io::Result<()> {
+        let Some(record) = &mut self.record else {
+            return Ok(());
+        };
+        if !record.bytes.is_empty() {
+            record.file.write_all(&record.bytes)?;
+            record.bytes.clear();
+        }
+        Ok(())
+    }
+
+    /// Work was done at `now`.
+    pub fn worked_at(&mut self, now: Instant) {
+        let first = self.counts.span.map_or(now, |(first, _)| first);
+        self.counts.span = Some((first, now));
+    }
+}

@@ -1,0 +1,253 @@
+//! The emitter: numbered messages on many connections, at a rate that does not depend on how fast
+//! they are taken.
+//!
+//! ```text
+//!   thread:  schedule --groups due--> connections --write--> sockets
+//!                                     ^                        |
+//!                                     +---- readiness (mio) ---+
+//! ```
+//!
+//! A group is one write of `batch` messages. With a rate, group g is due at a fixed time and belongs
+//! to connection g mod n, blocked or not: its messages carry the time at which they were due, so a
+//! delay anywhere shows in what analyzers measure.
+
+mod connection;
+mod schedule;
+mod worker;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+use worker::Worker;
+
+/// Open files besides the connections: standard streams, epoll, the log.
+const FILES_BESIDES: u64 = 32;
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Distributor's emitter address.
+    pub addr: String,
+    /// Messages per second over all connections; 0: as fast as it can.
+    pub rate: f64,
+    /// How long to send; `None`: for ever.
+    pub duration: Option<Duration>,
+    /// How many messages to send; `None`: no limit.
+    pub count: Option<u64>,
+    /// Payload bytes of a message.
+    pub payload_bytes: u32,
+    /// Emitter id.
+    pub id: String,
+    /// Connections, at least 1.
+    pub connections: u32,
+    /// Threads, at least 1.
+    pub threads: u32,
+    /// Messages per write, at least 1.
+    pub batch: u32,
+    /// Severity of every message.
+    pub severity: u8,
+}
+
+impl Options {
+    /// What the command line has by default, without a duration.
+    pub fn new(addr: impl Into<String>, id: impl Into<String>) -> Self {
+        Self {
+            addr: addr.into(),
+            rate: 100.0,
+            duration: None,
+            count: None,
+            payload_bytes: 256,
+            id: id.into(),
+            connections: 1,
+            threads: 1,
+            batch: 1,
+            severity: 3,
+        }
+    }
+
+    /// Smallest payload that carries a number on every connection.
+    pub fn numbered_bytes_min(&self) -> usize {
+        super::payload::bytes_min(format!("{}/{}", self.id, self.connections - 1).as_bytes())
+    }
+
+    fn is_numbered(&self) -> bool {
+        self.payload_bytes as usize >= self.numbered_bytes_min()
+    }
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Emitter id.
+    pub id: String,
+    /// Messages given to the kernel whole.
+    pub messages: u64,
+    /// Their frames' bytes.
+    pub bytes: u64,
+    /// From the first due message to the end.
+    pub elapsed: Duration,
+    /// Connections that were ever open.
+    pub connected: u64,
+    /// Connections that broke while open.
+    pub broken: u64,
+    /// Connections that were opened again.
+    pub reconnects: u64,
+    /// Messages partly written when their connection broke, and sent again whole. Their receiver
+    /// discards the part, so they are no duplicates.
+    pub resent: u64,
+    /// Messages that may have been in a socket buffer when their connection broke: at most so many
+    /// are lost.
+    pub lost_max: u64,
+    /// Messages that were due and not sent: no connection, or blocked at the end.
+    pub unsent: u64,
+    /// Connections whose end the peer did not confirm.
+    pub unconfirmed: u64,
+    /// Time that connections could not write, added up.
+    pub blocked: Duration,
+}
+
+impl Report {
+    /// Connected at least once, and every open connection was read to its end.
+    pub fn is_success(&self) -> bool {
+        self.connected > 0 && self.unconfirmed == 0
+    }
+
+    /// Messages per second.
+    pub fn rate(&self) -> f64 {
+        self.messages as f64 / self.elapsed.as_secs_f64().max(1e-9)
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.messages += other.messages;
+        self.bytes += other.bytes;
+        self.elapsed = self.elapsed.max(other.elapsed);
+        self.connected += other.connected;
+        self.broken += other.broken;
+        self.reconnects += other.reconnects;
+        self.resent += other.resent;
+        self.lost_max += other.lost_max;
+        self.unsent += other.unsent;
+        self.unconfirmed += other.unconfirmed;
+        self.blocked += other.blocked;
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.elapsed.as_secs_f64();
+        write!(
+            f,
+            "{}: Sent {} messages, {} bytes",
+            self.id, self.messages, self.bytes
+        )?;
+        write!(f, " in {seconds:.1} s, {:.0} messages/s; ", self.rate())?;
+        write!(
+            f,
+            "{} connections, {} reconnects, ",
+            self.connected, self.reconnects
+        )?;
+        write!(f, "blocked {:.1} s", self.blocked.as_secs_f64())?;
+        if self.broken > 0 {
+            write!(
+                f,
+                "; {} connections broke: at most {} messages",
+                self.broken, self.lost_max
+            )?;
+            write!(
+                f,
+                " in flight lost, {} partly written sent again",
+                self.resent
+            )?;
+        }
+        if self.unsent > 0 {
+            write!(f, "; {} messages due but not sent", self.unsent)?;
+        }
+        if self.unconfirmed > 0 {
+            write!(
+                f,
+                "; {} connections not read to their end",
+                self.unconfirmed
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Sends until the duration or the count is over, or `stop` is raised; then closes cleanly.
+pub fn run(options: &Options, stop: &Arc<AtomicBool>) -> io::Result<Report> {
+    allow_open_files(u64::from(options.connections) + FILES_BESIDES)?;
+    if !options.is_numbered() {
+        log::warn!(
+            "payloads of {} bytes are too small to carry a number: analyzers cannot check order or \
+             duplicates (--size {} or more can)",
+            options.payload_bytes,
+            options.numbered_bytes_min()
+        );
+    }
+    let addrs: Arc<[SocketAddr]> = super::resolve(&options.addr)?.into();
+    let threads = options.threads.min(options.connections);
+    let workers = (0..threads).map(|index| {
+        let mut worker = Worker::new(options, index, threads, addrs.clone(), stop.clone())?;
+        thread::Builder::new()
+            .name(format!("emitter-{index}"))
+            .spawn(move || worker.run())
+    });
+    let workers = workers.collect::<io::Result<Vec<_>>>()?;
+    let mut report = Report {
+        id: options.id.clone(),
+        ..Report::default()
+    };
+    for worker in workers {
+        let part = worker
+            .join()
+            .map_err(|_| io::Error::other("an emitter thread panicked"))??;
+        report.add(&part);
+    }
+    Ok(report)
+}
+
+/// Raises the soft limit of open files towards the hard one.
+fn allow_open_files(needed: u64) -> io::Result<()> {
+    let (soft, hard) = rlimit::Resource::NOFILE.get()?;
+    if soft >= needed {
+        return Ok(());
+    }
+    if hard < needed {
+        return Err(io::Error::other(format!(
+            "{needed} open files are needed and the hard limit is {hard}: raise it (ulimit -Hn \
+             {needed}, or LimitNOFILE={needed} in a unit) or use fewer --connections"
+        )));
+    }
+    rlimit::Resource::NOFILE.set(needed, hard)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_many_files_are_refused_with_need_and_limit() {
+        let (_, hard) = rlimit::Resource::NOFILE.get().expect("limits");
+        if hard == u64::MAX {
+            return;
+        }
+        let error = allow_open_files(hard + 1)
+            .expect_err("above the hard limit")
+            .to_string();
+        assert!(error.contains(&(hard + 1).to_string()) && error.contains(&hard.to_string()));
+        allow_open_files(hard.min(2_000)).expect("within the hard limit");
+    }
+
+    #[test]
+    fn numbering_needs_room() {
+        let mut options = Options::new("x", "e1");
+        options.payload_bytes = options.numbered_bytes_min() as u32;
+        assert!(options.is_numbered());
+        options.connections = 11; // one digit more
+        assert!(!options.is_numbered());
+    }
+}

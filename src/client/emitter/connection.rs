@@ -1,0 +1,325 @@
+//! One emitter connection: its socket, what the socket has not taken, and what is owed to it.
+//!
+//! ```text
+//!   Waiting --time--> Connecting --writable--> Open --all sent--> Closing --EOF--> Closed
+//!      ^                  |                     |
+//!      +---- back-off ----+------ broken -------+
+//! ```
+
+use crate::client::backoff::Backoff;
+use mio::net::TcpStream;
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::time::{Duration, Instant};
+
+/// Where a connection is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// For the next attempt to connect.
+    Waiting,
+    /// For the handshake.
+    Connecting,
+    /// Can be written to.
+    Open,
+    /// Everything is written; the peer has not closed yet.
+    Closing,
+    /// Over.
+    Closed,
+}
+
+/// How a write went.
+#[derive(Debug)]
+pub enum Wrote {
+    /// The socket took everything.
+    All,
+    /// It is full; readiness will tell.
+    Blocked,
+    /// It broke.
+    Broken(io::Error),
+}
+
+/// One connection.
+pub struct Connection {
+    /// `<emitter-id>/<number>`.
+    pub stream_name: Vec<u8>,
+    /// Where it is.
+    pub state: State,
+    /// Present unless waiting or closed.
+    pub socket: Option<TcpStream>,
+    /// Number of the next message.
+    pub next_sequence: u64,
+    /// Groups that are due here and not written.
+    pub owed: u64,
+    /// Next group of the schedule that is this connection's.
+    pub next_group: u64,
+    /// In the worker's ready queue.
+    pub is_queued: bool,
+    /// Was open before.
+    pub has_connected: bool,
+    /// First attempt to connect has had an outcome.
+    pub was_tried: bool,
+    /// Whole messages that sockets of this connection took.
+    pub messages: u64,
+    /// Time it could not write.
+    pub blocked: Duration,
+    /// For attempts to connect.
+    pub backoff: Backoff,
+    frame_bytes: usize,
+    /// What the socket did not take, from the start of a message on.
+    unsent: Vec<u8>,
+    /// How much of `unsent` it did take.
+    unsent_at: usize,
+    /// Whole messages that the present socket took.
+    messages_here: u64,
+    blocked_since: Option<Instant>,
+}
+
+/// What a broken connection leaves behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Breakage {
+    /// Messages that may have been in the socket's buffer.
+    pub lost_max: u64,
+    /// Messages that will be sent again whole.
+    pub resent: u64,
+}
+
+impl Connection {
+    /// Not yet connected. `first_group` is its first in the schedule.
+    pub fn new(stream_name: Vec<u8>, first_group: u64, frame_bytes: usize, seed: u64) -> Self {
+        Self {
+            stream_name,
+            state: State::Waiting,
+            socket: None,
+            next_sequence: 1,
+            owed: 0,
+            next_group: first_group,
+            is_queued: false,
+            has_connected: false,
+            was_tried: false,
+            messages: 0,
+            blocked: Duration::ZERO,
+            backoff: Backoff::new(seed),
+            frame_bytes,
+            unsent: Vec::new(),
+            unsent_at: 0,
+            messages_here: 0,
+            blocked_since: None,
+        }
+    }
+
+    /// Open, and the socket took everything so far.
+    pub fn can_write(&self) -> bool {
+        self.state == State::Open && self.unsent.is_empty()
+    }
+
+    /// Messages that are encoded and not taken whole.
+    pub fn unsent_messages(&self) -> u64 {
+        ((self.unsent.len() - self.unsent_at).div_ceil(self.frame_bytes)) as u64
+    }
+
+    /// Writes whole messages; keeps what the socket does not take.
+    pub fn write(&mut self, frames: &[u8]) -> Wrote {
+        assert!(self.can_write() && frames.len() % self.frame_bytes == 0);
+        let (taken, wrote) = self.write_some(frames);
+        self.took(taken / self.frame_bytes);
+        if taken < frames.len() {
+            let boundary = taken / self.frame_bytes * self.frame_bytes;
+            self.unsent.extend_from_slice(&frames[boundary..]);
+            self.unsent_at = taken - boundary;
+        }
+        wrote
+    }
+
+    /// Writes what was kept.
+    pub fn flush(&mut self) -> Wrote {
+        let unsent = std::mem::take(&mut self.unsent);
+        let (taken, wrote) = self.write_some(&unsent[self.unsent_at..]);
+        let before = self.unsent_at / self.frame_bytes;
+        self.unsent_at += taken;
+        self.took(self.unsent_at / self.frame_bytes - before);
+        if self.unsent_at < unsent.len() {
+            self.unsent = unsent;
+        } else {
+            self.unsent_at = 0;
+        }
+        wrote
+    }
+
+    fn took(&mut self, messages: usize) {
+        self.messages += messages as u64;
+        self.messages_here += messages as u64;
+    }
+
+    fn write_some(&mut self, bytes: &[u8]) -> (usize, Wrote) {
+        let Some(socket) = &mut self.socket else {
+            return (0, Wrote::Broken(io::ErrorKind::NotConnected.into()));
+        };
+        let mut taken = 0;
+        while taken < bytes.len() {
+            match socket.write(&bytes[taken..]) {
+                Ok(0) => return (taken, Wrote::Broken(io::ErrorKind::WriteZero.into())),
+                Ok(count) => taken += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.blocked_since.get_or_insert_with(Instant::now);
+                    return (taken, Wrote::Blocked);
+                }
+                Err(error) => return (taken, Wrote::Broken(error)),
+            }
+        }
+        self.unblocked();
+        (taken, Wrote::All)
+    }
+
+    fn unblocked(&mut self) {
+        if let Some(since) = self.blocked_since.take() {
+            self.blocked += since.elapsed();
+        }
+    }
+
+    /// Whether the peer has closed its side. It never sends anything that means something.
+    pub fn is_peer_closed(&mut self) -> io::Result<bool> {
+        let mut ignored = [0; 256];
+        loop {
+            let Some(socket) = &mut self.socket else {
+                return Ok(true);
+            };
+            match socket.read(&mut ignored) {
+                Ok(0) => return Ok(true),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Handshake complete.
+    pub fn opened(&mut self) {
+        self.state = State::Open;
+        self.has_connected = true;
+        self.was_tried = true;
+        self.messages_here = 0;
+        self.backoff.reset();
+    }
+
+    /// The socket is gone; the message that it had taken in part will be sent again from its start.
+    pub fn broke(&mut self) -> Breakage {
+        let was_open = matches!(self.state, State::Open | State::Closing);
+        let buffered = self.socket.as_ref().map_or(0, send_buffer_bytes);
+        let in_buffer_max = buffered.div_ceil(self.frame_bytes) as u64;
+        self.socket = None;
+        self.state = State::Waiting;
+        self.was_tried = true;
+        self.unblocked();
+        let taken = self.unsent_at / self.frame_bytes * self.frame_bytes;
+        let resent = u64::from(self.unsent_at > taken);
+        self.unsent.drain(..taken);
+        self.unsent_at = 0;
+        let lost_max = if was_open {
+            self.messages_here.min(in_buffer_max)
+        } else {
+            0
+        };
+        Breakage { lost_max, resent }
+    }
+
+    /// Tells the peer that this was all.
+    pub fn shut_down(&mut self) {
+        self.state = State::Closing;
+        if let Some(socket) = &self.socket {
+            // Fails only on a socket that is broken already: reading will tell.
+            let _ = socket.shutdown(Shutdown::Write);
+        }
+    }
+
+    /// The peer has read everything and closed.
+    pub fn close(&mut self) {
+        self.unblocked();
+        self.state = State::Closed;
+        self.socket = None;
+    }
+}
+
+/// What this side's kernel may have held, and as much again for the peer's.
+fn send_buffer_bytes(socket: &TcpStream) -> usize {
+    2 * socket2::SockRef::from(socket)
+        .send_buffer_size()
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    const FRAME: usize = 1000;
+
+    fn pair() -> (Connection, std::net::TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let stream = std::net::TcpStream::connect(listener.local_addr().expect("addr"));
+        let stream = stream.expect("connect");
+        stream.set_nonblocking(true).expect("nonblocking");
+        let mut connection = Connection::new(b"e/0".to_vec(), 0, FRAME, 1);
+        connection.socket = Some(TcpStream::from_std(stream));
+        connection.opened();
+        (connection, listener.accept().expect("accept").0)
+    }
+
+    /// Distinct frames, written until the socket is full; how many.
+    fn fill(connection: &mut Connection) -> u64 {
+        for written in 1.. {
+            let frames = vec![(written % 251) as u8; 7 * FRAME];
+            if !matches!(connection.write(&frames), Wrote::All) {
+                return written * 7;
+            }
+        }
+        unreachable!()
+    }
+
+    #[test]
+    fn what_the_socket_refused_follows_later_and_whole() {
+        let (mut connection, peer) = pair();
+        let written = fill(&mut connection);
+        assert!(!connection.can_write());
+        assert_eq!(connection.messages + connection.unsent_messages(), written);
+        let reader = std::thread::spawn(move || {
+            let mut all = Vec::new();
+            (&peer).read_to_end(&mut all).expect("read");
+            all
+        });
+        while !matches!(connection.flush(), Wrote::All) {
+            std::thread::yield_now();
+        }
+        assert_eq!(
+            (connection.messages, connection.unsent_messages()),
+            (written, 0)
+        );
+        connection.shut_down();
+        let all = reader.join().expect("reader");
+        assert_eq!(all.len() as u64, written * FRAME as u64);
+        let mut groups = all.chunks(7 * FRAME).zip(1u64..);
+        assert!(groups.all(|(group, n)| group.iter().all(|&b| b == (n % 251) as u8)));
+    }
+
+    #[test]
+    fn a_broken_connection_sends_the_cut_message_again() {
+        let (mut connection, peer) = pair();
+        fill(&mut connection);
+        let unsent = connection.unsent_messages();
+        let was_cut = connection.unsent_at % FRAME > 0;
+        drop(peer);
+        let breakage = connection.broke();
+        assert_eq!(breakage.resent, u64::from(was_cut));
+        assert!(breakage.lost_max > 0 && breakage.lost_max <= connection.messages);
+        assert_eq!(
+            connection.unsent.len(),
+            unsent as usize * FRAME,
+            "whole messages only"
+        );
+        assert_eq!(
+            (connection.state, connection.unsent_at),
+            (State::Waiting, 0)
+        );
+    }
+}

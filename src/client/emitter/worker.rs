@@ -1,0 +1,450 @@
+//! One emitter thread: its share of the connections and of the schedule.
+
+use super::connection::{Connection, State, Wrote};
+use super::schedule::{part, Schedule};
+use super::{Options, Report};
+use crate::client::payload::{self, Numbered};
+use crate::client::unix_ns;
+use crate::protocol::frame::{encode_header, FRAME_HEADER_BYTES};
+use mio::{Events, Interest, Poll, Token};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Handshakes at a time: more than a listener's backlog would only be dropped and retried.
+const CONNECTING_MAX: usize = 256;
+/// The schedule starts when every connection has been tried, or after this long.
+const START_PATIENCE: Duration = Duration::from_secs(10);
+/// After the duration: what is due and blocked has this long.
+const END_PATIENCE: Duration = Duration::from_secs(1);
+/// After the end: without progress for this long, the peer is taken to be stuck.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
+/// How often the stop flag is looked at when nothing happens.
+const POLL_MAX: Duration = Duration::from_millis(50);
+/// epoll counts in milliseconds; shorter waits are slept.
+const POLL_STEP: Duration = Duration::from_millis(1);
+const EVENTS_MAX: usize = 1_024;
+
+/// One thread's work.
+pub struct Worker {
+    frame_bytes: usize,
+    is_numbered: bool,
+    duration: Option<Duration>,
+    has_count: bool,
+    addrs: Arc<[SocketAddr]>,
+    next_addr: usize,
+    stop: Arc<AtomicBool>,
+    schedule: Schedule,
+    connections: Vec<Connection>,
+    /// Connections that can be written to and have something due.
+    ready: VecDeque<usize>,
+    /// When to connect again.
+    waiting: BinaryHeap<Reverse<(Instant, usize)>>,
+    connecting: usize,
+    untried: usize,
+    poll: Poll,
+    events: Events,
+    /// `batch` frames, filled once; numbers are written over.
+    scratch: Vec<u8>,
+    report: Report,
+    has_warned: bool,
+}
+
+impl Worker {
+    /// Worker `index` of `workers`.
+    pub fn new(
+        options: &Options,
+        index: u32,
+        workers: u32,
+        addrs: Arc<[SocketAddr]>,
+        stop: Arc<AtomicBool>,
+    ) -> io::Result<Self> {
+        let (index, workers) = (u64::from(index), u64::from(workers));
+        let all = u64::from(options.connections);
+        let count = part(all, index, workers);
+        let first = (0..index).map(|i| part(all, i, workers)).sum::<u64>();
+        let total = total_messages(options).map(|total| part(total, index, workers));
+        let rate = options.rate * count as f64 / all as f64;
+        let frame_bytes = (FRAME_HEADER_BYTES + options.payload_bytes) as usize;
+        let seed = unix_ns();
+        let connection = |i| {
+            let stream_name = format!("{}/{}", options.id, first + i).into_bytes();
+            Connection::new(stream_name, i, frame_bytes, seed ^ (first + i) << 32)
+        };
+        let now = Instant::now();
+        Ok(Self {
+            frame_bytes,
+            is_numbered: options.is_numbered(),
+            duration: options.duration,
+            has_count: options.count.is_some(),
+            addrs,
+            next_addr: 0,
+            stop,
+            schedule: Schedule::new(rate, options.batch, total),
+            connections: (0..count).map(connection).collect(),
+            ready: VecDeque::new(),
+            waiting: (0..count as usize).map(|i| Reverse((now, i))).collect(),
+            connecting: 0,
+            untried: count as usize,
+            poll: Poll::new()?,
+            events: Events::with_capacity(EVENTS_MAX),
+            scratch: filled_frames(options),
+            report: Report::default(),
+            has_warned: false,
+        })
+    }
+
+    /// Sends everything, closes everything.
+    pub fn run(&mut self) -> io::Result<Report> {
+        self.connect_all()?;
+        let start = Instant::now();
+        let start_unix_ns = unix_ns();
+        while !self.is_finished(start.elapsed()) {
+            self.start_connecting()?;
+            self.hand_out(start.elapsed());
+            self.write_ready(start_unix_ns);
+            self.wait(start)?;
+        }
+        self.report.elapsed = start.elapsed();
+        self.close_all()?;
+        Ok(self.summary())
+    }
+
+    fn connect_all(&mut self) -> io::Result<()> {
+        let deadline = Instant::now() + START_PATIENCE;
+        while self.untried > 0 && !self.is_stopped() && Instant::now() < deadline {
+            self.start_connecting()?;
+            self.handle_events(Some(POLL_MAX))?;
+        }
+        Ok(())
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+
+    /// Nothing is left to send, or no time to send it in.
+    fn is_finished(&self, elapsed: Duration) -> bool {
+        if self.is_stopped() {
+            return true;
+        }
+        let is_time_over = self.duration.is_some_and(|duration| elapsed >= duration);
+        let end = self.duration.map(|duration| duration + END_PATIENCE);
+        if is_time_over && !self.schedule.is_paced() {
+            return true;
+        }
+        if !self.has_count && end.is_some_and(|end| elapsed >= end) {
+            return true;
+        }
+        !self.schedule.has_next() && !self.has_backlog()
+    }
+
+    fn has_backlog(&self) -> bool {
+        self.connections
+            .iter()
+            .any(|c| c.owed > 0 || c.unsent_messages() > 0)
+    }
+
+    fn start_connecting(&mut self) -> io::Result<()> {
+        while self.connecting < CONNECTING_MAX {
+            match self.waiting.peek() {
+                Some(Reverse((at, _))) if *at <= Instant::now() => {}
+                _ => return Ok(()),
+            }
+            let Some(Reverse((_, index))) = self.waiting.pop() else {
+                return Ok(());
+            };
+            self.connect(index)?;
+        }
+        Ok(())
+    }
+
+    fn connect(&mut self, index: usize) -> io::Result<()> {
+        let addr = self.addrs[self.next_addr % self.addrs.len()];
+        match mio::net::TcpStream::connect(addr) {
+            Ok(mut socket) => {
+                let interest = Interest::READABLE | Interest::WRITABLE;
+                self.poll
+                    .registry()
+                    .register(&mut socket, Token(index), interest)?;
+                let connection = &mut self.connections[index];
+                connection.socket = Some(socket);
+                connection.state = State::Connecting;
+                self.connecting += 1;
+            }
+            Err(error) => self.broken(index, &error),
+        }
+        Ok(())
+    }
+
+    fn broken(&mut self, index: usize, error: &io::Error) {
+        let connection = &mut self.connections[index];
+        let was = connection.state;
+        self.connecting -= usize::from(was == State::Connecting);
+        self.untried -= usize::from(!connection.was_tried);
+        self.report.broken += u64::from(was == State::Open || was == State::Closing);
+        let breakage = connection.broke();
+        self.report.lost_max += breakage.lost_max;
+        self.report.resent += breakage.resent;
+        let again = Instant::now() + connection.backoff.wait();
+        self.waiting.push(Reverse((again, index)));
+        self.next_addr += usize::from(was != State::Open);
+        if !std::mem::replace(&mut self.has_warned, true) {
+            let addr = self.addrs[self.next_addr % self.addrs.len()];
+            log::warn!("connection to {addr} {was:?}: {error}; connecting again with back-off");
+        }
+    }
+
+    /// Gives groups that are due to their connections.
+    fn hand_out(&mut self, now: Duration) {
+        if !self.schedule.is_paced() {
+            return;
+        }
+        // The schedule is bounded by the duration, not by when this loop last looked.
+        while let Some(group) = self.schedule.take(now) {
+            let index = (group % self.connections.len() as u64) as usize;
+            self.connections[index].owed += 1;
+            self.queue(index);
+        }
+    }
+
+    /// Puts a connection in the ready queue if it can be written to and has something due.
+    fn queue(&mut self, index: usize) {
+        let has_work = !self.schedule.is_paced() && self.schedule.has_next();
+        let connection = &mut self.connections[index];
+        if connection.can_write() && !connection.is_queued && (has_work || connection.owed > 0) {
+            connection.is_queued = true;
+            self.ready.push_back(index);
+        }
+    }
+
+    /// One group for each ready connection.
+    fn write_ready(&mut self, start_unix_ns: u64) {
+        for _ in 0..self.ready.len() {
+            let Some(index) = self.ready.pop_front() else {
+                return;
+            };
+            self.connections[index].is_queued = false;
+            self.write_group(index, start_unix_ns);
+            self.queue(index);
+        }
+    }
+
+    fn write_group(&mut self, index: usize, start_unix_ns: u64) {
+        if !self.connections[index].can_write() {
+            return;
+        }
+        let Some((group, due_unix_ns)) = self.take_group(index, start_unix_ns) else {
+            return;
+        };
+        let messages = self.schedule.messages(group) as usize;
+        self.number(index, messages, due_unix_ns);
+        let frames = &self.scratch[..messages * self.frame_bytes];
+        if let Wrote::Broken(error) = self.connections[index].write(frames) {
+            self.broken(index, &error);
+        }
+    }
+
+    /// The connection's next group and when its messages were due.
+    fn take_group(&mut self, index: usize, start_unix_ns: u64) -> Option<(u64, u64)> {
+        if !self.schedule.is_paced() {
+            return self
+                .schedule
+                .take(Duration::ZERO)
+                .map(|group| (group, unix_ns()));
+        }
+        let count = self.connections.len() as u64;
+        let connection = &mut self.connections[index];
+        connection.owed = connection.owed.checked_sub(1)?;
+        let group = connection.next_group;
+        connection.next_group += count;
+        Some((
+            group,
+            start_unix_ns + self.schedule.due(group).as_nanos() as u64,
+        ))
+    }
+
+    fn number(&mut self, index: usize, messages: usize, due_unix_ns: u64) {
+        let connection = &mut self.connections[index];
+        let first = connection.next_sequence;
+        connection.next_sequence += messages as u64;
+        if !self.is_numbered {
+            return;
+        }
+        let stream = &connection.stream_name[..];
+        let frames = self
+            .scratch
+            .chunks_exact_mut(self.frame_bytes)
+            .take(messages);
+        for (frame, sequence) in frames.zip(first..) {
+            let payload = &mut frame[FRAME_HEADER_BYTES as usize..];
+            payload::encode(
+                payload,
+                Numbered {
+                    stream,
+                    sequence,
+                    due_unix_ns,
+                },
+            );
+        }
+    }
+
+    /// Waits for readiness, for the next group, or for the next attempt to connect.
+    fn wait(&mut self, start: Instant) -> io::Result<()> {
+        let now = Instant::now();
+        let due = self.schedule.next_due().map(|due| start + due);
+        let due = due.filter(|_| self.schedule.is_paced());
+        let connect = self.waiting.peek().map(|Reverse((at, _))| *at);
+        let connect = connect.filter(|_| self.connecting < CONNECTING_MAX);
+        let until = [due, connect]
+            .into_iter()
+            .flatten()
+            .min()
+            .map_or(now + POLL_MAX, |at| at);
+        let wait = until.saturating_duration_since(now).min(POLL_MAX);
+        if !self.ready.is_empty() || wait.is_zero() {
+            return self.handle_events(Some(Duration::ZERO));
+        }
+        if wait < POLL_STEP {
+            thread::sleep(wait);
+            return self.handle_events(Some(Duration::ZERO));
+        }
+        // epoll rounds up: a millisecond early is made up for by the sleep above.
+        self.handle_events(Some(wait - wait.min(POLL_STEP / 2)))
+    }
+
+    fn handle_events(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        let polled = self.poll.poll(&mut events, timeout);
+        for event in &events {
+            self.handle(
+                event.token().0,
+                event.is_readable() || event.is_read_closed(),
+            );
+        }
+        self.events = events;
+        match polled {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn handle(&mut self, index: usize, is_readable: bool) {
+        if self.connections[index].state == State::Connecting {
+            self.handle_connecting(index);
+        }
+        let state = self.connections[index].state;
+        if is_readable && matches!(state, State::Open | State::Closing) {
+            self.handle_readable(index);
+        }
+        let connection = &mut self.connections[index];
+        if connection.state == State::Open && !connection.can_write() {
+            if let Wrote::Broken(error) = connection.flush() {
+                self.broken(index, &error);
+            }
+        }
+        self.queue(index);
+    }
+
+    /// An end of stream confirms a half-closed connection, and breaks an open one.
+    fn handle_readable(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        match connection.is_peer_closed() {
+            Ok(false) => {}
+            Ok(true) if connection.state == State::Closing => connection.close(),
+            Ok(true) => self.broken(index, &io::Error::other("closed by the distributor")),
+            Err(error) => self.broken(index, &error),
+        }
+    }
+
+    fn handle_connecting(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        let Some(socket) = &connection.socket else {
+            return;
+        };
+        let is_connected = match (socket.take_error(), socket.peer_addr()) {
+            (Ok(Some(error)) | Err(error), _) => return self.broken(index, &error),
+            (_, Ok(_)) => true,
+            (_, Err(error)) if error.kind() == io::ErrorKind::NotConnected => false,
+            (_, Err(error)) => return self.broken(index, &error),
+        };
+        if !is_connected {
+            return;
+        }
+        // Best effort: without it only latency suffers.
+        let _ = socket.set_nodelay(true);
+        self.connecting -= 1;
+        self.untried -= usize::from(!connection.was_tried);
+        if connection.has_connected {
+            self.report.reconnects += 1;
+        } else {
+            self.report.connected += 1;
+        }
+        connection.opened();
+    }
+
+    /// Writes what is encoded, then half-closes and waits for the peer to close: only then has it
+    /// read everything.
+    fn close_all(&mut self) -> io::Result<()> {
+        let mut last_progress = Instant::now();
+        let mut last_left = u64::MAX;
+        loop {
+            let mut left = 0;
+            for connection in &mut self.connections {
+                if connection.can_write() {
+                    connection.shut_down();
+                }
+                let is_open = matches!(connection.state, State::Open | State::Closing);
+                left += u64::from(is_open) + connection.unsent_messages() * u64::from(is_open);
+            }
+            if left == 0 {
+                return Ok(());
+            }
+            if left < last_left {
+                (last_left, last_progress) = (left, Instant::now());
+            }
+            if last_progress.elapsed() > CLOSE_PATIENCE {
+                return Ok(());
+            }
+            self.handle_events(Some(POLL_MAX))?;
+        }
+    }
+
+    fn summary(&mut self) -> Report {
+        for connection in &self.connections {
+            self.report.messages += connection.messages;
+            self.report.blocked += connection.blocked;
+            let first = connection.next_group;
+            let groups = (0..connection.owed).map(|i| first + i * self.connections.len() as u64);
+            self.report.unsent += groups.map(|g| self.schedule.messages(g)).sum::<u64>();
+            self.report.unsent += connection.unsent_messages();
+            let is_open = matches!(connection.state, State::Open | State::Closing);
+            self.report.unconfirmed += u64::from(is_open);
+        }
+        self.report.bytes = self.report.messages * self.frame_bytes as u64;
+        self.report.clone()
+    }
+}
+
+/// The lower of the count and what rate and duration come to.
+fn total_messages(options: &Options) -> Option<u64> {
+    let timed = options.duration.filter(|_| options.rate > 0.0);
+    let timed = timed.map(|duration| (options.rate * duration.as_secs_f64()).round() as u64);
+    match (options.count, timed) {
+        (Some(count), Some(timed)) => Some(count.min(timed)),
+        (count, timed) => count.or(timed),
+    }
+}
+
+/// `batch` frames with filler for payload.
+fn filled_frames(options: &Options) -> Vec<u8> {
+    let mut frame = encode_header(options.payload_bytes, options.severity).to_vec();
+    frame.resize(frame.len() + options.payload_bytes as usize, 0);
+    payload::fill(&mut frame[FRAME_HEADER_BYTES as usize..]);
+    frame.repeat(options.batch as usize)
+}

@@ -1,0 +1,145 @@
+//! The binary itself: reference command lines, signals, exit status.
+
+use crate::fake::{listen, read_frames, Analyzer};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+use weir::client::analyzer::RECORD_BYTES;
+use weir::protocol::control::Control;
+
+/// A link to the binary under the name of a reference program.
+struct Named(PathBuf);
+
+impl Named {
+    fn new(name: &str, test: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("weir-{test}-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).expect("directory");
+        let path = dir.join(name);
+        let _ = std::fs::remove_file(&path);
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_weir"), &path).expect("link");
+        Self(path)
+    }
+
+    fn start(&self, line: &str) -> Child {
+        let mut command = Command::new(&self.0);
+        command
+            .args(line.split_whitespace())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command.spawn().expect("spawn")
+    }
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(self.0.parent().expect("directory"));
+    }
+}
+
+fn signal(child: &Child, name: &str) {
+    let kill = Command::new("kill")
+        .args([name, &child.id().to_string()])
+        .status();
+    assert!(kill.expect("kill").success());
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
+}
+
+#[test]
+fn reference_emitter_line() {
+    let (listener, addr) = listen();
+    let named = Named::new("emitter", "emitter-line");
+    let child = named.start(&format!(
+        "-rate=500 -duration=1 -id=emitter-1 -addr {addr} -size=256"
+    ));
+    let frames = read_frames(listener.accept().expect("accept").0, 4096);
+    let output = child.wait_with_output().expect("output");
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(frames.len(), 500);
+    assert!(frames
+        .iter()
+        .all(|f| f.len() == 261 && f[5..].starts_with(b"emitter-1/0 ")));
+    assert!(
+        text(&output).contains("emitter-1: Sent 500 messages"),
+        "{}",
+        text(&output)
+    );
+}
+
+#[test]
+fn reference_analyzer_line_ends_cleanly_on_sigterm() {
+    let (listener, addr) = listen();
+    let named = Named::new("analyzer", "analyzer-line");
+    let line = format!("-weight=0.4 -id=analyzer-1 -ack-every=10 -verbose=true -addr={addr}");
+    let child = named.start(&line);
+    let mut link = Analyzer::accept(&listener).welcomed(1, 0);
+    assert_eq!((link.weight, link.id.as_str()), (0.4, "analyzer-1"));
+    link.send("e/0", 1..=12);
+    link.hear_until_ack(12);
+    signal(&child, "-TERM");
+    assert_eq!(link.hear(), Control::Drain);
+    assert_eq!(link.hear(), Control::Goodbye { sequence: 12 });
+    drop(link);
+    let output = child.wait_with_output().expect("output");
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(
+        text(&output).contains("analyzer-1: Processed 12 messages"),
+        "{}",
+        text(&output)
+    );
+}
+
+#[test]
+fn records_survive_sigkill() {
+    let (listener, addr) = listen();
+    let named = Named::new("analyzer", "sigkill");
+    let record = named.0.with_file_name("record");
+    let child = named.start(&format!(
+        "-addr={addr} -ack-every=1 --record={}",
+        record.display()
+    ));
+    let mut link = Analyzer::accept(&listener).welcomed(1, 0);
+    link.send("e/0", 1..=500);
+    let acked = match link.hear() {
+        Control::Ack(sequence) => sequence,
+        other => panic!("{other:?}"),
+    };
+    signal(&child, "-KILL");
+    child.wait_with_output().expect("output");
+    let mut last = acked;
+    while let Some(Control::Ack(sequence)) = link.hear_within(Duration::from_millis(200)) {
+        last = sequence;
+    }
+    let recorded = std::fs::read(&record).expect("record file").len();
+    assert!(
+        recorded as u64 >= last * RECORD_BYTES as u64,
+        "{recorded} bytes for {last} ACKed"
+    );
+}
+
+#[test]
+fn failures_and_usage_have_their_exit_status() {
+    let named = Named::new("analyzer", "exit-status");
+    let (listener, addr) = listen();
+    drop(listener);
+    for (line, status) in [
+        (format!("-addr={addr} --reconnect=false"), 1),
+        ("-weight=-1".to_string(), 2),
+        ("-no-such-flag".to_string(), 2),
+        ("--help".to_string(), 0),
+        (
+            format!("-addr={addr} --record=/no/such/directory/record"),
+            1,
+        ),
+    ] {
+        let output = named.start(&line).wait_with_output().expect("output");
+        assert_eq!(
+            output.status.code(),
+            Some(status),
+            "{line}: {}",
+            text(&output)
+        );
+    }
+}
