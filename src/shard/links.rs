@@ -71,7 +71,7 @@ pub(super) struct Connection {
     pub(super) epoch: LinkEpoch,
     pub(super) link: Link,
     pub(super) window_messages: u64,
-    pub(super) sending: Option<Sending>,
+    pub(super) sending: Sending,
     /// Batches of other shards, by shard.
     pub(super) parcels: Vec<VecDeque<Parcel>>,
     /// Whose batch goes next, when several shards have some.
@@ -132,7 +132,7 @@ impl Worker {
             epoch: LinkEpoch(0),
             link: Link::new(Dialect::Compact, self.now_ns),
             window_messages: u64::MAX,
-            sending: None,
+            sending: Sending::default(),
             parcels: (0..self.config.shards).map(|_| VecDeque::new()).collect(),
             turn: 0,
             must_continue: None,
@@ -607,7 +607,7 @@ impl Worker {
         let Some(connection) = self.links.get(slot) else {
             return;
         };
-        if connection.receiving || connection.sending.is_some() {
+        if connection.receiving || !connection.sending.is_idle() {
             return;
         }
         let Some(connection) = self.links.remove(slot) else {
@@ -677,7 +677,7 @@ impl Worker {
                 continue;
             }
             let unread =
-                connection.sending.is_some() || crate::uring::unread_bytes(&connection.socket) > 0;
+                !connection.sending.is_idle() || crate::uring::unread_bytes(&connection.socket) > 0;
             let lane = self.engine.lane_of(connection.epoch);
             let full = lane.is_some_and(|lane| self.engine.is_full(lane));
             if let Some(stall) = connection.link.stall(self.now_ns, timeout_ns, unread, full) {
@@ -697,7 +697,7 @@ impl Worker {
             let Some(connection) = self.links.get_mut(slot) else {
                 continue;
             };
-            let idle = connection.sending.is_none() && connection.must_continue.is_none();
+            let idle = connection.sending.is_idle() && connection.must_continue.is_none();
             if connection.is_up()
                 && connection.link.dialect() == Dialect::Native
                 && idle
@@ -717,7 +717,7 @@ impl Worker {
             };
             if connection.is_up()
                 && connection.link.dialect() == Dialect::Native
-                && connection.sending.is_none()
+                && connection.sending.is_idle()
                 && connection.link.unacked() == 0
             {
                 self.say(slot, |out| out.extend_from_slice(&native::GOODBYE));

@@ -307,6 +307,7 @@ impl Plan {
             phase: Phase::Running,
             now_ns,
             turn_bytes: 0,
+            more_to_send: false,
             next_tick_ns: now_ns,
             next_second_ns: now_ns,
             stalled_since_ns: None,
