@@ -709,6 +709,9 @@ mod tests {
         ] {
             assert_eq!(walk(&lie), Err(NativeError::BatchBody), "{lie:?}");
         }
+        let (_, long) = batch(false, &[&[0; 50]]);
+        let first_too_long = BatchCursor::new(&header, 1000).next(&mut &long[..]);
+        assert_eq!(first_too_long, Err(NativeError::BatchBody));
         let empty = BatchHeader { count: 0, ..header };
         assert!(BatchHeader::decode(&empty.encode()).is_err());
         let dense = BatchHeader {
