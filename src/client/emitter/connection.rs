@@ -241,7 +241,7 @@ impl Connection {
     }
 }
 
-/// What this side's kernel may have held, and as much again for the peer's.
+/// What this side's kernel may have held, and as much again for the peer's, which it cannot know.
 fn send_buffer_bytes(socket: &TcpStream) -> usize {
     2 * socket2::SockRef::from(socket)
         .send_buffer_size()
