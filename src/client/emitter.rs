@@ -155,7 +155,7 @@ impl fmt::Display for Report {
         if self.broken > 0 {
             write!(
                 f,
-                "; {} connections broke: at most {} messages",
+                "; {} connections broke: up to about {} messages",
                 self.broken, self.lost_max
             )?;
             write!(
