@@ -99,8 +99,9 @@ pub struct Report {
     /// Messages partly written when their connection broke, and sent again whole. Their receiver
     /// discards the part, so they are no duplicates.
     pub resent: u64,
-    /// Messages that may have been in a socket buffer when their connection broke: at most so many
-    /// are lost.
+    /// Messages that may have been in a socket buffer when their connection broke, and so be lost. An
+    /// estimate: the peer's buffer is taken to be as large as this side's. What a distributor that
+    /// died had already read is not in it.
     pub lost_max: u64,
     /// Messages that were due and not sent: no connection, or blocked at the end.
     pub unsent: u64,
@@ -154,7 +155,7 @@ impl fmt::Display for Report {
         if self.broken > 0 {
             write!(
                 f,
-                "; {} connections broke: at most {} messages",
+                "; {} connections broke: up to about {} messages",
                 self.broken, self.lost_max
             )?;
             write!(
