@@ -47,7 +47,7 @@ impl Worker {
             let (home, epoch) = self.engine.destination(lane);
             if home != self.index {
                 self.hand_over_batches(lane, usize::from(home));
-            } else if let Some(slot) = self.link_of(epoch) {
+            } else if let Some(slot) = self.links_up.get(&epoch).copied() {
                 self.want_pump(slot);
             }
         }
@@ -73,13 +73,6 @@ impl Worker {
         }
     }
 
-    fn link_of(&self, epoch: crate::engine::LinkEpoch) -> Option<Slot> {
-        let mut links = self.links.iter();
-        links
-            .find(|(_, link)| link.epoch == epoch && link.is_up())
-            .map(|(slot, _)| slot)
-    }
-
     /// Batches for an analyzer whose only link is on another shard.
     fn hand_over_batches(&mut self, lane: LaneId, home: usize) {
         let (_, epoch) = self.engine.destination(lane);
@@ -99,7 +92,7 @@ impl Worker {
     /// Another shard's batch for one of this shard's links.
     pub(super) fn on_parcel(&mut self, from: usize, parcel: Parcel) {
         // A link that died meanwhile: its LinkDown is on the way, the sender re-routes.
-        let Some(slot) = self.link_of(parcel.epoch) else {
+        let Some(slot) = self.links_up.get(&parcel.epoch).copied() else {
             return;
         };
         if let Some(connection) = self.links.get_mut(slot) {

@@ -99,11 +99,7 @@ impl Worker {
             roster: Arc::clone(&self.roster),
             roster_applied_ns: self.roster_applied_ns,
             emitters: self.emitters.len(),
-            links: self
-                .links
-                .iter()
-                .filter(|(_, connection)| connection.is_up())
-                .count(),
+            links: self.links_up.len(),
             buffers: self.engine.buffers(),
             stalled: self.stalled_since_ns.is_some(),
             share_bound: self.engine.share_bound(),

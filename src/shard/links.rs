@@ -16,7 +16,7 @@ use super::egress::Sending;
 use super::mesh::{HandOver, Message, Parcel};
 use super::slab::{bare, token, Kind, Slot};
 use super::worker::{Phase, Worker};
-use crate::engine::{Change, Link, LinkEpoch, Reason};
+use crate::engine::{Change, Link, LinkEpoch, Reach, Reason};
 use crate::protocol::control::Control;
 use crate::protocol::detect::{DetectError, Detection, Detector, DETECT_MS_MAX, SILENCE_MS};
 use crate::protocol::native::{self, HelloReader, Welcome};
@@ -278,7 +278,24 @@ impl Worker {
             window_messages: u64::MAX,
             unread,
         };
-        self.settle_down(slot, usize::from(self.index), facts);
+        self.settle_down(slot, self.home_for_single_link(), facts);
+    }
+
+    /// The shard with the fewest single links; this one when it is among them. The kernel's choice
+    /// would leave some shards with all of them and others with none.
+    fn home_for_single_link(&self) -> usize {
+        let mut links = vec![0u32; self.config.shards];
+        for entry in &self.roster.entries {
+            if let Reach::SingleLink { home, .. } = entry.reach {
+                links[usize::from(home)] += 1;
+            }
+        }
+        let own = usize::from(self.index);
+        let least = links.iter().copied().min().unwrap_or(0);
+        if links[own] == least {
+            return own;
+        }
+        links.iter().position(|count| *count == least).unwrap_or(own)
     }
 
     fn on_greeting(&mut self, slot: Slot, mut bytes: &[u8]) {
@@ -417,6 +434,7 @@ impl Worker {
         };
         connection.stage = Stage::Up;
         connection.epoch = epoch;
+        self.links_up.insert(epoch, slot);
         connection.link = Link::new(dialect, now_ns);
         connection.name = Arc::clone(&name);
         connection.window_messages = window_messages;
@@ -593,6 +611,7 @@ impl Worker {
                     "analyzer down link={} analyzer={name} why=\"{why}\" unacked={unacked}",
                     epoch.0
                 );
+                self.links_up.remove(&epoch);
                 self.engine.counters.links_down += 1;
                 self.engine.link_down(epoch, self.now_ns);
                 self.mesh.post(0, Message::Change(Change::Down { epoch }));

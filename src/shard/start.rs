@@ -296,6 +296,7 @@ impl Plan {
             pending: VecDeque::new(),
             rearm: VecDeque::new(),
             links: Slab::new(),
+            links_up: BTreeMap::new(),
             links_counted: 0,
             pump: Vec::new(),
             zero_copy_sends: Slab::new(),

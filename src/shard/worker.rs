@@ -22,7 +22,7 @@ use super::mesh::{Mesh, Message};
 use super::shared::{ShardReport, Shared, Stop};
 use super::slab::{bare, untoken, Kind, Slab, Slot};
 use super::Config;
-use crate::engine::{Engine, LaneId, Registrar, Roster};
+use crate::engine::{Engine, LaneId, LinkEpoch, Registrar, Roster};
 use crate::uring::{monotonic_ns, Arena, Completion, Ring, Wait};
 
 /// Completions handled before sends go out: bounds the time that a batch waits for its send.
@@ -68,6 +68,8 @@ pub(super) struct Worker {
     pub(super) rearm: VecDeque<Slot>,
 
     pub(super) links: Slab<Connection>,
+    /// The links that are up.
+    pub(super) links_up: BTreeMap<LinkEpoch, Slot>,
     pub(super) links_counted: u64,
     /// Links that may have something to send.
     pub(super) pump: Vec<Slot>,
