@@ -289,7 +289,11 @@ impl Worker {
 
     /// The kernel took only part of it: the rest goes out before anything else.
     fn send_rest(&mut self, slot: Slot, ranges: &[Range], mut sent: usize) {
-        if !self.links.get(slot).is_some_and(|connection| connection.is_up()) {
+        if !self
+            .links
+            .get(slot)
+            .is_some_and(|connection| connection.is_up())
+        {
             return;
         }
         let mut rest = Vec::new();

@@ -58,7 +58,7 @@ impl Worker {
         if !applied {
             return;
         }
-        self.roster_applied_ns = self.now_ns;
+        self.roster_applied_ns = crate::uring::monotonic_ns();
         if self.names.len() > NAMES_MAX {
             self.names.clear();
         }

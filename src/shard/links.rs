@@ -295,7 +295,10 @@ impl Worker {
         if links[own] == least {
             return own;
         }
-        links.iter().position(|count| *count == least).unwrap_or(own)
+        links
+            .iter()
+            .position(|count| *count == least)
+            .unwrap_or(own)
     }
 
     fn on_greeting(&mut self, slot: Slot, mut bytes: &[u8]) {
