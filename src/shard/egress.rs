@@ -207,7 +207,7 @@ impl Worker {
         let spans = ranges.iter().map(|range| (range.shard, range.span));
         self.ring
             .send(fd, spans, vector, token(Kind::LinkSend, slot));
-        self.more_to_send |= self.has_more(slot);
+        self.hurry |= self.has_more(slot);
     }
 
     fn send_zero_copy(&mut self, slot: Slot, range: Range, ranges: Vec<Range>) {
@@ -228,7 +228,7 @@ impl Worker {
         });
         self.ring
             .send_zero_copy(fd, range.span, token(Kind::ZeroCopySend, send));
-        self.more_to_send |= self.has_more(slot);
+        self.hurry |= self.has_more(slot);
     }
 
     /// Result of a copying send: the kernel has let go of the memory, too.

@@ -49,6 +49,8 @@ pub(super) struct Shared {
     stop: AtomicU8,
     /// CLOCK_MONOTONIC in nanoseconds when draining ends.
     deadline_ns: AtomicU64,
+    /// Emitters connected, on all shards.
+    pub(super) emitters: AtomicUsize,
     /// Shards that have nothing left to wait for.
     pub(super) drained: AtomicUsize,
     pub(super) reports: Vec<Mutex<ShardReport>>,
@@ -60,6 +62,7 @@ impl Shared {
         Shared {
             stop: AtomicU8::new(0),
             deadline_ns: AtomicU64::new(u64::MAX),
+            emitters: AtomicUsize::new(0),
             drained: AtomicUsize::new(0),
             reports: wakes.iter().map(|_| Mutex::default()).collect(),
             wakes,

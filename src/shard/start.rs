@@ -308,7 +308,7 @@ impl Plan {
             phase: Phase::Running,
             now_ns,
             turn_bytes: 0,
-            more_to_send: false,
+            hurry: false,
             next_tick_ns: now_ns,
             next_second_ns: now_ns,
             stalled_since_ns: None,
@@ -357,7 +357,8 @@ fn allow_connections(asked: usize) -> Result<usize, StartError> {
         Ok(()) => Ok(if asked == 0 { usize::MAX } else { asked }),
         Err(hard) if asked == 0 => {
             let _ = raise_nofile(hard);
-            Ok(usize::try_from(hard.saturating_sub(NOFILE_RESERVE)).unwrap_or(usize::MAX))
+            let room = hard.saturating_sub(NOFILE_RESERVE).max(hard / 2);
+            Ok(usize::try_from(room).unwrap_or(usize::MAX))
         }
         Err(hard) => Err(StartError::Nofile { needed, hard }),
     }

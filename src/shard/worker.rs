@@ -86,8 +86,9 @@ pub(super) struct Worker {
     pub(super) phase: Phase,
     pub(super) now_ns: u64,
     pub(super) turn_bytes: usize,
-    /// A send was started that has more behind it: its result should not wait for company.
-    pub(super) more_to_send: bool,
+    /// A completion is due that should not wait for company: more is there already, or a send was
+    /// started that has more behind it.
+    pub(super) hurry: bool,
     pub(super) next_tick_ns: u64,
     pub(super) next_second_ns: u64,
     pub(super) stalled_since_ns: Option<u64>,
@@ -109,9 +110,8 @@ impl Worker {
             self.wait()?;
             self.now_ns = monotonic_ns();
             self.turn_bytes = 0;
-            self.more_to_send = false;
-
             self.ring.drain(&mut completions, TURN_COMPLETIONS);
+            self.hurry = completions.len() == TURN_COMPLETIONS;
             for completion in completions.drain(..) {
                 self.dispatch(completion);
             }
@@ -148,7 +148,7 @@ impl Worker {
                 timeout: Duration::ZERO,
             }
         } else {
-            let busy = self.turn_bytes >= BUSY_BYTES || self.more_to_send;
+            let busy = self.turn_bytes >= BUSY_BYTES || self.hurry;
             let until_tick = self.next_tick_ns.saturating_sub(monotonic_ns());
             Wait {
                 gather: if busy {
