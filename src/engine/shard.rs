@@ -55,7 +55,8 @@ pub struct EngineConfig {
 pub enum Ingest {
     /// All taken.
     Taken,
-    /// Only this many bytes were taken; offer the rest again when [`Engine::can_ingest`].
+    /// Only this many bytes were taken, fewer than were offered; offer the rest again when
+    /// [`Engine::can_ingest`].
     Stalled {
         /// Bytes that were taken.
         taken: usize,
@@ -179,6 +180,11 @@ impl<M: Memory> Engine<M> {
         (self.pool.total() / 4).max(1)
     }
 
+    /// The bytes behind the batch buffers.
+    pub fn memory(&self) -> &M {
+        &self.memory
+    }
+
     // Ingress ---------------------------------------------------------------------------------
 
     /// An emitter connected; `emitter` is the index of its connection.
@@ -267,8 +273,10 @@ impl<M: Memory> Engine<M> {
         Ok(())
     }
 
-    /// Completes the carried frame from `rest` and routes it, if it is complete.
+    /// Completes the carried frame from `rest` and routes it, if it is complete. When no lane can
+    /// take it, its last bytes stay in `rest`: what stays there is what the caller offers again.
     fn finish_carried(&mut self, emitter: usize, rest: &mut &[u8]) -> Result<(), Refusal> {
+        let (offered, carried_before) = (*rest, self.assemblers[emitter].carried().len());
         self.carry(emitter, rest, 4)?;
         let carried = self.assemblers[emitter].carried();
         let Some(len) =
@@ -277,14 +285,18 @@ impl<M: Memory> Engine<M> {
             return Ok(());
         };
         self.carry(emitter, rest, len)?;
+        if self.assemblers[emitter].carried().len() < len {
+            return Ok(());
+        }
         let mut assembler = std::mem::take(&mut self.assemblers[emitter]);
-        let mut routed = Ok(());
-        if assembler.carried().len() >= len {
-            routed = self.route(assembler.carried());
-            if routed.is_ok() {
-                self.partial_bytes -= len;
-                assembler.clear();
-            }
+        let routed = self.route(assembler.carried());
+        if routed.is_ok() {
+            self.partial_bytes -= len;
+            assembler.clear();
+        } else {
+            self.partial_bytes -= len - carried_before;
+            assembler.truncate(carried_before);
+            *rest = offered;
         }
         self.assemblers[emitter] = assembler;
         routed
