@@ -193,8 +193,11 @@ impl Lane {
             self.at += frame.len() as u32; // fits the buffer
         }
         self.appended += 1;
-        // Re-routed messages carry an origin each, so they always come this way.
-        self.limit = if tag.is_some() { 0 } else { buffer_bytes };
+        // The short way is for plain frames behind an open batch. Re-routed messages carry an origin
+        // each, and behind a split message a batch must be opened first: these come this way.
+        let in_batch = self.batch.is_some() && tag.is_none();
+        let short = in_batch || !self.setup.native;
+        self.limit = if short { buffer_bytes } else { 0 };
         self.sync_tail();
     }
 
