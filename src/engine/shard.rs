@@ -377,6 +377,8 @@ impl<M: Memory> Engine<M> {
         self.lanes[lane.0 as usize]
             .lane
             .released(segment, &mut self.pool);
+        // The ACK may have come first: then it is this that opens the window.
+        self.check_full(lane);
         self.settle(lane);
     }
 

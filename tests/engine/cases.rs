@@ -1,5 +1,7 @@
 //! Single stories, each about one promise.
 
+use weir::engine::{EngineConfig, OnSlow};
+
 use crate::rig::{config, number_of, numbered, Rig};
 
 #[test]
@@ -26,4 +28,35 @@ fn small_messages_behind_a_split_one_are_in_a_batch() {
     let numbers: Vec<_> = got.iter().filter_map(|got| number_of(&got.frame)).collect();
     assert_eq!(numbers, [1, 2, 3, 4, 5, 6]);
     rig.finish();
+}
+
+/// Fills the window of `peer` with frames of 1,000 bytes; the number of them.
+fn fill(rig: &mut Rig, emitter: usize, peer: usize) -> u64 {
+    let lane = rig.peers[peer].lane;
+    let before = rig.received;
+    while !rig.engine.is_full(lane) {
+        assert!(rig.send(emitter, numbered(rig.received + 1, 1000)));
+    }
+    rig.received - before
+}
+
+#[test]
+fn a_window_opens_when_the_kernel_lets_go_after_the_ack() {
+    for on_slow in [OnSlow::Spill, OnSlow::Wait] {
+        let mut rig = Rig::new(EngineConfig {
+            window_bytes: 16_384,
+            on_slow,
+            ..config(64, 3000)
+        });
+        let (emitter, peer) = (rig.emitter(), rig.connect_native(1.0));
+        let lane = rig.peers[peer].lane;
+        let messages = fill(&mut rig, emitter, peer);
+        assert!(!rig.engine.can_ingest());
+        rig.transmit_all(peer, true);
+        rig.ack(peer, messages);
+        assert!(rig.engine.is_full(lane), "the kernel still has the buffers");
+        rig.release_all(peer);
+        assert!(!rig.engine.is_full(lane) && rig.engine.can_ingest());
+        rig.finish();
+    }
 }
