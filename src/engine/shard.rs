@@ -16,7 +16,7 @@ use super::counters::{Balance, Counters, LaneReport, Reason};
 use super::lane::{Lane, LaneSetup, Transmit};
 use super::reroute::Rerouting;
 use super::roster::{Entry, Reach, Roster, Tombstones};
-use super::tree::Tree;
+use super::tree::{Tree, LEAF_COUNT_MAX};
 use super::{BufferPool, LaneId, LinkEpoch, Memory};
 use crate::protocol::frame::{self, FrameError};
 
@@ -175,9 +175,10 @@ impl<M: Memory> Engine<M> {
         engine
     }
 
-    /// Most lanes that an arena of this size can serve: each may need two buffers.
+    /// Most analyzers that an arena of this size can serve: each may need two buffers. Lanes that
+    /// are down do not count, they hold buffers only until they are empty.
     pub fn lanes_max(&self) -> usize {
-        (self.pool.total() / 4).max(1)
+        (self.pool.total() / 4).clamp(1, LEAF_COUNT_MAX / 2)
     }
 
     /// The bytes behind the batch buffers.
@@ -411,6 +412,7 @@ impl<M: Memory> Engine<M> {
         for slot in &mut self.lanes {
             slot.weight = 0.0;
         }
+        let mut lanes_left = self.lanes_max();
         for entry in &roster.entries {
             let reach = match entry.reach {
                 Reach::SingleLink { home, epoch } => Some((epoch, home, u64::MAX)),
@@ -430,6 +432,11 @@ impl<M: Memory> Engine<M> {
                 epoch,
                 native,
             };
+            if lanes_left == 0 {
+                self.counters.count(Reason::TooManyAnalyzers);
+                continue;
+            }
+            lanes_left -= 1;
             if let Some(lane) = self.find_or_open(setup, entry.analyzer, home, messages) {
                 self.lanes[lane.0 as usize].weight = entry.effective_weight();
             }
@@ -602,7 +609,8 @@ impl<M: Memory> Engine<M> {
             self.lanes[free] = LaneSlot { dirty, ..slot };
             return Some(lane_id(free));
         }
-        if self.lanes.len() >= self.lanes_max() {
+        // Each lane that is down holds a buffer, so only an arena of millions comes here.
+        if self.lanes.len() >= LEAF_COUNT_MAX {
             self.counters.count(Reason::TooManyAnalyzers);
             return None;
         }

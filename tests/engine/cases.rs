@@ -1,8 +1,8 @@
 //! Single stories, each about one promise.
 
-use weir::engine::{EngineConfig, OnSlow};
+use weir::engine::{EngineConfig, LinkEpoch, OnSlow, Reason};
 
-use crate::rig::{config, number_of, numbered, Rig};
+use crate::rig::{config, number_of, numbered, Rig, SHARD};
 
 #[test]
 fn a_frame_in_two_pieces_survives_a_stall_between_them() {
@@ -59,4 +59,43 @@ fn a_window_opens_when_the_kernel_lets_go_after_the_ack() {
         assert!(!rig.engine.is_full(lane) && rig.engine.can_ingest());
         rig.finish();
     }
+}
+
+#[test]
+fn analyzers_that_return_get_lanes_while_the_old_ones_wait_for_them() {
+    let mut rig = Rig::new(config(12, 3000));
+    let (emitter, most) = (rig.emitter(), rig.engine.lanes_max());
+    let mut number = 0;
+    for _ in 0..4 {
+        let first = rig.peers.len();
+        for _ in 0..most {
+            rig.connect_native(1.0);
+        }
+        for _ in 0..most {
+            number += 1;
+            rig.send(emitter, numbered(number, 100));
+        }
+        (first..first + most).for_each(|peer| rig.kill(peer));
+    }
+    rig.connect_native(1.0);
+    rig.finish();
+    assert_eq!(rig.received, number);
+}
+
+#[test]
+fn analyzers_beyond_the_limit_get_nothing_and_are_counted() {
+    let mut rig = Rig::new(config(12, 3000));
+    let emitter = rig.emitter();
+    for _ in 0..rig.engine.lanes_max() {
+        rig.connect_plain(1.0);
+    }
+    let surplus = LinkEpoch::new(SHARD, 99);
+    rig.announce_surplus(surplus);
+    assert_eq!(rig.engine.lane_of(surplus), None);
+    assert_eq!(rig.engine.counters.of(Reason::TooManyAnalyzers), 1);
+    rig.send(emitter, numbered(1, 100));
+    rig.finish();
+    rig.kill(0);
+    rig.announce_surplus(surplus);
+    assert!(rig.engine.lane_of(surplus).is_some());
 }

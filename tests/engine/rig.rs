@@ -242,26 +242,7 @@ impl Rig {
 
     /// Makes the present weights known to the engine.
     pub fn publish(&mut self) {
-        self.roster_epoch += 1;
-        let up = self.peers.iter().enumerate().filter(|(_, peer)| peer.up);
-        let entries = up.map(|(index, peer)| Entry {
-            analyzer: index as u32,
-            name: Arc::from(index.to_string()),
-            weight: peer.weight,
-            draining: false,
-            reach: if peer.native {
-                Reach::LinkPerShard
-            } else {
-                Reach::SingleLink {
-                    home: peer.home,
-                    epoch: peer.epoch,
-                }
-            },
-        });
-        let roster = Roster {
-            epoch: self.roster_epoch,
-            entries: entries.collect(),
-        };
+        let roster = self.roster();
         let peers = &self.peers;
         let own_link = |entry: &Entry| {
             let peer = &peers[entry.analyzer as usize];
@@ -273,6 +254,33 @@ impl Rig {
             "the same table again"
         );
         self.check();
+    }
+
+    /// The present weights, and another analyzer on a link that this rig does not play.
+    pub fn announce_surplus(&mut self, epoch: LinkEpoch) {
+        let mut roster = self.roster();
+        let reach = Reach::SingleLink { home: SHARD, epoch };
+        roster.entries.push(entry(u32::MAX, 1.0, reach));
+        assert!(self.engine.apply_roster(&roster, |_| None));
+    }
+
+    fn roster(&mut self) -> Roster {
+        self.roster_epoch += 1;
+        let up = self.peers.iter().enumerate().filter(|(_, peer)| peer.up);
+        let entries = up.map(|(index, peer)| {
+            let reach = match peer.native {
+                true => Reach::LinkPerShard,
+                false => Reach::SingleLink {
+                    home: peer.home,
+                    epoch: peer.epoch,
+                },
+            };
+            entry(index as u32, peer.weight, reach)
+        });
+        Roster {
+            epoch: self.roster_epoch,
+            entries: entries.collect(),
+        }
     }
 
     /// The link dies: what the analyzer has not ACKed is the engine's again.
@@ -597,6 +605,8 @@ impl Rig {
         for peer in 0..self.peers.len() {
             if self.peers[peer].ready {
                 self.transmit_all(peer, true);
+            } else if self.peers[peer].up {
+                self.engine.written(self.peers[peer].lane);
             }
             self.release_all(peer);
             self.ack_all(peer);
@@ -654,4 +664,14 @@ impl Rig {
 fn pop_through<T>(queue: &mut VecDeque<(u64, T)>, through: u64) -> Option<(u64, T)> {
     queue.front().filter(|(number, _)| *number <= through)?;
     queue.pop_front()
+}
+
+fn entry(analyzer: u32, weight: f64, reach: Reach) -> Entry {
+    Entry {
+        analyzer,
+        name: Arc::from(analyzer.to_string()),
+        weight,
+        draining: false,
+        reach,
+    }
 }
