@@ -126,6 +126,9 @@ pub struct Engine<M> {
     /// Buffers that must be free before another message is taken in: room for the largest frame,
     /// and for the tails that a re-route opens.
     ingest_floor: usize,
+    /// Buffers that must be free to resume receiving: well above the floor where it stopped, or it
+    /// would stop again at once.
+    resume_level: usize,
     stalled: bool,
     roster_epoch: u64,
     tombstones: Tombstones,
@@ -166,6 +169,7 @@ impl<M: Memory> Engine<M> {
             },
             window_buffers: 0,
             ingest_floor: 0,
+            resume_level: 0,
             stalled: false,
             roster_epoch: 0,
             tombstones: Tombstones::default(),
@@ -213,13 +217,12 @@ impl<M: Memory> Engine<M> {
             self.stalled = true;
             return false;
         }
-        // Resume well above the floor where receiving stopped, or it would stop again at once.
-        let hysteresis = if self.stalled {
-            self.pool.total() / 16
+        let level = if self.stalled {
+            self.resume_level
         } else {
-            0
+            self.ingest_floor
         };
-        let ok = self.pool.free() >= self.ingest_floor + hysteresis && self.has_open_lane();
+        let ok = self.pool.free() >= level && self.has_open_lane();
         self.stalled = !ok;
         ok
     }
@@ -618,7 +621,8 @@ impl<M: Memory> Engine<M> {
         Some(lane_id(self.lanes.len() - 1))
     }
 
-    /// Divides the arena among the lanes in use, so that one that is stuck cannot starve the others.
+    /// Divides the arena among the lanes in use, so that one that is stuck cannot starve the others,
+    /// and so that receiving can resume whenever none of them is full.
     fn size_windows(&mut self) {
         let used = self
             .lanes
@@ -631,11 +635,12 @@ impl<M: Memory> Engine<M> {
             self.config.buffer_bytes,
         );
         self.ingest_floor = frame_buffers + used.min(self.pool.total() / 4) + 2;
-        let share = self.pool.total().saturating_sub(self.ingest_floor) / used;
+        self.resume_level = self.ingest_floor + self.pool.total() / 16;
+        let share = self.pool.total().saturating_sub(self.resume_level) / used;
         let wanted = self.config.window_bytes / u64::from(self.config.buffer_bytes);
         let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
-        // A lane may exceed its window by the buffers of one frame.
-        self.window_buffers = share.min(wanted).saturating_sub(1).max(1);
+        // A lane is full when it is beyond this, and the frame that takes it there may be large.
+        self.window_buffers = share.min(wanted).saturating_sub(frame_buffers).max(1);
         for lane in 0..self.lanes.len() {
             self.check_full(lane_id(lane));
         }

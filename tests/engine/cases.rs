@@ -99,3 +99,38 @@ fn analyzers_beyond_the_limit_get_nothing_and_are_counted() {
     rig.announce_surplus(surplus);
     assert!(rig.engine.lane_of(surplus).is_some());
 }
+
+#[test]
+fn a_lane_holds_no_more_than_its_window_even_of_split_messages() {
+    let window_bytes = 64 * 1024;
+    let mut rig = Rig::new(EngineConfig {
+        window_bytes,
+        ..config(96, 20_000)
+    });
+    let (emitter, peer) = (rig.emitter(), rig.connect_native(1.0));
+    let lane = rig.peers[peer].lane;
+    while !rig.engine.is_full(lane) {
+        assert!(rig.send(emitter, numbered(rig.received + 1, 20_000)));
+        rig.check_windows();
+    }
+    rig.finish();
+}
+
+/// Reference analyzers may wait for more before they ACK, so a lane that is not full must get more.
+#[test]
+fn receiving_resumes_when_no_lane_is_full() {
+    for lanes in 1..=12 {
+        let mut rig = Rig::new(config(64, 3000));
+        let emitter = rig.emitter();
+        (0..lanes).for_each(|_| drop(rig.connect_plain(1.0)));
+        while rig.send(emitter, numbered(rig.received + 1, 3000)) {}
+        for peer in 0..lanes {
+            rig.transmit_all(peer, true);
+            rig.release_all(peer);
+            while rig.engine.is_full(rig.peers[peer].lane) {
+                rig.ack(peer, 1);
+            }
+        }
+        assert!(rig.engine.can_ingest(), "{lanes} lanes");
+    }
+}

@@ -617,8 +617,10 @@ impl Rig {
     pub fn finish(&mut self) {
         let state = |rig: &Rig| {
             let unsent: usize = rig.sources.iter().map(|source| source.unsent.len()).sum();
+            let free = rig.engine.buffers().0;
             (
                 unsent,
+                free,
                 rig.received,
                 rig.acked,
                 rig.engine.counters.rerouted,
@@ -631,14 +633,24 @@ impl Rig {
             if after.0 == 0 && self.engine.balance().open() == 0 {
                 break;
             }
-            assert_ne!(
-                before,
-                after,
-                "no progress, with {} open",
-                self.engine.balance()
-            );
+            assert_ne!(before, after, "no progress: {}", self.describe());
         }
         self.check_nothing_left();
+    }
+
+    fn describe(&mut self) -> String {
+        let mut text = format!(
+            "{}, buffers {:?}",
+            self.engine.balance(),
+            self.engine.buffers()
+        );
+        for lane in self.engine.lane_reports() {
+            let (epoch, in_flight, queued) = (lane.epoch.0, lane.in_flight, lane.queued);
+            let (full, down, held) = (lane.full, lane.down, lane.held_bytes);
+            text += &format!("\nlane {epoch:x}: in flight {in_flight} queued {queued}");
+            text += &format!(" held bytes {held} full {full} down {down}");
+        }
+        text
     }
 
     fn check_nothing_left(&mut self) {
