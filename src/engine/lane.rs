@@ -207,6 +207,18 @@ impl Lane {
         (len + overhead).div_ceil(buffer_bytes as usize)
     }
 
+    /// Buffers that appending a re-routed frame of `len` bytes here can take at most.
+    pub(super) fn buffers_needed(&self, len: usize, buffer_bytes: u32) -> usize {
+        let room = match self.segments.is_empty() {
+            true => 0,
+            false => buffer_bytes - self.at,
+        };
+        if len + BATCH_HEADER_BYTES + ORIGIN_BYTES <= room as usize {
+            return 0;
+        }
+        Lane::buffers_for(len, buffer_bytes)
+    }
+
     /// The next range to send, if there is one.
     pub(super) fn transmit<M: Memory>(
         &mut self,
@@ -285,7 +297,7 @@ impl Lane {
         self.reclaim(pool);
     }
 
-    /// Copies the oldest un-ACKed message of a dead lane into `out`. `None`: the lane is empty.
+    /// Copies the oldest un-ACKed message of a dead lane behind `out`. `None`: the lane is empty.
     pub(super) fn unacked_front<M: Memory>(
         &mut self,
         memory: &mut M,
@@ -344,6 +356,11 @@ impl Lane {
 
     pub(super) fn ledger(&self) -> &Ledger {
         &self.ledger
+    }
+
+    /// The kernel may still read the oldest buffer, so it cannot become free yet.
+    pub(super) fn front_is_held(&self) -> bool {
+        self.segments.front().is_some_and(|front| front.holds > 0)
     }
 
     /// Nothing left, neither messages nor kernel reads: the lane may be forgotten.
@@ -567,7 +584,6 @@ impl Lane {
             };
             place.offset += ORIGIN_BYTES as u32;
         }
-        out.clear();
         let mut left = self.frame_len(memory, place);
         let mut offset = place.offset;
         let index = index_of(place.segment, self.first_segment);

@@ -99,13 +99,22 @@ pub(super) struct LaneSlot {
     pub(super) full: bool,
     /// In the dirty list.
     dirty: bool,
-    weight: f64,
+    pub(super) weight: f64,
     window_messages: u64,
     pub(super) analyzer: u32,
     /// Shard that owns the link.
     home: u16,
     /// Last message known to be written to the socket (or handed over).
     pub(super) written: u64,
+    /// Last message that came here by a re-route.
+    pub(super) rerouted: u64,
+}
+
+impl LaneSlot {
+    /// It takes messages for this link.
+    pub(super) fn feeds(&self, epoch: LinkEpoch) -> bool {
+        self.state == LaneState::Up && self.lane.setup().epoch == epoch
+    }
 }
 
 /// Engine of one shard.
@@ -456,9 +465,8 @@ impl<M: Memory> Engine<M> {
 
     /// The lane that feeds a link.
     pub fn lane_of(&self, epoch: LinkEpoch) -> Option<LaneId> {
-        let feeds =
-            |slot: &LaneSlot| slot.state == LaneState::Up && slot.lane.setup().epoch == epoch;
-        self.lanes.iter().position(feeds).map(lane_id)
+        let mut lanes = self.lanes.iter();
+        lanes.position(|slot| slot.feeds(epoch)).map(lane_id)
     }
 
     /// Shard that owns the link which a lane feeds, and the link.
@@ -503,6 +511,7 @@ impl<M: Memory> Engine<M> {
         let mut balance = Balance {
             received: self.counters.received,
             acked: self.counters.acked,
+            queued: self.rerouting.staged(),
             ..Balance::default()
         };
         for slot in &self.lanes {
@@ -550,7 +559,8 @@ impl<M: Memory> Engine<M> {
     /// A lane that is down and empty is forgotten.
     pub(super) fn settle(&mut self, lane: LaneId) {
         let slot = &mut self.lanes[lane.0 as usize];
-        if slot.state == LaneState::Down && slot.lane.is_empty() {
+        let gone = slot.state == LaneState::Down && slot.lane.is_empty();
+        if gone && !self.rerouting.empties(lane) {
             slot.state = LaneState::Free;
         }
     }
@@ -602,6 +612,7 @@ impl<M: Memory> Engine<M> {
             analyzer,
             home,
             written: 0,
+            rerouted: 0,
         };
         if let Some(free) = self
             .lanes
@@ -669,6 +680,6 @@ enum Refusal {
     PartialMemory,
 }
 
-fn lane_id(index: usize) -> LaneId {
+pub(super) fn lane_id(index: usize) -> LaneId {
     LaneId(u32::try_from(index).expect("few lanes"))
 }

@@ -2,7 +2,7 @@
 
 use weir::engine::{EngineConfig, LinkEpoch, OnSlow, Reason};
 
-use crate::rig::{config, number_of, numbered, Rig, SHARD};
+use crate::rig::{config, frame_of, number_of, numbered, Rig, SHARD};
 
 #[test]
 fn a_frame_in_two_pieces_survives_a_stall_between_them() {
@@ -122,7 +122,9 @@ fn receiving_resumes_when_no_lane_is_full() {
     for lanes in 1..=12 {
         let mut rig = Rig::new(config(64, 3000));
         let emitter = rig.emitter();
-        (0..lanes).for_each(|_| drop(rig.connect_plain(1.0)));
+        for _ in 0..lanes {
+            rig.connect_plain(1.0);
+        }
         while rig.send(emitter, numbered(rig.received + 1, 3000)) {}
         for peer in 0..lanes {
             rig.transmit_all(peer, true);
@@ -132,5 +134,78 @@ fn receiving_resumes_when_no_lane_is_full() {
             }
         }
         assert!(rig.engine.can_ingest(), "{lanes} lanes");
+    }
+}
+
+#[test]
+fn a_reroute_is_reported_although_a_target_died_and_its_lane_is_used_again() {
+    let mut rig = Rig::new(config(64, 3000));
+    let emitter = rig.emitter();
+    let (first, second) = (rig.connect_native(1.0), rig.connect_native(1.0));
+    (1..=20).for_each(|number| assert!(rig.send(emitter, numbered(number, 100))));
+    rig.kill(first);
+    rig.engine.reroute();
+    assert_eq!(rig.rerouted(), [], "the second has not been written to");
+    let third = rig.connect_plain(1.0);
+    rig.kill(second);
+    rig.engine.reroute();
+    let fourth = rig.connect_plain(1.0);
+    assert_eq!(
+        rig.peers[fourth].lane, rig.peers[second].lane,
+        "the lane is used again"
+    );
+    rig.transmit_all(third, true);
+    assert_eq!(rig.rerouted().len(), 2);
+    rig.finish();
+}
+
+#[test]
+fn a_reroute_is_reported_although_an_analyzer_that_got_none_of_it_is_slow() {
+    let mut rig = Rig::new(EngineConfig {
+        window_messages: 4,
+        ..config(64, 3000)
+    });
+    let emitter = rig.emitter();
+    let (slow, dies) = (rig.connect_plain(1.0), rig.connect_plain(1.0));
+    (1..=8).for_each(|number| assert!(rig.send(emitter, numbered(number, 100))));
+    assert!(rig.engine.is_full(rig.peers[slow].lane));
+    let heir = rig.connect_plain(1.0);
+    rig.kill(dies);
+    rig.engine.reroute();
+    assert_eq!(rig.rerouted(), []);
+    rig.transmit_all(heir, true);
+    assert_eq!(rig.rerouted().len(), 1);
+    rig.finish();
+}
+
+/// The smallest frames grow the most when they are re-routed to native links: 5 bytes become 13.
+#[test]
+fn analyzers_that_die_again_and_again_cannot_fill_the_arena_for_ever() {
+    for frame_bytes_max in [3000, 20_000] {
+        let mut rig = Rig::new(config(40, frame_bytes_max));
+        let emitter = rig.emitter();
+        rig.connect_native(1.0);
+        rig.write(emitter, numbered(1, frame_bytes_max as usize));
+        for severity in 0..=u8::MAX {
+            (0..200).for_each(|_| rig.write(emitter, frame_of(severity, b"")));
+        }
+        rig.write(emitter, numbered(2, frame_bytes_max as usize));
+        for round in 0..40 {
+            rig.offer(emitter, usize::MAX);
+            rig.engine.reroute();
+            let alive: Vec<_> = (0..rig.peers.len())
+                .filter(|peer| rig.peers[*peer].up)
+                .collect();
+            for peer in alive {
+                rig.transmit_all(peer, true);
+                rig.kill(peer);
+                rig.release_all(peer);
+            }
+            for _ in 0..1 + round % rig.engine.lanes_max() {
+                rig.connect_native(1.0);
+            }
+        }
+        rig.finish();
+        assert_eq!(rig.received, 2 + 256 * 200);
     }
 }
