@@ -38,7 +38,7 @@ impl Assembler {
         self.carry.truncate(len);
     }
 
-    /// The carried frame was routed.
+    /// Forgets the carried bytes.
     pub(super) fn clear(&mut self) {
         self.carry.clear();
         if self.carry.capacity() > KEPT_BYTES {

@@ -212,11 +212,9 @@ impl<M: Memory> Engine<M> {
     /// An emitter is gone. A frame that it left unfinished is counted and forgotten: it was never
     /// taken in.
     pub fn emitter_closed(&mut self, emitter: usize) {
-        let carried = self.assemblers[emitter].carried().len();
-        if carried > 0 {
+        if self.forget_carried(emitter) > 0 {
             self.counters.count(Reason::FrameCutOff);
         }
-        self.partial_bytes -= carried;
         self.assemblers[emitter] = Assembler::default();
     }
 
@@ -256,15 +254,23 @@ impl<M: Memory> Engine<M> {
                     FrameError::TooShort { .. } => Reason::FrameTooShort,
                     FrameError::TooLong { .. } => Reason::FrameTooLong,
                 });
-                let assembler = &self.assemblers[emitter];
-                let offset = assembler.offset() - assembler.carried().len() as u64;
+                let offset = self.assemblers[emitter].offset() - self.forget_carried(emitter);
                 Ingest::BadFrame { error, offset }
             }
             Err(Refusal::PartialMemory) => {
                 self.counters.count(Reason::PartialMemoryFull);
+                self.forget_carried(emitter);
                 Ingest::PartialMemoryFull
             }
         }
+    }
+
+    /// The stream is not followed any more: its partial frame makes room. Returns the frame's bytes.
+    fn forget_carried(&mut self, emitter: usize) -> u64 {
+        let carried = self.assemblers[emitter].carried().len();
+        self.partial_bytes -= carried;
+        self.assemblers[emitter].clear();
+        carried as u64
     }
 
     fn ingest_frames(&mut self, emitter: usize, rest: &mut &[u8]) -> Result<(), Refusal> {

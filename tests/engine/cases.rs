@@ -1,6 +1,7 @@
 //! Single stories, each about one promise.
 
-use weir::engine::{EngineConfig, LinkEpoch, OnSlow, Reason};
+use weir::engine::{EngineConfig, Ingest, LinkEpoch, OnSlow, Reason};
+use weir::protocol::frame::FrameError;
 
 use crate::rig::{config, frame_of, number_of, numbered, Rig, SHARD};
 
@@ -208,4 +209,67 @@ fn analyzers_that_die_again_and_again_cannot_fill_the_arena_for_ever() {
         rig.finish();
         assert_eq!(rig.received, 2 + 256 * 200);
     }
+}
+
+#[test]
+fn a_bad_frame_is_placed_and_counted_once_in_any_pieces() {
+    for chunk in [1, 2, 3, 24, 100] {
+        let mut rig = Rig::new(EngineConfig {
+            partial_bytes_max: 3000,
+            ..config(16, 3000)
+        });
+        let emitter = rig.emitter();
+        rig.connect_plain(1.0);
+        for _ in 0..200 {
+            let bytes = [&numbered(1, 20)[..], &numbered(2, 30), &[0, 0, 0, 4, 9, 9]].concat();
+            let mut outcomes = bytes
+                .chunks(chunk)
+                .map(|chunk| rig.engine.ingest(emitter, chunk));
+            let bad = outcomes.find(|outcome| *outcome != Ingest::Taken);
+            let error = FrameError::TooShort { length: 4 };
+            assert_eq!(bad, Some(Ingest::BadFrame { error, offset: 50 }));
+            rig.engine.emitter_closed(emitter);
+            rig.engine.emitter_opened(emitter);
+        }
+        let count = |reason| rig.engine.counters.of(reason);
+        assert_eq!(count(Reason::FrameTooShort), 200);
+        assert_eq!(count(Reason::FrameCutOff), 0);
+        assert_eq!(rig.engine.balance().received, 400);
+    }
+}
+
+#[test]
+fn partial_frames_are_bounded_and_their_memory_is_given_back() {
+    let mut rig = Rig::new(EngineConfig {
+        partial_bytes_max: 3000,
+        ..config(16, 3000)
+    });
+    rig.connect_plain(1.0);
+    for _ in 0..10 {
+        let (first, second) = (rig.emitter(), rig.emitter());
+        assert_eq!(
+            rig.engine.ingest(first, &numbered(1, 3000)[..2000]),
+            Ingest::Taken
+        );
+        assert_eq!(
+            rig.engine.ingest(second, &numbered(2, 3000)[..500]),
+            Ingest::Taken
+        );
+        let refused = rig.engine.ingest(second, &numbered(2, 3000)[500..1001]);
+        assert_eq!(refused, Ingest::PartialMemoryFull);
+        let rest = &numbered(1, 3000)[2000..];
+        assert_eq!(
+            rig.engine.ingest(first, rest),
+            Ingest::Taken,
+            "the refused one holds nothing"
+        );
+        rig.engine.emitter_closed(first);
+        rig.engine.emitter_closed(second);
+    }
+    let count = |reason| rig.engine.counters.of(reason);
+    assert_eq!(
+        (count(Reason::PartialMemoryFull), count(Reason::FrameCutOff)),
+        (10, 0)
+    );
+    assert_eq!(rig.engine.balance().received, 10);
 }
