@@ -128,6 +128,7 @@ pub struct Engine<M> {
     partial_bytes: usize,
     pub(super) rerouting: Rerouting,
     dirty: Vec<LaneId>,
+    /// Lanes that are full and have a weight.
     full_lanes: usize,
     /// So many full lanes stop receiving: one when everybody waits for the slowest.
     full_lanes_max: usize,
@@ -502,10 +503,7 @@ impl<M: Memory> Engine<M> {
         let slot = &mut self.lanes[lane.0 as usize];
         slot.state = LaneState::Down;
         slot.weight = 0.0;
-        if slot.full {
-            slot.full = false;
-            self.full_lanes -= 1;
-        }
+        slot.full = false;
         self.set_tree();
         self.start_reroute(lane, now_ns);
         self.settle(lane);
@@ -582,12 +580,14 @@ impl<M: Memory> Engine<M> {
             return;
         }
         slot.full = full;
-        self.full_lanes = if full {
-            self.full_lanes + 1
-        } else {
-            self.full_lanes - 1
-        };
         self.tree.set_available(lane.0, !full);
+        self.count_full();
+    }
+
+    /// Lanes that are full and would be chosen otherwise.
+    fn count_full(&mut self) {
+        let full = |slot: &&LaneSlot| slot.full && slot.weight > 0.0;
+        self.full_lanes = self.lanes.iter().filter(full).count();
     }
 
     fn has_open_lane(&self) -> bool {
@@ -676,6 +676,7 @@ impl<M: Memory> Engine<M> {
             let full = self.lanes[leaf as usize].full;
             self.tree.set_available(leaf, !full);
         }
+        self.count_full();
     }
 }
 

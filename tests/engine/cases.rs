@@ -273,3 +273,25 @@ fn partial_frames_are_bounded_and_their_memory_is_given_back() {
     );
     assert_eq!(rig.engine.balance().received, 10);
 }
+
+#[test]
+fn a_full_lane_without_a_weight_is_not_waited_for() {
+    let mut rig = Rig::new(EngineConfig {
+        window_messages: 2,
+        on_slow: OnSlow::Wait,
+        ..config(64, 3000)
+    });
+    let emitter = rig.emitter();
+    let (leaves, stays) = (rig.connect_plain(1.0), rig.connect_plain(1.0));
+    (1..=3).for_each(|number| assert!(rig.send(emitter, numbered(number, 100))));
+    assert!(!rig.send(emitter, numbered(4, 100)) && !rig.engine.can_ingest());
+    let full = [leaves, stays].map(|peer| rig.engine.is_full(rig.peers[peer].lane));
+    let full = if full[0] { leaves } else { stays };
+    rig.peers[full].weight = 0.0;
+    rig.publish();
+    assert!(rig.engine.can_ingest());
+    rig.peers[full].weight = 1.0;
+    rig.publish();
+    assert!(!rig.engine.can_ingest());
+    rig.finish();
+}
