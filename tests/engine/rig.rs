@@ -672,6 +672,29 @@ impl Rig {
     }
 }
 
+/// Analyzers in a reference dialect with links of `home`, and their links.
+pub fn plain_roster(home: u16, weights: &[f64]) -> (Roster, Vec<LinkEpoch>) {
+    let epochs: Vec<_> = (1..)
+        .zip(weights)
+        .map(|(link, _)| LinkEpoch::new(home, link))
+        .collect();
+    let entries = (0..)
+        .zip(weights)
+        .zip(&epochs)
+        .map(|((analyzer, weight), epoch)| {
+            let reach = Reach::SingleLink {
+                home,
+                epoch: *epoch,
+            };
+            entry(analyzer, *weight, reach)
+        });
+    let roster = Roster {
+        epoch: 1,
+        entries: entries.collect(),
+    };
+    (roster, epochs)
+}
+
 /// The front of a queue, if its number is at most `through`.
 fn pop_through<T>(queue: &mut VecDeque<(u64, T)>, through: u64) -> Option<(u64, T)> {
     queue.front().filter(|(number, _)| *number <= through)?;
