@@ -33,7 +33,12 @@ impl Assembler {
         self.carry.len() >= want
     }
 
-    /// The carried frame was routed.
+    /// Forgets all but the first `len` carried bytes.
+    pub(super) fn truncate(&mut self, len: usize) {
+        self.carry.truncate(len);
+    }
+
+    /// Forgets the carried bytes.
     pub(super) fn clear(&mut self) {
         self.carry.clear();
         if self.carry.capacity() > KEPT_BYTES {

@@ -60,6 +60,8 @@ pub struct Link {
     dialect: Dialect,
     decoder: ControlDecoder,
     submitted: u64,
+    /// A message was submitted in part.
+    begun: bool,
     completed: u64,
     acked: u64,
     credited: u64,
@@ -79,6 +81,7 @@ impl Link {
             dialect,
             decoder: ControlDecoder::new(dialect),
             submitted: 0,
+            begun: false,
             completed: 0,
             acked: 0,
             credited: 0,
@@ -99,13 +102,15 @@ impl Link {
         &mut self.decoder
     }
 
-    /// `messages` of `shard` were given to the kernel.
+    /// A range in which `messages` of `shard` end was given to the kernel; none: a piece of a split
+    /// message, which goes on in the next range.
     pub fn submitted(&mut self, shard: u16, messages: u64, now_ns: u64) {
-        if messages == 0 {
-            return;
-        }
         if self.submitted == self.acked {
             self.progress_at_ns = now_ns;
+        }
+        self.begun = messages == 0;
+        if self.begun {
+            return;
         }
         self.submitted += messages;
         match self.owners.back_mut() {
@@ -174,7 +179,7 @@ impl Link {
     ///
     /// Reference clients ACK every n-th message and never the remainder, so un-ACKed messages alone
     /// are no sign of trouble. The rule, per `docs/PROTOCOL.md`: no ACK has advanced for the timeout
-    /// although something is un-ACKed, and for all that time
+    /// although something is un-ACKed or half sent, and for all that time
     /// - the link had unread bytes, or
     /// - more than twice the largest ACK step seen was un-ACKed (at least 64; 1,024 before the first
     ///   ACK); on a native link any message, since those ACK remainders; or
@@ -187,7 +192,8 @@ impl Link {
         window_full: bool,
     ) -> Option<Stall> {
         let overdue = |since: u64| now_ns.saturating_sub(since) >= timeout_ns;
-        if self.unacked() == 0 || !overdue(self.progress_at_ns) {
+        let awaited = self.unacked() > 0 || self.begun;
+        if !awaited || !overdue(self.progress_at_ns) {
             return None;
         }
         if unread {
@@ -302,6 +308,25 @@ mod tests {
             Some(Stall::WindowFull)
         );
         assert_eq!(link.stall(40 * SECOND, TIMEOUT, false, false), None);
+    }
+
+    #[test]
+    fn a_message_that_is_stuck_half_sent_counts() {
+        let mut link = Link::new(Dialect::Compact, 0);
+        link.submitted(0, 10, 0);
+        assert_eq!(link.ack(10, 0), Ok(true));
+        link.submitted(0, 0, 5 * SECOND);
+        assert_eq!(link.stall(34 * SECOND, TIMEOUT, true, true), None);
+        assert_eq!(
+            link.stall(35 * SECOND, TIMEOUT, true, false),
+            Some(Stall::Unread)
+        );
+        // Its next piece could be sent, so the one before was read.
+        link.submitted(0, 0, 35 * SECOND);
+        assert_eq!(link.stall(64 * SECOND, TIMEOUT, true, false), None);
+        link.submitted(0, 1, 36 * SECOND);
+        assert_eq!(link.ack(11, 37 * SECOND), Ok(true));
+        assert_eq!(link.stall(99 * SECOND, TIMEOUT, true, true), None);
     }
 
     #[test]

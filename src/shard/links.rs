@@ -695,7 +695,7 @@ impl Worker {
             let Some(connection) = self.links.get(slot) else {
                 continue;
             };
-            if !connection.is_up() || connection.link.unacked() == 0 {
+            if !connection.is_up() {
                 continue;
             }
             let unread =
