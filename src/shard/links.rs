@@ -37,7 +37,7 @@ pub(super) enum Stage {
     },
     /// A native HELLO is arriving.
     Greeting {
-        reader: HelloReader,
+        reader: Box<HelloReader>,
         first_byte_ns: u64,
     },
     /// Known, but another shard shall own it: waits for its receive to end.
@@ -241,7 +241,7 @@ impl Worker {
                 let Some(connection) = self.links.get_mut(slot) else {
                     return;
                 };
-                let reader = HelloReader::default();
+                let reader = Box::<HelloReader>::default();
                 connection.stage = Stage::Greeting {
                     reader,
                     first_byte_ns: self.now_ns,
