@@ -56,3 +56,20 @@ impl Assembler {
         self.offset
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_emitter_keeps_little_memory() {
+        let mut assembler = Assembler::default();
+        for bytes in [100, KEPT_BYTES, 100_000, 3] {
+            let received = vec![7; bytes];
+            assert!(assembler.fill(&mut &received[..], bytes));
+            assert_eq!(assembler.carried(), received);
+            assembler.clear();
+            assert!(assembler.carried().is_empty() && assembler.carry.capacity() <= KEPT_BYTES);
+        }
+    }
+}

@@ -4,7 +4,7 @@ use weir::engine::OnSlow;
 
 use crate::rig::{config, frame_of, Rig, BUFFER_BYTES, SHARD};
 
-const STORIES: u64 = 4000;
+const STORIES: u64 = 3000;
 const STEPS: usize = 200;
 
 /// SplitMix64.
@@ -58,6 +58,8 @@ struct Story {
     random: Random,
     /// Links die in it.
     deadly: bool,
+    /// Floods of the smallest messages, which grow the most when they are re-routed.
+    tiny: bool,
     numbers: Vec<u64>,
     links_max: usize,
 }
@@ -96,6 +98,7 @@ impl Story {
         let mut story = Story {
             rig,
             deadly: random.chance(75),
+            tiny: random.chance(1),
             numbers: vec![0; emitters],
             links_max,
             random,
@@ -129,7 +132,8 @@ impl Story {
     fn offer(&mut self) {
         let emitter = self.random.below(self.rig.sources.len());
         if self.rig.sources[emitter].unsent.len() < 30_000 && self.random.chance(70) {
-            for _ in 0..1 + self.random.below(6) {
+            let frames = if self.tiny { 1000 } else { 6 };
+            for _ in 0..1 + self.random.below(frames) {
                 self.write(emitter);
             }
         }
@@ -142,6 +146,7 @@ impl Story {
     fn write(&mut self, emitter: usize) {
         let max = self.rig.config.frame_bytes_max as usize - 5;
         let len = match self.random.below(20) {
+            _ if self.tiny && self.random.chance(99) => 0,
             0..4 => 0,
             4..10 => self.random.below(40),
             10..15 => self.random.below(1000),

@@ -1,7 +1,7 @@
 //! Plays everything around an engine: emitters, the kernel that sends out of its buffers, analyzers
 //! that decode what they get. Every step is checked against what the engine promises.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use weir::engine::{
@@ -308,7 +308,9 @@ impl Rig {
 
     /// A random or scripted moment in which the engine says what is to be sent.
     pub fn collect_dirty(&mut self) {
+        let mut seen = BTreeSet::new();
         while let Some(lane) = self.engine.next_dirty() {
+            assert!(seen.insert(lane), "a lane is dirty once");
             let (_, epoch) = self.engine.destination(lane);
             if let Some(peer) = self
                 .peers
@@ -617,14 +619,10 @@ impl Rig {
     pub fn finish(&mut self) {
         let state = |rig: &Rig| {
             let unsent: usize = rig.sources.iter().map(|source| source.unsent.len()).sum();
+            let held: usize = rig.peers.iter().map(|peer| peer.held.len()).sum();
             let free = rig.engine.buffers().0;
-            (
-                unsent,
-                free,
-                rig.received,
-                rig.acked,
-                rig.engine.counters.rerouted,
-            )
+            let rerouted = rig.engine.counters.rerouted;
+            (unsent, held, free, rig.received, rig.acked, rerouted)
         };
         loop {
             let before = state(self);
