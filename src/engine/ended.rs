@@ -1,0 +1,89 @@
+//! Links that ended: what each had been given and had ACKed, and how long its re-route took.
+//!
+//! For whoever adds up per analyzer or shows re-routes; routing does not read it.
+
+use std::collections::VecDeque;
+
+use super::LinkEpoch;
+
+/// The newest so many are kept. Reports go out ten times a second; so many links of one shard do
+/// not die in between, except when everything does.
+const ENDED_MAX: usize = 16;
+
+/// A link that is gone, as its lane stood at that moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// The link.
+    pub epoch: LinkEpoch,
+    /// Its analyzer, see `Roster`.
+    pub analyzer: u32,
+    /// Messages that had been routed to it.
+    pub assigned: u64,
+    /// Messages that it had ACKed; the difference is re-routed.
+    pub acked: u64,
+    /// CLOCK_MONOTONIC when its end was seen.
+    pub detected_ns: u64,
+    /// CLOCK_MONOTONIC when the last re-routed message was written to its new analyzer's socket;
+    /// none until then.
+    pub rerouted_ns: Option<u64>,
+}
+
+impl Ended {
+    /// Messages that go to others.
+    pub fn unacked(&self) -> u64 {
+        self.assigned - self.acked
+    }
+}
+
+/// The newest ends, oldest first.
+#[derive(Default)]
+pub(super) struct EndedList(VecDeque<Ended>);
+
+impl EndedList {
+    pub(super) fn push(&mut self, ended: Ended) {
+        if self.0.len() == ENDED_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back(ended);
+    }
+
+    /// The re-route of a link's messages is over.
+    pub(super) fn rerouted(&mut self, epoch: LinkEpoch, now_ns: u64) {
+        if let Some(ended) = self.0.iter_mut().find(|ended| ended.epoch == epoch) {
+            ended.rerouted_ns = Some(now_ns);
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Ended> {
+        self.0.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_newest_are_kept() {
+        let mut list = EndedList::default();
+        for count in 1..=20 {
+            list.push(Ended {
+                epoch: LinkEpoch::new(0, count),
+                analyzer: 1,
+                assigned: 10,
+                acked: 4,
+                detected_ns: count,
+                rerouted_ns: None,
+            });
+        }
+        list.rerouted(LinkEpoch::new(0, 1), 99);
+        list.rerouted(LinkEpoch::new(0, 20), 99);
+        let kept: Vec<_> = list.iter().collect();
+        assert_eq!(
+            (kept.len(), kept[0].detected_ns, kept[0].unacked()),
+            (ENDED_MAX, 5, 6)
+        );
+        let times: Vec<_> = kept.iter().filter_map(|ended| ended.rerouted_ns).collect();
+        assert_eq!(times, [99]);
+    }
+}
