@@ -123,7 +123,7 @@ fn everything_is_shown_and_holds() {
     ]);
     event(&["ok      nothing lost"]);
     event(&["ok      analyzers counted ", "none out of order"]);
-    event(&["ok      shares exact: ", "bound "]);
+    event(&["ok      shares exact within ", "bound "]);
     event(&["ok      the plan was kept"]);
 }
 

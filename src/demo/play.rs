@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Arc;
+use std::sync::{mpsc, Arc};
 use std::time::{Duration, Instant};
 
 use super::programs::{Ended, Program};
@@ -38,6 +38,8 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(15);
 /// For emitters to end after their duration; they allow a blocked connection 11 s.
 const EMITTER_PATIENCE: Duration = Duration::from_secs(15);
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
+/// For the shards to end beyond that.
+const STOP_PATIENCE: Duration = Duration::from_secs(3);
 /// For analyzers to end after the distributor's goodbye.
 const GOODBYE_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -102,16 +104,19 @@ pub fn play(
         seen: Vec::new(),
         last_table: (0, now),
     };
-    demo.introduce()?;
-    demo.start_analyzers(&distributor)?;
-    demo.start_emitters()?;
-    demo.follow(&distributor)?;
+    let emitters = match demo.run(&distributor) {
+        Ok(emitters) => emitters,
+        Err(failure) => {
+            // Programs fail when the distributor has; then that is what to tell.
+            distributor.stopper().stop_now();
+            let joined = join(distributor, STOP_PATIENCE);
+            return Err(joined.err().unwrap_or(failure));
+        }
+    };
     let seconds = demo.started.elapsed().as_secs_f64();
     let is_interrupted = demo.is_interrupted();
-    let emitters = demo.end_emitters()?;
-
     distributor.stopper().drain(DRAIN_PATIENCE);
-    let last = distributor.join()?;
+    let last = join(distributor, DRAIN_PATIENCE + STOP_PATIENCE)?;
     demo.note(last)?;
     demo.shares.finish();
     let analyzers = demo.end_analyzers()?;
@@ -125,7 +130,32 @@ pub fn play(
     })
 }
 
+/// Waits for the shards, but not for ever: one that died at its start keeps the others waiting.
+fn join(distributor: Distributor, patience: Duration) -> Result<Vec<ShardReport>, Failure> {
+    let (tell, told) = mpsc::channel();
+    std::thread::Builder::new()
+        .name("join".into())
+        .spawn(move || tell.send(distributor.join()))?;
+    match told.recv_timeout(patience) {
+        Ok(reports) => Ok(reports.map_err(|error| Failure::Program(error.to_string()))?),
+        Err(_) => Err(Failure::Program(format!(
+            "the shards did not end within {patience:?}"
+        ))),
+    }
+}
+
 impl Demo {
+    /// From the first word to the end of the emitters.
+    fn run(&mut self, distributor: &Distributor) -> Result<Vec<Ended>, Failure> {
+        self.introduce()?;
+        self.start_analyzers(distributor)?;
+        if !self.is_interrupted() {
+            self.start_emitters()?;
+            self.follow(distributor)?;
+        }
+        self.end_emitters()
+    }
+
     fn introduce(&mut self) -> io::Result<()> {
         let look = self.screen.look();
         let at = |part: f64| self.options.duration.as_secs_f64() * part;
@@ -312,7 +342,7 @@ impl Demo {
             let (at_ns, paint) = match (&event, self.killed_ns) {
                 (Event::Down { detected_ns, .. }, Some(killed_ns)) => {
                     let seen_ms = detected_ns.saturating_sub(killed_ns) as f64 / 1e6;
-                    text.push_str(&format!("; its end was seen after {seen_ms:.2} ms"));
+                    text.push_str(&format!(" (seen after {seen_ms:.2} ms)"));
                     (*detected_ns, Paint::Yellow)
                 }
                 _ => (now_ns, Paint::Green),
@@ -393,10 +423,7 @@ impl Demo {
         } else {
             "ended and drained"
         };
-        let what = format!(
-            "{how}, {} messages received; the whole run:",
-            grouped(received)
-        );
+        let what = format!("{how}, {} messages received", grouped(received));
         let table = self.table(&rows, &moment(seconds, &what, look));
         self.screen.table(table)?;
         self.screen.leave_table();

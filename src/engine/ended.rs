@@ -62,6 +62,75 @@ impl EndedList {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::{Engine, EngineConfig, Entry, Ingest, OnSlow, Reach, Roster, VecMemory};
+
+    /// A roster of native analyzers, numbered from 0, each with the link of that count.
+    fn roster(epoch: u64, weights: &[f64]) -> Roster {
+        let entries = (0..).zip(weights).map(|(analyzer, weight)| Entry {
+            analyzer,
+            name: analyzer.to_string().into(),
+            weight: *weight,
+            draining: false,
+            reach: Reach::LinkPerShard,
+        });
+        Roster {
+            epoch,
+            entries: entries.collect(),
+        }
+    }
+
+    fn link(analyzer: u32) -> LinkEpoch {
+        LinkEpoch::new(0, u64::from(analyzer) + 1)
+    }
+
+    #[test]
+    fn changes_are_counted_and_ends_are_remembered() {
+        let config = EngineConfig {
+            shard: 0,
+            buffers: 64,
+            buffer_bytes: 4096,
+            frame_bytes_max: 1024,
+            window_bytes: 1 << 20,
+            window_messages: 1 << 20,
+            partial_bytes_max: 4096,
+            on_slow: OnSlow::Spill,
+        };
+        let mut engine = Engine::new(config, VecMemory::new(64, 4096));
+        let apply = |engine: &mut Engine<VecMemory>, roster: &Roster| {
+            assert!(engine.apply_roster(roster, |entry| Some((link(entry.analyzer), u64::MAX))));
+            engine.table_changes().tables
+        };
+        engine.emitter_opened(0);
+        let ten = [0, 0, 0, 5, 3].repeat(10);
+        assert_eq!(apply(&mut engine, &roster(1, &[0.5, 0.5])), 1);
+        assert_eq!(engine.ingest(0, &ten), Ingest::Taken);
+        assert_eq!(
+            apply(&mut engine, &roster(2, &[0.5, 0.5])),
+            1,
+            "the same weights again"
+        );
+        let before = |engine: &Engine<VecMemory>| {
+            let reports = engine
+                .lane_reports()
+                .map(|lane| (lane.assigned, lane.assigned_before));
+            reports.collect::<Vec<_>>()
+        };
+        assert_eq!(before(&engine), [(5, 0), (5, 0)]);
+        assert_eq!(apply(&mut engine, &roster(3, &[0.5, 1.5])), 2);
+        assert_eq!(before(&engine), [(5, 5), (5, 5)]);
+
+        engine.link_down(link(1), 7);
+        assert_eq!(engine.table_changes().tables, 3);
+        engine.reroute();
+        let ended = engine.ended().copied().next().expect("one link ended");
+        assert_eq!(
+            (ended.epoch, ended.unacked(), ended.detected_ns),
+            (link(1), 5, 7)
+        );
+        assert_eq!(ended.rerouted_ns, None, "moved, not yet written");
+        assert_eq!(before(&engine), [(10, 5)], "re-routed ones count as given");
+        assert_eq!(engine.table_changes().availability, 0);
+    }
 
     #[test]
     fn only_the_newest_are_kept() {
