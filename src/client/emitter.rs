@@ -122,6 +122,25 @@ impl Report {
         self.messages as f64 / self.elapsed.as_secs_f64().max(1e-9)
     }
 
+    /// One line for programs to read.
+    pub fn to_json(&self) -> String {
+        format!(
+            r#"{{"id":{},"messages":{},"bytes":{},"seconds":{:.3},"connected":{},"broken":{},"reconnects":{},"resent":{},"lost_max":{},"unsent":{},"unconfirmed":{},"blocked_seconds":{:.3}}}"#,
+            super::json_string(&self.id),
+            self.messages,
+            self.bytes,
+            self.elapsed.as_secs_f64(),
+            self.connected,
+            self.broken,
+            self.reconnects,
+            self.resent,
+            self.lost_max,
+            self.unsent,
+            self.unconfirmed,
+            self.blocked.as_secs_f64(),
+        )
+    }
+
     fn add(&mut self, other: &Self) {
         self.messages += other.messages;
         self.bytes += other.bytes;

@@ -56,9 +56,11 @@ impl Worker {
         }
         while let Some(done) = self.engine.next_rerouted() {
             let name = self.analyzer_name(done.analyzer);
+            let written_ns = crate::uring::monotonic_ns();
+            self.engine.note_rerouted(&done, written_ns);
             log::info!(
-                "re-routed link={} analyzer={name} messages={} detected_mono_ns={} last_written_mono_ns={}",
-                done.epoch.0, done.messages, done.detected_ns, crate::uring::monotonic_ns()
+                "re-routed link={} analyzer={name} messages={} detected_mono_ns={} last_written_mono_ns={written_ns}",
+                done.epoch.0, done.messages, done.detected_ns
             );
         }
     }

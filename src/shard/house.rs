@@ -96,6 +96,8 @@ impl Worker {
             balance: self.engine.balance(),
             counters: self.engine.counters.clone(),
             lanes: self.engine.lane_reports().collect(),
+            ended: self.engine.ended().copied().collect(),
+            table_changes: self.engine.table_changes(),
             roster: Arc::clone(&self.roster),
             roster_applied_ns: self.roster_applied_ns,
             emitters: self.emitters.len(),

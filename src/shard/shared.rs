@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::engine::{Balance, Counters, LaneReport, Roster};
+use crate::engine::{Balance, Counters, Ended, LaneReport, Roster, TableChanges};
 use crate::uring::Wake;
 
 /// How far the distributor is on its way out.
@@ -28,6 +28,10 @@ pub struct ShardReport {
     pub counters: Counters,
     /// Lanes in use.
     pub lanes: Vec<LaneReport>,
+    /// The last links that ended, oldest first; a few at most.
+    pub ended: Vec<Ended>,
+    /// How often what its tree chooses from has changed.
+    pub table_changes: TableChanges,
     /// The roster that its tree follows.
     pub roster: Arc<Roster>,
     /// CLOCK_MONOTONIC when that roster was applied.

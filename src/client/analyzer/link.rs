@@ -318,6 +318,10 @@ impl<'a> Session<'a> {
             if self.link.is_over() {
                 return self.leave();
             }
+            if self.link.shared.options.weight_after.is_some() {
+                let due = self.link.shared.weight_due(Instant::now());
+                self.change_weight(due)?;
+            }
             match self.inbox.fill(&mut self.stream)? {
                 Filled::Data => match self.work(None)? {
                     Worked::Goodbye => return Ok(End::Closed),
@@ -413,11 +417,14 @@ impl<'a> Session<'a> {
             Some(_) => shared.messages.load(Ordering::Relaxed), // claimed one by one
             None => shared.messages.fetch_add(messages, Ordering::Relaxed) + messages,
         };
-        if let Some(weight) = shared.varied_weight(to - messages.min(to), to) {
-            log::debug!("{}: weight {weight}", self.link.name());
-            self.say(control::encode_weight(self.dialect(), weight))?;
-        }
-        Ok(())
+        let varied = shared.varied_weight(to - messages.min(to), to);
+        self.change_weight(varied)
+    }
+
+    fn change_weight(&mut self, weight: Option<f64>) -> Result<(), LinkError> {
+        let Some(weight) = weight else { return Ok(()) };
+        log::debug!("{}: weight {weight}", self.link.name());
+        self.say(control::encode_weight(self.dialect(), weight))
     }
 
     /// Records first: what an ACK covers must survive the death of this process.
