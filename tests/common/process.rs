@@ -244,8 +244,13 @@ impl Ended {
 
 /// Runs `weir` with `args` to its end, which must come by itself.
 pub fn run(args: &[&str]) -> Output {
-    let mut child = Command::new(WEIR)
-        .args(args)
+    run_command(Command::new(WEIR).args(args))
+}
+
+/// Runs a command to its end, which must come by itself.
+pub fn run_command(command: &mut Command) -> Output {
+    let mut child = command
+        .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -254,7 +259,8 @@ pub fn run(args: &[&str]) -> Output {
     while child.try_wait().expect("a child").is_none() {
         if Instant::now() > deadline {
             let _ = child.kill();
-            panic!("weir {args:?} goes on");
+            let _ = child.wait();
+            panic!("goes on: {command:?}");
         }
         std::thread::sleep(super::POLL);
     }
