@@ -10,7 +10,7 @@
 //!
 //! Nothing here sleeps as a proof: what is waited for is polled, up to [`PATIENCE`].
 
-#![allow(dead_code)] // each test program uses its own part
+#![allow(dead_code, unused_imports)] // each test program uses its own part
 
 pub mod analyzer;
 pub mod emitter;

@@ -144,6 +144,11 @@ impl Distributor {
         });
     }
 
+    /// Memory that it says it took at start, in bytes.
+    pub fn memory_bytes(&self) -> u64 {
+        number(&self.wait_log(" ready "), "memory_bytes")
+    }
+
     /// Resident memory in bytes.
     pub fn rss(&self) -> u64 {
         let path = format!("/proc/{}/status", self.child.id());
