@@ -33,6 +33,11 @@ impl Assembler {
         self.carry.len() >= want
     }
 
+    /// Forgets all but the first `len` carried bytes.
+    pub(super) fn truncate(&mut self, len: usize) {
+        self.carry.truncate(len);
+    }
+
     /// The carried frame was routed.
     pub(super) fn clear(&mut self) {
         self.carry.clear();

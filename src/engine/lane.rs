@@ -193,8 +193,11 @@ impl Lane {
             self.at += frame.len() as u32; // fits the buffer
         }
         self.appended += 1;
-        // Re-routed messages carry an origin each, so they always come this way.
-        self.limit = if tag.is_some() { 0 } else { buffer_bytes };
+        // The short way is for plain frames behind an open batch. Re-routed messages carry an origin
+        // each, and behind a split message a batch must be opened first: these come this way.
+        let in_batch = self.batch.is_some() && tag.is_none();
+        let short = in_batch || !self.setup.native;
+        self.limit = if short { buffer_bytes } else { 0 };
         self.sync_tail();
     }
 
@@ -202,6 +205,18 @@ impl Lane {
     pub(super) fn buffers_for(len: usize, buffer_bytes: u32) -> usize {
         let overhead = BATCH_HEADER_BYTES + ORIGIN_BYTES;
         (len + overhead).div_ceil(buffer_bytes as usize)
+    }
+
+    /// Buffers that appending a re-routed frame of `len` bytes here can take at most.
+    pub(super) fn buffers_needed(&self, len: usize, buffer_bytes: u32) -> usize {
+        let room = match self.segments.is_empty() {
+            true => 0,
+            false => buffer_bytes - self.at,
+        };
+        if len + BATCH_HEADER_BYTES + ORIGIN_BYTES <= room as usize {
+            return 0;
+        }
+        Lane::buffers_for(len, buffer_bytes)
     }
 
     /// The next range to send, if there is one.
@@ -282,7 +297,7 @@ impl Lane {
         self.reclaim(pool);
     }
 
-    /// Copies the oldest un-ACKed message of a dead lane into `out`. `None`: the lane is empty.
+    /// Copies the oldest un-ACKed message of a dead lane behind `out`. `None`: the lane is empty.
     pub(super) fn unacked_front<M: Memory>(
         &mut self,
         memory: &mut M,
@@ -341,6 +356,11 @@ impl Lane {
 
     pub(super) fn ledger(&self) -> &Ledger {
         &self.ledger
+    }
+
+    /// The kernel may still read the oldest buffer, so it cannot become free yet.
+    pub(super) fn front_is_held(&self) -> bool {
+        self.segments.front().is_some_and(|front| front.holds > 0)
     }
 
     /// Nothing left, neither messages nor kernel reads: the lane may be forgotten.
@@ -564,7 +584,6 @@ impl Lane {
             };
             place.offset += ORIGIN_BYTES as u32;
         }
-        out.clear();
         let mut left = self.frame_len(memory, place);
         let mut offset = place.offset;
         let index = index_of(place.segment, self.first_segment);

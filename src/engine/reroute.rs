@@ -1,18 +1,29 @@
 //! Re-route: what a dead lane has not seen ACKed goes back through the tree to the living.
 //!
 //! ```text
-//! link_down -> jobs (oldest first) -> one message at a time: tree, append to a living lane
-//!                                       nobody living, or no room: wait, emitters feel it
-//!           -> written              -> reported when every message is on another socket
+//! link_down -> jobs -> staged -> tree -> living lane -> reported when written
+//!              newest   one       |
+//!              first    message   `- nobody living, or no room: wait, emitters feel it
 //! ```
 //!
-//! While a job is open nothing new is taken in, so re-routed messages overtake fresh ones.
+//! While anything is under way nothing new is taken in, so re-routed messages overtake fresh ones.
+//!
+//! Messages may need more room in their new lanes than they had in the old one: they spread over
+//! more tails, and on native links each carries its origin. When no buffer is free, more messages
+//! are staged until their buffers are. What is staged stays bounded even if all analyzers die again
+//! and again without an ACK, because the newest dead lanes are emptied first: they hold the very
+//! messages that the buffers freed last were used for.
 
 use std::collections::VecDeque;
 
-use super::lane::Lane;
-use super::shard::{Engine, LaneState, Rerouted};
-use super::{LaneId, Memory};
+use super::lane::{Lane, Origin};
+use super::shard::{lane_id, Engine, LaneSlot, LaneState, Rerouted};
+use super::{LaneId, LinkEpoch, Memory};
+
+/// Kept for the next re-route; most frames fit.
+const STAGED_BYTES_KEPT: usize = 64 * 1024;
+/// Reports that may wait for a slow socket; beyond, the oldest is given out early.
+const MOVED_MAX: usize = 1024;
 
 struct Job {
     lane: LaneId,
@@ -21,24 +32,67 @@ struct Job {
     sent_before: u64,
 }
 
-/// All moved, not yet all written: what each living lane must have written.
+/// All moved, not yet all written: what living lanes must have written.
 struct Moved {
     report: Rerouted,
-    targets: Vec<(LaneId, u64)>,
+    targets: Vec<(LaneId, LinkEpoch, u64)>,
+}
+
+/// Messages out of a dead lane and not yet in a living one, oldest first.
+#[derive(Default)]
+struct Staged {
+    messages: VecDeque<(Origin, usize)>,
+    /// Their frames, behind `read` bytes of others that are in their lanes.
+    bytes: Vec<u8>,
+    read: usize,
+}
+
+impl Staged {
+    fn front(&self) -> Option<(Origin, &[u8])> {
+        let (origin, len) = *self.messages.front()?;
+        Some((origin, &self.bytes[self.read..self.read + len]))
+    }
+
+    fn pop_front(&mut self) {
+        let Some((_, len)) = self.messages.pop_front() else {
+            return;
+        };
+        self.read += len;
+        if self.read > self.bytes.len() / 2 {
+            self.bytes.drain(..self.read);
+            self.read = 0;
+        }
+    }
+
+    fn len_bytes(&self) -> usize {
+        self.bytes.len() - self.read
+    }
 }
 
 /// Re-routes under way. At most one per lane.
 #[derive(Default)]
 pub(super) struct Rerouting {
-    jobs: VecDeque<Job>,
+    jobs: Vec<Job>,
+    staged: Staged,
+    /// The tree's choice for the message that is staged first, while it waits for a buffer.
+    chosen: Option<(LaneId, LinkEpoch)>,
     moved: VecDeque<Moved>,
-    scratch: Vec<u8>,
 }
 
 impl Rerouting {
     /// Every message has found its new lane.
     pub(super) fn is_idle(&self) -> bool {
         self.jobs.is_empty()
+    }
+
+    /// Messages in no lane.
+    pub(super) fn staged(&self) -> u64 {
+        self.staged.messages.len() as u64
+    }
+
+    /// A lane's messages are still being moved.
+    pub(super) fn empties(&self, lane: LaneId) -> bool {
+        self.jobs.iter().any(|job| job.lane == lane)
     }
 }
 
@@ -56,7 +110,7 @@ impl<M: Memory> Engine<M> {
             detected_ns: now_ns,
         };
         let sent_before = slot.lane.submitted() - slot.lane.acked();
-        self.rerouting.jobs.push_back(Job {
+        self.rerouting.jobs.push(Job {
             lane,
             report,
             sent_before,
@@ -66,67 +120,137 @@ impl<M: Memory> Engine<M> {
     /// Moves messages of dead lanes to living ones, as far as these have room. Cheap when there is
     /// nothing to do.
     pub fn reroute(&mut self) {
-        while let Some(job) = self.rerouting.jobs.front() {
-            let (lane, report, sent_before) = (job.lane, job.report, job.sent_before);
-            if !self.empty_lane(lane) {
-                return;
-            }
-            self.rerouting.jobs.pop_front();
-            self.counters.duplicates_possible += sent_before;
-            let living = self.lanes.iter().enumerate();
-            let targets = living
-                .filter(|(_, slot)| slot.state == LaneState::Up)
-                .filter_map(|(index, slot)| {
-                    Some((LaneId(u32::try_from(index).ok()?), slot.lane.appended()))
-                })
-                .collect();
-            self.rerouting.moved.push_back(Moved { report, targets });
-            self.settle(lane);
-        }
+        while self.stage_next() && self.place_staged() {}
     }
 
     /// A re-route whose last message has been written to its new analyzer's socket.
     pub fn next_rerouted(&mut self) -> Option<Rerouted> {
         let moved = self.rerouting.moved.front()?;
         let lanes = &self.lanes;
-        let written = moved.targets.iter().all(|(lane, sequence)| {
+        let written = moved.targets.iter().all(|(lane, epoch, sequence)| {
             let slot = &lanes[lane.0 as usize];
-            slot.state != LaneState::Up || slot.written >= *sequence
+            !slot.feeds(*epoch) || slot.written >= *sequence
         });
-        if !written {
+        if !written && self.rerouting.moved.len() <= MOVED_MAX {
             return None;
         }
         self.rerouting.moved.pop_front().map(|moved| moved.report)
     }
 
-    /// Moves a dead lane's messages. False: no room, or nobody alive.
-    fn empty_lane(&mut self, dead: LaneId) -> bool {
-        let mut scratch = std::mem::take(&mut self.rerouting.scratch);
-        let emptied = loop {
-            let lane = &mut self.lanes[dead.0 as usize].lane;
-            let Some(origin) = lane.unacked_front(&mut self.memory, &mut scratch) else {
-                break true;
-            };
-            let needed = Lane::buffers_for(scratch.len(), self.config.buffer_bytes);
-            if self.pool.free() < needed {
-                break false;
-            }
-            let Some(leaf) = self.tree.route(1) else {
-                break false;
-            };
-            let target = &mut self.lanes[leaf as usize].lane;
-            target.append(&mut self.memory, &mut self.pool, &scratch, Some(origin));
-            self.mark_dirty(LaneId(leaf));
-            self.check_full(LaneId(leaf));
-            self.lanes[dead.0 as usize]
-                .lane
-                .pop_unacked(&self.memory, &mut self.pool);
-            self.counters.rerouted += 1;
-        };
-        if scratch.capacity() > 64 * 1024 {
-            scratch = Vec::new();
+    /// Sees to it that a message is staged. False: all dead lanes are empty.
+    fn stage_next(&mut self) -> bool {
+        if !self.rerouting.staged.messages.is_empty() {
+            return true;
         }
-        self.rerouting.scratch = scratch;
-        emptied
+        while let Some(job) = self.rerouting.jobs.last() {
+            if self.stage_from(job.lane) {
+                return true;
+            }
+            self.finish_job();
+        }
+        false
+    }
+
+    /// Takes the oldest message out of a dead lane. False: it is empty.
+    fn stage_from(&mut self, dead: LaneId) -> bool {
+        let staged = &mut self.rerouting.staged;
+        let lane = &mut self.lanes[dead.0 as usize].lane;
+        let before = staged.bytes.len();
+        let Some(origin) = lane.unacked_front(&mut self.memory, &mut staged.bytes) else {
+            return false;
+        };
+        let len = staged.bytes.len() - before;
+        staged.messages.push_back((origin, len));
+        lane.pop_unacked(&self.memory, &mut self.pool);
+        debug_assert!(self.rerouting.staged.len_bytes() <= 3 * self.staged_enough());
+        true
+    }
+
+    /// Moves the message that is staged first to a living lane. False: no room, or nobody alive.
+    fn place_staged(&mut self) -> bool {
+        let Some((_, frame)) = self.rerouting.staged.front() else {
+            return true;
+        };
+        let len = frame.len();
+        let Some(chosen) = self.chosen_lane() else {
+            return false;
+        };
+        let lane = &self.lanes[chosen.0 as usize].lane;
+        let needed = lane.buffers_needed(len, self.config.buffer_bytes);
+        while self.pool.free() < needed {
+            if !self.free_by_staging() {
+                let epoch = self.lanes[chosen.0 as usize].lane.setup().epoch;
+                self.rerouting.chosen = Some((chosen, epoch));
+                return false;
+            }
+        }
+        let Some((origin, frame)) = self.rerouting.staged.front() else {
+            return true;
+        };
+        let slot = &mut self.lanes[chosen.0 as usize];
+        slot.lane
+            .append(&mut self.memory, &mut self.pool, frame, Some(origin));
+        slot.rerouted = slot.lane.appended();
+        self.rerouting.staged.pop_front();
+        self.counters.rerouted += 1;
+        self.mark_dirty(chosen);
+        self.check_full(chosen);
+        true
+    }
+
+    fn chosen_lane(&mut self) -> Option<LaneId> {
+        if let Some((lane, epoch)) = self.rerouting.chosen.take() {
+            let slot = &self.lanes[lane.0 as usize];
+            if slot.feeds(epoch) && slot.weight > 0.0 {
+                return Some(lane);
+            }
+        }
+        self.tree.route(1).map(LaneId)
+    }
+
+    /// Bytes that are staged at most while living lanes may still ACK something; three times this
+    /// in all.
+    fn staged_enough(&self) -> usize {
+        let frame_bytes = self.config.frame_bytes_max as usize;
+        let frame_buffers = Lane::buffers_for(frame_bytes, self.config.buffer_bytes);
+        (frame_buffers + 1) * self.config.buffer_bytes as usize
+    }
+
+    /// Stages another message, so that its buffer may become free. False: wait for an ACK, or for
+    /// the kernel.
+    fn free_by_staging(&mut self) -> bool {
+        let enough = self.staged_enough();
+        let holds = |slot: &LaneSlot| slot.state == LaneState::Up && slot.lane.segments() > 0;
+        if self.rerouting.staged.len_bytes() >= enough && self.lanes.iter().any(holds) {
+            return false;
+        }
+        let lanes = &self.lanes;
+        let mut newest_first = self.rerouting.jobs.iter().rev().map(|job| job.lane);
+        let newest = newest_first.find(|lane| lanes[lane.0 as usize].lane.unacked() > 0);
+        match newest {
+            Some(lane) if !lanes[lane.0 as usize].lane.front_is_held() => self.stage_from(lane),
+            _ => false,
+        }
+    }
+
+    /// The newest dead lane is empty, and nothing is staged.
+    fn finish_job(&mut self) {
+        let Some(job) = self.rerouting.jobs.pop() else {
+            return;
+        };
+        self.counters.duplicates_possible += job.sent_before;
+        let waits = |slot: &LaneSlot| slot.state == LaneState::Up && slot.rerouted > slot.written;
+        let lanes = self.lanes.iter().enumerate();
+        let targets = lanes
+            .filter(|(_, slot)| waits(slot))
+            .map(|(lane, slot)| (lane_id(lane), slot.lane.setup().epoch, slot.rerouted))
+            .collect();
+        let report = job.report;
+        self.rerouting.moved.push_back(Moved { report, targets });
+        let staged = &mut self.rerouting.staged;
+        if staged.bytes.capacity() > STAGED_BYTES_KEPT {
+            *staged = Staged::default();
+        }
+        self.settle(job.lane);
     }
 }

@@ -16,7 +16,7 @@ use super::counters::{Balance, Counters, LaneReport, Reason};
 use super::lane::{Lane, LaneSetup, Transmit};
 use super::reroute::Rerouting;
 use super::roster::{Entry, Reach, Roster, Tombstones};
-use super::tree::Tree;
+use super::tree::{Tree, LEAF_COUNT_MAX};
 use super::{BufferPool, LaneId, LinkEpoch, Memory};
 use crate::protocol::frame::{self, FrameError};
 
@@ -55,7 +55,8 @@ pub struct EngineConfig {
 pub enum Ingest {
     /// All taken.
     Taken,
-    /// Only this many bytes were taken; offer the rest again when [`Engine::can_ingest`].
+    /// Only this many bytes were taken, fewer than were offered; offer the rest again when
+    /// [`Engine::can_ingest`].
     Stalled {
         /// Bytes that were taken.
         taken: usize,
@@ -98,13 +99,22 @@ pub(super) struct LaneSlot {
     pub(super) full: bool,
     /// In the dirty list.
     dirty: bool,
-    weight: f64,
+    pub(super) weight: f64,
     window_messages: u64,
     pub(super) analyzer: u32,
     /// Shard that owns the link.
     home: u16,
     /// Last message known to be written to the socket (or handed over).
     pub(super) written: u64,
+    /// Last message that came here by a re-route.
+    pub(super) rerouted: u64,
+}
+
+impl LaneSlot {
+    /// It takes messages for this link.
+    pub(super) fn feeds(&self, epoch: LinkEpoch) -> bool {
+        self.state == LaneState::Up && self.lane.setup().epoch == epoch
+    }
 }
 
 /// Engine of one shard.
@@ -125,6 +135,9 @@ pub struct Engine<M> {
     /// Buffers that must be free before another message is taken in: room for the largest frame,
     /// and for the tails that a re-route opens.
     ingest_floor: usize,
+    /// Buffers that must be free to resume receiving: well above the floor where it stopped, or it
+    /// would stop again at once.
+    resume_level: usize,
     stalled: bool,
     roster_epoch: u64,
     tombstones: Tombstones,
@@ -165,6 +178,7 @@ impl<M: Memory> Engine<M> {
             },
             window_buffers: 0,
             ingest_floor: 0,
+            resume_level: 0,
             stalled: false,
             roster_epoch: 0,
             tombstones: Tombstones::default(),
@@ -174,9 +188,15 @@ impl<M: Memory> Engine<M> {
         engine
     }
 
-    /// Most lanes that an arena of this size can serve: each may need two buffers.
+    /// Most analyzers that an arena of this size can serve: each may need two buffers. Lanes that
+    /// are down do not count, they hold buffers only until they are empty.
     pub fn lanes_max(&self) -> usize {
-        (self.pool.total() / 4).max(1)
+        (self.pool.total() / 4).clamp(1, LEAF_COUNT_MAX / 2)
+    }
+
+    /// The bytes behind the batch buffers.
+    pub fn memory(&self) -> &M {
+        &self.memory
     }
 
     // Ingress ---------------------------------------------------------------------------------
@@ -206,13 +226,12 @@ impl<M: Memory> Engine<M> {
             self.stalled = true;
             return false;
         }
-        // Resume well above the floor where receiving stopped, or it would stop again at once.
-        let hysteresis = if self.stalled {
-            self.pool.total() / 16
+        let level = if self.stalled {
+            self.resume_level
         } else {
-            0
+            self.ingest_floor
         };
-        let ok = self.pool.free() >= self.ingest_floor + hysteresis && self.has_open_lane();
+        let ok = self.pool.free() >= level && self.has_open_lane();
         self.stalled = !ok;
         ok
     }
@@ -267,8 +286,10 @@ impl<M: Memory> Engine<M> {
         Ok(())
     }
 
-    /// Completes the carried frame from `rest` and routes it, if it is complete.
+    /// Completes the carried frame from `rest` and routes it, if it is complete. When no lane can
+    /// take it, its last bytes stay in `rest`: what stays there is what the caller offers again.
     fn finish_carried(&mut self, emitter: usize, rest: &mut &[u8]) -> Result<(), Refusal> {
+        let (offered, carried_before) = (*rest, self.assemblers[emitter].carried().len());
         self.carry(emitter, rest, 4)?;
         let carried = self.assemblers[emitter].carried();
         let Some(len) =
@@ -277,14 +298,18 @@ impl<M: Memory> Engine<M> {
             return Ok(());
         };
         self.carry(emitter, rest, len)?;
+        if self.assemblers[emitter].carried().len() < len {
+            return Ok(());
+        }
         let mut assembler = std::mem::take(&mut self.assemblers[emitter]);
-        let mut routed = Ok(());
-        if assembler.carried().len() >= len {
-            routed = self.route(assembler.carried());
-            if routed.is_ok() {
-                self.partial_bytes -= len;
-                assembler.clear();
-            }
+        let routed = self.route(assembler.carried());
+        if routed.is_ok() {
+            self.partial_bytes -= len;
+            assembler.clear();
+        } else {
+            self.partial_bytes -= len - carried_before;
+            assembler.truncate(carried_before);
+            *rest = offered;
         }
         self.assemblers[emitter] = assembler;
         routed
@@ -365,6 +390,8 @@ impl<M: Memory> Engine<M> {
         self.lanes[lane.0 as usize]
             .lane
             .released(segment, &mut self.pool);
+        // The ACK may have come first: then it is this that opens the window.
+        self.check_full(lane);
         self.settle(lane);
     }
 
@@ -397,6 +424,7 @@ impl<M: Memory> Engine<M> {
         for slot in &mut self.lanes {
             slot.weight = 0.0;
         }
+        let mut lanes_left = self.lanes_max();
         for entry in &roster.entries {
             let reach = match entry.reach {
                 Reach::SingleLink { home, epoch } => Some((epoch, home, u64::MAX)),
@@ -416,6 +444,11 @@ impl<M: Memory> Engine<M> {
                 epoch,
                 native,
             };
+            if lanes_left == 0 {
+                self.counters.count(Reason::TooManyAnalyzers);
+                continue;
+            }
+            lanes_left -= 1;
             if let Some(lane) = self.find_or_open(setup, entry.analyzer, home, messages) {
                 self.lanes[lane.0 as usize].weight = entry.effective_weight();
             }
@@ -432,9 +465,8 @@ impl<M: Memory> Engine<M> {
 
     /// The lane that feeds a link.
     pub fn lane_of(&self, epoch: LinkEpoch) -> Option<LaneId> {
-        let feeds =
-            |slot: &LaneSlot| slot.state == LaneState::Up && slot.lane.setup().epoch == epoch;
-        self.lanes.iter().position(feeds).map(lane_id)
+        let mut lanes = self.lanes.iter();
+        lanes.position(|slot| slot.feeds(epoch)).map(lane_id)
     }
 
     /// Shard that owns the link which a lane feeds, and the link.
@@ -479,6 +511,7 @@ impl<M: Memory> Engine<M> {
         let mut balance = Balance {
             received: self.counters.received,
             acked: self.counters.acked,
+            queued: self.rerouting.staged(),
             ..Balance::default()
         };
         for slot in &self.lanes {
@@ -526,7 +559,8 @@ impl<M: Memory> Engine<M> {
     /// A lane that is down and empty is forgotten.
     pub(super) fn settle(&mut self, lane: LaneId) {
         let slot = &mut self.lanes[lane.0 as usize];
-        if slot.state == LaneState::Down && slot.lane.is_empty() {
+        let gone = slot.state == LaneState::Down && slot.lane.is_empty();
+        if gone && !self.rerouting.empties(lane) {
             slot.state = LaneState::Free;
         }
     }
@@ -578,6 +612,7 @@ impl<M: Memory> Engine<M> {
             analyzer,
             home,
             written: 0,
+            rerouted: 0,
         };
         if let Some(free) = self
             .lanes
@@ -588,7 +623,8 @@ impl<M: Memory> Engine<M> {
             self.lanes[free] = LaneSlot { dirty, ..slot };
             return Some(lane_id(free));
         }
-        if self.lanes.len() >= self.lanes_max() {
+        // Each lane that is down holds a buffer, so only an arena of millions comes here.
+        if self.lanes.len() >= LEAF_COUNT_MAX {
             self.counters.count(Reason::TooManyAnalyzers);
             return None;
         }
@@ -596,7 +632,8 @@ impl<M: Memory> Engine<M> {
         Some(lane_id(self.lanes.len() - 1))
     }
 
-    /// Divides the arena among the lanes in use, so that one that is stuck cannot starve the others.
+    /// Divides the arena among the lanes in use, so that one that is stuck cannot starve the others,
+    /// and so that receiving can resume whenever none of them is full.
     fn size_windows(&mut self) {
         let used = self
             .lanes
@@ -609,11 +646,12 @@ impl<M: Memory> Engine<M> {
             self.config.buffer_bytes,
         );
         self.ingest_floor = frame_buffers + used.min(self.pool.total() / 4) + 2;
-        let share = self.pool.total().saturating_sub(self.ingest_floor) / used;
+        self.resume_level = self.ingest_floor + self.pool.total() / 16;
+        let share = self.pool.total().saturating_sub(self.resume_level) / used;
         let wanted = self.config.window_bytes / u64::from(self.config.buffer_bytes);
         let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
-        // A lane may exceed its window by the buffers of one frame.
-        self.window_buffers = share.min(wanted).saturating_sub(1).max(1);
+        // A lane is full when it is beyond this, and the frame that takes it there may be large.
+        self.window_buffers = share.min(wanted).saturating_sub(frame_buffers).max(1);
         for lane in 0..self.lanes.len() {
             self.check_full(lane_id(lane));
         }
@@ -642,6 +680,6 @@ enum Refusal {
     PartialMemory,
 }
 
-fn lane_id(index: usize) -> LaneId {
+pub(super) fn lane_id(index: usize) -> LaneId {
     LaneId(u32::try_from(index).expect("few lanes"))
 }

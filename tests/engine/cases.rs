@@ -1,0 +1,211 @@
+//! Single stories, each about one promise.
+
+use weir::engine::{EngineConfig, LinkEpoch, OnSlow, Reason};
+
+use crate::rig::{config, frame_of, number_of, numbered, Rig, SHARD};
+
+#[test]
+fn a_frame_in_two_pieces_survives_a_stall_between_them() {
+    let mut rig = Rig::new(config(16, 3000));
+    let emitter = rig.emitter();
+    rig.write(emitter, numbered(1, 100));
+    assert_eq!(rig.offer(emitter, 60), 60);
+    assert_eq!(rig.offer(emitter, 40), 0, "nobody is there to take it");
+    assert_eq!(rig.offer(emitter, 1), 0);
+    rig.connect_plain(1.0);
+    rig.finish();
+    assert_eq!(rig.received, 1);
+}
+
+#[test]
+fn small_messages_behind_a_split_one_are_in_a_batch() {
+    let mut rig = Rig::new(config(32, 9000));
+    let (emitter, peer) = (rig.emitter(), rig.connect_native(1.0));
+    for (number, bytes) in (1..).zip([9000, 20, 30, 9000, 9000, 40]) {
+        assert!(rig.send(emitter, numbered(number, bytes)));
+    }
+    let got = rig.transmit_all(peer, true);
+    let numbers: Vec<_> = got.iter().filter_map(|got| number_of(&got.frame)).collect();
+    assert_eq!(numbers, [1, 2, 3, 4, 5, 6]);
+    rig.finish();
+}
+
+/// Fills the window of `peer` with frames of 1,000 bytes; the number of them.
+fn fill(rig: &mut Rig, emitter: usize, peer: usize) -> u64 {
+    let lane = rig.peers[peer].lane;
+    let before = rig.received;
+    while !rig.engine.is_full(lane) {
+        assert!(rig.send(emitter, numbered(rig.received + 1, 1000)));
+    }
+    rig.received - before
+}
+
+#[test]
+fn a_window_opens_when_the_kernel_lets_go_after_the_ack() {
+    for on_slow in [OnSlow::Spill, OnSlow::Wait] {
+        let mut rig = Rig::new(EngineConfig {
+            window_bytes: 16_384,
+            on_slow,
+            ..config(64, 3000)
+        });
+        let (emitter, peer) = (rig.emitter(), rig.connect_native(1.0));
+        let lane = rig.peers[peer].lane;
+        let messages = fill(&mut rig, emitter, peer);
+        assert!(!rig.engine.can_ingest());
+        rig.transmit_all(peer, true);
+        rig.ack(peer, messages);
+        assert!(rig.engine.is_full(lane), "the kernel still has the buffers");
+        rig.release_all(peer);
+        assert!(!rig.engine.is_full(lane) && rig.engine.can_ingest());
+        rig.finish();
+    }
+}
+
+#[test]
+fn analyzers_that_return_get_lanes_while_the_old_ones_wait_for_them() {
+    let mut rig = Rig::new(config(12, 3000));
+    let (emitter, most) = (rig.emitter(), rig.engine.lanes_max());
+    let mut number = 0;
+    for _ in 0..4 {
+        let first = rig.peers.len();
+        for _ in 0..most {
+            rig.connect_native(1.0);
+        }
+        for _ in 0..most {
+            number += 1;
+            rig.send(emitter, numbered(number, 100));
+        }
+        (first..first + most).for_each(|peer| rig.kill(peer));
+    }
+    rig.connect_native(1.0);
+    rig.finish();
+    assert_eq!(rig.received, number);
+}
+
+#[test]
+fn analyzers_beyond_the_limit_get_nothing_and_are_counted() {
+    let mut rig = Rig::new(config(12, 3000));
+    let emitter = rig.emitter();
+    for _ in 0..rig.engine.lanes_max() {
+        rig.connect_plain(1.0);
+    }
+    let surplus = LinkEpoch::new(SHARD, 99);
+    rig.announce_surplus(surplus);
+    assert_eq!(rig.engine.lane_of(surplus), None);
+    assert_eq!(rig.engine.counters.of(Reason::TooManyAnalyzers), 1);
+    rig.send(emitter, numbered(1, 100));
+    rig.finish();
+    rig.kill(0);
+    rig.announce_surplus(surplus);
+    assert!(rig.engine.lane_of(surplus).is_some());
+}
+
+#[test]
+fn a_lane_holds_no_more_than_its_window_even_of_split_messages() {
+    let window_bytes = 64 * 1024;
+    let mut rig = Rig::new(EngineConfig {
+        window_bytes,
+        ..config(96, 20_000)
+    });
+    let (emitter, peer) = (rig.emitter(), rig.connect_native(1.0));
+    let lane = rig.peers[peer].lane;
+    while !rig.engine.is_full(lane) {
+        assert!(rig.send(emitter, numbered(rig.received + 1, 20_000)));
+        rig.check_windows();
+    }
+    rig.finish();
+}
+
+/// Reference analyzers may wait for more before they ACK, so a lane that is not full must get more.
+#[test]
+fn receiving_resumes_when_no_lane_is_full() {
+    for lanes in 1..=12 {
+        let mut rig = Rig::new(config(64, 3000));
+        let emitter = rig.emitter();
+        for _ in 0..lanes {
+            rig.connect_plain(1.0);
+        }
+        while rig.send(emitter, numbered(rig.received + 1, 3000)) {}
+        for peer in 0..lanes {
+            rig.transmit_all(peer, true);
+            rig.release_all(peer);
+            while rig.engine.is_full(rig.peers[peer].lane) {
+                rig.ack(peer, 1);
+            }
+        }
+        assert!(rig.engine.can_ingest(), "{lanes} lanes");
+    }
+}
+
+#[test]
+fn a_reroute_is_reported_although_a_target_died_and_its_lane_is_used_again() {
+    let mut rig = Rig::new(config(64, 3000));
+    let emitter = rig.emitter();
+    let (first, second) = (rig.connect_native(1.0), rig.connect_native(1.0));
+    (1..=20).for_each(|number| assert!(rig.send(emitter, numbered(number, 100))));
+    rig.kill(first);
+    rig.engine.reroute();
+    assert_eq!(rig.rerouted(), [], "the second has not been written to");
+    let third = rig.connect_plain(1.0);
+    rig.kill(second);
+    rig.engine.reroute();
+    let fourth = rig.connect_plain(1.0);
+    assert_eq!(
+        rig.peers[fourth].lane, rig.peers[second].lane,
+        "the lane is used again"
+    );
+    rig.transmit_all(third, true);
+    assert_eq!(rig.rerouted().len(), 2);
+    rig.finish();
+}
+
+#[test]
+fn a_reroute_is_reported_although_an_analyzer_that_got_none_of_it_is_slow() {
+    let mut rig = Rig::new(EngineConfig {
+        window_messages: 4,
+        ..config(64, 3000)
+    });
+    let emitter = rig.emitter();
+    let (slow, dies) = (rig.connect_plain(1.0), rig.connect_plain(1.0));
+    (1..=8).for_each(|number| assert!(rig.send(emitter, numbered(number, 100))));
+    assert!(rig.engine.is_full(rig.peers[slow].lane));
+    let heir = rig.connect_plain(1.0);
+    rig.kill(dies);
+    rig.engine.reroute();
+    assert_eq!(rig.rerouted(), []);
+    rig.transmit_all(heir, true);
+    assert_eq!(rig.rerouted().len(), 1);
+    rig.finish();
+}
+
+/// The smallest frames grow the most when they are re-routed to native links: 5 bytes become 13.
+#[test]
+fn analyzers_that_die_again_and_again_cannot_fill_the_arena_for_ever() {
+    for frame_bytes_max in [3000, 20_000] {
+        let mut rig = Rig::new(config(40, frame_bytes_max));
+        let emitter = rig.emitter();
+        rig.connect_native(1.0);
+        rig.write(emitter, numbered(1, frame_bytes_max as usize));
+        for severity in 0..=u8::MAX {
+            (0..200).for_each(|_| rig.write(emitter, frame_of(severity, b"")));
+        }
+        rig.write(emitter, numbered(2, frame_bytes_max as usize));
+        for round in 0..40 {
+            rig.offer(emitter, usize::MAX);
+            rig.engine.reroute();
+            let alive: Vec<_> = (0..rig.peers.len())
+                .filter(|peer| rig.peers[*peer].up)
+                .collect();
+            for peer in alive {
+                rig.transmit_all(peer, true);
+                rig.kill(peer);
+                rig.release_all(peer);
+            }
+            for _ in 0..1 + round % rig.engine.lanes_max() {
+                rig.connect_native(1.0);
+            }
+        }
+        rig.finish();
+        assert_eq!(rig.received, 2 + 256 * 200);
+    }
+}
