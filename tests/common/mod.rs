@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 pub use analyzer::{Acks, Analyzer, Options};
 pub use emitter::Emitter;
-pub use process::{Distributor, Ended};
+pub use process::{Distributor, Ended, Program};
 pub use wire::Dialect;
 
 /// How long anything may take on a busy machine before a test fails.

@@ -206,6 +206,53 @@ impl Drop for Distributor {
     }
 }
 
+/// Another program of the binary, such as an analyzer; killed when dropped.
+pub struct Program {
+    child: Child,
+    name: String,
+}
+
+impl Program {
+    /// Starts `weir` with arguments separated by white space.
+    pub fn start(line: &str) -> Program {
+        let child = Command::new(WEIR)
+            .args(line.split_whitespace())
+            .env("RUST_LOG", "error")
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("starts");
+        let name = line.to_string();
+        Program { child, name }
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("a child").is_none()
+    }
+
+    pub fn signal(&self, name: &str) {
+        signal(name, self.child.id());
+    }
+
+    /// Waits for its end, which must be a success; what it printed.
+    pub fn wait(mut self) -> String {
+        let name = self.name.clone();
+        until(&name, || !self.is_running());
+        let mut text = String::new();
+        let mut stdout = self.child.stdout.take().expect("piped");
+        stdout.read_to_string(&mut text).expect("text");
+        let status = self.child.wait().expect("a child");
+        assert!(status.success(), "{name}: {status} {text}");
+        text
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 impl Ended {
     /// It ended with status 0 and balanced books, and every message was ACKed.
     pub fn assert_clean(&self) -> Balance {
@@ -242,8 +289,17 @@ impl Ended {
 
     /// Messages that were re-routed.
     pub fn rerouted(&self) -> u64 {
+        self.summary()[0]
+    }
+
+    /// Messages that were re-routed though the dead analyzer may have seen them.
+    pub fn duplicates_possible(&self) -> u64 {
+        self.summary()[1]
+    }
+
+    fn summary(&self) -> Vec<u64> {
         let line = self.stdout.lines().find(|l| l.starts_with("re-routed"));
-        numbers(line.expect("a summary"))[0]
+        numbers(line.expect("a summary"))
     }
 }
 
