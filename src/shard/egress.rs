@@ -88,6 +88,7 @@ impl Worker {
         };
         if let Some(connection) = self.links.get_mut(slot) {
             connection.parcels[from].push_back(parcel);
+            self.parcels_waiting += 1;
         }
         self.want_pump(slot);
     }
@@ -149,6 +150,7 @@ impl Worker {
 
     fn next_parcel(&mut self, slot: Slot, shard: usize) -> Option<(Sending, u64, bool)> {
         let parcel = self.links.get_mut(slot)?.parcels[shard].pop_front()?;
+        self.parcels_waiting -= 1;
         let sending = Sending {
             shard,
             span: parcel.span,

@@ -618,6 +618,7 @@ impl Worker {
         let Some(connection) = self.links.remove(slot) else {
             return;
         };
+        self.parcels_waiting -= connection.parcels.iter().map(VecDeque::len).sum::<usize>();
         if connection.epoch == LinkEpoch(0) {
             return;
         }

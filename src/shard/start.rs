@@ -298,6 +298,7 @@ impl Plan {
             links: Slab::new(),
             links_counted: 0,
             pump: Vec::new(),
+            parcels_waiting: 0,
             zero_copy_sends: Slab::new(),
             handshakes: 0,
             registrar: (own == 0).then(Registrar::default),

@@ -71,6 +71,8 @@ pub(super) struct Worker {
     pub(super) links_counted: u64,
     /// Links that may have something to send.
     pub(super) pump: Vec<Slot>,
+    /// Parcels that wait for the send in flight on their link.
+    pub(super) parcels_waiting: usize,
     pub(super) zero_copy_sends: Slab<ZeroCopySend>,
     pub(super) handshakes: usize,
 
@@ -143,7 +145,9 @@ impl Worker {
                 timeout: Duration::ZERO,
             }
         } else {
-            let busy = self.turn_bytes >= BUSY_BYTES;
+            // A link sends one parcel at a time: what gathers the next one's completion delays all
+            // that wait behind it.
+            let busy = self.turn_bytes >= BUSY_BYTES || self.parcels_waiting > 0;
             let until_tick = self.next_tick_ns.saturating_sub(monotonic_ns());
             Wait {
                 gather: if busy {
