@@ -359,10 +359,7 @@ fn an_analyzer_that_says_nothing_holds_nobody_up() {
 fn a_port_in_use_is_named_with_its_flag() {
     let other = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let taken = other.local_addr().expect("bound").to_string();
-    for (flag, free) in [
-        ("--emitters", "--analyzers"),
-        ("--analyzers", "--emitters"),
-    ] {
+    for (flag, free) in [("--emitters", "--analyzers"), ("--analyzers", "--emitters")] {
         let output = run(&["distributor", flag, &taken, free, "127.0.0.1:0"]);
         assert_eq!(output.status.code(), Some(1));
         let said = String::from_utf8_lossy(&output.stderr);
@@ -380,7 +377,10 @@ fn another_distributor_may_not_share_the_port() {
     let output = run(&["distributor", "--emitters", &taken]);
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("--emitters") && said.contains(&taken), "{said}");
+    assert!(
+        said.contains("--emitters") && said.contains(&taken),
+        "{said}"
+    );
     distributor.stop().assert_clean();
 }
 
@@ -406,7 +406,11 @@ fn bad_flag_values_are_usage_errors_that_say_what_is_allowed() {
         ("--peer-timeout", "1s", "4s to 1h"),
         ("--drain-timeout", "soon", "number and a unit"),
         ("--max-connections", "-1", "invalid digit"),
-        ("--without", "luck", "defer-taskrun, incremental, min-wait, send-zc"),
+        (
+            "--without",
+            "luck",
+            "defer-taskrun, incremental, min-wait, send-zc",
+        ),
     ] {
         let free = "127.0.0.1:0";
         let mut args = vec!["distributor", "--analyzers", free];

@@ -127,6 +127,34 @@ fn four_shards_and_native_analyzers_with_a_link_to_each() {
     until("goodbyes", || links.iter().all(|link| link.goodbye_heard()));
 }
 
+/// Batches of other shards wait for each other on a single link: they must not also wait for the
+/// latency budget, each of them.
+#[test]
+fn a_single_link_keeps_up_with_sparse_traffic_of_four_shards() {
+    const MESSAGES: u64 = 2_400;
+    let distributor = Distributor::start("--shards 4 --latency-budget 50ms");
+    let options = Options::new(Dialect::Compact, 1.0);
+    let analyzer = Analyzer::connect(distributor.analyzers, &options);
+    distributor.wait_lanes(1);
+    let pause = Duration::from_millis(10);
+    let emitters: Vec<_> = (0..16u64)
+        .map(|n| {
+            let ids = n * (MESSAGES / 16)..(n + 1) * (MESSAGES / 16);
+            Emitter::trickle(distributor.emitters, ids, PAYLOAD, pause)
+        })
+        .collect();
+    for emitter in emitters {
+        emitter.join();
+    }
+    let ended = Instant::now();
+    until_read(&[&analyzer], MESSAGES as usize);
+    let lag = ended.elapsed();
+    // A quarter of the traffic's speed, as it was once, would lag by 4 s.
+    assert!(lag < Duration::from_millis(1500), "behind by {lag:?}");
+    assert_exactly_once(&[&analyzer], 0..MESSAGES);
+    assert_eq!(distributor.stop().assert_clean().received, MESSAGES);
+}
+
 #[test]
 fn every_kernel_will_do() {
     const MESSAGES: u64 = 20_000;
@@ -143,10 +171,7 @@ fn every_kernel_will_do() {
             };
             assert!(ready.contains(&off), "{off}: {ready}");
         }
-        let single = Analyzer::connect(
-            distributor.analyzers,
-            &Options::new(Dialect::Compact, 1.0),
-        );
+        let single = Analyzer::connect(distributor.analyzers, &Options::new(Dialect::Compact, 1.0));
         let links = native_links(&distributor, "n", 1.0);
         distributor.wait_lanes(2);
         emit(&distributor, MESSAGES, 8);
@@ -220,7 +245,9 @@ fn an_analyzer_that_stops_acking_under_traffic_is_given_up() {
             let options = Options::new(dialect, 1.0).id("living").shard(shard);
             Analyzer::connect(distributor.analyzers, &options)
         });
-        until("three links", || distributor.lines("analyzer up").len() == 3);
+        until("three links", || {
+            distributor.lines("analyzer up").len() == 3
+        });
         let pause = Duration::from_millis(5);
         let emitters: Vec<_> = (0..4u64)
             .map(|n| {
@@ -312,10 +339,7 @@ fn weight_zero_drains_an_analyzer() {
 #[test]
 fn a_weight_reaches_all_shards_within_5_ms() {
     let distributor = Distributor::start("--shards 4");
-    let analyzer = Analyzer::connect(
-        distributor.analyzers,
-        &Options::new(Dialect::Compact, 1.0),
-    );
+    let analyzer = Analyzer::connect(distributor.analyzers, &Options::new(Dialect::Compact, 1.0));
     distributor.wait_lanes(1);
     let mut took_us: Vec<u64> = Vec::new();
     for change in 1..=21u32 {

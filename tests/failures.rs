@@ -21,6 +21,7 @@ struct Size {
     messages: u64,
     connections: u64,
     rate: u64,
+    payload: u64,
 }
 
 fn size() -> Size {
@@ -29,12 +30,14 @@ fn size() -> Size {
             messages: 2_000_000,
             connections: 64,
             rate: 200_000,
+            payload: 100,
         }
     } else {
         Size {
             messages: 200_000,
             connections: 8,
             rate: 100_000,
+            payload: 100,
         }
     }
 }
@@ -92,9 +95,10 @@ fn emitter(distributor: &Distributor, size: Size) -> Program {
         messages,
         connections,
         rate,
+        payload,
     } = size;
     Program::start(&format!(
-        "emitter --addr {} --id e --count {messages} --connections {connections} --rate {rate} --size 100 --batch 16",
+        "emitter --addr {} --id e --count {messages} --connections {connections} --rate {rate} --size {payload} --batch 16",
         distributor.emitters
     ))
 }
@@ -169,7 +173,10 @@ fn one_dies_half_way(name: &str, shards: usize, dialect: &str) {
     assert_eq!(downs, links_each, "only the dead one's links went down");
     let duplicates = assert_all_recorded(&recorders, size);
     let possible = ended.duplicates_possible();
-    assert!(duplicates <= possible, "{duplicates} of {possible} possible");
+    assert!(
+        duplicates <= possible,
+        "{duplicates} of {possible} possible"
+    );
     println!(
         "{name}: {} messages in {took:.2?}, {} recorded by the dead one, {} re-routed, {duplicates} duplicates of {possible} possible, 0 missing",
         size.messages, of_dead, ended.rerouted()
@@ -208,9 +215,12 @@ fn one_stops_for_a_while(name: &str, shards: usize, dialect: &str) {
     let mut size = size();
     // Long enough for all three phases, at a rate that a busy machine keeps up with.
     size.rate /= 4;
+    size.payload = 400;
     size.messages = size.messages.max(size.rate * 6);
     let dir = Dir::new(name);
-    let distributor = Distributor::start(&format!("--shards {shards} --arena 32MiB"));
+    // A window that is full long before the three seconds are over.
+    let flags = format!("--shards {shards} --arena 32MiB --window 512KiB");
+    let distributor = Distributor::start(&flags);
     let flags = format!("--dialect {dialect} --weight 1 --ack-every 10");
     let recorders: Vec<Recorder> = ["a", "b", "c"]
         .iter()

@@ -27,12 +27,28 @@ impl Emitter {
 
     /// The same with a pause after each write of about 32 KiB.
     pub fn paced(addr: SocketAddr, ids: Range<u64>, payload: usize, pause: Duration) -> Emitter {
+        Emitter::run(addr, ids, payload, WRITE_BYTES, pause)
+    }
+
+    /// One message at a time, with a pause after each.
+    pub fn trickle(addr: SocketAddr, ids: Range<u64>, payload: usize, pause: Duration) -> Emitter {
+        Emitter::run(addr, ids, payload, 1, pause)
+    }
+
+    fn run(
+        addr: SocketAddr,
+        ids: Range<u64>,
+        payload: usize,
+        write_bytes: usize,
+        pause: Duration,
+    ) -> Emitter {
         let stop = Arc::new(AtomicBool::new(false));
         let written_bytes = Arc::new(AtomicU64::new(0));
         let stream = wire::connect(addr);
         let job = Job {
             stream,
             payload,
+            write_bytes,
             pause,
             stop: Arc::clone(&stop),
             written_bytes: Arc::clone(&written_bytes),
@@ -76,6 +92,7 @@ impl Drop for Emitter {
 struct Job {
     stream: TcpStream,
     payload: usize,
+    write_bytes: usize,
     pause: Duration,
     stop: Arc<AtomicBool>,
     written_bytes: Arc<AtomicU64>,
@@ -83,11 +100,11 @@ struct Job {
 
 impl Job {
     fn run(mut self, ids: Range<u64>) -> io::Result<u64> {
-        let mut out = Vec::with_capacity(WRITE_BYTES + self.payload);
+        let mut out = Vec::with_capacity(self.write_bytes + self.payload);
         let mut next = ids.start;
         while next < ids.end && !self.stop.load(Ordering::Relaxed) {
             out.clear();
-            while next < ids.end && out.len() < WRITE_BYTES {
+            while next < ids.end && out.len() < self.write_bytes {
                 wire::put_numbered(&mut out, next, self.payload);
                 next += 1;
             }
