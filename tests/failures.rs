@@ -214,9 +214,8 @@ fn one_stops_for_a_while(name: &str, shards: usize, dialect: &str) {
     const BEFORE: Duration = Duration::from_millis(1500);
     let mut size = size();
     // Long enough for all three phases, at a rate that a busy machine keeps up with.
-    size.rate /= 4;
+    size.rate = size.messages / 8;
     size.payload = 400;
-    size.messages = size.messages.max(size.rate * 6);
     let dir = Dir::new(name);
     // A window that is full long before the three seconds are over.
     let flags = format!("--shards {shards} --arena 32MiB --window 512KiB");
