@@ -552,3 +552,22 @@ fn a_second_sigterm_ends_at_once() {
     assert_eq!(ended.code, Some(3), "{ended:#?}");
     assert_eq!(ended.balance().in_flight, 80);
 }
+
+/// Forty analyzers share the default arena: each window is small, but never so small that a client
+/// which ACKs every tenth message has nothing left to ACK.
+#[test]
+#[ignore = "fails: with windows of one buffer (34 analyzers or more, or --window 1536KiB or less) such links fill up for ever and are given up as WindowFull"]
+fn forty_reference_clients_that_ack_every_tenth_message_keep_flowing() {
+    const MESSAGES: u64 = 400_000;
+    let distributor = Distributor::start("--shards 1 --arena 64MiB --ack-timeout 2s");
+    let options = Options::new(Dialect::Compact, 1.0).acks(Acks::Every(10));
+    let analyzers: Vec<Analyzer> = (0..40)
+        .map(|_| Analyzer::connect(distributor.analyzers, &options))
+        .collect();
+    distributor.wait_lanes(40);
+    Emitter::start(distributor.emitters, 0..MESSAGES, 251).join();
+    let analyzers: Vec<&Analyzer> = analyzers.iter().collect();
+    until_read(&analyzers, MESSAGES as usize);
+    assert_exactly_once(&analyzers, 0..MESSAGES);
+    assert_eq!(distributor.lines("analyzer down"), [""; 0]);
+}
