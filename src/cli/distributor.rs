@@ -11,7 +11,7 @@ use super::values;
 use crate::engine::{Balance, Counters, OnSlow, Reason};
 use crate::protocol::frame::{FRAME_BYTES_MAX_DEFAULT, FRAME_HEADER_BYTES};
 use crate::protocol::Dialect;
-use crate::shard::{Config, Distributor, ShardReport};
+use crate::shard::{Config, Distributor, ShardReport, StartError};
 
 /// Takes messages from emitters and gives each to exactly one analyzer, in proportion to weights.
 ///
@@ -167,7 +167,8 @@ pub fn run(args: &Args) -> ExitCode {
         Ok(distributor) => distributor,
         Err(error) => {
             eprintln!("weir: {error}");
-            return ExitCode::from(1);
+            let usage = matches!(error, StartError::Config(_));
+            return ExitCode::from(if usage { 2 } else { 1 });
         }
     };
     log::info!(

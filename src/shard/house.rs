@@ -65,8 +65,25 @@ impl Worker {
         for entry in &roster.entries {
             self.names.insert(entry.analyzer, Arc::clone(&entry.name));
         }
+        self.log_roster(&roster);
         self.roster = roster;
         self.publish();
+    }
+
+    /// What is routed to from now on, for tests and for whoever looks into a distribution.
+    fn log_roster(&self, roster: &Roster) {
+        if !log::log_enabled!(log::Level::Debug) {
+            return;
+        }
+        let lanes = self.engine.lane_reports().filter(|lane| !lane.down);
+        log::debug!(
+            "roster shard={} epoch={} analyzers={} lanes={} mono_ns={}",
+            self.index,
+            roster.epoch,
+            roster.entries.len(),
+            lanes.count(),
+            crate::uring::monotonic_ns(),
+        );
     }
 
     pub(super) fn housekeeping(&mut self) {

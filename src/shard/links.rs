@@ -543,6 +543,11 @@ impl Worker {
                     }
                 },
                 Some(Ok(Control::Weight(weight))) => {
+                    log::debug!(
+                        "weight link={} weight={weight} mono_ns={}",
+                        epoch.0,
+                        crate::uring::monotonic_ns()
+                    );
                     self.mesh
                         .post(0, Message::Change(Change::Weight { epoch, weight }));
                 }

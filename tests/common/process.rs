@@ -1,0 +1,352 @@
+//! A distributor as a child process on free ports.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::{until, PATIENCE};
+
+/// The program under test.
+pub const WEIR: &str = env!("CARGO_BIN_EXE_weir");
+
+/// A running distributor; killed when dropped.
+pub struct Distributor {
+    child: Child,
+    pub emitters: SocketAddr,
+    pub analyzers: SocketAddr,
+    pub shards: usize,
+    log: Arc<Mutex<Vec<String>>>,
+    readers: Option<(JoinHandle<()>, JoinHandle<String>)>,
+}
+
+/// What a distributor left behind.
+#[derive(Debug)]
+pub struct Ended {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+    /// From the signal to the exit.
+    pub took: Duration,
+}
+
+/// The conservation line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Balance {
+    pub received: u64,
+    pub acked: u64,
+    pub in_flight: u64,
+    pub queued: u64,
+    pub dropped: u64,
+}
+
+impl Distributor {
+    /// Starts one with `flags`, separated by white space, and waits until it is ready.
+    pub fn start(flags: &str) -> Distributor {
+        let mut command = Command::new(WEIR);
+        command.args(["distributor", "--emitters", "127.0.0.1:0"]);
+        command.args(["--analyzers", "127.0.0.1:0"]);
+        if !flags.contains("--arena") {
+            command.args(["--arena", "16MiB"]);
+        }
+        command.args(flags.split_whitespace());
+        command.env("RUST_LOG", "weir=debug");
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the distributor starts");
+
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let stderr = BufReader::new(child.stderr.take().expect("piped"));
+        let lines = Arc::clone(&log);
+        let log_reader = std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                lines.lock().expect("no panic while held").push(line);
+            }
+        });
+        let mut stdout = child.stdout.take().expect("piped");
+        let out_reader = std::thread::spawn(move || {
+            let mut text = String::new();
+            stdout.read_to_string(&mut text).expect("text");
+            text
+        });
+
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut distributor = Distributor {
+            child,
+            emitters: nowhere,
+            analyzers: nowhere,
+            shards: 0,
+            log,
+            readers: Some((log_reader, out_reader)),
+        };
+        distributor.wait_ready();
+        distributor
+    }
+
+    fn wait_ready(&mut self) {
+        let mut ready = None;
+        until("the ready line", || {
+            let exited = self.child.try_wait().expect("a child").is_some();
+            ready = self.lines(" ready ").pop();
+            assert!(!exited || ready.is_some(), "ended: {:#?}", self.lines(""));
+            ready.is_some()
+        });
+        let ready = ready.expect("just seen");
+        self.emitters = field(&ready, "emitters").parse().expect("an address");
+        self.analyzers = field(&ready, "analyzers").parse().expect("an address");
+        self.shards = field(&ready, "shards").parse().expect("a number");
+    }
+
+    /// Log lines so far that contain `text`.
+    pub fn lines(&self, text: &str) -> Vec<String> {
+        let log = self.log.lock().expect("no panic while held");
+        log.iter().filter(|l| l.contains(text)).cloned().collect()
+    }
+
+    /// Waits for a log line that contains `text`.
+    pub fn wait_log(&self, text: &str) -> String {
+        until(text, || !self.lines(text).is_empty());
+        self.lines(text).swap_remove(0)
+    }
+
+    /// Waits until every shard routes to this many lanes, by the newest roster that it logged.
+    pub fn wait_lanes(&self, lanes: usize) {
+        until(&format!("{lanes} lanes on every shard"), || {
+            let lines = self.lines(" roster ");
+            (0..self.shards).all(|shard| {
+                let shard = shard.to_string();
+                let mut of_shard = lines.iter().filter(|l| field(l, "shard") == shard);
+                of_shard
+                    .next_back()
+                    .is_some_and(|line| field(line, "lanes") == lanes.to_string())
+            })
+        });
+    }
+
+    /// Newest roster of each shard: its number and the time when it was applied.
+    pub fn rosters(&self) -> Vec<(u64, u64)> {
+        let lines = self.lines(" roster ");
+        let newest = |shard: usize| {
+            let shard = shard.to_string();
+            let line = lines.iter().rfind(|l| field(l, "shard") == shard)?;
+            Some((number(line, "epoch"), number(line, "mono_ns")))
+        };
+        (0..self.shards)
+            .map(|shard| newest(shard).unwrap_or_default())
+            .collect()
+    }
+
+    /// Waits until every shard has applied a newer roster than `before`.
+    pub fn wait_newer_rosters(&self, before: u64) {
+        until("newer rosters on every shard", || {
+            self.rosters().iter().all(|(epoch, _)| *epoch > before)
+        });
+    }
+
+    /// Memory that it says it took at start, in bytes.
+    pub fn memory_bytes(&self) -> u64 {
+        number(&self.wait_log(" ready "), "memory_bytes")
+    }
+
+    /// Resident memory in bytes.
+    pub fn rss(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).expect("the process runs");
+        let line = status.lines().find(|l| l.starts_with("VmRSS:"));
+        let kib = line.and_then(|l| l.split_whitespace().nth(1));
+        kib.and_then(|n| n.parse::<u64>().ok()).expect("VmRSS") * 1024
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGTERM, to this process only.
+    pub fn terminate(&self) {
+        signal("-TERM", self.child.id());
+    }
+
+    /// SIGTERM, then what it left behind.
+    pub fn stop(self) -> Ended {
+        self.terminate();
+        self.wait()
+    }
+
+    /// What it leaves behind, when it has ended.
+    pub fn wait(mut self) -> Ended {
+        let began = Instant::now();
+        let mut status = None;
+        until("the distributor's end", || {
+            status = self.child.try_wait().expect("a child");
+            status.is_some()
+        });
+        let took = began.elapsed();
+        let (log_reader, out_reader) = self.readers.take().expect("taken once");
+        log_reader.join().expect("reads");
+        let stdout = out_reader.join().expect("reads");
+        Ended {
+            code: status.and_then(|status| status.code()),
+            stdout,
+            stderr: self.lines("").join("\n"),
+            took,
+        }
+    }
+}
+
+impl Drop for Distributor {
+    fn drop(&mut self) {
+        if self.readers.is_some() {
+            if std::thread::panicking() {
+                eprintln!("distributor: {:#?}", self.lines(""));
+            }
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// Another program of the binary, such as an analyzer; killed when dropped.
+pub struct Program {
+    child: Child,
+    name: String,
+}
+
+impl Program {
+    /// Starts `weir` with arguments separated by white space.
+    pub fn start(line: &str) -> Program {
+        let child = Command::new(WEIR)
+            .args(line.split_whitespace())
+            .env("RUST_LOG", "error")
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("starts");
+        let name = line.to_string();
+        Program { child, name }
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("a child").is_none()
+    }
+
+    pub fn signal(&self, name: &str) {
+        signal(name, self.child.id());
+    }
+
+    /// Waits for its end, which must be a success; what it printed.
+    pub fn wait(mut self) -> String {
+        let name = self.name.clone();
+        until(&name, || !self.is_running());
+        let mut text = String::new();
+        let mut stdout = self.child.stdout.take().expect("piped");
+        stdout.read_to_string(&mut text).expect("text");
+        let status = self.child.wait().expect("a child");
+        assert!(status.success(), "{name}: {status} {text}");
+        text
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Ended {
+    /// It ended with status 0 and balanced books, and every message was ACKed.
+    pub fn assert_clean(&self) -> Balance {
+        let balance = self.balance();
+        assert_eq!(self.code, Some(0), "{self:#?}");
+        assert_eq!(balance.received, balance.acked, "{}", self.stdout);
+        balance
+    }
+
+    /// The conservation line, which must hold.
+    pub fn balance(&self) -> Balance {
+        let line = self.stdout.lines().find(|l| l.starts_with("conservation"));
+        let line = line.unwrap_or_else(|| panic!("no conservation line: {self:#?}"));
+        assert!(line.starts_with("conservation holds:"), "{line}");
+        let [received, acked, in_flight, queued, dropped] = numbers(line)[..] else {
+            panic!("five numbers: {line}");
+        };
+        assert_eq!(received, acked + in_flight + queued + dropped, "{line}");
+        Balance {
+            received,
+            acked,
+            in_flight,
+            queued,
+            dropped,
+        }
+    }
+
+    /// How often a reason was counted.
+    pub fn count(&self, reason: &str) -> u64 {
+        let mut words = self.stdout.lines().filter_map(|l| l.split_once(' '));
+        let counted = words.find(|(name, _)| *name == reason);
+        counted.map_or(0, |(_, n)| n.parse().expect("a number"))
+    }
+
+    /// Messages that were re-routed.
+    pub fn rerouted(&self) -> u64 {
+        self.summary()[0]
+    }
+
+    /// Messages that were re-routed though the dead analyzer may have seen them.
+    pub fn duplicates_possible(&self) -> u64 {
+        self.summary()[1]
+    }
+
+    fn summary(&self) -> Vec<u64> {
+        let line = self.stdout.lines().find(|l| l.starts_with("re-routed"));
+        numbers(line.expect("a summary"))
+    }
+}
+
+/// Runs `weir` with `args` to its end, which must come by itself.
+pub fn run(args: &[&str]) -> Output {
+    run_command(Command::new(WEIR).args(args))
+}
+
+/// Runs a command to its end, which must come by itself.
+pub fn run_command(command: &mut Command) -> Output {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let deadline = Instant::now() + PATIENCE;
+    while child.try_wait().expect("a child").is_none() {
+        if Instant::now() > deadline {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("goes on: {command:?}");
+        }
+        std::thread::sleep(super::POLL);
+    }
+    child.wait_with_output().expect("output")
+}
+
+/// Sends a signal to one process.
+pub fn signal(name: &str, pid: u32) {
+    let kill = Command::new("kill").args([name, &pid.to_string()]).status();
+    assert!(kill.expect("kill runs").success(), "kill {name} {pid}");
+}
+
+/// Value of `name=value` in a log line.
+pub fn field<'a>(line: &'a str, name: &str) -> &'a str {
+    let mut words = line.split_whitespace().filter_map(|w| w.split_once('='));
+    words
+        .find_map(|(n, value)| (n == name).then_some(value))
+        .unwrap_or_else(|| panic!("no {name}= in {line}"))
+}
+
+pub fn number(line: &str, name: &str) -> u64 {
+    field(line, name).parse().expect("a number")
+}
+
+fn numbers(line: &str) -> Vec<u64> {
+    let digits = line.split(|c: char| !c.is_ascii_digit());
+    digits.filter_map(|number| number.parse().ok()).collect()
+}

@@ -1,0 +1,224 @@
+//! The source keeps its layers: who may know whom, what the pure layers may not touch, where unsafe
+//! code may be, how large a file may grow.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Each layer and the layers that it may use, as `src/lib.rs` draws them.
+const LAYERS: [(&str, &[&str]); 6] = [
+    ("protocol", &[]),
+    ("engine", &["protocol"]),
+    ("uring", &["engine", "protocol"]),
+    ("shard", &["uring", "engine", "protocol"]),
+    // Programs of their own: what they know of the distributor is the wire.
+    ("client", &["protocol"]),
+    ("cli", &["client", "shard", "engine", "protocol"]),
+];
+/// Pure: no I/O, no clock, no threads, nothing whose order differs from run to run.
+const PURE: [&str; 2] = ["protocol", "engine"];
+const IMPURE: [&str; 13] = [
+    "std::net",
+    "std::io",
+    "std::fs",
+    "std::env",
+    "std::process",
+    "std::thread",
+    "Instant",
+    "SystemTime",
+    "unsafe",
+    "glommio",
+    "io_uring",
+    "libc::",
+    "HashMap",
+];
+const LINES_MAX: usize = 700;
+/// Longer than [`LINES_MAX`], and allowed to shrink only.
+const LONG: [(&str, usize); 2] = [("protocol/native.rs", 760), ("shard/links.rs", 760)];
+
+struct Source {
+    /// Below `src`.
+    name: String,
+    layer: String,
+    text: String,
+}
+
+/// A line without its comment and strings, and its number.
+struct Line<'a> {
+    number: usize,
+    text: &'a str,
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    collect(&root, &mut files);
+    files.sort();
+    assert!(files.len() > 20, "this is not the source: {files:?}");
+    let source = |path: PathBuf| {
+        let relative = path.strip_prefix(&root).expect("below src");
+        let name = relative.to_str().expect("plain names").to_string();
+        let layer = name.split(['/', '.']).next().expect("not empty");
+        let layer = layer.to_string();
+        let text = fs::read_to_string(&path).expect("readable");
+        Source { name, layer, text }
+    };
+    files.into_iter().map(source).collect()
+}
+
+fn collect(dir: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).expect("readable") {
+        let path = entry.expect("readable").path();
+        if path.is_dir() {
+            collect(&path, files);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+impl Source {
+    /// Lines with code, tests included.
+    fn lines(&self) -> impl Iterator<Item = Line<'_>> {
+        let lines = self.text.lines().zip(1..);
+        lines.filter_map(|(line, number)| {
+            let text = line.split("//").next().unwrap_or_default();
+            (!text.trim().is_empty()).then_some(Line { number, text })
+        })
+    }
+
+    /// Lines before the tests, which may do as they please.
+    fn product_lines(&self) -> impl Iterator<Item = Line<'_>> {
+        let tests = self.text.lines().position(|l| l.trim() == "#[cfg(test)]");
+        let tests = tests.unwrap_or(usize::MAX);
+        self.lines().take_while(move |line| line.number <= tests)
+    }
+}
+
+/// Modules of this crate that a line names: `crate::engine::Lane`, `crate::{engine, uring}`.
+fn modules_named(line: &str) -> Vec<String> {
+    let mut named = Vec::new();
+    for part in line.split("crate::").skip(1) {
+        let word = |text: &str| -> String {
+            let name = text.trim_start().chars();
+            name.take_while(|c| c.is_alphanumeric() || *c == '_')
+                .collect()
+        };
+        match part.strip_prefix('{') {
+            Some(list) => named.extend(list.split([',', '}']).map(word)),
+            None => named.push(word(part)),
+        }
+    }
+    named.retain(|name| LAYERS.iter().any(|(layer, _)| layer == name));
+    named
+}
+
+fn assert_none(found: &[String]) {
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+#[test]
+fn names_are_found() {
+    assert_eq!(modules_named("use crate::engine::Lane;"), ["engine"]);
+    assert_eq!(
+        modules_named("use crate::{engine::Lane, uring};"),
+        ["engine", "uring"]
+    );
+    assert_eq!(
+        modules_named("let a = crate::uring::now() + crate::shard::b();"),
+        ["uring", "shard"]
+    );
+    assert!(modules_named("use super::engine; pub(crate) fn a()").is_empty());
+}
+
+#[test]
+fn layers_know_only_those_below() {
+    let mut found = Vec::new();
+    for source in sources() {
+        if matches!(source.layer.as_str(), "lib" | "main") {
+            continue;
+        }
+        let layer = LAYERS.iter().find(|(layer, _)| *layer == source.layer);
+        let (_, below) = layer.unwrap_or_else(|| panic!("{}: a new layer?", source.name));
+        for line in source.lines() {
+            if line.text.trim_end().ends_with("crate::{") {
+                let name = &source.name;
+                found.push(format!("{name}:{}: a layer to a line", line.number));
+            }
+            for module in modules_named(line.text) {
+                if module != source.layer && !below.contains(&module.as_str()) {
+                    found.push(format!(
+                        "{}:{}: {} may not use {module}",
+                        source.name, line.number, source.layer
+                    ));
+                }
+            }
+        }
+    }
+    assert_none(&found);
+}
+
+#[test]
+fn pure_layers_touch_nothing_outside() {
+    let mut found = Vec::new();
+    for source in sources() {
+        if !PURE.contains(&source.layer.as_str()) {
+            continue;
+        }
+        for line in source.product_lines() {
+            let text = line.text.replace("#![forbid(unsafe_code)]", "");
+            for word in IMPURE.iter().filter(|word| text.contains(**word)) {
+                found.push(format!("{}:{}: {word}", source.name, line.number));
+            }
+        }
+    }
+    assert_none(&found);
+}
+
+#[test]
+fn unsafe_code_is_in_one_layer() {
+    let mut found = Vec::new();
+    for source in sources() {
+        let unsafe_line = |line: &Line| {
+            let mut words = line.text.split(|c: char| !c.is_alphanumeric() && c != '_');
+            words.any(|word| word == "unsafe")
+        };
+        if source.layer == "uring" {
+            continue;
+        }
+        for line in source.lines().filter(unsafe_line) {
+            found.push(format!("{}:{}: unsafe", source.name, line.number));
+        }
+        if source.text.contains("allow(unsafe_code)") {
+            found.push(format!("{}: allows unsafe code", source.name));
+        }
+    }
+    assert_none(&found);
+}
+
+#[test]
+fn only_the_ring_layer_knows_the_ring() {
+    let mut found = Vec::new();
+    for source in sources().iter().filter(|source| source.layer != "uring") {
+        for line in source.lines().filter(|l| l.text.contains("io_uring::")) {
+            found.push(format!("{}:{}: io_uring", source.name, line.number));
+        }
+    }
+    assert_none(&found);
+}
+
+#[test]
+fn files_stay_small() {
+    let mut found = Vec::new();
+    for source in sources() {
+        let known = LONG.iter().find(|(name, _)| *name == source.name);
+        let max = known.map_or(LINES_MAX, |(_, lines)| *lines);
+        let lines = source.text.lines().count();
+        if lines > max {
+            found.push(format!("{}: {lines} lines, {max} allowed", source.name));
+        }
+        if known.is_some() && lines <= LINES_MAX {
+            found.push(format!("{}: no longer an exception", source.name));
+        }
+    }
+    assert_none(&found);
+}
