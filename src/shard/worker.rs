@@ -136,7 +136,10 @@ impl Worker {
             }
         }
         self.say_goodbye();
-        Ok(self.report())
+        let report = self.report();
+        self.listeners = None;
+        self.ring.quiesce();
+        Ok(report)
     }
 
     fn wait(&mut self) -> std::io::Result<()> {

@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use io_uring::types::{Fd, SubmitArgs, Timespec};
+use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{cqueue, opcode, squeue, IoUring};
 
 use super::arena::ArenaView;
@@ -350,6 +350,27 @@ impl Ring {
             Group::Ingress => self.ingress.release(chunk),
             Group::Control => self.control.release(chunk),
         }
+    }
+
+    /// Ends everything that is under way, so that sockets and memory are free when this returns. A
+    /// closed ring would let go of them later, at the kernel's leisure: a listener would still hold
+    /// its port when the next distributor starts.
+    pub fn quiesce(&mut self) {
+        const PATIENCE_S: u64 = 1;
+        let timeout = Timespec::new().sec(PATIENCE_S);
+        let _ = self.ring.submit();
+        let everything = CancelBuilder::any().all();
+        if let Err(error) = self
+            .ring
+            .submitter()
+            .register_sync_cancel(Some(timeout), everything)
+        {
+            if error.raw_os_error() != Some(libc::ENOENT) {
+                log::debug!("requests not cancelled: {error}");
+            }
+        }
+        // Runs what the cancellations left to do.
+        let _ = self.enter(0, Duration::ZERO, 0);
     }
 
     /// Receive memory in bytes, both groups.
