@@ -320,7 +320,7 @@ fn nothing_new_is_taken_in_before_a_dead_lane_is_empty() {
     (1..=10).for_each(|number| assert!(rig.send(emitter, numbered(number, 100))));
     rig.transmit_all(stays, true);
     rig.kill(dies);
-    assert!(!rig.engine.can_ingest() && !rig.send(emitter, numbered(11, 100)));
+    assert!(!rig.send(emitter, numbered(11, 100)) && !rig.engine.can_ingest());
     rig.engine.reroute();
     assert!(rig.engine.can_ingest());
     rig.offer(emitter, usize::MAX);
