@@ -703,8 +703,10 @@ impl<M: Memory> Engine<M> {
         let share = self.pool.total().saturating_sub(self.resume_level) / used;
         let wanted = self.config.window_bytes / u64::from(self.config.buffer_bytes);
         let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
-        // A lane is full when it is beyond this, and the frame that takes it there may be large.
-        self.window_buffers = share.min(wanted).saturating_sub(frame_buffers).max(1);
+        // A lane is full when it is beyond this, and the frame that takes it there may be large; but
+        // many lanes on a small arena need their windows more than room for the largest frame.
+        let window = share.min(wanted);
+        self.window_buffers = (window - frame_buffers.min(window / 2)).max(1);
         for lane in 0..self.lanes.len() {
             self.check_full(lane_id(lane));
         }

@@ -3,7 +3,7 @@
 use weir::engine::{EngineConfig, Ingest, LinkEpoch, OnSlow, Reason};
 use weir::protocol::frame::FrameError;
 
-use crate::rig::{config, frame_of, number_of, numbered, Rig, SHARD};
+use crate::rig::{config, frame_of, number_of, numbered, Rig, BUFFER_BYTES, SHARD};
 
 #[test]
 fn a_frame_in_two_pieces_survives_a_stall_between_them() {
@@ -320,7 +320,7 @@ fn nothing_new_is_taken_in_before_a_dead_lane_is_empty() {
     (1..=10).for_each(|number| assert!(rig.send(emitter, numbered(number, 100))));
     rig.transmit_all(stays, true);
     rig.kill(dies);
-    assert!(!rig.engine.can_ingest() && !rig.send(emitter, numbered(11, 100)));
+    assert!(!rig.send(emitter, numbered(11, 100)) && !rig.engine.can_ingest());
     rig.engine.reroute();
     assert!(rig.engine.can_ingest());
     rig.offer(emitter, usize::MAX);
@@ -331,5 +331,19 @@ fn nothing_new_is_taken_in_before_a_dead_lane_is_empty() {
         [true, true, true, true, true, false],
         "re-routed ones overtake"
     );
+    rig.finish();
+}
+
+/// The default arena: 256 buffers of 256 KiB, frames to 1 MiB; here all a 64th of that.
+#[test]
+fn many_lanes_on_a_small_arena_keep_windows_of_several_buffers() {
+    let mut rig = Rig::new(config(256, 16_384));
+    let emitter = rig.emitter();
+    for _ in 0..40 {
+        rig.connect_plain(1.0);
+    }
+    while rig.send(emitter, numbered(rig.received + 1, 1000)) {}
+    let held = rig.engine.lane_reports().map(|lane| lane.held_bytes);
+    assert!(held.min() >= Some(3 * u64::from(BUFFER_BYTES)));
     rig.finish();
 }

@@ -565,13 +565,12 @@ impl Rig {
     pub fn check_windows(&self) {
         let frame_bytes = u64::from(self.config.frame_bytes_max) + 40;
         let frame_buffers = frame_bytes.div_ceil(u64::from(self.config.buffer_bytes));
-        let least = (1 + frame_buffers) * u64::from(self.config.buffer_bytes);
+        let frame_room = frame_buffers * u64::from(self.config.buffer_bytes);
+        let small = self.config.window_bytes / 2 + u64::from(self.config.buffer_bytes) + frame_room;
+        let most = self.config.window_bytes.max(small);
         for lane in self.engine.lane_reports() {
             let held = lane.held_bytes;
-            assert!(
-                held <= self.config.window_bytes.max(least),
-                "{held} bytes in one lane"
-            );
+            assert!(held <= most, "{held} bytes in one lane");
             if !lane.down {
                 let open = lane.in_flight + lane.queued;
                 assert!(
