@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use weir::engine::{
     Engine, EngineConfig, Entry, Ingest, LaneId, LinkEpoch, OnSlow, Reach, Roster, VecMemory,
+    Window,
 };
 use weir::protocol::frame;
 
@@ -96,7 +97,7 @@ fn connect(engine: &mut Engine<VecMemory>) -> Vec<LaneId> {
         epoch: 1,
         entries: entries.collect(),
     };
-    let own_link = |entry: &Entry| Some((epochs[entry.analyzer as usize], u64::MAX));
+    let own_link = |entry: &Entry| Some((epochs[entry.analyzer as usize], Window::ANY));
     assert!(engine.apply_roster(&roster, own_link));
     epochs
         .map(|epoch| engine.lane_of(epoch).expect("it is up"))

@@ -40,7 +40,7 @@ pub struct Args {
     /// What reference clients speak, when it is not to be guessed: typed or compact
     #[arg(long, value_name = "DIALECT", default_value = "auto", value_parser = dialect, help_heading = "Sockets")]
     pub dialect: PinnedDialect,
-    /// Most emitter connections; 0: as many as the descriptor limit allows
+    /// Most emitter connections, all shards together; 0: as many as the descriptor limit allows
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Sockets")]
     pub max_connections: usize,
 
@@ -54,13 +54,14 @@ pub struct Args {
     #[arg(long, value_name = "TIME", default_value = "500us", value_parser = latency_budget, help_heading = "Cores")]
     pub latency_budget: Duration,
 
-    /// Memory per shard for messages on their way: sent and not ACKed, or not sent
+    /// Memory per shard for messages on their way: sent and not ACKed, or not sent. Serves one
+    /// analyzer for every four batch buffers
     #[arg(long, value_name = "BYTES", default_value = "64MiB", value_parser = values::bytes, help_heading = "Memory")]
     pub arena: u64,
     /// Size of a batch buffer, the unit of that memory
     #[arg(long, value_name = "BYTES", default_value = "128KiB", value_parser = values::bytes, help_heading = "Memory")]
     pub batch_bytes: u64,
-    /// Memory per shard for receiving, shared by all its emitters
+    /// Memory per shard for receiving, shared by all its emitters; a power of two, or the next lower
     #[arg(long, value_name = "BYTES", default_value = "4MiB", value_parser = values::bytes, help_heading = "Memory")]
     pub ingress: u64,
     /// Most memory per shard for frames that have not arrived whole
@@ -77,7 +78,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1 << 24, value_parser = clap::value_parser!(u64).range(1..=1 << 28), help_heading = "Delivery")]
     pub window_messages: u64,
     /// What to do with the share of an analyzer whose window is full: spill it to the others, or
-    /// wait for it, all of them
+    /// wait for it: then its shard takes nothing in until it ACKs
     #[arg(long, value_name = "POLICY", default_value = "spill", value_parser = on_slow, help_heading = "Delivery")]
     pub on_slow: OnSlow,
     /// Give an analyzer up that makes no ACK progress for this long (rule: docs/PROTOCOL.md)
@@ -91,10 +92,11 @@ pub struct Args {
     pub drain_timeout: Duration,
 
     /// Sends of at least this size are zero-copy, where the kernel does not copy all the same;
-    /// 0: never
+    /// 0: never, and the arena is not locked in memory
     #[arg(long, value_name = "BYTES", default_value = "16KiB", value_parser = values::bytes, help_heading = "Kernel")]
     pub zero_copy: u64,
-    /// Do without kernel features: defer-taskrun, incremental, min-wait, send-zc
+    /// Do without kernel features, a list of defer-taskrun, incremental, min-wait, send-zc: for tests
+    /// and for kernels where one is faulty
     #[arg(
         long,
         value_name = "FEATURES",
@@ -212,16 +214,42 @@ fn conclude(reports: &[ShardReport]) -> ExitCode {
         balance.add(&report.balance);
         counters.add(&report.counters);
     }
+    print_counters(&counters);
+    println!("{balance}");
+    if !balance.holds() {
+        return ExitCode::from(1);
+    }
+    let unrouted: u64 = reports.iter().map(|report| report.unrouted_bytes).sum();
+    if balance.open() == 0 && unrouted == 0 {
+        return ExitCode::SUCCESS;
+    }
     println!(
-        "re-routed {} (duplicates possible {}), bytes received {}, receives {}, sends {} ({} zero-copy, {} of them copied), kernel entries {}",
-        counters.rerouted,
-        counters.duplicates_possible,
+        "abandoned: {} sent and not acknowledged, {} not sent, {unrouted} bytes read and not routed",
+        balance.in_flight, balance.queued
+    );
+    ExitCode::from(3)
+}
+
+fn print_counters(counters: &Counters) {
+    println!(
+        "emitters {}, bytes received {}, receives {}, stalls {} ({:.3} s)",
+        counters.emitters_accepted,
         counters.received_bytes,
         counters.receives,
-        counters.sends,
-        counters.sends_zero_copy,
-        counters.zero_copy_copied,
-        counters.enters,
+        counters.stalls,
+        counters.stalled_ns as f64 / 1e9,
+    );
+    println!(
+        "links up {} and down {}, re-routed {} (duplicates possible {}), batches handed over {}",
+        counters.links_up,
+        counters.links_down,
+        counters.rerouted,
+        counters.duplicates_possible,
+        counters.handed_over,
+    );
+    println!(
+        "sends {} ({} zero-copy, {} of them copied), kernel entries {}",
+        counters.sends, counters.sends_zero_copy, counters.zero_copy_copied, counters.enters,
     );
     for reason in Reason::ALL
         .into_iter()
@@ -229,18 +257,6 @@ fn conclude(reports: &[ShardReport]) -> ExitCode {
     {
         println!("{} {}", reason.as_str(), counters.of(reason));
     }
-    println!("{balance}");
-    if !balance.holds() {
-        return ExitCode::from(1);
-    }
-    if balance.open() > 0 {
-        println!(
-            "abandoned: {} sent and not acknowledged, {} not sent",
-            balance.in_flight, balance.queued
-        );
-        return ExitCode::from(3);
-    }
-    ExitCode::SUCCESS
 }
 
 /// Random enough to tell one run from the next: the kernel's own UUID source.

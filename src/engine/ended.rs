@@ -62,6 +62,7 @@ impl EndedList {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Window;
     use crate::engine::{Engine, EngineConfig, Entry, Ingest, OnSlow, Reach, Roster, VecMemory};
 
     /// A roster of native analyzers, numbered from 0, each with the link of that count.
@@ -97,7 +98,7 @@ mod tests {
         };
         let mut engine = Engine::new(config, VecMemory::new(64, 4096));
         let apply = |engine: &mut Engine<VecMemory>, roster: &Roster| {
-            assert!(engine.apply_roster(roster, |entry| Some((link(entry.analyzer), u64::MAX))));
+            assert!(engine.apply_roster(roster, |entry| Some((link(entry.analyzer), Window::ANY))));
             engine.table_changes().tables
         };
         engine.emitter_opened(0);

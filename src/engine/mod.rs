@@ -33,7 +33,7 @@ pub use ended::Ended;
 pub use lane::{Origin, Transmit};
 pub use link::{Link, LinkError, Stall};
 pub use roster::{Change, Entry, Reach, Registrar, Roster};
-pub use shard::{Engine, EngineConfig, Ingest, OnSlow, Rerouted, TableChanges};
+pub use shard::{Engine, EngineConfig, Ingest, OnSlow, Rerouted, TableChanges, Window};
 
 /// A batch buffer of the egress arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

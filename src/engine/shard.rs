@@ -11,6 +11,8 @@
 //! Order of calls in a turn of the event loop: completions (any order), `reroute`, `ingest` of what
 //! is pending, then `next_dirty`/`transmit` until nothing is left.
 
+use std::collections::BTreeMap;
+
 use super::assembler::Assembler;
 use super::counters::{Balance, Counters, LaneReport, Reason};
 use super::ended::{Ended, EndedList};
@@ -49,6 +51,23 @@ pub struct EngineConfig {
     pub partial_bytes_max: usize,
     /// Policy for full lanes.
     pub on_slow: OnSlow,
+}
+
+/// What an analyzer wants un-ACKed at most, per link. The distributor's own limits hold as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Messages.
+    pub messages: u64,
+    /// Bytes of batch buffers; exceeded by a buffer and a frame at most.
+    pub bytes: u64,
+}
+
+impl Window {
+    /// No wish.
+    pub const ANY: Window = Window {
+        messages: u64::MAX,
+        bytes: u64::MAX,
+    };
 }
 
 /// What became of received bytes.
@@ -112,6 +131,8 @@ pub(super) struct LaneSlot {
     dirty: bool,
     pub(super) weight: f64,
     window_messages: u64,
+    /// What its analyzer wishes, in buffers.
+    window_buffers: usize,
     pub(super) analyzer: u32,
     /// Shard that owns the link.
     home: u16,
@@ -137,6 +158,8 @@ pub struct Engine<M> {
     pub(super) pool: BufferPool,
     pub(super) tree: Tree,
     pub(super) lanes: Vec<LaneSlot>,
+    /// The lanes that are up.
+    lane_by_epoch: BTreeMap<LinkEpoch, LaneId>,
     assemblers: Vec<Assembler>,
     partial_bytes: usize,
     pub(super) rerouting: Rerouting,
@@ -184,6 +207,7 @@ impl<M: Memory> Engine<M> {
             pool: BufferPool::new(config.buffers, config.buffer_bytes),
             tree: Tree::new(u64::from(config.shard)),
             lanes: Vec::new(),
+            lane_by_epoch: BTreeMap::new(),
             assemblers: Vec::new(),
             partial_bytes: 0,
             rerouting: Rerouting::default(),
@@ -438,11 +462,11 @@ impl<M: Memory> Engine<M> {
     // Lanes -----------------------------------------------------------------------------------
 
     /// Takes over a roster, unless it is older than the present one. `own_link` names this shard's
-    /// link of a native analyzer, and the most messages that it wants un-ACKed, if it has one.
+    /// link of a native analyzer, and what it wants un-ACKed at most, if it has one.
     pub fn apply_roster(
         &mut self,
         roster: &Roster,
-        own_link: impl Fn(&Entry) -> Option<(LinkEpoch, u64)>,
+        own_link: impl Fn(&Entry) -> Option<(LinkEpoch, Window)>,
     ) -> bool {
         if roster.epoch <= self.roster_epoch {
             return false;
@@ -454,12 +478,12 @@ impl<M: Memory> Engine<M> {
         let mut lanes_left = self.lanes_max();
         for entry in &roster.entries {
             let reach = match entry.reach {
-                Reach::SingleLink { home, epoch } => Some((epoch, home, u64::MAX)),
+                Reach::SingleLink { home, epoch } => Some((epoch, home, Window::ANY)),
                 Reach::LinkPerShard => {
-                    own_link(entry).map(|(epoch, messages)| (epoch, self.config.shard, messages))
+                    own_link(entry).map(|(epoch, window)| (epoch, self.config.shard, window))
                 }
             };
-            let Some((epoch, home, messages)) = reach else {
+            let Some((epoch, home, window)) = reach else {
                 continue;
             };
             if self.tombstones.contains(epoch) {
@@ -476,7 +500,7 @@ impl<M: Memory> Engine<M> {
                 continue;
             }
             lanes_left -= 1;
-            if let Some(lane) = self.find_or_open(setup, entry.analyzer, home, messages) {
+            if let Some(lane) = self.find_or_open(setup, entry.analyzer, home, window) {
                 self.lanes[lane.0 as usize].weight = entry.effective_weight();
             }
         }
@@ -492,8 +516,7 @@ impl<M: Memory> Engine<M> {
 
     /// The lane that feeds a link.
     pub fn lane_of(&self, epoch: LinkEpoch) -> Option<LaneId> {
-        let mut lanes = self.lanes.iter();
-        lanes.position(|slot| slot.feeds(epoch)).map(lane_id)
+        self.lane_by_epoch.get(&epoch).copied()
     }
 
     /// Shard that owns the link which a lane feeds, and the link.
@@ -522,6 +545,7 @@ impl<M: Memory> Engine<M> {
         };
         let slot = &mut self.lanes[lane.0 as usize];
         slot.state = LaneState::Down;
+        self.lane_by_epoch.remove(&epoch);
         slot.weight = 0.0;
         let (assigned, acked) = (slot.lane.appended(), slot.lane.acked());
         self.ended.push(Ended {
@@ -620,7 +644,8 @@ impl<M: Memory> Engine<M> {
         if slot.state != LaneState::Up {
             return;
         }
-        let full = slot.lane.segments() > self.window_buffers || slot.lane.message_window_full();
+        let window_buffers = self.window_buffers.min(slot.window_buffers);
+        let full = slot.lane.segments() > window_buffers || slot.lane.message_window_full();
         if full == slot.full {
             return;
         }
@@ -646,12 +671,13 @@ impl<M: Memory> Engine<M> {
         setup: LaneSetup,
         analyzer: u32,
         home: u16,
-        window_messages: u64,
+        window: Window,
     ) -> Option<LaneId> {
         if let Some(lane) = self.lane_of(setup.epoch) {
             return Some(lane);
         }
-        let window_messages = window_messages.min(self.config.window_messages).max(1);
+        let window_messages = window.messages.min(self.config.window_messages).max(1);
+        let window_buffers = window.bytes / u64::from(self.config.buffer_bytes);
         let mut lane = Lane::new(setup);
         lane.set_message_window(window_messages);
         let slot = LaneSlot {
@@ -661,6 +687,7 @@ impl<M: Memory> Engine<M> {
             dirty: false,
             weight: 0.0,
             window_messages,
+            window_buffers: usize::try_from(window_buffers).unwrap_or(usize::MAX),
             analyzer,
             home,
             written: 0,
@@ -674,6 +701,7 @@ impl<M: Memory> Engine<M> {
         {
             let dirty = self.lanes[free].dirty;
             self.lanes[free] = LaneSlot { dirty, ..slot };
+            self.lane_by_epoch.insert(setup.epoch, lane_id(free));
             return Some(lane_id(free));
         }
         // Each lane that is down holds a buffer, so only an arena of millions comes here.
@@ -682,7 +710,9 @@ impl<M: Memory> Engine<M> {
             return None;
         }
         self.lanes.push(slot);
-        Some(lane_id(self.lanes.len() - 1))
+        let lane = lane_id(self.lanes.len() - 1);
+        self.lane_by_epoch.insert(setup.epoch, lane);
+        Some(lane)
     }
 
     /// Divides the arena among the lanes in use, so that one that is stuck cannot starve the others,

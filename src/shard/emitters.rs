@@ -279,6 +279,14 @@ impl Worker {
         }
     }
 
+    /// Bytes that were read and that the engine has not taken.
+    pub(super) fn pending_bytes(&self) -> u64 {
+        self.pending
+            .iter()
+            .map(|pending| pending.chunk.len() as u64)
+            .sum()
+    }
+
     fn account_stall(&mut self) {
         let stalled = !self.pending.is_empty();
         match (stalled, self.stalled_since_ns) {

@@ -36,11 +36,15 @@ impl Worker {
         let Some(registrar) = &mut self.registrar else {
             return;
         };
-        let Some(roster) = registrar.apply(change) else {
-            return;
-        };
-        for shard in 0..self.mesh.shards() {
-            self.mesh.post(shard, Message::Roster(Arc::clone(&roster)));
+        if let Some(roster) = registrar.apply(change) {
+            self.new_roster = Some(roster);
+        }
+    }
+
+    /// Once a turn, however many changes there were.
+    pub(super) fn broadcast_roster(&mut self) {
+        if let Some(roster) = self.new_roster.take() {
+            self.mesh.post_roster(&roster);
         }
     }
 
@@ -53,7 +57,7 @@ impl Worker {
                     && connection.link.dialect() == Dialect::Native
                     && connection.name == entry.name
             });
-            own.map(|connection| (connection.epoch, connection.window_messages))
+            own.map(|connection| (connection.epoch, connection.window))
         });
         if !applied {
             return;
@@ -120,6 +124,7 @@ impl Worker {
             emitters: self.emitters.len(),
             links: self.links_up.len(),
             buffers: self.engine.buffers(),
+            unrouted_bytes: self.pending_bytes(),
             stalled: self.stalled_since_ns.is_some(),
             share_bound: self.engine.share_bound(),
         }

@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 
@@ -16,7 +17,7 @@ use super::egress::Sending;
 use super::mesh::{HandOver, Message, Parcel};
 use super::slab::{bare, token, Kind, Slot};
 use super::worker::{Phase, Worker};
-use crate::engine::{Change, Link, LinkEpoch, Reach, Reason};
+use crate::engine::{Change, Entry, Link, LinkEpoch, Reach, Reason, Window};
 use crate::protocol::control::Control;
 use crate::protocol::detect::{DetectError, Detection, Detector, DETECT_MS_MAX, SILENCE_MS};
 use crate::protocol::native::{self, HelloReader, Welcome};
@@ -56,7 +57,7 @@ pub(super) struct HandOverFacts {
     dialect: Dialect,
     name: Arc<str>,
     weight: f64,
-    window_messages: u64,
+    window: Window,
     unread: Vec<u8>,
 }
 
@@ -70,7 +71,7 @@ pub(super) struct Connection {
     pub(super) name: Arc<str>,
     pub(super) epoch: LinkEpoch,
     pub(super) link: Link,
-    pub(super) window_messages: u64,
+    pub(super) window: Window,
     pub(super) sending: Sending,
     /// Batches of other shards, by shard.
     pub(super) parcels: Vec<VecDeque<Parcel>>,
@@ -123,6 +124,8 @@ impl Worker {
 
     fn insert_connection(&mut self, socket: OwnedFd, stage: Stage, name: Arc<str>) -> Slot {
         self.set_options(&socket, &name);
+        let zero_copy =
+            self.ring.zero_copy() && self.config.zero_copy_bytes > 0 && !is_on_this_host(&socket);
         self.links.insert(Connection {
             socket,
             stage,
@@ -131,12 +134,12 @@ impl Worker {
             name,
             epoch: LinkEpoch(0),
             link: Link::new(Dialect::Compact, self.now_ns),
-            window_messages: u64::MAX,
+            window: Window::ANY,
             sending: Sending::default(),
             parcels: (0..self.config.shards).map(|_| VecDeque::new()).collect(),
             turn: 0,
             must_continue: None,
-            zero_copy: self.ring.zero_copy() && self.config.zero_copy_bytes > 0,
+            zero_copy,
             pumped: false,
             drain_sent: false,
         })
@@ -275,7 +278,7 @@ impl Worker {
             dialect,
             name,
             weight,
-            window_messages: u64::MAX,
+            window: Window::ANY,
             unread,
         };
         self.settle_down(slot, self.home_for_single_link(), facts);
@@ -315,15 +318,16 @@ impl Worker {
                 return;
             }
             Some(Ok(hello)) => {
-                let window = match hello.window_messages {
-                    0 => u64::MAX,
-                    messages => u64::from(messages),
+                let wish = |value: u64| if value == 0 { u64::MAX } else { value };
+                let window = Window {
+                    messages: wish(u64::from(hello.window_messages)),
+                    bytes: wish(hello.window_bytes),
                 };
                 let facts = HandOverFacts {
                     dialect: Dialect::Native,
                     name: hello.id.into(),
                     weight: hello.weight,
-                    window_messages: window,
+                    window,
                     unread: bytes.to_vec(),
                 };
                 (hello.shard, facts)
@@ -374,7 +378,7 @@ impl Worker {
             dialect,
             name,
             weight,
-            window_messages,
+            window,
             unread,
         } = *facts;
         let hand_over = HandOver {
@@ -382,7 +386,7 @@ impl Worker {
             dialect,
             name,
             weight,
-            window_messages,
+            window,
             unread,
         };
         self.mesh.post(to, Message::HandOver(Box::new(hand_over)));
@@ -398,7 +402,7 @@ impl Worker {
             dialect,
             name,
             weight,
-            window_messages,
+            window,
             unread,
         } = hand_over;
         let slot = self.insert_connection(socket, Stage::Up, Arc::clone(&name));
@@ -406,7 +410,7 @@ impl Worker {
             dialect,
             name,
             weight,
-            window_messages,
+            window,
             unread,
         };
         self.bring_up(slot, facts);
@@ -418,13 +422,15 @@ impl Worker {
             dialect,
             name,
             weight,
-            window_messages,
+            window,
             unread,
         } = facts;
         if dialect == Dialect::Native {
             self.replace_namesake(slot, &name);
-        } else if self.roster.entries.len() >= self.engine.lanes_max() {
-            let most = self.engine.lanes_max();
+        }
+        let known = |entry: &Entry| dialect == Dialect::Native && entry.name == name;
+        let most = self.engine.lanes_max();
+        if self.roster.entries.len() >= most && !self.roster.entries.iter().any(known) {
             let why = format!("{most} analyzers are connected, the arena serves no more (--arena)");
             self.kill(slot, &why, Some(Reason::TooManyAnalyzers));
             return;
@@ -440,7 +446,7 @@ impl Worker {
         self.links_up.insert(epoch, slot);
         connection.link = Link::new(dialect, now_ns);
         connection.name = Arc::clone(&name);
-        connection.window_messages = window_messages;
+        connection.window = window;
         self.engine.counters.links_up += 1;
         log::info!(
             "analyzer up link={} analyzer={name} dialect={dialect} weight={weight} shard={}",
@@ -448,7 +454,10 @@ impl Worker {
             self.index
         );
         let change = if dialect == Dialect::Native {
-            self.welcome(slot, epoch);
+            if !self.welcome(slot, epoch) {
+                self.kill(slot, "WELCOME could not be written", None);
+                return;
+            }
             Change::NativeUp {
                 epoch,
                 name,
@@ -485,7 +494,7 @@ impl Worker {
         }
     }
 
-    fn welcome(&mut self, slot: Slot, epoch: LinkEpoch) {
+    fn welcome(&mut self, slot: Slot, epoch: LinkEpoch) -> bool {
         let welcome = Welcome {
             refused: None,
             shard_count: u16::try_from(self.config.shards).unwrap_or(u16::MAX),
@@ -493,7 +502,7 @@ impl Worker {
             instance: self.config.instance,
             link_epoch: epoch.0,
         };
-        self.say(slot, |out| welcome.encode(out));
+        self.say(slot, |out| welcome.encode(out))
     }
 
     fn refuse(&mut self, slot: Slot, why: &str) {
@@ -524,6 +533,8 @@ impl Worker {
     /// Words of a link that is up.
     fn on_control(&mut self, slot: Slot, mut bytes: &[u8]) {
         let now_ns = self.now_ns;
+        // Of several weights in one read only the last counts: a flood of them costs one table.
+        let mut newest_weight = None;
         loop {
             let Some(connection) = self.links.get_mut(slot) else {
                 return;
@@ -548,8 +559,7 @@ impl Worker {
                         epoch.0,
                         crate::uring::monotonic_ns()
                     );
-                    self.mesh
-                        .post(0, Message::Change(Change::Weight { epoch, weight }));
+                    newest_weight = Some(Change::Weight { epoch, weight });
                 }
                 Some(Ok(Control::BadWeight(weight))) => {
                     let name = &connection.name;
@@ -573,6 +583,9 @@ impl Worker {
                     return;
                 }
             }
+        }
+        if let Some(change) = newest_weight {
+            self.mesh.post(0, Message::Change(change));
         }
         self.pay_credits(slot);
     }
@@ -605,7 +618,13 @@ impl Worker {
         }
         let name = &connection.name;
         let was = std::mem::replace(&mut connection.stage, Stage::Closing);
-        let _ = SockRef::from(&connection.socket).shutdown(std::net::Shutdown::Both);
+        let socket = SockRef::from(&connection.socket);
+        if matches!(was, Stage::Up) {
+            // What the kernel still holds for it goes to others: it must not be sent as well, nor
+            // keep zero-copy memory until the peer times out.
+            let _ = socket.set_linger(Some(Duration::ZERO));
+        }
+        let _ = socket.shutdown(std::net::Shutdown::Both);
         match was {
             Stage::Closing => return,
             Stage::Detecting { .. } | Stage::Greeting { .. } => {
@@ -758,6 +777,17 @@ impl Connection {
     pub(super) fn is_up(&self) -> bool {
         matches!(self.stage, Stage::Up)
     }
+}
+
+/// The peer is reached over loopback, where the kernel always copies. One zero-copy send there does
+/// lasting harm: the copies it makes look so wasteful to the receiver that it shrinks its window to
+/// a tenth, and transfers crawl at one persist timer (200 ms) a piece.
+fn is_on_this_host(socket: &OwnedFd) -> bool {
+    let socket = SockRef::from(socket);
+    let ip = |address: socket2::SockAddr| address.as_socket().map(|address| address.ip());
+    let local = socket.local_addr().ok().and_then(ip);
+    let peer = socket.peer_addr().ok().and_then(ip);
+    peer.is_some() && (peer == local || peer.is_some_and(|peer| peer.is_loopback()))
 }
 
 /// Why a receive that brought nothing means the end, if it does.

@@ -19,7 +19,7 @@ use glommio::channels::channel_mesh::{FullMesh, Senders};
 use glommio::channels::shared_channel::ConnectedReceiver;
 use glommio::{GlommioError, ResourceType};
 
-use crate::engine::{Change, LinkEpoch, Roster, Span};
+use crate::engine::{Change, LinkEpoch, Roster, Span, Window};
 use crate::protocol::Dialect;
 use crate::uring::Wake;
 
@@ -34,7 +34,7 @@ pub(super) struct HandOver {
     pub(super) dialect: Dialect,
     pub(super) name: Arc<str>,
     pub(super) weight: f64,
-    pub(super) window_messages: u64,
+    pub(super) window: Window,
     /// Control bytes that were read behind the first word.
     pub(super) unread: Vec<u8>,
 }
@@ -133,6 +133,17 @@ impl Mesh {
         } else {
             self.outbox[to].push_back(message);
         }
+    }
+
+    /// Leaves a roster for every shard, in place of an older one that has not been sent yet.
+    pub(super) fn post_roster(&mut self, roster: &Arc<Roster>) {
+        let newest = || Message::Roster(Arc::clone(roster));
+        let queues = self.outbox.iter_mut().enumerate();
+        for (_, queue) in queues.filter(|(to, _)| *to != self.own) {
+            queue.retain(|message| !matches!(message, Message::Roster(_)));
+            queue.push_back(newest());
+        }
+        self.local.push_back(newest());
     }
 
     /// Sends what fits and wakes the receivers.

@@ -42,6 +42,8 @@ pub struct ShardReport {
     pub links: usize,
     /// Batch buffers free now, fewest ever free, in all.
     pub buffers: (usize, usize, usize),
+    /// Bytes that were read from emitters and wait for room, whole messages or not.
+    pub unrouted_bytes: u64,
     /// Receiving is stopped: nobody can take more.
     pub stalled: bool,
     /// Shares are within this many messages of exact, for single messages (see docs/SHARES.md).

@@ -194,7 +194,7 @@ impl Distributor {
             let failed = match ups.recv_timeout(START_PATIENCE) {
                 Ok(Ok(())) => continue,
                 Ok(Err(why)) => why,
-                Err(_) => format!("no sign of life; glommio needs lockable memory, RLIMIT_MEMLOCK of 8 MiB or more (`ulimit -l`, LimitMEMLOCK)"),
+                Err(_) => "no sign of life; glommio needs lockable memory, RLIMIT_MEMLOCK of 8 MiB or more (`ulimit -l`, LimitMEMLOCK)".to_owned(),
             };
             distributor.stopper().stop_now();
             return Err(StartError::Shard(failed));
@@ -341,6 +341,7 @@ impl Plan {
             zero_copy_sends: Slab::new(),
             handshakes: 0,
             registrar: (own == 0).then(Registrar::default),
+            new_roster: None,
             roster: Arc::default(),
             roster_applied_ns: now_ns,
             names: BTreeMap::new(),

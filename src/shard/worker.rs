@@ -78,6 +78,8 @@ pub(super) struct Worker {
 
     /// Shard 0 keeps the roster.
     pub(super) registrar: Option<Registrar>,
+    /// A table that the other shards do not have yet.
+    pub(super) new_roster: Option<Arc<Roster>>,
     pub(super) roster: Arc<Roster>,
     pub(super) roster_applied_ns: u64,
     /// Names of analyzers, also of some that are gone.
@@ -120,6 +122,7 @@ impl Worker {
                 for (from, message) in inbox.drain(..) {
                     self.on_message(from, message);
                 }
+                self.broadcast_roster();
             }
             self.engine.reroute();
             self.resume_pending();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use weir::engine::{
     Engine, EngineConfig, Entry, Ingest, LaneId, LinkEpoch, Memory, OnSlow, Reach, Rerouted,
-    Roster, Span, Transmit, VecMemory,
+    Roster, Span, Transmit, VecMemory, Window,
 };
 use weir::protocol::frame;
 use weir::protocol::native::{BatchCursor, BatchHeader, LinkWord};
@@ -246,7 +246,11 @@ impl Rig {
         let peers = &self.peers;
         let own_link = |entry: &Entry| {
             let peer = &peers[entry.analyzer as usize];
-            Some((peer.epoch, peer.window_messages))
+            let window = Window {
+                messages: peer.window_messages,
+                ..Window::ANY
+            };
+            Some((peer.epoch, window))
         };
         assert!(self.engine.apply_roster(&roster, own_link));
         assert!(
