@@ -581,7 +581,7 @@ impl<M: Memory> Engine<M> {
         } else {
             self.full_lanes - 1
         };
-        
+        self.tree.set_available(lane.0, !full);
     }
 
     fn has_open_lane(&self) -> bool {
