@@ -38,7 +38,7 @@ impl Assembler {
         self.carry.truncate(len);
     }
 
-    /// The carried frame was routed.
+    /// Forgets the carried bytes.
     pub(super) fn clear(&mut self) {
         self.carry.clear();
         if self.carry.capacity() > KEPT_BYTES {
@@ -54,5 +54,22 @@ impl Assembler {
     /// Position in the stream: bytes dealt with so far.
     pub(super) fn offset(&self) -> u64 {
         self.offset
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_emitter_keeps_little_memory() {
+        let mut assembler = Assembler::default();
+        for bytes in [100, KEPT_BYTES, 100_000, 3] {
+            let received = vec![7; bytes];
+            assert!(assembler.fill(&mut &received[..], bytes));
+            assert_eq!(assembler.carried(), received);
+            assembler.clear();
+            assert!(assembler.carried().is_empty() && assembler.carry.capacity() <= KEPT_BYTES);
+        }
     }
 }

@@ -629,3 +629,6 @@ fn index_of(segment: u64, first: u64) -> usize {
         .expect("the segment is still here");
     usize::try_from(index).expect("a lane has few segments")
 }
+
+#[cfg(test)]
+mod tests;

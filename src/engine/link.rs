@@ -56,10 +56,13 @@ struct Owner {
 }
 
 /// Numbering and ACK state of one connection.
+#[derive(Clone)]
 pub struct Link {
     dialect: Dialect,
     decoder: ControlDecoder,
     submitted: u64,
+    /// A message was submitted in part.
+    begun: bool,
     completed: u64,
     acked: u64,
     credited: u64,
@@ -70,6 +73,10 @@ pub struct Link {
     progress_at_ns: u64,
     /// Since when more than the tolerated number is un-ACKed.
     suspect_since_ns: Option<u64>,
+    /// Last time that `stall` found nothing unread.
+    read_at_ns: u64,
+    /// Last time that `stall` found room in the window.
+    room_at_ns: u64,
 }
 
 impl Link {
@@ -79,6 +86,7 @@ impl Link {
             dialect,
             decoder: ControlDecoder::new(dialect),
             submitted: 0,
+            begun: false,
             completed: 0,
             acked: 0,
             credited: 0,
@@ -86,6 +94,8 @@ impl Link {
             stride: 0,
             progress_at_ns: now_ns,
             suspect_since_ns: None,
+            read_at_ns: now_ns,
+            room_at_ns: now_ns,
         }
     }
 
@@ -99,13 +109,15 @@ impl Link {
         &mut self.decoder
     }
 
-    /// `messages` of `shard` were given to the kernel.
+    /// A range in which `messages` of `shard` end was given to the kernel; none: a piece of a split
+    /// message, which goes on in the next range.
     pub fn submitted(&mut self, shard: u16, messages: u64, now_ns: u64) {
-        if messages == 0 {
-            return;
-        }
         if self.submitted == self.acked {
             self.progress_at_ns = now_ns;
+        }
+        self.begun = messages == 0;
+        if self.begun {
+            return;
         }
         self.submitted += messages;
         match self.owners.back_mut() {
@@ -174,26 +186,35 @@ impl Link {
     ///
     /// Reference clients ACK every n-th message and never the remainder, so un-ACKed messages alone
     /// are no sign of trouble. The rule, per `docs/PROTOCOL.md`: no ACK has advanced for the timeout
-    /// although something is un-ACKed, and for all that time
+    /// although something is un-ACKed or half sent, and for all that time
     /// - the link had unread bytes, or
     /// - more than twice the largest ACK step seen was un-ACKed (at least 64; 1,024 before the first
     ///   ACK); on a native link any message, since those ACK remainders; or
     /// - its window was full.
+    ///
+    /// To be asked about once a second: between two calls everything is taken to be as it was found.
     pub fn stall(
-        &self,
+        &mut self,
         now_ns: u64,
         timeout_ns: u64,
         unread: bool,
         window_full: bool,
     ) -> Option<Stall> {
+        if !unread {
+            self.read_at_ns = now_ns;
+        }
+        if !window_full {
+            self.room_at_ns = now_ns;
+        }
         let overdue = |since: u64| now_ns.saturating_sub(since) >= timeout_ns;
-        if self.unacked() == 0 || !overdue(self.progress_at_ns) {
+        let awaited = self.unacked() > 0 || self.begun;
+        if !awaited || !overdue(self.progress_at_ns) {
             return None;
         }
-        if unread {
+        if unread && overdue(self.read_at_ns) {
             return Some(Stall::Unread);
         }
-        if window_full {
+        if window_full && overdue(self.room_at_ns) {
             return Some(Stall::WindowFull);
         }
         self.suspect_since_ns
@@ -292,16 +313,58 @@ mod tests {
     fn unread_bytes_and_a_full_window_count_from_the_first_message() {
         let mut link = Link::new(Dialect::Typed, 0);
         link.submitted(0, 1, 10 * SECOND);
-        assert_eq!(link.stall(39 * SECOND, TIMEOUT, true, true), None);
+        let at = |second: u64, unread, window_full| {
+            let mut link = link.clone();
+            assert_eq!(link.stall(39 * SECOND, TIMEOUT, unread, window_full), None);
+            link.stall(second * SECOND, TIMEOUT, unread, window_full)
+        };
+        assert_eq!(at(40, true, false), Some(Stall::Unread));
+        assert_eq!(at(40, false, true), Some(Stall::WindowFull));
+        assert_eq!(at(40, false, false), None);
+    }
+
+    #[test]
+    fn a_burst_after_a_long_pause_is_no_stall() {
+        let mut link = Link::new(Dialect::Compact, 0);
+        link.submitted(0, 19, 0);
+        assert_eq!(link.ack(10, 0), Ok(true));
+        for second in 0..3600 {
+            assert_eq!(link.stall(second * SECOND, TIMEOUT, false, false), None);
+        }
+        // Nine are un-ACKed since an hour; only now something is unread, and the window full.
+        for second in 3600..3629 {
+            assert_eq!(link.stall(second * SECOND, TIMEOUT, true, true), None);
+        }
+        let mut other = link.clone();
+        let stall = other.stall(3629 * SECOND, TIMEOUT, true, false);
+        assert_eq!(stall, Some(Stall::Unread));
+        let mut other = link.clone();
+        let stall = other.stall(3629 * SECOND, TIMEOUT, false, true);
+        assert_eq!(stall, Some(Stall::WindowFull));
+        for second in 3629..3660 {
+            let (unread, window_full) = (second % 10 == 0, second % 7 == 0);
+            let stall = link.stall(second * SECOND, TIMEOUT, unread, window_full);
+            assert_eq!(stall, None);
+        }
+    }
+
+    #[test]
+    fn a_message_that_is_stuck_half_sent_counts() {
+        let mut link = Link::new(Dialect::Compact, 0);
+        link.submitted(0, 10, 0);
+        assert_eq!(link.ack(10, 0), Ok(true));
+        link.submitted(0, 0, 5 * SECOND);
+        assert_eq!(link.stall(34 * SECOND, TIMEOUT, true, true), None);
         assert_eq!(
-            link.stall(40 * SECOND, TIMEOUT, true, false),
+            link.stall(35 * SECOND, TIMEOUT, true, false),
             Some(Stall::Unread)
         );
-        assert_eq!(
-            link.stall(40 * SECOND, TIMEOUT, false, true),
-            Some(Stall::WindowFull)
-        );
-        assert_eq!(link.stall(40 * SECOND, TIMEOUT, false, false), None);
+        // Its next piece could be sent, so the one before was read.
+        link.submitted(0, 0, 35 * SECOND);
+        assert_eq!(link.stall(64 * SECOND, TIMEOUT, true, false), None);
+        link.submitted(0, 1, 36 * SECOND);
+        assert_eq!(link.ack(11, 37 * SECOND), Ok(true));
+        assert_eq!(link.stall(99 * SECOND, TIMEOUT, true, true), None);
     }
 
     #[test]

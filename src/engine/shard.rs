@@ -128,6 +128,7 @@ pub struct Engine<M> {
     partial_bytes: usize,
     pub(super) rerouting: Rerouting,
     dirty: Vec<LaneId>,
+    /// Lanes that are full and have a weight.
     full_lanes: usize,
     /// So many full lanes stop receiving: one when everybody waits for the slowest.
     full_lanes_max: usize,
@@ -212,11 +213,9 @@ impl<M: Memory> Engine<M> {
     /// An emitter is gone. A frame that it left unfinished is counted and forgotten: it was never
     /// taken in.
     pub fn emitter_closed(&mut self, emitter: usize) {
-        let carried = self.assemblers[emitter].carried().len();
-        if carried > 0 {
+        if self.forget_carried(emitter) > 0 {
             self.counters.count(Reason::FrameCutOff);
         }
-        self.partial_bytes -= carried;
         self.assemblers[emitter] = Assembler::default();
     }
 
@@ -256,15 +255,23 @@ impl<M: Memory> Engine<M> {
                     FrameError::TooShort { .. } => Reason::FrameTooShort,
                     FrameError::TooLong { .. } => Reason::FrameTooLong,
                 });
-                let assembler = &self.assemblers[emitter];
-                let offset = assembler.offset() - assembler.carried().len() as u64;
+                let offset = self.assemblers[emitter].offset() - self.forget_carried(emitter);
                 Ingest::BadFrame { error, offset }
             }
             Err(Refusal::PartialMemory) => {
                 self.counters.count(Reason::PartialMemoryFull);
+                self.forget_carried(emitter);
                 Ingest::PartialMemoryFull
             }
         }
+    }
+
+    /// The stream is not followed any more: its partial frame makes room. Returns the frame's bytes.
+    fn forget_carried(&mut self, emitter: usize) -> u64 {
+        let carried = self.assemblers[emitter].carried().len();
+        self.partial_bytes -= carried;
+        self.assemblers[emitter].clear();
+        carried as u64
     }
 
     fn ingest_frames(&mut self, emitter: usize, rest: &mut &[u8]) -> Result<(), Refusal> {
@@ -496,10 +503,7 @@ impl<M: Memory> Engine<M> {
         let slot = &mut self.lanes[lane.0 as usize];
         slot.state = LaneState::Down;
         slot.weight = 0.0;
-        if slot.full {
-            slot.full = false;
-            self.full_lanes -= 1;
-        }
+        slot.full = false;
         self.set_tree();
         self.start_reroute(lane, now_ns);
         self.settle(lane);
@@ -576,12 +580,14 @@ impl<M: Memory> Engine<M> {
             return;
         }
         slot.full = full;
-        self.full_lanes = if full {
-            self.full_lanes + 1
-        } else {
-            self.full_lanes - 1
-        };
         self.tree.set_available(lane.0, !full);
+        self.count_full();
+    }
+
+    /// Lanes that are full and would be chosen otherwise.
+    fn count_full(&mut self) {
+        let full = |slot: &&LaneSlot| slot.full && slot.weight > 0.0;
+        self.full_lanes = self.lanes.iter().filter(full).count();
     }
 
     fn has_open_lane(&self) -> bool {
@@ -650,8 +656,10 @@ impl<M: Memory> Engine<M> {
         let share = self.pool.total().saturating_sub(self.resume_level) / used;
         let wanted = self.config.window_bytes / u64::from(self.config.buffer_bytes);
         let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
-        // A lane is full when it is beyond this, and the frame that takes it there may be large.
-        self.window_buffers = share.min(wanted).saturating_sub(frame_buffers).max(1);
+        // A lane is full when it is beyond this, and the frame that takes it there may be large; but
+        // many lanes on a small arena need their windows more than room for the largest frame.
+        let window = share.min(wanted);
+        self.window_buffers = (window - frame_buffers.min(window / 2)).max(1);
         for lane in 0..self.lanes.len() {
             self.check_full(lane_id(lane));
         }
@@ -670,6 +678,7 @@ impl<M: Memory> Engine<M> {
             let full = self.lanes[leaf as usize].full;
             self.tree.set_available(leaf, !full);
         }
+        self.count_full();
     }
 }
 

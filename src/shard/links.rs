@@ -676,10 +676,10 @@ impl Worker {
     pub(super) fn check_stalls(&mut self) {
         let timeout_ns = u64::try_from(self.config.ack_timeout.as_nanos()).unwrap_or(u64::MAX);
         for slot in self.links.slots() {
-            let Some(connection) = self.links.get(slot) else {
+            let Some(connection) = self.links.get_mut(slot) else {
                 continue;
             };
-            if !connection.is_up() || connection.link.unacked() == 0 {
+            if !connection.is_up() {
                 continue;
             }
             let unread =

@@ -2,4 +2,6 @@
 //! `model`. Both go through `rig`, which plays emitters, kernel and analyzers and checks every step.
 
 mod cases;
+mod model;
 mod rig;
+mod shares;

@@ -1,7 +1,7 @@
 //! Plays everything around an engine: emitters, the kernel that sends out of its buffers, analyzers
 //! that decode what they get. Every step is checked against what the engine promises.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use weir::engine::{
@@ -308,7 +308,9 @@ impl Rig {
 
     /// A random or scripted moment in which the engine says what is to be sent.
     pub fn collect_dirty(&mut self) {
+        let mut seen = BTreeSet::new();
         while let Some(lane) = self.engine.next_dirty() {
+            assert!(seen.insert(lane), "a lane is dirty once");
             let (_, epoch) = self.engine.destination(lane);
             if let Some(peer) = self
                 .peers
@@ -563,13 +565,12 @@ impl Rig {
     pub fn check_windows(&self) {
         let frame_bytes = u64::from(self.config.frame_bytes_max) + 40;
         let frame_buffers = frame_bytes.div_ceil(u64::from(self.config.buffer_bytes));
-        let least = (1 + frame_buffers) * u64::from(self.config.buffer_bytes);
+        let frame_room = frame_buffers * u64::from(self.config.buffer_bytes);
+        let small = self.config.window_bytes / 2 + u64::from(self.config.buffer_bytes) + frame_room;
+        let most = self.config.window_bytes.max(small);
         for lane in self.engine.lane_reports() {
             let held = lane.held_bytes;
-            assert!(
-                held <= self.config.window_bytes.max(least),
-                "{held} bytes in one lane"
-            );
+            assert!(held <= most, "{held} bytes in one lane");
             if !lane.down {
                 let open = lane.in_flight + lane.queued;
                 assert!(
@@ -617,14 +618,10 @@ impl Rig {
     pub fn finish(&mut self) {
         let state = |rig: &Rig| {
             let unsent: usize = rig.sources.iter().map(|source| source.unsent.len()).sum();
+            let held: usize = rig.peers.iter().map(|peer| peer.held.len()).sum();
             let free = rig.engine.buffers().0;
-            (
-                unsent,
-                free,
-                rig.received,
-                rig.acked,
-                rig.engine.counters.rerouted,
-            )
+            let rerouted = rig.engine.counters.rerouted;
+            (unsent, held, free, rig.received, rig.acked, rerouted)
         };
         loop {
             let before = state(self);
@@ -670,6 +667,29 @@ impl Rig {
             self.reports_due
         );
     }
+}
+
+/// Analyzers in a reference dialect with links of `home`, and their links.
+pub fn plain_roster(home: u16, weights: &[f64]) -> (Roster, Vec<LinkEpoch>) {
+    let epochs: Vec<_> = (1..)
+        .zip(weights)
+        .map(|(link, _)| LinkEpoch::new(home, link))
+        .collect();
+    let entries = (0..)
+        .zip(weights)
+        .zip(&epochs)
+        .map(|((analyzer, weight), epoch)| {
+            let reach = Reach::SingleLink {
+                home,
+                epoch: *epoch,
+            };
+            entry(analyzer, *weight, reach)
+        });
+    let roster = Roster {
+        epoch: 1,
+        entries: entries.collect(),
+    };
+    (roster, epochs)
 }
 
 /// The front of a queue, if its number is at most `through`.
