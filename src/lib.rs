@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! cli       arguments, start, exit status
+//! demo      the whole thing on loopback, checked while it runs
 //! client    emitter and analyzer programs
 //! shard     one thread per core: event loop, listeners, links, mesh
 //! uring     the only place with io_uring and unsafe
@@ -13,6 +14,7 @@
 
 pub mod cli;
 pub mod client;
+pub mod demo;
 pub mod engine;
 pub mod protocol;
 pub mod shard;

@@ -15,6 +15,7 @@ mod report;
 mod run;
 mod sink;
 mod standalone;
+mod weights;
 mod wire;
 
 use std::process::ExitCode;
@@ -67,6 +68,8 @@ enum Cmd {
     ///
     /// Reads the distributor's `re-routed ... detected_mono_ns= last_written_mono_ns=` lines.
     Failover(failover::FailoverArgs),
+    /// Change a weight under way; time until every shard routes by it
+    Weights(weights::WeightsArgs),
     #[command(hide = true)]
     SinkProcess(analyzers::SinkProcessArgs),
 }
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
         Cmd::Pair(args) => pair::run(&args),
         Cmd::Connections(args) => connections::run(&args),
         Cmd::Failover(args) => failover::run(&args),
+        Cmd::Weights(args) => weights::run(&args),
         Cmd::SinkProcess(args) => analyzers::run_process(&args).map(|()| true),
     };
     match result {

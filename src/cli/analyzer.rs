@@ -1,7 +1,7 @@
 //! `weir analyzer`.
 
 use super::values;
-use crate::client::{analyzer, automatic_id, stop_on_signals};
+use crate::client::{analyzer, automatic_id, stop_on_eof, stop_on_signals};
 use crate::protocol::Dialect;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -37,6 +37,9 @@ pub struct Args {
     /// Change the weight every 5,000 messages, to 80 to 120 % of it.
     #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     vary_weight: bool,
+    /// Change the weight once, so long after the first message (3s=0.5).
+    #[arg(long, value_name = "TIME=WEIGHT", value_parser = values::weight_after, conflicts_with = "vary_weight")]
+    weight_after: Option<(Duration, f64)>,
     /// Append 16 bytes per numbered message to this file before its ACK: u64 FNV-1a of
     /// `<emitter-id>/<connection>` and u64 number, big-endian.
     #[arg(long, value_name = "FILE")]
@@ -47,6 +50,12 @@ pub struct Args {
     /// Connect again when the distributor goes away.
     #[arg(long, default_value_t = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     reconnect: bool,
+    /// Stop when standard input ends, so that whoever started this can stop it by closing a pipe.
+    #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    stop_on_eof: bool,
+    /// Print the summary as one line of JSON.
+    #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    json: bool,
 }
 
 impl Args {
@@ -62,6 +71,7 @@ impl Args {
             verbose: self.verbose,
             dialect: self.dialect,
             vary_weight: self.vary_weight,
+            weight_after: self.weight_after,
             record: self.record.clone(),
             count: self.count,
             reconnect: self.reconnect,
@@ -71,9 +81,20 @@ impl Args {
 
 /// Runs the analyzer until its count is reached or a signal comes.
 pub fn run(args: &Args) -> ExitCode {
-    match stop_on_signals().and_then(|stop| analyzer::run(&args.options(), &stop)) {
+    let run = || {
+        let stop = stop_on_signals()?;
+        if args.stop_on_eof {
+            stop_on_eof(&stop)?;
+        }
+        analyzer::run(&args.options(), &stop)
+    };
+    match run() {
         Ok(report) => {
-            println!("{report}");
+            if args.json {
+                println!("{}", report.to_json());
+            } else {
+                println!("{report}");
+            }
             ExitCode::SUCCESS
         }
         Err(error) => {

@@ -1,7 +1,7 @@
 //! `weir emitter`.
 
 use super::values;
-use crate::client::{automatic_id, emitter, stop_on_signals};
+use crate::client::{automatic_id, emitter, stop_on_eof, stop_on_signals};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -42,6 +42,12 @@ pub struct Args {
     /// Severity of every message, 0 is the most important.
     #[arg(long, default_value_t = 3)]
     severity: u8,
+    /// Stop when standard input ends, so that whoever started this can stop it by closing a pipe.
+    #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    stop_on_eof: bool,
+    /// Print the summary as one line of JSON.
+    #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    json: bool,
 }
 
 impl Args {
@@ -69,10 +75,20 @@ impl Args {
 
 /// Runs the emitter until its duration or count is over, or a signal.
 pub fn run(args: &Args) -> ExitCode {
-    let report = stop_on_signals().and_then(|stop| emitter::run(&args.options(), &stop));
-    match report {
+    let run = || {
+        let stop = stop_on_signals()?;
+        if args.stop_on_eof {
+            stop_on_eof(&stop)?;
+        }
+        emitter::run(&args.options(), &stop)
+    };
+    match run() {
         Ok(report) => {
-            println!("{report}");
+            if args.json {
+                println!("{}", report.to_json());
+            } else {
+                println!("{report}");
+            }
             if report.is_success() {
                 ExitCode::SUCCESS
             } else {

@@ -57,7 +57,12 @@ pub fn run() -> ExitCode {
 /// `RUST_LOG` wins over `--verbose`.
 fn start_logging(cli: &Cli) {
     let verbose = matches!(&cli.program, Program::Analyzer(args) if args.verbose);
-    let default = if verbose { "debug" } else { "info" };
+    let default = match &cli.program {
+        // Says itself what happens.
+        Program::Demo(_) => "warn",
+        _ if verbose => "debug",
+        _ => "info",
+    };
     let environment = env_logger::Env::default().default_filter_or(default);
     env_logger::Builder::from_env(environment)
         .format_target(false)

@@ -68,6 +68,14 @@ pub fn weight(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "allowed: a finite number, 0 or more (0.25)".into())
 }
 
+/// `3s=0.5`: a time and the weight from then on.
+pub fn weight_after(text: &str) -> Result<(Duration, f64), String> {
+    let (time, new) = text
+        .split_once('=')
+        .ok_or_else(|| "allowed: a time and a weight (3s=0.5)".to_owned())?;
+    Ok((duration(time)?, weight(new)?))
+}
+
 /// Number and unit: the unit starts at the first letter.
 fn split(text: &str) -> (&str, &str) {
     let unit = text.find(|c: char| c.is_alphabetic()).unwrap_or(text.len());
@@ -114,6 +122,11 @@ mod tests {
         assert_eq!(weight("0"), Ok(0.0));
         for bad in ["-1", "NaN", "inf", "", "x"] {
             assert!(weight(bad).is_err(), "{bad}");
+        }
+        assert_eq!(weight_after("3s=0.5"), Ok((Duration::from_secs(3), 0.5)));
+        for bad in ["3s", "=0.5", "3=0.5", "3s=-1", "3s="] {
+            let error = weight_after(bad).expect_err(bad);
+            assert!(error.contains("allowed"), "{error}");
         }
     }
 }

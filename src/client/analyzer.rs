@@ -56,6 +56,8 @@ pub struct Options {
     pub dialect: Dialect,
     /// Change the weight every 5,000 messages.
     pub vary_weight: bool,
+    /// Change the weight once, so long after the first message.
+    pub weight_after: Option<(Duration, f64)>,
     /// Where to append records.
     pub record: Option<PathBuf>,
     /// Stop after this many messages.
@@ -77,6 +79,7 @@ impl Options {
             verbose: false,
             dialect: Dialect::Native,
             vary_weight: false,
+            weight_after: None,
             record: None,
             count: None,
             reconnect: true,
@@ -111,6 +114,23 @@ impl Report {
         } else {
             0.0
         }
+    }
+
+    /// One line for programs to read.
+    pub fn to_json(&self) -> String {
+        format!(
+            r#"{{"id":{},"messages":{},"bytes":{},"out_of_order":{},"duplicates":{},"redelivered":{},"unnumbered":{},"unchecked":{},"reconnects":{},"weight":{}}}"#,
+            super::json_string(&self.id),
+            self.counts.messages,
+            self.counts.bytes,
+            self.counts.order_violations,
+            self.counts.duplicates,
+            self.counts.redelivered,
+            self.counts.unnumbered,
+            self.counts.unchecked,
+            self.reconnects,
+            self.weight,
+        )
     }
 }
 
@@ -157,6 +177,10 @@ struct Shared {
     weight_bits: AtomicU64,
     messages: AtomicU64,
     reconnects: AtomicU64,
+    /// When `weight_after` is due; set by the first message, taken by the link that says it.
+    weight_due: Mutex<Option<Instant>>,
+    /// `weight_after` is taken, or there is none: nobody need look at `weight_due`.
+    is_weight_settled: AtomicBool,
     /// The count is reached or a link failed for good.
     over: AtomicBool,
     failure: Mutex<Option<io::Error>>,
@@ -172,6 +196,8 @@ impl Shared {
             weight_bits: AtomicU64::new(options.weight.to_bits()),
             messages: AtomicU64::new(0),
             reconnects: AtomicU64::new(0),
+            weight_due: Mutex::new(None),
+            is_weight_settled: AtomicBool::new(options.weight_after.is_none()),
             over: AtomicBool::new(false),
             failure: Mutex::new(None),
             random: Mutex::new(Random::new(super::unix_ns())),
@@ -207,6 +233,26 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner)
             .unit();
         let weight = self.options.weight * (0.8 + 0.4 * unit);
+        self.weight_bits.store(weight.to_bits(), Ordering::Relaxed);
+        Some(weight)
+    }
+
+    /// The weight of `weight_after`, once, when its time has come.
+    fn weight_due(&self, now: Instant) -> Option<f64> {
+        let (after, weight) = self.options.weight_after?;
+        if self.is_weight_settled.load(Ordering::Acquire)
+            || self.messages.load(Ordering::Relaxed) == 0
+        {
+            return None;
+        }
+        let mut due = self
+            .weight_due
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let is_due = now >= *due.get_or_insert(now + after);
+        if !is_due || self.is_weight_settled.swap(true, Ordering::AcqRel) {
+            return None;
+        }
         self.weight_bits.store(weight.to_bits(), Ordering::Relaxed);
         Some(weight)
     }

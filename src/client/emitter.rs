@@ -99,8 +99,9 @@ pub struct Report {
     /// Messages partly written when their connection broke, and sent again whole. Their receiver
     /// discards the part, so they are no duplicates.
     pub resent: u64,
-    /// Messages that may have been in a socket buffer when their connection broke: at most so many
-    /// are lost.
+    /// Messages that may have been in a socket buffer when their connection broke, and so be lost. An
+    /// estimate: the peer's buffer is taken to be as large as this side's. What a distributor that
+    /// died had already read is not in it.
     pub lost_max: u64,
     /// Messages that were due and not sent: no connection, or blocked at the end.
     pub unsent: u64,
@@ -119,6 +120,25 @@ impl Report {
     /// Messages per second.
     pub fn rate(&self) -> f64 {
         self.messages as f64 / self.elapsed.as_secs_f64().max(1e-9)
+    }
+
+    /// One line for programs to read.
+    pub fn to_json(&self) -> String {
+        format!(
+            r#"{{"id":{},"messages":{},"bytes":{},"seconds":{:.3},"connected":{},"broken":{},"reconnects":{},"resent":{},"lost_max":{},"unsent":{},"unconfirmed":{},"blocked_seconds":{:.3}}}"#,
+            super::json_string(&self.id),
+            self.messages,
+            self.bytes,
+            self.elapsed.as_secs_f64(),
+            self.connected,
+            self.broken,
+            self.reconnects,
+            self.resent,
+            self.lost_max,
+            self.unsent,
+            self.unconfirmed,
+            self.blocked.as_secs_f64(),
+        )
     }
 
     fn add(&mut self, other: &Self) {
@@ -154,7 +174,7 @@ impl fmt::Display for Report {
         if self.broken > 0 {
             write!(
                 f,
-                "; {} connections broke: at most {} messages",
+                "; {} connections broke: up to about {} messages",
                 self.broken, self.lost_max
             )?;
             write!(

@@ -12,8 +12,9 @@ pub mod payload;
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::thread;
 
 /// A flag that SIGTERM and SIGINT raise; a second signal ends the process at once.
 pub fn stop_on_signals() -> io::Result<Arc<AtomicBool>> {
@@ -23,6 +24,32 @@ pub fn stop_on_signals() -> io::Result<Arc<AtomicBool>> {
         signal_hook::flag::register(signal, stop.clone())?;
     }
     Ok(stop)
+}
+
+/// Raises `stop` when standard input ends: a program that was started through a pipe stops with
+/// whoever holds the other end, however that ended.
+pub fn stop_on_eof(stop: &Arc<AtomicBool>) -> io::Result<()> {
+    let stop = Arc::clone(stop);
+    thread::Builder::new().name("stdin".into()).spawn(move || {
+        // An error is an end, too.
+        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        stop.store(true, Ordering::Release);
+    })?;
+    Ok(())
+}
+
+/// A JSON string.
+fn json_string(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
 }
 
 /// Every address of `host:port`, or an error that names it.
@@ -51,4 +78,15 @@ pub fn automatic_id(prefix: &str) -> String {
 fn unix_ns() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     u64::try_from(since.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_strings_are_escaped() {
+        assert_eq!(json_string("a1"), r#""a1""#);
+        assert_eq!(json_string("q\"b\\n\n"), r#""q\"b\\n\u000a""#);
+    }
 }

@@ -220,6 +220,8 @@ pub struct LaneReport {
     pub analyzer: u32,
     /// Messages routed to it.
     pub assigned: u64,
+    /// Of those: before the last change of weights or membership.
+    pub assigned_before: u64,
     /// Messages that it ACKed.
     pub acked: u64,
     /// Sent, not ACKed.

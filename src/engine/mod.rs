@@ -18,6 +18,7 @@
 mod assembler;
 mod buffers;
 mod counters;
+mod ended;
 mod lane;
 mod ledger;
 mod link;
@@ -28,10 +29,11 @@ pub mod tree;
 
 pub use buffers::BufferPool;
 pub use counters::{Balance, Counters, LaneReport, Reason};
+pub use ended::Ended;
 pub use lane::{Origin, Transmit};
 pub use link::{Link, LinkError, Stall};
 pub use roster::{Change, Entry, Reach, Registrar, Roster};
-pub use shard::{Engine, EngineConfig, Ingest, OnSlow, Rerouted};
+pub use shard::{Engine, EngineConfig, Ingest, OnSlow, Rerouted, TableChanges};
 
 /// A batch buffer of the egress arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

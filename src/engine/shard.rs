@@ -13,6 +13,7 @@
 
 use super::assembler::Assembler;
 use super::counters::{Balance, Counters, LaneReport, Reason};
+use super::ended::{Ended, EndedList};
 use super::lane::{Lane, LaneSetup, Transmit};
 use super::reroute::Rerouting;
 use super::roster::{Entry, Reach, Roster, Tombstones};
@@ -85,6 +86,16 @@ pub struct Rerouted {
     pub detected_ns: u64,
 }
 
+/// How often what the tree chooses from has changed. Between two moments with equal numbers one
+/// table was in force, and the bound of `docs/SHARES.md` holds for all that was routed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TableChanges {
+    /// Weights or membership.
+    pub tables: u64,
+    /// Lanes that became full, or ceased to be.
+    pub availability: u64,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LaneState {
     Free,
@@ -108,6 +119,8 @@ pub(super) struct LaneSlot {
     pub(super) written: u64,
     /// Last message that came here by a re-route.
     pub(super) rerouted: u64,
+    /// Messages given to it before the last change of the table.
+    assigned_before: u64,
 }
 
 impl LaneSlot {
@@ -142,6 +155,10 @@ pub struct Engine<M> {
     stalled: bool,
     roster_epoch: u64,
     tombstones: Tombstones,
+    /// Lane and weight, as the tree was told last.
+    table: Vec<(u32, f64)>,
+    table_changes: TableChanges,
+    ended: EndedList,
     /// What this shard has counted.
     pub counters: Counters,
 }
@@ -183,6 +200,9 @@ impl<M: Memory> Engine<M> {
             stalled: false,
             roster_epoch: 0,
             tombstones: Tombstones::default(),
+            table: Vec::new(),
+            table_changes: TableChanges::default(),
+            ended: EndedList::default(),
             counters: Counters::default(),
         };
         engine.size_windows();
@@ -503,6 +523,15 @@ impl<M: Memory> Engine<M> {
         let slot = &mut self.lanes[lane.0 as usize];
         slot.state = LaneState::Down;
         slot.weight = 0.0;
+        let (assigned, acked) = (slot.lane.appended(), slot.lane.acked());
+        self.ended.push(Ended {
+            epoch,
+            analyzer: slot.analyzer,
+            assigned,
+            acked,
+            detected_ns: now_ns,
+            rerouted_ns: (assigned == acked).then_some(now_ns),
+        });
         slot.full = false;
         self.set_tree();
         self.start_reroute(lane, now_ns);
@@ -540,6 +569,7 @@ impl<M: Memory> Engine<M> {
             epoch: slot.lane.setup().epoch,
             analyzer: slot.analyzer,
             assigned: slot.lane.appended(),
+            assigned_before: slot.assigned_before,
             acked: slot.lane.acked(),
             in_flight: slot.lane.submitted().saturating_sub(slot.lane.acked()),
             queued: slot.lane.appended() - slot.lane.submitted().max(slot.lane.acked()),
@@ -553,6 +583,21 @@ impl<M: Memory> Engine<M> {
     /// Shares stay within this many messages of exact, see docs/SHARES.md.
     pub fn share_bound(&self) -> f64 {
         self.tree.bound()
+    }
+
+    /// How often what the tree chooses from has changed.
+    pub fn table_changes(&self) -> TableChanges {
+        self.table_changes
+    }
+
+    /// The last links that ended, oldest first.
+    pub fn ended(&self) -> impl Iterator<Item = &Ended> {
+        self.ended.iter()
+    }
+
+    /// What [`Engine::next_rerouted`] returned was written at `now_ns`.
+    pub fn note_rerouted(&mut self, rerouted: &Rerouted, now_ns: u64) {
+        self.ended.rerouted(rerouted.epoch, now_ns);
     }
 
     /// Batch buffers free now, fewest ever free, in all.
@@ -581,6 +626,7 @@ impl<M: Memory> Engine<M> {
         }
         slot.full = full;
         self.tree.set_available(lane.0, !full);
+        self.table_changes.availability += 1;
         self.count_full();
     }
 
@@ -619,6 +665,7 @@ impl<M: Memory> Engine<M> {
             home,
             written: 0,
             rerouted: 0,
+            assigned_before: 0,
         };
         if let Some(free) = self
             .lanes
@@ -674,9 +721,17 @@ impl<M: Memory> Engine<M> {
             .map(|(lane, slot)| (lane_id(lane).0, slot.weight))
             .collect();
         self.tree.set_weights(&leaves);
-        for (leaf, _) in leaves {
-            let full = self.lanes[leaf as usize].full;
-            self.tree.set_available(leaf, !full);
+        for (leaf, _) in &leaves {
+            let full = self.lanes[*leaf as usize].full;
+            self.tree.set_available(*leaf, !full);
+        }
+        if leaves == self.table {
+            return;
+        }
+        self.table = leaves;
+        self.table_changes.tables += 1;
+        for slot in &mut self.lanes {
+            slot.assigned_before = slot.lane.appended();
         }
         self.count_full();
     }

@@ -9,6 +9,8 @@
 //! A decoder is fed whatever a read brought, down to one byte, and keeps at most one partial word.
 //! Numbers stay as they were on the wire; [`resolve_ack`] turns them into sequences of the link.
 
+pub use super::ack::{resolve_ack, AckBeyond, AckStep, UNACKED_MESSAGES_MAX};
+
 use super::{take, valid_weight, Dialect, Partial};
 use std::fmt;
 
@@ -16,8 +18,6 @@ use std::fmt;
 const PARTIAL_BYTES: usize = 16;
 /// A compact word with this bit is an ACK, without it a weight.
 const COMPACT_ACK_BIT: u32 = 1 << 31;
-/// Links keep fewer messages un-ACKed than this; it makes wrapped ACK numbers unambiguous.
-pub const UNACKED_MESSAGES_MAX: u64 = 1 << 30;
 
 const TYPED_ACK: u8 = 0;
 const TYPED_WEIGHT: u8 = 1;
@@ -244,80 +244,6 @@ pub fn encode_goodbye(sequence: u64) -> ControlWord {
     ControlWord::new([&[NATIVE_GOODBYE], &sequence.to_be_bytes()])
 }
 
-/// What an ACK does to its link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AckStep {
-    /// Everything up to this sequence is done now.
-    Advance(u64),
-    /// Repeats or goes back: ignored and counted.
-    Stale,
-}
-
-/// ACK of a message that was never sent on this link. The link is closed and its un-ACKed messages
-/// re-routed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AckBeyond {
-    /// The number on the wire.
-    pub raw: u64,
-    /// What was sent.
-    pub sent: u64,
-}
-
-impl AckBeyond {
-    /// Metric label.
-    pub fn as_str(&self) -> &'static str {
-        "ack_beyond_sent"
-    }
-}
-
-impl fmt::Display for AckBeyond {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "ACK {} but only {} messages were sent on this link",
-            self.raw, self.sent
-        )
-    }
-}
-
-impl std::error::Error for AckBeyond {}
-
-/// Finds the sequence that `raw` stands for on a link where `acked` of `sent` messages are ACKed.
-///
-/// ```text
-///   one turn of the wire's numbers, seen from `acked`:
-///   acked        sent               half a turn                 acked again
-///     |-- advance --|----- beyond -----|---- stale: goes back ----|
-/// ```
-///
-/// Fewer than [`UNACKED_MESSAGES_MAX`] may be un-ACKed, so the advancing part never reaches the
-/// other half. A step back to before the link's first message can only be a number never sent.
-pub fn resolve_ack(
-    dialect: Dialect,
-    raw: u64,
-    acked: u64,
-    sent: u64,
-) -> Result<AckStep, AckBeyond> {
-    debug_assert!(acked <= sent && sent - acked < UNACKED_MESSAGES_MAX);
-    let (forward, turn) = match dialect {
-        Dialect::Compact => (raw.wrapping_sub(acked) & ((1 << 31) - 1), 1u64 << 31),
-        Dialect::Typed => (raw.wrapping_sub(acked) & ((1 << 32) - 1), 1u64 << 32),
-        Dialect::Native if raw > sent => return Err(AckBeyond { raw, sent }),
-        Dialect::Native if raw > acked => return Ok(AckStep::Advance(raw)),
-        Dialect::Native => return Ok(AckStep::Stale),
-    };
-    let back = turn - forward;
-    if forward == 0 {
-        Ok(AckStep::Stale)
-    } else if forward <= sent - acked {
-        Ok(AckStep::Advance(acked + forward))
-    } else if forward > turn / 2 && back <= acked {
-        Ok(AckStep::Stale)
-    } else {
-        Err(AckBeyond { raw, sent })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -404,73 +330,7 @@ mod tests {
         }
     }
 
-    #[test]
-    fn acks_across_the_wrap() {
-        let turn = 1u64 << 31;
-        let at = |raw, acked, sent| resolve_ack(Dialect::Compact, raw, acked, sent);
-        assert_eq!(at(0, turn - 5, turn), Ok(AckStep::Advance(turn)));
-        assert_eq!(at(3, turn - 5, turn + 3), Ok(AckStep::Advance(turn + 3)));
-        assert_eq!(
-            at(turn - 1, turn - 5, turn + 3),
-            Ok(AckStep::Advance(turn - 1))
-        );
-        assert_eq!(at(turn - 5, turn - 5, turn + 3), Ok(AckStep::Stale));
-        assert_eq!(at(turn - 6, turn - 5, turn + 3), Ok(AckStep::Stale));
-        assert_eq!(at(turn - 1, turn + 1, turn + 3), Ok(AckStep::Stale));
-        assert!(at(4, turn - 5, turn + 3).is_err());
-    }
-
-    #[test]
-    fn nothing_precedes_the_first_message() {
-        for dialect in [Dialect::Typed, Dialect::Compact] {
-            let last_of_turn = if dialect == Dialect::Typed {
-                u32::MAX
-            } else {
-                i32::MAX as u32
-            };
-            assert_eq!(resolve_ack(dialect, 0, 0, 9), Ok(AckStep::Stale));
-            assert_eq!(resolve_ack(dialect, 0, 5, 9), Ok(AckStep::Stale));
-            assert!(
-                resolve_ack(dialect, last_of_turn.into(), 5, 9).is_err(),
-                "{dialect}"
-            );
-            assert!(resolve_ack(dialect, 10, 5, 9).is_err());
-        }
-    }
-
     proptest! {
-        /// Truth: the analyzer means `meant`; only its wrapped number travels.
-        #[test]
-        fn a_wrapped_ack_means_what_was_meant(
-            acked in prop_oneof![0u64..1000, (1u64 << 31) - 1000..(1 << 31) + 1000,
-                                 (1u64 << 32) - 1000..(1 << 32) + 1000, 0u64..1 << 50],
-            window in prop_oneof![0u64..2000, 0..UNACKED_MESSAGES_MAX],
-            offset in prop_oneof![-2000i64..4000, -(1i64 << 29)..(1 << 30)],
-        ) {
-            let meant = acked.saturating_add_signed(offset);
-            let sent = acked + window;
-            let expected = if meant > sent {
-                Err(())
-            } else if meant > acked {
-                Ok(AckStep::Advance(meant))
-            } else {
-                Ok(AckStep::Stale)
-            };
-            for dialect in DIALECTS {
-                let word = encode_ack(dialect, meant);
-                let Some(Ok(Control::Ack(raw))) =
-                    ControlDecoder::new(dialect).next(&mut word.as_bytes())
-                else {
-                    panic!("not an ACK");
-                };
-                // Beyond half a turn a number looks like one that goes back.
-                if meant.saturating_sub(acked) <= 1 << 30 {
-                    let read = resolve_ack(dialect, raw, acked, sent).map_err(|_| ());
-                    prop_assert_eq!(read, expected, "{}", dialect);
-                }
-            }
-        }
-
         #[test]
         fn any_bytes_are_safe(bytes in proptest::collection::vec(any::<u8>(), 0..64), step in 1usize..9) {
             for dialect in DIALECTS {

@@ -11,6 +11,7 @@
 //! peer panics. `docs/PROTOCOL.md` is the specification; `tests/protocol_vectors.rs` reads its hex.
 #![deny(clippy::cast_possible_truncation)]
 
+mod ack;
 pub mod control;
 pub mod detect;
 pub mod frame;

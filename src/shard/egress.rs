@@ -1,9 +1,12 @@
 //! Egress: from the lanes' tails to the sockets, one send in flight per link.
 //!
 //! ```text
-//! dirty lane --- own link ----> pump: next range -> SEND or SEND_ZC -> result -> next range
+//! dirty lane --- own link ----> pump: next ranges -> SEND or SEND_ZC -> result -> next ranges
 //!           `-- other shard --> parcels over the mesh -> its pump, out of this shard's arena
 //! ```
+//!
+//! A copying send gathers all ranges that wait, its own shard's and others'. A zero-copy send takes
+//! one range, out of registered memory.
 
 use std::os::fd::AsRawFd;
 
@@ -11,17 +14,30 @@ use super::mesh::{Message, Parcel};
 use super::slab::{token, Kind, Slot};
 use super::worker::{Worker, ZeroCopySend};
 use crate::engine::{LaneId, Span};
-use crate::uring::{Completion, SendMode};
+use crate::uring::{Completion, SendVector, SEND_RANGES_MAX};
 
-/// The send that is in flight on a link.
+/// A range that is being sent.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sending {
+struct Range {
     /// Whose arena it is sent from.
     shard: usize,
     span: Span,
     /// Own lane and segment to release, unless the parcel came from another shard.
     own: Option<(LaneId, u64)>,
-    mode: SendMode,
+}
+
+/// The send of a link: what is in flight, if anything is.
+#[derive(Default)]
+pub(super) struct Sending {
+    ranges: Vec<Range>,
+    vector: SendVector,
+}
+
+impl Sending {
+    /// Nothing is in flight.
+    pub(super) fn is_idle(&self) -> bool {
+        self.ranges.is_empty()
+    }
 }
 
 impl Worker {
@@ -31,7 +47,7 @@ impl Worker {
             let (home, epoch) = self.engine.destination(lane);
             if home != self.index {
                 self.hand_over_batches(lane, usize::from(home));
-            } else if let Some(slot) = self.link_of(epoch) {
+            } else if let Some(slot) = self.links_up.get(&epoch).copied() {
                 self.want_pump(slot);
             }
         }
@@ -40,9 +56,11 @@ impl Worker {
         }
         while let Some(done) = self.engine.next_rerouted() {
             let name = self.analyzer_name(done.analyzer);
+            let written_ns = crate::uring::monotonic_ns();
+            self.engine.note_rerouted(&done, written_ns);
             log::info!(
-                "re-routed link={} analyzer={name} messages={} detected_mono_ns={} last_written_mono_ns={}",
-                done.epoch.0, done.messages, done.detected_ns, crate::uring::monotonic_ns()
+                "re-routed link={} analyzer={name} messages={} detected_mono_ns={} last_written_mono_ns={written_ns}",
+                done.epoch.0, done.messages, done.detected_ns
             );
         }
     }
@@ -55,13 +73,6 @@ impl Worker {
             connection.pumped = true;
             self.pump.push(slot);
         }
-    }
-
-    fn link_of(&self, epoch: crate::engine::LinkEpoch) -> Option<Slot> {
-        let mut links = self.links.iter();
-        links
-            .find(|(_, link)| link.epoch == epoch && link.is_up())
-            .map(|(slot, _)| slot)
     }
 
     /// Batches for an analyzer whose only link is on another shard.
@@ -83,12 +94,11 @@ impl Worker {
     /// Another shard's batch for one of this shard's links.
     pub(super) fn on_parcel(&mut self, from: usize, parcel: Parcel) {
         // A link that died meanwhile: its LinkDown is on the way, the sender re-routes.
-        let Some(slot) = self.link_of(parcel.epoch) else {
+        let Some(slot) = self.links_up.get(&parcel.epoch).copied() else {
             return;
         };
         if let Some(connection) = self.links.get_mut(slot) {
             connection.parcels[from].push_back(parcel);
-            self.parcels_waiting += 1;
         }
         self.want_pump(slot);
     }
@@ -98,9 +108,31 @@ impl Worker {
             return;
         };
         connection.pumped = false;
-        if connection.sending.is_some() || !connection.is_up() {
+        if !connection.sending.is_idle() || !connection.is_up() {
             return;
         }
+        let zero_copy = connection.zero_copy;
+        let mut ranges = std::mem::take(&mut connection.sending.ranges);
+        while ranges.len() < SEND_RANGES_MAX {
+            let Some(range) = self.next_range(slot) else {
+                break;
+            };
+            ranges.push(range);
+            let large = range.span.len as usize >= self.config.zero_copy_bytes;
+            if zero_copy && large && range.own.is_some() && ranges.len() == 1 {
+                self.send_zero_copy(slot, range, ranges);
+                return;
+            }
+        }
+        if let Some(connection) = self.links.get_mut(slot) {
+            connection.sending.ranges = ranges;
+        }
+        self.send_copying(slot);
+    }
+
+    /// The next range for a link: shards take turns, but a split message is finished first.
+    fn next_range(&mut self, slot: Slot) -> Option<Range> {
+        let connection = self.links.get(slot)?;
         let shards = self.config.shards;
         let turns = match connection.must_continue {
             Some(shard) => shard..shard + 1,
@@ -113,91 +145,103 @@ impl Worker {
             } else {
                 self.next_parcel(slot, shard)
             };
-            if let Some((sending, messages, continues)) = next {
-                if let Some(connection) = self.links.get_mut(slot) {
-                    connection.turn = (shard + 1) % shards;
-                    connection.must_continue = continues.then_some(shard);
-                    let shard = u16::try_from(shard).unwrap_or(u16::MAX);
-                    connection.link.submitted(shard, messages, self.now_ns);
-                }
-                self.send(slot, sending);
-                return;
-            }
+            let Some((range, messages, continues)) = next else {
+                continue;
+            };
+            let connection = self.links.get_mut(slot)?;
+            connection.turn = (shard + 1) % shards;
+            connection.must_continue = continues.then_some(shard);
+            let owner = u16::try_from(shard).unwrap_or(u16::MAX);
+            connection.link.submitted(owner, messages, self.now_ns);
+            return Some(range);
         }
+        None
     }
 
-    fn next_own_range(&mut self, slot: Slot) -> Option<(Sending, u64, bool)> {
-        let connection = self.links.get(slot)?;
-        let (epoch, zero_copy) = (connection.epoch, connection.zero_copy);
+    /// Something waits behind the send that is in flight on a link.
+    fn has_more(&self, slot: Slot) -> bool {
+        let Some(connection) = self.links.get(slot) else {
+            return false;
+        };
+        let lane = self.engine.lane_of(connection.epoch);
+        lane.is_some_and(|lane| self.engine.has_unsent(lane))
+            || connection.parcels.iter().any(|queue| !queue.is_empty())
+    }
+
+    fn next_own_range(&mut self, slot: Slot) -> Option<(Range, u64, bool)> {
+        let epoch = self.links.get(slot)?.epoch;
         let lane = self.engine.lane_of(epoch)?;
-        let range = self.engine.transmit(lane, self.now_ns, true)?;
-        let large = range.span.len as usize >= self.config.zero_copy_bytes;
-        let mode = if zero_copy && large {
-            SendMode::ZeroCopy
-        } else {
-            SendMode::Copy
-        };
-        let own = Some((lane, range.segment));
+        let next = self.engine.transmit(lane, self.now_ns, true)?;
         let shard = usize::from(self.index);
-        let sending = Sending {
+        let range = Range {
             shard,
-            span: range.span,
-            own,
-            mode,
+            span: next.span,
+            own: Some((lane, next.segment)),
         };
-        Some((sending, range.messages, range.continues))
+        Some((range, next.messages, next.continues))
     }
 
-    fn next_parcel(&mut self, slot: Slot, shard: usize) -> Option<(Sending, u64, bool)> {
+    fn next_parcel(&mut self, slot: Slot, shard: usize) -> Option<(Range, u64, bool)> {
         let parcel = self.links.get_mut(slot)?.parcels[shard].pop_front()?;
-        self.parcels_waiting -= 1;
-        let sending = Sending {
+        let range = Range {
             shard,
             span: parcel.span,
             own: None,
-            mode: SendMode::Copy,
         };
-        Some((sending, parcel.messages, parcel.continues))
+        Some((range, parcel.messages, parcel.continues))
     }
 
-    fn send(&mut self, slot: Slot, mut sending: Sending) {
+    fn send_copying(&mut self, slot: Slot) {
         let Some(connection) = self.links.get_mut(slot) else {
             return;
         };
+        let Sending { ranges, vector } = &mut connection.sending;
+        if ranges.is_empty() {
+            return;
+        }
+        let counters = &mut self.engine.counters;
+        counters.sends += 1;
+        counters.sent_bytes += ranges
+            .iter()
+            .map(|range| u64::from(range.span.len))
+            .sum::<u64>();
+        let fd = connection.socket.as_raw_fd();
+        let spans = ranges.iter().map(|range| (range.shard, range.span));
+        self.ring
+            .send(fd, spans, vector, token(Kind::LinkSend, slot));
+        self.hurry |= self.has_more(slot);
+    }
+
+    fn send_zero_copy(&mut self, slot: Slot, range: Range, ranges: Vec<Range>) {
+        let (Some(connection), Some((lane, segment))) = (self.links.get_mut(slot), range.own)
+        else {
+            return;
+        };
+        connection.sending.ranges = ranges;
         let fd = connection.socket.as_raw_fd();
         let counters = &mut self.engine.counters;
         counters.sends += 1;
-        counters.sent_bytes += u64::from(sending.span.len);
-        let name = match (sending.mode, sending.own) {
-            (SendMode::ZeroCopy, Some((lane, segment))) => {
-                counters.sends_zero_copy += 1;
-                let send = ZeroCopySend {
-                    link: slot,
-                    lane,
-                    segment,
-                };
-                token(Kind::ZeroCopySend, self.zero_copy_sends.insert(send))
-            }
-            _ => token(Kind::LinkSend, slot),
-        };
-        sending.mode = self
-            .ring
-            .send(fd, sending.shard, sending.span, sending.mode, name);
-        connection.sending = Some(sending);
+        counters.sends_zero_copy += 1;
+        counters.sent_bytes += u64::from(range.span.len);
+        let send = self.zero_copy_sends.insert(ZeroCopySend {
+            link: slot,
+            lane,
+            segment,
+        });
+        self.ring
+            .send_zero_copy(fd, range.span, token(Kind::ZeroCopySend, send));
+        self.hurry |= self.has_more(slot);
     }
 
-    /// Result of a copying send: the kernel has let go of the buffer, too.
+    /// Result of a copying send: the kernel has let go of the memory, too.
     pub(super) fn on_link_send(&mut self, slot: Slot, completion: Completion) {
-        let Some(connection) = self.links.get_mut(slot) else {
-            return;
-        };
-        let Some(sending) = connection.sending.take() else {
-            return;
-        };
-        self.on_sent(slot, sending, completion.count());
-        if let Some((lane, segment)) = sending.own {
-            self.engine.released(lane, segment);
+        let ranges = self.on_sent(slot, completion.count());
+        for range in &ranges {
+            if let Some((lane, segment)) = range.own {
+                self.engine.released(lane, segment);
+            }
         }
+        self.keep_allocation(slot, ranges);
         self.go_on(slot);
     }
 
@@ -207,21 +251,14 @@ impl Worker {
             return;
         };
         let (slot, lane, segment) = (send.link, send.lane, send.segment);
-        if completion.is_release() {
-            if completion.was_copied() {
-                self.engine.counters.zero_copy_copied += 1;
-                if let Some(connection) = self.links.get_mut(slot) {
-                    // Loopback, veth, or a NIC without scatter-gather: copying at once is cheaper.
-                    connection.zero_copy = false;
-                }
-            }
-        } else {
-            let sending = self
-                .links
-                .get_mut(slot)
-                .and_then(|connection| connection.sending.take());
-            if let Some(sending) = sending {
-                self.on_sent(slot, sending, completion.count());
+        if !completion.is_release() {
+            let ranges = self.on_sent(slot, completion.count());
+            self.keep_allocation(slot, ranges);
+        } else if completion.was_copied() {
+            self.engine.counters.zero_copy_copied += 1;
+            if let Some(connection) = self.links.get_mut(slot) {
+                // Loopback, veth, or a NIC without scatter-gather: copying at once is cheaper.
+                connection.zero_copy = false;
             }
         }
         if !completion.more() {
@@ -231,30 +268,29 @@ impl Worker {
         self.go_on(slot);
     }
 
-    fn on_sent(&mut self, slot: Slot, sending: Sending, result: std::io::Result<usize>) {
+    /// What a send's result means for its link; returns the ranges that it was about.
+    fn on_sent(&mut self, slot: Slot, result: std::io::Result<usize>) -> Vec<Range> {
+        let Some(connection) = self.links.get_mut(slot) else {
+            return Vec::new();
+        };
+        let ranges = std::mem::take(&mut connection.sending.ranges);
+        let wanted: usize = ranges.iter().map(|range| range.span.len as usize).sum();
         match result {
-            Ok(sent) if sent >= sending.span.len as usize => {
-                if let Some(connection) = self.links.get_mut(slot) {
-                    connection.link.completed();
-                }
-                if let Some((lane, _)) = sending.own {
+            Ok(sent) if sent >= wanted => {
+                connection.link.completed();
+                if let Some((lane, _)) = ranges.iter().find_map(|range| range.own) {
                     self.engine.written(lane);
                 }
                 self.pay_credits(slot);
             }
-            Ok(sent) => self.send_rest(slot, sending, sent),
+            Ok(sent) => self.send_rest(slot, &ranges, sent),
             Err(error) => self.kill(slot, &format!("send: {error}"), None),
         }
+        ranges
     }
 
-    /// The kernel took only part of it.
-    fn send_rest(&mut self, slot: Slot, sending: Sending, sent: usize) {
-        let sent = u32::try_from(sent).unwrap_or(0);
-        let span = Span {
-            buffer: sending.span.buffer,
-            offset: sending.span.offset + sent,
-            len: sending.span.len - sent,
-        };
+    /// The kernel took only part of it: the rest goes out before anything else.
+    fn send_rest(&mut self, slot: Slot, ranges: &[Range], mut sent: usize) {
         if !self
             .links
             .get(slot)
@@ -262,10 +298,44 @@ impl Worker {
         {
             return;
         }
-        if let Some((lane, segment)) = sending.own {
-            self.engine.held_again(lane, segment);
+        let mut rest = Vec::new();
+        for range in ranges {
+            let len = range.span.len as usize;
+            let skip = sent.min(len);
+            sent -= skip;
+            if skip == len {
+                continue;
+            }
+            let skip = u32::try_from(skip).unwrap_or(0); // below a u32
+            let Span {
+                buffer,
+                offset,
+                len,
+            } = range.span;
+            let span = Span {
+                buffer,
+                offset: offset + skip,
+                len: len - skip,
+            };
+            if let Some((lane, segment)) = range.own {
+                self.engine.held_again(lane, segment);
+            }
+            rest.push(Range { span, ..*range });
         }
-        self.send(slot, Sending { span, ..sending });
+        if let Some(connection) = self.links.get_mut(slot) {
+            connection.sending.ranges = rest;
+        }
+        self.send_copying(slot);
+    }
+
+    /// A list that a send is through with serves the next, if none has been started.
+    fn keep_allocation(&mut self, slot: Slot, mut ranges: Vec<Range>) {
+        if let Some(connection) = self.links.get_mut(slot) {
+            if connection.sending.is_idle() {
+                ranges.clear();
+                connection.sending.ranges = ranges;
+            }
+        }
     }
 
     /// After a result: a dead link is buried, a living one may have more to send.
@@ -275,7 +345,7 @@ impl Worker {
         };
         if !connection.is_up() {
             self.bury(slot);
-        } else if connection.sending.is_none() {
+        } else if connection.sending.is_idle() {
             self.want_pump(slot);
         }
     }

@@ -11,6 +11,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::Ordering;
 
 use socket2::SockRef;
 
@@ -50,7 +51,18 @@ impl Worker {
     }
 
     fn add_emitter(&mut self, socket: OwnedFd) {
-        if self.emitters.len() >= self.config.connections_max || self.phase != Phase::Running {
+        if self.phase != Phase::Running {
+            return;
+        }
+        if self.shared.emitters.fetch_add(1, Ordering::Relaxed) >= self.config.connections_max {
+            self.shared.emitters.fetch_sub(1, Ordering::Relaxed);
+            if self.engine.counters.of(Reason::ConnectionLimit) == 0 {
+                let most = self.config.connections_max;
+                log::warn!(
+                    "shard {}: emitter refused: {most} are connected (--max-connections)",
+                    self.index
+                );
+            }
             self.engine.counters.count(Reason::ConnectionLimit);
             return;
         }
@@ -289,6 +301,7 @@ impl Worker {
         if emitter.ended && !emitter.receiving && emitter.pending == 0 {
             self.engine.emitter_closed(slot.index());
             self.emitters.remove(slot);
+            self.shared.emitters.fetch_sub(1, Ordering::Relaxed);
         }
     }
 

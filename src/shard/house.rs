@@ -58,7 +58,7 @@ impl Worker {
         if !applied {
             return;
         }
-        self.roster_applied_ns = self.now_ns;
+        self.roster_applied_ns = crate::uring::monotonic_ns();
         if self.names.len() > NAMES_MAX {
             self.names.clear();
         }
@@ -113,14 +113,12 @@ impl Worker {
             balance: self.engine.balance(),
             counters: self.engine.counters.clone(),
             lanes: self.engine.lane_reports().collect(),
+            ended: self.engine.ended().copied().collect(),
+            table_changes: self.engine.table_changes(),
             roster: Arc::clone(&self.roster),
             roster_applied_ns: self.roster_applied_ns,
             emitters: self.emitters.len(),
-            links: self
-                .links
-                .iter()
-                .filter(|(_, connection)| connection.is_up())
-                .count(),
+            links: self.links_up.len(),
             buffers: self.engine.buffers(),
             stalled: self.stalled_since_ns.is_some(),
             share_bound: self.engine.share_bound(),

@@ -16,7 +16,7 @@ use super::egress::Sending;
 use super::mesh::{HandOver, Message, Parcel};
 use super::slab::{bare, token, Kind, Slot};
 use super::worker::{Phase, Worker};
-use crate::engine::{Change, Link, LinkEpoch, Reason};
+use crate::engine::{Change, Link, LinkEpoch, Reach, Reason};
 use crate::protocol::control::Control;
 use crate::protocol::detect::{DetectError, Detection, Detector, DETECT_MS_MAX, SILENCE_MS};
 use crate::protocol::native::{self, HelloReader, Welcome};
@@ -37,7 +37,7 @@ pub(super) enum Stage {
     },
     /// A native HELLO is arriving.
     Greeting {
-        reader: HelloReader,
+        reader: Box<HelloReader>,
         first_byte_ns: u64,
     },
     /// Known, but another shard shall own it: waits for its receive to end.
@@ -71,7 +71,7 @@ pub(super) struct Connection {
     pub(super) epoch: LinkEpoch,
     pub(super) link: Link,
     pub(super) window_messages: u64,
-    pub(super) sending: Option<Sending>,
+    pub(super) sending: Sending,
     /// Batches of other shards, by shard.
     pub(super) parcels: Vec<VecDeque<Parcel>>,
     /// Whose batch goes next, when several shards have some.
@@ -132,7 +132,7 @@ impl Worker {
             epoch: LinkEpoch(0),
             link: Link::new(Dialect::Compact, self.now_ns),
             window_messages: u64::MAX,
-            sending: None,
+            sending: Sending::default(),
             parcels: (0..self.config.shards).map(|_| VecDeque::new()).collect(),
             turn: 0,
             must_continue: None,
@@ -241,7 +241,7 @@ impl Worker {
                 let Some(connection) = self.links.get_mut(slot) else {
                     return;
                 };
-                let reader = HelloReader::default();
+                let reader = Box::<HelloReader>::default();
                 connection.stage = Stage::Greeting {
                     reader,
                     first_byte_ns: self.now_ns,
@@ -278,7 +278,27 @@ impl Worker {
             window_messages: u64::MAX,
             unread,
         };
-        self.settle_down(slot, usize::from(self.index), facts);
+        self.settle_down(slot, self.home_for_single_link(), facts);
+    }
+
+    /// The shard with the fewest single links; this one when it is among them. The kernel's choice
+    /// would leave some shards with all of them and others with none.
+    fn home_for_single_link(&self) -> usize {
+        let mut links = vec![0u32; self.config.shards];
+        for entry in &self.roster.entries {
+            if let Reach::SingleLink { home, .. } = entry.reach {
+                links[usize::from(home)] += 1;
+            }
+        }
+        let own = usize::from(self.index);
+        let least = links.iter().copied().min().unwrap_or(0);
+        if links[own] == least {
+            return own;
+        }
+        links
+            .iter()
+            .position(|count| *count == least)
+            .unwrap_or(own)
     }
 
     fn on_greeting(&mut self, slot: Slot, mut bytes: &[u8]) {
@@ -417,6 +437,7 @@ impl Worker {
         };
         connection.stage = Stage::Up;
         connection.epoch = epoch;
+        self.links_up.insert(epoch, slot);
         connection.link = Link::new(dialect, now_ns);
         connection.name = Arc::clone(&name);
         connection.window_messages = window_messages;
@@ -598,6 +619,7 @@ impl Worker {
                     "analyzer down link={} analyzer={name} why=\"{why}\" unacked={unacked}",
                     epoch.0
                 );
+                self.links_up.remove(&epoch);
                 self.engine.counters.links_down += 1;
                 self.engine.link_down(epoch, self.now_ns);
                 self.mesh.post(0, Message::Change(Change::Down { epoch }));
@@ -612,13 +634,12 @@ impl Worker {
         let Some(connection) = self.links.get(slot) else {
             return;
         };
-        if connection.receiving || connection.sending.is_some() {
+        if connection.receiving || !connection.sending.is_idle() {
             return;
         }
         let Some(connection) = self.links.remove(slot) else {
             return;
         };
-        self.parcels_waiting -= connection.parcels.iter().map(VecDeque::len).sum::<usize>();
         if connection.epoch == LinkEpoch(0) {
             return;
         }
@@ -683,7 +704,7 @@ impl Worker {
                 continue;
             }
             let unread =
-                connection.sending.is_some() || crate::uring::unread_bytes(&connection.socket) > 0;
+                !connection.sending.is_idle() || crate::uring::unread_bytes(&connection.socket) > 0;
             let lane = self.engine.lane_of(connection.epoch);
             let full = lane.is_some_and(|lane| self.engine.is_full(lane));
             if let Some(stall) = connection.link.stall(self.now_ns, timeout_ns, unread, full) {
@@ -703,7 +724,7 @@ impl Worker {
             let Some(connection) = self.links.get_mut(slot) else {
                 continue;
             };
-            let idle = connection.sending.is_none() && connection.must_continue.is_none();
+            let idle = connection.sending.is_idle() && connection.must_continue.is_none();
             if connection.is_up()
                 && connection.link.dialect() == Dialect::Native
                 && idle
@@ -723,7 +744,7 @@ impl Worker {
             };
             if connection.is_up()
                 && connection.link.dialect() == Dialect::Native
-                && connection.sending.is_none()
+                && connection.sending.is_idle()
                 && connection.link.unacked() == 0
             {
                 self.say(slot, |out| out.extend_from_slice(&native::GOODBYE));

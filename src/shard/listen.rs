@@ -2,11 +2,15 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Connections that the kernel completes before they are accepted; capped by net.core.somaxconn.
 const BACKLOG: i32 = 16_384;
+
+/// How long a port may be in use before that is an error.
+const PORT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// `shards` listeners on one address. With port 0 the kernel chooses a port, the same for all.
 ///
@@ -14,7 +18,7 @@ const BACKLOG: i32 = 16_384;
 /// EADDRINUSE also when another distributor listens there, though SO_REUSEPORT would let two share
 /// the port and its connections unnoticed.
 pub(super) fn listen(address: SocketAddr, shards: usize) -> io::Result<Vec<TcpListener>> {
-    let exclusive = bound(address, false)?;
+    let exclusive = bound_patiently(address)?;
     exclusive.listen(1)?;
     let address = exclusive
         .local_addr()?
@@ -28,6 +32,20 @@ pub(super) fn listen(address: SocketAddr, shards: usize) -> io::Result<Vec<TcpLi
             Ok(socket.into())
         })
         .collect()
+}
+
+/// A distributor that was killed leaves its port to the kernel, which closes its rings when it gets
+/// round to it: a restart may have to wait a moment.
+fn bound_patiently(address: SocketAddr) -> io::Result<Socket> {
+    let deadline = Instant::now() + PORT_PATIENCE;
+    loop {
+        match bound(address, false) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            result => return result,
+        }
+    }
 }
 
 fn bound(address: SocketAddr, shared: bool) -> io::Result<Socket> {

@@ -65,7 +65,7 @@ pub struct Config {
     pub ack_timeout: Duration,
     /// A peer whose kernel does not answer for this long is given up.
     pub peer_timeout: Duration,
-    /// Most emitter connections per shard.
+    /// Most emitter connections, all shards together; 0: as many as descriptors allow.
     pub connections_max: usize,
     /// Dialect of reference clients, when it is not to be guessed.
     pub dialect: Option<Dialect>,

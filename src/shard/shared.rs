@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::engine::{Balance, Counters, LaneReport, Roster};
+use crate::engine::{Balance, Counters, Ended, LaneReport, Roster, TableChanges};
 use crate::uring::Wake;
 
 /// How far the distributor is on its way out.
@@ -28,6 +28,10 @@ pub struct ShardReport {
     pub counters: Counters,
     /// Lanes in use.
     pub lanes: Vec<LaneReport>,
+    /// The last links that ended, oldest first; a few at most.
+    pub ended: Vec<Ended>,
+    /// How often what its tree chooses from has changed.
+    pub table_changes: TableChanges,
     /// The roster that its tree follows.
     pub roster: Arc<Roster>,
     /// CLOCK_MONOTONIC when that roster was applied.
@@ -49,6 +53,8 @@ pub(super) struct Shared {
     stop: AtomicU8,
     /// CLOCK_MONOTONIC in nanoseconds when draining ends.
     deadline_ns: AtomicU64,
+    /// Emitters connected, on all shards.
+    pub(super) emitters: AtomicUsize,
     /// Shards that have nothing left to wait for.
     pub(super) drained: AtomicUsize,
     pub(super) reports: Vec<Mutex<ShardReport>>,
@@ -60,6 +66,7 @@ impl Shared {
         Shared {
             stop: AtomicU8::new(0),
             deadline_ns: AtomicU64::new(u64::MAX),
+            emitters: AtomicUsize::new(0),
             drained: AtomicUsize::new(0),
             reports: wakes.iter().map(|_| Mutex::default()).collect(),
             wakes,

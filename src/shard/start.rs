@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::mpsc::Sender;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use super::slab::Slab;
 use super::worker::{Phase, Worker};
 use super::Config;
 use crate::engine::{Engine, EngineConfig, Registrar};
+use crate::protocol::control::UNACKED_MESSAGES_MAX;
 use crate::uring::{
     monotonic_ns, raise_nofile, Arena, ArenaView, Features, Ring, RingConfig, Unusable, Wake,
 };
@@ -27,6 +29,8 @@ const GLOMMIO_IO_BYTES: usize = 64 * 1024;
 const GLOMMIO_RING_DEPTH: usize = 8;
 /// Descriptors beside emitter connections: analyzers, listeners, rings, files.
 const NOFILE_RESERVE: u64 = 512;
+/// Time that all shards together have to come up.
+const START_PATIENCE: Duration = Duration::from_secs(10);
 /// One receive buffer with incremental consumption: many receives share it.
 const INCREMENTAL_BUFFER_BYTES: u32 = 256 * 1024;
 /// One receive buffer without: each receive takes a whole one.
@@ -60,6 +64,8 @@ pub enum StartError {
         /// What the kernel said.
         error: io::Error,
     },
+    /// A shard did not come up.
+    Shard(String),
     /// Values that do not go together.
     Config(String),
 }
@@ -80,6 +86,7 @@ impl fmt::Display for StartError {
                 "--max-connections needs {needed} descriptors, the hard limit is {hard}: raise it (`ulimit -Hn`, or LimitNOFILE in the unit) or ask for fewer connections"
             ),
             StartError::Resource { what, error } => write!(f, "{what}: {error}"),
+            StartError::Shard(text) => write!(f, "a shard did not start: {text}"),
             StartError::Config(text) => f.write_str(text),
         }
     }
@@ -108,11 +115,14 @@ impl Distributor {
         check(&config)?;
         let without: Vec<&str> = config.without.iter().map(String::as_str).collect();
         let features = Features::probe().map_err(StartError::Unusable)?;
-        let features = features.without(&without).map_err(|name| {
+        let mut features = features.without(&without).map_err(|name| {
             StartError::Config(format!(
                 "--without {name}: no such feature (allowed: defer-taskrun, incremental, min-wait, send-zc)"
             ))
         })?;
+        if config.zero_copy_bytes == 0 {
+            features.send_zc = false;
+        }
         let mut config = config;
         config.connections_max = allow_connections(config.connections_max)?;
 
@@ -156,6 +166,7 @@ impl Distributor {
         let mesh = MeshBuilder::full(config.shards, CHANNEL_MESSAGES);
         let config = Arc::new(config);
         let mut shards = Vec::new();
+        let (up, ups) = std::sync::mpsc::channel();
         let parts = arenas.into_iter().zip(emitters.into_iter().zip(analyzers));
         for (index, (arena, listeners)) in parts.enumerate() {
             let plan = Plan {
@@ -165,18 +176,30 @@ impl Distributor {
                 views: views.clone(),
                 features,
                 mesh: mesh.clone(),
+                up: up.clone(),
             };
             let handle = plan.spawn(index, arena, listeners)?;
             shards.push(handle);
         }
-        Ok(Distributor {
+        drop(up);
+        let distributor = Distributor {
             shared,
             shards,
             emitters: emitters_at,
             analyzers: analyzers_at,
             features,
             memory_bytes,
-        })
+        };
+        for _ in 0..distributor.shards.len() {
+            let failed = match ups.recv_timeout(START_PATIENCE) {
+                Ok(Ok(())) => continue,
+                Ok(Err(why)) => why,
+                Err(_) => format!("no sign of life; glommio needs lockable memory, RLIMIT_MEMLOCK of 8 MiB or more (`ulimit -l`, LimitMEMLOCK)"),
+            };
+            distributor.stopper().stop_now();
+            return Err(StartError::Shard(failed));
+        }
+        Ok(distributor)
     }
 
     /// Kernel features in use.
@@ -246,6 +269,18 @@ struct Plan {
     views: Vec<ArenaView>,
     features: Features,
     mesh: FullMesh<Message>,
+    /// Tells whether the shard came up.
+    up: Sender<Result<(), String>>,
+}
+
+/// Takes the other shards along when one ends for whatever reason: a distributor with a shard
+/// missing would accept connections that nobody serves.
+struct EndTogether(Arc<Shared>);
+
+impl Drop for EndTogether {
+    fn drop(&mut self) {
+        self.0.ask(Stop::Now, 0);
+    }
 }
 
 impl Plan {
@@ -275,13 +310,17 @@ impl Plan {
         arena: Arena,
         listeners: (TcpListener, TcpListener),
     ) -> io::Result<ShardReport> {
+        let end_together = EndTogether(Arc::clone(&self.shared));
         let mesh = Mesh::join(self.mesh, self.postbox).await;
         let own = mesh.own();
         let index = u16::try_from(own).map_err(io::Error::other)?;
         let wake = Arc::clone(&self.shared.wakes[own]);
         let ring = ring_config(&self.config, self.features);
-        let ring = Ring::new(ring, self.features, self.views, own, wake)
-            .map_err(|unusable| io::Error::other(unusable.to_string()))?;
+        let ring = Ring::new(ring, self.features, self.views, own, wake).map_err(|unusable| {
+            let _ = self.up.send(Err(unusable.to_string()));
+            io::Error::other(unusable.to_string())
+        })?;
+        let _ = self.up.send(Ok(()));
         let engine = Engine::new(engine_config(&self.config, index), arena);
         let now_ns = monotonic_ns();
         let worker = Worker {
@@ -296,9 +335,9 @@ impl Plan {
             pending: VecDeque::new(),
             rearm: VecDeque::new(),
             links: Slab::new(),
+            links_up: BTreeMap::new(),
             links_counted: 0,
             pump: Vec::new(),
-            parcels_waiting: 0,
             zero_copy_sends: Slab::new(),
             handshakes: 0,
             registrar: (own == 0).then(Registrar::default),
@@ -308,12 +347,15 @@ impl Plan {
             phase: Phase::Running,
             now_ns,
             turn_bytes: 0,
+            hurry: false,
             next_tick_ns: now_ns,
             next_second_ns: now_ns,
             stalled_since_ns: None,
             accept_retry: Vec::new(),
         };
-        worker.run().await
+        let ended = worker.run().await;
+        drop(end_together);
+        ended
     }
 }
 
@@ -343,7 +385,9 @@ fn engine_config(config: &Config, shard: u16) -> EngineConfig {
         buffer_bytes: config.batch_bytes,
         frame_bytes_max: config.frame_bytes_max,
         window_bytes: config.window_bytes,
-        window_messages: config.window_messages,
+        window_messages: config
+            .window_messages
+            .min((UNACKED_MESSAGES_MAX - 1) / config.shards as u64),
         partial_bytes_max: config.partial_bytes_max,
         on_slow: config.on_slow,
     }
@@ -356,7 +400,8 @@ fn allow_connections(asked: usize) -> Result<usize, StartError> {
         Ok(()) => Ok(if asked == 0 { usize::MAX } else { asked }),
         Err(hard) if asked == 0 => {
             let _ = raise_nofile(hard);
-            Ok(usize::try_from(hard.saturating_sub(NOFILE_RESERVE)).unwrap_or(usize::MAX))
+            let room = hard.saturating_sub(NOFILE_RESERVE).max(hard / 2);
+            Ok(usize::try_from(room).unwrap_or(usize::MAX))
         }
         Err(hard) => Err(StartError::Nofile { needed, hard }),
     }

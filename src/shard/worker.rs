@@ -22,7 +22,7 @@ use super::mesh::{Mesh, Message};
 use super::shared::{ShardReport, Shared, Stop};
 use super::slab::{bare, untoken, Kind, Slab, Slot};
 use super::Config;
-use crate::engine::{Engine, LaneId, Registrar, Roster};
+use crate::engine::{Engine, LaneId, LinkEpoch, Registrar, Roster};
 use crate::uring::{monotonic_ns, Arena, Completion, Ring, Wait};
 
 /// Completions handled before sends go out: bounds the time that a batch waits for its send.
@@ -68,11 +68,11 @@ pub(super) struct Worker {
     pub(super) rearm: VecDeque<Slot>,
 
     pub(super) links: Slab<Connection>,
+    /// The links that are up.
+    pub(super) links_up: BTreeMap<LinkEpoch, Slot>,
     pub(super) links_counted: u64,
     /// Links that may have something to send.
     pub(super) pump: Vec<Slot>,
-    /// Parcels that wait for the send in flight on their link.
-    pub(super) parcels_waiting: usize,
     pub(super) zero_copy_sends: Slab<ZeroCopySend>,
     pub(super) handshakes: usize,
 
@@ -86,6 +86,9 @@ pub(super) struct Worker {
     pub(super) phase: Phase,
     pub(super) now_ns: u64,
     pub(super) turn_bytes: usize,
+    /// A completion is due that should not wait for company: more is there already, or a send was
+    /// started that has more behind it.
+    pub(super) hurry: bool,
     pub(super) next_tick_ns: u64,
     pub(super) next_second_ns: u64,
     pub(super) stalled_since_ns: Option<u64>,
@@ -107,8 +110,8 @@ impl Worker {
             self.wait()?;
             self.now_ns = monotonic_ns();
             self.turn_bytes = 0;
-
             self.ring.drain(&mut completions, TURN_COMPLETIONS);
+            self.hurry = completions.len() == TURN_COMPLETIONS;
             for completion in completions.drain(..) {
                 self.dispatch(completion);
             }
@@ -133,7 +136,10 @@ impl Worker {
             }
         }
         self.say_goodbye();
-        Ok(self.report())
+        let report = self.report();
+        self.listeners = None;
+        self.ring.quiesce();
+        Ok(report)
     }
 
     fn wait(&mut self) -> std::io::Result<()> {
@@ -145,9 +151,7 @@ impl Worker {
                 timeout: Duration::ZERO,
             }
         } else {
-            // A link sends one parcel at a time: what gathers the next one's completion delays all
-            // that wait behind it.
-            let busy = self.turn_bytes >= BUSY_BYTES || self.parcels_waiting > 0;
+            let busy = self.turn_bytes >= BUSY_BYTES || self.hurry;
             let until_tick = self.next_tick_ns.saturating_sub(monotonic_ns());
             Wait {
                 gather: if busy {

@@ -22,5 +22,7 @@ pub use clock::monotonic_ns;
 pub use limits::raise_nofile;
 pub use probe::{kernel_release, Features, Unusable, KERNEL_MIN};
 pub use provided::Chunk;
-pub use ring::{unread_bytes, Completion, Group, Ring, RingConfig, SendMode, Wait};
+pub use ring::{
+    unread_bytes, Completion, Group, Ring, RingConfig, SendVector, Wait, SEND_RANGES_MAX,
+};
 pub use wake::Wake;

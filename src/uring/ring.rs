@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use io_uring::types::{Fd, SubmitArgs, Timespec};
+use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{cqueue, opcode, squeue, IoUring};
 
 use super::arena::ArenaView;
@@ -86,13 +86,30 @@ impl Completion {
     }
 }
 
-/// How to send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SendMode {
-    /// The kernel copies.
-    Copy,
-    /// From registered memory; a release follows the result.
-    ZeroCopy,
+/// Ranges that one send can gather.
+pub const SEND_RANGES_MAX: usize = 16;
+
+/// Where a gathering send finds its ranges. Must stay alive until the send has completed; it does
+/// not move, so it may live in a table that grows.
+pub struct SendVector(Box<VectorParts>);
+
+struct VectorParts {
+    header: libc::msghdr,
+    ranges: [libc::iovec; SEND_RANGES_MAX],
+}
+
+impl SendVector {
+    /// An empty vector.
+    pub fn new() -> SendVector {
+        // SAFETY: both are plain C structs of integers and pointers, for which zero is valid.
+        SendVector(Box::new(unsafe { std::mem::zeroed() }))
+    }
+}
+
+impl Default for SendVector {
+    fn default() -> SendVector {
+        SendVector::new()
+    }
 }
 
 /// How long to wait.
@@ -213,32 +230,53 @@ impl Ring {
         self.push(entry, token);
     }
 
-    /// Sends a span of shard `shard`'s arena, all of it unless an error cuts it short. Zero-copy is
-    /// used for the own arena only and when possible; the mode used is returned.
+    /// Sends spans of shards' arenas one after the other, all of them unless an error cuts them
+    /// short. The kernel copies; when it has, the completion comes.
     pub fn send(
         &mut self,
         fd: RawFd,
-        shard: usize,
-        span: Span,
-        mode: SendMode,
+        spans: impl Iterator<Item = (usize, Span)>,
+        vector: &mut SendVector,
         token: u64,
-    ) -> SendMode {
-        let address = self.arenas[shard].address(span);
-        if mode == SendMode::ZeroCopy && self.registered_arena == Some(shard) {
-            const SEND_ZC_REPORT_USAGE: u16 = 8;
-            let entry = opcode::SendZc::new(Fd(fd), address, span.len)
-                .buf_index(Some(0))
-                .zc_flags(SEND_ZC_REPORT_USAGE)
-                .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
-                .build();
-            self.push(entry, token);
-            return SendMode::ZeroCopy;
+    ) {
+        let parts = &mut *vector.0;
+        let mut count = 0;
+        for (range, (shard, span)) in parts.ranges.iter_mut().zip(spans) {
+            range.iov_base = self.arenas[shard].address(span).cast_mut().cast();
+            range.iov_len = span.len as usize;
+            count += 1;
         }
-        let entry = opcode::Send::new(Fd(fd), address, span.len)
+        let flags = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+        if count == 1 {
+            let range = &parts.ranges[0];
+            let (address, len) = (range.iov_base.cast::<u8>(), range.iov_len as u32); // a span's
+            let entry = opcode::Send::new(Fd(fd), address, len).flags(flags).build();
+            self.push(entry, token);
+            return;
+        }
+        parts.header.msg_iov = parts.ranges.as_mut_ptr();
+        parts.header.msg_iovlen = count;
+        let header: *const libc::msghdr = &parts.header;
+        let entry = opcode::SendMsg::new(Fd(fd), header)
+            .flags(flags as u32)
+            .build(); // bit pattern
+        self.push(entry, token);
+    }
+
+    /// Sends a span of this shard's own arena without a copy, see [`Ring::zero_copy`]. The result
+    /// comes first, the release of the memory later.
+    pub fn send_zero_copy(&mut self, fd: RawFd, span: Span, token: u64) {
+        const SEND_ZC_REPORT_USAGE: u16 = 8;
+        let own = self
+            .registered_arena
+            .expect("the caller asked whether zero-copy is possible");
+        let address = self.arenas[own].address(span);
+        let entry = opcode::SendZc::new(Fd(fd), address, span.len)
+            .buf_index(Some(0))
+            .zc_flags(SEND_ZC_REPORT_USAGE)
             .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
             .build();
         self.push(entry, token);
-        SendMode::Copy
     }
 
     /// Cancels the request with this token; the request itself completes with ECANCELED.
@@ -314,6 +352,27 @@ impl Ring {
         }
     }
 
+    /// Ends everything that is under way, so that sockets and memory are free when this returns. A
+    /// closed ring would let go of them later, at the kernel's leisure: a listener would still hold
+    /// its port when the next distributor starts.
+    pub fn quiesce(&mut self) {
+        const PATIENCE_S: u64 = 1;
+        let timeout = Timespec::new().sec(PATIENCE_S);
+        let _ = self.ring.submit();
+        let everything = CancelBuilder::any().all();
+        if let Err(error) = self
+            .ring
+            .submitter()
+            .register_sync_cancel(Some(timeout), everything)
+        {
+            if error.raw_os_error() != Some(libc::ENOENT) {
+                log::debug!("requests not cancelled: {error}");
+            }
+        }
+        // Runs what the cancellations left to do.
+        let _ = self.enter(0, Duration::ZERO, 0);
+    }
+
     /// Receive memory in bytes, both groups.
     pub fn receive_bytes(&self) -> usize {
         self.ingress.bytes() + self.control.bytes()
@@ -361,8 +420,9 @@ impl Ring {
 
     fn push(&mut self, entry: squeue::Entry, token: u64) {
         let entry = entry.user_data(token);
-        // SAFETY: every entry built above points to memory that outlives the ring: arenas and
-        // provided buffers by field order, the wake word by ownership.
+        // SAFETY: every entry built above points to memory that outlives the ring (arenas and
+        // provided buffers by field order, the wake word by ownership) or the request (a send's
+        // vector, by the contract of `SendVector`).
         while unsafe { self.ring.submission().push(&entry) }.is_err() {
             self.enters += 1;
             if let Err(error) = self.ring.submit() {

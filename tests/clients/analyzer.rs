@@ -187,12 +187,18 @@ fn the_distributors_drain_is_answered_at_once() {
     let (listener, addr) = listen();
     let mut options = options(&addr, Dialect::Native);
     options.ack_every = 1000;
-    options.delay = Duration::from_millis(2);
+    options.delay = Duration::from_millis(5);
     let running = start(&options);
     let mut link = Analyzer::accept(&listener).welcomed(1, 0);
     link.send("e/0", 1..=3);
     link.write(&native::DRAIN);
-    link.hear_until_ack(3);
+    link.send("e/0", 4..=100);
+    assert_eq!(
+        link.hear(),
+        Control::Ack(3),
+        "before the messages behind it"
+    );
+    link.hear_until_ack(100);
     running.raise_stop();
     drop(link);
     running.join();

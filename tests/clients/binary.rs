@@ -92,6 +92,38 @@ fn reference_analyzer_line_ends_cleanly_on_sigterm() {
 }
 
 #[test]
+fn a_weight_changes_once_and_a_closed_pipe_ends_it_with_a_summary_in_json() {
+    let (listener, addr) = listen();
+    let named = Named::new("analyzer", "weight-after");
+    let mut command = Command::new(&named.0);
+    command
+        .args(["--weight=0.2", "--id=a3", "--weight-after=100ms=0.5"])
+        .args(["--stop-on-eof", "--json", &format!("--addr={addr}")])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().expect("spawn");
+    let mut link = Analyzer::accept(&listener).welcomed(1, 0);
+    assert_eq!(link.weight, 0.2);
+    link.send("e/0", 1..=10);
+    assert_eq!(link.hear(), Control::Ack(10));
+    assert_eq!(link.hear(), Control::Weight(0.5));
+    assert_eq!(link.hear_within(Duration::from_millis(300)), None, "once");
+    drop(child.stdin.take());
+    assert_eq!(link.hear(), Control::Drain);
+    assert_eq!(link.hear(), Control::Goodbye { sequence: 10 });
+    drop(link);
+    let output = child.wait_with_output().expect("output");
+    assert!(output.status.success(), "{}", text(&output));
+    let summary = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        summary.starts_with(r#"{"id":"a3","messages":10,"#),
+        "{summary}"
+    );
+    assert!(summary.ends_with("\"weight\":0.5}\n"), "{summary}");
+}
+
+#[test]
 fn records_survive_sigkill() {
     let (listener, addr) = listen();
     let named = Named::new("analyzer", "sigkill");

@@ -209,6 +209,8 @@ enum Worked {
     All,
     /// The count is reached, or there is no time for more.
     Enough,
+    /// To the distributor's drain: what is processed wants its ACK before anything else.
+    Drain,
     /// To the distributor's goodbye.
     Goodbye,
 }
@@ -316,10 +318,14 @@ impl<'a> Session<'a> {
             if self.link.is_over() {
                 return self.leave();
             }
+            if self.link.shared.options.weight_after.is_some() {
+                let due = self.link.shared.weight_due(Instant::now());
+                self.change_weight(due)?;
+            }
             match self.inbox.fill(&mut self.stream)? {
                 Filled::Data => match self.work(None)? {
-                    Worked::All | Worked::Enough => {}
                     Worked::Goodbye => return Ok(End::Closed),
+                    Worked::All | Worked::Enough | Worked::Drain => {}
                 },
                 Filled::Idle => {
                     let due = self.acks.due_when_idle();
@@ -340,10 +346,14 @@ impl<'a> Session<'a> {
             self.link.tally.worked_at(now);
             let due = self.acks.due(now);
             self.ack(due)?;
-            if worked != Worked::All || self.think < THINK_MIN {
-                break;
+            match worked {
+                Worked::Drain => {
+                    let due = self.acks.flush();
+                    self.ack(due)?;
+                }
+                Worked::All if self.think >= THINK_MIN => self.think(),
+                Worked::All | Worked::Enough | Worked::Goodbye => break,
             }
-            self.think();
         }
         self.count(self.acks.processed_sequence() - before)?;
         Ok(worked)
@@ -356,7 +366,6 @@ impl<'a> Session<'a> {
         let mut unread = self.inbox.unread();
         let unread_before = unread.len();
         let mut worked = Worked::All;
-        let mut flush = false;
         if !delay.is_zero() && self.has_no_time(deadline) {
             return Ok(Worked::Enough);
         }
@@ -371,7 +380,10 @@ impl<'a> Session<'a> {
                     self.acks.processed();
                     self.think += delay;
                 }
-                Some(Heard::Drain) => flush = true,
+                Some(Heard::Drain) => {
+                    worked = Worked::Drain;
+                    break;
+                }
                 Some(Heard::Goodbye) => {
                     worked = Worked::Goodbye;
                     break;
@@ -381,10 +393,6 @@ impl<'a> Session<'a> {
         }
         let used = unread_before - unread.len();
         self.inbox.consume(used);
-        if flush {
-            let due = self.acks.flush();
-            self.ack(due)?;
-        }
         Ok(worked)
     }
 
@@ -409,11 +417,14 @@ impl<'a> Session<'a> {
             Some(_) => shared.messages.load(Ordering::Relaxed), // claimed one by one
             None => shared.messages.fetch_add(messages, Ordering::Relaxed) + messages,
         };
-        if let Some(weight) = shared.varied_weight(to - messages.min(to), to) {
-            log::debug!("{}: weight {weight}", self.link.name());
-            self.say(control::encode_weight(self.dialect(), weight))?;
-        }
-        Ok(())
+        let varied = shared.varied_weight(to - messages.min(to), to);
+        self.change_weight(varied)
+    }
+
+    fn change_weight(&mut self, weight: Option<f64>) -> Result<(), LinkError> {
+        let Some(weight) = weight else { return Ok(()) };
+        log::debug!("{}: weight {weight}", self.link.name());
+        self.say(control::encode_weight(self.dialect(), weight))
     }
 
     /// Records first: what an ACK covers must survive the death of this process.

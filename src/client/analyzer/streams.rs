@@ -183,6 +183,25 @@ mod tests {
     }
 
     #[test]
+    fn a_bit_is_cleared_before_it_stands_for_another_sequence() {
+        let mut streams = Streams::default();
+        for sequence in 1..=WINDOW {
+            assert_eq!(streams.note(7, sequence, 1), Standing::Next);
+        }
+        assert_eq!(streams.note(7, WINDOW + 10, 1), Standing::Next);
+        assert_eq!(
+            streams.note(7, WINDOW + 5, 1),
+            Standing::Back,
+            "5 had its bit set"
+        );
+        assert_eq!(
+            streams.note(7, 11, 1),
+            Standing::Duplicate,
+            "not cleared too early"
+        );
+    }
+
+    #[test]
     fn streams_do_not_mix() {
         let mut streams = Streams::default();
         assert_eq!(streams.note(1, 9, 1), Standing::Next);

@@ -241,7 +241,7 @@ impl Connection {
     }
 }
 
-/// What this side's kernel may have held, and as much again for the peer's.
+/// What this side's kernel may have held, and as much again for the peer's, which it cannot know.
 fn send_buffer_bytes(socket: &TcpStream) -> usize {
     2 * socket2::SockRef::from(socket)
         .send_buffer_size()
@@ -304,22 +304,30 @@ mod tests {
 
     #[test]
     fn a_broken_connection_sends_the_cut_message_again() {
-        let (mut connection, peer) = pair();
-        fill(&mut connection);
-        let unsent = connection.unsent_messages();
+        const FRAMES: usize = 40_000; // far more than the sockets hold
+        let (mut connection, mut peer) = pair();
+        let frames: Vec<u8> = (0..FRAMES * FRAME)
+            .map(|at| (at / FRAME % 251) as u8)
+            .collect();
+        assert!(matches!(connection.write(&frames), Wrote::Blocked));
+        let mut read = vec![0; 3_000_000];
+        while connection.unsent_at < 2 * FRAME {
+            peer.read_exact(&mut read).expect("read");
+            assert!(matches!(connection.flush(), Wrote::Blocked));
+        }
+        let messages = connection.messages;
         let was_cut = connection.unsent_at % FRAME > 0;
         drop(peer);
         let breakage = connection.broke();
         assert_eq!(breakage.resent, u64::from(was_cut));
-        assert!(breakage.lost_max > 0 && breakage.lost_max <= connection.messages);
-        assert_eq!(
-            connection.unsent.len(),
-            unsent as usize * FRAME,
-            "whole messages only"
-        );
+        assert!(breakage.lost_max > 0 && breakage.lost_max <= messages);
         assert_eq!(
             (connection.state, connection.unsent_at),
             (State::Waiting, 0)
+        );
+        assert!(
+            connection.unsent == frames[messages as usize * FRAME..],
+            "whole messages only"
         );
     }
 }

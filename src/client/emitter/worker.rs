@@ -104,10 +104,13 @@ impl Worker {
         self.connect_all()?;
         let start = Instant::now();
         let start_unix_ns = unix_ns();
-        while !self.is_finished(start.elapsed()) {
+        loop {
             self.start_connecting()?;
             self.hand_out(start.elapsed());
             self.write_ready(start_unix_ns);
+            if self.is_finished(start.elapsed()) {
+                break;
+            }
             self.wait(start)?;
         }
         self.report.elapsed = start.elapsed();

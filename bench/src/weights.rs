@@ -1,0 +1,187 @@
+//! How long a change of weight takes to reach the tree of every shard.
+//!
+//! ```text
+//! analyzer writes a weight (t0) -> its shard -> shard 0 -> roster -> every shard's tree (t1)
+//! ```
+//!
+//! The distributor runs in this process, so that both times are from one clock. The analyzer that
+//! changes its weight has next to none, so that it need not read messages.
+
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use hdrhistogram::Histogram;
+use serde_json::json;
+use weir::protocol::control::{encode_first_weight, encode_weight};
+use weir::protocol::Dialect;
+use weir::shard::Distributor;
+use weir::uring::monotonic_ns;
+
+use crate::report;
+
+/// A change that has not reached every shard by then is a failure.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// A weight that earns no message in a run of this length.
+const NEXT_TO_NOTHING: f64 = 1e-9;
+
+#[derive(Debug, clap::Args)]
+pub struct WeightsArgs {
+    /// Shards; when there are more than cores, none is pinned
+    #[arg(long, default_value_t = 4)]
+    shards: u16,
+    /// Changes of weight
+    #[arg(long, default_value_t = 500)]
+    changes: u32,
+    /// Beside a firehose from another process, not idle
+    #[arg(long)]
+    busy: bool,
+    /// Write the report here too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Parser)]
+struct DistributorLine {
+    #[command(flatten)]
+    args: weir::cli::distributor::Args,
+}
+
+/// Runs the scenario; false when a change did not reach every shard.
+pub fn run(args: &WeightsArgs) -> io::Result<bool> {
+    let conditions = report::conditions();
+    println!("{}", report::conditions_line(&conditions));
+    let shards = args.shards.to_string();
+    let line = DistributorLine::parse_from([
+        "weir",
+        "--emitters=127.0.0.1:0",
+        "--analyzers=127.0.0.1:0",
+        "--shards",
+        &shards,
+    ]);
+    let distributor = Distributor::start(line.args.config()).map_err(io::Error::other)?;
+    let load = args.busy.then(|| Load::start(&distributor)).transpose()?;
+    let times_us = measure(&distributor, args.changes);
+    drop(load);
+    distributor.stopper().stop_now();
+    distributor.join()?;
+    let times_us = times_us?;
+    let figure = |quantile| times_us.value_at_quantile(quantile) as f64 / 1000.0;
+    println!(
+        "weights     {} changes, {} shards, {}: p50 {:.3}  p99 {:.3}  max {:.3} ms until the last shard routes by it",
+        times_us.len(),
+        args.shards,
+        if args.busy { "under a firehose" } else { "idle" },
+        figure(0.5),
+        figure(0.99),
+        times_us.max() as f64 / 1000.0,
+    );
+    let report = json!({
+        "conditions": conditions, "shards": args.shards, "busy": args.busy,
+        "changes": times_us.len(), "p50_ms": figure(0.5), "p99_ms": figure(0.99),
+        "max_ms": times_us.max() as f64 / 1000.0,
+    });
+    report::write_json(args.json.as_deref(), &report)?;
+    Ok(true)
+}
+
+fn measure(distributor: &Distributor, changes: u32) -> io::Result<Histogram<u64>> {
+    let mut link = TcpStream::connect(distributor.analyzers)?;
+    link.set_nodelay(true)?;
+    let before = newest_epoch(distributor);
+    let first = encode_first_weight(Dialect::Typed, NEXT_TO_NOTHING * 1e4);
+    link.write_all(first.as_bytes())?;
+    wait_for_epoch(distributor, before + 1)?;
+    let mut times_us = Histogram::new_with_bounds(1, 10_000_000, 3).map_err(io::Error::other)?;
+    for change in 0..changes {
+        // Not in step with anything periodic.
+        std::thread::sleep(Duration::from_micros(3_000 + u64::from(change % 17) * 331));
+        let epoch = newest_epoch(distributor);
+        let weight = NEXT_TO_NOTHING * f64::from(change % 2 + 1);
+        let sent_ns = monotonic_ns();
+        link.write_all(encode_weight(Dialect::Typed, weight).as_bytes())?;
+        let applied_ns = wait_for_epoch(distributor, epoch + 1)?;
+        times_us.saturating_record(applied_ns.saturating_sub(sent_ns) / 1000);
+    }
+    Ok(times_us)
+}
+
+fn newest_epoch(distributor: &Distributor) -> u64 {
+    let reports = distributor.reports();
+    reports
+        .iter()
+        .map(|report| report.roster.epoch)
+        .max()
+        .unwrap_or(0)
+}
+
+/// When the last shard applied the roster `epoch`.
+fn wait_for_epoch(distributor: &Distributor, epoch: u64) -> io::Result<u64> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let reports = distributor.reports();
+        if reports.iter().all(|report| report.roster.epoch >= epoch) {
+            return Ok(reports
+                .iter()
+                .map(|report| report.roster_applied_ns)
+                .max()
+                .unwrap_or(0));
+        }
+        if Instant::now() > deadline {
+            return Err(io::Error::other(format!(
+                "roster {epoch} did not reach every shard"
+            )));
+        }
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
+/// A firehose in another process, ended with this value.
+struct Load(Child);
+
+impl Load {
+    fn start(distributor: &Distributor) -> io::Result<Load> {
+        let address = |at: SocketAddr| at.to_string();
+        let child = Command::new(std::env::current_exe()?)
+            .args([
+                "load-sink",
+                "--core",
+                "1",
+                "--dialect",
+                "native",
+                "--seconds",
+                "600",
+            ])
+            .args(["--emitters", &address(distributor.emitters)])
+            .args(["--analyzers", &address(distributor.analyzers)])
+            .args(["--in-flight", "16384"])
+            .stdout(Stdio::null())
+            .spawn()?;
+        let load = Load(child);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let received = || -> u64 {
+            distributor
+                .reports()
+                .iter()
+                .map(|report| report.balance.received)
+                .sum()
+        };
+        while received() < 100_000 {
+            if Instant::now() > deadline {
+                return Err(io::Error::other("the load did not start"));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(load)
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

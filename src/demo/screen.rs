@@ -1,0 +1,210 @@
+//! Where it is shown. On a terminal the table stays at the bottom and is drawn over; what happens
+//! scrolls away above it. Elsewhere everything is plain lines, appended.
+
+use std::io::{self, IsTerminal, Write};
+
+use terminal_size::{terminal_size, Height, Width};
+
+use super::programs::is_log_wanted;
+use super::table::{Look, Paint, WIDTH};
+
+/// A terminal with fewer rows than the table has lines cannot be drawn over.
+const ROWS_MIN: u16 = 14;
+
+/// Standard output.
+pub struct Screen {
+    is_terminal: bool,
+    /// The table is drawn over, not appended.
+    is_live: bool,
+    colour: bool,
+    blocks: bool,
+    /// The table as drawn last.
+    table: Vec<String>,
+}
+
+impl Screen {
+    /// Finds out what standard output can do and what its user wants.
+    pub fn new() -> Screen {
+        let set = |name| std::env::var(name).is_ok_and(|value: String| !value.is_empty());
+        let is_terminal = io::stdout().is_terminal();
+        let is_dumb = std::env::var("TERM").map_or(true, |term| term == "dumb");
+        let has_rows = terminal_size().is_some_and(|(_, Height(rows))| rows >= ROWS_MIN);
+        // Log lines in between would be drawn over, and the table be drawn beside itself.
+        let is_live = is_terminal && !is_dumb && has_rows && !is_log_wanted();
+        let mut locale = ["LC_ALL", "LC_CTYPE", "LANG"]
+            .into_iter()
+            .filter(|name| set(*name));
+        let locale = locale.find_map(|name| std::env::var(name).ok());
+        let locale = locale.unwrap_or_default().to_ascii_lowercase();
+        Screen {
+            is_terminal,
+            is_live,
+            colour: is_terminal && !is_dumb && !set("NO_COLOR"),
+            blocks: is_live && (locale.contains("utf-8") || locale.contains("utf8")),
+            table: Vec::new(),
+        }
+    }
+
+    /// How lines may look now: a terminal may have been resized.
+    pub fn look(&self) -> Look {
+        let columns = match terminal_size() {
+            Some((Width(columns), _)) if self.is_terminal => usize::from(columns),
+            _ => WIDTH + 1,
+        };
+        Look {
+            // A line that fills the last column makes some terminals start the next one.
+            width: columns.saturating_sub(1).max(1),
+            colour: self.colour,
+            blocks: self.blocks,
+        }
+    }
+
+    /// Shows a line for good.
+    ///
+    /// # Errors
+    /// Nobody reads any more.
+    pub fn say(&mut self, line: &str) -> io::Result<()> {
+        let mut out = self.up();
+        out.push_str(line);
+        out.push_str(if self.is_live { "\x1b[K\n" } else { "\n" });
+        if self.is_live {
+            draw(&self.table, &mut out);
+        }
+        show(&out)
+    }
+
+    /// Shows a line, on a terminal as several that end with words; all but the first are indented.
+    ///
+    /// # Errors
+    /// Nobody reads any more.
+    pub fn say_wrapped(&mut self, line: &str, indent: usize) -> io::Result<()> {
+        if !self.is_terminal {
+            return self.say(line);
+        }
+        let lines = wrapped(line, self.look().width, indent);
+        lines.iter().try_for_each(|line| self.say(line))
+    }
+
+    /// Shows a table: instead of the one before on a terminal that can, else after it.
+    ///
+    /// # Errors
+    /// Nobody reads any more.
+    pub fn table(&mut self, table: Vec<String>) -> io::Result<()> {
+        let mut out = self.up();
+        if self.is_live {
+            let width = self.look().width;
+            let apart = std::iter::once(String::new());
+            let table = table.iter().map(|line| clipped(line, width));
+            self.table = apart.chain(table).collect();
+            draw(&self.table, &mut out);
+        } else {
+            for line in table {
+                out.push_str(&line);
+                out.push('\n');
+            }
+        }
+        show(&out)
+    }
+
+    /// The table stays as it is; what comes goes below.
+    pub fn leave_table(&mut self) {
+        self.table.clear();
+    }
+
+    /// Back to the first line of the table.
+    fn up(&self) -> String {
+        match self.table.len() {
+            0 => String::new(),
+            lines => format!("\x1b[{lines}A\r"),
+        }
+    }
+}
+
+/// Over what is there, and nothing of it left below.
+fn draw(table: &[String], out: &mut String) {
+    for line in table {
+        out.push_str(line);
+        out.push_str("\x1b[K\n");
+    }
+    out.push_str("\x1b[J");
+}
+
+/// One write: a table is never seen half drawn.
+fn show(out: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(out.as_bytes())?;
+    stdout.flush()
+}
+
+/// Lines of at most `width` columns, if words are not longer.
+fn wrapped(line: &str, width: usize, indent: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in line.split_inclusive(' ') {
+        let at = lines.len() - 1;
+        let (before, word_columns) = (columns(&lines[at]), columns(word.trim_end()));
+        if before > indent && before + word_columns > width {
+            lines.push(" ".repeat(indent));
+        }
+        let at = lines.len() - 1;
+        lines[at].push_str(word);
+    }
+    lines
+        .iter()
+        .map(|line| line.trim_end().to_owned())
+        .collect()
+}
+
+/// The first `width` columns of a line, with all its escape sequences.
+fn clipped(line: &str, width: usize) -> String {
+    let mut left = width;
+    let is_kept = |(_, is_seen): &(char, bool)| {
+        let is_kept = !is_seen || left > 0;
+        left -= usize::from(*is_seen && left > 0);
+        is_kept
+    };
+    seen(line).filter(is_kept).map(|(c, _)| c).collect()
+}
+
+/// Columns that a line takes.
+fn columns(line: &str) -> usize {
+    seen(line).filter(|(_, is_seen)| *is_seen).count()
+}
+
+/// Each character, and whether it is seen: escape sequences, which end with a letter, are not.
+fn seen(line: &str) -> impl Iterator<Item = (char, bool)> + '_ {
+    let mut in_escape = false;
+    line.chars().map(move |c| {
+        in_escape |= c == '\x1b';
+        let is_seen = !in_escape;
+        in_escape &= !c.is_ascii_alphabetic();
+        (c, is_seen)
+    })
+}
+
+/// `12.3 s` and what happened then.
+pub fn moment(seconds: f64, what: &str, look: Look) -> String {
+    let at = look.paint(Paint::Dim, &format!("{seconds:6.2} s"));
+    format!("{at}  {what}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clipping_counts_what_is_seen() {
+        assert_eq!(clipped("abcdef", 4), "abcd");
+        assert_eq!(clipped("ab", 4), "ab");
+        assert_eq!(clipped("\x1b[32mabcdef\x1b[0mgh", 4), "\x1b[32mabcd\x1b[0m");
+        assert_eq!(clipped("ä█ö", 2), "ä█");
+    }
+
+    #[test]
+    fn wrapping_keeps_words_whole() {
+        let line = "\x1b[32mok\x1b[0m  one two three four";
+        let expected = ["\x1b[32mok\x1b[0m  one two", "    three", "    four"];
+        assert_eq!(wrapped(line, 11, 4), expected);
+        assert_eq!(wrapped("ok  extraordinary", 6, 4), ["ok  extraordinary"]);
+        assert_eq!(wrapped("ok  fits", 8, 4), ["ok  fits"]);
+    }
+}

@@ -1,0 +1,308 @@
+//! HELLO and WELCOME: the first message of each side.
+
+use super::{check_start, field, NativeError, ID_BYTES_MAX, MAGIC, VERSION};
+use crate::protocol::{valid_weight, Partial};
+
+/// HELLO without its id.
+pub const HELLO_BYTES: usize = 32;
+/// WELCOME without its reason.
+pub const WELCOME_BYTES: usize = 32;
+
+const HELLO_BYTES_MAX: usize = HELLO_BYTES + ID_BYTES_MAX as usize;
+const SHARD_ANY: u16 = u16::MAX;
+const STATUS_OK: u8 = 0;
+const STATUS_REFUSED: u8 = 1;
+
+/// First message of an analyzer on a link.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Hello<'a> {
+    /// Shard this link is for; `None`: any.
+    pub shard: Option<u16>,
+    /// Weight of the analyzer, the same on all its links.
+    pub weight: f64,
+    /// Most bytes it wants un-ACKed on this link; 0: no wish.
+    pub window_bytes: u64,
+    /// Most messages it wants un-ACKed on this link; 0: no wish.
+    pub window_messages: u32,
+    /// Name of the analyzer, the same on all its links.
+    pub id: &'a str,
+}
+
+impl<'a> Hello<'a> {
+    /// Appends the wire form to `out`.
+    pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), NativeError> {
+        let id_bytes = u16::try_from(self.id.len()).unwrap_or(u16::MAX);
+        if !(1..=ID_BYTES_MAX).contains(&id_bytes) {
+            return Err(NativeError::IdLength(id_bytes));
+        }
+        out.extend_from_slice(&MAGIC);
+        out.extend_from_slice(&[VERSION, 0]);
+        out.extend_from_slice(&self.shard.unwrap_or(SHARD_ANY).to_be_bytes());
+        out.extend_from_slice(&self.weight.to_be_bytes());
+        out.extend_from_slice(&self.window_bytes.to_be_bytes());
+        out.extend_from_slice(&self.window_messages.to_be_bytes());
+        out.extend_from_slice(&[0, 0]);
+        out.extend_from_slice(&id_bytes.to_be_bytes());
+        out.extend_from_slice(self.id.as_bytes());
+        Ok(())
+    }
+
+    /// The HELLO at the start of `buf` and its length; `None` while it is incomplete. A wrong start
+    /// is an error as soon as it can be seen.
+    pub fn decode(buf: &'a [u8]) -> Result<Option<(Self, usize)>, NativeError> {
+        check_start(buf)?;
+        let Some((fixed, tail)) = buf.split_first_chunk::<HELLO_BYTES>() else {
+            return Ok(None);
+        };
+        let (shard, weight, window_bytes, window_messages, id_bytes) = hello_fields(fixed);
+        if fixed[5] != 0 {
+            return Err(NativeError::Flags(fixed[5]));
+        }
+        let weight = valid_weight(weight).ok_or(NativeError::Weight(weight))?;
+        if !(1..=ID_BYTES_MAX).contains(&id_bytes) {
+            return Err(NativeError::IdLength(id_bytes));
+        }
+        let Some(id) = tail.get(..usize::from(id_bytes)) else {
+            return Ok(None);
+        };
+        let id = std::str::from_utf8(id).map_err(|_| NativeError::IdText)?;
+        let shard = (shard != SHARD_ANY).then_some(shard);
+        let hello = Hello {
+            shard,
+            weight,
+            window_bytes,
+            window_messages,
+            id,
+        };
+        Ok(Some((hello, HELLO_BYTES + id.len())))
+    }
+}
+fn hello_fields(fixed: &[u8; HELLO_BYTES]) -> (u16, f64, u64, u32, u16) {
+    (
+        u16::from_be_bytes(field(fixed, 6)),
+        f64::from_be_bytes(field(fixed, 8)),
+        u64::from_be_bytes(field(fixed, 16)),
+        u32::from_be_bytes(field(fixed, 24)),
+        u16::from_be_bytes(field(fixed, 30)),
+    )
+}
+/// Collects a HELLO that arrives in pieces, inline.
+#[derive(Clone, Debug)]
+pub struct HelloReader {
+    held: Partial<HELLO_BYTES_MAX>,
+}
+
+impl Default for HelloReader {
+    fn default() -> Self {
+        Self {
+            held: Partial::new(),
+        }
+    }
+}
+
+impl HelloReader {
+    /// Takes HELLO bytes off `bytes`, and not one more: what is left is control data. `None`: read
+    /// more.
+    pub fn next(&mut self, bytes: &mut &[u8]) -> Option<Result<Hello<'_>, NativeError>> {
+        if let Err(error) = self.collect(bytes)? {
+            return Some(Err(error));
+        }
+        Hello::decode(self.held.filled())
+            .map(|found| found.map(|(hello, _)| hello))
+            .transpose()
+    }
+
+    /// `None` while the HELLO is incomplete.
+    fn collect(&mut self, bytes: &mut &[u8]) -> Option<Result<(), NativeError>> {
+        let fixed = self.held.fill(bytes, HELLO_BYTES);
+        if let Err(error) = Hello::decode(self.held.filled()) {
+            return Some(Err(error));
+        }
+        if !fixed {
+            return None;
+        }
+        let id_bytes = u16::from_be_bytes([self.held.bytes[30], self.held.bytes[31]]);
+        let total = HELLO_BYTES + usize::from(id_bytes.min(ID_BYTES_MAX));
+        self.held.fill(bytes, total).then_some(Ok(()))
+    }
+}
+
+/// First message of the distributor on a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Welcome<'a> {
+    /// Why not; `None`: accepted.
+    pub refused: Option<&'a str>,
+    /// Shards of this distributor: an analyzer opens a link to each.
+    pub shard_count: u16,
+    /// Shard at the other end of this link.
+    pub shard_index: u16,
+    /// Random number of this run of the distributor: another one means it was restarted.
+    pub instance: u64,
+    /// Names this link among all links of this instance.
+    pub link_epoch: u64,
+}
+
+impl<'a> Welcome<'a> {
+    /// Appends the wire form to `out`. A reason longer than a u16 counts is cut.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let reason = self.refused.unwrap_or_default();
+        let reason = &reason[..reason.floor_char_boundary_at(usize::from(u16::MAX))];
+        let reason_bytes = u16::try_from(reason.len()).unwrap_or(u16::MAX);
+        let status = if self.refused.is_some() {
+            STATUS_REFUSED
+        } else {
+            STATUS_OK
+        };
+        out.extend_from_slice(&MAGIC);
+        out.extend_from_slice(&[VERSION, status]);
+        out.extend_from_slice(&self.shard_count.to_be_bytes());
+        out.extend_from_slice(&self.shard_index.to_be_bytes());
+        out.extend_from_slice(&reason_bytes.to_be_bytes());
+        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&self.instance.to_be_bytes());
+        out.extend_from_slice(&self.link_epoch.to_be_bytes());
+        out.extend_from_slice(reason.as_bytes());
+    }
+
+    /// The WELCOME at the start of `buf` and its length; `None` while it is incomplete.
+    pub fn decode(buf: &'a [u8]) -> Result<Option<(Self, usize)>, NativeError> {
+        check_start(buf)?;
+        let Some((fixed, tail)) = buf.split_first_chunk::<WELCOME_BYTES>() else {
+            return Ok(None);
+        };
+        let reason_bytes = usize::from(u16::from_be_bytes(field(fixed, 10)));
+        let Some(reason) = tail.get(..reason_bytes) else {
+            return Ok(None);
+        };
+        let refused = match fixed[5] {
+            STATUS_OK => None,
+            STATUS_REFUSED => Some(std::str::from_utf8(reason).unwrap_or("reason is not UTF-8")),
+            status => return Err(NativeError::Status(status)),
+        };
+        let welcome = Welcome {
+            refused,
+            shard_count: u16::from_be_bytes(field(fixed, 6)),
+            shard_index: u16::from_be_bytes(field(fixed, 8)),
+            instance: u64::from_be_bytes(field(fixed, 16)),
+            link_epoch: u64::from_be_bytes(field(fixed, 24)),
+        };
+        Ok(Some((welcome, WELCOME_BYTES + reason_bytes)))
+    }
+}
+
+/// `str::floor_char_boundary` is newer than the oldest toolchain supported.
+trait FloorCharBoundary {
+    fn floor_char_boundary_at(&self, at: usize) -> usize;
+}
+
+impl FloorCharBoundary for str {
+    fn floor_char_boundary_at(&self, at: usize) -> usize {
+        (0..=at.min(self.len()))
+            .rev()
+            .find(|&i| self.is_char_boundary(i))
+            .unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HELLO: Hello<'static> = Hello {
+        shard: Some(3),
+        weight: 0.4,
+        window_bytes: 1 << 20,
+        window_messages: 4096,
+        id: "analyzer-1",
+    };
+
+    fn hello_bytes() -> Vec<u8> {
+        let mut out = Vec::new();
+        HELLO.encode(&mut out).expect("valid");
+        out
+    }
+
+    #[test]
+    fn hello_round_trips_in_any_pieces() {
+        let bytes = [hello_bytes(), vec![1, 2]].concat();
+        assert_eq!(Hello::decode(&bytes), Ok(Some((HELLO, bytes.len() - 2))));
+        for step in 1..bytes.len() {
+            let mut reader = HelloReader::default();
+            let mut found = None;
+            let mut left = Vec::new();
+            for mut chunk in bytes.chunks(step) {
+                if found.is_none() {
+                    found = reader
+                        .next(&mut chunk)
+                        .map(|r| r.map(|h| (h.shard, h.id.len())));
+                }
+                left.extend_from_slice(chunk);
+            }
+            assert_eq!(found, Some(Ok((Some(3), 10))));
+            assert_eq!(left, [1, 2], "control data stays with the caller");
+        }
+    }
+
+    #[test]
+    fn bad_hellos_are_refused_early() {
+        let patched = |at: usize, with: &[u8]| {
+            let mut bytes = hello_bytes();
+            bytes[at..at + with.len()].copy_from_slice(with);
+            bytes
+        };
+        let decode = |bytes: &[u8]| Hello::decode(bytes).map(|_| ());
+        assert_eq!(decode(&[0xD8]), Err(NativeError::Magic));
+        assert_eq!(decode(&patched(4, &[2])[..5]), Err(NativeError::Version(2)));
+        assert_eq!(decode(&patched(5, &[1])), Err(NativeError::Flags(1)));
+        assert_eq!(decode(&patched(8, &[0xBF])), Err(NativeError::Weight(-0.4)));
+        assert_eq!(decode(&patched(30, &[0, 0])), Err(NativeError::IdLength(0)));
+        assert_eq!(
+            decode(&patched(30, &[1, 0])),
+            Err(NativeError::IdLength(256))
+        );
+        assert_eq!(decode(&patched(32, &[0xFF])), Err(NativeError::IdText));
+        let mut reader = HelloReader::default();
+        assert_eq!(reader.next(&mut &[0x80][..]), Some(Err(NativeError::Magic)));
+    }
+
+    #[test]
+    fn welcome_round_trips() {
+        let accepted = Welcome {
+            refused: None,
+            shard_count: 4,
+            shard_index: 2,
+            instance: 7,
+            link_epoch: u64::MAX,
+        };
+        for welcome in [
+            accepted,
+            Welcome {
+                refused: Some("draining"),
+                ..accepted
+            },
+        ] {
+            let mut bytes = Vec::new();
+            welcome.encode(&mut bytes);
+            assert_eq!(Welcome::decode(&bytes), Ok(Some((welcome, bytes.len()))));
+            for cut in 0..bytes.len() {
+                assert_eq!(Welcome::decode(&bytes[..cut]), Ok(None));
+            }
+        }
+    }
+
+    #[test]
+    fn a_reason_is_cut_on_a_character() {
+        let reason = "é".repeat(40_000);
+        let mut bytes = Vec::new();
+        Welcome {
+            refused: Some(&reason),
+            shard_count: 1,
+            shard_index: 0,
+            instance: 0,
+            link_epoch: 0,
+        }
+        .encode(&mut bytes);
+        assert_eq!(bytes.len(), WELCOME_BYTES + 65_534);
+        assert!(matches!(Welcome::decode(&bytes), Ok(Some(_))));
+    }
+}
