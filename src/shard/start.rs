@@ -194,7 +194,7 @@ impl Distributor {
             let failed = match ups.recv_timeout(START_PATIENCE) {
                 Ok(Ok(())) => continue,
                 Ok(Err(why)) => why,
-                Err(_) => format!("no sign of life; glommio needs lockable memory, RLIMIT_MEMLOCK of 8 MiB or more (`ulimit -l`, LimitMEMLOCK)"),
+                Err(_) => "no sign of life; glommio needs lockable memory, RLIMIT_MEMLOCK of 8 MiB or more (`ulimit -l`, LimitMEMLOCK)".to_string(),
             };
             distributor.stopper().stop_now();
             return Err(StartError::Shard(failed));
