@@ -218,7 +218,7 @@ fn one_stops_for_a_while(name: &str, shards: usize, dialect: &str) {
     size.payload = 400;
     let dir = Dir::new(name);
     // A window that is full long before the three seconds are over.
-    let flags = format!("--shards {shards} --arena 32MiB --window 512KiB");
+    let flags = format!("--shards {shards} --arena 32MiB --window 2MiB");
     let distributor = Distributor::start(&flags);
     let flags = format!("--dialect {dialect} --weight 1 --ack-every 10");
     let recorders: Vec<Recorder> = ["a", "b", "c"]
