@@ -289,17 +289,18 @@ impl Ended {
 
     /// Messages that were re-routed.
     pub fn rerouted(&self) -> u64 {
-        self.summary()[0]
+        self.links_line()[2]
     }
 
     /// Messages that were re-routed though the dead analyzer may have seen them.
     pub fn duplicates_possible(&self) -> u64 {
-        self.summary()[1]
+        self.links_line()[3]
     }
 
-    fn summary(&self) -> Vec<u64> {
-        let line = self.stdout.lines().find(|l| l.starts_with("re-routed"));
-        numbers(line.expect("a summary"))
+    /// Links up, links down, re-routed, duplicates possible, handed over.
+    fn links_line(&self) -> Vec<u64> {
+        let line = self.stdout.lines().find(|l| l.starts_with("links up"));
+        numbers(line.expect("a line about links"))
     }
 }
 
