@@ -161,7 +161,7 @@ fn every_kernel_will_do() {
     let all = "incremental,min-wait,defer-taskrun,send-zc";
     for without in all.split(',').chain([all]) {
         // Zero-copy from the first byte, where there is zero-copy.
-        let flags = format!("--shards 2 --zero-copy 1 --without {without}");
+        let flags = format!("--shards 2 --zero-copy 1 --zero-copy-loopback --without {without}");
         let distributor = Distributor::start(&flags);
         let ready = distributor.wait_log(" ready ");
         for feature in without.split(',') {

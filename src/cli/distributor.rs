@@ -91,10 +91,13 @@ pub struct Args {
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = values::duration, help_heading = "Delivery")]
     pub drain_timeout: Duration,
 
-    /// Sends of at least this size are zero-copy, where the kernel does not copy all the same;
-    /// 0: never, and the arena is not locked in memory
+    /// Sends of at least this size are zero-copy, but not to this host and not to where the kernel
+    /// copies all the same; 0: never, and the arena is not locked in memory
     #[arg(long, value_name = "BYTES", default_value = "16KiB", value_parser = values::bytes, help_heading = "Kernel")]
     pub zero_copy: u64,
+    /// Zero-copy to analyzers on this host as well, where the kernel always copies: for tests
+    #[arg(long, help_heading = "Kernel")]
+    pub zero_copy_loopback: bool,
     /// Do without kernel features, a list of defer-taskrun, incremental, min-wait, send-zc: for tests
     /// and for kernels where one is faulty
     #[arg(
@@ -146,6 +149,7 @@ impl Args {
             on_slow: self.on_slow,
             latency_budget: self.latency_budget,
             zero_copy_bytes: usize_of(self.zero_copy),
+            zero_copy_loopback: self.zero_copy_loopback,
             ack_timeout: self.ack_timeout,
             peer_timeout: self.peer_timeout,
             connections_max: self.max_connections,

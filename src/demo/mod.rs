@@ -133,6 +133,7 @@ fn config(shards: usize) -> Config {
         latency_budget: Duration::from_micros(500),
         // Loopback copies all the same, and registered memory could be more than a user may lock.
         zero_copy_bytes: 0,
+        zero_copy_loopback: false,
         ack_timeout: Duration::from_secs(30),
         peer_timeout: Duration::from_secs(10),
         connections_max: 0,

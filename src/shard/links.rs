@@ -124,8 +124,8 @@ impl Worker {
 
     fn insert_connection(&mut self, socket: OwnedFd, stage: Stage, name: Arc<str>) -> Slot {
         self.set_options(&socket, &name);
-        let zero_copy =
-            self.ring.zero_copy() && self.config.zero_copy_bytes > 0 && !is_on_this_host(&socket);
+        let worth_it = self.config.zero_copy_loopback || !is_on_this_host(&socket);
+        let zero_copy = self.ring.zero_copy() && self.config.zero_copy_bytes > 0 && worth_it;
         self.links.insert(Connection {
             socket,
             stage,

@@ -61,6 +61,8 @@ pub struct Config {
     pub latency_budget: Duration,
     /// Sends of at least this many bytes are zero-copy where that works; 0: never.
     pub zero_copy_bytes: usize,
+    /// To analyzers on this host as well, for tests.
+    pub zero_copy_loopback: bool,
     /// A link that makes no ACK progress for this long is given up.
     pub ack_timeout: Duration,
     /// A peer whose kernel does not answer for this long is given up.
