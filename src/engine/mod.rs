@@ -19,7 +19,9 @@ mod assembler;
 mod buffers;
 mod counters;
 mod ended;
+mod ingest;
 mod lane;
+mod lanes;
 mod ledger;
 mod link;
 mod reroute;
@@ -30,10 +32,11 @@ pub mod tree;
 pub use buffers::BufferPool;
 pub use counters::{Balance, Counters, LaneReport, Reason};
 pub use ended::Ended;
+pub use ingest::Ingest;
 pub use lane::{Origin, Transmit};
 pub use link::{Link, LinkError, Stall};
 pub use roster::{Change, Entry, Reach, Registrar, Roster};
-pub use shard::{Engine, EngineConfig, Ingest, OnSlow, Rerouted, TableChanges, Window};
+pub use shard::{Engine, EngineConfig, OnSlow, Rerouted, TableChanges, Window};
 
 /// A batch buffer of the egress arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
