@@ -571,18 +571,18 @@ fn reference_clients_that_ack_every_tenth_message(count: usize, flags: &str) {
 }
 
 #[test]
-fn forty_reference_clients_on_the_default_arena_keep_flowing() {
-    reference_clients_that_ack_every_tenth_message(40, "--arena 64MiB");
+fn forty_reference_clients_on_one_arena_keep_flowing() {
+    reference_clients_that_ack_every_tenth_message(40, "--arena 64MiB --batch-bytes 256KiB");
 }
 
 #[test]
 #[ignore = "fails: windows of one buffer fill up for ever, links are given up as WindowFull"]
-fn sixty_reference_clients_on_the_default_arena_keep_flowing() {
-    reference_clients_that_ack_every_tenth_message(60, "--arena 64MiB");
+fn sixty_reference_clients_on_one_arena_keep_flowing() {
+    reference_clients_that_ack_every_tenth_message(60, "--arena 64MiB --batch-bytes 256KiB");
 }
 
 #[test]
 #[ignore = "fails: windows of one buffer fill up for ever, links are given up as WindowFull"]
 fn a_reference_client_with_a_small_window_keeps_flowing() {
-    reference_clients_that_ack_every_tenth_message(1, "--window 512KiB");
+    reference_clients_that_ack_every_tenth_message(1, "--window 512KiB --batch-bytes 256KiB");
 }
