@@ -33,8 +33,6 @@ const IMPURE: [&str; 13] = [
     "HashMap",
 ];
 const LINES_MAX: usize = 700;
-/// Longer than [`LINES_MAX`], and allowed to shrink only.
-const LONG: [(&str, usize); 2] = [("engine/shard.rs", 749), ("shard/links.rs", 772)];
 
 struct Source {
     /// Below `src`.
@@ -211,14 +209,12 @@ fn only_the_ring_layer_knows_the_ring() {
 fn files_stay_small() {
     let mut found = Vec::new();
     for source in sources() {
-        let known = LONG.iter().find(|(name, _)| *name == source.name);
-        let max = known.map_or(LINES_MAX, |(_, lines)| *lines);
         let lines = source.text.lines().count();
-        if lines > max {
-            found.push(format!("{}: {lines} lines, {max} allowed", source.name));
-        }
-        if known.is_some() && lines <= LINES_MAX {
-            found.push(format!("{}: no longer an exception", source.name));
+        if lines > LINES_MAX {
+            found.push(format!(
+                "{}: {lines} lines, {LINES_MAX} allowed",
+                source.name
+            ));
         }
     }
     assert_none(&found);

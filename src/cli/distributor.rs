@@ -55,7 +55,7 @@ pub struct Args {
     pub latency_budget: Duration,
 
     /// Memory per shard for messages on their way: sent and not ACKed, or not sent. Serves one
-    /// analyzer for every four batch buffers
+    /// analyzer for every six batch buffers
     #[arg(long, value_name = "BYTES", default_value = "64MiB", value_parser = values::bytes, help_heading = "Memory")]
     pub arena: u64,
     /// Size of a batch buffer, the unit of that memory
@@ -71,7 +71,8 @@ pub struct Args {
     #[arg(long, value_name = "BYTES", default_value_t = u64::from(FRAME_BYTES_MAX_DEFAULT), value_parser = max_frame, help_heading = "Memory")]
     pub max_frame: u64,
 
-    /// Most memory that one analyzer may hold per shard; an equal share of the arena if that is less
+    /// Most memory that one analyzer may hold per shard; an equal share of the arena if that is
+    /// less, and never less than two batch buffers
     #[arg(long, value_name = "BYTES", default_value = "16MiB", value_parser = values::bytes, help_heading = "Delivery")]
     pub window: u64,
     /// Most messages that one analyzer may leave un-ACKed per shard

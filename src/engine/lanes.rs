@@ -218,7 +218,8 @@ impl<M: Memory> Engine<M> {
         // A lane is full when it is beyond this, and the frame that takes it there may be large; but
         // many lanes on a small arena need their windows more than room for the largest frame.
         let window = share.min(wanted);
-        self.window_buffers = (window - frame_buffers.min(window / 2)).max(1);
+        // With one buffer, a client that ACKs every tenth message could be full before the tenth.
+        self.window_buffers = (window - frame_buffers.min(window / 2)).max(2);
         for lane in 0..self.lanes.len() {
             self.check_full(lane_id(lane));
         }

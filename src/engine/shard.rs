@@ -210,10 +210,11 @@ impl<M: Memory> Engine<M> {
         engine
     }
 
-    /// Most analyzers that an arena of this size can serve: each may need two buffers. Lanes that
+    /// Most analyzers that an arena of this size can serve: each has a window of two buffers, which
+    /// it may exceed by one, and others fill while it ACKs. Lanes that
     /// are down do not count, they hold buffers only until they are empty.
     pub fn lanes_max(&self) -> usize {
-        (self.pool.total() / 4).clamp(1, LEAF_COUNT_MAX / 2)
+        (self.pool.total() / 6).clamp(1, LEAF_COUNT_MAX / 2)
     }
 
     /// The bytes behind the batch buffers.

@@ -1,9 +1,7 @@
-//! Analyzers: accept, handshake, control stream, death.
+//! Analyzers' links: what a connection is, its control stream, its death.
 //!
 //! ```text
-//! accept -> Detecting -> (hand-over to another shard) -> Up -> Closing -> gone
-//!            |  first byte with its top bit set: HELLO
-//!            `- else a reference dialect: 8 bytes, or 4 and 50 ms of silence
+//! Detecting, Greeting, Leaving (handshake.rs) -> Up -> Closing -> gone
 //! ```
 
 use std::collections::VecDeque;
@@ -11,22 +9,18 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
+use socket2::SockRef;
 
 use super::egress::Sending;
-use super::mesh::{HandOver, Message, Parcel};
-use super::slab::{bare, token, Kind, Slot};
-use super::worker::{Phase, Worker};
-use crate::engine::{Change, Entry, Link, LinkEpoch, Reach, Reason, Window};
+use super::mesh::{Message, Parcel};
+use super::slab::{token, Kind, Slot};
+use super::worker::Worker;
+use crate::engine::{Change, Link, LinkEpoch, Reason, Window};
 use crate::protocol::control::Control;
-use crate::protocol::detect::{DetectError, Detection, Detector, DETECT_MS_MAX, SILENCE_MS};
-use crate::protocol::native::{self, HelloReader, Welcome};
+use crate::protocol::detect::Detector;
+use crate::protocol::native::{self, HelloReader};
 use crate::protocol::Dialect;
 use crate::uring::{Completion, Group};
-
-const MS: u64 = 1_000_000;
-/// A connection that says nothing at all is closed after this.
-const MUTE_MS_MAX: u64 = 10_000;
 
 /// How far a connection has come.
 pub(super) enum Stage {
@@ -54,11 +48,11 @@ pub(super) enum Stage {
 
 /// What a hand-over says beside the socket.
 pub(super) struct HandOverFacts {
-    dialect: Dialect,
-    name: Arc<str>,
-    weight: f64,
-    window: Window,
-    unread: Vec<u8>,
+    pub(super) dialect: Dialect,
+    pub(super) name: Arc<str>,
+    pub(super) weight: f64,
+    pub(super) window: Window,
+    pub(super) unread: Vec<u8>,
 }
 
 /// An analyzer's connection.
@@ -66,7 +60,7 @@ pub(super) struct Connection {
     pub(super) socket: OwnedFd,
     pub(super) stage: Stage,
     pub(super) accepted_ns: u64,
-    receiving: bool,
+    pub(super) receiving: bool,
     /// Its id (native) or address.
     pub(super) name: Arc<str>,
     pub(super) epoch: LinkEpoch,
@@ -87,91 +81,6 @@ pub(super) struct Connection {
 }
 
 impl Worker {
-    pub(super) fn on_accept_analyzer(&mut self, completion: Completion) {
-        match completion.socket() {
-            Ok(socket) => self.add_analyzer(socket),
-            Err(error) => self.on_accept_error(&error),
-        }
-        if !completion.more() {
-            self.rearm_accept(Kind::AcceptAnalyzer, completion.result < 0);
-        }
-    }
-
-    fn add_analyzer(&mut self, socket: OwnedFd) {
-        if self.phase != Phase::Running {
-            return;
-        }
-        if self.links.len() >= self.engine.lanes_max() + self.config.shards {
-            self.engine.counters.count(Reason::TooManyAnalyzers);
-            return;
-        }
-        let peer = SockRef::from(&socket)
-            .peer_addr()
-            .ok()
-            .and_then(|peer| peer.as_socket());
-        let name = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
-        let detector = Detector::new(self.config.dialect);
-        let stage = Stage::Detecting {
-            detector,
-            first_byte_ns: None,
-            last_byte_ns: self.now_ns,
-        };
-        let slot = self.insert_connection(socket, stage, name.into());
-        self.handshakes += 1;
-        self.schedule_tick();
-        self.receive_once(slot);
-    }
-
-    fn insert_connection(&mut self, socket: OwnedFd, stage: Stage, name: Arc<str>) -> Slot {
-        self.set_options(&socket, &name);
-        let worth_it = self.config.zero_copy_loopback || !is_on_this_host(&socket);
-        let zero_copy = self.ring.zero_copy() && self.config.zero_copy_bytes > 0 && worth_it;
-        self.links.insert(Connection {
-            socket,
-            stage,
-            accepted_ns: self.now_ns,
-            receiving: false,
-            name,
-            epoch: LinkEpoch(0),
-            link: Link::new(Dialect::Compact, self.now_ns),
-            window: Window::ANY,
-            sending: Sending::default(),
-            parcels: (0..self.config.shards).map(|_| VecDeque::new()).collect(),
-            turn: 0,
-            must_continue: None,
-            zero_copy,
-            pumped: false,
-            drain_sent: false,
-        })
-    }
-
-    fn set_options(&self, socket: &OwnedFd, name: &str) {
-        let socket = SockRef::from(socket);
-        let timeout = self.config.peer_timeout;
-        let keepalive = TcpKeepalive::new()
-            .with_time(timeout / 2)
-            .with_interval(timeout / 4);
-        let set = socket
-            .set_tcp_nodelay(true)
-            .and_then(|()| socket.set_tcp_user_timeout(Some(timeout)))
-            .and_then(|()| socket.set_tcp_keepalive(&keepalive));
-        if let Err(error) = set {
-            log::warn!("analyzer {name}: socket options not set: {error}");
-        }
-    }
-
-    /// During the handshake receives are single, so that nothing is in the kernel's hands when the
-    /// socket goes to another shard.
-    fn receive_once(&mut self, slot: Slot) {
-        let Some(connection) = self.links.get_mut(slot) else {
-            return;
-        };
-        connection.receiving = true;
-        let fd = connection.socket.as_raw_fd();
-        self.ring
-            .receive_once(fd, Group::Control, token(Kind::LinkReceive, slot));
-    }
-
     pub(super) fn on_link_receive(&mut self, slot: Slot, completion: Completion) {
         let chunk = self.ring.chunk(Group::Control, &completion);
         let mut bytes = [0u8; 4096];
@@ -197,7 +106,7 @@ impl Worker {
     }
 
     /// The receive has ended: go on as the stage demands.
-    fn after_receive(&mut self, slot: Slot) {
+    pub(super) fn after_receive(&mut self, slot: Slot) {
         let Some(connection) = self.links.get_mut(slot) else {
             return;
         };
@@ -237,286 +146,6 @@ impl Worker {
         }
     }
 
-    fn on_detection(&mut self, slot: Slot, found: Result<Detection, DetectError>, rest: &[u8]) {
-        match found {
-            Ok(Detection::NeedMore) => {}
-            Ok(Detection::Native) => {
-                let Some(connection) = self.links.get_mut(slot) else {
-                    return;
-                };
-                let reader = Box::<HelloReader>::default();
-                connection.stage = Stage::Greeting {
-                    reader,
-                    first_byte_ns: self.now_ns,
-                };
-                self.on_greeting(slot, rest);
-            }
-            Ok(Detection::Reference { dialect, weight }) => {
-                self.on_reference(slot, dialect, weight, rest);
-            }
-            Err(error) => {
-                let reason = match error {
-                    DetectError::FirstWeight { .. } => Reason::FirstWeightInvalid,
-                    DetectError::Incomplete { .. } => Reason::HandshakeTimeout,
-                };
-                self.kill(slot, &error.to_string(), Some(reason));
-            }
-        }
-    }
-
-    fn on_reference(&mut self, slot: Slot, dialect: Dialect, weight: f64, rest: &[u8]) {
-        let Some(connection) = self.links.get_mut(slot) else {
-            return;
-        };
-        let mut unread = Vec::new();
-        if let Stage::Detecting { detector, .. } = &connection.stage {
-            unread.extend_from_slice(detector.replay());
-        }
-        unread.extend_from_slice(rest);
-        let name = Arc::clone(&connection.name);
-        let facts = HandOverFacts {
-            dialect,
-            name,
-            weight,
-            window: Window::ANY,
-            unread,
-        };
-        self.settle_down(slot, self.home_for_single_link(), facts);
-    }
-
-    /// The shard with the fewest single links; this one when it is among them. The kernel's choice
-    /// would leave some shards with all of them and others with none.
-    fn home_for_single_link(&self) -> usize {
-        let mut links = vec![0u32; self.config.shards];
-        for entry in &self.roster.entries {
-            if let Reach::SingleLink { home, .. } = entry.reach {
-                links[usize::from(home)] += 1;
-            }
-        }
-        let own = usize::from(self.index);
-        let least = links.iter().copied().min().unwrap_or(0);
-        if links[own] == least {
-            return own;
-        }
-        links
-            .iter()
-            .position(|count| *count == least)
-            .unwrap_or(own)
-    }
-
-    fn on_greeting(&mut self, slot: Slot, mut bytes: &[u8]) {
-        let Some(connection) = self.links.get_mut(slot) else {
-            return;
-        };
-        let Stage::Greeting { reader, .. } = &mut connection.stage else {
-            return;
-        };
-        let facts = match reader.next(&mut bytes) {
-            None => return,
-            Some(Err(error)) => {
-                self.refuse(slot, &error.to_string());
-                return;
-            }
-            Some(Ok(hello)) => {
-                let wish = |value: u64| if value == 0 { u64::MAX } else { value };
-                let window = Window {
-                    messages: wish(u64::from(hello.window_messages)),
-                    bytes: wish(hello.window_bytes),
-                };
-                let facts = HandOverFacts {
-                    dialect: Dialect::Native,
-                    name: hello.id.into(),
-                    weight: hello.weight,
-                    window,
-                    unread: bytes.to_vec(),
-                };
-                (hello.shard, facts)
-            }
-        };
-        let (shard, facts) = facts;
-        let to = shard.map_or(usize::from(self.index), usize::from);
-        if to >= self.config.shards {
-            let shards = self.config.shards;
-            self.refuse(slot, &format!("shard {to} asked for, there are {shards}"));
-            return;
-        }
-        self.settle_down(slot, to, facts);
-    }
-
-    /// The dialect is known: bring the link up here, or give it to the shard that shall own it.
-    fn settle_down(&mut self, slot: Slot, to: usize, facts: HandOverFacts) {
-        let Some(connection) = self.links.get_mut(slot) else {
-            return;
-        };
-        self.handshakes -= 1;
-        if to == usize::from(self.index) {
-            self.bring_up(slot, facts);
-            return;
-        }
-        connection.stage = Stage::Leaving {
-            to,
-            hand_over: Box::new(facts),
-        };
-        if connection.receiving {
-            self.ring
-                .cancel(token(Kind::LinkReceive, slot), bare(Kind::Cancel));
-        }
-    }
-
-    fn hand_over(&mut self, slot: Slot) {
-        let Some(connection) = self.links.remove(slot) else {
-            return;
-        };
-        let Stage::Leaving {
-            to,
-            hand_over: facts,
-        } = connection.stage
-        else {
-            return;
-        };
-        let HandOverFacts {
-            dialect,
-            name,
-            weight,
-            window,
-            unread,
-        } = *facts;
-        let hand_over = HandOver {
-            socket: connection.socket,
-            dialect,
-            name,
-            weight,
-            window,
-            unread,
-        };
-        self.mesh.post(to, Message::HandOver(Box::new(hand_over)));
-    }
-
-    /// Another shard accepted a connection that belongs here.
-    pub(super) fn on_hand_over(&mut self, hand_over: HandOver) {
-        if self.phase != Phase::Running {
-            return;
-        }
-        let HandOver {
-            socket,
-            dialect,
-            name,
-            weight,
-            window,
-            unread,
-        } = hand_over;
-        let slot = self.insert_connection(socket, Stage::Up, Arc::clone(&name));
-        let facts = HandOverFacts {
-            dialect,
-            name,
-            weight,
-            window,
-            unread,
-        };
-        self.bring_up(slot, facts);
-        self.after_receive(slot);
-    }
-
-    fn bring_up(&mut self, slot: Slot, facts: HandOverFacts) {
-        let HandOverFacts {
-            dialect,
-            name,
-            weight,
-            window,
-            unread,
-        } = facts;
-        if dialect == Dialect::Native {
-            self.replace_namesake(slot, &name);
-        }
-        let known = |entry: &Entry| dialect == Dialect::Native && entry.name == name;
-        let most = self.engine.lanes_max();
-        if self.roster.entries.len() >= most && !self.roster.entries.iter().any(known) {
-            let why = format!("{most} analyzers are connected, the arena serves no more (--arena)");
-            self.kill(slot, &why, Some(Reason::TooManyAnalyzers));
-            return;
-        }
-        self.links_counted += 1;
-        let epoch = LinkEpoch::new(self.index, self.links_counted);
-        let now_ns = self.now_ns;
-        let Some(connection) = self.links.get_mut(slot) else {
-            return;
-        };
-        connection.stage = Stage::Up;
-        connection.epoch = epoch;
-        self.links_up.insert(epoch, slot);
-        connection.link = Link::new(dialect, now_ns);
-        connection.name = Arc::clone(&name);
-        connection.window = window;
-        self.engine.counters.links_up += 1;
-        log::info!(
-            "analyzer up link={} analyzer={name} dialect={dialect} weight={weight} shard={}",
-            epoch.0,
-            self.index
-        );
-        let change = if dialect == Dialect::Native {
-            if !self.welcome(slot, epoch) {
-                self.kill(slot, "WELCOME could not be written", None);
-                return;
-            }
-            Change::NativeUp {
-                epoch,
-                name,
-                weight,
-            }
-        } else {
-            Change::SingleUp {
-                epoch,
-                home: self.index,
-                name,
-                weight,
-            }
-        };
-        self.mesh.post(0, Message::Change(change));
-        if !unread.is_empty() {
-            self.on_control(slot, &unread);
-        }
-    }
-
-    /// The same analyzer again on the same shard: the old connection is a leftover.
-    fn replace_namesake(&mut self, slot: Slot, name: &str) {
-        let old = self.links.iter().find(|(other, connection)| {
-            *other != slot
-                && connection.is_up()
-                && connection.link.dialect() == Dialect::Native
-                && &*connection.name == name
-        });
-        if let Some((old, _)) = old {
-            self.kill(
-                old,
-                "the analyzer connected again",
-                Some(Reason::LinkReplaced),
-            );
-        }
-    }
-
-    fn welcome(&mut self, slot: Slot, epoch: LinkEpoch) -> bool {
-        let welcome = Welcome {
-            refused: None,
-            shard_count: u16::try_from(self.config.shards).unwrap_or(u16::MAX),
-            shard_index: self.index,
-            instance: self.config.instance,
-            link_epoch: epoch.0,
-        };
-        self.say(slot, |out| welcome.encode(out))
-    }
-
-    fn refuse(&mut self, slot: Slot, why: &str) {
-        let welcome = Welcome {
-            refused: Some(why),
-            shard_count: u16::try_from(self.config.shards).unwrap_or(u16::MAX),
-            shard_index: self.index,
-            instance: self.config.instance,
-            link_epoch: 0,
-        };
-        self.say(slot, |out| welcome.encode(out));
-        self.kill(slot, why, Some(Reason::HandshakeInvalid));
-    }
-
     /// Writes a few bytes outside the batches. Called when no send is in flight and the socket's
     /// queue is as good as empty, so they fit; if not, the link is broken anyway.
     pub(super) fn say(&mut self, slot: Slot, encode: impl FnOnce(&mut Vec<u8>)) -> bool {
@@ -531,7 +160,7 @@ impl Worker {
     }
 
     /// Words of a link that is up.
-    fn on_control(&mut self, slot: Slot, mut bytes: &[u8]) {
+    pub(super) fn on_control(&mut self, slot: Slot, mut bytes: &[u8]) {
         let now_ns = self.now_ns;
         // Of several weights in one read only the last counts: a flood of them costs one table.
         let mut newest_weight = None;
@@ -674,44 +303,6 @@ impl Worker {
         }
     }
 
-    /// Handshakes that take too long, links that do not ACK.
-    pub(super) fn check_handshakes(&mut self) {
-        if self.handshakes == 0 {
-            return;
-        }
-        let now_ns = self.now_ns;
-        let passed = |since: u64, ms: u64| now_ns.saturating_sub(since) >= ms * MS;
-        for slot in self.links.slots() {
-            let Some(connection) = self.links.get_mut(slot) else {
-                continue;
-            };
-            let accepted_ns = connection.accepted_ns;
-            let found = match &mut connection.stage {
-                Stage::Detecting {
-                    detector,
-                    first_byte_ns: Some(first),
-                    last_byte_ns,
-                } => {
-                    if passed(*first, DETECT_MS_MAX) {
-                        detector.on_deadline()
-                    } else if passed(*last_byte_ns, SILENCE_MS) {
-                        detector.on_silence()
-                    } else {
-                        continue;
-                    }
-                }
-                Stage::Detecting { .. } if passed(accepted_ns, MUTE_MS_MAX) => {
-                    Err(DetectError::Incomplete { bytes: 0 })
-                }
-                Stage::Greeting { first_byte_ns, .. } if passed(*first_byte_ns, MUTE_MS_MAX) => {
-                    Err(DetectError::Incomplete { bytes: 0 })
-                }
-                _ => continue,
-            };
-            self.on_detection(slot, found, &[]);
-        }
-    }
-
     /// Applies the ACK timeout, see `Link::stall`.
     pub(super) fn check_stalls(&mut self) {
         let timeout_ns = u64::try_from(self.config.ack_timeout.as_nanos()).unwrap_or(u64::MAX);
@@ -777,17 +368,6 @@ impl Connection {
     pub(super) fn is_up(&self) -> bool {
         matches!(self.stage, Stage::Up)
     }
-}
-
-/// The peer is reached over loopback, where the kernel always copies. One zero-copy send there does
-/// lasting harm: the copies it makes look so wasteful to the receiver that it shrinks its window to
-/// a tenth, and transfers crawl at one persist timer (200 ms) a piece.
-fn is_on_this_host(socket: &OwnedFd) -> bool {
-    let socket = SockRef::from(socket);
-    let ip = |address: socket2::SockAddr| address.as_socket().map(|address| address.ip());
-    let local = socket.local_addr().ok().and_then(ip);
-    let peer = socket.peer_addr().ok().and_then(ip);
-    peer.is_some() && (peer == local || peer.is_some_and(|peer| peer.is_loopback()))
 }
 
 /// Why a receive that brought nothing means the end, if it does.

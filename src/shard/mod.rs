@@ -3,7 +3,8 @@
 //! ```text
 //! worker.rs     the event loop: read this first
 //! emitters.rs   accept, receive
-//! links.rs      analyzers' handshakes, control streams, deaths
+//! handshake.rs  analyzers: from accept to a link that is up
+//! links.rs      analyzers' control streams and deaths
 //! egress.rs     sends, and batches for other shards' links
 //! house.rs      mail, timers, reports, shutdown
 //! mesh.rs       what crosses cores
@@ -12,6 +13,7 @@
 
 mod egress;
 mod emitters;
+mod handshake;
 mod house;
 mod links;
 mod listen;

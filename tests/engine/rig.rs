@@ -570,7 +570,9 @@ impl Rig {
         let frame_bytes = u64::from(self.config.frame_bytes_max) + 40;
         let frame_buffers = frame_bytes.div_ceil(u64::from(self.config.buffer_bytes));
         let frame_room = frame_buffers * u64::from(self.config.buffer_bytes);
-        let small = self.config.window_bytes / 2 + u64::from(self.config.buffer_bytes) + frame_room;
+        // No window is smaller than two buffers.
+        let buffer = u64::from(self.config.buffer_bytes);
+        let small = (self.config.window_bytes / 2).max(2 * buffer) + buffer + frame_room;
         let most = self.config.window_bytes.max(small);
         for lane in self.engine.lane_reports() {
             let held = lane.held_bytes;
