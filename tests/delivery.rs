@@ -585,3 +585,27 @@ fn as_many_reference_clients_as_an_arena_serves_keep_flowing() {
 fn a_reference_client_with_a_small_window_keeps_flowing() {
     reference_clients_that_ack_every_tenth_message(1, "--window 512KiB --batch-bytes 256KiB");
 }
+
+#[test]
+fn one_analyzer_too_many_is_refused_and_the_next_one_after_a_leave_is_not() {
+    // 64 batch buffers serve ten analyzers.
+    let distributor = Distributor::start("--shards 1 --arena 16MiB --batch-bytes 256KiB");
+    let connect = || Analyzer::connect(distributor.analyzers, &Options::new(Dialect::Compact, 1.0));
+    let mut analyzers: Vec<_> = (0..10).map(|_| connect()).collect();
+    distributor.wait_lanes(10);
+    for _ in 0..3 {
+        let refused = connect();
+        until("the refusal", || refused.has_ended());
+    }
+    drop(analyzers.pop());
+    distributor.wait_lanes(9);
+    analyzers.push(connect());
+    distributor.wait_lanes(10);
+    emit(&distributor, 1000, 1);
+    let all: Vec<&Analyzer> = analyzers.iter().collect();
+    until_read(&all, 1000);
+    assert_exactly_once(&all, 0..1000);
+    let ended = distributor.stop();
+    assert_eq!(ended.assert_clean().received, 1000);
+    assert_eq!(ended.count("too_many_analyzers"), 3);
+}

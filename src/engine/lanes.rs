@@ -73,6 +73,15 @@ impl<M: Memory> Engine<M> {
         (slot.home, slot.lane.setup().epoch)
     }
 
+    /// Full lanes whose link is on another shard: the link, that shard, messages ACKed so far.
+    pub fn full_lanes_of_others(&self) -> impl Iterator<Item = (LinkEpoch, u16, u64)> + '_ {
+        let others = |slot: &&LaneSlot| {
+            slot.full && slot.state == LaneState::Up && slot.home != self.config.shard
+        };
+        let full = self.lanes.iter().filter(others);
+        full.map(|slot| (slot.lane.setup().epoch, slot.home, slot.lane.acked()))
+    }
+
     /// The lane has something to send.
     pub fn has_unsent(&self, lane: LaneId) -> bool {
         let slot = &self.lanes[lane.0 as usize];

@@ -9,13 +9,13 @@ use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
-use socket2::{SockRef, TcpKeepalive};
+use socket2::SockRef;
 
 use super::egress::Sending;
 use super::links::{Connection, HandOverFacts, Stage};
 use super::mesh::{HandOver, Message};
 use super::slab::{bare, token, Kind, Slot};
-use super::worker::{Phase, Worker};
+use super::worker::{Phase, Worker, TICK_HANDSHAKE};
 use crate::engine::{Change, Entry, Link, LinkEpoch, Reach, Reason, Window};
 use crate::protocol::detect::{DetectError, Detection, Detector, DETECT_MS_MAX, SILENCE_MS};
 use crate::protocol::native::{HelloReader, Welcome};
@@ -57,8 +57,9 @@ impl Worker {
             last_byte_ns: self.now_ns,
         };
         let slot = self.insert_connection(socket, stage, name.into());
-        self.handshakes += 1;
-        self.schedule_tick();
+        // Sooner, never later: a stream of connections must not keep housekeeping waiting.
+        let soon_ns = self.now_ns + TICK_HANDSHAKE.as_nanos() as u64; // a constant below a second
+        self.next_tick_ns = self.next_tick_ns.min(soon_ns);
         self.receive_once(slot);
     }
 
@@ -82,21 +83,16 @@ impl Worker {
             zero_copy,
             pumped: false,
             drain_sent: false,
+            asked_to_drain: false,
+            bad_weight_logged: false,
+            last_credits: Vec::new(),
         })
     }
 
+    /// Time-outs come from the listener, see `listen.rs`.
     fn set_options(&self, socket: &OwnedFd, name: &str) {
-        let socket = SockRef::from(socket);
-        let timeout = self.config.peer_timeout;
-        let keepalive = TcpKeepalive::new()
-            .with_time(timeout / 2)
-            .with_interval(timeout / 4);
-        let set = socket
-            .set_tcp_nodelay(true)
-            .and_then(|()| socket.set_tcp_user_timeout(Some(timeout)))
-            .and_then(|()| socket.set_tcp_keepalive(&keepalive));
-        if let Err(error) = set {
-            log::warn!("analyzer {name}: socket options not set: {error}");
+        if let Err(error) = SockRef::from(socket).set_tcp_nodelay(true) {
+            log::warn!("analyzer {name}: TCP_NODELAY not set: {error}");
         }
     }
 
@@ -197,6 +193,10 @@ impl Worker {
                 self.refuse(slot, &error.to_string());
                 return;
             }
+            Some(Ok(hello)) if hello.id.chars().any(char::is_control) => {
+                self.refuse(slot, "analyzer id has control characters");
+                return;
+            }
             Some(Ok(hello)) => {
                 let wish = |value: u64| if value == 0 { u64::MAX } else { value };
                 let window = Window {
@@ -228,8 +228,8 @@ impl Worker {
         let Some(connection) = self.links.get_mut(slot) else {
             return;
         };
-        self.handshakes -= 1;
         if to == usize::from(self.index) {
+            connection.stage = Stage::Settling;
             self.bring_up(slot, facts);
             return;
         }
@@ -285,7 +285,7 @@ impl Worker {
             window,
             unread,
         } = hand_over;
-        let slot = self.insert_connection(socket, Stage::Up, Arc::clone(&name));
+        let slot = self.insert_connection(socket, Stage::Settling, Arc::clone(&name));
         let facts = HandOverFacts {
             dialect,
             name,
@@ -399,9 +399,6 @@ impl Worker {
 
     /// Handshakes that take too long, links that do not ACK.
     pub(super) fn check_handshakes(&mut self) {
-        if self.handshakes == 0 {
-            return;
-        }
         let now_ns = self.now_ns;
         let passed = |since: u64, ms: u64| now_ns.saturating_sub(since) >= ms * MS;
         for slot in self.links.slots() {

@@ -27,6 +27,7 @@ impl Worker {
                     self.engine.acked(lane, messages, self.now_ns);
                 }
             }
+            Message::Stalled { epoch } => self.on_stalled(epoch),
             Message::LinkDown { epoch } => self.engine.link_down(epoch, self.now_ns),
         }
     }
@@ -99,6 +100,7 @@ impl Worker {
         if self.now_ns >= self.next_second_ns {
             self.next_second_ns = self.now_ns + SECOND_NS;
             self.check_stalls();
+            self.check_remote_lanes();
             let balance = self.engine.balance();
             assert!(balance.holds(), "shard {}: {balance}", self.index);
         }

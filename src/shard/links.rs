@@ -4,7 +4,7 @@
 //! Detecting, Greeting, Leaving (handshake.rs) -> Up -> Closing -> gone
 //! ```
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +40,8 @@ pub(super) enum Stage {
         to: usize,
         hand_over: Box<HandOverFacts>,
     },
+    /// About to come up, or to be refused.
+    Settling,
     /// It gets messages.
     Up,
     /// Dead; waits for the kernel to be through with it.
@@ -78,6 +80,12 @@ pub(super) struct Connection {
     pub(super) pumped: bool,
     /// DRAIN was sent.
     pub(super) drain_sent: bool,
+    /// It has asked for nothing new.
+    pub(super) asked_to_drain: bool,
+    /// It has sent a weight that is none; more of them are counted only.
+    pub(super) bad_weight_logged: bool,
+    /// What other shards are told when the kernel is through with a dead link.
+    pub(super) last_credits: Vec<(u16, u64)>,
 }
 
 impl Worker {
@@ -119,7 +127,7 @@ impl Worker {
                 self.ring
                     .receive(fd, Group::Control, token(Kind::LinkReceive, slot));
             }
-            Stage::Closing => self.bury(slot),
+            Stage::Settling | Stage::Closing => self.bury(slot),
         }
     }
 
@@ -142,7 +150,7 @@ impl Worker {
             Stage::Greeting { .. } => self.on_greeting(slot, bytes),
             Stage::Leaving { hand_over, .. } => hand_over.unread.extend_from_slice(bytes),
             Stage::Up => self.on_control(slot, bytes),
-            Stage::Closing => {}
+            Stage::Settling | Stage::Closing => {}
         }
     }
 
@@ -192,13 +200,17 @@ impl Worker {
                 }
                 Some(Ok(Control::BadWeight(weight))) => {
                     let name = &connection.name;
-                    log::warn!(
-                        "analyzer {name}: weight {weight} ignored (allowed: finite, at least 0)"
-                    );
+                    if !std::mem::replace(&mut connection.bad_weight_logged, true) {
+                        log::warn!(
+                            "analyzer {name}: weight {weight} ignored (allowed: finite, at least 0); further ones are counted only"
+                        );
+                    }
                     self.engine.counters.count(Reason::WeightInvalid);
                 }
                 Some(Ok(Control::Drain)) => {
-                    self.mesh.post(0, Message::Change(Change::Drain { epoch }));
+                    if !std::mem::replace(&mut connection.asked_to_drain, true) {
+                        self.mesh.post(0, Message::Change(Change::Drain { epoch }));
+                    }
                 }
                 Some(Ok(Control::Goodbye { sequence })) => {
                     if connection.link.ack(sequence, now_ns).is_ok() {
@@ -237,6 +249,25 @@ impl Worker {
         }
     }
 
+    /// What a dying link has ACKed is not re-routed, though the send that it came in has not
+    /// completed. This shard's lane knows which buffers the kernel still reads; the other shards are
+    /// told when it reads none, see [`Worker::bury`].
+    fn pay_last_credits(&mut self, slot: Slot) {
+        self.pay_credits(slot);
+        let Some(connection) = self.links.get_mut(slot) else {
+            return;
+        };
+        let epoch = connection.epoch;
+        connection.link.completed();
+        while let Some((shard, messages)) = connection.link.next_credit() {
+            if shard != self.index {
+                connection.last_credits.push((shard, messages));
+            } else if let Some(lane) = self.engine.lane_of(epoch) {
+                self.engine.acked(lane, messages, self.now_ns);
+            }
+        }
+    }
+
     /// A connection is over, for whatever reason: what it has not ACKed goes to others at once.
     pub(super) fn kill(&mut self, slot: Slot, why: &str, reason: Option<Reason>) {
         let Some(connection) = self.links.get_mut(slot) else {
@@ -256,8 +287,7 @@ impl Worker {
         let _ = socket.shutdown(std::net::Shutdown::Both);
         match was {
             Stage::Closing => return,
-            Stage::Detecting { .. } | Stage::Greeting { .. } => {
-                self.handshakes -= 1;
+            Stage::Detecting { .. } | Stage::Greeting { .. } | Stage::Settling => {
                 log::warn!("analyzer {name} closed during its handshake: {why}");
             }
             Stage::Leaving { .. } => log::warn!("analyzer {name} closed: {why}"),
@@ -269,6 +299,7 @@ impl Worker {
                 );
                 self.links_up.remove(&epoch);
                 self.engine.counters.links_down += 1;
+                self.pay_last_credits(slot);
                 self.engine.link_down(epoch, self.now_ns);
                 self.mesh.post(0, Message::Change(Change::Down { epoch }));
             }
@@ -290,6 +321,11 @@ impl Worker {
         };
         if connection.epoch == LinkEpoch(0) {
             return;
+        }
+        let epoch = connection.epoch;
+        for (shard, messages) in connection.last_credits {
+            let credit = Message::Credit { epoch, messages };
+            self.mesh.post(usize::from(shard), credit);
         }
         for shard in 0..self.config.shards {
             if shard != usize::from(self.index) {
@@ -328,6 +364,37 @@ impl Worker {
         }
     }
 
+    /// A full lane whose link is on another shard, which cannot see that: the link's owner is told
+    /// when no ACK came for the timeout.
+    pub(super) fn check_remote_lanes(&mut self) {
+        let timeout_ns = u64::try_from(self.config.ack_timeout.as_nanos()).unwrap_or(u64::MAX);
+        let mut still_full = BTreeMap::new();
+        for (epoch, home, acked) in self.engine.full_lanes_of_others() {
+            let known = self
+                .remote_full
+                .get(&epoch)
+                .filter(|(before, _)| *before == acked);
+            let since_ns = known.map_or(self.now_ns, |(_, since_ns)| *since_ns);
+            still_full.insert(epoch, (acked, since_ns));
+            if self.now_ns - since_ns >= timeout_ns {
+                self.mesh
+                    .post(usize::from(home), Message::Stalled { epoch });
+            }
+        }
+        self.remote_full = still_full;
+    }
+
+    /// Another shard's lane to one of this shard's links is full and gets no ACK.
+    pub(super) fn on_stalled(&mut self, epoch: LinkEpoch) {
+        if let Some(slot) = self.links_up.get(&epoch).copied() {
+            let why = format!(
+                "no ACK for {:?} on another shard (WindowFull)",
+                self.config.ack_timeout
+            );
+            self.kill(slot, &why, Some(Reason::AckStalled));
+        }
+    }
+
     /// Tells native analyzers that the distributor waits for their last ACKs.
     pub(super) fn ask_for_acks(&mut self) {
         for slot in self.links.slots() {
@@ -340,8 +407,10 @@ impl Worker {
                 && idle
                 && !connection.drain_sent
             {
-                connection.drain_sent = true;
-                self.say(slot, |out| out.extend_from_slice(&native::DRAIN));
+                let sent = self.say(slot, |out| out.extend_from_slice(&native::DRAIN));
+                if let Some(connection) = self.links.get_mut(slot) {
+                    connection.drain_sent = sent;
+                }
             }
         }
     }
@@ -367,6 +436,11 @@ impl Connection {
     /// It gets messages.
     pub(super) fn is_up(&self) -> bool {
         matches!(self.stage, Stage::Up)
+    }
+
+    /// Nobody knows yet what it is.
+    pub(super) fn is_shaking_hands(&self) -> bool {
+        matches!(self.stage, Stage::Detecting { .. } | Stage::Greeting { .. })
     }
 }
 

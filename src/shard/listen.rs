@@ -4,7 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 /// Connections that the kernel completes before they are accepted; capped by net.core.somaxconn.
 const BACKLOG: i32 = 16_384;
@@ -17,7 +17,11 @@ const PORT_PATIENCE: Duration = Duration::from_secs(1);
 /// # Errors
 /// EADDRINUSE also when another distributor listens there, though SO_REUSEPORT would let two share
 /// the port and its connections unnoticed.
-pub(super) fn listen(address: SocketAddr, shards: usize) -> io::Result<Vec<TcpListener>> {
+pub(super) fn listen(
+    address: SocketAddr,
+    shards: usize,
+    peer_timeout: Duration,
+) -> io::Result<Vec<TcpListener>> {
     let exclusive = bound_patiently(address)?;
     exclusive.listen(1)?;
     let address = exclusive
@@ -28,6 +32,7 @@ pub(super) fn listen(address: SocketAddr, shards: usize) -> io::Result<Vec<TcpLi
     (0..shards)
         .map(|_| {
             let socket = bound(address, true)?;
+            watch_peers(&socket, peer_timeout)?;
             socket.listen(BACKLOG)?;
             Ok(socket.into())
         })
@@ -46,6 +51,16 @@ fn bound_patiently(address: SocketAddr) -> io::Result<Socket> {
             result => return result,
         }
     }
+}
+
+/// Accepted sockets inherit it: a peer whose host is gone is found out, also when nothing is sent to
+/// it, as to emitters nothing is.
+fn watch_peers(socket: &Socket, timeout: Duration) -> io::Result<()> {
+    let keepalive = TcpKeepalive::new()
+        .with_time(timeout / 2)
+        .with_interval(timeout / 4);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(timeout))
 }
 
 fn bound(address: SocketAddr, shared: bool) -> io::Result<Socket> {
@@ -67,14 +82,14 @@ mod tests {
     #[test]
     fn all_shards_share_a_port_and_nobody_else_may() {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let listeners = listen(any, 3).expect("free port");
+        let listeners = listen(any, 3, Duration::from_secs(10)).expect("free port");
         let ports: Vec<_> = listeners
             .iter()
             .map(|l| l.local_addr().expect("bound").port())
             .collect();
         assert!(ports.iter().all(|port| *port == ports[0] && *port != 0));
         let again = SocketAddr::from(([127, 0, 0, 1], ports[0]));
-        let refused = listen(again, 1).expect_err("in use");
+        let refused = listen(again, 1, Duration::from_secs(10)).expect_err("in use");
         assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
     }
 }

@@ -60,6 +60,8 @@ pub(super) enum Message {
     Parcel(Parcel),
     /// From the owner of a link: the next `messages` of your parcels are ACKed.
     Credit { epoch: LinkEpoch, messages: u64 },
+    /// To the owner of a link: a lane of mine is full and gets no ACK.
+    Stalled { epoch: LinkEpoch },
     /// From the owner of a link to all: nobody reads your parcels any more.
     LinkDown { epoch: LinkEpoch },
 }

@@ -127,10 +127,12 @@ impl Distributor {
         config.connections_max = allow_connections(config.connections_max)?;
 
         let bind = |flag, address| {
-            listen(address, config.shards).map_err(|error| StartError::Listen {
-                flag,
-                address,
-                error,
+            listen(address, config.shards, config.peer_timeout).map_err(|error| {
+                StartError::Listen {
+                    flag,
+                    address,
+                    error,
+                }
             })
         };
         let emitters = bind("--emitters", config.emitters)?;
@@ -339,7 +341,7 @@ impl Plan {
             links_counted: 0,
             pump: Vec::new(),
             zero_copy_sends: Slab::new(),
-            handshakes: 0,
+            remote_full: BTreeMap::new(),
             registrar: (own == 0).then(Registrar::default),
             new_roster: None,
             roster: Arc::default(),

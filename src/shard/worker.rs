@@ -32,7 +32,7 @@ const BUSY_BYTES: usize = 32 * 1024;
 /// Longest sleep: housekeeping is due then.
 const TICK: Duration = Duration::from_millis(100);
 /// The same while a handshake is under way: dialects are told apart by 50 ms of silence.
-const TICK_HANDSHAKE: Duration = Duration::from_millis(10);
+pub(super) const TICK_HANDSHAKE: Duration = Duration::from_millis(10);
 
 /// How far this shard is on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,10 +71,11 @@ pub(super) struct Worker {
     /// The links that are up.
     pub(super) links_up: BTreeMap<LinkEpoch, Slot>,
     pub(super) links_counted: u64,
+    /// Full lanes of other shards' links: what was ACKed, and since when it has been that.
+    pub(super) remote_full: BTreeMap<LinkEpoch, (u64, u64)>,
     /// Links that may have something to send.
     pub(super) pump: Vec<Slot>,
     pub(super) zero_copy_sends: Slab<ZeroCopySend>,
-    pub(super) handshakes: usize,
 
     /// Shard 0 keeps the roster.
     pub(super) registrar: Option<Registrar>,
@@ -109,7 +110,10 @@ impl Worker {
         let mut completions: Vec<Completion> = Vec::with_capacity(TURN_COMPLETIONS);
         let mut inbox: VecDeque<(usize, Message)> = VecDeque::new();
         loop {
-            self.wait()?;
+            if let Err(error) = self.wait() {
+                self.ring.quiesce();
+                return Err(error);
+            }
             self.now_ns = monotonic_ns();
             self.turn_bytes = 0;
             self.ring.drain(&mut completions, TURN_COMPLETIONS);
@@ -207,7 +211,8 @@ impl Worker {
 
     /// When housekeeping is due next.
     pub(super) fn schedule_tick(&mut self) {
-        let tick = if self.handshakes > 0 || self.phase != Phase::Running {
+        let shaking = self.links.iter().any(|(_, link)| link.is_shaking_hands());
+        let tick = if shaking || self.phase != Phase::Running {
             TICK_HANDSHAKE
         } else {
             TICK

@@ -181,7 +181,9 @@ impl Ring {
             group: CONTROL_GROUP,
             buffers: CONTROL_BUFFERS,
             buffer_bytes: CONTROL_BUFFER_BYTES,
-            incremental: features.incremental,
+            // Single and multishot receives share this group: their completions may come in
+            // another order than they took pieces of a buffer, so each takes a whole one.
+            incremental: false,
         };
         let ingress = ProvidedBuffers::register(&ring, ingress).map_err(failed)?;
         let control = ProvidedBuffers::register(&ring, control).map_err(failed)?;
