@@ -27,7 +27,7 @@ Examples:
   weir-bench pair                                 Weir beside the relay, both loads, 5 pairs
   weir-bench pair --b 'weir --shards 2' --a weir  two shards beside one
   weir-bench pair --a weir --b weir --b-dialect native --scenario firehose
-  weir-bench connections --arena-mib 64           memory of 10,000 emitters
+  weir-bench connections --arena-mib 68           memory of 10,000 emitters
   weir-bench failover --json failover.json        50 analyzers killed under load
   weir-bench relay & weir-bench load-sink         the pieces, by hand, on the default ports
 

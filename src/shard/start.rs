@@ -6,7 +6,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::Sender;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use glommio::channels::channel_mesh::{FullMesh, MeshBuilder};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
@@ -192,8 +192,10 @@ impl Distributor {
             features,
             memory_bytes,
         };
+        let deadline = Instant::now() + START_PATIENCE;
         for _ in 0..distributor.shards.len() {
-            let failed = match ups.recv_timeout(START_PATIENCE) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let failed = match ups.recv_timeout(left) {
                 Ok(Ok(())) => continue,
                 Ok(Err(why)) => why,
                 Err(_) => "no sign of life; glommio needs lockable memory, RLIMIT_MEMLOCK of 8 MiB or more (`ulimit -l`, LimitMEMLOCK)".to_owned(),
