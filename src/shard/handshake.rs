@@ -91,8 +91,13 @@ impl Worker {
 
     /// Time-outs come from the listener, see `listen.rs`.
     fn set_options(&self, socket: &OwnedFd, name: &str) {
-        if let Err(error) = SockRef::from(socket).set_tcp_nodelay(true) {
-            log::warn!("analyzer {name}: TCP_NODELAY not set: {error}");
+        let socket = SockRef::from(socket);
+        // The kernel's ACK of an analyzer's few bytes travels with the next batch.
+        let set = socket
+            .set_tcp_nodelay(true)
+            .and_then(|()| socket.set_tcp_quickack(false));
+        if let Err(error) = set {
+            log::warn!("analyzer {name}: TCP_NODELAY or TCP_QUICKACK not set: {error}");
         }
     }
 
