@@ -188,6 +188,10 @@ fn hellos_that_cannot_be_met_are_answered_with_a_reason() {
         (wire::hello(1, 0.5, "", None), "id of 0 bytes"),
         (wire::hello(1, 0.5, &"x".repeat(256), None), "256 bytes"),
         (with(32, 0xFF), "UTF-8"),
+        (
+            wire::hello(1, 0.5, "a\nanalyzer down", None),
+            "control characters",
+        ),
         (wire::hello(1, 0.5, "a", Some(2)), "shard 2"),
     ];
     for (hello, reason) in &cases {
