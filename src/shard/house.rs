@@ -119,6 +119,7 @@ impl Worker {
             balance: self.engine.balance(),
             counters: self.engine.counters.clone(),
             lanes: self.engine.lane_reports().collect(),
+            accounts: self.engine.accounts(),
             ended: self.engine.ended().copied().collect(),
             table_changes: self.engine.table_changes(),
             roster: Arc::clone(&self.roster),
@@ -129,6 +130,7 @@ impl Worker {
             unrouted_bytes: self.pending_bytes(),
             stalled: self.stalled_since_ns.is_some(),
             share_bound: self.engine.share_bound(),
+            share_bound_max: self.engine.share_bound_max(),
         }
     }
 
