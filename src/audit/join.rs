@@ -226,7 +226,8 @@ fn judge_messages(verdict: &mut Verdict, strict: bool) {
         );
         verdict.find(Finding::Duplicates, text);
     }
-    if verdict.twice > verdict.books.duplicates_possible {
+    let is_told = verdict.twice > verdict.books.duplicates_possible;
+    if is_told {
         let text = format!(
             "{} messages came more than once, the distributors' re-routes explain {}",
             verdict.twice, verdict.books.duplicates_possible
