@@ -185,6 +185,7 @@ fn configuration(config: &Config) -> BTreeMap<String, String> {
         connections_max,
         dialect,
         without,
+        farewell,
         instance: _,
     } = config;
     let cores: Vec<String> = cores.iter().map(usize::to_string).collect();
@@ -207,6 +208,7 @@ fn configuration(config: &Config) -> BTreeMap<String, String> {
         ("ack_timeout_ns", ack_timeout.as_nanos().to_string()),
         ("peer_timeout_ns", peer_timeout.as_nanos().to_string()),
         ("connections_max", connections_max.to_string()),
+        ("farewell_ns", farewell.as_nanos().to_string()),
         (
             "dialect",
             dialect
@@ -274,6 +276,7 @@ mod tests {
             connections_max: 0,
             dialect: None,
             without: Vec::new(),
+            farewell: std::time::Duration::ZERO,
             instance: 7,
         }
     }

@@ -314,6 +314,10 @@ mod tests {
         set(&mut engine, &weights);
         ingest(&mut engine, &mut model, &weights, 200);
         assert_agree(&engine, &model);
+        while engine.transmit(lane, 2, false).is_some() {}
+        let unacked = engine.lane_reports().find(|lane| lane.analyzer == 1);
+        let unacked = unacked.map_or(0, |lane| lane.assigned - lane.acked);
+        engine.acked(lane, unacked, 3);
         // What a0 had not ACKed is due to the living.
         engine.link_down(link(0), 3);
         let open = [(1, 0.5), (2, 0.25)];
