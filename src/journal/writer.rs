@@ -498,11 +498,12 @@ mod tests {
         let mut journal = Journal::open(&dir.0, "a/1 ü", 0).expect("opened");
         assert_eq!(journal.path(), path, "the same journal goes on");
         note(&mut journal, (0, 1, true));
+        note(&mut journal, (0, 2, false));
         journal.note_unnumbered();
         journal.flush().expect("written");
         let summary = dir.union().summary().expect("readable");
-        assert_eq!((summary.messages, summary.twice), (1000, 1));
-        assert_eq!((summary.unrecognised, summary.unnumbered), (0, 1));
+        assert_eq!((summary.messages, summary.twice), (1000, 2));
+        assert_eq!((summary.unrecognised, summary.unnumbered), (1, 1));
     }
 
     #[test]
