@@ -319,6 +319,10 @@ impl Io for SimIo {
         Ok(())
     }
 
+    fn peer_has_ended(&self, socket: &SimSocket) -> bool {
+        self.net.borrow().peer_has_ended(socket.conn)
+    }
+
     fn unread_bytes(&self, socket: &SimSocket) -> usize {
         self.net.borrow_mut().shard_unread(socket.conn)
     }

@@ -120,6 +120,9 @@ struct Conn {
     shard_deaf: bool,
     /// Nothing gets through any more, and nobody is told.
     vanished: bool,
+    accepted: bool,
+    /// Its last bytes were there and were not read.
+    cheated: bool,
     /// Bytes that the shard has read.
     consumed: u64,
 }
@@ -173,6 +176,8 @@ impl Net {
             drop_unsent: false,
             shard_deaf: false,
             vanished: false,
+            accepted: false,
+            cheated: false,
             consumed: 0,
         });
         self.backlog[shard][port as usize].push_back(conn);
@@ -266,7 +271,9 @@ impl Net {
     // The shards' side -------------------------------------------------------------------------
 
     pub(super) fn accept(&mut self, shard: usize, port: Port) -> Option<ConnId> {
-        self.backlog[shard][port as usize].pop_front()
+        let conn = self.backlog[shard][port as usize].pop_front()?;
+        self.conns[conn].accepted = true;
+        Some(conn)
     }
 
     pub(super) fn has_backlog(&self, shard: usize, port: Port) -> bool {
@@ -339,6 +346,11 @@ impl Net {
         self.wakes.push((at, Who::Peer(peer)));
     }
 
+    pub(super) fn peer_has_ended(&self, id: ConnId) -> bool {
+        let ended = self.conns[id].to_shard.end_ns;
+        ended.is_some_and(|at_ns| at_ns <= self.now_ns)
+    }
+
     /// Bytes that have not reached the peer's receive buffer.
     pub(super) fn shard_unread(&mut self, id: ConnId) -> usize {
         let now_ns = self.now_ns;
@@ -377,6 +389,14 @@ impl Net {
         if conn.drop_unsent {
             conn.to_peer.forget();
         }
+        // A peer whose last bytes are still under way hears of it by a reset.
+        let had_ended = conn.to_shard.end_ns.is_some_and(|at_ns| at_ns <= now_ns);
+        conn.cheated = unread
+            && had_ended
+            && conn.accepted
+            && !conn.vanished
+            && !conn.shard_deaf
+            && conn.shard_broken.is_none();
         if conn.drop_unsent || unread {
             conn.peer_broken = true;
         }
@@ -401,6 +421,11 @@ impl Net {
     /// The shard has cut its peer off.
     pub(super) fn is_deaf(&self, id: ConnId) -> bool {
         self.conns[id].shard_deaf
+    }
+
+    /// A peer that closed in good order was not read to its end, and does not know.
+    pub(super) fn was_cheated(&self, id: ConnId) -> bool {
+        self.conns[id].cheated
     }
 
     /// Bytes on their way to a shard, or arrived and not read, on a connection that lives.

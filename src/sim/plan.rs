@@ -255,7 +255,7 @@ impl HostPlan {
             frame_max,
             window_bytes: random.pick(&[1, 16 << 10, 64 << 10, 1 << 30]),
             window_messages: random.pick(&[1 << 24, 1 << 24, 100, 11]),
-            partial_bytes: (frame_max as usize) * random.pick(&[1, 4, 100, 100]),
+            partial_bytes: (frame_max as usize) * random.pick(&[1, 8, 100, 100, 100, 100]),
             on_slow: random.pick(&[OnSlow::Spill, OnSlow::Spill, OnSlow::Wait]),
             receive_buffers: random.pick(&[2, 4, 16]),
             receive_bytes,

@@ -41,6 +41,9 @@ enum Event {
     Stop,
 }
 
+/// Messages between two shards, each with the time of its arrival.
+type Mail = VecDeque<(u64, Message<SimSocket>)>;
+
 /// Everything at one moment.
 pub(super) struct World {
     pub(super) plan: Plan,
@@ -65,7 +68,7 @@ pub(super) struct World {
     paused_until_ns: Vec<u64>,
     mesh_slow_until_ns: u64,
     /// Between any two shards, what is under way.
-    mail: Vec<Vec<VecDeque<(u64, Message<SimSocket>)>>>,
+    mail: Vec<Vec<Mail>>,
     inbox: Inbox<SimSocket>,
     is_calm: bool,
     /// A message was sent after all had settled once.
@@ -112,7 +115,7 @@ impl World {
             paused_until_ns: vec![0; shards],
             mesh_slow_until_ns: 0,
             mail: (0..shards)
-                .map(|_| (0..shards).map(|_| VecDeque::new()).collect())
+                .map(|_| (0..shards).map(|_| Mail::new()).collect())
                 .collect(),
             inbox: Inbox::new(),
             is_calm: false,
