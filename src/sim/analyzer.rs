@@ -488,6 +488,10 @@ impl Analyzer {
         }
     }
 
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(super) fn weight(&self) -> f64 {
         self.plan.weight
     }

@@ -9,6 +9,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
 /// Index of a connection; never used again in a run.
@@ -125,6 +126,16 @@ struct Conn {
     cheated: bool,
     /// Bytes that the shard has read.
     consumed: u64,
+}
+
+/// Connections of one address have this many ports, from the first on.
+const PORTS: usize = 1 << 14;
+const PORT_FIRST: u16 = 1024;
+
+/// Where a connection comes from: every connection has an address of its own, in 10.0.0.0/8.
+pub(super) fn address_of(conn: ConnId) -> SocketAddr {
+    let host = Ipv4Addr::from(0x0A00_0000 + (conn / PORTS) as u32); // fewer than 2^24 hosts
+    (host, PORT_FIRST + (conn % PORTS) as u16).into()
 }
 
 /// All connections.
@@ -413,6 +424,11 @@ impl Net {
     }
 
     // What the checks ask ----------------------------------------------------------------------
+
+    pub(super) fn peer_at(&self, address: SocketAddr) -> Option<Peer> {
+        let conn = (0..self.conns.len()).find(|conn| address_of(*conn) == address)?;
+        Some(self.conns[conn].peer)
+    }
 
     pub(super) fn consumed(&self, id: ConnId) -> u64 {
         self.conns[id].consumed
