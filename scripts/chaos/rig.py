@@ -103,12 +103,12 @@ class Rig:
         """Its record file."""
         return os.path.join(self.directory, f"{host}.records")
 
-    def analyze(self, host, *flags, weight=0.25):
+    def analyze(self, host, *flags, weight=0.25, ack_every=200):
         """Starts an analyzer there, or starts it again under the same id."""
         argv = [
             self.weir, "analyzer", "--addr", f"{self.net.gateway(host)}:{ANALYZER_PORT}",
             "--id", host, "--weight", str(weight), "--record", self.record(host),
-            "--dialect", self.dialect_of(host), "--ack-every", "200", "--json", "--stop-on-eof",
+            "--dialect", self.dialect_of(host), "--ack-every", str(ack_every), "--json", "--stop-on-eof",
             *flags,
         ]
         program = Program(host, argv, self.directory, netns=self.net.name(host))

@@ -212,7 +212,7 @@ def full_window(rig):
     slow = "a1"
     rig.net.sysctl(slow, net_ipv4_tcp_rmem="4096 8192 16384")
     rig.distribute("--window=256KiB", "--ack-timeout=10s")
-    rig.analyze(slow, "--delay", "2ms", "--ack-every", "50")
+    rig.analyze(slow, "--delay", "2ms", ack_every=50)
     for host in analyzers(rig)[1:]:
         rig.analyze(host)
     rig.wait_up(analyzers(rig))
@@ -272,9 +272,9 @@ def nofile(rig):
     rig.expect(rig.distributor.count("connection_limit") > 0, f"the limit was not hit ({refused})")
 
 
-@scenario("small-arena", "flooded with 2 MiB of arena and 256 KiB of receive memory while analyzers are killed")
+@scenario("small-arena", "flooded with 3 MiB of arena and 256 KiB of receive memory while analyzers are killed")
 def small_arena(rig):
-    rig.distribute("--arena=2560KiB", "--ingress=256KiB", "--partial-bytes=64KiB")
+    rig.distribute("--arena=3MiB", "--max-frame=64KiB", "--ingress=256KiB", "--partial-bytes=512KiB")
     rig.analyze_all()
     rig.emit(rate=60_000, seconds=2.5, batch=16, size=400)
     for _ in range(3):
@@ -300,7 +300,7 @@ def memlock(rig):
     rig.sleep(0.1)
     rig.analyze(host)
     rig.finish()
-    warned = any("lock" in line for line in rig.distributor.log())
+    warned = any("RLIMIT_MEMLOCK" in line for line in rig.distributor.log())
     rig.expect(warned, "no warning that memory cannot be locked: the limit was not hit")
 
 
@@ -336,15 +336,15 @@ class Cgroup:
             os.rmdir(self.path)
 
 
-@scenario("socket-memory", "the kernel refuses the distributor more than 512 KiB of socket memory (cgroup)")
+@scenario("socket-memory", "the kernel refuses the distributor more than 128 KiB of socket memory (cgroup)")
 def socket_memory(rig):
     group = Cgroup(rig.net.tag)
-    group.make(512 << 10)
+    group.make(128 << 10)
     try:
         script = f'echo $$ > {group.path}/cgroup.procs; exec "$@"'
         rig.distribute(prefix=("sh", "-c", script, "sh"))
         rig.analyze_all()
-        rig.emit(rate=60_000, seconds=2.0, batch=16, size=400, connections=32)
+        rig.emit(rate=60_000, seconds=2.0, batch=64, size=400, connections=32)
         rig.sleep(0.5, 0.8)
         host = rig.random.choice(analyzers(rig))
         rig.kill(host)
