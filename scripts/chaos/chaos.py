@@ -78,7 +78,7 @@ def row(scenario, outcomes, skipped):
     twice, flagged = sum(o.duplicates for o in native), sum(o.recognised for o in native)
     return (
         scenario.name, str(len(outcomes)), str(sum(o.sent for o in outcomes)), str(missing),
-        str(sum(o.not_taken for o in outcomes) - 0), str(sum(o.duplicates for o in outcomes)),
+        str(sum(o.not_taken for o in outcomes)), str(sum(o.duplicates for o in outcomes)),
         f"{flagged} of {twice}", str(sum(o.rerouted for o in outcomes)),
         times([t for o in outcomes for t in o.detect_ns]),
         times([t for o in outcomes for t in o.reroute_ns]),
@@ -132,7 +132,8 @@ def main():
     print(f"seed {args.seed}, {args.runs} runs of each, {args.jobs} at a time", flush=True)
     rows, report, is_bad = [], [], False
     with tempfile.TemporaryDirectory(prefix="weir-chaos-") as scratch:
-        directory = args.keep or scratch
+        # A folder of its own for each series: records of an earlier one would count as duplicates.
+        directory = os.path.join(args.keep, args.tag) if args.keep else scratch
         os.makedirs(directory, exist_ok=True)
         for scenario in chosen:
             start = time.monotonic()

@@ -15,16 +15,17 @@ POLL_SECONDS = 0.01
 
 
 class Program:
-    """A child with its output in files."""
+    """A child with its output in files. `prefix` is a command that becomes the program, on its host;
+    `outer` one that becomes the whole, before the host is entered: there /sys is still this one's."""
 
-    def __init__(self, name, argv, directory, netns=None, prefix=(), env=None):
+    def __init__(self, name, argv, directory, netns=None, prefix=(), outer=(), env=None):
         self.name = name
         self.out_path = os.path.join(directory, f"{name}.out")
         self.err_path = os.path.join(directory, f"{name}.err")
         into = ["ip", "netns", "exec", netns] if netns else []
         with open(self.out_path, "ab") as out, open(self.err_path, "ab") as err:
             self.child = subprocess.Popen(
-                [*into, *prefix, *argv], stdin=subprocess.PIPE, stdout=out, stderr=err,
+                [*outer, *into, *prefix, *argv], stdin=subprocess.PIPE, stdout=out, stderr=err,
                 env={**os.environ, **(env or {})},
             )
 

@@ -64,7 +64,7 @@ class Rig:
         os.makedirs(self.directory, exist_ok=True)
         self.net.up()
 
-    def distribute(self, *flags, prefix=()):
+    def distribute(self, *flags, prefix=(), outer=()):
         """Starts a distributor and waits until it is ready."""
         defaults = {
             "--emitters": f"0.0.0.0:{EMITTER_PORT}",
@@ -80,7 +80,7 @@ class Rig:
         words = [word for pair in {**defaults, **given}.items() for word in pair]
         name = f"distributor{len(self.distributors)}"
         distributor = Distributor(
-            name, self.weir, words, self.directory, netns=self.net.name("d"), prefix=prefix
+            name, self.weir, words, self.directory, netns=self.net.name("d"), prefix=prefix, outer=outer
         )
         self.programs.append(distributor)
         self.distributors.append(distributor)
