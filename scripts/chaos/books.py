@@ -86,11 +86,8 @@ class Books:
 def split(count, connections, batch):
     """Messages of each connection of a paced `weir emitter --count`: group g of `batch` messages
     goes to connection g mod n, the last group may be short."""
-    per = [0] * connections
-    group = 0
-    left = count
-    while left > 0:
-        per[group % connections] += min(batch, left)
-        left -= batch
-        group += 1
+    groups, rest = divmod(count, batch)
+    rounds, extra = divmod(groups, connections)
+    per = [batch * (rounds + (index < extra)) for index in range(connections)]
+    per[extra] += rest
     return per
