@@ -5,15 +5,30 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each layer and the layers that it may use, as `src/lib.rs` draws them.
-const LAYERS: [(&str, &[&str]); 7] = [
+const LAYERS: [(&str, &[&str]); 10] = [
     ("protocol", &[]),
     ("engine", &["protocol"]),
     ("uring", &["engine", "protocol"]),
     ("shard", &["uring", "engine", "protocol"]),
+    // What all programs write down: formats and files, nothing of how they work.
+    ("certificate", &[]),
+    ("journal", &[]),
     // Programs of their own: what they know of the distributor is the wire.
-    ("client", &["protocol"]),
+    ("client", &["certificate", "journal", "protocol"]),
+    ("audit", &["certificate", "journal", "shard", "engine"]),
     ("demo", &["client", "shard", "uring", "engine", "protocol"]),
-    ("cli", &["demo", "client", "shard", "engine", "protocol"]),
+    (
+        "cli",
+        &[
+            "audit",
+            "certificate",
+            "demo",
+            "client",
+            "shard",
+            "engine",
+            "protocol",
+        ],
+    ),
 ];
 /// Pure: no I/O, no clock, no threads, nothing whose order differs from run to run.
 const PURE: [&str; 2] = ["protocol", "engine"];
