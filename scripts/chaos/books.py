@@ -56,7 +56,7 @@ class Books:
         self.copies = copies_of(record_paths)
         self.sent = sum(sent.values())
         self.delivered = len(self.copies)
-        self.duplicates = sum(self.copies.values()) - self.delivered
+        self.distinct_twice = sum(times > 1 for times in self.copies.values())
         self.missing = {}
         self.foreign = 0
         known = {stream_hash(stream): stream for stream in sent}

@@ -1,9 +1,16 @@
-"""One run: a distributor, analyzers and emitters on hosts of their own, and the verdict at the end."""
+"""One run: a distributor, analyzers and emitters on hosts of their own, and the verdict at the end.
+
+Two witnesses that know nothing of each other: `weir audit` joins the certificates and journals of all
+programs, and the record files are counted here. They must agree.
+"""
 
 import dataclasses
+import glob
+import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 
@@ -76,9 +83,10 @@ class Rig:
             defaults["--cores"] = str(self.slot % (os.cpu_count() or 1))
         else:
             defaults["--shards"] = str(self.shards)
+        name = f"distributor{len(self.distributors)}"
+        defaults["--certificate"] = self.certificate(name)
         given = dict(flag.split("=", 1) for flag in flags)
         words = [word for pair in {**defaults, **given}.items() for word in pair]
-        name = f"distributor{len(self.distributors)}"
         distributor = Distributor(
             name, self.weir, words, self.directory, netns=self.net.name("d"), prefix=prefix, outer=outer
         )
@@ -99,6 +107,10 @@ class Rig:
         names = [h for h in self.net.hosts if h.startswith("a")]
         return ("native", "compact", "typed")[names.index(host) % 3]
 
+    def certificate(self, name):
+        """Where a program of this name leaves its certificate."""
+        return os.path.join(self.directory, f"{name}.json")
+
     def record(self, host):
         """Its record file."""
         return os.path.join(self.directory, f"{host}.records")
@@ -109,7 +121,7 @@ class Rig:
             self.weir, "analyzer", "--addr", f"{self.net.gateway(host)}:{ANALYZER_PORT}",
             "--id", host, "--weight", str(weight), "--record", self.record(host),
             "--dialect", self.dialect_of(host), "--ack-every", str(ack_every), "--json", "--stop-on-eof",
-            *flags,
+            "--certificate", self.certificate(host), *flags,
         ]
         program = Program(host, argv, self.directory, netns=self.net.name(host))
         self.programs.append(program)
@@ -135,7 +147,8 @@ class Rig:
         argv = [
             self.weir, "emitter", "--addr", f"{self.net.gateway(host)}:{EMITTER_PORT}", "--id", name,
             "--rate", str(rate), "--count", str(count), "--connections", str(connections),
-            "--batch", str(batch), "--size", str(size), "--json", "--stop-on-eof", *flags,
+            "--batch", str(batch), "--size", str(size), "--json", "--stop-on-eof",
+            "--certificate", self.certificate(name), *flags,
         ]
         program = Program(name, argv, self.directory, netns=self.net.name(host))
         self.programs.append(program)
@@ -204,11 +217,11 @@ class Rig:
         outcome = self.outcome
         found = books.Books(self.sent, [self.record(host) for host in self.analyzers])
         outcome.sent, outcome.delivered = found.sent, found.delivered
-        outcome.duplicates = found.duplicates
+        outcome.duplicates = found.distinct_twice
         self.expect(found.foreign == 0, f"{found.foreign} messages that nobody sent whole")
         received = self.check_distributors()
         self.tell_missing_apart(found, received)
-        self.count_recognised()
+        self.audit(found)
 
     def check_distributors(self):
         """Their own books; messages that they took in."""
@@ -254,13 +267,23 @@ class Rig:
                     + found.describe_missing()
                 )
 
-    def count_recognised(self):
-        """Copies that came flagged as redelivered, as far as living analyzers tell."""
+    def audit(self, found):
+        """The verdict of `weir audit`, which must agree with the records."""
         outcome = self.outcome
-        reports = [analyzer.report() for analyzer in self.analyzers.values()]
-        flagged = sum(report["redelivered"] for report in reports if report)
-        outcome.recognised = min(outcome.duplicates, flagged)
+        files = sorted(glob.glob(os.path.join(self.directory, "*.json")))
+        files += sorted(glob.glob(os.path.join(self.directory, "*.json.journal")))
+        done = subprocess.run([self.weir, "audit", "--json", *files], capture_output=True, text=True)
+        if done.returncode not in (0, 1):
+            self.problem(f"weir audit: {done.stderr.strip()[:300]}")
+            return
+        verdict = json.loads(done.stdout)
+        self.expect(verdict["balanced"], f"weir audit: {[found['text'] for found in verdict['findings']]}")
+        for name, ours in (("delivered", found.delivered), ("twice", found.distinct_twice),
+                           ("never_taken", found.missing_count)):
+            theirs = verdict[name]
+            self.expect(theirs == ours, f"weir audit says {name} {theirs}, records say {ours}")
         outcome.recognisable = self.dialect == "native"
+        outcome.recognised = verdict["twice"] - verdict["unrecognised"]["messages"]
 
     def dispose(self, keep):
         """Ends whatever is left and removes the hosts; the files too unless they are to be kept."""

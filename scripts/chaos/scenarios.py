@@ -210,8 +210,8 @@ def reset_emitter(rig):
 @scenario("full-window", "an analyzer with a small receive buffer that takes 2 ms a message: its window is shut most of the time")
 def full_window(rig):
     slow = "a1"
-    rig.net.sysctl(slow, net_ipv4_tcp_rmem="4096 8192 16384")
-    rig.distribute("--window=256KiB", "--ack-timeout=10s")
+    rig.net.sysctl(slow, net_ipv4_tcp_rmem="4096 16384 32768")
+    rig.distribute("--window=256KiB", "--peer-timeout=20s", "--ack-timeout=20s")
     rig.analyze(slow, "--delay", "2ms", ack_every=50)
     for host in analyzers(rig)[1:]:
         rig.analyze(host)
@@ -225,11 +225,10 @@ def full_window(rig):
 @scenario("shut-window", "an analyzer reads nothing for 7 s though its host answers; longer than --peer-timeout, shorter than --ack-timeout")
 def shut_window(rig):
     rig.distribute("--window=256KiB", "--ack-timeout=30s")
-    host = rig.random.choice(analyzers(rig))
-    rig.net.sysctl(host, net_ipv4_tcp_rmem="4096 8192 16384")
     rig.analyze_all()
     rig.emit(rate=15_000, seconds=9.0)
     rig.sleep(0.3, 0.7)
+    host = rig.random.choice(analyzers(rig))
     rig.struck()
     rig.analyzers[host].signal(signal.SIGSTOP)
     rig.sleep(7.0)
@@ -365,7 +364,7 @@ def emitter_kill9(rig):
         size = rig.random.choice((200, 3_000, 100_000))
         connections, frames = 4, rig.random.choice((1, 30))
         name = f"cut{number}"
-        cutter = rig.helper("cutter", "e", name, connections, frames, size)
+        cutter = rig.helper("cutter", "e", name, connections, frames, size, rig.certificate(name))
         for _ in range(1_000):
             if "cut" in cutter.text(cutter.out_path) or not cutter.is_alive():
                 break
