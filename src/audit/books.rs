@@ -182,6 +182,7 @@ fn configuration(config: &Config) -> BTreeMap<String, String> {
         zero_copy_loopback,
         ack_timeout,
         peer_timeout,
+        farewell,
         connections_max,
         dialect,
         without,
@@ -206,6 +207,7 @@ fn configuration(config: &Config) -> BTreeMap<String, String> {
         ("zero_copy_loopback", zero_copy_loopback.to_string()),
         ("ack_timeout_ns", ack_timeout.as_nanos().to_string()),
         ("peer_timeout_ns", peer_timeout.as_nanos().to_string()),
+        ("farewell_ns", farewell.as_nanos().to_string()),
         ("connections_max", connections_max.to_string()),
         (
             "dialect",
