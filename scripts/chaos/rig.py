@@ -58,6 +58,7 @@ class Rig:
         self.distributors = []
         self.analyzers = {}
         self.emitters = []
+        self.hogs = []
         self.sent = {}
         self.forbidden = {}
         self.struck_ns = []
@@ -164,6 +165,18 @@ class Rig:
         program = Program(f"{script}-{len(self.programs)}", argv, self.directory, netns=self.net.name(host))
         self.programs.append(program)
         return program
+
+    def hog(self, core):
+        """Starts a busy loop on a core."""
+        argv = ["taskset", "-c", core, "sh", "-c", "while :; do :; done"]
+        program = Program(f"hog-{len(self.programs)}", argv, self.directory, netns=self.net.name("d"))
+        self.programs.append(program)
+        self.hogs.append(program)
+
+    def end_hogs(self):
+        """Ends the busy loops."""
+        for hog in self.hogs:
+            hog.dispose()
 
     # While it runs
 

@@ -13,9 +13,8 @@ use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures_lite::future::{or, poll_once};
+use futures_lite::future::poll_once;
 use glommio::channels::channel_mesh::{FullMesh, Senders};
 use glommio::channels::shared_channel::ConnectedReceiver;
 use glommio::{GlommioError, ResourceType};
@@ -27,9 +26,6 @@ use crate::uring::Wake;
 /// Messages in flight between two shards. When full, more wait in the sender's outbox, which the
 /// lanes' windows bound.
 pub(super) const CHANNEL_MESSAGES: usize = 1024;
-
-/// How long a shard that joins may sleep at a time.
-const JOIN_GLANCE: Duration = Duration::from_millis(5);
 
 /// An analyzer's connection that another shard shall own.
 #[derive(Debug)]
@@ -169,21 +165,14 @@ pub(crate) struct GlommioMesh {
     postbox: Arc<Postbox>,
 }
 
-/// Keeps the executor from sleeping for long. One that sleeps while it joins can miss the word of the
-/// shard that joins last, and then never wakes: 2 of 500 starts on a busy machine.
-async fn never_park<T>() -> T {
-    loop {
-        glommio::timer::sleep(JOIN_GLANCE).await;
-    }
-}
-
 impl GlommioMesh {
     /// Joins; completes when all shards have.
     pub(super) async fn join(
         builder: FullMesh<Message<OwnedFd>>,
         postbox: Arc<Postbox>,
     ) -> GlommioMesh {
-        let (senders, mut receivers) = or(builder.join(), never_park())
+        let (senders, mut receivers) = builder
+            .join()
             .await
             .expect("as many shards join as the mesh was made for");
         let shards = postbox.shards;
