@@ -184,6 +184,15 @@ class Rig:
         """For so many seconds, or somewhere between the two."""
         time.sleep(low if high is None else self.random.uniform(low, high))
 
+    def wait(self, program, word, seconds):
+        """Until a helper has printed a word; fails the run after so long."""
+        deadline = time.monotonic() + seconds
+        while word not in program.text(program.out_path):
+            if time.monotonic() > deadline or not program.is_alive():
+                self.problem(f"{program.name} did not say '{word}': {program.log()[-1:]}")
+                return
+            time.sleep(0.01)
+
     def struck(self):
         """Notes that something was done to an analyzer now: detection is timed from here."""
         self.struck_ns.append(time.monotonic_ns())

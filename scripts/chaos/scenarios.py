@@ -256,19 +256,18 @@ def nofile(rig):
     rig.emit(seconds=4.0, connections=40)
     rig.sleep(0.5)
     crowd = rig.helper("crowd", "e", 400)
-    rig.sleep(0.5)
+    rig.wait(crowd, "held", 20)
     host = rig.random.choice(analyzers(rig))
     rig.kill(host)
     rig.analyze(host)
     rig.sleep(1.0)
-    refused = crowd.text(crowd.out_path).strip()
     crowd.kill()
     rig.sleep(0.3)
     # The places of the crowd are free again.
     late = rig.emit(name="late", rate=5_000, seconds=0.5, connections=50)
     rig.expect(late.wait(20) == 0, "an emitter that came after the crowd could not send")
     rig.finish()
-    rig.expect(rig.distributor.count("connection_limit") > 0, f"the limit was not hit ({refused})")
+    rig.expect(rig.distributor.count("connection_limit") > 0, "the limit was not hit")
 
 
 @scenario("small-arena", "flooded with 3 MiB of arena and 256 KiB of receive memory while analyzers are killed")
@@ -381,11 +380,7 @@ def emitter_kill9(rig):
         connections, frames = 4, rig.random.choice((1, 30))
         name = f"cut{number}"
         cutter = rig.helper("cutter", "e", name, connections, frames, size, rig.certificate(name))
-        for _ in range(1_000):
-            if "cut" in cutter.text(cutter.out_path) or not cutter.is_alive():
-                break
-            rig.sleep(0.01)
-        rig.expect("cut" in cutter.text(cutter.out_path), "a cut emitter was not ready")
+        rig.wait(cutter, "cut", 20)
         cutter.kill()
         for index in range(connections):
             rig.sent[f"{name}/{index}"] = frames
