@@ -7,7 +7,6 @@ import os
 import random
 import sys
 import tempfile
-import time
 import traceback
 
 import net
@@ -93,23 +92,31 @@ def print_table(rows):
         print("  ".join(cell.ljust(width) for cell, width in zip(r, widths)).rstrip())
 
 
-def series(args, scenario, directory):
-    """All runs of one scenario: outcomes, or why it was skipped."""
-    tool = scenarios.lacks(scenario)
-    if tool:
-        return [], f"'{tool}' is missing"
+def gather(scenario, runs):
+    """All runs of one scenario as they end: outcomes, or why it was skipped."""
     outcomes = []
-    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-        runs = [pool.submit(play, args, scenario, i, directory) for i in range(args.runs)]
-        for index, run in enumerate(runs):
-            try:
-                outcome = run.result()
-            except scenarios.Skip as why:
-                return [], str(why)
-            outcomes.append(outcome)
-            for problem in outcome.problems:
-                print(f"  {scenario.name} run {index} ({outcome.notes[0]}): {problem}", flush=True)
+    for index, run in enumerate(runs):
+        try:
+            outcome = run.result()
+        except scenarios.Skip as why:
+            return [], str(why)
+        outcomes.append(outcome)
+        for problem in outcome.problems:
+            print(f"  {scenario.name} run {index} ({outcome.notes[0]}): {problem}", flush=True)
     return outcomes, None
+
+
+def play_all(args, chosen, directory):
+    """(scenario, outcomes, why skipped) of each."""
+    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+        runs = {}
+        for scenario in chosen:
+            if scenarios.lacks(scenario) is None:
+                runs[scenario.name] = [pool.submit(play, args, scenario, i, directory) for i in range(args.runs)]
+        for scenario in chosen:
+            tool = scenarios.lacks(scenario)
+            outcomes, skipped = ([], f"'{tool}' is missing") if tool else gather(scenario, runs[scenario.name])
+            yield scenario, outcomes, skipped
 
 
 def main():
@@ -135,12 +142,10 @@ def main():
         # A folder of its own for each series: records of an earlier one would count as duplicates.
         directory = os.path.join(args.keep, args.tag) if args.keep else scratch
         os.makedirs(directory, exist_ok=True)
-        for scenario in chosen:
-            start = time.monotonic()
-            outcomes, skipped = series(args, scenario, directory)
+        for scenario, outcomes, skipped in play_all(args, chosen, directory):
             rows.append(row(scenario, outcomes, skipped))
             is_bad |= any(o.problems for o in outcomes)
-            print(f"  {scenario.name}: {rows[-1][-1]} ({time.monotonic() - start:.0f} s)", flush=True)
+            print(f"  {scenario.name}: {rows[-1][-1]}", flush=True)
             report.append({"scenario": scenario.name, "skipped": skipped, "runs": [vars(o) for o in outcomes]})
     print()
     print_table(rows)

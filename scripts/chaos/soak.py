@@ -1,28 +1,26 @@
 """Hours of load with churn of everything; what must stay flat is sampled, drawn and judged.
 
     distributor, core 0  <--- steady emitters, short ones, ones that die in a frame    core 1
-                         ---> analyzers that are killed, stopped, restarted; a probe   core 1
+                         ---> analyzers that are killed, stopped, restarted; a steady one
 
 Started by `scripts/soak.sh`, which see.
 """
 
 import argparse
 import csv
+import glob
 import heapq
 import json
 import os
 import random
-import shutil
+import re
 import signal
 import statistics
-import struct
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 
-import books
 import chart
 from programs import Distributor, Program
 
@@ -33,14 +31,17 @@ CONNECTIONS = 100
 ANALYZERS = ("a1", "a2", "a3", "a4")
 WEIGHTS = (0.1, 0.2, 0.3, 0.4, 0.8)
 DIALECTS = ("native", "native", "compact", "typed")
-PROBE_WEIGHT = 0.002
+# The analyzer that nothing happens to: its delays are drawn.
+STEADY = "steady"
+STEADY_WEIGHT = 0.1
+PROGRESS = re.compile(r"delay p50 (\d+) us, p99 (\d+) us")
 # Most that the median of the last sixth may differ from that of the first.
 FLAT = 0.02
 # Latency is the whole machine's, not only the distributor's: judged with room.
 LATENCY_FACTOR, LATENCY_SLACK_US = 1.5, 500
+# Longer than any re-route takes: then the distributor stands still.
+SILENCE_SECONDS_MAX = 15
 CALIBRATE_SECONDS = 8
-READ_BYTES = 16 * 65536
-PUNCH_BYTES = 256 << 20
 END_PATIENCE = 60
 
 
@@ -58,75 +59,6 @@ def arguments():
     return parser.parse_args()
 
 
-class Ledger:
-    """Which messages were recorded, read from the record files while they grow: a bit for each."""
-
-    def __init__(self):
-        self.tails = {}
-        self.streams = {}
-        self.records = 0
-        self.twice = 0
-
-    def follow(self, path):
-        """Reads this file too from now on."""
-        self.tails.setdefault(path, 0)
-
-    def advance(self):
-        """Takes in what was appended; whether there was any."""
-        moved = False
-        for path, at in self.tails.items():
-            try:
-                with open(path, "rb") as file:
-                    file.seek(at)
-                    data = file.read(READ_BYTES)
-            except FileNotFoundError:
-                continue
-            whole = len(data) // books.RECORD_BYTES * books.RECORD_BYTES
-            self.note(struct.iter_unpack(">QQ", data[:whole]))
-            self.tails[path] = at + whole
-            moved |= whole > 0
-            if (at + whole) // PUNCH_BYTES > at // PUNCH_BYTES:
-                self.give_back(path, (at + whole) // PUNCH_BYTES * PUNCH_BYTES)
-        return moved
-
-    def give_back(self, path, length):
-        """Frees the disk below what was read; the file keeps its size, so appending goes on."""
-        if shutil.which("fallocate"):
-            subprocess.run(["fallocate", "--punch-hole", "--length", str(length), path], check=False)
-
-    def note(self, records):
-        """Sets the bit of each message."""
-        streams, count, twice = self.streams, 0, 0
-        for stream, number in records:
-            bits = streams.get(stream)
-            if bits is None:
-                bits = streams[stream] = bytearray(64)
-            at = number >> 3
-            while at >= len(bits):
-                bits.extend(bytes(len(bits)))
-            bit = 1 << (number & 7)
-            if bits[at] & bit:
-                twice += 1
-            else:
-                bits[at] |= bit
-            count += 1
-        self.records += count
-        self.twice += twice
-
-    def judge(self, sent):
-        """(missing, foreign) against the messages 1..n of each stream."""
-        missing = foreign = 0
-        left = dict(self.streams)
-        for stream, count in sent.items():
-            bits = left.pop(books.stream_hash(stream), b"")
-            wanted = ((1 << count) - 1) << 1
-            have = int.from_bytes(bits, "little")
-            missing += (wanted & ~have).bit_count()
-            foreign += (have & ~wanted).bit_count()
-        foreign += sum(int.from_bytes(bits, "little").bit_count() for bits in left.values())
-        return missing, foreign
-
-
 class Soak:
     """Everything that runs, and the plan of what happens next."""
 
@@ -137,17 +69,15 @@ class Soak:
         self.programs = []
         self.analyzers = {}
         self.stopped = set()
-        self.sent = {}
         self.plan = []
         self.order = 0
         self.cuts = 0
         self.did = {}
         self.reports = []
-        self.ledger = Ledger()
-        self.latency = (None, None)
+        self.is_cut_short = False
+        self.logs_read = 0
         self.rows = []
         self.start = time.monotonic()
-        self.ended = threading.Event()
 
     # Programs
 
@@ -158,10 +88,15 @@ class Soak:
         self.programs.append(program)
         return program
 
+    def certificate(self, name):
+        """Where a program of this name leaves its certificate."""
+        return os.path.join(self.directory, f"{name}.json")
+
     def distribute(self):
         """The distributor on its own cores, on free ports."""
         flags = ["--emitters", "127.0.0.1:0", "--analyzers", "127.0.0.1:0", "--cores", self.args.cores,
-                 "--ack-timeout", "5s", "--peer-timeout", "4s", "--drain-timeout", "20s"]
+                 "--ack-timeout", "5s", "--peer-timeout", "4s", "--drain-timeout", "20s",
+                 "--certificate", self.certificate("distributor")]
         self.distributor = Distributor("distributor", self.args.weir, flags, self.directory)
         self.programs.append(self.distributor)
         self.distributor.wait_ready()
@@ -169,33 +104,27 @@ class Soak:
         fields = dict(word.split("=", 1) for word in ready.split() if "=" in word)
         self.emitter_addr, self.analyzer_addr = fields["emitters"], fields["analyzers"]
 
-    def analyze(self, host, *flags):
-        """An analyzer, with a dialect and a weight as they fall."""
-        record = os.path.join(self.directory, f"{host}.records")
+    def analyze(self, host, weight=None, dialect=None):
+        """An analyzer; dialect and weight as they fall, unless given."""
         argv = [self.args.weir, "analyzer", "--addr", self.analyzer_addr, "--id", host,
-                "--weight", str(self.random.choice(WEIGHTS)), "--dialect", self.random.choice(DIALECTS),
-                "--ack-every", str(self.random.choice((10, 100, 500))), "--record", record, "--json",
-                "--stop-on-eof", *flags]
-        if self.random.random() < 0.3:
+                "--weight", str(weight or self.random.choice(WEIGHTS)),
+                "--dialect", dialect or self.random.choice(DIALECTS),
+                "--ack-every", str(self.random.choice((10, 100, 500))), "--json", "--stop-on-eof",
+                "--certificate", self.certificate(host)]
+        if weight is None and self.random.random() < 0.3:
             argv.append("--vary-weight")
-        self.analyzers[host] = self.client(host, argv)
-        self.ledger.follow(record)
-
-    def probe(self):
-        """The analyzer that times what it gets."""
-        record = os.path.join(self.directory, "probe.records")
-        host, port = self.analyzer_addr.rsplit(":", 1)
-        argv = [sys.executable, os.path.join(HERE, "probe.py"), host, port, str(PROBE_WEIGHT), record]
-        self.prober = self.client("probe", argv)
-        self.ledger.follow(record)
+        if host == STEADY:
+            argv.append("--verbose")
+        program = self.client(host, argv)
+        if host != STEADY:
+            self.analyzers[host] = program
+        return program
 
     def emit(self, name, rate, count, connections, batch):
         """An emitter of `count` messages."""
         argv = [self.args.weir, "emitter", "--addr", self.emitter_addr, "--id", name, "--rate", str(rate),
                 "--count", str(count), "--connections", str(connections), "--batch", str(batch),
-                "--size", str(self.args.size), "--json", "--stop-on-eof"]
-        for index, messages in enumerate(books.split(count, connections, batch)):
-            self.sent[f"{name}/{index}"] = messages
+                "--size", str(self.args.size), "--json", "--stop-on-eof", "--certificate", self.certificate(name)]
         return self.client(name, argv)
 
     # Churn
@@ -285,25 +214,24 @@ class Soak:
         name, connections, frames = f"cut{self.cuts}", 4, self.random.choice((1, 30))
         host, port = self.emitter_addr.rsplit(":", 1)
         size = self.random.choice((200, 3_000, 60_000))
-        argv = [sys.executable, os.path.join(HERE, "cutter.py"), host, port, name, connections, frames, size]
+        argv = [sys.executable, os.path.join(HERE, "cutter.py"), host, port, name, connections, frames, size,
+                self.certificate(name)]
         program = self.client(name, list(map(str, argv)))
-        self.later(0.5, self.cut, program, connections, frames, time.monotonic() + 15)
+        self.later(0.5, self.cut, program, time.monotonic() + 15)
 
-    def cut(self, program, connections, frames, deadline):
+    def cut(self, program, deadline):
         """SIGKILL as soon as the kernel has taken what it wrote."""
         is_ready = "cut" in program.text(program.out_path)
         if not is_ready and program.is_alive() and time.monotonic() < deadline:
-            return self.later(0.2, self.cut, program, connections, frames, deadline)
+            return self.later(0.2, self.cut, program, deadline)
         if not is_ready:
             self.reports.append(f"{program.name} was never ready")
-        for index in range(connections):
-            self.sent[f"{program.name}/{index}"] = frames
         self.forget(program)
 
     # Samples
 
     def sample(self):
-        """One row: what the kernel says of the distributor, what the probe says of delays."""
+        """One row: what the kernel says of the distributor, what the steady analyzer says of delays."""
         pid = self.distributor.pid
         with open(f"/proc/{pid}/status") as file:
             status = dict(line.split(":", 1) for line in file)
@@ -316,31 +244,21 @@ class Soak:
         row = {
             "seconds": round(now - self.start, 2), "rss_kib": int(status["VmRSS"].split()[0]),
             "descriptors": len(os.listdir(f"/proc/{pid}/fd")), "threads": int(status["Threads"]),
-            "cpu_ticks": ticks, "cpu_percent": 0.0, "records": self.ledger.records, "records_per_second": 0,
-            "p50_us": p50, "p99_us": p99,
+            "cpu_ticks": ticks, "cpu_percent": 0.0, "p50_us": p50, "p99_us": p99,
         }
         if last:
             passed = row["seconds"] - last["seconds"]
             row["cpu_percent"] = round(100 * (ticks - last["cpu_ticks"]) / os.sysconf("SC_CLK_TCK") / passed, 1)
-            row["records_per_second"] = round((row["records"] - last["records"]) / passed)
         self.rows.append(row)
 
     def delays(self):
-        """The newest percentiles of the probe, None if it has said nothing new."""
-        with open(self.prober.out_path, "rb") as file:
-            file.seek(max(os.path.getsize(self.prober.out_path) - 400, 0))
-            lines = file.read().decode().splitlines()[1:]
-        if not lines or lines[-1] == self.latency:
-            return None, None
-        self.latency = lines[-1]
-        _, p50, p99, _ = map(int, lines[-1].split())
-        return p50, p99
-
-    def follow_records(self):
-        """Reads records for as long as the soak lasts, in a thread of its own."""
-        while not self.ended.is_set():
-            if not self.ledger.advance():
-                self.ended.wait(0.2)
+        """The newest percentiles of the steady analyzer, None if it has said nothing new."""
+        with open(self.steady.err_path) as file:
+            file.seek(self.logs_read)
+            new = file.read()
+        self.logs_read += len(new)
+        found = PROGRESS.findall(new)
+        return tuple(map(int, found[-1])) if found else (None, None)
 
     # The whole
 
@@ -350,7 +268,7 @@ class Soak:
         self.distribute()
         for host in ANALYZERS:
             self.analyze(host)
-        self.probe()
+        self.steady = self.analyze(STEADY, STEADY_WEIGHT, "native")
         self.distributor.wait_log("analyzer up", 20, len(ANALYZERS) + 1)
         steady = []
         per_emitter = args.rate // STEADY_EMITTERS
@@ -358,16 +276,14 @@ class Soak:
             count = int(per_emitter * args.minutes * 60)
             steady.append(self.emit(f"steady{index}", per_emitter, count, CONNECTIONS, 8))
         self.start = time.monotonic()
-        reader = threading.Thread(target=self.follow_records, daemon=True)
-        reader.start()
         self.later(2, self.churn)
         self.turn(steady, self.start + args.minutes * 60)
-        return self.finish(steady, reader)
+        return self.finish(steady)
 
     def turn(self, steady, end):
         """Until the time is over."""
         next_sample = self.start
-        while time.monotonic() < end:
+        while time.monotonic() < end and not self.is_cut_short:
             self.act_on_plan()
             if time.monotonic() >= next_sample:
                 self.sample()
@@ -376,7 +292,7 @@ class Soak:
                 raise RuntimeError(f"the distributor ended: {self.distributor.log()[-3:]}")
             time.sleep(0.02)
 
-    def finish(self, steady, reader):
+    def finish(self, steady):
         """No more churn; everything ends in order, then the count."""
         wrong = self.reports
         pending = [act for _, _, act, _ in self.plan if act.__name__ != "churn"]
@@ -388,6 +304,8 @@ class Soak:
             pending = self.plan
             time.sleep(0.02)
         for emitter in steady:
+            if self.is_cut_short:
+                emitter.close_stdin()
             status = emitter.wait(END_PATIENCE)
             if status != 0:
                 wrong.append(f"{emitter.name} ended with {status}: {emitter.report()}")
@@ -395,43 +313,47 @@ class Soak:
         status = self.distributor.wait(END_PATIENCE)
         if status != 0:
             wrong.append(f"the distributor ended with {status}")
-        for program in [*self.analyzers.values(), self.prober]:
+        for program in [*self.analyzers.values(), self.steady]:
             program.close_stdin()
             if program.wait(END_PATIENCE) is None:
                 wrong.append(f"{program.name} did not end")
-        self.ended.set()
-        reader.join()
-        while self.ledger.advance():
-            pass
         return wrong + self.judge()
 
+    def audit(self):
+        """The verdict of `weir audit` over everything that ran."""
+        files = glob.glob(os.path.join(self.directory, "*.json"))
+        files += glob.glob(os.path.join(self.directory, "*.json.journal"))
+        done = subprocess.run([self.args.weir, "audit", *sorted(files)], capture_output=True, text=True)
+        print(done.stdout + done.stderr)
+        return [] if done.returncode == 0 else [f"weir audit: status {done.returncode}"]
+
     def judge(self):
-        """Missing, foreign, books, flatness."""
-        wrong = []
-        missing, foreign = self.ledger.judge(self.sent)
-        closing = self.distributor.books() or {}
-        delivered = self.ledger.records - self.ledger.twice
-        print(f"sent        {sum(self.sent.values())} in {len(self.sent)} streams")
-        print(f"delivered   {delivered}, missing {missing}, twice {self.ledger.twice}, never sent whole {foreign}")
-        print(f"distributor {closing}")
+        """The audit, and flatness."""
+        wrong = self.audit() + self.distributor.panicked()
+        print(f"time        {self.rows[-1]['seconds'] / 60:.1f} minutes")
         print("churn       " + ", ".join(f"{name} {count}" for name, count in sorted(self.did.items())))
-        if missing or foreign:
-            wrong.append(f"{missing} missing, {foreign} foreign")
-        if not closing.get("holds") or closing["received"] != delivered:
-            wrong.append(f"the distributor's books do not agree: {closing}")
-        wrong += self.distributor.panicked()
         for name, unit, limit in (("rss_kib", "KiB", FLAT), ("descriptors", "", FLAT), ("threads", "", FLAT)):
             first, last = self.sixths(name)
             change = last / first - 1
             print(f"{name:11} first sixth {first:.0f} {unit}, last {last:.0f} {unit}: {100 * change:+.2f} %")
             if abs(change) > limit:
                 wrong.append(f"{name} is not flat: {first} to {last}")
+        silence = self.longest_silence()
+        print(f"silence     at most {silence:.0f} s without a message for the steady analyzer")
+        if silence > SILENCE_SECONDS_MAX:
+            wrong.append(f"nothing moved for {silence:.0f} s")
         for name in ("p50_us", "p99_us"):
             first, last = self.sixths(name)
             print(f"{name:11} first sixth {first:.0f}, last {last:.0f}")
             if name == "p50_us" and last > first * LATENCY_FACTOR + LATENCY_SLACK_US:
                 wrong.append(f"latency is not flat: {first} to {last} us")
         return wrong
+
+    def longest_silence(self):
+        """Longest time in seconds that the steady analyzer got nothing."""
+        heard = [row["seconds"] for row in self.rows if row["p50_us"] is not None]
+        moments = [0, *heard, self.rows[-1]["seconds"]]
+        return max(later - earlier for earlier, later in zip(moments, moments[1:]))
 
     def sixths(self, name):
         """Medians of the first and the last sixth of the samples."""
@@ -447,15 +369,20 @@ class Soak:
             writer.writeheader()
             writer.writerows(self.rows)
         column = lambda name, scale=1.0: [None if r[name] is None else r[name] * scale for r in self.rows]
-        title = f"Soak: {self.args.minutes:g} minutes, {self.args.rate:,} messages/s, churn of everything"
+        minutes = self.rows[-1]["seconds"] / 60
+        title = f"Soak: {minutes:.0f} minutes, {self.args.rate:,} messages/s, churn of everything"
         panels = [
             ("resident memory of the distributor, MiB", [("", column("rss_kib", 1 / 1024))]),
             ("open descriptors", [("", column("descriptors"))]),
-            ("delay from due to probe, ms", [("p50", column("p50_us", 1e-3)), ("p99", column("p99_us", 1e-3))]),
+            ("delay of a steady analyzer, ms", [("p50", column("p50_us", 1e-3)), ("p99", column("p99_us", 1e-3))]),
             ("CPU of the distributor, % of a core", [("", column("cpu_percent"))]),
         ]
         with open(f"{out}.svg", "w") as file:
             file.write(chart.draw(title, column("seconds"), panels))
+
+    def cut_short(self, *_):
+        """The end comes now, with everything that belongs to it."""
+        self.is_cut_short = True
 
     def dispose(self):
         """Ends whatever is left."""
@@ -464,7 +391,7 @@ class Soak:
 
 
 def calibrate(args, directory):
-    """Half of what these clients on these cores verify while flooded, in messages per second."""
+    """Half of what these clients on these cores take while flooded, in messages per second."""
     soak = Soak(args, directory)
     try:
         soak.distribute()
@@ -475,17 +402,10 @@ def calibrate(args, directory):
                 str(CALIBRATE_SECONDS), "--connections", str(CONNECTIONS), "--batch", "8", "--size",
                 str(args.size), "--json"]
         flood = soak.client("flood", argv)
-        reader = threading.Thread(target=soak.follow_records, daemon=True)
-        reader.start()
-        marks = []
-        while flood.is_alive():
-            marks.append((time.monotonic(), soak.ledger.records))
-            time.sleep(0.5)
-        # The first second fills buffers, and what comes after the flood empties them.
-        (from_, before), (to, after) = marks[2], marks[2 * CALIBRATE_SECONDS - 2]
-        return int((after - before) / (to - from_) / 2)
+        flood.wait(CALIBRATE_SECONDS + END_PATIENCE)
+        report = flood.report()
+        return int(report["messages"] / report["seconds"] / 2)
     finally:
-        soak.ended.set()
         soak.dispose()
 
 
@@ -500,6 +420,7 @@ def main():
             args.rate = calibrate(args, place)
         print(f"seed {args.seed}, {args.minutes:g} minutes at {args.rate} messages/s", flush=True)
         soak = Soak(args, scratch)
+        signal.signal(signal.SIGINT, soak.cut_short)
         try:
             wrong = soak.run()
         except RuntimeError as error:
