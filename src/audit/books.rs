@@ -273,6 +273,7 @@ mod tests {
             zero_copy_loopback: false,
             ack_timeout: std::time::Duration::ZERO,
             peer_timeout: std::time::Duration::ZERO,
+            farewell: Duration::from_secs(1),
             connections_max: 0,
             dialect: None,
             without: Vec::new(),
