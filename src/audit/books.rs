@@ -182,10 +182,10 @@ fn configuration(config: &Config) -> BTreeMap<String, String> {
         zero_copy_loopback,
         ack_timeout,
         peer_timeout,
-        farewell,
         connections_max,
         dialect,
         without,
+        farewell,
         instance: _,
     } = config;
     let cores: Vec<String> = cores.iter().map(usize::to_string).collect();
@@ -207,8 +207,8 @@ fn configuration(config: &Config) -> BTreeMap<String, String> {
         ("zero_copy_loopback", zero_copy_loopback.to_string()),
         ("ack_timeout_ns", ack_timeout.as_nanos().to_string()),
         ("peer_timeout_ns", peer_timeout.as_nanos().to_string()),
-        ("farewell_ns", farewell.as_nanos().to_string()),
         ("connections_max", connections_max.to_string()),
+        ("farewell_ns", farewell.as_nanos().to_string()),
         (
             "dialect",
             dialect
@@ -273,10 +273,10 @@ mod tests {
             zero_copy_loopback: false,
             ack_timeout: std::time::Duration::ZERO,
             peer_timeout: std::time::Duration::ZERO,
-            farewell: Duration::from_secs(1),
             connections_max: 0,
             dialect: None,
             without: Vec::new(),
+            farewell: std::time::Duration::ZERO,
             instance: 7,
         }
     }

@@ -301,6 +301,17 @@ fn conclude(reports: &[ShardReport]) -> ExitCode {
         counters.add(&report.counters);
     }
     print_counters(&counters);
+    for share in audit::ledger(reports).analyzers {
+        println!(
+            "share {}: {:.3} % of {:.3} % due, {} messages, off by {:+.2} (bound {:.2})",
+            share.analyzer.escape_debug(),
+            share.real_share * 100.0,
+            share.target_share * 100.0,
+            share.assigned,
+            share.error,
+            share.bound,
+        );
+    }
     println!("{balance}");
     if !balance.holds() {
         return ExitCode::from(1);

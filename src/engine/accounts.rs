@@ -192,3 +192,175 @@ impl<M: Memory> Engine<M> {
         self.accounts.bound_max.max(self.tree.bound())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{EngineConfig, Entry, LinkEpoch, OnSlow, Reach, Roster, VecMemory, Window};
+
+    const FRAME: [u8; 5] = [0, 0, 0, 5, 3];
+
+    fn engine() -> Engine<VecMemory> {
+        let config = EngineConfig {
+            shard: 0,
+            buffers: 64,
+            buffer_bytes: 4096,
+            frame_bytes_max: 1024,
+            window_bytes: 1 << 20,
+            window_messages: 900,
+            partial_bytes_max: 4096,
+            on_slow: OnSlow::Spill,
+        };
+        let mut engine = Engine::new(config, VecMemory::new(64, 4096));
+        engine.emitter_opened(0);
+        engine
+    }
+
+    fn link(analyzer: u32) -> LinkEpoch {
+        LinkEpoch::new(0, u64::from(analyzer) + 1)
+    }
+
+    fn set(engine: &mut Engine<VecMemory>, weights: &[(u32, f64)]) {
+        let entries = weights.iter().map(|(analyzer, weight)| Entry {
+            analyzer: *analyzer,
+            name: format!("a{analyzer}").into(),
+            weight: *weight,
+            draining: false,
+            reach: Reach::LinkPerShard,
+        });
+        let roster = Roster {
+            epoch: engine.roster_epoch() + 1,
+            entries: entries.collect(),
+        };
+        engine.apply_roster(&roster, |entry| Some((link(entry.analyzer), Window::ANY)));
+    }
+
+    /// What is due by definition: of each message, w / W to each lane that can be chosen.
+    #[derive(Default)]
+    struct Model(BTreeMap<u32, f64>);
+
+    impl Model {
+        fn messages(&mut self, engine: &Engine<VecMemory>, weights: &[(u32, f64)], count: u64) {
+            let open = |analyzer: u32| {
+                let mut lanes = engine.lane_reports();
+                lanes.any(|lane| lane.analyzer == analyzer && !lane.full && !lane.down)
+            };
+            let open: Vec<_> = weights
+                .iter()
+                .filter(|(analyzer, _)| open(*analyzer))
+                .collect();
+            let all: f64 = open.iter().map(|(_, weight)| weight).sum();
+            for (analyzer, weight) in open {
+                *self.0.entry(*analyzer).or_default() += count as f64 * weight / all;
+            }
+        }
+    }
+
+    fn ingest(
+        engine: &mut Engine<VecMemory>,
+        model: &mut Model,
+        weights: &[(u32, f64)],
+        count: u64,
+    ) {
+        for _ in 0..count {
+            model.messages(engine, weights, 1);
+            let before = engine.counters.received;
+            engine.ingest(0, &FRAME);
+            assert_eq!(engine.counters.received, before + 1, "room for all");
+        }
+    }
+
+    fn assert_agree(engine: &Engine<VecMemory>, model: &Model) {
+        let accounts = engine.accounts();
+        let given: u64 = accounts.iter().map(|account| account.assigned).sum();
+        assert_eq!(given, engine.counters.received + engine.counters.rerouted);
+        for (analyzer, due) in &model.0 {
+            let name = format!("a{analyzer}");
+            let mine: Vec<_> = accounts
+                .iter()
+                .filter(|account| *account.name == name)
+                .collect();
+            assert_eq!(mine.len(), 1, "{accounts:?}");
+            assert!(
+                (mine[0].due - due).abs() < 1e-6,
+                "{name}: {due} in {accounts:?}"
+            );
+            let off = (mine[0].assigned as f64 - due).abs();
+            let bound = 2.0 * engine.share_bound_max() * (1 + engine.table_changes().tables) as f64;
+            assert!(off <= bound, "{name} is off by {off}, bound {bound}");
+        }
+    }
+
+    #[test]
+    fn dues_follow_weights_windows_and_deaths() {
+        let (mut engine, mut model) = (engine(), Model::default());
+        let weights = [(0, 1.0), (1, 3.0), (2, 0.0)];
+        set(&mut engine, &weights);
+        ingest(&mut engine, &mut model, &weights, 1001);
+        assert_agree(&engine, &model);
+        // a1 has a full window from its 900th message on, then a0 gets everything.
+        ingest(&mut engine, &mut model, &weights, 400);
+        assert!(
+            engine.lane_reports().any(|lane| lane.full),
+            "a window is full"
+        );
+        assert_agree(&engine, &model);
+        let lane = engine.lane_of(link(1)).expect("up");
+        while engine.transmit(lane, 1, false).is_some() {}
+        engine.acked(lane, 500, 2);
+        assert!(!engine.lane_reports().any(|lane| lane.full));
+        ingest(&mut engine, &mut model, &weights, 100);
+        let weights = [(0, 1.0), (1, 0.5), (2, 0.25)];
+        set(&mut engine, &weights);
+        ingest(&mut engine, &mut model, &weights, 200);
+        assert_agree(&engine, &model);
+        while engine.transmit(lane, 2, false).is_some() {}
+        let unacked = engine.lane_reports().find(|lane| lane.analyzer == 1);
+        let unacked = unacked.map_or(0, |lane| lane.assigned - lane.acked);
+        engine.acked(lane, unacked, 3);
+        // What a0 had not ACKed is due to the living.
+        engine.link_down(link(0), 3);
+        let open = [(1, 0.5), (2, 0.25)];
+        let before = engine.counters.rerouted;
+        let unacked = engine.balance().queued;
+        assert!(unacked > 0);
+        let mut preview = Model::default();
+        preview.messages(&engine, &open, 1);
+        engine.reroute();
+        let moved = engine.counters.rerouted - before;
+        assert!(moved > 500, "{moved}");
+        for (analyzer, part) in preview.0 {
+            *model.0.entry(analyzer).or_default() += part * moved as f64;
+        }
+        assert!(
+            !engine.lane_reports().any(|lane| lane.full),
+            "the model assumes it"
+        );
+        assert_agree(&engine, &model);
+        ingest(&mut engine, &mut model, &open, 10);
+        assert_agree(&engine, &model);
+    }
+
+    #[test]
+    fn accounts_of_the_gone_are_bounded_and_none_is_lost() {
+        let mut engine = engine();
+        let guests = CLOSED_MAX as u32 + 50;
+        for analyzer in 0..guests {
+            set(&mut engine, &[(analyzer, 1.0)]);
+            engine.ingest(0, &FRAME);
+            let lane = engine.lane_of(link(analyzer)).expect("up");
+            while engine.transmit(lane, 1, false).is_some() {}
+            engine.acked(lane, 1, 2);
+            engine.link_down(link(analyzer), 3);
+        }
+        let accounts = engine.accounts();
+        assert_eq!(accounts.len(), CLOSED_MAX + 1);
+        let others = accounts
+            .iter()
+            .find(|account| &*account.name == OTHERS)
+            .expect("there");
+        assert_eq!((others.assigned, others.acked), (50, 50));
+        assert!((others.due - 50.0).abs() < 1e-9);
+        assert_eq!(engine.accounts.names.len(), 0);
+    }
+}

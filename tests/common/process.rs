@@ -57,8 +57,12 @@ impl Distributor {
     }
 
     fn start_by(mut command: Command, flags: &str) -> Distributor {
-        command.args(["distributor", "--emitters", "127.0.0.1:0"]);
-        command.args(["--analyzers", "127.0.0.1:0"]);
+        command.arg("distributor");
+        for flag in ["--emitters", "--analyzers"] {
+            if !flags.contains(flag) {
+                command.args([flag, "127.0.0.1:0"]);
+            }
+        }
         if !flags.contains("--arena") {
             command.args(["--arena", "16MiB"]);
         }
