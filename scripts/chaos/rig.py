@@ -300,9 +300,12 @@ class Rig:
             return
         verdict = json.loads(done.stdout)
         self.expect(verdict["balanced"], f"weir audit: {[found['text'] for found in verdict['findings']]}")
-        for name, ours in (("delivered", found.delivered), ("twice", found.distinct_twice),
-                           ("never_taken", found.missing_count)):
-            theirs = verdict[name]
+        absent = verdict["missing"]["messages"] + verdict["lost_on_the_way"]["messages"]
+        for name, theirs, ours in (
+            ("delivered", verdict["delivered"], found.delivered),
+            ("twice", verdict["twice"], found.distinct_twice),
+            ("absent", absent, found.missing_count),
+        ):
             self.expect(theirs == ours, f"weir audit says {name} {theirs}, records say {ours}")
         outcome.recognisable = self.dialect == "native"
         outcome.recognised = verdict["twice"] - verdict["unrecognised"]["messages"]
