@@ -200,7 +200,7 @@ impl Distributor {
             let failed = match ups.recv_timeout(left) {
                 Ok(Ok(())) => continue,
                 Ok(Err(why)) => why,
-                Err(_) => "no sign of life; glommio needs lockable memory, RLIMIT_MEMLOCK of 8 MiB or more (`ulimit -l`, LimitMEMLOCK)".to_owned(),
+                Err(_) => "no sign of life within 10 s: too little CPU time, or too little lockable memory for glommio (RLIMIT_MEMLOCK of 8 MiB or more: `ulimit -l`, LimitMEMLOCK)".to_owned(),
             };
             distributor.stopper().stop_now();
             return Err(StartError::Shard(failed));
