@@ -18,6 +18,8 @@ use crate::protocol::frame::{FRAME_BYTES_MAX_DEFAULT, FRAME_HEADER_BYTES};
 use crate::protocol::Dialect;
 use crate::shard::{Config, Distributor, ShardReport, StartError, Stopper};
 
+/// Lines about shares at exit; a certificate has all.
+const SHARES_PRINTED_MAX: usize = 64;
 /// How often the law is checked over all shards.
 const LAW_EVERY: Duration = Duration::from_secs(1);
 
@@ -301,7 +303,8 @@ fn conclude(reports: &[ShardReport]) -> ExitCode {
         counters.add(&report.counters);
     }
     print_counters(&counters);
-    for share in audit::ledger(reports).analyzers {
+    let shares = audit::ledger(reports).analyzers;
+    for share in shares.iter().take(SHARES_PRINTED_MAX) {
         println!(
             "share {}: {:.3} % of {:.3} % due, {} messages, off by {:+.2} (bound {:.2})",
             share.analyzer.escape_debug(),
@@ -311,6 +314,10 @@ fn conclude(reports: &[ShardReport]) -> ExitCode {
             share.error,
             share.bound,
         );
+    }
+    if shares.len() > SHARES_PRINTED_MAX {
+        let more = shares.len() - SHARES_PRINTED_MAX;
+        println!("share of {more} more analyzers: see --certificate");
     }
     println!("{balance}");
     if !balance.holds() {

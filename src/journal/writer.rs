@@ -498,11 +498,12 @@ mod tests {
         let mut journal = Journal::open(&dir.0, "a/1 ü", 0).expect("opened");
         assert_eq!(journal.path(), path, "the same journal goes on");
         note(&mut journal, (0, 1, true));
+        note(&mut journal, (0, 2, false));
         journal.note_unnumbered();
         journal.flush().expect("written");
         let summary = dir.union().summary().expect("readable");
-        assert_eq!((summary.messages, summary.twice), (1000, 1));
-        assert_eq!((summary.unrecognised, summary.unnumbered), (0, 1));
+        assert_eq!((summary.messages, summary.twice), (1000, 2));
+        assert_eq!((summary.unrecognised, summary.unnumbered), (1, 1));
     }
 
     #[test]
@@ -538,6 +539,38 @@ mod tests {
             .expect("refused")
             .to_string();
         assert!(error.contains("a1.native.0.journal"), "{error}");
+    }
+
+    /// `cargo test --release --lib hundred_million -- --ignored --nocapture` prints what a message
+    /// costs when every tenth is followed by an ACK.
+    #[test]
+    #[ignore = "measures"]
+    fn a_hundred_million_messages() {
+        const MESSAGES: u64 = 100_000_000;
+        const STREAMS: u64 = 8;
+        let dir = Dir::new("hundred-million");
+        let mut journal = Journal::open(&dir.0, "a1", 0).expect("opened");
+        let names: Vec<String> = (0..STREAMS).map(|stream| format!("e/{stream}")).collect();
+        let start = std::time::Instant::now();
+        for message in 0..MESSAGES {
+            // In runs, as batches bring them.
+            let stream = message / 10 % STREAMS;
+            let sequence = message / (10 * STREAMS) * 10 + message % 10 + 1;
+            journal.note(names[stream as usize].as_bytes(), sequence, Arrival::Plain);
+            if message % 10 == 9 {
+                journal.flush().expect("written");
+            }
+        }
+        let noted = start.elapsed();
+        let union = dir.union();
+        let summary = union.summary().expect("readable");
+        assert_eq!((summary.messages, summary.twice), (MESSAGES, 0));
+        let bytes: u64 = union.readers().iter().map(|reader| reader.bytes).sum();
+        println!(
+            "{:.1} ns a message, {bytes} bytes, read again in {:.3} s",
+            noted.as_nanos() as f64 / MESSAGES as f64,
+            (start.elapsed() - noted).as_secs_f64(),
+        );
     }
 
     /// An ACK writes only what it covers, not whole pages.
