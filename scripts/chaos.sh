@@ -38,6 +38,7 @@ done
 cd "$(dirname "$0")/.."
 command -v python3 >/dev/null || { echo "chaos: python3 is missing" >&2; exit 4; }
 tag="weirchaos$$"
+scratch=$(mktemp -d -t weir-chaos-XXXXXXXX)
 series=""
 
 # Whatever still runs on hosts of this series, and the hosts. Their names begin with this tag, so
@@ -48,7 +49,6 @@ clean_up() {
         kill -TERM "$series" 2>/dev/null || true
         wait "$series" 2>/dev/null || true
     fi
-    command -v ip >/dev/null || return 0
     local host pid
     for host in $(ip netns list 2>/dev/null | awk '{print $1}' | grep "^$tag-" || true); do
         for pid in $(ip netns pids "$host"); do
@@ -57,6 +57,7 @@ clean_up() {
         ip netns del "$host" 2>/dev/null || true
     done
     find /sys/fs/cgroup/memory -maxdepth 1 -type d -name "$tag-*" -exec rmdir {} + 2>/dev/null || true
+    rm -rf "$scratch"
 }
 trap clean_up EXIT
 trap 'clean_up; exit 130' INT
@@ -67,7 +68,7 @@ case " $* " in
 *) [[ -x target/release/weir ]] || cargo build --release --locked ;;
 esac
 
-PYTHONDONTWRITEBYTECODE=1 python3 scripts/chaos/chaos.py --tag "$tag" "$@" &
+PYTHONDONTWRITEBYTECODE=1 python3 scripts/chaos/chaos.py --tag "$tag" --scratch "$scratch" "$@" &
 series=$!
 status=0
 wait "$series" || status=$?

@@ -6,7 +6,6 @@ import json
 import os
 import random
 import sys
-import tempfile
 import traceback
 
 import net
@@ -29,7 +28,9 @@ def arguments():
     parser.add_argument("--seed", type=int)
     parser.add_argument("--weir", default="target/release/weir")
     parser.add_argument("--keep", metavar="DIR")
+    # Given by chaos.sh, which removes all that bears this name, and the folder, whatever becomes of this.
     parser.add_argument("--tag", required=True)
+    parser.add_argument("--scratch", required=True)
     return parser.parse_args()
 
 
@@ -138,15 +139,14 @@ def main():
     chosen = [s for s in scenarios.SCENARIOS if not args.scenario or s.name in args.scenario]
     print(f"seed {args.seed}, {args.runs} runs of each, {args.jobs} at a time", flush=True)
     rows, report, is_bad = [], [], False
-    with tempfile.TemporaryDirectory(prefix="weir-chaos-") as scratch:
-        # A folder of its own for each series: records of an earlier one would count as duplicates.
-        directory = os.path.join(args.keep, args.tag) if args.keep else scratch
-        os.makedirs(directory, exist_ok=True)
-        for scenario, outcomes, skipped in play_all(args, chosen, directory):
-            rows.append(row(scenario, outcomes, skipped))
-            is_bad |= any(o.problems for o in outcomes)
-            print(f"  {scenario.name}: {rows[-1][-1]}", flush=True)
-            report.append({"scenario": scenario.name, "skipped": skipped, "runs": [vars(o) for o in outcomes]})
+    # A folder of its own for each series: records of an earlier one would count as duplicates.
+    directory = os.path.join(args.keep, args.tag) if args.keep else args.scratch
+    os.makedirs(directory, exist_ok=True)
+    for scenario, outcomes, skipped in play_all(args, chosen, directory):
+        rows.append(row(scenario, outcomes, skipped))
+        is_bad |= any(o.problems for o in outcomes)
+        print(f"  {scenario.name}: {rows[-1][-1]}", flush=True)
+        report.append({"scenario": scenario.name, "skipped": skipped, "runs": [vars(o) for o in outcomes]})
     print()
     print_table(rows)
     if args.json:
