@@ -7,6 +7,7 @@
 //! demo      the whole thing on loopback, checked while it runs
 //! audit     a distributor's books; joins certificates and journals into one verdict
 //! client    emitter and analyzer programs
+//! sim       shards on virtual time, with everything that can go wrong
 //! shard     one thread per core: event loop, listeners, links, mesh
 //! uring     the only place with io_uring and unsafe
 //! journal   which messages an analyzer received, one bit each
@@ -24,4 +25,5 @@ pub mod engine;
 pub mod journal;
 pub mod protocol;
 pub mod shard;
+pub mod sim;
 pub mod uring;

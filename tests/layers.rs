@@ -5,11 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each layer and the layers that it may use, as `src/lib.rs` draws them.
-const LAYERS: [(&str, &[&str]); 10] = [
+const LAYERS: [(&str, &[&str]); 11] = [
     ("protocol", &[]),
     ("engine", &["protocol"]),
     ("uring", &["engine", "protocol"]),
     ("shard", &["uring", "engine", "protocol"]),
+    ("sim", &["shard", "uring", "engine", "protocol"]),
     // What all programs write down: formats and files, nothing of how they work.
     ("certificate", &[]),
     ("journal", &[]),
@@ -23,6 +24,7 @@ const LAYERS: [(&str, &[&str]); 10] = [
             "audit",
             "certificate",
             "demo",
+            "sim",
             "client",
             "shard",
             "engine",

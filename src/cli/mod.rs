@@ -12,6 +12,7 @@ pub mod audit;
 pub mod demo;
 pub mod distributor;
 pub mod emitter;
+pub mod sim;
 pub mod values;
 
 use clap::{Parser, Subcommand};
@@ -36,6 +37,7 @@ enum Program {
     Analyzer(analyzer::Args),
     Demo(demo::Args),
     Audit(audit::Args),
+    Sim(sim::Args),
 }
 
 /// The whole program, from the process's arguments to its exit status.
@@ -54,6 +56,7 @@ pub fn run() -> ExitCode {
         Program::Analyzer(args) => analyzer::run(args),
         Program::Demo(args) => demo::run(args),
         Program::Audit(args) => audit::run(args),
+        Program::Sim(args) => sim::run(args),
     }
 }
 
@@ -63,6 +66,8 @@ fn start_logging(cli: &Cli) {
     let default = match &cli.program {
         // Says itself what happens.
         Program::Demo(_) => "warn",
+        // Makes things fail a thousand times.
+        Program::Sim(_) => "off",
         _ if verbose => "debug",
         _ => "info",
     };

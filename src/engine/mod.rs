@@ -10,6 +10,7 @@
 //! reroute.rs    re-route  un-ACKed messages of a dead lane go back through the tree
 //! roster.rs     weights   the full table with its epoch
 //! accounts.rs             what each analyzer got, and what was due to it
+//! invariants.rs           what must hold at any moment
 //! shard.rs                the engine that ties them: start reading here
 //! ```
 //!
@@ -22,10 +23,12 @@ mod buffers;
 mod counters;
 mod ended;
 mod ingest;
+mod invariants;
 mod lane;
 mod lanes;
 mod ledger;
 mod link;
+mod origins;
 mod reroute;
 mod roster;
 mod shard;
@@ -39,7 +42,7 @@ pub use ingest::Ingest;
 pub use lane::{Origin, Transmit};
 pub use link::{Link, LinkError, Stall};
 pub use roster::{Change, Entry, Reach, Registrar, Roster};
-pub use shard::{Engine, EngineConfig, OnSlow, Rerouted, TableChanges, Window};
+pub use shard::{Engine, EngineConfig, OnSlow, Rerouted, Share, TableChanges, Window};
 
 /// A batch buffer of the egress arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
