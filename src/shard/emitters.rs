@@ -48,12 +48,15 @@ impl<I: Io> Worker<I> {
             Err(error) => self.on_accept_error(&error),
         }
         if !completion.more() {
+            self.accepting = false;
             self.rearm_accept(Kind::AcceptEmitter, completion.result < 0);
         }
     }
 
     fn add_emitter(&mut self, socket: I::Socket) {
-        if !self.takes_in() {
+        // Whoever was accepted too late and has closed already believes that all is well.
+        let finishing = self.phase == Phase::Draining && self.io.peer_has_ended(&socket);
+        if !self.takes_in() && !finishing {
             return;
         }
         if self.shared.emitters.fetch_add(1, Ordering::Relaxed) >= self.config.connections_max {
@@ -72,7 +75,7 @@ impl<I: Io> Worker<I> {
             socket: Some(socket),
             receiving: false,
             ended: false,
-            finishing: false,
+            finishing,
             rejected: false,
             pending: 0,
         };
@@ -144,6 +147,7 @@ impl<I: Io> Worker<I> {
         } else {
             analyzers
         };
+        self.accepting |= kind == Kind::AcceptEmitter;
         self.io.accept(listener, bare(kind));
     }
 
@@ -169,14 +173,26 @@ impl<I: Io> Worker<I> {
         }
     }
 
+    /// This emitter is read on. Draining, that is who has closed by now; the others are cut off.
+    fn is_read(&mut self, slot: Slot) -> bool {
+        if self.takes_in() {
+            return true;
+        }
+        let Some(emitter) = self.emitters.get_mut(slot) else {
+            return false;
+        };
+        let socket = emitter.socket.as_ref();
+        emitter.finishing |= socket.is_some_and(|socket| self.io.peer_has_ended(socket));
+        emitter.finishing
+    }
+
     /// A multishot receive ends at the end of the stream, when receive memory ran out, when it was
     /// cancelled, or because the kernel felt like it.
     fn on_receive_ended(&mut self, slot: Slot, completion: &Completion) {
-        let takes_in = self.takes_in();
+        let is_read = self.is_read(slot);
         let Some(emitter) = self.emitters.get_mut(slot) else {
             return;
         };
-        let takes_in = takes_in || emitter.finishing;
         match completion.count() {
             Ok(_) => {}
             Err(error) => match error.raw_os_error() {
@@ -184,7 +200,7 @@ impl<I: Io> Worker<I> {
                 _ => emitter.ended = true,
             },
         }
-        if emitter.ended || !takes_in {
+        if emitter.ended || !is_read {
             emitter.ended = true;
             self.close_if_finished(slot);
         } else {
@@ -292,11 +308,11 @@ impl<I: Io> Worker<I> {
 
     fn rearm_receives(&mut self) {
         while let Some(slot) = self.rearm.pop_front() {
-            let takes_in = self.takes_in();
+            let is_read = self.is_read(slot);
             let Some(emitter) = self.emitters.get_mut(slot) else {
                 continue;
             };
-            emitter.ended |= !takes_in && !emitter.finishing;
+            emitter.ended |= !is_read;
             if emitter.ended || emitter.receiving {
                 self.close_if_finished(slot);
                 continue;
@@ -356,14 +372,12 @@ impl<I: Io> Worker<I> {
     /// lasts: they believe that all is well. What the others' sockets hold was never taken in.
     pub(super) fn stop_receiving(&mut self) {
         for slot in self.emitters.slots() {
+            if self.is_read(slot) {
+                continue;
+            }
             let Some(emitter) = self.emitters.get_mut(slot) else {
                 continue;
             };
-            let socket = emitter.socket.as_ref();
-            emitter.finishing = socket.is_some_and(|socket| self.io.peer_has_ended(socket));
-            if emitter.finishing {
-                continue;
-            }
             if emitter.receiving {
                 self.io
                     .cancel(token(Kind::EmitterReceive, slot), bare(Kind::Cancel));

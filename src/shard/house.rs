@@ -212,6 +212,9 @@ impl<I: Io> Worker<I> {
     }
 
     fn nothing_left(&self) -> bool {
-        self.emitters.len() == 0 && self.pending.is_empty() && self.engine.balance().open() == 0
+        !self.accepting
+            && self.emitters.len() == 0
+            && self.pending.is_empty()
+            && self.engine.balance().open() == 0
     }
 }

@@ -98,6 +98,8 @@ pub(crate) struct Worker<I: Io> {
     pub(super) next_tick_ns: u64,
     pub(super) next_second_ns: u64,
     pub(super) stalled_since_ns: Option<u64>,
+    /// Emitters may still be accepted: the request has not ended.
+    pub(super) accepting: bool,
     /// Accepts that failed and are tried again at the next housekeeping.
     pub(super) accept_retry: Vec<Kind>,
 }
@@ -183,6 +185,7 @@ impl<I: Io> Worker<I> {
             next_tick_ns: now_ns,
             next_second_ns: now_ns,
             stalled_since_ns: None,
+            accepting: false,
             accept_retry: Vec::new(),
         }
     }
@@ -190,6 +193,7 @@ impl<I: Io> Worker<I> {
     /// Starts to accept.
     pub(crate) fn start(&mut self) {
         if let Some((emitters, analyzers)) = &self.listeners {
+            self.accepting = true;
             self.io.accept(emitters, bare(Kind::AcceptEmitter));
             self.io.accept(analyzers, bare(Kind::AcceptAnalyzer));
         }
