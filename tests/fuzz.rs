@@ -1,6 +1,7 @@
 //! The fuzz targets without a fuzzer: replays every input of the corpus, and runs each target on
 //! mutations of them. The same inputs on every run; `docs/FUZZING.md` says how to fuzz for hours.
 //!
+//! `FUZZ_ROUNDS=100 cargo test --test fuzz` runs so many times as many mutations.
 //! `FUZZ_INPUT=file cargo test --test fuzz one_input` runs all targets named in the file's path on it.
 
 #[path = "../fuzz/src/lib.rs"]
@@ -98,8 +99,9 @@ fn smoke(index: usize) {
     let corpus = corpus(target.0);
     corpus.iter().for_each(|input| run(target, input));
     run(target, &[]);
+    let rounds = std::env::var("FUZZ_ROUNDS").map_or(1, |n| n.parse().expect("a number"));
     let mut random = Random(index as u64);
-    for _ in 0..MUTATIONS[index] {
+    for _ in 0..rounds * MUTATIONS[index] {
         run(target, &mutate(&corpus, &mut random));
     }
 }

@@ -85,14 +85,13 @@ fn flagged_line(input: &mut Input) {
 /// The value that is wrong is one of those given, or there is none. Control characters, which are not
 /// printed, may be in it.
 fn names_value(text: &str, line: &[OsString]) -> bool {
-    let values = line.iter().map(|arg| {
-        let arg = arg.to_string_lossy();
-        let value = arg.split_once('=').map_or(&*arg, |(_, value)| value);
-        value.to_owned()
-    });
     let printed =
         |value: &str| value.contains(char::is_control) || text.contains(&format!("'{value}'"));
-    text.contains("none was supplied") || values.into_iter().any(|value| printed(&value))
+    let given = |arg: &OsString| {
+        let arg = arg.to_string_lossy();
+        printed(&arg) || arg.split_once('=').is_some_and(|(_, value)| printed(value))
+    };
+    text.contains("none was supplied") || line.iter().any(given)
 }
 
 /// Says what would be right: clap does for what it reads itself, Weir for the rest.
