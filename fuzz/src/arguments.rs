@@ -94,20 +94,11 @@ fn names_value(text: &str, line: &[OsString]) -> bool {
     text.contains("none was supplied") || line.iter().any(given)
 }
 
-/// Says what would be right: clap does for what it reads itself, Weir for the rest.
+/// Says what would be right. Clap does for what has a list of values, and for a value that is missing;
+/// the rest is Weir's own.
 fn is_helpful(error: &clap::Error, text: &str) -> bool {
-    let words = [
-        "allowed: ",
-        "possible values",
-        "a value is required",
-        "is not in ",
-        "invalid digit",
-    ];
-    let words = words
-        .iter()
-        .chain(&["too large to fit", "empty string", "invalid socket address"]);
-    let other = ["not available here", "named twice"];
-    error.kind() == ErrorKind::InvalidValue || words.chain(&other).any(|word| text.contains(word))
+    let words = ["allowed: ", "not available here", "named twice"];
+    error.kind() == ErrorKind::InvalidValue || words.iter().any(|word| text.contains(word))
 }
 
 /// What is wrong with a line, if something is.
