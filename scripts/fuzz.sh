@@ -57,11 +57,11 @@ run_one() {
     [[ $status == ok ]] || { grep -m 1 -A 2 -E 'panicked|ERROR: ' "$work.log"; return 1; }
 }
 
-# Small inputs first, so that merging prefers them; then as many as the repository has room for.
+# The fewest inputs that reach everything, smallest first, as many as the repository has room for.
 keep_one() {
     local target=$1 merged
     merged=$(mktemp -d)
-    "$BINARIES/$target" -merge=1 -max_len=256 "$merged" "fuzz/corpus/$target" "fuzz/work/$target" 2>/dev/null
+    "$BINARIES/$target" -set_cover_merge=1 -max_len=1024 "$merged" "fuzz/corpus/$target" "fuzz/work/$target" 2>/dev/null
     find "fuzz/corpus/$target" -type f -regex '.*/[0-9a-f]+' -delete
     local bytes=0 size file seeds
     seeds=$(for file in "fuzz/corpus/$target"/*; do sha1sum <"$file"; done)
