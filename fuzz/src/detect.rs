@@ -152,13 +152,16 @@ fn model(pinned: Option<Dialect>, stream: &[u8], events: &[(usize, Event)]) -> A
     model_of(stream, events, 8, decide, Some(&early))
 }
 
+/// What bytes say when they are all that will be looked at.
+type Decide<'a> = dyn Fn(&[u8]) -> Answer + 'a;
+
 /// `want` bytes decide, or silence after 4 and the deadline after 4 or more, where `early` is given.
 fn model_of(
     stream: &[u8],
     events: &[(usize, Event)],
     want: usize,
     decide: impl Fn(&[u8]) -> Answer,
-    early: Option<&dyn Fn(&[u8]) -> Answer>,
+    early: Option<&Decide>,
 ) -> Answer {
     for (at, event) in events {
         if *at >= want && stream.len() >= want {
