@@ -14,8 +14,8 @@ cd "$(dirname "$0")/.."
 
 : "${FUZZ_JOBS:=1}" "${FUZZ_SANITIZER:=none}"
 readonly ALL=(frames control native detect values arguments tree link engine)
-# Kept in the repository per target, in bytes: all corpora together stay below 300 KiB.
-readonly KEPT_BYTES_MAX=24576
+# Kept in the repository per target: all corpora together stay below 300 KiB, and a folder readable.
+readonly KEPT_BYTES_MAX=24576 KEPT_FILES_MAX=200
 readonly INPUT_BYTES_MAX=2048
 
 need() {
@@ -57,20 +57,21 @@ run_one() {
     [[ $status == ok ]] || { grep -m 1 -A 2 -E 'panicked|ERROR: ' "$work.log"; return 1; }
 }
 
-# The fewest inputs that reach everything, smallest first, as many as the repository has room for.
+# The fewest inputs that reach everything; of these as many as the repository has room for, of all sizes.
 keep_one() {
     local target=$1 merged
     merged=$(mktemp -d)
     "$BINARIES/$target" -set_cover_merge=1 -max_len=1024 "$merged" "fuzz/corpus/$target" "fuzz/work/$target" 2>/dev/null
     find "fuzz/corpus/$target" -type f -regex '.*/[0-9a-f]+' -delete
-    local bytes=0 size file seeds
+    local bytes=0 size file seeds step
+    step=$(($(find "$merged" -type f | wc -l) / KEPT_FILES_MAX + 1))
     seeds=$(for file in "fuzz/corpus/$target"/*; do sha1sum <"$file"; done)
     while read -r size file; do
         bytes=$((bytes + size))
         [[ $bytes -le $KEPT_BYTES_MAX ]] || break
         # Seeds are there under their names already.
         grep -qxF "$(sha1sum <"$file")" <<<"$seeds" || cp "$file" "fuzz/corpus/$target/"
-    done < <(find "$merged" -type f -printf '%s %p\n' | sort -n)
+    done < <(find "$merged" -type f -printf '%s %p\n' | sort -n | awk "NR % $step == 0")
     rm -r "$merged"
     echo "$target: $(find "fuzz/corpus/$target" -type f | wc -l) inputs"
 }
