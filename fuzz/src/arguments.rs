@@ -137,7 +137,7 @@ fn use_options(cli: &Cli) {
             assert!(options.weight.is_finite() && options.weight >= 0.0);
             assert!(options.ack_every >= 1 && !options.id.is_empty());
         }
-        Program::Demo(_) => {}
+        _ => {}
     }
 }
 
