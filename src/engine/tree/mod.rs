@@ -324,6 +324,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "65,536 leaves are too many for an interpreter")]
     fn the_largest_units_and_most_distant_weights_do_not_overflow() {
         let mut tree = Tree::new(1);
         tree.set_weights(&[
@@ -333,7 +334,7 @@ mod tests {
             (3, 1.0),
             (65_535, 1e300),
         ]);
-        for message in 0..times(10_000) {
+        for message in 0..10_000 {
             assert!(tree.route(UNIT_MAX - message % 3).is_some());
         }
         tree.assert_invariant();
