@@ -5,18 +5,31 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each layer and the layers that it may use, as `src/lib.rs` draws them.
-const LAYERS: [(&str, &[&str]); 8] = [
+const LAYERS: [(&str, &[&str]); 11] = [
     ("protocol", &[]),
     ("engine", &["protocol"]),
     ("uring", &["engine", "protocol"]),
     ("shard", &["uring", "engine", "protocol"]),
     ("sim", &["shard", "uring", "engine", "protocol"]),
+    // What all programs write down: formats and files, nothing of how they work.
+    ("certificate", &[]),
+    ("journal", &[]),
     // Programs of their own: what they know of the distributor is the wire.
-    ("client", &["protocol"]),
+    ("client", &["certificate", "journal", "protocol"]),
+    ("audit", &["certificate", "journal", "shard", "engine"]),
     ("demo", &["client", "shard", "uring", "engine", "protocol"]),
     (
         "cli",
-        &["demo", "sim", "client", "shard", "engine", "protocol"],
+        &[
+            "audit",
+            "certificate",
+            "demo",
+            "sim",
+            "client",
+            "shard",
+            "engine",
+            "protocol",
+        ],
     ),
 ];
 /// Pure: no I/O, no clock, no threads, nothing whose order differs from run to run.

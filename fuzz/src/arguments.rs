@@ -48,7 +48,7 @@ fn flagged_line(input: &mut Input) {
         1 => vec![format!("/usr/bin/{program}").into()],
         _ => vec![program.into()],
     };
-    while !input.is_empty() && line.len() < ARGUMENTS_MAX {
+    while !input.is_empty() && line.len() < ARGUMENTS_MAX && !flags.is_empty() {
         let (flag, takes_value) = &flags[input.below(flags.len())];
         let form = input.below(4);
         let mut arg = OsString::from(if form & 1 == 0 { "--" } else { "-" });

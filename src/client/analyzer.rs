@@ -6,6 +6,7 @@
 //! ```
 
 mod acks;
+mod certify;
 mod downstream;
 mod inbox;
 mod link;
@@ -64,6 +65,10 @@ pub struct Options {
     pub count: Option<u64>,
     /// Connect again when a link ends.
     pub reconnect: bool,
+    /// Where to write the certificate at the end.
+    pub certificate: Option<PathBuf>,
+    /// Directory of the journals; beside the certificate when that is given and this is not.
+    pub journal: Option<PathBuf>,
 }
 
 impl Options {
@@ -83,7 +88,19 @@ impl Options {
             record: None,
             count: None,
             reconnect: true,
+            certificate: None,
+            journal: None,
         }
+    }
+
+    /// Where journals go, if there are any.
+    pub fn journal_dir(&self) -> Option<PathBuf> {
+        let beside = self.certificate.as_ref().map(|path| {
+            let mut name = path.clone().into_os_string();
+            name.push(".journal");
+            PathBuf::from(name)
+        });
+        self.journal.clone().or(beside)
     }
 }
 
@@ -268,6 +285,7 @@ impl Shared {
 
 /// Receives until `stop` is raised, the count is reached, or (without `reconnect`) every link ended.
 pub fn run(options: &Options, stop: &Arc<AtomicBool>) -> io::Result<Report> {
+    let started = certify::check_paths(options)?;
     let shared = Arc::new(Shared::new(options));
     let mut supervisor = Supervisor {
         shared,
@@ -290,13 +308,15 @@ pub fn run(options: &Options, stop: &Arc<AtomicBool>) -> io::Result<Report> {
     {
         return Err(error);
     }
-    Ok(Report {
+    let report = Report {
         id: options.id.clone(),
         counts,
         reconnects: shared.reconnects.load(Ordering::Relaxed),
         links: supervisor.peak,
         weight: shared.weight(),
-    })
+    };
+    certify::write(options, &report, started)?;
+    Ok(report)
 }
 
 struct Supervisor {

@@ -256,6 +256,13 @@ impl Stopper {
             .ask(Stop::Drain, monotonic_ns().saturating_add(deadline));
     }
 
+    /// Newest report of each shard, also after it ended.
+    pub fn reports(&self) -> Vec<ShardReport> {
+        (0..self.shared.reports.len())
+            .map(|shard| self.shared.report(shard))
+            .collect()
+    }
+
     /// Ends at once.
     pub fn stop_now(&self) {
         self.shared.ask(Stop::Now, 0);

@@ -235,6 +235,11 @@ impl<I: Io> Worker<I> {
         report
     }
 
+    /// The analyzers and weights that it routes by.
+    pub(crate) fn engine_roster(&self) -> &Roster {
+        &self.roster
+    }
+
     /// When housekeeping is due next.
     pub(crate) fn next_tick_ns(&self) -> u64 {
         self.next_tick_ns

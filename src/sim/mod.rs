@@ -10,6 +10,7 @@
 //! oracle.rs    what is true of every message
 //! check.rs     what must hold
 //! shrink.rs    makes a failing plan small
+//! topology.rs  "what if", out of a file
 //! ```
 //!
 //! The idea is TigerBeetle's VOPR and FoundationDB's simulation: a seed decides everything, so a
@@ -27,12 +28,14 @@ mod oracle;
 mod plan;
 mod random;
 mod shrink;
+mod topology;
 mod world;
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
 pub use plan::Plan;
 pub use shrink::shrink;
+pub use topology::{Played, Topology};
 
 use world::World;
 

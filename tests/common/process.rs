@@ -46,8 +46,12 @@ impl Distributor {
     /// Starts one with `flags`, separated by white space, and waits until it is ready.
     pub fn start(flags: &str) -> Distributor {
         let mut command = Command::new(WEIR);
-        command.args(["distributor", "--emitters", "127.0.0.1:0"]);
-        command.args(["--analyzers", "127.0.0.1:0"]);
+        command.arg("distributor");
+        for flag in ["--emitters", "--analyzers"] {
+            if !flags.contains(flag) {
+                command.args([flag, "127.0.0.1:0"]);
+            }
+        }
         if !flags.contains("--arena") {
             command.args(["--arena", "16MiB"]);
         }

@@ -2,6 +2,7 @@
 
 use super::streams::{Standing, Streams};
 use crate::client::payload;
+use crate::journal::{Arrival, Journal};
 use crate::protocol::frame::FRAME_HEADER_BYTES;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -56,6 +57,7 @@ pub struct Tally {
     pub counts: Counts,
     streams: Streams,
     record: Option<Record>,
+    journal: Option<Journal>,
 }
 
 struct Record {
@@ -65,8 +67,8 @@ struct Record {
 }
 
 impl Tally {
-    /// Appends to `record`, if there is one.
-    pub fn new(record: Option<&Path>) -> io::Result<Self> {
+    /// Appends to `record` and writes `journal`, if there are any.
+    pub fn new(record: Option<&Path>, journal: Option<Journal>) -> io::Result<Self> {
         let open = |path: &Path| {
             let file = OpenOptions::new().append(true).create(true).open(path);
             file.map_err(|e| io::Error::new(e.kind(), format!("record file {path:?}: {e}")))
@@ -79,6 +81,7 @@ impl Tally {
             counts: Counts::default(),
             streams: Streams::default(),
             record,
+            journal,
         })
     }
 
@@ -90,6 +93,9 @@ impl Tally {
         self.counts.redelivered += u64::from(redelivered);
         let Some(numbered) = payload::parse(&frame[FRAME_HEADER_BYTES as usize..]) else {
             self.counts.unnumbered += 1;
+            if let Some(journal) = &mut self.journal {
+                journal.note_unnumbered();
+            }
             return;
         };
         let hash = payload::stream_hash(numbered.stream);
@@ -102,6 +108,14 @@ impl Tally {
             Standing::Duplicate => self.counts.duplicates += 1,
             Standing::Old | Standing::Unchecked => self.counts.unchecked += 1,
         }
+        if let Some(journal) = &mut self.journal {
+            let arrival = if redelivered {
+                Arrival::Flagged
+            } else {
+                Arrival::Plain
+            };
+            journal.note(numbered.stream, numbered.sequence, arrival);
+        }
         if let Some(record) = &mut self.record {
             record.bytes.extend_from_slice(&hash.to_be_bytes());
             record
@@ -113,6 +127,9 @@ impl Tally {
     /// Hands every record so far to the kernel: from then on they survive the death of this process.
     /// To be called before the ACK that covers them.
     pub fn write_records(&mut self) -> io::Result<()> {
+        if let Some(journal) = &mut self.journal {
+            journal.flush()?;
+        }
         let Some(record) = &mut self.record else {
             return Ok(());
         };
