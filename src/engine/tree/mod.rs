@@ -250,8 +250,10 @@ impl Node {
 
 /// Bit-reversed `phase` as a fraction of a message in (-1/2, 1/2]: 0, 1/2, 1/4, -1/4, 1/8, ...
 fn phase_offset(phase: u64) -> f64 {
+    // Not `powi`, whose precision is unspecified.
+    const TURN: f64 = 18_446_744_073_709_551_616.0;
     #[allow(clippy::cast_precision_loss)] // A fraction: the low bits do not matter.
-    let fraction = phase.reverse_bits() as f64 / 2_f64.powi(64);
+    let fraction = phase.reverse_bits() as f64 / TURN;
     if fraction > 0.5 {
         fraction - 1.0
     } else {
