@@ -236,3 +236,21 @@ fn files_stay_small() {
     }
     assert_none(&found);
 }
+
+/// glommio 0.9 sleeps for ever when its preemption timer has run out before it looks for something to
+/// run: `preempt_timer(1 us)` and `async {}` are enough. See docs/adr/0001.
+#[test]
+fn shards_never_give_glommio_a_chance_to_sleep() {
+    let mut found = Vec::new();
+    let mut is_timer_set = false;
+    for source in sources().iter().filter(|s| s.layer == "shard") {
+        for line in source.product_lines() {
+            if line.text.contains("yield_") {
+                found.push(format!("{}:{}: {}", source.name, line.number, line.text));
+            }
+            is_timer_set |= line.text.contains(".preempt_timer(PREEMPT_AFTER)");
+        }
+    }
+    assert_none(&found);
+    assert!(is_timer_set, "executors have glommio's timer of 100 ms");
+}

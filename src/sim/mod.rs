@@ -40,7 +40,7 @@ pub use topology::{Played, Topology};
 use world::World;
 
 /// What a run that found nothing looked like.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Run {
     /// Messages that emitters made.
     pub messages: u64,

@@ -365,6 +365,9 @@ impl<'a> Session<'a> {
             worked = self.work_until_pause(deadline)?;
             let now = Instant::now();
             self.link.tally.worked_at(now);
+            if let Some(delay_ns) = self.link.tally.delay_ns(unix_ns) {
+                self.link.shared.note_delay(delay_ns);
+            }
             let due = self.acks.due(now);
             self.ack(due)?;
             match worked {

@@ -56,6 +56,8 @@ pub struct Tally {
     /// So far.
     pub counts: Counts,
     streams: Streams,
+    /// When the newest message was due, until somebody asks.
+    due_unix_ns: Option<u64>,
     record: Option<Record>,
     journal: Option<Journal>,
 }
@@ -80,6 +82,7 @@ impl Tally {
         Ok(Self {
             counts: Counts::default(),
             streams: Streams::default(),
+            due_unix_ns: None,
             record,
             journal,
         })
@@ -98,6 +101,7 @@ impl Tally {
             }
             return;
         };
+        self.due_unix_ns = Some(numbered.due_unix_ns);
         let hash = payload::stream_hash(numbered.stream);
         match self
             .streams
@@ -138,6 +142,12 @@ impl Tally {
             record.bytes.clear();
         }
         Ok(())
+    }
+
+    /// How late the newest message was at `now_unix_ns`, in nanoseconds; `None` if there is no new one.
+    pub fn delay_ns(&mut self, now_unix_ns: impl FnOnce() -> u64) -> Option<u64> {
+        let due_unix_ns = self.due_unix_ns.take()?;
+        Some(now_unix_ns().saturating_sub(due_unix_ns))
     }
 
     /// Work was done at `now`.
