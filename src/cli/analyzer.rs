@@ -20,7 +20,7 @@ pub struct Args {
     #[arg(long, value_parser = id)]
     id: Option<String>,
     /// ACK every n messages. ACKs are cumulative: while more is waiting, several become one.
-    #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, default_value_t = 10, value_name = "N", value_parser = values::number(1..=1_000_000_u32))]
     ack_every: u32,
     /// ACK what is left over when no message comes for a moment. Always so on native links.
     #[arg(long, default_value_t = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set, value_name = "BOOL")]
@@ -53,7 +53,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     journal: Option<PathBuf>,
     /// Stop after this many messages.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = values::number(1..=u64::MAX))]
     count: Option<u64>,
     /// Connect again when the distributor goes away.
     #[arg(long, default_value_t = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set, value_name = "BOOL")]

@@ -20,10 +20,10 @@ pub struct Args {
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     duration: Duration,
     /// Messages per second of each of the two emitters
-    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = values::number(100..=1_000_000_u32))]
     rate: u32,
     /// Shards of the distributor; default: as many as cores
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", value_parser = values::number(1..=1024_u16))]
     shards: Option<u16>,
 }
 

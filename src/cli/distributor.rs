@@ -36,6 +36,7 @@ pub struct Args {
         long,
         value_name = "ADDR",
         default_value = "127.0.0.1:8080",
+        value_parser = values::address,
         help_heading = "Sockets"
     )]
     pub emitters: SocketAddr,
@@ -44,6 +45,7 @@ pub struct Args {
         long,
         value_name = "ADDR",
         default_value = "127.0.0.1:8081",
+        value_parser = values::address,
         help_heading = "Sockets"
     )]
     pub analyzers: SocketAddr,
@@ -51,14 +53,14 @@ pub struct Args {
     #[arg(long, value_name = "DIALECT", default_value = "auto", value_parser = dialect, help_heading = "Sockets")]
     pub dialect: PinnedDialect,
     /// Most emitter connections, all shards together; 0: as many as the descriptor limit allows
-    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Sockets")]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = values::number(0..=usize::MAX), help_heading = "Sockets")]
     pub max_connections: usize,
 
     /// Cores to pin shards to, such as 0-3 or 0,2; default: all, one shard each
     #[arg(long, value_name = "LIST", value_parser = cores, help_heading = "Cores")]
     pub cores: Option<CoreList>,
     /// Number of shards; when there are more than cores, none is pinned
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = "Cores")]
+    #[arg(long, value_name = "N", value_parser = values::number(1..=1024_u16), help_heading = "Cores")]
     pub shards: Option<u16>,
     /// Longest time that sparse traffic is gathered before it is sent on; 0s: never wait
     #[arg(long, value_name = "TIME", default_value = "500us", value_parser = latency_budget, help_heading = "Cores")]
@@ -86,7 +88,7 @@ pub struct Args {
     #[arg(long, value_name = "BYTES", default_value = "16MiB", value_parser = values::bytes, help_heading = "Delivery")]
     pub window: u64,
     /// Most messages that one analyzer may leave un-ACKed per shard
-    #[arg(long, value_name = "N", default_value_t = 1 << 24, value_parser = clap::value_parser!(u64).range(1..=1 << 28), help_heading = "Delivery")]
+    #[arg(long, value_name = "N", default_value_t = 1 << 24, value_parser = values::number(1..=1_u64 << 28), help_heading = "Delivery")]
     pub window_messages: u64,
     /// What to do with the share of an analyzer whose window is full: spill it to the others, or
     /// wait for it: then its shard takes nothing in until it ACKs

@@ -23,7 +23,7 @@ pub struct Args {
     #[arg(long, value_parser = values::seconds)]
     duration: Option<Duration>,
     /// Stop after this many messages.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = values::number(0..=u64::MAX))]
     count: Option<u64>,
     /// Payload bytes of a message; 5 bytes of header come on top.
     #[arg(long, default_value = "256", value_parser = size)]
@@ -32,16 +32,16 @@ pub struct Args {
     #[arg(long, value_parser = id)]
     id: Option<String>,
     /// Connections to share the load among.
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = values::number(1..=60_000_u32))]
     connections: u32,
     /// Threads to share the connections among.
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = values::number(1..=64_u32))]
     threads: u32,
     /// Messages per write.
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = values::number(1..=4096_u32))]
     batch: u32,
     /// Severity of every message, 0 is the most important.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = values::number(0..=u8::MAX))]
     severity: u8,
     /// Write at the end which messages were sent, as JSON, for `weir audit`. Each run needs an id of
     /// its own there.

@@ -25,13 +25,16 @@ const PROGRAMS: [&str; 3] = ["distributor", "emitter", "analyzer"];
 /// Gives each log message to exactly one of n analyzers, in proportion to their weights.
 #[derive(Parser, Debug)]
 #[command(name = "weir", version)]
-struct Cli {
+pub struct Cli {
+    /// The subcommand, with its options.
     #[command(subcommand)]
-    program: Program,
+    pub program: Program,
 }
 
+/// The programs that the binary contains.
 #[derive(Subcommand, Debug)]
-enum Program {
+#[allow(missing_docs)] // clap would show it instead of the help that is at the arguments
+pub enum Program {
     Distributor(distributor::Args),
     Emitter(emitter::Args),
     Analyzer(analyzer::Args),
@@ -40,9 +43,17 @@ enum Program {
     Audit(audit::Args),
 }
 
+/// Reads a command line; the first argument is the name that the program was called by.
+///
+/// # Errors
+/// Usage, or a request for help: what clap prints for it, and its exit status.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(normalise(args))
+}
+
 /// The whole program, from the process's arguments to its exit status.
 pub fn run() -> ExitCode {
-    let cli = match Cli::try_parse_from(normalise(std::env::args_os())) {
+    let cli = match parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
@@ -122,7 +133,7 @@ mod tests {
 
     fn parse(line: &str) -> Result<Program, clap::Error> {
         let args = line.split_whitespace().map(OsString::from);
-        Cli::try_parse_from(normalise(args)).map(|cli| cli.program)
+        super::parse(args).map(|cli| cli.program)
     }
 
     #[test]

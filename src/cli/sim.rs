@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Mutex;
 use std::time::Instant;
 
+use super::values;
 use crate::sim::{self, Plan, Run, Topology};
 
 /// Runs the distributor's own shards in a simulated world, where analyzers die, ACKs get lost,
@@ -16,13 +17,13 @@ use crate::sim::{self, Plan, Run, Topology};
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// First seed; random when left out
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = values::number(0..=u64::MAX))]
     seed: Option<u64>,
     /// Runs, each with the next seed; 1 with --seed, otherwise 1000
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = values::number(1..=u64::MAX))]
     runs: Option<u64>,
     /// Threads to share the runs among
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = values::number(1..=256_u16))]
     jobs: u16,
     /// Play a topology instead: emitters, analyzers and events out of a file
     #[arg(long, value_name = "FILE", conflicts_with_all = ["runs", "jobs", "plan", "no_shrink"])]

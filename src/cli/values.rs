@@ -1,6 +1,10 @@
 //! Values with units, as flags and configuration files have them. An error says what is allowed;
 //! clap or the configuration reader puts the name and the value before it.
 
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
 use std::time::Duration;
 
 const DURATION_UNITS: [(&str, f64); 6] = [
@@ -60,6 +64,25 @@ pub fn bytes(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "allowed: at most 16 EiB".into())
 }
 
+/// A whole number within `range`, limits included. Clap's own parser says what is allowed only of
+/// numbers that its type can hold.
+pub fn number<T>(range: RangeInclusive<T>) -> impl Fn(&str) -> Result<T, String> + Clone
+where
+    T: FromStr + PartialOrd + Display + Clone,
+{
+    move |text| {
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        let (first, last) = (range.start(), range.end());
+        number.ok_or_else(|| format!("allowed: a whole number, {first}..={last}"))
+    }
+}
+
+/// An IP address and a port.
+pub fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "allowed: an IP address and a port (127.0.0.1:8080, [::1]:8080)".into())
+}
+
 /// A finite number, 0 or more.
 pub fn weight(text: &str) -> Result<f64, String> {
     text.parse()
@@ -113,6 +136,23 @@ mod tests {
         assert_eq!(bytes("2 GiB"), Ok(2 << 30));
         for bad in ["", "KiB", "-1", "1.5KiB", "1kb", "1XB", "99999999999GiB"] {
             assert!(bytes(bad).is_err_and(|e| e.contains("allowed")), "{bad}");
+        }
+    }
+
+    #[test]
+    fn numbers_and_addresses() {
+        let parse = number(1..=200_u8);
+        assert_eq!((parse("1"), parse("200")), (Ok(1), Ok(200)));
+        for bad in ["0", "201", "300", "-1", "1.5", "", "x"] {
+            let error = parse(bad).expect_err(bad);
+            assert!(
+                error.contains("allowed: a whole number, 1..=200"),
+                "{error}"
+            );
+        }
+        assert!(address("[::1]:80").is_ok());
+        for bad in ["", "8080", "localhost:8080", "1.2.3.4", "1.2.3.4:70000"] {
+            assert!(address(bad).is_err_and(|e| e.contains("allowed")), "{bad}");
         }
     }
 

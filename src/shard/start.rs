@@ -370,7 +370,7 @@ fn ring_config(config: &Config, features: Features) -> RingConfig {
 
 /// Makes room for the connections asked for; for 0, finds how many there is room for.
 fn allow_connections(asked: usize) -> Result<usize, StartError> {
-    let needed = asked as u64 + NOFILE_RESERVE;
+    let needed = (asked as u64).saturating_add(NOFILE_RESERVE);
     match raise_nofile(if asked == 0 { u64::MAX } else { needed }) {
         Ok(()) => Ok(if asked == 0 { usize::MAX } else { asked }),
         Err(hard) if asked == 0 => {

@@ -52,9 +52,9 @@ fn lane(native: bool, link: u64) -> Lane {
 }
 
 fn frame(bytes: usize, severity: u8) -> Vec<u8> {
-    let payload = u32::try_from(bytes - 5).expect("short");
-    let mut frame = frame::encode_header(payload, severity).to_vec();
-    frame.resize(bytes, severity);
+    let header = frame::encode_header(u32::try_from(bytes - 5).expect("short"), severity);
+    let mut frame = vec![severity; bytes];
+    frame[..header.len()].copy_from_slice(&header);
     frame
 }
 

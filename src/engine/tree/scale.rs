@@ -4,6 +4,10 @@
 /// whole-number weights stay exact.
 pub(super) const WEIGHT_SUM_LOG2: i32 = 44;
 
+/// Least sum of the integers. Not by `powi`, whose precision is unspecified.
+#[allow(clippy::cast_precision_loss)] // a power of two
+const SUM_MIN: f64 = (1_i64 << (WEIGHT_SUM_LOG2 - 1)) as f64;
+
 /// Turns weights into integers by a power of two.
 #[derive(Clone, Copy)]
 pub(super) struct Scale {
@@ -29,7 +33,7 @@ pub(super) fn scale_of(table: &[(u32, f64)]) -> Scale {
         1.0
     };
     let sum: f64 = weights().map(|weight| weight / largest).sum();
-    let factor = 2_f64.powi(WEIGHT_SUM_LOG2 - 1) / floor_power_of_two(sum.max(1.0));
+    let factor = SUM_MIN / floor_power_of_two(sum.max(1.0));
     Scale { largest, factor }
 }
 

@@ -1,0 +1,207 @@
+//! Seeds: the hex vectors of `docs/PROTOCOL.md` as inputs of the targets that read such bytes, and one
+//! hand-written input or more for each other target. `tests/fuzz.rs` keeps the files in `corpus` equal
+//! to them.
+
+use super::TARGETS;
+
+/// A corpus file: target, file name, contents.
+pub type Seed = (&'static str, String, Vec<u8>);
+
+/// All seeds.
+pub fn seeds(protocol_md: &str) -> Vec<Seed> {
+    let mut seeds = Vec::new();
+    let mut inside = false;
+    for line in protocol_md.lines() {
+        match line {
+            "```vectors" => inside = true,
+            "```" => inside = false,
+            _ if inside => seeds.extend(of_vector(line, seeds.len())),
+            _ => {}
+        }
+    }
+    seeds.extend(of_texts());
+    seeds.extend(of_operations());
+    for (target, name, _) in &seeds {
+        assert!(TARGETS.iter().any(|(known, _)| known == target), "{name}");
+    }
+    seeds
+}
+
+/// `kind: bytes ; values`, where a word among the bytes is something that happens after them.
+fn of_vector(line: &str, number: usize) -> Option<Seed> {
+    let (kind, rest) = line.split_once(": ")?;
+    let bytes = rest.split(" ; ").next()?;
+    let is_hex = |word: &&str| word.len() == 2;
+    let hex = bytes.split_whitespace().filter(is_hex);
+    let stream: Vec<u8> = hex
+        .map(|word| u8::from_str_radix(word, 16).expect("hex"))
+        .collect();
+    let after = |word: &str| {
+        let happens = bytes.split_whitespace().any(|found| found == word);
+        if happens {
+            stream.len() as u8
+        } else {
+            u8::MAX
+        }
+    };
+    let (target, settings) = match kind.split('-').next()? {
+        "frame" => ("frames", vec![0, 0, 0, 0, 0, 1]),
+        "detect" => (
+            "detect",
+            vec![0, 0, 1, after("silence"), u8::MAX, after("deadline")],
+        ),
+        "hello" => ("native", vec![0, 0, 1]),
+        "welcome" => ("native", vec![1, 0, 1]),
+        "batch" | "link" => ("native", vec![2, 0, 1, 0]),
+        dialect => {
+            let dialect = ["typed", "compact", "native"]
+                .iter()
+                .position(|d| *d == dialect)?;
+            match kind.ends_with("-first") {
+                true => ("detect", vec![1 + dialect as u8, 0, 1, 255, 255, 255]),
+                false => ("control", vec![dialect as u8, 0, 1]),
+            }
+        }
+    };
+    Some((
+        target,
+        format!("vector-{number:02}-{kind}"),
+        [settings, stream].concat(),
+    ))
+}
+
+/// Values of flags and command lines, the reference documents' own among them.
+fn of_texts() -> Vec<Seed> {
+    let values = [
+        (0, "500us"),
+        (0, "1.5s"),
+        (0, "2m"),
+        (0, "876000h"),
+        (0, "-0s"),
+        (0, "9.999999999s"),
+        (1, "60"),
+        (1, "250ms"),
+        (1, "1e3"),
+        (1, "inf"),
+        (2, "4096"),
+        (2, "256KiB"),
+        (2, "2 GiB"),
+        (2, "18446744073709551615"),
+        (2, "17179869184GiB"),
+        (3, "0.25"),
+        (3, "-0"),
+        (3, "NaN"),
+        (3, "1e400"),
+        (4, "3s=0.5"),
+        (4, "1ms=0"),
+        (4, "=="),
+    ];
+    let lines = [
+        "weir distributor --emitters 127.0.0.1:0 --cores 0 --arena 64MiB --on-slow wait --dialect typed",
+        "distributor -latency-budget=1ms -ack-timeout 5s -peer-timeout=4s -max-frame 64MiB",
+        "weir distributor --shards 2 --without send-zc,min-wait --max-connections 18446744073709551615",
+        "emitter -rate=500 -duration=60 -id=emitter-1 -addr localhost:8080 -size=256",
+        "weir emitter --count 5 --batch 4096 --connections 2 --threads 2 --severity 255 --json",
+        "analyzer -weight=0.4 -id=analyzer-1 -ack-every=10 -verbose=true",
+        "weir analyzer --weight-after 3s=0.5 --dialect compact --delay 50us --record /dev/null",
+        "weir demo --duration 1m --rate 100 --shards 1",
+        "weir --help", "weir analyzer -h", "weir -V", "weir emitter -- -rate",
+    ];
+    let text = |which: u8, text: &str| [&[which], text.as_bytes()].concat();
+    let zeros = |line: &str| line.replace(' ', "\0") + "\0";
+    let values = values
+        .iter()
+        .enumerate()
+        .map(|(n, (which, value))| ("values", format!("value-{n:02}"), text(*which, value)));
+    let lines = lines
+        .iter()
+        .enumerate()
+        .map(|(n, line)| ("arguments", format!("line-{n:02}"), text(0, &zeros(line))));
+    let flag = |which: u8| [&[1, which % 4, which % 3, which, which][..], b"0-1,3\0"].concat();
+    let flags = (0..24).map(|n| ("arguments", format!("flag-{n:02}"), flag(n)));
+    values.chain(lines).chain(flags).collect()
+}
+
+/// Starting points for what is a list of operations.
+fn of_operations() -> Vec<Seed> {
+    // Four leaves of kind 9; a run of units; a leaf leaves; a run; a new table; a run.
+    let table = |count: u8, kind: u8| [0, count, kind, 0, 0, 0, 0, 0, 0, 0, 7];
+    let run = [5, 0, 200];
+    let tree: Vec<u8> = [
+        &[0, 0][..],
+        &table(3, 9),
+        &run,
+        &[3, 0, 1],
+        &run,
+        &table(7, 6),
+        &run,
+    ]
+    .concat();
+    let churn: Vec<u8> = [
+        &[1, 3][..],
+        &table(6, 1),
+        &run,
+        &[4, 4, 4],
+        &run,
+        &[2, 9, 0, 40],
+        &run,
+    ]
+    .concat();
+    // Sends of two shards, taken, ACKed in part, credited, ACKed back, polled late.
+    let steps = [
+        0, 0, 1, 3, 0, 0, 2, 4, 1, 2, 0, 5, 5, 3, 0, 9, 6, 40, 7, 1, 7, 3, 2, 255, 255, 5,
+    ];
+    let link = |dialect: u8, jumps: u8| [&[dialect, jumps, 4][..], &steps].concat();
+    // Three analyzers, offers, sends, ACKs, a death, a re-route, a return.
+    let engine = [
+        213, 0, 0, 213, 1, 3, 213, 2, 5, 10, 0, 4, 3, 20, 30, 40, 50, 60, 0, 90, 0, 0, 130, 0, 0,
+        155, 0, 0, 10, 0, 6, 2, 0, 90, 1, 8, 225, 1, 0, 190, 90, 0, 8, 90, 2, 8, 155, 0, 0, 155, 2,
+        200, 9, 213, 1, 1, 10, 0, 5, 7, 1, 0, 90, 3, 8, 240, 1, 5, 235, 255, 213, 0, 0, 190, 90, 0,
+        8,
+    ];
+    let frames = [0, 0, 0, 6, 3, 9, 0, 0, 0, 5, 3, 0, 0, 1, 44];
+    let mut seeds = vec![
+        ("tree", "operations-0".into(), tree),
+        ("tree", "operations-1".into(), churn),
+        (
+            "engine",
+            "operations-0".into(),
+            [&[0, 0, 0, 0, 0, 0][..], &engine].concat(),
+        ),
+        (
+            "engine",
+            "operations-1".into(),
+            [&[4, 1, 2, 3, 3, 1][..], &engine].concat(),
+        ),
+        (
+            "frames",
+            "two-emitters".into(),
+            [&[0, 1, 1, 0, 0, 9][..], &frames, &frames].concat(),
+        ),
+        (
+            "frames",
+            "small-memory".into(),
+            [&[0, 2, 2, 2, 0, 9][..], &frames, &frames].concat(),
+        ),
+    ];
+    for dialect in 0..3 {
+        for jumps in [0, 7, 15, 31] {
+            seeds.push((
+                "link",
+                format!("operations-{dialect}-{jumps:02}"),
+                link(dialect, jumps),
+            ));
+        }
+    }
+    for what in 3..6 {
+        let fields: Vec<u8> = (0..120)
+            .map(|n| if n % 9 == 8 { b'a' } else { n % 5 })
+            .collect();
+        seeds.push((
+            "native",
+            format!("encode-{what}"),
+            [&[what, 0, 9][..], &fields].concat(),
+        ));
+    }
+    seeds
+}
