@@ -15,8 +15,8 @@ use crate::shard::{Config, Distributor, ShardReport, StartError};
 
 /// Takes messages from emitters and gives each to exactly one analyzer, in proportion to weights.
 ///
-/// SIGTERM or SIGINT: stop reading, deliver what was taken in, wait for ACKs up to --drain-timeout,
-/// print the conservation line. A second signal ends at once.
+/// SIGTERM or SIGINT: tell emitters to go, read what they still send for --farewell at most, deliver
+/// what was taken in, wait for ACKs up to --drain-timeout, print the conservation line. A second signal ends at once.
 ///
 /// Exit status: 0 nothing was abandoned, 1 it could not run, 2 usage, 3 messages were abandoned.
 #[derive(clap::Args, Debug)]
@@ -88,7 +88,11 @@ pub struct Args {
     /// Give a peer up whose host does not answer for this long (TCP_USER_TIMEOUT)
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = peer_timeout, help_heading = "Delivery")]
     pub peer_timeout: Duration,
-    /// How long SIGTERM waits for ACKs
+    /// How long SIGTERM lets emitters finish: it half-closes their connections and reads on until
+    /// they close
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = values::duration, help_heading = "Delivery")]
+    pub farewell: Duration,
+    /// How long SIGTERM waits for ACKs, the farewell included
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = values::duration, help_heading = "Delivery")]
     pub drain_timeout: Duration,
 
@@ -152,6 +156,7 @@ impl Args {
             zero_copy_bytes: usize_of(self.zero_copy),
             zero_copy_loopback: self.zero_copy_loopback,
             ack_timeout: self.ack_timeout,
+            farewell: self.farewell,
             peer_timeout: self.peer_timeout,
             connections_max: self.max_connections,
             dialect: self.dialect.0,

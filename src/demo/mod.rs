@@ -135,6 +135,7 @@ fn config(shards: usize) -> Config {
         zero_copy_bytes: 0,
         zero_copy_loopback: false,
         ack_timeout: Duration::from_secs(30),
+        farewell: Duration::from_secs(1),
         peer_timeout: Duration::from_secs(10),
         connections_max: 0,
         dialect: None,

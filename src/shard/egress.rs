@@ -8,13 +8,12 @@
 //! A copying send gathers all ranges that wait, its own shard's and others'. A zero-copy send takes
 //! one range, out of registered memory.
 
-use std::os::fd::AsRawFd;
-
-use super::mesh::{Message, Parcel};
+use super::io::Io;
+use super::mesh::{Mesh, Message, Parcel};
 use super::slab::{token, Kind, Slot};
 use super::worker::{Worker, ZeroCopySend};
 use crate::engine::{LaneId, Span};
-use crate::uring::{Completion, SendVector, SEND_RANGES_MAX};
+use crate::uring::{Completion, SEND_RANGES_MAX};
 
 /// A range that is being sent.
 #[derive(Clone, Copy, Debug)]
@@ -28,19 +27,19 @@ struct Range {
 
 /// The send of a link: what is in flight, if anything is.
 #[derive(Default)]
-pub(super) struct Sending {
+pub(super) struct Sending<V> {
     ranges: Vec<Range>,
-    vector: SendVector,
+    vector: V,
 }
 
-impl Sending {
+impl<V> Sending<V> {
     /// Nothing is in flight.
     pub(super) fn is_idle(&self) -> bool {
         self.ranges.is_empty()
     }
 }
 
-impl Worker {
+impl<I: Io> Worker<I> {
     /// Sends what this turn has put into lanes.
     pub(super) fn send_dirty(&mut self) {
         while let Some(lane) = self.engine.next_dirty() {
@@ -56,7 +55,7 @@ impl Worker {
         }
         while let Some(done) = self.engine.next_rerouted() {
             let name = self.analyzer_name(done.analyzer);
-            let written_ns = crate::uring::monotonic_ns();
+            let written_ns = self.io.now_ns();
             self.engine.note_rerouted(&done, written_ns);
             log::info!(
                 "re-routed link={} analyzer={name} messages={} detected_mono_ns={} last_written_mono_ns={written_ns}",
@@ -205,10 +204,9 @@ impl Worker {
             .iter()
             .map(|range| u64::from(range.span.len))
             .sum::<u64>();
-        let fd = connection.socket.as_raw_fd();
         let spans = ranges.iter().map(|range| (range.shard, range.span));
-        self.ring
-            .send(fd, spans, vector, token(Kind::LinkSend, slot));
+        let token = token(Kind::LinkSend, slot);
+        self.io.send(&connection.socket, spans, vector, token);
         self.hurry |= self.has_more(slot);
     }
 
@@ -218,7 +216,6 @@ impl Worker {
             return;
         };
         connection.sending.ranges = ranges;
-        let fd = connection.socket.as_raw_fd();
         let counters = &mut self.engine.counters;
         counters.sends += 1;
         counters.sends_zero_copy += 1;
@@ -228,8 +225,9 @@ impl Worker {
             lane,
             segment,
         });
-        self.ring
-            .send_zero_copy(fd, range.span, token(Kind::ZeroCopySend, send));
+        let token = token(Kind::ZeroCopySend, send);
+        self.io
+            .send_zero_copy(&connection.socket, range.span, token);
         self.hurry |= self.has_more(slot);
     }
 

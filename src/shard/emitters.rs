@@ -10,19 +10,18 @@
 //! They are armed again when nothing is pending any more.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::net::Shutdown;
 use std::sync::atomic::Ordering;
 
-use socket2::SockRef;
-
+use super::io::Io;
 use super::slab::{bare, token, Kind, Slot};
 use super::worker::{Phase, Worker};
 use crate::engine::{Ingest, Reason};
 use crate::uring::{Chunk, Completion, Group};
 
 /// An emitter's connection.
-pub(super) struct Emitter {
-    socket: OwnedFd,
+pub(super) struct Emitter<S> {
+    socket: S,
     /// A receive is armed.
     receiving: bool,
     /// The stream has ended, or is not to be followed any more.
@@ -39,9 +38,9 @@ pub(super) struct PendingChunk {
     chunk: Chunk,
 }
 
-impl Worker {
+impl<I: Io> Worker<I> {
     pub(super) fn on_accept_emitter(&mut self, completion: Completion) {
-        match completion.socket() {
+        match self.io.accepted(&completion) {
             Ok(socket) => self.add_emitter(socket),
             Err(error) => self.on_accept_error(&error),
         }
@@ -50,8 +49,8 @@ impl Worker {
         }
     }
 
-    fn add_emitter(&mut self, socket: OwnedFd) {
-        if self.phase != Phase::Running {
+    fn add_emitter(&mut self, socket: I::Socket) {
+        if !self.takes_in() {
             return;
         }
         if self.shared.emitters.fetch_add(1, Ordering::Relaxed) >= self.config.connections_max {
@@ -66,10 +65,9 @@ impl Worker {
             self.engine.counters.count(Reason::ConnectionLimit);
             return;
         }
-        let fd = socket.as_raw_fd();
         let emitter = Emitter {
             socket,
-            receiving: true,
+            receiving: false,
             ended: false,
             rejected: false,
             pending: 0,
@@ -77,8 +75,31 @@ impl Worker {
         let slot = self.emitters.insert(emitter);
         self.engine.emitter_opened(slot.index());
         self.engine.counters.emitters_accepted += 1;
-        self.ring
-            .receive(fd, Group::Ingress, token(Kind::EmitterReceive, slot));
+        self.receive_from(slot);
+        if self.phase == Phase::Farewell {
+            self.tell_to_go(slot);
+        }
+    }
+
+    /// Asks an emitter to finish and close; what it sends until then is read.
+    pub(super) fn tell_to_go(&mut self, slot: Slot) {
+        if let Some(emitter) = self.emitters.get(slot) {
+            self.io.shutdown(&emitter.socket, Shutdown::Write);
+        }
+    }
+
+    /// Emitters are read from.
+    fn takes_in(&self) -> bool {
+        matches!(self.phase, Phase::Running | Phase::Farewell)
+    }
+
+    fn receive_from(&mut self, slot: Slot) {
+        let Some(emitter) = self.emitters.get_mut(slot) else {
+            return;
+        };
+        emitter.receiving = true;
+        let token = token(Kind::EmitterReceive, slot);
+        self.io.receive(&emitter.socket, Group::Ingress, token);
     }
 
     pub(super) fn on_accept_error(&mut self, error: &io::Error) {
@@ -96,7 +117,11 @@ impl Worker {
 
     /// The accept ended: start it again, if it failed not before the next housekeeping.
     pub(super) fn rearm_accept(&mut self, kind: Kind, failed: bool) {
-        if self.phase != Phase::Running {
+        let wanted = match kind {
+            Kind::AcceptEmitter => self.takes_in(),
+            _ => self.phase == Phase::Running,
+        };
+        if !wanted {
             return;
         }
         if failed {
@@ -111,15 +136,15 @@ impl Worker {
         } else {
             analyzers
         };
-        self.ring.accept(listener.as_raw_fd(), bare(kind));
+        self.io.accept(listener, bare(kind));
     }
 
     #[inline]
     pub(super) fn on_emitter_receive(&mut self, slot: Slot, completion: Completion) {
-        let chunk = self.ring.chunk(Group::Ingress, &completion);
+        let chunk = self.io.chunk(Group::Ingress, &completion);
         let Some(emitter) = self.emitters.get_mut(slot) else {
             if let Some(chunk) = chunk {
-                self.ring.release(Group::Ingress, chunk);
+                self.io.release(Group::Ingress, chunk);
             }
             return;
         };
@@ -139,6 +164,7 @@ impl Worker {
     /// A multishot receive ends at the end of the stream, when receive memory ran out, when it was
     /// cancelled, or because the kernel felt like it.
     fn on_receive_ended(&mut self, slot: Slot, completion: &Completion) {
+        let takes_in = self.takes_in();
         let Some(emitter) = self.emitters.get_mut(slot) else {
             return;
         };
@@ -149,7 +175,7 @@ impl Worker {
                 _ => emitter.ended = true,
             },
         }
-        if emitter.ended || self.phase != Phase::Running {
+        if emitter.ended || !takes_in {
             emitter.ended = true;
             self.close_if_finished(slot);
         } else {
@@ -187,10 +213,10 @@ impl Worker {
             .get(slot)
             .is_none_or(|emitter| emitter.rejected)
         {
-            self.ring.release(Group::Ingress, chunk);
+            self.io.release(Group::Ingress, chunk);
             return None;
         }
-        let bytes = self.ring.bytes_of(Group::Ingress, chunk);
+        let bytes = self.io.bytes_of(Group::Ingress, chunk);
         match self.engine.ingest(slot.index(), bytes) {
             Ingest::Taken => {}
             Ingest::Stalled { taken } => {
@@ -206,7 +232,7 @@ impl Worker {
                 self.reject(slot, &format!("partial frames of all emitters would exceed {limit} bytes (--partial-bytes)"));
             }
         }
-        self.ring.release(Group::Ingress, chunk);
+        self.io.release(Group::Ingress, chunk);
         None
     }
 
@@ -215,15 +241,11 @@ impl Worker {
         let Some(emitter) = self.emitters.get_mut(slot) else {
             return;
         };
-        let socket = SockRef::from(&emitter.socket);
-        let peer = socket
-            .peer_addr()
-            .ok()
-            .and_then(|address| address.as_socket());
+        let peer = self.io.peer(&emitter.socket);
         let peer = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
         log::warn!("shard {}: emitter {peer} closed: {why}", self.index);
         // Ends the receive, and that closes the connection.
-        let _ = socket.shutdown(std::net::Shutdown::Both);
+        self.io.shutdown(&emitter.socket, Shutdown::Both);
         emitter.ended = true;
         emitter.rejected = true;
     }
@@ -258,7 +280,7 @@ impl Worker {
 
     fn rearm_receives(&mut self) {
         while let Some(slot) = self.rearm.pop_front() {
-            if self.phase != Phase::Running {
+            if !self.takes_in() {
                 if let Some(emitter) = self.emitters.get_mut(slot) {
                     emitter.ended = true;
                 }
@@ -272,10 +294,7 @@ impl Worker {
                 self.close_if_finished(slot);
                 continue;
             }
-            emitter.receiving = true;
-            let fd = emitter.socket.as_raw_fd();
-            self.ring
-                .receive(fd, Group::Ingress, token(Kind::EmitterReceive, slot));
+            self.receive_from(slot);
         }
     }
 
@@ -320,7 +339,7 @@ impl Worker {
                 continue;
             };
             if emitter.receiving {
-                self.ring
+                self.io
                     .cancel(token(Kind::EmitterReceive, slot), bare(Kind::Cancel));
             } else {
                 emitter.ended = true;

@@ -6,14 +6,12 @@
 //! ```
 
 use std::collections::VecDeque;
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
-use socket2::SockRef;
-
 use super::egress::Sending;
+use super::io::Io;
 use super::links::{Connection, HandOverFacts, Stage};
-use super::mesh::{HandOver, Message};
+use super::mesh::{HandOver, Mesh, Message};
 use super::slab::{bare, token, Kind, Slot};
 use super::worker::{Phase, Worker, TICK_HANDSHAKE};
 use crate::engine::{Change, Entry, Link, LinkEpoch, Reach, Reason, Window};
@@ -26,9 +24,9 @@ const MS: u64 = 1_000_000;
 /// A connection that says nothing at all is closed after this.
 const MUTE_MS_MAX: u64 = 10_000;
 
-impl Worker {
+impl<I: Io> Worker<I> {
     pub(super) fn on_accept_analyzer(&mut self, completion: Completion) {
-        match completion.socket() {
+        match self.io.accepted(&completion) {
             Ok(socket) => self.add_analyzer(socket),
             Err(error) => self.on_accept_error(&error),
         }
@@ -37,7 +35,7 @@ impl Worker {
         }
     }
 
-    fn add_analyzer(&mut self, socket: OwnedFd) {
+    fn add_analyzer(&mut self, socket: I::Socket) {
         if self.phase != Phase::Running {
             return;
         }
@@ -45,10 +43,7 @@ impl Worker {
             self.engine.counters.count(Reason::TooManyAnalyzers);
             return;
         }
-        let peer = SockRef::from(&socket)
-            .peer_addr()
-            .ok()
-            .and_then(|peer| peer.as_socket());
+        let peer = self.io.peer(&socket);
         let name = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
         let detector = Detector::new(self.config.dialect);
         let stage = Stage::Detecting {
@@ -63,10 +58,12 @@ impl Worker {
         self.receive_once(slot);
     }
 
-    fn insert_connection(&mut self, socket: OwnedFd, stage: Stage, name: Arc<str>) -> Slot {
-        self.set_options(&socket, &name);
-        let worth_it = self.config.zero_copy_loopback || !is_on_this_host(&socket);
-        let zero_copy = self.ring.zero_copy() && self.config.zero_copy_bytes > 0 && worth_it;
+    fn insert_connection(&mut self, socket: I::Socket, stage: Stage, name: Arc<str>) -> Slot {
+        if let Err(error) = self.io.prepare_link(&socket) {
+            log::warn!("analyzer {name}: TCP_NODELAY or TCP_QUICKACK not set: {error}");
+        }
+        let worth_it = self.config.zero_copy_loopback || !self.io.is_on_this_host(&socket);
+        let zero_copy = self.io.zero_copy() && self.config.zero_copy_bytes > 0 && worth_it;
         self.links.insert(Connection {
             socket,
             stage,
@@ -89,18 +86,6 @@ impl Worker {
         })
     }
 
-    /// Time-outs come from the listener, see `listen.rs`.
-    fn set_options(&self, socket: &OwnedFd, name: &str) {
-        let socket = SockRef::from(socket);
-        // The kernel's ACK of an analyzer's few bytes travels with the next batch.
-        let set = socket
-            .set_tcp_nodelay(true)
-            .and_then(|()| socket.set_tcp_quickack(false));
-        if let Err(error) = set {
-            log::warn!("analyzer {name}: TCP_NODELAY or TCP_QUICKACK not set: {error}");
-        }
-    }
-
     /// During the handshake receives are single, so that nothing is in the kernel's hands when the
     /// socket goes to another shard.
     pub(super) fn receive_once(&mut self, slot: Slot) {
@@ -108,9 +93,9 @@ impl Worker {
             return;
         };
         connection.receiving = true;
-        let fd = connection.socket.as_raw_fd();
-        self.ring
-            .receive_once(fd, Group::Control, token(Kind::LinkReceive, slot));
+        let token = token(Kind::LinkReceive, slot);
+        self.io
+            .receive_once(&connection.socket, Group::Control, token);
     }
 
     pub(super) fn on_detection(
@@ -243,7 +228,7 @@ impl Worker {
             hand_over: Box::new(facts),
         };
         if connection.receiving {
-            self.ring
+            self.io
                 .cancel(token(Kind::LinkReceive, slot), bare(Kind::Cancel));
         }
     }
@@ -278,7 +263,7 @@ impl Worker {
     }
 
     /// Another shard accepted a connection that belongs here.
-    pub(super) fn on_hand_over(&mut self, hand_over: HandOver) {
+    pub(super) fn on_hand_over(&mut self, hand_over: HandOver<I::Socket>) {
         if self.phase != Phase::Running {
             return;
         }
@@ -436,15 +421,4 @@ impl Worker {
             self.on_detection(slot, found, &[]);
         }
     }
-}
-
-/// The peer is reached over loopback, where the kernel always copies. One zero-copy send there does
-/// lasting harm: the copies it makes look so wasteful to the receiver that it shrinks its window to
-/// a tenth, and transfers crawl at one persist timer (200 ms) a piece.
-fn is_on_this_host(socket: &OwnedFd) -> bool {
-    let socket = SockRef::from(socket);
-    let ip = |address: socket2::SockAddr| address.as_socket().map(|address| address.ip());
-    let local = socket.local_addr().ok().and_then(ip);
-    let peer = socket.peer_addr().ok().and_then(ip);
-    peer.is_some() && (peer == local || peer.is_some_and(|peer| peer.is_loopback()))
 }

@@ -2,12 +2,14 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::io::Io;
 use super::links::Stage;
-use super::mesh::Message;
+use super::mesh::{Mesh, Message};
 use super::shared::{ShardReport, Stop};
 use super::slab::{bare, token, Kind};
-use super::worker::{Phase, Worker};
+use super::worker::{Phase, Worker, TICK_HANDSHAKE};
 use crate::engine::{Change, Roster};
 use crate::protocol::Dialect;
 
@@ -15,8 +17,8 @@ const SECOND_NS: u64 = 1_000_000_000;
 /// Names of analyzers that are gone, kept for log lines about their messages.
 const NAMES_MAX: usize = 4096;
 
-impl Worker {
-    pub(super) fn on_message(&mut self, from: usize, message: Message) {
+impl<I: Io> Worker<I> {
+    pub(super) fn on_message(&mut self, from: usize, message: Message<I::Socket>) {
         match message {
             Message::Change(change) => self.on_change(change),
             Message::Roster(roster) => self.on_roster(roster),
@@ -63,7 +65,7 @@ impl Worker {
         if !applied {
             return;
         }
-        self.roster_applied_ns = crate::uring::monotonic_ns();
+        self.roster_applied_ns = self.io.now_ns();
         if self.names.len() > NAMES_MAX {
             self.names.clear();
         }
@@ -87,7 +89,7 @@ impl Worker {
             roster.epoch,
             roster.entries.len(),
             lanes.count(),
-            crate::uring::monotonic_ns(),
+            self.io.now_ns(),
         );
     }
 
@@ -113,7 +115,7 @@ impl Worker {
     }
 
     pub(super) fn report(&mut self) -> ShardReport {
-        self.engine.counters.enters = self.ring.enters;
+        self.engine.counters.enters = self.io.enters();
         ShardReport {
             shard: self.index,
             balance: self.engine.balance(),
@@ -140,6 +142,9 @@ impl Worker {
             Stop::Drain => {}
         }
         if self.phase == Phase::Running {
+            self.start_farewell();
+        }
+        if self.phase == Phase::Farewell && self.farewell_is_over() {
             self.start_draining();
         }
         if self.phase == Phase::Draining && self.nothing_left() {
@@ -156,16 +161,36 @@ impl Worker {
     }
 
     pub(super) fn all_drained(&self) -> bool {
-        self.shared.drained.load(Ordering::Acquire) >= self.mesh.shards()
+        self.shared.drained.load(Ordering::Acquire) >= self.config.shards
+    }
+
+    /// Emitters are told to go by a half-close. Those that understand finish their message and close:
+    /// all that they sent is read. Connections that wait to be accepted are told as well.
+    fn start_farewell(&mut self) {
+        self.phase = Phase::Farewell;
+        self.farewell_ns = self.now_ns;
+        self.io
+            .cancel(bare(Kind::AcceptAnalyzer), bare(Kind::Cancel));
+        for slot in self.emitters.slots() {
+            self.tell_to_go(slot);
+        }
+        self.schedule_tick();
+    }
+
+    /// Every emitter has gone, or their time is over. Ends the listening soon after the beginning.
+    fn farewell_is_over(&mut self) -> bool {
+        let since = Duration::from_nanos(self.now_ns - self.farewell_ns);
+        if since >= TICK_HANDSHAKE.min(self.config.farewell) && self.listeners.is_some() {
+            self.io
+                .cancel(bare(Kind::AcceptEmitter), bare(Kind::Cancel));
+            self.listeners = None;
+        }
+        let gone = self.emitters.len() == 0 && self.pending.is_empty();
+        self.listeners.is_none() && gone || since >= self.config.farewell
     }
 
     fn start_draining(&mut self) {
         self.phase = Phase::Draining;
-        self.ring
-            .cancel(bare(Kind::AcceptEmitter), bare(Kind::Cancel));
-        self.ring
-            .cancel(bare(Kind::AcceptAnalyzer), bare(Kind::Cancel));
-        self.listeners = None;
         self.stop_receiving();
         for slot in self.links.slots() {
             let Some(connection) = self.links.get(slot) else {
@@ -175,7 +200,7 @@ impl Worker {
                 connection.stage,
                 Stage::Detecting { .. } | Stage::Greeting { .. }
             ) {
-                self.ring
+                self.io
                     .cancel(token(Kind::LinkReceive, slot), bare(Kind::Cancel));
                 self.kill(slot, "the distributor is shutting down", None);
             }

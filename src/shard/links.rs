@@ -5,14 +5,12 @@
 //! ```
 
 use std::collections::{BTreeMap, VecDeque};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::net::Shutdown;
 use std::sync::Arc;
-use std::time::Duration;
-
-use socket2::SockRef;
 
 use super::egress::Sending;
-use super::mesh::{Message, Parcel};
+use super::io::Io;
+use super::mesh::{Mesh, Message, Parcel};
 use super::slab::{token, Kind, Slot};
 use super::worker::Worker;
 use crate::engine::{Change, Link, LinkEpoch, Reason, Window};
@@ -58,8 +56,8 @@ pub(super) struct HandOverFacts {
 }
 
 /// An analyzer's connection.
-pub(super) struct Connection {
-    pub(super) socket: OwnedFd,
+pub(super) struct Connection<I: Io> {
+    pub(super) socket: I::Socket,
     pub(super) stage: Stage,
     pub(super) accepted_ns: u64,
     pub(super) receiving: bool,
@@ -68,7 +66,7 @@ pub(super) struct Connection {
     pub(super) epoch: LinkEpoch,
     pub(super) link: Link,
     pub(super) window: Window,
-    pub(super) sending: Sending,
+    pub(super) sending: Sending<I::Vector>,
     /// Batches of other shards, by shard.
     pub(super) parcels: Vec<VecDeque<Parcel>>,
     /// Whose batch goes next, when several shards have some.
@@ -88,16 +86,16 @@ pub(super) struct Connection {
     pub(super) last_credits: Vec<(u16, u64)>,
 }
 
-impl Worker {
+impl<I: Io> Worker<I> {
     pub(super) fn on_link_receive(&mut self, slot: Slot, completion: Completion) {
-        let chunk = self.ring.chunk(Group::Control, &completion);
+        let chunk = self.io.chunk(Group::Control, &completion);
         let mut bytes = [0u8; 4096];
         let mut len = 0;
         if let Some(chunk) = chunk {
-            let source = self.ring.bytes_of(Group::Control, chunk);
+            let source = self.io.bytes_of(Group::Control, chunk);
             len = source.len();
             bytes[..len].copy_from_slice(source);
-            self.ring.release(Group::Control, chunk);
+            self.io.release(Group::Control, chunk);
         }
         let Some(connection) = self.links.get_mut(slot) else {
             return;
@@ -123,9 +121,8 @@ impl Worker {
             Stage::Leaving { .. } => self.hand_over(slot),
             Stage::Up => {
                 connection.receiving = true;
-                let fd = connection.socket.as_raw_fd();
-                self.ring
-                    .receive(fd, Group::Control, token(Kind::LinkReceive, slot));
+                let token = token(Kind::LinkReceive, slot);
+                self.io.receive(&connection.socket, Group::Control, token);
             }
             Stage::Settling | Stage::Closing => self.bury(slot),
         }
@@ -162,8 +159,7 @@ impl Worker {
         };
         let mut out = Vec::new();
         encode(&mut out);
-        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-        let sent = SockRef::from(&connection.socket).send_with_flags(&out, flags);
+        let sent = self.io.send_now(&connection.socket, &out);
         matches!(sent, Ok(n) if n == out.len())
     }
 
@@ -194,7 +190,7 @@ impl Worker {
                     log::debug!(
                         "weight link={} weight={weight} mono_ns={}",
                         epoch.0,
-                        crate::uring::monotonic_ns()
+                        self.io.now_ns()
                     );
                     newest_weight = Some(Change::Weight { epoch, weight });
                 }
@@ -278,13 +274,12 @@ impl Worker {
         }
         let name = &connection.name;
         let was = std::mem::replace(&mut connection.stage, Stage::Closing);
-        let socket = SockRef::from(&connection.socket);
         if matches!(was, Stage::Up) {
             // What the kernel still holds for it goes to others: it must not be sent as well, nor
             // keep zero-copy memory until the peer times out.
-            let _ = socket.set_linger(Some(Duration::ZERO));
+            self.io.drop_unsent_on_close(&connection.socket);
         }
-        let _ = socket.shutdown(std::net::Shutdown::Both);
+        self.io.shutdown(&connection.socket, Shutdown::Both);
         match was {
             Stage::Closing => return,
             Stage::Detecting { .. } | Stage::Greeting { .. } | Stage::Settling => {
@@ -350,7 +345,7 @@ impl Worker {
                 continue;
             }
             let unread =
-                !connection.sending.is_idle() || crate::uring::unread_bytes(&connection.socket) > 0;
+                !connection.sending.is_idle() || self.io.unread_bytes(&connection.socket) > 0;
             let lane = self.engine.lane_of(connection.epoch);
             let full = lane.is_some_and(|lane| self.engine.is_full(lane));
             if let Some(stall) = connection.link.stall(self.now_ns, timeout_ns, unread, full) {
@@ -432,7 +427,7 @@ impl Worker {
     }
 }
 
-impl Connection {
+impl<I: Io> Connection<I> {
     /// It gets messages.
     pub(super) fn is_up(&self) -> bool {
         matches!(self.stage, Stage::Up)

@@ -29,8 +29,8 @@ pub(super) const CHANNEL_MESSAGES: usize = 1024;
 
 /// An analyzer's connection that another shard shall own.
 #[derive(Debug)]
-pub(super) struct HandOver {
-    pub(super) socket: OwnedFd,
+pub(crate) struct HandOver<S> {
+    pub(super) socket: S,
     pub(super) dialect: Dialect,
     pub(super) name: Arc<str>,
     pub(super) weight: f64,
@@ -41,7 +41,7 @@ pub(super) struct HandOver {
 
 /// A range of the sender's arena, to be put on the wire by the link's owner.
 #[derive(Debug)]
-pub(super) struct Parcel {
+pub(crate) struct Parcel {
     pub(super) epoch: LinkEpoch,
     pub(super) span: Span,
     pub(super) messages: u64,
@@ -49,13 +49,13 @@ pub(super) struct Parcel {
 }
 
 #[derive(Debug)]
-pub(super) enum Message {
+pub(crate) enum Message<S> {
     /// To shard 0, which keeps the roster.
     Change(Change),
     /// From shard 0 to all.
     Roster(Arc<Roster>),
     /// To the shard that an analyzer asked for.
-    HandOver(Box<HandOver>),
+    HandOver(Box<HandOver<S>>),
     /// To the owner of a link.
     Parcel(Parcel),
     /// From the owner of a link: the next `messages` of your parcels are ACKed.
@@ -65,6 +65,9 @@ pub(super) enum Message {
     /// From the owner of a link to all: nobody reads your parcels any more.
     LinkDown { epoch: LinkEpoch },
 }
+
+/// Messages that have arrived, each with its sender.
+pub(crate) type Inbox<S> = VecDeque<(usize, Message<S>)>;
 
 /// Messages posted from each shard to each, counted so that receivers know what is there.
 pub(super) struct Postbox {
@@ -89,105 +92,108 @@ impl Postbox {
     }
 }
 
-/// One shard's end of the mesh.
-pub(super) struct Mesh {
+/// Messages that wait to be sent: bounded by the lanes' windows.
+pub(crate) struct Outbox<S> {
     own: usize,
-    senders: Senders<Message>,
-    receivers: Vec<(usize, ConnectedReceiver<Message>)>,
-    received: Vec<u64>,
-    outbox: Vec<VecDeque<Message>>,
-    local: VecDeque<Message>,
-    postbox: Arc<Postbox>,
+    /// By receiver; nothing is queued for this shard itself here.
+    pub(crate) queues: Vec<VecDeque<Message<S>>>,
+    /// To this shard itself.
+    pub(crate) local: VecDeque<Message<S>>,
 }
 
-impl Mesh {
-    /// Joins; completes when all shards have.
-    pub(super) async fn join(builder: FullMesh<Message>, postbox: Arc<Postbox>) -> Mesh {
-        let (senders, mut receivers) = builder
-            .join()
-            .await
-            .expect("as many shards join as the mesh was made for");
-        let shards = postbox.shards;
-        Mesh {
-            own: senders.peer_id(),
-            senders,
-            receivers: receivers.streams(),
-            received: vec![0; shards],
-            outbox: (0..shards).map(|_| VecDeque::new()).collect(),
+impl<S> Outbox<S> {
+    pub(crate) fn new(own: usize, shards: usize) -> Outbox<S> {
+        Outbox {
+            own,
+            queues: (0..shards).map(|_| VecDeque::new()).collect(),
             local: VecDeque::new(),
-            postbox,
         }
     }
 
-    /// Index of this shard.
-    pub(super) fn own(&self) -> usize {
-        self.own
+    pub(crate) fn is_empty(&self) -> bool {
+        self.local.is_empty() && self.queues.iter().all(VecDeque::is_empty)
     }
 
-    pub(super) fn shards(&self) -> usize {
-        self.outbox.len()
-    }
-
-    /// Leaves a message for a shard, this one included; `flush` sends it.
-    pub(super) fn post(&mut self, to: usize, message: Message) {
+    fn post(&mut self, to: usize, message: Message<S>) {
         if to == self.own {
             self.local.push_back(message);
         } else {
-            self.outbox[to].push_back(message);
+            self.queues[to].push_back(message);
         }
     }
 
-    /// Leaves a roster for every shard, in place of an older one that has not been sent yet.
-    pub(super) fn post_roster(&mut self, roster: &Arc<Roster>) {
+    fn post_roster(&mut self, roster: &Arc<Roster>) {
         let newest = || Message::Roster(Arc::clone(roster));
-        let queues = self.outbox.iter_mut().enumerate();
+        let queues = self.queues.iter_mut().enumerate();
         for (_, queue) in queues.filter(|(to, _)| *to != self.own) {
             queue.retain(|message| !matches!(message, Message::Roster(_)));
             queue.push_back(newest());
         }
         self.local.push_back(newest());
     }
+}
 
+/// One shard's end of the mesh. Messages from one shard to another arrive in order; nothing is said
+/// about the order among shards.
+pub(crate) trait Mesh<S> {
+    /// What waits to be sent.
+    fn outbox(&mut self) -> &mut Outbox<S>;
     /// Sends what fits and wakes the receivers.
-    pub(super) fn flush(&mut self) {
-        for to in 0..self.outbox.len() {
-            let mut sent = 0;
-            while let Some(message) = self.outbox[to].pop_front() {
-                match self.senders.try_send_to(to, message) {
-                    Ok(()) => sent += 1,
-                    Err(GlommioError::WouldBlock(ResourceType::Channel(message))) => {
-                        self.outbox[to].push_front(message);
-                        break;
-                    }
-                    Err(_) => break, // the peer has ended; so will this shard
-                }
-            }
-            if sent > 0 {
-                self.postbox
-                    .posted(self.own, to)
-                    .fetch_add(sent, Ordering::Release);
-                self.postbox.wakes[to].wake();
-            }
+    fn flush(&mut self);
+    /// Something waits to be sent or handled.
+    fn is_busy(&self) -> bool;
+    /// A message has been posted to this shard and not yet been received.
+    fn has_mail(&self) -> bool;
+
+    /// Leaves a message for a shard, this one included; `flush` sends it.
+    fn post(&mut self, to: usize, message: Message<S>) {
+        self.outbox().post(to, message);
+    }
+
+    /// Leaves a roster for every shard, in place of an older one that has not been sent yet.
+    fn post_roster(&mut self, roster: &Arc<Roster>) {
+        self.outbox().post_roster(roster);
+    }
+}
+
+/// The mesh between threads.
+pub(crate) struct GlommioMesh {
+    senders: Senders<Message<OwnedFd>>,
+    receivers: Vec<(usize, ConnectedReceiver<Message<OwnedFd>>)>,
+    received: Vec<u64>,
+    outbox: Outbox<OwnedFd>,
+    postbox: Arc<Postbox>,
+}
+
+impl GlommioMesh {
+    /// Joins; completes when all shards have.
+    pub(super) async fn join(
+        builder: FullMesh<Message<OwnedFd>>,
+        postbox: Arc<Postbox>,
+    ) -> GlommioMesh {
+        let (senders, mut receivers) = builder
+            .join()
+            .await
+            .expect("as many shards join as the mesh was made for");
+        let shards = postbox.shards;
+        GlommioMesh {
+            outbox: Outbox::new(senders.peer_id(), shards),
+            senders,
+            receivers: receivers.streams(),
+            received: vec![0; shards],
+            postbox,
         }
     }
 
-    /// Something waits to be sent or handled.
-    pub(super) fn is_busy(&self) -> bool {
-        !self.local.is_empty() || self.outbox.iter().any(|queue| !queue.is_empty())
-    }
-
-    /// A message has been posted and not yet been received.
-    pub(super) fn has_mail(&self) -> bool {
-        !self.local.is_empty()
-            || self.receivers.iter().any(|(from, _)| {
-                self.postbox.posted(*from, self.own).load(Ordering::Acquire) > self.received[*from]
-            })
+    /// Index of this shard.
+    pub(super) fn own(&self) -> usize {
+        self.outbox.own
     }
 
     /// Moves what has arrived into `inbox`, with its sender.
-    pub(super) async fn receive(&mut self, inbox: &mut VecDeque<(usize, Message)>) {
-        let own = self.own;
-        inbox.extend(self.local.drain(..).map(|message| (own, message)));
+    pub(super) async fn receive(&mut self, inbox: &mut Inbox<OwnedFd>) {
+        let own = self.outbox.own;
+        inbox.extend(self.outbox.local.drain(..).map(|message| (own, message)));
         for (from, receiver) in &self.receivers {
             let posted = self.postbox.posted(*from, own).load(Ordering::Acquire);
             while self.received[*from] < posted {
@@ -198,5 +204,45 @@ impl Mesh {
                 self.received[*from] += 1;
             }
         }
+    }
+}
+
+impl Mesh<OwnedFd> for GlommioMesh {
+    fn outbox(&mut self) -> &mut Outbox<OwnedFd> {
+        &mut self.outbox
+    }
+
+    fn flush(&mut self) {
+        for (to, queue) in self.outbox.queues.iter_mut().enumerate() {
+            let mut sent = 0;
+            while let Some(message) = queue.pop_front() {
+                match self.senders.try_send_to(to, message) {
+                    Ok(()) => sent += 1,
+                    Err(GlommioError::WouldBlock(ResourceType::Channel(message))) => {
+                        queue.push_front(message);
+                        break;
+                    }
+                    Err(_) => break, // the peer has ended; so will this shard
+                }
+            }
+            if sent > 0 {
+                self.postbox
+                    .posted(self.outbox.own, to)
+                    .fetch_add(sent, Ordering::Release);
+                self.postbox.wakes[to].wake();
+            }
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
+    fn has_mail(&self) -> bool {
+        let own = self.outbox.own;
+        !self.outbox.local.is_empty()
+            || self.receivers.iter().any(|(from, _)| {
+                self.postbox.posted(*from, own).load(Ordering::Acquire) > self.received[*from]
+            })
     }
 }

@@ -6,6 +6,7 @@
 //! handshake.rs  analyzers: from accept to a link that is up
 //! links.rs      analyzers' control streams and deaths
 //! egress.rs     sends, and batches for other shards' links
+//! io.rs         what a shard stands on; kernel.rs: the kernel as that
 //! house.rs      mail, timers, reports, shutdown
 //! mesh.rs       what crosses cores
 //! listen.rs     sockets
@@ -15,6 +16,8 @@ mod egress;
 mod emitters;
 mod handshake;
 mod house;
+pub(crate) mod io;
+mod kernel;
 mod links;
 mod listen;
 mod mesh;
@@ -29,7 +32,8 @@ pub use start::{Distributor, StartError, Stopper};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::engine::OnSlow;
+use crate::engine::{EngineConfig, OnSlow};
+use crate::protocol::control::UNACKED_MESSAGES_MAX;
 use crate::protocol::Dialect;
 
 /// Everything that a distributor can be told.
@@ -67,6 +71,8 @@ pub struct Config {
     pub zero_copy_loopback: bool,
     /// A link that makes no ACK progress for this long is given up.
     pub ack_timeout: Duration,
+    /// How long emitters have to go when the distributor stops.
+    pub farewell: Duration,
     /// A peer whose kernel does not answer for this long is given up.
     pub peer_timeout: Duration,
     /// Most emitter connections, all shards together; 0: as many as descriptors allow.
@@ -77,4 +83,23 @@ pub struct Config {
     pub without: Vec<String>,
     /// Random number of this run.
     pub instance: u64,
+}
+
+impl Config {
+    /// What the engine of a shard is told.
+    pub(crate) fn engine(&self, shard: u16) -> EngineConfig {
+        let buffers = self.arena_bytes / self.batch_bytes as usize;
+        EngineConfig {
+            shard,
+            buffers: u32::try_from(buffers).unwrap_or(u32::MAX),
+            buffer_bytes: self.batch_bytes,
+            frame_bytes_max: self.frame_bytes_max,
+            window_bytes: self.window_bytes,
+            window_messages: self
+                .window_messages
+                .min((UNACKED_MESSAGES_MAX - 1) / self.shards as u64),
+            partial_bytes_max: self.partial_bytes_max,
+            on_slow: self.on_slow,
+        }
+    }
 }

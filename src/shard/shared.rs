@@ -51,7 +51,7 @@ pub struct ShardReport {
 }
 
 /// Shared by the shards and by whoever started them.
-pub(super) struct Shared {
+pub(crate) struct Shared {
     stop: AtomicU8,
     /// CLOCK_MONOTONIC in nanoseconds when draining ends.
     deadline_ns: AtomicU64,
@@ -64,13 +64,14 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(wakes: Vec<Arc<Wake>>) -> Shared {
+    /// For `shards` shards; those that sleep have their wake-up in `wakes`.
+    pub(crate) fn new(shards: usize, wakes: Vec<Arc<Wake>>) -> Shared {
         Shared {
             stop: AtomicU8::new(0),
             deadline_ns: AtomicU64::new(u64::MAX),
             emitters: AtomicUsize::new(0),
             drained: AtomicUsize::new(0),
-            reports: wakes.iter().map(|_| Mutex::default()).collect(),
+            reports: (0..shards).map(|_| Mutex::default()).collect(),
             wakes,
         }
     }
@@ -84,7 +85,7 @@ impl Shared {
     }
 
     /// Asks for more of a stop than before; less is ignored.
-    pub(super) fn ask(&self, stop: Stop, deadline_ns: u64) {
+    pub(crate) fn ask(&self, stop: Stop, deadline_ns: u64) {
         if stop == Stop::Drain && self.stop() == Stop::No {
             self.deadline_ns.store(deadline_ns, Ordering::Release);
         }

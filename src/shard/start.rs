@@ -1,9 +1,9 @@
 //! Starts the shards, and stops them.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::sync::mpsc::Sender;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,13 +12,10 @@ use glommio::channels::channel_mesh::{FullMesh, MeshBuilder};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
 use super::listen::listen;
-use super::mesh::{Mesh, Message, Postbox, CHANNEL_MESSAGES};
+use super::mesh::{GlommioMesh, Message, Postbox, CHANNEL_MESSAGES};
 use super::shared::{ShardReport, Shared, Stop};
-use super::slab::Slab;
-use super::worker::{Phase, Worker};
+use super::worker::Worker;
 use super::Config;
-use crate::engine::{Engine, EngineConfig, Registrar};
-use crate::protocol::control::UNACKED_MESSAGES_MAX;
 use crate::uring::{
     monotonic_ns, raise_nofile, Arena, ArenaView, Features, Ring, RingConfig, Unusable, Wake,
 };
@@ -163,7 +160,7 @@ impl Distributor {
                 + ring_config(&config, features).ingress_buffers as usize
                     * ring_config(&config, features).ingress_buffer_bytes as usize);
 
-        let shared = Arc::new(Shared::new(wakes.clone()));
+        let shared = Arc::new(Shared::new(config.shards, wakes.clone()));
         let postbox = Arc::new(Postbox::new(wakes));
         let mesh = MeshBuilder::full(config.shards, CHANNEL_MESSAGES);
         let config = Arc::new(config);
@@ -272,7 +269,7 @@ struct Plan {
     postbox: Arc<Postbox>,
     views: Vec<ArenaView>,
     features: Features,
-    mesh: FullMesh<Message>,
+    mesh: FullMesh<Message<OwnedFd>>,
     /// Tells whether the shard came up.
     up: Sender<Result<(), String>>,
 }
@@ -315,7 +312,7 @@ impl Plan {
         listeners: (TcpListener, TcpListener),
     ) -> io::Result<ShardReport> {
         let end_together = EndTogether(Arc::clone(&self.shared));
-        let mesh = Mesh::join(self.mesh, self.postbox).await;
+        let mesh = GlommioMesh::join(self.mesh, self.postbox).await;
         let own = mesh.own();
         let index = u16::try_from(own).map_err(io::Error::other)?;
         let wake = Arc::clone(&self.shared.wakes[own]);
@@ -325,39 +322,15 @@ impl Plan {
             io::Error::other(unusable.to_string())
         })?;
         let _ = self.up.send(Ok(()));
-        let engine = Engine::new(engine_config(&self.config, index), arena);
-        let now_ns = monotonic_ns();
-        let worker = Worker {
+        let worker = Worker::new(
             index,
-            config: self.config,
-            shared: self.shared,
+            self.config,
+            self.shared,
             ring,
-            engine,
+            arena,
             mesh,
-            listeners: Some(listeners),
-            emitters: Slab::new(),
-            pending: VecDeque::new(),
-            rearm: VecDeque::new(),
-            links: Slab::new(),
-            links_up: BTreeMap::new(),
-            links_counted: 0,
-            pump: Vec::new(),
-            zero_copy_sends: Slab::new(),
-            remote_full: BTreeMap::new(),
-            registrar: (own == 0).then(Registrar::default),
-            new_roster: None,
-            roster: Arc::default(),
-            roster_applied_ns: now_ns,
-            names: BTreeMap::new(),
-            phase: Phase::Running,
-            now_ns,
-            turn_bytes: 0,
-            hurry: false,
-            next_tick_ns: now_ns,
-            next_second_ns: now_ns,
-            stalled_since_ns: None,
-            accept_retry: Vec::new(),
-        };
+            listeners,
+        );
         let ended = worker.run().await;
         drop(end_together);
         ended
@@ -379,22 +352,6 @@ fn ring_config(config: &Config, features: Features) -> RingConfig {
     RingConfig {
         ingress_buffers: u16::try_from(buffers).unwrap_or(32_768),
         ingress_buffer_bytes: buffer_bytes,
-    }
-}
-
-fn engine_config(config: &Config, shard: u16) -> EngineConfig {
-    let buffers = config.arena_bytes / config.batch_bytes as usize;
-    EngineConfig {
-        shard,
-        buffers: u32::try_from(buffers).unwrap_or(u32::MAX),
-        buffer_bytes: config.batch_bytes,
-        frame_bytes_max: config.frame_bytes_max,
-        window_bytes: config.window_bytes,
-        window_messages: config
-            .window_messages
-            .min((UNACKED_MESSAGES_MAX - 1) / config.shards as u64),
-        partial_bytes_max: config.partial_bytes_max,
-        on_slow: config.on_slow,
     }
 }
 

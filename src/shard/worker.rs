@@ -11,19 +11,18 @@
 //! ```
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::TcpListener;
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::emitters::{Emitter, PendingChunk};
+use super::io::Io;
 use super::links::Connection;
-use super::mesh::{Mesh, Message};
+use super::mesh::{Inbox, Mesh};
 use super::shared::{ShardReport, Shared, Stop};
 use super::slab::{bare, untoken, Kind, Slab, Slot};
 use super::Config;
 use crate::engine::{Engine, LaneId, LinkEpoch, Registrar, Roster};
-use crate::uring::{monotonic_ns, Arena, Completion, Ring, Wait};
+use crate::uring::{Completion, Ring, Wait};
 
 /// Completions handled before sends go out: bounds the time that a batch waits for its send.
 const TURN_COMPLETIONS: usize = 512;
@@ -38,6 +37,8 @@ pub(super) const TICK_HANDSHAKE: Duration = Duration::from_millis(10);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     Running,
+    /// Has told the emitters to go, and reads on until they have.
+    Farewell,
     /// Takes nothing new; waits for ACKs.
     Draining,
     /// Has nothing left; waits for the other shards.
@@ -52,22 +53,22 @@ pub(super) struct ZeroCopySend {
 }
 
 /// One shard. Lives on its thread, owns everything that it touches.
-pub(super) struct Worker {
+pub(crate) struct Worker<I: Io> {
     pub(super) index: u16,
     pub(super) config: Arc<Config>,
     pub(super) shared: Arc<Shared>,
-    pub(super) ring: Ring,
-    pub(super) engine: Engine<Arena>,
-    pub(super) mesh: Mesh,
-    pub(super) listeners: Option<(TcpListener, TcpListener)>,
+    pub(super) io: I,
+    pub(super) engine: Engine<I::Memory>,
+    pub(super) mesh: I::Mesh,
+    pub(super) listeners: Option<(I::Listener, I::Listener)>,
 
-    pub(super) emitters: Slab<Emitter>,
+    pub(super) emitters: Slab<Emitter<I::Socket>>,
     /// Received, not yet taken by the engine. Bounded by the receive memory.
     pub(super) pending: VecDeque<PendingChunk>,
     /// Emitters whose receive ended and must be started again.
     pub(super) rearm: VecDeque<Slot>,
 
-    pub(super) links: Slab<Connection>,
+    pub(super) links: Slab<Connection<I>>,
     /// The links that are up.
     pub(super) links_up: BTreeMap<LinkEpoch, Slot>,
     pub(super) links_counted: u64,
@@ -87,6 +88,8 @@ pub(super) struct Worker {
     pub(super) names: BTreeMap<u32, Arc<str>>,
 
     pub(super) phase: Phase,
+    /// When the farewell began.
+    pub(super) farewell_ns: u64,
     pub(super) now_ns: u64,
     pub(super) turn_bytes: usize,
     /// A completion is due that should not wait for company: more is there already, or a send was
@@ -99,83 +102,161 @@ pub(super) struct Worker {
     pub(super) accept_retry: Vec<Kind>,
 }
 
-impl Worker {
+impl Worker<Ring> {
     /// Runs until the distributor stops; the last report balances the books.
     ///
     /// # Errors
     /// The data ring failed in a way that cannot be waited out.
     pub(super) async fn run(mut self) -> std::io::Result<ShardReport> {
-        self.start_listening();
-        self.ring.arm_wake(bare(Kind::Wake));
+        self.start();
         let mut completions: Vec<Completion> = Vec::with_capacity(TURN_COMPLETIONS);
-        let mut inbox: VecDeque<(usize, Message)> = VecDeque::new();
+        let mut inbox = Inbox::new();
         loop {
             if let Err(error) = self.wait() {
-                self.ring.quiesce();
+                self.io.quiesce();
                 return Err(error);
             }
-            self.now_ns = monotonic_ns();
-            self.turn_bytes = 0;
-            self.ring.drain(&mut completions, TURN_COMPLETIONS);
-            self.hurry = completions.len() == TURN_COMPLETIONS;
-            for completion in completions.drain(..) {
-                self.dispatch(completion);
-            }
+            self.io.drain(&mut completions, TURN_COMPLETIONS);
+            self.handle(&mut completions);
             if self.mesh.has_mail() {
                 self.mesh.receive(&mut inbox).await;
-                for (from, message) in inbox.drain(..) {
-                    self.on_message(from, message);
-                }
-                self.broadcast_roster();
             }
-            self.engine.reroute();
-            self.resume_pending();
-            self.send_dirty();
-            self.mesh.flush();
-
-            if self.now_ns >= self.next_tick_ns {
-                self.housekeeping();
+            if self.conclude_turn(&mut inbox) {
                 // Nothing runs beside this task today; whatever will, gets its turn here.
                 glommio::executor().yield_if_needed().await;
             }
             if self.finished() {
-                break;
+                return Ok(self.end());
             }
         }
-        self.say_goodbye();
-        let report = self.report();
-        self.listeners = None;
-        self.ring.quiesce();
-        Ok(report)
     }
 
     fn wait(&mut self) -> std::io::Result<()> {
         let wake = Arc::clone(&self.shared.wakes[usize::from(self.index)]);
         wake.announce_sleep();
-        let wait = if self.has_work() {
-            Wait {
-                gather: Duration::ZERO,
-                timeout: Duration::ZERO,
-            }
-        } else {
-            let busy = self.turn_bytes >= BUSY_BYTES || self.hurry;
-            let until_tick = self.next_tick_ns.saturating_sub(monotonic_ns());
-            Wait {
-                gather: if busy {
-                    Duration::ZERO
-                } else {
-                    self.config.latency_budget
-                },
-                timeout: Duration::from_nanos(until_tick),
-            }
-        };
-        let waited = self.ring.wait(wait);
+        let wait = self.next_wait();
+        let waited = self.io.wait(wait);
         wake.announce_awake();
         waited
     }
+}
+
+/// One turn is `handle`, `conclude_turn`, `finished`: the kernel's shards and the simulator's both
+/// call nothing else.
+impl<I: Io> Worker<I> {
+    /// A shard that has not started yet. Shard 0 keeps the roster.
+    pub(crate) fn new(
+        index: u16,
+        config: Arc<Config>,
+        shared: Arc<Shared>,
+        io: I,
+        arena: I::Memory,
+        mesh: I::Mesh,
+        listeners: (I::Listener, I::Listener),
+    ) -> Worker<I> {
+        let now_ns = io.now_ns();
+        Worker {
+            index,
+            engine: Engine::new(config.engine(index), arena),
+            config,
+            shared,
+            io,
+            mesh,
+            listeners: Some(listeners),
+            emitters: Slab::new(),
+            pending: VecDeque::new(),
+            rearm: VecDeque::new(),
+            links: Slab::new(),
+            links_up: BTreeMap::new(),
+            links_counted: 0,
+            pump: Vec::new(),
+            zero_copy_sends: Slab::new(),
+            remote_full: BTreeMap::new(),
+            registrar: (index == 0).then(Registrar::default),
+            new_roster: None,
+            roster: Arc::default(),
+            roster_applied_ns: now_ns,
+            names: BTreeMap::new(),
+            phase: Phase::Running,
+            farewell_ns: 0,
+            now_ns,
+            turn_bytes: 0,
+            hurry: false,
+            next_tick_ns: now_ns,
+            next_second_ns: now_ns,
+            stalled_since_ns: None,
+            accept_retry: Vec::new(),
+        }
+    }
+
+    /// Starts to accept.
+    pub(crate) fn start(&mut self) {
+        if let Some((emitters, analyzers)) = &self.listeners {
+            self.io.accept(emitters, bare(Kind::AcceptEmitter));
+            self.io.accept(analyzers, bare(Kind::AcceptAnalyzer));
+        }
+        self.io.arm_wake(bare(Kind::Wake));
+    }
+
+    /// First half of a turn: what the requests have come to.
+    pub(crate) fn handle(&mut self, completions: &mut Vec<Completion>) {
+        self.now_ns = self.io.now_ns();
+        self.turn_bytes = 0;
+        self.hurry = completions.len() >= TURN_COMPLETIONS;
+        for completion in completions.drain(..) {
+            self.dispatch(completion);
+        }
+    }
+
+    /// Second half of a turn: what other shards said, then everything that follows from both. True
+    /// when housekeeping was due.
+    pub(crate) fn conclude_turn(&mut self, inbox: &mut Inbox<I::Socket>) -> bool {
+        for (from, message) in inbox.drain(..) {
+            self.on_message(from, message);
+        }
+        self.broadcast_roster();
+        self.engine.reroute();
+        self.resume_pending();
+        self.send_dirty();
+        self.mesh.flush();
+        let due = self.now_ns >= self.next_tick_ns;
+        if due {
+            self.housekeeping();
+        }
+        due
+    }
+
+    /// The last words and the last report.
+    pub(crate) fn end(&mut self) -> ShardReport {
+        self.say_goodbye();
+        let report = self.report();
+        self.listeners = None;
+        self.io.quiesce();
+        report
+    }
+
+    /// How long the next wait may be.
+    fn next_wait(&mut self) -> Wait {
+        if self.has_work() {
+            return Wait {
+                gather: Duration::ZERO,
+                timeout: Duration::ZERO,
+            };
+        }
+        let busy = self.turn_bytes >= BUSY_BYTES || self.hurry;
+        let until_tick = self.next_tick_ns.saturating_sub(self.io.now_ns());
+        Wait {
+            gather: if busy {
+                Duration::ZERO
+            } else {
+                self.config.latency_budget
+            },
+            timeout: Duration::from_nanos(until_tick),
+        }
+    }
 
     /// Something can be done without a completion.
-    fn has_work(&mut self) -> bool {
+    pub(crate) fn has_work(&mut self) -> bool {
         self.mesh.has_mail()
             || self.mesh.is_busy()
             || (self.shared.stop() != Stop::No && self.phase == Phase::Running)
@@ -194,19 +275,9 @@ impl Worker {
             Some(Kind::ZeroCopySend) => self.on_zero_copy(slot, completion),
             Some(Kind::AcceptEmitter) => self.on_accept_emitter(completion),
             Some(Kind::AcceptAnalyzer) => self.on_accept_analyzer(completion),
-            Some(Kind::Wake) => self.ring.arm_wake(bare(Kind::Wake)),
+            Some(Kind::Wake) => self.io.arm_wake(bare(Kind::Wake)),
             Some(Kind::Cancel) | None => {}
         }
-    }
-
-    pub(super) fn start_listening(&mut self) {
-        let Some((emitters, analyzers)) = &self.listeners else {
-            return;
-        };
-        self.ring
-            .accept(emitters.as_raw_fd(), bare(Kind::AcceptEmitter));
-        self.ring
-            .accept(analyzers.as_raw_fd(), bare(Kind::AcceptAnalyzer));
     }
 
     /// When housekeeping is due next.

@@ -1,0 +1,131 @@
+//! The kernel as a shard's ground: requests on the data ring, options and addresses by system call.
+
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
+
+use socket2::{SockAddr, SockRef};
+
+use super::io::Io;
+use super::mesh::GlommioMesh;
+use crate::engine::Span;
+use crate::uring::{monotonic_ns, unread_bytes};
+use crate::uring::{Arena, Chunk, Completion, Group, Ring, SendVector};
+
+impl Io for Ring {
+    type Socket = OwnedFd;
+    type Listener = TcpListener;
+    type Memory = Arena;
+    type Vector = SendVector;
+    type Mesh = GlommioMesh;
+
+    fn now_ns(&self) -> u64 {
+        monotonic_ns()
+    }
+
+    fn enters(&self) -> u64 {
+        self.enters
+    }
+
+    fn accept(&mut self, listener: &TcpListener, token: u64) {
+        Ring::accept(self, listener.as_raw_fd(), token);
+    }
+
+    fn accepted(&mut self, completion: &Completion) -> io::Result<OwnedFd> {
+        completion.socket()
+    }
+
+    #[inline]
+    fn receive(&mut self, socket: &OwnedFd, group: Group, token: u64) {
+        Ring::receive(self, socket.as_raw_fd(), group, token);
+    }
+
+    fn receive_once(&mut self, socket: &OwnedFd, group: Group, token: u64) {
+        Ring::receive_once(self, socket.as_raw_fd(), group, token);
+    }
+
+    #[inline]
+    fn chunk(&mut self, group: Group, completion: &Completion) -> Option<Chunk> {
+        Ring::chunk(self, group, completion)
+    }
+
+    #[inline]
+    fn bytes_of(&self, group: Group, chunk: Chunk) -> &[u8] {
+        Ring::bytes_of(self, group, chunk)
+    }
+
+    #[inline]
+    fn release(&mut self, group: Group, chunk: Chunk) {
+        Ring::release(self, group, chunk);
+    }
+
+    fn zero_copy(&self) -> bool {
+        Ring::zero_copy(self)
+    }
+
+    fn send(
+        &mut self,
+        socket: &OwnedFd,
+        spans: impl Iterator<Item = (usize, Span)>,
+        vector: &mut SendVector,
+        token: u64,
+    ) {
+        Ring::send(self, socket.as_raw_fd(), spans, vector, token);
+    }
+
+    fn send_zero_copy(&mut self, socket: &OwnedFd, span: Span, token: u64) {
+        Ring::send_zero_copy(self, socket.as_raw_fd(), span, token);
+    }
+
+    fn send_now(&mut self, socket: &OwnedFd, bytes: &[u8]) -> io::Result<usize> {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        SockRef::from(socket).send_with_flags(bytes, flags)
+    }
+
+    fn cancel(&mut self, target: u64, token: u64) {
+        Ring::cancel(self, target, token);
+    }
+
+    fn arm_wake(&mut self, token: u64) {
+        Ring::arm_wake(self, token);
+    }
+
+    fn quiesce(&mut self) {
+        Ring::quiesce(self);
+    }
+
+    fn peer(&self, socket: &OwnedFd) -> Option<SocketAddr> {
+        internet(SockRef::from(socket).peer_addr())
+    }
+
+    fn is_on_this_host(&self, socket: &OwnedFd) -> bool {
+        let local = internet(SockRef::from(socket).local_addr()).map(|address| address.ip());
+        let peer = self.peer(socket).map(|address| address.ip());
+        peer.is_some() && (peer == local || peer.is_some_and(|peer| peer.is_loopback()))
+    }
+
+    /// Time-outs come from the listener, see `listen.rs`.
+    fn prepare_link(&self, socket: &OwnedFd) -> io::Result<()> {
+        let socket = SockRef::from(socket);
+        socket.set_tcp_nodelay(true)?;
+        // The kernel's ACK of an analyzer's few bytes travels with the next batch.
+        socket.set_tcp_quickack(false)
+    }
+
+    fn unread_bytes(&self, socket: &OwnedFd) -> usize {
+        unread_bytes(socket)
+    }
+
+    fn drop_unsent_on_close(&self, socket: &OwnedFd) {
+        let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+    }
+
+    fn shutdown(&self, socket: &OwnedFd, how: Shutdown) {
+        let _ = SockRef::from(socket).shutdown(how);
+    }
+}
+
+fn internet(address: io::Result<SockAddr>) -> Option<SocketAddr> {
+    address.ok().and_then(|address| address.as_socket())
+}
