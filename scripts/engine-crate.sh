@@ -60,6 +60,9 @@ mod cases;
 #[path = "../tests/engine/shares.rs"]
 mod engine_shares;
 #[cfg(test)]
+#[path = "../tests/engine/limits.rs"]
+mod limits;
+#[cfg(test)]
 #[path = "../tests/engine/model.rs"]
 mod model;
 #[cfg(test)]
