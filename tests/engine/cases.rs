@@ -348,3 +348,88 @@ fn many_lanes_on_a_small_arena_keep_windows_of_several_buffers() {
     assert!(held.min() >= Some(3 * u64::from(BUFFER_BYTES)));
     rig.finish();
 }
+
+/// Two living lanes, a dead one whose buffers the kernel has, and no buffer left. Returns the dead
+/// one and the living ones.
+fn reroute_without_buffers(rig: &mut Rig, emitter: usize) -> (usize, [usize; 2]) {
+    let dies = rig.connect_plain(1.0);
+    let living = [rig.connect_plain(0.0), rig.connect_plain(0.0)];
+    (1..=18).for_each(|number| assert!(rig.send(emitter, numbered(number, 3000))));
+    rig.transmit_all(dies, true);
+    rig.peers[dies].weight = 0.0;
+    living.map(|peer| rig.peers[peer].weight = 1.0);
+    rig.publish();
+    (19..=52).for_each(|number| assert!(rig.send(emitter, numbered(number, 3000))));
+    rig.kill(dies);
+    rig.engine.reroute();
+    assert_eq!(
+        (rig.engine.buffers().0, rig.engine.counters.rerouted),
+        (0, 12)
+    );
+    (dies, living)
+}
+
+#[test]
+fn a_message_that_waits_for_a_buffer_keeps_its_lane() {
+    let mut rig = Rig::new(config(64, 3000));
+    let emitter = rig.emitter();
+    let (dies, _) = reroute_without_buffers(&mut rig, emitter);
+    for step in 0..6 {
+        // The oldest range that is left; the last one takes its place in the list.
+        rig.release(dies, step, false);
+        rig.engine.reroute();
+        assert_eq!(rig.engine.counters.rerouted, 13 + step as u64);
+    }
+    let assigned = rig.engine.lane_reports().filter(|lane| !lane.down);
+    let assigned: Vec<_> = assigned.map(|lane| lane.assigned).collect();
+    assert_eq!(assigned, [26, 26]);
+    rig.finish();
+}
+
+#[test]
+fn a_message_that_waits_for_a_buffer_outlives_its_lane() {
+    let mut rig = Rig::new(config(64, 3000));
+    let emitter = rig.emitter();
+    let (dies, living) = reroute_without_buffers(&mut rig, emitter);
+    for peer in living {
+        rig.transmit_all(peer, true);
+        rig.kill(peer);
+    }
+    rig.engine.reroute();
+    let short = rig.connect_plain(1.0);
+    rig.engine.reroute();
+    assert_eq!(
+        rig.engine.buffers().0,
+        0,
+        "it has chosen that lane, and waits"
+    );
+    rig.kill(short);
+    for peer in [dies, living[0], living[1]] {
+        rig.release_all(peer);
+    }
+    rig.engine.reroute();
+    let next = rig.connect_plain(1.0);
+    assert_eq!(rig.peers[next].lane, rig.peers[short].lane);
+    rig.finish();
+}
+
+/// An analyzer that is never written to must not keep reports for ever.
+#[test]
+fn reports_that_wait_too_long_are_given_out_oldest_first() {
+    let mut rig = Rig::new(config(64, 3000));
+    let emitter = rig.emitter();
+    rig.connect_plain(0.0);
+    for number in 1..=1026 {
+        let dies = rig.connect_plain(1.0);
+        assert!(rig.send(emitter, numbered(number, 20)));
+        rig.peers[0].weight = 1.0;
+        rig.peers[dies].weight = 0.0;
+        rig.publish();
+        rig.kill(dies);
+        rig.engine.reroute();
+        rig.peers[0].weight = 0.0;
+        let early = rig.engine.next_rerouted().map(|report| report.epoch);
+        let oldest = (number > 1024).then(|| rig.peers[number as usize - 1024].epoch);
+        assert_eq!(early, oldest, "report {number}");
+    }
+}

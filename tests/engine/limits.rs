@@ -407,6 +407,27 @@ fn numbers_of_the_engine_are_what_they_say() {
     }
 }
 
+#[test]
+fn ack_latencies_count_every_message_from_its_send() {
+    let mut rig = Rig::new(config(64, 20_000));
+    let emitter = rig.emitter();
+    let peer = rig.connect_native(1.0);
+    for (number, bytes) in [(1, 100), (2, 100), (3, 20_000), (4, 100)] {
+        assert!(rig.send(emitter, numbered(number, bytes)));
+    }
+    rig.now_ns = 1_000_000_000;
+    rig.transmit_all(peer, false);
+    rig.now_ns += 3_000_000;
+    rig.ack(peer, 1);
+    rig.now_ns += 40_000_000;
+    rig.ack(peer, 3);
+    let report = rig.engine.lane_reports().next().expect("one lane");
+    let latency_us = report.latency_us;
+    assert_eq!(latency_us.len(), 4);
+    assert_eq!(latency_us.count_between(2_900, 3_100), 1);
+    assert_eq!(latency_us.count_between(42_000, 44_000), 3);
+}
+
 struct NoMemory;
 
 impl Memory for NoMemory {
