@@ -357,7 +357,9 @@ fn reroute_without_buffers(rig: &mut Rig, emitter: usize) -> (usize, [usize; 2])
     (1..=18).for_each(|number| assert!(rig.send(emitter, numbered(number, 3000))));
     rig.transmit_all(dies, true);
     rig.peers[dies].weight = 0.0;
-    living.map(|peer| rig.peers[peer].weight = 1.0);
+    for peer in living {
+        rig.peers[peer].weight = 1.0;
+    }
     rig.publish();
     (19..=52).for_each(|number| assert!(rig.send(emitter, numbered(number, 3000))));
     rig.kill(dies);
