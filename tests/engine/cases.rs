@@ -435,3 +435,41 @@ fn reports_that_wait_too_long_are_given_out_oldest_first() {
         assert_eq!(early, oldest, "report {number}");
     }
 }
+
+#[test]
+fn a_message_that_waits_does_not_go_where_nothing_new_may_go() {
+    for idle in 0..2 {
+        let mut rig = Rig::new(config(64, 3000));
+        let emitter = rig.emitter();
+        let (dies, living) = reroute_without_buffers(&mut rig, emitter);
+        rig.peers[living[idle]].weight = 0.0;
+        rig.publish();
+        rig.release_all(dies);
+        rig.engine.reroute();
+        let assigned = rig.engine.lane_reports().filter(|lane| !lane.down);
+        let assigned: Vec<_> = assigned.map(|lane| lane.assigned).collect();
+        // As many as the other's window takes, and none here.
+        assert_eq!((assigned[idle], assigned[1 - idle]), (23, 27));
+        rig.finish();
+    }
+}
+
+#[test]
+fn an_ack_that_comes_after_the_death_counts_for_nothing() {
+    let mut rig = Rig::new(config(64, 3000));
+    let emitter = rig.emitter();
+    let (dies, heir) = (rig.connect_plain(1.0), rig.connect_plain(0.0));
+    (1..=5).for_each(|number| assert!(rig.send(emitter, numbered(number, 100))));
+    rig.transmit_all(dies, true);
+    rig.kill(dies);
+    let lane = rig.peers[dies].lane;
+    rig.engine.acked(lane, 2, rig.now_ns);
+    rig.check();
+    rig.peers[heir].weight = 1.0;
+    rig.publish();
+    rig.engine.reroute();
+    rig.engine.acked(lane, 5, rig.now_ns);
+    rig.check();
+    assert_eq!(rig.transmit_all(heir, true).len(), 5);
+    rig.finish();
+}
