@@ -6,6 +6,7 @@
 //! cli       arguments, start, exit status
 //! demo      the whole thing on loopback, checked while it runs
 //! client    emitter and analyzer programs
+//! sim       shards on virtual time, with everything that can go wrong
 //! shard     one thread per core: event loop, listeners, links, mesh
 //! uring     the only place with io_uring and unsafe
 //! engine    pure decisions: routing, batches, ledger (no I/O, no clock)
@@ -18,4 +19,5 @@ pub mod demo;
 pub mod engine;
 pub mod protocol;
 pub mod shard;
+pub mod sim;
 pub mod uring;

@@ -5,15 +5,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each layer and the layers that it may use, as `src/lib.rs` draws them.
-const LAYERS: [(&str, &[&str]); 7] = [
+const LAYERS: [(&str, &[&str]); 8] = [
     ("protocol", &[]),
     ("engine", &["protocol"]),
     ("uring", &["engine", "protocol"]),
     ("shard", &["uring", "engine", "protocol"]),
+    ("sim", &["shard", "uring", "engine", "protocol"]),
     // Programs of their own: what they know of the distributor is the wire.
     ("client", &["protocol"]),
     ("demo", &["client", "shard", "uring", "engine", "protocol"]),
-    ("cli", &["demo", "client", "shard", "engine", "protocol"]),
+    (
+        "cli",
+        &["demo", "sim", "client", "shard", "engine", "protocol"],
+    ),
 ];
 /// Pure: no I/O, no clock, no threads, nothing whose order differs from run to run.
 const PURE: [&str; 2] = ["protocol", "engine"];

@@ -11,6 +11,7 @@ pub mod analyzer;
 pub mod demo;
 pub mod distributor;
 pub mod emitter;
+pub mod sim;
 pub mod values;
 
 use clap::{Parser, Subcommand};
@@ -34,6 +35,7 @@ enum Program {
     Emitter(emitter::Args),
     Analyzer(analyzer::Args),
     Demo(demo::Args),
+    Sim(sim::Args),
 }
 
 /// The whole program, from the process's arguments to its exit status.
@@ -51,6 +53,7 @@ pub fn run() -> ExitCode {
         Program::Emitter(args) => emitter::run(args),
         Program::Analyzer(args) => analyzer::run(args),
         Program::Demo(args) => demo::run(args),
+        Program::Sim(args) => sim::run(args),
     }
 }
 
@@ -60,6 +63,8 @@ fn start_logging(cli: &Cli) {
     let default = match &cli.program {
         // Says itself what happens.
         Program::Demo(_) => "warn",
+        // Makes things fail a thousand times.
+        Program::Sim(_) => "off",
         _ if verbose => "debug",
         _ => "info",
     };

@@ -48,6 +48,11 @@ impl BufferPool {
         self.free.len()
     }
 
+    /// The free buffers, in no order.
+    pub(super) fn free_buffers(&self) -> &[BufferId] {
+        &self.free
+    }
+
     /// Fewest buffers that were ever free.
     pub fn free_min(&self) -> usize {
         self.free_min

@@ -81,6 +81,8 @@ pub struct Counters {
     pub rerouted: u64,
     /// Of those: sent before, so the dead analyzer may have seen them.
     pub duplicates_possible: u64,
+    /// Re-routed messages whose identity was forgotten: a duplicate of theirs cannot be recognised.
+    pub identities_lost: u64,
     /// Receives that brought emitter data.
     pub receives: u64,
     /// Sends to analyzers, their bytes, and how many of the sends were zero-copy.
@@ -127,6 +129,7 @@ impl Counters {
             acked,
             rerouted,
             duplicates_possible,
+            identities_lost,
             receives,
             sends,
             sent_bytes,
@@ -146,6 +149,7 @@ impl Counters {
         self.acked += acked;
         self.rerouted += rerouted;
         self.duplicates_possible += duplicates_possible;
+        self.identities_lost += identities_lost;
         self.receives += receives;
         self.sends += sends;
         self.sent_bytes += sent_bytes;

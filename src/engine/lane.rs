@@ -17,13 +17,14 @@
 use std::collections::VecDeque;
 
 use super::ledger::Ledger;
+use super::origins::Origins;
 use super::{BufferId, BufferPool, LinkEpoch, Memory, Span};
 use crate::protocol::frame;
 use crate::protocol::native::{BatchHeader, BATCH_HEADER_BYTES, ORIGIN_BYTES};
 
 const HEADER_BYTES: u32 = BATCH_HEADER_BYTES as u32;
 
-/// Identity of a message's first delivery; stays with it through re-routes over native links.
+/// Identity of a message's first delivery; stays with it through re-routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// Shard that routed it first.
@@ -115,6 +116,7 @@ pub(super) struct Lane {
     batch: Option<OpenBatch>,
     cursor: Cursor,
     ledger: Ledger,
+    origins: Origins,
 }
 
 impl Lane {
@@ -134,6 +136,7 @@ impl Lane {
             batch: None,
             cursor: Cursor::default(),
             ledger: Ledger::new(),
+            origins: Origins::default(),
         }
     }
 
@@ -199,6 +202,20 @@ impl Lane {
         let short = in_batch || !self.setup.native;
         self.limit = if short { buffer_bytes } else { 0 };
         self.sync_tail();
+    }
+
+    /// The message appended last was first delivered as `origin`, and the bytes do not say so.
+    pub(super) fn keep_origin(&mut self, origin: Origin) {
+        self.origins.keep(self.appended, origin);
+    }
+
+    /// Forgets the origins of messages that are gone; how many.
+    pub(super) fn forget_origins(&mut self) -> usize {
+        self.origins.forget(self.acked)
+    }
+
+    pub(super) fn origins(&self) -> usize {
+        self.origins.len()
     }
 
     /// Buffers that appending a frame of `len` bytes can take at most.
@@ -348,6 +365,11 @@ impl Lane {
 
     pub(super) fn unacked(&self) -> u64 {
         self.appended - self.acked
+    }
+
+    /// The buffers that it holds.
+    pub(super) fn buffers(&self) -> impl Iterator<Item = BufferId> + '_ {
+        self.segments.iter().map(|segment| segment.buffer)
     }
 
     pub(super) fn segments(&self) -> usize {
@@ -561,11 +583,12 @@ impl Lane {
 
     fn read_message<M: Memory>(&self, memory: &M, place: &mut Cursor, out: &mut Vec<u8>) -> Origin {
         self.enter_batch(memory, place);
-        let mut origin = Origin {
+        let here = Origin {
             shard: self.setup.shard,
             epoch: self.setup.epoch,
             sequence: place.sequence,
         };
+        let mut origin = self.origins.of(place.sequence).unwrap_or(here);
         let buffer = self.buffer_at(place);
         if let Some((shard, epoch)) = place.origin {
             let span = Span {

@@ -9,6 +9,7 @@
 //! link.rs       send/ack  numbering on one connection, who is owed an ACK, stall rule
 //! reroute.rs    re-route  un-ACKed messages of a dead lane go back through the tree
 //! roster.rs     weights   the full table with its epoch
+//! invariants.rs           what must hold at any moment
 //! shard.rs                the engine that ties them: start reading here
 //! ```
 //!
@@ -20,10 +21,12 @@ mod buffers;
 mod counters;
 mod ended;
 mod ingest;
+mod invariants;
 mod lane;
 mod lanes;
 mod ledger;
 mod link;
+mod origins;
 mod reroute;
 mod roster;
 mod shard;
@@ -36,7 +39,7 @@ pub use ingest::Ingest;
 pub use lane::{Origin, Transmit};
 pub use link::{Link, LinkError, Stall};
 pub use roster::{Change, Entry, Reach, Registrar, Roster};
-pub use shard::{Engine, EngineConfig, OnSlow, Rerouted, TableChanges, Window};
+pub use shard::{Engine, EngineConfig, OnSlow, Rerouted, Share, TableChanges, Window};
 
 /// A batch buffer of the egress arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

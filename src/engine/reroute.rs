@@ -162,6 +162,7 @@ impl<M: Memory> Engine<M> {
         let len = staged.bytes.len() - before;
         staged.messages.push_back((origin, len));
         lane.pop_unacked(&self.memory, &mut self.pool);
+        self.origins_kept -= lane.forget_origins();
         debug_assert!(self.rerouting.staged.len_bytes() <= 3 * self.staged_enough());
         true
     }
@@ -191,6 +192,14 @@ impl<M: Memory> Engine<M> {
         slot.lane
             .append(&mut self.memory, &mut self.pool, frame, Some(origin));
         slot.rerouted = slot.lane.appended();
+        if !slot.lane.setup().native {
+            if self.origins_kept < self.origins_max {
+                slot.lane.keep_origin(origin);
+                self.origins_kept += 1;
+            } else {
+                self.counters.identities_lost += 1;
+            }
+        }
         self.rerouting.staged.pop_front();
         self.counters.rerouted += 1;
         self.mark_dirty(chosen);

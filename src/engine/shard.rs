@@ -22,6 +22,9 @@ use super::roster::Tombstones;
 use super::tree::{Tree, LEAF_COUNT_MAX};
 use super::{BufferPool, LaneId, LinkEpoch, Memory};
 
+/// One origin kept beside the arena for so many bytes of it: at 32 bytes each, a sixteenth of it.
+const ORIGIN_PER_ARENA_BYTES: usize = 512;
+
 /// What a full analyzer does to the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnSlow {
@@ -92,6 +95,17 @@ pub struct TableChanges {
     pub availability: u64,
 }
 
+/// A lane's part of what was routed since the last change of weights or membership.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Share {
+    /// Its weight; those of the others count as well.
+    pub weight: f64,
+    /// Messages that it was given.
+    pub given: u64,
+    /// It is out of the choice until it ACKs.
+    pub full: bool,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LaneState {
     Free,
@@ -143,6 +157,9 @@ pub struct Engine<M> {
     pub(super) dirty: Vec<LaneId>,
     /// Lanes that are full and have a weight.
     pub(super) full_lanes: usize,
+    /// Origins that reference lanes keep beside their bytes, and how many they may.
+    pub(super) origins_kept: usize,
+    pub(super) origins_max: usize,
     /// So many full lanes stop receiving: one when everybody waits for the slowest.
     pub(super) full_lanes_max: usize,
     pub(super) window_buffers: usize,
@@ -190,6 +207,9 @@ impl<M: Memory> Engine<M> {
             rerouting: Rerouting::default(),
             dirty: Vec::new(),
             full_lanes: 0,
+            origins_kept: 0,
+            origins_max: config.buffers as usize * config.buffer_bytes as usize
+                / ORIGIN_PER_ARENA_BYTES,
             full_lanes_max: if config.on_slow == OnSlow::Wait {
                 1
             } else {
@@ -278,6 +298,7 @@ impl<M: Memory> Engine<M> {
             return;
         }
         slot.lane.ack(messages, now_ns, &mut self.pool);
+        self.origins_kept -= slot.lane.forget_origins();
         slot.lane.set_message_window(slot.window_messages);
         self.counters.acked += messages;
         self.check_full(lane);
@@ -327,6 +348,16 @@ impl<M: Memory> Engine<M> {
     /// Shares stay within this many messages of exact, see docs/SHARES.md.
     pub fn share_bound(&self) -> f64 {
         self.tree.bound()
+    }
+
+    /// What each lane that is up has been given since the last change of the table.
+    pub fn shares(&self) -> impl Iterator<Item = Share> + '_ {
+        let up = |slot: &&LaneSlot| slot.state == LaneState::Up;
+        self.lanes.iter().filter(up).map(|slot| Share {
+            weight: slot.weight,
+            given: slot.lane.appended() - slot.assigned_before,
+            full: slot.full,
+        })
     }
 
     /// How often what the tree chooses from has changed.

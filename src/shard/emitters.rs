@@ -299,7 +299,7 @@ impl<I: Io> Worker<I> {
     }
 
     /// Bytes that were read and that the engine has not taken.
-    pub(super) fn pending_bytes(&self) -> u64 {
+    pub(crate) fn pending_bytes(&self) -> u64 {
         self.pending
             .iter()
             .map(|pending| pending.chunk.len() as u64)

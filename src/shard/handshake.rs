@@ -314,7 +314,10 @@ impl<I: Io> Worker<I> {
         connection.stage = Stage::Up;
         connection.epoch = epoch;
         self.links_up.insert(epoch, slot);
-        connection.link = Link::new(dialect, now_ns);
+        connection.link = match dialect {
+            Dialect::Native => Link::new(dialect, now_ns),
+            _ => Link::new(dialect, now_ns).numbered_from(self.io.first_link_number()),
+        };
         connection.name = Arc::clone(&name);
         connection.window = window;
         self.engine.counters.links_up += 1;

@@ -135,7 +135,7 @@ impl<I: Io> Worker<I> {
     }
 
     /// Goes on with stopping, if that was asked for. True: the loop ends.
-    pub(super) fn finished(&mut self) -> bool {
+    pub(crate) fn finished(&mut self) -> bool {
         match self.shared.stop() {
             Stop::No => return false,
             Stop::Now => return true,

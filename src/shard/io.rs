@@ -24,6 +24,10 @@ pub(crate) trait Io {
 
     /// Nanoseconds on a clock that never goes back.
     fn now_ns(&self) -> u64;
+    /// Messages that a new link of a reference client counts as ACKed already.
+    fn first_link_number(&self) -> u64 {
+        0
+    }
     /// Kernel entries so far.
     fn enters(&self) -> u64;
 

@@ -20,11 +20,11 @@ pub(crate) mod io;
 mod kernel;
 mod links;
 mod listen;
-mod mesh;
-mod shared;
+pub(crate) mod mesh;
+pub(crate) mod shared;
 mod slab;
 mod start;
-mod worker;
+pub(crate) mod worker;
 
 pub use shared::{ShardReport, Stop};
 pub use start::{Distributor, StartError, Stopper};

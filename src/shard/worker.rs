@@ -57,9 +57,9 @@ pub(crate) struct Worker<I: Io> {
     pub(super) index: u16,
     pub(super) config: Arc<Config>,
     pub(super) shared: Arc<Shared>,
-    pub(super) io: I,
-    pub(super) engine: Engine<I::Memory>,
-    pub(super) mesh: I::Mesh,
+    pub(crate) io: I,
+    pub(crate) engine: Engine<I::Memory>,
+    pub(crate) mesh: I::Mesh,
     pub(super) listeners: Option<(I::Listener, I::Listener)>,
 
     pub(super) emitters: Slab<Emitter<I::Socket>>,
@@ -233,6 +233,11 @@ impl<I: Io> Worker<I> {
         self.listeners = None;
         self.io.quiesce();
         report
+    }
+
+    /// When housekeeping is due next.
+    pub(crate) fn next_tick_ns(&self) -> u64 {
+        self.next_tick_ns
     }
 
     /// How long the next wait may be.

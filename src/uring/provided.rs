@@ -30,6 +30,20 @@ pub struct Chunk {
 }
 
 impl Chunk {
+    /// `len` bytes of a buffer from `offset` on.
+    pub(crate) fn new(buffer: u16, offset: u32, len: u32) -> Chunk {
+        Chunk {
+            buffer,
+            offset,
+            len,
+        }
+    }
+
+    /// Its buffer, and where in the buffer it starts.
+    pub(crate) fn place(self) -> (u16, u32) {
+        (self.buffer, self.offset)
+    }
+
     /// Length in bytes.
     pub fn len(self) -> usize {
         self.len as usize

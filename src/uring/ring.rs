@@ -51,6 +51,18 @@ pub struct Completion {
 }
 
 impl Completion {
+    /// A completion that no kernel posted: for the simulator.
+    pub fn simulated(token: u64, result: i32, more: bool, release: bool) -> Completion {
+        const MORE: u32 = 1 << 1;
+        const NOTIF: u32 = 1 << 3;
+        let flag = |set: bool, bit: u32| if set { bit } else { 0 };
+        Completion {
+            token,
+            result,
+            flags: flag(more, MORE) | flag(release, NOTIF),
+        }
+    }
+
     /// More completions of the same request will come (multishot, or a zero-copy notification).
     pub fn more(&self) -> bool {
         cqueue::more(self.flags)

@@ -1,0 +1,244 @@
+//! What must hold: at every turn, when all has settled, and at the end.
+
+use super::plan::Ending;
+use super::world::World;
+use crate::engine::TableChanges;
+
+/// Every so many turns the slow checks are made.
+const THOROUGH_TURNS: u64 = 16;
+
+/// Counted from a change of weights or membership, no share is off by more messages: docs/SHARES.md.
+const SHARE_BOUND_AFTER_CHANGES: f64 = 2.7;
+
+/// What a shard looked like after its last turn.
+#[derive(Default)]
+pub(super) struct Watch {
+    changes: TableChanges,
+    /// Nothing but weights decided since the table was made.
+    undisturbed: bool,
+}
+
+impl World {
+    /// What holds after any turn of a shard.
+    pub(super) fn check_turn(&mut self, shard: usize) -> Result<(), String> {
+        let worker = &self.workers[shard];
+        let balance = worker.engine.balance();
+        if !balance.holds() {
+            return Err(format!("shard {shard}: {balance}"));
+        }
+        if self.turns % THOROUGH_TURNS == 0 {
+            let found = worker.engine.check();
+            found.map_err(|what| format!("shard {shard}: {what}"))?;
+            self.check_acks()?;
+        }
+        self.check_shares(shard)
+    }
+
+    /// No ACK was counted that no analyzer gave.
+    fn check_acks(&self) -> Result<(), String> {
+        let counted = self.total(|world, shard| world.workers[shard].engine.counters.acked);
+        let given = self.oracle.acked;
+        if counted > given {
+            return Err(format!("{counted} messages count as ACKed, {given} were"));
+        }
+        Ok(())
+    }
+
+    /// Shares are within the bound as long as one table decides.
+    fn check_shares(&mut self, shard: usize) -> Result<(), String> {
+        let engine = &self.workers[shard].engine;
+        let changes = engine.table_changes();
+        let watch = &mut self.watch[shard];
+        if changes.tables != watch.changes.tables {
+            watch.undisturbed = changes.availability == watch.changes.availability
+                && engine.shares().all(|share| !share.full);
+        } else if changes.availability != watch.changes.availability {
+            watch.undisturbed = false;
+        }
+        watch.changes = changes;
+        if !watch.undisturbed {
+            return Ok(());
+        }
+        let weights: f64 = engine.shares().map(|share| share.weight).sum();
+        let given: u64 = engine.shares().map(|share| share.given).sum();
+        let bound = SHARE_BOUND_AFTER_CHANGES;
+        for share in engine.shares().filter(|share| share.weight > 0.0) {
+            let exact = given as f64 * share.weight / weights;
+            if (share.given as f64 - exact).abs() > bound {
+                return Err(format!(
+                    "shard {shard}: an analyzer got {} of {given} messages, {exact:.2} is its share, {bound:.2} may be missing",
+                    share.given
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn total(&self, of: impl Fn(&World, usize) -> u64) -> u64 {
+        (0..self.workers.len()).map(|shard| of(self, shard)).sum()
+    }
+
+    fn open(&self) -> u64 {
+        self.total(|world, shard| world.workers[shard].engine.balance().open())
+    }
+
+    fn pending_bytes(&self) -> u64 {
+        self.total(|world, shard| world.workers[shard].pending_bytes())
+    }
+
+    /// Everything that was sent has been dealt with.
+    pub(super) fn is_settled(&self) -> bool {
+        self.emitters.iter().all(|emitter| emitter.done)
+            && self.open() == 0
+            && self.net.borrow().unread_by_shards() == 0
+            && self.pending_bytes() == 0
+            && !self.mail_under_way()
+            && self
+                .workers
+                .iter()
+                .all(|worker| worker.io.ingress.lent() == 0 && !worker.io.is_sending())
+            && self.is_agreed()
+    }
+
+    fn is_agreed(&self) -> bool {
+        let mut epochs = self
+            .workers
+            .iter()
+            .map(|worker| worker.engine.roster_epoch());
+        let first = epochs.next();
+        epochs.all(|epoch| Some(epoch) == first)
+    }
+
+    /// A number that grows as long as something is getting on.
+    pub(super) fn progress(&self) -> u64 {
+        let net = self.net.borrow();
+        let streams = self.emitters.iter().flat_map(|emitter| &emitter.streams);
+        let read: u64 = streams.map(|stream| net.consumed(stream.conn)).sum();
+        let received: u64 = self.analyzers.iter().map(|a| a.deliveries).sum();
+        read + received + self.oracle.acked
+    }
+
+    pub(super) fn what_is_missing(&self) -> String {
+        let undone = self.emitters.iter().filter(|emitter| !emitter.done).count();
+        let epochs: Vec<u64> = self
+            .workers
+            .iter()
+            .map(|worker| worker.engine.roster_epoch())
+            .collect();
+        let lent: Vec<u32> = self.workers.iter().map(|w| w.io.ingress.lent()).collect();
+        let balances: Vec<String> = self
+            .workers
+            .iter()
+            .map(|worker| worker.engine.balance().to_string())
+            .collect();
+        format!(
+            "stuck: {undone} emitters not done, {} messages open, {} bytes unread, {} pending, receive chunks lent {lent:?}, roster epochs {epochs:?}, {}",
+            self.open(),
+            self.net.borrow().unread_by_shards(),
+            self.pending_bytes(),
+            balances.join("; ")
+        )
+    }
+
+    /// What holds once all has settled, before the drain.
+    pub(super) fn check_settled(&mut self) -> Result<(), String> {
+        for (shard, worker) in self.workers.iter().enumerate() {
+            let found = worker.engine.check();
+            found.map_err(|what| format!("shard {shard}, settled: {what}"))?;
+            if let Some(held) = worker
+                .engine
+                .lane_reports()
+                .find(|lane| lane.held_bytes > u64::from(self.plan.host.batch_bytes))
+            {
+                return Err(format!(
+                    "shard {shard}, settled: a lane holds {} bytes for nothing",
+                    held.held_bytes
+                ));
+            }
+        }
+        self.check_messages()
+    }
+
+    /// Each message that a shard has read whole was delivered and ACKed, and no other counts.
+    fn check_messages(&mut self) -> Result<(), String> {
+        let mut taken_in = 0;
+        let mut cut_off = false;
+        for emitter in &self.emitters {
+            for stream in &emitter.streams {
+                let net = self.net.borrow();
+                let consumed = net.consumed(stream.conn);
+                cut_off |= net.is_deaf(stream.conn);
+                for (end, id) in &stream.messages {
+                    if *end > consumed {
+                        break;
+                    }
+                    taken_in += 1;
+                    let message = &self.oracle.messages[*id as usize];
+                    if net.is_deaf(stream.conn) {
+                        continue;
+                    }
+                    if !message.acked {
+                        return Err(format!(
+                            "message {id} was read from connection {} and nobody ACKed it ({} deliveries)",
+                            stream.conn, message.deliveries
+                        ));
+                    }
+                }
+            }
+        }
+        let received = self.total(|world, shard| world.workers[shard].engine.counters.received);
+        let right = if cut_off {
+            received <= taken_in
+        } else {
+            received == taken_in
+        };
+        if !right {
+            return Err(format!(
+                "{received} messages count as received, {taken_in} were"
+            ));
+        }
+        if self.oracle.acked != received {
+            return Err(format!(
+                "{received} messages count as received, {} were ACKed",
+                self.oracle.acked
+            ));
+        }
+        let possible =
+            self.total(|world, shard| world.workers[shard].engine.counters.duplicates_possible);
+        let duplicates = self.oracle.duplicates;
+        if duplicates > possible {
+            return Err(format!(
+                "{duplicates} duplicates, {possible} were thought possible"
+            ));
+        }
+        let deaths = self.total(|world, shard| world.workers[shard].engine.counters.links_down);
+        if deaths == 0 && duplicates > 0 {
+            return Err(format!("{duplicates} duplicates though no link broke"));
+        }
+        Ok(())
+    }
+
+    /// What the last reports must say.
+    pub(super) fn check_end(&mut self) -> Result<(), String> {
+        self.check_acks()?;
+        for (shard, report) in self.ended.iter().enumerate() {
+            let Some(report) = report else {
+                continue;
+            };
+            if !report.balance.holds() {
+                return Err(format!("shard {shard}, at the end: {}", report.balance));
+            }
+            let clean = report.balance.open() == 0 && report.unrouted_bytes == 0;
+            if self.plan.ending == Ending::Calm && !clean {
+                return Err(format!(
+                    "shard {shard} abandoned something: {}",
+                    report.balance
+                ));
+            }
+        }
+        if self.plan.ending == Ending::Calm {
+            self.check_messages()?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,89 @@
+//! A deterministic simulator: the very shards that run in production, on virtual time, on a network
+//! and a kernel that do everything which the real ones may do, and more often.
+//!
+//! ```text
+//! plan.rs      what a run consists of, drawn from a seed
+//! world.rs     virtual time, turns of shards, steps of peers, faults
+//! kernel.rs    gets on with the shards' requests; io.rs: the requests (the `Io` of a shard)
+//! mesh.rs      what crosses cores; net.rs: what crosses the network
+//! emitter.rs, analyzer.rs   the peers
+//! oracle.rs    what is true of every message
+//! check.rs     what must hold
+//! shrink.rs    makes a failing plan small
+//! ```
+//!
+//! The idea is TigerBeetle's VOPR and FoundationDB's simulation: a seed decides everything, so a
+//! failure can be replayed, and made small.
+#![forbid(unsafe_code)]
+
+mod analyzer;
+mod check;
+mod emitter;
+mod io;
+mod kernel;
+mod mesh;
+mod net;
+mod oracle;
+mod plan;
+mod random;
+mod shrink;
+mod world;
+
+use std::panic::{catch_unwind, AssertUnwindSafe};
+
+pub use plan::Plan;
+pub use shrink::shrink;
+
+use world::World;
+
+/// What a run that found nothing looked like.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Run {
+    /// Messages that emitters made.
+    pub messages: u64,
+    /// Deliveries of a message beyond its first.
+    pub duplicates: u64,
+    /// Messages re-routed.
+    pub rerouted: u64,
+    /// Turns of shards.
+    pub turns: u64,
+    /// Virtual time in nanoseconds.
+    pub virtual_ns: u64,
+}
+
+impl Run {
+    /// Adds another run.
+    pub fn add(&mut self, other: &Run) {
+        self.messages += other.messages;
+        self.duplicates += other.duplicates;
+        self.rerouted += other.rerouted;
+        self.turns += other.turns;
+        self.virtual_ns += other.virtual_ns;
+    }
+}
+
+/// Runs a plan.
+///
+/// # Errors
+/// What was found to be wrong: a sentence. A panic of the engine is one.
+pub fn run(plan: &Plan) -> Result<Run, String> {
+    let run = catch_unwind(AssertUnwindSafe(|| {
+        let mut world = World::new(plan.clone());
+        let before_ns = world.now_ns();
+        let result = world.run();
+        let rerouted =
+            |worker: &crate::shard::worker::Worker<io::SimIo>| worker.engine.counters.rerouted;
+        result.map(|()| Run {
+            messages: world.oracle.messages.len() as u64,
+            duplicates: world.oracle.duplicates,
+            rerouted: world.workers.iter().map(rerouted).sum(),
+            turns: world.turns,
+            virtual_ns: world.now_ns() - before_ns,
+        })
+    }));
+    run.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(format!("panic: {}", text.unwrap_or("without words")))
+    })
+}

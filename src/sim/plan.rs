@@ -1,0 +1,441 @@
+//! What a run consists of: shards, peers, noise and faults, all drawn from one seed. A plan can be
+//! read, and made smaller without changing the rest of it.
+
+use std::fmt;
+
+use super::random::Random;
+use crate::engine::OnSlow;
+use crate::protocol::Dialect;
+
+pub(super) const MS: u64 = 1_000_000;
+
+/// A run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub(super) seed: u64,
+    pub(super) shards: usize,
+    pub(super) host: HostPlan,
+    pub(super) noise: Noise,
+    pub(super) emitters: Vec<EmitterPlan>,
+    pub(super) analyzers: Vec<AnalyzerPlan>,
+    pub(super) faults: Vec<Fault>,
+    /// Faults are over and peers well from here on.
+    pub(super) calm_ms: u64,
+    pub(super) ending: Ending,
+}
+
+/// Sizes of the distributor.
+#[derive(Clone, Debug)]
+pub(super) struct HostPlan {
+    pub(super) batch_bytes: u32,
+    pub(super) buffers: u32,
+    pub(super) frame_max: u32,
+    pub(super) window_bytes: u64,
+    pub(super) window_messages: u64,
+    pub(super) partial_bytes: usize,
+    pub(super) on_slow: OnSlow,
+    pub(super) receive_buffers: u16,
+    pub(super) receive_bytes: usize,
+    pub(super) incremental: bool,
+    /// Smallest zero-copy send; 0: none.
+    pub(super) zero_copy: usize,
+    pub(super) mesh_messages: usize,
+    /// Where links of reference clients start to count.
+    pub(super) first_number: u64,
+    pub(super) ack_timeout_ms: u64,
+}
+
+/// How unevenly things go without anything being broken. Chances in 100.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Noise {
+    /// A request that could go on is not looked at this time.
+    pub(super) lazy: u64,
+    /// A read or write moves a few bytes only.
+    pub(super) crumbs: u64,
+    /// A send completes in part.
+    pub(super) short_sends: u64,
+    /// A multishot receive ends though nothing is wrong.
+    pub(super) whims: u64,
+    /// Zero-copy memory is let go late, and the kernel says that it copied.
+    pub(super) late_release: u64,
+    pub(super) copied: u64,
+    pub(super) turn_ns: u64,
+    pub(super) delay_ns: u64,
+    pub(super) mesh_delay_ns: u64,
+    /// Bytes of a socket buffer.
+    pub(super) socket_bytes: usize,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct EmitterPlan {
+    pub(super) messages: u32,
+    /// Largest payload.
+    pub(super) payload_max: u32,
+    /// Time between writes, at most.
+    pub(super) pause_ns: u64,
+    pub(super) write_max: usize,
+    /// After so many messages: bytes that are no frame.
+    pub(super) garbage_after: Option<u32>,
+    /// Goes when it is asked to.
+    pub(super) polite: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct AnalyzerPlan {
+    pub(super) dialect: Dialect,
+    pub(super) weight: f64,
+    pub(super) joins_ms: u64,
+    pub(super) ack_every: u32,
+    /// ACKs a remainder when idle.
+    pub(super) remainder: bool,
+    pub(super) think_ns: u64,
+    pub(super) read_max: usize,
+    /// Wishes of a native analyzer, 0: none.
+    pub(super) window_messages: u32,
+}
+
+/// Something that breaks, or changes, at a time.
+#[derive(Clone, Debug)]
+pub(super) struct Fault {
+    pub(super) at_ms: u64,
+    pub(super) what: What,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum What {
+    Crash {
+        analyzer: usize,
+        reset: bool,
+        back_ms: u64,
+    },
+    Vanish {
+        analyzer: usize,
+        back_ms: u64,
+    },
+    OneLinkBreaks {
+        analyzer: usize,
+    },
+    Stall {
+        analyzer: usize,
+        for_ms: u64,
+    },
+    Slow {
+        analyzer: usize,
+        bytes: usize,
+        for_ms: u64,
+    },
+    Leave {
+        analyzer: usize,
+        back_ms: u64,
+    },
+    Drain {
+        analyzer: usize,
+    },
+    Weight {
+        analyzer: usize,
+        weight: f64,
+    },
+    BadWeight {
+        analyzer: usize,
+    },
+    AckTwice {
+        analyzer: usize,
+    },
+    AckBack {
+        analyzer: usize,
+    },
+    AckBeyond {
+        analyzer: usize,
+    },
+    BadControl {
+        analyzer: usize,
+    },
+    EmitterCrash {
+        emitter: usize,
+        reset: bool,
+    },
+    EmitterVanish {
+        emitter: usize,
+    },
+    NoReceiveMemory {
+        shard: usize,
+        for_ms: u64,
+    },
+    NoDescriptors {
+        shard: usize,
+        for_ms: u64,
+    },
+    SendFails {
+        shard: usize,
+    },
+    ShardPause {
+        shard: usize,
+        for_ms: u64,
+    },
+    MeshSlow {
+        for_ms: u64,
+    },
+    ClockJump {
+        by_ms: u64,
+    },
+}
+
+/// How it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// All is delivered, then it drains.
+    Calm,
+    /// SIGTERM at this time, whatever goes on.
+    Drain { at_ms: u64 },
+    /// Ends at once at this time.
+    Now { at_ms: u64 },
+}
+
+impl Plan {
+    /// The plan of a seed.
+    pub fn from_seed(seed: u64) -> Plan {
+        let random = &mut Random::stream(seed, 1);
+        let shards = random.pick(&[1, 1, 2, 2, 3, 4]);
+        let host = HostPlan::draw(random, shards);
+        let calm_ms = random.range(200, 4000);
+        let quiet = random.chance(12);
+        let noise = match random.chance(15) {
+            true => Noise::none(),
+            false => Noise::draw(random),
+        };
+        let emitters: Vec<EmitterPlan> = (0..random.range(1, 7))
+            .map(|_| EmitterPlan::draw(random, &host, quiet))
+            .collect();
+        let analyzers: Vec<AnalyzerPlan> = (0..random.range(1, 6))
+            .map(|_| AnalyzerPlan::draw(random, calm_ms))
+            .collect();
+        // An arena serves one analyzer for every six buffers; others are refused for good.
+        let mut host = host;
+        host.buffers = host.buffers.max(6 * (analyzers.len() as u32 + 2)); // a few
+        let count = if quiet { 0 } else { random.range(0, 25) };
+        let parts = (shards, emitters.len(), analyzers.len());
+        let mut faults: Vec<Fault> = (0..count)
+            .map(|_| Fault::draw(random, parts, calm_ms))
+            .collect();
+        faults.sort_by_key(|fault| fault.at_ms);
+        let ending = match random.range(0, 10) {
+            0 => Ending::Now {
+                at_ms: random.range(1, calm_ms + 200),
+            },
+            1 | 2 => Ending::Drain {
+                at_ms: random.range(1, calm_ms + 200),
+            },
+            _ => Ending::Calm,
+        };
+        Plan {
+            seed,
+            shards,
+            host,
+            noise,
+            emitters,
+            analyzers,
+            faults,
+            calm_ms,
+            ending,
+        }
+    }
+}
+
+impl HostPlan {
+    fn draw(random: &mut Random, shards: usize) -> HostPlan {
+        let batch_bytes: u32 = random.pick(&[4096, 4096, 6000, 8192, 16384]);
+        let frame_max: u32 = random.pick(&[64, 300, 2000, 5000, 20_000]);
+        let frame_buffers = (frame_max + 64).div_ceil(batch_bytes);
+        let least = 4 * frame_buffers + 16;
+        let buffers = least + random.pick(&[0, 0, 8, 32, 100]);
+        let receive_bytes = random.pick(&[512, 4096, 16384]);
+        HostPlan {
+            batch_bytes,
+            buffers,
+            frame_max,
+            window_bytes: random.pick(&[1, 16 << 10, 64 << 10, 1 << 30]),
+            window_messages: random.pick(&[1 << 24, 1 << 24, 100, 11]),
+            partial_bytes: (frame_max as usize) * random.pick(&[1, 4, 100, 100]),
+            on_slow: random.pick(&[OnSlow::Spill, OnSlow::Spill, OnSlow::Wait]),
+            receive_buffers: random.pick(&[2, 4, 16]),
+            receive_bytes,
+            incremental: random.chance(60),
+            zero_copy: random.pick(&[0, 0, 1, 500]),
+            mesh_messages: random.pick(&[1, 3, 64, 1024]) * shards,
+            first_number: random.pick(&[0, 0, (1 << 31) - 200, (1 << 32) - 200]),
+            ack_timeout_ms: random.pick(&[1_500, 5_000, 30_000]),
+        }
+    }
+}
+
+impl Noise {
+    /// A machine on which everything goes as fast and as whole as it can.
+    pub(super) fn none() -> Noise {
+        Noise {
+            turn_ns: 10_000,
+            delay_ns: 20_000,
+            mesh_delay_ns: 1_000,
+            socket_bytes: 1 << 20,
+            ..Noise::default()
+        }
+    }
+
+    fn draw(random: &mut Random) -> Noise {
+        Noise {
+            lazy: random.pick(&[0, 10, 40]),
+            crumbs: random.pick(&[0, 5, 50]),
+            short_sends: random.pick(&[0, 5, 30]),
+            whims: random.pick(&[0, 3, 20]),
+            late_release: random.pick(&[0, 20, 90]),
+            copied: random.pick(&[0, 10]),
+            turn_ns: random.pick(&[2_000, 50_000, MS]),
+            delay_ns: random.pick(&[10_000, 200_000, 5 * MS]),
+            mesh_delay_ns: random.pick(&[1_000, 100_000, 20 * MS]),
+            socket_bytes: random.pick(&[600, 4096, 1 << 16, 1 << 20]),
+        }
+    }
+}
+
+impl EmitterPlan {
+    fn draw(random: &mut Random, host: &HostPlan, quiet: bool) -> EmitterPlan {
+        let largest = host.frame_max - 5;
+        EmitterPlan {
+            messages: random.pick(&[3, 30, 100, 300]),
+            payload_max: largest.min(random.pick(&[20, 200, 3000, 20_000])),
+            pause_ns: random.pick(&[20_000, 500_000, 10 * MS]),
+            write_max: random.pick(&[1, 7, 300, 5000, 50_000]),
+            garbage_after: (!quiet && random.chance(8)).then(|| random.range(0, 60) as u32),
+            polite: random.chance(70),
+        }
+    }
+}
+
+impl AnalyzerPlan {
+    fn draw(random: &mut Random, calm_ms: u64) -> AnalyzerPlan {
+        let dialect = random.pick(&[
+            Dialect::Native,
+            Dialect::Native,
+            Dialect::Compact,
+            Dialect::Typed,
+        ]);
+        AnalyzerPlan {
+            dialect,
+            weight: random.pick(&[0.0, 0.1, 0.25, 0.4, 1.0, 3.0]),
+            joins_ms: if random.chance(75) {
+                0
+            } else {
+                random.range(0, calm_ms)
+            },
+            ack_every: random.pick(&[1, 3, 10, 50]),
+            remainder: random.chance(60),
+            think_ns: random.pick(&[0, 1_000, 200_000]),
+            read_max: random.pick(&[1, 60, 4096, 1 << 20]),
+            window_messages: random.pick(&[0, 0, 0, 1, 64]),
+        }
+    }
+}
+
+impl What {
+    /// The analyzer that it happens to.
+    pub(super) fn analyzer(&self) -> Option<usize> {
+        match *self {
+            What::Crash { analyzer, .. }
+            | What::Vanish { analyzer, .. }
+            | What::OneLinkBreaks { analyzer }
+            | What::Stall { analyzer, .. }
+            | What::Slow { analyzer, .. }
+            | What::Leave { analyzer, .. }
+            | What::Drain { analyzer }
+            | What::Weight { analyzer, .. }
+            | What::BadWeight { analyzer }
+            | What::AckTwice { analyzer }
+            | What::AckBack { analyzer }
+            | What::AckBeyond { analyzer }
+            | What::BadControl { analyzer } => Some(analyzer),
+            _ => None,
+        }
+    }
+
+    /// The shard that it happens to.
+    pub(super) fn shard(&self) -> Option<usize> {
+        match *self {
+            What::NoReceiveMemory { shard, .. }
+            | What::NoDescriptors { shard, .. }
+            | What::SendFails { shard }
+            | What::ShardPause { shard, .. } => Some(shard),
+            _ => None,
+        }
+    }
+}
+
+impl Fault {
+    fn draw(random: &mut Random, parts: (usize, usize, usize), calm_ms: u64) -> Fault {
+        let (shards, emitters, analyzers) = parts;
+        let shard = random.index(shards);
+        let emitter = random.index(emitters);
+        let analyzer = random.index(analyzers);
+        let reset = random.chance(50);
+        let back_ms = random.pick(&[1, 20, 300, 100_000]);
+        let for_ms = random.pick(&[1, 30, 400, 4_000]);
+        let what = match random.range(0, 25) {
+            0..=3 => What::Crash {
+                analyzer,
+                reset,
+                back_ms,
+            },
+            4 => What::Vanish { analyzer, back_ms },
+            5 => What::OneLinkBreaks { analyzer },
+            6 | 7 => What::Stall { analyzer, for_ms },
+            8 => What::Slow {
+                analyzer,
+                bytes: random.pick(&[1, 100]),
+                for_ms,
+            },
+            9 => What::Leave { analyzer, back_ms },
+            10 => What::Drain { analyzer },
+            11 | 12 => What::Weight {
+                analyzer,
+                weight: random.pick(&[0.0, 0.1, 0.5, 1.0, 7.0]),
+            },
+            13 => What::BadWeight { analyzer },
+            14 => What::AckTwice { analyzer },
+            15 => What::AckBack { analyzer },
+            16 => What::AckBeyond { analyzer },
+            17 => What::BadControl { analyzer },
+            18 => What::EmitterCrash { emitter, reset },
+            19 => What::EmitterVanish { emitter },
+            20 => What::NoReceiveMemory { shard, for_ms },
+            21 => What::NoDescriptors { shard, for_ms },
+            22 => What::SendFails { shard },
+            23 if reset => What::ShardPause { shard, for_ms },
+            23 => What::MeshSlow { for_ms },
+            _ => What::ClockJump {
+                by_ms: random.pick(&[10, 2_000, 60_000]),
+            },
+        };
+        let at_ms = random.range(0, calm_ms);
+        Fault { at_ms, what }
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "seed {}, {} shards, ending {:?}",
+            self.seed, self.shards, self.ending
+        )?;
+        writeln!(f, "  host    {:?}", self.host)?;
+        writeln!(f, "  noise   {:?}", self.noise)?;
+        for (index, emitter) in self.emitters.iter().enumerate() {
+            writeln!(f, "  emitter {index}: {emitter:?}")?;
+        }
+        for (index, analyzer) in self.analyzers.iter().enumerate() {
+            writeln!(f, "  analyzer {index}: {analyzer:?}")?;
+        }
+        for fault in &self.faults {
+            writeln!(f, "  at {} ms: {:?}", fault.at_ms, fault.what)?;
+        }
+        writeln!(f, "  calm from {} ms on", self.calm_ms)
+    }
+}

@@ -1,0 +1,492 @@
+//! The simulated world: virtual time, shards, peers, and what happens to them.
+
+use std::cell::RefCell;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::analyzer::Analyzer;
+use super::emitter::Emitter;
+use super::io::{Provided, SimIo};
+use super::kernel::{share_of_completions, Trouble};
+use super::mesh::SimMesh;
+use super::net::{Net, Peer, Port, SimListener, SimSocket, Who};
+use super::oracle::Oracle;
+use super::plan::{EmitterPlan, Ending, Noise, Plan, What, MS};
+use super::random::Random;
+use crate::engine::VecMemory;
+use crate::shard::mesh::{Inbox, Message};
+use crate::shard::shared::{Shared, Stop};
+use crate::shard::worker::Worker;
+use crate::shard::{Config, ShardReport};
+
+/// Virtual time starts here: a clock that has run for a while.
+const START_NS: u64 = 1_000_000 * MS;
+/// After the faults something must get on within this.
+const PATIENCE_NS: u64 = 100_000 * MS;
+/// Time that a drain gets.
+const DRAIN_NS: u64 = 60_000 * MS;
+const PEER_TIMEOUT_NS: u64 = 4_000 * MS;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    Turn(usize),
+    Emitter(usize),
+    Analyzer(usize),
+    Fault(usize),
+    TimedOut(usize),
+    Calm,
+    Stop,
+}
+
+/// Everything at one moment.
+pub(super) struct World {
+    pub(super) plan: Plan,
+    pub(super) random: Random,
+    pub(super) net: Rc<RefCell<Net>>,
+    pub(super) workers: Vec<Worker<SimIo>>,
+    pub(super) trouble: Vec<Trouble>,
+    pub(super) oracle: Oracle,
+    pub(super) emitters: Vec<Emitter>,
+    pub(super) analyzers: Vec<Analyzer>,
+    /// Last reports of the shards that have ended.
+    pub(super) ended: Vec<Option<ShardReport>>,
+    pub(super) watch: Vec<super::check::Watch>,
+    pub(super) turns: u64,
+    shared: Arc<Shared>,
+    events: BinaryHeap<Reverse<(u64, u64, Event)>>,
+    event_count: u64,
+    /// When each shard turns next; other turns in the queue are stale.
+    turn_ns: Vec<u64>,
+    /// The same for analyzers.
+    step_ns: Vec<u64>,
+    paused_until_ns: Vec<u64>,
+    mesh_slow_until_ns: u64,
+    /// Between any two shards, what is under way.
+    mail: Vec<Vec<VecDeque<(u64, Message<SimSocket>)>>>,
+    inbox: Inbox<SimSocket>,
+    is_calm: bool,
+    /// A message was sent after all had settled once.
+    is_refreshed: bool,
+    stopping: bool,
+}
+
+impl World {
+    pub(super) fn new(plan: Plan) -> World {
+        let shards = plan.shards;
+        let net = Rc::new(RefCell::new(Net::new(shards, START_NS)));
+        let shared = Arc::new(Shared::new(shards, Vec::new()));
+        let config = Arc::new(config(&plan));
+        let workers = (0..shards).map(|shard| worker(&plan, shard, &config, &shared, &net));
+        let workers: Vec<_> = workers.collect();
+        let emitters = plan.emitters.iter().enumerate();
+        let emitters = emitters.map(|(index, e)| Emitter::new(index, e.clone(), plan.seed));
+        let emitters = emitters.collect();
+        let analyzers = plan.analyzers.iter().enumerate();
+        let number = plan.host.first_number;
+        let analyzers = analyzers
+            .map(|(index, a)| {
+                let mut a = a.clone();
+                a.joins_ms += START_NS / MS;
+                Analyzer::new(index, a, plan.seed, number)
+            })
+            .collect();
+        let mut world = World {
+            random: Random::stream(plan.seed, 2),
+            net,
+            workers,
+            trouble: vec![Trouble::default(); shards],
+            oracle: Oracle::default(),
+            emitters,
+            analyzers,
+            ended: vec![None; shards],
+            watch: (0..shards).map(|_| Default::default()).collect(),
+            turns: 0,
+            shared,
+            events: BinaryHeap::new(),
+            event_count: 0,
+            turn_ns: vec![u64::MAX; shards],
+            step_ns: vec![u64::MAX; plan.analyzers.len()],
+            paused_until_ns: vec![0; shards],
+            mesh_slow_until_ns: 0,
+            mail: (0..shards)
+                .map(|_| (0..shards).map(|_| VecDeque::new()).collect())
+                .collect(),
+            inbox: Inbox::new(),
+            is_calm: false,
+            is_refreshed: false,
+            stopping: false,
+            plan,
+        };
+        world.begin();
+        world
+    }
+
+    fn begin(&mut self) {
+        for shard in 0..self.workers.len() {
+            self.workers[shard].start();
+            self.wake_shard(shard, START_NS);
+        }
+        for emitter in 0..self.emitters.len() {
+            self.schedule(START_NS, Event::Emitter(emitter));
+        }
+        for analyzer in 0..self.analyzers.len() {
+            self.wake_analyzer(analyzer, START_NS);
+        }
+        for fault in 0..self.plan.faults.len() {
+            let at_ns = START_NS + self.plan.faults[fault].at_ms * MS;
+            self.schedule(at_ns, Event::Fault(fault));
+        }
+        let calm_ns = START_NS + self.plan.calm_ms * MS;
+        self.schedule(calm_ns, Event::Calm);
+        if let Ending::Drain { at_ms } | Ending::Now { at_ms } = self.plan.ending {
+            self.schedule(START_NS + at_ms * MS, Event::Stop);
+        }
+    }
+
+    pub(super) fn now_ns(&self) -> u64 {
+        self.net.borrow().now_ns
+    }
+
+    fn schedule(&mut self, at_ns: u64, event: Event) {
+        self.event_count += 1;
+        self.events.push(Reverse((at_ns, self.event_count, event)));
+    }
+
+    /// Sees to it that a shard turns at this time or before.
+    pub(super) fn wake_shard(&mut self, shard: usize, at_ns: u64) {
+        if self.ended[shard].is_none() && at_ns < self.turn_ns[shard] {
+            self.turn_ns[shard] = at_ns;
+            self.schedule(at_ns, Event::Turn(shard));
+        }
+    }
+
+    fn wake_analyzer(&mut self, analyzer: usize, at_ns: u64) {
+        if at_ns < self.step_ns[analyzer] {
+            self.step_ns[analyzer] = at_ns;
+            self.schedule(at_ns, Event::Analyzer(analyzer));
+        }
+    }
+
+    /// Runs to the end.
+    ///
+    /// # Errors
+    /// What was found to be wrong.
+    pub(super) fn run(&mut self) -> Result<(), String> {
+        let mut patient_until_ns = START_NS + self.plan.calm_ms * MS + PATIENCE_NS;
+        let mut progress = 0;
+        while let Some(Reverse((at_ns, _, event))) = self.events.pop() {
+            let now_ns = at_ns.max(self.now_ns());
+            self.net.borrow_mut().now_ns = now_ns;
+            if self.happens(event, at_ns)? {
+                self.follow_wakes();
+            }
+            if self.ended.iter().all(Option::is_some) {
+                return self.check_end();
+            }
+            if now_ns > patient_until_ns {
+                let so_far = self.progress();
+                if so_far == progress {
+                    return Err(self.what_is_missing());
+                }
+                progress = so_far;
+                patient_until_ns = now_ns + PATIENCE_NS;
+            }
+            let calm = self.is_calm && !self.stopping;
+            if calm && self.plan.ending == Ending::Calm && self.is_settled() {
+                self.check_settled()?;
+                match std::mem::replace(&mut self.is_refreshed, true) {
+                    false => self.add_emitter(),
+                    true => self.stop(Stop::Drain),
+                }
+            }
+        }
+        Err("nothing happens any more".into())
+    }
+
+    /// False: the event is stale.
+    fn happens(&mut self, event: Event, at_ns: u64) -> Result<bool, String> {
+        match event {
+            Event::Turn(shard) => {
+                if self.turn_ns[shard] != at_ns || self.ended[shard].is_some() {
+                    return Ok(false);
+                }
+                self.turn_ns[shard] = u64::MAX;
+                self.turn(shard)?;
+            }
+            Event::Emitter(index) => {
+                let noise = &self.plan.noise;
+                let mut net = self.net.borrow_mut();
+                let emitter = &mut self.emitters[index];
+                let next = emitter.step(&mut net, &mut self.oracle, noise, self.stopping);
+                drop(net);
+                if let Some(at_ns) = next {
+                    self.schedule(at_ns, Event::Emitter(index));
+                }
+            }
+            Event::Analyzer(index) => {
+                if self.step_ns[index] != at_ns {
+                    return Ok(false);
+                }
+                self.step_ns[index] = u64::MAX;
+                let noise = &self.plan.noise;
+                let mut net = self.net.borrow_mut();
+                let analyzer = &mut self.analyzers[index];
+                let next = analyzer.step(&mut net, &mut self.oracle, noise);
+                drop(net);
+                let next = next.map_err(|what| format!("analyzer {index}: {what}"))?;
+                if let Some(at_ns) = next {
+                    self.wake_analyzer(index, at_ns);
+                }
+            }
+            Event::Fault(index) => {
+                let what = self.plan.faults[index].what.clone();
+                self.suffer(&what);
+            }
+            Event::TimedOut(conn) => self.net.borrow_mut().time_out(conn),
+            Event::Calm => self.calm_down(),
+            Event::Stop => {
+                let stop = match self.plan.ending {
+                    Ending::Now { .. } => Stop::Now,
+                    _ => Stop::Drain,
+                };
+                self.stop(stop);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Emitters look again by themselves.
+    fn follow_wakes(&mut self) {
+        let wakes = std::mem::take(&mut self.net.borrow_mut().wakes);
+        for (at_ns, who) in wakes {
+            match who {
+                Who::Shard(shard) => {
+                    let late = self.random.range(0, self.plan.noise.turn_ns);
+                    self.wake_shard(shard, at_ns + late);
+                }
+                Who::Peer(Peer::Analyzer(index)) => self.wake_analyzer(index, at_ns),
+                Who::Peer(Peer::Emitter(_)) => {}
+            }
+        }
+    }
+
+    fn turn(&mut self, shard: usize) -> Result<(), String> {
+        let now_ns = self.now_ns();
+        if now_ns < self.paused_until_ns[shard] {
+            self.wake_shard(shard, self.paused_until_ns[shard]);
+            return Ok(());
+        }
+        self.turns += 1;
+        let again = self.run_kernel(shard)?;
+        let there = self.workers[shard].io.completions.len();
+        let take = share_of_completions(&mut self.random, there, self.plan.noise.lazy);
+        let mut completions: Vec<_> = self.workers[shard].io.completions.drain(..take).collect();
+        self.workers[shard].handle(&mut completions);
+        self.deliver_mail(shard);
+        let mut inbox = std::mem::take(&mut self.inbox);
+        self.workers[shard].mesh.receive(&mut inbox);
+        self.workers[shard].conclude_turn(&mut inbox);
+        self.inbox = inbox;
+        if self.workers[shard].finished() {
+            let report = self.workers[shard].end();
+            self.ended[shard] = Some(report);
+        }
+        self.collect_mail(shard);
+        self.check_turn(shard)?;
+        let worker = &mut self.workers[shard];
+        let busy = again || !worker.io.completions.is_empty() || worker.has_work();
+        let soon = 1_000 + self.random.range(0, self.plan.noise.turn_ns);
+        let tick = worker.next_tick_ns().max(now_ns + 1_000);
+        self.wake_shard(shard, if busy { now_ns + soon } else { tick });
+        Ok(())
+    }
+
+    fn collect_mail(&mut self, from: usize) {
+        let now_ns = self.now_ns();
+        let slow = now_ns < self.mesh_slow_until_ns;
+        for (to, message) in std::mem::take(&mut self.workers[from].mesh.sent) {
+            let most = match slow {
+                true => 300 * MS,
+                false => self.plan.noise.mesh_delay_ns,
+            };
+            let queue = &mut self.mail[from][to];
+            let before = queue.back().map_or(0, |(at_ns, _)| *at_ns);
+            let at_ns = (now_ns + self.random.range(100, most)).max(before);
+            queue.push_back((at_ns, message));
+            self.wake_shard(to, at_ns);
+        }
+    }
+
+    fn deliver_mail(&mut self, to: usize) {
+        let now_ns = self.now_ns();
+        for from in 0..self.workers.len() {
+            while self.mail[from][to]
+                .front()
+                .is_some_and(|(at, _)| *at <= now_ns)
+            {
+                if let Some((_, message)) = self.mail[from][to].pop_front() {
+                    self.workers[to].mesh.arrived.push_back((from, message));
+                    self.workers[from].mesh.taken_by(to);
+                }
+            }
+        }
+    }
+
+    pub(super) fn mail_under_way(&self) -> bool {
+        self.mail.iter().flatten().any(|queue| !queue.is_empty())
+    }
+
+    fn suffer(&mut self, what: &What) {
+        if self.is_calm {
+            return;
+        }
+        let now_ns = self.now_ns();
+        let mut hanging = Vec::new();
+        match *what {
+            What::EmitterCrash { emitter, reset } => {
+                let mut net = self.net.borrow_mut();
+                self.emitters[emitter].crash(&mut net, reset);
+            }
+            What::EmitterVanish { emitter } => {
+                let mut net = self.net.borrow_mut();
+                hanging.extend(self.emitters[emitter].vanish(&mut net));
+            }
+            What::NoReceiveMemory { shard, for_ms } => {
+                self.trouble[shard].no_memory_until_ns = now_ns + for_ms * MS;
+            }
+            What::NoDescriptors { shard, for_ms } => {
+                self.trouble[shard].no_descriptors_until_ns = now_ns + for_ms * MS;
+            }
+            What::SendFails { shard } => self.trouble[shard].send_fails = true,
+            What::ShardPause { shard, for_ms } => {
+                self.paused_until_ns[shard] = now_ns + for_ms * MS;
+            }
+            What::MeshSlow { for_ms } => self.mesh_slow_until_ns = now_ns + for_ms * MS,
+            What::ClockJump { by_ms } => self.net.borrow_mut().now_ns += by_ms * MS,
+            _ => {
+                let Some(analyzer) = what.analyzer() else {
+                    return;
+                };
+                let mut net = self.net.borrow_mut();
+                self.analyzers[analyzer].suffer(what, &mut net, &mut self.oracle, &mut hanging);
+            }
+        }
+        for conn in hanging {
+            let at_ns = now_ns + PEER_TIMEOUT_NS + self.random.range(0, 2_000 * MS);
+            self.schedule(at_ns, Event::TimedOut(conn));
+        }
+    }
+
+    fn calm_down(&mut self) {
+        self.is_calm = true;
+        self.mesh_slow_until_ns = 0;
+        self.trouble = vec![Trouble::default(); self.workers.len()];
+        self.plan.noise = Noise {
+            lazy: self.plan.noise.lazy.min(10),
+            turn_ns: self.plan.noise.turn_ns.min(50_000),
+            delay_ns: self.plan.noise.delay_ns.min(200_000),
+            ..self.plan.noise
+        };
+        let none_takes = self.analyzers.iter().all(|a| a.weight() == 0.0);
+        let now_ns = self.now_ns();
+        for index in 0..self.analyzers.len() {
+            let mut net = self.net.borrow_mut();
+            self.analyzers[index].calm(&mut net, none_takes && index == 0);
+            drop(net);
+            self.wake_analyzer(index, now_ns);
+        }
+        self.emitters.iter_mut().for_each(Emitter::calm);
+    }
+
+    fn stop(&mut self, stop: Stop) {
+        self.stopping = true;
+        let deadline_ns = self.now_ns() + DRAIN_NS;
+        self.shared.ask(stop, deadline_ns);
+        for shard in 0..self.workers.len() {
+            let at_ns = self.now_ns() + self.random.range(0, 2 * MS);
+            self.wake_shard(shard, at_ns);
+        }
+    }
+
+    /// A message that comes when all is calm.
+    pub(super) fn add_emitter(&mut self) {
+        let plan = EmitterPlan {
+            messages: 1,
+            payload_max: 4,
+            pause_ns: 1_000,
+            write_max: 100,
+            garbage_after: None,
+            polite: true,
+        };
+        let index = self.emitters.len();
+        self.emitters
+            .push(Emitter::new(index, plan, self.plan.seed));
+        self.schedule(self.now_ns(), Event::Emitter(index));
+    }
+}
+
+fn worker(
+    plan: &Plan,
+    shard: usize,
+    config: &Arc<Config>,
+    shared: &Arc<Shared>,
+    net: &Rc<RefCell<Net>>,
+) -> Worker<SimIo> {
+    let host = &plan.host;
+    let io = SimIo {
+        shard,
+        net: Rc::clone(net),
+        requests: VecDeque::new(),
+        completions: VecDeque::new(),
+        ingress: Provided::new(host.receive_buffers, host.receive_bytes, host.incremental),
+        control: Provided::new(64, 4096, false),
+        zero_copy: host.zero_copy > 0,
+        first_link_number: host.first_number,
+    };
+    let listener = |port| SimListener {
+        shard,
+        port,
+        net: Rc::clone(net),
+    };
+    Worker::new(
+        shard as u16, // a few
+        Arc::clone(config),
+        Arc::clone(shared),
+        io,
+        VecMemory::new(host.buffers as usize, host.batch_bytes as usize),
+        SimMesh::new(shard, plan.shards, host.mesh_messages),
+        (listener(Port::Emitters), listener(Port::Analyzers)),
+    )
+}
+
+fn config(plan: &Plan) -> Config {
+    let host = &plan.host;
+    let any = ([127, 0, 0, 1], 0).into();
+    Config {
+        emitters: any,
+        analyzers: any,
+        shards: plan.shards,
+        cores: Vec::new(),
+        arena_bytes: host.buffers as usize * host.batch_bytes as usize,
+        batch_bytes: host.batch_bytes,
+        ingress_bytes: usize::from(host.receive_buffers) * host.receive_bytes,
+        frame_bytes_max: host.frame_max,
+        window_bytes: host.window_bytes,
+        window_messages: host.window_messages,
+        partial_bytes_max: host.partial_bytes,
+        on_slow: host.on_slow,
+        latency_budget: Duration::ZERO,
+        zero_copy_bytes: host.zero_copy,
+        zero_copy_loopback: true,
+        ack_timeout: Duration::from_millis(host.ack_timeout_ms),
+        farewell: Duration::from_secs(1),
+        peer_timeout: Duration::from_nanos(PEER_TIMEOUT_NS),
+        connections_max: 1000,
+        dialect: None,
+        without: Vec::new(),
+        instance: plan.seed,
+    }
+}
