@@ -292,6 +292,7 @@ mod tests {
                 acked: 3 * factor,
                 rerouted: 4 * factor,
                 duplicates_possible: 5 * factor,
+                identities_lost: 18 * factor,
                 receives: 6 * factor,
                 sends: 7 * factor,
                 sent_bytes: 8 * factor,

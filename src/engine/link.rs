@@ -415,6 +415,18 @@ mod tests {
     }
 
     #[test]
+    fn a_link_may_be_numbered_from_anywhere() {
+        let turn = 1 << 31;
+        let mut link = Link::new(Dialect::Compact, 0).numbered_from(turn - 2);
+        assert_eq!((link.unacked(), link.sent()), (0, turn - 2));
+        link.submitted(5, 4, 0);
+        link.completed();
+        assert_eq!(link.ack(1, 0), Ok(true));
+        assert_eq!(link.next_credit(), Some((5, 3)));
+        assert_eq!((link.next_credit(), link.unacked()), (None, 1));
+    }
+
+    #[test]
     fn an_error_says_what_its_cause_says() {
         let mut link = Link::new(Dialect::Typed, 0);
         let error = link.ack(7, 0).expect_err("nothing was sent");

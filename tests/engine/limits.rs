@@ -428,6 +428,68 @@ fn ack_latencies_count_every_message_from_its_send() {
     assert_eq!(latency_us.count_between(42_000, 44_000), 3);
 }
 
+/// One identity for 512 bytes of arena: 8 for each buffer here.
+#[test]
+fn identities_that_lanes_keep_beside_their_bytes_are_bounded() {
+    let mut rig = Rig::new(config(16, 3000));
+    let emitter = rig.emitter();
+    let (dies, heir) = (rig.connect_plain(1.0), rig.connect_plain(0.0));
+    for number in 1..=200 {
+        assert!(rig.send(emitter, numbered(number, 20)));
+    }
+    rig.peers[heir].weight = 1.0;
+    rig.publish();
+    rig.kill(dies);
+    rig.engine.reroute();
+    assert_eq!(rig.engine.counters.identities_lost, 200 - 16 * 8);
+    // ACKs make room for others.
+    rig.transmit_all(heir, false);
+    rig.ack(heir, 100);
+    rig.check();
+    let next = rig.connect_plain(1.0);
+    rig.peers[heir].weight = 0.0;
+    rig.publish();
+    rig.kill(heir);
+    rig.engine.reroute();
+    assert_eq!(rig.engine.counters.identities_lost, 200 - 16 * 8);
+    assert_eq!(rig.transmit_all(next, false).len(), 100);
+    rig.finish();
+}
+
+#[test]
+fn shares_are_those_since_the_last_change() {
+    let mut rig = Rig::new(EngineConfig {
+        window_messages: 6,
+        ..config(64, 3000)
+    });
+    let emitter = rig.emitter();
+    let (one, three) = (rig.connect_plain(1.0), rig.connect_plain(3.0));
+    let gone = rig.connect_plain(4.0);
+    for number in 1..=8 {
+        assert!(rig.send(emitter, numbered(number, 100)));
+    }
+    let shares = |rig: &Rig| {
+        let shares = rig.engine.shares();
+        shares
+            .map(|share| (share.weight, share.given, share.full))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        shares(&rig),
+        [(1.0, 1, false), (3.0, 3, false), (4.0, 4, false)]
+    );
+    rig.transmit_all(gone, false);
+    rig.ack_all(gone);
+    rig.kill(gone);
+    assert_eq!(shares(&rig), [(1.0, 0, false), (3.0, 0, false)]);
+    for number in 9..=12 {
+        assert!(rig.send(emitter, numbered(number, 100)));
+    }
+    assert_eq!(shares(&rig), [(1.0, 1, false), (3.0, 3, true)]);
+    assert!(rig.engine.is_full(rig.peers[three].lane));
+    assert!(!rig.engine.is_full(rig.peers[one].lane));
+}
+
 struct NoMemory;
 
 impl Memory for NoMemory {
