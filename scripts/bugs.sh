@@ -4,10 +4,10 @@
 #
 #     scripts/bugs.sh                 all
 #     scripts/bugs.sh <name> ...      these
-#     SIM_RUNS=500 scripts/bugs.sh    also that many runs of the simulator per bug
+#     SIM_RUNS=500 scripts/bugs.sh    also that many runs of the simulator for every bug
 #
-# The second line of a patch says `Tests: engine` for the crate of engine-crate.sh, or
-# `Tests: <file of tests/> <test> ...`.
+# The second line of a patch says `Tests: engine` for the crate of engine-crate.sh, `Tests: sim <n>`
+# for n runs of the simulator, or `Tests: <file of tests/> <test> ...`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -79,19 +79,34 @@ try_bug() {
     read -ra words <<<"$1"
     if [ "${words[0]}" = engine ]; then
         try_engine
+    elif [ "${words[0]}" = sim ]; then
+        try_sim "${words[1]}"
     else
         try "$tree" --locked --test "${words[0]}" -- "${words[@]:1}"
     fi
 }
 
-simulate() {
+# $1 runs of the simulator, always with the same seeds.
+try_sim() {
     local status=0
     if ! in_folder "$tree" cargo build --locked; then
-        seen="does not build"
-        return
+        caught="DOES NOT BUILD"
+        return 2
     fi
-    in_folder "$tree" "$work/target-tree/debug/weir" sim --runs "$SIM_RUNS" || status=$?
-    seen=$([ $status = 0 ] && echo no || echo yes)
+    in_folder "$tree" "$work/target-tree/debug/weir" sim --no-shrink --seed 1 --runs "$1" || status=$?
+    [ $status != 0 ] || return 0
+    caught="simulator, $(grep -oE 'seed [0-9]+' "$log" | head -n 1)"
+    return 1
+}
+
+simulate() {
+    local status=0 by=$caught
+    try_sim "$SIM_RUNS" || status=$?
+    case $status in
+        0) seen=no ;;
+        *) seen=$caught ;;
+    esac
+    caught=$by
 }
 
 if [ $# = 0 ]; then
