@@ -473,3 +473,20 @@ fn an_ack_that_comes_after_the_death_counts_for_nothing() {
     assert_eq!(rig.transmit_all(heir, true).len(), 5);
     rig.finish();
 }
+
+/// A buffer that only the kernel can free does not hold up what others free.
+#[test]
+fn the_buffers_of_a_newer_death_serve_an_older_one() {
+    let mut rig = Rig::new(config(64, 3000));
+    let emitter = rig.emitter();
+    let (dies, living) = reroute_without_buffers(&mut rig, emitter);
+    rig.kill(living[1]);
+    rig.engine.reroute();
+    // Each of its 23 messages that is staged makes room for the one before; the last one waits.
+    assert_eq!(rig.engine.counters.rerouted, 12 + 1 + 22);
+    assert_eq!(rig.engine.buffers().0, 0);
+    rig.release_all(dies);
+    rig.engine.reroute();
+    assert_eq!(rig.engine.counters.rerouted, 18 + 23);
+    rig.finish();
+}

@@ -78,6 +78,22 @@ mod tests {
         assert_eq!(one * 16, 1 << (WEIGHT_SUM_LOG2 - 1));
     }
 
+    /// Also where the sum is no power of two, and the largest is none.
+    #[test]
+    fn whole_number_weights_stay_exact_whatever_their_sum() {
+        for weights in [[3.0, 1.0, 6.0], [7.0, 5.0, 9.0], [1000.0, 1.0, 3.0]] {
+            let table = [(0, weights[0]), (1, weights[1]), (2, weights[2])];
+            let scale = scale_of(&table);
+            let one = scale.apply(1.0);
+            assert!(one.count_ones() == 1, "{one:b}");
+            assert_eq!(
+                weights.map(|weight| scale.apply(weight) / one),
+                weights.map(to_i64)
+            );
+            assert_eq!(weights.map(|weight| scale.apply(weight) % one), [0; 3]);
+        }
+    }
+
     #[test]
     fn every_table_is_scaled_to_the_same_power_of_two() {
         for weights in [
