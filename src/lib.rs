@@ -5,18 +5,24 @@
 //! ```text
 //! cli       arguments, start, exit status
 //! demo      the whole thing on loopback, checked while it runs
+//! audit     a distributor's books; joins certificates and journals into one verdict
 //! client    emitter and analyzer programs
 //! sim       shards on virtual time, with everything that can go wrong
 //! shard     one thread per core: event loop, listeners, links, mesh
 //! uring     the only place with io_uring and unsafe
+//! journal   which messages an analyzer received, one bit each
+//! certificate  what each program says at its end, as JSON
 //! engine    pure decisions: routing, batches, ledger (no I/O, no clock)
 //! protocol  pure wire formats
 //! ```
 
+pub mod audit;
+pub mod certificate;
 pub mod cli;
 pub mod client;
 pub mod demo;
 pub mod engine;
+pub mod journal;
 pub mod protocol;
 pub mod shard;
 pub mod sim;

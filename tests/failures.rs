@@ -269,3 +269,51 @@ fn an_analyzer_stops_for_three_seconds_one_shard() {
 fn an_analyzer_stops_for_three_seconds_four_shards() {
     one_stops_for_a_while("stops-4-native", 4, "native");
 }
+
+/// Nobody is left to take anything: intake stops, and what the dead had not ACKed waits for those who
+/// come back.
+fn all_die_at_once(name: &str, shards: usize, dialect: &str) {
+    let size = Size {
+        rate: 50_000,
+        ..size()
+    };
+    let dir = Dir::new(name);
+    let distributor = Distributor::start(&format!("--shards {shards} --arena 32MiB"));
+    let flags = format!("--dialect {dialect} --weight 1 --ack-every 100");
+    let start = |id: &&str| Recorder::start(&distributor, &dir, id, &flags);
+    let mut recorders: Vec<Recorder> = ["a", "b", "c"].iter().map(start).collect();
+    let links_each = if dialect == "native" { shards } else { 1 };
+    until_up(&distributor, 3 * links_each, 3);
+    let mut emitter = emitter(&distributor, size);
+    until("a quarter of the messages", || {
+        recorders.iter().map(Recorder::recorded).sum::<u64>() >= size.messages / 4
+    });
+    for recorder in &mut recorders {
+        recorder.program.signal("-KILL");
+        until("its death", || !recorder.program.is_running());
+    }
+    assert!(emitter.is_running(), "killed too late");
+    until("the distributor to see it", || {
+        distributor.lines("analyzer down").len() == 3 * links_each
+    });
+    recorders.extend(["d", "e", "f"].iter().map(start));
+    emitter.wait();
+    let ended = distributor.stop();
+    assert_eq!(ended.assert_clean().received, size.messages);
+    assert!(ended.rerouted() > 0, "nobody held anything: killed in vain");
+    let duplicates = assert_all_recorded(&recorders, size);
+    assert!(duplicates <= ended.duplicates_possible(), "{duplicates}");
+    for recorder in recorders.drain(3..) {
+        recorder.program.wait();
+    }
+}
+
+#[test]
+fn all_analyzers_die_one_shard_compact() {
+    all_die_at_once("all-die-1-compact", 1, "compact");
+}
+
+#[test]
+fn all_analyzers_die_two_shards_native() {
+    all_die_at_once("all-die-2-native", 2, "native");
+}

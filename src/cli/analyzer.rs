@@ -44,6 +44,14 @@ pub struct Args {
     /// `<emitter-id>/<connection>` and u64 number, big-endian.
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
+    /// Write at the end what was received, as JSON, for `weir audit`. The messages themselves are
+    /// noted in journals before each ACK.
+    #[arg(long, value_name = "FILE")]
+    certificate: Option<PathBuf>,
+    /// Directory of the journals; `<certificate>.journal` when left out. They survive SIGKILL, and an
+    /// analyzer with the same id goes on with them.
+    #[arg(long, value_name = "DIR")]
+    journal: Option<PathBuf>,
     /// Stop after this many messages.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
@@ -75,6 +83,8 @@ impl Args {
             record: self.record.clone(),
             count: self.count,
             reconnect: self.reconnect,
+            certificate: self.certificate.clone(),
+            journal: self.journal.clone(),
         }
     }
 }

@@ -1,17 +1,27 @@
 //! `weir distributor`: takes messages from emitters, gives each to one analyzer.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::mpsc::{RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::values;
+use crate::audit::{self, Closing};
+use crate::certificate::{self, Stamp};
 use crate::engine::{Balance, Counters, OnSlow, Reason};
 use crate::protocol::frame::{FRAME_BYTES_MAX_DEFAULT, FRAME_HEADER_BYTES};
 use crate::protocol::Dialect;
-use crate::shard::{Config, Distributor, ShardReport, StartError};
+use crate::shard::{Config, Distributor, ShardReport, StartError, Stopper};
+
+/// Lines about shares at exit; a certificate has all.
+const SHARES_PRINTED_MAX: usize = 64;
+/// How often the law is checked over all shards.
+const LAW_EVERY: Duration = Duration::from_secs(1);
 
 /// Takes messages from emitters and gives each to exactly one analyzer, in proportion to weights.
 ///
@@ -96,6 +106,11 @@ pub struct Args {
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = values::duration, help_heading = "Delivery")]
     pub drain_timeout: Duration,
 
+    /// Write the books as JSON when it ends, for `weir audit`: received, ACKed, in flight, queued,
+    /// dropped; shares against weights
+    #[arg(long, value_name = "FILE", help_heading = "Ledger")]
+    pub certificate: Option<PathBuf>,
+
     /// Sends of at least this size are zero-copy, but not to this host and not to where the kernel
     /// copies all the same; 0: never, and the arena is not locked in memory
     #[arg(long, value_name = "BYTES", default_value = "16KiB", value_parser = values::bytes, help_heading = "Kernel")]
@@ -168,6 +183,13 @@ impl Args {
 
 /// Runs until a signal.
 pub fn run(args: &Args) -> ExitCode {
+    let started = Stamp::now();
+    if let Some(path) = &args.certificate {
+        if let Err(error) = certificate::check_writable("--certificate", path) {
+            eprintln!("weir: {error}");
+            return ExitCode::from(1);
+        }
+    }
     let mut signals = match Signals::new([SIGTERM, SIGINT]) {
         Ok(signals) => signals,
         Err(error) => {
@@ -175,7 +197,8 @@ pub fn run(args: &Args) -> ExitCode {
             return ExitCode::from(1);
         }
     };
-    let distributor = match Distributor::start(args.config()) {
+    let config = args.config();
+    let distributor = match Distributor::start(config.clone()) {
         Ok(distributor) => distributor,
         Err(error) => {
             eprintln!("weir: {error}");
@@ -200,19 +223,74 @@ pub fn run(args: &Args) -> ExitCode {
             log::info!("draining for at most {drain_timeout:?}; a second signal ends at once");
             stopper.drain(drain_timeout);
         }
-        if signals.next().is_some() {
+        let at_once = signals.next().is_some();
+        if at_once {
             stopper.stop_now();
         }
+        at_once
     });
-    let reports = distributor.join();
+    let watch = Watch::start(distributor.stopper());
+    let stopper = distributor.stopper();
+    let joined = distributor.join();
+    let is_broken = watch.end();
     handle.close();
-    let _ = waiter.join();
-    match reports {
-        Ok(reports) => conclude(&reports),
-        Err(error) => {
+    let closing = Closing {
+        started,
+        at_once: waiter.join().unwrap_or(false),
+        failed: joined.is_err() || is_broken,
+    };
+    let (reports, failure) = match joined {
+        Ok(reports) => (reports, None),
+        Err(error) => (stopper.reports(), Some(error)),
+    };
+    let mut code = match failure {
+        None => conclude(&reports),
+        Some(error) => {
             eprintln!("weir: {error}");
             ExitCode::from(1)
         }
+    };
+    if let Some(path) = &args.certificate {
+        let written = certificate::write(path, &audit::certificate(&config, &reports, closing));
+        if let Err(error) = written {
+            eprintln!("weir: --certificate {error}");
+            code = ExitCode::from(1);
+        }
+    }
+    if is_broken {
+        code = ExitCode::from(1);
+    }
+    code
+}
+
+/// Checks the law over the sum of all shards, once a second, for as long as they run.
+struct Watch {
+    over: Sender<()>,
+    thread: JoinHandle<bool>,
+}
+
+impl Watch {
+    fn start(stopper: Stopper) -> Watch {
+        let (over, is_over) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || loop {
+            if let Err(balance) = audit::check_law(&stopper.reports()) {
+                // What goes on with broken books loses messages and does not know it.
+                eprintln!("weir: sum of all shards: {balance}");
+                stopper.stop_now();
+                return true;
+            }
+            if is_over.recv_timeout(LAW_EVERY) != Err(RecvTimeoutError::Timeout) {
+                return false;
+            }
+        });
+        Watch { over, thread }
+    }
+
+    /// Ends; whether the law was broken.
+    fn end(self) -> bool {
+        // Nobody listens when it was broken.
+        let _ = self.over.send(());
+        self.thread.join().unwrap_or(true)
     }
 }
 
@@ -225,16 +303,36 @@ fn conclude(reports: &[ShardReport]) -> ExitCode {
         counters.add(&report.counters);
     }
     print_counters(&counters);
+    let shares = audit::ledger(reports).analyzers;
+    for share in shares.iter().take(SHARES_PRINTED_MAX) {
+        println!(
+            "share {}: {:.3} % of {:.3} % due, {} messages, off by {:+.2} (bound {:.2})",
+            share.analyzer.escape_debug(),
+            share.real_share * 100.0,
+            share.target_share * 100.0,
+            share.assigned,
+            share.error,
+            share.bound,
+        );
+    }
+    if shares.len() > SHARES_PRINTED_MAX {
+        let more = shares.len() - SHARES_PRINTED_MAX;
+        println!("share of {more} more analyzers: see --certificate");
+    }
     println!("{balance}");
     if !balance.holds() {
         return ExitCode::from(1);
     }
     let unrouted: u64 = reports.iter().map(|report| report.unrouted_bytes).sum();
-    if balance.open() == 0 && unrouted == 0 {
+    let unfinished: u64 = reports
+        .iter()
+        .map(|report| report.unfinished_emitters)
+        .sum();
+    if balance.open() + unrouted + unfinished == 0 {
         return ExitCode::SUCCESS;
     }
     println!(
-        "abandoned: {} sent and not acknowledged, {} not sent, {unrouted} bytes read and not routed",
+        "abandoned: {} sent and not acknowledged, {} not sent, {unrouted} bytes read and not routed, {unfinished} emitters that had closed not read to their end",
         balance.in_flight, balance.queued
     );
     ExitCode::from(3)

@@ -2,6 +2,7 @@
 
 use super::values;
 use crate::client::{automatic_id, emitter, stop_on_eof, stop_on_signals};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -42,6 +43,10 @@ pub struct Args {
     /// Severity of every message, 0 is the most important.
     #[arg(long, default_value_t = 3)]
     severity: u8,
+    /// Write at the end which messages were sent, as JSON, for `weir audit`. Each run needs an id of
+    /// its own there.
+    #[arg(long, value_name = "FILE")]
+    certificate: Option<PathBuf>,
     /// Stop when standard input ends, so that whoever started this can stop it by closing a pipe.
     #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     stop_on_eof: bool,
@@ -69,6 +74,7 @@ impl Args {
             threads: self.threads,
             batch: self.batch,
             severity: self.severity,
+            certificate: self.certificate.clone(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Command line: one binary, four programs.
+//! Command line: one binary, several programs.
 //!
 //! ```text
 //!   weir emitter --rate 500      the usual form
@@ -8,6 +8,7 @@
 //! Exit status: 0 success, 1 failure while running, 2 usage.
 
 pub mod analyzer;
+pub mod audit;
 pub mod demo;
 pub mod distributor;
 pub mod emitter;
@@ -36,6 +37,7 @@ enum Program {
     Analyzer(analyzer::Args),
     Demo(demo::Args),
     Sim(sim::Args),
+    Audit(audit::Args),
 }
 
 /// The whole program, from the process's arguments to its exit status.
@@ -54,6 +56,7 @@ pub fn run() -> ExitCode {
         Program::Analyzer(args) => analyzer::run(args),
         Program::Demo(args) => demo::run(args),
         Program::Sim(args) => sim::run(args),
+        Program::Audit(args) => audit::run(args),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Mutex;
 use std::time::Instant;
 
-use crate::sim::{self, Plan, Run};
+use crate::sim::{self, Plan, Run, Topology};
 
 /// Runs the distributor's own shards in a simulated world, where analyzers die, ACKs get lost,
 /// clocks jump and memory runs out, and checks that no message is lost.
@@ -24,6 +24,9 @@ pub struct Args {
     /// Threads to share the runs among
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: u16,
+    /// Play a topology instead: emitters, analyzers and events out of a file
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["runs", "jobs", "plan", "no_shrink"])]
+    topology: Option<std::path::PathBuf>,
     /// Print what a run consists of before it is run
     #[arg(long)]
     plan: bool,
@@ -51,6 +54,9 @@ struct Search {
 /// Runs until all is done or one fails.
 pub fn run(args: &Args) -> ExitCode {
     let first = args.seed.unwrap_or_else(random_seed);
+    if let Some(path) = &args.topology {
+        return play(path, args.seed.unwrap_or(1));
+    }
     let runs = args
         .runs
         .unwrap_or(if args.seed.is_some() { 1 } else { 1000 });
@@ -101,6 +107,34 @@ pub fn run(args: &Args) -> ExitCode {
     println!("made smaller it fails with: {what}");
     print!("{smaller}");
     ExitCode::from(1)
+}
+
+fn play(path: &std::path::Path, seed: u64) -> ExitCode {
+    let name = path.display();
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => {
+            eprintln!("weir: --topology {name}: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let topology = match Topology::parse(&text, seed) {
+        Ok(topology) => topology,
+        Err(what) => {
+            eprintln!("weir: {name}: {what}");
+            return ExitCode::from(2);
+        }
+    };
+    match topology.play() {
+        Ok(played) => {
+            println!("{played}");
+            ExitCode::SUCCESS
+        }
+        Err(what) => {
+            println!("seed {seed} failed: {what}");
+            ExitCode::from(1)
+        }
+    }
 }
 
 impl Search {

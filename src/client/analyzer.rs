@@ -6,6 +6,7 @@
 //! ```
 
 mod acks;
+mod certify;
 mod downstream;
 mod inbox;
 mod link;
@@ -16,6 +17,7 @@ pub use tally::{Counts, RECORD_BYTES};
 
 use super::backoff::Random;
 use crate::protocol::Dialect;
+use hdrhistogram::Histogram;
 use link::Link;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -32,6 +34,8 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 const PROGRESS_EVERY_VERBOSE: Duration = Duration::from_secs(1);
 /// As the reference analyzers do.
 const VARY_EVERY_MESSAGES: u64 = 5_000;
+/// Longer delays count as this long: a minute, in microseconds.
+const DELAY_MAX_US: u64 = 60_000_000;
 /// More shards than any machine has; what a WELCOME says is bounded by it.
 const LINKS_MAX: u16 = 1_024;
 
@@ -64,6 +68,10 @@ pub struct Options {
     pub count: Option<u64>,
     /// Connect again when a link ends.
     pub reconnect: bool,
+    /// Where to write the certificate at the end.
+    pub certificate: Option<PathBuf>,
+    /// Directory of the journals; beside the certificate when that is given and this is not.
+    pub journal: Option<PathBuf>,
 }
 
 impl Options {
@@ -83,7 +91,19 @@ impl Options {
             record: None,
             count: None,
             reconnect: true,
+            certificate: None,
+            journal: None,
         }
+    }
+
+    /// Where journals go, if there are any.
+    pub fn journal_dir(&self) -> Option<PathBuf> {
+        let beside = self.certificate.as_ref().map(|path| {
+            let mut name = path.clone().into_os_string();
+            name.push(".journal");
+            PathBuf::from(name)
+        });
+        self.journal.clone().or(beside)
     }
 }
 
@@ -176,6 +196,9 @@ struct Shared {
     first_shard: AtomicU64,
     weight_bits: AtomicU64,
     messages: AtomicU64,
+    /// How late messages were when they were processed, in microseconds; the newest of every read,
+    /// since the last line of progress.
+    delays_us: Mutex<Histogram<u32>>,
     reconnects: AtomicU64,
     /// When `weight_after` is due; set by the first message, taken by the link that says it.
     weight_due: Mutex<Option<Instant>>,
@@ -195,6 +218,7 @@ impl Shared {
             first_shard: AtomicU64::new(u64::MAX),
             weight_bits: AtomicU64::new(options.weight.to_bits()),
             messages: AtomicU64::new(0),
+            delays_us: Mutex::new(delays_us()),
             reconnects: AtomicU64::new(0),
             weight_due: Mutex::new(None),
             is_weight_settled: AtomicBool::new(options.weight_after.is_none()),
@@ -257,6 +281,28 @@ impl Shared {
         Some(weight)
     }
 
+    fn note_delay(&self, delay_ns: u64) {
+        let mut delays_us = self
+            .delays_us
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        delays_us.saturating_record((delay_ns / 1_000).max(1));
+    }
+
+    /// Percentiles since the last call, as text; empty without a message.
+    fn take_delays(&self) -> String {
+        let mut delays_us = self
+            .delays_us
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if delays_us.is_empty() {
+            return String::new();
+        }
+        let [p50, p99] = [0.5, 0.99].map(|share| delays_us.value_at_quantile(share));
+        delays_us.reset();
+        format!(", delay p50 {p50} us, p99 {p99} us")
+    }
+
     fn fail(&self, error: io::Error) {
         self.failure
             .lock()
@@ -266,8 +312,14 @@ impl Shared {
     }
 }
 
+/// Two digits, up to a minute.
+fn delays_us() -> Histogram<u32> {
+    Histogram::new_with_bounds(1, DELAY_MAX_US, 2).expect("constant bounds are valid")
+}
+
 /// Receives until `stop` is raised, the count is reached, or (without `reconnect`) every link ended.
 pub fn run(options: &Options, stop: &Arc<AtomicBool>) -> io::Result<Report> {
+    let started = certify::check_paths(options)?;
     let shared = Arc::new(Shared::new(options));
     let mut supervisor = Supervisor {
         shared,
@@ -290,13 +342,15 @@ pub fn run(options: &Options, stop: &Arc<AtomicBool>) -> io::Result<Report> {
     {
         return Err(error);
     }
-    Ok(Report {
+    let report = Report {
         id: options.id.clone(),
         counts,
         reconnects: shared.reconnects.load(Ordering::Relaxed),
         links: supervisor.peak,
         weight: shared.weight(),
-    })
+    };
+    certify::write(options, &report, started)?;
+    Ok(report)
 }
 
 struct Supervisor {
@@ -375,7 +429,8 @@ impl Supervisor {
         if messages > logged || self.shared.options.verbose {
             let rate = (messages - logged) as f64 / every.as_secs_f64();
             let (id, weight) = (&self.shared.options.id, self.shared.weight());
-            log::info!("{id}: Processed {messages} messages, {rate:.0}/s, weight {weight}");
+            let delays = self.shared.take_delays();
+            log::info!("{id}: Processed {messages} messages, {rate:.0}/s, weight {weight}{delays}");
         }
         messages
     }
@@ -402,5 +457,23 @@ impl ExtractEnded for BTreeMap<Option<u16>, JoinHandle<Counts>> {
             .into_iter()
             .filter_map(|shard| self.remove_entry(&shard))
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_are_told_once() {
+        let shared = Shared::new(&Options::new("x", "a"));
+        assert_eq!(shared.take_delays(), "");
+        for delay_us in 1..=100 {
+            shared.note_delay(delay_us * 1_000);
+        }
+        assert_eq!(shared.take_delays(), ", delay p50 50 us, p99 99 us");
+        assert_eq!(shared.take_delays(), "");
+        shared.note_delay(u64::MAX);
+        assert!(shared.take_delays().contains("p50 60"), "a minute at most");
     }
 }

@@ -15,9 +15,11 @@ mod connection;
 mod schedule;
 mod worker;
 
+use crate::certificate::{self, Emitter, Heading, Kind, Run, Sent, Stamp, Stream};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
 use std::thread;
@@ -50,6 +52,8 @@ pub struct Options {
     pub batch: u32,
     /// Severity of every message.
     pub severity: u8,
+    /// Where to write the certificate at the end.
+    pub certificate: Option<PathBuf>,
 }
 
 impl Options {
@@ -66,6 +70,7 @@ impl Options {
             threads: 1,
             batch: 1,
             severity: 3,
+            certificate: None,
         }
     }
 
@@ -94,6 +99,9 @@ pub struct Report {
     pub connected: u64,
     /// Connections that broke while open.
     pub broken: u64,
+    /// Connections that the distributor asked to go, and that went: nothing is lost, but what
+    /// `lost_max` says if it did not confirm the end within a second.
+    pub farewells: u64,
     /// Connections that were opened again.
     pub reconnects: u64,
     /// Messages partly written when their connection broke, and sent again whole. Their receiver
@@ -125,13 +133,14 @@ impl Report {
     /// One line for programs to read.
     pub fn to_json(&self) -> String {
         format!(
-            r#"{{"id":{},"messages":{},"bytes":{},"seconds":{:.3},"connected":{},"broken":{},"reconnects":{},"resent":{},"lost_max":{},"unsent":{},"unconfirmed":{},"blocked_seconds":{:.3}}}"#,
+            r#"{{"id":{},"messages":{},"bytes":{},"seconds":{:.3},"connected":{},"broken":{},"farewells":{},"reconnects":{},"resent":{},"lost_max":{},"unsent":{},"unconfirmed":{},"blocked_seconds":{:.3}}}"#,
             super::json_string(&self.id),
             self.messages,
             self.bytes,
             self.elapsed.as_secs_f64(),
             self.connected,
             self.broken,
+            self.farewells,
             self.reconnects,
             self.resent,
             self.lost_max,
@@ -147,6 +156,7 @@ impl Report {
         self.elapsed = self.elapsed.max(other.elapsed);
         self.connected += other.connected;
         self.broken += other.broken;
+        self.farewells += other.farewells;
         self.reconnects += other.reconnects;
         self.resent += other.resent;
         self.lost_max += other.lost_max;
@@ -171,6 +181,9 @@ impl fmt::Display for Report {
             self.connected, self.reconnects
         )?;
         write!(f, "blocked {:.1} s", self.blocked.as_secs_f64())?;
+        if self.farewells > 0 {
+            write!(f, "; {} connections left as asked", self.farewells)?;
+        }
         if self.broken > 0 {
             write!(
                 f,
@@ -199,6 +212,10 @@ impl fmt::Display for Report {
 
 /// Sends until the duration or the count is over, or `stop` is raised; then closes cleanly.
 pub fn run(options: &Options, stop: &Arc<AtomicBool>) -> io::Result<Report> {
+    if let Some(path) = &options.certificate {
+        certificate::check_writable("--certificate", path)?;
+    }
+    let started = Stamp::now();
     allow_open_files(u64::from(options.connections) + FILES_BESIDES)?;
     if !options.is_numbered() {
         log::warn!(
@@ -221,13 +238,38 @@ pub fn run(options: &Options, stop: &Arc<AtomicBool>) -> io::Result<Report> {
         id: options.id.clone(),
         ..Report::default()
     };
+    let mut streams = Vec::new();
     for worker in workers {
-        let part = worker
+        let (part, its_streams) = worker
             .join()
             .map_err(|_| io::Error::other("an emitter thread panicked"))??;
         report.add(&part);
+        streams.extend(its_streams);
+    }
+    if let Some(path) = &options.certificate {
+        certificate::write(path, &certify(options, &report, streams, started))?;
     }
     Ok(report)
+}
+
+fn certify(options: &Options, report: &Report, streams: Vec<Stream>, started: Stamp) -> Emitter {
+    Emitter {
+        certificate: Heading::new(Kind::Emitter),
+        run: Run::until_now(started),
+        id: options.id.clone(),
+        numbered: options.is_numbered(),
+        sent: Sent {
+            messages: report.messages,
+            bytes: report.bytes,
+            connected: report.connected,
+            broken: report.broken,
+            farewells: report.farewells,
+            reconnects: report.reconnects,
+            unsent: report.unsent,
+            unconfirmed: report.unconfirmed,
+        },
+        streams,
+    }
 }
 
 /// Raises the soft limit of open files towards the hard one.

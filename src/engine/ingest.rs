@@ -183,14 +183,18 @@ impl<M: Memory> Engine<M> {
             return Err(Refusal::Stall);
         };
         let slot = &mut self.lanes[leaf as usize];
-        if !slot.lane.append_here(&mut self.memory, frame) {
+        let needs_room = !slot.lane.append_here(&mut self.memory, frame);
+        if needs_room {
             slot.lane
                 .append(&mut self.memory, &mut self.pool, frame, None);
+        }
+        // Counted before the lane may leave the choice: it was due by the weights so far.
+        self.counters.received += 1;
+        self.counters.received_bytes += frame.len() as u64;
+        if needs_room {
             self.mark_dirty(LaneId(leaf));
             self.check_full(LaneId(leaf));
         }
-        self.counters.received += 1;
-        self.counters.received_bytes += frame.len() as u64;
         Ok(())
     }
 }

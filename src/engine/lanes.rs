@@ -1,5 +1,6 @@
 //! Lanes come with the roster and go with their links; windows divide the arena among them.
 
+use super::accounts::Due;
 use super::counters::Reason;
 use super::ended::Ended;
 use super::lane::{Lane, LaneSetup};
@@ -49,6 +50,7 @@ impl<M: Memory> Engine<M> {
             }
             lanes_left -= 1;
             if let Some(lane) = self.find_or_open(setup, entry.analyzer, home, window) {
+                self.name_account(entry.analyzer, &entry.name);
                 self.lanes[lane.0 as usize].weight = entry.effective_weight();
             }
         }
@@ -115,6 +117,7 @@ impl<M: Memory> Engine<M> {
         });
         slot.full = false;
         self.set_tree();
+        self.close_account(lane.0 as usize);
         self.start_reroute(lane, now_ns);
         self.settle(lane);
         self.size_windows();
@@ -142,6 +145,7 @@ impl<M: Memory> Engine<M> {
         }
         slot.full = full;
         self.tree.set_available(lane.0, !full);
+        self.settle_dues();
         self.table_changes.availability += 1;
         self.count_full();
     }
@@ -184,6 +188,7 @@ impl<M: Memory> Engine<M> {
             written: 0,
             rerouted: 0,
             assigned_before: 0,
+            due: Due::default(),
         };
         if let Some(free) = self
             .lanes
@@ -247,6 +252,8 @@ impl<M: Memory> Engine<M> {
             let full = self.lanes[*leaf as usize].full;
             self.tree.set_available(*leaf, !full);
         }
+        self.settle_dues();
+        self.note_bound();
         if leaves == self.table {
             return;
         }

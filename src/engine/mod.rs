@@ -10,12 +10,14 @@
 //! reroute.rs    re-route  un-ACKed messages of a dead lane go back through the tree
 //! roster.rs     weights   the full table with its epoch
 //! invariants.rs           what must hold at any moment
+//! accounts.rs             what each analyzer got, and what was due to it
 //! shard.rs                the engine that ties them: start reading here
 //! ```
 //!
 //! Bulk bytes pass through [`Memory`] only; time comes in as nanoseconds.
 #![forbid(unsafe_code)]
 
+mod accounts;
 mod assembler;
 mod buffers;
 mod counters;
@@ -32,6 +34,7 @@ mod roster;
 mod shard;
 pub mod tree;
 
+pub use accounts::{Account, OTHERS};
 pub use buffers::BufferPool;
 pub use counters::{Balance, Counters, LaneReport, Reason};
 pub use ended::Ended;

@@ -13,6 +13,7 @@
 
 use std::collections::BTreeMap;
 
+use super::accounts::{Accounts, Due};
 use super::assembler::Assembler;
 use super::counters::{Balance, Counters, LaneReport};
 use super::ended::{Ended, EndedList};
@@ -133,6 +134,8 @@ pub(super) struct LaneSlot {
     pub(super) rerouted: u64,
     /// Messages given to it before the last change of the table.
     pub(super) assigned_before: u64,
+    /// What is due to it.
+    pub(super) due: Due,
 }
 
 impl LaneSlot {
@@ -176,6 +179,7 @@ pub struct Engine<M> {
     pub(super) table: Vec<(u32, f64)>,
     pub(super) table_changes: TableChanges,
     pub(super) ended: EndedList,
+    pub(super) accounts: Accounts,
     /// What this shard has counted.
     pub counters: Counters,
 }
@@ -224,6 +228,7 @@ impl<M: Memory> Engine<M> {
             table: Vec::new(),
             table_changes: TableChanges::default(),
             ended: EndedList::default(),
+            accounts: Accounts::default(),
             counters: Counters::default(),
         };
         engine.size_windows();

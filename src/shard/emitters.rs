@@ -21,11 +21,14 @@ use crate::uring::{Chunk, Completion, Group};
 
 /// An emitter's connection.
 pub(super) struct Emitter<S> {
-    socket: S,
+    /// Closed as soon as nothing more is read from it, so that a peer which is cut off knows.
+    socket: Option<S>,
     /// A receive is armed.
     receiving: bool,
     /// The stream has ended, or is not to be followed any more.
     ended: bool,
+    /// It has closed; the farewell being over, what it sent is read to its end all the same.
+    finishing: bool,
     /// It broke the protocol: what it sent after that is not read.
     rejected: bool,
     /// Chunks of it that are pending.
@@ -66,9 +69,10 @@ impl<I: Io> Worker<I> {
             return;
         }
         let emitter = Emitter {
-            socket,
+            socket: Some(socket),
             receiving: false,
             ended: false,
+            finishing: false,
             rejected: false,
             pending: 0,
         };
@@ -83,8 +87,9 @@ impl<I: Io> Worker<I> {
 
     /// Asks an emitter to finish and close; what it sends until then is read.
     pub(super) fn tell_to_go(&mut self, slot: Slot) {
-        if let Some(emitter) = self.emitters.get(slot) {
-            self.io.shutdown(&emitter.socket, Shutdown::Write);
+        let emitter = self.emitters.get(slot);
+        if let Some(socket) = emitter.and_then(|emitter| emitter.socket.as_ref()) {
+            self.io.shutdown(socket, Shutdown::Write);
         }
     }
 
@@ -97,9 +102,12 @@ impl<I: Io> Worker<I> {
         let Some(emitter) = self.emitters.get_mut(slot) else {
             return;
         };
+        let Some(socket) = &emitter.socket else {
+            return;
+        };
         emitter.receiving = true;
         let token = token(Kind::EmitterReceive, slot);
-        self.io.receive(&emitter.socket, Group::Ingress, token);
+        self.io.receive(socket, Group::Ingress, token);
     }
 
     pub(super) fn on_accept_error(&mut self, error: &io::Error) {
@@ -168,6 +176,7 @@ impl<I: Io> Worker<I> {
         let Some(emitter) = self.emitters.get_mut(slot) else {
             return;
         };
+        let takes_in = takes_in || emitter.finishing;
         match completion.count() {
             Ok(_) => {}
             Err(error) => match error.raw_os_error() {
@@ -241,11 +250,14 @@ impl<I: Io> Worker<I> {
         let Some(emitter) = self.emitters.get_mut(slot) else {
             return;
         };
-        let peer = self.io.peer(&emitter.socket);
+        let socket = emitter.socket.as_ref();
+        let peer = socket.and_then(|socket| self.io.peer(socket));
         let peer = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
         log::warn!("shard {}: emitter {peer} closed: {why}", self.index);
         // Ends the receive, and that closes the connection.
-        self.io.shutdown(&emitter.socket, Shutdown::Both);
+        if let Some(socket) = socket {
+            self.io.shutdown(socket, Shutdown::Both);
+        }
         emitter.ended = true;
         emitter.rejected = true;
     }
@@ -280,16 +292,11 @@ impl<I: Io> Worker<I> {
 
     fn rearm_receives(&mut self) {
         while let Some(slot) = self.rearm.pop_front() {
-            if !self.takes_in() {
-                if let Some(emitter) = self.emitters.get_mut(slot) {
-                    emitter.ended = true;
-                }
-                self.close_if_finished(slot);
-                continue;
-            }
+            let takes_in = self.takes_in();
             let Some(emitter) = self.emitters.get_mut(slot) else {
                 continue;
             };
+            emitter.ended |= !takes_in && !emitter.finishing;
             if emitter.ended || emitter.receiving {
                 self.close_if_finished(slot);
                 continue;
@@ -304,6 +311,15 @@ impl<I: Io> Worker<I> {
             .iter()
             .map(|pending| pending.chunk.len() as u64)
             .sum()
+    }
+
+    /// Emitters that believe they have been read, and have not.
+    pub(super) fn unfinished_emitters(&self) -> u64 {
+        let finishing = self
+            .emitters
+            .iter()
+            .filter(|(_, emitter)| emitter.finishing);
+        finishing.count() as u64
     }
 
     fn account_stall(&mut self) {
@@ -322,22 +338,32 @@ impl<I: Io> Worker<I> {
     }
 
     fn close_if_finished(&mut self, slot: Slot) {
-        let Some(emitter) = self.emitters.get(slot) else {
+        let Some(emitter) = self.emitters.get_mut(slot) else {
             return;
         };
-        if emitter.ended && !emitter.receiving && emitter.pending == 0 {
+        if !emitter.ended || emitter.receiving {
+            return;
+        }
+        emitter.socket = None;
+        if emitter.pending == 0 {
             self.engine.emitter_closed(slot.index());
             self.emitters.remove(slot);
             self.shared.emitters.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
-    /// Draining: what the sockets still hold was never taken in and stays the emitters' own.
+    /// The farewell is over. Emitters that have closed are read to their end, as long as draining
+    /// lasts: they believe that all is well. What the others' sockets hold was never taken in.
     pub(super) fn stop_receiving(&mut self) {
         for slot in self.emitters.slots() {
             let Some(emitter) = self.emitters.get_mut(slot) else {
                 continue;
             };
+            let socket = emitter.socket.as_ref();
+            emitter.finishing = socket.is_some_and(|socket| self.io.peer_has_ended(socket));
+            if emitter.finishing {
+                continue;
+            }
             if emitter.receiving {
                 self.io
                     .cancel(token(Kind::EmitterReceive, slot), bare(Kind::Cancel));

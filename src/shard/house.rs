@@ -121,6 +121,7 @@ impl<I: Io> Worker<I> {
             balance: self.engine.balance(),
             counters: self.engine.counters.clone(),
             lanes: self.engine.lane_reports().collect(),
+            accounts: self.engine.accounts(),
             ended: self.engine.ended().copied().collect(),
             table_changes: self.engine.table_changes(),
             roster: Arc::clone(&self.roster),
@@ -129,8 +130,10 @@ impl<I: Io> Worker<I> {
             links: self.links_up.len(),
             buffers: self.engine.buffers(),
             unrouted_bytes: self.pending_bytes(),
+            unfinished_emitters: self.unfinished_emitters(),
             stalled: self.stalled_since_ns.is_some(),
             share_bound: self.engine.share_bound(),
+            share_bound_max: self.engine.share_bound_max(),
         }
     }
 

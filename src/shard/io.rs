@@ -87,6 +87,8 @@ pub(crate) trait Io {
     /// # Errors
     /// What the kernel says; the connection works all the same.
     fn prepare_link(&self, socket: &Self::Socket) -> io::Result<()>;
+    /// The peer has closed, or half-closed: what it sent can be read to its end.
+    fn peer_has_ended(&self, socket: &Self::Socket) -> bool;
     /// Bytes sent that the peer's kernel has not acknowledged; zero when unknown.
     fn unread_bytes(&self, socket: &Self::Socket) -> usize;
     /// When the connection closes, what it still has to send is dropped.

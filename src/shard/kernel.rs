@@ -10,7 +10,7 @@ use socket2::{SockAddr, SockRef};
 use super::io::Io;
 use super::mesh::GlommioMesh;
 use crate::engine::Span;
-use crate::uring::{monotonic_ns, unread_bytes};
+use crate::uring::{monotonic_ns, peer_has_ended, unread_bytes};
 use crate::uring::{Arena, Chunk, Completion, Group, Ring, SendVector};
 
 impl Io for Ring {
@@ -111,6 +111,10 @@ impl Io for Ring {
         socket.set_tcp_nodelay(true)?;
         // The kernel's ACK of an analyzer's few bytes travels with the next batch.
         socket.set_tcp_quickack(false)
+    }
+
+    fn peer_has_ended(&self, socket: &OwnedFd) -> bool {
+        peer_has_ended(socket)
     }
 
     fn unread_bytes(&self, socket: &OwnedFd) -> usize {

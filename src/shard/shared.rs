@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::engine::{Balance, Counters, Ended, LaneReport, Roster, TableChanges};
+use crate::engine::{Account, Balance, Counters, Ended, LaneReport, Roster, TableChanges};
 use crate::uring::Wake;
 
 /// How far the distributor is on its way out.
@@ -28,6 +28,8 @@ pub struct ShardReport {
     pub counters: Counters,
     /// Lanes in use.
     pub lanes: Vec<LaneReport>,
+    /// What each analyzer was given and what was due to it, since the start.
+    pub accounts: Vec<Account>,
     /// The last links that ended, oldest first; a few at most.
     pub ended: Vec<Ended>,
     /// How often what its tree chooses from has changed.
@@ -44,10 +46,14 @@ pub struct ShardReport {
     pub buffers: (usize, usize, usize),
     /// Bytes that were read from emitters and wait for room, whole messages or not.
     pub unrouted_bytes: u64,
+    /// Emitters that had closed when the farewell was over, and are not read to their end yet.
+    pub unfinished_emitters: u64,
     /// Receiving is stopped: nobody can take more.
     pub stalled: bool,
     /// Shares are within this many messages of exact, for single messages (see docs/SHARES.md).
     pub share_bound: f64,
+    /// The largest that this ever was.
+    pub share_bound_max: f64,
 }
 
 /// Shared by the shards and by whoever started them.

@@ -24,6 +24,11 @@ use crate::uring::{
 const GLOMMIO_IO_BYTES: usize = 64 * 1024;
 /// Entries of glommio's own rings.
 const GLOMMIO_RING_DEPTH: usize = 8;
+/// glommio's executor takes a task queue off the CPU after this long: never, in effect. When the time has
+/// run out before it looks for something to run, it takes that for nothing to run and sleeps without a
+/// time limit. On a busy machine a thread easily stands still for its default of 100 ms, and as no I/O
+/// of glommio's is under way here, nothing would ever wake it.
+const PREEMPT_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// Descriptors beside emitter connections: analyzers, listeners, rings, files.
 const NOFILE_RESERVE: u64 = 512;
 /// Time that all shards together have to come up.
@@ -195,7 +200,7 @@ impl Distributor {
             let failed = match ups.recv_timeout(left) {
                 Ok(Ok(())) => continue,
                 Ok(Err(why)) => why,
-                Err(_) => "no sign of life; glommio needs lockable memory, RLIMIT_MEMLOCK of 8 MiB or more (`ulimit -l`, LimitMEMLOCK)".to_owned(),
+                Err(_) => "no sign of life within 10 s: too little CPU time, or too little lockable memory for glommio (RLIMIT_MEMLOCK of 8 MiB or more: `ulimit -l`, LimitMEMLOCK)".to_owned(),
             };
             distributor.stopper().stop_now();
             return Err(StartError::Shard(failed));
@@ -256,6 +261,13 @@ impl Stopper {
             .ask(Stop::Drain, monotonic_ns().saturating_add(deadline));
     }
 
+    /// Newest report of each shard, also after it ended.
+    pub fn reports(&self) -> Vec<ShardReport> {
+        (0..self.shared.reports.len())
+            .map(|shard| self.shared.report(shard))
+            .collect()
+    }
+
     /// Ends at once.
     pub fn stop_now(&self) {
         self.shared.ask(Stop::Now, 0);
@@ -299,6 +311,7 @@ impl Plan {
             .name(&format!("shard-{index}"))
             .io_memory(GLOMMIO_IO_BYTES)
             .ring_depth(GLOMMIO_RING_DEPTH)
+            .preempt_timer(PREEMPT_AFTER)
             .spawn(move || self.run(arena, listeners))
             .map_err(|error| StartError::Resource {
                 what: "shard thread (glommio executor)",

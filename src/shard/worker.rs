@@ -121,10 +121,8 @@ impl Worker<Ring> {
             if self.mesh.has_mail() {
                 self.mesh.receive(&mut inbox).await;
             }
-            if self.conclude_turn(&mut inbox) {
-                // Nothing runs beside this task today; whatever will, gets its turn here.
-                glommio::executor().yield_if_needed().await;
-            }
+            // No yield to glommio, ever: see PREEMPT_AFTER in start.rs.
+            self.conclude_turn(&mut inbox);
             if self.finished() {
                 return Ok(self.end());
             }
@@ -233,6 +231,11 @@ impl<I: Io> Worker<I> {
         self.listeners = None;
         self.io.quiesce();
         report
+    }
+
+    /// The analyzers and weights that it routes by.
+    pub(crate) fn engine_roster(&self) -> &Roster {
+        &self.roster
     }
 
     /// When housekeeping is due next.

@@ -388,12 +388,11 @@ impl Analyzer {
                 }
                 self.gone(now_ns, back_ms);
             }
+            What::OneLinkBreaks { .. } if self.links.is_empty() => {}
             What::OneLinkBreaks { .. } => {
-                if !self.links.is_empty() {
-                    let index = self.random.index(self.links.len());
-                    let link = self.links.remove(index);
-                    net.peer_close(link.conn, self.random.chance(50));
-                }
+                let index = self.random.index(self.links.len());
+                let link = self.links.remove(index);
+                net.peer_close(link.conn, self.random.chance(50));
             }
             What::Stall { for_ms, .. } => self.stalled_until_ns = now_ns + for_ms * MS,
             What::Slow { bytes, for_ms, .. } => self.slow = Some((bytes, now_ns + for_ms * MS)),
@@ -437,11 +436,9 @@ impl Analyzer {
                     link.out.extend(word.as_bytes());
                 }
             }
-            What::BadControl { .. } => {
-                if dialect != Dialect::Compact {
-                    for link in self.links.iter_mut().filter(|link| ready(dialect, link)) {
-                        link.out.extend([0x77]);
-                    }
+            What::BadControl { .. } if dialect != Dialect::Compact => {
+                for link in self.links.iter_mut().filter(|link| ready(dialect, link)) {
+                    link.out.extend([0x77]);
                 }
             }
             _ => {}
@@ -489,6 +486,10 @@ impl Analyzer {
                 }
             }
         }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     pub(super) fn weight(&self) -> f64 {

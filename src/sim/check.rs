@@ -2,7 +2,7 @@
 
 use super::plan::Ending;
 use super::world::World;
-use crate::engine::TableChanges;
+use crate::engine::{Reason, TableChanges};
 
 /// Every so many turns the slow checks are made.
 const THOROUGH_TURNS: u64 = 16;
@@ -162,7 +162,13 @@ impl World {
     /// Each message that a shard has read whole was delivered and ACKed, and no other counts.
     fn check_messages(&mut self) -> Result<(), String> {
         let mut taken_in = 0;
-        let mut cut_off = false;
+        // Who needs more memory for a partial frame than there is, is cut off with what it sent.
+        let no_memory = |world: &World, shard: usize| {
+            let counters = &world.workers[shard].engine.counters;
+            counters.of(Reason::PartialMemoryFull)
+        };
+        let mut cut_off = self.total(no_memory) > 0;
+        let excused = cut_off;
         for emitter in &self.emitters {
             for stream in &emitter.streams {
                 let net = self.net.borrow();
@@ -174,7 +180,7 @@ impl World {
                     }
                     taken_in += 1;
                     let message = &self.oracle.messages[*id as usize];
-                    if net.is_deaf(stream.conn) {
+                    if net.is_deaf(stream.conn) || excused {
                         continue;
                     }
                     if !message.acked {
@@ -218,6 +224,24 @@ impl World {
         Ok(())
     }
 
+    /// Who closed in good order before the deadline was read to the end, or is reported.
+    fn check_farewells(&self) -> Result<(), String> {
+        let reports = self.ended.iter().flatten();
+        let admitted: u64 = reports.map(|report| report.unfinished_emitters).sum();
+        let net = self.net.borrow();
+        let streams = self.emitters.iter().flat_map(|emitter| &emitter.streams);
+        let cheated = streams
+            .filter(|stream| net.was_cheated(stream.conn))
+            .count() as u64;
+        let at_once = matches!(self.plan.ending, Ending::Now { .. });
+        if cheated > admitted && !at_once {
+            return Err(format!(
+                "{cheated} emitters closed and were not read to their end, {admitted} are reported"
+            ));
+        }
+        Ok(())
+    }
+
     /// What the last reports must say.
     pub(super) fn check_end(&mut self) -> Result<(), String> {
         self.check_acks()?;
@@ -239,6 +263,6 @@ impl World {
         if self.plan.ending == Ending::Calm {
             self.check_messages()?;
         }
-        Ok(())
+        self.check_farewells()
     }
 }

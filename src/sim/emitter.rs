@@ -8,6 +8,9 @@ use super::random::Random;
 /// Bytes that start no frame: its length would be too small.
 const GARBAGE: [u8; 6] = [0, 0, 0, 2, 9, 9];
 
+/// Paced emitters look this often at what is due.
+const PACE_NS: u64 = MS / 2;
+
 /// What an emitter wrote on one connection.
 pub(super) struct Stream {
     pub(super) conn: ConnId,
@@ -29,6 +32,8 @@ pub(super) struct Emitter {
     at: usize,
     current: Option<MessageId>,
     sent: u32,
+    /// When a paced emitter wrote first.
+    begun_ns: Option<u64>,
     garbage_sent: bool,
     /// Finishes its message and closes.
     leaving: bool,
@@ -49,6 +54,7 @@ impl Emitter {
             at: 0,
             current: None,
             sent: 0,
+            begun_ns: None,
             garbage_sent: false,
             leaving: false,
             done: false,
@@ -89,6 +95,21 @@ impl Emitter {
             }
             Read::End if self.plan.polite => self.leaving = true,
             _ => {}
+        }
+        if let Some(every_ns) = self.plan.every_ns {
+            let begun_ns = *self.begun_ns.get_or_insert(net.now_ns);
+            let due = (net.now_ns - begun_ns) / every_ns;
+            let due = u32::try_from(due)
+                .unwrap_or(u32::MAX)
+                .min(self.plan.messages);
+            while self.connected && (self.sent < due || self.sent == self.plan.messages) {
+                let before = (self.sent, self.at);
+                self.write(net, oracle, conn);
+                if (self.sent, self.at) == before {
+                    break;
+                }
+            }
+            return Some(net.now_ns + PACE_NS.max(every_ns));
         }
         self.write(net, oracle, conn);
         if !self.connected {

@@ -4,11 +4,11 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
-use std::net::{Ipv4Addr, Shutdown, SocketAddr};
+use std::net::{Shutdown, SocketAddr};
 use std::rc::Rc;
 
 use super::mesh::SimMesh;
-use super::net::{ConnId, Net, Port, SimListener, SimSocket};
+use super::net::{address_of, ConnId, Net, Port, SimListener, SimSocket};
 use crate::engine::{Span, VecMemory};
 use crate::shard::io::Io;
 use crate::uring::{Chunk, Completion, Group};
@@ -307,8 +307,7 @@ impl Io for SimIo {
     }
 
     fn peer(&self, socket: &SimSocket) -> Option<SocketAddr> {
-        let host = Ipv4Addr::from(0x0A00_0000 + (socket.conn >> 14) as u32); // 10.0.0.0/8
-        Some((host, 1024 + (socket.conn & 0x3FFF) as u16).into())
+        Some(address_of(socket.conn))
     }
 
     fn is_on_this_host(&self, _socket: &SimSocket) -> bool {
@@ -317,6 +316,10 @@ impl Io for SimIo {
 
     fn prepare_link(&self, _socket: &SimSocket) -> io::Result<()> {
         Ok(())
+    }
+
+    fn peer_has_ended(&self, socket: &SimSocket) -> bool {
+        self.net.borrow().peer_has_ended(socket.conn)
     }
 
     fn unread_bytes(&self, socket: &SimSocket) -> usize {

@@ -10,6 +10,7 @@
 //! oracle.rs    what is true of every message
 //! check.rs     what must hold
 //! shrink.rs    makes a failing plan small
+//! topology.rs  "what if", out of a file
 //! ```
 //!
 //! The idea is TigerBeetle's VOPR and FoundationDB's simulation: a seed decides everything, so a
@@ -27,17 +28,19 @@ mod oracle;
 mod plan;
 mod random;
 mod shrink;
+mod topology;
 mod world;
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
 pub use plan::Plan;
 pub use shrink::shrink;
+pub use topology::{Played, Topology};
 
 use world::World;
 
 /// What a run that found nothing looked like.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Run {
     /// Messages that emitters made.
     pub messages: u64,

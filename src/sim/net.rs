@@ -9,6 +9,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
 /// Index of a connection; never used again in a run.
@@ -120,8 +121,21 @@ struct Conn {
     shard_deaf: bool,
     /// Nothing gets through any more, and nobody is told.
     vanished: bool,
+    accepted: bool,
+    /// Its last bytes were there and were not read.
+    cheated: bool,
     /// Bytes that the shard has read.
     consumed: u64,
+}
+
+/// Connections of one address have this many ports, from the first on.
+const PORTS: usize = 1 << 14;
+const PORT_FIRST: u16 = 1024;
+
+/// Where a connection comes from: every connection has an address of its own, in 10.0.0.0/8.
+pub(super) fn address_of(conn: ConnId) -> SocketAddr {
+    let host = Ipv4Addr::from(0x0A00_0000 + (conn / PORTS) as u32); // fewer than 2^24 hosts
+    (host, PORT_FIRST + (conn % PORTS) as u16).into()
 }
 
 /// All connections.
@@ -173,6 +187,8 @@ impl Net {
             drop_unsent: false,
             shard_deaf: false,
             vanished: false,
+            accepted: false,
+            cheated: false,
             consumed: 0,
         });
         self.backlog[shard][port as usize].push_back(conn);
@@ -266,7 +282,9 @@ impl Net {
     // The shards' side -------------------------------------------------------------------------
 
     pub(super) fn accept(&mut self, shard: usize, port: Port) -> Option<ConnId> {
-        self.backlog[shard][port as usize].pop_front()
+        let conn = self.backlog[shard][port as usize].pop_front()?;
+        self.conns[conn].accepted = true;
+        Some(conn)
     }
 
     pub(super) fn has_backlog(&self, shard: usize, port: Port) -> bool {
@@ -339,6 +357,11 @@ impl Net {
         self.wakes.push((at, Who::Peer(peer)));
     }
 
+    pub(super) fn peer_has_ended(&self, id: ConnId) -> bool {
+        let ended = self.conns[id].to_shard.end_ns;
+        ended.is_some_and(|at_ns| at_ns <= self.now_ns)
+    }
+
     /// Bytes that have not reached the peer's receive buffer.
     pub(super) fn shard_unread(&mut self, id: ConnId) -> usize {
         let now_ns = self.now_ns;
@@ -377,6 +400,14 @@ impl Net {
         if conn.drop_unsent {
             conn.to_peer.forget();
         }
+        // A peer whose last bytes are still under way hears of it by a reset.
+        let had_ended = conn.to_shard.end_ns.is_some_and(|at_ns| at_ns <= now_ns);
+        conn.cheated = unread
+            && had_ended
+            && conn.accepted
+            && !conn.vanished
+            && !conn.shard_deaf
+            && conn.shard_broken.is_none();
         if conn.drop_unsent || unread {
             conn.peer_broken = true;
         }
@@ -394,6 +425,11 @@ impl Net {
 
     // What the checks ask ----------------------------------------------------------------------
 
+    pub(super) fn peer_at(&self, address: SocketAddr) -> Option<Peer> {
+        let conn = (0..self.conns.len()).find(|conn| address_of(*conn) == address)?;
+        Some(self.conns[conn].peer)
+    }
+
     pub(super) fn consumed(&self, id: ConnId) -> u64 {
         self.conns[id].consumed
     }
@@ -401,6 +437,11 @@ impl Net {
     /// The shard has cut its peer off.
     pub(super) fn is_deaf(&self, id: ConnId) -> bool {
         self.conns[id].shard_deaf
+    }
+
+    /// A peer that closed in good order was not read to its end, and does not know.
+    pub(super) fn was_cheated(&self, id: ConnId) -> bool {
+        self.conns[id].cheated
     }
 
     /// Bytes on their way to a shard, or arrived and not read, on a connection that lives.

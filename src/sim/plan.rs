@@ -76,6 +76,8 @@ pub(super) struct EmitterPlan {
     pub(super) write_max: usize,
     /// After so many messages: bytes that are no frame.
     pub(super) garbage_after: Option<u32>,
+    /// A message is due this often, whatever happens; none: as fast as it likes.
+    pub(super) every_ns: Option<u64>,
     /// Goes when it is asked to.
     pub(super) polite: bool,
 }
@@ -255,7 +257,7 @@ impl HostPlan {
             frame_max,
             window_bytes: random.pick(&[1, 16 << 10, 64 << 10, 1 << 30]),
             window_messages: random.pick(&[1 << 24, 1 << 24, 100, 11]),
-            partial_bytes: (frame_max as usize) * random.pick(&[1, 4, 100, 100]),
+            partial_bytes: (frame_max as usize) * random.pick(&[1, 8, 100, 100, 100, 100]),
             on_slow: random.pick(&[OnSlow::Spill, OnSlow::Spill, OnSlow::Wait]),
             receive_buffers: random.pick(&[2, 4, 16]),
             receive_bytes,
@@ -299,11 +301,15 @@ impl Noise {
 impl EmitterPlan {
     fn draw(random: &mut Random, host: &HostPlan, quiet: bool) -> EmitterPlan {
         let largest = host.frame_max - 5;
+        let payload_max = largest.min(random.pick(&[20, 200, 3000, 20_000]));
+        // Large messages cost time, not variety.
+        let most = if payload_max > 1000 { 30 } else { 300 };
         EmitterPlan {
-            messages: random.pick(&[3, 30, 100, 300]),
-            payload_max: largest.min(random.pick(&[20, 200, 3000, 20_000])),
+            messages: random.pick(&[3, 30, 100, 300]).min(most),
+            payload_max,
             pause_ns: random.pick(&[20_000, 500_000, 10 * MS]),
             write_max: random.pick(&[1, 7, 300, 5000, 50_000]),
+            every_ns: None,
             garbage_after: (!quiet && random.chance(8)).then(|| random.range(0, 60) as u32),
             polite: random.chance(70),
         }

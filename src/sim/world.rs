@@ -7,6 +7,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hdrhistogram::Histogram;
+
 use super::analyzer::Analyzer;
 use super::emitter::Emitter;
 use super::io::{Provided, SimIo};
@@ -16,6 +18,7 @@ use super::net::{Net, Peer, Port, SimListener, SimSocket, Who};
 use super::oracle::Oracle;
 use super::plan::{EmitterPlan, Ending, Noise, Plan, What, MS};
 use super::random::Random;
+use super::topology::{Part, Scene};
 use crate::engine::VecMemory;
 use crate::shard::mesh::{Inbox, Message};
 use crate::shard::shared::{Shared, Stop};
@@ -41,6 +44,9 @@ enum Event {
     Stop,
 }
 
+/// Messages between two shards, each with the time of its arrival.
+type Mail = VecDeque<(u64, Message<SimSocket>)>;
+
 /// Everything at one moment.
 pub(super) struct World {
     pub(super) plan: Plan,
@@ -55,6 +61,8 @@ pub(super) struct World {
     pub(super) ended: Vec<Option<ShardReport>>,
     pub(super) watch: Vec<super::check::Watch>,
     pub(super) turns: u64,
+    /// What was there when the time for faults was over.
+    pub(super) scene: Option<Scene>,
     shared: Arc<Shared>,
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
     event_count: u64,
@@ -65,7 +73,7 @@ pub(super) struct World {
     paused_until_ns: Vec<u64>,
     mesh_slow_until_ns: u64,
     /// Between any two shards, what is under way.
-    mail: Vec<Vec<VecDeque<(u64, Message<SimSocket>)>>>,
+    mail: Vec<Vec<Mail>>,
     inbox: Inbox<SimSocket>,
     is_calm: bool,
     /// A message was sent after all had settled once.
@@ -104,6 +112,7 @@ impl World {
             ended: vec![None; shards],
             watch: (0..shards).map(|_| Default::default()).collect(),
             turns: 0,
+            scene: None,
             shared,
             events: BinaryHeap::new(),
             event_count: 0,
@@ -112,7 +121,7 @@ impl World {
             paused_until_ns: vec![0; shards],
             mesh_slow_until_ns: 0,
             mail: (0..shards)
-                .map(|_| (0..shards).map(|_| VecDeque::new()).collect())
+                .map(|_| (0..shards).map(|_| Mail::new()).collect())
                 .collect(),
             inbox: Inbox::new(),
             is_calm: false,
@@ -381,6 +390,7 @@ impl World {
     }
 
     fn calm_down(&mut self) {
+        self.scene = Some(self.look());
         self.is_calm = true;
         self.mesh_slow_until_ns = 0;
         self.trouble = vec![Trouble::default(); self.workers.len()];
@@ -401,6 +411,70 @@ impl World {
         self.emitters.iter_mut().for_each(Emitter::calm);
     }
 
+    /// What each analyzer and the distributor have now.
+    fn look(&self) -> Scene {
+        let mut scene = Scene {
+            seconds: (self.now_ns() - START_NS) as f64 / 1e9,
+            shards: self.workers.len(),
+            ..Scene::default()
+        };
+        let mut latencies = Vec::new();
+        for analyzer in &self.analyzers {
+            scene
+                .parts
+                .push(Part::new(analyzer.weight(), analyzer.deliveries));
+            latencies.push(Histogram::<u32>::new(3).unwrap_or_else(|_| unreachable!("3 digits")));
+        }
+        let net = self.net.borrow();
+        for worker in &self.workers {
+            let (free_min, total) = (worker.engine.buffers().1, worker.engine.buffers().2);
+            scene.buffers += total;
+            scene.buffers_used_max += total - free_min;
+            let balance = worker.engine.balance();
+            scene.received += balance.received;
+            scene.acked += balance.acked;
+            scene.open += balance.open();
+            scene.rerouted += worker.engine.counters.rerouted;
+            scene.stalled_ns += worker.engine.counters.stalled_ns;
+            let ended = worker.engine.ended();
+            scene
+                .reroutes
+                .extend(ended.filter(|e| e.unacked() > 0).map(|e| {
+                    let took_ns = e.rerouted_ns.map(|at| at.saturating_sub(e.detected_ns));
+                    (e.unacked(), took_ns)
+                }));
+            for account in worker.engine.accounts() {
+                if let Some(analyzer) = self.analyzer_called(&net, &account.name) {
+                    scene.parts[analyzer].assigned += account.assigned;
+                    scene.parts[analyzer].due += account.due;
+                }
+            }
+            for lane in worker.engine.lane_reports().filter(|lane| !lane.down) {
+                let entries = &worker.engine_roster().entries;
+                let entry = entries.iter().find(|entry| entry.analyzer == lane.analyzer);
+                let analyzer = entry.and_then(|e| self.analyzer_called(&net, &e.name));
+                if let Some(analyzer) = analyzer {
+                    scene.parts[analyzer].in_flight += lane.in_flight;
+                    let _ = latencies[analyzer].add(&lane.latency_us);
+                }
+            }
+        }
+        for (part, latency) in scene.parts.iter_mut().zip(&latencies) {
+            part.ack_p50_us = latency.value_at_quantile(0.5);
+            part.ack_p99_us = latency.value_at_quantile(0.99);
+        }
+        scene
+    }
+
+    /// Native analyzers are known by their names, others by their addresses.
+    fn analyzer_called(&self, net: &Net, name: &str) -> Option<usize> {
+        let by_name = self.analyzers.iter().position(|a| a.name() == name);
+        by_name.or_else(|| match net.peer_at(name.parse().ok()?)? {
+            Peer::Analyzer(analyzer) => Some(analyzer),
+            Peer::Emitter(_) => None,
+        })
+    }
+
     fn stop(&mut self, stop: Stop) {
         self.stopping = true;
         let deadline_ns = self.now_ns() + DRAIN_NS;
@@ -418,6 +492,7 @@ impl World {
             payload_max: 4,
             pause_ns: 1_000,
             write_max: 100,
+            every_ns: None,
             garbage_after: None,
             polite: true,
         };

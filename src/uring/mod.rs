@@ -23,6 +23,7 @@ pub use limits::raise_nofile;
 pub use probe::{kernel_release, Features, Unusable, KERNEL_MIN};
 pub use provided::Chunk;
 pub use ring::{
-    unread_bytes, Completion, Group, Ring, RingConfig, SendVector, Wait, SEND_RANGES_MAX,
+    peer_has_ended, unread_bytes, Completion, Group, Ring, RingConfig, SendVector, Wait,
+    SEND_RANGES_MAX,
 };
 pub use wake::Wake;

@@ -455,6 +455,29 @@ impl Ring {
     }
 }
 
+/// The peer's FIN has arrived (TCP_INFO): CLOSE_WAIT and the states behind it. False when unknown.
+pub fn peer_has_ended(fd: &impl AsRawFd) -> bool {
+    const TIME_WAIT: u8 = 6;
+    const CLOSE: u8 = 7;
+    const CLOSE_WAIT: u8 = 8;
+    const LAST_ACK: u8 = 9;
+    const CLOSING: u8 = 11;
+    let mut info = [0u8; 8]; // the state is the first byte
+    let mut len = info.len() as libc::socklen_t; // eight
+                                                 // SAFETY: the kernel writes at most `len` bytes into `info`.
+    let result = unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &mut len,
+        )
+    };
+    let ended = [TIME_WAIT, CLOSE, CLOSE_WAIT, LAST_ACK, CLOSING];
+    result == 0 && ended.contains(&info[0])
+}
+
 /// Bytes that the peer's kernel has not acknowledged (TIOCOUTQ); zero when unknown.
 pub fn unread_bytes(fd: &impl AsRawFd) -> usize {
     let mut pending: libc::c_int = 0;

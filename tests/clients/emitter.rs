@@ -220,3 +220,108 @@ fn a_stuck_distributor_is_reported_not_waited_for_for_ever() {
     assert!(!report.is_success());
     drop(held);
 }
+
+/// Reads to the end of the stream, after asking for it once `asked_at` bytes have come.
+fn read_and_ask(mut stream: TcpStream, asked_at: usize) -> Vec<Vec<u8>> {
+    let mut head = vec![0; asked_at];
+    stream.read_exact(&mut head).expect("read");
+    stream
+        .shutdown(std::net::Shutdown::Write)
+        .expect("half-closed");
+    let mut rest = Vec::new();
+    stream
+        .read_to_end(&mut rest)
+        .expect("the emitter closes its side");
+    drop(stream);
+    let all = [head, rest].concat();
+    assert_eq!(all.len() % 261, 0, "whole messages");
+    all.chunks(261).map(<[u8]>::to_vec).collect()
+}
+
+#[test]
+fn an_emitter_that_is_asked_to_go_loses_nothing() {
+    let (listener, addr) = listen();
+    let dir = std::env::temp_dir().join(format!("weir-farewell-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("a directory");
+    let path = dir.join("e1.json");
+    let mut options = options(&addr, 120_000);
+    options.batch = 100;
+    options.certificate = Some(path.clone());
+    let emitter = start(&options);
+    let (stream, _) = listener.accept().expect("accept");
+    // In the middle of a message: what is being written comes whole.
+    let mut all = messages(&[read_and_ask(stream, 261 * 1000 + 17)]).remove(0);
+    let (stream, _) = listener.accept().expect("it comes back");
+    all.extend(messages(&[read_and_ask(stream, 261 * 500)]).remove(0));
+    all.extend(messages(&read_all(&listener, 1, 65_536)).remove(0));
+    let report = emitter.join();
+    let sequences: Vec<u64> = all.iter().map(|message| message.sequence).collect();
+    assert_eq!(
+        sequences,
+        (1..=120_000).collect::<Vec<_>>(),
+        "all, in order"
+    );
+    assert_eq!(
+        (report.farewells, report.broken, report.reconnects),
+        (2, 0, 2),
+        "{report}"
+    );
+    assert_eq!((report.lost_max, report.resent), (0, 0), "{report}");
+    let json = std::fs::read(&path).expect("a certificate");
+    let parsed = weir::certificate::Certificate::parse(&json);
+    let Ok(weir::certificate::Certificate::Emitter(certificate)) = parsed else {
+        panic!("{parsed:?}");
+    };
+    assert_eq!(certificate.sent.farewells, 2);
+    assert_eq!(certificate.streams[0].messages(), 120_000);
+    assert!(certificate.streams[0].maybe_lost.is_empty());
+    std::fs::remove_dir_all(&dir).expect("removed");
+}
+
+#[test]
+fn a_distributor_that_asks_and_then_reads_nothing_is_left_after_a_second() {
+    let (listener, addr) = listen();
+    // So little room that the emitter's kernel keeps most of what it took.
+    let small = socket2::SockRef::from(&listener).set_recv_buffer_size(4096);
+    small.expect("a small buffer");
+    let mut options = options(&addr, 2_000);
+    options.rate = 500.0;
+    let emitter = start(&options);
+    let (stream, _) = listener.accept().expect("accept");
+    thread::sleep(Duration::from_millis(200)); // about 26 kB
+    let asked = Instant::now();
+    stream
+        .shutdown(std::net::Shutdown::Write)
+        .expect("half-closed");
+    let (next, _) = listener.accept().expect("it comes back");
+    let waited = asked.elapsed();
+    assert!(waited >= Duration::from_secs(1), "{waited:?}");
+    let rest = messages(&[read_frames(next, 65_536)]).remove(0);
+    let report = emitter.join();
+    assert_eq!((report.farewells, report.broken), (1, 0), "{report}");
+    let first = rest[0].sequence;
+    assert!(
+        first > 1 && report.lost_max >= first - 1,
+        "{first}: {report:?}"
+    );
+    assert_eq!(rest.last().map(|message| message.sequence), Some(2_000));
+    drop(stream);
+}
+
+#[test]
+fn a_broken_farewell_is_a_broken_connection() {
+    let (listener, addr) = listen();
+    let emitter = start(&options(&addr, 50_000));
+    let (mut stream, _) = listener.accept().expect("accept");
+    let mut head = vec![0; 261];
+    stream.read_exact(&mut head).expect("read");
+    stream
+        .shutdown(std::net::Shutdown::Write)
+        .expect("half-closed");
+    reset(stream);
+    let rest = messages(&read_all(&listener, 1, 65_536)).remove(0);
+    let report = emitter.join();
+    assert_eq!((report.farewells, report.broken), (0, 1), "{report}");
+    let lost = rest[0].sequence - 2;
+    assert!(lost <= report.lost_max, "{lost} of {}", report.lost_max);
+}

@@ -45,9 +45,24 @@ pub struct Balance {
 impl Distributor {
     /// Starts one with `flags`, separated by white space, and waits until it is ready.
     pub fn start(flags: &str) -> Distributor {
-        let mut command = Command::new(WEIR);
-        command.args(["distributor", "--emitters", "127.0.0.1:0"]);
-        command.args(["--analyzers", "127.0.0.1:0"]);
+        Distributor::start_by(Command::new(WEIR), flags)
+    }
+
+    /// The same with at most so many descriptors.
+    pub fn start_limited(descriptors: u32, flags: &str) -> Distributor {
+        let mut shell = Command::new("sh");
+        let script = format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"");
+        shell.args(["-c", &script, WEIR]);
+        Distributor::start_by(shell, flags)
+    }
+
+    fn start_by(mut command: Command, flags: &str) -> Distributor {
+        command.arg("distributor");
+        for flag in ["--emitters", "--analyzers"] {
+            if !flags.contains(flag) {
+                command.args([flag, "127.0.0.1:0"]);
+            }
+        }
         if !flags.contains("--arena") {
             command.args(["--arena", "16MiB"]);
         }

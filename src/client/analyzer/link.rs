@@ -7,6 +7,7 @@ use super::tally::{Counts, Tally};
 use super::Shared;
 use crate::client::backoff::Backoff;
 use crate::client::{resolve, unix_ns};
+use crate::journal::Journal;
 use crate::protocol::control::{self, ControlWord};
 use crate::protocol::native::{Hello, NativeError, Welcome};
 use crate::protocol::Dialect;
@@ -89,7 +90,16 @@ impl From<NativeError> for LinkError {
 impl Link {
     /// A link to `shard`; `None`: the first one, which takes the shard it is given.
     pub fn new(shard: Option<u16>, shared: Arc<Shared>, stop: Arc<AtomicBool>) -> io::Result<Self> {
-        let tally = Tally::new(shared.options.record.as_deref())?;
+        let options = &shared.options;
+        let journal = match options.journal_dir() {
+            Some(dir) => Some(Journal::open(
+                &dir,
+                &options.id,
+                journal_dialect(options.dialect),
+            )?),
+            None => None,
+        };
+        let tally = Tally::new(options.record.as_deref(), journal)?;
         let backoff = Backoff::new(unix_ns() ^ u64::from(shard.unwrap_or(u16::MAX)) << 48);
         let is_first = shard.is_none();
         Ok(Self {
@@ -153,10 +163,12 @@ impl Link {
         let stream = connect(&self.shared.options.addr)?;
         let mut session = Session::new(self, stream);
         let end = match session.greet()? {
-            Some(end) => end,
-            None => session.serve()?,
+            Some(end) => Ok(end),
+            None => session.serve(),
         };
-        Ok(end)
+        // What was received and not ACKed goes to others: they will see it flagged.
+        self.tally.write_records().map_err(LinkError::Record)?;
+        end
     }
 
     fn connected(&mut self) {
@@ -165,6 +177,15 @@ impl Link {
         }
         self.backoff.reset();
         log::info!("{}: connected to {}", self.name(), self.shared.options.addr);
+    }
+}
+
+/// How journals number dialects.
+fn journal_dialect(dialect: Dialect) -> u8 {
+    match dialect {
+        Dialect::Native => 0,
+        Dialect::Typed => 1,
+        Dialect::Compact => 2,
     }
 }
 
@@ -344,6 +365,9 @@ impl<'a> Session<'a> {
             worked = self.work_until_pause(deadline)?;
             let now = Instant::now();
             self.link.tally.worked_at(now);
+            if let Some(delay_ns) = self.link.tally.delay_ns(unix_ns) {
+                self.link.shared.note_delay(delay_ns);
+            }
             let due = self.acks.due(now);
             self.ack(due)?;
             match worked {

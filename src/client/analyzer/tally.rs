@@ -2,6 +2,7 @@
 
 use super::streams::{Standing, Streams};
 use crate::client::payload;
+use crate::journal::{Arrival, Journal};
 use crate::protocol::frame::FRAME_HEADER_BYTES;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -55,7 +56,10 @@ pub struct Tally {
     /// So far.
     pub counts: Counts,
     streams: Streams,
+    /// When the newest message was due, until somebody asks.
+    due_unix_ns: Option<u64>,
     record: Option<Record>,
+    journal: Option<Journal>,
 }
 
 struct Record {
@@ -65,8 +69,8 @@ struct Record {
 }
 
 impl Tally {
-    /// Appends to `record`, if there is one.
-    pub fn new(record: Option<&Path>) -> io::Result<Self> {
+    /// Appends to `record` and writes `journal`, if there are any.
+    pub fn new(record: Option<&Path>, journal: Option<Journal>) -> io::Result<Self> {
         let open = |path: &Path| {
             let file = OpenOptions::new().append(true).create(true).open(path);
             file.map_err(|e| io::Error::new(e.kind(), format!("record file {path:?}: {e}")))
@@ -78,7 +82,9 @@ impl Tally {
         Ok(Self {
             counts: Counts::default(),
             streams: Streams::default(),
+            due_unix_ns: None,
             record,
+            journal,
         })
     }
 
@@ -90,8 +96,12 @@ impl Tally {
         self.counts.redelivered += u64::from(redelivered);
         let Some(numbered) = payload::parse(&frame[FRAME_HEADER_BYTES as usize..]) else {
             self.counts.unnumbered += 1;
+            if let Some(journal) = &mut self.journal {
+                journal.note_unnumbered();
+            }
             return;
         };
+        self.due_unix_ns = Some(numbered.due_unix_ns);
         let hash = payload::stream_hash(numbered.stream);
         match self
             .streams
@@ -101,6 +111,14 @@ impl Tally {
             Standing::Back => self.counts.order_violations += u64::from(!redelivered),
             Standing::Duplicate => self.counts.duplicates += 1,
             Standing::Old | Standing::Unchecked => self.counts.unchecked += 1,
+        }
+        if let Some(journal) = &mut self.journal {
+            let arrival = if redelivered {
+                Arrival::Flagged
+            } else {
+                Arrival::Plain
+            };
+            journal.note(numbered.stream, numbered.sequence, arrival);
         }
         if let Some(record) = &mut self.record {
             record.bytes.extend_from_slice(&hash.to_be_bytes());
@@ -113,6 +131,9 @@ impl Tally {
     /// Hands every record so far to the kernel: from then on they survive the death of this process.
     /// To be called before the ACK that covers them.
     pub fn write_records(&mut self) -> io::Result<()> {
+        if let Some(journal) = &mut self.journal {
+            journal.flush()?;
+        }
         let Some(record) = &mut self.record else {
             return Ok(());
         };
@@ -121,6 +142,12 @@ impl Tally {
             record.bytes.clear();
         }
         Ok(())
+    }
+
+    /// How late the newest message was at `now_unix_ns`, in nanoseconds; `None` if there is no new one.
+    pub fn delay_ns(&mut self, now_unix_ns: impl FnOnce() -> u64) -> Option<u64> {
+        let due_unix_ns = self.due_unix_ns.take()?;
+        Some(now_unix_ns().saturating_sub(due_unix_ns))
     }
 
     /// Work was done at `now`.

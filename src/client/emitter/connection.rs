@@ -2,10 +2,16 @@
 //!
 //! ```text
 //!   Waiting --time--> Connecting --writable--> Open --all sent--> Closing --EOF--> Closed
-//!      ^                  |                     |
-//!      +---- back-off ----+------ broken -------+
+//!      ^                  |                     | |
+//!      +---- back-off ----+------ broken -------+ EOF
+//!      ^                                          v
+//!      +------------- back-off --------------- Leaving
 //! ```
+//!
+//! An end of stream while it is open is the distributor's request to go: what is being written is
+//! finished, this side is shut down, and the next number goes out on the next connection.
 
+use crate::certificate::Span;
 use crate::client::backoff::Backoff;
 use mio::net::TcpStream;
 use std::io::{self, Read, Write};
@@ -23,6 +29,8 @@ pub enum State {
     Open,
     /// Everything is written; the peer has not closed yet.
     Closing,
+    /// The peer asked to go; what it may still get is on its way.
+    Leaving,
     /// Over.
     Closed,
 }
@@ -37,6 +45,29 @@ pub enum Wrote {
     /// It broke.
     Broken(io::Error),
 }
+
+/// How a farewell goes.
+#[derive(Debug)]
+pub enum Farewell {
+    /// Bytes are under way, or the peer's kernel has not confirmed the last of them.
+    Pending,
+    /// The peer's kernel has everything.
+    Gone,
+    /// It is not known what the peer's kernel has.
+    Unconfirmed {
+        /// Messages that may have been in the socket's buffer.
+        lost_max: u64,
+    },
+    /// It broke.
+    Broken(io::Error),
+}
+
+/// Ranges of a stream that are kept apart; beyond, later ones become one with the last.
+const SPANS_MAX: usize = 1_024;
+/// After the peer asked to go: how long the rest of what is being written may take.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(10);
+/// After this side is shut down: how long the peer's confirmation may take.
+const FAREWELL_PATIENCE: Duration = Duration::from_secs(1);
 
 /// One connection.
 pub struct Connection {
@@ -64,6 +95,16 @@ pub struct Connection {
     pub blocked: Duration,
     /// For attempts to connect.
     pub backoff: Backoff,
+    /// Messages that may have been in a socket buffer when it broke.
+    pub maybe_lost: Vec<Span>,
+    /// Messages that were partly written when it broke, and sent again.
+    pub resent: Vec<Span>,
+    /// The peer has closed its side, and that is not the end yet.
+    pub is_peer_done: bool,
+    /// When a farewell is given up.
+    leave_by: Option<Instant>,
+    /// This side is shut down.
+    is_shut: bool,
     frame_bytes: usize,
     /// What the socket did not take, from the start of a message on.
     unsent: Vec<u8>,
@@ -99,6 +140,11 @@ impl Connection {
             messages: 0,
             blocked: Duration::ZERO,
             backoff: Backoff::new(seed),
+            maybe_lost: Vec::new(),
+            resent: Vec::new(),
+            is_peer_done: false,
+            leave_by: None,
+            is_shut: false,
             frame_bytes,
             unsent: Vec::new(),
             unsent_at: 0,
@@ -110,6 +156,11 @@ impl Connection {
     /// Open, and the socket took everything so far.
     pub fn can_write(&self) -> bool {
         self.state == State::Open && self.unsent.is_empty()
+    }
+
+    /// It has a socket whose end is not settled.
+    pub fn is_open(&self) -> bool {
+        matches!(self.state, State::Open | State::Closing | State::Leaving)
     }
 
     /// Messages that are encoded and not taken whole.
@@ -201,36 +252,116 @@ impl Connection {
         self.was_tried = true;
         self.messages_here = 0;
         self.backoff.reset();
+        self.is_peer_done = false;
+        self.is_shut = false;
+        self.leave_by = None;
     }
 
     /// The socket is gone; the message that it had taken in part will be sent again from its start.
     pub fn broke(&mut self) -> Breakage {
-        let was_open = matches!(self.state, State::Open | State::Closing);
-        let buffered = self.socket.as_ref().map_or(0, send_buffer_bytes);
-        let in_buffer_max = buffered.div_ceil(self.frame_bytes) as u64;
+        let lost_max = self.note_maybe_lost();
         self.socket = None;
         self.state = State::Waiting;
         self.was_tried = true;
         self.unblocked();
         let taken = self.unsent_at / self.frame_bytes * self.frame_bytes;
         let resent = u64::from(self.unsent_at > taken);
+        if resent > 0 {
+            let cut = self.messages + 1;
+            push_span(&mut self.resent, Span(cut, cut));
+        }
         self.unsent.drain(..taken);
         self.unsent_at = 0;
-        let lost_max = if was_open {
-            self.messages_here.min(in_buffer_max)
-        } else {
-            0
-        };
         Breakage { lost_max, resent }
+    }
+
+    /// What the socket's buffer may hold now is noted as possibly lost; how much.
+    pub fn note_maybe_lost(&mut self) -> u64 {
+        let buffered = self.socket.as_ref().map_or(0, send_buffer_bytes);
+        let in_buffer_max = buffered.div_ceil(self.frame_bytes) as u64;
+        let lost_max = self.messages_here.min(in_buffer_max) * u64::from(self.is_open());
+        if lost_max > 0 {
+            let span = Span(self.messages - lost_max + 1, self.messages);
+            push_span(&mut self.maybe_lost, span);
+        }
+        lost_max
     }
 
     /// Tells the peer that this was all.
     pub fn shut_down(&mut self) {
         self.state = State::Closing;
+        self.shut_write_side();
+    }
+
+    fn shut_write_side(&mut self) {
+        self.is_shut = true;
         if let Some(socket) = &self.socket {
             // Fails only on a socket that is broken already: reading will tell.
             let _ = socket.shutdown(Shutdown::Write);
         }
+    }
+
+    /// The peer asked to go: nothing new from here on.
+    pub fn start_leaving(&mut self, now: Instant) {
+        self.state = State::Leaving;
+        self.is_peer_done = true;
+        self.leave_by = Some(now + LEAVE_PATIENCE);
+    }
+
+    /// Goes on with leaving. After [`Farewell::Gone`] and [`Farewell::Unconfirmed`] the connection
+    /// waits for its next attempt to connect.
+    pub fn leave(&mut self, now: Instant) -> Farewell {
+        if !self.unsent.is_empty() {
+            match self.flush() {
+                Wrote::All => {}
+                Wrote::Broken(error) => return Farewell::Broken(error),
+                Wrote::Blocked if self.leave_by.is_some_and(|by| now >= by) => {
+                    let why = "the distributor asked to go and reads no more";
+                    return Farewell::Broken(io::Error::other(why));
+                }
+                Wrote::Blocked => return Farewell::Pending,
+            }
+        }
+        if !self.is_shut {
+            self.shut_write_side();
+            self.leave_by = Some(now + FAREWELL_PATIENCE);
+        }
+        match self.is_confirmed() {
+            Err(error) => Farewell::Broken(error),
+            Ok(true) => {
+                self.rest();
+                Farewell::Gone
+            }
+            Ok(false) if self.leave_by.is_some_and(|by| now >= by) => {
+                let lost_max = self.note_maybe_lost();
+                self.rest();
+                Farewell::Unconfirmed { lost_max }
+            }
+            Ok(false) => Farewell::Pending,
+        }
+    }
+
+    /// Both sides are closed, and the peer's kernel has confirmed every byte: only then does a
+    /// socket forget its peer without an error.
+    pub fn is_confirmed(&self) -> io::Result<bool> {
+        let Some(socket) = &self.socket else {
+            return Ok(true);
+        };
+        if let Some(error) = socket.take_error()? {
+            return Err(error);
+        }
+        match socket.peer_addr() {
+            Ok(_) => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Without a socket, until the next attempt to connect.
+    fn rest(&mut self) {
+        self.unblocked();
+        self.socket = None;
+        self.state = State::Waiting;
     }
 
     /// The peer has read everything and closed.
@@ -238,6 +369,17 @@ impl Connection {
         self.unblocked();
         self.state = State::Closed;
         self.socket = None;
+    }
+}
+
+/// Adds a range behind or into the last one.
+fn push_span(spans: &mut Vec<Span>, span: Span) {
+    let is_full = spans.len() >= SPANS_MAX;
+    match spans.last_mut() {
+        Some(last) if is_full || span.0 <= last.1.saturating_add(1) => {
+            *last = Span(last.0.min(span.0), last.1.max(span.1));
+        }
+        _ => spans.push(span),
     }
 }
 

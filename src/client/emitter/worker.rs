@@ -1,8 +1,9 @@
 //! One emitter thread: its share of the connections and of the schedule.
 
-use super::connection::{Connection, State, Wrote};
+use super::connection::{Connection, Farewell, State, Wrote};
 use super::schedule::{part, Schedule};
 use super::{Options, Report};
+use crate::certificate::{Span, Stream};
 use crate::client::payload::{self, Numbered};
 use crate::client::unix_ns;
 use crate::protocol::frame::{encode_header, FRAME_HEADER_BYTES};
@@ -28,6 +29,8 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 const POLL_MAX: Duration = Duration::from_millis(50);
 /// epoll counts in milliseconds; shorter waits are slept.
 const POLL_STEP: Duration = Duration::from_millis(1);
+/// How often connections that are on their way out are looked at.
+const LEAVE_CHECK_EVERY: Duration = Duration::from_millis(10);
 const EVENTS_MAX: usize = 1_024;
 
 /// One thread's work.
@@ -53,6 +56,9 @@ pub struct Worker {
     scratch: Vec<u8>,
     report: Report,
     has_warned: bool,
+    /// Connections whose end the peer's kernel has yet to confirm.
+    leaving: Vec<usize>,
+    next_leave_check: Instant,
 }
 
 impl Worker {
@@ -96,16 +102,19 @@ impl Worker {
             scratch: filled_frames(options),
             report: Report::default(),
             has_warned: false,
+            leaving: Vec::new(),
+            next_leave_check: now,
         })
     }
 
     /// Sends everything, closes everything.
-    pub fn run(&mut self) -> io::Result<Report> {
+    pub fn run(&mut self) -> io::Result<(Report, Vec<Stream>)> {
         self.connect_all()?;
         let start = Instant::now();
         let start_unix_ns = unix_ns();
         loop {
             self.start_connecting()?;
+            self.check_leaving();
             self.hand_out(start.elapsed());
             self.write_ready(start_unix_ns);
             if self.is_finished(start.elapsed()) {
@@ -115,7 +124,8 @@ impl Worker {
         }
         self.report.elapsed = start.elapsed();
         self.close_all()?;
-        Ok(self.summary())
+        let report = self.summary();
+        Ok((report, self.streams()))
     }
 
     fn connect_all(&mut self) -> io::Result<()> {
@@ -190,16 +200,63 @@ impl Worker {
         let was = connection.state;
         self.connecting -= usize::from(was == State::Connecting);
         self.untried -= usize::from(!connection.was_tried);
-        self.report.broken += u64::from(was == State::Open || was == State::Closing);
+        self.report.broken += u64::from(connection.is_open());
         let breakage = connection.broke();
         self.report.lost_max += breakage.lost_max;
         self.report.resent += breakage.resent;
-        let again = Instant::now() + connection.backoff.wait();
-        self.waiting.push(Reverse((again, index)));
         self.next_addr += usize::from(was != State::Open);
+        self.connect_later(index);
         if !std::mem::replace(&mut self.has_warned, true) {
             let addr = self.addrs[self.next_addr % self.addrs.len()];
             log::warn!("connection to {addr} {was:?}: {error}; connecting again with back-off");
+        }
+    }
+
+    fn connect_later(&mut self, index: usize) {
+        let again = Instant::now() + self.connections[index].backoff.wait();
+        self.waiting.push(Reverse((again, index)));
+    }
+
+    /// Goes on with a farewell.
+    fn leave(&mut self, index: usize) {
+        match self.connections[index].leave(Instant::now()) {
+            Farewell::Pending => return,
+            Farewell::Broken(error) => return self.broken(index, &error),
+            Farewell::Gone => {}
+            Farewell::Unconfirmed { lost_max } => self.report.lost_max += lost_max,
+        }
+        log::debug!("connection {index} left as the distributor asked");
+        self.report.farewells += 1;
+        self.connect_later(index);
+    }
+
+    /// Looks at the connections that are on their way out, now and then: the kernel does not tell
+    /// of every step.
+    fn check_leaving(&mut self) {
+        let now = Instant::now();
+        if self.leaving.is_empty() || now < self.next_leave_check {
+            return;
+        }
+        self.next_leave_check = now + LEAVE_CHECK_EVERY;
+        for index in std::mem::take(&mut self.leaving) {
+            match self.connections[index].state {
+                State::Leaving => self.leave(index),
+                State::Closing => self.confirm(index),
+                _ => {}
+            }
+            let state = self.connections[index].state;
+            if matches!(state, State::Leaving | State::Closing) {
+                self.leaving.push(index);
+            }
+        }
+    }
+
+    /// Everything is sent, and the peer has closed: over once its kernel has confirmed it.
+    fn confirm(&mut self, index: usize) {
+        match self.connections[index].is_confirmed() {
+            Ok(true) => self.connections[index].close(),
+            Ok(false) => {}
+            Err(error) => self.broken(index, &error),
         }
     }
 
@@ -345,6 +402,9 @@ impl Worker {
         if is_readable && matches!(state, State::Open | State::Closing) {
             self.handle_readable(index);
         }
+        if self.connections[index].state == State::Leaving {
+            self.leave(index);
+        }
         let connection = &mut self.connections[index];
         if connection.state == State::Open && !connection.can_write() {
             if let Wrote::Broken(error) = connection.flush() {
@@ -354,13 +414,21 @@ impl Worker {
         self.queue(index);
     }
 
-    /// An end of stream confirms a half-closed connection, and breaks an open one.
+    /// An end of stream confirms a half-closed connection, and asks an open one to go.
     fn handle_readable(&mut self, index: usize) {
         let connection = &mut self.connections[index];
         match connection.is_peer_closed() {
             Ok(false) => {}
-            Ok(true) if connection.state == State::Closing => connection.close(),
-            Ok(true) => self.broken(index, &io::Error::other("closed by the distributor")),
+            Ok(true) if connection.is_peer_done => {}
+            Ok(true) if connection.state == State::Closing => {
+                connection.is_peer_done = true;
+                self.leaving.push(index);
+                self.confirm(index);
+            }
+            Ok(true) => {
+                connection.start_leaving(Instant::now());
+                self.leaving.push(index);
+            }
             Err(error) => self.broken(index, &error),
         }
     }
@@ -402,7 +470,7 @@ impl Worker {
                 if connection.can_write() {
                     connection.shut_down();
                 }
-                let is_open = matches!(connection.state, State::Open | State::Closing);
+                let is_open = connection.is_open();
                 left += u64::from(is_open) + connection.unsent_messages() * u64::from(is_open);
             }
             if left == 0 {
@@ -414,7 +482,12 @@ impl Worker {
             if last_progress.elapsed() > CLOSE_PATIENCE {
                 return Ok(());
             }
-            self.handle_events(Some(POLL_MAX))?;
+            self.handle_events(Some(if self.leaving.is_empty() {
+                POLL_MAX
+            } else {
+                LEAVE_CHECK_EVERY
+            }))?;
+            self.check_leaving();
         }
     }
 
@@ -426,11 +499,30 @@ impl Worker {
             let groups = (0..connection.owed).map(|i| first + i * self.connections.len() as u64);
             self.report.unsent += groups.map(|g| self.schedule.messages(g)).sum::<u64>();
             self.report.unsent += connection.unsent_messages();
-            let is_open = matches!(connection.state, State::Open | State::Closing);
-            self.report.unconfirmed += u64::from(is_open);
+            self.report.unconfirmed += u64::from(connection.is_open());
         }
         self.report.bytes = self.report.messages * self.frame_bytes as u64;
         self.report.clone()
+    }
+}
+
+impl Worker {
+    /// What each connection's stream came to. Messages whose end the peer has not confirmed may be
+    /// lost yet.
+    fn streams(&mut self) -> Vec<Stream> {
+        let stream = |connection: &mut Connection| {
+            if connection.is_open() {
+                connection.note_maybe_lost();
+            }
+            let given = (connection.messages > 0).then_some(Span(1, connection.messages));
+            Stream {
+                stream: String::from_utf8_lossy(&connection.stream_name).into_owned(),
+                given: given.into_iter().collect(),
+                maybe_lost: connection.maybe_lost.clone(),
+                resent: connection.resent.clone(),
+            }
+        };
+        self.connections.iter_mut().map(stream).collect()
     }
 }
 

@@ -1,0 +1,366 @@
+//! What each analyzer got and what was due to it, over all tables of weights and all its links.
+//!
+//! While a table is in force, a lane of weight w is due w / W of every message that is routed, W
+//! being the weight of all lanes that can be chosen. So a clock that advances by 1 / W with each message
+//! tells any lane's due by its weight times the time that has passed. A change of W changes the pace of
+//! the clock and nothing else: no lane need be touched but the one that changed.
+//!
+//! ```text
+//!   clock   0 ----- 1/W each ----- change ------ 1/W' each ------ now
+//!   lane          due += w x (change - before)     + w' x (now - change)
+//! ```
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::shard::{Engine, LaneSlot, LaneState};
+use super::Memory;
+
+/// Analyzers without a lane whose accounts are kept; older ones are added up under [`OTHERS`].
+const CLOSED_MAX: usize = 1024;
+/// Name of that account.
+pub const OTHERS: &str = "(others)";
+
+/// Account of one analyzer on one shard.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Account {
+    /// Id (native) or address.
+    pub name: Arc<str>,
+    /// Messages given to it, re-routed ones included.
+    pub assigned: u64,
+    /// Of those: ACKed.
+    pub acked: u64,
+    /// What was due to it by the weights in force at each message, in messages.
+    pub due: f64,
+}
+
+/// A lane's part in the clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Due {
+    /// Weight while it can be chosen, else 0.
+    weight: f64,
+    /// Clock when that was last changed.
+    since: f64,
+    due: f64,
+}
+
+impl Due {
+    fn at(&self, clock: f64) -> f64 {
+        self.due + self.weight * (clock - self.since)
+    }
+}
+
+/// Accounts of all analyzers that this shard ever had.
+#[derive(Default)]
+pub(super) struct Accounts {
+    clock: f64,
+    weight: f64,
+    /// Messages routed when the clock was set last.
+    routed: u64,
+    names: BTreeMap<u32, Arc<str>>,
+    /// Analyzers some of whose lanes are gone: what these had.
+    closed: BTreeMap<u32, Account>,
+    /// In the order in which they were closed first.
+    order: VecDeque<u32>,
+    others: Option<Account>,
+    /// Largest certificate that the tree had.
+    bound_max: f64,
+}
+
+impl Accounts {
+    fn now(&self, routed: u64) -> f64 {
+        if self.weight > 0.0 {
+            self.clock + (routed - self.routed) as f64 / self.weight
+        } else {
+            self.clock
+        }
+    }
+
+    fn add(&mut self, analyzer: u32, part: Account) {
+        if let Some(account) = self.closed.get_mut(&analyzer) {
+            account.add(&part);
+            return;
+        }
+        self.closed.insert(analyzer, part);
+        self.order.push_back(analyzer);
+        if self.order.len() <= CLOSED_MAX {
+            return;
+        }
+        let oldest = self.order.pop_front();
+        if let Some(oldest) = oldest.and_then(|oldest| self.closed.remove(&oldest)) {
+            let others = self
+                .others
+                .get_or_insert_with(|| Account::new(OTHERS.into()));
+            others.add(&oldest);
+        }
+    }
+}
+
+impl Account {
+    fn new(name: Arc<str>) -> Account {
+        Account {
+            name,
+            assigned: 0,
+            acked: 0,
+            due: 0.0,
+        }
+    }
+
+    fn add(&mut self, other: &Account) {
+        self.assigned += other.assigned;
+        self.acked += other.acked;
+        self.due += other.due;
+    }
+}
+
+impl<M: Memory> Engine<M> {
+    fn routed(&self) -> u64 {
+        self.counters.received + self.counters.rerouted
+    }
+
+    pub(super) fn name_account(&mut self, analyzer: u32, name: &Arc<str>) {
+        self.accounts.names.insert(analyzer, Arc::clone(name));
+    }
+
+    /// Weights, membership or availability have changed: what was routed so far was due by the old.
+    pub(super) fn settle_dues(&mut self) {
+        let clock = self.accounts.now(self.routed());
+        let mut all = 0.0;
+        for slot in &mut self.lanes {
+            let can_be_chosen = slot.state == LaneState::Up && !slot.full;
+            let weight = if can_be_chosen { slot.weight } else { 0.0 };
+            all += weight;
+            if weight != slot.due.weight {
+                slot.due = Due {
+                    weight,
+                    since: clock,
+                    due: slot.due.at(clock),
+                };
+            }
+        }
+        self.accounts.clock = clock;
+        self.accounts.weight = all;
+        self.accounts.routed = self.routed();
+    }
+
+    /// The tree may have a larger certificate than any before.
+    pub(super) fn note_bound(&mut self) {
+        self.accounts.bound_max = self.accounts.bound_max.max(self.tree.bound());
+    }
+
+    /// A lane gets nothing any more: what it had stays with its analyzer. To be called once, after
+    /// [`Engine::settle_dues`].
+    pub(super) fn close_account(&mut self, lane: usize) {
+        let part = self.part(&self.lanes[lane], self.accounts.clock);
+        let analyzer = self.lanes[lane].analyzer;
+        self.accounts.add(analyzer, part);
+        let is_used = |slot: &LaneSlot| slot.state == LaneState::Up && slot.analyzer == analyzer;
+        if !self.lanes.iter().any(is_used) {
+            self.accounts.names.remove(&analyzer);
+        }
+    }
+
+    fn part(&self, slot: &LaneSlot, clock: f64) -> Account {
+        let name = self.accounts.names.get(&slot.analyzer);
+        Account {
+            name: name.map_or_else(|| slot.analyzer.to_string().into(), Arc::clone),
+            assigned: slot.lane.appended(),
+            acked: slot.lane.acked(),
+            due: slot.due.at(clock),
+        }
+    }
+
+    /// What each analyzer got and what was due to it; one that came back under another number has
+    /// several accounts of the same name.
+    pub fn accounts(&self) -> Vec<Account> {
+        let clock = self.accounts.now(self.routed());
+        let mut all = self.accounts.closed.clone();
+        for slot in self.lanes.iter().filter(|slot| slot.state == LaneState::Up) {
+            let part = self.part(slot, clock);
+            let account = all
+                .entry(slot.analyzer)
+                .or_insert_with(|| Account::new(Arc::clone(&part.name)));
+            account.add(&part);
+        }
+        all.into_values()
+            .chain(self.accounts.others.clone())
+            .collect()
+    }
+
+    /// The largest that [`Engine::share_bound`] ever was.
+    pub fn share_bound_max(&self) -> f64 {
+        self.accounts.bound_max.max(self.tree.bound())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{EngineConfig, Entry, LinkEpoch, OnSlow, Reach, Roster, VecMemory, Window};
+
+    const FRAME: [u8; 5] = [0, 0, 0, 5, 3];
+
+    fn engine() -> Engine<VecMemory> {
+        let config = EngineConfig {
+            shard: 0,
+            buffers: 64,
+            buffer_bytes: 4096,
+            frame_bytes_max: 1024,
+            window_bytes: 1 << 20,
+            window_messages: 900,
+            partial_bytes_max: 4096,
+            on_slow: OnSlow::Spill,
+        };
+        let mut engine = Engine::new(config, VecMemory::new(64, 4096));
+        engine.emitter_opened(0);
+        engine
+    }
+
+    fn link(analyzer: u32) -> LinkEpoch {
+        LinkEpoch::new(0, u64::from(analyzer) + 1)
+    }
+
+    fn set(engine: &mut Engine<VecMemory>, weights: &[(u32, f64)]) {
+        let entries = weights.iter().map(|(analyzer, weight)| Entry {
+            analyzer: *analyzer,
+            name: format!("a{analyzer}").into(),
+            weight: *weight,
+            draining: false,
+            reach: Reach::LinkPerShard,
+        });
+        let roster = Roster {
+            epoch: engine.roster_epoch() + 1,
+            entries: entries.collect(),
+        };
+        engine.apply_roster(&roster, |entry| Some((link(entry.analyzer), Window::ANY)));
+    }
+
+    /// What is due by definition: of each message, w / W to each lane that can be chosen.
+    #[derive(Default)]
+    struct Model(BTreeMap<u32, f64>);
+
+    impl Model {
+        fn messages(&mut self, engine: &Engine<VecMemory>, weights: &[(u32, f64)], count: u64) {
+            let open = |analyzer: u32| {
+                let mut lanes = engine.lane_reports();
+                lanes.any(|lane| lane.analyzer == analyzer && !lane.full && !lane.down)
+            };
+            let open: Vec<_> = weights
+                .iter()
+                .filter(|(analyzer, _)| open(*analyzer))
+                .collect();
+            let all: f64 = open.iter().map(|(_, weight)| weight).sum();
+            for (analyzer, weight) in open {
+                *self.0.entry(*analyzer).or_default() += count as f64 * weight / all;
+            }
+        }
+    }
+
+    fn ingest(
+        engine: &mut Engine<VecMemory>,
+        model: &mut Model,
+        weights: &[(u32, f64)],
+        count: u64,
+    ) {
+        for _ in 0..count {
+            model.messages(engine, weights, 1);
+            let before = engine.counters.received;
+            engine.ingest(0, &FRAME);
+            assert_eq!(engine.counters.received, before + 1, "room for all");
+        }
+    }
+
+    fn assert_agree(engine: &Engine<VecMemory>, model: &Model) {
+        let accounts = engine.accounts();
+        let given: u64 = accounts.iter().map(|account| account.assigned).sum();
+        assert_eq!(given, engine.counters.received + engine.counters.rerouted);
+        for (analyzer, due) in &model.0 {
+            let name = format!("a{analyzer}");
+            let mine: Vec<_> = accounts
+                .iter()
+                .filter(|account| *account.name == name)
+                .collect();
+            assert_eq!(mine.len(), 1, "{accounts:?}");
+            assert!(
+                (mine[0].due - due).abs() < 1e-6,
+                "{name}: {due} in {accounts:?}"
+            );
+            let off = (mine[0].assigned as f64 - due).abs();
+            let bound = 2.0 * engine.share_bound_max() * (1 + engine.table_changes().tables) as f64;
+            assert!(off <= bound, "{name} is off by {off}, bound {bound}");
+        }
+    }
+
+    #[test]
+    fn dues_follow_weights_windows_and_deaths() {
+        let (mut engine, mut model) = (engine(), Model::default());
+        let weights = [(0, 1.0), (1, 3.0), (2, 0.0)];
+        set(&mut engine, &weights);
+        ingest(&mut engine, &mut model, &weights, 1001);
+        assert_agree(&engine, &model);
+        // a1 has a full window from its 900th message on, then a0 gets everything.
+        ingest(&mut engine, &mut model, &weights, 400);
+        assert!(
+            engine.lane_reports().any(|lane| lane.full),
+            "a window is full"
+        );
+        assert_agree(&engine, &model);
+        let lane = engine.lane_of(link(1)).expect("up");
+        while engine.transmit(lane, 1, false).is_some() {}
+        engine.acked(lane, 500, 2);
+        assert!(!engine.lane_reports().any(|lane| lane.full));
+        ingest(&mut engine, &mut model, &weights, 100);
+        let weights = [(0, 1.0), (1, 0.5), (2, 0.25)];
+        set(&mut engine, &weights);
+        ingest(&mut engine, &mut model, &weights, 200);
+        assert_agree(&engine, &model);
+        while engine.transmit(lane, 2, false).is_some() {}
+        let unacked = engine.lane_reports().find(|lane| lane.analyzer == 1);
+        let unacked = unacked.map_or(0, |lane| lane.assigned - lane.acked);
+        engine.acked(lane, unacked, 3);
+        // What a0 had not ACKed is due to the living.
+        engine.link_down(link(0), 3);
+        let open = [(1, 0.5), (2, 0.25)];
+        let before = engine.counters.rerouted;
+        let unacked = engine.balance().queued;
+        assert!(unacked > 0);
+        let mut preview = Model::default();
+        preview.messages(&engine, &open, 1);
+        engine.reroute();
+        let moved = engine.counters.rerouted - before;
+        assert!(moved > 500, "{moved}");
+        for (analyzer, part) in preview.0 {
+            *model.0.entry(analyzer).or_default() += part * moved as f64;
+        }
+        assert!(
+            !engine.lane_reports().any(|lane| lane.full),
+            "the model assumes it"
+        );
+        assert_agree(&engine, &model);
+        ingest(&mut engine, &mut model, &open, 10);
+        assert_agree(&engine, &model);
+    }
+
+    #[test]
+    fn accounts_of_the_gone_are_bounded_and_none_is_lost() {
+        let mut engine = engine();
+        let guests = CLOSED_MAX as u32 + 50;
+        for analyzer in 0..guests {
+            set(&mut engine, &[(analyzer, 1.0)]);
+            engine.ingest(0, &FRAME);
+            let lane = engine.lane_of(link(analyzer)).expect("up");
+            while engine.transmit(lane, 1, false).is_some() {}
+            engine.acked(lane, 1, 2);
+            engine.link_down(link(analyzer), 3);
+        }
+        let accounts = engine.accounts();
+        assert_eq!(accounts.len(), CLOSED_MAX + 1);
+        let others = accounts
+            .iter()
+            .find(|account| &*account.name == OTHERS)
+            .expect("there");
+        assert_eq!((others.assigned, others.acked), (50, 50));
+        assert!((others.due - 50.0).abs() < 1e-9);
+        assert_eq!(engine.accounts.names.len(), 0);
+    }
+}
