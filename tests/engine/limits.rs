@@ -487,6 +487,17 @@ fn shares_are_those_since_the_last_change() {
     assert!(!rig.engine.is_full(rig.peers[one].lane));
 }
 
+#[test]
+fn the_largest_bound_so_far_is_remembered() {
+    let mut rig = Rig::new(config(64, 3000));
+    let peers = [5.0, 3.0, 2.0].map(|weight| rig.connect_plain(weight));
+    let bound = (1.0 + 3.0 / 5.0) / 2.0;
+    assert!((rig.engine.share_bound_max() - bound).abs() < 1e-9);
+    rig.kill(peers[0]);
+    assert!((rig.engine.share_bound() - 0.5).abs() < 1e-9);
+    assert!((rig.engine.share_bound_max() - bound).abs() < 1e-9);
+}
+
 struct NoMemory;
 
 impl Memory for NoMemory {
