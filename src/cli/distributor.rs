@@ -348,11 +348,12 @@ fn print_counters(counters: &Counters) {
         counters.stalled_ns as f64 / 1e9,
     );
     println!(
-        "links up {} and down {}, re-routed {} (duplicates possible {}), batches handed over {}",
+        "links up {} and down {}, re-routed {} (duplicates possible {}, identities lost {}), batches handed over {}",
         counters.links_up,
         counters.links_down,
         counters.rerouted,
         counters.duplicates_possible,
+        counters.identities_lost,
         counters.handed_over,
     );
     println!(

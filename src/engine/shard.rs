@@ -23,8 +23,9 @@ use super::roster::Tombstones;
 use super::tree::{Tree, LEAF_COUNT_MAX};
 use super::{BufferPool, LaneId, LinkEpoch, Memory};
 
-/// One origin kept beside the arena for so many bytes of it: at 32 bytes each, a sixteenth of it.
-const ORIGIN_PER_ARENA_BYTES: usize = 512;
+/// One origin kept beside the arena for so many bytes of it: at 32 bytes each, an eighth of it.
+/// Messages of this size and more never lose theirs.
+const ORIGIN_PER_ARENA_BYTES: usize = 256;
 
 /// What a full analyzer does to the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -26,6 +26,7 @@ impl World {
         if !balance.holds() {
             return Err(format!("shard {shard}: {balance}"));
         }
+        self.oracle.identities_lost |= worker.engine.counters.identities_lost > 0;
         if self.turns % THOROUGH_TURNS == 0 {
             let found = worker.engine.check();
             found.map_err(|what| format!("shard {shard}: {what}"))?;

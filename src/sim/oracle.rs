@@ -30,6 +30,8 @@ pub(super) type Identity = (u16, u64, u64);
 pub(super) struct Oracle {
     pub(super) messages: Vec<Message>,
     identities: BTreeMap<Identity, MessageId>,
+    /// A shard has counted an identity as lost: nothing more can be said of them.
+    pub(super) identities_lost: bool,
     /// Messages that at least one analyzer has ACKed, as far as analyzers know.
     pub(super) acked: u64,
     /// Deliveries beyond each message's first.
@@ -76,6 +78,9 @@ impl Oracle {
         identity: Identity,
         redelivered: bool,
     ) -> Result<(), String> {
+        if self.identities_lost {
+            return Ok(());
+        }
         let owner = *self.identities.entry(identity).or_insert(id);
         if owner != id {
             return Err(format!(

@@ -184,7 +184,7 @@ impl World {
     /// # Errors
     /// What was found to be wrong.
     pub(super) fn run(&mut self) -> Result<(), String> {
-        let mut patient_until_ns = START_NS + self.plan.calm_ms * MS + PATIENCE_NS;
+        let mut patient_until_ns = u64::MAX;
         let mut progress = 0;
         while let Some(Reverse((at_ns, _, event))) = self.events.pop() {
             let now_ns = at_ns.max(self.now_ns());
@@ -195,7 +195,9 @@ impl World {
             if self.ended.iter().all(Option::is_some) {
                 return self.check_end();
             }
-            if now_ns > patient_until_ns {
+            if !self.is_calm {
+                patient_until_ns = now_ns + PATIENCE_NS;
+            } else if now_ns > patient_until_ns {
                 let so_far = self.progress();
                 if so_far == progress {
                     return Err(self.what_is_missing());
