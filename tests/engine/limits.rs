@@ -425,31 +425,31 @@ fn ack_latencies_count_every_message_from_its_send() {
     assert_eq!(latency_us.count_between(42_000, 44_000), 3);
 }
 
-/// One identity for 512 bytes of arena: 8 for each buffer here.
+/// One identity for 256 bytes of arena: 16 for each buffer here.
 #[test]
 fn identities_that_lanes_keep_beside_their_bytes_are_bounded() {
     let mut rig = Rig::new(config(16, 3000));
     let emitter = rig.emitter();
     let (dies, heir) = (rig.connect_plain(1.0), rig.connect_plain(0.0));
-    for number in 1..=200 {
+    for number in 1..=400 {
         assert!(rig.send(emitter, numbered(number, 20)));
     }
     rig.peers[heir].weight = 1.0;
     rig.publish();
     rig.kill(dies);
     rig.engine.reroute();
-    assert_eq!(rig.engine.counters.identities_lost, 200 - 16 * 8);
+    assert_eq!(rig.engine.counters.identities_lost, 400 - 16 * 16);
     // ACKs make room for others.
     rig.transmit_all(heir, false);
-    rig.ack(heir, 100);
+    rig.ack(heir, 200);
     rig.check();
     let next = rig.connect_plain(1.0);
     rig.peers[heir].weight = 0.0;
     rig.publish();
     rig.kill(heir);
     rig.engine.reroute();
-    assert_eq!(rig.engine.counters.identities_lost, 200 - 16 * 8);
-    assert_eq!(rig.transmit_all(next, false).len(), 100);
+    assert_eq!(rig.engine.counters.identities_lost, 400 - 16 * 16);
+    assert_eq!(rig.transmit_all(next, false).len(), 200);
     rig.finish();
 }
 
