@@ -404,6 +404,20 @@ fn without_an_analyzer_emitters_are_held_back_and_nothing_is_lost() {
 }
 
 #[test]
+fn what_emitters_sent_before_they_left_waits_for_an_analyzer() {
+    const MESSAGES: u64 = 400;
+    let distributor = Distributor::start("--shards 1");
+    emit(&distributor, MESSAGES, 4);
+    // Time to see the ends of their connections; with less the test proves less.
+    std::thread::sleep(Duration::from_millis(300));
+    let options = Options::new(Dialect::Typed, 1.0);
+    let analyzer = Analyzer::connect(distributor.analyzers, &options);
+    until_read(&[&analyzer], MESSAGES as usize);
+    assert_exactly_once(&[&analyzer], 0..MESSAGES);
+    assert_eq!(distributor.stop().assert_clean().received, MESSAGES);
+}
+
+#[test]
 fn a_slow_analyzer_slows_emitters_down_within_bounded_memory() {
     const BYTES: u64 = 64 * MIB;
     const MESSAGES: u64 = BYTES / 1024;

@@ -292,6 +292,18 @@ mod tests {
     }
 
     #[test]
+    fn names_are_kept_of_those_that_are_there() {
+        let mut engine = engine();
+        set(&mut engine, &[(0, 1.0), (1, 1.0)]);
+        engine.link_down(link(0), 1);
+        let names: Vec<_> = engine.accounts.names.keys().collect();
+        assert_eq!(names, [&1]);
+        let accounts = engine.accounts().into_iter();
+        let named: Vec<_> = accounts.map(|account| account.name.to_string()).collect();
+        assert_eq!(named, ["a0", "a1"]);
+    }
+
+    #[test]
     fn dues_follow_weights_windows_and_deaths() {
         let (mut engine, mut model) = (engine(), Model::default());
         let weights = [(0, 1.0), (1, 3.0), (2, 0.0)];

@@ -70,6 +70,9 @@ mod tests {
             assert_eq!(assembler.carried(), received);
             assembler.clear();
             assert!(assembler.carried().is_empty() && assembler.carry.capacity() <= KEPT_BYTES);
+            if bytes == KEPT_BYTES {
+                assert_eq!(assembler.carry.capacity(), KEPT_BYTES, "that much is kept");
+            }
         }
     }
 }

@@ -268,7 +268,59 @@ mod tests {
         };
         assert!(balance.holds());
         assert_eq!(balance.open(), 5);
+        assert_eq!(
+            balance.to_string(),
+            "conservation holds: received 10 = acked 5 + in flight 3 + queued 2 + dropped 0"
+        );
         balance.acked = 4;
         assert!(balance.to_string().contains("BROKEN"));
+        balance.dropped = 1;
+        assert!(balance.holds());
+    }
+
+    #[test]
+    fn adding_up_misses_no_count() {
+        let counters = |factor: u64| {
+            let mut reasons = [0; Reason::ALL.len()];
+            reasons
+                .iter_mut()
+                .zip(100..)
+                .for_each(|(reason, n)| *reason = n * factor);
+            Counters {
+                received: factor,
+                received_bytes: 2 * factor,
+                acked: 3 * factor,
+                rerouted: 4 * factor,
+                duplicates_possible: 5 * factor,
+                identities_lost: 18 * factor,
+                receives: 6 * factor,
+                sends: 7 * factor,
+                sent_bytes: 8 * factor,
+                sends_zero_copy: 9 * factor,
+                zero_copy_copied: 10 * factor,
+                handed_over: 11 * factor,
+                stalls: 12 * factor,
+                stalled_ns: 13 * factor,
+                enters: 14 * factor,
+                emitters_accepted: 15 * factor,
+                links_up: 16 * factor,
+                links_down: 17 * factor,
+                reasons,
+            }
+        };
+        let mut sum = counters(10);
+        sum.add(&counters(7));
+        assert_eq!(format!("{sum:?}"), format!("{:?}", counters(17)));
+
+        let balance = |factor: u64| Balance {
+            received: factor,
+            acked: 2 * factor,
+            in_flight: 3 * factor,
+            queued: 4 * factor,
+            dropped: 5 * factor,
+        };
+        let mut sum = balance(10);
+        sum.add(&balance(7));
+        assert_eq!(sum, balance(17));
     }
 }

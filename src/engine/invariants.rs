@@ -94,3 +94,105 @@ impl<M: Memory> Engine<M> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{EngineConfig, LaneId, LinkEpoch, OnSlow, Reach, Roster, VecMemory};
+    use crate::engine::{Entry, Ingest};
+    use crate::protocol::frame;
+
+    type Tampering = fn(&mut Engine<VecMemory>);
+
+    /// Two lanes, the second full; four messages, two of them ACKed; a partial frame.
+    fn engine() -> Engine<VecMemory> {
+        let config = EngineConfig {
+            shard: 0,
+            buffers: 16,
+            buffer_bytes: 4096,
+            frame_bytes_max: 1024,
+            window_bytes: 1 << 20,
+            window_messages: 2,
+            partial_bytes_max: 100,
+            on_slow: OnSlow::Spill,
+        };
+        let mut engine = Engine::new(config, VecMemory::new(16, 4096));
+        let entry = |analyzer: u32| Entry {
+            analyzer,
+            name: analyzer.to_string().into(),
+            weight: 1.0,
+            draining: false,
+            reach: Reach::SingleLink {
+                home: 0,
+                epoch: LinkEpoch::new(0, u64::from(analyzer) + 1),
+            },
+        };
+        let roster = Roster {
+            epoch: 1,
+            entries: vec![entry(0), entry(1)],
+        };
+        assert!(engine.apply_roster(&roster, |_| None));
+        engine.emitter_opened(0);
+        let bytes = [frame::encode_header(1, 3).as_slice(), b"x"]
+            .concat()
+            .repeat(4);
+        assert_eq!(engine.ingest(0, &bytes), Ingest::Taken);
+        assert!(engine.transmit(LaneId(0), 0, false).is_some());
+        engine.acked(LaneId(0), 2, 0);
+        assert_eq!(engine.ingest(0, &[0, 0]), Ingest::Taken);
+        engine
+    }
+
+    #[test]
+    fn books_that_are_wrong_are_found_out() {
+        assert_eq!(engine().check(), Ok(()));
+        let tampered: [(&str, Tampering); 13] = [
+            ("bytes of partial frames, 3 counted", |e| {
+                e.partial_bytes += 1
+            }),
+            ("2 bytes of partial frames, 1 allowed", |e| {
+                e.config.partial_bytes_max = 1
+            }),
+            ("0 origins, 1 counted", |e| e.origins_kept += 1),
+            ("1 origins, 1 counted, 0 allowed", |e| {
+                let lane = &mut e.lanes[1].lane;
+                lane.keep_origin(super::super::Origin {
+                    shard: 0,
+                    epoch: LinkEpoch(9),
+                    sequence: 1,
+                });
+                (e.origins_kept, e.origins_max) = (1, 0);
+            }),
+            ("BROKEN", |e| e.counters.received += 1),
+            ("0 owners", |e| assert!(e.pool.take().is_some())),
+            ("2 owners", |e| {
+                let held = e.lanes[1].lane.buffers().next().expect("its tail");
+                e.pool.give(held);
+            }),
+            ("lane 1 is free and not empty", |e| {
+                e.lanes[1].state = LaneState::Free;
+            }),
+            ("lane 1 is up and not found by its link", |e| {
+                e.lane_by_epoch.insert(LinkEpoch::new(0, 2), LaneId(0));
+            }),
+            ("lane 0 is up and not found by its link", |e| {
+                e.lane_by_epoch.remove(&LinkEpoch::new(0, 1));
+            }),
+            ("2 lanes are up, 3 links are known", |e| {
+                e.lane_by_epoch.insert(LinkEpoch::new(0, 7), LaneId(0));
+            }),
+            ("1 lanes are full, 2 counted", |e| e.full_lanes += 1),
+            ("0 lanes are full, 1 counted", |e| e.lanes[1].full = false),
+        ];
+        for (what, tamper) in tampered {
+            let mut engine = engine();
+            tamper(&mut engine);
+            let found = engine.check().expect_err(what);
+            assert!(found.contains(what), "{found}, and not {what}");
+        }
+        let mut engine = engine();
+        engine.lanes[1].weight = 0.0;
+        engine.full_lanes = 0;
+        assert_eq!(engine.check(), Ok(()), "full, but without a weight");
+    }
+}

@@ -512,7 +512,8 @@ impl Lane {
                 if self.acked < self.appended || front.holds > 0 || self.batch.is_some() {
                     return;
                 }
-                self.limit = 0;
+                // Nothing is ACKed, or taken out of a dead lane, before `transmit` or `unacked_front`.
+                debug_assert_eq!(self.limit, 0, "the tail is closed");
             } else if front.through > self.acked || front.holds > 0 {
                 return;
             }

@@ -378,6 +378,65 @@ mod tests {
     }
 
     #[test]
+    fn as_much_as_two_of_the_largest_steps_may_be_open() {
+        let is_stalled = |link: &Link, second: u64| {
+            let stall = link.clone().stall(second * SECOND, TIMEOUT, false, false);
+            stall == Some(Stall::Unacked)
+        };
+        let mut link = Link::new(Dialect::Compact, 0);
+        link.submitted(0, STRIDE_UNKNOWN, 0);
+        assert!(!is_stalled(&link, 1000), "its step may be larger");
+        link.submitted(0, 1, SECOND);
+        assert!(!is_stalled(&link, 30) && is_stalled(&link, 31));
+
+        assert_eq!(link.ack(100, 40 * SECOND), Ok(true));
+        assert_eq!(link.ack(200, 40 * SECOND), Ok(true));
+        assert_eq!((link.unacked(), link.sent()), (825, 1025));
+        assert_eq!(link.ack(250, 40 * SECOND), Ok(true));
+        assert_eq!(link.ack(350, 40 * SECOND), Ok(true));
+        assert!(
+            !is_stalled(&link, 69) && is_stalled(&link, 70),
+            "since the ACK"
+        );
+        for sequence in (400..=800).step_by(50) {
+            assert_eq!(link.ack(sequence, 50 * SECOND), Ok(true));
+        }
+        assert_eq!(link.ack(825, 50 * SECOND), Ok(true));
+        assert!(
+            !is_stalled(&link, 1000),
+            "200 are open, its largest step was 100"
+        );
+        link.submitted(0, 1, 60 * SECOND);
+        link.submitted(0, 1, 80 * SECOND);
+        assert!(
+            !is_stalled(&link, 89) && is_stalled(&link, 90),
+            "since the first too many"
+        );
+    }
+
+    #[test]
+    fn a_link_may_be_numbered_from_anywhere() {
+        let turn = 1 << 31;
+        let mut link = Link::new(Dialect::Compact, 0).numbered_from(turn - 2);
+        assert_eq!((link.unacked(), link.sent()), (0, turn - 2));
+        link.submitted(5, 4, 0);
+        link.completed();
+        assert_eq!(link.ack(1, 0), Ok(true));
+        assert_eq!(link.next_credit(), Some((5, 3)));
+        assert_eq!((link.next_credit(), link.unacked()), (None, 1));
+    }
+
+    #[test]
+    fn an_error_says_what_its_cause_says() {
+        let mut link = Link::new(Dialect::Typed, 0);
+        let error = link.ack(7, 0).expect_err("nothing was sent");
+        let cause = AckBeyond { raw: 7, sent: 0 };
+        assert_eq!(error, LinkError::Ack(cause));
+        assert_eq!(error.to_string(), cause.to_string());
+        assert!(error.to_string().contains("ACK 7"));
+    }
+
+    #[test]
     fn a_native_link_must_ack_everything() {
         let mut link = Link::new(Dialect::Native, 0);
         link.submitted(0, 1, 10 * SECOND);

@@ -263,3 +263,46 @@ impl<M: Memory> Engine<M> {
         self.settle(job.lane);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn staged_messages_keep_their_order_and_little_memory() {
+        let origin = |sequence| Origin {
+            shard: 0,
+            epoch: LinkEpoch(1),
+            sequence,
+        };
+        let mut staged = Staged::default();
+        let (mut pushed, mut popped) = (0, 0);
+        for round in 0..200_u64 {
+            // More and more, then fewer and fewer.
+            let pushes = if round < 100 { 7 } else { 1 };
+            for _ in 0..pushes {
+                pushed += 1;
+                let len = 5 + pushed as usize % 90;
+                staged.messages.push_back((origin(pushed), len));
+                staged.bytes.resize(staged.bytes.len() + len, pushed as u8);
+            }
+            for _ in 0..4 {
+                let Some((front, frame)) = staged.front() else {
+                    continue;
+                };
+                popped += 1;
+                assert_eq!(front, origin(popped));
+                assert_eq!(frame, vec![popped as u8; 5 + popped as usize % 90]);
+                staged.pop_front();
+                let open: usize = staged.messages.iter().map(|(_, len)| *len).sum();
+                assert_eq!(staged.len_bytes(), open);
+                assert!(staged.bytes.len() <= 2 * open, "at most half of it is read");
+            }
+        }
+        while staged.front().is_some() {
+            staged.pop_front();
+        }
+        assert_eq!((staged.len_bytes(), staged.bytes.len()), (0, 0));
+        staged.pop_front();
+    }
+}

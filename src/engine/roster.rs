@@ -255,6 +255,64 @@ mod tests {
     }
 
     #[test]
+    fn analyzers_are_told_apart() {
+        let mut registrar = Registrar::default();
+        let single = |count: u64, name: &str| Change::SingleUp {
+            epoch: LinkEpoch::new(0, count),
+            home: 0,
+            name: name.into(),
+            weight: 2.0,
+        };
+        for change in [
+            native(0, 1, "a", 0.5),
+            native(0, 2, "b", 0.25),
+            single(3, "a"),
+            single(4, "a"),
+            native(1, 1, "a", 0.75),
+        ] {
+            assert!(registrar.apply(change).is_some());
+        }
+        let listed = |roster: &Roster| {
+            let entries = roster.entries.iter();
+            entries
+                .map(|entry| (entry.analyzer, entry.effective_weight()))
+                .collect::<Vec<_>>()
+        };
+        let expected = [(0, 0.75), (1, 0.25), (2, 2.0), (3, 2.0)];
+        assert_eq!(listed(&registrar.roster), expected);
+
+        let drain = Change::Drain {
+            epoch: LinkEpoch::new(0, 1),
+        };
+        let roster = registrar.apply(drain).expect("changed");
+        assert_eq!(listed(&roster)[..2], [(0, 0.0), (1, 0.25)]);
+        let roster = registrar.apply(native(2, 1, "a", 0.5)).expect("changed");
+        assert_eq!(listed(&roster)[0], (0, 0.5), "started again after a drain");
+        let down = |count: u64| Change::Down {
+            epoch: LinkEpoch::new(0, count),
+        };
+        let roster = registrar.apply(down(3)).expect("changed");
+        assert_eq!(listed(&roster), [(0, 0.5), (1, 0.25), (3, 2.0)]);
+        let roster = registrar.apply(down(1)).expect("changed");
+        assert_eq!(listed(&roster).len(), 3, "it has links on other shards");
+    }
+
+    #[test]
+    fn the_oldest_tombstone_goes_when_there_are_too_many() {
+        let link = |count: usize| LinkEpoch::new(0, count as u64);
+        let mut tombstones = Tombstones::default();
+        for count in 1..=TOMBSTONES_MAX {
+            tombstones.insert(link(count));
+            tombstones.insert(link(count));
+        }
+        assert!((1..=TOMBSTONES_MAX).all(|count| tombstones.contains(link(count))));
+        tombstones.insert(link(TOMBSTONES_MAX + 1));
+        assert!(!tombstones.contains(link(1)));
+        assert!((2..=TOMBSTONES_MAX + 1).all(|count| tombstones.contains(link(count))));
+        assert_eq!(tombstones.order.len(), TOMBSTONES_MAX);
+    }
+
+    #[test]
     fn weights_and_drains_change_the_table_once() {
         let mut registrar = Registrar::default();
         let epoch = LinkEpoch::new(2, 7);

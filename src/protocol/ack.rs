@@ -105,6 +105,26 @@ mod tests {
     }
 
     #[test]
+    fn the_first_and_the_last_number_of_what_is_open() {
+        for dialect in DIALECTS {
+            let at = |raw| resolve_ack(dialect, raw, 5, 9);
+            assert_eq!(at(4), Ok(AckStep::Stale), "{dialect}");
+            assert_eq!(at(5), Ok(AckStep::Stale), "{dialect}");
+            assert_eq!(at(6), Ok(AckStep::Advance(6)), "{dialect}");
+            assert_eq!(at(9), Ok(AckStep::Advance(9)), "{dialect}");
+            let beyond = at(10).expect_err("ten were not sent");
+            assert_eq!(beyond, AckBeyond { raw: 10, sent: 9 });
+            assert_eq!(beyond.as_str(), "ack_beyond_sent");
+            assert!(beyond.to_string().starts_with("ACK 10 but only 9"));
+        }
+        // Exactly half a turn may be either way; it is taken for one that was never sent.
+        let turn = 1 << 31;
+        let half = |raw| resolve_ack(Dialect::Compact, raw, turn, turn);
+        assert!(half(turn / 2).is_err());
+        assert_eq!(half(turn / 2 + 1), Ok(AckStep::Stale));
+    }
+
+    #[test]
     fn nothing_precedes_the_first_message() {
         for dialect in [Dialect::Typed, Dialect::Compact] {
             let last_of_turn = if dialect == Dialect::Typed {

@@ -265,6 +265,31 @@ mod tests {
 
     const DIALECTS: [Dialect; 3] = [Dialect::Typed, Dialect::Compact, Dialect::Native];
 
+    #[test]
+    fn a_word_that_is_not_whole_is_kept_and_counted() {
+        let word = encode_ack(Dialect::Native, 7);
+        for cut in 1..9 {
+            let mut decoder = ControlDecoder::new(Dialect::Native);
+            let (mut head, mut rest) = word.as_bytes().split_at(cut);
+            assert_eq!(decoder.next(&mut head), None);
+            assert_eq!((head.len(), decoder.partial_bytes()), (0, cut));
+            assert_eq!(decoder.next(&mut rest), Some(Ok(Control::Ack(7))));
+            assert_eq!(decoder.partial_bytes(), 0);
+        }
+    }
+
+    #[test]
+    fn an_unknown_type_is_named_with_its_dialect() {
+        for (dialect, text) in [
+            (Dialect::Typed, "0x09 does not exist in the typed"),
+            (Dialect::Native, "the native dialect"),
+        ] {
+            let found = ControlDecoder::new(dialect).next(&mut &[9][..]);
+            let error = found.expect("an answer").expect_err("no such type");
+            assert!(error.to_string().contains(text), "{error}");
+        }
+    }
+
     /// Everything that `bytes` say, read in chunks of `step`.
     fn decode(dialect: Dialect, bytes: &[u8], step: usize) -> Vec<Result<Control, ControlError>> {
         let mut decoder = ControlDecoder::new(dialect);

@@ -94,3 +94,18 @@ impl<const CAP: usize> Partial<CAP> {
         self.filled >= want
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_are_finite_and_have_no_sign() {
+        for bad in [-1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -5e-324] {
+            assert_eq!(valid_weight(bad), None, "{bad}");
+        }
+        assert_eq!(valid_weight(2.5), Some(2.5));
+        let zero = valid_weight(-0.0).expect("it is zero");
+        assert!(zero == 0.0 && zero.is_sign_positive());
+    }
+}

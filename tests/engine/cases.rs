@@ -348,3 +348,145 @@ fn many_lanes_on_a_small_arena_keep_windows_of_several_buffers() {
     assert!(held.min() >= Some(3 * u64::from(BUFFER_BYTES)));
     rig.finish();
 }
+
+/// Two living lanes, a dead one whose buffers the kernel has, and no buffer left. Returns the dead
+/// one and the living ones.
+fn reroute_without_buffers(rig: &mut Rig, emitter: usize) -> (usize, [usize; 2]) {
+    let dies = rig.connect_plain(1.0);
+    let living = [rig.connect_plain(0.0), rig.connect_plain(0.0)];
+    (1..=18).for_each(|number| assert!(rig.send(emitter, numbered(number, 3000))));
+    rig.transmit_all(dies, true);
+    rig.peers[dies].weight = 0.0;
+    for peer in living {
+        rig.peers[peer].weight = 1.0;
+    }
+    rig.publish();
+    (19..=52).for_each(|number| assert!(rig.send(emitter, numbered(number, 3000))));
+    rig.kill(dies);
+    rig.engine.reroute();
+    assert_eq!(
+        (rig.engine.buffers().0, rig.engine.counters.rerouted),
+        (0, 12)
+    );
+    (dies, living)
+}
+
+#[test]
+fn a_message_that_waits_for_a_buffer_keeps_its_lane() {
+    let mut rig = Rig::new(config(64, 3000));
+    let emitter = rig.emitter();
+    let (dies, _) = reroute_without_buffers(&mut rig, emitter);
+    for step in 0..6 {
+        // The oldest range that is left; the last one takes its place in the list.
+        rig.release(dies, step, false);
+        rig.engine.reroute();
+        assert_eq!(rig.engine.counters.rerouted, 13 + step as u64);
+    }
+    let assigned = rig.engine.lane_reports().filter(|lane| !lane.down);
+    let assigned: Vec<_> = assigned.map(|lane| lane.assigned).collect();
+    assert_eq!(assigned, [26, 26]);
+    rig.finish();
+}
+
+#[test]
+fn a_message_that_waits_for_a_buffer_outlives_its_lane() {
+    let mut rig = Rig::new(config(64, 3000));
+    let emitter = rig.emitter();
+    let (dies, living) = reroute_without_buffers(&mut rig, emitter);
+    for peer in living {
+        rig.transmit_all(peer, true);
+        rig.kill(peer);
+    }
+    rig.engine.reroute();
+    let short = rig.connect_plain(1.0);
+    rig.engine.reroute();
+    assert_eq!(
+        rig.engine.buffers().0,
+        0,
+        "it has chosen that lane, and waits"
+    );
+    rig.kill(short);
+    for peer in [dies, living[0], living[1]] {
+        rig.release_all(peer);
+    }
+    rig.engine.reroute();
+    let next = rig.connect_plain(1.0);
+    assert_eq!(rig.peers[next].lane, rig.peers[short].lane);
+    rig.finish();
+}
+
+/// An analyzer that is never written to must not keep reports for ever.
+#[test]
+fn reports_that_wait_too_long_are_given_out_oldest_first() {
+    let mut rig = Rig::new(config(64, 3000));
+    let emitter = rig.emitter();
+    rig.connect_plain(0.0);
+    for number in 1..=1026 {
+        let dies = rig.connect_plain(1.0);
+        assert!(rig.send(emitter, numbered(number, 20)));
+        rig.peers[0].weight = 1.0;
+        rig.peers[dies].weight = 0.0;
+        rig.publish();
+        rig.kill(dies);
+        rig.engine.reroute();
+        rig.peers[0].weight = 0.0;
+        let early = rig.engine.next_rerouted().map(|report| report.epoch);
+        let oldest = (number > 1024).then(|| rig.peers[number as usize - 1024].epoch);
+        assert_eq!(early, oldest, "report {number}");
+    }
+}
+
+#[test]
+fn a_message_that_waits_does_not_go_where_nothing_new_may_go() {
+    for idle in 0..2 {
+        let mut rig = Rig::new(config(64, 3000));
+        let emitter = rig.emitter();
+        let (dies, living) = reroute_without_buffers(&mut rig, emitter);
+        rig.peers[living[idle]].weight = 0.0;
+        rig.publish();
+        rig.release_all(dies);
+        rig.engine.reroute();
+        let assigned = rig.engine.lane_reports().filter(|lane| !lane.down);
+        let assigned: Vec<_> = assigned.map(|lane| lane.assigned).collect();
+        // As many as the other's window takes, and none here.
+        assert_eq!((assigned[idle], assigned[1 - idle]), (23, 27));
+        rig.finish();
+    }
+}
+
+#[test]
+fn an_ack_that_comes_after_the_death_counts_for_nothing() {
+    let mut rig = Rig::new(config(64, 3000));
+    let emitter = rig.emitter();
+    let (dies, heir) = (rig.connect_plain(1.0), rig.connect_plain(0.0));
+    (1..=5).for_each(|number| assert!(rig.send(emitter, numbered(number, 100))));
+    rig.transmit_all(dies, true);
+    rig.kill(dies);
+    let lane = rig.peers[dies].lane;
+    rig.engine.acked(lane, 2, rig.now_ns);
+    rig.check();
+    rig.peers[heir].weight = 1.0;
+    rig.publish();
+    rig.engine.reroute();
+    rig.engine.acked(lane, 5, rig.now_ns);
+    rig.check();
+    assert_eq!(rig.transmit_all(heir, true).len(), 5);
+    rig.finish();
+}
+
+/// A buffer that only the kernel can free does not hold up what others free.
+#[test]
+fn the_buffers_of_a_newer_death_serve_an_older_one() {
+    let mut rig = Rig::new(config(64, 3000));
+    let emitter = rig.emitter();
+    let (dies, living) = reroute_without_buffers(&mut rig, emitter);
+    rig.kill(living[1]);
+    rig.engine.reroute();
+    // Each of its 23 messages that is staged makes room for the one before; the last one waits.
+    assert_eq!(rig.engine.counters.rerouted, 12 + 1 + 22);
+    assert_eq!(rig.engine.buffers().0, 0);
+    rig.release_all(dies);
+    rig.engine.reroute();
+    assert_eq!(rig.engine.counters.rerouted, 18 + 23);
+    rig.finish();
+}

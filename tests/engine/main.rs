@@ -2,6 +2,7 @@
 //! `model`. Both go through `rig`, which plays emitters, kernel and analyzers and checks every step.
 
 mod cases;
+mod limits;
 mod model;
 mod rig;
 mod shares;

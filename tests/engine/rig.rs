@@ -563,6 +563,7 @@ impl Rig {
             (balance.received, balance.acked),
             (self.received, self.acked)
         );
+        assert_eq!(self.engine.check(), Ok(()));
     }
 
     /// What holds at every moment, too, but takes longer to see.

@@ -101,8 +101,10 @@ fn buffers_go_back_when_acked_and_released_in_either_order() {
         let release = |bench: &mut Bench, lane: &mut Lane| {
             // The last first: buffers go back in order all the same.
             for range in ranges.iter().rev() {
+                assert!(lane.front_is_held());
                 lane.released(range.segment, &mut bench.pool);
             }
+            assert!(!lane.front_is_held());
         };
         if acked_first {
             lane.ack(3, 0, &mut bench.pool);
@@ -146,6 +148,8 @@ fn what_the_lane_says_it_needs_is_enough() {
                 }
                 let free = bench.pool.free();
                 let needed = lane.buffers_needed(bytes, BYTES);
+                let fits = tail > 0 && bytes + 40 <= (BYTES - lane.at) as usize;
+                assert_eq!(needed == 0, fits, "{bytes} behind {tail}");
                 let origin = Origin {
                     shard: 1,
                     epoch: LinkEpoch(9),
@@ -161,6 +165,44 @@ fn what_the_lane_says_it_needs_is_enough() {
             }
         }
     }
+}
+
+#[test]
+fn buffers_are_counted_to_the_last_byte() {
+    let needed = [5, 4056, 4057, 8152, 8153].map(|bytes| Lane::buffers_for(bytes, BYTES));
+    assert_eq!(needed, [1, 1, 2, 2, 3], "40 bytes more than the frame");
+}
+
+#[test]
+fn buffers_are_filled_to_the_last_byte() {
+    let origin = |sequence| Origin {
+        shard: 1,
+        epoch: LinkEpoch(9),
+        sequence,
+    };
+    // Header, then an origin of 8 and a frame of 1,008 each: 4 x 1,016 and the header are 4,096.
+    for (native, bytes) in [(false, 1024), (true, 1008)] {
+        let (mut bench, mut lane) = (Bench::new(), lane(native, 1));
+        for sequence in 1..=8 {
+            bench.append(&mut lane, &frame(bytes, 1), Some(origin(sequence)));
+            let buffers = 16 - bench.pool.free();
+            assert_eq!(buffers as u64, sequence.div_ceil(4), "message {sequence}");
+        }
+        assert_eq!(bench.empty(&mut lane).len(), 8);
+    }
+    // The same the short way, and behind what was sent.
+    let (mut bench, mut lane) = (Bench::new(), lane(false, 1));
+    for _ in 0..3 {
+        bench.append(&mut lane, &frame(1024, 1), None);
+    }
+    bench.transmit(&mut lane, false);
+    bench.append(&mut lane, &frame(1024, 1), None);
+    assert_eq!(bench.pool.free(), 15);
+    let (mut bench, mut lane) = (Bench::new(), self::lane(true, 1));
+    for _ in 0..4 {
+        bench.append(&mut lane, &frame(1016, 1), None);
+    }
+    assert_eq!(bench.pool.free(), 15);
 }
 
 #[test]

@@ -440,6 +440,53 @@ mod tests {
         }
     }
 
+    /// One half for the root, and for each node below half of what the side's share of it adds.
+    #[test]
+    fn the_bound_is_that_of_the_deepest_reach() {
+        for (weights, bound) in [
+            (&[7.0][..], 0.0),
+            (&[3.0, 1.0], 0.5),
+            (&[1.0, 1.0, 1.0, 1.0], (1.0 + 1.0 / 2.0) / 2.0),
+            (&[5.0, 3.0, 2.0], (1.0 + 3.0 / 5.0) / 2.0),
+            (&[8.0, 5.0, 2.0, 2.0], (1.0 + (1.0 + 4.0 / 9.0) / 2.0) / 2.0),
+        ] {
+            let mut tree = Tree::new(0);
+            tree.set_weights(&(0..).zip(weights.iter().copied()).collect::<Vec<_>>());
+            assert!(
+                (tree.bound() - bound).abs() < 1e-9,
+                "{weights:?}: {}",
+                tree.bound()
+            );
+        }
+    }
+
+    #[test]
+    fn a_leaf_that_is_not_there_cannot_be_taken_out() {
+        let mut tree = Tree::new(0);
+        tree.set_weights(&[(0, 1.0), (2, 1.0)]);
+        tree.set_available(1, false);
+        tree.set_available(7, false);
+        tree.set_weights(&[(0, 1.0), (1, 1.0), (2, 1.0)]);
+        assert!(tree.is_available(1));
+    }
+
+    #[test]
+    fn a_phase_is_nobodys_debt() {
+        for phase in [1, 2, 3] {
+            let mut tree = Tree::new(phase);
+            tree.set_weights(&[(0, 1.0), (1, 1.0), (2, 2.0)]);
+            tree.set_available(0, false);
+            tree.set_available(2, false);
+            assert_eq!(routed(&mut tree, 3), [Some(1); 3]);
+            tree.set_available(2, true);
+            tree.set_available(0, true);
+            tree.collect_deficits();
+            for leaf in &tree.leaves {
+                assert!(leaf.deficit.abs() < 1e-9, "{leaf:?} in phase {phase}");
+            }
+        }
+    }
+
     #[test]
     fn phases_divide_the_cycle() {
         let offsets = [0, 1, 2, 3, 4].map(phase_offset);

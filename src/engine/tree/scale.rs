@@ -79,6 +79,59 @@ mod tests {
         let scale = scale_of(&table);
         let [three, one, twelve] = table.map(|(_, weight)| scale.apply(weight));
         assert_eq!((three, twelve), (3 * one, 12 * one));
-        assert!(one * 16 <= 1 << WEIGHT_SUM_LOG2);
+        assert_eq!(one * 16, 1 << (WEIGHT_SUM_LOG2 - 1));
+    }
+
+    /// Also where the sum is no power of two, and the largest is none.
+    #[test]
+    fn whole_number_weights_stay_exact_whatever_their_sum() {
+        for weights in [[3.0, 1.0, 6.0], [7.0, 5.0, 9.0], [1000.0, 1.0, 3.0]] {
+            let table = [(0, weights[0]), (1, weights[1]), (2, weights[2])];
+            let scale = scale_of(&table);
+            let one = scale.apply(1.0);
+            assert!(one.count_ones() == 1, "{one:b}");
+            assert_eq!(
+                weights.map(|weight| scale.apply(weight) / one),
+                weights.map(to_i64)
+            );
+            assert_eq!(weights.map(|weight| scale.apply(weight) % one), [0; 3]);
+        }
+    }
+
+    #[test]
+    fn every_table_is_scaled_to_the_same_power_of_two() {
+        for weights in [
+            [1.0, 1.0, 1.0],
+            [0.4, 0.3, 0.2],
+            [7.0, 1e-3, 2.5],
+            [f64::MAX, f64::MAX / 4.0, f64::MAX],
+            [1e-300, 3e-300, 0.0],
+            [5e-324, 1e-323, 5e-324],
+            [1e18, 3e17, 5.0],
+        ] {
+            let table = [(0, weights[0]), (1, weights[1]), (2, weights[2])];
+            let scale = scale_of(&table);
+            let scaled = weights.map(|weight| scale.apply(weight));
+            let sum: i64 = scaled.iter().sum();
+            let log2 = f64::log2(to_f64(sum));
+            let allowed = f64::from(WEIGHT_SUM_LOG2 - 1)..=f64::from(WEIGHT_SUM_LOG2);
+            assert!(allowed.contains(&log2), "{weights:?}: 2^{log2}");
+            for (one, other) in [(0, 1), (1, 2)] {
+                let is = to_f64(scaled[one]) * (weights[other] / weights[0]);
+                let should_be = to_f64(scaled[other]) * (weights[one] / weights[0]);
+                assert!((is - should_be).abs() <= 4.0, "{weights:?}: {scaled:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn weights_that_are_none_count_as_zero_and_small_ones_as_something() {
+        let bad = [0.0, -1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
+        let mut table = vec![(0, 2_f64.powi(100)), (1, 2_f64.powi(-100))];
+        table.extend((2..).zip(bad));
+        let scale = scale_of(&table);
+        assert_eq!(scale.apply(2_f64.powi(100)), 1 << (WEIGHT_SUM_LOG2 - 1));
+        assert_eq!(scale.apply(2_f64.powi(-100)), 1);
+        assert_eq!(bad.map(|weight| scale.apply(weight)), [0; 5]);
     }
 }

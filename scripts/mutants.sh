@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Mutation tests of the engine: breaks src/engine or src/protocol in one place at a time and sees
+# whether a test notices. Needs cargo-mutants. Arguments go to it:
+#
+#     scripts/mutants.sh                               everything
+#     scripts/mutants.sh --file 'src/engine/**'        the engine only
+#     scripts/mutants.sh --re 'in Lane::'
+#     scripts/mutants.sh --iterate                     only what was not caught before
+#     MUTANTS_DIR=target/half scripts/mutants.sh --shard 0/2      one of two at the same time
+#
+# Two passes: the first without what takes long, the second gives everything that lives the whole
+# suite. Results: target/mutants/mutants.out, where previously_caught.txt is from the first.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+dir=${MUTANTS_DIR:-target/mutants}
+scripts/engine-crate.sh "$dir/crate"
+# A mutant may ask for memory for ever, or loop: the whole suite takes 5 s of CPU time. Not by the
+# clock, which says little on a busy machine. A test that is ended so counts as one that failed.
+ulimit -v $((6 << 20)) -t 60
+export FAIL_FAST=1
+# In place: the crate is a copy already, and what it has built serves the next run.
+mutants() { nice -n 15 cargo mutants --dir "$dir/crate" --in-place --output "$dir" "$@"; }
+# cargo-mutants says 2 when some live, 3 when some did not end.
+may_live() { [ "$1" = 2 ] || [ "$1" = 3 ]; }
+
+status=0
+export CARGO_PROFILE_TEST_OPT_LEVEL=0 ENGINE_STORIES=150
+mutants "$@" -- -- --skip not_bias_shares --skip cannot_fill_the_arena || status=$?
+may_live $status || exit $status
+
+unset ENGINE_STORIES
+export CARGO_PROFILE_TEST_OPT_LEVEL=1
+mutants "$@" --iterate
