@@ -25,8 +25,9 @@ const LAW_EVERY: Duration = Duration::from_secs(1);
 
 /// Takes messages from emitters and gives each to exactly one analyzer, in proportion to weights.
 ///
-/// SIGTERM or SIGINT: tell emitters to go, read what they still send for --farewell at most, deliver
-/// what was taken in, wait for ACKs up to --drain-timeout, print the conservation line. A second signal ends at once.
+/// SIGTERM or SIGINT: tell emitters to go, read on until they close, for --farewell at most, deliver
+/// what was taken in, wait for ACKs up to --drain-timeout, print the conservation line. A second
+/// signal ends at once.
 ///
 /// Exit status: 0 nothing was abandoned, 1 it could not run, 2 usage, 3 messages were abandoned.
 #[derive(clap::Args, Debug)]
@@ -101,7 +102,7 @@ pub struct Args {
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = peer_timeout, help_heading = "Delivery")]
     pub peer_timeout: Duration,
     /// How long SIGTERM lets emitters finish: it half-closes their connections and reads on until
-    /// they close
+    /// they close. Who has closed by then is read to its end, the others are cut off
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = values::duration, help_heading = "Delivery")]
     pub farewell: Duration,
     /// How long SIGTERM waits for ACKs, the farewell included
@@ -275,7 +276,7 @@ impl Watch {
     fn start(stopper: Stopper) -> Watch {
         let (over, is_over) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || loop {
-            if let Err(balance) = audit::check_law(&stopper.reports()) {
+            if let Err(balance) = audit::check_law(&stopper.balances()) {
                 // What goes on with broken books loses messages and does not know it.
                 eprintln!("weir: sum of all shards: {balance}");
                 stopper.stop_now();

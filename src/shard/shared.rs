@@ -65,7 +65,7 @@ pub(crate) struct Shared {
     pub(super) emitters: AtomicUsize,
     /// Shards that have nothing left to wait for.
     pub(super) drained: AtomicUsize,
-    pub(super) reports: Vec<Mutex<ShardReport>>,
+    reports: Vec<Mutex<ShardReport>>,
     pub(super) wakes: Vec<Arc<Wake>>,
 }
 
@@ -111,10 +111,11 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner) = report;
     }
 
-    pub(super) fn report(&self, shard: usize) -> ShardReport {
-        self.reports[shard]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    /// A part of each shard's newest report. The shard waits while it is taken.
+    pub(super) fn reports<T>(&self, part: impl Fn(&ShardReport) -> T) -> Vec<T> {
+        let shards = self.reports.iter();
+        shards
+            .map(|report| part(&report.lock().unwrap_or_else(PoisonError::into_inner)))
+            .collect()
     }
 }

@@ -238,7 +238,7 @@ impl<I: Io> Worker<I> {
     }
 
     /// The analyzers and weights that it routes by.
-    pub(crate) fn engine_roster(&self) -> &Roster {
+    pub(crate) fn roster(&self) -> &Roster {
         &self.roster
     }
 

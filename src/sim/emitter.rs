@@ -198,9 +198,11 @@ impl Emitter {
             self.frame = GARBAGE.to_vec();
             return true;
         }
-        let payload = self
-            .random
-            .range(4, u64::from(self.plan.payload_max).max(4) + 1);
+        let largest = u64::from(self.plan.payload_max).max(4);
+        let payload = match self.plan.every_ns {
+            Some(_) => largest,
+            None => self.random.range(4, largest + 1),
+        };
         let (id, frame) = oracle.create(payload as u32); // at most a frame
         self.frame = frame;
         self.current = Some(id);

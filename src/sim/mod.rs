@@ -37,6 +37,7 @@ pub use plan::Plan;
 pub use shrink::shrink;
 pub use topology::{Played, Topology};
 
+use crate::shard::worker::Worker;
 use world::World;
 
 /// What a run that found nothing looked like.
@@ -70,21 +71,24 @@ impl Run {
 /// # Errors
 /// What was found to be wrong: a sentence. A panic of the engine is one.
 pub fn run(plan: &Plan) -> Result<Run, String> {
-    let run = catch_unwind(AssertUnwindSafe(|| {
+    catch(|| {
         let mut world = World::new(plan.clone());
         let before_ns = world.now_ns();
-        let result = world.run();
-        let rerouted =
-            |worker: &crate::shard::worker::Worker<io::SimIo>| worker.engine.counters.rerouted;
-        result.map(|()| Run {
+        world.run()?;
+        let rerouted = |worker: &Worker<io::SimIo>| worker.engine.counters.rerouted;
+        Ok(Run {
             messages: world.oracle.messages.len() as u64,
             duplicates: world.oracle.duplicates,
             rerouted: world.workers.iter().map(rerouted).sum(),
             turns: world.turns,
             virtual_ns: world.now_ns() - before_ns,
         })
-    }));
-    run.unwrap_or_else(|panic| {
+    })
+}
+
+/// A panic is a finding, too.
+fn catch<T>(run: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
         Err(format!("panic: {}", text.unwrap_or("without words")))

@@ -69,7 +69,7 @@ pub(super) struct Noise {
 #[derive(Clone, Debug)]
 pub(super) struct EmitterPlan {
     pub(super) messages: u32,
-    /// Largest payload.
+    /// Largest payload; of paced emitters: every payload.
     pub(super) payload_max: u32,
     /// Time between writes, at most.
     pub(super) pause_ns: u64,

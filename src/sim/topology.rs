@@ -112,6 +112,8 @@ struct Event {
     weight: Option<f64>,
 }
 
+/// The simulator remembers every message.
+const MESSAGES_MAX: f64 = 1e7;
 const EVENTS: &str = "die, vanish, stall, leave, drain, weight";
 
 /// A topology that can be played.
@@ -140,16 +142,19 @@ impl Topology {
     /// # Errors
     /// What was found to be wrong with the distributor.
     pub fn play(&self) -> Result<Played, String> {
-        let mut world = World::new(self.plan.clone());
-        let result = world.run();
-        result?;
-        let scene = world.scene.take().ok_or("it ended before its time")?;
-        Ok(Played {
-            names: self.names.clone(),
-            scene,
-            duplicates: world.oracle.duplicates,
-            messages: world.oracle.messages.len() as u64,
-            acked: world.oracle.acked,
+        super::catch(|| {
+            let mut world = World::new(self.plan.clone());
+            world.keep_scene();
+            world.run()?;
+            let scene = world.scene.take().ok_or("it ended before its time")?;
+            Ok(Played {
+                names: self.names.clone(),
+                scene,
+                duplicates: world.oracle.duplicates,
+                // The last is the world's own: does a fresh message get through?
+                messages: world.oracle.messages.len() as u64 - 1,
+                acked: world.oracle.acked - 1,
+            })
         })
     }
 }
@@ -196,10 +201,12 @@ impl File {
             in_range("event: for", event.r#for.unwrap_or(0.0), 0.0, 600.0)?;
         }
         match (self.rate, self.load) {
-            (Some(rate), None) => in_range("rate", rate, 1.0, 1e6),
-            (None, Some(load)) => in_range("load", load, 0.001, 10.0),
-            _ => Err("one of rate and load is needed, and only one".into()),
+            (Some(rate), None) => in_range("rate", rate, 1.0, 1e6)?,
+            (None, Some(load)) => in_range("load", load, 0.001, 10.0)?,
+            _ => return Err("one of rate and load is needed, and only one".into()),
         }
+        let messages = self.rate()? * self.seconds;
+        in_range("messages (rate x seconds)", messages, 1.0, MESSAGES_MAX)
     }
 
     fn rate(&self) -> Result<f64, String> {
@@ -218,7 +225,7 @@ impl File {
         let connections = self.emitters.connections;
         let messages = rate * self.seconds / connections as f64;
         let emitter = EmitterPlan {
-            messages: messages as u32, // at most 6 * 10^8
+            messages: messages as u32, // at most MESSAGES_MAX
             payload_max: self.emitters.size - 5,
             pause_ns: MS,
             write_max: 1 << 16,

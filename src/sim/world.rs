@@ -63,6 +63,7 @@ pub(super) struct World {
     pub(super) turns: u64,
     /// What was there when the time for faults was over.
     pub(super) scene: Option<Scene>,
+    keeps_scene: bool,
     shared: Arc<Shared>,
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
     event_count: u64,
@@ -113,6 +114,7 @@ impl World {
             watch: (0..shards).map(|_| Default::default()).collect(),
             turns: 0,
             scene: None,
+            keeps_scene: false,
             shared,
             events: BinaryHeap::new(),
             event_count: 0,
@@ -153,6 +155,11 @@ impl World {
         if let Ending::Drain { at_ms } | Ending::Now { at_ms } = self.plan.ending {
             self.schedule(START_NS + at_ms * MS, Event::Stop);
         }
+    }
+
+    /// Have [`World::scene`] filled.
+    pub(super) fn keep_scene(&mut self) {
+        self.keeps_scene = true;
     }
 
     pub(super) fn now_ns(&self) -> u64 {
@@ -392,7 +399,9 @@ impl World {
     }
 
     fn calm_down(&mut self) {
-        self.scene = Some(self.look());
+        if self.keeps_scene {
+            self.scene = Some(self.look());
+        }
         self.is_calm = true;
         self.mesh_slow_until_ns = 0;
         self.trouble = vec![Trouble::default(); self.workers.len()];
@@ -452,7 +461,7 @@ impl World {
                 }
             }
             for lane in worker.engine.lane_reports().filter(|lane| !lane.down) {
-                let entries = &worker.engine_roster().entries;
+                let entries = &worker.roster().entries;
                 let entry = entries.iter().find(|entry| entry.analyzer == lane.analyzer);
                 let analyzer = entry.and_then(|e| self.analyzer_called(&net, &e.name));
                 if let Some(analyzer) = analyzer {
