@@ -91,6 +91,8 @@ fn connect(engine: &mut Engine<VecMemory>) -> Vec<LaneId> {
         name: Arc::from(index.to_string()),
         weight: f64::from(index + 1),
         draining: false,
+        pinned: false,
+        ejected: false,
         reach: reach(index, epoch),
     });
     let roster = Roster {

@@ -89,6 +89,8 @@ impl Bench {
             name: Arc::from("a"),
             weight: 1.0,
             draining: false,
+            pinned: false,
+            ejected: false,
             reach: Reach::SingleLink { home: 0, epoch },
         };
         let roster = Roster {

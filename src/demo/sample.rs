@@ -14,6 +14,8 @@ pub fn report(weights: &[(&str, f64)]) -> ShardReport {
         name: Arc::from(*name),
         weight: *weight,
         draining: false,
+        pinned: false,
+        ejected: false,
         reach: Reach::LinkPerShard,
     });
     ShardReport {

@@ -236,6 +236,8 @@ mod tests {
             name: format!("a{analyzer}").into(),
             weight: *weight,
             draining: false,
+            pinned: false,
+            ejected: false,
             reach: Reach::LinkPerShard,
         });
         let roster = Roster {

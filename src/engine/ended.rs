@@ -72,6 +72,8 @@ mod tests {
             name: analyzer.to_string().into(),
             weight: *weight,
             draining: false,
+            pinned: false,
+            ejected: false,
             reach: Reach::LinkPerShard,
         });
         Roster {

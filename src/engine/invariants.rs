@@ -122,6 +122,8 @@ mod tests {
             name: analyzer.to_string().into(),
             weight: 1.0,
             draining: false,
+            pinned: false,
+            ejected: false,
             reach: Reach::SingleLink {
                 home: 0,
                 epoch: LinkEpoch::new(0, u64::from(analyzer) + 1),

@@ -28,7 +28,7 @@ impl<M: Memory> Engine<M> {
         for entry in &roster.entries {
             let reach = match entry.reach {
                 Reach::SingleLink { home, epoch } => Some((epoch, home, Window::ANY)),
-                Reach::LinkPerShard => {
+                Reach::LinkPerShard | Reach::Http { .. } => {
                     own_link(entry).map(|(epoch, window)| (epoch, self.config.shard, window))
                 }
             };

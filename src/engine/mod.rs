@@ -41,7 +41,7 @@ pub use ended::Ended;
 pub use ingest::Ingest;
 pub use lane::{Origin, Transmit};
 pub use link::{Link, LinkError, Stall};
-pub use roster::{Change, Entry, Reach, Registrar, Roster};
+pub use roster::{Change, Entry, Order, OrderError, Reach, Registrar, Roster};
 pub use shard::{Engine, EngineConfig, OnSlow, Rerouted, Share, TableChanges, Window};
 
 /// A batch buffer of the egress arena.

@@ -2,6 +2,7 @@
 //! every shard gets each new one whole, and the newest wins.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 
 use super::LinkEpoch;
@@ -18,6 +19,11 @@ pub enum Reach {
         /// The link.
         epoch: LinkEpoch,
     },
+    /// Over HTTP: each shard has connections of its own to it.
+    Http {
+        /// Number of this time that it is up, never used again in this run.
+        generation: u64,
+    },
 }
 
 /// One analyzer.
@@ -29,16 +35,20 @@ pub struct Entry {
     pub name: Arc<str>,
     /// Its weight, finite, not below zero.
     pub weight: f64,
-    /// It asked to get nothing new.
+    /// It asked to get nothing new, or the operator did.
     pub draining: bool,
+    /// The operator set the weight; what the analyzer says of it does not count.
+    pub pinned: bool,
+    /// The operator threw it out: shards close its links.
+    pub ejected: bool,
     /// How to reach it.
     pub reach: Reach,
 }
 
 impl Entry {
-    /// Weight for routing: none while draining.
+    /// Weight for routing: none while draining, or on the way out.
     pub fn effective_weight(&self) -> f64 {
-        if self.draining {
+        if self.draining || self.ejected {
             0.0
         } else {
             self.weight
@@ -97,6 +107,90 @@ pub enum Change {
     },
 }
 
+/// What the operator wants of an analyzer, by its name.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Order {
+    /// Another weight: until the analyzer says otherwise, or pinned against that.
+    Weight {
+        /// Which analyzer.
+        name: Arc<str>,
+        /// Finite, not below zero.
+        weight: f64,
+        /// The analyzer's own weights do not count any more, also when it comes back.
+        pin: bool,
+    },
+    /// The analyzer's own weight counts again.
+    Unpin {
+        /// Which analyzer.
+        name: Arc<str>,
+    },
+    /// Nothing new for it.
+    Drain {
+        /// Which analyzer.
+        name: Arc<str>,
+    },
+    /// It gets messages again.
+    Resume {
+        /// Which analyzer.
+        name: Arc<str>,
+    },
+    /// Its links are closed, what it has not ACKed goes to others. It may connect again.
+    Eject {
+        /// Which analyzer.
+        name: Arc<str>,
+    },
+    /// An analyzer over HTTP can be reached.
+    HttpUp {
+        /// Its id.
+        name: Arc<str>,
+        /// Finite, not below zero.
+        weight: f64,
+        /// Number of this time that it is up.
+        generation: u64,
+    },
+    /// It cannot be reached any more.
+    HttpDown {
+        /// Number of the time that it was up.
+        generation: u64,
+    },
+}
+
+/// Why an order was refused.
+#[derive(Clone, Debug, PartialEq)]
+pub enum OrderError {
+    /// No analyzer of that name is connected.
+    Unknown {
+        /// The name.
+        name: Arc<str>,
+    },
+    /// There are as many pinned weights as are kept.
+    TooManyPins,
+    /// A weight that is none.
+    BadWeight {
+        /// The weight.
+        weight: f64,
+    },
+}
+
+impl fmt::Display for OrderError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OrderError::Unknown { name } => {
+                write!(f, "analyzer {:?}: not connected", name.as_ref())
+            }
+            OrderError::TooManyPins => write!(f, "{PINS_MAX} weights are pinned already"),
+            OrderError::BadWeight { weight } => {
+                write!(f, "weight {weight}: allowed: a finite number, 0 or more")
+            }
+        }
+    }
+}
+
+impl std::error::Error for OrderError {}
+
+/// Pinned weights kept, also of analyzers that are gone.
+const PINS_MAX: usize = 4096;
+
 /// Keeper of the roster: takes changes one at a time, so that none is lost to another.
 #[derive(Default)]
 pub struct Registrar {
@@ -104,6 +198,10 @@ pub struct Registrar {
     /// Analyzer of each link that is up.
     links: BTreeMap<LinkEpoch, u32>,
     analyzers: u32,
+    /// Weights that the operator pinned.
+    pins: BTreeMap<Arc<str>, f64>,
+    /// What analyzers that are pinned have said themselves.
+    own_weights: BTreeMap<u32, f64>,
 }
 
 impl Registrar {
@@ -122,13 +220,127 @@ impl Registrar {
                 weight,
             } => self.add(epoch, name, weight, Reach::SingleLink { home, epoch }),
             Change::Down { epoch } => self.down(epoch),
-            Change::Weight { epoch, weight } => self.change(epoch, |entry| entry.weight = weight),
+            Change::Weight { epoch, weight } => self.own_weight(epoch, weight),
             Change::Drain { epoch } => self.change(epoch, |entry| entry.draining = true),
         };
-        changed.then(|| {
-            self.roster.epoch += 1;
-            Arc::new(self.roster.clone())
+        changed.then(|| self.next_roster())
+    }
+
+    /// Number of the newest roster.
+    pub fn epoch(&self) -> u64 {
+        self.roster.epoch
+    }
+
+    fn next_roster(&mut self) -> Arc<Roster> {
+        self.roster.epoch += 1;
+        Arc::new(self.roster.clone())
+    }
+
+    /// The next roster, unless the order changes nothing.
+    ///
+    /// # Errors
+    /// What cannot be done; the roster stays as it is.
+    pub fn order(&mut self, order: Order) -> Result<Option<Arc<Roster>>, OrderError> {
+        let changed = match order {
+            Order::Weight { name, weight, pin } => {
+                let weight = crate::protocol::valid_weight(weight)
+                    .ok_or(OrderError::BadWeight { weight })?;
+                if pin && !self.pins.contains_key(&name) && self.pins.len() >= PINS_MAX {
+                    return Err(OrderError::TooManyPins);
+                }
+                let before = self.entry_named(&name)?.clone();
+                if pin {
+                    self.pins.insert(Arc::clone(&name), weight);
+                    self.own_weights
+                        .entry(before.analyzer)
+                        .or_insert(before.weight);
+                }
+                self.change_named(&name, |entry| {
+                    entry.weight = weight;
+                    entry.pinned |= pin;
+                })?
+            }
+            Order::Unpin { name } => {
+                let analyzer = self.entry_named(&name)?.analyzer;
+                self.pins.remove(&name);
+                let own = self.own_weights.remove(&analyzer);
+                self.change_named(&name, |entry| {
+                    entry.weight = own.unwrap_or(entry.weight);
+                    entry.pinned = false;
+                })?
+            }
+            Order::Drain { name } => self.change_named(&name, |entry| entry.draining = true)?,
+            Order::Resume { name } => self.change_named(&name, |entry| entry.draining = false)?,
+            Order::Eject { name } => self.eject(&name)?,
+            Order::HttpUp {
+                name,
+                weight,
+                generation,
+            } => self.http_up(name, weight, generation),
+            Order::HttpDown { generation } => self.http_down(generation),
+        };
+        Ok(changed.then(|| self.next_roster()))
+    }
+
+    fn entry_named(&mut self, name: &Arc<str>) -> Result<&mut Entry, OrderError> {
+        let mut entries = self.roster.entries.iter_mut();
+        let found = entries.find(|entry| entry.name == *name);
+        found.ok_or_else(|| OrderError::Unknown {
+            name: Arc::clone(name),
         })
+    }
+
+    fn change_named(
+        &mut self,
+        name: &Arc<str>,
+        change: impl FnOnce(&mut Entry),
+    ) -> Result<bool, OrderError> {
+        let entry = self.entry_named(name)?;
+        let before = entry.clone();
+        change(entry);
+        Ok(*entry != before)
+    }
+
+    fn eject(&mut self, name: &Arc<str>) -> Result<bool, OrderError> {
+        match self.entry_named(name)?.reach {
+            Reach::Http { generation } => Ok(self.http_down(generation)),
+            _ => self.change_named(name, |entry| entry.ejected = true),
+        }
+    }
+
+    fn http_up(&mut self, name: Arc<str>, weight: f64, generation: u64) -> bool {
+        let is_known =
+            |entry: &Entry| matches!(entry.reach, Reach::Http { .. }) && entry.name == name;
+        if self.roster.entries.iter().any(is_known) {
+            return false;
+        }
+        self.push(name, weight, Reach::Http { generation });
+        true
+    }
+
+    fn http_down(&mut self, gone: u64) -> bool {
+        let before = self.roster.entries.len();
+        let own_weights = &mut self.own_weights;
+        self.roster.entries.retain(|entry| {
+            let stays = !matches!(entry.reach, Reach::Http { generation } if generation == gone);
+            if !stays {
+                own_weights.remove(&entry.analyzer);
+            }
+            stays
+        });
+        self.roster.entries.len() < before
+    }
+
+    /// What an analyzer says of its own weight; it waits while the operator has pinned another.
+    fn own_weight(&mut self, epoch: LinkEpoch, weight: f64) -> bool {
+        let Some(analyzer) = self.links.get(&epoch).copied() else {
+            return false;
+        };
+        if let Some(own) = self.own_weights.get_mut(&analyzer) {
+            *own = weight;
+            return false;
+        }
+        self.change(epoch, |entry| entry.weight = weight)
     }
 
     fn native_up(&mut self, epoch: LinkEpoch, name: Arc<str>, weight: f64) -> bool {
@@ -140,25 +352,42 @@ impl Registrar {
         let Some(entry) = known else {
             return self.add(epoch, name, weight, Reach::LinkPerShard);
         };
-        entry.weight = weight;
+        if entry.pinned {
+            self.own_weights.insert(entry.analyzer, weight);
+        } else {
+            entry.weight = weight;
+        }
         // The same id again after a drain: the analyzer was restarted.
         entry.draining = false;
+        entry.ejected = false;
         self.links.insert(epoch, entry.analyzer);
         true
     }
 
     fn add(&mut self, epoch: LinkEpoch, name: Arc<str>, weight: f64, reach: Reach) -> bool {
+        let analyzer = self.push(name, weight, reach);
+        self.links.insert(epoch, analyzer);
+        true
+    }
+
+    /// A new analyzer, and its number.
+    fn push(&mut self, name: Arc<str>, weight: f64, reach: Reach) -> u32 {
         let analyzer = self.analyzers;
         self.analyzers += 1;
-        self.links.insert(epoch, analyzer);
+        let pin = self.pins.get(&name).copied();
+        if pin.is_some() {
+            self.own_weights.insert(analyzer, weight);
+        }
         self.roster.entries.push(Entry {
             analyzer,
             name,
-            weight,
+            weight: pin.unwrap_or(weight),
             draining: false,
+            pinned: pin.is_some(),
+            ejected: false,
             reach,
         });
-        true
+        analyzer
     }
 
     fn down(&mut self, epoch: LinkEpoch) -> bool {
@@ -166,6 +395,7 @@ impl Registrar {
             return false;
         };
         if self.links.values().all(|other| *other != analyzer) {
+            self.own_weights.remove(&analyzer);
             self.roster
                 .entries
                 .retain(|entry| entry.analyzer != analyzer);

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::io::Io;
-use super::links::Stage;
+use super::links::{Connection, Stage};
 use super::mesh::{Mesh, Message};
-use super::shared::{ShardReport, Stop};
+use super::shared::{HttpReport, ShardReport, Stop};
 use super::slab::{bare, token, Kind};
 use super::worker::{Phase, Worker, TICK_HANDSHAKE};
-use crate::engine::{Change, Roster};
+use crate::engine::{Change, Reach, Roster};
 use crate::protocol::Dialect;
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -44,6 +44,25 @@ impl<I: Io> Worker<I> {
         }
     }
 
+    /// Shard 0: what the operator wants.
+    pub(super) fn take_orders(&mut self) {
+        let Some(registrar) = &mut self.registrar else {
+            return;
+        };
+        if !self.shared.desk.has_slips() {
+            return;
+        }
+        for slip in self.shared.desk.take_slips() {
+            log::info!("order {:?}", slip.order);
+            let done = registrar.order(slip.order).map(|roster| {
+                self.new_roster = roster.or(self.new_roster.take());
+                registrar.epoch()
+            });
+            // Whoever asked may have given up.
+            let _ = slip.result.try_send(done);
+        }
+    }
+
     /// Once a turn, however many changes there were.
     pub(super) fn broadcast_roster(&mut self) {
         if let Some(roster) = self.new_roster.take() {
@@ -73,8 +92,28 @@ impl<I: Io> Worker<I> {
             self.names.insert(entry.analyzer, Arc::clone(&entry.name));
         }
         self.log_roster(&roster);
+        self.eject(&roster);
         self.roster = roster;
         self.publish();
+    }
+
+    /// Closes this shard's links of analyzers that the operator threw out.
+    fn eject(&mut self, roster: &Roster) {
+        for entry in roster.entries.iter().filter(|entry| entry.ejected) {
+            for slot in self.links.slots() {
+                let is_its = |link: &Connection<I>| match entry.reach {
+                    Reach::LinkPerShard => {
+                        link.link.dialect() == Dialect::Native && link.name == entry.name
+                    }
+                    Reach::SingleLink { epoch, .. } => link.epoch == epoch,
+                    Reach::Http { .. } => false,
+                };
+                let link = self.links.get(slot);
+                if link.is_some_and(|link| link.is_up() && is_its(link)) {
+                    self.kill(slot, "ejected by the operator", None);
+                }
+            }
+        }
     }
 
     /// What is routed to from now on, for tests and for whoever looks into a distribution.
@@ -134,6 +173,9 @@ impl<I: Io> Worker<I> {
             stalled: self.stalled_since_ns.is_some(),
             share_bound: self.engine.share_bound(),
             share_bound_max: self.engine.share_bound_max(),
+            pace: self.pace,
+            http: HttpReport::default(),
+            http_analyzers: Vec::new(),
         }
     }
 

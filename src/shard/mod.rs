@@ -9,6 +9,7 @@
 //! io.rs         what a shard stands on; kernel.rs: the kernel as that
 //! house.rs      mail, timers, reports, shutdown
 //! mesh.rs       what crosses cores
+//! operator.rs   orders from the control side, questions to it
 //! listen.rs     sockets
 //! ```
 
@@ -21,12 +22,14 @@ mod kernel;
 mod links;
 mod listen;
 pub(crate) mod mesh;
+mod operator;
 pub(crate) mod shared;
 mod slab;
 mod start;
 pub(crate) mod worker;
 
-pub use shared::{ShardReport, Stop};
+pub use operator::{HttpTarget, Operator, OrderRefused, Question};
+pub use shared::{HttpAnalyzerReport, HttpReport, Pace, ShardReport, Stop};
 pub use start::{Distributor, StartError, Stopper};
 
 use std::net::SocketAddr;

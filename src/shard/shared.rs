@@ -1,8 +1,10 @@
 //! What all threads of a distributor share: stop, reports, arenas. Nothing on the hot path.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::operator::Desk;
 use crate::engine::{Account, Balance, Counters, Ended, LaneReport, Roster, TableChanges};
 use crate::uring::Wake;
 
@@ -54,6 +56,63 @@ pub struct ShardReport {
     pub share_bound: f64,
     /// The largest that this ever was.
     pub share_bound_max: f64,
+    /// How fast its event loop turns.
+    pub pace: Pace,
+    /// Its side towards HTTP clients.
+    pub http: HttpReport,
+    /// Its side towards analyzers over HTTP, those of the roster.
+    pub http_analyzers: Vec<HttpAnalyzerReport>,
+}
+
+/// Time of the event loop, since the start.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pace {
+    /// Turns.
+    pub turns: u64,
+    /// Nanoseconds spent in them, waits left out.
+    pub busy_ns: u64,
+    /// The longest turn in nanoseconds.
+    pub longest_ns: u64,
+}
+
+/// HTTP clients of one shard, since the start.
+#[derive(Clone, Debug, Default)]
+pub struct HttpReport {
+    /// Open now.
+    pub connections: usize,
+    /// Accepted.
+    pub accepted: u64,
+    /// Whole requests read.
+    pub requests: u64,
+    /// Packets taken in.
+    pub packets: u64,
+    /// Messages in them.
+    pub messages: u64,
+    /// Responses by status.
+    pub responses: BTreeMap<u16, u64>,
+    /// Requests and connections refused, by reason.
+    pub refused: BTreeMap<&'static str, u64>,
+    /// Requests that wait for the ACK of their packet.
+    pub waiting: usize,
+    /// Bytes of requests that have not arrived whole, and of responses that are not sent.
+    pub held_bytes: u64,
+}
+
+/// One shard's connections to one analyzer over HTTP.
+#[derive(Clone, Debug)]
+pub struct HttpAnalyzerReport {
+    /// Number of the analyzer, see `Roster`.
+    pub analyzer: u32,
+    /// Open connections.
+    pub connections: usize,
+    /// POSTs under way.
+    pub in_flight: usize,
+    /// POSTs sent.
+    pub posts: u64,
+    /// Of those: failed, and tried again or given up.
+    pub failures: u64,
+    /// Failed since the last success.
+    pub consecutive_failures: u64,
 }
 
 /// Shared by the shards and by whoever started them.
@@ -67,6 +126,8 @@ pub(crate) struct Shared {
     pub(super) drained: AtomicUsize,
     reports: Vec<Mutex<ShardReport>>,
     pub(super) wakes: Vec<Arc<Wake>>,
+    /// Where control and shards leave things for each other.
+    pub(super) desk: Desk,
 }
 
 impl Shared {
@@ -79,6 +140,7 @@ impl Shared {
             drained: AtomicUsize::new(0),
             reports: (0..shards).map(|_| Mutex::default()).collect(),
             wakes,
+            desk: Desk::new(shards),
         }
     }
 

@@ -13,6 +13,7 @@ use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
 use super::listen::listen;
 use super::mesh::{GlommioMesh, Message, Postbox, CHANNEL_MESSAGES};
+use super::operator::Operator;
 use super::shared::{ShardReport, Shared, Stop};
 use super::worker::Worker;
 use super::Config;
@@ -229,6 +230,11 @@ impl Distributor {
         Stopper {
             shared: Arc::clone(&self.shared),
         }
+    }
+
+    /// A handle that controls the distributor while it runs.
+    pub fn operator(&self) -> Operator {
+        Operator::new(Arc::clone(&self.shared))
     }
 
     /// Waits for the shards and returns their last reports.

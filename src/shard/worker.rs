@@ -18,7 +18,7 @@ use super::emitters::{Emitter, PendingChunk};
 use super::io::Io;
 use super::links::Connection;
 use super::mesh::{Inbox, Mesh};
-use super::shared::{ShardReport, Shared, Stop};
+use super::shared::{Pace, ShardReport, Shared, Stop};
 use super::slab::{bare, untoken, Kind, Slab, Slot};
 use super::Config;
 use crate::engine::{Engine, LaneId, LinkEpoch, Registrar, Roster};
@@ -102,6 +102,7 @@ pub(crate) struct Worker<I: Io> {
     pub(super) accepting: bool,
     /// Accepts that failed and are tried again at the next housekeeping.
     pub(super) accept_retry: Vec<Kind>,
+    pub(super) pace: Pace,
 }
 
 impl Worker<Ring> {
@@ -187,6 +188,7 @@ impl<I: Io> Worker<I> {
             stalled_since_ns: None,
             accepting: false,
             accept_retry: Vec::new(),
+            pace: Pace::default(),
         }
     }
 
@@ -216,6 +218,7 @@ impl<I: Io> Worker<I> {
         for (from, message) in inbox.drain(..) {
             self.on_message(from, message);
         }
+        self.take_orders();
         self.broadcast_roster();
         self.engine.reroute();
         self.resume_pending();
@@ -225,7 +228,15 @@ impl<I: Io> Worker<I> {
         if due {
             self.housekeeping();
         }
+        self.note_turn();
         due
+    }
+
+    fn note_turn(&mut self) {
+        let turn_ns = self.io.now_ns().saturating_sub(self.now_ns);
+        self.pace.turns += 1;
+        self.pace.busy_ns += turn_ns;
+        self.pace.longest_ns = self.pace.longest_ns.max(turn_ns);
     }
 
     /// The last words and the last report.
@@ -271,6 +282,8 @@ impl<I: Io> Worker<I> {
     pub(crate) fn has_work(&mut self) -> bool {
         self.mesh.has_mail()
             || self.mesh.is_busy()
+            || (self.registrar.is_some() && self.shared.desk.has_slips())
+            || self.shared.desk.has_replies(usize::from(self.index))
             || (self.shared.stop() != Stop::No && self.phase == Phase::Running)
             || self.shared.stop() == Stop::Now
             || (self.phase == Phase::Drained && self.all_drained())

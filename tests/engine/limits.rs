@@ -24,6 +24,8 @@ fn connect_native(engine: &mut Engine<VecMemory>, windows: &[Window]) -> Vec<Lan
         name: Arc::from(analyzer.to_string()),
         weight: 1.0,
         draining: false,
+        pinned: false,
+        ejected: false,
         reach: Reach::LinkPerShard,
     });
     let roster = Roster {

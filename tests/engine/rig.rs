@@ -711,6 +711,8 @@ fn entry(analyzer: u32, weight: f64, reach: Reach) -> Entry {
         name: Arc::from(analyzer.to_string()),
         weight,
         draining: false,
+        pinned: false,
+        ejected: false,
         reach,
     }
 }

@@ -1,0 +1,281 @@
+//! What the control side asks of the shards, and what the shards ask of it. Nothing of it is on the
+//! path of a message.
+//!
+//! ```text
+//! operator thread -- Order ----> slips, wake --> shard 0's registrar --> roster to all shards
+//!                 <- result ----'
+//! shard -- Question (anything over HTTP but POST /logs) --> control thread
+//!       <-- Reply, in pieces if it streams -- replies, wake
+//! ```
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{sync_channel, Receiver, RecvTimeoutError, SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::shared::{ShardReport, Shared};
+use crate::engine::{Order, OrderError};
+
+/// Orders that may wait for shard 0; it takes them every turn.
+const SLIPS_MAX: usize = 1024;
+/// Questions that may wait for the control thread; beyond, the shard answers 503 itself.
+const QUESTIONS_MAX: usize = 1024;
+/// Shard 0 answers within a turn; when it does not, something is wrong with it.
+const ORDER_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why an order was not carried out.
+#[derive(Clone, Debug, PartialEq)]
+pub enum OrderRefused {
+    /// What it asks for cannot be done.
+    Order(OrderError),
+    /// Too many wait already.
+    Busy,
+    /// The shards did not answer; the order may still be carried out.
+    NoAnswer,
+}
+
+impl fmt::Display for OrderRefused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OrderRefused::Order(error) => error.fmt(f),
+            OrderRefused::Busy => write!(f, "{SLIPS_MAX} orders wait already"),
+            OrderRefused::NoAnswer => write!(f, "no answer from shard 0 within {ORDER_PATIENCE:?}"),
+        }
+    }
+}
+
+impl std::error::Error for OrderRefused {}
+
+/// An order on its way, and where its result goes.
+pub(super) struct Slip {
+    pub(super) order: Order,
+    pub(super) result: SyncSender<Result<u64, OrderError>>,
+}
+
+/// Where an analyzer over HTTP is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpTarget {
+    /// Its id.
+    pub name: Arc<str>,
+    /// Where to connect.
+    pub address: SocketAddr,
+    /// For the Host header: name and port as configured.
+    pub host: String,
+    /// Path before `/logs`; empty or with a leading slash, without one at its end.
+    pub path: String,
+}
+
+/// A request that a shard leaves to the control side.
+#[derive(Debug)]
+pub struct Question {
+    /// Shard that asks.
+    pub shard: u16,
+    /// Which connection, and which of its requests: names it to the shard.
+    pub(super) token: u64,
+    /// Address of the client, when known.
+    pub peer: Option<IpAddr>,
+    /// Method, as the client wrote it.
+    pub method: String,
+    /// Path, without the query.
+    pub path: String,
+    /// What stands behind the question mark.
+    pub query: String,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// The body, decoded.
+    pub body: Vec<u8>,
+    /// The connection stays after the answer.
+    pub keep_alive: bool,
+}
+
+/// A piece of an answer.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) token: u64,
+    pub(super) bytes: Vec<u8>,
+    /// Nothing follows.
+    pub(super) is_last: bool,
+}
+
+/// Replies on their way to one shard.
+#[derive(Default)]
+struct Replies {
+    waiting: Mutex<VecDeque<Reply>>,
+    any: AtomicBool,
+}
+
+/// What both sides share.
+pub(super) struct Desk {
+    slips: Mutex<VecDeque<Slip>>,
+    any_slips: AtomicBool,
+    targets: Mutex<BTreeMap<u64, Arc<HttpTarget>>>,
+    generations: AtomicU64,
+    questions: Mutex<Option<SyncSender<Question>>>,
+    replies: Vec<Replies>,
+}
+
+impl Desk {
+    pub(super) fn new(shards: usize) -> Desk {
+        Desk {
+            slips: Mutex::default(),
+            any_slips: AtomicBool::new(false),
+            targets: Mutex::default(),
+            generations: AtomicU64::new(0),
+            questions: Mutex::default(),
+            replies: (0..shards).map(|_| Replies::default()).collect(),
+        }
+    }
+
+    /// Shard 0: orders have come.
+    pub(super) fn has_slips(&self) -> bool {
+        self.any_slips.load(Ordering::Acquire)
+    }
+
+    pub(super) fn take_slips(&self) -> VecDeque<Slip> {
+        let mut slips = self.slips.lock().unwrap_or_else(PoisonError::into_inner);
+        self.any_slips.store(false, Ordering::Release);
+        std::mem::take(&mut slips)
+    }
+
+    pub(super) fn target(&self, generation: u64) -> Option<Arc<HttpTarget>> {
+        let targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        targets.get(&generation).cloned()
+    }
+
+    /// Leaves a question; given back when nobody takes it, or too many wait.
+    pub(super) fn ask(&self, question: Question) -> Result<(), Box<Question>> {
+        let questions = self
+            .questions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let Some(sender) = questions.as_ref() else {
+            return Err(Box::new(question));
+        };
+        sender.try_send(question).map_err(|error| match error {
+            TrySendError::Full(question) | TrySendError::Disconnected(question) => {
+                Box::new(question)
+            }
+        })
+    }
+
+    pub(super) fn has_replies(&self, shard: usize) -> bool {
+        self.replies[shard].any.load(Ordering::Acquire)
+    }
+
+    pub(super) fn take_replies(&self, shard: usize) -> VecDeque<Reply> {
+        let replies = &self.replies[shard];
+        let mut waiting = replies
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        replies.any.store(false, Ordering::Release);
+        std::mem::take(&mut waiting)
+    }
+}
+
+/// Controls running shards, from any thread.
+#[derive(Clone)]
+pub struct Operator {
+    shared: Arc<Shared>,
+}
+
+impl Operator {
+    pub(super) fn new(shared: Arc<Shared>) -> Operator {
+        Operator { shared }
+    }
+
+    /// Newest report of each shard; a tenth of a second old at most.
+    pub fn reports(&self) -> Vec<ShardReport> {
+        self.shared.reports(ShardReport::clone)
+    }
+
+    /// Carries out an order. Returns the epoch of the roster that has it: a shard follows it as soon
+    /// as its report's roster has that epoch or a later one.
+    ///
+    /// # Errors
+    /// What cannot be done, or nobody answers.
+    pub fn order(&self, order: Order) -> Result<u64, OrderRefused> {
+        let (result, answer) = sync_channel(1);
+        {
+            let desk = &self.shared.desk;
+            let mut slips = desk.slips.lock().unwrap_or_else(PoisonError::into_inner);
+            if slips.len() >= SLIPS_MAX {
+                return Err(OrderRefused::Busy);
+            }
+            slips.push_back(Slip { order, result });
+            desk.any_slips.store(true, Ordering::Release);
+        }
+        if let Some(wake) = self.shared.wakes.first() {
+            wake.wake();
+        }
+        match answer.recv_timeout(ORDER_PATIENCE) {
+            Ok(done) => done.map_err(OrderRefused::Order),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                Err(OrderRefused::NoAnswer)
+            }
+        }
+    }
+
+    /// An analyzer over HTTP can be reached: shards connect and route to it. Returns its generation,
+    /// which [`Operator::http_down`] takes, and a roster's entry names.
+    ///
+    /// # Errors
+    /// As [`Operator::order`].
+    pub fn http_up(&self, target: HttpTarget, weight: f64) -> Result<u64, OrderRefused> {
+        let desk = &self.shared.desk;
+        let generation = desk.generations.fetch_add(1, Ordering::Relaxed) + 1;
+        let name = Arc::clone(&target.name);
+        {
+            let mut targets = desk.targets.lock().unwrap_or_else(PoisonError::into_inner);
+            targets.insert(generation, Arc::new(target));
+        }
+        self.order(Order::HttpUp {
+            name,
+            weight,
+            generation,
+        })?;
+        Ok(generation)
+    }
+
+    /// It cannot be reached any more: what it has not ACKed goes to others.
+    ///
+    /// # Errors
+    /// As [`Operator::order`].
+    pub fn http_down(&self, generation: u64) -> Result<u64, OrderRefused> {
+        let epoch = self.order(Order::HttpDown { generation });
+        let desk = &self.shared.desk;
+        let mut targets = desk.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        targets.remove(&generation);
+        epoch
+    }
+
+    /// The questions of all shards, from now on; for one thread that answers them.
+    pub fn questions(&self) -> Receiver<Question> {
+        let (sender, receiver) = sync_channel(QUESTIONS_MAX);
+        let questions = &self.shared.desk.questions;
+        *questions.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        receiver
+    }
+
+    /// Answers a question with whole HTTP responses, or pieces of one.
+    pub fn reply(&self, question: &Question, bytes: Vec<u8>, is_last: bool) {
+        let shard = usize::from(question.shard);
+        let replies = &self.shared.desk.replies[shard];
+        {
+            let mut waiting = replies
+                .waiting
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            waiting.push_back(Reply {
+                token: question.token,
+                bytes,
+                is_last,
+            });
+            replies.any.store(true, Ordering::Release);
+        }
+        self.shared.wakes[shard].wake();
+    }
+}
