@@ -13,6 +13,7 @@
 //! journal   which messages an analyzer received, one bit each
 //! certificate  what each program says at its end, as JSON
 //! engine    pure decisions: routing, batches, ledger (no I/O, no clock)
+//! http      pure HTTP/1.1 and JSON packets
 //! protocol  pure wire formats
 //! ```
 
@@ -22,6 +23,7 @@ pub mod cli;
 pub mod client;
 pub mod demo;
 pub mod engine;
+pub mod http;
 pub mod journal;
 pub mod protocol;
 pub mod shard;

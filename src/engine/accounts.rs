@@ -199,7 +199,7 @@ impl<M: Memory> Engine<M> {
 
     /// The largest that [`Engine::share_bound`] ever was.
     pub fn share_bound_max(&self) -> f64 {
-        self.accounts.bound_max.max(self.tree.bound())
+        self.accounts.bound_max.max(self.tree.bound()) * f64::from(self.tree.unit_max())
     }
 }
 

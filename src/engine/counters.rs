@@ -22,11 +22,12 @@ pub enum Reason {
     TooManyAnalyzers,
     ConnectionLimit,
     AcceptFailed,
+    UnitTooLong,
 }
 
 impl Reason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Reason; 16] = [
+    pub const ALL: [Reason; 17] = [
         Reason::FrameTooShort,
         Reason::FrameTooLong,
         Reason::FrameCutOff,
@@ -43,6 +44,7 @@ impl Reason {
         Reason::TooManyAnalyzers,
         Reason::ConnectionLimit,
         Reason::AcceptFailed,
+        Reason::UnitTooLong,
     ];
 
     /// Metric label.
@@ -64,6 +66,7 @@ impl Reason {
             Reason::TooManyAnalyzers => "too_many_analyzers",
             Reason::ConnectionLimit => "connection_limit",
             Reason::AcceptFailed => "accept_failed",
+            Reason::UnitTooLong => "unit_too_long",
         }
     }
 }

@@ -8,8 +8,10 @@
 
 use super::assembler::Assembler;
 use super::counters::Reason;
+use super::lane::Form;
 use super::shard::Engine;
 use super::{LaneId, Memory};
+use crate::http::record;
 use crate::protocol::frame::{self, FrameError};
 
 /// What became of received bytes.
@@ -185,8 +187,7 @@ impl<M: Memory> Engine<M> {
         let slot = &mut self.lanes[leaf as usize];
         let needs_room = !slot.lane.append_here(&mut self.memory, frame);
         if needs_room {
-            slot.lane
-                .append(&mut self.memory, &mut self.pool, frame, None);
+            self.append_long(LaneId(leaf), frame);
         }
         // Counted before the lane may leave the choice: it was due by the weights so far.
         self.counters.received += 1;
@@ -196,5 +197,17 @@ impl<M: Memory> Engine<M> {
             self.check_full(LaneId(leaf));
         }
         Ok(())
+    }
+
+    /// The way of a frame that opens a batch or a buffer, or becomes a record.
+    fn append_long(&mut self, lane: LaneId, frame: &[u8]) {
+        let lane = &mut self.lanes[lane.0 as usize].lane;
+        if lane.setup().form != Form::Records {
+            lane.append(&mut self.memory, &mut self.pool, frame, None);
+            return;
+        }
+        record::wrap_frame(frame, &mut self.scratch);
+        lane.append(&mut self.memory, &mut self.pool, &self.scratch, None);
+        self.scratch.clear();
     }
 }

@@ -158,11 +158,14 @@ mod tests {
             ("0 origins, 1 counted", |e| e.origins_kept += 1),
             ("1 origins, 1 counted, 0 allowed", |e| {
                 let lane = &mut e.lanes[1].lane;
-                lane.keep_origin(super::super::Origin {
-                    shard: 0,
-                    epoch: LinkEpoch(9),
-                    sequence: 1,
-                });
+                lane.keep_origin(
+                    1,
+                    super::super::Origin {
+                        shard: 0,
+                        epoch: LinkEpoch(9),
+                        sequence: 1,
+                    },
+                );
                 (e.origins_kept, e.origins_max) = (1, 0);
             }),
             ("BROKEN", |e| e.counters.received += 1),

@@ -13,16 +13,21 @@
 //!
 //! On native lanes the bytes include batch headers (`docs/PROTOCOL.md`, 4); the header of the batch
 //! being filled is written when the batch is closed, at the latest when it is sent.
+//!
+//! On lanes towards HTTP analyzers the bytes are records (`src/http/record.rs`): one message, or the
+//! messages of one packet, which count one each and move together.
 
 use std::collections::VecDeque;
 
 use super::ledger::Ledger;
 use super::origins::Origins;
 use super::{BufferId, BufferPool, LinkEpoch, Memory, Span};
+use crate::http::record;
 use crate::protocol::frame;
 use crate::protocol::native::{BatchHeader, BATCH_HEADER_BYTES, ORIGIN_BYTES};
 
 const HEADER_BYTES: u32 = BATCH_HEADER_BYTES as u32;
+const RECORD_HEAD_BYTES: u32 = record::HEAD_BYTES as u32;
 
 /// Identity of a message's first delivery; stays with it through re-routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +97,18 @@ struct Cursor {
 pub(super) struct LaneSetup {
     pub(super) shard: u16,
     pub(super) epoch: LinkEpoch,
-    pub(super) native: bool,
+    pub(super) form: Form,
+}
+
+/// What the bytes of a lane are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Frames, one behind the other: the reference dialects.
+    Frames,
+    /// Batches of frames: native links.
+    Batches,
+    /// Records: analyzers over HTTP.
+    Records,
 }
 
 pub(super) struct Lane {
@@ -165,7 +181,20 @@ impl Lane {
         frame: &[u8],
         origin: Option<Origin>,
     ) {
-        let origin = origin.filter(|_| self.setup.native);
+        self.append_unit(memory, pool, frame, 1, origin);
+    }
+
+    /// The same for a record of `messages` messages, on lanes that have such.
+    pub(super) fn append_unit<M: Memory>(
+        &mut self,
+        memory: &mut M,
+        pool: &mut BufferPool,
+        frame: &[u8],
+        messages: u64,
+        origin: Option<Origin>,
+    ) {
+        let native = self.setup.form == Form::Batches;
+        let origin = origin.filter(|_| native);
         let tag = origin.map(|origin| (origin.shard, origin.epoch));
         if self.batch.is_some_and(|batch| batch.origin != tag) {
             self.close_batch(memory);
@@ -177,7 +206,7 @@ impl Lane {
             self.close_batch(memory);
             self.open_segment(pool);
         }
-        if self.setup.native && self.batch.is_none() {
+        if native && self.batch.is_none() {
             self.batch = Some(OpenBatch {
                 header_at: self.at,
                 first: self.appended + 1,
@@ -190,23 +219,28 @@ impl Lane {
             self.at += ORIGIN_BYTES as u32;
         }
         if frame.len() > (buffer_bytes - self.at) as usize {
-            self.append_split(memory, pool, frame, origin.is_some());
+            self.append_split(memory, pool, frame, messages, origin.is_some());
         } else {
             memory.write(self.buffer, self.at, frame);
             self.at += frame.len() as u32; // fits the buffer
         }
-        self.appended += 1;
+        self.appended += messages;
         // The short way is for plain frames behind an open batch. Re-routed messages carry an origin
-        // each, and behind a split message a batch must be opened first: these come this way.
-        let in_batch = self.batch.is_some() && tag.is_none();
-        let short = in_batch || !self.setup.native;
+        // each, behind a split message a batch must be opened first, and records are made of frames
+        // only here: these come this way.
+        let short = match self.setup.form {
+            Form::Frames => true,
+            Form::Batches => self.batch.is_some() && tag.is_none(),
+            Form::Records => false,
+        };
         self.limit = if short { buffer_bytes } else { 0 };
         self.sync_tail();
     }
 
-    /// The message appended last was first delivered as `origin`, and the bytes do not say so.
-    pub(super) fn keep_origin(&mut self, origin: Origin) {
-        self.origins.keep(self.appended, origin);
+    /// The unit of `messages` messages appended last was first delivered as `origin` and the numbers
+    /// behind it, and the bytes do not say so.
+    pub(super) fn keep_origin(&mut self, messages: u64, origin: Origin) {
+        self.origins.keep(self.appended + 1 - messages, origin);
     }
 
     /// Forgets the origins of messages that are gone; how many.
@@ -314,7 +348,8 @@ impl Lane {
         self.reclaim(pool);
     }
 
-    /// Copies the oldest un-ACKed message of a dead lane behind `out`. `None`: the lane is empty.
+    /// Copies the oldest un-ACKed message of a dead lane behind `out`, or its oldest record. `None`:
+    /// the lane is empty.
     pub(super) fn unacked_front<M: Memory>(
         &mut self,
         memory: &mut M,
@@ -334,17 +369,20 @@ impl Lane {
         Some(origin)
     }
 
-    /// The message that `unacked_front` copied now lives elsewhere.
-    pub(super) fn pop_unacked<M: Memory>(&mut self, memory: &M, pool: &mut BufferPool) {
+    /// What `unacked_front` copied now lives elsewhere; how many messages it is.
+    pub(super) fn pop_unacked<M: Memory>(&mut self, memory: &M, pool: &mut BufferPool) -> u64 {
         assert!(self.acked < self.appended);
         let mut place = self.cursor;
+        let before = place.sequence;
         self.skip_message(memory, &mut place);
-        self.acked += 1;
+        let messages = place.sequence - before;
+        self.acked += messages;
         let segment = &self.segments[index_of(place.segment, self.first_segment)];
         // Where a segment ends, or a split message, the next message is looked for anew.
         place.started = place.offset < segment.filled;
         self.cursor = place;
         self.reclaim(pool);
+        messages
     }
 
     pub(super) fn setup(&self) -> LaneSetup {
@@ -400,7 +438,7 @@ impl Lane {
     }
 
     fn overhead(&self, redelivered: bool) -> u32 {
-        let header = if self.setup.native && self.batch.is_none() {
+        let header = if self.setup.form == Form::Batches && self.batch.is_none() {
             HEADER_BYTES
         } else {
             0
@@ -442,8 +480,10 @@ impl Lane {
         memory: &mut M,
         pool: &mut BufferPool,
         frame: &[u8],
+        messages: u64,
         redelivered: bool,
     ) {
+        let last = self.appended + messages;
         let body = frame.len() + if redelivered { ORIGIN_BYTES } else { 0 };
         if let Some(batch) = self.batch.take() {
             self.write_header(memory, batch, 1, body as u32); // frames are at most u32::MAX long
@@ -459,14 +499,13 @@ impl Lane {
                 break;
             }
             self.open_segment(pool);
-            let message = self.appended + 1;
             let count = self.segments.len();
-            self.segments[count - 2].through = message;
+            self.segments[count - 2].through = last;
         }
-        let (at, message) = (self.at, self.appended + 1);
+        let at = self.at;
         if let Some(tail) = self.segments.back_mut() {
             tail.start = at;
-            tail.first = message + 1;
+            tail.first = last + 1;
         }
     }
 
@@ -548,7 +587,7 @@ impl Lane {
 
     /// Moves past a batch header, if one is next.
     fn enter_batch<M: Memory>(&self, memory: &M, place: &mut Cursor) {
-        if !self.setup.native || place.batch_left > 0 {
+        if self.setup.form != Form::Batches || place.batch_left > 0 {
             return;
         }
         let span = Span {
@@ -577,8 +616,9 @@ impl Lane {
         if place.origin.is_some() {
             place.offset += ORIGIN_BYTES as u32;
         }
+        let messages = self.messages_at(memory, place);
         place.offset = place.offset.saturating_add(self.frame_len(memory, place));
-        place.sequence += 1;
+        place.sequence += messages;
         place.batch_left = place.batch_left.saturating_sub(1);
     }
 
@@ -640,6 +680,19 @@ impl Lane {
             Ok(Some(len)) => len as u32, // came from a u32
             _ => unreachable!("only whole, valid frames are appended"),
         }
+    }
+
+    /// Messages of what starts at a place.
+    fn messages_at<M: Memory>(&self, memory: &M, place: &Cursor) -> u64 {
+        if self.setup.form != Form::Records {
+            return 1;
+        }
+        let span = Span {
+            buffer: self.buffer_at(place),
+            offset: place.offset,
+            len: RECORD_HEAD_BYTES,
+        };
+        record::messages(memory.read(span))
     }
 
     fn buffer_at(&self, place: &Cursor) -> BufferId {

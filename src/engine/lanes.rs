@@ -1,9 +1,11 @@
 //! Lanes come with the roster and go with their links; windows divide the arena among them.
 
+use std::collections::VecDeque;
+
 use super::accounts::Due;
 use super::counters::Reason;
 use super::ended::Ended;
-use super::lane::{Lane, LaneSetup};
+use super::lane::{Form, Lane, LaneSetup};
 use super::roster::{Entry, Reach, Roster};
 use super::shard::{lane_id, Engine, LaneSlot, LaneState, Window};
 use super::tree::LEAF_COUNT_MAX;
@@ -38,11 +40,15 @@ impl<M: Memory> Engine<M> {
             if self.tombstones.contains(epoch) {
                 continue;
             }
-            let native = entry.reach == Reach::LinkPerShard;
+            let form = match entry.reach {
+                Reach::LinkPerShard => Form::Batches,
+                Reach::SingleLink { .. } => Form::Frames,
+                Reach::Http { .. } => Form::Records,
+            };
             let setup = LaneSetup {
                 shard: self.config.shard,
                 epoch,
-                native,
+                form,
             };
             if lanes_left == 0 {
                 self.counters.count(Reason::TooManyAnalyzers);
@@ -189,6 +195,7 @@ impl<M: Memory> Engine<M> {
             rerouted: 0,
             assigned_before: 0,
             due: Due::default(),
+            delivered: VecDeque::new(),
         };
         if let Some(free) = self
             .lanes

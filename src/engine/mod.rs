@@ -5,6 +5,7 @@
 //! ```text
 //! assembler.rs  frame     cursors over received bytes, partial frames carried over
 //! tree/         route     error-diffusion tree: exact shares
+//! units.rs                packets: several messages that move together
 //! lane.rs       batch     one copy into the analyzer's tail buffer, kept until its ACK
 //! link.rs       send/ack  numbering on one connection, who is owed an ACK, stall rule
 //! reroute.rs    re-route  un-ACKed messages of a dead lane go back through the tree
@@ -29,10 +30,12 @@ mod lanes;
 mod ledger;
 mod link;
 mod origins;
+mod receipts;
 mod reroute;
 mod roster;
 mod shard;
 pub mod tree;
+mod units;
 
 pub use accounts::{Account, OTHERS};
 pub use buffers::BufferPool;
@@ -41,8 +44,10 @@ pub use ended::Ended;
 pub use ingest::Ingest;
 pub use lane::{Origin, Transmit};
 pub use link::{Link, LinkError, Stall};
+pub use receipts::Ticket;
 pub use roster::{Change, Entry, Order, OrderError, Reach, Registrar, Roster};
 pub use shard::{Engine, EngineConfig, OnSlow, Rerouted, Share, TableChanges, Window};
+pub use units::{Unit, UnitRefused};
 
 /// A batch buffer of the egress arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

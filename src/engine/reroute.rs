@@ -16,9 +16,13 @@
 
 use std::collections::VecDeque;
 
-use super::lane::{Lane, Origin};
+use super::lane::{Form, Lane, Origin};
+use super::receipts::Ticket;
 use super::shard::{lane_id, Engine, LaneSlot, LaneState, Rerouted};
 use super::{LaneId, LinkEpoch, Memory};
+use crate::http::record;
+use crate::protocol::frame;
+use crate::protocol::native::ORIGIN_BYTES;
 
 /// Kept for the next re-route; most frames fit.
 const STAGED_BYTES_KEPT: usize = 64 * 1024;
@@ -38,26 +42,46 @@ struct Moved {
     targets: Vec<(LaneId, LinkEpoch, u64)>,
 }
 
+/// One message, or the messages of one record.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct StagedUnit {
+    /// Identity of the first.
+    origin: Origin,
+    messages: u64,
+    /// Bytes.
+    len: usize,
+    is_record: bool,
+    ticket: Option<Ticket>,
+}
+
 /// Messages out of a dead lane and not yet in a living one, oldest first.
 #[derive(Default)]
 struct Staged {
-    messages: VecDeque<(Origin, usize)>,
-    /// Their frames, behind `read` bytes of others that are in their lanes.
+    units: VecDeque<StagedUnit>,
+    /// Messages in them.
+    messages: u64,
+    /// Their frames and records, behind `read` bytes of others that are in their lanes.
     bytes: Vec<u8>,
     read: usize,
 }
 
 impl Staged {
-    fn front(&self) -> Option<(Origin, &[u8])> {
-        let (origin, len) = *self.messages.front()?;
-        Some((origin, &self.bytes[self.read..self.read + len]))
+    fn push_back(&mut self, unit: StagedUnit) {
+        self.messages += unit.messages;
+        self.units.push_back(unit);
+    }
+
+    fn front(&self) -> Option<(StagedUnit, &[u8])> {
+        let unit = *self.units.front()?;
+        Some((unit, &self.bytes[self.read..self.read + unit.len]))
     }
 
     fn pop_front(&mut self) {
-        let Some((_, len)) = self.messages.pop_front() else {
+        let Some(unit) = self.units.pop_front() else {
             return;
         };
-        self.read += len;
+        self.messages -= unit.messages;
+        self.read += unit.len;
         if self.read > self.bytes.len() / 2 {
             self.bytes.drain(..self.read);
             self.read = 0;
@@ -87,7 +111,7 @@ impl Rerouting {
 
     /// Messages in no lane.
     pub(super) fn staged(&self) -> u64 {
-        self.staged.messages.len() as u64
+        self.staged.messages
     }
 
     /// A lane's messages are still being moved.
@@ -96,9 +120,52 @@ impl Rerouting {
     }
 }
 
+/// Origins beside the bytes of lanes that cannot carry them, as far as there is room.
+struct OriginsKept {
+    room: usize,
+    kept: usize,
+    lost: u64,
+}
+
+impl OriginsKept {
+    /// The unit appended last to a lane was first delivered as `origin`.
+    fn keep(&mut self, lane: &mut Lane, messages: u64, origin: Origin) {
+        if lane.setup().form == Form::Batches {
+            return;
+        }
+        if self.kept < self.room {
+            lane.keep_origin(messages, origin);
+            self.kept += 1;
+        } else {
+            self.lost += messages;
+        }
+    }
+}
+
+impl LaneSlot {
+    /// Message `first`, the oldest that is left, was ACKed out of order.
+    fn was_delivered(&mut self, first: u64) -> bool {
+        while self
+            .delivered
+            .front()
+            .is_some_and(|(_, last)| *last < first)
+        {
+            self.delivered.pop_front();
+        }
+        self.delivered
+            .front()
+            .is_some_and(|(from, _)| *from <= first)
+    }
+}
+
 impl<M: Memory> Engine<M> {
     pub(super) fn start_reroute(&mut self, lane: LaneId, now_ns: u64) {
         let slot = &self.lanes[lane.0 as usize];
+        let delivered: u64 = slot
+            .delivered
+            .iter()
+            .map(|(first, last)| last + 1 - first)
+            .sum();
         let unacked = slot.lane.unacked();
         if unacked == 0 {
             return;
@@ -106,10 +173,10 @@ impl<M: Memory> Engine<M> {
         let report = Rerouted {
             epoch: slot.lane.setup().epoch,
             analyzer: slot.analyzer,
-            messages: unacked,
+            messages: unacked - delivered,
             detected_ns: now_ns,
         };
-        let sent_before = slot.lane.submitted() - slot.lane.acked();
+        let sent_before = slot.lane.submitted() - slot.lane.acked() - delivered;
         self.rerouting.jobs.push(Job {
             lane,
             report,
@@ -139,7 +206,7 @@ impl<M: Memory> Engine<M> {
 
     /// Sees to it that a message is staged. False: all dead lanes are empty.
     fn stage_next(&mut self) -> bool {
-        if !self.rerouting.staged.messages.is_empty() {
+        if !self.rerouting.staged.units.is_empty() {
             return true;
         }
         while let Some(job) = self.rerouting.jobs.last() {
@@ -151,33 +218,56 @@ impl<M: Memory> Engine<M> {
         false
     }
 
-    /// Takes the oldest message out of a dead lane. False: it is empty.
+    /// Takes the oldest message out of a dead lane, or its oldest record. False: it is empty.
     fn stage_from(&mut self, dead: LaneId) -> bool {
-        let staged = &mut self.rerouting.staged;
-        let lane = &mut self.lanes[dead.0 as usize].lane;
-        let before = staged.bytes.len();
-        let Some(origin) = lane.unacked_front(&mut self.memory, &mut staged.bytes) else {
-            return false;
-        };
-        let len = staged.bytes.len() - before;
-        staged.messages.push_back((origin, len));
-        lane.pop_unacked(&self.memory, &mut self.pool);
-        self.origins_kept -= lane.forget_origins();
-        debug_assert!(self.rerouting.staged.len_bytes() <= 3 * self.staged_enough());
-        true
+        loop {
+            let staged = &mut self.rerouting.staged;
+            let slot = &mut self.lanes[dead.0 as usize];
+            let setup = slot.lane.setup();
+            let before = staged.bytes.len();
+            let first = slot.lane.acked() + 1;
+            let Some(origin) = slot.lane.unacked_front(&mut self.memory, &mut staged.bytes) else {
+                return false;
+            };
+            let messages = slot.lane.pop_unacked(&self.memory, &mut self.pool);
+            self.origins_kept -= slot.lane.forget_origins();
+            let ticket = self.receipts.take(setup.epoch, first + messages - 1);
+            if slot.was_delivered(first) {
+                staged.bytes.truncate(before);
+                self.counters.acked += messages;
+                if let Some(ticket) = ticket {
+                    self.receipts.settle(ticket, messages);
+                }
+                continue;
+            }
+            staged.push_back(StagedUnit {
+                origin,
+                messages,
+                len: staged.bytes.len() - before,
+                is_record: setup.form == Form::Records,
+                ticket,
+            });
+            debug_assert!(self.rerouting.staged.len_bytes() <= 3 * self.staged_enough());
+            return true;
+        }
     }
 
-    /// Moves the message that is staged first to a living lane. False: no room, or nobody alive.
+    /// Moves what is staged first to a living lane. False: no room, or nobody alive.
     fn place_staged(&mut self) -> bool {
-        let Some((_, frame)) = self.rerouting.staged.front() else {
+        let Some((unit, _)) = self.rerouting.staged.front() else {
             return true;
         };
-        let len = frame.len();
-        let Some(chosen) = self.chosen_lane() else {
+        let Some(chosen) = self.chosen_lane(unit.messages) else {
             return false;
         };
         let lane = &self.lanes[chosen.0 as usize].lane;
-        let needed = lane.buffers_needed(len, self.config.buffer_bytes);
+        let is_record = lane.setup().form == Form::Records;
+        let needed = if unit.is_record || is_record {
+            let heads = record::HEAD_BYTES + unit.messages as usize * ORIGIN_BYTES; // in memory
+            self.buffers_for_unit(unit.len + heads)
+        } else {
+            lane.buffers_needed(unit.len, self.config.buffer_bytes)
+        };
         while self.pool.free() < needed {
             if !self.free_by_staging() {
                 let epoch = self.lanes[chosen.0 as usize].lane.setup().epoch;
@@ -185,36 +275,76 @@ impl<M: Memory> Engine<M> {
                 return false;
             }
         }
-        let Some((origin, frame)) = self.rerouting.staged.front() else {
-            return true;
-        };
-        let slot = &mut self.lanes[chosen.0 as usize];
-        slot.lane
-            .append(&mut self.memory, &mut self.pool, frame, Some(origin));
-        slot.rerouted = slot.lane.appended();
-        if !slot.lane.setup().native {
-            if self.origins_kept < self.origins_max {
-                slot.lane.keep_origin(origin);
-                self.origins_kept += 1;
-            } else {
-                self.counters.identities_lost += 1;
-            }
-        }
-        self.rerouting.staged.pop_front();
-        self.counters.rerouted += 1;
+        self.place(chosen);
+        self.counters.rerouted += unit.messages;
         self.mark_dirty(chosen);
         self.check_full(chosen);
         true
     }
 
-    fn chosen_lane(&mut self) -> Option<LaneId> {
+    /// Moves what is staged first to the end of a lane, in the form that the lane has.
+    fn place(&mut self, chosen: LaneId) {
+        let Some((unit, bytes)) = self.rerouting.staged.front() else {
+            return;
+        };
+        let slot = &mut self.lanes[chosen.0 as usize];
+        let lane = &mut slot.lane;
+        let (memory, pool) = (&mut self.memory, &mut self.pool);
+        let becomes_record = lane.setup().form == Form::Records;
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut kept = OriginsKept {
+            room: self.origins_max - self.origins_kept,
+            kept: 0,
+            lost: 0,
+        };
+        match (unit.is_record, becomes_record) {
+            (false, false) => {
+                lane.append(memory, pool, bytes, Some(unit.origin));
+                kept.keep(lane, 1, unit.origin);
+            }
+            (false, true) => {
+                record::wrap_frame(bytes, &mut scratch);
+                lane.append(memory, pool, &scratch, None);
+                kept.keep(lane, 1, unit.origin);
+            }
+            (true, true) => {
+                lane.append_unit(memory, pool, bytes, unit.messages, None);
+                kept.keep(lane, unit.messages, unit.origin);
+            }
+            (true, false) => {
+                record::write_frames(bytes, &mut scratch);
+                let mut rest = scratch.as_slice();
+                let mut origin = unit.origin;
+                while let Ok(Some(len)) = frame::peek(rest, u32::MAX) {
+                    let (frame, after) = rest.split_at(len);
+                    lane.append(memory, pool, frame, Some(origin));
+                    kept.keep(lane, 1, origin);
+                    origin.sequence += 1;
+                    rest = after;
+                }
+            }
+        }
+        self.origins_kept += kept.kept;
+        self.counters.identities_lost += kept.lost;
+        slot.rerouted = slot.lane.appended();
+        if let Some(ticket) = unit.ticket {
+            let epoch = slot.lane.setup().epoch;
+            self.receipts
+                .place(ticket, epoch, slot.rerouted, unit.messages);
+        }
+        self.keep_scratch(scratch);
+        self.rerouting.staged.pop_front();
+    }
+
+    fn chosen_lane(&mut self, messages: u64) -> Option<LaneId> {
         if let Some((lane, epoch)) = self.rerouting.chosen.take() {
             let slot = &self.lanes[lane.0 as usize];
             if slot.feeds(epoch) && slot.weight > 0.0 {
                 return Some(lane);
             }
         }
-        self.tree.route(1).map(LaneId)
+        let unit = u32::try_from(messages).unwrap_or(u32::MAX); // as it was taken in
+        self.tree.route(unit).map(LaneId)
     }
 
     /// Bytes that are staged at most while living lanes may still ACK something; three times this
@@ -283,7 +413,13 @@ mod tests {
             for _ in 0..pushes {
                 pushed += 1;
                 let len = 5 + pushed as usize % 90;
-                staged.messages.push_back((origin(pushed), len));
+                staged.push_back(StagedUnit {
+                    origin: origin(pushed),
+                    messages: 1,
+                    len,
+                    is_record: false,
+                    ticket: None,
+                });
                 staged.bytes.resize(staged.bytes.len() + len, pushed as u8);
             }
             for _ in 0..4 {
@@ -291,10 +427,10 @@ mod tests {
                     continue;
                 };
                 popped += 1;
-                assert_eq!(front, origin(popped));
+                assert_eq!(front.origin, origin(popped));
                 assert_eq!(frame, vec![popped as u8; 5 + popped as usize % 90]);
                 staged.pop_front();
-                let open: usize = staged.messages.iter().map(|(_, len)| *len).sum();
+                let open: usize = staged.units.iter().map(|unit| unit.len).sum();
                 assert_eq!(staged.len_bytes(), open);
                 assert!(staged.bytes.len() <= 2 * open, "at most half of it is read");
             }

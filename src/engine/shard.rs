@@ -11,13 +11,14 @@
 //! Order of calls in a turn of the event loop: completions (any order), `reroute`, `ingest` of what
 //! is pending, then `next_dirty`/`transmit` until nothing is left.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::accounts::{Accounts, Due};
 use super::assembler::Assembler;
 use super::counters::{Balance, Counters, LaneReport};
 use super::ended::{Ended, EndedList};
 use super::lane::{Lane, Transmit};
+use super::receipts::Receipts;
 use super::reroute::Rerouting;
 use super::roster::Tombstones;
 use super::tree::{Tree, LEAF_COUNT_MAX};
@@ -137,6 +138,8 @@ pub(super) struct LaneSlot {
     pub(super) assigned_before: u64,
     /// What is due to it.
     pub(super) due: Due,
+    /// First and last of messages that were ACKed before older ones; for links over HTTP that die.
+    pub(super) delivered: VecDeque<(u64, u64)>,
 }
 
 impl LaneSlot {
@@ -181,6 +184,9 @@ pub struct Engine<M> {
     pub(super) table_changes: TableChanges,
     pub(super) ended: EndedList,
     pub(super) accounts: Accounts,
+    pub(super) receipts: Receipts,
+    /// Reused: the bytes of a unit, of a record.
+    pub(super) scratch: Vec<u8>,
     /// What this shard has counted.
     pub counters: Counters,
 }
@@ -230,6 +236,8 @@ impl<M: Memory> Engine<M> {
             table_changes: TableChanges::default(),
             ended: EndedList::default(),
             accounts: Accounts::default(),
+            receipts: Receipts::default(),
+            scratch: Vec::new(),
             counters: Counters::default(),
         };
         engine.size_windows();
@@ -307,7 +315,17 @@ impl<M: Memory> Engine<M> {
         self.origins_kept -= slot.lane.forget_origins();
         slot.lane.set_message_window(slot.window_messages);
         self.counters.acked += messages;
+        let (epoch, acked) = (slot.lane.setup().epoch, slot.lane.acked());
+        self.receipts.acked(epoch, acked);
         self.check_full(lane);
+    }
+
+    /// Messages of the lane that were ACKed out of order, `skipped` behind the oldest that is not:
+    /// they are not re-routed when its link goes down. To be called just before that, in order.
+    pub fn delivered(&mut self, lane: LaneId, skipped: u64, messages: u64) {
+        let slot = &mut self.lanes[lane.0 as usize];
+        let first = slot.lane.acked() + skipped + 1;
+        slot.delivered.push_back((first, first + messages - 1));
     }
 
     /// Both sides of the conservation law, now.
@@ -351,9 +369,10 @@ impl<M: Memory> Engine<M> {
         })
     }
 
-    /// Shares stay within this many messages of exact, see docs/SHARES.md.
+    /// Shares stay within this many messages of exact, see docs/SHARES.md: a multiple of the largest
+    /// unit that was routed.
     pub fn share_bound(&self) -> f64 {
-        self.tree.bound()
+        self.tree.bound() * f64::from(self.tree.unit_max())
     }
 
     /// What each lane that is up has been given since the last change of the table.

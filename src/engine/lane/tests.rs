@@ -47,7 +47,7 @@ fn lane(native: bool, link: u64) -> Lane {
     Lane::new(LaneSetup {
         shard: 7,
         epoch,
-        native,
+        form: if native { Form::Batches } else { Form::Frames },
     })
 }
 

@@ -143,6 +143,11 @@ impl Tree {
         at.leaf()
     }
 
+    /// Largest unit so far, in messages; 1 before the first.
+    pub fn unit_max(&self) -> u32 {
+        self.unit_max.max(1)
+    }
+
     /// Replaces the table of weights: `(leaf id, weight)`, ids below [`LEAF_COUNT_MAX`], weights
     /// relative to each other. Leaves not listed are removed; new ones are available.
     ///

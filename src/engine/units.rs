@@ -1,0 +1,130 @@
+//! Units of several messages: a packet that came over HTTP goes whole to one lane, in the form that the
+//! lane has.
+//!
+//! ```text
+//! packet of k messages -> tree, k at once -> lane of frames or batches: k frames
+//!                                        `-> lane of records: one record
+//! ```
+
+use super::counters::Reason;
+use super::lane::{Form, Lane};
+use super::receipts::Ticket;
+use super::shard::Engine;
+use super::{LaneId, Memory};
+use crate::protocol::frame;
+
+/// Messages that are routed together.
+pub trait Unit {
+    /// How many.
+    fn messages(&self) -> u32;
+    /// Neither of the two forms is longer than this, in bytes.
+    fn bytes_max(&self) -> usize;
+    /// Appends one frame for each message.
+    fn write_frames(&mut self, out: &mut Vec<u8>);
+    /// Appends the record that an HTTP analyzer's lane keeps.
+    fn write_record(&mut self, out: &mut Vec<u8>);
+}
+
+/// Why a unit was not taken in. Nothing of it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnitRefused {
+    /// No lane can take it now.
+    Stalled,
+    /// It may be longer than the largest frame, in bytes.
+    TooLong {
+        /// How long it may be.
+        bytes: usize,
+        /// What is allowed.
+        max: usize,
+    },
+}
+
+/// Kept for the next unit; most fit.
+const SCRATCH_BYTES_KEPT: usize = 64 * 1024;
+
+impl<M: Memory> Engine<M> {
+    /// Takes in a unit: all of its messages go to one lane. With a ticket, [`Engine::next_receipt`]
+    /// tells when all of them have been ACKed.
+    ///
+    /// # Errors
+    /// Nothing was taken in.
+    pub fn ingest_unit(
+        &mut self,
+        unit: &mut impl Unit,
+        ticket: Option<Ticket>,
+    ) -> Result<(), UnitRefused> {
+        let (bytes, max) = (unit.bytes_max(), self.config.frame_bytes_max as usize);
+        if bytes > max {
+            self.counters.count(Reason::UnitTooLong);
+            return Err(UnitRefused::TooLong { bytes, max });
+        }
+        let messages = unit.messages();
+        if messages == 0 {
+            return Ok(());
+        }
+        // Checked without `can_ingest`, which would hold TCP emitters up until the resume level.
+        let is_ready = self.rerouting.is_idle() && !self.stalled;
+        let needed = self.ingest_floor + self.buffers_for_unit(bytes);
+        if !is_ready && !self.can_ingest()
+            || self.full_lanes >= self.full_lanes_max
+            || self.pool.free() < needed
+        {
+            return Err(UnitRefused::Stalled);
+        }
+        let Some(leaf) = self.tree.route(messages) else {
+            return Err(UnitRefused::Stalled);
+        };
+        let messages = u64::from(messages);
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let slot = &mut self.lanes[leaf as usize];
+        if slot.lane.setup().form == Form::Records {
+            unit.write_record(&mut scratch);
+            slot.lane
+                .append_unit(&mut self.memory, &mut self.pool, &scratch, messages, None);
+        } else {
+            unit.write_frames(&mut scratch);
+            let mut rest = scratch.as_slice();
+            while let Ok(Some(len)) = frame::peek(rest, u32::MAX) {
+                let (frame, after) = rest.split_at(len);
+                if !slot.lane.append_here(&mut self.memory, frame) {
+                    slot.lane
+                        .append(&mut self.memory, &mut self.pool, frame, None);
+                }
+                rest = after;
+            }
+        }
+        self.counters.received += messages;
+        self.counters.received_bytes += scratch.len() as u64;
+        if let Some(ticket) = ticket {
+            let (epoch, last) = (slot.lane.setup().epoch, slot.lane.appended());
+            self.receipts.open(ticket, epoch, last, messages);
+        }
+        self.keep_scratch(scratch);
+        self.mark_dirty(LaneId(leaf));
+        self.check_full(LaneId(leaf));
+        Ok(())
+    }
+
+    /// A ticket all of whose messages have been ACKed.
+    pub fn next_receipt(&mut self) -> Option<Ticket> {
+        self.receipts.next_done()
+    }
+
+    /// Tickets that are not done.
+    pub fn receipts_waiting(&self) -> usize {
+        self.receipts.waiting()
+    }
+
+    /// Buffers that a unit may take, however its messages fall: at worst each buffer is left half
+    /// empty, as the next message does not fit.
+    pub(super) fn buffers_for_unit(&self, bytes: usize) -> usize {
+        Lane::buffers_for(2 * bytes, self.config.buffer_bytes) + 1
+    }
+
+    pub(super) fn keep_scratch(&mut self, mut scratch: Vec<u8>) {
+        scratch.clear();
+        if scratch.capacity() <= SCRATCH_BYTES_KEPT {
+            self.scratch = scratch;
+        }
+    }
+}
