@@ -65,6 +65,19 @@ pub(crate) trait Io {
     /// Sends a span of the own arena without a copy: the result comes first, the release of the
     /// memory later.
     fn send_zero_copy(&mut self, socket: &Self::Socket, span: Span, token: u64);
+    /// Sends bytes that lie outside the arenas. The completion tells how many went;
+    /// [`Io::sent_bytes`] is to be called then.
+    fn send_bytes(&mut self, socket: &Self::Socket, bytes: Vec<u8>, token: u64);
+    /// The bytes of a send that has completed, to be used again.
+    fn sent_bytes(&mut self, token: u64) -> Vec<u8>;
+    /// A new socket that connects to a server; [`Io::connected`] is to be called when the request
+    /// completes.
+    ///
+    /// # Errors
+    /// There is no socket to be had.
+    fn connect(&mut self, address: SocketAddr, token: u64) -> io::Result<Self::Socket>;
+    /// A connect has completed.
+    fn connected(&mut self, token: u64);
     /// Sends at once, outside the requests, as much as fits.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
-use socket2::{SockAddr, SockRef};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::io::Io;
 use super::mesh::GlommioMesh;
@@ -76,6 +76,27 @@ impl Io for Ring {
 
     fn send_zero_copy(&mut self, socket: &OwnedFd, span: Span, token: u64) {
         Ring::send_zero_copy(self, socket.as_raw_fd(), span, token);
+    }
+
+    fn send_bytes(&mut self, socket: &OwnedFd, bytes: Vec<u8>, token: u64) {
+        Ring::send_bytes(self, socket.as_raw_fd(), bytes, token);
+    }
+
+    fn sent_bytes(&mut self, token: u64) -> Vec<u8> {
+        Ring::sent_bytes(self, token)
+    }
+
+    fn connect(&mut self, address: SocketAddr, token: u64) -> io::Result<OwnedFd> {
+        let domain = Domain::for_address(address);
+        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_tcp_nodelay(true)?;
+        let socket = OwnedFd::from(socket);
+        Ring::connect(self, socket.as_raw_fd(), address, token);
+        Ok(socket)
+    }
+
+    fn connected(&mut self, token: u64) {
+        Ring::connected(self, token);
     }
 
     fn send_now(&mut self, socket: &OwnedFd, bytes: &[u8]) -> io::Result<usize> {

@@ -116,6 +116,12 @@ pub(super) enum Request {
         done: usize,
         zero_copy: bool,
     },
+    /// Bytes outside the arenas.
+    SendBytes {
+        conn: ConnId,
+        bytes: Vec<u8>,
+        done: usize,
+    },
     /// A zero-copy send has its result; its memory is still read.
     Release {
         spans: Vec<(usize, Span)>,
@@ -133,6 +139,7 @@ pub(crate) struct SimIo {
     pub(super) completions: VecDeque<Completion>,
     pub(super) ingress: Provided,
     pub(super) control: Provided,
+    pub(super) http: Provided,
     pub(super) zero_copy: bool,
     pub(super) first_link_number: u64,
 }
@@ -142,6 +149,7 @@ impl SimIo {
         match group {
             Group::Ingress => &mut self.ingress,
             Group::Control => &mut self.control,
+            Group::Http => &mut self.http,
         }
     }
 
@@ -231,6 +239,7 @@ impl Io for SimIo {
         match group {
             Group::Ingress => self.ingress.bytes_of(chunk),
             Group::Control => self.control.bytes_of(chunk),
+            Group::Http => self.http.bytes_of(chunk),
         }
     }
 
@@ -270,6 +279,23 @@ impl Io for SimIo {
         self.request(token, request);
     }
 
+    fn send_bytes(&mut self, socket: &SimSocket, bytes: Vec<u8>, token: u64) {
+        let conn = socket.conn;
+        let done = 0;
+        self.request(token, Request::SendBytes { conn, bytes, done });
+    }
+
+    fn sent_bytes(&mut self, _token: u64) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn connect(&mut self, _address: SocketAddr, _token: u64) -> io::Result<SimSocket> {
+        // Nobody listens in the simulated world but the distributor.
+        Err(io::ErrorKind::ConnectionRefused.into())
+    }
+
+    fn connected(&mut self, _token: u64) {}
+
     fn send_now(&mut self, socket: &SimSocket, bytes: &[u8]) -> io::Result<usize> {
         let mut net = self.net.borrow_mut();
         if let Some(errno) = net.shard_send_error(socket.conn) {
@@ -292,7 +318,9 @@ impl Io for SimIo {
             return;
         };
         let result = match request {
-            Request::Send { done, .. } if done > 0 => done as i32, // a few batches
+            Request::Send { done, .. } | Request::SendBytes { done, .. } if done > 0 => {
+                done as i32 // a few batches
+            }
             _ => -libc::ECANCELED,
         };
         self.complete(target, result, false);

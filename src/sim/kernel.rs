@@ -1,7 +1,7 @@
 //! The simulated kernel: gets on with a shard's requests, as far and as evenly as the noise lets it.
 
 use super::io::Request;
-use super::net::{Port, Read};
+use super::net::{ConnId, Port, Read};
 use super::plan::MS;
 use super::random::Random;
 use super::world::World;
@@ -48,6 +48,9 @@ impl World {
                 } => self.try_receive(shard, token, (conn, group, multishot)),
                 request @ Request::Send { .. } => self.try_send(shard, token, request)?,
                 request @ Request::Release { .. } => self.try_release(shard, token, request)?,
+                Request::SendBytes { conn, bytes, done } => {
+                    self.try_send_bytes(shard, token, (conn, bytes, done))
+                }
             };
             match outcome {
                 Outcome::Waits(request) => {
@@ -190,6 +193,28 @@ impl World {
             true => Outcome::GoesOn(request),
             false => Outcome::Waits(request),
         })
+    }
+
+    fn try_send_bytes(
+        &mut self,
+        shard: usize,
+        token: u64,
+        (conn, bytes, mut done): (ConnId, Vec<u8>, usize),
+    ) -> Outcome {
+        if let Some(errno) = self.net.borrow().shard_send_error(conn) {
+            self.workers[shard].io.complete(token, -errno, false);
+            return Outcome::Over;
+        }
+        let mut net = self.net.borrow_mut();
+        let len = net.shard_room(conn).min(bytes.len() - done);
+        net.shard_write(conn, &bytes[done..done + len]);
+        done += len;
+        if done < bytes.len() {
+            return Outcome::Waits(Request::SendBytes { conn, bytes, done });
+        }
+        let io = &mut self.workers[shard].io;
+        io.complete(token, done as i32, false); // a few responses
+        Outcome::Over
     }
 
     fn end_send(

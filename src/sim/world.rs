@@ -529,6 +529,7 @@ fn worker(
         completions: VecDeque::new(),
         ingress: Provided::new(host.receive_buffers, host.receive_bytes, host.incremental),
         control: Provided::new(64, 4096, false),
+        http: Provided::new(8, 4096, true),
         zero_copy: host.zero_copy > 0,
         first_link_number: host.first_number,
     };

@@ -3,13 +3,16 @@
 //! Completions carry the token of their request and nothing else is remembered here: what a token
 //! means is the shard's business.
 
+use std::collections::HashMap;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{cqueue, opcode, squeue, IoUring};
+use socket2::SockAddr;
 
 use super::arena::ArenaView;
 use super::probe::{explain, kernel_release, Features, Unusable};
@@ -27,9 +30,13 @@ const GATHER_COMPLETIONS: usize = 1024;
 /// through when emitters have filled their memory.
 const INGRESS_GROUP: u16 = 1;
 const CONTROL_GROUP: u16 = 2;
+const HTTP_GROUP: u16 = 3;
 /// Analyzers' control words are tiny and handled at once.
 const CONTROL_BUFFERS: u16 = 64;
 const CONTROL_BUFFER_BYTES: u32 = 4096;
+/// HTTP requests are copied out at once when they are not whole: a turn's worth is enough.
+const HTTP_BUFFERS_INCREMENTAL: (u16, u32) = (8, 128 * 1024);
+const HTTP_BUFFERS_CLASSIC: (u16, u32) = (128, 8 * 1024);
 
 /// Which receive memory a socket uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +45,8 @@ pub enum Group {
     Ingress,
     /// Analyzers' control streams.
     Control,
+    /// HTTP clients, and answers of analyzers over HTTP: handled at once, never held back.
+    Http,
 }
 
 /// One completion.
@@ -149,6 +158,11 @@ pub struct Ring {
     ring: IoUring,
     ingress: ProvidedBuffers,
     control: ProvidedBuffers,
+    http: ProvidedBuffers,
+    /// Bytes that sends outside the arenas read, by token.
+    outgoing: HashMap<u64, Vec<u8>>,
+    /// Addresses that connects read, by token.
+    addresses: HashMap<u64, Box<SockAddr>>,
     arenas: Vec<ArenaView>,
     wake: Arc<Wake>,
     wake_word: Box<[u8; 8]>,
@@ -199,10 +213,25 @@ impl Ring {
         };
         let ingress = ProvidedBuffers::register(&ring, ingress).map_err(failed)?;
         let control = ProvidedBuffers::register(&ring, control).map_err(failed)?;
+        let (buffers, buffer_bytes) = if features.incremental {
+            HTTP_BUFFERS_INCREMENTAL
+        } else {
+            HTTP_BUFFERS_CLASSIC
+        };
+        let http = ProvidedConfig {
+            group: HTTP_GROUP,
+            buffers,
+            buffer_bytes,
+            incremental: features.incremental,
+        };
+        let http = ProvidedBuffers::register(&ring, http).map_err(failed)?;
         let mut this = Ring {
             ring,
             ingress,
             control,
+            http,
+            outgoing: HashMap::new(),
+            addresses: HashMap::new(),
             arenas,
             wake,
             wake_word: Box::new([0; 8]),
@@ -293,6 +322,38 @@ impl Ring {
         self.push(entry, token);
     }
 
+    /// Sends bytes that lie outside the arenas, all of them unless an error cuts them short. They are
+    /// kept until [`Ring::sent_bytes`], to be called when the completion comes.
+    pub fn send_bytes(&mut self, fd: RawFd, bytes: Vec<u8>, token: u64) {
+        let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let entry = opcode::Send::new(Fd(fd), bytes.as_ptr(), len)
+            .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
+            .build();
+        let before = self.outgoing.insert(token, bytes);
+        assert!(before.is_none(), "one send at a time for each token");
+        self.push(entry, token);
+    }
+
+    /// The bytes of a send that has completed.
+    pub fn sent_bytes(&mut self, token: u64) -> Vec<u8> {
+        self.outgoing.remove(&token).unwrap_or_default()
+    }
+
+    /// Connects a new socket; the completion tells how that went, [`Ring::connected`] is to be called
+    /// then.
+    pub fn connect(&mut self, fd: RawFd, address: SocketAddr, token: u64) {
+        let address = Box::new(SockAddr::from(address));
+        let entry = opcode::Connect::new(Fd(fd), address.as_ptr().cast(), address.len()).build();
+        let before = self.addresses.insert(token, address);
+        assert!(before.is_none(), "one connect at a time for each token");
+        self.push(entry, token);
+    }
+
+    /// A connect has completed.
+    pub fn connected(&mut self, token: u64) {
+        self.addresses.remove(&token);
+    }
+
     /// Cancels the request with this token; the request itself completes with ECANCELED.
     pub fn cancel(&mut self, target: u64, token: u64) {
         self.push(opcode::AsyncCancel::new(target).build(), token);
@@ -342,6 +403,7 @@ impl Ring {
         let buffers = match group {
             Group::Ingress => &mut self.ingress,
             Group::Control => &mut self.control,
+            Group::Http => &mut self.http,
         };
         let chunk = buffers.take(len, completion.flags)?;
         if chunk.is_empty() {
@@ -363,6 +425,7 @@ impl Ring {
         match group {
             Group::Ingress => self.ingress.release(chunk),
             Group::Control => self.control.release(chunk),
+            Group::Http => self.http.release(chunk),
         }
     }
 
@@ -387,15 +450,16 @@ impl Ring {
         let _ = self.enter(0, Duration::ZERO, 0);
     }
 
-    /// Receive memory in bytes, both groups.
+    /// Receive memory in bytes, all groups.
     pub fn receive_bytes(&self) -> usize {
-        self.ingress.bytes() + self.control.bytes()
+        self.ingress.bytes() + self.control.bytes() + self.http.bytes()
     }
 
     fn group(&self, group: Group) -> &ProvidedBuffers {
         match group {
             Group::Ingress => &self.ingress,
             Group::Control => &self.control,
+            Group::Http => &self.http,
         }
     }
 
@@ -434,9 +498,10 @@ impl Ring {
 
     fn push(&mut self, entry: squeue::Entry, token: u64) {
         let entry = entry.user_data(token);
-        // SAFETY: every entry built above points to memory that outlives the ring (arenas and
-        // provided buffers by field order, the wake word by ownership) or the request (a send's
-        // vector, by the contract of `SendVector`).
+        // SAFETY: every entry built above points to memory that outlives the ring (arenas, provided
+        // buffers, bytes and addresses of requests under way by field order, the wake word by
+        // ownership) or the request (a send's vector, by the contract of `SendVector`). A vector of
+        // bytes and a boxed address do not move when their table grows.
         while unsafe { self.ring.submission().push(&entry) }.is_err() {
             self.enters += 1;
             if let Err(error) = self.ring.submit() {
