@@ -10,8 +10,10 @@
 //! house.rs      mail, timers, reports, shutdown
 //! mesh.rs       what crosses cores
 //! listen.rs     sockets
+//! config.rs     what HTTP and protection can be told
 //! ```
 
+pub mod config;
 mod egress;
 mod emitters;
 mod handshake;
@@ -26,6 +28,7 @@ mod slab;
 mod start;
 pub(crate) mod worker;
 
+pub use config::{Admin, HttpConfig, Protection};
 pub use shared::{ShardReport, Stop};
 pub use start::{Distributor, StartError, Stopper};
 
@@ -81,6 +84,12 @@ pub struct Config {
     pub dialect: Option<Dialect>,
     /// Kernel features to do without.
     pub without: Vec<String>,
+    /// Where operators connect; none: nowhere.
+    pub admin: Option<Admin>,
+    /// Everything about HTTP.
+    pub http: HttpConfig,
+    /// Who may connect, and how often.
+    pub protection: Protection,
     /// Random number of this run.
     pub instance: u64,
 }
