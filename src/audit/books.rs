@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use super::settings::configuration;
 use crate::certificate::{
     configuration_digest, Books, Distributor, Ending, Heading, Kind, Ledger, Outcome, Run,
     ShardBooks, Share, Stamp,
@@ -168,71 +169,11 @@ fn shares(reports: &[ShardReport]) -> Vec<Share> {
     by_name.into_iter().map(finish).collect()
 }
 
-/// Every setting by its flag's name, in base units. Not the instance: it is no setting.
-fn configuration(config: &Config) -> BTreeMap<String, String> {
-    let Config {
-        emitters,
-        analyzers,
-        shards,
-        cores,
-        arena_bytes,
-        batch_bytes,
-        ingress_bytes,
-        frame_bytes_max,
-        window_bytes,
-        window_messages,
-        partial_bytes_max,
-        on_slow,
-        latency_budget,
-        zero_copy_bytes,
-        zero_copy_loopback,
-        ack_timeout,
-        peer_timeout,
-        connections_max,
-        dialect,
-        without,
-        farewell,
-        instance: _,
-    } = config;
-    let cores: Vec<String> = cores.iter().map(usize::to_string).collect();
-    let settings = [
-        ("emitters", emitters.to_string()),
-        ("analyzers", analyzers.to_string()),
-        ("shards", shards.to_string()),
-        ("cores", cores.join(",")),
-        ("arena_bytes", arena_bytes.to_string()),
-        ("batch_bytes", batch_bytes.to_string()),
-        ("ingress_bytes", ingress_bytes.to_string()),
-        ("frame_bytes_max", frame_bytes_max.to_string()),
-        ("window_bytes", window_bytes.to_string()),
-        ("window_messages", window_messages.to_string()),
-        ("partial_bytes_max", partial_bytes_max.to_string()),
-        ("on_slow", format!("{on_slow:?}").to_lowercase()),
-        ("latency_budget_ns", latency_budget.as_nanos().to_string()),
-        ("zero_copy_bytes", zero_copy_bytes.to_string()),
-        ("zero_copy_loopback", zero_copy_loopback.to_string()),
-        ("ack_timeout_ns", ack_timeout.as_nanos().to_string()),
-        ("peer_timeout_ns", peer_timeout.as_nanos().to_string()),
-        ("connections_max", connections_max.to_string()),
-        ("farewell_ns", farewell.as_nanos().to_string()),
-        (
-            "dialect",
-            dialect
-                .map_or("auto", |dialect| dialect.as_str())
-                .to_owned(),
-        ),
-        ("without", without.join(",")),
-    ];
-    settings
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::engine::{Account, TableChanges};
+    use crate::shard::{HttpConfig, Protection};
 
     fn report(shard: u16, received: u64, acked: u64) -> ShardReport {
         let account = |name: &str, assigned, due| Account {
@@ -283,6 +224,9 @@ mod tests {
             dialect: None,
             without: Vec::new(),
             farewell: std::time::Duration::ZERO,
+            admin: None,
+            http: HttpConfig::default(),
+            protection: Protection::default(),
             instance: 7,
         }
     }

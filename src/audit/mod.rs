@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! books.rs     shards' reports -> ledger, certificate      live and at the end
+//! settings.rs  a distributor's settings -> text          for its certificate
 //! load.rs      files -> certificates and journals          each bad file named
 //! streams.rs   one stream: what was given against what came
 //! join.rs      certificates + journals -> verdict
@@ -12,6 +13,7 @@
 mod books;
 mod join;
 mod load;
+mod settings;
 mod streams;
 mod verdict;
 

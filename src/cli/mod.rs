@@ -35,7 +35,7 @@ pub struct Cli {
 #[derive(Subcommand, Debug)]
 #[allow(missing_docs)] // clap would show it instead of the help that is at the arguments
 pub enum Program {
-    Distributor(distributor::Args),
+    Distributor(Box<distributor::Args>),
     Emitter(emitter::Args),
     Analyzer(analyzer::Args),
     Demo(demo::Args),
@@ -79,6 +79,7 @@ fn start_logging(cli: &Cli) {
         Program::Demo(_) => "warn",
         // Makes things fail a thousand times.
         Program::Sim(_) => "off",
+        Program::Distributor(args) => args.log_level.as_str(),
         _ if verbose => "debug",
         _ => "info",
     };

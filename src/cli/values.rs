@@ -64,6 +64,68 @@ pub fn bytes(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "allowed: at most 16 EiB".into())
 }
 
+/// Like [`bytes`], within `range`, limits included.
+pub fn bytes_within(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<u64, String> + Clone {
+    move |text| {
+        let bytes = bytes(text)?;
+        if range.contains(&bytes) {
+            return Ok(bytes);
+        }
+        let (first, last) = (show_bytes(*range.start()), show_bytes(*range.end()));
+        Err(format!("allowed: {first} to {last}"))
+    }
+}
+
+/// Like [`duration`], within `range`, limits included.
+pub fn duration_within(
+    range: RangeInclusive<Duration>,
+) -> impl Fn(&str) -> Result<Duration, String> + Clone {
+    move |text| {
+        let duration = duration(text)?;
+        if range.contains(&duration) {
+            return Ok(duration);
+        }
+        let (first, last) = (show_duration(*range.start()), show_duration(*range.end()));
+        Err(format!("allowed: {first} to {last}"))
+    }
+}
+
+/// As [`bytes`] takes them, in the largest unit that leaves a whole number.
+pub fn show_bytes(bytes: u64) -> String {
+    let units = BYTE_UNITS.iter().skip(1).rev();
+    let (unit, scale) = units
+        .copied()
+        .find(|(_, scale)| bytes > 0 && bytes % scale == 0)
+        .unwrap_or(BYTE_UNITS[1]);
+    format!("{}{unit}", bytes / scale)
+}
+
+/// As [`duration`] takes it, in the largest unit that leaves a whole number.
+pub fn show_duration(duration: Duration) -> String {
+    let ns = duration.as_nanos();
+    let units = [
+        (3_600_000_000_000, "h"),
+        (60_000_000_000, "m"),
+        (1_000_000_000, "s"),
+        (1_000_000, "ms"),
+        (1_000, "us"),
+        (1, "ns"),
+    ];
+    if ns == 0 {
+        return "0s".into();
+    }
+    let (scale, unit) = units
+        .into_iter()
+        .find(|(scale, _)| ns % scale == 0)
+        .unwrap_or((1, "ns"));
+    format!("{}{unit}", ns / scale)
+}
+
+/// `true` or `false`.
+pub fn boolean(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| "allowed: true or false".into())
+}
+
 /// A whole number within `range`, limits included. Clap's own parser says what is allowed only of
 /// numbers that its type can hold.
 pub fn number<T>(range: RangeInclusive<T>) -> impl Fn(&str) -> Result<T, String> + Clone
@@ -137,6 +199,23 @@ mod tests {
         for bad in ["", "KiB", "-1", "1.5KiB", "1kb", "1XB", "99999999999GiB"] {
             assert!(bytes(bad).is_err_and(|e| e.contains("allowed")), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_is_shown_is_what_is_taken() {
+        for text in ["0B", "1B", "1023B", "1KiB", "1025B", "64MiB", "16GiB"] {
+            assert_eq!(bytes(text).map(show_bytes).as_deref(), Ok(text));
+        }
+        for text in ["0s", "1ns", "500us", "1500ms", "75s", "2m", "1h", "25h"] {
+            assert_eq!(duration(text).map(show_duration).as_deref(), Ok(text));
+        }
+        let size = bytes_within(1 << 10..=1 << 20);
+        assert_eq!((size("1KiB"), size("1MiB")), (Ok(1 << 10), Ok(1 << 20)));
+        assert_eq!(size("1023"), Err("allowed: 1KiB to 1MiB".into()));
+        let time = duration_within(Duration::from_millis(1)..=Duration::from_secs(60));
+        assert_eq!(time("1m"), Ok(Duration::from_secs(60)));
+        assert_eq!(time("61s"), Err("allowed: 1ms to 1m".into()));
+        assert!(boolean("1").is_err_and(|why| why.contains("true or false")));
     }
 
     #[test]

@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use crate::client::stop_on_signals;
 use crate::engine::OnSlow;
-use crate::shard::{Config, Distributor, StartError};
+use crate::shard::{Config, Distributor, HttpConfig, Protection, StartError};
 use play::Outcome;
 
 /// Egress memory of all shards together. Two seconds of messages fit a shard of a small machine, so
@@ -140,6 +140,9 @@ fn config(shards: usize) -> Config {
         connections_max: 0,
         dialect: None,
         without: vec!["send-zc".to_owned()],
+        admin: None,
+        http: HttpConfig::default(),
+        protection: Protection::default(),
         instance: u64::from(std::process::id()),
     }
 }

@@ -11,8 +11,10 @@
 //! mesh.rs       what crosses cores
 //! operator.rs   orders from the control side, questions to it
 //! listen.rs     sockets
+//! config.rs     what HTTP and protection can be told
 //! ```
 
+pub mod config;
 mod egress;
 mod emitters;
 mod handshake;
@@ -28,6 +30,7 @@ mod slab;
 mod start;
 pub(crate) mod worker;
 
+pub use config::{Admin, HttpConfig, Protection};
 pub use operator::{HttpTarget, Operator, OrderRefused, Question};
 pub use shared::{HttpAnalyzerReport, HttpReport, Pace, ShardReport, Stop};
 pub use start::{Distributor, StartError, Stopper};
@@ -84,6 +87,12 @@ pub struct Config {
     pub dialect: Option<Dialect>,
     /// Kernel features to do without.
     pub without: Vec<String>,
+    /// Where operators connect; none: nowhere.
+    pub admin: Option<Admin>,
+    /// Everything about HTTP.
+    pub http: HttpConfig,
+    /// Who may connect, and how often.
+    pub protection: Protection,
     /// Random number of this run.
     pub instance: u64,
 }

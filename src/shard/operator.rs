@@ -84,7 +84,7 @@ pub struct Question {
     /// What stands behind the question mark.
     pub query: String,
     /// Names in lower case.
-    pub headers: Vec<(String, String)>,
+    pub headers: Vec<(&'static str, String)>,
     /// The body, decoded.
     pub body: Vec<u8>,
     /// The connection stays after the answer.
@@ -95,6 +95,8 @@ pub struct Question {
 #[derive(Debug)]
 pub(super) struct Reply {
     pub(super) token: u64,
+    /// Of the response that it begins or goes on with.
+    pub(super) status: u16,
     pub(super) bytes: Vec<u8>,
     /// Nothing follows.
     pub(super) is_last: bool,
@@ -260,8 +262,9 @@ impl Operator {
         receiver
     }
 
-    /// Answers a question with whole HTTP responses, or pieces of one.
-    pub fn reply(&self, question: &Question, bytes: Vec<u8>, is_last: bool) {
+    /// Answers a question with a whole HTTP response, or pieces of one; `status` is that of the
+    /// response, for the count.
+    pub fn reply(&self, question: &Question, status: u16, bytes: Vec<u8>, is_last: bool) {
         let shard = usize::from(question.shard);
         let replies = &self.shared.desk.replies[shard];
         {
@@ -271,6 +274,7 @@ impl Operator {
                 .unwrap_or_else(PoisonError::into_inner);
             waiting.push_back(Reply {
                 token: question.token,
+                status,
                 bytes,
                 is_last,
             });

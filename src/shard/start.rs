@@ -116,7 +116,7 @@ impl Distributor {
     /// # Errors
     /// Each names the thing, the value and what is allowed. Nothing runs then.
     pub fn start(config: Config) -> Result<Distributor, StartError> {
-        check(&config)?;
+        config.check()?;
         let without: Vec<&str> = config.without.iter().map(String::as_str).collect();
         let features = Features::probe().map_err(StartError::Unusable)?;
         let mut features = features.without(&without).map_err(|name| {
@@ -388,34 +388,4 @@ fn allow_connections(asked: usize) -> Result<usize, StartError> {
         }
         Err(hard) => Err(StartError::Nofile { needed, hard }),
     }
-}
-
-/// Values that do not go together.
-fn check(config: &Config) -> Result<(), StartError> {
-    let refuse = |text: String| Err(StartError::Config(text));
-    if config.shards == 0 || config.shards > 1024 {
-        return refuse(format!("--shards {}: 1 to 1024 allowed", config.shards));
-    }
-    if config.batch_bytes < 4096 {
-        return refuse(format!(
-            "--batch-bytes {}: at least 4096 allowed",
-            config.batch_bytes
-        ));
-    }
-    let frame_buffers =
-        (config.frame_bytes_max as usize + 64).div_ceil(config.batch_bytes as usize);
-    let least = (4 * frame_buffers + 16) * config.batch_bytes as usize;
-    if config.arena_bytes < least {
-        return refuse(format!(
-            "--arena {}: at least {least} bytes for frames of {} and batches of {}",
-            config.arena_bytes, config.frame_bytes_max, config.batch_bytes
-        ));
-    }
-    if config.partial_bytes_max < config.frame_bytes_max as usize {
-        return refuse(format!(
-            "--partial-bytes {}: at least one frame of --max-frame {}",
-            config.partial_bytes_max, config.frame_bytes_max
-        ));
-    }
-    Ok(())
 }

@@ -23,7 +23,7 @@ use crate::engine::VecMemory;
 use crate::shard::mesh::{Inbox, Message};
 use crate::shard::shared::{Shared, Stop};
 use crate::shard::worker::Worker;
-use crate::shard::{Config, ShardReport};
+use crate::shard::{Config, HttpConfig, Protection, ShardReport};
 
 /// Virtual time starts here: a clock that has run for a while.
 const START_NS: u64 = 1_000_000 * MS;
@@ -574,6 +574,9 @@ fn config(plan: &Plan) -> Config {
         connections_max: 1000,
         dialect: None,
         without: Vec::new(),
+        admin: None,
+        http: HttpConfig::default(),
+        protection: Protection::default(),
         instance: plan.seed,
     }
 }

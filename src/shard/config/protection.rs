@@ -1,0 +1,246 @@
+//! Who may connect, how often, and with what: limits that protect a distributor from its peers.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use sha2::{Digest, Sha256};
+
+/// Most networks of a list: each connection is compared with all of them.
+const NETWORKS_MAX: usize = 1024;
+/// Most origins of [`Cors`].
+const ORIGINS_MAX: usize = 64;
+/// Shortest and longest token, in bytes.
+const TOKEN_BYTES: std::ops::RangeInclusive<usize> = 16..=256;
+
+/// Everything that protects. The default lets everybody do everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Protection {
+    /// Requests of one client address; none: no limit.
+    pub rate_limit: Option<RateLimit>,
+    /// Most connections of one client address, on the emitters' and on the HTTP listener each, all
+    /// shards together; 0: no limit.
+    pub connections_per_address_max: usize,
+    /// Who may connect as an emitter.
+    pub allow_emitters: AllowList,
+    /// Who may connect as an analyzer.
+    pub allow_analyzers: AllowList,
+    /// Who may connect by HTTP.
+    pub allow_http: AllowList,
+    /// What native analyzers must show.
+    pub analyzer_token: Option<Token>,
+    /// What operators must show.
+    pub admin_token: Option<Token>,
+    /// Which web pages may read answers.
+    pub cors: Cors,
+}
+
+/// So many requests in so much time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Requests, 1 or more.
+    pub requests: u32,
+    /// Time, more than zero.
+    pub per: Duration,
+}
+
+/// Networks that may connect; an empty list allows all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AllowList(Vec<IpNet>);
+
+impl AllowList {
+    /// A list without repetitions.
+    ///
+    /// # Errors
+    /// More than 1024 networks.
+    pub fn new(mut networks: Vec<IpNet>) -> Result<AllowList, String> {
+        networks.sort_unstable();
+        networks.dedup();
+        match networks.len() {
+            0..=NETWORKS_MAX => Ok(AllowList(networks)),
+            many => Err(format!("{many} networks, at most {NETWORKS_MAX} allowed")),
+        }
+    }
+
+    /// Whether there is no limit.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether this address may connect. An IPv4 client of an IPv6 listener counts as IPv4.
+    pub fn allows(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.is_empty() || self.0.iter().any(|network| network.contains(&address))
+    }
+}
+
+impl fmt::Display for AllowList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let networks: Vec<String> = self.0.iter().map(IpNet::to_string).collect();
+        f.write_str(&networks.join(","))
+    }
+}
+
+/// Which web pages may read answers (the header Access-Control-Allow-Origin).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Cors {
+    /// None.
+    #[default]
+    Off,
+    /// All.
+    Any,
+    /// Those from these origins, in the spelling of the Origin header: scheme, host, port.
+    Origins(Vec<String>),
+}
+
+impl FromStr for Cors {
+    type Err = String;
+
+    /// `off`, `*`, or origins with commas between them.
+    fn from_str(text: &str) -> Result<Cors, String> {
+        match text {
+            "off" => return Ok(Cors::Off),
+            "*" => return Ok(Cors::Any),
+            _ => {}
+        }
+        let origins: Vec<String> = text.split(',').map(str::to_owned).collect();
+        let is_origin = |origin: &String| {
+            let host = origin
+                .strip_prefix("https://")
+                .or_else(|| origin.strip_prefix("http://"));
+            host.is_some_and(|host| {
+                !host.is_empty()
+                    && host.bytes().all(|byte| byte.is_ascii_graphic())
+                    && !host.contains(['/', '?', '#', '@', '*'])
+                    && !host.contains(|c: char| c.is_ascii_uppercase())
+            })
+        };
+        if origins.len() > ORIGINS_MAX || !origins.iter().all(is_origin) {
+            return Err(format!(
+                "allowed: off, *, or 1 to {ORIGINS_MAX} origins as browsers send them (https://logs.example.org,http://localhost:8000)"
+            ));
+        }
+        Ok(Cors::Origins(origins))
+    }
+}
+
+impl fmt::Display for Cors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Cors::Off => f.write_str("off"),
+            Cors::Any => f.write_str("*"),
+            Cors::Origins(origins) => f.write_str(&origins.join(",")),
+        }
+    }
+}
+
+/// A shared secret. Only its digest is kept, so that neither memory nor a log line has it, and the
+/// time that a comparison takes says nothing about it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token([u8; 32]);
+
+impl Token {
+    /// The token on the first line of a file's text, without white space around it.
+    ///
+    /// # Errors
+    /// What is allowed; never the token.
+    pub fn from_file_text(text: &[u8]) -> Result<Token, String> {
+        let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        let line = line.trim_ascii();
+        if !TOKEN_BYTES.contains(&line.len()) || !line.iter().all(u8::is_ascii_graphic) {
+            return Err(format!(
+                "its first line has {} bytes; allowed: {} to {} bytes of visible ASCII",
+                line.len(),
+                TOKEN_BYTES.start(),
+                TOKEN_BYTES.end()
+            ));
+        }
+        Ok(Token(Sha256::digest(line).into()))
+    }
+
+    /// Whether what a peer shows is the token.
+    pub fn accepts(&self, shown: &[u8]) -> bool {
+        <[u8; 32]>::from(Sha256::digest(shown)) == self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(text: &str) -> AllowList {
+        let networks = text.split(',').map(|net| net.parse().expect("a network"));
+        AllowList::new(networks.collect()).expect("short")
+    }
+
+    #[test]
+    fn an_empty_list_allows_all_and_another_only_its_networks() {
+        let address = |text: &str| text.parse::<IpAddr>().expect("an address");
+        assert!(AllowList::default().allows(address("1.2.3.4")));
+        let list = list("10.0.0.0/8,192.168.1.7/32,fd00::/8");
+        for allowed in ["10.255.0.1", "192.168.1.7", "fd12::1", "::ffff:10.1.2.3"] {
+            assert!(list.allows(address(allowed)), "{allowed}");
+        }
+        for refused in ["11.0.0.1", "192.168.1.8", "fe80::1", "::ffff:11.0.0.1"] {
+            assert!(!list.allows(address(refused)), "{refused}");
+        }
+        let many = (0..=NETWORKS_MAX as u32).map(|n| IpNet::from(IpAddr::from(n.to_be_bytes())));
+        assert!(AllowList::new(many.collect()).is_err());
+    }
+
+    #[test]
+    fn origins_are_as_browsers_send_them() {
+        assert_eq!("off".parse(), Ok(Cors::Off));
+        assert_eq!("*".parse(), Ok(Cors::Any));
+        let two = "https://a.b:1,http://[::1]:2";
+        let origins: Cors = two.parse().expect("origins");
+        assert_eq!(origins.to_string(), two);
+        for bad in [
+            "",
+            "a.b",
+            "https://",
+            "https://a/",
+            "https://A.b",
+            "https://a,",
+            "https://*.b",
+        ] {
+            assert!(
+                bad.parse::<Cors>()
+                    .is_err_and(|why| why.contains("allowed")),
+                "{bad}"
+            );
+        }
+    }
+
+    #[test]
+    fn tokens_are_compared_and_never_shown() {
+        let token = Token::from_file_text(b"  0123456789abcdef \r\nsecond line").expect("16 bytes");
+        assert!(token.accepts(b"0123456789abcdef"));
+        for wrong in [&b"0123456789abcdeF"[..], b"0123456789abcdef ", b""] {
+            assert!(!token.accepts(wrong));
+        }
+        assert_eq!(format!("{token:?}"), "Token(..)");
+        for bad in [
+            &b""[..],
+            b"\n0123456789abcdef",
+            b"0123456789abcde",
+            b"0123456789 abcdef",
+        ] {
+            let error = Token::from_file_text(bad).expect_err("refused");
+            assert!(
+                error.contains("16 to 256 bytes of visible ASCII"),
+                "{error}"
+            );
+            assert!(!error.contains("0123"), "{error}");
+        }
+        assert!(Token::from_file_text(&[b'x'; 257]).is_err());
+    }
+}
