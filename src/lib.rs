@@ -12,6 +12,7 @@
 //! uring     the only place with io_uring and unsafe
 //! journal   which messages an analyzer received, one bit each
 //! certificate  what each program says at its end, as JSON
+//! http      pure: requests, responses, JSON packets and what lanes keep of them
 //! engine    pure decisions: routing, batches, ledger (no I/O, no clock)
 //! protocol  pure wire formats
 //! ```
@@ -22,6 +23,7 @@ pub mod cli;
 pub mod client;
 pub mod demo;
 pub mod engine;
+pub mod http;
 pub mod journal;
 pub mod protocol;
 pub mod shard;

@@ -5,9 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each layer and the layers that it may use, as `src/lib.rs` draws them.
-const LAYERS: [(&str, &[&str]); 11] = [
+const LAYERS: [(&str, &[&str]); 12] = [
     ("protocol", &[]),
     ("engine", &["protocol"]),
+    ("http", &["protocol"]),
     ("uring", &["engine", "protocol"]),
     ("shard", &["uring", "engine", "protocol"]),
     ("sim", &["shard", "uring", "engine", "protocol"]),
@@ -33,7 +34,7 @@ const LAYERS: [(&str, &[&str]); 11] = [
     ),
 ];
 /// Pure: no I/O, no clock, no threads, nothing whose order differs from run to run.
-const PURE: [&str; 2] = ["protocol", "engine"];
+const PURE: [&str; 3] = ["protocol", "engine", "http"];
 const IMPURE: [&str; 13] = [
     "std::net",
     "std::io",
