@@ -13,7 +13,7 @@
 //! journal   which messages an analyzer received, one bit each
 //! certificate  what each program says at its end, as JSON
 //! engine    pure decisions: routing, batches, ledger (no I/O, no clock)
-//! http      pure HTTP/1.1 and JSON packets
+//! http      pure: requests, responses, JSON packets and what lanes keep of them
 //! protocol  pure wire formats
 //! ```
 

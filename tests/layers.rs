@@ -5,11 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each layer and the layers that it may use, as `src/lib.rs` draws them.
-const LAYERS: [(&str, &[&str]); 11] = [
+const LAYERS: [(&str, &[&str]); 12] = [
     ("protocol", &[]),
-    ("engine", &["protocol"]),
+    ("engine", &["http", "protocol"]),
+    ("http", &["protocol"]),
     ("uring", &["engine", "protocol"]),
-    ("shard", &["uring", "engine", "protocol"]),
+    ("shard", &["uring", "engine", "http", "protocol"]),
     ("sim", &["shard", "uring", "engine", "protocol"]),
     // What all programs write down: formats and files, nothing of how they work.
     ("certificate", &[]),
@@ -33,7 +34,7 @@ const LAYERS: [(&str, &[&str]); 11] = [
     ),
 ];
 /// Pure: no I/O, no clock, no threads, nothing whose order differs from run to run.
-const PURE: [&str; 2] = ["protocol", "engine"];
+const PURE: [&str; 3] = ["protocol", "engine", "http"];
 const IMPURE: [&str; 13] = [
     "std::net",
     "std::io",

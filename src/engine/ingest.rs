@@ -11,7 +11,7 @@ use super::counters::Reason;
 use super::lane::Form;
 use super::shard::Engine;
 use super::{LaneId, Memory};
-use crate::http::record;
+use crate::http::wrap_frame;
 use crate::protocol::frame::{self, FrameError};
 
 /// What became of received bytes.
@@ -206,7 +206,7 @@ impl<M: Memory> Engine<M> {
             lane.append(&mut self.memory, &mut self.pool, frame, None);
             return;
         }
-        record::wrap_frame(frame, &mut self.scratch);
+        wrap_frame(frame, &mut self.scratch);
         lane.append(&mut self.memory, &mut self.pool, &self.scratch, None);
         self.scratch.clear();
     }

@@ -22,12 +22,12 @@ use std::collections::VecDeque;
 use super::ledger::Ledger;
 use super::origins::Origins;
 use super::{BufferId, BufferPool, LinkEpoch, Memory, Span};
-use crate::http::record;
+use crate::http::{record_messages, RECORD_COUNT_BYTES};
 use crate::protocol::frame;
 use crate::protocol::native::{BatchHeader, BATCH_HEADER_BYTES, ORIGIN_BYTES};
 
 const HEADER_BYTES: u32 = BATCH_HEADER_BYTES as u32;
-const RECORD_HEAD_BYTES: u32 = record::HEAD_BYTES as u32;
+const RECORD_HEAD_BYTES: u32 = RECORD_COUNT_BYTES as u32;
 
 /// Identity of a message's first delivery; stays with it through re-routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -692,7 +692,7 @@ impl Lane {
             offset: place.offset,
             len: RECORD_HEAD_BYTES,
         };
-        record::messages(memory.read(span))
+        record_messages(memory.read(span))
     }
 
     fn buffer_at(&self, place: &Cursor) -> BufferId {

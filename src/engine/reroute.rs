@@ -20,7 +20,7 @@ use super::lane::{Form, Lane, Origin};
 use super::receipts::Ticket;
 use super::shard::{lane_id, Engine, LaneSlot, LaneState, Rerouted};
 use super::{LaneId, LinkEpoch, Memory};
-use crate::http::record;
+use crate::http::{wrap_frame, Record, RECORD_COUNT_BYTES};
 use crate::protocol::frame;
 use crate::protocol::native::ORIGIN_BYTES;
 
@@ -263,7 +263,7 @@ impl<M: Memory> Engine<M> {
         let lane = &self.lanes[chosen.0 as usize].lane;
         let is_record = lane.setup().form == Form::Records;
         let needed = if unit.is_record || is_record {
-            let heads = record::HEAD_BYTES + unit.messages as usize * ORIGIN_BYTES; // in memory
+            let heads = RECORD_COUNT_BYTES + unit.messages as usize * ORIGIN_BYTES; // in memory
             self.buffers_for_unit(unit.len + heads)
         } else {
             lane.buffers_needed(unit.len, self.config.buffer_bytes)
@@ -303,7 +303,7 @@ impl<M: Memory> Engine<M> {
                 kept.keep(lane, 1, unit.origin);
             }
             (false, true) => {
-                record::wrap_frame(bytes, &mut scratch);
+                wrap_frame(bytes, &mut scratch);
                 lane.append(memory, pool, &scratch, None);
                 kept.keep(lane, 1, unit.origin);
             }
@@ -312,7 +312,9 @@ impl<M: Memory> Engine<M> {
                 kept.keep(lane, unit.messages, unit.origin);
             }
             (true, false) => {
-                record::write_frames(bytes, &mut scratch);
+                let record = Record::parse(bytes).map(|(record, _)| record);
+                let record = record.expect("a record that this engine wrote");
+                record.write_frames(&mut scratch);
                 let mut rest = scratch.as_slice();
                 let mut origin = unit.origin;
                 while let Ok(Some(len)) = frame::peek(rest, u32::MAX) {

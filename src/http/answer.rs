@@ -1,0 +1,217 @@
+//! An analyzer's answer to a POST: its status, and whether the connection can be used again.
+//!
+//! ```text
+//!   HTTP/1.1 100 Continue\r\n\r\n  HTTP/1.1 202 Accepted\r\n...\r\n\r\n  {"ok":true}
+//!   skipped                        status                                skipped, never held
+//! ```
+
+use std::mem::MaybeUninit;
+
+use super::chunked::Decoder;
+use super::error::{quoted, HttpError};
+use super::head::HEADERS_MAX;
+
+/// Head of an answer. An analyzer that sends a longer one is not understood.
+const HEAD_BYTES_MAX: usize = 16 << 10;
+/// More of a body than this is not worth skipping: the connection is closed.
+const BODY_BYTES_MAX: usize = 1 << 20;
+/// Interim answers (1xx) before the real one.
+const INTERIM_MAX: u8 = 8;
+
+/// What an analyzer answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// 200 to 599; 2xx is the ACK.
+    pub status: u16,
+    /// The connection can take another request, if nothing follows in the input.
+    pub reusable: bool,
+}
+
+/// Reads the answers of one connection, one after another.
+#[derive(Debug, Default)]
+pub struct ResponseReader {
+    /// What came of a head.
+    buf: Vec<u8>,
+    interim: u8,
+    body: Option<Body>,
+}
+
+#[derive(Debug)]
+struct Body {
+    status: u16,
+    keep_alive: bool,
+    rest: Rest,
+}
+
+#[derive(Debug)]
+enum Rest {
+    Length(usize),
+    Chunks {
+        decoder: Decoder,
+        room: usize,
+    },
+    /// Until the connection closes, or not to be followed.
+    Unknown,
+}
+
+impl ResponseReader {
+    /// For one connection. Allocates nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes bytes off `input`; the answer when it is there, its body skipped. An answer that is not
+    /// reusable may come before its end. After it the reader is ready for the next one.
+    ///
+    /// # Errors
+    /// What came is no answer: close, and count the POST as failed.
+    pub fn next(&mut self, input: &mut &[u8]) -> Result<Option<Answer>, HttpError> {
+        while self.body.is_none() {
+            let Some(head) = self.head(input)? else {
+                return Ok(None);
+            };
+            if head.status >= 200 || head.status == 101 {
+                self.body = Some(head);
+                break;
+            }
+            self.interim += 1;
+            if self.interim > INTERIM_MAX {
+                let detail = format!("more than {INTERIM_MAX} interim answers");
+                return Err(HttpError::fatal(502, "bad_answer", detail));
+            }
+        }
+        Ok(self.skip(input))
+    }
+
+    /// The status as soon as it is known, though the body may be on its way.
+    pub fn status(&self) -> Option<u16> {
+        self.body.as_ref().map(|body| body.status)
+    }
+
+    /// The connection was closed: the answer, if its status had come.
+    pub fn closed(&mut self) -> Option<Answer> {
+        let body = self.body.take();
+        *self = Self::default();
+        body.map(|body| Answer {
+            status: body.status,
+            reusable: false,
+        })
+    }
+
+    /// Nothing of an answer has come.
+    pub fn is_idle(&self) -> bool {
+        self.buf.is_empty() && self.body.is_none() && self.interim == 0
+    }
+
+    /// Cuts one head off the input; `None` while it is incomplete.
+    fn head(&mut self, input: &mut &[u8]) -> Result<Option<Body>, HttpError> {
+        if self.buf.is_empty() {
+            if let Some(end) = memchr::memmem::find(input, b"\r\n\r\n") {
+                if end + 4 <= HEAD_BYTES_MAX {
+                    let (head, rest) = input.split_at(end + 4);
+                    *input = rest;
+                    return read(head).map(Some);
+                }
+            }
+        }
+        let held = self.buf.len();
+        let more = input.len().min(HEAD_BYTES_MAX.saturating_sub(held));
+        self.buf.extend_from_slice(&input[..more]);
+        let from = held.saturating_sub(3);
+        let Some(end) = memchr::memmem::find(&self.buf[from..], b"\r\n\r\n") else {
+            *input = &input[more..];
+            if self.buf.len() >= HEAD_BYTES_MAX {
+                let detail = format!("the head of an answer is longer than {HEAD_BYTES_MAX} bytes");
+                return Err(HttpError::fatal(502, "bad_answer", detail));
+            }
+            return Ok(None);
+        };
+        let end = from + end + 4;
+        *input = &input[end - held..];
+        let buf = std::mem::take(&mut self.buf);
+        read(&buf[..end]).map(Some)
+    }
+
+    fn skip(&mut self, input: &mut &[u8]) -> Option<Answer> {
+        let body = self.body.as_mut()?;
+        let reusable = match &mut body.rest {
+            Rest::Length(rest) => {
+                let len = (*rest).min(input.len());
+                *input = &input[len..];
+                *rest -= len;
+                if *rest > 0 {
+                    return None;
+                }
+                body.keep_alive
+            }
+            Rest::Chunks { decoder, room } => {
+                let mut taken = 0;
+                let fed = decoder.feed(input, *room, |data| taken += data.len());
+                *room -= taken;
+                match fed {
+                    Ok(false) => return None,
+                    Ok(true) => body.keep_alive,
+                    Err(_) => false,
+                }
+            }
+            Rest::Unknown => false,
+        };
+        let status = body.status;
+        *self = Self::default();
+        Some(Answer { status, reusable })
+    }
+}
+
+/// Reads a whole head.
+fn read(head: &[u8]) -> Result<Body, HttpError> {
+    let mut room = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+    let mut response = httparse::Response::new(&mut []);
+    let config = httparse::ParserConfig::default();
+    let parsed = config.parse_response_with_uninit_headers(&mut response, head, &mut room);
+    let (Ok(httparse::Status::Complete(_)), Some(status), Some(minor)) =
+        (parsed, response.code, response.version)
+    else {
+        let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+        let detail = format!("{} and its headers are no HTTP/1.1 answer", quoted(line));
+        return Err(HttpError::fatal(502, "bad_answer", detail));
+    };
+    let mut keep_alive = minor == 1;
+    let (mut lengths, mut length, mut transfers, mut chunked) = (0, None, 0, false);
+    for header in response.headers.iter() {
+        let is = |name: &str| header.name.eq_ignore_ascii_case(name);
+        if is("Connection") {
+            let mut options = header.value.split(|byte| *byte == b',');
+            keep_alive &= !options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"));
+        } else if is("Content-Length") {
+            lengths += 1;
+            length = decimal(header.value);
+        } else if is("Transfer-Encoding") {
+            transfers += 1;
+            chunked = header.value.eq_ignore_ascii_case(b"chunked");
+        }
+    }
+    let rest = match (status, lengths, transfers) {
+        (100 | 102..=199 | 204 | 304, ..) => Rest::Length(0),
+        (101, ..) => Rest::Unknown,
+        (_, 0, 1) if chunked => Rest::Chunks {
+            decoder: Decoder::new(),
+            room: BODY_BYTES_MAX,
+        },
+        (_, 1, 0) => match length {
+            Some(length) if length <= BODY_BYTES_MAX => Rest::Length(length),
+            _ => Rest::Unknown,
+        },
+        _ => Rest::Unknown,
+    };
+    Ok(Body {
+        status,
+        keep_alive,
+        rest,
+    })
+}
+
+fn decimal(value: &[u8]) -> Option<usize> {
+    let digits = value.iter().all(u8::is_ascii_digit);
+    let text = std::str::from_utf8(value).ok().filter(|_| digits)?;
+    text.parse().ok()
+}

@@ -1,0 +1,154 @@
+//! Raw frames joined to one packet for an HTTP analyzer.
+//!
+//! ```text
+//!   {"id":"........","emitterId":"tcp","timestamp":"........","messages":[ m , m , m ],"metadata":{},"size":3}
+//!          filled in by finish()                    filled in
+//! ```
+
+use base64::engine::general_purpose::STANDARD;
+use base64::Engine;
+
+use super::ids::{uuid_text, UUID_BYTES};
+use super::json::{self, Count, Sink};
+use super::level::level_of;
+use super::respond::number;
+use super::time::TIMESTAMP_BYTES;
+use crate::protocol::frame::FRAME_HEADER_BYTES;
+
+/// `emitterId` of packets and `source` of messages that came by TCP.
+pub const TCP_EMITTER: &str = "tcp";
+
+const OPEN: &[u8] = b"{\"id\":\"";
+const BEFORE_TIME: &[u8] = b"\",\"emitterId\":\"tcp\",\"timestamp\":\"";
+const BEFORE_MESSAGES: &[u8] = b"\",\"messages\":[";
+const AFTER_MESSAGES: &[u8] = b"],\"metadata\":{},\"size\":";
+const ID_AT: usize = OPEN.len();
+const TIME_AT: usize = ID_AT + UUID_BYTES + BEFORE_TIME.len();
+const MESSAGES_AT: usize = TIME_AT + TIMESTAMP_BYTES + BEFORE_MESSAGES.len();
+/// Digits of a count, and the last bracket.
+const END_BYTES_MAX: usize = AFTER_MESSAGES.len() + 20 + 1;
+/// base64 is encoded in pieces of so many bytes, a multiple of 3.
+const PIECE_BYTES: usize = 48;
+
+/// A packet that is being built, with its bounds.
+#[derive(Clone, Debug)]
+pub struct PacketBuilder {
+    body: Vec<u8>,
+    messages: usize,
+    bytes_max: usize,
+    messages_max: usize,
+}
+
+/// A packet out of raw frames.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuiltPacket {
+    /// Header X-Packet-ID.
+    pub packet_id: [u8; UUID_BYTES],
+    /// Header X-Emitter-ID.
+    pub emitter_id: &'static str,
+    /// Messages in it.
+    pub messages: usize,
+    /// The JSON to be POSTed.
+    pub body: Vec<u8>,
+}
+
+impl PacketBuilder {
+    /// An empty packet that takes at most `messages_max` messages and `bytes_max` bytes of body, but always
+    /// one message: one that is larger could never be delivered otherwise.
+    pub fn new(bytes_max: usize, messages_max: usize) -> Self {
+        Self {
+            body: Vec::new(),
+            messages: 0,
+            bytes_max,
+            messages_max,
+        }
+    }
+
+    /// Nothing was pushed.
+    pub fn is_empty(&self) -> bool {
+        self.messages == 0
+    }
+
+    /// Messages so far.
+    pub fn messages(&self) -> usize {
+        self.messages
+    }
+
+    /// Adds one frame under an id of its own. False: it is full, or `frame` has no header; nothing was
+    /// added.
+    pub fn push(&mut self, frame: &[u8], id: [u8; 16], now: &[u8; TIMESTAMP_BYTES]) -> bool {
+        let Some((header, payload)) = frame.split_first_chunk::<{ FRAME_HEADER_BYTES as usize }>()
+        else {
+            return false;
+        };
+        let [.., severity] = *header;
+        if self.messages > 0 {
+            let mut count = Count(self.body.len() + 1 + END_BYTES_MAX);
+            message(&mut count, severity, payload, id, now);
+            if count.0 > self.bytes_max || self.messages >= self.messages_max {
+                return false;
+            }
+            self.body.push(b',');
+        } else {
+            self.body.extend_from_slice(OPEN);
+            self.body.extend_from_slice(&[b'0'; UUID_BYTES]);
+            self.body.extend_from_slice(BEFORE_TIME);
+            self.body.extend_from_slice(&[b'0'; TIMESTAMP_BYTES]);
+            self.body.extend_from_slice(BEFORE_MESSAGES);
+        }
+        message(&mut self.body, severity, payload, id, now);
+        self.messages += 1;
+        true
+    }
+
+    /// The packet; the builder is empty again. `None` if nothing was pushed.
+    pub fn finish(&mut self, id: [u8; 16], now: &[u8; TIMESTAMP_BYTES]) -> Option<BuiltPacket> {
+        if self.is_empty() {
+            return None;
+        }
+        let messages = std::mem::take(&mut self.messages);
+        let mut body = std::mem::take(&mut self.body);
+        let packet_id = uuid_text(id);
+        body[ID_AT..ID_AT + UUID_BYTES].copy_from_slice(&packet_id);
+        body[TIME_AT..TIME_AT + TIMESTAMP_BYTES].copy_from_slice(now);
+        assert!(body.len() > MESSAGES_AT);
+        body.extend_from_slice(AFTER_MESSAGES);
+        number(&mut body, messages);
+        body.push(b'}');
+        Some(BuiltPacket {
+            packet_id,
+            emitter_id: TCP_EMITTER,
+            messages,
+            body,
+        })
+    }
+}
+
+fn message(
+    sink: &mut impl Sink,
+    severity: u8,
+    payload: &[u8],
+    id: [u8; 16],
+    now: &[u8; TIMESTAMP_BYTES],
+) {
+    sink.put(b"{\"id\":\"");
+    sink.put(&uuid_text(id));
+    sink.put(b"\",\"timestamp\":\"");
+    sink.put(now);
+    sink.put(b"\",\"level\":\"");
+    sink.put(level_of(severity).as_bytes());
+    sink.put(b"\",\"message\":");
+    match std::str::from_utf8(payload) {
+        Ok(text) => json::write_string(sink, text),
+        Err(_) => {
+            sink.put(b"\"");
+            for piece in payload.chunks(PIECE_BYTES) {
+                let mut text = [0; PIECE_BYTES / 3 * 4];
+                let len = STANDARD.encode_slice(piece, &mut text).unwrap_or_default();
+                sink.put(&text[..len]);
+            }
+            sink.put(b"\",\"encoding\":\"base64\"");
+        }
+    }
+    sink.put(b",\"source\":\"tcp\"}");
+}

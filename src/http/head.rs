@@ -1,0 +1,448 @@
+//! Heads of requests: where one ends, and what it says about the body.
+//!
+//! ```text
+//!   POST /logs?a=b HTTP/1.1\r\n      every line ends with CR LF, nothing else is a line end
+//!   Host: a\r\n                      exactly one
+//!   Content-Length: 5\r\n            one of these two, once, written plainly
+//!   Transfer-Encoding: chunked\r\n
+//!   \r\n                             head_end()
+//! ```
+//!
+//! `httparse` reads the head; it is more lenient than a server behind proxies may be, so what two readers
+//! could understand in two ways is refused here.
+
+use std::mem::MaybeUninit;
+
+use super::error::{quoted, HttpError};
+use super::reader::Limits;
+
+/// Most headers that any limit can allow: they are read into an array on the stack.
+pub(super) const HEADERS_MAX: usize = 64;
+
+/// Looks for the end of a head, each byte once however it arrives.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Scan {
+    /// Bytes looked at.
+    scanned: usize,
+    /// Start of the line that is open.
+    line: usize,
+}
+
+impl Scan {
+    /// Length of the head that starts `bytes`; `None` while it is incomplete. `bytes` are those of the
+    /// last call and more, without empty lines in front.
+    pub fn head_end(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<usize>, HttpError> {
+        let within = &bytes[..bytes.len().min(limits.head_bytes)];
+        if let Some(first) = within.first().filter(|first| !is_token(**first)) {
+            let detail = format!("byte {first:#04x} starts no method (TLS on a plain port?)");
+            return Err(HttpError::fatal(400, "bad_method", detail));
+        }
+        while let Some(found) = memchr::memchr(b'\n', &within[self.scanned..]) {
+            let end = self.scanned + found;
+            self.check_first_line(end, limits)?;
+            if within[..end].last() != Some(&b'\r') {
+                let line = quoted(&within[self.line..end]);
+                let detail = format!("line {line} ends with LF; allowed is CR LF");
+                return Err(HttpError::fatal(400, "bare_lf", detail));
+            }
+            if end == self.line + 1 {
+                return Ok(Some(end + 1));
+            }
+            self.line = end + 1;
+            self.scanned = end + 1;
+        }
+        self.scanned = within.len();
+        self.check_first_line(within.len(), limits)?;
+        if within.len() == limits.head_bytes {
+            let detail = format!("the head is longer than {} bytes", limits.head_bytes);
+            return Err(HttpError::fatal(431, "head_too_large", detail));
+        }
+        Ok(None)
+    }
+
+    fn check_first_line(&self, end: usize, limits: &Limits) -> Result<(), HttpError> {
+        if self.line > 0 || end <= limits.request_line_bytes {
+            return Ok(());
+        }
+        let allowed = limits.request_line_bytes;
+        let detail = format!("the request line is longer than {allowed} bytes");
+        Err(HttpError::fatal(414, "uri_too_long", detail))
+    }
+}
+
+/// How the body is delimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// So many bytes.
+    Length(usize),
+    /// Chunks.
+    Chunked,
+}
+
+/// How the body is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Coding {
+    Identity,
+    Gzip,
+    Zstd,
+}
+
+/// A head that was read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head<'a> {
+    pub method: &'a str,
+    pub path: &'a str,
+    pub query: &'a str,
+    pub content_type: Option<&'a str>,
+    /// Header lines, each with its CR LF.
+    pub fields: &'a [u8],
+    pub http10: bool,
+    pub keep_alive: bool,
+    pub expects_continue: bool,
+    pub framing: Framing,
+    pub coding: Coding,
+}
+
+impl<'a> Head<'a> {
+    /// Reads a whole head: `bytes` end with its empty line.
+    pub fn parse(bytes: &'a [u8], limits: &Limits) -> Result<Head<'a>, HttpError> {
+        let mut room = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+        let room = &mut room[..limits.headers_max.min(HEADERS_MAX)];
+        let mut request = httparse::Request::new(&mut []);
+        let status = request.parse_with_uninit_headers(bytes, room);
+        match status.map_err(|error| refused(error, bytes, limits))? {
+            httparse::Status::Complete(len) if len == bytes.len() => {}
+            _ => return Err(bad_head("the head does not end where its empty line is")),
+        }
+        let (Some(method), Some(target), Some(minor)) =
+            (request.method, request.path, request.version)
+        else {
+            return Err(bad_head("the request line is incomplete"));
+        };
+        let (path, query) = split_target(method, target)?;
+        let http10 = minor == 0;
+        let mut said = Said::default();
+        for header in request.headers.iter() {
+            said.hear(header.name, header.value, bytes)?;
+        }
+        said.check_host(http10)?;
+        let framing = said.framing(http10, limits)?;
+        let coding = match framing {
+            Framing::Length(0) => Coding::Identity,
+            _ => said.coding()?,
+        };
+        let line = memchr::memchr(b'\n', bytes).map_or(bytes.len(), |end| end + 1);
+        Ok(Head {
+            method,
+            path,
+            query,
+            content_type: said.content_type,
+            fields: &bytes[line..],
+            http10,
+            keep_alive: !said.close && (!http10 || said.keep_alive),
+            expects_continue: said.expects_continue(http10)?,
+            framing,
+            coding,
+        })
+    }
+}
+
+/// What the headers say that matters for framing.
+#[derive(Default)]
+struct Said<'a> {
+    hosts: usize,
+    length: Option<&'a [u8]>,
+    transfer: Option<&'a [u8]>,
+    coding: Option<&'a [u8]>,
+    expect: Option<&'a [u8]>,
+    content_type: Option<&'a str>,
+    close: bool,
+    keep_alive: bool,
+}
+
+impl<'a> Said<'a> {
+    #[inline]
+    fn hear(&mut self, name: &str, value: &'a [u8], head: &[u8]) -> Result<(), HttpError> {
+        let is = |known: &str| name.eq_ignore_ascii_case(known);
+        match name.len() {
+            4 if is("Host") => self.host(value),
+            6 if is("Expect") => once(&mut self.expect, "Expect", value),
+            10 if is("Connection") => {
+                self.connection(value);
+                Ok(())
+            }
+            12 if is("Content-Type") => self.content_type(value),
+            14 if is("Content-Length") => {
+                plainly("Content-Length", value, head)?;
+                once(&mut self.length, "Content-Length", value)
+            }
+            16 if is("Content-Encoding") => once(&mut self.coding, "Content-Encoding", value),
+            17 if is("Transfer-Encoding") => {
+                plainly("Transfer-Encoding", value, head)?;
+                once(&mut self.transfer, "Transfer-Encoding", value)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn host(&mut self, value: &[u8]) -> Result<(), HttpError> {
+        self.hosts += 1;
+        let bad = |byte: &u8| !byte.is_ascii_graphic() || b"/?#@\\\"<>{}|^`,".contains(byte);
+        if value.iter().any(bad) {
+            let detail = format!("header Host is {}; allowed is name[:port]", quoted(value));
+            return Err(HttpError::fatal(400, "bad_host", detail));
+        }
+        Ok(())
+    }
+
+    fn connection(&mut self, value: &[u8]) {
+        for option in value.split(|byte| *byte == b',') {
+            let option = option.trim_ascii();
+            self.close |= option.eq_ignore_ascii_case(b"close");
+            self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+        }
+    }
+
+    fn content_type(&mut self, value: &'a [u8]) -> Result<(), HttpError> {
+        let text = std::str::from_utf8(value).ok();
+        if self.content_type.is_some() || text.is_none() {
+            let detail = format!("header Content-Type ({}) must be there once", quoted(value));
+            return Err(HttpError::fatal(400, "bad_content_type", detail));
+        }
+        self.content_type = text;
+        Ok(())
+    }
+
+    fn check_host(&self, http10: bool) -> Result<(), HttpError> {
+        let detail = match self.hosts {
+            1 => return Ok(()),
+            0 if http10 => return Ok(()),
+            0 => "header Host is missing; HTTP/1.1 requires it",
+            _ => "header Host is there more than once",
+        };
+        Err(HttpError::fatal(400, "bad_host", detail))
+    }
+
+    fn framing(&self, http10: bool, limits: &Limits) -> Result<Framing, HttpError> {
+        match (self.length, self.transfer) {
+            (None, None) => Ok(Framing::Length(0)),
+            (Some(length), None) => content_length(length, limits).map(Framing::Length),
+            (None, Some(transfer)) => chunked(transfer, http10),
+            (Some(_), Some(_)) => {
+                let detail =
+                    "headers Content-Length and Transfer-Encoding together; allowed is one";
+                Err(HttpError::fatal(400, "two_framings", detail))
+            }
+        }
+    }
+
+    fn coding(&self) -> Result<Coding, HttpError> {
+        let Some(coding) = self.coding else {
+            return Ok(Coding::Identity);
+        };
+        let is = |known: &str| coding.eq_ignore_ascii_case(known.as_bytes());
+        if is("identity") {
+            Ok(Coding::Identity)
+        } else if is("gzip") || is("x-gzip") {
+            Ok(Coding::Gzip)
+        } else if is("zstd") {
+            Ok(Coding::Zstd)
+        } else {
+            let found = quoted(coding);
+            let detail =
+                format!("header Content-Encoding is {found}; allowed: identity, gzip, zstd");
+            Err(HttpError::fatal(415, "unsupported_coding", detail))
+        }
+    }
+
+    fn expects_continue(&self, http10: bool) -> Result<bool, HttpError> {
+        match self.expect {
+            None => Ok(false),
+            Some(_) if http10 => Ok(false),
+            Some(value) if value.eq_ignore_ascii_case(b"100-continue") => Ok(true),
+            Some(value) => {
+                let detail = format!("header Expect is {}; allowed: 100-continue", quoted(value));
+                Err(HttpError::fatal(417, "unsupported_expectation", detail))
+            }
+        }
+    }
+}
+
+/// A header that must not repeat, even with the same value.
+fn once<'a>(
+    slot: &mut Option<&'a [u8]>,
+    name: &'static str,
+    value: &'a [u8],
+) -> Result<(), HttpError> {
+    match slot.replace(value) {
+        None => Ok(()),
+        Some(first) => {
+            let (first, second) = (quoted(first), quoted(value));
+            let detail = format!("header {name} is there twice, {first} and {second}");
+            Err(HttpError::fatal(400, "repeated_header", detail))
+        }
+    }
+}
+
+/// At most one space before the value and none behind it: other white space is legal and has been used
+/// to make one of two readers overlook the header.
+fn plainly(name: &str, value: &[u8], head: &[u8]) -> Result<(), HttpError> {
+    let start = (value.as_ptr() as usize).wrapping_sub(head.as_ptr() as usize);
+    let before = head.get(..start).unwrap_or_default();
+    let behind = head.get(start + value.len()..).unwrap_or_default();
+    let before = before.strip_suffix(b" ").unwrap_or(before);
+    if !value.is_empty() && before.ends_with(b":") && behind.starts_with(b"\r\n") {
+        return Ok(());
+    }
+    let found = quoted(value);
+    let detail = format!("header {name} is {found} with white space around it or empty");
+    Err(HttpError::fatal(400, "bad_framing", detail))
+}
+
+fn content_length(value: &[u8], limits: &Limits) -> Result<usize, HttpError> {
+    let bad = || {
+        let found = quoted(value);
+        let detail = format!("header Content-Length is {found}; allowed: decimal digits, 64 bits");
+        HttpError::fatal(400, "bad_content_length", detail)
+    };
+    let add = |length: u64, digit: &u8| match digit {
+        b'0'..=b'9' => length.checked_mul(10)?.checked_add(u64::from(digit - b'0')),
+        _ => None,
+    };
+    let length = value.iter().try_fold(0, add).ok_or_else(bad)?;
+    match usize::try_from(length) {
+        Ok(length) if length <= limits.body_bytes => Ok(length),
+        _ => Err(body_too_large(length, limits.body_bytes)),
+    }
+}
+
+/// 413 for a body of at least `length` bytes.
+pub(super) fn body_too_large(length: u64, allowed: usize) -> HttpError {
+    let detail = format!("the body has {length} bytes or more; allowed: {allowed}");
+    HttpError::fatal(413, "body_too_large", detail)
+}
+
+fn chunked(value: &[u8], http10: bool) -> Result<Framing, HttpError> {
+    let known = |coding: &[u8]| {
+        let coding = coding.trim_ascii().to_ascii_lowercase();
+        let known = [
+            "chunked",
+            "gzip",
+            "x-gzip",
+            "deflate",
+            "compress",
+            "x-compress",
+        ];
+        known.iter().any(|known| known.as_bytes() == coding)
+    };
+    let status = match value {
+        _ if http10 => 400,
+        _ if value.eq_ignore_ascii_case(b"chunked") => return Ok(Framing::Chunked),
+        _ if value.split(|byte| *byte == b',').all(known) => 501,
+        _ => 400,
+    };
+    let found = quoted(value);
+    let detail = format!("header Transfer-Encoding is {found}; allowed: chunked, in HTTP/1.1");
+    Err(HttpError::fatal(status, "bad_transfer_encoding", detail))
+}
+
+/// Path and query of `/path?query`, `http://host/path?query` or `*`.
+fn split_target<'a>(method: &str, target: &'a str) -> Result<(&'a str, &'a str), HttpError> {
+    let bad = |why: &str| {
+        let detail = format!("request target {} {why}", quoted(target.as_bytes()));
+        HttpError::fatal(400, "bad_target", detail)
+    };
+    let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
+    if !target.bytes().all(plain) {
+        return Err(bad("has characters that are not allowed"));
+    }
+    if target == "*" && method == "OPTIONS" {
+        return Ok((target, ""));
+    }
+    let origin = match target.split_once("://") {
+        Some((scheme, rest))
+            if ["http", "https"]
+                .iter()
+                .any(|s| scheme.eq_ignore_ascii_case(s)) =>
+        {
+            &rest[rest.find(['/', '?']).unwrap_or(rest.len())..]
+        }
+        _ if target.starts_with('/') => target,
+        _ => return Err(bad("is not a path")),
+    };
+    let (path, query) = origin.split_once('?').unwrap_or((origin, ""));
+    Ok((if path.is_empty() { "/" } else { path }, query))
+}
+
+fn bad_head(detail: &str) -> HttpError {
+    HttpError::fatal(400, "bad_head", detail)
+}
+
+/// What `httparse` did not like, with the line that it was.
+fn refused(error: httparse::Error, bytes: &[u8], limits: &Limits) -> HttpError {
+    let mut lines = bytes
+        .split(|byte| *byte == b'\n')
+        .map(<[u8]>::trim_ascii_end);
+    let first = lines.next().unwrap_or_default();
+    match error {
+        httparse::Error::Version => version(first),
+        httparse::Error::TooManyHeaders => {
+            let detail = format!("more than {} headers", limits.headers_max.min(HEADERS_MAX));
+            HttpError::fatal(431, "too_many_headers", detail)
+        }
+        httparse::Error::HeaderName | httparse::Error::HeaderValue => {
+            let line = lines.find(|line| !is_header(line)).unwrap_or_default();
+            let detail = format!(
+                "header line {} is not `name: value` (no space before the colon, no folded lines, \
+                 no control characters)",
+                quoted(line)
+            );
+            HttpError::fatal(400, "bad_header", detail)
+        }
+        _ => {
+            let found = quoted(first);
+            bad_head(&format!(
+                "request line {found} is not `METHOD /path HTTP/1.1`"
+            ))
+        }
+    }
+}
+
+fn version(line: &[u8]) -> HttpError {
+    let found = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+    let status = match found {
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+            if major.is_ascii_digit() && minor.is_ascii_digit() =>
+        {
+            505
+        }
+        _ => 400,
+    };
+    let detail = format!("version {}; allowed: HTTP/1.1, HTTP/1.0", quoted(found));
+    HttpError::fatal(status, "bad_version", detail)
+}
+
+fn is_header(line: &[u8]) -> bool {
+    let Some(colon) = memchr::memchr(b':', line) else {
+        return line.is_empty();
+    };
+    let value = |byte: &u8| *byte == b'\t' || *byte >= b' ' && *byte != 0x7F;
+    colon > 0 && line[..colon].iter().all(|byte| is_token(*byte)) && line[colon..].iter().all(value)
+}
+
+/// A character of a method or of a header's name.
+pub(super) fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// Value of the first header `name` among lines of a head, without white space around it; `None` if it is
+/// not there or not UTF-8.
+pub(super) fn header<'a>(fields: &'a [u8], name: &str) -> Option<&'a str> {
+    let mut lines = fields.split(|byte| *byte == b'\n');
+    let value = lines.find_map(|line| {
+        let (found, value) = line.split_at_checked(name.len())?;
+        let value = value.strip_prefix(b":")?;
+        found.eq_ignore_ascii_case(name.as_bytes()).then_some(value)
+    });
+    std::str::from_utf8(value?.trim_ascii()).ok()
+}

@@ -1,0 +1,647 @@
+//! A packet out of its JSON: what is known is checked, the rest is kept as it came.
+//!
+//! ```text
+//!   {"emitterId":"web-1", "messages":[ {"level":"info", "message":"hi", "trace":7, "span":8}, ...],
+//!    ^ emitter                         ^ fields known by name           ^ one run of others
+//!    "metadata":{...}}
+//! ```
+//!
+//! All values stay slices of the body (`RawValue`); strings are decoded only where Weir must know what
+//! they say. Fields that Weir does not know are kept as runs, text between two known ones, so that a
+//! message has at most as many runs as there are known fields, and one more.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::error::Category;
+use serde_json::value::RawValue;
+
+use super::ids::{uuid_text, Ids, UUID_BYTES};
+use super::refusal::{PacketError, Position};
+use super::time::TIMESTAMP_BYTES;
+use super::{json, level};
+
+/// Bytes of an emitter's id, decoded. It becomes the value of a header.
+pub const EMITTER_ID_BYTES_MAX: usize = 256;
+/// Brackets around a field of a message: packet, array, message.
+const MESSAGE_DEPTH: usize = 3;
+/// A rendered message has at most so many bytes more than its fields and the emitter's id.
+const ADDED_BYTES_MAX: usize = 256;
+
+/// What one packet may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PacketLimits {
+    /// Messages of a packet. 413 beyond.
+    pub messages_max: usize,
+    /// Bytes of one message as a frame, its header included. 413 beyond.
+    pub message_bytes_max: usize,
+    /// Nested brackets, the packet's own three included. 400 beyond.
+    pub depth_max: usize,
+}
+
+impl Default for PacketLimits {
+    fn default() -> Self {
+        Self {
+            messages_max: 10_000,
+            message_bytes_max: crate::protocol::frame::FRAME_BYTES_MAX_DEFAULT as usize,
+            depth_max: 64,
+        }
+    }
+}
+
+/// Messages that came together and stay together, borrowed from the body.
+#[derive(Clone, Debug)]
+pub struct Packet<'a> {
+    pub(super) id: [u8; 16],
+    pub(super) now: [u8; TIMESTAMP_BYTES],
+    /// As JSON, with quotes.
+    pub(super) emitter: Cow<'a, str>,
+    /// What that says.
+    pub(super) emitter_id: Cow<'a, str>,
+    pub(super) metadata: Option<&'a str>,
+    /// Fields that came under names that Weir uses itself.
+    pub(super) received: [Option<&'a str>; RECEIVED.len()],
+    pub(super) others: Vec<&'a str>,
+    pub(super) messages: Vec<Message<'a>>,
+    pub(super) message_others: Vec<&'a str>,
+}
+
+/// Fields of the packet that Weir sets itself. What came under these names goes to `received`.
+pub(super) const RECEIVED: [&str; 4] = ["id", "timestamp", "size", "received"];
+
+/// One message: values as JSON.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Message<'a> {
+    pub new_id: [u8; 16],
+    pub id: Option<&'a str>,
+    pub timestamp: Option<&'a str>,
+    pub level: Option<&'a str>,
+    pub message: Option<&'a str>,
+    pub source: Option<&'a str>,
+    pub metadata: Option<&'a str>,
+    pub severity: u8,
+    /// In `Packet::message_others`.
+    pub others: Range<usize>,
+}
+
+impl Packet<'_> {
+    /// The id that it was given.
+    pub fn id(&self) -> [u8; UUID_BYTES] {
+        uuid_text(self.id)
+    }
+
+    /// Who sent it: 1 to 256 bytes, no control characters.
+    pub fn emitter_id(&self) -> &str {
+        &self.emitter_id
+    }
+
+    /// Messages in it; 0 is possible.
+    pub fn message_count(&self) -> usize {
+        self.messages.len()
+    }
+}
+
+/// Reads a packet. `now` is its timestamp, and that of messages without one.
+///
+/// # Errors
+/// 400 with the field and its place; 413 for too many messages or one that is too large.
+pub fn parse_packet<'a>(
+    body: &'a [u8],
+    now: &[u8; TIMESTAMP_BYTES],
+    ids: &mut impl Ids,
+    limits: &PacketLimits,
+) -> Result<Packet<'a>, PacketError> {
+    let mut draft = Draft::new(body, ids, limits)?;
+    let mut json = serde_json::Deserializer::from_str(draft.text);
+    let read = PacketSeed(&mut draft).deserialize(&mut json);
+    if let Err(error) = read.and_then(|()| json.end()) {
+        return Err(draft.refusal(&error, draft.text));
+    }
+    draft.packet(now)
+}
+
+/// What is being read: for a type that does not fit.
+#[derive(Clone, Copy)]
+enum Reading {
+    Packet,
+    Messages,
+    Message,
+    Value,
+}
+
+/// A packet that is being read.
+pub(super) struct Draft<'a, 'x, I> {
+    pub text: &'a str,
+    ids: &'x mut I,
+    limits: &'x PacketLimits,
+    emitter: Option<&'a str>,
+    metadata: Option<&'a str>,
+    received: [Option<&'a str>; RECEIVED.len()],
+    others: Vec<&'a str>,
+    has_messages: bool,
+    messages: Vec<Message<'a>>,
+    message_others: Vec<&'a str>,
+    reading: Reading,
+    /// Everything before this offset was read.
+    tail: usize,
+    fault: Option<PacketError>,
+}
+
+impl<'a, 'x, I: Ids> Draft<'a, 'x, I> {
+    pub fn new(
+        body: &'a [u8],
+        ids: &'x mut I,
+        limits: &'x PacketLimits,
+    ) -> Result<Self, PacketError> {
+        let text = std::str::from_utf8(body).map_err(|error| {
+            let at = Position::at(body, error.valid_up_to());
+            let byte = body.get(error.valid_up_to()).copied().unwrap_or_default();
+            let detail = format!("the body is not UTF-8: byte {byte:#04x}");
+            PacketError::new(400, "not_utf8", "", Some(at), detail)
+        })?;
+        Ok(Self {
+            text,
+            ids,
+            limits,
+            emitter: None,
+            metadata: None,
+            received: [None; RECEIVED.len()],
+            others: Vec::new(),
+            has_messages: false,
+            messages: Vec::new(),
+            message_others: Vec::new(),
+            reading: Reading::Packet,
+            tail: 0,
+            fault: None,
+        })
+    }
+
+    /// One object that is a message, out of `line` of the text.
+    pub fn read_message(&mut self, line: &'a str) -> Result<(), PacketError> {
+        self.check_count()?;
+        let mut json = serde_json::Deserializer::from_str(line);
+        let read = MessageSeed(self).deserialize(&mut json);
+        let read = read.and_then(|()| json.end());
+        read.map_err(|error| self.refusal(&error, line))
+    }
+
+    /// Any other value out of `line`: a message of that alone.
+    pub fn read_value(&mut self, line: &'a str) -> Result<(), PacketError> {
+        self.check_count()?;
+        self.reading = Reading::Value;
+        let value: &RawValue =
+            serde_json::from_str(line).map_err(|error| self.refusal(&error, line))?;
+        let mut message = self.message();
+        message.message = Some(value.get());
+        self.check_depth(value.get(), || self.field_of_message("message"))?;
+        self.messages.push(message);
+        Ok(())
+    }
+
+    /// The packet, if everything that is required was there.
+    fn packet(self, now: &[u8; TIMESTAMP_BYTES]) -> Result<Packet<'a>, PacketError> {
+        let start = self.text.len() - self.text.trim_ascii_start().len();
+        let missing = |error, field: &str| {
+            let detail = format!("{field} is missing");
+            PacketError::new(400, error, field, Some(self.position(start)), detail)
+        };
+        let emitter = self
+            .emitter
+            .ok_or_else(|| missing("emitter_id", "emitterId"))?;
+        if !self.has_messages {
+            return Err(missing("messages", "messages"));
+        }
+        let position = Some(self.position(self.offset(emitter)));
+        let id = json::text(emitter).ok_or_else(|| {
+            let detail = "emitterId has an escaped surrogate that stands alone";
+            PacketError::new(400, "emitter_id", "emitterId", position, detail)
+        })?;
+        check_emitter_id(&id, position)?;
+        self.finish(Cow::Borrowed(emitter), id, now)
+    }
+
+    /// The packet of an emitter that is known.
+    pub fn finish(
+        self,
+        emitter: Cow<'a, str>,
+        emitter_id: Cow<'a, str>,
+        now: &[u8; TIMESTAMP_BYTES],
+    ) -> Result<Packet<'a>, PacketError> {
+        let packet = Packet {
+            id: self.ids.next(),
+            now: *now,
+            emitter,
+            emitter_id,
+            metadata: self.metadata,
+            received: self.received,
+            others: self.others,
+            messages: self.messages,
+            message_others: self.message_others,
+        };
+        let allowed = self.limits.message_bytes_max;
+        if self.text.len() + packet.emitter.len() + ADDED_BYTES_MAX <= allowed {
+            return Ok(packet);
+        }
+        for index in 0..packet.messages.len() {
+            let bytes = packet.frame_bytes(index);
+            if bytes > allowed {
+                let detail =
+                    format!("the message has {bytes} bytes as a frame; allowed: {allowed}");
+                let field = format!("messages[{index}]");
+                return Err(PacketError::new(
+                    413,
+                    "message_too_large",
+                    field,
+                    None,
+                    detail,
+                ));
+            }
+        }
+        Ok(packet)
+    }
+
+    fn message(&mut self) -> Message<'a> {
+        let others = self.message_others.len();
+        Message {
+            new_id: self.ids.next(),
+            severity: level::severity_of(""),
+            others: others..others,
+            ..Message::default()
+        }
+    }
+
+    /// Field of the packet. `run`: the field before it was kept in a run as well.
+    fn field(&mut self, key: &'a str, value: &'a str, run: &mut bool) -> Result<(), PacketError> {
+        let in_run = std::mem::take(run);
+        let name = json::text(key).unwrap_or_default();
+        if let Some(at) = RECEIVED.iter().position(|known| *known == name) {
+            self.check_depth(value, || name.to_string())?;
+            let before = self.received[at].replace(value);
+            return self.once(before, key, || name.to_string());
+        }
+        let field = || name.to_string();
+        match &*name {
+            "emitterId" => {
+                self.expect(value, "\"", "a string", field)?;
+                let before = self.emitter.replace(value);
+                self.once(before, key, field)
+            }
+            "metadata" => {
+                self.expect(value, "{n", "an object", field)?;
+                self.check_depth(value, field)?;
+                let before = self.metadata.replace(value);
+                self.once(before, key, field)
+            }
+            _ => {
+                self.check_depth(value, || shown(key))?;
+                *run = true;
+                let before = if in_run { self.others.pop() } else { None };
+                let from = self.offset(before.unwrap_or(key));
+                self.others.push(&self.text[from..self.end(value)]);
+                Ok(())
+            }
+        }
+    }
+
+    /// Field of a message.
+    fn message_field(
+        &mut self,
+        message: &mut Message<'a>,
+        key: &'a str,
+        value: &'a str,
+        run: &mut bool,
+    ) -> Result<(), PacketError> {
+        let in_run = std::mem::take(run);
+        let plain = &key[1..key.len() - 1];
+        let name = if plain.contains('\\') {
+            json::text(key).unwrap_or_default()
+        } else {
+            Cow::Borrowed(plain)
+        };
+        let field = || self.field_of_message(&name);
+        let (slot, starts, allowed) = match &*name {
+            "id" => (&mut message.id, "\"-0123456789n", "a string or a number"),
+            "timestamp" => (
+                &mut message.timestamp,
+                "\"-0123456789n",
+                "a string or a number",
+            ),
+            "level" => (&mut message.level, "\"n", "a string"),
+            "message" => (&mut message.message, "", ""),
+            "source" => (&mut message.source, "\"n", "a string"),
+            "metadata" => (&mut message.metadata, "{n", "an object"),
+            _ => {
+                self.check_depth(value, || self.field_of_message(&shown(key)))?;
+                *run = true;
+                let others = &mut self.message_others;
+                let before = if in_run { others.pop() } else { None };
+                let from = self.offset(before.unwrap_or(key));
+                self.message_others.push(&self.text[from..self.end(value)]);
+                message.others.end = self.message_others.len();
+                return Ok(());
+            }
+        };
+        if !starts.is_empty() {
+            self.expect(value, starts, allowed, field)?;
+        }
+        self.check_depth(value, field)?;
+        self.once(slot.replace(value), key, field)
+    }
+
+    /// Values that count as left out, once duplicates are known.
+    fn settle(message: &mut Message<'a>) {
+        let null = |value: &&str| *value != "null";
+        message.id = message.id.filter(null).filter(|id| *id != "\"\"");
+        message.timestamp = message.timestamp.filter(null);
+        message.level = message.level.filter(null);
+        message.source = message.source.filter(null);
+        message.metadata = message.metadata.filter(null);
+        if let Some(name) = message.level.and_then(json::text) {
+            message.severity = level::severity_of(&name);
+        }
+    }
+
+    fn once(
+        &self,
+        before: Option<&str>,
+        key: &str,
+        field: impl Fn() -> String,
+    ) -> Result<(), PacketError> {
+        if before.is_none() {
+            return Ok(());
+        }
+        let field = field();
+        let detail = format!("{field} is there twice");
+        let at = Some(self.position(self.offset(key)));
+        Err(PacketError::new(400, "duplicate_field", field, at, detail))
+    }
+
+    fn expect(
+        &self,
+        value: &str,
+        starts: &str,
+        allowed: &str,
+        field: impl Fn() -> String,
+    ) -> Result<(), PacketError> {
+        if value.starts_with(|c| starts.contains(c)) {
+            return Ok(());
+        }
+        let field = field();
+        let detail = format!("{field} is {}; allowed: {allowed}", kind(value));
+        let error = match &*field {
+            "emitterId" => "emitter_id",
+            _ => "field_type",
+        };
+        let at = Some(self.position(self.offset(value)));
+        Err(PacketError::new(400, error, field, at, detail))
+    }
+
+    fn check_depth(&self, value: &str, field: impl Fn() -> String) -> Result<(), PacketError> {
+        let allowed = self.limits.depth_max;
+        if !value.starts_with(['{', '[']) {
+            return Ok(());
+        }
+        let Some(deep) = json::too_deep(value, allowed.saturating_sub(MESSAGE_DEPTH)) else {
+            return Ok(());
+        };
+        let field = field();
+        let detail = format!("{field} is nested too deep; allowed: {allowed} brackets in all");
+        let at = Some(self.position(self.offset(value) + deep));
+        Err(PacketError::new(400, "too_deep", field, at, detail))
+    }
+
+    fn check_count(&self) -> Result<(), PacketError> {
+        let allowed = self.limits.messages_max;
+        if self.messages.len() < allowed {
+            return Ok(());
+        }
+        let detail = format!("more than {allowed} messages");
+        Err(PacketError::new(
+            413,
+            "too_many_messages",
+            "messages",
+            None,
+            detail,
+        ))
+    }
+
+    fn field_of_message(&self, name: &str) -> String {
+        format!("messages[{}].{name}", self.messages.len())
+    }
+
+    fn refuse<E: Error>(&mut self, fault: PacketError) -> E {
+        self.fault = Some(fault);
+        E::custom("refused")
+    }
+
+    /// Why reading `line`, a part of the text, ended.
+    fn refusal(&mut self, error: &serde_json::Error, line: &str) -> PacketError {
+        if let Some(fault) = self.fault.take() {
+            return fault;
+        }
+        if error.classify() == Category::Data {
+            return self.wrong_type();
+        }
+        let lines = memchr::memchr_iter(b'\n', line.as_bytes());
+        let line_start = match error.line() {
+            0 | 1 => 0,
+            number => lines.take(number - 1).last().map_or(0, |end| end + 1),
+        };
+        let offset = self.offset(line) + line_start + error.column().saturating_sub(1);
+        let at = self.position(offset);
+        let said = error.to_string();
+        let said = said.split(" at line ").next().unwrap_or_default();
+        let detail = format!("not JSON: {said}");
+        PacketError::new(400, "not_json", "", Some(at), detail)
+    }
+
+    /// A value that is none of what [`Reading`] names.
+    fn wrong_type(&self) -> PacketError {
+        let start = self.value_start();
+        let found = kind(&self.text[start..]);
+        let at = Some(self.position(start));
+        match self.reading {
+            Reading::Messages => {
+                let detail = format!("messages is {found}; allowed: an array");
+                PacketError::new(400, "messages", "messages", at, detail)
+            }
+            Reading::Message => {
+                let field = format!("messages[{}]", self.messages.len());
+                let detail = format!("{field} is {found}; allowed: an object");
+                PacketError::new(400, "message_type", field, at, detail)
+            }
+            Reading::Packet | Reading::Value => {
+                let detail = format!("the body is {found}; allowed: an object");
+                PacketError::new(400, "not_an_object", "", at, detail)
+            }
+        }
+    }
+
+    /// Where the value starts that is being read: behind all that was read, and behind what stands between
+    /// values. Empty messages leave only brackets there.
+    fn value_start(&self) -> usize {
+        let rest = &self.text[self.tail..];
+        let value = match self.reading {
+            Reading::Packet | Reading::Value => rest.trim_ascii_start(),
+            Reading::Messages => rest.trim_start_matches([' ', '\t', '\r', '\n', ':']),
+            Reading::Message => {
+                let rest = rest.trim_start_matches([' ', '\t', '\r', '\n', ':']);
+                let rest = rest.strip_prefix('[').unwrap_or(rest);
+                rest.trim_start_matches([' ', '\t', '\r', '\n', ',', '{', '}'])
+            }
+        };
+        self.text.len() - value.len()
+    }
+
+    /// Offset of a part of the text.
+    pub fn offset(&self, part: &str) -> usize {
+        (part.as_ptr() as usize).wrapping_sub(self.text.as_ptr() as usize)
+    }
+
+    fn end(&self, part: &str) -> usize {
+        self.offset(part) + part.len()
+    }
+
+    fn position(&self, offset: usize) -> Position {
+        Position::at(self.text.as_bytes(), offset)
+    }
+}
+
+/// An emitter's id becomes the value of a header and the source of messages.
+pub(super) fn check_emitter_id(id: &str, position: Option<Position>) -> Result<(), PacketError> {
+    let detail = if id.is_empty() {
+        "emitterId is empty".to_string()
+    } else if id.len() > EMITTER_ID_BYTES_MAX {
+        let bytes = id.len();
+        format!("emitterId has {bytes} bytes; allowed: {EMITTER_ID_BYTES_MAX}")
+    } else if id.chars().any(char::is_control) {
+        "emitterId has control characters".to_string()
+    } else {
+        return Ok(());
+    };
+    Err(PacketError::new(
+        400,
+        "emitter_id",
+        "emitterId",
+        position,
+        detail,
+    ))
+}
+
+/// A name of the client's for an error, cut.
+fn shown(key: &str) -> String {
+    let name = json::text(key).unwrap_or_default();
+    name.chars().filter(|c| !c.is_control()).take(40).collect()
+}
+
+/// What a value is, from its first byte.
+fn kind(value: &str) -> &'static str {
+    match value.as_bytes().first() {
+        Some(b'"') => "a string",
+        Some(b'{') => "an object",
+        Some(b'[') => "an array",
+        Some(b't' | b'f') => "a boolean",
+        Some(b'n') => "null",
+        _ => "a number",
+    }
+}
+
+struct PacketSeed<'d, 'a, 'x, I>(&'d mut Draft<'a, 'x, I>);
+struct MessagesSeed<'d, 'a, 'x, I>(&'d mut Draft<'a, 'x, I>);
+struct MessageSeed<'d, 'a, 'x, I>(&'d mut Draft<'a, 'x, I>);
+
+impl<'a, I: Ids> DeserializeSeed<'a> for PacketSeed<'_, 'a, '_, I> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'a>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_map(self)
+    }
+}
+
+impl<'a, I: Ids> Visitor<'a> for PacketSeed<'_, 'a, '_, I> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
+        let draft = self.0;
+        let mut run = false;
+        while let Some(key) = map.next_key::<&'a RawValue>()? {
+            let key = key.get();
+            if json::text(key).as_deref() == Some("messages") {
+                run = false;
+                if std::mem::replace(&mut draft.has_messages, true) {
+                    let fault = draft.once(Some(""), key, || "messages".to_string());
+                    return fault.map_err(|fault| draft.refuse(fault));
+                }
+                draft.tail = draft.end(key);
+                draft.reading = Reading::Messages;
+                map.next_value_seed(MessagesSeed(draft))?;
+                continue;
+            }
+            let value = map.next_value::<&'a RawValue>()?.get();
+            let read = draft.field(key, value, &mut run);
+            read.map_err(|fault| draft.refuse(fault))?;
+        }
+        Ok(())
+    }
+}
+
+impl<'a, I: Ids> DeserializeSeed<'a> for MessagesSeed<'_, 'a, '_, I> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'a>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_seq(self)
+    }
+}
+
+impl<'a, I: Ids> Visitor<'a> for MessagesSeed<'_, 'a, '_, I> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'a>>(self, mut seq: A) -> Result<(), A::Error> {
+        let draft = self.0;
+        draft.reading = Reading::Message;
+        while seq.next_element_seed(MessageSeed(draft))?.is_some() {}
+        Ok(())
+    }
+}
+
+impl<'a, I: Ids> DeserializeSeed<'a> for MessageSeed<'_, 'a, '_, I> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'a>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_map(self)
+    }
+}
+
+impl<'a, I: Ids> Visitor<'a> for MessageSeed<'_, 'a, '_, I> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
+        let draft = self.0;
+        draft.check_count().map_err(|fault| draft.refuse(fault))?;
+        let mut message = draft.message();
+        let mut run = false;
+        while let Some(key) = map.next_key::<&'a RawValue>()? {
+            let value = map.next_value::<&'a RawValue>()?.get();
+            draft.tail = draft.end(value);
+            let read = draft.message_field(&mut message, key.get(), value, &mut run);
+            read.map_err(|fault| draft.refuse(fault))?;
+        }
+        Draft::<I>::settle(&mut message);
+        draft.messages.push(message);
+        Ok(())
+    }
+}

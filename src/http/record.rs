@@ -1,0 +1,194 @@
+//! What a lane towards an HTTP analyzer keeps.
+//!
+//! ```text
+//!   0       4       8      10      12      16
+//!   | total | k     | id   | emit- | first | packet | emitter | k frame    | body, as it is POSTed   |
+//!   | u32   | u32   | len  | ter   | u32   | id     | id      | headers    | {... [message,message]..|
+//!                     u16    u16     |                         5 bytes      '------>
+//!                                    '--------- offset of the first message ^
+//!
+//!   | total | 0     | frame |          a message that came by TCP, as it came
+//! ```
+//!
+//! The k frame headers are those that the messages would have by TCP: when an HTTP analyzer dies, its
+//! messages are cut out of the body and need not be read again.
+
+use crate::protocol::frame::{self, FRAME_HEADER_BYTES};
+
+/// Bytes before the packet's id.
+pub const RECORD_HEADER_BYTES: usize = 16;
+/// Bytes before a raw frame.
+const RAW_HEADER_BYTES: usize = 8;
+const HEADER_BYTES: usize = FRAME_HEADER_BYTES as usize;
+
+/// One record, borrowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record<'a> {
+    kind: Kind<'a>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind<'a> {
+    Raw(&'a [u8]),
+    Packet {
+        packet_id: &'a str,
+        emitter_id: &'a str,
+        headers: &'a [u8],
+        body: &'a [u8],
+        first_message: usize,
+    },
+}
+
+impl<'a> Record<'a> {
+    /// The record that starts `bytes`, and what follows it. `None` when it is incomplete or none.
+    pub fn parse(bytes: &'a [u8]) -> Option<(Record<'a>, &'a [u8])> {
+        let (record, rest) = bytes.split_at_checked(word(bytes, 0)?)?;
+        let messages = word(record, 4)?;
+        if messages == 0 {
+            let frame = record.get(RAW_HEADER_BYTES..)?;
+            (word(frame, 0)? == frame.len() && frame.len() >= HEADER_BYTES).then_some(())?;
+            let kind = Kind::Raw(frame);
+            return Some((Record { kind }, rest));
+        }
+        let behind = record.get(RECORD_HEADER_BYTES..)?;
+        let (packet_id, behind) = behind.split_at_checked(half(record, 8)?)?;
+        let (emitter_id, behind) = behind.split_at_checked(half(record, 10)?)?;
+        let (headers, body) = behind.split_at_checked(messages.checked_mul(HEADER_BYTES)?)?;
+        let kind = Kind::Packet {
+            packet_id: std::str::from_utf8(packet_id).ok()?,
+            emitter_id: std::str::from_utf8(emitter_id).ok()?,
+            headers,
+            body,
+            first_message: word(record, 12)?,
+        };
+        Some((Record { kind }, rest))
+    }
+
+    /// Messages in it, at least 1.
+    pub fn messages(&self) -> usize {
+        match self.kind {
+            Kind::Raw(_) => 1,
+            Kind::Packet { headers, .. } => headers.len() / HEADER_BYTES,
+        }
+    }
+
+    /// The frame, if it came by TCP.
+    pub fn frame(&self) -> Option<&'a [u8]> {
+        match self.kind {
+            Kind::Raw(frame) => Some(frame),
+            Kind::Packet { .. } => None,
+        }
+    }
+
+    /// Id of the packet.
+    pub fn packet_id(&self) -> Option<&'a str> {
+        match self.kind {
+            Kind::Raw(_) => None,
+            Kind::Packet { packet_id, .. } => Some(packet_id),
+        }
+    }
+
+    /// Who sent the packet: no control characters, so that it can be a header's value.
+    pub fn emitter_id(&self) -> Option<&'a str> {
+        match self.kind {
+            Kind::Raw(_) => None,
+            Kind::Packet { emitter_id, .. } => Some(emitter_id),
+        }
+    }
+
+    /// The JSON to be POSTed.
+    pub fn body(&self) -> Option<&'a [u8]> {
+        match self.kind {
+            Kind::Raw(_) => None,
+            Kind::Packet { body, .. } => Some(body),
+        }
+    }
+
+    /// Appends its messages as frames: what [`super::Packet::write_frames`] would have written, or the raw
+    /// frame. A record that is not one of ours appends what it can.
+    pub fn write_frames(&self, out: &mut Vec<u8>) {
+        let (headers, body, mut at) = match self.kind {
+            Kind::Raw(frame) => return out.extend_from_slice(frame),
+            Kind::Packet {
+                headers,
+                body,
+                first_message,
+                ..
+            } => (headers, body, first_message),
+        };
+        for header in headers.chunks_exact(HEADER_BYTES) {
+            let bytes = word(header, 0).unwrap_or_default();
+            let end = at.saturating_add(bytes.saturating_sub(HEADER_BYTES));
+            let Some(message) = body.get(at..end) else {
+                return;
+            };
+            out.extend_from_slice(header);
+            out.extend_from_slice(message);
+            at = end + 1;
+        }
+    }
+}
+
+/// Bytes of a record that tell how many messages it has.
+pub const RECORD_COUNT_BYTES: usize = 8;
+
+/// Messages of the record that starts with these bytes, at least [`RECORD_COUNT_BYTES`].
+pub fn record_messages(head: &[u8]) -> u64 {
+    word(head, 4).map_or(1, |count| count.max(1) as u64) // from a u32
+}
+
+/// Appends a raw frame as a record.
+pub fn wrap_frame(frame: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(&u32_of(RAW_HEADER_BYTES + frame.len()).to_be_bytes());
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(frame);
+}
+
+/// Lengths at the start of a packet's record, in bytes but `messages`.
+pub(super) struct Header {
+    pub total: usize,
+    pub messages: usize,
+    pub packet_id: usize,
+    pub emitter_id: usize,
+    pub first_message: usize,
+}
+
+impl Header {
+    pub fn encode(&self) -> [u8; RECORD_HEADER_BYTES] {
+        let mut bytes = [0; RECORD_HEADER_BYTES];
+        bytes[0..4].copy_from_slice(&u32_of(self.total).to_be_bytes());
+        bytes[4..8].copy_from_slice(&u32_of(self.messages).to_be_bytes());
+        bytes[8..10].copy_from_slice(&u16_of(self.packet_id).to_be_bytes());
+        bytes[10..12].copy_from_slice(&u16_of(self.emitter_id).to_be_bytes());
+        bytes[12..16].copy_from_slice(&u32_of(self.first_message).to_be_bytes());
+        bytes
+    }
+}
+
+/// Header of a frame with so many bytes in all.
+#[inline]
+pub(super) fn frame_header(frame_bytes: usize, severity: u8) -> [u8; HEADER_BYTES] {
+    frame::encode_header(u32_of(frame_bytes - HEADER_BYTES), severity)
+}
+
+/// # Panics
+/// At 4 GiB, which limits of bodies and of frames exclude.
+fn u32_of(bytes: usize) -> u32 {
+    u32::try_from(bytes).expect("limits keep records below 4 GiB")
+}
+
+/// # Panics
+/// At 64 KiB, which the limits of ids exclude.
+fn u16_of(bytes: usize) -> u16 {
+    u16::try_from(bytes).expect("ids are below 64 KiB")
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<usize> {
+    let word = bytes.get(at..)?.first_chunk::<4>()?;
+    usize::try_from(u32::from_be_bytes(*word)).ok()
+}
+
+fn half(bytes: &[u8], at: usize) -> Option<usize> {
+    let half = bytes.get(at..)?.first_chunk::<2>()?;
+    Some(usize::from(u16::from_be_bytes(*half)))
+}

@@ -1,0 +1,101 @@
+//! Responses, written straight behind what the connection has to send.
+
+/// Appends a whole response. `body` is JSON or text; `headers` are extra ones, whose control characters
+/// are written as `?`, so that no value can start a line of its own.
+pub fn respond(
+    out: &mut Vec<u8>,
+    status: u16,
+    content_type: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+    keep_alive: bool,
+) {
+    respond_head(out, status, content_type, headers, body.len(), keep_alive);
+    out.extend_from_slice(body);
+}
+
+/// Appends the head of a response whose body has `body_bytes`: the answer to HEAD is this alone.
+pub fn respond_head(
+    out: &mut Vec<u8>,
+    status: u16,
+    content_type: &str,
+    headers: &[(&str, &str)],
+    body_bytes: usize,
+    keep_alive: bool,
+) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    number(out, usize::from(status));
+    out.push(b' ');
+    out.extend_from_slice(reason(status).as_bytes());
+    header(out, "Content-Type", content_type);
+    out.extend_from_slice(b"\r\nContent-Length: ");
+    number(out, body_bytes);
+    for (name, value) in headers {
+        header(out, name, value);
+    }
+    if !keep_alive {
+        out.extend_from_slice(b"\r\nConnection: close");
+    }
+    out.extend_from_slice(b"\r\n\r\n");
+}
+
+/// Phrase behind a status.
+pub fn reason(status: u16) -> &'static str {
+    match status {
+        100 => "Continue",
+        200 => "OK",
+        202 => "Accepted",
+        204 => "No Content",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        411 => "Length Required",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        415 => "Unsupported Media Type",
+        417 => "Expectation Failed",
+        422 => "Unprocessable Content",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        503 => "Service Unavailable",
+        505 => "HTTP Version Not Supported",
+        _ => "Unknown",
+    }
+}
+
+fn header(out: &mut Vec<u8>, name: &str, value: &str) {
+    out.extend_from_slice(b"\r\n");
+    text(out, name);
+    out.extend_from_slice(b": ");
+    text(out, value);
+}
+
+fn text(out: &mut Vec<u8>, text: &str) {
+    let start = out.len();
+    out.extend_from_slice(text.as_bytes());
+    let control = |byte: &&mut u8| byte.is_ascii_control() && **byte != b'\t';
+    out[start..]
+        .iter_mut()
+        .filter(control)
+        .for_each(|byte| *byte = b'?');
+}
+
+/// Decimal digits.
+pub(super) fn number(out: &mut Vec<u8>, number: usize) {
+    let start = out.len();
+    let mut rest = number;
+    loop {
+        out.push(b"0123456789"[rest % 10]);
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out[start..].reverse();
+}
