@@ -139,13 +139,16 @@ impl<I: Io> Worker<I> {
             self.accept_retry.push(kind);
             return;
         }
-        let Some((emitters, analyzers)) = &self.listeners else {
+        let Some(listeners) = &self.listeners else {
             return;
         };
-        let listener = if kind == Kind::AcceptEmitter {
-            emitters
-        } else {
-            analyzers
+        let listener = match kind {
+            Kind::AcceptEmitter => &listeners.emitters,
+            Kind::AcceptAnalyzer => &listeners.analyzers,
+            _ => match &listeners.http {
+                Some(http) => http,
+                None => return,
+            },
         };
         self.accepting |= kind == Kind::AcceptEmitter;
         self.io.accept(listener, bare(kind));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::io::Io;
 use super::links::{Connection, Stage};
 use super::mesh::{Mesh, Message};
-use super::shared::{HttpReport, ShardReport, Stop};
+use super::shared::{ShardReport, Stop};
 use super::slab::{bare, token, Kind};
 use super::worker::{Phase, Worker, TICK_HANDSHAKE};
 use crate::engine::{Change, Reach, Roster};
@@ -135,6 +135,7 @@ impl<I: Io> Worker<I> {
     pub(super) fn housekeeping(&mut self) {
         self.schedule_tick();
         self.check_handshakes();
+        self.check_clients();
         for kind in std::mem::take(&mut self.accept_retry) {
             self.rearm_accept(kind, false);
         }
@@ -174,7 +175,7 @@ impl<I: Io> Worker<I> {
             share_bound: self.engine.share_bound(),
             share_bound_max: self.engine.share_bound_max(),
             pace: self.pace,
-            http: HttpReport::default(),
+            http: self.clients.report(self.engine.receipts_waiting()),
             http_analyzers: Vec::new(),
         }
     }
@@ -219,6 +220,7 @@ impl<I: Io> Worker<I> {
         for slot in self.emitters.slots() {
             self.tell_to_go(slot);
         }
+        self.dismiss_clients();
         self.schedule_tick();
     }
 
@@ -237,6 +239,7 @@ impl<I: Io> Worker<I> {
     fn start_draining(&mut self) {
         self.phase = Phase::Draining;
         self.stop_receiving();
+        self.cut_off_clients();
         for slot in self.links.slots() {
             let Some(connection) = self.links.get(slot) else {
                 continue;
@@ -258,5 +261,6 @@ impl<I: Io> Worker<I> {
             && self.emitters.len() == 0
             && self.pending.is_empty()
             && self.engine.balance().open() == 0
+            && self.clients.table.len() == 0
     }
 }

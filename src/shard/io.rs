@@ -24,6 +24,8 @@ pub(crate) trait Io {
 
     /// Nanoseconds on a clock that never goes back.
     fn now_ns(&self) -> u64;
+    /// Milliseconds since 1970, by the wall clock.
+    fn unix_ms(&self) -> u64;
     /// Messages that a new link of a reference client counts as ACKed already.
     fn first_link_number(&self) -> u64 {
         0

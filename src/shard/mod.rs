@@ -3,17 +3,21 @@
 //! ```text
 //! worker.rs     the event loop: read this first
 //! emitters.rs   accept, receive
+//! clients.rs    HTTP clients; requests.rs: what they ask
 //! handshake.rs  analyzers: from accept to a link that is up
 //! links.rs      analyzers' control streams and deaths
 //! egress.rs     sends, and batches for other shards' links
 //! io.rs         what a shard stands on; kernel.rs: the kernel as that
 //! house.rs      mail, timers, reports, shutdown
 //! mesh.rs       what crosses cores
+//! admission.rs  limits per client address
 //! operator.rs   orders from the control side, questions to it
 //! listen.rs     sockets
 //! config.rs     what HTTP and protection can be told
 //! ```
 
+mod admission;
+mod clients;
 pub mod config;
 mod egress;
 mod emitters;
@@ -25,6 +29,7 @@ mod links;
 mod listen;
 pub(crate) mod mesh;
 mod operator;
+mod requests;
 pub(crate) mod shared;
 mod slab;
 mod start;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::admission::Admission;
 use super::operator::Desk;
 use crate::engine::{Account, Balance, Counters, Ended, LaneReport, Roster, TableChanges};
 use crate::uring::Wake;
@@ -128,6 +129,8 @@ pub(crate) struct Shared {
     pub(super) wakes: Vec<Arc<Wake>>,
     /// Where control and shards leave things for each other.
     pub(super) desk: Desk,
+    /// Limits over all shards.
+    pub(super) admission: Admission,
 }
 
 impl Shared {
@@ -141,6 +144,7 @@ impl Shared {
             reports: (0..shards).map(|_| Mutex::default()).collect(),
             wakes,
             desk: Desk::new(shards),
+            admission: Admission::new(),
         }
     }
 

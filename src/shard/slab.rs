@@ -12,6 +12,12 @@ pub(super) enum Kind {
     LinkSend,
     ZeroCopySend,
     Cancel,
+    AcceptHttp,
+    HttpReceive,
+    HttpSend,
+    PostConnect,
+    PostReceive,
+    PostSend,
 }
 
 const GENERATION_BITS: u32 = 24;
@@ -59,6 +65,12 @@ pub(super) fn untoken(token: u64) -> (Option<Kind>, Slot) {
         6 => Some(Kind::LinkSend),
         7 => Some(Kind::ZeroCopySend),
         8 => Some(Kind::Cancel),
+        9 => Some(Kind::AcceptHttp),
+        10 => Some(Kind::HttpReceive),
+        11 => Some(Kind::HttpSend),
+        12 => Some(Kind::PostConnect),
+        13 => Some(Kind::PostReceive),
+        14 => Some(Kind::PostSend),
         _ => None,
     };
     // Both casts take bits out of a word.

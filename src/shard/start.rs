@@ -15,7 +15,7 @@ use super::listen::listen;
 use super::mesh::{GlommioMesh, Message, Postbox, CHANNEL_MESSAGES};
 use super::operator::Operator;
 use super::shared::{ShardReport, Shared, Stop};
-use super::worker::Worker;
+use super::worker::{Listeners, Worker};
 use super::Config;
 use crate::engine::Balance;
 use crate::uring::{
@@ -106,6 +106,8 @@ pub struct Distributor {
     pub emitters: SocketAddr,
     /// Where analyzers connect, with the port that was chosen.
     pub analyzers: SocketAddr,
+    /// Where HTTP clients connect, with the port that was chosen.
+    pub http: Option<SocketAddr>,
     features: Features,
     memory_bytes: usize,
 }
@@ -141,6 +143,10 @@ impl Distributor {
         };
         let emitters = bind("--emitters", config.emitters)?;
         let analyzers = bind("--analyzers", config.analyzers)?;
+        let http = match config.http.listen {
+            Some(address) => bind("--http", address)?,
+            None => Vec::new(),
+        };
         let address = |listeners: &[TcpListener]| {
             listeners[0]
                 .local_addr()
@@ -150,6 +156,10 @@ impl Distributor {
                 })
         };
         let (emitters_at, analyzers_at) = (address(&emitters)?, address(&analyzers)?);
+        let http_at = match http.is_empty() {
+            true => None,
+            false => Some(address(&http)?),
+        };
 
         let resource = |what| move |error| StartError::Resource { what, error };
         let buffers = config.arena_bytes / config.batch_bytes as usize;
@@ -174,7 +184,13 @@ impl Distributor {
         let mut shards = Vec::new();
         let (up, ups) = std::sync::mpsc::channel();
         let parts = arenas.into_iter().zip(emitters.into_iter().zip(analyzers));
-        for (index, (arena, listeners)) in parts.enumerate() {
+        let mut http = http.into_iter();
+        for (index, (arena, (emitters, analyzers))) in parts.enumerate() {
+            let listeners = Listeners {
+                emitters,
+                analyzers,
+                http: http.next(),
+            };
             let plan = Plan {
                 config: Arc::clone(&config),
                 shared: Arc::clone(&shared),
@@ -193,6 +209,7 @@ impl Distributor {
             shards,
             emitters: emitters_at,
             analyzers: analyzers_at,
+            http: http_at,
             features,
             memory_bytes,
         };
@@ -309,7 +326,7 @@ impl Plan {
         self,
         index: usize,
         arena: Arena,
-        listeners: (TcpListener, TcpListener),
+        listeners: Listeners<TcpListener>,
     ) -> Result<ExecutorJoinHandle<io::Result<ShardReport>>, StartError> {
         let placement = match self.config.cores.get(index) {
             Some(core) => Placement::Fixed(*core),
@@ -327,11 +344,7 @@ impl Plan {
             })
     }
 
-    async fn run(
-        self,
-        arena: Arena,
-        listeners: (TcpListener, TcpListener),
-    ) -> io::Result<ShardReport> {
+    async fn run(self, arena: Arena, listeners: Listeners<TcpListener>) -> io::Result<ShardReport> {
         let end_together = EndTogether(Arc::clone(&self.shared));
         let mesh = GlommioMesh::join(self.mesh, self.postbox).await;
         let own = mesh.own();

@@ -14,6 +14,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::clients::Clients;
+use super::config::Protection;
 use super::emitters::{Emitter, PendingChunk};
 use super::io::Io;
 use super::links::Connection;
@@ -52,6 +54,14 @@ pub(super) struct ZeroCopySend {
     pub(super) segment: u64,
 }
 
+/// Where a shard accepts connections.
+pub(crate) struct Listeners<L> {
+    pub(crate) emitters: L,
+    pub(crate) analyzers: L,
+    /// Not everybody wants HTTP.
+    pub(crate) http: Option<L>,
+}
+
 /// One shard. Lives on its thread, owns everything that it touches.
 pub(crate) struct Worker<I: Io> {
     pub(super) index: u16,
@@ -60,7 +70,7 @@ pub(crate) struct Worker<I: Io> {
     pub(crate) io: I,
     pub(crate) engine: Engine<I::Memory>,
     pub(crate) mesh: I::Mesh,
-    pub(super) listeners: Option<(I::Listener, I::Listener)>,
+    pub(super) listeners: Option<Listeners<I::Listener>>,
 
     pub(super) emitters: Slab<Emitter<I::Socket>>,
     /// Received, not yet taken by the engine. Bounded by the receive memory.
@@ -77,6 +87,10 @@ pub(crate) struct Worker<I: Io> {
     /// Links that may have something to send.
     pub(super) pump: Vec<Slot>,
     pub(super) zero_copy_sends: Slab<ZeroCopySend>,
+
+    pub(super) clients: Clients<I::Socket>,
+    /// What protects this shard now; the operator may change it.
+    pub(super) live: Arc<Protection>,
 
     /// Shard 0 keeps the roster.
     pub(super) registrar: Option<Registrar>,
@@ -153,12 +167,15 @@ impl<I: Io> Worker<I> {
         io: I,
         arena: I::Memory,
         mesh: I::Mesh,
-        listeners: (I::Listener, I::Listener),
+        listeners: Listeners<I::Listener>,
     ) -> Worker<I> {
         let now_ns = io.now_ns();
+        let seed = config.instance ^ u64::from(index).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         Worker {
             index,
             engine: Engine::new(config.engine(index), arena),
+            clients: Clients::new(&config, seed),
+            live: Arc::new(config.protection.clone()),
             config,
             shared,
             io,
@@ -194,10 +211,15 @@ impl<I: Io> Worker<I> {
 
     /// Starts to accept.
     pub(crate) fn start(&mut self) {
-        if let Some((emitters, analyzers)) = &self.listeners {
+        if let Some(listeners) = &self.listeners {
             self.accepting = true;
-            self.io.accept(emitters, bare(Kind::AcceptEmitter));
-            self.io.accept(analyzers, bare(Kind::AcceptAnalyzer));
+            self.io
+                .accept(&listeners.emitters, bare(Kind::AcceptEmitter));
+            self.io
+                .accept(&listeners.analyzers, bare(Kind::AcceptAnalyzer));
+            if let Some(http) = &listeners.http {
+                self.io.accept(http, bare(Kind::AcceptHttp));
+            }
         }
         self.io.arm_wake(bare(Kind::Wake));
     }
@@ -219,10 +241,13 @@ impl<I: Io> Worker<I> {
             self.on_message(from, message);
         }
         self.take_orders();
+        self.take_replies();
         self.broadcast_roster();
         self.engine.reroute();
         self.resume_pending();
+        self.answer_receipts();
         self.send_dirty();
+        self.send_answers();
         self.mesh.flush();
         let due = self.now_ns >= self.next_tick_ns;
         if due {
@@ -300,6 +325,10 @@ impl<I: Io> Worker<I> {
             Some(Kind::ZeroCopySend) => self.on_zero_copy(slot, completion),
             Some(Kind::AcceptEmitter) => self.on_accept_emitter(completion),
             Some(Kind::AcceptAnalyzer) => self.on_accept_analyzer(completion),
+            Some(Kind::HttpReceive) => self.on_http_receive(slot, completion),
+            Some(Kind::HttpSend) => self.on_http_sent(slot, completion),
+            Some(Kind::AcceptHttp) => self.on_accept_http(completion),
+            Some(Kind::PostConnect | Kind::PostReceive | Kind::PostSend) => {}
             Some(Kind::Wake) => self.io.arm_wake(bare(Kind::Wake)),
             Some(Kind::Cancel) | None => {}
         }

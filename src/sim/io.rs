@@ -182,6 +182,10 @@ impl Io for SimIo {
         self.net.borrow().now_ns
     }
 
+    fn unix_ms(&self) -> u64 {
+        self.net.borrow().now_ns / 1_000_000
+    }
+
     fn first_link_number(&self) -> u64 {
         self.first_link_number
     }

@@ -22,7 +22,7 @@ use super::topology::{Part, Scene};
 use crate::engine::VecMemory;
 use crate::shard::mesh::{Inbox, Message};
 use crate::shard::shared::{Shared, Stop};
-use crate::shard::worker::Worker;
+use crate::shard::worker::{Listeners, Worker};
 use crate::shard::{Config, HttpConfig, Protection, ShardReport};
 
 /// Virtual time starts here: a clock that has run for a while.
@@ -545,7 +545,11 @@ fn worker(
         io,
         VecMemory::new(host.buffers as usize, host.batch_bytes as usize),
         SimMesh::new(shard, plan.shards, host.mesh_messages),
-        (listener(Port::Emitters), listener(Port::Analyzers)),
+        Listeners {
+            emitters: listener(Port::Emitters),
+            analyzers: listener(Port::Analyzers),
+            http: None,
+        },
     )
 }
 

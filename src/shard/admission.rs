@@ -1,0 +1,211 @@
+//! Who may come in: limits per client address, over all shards.
+//!
+//! Shared by the shards, behind locks: touched when a connection comes or goes, and once a request if
+//! there is a rate limit. Messages by TCP never come here.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::config::RateLimit;
+
+/// Parts of the tables, each behind its own lock.
+const PARTS: usize = 16;
+/// Addresses in one part; beyond, those whose buckets are full again are forgotten, then any.
+const ADDRESSES_MAX: usize = 16_384;
+
+/// A token bucket (as in RFC 2697, one rate): full at first, refilled evenly.
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    tokens: f64,
+    at_ns: u64,
+}
+
+impl Bucket {
+    fn refill(&mut self, rate: RateLimit, now_ns: u64) {
+        let passed = now_ns.saturating_sub(self.at_ns) as f64 / rate.per.as_nanos() as f64;
+        let most = f64::from(rate.requests);
+        self.tokens = (self.tokens + passed * most).min(most);
+        self.at_ns = now_ns;
+    }
+}
+
+#[derive(Default)]
+struct Part {
+    buckets: HashMap<IpAddr, Bucket>,
+    connections: HashMap<(Door, IpAddr), usize>,
+}
+
+/// Which listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Door {
+    Emitters,
+    Http,
+}
+
+/// Limits of all shards together.
+pub(super) struct Admission {
+    parts: Vec<Mutex<Part>>,
+    hasher: RandomState,
+    /// HTTP connections.
+    http: AtomicUsize,
+}
+
+impl Admission {
+    pub(super) fn new() -> Admission {
+        Admission {
+            parts: (0..PARTS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+            http: AtomicUsize::new(0),
+        }
+    }
+
+    fn part(&self, address: IpAddr) -> MutexGuard<'_, Part> {
+        let part = self.hasher.hash_one(address) as usize % PARTS; // which bits does not matter
+        self.parts[part]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One more HTTP connection, of at most `most`; 0: no limit.
+    pub(super) fn enter_http(&self, most: usize) -> bool {
+        let before = self.http.fetch_add(1, Ordering::Relaxed);
+        let fits = most == 0 || before < most;
+        if !fits {
+            self.leave_http();
+        }
+        fits
+    }
+
+    pub(super) fn leave_http(&self) {
+        self.http.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// One more connection of an address, of at most `most`.
+    pub(super) fn enter(&self, door: Door, address: IpAddr, most: usize) -> bool {
+        let mut part = self.part(address);
+        let count = part.connections.entry((door, address)).or_default();
+        *count += 1;
+        let fits = *count <= most;
+        drop(part);
+        if !fits {
+            self.leave(door, address);
+        }
+        fits
+    }
+
+    /// A connection that was counted is gone.
+    pub(super) fn leave(&self, door: Door, address: IpAddr) {
+        let mut part = self.part(address);
+        if let Some(count) = part.connections.get_mut(&(door, address)) {
+            *count -= 1;
+            if *count == 0 {
+                part.connections.remove(&(door, address));
+            }
+        }
+    }
+
+    /// Takes a token for a request; none left: the seconds until there is one.
+    pub(super) fn over_rate(&self, address: IpAddr, rate: RateLimit, now_ns: u64) -> Option<u64> {
+        let mut part = self.part(address);
+        if part.buckets.len() >= ADDRESSES_MAX && !part.buckets.contains_key(&address) {
+            part.make_room(rate, now_ns);
+        }
+        let full = Bucket {
+            tokens: f64::from(rate.requests),
+            at_ns: now_ns,
+        };
+        let bucket = part.buckets.entry(address).or_insert(full);
+        bucket.refill(rate, now_ns);
+        if bucket.tokens >= 1.0 {
+            bucket.tokens -= 1.0;
+            return None;
+        }
+        let missing = (1.0 - bucket.tokens) / f64::from(rate.requests);
+        let wait_s = (missing * rate.per.as_secs_f64()).ceil();
+        Some((wait_s as u64).max(1)) // a part of the rate's time
+    }
+}
+
+impl Part {
+    fn make_room(&mut self, rate: RateLimit, now_ns: u64) {
+        self.buckets.retain(|_, bucket| {
+            bucket.refill(rate, now_ns);
+            bucket.tokens < f64::from(rate.requests)
+        });
+        if self.buckets.len() >= ADDRESSES_MAX {
+            self.buckets.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn address(n: u32) -> IpAddr {
+        IpAddr::from(n.to_be_bytes())
+    }
+
+    #[test]
+    fn a_bucket_empties_and_fills_again() {
+        let admission = Admission::new();
+        let rate = RateLimit {
+            requests: 10,
+            per: Duration::from_secs(20),
+        };
+        let take = |n: u32, at_s: u64| admission.over_rate(address(n), rate, at_s * SECOND);
+        assert!((0..10).all(|_| take(1, 0).is_none()));
+        assert_eq!((take(1, 0), take(1, 1)), (Some(2), Some(1)));
+        assert_eq!(take(2, 0), None, "each address has its own");
+        assert_eq!((take(1, 2), take(1, 2)), (None, Some(2)));
+        assert!((0..10).all(|_| take(1, 100).is_none()));
+        assert!(take(1, 100).is_some(), "never more than the whole bucket");
+    }
+
+    #[test]
+    fn the_table_of_buckets_is_bounded() {
+        let admission = Admission::new();
+        let rate = RateLimit {
+            requests: 1,
+            per: Duration::from_secs(1_000_000),
+        };
+        for n in 0..(2 * PARTS * ADDRESSES_MAX) as u32 {
+            assert_eq!(admission.over_rate(address(n), rate, 0), None);
+        }
+        let sizes = admission.parts.iter().map(|part| {
+            let part = part.lock().unwrap_or_else(PoisonError::into_inner);
+            part.buckets.len()
+        });
+        assert!(sizes.max() <= Some(ADDRESSES_MAX));
+    }
+
+    #[test]
+    fn connections_are_counted_by_address_and_door() {
+        let admission = Admission::new();
+        assert!(admission.enter(Door::Http, address(1), 2));
+        assert!(admission.enter(Door::Http, address(1), 2));
+        assert!(!admission.enter(Door::Http, address(1), 2));
+        assert!(admission.enter(Door::Emitters, address(1), 2));
+        assert!(admission.enter(Door::Http, address(2), 2));
+        admission.leave(Door::Http, address(1));
+        assert!(admission.enter(Door::Http, address(1), 2));
+        admission.leave(Door::Http, address(2));
+        let known: usize = (0..PARTS)
+            .map(|part| {
+                admission.parts[part]
+                    .lock()
+                    .map_or(0, |part| part.connections.len())
+            })
+            .sum();
+        assert_eq!(known, 2, "the last one's entry goes");
+        assert!(admission.enter_http(1) && !admission.enter_http(1));
+        admission.leave_http();
+        assert!(admission.enter_http(1));
+    }
+}

@@ -1,0 +1,388 @@
+//! Requests of HTTP clients, and the answers to them.
+//!
+//! ```text
+//! POST /logs -> packet -> engine -> 202 queued      wait=acked: receipt -> 200 acked
+//!     `- bad body 4xx   `- no room 503
+//! the rest  -> question to the control side -> reply
+//! ```
+
+use std::borrow::Cow;
+use std::io::Write;
+
+use super::clients::{Clients, Stage, HELD_BYTES_MAX};
+use super::io::Io;
+use super::operator::{Question, Reply};
+use super::slab::{token, untoken, Kind, Slot};
+use super::worker::{Phase, Worker};
+use crate::engine::{Unit, UnitRefused};
+use crate::http::{self, BodyKind, HttpError, Packet, PacketError, Request};
+use crate::http::{TIMESTAMP_BYTES, UUID_BYTES};
+
+/// What a client under pressure is told to wait, in seconds.
+const RETRY_AFTER: &str = "1";
+/// Headers that the control side gets to see.
+const ASKED_HEADERS: [&str; 10] = [
+    "accept",
+    "accept-encoding",
+    "access-control-request-headers",
+    "access-control-request-method",
+    "authorization",
+    "content-type",
+    "host",
+    "if-none-match",
+    "last-event-id",
+    "origin",
+];
+
+/// One request's packet, in both of its forms.
+struct PacketUnit<'a, 'b> {
+    packet: &'a http::Packet<'b>,
+}
+
+impl Unit for PacketUnit<'_, '_> {
+    fn messages(&self) -> u32 {
+        u32::try_from(self.packet.message_count()).unwrap_or(u32::MAX)
+    }
+
+    fn bytes_max(&self) -> usize {
+        self.packet.bytes_max()
+    }
+
+    fn write_frames(&mut self, out: &mut Vec<u8>) {
+        self.packet.write_frames(out);
+    }
+
+    fn write_record(&mut self, out: &mut Vec<u8>) {
+        self.packet.write_record(out);
+    }
+}
+
+impl<I: Io> Worker<I> {
+    pub(super) fn on_request(&mut self, slot: Slot, request: &Request) {
+        self.clients.report.requests += 1;
+        self.hurry = true; // somebody waits for the answer
+        let is_running = self.phase == Phase::Running;
+        let Some(client) = self.clients.table.get_mut(slot) else {
+            return;
+        };
+        client.keep_alive = request.keep_alive && is_running;
+        client.http10 = request.http10;
+        if let Some(wait_s) = self.over_rate(slot) {
+            let retry = wait_s.to_string();
+            let text = "Too many requests";
+            let detail = format!("this address has used up its requests, more in {retry} s");
+            self.answer_error(slot, 429, text, &detail, &[("Retry-After", &retry)]);
+            return;
+        }
+        match (request.method, request.path) {
+            ("POST", "/logs") => self.on_logs(slot, request),
+            _ => self.ask_control(slot, request),
+        }
+    }
+
+    /// Seconds that the client has to wait, when it has used up its rate.
+    fn over_rate(&mut self, slot: Slot) -> Option<u64> {
+        let rate = self.live.rate_limit?;
+        let peer = self.clients.table.get(slot)?.peer?;
+        let wait_s = self.shared.admission.over_rate(peer, rate, self.now_ns)?;
+        self.clients.refuse("rate_limit");
+        Some(wait_s)
+    }
+
+    /// A packet: whole to one lane, or not at all.
+    fn on_logs(&mut self, slot: Slot, request: &Request) {
+        let now = self.time_text();
+        let packet = match read_packet(request, &now, &mut self.clients) {
+            Ok(packet) => packet,
+            Err(error) => {
+                self.refuse_packet(slot, &error);
+                return;
+            }
+        };
+        let wants_ack = wants_ack(request);
+        let mut unit = PacketUnit { packet: &packet };
+        let messages = unit.messages();
+        let ticket = wants_ack.then(|| token(Kind::HttpReceive, slot));
+        match self.engine.ingest_unit(&mut unit, ticket) {
+            Ok(()) => {}
+            Err(UnitRefused::Stalled) => {
+                self.clients.refuse("no_room");
+                let detail = "analyzers do not keep up, or none is connected: try again later";
+                let retry = [("Retry-After", RETRY_AFTER)];
+                self.answer_error(slot, 503, "Service unavailable", detail, &retry);
+                return;
+            }
+            Err(UnitRefused::TooLong { bytes, max }) => {
+                self.clients.refuse("packet_too_long");
+                let detail = format!(
+                    "the packet takes {bytes} bytes as it is passed on, allowed: {max} (--max-frame)"
+                );
+                self.answer_error(slot, 413, "Packet too large", &detail, &[]);
+                return;
+            }
+        }
+        self.clients.report.packets += 1;
+        self.clients.report.messages += u64::from(messages);
+        if wants_ack && messages > 0 {
+            if let Some(client) = self.clients.table.get_mut(slot) {
+                client.stage = Stage::Ack {
+                    packet: packet.id(),
+                    messages,
+                };
+                client.since_ns = self.now_ns;
+            }
+            return;
+        }
+        let (status, word) = if wants_ack {
+            (200, "acked")
+        } else {
+            (202, "queued")
+        };
+        self.answer_packet(slot, status, word, &packet.id(), messages);
+    }
+
+    fn refuse_packet(&mut self, slot: Slot, error: &PacketError) {
+        self.clients.refuse(error.error);
+        self.answer_body(slot, error.status, &[], |out, answering| {
+            let Answering { worker, time } = answering;
+            let more = format!("\"worker\":{worker},\"timestamp\":\"{time}\"");
+            error.write_json(&more, out);
+        });
+    }
+
+    /// Packets all of whose messages have been ACKed.
+    pub(super) fn answer_receipts(&mut self) {
+        while let Some(ticket) = self.engine.next_receipt() {
+            let (_, slot) = untoken(ticket);
+            self.answer_waiting(slot, 200, "acked");
+        }
+    }
+
+    /// Answers a client that waits for its packet's ACK, and goes on with what it has sent since.
+    pub(super) fn answer_waiting(&mut self, slot: Slot, status: u16, word: &str) {
+        let Some(client) = self.clients.table.get_mut(slot) else {
+            return;
+        };
+        let Stage::Ack { packet, messages } = client.stage else {
+            return;
+        };
+        client.stage = Stage::Ready;
+        client.since_ns = self.now_ns;
+        self.answer_packet(slot, status, word, &packet, messages);
+        self.serve(slot);
+    }
+
+    fn ask_control(&mut self, slot: Slot, request: &Request) {
+        let Some(client) = self.clients.table.get_mut(slot) else {
+            return;
+        };
+        let question = Question {
+            shard: self.index,
+            token: token(Kind::HttpReceive, slot),
+            peer: client.peer,
+            method: request.method.to_owned(),
+            path: request.path.to_owned(),
+            query: request.query.to_owned(),
+            headers: ASKED_HEADERS
+                .iter()
+                .filter_map(|name| Some((*name, request.header(name)?.to_owned())))
+                .collect(),
+            body: request.body.to_vec(),
+            keep_alive: client.keep_alive,
+        };
+        client.stage = Stage::Control { streams: false };
+        client.since_ns = self.now_ns;
+        if self.shared.desk.ask(question).is_err() {
+            if let Some(client) = self.clients.table.get_mut(slot) {
+                client.stage = Stage::Ready;
+            }
+            self.clients.refuse("control_busy");
+            let retry = [("Retry-After", RETRY_AFTER)];
+            let detail = "nobody answers this path now: only POST /logs is served";
+            self.answer_error(slot, 503, "Service unavailable", detail, &retry);
+        }
+    }
+
+    /// What the control side has answered.
+    pub(super) fn take_replies(&mut self) {
+        let own = usize::from(self.index);
+        if !self.shared.desk.has_replies(own) {
+            return;
+        }
+        for reply in self.shared.desk.take_replies(own) {
+            self.on_reply(reply);
+        }
+    }
+
+    fn on_reply(&mut self, reply: Reply) {
+        let (_, slot) = untoken(reply.token);
+        let Some(client) = self.clients.table.get_mut(slot) else {
+            return;
+        };
+        let Stage::Control { .. } = client.stage else {
+            return;
+        };
+        if client.out.len() > HELD_BYTES_MAX {
+            // A stream that nobody reads.
+            client.stage = Stage::Closing;
+            client.out.clear();
+            self.close_client_if_done(slot);
+            return;
+        }
+        if client.stage == (Stage::Control { streams: false }) {
+            *self
+                .clients
+                .report
+                .responses
+                .entry(reply.status)
+                .or_default() += 1;
+        }
+        client.out.extend_from_slice(&reply.bytes);
+        client.since_ns = self.now_ns;
+        client.stage = match (reply.is_last, client.keep_alive) {
+            (false, _) => Stage::Control { streams: true },
+            (true, true) => Stage::Ready,
+            (true, false) => Stage::Closing,
+        };
+        self.serve(slot);
+    }
+
+    pub(super) fn on_http_error(&mut self, slot: Slot, error: &HttpError) {
+        self.hurry = true;
+        self.answer_http_error(slot, error);
+    }
+
+    pub(super) fn answer_http_error(&mut self, slot: Slot, error: &HttpError) {
+        self.clients.refuse(error.error);
+        if let Some(client) = self.clients.table.get_mut(slot) {
+            client.keep_alive &= !error.close;
+        }
+        let text = http::reason(error.status);
+        self.answer_error(slot, error.status, text, &error.detail, &[]);
+    }
+
+    fn answer_packet(
+        &mut self,
+        slot: Slot,
+        status: u16,
+        word: &str,
+        packet: &[u8; UUID_BYTES],
+        messages: u32,
+    ) {
+        self.answer_body(slot, status, &[], |out, answering| {
+            let packet = std::str::from_utf8(packet).unwrap_or_default();
+            let Answering { worker, time } = answering;
+            let _ = write!(
+                out,
+                "{{\"success\":true,\"packetId\":\"{packet}\",\"messageCount\":{messages},\"status\":\"{word}\",\"worker\":{worker},\"timestamp\":\"{time}\"}}"
+            );
+        });
+    }
+
+    pub(super) fn answer_error(
+        &mut self,
+        slot: Slot,
+        status: u16,
+        error: &str,
+        detail: &str,
+        headers: &[(&str, &str)],
+    ) {
+        self.answer_body(slot, status, headers, |out, answering| {
+            let Answering { worker, time } = answering;
+            let body = serde_json::json!({
+                "error": error, "detail": detail, "worker": worker, "timestamp": time,
+            });
+            let _ = write!(out, "{body}");
+        });
+    }
+
+    /// Appends an answer; the connection closes behind it unless it is kept alive.
+    fn answer_body(
+        &mut self,
+        slot: Slot,
+        status: u16,
+        headers: &[(&str, &str)],
+        write_body: impl FnOnce(&mut Vec<u8>, Answering),
+    ) {
+        let now = self.time_text();
+        *self.clients.report.responses.entry(status).or_default() += 1;
+        let Some(client) = self.clients.table.get_mut(slot) else {
+            return;
+        };
+        let mut body = std::mem::take(&mut self.clients.body);
+        body.clear();
+        let answering = Answering {
+            worker: self.index,
+            time: std::str::from_utf8(&now).unwrap_or_default(),
+        };
+        write_body(&mut body, answering);
+        let keep_alive_10 = [("Connection", "keep-alive")];
+        let extra: &[(&str, &str)] = match (client.http10 && client.keep_alive, headers) {
+            (true, []) => &keep_alive_10,
+            _ => headers,
+        };
+        http::respond(
+            &mut client.out,
+            status,
+            "application/json",
+            extra,
+            &body,
+            client.keep_alive,
+        );
+        self.clients.body = body;
+        if !client.keep_alive {
+            client.stage = Stage::Closing;
+        }
+    }
+
+    /// The wall clock, read once a turn.
+    fn time_text(&mut self) -> [u8; TIMESTAMP_BYTES] {
+        if self.clients.stamp_ns != self.now_ns {
+            self.clients.stamp_ns = self.now_ns;
+            self.clients.stamp = http::iso8601(self.io.unix_ms());
+        }
+        self.clients.stamp
+    }
+}
+
+/// What every answer says beside its content.
+#[derive(Clone, Copy)]
+struct Answering<'a> {
+    worker: u16,
+    time: &'a str,
+}
+
+fn read_packet<'a, S>(
+    request: &Request<'a>,
+    now: &[u8; TIMESTAMP_BYTES],
+    clients: &mut Clients<S>,
+) -> Result<Packet<'a>, PacketError> {
+    let (ids, limits) = (&mut clients.ids, &clients.packet_limits);
+    match http::body_kind(request.content_type)? {
+        BodyKind::Packet => http::parse_packet(request.body, now, ids, limits),
+        BodyKind::Lines => {
+            let header = request.header("x-emitter-id").map(Cow::Borrowed);
+            let emitter = header.or_else(|| http::parameter(request.query, "emitterId"));
+            http::parse_ndjson(request.body, emitter.as_deref(), now, ids, limits)
+        }
+    }
+}
+
+/// The client wants its answer when an analyzer has ACKed the packet: `Prefer: wait=acked` (RFC 7240)
+/// or `?wait=acked`.
+fn wants_ack(request: &Request) -> bool {
+    let is_acked = |preference: &str| {
+        let mut parts = preference.splitn(2, '=').map(str::trim);
+        parts
+            .next()
+            .is_some_and(|name| name.eq_ignore_ascii_case("wait"))
+            && parts
+                .next()
+                .is_some_and(|value| value.trim_matches('"') == "acked")
+    };
+    !request.query.is_empty()
+        && http::parameter(request.query, "wait").is_some_and(|value| value == "acked")
+        || request
+            .header("prefer")
+            .is_some_and(|value| value.split([',', ';']).any(is_acked))
+}
