@@ -100,6 +100,11 @@ pub enum Change {
         /// The new weight.
         weight: f64,
     },
+    /// An analyzer over HTTP cannot be reached any more.
+    HttpDown {
+        /// Number of the time that it was up.
+        generation: u64,
+    },
     /// An analyzer asked for nothing new.
     Drain {
         /// The link that said so.
@@ -220,6 +225,7 @@ impl Registrar {
                 weight,
             } => self.add(epoch, name, weight, Reach::SingleLink { home, epoch }),
             Change::Down { epoch } => self.down(epoch),
+            Change::HttpDown { generation } => self.http_down(generation),
             Change::Weight { epoch, weight } => self.own_weight(epoch, weight),
             Change::Drain { epoch } => self.change(epoch, |entry| entry.draining = true),
         };

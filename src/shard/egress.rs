@@ -48,6 +48,8 @@ impl<I: Io> Worker<I> {
                 self.hand_over_batches(lane, usize::from(home));
             } else if let Some(slot) = self.links_up.get(&epoch).copied() {
                 self.want_pump(slot);
+            } else {
+                self.want_posts(epoch);
             }
         }
         while let Some(slot) = self.pump.pop() {

@@ -10,7 +10,7 @@ use super::mesh::{Mesh, Message};
 use super::shared::{ShardReport, Stop};
 use super::slab::{bare, token, Kind};
 use super::worker::{Phase, Worker, TICK_HANDSHAKE};
-use crate::engine::{Change, Reach, Roster};
+use crate::engine::{Change, Reach, Roster, Window};
 use crate::protocol::Dialect;
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -71,8 +71,12 @@ impl<I: Io> Worker<I> {
     }
 
     fn on_roster(&mut self, roster: Arc<Roster>) {
-        let links = &self.links;
+        self.open_http_links(&roster);
+        let (links, posts) = (&self.links, &self.posts);
         let applied = self.engine.apply_roster(&roster, |entry| {
+            if let Reach::Http { generation } = entry.reach {
+                return posts.link_of(generation).map(|epoch| (epoch, Window::ANY));
+            }
             let mut links = links.iter().map(|(_, connection)| connection);
             let own = links.find(|connection| {
                 connection.is_up()
@@ -93,6 +97,7 @@ impl<I: Io> Worker<I> {
         }
         self.log_roster(&roster);
         self.eject(&roster);
+        self.close_http_links(&roster);
         self.roster = roster;
         self.publish();
     }
@@ -136,6 +141,7 @@ impl<I: Io> Worker<I> {
         self.schedule_tick();
         self.check_handshakes();
         self.check_clients();
+        self.check_posts();
         for kind in std::mem::take(&mut self.accept_retry) {
             self.rearm_accept(kind, false);
         }
@@ -176,7 +182,7 @@ impl<I: Io> Worker<I> {
             share_bound_max: self.engine.share_bound_max(),
             pace: self.pace,
             http: self.clients.report(self.engine.receipts_waiting()),
-            http_analyzers: Vec::new(),
+            http_analyzers: self.posts.reports(),
         }
     }
 

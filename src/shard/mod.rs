@@ -7,6 +7,7 @@
 //! handshake.rs  analyzers: from accept to a link that is up
 //! links.rs      analyzers' control streams and deaths
 //! egress.rs     sends, and batches for other shards' links
+//! posts.rs      analyzers over HTTP
 //! io.rs         what a shard stands on; kernel.rs: the kernel as that
 //! house.rs      mail, timers, reports, shutdown
 //! mesh.rs       what crosses cores
@@ -29,6 +30,7 @@ mod links;
 mod listen;
 pub(crate) mod mesh;
 mod operator;
+mod posts;
 mod requests;
 pub(crate) mod shared;
 mod slab;

@@ -100,7 +100,7 @@ pub struct HttpReport {
 }
 
 /// One shard's connections to one analyzer over HTTP.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct HttpAnalyzerReport {
     /// Number of the analyzer, see `Roster`.
     pub analyzer: u32,

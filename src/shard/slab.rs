@@ -102,6 +102,20 @@ impl<T> Slab<T> {
         }
     }
 
+    /// The slot that the next [`Slab::insert`] will use.
+    pub(super) fn next_slot(&self) -> Slot {
+        match self.free.last() {
+            Some(index) => Slot {
+                index: *index,
+                generation: (self.cells[*index as usize].generation + 1) & GENERATION_MASK,
+            },
+            None => Slot {
+                index: u32::try_from(self.cells.len()).unwrap_or(u32::MAX),
+                generation: 0,
+            },
+        }
+    }
+
     pub(super) fn insert(&mut self, value: T) -> Slot {
         self.used += 1;
         if let Some(index) = self.free.pop() {

@@ -20,6 +20,7 @@ use super::emitters::{Emitter, PendingChunk};
 use super::io::Io;
 use super::links::Connection;
 use super::mesh::{Inbox, Mesh};
+use super::posts::Posts;
 use super::shared::{Pace, ShardReport, Shared, Stop};
 use super::slab::{bare, untoken, Kind, Slab, Slot};
 use super::Config;
@@ -89,6 +90,7 @@ pub(crate) struct Worker<I: Io> {
     pub(super) zero_copy_sends: Slab<ZeroCopySend>,
 
     pub(super) clients: Clients<I::Socket>,
+    pub(super) posts: Posts<I::Socket>,
     /// What protects this shard now; the operator may change it.
     pub(super) live: Arc<Protection>,
 
@@ -175,6 +177,7 @@ impl<I: Io> Worker<I> {
             index,
             engine: Engine::new(config.engine(index), arena),
             clients: Clients::new(&config, seed),
+            posts: Posts::new(!seed),
             live: Arc::new(config.protection.clone()),
             config,
             shared,
@@ -247,6 +250,7 @@ impl<I: Io> Worker<I> {
         self.resume_pending();
         self.answer_receipts();
         self.send_dirty();
+        self.send_posts();
         self.send_answers();
         self.mesh.flush();
         let due = self.now_ns >= self.next_tick_ns;
@@ -328,7 +332,9 @@ impl<I: Io> Worker<I> {
             Some(Kind::HttpReceive) => self.on_http_receive(slot, completion),
             Some(Kind::HttpSend) => self.on_http_sent(slot, completion),
             Some(Kind::AcceptHttp) => self.on_accept_http(completion),
-            Some(Kind::PostConnect | Kind::PostReceive | Kind::PostSend) => {}
+            Some(Kind::PostConnect) => self.on_post_connected(slot, completion),
+            Some(Kind::PostReceive) => self.on_post_receive(slot, completion),
+            Some(Kind::PostSend) => self.on_post_sent(slot, completion),
             Some(Kind::Wake) => self.io.arm_wake(bare(Kind::Wake)),
             Some(Kind::Cancel) | None => {}
         }
