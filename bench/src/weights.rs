@@ -59,6 +59,7 @@ pub fn run(args: &WeightsArgs) -> io::Result<bool> {
         "weir",
         "--emitters=127.0.0.1:0",
         "--analyzers=127.0.0.1:0",
+        "--http=off",
         "--shards",
         &shards,
     ]);

@@ -26,7 +26,8 @@ class Program:
         with open(self.out_path, "ab") as out, open(self.err_path, "ab") as err:
             self.child = subprocess.Popen(
                 [*outer, *into, *prefix, *argv], stdin=subprocess.PIPE, stdout=out, stderr=err,
-                env={**os.environ, **(env or {})},
+                # Several distributors may run at once; none of them is asked anything by HTTP.
+                env={"WEIR_HTTP": "off", **os.environ, **(env or {})},
             )
 
     @property

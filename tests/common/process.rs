@@ -17,6 +17,7 @@ pub struct Distributor {
     child: Child,
     pub emitters: SocketAddr,
     pub analyzers: SocketAddr,
+    pub http: Option<SocketAddr>,
     pub shards: usize,
     log: Arc<Mutex<Vec<String>>>,
     readers: Option<(JoinHandle<()>, JoinHandle<String>)>,
@@ -58,7 +59,7 @@ impl Distributor {
 
     fn start_by(mut command: Command, flags: &str) -> Distributor {
         command.arg("distributor");
-        for flag in ["--emitters", "--analyzers"] {
+        for flag in ["--emitters", "--analyzers", "--http"] {
             if !flags.contains(flag) {
                 command.args([flag, "127.0.0.1:0"]);
             }
@@ -91,6 +92,7 @@ impl Distributor {
             child,
             emitters: nowhere,
             analyzers: nowhere,
+            http: None,
             shards: 0,
             log,
             readers: Some((log_reader, out_reader)),
@@ -110,6 +112,7 @@ impl Distributor {
         let ready = ready.expect("just seen");
         self.emitters = field(&ready, "emitters").parse().expect("an address");
         self.analyzers = field(&ready, "analyzers").parse().expect("an address");
+        self.http = field(&ready, "http").parse().ok();
         self.shards = field(&ready, "shards").parse().expect("a number");
     }
 

@@ -65,9 +65,12 @@ pub fn run(args: &Args) -> ExitCode {
         }
     };
     log::info!(
-        "ready emitters={} analyzers={} shards={} memory_bytes={} {}",
+        "ready emitters={} analyzers={} http={} shards={} memory_bytes={} {}",
         distributor.emitters,
         distributor.analyzers,
+        distributor
+            .http
+            .map_or("off".to_owned(), |http| http.to_string()),
         distributor.reports().len(),
         distributor.memory_bytes(),
         distributor.features(),

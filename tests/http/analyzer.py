@@ -1,0 +1,78 @@
+"""An HTTP analyzer in the reference's shape: POST /logs, GET /health. For the tests.
+
+    analyzer.py PORT FILE [MODE]
+
+Each packet that is ACKed is a line of FILE before it is answered:
+X-Packet-ID, X-Emitter-ID, Content-Type, number of messages, their `message` fields joined by commas.
+MODE: ok; fail (500 to each POST); slow (a POST takes 200 ms); flaky (every third POST fails);
+close (Connection: close after each answer); sick (health says 500).
+"""
+import json
+import socket
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+port, path, mode = int(sys.argv[1]), sys.argv[2], (sys.argv[3:] + ["ok"])[0]
+out = open(path, "a", buffering=1)
+lock = threading.Lock()
+posts = 0
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def setup(self):
+        super().setup()
+        self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def log_message(self, *_):
+        pass
+
+    def answer(self, status, body):
+        body = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        if mode == "close":
+            self.send_header("Connection", "close")
+            self.close_connection = True
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self):
+        healthy = self.path == "/health" and mode != "sick"
+        self.answer(200 if healthy else 500, {"status": "healthy" if healthy else "sick"})
+
+    def do_POST(self):
+        global posts
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        packet = json.loads(body)
+        with lock:
+            posts += 1
+            number = posts
+        if mode == "slow":
+            time.sleep(0.2)
+        if self.path != "/logs" or mode == "fail" or mode == "flaky" and number % 3 == 0:
+            return self.answer(500, {"error": "as told"})
+        assert packet["size"] == len(packet["messages"]), packet
+        for message in packet["messages"]:
+            for field in ("id", "timestamp", "level", "message", "source"):
+                assert field in message, (field, message)
+        headers = [self.headers[name] for name in ("X-Packet-ID", "X-Emitter-ID", "Content-Type")]
+        assert headers[0] == packet["id"] and headers[1] == packet["emitterId"], (headers, packet)
+        numbers = ",".join(str(message["message"]) for message in packet["messages"])
+        with lock:
+            out.write(" ".join([*headers, str(packet["size"]), numbers]) + "\n")
+        self.answer(200, {"success": True})
+
+
+class Server(ThreadingHTTPServer):
+    request_queue_size = 128
+    daemon_threads = True
+
+
+server = Server(("127.0.0.1", port), Handler)
+print(server.server_address[1], flush=True)
+server.serve_forever()

@@ -1,0 +1,402 @@
+//! A distributor inside the test, HTTP analyzers as child processes, and a plain HTTP client.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use weir::cli::{self, Program};
+use weir::shard::{Distributor, HttpTarget, Operator, ShardReport};
+
+use crate::common::{until, PATIENCE};
+
+/// A distributor on free ports of loopback.
+pub struct Rig {
+    pub operator: Operator,
+    pub http: SocketAddr,
+    pub analyzers: SocketAddr,
+    distributor: Option<Distributor>,
+}
+
+impl Rig {
+    /// With `flags`, separated by white space.
+    pub fn start(flags: &str) -> Rig {
+        let line = format!(
+            "weir distributor --emitters 127.0.0.1:0 --analyzers 127.0.0.1:0 --http 127.0.0.1:0 --arena 16MiB {flags}"
+        );
+        let parsed = cli::parse(line.split_whitespace().map(Into::into)).expect("flags");
+        let Program::Distributor(args) = parsed.program else {
+            panic!("{line}");
+        };
+        let config = args.config().expect("settings");
+        let distributor = Distributor::start(config).expect("it starts");
+        Rig {
+            operator: distributor.operator(),
+            http: distributor.http.expect("it listens"),
+            analyzers: distributor.analyzers,
+            distributor: Some(distributor),
+        }
+    }
+
+    /// Makes an analyzer known to all shards; its generation.
+    pub fn up(&self, analyzer: &HttpAnalyzer, weight: f64) -> u64 {
+        let target = HttpTarget {
+            name: analyzer.name.as_str().into(),
+            address: analyzer.address,
+            host: analyzer.address.to_string(),
+            path: String::new(),
+        };
+        let generation = self.operator.http_up(target, weight).expect("an order");
+        let name = analyzer.name.as_str();
+        until("all shards know it", || {
+            let known = |report: &ShardReport| {
+                report
+                    .roster
+                    .entries
+                    .iter()
+                    .any(|entry| &*entry.name == name)
+            };
+            self.operator.reports().iter().all(known)
+        });
+        generation
+    }
+
+    /// Sum over all shards.
+    pub fn sum(&self, count: impl Fn(&ShardReport) -> u64) -> u64 {
+        self.operator.reports().iter().map(count).sum()
+    }
+
+    /// Drains, and checks that nothing is left and the books balance.
+    pub fn stop(mut self) -> Vec<ShardReport> {
+        let distributor = self.distributor.take().expect("runs");
+        distributor.stopper().drain(PATIENCE);
+        let reports = distributor.join().expect("no shard fails");
+        for report in &reports {
+            assert!(report.balance.holds(), "{}", report.balance);
+            assert_eq!(report.balance.open(), 0, "{}", report.balance);
+        }
+        reports
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        if let Some(distributor) = self.distributor.take() {
+            distributor.stopper().stop_now();
+            let _ = distributor.join();
+        }
+    }
+}
+
+/// An analyzer program.
+pub struct HttpAnalyzer {
+    pub name: String,
+    pub address: SocketAddr,
+    child: Child,
+    file: PathBuf,
+}
+
+/// A packet that it ACKed.
+#[derive(Debug)]
+pub struct Received {
+    pub packet: String,
+    pub emitter: String,
+    pub content_type: String,
+    pub messages: Vec<String>,
+}
+
+impl HttpAnalyzer {
+    pub fn start(name: &str, mode: &str) -> HttpAnalyzer {
+        let unique = std::time::SystemTime::UNIX_EPOCH
+            .elapsed()
+            .expect("a clock");
+        let file = format!(
+            "weir-http-{name}-{}-{}",
+            std::process::id(),
+            unique.as_nanos()
+        );
+        HttpAnalyzer::start_on(name, mode, 0, std::env::temp_dir().join(file))
+    }
+
+    fn start_on(name: &str, mode: &str, port: u16, file: PathBuf) -> HttpAnalyzer {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/http/analyzer.py");
+        let mut child = Command::new("python3")
+            .args([script, &port.to_string()])
+            .arg(&file)
+            .arg(mode)
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python3");
+        let mut line = String::new();
+        let stdout = child.stdout.as_mut().expect("piped");
+        BufReader::new(stdout).read_line(&mut line).expect("a port");
+        let port: u16 = line.trim().parse().expect("a port");
+        HttpAnalyzer {
+            name: name.to_owned(),
+            address: SocketAddr::from(([127, 0, 0, 1], port)),
+            child,
+            file,
+        }
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("a child");
+    }
+
+    /// Starts it again on the same port, after [`HttpAnalyzer::kill`].
+    pub fn restart(&mut self, mode: &str) {
+        let file = std::mem::take(&mut self.file);
+        let (name, port) = (self.name.clone(), self.address.port());
+        *self = HttpAnalyzer::start_on(&name, mode, port, file);
+    }
+
+    /// The packets that it ACKed so far.
+    pub fn received(&self) -> Vec<Received> {
+        let text = std::fs::read_to_string(&self.file).unwrap_or_default();
+        let packet = |line: &str| {
+            let mut words = line.splitn(5, ' ').map(str::to_owned);
+            let mut word = || words.next().expect("five words");
+            let (packet, emitter, content_type) = (word(), word(), word());
+            let count: usize = word().parse().expect("a number");
+            let messages: Vec<String> = word().split(',').map(str::to_owned).collect();
+            assert_eq!(messages.len(), count, "{line}");
+            Received {
+                packet,
+                emitter,
+                content_type,
+                messages,
+            }
+        };
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole.lines().map(packet).collect()
+    }
+
+    pub fn messages(&self) -> Vec<String> {
+        let received = self.received().into_iter();
+        received.flat_map(|packet| packet.messages).collect()
+    }
+}
+
+impl Drop for HttpAnalyzer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_file(&self.file);
+    }
+}
+
+/// One connection of a client.
+pub struct Client {
+    stream: TcpStream,
+    unread: Vec<u8>,
+}
+
+/// What was answered.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+impl Client {
+    pub fn connect(address: SocketAddr) -> Client {
+        let stream = TcpStream::connect(address).expect("a listener");
+        stream.set_nodelay(true).expect("an option");
+        stream.set_read_timeout(Some(PATIENCE)).expect("an option");
+        Client {
+            stream,
+            unread: Vec::new(),
+        }
+    }
+
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).expect("sent");
+    }
+
+    pub fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
+    pub fn post(&mut self, target: &str, headers: &str, body: &str) -> Answer {
+        let length = body.len();
+        self.send(
+            format!("POST {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n{headers}\r\n{body}")
+                .as_bytes(),
+        );
+        self.answer()
+    }
+
+    pub fn post_packet(&mut self, body: &str) -> Answer {
+        self.post("/logs", "Content-Type: application/json\r\n", body)
+    }
+
+    /// The next answer.
+    pub fn answer(&mut self) -> Answer {
+        self.try_answer().expect("an answer")
+    }
+
+    /// The next answer; `None` when the connection ends before it.
+    pub fn try_answer(&mut self) -> Option<Answer> {
+        loop {
+            if let Some(answer) = self.parse() {
+                return Some(answer);
+            }
+            let mut bytes = [0; 65536];
+            match self.stream.read(&mut bytes) {
+                Ok(0) => return None,
+                Ok(len) => self.unread.extend_from_slice(&bytes[..len]),
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    fn parse(&mut self) -> Option<Answer> {
+        let end = self
+            .unread
+            .windows(4)
+            .position(|four| four == b"\r\n\r\n")?
+            + 4;
+        let head = String::from_utf8(self.unread[..end].to_vec()).expect("text");
+        let length = head.lines().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            name.eq_ignore_ascii_case("content-length")
+                .then(|| value.trim().parse().expect("a number"))
+        });
+        let length: usize = length.unwrap_or(0);
+        if self.unread.len() < end + length {
+            return None;
+        }
+        let body = String::from_utf8(self.unread[end..end + length].to_vec()).expect("text");
+        self.unread.drain(..end + length);
+        let status = head.get(9..12).and_then(|status| status.parse().ok());
+        Some(Answer {
+            status: status.expect("a status"),
+            head,
+            body,
+        })
+    }
+
+    pub fn set_timeout(&self, time: Duration) {
+        self.stream.set_read_timeout(Some(time)).expect("an option");
+    }
+}
+
+/// A packet with the numbers as messages.
+pub fn packet(emitter: &str, numbers: impl IntoIterator<Item = u64>) -> String {
+    let messages: Vec<String> = numbers
+        .into_iter()
+        .map(|number| format!("{{\"level\":\"info\",\"message\":\"{number}\"}}"))
+        .collect();
+    format!(
+        "{{\"emitterId\":\"{emitter}\",\"messages\":[{}]}}",
+        messages.join(",")
+    )
+}
+
+/// A TCP analyzer of the compact dialect that ACKs what it reads, when it is told to.
+pub struct FrameSink {
+    frames: Arc<Mutex<Vec<(u8, String)>>>,
+    acks: Arc<AtomicBool>,
+    stream: TcpStream,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl FrameSink {
+    pub fn connect(rig: &Rig, weight: f32) -> FrameSink {
+        let known = |report: &ShardReport| report.roster.entries.len();
+        let before = rig.operator.reports().iter().map(known).max();
+        let mut stream = TcpStream::connect(rig.analyzers).expect("a listener");
+        stream.write_all(&weight.to_be_bytes()).expect("sent");
+        until("all shards know it", || {
+            rig.operator.reports().iter().map(known).min() > before
+        });
+        let (frames, acks) = (Arc::default(), Arc::new(AtomicBool::new(true)));
+        let thread = {
+            let (stream, frames, acks) = (
+                stream.try_clone().expect("a clone"),
+                Arc::clone(&frames),
+                Arc::clone(&acks),
+            );
+            std::thread::spawn(move || read_frames(stream, &frames, &acks))
+        };
+        FrameSink {
+            frames,
+            acks,
+            stream,
+            thread: Some(thread),
+        }
+    }
+
+    /// Severity and payload of what it has read.
+    pub fn frames(&self) -> Vec<(u8, String)> {
+        self.frames
+            .lock()
+            .expect("the reader found a fault")
+            .clone()
+    }
+
+    pub fn set_acks(&self, acks: bool) {
+        self.acks.store(acks, Ordering::Relaxed);
+    }
+}
+
+impl Drop for FrameSink {
+    fn drop(&mut self) {
+        let _ = self.stream.shutdown(std::net::Shutdown::Both);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn read_frames(mut stream: TcpStream, frames: &Mutex<Vec<(u8, String)>>, acks: &AtomicBool) {
+    stream
+        .set_read_timeout(Some(Duration::from_millis(5)))
+        .expect("an option");
+    let (mut bytes, mut acked) = (Vec::new(), 0);
+    loop {
+        let mut some = [0; 65536];
+        match stream.read(&mut some) {
+            Ok(0) => return,
+            Ok(len) => bytes.extend_from_slice(&some[..len]),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
+        let mut all = frames.lock().expect("no panic while held");
+        while let Some(word) = bytes.first_chunk::<4>() {
+            let len = u32::from_be_bytes(*word) as usize;
+            if bytes.len() < len {
+                break;
+            }
+            let payload = String::from_utf8(bytes[5..len].to_vec()).expect("UTF-8");
+            all.push((bytes[4], payload));
+            bytes.drain(..len);
+        }
+        let read = u32::try_from(all.len()).expect("few");
+        drop(all);
+        if acks.load(Ordering::Relaxed) && read > acked {
+            acked = read;
+            if stream
+                .write_all(&(0x8000_0000 | read).to_be_bytes())
+                .is_err()
+            {
+                return;
+            }
+        }
+    }
+}
