@@ -9,9 +9,11 @@
 
 pub mod analyzer;
 pub mod audit;
+pub mod config;
 pub mod demo;
 pub mod distributor;
 pub mod emitter;
+pub mod generate;
 pub mod sim;
 pub mod values;
 
@@ -41,14 +43,19 @@ pub enum Program {
     Demo(demo::Args),
     Sim(sim::Args),
     Audit(audit::Args),
+    Check(config::command::CheckArgs),
+    Config(config::command::ConfigArgs),
+    Completions(generate::CompletionsArgs),
+    Man(generate::ManArgs),
 }
 
-/// Reads a command line; the first argument is the name that the program was called by.
+/// Reads a command line; the first argument is the name that the program was called by. For the
+/// distributor also its file and the environment, see [`config`].
 ///
 /// # Errors
 /// Usage, or a request for help: what clap prints for it, and its exit status.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    Cli::try_parse_from(normalise(args))
+    config::parse(normalise(args))
 }
 
 /// The whole program, from the process's arguments to its exit status.
@@ -68,6 +75,10 @@ pub fn run() -> ExitCode {
         Program::Demo(args) => demo::run(args),
         Program::Sim(args) => sim::run(args),
         Program::Audit(args) => audit::run(args),
+        Program::Check(args) => config::command::run_check(args),
+        Program::Config(args) => config::command::run_config(args),
+        Program::Completions(args) => generate::run_completions(args),
+        Program::Man(args) => generate::run_man(args),
     }
 }
 

@@ -9,6 +9,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use log::LevelFilter;
 
 use super::{http, protection};
+use crate::cli::config::Origins;
 use crate::cli::values;
 use crate::engine::OnSlow;
 use crate::protocol::frame::{FRAME_BYTES_MAX_DEFAULT, FRAME_HEADER_BYTES};
@@ -143,6 +144,10 @@ pub struct Args {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub protection: protection::ProtectionArgs,
+
+    /// Where the values come from.
+    #[arg(skip)]
+    pub origins: Origins,
 }
 
 /// `auto`, or a dialect.
