@@ -39,7 +39,7 @@ pub fn run_completions(args: &CompletionsArgs) -> ExitCode {
         "weir",
         &mut out,
     );
-    finish(std::io::stdout().write_all(&out), "completions")
+    print(&out)
 }
 
 /// Prints or writes manual pages.
@@ -53,10 +53,10 @@ pub fn run_man(args: &ManArgs) -> ExitCode {
         None => {
             let mut page = Vec::new();
             let rendered = clap_mangen::Man::new(command).render(&mut page);
-            finish(
-                rendered.and_then(|()| std::io::stdout().write_all(&page)),
-                "manual",
-            )
+            match rendered {
+                Ok(()) => print(&page),
+                failed => finish(failed, "manual"),
+            }
         }
     }
 }
@@ -64,6 +64,15 @@ pub fn run_man(args: &ManArgs) -> ExitCode {
 fn write_pages(command: clap::Command, dir: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(dir)?;
     clap_mangen::generate_to(command, dir)
+}
+
+/// Writes to standard output.
+pub(super) fn print(text: &[u8]) -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    finish(
+        out.write_all(text).and_then(|()| out.flush()),
+        "standard output",
+    )
 }
 
 fn finish(written: std::io::Result<()>, what: &str) -> ExitCode {

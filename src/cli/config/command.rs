@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use super::layers::{Environment, Source};
 use super::{print, read, schema, settings, Loaded, Refusal};
 use crate::certificate;
+use crate::cli::generate;
 use crate::cli::Program;
 
 /// Prints settings of the distributor: a commented weir.toml, its JSON schema, or what is in force.
@@ -50,18 +51,13 @@ pub struct CheckArgs {
 /// Prints what was asked for.
 pub fn run_config(args: &ConfigArgs) -> ExitCode {
     if args.default {
-        print!("{}", print::default_file());
-        return ExitCode::SUCCESS;
+        return generate::print(print::default_file().as_bytes());
     }
     if args.schema {
-        println!("{:#}", schema::schema());
-        return ExitCode::SUCCESS;
+        return generate::print(format!("{:#}\n", schema::schema()).as_bytes());
     }
     match load(args.flags.iter().cloned(), Environment::of_process()) {
-        Ok(loaded) => {
-            print!("{}", print::effective(&loaded));
-            ExitCode::SUCCESS
-        }
+        Ok(loaded) => generate::print(print::effective(&loaded).as_bytes()),
         Err(Refusal::Line(error)) => {
             let _ = error.print();
             ExitCode::from(2)
@@ -89,11 +85,12 @@ pub fn run_check(args: &CheckArgs) -> ExitCode {
         matches!(source, Source::File(..))
     });
     let file = args.file.display();
+    let mut said = String::new();
     for warning in loaded.warnings() {
-        println!("{file}: warning: {warning}");
+        said.push_str(&format!("{file}: warning: {warning}\n"));
     }
-    println!("{file}: ok, {} settings", of_file.count());
-    ExitCode::SUCCESS
+    said.push_str(&format!("{file}: ok, {} settings\n", of_file.count()));
+    generate::print(said.as_bytes())
 }
 
 /// What the distributor would do with these flags.

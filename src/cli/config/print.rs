@@ -2,7 +2,7 @@
 
 use super::layers::Source;
 use super::loaded::{is_live, Loaded, Origins};
-use super::settings::{self, explain, Kind, Setting, HTTP_ANALYZER, HTTP_ANALYZERS};
+use super::settings::{self, Kind, Setting, HTTP_ANALYZER, HTTP_ANALYZERS};
 
 /// Columns of a comment, its sign included.
 const COLUMNS: usize = 90;
@@ -13,12 +13,15 @@ const PREAMBLE: &str = "\
 #
 # Each key is a flag's name with underscores, and can also be given as environment variable WEIR_<KEY>.
 # A flag goes before the environment, the environment before this file, this file before the default.
-# What is commented out below is the default. SIGHUP reads the file again; settings marked (live) change
-# then, others need a restart.
+# What is commented out below is the default. SIGHUP reads the file again; what is marked [live] changes
+# then, the rest needs a restart.
+#
+# [bytes]  a number, or text with B, KiB, MiB or GiB     [time]  text with ns, us, ms, s, m or h
+# [file]   a path, relative to this file
 ";
 
 const ANALYZERS: &str = "\
-# HTTP analyzers, one table for each (live). Weights are relative to those of all analyzers.
+# HTTP analyzers, one table for each [live]. Weights are relative to those of all analyzers.
 #[[http_analyzers]]
 #id = \"a1\"
 #endpoint = \"http://10.0.0.1:4001\"
@@ -43,7 +46,10 @@ pub fn default_file() -> String {
         let line = match setting.default() {
             Some(default) => format!("#{key} = {}\n", toml(&setting, &default)),
             None if setting.is_list() => format!("#{key} = []\n"),
-            None => format!("# not set: {key} = \"...\"\n"),
+            None => format!(
+                "# not set: {key} = {}\n",
+                toml(&setting, &setting.value_name())
+            ),
         };
         out.push_str(&line);
     }
@@ -58,13 +64,23 @@ fn comment(setting: &Setting) -> String {
     let words = setting.words();
     if !words.is_empty() {
         text.push_str(&format!(" ({})", words.join(", ")));
-    } else if let Some(allowed) = explain(setting.kind) {
-        text.push_str(&format!(" ({allowed})"));
+    } else if let Some(allowed) = unit(setting.kind) {
+        text.push_str(&format!(" [{allowed}]"));
     }
     if is_live(setting.id()) {
-        text.push_str(" (live)");
+        text.push_str(" [live]");
     }
     wrapped(&text)
+}
+
+/// As the preamble explains them.
+fn unit(kind: Kind) -> Option<&'static str> {
+    match kind {
+        Kind::Bytes => Some("bytes"),
+        Kind::Time => Some("time"),
+        Kind::Path | Kind::MaybePath => Some("file"),
+        Kind::Whole | Kind::Boolean | Kind::Networks | Kind::Text => None,
+    }
 }
 
 fn wrapped(text: &str) -> String {

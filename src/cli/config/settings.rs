@@ -180,6 +180,12 @@ impl Setting {
         help.map(ToString::to_string).unwrap_or_default()
     }
 
+    /// What its value is called in the help.
+    pub fn value_name(&self) -> String {
+        let names = self.arg.get_value_names().unwrap_or_default();
+        names.first().map(ToString::to_string).unwrap_or_default()
+    }
+
     /// Its default; none: not set, or an empty list.
     pub fn default(&self) -> Option<String> {
         let default = self.arg.get_default_values().first()?;
@@ -195,17 +201,6 @@ impl Setting {
         };
         shown.unwrap_or_else(|_| text.to_owned())
     }
-}
-
-/// Shown beside a value, where a reader may wonder.
-pub fn explain(kind: Kind) -> Option<&'static str> {
-    Some(match kind {
-        Kind::Bytes => "bytes, or with B, KiB, MiB or GiB",
-        Kind::Time => "a number and ns, us, ms, s, m or h",
-        Kind::Networks => "networks or addresses",
-        Kind::Path | Kind::MaybePath => "a path is relative to this file",
-        Kind::Whole | Kind::Boolean | Kind::Text => return None,
-    })
 }
 
 #[cfg(test)]

@@ -52,7 +52,7 @@ pub struct Args {
         help_heading = "Sockets"
     )]
     pub analyzers: SocketAddr,
-    /// What reference clients speak, when it is not to be guessed: typed or compact
+    /// What reference clients speak, when it is not to be guessed
     #[arg(long, value_name = "DIALECT", default_value = "auto", value_parser = PossibleValuesParser::new(["auto", "typed", "compact"]).map(dialect), help_heading = "Sockets")]
     pub dialect: PinnedDialect,
     /// Most emitter connections, all shards together; 0: as many as the descriptor limit allows
