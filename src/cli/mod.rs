@@ -82,7 +82,14 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// `RUST_LOG` wins over `--verbose`.
+/// Sets the least severe level that is logged, while the program runs; `RUST_LOG` wins.
+pub fn set_log_level(level: log::LevelFilter) {
+    if std::env::var_os("RUST_LOG").is_none() {
+        log::set_max_level(level);
+    }
+}
+
+/// `RUST_LOG` wins over `--verbose` and `--log-level`.
 fn start_logging(cli: &Cli) {
     let verbose = matches!(&cli.program, Program::Analyzer(args) if args.verbose);
     let default = match &cli.program {
@@ -90,7 +97,8 @@ fn start_logging(cli: &Cli) {
         Program::Demo(_) => "warn",
         // Makes things fail a thousand times.
         Program::Sim(_) => "off",
-        Program::Distributor(args) => args.log_level.as_str(),
+        // The logger lets everything through, so that the level can change while it runs.
+        Program::Distributor(_) => "trace",
         _ if verbose => "debug",
         _ => "info",
     };
@@ -98,6 +106,9 @@ fn start_logging(cli: &Cli) {
     env_logger::Builder::from_env(environment)
         .format_target(false)
         .init();
+    if let Program::Distributor(args) = &cli.program {
+        set_log_level(args.log_level);
+    }
 }
 
 /// Turns `emitter -rate=5` into `weir emitter --rate=5`.

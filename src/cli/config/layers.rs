@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
@@ -28,6 +28,8 @@ const FALLBACKS: [(&str, &str, fn(&str) -> String); 3] = [
         format!("{first}/admin.sock")
     }),
 ];
+/// A name with one wrong letter in so many is a misspelt one.
+const MISSPELT_CHARS: usize = 8;
 const PREFIX: &str = "WEIR_";
 const CONFIG_VARIABLE: &str = "WEIR_CONFIG";
 
@@ -119,7 +121,8 @@ impl Layers {
         }
     }
 
-    fn add_file(&mut self, path: &std::path::Path, given: Vec<Given>) {
+    /// Adds what a file says.
+    pub fn add_file(&mut self, path: &Path, given: Vec<Given>) {
         for Given { id, values, line } in given {
             let source = Source::File(path.to_owned(), line);
             self.values.insert(id, (values, source));
@@ -185,11 +188,8 @@ fn misspelt(settings: &[Setting], environment: &Environment) -> Vec<String> {
     let unknown = unknown.filter(|name| !known.contains(name));
     let near = unknown.filter(|name| {
         let distance = |known: &String| strsim::damerau_levenshtein(name, known);
-        known
-            .iter()
-            .map(distance)
-            .min()
-            .is_some_and(|least| least <= 2)
+        let least = known.iter().map(distance).min();
+        least.is_some_and(|least| least * MISSPELT_CHARS <= name.len())
     });
     near.map(|name| {
         format!(

@@ -83,10 +83,22 @@ fn with_help(error: clap::Error, line: &[OsString]) -> clap::Error {
     }
 }
 
-/// The errors of what `try_file` reads, for the fuzzer: a text as if it were in a file.
+/// Reads a text as if it were in a file, and takes what it says for a distributor's flags.
 ///
 /// # Errors
 /// Everything that is wrong with it, a line each.
-pub fn try_text(text: &str) -> Result<(), Vec<String>> {
-    file::parse(Path::new("weir.toml"), text).map(drop)
+pub fn try_text(text: &str) -> Result<Box<super::distributor::Args>, Vec<String>> {
+    let path = Path::new("weir.toml");
+    let mut layers = Layers::default();
+    layers.add_file(path, file::parse(path, text)?);
+    let taken = || {
+        let command = Cli::command().mut_subcommand("distributor", |it| layers.install(it));
+        let matches = command.try_get_matches_from(["weir", "distributor"])?;
+        Cli::from_arg_matches(&matches)
+    };
+    match taken().map(|cli| cli.program) {
+        Ok(Program::Distributor(args)) => Ok(args),
+        Ok(_) => Err(vec!["no distributor".into()]),
+        Err(error) => Err(vec![error.to_string()]),
+    }
 }
