@@ -408,7 +408,7 @@ fn bad_flag_values_are_usage_errors_that_say_what_is_allowed() {
         ("--arena", "64KiB", "at least"),
         ("--batch-bytes", "100", "at least 4096"),
         ("--partial-bytes", "1KiB", "at least"),
-        ("--max-frame", "4", "5 bytes to 64MiB"),
+        ("--max-frame", "4", "5B to 64MiB"),
         ("--window-messages", "0", "1..="),
         ("--on-slow", "drop", "spill, wait"),
         ("--ack-timeout", "0s", "more than 0s"),

@@ -157,6 +157,8 @@ fn weir_prefix(args: &SystemArgs, rest: &[String]) -> Vec<String> {
         "{emitters}",
         "--analyzers",
         "{analyzers}",
+        "--http",
+        "off",
     ]);
     let extra: Vec<String> = args
         .weir_args

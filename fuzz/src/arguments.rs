@@ -4,8 +4,8 @@
 //! Input: u8 mode; then arguments, each ended by a zero byte (mode 0), or a program and, for each flag:
 //! u8 which, u8 form, value ended by a zero byte (mode 1).
 //!
-//! The flags are asked of the parser itself, so that new ones are covered. A configuration file, when
-//! there is one, belongs here as mode 2.
+//! The flags are asked of the parser itself, so that new ones are covered. Configuration files are the
+//! target `config`.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};

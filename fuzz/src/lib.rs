@@ -10,6 +10,7 @@
 //! [`input::Input`]; missing bytes are zeros, so that every input means something.
 
 pub mod arguments;
+pub mod config;
 pub mod control;
 pub mod detect;
 pub mod engine;
@@ -25,7 +26,7 @@ pub mod vectors;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets. Each has a file in `fuzz_targets` and a folder in `corpus`.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     ("frames", frames::run),
     ("control", control::run),
     ("native", native::run),
@@ -35,4 +36,5 @@ pub const TARGETS: [Target; 9] = [
     ("tree", tree::run),
     ("link", link::run),
     ("engine", engine::run),
+    ("config", config::run),
 ];

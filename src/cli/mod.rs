@@ -9,9 +9,11 @@
 
 pub mod analyzer;
 pub mod audit;
+pub mod config;
 pub mod demo;
 pub mod distributor;
 pub mod emitter;
+pub mod generate;
 pub mod sim;
 pub mod values;
 
@@ -41,14 +43,19 @@ pub enum Program {
     Demo(demo::Args),
     Sim(sim::Args),
     Audit(audit::Args),
+    Check(config::command::CheckArgs),
+    Config(config::command::ConfigArgs),
+    Completions(generate::CompletionsArgs),
+    Man(generate::ManArgs),
 }
 
-/// Reads a command line; the first argument is the name that the program was called by.
+/// Reads a command line; the first argument is the name that the program was called by. For the
+/// distributor also its file and the environment, see [`config`].
 ///
 /// # Errors
 /// Usage, or a request for help: what clap prints for it, and its exit status.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    Cli::try_parse_from(normalise(args))
+    config::parse(normalise(args))
 }
 
 /// The whole program, from the process's arguments to its exit status.
@@ -68,10 +75,21 @@ pub fn run() -> ExitCode {
         Program::Demo(args) => demo::run(args),
         Program::Sim(args) => sim::run(args),
         Program::Audit(args) => audit::run(args),
+        Program::Check(args) => config::command::run_check(args),
+        Program::Config(args) => config::command::run_config(args),
+        Program::Completions(args) => generate::run_completions(args),
+        Program::Man(args) => generate::run_man(args),
     }
 }
 
-/// `RUST_LOG` wins over `--verbose`.
+/// Sets the least severe level that is logged, while the program runs; `RUST_LOG` wins.
+pub fn set_log_level(level: log::LevelFilter) {
+    if std::env::var_os("RUST_LOG").is_none() {
+        log::set_max_level(level);
+    }
+}
+
+/// `RUST_LOG` wins over `--verbose` and `--log-level`.
 fn start_logging(cli: &Cli) {
     let verbose = matches!(&cli.program, Program::Analyzer(args) if args.verbose);
     let default = match &cli.program {
@@ -79,7 +97,8 @@ fn start_logging(cli: &Cli) {
         Program::Demo(_) => "warn",
         // Makes things fail a thousand times.
         Program::Sim(_) => "off",
-        Program::Distributor(args) => args.log_level.as_str(),
+        // The logger lets everything through, so that the level can change while it runs.
+        Program::Distributor(_) => "trace",
         _ if verbose => "debug",
         _ => "info",
     };
@@ -87,6 +106,9 @@ fn start_logging(cli: &Cli) {
     env_logger::Builder::from_env(environment)
         .format_target(false)
         .init();
+    if let Program::Distributor(args) = &cli.program {
+        set_log_level(args.log_level);
+    }
 }
 
 /// Turns `emitter -rate=5` into `weir emitter --rate=5`.

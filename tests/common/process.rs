@@ -64,6 +64,9 @@ impl Distributor {
                 command.args([flag, "127.0.0.1:0"]);
             }
         }
+        if !flags.split_whitespace().any(|flag| flag == "--http") {
+            command.args(["--http", "off"]);
+        }
         if !flags.contains("--arena") {
             command.args(["--arena", "16MiB"]);
         }

@@ -9,6 +9,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use log::LevelFilter;
 
 use super::{http, protection};
+use crate::cli::config::Origins;
 use crate::cli::values;
 use crate::engine::OnSlow;
 use crate::protocol::frame::{FRAME_BYTES_MAX_DEFAULT, FRAME_HEADER_BYTES};
@@ -52,7 +53,7 @@ pub struct Args {
         help_heading = "Sockets"
     )]
     pub analyzers: SocketAddr,
-    /// What reference clients speak, when it is not to be guessed: typed or compact
+    /// What reference clients speak, when it is not to be guessed
     #[arg(long, value_name = "DIALECT", default_value = "auto", value_parser = PossibleValuesParser::new(["auto", "typed", "compact"]).map(dialect), help_heading = "Sockets")]
     pub dialect: PinnedDialect,
     /// Most emitter connections, all shards together; 0: as many as the descriptor limit allows
@@ -144,6 +145,10 @@ pub struct Args {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub protection: protection::ProtectionArgs,
+
+    /// Where the values come from.
+    #[arg(skip)]
+    pub origins: Origins,
 }
 
 /// `auto`, or a dialect.

@@ -22,6 +22,7 @@ use signal_hook::iterator::Signals;
 
 use crate::audit::{self, Closing};
 use crate::certificate::{self, Stamp};
+use crate::cli::config::Loaded;
 use crate::engine::{Balance, Counters, Reason};
 use crate::shard::{Distributor, ShardReport, StartError, Stopper};
 
@@ -46,16 +47,17 @@ pub fn run(args: &Args) -> ExitCode {
             return ExitCode::from(1);
         }
     };
-    let config = match args.config() {
-        Ok(config) => config,
-        Err(why) => {
-            eprintln!("weir: {why}");
+    let loaded = match Loaded::new(args.clone()) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            problems.iter().for_each(|why| eprintln!("weir: {why}"));
             return ExitCode::from(2);
         }
     };
-    for warning in config.warnings() {
+    for warning in loaded.warnings() {
         log::warn!("{warning}");
     }
+    let config = loaded.config;
     let distributor = match Distributor::start(config.clone()) {
         Ok(distributor) => distributor,
         Err(error) => {

@@ -278,9 +278,11 @@ impl FromStr for Endpoint {
         }
         let (host, port) = host_and_port(authority).ok_or_else(allowed)?;
         let path = path.trim_end_matches('/');
-        if path.len() > PATH_BYTES_MAX || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
+        // Without an @ the end of an id is where the last one is.
+        let fits = |byte: u8| byte.is_ascii_graphic() && byte != b'@';
+        if path.len() > PATH_BYTES_MAX || !path.bytes().all(fits) {
             return Err(format!(
-                "allowed: a path of at most {PATH_BYTES_MAX} bytes of visible ASCII (%20 for a space)"
+                "allowed: a path of at most {PATH_BYTES_MAX} bytes of visible ASCII without @ (%20 for a space, %40 for an @)"
             ));
         }
         Ok(Endpoint {
@@ -431,6 +433,7 @@ mod tests {
             ("http://a:1#x", "fragment"),
             ("http://a:1/ä", "visible ASCII"),
             ("http://a:1/a b", "visible ASCII"),
+            ("http://a:1/a@b", "without @"),
             ("http://", "host:port"),
             ("http://:1", "host:port"),
             ("http://a:0", "host:port"),

@@ -1,0 +1,262 @@
+//! What is in force and where it comes from; read again, what would change.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+
+use clap::ArgMatches;
+use serde::Serialize;
+
+use super::layers::{Environment, Layers, Source};
+use super::settings::{self, Setting, HTTP_ANALYZER};
+use super::{read, Refusal};
+use crate::cli::{distributor, Program};
+use crate::shard::config::HttpAnalyzer;
+use crate::shard::Config;
+
+/// Settings that a distributor can take over without a restart.
+const LIVE: [&str; 13] = [
+    "admin_token_file",
+    "allow_analyzers",
+    "allow_emitters",
+    "allow_http",
+    "analyzer_token_file",
+    "cors",
+    "http_analyzer",
+    "http_idle_timeout",
+    "http_request_timeout",
+    "http_timeout",
+    "log_level",
+    "rate_limit",
+    "slow_start",
+];
+/// Shown for a setting without a value.
+const NOT_SET: &str = "not set";
+
+/// Whether a setting can change without a restart.
+pub(super) fn is_live(id: &str) -> bool {
+    LIVE.contains(&id)
+}
+
+/// A setting's value.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Value {
+    /// As it was written; several of a list, none when it is not set.
+    pub texts: Vec<String>,
+    /// Where it comes from.
+    pub source: Source,
+}
+
+/// Where the values of the flags come from, and how to read them again.
+#[derive(Clone, Debug, Default)]
+pub struct Origins {
+    line: Vec<OsString>,
+    environment: Environment,
+    values: BTreeMap<String, Value>,
+    warnings: Vec<String>,
+}
+
+impl Origins {
+    pub(super) fn new(
+        line: Vec<OsString>,
+        environment: Environment,
+        layers: &Layers,
+        matches: &ArgMatches,
+    ) -> Origins {
+        let value = |setting: &Setting| {
+            let raw = matches.get_raw(setting.id()).into_iter().flatten();
+            let texts = raw
+                .map(|text| text.to_string_lossy().into_owned())
+                .collect();
+            let source = layers.source(setting, matches);
+            (setting.id().to_owned(), Value { texts, source })
+        };
+        let values = settings::all().iter().map(value).collect();
+        let warnings = layers.warnings.clone();
+        Origins {
+            line,
+            environment,
+            values,
+            warnings,
+        }
+    }
+
+    /// The value of a flag, by clap's name of it.
+    pub fn value(&self, id: &str) -> Value {
+        self.values.get(id).cloned().unwrap_or_default()
+    }
+
+    /// A message, and after it where the flags that it names were given, unless by themselves.
+    pub(super) fn locate(&self, message: &str) -> String {
+        let mut located = message.to_owned();
+        for setting in settings::all() {
+            let flag = setting.flag();
+            let mut words = message.split(|c: char| !c.is_alphanumeric() && c != '-');
+            let source = self.value(setting.id()).source;
+            let is_elsewhere = !matches!(source, Source::Default | Source::Flag(_));
+            if is_elsewhere && words.any(|word| word == flag) {
+                located.push_str(&format!(" ({flag}: {source})"));
+            }
+        }
+        located
+    }
+}
+
+/// A whole configuration that was found to be valid.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The flags, each with the value that is in force.
+    pub args: distributor::Args,
+    /// What the distributor is told.
+    pub config: Config,
+}
+
+impl Loaded {
+    /// Checks what can be checked before anything is bound, and reads the token files.
+    ///
+    /// # Errors
+    /// Each names the flag, where it was given, the value and what is allowed.
+    pub fn new(args: distributor::Args) -> Result<Loaded, Vec<String>> {
+        let located = |why: String| vec![args.origins.locate(&why)];
+        let config = args.config().map_err(located)?;
+        config.check().map_err(|error| located(error.to_string()))?;
+        Ok(Loaded { args, config })
+    }
+
+    /// What an operator may not have meant, one sentence each.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.args.origins.warnings.clone();
+        warnings.extend(self.config.warnings());
+        warnings
+    }
+
+    /// Reads the same file again, with the same environment and flags.
+    ///
+    /// # Errors
+    /// Everything that is wrong; what is in force stays as it is.
+    pub fn reload(&self) -> Result<Loaded, Vec<String>> {
+        let origins = &self.args.origins;
+        let cli = read(origins.line.clone(), origins.environment.clone());
+        let cli = cli.map_err(|refusal| match refusal {
+            Refusal::Line(error) => vec![error.to_string()],
+            Refusal::Values(problems) => problems,
+        })?;
+        let Program::Distributor(args) = cli.program else {
+            return Err(vec!["this is no distributor".into()]);
+        };
+        let mut loaded = Loaded::new(*args)?;
+        // The run goes on.
+        loaded.config.instance = self.config.instance;
+        Ok(loaded)
+    }
+}
+
+/// One setting that two configurations have different.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// Table and name: `memory.arena`; `http_analyzers.a1` for an analyzer.
+    pub key: String,
+    /// Its value now.
+    pub old: String,
+    /// Its value to be.
+    pub new: String,
+    /// Can change without a restart.
+    pub live: bool,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Difference {
+            key,
+            old,
+            new,
+            live,
+        } = self;
+        let restart = if *live { "" } else { ", needs a restart" };
+        write!(f, "{key}: {old} -> {new}{restart}")
+    }
+}
+
+/// What would change from one configuration to another, in the order of the settings. Values that mean
+/// the same (64MiB, 65536KiB) are the same.
+pub fn diff(old: &Loaded, new: &Loaded) -> Vec<Difference> {
+    let mut differences = Vec::new();
+    for setting in settings::all() {
+        if setting.id() == HTTP_ANALYZER {
+            differences.extend(analyzers(
+                &old.config.http.analyzers,
+                &new.config.http.analyzers,
+            ));
+            continue;
+        }
+        let (was, will_be) = (shown(&setting, old), shown(&setting, new));
+        if was != will_be {
+            differences.push(Difference {
+                key: setting.name(),
+                old: was,
+                new: will_be,
+                live: is_live(setting.id()),
+            });
+        } else if token_changed(setting.id(), &old.config, &new.config) {
+            differences.push(Difference {
+                key: setting.name(),
+                new: format!("{will_be}, with another token"),
+                old: was,
+                live: true,
+            });
+        }
+    }
+    differences
+}
+
+fn shown(setting: &Setting, loaded: &Loaded) -> String {
+    let protection = &loaded.config.protection;
+    let networks = match setting.id() {
+        "allow_emitters" => Some(&protection.allow_emitters),
+        "allow_analyzers" => Some(&protection.allow_analyzers),
+        "allow_http" => Some(&protection.allow_http),
+        _ => None,
+    };
+    if let Some(networks) = networks {
+        return match networks.is_empty() {
+            true => "all".into(),
+            false => networks.to_string(),
+        };
+    }
+    let texts = loaded.args.origins.value(setting.id()).texts;
+    if texts.is_empty() {
+        return NOT_SET.into();
+    }
+    let canonical: Vec<String> = texts.iter().map(|text| setting.canonical(text)).collect();
+    canonical.join(",")
+}
+
+fn token_changed(id: &str, old: &Config, new: &Config) -> bool {
+    let (old, new) = (&old.protection, &new.protection);
+    match id {
+        "analyzer_token_file" => old.analyzer_token != new.analyzer_token,
+        "admin_token_file" => old.admin_token != new.admin_token,
+        _ => false,
+    }
+}
+
+/// Those that go, then those that come or change, in their order.
+fn analyzers(old: &[HttpAnalyzer], new: &[HttpAnalyzer]) -> Vec<Difference> {
+    let of = |list: &[HttpAnalyzer], id: &str| {
+        let found = list.iter().find(|analyzer| analyzer.id() == id);
+        found.map_or("absent".into(), |analyzer| {
+            format!("weight {} at {}", analyzer.weight(), analyzer.endpoint())
+        })
+    };
+    let is_gone = |analyzer: &&HttpAnalyzer| !new.iter().any(|other| other.id() == analyzer.id());
+    let ids = old.iter().filter(is_gone).chain(new).map(HttpAnalyzer::id);
+    let difference = |id: &str| Difference {
+        key: format!("{}.{}", settings::HTTP_ANALYZERS, id),
+        old: of(old, id),
+        new: of(new, id),
+        live: is_live(HTTP_ANALYZER),
+    };
+    ids.map(difference)
+        .filter(|difference| difference.old != difference.new)
+        .collect()
+}
