@@ -385,7 +385,7 @@ fn refused(error: httparse::Error, bytes: &[u8], limits: &Limits) -> HttpError {
         .map(<[u8]>::trim_ascii_end);
     let first = lines.next().unwrap_or_default();
     match error {
-        httparse::Error::Version => version(first),
+        httparse::Error::Version if !first.ends_with(b" HTTP/1.1") => version(first),
         httparse::Error::TooManyHeaders => {
             let detail = format!("more than {} headers", limits.headers_max.min(HEADERS_MAX));
             HttpError::fatal(431, "too_many_headers", detail)
