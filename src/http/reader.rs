@@ -279,8 +279,7 @@ impl Reader {
     ) -> Result<Found<'a>, HttpError> {
         if self.buf == b"\r" && !input.is_empty() {
             let Some(rest) = input.strip_prefix(b"\n") else {
-                let detail = "CR without LF before a request";
-                return Err(HttpError::fatal(400, "bad_method", detail));
+                return Err(head::cr_alone());
             };
             self.buf.clear();
             *input = rest;
