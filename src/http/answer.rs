@@ -215,3 +215,99 @@ fn decimal(value: &[u8]) -> Option<usize> {
     let text = std::str::from_utf8(value).ok().filter(|_| digits)?;
     text.parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All answers in a stream, by pieces of so many bytes; what closing yields; what is left unread.
+    fn read(stream: &str, piece: usize) -> (Vec<Answer>, Option<Answer>, usize) {
+        let mut reader = ResponseReader::new();
+        let (mut answers, mut left) = (Vec::new(), 0);
+        for piece in stream.as_bytes().chunks(piece) {
+            let mut input = piece;
+            left += input.len();
+            while let Some(answer) = reader.next(&mut input).expect("an answer") {
+                answers.push(answer);
+                if !answer.reusable {
+                    return (answers, None, left);
+                }
+            }
+            left -= piece.len();
+            assert!(input.is_empty() && reader.buf.len() <= HEAD_BYTES_MAX);
+        }
+        (answers, reader.closed(), left)
+    }
+
+    #[test]
+    fn answers() {
+        let answer = |status, reusable| Answer { status, reusable };
+        let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+        let table: &[(&str, &[Answer], Option<Answer>)] = &[
+            (ok, &[answer(200, true)], None),
+            ("HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\nHTTP/1.1 503\r\nContent-Length: 1\r\n\r\nx",
+                &[answer(202, true), answer(503, true)], None),
+            ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nA: b\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
+                &[answer(204, true)], None),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;e\r\nhi\r\n0\r\nT: x\r\n\r\n",
+                &[answer(200, true)], None),
+            ("HTTP/1.1 200 OK\r\nConnection: x, Close\r\nContent-Length: 2\r\n\r\nhi", &[answer(200, false)], None),
+            ("HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi", &[answer(200, false)], None),
+            ("HTTP/1.1 200 OK\r\n\r\nuntil it closes", &[answer(200, false)], None),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nhi", &[answer(200, false)], None),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", &[answer(200, false)], None),
+            ("HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nhi", &[answer(200, false)], None),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 1048577\r\n\r\n", &[answer(200, false)], None),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n100001\r\n", &[answer(200, false)], None),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nno", &[answer(200, false)], None),
+            ("HTTP/1.1 101 Switching\r\n\r\n", &[answer(101, false)], None),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhi", &[], Some(answer(200, false))),
+            ("HTTP/1.1 200 OK\r\nContent-", &[], None),
+        ];
+        for (stream, expected, closed) in table {
+            for piece in [1, 2, 7, usize::MAX] {
+                let (found, at_end, _) = read(stream, piece);
+                assert_eq!(
+                    (&found[..], at_end),
+                    (*expected, *closed),
+                    "{stream:?} by {piece}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_answer() {
+        let long = format!("HTTP/1.1 200 OK\r\nA: {}", "x".repeat(HEAD_BYTES_MAX));
+        let interim = "HTTP/1.1 100 Continue\r\n\r\n".repeat(9);
+        for stream in [
+            "SSH-2.0-x\r\n\r\n",
+            "HTTP/2 200\r\n\r\n",
+            "HTTP/1.1 2000 OK\r\n\r\n",
+            &long,
+            &interim,
+        ] {
+            for piece in [1, 1000, usize::MAX] {
+                let mut reader = ResponseReader::new();
+                let mut pieces = stream.as_bytes().chunks(piece);
+                let error = pieces.find_map(|mut piece| reader.next(&mut piece).err());
+                assert_eq!(error.expect("none").error, "bad_answer", "{stream:.40}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_status_is_known_before_the_end() {
+        let mut reader = ResponseReader::new();
+        assert!(reader.is_idle());
+        let mut input = &b"HTTP/1.1 202 Accepted\r\nContent-Length: 5\r\n\r\nhe"[..];
+        assert_eq!(reader.next(&mut input), Ok(None));
+        assert_eq!((reader.status(), reader.is_idle()), (Some(202), false));
+        let mut input = &b"lloHTTP"[..];
+        assert!(reader
+            .next(&mut input)
+            .expect("an answer")
+            .is_some_and(|answer| answer.reusable));
+        assert_eq!((input, reader.is_idle()), (&b"HTTP"[..], true));
+    }
+}

@@ -152,3 +152,73 @@ fn message(
     }
     sink.put(b",\"source\":\"tcp\"}");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::iso8601;
+    use super::*;
+    use serde_json::{json, Value};
+
+    fn frame(severity: u8, payload: &[u8]) -> Vec<u8> {
+        let header = super::super::record::frame_header(5 + payload.len(), severity);
+        [&header[..], payload].concat()
+    }
+
+    #[test]
+    fn frames_become_messages() {
+        let (now, later) = (iso8601(0), iso8601(1));
+        let mut builder = PacketBuilder::new(10_000, 10);
+        assert_eq!(builder.finish([0; 16], &now), None);
+        let binary: Vec<u8> = (0..=255).cycle().take(1001).collect();
+        assert!(builder.push(&frame(0, b"a \"quoted\"\n\x01 \xc3\xa9"), [1; 16], &now));
+        assert!(builder.push(&frame(9, &binary), [2; 16], &later));
+        assert!(builder.push(&frame(2, b""), [3; 16], &later));
+        assert!(!builder.push(&[0, 0, 0, 4], [3; 16], &later), "no frame");
+        assert_eq!(builder.messages(), 3);
+        let packet = builder.finish([4; 16], &later).expect("a packet");
+        assert!(builder.is_empty());
+        assert_eq!((packet.messages, packet.emitter_id), (3, "tcp"));
+        let body: Value = serde_json::from_slice(&packet.body).expect("JSON");
+        let id = |byte: u8| String::from_utf8(uuid_text([byte; 16]).to_vec()).expect("ASCII");
+        assert_eq!(packet.packet_id, uuid_text([4; 16]));
+        let time = ["1970-01-01T00:00:00.000Z", "1970-01-01T00:00:00.001Z"];
+        let expected = json!({
+            "id": id(4), "emitterId": "tcp", "timestamp": time[1], "size": 3, "metadata": {},
+            "messages": [
+                {"id": id(1), "timestamp": time[0], "level": "fatal", "message": "a \"quoted\"\n\u{1} é",
+                 "source": "tcp"},
+                {"id": id(2), "timestamp": time[1], "level": "info", "message": STANDARD.encode(&binary),
+                 "encoding": "base64", "source": "tcp"},
+                {"id": id(3), "timestamp": time[1], "level": "warn", "message": "", "source": "tcp"},
+            ],
+        });
+        assert_eq!(body, expected);
+    }
+
+    #[test]
+    fn bounds_hold_and_one_message_always_fits() {
+        let now = iso8601(0);
+        let fill = |bytes_max, messages_max, payload: &[u8]| {
+            let mut builder = PacketBuilder::new(bytes_max, messages_max);
+            let mut pushed = 0;
+            while pushed < 1000 && builder.push(&frame(3, payload), [0; 16], &now) {
+                pushed += 1;
+            }
+            let packet = builder.finish([0; 16], &now).expect("one at least");
+            serde_json::from_slice::<Value>(&packet.body).expect("JSON");
+            assert_eq!(packet.messages, pushed);
+            (pushed, packet.body.len())
+        };
+        assert_eq!(fill(1 << 20, 7, b"x").0, 7);
+        assert_eq!(fill(1 << 20, 0, b"x").0, 1);
+        assert_eq!(fill(0, 100, &[0; 500]).0, 1);
+        for payload in [&b"plain"[..], &[0; 90], &[0xFF; 91]] {
+            let (pushed, bytes) = fill(5000, 1000, payload);
+            let (_, one) = fill(0, 1, payload);
+            assert!(
+                pushed > 1 && bytes <= 5000 && bytes + one > 5000,
+                "{pushed} in {bytes}"
+            );
+        }
+    }
+}

@@ -33,9 +33,13 @@ impl Scan {
     /// last call and more, without empty lines in front.
     pub fn head_end(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<usize>, HttpError> {
         let within = &bytes[..bytes.len().min(limits.head_bytes)];
-        if let Some(first) = within.first().filter(|first| !is_token(**first)) {
-            let detail = format!("byte {first:#04x} starts no method (TLS on a plain port?)");
-            return Err(HttpError::fatal(400, "bad_method", detail));
+        match within.first() {
+            Some(b'\r') => return Err(cr_alone()),
+            Some(first) if !is_token(*first) => {
+                let detail = format!("byte {first:#04x} starts no method (TLS on a plain port?)");
+                return Err(HttpError::fatal(400, "bad_method", detail));
+            }
+            _ => {}
         }
         while let Some(found) = memchr::memchr(b'\n', &within[self.scanned..]) {
             let end = self.scanned + found;
@@ -187,7 +191,10 @@ impl<'a> Said<'a> {
 
     fn host(&mut self, value: &[u8]) -> Result<(), HttpError> {
         self.hosts += 1;
-        let bad = |byte: &u8| !byte.is_ascii_graphic() || b"/?#@\\\"<>{}|^`,".contains(byte);
+        let bad = |byte: &u8| {
+            !matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b':' | b'-' | b'_' | b'~'
+                | b'[' | b']' | b'%' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'=')
+        };
         if value.iter().any(bad) {
             let detail = format!("header Host is {}; allowed is name[:port]", quoted(value));
             return Err(HttpError::fatal(400, "bad_host", detail));
@@ -359,19 +366,27 @@ fn split_target<'a>(method: &str, target: &'a str) -> Result<(&'a str, &'a str),
     if target == "*" && method == "OPTIONS" {
         return Ok((target, ""));
     }
-    let origin = match target.split_once("://") {
-        Some((scheme, rest))
-            if ["http", "https"]
-                .iter()
-                .any(|s| scheme.eq_ignore_ascii_case(s)) =>
-        {
-            &rest[rest.find(['/', '?']).unwrap_or(rest.len())..]
-        }
-        _ if target.starts_with('/') => target,
-        _ => return Err(bad("is not a path")),
+    let origin = if target.starts_with('/') {
+        target
+    } else {
+        absolute(target).ok_or_else(|| bad("is not a path"))?
     };
     let (path, query) = origin.split_once('?').unwrap_or((origin, ""));
     Ok((if path.is_empty() { "/" } else { path }, query))
+}
+
+/// What is behind the host of `http://host/path`.
+fn absolute(target: &str) -> Option<&str> {
+    let (scheme, rest) = target.split_once("://")?;
+    let known = ["http", "https"].iter();
+    let mut known = known.filter(|known| scheme.eq_ignore_ascii_case(known));
+    known.next()?;
+    Some(&rest[rest.find(['/', '?']).unwrap_or(rest.len())..])
+}
+
+/// Empty lines before a request are skipped, half of one is not.
+pub(super) fn cr_alone() -> HttpError {
+    HttpError::fatal(400, "bad_method", "CR without LF before a request")
 }
 
 fn bad_head(detail: &str) -> HttpError {
@@ -385,7 +400,7 @@ fn refused(error: httparse::Error, bytes: &[u8], limits: &Limits) -> HttpError {
         .map(<[u8]>::trim_ascii_end);
     let first = lines.next().unwrap_or_default();
     match error {
-        httparse::Error::Version => version(first),
+        httparse::Error::Version if !first.ends_with(b" HTTP/1.1") => version(first),
         httparse::Error::TooManyHeaders => {
             let detail = format!("more than {} headers", limits.headers_max.min(HEADERS_MAX));
             HttpError::fatal(431, "too_many_headers", detail)

@@ -16,6 +16,8 @@ const PARTS_MAX: usize = 1024;
 /// First capacity of the output; it doubles from there.
 const OUTPUT_BYTES_MIN: usize = 4096;
 /// zstd's own bounds of a window.
+/// zstd's name for a frame whose window is above the bound.
+const WINDOW_TOO_LARGE: &str = "Frame requires too much memory for decoding";
 const WINDOW_LOG_MIN: u32 = 10;
 const WINDOW_LOG_MAX: u32 = 27;
 
@@ -150,7 +152,13 @@ fn zstd(body: &[u8], output: &mut Output) -> Result<(), HttpError> {
     let mut state = DCtx::try_create().ok_or_else(|| corrupt("zstd: no memory"))?;
     let window = output.bytes_max.max(1).next_power_of_two().ilog2();
     let window = window.clamp(WINDOW_LOG_MIN, WINDOW_LOG_MAX);
-    let failed = |code| corrupt(format!("zstd: {}", zstd_safe::get_error_name(code)));
+    let failed = |code| match zstd_safe::get_error_name(code) {
+        WINDOW_TOO_LARGE => {
+            let detail = format!("zstd: a window above 2^{window} bytes; allowed is 2^{window}");
+            HttpError::request(413, "inflated_too_large", detail)
+        }
+        name => corrupt(format!("zstd: {name}")),
+    };
     state
         .set_parameter(DParameter::WindowLogMax(window))
         .map_err(failed)?;
@@ -180,3 +188,6 @@ fn zstd(body: &[u8], output: &mut Output) -> Result<(), HttpError> {
         }
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

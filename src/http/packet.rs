@@ -645,3 +645,6 @@ impl<'a, I: Ids> Visitor<'a> for MessageSeed<'_, 'a, '_, I> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -162,9 +162,9 @@ impl Reader {
     /// # Errors
     /// A request that is refused. Unless it says `close`, the next call reads the next request; if it
     /// does, every later call fails.
-    pub fn next<'a>(
+    pub fn next<'a, 'i: 'a>(
         &'a mut self,
-        input: &mut &'a [u8],
+        input: &mut &'i [u8],
         limits: &Limits,
     ) -> Result<Step<'a>, HttpError> {
         let found = self.advance(input, limits).inspect_err(|error| {
@@ -267,7 +267,7 @@ impl Reader {
         }
         self.buf.extend_from_slice(head);
         *input = rest;
-        self.begin_body(&parsed);
+        self.begin_body(&parsed, end);
         self.body(input, limits)
     }
 
@@ -279,8 +279,7 @@ impl Reader {
     ) -> Result<Found<'a>, HttpError> {
         if self.buf == b"\r" && !input.is_empty() {
             let Some(rest) = input.strip_prefix(b"\n") else {
-                let detail = "CR without LF before a request";
-                return Err(HttpError::fatal(400, "bad_method", detail));
+                return Err(head::cr_alone());
             };
             self.buf.clear();
             *input = rest;
@@ -299,19 +298,19 @@ impl Reader {
         self.buf.truncate(end);
         *input = &input[end - held..];
         let buf = std::mem::take(&mut self.buf);
-        self.begin_body(&Head::parse(&buf, limits)?);
+        self.begin_body(&Head::parse(&buf, limits)?, end);
         self.buf = buf;
         self.body(input, limits)
     }
 
-    /// `buf` holds the head.
-    fn begin_body(&mut self, head: &Head<'_>) {
+    /// `buf` holds the head and nothing else.
+    fn begin_body(&mut self, head: &Head<'_>, head_bytes: usize) {
         let rest = match head.framing {
             Framing::Length(len) => Rest::Length(len),
             Framing::Chunked => Rest::Chunks(Decoder::new()),
         };
         self.phase = Phase::Body(Body {
-            head_bytes: 0,
+            head_bytes,
             rest,
             coding: head.coding,
             expects_continue: head.expects_continue && head.framing != Framing::Length(0),
@@ -322,9 +321,6 @@ impl Reader {
         let Phase::Body(body) = &mut self.phase else {
             return Ok(Found::NeedMore);
         };
-        if body.head_bytes == 0 {
-            body.head_bytes = self.buf.len();
-        }
         if std::mem::take(&mut body.expects_continue) && input.is_empty() {
             return Ok(Found::Continue);
         }
@@ -379,3 +375,6 @@ fn append(buf: &mut Vec<u8>, data: &[u8], all: usize) {
     }
     buf.extend_from_slice(data);
 }
+
+#[cfg(test)]
+mod tests;

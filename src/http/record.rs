@@ -192,3 +192,51 @@ fn half(bytes: &[u8], at: usize) -> Option<usize> {
     let half = bytes.get(at..)?.first_chunk::<2>()?;
     Some(usize::from(u16::from_be_bytes(*half)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn raw_frames_come_back_byte_for_byte() {
+        let frame = [0, 0, 0, 7, 1, b'h', b'i'];
+        let mut out = Vec::new();
+        wrap_frame(&frame, &mut out);
+        assert_eq!(out, [&[0, 0, 0, 15, 0, 0, 0, 0][..], &frame].concat());
+        for cut in 0..out.len() {
+            assert_eq!(Record::parse(&out[..cut]), None);
+        }
+        out.push(9);
+        let (record, rest) = Record::parse(&out).expect("a record");
+        assert_eq!(
+            (rest, record.messages(), record.frame()),
+            (&[9][..], 1, Some(&frame[..]))
+        );
+        assert_eq!(
+            (record.packet_id(), record.emitter_id(), record.body()),
+            (None, None, None)
+        );
+        let mut again = Vec::new();
+        record.write_frames(&mut again);
+        assert_eq!(again, frame);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_safe(mut bytes in proptest::collection::vec(0..40_u8, 0..80), raw: bool) {
+            let total = u32_of(bytes.len());
+            if let Some(word) = bytes.first_chunk_mut::<4>() {
+                *word = total.to_be_bytes();
+            }
+            if let Some(word) = bytes.get_mut(4..8) {
+                word.copy_from_slice(&[0, 0, 0, u8::from(!raw) * 2]);
+            }
+            if let Some((record, rest)) = Record::parse(&bytes) {
+                let mut out = Vec::new();
+                record.write_frames(&mut out);
+                prop_assert!(rest.is_empty() && out.len() <= bytes.len());
+            }
+        }
+    }
+}

@@ -157,3 +157,34 @@ pub fn body_kind(content_type: Option<&str>) -> Result<BodyKind, PacketError> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_types() {
+        for (said, kind) in [
+            ("application/json", BodyKind::Packet),
+            ("Application/JSON ; charset=UTF-8", BodyKind::Packet),
+            ("application/json;charset=\"utf-8\"; x=y", BodyKind::Packet),
+            ("application/x-ndjson", BodyKind::Lines),
+        ] {
+            assert_eq!(body_kind(Some(said)), Ok(kind), "{said}");
+        }
+        for said in [
+            "",
+            "text/plain",
+            "application/jsonx",
+            "application/json; charset=latin1",
+            "json",
+        ] {
+            let error = body_kind(Some(said)).expect_err("refused");
+            assert_eq!((error.status, error.error), (415, "content_type"), "{said}");
+            assert!(
+                error.detail.contains(said) && error.detail.contains("allowed: application/json")
+            );
+        }
+        assert!(body_kind(None).is_err());
+    }
+}

@@ -99,3 +99,42 @@ pub(super) fn number(out: &mut Vec<u8>, number: usize) {
     }
     out[start..].reverse();
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn responses() {
+        let mut out = b"before".to_vec();
+        let headers = [("Retry-After", "1"), ("X", "a\r\nEvil: b")];
+        respond(&mut out, 503, "application/json", &headers, b"{}", false);
+        let text = String::from_utf8(out).expect("ASCII");
+        let expected = "beforeHTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n\
+                        Content-Length: 2\r\nRetry-After: 1\r\nX: a??Evil: b\r\nConnection: close\r\n\r\n{}";
+        assert_eq!(text, expected);
+        let mut out = Vec::new();
+        respond_head(&mut out, 200, "text/plain", &[], 1_234_567, true);
+        let text = String::from_utf8(out).expect("ASCII");
+        assert!(text.contains("\r\nContent-Length: 1234567\r\n") && text.ends_with("\r\n\r\n"));
+        assert!(!text.contains("Connection"));
+    }
+
+    #[test]
+    fn every_status_that_is_sent_has_a_phrase() {
+        for status in [
+            200, 202, 400, 404, 405, 408, 413, 414, 415, 417, 429, 431, 500, 501, 503, 505,
+        ] {
+            assert_ne!(reason(status), "Unknown", "{status}");
+        }
+    }
+
+    #[test]
+    fn numbers() {
+        for given in [0, 7, 10, 4_096, usize::MAX] {
+            let mut out = Vec::new();
+            number(&mut out, given);
+            assert_eq!(out, given.to_string().as_bytes());
+        }
+    }
+}

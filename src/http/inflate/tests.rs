@@ -1,0 +1,138 @@
+//! Bodies that were compressed, cut, corrupted, and bombs.
+
+use flate2::{Compress, Compression, FlushCompress};
+use proptest::prelude::*;
+
+use super::*;
+
+/// One member without optional fields.
+pub fn gzip(data: &[u8]) -> Vec<u8> {
+    member(data, 0, &[])
+}
+
+/// One member whose header has `flags` and what they announce.
+fn member(data: &[u8], flags: u8, fields: &[u8]) -> Vec<u8> {
+    let mut out = vec![0x1F, 0x8B, 8, flags, 0, 0, 0, 0, 0, 255];
+    out.extend_from_slice(fields);
+    let mut packed = Vec::with_capacity(data.len() + 100);
+    let mut state = Compress::new(Compression::fast(), false);
+    state
+        .compress_vec(data, &mut packed, FlushCompress::Finish)
+        .expect("room is there");
+    out.append(&mut packed);
+    let mut crc = Crc::new();
+    crc.update(data);
+    out.extend_from_slice(&crc.sum().to_le_bytes());
+    out.extend_from_slice(&crc.amount().to_le_bytes());
+    out
+}
+
+/// One frame.
+pub fn zstd(data: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(zstd_safe::compress_bound(data.len()));
+    zstd_safe::compress(&mut out, data, 3).expect("room is there");
+    out
+}
+
+fn failure(coding: Coding, body: &[u8], max: usize) -> (u16, &'static str) {
+    let error = inflate(coding, body, max).expect_err("refused");
+    assert!(!error.close, "the request was read to its end");
+    (error.status, error.error)
+}
+
+const CORRUPT: (u16, &str) = (400, "bad_compression");
+const TOO_LARGE: (u16, &str) = (413, "inflated_too_large");
+
+#[test]
+fn bounds_are_exact_and_hold_for_bombs() {
+    let data = vec![b'x'; 100_000];
+    for (coding, packed) in [(Coding::Gzip, gzip(&data)), (Coding::Zstd, zstd(&data))] {
+        assert!(packed.len() < 2_000);
+        let whole = inflate(coding, &packed, data.len()).expect("it fits");
+        assert_eq!(whole, data);
+        assert!(whole.capacity() <= data.len() + 1, "{}", whole.capacity());
+        assert_eq!(failure(coding, &packed, data.len() - 1), TOO_LARGE);
+        assert_eq!(failure(coding, &packed, 0), TOO_LARGE);
+        let nothing = match coding {
+            Coding::Gzip => gzip(b""),
+            _ => zstd(b""),
+        };
+        assert_eq!(inflate(coding, &nothing, 0), Ok(Vec::new()));
+    }
+}
+
+#[test]
+fn parts_one_behind_the_other() {
+    for (coding, pack) in [
+        (Coding::Gzip, gzip as fn(&[u8]) -> Vec<u8>),
+        (Coding::Zstd, zstd),
+    ] {
+        let two = [pack(b"hello "), pack(b""), pack(b"world")].concat();
+        assert_eq!(inflate(coding, &two, 11), Ok(b"hello world".to_vec()));
+        assert_eq!(failure(coding, &two, 10), TOO_LARGE);
+        assert_eq!(
+            failure(coding, &[pack(b"a"), vec![0; 8]].concat(), 100),
+            CORRUPT
+        );
+        let many = pack(b"").repeat(PARTS_MAX);
+        assert_eq!(inflate(coding, &many, 10), Ok(Vec::new()));
+        let many = pack(b"").repeat(PARTS_MAX + 1);
+        assert_eq!(failure(coding, &many, 10), TOO_LARGE);
+    }
+}
+
+#[test]
+fn every_cut_and_every_bit_of_a_checksum_is_noticed() {
+    let data = b"some text, some more text, and then the end of the text";
+    for (coding, packed) in [(Coding::Gzip, gzip(data)), (Coding::Zstd, zstd(data))] {
+        for cut in 0..packed.len() {
+            assert_eq!(
+                failure(coding, &packed[..cut], 1000),
+                CORRUPT,
+                "{coding:?} {cut}"
+            );
+        }
+    }
+    let packed = gzip(data);
+    for bit in 0..64 {
+        let mut broken = packed.clone();
+        broken[packed.len() - 8 + bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(failure(Coding::Gzip, &broken, 1000), CORRUPT);
+    }
+}
+
+#[test]
+fn optional_fields_of_gzip_are_skipped() {
+    let extra = b"\x03\x00abc";
+    let all = [&extra[..], b"name\0comment\0", b"\x12\x34"].concat();
+    let packed = member(b"data", 2 | 4 | 8 | 16, &all);
+    assert_eq!(inflate(Coding::Gzip, &packed, 4), Ok(b"data".to_vec()));
+    assert_eq!(failure(Coding::Gzip, &member(b"data", 32, b""), 4), CORRUPT);
+    assert_eq!(failure(Coding::Gzip, b"plain text", 100), CORRUPT);
+    assert_eq!(failure(Coding::Zstd, b"plain text", 100), CORRUPT);
+}
+
+/// A frame may announce a window that costs memory before there is any data.
+#[test]
+fn windows_of_zstd_are_bounded() {
+    let window = |log: u8| {
+        let last_empty_block = [1, 0, 0];
+        let mut frame = vec![0x28, 0xB5, 0x2F, 0xFD, 0, (log - 10) << 3];
+        frame.extend_from_slice(&last_empty_block);
+        frame
+    };
+    assert_eq!(inflate(Coding::Zstd, &window(23), 8 << 20), Ok(Vec::new()));
+    assert_eq!(failure(Coding::Zstd, &window(24), 8 << 20), TOO_LARGE);
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_safe(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let packed = [&[0x1F, 0x8B, 8, 0, 0, 0, 0, 0, 0, 0][..], &bytes].concat();
+        for (coding, body) in [(Coding::Gzip, &packed), (Coding::Gzip, &bytes), (Coding::Zstd, &bytes)] {
+            if let Ok(data) = inflate(coding, body, 1000) {
+                prop_assert!(data.len() <= 1000 && data.capacity() <= 1001);
+            }
+        }
+    }
+}
