@@ -3,7 +3,7 @@
     analyzer.py PORT FILE [MODE]
 
 Each packet that is ACKed is a line of FILE before it is answered:
-X-Packet-ID, X-Emitter-ID, Content-Type, number of messages, their `message` fields joined by commas.
+X-Packet-ID, X-Emitter-ID, Content-Type, number of messages, their `message` fields joined by 0x1f.
 MODE: ok; fail (500 to each POST); slow (a POST takes 200 ms); flaky (every third POST fails);
 close (Connection: close after each answer); sick (health says 500).
 """
@@ -62,7 +62,7 @@ class Handler(BaseHTTPRequestHandler):
                 assert field in message, (field, message)
         headers = [self.headers[name] for name in ("X-Packet-ID", "X-Emitter-ID", "Content-Type")]
         assert headers[0] == packet["id"] and headers[1] == packet["emitterId"], (headers, packet)
-        numbers = ",".join(str(message["message"]) for message in packet["messages"])
+        numbers = "\x1f".join(str(message["message"]) for message in packet["messages"])
         with lock:
             out.write(" ".join([*headers, str(packet["size"]), numbers]) + "\n")
         self.answer(200, {"success": True})

@@ -1,7 +1,9 @@
 //! Analyzers over HTTP.
 
-use crate::common::until;
-use crate::rig::{packet, Client, HttpAnalyzer, Rig};
+use crate::common::{until, PATIENCE};
+use std::time::{Duration, Instant};
+
+use crate::rig::{packet, Client, FrameSink, HttpAnalyzer, Rig};
 
 #[test]
 fn packets_arrive_whole_with_their_headers() {
@@ -22,4 +24,179 @@ fn packets_arrive_whole_with_their_headers() {
         .all(|packet| packet.content_type == "application/json"));
     let reports = rig.stop();
     assert_eq!(reports[0].balance.acked, 700);
+}
+
+/// Sends packets of numbered messages from 0 on, `sizes` in turn, over four connections; a packet that is
+/// refused is sent again. Returns how many messages were taken in.
+fn send_numbers(rig: &Rig, messages: u64, size_max: u64, mut at: impl FnMut(u64)) -> u64 {
+    let mut clients: Vec<Client> = (0..4).map(|_| Client::connect(rig.http)).collect();
+    let (mut first, mut packets) = (0, 0);
+    let mut progress = Instant::now();
+    while first < messages {
+        assert!(
+            progress.elapsed() < PATIENCE,
+            "{first} of {messages} were taken"
+        );
+        let size = (packets * 7 % size_max + 1).min(messages - first);
+        let client = &mut clients[packets as usize % 4];
+        let answer = client.post_packet(&packet("e", first..first + size));
+        match answer.status {
+            202 => {
+                first += size;
+                packets += 1;
+                progress = Instant::now();
+                at(first);
+            }
+            503 => std::thread::sleep(Duration::from_millis(20)),
+            _ => panic!("{answer:?}"),
+        }
+    }
+    first
+}
+
+fn numbers(messages: impl IntoIterator<Item = String>) -> Vec<u64> {
+    let parse = |message: String| message.parse().expect("a number");
+    messages.into_iter().map(parse).collect()
+}
+
+/// All of them, and how often one came twice.
+fn assert_none_missing(mut got: Vec<u64>, messages: u64) -> usize {
+    let count = got.len();
+    got.sort_unstable();
+    got.dedup();
+    assert!(
+        got.iter().copied().eq(0..messages),
+        "{} of {messages}",
+        got.len()
+    );
+    count - got.len()
+}
+
+#[test]
+fn failed_posts_are_sent_again() {
+    for mode in ["flaky", "close"] {
+        let rig = Rig::start("--shards 2 --http-backoff 20ms --http-pool 3 --http-retries 20");
+        let analyzer = HttpAnalyzer::start("a1", mode);
+        rig.up(&analyzer, 1.0);
+        send_numbers(&rig, 2000, 9, |_| {});
+        let all = || rig.sum(|report| report.balance.acked) == 2000;
+        until("all are ACKed", all);
+        assert_none_missing(numbers(analyzer.messages()), 2000);
+        let failures = rig.sum(|report| report.http_analyzers[0].failures);
+        assert_eq!(failures > 0, mode == "flaky", "{mode}: {failures}");
+        rig.stop();
+    }
+}
+
+#[test]
+fn what_an_analyzer_cannot_take_goes_to_another() {
+    let rig = Rig::start("--shards 2 --http-backoff 10ms");
+    let (bad, good) = (
+        HttpAnalyzer::start("bad", "fail"),
+        HttpAnalyzer::start("good", "ok"),
+    );
+    rig.up(&bad, 1.0);
+    rig.up(&good, 1.0);
+    send_numbers(&rig, 3000, 16, |_| {});
+    until("all are ACKed", || {
+        rig.sum(|report| report.balance.acked) == 3000
+    });
+    assert_none_missing(numbers(good.messages()), 3000);
+    until("it is out of the roster", || {
+        rig.operator
+            .reports()
+            .iter()
+            .all(|report| report.roster.entries.len() == 1)
+    });
+    rig.stop();
+}
+
+#[test]
+fn messages_change_their_form_between_tcp_and_http() {
+    // To HTTP first, from there by TCP, from there by HTTP again.
+    let rig = Rig::start("--shards 1 --http-backoff 10ms --http-retries 0");
+    let failing = HttpAnalyzer::start("failing", "fail");
+    rig.up(&failing, 1.0);
+    let mut client = Client::connect(rig.http);
+    let sink = {
+        for first in 0..20 {
+            let answer = client.post_packet(&packet("e", first * 5..first * 5 + 5));
+            assert!([202, 503].contains(&answer.status), "{answer:?}");
+            if answer.status == 503 {
+                break;
+            }
+        }
+        FrameSink::connect(&rig, 1.0)
+    };
+    sink.set_acks(false);
+    let taken = rig.sum(|report| report.balance.received);
+    assert!(taken >= 5, "one packet was taken at least");
+    until("all by TCP", || sink.frames().len() as u64 == taken);
+    for (severity, payload) in sink.frames() {
+        let message: serde_json::Value = serde_json::from_str(&payload).expect("JSON");
+        assert_eq!((severity, message["level"].as_str()), (3, Some("info")));
+    }
+    let good = HttpAnalyzer::start("good", "ok");
+    rig.up(&good, 1.0);
+    drop(sink);
+    until("all are ACKed", || {
+        rig.sum(|report| report.balance.acked) == taken
+    });
+    // What came by TCP is text to it: the message's JSON.
+    let text = good.messages().join(",");
+    for number in 0..taken {
+        assert!(
+            text.contains(&format!("\"message\":\"{number}\"")),
+            "{number} in {text}"
+        );
+    }
+    rig.stop();
+}
+
+/// The whole of it: `WEIR_FULL=1 cargo test --release --test http -- million --nocapture`.
+#[test]
+fn a_million_messages_one_analyzer_killed_and_back() {
+    let messages = if std::env::var_os("WEIR_FULL").is_some() {
+        1_000_000
+    } else {
+        20_000
+    };
+    let rig = Rig::start("--shards 2 --http-backoff 50ms");
+    let weights = [0.4, 0.3, 0.2, 0.1];
+    let mut analyzers: Vec<HttpAnalyzer> = (1..=4)
+        .map(|number| HttpAnalyzer::start(&format!("a{number}"), "ok"))
+        .collect();
+    for (analyzer, weight) in analyzers.iter().zip(weights) {
+        rig.up(analyzer, weight);
+    }
+    let mut victim = analyzers.remove(1);
+    let (mut killed, mut back) = (false, false);
+    send_numbers(&rig, messages, 64, |sent| {
+        if !killed && sent > messages / 3 {
+            killed = true;
+            victim.kill();
+        }
+        if !back && sent > messages * 2 / 3 {
+            back = true;
+            victim.restart("ok");
+            rig.up(&victim, 0.3);
+        }
+    });
+    until("all are ACKed", || {
+        rig.sum(|report| report.balance.acked) == messages
+    });
+    let reports = rig.operator.reports();
+    let ledger = weir::audit::ledger(&reports);
+    for share in &ledger.analyzers {
+        println!(
+            "{}: {} messages, {:.1} its target, off by {:+.1}, bound {:.1}",
+            share.analyzer, share.assigned, share.target, share.error, share.bound
+        );
+        assert!(share.error.abs() <= share.bound, "{share:?}");
+    }
+    analyzers.push(victim);
+    let got = analyzers.iter().flat_map(HttpAnalyzer::messages);
+    let twice = assert_none_missing(numbers(got), messages);
+    println!("{messages} messages, {twice} twice");
+    rig.stop();
 }

@@ -165,7 +165,7 @@ impl HttpAnalyzer {
             let mut word = || words.next().expect("five words");
             let (packet, emitter, content_type) = (word(), word(), word());
             let count: usize = word().parse().expect("a number");
-            let messages: Vec<String> = word().split(',').map(str::to_owned).collect();
+            let messages: Vec<String> = word().split('\u{1f}').map(str::to_owned).collect();
             assert_eq!(messages.len(), count, "{line}");
             Received {
                 packet,
