@@ -26,6 +26,11 @@ use crate::http::{record_messages, RECORD_COUNT_BYTES};
 use crate::protocol::frame;
 use crate::protocol::native::{BatchHeader, BATCH_HEADER_BYTES, ORIGIN_BYTES};
 
+mod parts;
+
+use parts::{Cursor, OpenBatch, Segment};
+pub(super) use parts::{Form, LaneSetup};
+
 const HEADER_BYTES: u32 = BATCH_HEADER_BYTES as u32;
 const RECORD_HEAD_BYTES: u32 = RECORD_COUNT_BYTES as u32;
 
@@ -51,64 +56,6 @@ pub struct Transmit {
     pub continues: bool,
     /// Which segment to release when the kernel lets go, see [`Lane::released`].
     pub segment: u64,
-}
-
-#[derive(Debug)]
-struct Segment {
-    buffer: BufferId,
-    /// Where the first message (or batch) that starts here starts.
-    start: u32,
-    /// Number of that message.
-    first: u64,
-    /// Bytes filled.
-    filled: u32,
-    /// Bytes given out by `transmit`.
-    transmitted: u32,
-    /// Last message that ends here or before.
-    ended: u64,
-    /// Last message with bytes here: the segment is needed until its ACK.
-    through: u64,
-    /// Kernel operations that may still read it.
-    holds: u32,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct OpenBatch {
-    header_at: u32,
-    first: u64,
-    /// Set for re-routed messages: each is preceded by its origin's sequence.
-    origin: Option<(u16, LinkEpoch)>,
-}
-
-/// Position of the next un-ACKed message of a dead lane.
-#[derive(Clone, Copy, Debug, Default)]
-struct Cursor {
-    /// Number of the segment, counted from the lane's start.
-    segment: u64,
-    offset: u32,
-    sequence: u64,
-    batch_left: u32,
-    origin: Option<(u16, LinkEpoch)>,
-    started: bool,
-}
-
-/// Fixed facts of a lane.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct LaneSetup {
-    pub(super) shard: u16,
-    pub(super) epoch: LinkEpoch,
-    pub(super) form: Form,
-}
-
-/// What the bytes of a lane are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
-    /// Frames, one behind the other: the reference dialects.
-    Frames,
-    /// Batches of frames: native links.
-    Batches,
-    /// Records: analyzers over HTTP.
-    Records,
 }
 
 pub(super) struct Lane {
