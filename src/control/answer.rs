@@ -198,3 +198,181 @@ fn analyzers(state: &State) -> Value {
         "configured": configured,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::{at, Fake};
+    use super::*;
+
+    fn ask(method: &str, path: &str, state: &State) -> (u16, Value, Response) {
+        let ask = Ask {
+            worker: 1,
+            ..Ask::new(method, path)
+        };
+        let response = answer(&ask, state);
+        let body = serde_json::from_slice(&response.body).unwrap_or(Value::Null);
+        (response.status, body, response)
+    }
+
+    fn get(path: &str, state: &State) -> Value {
+        let (status, body, _) = ask("GET", path, state);
+        assert_eq!(status, 200, "{path}: {body}");
+        body
+    }
+
+    fn busy() -> (Fake, State) {
+        let mut fake = Fake::new(&[0.1, 0.3]);
+        let mut state = fake.state();
+        fake.route("a1", 100, 40, 700);
+        fake.route("a2", 300, 300, 900);
+        state.http.push(HttpStatus {
+            id: "h1".into(),
+            endpoint: "http://127.0.0.1:8090/in".into(),
+            weight: 0.5,
+            is_healthy: Some(false),
+            last_health_check: Some(1_795_305_137_000),
+            consecutive_failures: 2,
+            ejected: false,
+            error: Some("refused".into()),
+        });
+        fake.note(&mut state, 5500);
+        (fake, state)
+    }
+
+    /// Same fields of the same types as `like` has; more are allowed.
+    fn assert_like(found: &Value, like: &Value, at: &str) {
+        match (found, like) {
+            (Value::Object(found), Value::Object(like)) => {
+                for (name, like) in like {
+                    let field = found.get(name).unwrap_or_else(|| panic!("{at}.{name}: missing"));
+                    assert_like(field, like, &format!("{at}.{name}"));
+                }
+            }
+            (Value::Array(found), Value::Array(like)) => {
+                assert!(!found.is_empty(), "{at}: empty");
+                for one in found {
+                    assert_like(one, &like[0], at);
+                }
+            }
+            (found, like) => {
+                let (found, like) = (std::mem::discriminant(found), std::mem::discriminant(like));
+                assert_eq!(found, like, "{at}");
+            }
+        }
+    }
+
+    #[test]
+    fn shapes_are_those_that_clients_know() {
+        let (_, state) = busy();
+        let analyzer = json!({"weight": 0.1, "isOnline": true, "totalMessages": 0,
+            "lastDistribution": 1_795_305_132_065_u64, "consecutiveFailures": 0});
+        for (path, like) in [
+            ("/health", json!({"status": "healthy", "uptime": 1.8})),
+            ("/stats", json!({"queueLength": 0, "isProcessing": true, "totalAnalyzers": 1,
+                "analyzers": {"a1": analyzer, "a2": analyzer}})),
+            ("/queue", json!({"length": 0, "isProcessing": true, "oldestItem": 1_795_305_132_065_u64})),
+            ("/analyzers", json!({"analyzers": [{"id": "a1", "endpoint": "", "weight": 0.1,
+                "isOnline": true, "consecutiveFailures": 0}]})),
+        ] {
+            let body = get(path, &state);
+            assert_like(&body, &like, path);
+            assert_eq!(body["worker"], json!(1));
+            let time = body["timestamp"].as_str().expect("text");
+            assert_eq!(time, "2026-11-21T23:52:17.500Z");
+        }
+    }
+
+    #[test]
+    fn numbers_are_those_of_the_shards() {
+        let (mut fake, mut state) = busy();
+        let stats = get("/stats", &state);
+        assert_eq!(stats["queueLength"], json!(120));
+        assert_eq!(stats["received"], json!(800));
+        assert_eq!(stats["acked"], json!(680));
+        assert_eq!(stats["analyzers"]["a2"]["totalMessages"], json!(600));
+        assert_eq!(stats["analyzers"]["a1"]["inFlight"], json!(120));
+        assert_eq!(stats["analyzers"]["a1"]["targetShare"], json!(0.25));
+        assert_eq!(stats["analyzers"]["h1"]["isOnline"], json!(false));
+        assert_eq!(stats["totalAnalyzers"], json!(3));
+        assert!(stats["receivedPerSecond"].as_f64().expect("number") > 100.0);
+        let queue = get("/queue", &state);
+        assert_eq!(queue["oldestItem"], json!(unix_ms_of(5500)));
+        assert_eq!(queue["heldBytes"], json!(12_000));
+        let last = &stats["analyzers"]["a1"]["lastDistribution"];
+        assert_eq!(*last, json!(unix_ms_of(5500)));
+        let analyzers = get("/analyzers", &state);
+        let h1 = &analyzers["analyzers"][2];
+        assert_eq!(h1["endpoint"], json!("http://127.0.0.1:8090/in"));
+        assert_eq!((&h1["consecutiveFailures"], &h1["weight"]), (&json!(2), &json!(0.5)));
+        assert_eq!(h1["lastHealthCheck"], json!(1_795_305_137_000_u64));
+
+        let audit = get("/audit", &state);
+        assert_eq!(audit["holds"], json!(true));
+        let ledger: crate::certificate::Ledger =
+            serde_json::from_value(audit["ledger"].clone()).expect("as in the certificate");
+        assert_eq!(ledger, state.ledger);
+
+        // All ACKed and nothing moves: nothing is old.
+        fake.route("a1", 0, 0, 1);
+        for report in &mut fake.reports {
+            let lane = &mut report.lanes[0];
+            (lane.acked, lane.in_flight) = (lane.assigned, 0);
+            (report.balance.acked, report.balance.in_flight) = (report.balance.received, 0);
+        }
+        for half in 12..=40 {
+            fake.note(&mut state, half * 500);
+        }
+        let queue = get("/queue", &state);
+        assert_eq!((&queue["oldestItem"], &queue["length"]), (&Value::Null, &json!(0)));
+        assert_eq!(queue["isProcessing"], json!(false));
+    }
+
+    fn unix_ms_of(ms: u64) -> u64 {
+        at(ms).unix_ns / 1_000_000
+    }
+
+    #[test]
+    fn health_says_why() {
+        let (mut fake, mut state) = busy();
+        assert_eq!(ask("GET", "/health/ready", &state).0, 200);
+        assert_eq!(ask("GET", "/health/live", &state).0, 200);
+        fake.leave("a1");
+        fake.leave("a2");
+        fake.note(&mut state, 6000);
+        let (status, body, _) = ask("GET", "/health/ready", &state);
+        assert_eq!((status, &body["status"]), (503, &json!("not ready")));
+        assert!(body["reason"].as_str().expect("text").starts_with("no analyzer"));
+        let (status, body, _) = ask("GET", "/health", &state);
+        assert_eq!((status, &body["status"]), (200, &json!("healthy")));
+        assert!(body["bottleneck"].as_str().expect("text").starts_with("no analyzer"));
+        state.draining = true;
+        let (status, body, _) = ask("GET", "/health", &state);
+        assert_eq!((status, &body["status"]), (503, &json!("unhealthy")));
+        state.draining = false;
+        state.totals.balance.acked += 1;
+        let (status, body, _) = ask("GET", "/health", &state);
+        assert_eq!(status, 503);
+        assert!(body["reason"].as_str().expect("text").contains("BROKEN"));
+    }
+
+    #[test]
+    fn what_is_not_there_is_told() {
+        let (_, state) = busy();
+        let (status, body, _) = ask("GET", "/nothing", &state);
+        assert_eq!(status, 404);
+        assert!(body["error"].as_str().expect("text").contains("\"/nothing\""));
+        for (method, path, allowed) in [
+            ("POST", "/stats", "GET, HEAD"),
+            ("DELETE", "/", "GET, HEAD"),
+            ("GET", "/logs", "POST"),
+        ] {
+            let (status, body, response) = ask(method, path, &state);
+            assert_eq!(status, 405, "{method} {path}");
+            assert!(response.headers.contains(&("Allow", allowed.into())));
+            assert!(body["error"].as_str().expect("text").contains(method));
+        }
+        assert_eq!(ask("HEAD", "/health/", &state).0, 200);
+        let (_, _, page) = ask("GET", "/", &state);
+        assert!(page.content_type.starts_with("text/html"));
+    }
+}

@@ -128,7 +128,8 @@ impl EventLog {
                 }
                 _ => {}
             }
-            if let Some(was) = was.filter(|_| row.is_online()) {
+            let was_online = |was: &Before| !is_gone(was.standing);
+            if let Some(was) = was.filter(|was| row.is_online() && was_online(was)) {
                 if was.weight != now.weight {
                     let text = format!("weight {} -> {}", was.weight, now.weight);
                     found.push(("note", name(), text));
@@ -174,10 +175,16 @@ impl EventLog {
     }
 }
 
+fn is_gone(standing: Standing) -> bool {
+    matches!(
+        standing,
+        Standing::Offline | Standing::Rerouting | Standing::Ejected
+    )
+}
+
 /// What a change of standing says, if it is worth a line.
 fn turned(was: Standing, row: &Row) -> Option<(&'static str, String)> {
     use Standing::{Draining, Ejected, Full, Offline, Partly, Rerouting, Up};
-    let is_gone = |standing| matches!(standing, Offline | Rerouting | Ejected);
     Some(match (was, row.standing) {
         (Rerouting, Offline) | (Partly, Up) => return None,
         (_, Ejected) => ("bad", "ejected".into()),
@@ -196,4 +203,75 @@ fn turned(was: Standing, row: &Row) -> Option<(&'static str, String)> {
         (_, Partly) => ("bad", format!("is reached by {} shards only", row.lanes)),
         (_, Up) => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::{at, Fake};
+    use super::*;
+    use crate::control::state::State;
+
+    fn texts(state: &State, after: u64) -> Vec<String> {
+        let events = state.events.after(after);
+        events
+            .map(|event| format!("{} {} {}", event.tone, event.analyzer, event.text))
+            .collect()
+    }
+
+    #[test]
+    fn each_change_is_told_once() {
+        let mut fake = Fake::new(&[0.4]);
+        let mut state = fake.state();
+        assert_eq!(texts(&state, 0), ["good a1 joined with weight 0.4"]);
+        fake.join("a2", 0.6);
+        fake.route("a1", 10, 3, 500);
+        fake.note(&mut state, 6000);
+        fake.note(&mut state, 6500);
+        assert_eq!(texts(&state, 1), ["good a2 joined with weight 0.6"]);
+        fake.roster(|entries| {
+            entries[0].weight = 0.5;
+            entries[0].pinned = true;
+            entries[1].draining = true;
+        });
+        fake.note(&mut state, 7000);
+        let expected = ["note a1 weight 0.4 -> 0.5", "note a1 weight pinned", "note a2 is draining"];
+        assert_eq!(texts(&state, 2), expected);
+        fake.roster(|entries| entries[1].draining = false);
+        fake.reports[1].lanes[0].full = true;
+        fake.note(&mut state, 7500);
+        let expected = ["bad a1 window is full", "good a2 takes messages again"];
+        assert_eq!(texts(&state, 5), expected);
+        fake.reports[1].lanes[0].full = false;
+        fake.note(&mut state, 8000);
+        fake.leave("a1");
+        fake.note(&mut state, 8500);
+        fake.note(&mut state, 9000);
+        let expected = [
+            "good a1 keeps up again",
+            "bad a1 is gone",
+            "note a1 14 messages re-routed in 3.5 ms",
+        ];
+        assert_eq!(texts(&state, 7), expected);
+        fake.join("a1", 0.4);
+        fake.note(&mut state, 9500);
+        assert_eq!(texts(&state, 10), ["good a1 is back with weight 0.4"]);
+    }
+
+    #[test]
+    fn the_list_is_bounded_and_a_flood_is_one_line() {
+        let mut fake = Fake::new(&[]);
+        let mut state = fake.state();
+        for n in 0..STEP_MAX + 7 {
+            fake.join(&format!("g{n:03}"), 1.0);
+        }
+        fake.note(&mut state, 6000);
+        let last = state.events.all().next_back().expect("some").text.clone();
+        assert_eq!(last, "and 7 more at the same moment");
+        for n in 0..EVENTS_MAX {
+            state.events.push(at(0), "note", "".into(), n.to_string());
+        }
+        assert_eq!(state.events.all().count(), EVENTS_MAX);
+        let all = (STEP_MAX + 1 + EVENTS_MAX) as u64;
+        assert_eq!(state.events.newest(), all);
+    }
 }

@@ -21,8 +21,6 @@ pub mod endpoint;
 pub mod events;
 pub mod exchange;
 pub mod exposition;
-#[cfg(test)]
-mod fake;
 pub mod health_check;
 pub mod http;
 pub mod listener;
@@ -35,6 +33,9 @@ pub mod streams;
 pub mod token;
 pub mod track;
 pub mod view;
+
+#[cfg(test)]
+mod fake;
 
 use std::collections::BTreeMap;
 use std::io;
