@@ -9,10 +9,14 @@
 
 pub mod analyzer;
 pub mod audit;
+pub mod ctl;
 pub mod demo;
 pub mod distributor;
 pub mod emitter;
 pub mod sim;
+mod table;
+pub mod tap;
+pub mod top;
 pub mod values;
 
 use clap::{Parser, Subcommand};
@@ -41,6 +45,9 @@ pub enum Program {
     Demo(demo::Args),
     Sim(sim::Args),
     Audit(audit::Args),
+    Ctl(ctl::Args),
+    Top(top::Args),
+    Tap(tap::Args),
 }
 
 /// Reads a command line; the first argument is the name that the program was called by.
@@ -68,6 +75,9 @@ pub fn run() -> ExitCode {
         Program::Demo(args) => demo::run(args),
         Program::Sim(args) => sim::run(args),
         Program::Audit(args) => audit::run(args),
+        Program::Ctl(args) => ctl::run(args),
+        Program::Top(args) => top::run(args),
+        Program::Tap(args) => tap::run(args),
     }
 }
 
