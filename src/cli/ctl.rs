@@ -260,7 +260,10 @@ mod tests {
         assert_eq!(request("drain a1").1, "/admin/analyzers/a1/drain");
         assert_eq!(request("log-level").0, "GET");
         assert_eq!(request("log-level debug").0, "PUT");
-        assert_eq!(request("reload --dry-run").2, Some(json!({ "dryRun": true })));
+        assert_eq!(
+            request("reload --dry-run").2,
+            Some(json!({ "dryRun": true }))
+        );
         assert_eq!(request("remove-http h1 --admin /x.sock").0, "DELETE");
     }
 

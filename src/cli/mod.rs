@@ -89,6 +89,8 @@ fn start_logging(cli: &Cli) {
         Program::Demo(_) => "warn",
         // Makes things fail a thousand times.
         Program::Sim(_) => "off",
+        // All that the operator may ask for while it runs; the level below decides.
+        Program::Distributor(_) => "info,weir=trace",
         _ if verbose => "debug",
         _ => "info",
     };
@@ -96,6 +98,10 @@ fn start_logging(cli: &Cli) {
     env_logger::Builder::from_env(environment)
         .format_target(false)
         .init();
+    let is_told = std::env::var_os(env_logger::DEFAULT_FILTER_ENV).is_some();
+    if matches!(cli.program, Program::Distributor(_)) && !is_told {
+        log::set_max_level(log::LevelFilter::Info);
+    }
 }
 
 /// Turns `emitter -rate=5` into `weir emitter --rate=5`.

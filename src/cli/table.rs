@@ -16,7 +16,16 @@ const EVENTS_SHOWN: usize = 5;
 
 /// Columns, left to right.
 pub const COLUMNS: [&str; 10] = [
-    "analyzer", "state", "weight", "target", "real", "ACKed/s", "p50", "p99", "in flight", "off by",
+    "analyzer",
+    "state",
+    "weight",
+    "target",
+    "real",
+    "ACKed/s",
+    "p50",
+    "p99",
+    "in flight",
+    "off by",
 ];
 /// Columns with words rather than numbers.
 pub const WORDS: usize = 2;
@@ -125,7 +134,11 @@ pub fn summary(view: &Value) -> Vec<String> {
         (_, Value::Bool(true)) => "ready",
         _ => "not ready",
     };
-    let holds = if totals["holds"] == true { "holds" } else { "BROKEN" };
+    let holds = if totals["holds"] == true {
+        "holds"
+    } else {
+        "BROKEN"
+    };
     let whole = |name: &str| totals[name].as_u64().unwrap_or(0);
     vec![
         format!(
@@ -150,7 +163,10 @@ pub fn summary(view: &Value) -> Vec<String> {
             whole("queued"),
             whole("dropped"),
         ),
-        format!("bottleneck: {}", view["bottleneck"].as_str().unwrap_or("none")),
+        format!(
+            "bottleneck: {}",
+            view["bottleneck"].as_str().unwrap_or("none")
+        ),
     ]
 }
 
@@ -229,14 +245,25 @@ mod tests {
             assert!(text.contains(part), "{part} in\n{text}");
         }
         assert!(!text.contains('\u{1b}'));
-        let header = text.lines().position(|line| line.starts_with("analyzer")).expect("there");
+        let header = text
+            .lines()
+            .position(|line| line.starts_with("analyzer"))
+            .expect("there");
         let lines: Vec<&str> = text.lines().skip(header).take(3).collect();
-        assert!(lines.iter().all(|line| line.chars().count() == lines[0].chars().count()), "{lines:?}");
+        assert!(
+            lines
+                .iter()
+                .all(|line| line.chars().count() == lines[0].chars().count()),
+            "{lines:?}"
+        );
     }
 
     #[test]
     fn numbers_are_short() {
         let texts = [0.0, 0.04, 9.96, 999.0, 1000.0, 48_012.4, 2_500_000.0, 3e9].map(short);
-        assert_eq!(texts, ["0", "0.0", "10.0", "999", "1,000", "48,012", "2.50 M", "3.00 G"]);
+        assert_eq!(
+            texts,
+            ["0", "0.0", "10.0", "999", "1,000", "48,012", "2.50 M", "3.00 G"]
+        );
     }
 }

@@ -38,7 +38,9 @@ fn interval(text: &str) -> Result<Duration, String> {
     let interval = values::duration(text)?;
     let allowed = Duration::from_millis(100)..=Duration::from_secs(60);
     let is_allowed = allowed.contains(&interval);
-    is_allowed.then_some(interval).ok_or_else(|| "allowed: 100ms to 60s".into())
+    is_allowed
+        .then_some(interval)
+        .ok_or_else(|| "allowed: 100ms to 60s".into())
 }
 
 /// Until q, or once.
@@ -116,10 +118,16 @@ fn draw(frame: &mut Frame, view: &Value, trouble: Option<&str>) {
     .areas(frame.area());
     frame.render_widget(Paragraph::new(head.join("\n")), top);
     let aligned = |column: usize, text: String| {
-        let side = if column < table::WORDS { Alignment::Left } else { Alignment::Right };
+        let side = if column < table::WORDS {
+            Alignment::Left
+        } else {
+            Alignment::Right
+        };
         Cell::from(Text::from(text).alignment(side))
     };
-    let header = (0..).zip(table::COLUMNS).map(|(column, name)| aligned(column, name.into()));
+    let header = (0..)
+        .zip(table::COLUMNS)
+        .map(|(column, name)| aligned(column, name.into()));
     let header = Row::new(header).style(Style::new().add_modifier(Modifier::BOLD));
     let rows = table::rows(view).into_iter().map(|(tone, cells)| {
         let cells = (0..).zip(cells).map(|(column, cell)| match column {
@@ -163,7 +171,15 @@ mod tests {
         drawn.expect("drawn");
         let cells = terminal.backend().buffer().content();
         let text: String = cells.iter().map(|cell| cell.symbol()).collect();
-        for part in ["a1", "full", "0.25", "50.00 %", "in flight", "no answer: refused", "conservation holds"] {
+        for part in [
+            "a1",
+            "full",
+            "0.25",
+            "50.00 %",
+            "in flight",
+            "no answer: refused",
+            "conservation holds",
+        ] {
             assert!(text.contains(part), "{part}");
         }
     }

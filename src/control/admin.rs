@@ -74,12 +74,17 @@ pub fn handle(core: &Arc<Core>, ask: &Ask) -> Response {
         return Response::error(404, ask, now, error);
     }
     if !allowed.split(", ").any(|method| method == ask.method) {
-        let error = format!("method {} for {}: not allowed; allowed: {allowed}", ask.method, ask.path);
+        let error = format!(
+            "method {} for {}: not allowed; allowed: {allowed}",
+            ask.method, ask.path
+        );
         return Response::error(405, ask, now, error).with("Allow", allowed);
     }
     let answer = match (ask.method.as_str(), &parts[..]) {
         ("GET" | "HEAD", ["status"]) => Ok((200, status(core))),
-        ("GET" | "HEAD", ["analyzers"]) => Ok((200, json!({ "analyzers": value(&core.state().rows) }))),
+        ("GET" | "HEAD", ["analyzers"]) => {
+            Ok((200, json!({ "analyzers": value(&core.state().rows) })))
+        }
         ("GET" | "HEAD", ["config"]) => Ok((200, config(core))),
         ("GET" | "HEAD", ["log-level"]) => Ok((200, level())),
         ("PUT", ["log-level"]) => set_level(ask),
@@ -135,7 +140,10 @@ fn status(core: &Core) -> Value {
         let events: Vec<_> = state.events.all().collect();
         body.insert("events".into(), value(events));
         body.insert("httpAnalyzers".into(), value(&state.http));
-        body.insert("conservation".into(), json!(state.totals.balance.to_string()));
+        body.insert(
+            "conservation".into(),
+            json!(state.totals.balance.to_string()),
+        );
     }
     body
 }
@@ -162,7 +170,9 @@ fn set_level(ask: &Ask) -> Answer {
 
 /// `10s`, `500ms`, `2m`.
 fn duration(text: &str) -> Result<Duration, String> {
-    let allowed = || format!("ramp {text:?}: allowed: a number with ms, s, m or h, {RAMP_MAX:?} at most (10s)");
+    let allowed = || {
+        format!("ramp {text:?}: allowed: a number with ms, s, m or h, {RAMP_MAX:?} at most (10s)")
+    };
     let unit_at = text.find(|c: char| c.is_alphabetic()).unwrap_or(text.len());
     let (number, unit) = text.split_at(unit_at);
     let scale = match unit {
@@ -174,7 +184,9 @@ fn duration(text: &str) -> Result<Duration, String> {
     };
     let seconds = number.trim().parse::<f64>().map_err(|_| allowed())? * scale;
     let is_allowed = (0.0..=RAMP_MAX.as_secs_f64()).contains(&seconds);
-    is_allowed.then(|| Duration::from_secs_f64(seconds)).ok_or_else(allowed)
+    is_allowed
+        .then(|| Duration::from_secs_f64(seconds))
+        .ok_or_else(allowed)
 }
 
 fn weight(core: &Core, ask: &Ask, id: &str) -> Answer {
@@ -185,8 +197,7 @@ fn weight(core: &Core, ask: &Ask, id: &str) -> Answer {
     let over = over.map_err(|error| (400, error))?;
     let name: Arc<str> = id.into();
     let _one_at_a_time = lock(&core.orders);
-    let from = core.state().entry(id).map(|entry| entry.weight);
-    let from = from.ok_or_else(|| {
+    let from = core.weight_now(id).ok_or_else(|| {
         let name = Arc::clone(&name);
         refused(OrderRefused::Order(OrderError::Unknown { name }))
     })?;
@@ -195,11 +206,18 @@ fn weight(core: &Core, ask: &Ask, id: &str) -> Answer {
         let order = Order::Weight { name, weight, pin };
         let epoch = core.deck.order(order).map_err(refused)?;
         core.checks.set_weight(id, weight);
-        return Ok((200, json!({ "analyzer": id, "weight": weight, "pinned": pin, "epoch": epoch })));
+        return Ok((
+            200,
+            json!({ "analyzer": id, "weight": weight, "pinned": pin, "epoch": epoch }),
+        ));
     }
     if pin {
         // What the analyzer says of itself counts no more from now on.
-        let order = Order::Weight { name: Arc::clone(&name), weight: from, pin };
+        let order = Order::Weight {
+            name: Arc::clone(&name),
+            weight: from,
+            pin,
+        };
         core.deck.order(order).map_err(refused)?;
     }
     let ramp = Ramp {
@@ -210,16 +228,30 @@ fn weight(core: &Core, ask: &Ask, id: &str) -> Answer {
         pin,
         is_slow_start: false,
     };
-    lock(&core.ramps).begin(Arc::clone(&name), ramp).map_err(|error| (409, error))?;
+    lock(&core.ramps)
+        .begin(Arc::clone(&name), ramp)
+        .map_err(|error| (409, error))?;
     core.checks.set_weight(id, weight);
-    core.tell("note", &name, format!("weight {from} -> {weight} over {over:?}"));
+    core.tell(
+        "note",
+        &name,
+        format!("weight {from} -> {weight} over {over:?}"),
+    );
     let ms = u64::try_from(over.as_millis()).unwrap_or(u64::MAX);
-    Ok((202, json!({ "analyzer": id, "from": from, "weight": weight, "pinned": pin, "rampMs": ms })))
+    Ok((
+        202,
+        json!({ "analyzer": id, "from": from, "weight": weight, "pinned": pin, "rampMs": ms }),
+    ))
 }
 
 fn act(core: &Core, id: &str, action: &str) -> Answer {
     let name: Arc<str> = id.into();
-    let done = |epoch: u64| Ok((200, json!({ "analyzer": id, "action": action, "epoch": epoch })));
+    let done = |epoch: u64| {
+        Ok((
+            200,
+            json!({ "analyzer": id, "action": action, "epoch": epoch }),
+        ))
+    };
     let _one_at_a_time = lock(&core.orders);
     match action {
         "eject" => {
@@ -248,11 +280,18 @@ fn act(core: &Core, id: &str, action: &str) -> Answer {
 }
 
 fn add_http(core: &Arc<Core>, ask: &Ask) -> Answer {
-    let HttpAnalyzerBody { id, endpoint, weight } = body(ask)?;
+    let HttpAnalyzerBody {
+        id,
+        endpoint,
+        weight,
+    } = body(ask)?;
     let analyzer = HttpAnalyzer::new(&id, &endpoint, weight).map_err(|error| (400, error))?;
     let endpoint = analyzer.endpoint.text.clone();
     health_check::add(core, analyzer).map_err(|error| (409, error))?;
-    Ok((201, json!({ "id": id, "endpoint": endpoint, "weight": weight })))
+    Ok((
+        201,
+        json!({ "id": id, "endpoint": endpoint, "weight": weight }),
+    ))
 }
 
 fn remove_http(core: &Core, id: &str) -> Answer {
@@ -261,7 +300,10 @@ fn remove_http(core: &Core, id: &str) -> Answer {
     }
     let known = core.checks.status();
     let known: Vec<&str> = known.iter().map(|status| &*status.id).collect();
-    Err((404, format!("analyzer over HTTP {id:?}: not configured; there are {known:?}")))
+    Err((
+        404,
+        format!("analyzer over HTTP {id:?}: not configured; there are {known:?}"),
+    ))
 }
 
 fn reload(core: &Core, ask: &Ask) -> Answer {
@@ -281,5 +323,242 @@ fn rollback(core: &Core) -> Answer {
 }
 
 fn no_file() -> (u16, String) {
-    (501, "reload: this distributor was started without a configuration file".into())
+    (
+        501,
+        "reload: this distributor was started without a configuration file".into(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::core::Core;
+    use super::super::fake::{Fake, FakeDeck};
+    use super::super::{Reloader, Settings};
+    use super::*;
+
+    struct File;
+
+    impl Reloader for File {
+        fn current(&self) -> Value {
+            json!({ "path": "weir.toml" })
+        }
+        fn reload(&self, dry_run: bool) -> Result<Value, String> {
+            Ok(json!({ "dryRun": dry_run, "changed": [] }))
+        }
+        fn rollback(&self) -> Result<Value, String> {
+            Err("rollback: nothing was reloaded".into())
+        }
+    }
+
+    fn core(change: impl FnOnce(&mut Settings)) -> (Arc<Core>, Arc<FakeDeck>) {
+        let deck = Arc::new(FakeDeck::default());
+        *lock(&deck.reports) = Fake::new(&[0.4, 0.6]).reports;
+        let mut settings = Settings::new(Stamp::now());
+        change(&mut settings);
+        (
+            Arc::new(Core::new(Box::new(Arc::clone(&deck)), settings)),
+            deck,
+        )
+    }
+
+    fn call(core: &Arc<Core>, method: &str, path: &str, body: &str) -> (u16, Value) {
+        let ask = Ask {
+            body: body.as_bytes().to_vec(),
+            ..Ask::new(method, path)
+        };
+        let response = handle(core, &ask);
+        let body = serde_json::from_slice(&response.body).expect("JSON");
+        (response.status, body)
+    }
+
+    #[test]
+    fn orders_reach_the_shards() {
+        let (core, deck) = core(|_| {});
+        for (what, body) in [
+            ("weight", r#"{"weight":0.3,"pin":true}"#),
+            ("weight", r#"{"weight":0}"#),
+            ("unpin", ""),
+            ("drain", ""),
+            ("resume", ""),
+            ("eject", ""),
+        ] {
+            let (status, answer) = call(
+                &core,
+                "POST",
+                &format!("/admin/analyzers/a%31/{what}"),
+                body,
+            );
+            assert_eq!(
+                (status, &answer["analyzer"]),
+                (200, &json!("a1")),
+                "{answer}"
+            );
+        }
+        let expected = [
+            "weight a1 0.3 true",
+            "weight a1 0 false",
+            "Unpin { name: \"a1\" }",
+            "Drain { name: \"a1\" }",
+            "Resume { name: \"a1\" }",
+            "Eject { name: \"a1\" }",
+        ];
+        assert_eq!(*lock(&deck.orders), expected);
+    }
+
+    #[test]
+    fn faults_name_thing_value_and_what_is_allowed() {
+        let (core, deck) = core(|_| {});
+        for (method, path, body, status, words) in [
+            (
+                "POST",
+                "analyzers/a1/weight",
+                "{\"weight\":-1}",
+                400,
+                ["weight -1", "finite number"],
+            ),
+            (
+                "POST",
+                "analyzers/a1/weight",
+                "{\"weight\":\"x\"}",
+                400,
+                ["field weight", "f64"],
+            ),
+            (
+                "POST",
+                "analyzers/a1/weight",
+                "{\"weight\":1,\"rmap\":\"1s\"}",
+                400,
+                ["rmap", "`ramp`"],
+            ),
+            (
+                "POST",
+                "analyzers/a1/weight",
+                "{\"weight\":1,\"ramp\":\"10\"}",
+                400,
+                ["\"10\"", "ms, s, m or h"],
+            ),
+            (
+                "POST",
+                "analyzers/zz/weight",
+                "{\"weight\":1}",
+                404,
+                ["\"zz\"", "not connected"],
+            ),
+            (
+                "POST",
+                "analyzers/zz/drain",
+                "",
+                404,
+                ["\"zz\"", "not connected"],
+            ),
+            (
+                "GET",
+                "analyzers/a1/drain",
+                "",
+                405,
+                ["GET", "allowed: POST"],
+            ),
+            ("GET", "nothing", "", 404, ["/admin/nothing", "not found"]),
+            (
+                "PUT",
+                "log-level",
+                "{\"level\":\"loud\"}",
+                400,
+                ["\"loud\"", "debug, trace"],
+            ),
+            (
+                "POST",
+                "http-analyzers",
+                "{\"id\":\"h\",\"endpoint\":\"h\",\"weight\":1}",
+                400,
+                ["\"h\"", "http://host"],
+            ),
+            (
+                "POST",
+                "http-analyzers",
+                "{\"id\":\"\",\"endpoint\":\"http://h\",\"weight\":1}",
+                400,
+                ["id \"\"", "1 to 255"],
+            ),
+            (
+                "DELETE",
+                "http-analyzers/h",
+                "",
+                404,
+                ["\"h\"", "not configured"],
+            ),
+            ("POST", "reload", "", 501, ["reload", "configuration file"]),
+        ] {
+            let (found, answer) = call(&core, method, &format!("/admin/{path}"), body);
+            assert_eq!(found, status, "{path} {answer}");
+            let error = answer["error"].as_str().expect("an error");
+            assert!(words.iter().all(|word| error.contains(word)), "{error}");
+        }
+        assert!(lock(&deck.orders).is_empty());
+    }
+
+    #[test]
+    fn a_ramp_goes_by_steps_and_a_later_order_ends_it() {
+        let (core, deck) = core(|_| {});
+        let body = r#"{"weight":1.4,"ramp":"1h"}"#;
+        let (status, answer) = call(&core, "POST", "/admin/analyzers/a1/weight", body);
+        assert_eq!((status, &answer["from"]), (202, &json!(0.4)));
+        core.step_ramps();
+        core.step_ramps();
+        let orders = lock(&deck.orders).clone();
+        assert!(
+            orders.len() == 2 && orders[1].starts_with("weight a1 0.40"),
+            "{orders:?}"
+        );
+        let (_, status) = call(&core, "GET", "/admin/status", "");
+        assert_eq!(status["ramps"][0]["to"], json!(1.4));
+        call(
+            &core,
+            "POST",
+            "/admin/analyzers/a1/weight",
+            r#"{"weight":0.7}"#,
+        );
+        core.step_ramps();
+        let last = lock(&deck.orders).last().cloned();
+        assert_eq!(
+            last.as_deref(),
+            Some("weight a1 0.7 false"),
+            "no step after it"
+        );
+        let (_, status) = call(&core, "GET", "/admin/status", "");
+        assert_eq!(status["analyzers"].as_array().map(Vec::len), Some(2));
+    }
+
+    #[test]
+    fn a_ramp_of_one_that_is_gone_ends() {
+        let (core, deck) = core(|_| {});
+        call(
+            &core,
+            "POST",
+            "/admin/analyzers/a1/weight",
+            r#"{"weight":1,"ramp":"1h"}"#,
+        );
+        lock(&deck.reports).clear();
+        *lock(&deck.reports) = Fake::new(&[]).reports;
+        core.step_ramps();
+        assert!(lock(&core.ramps).status(0).is_empty());
+    }
+
+    #[test]
+    fn the_configuration_file_is_anothers_matter() {
+        let (core, _) = core(|settings| {
+            settings.reloader = Some(Box::new(File));
+            settings.configuration.insert("shards".into(), "2".into());
+        });
+        let (status, answer) = call(&core, "POST", "/admin/reload", r#"{"dryRun":true}"#);
+        assert_eq!((status, &answer["dryRun"]), (200, &json!(true)));
+        assert_eq!(
+            call(&core, "POST", "/admin/reload", "").1["dryRun"],
+            json!(false)
+        );
+        assert_eq!(call(&core, "POST", "/admin/rollback", "").0, 409);
+        let (_, config) = call(&core, "GET", "/admin/config", "");
+        assert_eq!(config["configuration"]["shards"], json!("2"));
+        assert_eq!(config["file"]["path"], json!("weir.toml"));
+    }
 }

@@ -96,7 +96,10 @@ fn metrics_answer(ask: &Ask, state: &State) -> Response {
     Response {
         status: 200,
         content_type: format.content_type(),
-        headers: vec![("Cache-Control", "no-store".into()), ("Vary", "Accept".into())],
+        headers: vec![
+            ("Cache-Control", "no-store".into()),
+            ("Vary", "Accept".into()),
+        ],
         body: metrics::render(state, format).into_bytes(),
     }
 }
@@ -192,7 +195,11 @@ fn analyzers(state: &State) -> Value {
             "error": row.error,
         })
     };
-    let configured: Vec<&str> = state.http.iter().map(|http: &HttpStatus| &*http.id).collect();
+    let configured: Vec<&str> = state
+        .http
+        .iter()
+        .map(|http: &HttpStatus| &*http.id)
+        .collect();
     json!({
         "analyzers": state.rows.iter().map(analyzer).collect::<Vec<_>>(),
         "configured": configured,
@@ -244,7 +251,9 @@ mod tests {
         match (found, like) {
             (Value::Object(found), Value::Object(like)) => {
                 for (name, like) in like {
-                    let field = found.get(name).unwrap_or_else(|| panic!("{at}.{name}: missing"));
+                    let field = found
+                        .get(name)
+                        .unwrap_or_else(|| panic!("{at}.{name}: missing"));
                     assert_like(field, like, &format!("{at}.{name}"));
                 }
             }
@@ -268,11 +277,20 @@ mod tests {
             "lastDistribution": 1_795_305_132_065_u64, "consecutiveFailures": 0});
         for (path, like) in [
             ("/health", json!({"status": "healthy", "uptime": 1.8})),
-            ("/stats", json!({"queueLength": 0, "isProcessing": true, "totalAnalyzers": 1,
-                "analyzers": {"a1": analyzer, "a2": analyzer}})),
-            ("/queue", json!({"length": 0, "isProcessing": true, "oldestItem": 1_795_305_132_065_u64})),
-            ("/analyzers", json!({"analyzers": [{"id": "a1", "endpoint": "", "weight": 0.1,
-                "isOnline": true, "consecutiveFailures": 0}]})),
+            (
+                "/stats",
+                json!({"queueLength": 0, "isProcessing": true, "totalAnalyzers": 1,
+                "analyzers": {"a1": analyzer, "a2": analyzer}}),
+            ),
+            (
+                "/queue",
+                json!({"length": 0, "isProcessing": true, "oldestItem": 1_795_305_132_065_u64}),
+            ),
+            (
+                "/analyzers",
+                json!({"analyzers": [{"id": "a1", "endpoint": "", "weight": 0.1,
+                "isOnline": true, "consecutiveFailures": 0}]}),
+            ),
         ] {
             let body = get(path, &state);
             assert_like(&body, &like, path);
@@ -303,7 +321,10 @@ mod tests {
         let analyzers = get("/analyzers", &state);
         let h1 = &analyzers["analyzers"][2];
         assert_eq!(h1["endpoint"], json!("http://127.0.0.1:8090/in"));
-        assert_eq!((&h1["consecutiveFailures"], &h1["weight"]), (&json!(2), &json!(0.5)));
+        assert_eq!(
+            (&h1["consecutiveFailures"], &h1["weight"]),
+            (&json!(2), &json!(0.5))
+        );
         assert_eq!(h1["lastHealthCheck"], json!(1_795_305_137_000_u64));
 
         let audit = get("/audit", &state);
@@ -323,7 +344,10 @@ mod tests {
             fake.note(&mut state, half * 500);
         }
         let queue = get("/queue", &state);
-        assert_eq!((&queue["oldestItem"], &queue["length"]), (&Value::Null, &json!(0)));
+        assert_eq!(
+            (&queue["oldestItem"], &queue["length"]),
+            (&Value::Null, &json!(0))
+        );
         assert_eq!(queue["isProcessing"], json!(false));
     }
 
@@ -341,10 +365,16 @@ mod tests {
         fake.note(&mut state, 6000);
         let (status, body, _) = ask("GET", "/health/ready", &state);
         assert_eq!((status, &body["status"]), (503, &json!("not ready")));
-        assert!(body["reason"].as_str().expect("text").starts_with("no analyzer"));
+        assert!(body["reason"]
+            .as_str()
+            .expect("text")
+            .starts_with("no analyzer"));
         let (status, body, _) = ask("GET", "/health", &state);
         assert_eq!((status, &body["status"]), (200, &json!("healthy")));
-        assert!(body["bottleneck"].as_str().expect("text").starts_with("no analyzer"));
+        assert!(body["bottleneck"]
+            .as_str()
+            .expect("text")
+            .starts_with("no analyzer"));
         state.draining = true;
         let (status, body, _) = ask("GET", "/health", &state);
         assert_eq!((status, &body["status"]), (503, &json!("unhealthy")));
@@ -360,7 +390,10 @@ mod tests {
         let (_, state) = busy();
         let (status, body, _) = ask("GET", "/nothing", &state);
         assert_eq!(status, 404);
-        assert!(body["error"].as_str().expect("text").contains("\"/nothing\""));
+        assert!(body["error"]
+            .as_str()
+            .expect("text")
+            .contains("\"/nothing\""));
         for (method, path, allowed) in [
             ("POST", "/stats", "GET, HEAD"),
             ("DELETE", "/", "GET, HEAD"),

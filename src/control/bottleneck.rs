@@ -3,7 +3,8 @@
 use super::state::{Standing, State};
 
 /// Nobody can be given anything.
-pub const NOBODY: &str = "no analyzer is connected that takes messages: they wait, and emitters with them";
+pub const NOBODY: &str =
+    "no analyzer is connected that takes messages: they wait, and emitters with them";
 /// Part of the last ten seconds that receiving may stand still before it is worth a sentence.
 const STALLED_PART_MIN: f64 = 0.05;
 /// Part of the last seconds that a loop may be busy.
@@ -63,7 +64,10 @@ fn partly(state: &State) -> Option<String> {
 }
 
 fn offline(state: &State) -> Option<String> {
-    let status = state.http.iter().find(|status| status.is_healthy == Some(false))?;
+    let status = state
+        .http
+        .iter()
+        .find(|status| status.is_healthy == Some(false))?;
     let why = status.error.as_deref().unwrap_or("its health check failed");
     Some(format!("analyzer {} is offline: {why}", status.id))
 }
@@ -110,12 +114,18 @@ mod tests {
 
         fake.reports[1].lanes[1].full = true;
         let text = found(&fake).expect("found");
-        assert_eq!(text, "analyzer a2 does not keep up: its window is full on 1 of 2 shards");
+        assert_eq!(
+            text,
+            "analyzer a2 does not keep up: its window is full on 1 of 2 shards"
+        );
 
         fake.reports[1].buffers = (20, 0, 512);
         fake.reports[1].stalled = true;
         let text = found(&fake).expect("found");
-        assert_eq!(text, "arena of shard 1 is full (20 of 512 buffers free): analyzers ACK too slowly");
+        assert_eq!(
+            text,
+            "arena of shard 1 is full (20 of 512 buffers free): analyzers ACK too slowly"
+        );
     }
 
     #[test]
@@ -127,7 +137,10 @@ mod tests {
             fake.note(&mut state, 5000 + step * 500);
         }
         let text = state.bottleneck.as_deref().expect("found");
-        assert!(text.starts_with("receiving stopped 40 % of the last 10 s on shard 1"), "{text}");
+        assert!(
+            text.starts_with("receiving stopped 40 % of the last 10 s on shard 1"),
+            "{text}"
+        );
 
         // A stall that lasts is counted before it ends.
         fake.reports[0].stalled = true;
@@ -135,7 +148,10 @@ mod tests {
             fake.note(&mut state, 5000 + step * 500);
         }
         let text = state.bottleneck.as_deref().expect("found");
-        assert!(text.starts_with("receiving stopped 100 % of the last 10 s on shard 0"), "{text}");
+        assert!(
+            text.starts_with("receiving stopped 100 % of the last 10 s on shard 0"),
+            "{text}"
+        );
 
         let mut fake = Fake::new(&[1.0]);
         let mut state = fake.state();
@@ -144,7 +160,10 @@ mod tests {
             fake.note(&mut state, 5000 + step * 500);
         }
         let text = state.bottleneck.as_deref().expect("found");
-        assert_eq!(text, "shard 0 is busy 98 % of the time: its core is the limit");
+        assert_eq!(
+            text,
+            "shard 0 is busy 98 % of the time: its core is the limit"
+        );
     }
 
     #[test]
@@ -156,7 +175,10 @@ mod tests {
         state.note(at(10_900), fake.reports.clone());
         assert_eq!(state.stuck(), None);
         state.note(at(12_100), fake.reports.clone());
-        assert_eq!(state.bottleneck.as_deref(), Some("shard 0 has not turned for 6 s"));
+        assert_eq!(
+            state.bottleneck.as_deref(),
+            Some("shard 0 has not turned for 6 s")
+        );
         assert!(state.unhealthy().is_some());
     }
 
@@ -176,6 +198,9 @@ mod tests {
         });
         fake.note(&mut state, 6000);
         let text = state.bottleneck.as_deref().expect("found");
-        assert_eq!(text, "analyzer h1 is offline: 127.0.0.1:1: connection refused");
+        assert_eq!(
+            text,
+            "analyzer h1 is offline: 127.0.0.1:1: connection refused"
+        );
     }
 }

@@ -76,8 +76,9 @@ impl Client {
     ) -> io::Result<Reply<Box<dyn Socket>>> {
         let (mut socket, host, prefix) = self.connect(patience)?;
         let authorization = self.token.as_ref();
-        let authorization = authorization
-            .map_or(String::new(), |token| format!("Authorization: Bearer {token}\r\n"));
+        let authorization = authorization.map_or(String::new(), |token| {
+            format!("Authorization: Bearer {token}\r\n")
+        });
         let head = format!(
             "{method} {prefix}{path} HTTP/1.1\r\nHost: {host}\r\n{authorization}Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
             body.len()

@@ -111,13 +111,21 @@ impl Core {
         let mut state = lock(&self.state);
         let now = Stamp::now();
         let age_ns = now.mono_ns.saturating_sub(state.now.mono_ns);
+        state.ramps = lock(&self.ramps).status(now.mono_ns);
+        state.draining = self.draining.load(Ordering::Acquire);
         if state.reports.is_empty() || age_ns >= FRESH_NS {
             state.http = self.checks.status();
-            state.ramps = lock(&self.ramps).status(now.mono_ns);
-            state.draining = self.draining.load(Ordering::Acquire);
             state.note(now, self.deck.reports());
         }
         state
+    }
+
+    /// Weight of an analyzer in the newest roster: shards publish one as soon as they follow it.
+    pub fn weight_now(&self, id: &str) -> Option<f64> {
+        let reports = self.deck.reports();
+        let mut entries = reports.first()?.roster.entries.iter();
+        let entry = entries.find(|entry| *entry.name == *id);
+        entry.map(|entry| entry.weight)
     }
 
     /// Something that the operator did, for the list of events.
@@ -150,7 +158,10 @@ impl Core {
         for step in steps {
             if step.is_slow_start {
                 let state = self.state();
-                if state.entry(&step.analyzer).is_some_and(|entry| entry.pinned) {
+                if state
+                    .entry(&step.analyzer)
+                    .is_some_and(|entry| entry.pinned)
+                {
                     lock(&self.ramps).end(&step.analyzer);
                     continue;
                 }

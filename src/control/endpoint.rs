@@ -89,12 +89,28 @@ mod tests {
             ("http://[::1]", "[::1]", "::1", 80, ""),
         ] {
             let endpoint = Endpoint::parse(text).expect(text);
-            let found = (&*endpoint.host, &*endpoint.name, endpoint.port, &*endpoint.path);
+            let found = (
+                &*endpoint.host,
+                &*endpoint.name,
+                endpoint.port,
+                &*endpoint.path,
+            );
             assert_eq!(found, (host, name, port, path));
         }
         for bad in [
-            "", "a:80", "https://a", "http://", "http://:80", "http://a:0", "http://a:99999",
-            "http://a b", "http://u@a", "http://a/?q", "http://a/\r\nX: y", "http://[::1", "http://[::1]x",
+            "",
+            "a:80",
+            "https://a",
+            "http://",
+            "http://:80",
+            "http://a:0",
+            "http://a:99999",
+            "http://a b",
+            "http://u@a",
+            "http://a/?q",
+            "http://a/\r\nX: y",
+            "http://[::1",
+            "http://[::1]x",
         ] {
             let error = Endpoint::parse(bad).expect_err(bad);
             assert!(error.contains("allowed: http://host"), "{error}");

@@ -88,7 +88,12 @@ impl EventLog {
             self.push(now, tone, analyzer, text);
         }
         if more > 0 {
-            self.push(now, "note", "".into(), format!("and {more} more at the same moment"));
+            self.push(
+                now,
+                "note",
+                "".into(),
+                format!("and {more} more at the same moment"),
+            );
         }
         self.has_begun = true;
     }
@@ -124,7 +129,8 @@ impl EventLog {
                     found.push(("good", name(), text));
                 }
                 Some(was) if was.standing != now.standing => {
-                    found.extend(turned(was.standing, row).map(|(tone, text)| (tone, name(), text)));
+                    found
+                        .extend(turned(was.standing, row).map(|(tone, text)| (tone, name(), text)));
                 }
                 _ => {}
             }
@@ -135,7 +141,11 @@ impl EventLog {
                     found.push(("note", name(), text));
                 }
                 if was.pinned != now.pinned {
-                    let text = if now.pinned { "weight pinned" } else { "weight unpinned" };
+                    let text = if now.pinned {
+                        "weight pinned"
+                    } else {
+                        "weight unpinned"
+                    };
                     found.push(("note", name(), text.into()));
                 }
             }
@@ -192,7 +202,10 @@ fn turned(was: Standing, row: &Row) -> Option<(&'static str, String)> {
             if is_gone(was) {
                 return None;
             }
-            let why = row.error.as_ref().map_or(String::new(), |why| format!(": {why}"));
+            let why = row
+                .error
+                .as_ref()
+                .map_or(String::new(), |why| format!(": {why}"));
             ("bad", format!("is gone{why}"))
         }
         (was, _) if is_gone(was) => ("good", format!("is back with weight {}", row.weight)),
@@ -234,7 +247,11 @@ mod tests {
             entries[1].draining = true;
         });
         fake.note(&mut state, 7000);
-        let expected = ["note a1 weight 0.4 -> 0.5", "note a1 weight pinned", "note a2 is draining"];
+        let expected = [
+            "note a1 weight 0.4 -> 0.5",
+            "note a1 weight pinned",
+            "note a2 is draining",
+        ];
         assert_eq!(texts(&state, 2), expected);
         fake.roster(|entries| entries[1].draining = false);
         fake.reports[1].lanes[0].full = true;

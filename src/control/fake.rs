@@ -31,11 +31,13 @@ impl Fake {
     /// Native analyzers `a1`, `a2`, ... with these weights, each with a lane on both shards.
     pub fn new(weights: &[f64]) -> Fake {
         let mut fake = Fake {
-            reports: (0..2).map(|shard| ShardReport {
-                shard,
-                buffers: (400, 300, 512),
-                ..ShardReport::default()
-            }).collect(),
+            reports: (0..2)
+                .map(|shard| ShardReport {
+                    shard,
+                    buffers: (400, 300, 512),
+                    ..ShardReport::default()
+                })
+                .collect(),
         };
         for (index, weight) in weights.iter().enumerate() {
             fake.join(&format!("a{}", index + 1), *weight);
@@ -96,7 +98,11 @@ impl Fake {
 
     /// Its links are gone; what it had not ACKed was re-routed to nobody yet.
     pub fn leave(&mut self, name: &str) {
-        let entry = self.reports[0].roster.entries.iter().find(|entry| *entry.name == *name);
+        let entry = self.reports[0]
+            .roster
+            .entries
+            .iter()
+            .find(|entry| *entry.name == *name);
         let analyzer = entry.expect("in the roster").analyzer;
         self.roster(|entries| entries.retain(|entry| entry.analyzer != analyzer));
         for report in &mut self.reports {
@@ -119,17 +125,27 @@ impl Fake {
     /// Gives `messages` to an analyzer on every shard; `acked` of them are ACKed after `latency_us`.
     pub fn route(&mut self, name: &str, messages: u64, acked: u64, latency_us: u64) {
         for report in &mut self.reports {
-            let entry = report.roster.entries.iter().find(|entry| *entry.name == *name);
+            let entry = report
+                .roster
+                .entries
+                .iter()
+                .find(|entry| *entry.name == *name);
             let analyzer = entry.expect("in the roster").analyzer;
             let mut lanes = report.lanes.iter_mut();
-            let lane = lanes.find(|lane| lane.analyzer == analyzer).expect("a lane");
+            let lane = lanes
+                .find(|lane| lane.analyzer == analyzer)
+                .expect("a lane");
             lane.assigned += messages;
             lane.acked += acked;
             lane.in_flight += messages - acked;
             lane.held_bytes += 100 * (messages - acked);
-            lane.latency_us.record_n(latency_us, u32::try_from(acked).expect("few").into()).expect("bounds");
+            lane.latency_us
+                .record_n(latency_us, u32::try_from(acked).expect("few").into())
+                .expect("bounds");
             let mut accounts = report.accounts.iter_mut();
-            let account = accounts.find(|account| *account.name == *name).expect("an account");
+            let account = accounts
+                .find(|account| *account.name == *name)
+                .expect("an account");
             account.assigned += messages;
             account.acked += acked;
             account.due += messages as f64 + 0.25;
@@ -191,7 +207,9 @@ impl Deck for Arc<FakeDeck> {
                     draining: false,
                     pinned: false,
                     ejected: false,
-                    reach: Reach::Http { generation: *generation },
+                    reach: Reach::Http {
+                        generation: *generation,
+                    },
                 });
             }
             report.roster = Arc::new(roster);
@@ -201,12 +219,19 @@ impl Deck for Arc<FakeDeck> {
 
     fn order(&self, order: Order) -> Result<u64, OrderRefused> {
         let name = match &order {
-            Order::Weight { name, .. } | Order::Unpin { name } | Order::Drain { name }
-            | Order::Resume { name } | Order::Eject { name } => name,
+            Order::Weight { name, .. }
+            | Order::Unpin { name }
+            | Order::Drain { name }
+            | Order::Resume { name }
+            | Order::Eject { name } => name,
             Order::HttpUp { .. } | Order::HttpDown { .. } => panic!("there are calls for these"),
         };
         let reports = Deck::reports(self);
-        let known = reports[0].roster.entries.iter().any(|entry| entry.name == *name);
+        let known = reports[0]
+            .roster
+            .entries
+            .iter()
+            .any(|entry| entry.name == *name);
         if !known {
             let name = Arc::clone(name);
             return Err(OrderRefused::Order(OrderError::Unknown { name }));

@@ -162,7 +162,10 @@ impl Checks {
         let due = Instant::now() + self.interval;
         let mut table = lock(&self.table);
         loop {
-            let stays = table.checked.get(id).is_some_and(|one| one.number == number);
+            let stays = table
+                .checked
+                .get(id)
+                .is_some_and(|one| one.number == number);
             if core.is_over() || !stays {
                 return false;
             }
@@ -186,10 +189,14 @@ pub fn add(core: &Arc<Core>, analyzer: HttpAnalyzer) -> Result<(), String> {
         let mut table = lock(&core.checks.table);
         if let Some(there) = table.checked.get(&id) {
             let endpoint = &there.analyzer.endpoint.text;
-            return Err(format!("id {id:?}: in use by {endpoint}; allowed: another id"));
+            return Err(format!(
+                "id {id:?}: in use by {endpoint}; allowed: another id"
+            ));
         }
         if table.checked.len() >= HTTP_ANALYZERS_MAX {
-            return Err(format!("analyzers over HTTP: {HTTP_ANALYZERS_MAX} are configured, which is the most"));
+            return Err(format!(
+                "analyzers over HTTP: {HTTP_ANALYZERS_MAX} are configured, which is the most"
+            ));
         }
         table.numbers += 1;
         let number = table.numbers;
@@ -265,7 +272,10 @@ pub fn check(endpoint: &Endpoint, timeout: Duration) -> Result<SocketAddr, Strin
 }
 
 fn is_timeout(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
+    matches!(
+        error.kind(),
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock
+    )
 }
 
 fn ask(endpoint: &Endpoint, address: SocketAddr, deadline: Instant) -> io::Result<u16> {
@@ -285,10 +295,7 @@ fn ask(endpoint: &Endpoint, address: SocketAddr, deadline: Instant) -> io::Resul
         env!("CARGO_PKG_VERSION")
     );
     socket.write_all(request.as_bytes())?;
-    let patient = Patient {
-        socket,
-        deadline,
-    };
+    let patient = Patient { socket, deadline };
     http::read_response(patient).map(|reply| reply.status)
 }
 
@@ -313,7 +320,11 @@ impl io::Read for Patient {
 #[derive(Debug, PartialEq)]
 enum Move {
     Nothing,
-    Up { slowly: bool, weight: f64, target: HttpTarget },
+    Up {
+        slowly: bool,
+        weight: f64,
+        target: HttpTarget,
+    },
     Down(u64),
 }
 
@@ -351,9 +362,20 @@ fn apply(core: &Core, id: &Arc<str>, number: u64, result: Result<SocketAddr, Str
     }
 }
 
-fn bring_up(core: &Core, id: &Arc<str>, number: u64, target: HttpTarget, weight: f64, slowly: bool) {
+fn bring_up(
+    core: &Core,
+    id: &Arc<str>,
+    number: u64,
+    target: HttpTarget,
+    weight: f64,
+    slowly: bool,
+) {
     let _one_at_a_time = lock(&core.orders);
-    let first = if slowly { weight * SLOW_START_FROM } else { weight };
+    let first = if slowly {
+        weight * SLOW_START_FROM
+    } else {
+        weight
+    };
     let generation = match core.deck.http_up(target, first) {
         Ok(generation) => generation,
         Err(error) => {
@@ -428,5 +450,160 @@ impl Checked {
             },
             _ => Move::Nothing,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::TcpListener;
+    use std::sync::atomic::{AtomicU16, Ordering};
+
+    use super::super::fake::{Fake, FakeDeck};
+    use super::*;
+
+    /// Answers every connection with a status; 0: not at all.
+    fn server(status: u16) -> (Arc<AtomicU16>, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("free port");
+        let at = listener.local_addr().expect("bound");
+        let shown = Arc::new(AtomicU16::new(status));
+        let answers = Arc::clone(&shown);
+        std::thread::spawn(move || {
+            let mut silent = Vec::new();
+            for socket in listener.incoming() {
+                let mut socket = socket.expect("accepted");
+                let mut request = [0; 1024];
+                let len = socket.read(&mut request).unwrap_or(0);
+                let request = String::from_utf8_lossy(&request[..len]).into_owned();
+                assert!(
+                    request.starts_with("GET /in/health HTTP/1.1\r\nHost: 127.0.0.1:"),
+                    "{request}"
+                );
+                match answers.load(Ordering::Relaxed) {
+                    0 => silent.push(socket),
+                    status => {
+                        let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n");
+                        let _ = socket.write_all(answer.as_bytes());
+                    }
+                }
+            }
+        });
+        (shown, format!("http://{at}/in/"))
+    }
+
+    fn core(slow_start: Duration) -> (Arc<Core>, Arc<FakeDeck>) {
+        let deck = Arc::new(FakeDeck::default());
+        *lock(&deck.reports) = Fake::new(&[1.0]).reports;
+        let mut settings = Settings::new(Stamp::now());
+        settings.health_interval = Duration::from_millis(40);
+        settings.health_timeout = Duration::from_millis(250);
+        settings.slow_start = slow_start;
+        (
+            Arc::new(Core::new(Box::new(Arc::clone(&deck)), settings)),
+            deck,
+        )
+    }
+
+    fn eventually(what: &str, is_so: impl Fn() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !is_so() {
+            assert!(Instant::now() < deadline, "{what}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    #[test]
+    fn a_check_says_what_is_wrong() {
+        let timeout = Duration::from_millis(250);
+        for (status, word) in [
+            (500, "status 500"),
+            (302, "status 302"),
+            (0, "no answer within 250ms"),
+        ] {
+            let (_, endpoint) = server(status);
+            let endpoint = Endpoint::parse(&endpoint).expect("an endpoint");
+            let error = check(&endpoint, timeout).expect_err(word);
+            assert!(error.contains(word), "{error}");
+        }
+        let (_, endpoint) = server(204);
+        assert!(check(&Endpoint::parse(&endpoint).expect("an endpoint"), timeout).is_ok());
+        let closed = Endpoint::parse("http://127.0.0.1:1/in").expect("an endpoint");
+        assert!(check(&closed, timeout)
+            .expect_err("closed")
+            .contains("refused"));
+    }
+
+    #[test]
+    fn up_at_once_down_when_it_fails_slowly_back() {
+        let (core, deck) = core(Duration::from_secs(3600));
+        let (status, endpoint) = server(200);
+        let analyzer = HttpAnalyzer::new("h", &endpoint, 0.5).expect("valid");
+        add(&core, analyzer.clone()).expect("added");
+        assert!(add(&core, analyzer).expect_err("twice").contains("in use"));
+        let last = || lock(&deck.orders).last().cloned().unwrap_or_default();
+        eventually("up with its whole weight", || last() == "up h 0.5");
+        assert!(lock(&core.ramps).status(0).is_empty());
+        status.store(503, Ordering::Relaxed);
+        eventually("down", || last() == "down h");
+        eventually("failures count", || {
+            core.checks.status()[0].consecutive_failures > 2
+        });
+        status.store(200, Ordering::Relaxed);
+        eventually("back with a tenth", || last() == "up h 0.05");
+        eventually("a ramp", || !lock(&core.ramps).status(0).is_empty());
+        assert!(remove(&core, "h"));
+        assert_eq!(last(), "down h");
+        assert!(lock(&core.ramps).status(0).is_empty() && core.checks.status().is_empty());
+        core.end();
+    }
+
+    #[test]
+    fn ejected_by_the_operator_it_stays_out_until_it_is_resumed() {
+        let (core, deck) = core(Duration::ZERO);
+        let (_, endpoint) = server(200);
+        add(
+            &core,
+            HttpAnalyzer::new("h", &endpoint, 0.5).expect("valid"),
+        )
+        .expect("added");
+        let last = || lock(&deck.orders).last().cloned().unwrap_or_default();
+        eventually("up", || last() == "up h 0.5");
+        eventually("noted", || {
+            matches!(core.checks.eject("h", false), Some(None))
+        });
+        let out = core.checks.eject("h", true).expect("configured");
+        core.deck
+            .http_down(out.expect("was in"))
+            .expect("taken out");
+        let before = core.checks.status()[0].last_health_check;
+        eventually("checked again", || {
+            core.checks.status()[0].last_health_check > before
+        });
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(last(), "down h");
+        core.checks.eject("h", false);
+        eventually("back", || last() == "up h 0.5");
+        core.end();
+    }
+
+    #[test]
+    fn what_the_shards_gave_up_comes_back_with_a_healthy_check() {
+        let (core, deck) = core(Duration::ZERO);
+        let (_, endpoint) = server(200);
+        add(
+            &core,
+            HttpAnalyzer::new("h", &endpoint, 0.5).expect("valid"),
+        )
+        .expect("added");
+        let ups = || {
+            lock(&deck.orders)
+                .iter()
+                .filter(|order| *order == "up h 0.5")
+                .count()
+        };
+        eventually("up", || ups() == 1);
+        lock(&deck.up).clear();
+        eventually("up again", || ups() == 2);
+        core.end();
     }
 }

@@ -69,8 +69,9 @@ impl Listener {
     pub fn bind(at: &AdminAt, has_token: bool) -> io::Result<Listener> {
         let (socket, at) = match at {
             AdminAt::Unix(path) => {
-                let listener = bind_unix(path)
-                    .map_err(|error| io::Error::new(error.kind(), format!("--admin {}: {error}", path.display())))?;
+                let listener = bind_unix(path).map_err(|error| {
+                    io::Error::new(error.kind(), format!("--admin {}: {error}", path.display()))
+                })?;
                 listener.set_nonblocking(true)?;
                 (Socket::Unix(listener, path.clone()), at.clone())
             }
@@ -79,8 +80,9 @@ impl Listener {
                 return Err(io::Error::new(ErrorKind::InvalidInput, text));
             }
             AdminAt::Tcp(address) => {
-                let listener = TcpListener::bind(address)
-                    .map_err(|error| io::Error::new(error.kind(), format!("--admin {address}: {error}")))?;
+                let listener = TcpListener::bind(address).map_err(|error| {
+                    io::Error::new(error.kind(), format!("--admin {address}: {error}"))
+                })?;
                 listener.set_nonblocking(true)?;
                 let at = AdminAt::Tcp(listener.local_addr()?);
                 (Socket::Tcp(listener), at)
@@ -241,16 +243,22 @@ fn start(core: &Arc<Core>, places: &Arc<Places>, mut connection: Connection) {
     if !is_room {
         let text = format!("admin connections: {CONNECTIONS_MAX} are open, which is the most");
         let response = Response::error(503, &Ask::default(), Stamp::now(), text);
-        let _ = connection.write_all(&http::respond(&response.with("Retry-After", "1"), true, false));
+        let _ = connection.write_all(&http::respond(
+            &response.with("Retry-After", "1"),
+            true,
+            false,
+        ));
         return;
     }
-    let spawned = std::thread::Builder::new().name("admin".into()).spawn(move || {
-        // Only this listener's one thread takes places, so there is one.
-        if let Some(_place) = Place::take(&places.all, CONNECTIONS_MAX + 1) {
-            // The client is gone: nobody to tell.
-            let _ = talk(&core, &places, &mut connection);
-        }
-    });
+    let spawned = std::thread::Builder::new()
+        .name("admin".into())
+        .spawn(move || {
+            // Only this listener's one thread takes places, so there is one.
+            if let Some(_place) = Place::take(&places.all, CONNECTIONS_MAX + 1) {
+                // The client is gone: nobody to tell.
+                let _ = talk(&core, &places, &mut connection);
+            }
+        });
     if let Err(error) = spawned {
         log::warn!("admin connection: no thread: {error}");
     }
@@ -330,7 +338,10 @@ fn tap(core: &Core, ask: &Ask, connection: &mut Connection) -> io::Result<Option
     let rate = number("rate", 10).filter(|rate| (1..=TAP_RATE_MAX).contains(rate));
     let seconds = number("seconds", 5).filter(|seconds| (1..=seconds_max).contains(seconds));
     let (Some(rate), Some(seconds)) = (rate, seconds) else {
-        let text = format!("query {:?}: allowed: rate 1 to {TAP_RATE_MAX}, seconds 1 to {seconds_max}", ask.query);
+        let text = format!(
+            "query {:?}: allowed: rate 1 to {TAP_RATE_MAX}, seconds 1 to {seconds_max}",
+            ask.query
+        );
         return refuse(400, &text);
     };
     let response = Response {

@@ -105,16 +105,56 @@ fn whole(state: &State, out: &mut Exposition) {
     let balance = &state.totals.balance;
     let flag = |is: bool| f64::from(u8::from(is));
     let gauges: [(&str, &str, f64); 10] = [
-        ("weir_start_time_seconds", "When it started, in seconds since 1970.", unix_s),
-        ("weir_ready", "1 while messages should be sent here.", flag(state.unready().is_none())),
-        ("weir_shards", "Number of shards.", state.reports.len() as f64),
-        ("weir_analyzers", "Analyzers in the roster.", state.entries().len() as f64),
-        ("weir_conservation_received_messages", "Messages taken in: the left side of the law.", balance.received as f64),
-        ("weir_conservation_acked_messages", "Messages ACKed, at the same moment.", balance.acked as f64),
-        ("weir_conservation_in_flight_messages", "Messages sent and not ACKed, at the same moment.", balance.in_flight as f64),
-        ("weir_conservation_queued_messages", "Messages not sent, at the same moment.", balance.queued as f64),
-        ("weir_conservation_dropped_messages", "Messages given up.", balance.dropped as f64),
-        ("weir_conservation_holds", "1: received = acked + in flight + queued + dropped.", flag(balance.holds())),
+        (
+            "weir_start_time_seconds",
+            "When it started, in seconds since 1970.",
+            unix_s,
+        ),
+        (
+            "weir_ready",
+            "1 while messages should be sent here.",
+            flag(state.unready().is_none()),
+        ),
+        (
+            "weir_shards",
+            "Number of shards.",
+            state.reports.len() as f64,
+        ),
+        (
+            "weir_analyzers",
+            "Analyzers in the roster.",
+            state.entries().len() as f64,
+        ),
+        (
+            "weir_conservation_received_messages",
+            "Messages taken in: the left side of the law.",
+            balance.received as f64,
+        ),
+        (
+            "weir_conservation_acked_messages",
+            "Messages ACKed, at the same moment.",
+            balance.acked as f64,
+        ),
+        (
+            "weir_conservation_in_flight_messages",
+            "Messages sent and not ACKed, at the same moment.",
+            balance.in_flight as f64,
+        ),
+        (
+            "weir_conservation_queued_messages",
+            "Messages not sent, at the same moment.",
+            balance.queued as f64,
+        ),
+        (
+            "weir_conservation_dropped_messages",
+            "Messages given up.",
+            balance.dropped as f64,
+        ),
+        (
+            "weir_conservation_holds",
+            "1: received = acked + in flight + queued + dropped.",
+            flag(balance.holds()),
+        ),
     ];
     for (name, help, value) in gauges {
         out.family(name, Kind::Gauge, help);
@@ -123,12 +163,20 @@ fn whole(state: &State, out: &mut Exposition) {
     let oldest = state.oldest_ms().map_or(0.0, |ms| {
         (state.now.unix_ns as f64 / SECOND_NS - ms as f64 / 1e3).max(0.0)
     });
-    out.family("weir_oldest_message_seconds", Kind::Gauge, "How long the oldest message without an ACK has been in its lane; 0: there is none.");
+    out.family(
+        "weir_oldest_message_seconds",
+        Kind::Gauge,
+        "How long the oldest message without an ACK has been in its lane; 0: there is none.",
+    );
     out.number(&[], oldest);
 }
 
 fn shards(state: &State, out: &mut Exposition) {
-    let names: Vec<String> = state.reports.iter().map(|report| report.shard.to_string()).collect();
+    let names: Vec<String> = state
+        .reports
+        .iter()
+        .map(|report| report.shard.to_string())
+        .collect();
     for (name, kind, help, number) in SHARD {
         out.family(name, kind, help);
         for (shard, report) in names.iter().zip(&state.reports) {
@@ -136,9 +184,19 @@ fn shards(state: &State, out: &mut Exposition) {
         }
     }
     let arena: [(&str, &str, fn(&ShardReport) -> usize); 3] = [
-        ("weir_shard_arena_free_bytes", "Egress arena that is free.", |r| r.buffers.0),
-        ("weir_shard_arena_free_min_bytes", "Least of it that ever was free.", |r| r.buffers.1),
-        ("weir_shard_arena_bytes", "Egress arena in all.", |r| r.buffers.2),
+        (
+            "weir_shard_arena_free_bytes",
+            "Egress arena that is free.",
+            |r| r.buffers.0,
+        ),
+        (
+            "weir_shard_arena_free_min_bytes",
+            "Least of it that ever was free.",
+            |r| r.buffers.1,
+        ),
+        ("weir_shard_arena_bytes", "Egress arena in all.", |r| {
+            r.buffers.2
+        }),
     ];
     for (name, help, buffers) in arena {
         out.family(name, Kind::Gauge, help);
@@ -147,19 +205,34 @@ fn shards(state: &State, out: &mut Exposition) {
             out.count(&[("shard", shard)], bytes);
         }
     }
-    out.family("weir_shard_refused_total", Kind::Counter, "Connections refused or closed and words ignored, by reason.");
+    out.family(
+        "weir_shard_refused_total",
+        Kind::Counter,
+        "Connections refused or closed and words ignored, by reason.",
+    );
     for (shard, report) in names.iter().zip(&state.reports) {
         for reason in Reason::ALL {
-            out.count(&[("shard", shard), ("reason", reason.as_str())], report.counters.of(reason));
+            out.count(
+                &[("shard", shard), ("reason", reason.as_str())],
+                report.counters.of(reason),
+            );
         }
     }
-    out.family("weir_http_responses_total", Kind::Counter, "HTTP responses, by status.");
+    out.family(
+        "weir_http_responses_total",
+        Kind::Counter,
+        "HTTP responses, by status.",
+    );
     for (shard, report) in names.iter().zip(&state.reports) {
         for (status, count) in &report.http.responses {
             out.count(&[("shard", shard), ("status", &status.to_string())], *count);
         }
     }
-    out.family("weir_http_refused_total", Kind::Counter, "HTTP requests and connections refused, by reason.");
+    out.family(
+        "weir_http_refused_total",
+        Kind::Counter,
+        "HTTP requests and connections refused, by reason.",
+    );
     for (shard, report) in names.iter().zip(&state.reports) {
         for (reason, count) in &report.http.refused {
             out.count(&[("shard", shard), ("reason", reason)], *count);
@@ -174,7 +247,11 @@ fn analyzers(state: &State, out: &mut Exposition) {
     };
     let rows: Vec<&Row> = state.rows.iter().filter(is_shown).collect();
     let shown = &rows[..rows.len().min(ANALYZERS_MAX)];
-    out.family("weir_analyzers_without_series", Kind::Gauge, "Analyzers beyond those that have series here.");
+    out.family(
+        "weir_analyzers_without_series",
+        Kind::Gauge,
+        "Analyzers beyond those that have series here.",
+    );
     out.count(&[], (rows.len() - shown.len()) as u64);
     for (name, kind, help, number) in ANALYZER {
         out.family(name, kind, help);
@@ -183,7 +260,11 @@ fn analyzers(state: &State, out: &mut Exposition) {
         }
     }
     posts(state, shown, out);
-    out.family("weir_analyzer_ack_latency_seconds", Kind::Histogram, "Time from the send of a message to its ACK.");
+    out.family(
+        "weir_analyzer_ack_latency_seconds",
+        Kind::Histogram,
+        "Time from the send of a message to its ACK.",
+    );
     let limits = BUCKETS_US.map(|us| us as f64 / 1e6);
     for row in shown {
         let labels: Labels = &[("analyzer", &row.id)];
@@ -198,16 +279,29 @@ fn posts(state: &State, shown: &[&Row], out: &mut Exposition) {
         .filter(|row| row.kind == Reach::Http)
         .map(|row| {
             let analyzer = state.entry(&row.id).map(|entry| entry.analyzer);
-            let shards = state.reports.iter().flat_map(|report| &report.http_analyzers);
+            let shards = state
+                .reports
+                .iter()
+                .flat_map(|report| &report.http_analyzers);
             let mine = shards.filter(|http| Some(http.analyzer) == analyzer);
-            mine.fold((*row, 0, 0), |sum, http| (*row, sum.1 + http.posts, sum.2 + http.failures))
+            mine.fold((*row, 0, 0), |sum, http| {
+                (*row, sum.1 + http.posts, sum.2 + http.failures)
+            })
         })
         .collect();
-    out.family("weir_analyzer_posts_total", Kind::Counter, "POSTs sent to an analyzer over HTTP.");
+    out.family(
+        "weir_analyzer_posts_total",
+        Kind::Counter,
+        "POSTs sent to an analyzer over HTTP.",
+    );
     for (row, posts, _) in &sums {
         out.count(&[("analyzer", &row.id)], *posts);
     }
-    out.family("weir_analyzer_post_failures_total", Kind::Counter, "POSTs to it that failed.");
+    out.family(
+        "weir_analyzer_post_failures_total",
+        Kind::Counter,
+        "POSTs to it that failed.",
+    );
     for (row, _, failures) in &sums {
         out.count(&[("analyzer", &row.id)], *failures);
     }
@@ -242,16 +336,28 @@ mod tests {
         for line in text.lines() {
             if let Some(help) = line.strip_prefix("# HELP ") {
                 let (name, help) = help.split_once(' ').expect("a text");
-                assert!(!help.is_empty() && helped.insert(name.to_owned()), "HELP twice: {line}");
+                assert!(
+                    !help.is_empty() && helped.insert(name.to_owned()),
+                    "HELP twice: {line}"
+                );
                 current = name.to_owned();
             } else if let Some(kind) = line.strip_prefix("# TYPE ") {
                 let (name, kind) = kind.split_once(' ').expect("a type");
                 assert_eq!(name, current, "HELP and TYPE belong together");
-                let before = families.insert(name.to_owned(), Family { kind: kind.into(), ..Family::default() });
+                let before = families.insert(
+                    name.to_owned(),
+                    Family {
+                        kind: kind.into(),
+                        ..Family::default()
+                    },
+                );
                 assert!(before.is_none(), "TYPE twice: {line}");
             } else if let Some(unit) = line.strip_prefix("# UNIT ") {
                 let (name, unit) = unit.split_once(' ').expect("a unit");
-                assert!(open && name == current && name.ends_with(&format!("_{unit}")), "{line}");
+                assert!(
+                    open && name == current && name.ends_with(&format!("_{unit}")),
+                    "{line}"
+                );
             } else {
                 assert!(!line.starts_with('#'), "{line}");
                 let (name, labels, value) = sample(line);
@@ -272,9 +378,14 @@ mod tests {
             ("gauge" | "counter", _) => &[""],
             other => panic!("{other:?}"),
         };
-        let is_allowed = allowed.iter().any(|suffix| name == format!("{family}{suffix}"));
+        let is_allowed = allowed
+            .iter()
+            .any(|suffix| name == format!("{family}{suffix}"));
         assert!(is_allowed, "{name} in {kind} {family}");
-        assert!(kind != "counter" || open || family.ends_with("_total"), "{family}");
+        assert!(
+            kind != "counter" || open || family.ends_with("_total"),
+            "{family}"
+        );
         assert!(kind != "gauge" || !family.ends_with("_total"), "{family}");
     }
 
@@ -352,7 +463,10 @@ mod tests {
             let has = labels.get(label.0).is_some_and(|value| value == label.1);
             found == name && (label.0.is_empty() || has)
         });
-        values.next().unwrap_or_else(|| panic!("{name} {label:?}")).2
+        values
+            .next()
+            .unwrap_or_else(|| panic!("{name} {label:?}"))
+            .2
     }
 
     #[test]
@@ -361,17 +475,70 @@ mod tests {
         for format in [Format::Text, Format::OpenMetrics] {
             let families = parse(&render(&state, format), format);
             assert!(families.len() > 60, "{}", families.len());
-            assert_eq!(find(&families, "weir_shard_received_messages_total", ("shard", "1")), 120.0);
+            assert_eq!(
+                find(
+                    &families,
+                    "weir_shard_received_messages_total",
+                    ("shard", "1")
+                ),
+                120.0
+            );
             assert_eq!(find(&families, "weir_conservation_holds", ("", "")), 1.0);
-            assert_eq!(find(&families, "weir_conservation_in_flight_messages", ("", "")), 20.0);
-            assert_eq!(find(&families, "weir_shard_refused_total", ("reason", "ack_stale")), 0.0);
-            assert_eq!(find(&families, "weir_http_responses_total", ("status", "202")), 7.0);
-            assert_eq!(find(&families, "weir_analyzer_acked_messages_total", ("analyzer", "a1")), 220.0);
-            assert_eq!(find(&families, "weir_analyzer_target_share", ("analyzer", "a1")), 0.125);
-            assert_eq!(find(&families, "weir_analyzer_weight", ("analyzer", "a \"b\\c\"\nd")), 1.0);
-            assert_eq!(find(&families, "weir_analyzer_consecutive_failures", ("analyzer", "h1")), 4.0);
-            assert_eq!(find(&families, "weir_shard_arena_free_bytes", ("shard", "0")), 400.0 * 131_072.0);
-            assert!(find(&families, "weir_build_info", ("version", env!("CARGO_PKG_VERSION"))) == 1.0);
+            assert_eq!(
+                find(&families, "weir_conservation_in_flight_messages", ("", "")),
+                20.0
+            );
+            assert_eq!(
+                find(
+                    &families,
+                    "weir_shard_refused_total",
+                    ("reason", "ack_stale")
+                ),
+                0.0
+            );
+            assert_eq!(
+                find(&families, "weir_http_responses_total", ("status", "202")),
+                7.0
+            );
+            assert_eq!(
+                find(
+                    &families,
+                    "weir_analyzer_acked_messages_total",
+                    ("analyzer", "a1")
+                ),
+                220.0
+            );
+            assert_eq!(
+                find(&families, "weir_analyzer_target_share", ("analyzer", "a1")),
+                0.125
+            );
+            assert_eq!(
+                find(
+                    &families,
+                    "weir_analyzer_weight",
+                    ("analyzer", "a \"b\\c\"\nd")
+                ),
+                1.0
+            );
+            assert_eq!(
+                find(
+                    &families,
+                    "weir_analyzer_consecutive_failures",
+                    ("analyzer", "h1")
+                ),
+                4.0
+            );
+            assert_eq!(
+                find(&families, "weir_shard_arena_free_bytes", ("shard", "0")),
+                400.0 * 131_072.0
+            );
+            assert!(
+                find(
+                    &families,
+                    "weir_build_info",
+                    ("version", env!("CARGO_PKG_VERSION"))
+                ) == 1.0
+            );
         }
     }
 
@@ -388,19 +555,33 @@ mod tests {
             .map(|(_, labels, count)| match labels["le"].as_str() {
                 "+Inf" => (f64::INFINITY, *count),
                 limit => {
-                    assert!(limit.contains('.') || limit.contains('e'), "not canonical: {limit}");
+                    assert!(
+                        limit.contains('.') || limit.contains('e'),
+                        "not canonical: {limit}"
+                    );
                     (limit.parse().expect("a limit"), *count)
                 }
             })
             .collect();
         assert_eq!(buckets.len(), 13);
-        assert!(buckets.windows(2).all(|two| two[0].0 < two[1].0 && two[0].1 <= two[1].1));
+        assert!(buckets
+            .windows(2)
+            .all(|two| two[0].0 < two[1].0 && two[0].1 <= two[1].1));
         let count = of("_count").next().expect("a count").2;
         assert_eq!((count, buckets[12].1), (220.0, 220.0));
-        let at = |limit: f64| buckets.iter().find(|bucket| bucket.0 == limit).expect("there").1;
+        let at = |limit: f64| {
+            buckets
+                .iter()
+                .find(|bucket| bucket.0 == limit)
+                .expect("there")
+                .1
+        };
         assert_eq!((at(0.0005), at(0.001), at(10.0)), (0.0, 180.0, 180.0));
         let sum = of("_sum").next().expect("a sum").2;
-        assert!((sum / (180.0 * 0.0007 + 40.0 * 30.0) - 1.0).abs() < 0.01, "{sum}");
+        assert!(
+            (sum / (180.0 * 0.0007 + 40.0 * 30.0) - 1.0).abs() < 0.01,
+            "{sum}"
+        );
     }
 
     #[test]
@@ -418,7 +599,11 @@ mod tests {
         fake.route("a1", 5, 5, 700);
         fake.note(&mut state, 6500);
         let families = parse(&render(&state, Format::Text), Format::Text);
-        let count = find(&families, "weir_analyzer_ack_latency_seconds_count", ("analyzer", "a1"));
+        let count = find(
+            &families,
+            "weir_analyzer_ack_latency_seconds_count",
+            ("analyzer", "a1"),
+        );
         assert_eq!(count, 210.0);
     }
 
@@ -430,13 +615,20 @@ mod tests {
         }
         let text = render(&fake.state(), Format::Text);
         let families = parse(&text, Format::Text);
-        assert_eq!(families["weir_analyzer_weight"].samples.len(), ANALYZERS_MAX);
-        assert_eq!(find(&families, "weir_analyzers_without_series", ("", "")), 3.0);
+        assert_eq!(
+            families["weir_analyzer_weight"].samples.len(),
+            ANALYZERS_MAX
+        );
+        assert_eq!(
+            find(&families, "weir_analyzers_without_series", ("", "")),
+            3.0
+        );
     }
 
     #[test]
     fn the_accept_header_decides() {
-        let open = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+        let open =
+            "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
         assert_eq!(Format::accepted(Some(open)), Format::OpenMetrics);
         for text in [
             None,
@@ -526,6 +718,8 @@ mod tests {
             assert!(rule["labels"]["severity"].as_str().is_some());
         }
         let scrape = saphyr::Yaml::load_from_str(&deployed("prometheus/scrape.yml")).expect("YAML");
-        assert!(scrape[0]["scrape_configs"][0]["job_name"].as_str().is_some());
+        assert!(scrape[0]["scrape_configs"][0]["job_name"]
+            .as_str()
+            .is_some());
     }
 }

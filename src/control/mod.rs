@@ -215,7 +215,12 @@ pub fn serve(operator: Operator, settings: Settings) -> io::Result<Running> {
     };
     let shared = Arc::clone(&core);
     let started = spawn("control", Box::new(move || desk.run(&questions)))
-        .and_then(|()| spawn("control-orders", Box::new(move || take_orders(&shared, &operator, &orders_taken))))
+        .and_then(|()| {
+            spawn(
+                "control-orders",
+                Box::new(move || take_orders(&shared, &operator, &orders_taken)),
+            )
+        })
         .and_then(|()| {
             let shared = Arc::clone(&core);
             spawn("control-ramps", Box::new(move || step_ramps(&shared)))
@@ -280,8 +285,9 @@ impl Desk {
         // Also when nobody looks: rates and events need the time between.
         let state = self.core.state();
         let operator = &self.operator;
-        self.streams
-            .step(&state, |question, bytes, is_last| operator.reply(question, bytes, is_last));
+        self.streams.step(&state, |question, bytes, is_last| {
+            operator.reply(question, bytes, is_last)
+        });
     }
 
     fn take(&mut self, mut question: Question) {
@@ -330,14 +336,18 @@ impl Desk {
             bytes.extend(http::chunk(first));
             operator.reply(question, bytes, false);
         });
-        self.streams
-            .step_newest(&state, |question, bytes| operator.reply(question, bytes, false));
+        self.streams.step_newest(&state, |question, bytes| {
+            operator.reply(question, bytes, false)
+        });
     }
 
     /// Under `/admin/`: only with a token, and not on this thread.
     fn order(&mut self, mut question: Question, ask: &Ask) {
         let response = if self.core.token.is_none() {
-            let text = format!("path {:?}: not here; the admin API has a listener of its own (--admin)", ask.path);
+            let text = format!(
+                "path {:?}: not here; the admin API has a listener of its own (--admin)",
+                ask.path
+            );
             Response::error(404, ask, Stamp::now(), text)
         } else if !listener::may(&self.core, ask) {
             listener::forbidden(ask)

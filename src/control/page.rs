@@ -41,20 +41,32 @@ fn policy() -> String {
 
 /// What stands between the only `<element>` and its end.
 fn inline<'a>(page: &'a str, element: &str) -> &'a str {
-    let after = page.split_once(&format!("<{element}>")).unwrap_or_default().1;
-    after.split_once(&format!("</{element}>")).unwrap_or_default().0
+    let after = page
+        .split_once(&format!("<{element}>"))
+        .unwrap_or_default()
+        .1;
+    after
+        .split_once(&format!("</{element}>"))
+        .unwrap_or_default()
+        .0
 }
 
 fn hash(text: &str) -> String {
     let digest = Sha256::digest(text.as_bytes());
     let mut out = String::from("sha256-");
     for three in digest.chunks(3) {
-        let bits = three.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte));
+        let bits = three
+            .iter()
+            .fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte));
         let bits = bits << (8 * (3 - three.len()));
         for digit in 0..4 {
             let index = (bits >> (18 - 6 * digit)) & 63;
             let is_there = digit <= three.len();
-            out.push(if is_there { char::from(BASE64[index as usize]) } else { '=' });
+            out.push(if is_there {
+                char::from(BASE64[index as usize])
+            } else {
+                '='
+            });
         }
     }
     out
@@ -67,8 +79,14 @@ mod tests {
     #[test]
     fn hashes_are_what_a_browser_computes() {
         // printf '' | openssl dgst -sha256 -binary | base64; the same of alert(1)
-        assert_eq!(hash(""), "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=");
-        assert_eq!(hash("alert(1)"), "sha256-bhHHL3z2vDgxUt0W3dWQOrprscmda2Y5pLsLg4GF+pI=");
+        assert_eq!(
+            hash(""),
+            "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
+        );
+        assert_eq!(
+            hash("alert(1)"),
+            "sha256-bhHHL3z2vDgxUt0W3dWQOrprscmda2Y5pLsLg4GF+pI="
+        );
     }
 
     #[test]
@@ -77,7 +95,15 @@ mod tests {
             assert_eq!(PAGE.matches(&format!("<{element}")).count(), 1, "{element}");
             assert!(inline(PAGE, element).len() > 500, "{element}");
         }
-        for outside in ["http://", "https://", " src=", "@import", "url(", "innerHTML", "style=\""] {
+        for outside in [
+            "http://",
+            "https://",
+            " src=",
+            "@import",
+            "url(",
+            "innerHTML",
+            "style=\"",
+        ] {
             let allowed = outside == "http://" && PAGE.contains("http://www.w3.org/2000/svg");
             assert!(!PAGE.contains(outside) || allowed, "{outside}");
         }

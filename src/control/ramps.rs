@@ -80,7 +80,9 @@ impl Ramps {
     /// There are [`RAMPS_MAX`] others.
     pub fn begin(&mut self, analyzer: Arc<str>, ramp: Ramp) -> Result<(), String> {
         if self.0.len() >= RAMPS_MAX && !self.0.contains_key(&analyzer) {
-            return Err(format!("ramps: {RAMPS_MAX} are under way, which is the most"));
+            return Err(format!(
+                "ramps: {RAMPS_MAX} are under way, which is the most"
+            ));
         }
         self.0.insert(analyzer, ramp);
         Ok(())
@@ -145,7 +147,9 @@ mod tests {
     #[test]
     fn a_ramp_is_linear_and_arrives_exactly_once() {
         let mut ramps = Ramps::default();
-        ramps.begin("a".into(), ramp(0.1, 0.3, 1000, 1000)).expect("room");
+        ramps
+            .begin("a".into(), ramp(0.1, 0.3, 1000, 1000))
+            .expect("room");
         assert_eq!(weights(&mut ramps, 1000), [("a".into(), 0.1)]);
         assert_eq!(weights(&mut ramps, 1250), [("a".into(), 0.15)]);
         assert_eq!(weights(&mut ramps, 1900), [("a".into(), 0.28)]);
@@ -159,10 +163,14 @@ mod tests {
     fn the_later_one_counts_and_there_are_not_too_many() {
         let mut ramps = Ramps::default();
         for n in 0..RAMPS_MAX {
-            ramps.begin(n.to_string().into(), ramp(0.0, 1.0, 0, 1000)).expect("room");
+            ramps
+                .begin(n.to_string().into(), ramp(0.0, 1.0, 0, 1000))
+                .expect("room");
         }
         assert!(ramps.begin("x".into(), ramp(0.0, 1.0, 0, 1000)).is_err());
-        ramps.begin("7".into(), ramp(1.0, 0.0, 0, 0)).expect("replaces");
+        ramps
+            .begin("7".into(), ramp(1.0, 0.0, 0, 0))
+            .expect("replaces");
         let steps = ramps.steps(500_000_000);
         let seven = steps.iter().find(|step| &*step.analyzer == "7");
         assert_eq!(seven.map(|step| step.weight), Some(0.0), "no time: at once");

@@ -171,13 +171,26 @@ mod tests {
         assert_eq!(rates.share("a"), None);
         for half in 0..40_u64 {
             // Ten times as fast in the last five seconds.
-            let received = if half < 30 { half } else { 29 + (half - 29) * 10 };
-            rates.note(sample(100.0 + half as f64 / 2.0, received, 3 * received, received));
+            let received = if half < 30 {
+                half
+            } else {
+                29 + (half - 29) * 10
+            };
+            rates.note(sample(
+                100.0 + half as f64 / 2.0,
+                received,
+                3 * received,
+                received,
+            ));
         }
         assert_eq!(rates.of_all(|shard| shard.received), 20.0);
         assert_eq!(rates.share("a"), Some(0.75));
         assert_eq!(rates.share("nobody"), Some(0.0));
-        assert!((rates.acked("b") - 10.0).abs() < 0.2, "{}", rates.acked("b"));
+        assert!(
+            (rates.acked("b") - 10.0).abs() < 0.2,
+            "{}",
+            rates.acked("b")
+        );
         assert!((rates.stalled(0) - 0.4).abs() < 1e-6);
         assert_eq!(rates.of_shard(7, |shard| shard.received), 0.0);
     }

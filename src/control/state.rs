@@ -310,7 +310,8 @@ impl State {
         self.rates.note(sample);
         self.rows = self.make_rows();
         self.bottleneck = bottleneck::find(self);
-        self.events.note(now, &self.rows, &self.reports, &self.names);
+        self.events
+            .note(now, &self.rows, &self.reports, &self.names);
     }
 
     /// Seconds since the start.
@@ -484,7 +485,12 @@ impl State {
         let gone = |known: &Known| known.seen_ns < now_ns;
         self.known
             .retain(|_, known| now_ns - known.seen_ns < gone_ns);
-        let mut ages: Vec<u64> = self.known.values().filter(|known| gone(known)).map(|known| known.seen_ns).collect();
+        let mut ages: Vec<u64> = self
+            .known
+            .values()
+            .filter(|known| gone(known))
+            .map(|known| known.seen_ns)
+            .collect();
         if ages.len() > GONE_MAX {
             ages.sort_unstable_by(|a, b| b.cmp(a));
             let oldest = ages[GONE_MAX - 1];
@@ -547,7 +553,10 @@ impl State {
         let share = shares.binary_search_by(|share| share.analyzer.as_str().cmp(name));
         let share = share.ok().map(|index| &shares[index]);
         let analyzer = entry.map(|entry| entry.analyzer);
-        let posts = self.reports.iter().flat_map(|report| &report.http_analyzers);
+        let posts = self
+            .reports
+            .iter()
+            .flat_map(|report| &report.http_analyzers);
         let posts = posts.filter(|http| Some(http.analyzer) == analyzer);
         let failed = posts.map(|http| http.consecutive_failures).max();
         Row {
@@ -600,7 +609,8 @@ impl State {
                 }
                 row.lanes += 1;
                 row.lanes_full += usize::from(lane.full);
-                let all = recent[index].get_or_insert_with(|| Histogram::new_from(&lane.latency_us));
+                let all =
+                    recent[index].get_or_insert_with(|| Histogram::new_from(&lane.latency_us));
                 track.recent(lane, all);
             }
         }

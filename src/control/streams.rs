@@ -172,3 +172,79 @@ pub fn piece(newest: &[u8], state: &State, seen: &mut u64) -> Vec<u8> {
     *seen = state.events.newest();
     piece
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::{at, Fake};
+    use super::*;
+
+    fn ask(page: &str) -> Ask {
+        Ask::new("GET", &format!("/events?page={page}"))
+    }
+
+    #[test]
+    fn places_are_bounded_and_a_page_has_one() {
+        let fake = Fake::new(&[1.0]);
+        let mut state = fake.state();
+        let mut streams = Streams::default();
+        for n in 0..STREAMS_MAX {
+            assert_eq!(
+                streams.open(&ask(&n.to_string()), n, &state),
+                (vec![], None)
+            );
+        }
+        assert_eq!(streams.open(&ask("7"), 100, &state), (vec![7], None));
+        assert_eq!(streams.open(&ask(""), 101, &state), (vec![], Some(101)));
+        fake.note(&mut state, 5000 + 31_000);
+        assert_eq!(
+            streams.open(&ask(""), 102, &state),
+            (vec![0], None),
+            "the oldest has had its time"
+        );
+        assert_eq!(streams.open.len(), STREAMS_MAX);
+    }
+
+    #[test]
+    fn every_event_comes_once_and_streams_end() {
+        let mut fake = Fake::new(&[1.0]);
+        let mut state = fake.state();
+        let mut streams = Streams::default();
+        streams.open(&ask(""), 1, &state);
+        let step = |streams: &mut Streams<i32>, state: &State| {
+            let mut sent = Vec::new();
+            streams.step(state, |_, bytes, is_last| {
+                sent.push((String::from_utf8(bytes).expect("text"), is_last));
+            });
+            sent
+        };
+        let sent = step(&mut streams, &state);
+        assert!(sent[0].0.contains("event: state\ndata: {") && sent[0].0.contains("id: 1\n"));
+        assert!(!step(&mut streams, &state)[0].0.contains("event: log"));
+        fake.join("a2", 1.0);
+        fake.note(&mut state, 6000);
+        let sent = step(&mut streams, &state);
+        assert!(sent[0].0.contains("a2") && sent[0].0.contains("id: 2\n") && !sent[0].1);
+        fake.note(&mut state, 606_000);
+        let sent = step(&mut streams, &state);
+        assert_eq!(sent.last(), Some(&("0\r\n\r\n".to_owned(), true)));
+        assert!(streams.is_empty());
+    }
+
+    #[test]
+    fn a_client_goes_on_where_it_was() {
+        let mut state = Fake::new(&[1.0]).state();
+        for n in 0..100 {
+            state.events.push(at(0), "note", "".into(), n.to_string());
+        }
+        let mut ask = ask("");
+        assert_eq!(first_event(&ask, &state), 101 - EVENTS_FIRST);
+        ask.headers.push(("last-event-id".into(), "99".into()));
+        assert_eq!(first_event(&ask, &state), 99);
+        ask.headers[0].1 = "5000".into();
+        assert_eq!(
+            first_event(&ask, &state),
+            101 - EVENTS_FIRST,
+            "of another run"
+        );
+    }
+}

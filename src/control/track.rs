@@ -39,7 +39,9 @@ impl Buckets {
         for step in histogram.iter_recorded() {
             let value = step.value_iterated_to();
             // Values come in ascending order.
-            while index < BUCKETS_US.len() && value > histogram.highest_equivalent(BUCKETS_US[index]) {
+            while index < BUCKETS_US.len()
+                && value > histogram.highest_equivalent(BUCKETS_US[index])
+            {
                 index += 1;
             }
             let count = step.count_since_last_iteration();
@@ -158,7 +160,11 @@ mod tests {
         assert_eq!(buckets.counts, [1; 13]);
         assert_eq!(buckets.count(), 13);
         let exact = (BUCKETS_US.iter().sum::<u64>() + 60_000_000) as f64 / 1e6;
-        assert!((buckets.sum_s / exact - 1.0).abs() < 0.01, "{}", buckets.sum_s);
+        assert!(
+            (buckets.sum_s / exact - 1.0).abs() < 0.01,
+            "{}",
+            buckets.sum_s
+        );
     }
 
     #[test]
