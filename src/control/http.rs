@@ -104,7 +104,13 @@ fn lower(headers: &[httparse::Header]) -> Vec<(String, String)> {
 
 fn more(socket: &mut impl Read, bytes: &mut Vec<u8>) -> io::Result<()> {
     let mut some = [0; READ_BYTES];
-    let len = socket.read(&mut some)?;
+    let len = loop {
+        match socket.read(&mut some) {
+            // A signal of the same process, such as the shards' timers.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => break other?,
+        }
+    };
     if len == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
@@ -303,11 +309,15 @@ fn check_body(len: usize) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// Gives one byte at a time, as a slow peer does.
-    struct Drip<'a>(&'a [u8]);
+    /// Gives one byte at a time, as a slow peer does, and is interrupted before each.
+    struct Drip<'a>(&'a [u8], bool);
 
     impl Read for Drip<'_> {
         fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            self.1 = !self.1;
+            if self.1 {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
             let Some((first, rest)) = self.0.split_first() else {
                 return Ok(0);
             };
@@ -321,7 +331,7 @@ mod tests {
         let text = b"PUT /a%20b?x=1 HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabcGET";
         for ask in [
             read_request(&mut &text[..]).expect("whole"),
-            read_request(&mut Drip(text)).expect("drip"),
+            read_request(&mut Drip(text, false)).expect("drip"),
         ] {
             assert_eq!((ask.method.as_str(), ask.path.as_str()), ("PUT", "/a%20b"));
             assert_eq!((ask.query.as_str(), &ask.body[..]), ("x=1", &b"abc"[..]));
@@ -357,7 +367,7 @@ mod tests {
             body: b"not now".to_vec(),
         };
         let bytes = respond(&response, true, false);
-        let reply = read_response(Drip(&bytes)).expect("a response");
+        let reply = read_response(Drip(&bytes, false)).expect("a response");
         assert_eq!(reply.status, 503);
         assert_eq!(reply.body().expect("a body"), b"not now");
         let text = String::from_utf8(bytes).expect("text");
@@ -375,7 +385,7 @@ mod tests {
         for piece in ["one", "two", ""] {
             bytes.extend(chunk(piece.as_bytes()));
         }
-        let mut reply = read_response(Drip(&bytes)).expect("a response");
+        let mut reply = read_response(Drip(&bytes, false)).expect("a response");
         assert_eq!(reply.piece().expect("first"), Some(b"one".to_vec()));
         assert_eq!(reply.piece().expect("second"), Some(b"two".to_vec()));
         assert_eq!(reply.piece().expect("end"), None);

@@ -107,7 +107,9 @@ impl Listener {
             match self.accept() {
                 Ok(connection) => start(core, &open, connection),
                 Err(error) => {
-                    if error.kind() != ErrorKind::WouldBlock {
+                    let is_trouble =
+                        !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted);
+                    if is_trouble {
                         log::warn!("admin connection: {error}");
                     }
                     std::thread::sleep(LOOK_EVERY);
@@ -237,28 +239,33 @@ impl Read for Until<'_> {
     }
 }
 
+/// One connection of those that are open.
+struct Open(Arc<Places>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.all.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 fn start(core: &Arc<Core>, places: &Arc<Places>, mut connection: Connection) {
-    let (core, places) = (Arc::clone(core), Arc::clone(places));
-    let is_room = places.all.load(Ordering::Acquire) < CONNECTIONS_MAX;
-    if !is_room {
+    // Counted before there is a thread, so that there are never more.
+    let before = places.all.fetch_add(1, Ordering::AcqRel);
+    let open = Open(Arc::clone(places));
+    if before >= CONNECTIONS_MAX {
         let text = format!("admin connections: {CONNECTIONS_MAX} are open, which is the most");
         let response = Response::error(503, &Ask::default(), Stamp::now(), text);
-        let _ = connection.write_all(&http::respond(
-            &response.with("Retry-After", "1"),
-            true,
-            false,
-        ));
+        let response = response.with("Retry-After", "1");
+        // Not worth more than one try: this thread accepts.
+        let _ = connection.write_all(&http::respond(&response, true, false));
         return;
     }
-    let spawned = std::thread::Builder::new()
-        .name("admin".into())
-        .spawn(move || {
-            // Only this listener's one thread takes places, so there is one.
-            if let Some(_place) = Place::take(&places.all, CONNECTIONS_MAX + 1) {
-                // The client is gone: nobody to tell.
-                let _ = talk(&core, &places, &mut connection);
-            }
-        });
+    let core = Arc::clone(core);
+    let run = move || {
+        // The client is gone: nobody to tell.
+        let _ = talk(&core, &open.0, &mut connection);
+    };
+    let spawned = std::thread::Builder::new().name("admin".into()).spawn(run);
     if let Err(error) = spawned {
         log::warn!("admin connection: no thread: {error}");
     }
