@@ -194,7 +194,7 @@ impl<I: Io> Worker<I> {
 
     /// Whether a client may connect; it is counted then.
     fn admit_client(&self, peer: Option<IpAddr>) -> Result<(), &'static str> {
-        let protection = &self.live;
+        let protection = &self.live.protection;
         let allowed = peer.is_none_or(|peer| protection.allow_http.allows(peer));
         if !allowed {
             return Err("address_not_allowed");
@@ -426,7 +426,7 @@ impl<I: Io> Worker<I> {
 
     /// Requests that take too long, connections that say nothing.
     pub(super) fn check_clients(&mut self) {
-        let (http, now_ns) = (&self.config.http, self.now_ns);
+        let (http, now_ns) = (&self.live.http, self.now_ns);
         let passed = |since: u64, limit: Duration| {
             u128::from(now_ns.saturating_sub(since)) >= limit.as_nanos()
         };
@@ -467,8 +467,8 @@ impl<I: Io> Worker<I> {
                 }
             }
             Late::Request => {
-                let limit = self.config.http.request_timeout;
-                let head = self.config.http.head_timeout();
+                let limit = self.live.http.request_timeout;
+                let head = self.live.http.head_timeout();
                 let error = HttpError {
                     status: 408,
                     error: "request_timeout",

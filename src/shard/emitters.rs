@@ -99,13 +99,13 @@ impl<I: Io> Worker<I> {
     /// Whether an emitter may connect; its address when it is counted under it.
     fn admit_emitter(&mut self, socket: &I::Socket) -> Option<Option<IpAddr>> {
         let most = self.config.protection.connections_per_address_max;
-        if self.live.allow_emitters.is_empty() && most == 0 {
+        if self.live.protection.allow_emitters.is_empty() && most == 0 {
             return Some(None);
         }
         let Some(peer) = self.io.peer(socket).map(|peer| peer.ip().to_canonical()) else {
             return Some(None);
         };
-        if !self.live.allow_emitters.allows(peer) {
+        if !self.live.protection.allow_emitters.allows(peer) {
             self.engine.counters.count(Reason::AddressNotAllowed);
             return None;
         }

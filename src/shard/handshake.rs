@@ -40,7 +40,7 @@ impl<I: Io> Worker<I> {
         if self.phase != Phase::Running {
             return;
         }
-        let allowed = &self.live.allow_analyzers;
+        let allowed = &self.live.protection.allow_analyzers;
         if !allowed.is_empty() {
             let peer = self.io.peer(&socket);
             if peer.is_none_or(|peer| !allowed.allows(peer.ip())) {
@@ -140,7 +140,7 @@ impl<I: Io> Worker<I> {
     }
 
     fn on_reference(&mut self, slot: Slot, dialect: Dialect, weight: f64, rest: &[u8]) {
-        if !shows_token(&self.live, &[]) {
+        if !shows_token(&self.live.protection, &[]) {
             let why =
                 "its dialect has no place for a token, and --analyzer-token-file asks for one";
             self.kill(slot, why, Some(Reason::TokenRefused));
@@ -202,7 +202,7 @@ impl<I: Io> Worker<I> {
                 self.refuse(slot, "analyzer id has control characters");
                 return;
             }
-            Some(Ok(hello)) if !shows_token(&self.live, hello.token) => {
+            Some(Ok(hello)) if !shows_token(&self.live.protection, hello.token) => {
                 self.engine.counters.count(Reason::TokenRefused);
                 let why = match hello.token.is_empty() {
                     true => "no token shown, this distributor asks for one",

@@ -15,13 +15,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::clients::Clients;
-use super::config::Protection;
 use super::emitters::{Emitter, PendingChunk};
 use super::io::Io;
 use super::links::Connection;
 use super::mesh::{Inbox, Mesh};
 use super::posts::Posts;
-use super::shared::{Pace, ShardReport, Shared, Stop};
+use super::shared::{Live, Pace, ShardReport, Shared, Stop};
 use super::slab::{bare, untoken, Kind, Slab, Slot};
 use super::Config;
 use crate::engine::{Engine, LaneId, LinkEpoch, Registrar, Roster};
@@ -92,7 +91,8 @@ pub(crate) struct Worker<I: Io> {
     pub(super) clients: Clients<I::Socket>,
     pub(super) posts: Posts<I::Socket>,
     /// What protects this shard now; the operator may change it.
-    pub(super) live: Arc<Protection>,
+    pub(super) live: Arc<Live>,
+    pub(super) live_number: u64,
 
     /// Shard 0 keeps the roster.
     pub(super) registrar: Option<Registrar>,
@@ -178,7 +178,8 @@ impl<I: Io> Worker<I> {
             engine: Engine::new(config.engine(index), arena),
             clients: Clients::new(&config, seed),
             posts: Posts::new(!seed),
-            live: Arc::new(config.protection.clone()),
+            live: shared.live().1,
+            live_number: shared.live().0,
             config,
             shared,
             io,

@@ -95,6 +95,19 @@ pub enum Cors {
     Origins(Vec<String>),
 }
 
+impl Cors {
+    /// The origin that an answer to a request from `origin` allows.
+    pub fn allowed<'a>(&self, origin: Option<&'a str>) -> Option<&'a str> {
+        match self {
+            Cors::Off => None,
+            Cors::Any => Some("*"),
+            Cors::Origins(origins) => {
+                origin.filter(|origin| origins.iter().any(|allowed| allowed == origin))
+            }
+        }
+    }
+}
+
 impl FromStr for Cors {
     type Err = String;
 
