@@ -14,6 +14,7 @@ pub mod control;
 pub mod detect;
 pub mod engine;
 pub mod frames;
+pub mod http;
 pub mod input;
 pub mod link;
 pub mod native;
@@ -25,7 +26,7 @@ pub mod vectors;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets. Each has a file in `fuzz_targets` and a folder in `corpus`.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     ("frames", frames::run),
     ("control", control::run),
     ("native", native::run),
@@ -35,4 +36,5 @@ pub const TARGETS: [Target; 9] = [
     ("tree", tree::run),
     ("link", link::run),
     ("engine", engine::run),
+    ("http", http::run),
 ];

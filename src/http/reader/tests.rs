@@ -370,6 +370,7 @@ fn chunks() {
         (" 5\r\nhello\r\n0\r\n\r\n", 400, "bad_chunk"),
         ("+5\r\nhello\r\n0\r\n\r\n", 400, "bad_chunk"),
         ("0x5\r\nhello\r\n0\r\n\r\n", 400, "bad_chunk"),
+        ("\r\n\r\n", 400, "bad_chunk"),
         ("\r\nhello\r\n0\r\n\r\n", 400, "bad_chunk"),
         (";a\r\nhello\r\n0\r\n\r\n", 400, "bad_chunk"),
         ("5;a\nb\r\nhello\r\n0\r\n\r\n", 400, "bad_chunk"),
