@@ -57,6 +57,11 @@ pub fn short(n: f64) -> String {
     }
 }
 
+/// As [`short`], of what is counted: no part of one.
+fn count(n: f64) -> String {
+    short(n.round()).trim_end_matches(".0").to_owned()
+}
+
 fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::new();
@@ -117,7 +122,7 @@ pub fn rows(view: &Value) -> Vec<(Tone, [String; 10])> {
                 short(number(&one["ackedRate"])),
                 time(&one["p50"]),
                 time(&one["p99"]),
-                short(open),
+                count(open),
                 format!("{:+.2}", number(&one["shareError"])),
             ];
             (tone, cells)
@@ -146,14 +151,14 @@ pub fn summary(view: &Value) -> Vec<String> {
             view["version"].as_str().unwrap_or("?"),
             number(&view["uptime"]),
             view["shards"].as_array().map_or(0, Vec::len),
-            n("emitters"),
+            count(number(&totals["emitters"])),
         ),
         format!(
             "received {}/s  ACKed {}/s  in flight {}  re-routed {}",
             n("receivedPerSecond"),
             n("ackedPerSecond"),
-            short(number(&totals["inFlight"]) + number(&totals["queued"])),
-            n("rerouted"),
+            count(number(&totals["inFlight"]) + number(&totals["queued"])),
+            count(number(&totals["rerouted"])),
         ),
         format!(
             "conservation {holds}: received {} = acked {} + in flight {} + queued {} + dropped {}",
@@ -226,7 +231,7 @@ mod tests {
             "analyzers": [
                 {"id": "a1", "standing": "up", "weight": 0.4, "pinned": true, "targetShare": 0.4,
                  "recentShare": 0.4001, "ackedRate": 48_012.0, "p50": 0.00031, "p99": 0.0012,
-                 "inFlight": 30, "queued": 8, "shareError": 0.25},
+                 "inFlight": 3, "queued": 5, "shareError": 0.25},
                 {"id": "evil\u{1b}[2J", "standing": "offline", "weight": 1.0, "recentShare": null, "p50": null},
             ],
             "events": [{"at": "2026-11-22T03:28:30.125Z", "analyzer": "a1", "text": "joined"}],
@@ -238,7 +243,7 @@ mod tests {
             "conservation holds: received 1234567 = acked 1",
             "bottleneck: none",
             "0.4*  40.00 %  40.01 %   48,012  310 us  1.2 ms",
-            "38   +0.25",
+            " 8   +0.25",
             "evil\\u{1b}[2J",
             "03:28:30  a1 joined",
         ] {

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use serde_json::Value;
+
 use super::ctl::Reach;
 use super::values;
 
@@ -38,8 +40,9 @@ fn show(args: &Args) -> Result<(), String> {
     if reply.status != 200 {
         let status = reply.status;
         let body = reply.body().map_err(|error| error.to_string())?;
-        let text = String::from_utf8_lossy(&body).trim().to_owned();
-        return Err(format!("{text} (status {status})"));
+        let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let error = answer["error"].as_str().unwrap_or("no reason given");
+        return Err(format!("{error} (status {status})"));
     }
     let mut out = std::io::stdout().lock();
     while let Some(piece) = reply.piece().map_err(|error| error.to_string())? {

@@ -42,6 +42,7 @@ struct Before {
     standing: Standing,
     weight: f64,
     pinned: bool,
+    ramping: bool,
 }
 
 /// The newest events, oldest first.
@@ -121,6 +122,7 @@ impl EventLog {
                 standing: row.standing,
                 weight: row.weight,
                 pinned: row.pinned,
+                ramping: row.ramping,
             };
             let was = before.remove(&row.id);
             match &was {
@@ -136,7 +138,10 @@ impl EventLog {
             }
             let was_online = |was: &Before| !is_gone(was.standing);
             if let Some(was) = was.filter(|was| row.is_online() && was_online(was)) {
-                if was.weight != now.weight {
+                // A ramp is told when it begins and when it is over, not step by step.
+                if was.ramping && !now.ramping {
+                    found.push(("note", name(), format!("weight is {}", row.weight)));
+                } else if was.weight != now.weight && !now.ramping {
                     let text = format!("weight {} -> {}", was.weight, now.weight);
                     found.push(("note", name(), text));
                 }
@@ -222,7 +227,7 @@ fn turned(was: Standing, row: &Row) -> Option<(&'static str, String)> {
 mod tests {
     use super::super::fake::{at, Fake};
     use super::*;
-    use crate::control::state::State;
+    use crate::control::state::{RampStatus, State};
 
     fn texts(state: &State, after: u64) -> Vec<String> {
         let events = state.events.after(after);
@@ -272,6 +277,29 @@ mod tests {
         fake.join("a1", 0.4);
         fake.note(&mut state, 9500);
         assert_eq!(texts(&state, 10), ["good a1 is back with weight 0.4"]);
+    }
+
+    #[test]
+    fn a_ramp_is_told_when_it_is_over() {
+        let mut fake = Fake::new(&[0.4]);
+        let mut state = fake.state();
+        let ramp = RampStatus {
+            analyzer: "a1".into(),
+            from: 0.4,
+            to: 0.8,
+            remaining_ms: 1000,
+            pin: false,
+        };
+        state.ramps.push(ramp);
+        for (step, weight) in [(0, 0.4), (1, 0.5), (2, 0.7)] {
+            fake.roster(|entries| entries[0].weight = weight);
+            fake.note(&mut state, 6000 + step * 500);
+        }
+        assert!(texts(&state, 1).is_empty());
+        state.ramps.clear();
+        fake.roster(|entries| entries[0].weight = 0.8);
+        fake.note(&mut state, 8000);
+        assert_eq!(texts(&state, 1), ["note a1 weight is 0.8"]);
     }
 
     #[test]

@@ -590,7 +590,8 @@ mod tests {
             core.checks.status()[0].last_health_check > before
         });
         std::thread::sleep(Duration::from_millis(200));
-        assert_eq!(last(), "down h");
+        let orders = lock(&deck.orders).clone();
+        assert_eq!(orders, ["up h 0.5", "down h"], "not even for a moment");
         core.checks.eject("h", false);
         eventually("back", || last() == "up h 0.5");
         core.end();

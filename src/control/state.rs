@@ -129,6 +129,8 @@ pub struct Row {
     pub weight: f64,
     /// The operator holds the weight.
     pub pinned: bool,
+    /// Its weight is on its way.
+    pub ramping: bool,
     /// Part of all weights in force, 0 to 1.
     pub target_share: f64,
     /// Part of the messages of the last seconds, 0 to 1; none when there were none.
@@ -565,6 +567,7 @@ impl State {
             standing: Standing::Offline,
             weight: known.weight,
             pinned: entry.is_some_and(|entry| entry.pinned),
+            ramping: self.ramps.iter().any(|ramp| ramp.analyzer == *name),
             target_share: 0.0,
             recent_share: None,
             acked_rate: 0.0,
