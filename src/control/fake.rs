@@ -140,7 +140,7 @@ impl Fake {
             lane.in_flight += messages - acked;
             lane.held_bytes += 100 * (messages - acked);
             lane.latency_us
-                .record_n(latency_us, u32::try_from(acked).expect("few").into())
+                .record_n(latency_us, u32::try_from(acked).expect("few"))
                 .expect("bounds");
             let mut accounts = report.accounts.iter_mut();
             let account = accounts
