@@ -3,7 +3,7 @@
 mod common;
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -15,7 +15,6 @@ use weir::control::client::{Client, Target};
 use weir::control::health_check::HttpAnalyzer;
 use weir::control::listener::{AdminAt, CONNECTIONS_MAX};
 use weir::control::{serve, Running, Settings, TapSource, Tapped};
-use weir::engine::OnSlow;
 use weir::shard::config::Token;
 use weir::shard::{Config, Distributor};
 

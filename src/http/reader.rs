@@ -190,6 +190,13 @@ impl Reader {
         }
     }
 
+    /// Gives the memory of the last request back now, not only with the next call.
+    pub fn settle(&mut self) {
+        if matches!(self.phase, Phase::Spent) {
+            self.release();
+        }
+    }
+
     /// Bytes that are held of a request that is not complete.
     pub fn buffered(&self) -> usize {
         match self.phase {

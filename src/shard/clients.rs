@@ -7,12 +7,19 @@
 //! ```
 //!
 //! A connection has one request at a time in hand; what comes behind it waits in `input`. Neither that
-//! nor answers that nobody reads grow without bound: beyond [`HELD_BYTES_MAX`] nothing more is received.
+//! nor answers that nobody reads grow without bound: beyond [`HELD_BYTES_MAX`] nothing more is received
+//! from a client, and beyond `--http-memory` of all clients of the shard whoever wants more is refused.
 //! Clients are received from into memory of their own, so that they are answered also when emitters have
 //! filled theirs: with 503, not with silence.
+//!
+//! ```text
+//! Ready <-> Control, Ack                 waits.rs: what takes too long
+//!   `-> Closing     the last answer is sent; what comes is thrown away
+//!         `-> Lingering    half-closed until the client closes: a reset would take the answer from it
+//!               `-> Gone   the kernel has requests of it still
+//! ```
 
 use std::net::{IpAddr, Shutdown};
-use std::time::Duration;
 
 use super::admission::Door;
 use super::io::Io;
@@ -25,8 +32,13 @@ use crate::uring::{Completion, Group};
 
 /// Bytes of one client's input, and of answers to it, beyond which nothing more is received.
 pub(super) const HELD_BYTES_MAX: usize = 256 * 1024;
+/// The same for answers alone while all clients together hold too much: a few.
+const PRESSED_BYTES_MAX: usize = 4 * 1024;
+/// Thrown away at most of what a client sends behind its last request.
+const DISCARDED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Kept by an idle connection.
 const KEPT_BYTES: usize = 512;
+
 /// What a client waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -41,6 +53,10 @@ pub(super) enum Stage {
     },
     /// Its last answer to be sent.
     Closing,
+    /// That was sent, and this side closed: the client is to close as well.
+    Lingering,
+    /// Closed; the kernel is not through with it.
+    Gone,
 }
 
 /// A connection of an HTTP client.
@@ -56,10 +72,17 @@ pub(super) struct Client<S> {
     pub(super) stage: Stage,
     pub(super) keep_alive: bool,
     pub(super) http10: bool,
+    /// The request in hand is HEAD: its answer has no body.
+    pub(super) is_head: bool,
     pub(super) receiving: bool,
-    pub(super) sending: bool,
-    /// Too much is held: the receive was cancelled.
+    /// Bytes of answers that the kernel is sending; 0: no send is under way.
+    pub(super) sending_bytes: usize,
+    /// When that send began.
+    pub(super) sending_since_ns: u64,
+    /// The receive was cancelled, and has not ended yet.
     pub(super) paused: bool,
+    /// Bytes thrown away behind its last request.
+    pub(super) discarded_bytes: usize,
     /// The peer sends nothing more.
     pub(super) ended: bool,
     /// In the pump list.
@@ -72,7 +95,23 @@ pub(super) struct Client<S> {
 
 impl<S> Client<S> {
     fn held_bytes(&self) -> usize {
-        self.reader.buffered() + self.input.len() + self.out.len()
+        self.reader.buffered() + self.input.len() + self.out.len() + self.sending_bytes
+    }
+
+    /// Nothing waits to be sent, and nothing is being sent.
+    pub(super) fn has_sent_all(&self) -> bool {
+        self.out.is_empty() && self.sending_bytes == 0
+    }
+
+    /// It will not be served any more: what it sends is thrown away.
+    fn is_leaving(&self) -> bool {
+        matches!(self.stage, Stage::Closing | Stage::Lingering | Stage::Gone)
+    }
+
+    /// Gives up what it has sent and nobody has served.
+    fn drop_input(&mut self) {
+        self.reader = Reader::new();
+        self.input = Vec::new();
     }
 }
 
@@ -181,9 +220,12 @@ impl<I: Io> Worker<I> {
             stage: Stage::Ready,
             keep_alive: true,
             http10: false,
+            is_head: false,
             receiving: false,
-            sending: false,
+            sending_bytes: 0,
+            sending_since_ns: 0,
             paused: false,
+            discarded_bytes: 0,
             ended: false,
             pumped: false,
             since_ns: self.now_ns,
@@ -195,23 +237,32 @@ impl<I: Io> Worker<I> {
     /// Whether a client may connect; it is counted then.
     fn admit_client(&self, peer: Option<IpAddr>) -> Result<(), &'static str> {
         let protection = &self.live.protection;
-        let allowed = peer.is_none_or(|peer| protection.allow_http.allows(peer));
-        if !allowed {
+        let most = self.config.protection.connections_per_address_max;
+        let is_open = protection.allow_http.is_empty() && protection.rate_limit.is_none();
+        let Some(peer) = peer else {
+            // It has reset the connection, and what it had sent can still be read: without an
+            // address, so nothing of it may pass where addresses matter.
+            if !is_open || most > 0 {
+                return Err("address_unknown");
+            }
+            return self.enter_http();
+        };
+        if !protection.allow_http.allows(peer) {
             return Err("address_not_allowed");
         }
+        self.enter_http()?;
         let admission = &self.shared.admission;
-        if !admission.enter_http(self.config.http.connections_max) {
-            return Err("connection_limit");
+        if most > 0 && !admission.enter(Door::Http, peer, most) {
+            admission.leave_http();
+            return Err("address_limit");
         }
-        let most = self.config.protection.connections_per_address_max;
-        let Some(peer) = peer.filter(|_| most > 0) else {
-            return Ok(());
-        };
-        if admission.enter(Door::Http, peer, most) {
-            return Ok(());
-        }
-        admission.leave_http();
-        Err("address_limit")
+        Ok(())
+    }
+
+    fn enter_http(&self) -> Result<(), &'static str> {
+        let most = self.config.http.connections_max;
+        let fits = self.shared.admission.enter_http(most);
+        fits.then_some(()).ok_or("connection_limit")
     }
 
     fn dismiss(&self, peer: Option<IpAddr>) {
@@ -245,17 +296,25 @@ impl<I: Io> Worker<I> {
             return;
         };
         client.receiving = completion.more();
+        client.paused &= client.receiving;
+        let is_broken = is_fatal(&completion);
         if let Some(chunk) = chunk {
-            if client.stage != Stage::Closing {
-                let bytes = self.io.bytes_of(Group::Http, chunk);
-                self.turn_bytes += bytes.len();
-                self.clients.held_bytes += bytes.len();
+            let bytes = self.io.bytes_of(Group::Http, chunk);
+            self.turn_bytes += bytes.len();
+            if client.is_leaving() {
+                client.discarded_bytes += bytes.len();
+            } else {
                 client.input.extend_from_slice(bytes);
             }
             self.io.release(Group::Http, chunk);
-        } else if completion.result == 0 || is_fatal(&completion) {
+        } else if completion.result == 0 {
             client.ended = true;
         }
+        if is_broken {
+            self.abort(slot);
+            return;
+        }
+        self.clients.count_held(slot);
         self.serve(slot);
     }
 
@@ -268,6 +327,8 @@ impl<I: Io> Worker<I> {
             let mut reader = std::mem::take(&mut client.reader);
             let input = std::mem::take(&mut client.input);
             let rest = self.serve_input(slot, &mut reader, &input);
+            // A request that waits for its answer needs its bytes no more.
+            reader.settle();
             if let Some(client) = self.clients.table.get_mut(slot) {
                 client.reader = reader;
                 client.input = input;
@@ -284,71 +345,132 @@ impl<I: Io> Worker<I> {
     fn serve_input(&mut self, slot: Slot, reader: &mut Reader, input: &[u8]) -> usize {
         let mut rest = input;
         let limits = self.clients.limits;
+        let answers_max = if self.holds_too_much() {
+            PRESSED_BYTES_MAX
+        } else {
+            HELD_BYTES_MAX
+        };
         loop {
-            let is_full = |client: &Client<I::Socket>| client.out.len() > HELD_BYTES_MAX;
             let client = self.clients.table.get_mut(slot);
             let Some(client) = client.filter(|client| client.stage == Stage::Ready) else {
                 return rest.len();
             };
-            if is_full(client) {
+            if client.out.len() > answers_max {
                 return rest.len();
             }
-            if reader.is_idle() {
-                client.since_ns = self.now_ns;
-            }
+            let starts = reader.is_idle();
             let mut ahead = rest;
             let step = reader.next(&mut ahead, &limits);
             let left = ahead.len();
             match step {
-                Ok(Step::NeedMore) => return 0,
-                Ok(Step::Continue) => client.out.extend_from_slice(http::CONTINUE),
-                Ok(Step::Request(request)) => self.on_request(slot, &request),
+                Ok(Step::NeedMore) => {
+                    // Empty lines between requests are not the start of one.
+                    if starts && !reader.is_idle() {
+                        client.since_ns = self.now_ns;
+                    }
+                    return 0;
+                }
+                Ok(Step::Continue) => {
+                    if starts {
+                        client.since_ns = self.now_ns;
+                    }
+                    client.out.extend_from_slice(http::CONTINUE);
+                }
+                Ok(Step::Request(request)) => {
+                    client.since_ns = self.now_ns;
+                    self.on_request(slot, &request);
+                }
                 Err(error) => self.on_http_error(slot, &error),
             }
             rest = &rest[rest.len() - left..];
         }
     }
 
+    fn holds_too_much(&self) -> bool {
+        self.clients.held_bytes > self.config.http.memory_bytes_max
+    }
+
     /// What follows from a client's new state: receive less or more, send, close.
-    fn after_serving(&mut self, slot: Slot) {
+    pub(super) fn after_serving(&mut self, slot: Slot) {
         self.clients.count_held(slot);
-        let is_over = self.clients.held_bytes > self.config.http.memory_bytes_max;
+        if self.holds_too_much() {
+            self.relieve(slot);
+        }
+        self.heed_end(slot);
         let Some(client) = self.clients.table.get_mut(slot) else {
             return;
         };
-        if is_over && client.reader.buffered() > 0 {
-            self.answer_http_error(slot, &memory_full(self.config.http.memory_bytes_max));
+        if client.is_leaving() {
+            client.drop_input();
         }
+        self.clients.count_held(slot);
+        self.regulate_receive(slot);
+        self.want_answer_sent(slot);
+        self.close_client_if_done(slot);
+    }
+
+    /// All clients together hold too much: this one may not add to it.
+    fn relieve(&mut self, slot: Slot) {
         let Some(client) = self.clients.table.get_mut(slot) else {
             return;
         };
-        // A client that half-closes still gets the answers to what it asked.
-        let answers = matches!(
-            client.stage,
-            Stage::Ack { .. } | Stage::Control { streams: false }
-        );
-        if client.ended && !answers {
-            client.stage = Stage::Closing;
+        let is_ready = client.stage == Stage::Ready;
+        if is_ready && client.reader.buffered() > 0 {
+            let error = memory_full(self.config.http.memory_bytes_max);
+            self.answer_http_error(slot, &error);
+        } else if !client.input.is_empty() {
+            // Requests behind the one in hand, or behind answers that nobody reads, are not served.
+            client.keep_alive = false;
+            client.drop_input();
+            if is_ready {
+                client.stage = Stage::Closing;
+            }
+            self.clients.refuse("http_memory_full");
         }
-        let waits = client.stage != Stage::Ready;
-        let too_much =
-            client.out.len() > HELD_BYTES_MAX || waits && client.input.len() > HELD_BYTES_MAX;
-        if too_much && client.receiving && !client.paused {
+    }
+
+    /// A client that half-closes still gets the answers to all that it asked.
+    fn heed_end(&mut self, slot: Slot) {
+        let Some(client) = self.clients.table.get_mut(slot) else {
+            return;
+        };
+        if !client.ended {
+            return;
+        }
+        match client.stage {
+            Stage::Ready if !client.input.is_empty() => {}
+            Stage::Ready if client.reader.is_idle() => client.stage = Stage::Closing,
+            Stage::Ready => self.answer_http_error(slot, &incomplete()),
+            Stage::Control { streams: true } => client.stage = Stage::Closing,
+            _ => {}
+        }
+    }
+
+    fn regulate_receive(&mut self, slot: Slot) {
+        let Some(client) = self.clients.table.get_mut(slot) else {
+            return;
+        };
+        let is_wanted = !client.ended
+            && match client.stage {
+                Stage::Ready => client.out.len() <= HELD_BYTES_MAX,
+                Stage::Control { .. } | Stage::Ack { .. } => client.input.len() <= HELD_BYTES_MAX,
+                Stage::Closing | Stage::Lingering => client.discarded_bytes <= DISCARDED_BYTES_MAX,
+                Stage::Gone => false,
+            };
+        if is_wanted && !client.receiving {
+            self.receive_from_client(slot);
+        } else if !is_wanted && client.receiving && !client.paused {
             client.paused = true;
             self.io
                 .cancel(token(Kind::HttpReceive, slot), bare(Kind::Cancel));
-        } else if !too_much && !client.receiving && !client.ended {
-            self.receive_from_client(slot);
         }
-        self.want_answer_sent(slot);
-        self.close_client_if_done(slot);
     }
 
     fn want_answer_sent(&mut self, slot: Slot) {
         let Some(client) = self.clients.table.get_mut(slot) else {
             return;
         };
-        if !client.out.is_empty() && !client.sending && !client.pumped {
+        if !client.out.is_empty() && client.sending_bytes == 0 && !client.pumped {
             client.pumped = true;
             self.clients.pump.push(slot);
         }
@@ -364,11 +486,12 @@ impl<I: Io> Worker<I> {
             let Some(socket) = client.socket.as_ref() else {
                 continue;
             };
-            if client.sending || client.out.is_empty() {
+            if client.sending_bytes > 0 || client.out.is_empty() {
                 continue;
             }
-            client.sending = true;
             let bytes = std::mem::take(&mut client.out);
+            client.sending_bytes = bytes.len();
+            client.sending_since_ns = self.now_ns;
             self.io
                 .send_bytes(socket, bytes, token(Kind::HttpSend, slot));
         }
@@ -379,19 +502,20 @@ impl<I: Io> Worker<I> {
         let Some(client) = self.clients.table.get_mut(slot) else {
             return;
         };
-        client.sending = false;
-        let sent = completion.count().unwrap_or(0);
+        client.sending_bytes = 0;
+        let Ok(sent) = completion.count() else {
+            self.abort(slot);
+            return;
+        };
+        if client.stage == Stage::Gone {
+            self.bury_client(slot);
+            return;
+        }
         if sent < bytes.len() {
-            // The kernel was cut short, or the client is gone.
-            let is_gone = completion.count().is_err();
+            // The kernel was cut short.
             bytes.drain(..sent);
             bytes.append(&mut client.out);
             client.out = bytes;
-            if is_gone {
-                client.stage = Stage::Closing;
-                client.ended = true;
-                client.out.clear();
-            }
         } else if client.out.is_empty() && bytes.capacity() <= KEPT_BYTES {
             bytes.clear();
             client.out = bytes;
@@ -399,135 +523,73 @@ impl<I: Io> Worker<I> {
         self.serve(slot);
     }
 
+    /// Closes once the last answer has been sent and the client has seen it: it closes as well, or has
+    /// had its time (`check_clients`), or goes on and on.
     pub(super) fn close_client_if_done(&mut self, slot: Slot) {
         let Some(client) = self.clients.table.get_mut(slot) else {
             return;
         };
-        if client.stage != Stage::Closing || client.sending || !client.out.is_empty() {
+        let is_over = client.ended || client.discarded_bytes > DISCARDED_BYTES_MAX;
+        match client.stage {
+            Stage::Closing if client.has_sent_all() && !is_over => {
+                if let Some(socket) = &client.socket {
+                    self.io.shutdown(socket, Shutdown::Write);
+                }
+                client.stage = Stage::Lingering;
+                client.since_ns = self.now_ns;
+            }
+            Stage::Closing if client.has_sent_all() => self.hang_up(slot),
+            Stage::Lingering if is_over => self.hang_up(slot),
+            Stage::Gone => self.bury_client(slot),
+            _ => {}
+        }
+    }
+
+    /// The client is gone, or is not worth waiting for: what was to be sent to it is dropped.
+    pub(super) fn abort(&mut self, slot: Slot) {
+        let Some(client) = self.clients.table.get_mut(slot) else {
             return;
-        }
+        };
         if let Some(socket) = &client.socket {
-            // Ends the receive. What the client sent and nobody reads must not reset the connection
-            // before it has read the answer: the kernel lets it when only the writing side is shut.
-            self.io.shutdown(socket, Shutdown::Both);
+            self.io.drop_unsent_on_close(socket);
         }
-        if client.receiving {
-            if !client.paused {
+        client.out = Vec::new();
+        self.hang_up(slot);
+    }
+
+    /// Closes both directions; the connection is forgotten when the kernel is through with it.
+    pub(super) fn hang_up(&mut self, slot: Slot) {
+        let Some(client) = self.clients.table.get_mut(slot) else {
+            return;
+        };
+        if client.stage != Stage::Gone {
+            client.stage = Stage::Gone;
+            client.drop_input();
+            if let Some(socket) = &client.socket {
+                // Ends what is under way.
+                self.io.shutdown(socket, Shutdown::Both);
+            }
+            if client.receiving && !client.paused {
                 client.paused = true;
                 self.io
                     .cancel(token(Kind::HttpReceive, slot), bare(Kind::Cancel));
             }
+        }
+        self.clients.count_held(slot);
+        self.bury_client(slot);
+    }
+
+    fn bury_client(&mut self, slot: Slot) {
+        let Some(client) = self.clients.table.get_mut(slot) else {
+            return;
+        };
+        if client.stage != Stage::Gone || client.receiving || client.sending_bytes > 0 {
             return;
         }
         let peer = client.peer;
         self.clients.forget(slot);
         self.dismiss(peer);
     }
-
-    /// Requests that take too long, connections that say nothing.
-    pub(super) fn check_clients(&mut self) {
-        let (http, now_ns) = (&self.live.http, self.now_ns);
-        let passed = |since: u64, limit: Duration| {
-            u128::from(now_ns.saturating_sub(since)) >= limit.as_nanos()
-        };
-        let (head, whole, idle) = (http.head_timeout(), http.request_timeout, http.idle_timeout);
-        let mut late: Vec<(Slot, Late)> = Vec::new();
-        for (slot, client) in self.clients.table.iter() {
-            let since = client.since_ns;
-            let found = match client.stage {
-                Stage::Ready if client.reader.is_idle() && client.input.is_empty() => {
-                    passed(since, idle).then_some(Late::Idle)
-                }
-                Stage::Ready if client.reader.in_body() => {
-                    passed(since, whole).then_some(Late::Request)
-                }
-                Stage::Ready => passed(since, head).then_some(Late::Request),
-                Stage::Ack { .. } => passed(since, whole).then_some(Late::Ack),
-                Stage::Control { streams: false } => passed(since, whole).then_some(Late::Control),
-                Stage::Control { streams: true } => passed(since, whole).then_some(Late::Idle),
-                Stage::Closing => passed(since, whole).then_some(Late::Idle),
-            };
-            late.extend(found.map(|found| (slot, found)));
-        }
-        for (slot, found) in late {
-            self.on_late(slot, found);
-        }
-    }
-
-    fn on_late(&mut self, slot: Slot, found: Late) {
-        let Some(client) = self.clients.table.get_mut(slot) else {
-            return;
-        };
-        match found {
-            Late::Idle => {
-                client.stage = Stage::Closing;
-                client.out.clear();
-                if let Some(socket) = &client.socket {
-                    self.io.shutdown(socket, Shutdown::Both);
-                }
-            }
-            Late::Request => {
-                let limit = self.live.http.request_timeout;
-                let head = self.live.http.head_timeout();
-                let error = HttpError {
-                    status: 408,
-                    error: "request_timeout",
-                    detail: format!("the head has {head:?}, the whole request {limit:?} (--http-request-timeout)"),
-                    close: true,
-                };
-                self.answer_http_error(slot, &error);
-            }
-            Late::Ack => {
-                self.answer_waiting(slot, 202, "queued");
-                return;
-            }
-            Late::Control => {
-                client.stage = Stage::Ready;
-                client.keep_alive = false;
-                self.clients.refuse("control_timeout");
-                self.answer_error(slot, 503, "Service unavailable", "no answer in time", &[]);
-            }
-        }
-        self.after_serving(slot);
-    }
-
-    /// The farewell: idle clients are closed, the others after the answer that they wait for.
-    pub(super) fn dismiss_clients(&mut self) {
-        self.io.cancel(bare(Kind::AcceptHttp), bare(Kind::Cancel));
-        for slot in self.clients.table.slots() {
-            let Some(client) = self.clients.table.get_mut(slot) else {
-                continue;
-            };
-            client.keep_alive = false;
-            let is_idle = client.stage == Stage::Ready && client.reader.is_idle();
-            if is_idle || matches!(client.stage, Stage::Control { streams: true }) {
-                client.stage = Stage::Closing;
-            }
-            self.after_serving(slot);
-        }
-    }
-
-    /// The farewell is over: requests that have not arrived whole were never answered.
-    pub(super) fn cut_off_clients(&mut self) {
-        for slot in self.clients.table.slots() {
-            let Some(client) = self.clients.table.get_mut(slot) else {
-                continue;
-            };
-            if client.stage == Stage::Ready {
-                client.stage = Stage::Closing;
-            }
-            self.after_serving(slot);
-        }
-    }
-}
-
-/// What has taken too long.
-#[derive(Clone, Copy)]
-enum Late {
-    Idle,
-    Request,
-    Ack,
-    Control,
 }
 
 fn memory_full(limit: usize) -> HttpError {
@@ -535,6 +597,15 @@ fn memory_full(limit: usize) -> HttpError {
         status: 503,
         error: "http_memory_full",
         detail: format!("requests that have not arrived whole would take more than {limit} bytes (--http-memory)"),
+        close: true,
+    }
+}
+
+fn incomplete() -> HttpError {
+    HttpError {
+        status: 400,
+        error: "incomplete_request",
+        detail: "the connection was closed before the request was whole".to_owned(),
         close: true,
     }
 }

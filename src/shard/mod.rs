@@ -3,7 +3,7 @@
 //! ```text
 //! worker.rs     the event loop: read this first
 //! emitters.rs   accept, receive
-//! clients.rs    HTTP clients; requests.rs: what they ask
+//! clients.rs    HTTP clients; requests.rs: what they ask; waits.rs: what takes too long
 //! handshake.rs  analyzers: from accept to a link that is up
 //! links.rs      analyzers' control streams and deaths
 //! egress.rs     sends, and batches for other shards' links
@@ -37,6 +37,7 @@ pub(crate) mod shared;
 mod slab;
 mod start;
 mod tap;
+mod waits;
 pub(crate) mod worker;
 
 pub use config::{Admin, HttpConfig, Protection};

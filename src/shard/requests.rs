@@ -20,6 +20,8 @@ use crate::http::{TIMESTAMP_BYTES, UUID_BYTES};
 
 /// What a client under pressure is told to wait, in seconds.
 const RETRY_AFTER: &str = "1";
+/// Body of a request that the control side answers: a thousand of them may wait.
+const QUESTION_BODY_BYTES_MAX: usize = 64 * 1024;
 /// Headers that the control side gets to see.
 const ASKED_HEADERS: [&str; 10] = [
     "accept",
@@ -67,6 +69,7 @@ impl<I: Io> Worker<I> {
         };
         client.keep_alive = request.keep_alive && is_running;
         client.http10 = request.http10;
+        client.is_head = request.method == "HEAD";
         if let Some(wait_s) = self.over_rate(slot) {
             let retry = wait_s.to_string();
             let text = "Too many requests";
@@ -108,8 +111,7 @@ impl<I: Io> Worker<I> {
             Err(UnitRefused::Stalled) => {
                 self.clients.refuse("no_room");
                 let detail = "analyzers do not keep up, or none is connected: try again later";
-                let retry = [("Retry-After", RETRY_AFTER)];
-                self.answer_error(slot, 503, "Service unavailable", detail, &retry);
+                self.answer_error(slot, 503, "Service unavailable", detail, &[]);
                 return;
             }
             Err(UnitRefused::TooLong { bytes, max }) => {
@@ -173,6 +175,14 @@ impl<I: Io> Worker<I> {
     }
 
     fn ask_control(&mut self, slot: Slot, request: &Request) {
+        let bytes = request.body.len();
+        if bytes > QUESTION_BODY_BYTES_MAX {
+            self.clients.refuse("question_too_long");
+            let detail =
+                format!("a body of {bytes} bytes on this path; allowed: {QUESTION_BODY_BYTES_MAX}");
+            self.answer_error(slot, 413, "Body too large", &detail, &[]);
+            return;
+        }
         let Some(client) = self.clients.table.get_mut(slot) else {
             return;
         };
@@ -197,9 +207,8 @@ impl<I: Io> Worker<I> {
                 client.stage = Stage::Ready;
             }
             self.clients.refuse("control_busy");
-            let retry = [("Retry-After", RETRY_AFTER)];
             let detail = "nobody answers this path now: only POST /logs is served";
-            self.answer_error(slot, 503, "Service unavailable", detail, &retry);
+            self.answer_error(slot, 503, "Service unavailable", detail, &[]);
         }
     }
 
@@ -224,9 +233,8 @@ impl<I: Io> Worker<I> {
         };
         if client.out.len() > HELD_BYTES_MAX {
             // A stream that nobody reads.
-            client.stage = Stage::Closing;
-            client.out.clear();
-            self.close_client_if_done(slot);
+            self.clients.refuse("answers_not_read");
+            self.abort(slot);
             return;
         }
         if client.stage == (Stage::Control { streams: false }) {
@@ -245,6 +253,9 @@ impl<I: Io> Worker<I> {
 
     pub(super) fn on_http_error(&mut self, slot: Slot, error: &HttpError) {
         self.hurry = true;
+        if let Some(client) = self.clients.table.get_mut(slot) {
+            client.is_head = false; // not known
+        }
         self.answer_http_error(slot, error);
     }
 
@@ -275,6 +286,7 @@ impl<I: Io> Worker<I> {
         });
     }
 
+    /// 503 tells when to come again, unless `headers` say otherwise.
     pub(super) fn answer_error(
         &mut self,
         slot: Slot,
@@ -283,6 +295,10 @@ impl<I: Io> Worker<I> {
         detail: &str,
         headers: &[(&str, &str)],
     ) {
+        let headers = match (status, headers) {
+            (503, []) => &[("Retry-After", RETRY_AFTER)],
+            _ => headers,
+        };
         self.answer_body(slot, status, headers, |out, answering| {
             let Answering { worker, time } = answering;
             let body = serde_json::json!({
@@ -312,19 +328,17 @@ impl<I: Io> Worker<I> {
             time: std::str::from_utf8(&now).unwrap_or_default(),
         };
         write_body(&mut body, answering);
-        let keep_alive_10 = [("Connection", "keep-alive")];
-        let extra: &[(&str, &str)] = match (client.http10 && client.keep_alive, headers) {
-            (true, []) => &keep_alive_10,
-            _ => headers,
-        };
-        http::respond(
-            &mut client.out,
-            status,
-            "application/json",
-            extra,
-            &body,
-            client.keep_alive,
-        );
+        let mut headers = headers.to_vec();
+        if client.http10 && client.keep_alive {
+            headers.push(("Connection", "keep-alive"));
+        }
+        let (out, keep_alive) = (&mut client.out, client.keep_alive);
+        if client.is_head {
+            let len = body.len();
+            http::respond_head(out, status, "application/json", &headers, len, keep_alive);
+        } else {
+            http::respond(out, status, "application/json", &headers, &body, keep_alive);
+        }
         self.clients.body = body;
         if !client.keep_alive {
             client.stage = Stage::Closing;

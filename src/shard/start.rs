@@ -31,7 +31,7 @@ const GLOMMIO_RING_DEPTH: usize = 8;
 /// time limit. On a busy machine a thread easily stands still for its default of 100 ms, and as no I/O
 /// of glommio's is under way here, nothing would ever wake it.
 const PREEMPT_AFTER: Duration = Duration::from_secs(24 * 3600);
-/// Descriptors beside emitter connections: analyzers, listeners, rings, files.
+/// Descriptors beside connections of emitters and HTTP clients: analyzers, listeners, rings, files.
 const NOFILE_RESERVE: u64 = 512;
 /// Time that all shards together have to come up.
 const START_PATIENCE: Duration = Duration::from_secs(10);
@@ -87,7 +87,7 @@ impl fmt::Display for StartError {
             }
             StartError::Nofile { needed, hard } => write!(
                 f,
-                "--max-connections needs {needed} descriptors, the hard limit is {hard}: raise it (`ulimit -Hn`, or LimitNOFILE in the unit) or ask for fewer connections"
+                "--max-connections and --max-http-connections need {needed} descriptors, the hard limit is {hard}: raise it (`ulimit -Hn`, or LimitNOFILE in the unit) or ask for fewer connections"
             ),
             StartError::Resource { what, error } => write!(f, "{what}: {error}"),
             StartError::Shard(text) => write!(f, "a shard did not start: {text}"),
@@ -130,7 +130,9 @@ impl Distributor {
             features.send_zc = false;
         }
         let mut config = config;
-        config.connections_max = allow_connections(config.connections_max)?;
+        let http_max = config.http.listen.map(|_| config.http.connections_max);
+        let shared = share_descriptors(config.connections_max, http_max)?;
+        (config.connections_max, config.http.connections_max) = shared;
 
         let bind = |flag, address| {
             listen(address, config.shards, config.peer_timeout).map_err(|error| {
@@ -389,16 +391,28 @@ fn ring_config(config: &Config, features: Features) -> RingConfig {
     }
 }
 
-/// Makes room for the connections asked for; for 0, finds how many there is room for.
-fn allow_connections(asked: usize) -> Result<usize, StartError> {
-    let needed = (asked as u64).saturating_add(NOFILE_RESERVE);
-    match raise_nofile(if asked == 0 { u64::MAX } else { needed }) {
-        Ok(()) => Ok(if asked == 0 { usize::MAX } else { asked }),
-        Err(hard) if asked == 0 => {
-            let _ = raise_nofile(hard);
-            let room = hard.saturating_sub(NOFILE_RESERVE).max(hard / 2);
-            Ok(usize::try_from(room).unwrap_or(usize::MAX))
-        }
-        Err(hard) => Err(StartError::Nofile { needed, hard }),
+/// Makes room for the connections of emitters and of HTTP clients (none: nobody listens) that are asked
+/// for; for 0, finds how many there is room for. Each has its own part, so that neither can take the
+/// descriptors that the other needs: if both are 0, HTTP clients have a quarter.
+fn share_descriptors(emitters: usize, http: Option<usize>) -> Result<(usize, usize), StartError> {
+    let asked = (emitters as u64).saturating_add(http.unwrap_or(0) as u64);
+    let needed = asked.saturating_add(NOFILE_RESERVE);
+    let is_open = emitters == 0 || http == Some(0);
+    let unlimited = |asked: usize| if asked == 0 { usize::MAX } else { asked };
+    let hard = match raise_nofile(if is_open { u64::MAX } else { needed }) {
+        Ok(()) => return Ok((unlimited(emitters), http.map_or(0, unlimited))),
+        Err(hard) => hard,
+    };
+    let room = hard.saturating_sub(NOFILE_RESERVE).max(hard / 2);
+    if !is_open || asked >= room {
+        return Err(StartError::Nofile { needed, hard });
     }
+    let _ = raise_nofile(hard);
+    let free = usize::try_from(room - asked).unwrap_or(usize::MAX);
+    Ok(match (emitters, http) {
+        (0, None) => (free, 0),
+        (0, Some(0)) => (free - free / 4, (free / 4).max(1)),
+        (0, Some(http)) => (free, http),
+        (emitters, _) => (emitters, free),
+    })
 }

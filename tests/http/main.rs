@@ -1,8 +1,10 @@
 //! The HTTP side over real sockets: packets in, HTTP analyzers out. The analyzers are Python programs in
 //! the shape of the reference (`analyzer.py`), so that nothing of Weir's own is on both ends.
 
+mod abuse;
 mod analyzers;
 #[path = "../common/mod.rs"]
 mod common;
+mod limits;
 mod packets;
 mod rig;

@@ -19,6 +19,7 @@ pub struct Rig {
     pub operator: Operator,
     pub http: SocketAddr,
     pub analyzers: SocketAddr,
+    pub emitters: SocketAddr,
     distributor: Option<Distributor>,
 }
 
@@ -38,6 +39,7 @@ impl Rig {
             operator: distributor.operator(),
             http: distributor.http.expect("it listens"),
             analyzers: distributor.analyzers,
+            emitters: distributor.emitters,
             distributor: Some(distributor),
         }
     }
@@ -68,6 +70,37 @@ impl Rig {
     /// Sum over all shards.
     pub fn sum(&self, count: impl Fn(&ShardReport) -> u64) -> u64 {
         self.operator.reports().iter().map(count).sum()
+    }
+
+    /// How often this was refused, over all shards.
+    pub fn refused(&self, reason: &str) -> u64 {
+        self.sum(|report| report.http.refused.get(reason).copied().unwrap_or(0))
+    }
+
+    /// Waits until it was refused so often; reports are a tenth of a second old.
+    pub fn until_refused(&self, reason: &str, count: u64) {
+        let what = || format!("{reason}: {} of {count}", self.refused(reason));
+        let deadline = std::time::Instant::now() + Duration::from_secs(5);
+        while self.refused(reason) != count {
+            assert!(std::time::Instant::now() < deadline, "{}", what());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Waits until no HTTP client is connected, and nothing is held for one.
+    pub fn until_quiet(&self) {
+        until("no client is connected", || {
+            self.sum(|report| report.http.connections as u64) == 0
+        });
+        until("nothing is held", || {
+            self.sum(|report| report.http.held_bytes) == 0
+        });
+    }
+
+    /// Asks for the drain, and goes on.
+    pub fn drain(&self) {
+        let distributor = self.distributor.as_ref().expect("runs");
+        distributor.stopper().drain(PATIENCE);
     }
 
     /// Drains, and checks that nothing is left and the books balance.
@@ -103,7 +136,7 @@ pub struct HttpAnalyzer {
 /// A packet that it ACKed.
 #[derive(Debug)]
 pub struct Received {
-    pub packet: String,
+    pub packet_id: String,
     pub emitter: String,
     pub content_type: String,
     pub messages: Vec<String>,
@@ -249,6 +282,23 @@ impl Client {
         self.try_answer().expect("an answer")
     }
 
+    /// The next answer, to a HEAD: its head alone.
+    pub fn head_answer(&mut self) -> Answer {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            self.stream.read_exact(&mut byte).expect("an answer");
+            head.push(byte[0]);
+        }
+        let head = String::from_utf8(head).expect("text");
+        let status = head.get(9..12).and_then(|status| status.parse().ok());
+        Answer {
+            status: status.expect("a status"),
+            head,
+            body: String::new(),
+        }
+    }
+
     /// The next answer; `None` when the connection ends before it.
     pub fn try_answer(&mut self) -> Option<Answer> {
         loop {
@@ -293,6 +343,62 @@ impl Client {
 
     pub fn set_timeout(&self, time: Duration) {
         self.stream.set_read_timeout(Some(time)).expect("an option");
+    }
+
+    /// An answer, if one is there within the time-out.
+    pub fn answer_if_any(&mut self) -> Option<Answer> {
+        let mut bytes = [0; 65536];
+        match self.stream.read(&mut bytes) {
+            Ok(0) | Err(_) => None,
+            Ok(len) => {
+                self.unread.extend_from_slice(&bytes[..len]);
+                Some(self.answer())
+            }
+        }
+    }
+
+    /// The same connection, to send on from another thread.
+    pub fn try_clone(&self) -> Client {
+        Client {
+            stream: self.stream.try_clone().expect("a descriptor"),
+            unread: Vec::new(),
+        }
+    }
+
+    /// Half-closes: nothing more will be sent.
+    pub fn finish(&self) {
+        self.stream
+            .shutdown(std::net::Shutdown::Write)
+            .expect("connected");
+    }
+
+    /// Whatever is sent now and does not fit stays unsent.
+    pub fn set_write_timeout(&self, time: Duration) {
+        self.stream
+            .set_write_timeout(Some(time))
+            .expect("an option");
+    }
+
+    /// Nothing comes any more: the peer has closed in order.
+    pub fn assert_closed(&mut self) {
+        let mut byte = [0];
+        let read = self.stream.read(&mut byte).map_err(|error| error.kind());
+        assert_eq!((self.unread.len(), read), (0, Ok(0)), "closed in order");
+    }
+
+    /// The peer has closed or reset.
+    pub fn assert_gone(&mut self) {
+        let mut bytes = [0; 65536];
+        loop {
+            match self.stream.read(&mut bytes) {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) => {
+                    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+                    return;
+                }
+            }
+        }
     }
 }
 

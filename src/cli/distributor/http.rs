@@ -39,7 +39,8 @@ pub struct HttpArgs {
     /// Close a connection that has had no request for this long
     #[arg(long, value_name = "TIME", default_value = "75s", value_parser = values::duration_within(Duration::from_millis(100)..=Duration::from_secs(3600)), help_heading = "HTTP")]
     pub http_idle_timeout: Duration,
-    /// Most HTTP connections, all shards together; 0: as many as the descriptor limit allows
+    /// Most HTTP connections, all shards together; 0: as many as the descriptor limit allows, a quarter
+    /// of it if --max-connections is 0 as well
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = values::number(0..=usize::MAX), help_heading = "HTTP")]
     pub max_http_connections: usize,
 

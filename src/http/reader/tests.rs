@@ -641,3 +641,24 @@ proptest! {
         prop_assert_eq!(&read(pieces, &limits), &expected);
     }
 }
+
+#[test]
+fn a_request_that_is_settled_keeps_no_memory() {
+    let mut reader = Reader::new();
+    let limits = Limits::default();
+    let body = vec![b'x'; 1 << 20];
+    let mut head: &[u8] = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1048576\r\n\r\n";
+    assert!(matches!(
+        reader.next(&mut head, &limits),
+        Ok(Step::NeedMore)
+    ));
+    reader.settle();
+    assert!(reader.in_body(), "nothing changes within a request");
+    let mut input = body.as_slice();
+    let step = reader.next(&mut input, &limits).expect("a request");
+    assert!(matches!(step, Step::Request(request) if request.body.len() == 1 << 20));
+    assert!(reader.capacity() > 1 << 20);
+    reader.settle();
+    assert!(reader.capacity() <= 512, "{}", reader.capacity());
+    assert!(reader.is_idle());
+}

@@ -1,0 +1,165 @@
+//! HTTP clients that take too long, and their farewell.
+//!
+//! ```text
+//! Ready      nothing, for the idle time-out              closed
+//!            part of a head or of a body, see --http-request-timeout    408
+//! Ack        request time-out                            202 queued: it is not ACKed yet
+//! Control    request time-out                            503
+//! answers    unread for the request time-out             reset
+//! Lingering  LINGER                                      closed
+//! ```
+
+use std::time::Duration;
+
+use super::clients::{Client, Stage};
+use super::io::Io;
+use super::slab::{bare, Kind, Slot};
+use super::worker::{Phase, Worker};
+use crate::http::HttpError;
+
+/// How long a client has to close after its last answer. What it sends meanwhile is thrown away.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// What has taken too long.
+#[derive(Clone, Copy)]
+enum Late {
+    Idle,
+    Request,
+    Ack,
+    Control,
+    Reading,
+    Closing,
+}
+
+/// The time that each thing may take.
+struct Patience {
+    head: Duration,
+    request: Duration,
+    reading: Duration,
+    idle: Duration,
+}
+
+impl Patience {
+    fn late<S>(&self, client: &Client<S>, now_ns: u64) -> Option<Late> {
+        let passed = |since_ns: u64, limit: Duration| {
+            u128::from(now_ns.saturating_sub(since_ns)) >= limit.as_nanos()
+        };
+        if client.stage == Stage::Gone {
+            return None;
+        }
+        if client.sending_bytes > 0 && passed(client.sending_since_ns, self.reading) {
+            return Some(Late::Reading);
+        }
+        let (limit, late) = match client.stage {
+            Stage::Ready if client.reader.in_body() => (self.request, Late::Request),
+            Stage::Ready if !client.reader.is_idle() => (self.head, Late::Request),
+            Stage::Ready if client.input.is_empty() && client.has_sent_all() => {
+                (self.idle, Late::Idle)
+            }
+            Stage::Ack { .. } => (self.request, Late::Ack),
+            Stage::Control { streams: false } => (self.request, Late::Control),
+            Stage::Control { streams: true } => (self.request, Late::Idle),
+            Stage::Lingering => (LINGER, Late::Closing),
+            // Answers are being sent.
+            Stage::Ready | Stage::Closing | Stage::Gone => return None,
+        };
+        passed(client.since_ns, limit).then_some(late)
+    }
+}
+
+impl<I: Io> Worker<I> {
+    /// Requests that take too long, connections that say nothing, answers that nobody reads.
+    pub(super) fn check_clients(&mut self) {
+        let http = &self.live.http;
+        let request = http.request_timeout;
+        let patience = Patience {
+            head: http.head_timeout(),
+            request,
+            reading: if self.phase == Phase::Running {
+                request
+            } else {
+                request.min(LINGER)
+            },
+            idle: http.idle_timeout,
+        };
+        let now_ns = self.now_ns;
+        let clients = self.clients.table.iter();
+        let late: Vec<(Slot, Late)> = clients
+            .filter_map(|(slot, client)| Some((slot, patience.late(client, now_ns)?)))
+            .collect();
+        for (slot, found) in late {
+            self.on_late(slot, found);
+        }
+    }
+
+    fn on_late(&mut self, slot: Slot, found: Late) {
+        match found {
+            Late::Idle | Late::Closing => {
+                self.hang_up(slot);
+                return;
+            }
+            Late::Reading => {
+                self.clients.refuse("answers_not_read");
+                self.abort(slot);
+                return;
+            }
+            Late::Ack => {
+                self.answer_waiting(slot, 202, "queued");
+                return;
+            }
+            Late::Request => {
+                let limit = self.live.http.request_timeout;
+                let head = self.live.http.head_timeout();
+                let error = HttpError {
+                    status: 408,
+                    error: "request_timeout",
+                    detail: format!("the head has {head:?}, the whole request {limit:?} (--http-request-timeout)"),
+                    close: true,
+                };
+                self.answer_http_error(slot, &error);
+            }
+            Late::Control => {
+                let Some(client) = self.clients.table.get_mut(slot) else {
+                    return;
+                };
+                client.stage = Stage::Ready;
+                client.keep_alive = false;
+                self.clients.refuse("control_timeout");
+                self.answer_error(slot, 503, "Service unavailable", "no answer in time", &[]);
+            }
+        }
+        self.after_serving(slot);
+    }
+
+    /// The farewell: idle clients are closed, the others after the answer that they wait for.
+    pub(super) fn dismiss_clients(&mut self) {
+        self.io.cancel(bare(Kind::AcceptHttp), bare(Kind::Cancel));
+        for slot in self.clients.table.slots() {
+            let Some(client) = self.clients.table.get_mut(slot) else {
+                continue;
+            };
+            client.keep_alive = false;
+            let is_idle = client.reader.is_idle() && client.input.is_empty();
+            match client.stage {
+                Stage::Ready if is_idle && client.has_sent_all() => self.hang_up(slot),
+                Stage::Ready if is_idle => client.stage = Stage::Closing,
+                Stage::Control { streams: true } => client.stage = Stage::Closing,
+                _ => {}
+            }
+            self.after_serving(slot);
+        }
+    }
+
+    /// The farewell is over: requests that have not arrived whole were never answered.
+    pub(super) fn cut_off_clients(&mut self) {
+        for slot in self.clients.table.slots() {
+            let Some(client) = self.clients.table.get_mut(slot) else {
+                continue;
+            };
+            if client.stage == Stage::Ready {
+                client.stage = Stage::Closing;
+            }
+            self.after_serving(slot);
+        }
+    }
+}
