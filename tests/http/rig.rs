@@ -201,7 +201,7 @@ impl HttpAnalyzer {
             let messages: Vec<String> = word().split('\u{1f}').map(str::to_owned).collect();
             assert_eq!(messages.len(), count, "{line}");
             Received {
-                packet,
+                packet_id: packet,
                 emitter,
                 content_type,
                 messages,
