@@ -276,6 +276,16 @@ impl<M: Memory> Engine<M> {
         Some(lane)
     }
 
+    /// Some lane got messages that were not asked for since.
+    pub fn has_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// Messages of dead lanes are on their way to others.
+    pub fn is_rerouting(&self) -> bool {
+        !self.rerouting.is_idle()
+    }
+
     /// The next range of `lane` to put on the wire. `hold`: the kernel will read it until
     /// [`Engine::released`]; without, it may be read until it is ACKed.
     pub fn transmit(&mut self, lane: LaneId, now_ns: u64, hold: bool) -> Option<Transmit> {

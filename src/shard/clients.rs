@@ -129,6 +129,8 @@ pub(super) struct Clients<S> {
     pub(super) stamp_ns: u64,
     /// Bytes held of all clients.
     pub(super) held_bytes: usize,
+    /// When a request came last.
+    pub(super) asked_ns: u64,
     /// Reused: the body of an answer.
     pub(super) body: Vec<u8>,
 }
@@ -156,6 +158,7 @@ impl<S> Clients<S> {
             stamp: http::iso8601(0),
             stamp_ns: u64::MAX,
             held_bytes: 0,
+            asked_ns: 0,
             body: Vec::new(),
         }
     }

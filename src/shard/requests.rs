@@ -62,7 +62,7 @@ impl Unit for PacketUnit<'_, '_> {
 impl<I: Io> Worker<I> {
     pub(super) fn on_request(&mut self, slot: Slot, request: &Request) {
         self.clients.report.requests += 1;
-        self.hurry = true; // somebody waits for the answer
+        self.clients.asked_ns = self.now_ns;
         let is_running = self.phase == Phase::Running;
         let Some(client) = self.clients.table.get_mut(slot) else {
             return;
@@ -252,7 +252,7 @@ impl<I: Io> Worker<I> {
     }
 
     pub(super) fn on_http_error(&mut self, slot: Slot, error: &HttpError) {
-        self.hurry = true;
+        self.clients.asked_ns = self.now_ns;
         if let Some(client) = self.clients.table.get_mut(slot) {
             client.is_head = false; // not known
         }
