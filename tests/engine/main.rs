@@ -6,3 +6,4 @@ mod limits;
 mod model;
 mod rig;
 mod shares;
+mod units;
