@@ -63,7 +63,8 @@ pub fn run(args: &WeightsArgs) -> io::Result<bool> {
         "--shards",
         &shards,
     ]);
-    let distributor = Distributor::start(line.args.config()).map_err(io::Error::other)?;
+    let config = line.args.config().map_err(io::Error::other)?;
+    let distributor = Distributor::start(config).map_err(io::Error::other)?;
     let load = args.busy.then(|| Load::start(&distributor)).transpose()?;
     let times_us = measure(&distributor, args.changes);
     drop(load);
