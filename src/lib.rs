@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! cli       arguments, start, exit status
+//! control   what an operator looks at and turns: answers, metrics, page, orders
 //! demo      the whole thing on loopback, checked while it runs
 //! audit     a distributor's books; joins certificates and journals into one verdict
 //! client    emitter and analyzer programs
@@ -21,6 +22,7 @@ pub mod audit;
 pub mod certificate;
 pub mod cli;
 pub mod client;
+pub mod control;
 pub mod demo;
 pub mod engine;
 pub mod http;

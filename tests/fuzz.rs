@@ -15,7 +15,7 @@ use fuzz::vectors::seeds;
 use fuzz::{Target, TARGETS};
 
 /// Mutated inputs of each target, in the order of `TARGETS`: some seconds in all, unoptimised.
-const MUTATIONS: [usize; 10] = [1500, 8000, 8000, 8000, 8000, 150, 300, 3000, 300, 150];
+const MUTATIONS: [usize; 11] = [1500, 8000, 8000, 8000, 8000, 150, 300, 3000, 300, 150, 8000];
 /// Mutations may grow an input to this.
 const INPUT_BYTES_MAX: usize = 1024;
 /// The corpus as a whole stays a small part of the repository.
@@ -131,7 +131,7 @@ macro_rules! smoke_tests {
     };
 }
 
-smoke_tests!(frames control native detect values arguments tree link engine config);
+smoke_tests!(frames control native detect values arguments tree link engine config http);
 
 #[test]
 fn the_corpus_is_small() {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each layer and the layers that it may use, as `src/lib.rs` draws them.
-const LAYERS: [(&str, &[&str]); 12] = [
+const LAYERS: [(&str, &[&str]); 13] = [
     ("protocol", &[]),
     ("engine", &["http", "protocol"]),
     ("http", &["protocol"]),
@@ -18,12 +18,18 @@ const LAYERS: [(&str, &[&str]); 12] = [
     // Programs of their own: what they know of the distributor is the wire.
     ("client", &["certificate", "journal", "protocol"]),
     ("audit", &["certificate", "journal", "shard", "engine"]),
+    // What an operator looks at and turns.
+    (
+        "control",
+        &["audit", "certificate", "shard", "engine", "protocol"],
+    ),
     ("demo", &["client", "shard", "uring", "engine", "protocol"]),
     (
         "cli",
         &[
             "audit",
             "certificate",
+            "control",
             "demo",
             "sim",
             "client",

@@ -215,6 +215,10 @@ fn check_hello(vector: &Vector) {
         window_bytes: vector.number("window_bytes"),
         window_messages: vector.number("window_messages"),
         id: vector.get("id"),
+        token: vector
+            .values
+            .get("token")
+            .map_or(&[], |token| token.as_bytes()),
     };
     assert_eq!(
         decoded,

@@ -15,6 +15,7 @@ pub mod control;
 pub mod detect;
 pub mod engine;
 pub mod frames;
+pub mod http;
 pub mod input;
 pub mod link;
 pub mod native;
@@ -26,7 +27,7 @@ pub mod vectors;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets. Each has a file in `fuzz_targets` and a folder in `corpus`.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     ("frames", frames::run),
     ("control", control::run),
     ("native", native::run),
@@ -37,4 +38,5 @@ pub const TARGETS: [Target; 10] = [
     ("link", link::run),
     ("engine", engine::run),
     ("config", config::run),
+    ("http", http::run),
 ];

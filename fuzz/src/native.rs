@@ -7,7 +7,7 @@ use weir::protocol::frame;
 use weir::protocol::native::{
     BatchCursor, BatchHeader, Hello, HelloReader, LinkWord, NativeError, Welcome,
     BATCH_HEADER_BYTES, DRAIN, GOODBYE, HELLO_BYTES, ID_BYTES_MAX, MAGIC, ORIGIN_BYTES,
-    WELCOME_BYTES,
+    TOKEN_BYTES_MAX, WELCOME_BYTES,
 };
 
 use super::input::{pieces, Input};
@@ -29,8 +29,8 @@ pub fn run(data: &[u8]) {
 
 // Greetings ---------------------------------------------------------------------------------------
 
-/// Shard, weight, window in bytes and in messages, id.
-type HelloFields = (Option<u16>, u64, u64, u32, String);
+/// Shard, weight, window in bytes and in messages, id, token.
+type HelloFields = (Option<u16>, u64, u64, u32, String, Vec<u8>);
 
 fn fields(hello: &Hello) -> HelloFields {
     let Hello {
@@ -39,6 +39,7 @@ fn fields(hello: &Hello) -> HelloFields {
         window_bytes,
         window_messages,
         id,
+        token,
     } = *hello;
     (
         shard,
@@ -46,6 +47,7 @@ fn fields(hello: &Hello) -> HelloFields {
         window_bytes,
         window_messages,
         id.to_owned(),
+        token.to_vec(),
     )
 }
 
@@ -85,13 +87,21 @@ fn hello_model(stream: &[u8]) -> Result<Option<(HelloFields, usize)>, &'static s
     match stream {
         [_, _, _, _, version, ..] if *version != 1 => return Err("native_version"),
         _ if stream.len() < HELLO_BYTES => return Ok(None),
-        [_, _, _, _, _, flags, ..] if *flags != 0 => return Err("native_flags"),
+        [_, _, _, _, _, flags, ..] if *flags > 1 => return Err("native_flags"),
         _ => {}
     }
     let number = |at: usize, len: usize| {
         let bytes = stream[at..at + len].iter();
         bytes.fold(0_u64, |number, byte| number << 8 | u64::from(*byte))
     };
+    let token_length = if stream[5] == 1 {
+        number(28, 2) as usize
+    } else {
+        0
+    };
+    if stream[5] == 1 && (token_length == 0 || token_length > usize::from(TOKEN_BYTES_MAX)) {
+        return Err("native_token_length");
+    }
     let weight = f64::from_bits(number(8, 8));
     if !weight.is_finite() || weight < 0.0 {
         return Err("first_weight_invalid");
@@ -100,32 +110,44 @@ fn hello_model(stream: &[u8]) -> Result<Option<(HelloFields, usize)>, &'static s
     if id_length == 0 || id_length > usize::from(ID_BYTES_MAX) {
         return Err("native_id_length");
     }
-    let Some(id) = stream.get(HELLO_BYTES..HELLO_BYTES + id_length) else {
+    let end = HELLO_BYTES + id_length + token_length;
+    let Some(tail) = stream.get(HELLO_BYTES..end) else {
         return Ok(None);
     };
+    let (id, token) = tail.split_at(id_length);
     let id = String::from_utf8(id.to_vec()).map_err(|_| "native_id_text")?;
     let shard = u16::try_from(number(6, 2)).expect("two bytes");
     let shard = (shard != 0xFFFF).then_some(shard);
     let weight = if weight == 0.0 { 0 } else { weight.to_bits() };
     let window_messages = u32::try_from(number(24, 4)).expect("four bytes");
-    let hello = (shard, weight, number(16, 8), window_messages, id);
-    Ok(Some((hello, HELLO_BYTES + id_length)))
+    let hello = (
+        shard,
+        weight,
+        number(16, 8),
+        window_messages,
+        id,
+        token.to_vec(),
+    );
+    Ok(Some((hello, end)))
 }
 
 /// Written again it is the same, reserved bytes and the sign of a zero apart.
 fn check_hello_bytes(hello: &HelloFields, bytes: &[u8]) {
-    let (shard, weight, window_bytes, window_messages, id) = hello;
+    let (shard, weight, window_bytes, window_messages, id, token) = hello;
     let hello = Hello {
         shard: *shard,
         weight: f64::from_bits(*weight),
         window_bytes: *window_bytes,
         window_messages: *window_messages,
         id,
+        token,
     };
     let mut again = Vec::new();
     hello.encode(&mut again).expect("it was decoded");
     let mut bytes = bytes.to_vec();
-    bytes[28..30].fill(0);
+    if token.is_empty() {
+        bytes[28..30].fill(0);
+    }
     if *weight == 0 {
         bytes[8] = 0;
     }
@@ -143,6 +165,7 @@ fn hello_again(input: &mut Input, seed: u16) {
         window_bytes,
         window_messages,
         id: &id,
+        token: &[],
     };
     let mut bytes = Vec::new();
     let encoded = hello.encode(&mut bytes);

@@ -21,6 +21,7 @@ pub fn seeds(protocol_md: &str) -> Vec<Seed> {
     }
     seeds.extend(of_texts());
     seeds.extend(of_operations());
+    seeds.extend(of_http());
     for (target, name, _) in &seeds {
         assert!(TARGETS.iter().any(|(known, _)| known == target), "{name}");
     }
@@ -204,4 +205,72 @@ fn of_operations() -> Vec<Seed> {
         ));
     }
     seeds
+}
+
+/// `gzip -n` of a packet, and a zstd frame of one raw block with another.
+const GZIP: &str = "1f8b0800000000000203ab564acdcd2c29492df24c51b2524a54d251ca4d2d2e4e4c4f2d56b28aae56ca492d4bcd014a942716e529d5c6d60200b859fe552f000000";
+const ZSTD: &str =
+    "28b52ffd20210901007b22656d69747465724964223a227a222c226d65737361676573223a5b7b7d5d7d";
+
+/// Requests, bodies, answers and frames.
+fn of_http() -> Vec<Seed> {
+    let packet = r#"{"emitterId":"web-1","messages":[{"timestamp":"2024-01-15T10:30:00Z","level":"info",
+        "message":"a \u00e9","source":"auth","metadata":{"ip":[1,{"a":2.5e1}]},"x":1},{}],"metadata":{"b":null},"y":[]}"#;
+    let post = |headers: &str, body: &str| {
+        format!("POST /logs?emitterId=a HTTP/1.1\r\nHost: h\r\n{headers}\r\n\r\n{body}")
+    };
+    let sized = post(&format!("Content-Length: {}", packet.len()), packet);
+    let chunked = post(
+        "Transfer-Encoding: chunked\r\nExpect: 100-continue",
+        "5;a=b\r\n{\"emi\r\n1a\r\ntterId\":\"a\",\"messages\":[]}\r\n0\r\nT: x\r\n\r\n",
+    );
+    let get = "GET /health HTTP/1.1\r\nHost: h\r\n\r\nGET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n\r\n";
+    let coded = |coding: &str, hex: &str| {
+        let digits = hex.as_bytes().chunks(2);
+        let text = digits.map(|pair| std::str::from_utf8(pair).expect("ASCII"));
+        let body: Vec<u8> = text
+            .map(|pair| u8::from_str_radix(pair, 16).expect("hex"))
+            .collect();
+        let headers = format!(
+            "Content-Encoding: {coding}\r\nContent-Length: {}",
+            body.len()
+        );
+        [post(&headers, "").as_bytes(), &body].concat()
+    };
+    let lines = "{\"level\":\"ERROR\",\"a\":1}\n\n\"text\"\r\n[1]\n";
+    let answers = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\nhi\
+                   HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\nHTTP/1.1 503 x\r\nConnection: close\r\n\r\n";
+    let frames = [
+        0, 0, 0, 7, 1, b'h', b'"', 0, 0, 0, 5, 0, 0, 0, 0, 7, 9, 0xFF, 10,
+    ];
+    let seeds: [(&str, u8, Vec<u8>); 11] = [
+        ("sized", 0, sized.clone().into_bytes()),
+        ("chunked", 0, chunked.clone().into_bytes()),
+        ("get", 0, get.as_bytes().to_vec()),
+        ("pipelined", 0, [get, &chunked, get].concat().into_bytes()),
+        ("gzip", 0, coded("gzip", GZIP)),
+        ("zstd", 0, coded("zstd", ZSTD)),
+        (
+            "two-framings",
+            0,
+            post(
+                "Content-Length: 3\r\nTransfer-Encoding: chunked",
+                "0\r\n\r\n",
+            )
+            .into_bytes(),
+        ),
+        ("packet", 3, packet.as_bytes().to_vec()),
+        ("lines", 4, lines.as_bytes().to_vec()),
+        ("answers", 5, answers.as_bytes().to_vec()),
+        ("frames", 6, frames.to_vec()),
+    ];
+    let settings = |what: u8| [what, 0, 9];
+    let seed = |(name, what, bytes): (&str, u8, Vec<u8>)| {
+        (
+            "http",
+            name.to_string(),
+            [&settings(what)[..], &bytes].concat(),
+        )
+    };
+    seeds.into_iter().map(seed).collect()
 }

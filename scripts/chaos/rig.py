@@ -64,6 +64,7 @@ class Rig:
         self.struck_ns = []
         self.may_lose_untaken = False
         self.outcome = Outcome()
+        self.analyzer_killed = False
 
     # Start
 
@@ -200,6 +201,7 @@ class Rig:
     def kill(self, host):
         """SIGKILL for the analyzer there."""
         self.struck()
+        self.analyzer_killed = True
         self.analyzers[host].kill()
 
     def problem(self, text):
@@ -306,7 +308,12 @@ class Rig:
             ("twice", verdict["twice"], found.distinct_twice),
             ("absent", absent, found.missing_count),
         ):
-            self.expect(theirs == ours, f"weir audit says {name} {theirs}, records say {ours}")
+            agree = theirs == ours
+            # Before an ACK the journal is written, then the records: SIGKILL in between leaves messages in
+            # the journal alone, and as they were never ACKed they come a second time.
+            if name == "twice" and self.analyzer_killed:
+                agree = theirs >= ours
+            self.expect(agree, f"weir audit says {name} {theirs}, records say {ours}")
         outcome.recognisable = self.dialect == "native"
         outcome.recognised = verdict["twice"] - verdict["unrecognised"]["messages"]
 

@@ -20,5 +20,6 @@ mod verdict;
 pub use books::{certificate, check_law, ledger, Closing};
 pub use join::audit;
 pub use load::{load, BadFile, Evidence};
+pub use settings::configuration;
 pub use streams::{Listed, Range};
 pub use verdict::{Finding, Found, Verdict};

@@ -9,7 +9,7 @@ use crate::shard::Config;
 type Setting = (&'static str, String);
 
 /// Every setting by its flag's name, in base units. Not the instance: it is no setting.
-pub(super) fn configuration(config: &Config) -> BTreeMap<String, String> {
+pub fn configuration(config: &Config) -> BTreeMap<String, String> {
     let Config {
         emitters,
         analyzers,

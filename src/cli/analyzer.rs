@@ -3,6 +3,7 @@
 use super::values;
 use crate::client::{analyzer, automatic_id, stop_on_eof, stop_on_signals};
 use crate::protocol::Dialect;
+use crate::shard::config::token_text;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -19,6 +20,9 @@ pub struct Args {
     /// Analyzer id; automatic when left out.
     #[arg(long, value_parser = id)]
     id: Option<String>,
+    /// Read the token from this file that the distributor asks for (--analyzer-token-file there).
+    #[arg(long, value_name = "FILE", value_parser = token)]
+    token_file: Option<AnalyzerToken>,
     /// ACK every n messages. ACKs are cumulative: while more is waiting, several become one.
     #[arg(long, default_value_t = 10, value_name = "N", value_parser = values::number(1..=1_000_000_u32))]
     ack_every: u32,
@@ -66,6 +70,21 @@ pub struct Args {
     json: bool,
 }
 
+/// What a token file says; not shown in logs.
+#[derive(Clone)]
+pub struct AnalyzerToken(Vec<u8>);
+
+impl std::fmt::Debug for AnalyzerToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AnalyzerToken")
+    }
+}
+
+fn token(path: &str) -> Result<AnalyzerToken, String> {
+    let text = std::fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
+    token_text(&text).map(|token| AnalyzerToken(token.to_vec()))
+}
+
 impl Args {
     /// As the analyzer takes them.
     pub fn options(&self) -> analyzer::Options {
@@ -73,6 +92,10 @@ impl Args {
             addr: self.addr.clone(),
             weight: self.weight,
             id: self.id.clone().unwrap_or_else(|| automatic_id("analyzer")),
+            token: self
+                .token_file
+                .clone()
+                .map_or_else(Vec::new, |token| token.0),
             ack_every: self.ack_every,
             ack_remainder: self.ack_remainder,
             delay: self.delay,

@@ -10,11 +10,15 @@
 pub mod analyzer;
 pub mod audit;
 pub mod config;
+pub mod ctl;
 pub mod demo;
 pub mod distributor;
 pub mod emitter;
 pub mod generate;
 pub mod sim;
+mod table;
+pub mod tap;
+pub mod top;
 pub mod values;
 
 use clap::{Parser, Subcommand};
@@ -47,6 +51,9 @@ pub enum Program {
     Config(config::command::ConfigArgs),
     Completions(generate::CompletionsArgs),
     Man(generate::ManArgs),
+    Ctl(ctl::Args),
+    Top(top::Args),
+    Tap(tap::Args),
 }
 
 /// Reads a command line; the first argument is the name that the program was called by. For the
@@ -79,6 +86,9 @@ pub fn run() -> ExitCode {
         Program::Config(args) => config::command::run_config(args),
         Program::Completions(args) => generate::run_completions(args),
         Program::Man(args) => generate::run_man(args),
+        Program::Ctl(args) => ctl::run(args),
+        Program::Top(args) => top::run(args),
+        Program::Tap(args) => tap::run(args),
     }
 }
 

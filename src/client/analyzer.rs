@@ -48,6 +48,8 @@ pub struct Options {
     pub weight: f64,
     /// Name, the same on all links.
     pub id: String,
+    /// What a native link shows to be given messages; empty: nothing.
+    pub token: Vec<u8>,
     /// Messages per ACK.
     pub ack_every: u32,
     /// ACK a remainder when idle; native links always do.
@@ -81,6 +83,7 @@ impl Options {
             addr: addr.into(),
             weight: 0.25,
             id: id.into(),
+            token: Vec::new(),
             ack_every: 10,
             ack_remainder: true,
             delay: Duration::ZERO,

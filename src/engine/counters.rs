@@ -23,11 +23,14 @@ pub enum Reason {
     ConnectionLimit,
     AcceptFailed,
     UnitTooLong,
+    AddressNotAllowed,
+    AddressLimit,
+    TokenRefused,
 }
 
 impl Reason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Reason; 17] = [
+    pub const ALL: [Reason; 20] = [
         Reason::FrameTooShort,
         Reason::FrameTooLong,
         Reason::FrameCutOff,
@@ -45,6 +48,9 @@ impl Reason {
         Reason::ConnectionLimit,
         Reason::AcceptFailed,
         Reason::UnitTooLong,
+        Reason::AddressNotAllowed,
+        Reason::AddressLimit,
+        Reason::TokenRefused,
     ];
 
     /// Metric label.
@@ -67,6 +73,9 @@ impl Reason {
             Reason::ConnectionLimit => "connection_limit",
             Reason::AcceptFailed => "accept_failed",
             Reason::UnitTooLong => "unit_too_long",
+            Reason::AddressNotAllowed => "address_not_allowed",
+            Reason::AddressLimit => "address_limit",
+            Reason::TokenRefused => "token_refused",
         }
     }
 }

@@ -201,6 +201,7 @@ impl<M: Memory> Engine<M> {
 
     /// The way of a frame that opens a batch or a buffer, or becomes a record.
     fn append_long(&mut self, lane: LaneId, frame: &[u8]) {
+        self.sample(lane, frame);
         let lane = &mut self.lanes[lane.0 as usize].lane;
         if lane.setup().form != Form::Records {
             lane.append(&mut self.memory, &mut self.pool, frame, None);

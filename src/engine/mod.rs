@@ -33,6 +33,7 @@ mod origins;
 mod receipts;
 mod reroute;
 mod roster;
+mod samples;
 mod shard;
 pub mod tree;
 mod units;
@@ -46,6 +47,7 @@ pub use lane::{Origin, Transmit};
 pub use link::{Link, LinkError, Stall};
 pub use receipts::Ticket;
 pub use roster::{Change, Entry, Order, OrderError, Reach, Registrar, Roster};
+pub use samples::Sample;
 pub use shard::{Engine, EngineConfig, OnSlow, Rerouted, Share, TableChanges, Window};
 pub use units::{Unit, UnitRefused};
 

@@ -21,6 +21,7 @@ use super::lane::{Lane, Transmit};
 use super::receipts::Receipts;
 use super::reroute::Rerouting;
 use super::roster::Tombstones;
+use super::samples::Samples;
 use super::tree::{Tree, LEAF_COUNT_MAX};
 use super::{BufferPool, LaneId, LinkEpoch, Memory};
 
@@ -185,6 +186,7 @@ pub struct Engine<M> {
     pub(super) ended: EndedList,
     pub(super) accounts: Accounts,
     pub(super) receipts: Receipts,
+    pub(super) samples: Samples,
     /// Reused: the bytes of a unit, of a record.
     pub(super) scratch: Vec<u8>,
     /// What this shard has counted.
@@ -237,6 +239,7 @@ impl<M: Memory> Engine<M> {
             ended: EndedList::default(),
             accounts: Accounts::default(),
             receipts: Receipts::default(),
+            samples: Samples::default(),
             scratch: Vec::new(),
             counters: Counters::default(),
         };
@@ -271,6 +274,16 @@ impl<M: Memory> Engine<M> {
         let lane = self.dirty.pop()?;
         self.lanes[lane.0 as usize].dirty = false;
         Some(lane)
+    }
+
+    /// Some lane got messages that were not asked for since.
+    pub fn has_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// Messages of dead lanes are on their way to others.
+    pub fn is_rerouting(&self) -> bool {
+        !self.rerouting.is_idle()
     }
 
     /// The next range of `lane` to put on the wire. `hold`: the kernel will read it until

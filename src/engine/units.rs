@@ -77,7 +77,8 @@ impl<M: Memory> Engine<M> {
         let messages = u64::from(messages);
         let mut scratch = std::mem::take(&mut self.scratch);
         let slot = &mut self.lanes[leaf as usize];
-        if slot.lane.setup().form == Form::Records {
+        let is_record = slot.lane.setup().form == Form::Records;
+        if is_record {
             unit.write_record(&mut scratch);
             slot.lane
                 .append_unit(&mut self.memory, &mut self.pool, &scratch, messages, None);
@@ -98,6 +99,9 @@ impl<M: Memory> Engine<M> {
         if let Some(ticket) = ticket {
             let (epoch, last) = (slot.lane.setup().epoch, slot.lane.appended());
             self.receipts.open(ticket, epoch, last, messages);
+        }
+        if !is_record {
+            self.sample(LaneId(leaf), first_frame(&scratch));
         }
         self.keep_scratch(scratch);
         self.mark_dirty(LaneId(leaf));
@@ -126,5 +130,12 @@ impl<M: Memory> Engine<M> {
         if scratch.capacity() <= SCRATCH_BYTES_KEPT {
             self.scratch = scratch;
         }
+    }
+}
+
+fn first_frame(frames: &[u8]) -> &[u8] {
+    match frame::peek(frames, u32::MAX) {
+        Ok(Some(len)) => frames.get(..len).unwrap_or_default(),
+        _ => &[],
     }
 }

@@ -284,7 +284,10 @@ impl Reader {
         input: &mut &'a [u8],
         limits: &Limits,
     ) -> Result<Found<'a>, HttpError> {
-        if self.buf == b"\r" && !input.is_empty() {
+        if input.is_empty() {
+            return Ok(Found::NeedMore);
+        }
+        if self.buf == b"\r" {
             let Some(rest) = input.strip_prefix(b"\n") else {
                 return Err(head::cr_alone());
             };

@@ -32,6 +32,8 @@ pub const MAGIC: [u8; 4] = [0xD7, 0x45, 0x49, 0x52];
 pub const VERSION: u8 = 1;
 /// Longest analyzer id.
 pub const ID_BYTES_MAX: u16 = 255;
+/// Longest token of an analyzer, in bytes.
+pub const TOKEN_BYTES_MAX: u16 = 256;
 /// A native analyzer ACKs what it has processed within this time, also when idle.
 pub const ACK_DELAY_MS_MAX: u64 = 1_000;
 
@@ -50,6 +52,8 @@ pub enum NativeError {
     IdLength(u16),
     /// An id that is not UTF-8.
     IdText,
+    /// A token of no or too many bytes, though one is announced.
+    TokenLength(u16),
     /// A WELCOME status that this version does not know.
     Status(u8),
     /// A distributor word of unknown type.
@@ -84,6 +88,7 @@ impl NativeError {
             Self::Weight(_) => "first_weight_invalid",
             Self::IdLength(_) => "native_id_length",
             Self::IdText => "native_id_text",
+            Self::TokenLength(_) => "native_token_length",
             Self::Status(_) => "native_status",
             Self::UnknownType(_) => "native_unknown_type",
             Self::BatchSize { .. } => "native_batch_size",
@@ -103,6 +108,12 @@ impl fmt::Display for NativeError {
             Self::Weight(weight) => write!(f, "weight {weight} is not a finite number >= 0"),
             Self::IdLength(n) => write!(f, "analyzer id of {n} bytes, 1 to {ID_BYTES_MAX} allowed"),
             Self::IdText => write!(f, "analyzer id is not UTF-8"),
+            Self::TokenLength(n) => {
+                write!(
+                    f,
+                    "analyzer token of {n} bytes, 1 to {TOKEN_BYTES_MAX} allowed"
+                )
+            }
             Self::Status(status) => write!(f, "unknown WELCOME status {status}"),
             Self::UnknownType(byte) => write!(f, "unknown message type {byte:#04x}"),
             Self::BatchSize { count, body_bytes } => {

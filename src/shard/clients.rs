@@ -129,6 +129,8 @@ pub(super) struct Clients<S> {
     pub(super) stamp_ns: u64,
     /// Bytes held of all clients.
     pub(super) held_bytes: usize,
+    /// When a request came last.
+    pub(super) asked_ns: u64,
     /// Reused: the body of an answer.
     pub(super) body: Vec<u8>,
 }
@@ -156,6 +158,7 @@ impl<S> Clients<S> {
             stamp: http::iso8601(0),
             stamp_ns: u64::MAX,
             held_bytes: 0,
+            asked_ns: 0,
             body: Vec::new(),
         }
     }
@@ -236,7 +239,7 @@ impl<I: Io> Worker<I> {
 
     /// Whether a client may connect; it is counted then.
     fn admit_client(&self, peer: Option<IpAddr>) -> Result<(), &'static str> {
-        let protection = &self.live;
+        let protection = &self.live.protection;
         let most = self.config.protection.connections_per_address_max;
         let is_open = protection.allow_http.is_empty() && protection.rate_limit.is_none();
         let Some(peer) = peer else {

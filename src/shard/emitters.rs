@@ -10,9 +10,10 @@
 //! They are armed again when nothing is pending any more.
 
 use std::io;
-use std::net::Shutdown;
+use std::net::{IpAddr, Shutdown};
 use std::sync::atomic::Ordering;
 
+use super::admission::Door;
 use super::io::Io;
 use super::slab::{bare, token, Kind, Slot};
 use super::worker::{Phase, Worker};
@@ -33,6 +34,8 @@ pub(super) struct Emitter<S> {
     rejected: bool,
     /// Chunks of it that are pending.
     pending: u32,
+    /// Its address, when connections are counted by address.
+    counted: Option<IpAddr>,
 }
 
 /// Bytes that the engine could not take yet.
@@ -71,6 +74,10 @@ impl<I: Io> Worker<I> {
             self.engine.counters.count(Reason::ConnectionLimit);
             return;
         }
+        let Some(counted) = self.admit_emitter(&socket) else {
+            self.shared.emitters.fetch_sub(1, Ordering::Relaxed);
+            return;
+        };
         let emitter = Emitter {
             socket: Some(socket),
             receiving: false,
@@ -78,6 +85,7 @@ impl<I: Io> Worker<I> {
             finishing,
             rejected: false,
             pending: 0,
+            counted,
         };
         let slot = self.emitters.insert(emitter);
         self.engine.emitter_opened(slot.index());
@@ -86,6 +94,29 @@ impl<I: Io> Worker<I> {
         if self.phase == Phase::Farewell {
             self.tell_to_go(slot);
         }
+    }
+
+    /// Whether an emitter may connect; its address when it is counted under it.
+    fn admit_emitter(&mut self, socket: &I::Socket) -> Option<Option<IpAddr>> {
+        let most = self.config.protection.connections_per_address_max;
+        if self.live.protection.allow_emitters.is_empty() && most == 0 {
+            return Some(None);
+        }
+        let Some(peer) = self.io.peer(socket).map(|peer| peer.ip().to_canonical()) else {
+            return Some(None);
+        };
+        if !self.live.protection.allow_emitters.allows(peer) {
+            self.engine.counters.count(Reason::AddressNotAllowed);
+            return None;
+        }
+        if most == 0 {
+            return Some(None);
+        }
+        if !self.shared.admission.enter(Door::Emitters, peer, most) {
+            self.engine.counters.count(Reason::AddressLimit);
+            return None;
+        }
+        Some(Some(peer))
     }
 
     /// Asks an emitter to finish and close; what it sends until then is read.
@@ -366,6 +397,9 @@ impl<I: Io> Worker<I> {
         emitter.socket = None;
         if emitter.pending == 0 {
             self.engine.emitter_closed(slot.index());
+            if let Some(address) = emitter.counted {
+                self.shared.admission.leave(Door::Emitters, address);
+            }
             self.emitters.remove(slot);
             self.shared.emitters.fetch_sub(1, Ordering::Relaxed);
         }

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::config::Protection;
 use super::egress::Sending;
 use super::io::Io;
 use super::links::{Connection, HandOverFacts, Stage};
@@ -38,6 +39,14 @@ impl<I: Io> Worker<I> {
     fn add_analyzer(&mut self, socket: I::Socket) {
         if self.phase != Phase::Running {
             return;
+        }
+        let allowed = &self.live.protection.allow_analyzers;
+        if !allowed.is_empty() {
+            let peer = self.io.peer(&socket);
+            if peer.is_none_or(|peer| !allowed.allows(peer.ip())) {
+                self.engine.counters.count(Reason::AddressNotAllowed);
+                return;
+            }
         }
         if self.links.len() >= self.engine.lanes_max() + self.config.shards {
             self.engine.counters.count(Reason::TooManyAnalyzers);
@@ -131,6 +140,12 @@ impl<I: Io> Worker<I> {
     }
 
     fn on_reference(&mut self, slot: Slot, dialect: Dialect, weight: f64, rest: &[u8]) {
+        if !shows_token(&self.live.protection, &[]) {
+            let why =
+                "its dialect has no place for a token, and --analyzer-token-file asks for one";
+            self.kill(slot, why, Some(Reason::TokenRefused));
+            return;
+        }
         let Some(connection) = self.links.get_mut(slot) else {
             return;
         };
@@ -185,6 +200,15 @@ impl<I: Io> Worker<I> {
             }
             Some(Ok(hello)) if hello.id.chars().any(char::is_control) => {
                 self.refuse(slot, "analyzer id has control characters");
+                return;
+            }
+            Some(Ok(hello)) if !shows_token(&self.live.protection, hello.token) => {
+                self.engine.counters.count(Reason::TokenRefused);
+                let why = match hello.token.is_empty() {
+                    true => "no token shown, this distributor asks for one",
+                    false => "the token is not the one that this distributor asks for",
+                };
+                self.refuse(slot, why);
                 return;
             }
             Some(Ok(hello)) => {
@@ -424,4 +448,10 @@ impl<I: Io> Worker<I> {
             self.on_detection(slot, found, &[]);
         }
     }
+}
+
+/// Who has no token to show may connect only where none is asked for. Compared in constant time.
+fn shows_token(protection: &Protection, shown: &[u8]) -> bool {
+    let asked = protection.analyzer_token.as_ref();
+    asked.is_none_or(|token| token.accepts(shown))
 }

@@ -139,6 +139,10 @@ impl<I: Io> Worker<I> {
 
     pub(super) fn housekeeping(&mut self) {
         self.schedule_tick();
+        if self.shared.live_changes() != self.live_number {
+            (self.live_number, self.live) = self.shared.live();
+        }
+        self.serve_tap();
         self.check_handshakes();
         self.check_clients();
         self.check_posts();

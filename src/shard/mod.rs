@@ -13,6 +13,7 @@
 //! mesh.rs       what crosses cores
 //! admission.rs  limits per client address
 //! operator.rs   orders from the control side, questions to it
+//! tap.rs        a sample of what passes
 //! listen.rs     sockets
 //! config.rs     what HTTP and protection can be told
 //! ```
@@ -35,13 +36,15 @@ mod requests;
 pub(crate) mod shared;
 mod slab;
 mod start;
+mod tap;
 mod waits;
 pub(crate) mod worker;
 
 pub use config::{Admin, HttpConfig, Protection};
 pub use operator::{HttpTarget, Operator, OrderRefused, Question};
-pub use shared::{HttpAnalyzerReport, HttpReport, Pace, ShardReport, Stop};
+pub use shared::{HttpAnalyzerReport, HttpReport, Live, Pace, ShardReport, Stop};
 pub use start::{Distributor, StartError, Stopper};
+pub use tap::TappedMessage;
 
 use std::net::SocketAddr;
 use std::time::Duration;

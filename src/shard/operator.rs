@@ -16,7 +16,7 @@ use std::sync::mpsc::{sync_channel, Receiver, RecvTimeoutError, SyncSender, TryS
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::shared::{ShardReport, Shared};
+use super::shared::{Live, ShardReport, Shared};
 use crate::engine::{Order, OrderError};
 
 /// Orders that may wait for shard 0; it takes them every turn.
@@ -84,7 +84,7 @@ pub struct Question {
     /// What stands behind the question mark.
     pub query: String,
     /// Names in lower case.
-    pub headers: Vec<(&'static str, String)>,
+    pub headers: Vec<(String, String)>,
     /// The body, decoded.
     pub body: Vec<u8>,
     /// The connection stays after the answer.
@@ -95,8 +95,6 @@ pub struct Question {
 #[derive(Debug)]
 pub(super) struct Reply {
     pub(super) token: u64,
-    /// Of the response that it begins or goes on with.
-    pub(super) status: u16,
     pub(super) bytes: Vec<u8>,
     /// Nothing follows.
     pub(super) is_last: bool,
@@ -181,7 +179,7 @@ impl Desk {
 /// Controls running shards, from any thread.
 #[derive(Clone)]
 pub struct Operator {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl Operator {
@@ -254,6 +252,16 @@ impl Operator {
         epoch
     }
 
+    /// The settings that are in force.
+    pub fn live(&self) -> Live {
+        (*self.shared.live().1).clone()
+    }
+
+    /// Puts other settings in force; shards take them over within a tenth of a second.
+    pub fn set_live(&self, live: Live) {
+        self.shared.set_live(live);
+    }
+
     /// The questions of all shards, from now on; for one thread that answers them.
     pub fn questions(&self) -> Receiver<Question> {
         let (sender, receiver) = sync_channel(QUESTIONS_MAX);
@@ -262,9 +270,8 @@ impl Operator {
         receiver
     }
 
-    /// Answers a question with a whole HTTP response, or pieces of one; `status` is that of the
-    /// response, for the count.
-    pub fn reply(&self, question: &Question, status: u16, bytes: Vec<u8>, is_last: bool) {
+    /// Answers a question with a whole HTTP response, or pieces of one.
+    pub fn reply(&self, question: &Question, bytes: Vec<u8>, is_last: bool) {
         let shard = usize::from(question.shard);
         let replies = &self.shared.desk.replies[shard];
         {
@@ -274,7 +281,6 @@ impl Operator {
                 .unwrap_or_else(PoisonError::into_inner);
             waiting.push_back(Reply {
                 token: question.token,
-                status,
                 bytes,
                 is_last,
             });

@@ -601,7 +601,7 @@ impl<I: Io> Worker<I> {
 
     /// Posts that get no answer, and those whose pause is over.
     pub(super) fn check_posts(&mut self) {
-        let timeout = self.config.http.push_timeout;
+        let timeout = self.live.http.push_timeout;
         let now_ns = self.now_ns;
         let is_late = |connection: &PostConnection<I::Socket>| {
             let waits = !matches!(connection.stage, Stage::Idle | Stage::Closing);

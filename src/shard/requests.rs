@@ -62,7 +62,7 @@ impl Unit for PacketUnit<'_, '_> {
 impl<I: Io> Worker<I> {
     pub(super) fn on_request(&mut self, slot: Slot, request: &Request) {
         self.clients.report.requests += 1;
-        self.hurry = true; // somebody waits for the answer
+        self.clients.asked_ns = self.now_ns;
         let is_running = self.phase == Phase::Running;
         let Some(client) = self.clients.table.get_mut(slot) else {
             return;
@@ -85,7 +85,7 @@ impl<I: Io> Worker<I> {
 
     /// Seconds that the client has to wait, when it has used up its rate.
     fn over_rate(&mut self, slot: Slot) -> Option<u64> {
-        let rate = self.live.rate_limit?;
+        let rate = self.live.protection.rate_limit?;
         let peer = self.clients.table.get(slot)?.peer?;
         let wait_s = self.shared.admission.over_rate(peer, rate, self.now_ns)?;
         self.clients.refuse("rate_limit");
@@ -195,7 +195,7 @@ impl<I: Io> Worker<I> {
             query: request.query.to_owned(),
             headers: ASKED_HEADERS
                 .iter()
-                .filter_map(|name| Some((*name, request.header(name)?.to_owned())))
+                .filter_map(|name| Some(((*name).to_owned(), request.header(name)?.to_owned())))
                 .collect(),
             body: request.body.to_vec(),
             keep_alive: client.keep_alive,
@@ -238,12 +238,8 @@ impl<I: Io> Worker<I> {
             return;
         }
         if client.stage == (Stage::Control { streams: false }) {
-            *self
-                .clients
-                .report
-                .responses
-                .entry(reply.status)
-                .or_default() += 1;
+            let status = status_of(&reply.bytes);
+            *self.clients.report.responses.entry(status).or_default() += 1;
         }
         client.out.extend_from_slice(&reply.bytes);
         client.since_ns = self.now_ns;
@@ -256,7 +252,7 @@ impl<I: Io> Worker<I> {
     }
 
     pub(super) fn on_http_error(&mut self, slot: Slot, error: &HttpError) {
-        self.hurry = true;
+        self.clients.asked_ns = self.now_ns;
         if let Some(client) = self.clients.table.get_mut(slot) {
             client.is_head = false; // not known
         }
@@ -399,4 +395,12 @@ fn wants_ack(request: &Request) -> bool {
         || request
             .header("prefer")
             .is_some_and(|value| value.split([',', ';']).any(is_acked))
+}
+
+/// Status of a response; 0 when it is none.
+fn status_of(response: &[u8]) -> u16 {
+    let digits = response
+        .get(9..12)
+        .and_then(|digits| std::str::from_utf8(digits).ok());
+    digits.and_then(|digits| digits.parse().ok()).unwrap_or(0)
 }

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::admission::Admission;
 use super::operator::Desk;
+use super::tap::Tap;
+use super::{Config, HttpConfig, Protection};
 use crate::engine::{Account, Balance, Counters, Ended, LaneReport, Roster, TableChanges};
 use crate::uring::Wake;
 
@@ -131,11 +133,30 @@ pub(crate) struct Shared {
     pub(super) desk: Desk,
     /// Limits over all shards.
     pub(super) admission: Admission,
+    /// What may change while the shards run, and how often it has.
+    live: Mutex<Arc<Live>>,
+    live_changes: AtomicU64,
+    /// Messages that somebody wants to see.
+    pub(super) tap: Tap,
+}
+
+/// Settings that the operator may change while the shards run; each shard looks a few times a second.
+#[derive(Clone, Debug)]
+pub struct Live {
+    /// Who may connect, and how often.
+    pub protection: Protection,
+    /// Of HTTP: only the time-outs are read from here.
+    pub http: HttpConfig,
 }
 
 impl Shared {
     /// For `shards` shards; those that sleep have their wake-up in `wakes`.
-    pub(crate) fn new(shards: usize, wakes: Vec<Arc<Wake>>) -> Shared {
+    pub(crate) fn new(config: &Config, wakes: Vec<Arc<Wake>>) -> Shared {
+        let shards = config.shards;
+        let live = Live {
+            protection: config.protection.clone(),
+            http: config.http.clone(),
+        };
         Shared {
             stop: AtomicU8::new(0),
             deadline_ns: AtomicU64::new(u64::MAX),
@@ -145,7 +166,27 @@ impl Shared {
             wakes,
             desk: Desk::new(shards),
             admission: Admission::new(),
+            live: Mutex::new(Arc::new(live)),
+            live_changes: AtomicU64::new(0),
+            tap: Tap::default(),
         }
+    }
+
+    /// The settings, and their number.
+    pub(super) fn live(&self) -> (u64, Arc<Live>) {
+        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.live_changes(), Arc::clone(&live))
+    }
+
+    /// Other settings since the one of this number.
+    pub(super) fn live_changes(&self) -> u64 {
+        self.live_changes.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_live(&self, live: Live) {
+        let mut current = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        *current = Arc::new(live);
+        self.live_changes.fetch_add(1, Ordering::AcqRel);
     }
 
     pub(super) fn stop(&self) -> Stop {

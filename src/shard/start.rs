@@ -179,7 +179,7 @@ impl Distributor {
                 + ring_config(&config, features).ingress_buffers as usize
                     * ring_config(&config, features).ingress_buffer_bytes as usize);
 
-        let shared = Arc::new(Shared::new(config.shards, wakes.clone()));
+        let shared = Arc::new(Shared::new(&config, wakes.clone()));
         let postbox = Arc::new(Postbox::new(wakes));
         let mesh = MeshBuilder::full(config.shards, CHANNEL_MESSAGES);
         let config = Arc::new(config);

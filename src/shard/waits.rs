@@ -70,7 +70,7 @@ impl Patience {
 impl<I: Io> Worker<I> {
     /// Requests that take too long, connections that say nothing, answers that nobody reads.
     pub(super) fn check_clients(&mut self) {
-        let http = &self.config.http;
+        let http = &self.live.http;
         let request = http.request_timeout;
         let patience = Patience {
             head: http.head_timeout(),
@@ -108,8 +108,8 @@ impl<I: Io> Worker<I> {
                 return;
             }
             Late::Request => {
-                let limit = self.config.http.request_timeout;
-                let head = self.config.http.head_timeout();
+                let limit = self.live.http.request_timeout;
+                let head = self.live.http.head_timeout();
                 let error = HttpError {
                     status: 408,
                     error: "request_timeout",

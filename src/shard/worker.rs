@@ -15,13 +15,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::clients::Clients;
-use super::config::Protection;
 use super::emitters::{Emitter, PendingChunk};
 use super::io::Io;
 use super::links::Connection;
 use super::mesh::{Inbox, Mesh};
 use super::posts::Posts;
-use super::shared::{Pace, ShardReport, Shared, Stop};
+use super::shared::{Live, Pace, ShardReport, Shared, Stop};
 use super::slab::{bare, untoken, Kind, Slab, Slot};
 use super::Config;
 use crate::engine::{Engine, LaneId, LinkEpoch, Registrar, Roster};
@@ -31,6 +30,8 @@ use crate::uring::{Completion, Ring, Wait};
 const TURN_COMPLETIONS: usize = 512;
 /// A turn that brought this many bytes is followed by the next at once: there is more.
 const BUSY_BYTES: usize = 32 * 1024;
+/// HTTP clients ask again as soon as they are answered: for so long after a request nothing is gathered.
+const ASKED_NS: u64 = 500_000;
 /// Longest sleep: housekeeping is due then.
 const TICK: Duration = Duration::from_millis(100);
 /// The same while a handshake is under way: dialects are told apart by 50 ms of silence.
@@ -92,7 +93,8 @@ pub(crate) struct Worker<I: Io> {
     pub(super) clients: Clients<I::Socket>,
     pub(super) posts: Posts<I::Socket>,
     /// What protects this shard now; the operator may change it.
-    pub(super) live: Arc<Protection>,
+    pub(super) live: Arc<Live>,
+    pub(super) live_number: u64,
 
     /// Shard 0 keeps the roster.
     pub(super) registrar: Option<Registrar>,
@@ -119,6 +121,8 @@ pub(crate) struct Worker<I: Io> {
     /// Accepts that failed and are tried again at the next housekeeping.
     pub(super) accept_retry: Vec<Kind>,
     pub(super) pace: Pace,
+    /// When lanes were sent last.
+    sent_ns: u64,
 }
 
 impl Worker<Ring> {
@@ -178,7 +182,8 @@ impl<I: Io> Worker<I> {
             engine: Engine::new(config.engine(index), arena),
             clients: Clients::new(&config, seed),
             posts: Posts::new(!seed),
-            live: Arc::new(config.protection.clone()),
+            live: shared.live().1,
+            live_number: shared.live().0,
             config,
             shared,
             io,
@@ -209,6 +214,7 @@ impl<I: Io> Worker<I> {
             accepting: false,
             accept_retry: Vec::new(),
             pace: Pace::default(),
+            sent_ns: 0,
         }
     }
 
@@ -249,8 +255,11 @@ impl<I: Io> Worker<I> {
         self.engine.reroute();
         self.resume_pending();
         self.answer_receipts();
-        self.send_dirty();
-        self.send_posts();
+        if !self.holds_sends() {
+            self.sent_ns = self.now_ns;
+            self.send_dirty();
+            self.send_posts();
+        }
         self.send_answers();
         self.mesh.flush();
         let due = self.now_ns >= self.next_tick_ns;
@@ -295,8 +304,13 @@ impl<I: Io> Worker<I> {
                 timeout: Duration::ZERO,
             };
         }
-        let busy = self.turn_bytes >= BUSY_BYTES || self.hurry;
-        let until_tick = self.next_tick_ns.saturating_sub(self.io.now_ns());
+        let now_ns = self.io.now_ns();
+        let busy = self.turn_bytes >= BUSY_BYTES || self.hurry || self.is_asked(now_ns);
+        let mut until_ns = self.next_tick_ns;
+        if self.engine.has_dirty() {
+            until_ns = until_ns.min(self.sent_ns + self.latency_budget_ns());
+        }
+        let until_tick = until_ns.saturating_sub(now_ns);
         Wait {
             gather: if busy {
                 Duration::ZERO
@@ -305,6 +319,24 @@ impl<I: Io> Worker<I> {
             },
             timeout: Duration::from_nanos(until_tick),
         }
+    }
+
+    /// HTTP clients have asked a moment ago.
+    fn is_asked(&self, now_ns: u64) -> bool {
+        now_ns.saturating_sub(self.clients.asked_ns) < ASKED_NS
+    }
+
+    /// Turns come quickly only because HTTP clients are answered at once: analyzers get what these have
+    /// sent in fewer and larger sends, within the latency budget all the same.
+    fn holds_sends(&self) -> bool {
+        self.phase == Phase::Running
+            && self.is_asked(self.now_ns)
+            && self.now_ns.saturating_sub(self.sent_ns) < self.latency_budget_ns()
+            && !self.engine.is_rerouting()
+    }
+
+    fn latency_budget_ns(&self) -> u64 {
+        u64::try_from(self.config.latency_budget.as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// Something can be done without a completion.

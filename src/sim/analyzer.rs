@@ -146,6 +146,7 @@ impl Analyzer {
                 window_bytes: 0,
                 window_messages: self.plan.window_messages,
                 id: &self.name,
+                token: &[],
             };
             hello.encode(&mut out).map_err(|error| error.to_string())?;
         } else {

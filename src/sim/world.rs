@@ -86,8 +86,8 @@ impl World {
     pub(super) fn new(plan: Plan) -> World {
         let shards = plan.shards;
         let net = Rc::new(RefCell::new(Net::new(shards, START_NS)));
-        let shared = Arc::new(Shared::new(shards, Vec::new()));
         let config = Arc::new(config(&plan));
+        let shared = Arc::new(Shared::new(&config, Vec::new()));
         let workers = (0..shards).map(|shard| worker(&plan, shard, &config, &shared, &net));
         let workers: Vec<_> = workers.collect();
         let emitters = plan.emitters.iter().enumerate();

@@ -58,7 +58,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(500, {"error": "as told"})
         assert packet["size"] == len(packet["messages"]), packet
         for message in packet["messages"]:
-            for field in ("id", "timestamp", "level", "message", "source"):
+            for field in ("id", "timestamp", "source"):
                 assert field in message, (field, message)
         headers = [self.headers[name] for name in ("X-Packet-ID", "X-Emitter-ID", "Content-Type")]
         assert headers[0] == packet["id"] and headers[1] == packet["emitterId"], (headers, packet)

@@ -18,6 +18,13 @@ fn packets_arrive_whole_with_their_headers() {
     until("all are there", || analyzer.received().len() == 100);
     let received = analyzer.received();
     assert!(received.iter().all(|packet| packet.messages.len() == 7));
+    let mut ids: Vec<&str> = received
+        .iter()
+        .map(|packet| packet.packet_id.as_str())
+        .collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 100, "each packet has an id of its own");
     assert!(received.iter().all(|packet| packet.emitter == "web-1"));
     assert!(received
         .iter()

@@ -136,7 +136,7 @@ pub struct HttpAnalyzer {
 /// A packet that it ACKed.
 #[derive(Debug)]
 pub struct Received {
-    pub packet: String,
+    pub packet_id: String,
     pub emitter: String,
     pub content_type: String,
     pub messages: Vec<String>,
@@ -201,7 +201,7 @@ impl HttpAnalyzer {
             let messages: Vec<String> = word().split('\u{1f}').map(str::to_owned).collect();
             assert_eq!(messages.len(), count, "{line}");
             Received {
-                packet,
+                packet_id: packet,
                 emitter,
                 content_type,
                 messages,

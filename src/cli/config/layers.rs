@@ -18,8 +18,11 @@ use clap::{ArgMatches, Command};
 use super::file::{self, did_you_mean, Given};
 use super::settings::{self, Setting};
 
-/// Variables of others that give a value when nothing else does: flag, variable, value.
-const FALLBACKS: [(&str, &str, fn(&str) -> String); 3] = [
+/// Flag, variable, and what the flag's value is by the variable's.
+type Fallback = (&'static str, &'static str, fn(&str) -> String);
+
+/// Variables of others that give a value when nothing else does.
+const FALLBACKS: [Fallback; 3] = [
     ("http", "PORT", |port| format!("127.0.0.1:{port}")),
     ("shards", "WORKER_COUNT", str::to_owned),
     ("admin", "RUNTIME_DIRECTORY", |list| {

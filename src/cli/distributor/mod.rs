@@ -7,6 +7,7 @@
 //! ```
 
 mod args;
+mod control;
 mod http;
 mod protection;
 
@@ -14,10 +15,11 @@ pub use args::{Args, CoreList, PinnedDialect};
 
 use std::process::ExitCode;
 use std::sync::mpsc::{RecvTimeoutError, Sender};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::audit::{self, Closing};
@@ -40,7 +42,7 @@ pub fn run(args: &Args) -> ExitCode {
             return ExitCode::from(1);
         }
     }
-    let mut signals = match Signals::new([SIGTERM, SIGINT]) {
+    let mut signals = match Signals::new([SIGTERM, SIGINT, SIGHUP]) {
         Ok(signals) => signals,
         Err(error) => {
             eprintln!("weir: signals cannot be handled: {error}");
@@ -57,13 +59,22 @@ pub fn run(args: &Args) -> ExitCode {
     for warning in loaded.warnings() {
         log::warn!("{warning}");
     }
-    let config = loaded.config;
+    let config = loaded.config.clone();
     let distributor = match Distributor::start(config.clone()) {
         Ok(distributor) => distributor,
         Err(error) => {
             eprintln!("weir: {error}");
             let usage = matches!(error, StartError::Config(_));
             return ExitCode::from(if usage { 2 } else { 1 });
+        }
+    };
+    let control = match control::start(&distributor.operator(), loaded, started) {
+        Ok(control) => control,
+        Err(error) => {
+            eprintln!("weir: {error}");
+            distributor.stopper().stop_now();
+            let _ = distributor.join();
+            return ExitCode::from(1);
         }
     };
     log::info!(
@@ -80,22 +91,35 @@ pub fn run(args: &Args) -> ExitCode {
     let handle = signals.handle();
     let stopper = distributor.stopper();
     let drain_timeout = args.drain_timeout;
+    let reload = Arc::clone(&control.reload);
+    let core = Arc::clone(control.running.core());
     let waiter = std::thread::spawn(move || {
         let mut signals = signals.forever();
-        if signals.next().is_some() {
-            log::info!("draining for at most {drain_timeout:?}; a second signal ends at once");
-            stopper.drain(drain_timeout);
+        let mut stopping = 0;
+        while let Some(signal) = signals.next() {
+            match signal {
+                SIGHUP => reload.on_signal(),
+                _ if stopping == 0 => {
+                    stopping += 1;
+                    log::info!(
+                        "draining for at most {drain_timeout:?}; a second signal ends at once"
+                    );
+                    core.drain();
+                    stopper.drain(drain_timeout);
+                }
+                _ => {
+                    stopper.stop_now();
+                    return true;
+                }
+            }
         }
-        let at_once = signals.next().is_some();
-        if at_once {
-            stopper.stop_now();
-        }
-        at_once
+        false
     });
     let watch = Watch::start(distributor.stopper());
     let stopper = distributor.stopper();
     let joined = distributor.join();
     let is_broken = watch.end();
+    control.running.end();
     handle.close();
     let closing = Closing {
         started,

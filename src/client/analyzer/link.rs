@@ -268,6 +268,7 @@ impl<'a> Session<'a> {
 
     fn greet_native(&mut self, weight: f64) -> Result<Option<End>, LinkError> {
         let id = self.link.shared.options.id.clone();
+        let token = self.link.shared.options.token.clone();
         let shard = self.link.shard;
         let hello = Hello {
             shard,
@@ -275,6 +276,7 @@ impl<'a> Session<'a> {
             window_bytes: 0,
             window_messages: 0,
             id: &id,
+            token: &token,
         };
         let mut bytes = Vec::new();
         hello.encode(&mut bytes)?;

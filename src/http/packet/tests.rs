@@ -515,6 +515,12 @@ fn lines_are_messages() {
     assert!(found.iter().all(|(_, message)| message["source"] == "e\"1"));
     assert_eq!(posted(&packet)["emitterId"], "e\"1");
     assert_eq!(lines("").message_count(), 0);
+    let spaced = frames(&lines("\r\n  {\"level\":\"error\"}\r\n \t\r\n"));
+    assert_eq!(
+        (spaced.len(), spaced[0].0),
+        (1, 1),
+        "white space around lines"
+    );
 }
 
 #[test]

@@ -1,14 +1,16 @@
 //! HELLO and WELCOME: the first message of each side.
 
-use super::{check_start, field, NativeError, ID_BYTES_MAX, MAGIC, VERSION};
+use super::{check_start, field, NativeError, ID_BYTES_MAX, MAGIC, TOKEN_BYTES_MAX, VERSION};
 use crate::protocol::{valid_weight, Partial};
 
-/// HELLO without its id.
+/// HELLO without its id and token.
 pub const HELLO_BYTES: usize = 32;
 /// WELCOME without its reason.
 pub const WELCOME_BYTES: usize = 32;
 
-const HELLO_BYTES_MAX: usize = HELLO_BYTES + ID_BYTES_MAX as usize;
+const HELLO_BYTES_MAX: usize = HELLO_BYTES + ID_BYTES_MAX as usize + TOKEN_BYTES_MAX as usize;
+/// Flag of HELLO: a token follows the id.
+const FLAG_TOKEN: u8 = 1;
 const SHARD_ANY: u16 = u16::MAX;
 const STATUS_OK: u8 = 0;
 const STATUS_REFUSED: u8 = 1;
@@ -26,6 +28,8 @@ pub struct Hello<'a> {
     pub window_messages: u32,
     /// Name of the analyzer, the same on all its links.
     pub id: &'a str,
+    /// What shows that it may have messages; empty: nothing.
+    pub token: &'a [u8],
 }
 
 impl<'a> Hello<'a> {
@@ -35,15 +39,21 @@ impl<'a> Hello<'a> {
         if !(1..=ID_BYTES_MAX).contains(&id_bytes) {
             return Err(NativeError::IdLength(id_bytes));
         }
+        let token_bytes = u16::try_from(self.token.len()).unwrap_or(u16::MAX);
+        if token_bytes > TOKEN_BYTES_MAX {
+            return Err(NativeError::TokenLength(token_bytes));
+        }
+        let flags = if token_bytes > 0 { FLAG_TOKEN } else { 0 };
         out.extend_from_slice(&MAGIC);
-        out.extend_from_slice(&[VERSION, 0]);
+        out.extend_from_slice(&[VERSION, flags]);
         out.extend_from_slice(&self.shard.unwrap_or(SHARD_ANY).to_be_bytes());
         out.extend_from_slice(&self.weight.to_be_bytes());
         out.extend_from_slice(&self.window_bytes.to_be_bytes());
         out.extend_from_slice(&self.window_messages.to_be_bytes());
-        out.extend_from_slice(&[0, 0]);
+        out.extend_from_slice(&token_bytes.to_be_bytes());
         out.extend_from_slice(&id_bytes.to_be_bytes());
         out.extend_from_slice(self.id.as_bytes());
+        out.extend_from_slice(self.token);
         Ok(())
     }
 
@@ -55,14 +65,15 @@ impl<'a> Hello<'a> {
             return Ok(None);
         };
         let (shard, weight, window_bytes, window_messages, id_bytes) = hello_fields(fixed);
-        if fixed[5] != 0 {
-            return Err(NativeError::Flags(fixed[5]));
-        }
+        let token_bytes = token_bytes(fixed)?;
         let weight = valid_weight(weight).ok_or(NativeError::Weight(weight))?;
         if !(1..=ID_BYTES_MAX).contains(&id_bytes) {
             return Err(NativeError::IdLength(id_bytes));
         }
-        let Some(id) = tail.get(..usize::from(id_bytes)) else {
+        let Some((id, tail)) = tail.split_at_checked(usize::from(id_bytes)) else {
+            return Ok(None);
+        };
+        let Some(token) = tail.get(..token_bytes) else {
             return Ok(None);
         };
         let id = std::str::from_utf8(id).map_err(|_| NativeError::IdText)?;
@@ -73,10 +84,28 @@ impl<'a> Hello<'a> {
             window_bytes,
             window_messages,
             id,
+            token,
         };
-        Ok(Some((hello, HELLO_BYTES + id.len())))
+        Ok(Some((hello, HELLO_BYTES + id.len() + token.len())))
     }
 }
+
+/// Length of the token; 0 without one, whatever the reserved word says.
+fn token_bytes(fixed: &[u8; HELLO_BYTES]) -> Result<usize, NativeError> {
+    let flags = fixed[5];
+    if flags & !FLAG_TOKEN != 0 {
+        return Err(NativeError::Flags(flags));
+    }
+    if flags == 0 {
+        return Ok(0);
+    }
+    let bytes = u16::from_be_bytes(field(fixed, 28));
+    if !(1..=TOKEN_BYTES_MAX).contains(&bytes) {
+        return Err(NativeError::TokenLength(bytes));
+    }
+    Ok(usize::from(bytes))
+}
+
 fn hello_fields(fixed: &[u8; HELLO_BYTES]) -> (u16, f64, u64, u32, u16) {
     (
         u16::from_be_bytes(field(fixed, 6)),
@@ -121,8 +150,10 @@ impl HelloReader {
         if !fixed {
             return None;
         }
-        let id_bytes = u16::from_be_bytes([self.held.bytes[30], self.held.bytes[31]]);
-        let total = HELLO_BYTES + usize::from(id_bytes.min(ID_BYTES_MAX));
+        let fixed = self.held.filled().first_chunk::<HELLO_BYTES>()?;
+        let id_bytes = u16::from_be_bytes(field(fixed, 30));
+        let token_bytes = token_bytes(fixed).unwrap_or(0);
+        let total = HELLO_BYTES + usize::from(id_bytes.min(ID_BYTES_MAX)) + token_bytes;
         self.held.fill(bytes, total).then_some(Ok(()))
     }
 }
@@ -213,6 +244,7 @@ mod tests {
         weight: 0.4,
         window_bytes: 1 << 20,
         window_messages: 4096,
+        token: &[],
         id: "analyzer-1",
     };
 
@@ -253,7 +285,11 @@ mod tests {
         let decode = |bytes: &[u8]| Hello::decode(bytes).map(|_| ());
         assert_eq!(decode(&[0xD8]), Err(NativeError::Magic));
         assert_eq!(decode(&patched(4, &[2])[..5]), Err(NativeError::Version(2)));
-        assert_eq!(decode(&patched(5, &[1])), Err(NativeError::Flags(1)));
+        assert_eq!(decode(&patched(5, &[2])), Err(NativeError::Flags(2)));
+        assert_eq!(decode(&patched(5, &[1])), Err(NativeError::TokenLength(0)));
+        let mut long = patched(5, &[1]);
+        long[28..30].copy_from_slice(&257u16.to_be_bytes());
+        assert_eq!(decode(&long), Err(NativeError::TokenLength(257)));
         assert_eq!(decode(&patched(8, &[0xBF])), Err(NativeError::Weight(-0.4)));
         assert_eq!(decode(&patched(30, &[0, 0])), Err(NativeError::IdLength(0)));
         assert_eq!(

@@ -8,7 +8,7 @@
 
 mod protection;
 
-pub use protection::{AllowList, Cors, Protection, RateLimit, Token};
+pub use protection::{token_text, AllowList, Cors, Protection, RateLimit, Token};
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};

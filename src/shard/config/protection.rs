@@ -95,6 +95,19 @@ pub enum Cors {
     Origins(Vec<String>),
 }
 
+impl Cors {
+    /// The origin that an answer to a request from `origin` allows.
+    pub fn allowed<'a>(&self, origin: Option<&'a str>) -> Option<&'a str> {
+        match self {
+            Cors::Off => None,
+            Cors::Any => Some("*"),
+            Cors::Origins(origins) => {
+                origin.filter(|origin| origins.iter().any(|allowed| allowed == origin))
+            }
+        }
+    }
+}
+
 impl FromStr for Cors {
     type Err = String;
 
@@ -136,6 +149,24 @@ impl fmt::Display for Cors {
     }
 }
 
+/// The token on the first line of a file's text, without white space around it.
+///
+/// # Errors
+/// What is allowed; never the token.
+pub fn token_text(text: &[u8]) -> Result<&[u8], String> {
+    let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let line = line.trim_ascii();
+    if !TOKEN_BYTES.contains(&line.len()) || !line.iter().all(u8::is_ascii_graphic) {
+        return Err(format!(
+            "its first line has {} bytes; allowed: {} to {} bytes of visible ASCII",
+            line.len(),
+            TOKEN_BYTES.start(),
+            TOKEN_BYTES.end()
+        ));
+    }
+    Ok(line)
+}
+
 /// A shared secret. Only its digest is kept, so that neither memory nor a log line has it, and the
 /// time that a comparison takes says nothing about it.
 #[derive(Clone, PartialEq, Eq)]
@@ -147,17 +178,7 @@ impl Token {
     /// # Errors
     /// What is allowed; never the token.
     pub fn from_file_text(text: &[u8]) -> Result<Token, String> {
-        let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        let line = line.trim_ascii();
-        if !TOKEN_BYTES.contains(&line.len()) || !line.iter().all(u8::is_ascii_graphic) {
-            return Err(format!(
-                "its first line has {} bytes; allowed: {} to {} bytes of visible ASCII",
-                line.len(),
-                TOKEN_BYTES.start(),
-                TOKEN_BYTES.end()
-            ));
-        }
-        Ok(Token(Sha256::digest(line).into()))
+        Ok(Token(Sha256::digest(token_text(text)?).into()))
     }
 
     /// Whether what a peer shows is the token.

@@ -1,0 +1,564 @@
+//! `/admin/...`: what an operator turns. Whoever calls this has checked that the client may.
+//!
+//! ```text
+//! GET    /admin/status /admin/analyzers /admin/config
+//! POST   /admin/analyzers/{id}/weight {"weight":0.3,"pin":true,"ramp":"10s"}
+//! POST   /admin/analyzers/{id}/unpin | drain | resume | eject
+//! POST   /admin/http-analyzers {"id","endpoint","weight"}     DELETE /admin/http-analyzers/{id}
+//! GET    /admin/log-level     PUT /admin/log-level {"level":"debug"}
+//! POST   /admin/reload {"dryRun":true}     POST /admin/rollback
+//! GET    /admin/tap?rate=10&seconds=5      on the admin listener only, see listener.rs
+//! ```
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde::Deserialize;
+use serde_json::{json, Value};
+
+use super::core::{lock, Core};
+use super::exchange::{percent_decoded, value, Ask, Response};
+use super::health_check::{self, HttpAnalyzer};
+use super::ramps::{Ramp, RAMP_MAX};
+use super::view::view;
+use crate::certificate::Stamp;
+use crate::engine::{Order, OrderError};
+use crate::shard::OrderRefused;
+
+/// What an answer is made of: a status and a body, or a status and an error.
+type Answer = Result<(u16, Value), (u16, String)>;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct WeightBody {
+    weight: f64,
+    #[serde(default)]
+    pin: bool,
+    #[serde(default)]
+    ramp: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct HttpAnalyzerBody {
+    id: String,
+    endpoint: String,
+    weight: f64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct LevelBody {
+    level: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ReloadBody {
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// Does it, and says what came of it.
+pub fn handle(core: &Arc<Core>, ask: &Ask) -> Response {
+    let path = ask.path.trim_end_matches('/');
+    let path = path.strip_prefix("/admin").unwrap_or(path);
+    let parts: Vec<String> = path.split('/').skip(1).map(percent_decoded).collect();
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    let now = Stamp::now();
+    let allowed = allowed(&parts);
+    if allowed.is_empty() {
+        let error = format!("path {:?}: not found under /admin", ask.path);
+        return Response::error(404, ask, now, error);
+    }
+    if !allowed.split(", ").any(|method| method == ask.method) {
+        let error = format!(
+            "method {} for {}: not allowed; allowed: {allowed}",
+            ask.method, ask.path
+        );
+        return Response::error(405, ask, now, error).with("Allow", allowed);
+    }
+    let answer = match (ask.method.as_str(), &parts[..]) {
+        ("GET" | "HEAD", ["status"]) => Ok((200, status(core))),
+        ("GET" | "HEAD", ["analyzers"]) => {
+            Ok((200, json!({ "analyzers": value(&core.state().rows) })))
+        }
+        ("GET" | "HEAD", ["config"]) => Ok((200, config(core))),
+        ("GET" | "HEAD", ["log-level"]) => Ok((200, level())),
+        ("PUT", ["log-level"]) => set_level(ask),
+        ("POST", ["analyzers", id, "weight"]) => weight(core, ask, id),
+        ("POST", ["analyzers", id, action]) => act(core, id, action),
+        ("POST", ["http-analyzers"]) => add_http(core, ask),
+        ("DELETE", ["http-analyzers", id]) => remove_http(core, id),
+        ("POST", ["reload"]) => reload(core, ask),
+        ("POST", ["rollback"]) => rollback(core),
+        _ => Err((404, format!("{}: only on the admin listener", ask.path))),
+    };
+    match answer {
+        Ok((status, body)) => Response::json(status, ask, now, body),
+        Err((status, error)) => Response::error(status, ask, now, error),
+    }
+}
+
+/// Methods of a path; empty: there is no such path.
+fn allowed(parts: &[&str]) -> &'static str {
+    match parts {
+        ["status" | "analyzers" | "config" | "tap"] => "GET, HEAD",
+        ["log-level"] => "GET, HEAD, PUT",
+        ["analyzers", _, "weight" | "unpin" | "drain" | "resume" | "eject"] => "POST",
+        ["http-analyzers" | "reload" | "rollback"] => "POST",
+        ["http-analyzers", _] => "DELETE",
+        _ => "",
+    }
+}
+
+/// A body that must have exactly these fields; a fault names the field.
+fn body<T: DeserializeOwned>(ask: &Ask) -> Result<T, (u16, String)> {
+    let mut json = serde_json::Deserializer::from_slice(&ask.body);
+    serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        (400, format!("body, field {path}: {}", error.inner()))
+    })
+}
+
+fn refused(error: OrderRefused) -> (u16, String) {
+    let status = match &error {
+        OrderRefused::Order(OrderError::Unknown { .. }) => 404,
+        OrderRefused::Order(OrderError::BadWeight { .. }) => 400,
+        OrderRefused::Order(OrderError::TooManyPins) => 409,
+        OrderRefused::Busy | OrderRefused::NoAnswer => 503,
+    };
+    (status, error.to_string())
+}
+
+fn status(core: &Core) -> Value {
+    let state = core.state();
+    let mut body = view(&state);
+    if let Some(body) = body.as_object_mut() {
+        let events: Vec<_> = state.events.all().collect();
+        body.insert("events".into(), value(events));
+        body.insert("httpAnalyzers".into(), value(&state.http));
+        body.insert(
+            "conservation".into(),
+            json!(state.totals.balance.to_string()),
+        );
+    }
+    body
+}
+
+fn config(core: &Core) -> Value {
+    let running = core.reloader.as_ref().map(|reloader| reloader.current());
+    json!({ "configuration": value(&core.configuration), "file": running })
+}
+
+fn level() -> Value {
+    json!({ "level": log::max_level().as_str().to_lowercase() })
+}
+
+fn set_level(ask: &Ask) -> Answer {
+    let LevelBody { level: wanted } = body(ask)?;
+    let filter = log::LevelFilter::from_str(&wanted).map_err(|_| {
+        let error = format!("level {wanted:?}: allowed: off, error, warn, info, debug, trace");
+        (400, error)
+    })?;
+    log::set_max_level(filter);
+    log::info!("log level {wanted}");
+    Ok((200, level()))
+}
+
+/// `10s`, `500ms`, `2m`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let allowed = || {
+        format!("ramp {text:?}: allowed: a number with ms, s, m or h, {RAMP_MAX:?} at most (10s)")
+    };
+    let unit_at = text.find(|c: char| c.is_alphabetic()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_at);
+    let scale = match unit {
+        "ms" => 1e-3,
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(allowed()),
+    };
+    let seconds = number.trim().parse::<f64>().map_err(|_| allowed())? * scale;
+    let is_allowed = (0.0..=RAMP_MAX.as_secs_f64()).contains(&seconds);
+    is_allowed
+        .then(|| Duration::from_secs_f64(seconds))
+        .ok_or_else(allowed)
+}
+
+fn weight(core: &Core, ask: &Ask, id: &str) -> Answer {
+    let WeightBody { weight, pin, ramp } = body(ask)?;
+    let weight = crate::protocol::valid_weight(weight)
+        .ok_or_else(|| refused(OrderRefused::Order(OrderError::BadWeight { weight })))?;
+    let over = ramp.as_deref().map_or(Ok(Duration::ZERO), duration);
+    let over = over.map_err(|error| (400, error))?;
+    let name: Arc<str> = id.into();
+    let _one_at_a_time = lock(&core.orders);
+    let from = core.weight_now(id).ok_or_else(|| {
+        let name = Arc::clone(&name);
+        refused(OrderRefused::Order(OrderError::Unknown { name }))
+    })?;
+    if over.is_zero() {
+        lock(&core.ramps).end(id);
+        let order = Order::Weight { name, weight, pin };
+        let epoch = core.deck.order(order).map_err(refused)?;
+        core.checks.set_weight(id, weight);
+        return Ok((
+            200,
+            json!({ "analyzer": id, "weight": weight, "pinned": pin, "epoch": epoch }),
+        ));
+    }
+    if pin {
+        // What the analyzer says of itself counts no more from now on.
+        let order = Order::Weight {
+            name: Arc::clone(&name),
+            weight: from,
+            pin,
+        };
+        core.deck.order(order).map_err(refused)?;
+    }
+    let ramp = Ramp {
+        from,
+        to: weight,
+        began_ns: Stamp::now().mono_ns,
+        over,
+        pin,
+        is_slow_start: false,
+    };
+    lock(&core.ramps)
+        .begin(Arc::clone(&name), ramp)
+        .map_err(|error| (409, error))?;
+    core.checks.set_weight(id, weight);
+    core.tell(
+        "note",
+        &name,
+        format!("weight {from} -> {weight} over {over:?}"),
+    );
+    let ms = u64::try_from(over.as_millis()).unwrap_or(u64::MAX);
+    Ok((
+        202,
+        json!({ "analyzer": id, "from": from, "weight": weight, "pinned": pin, "rampMs": ms }),
+    ))
+}
+
+fn act(core: &Core, id: &str, action: &str) -> Answer {
+    let name: Arc<str> = id.into();
+    let done = |epoch: u64| {
+        Ok((
+            200,
+            json!({ "analyzer": id, "action": action, "epoch": epoch }),
+        ))
+    };
+    let _one_at_a_time = lock(&core.orders);
+    match action {
+        "eject" => {
+            lock(&core.ramps).end(id);
+            match core.checks.eject(id, true) {
+                Some(Some(generation)) => done(core.deck.http_down(generation).map_err(refused)?),
+                Some(None) => done(0),
+                None => done(core.deck.order(Order::Eject { name }).map_err(refused)?),
+            }
+        }
+        "resume" => {
+            let is_checked = core.checks.eject(id, false).is_some();
+            core.checks.wake();
+            match core.deck.order(Order::Resume { name }) {
+                // It comes back with its next check.
+                Err(OrderRefused::Order(OrderError::Unknown { .. })) if is_checked => done(0),
+                other => done(other.map_err(refused)?),
+            }
+        }
+        "drain" => done(core.deck.order(Order::Drain { name }).map_err(refused)?),
+        _ => {
+            lock(&core.ramps).end(id);
+            done(core.deck.order(Order::Unpin { name }).map_err(refused)?)
+        }
+    }
+}
+
+fn add_http(core: &Arc<Core>, ask: &Ask) -> Answer {
+    let HttpAnalyzerBody {
+        id,
+        endpoint,
+        weight,
+    } = body(ask)?;
+    let analyzer = HttpAnalyzer::new(&id, &endpoint, weight).map_err(|error| (400, error))?;
+    let endpoint = analyzer.endpoint.text.clone();
+    health_check::add(core, analyzer).map_err(|error| (409, error))?;
+    Ok((
+        201,
+        json!({ "id": id, "endpoint": endpoint, "weight": weight }),
+    ))
+}
+
+fn remove_http(core: &Core, id: &str) -> Answer {
+    if health_check::remove(core, id) {
+        return Ok((200, json!({ "removed": id })));
+    }
+    let known = core.checks.status();
+    let known: Vec<&str> = known.iter().map(|status| &*status.id).collect();
+    Err((
+        404,
+        format!("analyzer over HTTP {id:?}: not configured; there are {known:?}"),
+    ))
+}
+
+fn reload(core: &Core, ask: &Ask) -> Answer {
+    let ReloadBody { dry_run } = if ask.body.is_empty() {
+        ReloadBody::default()
+    } else {
+        body(ask)?
+    };
+    let reloader = core.reloader.as_ref().ok_or_else(no_file)?;
+    let body = reloader.reload(dry_run).map_err(|error| (422, error))?;
+    Ok((200, body))
+}
+
+fn rollback(core: &Core) -> Answer {
+    let reloader = core.reloader.as_ref().ok_or_else(no_file)?;
+    Ok((200, reloader.rollback().map_err(|error| (409, error))?))
+}
+
+fn no_file() -> (u16, String) {
+    (
+        501,
+        "reload: this distributor was started without a configuration file".into(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::core::Core;
+    use super::super::fake::{Fake, FakeDeck};
+    use super::super::{Reloader, Settings};
+    use super::*;
+
+    struct File;
+
+    impl Reloader for File {
+        fn current(&self) -> Value {
+            json!({ "path": "weir.toml" })
+        }
+        fn reload(&self, dry_run: bool) -> Result<Value, String> {
+            Ok(json!({ "dryRun": dry_run, "changed": [] }))
+        }
+        fn rollback(&self) -> Result<Value, String> {
+            Err("rollback: nothing was reloaded".into())
+        }
+    }
+
+    fn core(change: impl FnOnce(&mut Settings)) -> (Arc<Core>, Arc<FakeDeck>) {
+        let deck = Arc::new(FakeDeck::default());
+        *lock(&deck.reports) = Fake::new(&[0.4, 0.6]).reports;
+        let mut settings = Settings::new(Stamp::now());
+        change(&mut settings);
+        (
+            Arc::new(Core::new(Box::new(Arc::clone(&deck)), settings)),
+            deck,
+        )
+    }
+
+    fn call(core: &Arc<Core>, method: &str, path: &str, body: &str) -> (u16, Value) {
+        let ask = Ask {
+            body: body.as_bytes().to_vec(),
+            ..Ask::new(method, path)
+        };
+        let response = handle(core, &ask);
+        let body = serde_json::from_slice(&response.body).expect("JSON");
+        (response.status, body)
+    }
+
+    #[test]
+    fn orders_reach_the_shards() {
+        let (core, deck) = core(|_| {});
+        for (what, body) in [
+            ("weight", r#"{"weight":0.3,"pin":true}"#),
+            ("weight", r#"{"weight":0}"#),
+            ("unpin", ""),
+            ("drain", ""),
+            ("resume", ""),
+            ("eject", ""),
+        ] {
+            let (status, answer) = call(
+                &core,
+                "POST",
+                &format!("/admin/analyzers/a%31/{what}"),
+                body,
+            );
+            assert_eq!(
+                (status, &answer["analyzer"]),
+                (200, &json!("a1")),
+                "{answer}"
+            );
+        }
+        let expected = [
+            "weight a1 0.3 true",
+            "weight a1 0 false",
+            "Unpin { name: \"a1\" }",
+            "Drain { name: \"a1\" }",
+            "Resume { name: \"a1\" }",
+            "Eject { name: \"a1\" }",
+        ];
+        assert_eq!(*lock(&deck.orders), expected);
+    }
+
+    #[test]
+    fn faults_name_thing_value_and_what_is_allowed() {
+        let (core, deck) = core(|_| {});
+        for (method, path, body, status, words) in [
+            (
+                "POST",
+                "analyzers/a1/weight",
+                "{\"weight\":-1}",
+                400,
+                ["weight -1", "finite number"],
+            ),
+            (
+                "POST",
+                "analyzers/a1/weight",
+                "{\"weight\":\"x\"}",
+                400,
+                ["field weight", "f64"],
+            ),
+            (
+                "POST",
+                "analyzers/a1/weight",
+                "{\"weight\":1,\"rmap\":\"1s\"}",
+                400,
+                ["rmap", "`ramp`"],
+            ),
+            (
+                "POST",
+                "analyzers/a1/weight",
+                "{\"weight\":1,\"ramp\":\"10\"}",
+                400,
+                ["\"10\"", "ms, s, m or h"],
+            ),
+            (
+                "POST",
+                "analyzers/zz/weight",
+                "{\"weight\":1}",
+                404,
+                ["\"zz\"", "not connected"],
+            ),
+            (
+                "POST",
+                "analyzers/zz/drain",
+                "",
+                404,
+                ["\"zz\"", "not connected"],
+            ),
+            (
+                "GET",
+                "analyzers/a1/drain",
+                "",
+                405,
+                ["GET", "allowed: POST"],
+            ),
+            ("GET", "nothing", "", 404, ["/admin/nothing", "not found"]),
+            (
+                "PUT",
+                "log-level",
+                "{\"level\":\"loud\"}",
+                400,
+                ["\"loud\"", "debug, trace"],
+            ),
+            (
+                "POST",
+                "http-analyzers",
+                "{\"id\":\"h\",\"endpoint\":\"h\",\"weight\":1}",
+                400,
+                ["\"h\"", "http://host"],
+            ),
+            (
+                "POST",
+                "http-analyzers",
+                "{\"id\":\"\",\"endpoint\":\"http://h\",\"weight\":1}",
+                400,
+                ["id \"\"", "1 to 255"],
+            ),
+            (
+                "DELETE",
+                "http-analyzers/h",
+                "",
+                404,
+                ["\"h\"", "not configured"],
+            ),
+            ("POST", "reload", "", 501, ["reload", "configuration file"]),
+        ] {
+            let (found, answer) = call(&core, method, &format!("/admin/{path}"), body);
+            assert_eq!(found, status, "{path} {answer}");
+            let error = answer["error"].as_str().expect("an error");
+            assert!(words.iter().all(|word| error.contains(word)), "{error}");
+        }
+        assert!(lock(&deck.orders).is_empty());
+    }
+
+    #[test]
+    fn a_ramp_goes_by_steps_and_a_later_order_ends_it() {
+        let (core, deck) = core(|_| {});
+        let body = r#"{"weight":1.4,"ramp":"1h"}"#;
+        let (status, answer) = call(&core, "POST", "/admin/analyzers/a1/weight", body);
+        assert_eq!((status, &answer["from"]), (202, &json!(0.4)));
+        core.step_ramps();
+        core.step_ramps();
+        let orders = lock(&deck.orders).clone();
+        assert!(
+            orders.len() == 2 && orders[1].starts_with("weight a1 0.40"),
+            "{orders:?}"
+        );
+        let (_, status) = call(&core, "GET", "/admin/status", "");
+        assert_eq!(status["ramps"][0]["to"], json!(1.4));
+        call(
+            &core,
+            "POST",
+            "/admin/analyzers/a1/weight",
+            r#"{"weight":0.7}"#,
+        );
+        core.step_ramps();
+        let last = lock(&deck.orders).last().cloned();
+        assert_eq!(
+            last.as_deref(),
+            Some("weight a1 0.7 false"),
+            "no step after it"
+        );
+        let (_, status) = call(&core, "GET", "/admin/status", "");
+        assert_eq!(status["analyzers"].as_array().map(Vec::len), Some(2));
+    }
+
+    #[test]
+    fn a_ramp_of_one_that_is_gone_ends() {
+        let (core, deck) = core(|_| {});
+        call(
+            &core,
+            "POST",
+            "/admin/analyzers/a1/weight",
+            r#"{"weight":1,"ramp":"1h"}"#,
+        );
+        lock(&deck.reports).clear();
+        *lock(&deck.reports) = Fake::new(&[]).reports;
+        core.step_ramps();
+        assert!(lock(&core.ramps).status(0).is_empty());
+    }
+
+    #[test]
+    fn the_configuration_file_is_anothers_matter() {
+        let (core, _) = core(|settings| {
+            settings.reloader = Some(Box::new(File));
+            settings.configuration.insert("shards".into(), "2".into());
+        });
+        let (status, answer) = call(&core, "POST", "/admin/reload", r#"{"dryRun":true}"#);
+        assert_eq!((status, &answer["dryRun"]), (200, &json!(true)));
+        assert_eq!(
+            call(&core, "POST", "/admin/reload", "").1["dryRun"],
+            json!(false)
+        );
+        assert_eq!(call(&core, "POST", "/admin/rollback", "").0, 409);
+        let (_, config) = call(&core, "GET", "/admin/config", "");
+        assert_eq!(config["configuration"]["shards"], json!("2"));
+        assert_eq!(config["file"]["path"], json!("weir.toml"));
+    }
+}

@@ -1,0 +1,123 @@
+//! The other side of the admin API: `weir ctl`, `weir top` and `weir tap` speak it.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::endpoint::Endpoint;
+use super::http::{self, Reply};
+
+/// Answers come within this; a tap's pieces are not bound by it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where the admin API is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A Unix socket.
+    Unix(PathBuf),
+    /// `http://host:port`.
+    Http(Endpoint),
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Target, String> {
+        if text.starts_with("http://") {
+            return Endpoint::parse(text).map(Target::Http);
+        }
+        if text.is_empty() || text.contains("://") {
+            return Err("allowed: the path of a Unix socket, or http://host:port".into());
+        }
+        Ok(Target::Unix(text.into()))
+    }
+}
+
+/// Asks one distributor.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// Where it is.
+    pub target: Target,
+    /// The text of its token, for TCP.
+    pub token: Option<String>,
+}
+
+/// A socket of either kind.
+pub trait Socket: Read + Write {}
+impl<T: Read + Write> Socket for T {}
+
+impl Client {
+    /// Asks and reads the whole answer: status and body.
+    ///
+    /// # Errors
+    /// Nobody answers, or not in HTTP.
+    pub fn ask(&self, method: &str, path: &str, body: &[u8]) -> io::Result<(u16, Vec<u8>)> {
+        let reply = self.begin(method, path, body, Some(PATIENCE))?;
+        Ok((reply.status, reply.body()?))
+    }
+
+    /// Asks; the answer is read in pieces, without a limit on the time between them.
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub fn stream(&self, path: &str) -> io::Result<Reply<Box<dyn Socket>>> {
+        self.begin("GET", path, b"", None)
+    }
+
+    fn begin(
+        &self,
+        method: &str,
+        path: &str,
+        body: &[u8],
+        patience: Option<Duration>,
+    ) -> io::Result<Reply<Box<dyn Socket>>> {
+        let (mut socket, host, prefix) = self.connect(patience)?;
+        let authorization = self.token.as_ref();
+        let authorization = authorization.map_or(String::new(), |token| {
+            format!("Authorization: Bearer {token}\r\n")
+        });
+        let head = format!(
+            "{method} {prefix}{path} HTTP/1.1\r\nHost: {host}\r\n{authorization}Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            body.len()
+        );
+        let mut request = head.into_bytes();
+        request.extend_from_slice(body);
+        socket.write_all(&request)?;
+        http::read_response(socket)
+    }
+
+    fn connect(&self, patience: Option<Duration>) -> io::Result<(Box<dyn Socket>, String, String)> {
+        let named = |name: String| {
+            move |error: io::Error| io::Error::new(error.kind(), format!("{name}: {error}"))
+        };
+        match &self.target {
+            Target::Unix(path) => {
+                let name = path.display().to_string();
+                let socket = UnixStream::connect(path).map_err(named(name))?;
+                socket.set_read_timeout(patience)?;
+                socket.set_write_timeout(Some(PATIENCE))?;
+                Ok((Box::new(socket), "weir".into(), String::new()))
+            }
+            Target::Http(endpoint) => {
+                let addresses = (endpoint.name.as_str(), endpoint.port).to_socket_addrs();
+                let addresses = addresses.map_err(named(endpoint.text.clone()))?;
+                let mut failure = io::Error::other("no address");
+                for address in addresses {
+                    match TcpStream::connect_timeout(&address, PATIENCE) {
+                        Ok(socket) => {
+                            socket.set_read_timeout(patience)?;
+                            socket.set_write_timeout(Some(PATIENCE))?;
+                            let host = endpoint.host.clone();
+                            return Ok((Box::new(socket), host, endpoint.path.clone()));
+                        }
+                        Err(error) => failure = error,
+                    }
+                }
+                Err(named(endpoint.text.clone())(failure))
+            }
+        }
+    }
+}

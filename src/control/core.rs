@@ -1,0 +1,204 @@
+//! What all threads of the control side share.
+//!
+//! ```text
+//! control thread    questions of the shards, steps of the event streams   --.
+//! admin thread      POST /admin/... that came by a shard                  --+--> Core --> Deck (orders)
+//! connections       the admin listener, one thread each                   --+        '-> State
+//! checks            health of analyzers over HTTP, one thread each        --+
+//! ramps             a step each 100 ms                                    --'
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::health_check::Checks;
+use super::ramps::Ramps;
+use super::state::State;
+use super::{Reloader, Settings, TapSource};
+use crate::certificate::Stamp;
+use crate::engine::Order;
+use crate::shard::config::{Cors, Token};
+use crate::shard::{HttpTarget, Operator, OrderRefused, ShardReport};
+
+/// A state that is older than this is made anew before it is shown.
+const FRESH_NS: u64 = 150_000_000;
+
+/// What controls the shards; [`Operator`], or a fake of a test.
+pub trait Deck: Send + Sync {
+    /// As [`Operator::reports`].
+    fn reports(&self) -> Vec<ShardReport>;
+    /// As [`Operator::order`].
+    ///
+    /// # Errors
+    /// As there.
+    fn order(&self, order: Order) -> Result<u64, OrderRefused>;
+    /// As [`Operator::http_up`].
+    ///
+    /// # Errors
+    /// As there.
+    fn http_up(&self, target: HttpTarget, weight: f64) -> Result<u64, OrderRefused>;
+    /// As [`Operator::http_down`].
+    ///
+    /// # Errors
+    /// As there.
+    fn http_down(&self, generation: u64) -> Result<u64, OrderRefused>;
+}
+
+impl Deck for Operator {
+    fn reports(&self) -> Vec<ShardReport> {
+        Operator::reports(self)
+    }
+    fn order(&self, order: Order) -> Result<u64, OrderRefused> {
+        Operator::order(self, order)
+    }
+    fn http_up(&self, target: HttpTarget, weight: f64) -> Result<u64, OrderRefused> {
+        Operator::http_up(self, target, weight)
+    }
+    fn http_down(&self, generation: u64) -> Result<u64, OrderRefused> {
+        Operator::http_down(self, generation)
+    }
+}
+
+/// See the head of this file.
+pub struct Core {
+    /// The shards.
+    pub deck: Box<dyn Deck>,
+    /// Weights on their way. Whoever orders a weight holds `orders` meanwhile.
+    pub ramps: Mutex<Ramps>,
+    /// One order of a weight at a time, so that no ramp's step comes after what replaced it.
+    pub orders: Mutex<()>,
+    /// Analyzers over HTTP.
+    pub checks: Checks,
+    /// Who may change anything, and who may look.
+    guards: Mutex<Guards>,
+    /// For `GET /admin/config`.
+    pub configuration: BTreeMap<String, String>,
+    /// For `POST /admin/reload`.
+    pub reloader: Option<Box<dyn Reloader>>,
+    /// For `GET /admin/tap`.
+    pub tap: Option<Box<dyn TapSource>>,
+    state: Mutex<State>,
+    draining: AtomicBool,
+    over: AtomicBool,
+}
+
+/// Locks; a thread that panicked has left nothing half done that matters here.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a reload may change.
+struct Guards {
+    token: Option<Token>,
+    cors: Cors,
+}
+
+impl Core {
+    /// From what the distributor was told.
+    pub fn new(deck: Box<dyn Deck>, settings: Settings) -> Core {
+        Core {
+            deck,
+            ramps: Mutex::default(),
+            orders: Mutex::default(),
+            checks: Checks::new(&settings),
+            guards: Mutex::new(Guards {
+                token: settings.token,
+                cors: settings.cors,
+            }),
+            configuration: settings.configuration,
+            reloader: settings.reloader,
+            tap: settings.tap,
+            state: Mutex::new(State::new(settings.started, settings.buffer_bytes)),
+            draining: AtomicBool::new(false),
+            over: AtomicBool::new(false),
+        }
+    }
+
+    /// Who may change anything over TCP.
+    pub fn token(&self) -> Option<Token> {
+        lock(&self.guards).token.clone()
+    }
+
+    /// Which web pages may look.
+    pub fn cors(&self) -> Cors {
+        lock(&self.guards).cors.clone()
+    }
+
+    /// From now on others may.
+    pub fn set_protection(&self, token: Option<Token>, cors: Cors) {
+        *lock(&self.guards) = Guards { token, cors };
+    }
+
+    /// The state, a quarter of a second old at most: reports are a tenth old themselves.
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        let mut state = lock(&self.state);
+        let now = Stamp::now();
+        let age_ns = now.mono_ns.saturating_sub(state.now.mono_ns);
+        state.ramps = lock(&self.ramps).status(now.mono_ns);
+        state.draining = self.draining.load(Ordering::Acquire);
+        if state.reports.is_empty() || age_ns >= FRESH_NS {
+            state.http = self.checks.status();
+            state.note(now, self.deck.reports());
+        }
+        state
+    }
+
+    /// Weight of an analyzer in the newest roster: shards publish one as soon as they follow it.
+    pub fn weight_now(&self, id: &str) -> Option<f64> {
+        let reports = self.deck.reports();
+        let mut entries = reports.first()?.roster.entries.iter();
+        let entry = entries.find(|entry| *entry.name == *id);
+        entry.map(|entry| entry.weight)
+    }
+
+    /// Something that the operator did, for the list of events.
+    pub fn tell(&self, tone: &'static str, analyzer: &Arc<str>, text: String) {
+        let mut state = lock(&self.state);
+        let now = Stamp::now();
+        state.events.push(now, tone, Arc::clone(analyzer), text);
+    }
+
+    /// From now on it is not ready.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// All threads end.
+    pub fn end(&self) {
+        self.over.store(true, Ordering::Release);
+        self.checks.wake();
+    }
+
+    /// They shall.
+    pub fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
+    }
+
+    /// One step of all ramps.
+    pub fn step_ramps(&self) {
+        let _one_at_a_time = lock(&self.orders);
+        let steps = lock(&self.ramps).steps(Stamp::now().mono_ns);
+        for step in steps {
+            if step.is_slow_start {
+                let state = self.state();
+                if state
+                    .entry(&step.analyzer)
+                    .is_some_and(|entry| entry.pinned)
+                {
+                    lock(&self.ramps).end(&step.analyzer);
+                    continue;
+                }
+            }
+            let order = Order::Weight {
+                name: Arc::clone(&step.analyzer),
+                weight: step.weight,
+                pin: step.pin,
+            };
+            if let Err(error) = self.deck.order(order) {
+                log::warn!("ramp ended analyzer={:?}: {error}", step.analyzer);
+                lock(&self.ramps).end(&step.analyzer);
+            }
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Reports as shards would send them, for tests of what is made of them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use hdrhistogram::Histogram;
+
+use super::core::{lock, Deck};
+use super::state::State;
+use crate::certificate::Stamp;
+use crate::engine::{
+    Account, Balance, Ended, Entry, LaneReport, LinkEpoch, Order, OrderError, Reach, Roster,
+};
+use crate::shard::{HttpTarget, OrderRefused, ShardReport};
+
+/// A moment, in milliseconds since the start of the distributor.
+pub fn at(ms: u64) -> Stamp {
+    Stamp {
+        unix_ns: 1_795_305_132_000_000_000 + ms * 1_000_000,
+        mono_ns: 1_000_000_000 + ms * 1_000_000,
+    }
+}
+
+/// A distributor of two shards whose numbers tests set.
+pub struct Fake {
+    /// Its reports.
+    pub reports: Vec<ShardReport>,
+}
+
+impl Fake {
+    /// Native analyzers `a1`, `a2`, ... with these weights, each with a lane on both shards.
+    pub fn new(weights: &[f64]) -> Fake {
+        let mut fake = Fake {
+            reports: (0..2)
+                .map(|shard| ShardReport {
+                    shard,
+                    buffers: (400, 300, 512),
+                    ..ShardReport::default()
+                })
+                .collect(),
+        };
+        for (index, weight) in weights.iter().enumerate() {
+            fake.join(&format!("a{}", index + 1), *weight);
+        }
+        fake
+    }
+
+    /// One more.
+    pub fn join(&mut self, name: &str, weight: f64) {
+        let known = self.reports[0].roster.entries.iter();
+        let ended = self.reports[0].ended.iter().map(|ended| ended.analyzer);
+        let highest = known.map(|entry| entry.analyzer).chain(ended).max();
+        let analyzer = highest.map_or(0, |highest| highest + 1);
+        self.roster(|entries| {
+            entries.push(Entry {
+                analyzer,
+                name: name.into(),
+                weight,
+                draining: false,
+                pinned: false,
+                ejected: false,
+                reach: Reach::LinkPerShard,
+            });
+        });
+        for report in &mut self.reports {
+            report.lanes.push(LaneReport {
+                epoch: LinkEpoch::new(report.shard, u64::from(analyzer) + 1),
+                analyzer,
+                assigned: 0,
+                assigned_before: 0,
+                acked: 0,
+                in_flight: 0,
+                queued: 0,
+                full: false,
+                down: false,
+                held_bytes: 0,
+                latency_us: Histogram::new_with_bounds(1, 60_000_000, 2).expect("bounds"),
+            });
+            report.accounts.push(Account {
+                name: name.into(),
+                assigned: 0,
+                acked: 0,
+                due: 0.0,
+            });
+        }
+    }
+
+    /// The roster changes on all shards.
+    pub fn roster(&mut self, change: impl FnOnce(&mut Vec<Entry>)) {
+        let mut roster = Roster::clone(&self.reports[0].roster);
+        change(&mut roster.entries);
+        roster.epoch += 1;
+        let roster = Arc::new(roster);
+        for report in &mut self.reports {
+            report.roster = Arc::clone(&roster);
+        }
+    }
+
+    /// Its links are gone; what it had not ACKed was re-routed to nobody yet.
+    pub fn leave(&mut self, name: &str) {
+        let entry = self.reports[0]
+            .roster
+            .entries
+            .iter()
+            .find(|entry| *entry.name == *name);
+        let analyzer = entry.expect("in the roster").analyzer;
+        self.roster(|entries| entries.retain(|entry| entry.analyzer != analyzer));
+        for report in &mut self.reports {
+            for lane in report.lanes.iter().filter(|lane| lane.analyzer == analyzer) {
+                report.ended.push(Ended {
+                    epoch: lane.epoch,
+                    analyzer,
+                    assigned: lane.assigned,
+                    acked: lane.acked,
+                    detected_ns: 1_000_000,
+                    rerouted_ns: Some(4_500_000),
+                });
+                report.balance.in_flight -= lane.in_flight;
+                report.balance.queued += lane.in_flight;
+            }
+            report.lanes.retain(|lane| lane.analyzer != analyzer);
+        }
+    }
+
+    /// Gives `messages` to an analyzer on every shard; `acked` of them are ACKed after `latency_us`.
+    pub fn route(&mut self, name: &str, messages: u64, acked: u64, latency_us: u64) {
+        for report in &mut self.reports {
+            let entry = report
+                .roster
+                .entries
+                .iter()
+                .find(|entry| *entry.name == *name);
+            let analyzer = entry.expect("in the roster").analyzer;
+            let mut lanes = report.lanes.iter_mut();
+            let lane = lanes
+                .find(|lane| lane.analyzer == analyzer)
+                .expect("a lane");
+            lane.assigned += messages;
+            lane.acked += acked;
+            lane.in_flight += messages - acked;
+            lane.held_bytes += 100 * (messages - acked);
+            lane.latency_us
+                .record_n(latency_us, u32::try_from(acked).expect("few"))
+                .expect("bounds");
+            let mut accounts = report.accounts.iter_mut();
+            let account = accounts
+                .find(|account| *account.name == *name)
+                .expect("an account");
+            account.assigned += messages;
+            account.acked += acked;
+            account.due += messages as f64 + 0.25;
+            report.counters.received += messages;
+            report.counters.received_bytes += 100 * messages;
+            report.counters.acked += acked;
+            report.pace.turns += 1;
+            let balance = &mut report.balance;
+            *balance = Balance {
+                received: balance.received + messages,
+                acked: balance.acked + acked,
+                in_flight: balance.in_flight + messages - acked,
+                ..*balance
+            };
+        }
+    }
+
+    /// A state that has seen these reports every 500 ms of five seconds.
+    pub fn state(&self) -> State {
+        let mut state = State::new(at(0), 131_072);
+        for half in 0..=10 {
+            self.note(&mut state, half * 500);
+        }
+        state
+    }
+
+    /// The state sees the reports now; shards turn in between.
+    pub fn note(&self, state: &mut State, ms: u64) {
+        let mut reports = self.reports.clone();
+        for report in &mut reports {
+            report.pace.turns += ms;
+        }
+        state.note(at(ms), reports);
+    }
+}
+
+/// Takes orders and remembers them.
+#[derive(Default)]
+pub struct FakeDeck {
+    /// What [`Deck::reports`] gives.
+    pub reports: Mutex<Vec<ShardReport>>,
+    /// What was ordered; analyzers over HTTP as their generation.
+    pub orders: Mutex<Vec<String>>,
+    /// In the roster, by generation.
+    pub up: Mutex<BTreeMap<u64, (HttpTarget, f64)>>,
+}
+
+impl Deck for Arc<FakeDeck> {
+    fn reports(&self) -> Vec<ShardReport> {
+        let mut reports = lock(&self.reports).clone();
+        let up = lock(&self.up);
+        for report in &mut reports {
+            let mut roster = Roster::clone(&report.roster);
+            for (generation, (target, weight)) in up.iter() {
+                roster.entries.push(Entry {
+                    analyzer: 1000 + u32::try_from(*generation).expect("few"),
+                    name: Arc::clone(&target.name),
+                    weight: *weight,
+                    draining: false,
+                    pinned: false,
+                    ejected: false,
+                    reach: Reach::Http {
+                        generation: *generation,
+                    },
+                });
+            }
+            report.roster = Arc::new(roster);
+        }
+        reports
+    }
+
+    fn order(&self, order: Order) -> Result<u64, OrderRefused> {
+        let name = match &order {
+            Order::Weight { name, .. }
+            | Order::Unpin { name }
+            | Order::Drain { name }
+            | Order::Resume { name }
+            | Order::Eject { name } => name,
+            Order::HttpUp { .. } | Order::HttpDown { .. } => panic!("there are calls for these"),
+        };
+        let reports = Deck::reports(self);
+        let known = reports[0]
+            .roster
+            .entries
+            .iter()
+            .any(|entry| entry.name == *name);
+        if !known {
+            let name = Arc::clone(name);
+            return Err(OrderRefused::Order(OrderError::Unknown { name }));
+        }
+        let text = match &order {
+            Order::Weight { name, weight, pin } => format!("weight {name} {weight} {pin}"),
+            other => format!("{other:?}"),
+        };
+        let mut orders = lock(&self.orders);
+        orders.push(text);
+        Ok(orders.len() as u64)
+    }
+
+    fn http_up(&self, target: HttpTarget, weight: f64) -> Result<u64, OrderRefused> {
+        let mut orders = lock(&self.orders);
+        orders.push(format!("up {} {weight}", target.name));
+        let generation = orders.len() as u64;
+        lock(&self.up).insert(generation, (target, weight));
+        Ok(generation)
+    }
+
+    fn http_down(&self, generation: u64) -> Result<u64, OrderRefused> {
+        let mut orders = lock(&self.orders);
+        let down = lock(&self.up).remove(&generation);
+        let name = down.map_or("nobody".into(), |(target, _)| target.name);
+        orders.push(format!("down {name}"));
+        Ok(orders.len() as u64)
+    }
+}

@@ -1,0 +1,620 @@
+//! Analyzers over HTTP: `GET {endpoint}/health` again and again, and what follows from it.
+//!
+//! ```text
+//!                      healthy, not in the roster          not healthy, in the roster
+//!   check, one thread -----------------------------> up, down <-----------------------
+//!   per analyzer        weight at once the first time,
+//!                       a slow start after a recovery
+//! ```
+//!
+//! It goes by states, not by events: shards that gave an analyzer up after failed POSTs took it out of the
+//! roster, and the next check that is well brings it back. What the operator ejected stays out until
+//! it is resumed.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::core::{lock, Core};
+use super::endpoint::Endpoint;
+use super::exchange::unix_ms;
+use super::http;
+use super::ramps::Ramp;
+use super::state::HttpStatus;
+use super::Settings;
+use crate::certificate::Stamp;
+use crate::engine::Reach;
+use crate::shard::HttpTarget;
+
+/// Analyzers over HTTP, each with a thread that checks it.
+pub const HTTP_ANALYZERS_MAX: usize = 256;
+/// Part of its weight that an analyzer begins with after a recovery.
+const SLOW_START_FROM: f64 = 0.1;
+/// A roster that was ordered is seen in every report after this.
+const ROSTER_SETTLES: Duration = Duration::from_secs(2);
+/// Most bytes of an id.
+const ID_BYTES_MAX: usize = 255;
+
+/// An analyzer over HTTP, as it is configured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HttpAnalyzer {
+    /// Its id.
+    pub id: Arc<str>,
+    /// Where it is.
+    pub endpoint: Endpoint,
+    /// Finite, 0 or more.
+    pub weight: f64,
+}
+
+impl HttpAnalyzer {
+    /// Checks all parts.
+    ///
+    /// # Errors
+    /// The part, its value and what is allowed.
+    pub fn new(id: &str, endpoint: &str, weight: f64) -> Result<HttpAnalyzer, String> {
+        if id.is_empty() || id.len() > ID_BYTES_MAX || id.chars().any(char::is_control) {
+            return Err(format!(
+                "id {id:?}: allowed: 1 to {ID_BYTES_MAX} bytes without control characters"
+            ));
+        }
+        let weight = crate::protocol::valid_weight(weight)
+            .ok_or_else(|| format!("weight {weight}: allowed: a finite number, 0 or more"))?;
+        Ok(HttpAnalyzer {
+            id: id.into(),
+            endpoint: Endpoint::parse(endpoint)?,
+            weight,
+        })
+    }
+}
+
+/// One of them, over time.
+struct Checked {
+    analyzer: HttpAnalyzer,
+    /// Changes when it is removed and added again: the thread of the old one ends.
+    number: u64,
+    /// In the roster under this generation, since then.
+    up: Option<(u64, Instant)>,
+    was_up: bool,
+    is_healthy: Option<bool>,
+    last_check_ms: Option<u64>,
+    failures: u64,
+    ejected: bool,
+    error: Option<String>,
+}
+
+/// All of them.
+pub struct Checks {
+    table: Mutex<Table>,
+    changed: Condvar,
+    interval: Duration,
+    timeout: Duration,
+    slow_start: Mutex<Duration>,
+}
+
+#[derive(Default)]
+struct Table {
+    checked: BTreeMap<Arc<str>, Checked>,
+    numbers: u64,
+}
+
+impl Checks {
+    pub(super) fn new(settings: &Settings) -> Checks {
+        Checks {
+            table: Mutex::default(),
+            changed: Condvar::new(),
+            interval: settings.health_interval,
+            timeout: settings.health_timeout,
+            slow_start: Mutex::new(settings.slow_start),
+        }
+    }
+
+    /// For whoever looks.
+    pub fn status(&self) -> Vec<HttpStatus> {
+        let table = lock(&self.table);
+        let status = |checked: &Checked| HttpStatus {
+            id: Arc::clone(&checked.analyzer.id),
+            endpoint: checked.analyzer.endpoint.text.clone(),
+            weight: checked.analyzer.weight,
+            is_healthy: checked.is_healthy,
+            last_health_check: checked.last_check_ms,
+            consecutive_failures: checked.failures,
+            ejected: checked.ejected,
+            error: checked.error.clone(),
+        };
+        table.checked.values().map(status).collect()
+    }
+
+    /// Threads look whether they shall end, or check at once.
+    pub(super) fn wake(&self) {
+        // Whoever is about to wait has the lock.
+        drop(lock(&self.table));
+        self.changed.notify_all();
+    }
+
+    /// It stays out, or may come back. None: no analyzer over HTTP of that name is configured; else
+    /// the generation that is to be taken out now, if it is in.
+    pub fn eject(&self, id: &str, ejected: bool) -> Option<Option<u64>> {
+        let mut table = lock(&self.table);
+        let checked = table.checked.get_mut(id)?;
+        checked.ejected = ejected;
+        let up = if ejected { checked.up.take() } else { None };
+        Some(up.map(|(generation, _)| generation))
+    }
+
+    /// Time in which one that comes back gets its whole weight.
+    pub fn slow_start(&self) -> Duration {
+        *lock(&self.slow_start)
+    }
+
+    /// Another, for those that come back from now on.
+    pub fn set_slow_start(&self, slow_start: Duration) {
+        *lock(&self.slow_start) = slow_start;
+    }
+
+    /// The weight that it comes back with.
+    pub fn set_weight(&self, id: &str, weight: f64) {
+        if let Some(checked) = lock(&self.table).checked.get_mut(id) {
+            checked.analyzer.weight = weight;
+        }
+    }
+
+    /// Still this one, and what of it a check needs.
+    fn look(&self, id: &str, number: u64) -> Option<Endpoint> {
+        let table = lock(&self.table);
+        let checked = table.checked.get(id)?;
+        (checked.number == number).then(|| checked.analyzer.endpoint.clone())
+    }
+
+    /// Sleeps until the next check is due. False: it was removed, or all end.
+    fn rest(&self, core: &Core, id: &str, number: u64) -> bool {
+        let due = Instant::now() + self.interval;
+        let mut table = lock(&self.table);
+        loop {
+            let stays = table
+                .checked
+                .get(id)
+                .is_some_and(|one| one.number == number);
+            if core.is_over() || !stays {
+                return false;
+            }
+            let left = due.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            let woken = self.changed.wait_timeout(table, left);
+            table = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+/// Adds an analyzer and checks it from now on.
+///
+/// # Errors
+/// There is one of that id, there are too many, or no thread could be had.
+pub fn add(core: &Arc<Core>, analyzer: HttpAnalyzer) -> Result<(), String> {
+    let id = Arc::clone(&analyzer.id);
+    let number = {
+        let mut table = lock(&core.checks.table);
+        if let Some(there) = table.checked.get(&id) {
+            let endpoint = &there.analyzer.endpoint.text;
+            return Err(format!(
+                "id {id:?}: in use by {endpoint}; allowed: another id"
+            ));
+        }
+        if table.checked.len() >= HTTP_ANALYZERS_MAX {
+            return Err(format!(
+                "analyzers over HTTP: {HTTP_ANALYZERS_MAX} are configured, which is the most"
+            ));
+        }
+        table.numbers += 1;
+        let number = table.numbers;
+        let checked = Checked {
+            analyzer,
+            number,
+            up: None,
+            was_up: false,
+            is_healthy: None,
+            last_check_ms: None,
+            failures: 0,
+            ejected: false,
+            error: None,
+        };
+        table.checked.insert(Arc::clone(&id), checked);
+        number
+    };
+    let shared = Arc::clone(core);
+    let name = Arc::clone(&id);
+    let spawned = std::thread::Builder::new()
+        .name(format!("health-{number}"))
+        .spawn(move || {
+            while let Some(endpoint) = shared.checks.look(&name, number) {
+                let result = check(&endpoint, shared.checks.timeout);
+                apply(&shared, &name, number, result);
+                if !shared.checks.rest(&shared, &name, number) {
+                    return;
+                }
+            }
+        });
+    spawned.map(drop).map_err(|error| {
+        lock(&core.checks.table).checked.remove(&id);
+        format!("thread for the checks of {id:?}: {error}")
+    })
+}
+
+/// Removes an analyzer; what it has not ACKed goes to others. False: there is none of that id.
+pub fn remove(core: &Core, id: &str) -> bool {
+    let removed = lock(&core.checks.table).checked.remove(id);
+    core.checks.changed.notify_all();
+    let Some(removed) = removed else {
+        return false;
+    };
+    lock(&core.ramps).end(id);
+    if let Some((generation, _)) = removed.up {
+        if let Err(error) = core.deck.http_down(generation) {
+            log::warn!("analyzer {id:?} was removed, but: {error}");
+        }
+    }
+    true
+}
+
+/// Asks once. The address that answered, or why none did.
+pub fn check(endpoint: &Endpoint, timeout: Duration) -> Result<SocketAddr, String> {
+    let deadline = Instant::now() + timeout;
+    let addresses = endpoint.addresses();
+    let addresses = addresses.map_err(|error| format!("{}: {error}", endpoint.name))?;
+    let mut error = format!("{}: no address", endpoint.name);
+    for address in addresses {
+        match ask(endpoint, address, deadline) {
+            Ok(status) if (200..300).contains(&status) => return Ok(address),
+            Ok(status) => error = format!("{address}: status {status}; 2xx is healthy"),
+            Err(why) if is_timeout(&why) => {
+                error = format!("{address}: no answer within {timeout:?}");
+            }
+            Err(why) => error = format!("{address}: {why}"),
+        }
+        if Instant::now() >= deadline {
+            break;
+        }
+    }
+    Err(error)
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock
+    )
+}
+
+fn ask(endpoint: &Endpoint, address: SocketAddr, deadline: Instant) -> io::Result<u16> {
+    let left = || {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::Error::from(io::ErrorKind::TimedOut));
+        }
+        Ok(left)
+    };
+    let mut socket = TcpStream::connect_timeout(&address, left()?)?;
+    socket.set_write_timeout(Some(left()?))?;
+    let request = format!(
+        "GET {}/health HTTP/1.1\r\nHost: {}\r\nUser-Agent: weir/{}\r\nAccept: */*\r\nConnection: close\r\n\r\n",
+        endpoint.path,
+        endpoint.host,
+        env!("CARGO_PKG_VERSION")
+    );
+    socket.write_all(request.as_bytes())?;
+    let patient = Patient { socket, deadline };
+    http::read_response(patient).map(|reply| reply.status)
+}
+
+/// A socket whose reads all together may take until a deadline, however slowly bytes drip in.
+struct Patient {
+    socket: TcpStream,
+    deadline: Instant,
+}
+
+impl io::Read for Patient {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.socket.set_read_timeout(Some(left))?;
+        self.socket.read(out)
+    }
+}
+
+/// What a check leads to.
+#[derive(Debug, PartialEq)]
+enum Move {
+    Nothing,
+    Up {
+        slowly: bool,
+        weight: f64,
+        target: HttpTarget,
+    },
+    Down(u64),
+}
+
+/// Takes the result of a check; the roster follows.
+fn apply(core: &Core, id: &Arc<str>, number: u64, result: Result<SocketAddr, String>) {
+    let in_roster = {
+        let state = core.state();
+        let mut entries = state.entries().iter();
+        entries.find_map(|entry| match entry.reach {
+            Reach::Http { generation } if entry.name == *id => Some(generation),
+            _ => None,
+        })
+    };
+    let next = {
+        let mut table = lock(&core.checks.table);
+        let Some(checked) = table.checked.get_mut(id).filter(|one| one.number == number) else {
+            return;
+        };
+        checked.note(&result);
+        checked.next(in_roster, result.ok(), !core.checks.slow_start().is_zero())
+    };
+    match next {
+        Move::Nothing => {}
+        Move::Down(generation) => {
+            lock(&core.ramps).end(id);
+            if let Err(error) = core.deck.http_down(generation) {
+                log::warn!("analyzer {id:?} cannot be taken out: {error}");
+            }
+        }
+        Move::Up {
+            slowly,
+            weight,
+            target,
+        } => bring_up(core, id, number, target, weight, slowly),
+    }
+}
+
+fn bring_up(
+    core: &Core,
+    id: &Arc<str>,
+    number: u64,
+    target: HttpTarget,
+    weight: f64,
+    slowly: bool,
+) {
+    let _one_at_a_time = lock(&core.orders);
+    let first = if slowly {
+        weight * SLOW_START_FROM
+    } else {
+        weight
+    };
+    let generation = match core.deck.http_up(target, first) {
+        Ok(generation) => generation,
+        Err(error) => {
+            log::warn!("analyzer {id:?} cannot be taken in: {error}");
+            return;
+        }
+    };
+    {
+        let mut table = lock(&core.checks.table);
+        let checked = table.checked.get_mut(id);
+        let checked = checked.filter(|one| one.number == number && !one.ejected);
+        let Some(checked) = checked else {
+            // Removed or ejected meanwhile.
+            drop(table);
+            let _ = core.deck.http_down(generation);
+            return;
+        };
+        checked.up = Some((generation, Instant::now()));
+        checked.was_up = true;
+    }
+    if slowly {
+        let ramp = Ramp {
+            from: first,
+            to: weight,
+            began_ns: Stamp::now().mono_ns,
+            over: core.checks.slow_start(),
+            pin: false,
+            is_slow_start: true,
+        };
+        if let Err(error) = lock(&core.ramps).begin(Arc::clone(id), ramp) {
+            log::warn!("slow start of {id:?}: {error}");
+        }
+    }
+}
+
+impl Checked {
+    fn note(&mut self, result: &Result<SocketAddr, String>) {
+        self.last_check_ms = Some(unix_ms(Stamp::now()));
+        let is_healthy = result.is_ok();
+        if self.is_healthy != Some(is_healthy) {
+            let id = &self.analyzer.id;
+            match result {
+                Ok(address) => log::info!("analyzer healthy id={id:?} address={address}"),
+                Err(error) => log::warn!("analyzer unhealthy id={id:?}: {error}"),
+            }
+        }
+        self.is_healthy = Some(is_healthy);
+        self.failures = if is_healthy { 0 } else { self.failures + 1 };
+        self.error = result.as_ref().err().cloned();
+    }
+
+    fn next(&mut self, in_roster: Option<u64>, at: Option<SocketAddr>, slow: bool) -> Move {
+        let is_settled = |since: &Instant| since.elapsed() >= ROSTER_SETTLES;
+        if self.up.is_some_and(|(_, since)| is_settled(&since)) && in_roster.is_none() {
+            // The shards gave it up.
+            self.up = None;
+        }
+        match (self.up, at) {
+            (Some((generation, _)), None) => {
+                self.up = None;
+                Move::Down(generation)
+            }
+            (None, Some(address)) if !self.ejected => Move::Up {
+                slowly: self.was_up && slow,
+                weight: self.analyzer.weight,
+                target: HttpTarget {
+                    name: Arc::clone(&self.analyzer.id),
+                    address,
+                    host: self.analyzer.endpoint.host.clone(),
+                    path: self.analyzer.endpoint.path.clone(),
+                },
+            },
+            _ => Move::Nothing,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::TcpListener;
+    use std::sync::atomic::{AtomicU16, Ordering};
+
+    use super::super::fake::{Fake, FakeDeck};
+    use super::*;
+
+    /// Answers every connection with a status; 0: not at all.
+    fn server(status: u16) -> (Arc<AtomicU16>, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("free port");
+        let at = listener.local_addr().expect("bound");
+        let shown = Arc::new(AtomicU16::new(status));
+        let answers = Arc::clone(&shown);
+        std::thread::spawn(move || {
+            let mut silent = Vec::new();
+            for socket in listener.incoming() {
+                let mut socket = socket.expect("accepted");
+                let mut request = [0; 1024];
+                let len = socket.read(&mut request).unwrap_or(0);
+                let request = String::from_utf8_lossy(&request[..len]).into_owned();
+                assert!(
+                    request.starts_with("GET /in/health HTTP/1.1\r\nHost: 127.0.0.1:"),
+                    "{request}"
+                );
+                match answers.load(Ordering::Relaxed) {
+                    0 => silent.push(socket),
+                    status => {
+                        let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n");
+                        let _ = socket.write_all(answer.as_bytes());
+                    }
+                }
+            }
+        });
+        (shown, format!("http://{at}/in/"))
+    }
+
+    fn core(slow_start: Duration) -> (Arc<Core>, Arc<FakeDeck>) {
+        let deck = Arc::new(FakeDeck::default());
+        *lock(&deck.reports) = Fake::new(&[1.0]).reports;
+        let mut settings = Settings::new(Stamp::now());
+        settings.health_interval = Duration::from_millis(40);
+        settings.health_timeout = Duration::from_millis(250);
+        settings.slow_start = slow_start;
+        (
+            Arc::new(Core::new(Box::new(Arc::clone(&deck)), settings)),
+            deck,
+        )
+    }
+
+    fn eventually(what: &str, is_so: impl Fn() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !is_so() {
+            assert!(Instant::now() < deadline, "{what}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    #[test]
+    fn a_check_says_what_is_wrong() {
+        let timeout = Duration::from_millis(250);
+        for (status, word) in [
+            (500, "status 500"),
+            (302, "status 302"),
+            (0, "no answer within 250ms"),
+        ] {
+            let (_, endpoint) = server(status);
+            let endpoint = Endpoint::parse(&endpoint).expect("an endpoint");
+            let error = check(&endpoint, timeout).expect_err(word);
+            assert!(error.contains(word), "{error}");
+        }
+        let (_, endpoint) = server(204);
+        assert!(check(&Endpoint::parse(&endpoint).expect("an endpoint"), timeout).is_ok());
+        let closed = Endpoint::parse("http://127.0.0.1:1/in").expect("an endpoint");
+        assert!(check(&closed, timeout)
+            .expect_err("closed")
+            .contains("refused"));
+    }
+
+    #[test]
+    fn up_at_once_down_when_it_fails_slowly_back() {
+        let (core, deck) = core(Duration::from_secs(3600));
+        let (status, endpoint) = server(200);
+        let analyzer = HttpAnalyzer::new("h", &endpoint, 0.5).expect("valid");
+        add(&core, analyzer.clone()).expect("added");
+        assert!(add(&core, analyzer).expect_err("twice").contains("in use"));
+        let last = || lock(&deck.orders).last().cloned().unwrap_or_default();
+        eventually("up with its whole weight", || last() == "up h 0.5");
+        assert!(lock(&core.ramps).status(0).is_empty());
+        status.store(503, Ordering::Relaxed);
+        eventually("down", || last() == "down h");
+        eventually("failures count", || {
+            core.checks.status()[0].consecutive_failures > 2
+        });
+        status.store(200, Ordering::Relaxed);
+        eventually("back with a tenth", || last() == "up h 0.05");
+        eventually("a ramp", || !lock(&core.ramps).status(0).is_empty());
+        assert!(remove(&core, "h"));
+        assert_eq!(last(), "down h");
+        assert!(lock(&core.ramps).status(0).is_empty() && core.checks.status().is_empty());
+        core.end();
+    }
+
+    #[test]
+    fn ejected_by_the_operator_it_stays_out_until_it_is_resumed() {
+        let (core, deck) = core(Duration::ZERO);
+        let (_, endpoint) = server(200);
+        add(
+            &core,
+            HttpAnalyzer::new("h", &endpoint, 0.5).expect("valid"),
+        )
+        .expect("added");
+        let last = || lock(&deck.orders).last().cloned().unwrap_or_default();
+        eventually("up", || last() == "up h 0.5");
+        eventually("noted", || {
+            matches!(core.checks.eject("h", false), Some(None))
+        });
+        let out = core.checks.eject("h", true).expect("configured");
+        core.deck
+            .http_down(out.expect("was in"))
+            .expect("taken out");
+        let before = core.checks.status()[0].last_health_check;
+        eventually("checked again", || {
+            core.checks.status()[0].last_health_check > before
+        });
+        std::thread::sleep(Duration::from_millis(200));
+        let orders = lock(&deck.orders).clone();
+        assert_eq!(orders, ["up h 0.5", "down h"], "not even for a moment");
+        core.checks.eject("h", false);
+        eventually("back", || last() == "up h 0.5");
+        core.end();
+    }
+
+    #[test]
+    fn what_the_shards_gave_up_comes_back_with_a_healthy_check() {
+        let (core, deck) = core(Duration::ZERO);
+        let (_, endpoint) = server(200);
+        add(
+            &core,
+            HttpAnalyzer::new("h", &endpoint, 0.5).expect("valid"),
+        )
+        .expect("added");
+        let ups = || {
+            lock(&deck.orders)
+                .iter()
+                .filter(|order| *order == "up h 0.5")
+                .count()
+        };
+        eventually("up", || ups() == 1);
+        lock(&deck.up).clear();
+        eventually("up again", || ups() == 2);
+        core.end();
+    }
+}

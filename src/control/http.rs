@@ -1,0 +1,393 @@
+//! The little HTTP/1.1 that the admin listener, health checks and `weir ctl` need: blocking, one request
+//! to a connection, everything bounded.
+//!
+//! ```text
+//! read_request   bytes of a socket -> Ask          server
+//! respond        Response -> bytes                 server
+//! read_response  bytes of a socket -> status, body client
+//! ```
+
+use std::fmt;
+use std::io::{self, Read};
+
+use super::exchange::{Ask, Response};
+
+/// Most bytes of a request or response before its body.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Most bytes of a request's body.
+const REQUEST_BODY_MAX: usize = 256 * 1024;
+/// Most bytes of a response's body: a status of 10,000 analyzers.
+const RESPONSE_BODY_MAX: usize = 16 << 20;
+const HEADERS_MAX: usize = 64;
+const READ_BYTES: usize = 8 * 1024;
+
+/// Why no request was read.
+#[derive(Debug)]
+pub enum Refused {
+    /// The socket; nobody to answer.
+    Io(io::Error),
+    /// To be answered with this status.
+    Status(u16, String),
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refused::Io(error) => error.fmt(f),
+            Refused::Status(status, text) => write!(f, "{status}: {text}"),
+        }
+    }
+}
+
+impl From<io::Error> for Refused {
+    fn from(error: io::Error) -> Refused {
+        Refused::Io(error)
+    }
+}
+
+/// Reads one request.
+///
+/// # Errors
+/// The socket failed or closed, or what came is no request that is taken here.
+pub fn read_request(socket: &mut impl Read) -> Result<Ask, Refused> {
+    let mut bytes = Vec::new();
+    let (mut ask, head) = loop {
+        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        let mut request = httparse::Request::new(&mut headers);
+        match request.parse(&bytes) {
+            Ok(httparse::Status::Complete(head)) => break (ask_of(&request), head),
+            Ok(httparse::Status::Partial) if bytes.len() < HEAD_BYTES_MAX => {}
+            Ok(httparse::Status::Partial) => {
+                let text = format!("request head: more than {HEAD_BYTES_MAX} bytes");
+                return Err(Refused::Status(431, text));
+            }
+            Err(error) => return Err(Refused::Status(400, format!("request head: {error}"))),
+        }
+        more(socket, &mut bytes)?;
+    };
+    if ask.header("transfer-encoding").is_some() {
+        let text = "Transfer-Encoding: not taken here; allowed: Content-Length";
+        return Err(Refused::Status(411, text.into()));
+    }
+    let length = ask.header("content-length").map_or(Ok(0), str::parse);
+    let length: usize =
+        length.map_err(|_| Refused::Status(400, "Content-Length: a number of bytes".into()))?;
+    if length > REQUEST_BODY_MAX {
+        let text = format!("Content-Length {length}: at most {REQUEST_BODY_MAX}");
+        return Err(Refused::Status(413, text));
+    }
+    while bytes.len() < head + length {
+        more(socket, &mut bytes)?;
+    }
+    ask.body = bytes[head..head + length].to_vec();
+    Ok(ask)
+}
+
+fn ask_of(request: &httparse::Request) -> Ask {
+    let mut ask = Ask::new(
+        request.method.unwrap_or_default(),
+        request.path.unwrap_or_default(),
+    );
+    ask.headers = lower(request.headers);
+    ask
+}
+
+fn lower(headers: &[httparse::Header]) -> Vec<(String, String)> {
+    let headers = headers.iter();
+    headers
+        .map(|header| {
+            let value = String::from_utf8_lossy(header.value).trim().to_owned();
+            (header.name.to_ascii_lowercase(), value)
+        })
+        .collect()
+}
+
+fn more(socket: &mut impl Read, bytes: &mut Vec<u8>) -> io::Result<()> {
+    let mut some = [0; READ_BYTES];
+    let len = loop {
+        match socket.read(&mut some) {
+            // A signal of the same process, such as the shards' timers.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => break other?,
+        }
+    };
+    if len == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    bytes.extend_from_slice(&some[..len]);
+    Ok(())
+}
+
+/// The bytes of an answer. `with_body` is false for HEAD, whose answer has the same head.
+pub fn respond(response: &Response, with_body: bool, keep_alive: bool) -> Vec<u8> {
+    let mut out = head(response, keep_alive);
+    if !matches!(response.status, 204 | 304) {
+        let length = response.body.len();
+        out.extend_from_slice(format!("Content-Length: {length}\r\n").as_bytes());
+    }
+    out.extend_from_slice(b"\r\n");
+    if with_body {
+        out.extend_from_slice(&response.body);
+    }
+    out
+}
+
+/// The head of an answer that comes in [`chunk`]s.
+pub fn respond_chunked(response: &Response, keep_alive: bool) -> Vec<u8> {
+    let mut out = head(response, keep_alive);
+    out.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n");
+    out
+}
+
+/// One piece of it; an empty one is the last.
+pub fn chunk(bytes: &[u8]) -> Vec<u8> {
+    let mut out = format!("{:x}\r\n", bytes.len()).into_bytes();
+    out.extend_from_slice(bytes);
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
+fn head(response: &Response, keep_alive: bool) -> Vec<u8> {
+    let (status, reason) = (response.status, reason(response.status));
+    let mut out = format!("HTTP/1.1 {status} {reason}\r\n");
+    if !response.content_type.is_empty() {
+        out.push_str(&format!("Content-Type: {}\r\n", response.content_type));
+    }
+    for (name, value) in &response.headers {
+        // No value is made of what a client wrote, so none has a line end.
+        out.push_str(&format!("{name}: {value}\r\n"));
+    }
+    out.push_str("X-Content-Type-Options: nosniff\r\n");
+    out.push_str(if keep_alive {
+        "Connection: keep-alive\r\n"
+    } else {
+        "Connection: close\r\n"
+    });
+    out.into_bytes()
+}
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        204 => "No Content",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        409 => "Conflict",
+        411 => "Length Required",
+        413 => "Content Too Large",
+        422 => "Unprocessable Content",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        503 => "Service Unavailable",
+        _ => "Status",
+    }
+}
+
+/// A response, whole or, if it is chunked, its pieces as they come.
+pub struct Reply<R> {
+    /// Status code.
+    pub status: u16,
+    socket: R,
+    bytes: Vec<u8>,
+    is_chunked: bool,
+    length: Option<usize>,
+}
+
+/// Reads a response up to its body.
+///
+/// # Errors
+/// The socket, or what came is no HTTP response.
+pub fn read_response<R: Read>(mut socket: R) -> io::Result<Reply<R>> {
+    let invalid = |text: String| io::Error::new(io::ErrorKind::InvalidData, text);
+    let mut bytes = Vec::new();
+    loop {
+        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        let mut response = httparse::Response::new(&mut headers);
+        match response.parse(&bytes) {
+            Ok(httparse::Status::Complete(head)) => {
+                let headers = lower(response.headers);
+                let find = |wanted: &str| headers.iter().find(|(name, _)| name == wanted);
+                let is_chunked = find("transfer-encoding")
+                    .is_some_and(|(_, value)| value.eq_ignore_ascii_case("chunked"));
+                let length = find("content-length").and_then(|(_, value)| value.parse().ok());
+                let status = response.code.unwrap_or_default();
+                bytes.drain(..head);
+                return Ok(Reply {
+                    status,
+                    socket,
+                    bytes,
+                    is_chunked,
+                    length,
+                });
+            }
+            Ok(httparse::Status::Partial) if bytes.len() < HEAD_BYTES_MAX => {}
+            Ok(httparse::Status::Partial) => {
+                return Err(invalid(format!("head: more than {HEAD_BYTES_MAX} bytes")))
+            }
+            Err(error) => return Err(invalid(format!("not an HTTP response: {error}"))),
+        }
+        more(&mut socket, &mut bytes)?;
+    }
+}
+
+impl<R: Read> Reply<R> {
+    /// The whole body.
+    ///
+    /// # Errors
+    /// The socket, or it is larger than 16 MiB.
+    pub fn body(mut self) -> io::Result<Vec<u8>> {
+        if self.is_chunked {
+            let mut body = Vec::new();
+            while let Some(piece) = self.piece()? {
+                body.extend_from_slice(&piece);
+                check_body(body.len())?;
+            }
+            return Ok(body);
+        }
+        check_body(self.length.unwrap_or(0))?;
+        while self.length.is_none_or(|length| self.bytes.len() < length) {
+            match more(&mut self.socket, &mut self.bytes) {
+                Err(error)
+                    if error.kind() == io::ErrorKind::UnexpectedEof && self.length.is_none() =>
+                {
+                    break;
+                }
+                other => other?,
+            }
+            check_body(self.bytes.len())?;
+        }
+        if let Some(length) = self.length {
+            self.bytes.truncate(length);
+        }
+        Ok(self.bytes)
+    }
+
+    /// The next piece of a chunked body; none: it is over.
+    ///
+    /// # Errors
+    /// The socket, or what came is not chunked.
+    pub fn piece(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let invalid = |text: &str| io::Error::new(io::ErrorKind::InvalidData, text.to_owned());
+        if !self.is_chunked {
+            return Err(invalid("the response is not chunked"));
+        }
+        loop {
+            match httparse::parse_chunk_size(&self.bytes) {
+                Ok(httparse::Status::Complete((head, size))) => {
+                    let size = usize::try_from(size).unwrap_or(usize::MAX);
+                    check_body(size)?;
+                    while self.bytes.len() < head + size + 2 {
+                        more(&mut self.socket, &mut self.bytes)?;
+                    }
+                    let piece = self.bytes[head..head + size].to_vec();
+                    self.bytes.drain(..head + size + 2);
+                    return Ok((size > 0).then_some(piece));
+                }
+                Ok(httparse::Status::Partial) => more(&mut self.socket, &mut self.bytes)?,
+                Err(_) => return Err(invalid("a chunk without a size")),
+            }
+        }
+    }
+}
+
+fn check_body(len: usize) -> io::Result<()> {
+    if len <= RESPONSE_BODY_MAX {
+        return Ok(());
+    }
+    let text = format!("body of {len} bytes or more: at most {RESPONSE_BODY_MAX}");
+    Err(io::Error::new(io::ErrorKind::InvalidData, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gives one byte at a time, as a slow peer does, and is interrupted before each.
+    struct Drip<'a>(&'a [u8], bool);
+
+    impl Read for Drip<'_> {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            self.1 = !self.1;
+            if self.1 {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            let Some((first, rest)) = self.0.split_first() else {
+                return Ok(0);
+            };
+            (out[0], self.0) = (*first, rest);
+            Ok(1)
+        }
+    }
+
+    #[test]
+    fn a_request_in_pieces_is_the_same() {
+        let text = b"PUT /a%20b?x=1 HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabcGET";
+        for ask in [
+            read_request(&mut &text[..]).expect("whole"),
+            read_request(&mut Drip(text, false)).expect("drip"),
+        ] {
+            assert_eq!((ask.method.as_str(), ask.path.as_str()), ("PUT", "/a%20b"));
+            assert_eq!((ask.query.as_str(), &ask.body[..]), ("x=1", &b"abc"[..]));
+            assert_eq!(ask.header("host"), Some("h"));
+        }
+    }
+
+    #[test]
+    fn what_is_no_request_is_refused_with_a_status() {
+        let long = format!("GET / HTTP/1.1\r\nA: {}", "x".repeat(HEAD_BYTES_MAX));
+        for (text, status) in [
+            ("GARBAGE\r\n\r\n", 400),
+            ("POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400),
+            ("POST / HTTP/1.1\r\nContent-Length: 999999999\r\n\r\n", 413),
+            ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", 411),
+            (long.as_str(), 431),
+        ] {
+            match read_request(&mut text.as_bytes()) {
+                Err(Refused::Status(found, _)) => assert_eq!(found, status, "{text:.40}"),
+                other => panic!("{text:.40}: {other:?}"),
+            }
+        }
+        let cut = read_request(&mut &b"GET / HTT"[..]);
+        assert!(matches!(cut, Err(Refused::Io(_))));
+    }
+
+    #[test]
+    fn answers_are_read_as_they_were_written() {
+        let response = Response {
+            status: 503,
+            content_type: "text/plain",
+            headers: vec![("Retry-After", "1".into())],
+            body: b"not now".to_vec(),
+        };
+        let bytes = respond(&response, true, false);
+        let reply = read_response(Drip(&bytes, false)).expect("a response");
+        assert_eq!(reply.status, 503);
+        assert_eq!(reply.body().expect("a body"), b"not now");
+        let text = String::from_utf8(bytes).expect("text");
+        for line in [
+            "HTTP/1.1 503 Service Unavailable\r\n",
+            "Retry-After: 1\r\n",
+            "Content-Length: 7\r\n",
+            "Connection: close\r\n",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+        assert!(!respond(&response, false, true).ends_with(b"now"));
+
+        let mut bytes = respond_chunked(&response, true);
+        for piece in ["one", "two", ""] {
+            bytes.extend(chunk(piece.as_bytes()));
+        }
+        let mut reply = read_response(Drip(&bytes, false)).expect("a response");
+        assert_eq!(reply.piece().expect("first"), Some(b"one".to_vec()));
+        assert_eq!(reply.piece().expect("second"), Some(b"two".to_vec()));
+        assert_eq!(reply.piece().expect("end"), None);
+    }
+}

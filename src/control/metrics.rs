@@ -1,0 +1,312 @@
+//! `/metrics`: what is counted, under names that stay.
+//!
+//! ```text
+//! weir_*            the whole distributor: build, start, the law
+//! weir_shard_*      {shard}
+//! weir_analyzer_*   {analyzer}: those of the roster and those over HTTP that are configured
+//! ```
+//!
+//! Base units, counters end in `_total`. Series are bounded: [`ANALYZERS_MAX`] analyzers, a fixed set of
+//! reasons and states. An analyzer that left has no series; what it had is in its shards' counters.
+
+use super::exposition::{Exposition, Format, Kind, Labels};
+use super::state::{Kind as Reach, Row, Standing, State};
+use super::track::BUCKETS_US;
+use crate::engine::Reason;
+use crate::shard::ShardReport;
+
+/// Analyzers with series of their own, in the order of their names.
+pub const ANALYZERS_MAX: usize = 256;
+
+type OfShard = (&'static str, Kind, &'static str, fn(&ShardReport) -> f64);
+type Arena = (&'static str, &'static str, fn(&ShardReport) -> usize);
+type OfAnalyzer = (&'static str, Kind, &'static str, fn(&Row) -> f64);
+
+const SECOND_NS: f64 = 1e9;
+
+/// Numbers of every shard.
+#[rustfmt::skip]
+const SHARD: [OfShard; 39] = [
+    ("weir_shard_turns_total", Kind::Counter, "Turns of the event loop.", |r| r.pace.turns as f64),
+    ("weir_shard_busy_seconds_total", Kind::Counter, "Time spent in turns, waits left out.", |r| r.pace.busy_ns as f64 / SECOND_NS),
+    ("weir_shard_longest_turn_seconds", Kind::Gauge, "Longest turn since the start.", |r| r.pace.longest_ns as f64 / SECOND_NS),
+    ("weir_shard_received_messages_total", Kind::Counter, "Whole messages taken in.", |r| r.counters.received as f64),
+    ("weir_shard_received_bytes_total", Kind::Counter, "Bytes of messages taken in, frame headers included.", |r| r.counters.received_bytes as f64),
+    ("weir_shard_acked_messages_total", Kind::Counter, "Messages that an analyzer ACKed.", |r| r.counters.acked as f64),
+    ("weir_shard_rerouted_messages_total", Kind::Counter, "Messages given to another analyzer because theirs died.", |r| r.counters.rerouted as f64),
+    ("weir_shard_duplicates_possible_total", Kind::Counter, "Re-routed messages that had been sent before.", |r| r.counters.duplicates_possible as f64),
+    ("weir_shard_identities_lost_total", Kind::Counter, "Re-routed messages whose duplicate cannot be recognised.", |r| r.counters.identities_lost as f64),
+    ("weir_shard_receives_total", Kind::Counter, "Receives that brought emitter data.", |r| r.counters.receives as f64),
+    ("weir_shard_sends_total", Kind::Counter, "Sends to analyzers.", |r| r.counters.sends as f64),
+    ("weir_shard_sent_bytes_total", Kind::Counter, "Bytes put on the wire to analyzers.", |r| r.counters.sent_bytes as f64),
+    ("weir_shard_zero_copy_sends_total", Kind::Counter, "Sends from registered memory.", |r| r.counters.sends_zero_copy as f64),
+    ("weir_shard_zero_copy_copied_total", Kind::Counter, "Zero-copy sends that the kernel copied all the same.", |r| r.counters.zero_copy_copied as f64),
+    ("weir_shard_batches_handed_over_total", Kind::Counter, "Batches handed to the shard that owns the link.", |r| r.counters.handed_over as f64),
+    ("weir_shard_unrouted_bytes", Kind::Gauge, "Bytes read from emitters that wait for room.", |r| r.unrouted_bytes as f64),
+    ("weir_shard_stalls_total", Kind::Counter, "Times that receiving stopped because nobody could take more.", |r| r.counters.stalls as f64),
+    ("weir_shard_stalled_seconds_total", Kind::Counter, "Time that receiving was stopped; counted when it goes on.", |r| r.counters.stalled_ns as f64 / SECOND_NS),
+    ("weir_shard_stalled", Kind::Gauge, "1 while receiving is stopped.", |r| f64::from(u8::from(r.stalled))),
+    ("weir_shard_kernel_entries_total", Kind::Counter, "Kernel entries of the data ring.", |r| r.counters.enters as f64),
+    ("weir_shard_emitters", Kind::Gauge, "Emitters connected.", |r| r.emitters as f64),
+    ("weir_shard_emitters_accepted_total", Kind::Counter, "Emitter connections accepted.", |r| r.counters.emitters_accepted as f64),
+    ("weir_shard_links", Kind::Gauge, "Analyzer connections.", |r| r.links as f64),
+    ("weir_shard_links_up_total", Kind::Counter, "Analyzer links that came up.", |r| r.counters.links_up as f64),
+    ("weir_shard_links_down_total", Kind::Counter, "Analyzer links that went down.", |r| r.counters.links_down as f64),
+    ("weir_shard_in_flight_messages", Kind::Gauge, "Messages sent and not ACKed.", |r| r.balance.in_flight as f64),
+    ("weir_shard_queued_messages", Kind::Gauge, "Messages not sent.", |r| r.balance.queued as f64),
+    ("weir_shard_roster_epoch", Kind::Gauge, "Number of the table of analyzers that it follows.", |r| r.roster.epoch as f64),
+    ("weir_shard_tables_total", Kind::Counter, "Changes of weights or membership.", |r| r.table_changes.tables as f64),
+    ("weir_shard_availability_changes_total", Kind::Counter, "Windows that became full, or ceased to be.", |r| r.table_changes.availability as f64),
+    ("weir_shard_share_bound_messages", Kind::Gauge, "Shares are within this many messages of exact while a table is in force.", |r| 2.0 * r.share_bound),
+    ("weir_http_connections", Kind::Gauge, "HTTP clients connected.", |r| r.http.connections as f64),
+    ("weir_http_connections_accepted_total", Kind::Counter, "HTTP connections accepted.", |r| r.http.accepted as f64),
+    ("weir_http_requests_total", Kind::Counter, "Whole HTTP requests read.", |r| r.http.requests as f64),
+    ("weir_http_packets_total", Kind::Counter, "Packets taken in over HTTP.", |r| r.http.packets as f64),
+    ("weir_http_messages_total", Kind::Counter, "Messages in them.", |r| r.http.messages as f64),
+    ("weir_http_waiting_requests", Kind::Gauge, "Requests that wait for the ACK of their packet.", |r| r.http.waiting as f64),
+    ("weir_http_held_bytes", Kind::Gauge, "Bytes of requests not whole and of responses not sent.", |r| r.http.held_bytes as f64),
+    ("weir_http_analyzer_posts_in_flight", Kind::Gauge, "POSTs to analyzers over HTTP under way.", |r| r.http_analyzers.iter().map(|a| a.in_flight).sum::<usize>() as f64),
+];
+
+/// Numbers of every analyzer.
+#[rustfmt::skip]
+const ANALYZER: [OfAnalyzer; 17] = [
+    ("weir_analyzer_weight", Kind::Gauge, "Weight in the roster.", |a| a.weight),
+    ("weir_analyzer_online", Kind::Gauge, "1 while it is in the roster.", |a| f64::from(u8::from(a.is_online()))),
+    ("weir_analyzer_pinned", Kind::Gauge, "1 while the operator holds its weight.", |a| f64::from(u8::from(a.pinned))),
+    ("weir_analyzer_target_share", Kind::Gauge, "Part of all weights in force, 0 to 1.", |a| a.target_share),
+    ("weir_analyzer_assigned_share", Kind::Gauge, "Part of the messages given out in the last 5 s, 0 to 1; NaN when there were none.", |a| a.recent_share.unwrap_or(f64::NAN)),
+    ("weir_analyzer_due_share", Kind::Gauge, "Part that was due to it since the start, 0 to 1.", |a| a.share.due_share),
+    ("weir_analyzer_real_share", Kind::Gauge, "Part that it was given since the start, 0 to 1.", |a| a.share.real_share),
+    ("weir_analyzer_share_error_messages", Kind::Gauge, "Messages given less messages due, since the start.", |a| a.share.share_error),
+    ("weir_analyzer_share_error_bound_messages", Kind::Gauge, "What that error may be.", |a| a.share.share_bound),
+    ("weir_analyzer_assigned_messages_total", Kind::Counter, "Messages given to it, re-routed ones included.", |a| a.share.assigned as f64),
+    ("weir_analyzer_acked_messages_total", Kind::Counter, "Messages that it ACKed.", |a| a.share.acked as f64),
+    ("weir_analyzer_in_flight_messages", Kind::Gauge, "Messages sent to it and not ACKed.", |a| a.in_flight as f64),
+    ("weir_analyzer_queued_messages", Kind::Gauge, "Messages not sent to it.", |a| a.queued as f64),
+    ("weir_analyzer_window_held_bytes", Kind::Gauge, "Arena that its messages hold.", |a| a.held_bytes as f64),
+    ("weir_analyzer_window_full_shards", Kind::Gauge, "Shards where its window is full.", |a| a.lanes_full as f64),
+    ("weir_analyzer_rerouted_messages_total", Kind::Counter, "Messages taken from it when a link ended.", |a| a.rerouted as f64),
+    ("weir_analyzer_consecutive_failures", Kind::Gauge, "POSTs or health checks that failed since one did not.", |a| a.consecutive_failures as f64),
+];
+
+/// The whole text.
+pub fn render(state: &State, format: Format) -> String {
+    let mut out = Exposition::new(format);
+    whole(state, &mut out);
+    shards(state, &mut out);
+    analyzers(state, &mut out);
+    out.finish()
+}
+
+fn whole(state: &State, out: &mut Exposition) {
+    out.family("weir_build_info", Kind::Info, "Version of Weir.");
+    out.count(&[("version", env!("CARGO_PKG_VERSION"))], 1);
+    let unix_s = state.started.unix_ns as f64 / SECOND_NS;
+    let balance = &state.totals.balance;
+    let flag = |is: bool| f64::from(u8::from(is));
+    let gauges: [(&str, &str, f64); 10] = [
+        (
+            "weir_start_time_seconds",
+            "When it started, in seconds since 1970.",
+            unix_s,
+        ),
+        (
+            "weir_ready",
+            "1 while messages should be sent here.",
+            flag(state.unready().is_none()),
+        ),
+        (
+            "weir_shards",
+            "Number of shards.",
+            state.reports.len() as f64,
+        ),
+        (
+            "weir_analyzers",
+            "Analyzers in the roster.",
+            state.entries().len() as f64,
+        ),
+        (
+            "weir_conservation_received_messages",
+            "Messages taken in: the left side of the law.",
+            balance.received as f64,
+        ),
+        (
+            "weir_conservation_acked_messages",
+            "Messages ACKed, at the same moment.",
+            balance.acked as f64,
+        ),
+        (
+            "weir_conservation_in_flight_messages",
+            "Messages sent and not ACKed, at the same moment.",
+            balance.in_flight as f64,
+        ),
+        (
+            "weir_conservation_queued_messages",
+            "Messages not sent, at the same moment.",
+            balance.queued as f64,
+        ),
+        (
+            "weir_conservation_dropped_messages",
+            "Messages given up.",
+            balance.dropped as f64,
+        ),
+        (
+            "weir_conservation_holds",
+            "1: received = acked + in flight + queued + dropped.",
+            flag(balance.holds()),
+        ),
+    ];
+    for (name, help, value) in gauges {
+        out.family(name, Kind::Gauge, help);
+        out.number(&[], value);
+    }
+    let oldest = state.oldest_ms().map_or(0.0, |ms| {
+        (state.now.unix_ns as f64 / SECOND_NS - ms as f64 / 1e3).max(0.0)
+    });
+    out.family(
+        "weir_oldest_message_seconds",
+        Kind::Gauge,
+        "How long the oldest message without an ACK has been in its lane; 0: there is none.",
+    );
+    out.number(&[], oldest);
+}
+
+fn shards(state: &State, out: &mut Exposition) {
+    let names: Vec<String> = state
+        .reports
+        .iter()
+        .map(|report| report.shard.to_string())
+        .collect();
+    for (name, kind, help, number) in SHARD {
+        out.family(name, kind, help);
+        for (shard, report) in names.iter().zip(&state.reports) {
+            out.number(&[("shard", shard)], number(report));
+        }
+    }
+    let arena: [Arena; 3] = [
+        (
+            "weir_shard_arena_free_bytes",
+            "Egress arena that is free.",
+            |r| r.buffers.0,
+        ),
+        (
+            "weir_shard_arena_free_min_bytes",
+            "Least of it that ever was free.",
+            |r| r.buffers.1,
+        ),
+        ("weir_shard_arena_bytes", "Egress arena in all.", |r| {
+            r.buffers.2
+        }),
+    ];
+    for (name, help, buffers) in arena {
+        out.family(name, Kind::Gauge, help);
+        for (shard, report) in names.iter().zip(&state.reports) {
+            let bytes = buffers(report) as u64 * state.buffer_bytes;
+            out.count(&[("shard", shard)], bytes);
+        }
+    }
+    out.family(
+        "weir_shard_refused_total",
+        Kind::Counter,
+        "Connections refused or closed and words ignored, by reason.",
+    );
+    for (shard, report) in names.iter().zip(&state.reports) {
+        for reason in Reason::ALL {
+            out.count(
+                &[("shard", shard), ("reason", reason.as_str())],
+                report.counters.of(reason),
+            );
+        }
+    }
+    out.family(
+        "weir_http_responses_total",
+        Kind::Counter,
+        "HTTP responses, by status.",
+    );
+    for (shard, report) in names.iter().zip(&state.reports) {
+        for (status, count) in &report.http.responses {
+            out.count(&[("shard", shard), ("status", &status.to_string())], *count);
+        }
+    }
+    out.family(
+        "weir_http_refused_total",
+        Kind::Counter,
+        "HTTP requests and connections refused, by reason.",
+    );
+    for (shard, report) in names.iter().zip(&state.reports) {
+        for (reason, count) in &report.http.refused {
+            out.count(&[("shard", shard), ("reason", reason)], *count);
+        }
+    }
+}
+
+fn analyzers(state: &State, out: &mut Exposition) {
+    let is_shown = |row: &&Row| {
+        let is_there = !matches!(row.standing, Standing::Offline | Standing::Rerouting);
+        is_there || row.kind == Reach::Http && row.endpoint.is_some()
+    };
+    let rows: Vec<&Row> = state.rows.iter().filter(is_shown).collect();
+    let shown = &rows[..rows.len().min(ANALYZERS_MAX)];
+    out.family(
+        "weir_analyzers_without_series",
+        Kind::Gauge,
+        "Analyzers beyond those that have series here.",
+    );
+    out.count(&[], (rows.len() - shown.len()) as u64);
+    for (name, kind, help, number) in ANALYZER {
+        out.family(name, kind, help);
+        for row in shown {
+            out.number(&[("analyzer", &row.id)], number(row));
+        }
+    }
+    posts(state, shown, out);
+    out.family(
+        "weir_analyzer_ack_latency_seconds",
+        Kind::Histogram,
+        "Time from the send of a message to its ACK.",
+    );
+    let limits = BUCKETS_US.map(|us| us as f64 / 1e6);
+    for row in shown {
+        let labels: Labels = &[("analyzer", &row.id)];
+        out.histogram(labels, &limits, &row.latencies.counts, row.latencies.sum_s);
+    }
+}
+
+/// Analyzers over HTTP; their shards' counts begin anew when they come back.
+fn posts(state: &State, shown: &[&Row], out: &mut Exposition) {
+    let sums: Vec<(&Row, u64, u64)> = shown
+        .iter()
+        .filter(|row| row.kind == Reach::Http)
+        .map(|row| {
+            let analyzer = state.entry(&row.id).map(|entry| entry.analyzer);
+            let shards = state
+                .reports
+                .iter()
+                .flat_map(|report| &report.http_analyzers);
+            let mine = shards.filter(|http| Some(http.analyzer) == analyzer);
+            mine.fold((*row, 0, 0), |sum, http| {
+                (*row, sum.1 + http.posts, sum.2 + http.failures)
+            })
+        })
+        .collect();
+    out.family(
+        "weir_analyzer_posts_total",
+        Kind::Counter,
+        "POSTs sent to an analyzer over HTTP.",
+    );
+    for (row, posts, _) in &sums {
+        out.count(&[("analyzer", &row.id)], *posts);
+    }
+    out.family(
+        "weir_analyzer_post_failures_total",
+        Kind::Counter,
+        "POSTs to it that failed.",
+    );
+    for (row, _, failures) in &sums {
+        out.count(&[("analyzer", &row.id)], *failures);
+    }
+}
+
+#[cfg(test)]
+mod tests;

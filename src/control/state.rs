@@ -1,0 +1,688 @@
+//! Everything that is shown of a distributor, made from its shards' reports and from the state before.
+//!
+//! ```text
+//! reports, a few times a second --> State::note --> rows, totals, events --> answers, metrics, page
+//! ```
+//!
+//! Pure: time comes in as an argument, so that every answer can be tested without a distributor.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use super::bottleneck;
+use super::events::EventLog;
+use super::exchange::unix_ms;
+use super::rates::{AnalyzerSample, Rates, Sample, ShardSample};
+use super::track::{Buckets, LaneTrack};
+use crate::audit;
+use crate::certificate::{Ledger, Share, Stamp};
+use crate::engine::{Balance, Counters, Entry, LinkEpoch, Reach};
+use crate::shard::ShardReport;
+
+/// Analyzers that left are shown as offline for this long.
+const GONE_SHOWN: Duration = Duration::from_secs(600);
+/// Of those, so many at most: addresses of reference clients are never the same again.
+const GONE_MAX: usize = 64;
+/// A shard turns ten times a second even when nothing happens.
+const STUCK_AFTER: Duration = Duration::from_secs(5);
+
+/// How an analyzer stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// Every shard reaches it.
+    Up,
+    /// Some shards do not reach it.
+    Partly,
+    /// Its window is full on one shard or more.
+    Full,
+    /// It gets nothing new.
+    Draining,
+    /// The operator threw it out.
+    Ejected,
+    /// It is gone, and its messages are on their way to others.
+    Rerouting,
+    /// It cannot be reached.
+    Offline,
+}
+
+impl Standing {
+    /// As it is shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Standing::Up => "up",
+            Standing::Partly => "partly",
+            Standing::Full => "full",
+            Standing::Draining => "draining",
+            Standing::Ejected => "ejected",
+            Standing::Rerouting => "re-routing",
+            Standing::Offline => "offline",
+        }
+    }
+}
+
+/// How an analyzer is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Weir's own protocol, a link per shard.
+    Native,
+    /// A reference client, one link.
+    Reference,
+    /// Over HTTP.
+    Http,
+}
+
+/// An analyzer over HTTP, as configured and as its health was seen last.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpStatus {
+    /// Its id.
+    pub id: Arc<str>,
+    /// Where it is: `http://host:port/path`.
+    pub endpoint: String,
+    /// Configured.
+    pub weight: f64,
+    /// None before the first check.
+    pub is_healthy: Option<bool>,
+    /// End of the last check, ms since 1970.
+    pub last_health_check: Option<u64>,
+    /// Checks that failed since one did not.
+    pub consecutive_failures: u64,
+    /// The operator threw it out; it stays out until it is resumed.
+    pub ejected: bool,
+    /// What was wrong at the last check.
+    pub error: Option<String>,
+}
+
+/// A weight on its way.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RampStatus {
+    /// Which analyzer.
+    pub analyzer: Arc<str>,
+    /// At its begin.
+    pub from: f64,
+    /// At its end.
+    pub to: f64,
+    /// In milliseconds.
+    pub remaining_ms: u64,
+    /// The analyzer's own weights do not count.
+    pub pin: bool,
+}
+
+/// One analyzer, all shards added up.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Row {
+    /// Its id, or the address of a reference client.
+    pub id: Arc<str>,
+    /// How it is connected.
+    pub kind: Kind,
+    /// How it stands.
+    pub standing: Standing,
+    /// Weight in the roster; what was configured, or the last known, when it is not in it.
+    pub weight: f64,
+    /// The operator holds the weight.
+    pub pinned: bool,
+    /// Its weight is on its way.
+    pub ramping: bool,
+    /// Part of all weights in force, 0 to 1.
+    pub target_share: f64,
+    /// Part of the messages of the last seconds, 0 to 1; none when there were none.
+    pub recent_share: Option<f64>,
+    /// Messages ACKed per second, over the last seconds.
+    pub acked_rate: f64,
+    /// Median ACK latency of the last seconds, in seconds.
+    pub p50: Option<f64>,
+    /// 99th percentile of it.
+    pub p99: Option<f64>,
+    /// Sent and not ACKed, in messages.
+    pub in_flight: u64,
+    /// Not sent, in messages.
+    pub queued: u64,
+    /// Arena that it holds, in bytes.
+    pub held_bytes: u64,
+    /// Shards that reach it.
+    pub lanes: usize,
+    /// Of those: its window is full.
+    pub lanes_full: usize,
+    /// Messages taken from it when a link ended.
+    pub rerouted: u64,
+    /// Since the start: given, ACKed, due, error, bound.
+    #[serde(flatten)]
+    pub share: RowShare,
+    /// When messages were last given to it, or when it came; ms since 1970.
+    pub last_distribution: u64,
+    /// POSTs, or health checks, that failed since one did not.
+    pub consecutive_failures: u64,
+    /// Over HTTP: where.
+    pub endpoint: Option<String>,
+    /// Over HTTP: when its health was seen last, ms since 1970.
+    pub last_health_check: Option<u64>,
+    /// Over HTTP: what was wrong then.
+    pub error: Option<String>,
+    /// ACK latencies since it was first seen.
+    #[serde(skip)]
+    pub latencies: Buckets,
+}
+
+/// One analyzer since the start, as the certificate has it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RowShare {
+    /// Messages given, re-routed ones included.
+    pub assigned: u64,
+    /// Messages ACKed.
+    pub acked: u64,
+    /// Part of what was due to anybody.
+    pub due_share: f64,
+    /// Part of what was given out.
+    pub real_share: f64,
+    /// Given less due, in messages.
+    pub share_error: f64,
+    /// What the error may be.
+    pub share_bound: f64,
+}
+
+impl Row {
+    /// It is in the roster.
+    pub fn is_online(&self) -> bool {
+        !matches!(
+            self.standing,
+            Standing::Offline | Standing::Rerouting | Standing::Ejected
+        )
+    }
+}
+
+/// All shards added up.
+#[derive(Clone, Debug, Default)]
+pub struct Totals {
+    /// The law.
+    pub balance: Balance,
+    /// Everything that is counted.
+    pub counters: Counters,
+    /// Emitters connected.
+    pub emitters: usize,
+    /// Analyzer connections.
+    pub links: usize,
+    /// HTTP clients connected.
+    pub http_connections: usize,
+}
+
+/// What is known of one analyzer beyond its lanes' lives.
+struct Known {
+    kind: Kind,
+    weight: f64,
+    assigned: u64,
+    last_distribution_ms: u64,
+    rerouted: u64,
+    /// Latencies of links that are gone.
+    gone: Buckets,
+    /// When it was last in the roster, or had messages.
+    seen_ns: u64,
+}
+
+/// What one shard did not say itself.
+#[derive(Clone, Copy, Default)]
+struct Pulse {
+    turns: u64,
+    turned_ns: u64,
+    stalls: u64,
+    stalled_since_ns: Option<u64>,
+}
+
+/// The distributor at one moment. See the head of this file.
+pub struct State {
+    /// When the distributor began.
+    pub started: Stamp,
+    /// Size of a batch buffer, the unit of the arena.
+    pub buffer_bytes: u64,
+    /// When the reports were taken.
+    pub now: Stamp,
+    /// Newest report of each shard.
+    pub reports: Vec<ShardReport>,
+    /// By name; those that left a while ago, and those that were never reached, included.
+    pub rows: Vec<Row>,
+    /// All shards.
+    pub totals: Totals,
+    /// The books, as the certificate has them.
+    pub ledger: Ledger,
+    /// The last seconds.
+    pub rates: Rates,
+    /// What happened.
+    pub events: EventLog,
+    /// Configured analyzers over HTTP.
+    pub http: Vec<HttpStatus>,
+    /// Weights on their way.
+    pub ramps: Vec<RampStatus>,
+    /// The distributor is on its way out.
+    pub draining: bool,
+    /// What slows everything down, if anything does; see [`bottleneck::find`].
+    pub bottleneck: Option<String>,
+    lanes: BTreeMap<(u16, LinkEpoch), (Arc<str>, LaneTrack)>,
+    known: BTreeMap<Arc<str>, Known>,
+    ended: BTreeSet<(u16, LinkEpoch)>,
+    names: BTreeMap<u32, Arc<str>>,
+    pulses: Vec<Pulse>,
+}
+
+impl State {
+    /// Of a distributor that began at `started`.
+    pub fn new(started: Stamp, buffer_bytes: u64) -> State {
+        State {
+            started,
+            buffer_bytes,
+            now: started,
+            reports: Vec::new(),
+            rows: Vec::new(),
+            totals: Totals::default(),
+            ledger: Ledger::default(),
+            rates: Rates::default(),
+            events: EventLog::default(),
+            http: Vec::new(),
+            ramps: Vec::new(),
+            draining: false,
+            bottleneck: None,
+            lanes: BTreeMap::new(),
+            known: BTreeMap::new(),
+            ended: BTreeSet::new(),
+            names: BTreeMap::new(),
+            pulses: Vec::new(),
+        }
+    }
+
+    /// Takes the newest reports. [`State::http`], [`State::ramps`] and [`State::draining`] are to be
+    /// set before.
+    pub fn note(&mut self, now: Stamp, reports: Vec<ShardReport>) {
+        self.now = now;
+        self.reports = reports;
+        self.totals = totals(&self.reports);
+        self.ledger = audit::ledger(&self.reports);
+        self.note_pulses();
+        self.note_names();
+        self.note_lanes();
+        self.note_ended();
+        self.note_known();
+        let sample = self.sample();
+        self.rates.note(sample);
+        self.rows = self.make_rows();
+        self.bottleneck = bottleneck::find(self);
+        self.events
+            .note(now, &self.rows, &self.reports, &self.names);
+    }
+
+    /// Seconds since the start.
+    pub fn uptime_s(&self) -> f64 {
+        self.now.mono_ns.saturating_sub(self.started.mono_ns) as f64 / 1e9
+    }
+
+    /// Shard 0 keeps the roster, so its table is never older than another's.
+    pub fn entries(&self) -> &[Entry] {
+        let first = self.reports.first();
+        first.map_or(&[], |report| &report.roster.entries)
+    }
+
+    /// The entry of that name.
+    pub fn entry(&self, name: &str) -> Option<&Entry> {
+        self.entries().iter().find(|entry| *entry.name == *name)
+    }
+
+    /// A shard whose loop stands still, and for how many seconds.
+    pub fn stuck(&self) -> Option<(usize, f64)> {
+        let pulses = self.pulses.iter().enumerate();
+        let still = pulses.map(|(shard, pulse)| (shard, self.now.mono_ns - pulse.turned_ns));
+        let is_stuck = |pulse: &(usize, u64)| u128::from(pulse.1) > STUCK_AFTER.as_nanos();
+        let (shard, ns) = still.into_iter().find(is_stuck)?;
+        Some((shard, ns as f64 / 1e9))
+    }
+
+    /// Why messages should not be sent here, if they should not: the process itself.
+    pub fn unhealthy(&self) -> Option<String> {
+        if let Some((shard, seconds)) = self.stuck() {
+            return Some(format!("shard {shard} has not turned for {seconds:.0} s"));
+        }
+        if self.draining {
+            return Some("the distributor is shutting down".into());
+        }
+        let broken = !self.totals.balance.holds();
+        broken.then(|| self.totals.balance.to_string())
+    }
+
+    /// As [`State::unhealthy`], or nobody could take a message.
+    pub fn unready(&self) -> Option<String> {
+        let nobody = || {
+            let mut entries = self.entries().iter();
+            let anybody = entries.any(|entry| entry.effective_weight() > 0.0);
+            (!anybody).then(|| bottleneck::NOBODY.to_owned())
+        };
+        self.unhealthy().or_else(nobody)
+    }
+
+    /// When the oldest message that is not ACKed was first seen in its lane, in ms since 1970: up to
+    /// half a second after it was routed. A re-routed message counts from its re-route. None: no
+    /// message waits.
+    pub fn oldest_ms(&self) -> Option<u64> {
+        let tracks = self.lanes.values();
+        tracks.filter_map(|(_, track)| track.oldest_ms()).min()
+    }
+
+    fn note_pulses(&mut self) {
+        self.pulses.resize(self.reports.len(), Pulse::default());
+        for (pulse, report) in self.pulses.iter_mut().zip(&self.reports) {
+            if pulse.turned_ns == 0 || pulse.turns != report.pace.turns {
+                (pulse.turns, pulse.turned_ns) = (report.pace.turns, self.now.mono_ns);
+            }
+            let stalls = report.counters.stalls;
+            let is_new = pulse.stalled_since_ns.is_none() || pulse.stalls != stalls;
+            if !report.stalled {
+                pulse.stalled_since_ns = None;
+            } else if is_new {
+                pulse.stalled_since_ns = Some(self.now.mono_ns);
+            }
+            pulse.stalls = stalls;
+        }
+    }
+
+    /// Numbers of analyzers that anything in the reports names.
+    fn note_names(&mut self) {
+        let before = std::mem::take(&mut self.names);
+        for report in &self.reports {
+            let lanes = report.lanes.iter().map(|lane| lane.analyzer);
+            let ended = report.ended.iter().map(|ended| ended.analyzer);
+            for analyzer in lanes.chain(ended) {
+                if let Some(name) = before.get(&analyzer) {
+                    self.names.insert(analyzer, Arc::clone(name));
+                }
+            }
+            for entry in &report.roster.entries {
+                self.names.insert(entry.analyzer, Arc::clone(&entry.name));
+            }
+        }
+    }
+
+    fn note_lanes(&mut self) {
+        let mut gone = std::mem::take(&mut self.lanes);
+        let (mono_ns, ms) = (self.now.mono_ns, unix_ms(self.now));
+        for report in &self.reports {
+            for lane in &report.lanes {
+                let key = (report.shard, lane.epoch);
+                let (name, mut track) = gone.remove(&key).unwrap_or_else(|| {
+                    let name = name_of(&self.names, lane.analyzer);
+                    (name, LaneTrack::new(mono_ns))
+                });
+                track.note(lane, mono_ns, ms);
+                self.lanes.insert(key, (name, track));
+            }
+        }
+        for (name, track) in gone.into_values() {
+            if let Some(known) = self.known.get_mut(&name) {
+                known.gone.add(&track.buckets);
+            }
+        }
+    }
+
+    fn note_ended(&mut self) {
+        let before = std::mem::take(&mut self.ended);
+        for report in &self.reports {
+            for ended in &report.ended {
+                let key = (report.shard, ended.epoch);
+                self.ended.insert(key);
+                let name = name_of(&self.names, ended.analyzer);
+                let lane = self.lanes.get(&key).map(|(name, _)| Arc::clone(name));
+                let known = self.known.get_mut(&lane.unwrap_or(name));
+                if let Some(known) = known.filter(|_| !before.contains(&key)) {
+                    known.rerouted += ended.unacked();
+                }
+            }
+        }
+    }
+
+    fn note_known(&mut self) {
+        let (now_ns, now_ms) = (self.now.mono_ns, unix_ms(self.now));
+        let entries = self.reports.first().map(|first| Arc::clone(&first.roster));
+        for entry in entries.iter().flat_map(|roster| &roster.entries) {
+            let kind = match entry.reach {
+                Reach::LinkPerShard => Kind::Native,
+                Reach::SingleLink { .. } => Kind::Reference,
+                Reach::Http { .. } => Kind::Http,
+            };
+            let known = self.known.entry(Arc::clone(&entry.name));
+            let known = known.or_insert_with(|| Known::new(kind, now_ms));
+            (known.kind, known.weight, known.seen_ns) = (kind, entry.weight, now_ns);
+        }
+        for status in &self.http {
+            let known = self.known.entry(Arc::clone(&status.id));
+            let known = known.or_insert_with(|| Known::new(Kind::Http, now_ms));
+            known.seen_ns = now_ns;
+            if self.reports.first().is_none_or(|first| {
+                let mut entries = first.roster.entries.iter();
+                !entries.any(|entry| entry.name == status.id)
+            }) {
+                known.weight = status.weight;
+            }
+        }
+        for (name, _) in self.lanes.values() {
+            if let Some(known) = self.known.get_mut(name) {
+                known.seen_ns = now_ns;
+            }
+        }
+        for share in &self.ledger.analyzers {
+            if let Some(known) = self.known.get_mut(share.analyzer.as_str()) {
+                if share.assigned > known.assigned {
+                    (known.assigned, known.last_distribution_ms) = (share.assigned, now_ms);
+                }
+            }
+        }
+        self.forget();
+    }
+
+    fn forget(&mut self) {
+        let gone_ns = GONE_SHOWN.as_nanos() as u64; // a constant below an hour
+        let now_ns = self.now.mono_ns;
+        let gone = |known: &Known| known.seen_ns < now_ns;
+        self.known
+            .retain(|_, known| now_ns - known.seen_ns < gone_ns);
+        let mut ages: Vec<u64> = self
+            .known
+            .values()
+            .filter(|known| gone(known))
+            .map(|known| known.seen_ns)
+            .collect();
+        if ages.len() > GONE_MAX {
+            ages.sort_unstable_by(|a, b| b.cmp(a));
+            let oldest = ages[GONE_MAX - 1];
+            self.known
+                .retain(|_, known| !gone(known) || known.seen_ns >= oldest);
+        }
+    }
+
+    fn sample(&self) -> Sample {
+        let shard = |(report, pulse): (&ShardReport, &Pulse)| {
+            let since = pulse.stalled_since_ns.unwrap_or(self.now.mono_ns);
+            ShardSample {
+                received: report.balance.received,
+                received_bytes: report.counters.received_bytes,
+                acked: report.balance.acked,
+                busy_ns: report.pace.busy_ns,
+                stalled_ns: report.counters.stalled_ns + (self.now.mono_ns - since),
+            }
+        };
+        let analyzer = |share: &Share| {
+            let sample = AnalyzerSample {
+                assigned: share.assigned,
+                acked: share.acked,
+            };
+            (share.analyzer.as_str().into(), sample)
+        };
+        Sample {
+            mono_ns: self.now.mono_ns,
+            shards: self.reports.iter().zip(&self.pulses).map(shard).collect(),
+            analyzers: self.ledger.analyzers.iter().map(analyzer).collect(),
+        }
+    }
+
+    fn make_rows(&self) -> Vec<Row> {
+        let weights = self.entries().iter().map(Entry::effective_weight);
+        let all_weights: f64 = weights.sum();
+        let mut rows: Vec<Row> = Vec::with_capacity(self.known.len());
+        for (name, known) in &self.known {
+            let mut row = self.bare_row(name, known);
+            let entries = self.entries().iter().filter(|entry| entry.name == *name);
+            let weight: f64 = entries.map(Entry::effective_weight).sum();
+            if all_weights > 0.0 {
+                row.target_share = weight / all_weights;
+            }
+            row.recent_share = self.rates.share(name);
+            row.acked_rate = self.rates.acked(name);
+            rows.push(row);
+        }
+        self.add_lanes(&mut rows);
+        for row in &mut rows {
+            row.standing = self.standing(row);
+        }
+        rows
+    }
+
+    fn bare_row(&self, name: &Arc<str>, known: &Known) -> Row {
+        let entry = self.entry(name);
+        let status = self.http.iter().find(|status| status.id == *name);
+        let shares = &self.ledger.analyzers;
+        let share = shares.binary_search_by(|share| share.analyzer.as_str().cmp(name));
+        let share = share.ok().map(|index| &shares[index]);
+        let analyzer = entry.map(|entry| entry.analyzer);
+        let posts = self
+            .reports
+            .iter()
+            .flat_map(|report| &report.http_analyzers);
+        let posts = posts.filter(|http| Some(http.analyzer) == analyzer);
+        let failed = posts.map(|http| http.consecutive_failures).max();
+        Row {
+            id: Arc::clone(name),
+            kind: known.kind,
+            standing: Standing::Offline,
+            weight: known.weight,
+            pinned: entry.is_some_and(|entry| entry.pinned),
+            ramping: self.ramps.iter().any(|ramp| ramp.analyzer == *name),
+            target_share: 0.0,
+            recent_share: None,
+            acked_rate: 0.0,
+            p50: None,
+            p99: None,
+            in_flight: 0,
+            queued: 0,
+            held_bytes: 0,
+            lanes: 0,
+            lanes_full: 0,
+            rerouted: known.rerouted,
+            share: share.map(row_share).unwrap_or_default(),
+            last_distribution: known.last_distribution_ms,
+            consecutive_failures: status
+                .map_or(0, |status| status.consecutive_failures)
+                .max(failed.unwrap_or(0)),
+            endpoint: status.map(|status| status.endpoint.clone()),
+            last_health_check: status.and_then(|status| status.last_health_check),
+            error: status.and_then(|status| status.error.clone()),
+            latencies: known.gone,
+        }
+    }
+
+    /// Adds up each analyzer's lanes.
+    fn add_lanes(&self, rows: &mut [Row]) {
+        let mut recent: Vec<Option<Histogram<u32>>> = vec![None; rows.len()];
+        for report in &self.reports {
+            for lane in &report.lanes {
+                let Some((name, track)) = self.lanes.get(&(report.shard, lane.epoch)) else {
+                    continue;
+                };
+                let Ok(index) = rows.binary_search_by(|row| row.id.cmp(name)) else {
+                    continue;
+                };
+                let row = &mut rows[index];
+                row.in_flight += lane.in_flight;
+                row.queued += lane.queued;
+                row.held_bytes += lane.held_bytes;
+                row.latencies.add(&track.buckets);
+                if lane.down {
+                    continue;
+                }
+                row.lanes += 1;
+                row.lanes_full += usize::from(lane.full);
+                let all =
+                    recent[index].get_or_insert_with(|| Histogram::new_from(&lane.latency_us));
+                track.recent(lane, all);
+            }
+        }
+        for (row, recent) in rows.iter_mut().zip(recent) {
+            if let Some(recent) = recent.filter(|recent| !recent.is_empty()) {
+                let seconds = |quantile| recent.value_at_quantile(quantile) as f64 / 1e6;
+                (row.p50, row.p99) = (Some(seconds(0.5)), Some(seconds(0.99)));
+            }
+        }
+    }
+
+    fn standing(&self, row: &Row) -> Standing {
+        let status = self.http.iter().find(|status| status.id == row.id);
+        let Some(entry) = self.entry(&row.id) else {
+            return match status {
+                _ if row.in_flight + row.queued > 0 => Standing::Rerouting,
+                Some(status) if status.ejected => Standing::Ejected,
+                _ => Standing::Offline,
+            };
+        };
+        match entry {
+            Entry { ejected: true, .. } => Standing::Ejected,
+            Entry { draining: true, .. } => Standing::Draining,
+            _ if row.lanes_full > 0 => Standing::Full,
+            _ if row.lanes < self.reports.len() => Standing::Partly,
+            _ => Standing::Up,
+        }
+    }
+}
+
+impl Known {
+    fn new(kind: Kind, now_ms: u64) -> Known {
+        Known {
+            kind,
+            weight: 0.0,
+            assigned: 0,
+            last_distribution_ms: now_ms,
+            rerouted: 0,
+            gone: Buckets::default(),
+            seen_ns: 0,
+        }
+    }
+}
+
+/// Name of an analyzer by its number; the number itself when it came and went between two looks.
+pub(super) fn name_of(names: &BTreeMap<u32, Arc<str>>, analyzer: u32) -> Arc<str> {
+    let name = names.get(&analyzer);
+    name.map_or_else(|| analyzer.to_string().into(), Arc::clone)
+}
+
+fn row_share(share: &Share) -> RowShare {
+    RowShare {
+        assigned: share.assigned,
+        acked: share.acked,
+        due_share: share.target_share,
+        real_share: share.real_share,
+        share_error: share.error,
+        share_bound: share.bound,
+    }
+}
+
+fn totals(reports: &[ShardReport]) -> Totals {
+    let mut totals = Totals::default();
+    for report in reports {
+        totals.balance.add(&report.balance);
+        totals.counters.add(&report.counters);
+        totals.emitters += report.emitters;
+        totals.links += report.links;
+        totals.http_connections += report.http.connections;
+    }
+    totals
+}

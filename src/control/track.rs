@@ -1,0 +1,203 @@
+//! What reports do not carry over time: latencies of the last seconds, latencies of links that are
+//! gone, and since when the oldest message waits.
+//!
+//! ```text
+//! report now   lane's histogram, counted since its link came up
+//!   - base     the same some seconds ago             = the last seconds
+//!   + gone     buckets of the analyzer's dead links  = a counter that never goes back
+//! ```
+
+use std::collections::VecDeque;
+
+use hdrhistogram::Histogram;
+
+use crate::engine::LaneReport;
+
+/// Upper limits of the latency buckets, in microseconds; one more has no limit.
+pub const BUCKETS_US: [u64; 12] = [
+    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 100_000, 500_000, 1_000_000, 10_000_000,
+];
+/// The last seconds are between this and twice as long.
+const BASE_EVERY_NS: u64 = 3_000_000_000;
+/// Moments kept per lane; when there are more, every second one goes.
+const MARKS_MAX: usize = 64;
+
+/// Latencies in buckets.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Buckets {
+    /// Not cumulative; the last one has no upper limit.
+    pub counts: [u64; BUCKETS_US.len() + 1],
+    /// Of all values, in seconds; within 1 %, as the histogram's own values are.
+    pub sum_s: f64,
+}
+
+impl Buckets {
+    /// Of a whole histogram, which is in microseconds.
+    pub fn of(histogram: &Histogram<u32>) -> Buckets {
+        let mut buckets = Buckets::default();
+        let mut index = 0;
+        for step in histogram.iter_recorded() {
+            let value = step.value_iterated_to();
+            // Values come in ascending order.
+            while index < BUCKETS_US.len()
+                && value > histogram.highest_equivalent(BUCKETS_US[index])
+            {
+                index += 1;
+            }
+            let count = step.count_since_last_iteration();
+            buckets.counts[index] += count;
+            buckets.sum_s += histogram.median_equivalent(value) as f64 * count as f64 / 1e6;
+        }
+        buckets
+    }
+
+    /// Adds others.
+    pub fn add(&mut self, other: &Buckets) {
+        for (mine, theirs) in self.counts.iter_mut().zip(other.counts) {
+            *mine += theirs;
+        }
+        self.sum_s += other.sum_s;
+    }
+
+    /// Of all values.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+}
+
+/// One lane, over its time.
+pub struct LaneTrack {
+    /// All its latencies so far.
+    pub buckets: Buckets,
+    /// The histogram, when the present and the last base were taken.
+    bases: [Option<Histogram<u32>>; 2],
+    based_ns: u64,
+    /// When (ms since 1970) how much was seen to be assigned; only what is not ACKed yet.
+    marks: VecDeque<(u64, u64)>,
+}
+
+impl LaneTrack {
+    /// Of a lane that was not there before.
+    pub fn new(mono_ns: u64) -> LaneTrack {
+        LaneTrack {
+            buckets: Buckets::default(),
+            bases: [None, None],
+            based_ns: mono_ns,
+            marks: VecDeque::new(),
+        }
+    }
+
+    /// Takes the newest report of the lane.
+    pub fn note(&mut self, lane: &LaneReport, mono_ns: u64, unix_ms: u64) {
+        if lane.latency_us.len() != self.buckets.count() {
+            self.buckets = Buckets::of(&lane.latency_us);
+        }
+        if mono_ns.saturating_sub(self.based_ns) >= BASE_EVERY_NS {
+            self.based_ns = mono_ns;
+            self.bases.rotate_right(1);
+            self.bases[0] = Some(lane.latency_us.clone());
+        }
+        while self.marks.front().is_some_and(|mark| mark.1 <= lane.acked) {
+            self.marks.pop_front();
+        }
+        let marked = self.marks.back().map_or(lane.acked, |mark| mark.1);
+        if lane.assigned > marked {
+            self.marks.push_back((unix_ms, lane.assigned));
+        }
+        if self.marks.len() > MARKS_MAX {
+            let mut is_odd = false;
+            self.marks.retain(|_| {
+                is_odd = !is_odd;
+                is_odd
+            });
+        }
+    }
+
+    /// When the oldest message without an ACK was first seen here, in ms since 1970.
+    pub fn oldest_ms(&self) -> Option<u64> {
+        self.marks.front().map(|mark| mark.0)
+    }
+
+    /// Adds the latencies of the last seconds to `all`.
+    pub fn recent(&self, lane: &LaneReport, all: &mut Histogram<u32>) {
+        // Both have the same bounds, so neither call can fail.
+        let _ = all.add(&lane.latency_us);
+        if let Some(base) = self.bases[1].as_ref().or(self.bases[0].as_ref()) {
+            let _ = all.subtract(base);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::LinkEpoch;
+
+    fn lane(assigned: u64, acked: u64) -> LaneReport {
+        LaneReport {
+            epoch: LinkEpoch::new(0, 1),
+            analyzer: 0,
+            assigned,
+            assigned_before: 0,
+            acked,
+            in_flight: assigned - acked,
+            queued: 0,
+            full: false,
+            down: false,
+            held_bytes: 0,
+            latency_us: Histogram::new_with_bounds(1, 60_000_000, 2).expect("bounds"),
+        }
+    }
+
+    #[test]
+    fn values_at_a_limit_are_below_it() {
+        let mut lane = lane(0, 0);
+        for value in BUCKETS_US {
+            lane.latency_us.record(value).expect("in bounds");
+        }
+        lane.latency_us.record(60_000_000).expect("in bounds");
+        let buckets = Buckets::of(&lane.latency_us);
+        assert_eq!(buckets.counts, [1; 13]);
+        assert_eq!(buckets.count(), 13);
+        let exact = (BUCKETS_US.iter().sum::<u64>() + 60_000_000) as f64 / 1e6;
+        assert!(
+            (buckets.sum_s / exact - 1.0).abs() < 0.01,
+            "{}",
+            buckets.sum_s
+        );
+    }
+
+    #[test]
+    fn the_last_seconds_do_not_know_what_was_before() {
+        let mut track = LaneTrack::new(0);
+        let mut lane = lane(10, 10);
+        lane.latency_us.record_n(50_000, 1000).expect("in bounds");
+        for second in 0..20_u64 {
+            track.note(&lane, second * 1_000_000_000, 0);
+        }
+        lane.latency_us.record_n(700, 100).expect("in bounds");
+        let mut all = Histogram::new_with_bounds(1, 60_000_000, 2).expect("bounds");
+        track.recent(&lane, &mut all);
+        assert_eq!(all.len(), 100);
+        assert_eq!(all.value_at_quantile(0.99) / 10, 70);
+    }
+
+    #[test]
+    fn the_oldest_is_the_first_that_is_not_acked() {
+        let mut track = LaneTrack::new(0);
+        let mut at = |ms, assigned, acked| {
+            track.note(&lane(assigned, acked), ms * 1_000_000, ms);
+            track.oldest_ms()
+        };
+        assert_eq!(at(100, 0, 0), None);
+        assert_eq!(at(200, 10, 0), Some(200));
+        assert_eq!(at(300, 25, 9), Some(200));
+        assert_eq!(at(400, 30, 10), Some(300));
+        assert_eq!(at(500, 30, 30), None);
+        for ms in 600..1600 {
+            at(ms, ms, 30);
+        }
+        assert_eq!(at(1600, 1600, 31), Some(600));
+        assert!(track.marks.len() <= MARKS_MAX);
+    }
+}

@@ -1,0 +1,415 @@
+//! The control side of a real distributor, over its admin socket: numbers, orders, events.
+
+mod common;
+
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use common::{until, Analyzer, Dialect, Emitter, Options};
+use serde_json::{json, Value};
+use weir::certificate::Stamp;
+use weir::control::client::{Client, Target};
+use weir::control::health_check::HttpAnalyzer;
+use weir::control::listener::{AdminAt, CONNECTIONS_MAX};
+use weir::control::{serve, Running, Settings, TapSource, Tapped};
+use weir::shard::config::Token;
+use weir::shard::{Config, Distributor};
+
+const TOKEN: &str = "0123456789abcdef";
+
+struct Rig {
+    distributor: Distributor,
+    running: Running,
+    client: Client,
+}
+
+fn config() -> Config {
+    let line =
+        "weir distributor --emitters 127.0.0.1:0 --analyzers 127.0.0.1:0 --http off --shards 2 \
+        --arena 8MiB --batch-bytes 64KiB --max-frame 64KiB --partial-bytes 1MiB --ingress 1MiB \
+        --zero-copy 0 --farewell 100ms --max-connections 100";
+    let parsed = weir::cli::parse(line.split_whitespace().map(Into::into)).expect("flags");
+    let weir::cli::Program::Distributor(args) = parsed.program else {
+        panic!("{line}");
+    };
+    args.config().expect("settings")
+}
+
+fn socket_path(name: &str) -> PathBuf {
+    let name = format!("weir-{}-{name}.sock", std::process::id());
+    std::env::temp_dir().join(name)
+}
+
+fn rig(name: &str, change: impl FnOnce(&mut Settings)) -> Rig {
+    let distributor = Distributor::start(config()).expect("started");
+    let mut settings = Settings::new(Stamp::now());
+    settings.admin = Some(AdminAt::Unix(socket_path(name)));
+    change(&mut settings);
+    let running = serve(distributor.operator(), settings).expect("served");
+    let target = match running.admin.as_ref().expect("an address") {
+        AdminAt::Unix(path) => Target::Unix(path.clone()),
+        AdminAt::Tcp(address) => format!("http://{address}").parse().expect("a target"),
+    };
+    let client = Client {
+        target,
+        token: None,
+    };
+    Rig {
+        distributor,
+        running,
+        client,
+    }
+}
+
+impl Rig {
+    fn ask(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
+        let (status, bytes) = self
+            .client
+            .ask(method, path, body.as_bytes())
+            .expect("an answer");
+        (status, serde_json::from_slice(&bytes).expect("JSON"))
+    }
+
+    fn get(&self, path: &str) -> Value {
+        self.ask("GET", path, Value::Null).1
+    }
+
+    fn native(&self, id: &str, weight: f64) -> Vec<Analyzer> {
+        let options = Options::new(Dialect::Native, weight).id(id);
+        (0..2)
+            .map(|shard| {
+                Analyzer::connect(self.distributor.analyzers, &options.clone().shard(shard))
+            })
+            .collect()
+    }
+
+    fn end(self) {
+        self.running.end();
+        self.distributor.stopper().stop_now();
+        self.distributor.join().expect("ended");
+    }
+}
+
+#[test]
+fn numbers_and_orders() {
+    let rig = rig("orders", |_| {});
+    let path = socket_path("orders");
+    let mode = std::fs::metadata(&path)
+        .expect("there")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o660);
+    assert_eq!(rig.ask("GET", "/health/ready", Value::Null).0, 503);
+    let a1 = rig.native("a1", 1.0);
+    let _a2 = rig.native("a2", 3.0);
+    until("both are up", || {
+        let status = rig.get("/admin/status");
+        let rows = status["analyzers"].as_array().cloned().unwrap_or_default();
+        rows.len() == 2 && rows.iter().all(|row| row["standing"] == "up")
+    });
+    assert_eq!(rig.ask("GET", "/health/ready", Value::Null).0, 200);
+    for part in 0..4 {
+        let ids = part * 1000..(part + 1) * 1000;
+        Emitter::start(rig.distributor.emitters, ids, 64).join();
+    }
+    until("all is ACKed", || rig.get("/stats")["acked"] == 4000);
+    let stats = rig.get("/stats");
+    assert_eq!(stats["received"], 4000);
+    let given = |id: &str| {
+        stats["analyzers"][id]["totalMessages"]
+            .as_u64()
+            .expect("a number")
+    };
+    assert!(
+        given("a1").abs_diff(1000) <= 8 && given("a1") + given("a2") == 4000,
+        "{stats}"
+    );
+    assert_eq!(rig.get("/audit")["ledger"]["total"]["received"], 4000);
+    let (_, metrics) = rig.client.ask("GET", "/metrics", b"").expect("an answer");
+    let metrics = String::from_utf8(metrics).expect("text");
+    assert!(
+        metrics.contains("\nweir_conservation_received_messages 4000\n"),
+        "{metrics}"
+    );
+
+    let weight = |id: &str| {
+        let rows = rig.get("/admin/analyzers");
+        let rows = rows["analyzers"].as_array().cloned().unwrap_or_default();
+        let row = rows
+            .into_iter()
+            .find(|row| row["id"] == id)
+            .expect("listed");
+        (
+            row["weight"].as_f64().expect("a number"),
+            row["pinned"] == true,
+            row["standing"].clone(),
+        )
+    };
+    let body = json!({ "weight": 2.0, "pin": true });
+    assert_eq!(rig.ask("POST", "/admin/analyzers/a1/weight", body).0, 200);
+    until("pinned", || weight("a1") == (2.0, true, json!("up")));
+    a1[0].set_weight(9.0);
+    let body = json!({ "weight": 5.0, "ramp": "600ms" });
+    let begin = Instant::now();
+    assert_eq!(rig.ask("POST", "/admin/analyzers/a2/weight", body).0, 202);
+    until("on its way", || {
+        let (now, _, _) = weight("a2");
+        now > 3.0 && now < 5.0
+    });
+    until("there", || weight("a2").0 == 5.0);
+    assert!(
+        begin.elapsed() >= Duration::from_millis(550),
+        "{:?}",
+        begin.elapsed()
+    );
+    assert_eq!(weight("a1").0, 2.0, "what it says itself does not count");
+    assert_eq!(
+        rig.ask("POST", "/admin/analyzers/a1/unpin", Value::Null).0,
+        200
+    );
+    until("its own", || weight("a1") == (9.0, false, json!("up")));
+    assert_eq!(
+        rig.ask("POST", "/admin/analyzers/a2/drain", Value::Null).0,
+        200
+    );
+    until("draining", || weight("a2").2 == "draining");
+    assert_eq!(
+        rig.ask("POST", "/admin/analyzers/a2/resume", Value::Null).0,
+        200
+    );
+    until("up", || weight("a2").2 == "up");
+    assert_eq!(
+        rig.ask("POST", "/admin/analyzers/a1/eject", Value::Null).0,
+        200
+    );
+    until("gone", || weight("a1").2 == "offline");
+    let events = rig.get("/admin/status")["events"].to_string();
+    for text in [
+        "joined with weight 3",
+        "weight pinned",
+        "weight 3 -> 5 over 600ms",
+        "is draining",
+        "is gone",
+    ] {
+        assert!(events.contains(text), "{text}: {events}");
+    }
+    rig.end();
+    assert!(!path.exists(), "the socket is removed");
+}
+
+#[test]
+fn events_are_a_stream() {
+    let rig = rig("events", |_| {});
+    let mut stream = rig.client.stream("/events").expect("a stream");
+    assert_eq!(stream.status, 200);
+    let mut text = String::new();
+    let mut read = |wanted: &str| {
+        while !text.contains(wanted) {
+            let piece = stream.piece().expect("a piece").expect("not the end");
+            text.push_str(std::str::from_utf8(&piece).expect("text"));
+        }
+    };
+    read("retry: 1000\n\n");
+    read("event: state\ndata: {");
+    let _a1 = rig.native("a1", 1.0);
+    read("a1\",\"at\":");
+    read("joined with weight 1");
+    rig.end();
+}
+
+#[test]
+fn over_tcp_only_with_the_token() {
+    let refused = Settings {
+        admin: Some(AdminAt::Tcp(([127, 0, 0, 1], 0).into())),
+        ..Settings::new(Stamp::now())
+    };
+    let distributor = Distributor::start(config()).expect("started");
+    let error = serve(distributor.operator(), refused)
+        .err()
+        .expect("refused")
+        .to_string();
+    assert!(error.contains("--admin-token-file"), "{error}");
+    distributor.stopper().stop_now();
+
+    let mut rig = rig("unused", |settings| {
+        settings.admin = Some(AdminAt::Tcp(([127, 0, 0, 1], 0).into()));
+        settings.token = Some(Token::from_file_text(TOKEN.as_bytes()).expect("valid"));
+    });
+    assert_eq!(rig.ask("GET", "/health", Value::Null).0, 200);
+    assert_eq!(rig.ask("GET", "/admin/status", Value::Null).0, 401);
+    rig.client.token = Some("0123456789abcdeX".into());
+    assert_eq!(
+        rig.ask("POST", "/admin/analyzers/a/drain", Value::Null).0,
+        401
+    );
+    rig.client.token = Some(TOKEN.into());
+    assert_eq!(rig.ask("GET", "/admin/status", Value::Null).0, 200);
+    assert_eq!(
+        rig.ask("POST", "/admin/analyzers/a/drain", Value::Null).0,
+        404
+    );
+    rig.end();
+}
+
+#[test]
+fn the_socket_file_of_a_dead_process_is_replaced_and_a_living_ones_is_not() {
+    let path = socket_path("stale");
+    drop(std::os::unix::net::UnixListener::bind(&path).expect("bound"));
+    assert!(path.exists());
+    let rig = rig("stale", |_| {});
+    assert_eq!(rig.ask("GET", "/health", Value::Null).0, 200);
+    let second = Settings {
+        admin: Some(AdminAt::Unix(path.clone())),
+        ..Settings::new(Stamp::now())
+    };
+    let error = serve(rig.distributor.operator(), second)
+        .err()
+        .expect("refused")
+        .to_string();
+    assert!(error.contains("another process listens there"), "{error}");
+    assert_eq!(rig.ask("GET", "/health", Value::Null).0, 200);
+    rig.end();
+    std::fs::write(&path, "mine").expect("written");
+    let distributor = Distributor::start(config()).expect("started");
+    let third = Settings {
+        admin: Some(AdminAt::Unix(path.clone())),
+        ..Settings::new(Stamp::now())
+    };
+    let error = serve(distributor.operator(), third)
+        .err()
+        .expect("refused")
+        .to_string();
+    assert!(error.contains("no socket"), "{error}");
+    distributor.stopper().stop_now();
+    assert_eq!(std::fs::read_to_string(&path).expect("untouched"), "mine");
+    std::fs::remove_file(&path).expect("removed");
+}
+
+#[test]
+fn connections_are_bounded_and_slow_ones_end() {
+    let rig = rig("unused2", |settings| {
+        settings.admin = Some(AdminAt::Tcp(([127, 0, 0, 1], 0).into()));
+        settings.token = Some(Token::from_file_text(TOKEN.as_bytes()).expect("valid"));
+    });
+    let Some(AdminAt::Tcp(address)) = rig.running.admin else {
+        panic!("TCP");
+    };
+    let slow: Vec<TcpStream> = (0..CONNECTIONS_MAX)
+        .map(|_| {
+            let mut socket = TcpStream::connect(address).expect("connected");
+            socket.write_all(b"GET /health HTT").expect("written");
+            socket
+        })
+        .collect();
+    until("all places are taken", || {
+        rig.ask("GET", "/health", Value::Null).0 == 503
+    });
+    until("their time is over", || {
+        matches!(rig.client.ask("GET", "/health", b""), Ok((200, _)))
+    });
+    drop(slow);
+    rig.end();
+}
+
+struct Beat;
+
+impl TapSource for Beat {
+    fn tap(
+        &self,
+        rate: u32,
+        until: Instant,
+        each: &mut dyn FnMut(&Tapped) -> bool,
+    ) -> Result<(), String> {
+        let left = until.saturating_duration_since(Instant::now());
+        assert!((2..=3).contains(&left.as_secs()), "{left:?}");
+        for n in 0..u64::from(rate) {
+            let tapped = Tapped {
+                at: n,
+                shard: 1,
+                analyzer: "a1".into(),
+                severity: 3,
+                bytes: 2,
+                payload: "hi".into(),
+            };
+            assert!(each(&tapped));
+        }
+        Err("over".into())
+    }
+}
+
+#[test]
+fn a_tap_shows_lines() {
+    let rig = rig("tap", |settings| settings.tap = Some(Box::new(Beat)));
+    let mut stream = rig
+        .client
+        .stream("/admin/tap?rate=2&seconds=3")
+        .expect("a stream");
+    let mut text = String::new();
+    while let Some(piece) = stream.piece().expect("a piece") {
+        text.push_str(std::str::from_utf8(&piece).expect("text"));
+    }
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    assert_eq!(lines.len(), 3);
+    assert_eq!(
+        (&lines[1]["payload"], &lines[1]["at"]),
+        (&json!("hi"), &json!(1))
+    );
+    assert_eq!(lines[2]["error"], "over");
+    let (status, answer) = rig.ask("GET", "/admin/tap?rate=0", Value::Null);
+    assert_eq!(status, 400, "{answer}");
+    assert!(answer["error"]
+        .as_str()
+        .expect("text")
+        .contains("rate 1 to 1000"));
+    rig.end();
+}
+
+#[test]
+fn an_analyzer_over_http_comes_and_goes_with_its_health() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("free port");
+    let address = listener.local_addr().expect("bound");
+    let rig = rig("health", |settings| {
+        settings.health_interval = Duration::from_millis(100);
+        settings.health_timeout = Duration::from_millis(500);
+        let analyzer = HttpAnalyzer::new("h1", &format!("http://{address}"), 0.25).expect("valid");
+        settings.http_analyzers.push(analyzer);
+    });
+    let server = std::thread::spawn(move || {
+        for socket in listener.incoming().take(5) {
+            let mut socket = socket.expect("accepted");
+            std::io::Read::read(&mut socket, &mut [0; 512]).expect("a request");
+            socket
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                .expect("answered");
+        }
+    });
+    let standing = || {
+        let analyzers = rig.get("/analyzers");
+        let row = analyzers["analyzers"][0].clone();
+        (
+            row["isOnline"] == true,
+            row["effectiveWeight"].as_f64().unwrap_or(-1.0),
+        )
+    };
+    until("in the roster", || standing() == (true, 0.25));
+    server.join().expect("five checks");
+    until("out of it", || standing() == (false, 0.0));
+    let row = &rig.get("/analyzers")["analyzers"][0];
+    assert!(
+        row["lastHealthCheck"].is_u64() && row["consecutiveFailures"].as_u64() > Some(0),
+        "{row}"
+    );
+    assert_eq!(row["endpoint"], format!("http://{address}"));
+    rig.end();
+}
