@@ -121,12 +121,13 @@ impl System {
 
     /// Starts it on fresh ports. Connecting to them, patiently, is the caller's readiness check.
     pub fn start(&self, cores: &[usize]) -> io::Result<UnderTest> {
-        let (emitters, analyzers) = (free_port()?, free_port()?);
+        let (emitters, analyzers, http) = (free_port()?, free_port()?, free_port()?);
         let mut command = Command::new(&self.program);
         // By variable: what is compared may be a build that has no such flag.
         command.env("WEIR_HTTP", "off");
         for arg in &self.args {
             let arg = arg.replace("{emitters}", &emitters.to_string());
+            let arg = arg.replace("{http}", &http.to_string());
             command.arg(arg.replace("{analyzers}", &analyzers.to_string()));
         }
         command
@@ -146,6 +147,7 @@ impl System {
             tail,
             emitters,
             analyzers,
+            http,
         })
     }
 }
@@ -157,8 +159,6 @@ fn weir_prefix(args: &SystemArgs, rest: &[String]) -> Vec<String> {
         "{emitters}",
         "--analyzers",
         "{analyzers}",
-        "--http",
-        "off",
     ]);
     let extra: Vec<String> = args
         .weir_args
@@ -219,6 +219,8 @@ pub struct UnderTest {
     pub emitters: SocketAddr,
     /// Where it takes analyzers.
     pub analyzers: SocketAddr,
+    /// Where it takes HTTP clients, if `{http}` is among its arguments.
+    pub http: SocketAddr,
 }
 
 /// How a child ended.

@@ -7,6 +7,9 @@ mod child;
 mod connections;
 mod drive;
 mod failover;
+mod http;
+mod http_abuse;
+mod http_overload;
 mod load;
 mod net;
 mod pair;
@@ -70,6 +73,12 @@ enum Cmd {
     Failover(failover::FailoverArgs),
     /// Change a weight under way; time until every shard routes by it
     Weights(weights::WeightsArgs),
+    /// What abuse over HTTP costs the TCP path: its rate with and without, A B A B
+    ///
+    /// Fails when a kind of abuse takes more than 5 % of the rate, or a message is lost.
+    HttpAbuse(http_abuse::HttpAbuseArgs),
+    /// Offer twice what fits over HTTP: memory, 503s, and whether each 202 is delivered
+    HttpOverload(http_overload::HttpOverloadArgs),
     #[command(hide = true)]
     SinkProcess(analyzers::SinkProcessArgs),
 }
@@ -84,6 +93,8 @@ fn main() -> ExitCode {
         Cmd::Connections(args) => connections::run(&args),
         Cmd::Failover(args) => failover::run(&args),
         Cmd::Weights(args) => weights::run(&args),
+        Cmd::HttpAbuse(args) => http_abuse::run(&args),
+        Cmd::HttpOverload(args) => http_overload::run(&args),
         Cmd::SinkProcess(args) => analyzers::run_process(&args).map(|()| true),
     };
     match result {

@@ -409,10 +409,29 @@ fn share_descriptors(emitters: usize, http: Option<usize>) -> Result<(usize, usi
     }
     let _ = raise_nofile(hard);
     let free = usize::try_from(room - asked).unwrap_or(usize::MAX);
-    Ok(match (emitters, http) {
+    Ok(divide(free, emitters, http))
+}
+
+/// What is free goes to those who did not ask for a number.
+fn divide(free: usize, emitters: usize, http: Option<usize>) -> (usize, usize) {
+    match (emitters, http) {
         (0, None) => (free, 0),
         (0, Some(0)) => (free - free / 4, (free / 4).max(1)),
         (0, Some(http)) => (free, http),
         (emitters, _) => (emitters, free),
-    })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_are_divided() {
+        assert_eq!(divide(1000, 0, None), (1000, 0));
+        assert_eq!(divide(1000, 0, Some(0)), (750, 250));
+        assert_eq!(divide(600, 0, Some(400)), (600, 400));
+        assert_eq!(divide(600, 400, Some(0)), (400, 600));
+        assert_eq!(divide(1, 0, Some(0)), (1, 1), "0 would be no limit");
+    }
 }
