@@ -74,6 +74,8 @@ pub(super) struct Client<S> {
     pub(super) http10: bool,
     /// The request in hand is HEAD: its answer has no body.
     pub(super) is_head: bool,
+    /// The web page that may read the answer (the origin of the request in hand).
+    pub(super) allowed_origin: Option<Box<str>>,
     pub(super) receiving: bool,
     /// Bytes of answers that the kernel is sending; 0: no send is under way.
     pub(super) sending_bytes: usize,
@@ -224,6 +226,7 @@ impl<I: Io> Worker<I> {
             keep_alive: true,
             http10: false,
             is_head: false,
+            allowed_origin: None,
             receiving: false,
             sending_bytes: 0,
             sending_since_ns: 0,

@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use std::io::Write;
 
 use super::clients::{Clients, Stage, HELD_BYTES_MAX};
+use super::config::Cors;
 use super::io::Io;
 use super::operator::{Question, Reply};
 use super::slab::{token, untoken, Kind, Slot};
@@ -70,6 +71,11 @@ impl<I: Io> Worker<I> {
         client.keep_alive = request.keep_alive && is_running;
         client.http10 = request.http10;
         client.is_head = request.method == "HEAD";
+        let cors = &self.live.protection.cors;
+        client.allowed_origin = match cors {
+            Cors::Off => None,
+            _ => cors.allowed(request.header("origin")).map(Into::into),
+        };
         if let Some(wait_s) = self.over_rate(slot) {
             let retry = wait_s.to_string();
             let text = "Too many requests";
@@ -329,6 +335,11 @@ impl<I: Io> Worker<I> {
         };
         write_body(&mut body, answering);
         let mut headers = headers.to_vec();
+        headers.push(("X-Content-Type-Options", "nosniff"));
+        if let Some(origin) = &client.allowed_origin {
+            headers.push(("Access-Control-Allow-Origin", origin));
+            headers.push(("Vary", "Origin"));
+        }
         if client.http10 && client.keep_alive {
             headers.push(("Connection", "keep-alive"));
         }

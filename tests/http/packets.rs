@@ -137,3 +137,30 @@ fn pipelined_requests_are_answered_in_order() {
     until("all frames", || sink.frames().len() == 50 * 51 / 2);
     rig.stop();
 }
+
+#[test]
+fn web_pages_of_allowed_origins_may_read_answers() {
+    let allowed = "https://logs.example.org";
+    let rig = Rig::start(&format!("--shards 1 --cors {allowed}"));
+    let mut client = Client::connect(rig.http);
+    for (origin, is_allowed) in [(allowed, true), ("https://evil.example.org", false)] {
+        let headers = format!("Content-Type: application/json\r\nOrigin: {origin}\r\n");
+        let answer = client.post("/logs", &headers, &packet("e", 0..1));
+        let header = format!("Access-Control-Allow-Origin: {allowed}\r\n");
+        assert_eq!(answer.head.contains(&header), is_allowed, "{answer:?}");
+        assert!(
+            answer.head.contains("X-Content-Type-Options: nosniff"),
+            "{answer:?}"
+        );
+    }
+    rig.stop();
+    let rig = Rig::start("--shards 1");
+    let mut client = Client::connect(rig.http);
+    let headers = format!("Content-Type: application/json\r\nOrigin: {allowed}\r\n");
+    let answer = client.post("/logs", &headers, &packet("e", 0..1));
+    assert!(
+        !answer.head.contains("Access-Control"),
+        "off by default: {answer:?}"
+    );
+    rig.stop();
+}
