@@ -59,7 +59,7 @@ impl Distributor {
 
     fn start_by(mut command: Command, flags: &str) -> Distributor {
         command.arg("distributor");
-        for flag in ["--emitters", "--analyzers", "--http"] {
+        for flag in ["--emitters", "--analyzers"] {
             if !flags.contains(flag) {
                 command.args([flag, "127.0.0.1:0"]);
             }
