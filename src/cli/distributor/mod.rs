@@ -94,9 +94,8 @@ pub fn run(args: &Args) -> ExitCode {
     let reload = Arc::clone(&control.reload);
     let core = Arc::clone(control.running.core());
     let waiter = std::thread::spawn(move || {
-        let mut signals = signals.forever();
         let mut stopping = 0;
-        while let Some(signal) = signals.next() {
+        for signal in signals.forever() {
             match signal {
                 SIGHUP => reload.on_signal(),
                 _ if stopping == 0 => {
