@@ -157,6 +157,9 @@ fn the_references_own_requests_get_its_answers() {
             "worker": 0, "timestamp": "..."}),
         "/stats",
     );
+    let sent = |id: &str| stats["analyzers"][id]["posts"]["sent"].as_u64();
+    let sent = ["A1", "A2", "A3", "A4"].map(|id| sent(id).expect("a number"));
+    assert_eq!(sent.iter().sum::<u64>(), 1, "{stats}");
     let (status, queue) = get("/queue");
     assert_eq!((status, &queue["length"]), (200, &json!(0)));
     assert_like(
