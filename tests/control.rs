@@ -12,10 +12,9 @@ use common::{until, Analyzer, Dialect, Emitter, Options};
 use serde_json::{json, Value};
 use weir::certificate::Stamp;
 use weir::control::client::{Client, Target};
-use weir::control::health_check::HttpAnalyzer;
 use weir::control::listener::{AdminAt, CONNECTIONS_MAX};
 use weir::control::{serve, Running, Settings, TapSource, Tapped};
-use weir::shard::config::Token;
+use weir::shard::config::{HttpAnalyzer, Token};
 use weir::shard::{Config, Distributor};
 
 const TOKEN: &str = "0123456789abcdef";
@@ -382,7 +381,7 @@ fn an_analyzer_over_http_comes_and_goes_with_its_health() {
     let rig = rig("health", |settings| {
         settings.health_interval = Duration::from_millis(100);
         settings.health_timeout = Duration::from_millis(500);
-        let analyzer = HttpAnalyzer::new("h1", &format!("http://{address}"), 0.25).expect("valid");
+        let analyzer: HttpAnalyzer = format!("h1=0.25@http://{address}").parse().expect("valid");
         settings.http_analyzers.push(analyzer);
     });
     let server = std::thread::spawn(move || {

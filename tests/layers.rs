@@ -21,7 +21,14 @@ const LAYERS: [(&str, &[&str]); 13] = [
     // What an operator looks at and turns.
     (
         "control",
-        &["audit", "certificate", "shard", "engine", "protocol"],
+        &[
+            "audit",
+            "certificate",
+            "shard",
+            "engine",
+            "http",
+            "protocol",
+        ],
     ),
     ("demo", &["client", "shard", "uring", "engine", "protocol"]),
     (

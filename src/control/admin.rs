@@ -20,11 +20,12 @@ use serde_json::{json, Value};
 
 use super::core::{lock, Core};
 use super::exchange::{percent_decoded, value, Ask, Response};
-use super::health_check::{self, HttpAnalyzer};
+use super::health_check;
 use super::ramps::{Ramp, RAMP_MAX};
 use super::view::view;
 use crate::certificate::Stamp;
 use crate::engine::{Order, OrderError};
+use crate::shard::config::{Endpoint, HttpAnalyzer};
 use crate::shard::OrderRefused;
 
 /// What an answer is made of: a status and a body, or a status and an error.
@@ -285,9 +286,16 @@ fn add_http(core: &Arc<Core>, ask: &Ask) -> Answer {
         endpoint,
         weight,
     } = body(ask)?;
-    let analyzer = HttpAnalyzer::new(&id, &endpoint, weight).map_err(|error| (400, error))?;
-    let endpoint = analyzer.endpoint.text.clone();
-    health_check::add(core, analyzer).map_err(|error| (409, error))?;
+    let analyzer = endpoint
+        .parse::<Endpoint>()
+        .map_err(|error| format!("endpoint {endpoint:?}: {error}"))
+        .and_then(|endpoint| {
+            let analyzer = HttpAnalyzer::new(&id, endpoint, weight);
+            analyzer.map_err(|error| format!("id {id:?}, weight {weight}: {error}"))
+        })
+        .map_err(|error| (400, error))?;
+    health_check::add(core, &analyzer).map_err(|error| (409, error))?;
+    let endpoint = analyzer.endpoint().to_string();
     Ok((
         201,
         json!({ "id": id, "endpoint": endpoint, "weight": weight }),
@@ -478,7 +486,7 @@ mod tests {
                 "http-analyzers",
                 "{\"id\":\"\",\"endpoint\":\"http://h\",\"weight\":1}",
                 400,
-                ["id \"\"", "1 to 255"],
+                ["id \"\"", "1 to 256"],
             ),
             (
                 "DELETE",

@@ -13,7 +13,7 @@ use serde_json::{json, Map, Value};
 use super::exchange::{value, Ask, Response};
 use super::exposition::Format;
 use super::page;
-use super::state::{HttpStatus, Row, State};
+use super::state::{HttpStatus, Kind, Row, State};
 use super::{metrics, view};
 use crate::engine::Entry;
 
@@ -129,7 +129,7 @@ fn is_processing(state: &State) -> bool {
 
 fn stats(state: &State) -> Value {
     let analyzer = |row: &Row| {
-        let one = json!({
+        let mut one = json!({
             "weight": row.weight,
             "isOnline": row.is_online(),
             "totalMessages": row.share.assigned,
@@ -145,6 +145,15 @@ fn stats(state: &State) -> Value {
             "shareError": row.share.share_error,
             "shareBound": row.share.share_bound,
         });
+        if row.kind == Kind::Http {
+            let posts = view::posts_of(state, &row.id);
+            one["posts"] = json!({
+                "sent": posts.posts,
+                "failed": posts.failures,
+                "inFlight": posts.in_flight,
+                "connections": posts.connections,
+            });
+        }
         (row.id.to_string(), one)
     };
     let analyzers: Map<String, Value> = state.rows.iter().map(analyzer).collect();

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::endpoint::Endpoint;
 use super::http::{self, Reply};
+use crate::shard::config::Endpoint;
 
 /// Answers come within this; a tap's pieces are not bound by it.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -27,7 +27,7 @@ impl FromStr for Target {
 
     fn from_str(text: &str) -> Result<Target, String> {
         if text.starts_with("http://") {
-            return Endpoint::parse(text).map(Target::Http);
+            return text.parse().map(Target::Http);
         }
         if text.is_empty() || text.contains("://") {
             return Err("allowed: the path of a Unix socket, or http://host:port".into());
@@ -102,21 +102,21 @@ impl Client {
                 Ok((Box::new(socket), "weir".into(), String::new()))
             }
             Target::Http(endpoint) => {
-                let addresses = (endpoint.name.as_str(), endpoint.port).to_socket_addrs();
-                let addresses = addresses.map_err(named(endpoint.text.clone()))?;
+                let addresses = (endpoint.host.as_str(), endpoint.port).to_socket_addrs();
+                let addresses = addresses.map_err(named(endpoint.to_string()))?;
                 let mut failure = io::Error::other("no address");
                 for address in addresses {
                     match TcpStream::connect_timeout(&address, PATIENCE) {
                         Ok(socket) => {
                             socket.set_read_timeout(patience)?;
                             socket.set_write_timeout(Some(PATIENCE))?;
-                            let host = endpoint.host.clone();
+                            let host = endpoint.authority();
                             return Ok((Box::new(socket), host, endpoint.path.clone()));
                         }
                         Err(error) => failure = error,
                     }
                 }
-                Err(named(endpoint.text.clone())(failure))
+                Err(named(endpoint.to_string())(failure))
             }
         }
     }

@@ -43,6 +43,8 @@ struct Before {
     weight: f64,
     pinned: bool,
     ramping: bool,
+    /// It was in the roster at some time: one that is configured may never have been.
+    has_joined: bool,
 }
 
 /// The newest events, oldest first.
@@ -118,15 +120,17 @@ impl EventLog {
         let mut before = std::mem::take(&mut self.before);
         for row in rows {
             let name = || Arc::clone(&row.id);
+            let was = before.remove(&row.id);
+            let had_joined = was.as_ref().is_some_and(|was| was.has_joined);
             let now = Before {
+                has_joined: had_joined || row.is_online(),
                 standing: row.standing,
                 weight: row.weight,
                 pinned: row.pinned,
                 ramping: row.ramping,
             };
-            let was = before.remove(&row.id);
             match &was {
-                None if row.is_online() => {
+                _ if row.is_online() && !had_joined => {
                     let text = format!("joined with weight {}", row.weight);
                     found.push(("good", name(), text));
                 }

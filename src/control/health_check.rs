@@ -13,12 +13,11 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::core::{lock, Core};
-use super::endpoint::Endpoint;
 use super::exchange::unix_ms;
 use super::http;
 use super::ramps::Ramp;
@@ -26,52 +25,20 @@ use super::state::HttpStatus;
 use super::Settings;
 use crate::certificate::Stamp;
 use crate::engine::Reach;
+use crate::shard::config::{Endpoint, HttpAnalyzer, HTTP_ANALYZERS_MAX};
 use crate::shard::HttpTarget;
 
-/// Analyzers over HTTP, each with a thread that checks it.
-pub const HTTP_ANALYZERS_MAX: usize = 256;
 /// Part of its weight that an analyzer begins with after a recovery.
 const SLOW_START_FROM: f64 = 0.1;
 /// A roster that was ordered is seen in every report after this.
 const ROSTER_SETTLES: Duration = Duration::from_secs(2);
-/// Most bytes of an id.
-const ID_BYTES_MAX: usize = 255;
-
-/// An analyzer over HTTP, as it is configured.
-#[derive(Clone, Debug, PartialEq)]
-pub struct HttpAnalyzer {
-    /// Its id.
-    pub id: Arc<str>,
-    /// Where it is.
-    pub endpoint: Endpoint,
-    /// Finite, 0 or more.
-    pub weight: f64,
-}
-
-impl HttpAnalyzer {
-    /// Checks all parts.
-    ///
-    /// # Errors
-    /// The part, its value and what is allowed.
-    pub fn new(id: &str, endpoint: &str, weight: f64) -> Result<HttpAnalyzer, String> {
-        if id.is_empty() || id.len() > ID_BYTES_MAX || id.chars().any(char::is_control) {
-            return Err(format!(
-                "id {id:?}: allowed: 1 to {ID_BYTES_MAX} bytes without control characters"
-            ));
-        }
-        let weight = crate::protocol::valid_weight(weight)
-            .ok_or_else(|| format!("weight {weight}: allowed: a finite number, 0 or more"))?;
-        Ok(HttpAnalyzer {
-            id: id.into(),
-            endpoint: Endpoint::parse(endpoint)?,
-            weight,
-        })
-    }
-}
 
 /// One of them, over time.
 struct Checked {
-    analyzer: HttpAnalyzer,
+    id: Arc<str>,
+    endpoint: Endpoint,
+    /// That it comes back with.
+    weight: f64,
     /// Changes when it is removed and added again: the thread of the old one ends.
     number: u64,
     /// In the roster under this generation, since then.
@@ -114,9 +81,9 @@ impl Checks {
     pub fn status(&self) -> Vec<HttpStatus> {
         let table = lock(&self.table);
         let status = |checked: &Checked| HttpStatus {
-            id: Arc::clone(&checked.analyzer.id),
-            endpoint: checked.analyzer.endpoint.text.clone(),
-            weight: checked.analyzer.weight,
+            id: Arc::clone(&checked.id),
+            endpoint: checked.endpoint.to_string(),
+            weight: checked.weight,
             is_healthy: checked.is_healthy,
             last_health_check: checked.last_check_ms,
             consecutive_failures: checked.failures,
@@ -156,7 +123,7 @@ impl Checks {
     /// The weight that it comes back with.
     pub fn set_weight(&self, id: &str, weight: f64) {
         if let Some(checked) = lock(&self.table).checked.get_mut(id) {
-            checked.analyzer.weight = weight;
+            checked.weight = weight;
         }
     }
 
@@ -164,7 +131,7 @@ impl Checks {
     fn look(&self, id: &str, number: u64) -> Option<Endpoint> {
         let table = lock(&self.table);
         let checked = table.checked.get(id)?;
-        (checked.number == number).then(|| checked.analyzer.endpoint.clone())
+        (checked.number == number).then(|| checked.endpoint.clone())
     }
 
     /// Sleeps until the next check is due. False: it was removed, or all end.
@@ -193,12 +160,12 @@ impl Checks {
 ///
 /// # Errors
 /// There is one of that id, there are too many, or no thread could be had.
-pub fn add(core: &Arc<Core>, analyzer: HttpAnalyzer) -> Result<(), String> {
-    let id = Arc::clone(&analyzer.id);
+pub fn add(core: &Arc<Core>, analyzer: &HttpAnalyzer) -> Result<(), String> {
+    let id: Arc<str> = analyzer.id().into();
     let number = {
         let mut table = lock(&core.checks.table);
         if let Some(there) = table.checked.get(&id) {
-            let endpoint = &there.analyzer.endpoint.text;
+            let endpoint = &there.endpoint;
             return Err(format!(
                 "id {id:?}: in use by {endpoint}; allowed: another id"
             ));
@@ -211,7 +178,9 @@ pub fn add(core: &Arc<Core>, analyzer: HttpAnalyzer) -> Result<(), String> {
         table.numbers += 1;
         let number = table.numbers;
         let checked = Checked {
-            analyzer,
+            id: Arc::clone(&id),
+            endpoint: analyzer.endpoint().clone(),
+            weight: analyzer.weight(),
             number,
             up: None,
             was_up: false,
@@ -262,9 +231,11 @@ pub fn remove(core: &Core, id: &str) -> bool {
 /// Asks once. The address that answered, or why none did.
 pub fn check(endpoint: &Endpoint, timeout: Duration) -> Result<SocketAddr, String> {
     let deadline = Instant::now() + timeout;
-    let addresses = endpoint.addresses();
-    let addresses = addresses.map_err(|error| format!("{}: {error}", endpoint.name))?;
-    let mut error = format!("{}: no address", endpoint.name);
+    let Endpoint { host, port, .. } = endpoint;
+    // A name is asked for anew each time.
+    let addresses = (host.as_str(), *port).to_socket_addrs();
+    let addresses = addresses.map_err(|error| format!("{host}: {error}"))?;
+    let mut error = format!("{host}: no address");
     for address in addresses {
         match ask(endpoint, address, deadline) {
             Ok(status) if (200..300).contains(&status) => return Ok(address),
@@ -301,7 +272,7 @@ fn ask(endpoint: &Endpoint, address: SocketAddr, deadline: Instant) -> io::Resul
     let request = format!(
         "GET {}/health HTTP/1.1\r\nHost: {}\r\nUser-Agent: weir/{}\r\nAccept: */*\r\nConnection: close\r\n\r\n",
         endpoint.path,
-        endpoint.host,
+        endpoint.authority(),
         env!("CARGO_PKG_VERSION")
     );
     socket.write_all(request.as_bytes())?;
@@ -426,7 +397,7 @@ impl Checked {
         self.last_check_ms = Some(unix_ms(Stamp::now()));
         let is_healthy = result.is_ok();
         if self.is_healthy != Some(is_healthy) {
-            let id = &self.analyzer.id;
+            let id = &self.id;
             match result {
                 Ok(address) => log::info!("analyzer healthy id={id:?} address={address}"),
                 Err(error) => log::warn!("analyzer unhealthy id={id:?}: {error}"),
@@ -450,12 +421,12 @@ impl Checked {
             }
             (None, Some(address)) if !self.ejected => Move::Up {
                 slowly: self.was_up && slow,
-                weight: self.analyzer.weight,
+                weight: self.weight,
                 target: HttpTarget {
-                    name: Arc::clone(&self.analyzer.id),
+                    name: Arc::clone(&self.id),
                     address,
-                    host: self.analyzer.endpoint.host.clone(),
-                    path: self.analyzer.endpoint.path.clone(),
+                    host: self.endpoint.authority(),
+                    path: self.endpoint.path.clone(),
                 },
             },
             _ => Move::Nothing,
@@ -501,6 +472,11 @@ mod tests {
         (shown, format!("http://{at}/in/"))
     }
 
+    fn analyzer(endpoint: &str) -> HttpAnalyzer {
+        let endpoint = endpoint.parse().expect("an endpoint");
+        HttpAnalyzer::new("h", endpoint, 0.5).expect("valid")
+    }
+
     fn core(slow_start: Duration) -> (Arc<Core>, Arc<FakeDeck>) {
         let deck = Arc::new(FakeDeck::default());
         *lock(&deck.reports) = Fake::new(&[1.0]).reports;
@@ -531,13 +507,13 @@ mod tests {
             (0, "no answer within 250ms"),
         ] {
             let (_, endpoint) = server(status);
-            let endpoint = Endpoint::parse(&endpoint).expect("an endpoint");
+            let endpoint: Endpoint = endpoint.parse().expect("an endpoint");
             let error = check(&endpoint, timeout).expect_err(word);
             assert!(error.contains(word), "{error}");
         }
         let (_, endpoint) = server(204);
-        assert!(check(&Endpoint::parse(&endpoint).expect("an endpoint"), timeout).is_ok());
-        let closed = Endpoint::parse("http://127.0.0.1:1/in").expect("an endpoint");
+        assert!(check(&endpoint.parse().expect("an endpoint"), timeout).is_ok());
+        let closed = "http://127.0.0.1:1/in".parse().expect("an endpoint");
         assert!(check(&closed, timeout)
             .expect_err("closed")
             .contains("refused"));
@@ -547,9 +523,9 @@ mod tests {
     fn up_at_once_down_when_it_fails_slowly_back() {
         let (core, deck) = core(Duration::from_secs(3600));
         let (status, endpoint) = server(200);
-        let analyzer = HttpAnalyzer::new("h", &endpoint, 0.5).expect("valid");
-        add(&core, analyzer.clone()).expect("added");
-        assert!(add(&core, analyzer).expect_err("twice").contains("in use"));
+        let analyzer = analyzer(&endpoint);
+        add(&core, &analyzer).expect("added");
+        assert!(add(&core, &analyzer).expect_err("twice").contains("in use"));
         let last = || lock(&deck.orders).last().cloned().unwrap_or_default();
         eventually("up with its whole weight", || last() == "up h 0.5");
         assert!(lock(&core.ramps).status(0).is_empty());
@@ -571,11 +547,7 @@ mod tests {
     fn ejected_by_the_operator_it_stays_out_until_it_is_resumed() {
         let (core, deck) = core(Duration::ZERO);
         let (_, endpoint) = server(200);
-        add(
-            &core,
-            HttpAnalyzer::new("h", &endpoint, 0.5).expect("valid"),
-        )
-        .expect("added");
+        add(&core, &analyzer(&endpoint)).expect("added");
         let last = || lock(&deck.orders).last().cloned().unwrap_or_default();
         eventually("up", || last() == "up h 0.5");
         eventually("noted", || {
@@ -601,11 +573,7 @@ mod tests {
     fn what_the_shards_gave_up_comes_back_with_a_healthy_check() {
         let (core, deck) = core(Duration::ZERO);
         let (_, endpoint) = server(200);
-        add(
-            &core,
-            HttpAnalyzer::new("h", &endpoint, 0.5).expect("valid"),
-        )
-        .expect("added");
+        add(&core, &analyzer(&endpoint)).expect("added");
         let ups = || {
             lock(&deck.orders)
                 .iter()

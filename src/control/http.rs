@@ -11,6 +11,7 @@ use std::fmt;
 use std::io::{self, Read};
 
 use super::exchange::{Ask, Response};
+use crate::http::reason;
 
 /// Most bytes of a request or response before its body.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -164,30 +165,6 @@ fn head(response: &Response, keep_alive: bool) -> Vec<u8> {
         "Connection: close\r\n"
     });
     out.into_bytes()
-}
-
-fn reason(status: u16) -> &'static str {
-    match status {
-        200 => "OK",
-        201 => "Created",
-        202 => "Accepted",
-        204 => "No Content",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        409 => "Conflict",
-        411 => "Length Required",
-        413 => "Content Too Large",
-        422 => "Unprocessable Content",
-        429 => "Too Many Requests",
-        431 => "Request Header Fields Too Large",
-        500 => "Internal Server Error",
-        501 => "Not Implemented",
-        503 => "Service Unavailable",
-        _ => "Status",
-    }
 }
 
 /// A response, whole or, if it is chunked, its pieces as they come.

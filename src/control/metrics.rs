@@ -12,7 +12,9 @@
 use super::exposition::{Exposition, Format, Kind, Labels};
 use super::state::{Kind as Reach, Row, Standing, State};
 use super::track::BUCKETS_US;
+use super::view::posts_of;
 use crate::engine::Reason;
+use crate::shard::HttpAnalyzerReport;
 use crate::shard::ShardReport;
 
 /// Analyzers with series of their own, in the order of their names.
@@ -275,36 +277,26 @@ fn analyzers(state: &State, out: &mut Exposition) {
 
 /// Analyzers over HTTP; their shards' counts begin anew when they come back.
 fn posts(state: &State, shown: &[&Row], out: &mut Exposition) {
-    let sums: Vec<(&Row, u64, u64)> = shown
+    let sums: Vec<(&Row, HttpAnalyzerReport)> = shown
         .iter()
         .filter(|row| row.kind == Reach::Http)
-        .map(|row| {
-            let analyzer = state.entry(&row.id).map(|entry| entry.analyzer);
-            let shards = state
-                .reports
-                .iter()
-                .flat_map(|report| &report.http_analyzers);
-            let mine = shards.filter(|http| Some(http.analyzer) == analyzer);
-            mine.fold((*row, 0, 0), |sum, http| {
-                (*row, sum.1 + http.posts, sum.2 + http.failures)
-            })
-        })
+        .map(|row| (*row, posts_of(state, &row.id)))
         .collect();
     out.family(
         "weir_analyzer_posts_total",
         Kind::Counter,
         "POSTs sent to an analyzer over HTTP.",
     );
-    for (row, posts, _) in &sums {
-        out.count(&[("analyzer", &row.id)], *posts);
+    for (row, sum) in &sums {
+        out.count(&[("analyzer", &row.id)], sum.posts);
     }
     out.family(
         "weir_analyzer_post_failures_total",
         Kind::Counter,
         "POSTs to it that failed.",
     );
-    for (row, _, failures) in &sums {
-        out.count(&[("analyzer", &row.id)], *failures);
+    for (row, sum) in &sums {
+        out.count(&[("analyzer", &row.id)], sum.failures);
     }
 }
 

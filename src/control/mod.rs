@@ -8,7 +8,7 @@
 //! metrics.rs    /metrics                          exposition.rs: its two formats
 //! page.rs       the page                          streams.rs   its events
 //! listener.rs   the admin socket                  token.rs     who may
-//! ramps.rs      weights on their way              health_check.rs, endpoint.rs: analyzers over HTTP
+//! ramps.rs      weights on their way              health_check.rs: analyzers over HTTP
 //! exchange.rs   request and response              http.rs      their bytes; client.rs: the other side
 //! ```
 
@@ -17,7 +17,6 @@ pub mod answer;
 pub mod bottleneck;
 pub mod client;
 pub mod core;
-pub mod endpoint;
 pub mod events;
 pub mod exchange;
 pub mod exposition;
@@ -49,11 +48,10 @@ use serde_json::Value;
 
 use self::core::Core;
 use self::exchange::{Ask, Response};
-use self::health_check::HttpAnalyzer;
 use self::listener::{AdminAt, Listener};
 use self::streams::Streams;
 use crate::certificate::Stamp;
-use crate::shard::config::{Cors, Token};
+use crate::shard::config::{Cors, HttpAnalyzer, Token};
 use crate::shard::{Operator, Question};
 
 /// Orders over the public port that may wait; beyond, 503.
@@ -225,7 +223,7 @@ pub fn serve(operator: Operator, settings: Settings) -> io::Result<Running> {
         })
         .and_then(|()| {
             let add = |analyzer| health_check::add(&core, analyzer).map_err(io::Error::other);
-            http_analyzers.into_iter().try_for_each(add)
+            http_analyzers.iter().try_for_each(add)
         });
     let running = Running {
         core,

@@ -18,6 +18,7 @@ use super::events::EventLog;
 use super::exchange::unix_ms;
 use super::rates::{AnalyzerSample, Rates, Sample, ShardSample};
 use super::track::{Buckets, LaneTrack};
+use super::view::posts_of;
 use crate::audit;
 use crate::certificate::{Ledger, Share, Stamp};
 use crate::engine::{Balance, Counters, Entry, LinkEpoch, Reach};
@@ -554,13 +555,7 @@ impl State {
         let shares = &self.ledger.analyzers;
         let share = shares.binary_search_by(|share| share.analyzer.as_str().cmp(name));
         let share = share.ok().map(|index| &shares[index]);
-        let analyzer = entry.map(|entry| entry.analyzer);
-        let posts = self
-            .reports
-            .iter()
-            .flat_map(|report| &report.http_analyzers);
-        let posts = posts.filter(|http| Some(http.analyzer) == analyzer);
-        let failed = posts.map(|http| http.consecutive_failures).max();
+        let posts = posts_of(self, name);
         Row {
             id: Arc::clone(name),
             kind: known.kind,
@@ -583,7 +578,7 @@ impl State {
             last_distribution: known.last_distribution_ms,
             consecutive_failures: status
                 .map_or(0, |status| status.consecutive_failures)
-                .max(failed.unwrap_or(0)),
+                .max(posts.consecutive_failures),
             endpoint: status.map(|status| status.endpoint.clone()),
             last_health_check: status.and_then(|status| status.last_health_check),
             error: status.and_then(|status| status.error.clone()),

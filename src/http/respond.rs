@@ -44,6 +44,7 @@ pub fn reason(status: u16) -> &'static str {
     match status {
         100 => "Continue",
         200 => "OK",
+        201 => "Created",
         202 => "Accepted",
         204 => "No Content",
         400 => "Bad Request",
@@ -123,7 +124,8 @@ mod tests {
     #[test]
     fn every_status_that_is_sent_has_a_phrase() {
         for status in [
-            200, 202, 400, 404, 405, 408, 413, 414, 415, 417, 429, 431, 500, 501, 503, 505,
+            200, 201, 202, 204, 400, 401, 403, 404, 409, 411, 422, 405, 408, 413, 414, 415, 417,
+            429, 431, 500, 501, 503, 505,
         ] {
             assert_ne!(reason(status), "Unknown", "{status}");
         }

@@ -232,12 +232,16 @@ impl Operator {
             let mut targets = desk.targets.lock().unwrap_or_else(PoisonError::into_inner);
             targets.insert(generation, Arc::new(target));
         }
-        self.order(Order::HttpUp {
+        let ordered = self.order(Order::HttpUp {
             name,
             weight,
             generation,
-        })?;
-        Ok(generation)
+        });
+        // Without an answer it may still be carried out, and shards would look for it.
+        if matches!(ordered, Err(OrderRefused::Order(_) | OrderRefused::Busy)) {
+            self.forget_target(generation);
+        }
+        ordered.map(|_| generation)
     }
 
     /// It cannot be reached any more: what it has not ACKed goes to others.
@@ -246,10 +250,14 @@ impl Operator {
     /// As [`Operator::order`].
     pub fn http_down(&self, generation: u64) -> Result<u64, OrderRefused> {
         let epoch = self.order(Order::HttpDown { generation });
+        self.forget_target(generation);
+        epoch
+    }
+
+    fn forget_target(&self, generation: u64) {
         let desk = &self.shared.desk;
         let mut targets = desk.targets.lock().unwrap_or_else(PoisonError::into_inner);
         targets.remove(&generation);
-        epoch
     }
 
     /// The settings that are in force.

@@ -46,7 +46,14 @@ pub struct Balance {
 impl Distributor {
     /// Starts one with `flags`, separated by white space, and waits until it is ready.
     pub fn start(flags: &str) -> Distributor {
-        Distributor::start_by(Command::new(WEIR), flags)
+        Distributor::start_by(verbose(Command::new(WEIR)), flags)
+    }
+
+    /// The same with the log level that is configured. What waits for rosters needs `debug`.
+    pub fn start_as_configured(flags: &str) -> Distributor {
+        let mut command = Command::new(WEIR);
+        command.env_remove("RUST_LOG");
+        Distributor::start_by(command, flags)
     }
 
     /// The same with at most so many descriptors.
@@ -54,7 +61,7 @@ impl Distributor {
         let mut shell = Command::new("sh");
         let script = format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"");
         shell.args(["-c", &script, WEIR]);
-        Distributor::start_by(shell, flags)
+        Distributor::start_by(verbose(shell), flags)
     }
 
     fn start_by(mut command: Command, flags: &str) -> Distributor {
@@ -71,7 +78,6 @@ impl Distributor {
             command.args(["--arena", "16MiB"]);
         }
         command.args(flags.split_whitespace());
-        command.env("RUST_LOG", "weir=debug");
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the distributor starts");
 
@@ -213,6 +219,11 @@ impl Distributor {
             took,
         }
     }
+}
+
+fn verbose(mut command: Command) -> Command {
+    command.env("RUST_LOG", "weir=debug");
+    command
 }
 
 impl Drop for Distributor {

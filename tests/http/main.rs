@@ -7,4 +7,5 @@ mod analyzers;
 mod common;
 mod limits;
 mod packets;
+#[allow(dead_code)] // tests/operate has the other half of it
 mod rig;

@@ -426,11 +426,17 @@ impl FrameSink {
     pub fn connect(rig: &Rig, weight: f32) -> FrameSink {
         let known = |report: &ShardReport| report.roster.entries.len();
         let before = rig.operator.reports().iter().map(known).max();
-        let mut stream = TcpStream::connect(rig.analyzers).expect("a listener");
-        stream.write_all(&weight.to_be_bytes()).expect("sent");
+        let sink = FrameSink::of(rig.analyzers, weight);
         until("all shards know it", || {
             rig.operator.reports().iter().map(known).min() > before
         });
+        sink
+    }
+
+    /// Of any distributor, which may not know it yet.
+    pub fn of(analyzers: SocketAddr, weight: f32) -> FrameSink {
+        let mut stream = TcpStream::connect(analyzers).expect("a listener");
+        stream.write_all(&weight.to_be_bytes()).expect("sent");
         let (frames, acks) = (Arc::default(), Arc::new(AtomicBool::new(true)));
         let thread = {
             let (stream, frames, acks) = (
@@ -454,6 +460,18 @@ impl FrameSink {
             .lock()
             .expect("the reader found a fault")
             .clone()
+    }
+
+    /// Its name in the distributor's tables.
+    pub fn name(&self) -> String {
+        self.stream.local_addr().expect("connected").to_string()
+    }
+
+    /// The distributor has not closed it.
+    pub fn is_open(&self) -> bool {
+        self.thread
+            .as_ref()
+            .is_some_and(|thread| !thread.is_finished())
     }
 
     pub fn set_acks(&self, acks: bool) {

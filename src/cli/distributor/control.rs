@@ -17,10 +17,9 @@ use crate::certificate::Stamp;
 use crate::cli::config::{diff, Difference, Loaded};
 use crate::cli::set_log_level;
 use crate::control::core::Core;
-use crate::control::health_check::{self, HttpAnalyzer};
+use crate::control::health_check;
 use crate::control::listener::AdminAt;
 use crate::control::{self, Reloader, Running, Settings, TapSource, Tapped};
-use crate::shard::config;
 use crate::shard::{Admin, Live, Operator};
 
 /// A tap asks the shards so often for what has passed.
@@ -54,7 +53,7 @@ pub(super) fn start(operator: &Operator, loaded: Loaded, started: Stamp) -> io::
     });
     settings.token.clone_from(&config.protection.admin_token);
     settings.cors = config.protection.cors.clone();
-    settings.http_analyzers = analyzers(&config.http.analyzers)?;
+    settings.http_analyzers.clone_from(&config.http.analyzers);
     settings.health_interval = config.http.health_interval;
     settings.health_timeout = config.http.health_timeout;
     settings.slow_start = config.http.slow_start;
@@ -64,14 +63,6 @@ pub(super) fn start(operator: &Operator, loaded: Loaded, started: Stamp) -> io::
     let running = control::serve(operator.clone(), settings)?;
     *lock(&reload.core) = Arc::downgrade(running.core());
     Ok(Control { running, reload })
-}
-
-fn analyzers(configured: &[config::HttpAnalyzer]) -> io::Result<Vec<HttpAnalyzer>> {
-    configured.iter().map(analyzer).collect()
-}
-
-fn analyzer(of: &config::HttpAnalyzer) -> io::Result<HttpAnalyzer> {
-    HttpAnalyzer::new(of.id(), &of.endpoint().to_string(), of.weight()).map_err(io::Error::other)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -136,9 +127,7 @@ impl Reload {
                 .iter()
                 .find(|other| other.id() == wanted.id() && other.endpoint() == wanted.endpoint());
             let done = match before {
-                None => analyzer(wanted)
-                    .map_err(|error| error.to_string())
-                    .and_then(|analyzer| health_check::add(core, analyzer)),
+                None => health_check::add(core, wanted),
                 Some(before) if before.weight() != wanted.weight() => {
                     core.checks.set_weight(wanted.id(), wanted.weight());
                     let order = crate::engine::Order::Weight {

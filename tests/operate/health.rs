@@ -1,0 +1,84 @@
+//! Health checks bring an analyzer over HTTP up, take it down, and bring it back slowly.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::common::until;
+use crate::http::HttpAnalyzer;
+use crate::load::{assert_all_arrived, Load};
+use crate::site::Site;
+
+const SLOW_START: Duration = Duration::from_secs(3);
+
+#[test]
+fn an_analyzer_comes_with_its_health_goes_with_it_and_comes_back_slowly() {
+    let mut one = HttpAnalyzer::start("one", "sick");
+    let other = HttpAnalyzer::start("other", "ok");
+    let site = Site::start(
+        "health",
+        "",
+        &format!(
+            "--shards 1 --health-interval 100ms --health-timeout 1s --slow-start {}ms \
+             --http-backoff 50ms --http-analyzer one=0.5@http://{} --http-analyzer other=0.5@http://{}",
+            SLOW_START.as_millis(),
+            one.address,
+            other.address
+        ),
+    );
+    site.until_standing("other", "up");
+    until("checked", || {
+        site.analyzer("one")["consecutiveFailures"].as_u64() > Some(2)
+    });
+    let row = site.analyzer("one");
+    assert_eq!(row["standing"], "offline", "{row}");
+    assert!(
+        row["error"]
+            .as_str()
+            .is_some_and(|why| why.contains("status 500")),
+        "{row}"
+    );
+    let load = Load::start(site.distributor.emitters, site.http(), 500);
+
+    // Well for the first time: its whole weight at once.
+    one.kill();
+    one.restart("ok");
+    site.until_standing("one", "up");
+    assert_eq!(site.analyzer("one")["effectiveWeight"], json!(0.5));
+    until("it gets messages", || !one.received().is_empty());
+
+    // Gone, with messages that it has not ACKed.
+    one.kill();
+    until("it is out", || site.analyzer("one")["isOnline"] == false);
+    let acked = one.messages().len();
+
+    // Back: from a tenth to the whole, never down, in the time that was set.
+    one.restart("ok");
+    let mut ramp = Vec::new();
+    let mut began = None;
+    until("its whole weight", || {
+        let weight = site.analyzer("one")["effectiveWeight"].as_f64();
+        let weight = weight.expect("a number");
+        if weight > 0.0 {
+            let at = began.get_or_insert_with(Instant::now).elapsed();
+            if ramp.last().is_none_or(|(_, last)| *last != weight) {
+                ramp.push((at, weight));
+            }
+        }
+        weight >= 0.5
+    });
+    let weights: Vec<f64> = ramp.iter().map(|(_, weight)| *weight).collect();
+    let (took, last) = *ramp.last().expect("some");
+    println!("slow start: {weights:?} in {took:?}");
+    assert!(weights[0] < 0.25, "it begins with {}", weights[0]);
+    assert!(weights.is_sorted(), "{weights:?}");
+    assert!(weights.len() > 5 && last <= 0.5, "{weights:?}");
+    assert!(took > SLOW_START / 2, "{took:?}");
+    until("it gets messages again", || one.messages().len() > acked);
+
+    let taken = load.end();
+    let ended = site.stop();
+    ended.assert_clean();
+    let twice = assert_all_arrived(&taken, &[], &[&one, &other]);
+    println!("{} messages, {twice} of them twice", taken.len());
+}

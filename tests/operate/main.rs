@@ -1,0 +1,15 @@
+//! What an operator sees and turns, with the real program, real load and real analyzers: the reference's
+//! own requests, health checks, reload and orders under load, and the page in a browser.
+
+mod browser;
+#[path = "../common/mod.rs"]
+mod common;
+mod health;
+#[path = "../http/rig.rs"]
+#[allow(dead_code)] // its other half runs the distributor inside the test
+mod http;
+mod load;
+mod orders;
+mod page;
+mod reference;
+mod site;

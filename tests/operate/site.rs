@@ -1,0 +1,142 @@
+//! A distributor process with an admin socket and a configuration file, and `weir ctl` beside it.
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use weir::control::client::{Client, Target};
+
+use crate::common::process::{run, signal, Ended};
+use crate::common::{until, Distributor};
+use crate::http::HttpAnalyzer;
+
+/// Files of one test; goes away with it.
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    pub fn new(name: &str) -> Scratch {
+        let dir = std::env::temp_dir().join(format!("weir-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).expect("a directory");
+        Scratch(dir)
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        std::fs::write(self.path(name), text).expect("written");
+        self.path(name)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+pub struct Site {
+    pub distributor: Distributor,
+    pub scratch: Scratch,
+}
+
+impl Site {
+    /// With `weir.toml` of this text, and `flags` separated by white space.
+    pub fn start(name: &str, toml: &str, flags: &str) -> Site {
+        let scratch = Scratch::new(name);
+        let config = scratch.write("weir.toml", toml);
+        let flags = format!(
+            "--http 127.0.0.1:0 --config {} --admin {} {flags}",
+            config.display(),
+            scratch.path("admin.sock").display()
+        );
+        let distributor = Distributor::start_as_configured(&flags);
+        Site {
+            distributor,
+            scratch,
+        }
+    }
+
+    pub fn http(&self) -> std::net::SocketAddr {
+        self.distributor.http.expect("it listens")
+    }
+
+    /// Answer of the admin socket, which no rate limit holds up.
+    pub fn get(&self, path: &str) -> Value {
+        let client = Client {
+            target: Target::Unix(self.scratch.path("admin.sock")),
+            token: None,
+        };
+        let (_, body) = client.ask("GET", path, b"").expect("an answer");
+        serde_json::from_slice(&body).expect("JSON")
+    }
+
+    /// Another text of `weir.toml`, not read yet.
+    pub fn rewrite(&self, toml: &str) {
+        self.scratch.write("weir.toml", toml);
+    }
+
+    pub fn hang_up(&self) {
+        signal("-HUP", self.distributor.pid());
+    }
+
+    /// `weir <arguments>` against the admin socket; its output, which must be a success.
+    pub fn weir(&self, arguments: &str) -> String {
+        let output = self.try_weir(arguments);
+        assert!(output.status.success(), "{arguments}: {output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    pub fn try_weir(&self, arguments: &str) -> Output {
+        let socket = self.scratch.path("admin.sock");
+        let mut words: Vec<&str> = arguments.split_whitespace().collect();
+        words.extend(["--admin", path_text(&socket)]);
+        run(&words)
+    }
+
+    /// `weir ctl --json ...`
+    pub fn ctl(&self, arguments: &str) -> Value {
+        let text = self.weir(&format!("ctl --json {arguments}"));
+        serde_json::from_str(&text).expect("JSON")
+    }
+
+    /// One analyzer in `/stats`, `Null` if it is not there.
+    pub fn stats_of(&self, id: &str) -> Value {
+        self.get("/stats")["analyzers"][id].take()
+    }
+
+    /// One analyzer in `/analyzers`, `Null` if it is not there.
+    pub fn analyzer(&self, id: &str) -> Value {
+        let answer = self.get("/analyzers");
+        let rows = answer["analyzers"].as_array().expect("a list");
+        let row = rows.iter().find(|row| row["id"] == id);
+        row.cloned().unwrap_or_default()
+    }
+
+    /// Waits until it stands so.
+    pub fn until_standing(&self, id: &str, standing: &str) -> Duration {
+        let began = Instant::now();
+        until(&format!("{id} is {standing}"), || {
+            self.analyzer(id)["standing"] == standing
+        });
+        began.elapsed()
+    }
+
+    pub fn stop(self) -> Ended {
+        self.distributor.stop()
+    }
+}
+
+fn path_text(path: &Path) -> &str {
+    path.to_str().expect("plain")
+}
+
+/// Its table in a configuration file.
+pub fn toml_of(analyzer: &HttpAnalyzer, weight: f64) -> String {
+    let HttpAnalyzer { name, address, .. } = analyzer;
+    format!(
+        "[[http_analyzers]]\nid = \"{name}\"\nendpoint = \"http://{address}\"\nweight = {weight}\n"
+    )
+}
