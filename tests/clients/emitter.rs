@@ -318,6 +318,8 @@ fn a_broken_farewell_is_a_broken_connection() {
     let (mut stream, _) = listener.accept().expect("accept");
     let mut head = vec![0; 261];
     stream.read_exact(&mut head).expect("read");
+    // The emitter fills the buffers and is blocked.
+    thread::sleep(Duration::from_millis(300));
     stream
         .shutdown(std::net::Shutdown::Write)
         .expect("half-closed");
