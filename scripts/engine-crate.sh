@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Writes a crate that holds src/engine, src/protocol and every test that needs nothing else, all in
+# Writes a crate that holds src/engine, src/http, src/protocol and every test that needs nothing else, all in
 # one test binary: scripts/engine-crate.sh <folder>. The engine needs neither the ring nor the
 # runtime, so the crate is built and tested in seconds. For mutants.sh and bugs.sh.
 #
@@ -10,7 +10,7 @@ crate=$(realpath "$1")
 cd "$(dirname "$0")/.."
 rm -rf "$crate/src" "$crate/tests" "$crate/docs" "$crate/.cargo"
 mkdir "$crate/src" "$crate/tests" "$crate/docs"
-cp -r src/engine src/protocol "$crate/src/"
+cp -r src/engine src/http src/protocol "$crate/src/"
 cp -r tests/engine tests/shares.rs tests/protocol_vectors.rs tests/allocations.rs "$crate/tests/"
 cp docs/PROTOCOL.md "$crate/docs/"
 cp -r .cargo "$crate/"
@@ -31,6 +31,10 @@ doctest = false
 
 [dependencies]
 hdrhistogram = { version = "7.5", default-features = false, features = ["serialization"] }
+TOML
+# What src/http needs, as Weir has it.
+grep -E '^(serde|serde_json|httparse|base64|flate2|memchr|zstd-safe) =' Cargo.toml >> "$crate/Cargo.toml"
+cat >> "$crate/Cargo.toml" <<'TOML'
 
 [dev-dependencies]
 proptest = { version = "1", default-features = false, features = ["std"] }
@@ -46,6 +50,7 @@ TOML
 cat > "$crate/src/lib.rs" <<'RUST'
 //! The pure layers and their tests, in one binary.
 pub mod engine;
+pub mod http;
 pub mod protocol;
 
 #[cfg(test)]
@@ -74,6 +79,9 @@ mod rig;
 #[cfg(test)]
 #[path = "../tests/shares.rs"]
 mod tree_shares;
+#[cfg(test)]
+#[path = "../tests/engine/units.rs"]
+mod units;
 
 #[cfg(test)]
 mod fail_fast {
