@@ -13,7 +13,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 : "${FUZZ_JOBS:=1}" "${FUZZ_SANITIZER:=none}"
-readonly ALL=(frames control native detect values arguments tree link engine config)
+readonly ALL=(frames control native detect values arguments tree link engine config http)
 # Kept in the repository per target: all corpora together stay below 300 KiB, and a folder readable.
 readonly KEPT_BYTES_MAX=24576 KEPT_FILES_MAX=200
 readonly INPUT_BYTES_MAX=2048
