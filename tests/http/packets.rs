@@ -52,8 +52,7 @@ fn a_packet_goes_to_a_tcp_analyzer_as_frames() {
 #[test]
 fn an_answer_that_waits_for_the_ack_comes_with_it() {
     let rig = Rig::start("--shards 1");
-    let sink = FrameSink::connect(&rig, 1.0);
-    sink.set_acks(false);
+    let sink = FrameSink::silent(&rig, 1.0);
     for (target, headers) in [
         ("/logs?wait=acked", ""),
         ("/logs", "Prefer: wait=acked\r\n"),
@@ -86,8 +85,7 @@ fn an_answer_that_waits_for_the_ack_comes_with_it() {
 #[test]
 fn a_ticket_follows_its_messages_to_another_analyzer() {
     let rig = Rig::start("--shards 2");
-    let first = FrameSink::connect(&rig, 1.0);
-    first.set_acks(false);
+    let first = FrameSink::silent(&rig, 1.0);
     let mut client = Client::connect(rig.http);
     let body = packet("e", 0..5);
     let request = format!(

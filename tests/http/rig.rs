@@ -424,20 +424,35 @@ pub struct FrameSink {
 
 impl FrameSink {
     pub fn connect(rig: &Rig, weight: f32) -> FrameSink {
-        let known = |report: &ShardReport| report.roster.entries.len();
-        let before = rig.operator.reports().iter().map(known).max();
-        let sink = FrameSink::of(rig.analyzers, weight);
+        FrameSink::of(rig.analyzers, weight).known_to(rig)
+    }
+
+    /// One that ACKs nothing before it is told to.
+    pub fn silent(rig: &Rig, weight: f32) -> FrameSink {
+        FrameSink::start(rig.analyzers, weight, false).known_to(rig)
+    }
+
+    fn known_to(self, rig: &Rig) -> FrameSink {
+        let name = self.name();
         until("all shards know it", || {
-            rig.operator.reports().iter().map(known).min() > before
+            let known = |report: &ShardReport| {
+                let mut entries = report.roster.entries.iter();
+                entries.any(|entry| *entry.name == *name)
+            };
+            rig.operator.reports().iter().all(known)
         });
-        sink
+        self
     }
 
     /// Of any distributor, which may not know it yet.
     pub fn of(analyzers: SocketAddr, weight: f32) -> FrameSink {
+        FrameSink::start(analyzers, weight, true)
+    }
+
+    fn start(analyzers: SocketAddr, weight: f32, acks: bool) -> FrameSink {
         let mut stream = TcpStream::connect(analyzers).expect("a listener");
         stream.write_all(&weight.to_be_bytes()).expect("sent");
-        let (frames, acks) = (Arc::default(), Arc::new(AtomicBool::new(true)));
+        let (frames, acks) = (Arc::default(), Arc::new(AtomicBool::new(acks)));
         let thread = {
             let (stream, frames, acks) = (
                 stream.try_clone().expect("a clone"),
