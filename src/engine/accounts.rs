@@ -366,6 +366,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "a thousand analyzers take Miri an hour")]
     fn accounts_of_the_gone_are_bounded_and_none_is_lost() {
         let mut engine = engine();
         let guests = CLOSED_MAX as u32 + 50;
