@@ -554,3 +554,27 @@ pub fn unread_bytes(fd: &impl AsRawFd) -> usize {
         0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Shutdown, TcpListener, TcpStream};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn a_peer_that_has_closed_is_known_before_it_is_read_to_its_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let mut peer = TcpStream::connect(address).expect("listened on");
+        let (socket, _) = listener.accept().expect("connected");
+        io::Write::write_all(&mut peer, b"unread").expect("sent");
+        assert!(!peer_has_ended(&socket));
+        peer.shutdown(Shutdown::Write).expect("half-closed");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !peer_has_ended(&socket) {
+            assert!(Instant::now() < deadline, "its FIN was sent over loopback");
+        }
+        assert!(!peer_has_ended(&peer), "the other side has not closed");
+    }
+}
