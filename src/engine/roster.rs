@@ -315,11 +315,10 @@ impl Registrar {
     }
 
     fn http_up(&mut self, name: Arc<str>, weight: f64, generation: u64) -> bool {
-        let is_known =
+        // Known under another number: the order that took it out has got lost.
+        let is_old =
             |entry: &Entry| matches!(entry.reach, Reach::Http { .. }) && entry.name == name;
-        if self.roster.entries.iter().any(is_known) {
-            return false;
-        }
+        self.roster.entries.retain(|entry| !is_old(entry));
         self.push(name, weight, Reach::Http { generation });
         true
     }

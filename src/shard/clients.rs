@@ -19,6 +19,7 @@
 //!               `-> Gone   the kernel has requests of it still
 //! ```
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Shutdown};
 
 use super::admission::Door;
@@ -27,6 +28,7 @@ use super::shared::HttpReport;
 use super::slab::{bare, token, Kind, Slab, Slot};
 use super::worker::{Phase, Worker};
 use super::Config;
+use crate::engine::Ticket;
 use crate::http::{self, HttpError, Reader, SeededIds, Step, TIMESTAMP_BYTES, UUID_BYTES};
 use crate::uring::{Completion, Group};
 
@@ -50,6 +52,7 @@ pub(super) enum Stage {
     Ack {
         packet: [u8; UUID_BYTES],
         messages: u32,
+        ticket: Ticket,
     },
     /// Its last answer to be sent.
     Closing,
@@ -131,6 +134,9 @@ pub(super) struct Clients<S> {
     pub(super) stamp_ns: u64,
     /// Bytes held of all clients.
     pub(super) held_bytes: usize,
+    /// Who waits for a ticket; of those that wait no more until it is done.
+    pub(super) tickets: BTreeMap<Ticket, Slot>,
+    pub(super) tickets_counted: Ticket,
     /// When a request came last.
     pub(super) asked_ns: u64,
     /// Reused: the body of an answer.
@@ -160,6 +166,8 @@ impl<S> Clients<S> {
             stamp: http::iso8601(0),
             stamp_ns: u64::MAX,
             held_bytes: 0,
+            tickets: BTreeMap::new(),
+            tickets_counted: 0,
             asked_ns: 0,
             body: Vec::new(),
         }

@@ -81,6 +81,11 @@ pub(super) struct PostConnection<S> {
     is_used: bool,
     receiving: bool,
     sending: bool,
+    connecting: bool,
+    /// Number of the post whose request the kernel has.
+    carried: Option<u64>,
+    /// That post has failed, but the kernel still has its request: stale or not, and why.
+    failed: Option<(u64, bool, String)>,
     since_ns: u64,
 }
 
@@ -119,6 +124,11 @@ impl<S> Posts<S> {
         let mut links = self.links.iter();
         let found = links.find(|(_, link)| link.generation == generation);
         found.map(|(epoch, _)| *epoch)
+    }
+
+    /// A link may have something to post.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.pump.is_empty()
     }
 
     fn want_pump(&mut self, epoch: LinkEpoch) {
@@ -217,6 +227,8 @@ impl<I: Io> Worker<I> {
         let due = link.retries.iter().position(|(_, at_ns)| *at_ns <= now_ns);
         let number = match due {
             Some(due) => link.retries.swap_remove(due).0,
+            // As many requests in memory as connections, those included that wait to be sent again.
+            None if link.posts.iter().filter(|post| !post.is_done).count() >= pool => return false,
             None => match self.build_post(epoch) {
                 Some(number) => number,
                 None => return false,
@@ -224,7 +236,7 @@ impl<I: Io> Worker<I> {
         };
         match idle {
             Some(slot) => self.send_post(slot, number),
-            None => self.connect_for_post(epoch, number),
+            None => return self.connect_for_post(epoch, number),
         }
         true
     }
@@ -289,9 +301,9 @@ impl<I: Io> Worker<I> {
         }
     }
 
-    fn connect_for_post(&mut self, epoch: LinkEpoch, number: u64) {
+    fn connect_for_post(&mut self, epoch: LinkEpoch, number: u64) -> bool {
         let Some(link) = self.posts.links.get_mut(&epoch) else {
-            return;
+            return false;
         };
         let slot = self.posts.connections.next_slot();
         let connect = token(Kind::PostConnect, slot);
@@ -306,12 +318,19 @@ impl<I: Io> Worker<I> {
                     is_used: false,
                     receiving: false,
                     sending: false,
+                    connecting: true,
+                    carried: None,
+                    failed: None,
                     since_ns: self.now_ns,
                 });
                 debug_assert_eq!(made, slot);
                 link.connections.push(slot);
+                true
             }
-            Err(error) => self.post_failed(epoch, number, &format!("no socket: {error}")),
+            Err(error) => {
+                self.post_failed(epoch, number, &format!("no socket: {error}"));
+                false
+            }
         }
     }
 
@@ -320,6 +339,7 @@ impl<I: Io> Worker<I> {
         let Some(connection) = self.posts.connections.get_mut(slot) else {
             return;
         };
+        connection.connecting = false;
         if connection.stage == Stage::Closing {
             self.bury_post_connection(slot);
             return;
@@ -357,7 +377,9 @@ impl<I: Io> Worker<I> {
         };
         let request = std::mem::take(&mut post.request);
         link.report.posts += 1;
+        debug_assert!(!request.is_empty(), "its request came back");
         connection.post = Some(number);
+        connection.carried = Some(number);
         connection.stage = Stage::Sending;
         connection.sending = true;
         connection.since_ns = self.now_ns;
@@ -373,7 +395,9 @@ impl<I: Io> Worker<I> {
             return;
         };
         connection.sending = false;
-        let (epoch, number) = (connection.link, connection.post);
+        let (epoch, number) = (connection.link, connection.carried.take());
+        let failed = connection.failed.take();
+        let stage = connection.stage;
         let is_whole = completion.count().is_ok_and(|sent| sent == request.len());
         if let Some(link) = self.posts.links.get_mut(&epoch) {
             let post = number.and_then(|number| link.post_mut(number));
@@ -381,9 +405,16 @@ impl<I: Io> Worker<I> {
                 post.request = request;
             }
         }
-        match connection.stage {
+        if let Some((number, is_stale, why)) = failed {
+            self.post_not_acked(epoch, number, is_stale, &why);
+        }
+        match stage {
             Stage::Closing => self.bury_post_connection(slot),
-            Stage::Sending if is_whole => connection.stage = Stage::Answering,
+            Stage::Sending if is_whole => {
+                if let Some(connection) = self.posts.connections.get_mut(slot) {
+                    connection.stage = Stage::Answering;
+                }
+            }
             Stage::Sending => {
                 let why = match completion.count() {
                     Ok(_) => "send cut short".to_owned(),
@@ -467,7 +498,40 @@ impl<I: Io> Worker<I> {
         if is_ack {
             self.post_done(epoch, number);
         } else {
-            self.post_failed(epoch, number, &format!("status {}", answer.status));
+            self.fail_when_sent(
+                slot,
+                epoch,
+                number,
+                false,
+                format!("status {}", answer.status),
+            );
+        }
+        self.posts.want_pump(epoch);
+    }
+
+    /// A post that a connection carried was not ACKed. Its request comes back when the send completes:
+    /// not before then is it sent again.
+    fn fail_when_sent(
+        &mut self,
+        slot: Slot,
+        epoch: LinkEpoch,
+        number: u64,
+        is_stale: bool,
+        why: String,
+    ) {
+        match self.posts.connections.get_mut(slot) {
+            Some(connection) if connection.sending => {
+                connection.failed = Some((number, is_stale, why));
+            }
+            _ => self.post_not_acked(epoch, number, is_stale, &why),
+        }
+    }
+
+    fn post_not_acked(&mut self, epoch: LinkEpoch, number: u64, is_stale: bool, why: &str) {
+        if !is_stale {
+            self.post_failed(epoch, number, why);
+        } else if let Some(link) = self.posts.links.get_mut(&epoch) {
+            link.retries.push((number, self.now_ns));
         }
         self.posts.want_pump(epoch);
     }
@@ -552,11 +616,7 @@ impl<I: Io> Worker<I> {
         if let Some(link) = self.posts.links.get_mut(&epoch) {
             link.connections.retain(|other| *other != slot);
             if let Some(number) = post {
-                if is_stale {
-                    link.retries.push((number, self.now_ns));
-                } else {
-                    self.post_failed(epoch, number, why);
-                }
+                self.fail_when_sent(slot, epoch, number, is_stale, why.to_owned());
             }
             self.posts.want_pump(epoch);
         }
@@ -567,7 +627,8 @@ impl<I: Io> Worker<I> {
         let Some(connection) = self.posts.connections.get(slot) else {
             return;
         };
-        if !connection.receiving && !connection.sending && connection.stage == Stage::Closing {
+        let is_idle = !connection.receiving && !connection.sending && !connection.connecting;
+        if is_idle && connection.stage == Stage::Closing {
             self.posts.connections.remove(slot);
         }
     }

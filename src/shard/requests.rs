@@ -111,7 +111,8 @@ impl<I: Io> Worker<I> {
         let wants_ack = wants_ack(request);
         let mut unit = PacketUnit { packet: &packet };
         let messages = unit.messages();
-        let ticket = wants_ack.then(|| token(Kind::HttpReceive, slot));
+        let next_ticket = self.clients.tickets_counted + 1;
+        let ticket = wants_ack.then_some(next_ticket);
         match self.engine.ingest_unit(&mut unit, ticket) {
             Ok(()) => {}
             Err(UnitRefused::Stalled) => {
@@ -133,7 +134,10 @@ impl<I: Io> Worker<I> {
         self.clients.report.messages += u64::from(messages);
         if wants_ack && messages > 0 {
             if let Some(client) = self.clients.table.get_mut(slot) {
+                self.clients.tickets_counted = next_ticket;
+                self.clients.tickets.insert(next_ticket, slot);
                 client.stage = Stage::Ack {
+                    ticket: next_ticket,
                     packet: packet.id(),
                     messages,
                 };
@@ -161,7 +165,14 @@ impl<I: Io> Worker<I> {
     /// Packets all of whose messages have been ACKed.
     pub(super) fn answer_receipts(&mut self) {
         while let Some(ticket) = self.engine.next_receipt() {
-            let (_, slot) = untoken(ticket);
+            let Some(slot) = self.clients.tickets.remove(&ticket) else {
+                continue;
+            };
+            let client = self.clients.table.get(slot);
+            let waits = |stage| matches!(stage, Stage::Ack { ticket: own, .. } if own == ticket);
+            if !client.is_some_and(|client| waits(client.stage)) {
+                continue;
+            }
             self.answer_waiting(slot, 200, "acked");
         }
     }
@@ -171,7 +182,10 @@ impl<I: Io> Worker<I> {
         let Some(client) = self.clients.table.get_mut(slot) else {
             return;
         };
-        let Stage::Ack { packet, messages } = client.stage else {
+        let Stage::Ack {
+            packet, messages, ..
+        } = client.stage
+        else {
             return;
         };
         client.stage = Stage::Ready;

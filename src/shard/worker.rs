@@ -307,7 +307,7 @@ impl<I: Io> Worker<I> {
         let now_ns = self.io.now_ns();
         let busy = self.turn_bytes >= BUSY_BYTES || self.hurry || self.is_asked(now_ns);
         let mut until_ns = self.next_tick_ns;
-        if self.engine.has_dirty() {
+        if self.engine.has_dirty() || !self.pump.is_empty() || self.posts.is_waiting() {
             until_ns = until_ns.min(self.sent_ns + self.latency_budget_ns());
         }
         let until_tick = until_ns.saturating_sub(now_ns);

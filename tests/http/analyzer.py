@@ -5,7 +5,8 @@
 Each packet that is ACKed is a line of FILE before it is answered:
 X-Packet-ID, X-Emitter-ID, Content-Type, number of messages, their `message` fields joined by 0x1f.
 MODE: ok; fail (500 to each POST); slow (a POST takes 200 ms); flaky (every third POST fails);
-close (Connection: close after each answer); sick (health says 500).
+close (Connection: close after each answer); sick (health says 500); early (the first two POSTs are refused before
+their body is read).
 """
 import json
 import socket
@@ -47,6 +48,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         global posts
+        if mode == "early" and posts < 2:
+            posts += 1
+            self.close_connection = True
+            return self.answer(503, {"error": "before the body was read"})
         body = self.rfile.read(int(self.headers["Content-Length"]))
         packet = json.loads(body)
         with lock:

@@ -119,6 +119,27 @@ fn what_an_analyzer_cannot_take_goes_to_another() {
 }
 
 #[test]
+fn a_request_that_is_refused_before_it_was_sent_whole_is_sent_again() {
+    let rig = Rig::start(
+        "--shards 1 --http-backoff 20ms --http-pool 1 --max-frame 2MiB --http-body 2MiB",
+    );
+    let analyzer = HttpAnalyzer::start("a1", "early");
+    rig.up(&analyzer, 1.0);
+    let long = "x".repeat(1_900_000);
+    let body = format!("{{\"emitterId\":\"e\",\"messages\":[{{\"message\":\"{long}\"}}]}}");
+    let answer = Client::connect(rig.http).post_packet(&body);
+    assert_eq!(answer.status, 202, "{answer:?}");
+    until("it is ACKed", || {
+        rig.sum(|report| report.balance.acked) == 1
+    });
+    assert_eq!(analyzer.messages(), [long]);
+    assert_eq!(rig.sum(|report| report.counters.links_down), 0);
+    let failures = rig.sum(|report| report.http_analyzers[0].failures);
+    assert_eq!(failures, 2, "no more than it refused");
+    rig.stop();
+}
+
+#[test]
 fn messages_change_their_form_between_tcp_and_http() {
     // To HTTP first, from there by TCP, from there by HTTP again.
     let rig = Rig::start("--shards 1 --http-backoff 10ms --http-retries 0");
