@@ -11,7 +11,6 @@
 //! the pool has connections, each of at most the largest frame.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::Write;
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,12 +22,12 @@ use super::shared::HttpAnalyzerReport;
 use super::slab::{bare, token, Kind, Slab, Slot};
 use super::worker::Worker;
 use crate::engine::{Change, LinkEpoch, Reach, Roster};
-use crate::http::{self, Ids, PacketBuilder, Record, ResponseReader, SeededIds};
+use crate::http::{self, Ids, Record, ResponseReader, SeededIds};
 use crate::uring::{Completion, Group};
 
-/// Messages that came one by one are joined to packets of at most this many bytes and messages.
-const JOINED_BYTES_MAX: usize = 256 * 1024;
-const JOINED_MESSAGES_MAX: usize = 1000;
+mod bytes;
+
+use bytes::{join_frames, write_request};
 
 /// One packet on its way.
 struct Post {
@@ -698,36 +697,4 @@ impl HttpLink {
         let index = number.checked_sub(self.first_post)?;
         self.posts.get_mut(usize::try_from(index).ok()?)
     }
-}
-
-/// As many single messages as fit, as one packet; and the bytes that are left.
-fn join_frames(
-    records: &[u8],
-    ids: &mut SeededIds,
-    now: &[u8; http::TIMESTAMP_BYTES],
-) -> Option<(http::BuiltPacket, usize)> {
-    let mut builder = PacketBuilder::new(JOINED_BYTES_MAX, JOINED_MESSAGES_MAX);
-    let mut rest = records;
-    while let Some((record, after)) = Record::parse(rest) {
-        let Some(frame) = record.frame() else {
-            break;
-        };
-        if !builder.push(frame, ids.next(), now) {
-            break;
-        }
-        rest = after;
-    }
-    let packet = builder.finish(ids.next(), now)?;
-    Some((packet, rest.len()))
-}
-
-fn write_request(out: &mut Vec<u8>, target: &HttpTarget, packet: &str, emitter: &str, body: &[u8]) {
-    let HttpTarget { host, path, .. } = target;
-    // Into memory, which does not fail.
-    let _ = write!(
-        out,
-        "POST {path}/logs HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nX-Packet-ID: {packet}\r\nX-Emitter-ID: {emitter}\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
-    out.extend_from_slice(body);
 }
