@@ -6,6 +6,7 @@
 //! cli       arguments, start, exit status
 //! control   what an operator looks at and turns: answers, metrics, page, orders
 //! demo      the whole thing on loopback, checked while it runs
+//! doctor    what is wrong with this host, and what mends it
 //! audit     a distributor's books; joins certificates and journals into one verdict
 //! client    emitter and analyzer programs
 //! sim       shards on virtual time, with everything that can go wrong
@@ -24,6 +25,7 @@ pub mod cli;
 pub mod client;
 pub mod control;
 pub mod demo;
+pub mod doctor;
 pub mod engine;
 pub mod http;
 pub mod journal;

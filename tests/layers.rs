@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each layer and the layers that it may use, as `src/lib.rs` draws them.
-const LAYERS: [(&str, &[&str]); 13] = [
+const LAYERS: [(&str, &[&str]); 14] = [
     ("protocol", &[]),
     ("engine", &["http", "protocol"]),
     ("http", &["protocol"]),
@@ -30,6 +30,8 @@ const LAYERS: [(&str, &[&str]); 13] = [
             "protocol",
         ],
     ),
+    // Looks at the host; of the shards it knows what they ask for.
+    ("doctor", &["shard", "uring"]),
     ("demo", &["client", "shard", "uring", "engine", "protocol"]),
     (
         "cli",
@@ -38,6 +40,7 @@ const LAYERS: [(&str, &[&str]); 13] = [
             "certificate",
             "control",
             "demo",
+            "doctor",
             "sim",
             "client",
             "shard",

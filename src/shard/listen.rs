@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 /// Connections that the kernel completes before they are accepted; capped by net.core.somaxconn.
-const BACKLOG: i32 = 16_384;
+pub const LISTEN_BACKLOG: i32 = 16_384;
 
 /// How long a port may be in use before that is an error.
 const PORT_PATIENCE: Duration = Duration::from_secs(1);
@@ -33,7 +33,7 @@ pub(super) fn listen(
         .map(|_| {
             let socket = bound(address, true)?;
             watch_peers(&socket, peer_timeout)?;
-            socket.listen(BACKLOG)?;
+            socket.listen(LISTEN_BACKLOG)?;
             Ok(socket.into())
         })
         .collect()
