@@ -303,6 +303,21 @@ fn one_at_a_time() {
     assert_eq!(tree.read("proc/sys/net/core/somaxconn"), "4096");
 }
 
+/// Who can write there decides what root puts back, and where.
+#[test]
+fn a_state_directory_of_somebody_else_is_refused() {
+    let tree = Tree::stock("owner");
+    fs::create_dir_all(tree.state()).expect("made");
+    if std::os::unix::fs::chown(tree.state(), Some(65_534), None).is_err() {
+        println!("SKIPPED: only root can give a directory away");
+        return;
+    }
+    let output = tree.tune("apply --yes sysctl");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("belongs to somebody else"));
+    assert_eq!(tree.read("proc/sys/net/core/somaxconn"), "4096");
+}
+
 #[test]
 fn what_cannot_be_stored_is_not_changed() {
     let tree = Tree::stock("store");
