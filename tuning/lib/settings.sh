@@ -76,7 +76,7 @@ want() {
     fi
     if ! is_here "$kind" "$what"; then
         ABSENT=$((ABSENT + 1))
-        [[ $VERBOSE == no ]] || say absent "$what" "" "not on this host"
+        [[ $VERBOSE == no ]] || say absent "$what" "" "not on this host, or not to be changed from here"
         return
     fi
     is=$("show_$kind" "$what")
