@@ -49,6 +49,8 @@ pub(super) struct HttpLink {
     read: usize,
     /// In the order of the lane; the first is not done.
     posts: VecDeque<Post>,
+    /// Of them: not done.
+    open: usize,
     /// Number of the first of them.
     first_post: u64,
     /// Posts that wait to be tried again, and when.
@@ -112,7 +114,7 @@ impl<S> Posts<S> {
         let report = |link: &HttpLink| HttpAnalyzerReport {
             analyzer: link.analyzer,
             connections: link.connections.len(),
-            in_flight: link.posts.iter().filter(|post| !post.is_done).count(),
+            in_flight: link.open,
             ..link.report.clone()
         };
         self.links.values().map(report).collect()
@@ -166,6 +168,7 @@ impl<I: Io> Worker<I> {
                 unposted: Vec::new(),
                 read: 0,
                 posts: VecDeque::new(),
+                open: 0,
                 first_post: 0,
                 retries: Vec::new(),
                 connections: Vec::new(),
@@ -227,7 +230,7 @@ impl<I: Io> Worker<I> {
         let number = match due {
             Some(due) => link.retries.swap_remove(due).0,
             // As many requests in memory as connections, those included that wait to be sent again.
-            None if link.posts.iter().filter(|post| !post.is_done).count() >= pool => return false,
+            None if link.open >= pool => return false,
             None => match self.build_post(epoch) {
                 Some(number) => number,
                 None => return false,
@@ -265,6 +268,7 @@ impl<I: Io> Worker<I> {
             }
         };
         link.read = link.unposted.len() - left;
+        link.open += 1;
         link.posts.push_back(Post {
             messages,
             request,
@@ -541,9 +545,11 @@ impl<I: Io> Worker<I> {
             return;
         };
         link.report.consecutive_failures = 0;
-        if let Some(post) = link.post_mut(number) {
+        let post = link.post_mut(number).filter(|post| !post.is_done);
+        if let Some(post) = post {
             post.is_done = true;
             post.request = Vec::new();
+            link.open -= 1;
         }
         let mut messages = 0;
         while link.posts.front().is_some_and(|post| post.is_done) {

@@ -5,6 +5,7 @@ mod abuse;
 mod analyzers;
 #[path = "../common/mod.rs"]
 mod common;
+mod crowd;
 mod limits;
 mod packets;
 #[allow(dead_code)] // tests/operate has the other half of it

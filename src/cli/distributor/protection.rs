@@ -49,7 +49,7 @@ pub struct ProtectionArgs {
     #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = network, help_heading = "Protection")]
     pub allow_http: Vec<IpNet>,
     /// File whose first line is the token that native analyzers must show: 16 to 256 bytes of
-    /// visible ASCII
+    /// visible ASCII. Reference clients, which have no place for one, are refused then
     #[arg(long, value_name = "FILE", help_heading = "Protection")]
     pub analyzer_token_file: Option<PathBuf>,
     /// File whose first line is the token that operators must show
