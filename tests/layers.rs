@@ -13,7 +13,7 @@ const LAYERS: [(&str, &[&str]); 13] = [
     ("shard", &["uring", "engine", "http", "protocol"]),
     ("sim", &["shard", "uring", "engine", "protocol"]),
     // What all programs write down: formats and files, nothing of how they work.
-    ("certificate", &[]),
+    ("certificate", &["protocol"]),
     ("journal", &[]),
     // Programs of their own: what they know of the distributor is the wire.
     ("client", &["certificate", "journal", "protocol"]),

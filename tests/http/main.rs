@@ -8,5 +8,6 @@ mod common;
 mod crowd;
 mod limits;
 mod packets;
+mod refusals;
 #[allow(dead_code)] // tests/operate has the other half of it
 mod rig;
