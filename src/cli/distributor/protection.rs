@@ -32,7 +32,8 @@ pub struct ProtectionArgs {
     #[arg(long, value_name = "PATH|ADDR", default_value = "off", value_parser = admin, help_heading = "Sockets")]
     pub admin: AdminAt,
 
-    /// Requests that one client address may make in a time (1000/15m); off: no limit
+    /// Requests that one client address may make in a time (1000/15m); off: no
+    /// limit. Of IPv6, a /64 is one client
     #[arg(long, value_name = "N/TIME", default_value = "off", value_parser = rate_limit, help_heading = "Protection")]
     pub rate_limit: RateLimited,
     /// Most connections of one client address, on --emitters and on --http each, all shards

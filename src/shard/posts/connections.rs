@@ -129,7 +129,10 @@ impl<I: Io> Worker<I> {
         connection.carried = Some(number);
         connection.stage = Stage::Sending;
         connection.sending = true;
-        connection.since_ns = self.now_ns;
+        // On a new connection the time of the post began when it was connected.
+        if connection.is_used {
+            connection.since_ns = self.now_ns;
+        }
         self.engine.counters.sends += 1;
         self.engine.counters.sent_bytes += request.len() as u64;
         let token = token(Kind::PostSend, slot);
