@@ -7,6 +7,7 @@
 //! control   what an operator looks at and turns: answers, metrics, page, orders
 //! demo      the whole thing on loopback, checked while it runs
 //! audit     a distributor's books; joins certificates and journals into one verdict
+//! service   the service manager: what it passes, what it is told, its journal
 //! client    emitter and analyzer programs
 //! sim       shards on virtual time, with everything that can go wrong
 //! shard     one thread per core: event loop, listeners, links, mesh
@@ -28,6 +29,7 @@ pub mod engine;
 pub mod http;
 pub mod journal;
 pub mod protocol;
+pub mod service;
 pub mod shard;
 pub mod sim;
 pub mod uring;

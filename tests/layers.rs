@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each layer and the layers that it may use, as `src/lib.rs` draws them.
-const LAYERS: [(&str, &[&str]); 13] = [
+const LAYERS: [(&str, &[&str]); 14] = [
     ("protocol", &[]),
     ("engine", &["http", "protocol"]),
     ("http", &["protocol"]),
@@ -18,12 +18,15 @@ const LAYERS: [(&str, &[&str]); 13] = [
     // Programs of their own: what they know of the distributor is the wire.
     ("client", &["certificate", "journal", "protocol"]),
     ("audit", &["certificate", "journal", "shard", "engine"]),
+    // systemd, as seen by a service.
+    ("service", &["uring"]),
     // What an operator looks at and turns.
     (
         "control",
         &[
             "audit",
             "certificate",
+            "service",
             "shard",
             "engine",
             "http",
@@ -38,6 +41,7 @@ const LAYERS: [(&str, &[&str]); 13] = [
             "certificate",
             "control",
             "demo",
+            "service",
             "sim",
             "client",
             "shard",

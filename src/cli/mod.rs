@@ -23,8 +23,11 @@ pub mod values;
 
 use clap::{Parser, Subcommand};
 use std::ffi::{OsStr, OsString};
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
+
+use crate::service::journal;
 
 const PROGRAMS: [&str; 3] = ["distributor", "emitter", "analyzer"];
 
@@ -99,7 +102,8 @@ pub fn set_log_level(level: log::LevelFilter) {
     }
 }
 
-/// `RUST_LOG` wins over `--verbose` and `--log-level`.
+/// `RUST_LOG` wins over `--verbose` and `--log-level`. The journal gets priorities, and no times: it has its
+/// own.
 fn start_logging(cli: &Cli) {
     let verbose = matches!(&cli.program, Program::Analyzer(args) if args.verbose);
     let default = match &cli.program {
@@ -113,9 +117,16 @@ fn start_logging(cli: &Cli) {
         _ => "info",
     };
     let environment = env_logger::Env::default().default_filter_or(default);
-    env_logger::Builder::from_env(environment)
-        .format_target(false)
-        .init();
+    let mut logger = env_logger::Builder::from_env(environment);
+    if journal::is_stderr() {
+        logger.format(|out, record| {
+            let lines = journal::lines(record.level(), &record.args().to_string());
+            out.write_all(lines.as_bytes())
+        });
+    } else {
+        logger.format_target(false);
+    }
+    logger.init();
     if let Program::Distributor(args) = &cli.program {
         set_log_level(args.log_level);
     }

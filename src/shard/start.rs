@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use glommio::channels::channel_mesh::{FullMesh, MeshBuilder};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
-use super::listen::listen;
+use super::listen::{divide_passed, listen, Listener, Passed};
 use super::mesh::{GlommioMesh, Message, Postbox, CHANNEL_MESSAGES};
 use super::operator::Operator;
 use super::shared::{ShardReport, Shared, Stop};
@@ -48,6 +48,13 @@ const CLASSIC_BUFFER_BYTES: u32 = 16 * 1024;
 pub enum StartError {
     /// The kernel or its policy.
     Unusable(Unusable),
+    /// Sockets that were passed cannot be used.
+    Passed {
+        /// Flag that they stand for.
+        flag: &'static str,
+        /// Why.
+        error: io::Error,
+    },
     /// An address cannot be listened on.
     Listen {
         /// Flag that gave it.
@@ -100,6 +107,7 @@ impl fmt::Display for StartError {
                 "--refused-dir: cannot write {}: {error}; it must be a folder that this user may write in",
                 path.display()
             ),
+            StartError::Passed { flag, error } => write!(f, "sockets for {flag}: {error}"),
             StartError::Nofile { needed, hard } => write!(
                 f,
                 "--max-connections and --max-http-connections need {needed} descriptors, the hard limit is {hard}: raise it (`ulimit -Hn`, or LimitNOFILE in the unit) or ask for fewer connections"
@@ -133,6 +141,15 @@ impl Distributor {
     /// # Errors
     /// Each names the thing, the value and what is allowed. Nothing runs then.
     pub fn start(config: Config) -> Result<Distributor, StartError> {
+        Distributor::start_on(config, Passed::default())
+    }
+
+    /// The same with sockets that others opened: for these, the addresses of the configuration do not
+    /// count.
+    ///
+    /// # Errors
+    /// As [`Distributor::start`]; also more sockets than shards.
+    pub fn start_on(config: Config, passed: Passed) -> Result<Distributor, StartError> {
         config.check()?;
         let without: Vec<&str> = config.without.iter().map(String::as_str).collect();
         let features = Features::probe().map_err(StartError::Unusable)?;
@@ -145,27 +162,35 @@ impl Distributor {
             features.send_zc = false;
         }
         let mut config = config;
-        let http_max = config.http.listen.map(|_| config.http.connections_max);
+        let has_http = config.http.listen.is_some() || !passed.http.is_empty();
+        let http_max = has_http.then_some(config.http.connections_max);
         let shared = share_descriptors(config.connections_max, http_max)?;
         (config.connections_max, config.http.connections_max) = shared;
 
-        let bind = |flag, address| {
-            listen(address, config.shards, config.peer_timeout).map_err(|error| {
-                StartError::Listen {
-                    flag,
-                    address,
-                    error,
-                }
-            })
+        let (shards, patience) = (config.shards, config.peer_timeout);
+        let listeners = |flag, address, passed: Vec<_>| match passed.is_empty() {
+            false => divide_passed(passed, shards, patience)
+                .map_err(|error| StartError::Passed { flag, error }),
+            true => listen(address, shards, patience).map_err(|error| StartError::Listen {
+                flag,
+                address,
+                error,
+            }),
         };
-        let emitters = bind("--emitters", config.emitters)?;
-        let analyzers = bind("--analyzers", config.analyzers)?;
-        let http = match config.http.listen {
-            Some(address) => bind("--http", address)?,
-            None => Vec::new(),
+        let outlives = !passed.emitters.is_empty();
+        let emitters = listeners("--emitters", config.emitters, passed.emitters)?;
+        let analyzers = listeners("--analyzers", config.analyzers, passed.analyzers)?;
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let http = match has_http {
+            true => {
+                let address = config.http.listen.unwrap_or(nowhere);
+                listeners("--http", address, passed.http)?
+            }
+            false => Vec::new(),
         };
-        let address = |listeners: &[TcpListener]| {
+        let address = |listeners: &[Listener]| {
             listeners[0]
+                .socket
                 .local_addr()
                 .map_err(|error| StartError::Resource {
                     what: "listener",
@@ -209,6 +234,7 @@ impl Distributor {
                 emitters,
                 analyzers,
                 http: http.next(),
+                outlives,
             };
             let plan = Plan {
                 config: Arc::clone(&config),
@@ -312,6 +338,12 @@ impl Stopper {
         self.shared.reports(|report| report.balance)
     }
 
+    /// Turns of each shard's event loop, as of its newest report. A shard that lives turns and reports ten
+    /// times a second, also when it has nothing to do.
+    pub fn turns(&self) -> Vec<u64> {
+        self.shared.reports(|report| report.pace.turns)
+    }
+
     /// Ends at once.
     pub fn stop_now(&self) {
         self.shared.ask(Stop::Now, 0);
@@ -345,7 +377,7 @@ impl Plan {
         self,
         index: usize,
         arena: Arena,
-        listeners: Listeners<TcpListener>,
+        listeners: Listeners<Listener>,
         refused: Option<OwnedFd>,
     ) -> Result<ExecutorJoinHandle<io::Result<ShardReport>>, StartError> {
         let placement = match self.config.cores.get(index) {
@@ -367,7 +399,7 @@ impl Plan {
     async fn run(
         self,
         arena: Arena,
-        listeners: Listeners<TcpListener>,
+        listeners: Listeners<Listener>,
         refused: Option<OwnedFd>,
     ) -> io::Result<ShardReport> {
         let end_together = EndTogether(Arc::clone(&self.shared));

@@ -62,6 +62,8 @@ pub(crate) struct Listeners<L> {
     pub(crate) analyzers: L,
     /// Not everybody wants HTTP.
     pub(crate) http: Option<L>,
+    /// The emitters' socket stays open when this process ends: who is not accepted waits for the next one.
+    pub(crate) outlives: bool,
 }
 
 /// One shard. Lives on its thread, owns everything that it touches.

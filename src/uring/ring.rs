@@ -257,6 +257,14 @@ impl Ring {
         );
     }
 
+    /// Accepts one connection. On a socket that several rings accept from, each request is woken in its
+    /// turn; of multishot requests the kernel always wakes the one that came first.
+    pub fn accept_once(&mut self, listener: RawFd, token: u64) {
+        let none = std::ptr::null_mut();
+        let entry = opcode::Accept::new(Fd(listener), none, none.cast());
+        self.push(entry.flags(libc::SOCK_CLOEXEC).build(), token);
+    }
+
     /// Receives into `group` until the stream ends, an error, ENOBUFS, or the kernel's whim.
     pub fn receive(&mut self, fd: RawFd, group: Group, token: u64) {
         let group = self.group(group).group();

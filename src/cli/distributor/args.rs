@@ -211,15 +211,15 @@ impl Args {
     }
 }
 
-/// Random enough to tell one run from the next: the kernel's own UUID source.
+/// Tells one run from the next: from the kernel's random source, without a file, because a hardened service
+/// may see none of /proc/sys. With the process's number and the time if that fails.
 fn instance() -> u64 {
-    let uuid = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default();
-    let hex: String = uuid
-        .chars()
-        .filter(char::is_ascii_hexdigit)
-        .take(16)
-        .collect();
-    u64::from_str_radix(&hex, 16).unwrap_or(0)
+    let mut bytes = [0; 8];
+    let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    match filled {
+        Ok(8) => u64::from_ne_bytes(bytes),
+        _ => crate::certificate::Stamp::now().mono_ns ^ (u64::from(std::process::id()) << 40),
+    }
 }
 
 /// One of the values that the parser lets through.
