@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each layer and the layers that it may use, as `src/lib.rs` draws them.
-const LAYERS: [(&str, &[&str]); 14] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("protocol", &[]),
     ("engine", &["http", "protocol"]),
     ("http", &["protocol"]),
@@ -33,6 +33,8 @@ const LAYERS: [(&str, &[&str]); 14] = [
             "protocol",
         ],
     ),
+    // Looks at the host; of the shards it knows what they ask for.
+    ("doctor", &["shard", "uring"]),
     ("demo", &["client", "shard", "uring", "engine", "protocol"]),
     (
         "cli",
@@ -41,6 +43,7 @@ const LAYERS: [(&str, &[&str]); 14] = [
             "certificate",
             "control",
             "demo",
+            "doctor",
             "service",
             "sim",
             "client",

@@ -13,6 +13,7 @@ pub mod config;
 pub mod ctl;
 pub mod demo;
 pub mod distributor;
+pub mod doctor;
 pub mod emitter;
 pub mod generate;
 pub mod sim;
@@ -50,6 +51,7 @@ pub enum Program {
     Demo(demo::Args),
     Sim(sim::Args),
     Audit(audit::Args),
+    Doctor(doctor::Args),
     Check(config::command::CheckArgs),
     Config(config::command::ConfigArgs),
     Completions(generate::CompletionsArgs),
@@ -85,6 +87,7 @@ pub fn run() -> ExitCode {
         Program::Demo(args) => demo::run(args),
         Program::Sim(args) => sim::run(args),
         Program::Audit(args) => audit::run(args),
+        Program::Doctor(args) => doctor::run(args),
         Program::Check(args) => config::command::run_check(args),
         Program::Config(args) => config::command::run_config(args),
         Program::Completions(args) => generate::run_completions(args),
