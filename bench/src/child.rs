@@ -273,7 +273,7 @@ pub struct Stopped {
     pub status: Option<ExitStatus>,
     /// SIGTERM was not enough.
     pub was_killed: bool,
-    /// Its last line on stderr: Weir's conservation law.
+    /// Weir's conservation law, or the last line of another system on stderr.
     pub last_line: String,
     /// What Weir says of itself on stdout at its end.
     pub counters: Option<Counters>,
@@ -360,13 +360,18 @@ impl UnderTest {
         while let Ok(line) = self.stderr.recv_timeout(Duration::from_millis(200)) {
             self.keep(line);
         }
-        let last_line = self.tail.back().cloned().unwrap_or_default();
         let said = self.stdout.lines_by(Instant::now() + STDOUT_PATIENCE);
+        let counters = Counters::parse(&said);
+        // Weir ends with its conservation law on stdout, others with what they have to say on stderr.
+        let last_line = match said.last().filter(|_| counters.is_some()) {
+            Some(law) => law.clone(),
+            None => self.tail.back().cloned().unwrap_or_default(),
+        };
         Stopped {
             status,
             was_killed,
             last_line,
-            counters: Counters::parse(&said),
+            counters,
         }
     }
 }

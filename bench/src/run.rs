@@ -15,7 +15,7 @@ use crate::counters::Counters;
 use crate::drive::{Drive, Ended};
 use crate::load::LoadArgs;
 use crate::net::{allow_connections, mono_ns};
-use crate::report::{Cpu, Latency, Messages, Run, Sample};
+use crate::report::{unix_seconds, Cpu, Latency, Messages, Run, Sample};
 use crate::sink::{Dialect, SinkArgs};
 
 /// The CPU clock is read between these shares of the messages: neither start nor drain counts.
@@ -62,6 +62,8 @@ pub struct Outcome {
     pub wall_seconds: f64,
     /// Intended send to read, over the measured part and the drain.
     pub latency_ns: Histogram<u64>,
+    /// When the load started.
+    pub started_unix_seconds: f64,
     /// The whole run over time.
     pub samples: Vec<Sample>,
 }
@@ -78,6 +80,7 @@ impl Outcome {
     /// As for [`Latency::of`].
     pub fn to_run(&self) -> io::Result<Run> {
         let mut run = Run {
+            started_unix_seconds: Some(self.started_unix_seconds),
             wall_seconds: self.wall_seconds,
             messages: Messages {
                 sent: self.sent,
@@ -96,11 +99,11 @@ impl Outcome {
         if let Some(counters) = &self.counters {
             counters.put_into(&mut run);
         }
-        if !self.last_line.is_empty() {
-            run.notes.push(self.last_line.clone());
-        }
         if !self.ended_cleanly {
-            run.notes.push("did not end with exit status 0".into());
+            let what = format!("did not end with exit status 0: {}", self.last_line);
+            run.notes.push(what);
+        } else if self.counters.is_some() {
+            run.notes.push(self.last_line.clone());
         }
         Ok(run)
     }
@@ -137,6 +140,7 @@ pub fn run_once(system: &System, scenario: &Scenario, cores: &[usize]) -> io::Re
         p99_ns: tally.latency_ns.value_at_quantile(0.99),
         latency_ns: tally.latency_ns.clone(),
         wall_seconds: steady.wall_ns as f64 / 1e9,
+        started_unix_seconds: steady.started_unix_seconds,
         samples,
         counters: stopped.counters,
         sent,
@@ -160,6 +164,7 @@ struct Steady {
     cpu_ns: u64,
     wall_ns: u64,
     user_share: f64,
+    started_unix_seconds: f64,
 }
 
 fn measure(child: &UnderTest, system: &System, scenario: &Scenario) -> io::Result<(Drive, Steady)> {
@@ -180,13 +185,15 @@ fn measure(child: &UnderTest, system: &System, scenario: &Scenario) -> io::Resul
     let rate = scenario.load.rate.unwrap_or(u64::MAX).max(1);
     drive.start_sampling(Duration::from_secs(total / rate));
     drive.start()?;
+    let started_unix_seconds = unix_seconds();
     reach(&mut drive, |d| d.delivered() >= from)?;
     if let Some(sink) = &mut drive.sink {
         sink.tally.latency_ns.reset();
     }
     let before = Reading::take(child, &drive)?;
     drive.run_until(STALL_PATIENCE, |d| d.delivered() >= to)?;
-    let steady = Reading::take(child, &drive)?.since(&before);
+    let mut steady = Reading::take(child, &drive)?.since(&before);
+    steady.started_unix_seconds = started_unix_seconds;
     drive.run_until(STALL_PATIENCE, Drive::is_all_delivered)?;
     Ok((drive, steady))
 }
@@ -245,6 +252,7 @@ impl Reading {
             cpu_ns: self.cpu_ns - before.cpu_ns,
             wall_ns: self.wall_ns - before.wall_ns,
             user_share: user as f64 / both.max(1) as f64,
+            started_unix_seconds: 0.0,
         }
     }
 }

@@ -9,8 +9,8 @@ use crate::drive::Drive;
 use crate::load::LoadArgs;
 use crate::net::{mono_ns, pin};
 use crate::report::{
-    named, percentiles_line, Better, Cores, Draft, Latency, Messages, OutputArgs, Parameter, Run,
-    Sample, Series, Value,
+    named, percentiles_line, unix_seconds, Better, Cores, Draft, Latency, Messages, OutputArgs,
+    Parameter, Run, Sample, Series, Value,
 };
 use crate::sink::{Sink, SinkArgs};
 
@@ -156,6 +156,7 @@ pub fn run_sink(args: &SinkOnlyArgs) -> io::Result<bool> {
         sent,
         seconds: None,
         samples: Vec::new(),
+        started_unix_seconds: None,
     };
     report_sink(found, series, draft, &args.common)
 }
@@ -169,6 +170,7 @@ pub fn run_load_sink(args: &LoadSinkArgs) -> io::Result<bool> {
     std::thread::sleep(HELLO_SILENCE);
     let start_ns = mono_ns();
     drive.start_sampling(Duration::from_secs_f64(args.load.seconds.unwrap_or(0.0)));
+    let started_unix_seconds = Some(unix_seconds());
     drive.start()?;
     drive.run_until(Duration::from_secs_f64(args.idle), Drive::is_all_delivered)?;
     let seconds = (mono_ns() - start_ns) as f64 / 1e9;
@@ -181,6 +183,7 @@ pub fn run_load_sink(args: &LoadSinkArgs) -> io::Result<bool> {
         sent: drive.sent(),
         seconds: Some(seconds),
         samples,
+        started_unix_seconds,
     };
     report_sink(found, series, draft, &args.common)
 }
@@ -203,6 +206,7 @@ struct Found<'a> {
     sent: u64,
     seconds: Option<f64>,
     samples: Vec<Sample>,
+    started_unix_seconds: Option<f64>,
 }
 
 /// `series` has what was asked for; the run is added.
@@ -217,6 +221,7 @@ fn report_sink(
         sent,
         seconds,
         samples,
+        started_unix_seconds,
     } = found;
     let tally = &sink.tally;
     let (lost, twice) = (tally.set.missing(sent), tally.set.duplicates());
@@ -244,6 +249,7 @@ fn report_sink(
     println!("latency     {}", percentiles_line(&tally.latency_ns));
     let is_exact = lost == 0 && twice == 0 && tally.foreign == 0;
     series.runs.push(Run {
+        started_unix_seconds,
         wall_seconds: seconds.unwrap_or(0.0),
         messages: Messages {
             sent,

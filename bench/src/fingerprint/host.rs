@@ -35,12 +35,44 @@ const SYSCTLS: [&str; 27] = [
     "vm.swappiness",
 ];
 
+/// Boot parameters that move figures. The others may tell what is nobody's business.
+const BOOT_PARAMETERS: [&str; 29] = [
+    "amd_pstate",
+    "clocksource",
+    "cpufreq.default_governor",
+    "default_hugepagesz",
+    "hugepages",
+    "hugepagesz",
+    "idle",
+    "intel_idle.max_cstate",
+    "intel_iommu",
+    "intel_pstate",
+    "iommu",
+    "iommu.passthrough",
+    "irqaffinity",
+    "isolcpus",
+    "kthread_cpus",
+    "mitigations",
+    "nohz",
+    "nohz_full",
+    "nosmt",
+    "numa_balancing",
+    "preempt",
+    "processor.max_cstate",
+    "rcu_nocbs",
+    "skew_tick",
+    "spectre_v2",
+    "threadirqs",
+    "transparent_hugepage",
+    "tsc",
+    "tuned.non_isolcpus",
+];
+
 pub(super) fn kernel(tree: &Tree) -> Section {
     let mut section = Section::new();
     for (name, path) in [
         ("release", "proc/sys/kernel/osrelease"),
         ("version", "proc/sys/kernel/version"),
-        ("command line", "proc/cmdline"),
         (
             "clocksource",
             "sys/devices/system/clocksource/clocksource0/current_clocksource",
@@ -57,6 +89,15 @@ pub(super) fn kernel(tree: &Tree) -> Section {
         Some(line.trim_matches('"').to_owned())
     });
     put(&mut section, "distribution", distribution);
+    let command_line = tree.text("proc/cmdline").map(|text| {
+        let of_note = |word: &&str| {
+            let name = word.split('=').next().unwrap_or_default();
+            BOOT_PARAMETERS.contains(&name)
+        };
+        let words: Vec<&str> = text.split_whitespace().filter(of_note).collect();
+        words.join(" ")
+    });
+    put(&mut section, "boot parameters of note", command_line);
     section
 }
 

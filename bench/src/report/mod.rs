@@ -6,6 +6,8 @@
 //! args.output.finish(report, passed)                 summaries; --json --html --hgrm --hlog
 //! ```
 
+mod files;
+mod hgrm;
 mod histogram;
 mod model;
 #[cfg(test)]
@@ -41,6 +43,12 @@ pub struct OutputArgs {
     /// Write every figure here as JSON (schema: bench/report.schema.json); `diff` reads it
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Write distributions of times here, a .hgrm file each, for HdrHistogram's plotter
+    #[arg(long, value_name = "DIR")]
+    pub hgrm: Option<PathBuf>,
+    /// Write the distributions of each interval here, as an HdrHistogram V2 interval log
+    #[arg(long, value_name = "FILE")]
+    pub hlog: Option<PathBuf>,
 }
 
 /// A report that is being made.
@@ -106,12 +114,22 @@ impl OutputArgs {
             let text = serde_json::to_string_pretty(&report)?;
             write("--json", path, &(text + "\n"))?;
         }
+        if let Some(directory) = &self.hgrm {
+            files::write_hgrm(directory, &report)?;
+        }
+        if let Some(path) = &self.hlog {
+            files::write_hlog(path, &report)?;
+        }
         Ok(())
     }
 
     /// An hour's measurement shall not be lost to a misspelt directory.
     fn ensure_writable(&self) -> io::Result<()> {
-        for (flag, path) in [("--json", &self.json)] {
+        for (flag, path) in [
+            ("--json", &self.json),
+            ("--hgrm", &self.hgrm),
+            ("--hlog", &self.hlog),
+        ] {
             let parent = path.as_deref().and_then(Path::parent);
             if let Some(parent) = parent.filter(|p| !p.as_os_str().is_empty() && !p.is_dir()) {
                 let shown = path.as_deref().unwrap_or(parent).display();
@@ -154,6 +172,11 @@ impl Draft {
             report.conditions.network,
         )
     }
+}
+
+/// Now.
+pub fn unix_seconds() -> f64 {
+    Stamp::now().unix_ns as f64 / 1e9
 }
 
 /// A device without hardware behind it.

@@ -122,6 +122,9 @@ pub struct Series {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Run {
+    /// When the load started, in seconds since 1970 UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_unix_seconds: Option<f64>,
     /// Length of the measured part.
     pub wall_seconds: f64,
     /// Messages in the whole run.

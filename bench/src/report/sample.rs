@@ -48,6 +48,7 @@ fn run(cpu_ns: f64) -> Run {
         histogram: Some(encoded.clone()),
     };
     Run {
+        started_unix_seconds: Some(1_700_000_000.5 + cpu_ns),
         wall_seconds: 2.0,
         messages: Messages {
             sent: 2000,
