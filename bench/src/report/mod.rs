@@ -9,6 +9,7 @@
 mod files;
 mod hgrm;
 mod histogram;
+mod html;
 mod model;
 #[cfg(test)]
 pub mod sample;
@@ -43,6 +44,9 @@ pub struct OutputArgs {
     /// Write every figure here as JSON (schema: bench/report.schema.json); `diff` reads it
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Write a page with charts and tables here: one file that needs nothing else
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// Write distributions of times here, a .hgrm file each, for HdrHistogram's plotter
     #[arg(long, value_name = "DIR")]
     pub hgrm: Option<PathBuf>,
@@ -114,6 +118,9 @@ impl OutputArgs {
             let text = serde_json::to_string_pretty(&report)?;
             write("--json", path, &(text + "\n"))?;
         }
+        if let Some(path) = &self.html {
+            write("--html", path, &html::page(&report)?)?;
+        }
         if let Some(directory) = &self.hgrm {
             files::write_hgrm(directory, &report)?;
         }
@@ -127,6 +134,7 @@ impl OutputArgs {
     fn ensure_writable(&self) -> io::Result<()> {
         for (flag, path) in [
             ("--json", &self.json),
+            ("--html", &self.html),
             ("--hgrm", &self.hgrm),
             ("--hlog", &self.hlog),
         ] {
