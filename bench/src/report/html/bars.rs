@@ -1,8 +1,8 @@
 //! Bars: CPU per message with its spread, shares beside what was due.
 
+use super::super::figures::{human, tick};
 use super::super::model::Series;
 use super::super::stats::median_min_max;
-use super::figures::{human, tick};
 use super::svg::{Drawing, Scale, BOTTOM, COLOURS, HEIGHT, LEFT, RIGHT, TOP, WIDTH};
 use super::Chart;
 
