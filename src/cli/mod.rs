@@ -9,6 +9,7 @@
 
 pub mod analyzer;
 pub mod audit;
+pub mod bench;
 pub mod config;
 pub mod ctl;
 pub mod demo;
@@ -59,6 +60,7 @@ pub enum Program {
     Ctl(ctl::Args),
     Top(top::Args),
     Tap(tap::Args),
+    Bench(bench::Args),
 }
 
 /// Reads a command line; the first argument is the name that the program was called by. For the
@@ -95,6 +97,7 @@ pub fn run() -> ExitCode {
         Program::Ctl(args) => ctl::run(args),
         Program::Top(args) => top::run(args),
         Program::Tap(args) => tap::run(args),
+        Program::Bench(args) => bench::run(args),
     }
 }
 
@@ -143,7 +146,8 @@ fn normalise(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     out.extend(program_of(&invoked).map(OsString::from));
     let mut only_values = false;
     for arg in args {
-        only_values |= arg == "--";
+        // What follows `bench` is another program's.
+        only_values |= arg == "--" || (out.len() == 1 && arg == "bench");
         out.push(if only_values { arg } else { double_dashed(arg) });
     }
     out
