@@ -6,6 +6,7 @@
 //! cli       arguments, start, exit status
 //! control   what an operator looks at and turns: answers, metrics, page, orders
 //! demo      the whole thing on loopback, checked while it runs
+//! doctor    what is wrong with this host, and what mends it
 //! audit     a distributor's books; joins certificates and journals into one verdict
 //! service   the service manager: what it passes, what it is told, its journal
 //! client    emitter and analyzer programs
@@ -25,6 +26,7 @@ pub mod cli;
 pub mod client;
 pub mod control;
 pub mod demo;
+pub mod doctor;
 pub mod engine;
 pub mod http;
 pub mod journal;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each layer and the layers that it may use, as `src/lib.rs` draws them.
-const LAYERS: [(&str, &[&str]); 14] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("protocol", &[]),
     ("engine", &["http", "protocol"]),
     ("http", &["protocol"]),
@@ -13,7 +13,7 @@ const LAYERS: [(&str, &[&str]); 14] = [
     ("shard", &["uring", "engine", "http", "protocol"]),
     ("sim", &["shard", "uring", "engine", "protocol"]),
     // What all programs write down: formats and files, nothing of how they work.
-    ("certificate", &[]),
+    ("certificate", &["protocol"]),
     ("journal", &[]),
     // Programs of their own: what they know of the distributor is the wire.
     ("client", &["certificate", "journal", "protocol"]),
@@ -33,6 +33,8 @@ const LAYERS: [(&str, &[&str]); 14] = [
             "protocol",
         ],
     ),
+    // Looks at the host; of the shards it knows what they ask for.
+    ("doctor", &["shard", "uring"]),
     ("demo", &["client", "shard", "uring", "engine", "protocol"]),
     (
         "cli",
@@ -41,6 +43,7 @@ const LAYERS: [(&str, &[&str]); 14] = [
             "certificate",
             "control",
             "demo",
+            "doctor",
             "service",
             "sim",
             "client",

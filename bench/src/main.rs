@@ -5,8 +5,11 @@ mod analyzers;
 mod check;
 mod child;
 mod connections;
+mod counters;
+mod diff;
 mod drive;
 mod failover;
+mod fingerprint;
 mod http;
 mod http_abuse;
 mod http_overload;
@@ -16,6 +19,7 @@ mod pair;
 mod relay;
 mod report;
 mod run;
+mod sampler;
 mod sink;
 mod standalone;
 mod weights;
@@ -32,6 +36,8 @@ Examples:
   weir-bench pair --a weir --b weir --b-dialect native --scenario firehose
   weir-bench connections --arena-mib 68           memory of 10,000 emitters
   weir-bench failover --json failover.json        50 analyzers killed under load
+  weir-bench pair --pairs 12 --json a.json --html a.html
+  weir-bench diff a.json b.json                   is the second build slower?
   weir-bench relay & weir-bench load-sink         the pieces, by hand, on the default ports
 
 Absolute numbers drift with the machine: quote ratios from one `pair` run. Exit code 1 means that a
@@ -79,6 +85,16 @@ enum Cmd {
     HttpAbuse(http_abuse::HttpAbuseArgs),
     /// Offer twice what fits over HTTP: memory, 503s, and whether each 202 is delivered
     HttpOverload(http_overload::HttpOverloadArgs),
+    /// Compare two reports: what became significantly faster or slower, and by how much
+    ///
+    /// Series of equal scenario and label are compared metric by metric: Mann-Whitney U test over the
+    /// runs, Holm's correction over all tests, ratio of medians with a bootstrap interval. Exit code 0:
+    /// nothing became significantly worse by more than --threshold; 1: something did; 2: a file is no
+    /// report. Five runs are too few for many metrics; the output says so. Two sittings differ by
+    /// the machine's drift: --relative compares multiples of the first series of each scenario.
+    Diff(diff::DiffArgs),
+    /// Make the page, percentile files and interval log of a report that was written with --json
+    Render(report::RenderArgs),
     #[command(hide = true)]
     SinkProcess(analyzers::SinkProcessArgs),
 }
@@ -95,6 +111,8 @@ fn main() -> ExitCode {
         Cmd::Weights(args) => weights::run(&args),
         Cmd::HttpAbuse(args) => http_abuse::run(&args),
         Cmd::HttpOverload(args) => http_overload::run(&args),
+        Cmd::Diff(args) => diff::run(&args),
+        Cmd::Render(args) => report::run_render(&args),
         Cmd::SinkProcess(args) => analyzers::run_process(&args).map(|()| true),
     };
     match result {

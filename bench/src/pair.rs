@@ -2,15 +2,13 @@
 //! what ran side by side is compared.
 
 use std::io;
-use std::path::PathBuf;
 
 use clap::ValueEnum;
-use serde_json::{json, Value};
 
 use crate::child::{System, SystemArgs};
 use crate::load::LoadArgs;
 use crate::net::pin;
-use crate::report::{conditions, conditions_line, median_min_max, write_json};
+use crate::report::{median_min_max, named, Cores, OutputArgs, Parameter, Series};
 use crate::run::{run_once, Outcome, Scenario};
 use crate::sink::{Dialect, SinkArgs};
 
@@ -91,9 +89,8 @@ pub struct PairArgs {
     pub weights: Vec<f64>,
     #[command(flatten)]
     pub system: SystemArgs,
-    /// Write the report here too
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 impl PairArgs {
@@ -134,8 +131,13 @@ impl PairArgs {
 
 /// Runs all pairs and reports. False when a message was lost, duplicated or foreign.
 pub fn run(args: &PairArgs) -> io::Result<bool> {
-    let conditions = conditions();
-    println!("{}", conditions_line(&conditions));
+    let cores = Cores {
+        system: &args.system.system_cores,
+        load: &args.system.load_cores,
+    };
+    let title = format!("{} (A) and {} (B), side by side", args.a, args.b);
+    let mut draft = args.output.begin("pair", &title, cores)?;
+    println!("{}", draft.heading());
     println!("            A = {}\n            B = {}", args.a, args.b);
     let a = System::parse(&args.a, &args.system, args.size)?;
     let b = System::parse(&args.b, &args.system, args.size)?;
@@ -144,7 +146,6 @@ pub fn run(args: &PairArgs) -> io::Result<bool> {
     pin(&args.system.load_cores)?;
 
     let mut is_exact = true;
-    let mut scenarios = Vec::new();
     for load in &args.scenario {
         let sides = [
             (&a, args.scenario(*load, args.a_dialect)),
@@ -152,15 +153,14 @@ pub fn run(args: &PairArgs) -> io::Result<bool> {
         ];
         let pairs = run_pairs(args, &sides)?;
         is_exact &= pairs.iter().flatten().all(Outcome::is_exact);
-        scenarios.push(summarize(*load, &sides[0].1, &pairs));
+        summarize(*load, &pairs);
+        for (side, (system, scenario)) in sides.iter().enumerate() {
+            let outcomes = pairs.iter().map(|pair| &pair[side]);
+            let series = series(["A", "B"][side], system, scenario, outcomes)?;
+            draft.report.series.push(series);
+        }
     }
-    write_json(
-        args.json.as_deref(),
-        &json!({
-            "report": "pair", "conditions": conditions, "a": args.a, "b": args.b,
-            "pairs": args.pairs, "warm_up_pairs": args.warm_up, "scenarios": scenarios,
-        }),
-    )?;
+    args.output.finish(draft, is_exact)?;
     Ok(is_exact)
 }
 
@@ -243,7 +243,7 @@ fn print_run(label: &str, side: &str, o: &Outcome) {
 }
 
 /// Medians per side, and B over A twice: of the medians, and of each pair.
-fn summarize(load: Load, scenario: &Scenario, pairs: &[[Outcome; 2]]) -> Value {
+fn summarize(load: Load, pairs: &[[Outcome; 2]]) {
     let column = |side: usize, value: fn(&Outcome) -> f64| -> Vec<f64> {
         pairs.iter().map(|p| value(&p[side])).collect()
     };
@@ -273,16 +273,47 @@ fn summarize(load: Load, scenario: &Scenario, pairs: &[[Outcome; 2]]) -> Value {
         "CPU per message, B / A: {:.3} (medians); {ratio:.3} (median of pairs, {lowest:.3}..{highest:.3})",
         b_cpu / a_cpu
     );
-    let runs: Vec<Value> = pairs
-        .iter()
-        .map(|p| json!({ "a": p[0].to_json(), "b": p[1].to_json() }))
-        .collect();
-    json!({
-        "scenario": scenario.name, "connections": scenario.load.connections,
-        "message_bytes": scenario.load.size, "rate": scenario.load.rate, "in_flight": scenario.load.in_flight,
-        "messages": scenario.load.messages, "runs": runs,
-        "median_cpu_ns_per_message": { "a": a_cpu, "b": b_cpu },
-        "ratio_of_medians": b_cpu / a_cpu,
-        "ratio_of_pairs": { "median": ratio, "min": lowest, "max": highest },
+}
+
+/// One side of the pairs, for the report.
+fn series<'a>(
+    side: &str,
+    system: &System,
+    scenario: &Scenario,
+    outcomes: impl Iterator<Item = &'a Outcome>,
+) -> io::Result<Series> {
+    let load = &scenario.load;
+    let rate = load
+        .rate
+        .map_or(Parameter::Text("unpaced".into()), Parameter::Whole);
+    let dialect = format!("{:?}", scenario.sink.dialect).to_lowercase();
+    let parameters = [
+        ("connections", Parameter::Whole(load.connections.into())),
+        ("message bytes", Parameter::Whole(load.size as u64)),
+        ("messages", Parameter::Whole(load.messages.unwrap_or(0))),
+        (
+            "messages under way at most",
+            Parameter::Whole(load.in_flight),
+        ),
+        ("rate", rate),
+        ("dialect", Parameter::Text(dialect)),
+        (
+            "analyzers",
+            Parameter::Whole(scenario.sink.weights.len() as u64),
+        ),
+    ];
+    let total: f64 = scenario.sink.weights.iter().sum();
+    let shares = scenario.sink.weights.iter().map(|w| w / total);
+    Ok(Series {
+        scenario: scenario.name.into(),
+        label: format!("{side}: {}", system.spec),
+        parameters: named(parameters),
+        target_shares: if system.is_relay {
+            Vec::new()
+        } else {
+            shares.collect()
+        },
+        runs: outcomes.map(Outcome::to_run).collect::<io::Result<_>>()?,
+        ..Series::default()
     })
 }

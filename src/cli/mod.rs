@@ -9,10 +9,12 @@
 
 pub mod analyzer;
 pub mod audit;
+pub mod bench;
 pub mod config;
 pub mod ctl;
 pub mod demo;
 pub mod distributor;
+pub mod doctor;
 pub mod emitter;
 pub mod generate;
 pub mod sim;
@@ -50,6 +52,7 @@ pub enum Program {
     Demo(demo::Args),
     Sim(sim::Args),
     Audit(audit::Args),
+    Doctor(doctor::Args),
     Check(config::command::CheckArgs),
     Config(config::command::ConfigArgs),
     Completions(generate::CompletionsArgs),
@@ -57,6 +60,7 @@ pub enum Program {
     Ctl(ctl::Args),
     Top(top::Args),
     Tap(tap::Args),
+    Bench(bench::Args),
 }
 
 /// Reads a command line; the first argument is the name that the program was called by. For the
@@ -85,6 +89,7 @@ pub fn run() -> ExitCode {
         Program::Demo(args) => demo::run(args),
         Program::Sim(args) => sim::run(args),
         Program::Audit(args) => audit::run(args),
+        Program::Doctor(args) => doctor::run(args),
         Program::Check(args) => config::command::run_check(args),
         Program::Config(args) => config::command::run_config(args),
         Program::Completions(args) => generate::run_completions(args),
@@ -92,6 +97,7 @@ pub fn run() -> ExitCode {
         Program::Ctl(args) => ctl::run(args),
         Program::Top(args) => top::run(args),
         Program::Tap(args) => tap::run(args),
+        Program::Bench(args) => bench::run(args),
     }
 }
 
@@ -140,7 +146,8 @@ fn normalise(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     out.extend(program_of(&invoked).map(OsString::from));
     let mut only_values = false;
     for arg in args {
-        only_values |= arg == "--";
+        // What follows `bench` is another program's.
+        only_values |= arg == "--" || (out.len() == 1 && arg == "bench");
         out.push(if only_values { arg } else { double_dashed(arg) });
     }
     out

@@ -97,6 +97,15 @@ impl Io for Ring {
         Ring::sent_bytes(self, token)
     }
 
+    fn append(&mut self, file: &OwnedFd, bytes: Vec<u8>, token: u64) {
+        Ring::append(self, file.as_raw_fd(), bytes, token);
+    }
+
+    fn file_bytes(&self, file: &OwnedFd) -> u64 {
+        let state = rustix::fs::fstat(file);
+        state.map_or(u64::MAX, |state| u64::try_from(state.st_size).unwrap_or(0))
+    }
+
     fn connect(&mut self, address: SocketAddr, token: u64) -> io::Result<OwnedFd> {
         let domain = Domain::for_address(address);
         let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 /// Connections that the kernel completes before they are accepted; capped by net.core.somaxconn.
-const BACKLOG: i32 = 16_384;
+pub const LISTEN_BACKLOG: i32 = 16_384;
 
 /// How long a port may be in use before that is an error.
 const PORT_PATIENCE: Duration = Duration::from_secs(1);
@@ -95,7 +95,7 @@ pub(super) fn listen(
         .map(|_| {
             let socket = bound(address, true)?;
             watch_peers(SockRef::from(&socket), peer_timeout)?;
-            socket.listen(BACKLOG)?;
+            socket.listen(LISTEN_BACKLOG)?;
             Ok(Listener {
                 socket: socket.into(),
                 is_shared: false,

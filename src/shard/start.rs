@@ -1,9 +1,12 @@
 //! Starts the shards, and stops them.
 
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
 use std::sync::mpsc::Sender;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -61,6 +64,13 @@ pub enum StartError {
         /// What the kernel said.
         error: io::Error,
     },
+    /// The file for refused packets cannot be written.
+    Refused {
+        /// Which.
+        path: PathBuf,
+        /// What the kernel said.
+        error: io::Error,
+    },
     /// Too few descriptors for the connections asked for.
     Nofile {
         /// Descriptors needed.
@@ -92,6 +102,11 @@ impl fmt::Display for StartError {
                 }
                 Ok(())
             }
+            StartError::Refused { path, error } => write!(
+                f,
+                "--refused-dir: cannot write {}: {error}; it must be a folder that this user may write in",
+                path.display()
+            ),
             StartError::Passed { flag, error } => write!(f, "sockets for {flag}: {error}"),
             StartError::Nofile { needed, hard } => write!(
                 f,
@@ -188,6 +203,7 @@ impl Distributor {
             false => Some(address(&http)?),
         };
 
+        let refused = refused_files(&config)?;
         let resource = |what| move |error| StartError::Resource { what, error };
         let buffers = config.arena_bytes / config.batch_bytes as usize;
         let arenas = (0..config.shards)
@@ -212,6 +228,7 @@ impl Distributor {
         let (up, ups) = std::sync::mpsc::channel();
         let parts = arenas.into_iter().zip(emitters.into_iter().zip(analyzers));
         let mut http = http.into_iter();
+        let mut refused = refused.into_iter();
         for (index, (arena, (emitters, analyzers))) in parts.enumerate() {
             let listeners = Listeners {
                 emitters,
@@ -228,7 +245,7 @@ impl Distributor {
                 mesh: mesh.clone(),
                 up: up.clone(),
             };
-            let handle = plan.spawn(index, arena, listeners)?;
+            let handle = plan.spawn(index, arena, listeners, refused.next())?;
             shards.push(handle);
         }
         drop(up);
@@ -361,6 +378,7 @@ impl Plan {
         index: usize,
         arena: Arena,
         listeners: Listeners<Listener>,
+        refused: Option<OwnedFd>,
     ) -> Result<ExecutorJoinHandle<io::Result<ShardReport>>, StartError> {
         let placement = match self.config.cores.get(index) {
             Some(core) => Placement::Fixed(*core),
@@ -371,14 +389,19 @@ impl Plan {
             .io_memory(GLOMMIO_IO_BYTES)
             .ring_depth(GLOMMIO_RING_DEPTH)
             .preempt_timer(PREEMPT_AFTER)
-            .spawn(move || self.run(arena, listeners))
+            .spawn(move || self.run(arena, listeners, refused))
             .map_err(|error| StartError::Resource {
                 what: "shard thread (glommio executor)",
                 error: io::Error::other(error.to_string()),
             })
     }
 
-    async fn run(self, arena: Arena, listeners: Listeners<Listener>) -> io::Result<ShardReport> {
+    async fn run(
+        self,
+        arena: Arena,
+        listeners: Listeners<Listener>,
+        refused: Option<OwnedFd>,
+    ) -> io::Result<ShardReport> {
         let end_together = EndTogether(Arc::clone(&self.shared));
         let mesh = GlommioMesh::join(self.mesh, self.postbox).await;
         let own = mesh.own();
@@ -390,7 +413,7 @@ impl Plan {
             io::Error::other(unusable.to_string())
         })?;
         let _ = self.up.send(Ok(()));
-        let worker = Worker::new(
+        let mut worker = Worker::new(
             index,
             self.config,
             self.shared,
@@ -399,10 +422,28 @@ impl Plan {
             mesh,
             listeners,
         );
+        if let Some(file) = refused {
+            worker.set_refused_file(file);
+        }
         let ended = worker.run().await;
         drop(end_together);
         ended
     }
+}
+
+/// Where shards set aside what analyzers refuse for good: one file each, or none.
+fn refused_files(config: &Config) -> Result<Vec<OwnedFd>, StartError> {
+    let Some(folder) = &config.http.refused else {
+        return Ok(Vec::new());
+    };
+    let open = |index| {
+        let path = folder.join(format!("refused-{index}.ndjson"));
+        let mut options = File::options();
+        let file = options.create(true).append(true).mode(0o640).open(&path);
+        file.map(OwnedFd::from)
+            .map_err(|error| StartError::Refused { path, error })
+    };
+    (0..config.shards).map(open).collect()
 }
 
 fn ring_config(config: &Config, features: Features) -> RingConfig {

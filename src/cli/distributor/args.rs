@@ -25,7 +25,8 @@ const FEATURES: [&str; 4] = ["defer-taskrun", "incremental", "min-wait", "send-z
 ///
 /// SIGTERM or SIGINT: tell emitters to go, read on until they close, for --farewell at most, deliver
 /// what was taken in, wait for ACKs up to --drain-timeout, print the conservation line. A second
-/// signal ends at once.
+/// signal ends at once. SIGHUP: read the file of --config again and take over what can change while it
+/// runs.
 ///
 /// Exit status: 0 nothing was abandoned, 1 it could not run, 2 usage, 3 messages were abandoned.
 #[derive(clap::Args, Clone, Debug)]
@@ -44,7 +45,8 @@ pub struct Args {
         help_heading = "Sockets"
     )]
     pub emitters: SocketAddr,
-    /// Where analyzers connect. Whoever reaches this port is given messages
+    /// Where analyzers connect. Whoever reaches this port is given messages, unless
+    /// --analyzer-token-file or --allow-analyzers says otherwise
     #[arg(
         long,
         value_name = "ADDR",

@@ -150,10 +150,9 @@ impl Reload {
                 None => health_check::add(core, wanted),
                 Some(before) if before.weight() != wanted.weight() => {
                     core.checks.set_weight(wanted.id(), wanted.weight());
-                    let order = crate::engine::Order::Weight {
+                    let order = crate::engine::Order::OwnWeight {
                         name: wanted.id().into(),
                         weight: wanted.weight(),
-                        pin: false,
                     };
                     // Offline now: it comes back with the new weight.
                     let _ = self.operator.order(order);
@@ -232,8 +231,9 @@ impl TapSource for Operator {
         until: Instant,
         each: &mut dyn FnMut(&Tapped) -> bool,
     ) -> Result<(), String> {
-        self.set_tap(rate);
-        self.tapped();
+        if !self.begin_tap(rate) {
+            return Err("another tap is open; one at a time looks".to_owned());
+        }
         let mut allowance = 0.0;
         let mut goes_on = true;
         while goes_on && Instant::now() < until {
@@ -258,7 +258,7 @@ impl TapSource for Operator {
                 }
             }
         }
-        self.set_tap(0);
+        self.end_tap();
         Ok(())
     }
 }
