@@ -155,6 +155,7 @@ done
 STATE=${STATE:-$ROOT/var/lib/weir/tuning}
 readonly ACTION YES VERBOSE MARKDOWN ROOT STATE LIMITS_USER
 [[ $ACTION == explain ]] || know_the_host
+know_the_boot
 
 if [[ $YES == yes && $ACTION != check && $ACTION != explain ]]; then
     [[ -n $ROOT || $(id -u) -eq 0 ]] || {
@@ -205,8 +206,8 @@ if [[ $ACTION == revert ]]; then
         state_revert
     done
     [[ $CHANGED -gt 0 || $FAILED -gt 0 || $DIFFER -gt 0 ]] || echo "nothing to revert: nothing is stored in $STATE"
-    [[ $YES == no ]] || state_close
 fi
+[[ $YES == no || $ACTION == check || $ACTION == explain ]] || state_close
 
 if [[ $DIFFER -gt 0 && $ACTION != check ]]; then
     echo "$DIFFER to change; nothing has been done. With --yes it is."
