@@ -17,7 +17,7 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 
 use crate::load::{Load, LoadArgs};
 use crate::net::{event_buffer, mono_ns, Poller};
-use crate::sink::{Sink, SinkArgs};
+use crate::sink::{Sink, SinkArgs, Stream};
 
 /// Token of the load's own epoll set; the others are sink links.
 const LOAD_TOKEN: u64 = u64::MAX;
@@ -65,6 +65,18 @@ impl Drive {
         Ok(())
     }
 
+    /// A sink that peers connect to: where, by analyzer.
+    pub fn attach_listening_sink(
+        &mut self,
+        args: &SinkArgs,
+        stream: Stream,
+    ) -> io::Result<Vec<SocketAddr>> {
+        let sink = Sink::listen(args, stream, &self.poller)?;
+        let addresses = sink.addresses()?;
+        self.sink = Some(sink);
+        Ok(addresses)
+    }
+
     pub fn attach_load(&mut self, args: &LoadArgs, emitters: SocketAddr) -> io::Result<()> {
         let load = Load::connect(args, emitters)?;
         self.poller
@@ -101,7 +113,8 @@ impl Drive {
 
     /// All that was to be sent is sent and has arrived.
     pub fn is_all_delivered(&self) -> bool {
-        self.is_load_finished() && self.delivered() >= self.sent()
+        let refused = self.load.as_ref().map_or(0, |l| l.answers().refused);
+        self.is_load_finished() && self.delivered() + refused >= self.sent()
     }
 
     /// Turns until `reached`, or until nothing has moved for `patience`.
@@ -136,12 +149,20 @@ impl Drive {
             load.send_due(mono_ns())?;
             wait = wait.min(load.wait(mono_ns()));
         }
+        if let Some(sink) = &mut self.sink {
+            if sink.timer_ns().is_some() {
+                let now_ns = mono_ns();
+                sink.on_timer(now_ns, &self.poller)?;
+                let due_ns = sink.timer_ns().unwrap_or(u64::MAX);
+                wait = wait.min(Duration::from_nanos(due_ns.saturating_sub(now_ns)));
+            }
+        }
         let count = self.poller.wait_up_to(&mut self.events, wait)?;
         for event in &self.events[..count] {
             match (event.data(), &mut self.load, &mut self.sink) {
-                (LOAD_TOKEN, Some(load), _) => load.write_ready()?,
+                (LOAD_TOKEN, Some(load), _) => load.on_ready()?,
                 (LOAD_TOKEN, None, _) | (_, _, None) => {}
-                (link, _, Some(sink)) => sink.on_ready(link as usize, &self.poller)?,
+                (link, _, Some(sink)) => sink.on_ready(link, &self.poller)?,
             }
         }
         if let (0, Some(sink)) = (count, &mut self.sink) {

@@ -13,11 +13,17 @@ mod http_overload;
 mod load;
 mod net;
 mod pair;
+mod peers;
+mod progress;
 mod relay;
 mod report;
 mod run;
+mod search;
+mod session;
 mod sink;
 mod standalone;
+mod syslog;
+mod throughput;
 mod weights;
 mod wire;
 

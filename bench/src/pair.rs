@@ -8,11 +8,14 @@ use clap::ValueEnum;
 use serde_json::{json, Value};
 
 use crate::child::{System, SystemArgs};
-use crate::load::LoadArgs;
+use crate::load::{LoadArgs, Sizes};
 use crate::net::pin;
 use crate::report::{conditions, conditions_line, median_min_max, write_json};
 use crate::run::{run_once, Outcome, Scenario};
-use crate::sink::{Dialect, SinkArgs};
+use crate::sink::{weights_of, Dialect, SinkArgs};
+
+/// Shares in a line: of many analyzers the first.
+const SHARES_SHOWN: usize = 8;
 
 /// The load of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -77,9 +80,13 @@ pub struct PairArgs {
     /// Connections of the trickle
     #[arg(long, default_value_t = 5_000)]
     pub trickle_connections: u32,
-    /// Bytes of a message, its header included
-    #[arg(long, default_value_t = 256)]
-    pub size: usize,
+    /// Bytes of a message, its header included; each of a list is compared by itself
+    #[arg(long, value_delimiter = ',', default_value = "256", value_parser = clap::value_parser!(u32).range(25..=1_048_576))]
+    pub size: Vec<u32>,
+    /// So many analyzers with weights 4, 3, 2, 1 in turn, in the place of --weights; each of a list is
+    /// compared by itself
+    #[arg(long, value_delimiter = ',', value_name = "LIST", conflicts_with = "weights", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub analyzers: Vec<u32>,
     /// What the analyzers of A speak (a relay: always compact)
     #[arg(long, value_enum, default_value = "compact")]
     pub a_dialect: Dialect,
@@ -97,27 +104,44 @@ pub struct PairArgs {
 }
 
 impl PairArgs {
-    fn scenario(&self, load: Load, dialect: Dialect) -> Scenario {
+    /// Sizes and weights to compare at.
+    fn shapes(&self) -> Vec<(usize, Vec<f64>)> {
+        let weights: Vec<Vec<f64>> = match self.analyzers.is_empty() {
+            true => vec![self.weights.clone()],
+            false => self
+                .analyzers
+                .iter()
+                .map(|n| weights_of(*n as usize))
+                .collect(),
+        };
+        let sizes = self.size.iter().map(|n| *n as usize);
+        sizes
+            .flat_map(|size| weights.iter().map(move |w| (size, w.clone())))
+            .collect()
+    }
+
+    /// Large messages: as many bytes as 256 B make, but no fewer than a tenth of the messages.
+    fn messages_of(&self, size: usize) -> u64 {
+        let all = self.firehose_messages;
+        (all * 256 / size.max(256) as u64).max(all / 10)
+    }
+
+    fn scenario(&self, load: Load, size: usize, weights: &[f64], dialect: Dialect) -> Scenario {
         let sink = SinkArgs {
-            weights: self.weights.clone(),
+            weights: weights.to_vec(),
             dialect,
-            ack_every: 0,
-            id_prefix: "sink".into(),
+            ..SinkArgs::default()
         };
         let mut shape = LoadArgs {
             connections: self.firehose_connections,
-            size: self.size,
-            per_write: 64,
-            rate: None,
-            tick_us: 0,
+            size: Sizes::Fixed(size),
             in_flight: if load == Load::Firehose {
                 self.in_flight
             } else {
                 0
             },
-            messages: Some(self.firehose_messages),
-            seconds: None,
-            first_sequence: 0,
+            messages: Some(self.messages_of(size)),
+            ..LoadArgs::default()
         };
         if load == Load::Trickle {
             shape.connections = self.trickle_connections;
@@ -137,22 +161,24 @@ pub fn run(args: &PairArgs) -> io::Result<bool> {
     let conditions = conditions();
     println!("{}", conditions_line(&conditions));
     println!("            A = {}\n            B = {}", args.a, args.b);
-    let a = System::parse(&args.a, &args.system, args.size)?;
-    let b = System::parse(&args.b, &args.system, args.size)?;
-    a.ensure_exists()?;
-    b.ensure_exists()?;
     pin(&args.system.load_cores)?;
 
     let mut is_exact = true;
     let mut scenarios = Vec::new();
-    for load in &args.scenario {
-        let sides = [
-            (&a, args.scenario(*load, args.a_dialect)),
-            (&b, args.scenario(*load, args.b_dialect)),
-        ];
-        let pairs = run_pairs(args, &sides)?;
-        is_exact &= pairs.iter().flatten().all(Outcome::is_exact);
-        scenarios.push(summarize(*load, &sides[0].1, &pairs));
+    for (size, weights) in args.shapes() {
+        let a = System::parse(&args.a, &args.system, size)?;
+        let b = System::parse(&args.b, &args.system, size)?;
+        a.ensure_exists()?;
+        b.ensure_exists()?;
+        for load in &args.scenario {
+            let sides = [
+                (&a, args.scenario(*load, size, &weights, args.a_dialect)),
+                (&b, args.scenario(*load, size, &weights, args.b_dialect)),
+            ];
+            let pairs = run_pairs(args, &sides)?;
+            is_exact &= pairs.iter().flatten().all(Outcome::is_exact);
+            scenarios.push(summarize(*load, &sides[0].1, &pairs));
+        }
     }
     write_json(
         args.json.as_deref(),
@@ -167,20 +193,10 @@ pub fn run(args: &PairArgs) -> io::Result<bool> {
 fn run_pairs(args: &PairArgs, sides: &[(&System, Scenario); 2]) -> io::Result<Vec<[Outcome; 2]>> {
     let load = &sides[0].1.load;
     println!(
-        "\n{}: {} connections, {} B a message, {} a write, {}, {} messages a run",
+        "\n{}: {}, {} analyzers, {} messages a run",
         sides[0].1.name,
-        load.connections,
-        load.size,
-        if load.rate.is_some() {
-            1
-        } else {
-            load.per_write
-        },
-        match (load.rate, load.in_flight) {
-            (Some(rate), _) => format!("{rate}/s offered"),
-            (None, 0) => "unpaced".into(),
-            (None, limit) => format!("unpaced, {limit} messages under way at most"),
-        },
+        load.describe(),
+        sides[0].1.sink.weights.len(),
         load.messages.unwrap_or(0),
     );
     println!(
@@ -213,6 +229,7 @@ fn print_run(label: &str, side: &str, o: &Outcome) {
     let shares: Vec<String> = o
         .shares
         .iter()
+        .take(SHARES_SHOWN)
         .map(|s| format!("{:.2}", s * 100.0))
         .collect();
     let ms = |ns: u64| {
@@ -279,7 +296,7 @@ fn summarize(load: Load, scenario: &Scenario, pairs: &[[Outcome; 2]]) -> Value {
         .collect();
     json!({
         "scenario": scenario.name, "connections": scenario.load.connections,
-        "message_bytes": scenario.load.size, "rate": scenario.load.rate, "in_flight": scenario.load.in_flight,
+        "message_bytes": scenario.load.size.to_string(), "analyzers": scenario.sink.weights.len(), "rate": scenario.load.rate, "in_flight": scenario.load.in_flight,
         "messages": scenario.load.messages, "runs": runs,
         "median_cpu_ns_per_message": { "a": a_cpu, "b": b_cpu },
         "ratio_of_medians": b_cpu / a_cpu,

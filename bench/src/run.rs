@@ -13,9 +13,10 @@ use serde_json::{json, Value};
 use crate::child::{System, UnderTest};
 use crate::drive::{Drive, Ended};
 use crate::load::LoadArgs;
-use crate::net::{allow_connections, mono_ns};
+use crate::net::mono_ns;
 use crate::report::percentiles;
-use crate::sink::{Dialect, SinkArgs};
+use crate::session::Session;
+use crate::sink::SinkArgs;
 
 /// The CPU clock is read between these shares of the messages: neither start nor drain counts.
 const STEADY_FROM: f64 = 0.10;
@@ -77,24 +78,19 @@ impl Outcome {
 
 /// Runs `scenario` against a fresh child of `system`. The caller's thread plays load and sink.
 pub fn run_once(system: &System, scenario: &Scenario, cores: &[usize]) -> io::Result<Outcome> {
-    // Before the child starts: it inherits the limit.
-    allow_connections(scenario.load.connections as usize)?;
-    let mut child = system.start(cores)?;
-    let measured = measure(&child, system, scenario);
-    let (mut drive, steady) = measured.map_err(|e| {
-        io::Error::new(
-            e.kind(),
-            format!("{}: {e}{}", system.spec, child.last_words()),
-        )
+    let mut session = Session::open(system, &scenario.load, &scenario.sink, cores)?;
+    let steady = measure(&mut session, scenario).map_err(|e| {
+        let said = session.child.last_words();
+        io::Error::new(e.kind(), format!("{}: {e}{said}", system.spec))
     })?;
-
+    let Session { child, mut drive } = session;
     let sent = drive.sent();
     drive.load = None;
     let stopped = child.stop(|| {
         // A reset by the ending child is no failure of the run.
         let _ = drive.turn(Duration::from_millis(5));
     })?;
-    let tally = &drive.sink.as_ref().expect("attached in measure").tally;
+    let tally = &drive.sink.as_ref().expect("attached by the session").tally;
     let frames: u64 = tally.per_analyzer.iter().sum();
     let share = |n: &u64| *n as f64 / frames.max(1) as f64;
     Ok(Outcome {
@@ -110,7 +106,7 @@ pub fn run_once(system: &System, scenario: &Scenario, cores: &[usize]) -> io::Re
         duplicates: tally.set.duplicates(),
         foreign: tally.foreign,
         shares: tally.per_analyzer.iter().map(share).collect(),
-        ended_cleanly: system.is_relay || stopped.status.is_some_and(|s| s.success()),
+        ended_cleanly: !system.is_weir() || stopped.status.is_some_and(|s| s.success()),
         last_line: if stopped.was_killed {
             format!("(SIGKILL needed) {}", stopped.last_line)
         } else {
@@ -127,31 +123,23 @@ struct Steady {
     user_share: f64,
 }
 
-fn measure(child: &UnderTest, system: &System, scenario: &Scenario) -> io::Result<(Drive, Steady)> {
-    let mut drive = Drive::new()?;
-    let mut sink = scenario.sink.clone();
-    if system.is_relay {
-        sink.dialect = Dialect::Compact;
-    }
-    drive.attach_sink(&sink, child.analyzers)?;
-    drive.attach_load(&scenario.load, child.emitters)?;
-    settle(child, &mut drive)?;
-
+fn measure(session: &mut Session, scenario: &Scenario) -> io::Result<Steady> {
+    let Session { child, drive } = session;
     let total = scenario.load.messages.expect("scenarios count messages");
     let (from, to) = (
         (total as f64 * STEADY_FROM) as u64,
         (total as f64 * STEADY_TO) as u64,
     );
     drive.start()?;
-    reach(&mut drive, |d| d.delivered() >= from)?;
+    reach(drive, |d| d.delivered() >= from)?;
     if let Some(sink) = &mut drive.sink {
         sink.tally.latency_ns.reset();
     }
-    let before = Reading::take(child, &drive)?;
+    let before = Reading::take(child, drive)?;
     drive.run_until(STALL_PATIENCE, |d| d.delivered() >= to)?;
-    let steady = Reading::take(child, &drive)?.since(&before);
+    let steady = Reading::take(child, drive)?.since(&before);
     drive.run_until(STALL_PATIENCE, Drive::is_all_delivered)?;
-    Ok((drive, steady))
+    Ok(steady)
 }
 
 /// A system that delivers nothing has nothing to be measured.
