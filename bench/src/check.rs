@@ -79,6 +79,8 @@ pub struct Tally {
     pub foreign: u64,
     /// Intended send to first read, for messages that carry an intended time.
     pub latency_ns: Histogram<u64>,
+    /// The same since the last cut of a [`crate::sampler::Sampler`], while one is at work.
+    pub interval_ns: Option<Histogram<u64>>,
 }
 
 impl Tally {
@@ -88,6 +90,7 @@ impl Tally {
             per_analyzer: vec![0; analyzers],
             foreign: 0,
             latency_ns: nanosecond_histogram(),
+            interval_ns: None,
         }
     }
 
@@ -106,6 +109,9 @@ impl Tally {
                 if stamp.intended_ns != 0 && is_first {
                     let late_ns = now_ns.saturating_sub(stamp.intended_ns);
                     self.latency_ns.saturating_record(late_ns.max(1));
+                    if let Some(interval_ns) = &mut self.interval_ns {
+                        interval_ns.saturating_record(late_ns.max(1));
+                    }
                 }
                 Some(stamp.sequence)
             }

@@ -1,18 +1,21 @@
 //! The system under test: a child process on its own cores, its CPU clock, its memory, its end.
 
 use std::collections::VecDeque;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{channel, Receiver, TryRecvError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{kill, Signal};
 use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 
+use crate::counters::Counters;
 use crate::net::{free_port, pin};
 use crate::peers::{Does, Found, Peer, PeerArgs, Target};
 use crate::sink::Stream;
@@ -21,6 +24,10 @@ use crate::sink::Stream;
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// Lines of stderr kept for the report of a failure.
 const STDERR_LINES_MAX: usize = 40;
+/// Lines of stdout looked at for counters: the last ones, more than Weir ends with.
+const STDOUT_LINES_MAX: usize = 200;
+/// Time for the end of stdout after the end of the child.
+const STDOUT_PATIENCE: Duration = Duration::from_millis(500);
 
 /// How to find and pin what is measured; shared by the scenarios.
 #[derive(Debug, Clone, clap::Args)]
@@ -235,16 +242,18 @@ impl System {
         }
         command
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut child = spawn_pinned(&mut command, cores)?;
         let stderr = read_lines(&mut child);
+        let stdout = Tail::of(child.stdout.take());
         let pid = Pid::from_raw(child.id() as i32);
         let tail = VecDeque::new();
         Ok(UnderTest {
             child,
             pid,
             stderr,
+            stdout,
             tail,
             _scratch: scratch,
             emitters,
@@ -310,11 +319,45 @@ fn read_lines(child: &mut Child) -> Receiver<String> {
     receiver
 }
 
+/// The last lines of a pipe, read on a thread.
+struct Tail {
+    lines: Arc<Mutex<VecDeque<String>>>,
+    thread: JoinHandle<()>,
+}
+
+impl Tail {
+    fn of(pipe: Option<impl Read + Send + 'static>) -> Self {
+        let lines = Arc::new(Mutex::new(VecDeque::new()));
+        let kept = Arc::clone(&lines);
+        let thread = std::thread::spawn(move || {
+            let lines = pipe.map(|pipe| BufReader::new(pipe).lines());
+            for line in lines.into_iter().flatten().map_while(Result::ok) {
+                let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                if kept.len() == STDOUT_LINES_MAX {
+                    kept.pop_front();
+                }
+                kept.push_back(line);
+            }
+        });
+        Self { lines, thread }
+    }
+
+    /// What is there when the pipe has ended, or at `deadline`: a grandchild may hold it open.
+    fn lines_by(&self, deadline: Instant) -> Vec<String> {
+        while !self.thread.is_finished() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *lines).into()
+    }
+}
+
 /// A running child. Dropping it kills it.
 pub struct UnderTest {
     child: Child,
     pid: Pid,
     stderr: Receiver<String>,
+    stdout: Tail,
     tail: VecDeque<String>,
     _scratch: Option<Scratch>,
     /// Where it takes emitters.
@@ -332,8 +375,10 @@ pub struct Stopped {
     pub status: Option<ExitStatus>,
     /// SIGTERM was not enough.
     pub was_killed: bool,
-    /// Its last line on stderr: Weir's conservation law.
+    /// Weir's conservation law, or the last line of another system on stderr.
     pub last_line: String,
+    /// What Weir says of itself on stdout at its end.
+    pub counters: Option<Counters>,
 }
 
 impl UnderTest {
@@ -419,11 +464,18 @@ impl UnderTest {
         while let Ok(line) = self.stderr.recv_timeout(Duration::from_millis(200)) {
             self.keep(line);
         }
-        let last_line = self.tail.back().cloned().unwrap_or_default();
+        let said = self.stdout.lines_by(Instant::now() + STDOUT_PATIENCE);
+        let counters = Counters::parse(&said);
+        // Weir ends with its conservation law on stdout, others with what they have to say on stderr.
+        let last_line = match said.last().filter(|_| counters.is_some()) {
+            Some(law) => law.clone(),
+            None => self.tail.back().cloned().unwrap_or_default(),
+        };
         Stopped {
             status,
             was_killed,
             last_line,
+            counters,
         }
     }
 }

@@ -17,6 +17,8 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 
 use crate::load::{Load, LoadArgs};
 use crate::net::{event_buffer, mono_ns, Poller};
+use crate::report::Sample;
+use crate::sampler::Sampler;
 use crate::sink::{Sink, SinkArgs, Stream};
 
 /// Token of the load's own epoll set; the others are sink links.
@@ -33,6 +35,7 @@ pub struct Drive {
     is_paused: bool,
     /// Messages sent and not yet received at which the load pauses; 0 for no limit.
     in_flight_max: u64,
+    sampler: Option<Sampler>,
     /// The emitters, if this process plays them.
     pub load: Option<Load>,
     /// The analyzers, if this process plays them.
@@ -55,6 +58,7 @@ impl Drive {
             events: event_buffer(),
             is_paused: false,
             in_flight_max: 0,
+            sampler: None,
             load: None,
             sink: None,
         })
@@ -94,6 +98,21 @@ impl Drive {
         match &mut self.load {
             Some(load) => load.start(),
             None => Ok(()),
+        }
+    }
+
+    /// From now on the run is cut into intervals; see [`Drive::take_samples`].
+    pub fn start_sampling(&mut self, expected: Duration) {
+        if let Some(sink) = &mut self.sink {
+            self.sampler = Some(Sampler::start(mono_ns(), expected, &mut sink.tally));
+        }
+    }
+
+    /// The run since [`Drive::start_sampling`]; sampling ends.
+    pub fn take_samples(&mut self) -> io::Result<Vec<Sample>> {
+        match (self.sampler.take(), &mut self.sink) {
+            (Some(sampler), Some(sink)) => sampler.finish(mono_ns(), &mut sink.tally),
+            _ => Ok(Vec::new()),
         }
     }
 
@@ -156,6 +175,9 @@ impl Drive {
                 let due_ns = sink.timer_ns().unwrap_or(u64::MAX);
                 wait = wait.min(Duration::from_nanos(due_ns.saturating_sub(now_ns)));
             }
+        }
+        if let (Some(sampler), Some(sink)) = (&mut self.sampler, &mut self.sink) {
+            sampler.tick(mono_ns(), &mut sink.tally);
         }
         let count = self.poller.wait_up_to(&mut self.events, wait)?;
         for event in &self.events[..count] {

@@ -28,7 +28,6 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 pub use args::LoadArgs;
 pub use compose::Format;
 pub use connection::Answers;
-pub use schedule::Gaps;
 pub use sizes::Sizes;
 
 use crate::check::nanosecond_histogram;

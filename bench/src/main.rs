@@ -2,14 +2,18 @@
 //! loop of load and sink) and `run.rs` (one measured run); the scenarios are made of these.
 
 mod analyzers;
+mod capacity;
 mod check;
 mod child;
 mod connections;
+mod counters;
 mod drive;
 mod failover;
+mod fingerprint;
 mod http;
 mod http_abuse;
 mod http_overload;
+mod latency;
 mod load;
 mod net;
 mod pair;
@@ -18,7 +22,9 @@ mod progress;
 mod relay;
 mod report;
 mod run;
+mod sampler;
 mod search;
+mod series;
 mod session;
 mod sink;
 mod standalone;
@@ -71,6 +77,24 @@ enum Cmd {
     /// Each run starts the system as a child on its own core, with load and sink on the other, reads the
     /// child's CPU clock at 10 % and 95 % of the messages, and checks that every message came once.
     Pair(pair::PairArgs),
+    /// The highest sustained rate: emitters that send whenever a socket takes more
+    ///
+    /// Runs of --seconds (10), each with a fresh process, second by second; fails when a message is lost.
+    Throughput(throughput::ThroughputArgs),
+    /// Latency at offered rates, from the intended send time
+    ///
+    /// Open loop: message n goes when its schedule says, so a system that stalls is charged for all that was
+    /// due meanwhile. The last column says how late the load itself was: above the latencies in question
+    /// the line is about the load and not about the system.
+    Latency(latency::LatencyArgs),
+    /// Search for the highest rate without loss (NDR) and with a little (PDR)
+    ///
+    /// Multiple Loss Ratio Search (RFC 9971): short trials bracket the rate, long ones decide, rates are tried
+    /// again until the verdict stands. Nothing is ever dropped by a distributor that makes its emitters
+    /// wait, so a message counts as lost when it has not reached an analyzer --late-ms after its *intended*
+    /// time: not written because the socket stayed full, refused, late, or never there. The search is
+    /// repeated; the spread is printed. Then latency at 10, 50 and 90 % of the NDR.
+    Capacity(capacity::CapacityArgs),
     /// Memory of many emitter connections
     Connections(connections::ConnectionsArgs),
     /// Kill analyzers under load; time until their un-ACKed messages are written to others
@@ -96,6 +120,9 @@ fn main() -> ExitCode {
         Cmd::Sink(args) => standalone::run_sink(&args),
         Cmd::LoadSink(args) => standalone::run_load_sink(&args),
         Cmd::Pair(args) => pair::run(&args),
+        Cmd::Throughput(args) => throughput::run(&args),
+        Cmd::Latency(args) => latency::run(&args),
+        Cmd::Capacity(args) => capacity::run(&args),
         Cmd::Connections(args) => connections::run(&args),
         Cmd::Failover(args) => failover::run(&args),
         Cmd::Weights(args) => weights::run(&args),

@@ -2,16 +2,15 @@
 //! what ran side by side is compared.
 
 use std::io;
-use std::path::PathBuf;
 
 use clap::ValueEnum;
-use serde_json::{json, Value};
 
 use crate::child::{System, SystemArgs};
 use crate::load::{LoadArgs, Sizes};
 use crate::net::pin;
-use crate::report::{conditions, conditions_line, median_min_max, write_json};
+use crate::report::{median_min_max, Cores, OutputArgs, Series};
 use crate::run::{run_once, Outcome, Scenario};
+use crate::series::series;
 use crate::sink::{weights_of, Dialect, SinkArgs};
 
 /// Shares in a line: of many analyzers the first.
@@ -98,9 +97,8 @@ pub struct PairArgs {
     pub weights: Vec<f64>,
     #[command(flatten)]
     pub system: SystemArgs,
-    /// Write the report here too
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 impl PairArgs {
@@ -118,6 +116,18 @@ impl PairArgs {
         sizes
             .flat_map(|size| weights.iter().map(move |w| (size, w.clone())))
             .collect()
+    }
+
+    /// With sizes or numbers of analyzers to choose from, the scenario says which.
+    fn name_of(&self, scenario: &Scenario) -> String {
+        let mut name = scenario.name.to_owned();
+        if self.size.len() > 1 {
+            name += &format!(", {} B", scenario.load.size);
+        }
+        if self.analyzers.len() > 1 {
+            name += &format!(", {} analyzers", scenario.sink.weights.len());
+        }
+        name
     }
 
     /// Large messages: as many bytes as 256 B make, but no fewer than a tenth of the messages.
@@ -158,13 +168,17 @@ impl PairArgs {
 
 /// Runs all pairs and reports. False when a message was lost, duplicated or foreign.
 pub fn run(args: &PairArgs) -> io::Result<bool> {
-    let conditions = conditions();
-    println!("{}", conditions_line(&conditions));
+    let cores = Cores {
+        system: &args.system.system_cores,
+        load: &args.system.load_cores,
+    };
+    let title = format!("{} (A) and {} (B), side by side", args.a, args.b);
+    let mut draft = args.output.begin("pair", &title, cores)?;
+    println!("{}", draft.heading());
     println!("            A = {}\n            B = {}", args.a, args.b);
     pin(&args.system.load_cores)?;
 
     let mut is_exact = true;
-    let mut scenarios = Vec::new();
     for (size, weights) in args.shapes() {
         let a = System::parse(&args.a, &args.system, size)?;
         let b = System::parse(&args.b, &args.system, size)?;
@@ -177,16 +191,24 @@ pub fn run(args: &PairArgs) -> io::Result<bool> {
             ];
             let pairs = run_pairs(args, &sides)?;
             is_exact &= pairs.iter().flatten().all(Outcome::is_exact);
-            scenarios.push(summarize(*load, &sides[0].1, &pairs));
+            summarize(*load, &pairs);
+            for (side, (system, scenario)) in sides.iter().enumerate() {
+                let runs = pairs.iter().map(|pair| pair[side].to_run());
+                let label = format!("{}: {}", ["A", "B"][side], system.spec);
+                draft.report.series.push(Series {
+                    runs: runs.collect::<io::Result<_>>()?,
+                    ..series(
+                        &args.name_of(scenario),
+                        &label,
+                        system,
+                        &scenario.load,
+                        &scenario.sink,
+                    )
+                });
+            }
         }
     }
-    write_json(
-        args.json.as_deref(),
-        &json!({
-            "report": "pair", "conditions": conditions, "a": args.a, "b": args.b,
-            "pairs": args.pairs, "warm_up_pairs": args.warm_up, "scenarios": scenarios,
-        }),
-    )?;
+    args.output.finish(draft, is_exact)?;
     Ok(is_exact)
 }
 
@@ -260,7 +282,7 @@ fn print_run(label: &str, side: &str, o: &Outcome) {
 }
 
 /// Medians per side, and B over A twice: of the medians, and of each pair.
-fn summarize(load: Load, scenario: &Scenario, pairs: &[[Outcome; 2]]) -> Value {
+fn summarize(load: Load, pairs: &[[Outcome; 2]]) {
     let column = |side: usize, value: fn(&Outcome) -> f64| -> Vec<f64> {
         pairs.iter().map(|p| value(&p[side])).collect()
     };
@@ -290,16 +312,4 @@ fn summarize(load: Load, scenario: &Scenario, pairs: &[[Outcome; 2]]) -> Value {
         "CPU per message, B / A: {:.3} (medians); {ratio:.3} (median of pairs, {lowest:.3}..{highest:.3})",
         b_cpu / a_cpu
     );
-    let runs: Vec<Value> = pairs
-        .iter()
-        .map(|p| json!({ "a": p[0].to_json(), "b": p[1].to_json() }))
-        .collect();
-    json!({
-        "scenario": scenario.name, "connections": scenario.load.connections,
-        "message_bytes": scenario.load.size.to_string(), "analyzers": scenario.sink.weights.len(), "rate": scenario.load.rate, "in_flight": scenario.load.in_flight,
-        "messages": scenario.load.messages, "runs": runs,
-        "median_cpu_ns_per_message": { "a": a_cpu, "b": b_cpu },
-        "ratio_of_medians": b_cpu / a_cpu,
-        "ratio_of_pairs": { "median": ratio, "min": lowest, "max": highest },
-    })
 }

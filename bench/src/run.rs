@@ -8,13 +8,14 @@
 use std::io;
 use std::time::Duration;
 
-use serde_json::{json, Value};
+use hdrhistogram::Histogram;
 
 use crate::child::{System, UnderTest};
+use crate::counters::Counters;
 use crate::drive::{Drive, Ended};
 use crate::load::LoadArgs;
 use crate::net::mono_ns;
-use crate::report::percentiles;
+use crate::report::{unix_seconds, Cpu, Latency, Messages, Run, Sample};
 use crate::session::Session;
 use crate::sink::SinkArgs;
 
@@ -56,7 +57,16 @@ pub struct Outcome {
     pub ended_cleanly: bool,
     /// Its last line on stderr.
     pub last_line: String,
-    latency: Value,
+    /// What it counted itself.
+    pub counters: Option<Counters>,
+    /// The measured part.
+    pub wall_seconds: f64,
+    /// Intended send to read, over the measured part and the drain.
+    pub latency_ns: Histogram<u64>,
+    /// When the load started.
+    pub started_unix_seconds: f64,
+    /// The whole run over time.
+    pub samples: Vec<Sample>,
 }
 
 impl Outcome {
@@ -65,14 +75,38 @@ impl Outcome {
         self.lost == 0 && self.duplicates == 0 && self.foreign == 0
     }
 
-    pub fn to_json(&self) -> Value {
-        json!({
-            "cpu_ns_per_message": self.cpu_ns_per_message, "user_share": self.user_share,
-            "messages_per_second": self.messages_per_second, "latency": self.latency,
-            "sent": self.sent, "delivered": self.delivered, "lost": self.lost,
-            "duplicates": self.duplicates, "foreign": self.foreign, "shares": self.shares,
-            "ended_cleanly": self.ended_cleanly, "last_line": self.last_line,
-        })
+    /// For a report.
+    ///
+    /// # Errors
+    /// As for [`Latency::of`].
+    pub fn to_run(&self) -> io::Result<Run> {
+        let mut run = Run {
+            started_unix_seconds: Some(self.started_unix_seconds),
+            wall_seconds: self.wall_seconds,
+            messages: Messages {
+                sent: self.sent,
+                received: self.delivered,
+                lost: self.lost,
+                twice: self.duplicates,
+                foreign: self.foreign,
+            },
+            messages_per_second: Some(self.messages_per_second),
+            shares: self.shares.clone(),
+            cpu: Some(Cpu::split(self.cpu_ns_per_message, self.user_share)),
+            latencies: Vec::from_iter(Latency::of("latency", &self.latency_ns)?),
+            samples: self.samples.clone(),
+            ..Run::default()
+        };
+        if let Some(counters) = &self.counters {
+            counters.put_into(&mut run);
+        }
+        if !self.ended_cleanly {
+            let what = format!("did not end with exit status 0: {}", self.last_line);
+            run.notes.push(what);
+        } else if self.counters.is_some() {
+            run.notes.push(self.last_line.clone());
+        }
+        Ok(run)
     }
 }
 
@@ -85,6 +119,7 @@ pub fn run_once(system: &System, scenario: &Scenario, cores: &[usize]) -> io::Re
     })?;
     let Session { child, mut drive } = session;
     let sent = drive.sent();
+    let samples = drive.take_samples()?;
     drive.load = None;
     let stopped = child.stop(|| {
         // A reset by the ending child is no failure of the run.
@@ -99,7 +134,11 @@ pub fn run_once(system: &System, scenario: &Scenario, cores: &[usize]) -> io::Re
         messages_per_second: steady.messages as f64 * 1e9 / steady.wall_ns.max(1) as f64,
         p50_ns: tally.latency_ns.value_at_quantile(0.5),
         p99_ns: tally.latency_ns.value_at_quantile(0.99),
-        latency: percentiles(&tally.latency_ns),
+        latency_ns: tally.latency_ns.clone(),
+        wall_seconds: steady.wall_ns as f64 / 1e9,
+        started_unix_seconds: steady.started_unix_seconds,
+        samples,
+        counters: stopped.counters,
         sent,
         delivered: tally.set.distinct(),
         lost: tally.set.missing(sent),
@@ -121,6 +160,7 @@ struct Steady {
     cpu_ns: u64,
     wall_ns: u64,
     user_share: f64,
+    started_unix_seconds: f64,
 }
 
 fn measure(session: &mut Session, scenario: &Scenario) -> io::Result<Steady> {
@@ -130,14 +170,18 @@ fn measure(session: &mut Session, scenario: &Scenario) -> io::Result<Steady> {
         (total as f64 * STEADY_FROM) as u64,
         (total as f64 * STEADY_TO) as u64,
     );
+    let rate = scenario.load.rate.unwrap_or(u64::MAX).max(1);
+    drive.start_sampling(Duration::from_secs(total / rate));
     drive.start()?;
+    let started_unix_seconds = unix_seconds();
     reach(drive, |d| d.delivered() >= from)?;
     if let Some(sink) = &mut drive.sink {
         sink.tally.latency_ns.reset();
     }
     let before = Reading::take(child, drive)?;
     drive.run_until(STALL_PATIENCE, |d| d.delivered() >= to)?;
-    let steady = Reading::take(child, drive)?.since(&before);
+    let mut steady = Reading::take(child, drive)?.since(&before);
+    steady.started_unix_seconds = started_unix_seconds;
     drive.run_until(STALL_PATIENCE, Drive::is_all_delivered)?;
     Ok(steady)
 }
@@ -171,6 +215,12 @@ pub fn settle(child: &UnderTest, drive: &mut Drive) -> io::Result<()> {
     Ok(())
 }
 
+/// Part of the time between two readings that was spent in user mode.
+pub fn user_share(now: (u64, u64), before: (u64, u64)) -> f64 {
+    let (user, system) = (now.0 - before.0, now.1 - before.1);
+    user as f64 / (user + system).max(1) as f64
+}
+
 struct Reading {
     messages: u64,
     cpu_ns: u64,
@@ -189,13 +239,12 @@ impl Reading {
     }
 
     fn since(&self, before: &Self) -> Steady {
-        let user = self.ticks.0 - before.ticks.0;
-        let both = user + self.ticks.1 - before.ticks.1;
         Steady {
             messages: self.messages - before.messages,
             cpu_ns: self.cpu_ns - before.cpu_ns,
             wall_ns: self.wall_ns - before.wall_ns,
-            user_share: user as f64 / both.max(1) as f64,
+            user_share: user_share(self.ticks, before.ticks),
+            started_unix_seconds: 0.0,
         }
     }
 }

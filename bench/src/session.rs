@@ -19,14 +19,13 @@ use std::io;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use serde_json::{json, Value};
 
 use crate::child::{Stopped, System, UnderTest, Wiring};
 use crate::drive::Drive;
 use crate::load::{Format, LoadArgs};
 use crate::net::{allow_connections, mono_ns};
-use crate::report::percentiles;
-use crate::run::settle;
+use crate::report::{named, Better, Cpu, Latency, Messages, Run, Sample, Value};
+use crate::run::{settle, user_share};
 use crate::sink::{Dialect, SinkArgs};
 
 /// Nothing moved for so long: what is under way does not come.
@@ -66,6 +65,12 @@ pub struct Trial {
     /// CPU time of the system per message delivered, and of one core.
     pub cpu_ns_per_message: f64,
     pub cores_used: f64,
+    /// Of it in user mode, 0 to 1.
+    pub user_share: f64,
+    /// Part of the messages that each analyzer got.
+    pub shares: Vec<f64>,
+    /// The trial over time.
+    pub samples: Vec<Sample>,
 }
 
 impl Trial {
@@ -83,14 +88,47 @@ impl Trial {
         self.missing == 0 && self.duplicates == 0 && self.foreign == 0
     }
 
-    pub fn to_json(&self) -> Value {
-        json!({
-            "rate": self.rate, "seconds": self.seconds, "due": self.due, "in_time": self.in_time,
-            "sent": self.sent, "refused": self.refused, "missing": self.missing,
-            "duplicates": self.duplicates, "foreign": self.foreign, "loss_ratio": self.loss(),
-            "delivered_per_second": self.delivered_per_second, "latency": percentiles(&self.latency_ns),
-            "load_lag_p99_ns": self.lag_p99_ns, "cpu_ns_per_message": self.cpu_ns_per_message,
-            "cores_used": self.cores_used,
+    /// For a report. `lost` is what never came; what came too late is a figure of its own.
+    pub fn to_run(&self) -> io::Result<Run> {
+        let number = |value: f64, unit: &str, better| Value {
+            value,
+            unit: unit.into(),
+            better,
+        };
+        Ok(Run {
+            wall_seconds: self.seconds,
+            messages: Messages {
+                sent: self.sent,
+                received: self.latency_ns.len(),
+                lost: self.missing,
+                twice: self.duplicates,
+                foreign: self.foreign,
+            },
+            messages_per_second: Some(self.delivered_per_second),
+            shares: self.shares.clone(),
+            cpu: Some(Cpu::split(self.cpu_ns_per_message, self.user_share)),
+            latencies: Vec::from_iter(Latency::of("latency", &self.latency_ns)?),
+            samples: self.samples.clone(),
+            values: named([
+                (
+                    "offered",
+                    number(self.rate as f64, "messages/s", Better::Neither),
+                ),
+                (
+                    "not in time",
+                    number(self.loss() * 100.0, "%", Better::Lower),
+                ),
+                (
+                    "refused",
+                    number(self.refused as f64, "messages", Better::Lower),
+                ),
+                (
+                    "lateness of the load p99",
+                    number(self.lag_p99_ns as f64, "ns", Better::Neither),
+                ),
+                ("cores used", number(self.cores_used, "", Better::Neither)),
+            ]),
+            ..Run::default()
         })
     }
 }
@@ -167,24 +205,31 @@ impl Session {
         load.rearm(rate, seconds, seed);
         sink.forget();
         let due = load.total();
-        let (start_ns, cpu_start_ns) = (mono_ns(), self.child.cpu_ns()?);
+        self.drive.start_sampling(Duration::from_secs_f64(seconds));
+        let (start_ns, cpu_start_ns, ticks) =
+            (mono_ns(), self.child.cpu_ns()?, self.child.ticks()?);
         self.drive.start()?;
         let end_ns = start_ns + (seconds * 1e9) as u64;
         self.run_to(end_ns)?;
         let (now_ns, cpu_ns) = (mono_ns(), self.child.cpu_ns()? - cpu_start_ns);
-        let delivered = self.drive.delivered();
+        let (delivered, user_share) = (
+            self.drive.delivered(),
+            user_share(self.child.ticks()?, ticks),
+        );
         self.run_to(end_ns + late.as_nanos() as u64)?;
         if let Some(load) = &mut self.drive.load {
             load.finish();
         }
         self.drive
             .run_until(STALL_PATIENCE, Drive::is_all_delivered)?;
+        let samples = self.drive.take_samples()?;
 
         let (load, sink) = match (&self.drive.load, &self.drive.sink) {
             (Some(load), Some(sink)) => (load, sink),
             _ => return Err(io::Error::other("a trial needs load and sink")),
         };
         let (tally, refused) = (&sink.tally, load.answers().refused);
+        let frames = tally.per_analyzer.iter().sum::<u64>().max(1);
         Ok(Trial {
             rate,
             seconds,
@@ -200,6 +245,13 @@ impl Session {
             lag_p99_ns: load.lag_ns().value_at_quantile(0.99),
             cpu_ns_per_message: cpu_ns as f64 / delivered.max(1) as f64,
             cores_used: cpu_ns as f64 / (now_ns - start_ns) as f64,
+            user_share,
+            shares: tally
+                .per_analyzer
+                .iter()
+                .map(|n| *n as f64 / frames as f64)
+                .collect(),
+            samples,
         })
     }
 

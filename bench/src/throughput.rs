@@ -1,16 +1,17 @@
 //! The highest sustained rate: emitters that write whenever a socket takes more, second by second.
 
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
-
-use serde_json::{json, Value};
 
 use crate::child::{System, SystemArgs};
 use crate::load::LoadArgs;
 use crate::net::{mono_ns, pin};
 use crate::progress::Progress;
-use crate::report::{conditions, conditions_line, median_min_max, write_json};
+use crate::report::{
+    median_min_max, unix_seconds, Better, Cores, Cpu, Messages, OutputArgs, Run, Series, Value,
+};
+use crate::run::user_share;
+use crate::series::series;
 use crate::session::Session;
 use crate::sink::SinkArgs;
 
@@ -19,9 +20,10 @@ const STALL_PATIENCE: Duration = Duration::from_secs(5);
 /// Arguments of `weir-bench throughput`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ThroughputArgs {
-    /// 'weir [args]', 'relay', a peer's name, or a command with {emitters} and {analyzers} in it
+    /// 'weir [args]', 'relay', a peer (nginx, haproxy-tcp, haproxy-log, rsyslog, syslog-ng), or a command
+    /// with {emitters} and {analyzers} in it
     #[arg(long, default_value = "weir")]
-    system_under_test: String,
+    subject: String,
     /// Runs, each with a fresh process
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     repeat: u32,
@@ -34,46 +36,38 @@ pub struct ThroughputArgs {
     sink: SinkArgs,
     #[command(flatten)]
     system: SystemArgs,
-    /// Write the report here too
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
-/// One run: the rate of each second, and what it cost.
-struct Run {
+/// One run: the rate of each second, what it cost, and what came.
+struct Found {
     seconds: Vec<f64>,
-    cpu_ns_per_message: f64,
     cores_used: f64,
-    sent: u64,
-    delivered: u64,
-    missing: u64,
-    duplicates: u64,
-    foreign: u64,
+    run: Run,
 }
 
-impl Run {
-    fn rate(&self) -> f64 {
-        self.seconds.iter().sum::<f64>() / self.seconds.len() as f64
-    }
-
+impl Found {
     fn is_exact(&self) -> bool {
-        self.missing == 0 && self.duplicates == 0 && self.foreign == 0
-    }
-
-    fn to_json(&self) -> Value {
-        json!({
-            "messages_per_second": self.rate(), "each_second": self.seconds,
-            "cpu_ns_per_message": self.cpu_ns_per_message, "cores_used": self.cores_used,
-            "sent": self.sent, "delivered": self.delivered, "missing": self.missing,
-            "duplicates": self.duplicates, "foreign": self.foreign,
-        })
+        let Messages {
+            lost,
+            twice,
+            foreign,
+            ..
+        } = self.run.messages;
+        lost == 0 && twice == 0 && foreign == 0
     }
 }
 
 /// All runs and their spread. False when a message was lost, came twice or was foreign.
 pub fn run(args: &ThroughputArgs) -> io::Result<bool> {
-    let conditions = conditions();
-    println!("{}", conditions_line(&conditions));
+    let cores = Cores {
+        system: &args.system.system_cores,
+        load: &args.system.load_cores,
+    };
+    let title = format!("throughput of {}", args.subject);
+    let mut draft = args.output.begin("throughput", &title, cores)?;
+    println!("{}", draft.heading());
     let mut load = args.load.clone();
     if load.rate.is_some() {
         return Err(io::Error::other(
@@ -83,8 +77,7 @@ pub fn run(args: &ThroughputArgs) -> io::Result<bool> {
     let seconds = load.seconds.unwrap_or(10.0).max(1.0);
     // The end is said by this program, second by second.
     load.messages = Some(u64::MAX);
-    let size = load.size.to_string().parse().unwrap_or(256);
-    let mut system = System::parse(&args.system_under_test, &args.system, size)?;
+    let mut system = System::parse(&args.subject, &args.system, load.size.typical())?;
     system.ensure_exists()?;
     system.fit(&mut load);
     pin(&args.system.load_cores)?;
@@ -109,23 +102,30 @@ pub fn run(args: &ThroughputArgs) -> io::Result<bool> {
     let mut progress = Progress::new(args.repeat as usize);
     let mut runs = Vec::new();
     for number in 1..=args.repeat {
-        progress.step(&format!("{}, {seconds} s", args.system_under_test));
-        let run = run_one(&system, &load, args, seconds)?;
+        progress.step(&format!("{}, {seconds} s", args.subject));
+        let found = run_one(&system, &load, args, seconds)?;
         progress.wipe();
-        let (_, lowest, highest) = median_min_max(&run.seconds);
+        let (_, lowest, highest) = median_min_max(&found.seconds);
+        let Messages {
+            received,
+            lost,
+            twice,
+            foreign,
+            ..
+        } = found.run.messages;
         println!(
-            "{number:>4} {:>11.0} {lowest:>11.0} {highest:>11.0} {:>11.1} {:>6.2} {:>12} {:>8} {:>6} {:>7}",
-            run.rate(),
-            run.cpu_ns_per_message,
-            run.cores_used,
-            run.delivered,
-            run.missing,
-            run.duplicates,
-            run.foreign
+            "{number:>4} {:>11.0} {lowest:>11.0} {highest:>11.0} {:>11.1} {:>6.2} {received:>12} {lost:>8} \
+             {twice:>6} {foreign:>7}",
+            found.run.messages_per_second.unwrap_or(0.0),
+            found.run.cpu.map_or(0.0, |cpu| cpu.ns_per_message),
+            found.cores_used,
         );
-        runs.push(run);
+        runs.push(found);
     }
-    let rates: Vec<f64> = runs.iter().map(Run::rate).collect();
+    let rates: Vec<f64> = runs
+        .iter()
+        .filter_map(|r| r.run.messages_per_second)
+        .collect();
     let (median, lowest, highest) = median_min_max(&rates);
     println!(
         "sustained   {median:.0} msg/s (runs {lowest:.0} to {highest:.0}, spread {:.1} %)",
@@ -135,20 +135,18 @@ pub fn run(args: &ThroughputArgs) -> io::Result<bool> {
         .iter()
         .any(|r| r.cores_used < 0.9 * args.system.system_cores.len() as f64)
     {
-        println!(
-            "            the system did not use its cores up: the load or the sink was the limit"
-        );
+        let limit =
+            "the system did not use its cores up: load and sink were the limit, not the system";
+        println!("            {limit}");
+        draft.report.notes.push(limit.into());
     }
-    write_json(
-        args.json.as_deref(),
-        &json!({
-            "report": "throughput", "conditions": conditions, "system": args.system_under_test,
-            "load": load.describe(), "analyzers": args.sink.weights.len(),
-            "runs": runs.iter().map(Run::to_json).collect::<Vec<_>>(),
-            "messages_per_second": { "median": median, "min": lowest, "max": highest },
-        }),
-    )?;
-    Ok(runs.iter().all(Run::is_exact))
+    let is_exact = runs.iter().all(Found::is_exact);
+    draft.report.series.push(Series {
+        runs: runs.into_iter().map(|r| r.run).collect(),
+        ..series("throughput", &args.subject, &system, &load, &args.sink)
+    });
+    args.output.finish(draft, is_exact)?;
+    Ok(is_exact)
 }
 
 fn run_one(
@@ -156,8 +154,12 @@ fn run_one(
     load: &LoadArgs,
     args: &ThroughputArgs,
     seconds: f64,
-) -> io::Result<Run> {
+) -> io::Result<Found> {
     let mut session = Session::open(system, load, &args.sink, &args.system.system_cores)?;
+    session
+        .drive
+        .start_sampling(Duration::from_secs_f64(seconds + args.warm_up));
+    let started_unix_seconds = Some(unix_seconds());
     session.drive.start()?;
     let mut next_ns = mono_ns() + (args.warm_up * 1e9) as u64;
     session
@@ -168,6 +170,7 @@ fn run_one(
         session.child.cpu_ns()?,
         session.drive.delivered(),
     );
+    let ticks = session.child.ticks()?;
     let (mut last_ns, mut last) = (begin_ns, begin);
     let mut rates = Vec::new();
     for _ in 0..seconds as u64 {
@@ -187,25 +190,58 @@ fn run_one(
         .drive
         .run_until(STALL_PATIENCE, |d| d.is_all_delivered())?;
     let sent = session.drive.sent();
+    let samples = session.drive.take_samples()?;
     let refused = session
         .drive
         .load
         .as_ref()
         .map_or(0, |l| l.answers().refused);
-    let tally = match &session.drive.sink {
-        Some(sink) => &sink.tally,
-        None => return Err(io::Error::other("no sink")),
+    let Some(sink) = &session.drive.sink else {
+        return Err(io::Error::other("a session has a sink"));
     };
-    let run = Run {
+    let (tally, frames) = (
+        &sink.tally,
+        sink.tally.per_analyzer.iter().sum::<u64>().max(1),
+    );
+    let mut run = Run {
+        started_unix_seconds,
+        wall_seconds: (last_ns - begin_ns) as f64 / 1e9,
+        messages: Messages {
+            sent,
+            received: tally.set.distinct(),
+            lost: tally.set.missing(sent).saturating_sub(refused),
+            twice: tally.set.duplicates(),
+            foreign: tally.foreign,
+        },
+        messages_per_second: Some((last - begin) as f64 * 1e9 / (last_ns - begin_ns) as f64),
+        shares: tally
+            .per_analyzer
+            .iter()
+            .map(|n| *n as f64 / frames as f64)
+            .collect(),
+        samples,
+        ..Run::default()
+    };
+    run.cpu = Some(Cpu::split(
+        cpu_ns as f64 / (last - begin).max(1) as f64,
+        user_share(session.child.ticks()?, ticks),
+    ));
+    let cores_used = cpu_ns as f64 / (last_ns - begin_ns) as f64;
+    run.values.insert(
+        "cores used".into(),
+        Value {
+            value: cores_used,
+            unit: String::new(),
+            better: Better::Neither,
+        },
+    );
+    let stopped = session.close()?;
+    if let Some(counters) = &stopped.counters {
+        counters.put_into(&mut run);
+    }
+    Ok(Found {
         seconds: rates,
-        cpu_ns_per_message: cpu_ns as f64 / (last - begin).max(1) as f64,
-        cores_used: cpu_ns as f64 / (last_ns - begin_ns) as f64,
-        sent,
-        delivered: tally.set.distinct(),
-        missing: tally.set.missing(sent).saturating_sub(refused),
-        duplicates: tally.set.duplicates(),
-        foreign: tally.foreign,
-    };
-    session.close()?;
-    Ok(run)
+        cores_used,
+        run,
+    })
 }

@@ -74,6 +74,19 @@ impl FromStr for Sizes {
     }
 }
 
+impl Sizes {
+    /// Bytes of an ordinary message, for whoever wants one number.
+    pub fn typical(&self) -> usize {
+        match self {
+            Self::Fixed(n) => *n,
+            Self::LogNormal { median, .. } => *median as usize,
+            Self::File { lines, .. } => {
+                MESSAGE_LEN_MIN + lines.iter().map(Vec::len).sum::<usize>() / lines.len().max(1)
+            }
+        }
+    }
+}
+
 fn range() -> std::ops::RangeInclusive<usize> {
     MESSAGE_LEN_MIN..=MESSAGE_LEN_MAX
 }
