@@ -154,6 +154,11 @@ impl System {
         self.wiring == Wiring::Weir
     }
 
+    /// Software of others.
+    pub fn is_peer(&self) -> bool {
+        self.peer.is_some()
+    }
+
     /// What its emitters have to speak.
     pub fn format(&self) -> crate::load::Format {
         self.peer

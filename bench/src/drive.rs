@@ -23,6 +23,8 @@ use crate::sink::{Sink, SinkArgs, Stream};
 
 /// Token of the load's own epoll set; the others are sink links.
 const LOAD_TOKEN: u64 = u64::MAX;
+/// What has not come so long after everything else is not waited for with the next messages.
+const GIVE_UP: Duration = Duration::from_millis(200);
 /// Longest sleep, so that conditions that depend on the clock are looked at.
 const TURN: Duration = Duration::from_millis(20);
 
@@ -35,6 +37,8 @@ pub struct Drive {
     is_paused: bool,
     /// Messages sent and not yet received at which the load pauses; 0 for no limit.
     in_flight_max: u64,
+    /// Under way, but given up for the pause: (messages, delivered at the last look, since when).
+    given_up: (u64, u64, u64),
     sampler: Option<Sampler>,
     /// The emitters, if this process plays them.
     pub load: Option<Load>,
@@ -58,6 +62,7 @@ impl Drive {
             events: event_buffer(),
             is_paused: false,
             in_flight_max: 0,
+            given_up: (0, 0, 0),
             sampler: None,
             load: None,
             sink: None,
@@ -194,12 +199,23 @@ impl Drive {
     }
 
     /// Keeps what is under way below `in_flight_max`, to within one write per connection. Whole
-    /// rounds only: a limit in the middle of one would favour the first connections.
+    /// rounds only: a limit in the middle of one would favour the first connections. What a system has
+    /// lost would be under way for ever: when nothing has come for a while, the pause forgets it.
     fn pause_or_resume(&mut self) -> io::Result<()> {
+        let delivered = self.delivered();
         let Some(load) = self.load.as_ref().filter(|_| self.in_flight_max > 0) else {
             return Ok(());
         };
-        let in_flight = load.sent().saturating_sub(self.delivered());
+        let under_way = load.sent().saturating_sub(delivered);
+        if self.is_paused {
+            let now_ns = mono_ns();
+            if self.given_up.1 != delivered {
+                (self.given_up.1, self.given_up.2) = (delivered, now_ns);
+            } else if now_ns - self.given_up.2 > GIVE_UP.as_nanos() as u64 {
+                self.given_up = (under_way, delivered, now_ns);
+            }
+        }
+        let in_flight = under_way.saturating_sub(self.given_up.0);
         let is_full = in_flight >= self.in_flight_max && load.sent() < load.total();
         if is_full != self.is_paused {
             match is_full {
@@ -209,6 +225,7 @@ impl Drive {
                     .add(load.readiness(), LOAD_TOKEN, EpollFlags::EPOLLIN)?,
             }
             self.is_paused = is_full;
+            self.given_up.1 = u64::MAX;
         }
         Ok(())
     }

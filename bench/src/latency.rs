@@ -141,10 +141,10 @@ pub fn print_trial(label: &str, trial: &Trial) {
         trial.cores_used,
         trial.lag_p99_ns as f64 / 1e6,
     );
-    if trial.duplicates + trial.foreign + trial.refused > 0 {
+    if trial.duplicates + trial.foreign + trial.refused + trial.renewed > 0 {
         println!(
-            "           twice {}, foreign {}, refused {}",
-            trial.duplicates, trial.foreign, trial.refused
+            "           twice {}, foreign {}, refused {}, connections renewed {}",
+            trial.duplicates, trial.foreign, trial.refused, trial.renewed
         );
     }
 }

@@ -115,7 +115,10 @@ impl Load {
     /// Another load over the same connections, which have nothing left to send: only pace, length and
     /// seed may differ from what they were opened for.
     pub fn rearm(&mut self, rate: u64, seconds: f64, seed: u64) {
-        assert!(self.is_finished(), "the load before is through");
+        assert!(
+            self.start_ns == 0 || self.is_finished(),
+            "the load before is through"
+        );
         self.args.rate = Some(rate);
         self.args.messages = None;
         self.args.seconds = Some(seconds);

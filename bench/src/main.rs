@@ -5,6 +5,7 @@ mod analyzers;
 mod capacity;
 mod check;
 mod child;
+mod compare;
 mod connections;
 mod counters;
 mod drive;
@@ -23,6 +24,8 @@ mod relay;
 mod report;
 mod run;
 mod sampler;
+mod scale;
+mod scenario;
 mod search;
 mod series;
 mod session;
@@ -77,6 +80,15 @@ enum Cmd {
     /// Each run starts the system as a child on its own core, with load and sink on the other, reads the
     /// child's CPU clock at 10 % and 95 % of the messages, and checks that every message came once.
     Pair(pair::PairArgs),
+    /// The same work for Weir, a bare relay, nginx, HAProxy, rsyslog and syslog-ng, in turn
+    ///
+    /// Rounds A B C ... A B C ..., each run with a fresh process on the system's core; CPU of all of a
+    /// peer's processes; what was lost is counted by sequence numbers. What a system does not do stands
+    /// beside its figures. scripts/peers.sh fetches the peers; one that does not start is told and left
+    /// out. Fails when a system that promises delivery (Weir) loses or repeats a message.
+    Compare(compare::CompareArgs),
+    /// CPU per message as analyzers and emitters grow: curves
+    Scale(scale::ScaleArgs),
     /// The highest sustained rate: emitters that send whenever a socket takes more
     ///
     /// Runs of --seconds (10), each with a fresh process, second by second; fails when a message is lost.
@@ -120,6 +132,8 @@ fn main() -> ExitCode {
         Cmd::Sink(args) => standalone::run_sink(&args),
         Cmd::LoadSink(args) => standalone::run_load_sink(&args),
         Cmd::Pair(args) => pair::run(&args),
+        Cmd::Compare(args) => compare::run(&args),
+        Cmd::Scale(args) => scale::run(&args),
         Cmd::Throughput(args) => throughput::run(&args),
         Cmd::Latency(args) => latency::run(&args),
         Cmd::Capacity(args) => capacity::run(&args),

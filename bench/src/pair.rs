@@ -3,39 +3,16 @@
 
 use std::io;
 
-use clap::ValueEnum;
-
 use crate::child::{System, SystemArgs};
-use crate::load::{LoadArgs, Sizes};
 use crate::net::pin;
 use crate::report::{median_min_max, Cores, OutputArgs, Series};
 use crate::run::{run_once, Outcome, Scenario};
+use crate::scenario::{Load, ShapeArgs};
 use crate::series::series;
-use crate::sink::{weights_of, Dialect, SinkArgs};
+use crate::sink::Dialect;
 
 /// Shares in a line: of many analyzers the first.
 const SHARES_SHOWN: usize = 8;
-
-/// The load of a comparison.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Load {
-    /// 64 connections, 64 messages a write, as fast as they go, 4 MiB under way at most
-    Firehose,
-    /// The same, filling every socket buffer: hot or cold caches by chance, up to a factor of 2
-    Flood,
-    /// 5,000 connections, 40,000 messages/s, one a write
-    Trickle,
-}
-
-impl Load {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Firehose => "firehose",
-            Self::Flood => "flood",
-            Self::Trickle => "trickle",
-        }
-    }
-}
 
 /// Arguments of `weir-bench pair`.
 #[derive(Debug, Clone, clap::Args)]
@@ -60,110 +37,18 @@ pub struct PairArgs {
     /// Pairs before them that do not
     #[arg(long, default_value_t = 1)]
     pub warm_up: u32,
-    /// Messages of one firehose run
-    #[arg(long, default_value_t = 10_000_000)]
-    pub firehose_messages: u64,
-    /// Messages under way at which the firehose pauses; what is in socket buffers then stays in the
-    /// cache, so that two systems are compared and not two fill levels
-    #[arg(long, default_value_t = 16_384, value_name = "MESSAGES")]
-    pub in_flight: u64,
-    /// Connections of the firehose
-    #[arg(long, default_value_t = 64)]
-    pub firehose_connections: u32,
-    /// Seconds of one trickle run
-    #[arg(long, default_value_t = 5.0)]
-    pub trickle_seconds: f64,
-    /// Messages per second of the trickle
-    #[arg(long, default_value_t = 40_000)]
-    pub trickle_rate: u64,
-    /// Connections of the trickle
-    #[arg(long, default_value_t = 5_000)]
-    pub trickle_connections: u32,
-    /// Bytes of a message, its header included; each of a list is compared by itself
-    #[arg(long, value_delimiter = ',', default_value = "256", value_parser = clap::value_parser!(u32).range(25..=1_048_576))]
-    pub size: Vec<u32>,
-    /// So many analyzers with weights 4, 3, 2, 1 in turn, in the place of --weights; each of a list is
-    /// compared by itself
-    #[arg(long, value_delimiter = ',', value_name = "LIST", conflicts_with = "weights", value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub analyzers: Vec<u32>,
     /// What the analyzers of A speak (a relay: always compact)
     #[arg(long, value_enum, default_value = "compact")]
     pub a_dialect: Dialect,
     /// What the analyzers of B speak
     #[arg(long, value_enum, default_value = "compact")]
     pub b_dialect: Dialect,
-    /// One analyzer for each weight
-    #[arg(long, value_delimiter = ',', default_value = "0.4,0.3,0.2,0.1")]
-    pub weights: Vec<f64>,
+    #[command(flatten)]
+    pub shape: ShapeArgs,
     #[command(flatten)]
     pub system: SystemArgs,
     #[command(flatten)]
     pub output: OutputArgs,
-}
-
-impl PairArgs {
-    /// Sizes and weights to compare at.
-    fn shapes(&self) -> Vec<(usize, Vec<f64>)> {
-        let weights: Vec<Vec<f64>> = match self.analyzers.is_empty() {
-            true => vec![self.weights.clone()],
-            false => self
-                .analyzers
-                .iter()
-                .map(|n| weights_of(*n as usize))
-                .collect(),
-        };
-        let sizes = self.size.iter().map(|n| *n as usize);
-        sizes
-            .flat_map(|size| weights.iter().map(move |w| (size, w.clone())))
-            .collect()
-    }
-
-    /// With sizes or numbers of analyzers to choose from, the scenario says which.
-    fn name_of(&self, scenario: &Scenario) -> String {
-        let mut name = scenario.name.to_owned();
-        if self.size.len() > 1 {
-            name += &format!(", {} B", scenario.load.size);
-        }
-        if self.analyzers.len() > 1 {
-            name += &format!(", {} analyzers", scenario.sink.weights.len());
-        }
-        name
-    }
-
-    /// Large messages: as many bytes as 256 B make, but no fewer than a tenth of the messages.
-    fn messages_of(&self, size: usize) -> u64 {
-        let all = self.firehose_messages;
-        (all * 256 / size.max(256) as u64).max(all / 10)
-    }
-
-    fn scenario(&self, load: Load, size: usize, weights: &[f64], dialect: Dialect) -> Scenario {
-        let sink = SinkArgs {
-            weights: weights.to_vec(),
-            dialect,
-            ..SinkArgs::default()
-        };
-        let mut shape = LoadArgs {
-            connections: self.firehose_connections,
-            size: Sizes::Fixed(size),
-            in_flight: if load == Load::Firehose {
-                self.in_flight
-            } else {
-                0
-            },
-            messages: Some(self.messages_of(size)),
-            ..LoadArgs::default()
-        };
-        if load == Load::Trickle {
-            shape.connections = self.trickle_connections;
-            shape.rate = Some(self.trickle_rate);
-            shape.messages = Some((self.trickle_rate as f64 * self.trickle_seconds) as u64);
-        }
-        Scenario {
-            name: load.name(),
-            load: shape,
-            sink,
-        }
-    }
 }
 
 /// Runs all pairs and reports. False when a message was lost, duplicated or foreign.
@@ -179,16 +64,18 @@ pub fn run(args: &PairArgs) -> io::Result<bool> {
     pin(&args.system.load_cores)?;
 
     let mut is_exact = true;
-    for (size, weights) in args.shapes() {
-        let a = System::parse(&args.a, &args.system, size)?;
-        let b = System::parse(&args.b, &args.system, size)?;
+    for (size, weights) in args.shape.variants() {
+        let mut a = System::parse(&args.a, &args.system, size)?;
+        let mut b = System::parse(&args.b, &args.system, size)?;
         a.ensure_exists()?;
         b.ensure_exists()?;
         for load in &args.scenario {
-            let sides = [
-                (&a, args.scenario(*load, size, &weights, args.a_dialect)),
-                (&b, args.scenario(*load, size, &weights, args.b_dialect)),
-            ];
+            let mut scenarios = [args.a_dialect, args.b_dialect]
+                .map(|dialect| args.shape.scenario(*load, size, &weights, dialect));
+            a.fit(&mut scenarios[0].load);
+            b.fit(&mut scenarios[1].load);
+            let [of_a, of_b] = scenarios;
+            let sides = [(&a, of_a), (&b, of_b)];
             let pairs = run_pairs(args, &sides)?;
             is_exact &= pairs.iter().flatten().all(Outcome::is_exact);
             summarize(*load, &pairs);
@@ -198,7 +85,7 @@ pub fn run(args: &PairArgs) -> io::Result<bool> {
                 draft.report.series.push(Series {
                     runs: runs.collect::<io::Result<_>>()?,
                     ..series(
-                        &args.name_of(scenario),
+                        &args.shape.name_of(scenario),
                         &label,
                         system,
                         &scenario.load,

@@ -51,6 +51,8 @@ pub struct Trial {
     pub sent: u64,
     /// HTTP: in packets that were not taken.
     pub refused: u64,
+    /// Connections closed and opened again.
+    pub renewed: u64,
     /// Written (and taken), but never came.
     pub missing: u64,
     pub duplicates: u64,
@@ -237,6 +239,7 @@ impl Session {
             in_time: tally.within(late.as_nanos() as u64),
             sent: load.sent(),
             refused,
+            renewed: load.churned(),
             missing: tally.set.missing(load.sent()).saturating_sub(refused),
             duplicates: tally.set.duplicates(),
             foreign: tally.foreign,
