@@ -2,6 +2,7 @@
 # Fetches the software that `weir-bench compare` measures beside Weir, each into a root of its own.
 set -euo pipefail
 
+keyring_file=/usr/share/keyrings/debian-archive-keyring.gpg
 PEERS=(nginx haproxy rsyslog syslog-ng)
 
 usage() {
@@ -33,11 +34,10 @@ fail() { echo "peers.sh: $2" >&2; exit "$1"; }
 # name; security and updates suites are left out, their archives have other names in every release.
 write_sources() {
     local host_suite uri release component keyring=""
-    host_suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+    host_suite=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
     [[ -n $host_suite ]] || fail 2 "/etc/os-release names no release (VERSION_CODENAME): not a Debian"
-    for file in /usr/share/keyrings/debian-archive-keyring.gpg; do
-        [[ -r $file ]] && keyring="[signed-by=$file] "
-    done
+    if [[ -r $keyring_file ]]; then keyring="[signed-by=$keyring_file] "; fi
+    # shellcheck disable=SC2016 # apt's own placeholders
     apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
         while read -r uri release component; do
             [[ $release == "$host_suite" && $component == main ]] && echo "deb $keyring$uri $suite main"
@@ -125,8 +125,11 @@ version_of() {
 check_peer() {
     local version
     [[ -x $root/bin/$1 ]] || { echo "$1: not there: scripts/peers.sh install $1"; return 1; }
-    version=$(version_of "$1") && [[ $version == *[0-9].[0-9]* ]] ||
-        { echo "$1: does not start: $version"; return 1; }
+    version=$(version_of "$1") || true
+    if [[ $version != *[0-9].[0-9]* ]]; then
+        echo "$1: does not start: $version"
+        return 1
+    fi
     echo "$1: $version"
 }
 
@@ -150,7 +153,9 @@ root=$(cd "$root" && pwd)
 
 case "$command" in
 install)
-    command -v apt-get >/dev/null && command -v dpkg >/dev/null || fail 2 "apt-get and dpkg are needed"
+    for tool in apt-get dpkg; do
+        command -v "$tool" >/dev/null || fail 2 "$tool is missing: this needs a Debian"
+    done
     prepare
     for peer in "${names[@]}"; do install_peer "$peer"; done
     for peer in "${names[@]}"; do check_peer "$peer"; done

@@ -209,6 +209,27 @@ impl Prober<'_> {
             .clamp(self.args.rate_min as f64, rate))
     }
 
+    /// The rates just above the bound failed while the system had time left: then it is not the system
+    /// that was found.
+    fn is_load_the_limit(&self, limit: Limit, bounds: Bounds) -> Option<String> {
+        let (lower, cores) = (bounds.lower?, self.args.system.system_cores.len() as f64);
+        let above =
+            |t: &&Trial| t.rate as f64 > lower && (t.rate as f64) < lower * 1.1 && !limit.is_met(t);
+        let used: Vec<f64> = self
+            .trials
+            .iter()
+            .filter(above)
+            .map(|t| t.cores_used)
+            .collect();
+        if used.is_empty() || used.iter().any(|u| *u > 0.9 * cores) {
+            return None;
+        }
+        let (median, ..) = median_min_max(&used);
+        Some(format!(
+            "above it the system used {median:.2} of {cores:.0} cores: load and sink were the limit, or waiting was"
+        ))
+    }
+
     /// Bounds of one limit; trials of the search before count as well.
     fn search(&mut self, limit: Limit, hint: f64) -> io::Result<Bounds> {
         let (rate_min, rate_max) = (self.args.rate_min as f64, self.args.rate_max as f64);
@@ -283,6 +304,10 @@ pub fn run(args: &CapacityArgs) -> io::Result<bool> {
             let bounds = prober.search(limit, hint)?;
             prober.progress.wipe();
             print_bounds(limit, bounds, prober.trials.len());
+            if let Some(text) = prober.is_load_the_limit(limit, bounds) {
+                println!("            {text}");
+                draft.report.notes.push(format!("{}: {text}", limit.name));
+            }
             if let Some(lower) = bounds.lower {
                 found.push(lower);
                 hint = lower;

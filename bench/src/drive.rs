@@ -230,3 +230,6 @@ impl Drive {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

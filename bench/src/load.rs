@@ -28,6 +28,8 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 pub use args::LoadArgs;
 pub use compose::Format;
 pub use connection::Answers;
+#[cfg(test)]
+pub use schedule::Gaps;
 pub use sizes::Sizes;
 
 use crate::check::nanosecond_histogram;

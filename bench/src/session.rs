@@ -144,8 +144,12 @@ impl Session {
         cores: &[usize],
     ) -> io::Result<Self> {
         // Before the child starts: it inherits the limit. A proxy opens two for each emitter, and the
-        // sink one besides the load's.
-        allow_connections(load.connections as usize * 3 + sink.weights.len())?;
+        // sink has the other end of one of them.
+        let each = match system.wiring {
+            Wiring::Connects(_) => 3,
+            _ => 1,
+        };
+        allow_connections(load.connections as usize * each + sink.weights.len())?;
         let mut drive = Drive::new()?;
         let targets = match system.wiring {
             Wiring::Connects(stream) => drive.attach_listening_sink(sink, stream)?,
