@@ -118,6 +118,7 @@ fn half_a_file_counts_for_nothing() {
     fs::write(tree.state().join("sysctl/.new"), "number\n/proc/sys/net/co").expect("written");
     said(&tree.tune("revert --yes"), 0);
     assert_eq!(tree.snapshot(), before);
+    assert!(!tree.state().exists());
     fs::create_dir_all(tree.state().join("sysctl")).expect("made");
     fs::write(tree.state().join("sysctl/.new"), "number\n/proc/sys/net/co").expect("written");
     said(&tree.tune("apply --yes sysctl"), 0);

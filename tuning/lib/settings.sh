@@ -107,6 +107,7 @@ change() {
         return
     fi
     error=$("write_$kind" "$what" "$wanted" 2>&1)
+    error=${error:-: reads back as $("show_$kind" "$what")}
     if "ok_$kind" "$what" "$wanted"; then
         CHANGED=$((CHANGED + 1))
         say changed "$what" "$is" "$text"

@@ -19,9 +19,14 @@ know_the_boot() {
     BOOT=${BOOT:-unknown}
 }
 
-# Makes the directory; one tune.sh at a time.
+# Makes the directory; one tune.sh at a time. Whoever can write there decides what root puts back where: it is not below
+# /var/lib/weir, which belongs to the distributor's user.
 state_open() {
     (umask 077 && mkdir -p "$STATE") || return 1
+    if [[ ! -O $STATE || ! -O $(dirname "$STATE") ]]; then
+        echo "tune.sh: --state $STATE: it, or the directory it is in, belongs to somebody else" >&2
+        return 1
+    fi
     exec 9<"$STATE" || return 1
     if command -v flock >/dev/null && ! flock -n 9; then
         echo "tune.sh: another one is at work ($STATE is locked)" >&2
