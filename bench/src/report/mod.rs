@@ -153,6 +153,14 @@ impl OutputArgs {
         report.wall_seconds = draft.begun.elapsed().as_secs_f64();
         report.passed = passed;
         report.summaries = summarize(&report);
+        let sent = |count: fn(&ZeroCopy) -> u64| -> u64 {
+            let runs = report.series.iter().flat_map(|series| &series.runs);
+            runs.filter_map(|run| run.zero_copy.as_ref().map(count))
+                .sum()
+        };
+        let (sends, copied) = (sent(|z| z.sends), sent(|z| z.copied));
+        let interface = &report.conditions.interface;
+        report.fingerprint.set_zero_copy(interface, sends, copied);
         if let Some(path) = &self.json {
             let text = serde_json::to_string_pretty(&report)?;
             write("--json", path, &(text + "\n"))?;
