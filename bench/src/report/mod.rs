@@ -84,7 +84,9 @@ pub struct RenderArgs {
 /// # Errors
 /// The file is no report, nothing was asked for, or a file cannot be written.
 pub fn run_render(args: &RenderArgs) -> io::Result<bool> {
-    let report = read(&args.report)?;
+    let mut report = read(&args.report)?;
+    // They follow from the runs, which another program may have chosen from.
+    report.summaries = summarize(&report);
     let PageArgs { html, hgrm, hlog } = &args.pages;
     if html.is_none() && hgrm.is_none() && hlog.is_none() {
         return Err(io::Error::other(
