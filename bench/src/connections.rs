@@ -3,9 +3,9 @@
 use std::io;
 use std::time::Duration;
 
-use crate::child::{System, SystemArgs, UnderTest};
+use crate::child::{System, SystemArgs, UnderTest, Wiring};
 use crate::drive::Drive;
-use crate::load::LoadArgs;
+use crate::load::{LoadArgs, Sizes};
 use crate::net::pin;
 use crate::report::{
     bytes, named, percentiles_line, Cores, Latency, Messages, OutputArgs, Parameter, Run, Series,
@@ -164,7 +164,7 @@ fn measure(
     child: &UnderTest,
 ) -> io::Result<(Drive, Memory)> {
     let mut drive = Drive::new()?;
-    let dialect = if system.is_relay {
+    let dialect = if system.wiring == Wiring::Relay {
         Dialect::Compact
     } else {
         args.dialect
@@ -172,8 +172,7 @@ fn measure(
     let sink = SinkArgs {
         weights: args.weights.clone(),
         dialect,
-        ack_every: 0,
-        id_prefix: "sink".into(),
+        ..SinkArgs::default()
     };
     drive.attach_sink(&sink, child.analyzers)?;
     settle(child, &mut drive)?;
@@ -181,14 +180,10 @@ fn measure(
 
     let load = LoadArgs {
         connections: args.connections,
-        size: args.size,
-        per_write: 1,
+        size: Sizes::Fixed(args.size),
         rate: Some(args.rate),
-        tick_us: 0,
-        in_flight: 0,
         messages: Some(args.per_connection * u64::from(args.connections)),
-        seconds: None,
-        first_sequence: 0,
+        ..LoadArgs::default()
     };
     drive.attach_load(&load, child.emitters)?;
     settle(child, &mut drive)?;

@@ -23,7 +23,7 @@ use crate::analyzers::Analyzers;
 use crate::check::nanosecond_histogram;
 use crate::child::{System, SystemArgs, UnderTest};
 use crate::drive::Drive;
-use crate::load::LoadArgs;
+use crate::load::{LoadArgs, Sizes};
 use crate::net::pin;
 use crate::report::{
     count, named, percentiles_line, Better, Cores, Latency, Messages, OutputArgs, Parameter, Run,
@@ -75,6 +75,7 @@ impl FailoverArgs {
             dialect: self.dialect,
             ack_every: self.ack_every,
             id_prefix: "a".into(),
+            ..SinkArgs::default()
         }
     }
 }
@@ -149,15 +150,12 @@ impl Emitters {
     fn start(args: &FailoverArgs, emitters: SocketAddr) -> io::Result<Self> {
         let load = LoadArgs {
             connections: args.connections,
-            size: args.size,
-            per_write: 1,
+            size: Sizes::Fixed(args.size),
             rate: Some(args.rate),
             // Sleeps between bursts: a spinning load would take the core from the analyzers.
             tick_us: 500,
-            in_flight: 0,
             messages: Some(u64::MAX),
-            seconds: None,
-            first_sequence: 0,
+            ..LoadArgs::default()
         };
         let mut drive = Drive::new()?;
         drive.attach_load(&load, emitters)?;

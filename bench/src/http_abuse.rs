@@ -25,7 +25,7 @@ use crate::report::{
     median_min_max, named, Better, Cores, OutputArgs, Parameter, Run, Series, Value,
 };
 use crate::run::settle;
-use crate::sink::{Dialect, SinkArgs};
+use crate::sink::SinkArgs;
 
 const MIB: usize = 1 << 20;
 /// Not measured at the begin of a span: connections come and go.
@@ -163,12 +163,7 @@ fn measure(args: &HttpAbuseArgs, kind: Kind) -> io::Result<([Series; 2], bool)> 
     system.ensure_exists()?;
     let mut child = system.start(&args.system.system_cores)?;
     let mut drive = Drive::new()?;
-    let sink = SinkArgs {
-        weights: vec![0.4, 0.3, 0.2, 0.1],
-        dialect: Dialect::Compact,
-        ack_every: 0,
-        id_prefix: "sink".into(),
-    };
+    let sink = SinkArgs::default();
     drive.attach_sink(&sink, child.analyzers)?;
     drive.attach_load(&load(args), child.emitters)?;
     settle(&child, &mut drive)?;
@@ -249,14 +244,12 @@ fn measure(args: &HttpAbuseArgs, kind: Kind) -> io::Result<([Series; 2], bool)> 
 fn load(args: &HttpAbuseArgs) -> LoadArgs {
     LoadArgs {
         connections: 16,
-        size: 256,
         per_write: 16,
         rate: (args.rate > 0).then_some(args.rate),
         tick_us: 1000,
         in_flight: if args.rate > 0 { 0 } else { 16_384 },
-        messages: None,
         seconds: Some(3600.0),
-        first_sequence: 0,
+        ..LoadArgs::default()
     }
 }
 

@@ -3,35 +3,16 @@
 
 use std::io;
 
-use clap::ValueEnum;
-
 use crate::child::{System, SystemArgs};
-use crate::load::LoadArgs;
 use crate::net::pin;
-use crate::report::{median_min_max, named, Cores, OutputArgs, Parameter, Series};
+use crate::report::{median_min_max, Cores, OutputArgs, Series};
 use crate::run::{run_once, Outcome, Scenario};
-use crate::sink::{Dialect, SinkArgs};
+use crate::scenario::{Load, ShapeArgs};
+use crate::series::series;
+use crate::sink::Dialect;
 
-/// The load of a comparison.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Load {
-    /// 64 connections, 64 messages a write, as fast as they go, 4 MiB under way at most
-    Firehose,
-    /// The same, filling every socket buffer: hot or cold caches by chance, up to a factor of 2
-    Flood,
-    /// 5,000 connections, 40,000 messages/s, one a write
-    Trickle,
-}
-
-impl Load {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Firehose => "firehose",
-            Self::Flood => "flood",
-            Self::Trickle => "trickle",
-        }
-    }
-}
+/// Shares in a line: of many analyzers the first.
+const SHARES_SHOWN: usize = 8;
 
 /// Arguments of `weir-bench pair`.
 #[derive(Debug, Clone, clap::Args)]
@@ -56,77 +37,18 @@ pub struct PairArgs {
     /// Pairs before them that do not
     #[arg(long, default_value_t = 1)]
     pub warm_up: u32,
-    /// Messages of one firehose run
-    #[arg(long, default_value_t = 10_000_000)]
-    pub firehose_messages: u64,
-    /// Messages under way at which the firehose pauses; what is in socket buffers then stays in the
-    /// cache, so that two systems are compared and not two fill levels
-    #[arg(long, default_value_t = 16_384, value_name = "MESSAGES")]
-    pub in_flight: u64,
-    /// Connections of the firehose
-    #[arg(long, default_value_t = 64)]
-    pub firehose_connections: u32,
-    /// Seconds of one trickle run
-    #[arg(long, default_value_t = 5.0)]
-    pub trickle_seconds: f64,
-    /// Messages per second of the trickle
-    #[arg(long, default_value_t = 40_000)]
-    pub trickle_rate: u64,
-    /// Connections of the trickle
-    #[arg(long, default_value_t = 5_000)]
-    pub trickle_connections: u32,
-    /// Bytes of a message, its header included
-    #[arg(long, default_value_t = 256)]
-    pub size: usize,
     /// What the analyzers of A speak (a relay: always compact)
     #[arg(long, value_enum, default_value = "compact")]
     pub a_dialect: Dialect,
     /// What the analyzers of B speak
     #[arg(long, value_enum, default_value = "compact")]
     pub b_dialect: Dialect,
-    /// One analyzer for each weight
-    #[arg(long, value_delimiter = ',', default_value = "0.4,0.3,0.2,0.1")]
-    pub weights: Vec<f64>,
+    #[command(flatten)]
+    pub shape: ShapeArgs,
     #[command(flatten)]
     pub system: SystemArgs,
     #[command(flatten)]
     pub output: OutputArgs,
-}
-
-impl PairArgs {
-    fn scenario(&self, load: Load, dialect: Dialect) -> Scenario {
-        let sink = SinkArgs {
-            weights: self.weights.clone(),
-            dialect,
-            ack_every: 0,
-            id_prefix: "sink".into(),
-        };
-        let mut shape = LoadArgs {
-            connections: self.firehose_connections,
-            size: self.size,
-            per_write: 64,
-            rate: None,
-            tick_us: 0,
-            in_flight: if load == Load::Firehose {
-                self.in_flight
-            } else {
-                0
-            },
-            messages: Some(self.firehose_messages),
-            seconds: None,
-            first_sequence: 0,
-        };
-        if load == Load::Trickle {
-            shape.connections = self.trickle_connections;
-            shape.rate = Some(self.trickle_rate);
-            shape.messages = Some((self.trickle_rate as f64 * self.trickle_seconds) as u64);
-        }
-        Scenario {
-            name: load.name(),
-            load: shape,
-            sink,
-        }
-    }
 }
 
 /// Runs all pairs and reports. False when a message was lost, duplicated or foreign.
@@ -139,25 +61,38 @@ pub fn run(args: &PairArgs) -> io::Result<bool> {
     let mut draft = args.output.begin("pair", &title, cores)?;
     println!("{}", draft.heading());
     println!("            A = {}\n            B = {}", args.a, args.b);
-    let a = System::parse(&args.a, &args.system, args.size)?;
-    let b = System::parse(&args.b, &args.system, args.size)?;
-    a.ensure_exists()?;
-    b.ensure_exists()?;
     pin(&args.system.load_cores)?;
 
     let mut is_exact = true;
-    for load in &args.scenario {
-        let sides = [
-            (&a, args.scenario(*load, args.a_dialect)),
-            (&b, args.scenario(*load, args.b_dialect)),
-        ];
-        let pairs = run_pairs(args, &sides)?;
-        is_exact &= pairs.iter().flatten().all(Outcome::is_exact);
-        summarize(*load, &pairs);
-        for (side, (system, scenario)) in sides.iter().enumerate() {
-            let outcomes = pairs.iter().map(|pair| &pair[side]);
-            let series = series(["A", "B"][side], system, scenario, outcomes)?;
-            draft.report.series.push(series);
+    for (size, weights) in args.shape.variants() {
+        let mut a = System::parse(&args.a, &args.system, size)?;
+        let mut b = System::parse(&args.b, &args.system, size)?;
+        a.ensure_exists()?;
+        b.ensure_exists()?;
+        for load in &args.scenario {
+            let mut scenarios = [args.a_dialect, args.b_dialect]
+                .map(|dialect| args.shape.scenario(*load, size, &weights, dialect));
+            a.fit(&mut scenarios[0].load);
+            b.fit(&mut scenarios[1].load);
+            let [of_a, of_b] = scenarios;
+            let sides = [(&a, of_a), (&b, of_b)];
+            let pairs = run_pairs(args, &sides)?;
+            is_exact &= pairs.iter().flatten().all(Outcome::is_exact);
+            summarize(*load, &pairs);
+            for (side, (system, scenario)) in sides.iter().enumerate() {
+                let runs = pairs.iter().map(|pair| pair[side].to_run());
+                let label = format!("{}: {}", ["A", "B"][side], system.spec);
+                draft.report.series.push(Series {
+                    runs: runs.collect::<io::Result<_>>()?,
+                    ..series(
+                        &args.shape.name_of(scenario),
+                        &label,
+                        system,
+                        &scenario.load,
+                        &scenario.sink,
+                    )
+                });
+            }
         }
     }
     args.output.finish(draft, is_exact)?;
@@ -167,20 +102,10 @@ pub fn run(args: &PairArgs) -> io::Result<bool> {
 fn run_pairs(args: &PairArgs, sides: &[(&System, Scenario); 2]) -> io::Result<Vec<[Outcome; 2]>> {
     let load = &sides[0].1.load;
     println!(
-        "\n{}: {} connections, {} B a message, {} a write, {}, {} messages a run",
+        "\n{}: {}, {} analyzers, {} messages a run",
         sides[0].1.name,
-        load.connections,
-        load.size,
-        if load.rate.is_some() {
-            1
-        } else {
-            load.per_write
-        },
-        match (load.rate, load.in_flight) {
-            (Some(rate), _) => format!("{rate}/s offered"),
-            (None, 0) => "unpaced".into(),
-            (None, limit) => format!("unpaced, {limit} messages under way at most"),
-        },
+        load.describe(),
+        sides[0].1.sink.weights.len(),
         load.messages.unwrap_or(0),
     );
     println!(
@@ -213,6 +138,7 @@ fn print_run(label: &str, side: &str, o: &Outcome) {
     let shares: Vec<String> = o
         .shares
         .iter()
+        .take(SHARES_SHOWN)
         .map(|s| format!("{:.2}", s * 100.0))
         .collect();
     let ms = |ns: u64| {
@@ -273,47 +199,4 @@ fn summarize(load: Load, pairs: &[[Outcome; 2]]) {
         "CPU per message, B / A: {:.3} (medians); {ratio:.3} (median of pairs, {lowest:.3}..{highest:.3})",
         b_cpu / a_cpu
     );
-}
-
-/// One side of the pairs, for the report.
-fn series<'a>(
-    side: &str,
-    system: &System,
-    scenario: &Scenario,
-    outcomes: impl Iterator<Item = &'a Outcome>,
-) -> io::Result<Series> {
-    let load = &scenario.load;
-    let rate = load
-        .rate
-        .map_or(Parameter::Text("unpaced".into()), Parameter::Whole);
-    let dialect = format!("{:?}", scenario.sink.dialect).to_lowercase();
-    let parameters = [
-        ("connections", Parameter::Whole(load.connections.into())),
-        ("message bytes", Parameter::Whole(load.size as u64)),
-        ("messages", Parameter::Whole(load.messages.unwrap_or(0))),
-        (
-            "messages under way at most",
-            Parameter::Whole(load.in_flight),
-        ),
-        ("rate", rate),
-        ("dialect", Parameter::Text(dialect)),
-        (
-            "analyzers",
-            Parameter::Whole(scenario.sink.weights.len() as u64),
-        ),
-    ];
-    let total: f64 = scenario.sink.weights.iter().sum();
-    let shares = scenario.sink.weights.iter().map(|w| w / total);
-    Ok(Series {
-        scenario: scenario.name.into(),
-        label: format!("{side}: {}", system.spec),
-        parameters: named(parameters),
-        target_shares: if system.is_relay {
-            Vec::new()
-        } else {
-            shares.collect()
-        },
-        runs: outcomes.map(Outcome::to_run).collect::<io::Result<_>>()?,
-        ..Series::default()
-    })
 }

@@ -14,9 +14,10 @@ use crate::child::{System, UnderTest};
 use crate::counters::Counters;
 use crate::drive::{Drive, Ended};
 use crate::load::LoadArgs;
-use crate::net::{allow_connections, mono_ns};
+use crate::net::mono_ns;
 use crate::report::{unix_seconds, Cpu, Latency, Messages, Run, Sample};
-use crate::sink::{Dialect, SinkArgs};
+use crate::session::Session;
+use crate::sink::SinkArgs;
 
 /// The CPU clock is read between these shares of the messages: neither start nor drain counts.
 const STEADY_FROM: f64 = 0.10;
@@ -111,17 +112,17 @@ impl Outcome {
 
 /// Runs `scenario` against a fresh child of `system`. The caller's thread plays load and sink.
 pub fn run_once(system: &System, scenario: &Scenario, cores: &[usize]) -> io::Result<Outcome> {
-    // Before the child starts: it inherits the limit.
-    allow_connections(scenario.load.connections as usize)?;
-    let mut child = system.start(cores)?;
-    let measured = measure(&child, system, scenario);
-    let (mut drive, steady) = measured.map_err(|e| {
-        io::Error::new(
-            e.kind(),
-            format!("{}: {e}{}", system.spec, child.last_words()),
-        )
+    let mut session = Session::open(system, &scenario.load, &scenario.sink, cores)?;
+    let steady = measure(
+        &mut session,
+        scenario,
+        system.does().has_acks || !system.is_peer(),
+    )
+    .map_err(|e| {
+        let said = session.child.last_words();
+        io::Error::new(e.kind(), format!("{}: {e}{said}", system.spec))
     })?;
-
+    let Session { child, mut drive } = session;
     let sent = drive.sent();
     let samples = drive.take_samples()?;
     drive.load = None;
@@ -129,7 +130,7 @@ pub fn run_once(system: &System, scenario: &Scenario, cores: &[usize]) -> io::Re
         // A reset by the ending child is no failure of the run.
         let _ = drive.turn(Duration::from_millis(5));
     })?;
-    let tally = &drive.sink.as_ref().expect("attached in measure").tally;
+    let tally = &drive.sink.as_ref().expect("attached by the session").tally;
     let frames: u64 = tally.per_analyzer.iter().sum();
     let share = |n: &u64| *n as f64 / frames.max(1) as f64;
     Ok(Outcome {
@@ -149,7 +150,7 @@ pub fn run_once(system: &System, scenario: &Scenario, cores: &[usize]) -> io::Re
         duplicates: tally.set.duplicates(),
         foreign: tally.foreign,
         shares: tally.per_analyzer.iter().map(share).collect(),
-        ended_cleanly: system.is_relay || stopped.status.is_some_and(|s| s.success()),
+        ended_cleanly: !system.is_weir() || stopped.status.is_some_and(|s| s.success()),
         last_line: if stopped.was_killed {
             format!("(SIGKILL needed) {}", stopped.last_line)
         } else {
@@ -167,16 +168,8 @@ struct Steady {
     started_unix_seconds: f64,
 }
 
-fn measure(child: &UnderTest, system: &System, scenario: &Scenario) -> io::Result<(Drive, Steady)> {
-    let mut drive = Drive::new()?;
-    let mut sink = scenario.sink.clone();
-    if system.is_relay {
-        sink.dialect = Dialect::Compact;
-    }
-    drive.attach_sink(&sink, child.analyzers)?;
-    drive.attach_load(&scenario.load, child.emitters)?;
-    settle(child, &mut drive)?;
-
+fn measure(session: &mut Session, scenario: &Scenario, is_lossless: bool) -> io::Result<Steady> {
+    let Session { child, drive } = session;
     let total = scenario.load.messages.expect("scenarios count messages");
     let (from, to) = (
         (total as f64 * STEADY_FROM) as u64,
@@ -186,16 +179,21 @@ fn measure(child: &UnderTest, system: &System, scenario: &Scenario) -> io::Resul
     drive.start_sampling(Duration::from_secs(total / rate));
     drive.start()?;
     let started_unix_seconds = unix_seconds();
-    reach(&mut drive, |d| d.delivered() >= from)?;
+    // Of a system that loses messages nobody knows how many will come: there the sent ones tell.
+    let is_at = |d: &Drive, mark: u64| match is_lossless {
+        true => d.delivered() >= mark,
+        false => d.sent() >= mark,
+    };
+    reach(drive, |d| is_at(d, from))?;
     if let Some(sink) = &mut drive.sink {
         sink.tally.latency_ns.reset();
     }
-    let before = Reading::take(child, &drive)?;
-    drive.run_until(STALL_PATIENCE, |d| d.delivered() >= to)?;
-    let mut steady = Reading::take(child, &drive)?.since(&before);
+    let before = Reading::take(child, drive)?;
+    drive.run_until(STALL_PATIENCE, |d| is_at(d, to))?;
+    let mut steady = Reading::take(child, drive)?.since(&before);
     steady.started_unix_seconds = started_unix_seconds;
     drive.run_until(STALL_PATIENCE, Drive::is_all_delivered)?;
-    Ok((drive, steady))
+    Ok(steady)
 }
 
 /// A system that delivers nothing has nothing to be measured.
@@ -227,6 +225,12 @@ pub fn settle(child: &UnderTest, drive: &mut Drive) -> io::Result<()> {
     Ok(())
 }
 
+/// Part of the time between two readings that was spent in user mode.
+pub fn user_share(now: (u64, u64), before: (u64, u64)) -> f64 {
+    let (user, system) = (now.0 - before.0, now.1 - before.1);
+    user as f64 / (user + system).max(1) as f64
+}
+
 struct Reading {
     messages: u64,
     cpu_ns: u64,
@@ -245,13 +249,11 @@ impl Reading {
     }
 
     fn since(&self, before: &Self) -> Steady {
-        let user = self.ticks.0 - before.ticks.0;
-        let both = user + self.ticks.1 - before.ticks.1;
         Steady {
             messages: self.messages - before.messages,
             cpu_ns: self.cpu_ns - before.cpu_ns,
             wall_ns: self.wall_ns - before.wall_ns,
-            user_share: user as f64 / both.max(1) as f64,
+            user_share: user_share(self.ticks, before.ticks),
             started_unix_seconds: 0.0,
         }
     }

@@ -107,6 +107,14 @@ pub fn run_load(args: &LoadOnlyArgs) -> io::Result<()> {
         "sent        {} in {seconds:.2} s, {rate:.0} msg/s",
         drive.sent()
     );
+    if let Some(load) = &drive.load {
+        println!(
+            "load        connections renewed {}, messages refused {}, late itself p99 {:.3} ms",
+            load.churned(),
+            load.answers().refused,
+            load.lag_ns().value_at_quantile(0.99) as f64 / 1e6
+        );
+    }
     let mut run = Run {
         wall_seconds: seconds,
         ..Run::default()
@@ -134,7 +142,8 @@ fn load_parameters(load: &LoadArgs) -> BTreeMap<String, Parameter> {
         .map_or(Parameter::Text("unpaced".into()), Parameter::Whole);
     named([
         ("connections", Parameter::Whole(load.connections.into())),
-        ("message bytes", Parameter::Whole(load.size as u64)),
+        ("size", Parameter::Text(load.size.to_string())),
+        ("load", Parameter::Text(load.describe())),
         ("rate", rate),
     ])
 }
