@@ -86,7 +86,7 @@ pub fn tick(value: f64) -> String {
     let (scaled, prefix) = match magnitude {
         m if m >= 1e9 => (value / 1e9, "G"),
         m if m >= 1e6 => (value / 1e6, "M"),
-        m if m >= 1e4 => (value / 1e3, "k"),
+        m if m >= 1e3 => (value / 1e3, "k"),
         _ => (value, ""),
     };
     let text = format!("{scaled:.4}");
@@ -107,6 +107,8 @@ mod tests {
             (75_812_864.0, "bytes", "72.3 MiB"),
             (2_645_638.0, "messages/s", "2.65 M messages/s"),
             (10_000_000.0, "messages", "10,000,000"),
+            (999.7, "ns", "1.00 us"),
+            (999_900.0, "messages/s", "1.00 M messages/s"),
             (0.0, "messages", "0"),
             (0.000492, "", "0.0005"),
             (64.0, "", "64"),
@@ -117,8 +119,8 @@ mod tests {
         }
         assert_eq!(whole(-1234.0), "-1,234");
         assert_eq!(
-            [0.0, 0.5, 250.0, 20_000.0, 3e6].map(tick),
-            ["0", "0.5", "250", "20k", "3M"]
+            [0.0, 0.5, 250.0, 1000.0, 20_000.0, 3e6].map(tick),
+            ["0", "0.5", "250", "1k", "20k", "3M"]
         );
     }
 }

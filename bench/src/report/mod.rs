@@ -84,7 +84,9 @@ pub struct RenderArgs {
 /// # Errors
 /// The file is no report, nothing was asked for, or a file cannot be written.
 pub fn run_render(args: &RenderArgs) -> io::Result<bool> {
-    let report = read(&args.report)?;
+    let mut report = read(&args.report)?;
+    // They follow from the runs, which another program may have chosen from.
+    report.summaries = summarize(&report);
     let PageArgs { html, hgrm, hlog } = &args.pages;
     if html.is_none() && hgrm.is_none() && hlog.is_none() {
         return Err(io::Error::other(
@@ -153,6 +155,14 @@ impl OutputArgs {
         report.wall_seconds = draft.begun.elapsed().as_secs_f64();
         report.passed = passed;
         report.summaries = summarize(&report);
+        let sent = |count: fn(&ZeroCopy) -> u64| -> u64 {
+            let runs = report.series.iter().flat_map(|series| &series.runs);
+            runs.filter_map(|run| run.zero_copy.as_ref().map(count))
+                .sum()
+        };
+        let (sends, copied) = (sent(|z| z.sends), sent(|z| z.copied));
+        let interface = &report.conditions.interface;
+        report.fingerprint.set_zero_copy(interface, sends, copied);
         if let Some(path) = &self.json {
             let text = serde_json::to_string_pretty(&report)?;
             write("--json", path, &(text + "\n"))?;

@@ -273,7 +273,7 @@ pub fn curve(name: &str, unit: &str, x_name: &str, lines: &[CurveLine]) -> Optio
             ]);
         }
     }
-    let title = format!("{name} by {x_name}");
+    let title = format!("{} by {x_name}", capital(name));
     Some(Chart {
         svg: drawing.finish(
             HEIGHT,
