@@ -18,7 +18,8 @@ pub struct SequenceSet {
 }
 
 impl SequenceSet {
-    pub fn insert(&mut self, sequence: u64) {
+    /// False for a number that is there already.
+    pub fn insert(&mut self, sequence: u64) -> bool {
         let (word, bit) = ((sequence / 64) as usize, 1u64 << (sequence % 64));
         if word >= self.words.len() {
             // Doubling keeps the growth out of the measured interval for all but a few reads.
@@ -28,8 +29,10 @@ impl SequenceSet {
         if self.words[word] & bit == 0 {
             self.words[word] |= bit;
             self.distinct += 1;
+            true
         } else {
             self.duplicates += 1;
+            false
         }
     }
 
@@ -74,8 +77,10 @@ pub struct Tally {
     pub per_analyzer: Vec<u64>,
     /// Frames without a stamp: somebody else's, or a corrupted stream.
     pub foreign: u64,
-    /// Intended send to read, for messages that carry an intended time.
+    /// Intended send to first read, for messages that carry an intended time.
     pub latency_ns: Histogram<u64>,
+    /// The same since the last cut of a [`crate::sampler::Sampler`], while one is at work.
+    pub interval_ns: Option<Histogram<u64>>,
 }
 
 impl Tally {
@@ -85,7 +90,14 @@ impl Tally {
             per_analyzer: vec![0; analyzers],
             foreign: 0,
             latency_ns: nanosecond_histogram(),
+            interval_ns: None,
         }
+    }
+
+    /// Messages that came first within `limit_ns` of their intended time.
+    pub fn within(&self, limit_ns: u64) -> u64 {
+        let limit_ns = limit_ns.clamp(1, LATENCY_NS_MAX);
+        self.latency_ns.count_between(1, limit_ns)
     }
 
     /// Counts one frame that `analyzer` read at `now_ns`; returns its sequence number.
@@ -93,10 +105,13 @@ impl Tally {
         self.per_analyzer[analyzer] += 1;
         match Stamp::read(frame) {
             Some(stamp) if stamp.sequence < SEQUENCE_MAX => {
-                self.set.insert(stamp.sequence);
-                if stamp.intended_ns != 0 {
+                let is_first = self.set.insert(stamp.sequence);
+                if stamp.intended_ns != 0 && is_first {
                     let late_ns = now_ns.saturating_sub(stamp.intended_ns);
                     self.latency_ns.saturating_record(late_ns.max(1));
+                    if let Some(interval_ns) = &mut self.interval_ns {
+                        interval_ns.saturating_record(late_ns.max(1));
+                    }
                 }
                 Some(stamp.sequence)
             }

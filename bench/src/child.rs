@@ -1,23 +1,33 @@
 //! The system under test: a child process on its own cores, its CPU clock, its memory, its end.
 
 use std::collections::VecDeque;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{channel, Receiver, TryRecvError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{kill, Signal};
-use nix::time::{clock_getcpuclockid, clock_gettime, ClockId};
+use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 
+use crate::counters::Counters;
 use crate::net::{free_port, pin};
+use crate::peers::{Does, Found, Peer, PeerArgs, Target};
+use crate::sink::Stream;
 
 /// Time a child has to end after SIGTERM, before SIGKILL.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// Lines of stderr kept for the report of a failure.
 const STDERR_LINES_MAX: usize = 40;
+/// Lines of stdout looked at for counters: the last ones, more than Weir ends with.
+const STDOUT_LINES_MAX: usize = 200;
+/// Time for the end of stdout after the end of the child.
+const STDOUT_PATIENCE: Duration = Duration::from_millis(500);
 
 /// How to find and pin what is measured; shared by the scenarios.
 #[derive(Debug, Clone, clap::Args)]
@@ -39,6 +49,19 @@ pub struct SystemArgs {
     /// Cores of load and sink
     #[arg(long, value_delimiter = ',', default_value = "1", value_name = "LIST")]
     pub load_cores: Vec<usize>,
+    #[command(flatten)]
+    pub peers: PeerArgs,
+}
+
+/// Who connects to whom behind the system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wiring {
+    /// Analyzers connect, in any dialect.
+    Weir,
+    /// Analyzers connect; a relay reads their words and knows none.
+    Relay,
+    /// The system connects to its targets.
+    Connects(Stream),
 }
 
 /// A command line to measure, with the ports still open.
@@ -46,14 +69,17 @@ pub struct SystemArgs {
 pub struct System {
     /// As the user wrote it.
     pub spec: String,
-    /// It speaks no native protocol.
-    pub is_relay: bool,
+    /// How analyzers come to it.
+    pub wiring: Wiring,
+    /// It takes HTTP as well.
+    pub is_http: bool,
+    peer: Option<(Peer, Found)>,
     program: PathBuf,
     args: Vec<String>,
 }
 
 impl System {
-    /// `relay ...`, `weir ...`, or any command with `{emitters}` and `{analyzers}` in it.
+    /// `relay ...`, `weir ...`, a peer's name, or any command with `{emitters}` and `{analyzers}` in it.
     pub fn parse(spec: &str, args: &SystemArgs, message_len: usize) -> io::Result<Self> {
         let words: Vec<String> = spec.split_whitespace().map(str::to_owned).collect();
         let Some((first, rest)) = words.split_first() else {
@@ -61,6 +87,17 @@ impl System {
                 "empty system: give relay, weir or a command",
             ));
         };
+        if let Some(peer) = Peer::named(first) {
+            let found = peer.find(&args.peers)?;
+            return Ok(Self {
+                spec: spec.to_owned(),
+                wiring: Wiring::Connects(peer.stream()),
+                is_http: false,
+                program: found.binary.clone(),
+                args: rest.to_vec(),
+                peer: Some((peer, found)),
+            });
+        }
         let own = std::env::current_exe()?;
         let (program, prefix): (PathBuf, Vec<String>) = match first.as_str() {
             "relay" => {
@@ -90,19 +127,68 @@ impl System {
             }
             _ => {
                 return Err(io::Error::other(format!(
-                    "unknown system '{spec}': allowed are 'relay', 'weir [args]', or a command \
-                     with {{emitters}} and {{analyzers}} where the addresses go"
+                    "unknown system '{spec}': allowed are 'relay', 'weir [args]', {}, or a command \
+                     with {{emitters}} and {{analyzers}} where the addresses go",
+                    Peer::ALL.map(|p| format!("'{}'", p.name())).join(", ")
                 )))
             }
         };
-        let is_relay = first == "relay";
+        let wiring = if first == "relay" {
+            Wiring::Relay
+        } else {
+            Wiring::Weir
+        };
         let args = prefix.into_iter().chain(rest.iter().cloned()).collect();
         Ok(Self {
             spec: spec.to_owned(),
-            is_relay,
+            wiring,
+            is_http: false,
+            peer: None,
             program,
             args,
         })
+    }
+
+    /// It ends by the signal itself and says nothing: only Weir reports and exits 0.
+    pub fn is_weir(&self) -> bool {
+        self.wiring == Wiring::Weir
+    }
+
+    /// Software of others.
+    pub fn is_peer(&self) -> bool {
+        self.peer.is_some()
+    }
+
+    /// What its emitters have to speak.
+    pub fn format(&self) -> crate::load::Format {
+        self.peer
+            .as_ref()
+            .map_or(crate::load::Format::Frame, |(peer, _)| peer.format())
+    }
+
+    /// Gives a load the format that it reads, and asks for HTTP if the load speaks that.
+    pub fn fit(&mut self, load: &mut crate::load::LoadArgs) {
+        self.is_http = load.format() == crate::load::Format::Http;
+        if self.peer.is_some() {
+            load.format = self.format();
+        }
+    }
+
+    /// What it is made to do.
+    pub fn does(&self) -> Does {
+        match (&self.peer, self.wiring) {
+            (Some((peer, _)), _) => peer.does(),
+            (None, Wiring::Relay) => Does {
+                unit: "connection",
+                has_weights: false,
+                has_acks: false,
+            },
+            (None, _) => Does {
+                unit: "message",
+                has_weights: true,
+                has_acks: true,
+            },
+        }
     }
 
     /// Fails before the first run, not in the middle of it.
@@ -121,10 +207,39 @@ impl System {
 
     /// Starts it on fresh ports. Connecting to them, patiently, is the caller's readiness check.
     pub fn start(&self, cores: &[usize]) -> io::Result<UnderTest> {
+        self.start_for(cores, &[], &[], 0)
+    }
+
+    /// The same for a system that connects to `targets`, with at most so many emitter connections.
+    pub fn start_for(
+        &self,
+        cores: &[usize],
+        targets: &[SocketAddr],
+        weights: &[f64],
+        connections: usize,
+    ) -> io::Result<UnderTest> {
         let (emitters, analyzers, http) = (free_port()?, free_port()?, free_port()?);
         let mut command = Command::new(&self.program);
         // By variable: what is compared may be a build that has no such flag.
-        command.env("WEIR_HTTP", "off");
+        match self.is_http {
+            true => command.env("WEIR_HTTP", http.to_string()),
+            false => command.env("WEIR_HTTP", "off"),
+        };
+        let scratch = match &self.peer {
+            Some((peer, found)) => {
+                let scratch = Scratch::new()?;
+                let to = Target {
+                    emitters,
+                    analyzers: targets.to_vec(),
+                    weights: weights.to_vec(),
+                    connections,
+                };
+                command.args(peer.configure(found, &scratch.0, &to)?);
+                command.current_dir(&scratch.0);
+                Some(scratch)
+            }
+            None => None,
+        };
         for arg in &self.args {
             let arg = arg.replace("{emitters}", &emitters.to_string());
             let arg = arg.replace("{http}", &http.to_string());
@@ -132,19 +247,20 @@ impl System {
         }
         command
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut child = spawn_pinned(&mut command, cores)?;
         let stderr = read_lines(&mut child);
+        let stdout = Tail::of(child.stdout.take());
         let pid = Pid::from_raw(child.id() as i32);
-        let clock = clock_getcpuclockid(pid)?;
         let tail = VecDeque::new();
         Ok(UnderTest {
             child,
             pid,
-            clock,
             stderr,
+            stdout,
             tail,
+            _scratch: scratch,
             emitters,
             analyzers,
             http,
@@ -208,13 +324,47 @@ fn read_lines(child: &mut Child) -> Receiver<String> {
     receiver
 }
 
+/// The last lines of a pipe, read on a thread.
+struct Tail {
+    lines: Arc<Mutex<VecDeque<String>>>,
+    thread: JoinHandle<()>,
+}
+
+impl Tail {
+    fn of(pipe: Option<impl Read + Send + 'static>) -> Self {
+        let lines = Arc::new(Mutex::new(VecDeque::new()));
+        let kept = Arc::clone(&lines);
+        let thread = std::thread::spawn(move || {
+            let lines = pipe.map(|pipe| BufReader::new(pipe).lines());
+            for line in lines.into_iter().flatten().map_while(Result::ok) {
+                let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                if kept.len() == STDOUT_LINES_MAX {
+                    kept.pop_front();
+                }
+                kept.push_back(line);
+            }
+        });
+        Self { lines, thread }
+    }
+
+    /// What is there when the pipe has ended, or at `deadline`: a grandchild may hold it open.
+    fn lines_by(&self, deadline: Instant) -> Vec<String> {
+        while !self.thread.is_finished() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *lines).into()
+    }
+}
+
 /// A running child. Dropping it kills it.
 pub struct UnderTest {
     child: Child,
     pid: Pid,
-    clock: ClockId,
     stderr: Receiver<String>,
+    stdout: Tail,
     tail: VecDeque<String>,
+    _scratch: Option<Scratch>,
     /// Where it takes emitters.
     pub emitters: SocketAddr,
     /// Where it takes analyzers.
@@ -230,27 +380,31 @@ pub struct Stopped {
     pub status: Option<ExitStatus>,
     /// SIGTERM was not enough.
     pub was_killed: bool,
-    /// Its last line on stderr: Weir's conservation law.
+    /// Weir's conservation law, or the last line of another system on stderr.
     pub last_line: String,
+    /// What Weir says of itself on stdout at its end.
+    pub counters: Option<Counters>,
 }
 
 impl UnderTest {
-    /// User and system time of all its threads, ended ones too, to the nanosecond.
+    /// User and system time of all threads, ended ones too, of it and of the processes below it that
+    /// live, to the nanosecond. A worker that ends in between takes its time along: none does here.
     pub fn cpu_ns(&self) -> io::Result<u64> {
-        let t = clock_gettime(self.clock)?;
-        Ok(t.tv_sec() as u64 * 1_000_000_000 + t.tv_nsec() as u64)
+        let mut sum = process_cpu_ns(self.pid)?;
+        for pid in descendants(self.pid) {
+            sum += process_cpu_ns(pid).unwrap_or(0);
+        }
+        Ok(sum)
     }
 
     /// (user, system) in clock ticks of 10 ms: good for the proportion only.
     pub fn ticks(&self) -> io::Result<(u64, u64)> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid))?;
-        // The name in parentheses may hold spaces; utime and stime are fields 14 and 15.
-        let after_name = stat.rsplit(')').next().unwrap_or_default();
-        let mut fields = after_name
-            .split_whitespace()
-            .skip(11)
-            .map(|f| f.parse().unwrap_or(0));
-        Ok((fields.next().unwrap_or(0), fields.next().unwrap_or(0)))
+        let mut sum = process_ticks(self.pid)?;
+        for pid in descendants(self.pid) {
+            let (user, system) = process_ticks(pid).unwrap_or_default();
+            sum = (sum.0 + user, sum.1 + system);
+        }
+        Ok(sum)
     }
 
     /// VmRSS in bytes.
@@ -315,11 +469,18 @@ impl UnderTest {
         while let Ok(line) = self.stderr.recv_timeout(Duration::from_millis(200)) {
             self.keep(line);
         }
-        let last_line = self.tail.back().cloned().unwrap_or_default();
+        let said = self.stdout.lines_by(Instant::now() + STDOUT_PATIENCE);
+        let counters = Counters::parse(&said);
+        // Weir ends with its conservation law on stdout, others with what they have to say on stderr.
+        let last_line = match said.last().filter(|_| counters.is_some()) {
+            Some(law) => law.clone(),
+            None => self.tail.back().cloned().unwrap_or_default(),
+        };
         Stopped {
             status,
             was_killed,
             last_line,
+            counters,
         }
     }
 }
@@ -334,6 +495,59 @@ impl Drop for UnderTest {
     }
 }
 
+fn process_cpu_ns(pid: Pid) -> io::Result<u64> {
+    let t = clock_gettime(clock_getcpuclockid(pid)?)?;
+    Ok(t.tv_sec() as u64 * 1_000_000_000 + t.tv_nsec() as u64)
+}
+
+fn process_ticks(pid: Pid) -> io::Result<(u64, u64)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name in parentheses may hold spaces; utime and stime are fields 14 and 15.
+    let after_name = stat.rsplit(')').next().unwrap_or_default();
+    let mut fields = after_name
+        .split_whitespace()
+        .skip(11)
+        .map(|f| f.parse().unwrap_or(0));
+    Ok((fields.next().unwrap_or(0), fields.next().unwrap_or(0)))
+}
+
+/// Processes below `pid`, as they are now: a master's workers.
+fn descendants(pid: Pid) -> Vec<Pid> {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
+        return Vec::new();
+    };
+    let mut all = Vec::new();
+    for task in tasks.flatten() {
+        let children = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        for child in children.split_whitespace().filter_map(|p| p.parse().ok()) {
+            all.push(Pid::from_raw(child));
+            all.extend(descendants(Pid::from_raw(child)));
+        }
+    }
+    all
+}
+
+/// A directory for one run of a peer: its configuration, its pid file. Removed with it.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> io::Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("weir-bench-peer-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What is left behind is small and in the directory for such.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -344,7 +558,28 @@ mod tests {
             weir_args: "--x 1".into(),
             system_cores: vec![0],
             load_cores: vec![1],
+            peers: PeerArgs::default(),
         }
+    }
+
+    #[test]
+    fn time_of_processes_below_counts() {
+        let mut command = Command::new("sh");
+        // The inner shell works, the outer one waits for it.
+        command.args([
+            "-c",
+            "sh -c 'i=0; while [ $i -lt 1000000 ]; do i=$((i+1)); done'; true",
+        ]);
+        let mut child = command.spawn().expect("sh starts");
+        let pid = Pid::from_raw(child.id() as i32);
+        std::thread::sleep(Duration::from_millis(300));
+        let below: u64 = descendants(pid)
+            .iter()
+            .filter_map(|p| process_cpu_ns(*p).ok())
+            .sum();
+        child.kill().expect("ours");
+        child.wait().expect("ends");
+        assert!(below > 1_000_000, "{below}");
     }
 
     #[test]
@@ -359,11 +594,8 @@ mod tests {
             !pinned.args.join(" ").contains("--cores 0 "),
             "the user's own --cores wins"
         );
-        assert!(
-            System::parse("relay", &args(), 256)
-                .expect("valid")
-                .is_relay
-        );
+        let relay = System::parse("relay", &args(), 256).expect("valid");
+        assert_eq!(relay.wiring, Wiring::Relay);
         assert!(System::parse("other -l {emitters} -t {analyzers}", &args(), 256).is_ok());
         assert!(System::parse("other", &args(), 256).is_err());
     }

@@ -1,16 +1,15 @@
 //! What a connection costs in memory: many emitters open at once, a few messages on each.
 
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use serde_json::json;
-
-use crate::child::{System, SystemArgs, UnderTest};
+use crate::child::{System, SystemArgs, UnderTest, Wiring};
 use crate::drive::Drive;
-use crate::load::LoadArgs;
+use crate::load::{LoadArgs, Sizes};
 use crate::net::pin;
-use crate::report::{conditions, conditions_line, percentiles, percentiles_line, write_json};
+use crate::report::{
+    bytes, named, percentiles_line, Cores, Latency, Messages, OutputArgs, Parameter, Run, Series,
+};
 use crate::run::settle;
 use crate::sink::{Dialect, SinkArgs};
 
@@ -47,9 +46,8 @@ pub struct ConnectionsArgs {
     pub weights: Vec<f64>,
     #[command(flatten)]
     pub system: SystemArgs,
-    /// Write the report here too
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// VmRSS at three moments.
@@ -61,12 +59,13 @@ struct Memory {
 
 /// Runs and reports. False when a message was lost, duplicated or foreign.
 pub fn run(args: &ConnectionsArgs) -> io::Result<bool> {
-    let conditions = conditions();
-    println!(
-        "{}\n            system = {}",
-        conditions_line(&conditions),
-        args.a
-    );
+    let cores = Cores {
+        system: &args.system.system_cores,
+        load: &args.system.load_cores,
+    };
+    let title = format!("Memory of {} connections to {}", args.connections, args.a);
+    let mut draft = args.output.begin("connections", &title, cores)?;
+    println!("{}\n            system = {}", draft.heading(), args.a);
     let system = System::parse(&args.a, &args.system, args.size)?;
     system.ensure_exists()?;
     pin(&args.system.load_cores)?;
@@ -112,20 +111,51 @@ pub fn run(args: &ConnectionsArgs) -> io::Result<bool> {
         each(memory.used)
     );
     println!("last line   {}", stopped.last_line);
-    write_json(
-        args.json.as_deref(),
-        &json!({
-            "report": "connections", "conditions": conditions, "system": args.a,
-            "connections": args.connections, "sent": sent, "delivered": tally.set.distinct(),
-            "lost": lost, "duplicates": tally.set.duplicates(), "foreign": tally.foreign,
-            "latency": percentiles(&tally.latency_ns),
-            "rss_bytes": { "without": memory.without, "idle": memory.idle, "used": memory.used },
-            "arena_mib": args.arena_mib, "rss_mib_beyond_arena": beyond_arena,
-            "bytes_per_connection": { "idle": each(memory.idle), "used": each(memory.used) },
-            "last_line": stopped.last_line,
-        }),
-    )?;
-    Ok(lost == 0 && tally.set.duplicates() == 0 && tally.foreign == 0)
+    let is_exact = lost == 0 && tally.set.duplicates() == 0 && tally.foreign == 0;
+    let frames: u64 = tally.per_analyzer.iter().sum();
+    let mut run = Run {
+        messages: Messages {
+            sent,
+            received: tally.set.distinct(),
+            lost,
+            twice: tally.set.duplicates(),
+            foreign: tally.foreign,
+        },
+        shares: tally
+            .per_analyzer
+            .iter()
+            .map(|n| *n as f64 / frames.max(1) as f64)
+            .collect(),
+        latencies: Vec::from_iter(Latency::of("latency", &tally.latency_ns)?),
+        values: named([
+            ("resident without emitters", bytes(memory.without as f64)),
+            ("resident, all idle", bytes(memory.idle as f64)),
+            ("resident, used", bytes(memory.used as f64)),
+            ("a connection, idle", bytes(each(memory.idle))),
+            ("a connection, used", bytes(each(memory.used))),
+        ]),
+        notes: vec![stopped.last_line],
+        ..Run::default()
+    };
+    if let Some(counters) = stopped.counters {
+        counters.put_into(&mut run);
+    }
+    draft.report.series.push(Series {
+        scenario: "connections".into(),
+        label: args.a.clone(),
+        parameters: named([
+            ("connections", Parameter::Whole(args.connections.into())),
+            ("messages on each", Parameter::Whole(args.per_connection)),
+            ("rate", Parameter::Whole(args.rate)),
+            ("message bytes", Parameter::Whole(args.size as u64)),
+            ("MiB configured", Parameter::Number(args.arena_mib)),
+        ]),
+        runs: vec![run],
+        notes: vec!["the kernel's socket memory is not in resident memory".into()],
+        ..Series::default()
+    });
+    args.output.finish(draft, is_exact)?;
+    Ok(is_exact)
 }
 
 fn measure(
@@ -134,7 +164,7 @@ fn measure(
     child: &UnderTest,
 ) -> io::Result<(Drive, Memory)> {
     let mut drive = Drive::new()?;
-    let dialect = if system.is_relay {
+    let dialect = if system.wiring == Wiring::Relay {
         Dialect::Compact
     } else {
         args.dialect
@@ -142,8 +172,7 @@ fn measure(
     let sink = SinkArgs {
         weights: args.weights.clone(),
         dialect,
-        ack_every: 0,
-        id_prefix: "sink".into(),
+        ..SinkArgs::default()
     };
     drive.attach_sink(&sink, child.analyzers)?;
     settle(child, &mut drive)?;
@@ -151,14 +180,10 @@ fn measure(
 
     let load = LoadArgs {
         connections: args.connections,
-        size: args.size,
-        per_write: 1,
+        size: Sizes::Fixed(args.size),
         rate: Some(args.rate),
-        tick_us: 0,
-        in_flight: 0,
         messages: Some(args.per_connection * u64::from(args.connections)),
-        seconds: None,
-        first_sequence: 0,
+        ..LoadArgs::default()
     };
     drive.attach_load(&load, child.emitters)?;
     settle(child, &mut drive)?;

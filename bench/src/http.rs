@@ -35,7 +35,7 @@ impl HttpClient {
 
     fn answer(&mut self) -> io::Result<u16> {
         loop {
-            if let Some(status) = self.parse() {
+            if let Some(status) = take_answer(&mut self.unread) {
                 return Ok(status);
             }
             let mut bytes = [0; 16 * 1024];
@@ -45,23 +45,24 @@ impl HttpClient {
             }
         }
     }
+}
 
-    fn parse(&mut self) -> Option<u16> {
-        let end = self.unread.windows(4).position(|w| w == b"\r\n\r\n")? + 4;
-        let head = std::str::from_utf8(&self.unread[..end]).ok()?;
-        let length = head.lines().find_map(|line| {
-            let (name, value) = line.split_once(':')?;
-            let is_length = name.eq_ignore_ascii_case("content-length");
-            is_length.then(|| value.trim().parse::<usize>().ok())?
-        });
-        let all = end + length.unwrap_or(0);
-        let status = head.get(9..12)?.parse().ok()?;
-        if self.unread.len() < all {
-            return None;
-        }
-        self.unread.drain(..all);
-        Some(status)
+/// Takes the first whole answer out of `bytes`; its status.
+pub fn take_answer(bytes: &mut Vec<u8>) -> Option<u16> {
+    let end = memchr::memmem::find(bytes, b"\r\n\r\n")? + 4;
+    let head = std::str::from_utf8(&bytes[..end]).ok()?;
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        let is_length = name.eq_ignore_ascii_case("content-length");
+        is_length.then(|| value.trim().parse::<usize>().ok())?
+    });
+    let all = end + length.unwrap_or(0);
+    let status = head.get(9..12)?.parse().ok()?;
+    if bytes.len() < all {
+        return None;
     }
+    bytes.drain(..all);
+    Some(status)
 }
 
 /// `POST /logs` with JSON; `headers` end with CR LF each.

@@ -9,23 +9,23 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use flate2::write::GzEncoder;
 use flate2::Compression;
-use serde_json::{json, Value};
 
 use crate::child::{System, SystemArgs, UnderTest};
 use crate::drive::Drive;
 use crate::http::{post, post_whole, HttpClient};
 use crate::load::LoadArgs;
 use crate::net::{allow_connections, mono_ns, pin};
-use crate::report::{conditions, conditions_line, median_min_max, write_json};
+use crate::report::{
+    median_min_max, named, Better, Cores, OutputArgs, Parameter, Run, Series, Value,
+};
 use crate::run::settle;
-use crate::sink::{Dialect, SinkArgs};
+use crate::sink::SinkArgs;
 
 const MIB: usize = 1 << 20;
 /// Not measured at the begin of a span: connections come and go.
@@ -62,9 +62,8 @@ pub struct HttpAbuseArgs {
     pub rate: u64,
     #[command(flatten)]
     pub system: SystemArgs,
-    /// Write the report here too
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// What clients may do wrong.
@@ -115,10 +114,31 @@ struct Span {
     cpu_share: f64,
 }
 
+impl Span {
+    fn to_run(&self, seconds: f64) -> Run {
+        let cpu_share = Value {
+            value: 100.0 * self.cpu_share,
+            unit: "%".into(),
+            better: Better::Lower,
+        };
+        Run {
+            wall_seconds: seconds,
+            messages_per_second: Some(self.rate),
+            values: [("CPU of the core".to_owned(), cpu_share)].into(),
+            ..Run::default()
+        }
+    }
+}
+
 /// Runs all kinds. False when one took more than a twentieth of the rate, or a message was lost.
 pub fn run(args: &HttpAbuseArgs) -> io::Result<bool> {
-    let conditions = conditions();
-    println!("{}", conditions_line(&conditions));
+    let cores = Cores {
+        system: &args.system.system_cores,
+        load: &args.system.load_cores,
+    };
+    let title = "What abuse over HTTP costs the TCP path";
+    let mut draft = args.output.begin("http-abuse", title, cores)?;
+    println!("{}", draft.heading());
     println!(
         "            {} messages/s by TCP; abuse: {} requests/s, or {} connections; {} pairs of {} s",
         args.rate, args.per_second, args.connections, args.pairs, args.seconds
@@ -126,33 +146,24 @@ pub fn run(args: &HttpAbuseArgs) -> io::Result<bool> {
     println!("kind        rate quiet  beside   ratio (lowest)    CPU quiet  beside  lost  answers");
     allow_connections(2 * args.connections + 256)?;
     pin(&args.system.load_cores)?;
-    let (mut kinds, mut all_held) = (Vec::new(), true);
+    let mut all_held = true;
     for kind in &args.kinds {
-        let (report, held) = measure(args, *kind)?;
-        kinds.push(report);
+        let (both, held) = measure(args, *kind)?;
+        draft.report.series.extend(both);
         all_held &= held;
     }
-    write_json(
-        args.json.as_deref(),
-        &json!({ "report": "http-abuse", "conditions": conditions, "kinds": kinds,
-                 "rate": args.rate, "per_second": args.per_second, "connections": args.connections }),
-    )?;
+    args.output.finish(draft, all_held)?;
     Ok(all_held)
 }
 
-fn measure(args: &HttpAbuseArgs, kind: Kind) -> io::Result<(Value, bool)> {
+fn measure(args: &HttpAbuseArgs, kind: Kind) -> io::Result<([Series; 2], bool)> {
     let most = args.connections + 100;
     let spec = format!("weir --http {{http}} --max-http-connections {most} --max-connections 100");
     let system = System::parse(&spec, &args.system, 256)?;
     system.ensure_exists()?;
     let mut child = system.start(&args.system.system_cores)?;
     let mut drive = Drive::new()?;
-    let sink = SinkArgs {
-        weights: vec![0.4, 0.3, 0.2, 0.1],
-        dialect: Dialect::Compact,
-        ack_every: 0,
-        id_prefix: "sink".into(),
-    };
+    let sink = SinkArgs::default();
     drive.attach_sink(&sink, child.analyzers)?;
     drive.attach_load(&load(args), child.emitters)?;
     settle(&child, &mut drive)?;
@@ -203,25 +214,42 @@ fn measure(args: &HttpAbuseArgs, kind: Kind) -> io::Result<(Value, bool)> {
         "{:<10} {:>10.0}  {:>8.0}  {ratio:.3} ({lowest:.3})     {:>6.1} %  {:>5.1} %    {lost}  {outcomes}",
         format!("{kind:?}").to_lowercase(), rates.0, rates.1, 100.0 * cpu.0, 100.0 * cpu.1,
     );
-    let report = json!({
-        "kind": format!("{kind:?}").to_lowercase(), "rate_quiet": rates.0, "rate_beside": rates.1,
-        "ratio": ratio, "ratio_lowest": lowest, "cpu_share_quiet": cpu.0, "cpu_share_beside": cpu.1,
-        "outcomes": outcomes, "lost": lost,
-    });
-    Ok((report, ratio >= RATE_LEAST && lost == 0))
+    let held = ratio >= RATE_LEAST && lost == 0;
+    let series = |label: &str, spans: &[Span], notes: Vec<String>| Series {
+        scenario: format!("{kind:?}").to_lowercase(),
+        label: label.into(),
+        parameters: named([
+            ("rate", Parameter::Whole(args.rate)),
+            ("abusive requests/s", Parameter::Whole(args.per_second)),
+            (
+                "connections of idle and loris",
+                Parameter::Whole(args.connections as u64),
+            ),
+        ]),
+        runs: spans.iter().map(|span| span.to_run(args.seconds)).collect(),
+        notes,
+        ..Series::default()
+    };
+    let answers = vec![
+        format!("answers: {outcomes}"),
+        format!("messages lost: {lost}"),
+    ];
+    let both = [
+        series("quiet", &quiet, Vec::new()),
+        series("beside abuse", &beside, answers),
+    ];
+    Ok((both, held))
 }
 
 fn load(args: &HttpAbuseArgs) -> LoadArgs {
     LoadArgs {
         connections: 16,
-        size: 256,
         per_write: 16,
         rate: (args.rate > 0).then_some(args.rate),
         tick_us: 1000,
         in_flight: if args.rate > 0 { 0 } else { 16_384 },
-        messages: None,
         seconds: Some(3600.0),
-        first_sequence: 0,
+        ..LoadArgs::default()
     }
 }
 

@@ -7,11 +7,9 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
 use weir::protocol::control::{encode_ack, encode_first_weight};
 use weir::protocol::Dialect;
 
@@ -19,7 +17,10 @@ use crate::check::SequenceSet;
 use crate::child::{System, SystemArgs, UnderTest};
 use crate::http::{post_whole, HttpClient};
 use crate::net::{connect_within, pin};
-use crate::report::{conditions, conditions_line, median_min_max, write_json};
+use crate::report::{
+    bytes, count, median_min_max, named, Better, Cores, Messages, OutputArgs, Parameter, Run,
+    Series,
+};
 
 const MIB: f64 = 1024.0 * 1024.0;
 /// What is still under way when the offer ends has this long.
@@ -47,9 +48,8 @@ pub struct HttpOverloadArgs {
     pub seconds: u64,
     #[command(flatten)]
     pub system: SystemArgs,
-    /// Write the report here too
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// What the clients were told.
@@ -63,8 +63,13 @@ struct Told {
 /// Runs and reports. False when a message that was taken is missing, or memory grew, or nothing was
 /// refused.
 pub fn run(args: &HttpOverloadArgs) -> io::Result<bool> {
-    let conditions = conditions();
-    println!("{}", conditions_line(&conditions));
+    let cores = Cores {
+        system: &args.system.system_cores,
+        load: &args.system.load_cores,
+    };
+    let title = "Twice what fits, over HTTP";
+    let mut draft = args.output.begin("http-overload", title, cores)?;
+    println!("{}", draft.heading());
     pin(&args.system.load_cores)?;
     // Half a second's worth fits, so that the first second is like the last.
     let spec = format!("weir --http {{http}} --window-messages {}", args.rate / 2);
@@ -121,16 +126,44 @@ pub fn run(args: &HttpOverloadArgs) -> io::Result<bool> {
         memory.iter().copied().fold(0.0, f64::max) / MIB
     );
     println!("last line   {}", stopped.last_line);
-    write_json(
-        args.json.as_deref(),
-        &json!({
-            "report": "http-overload", "conditions": conditions, "rate": args.rate,
-            "seconds": args.seconds, "packets_taken": taken, "packets_refused": refused,
-            "otherwise": other, "delivered": delivered, "missing": missing,
-            "duplicates": received.duplicates(), "rss_first_sixth": first, "rss_last_sixth": last,
-        }),
-    )?;
-    Ok(missing == 0 && other == 0 && refused > 0 && last <= first * GROWTH_MAX)
+    let held = missing == 0 && other == 0 && refused > 0 && last <= first * GROWTH_MAX;
+    let mut run = Run {
+        wall_seconds: args.seconds as f64,
+        messages: Messages {
+            sent: taken * args.packet,
+            received: delivered,
+            lost: missing,
+            twice: received.duplicates(),
+            foreign: 0,
+        },
+        values: named([
+            ("packets taken (202)", count(taken, Better::Neither)),
+            ("packets refused (503)", count(refused, Better::Neither)),
+            ("packets answered otherwise", count(other, Better::Lower)),
+            ("resident, first sixth", bytes(first)),
+            ("resident, last sixth", bytes(last)),
+        ]),
+        notes: vec![stopped.last_line],
+        ..Run::default()
+    };
+    if let Some(counters) = stopped.counters {
+        counters.put_into(&mut run);
+    }
+    draft.report.series.push(Series {
+        scenario: "http-overload".into(),
+        label: "weir".into(),
+        parameters: named([
+            ("messages/s ACKed", Parameter::Whole(args.rate)),
+            ("messages/s offered", Parameter::Whole(2 * args.rate)),
+            ("messages of a packet", Parameter::Whole(args.packet)),
+            ("clients", Parameter::Whole(args.clients)),
+        ]),
+        runs: vec![run],
+        notes: vec!["sent: what a 202 was given for".into()],
+        ..Series::default()
+    });
+    args.output.finish(draft, held)?;
+    Ok(held)
 }
 
 fn panicked() -> io::Error {

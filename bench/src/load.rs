@@ -1,110 +1,77 @@
 //! The emitters: a firehose that writes whenever a socket takes more, or an open loop that sends
-//! message n at start + n / rate no matter what.
+//! unit n when its schedule says, no matter what.
+//!
+//! ```text
+//! args.rs      what was asked for            schedule.rs   when, and by whom
+//! sizes.rs     how long messages are         compose.rs    their bytes: frames, syslog, HTTP
+//! connection.rs  one socket and what it did not take
+//! ```
 //!
 //! The open loop stamps the *intended* time, so a distributor that stalls is charged for every
 //! message that should have gone out meanwhile (no coordinated omission).
 
-use std::io::{self, Write};
-use std::net::{SocketAddr, TcpStream};
+mod args;
+mod compose;
+mod connection;
+mod random;
+mod schedule;
+mod sizes;
+
+use std::io;
+use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
+use hdrhistogram::Histogram;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
-use crate::net::{
-    allow_connections, connect_within, event_buffer, is_would_block, mono_ns, Poller,
-};
-use crate::wire::{lay_frames, Stamp, MESSAGE_LEN_MAX, MESSAGE_LEN_MIN};
+pub use args::LoadArgs;
+pub use compose::Format;
+pub use connection::Answers;
+#[cfg(test)]
+pub use schedule::Gaps;
+pub use sizes::Sizes;
 
-/// Most messages of one open-loop burst, so that a late schedule does not keep the sinks waiting.
-const BURST_MESSAGES_MAX: u64 = 128;
+use crate::check::nanosecond_histogram;
+use crate::net::{allow_connections, connect_within, event_buffer, mono_ns, Poller};
+use compose::Composer;
+use connection::Connection;
+use schedule::Schedule;
+
+/// Most messages of one turn of the open loop, so that a late schedule does not keep the sinks waiting.
+const TURN_MESSAGES_MAX: u64 = 128;
 /// Bytes one connection may hold back before the open loop waits for it. Only memory is bounded
 /// by this: the intended times are fixed by the schedule.
 const BACKLOG_BYTES_MAX: usize = 4 << 20;
 /// The kernel's timer slack: a sleep shorter than this is spun instead.
 const SPIN_NS: u64 = 60_000;
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
-
-/// Shape of the load; shared by `load`, `load-sink` and the scenarios.
-#[derive(Debug, Clone, clap::Args)]
-pub struct LoadArgs {
-    /// Emitter connections, up to 10,000
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub connections: u32,
-    /// Bytes of one message on the wire, its 5-byte header included
-    #[arg(long, default_value_t = 256, value_parser = message_size)]
-    pub size: usize,
-    /// Messages in one write (firehose only)
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096))]
-    pub per_write: u32,
-    /// Open loop: messages per second over all connections, one a write, on a constant schedule.
-    /// Without it: firehose
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
-    pub rate: Option<u64>,
-    /// Open loop: send what is due once in so many microseconds and sleep between; 0 sends each
-    /// message at its own time and spins for it
-    #[arg(long, default_value_t = 0, value_name = "US")]
-    pub tick_us: u64,
-    /// Firehose into a sink of the same process: pause while this many messages are under way, so
-    /// that socket buffers stay in the cache; 0 fills every socket buffer there is
-    #[arg(long, default_value_t = 0, value_name = "MESSAGES")]
-    pub in_flight: u64,
-    /// Stop after this many messages
-    #[arg(long, conflicts_with = "seconds")]
-    pub messages: Option<u64>,
-    /// Stop after this many seconds [default: 5]
-    #[arg(long)]
-    pub seconds: Option<f64>,
-    /// Number of the first message; keeps several loads into one sink apart
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    pub first_sequence: u64,
-}
-
-fn message_size(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(n) if (MESSAGE_LEN_MIN..=MESSAGE_LEN_MAX).contains(&n) => Ok(n),
-        _ => Err(format!(
-            "allowed are {MESSAGE_LEN_MIN} (header and stamp) to {MESSAGE_LEN_MAX}"
-        )),
-    }
-}
-
-impl LoadArgs {
-    fn duration_ns(&self) -> u64 {
-        (self.seconds.unwrap_or(5.0) * 1e9) as u64
-    }
-
-    /// Messages to send; a firehose limited by time has no number.
-    fn total(&self) -> u64 {
-        match (self.messages, self.rate) {
-            (Some(messages), _) => messages,
-            (None, Some(rate)) => (rate as f64 * self.duration_ns() as f64 / 1e9) as u64,
-            (None, None) => u64::MAX,
-        }
-    }
-}
-
-struct Connection {
-    stream: TcpStream,
-    /// Stamped bytes that the socket did not take.
-    backlog: Vec<u8>,
-}
+/// Busy connections that the churn looks past before it waits for a quieter moment.
+const CHURN_TRIES: usize = 16;
 
 /// A set of emitter connections in one event loop. See [`crate::drive`] for who calls what.
 pub struct Load {
     args: LoadArgs,
-    /// Connections that wait to become writable: all in a firehose, else the backlogged.
+    peer: SocketAddr,
+    /// Connections that wait to become writable, all in a firehose, else the backlogged; over HTTP
+    /// all wait for answers.
     poller: Poller,
     events: Vec<EpollEvent>,
     connections: Vec<Connection>,
-    /// Frames laid out once; only their stamps change from write to write.
-    frames: Vec<u8>,
+    composer: Composer,
+    schedule: Option<Schedule>,
     total: u64,
     sent: u64,
     /// Connections whose backlog is not empty.
     backlogged: usize,
     start_ns: u64,
     tick_next_ns: u64,
+    /// Connections renewed so far, and the next one.
+    churned: u64,
+    churn_next: usize,
+    answers: Answers,
+    /// How late the load itself was: due to stamped.
+    lag_ns: Histogram<u64>,
 }
 
 impl Load {
@@ -112,41 +79,78 @@ impl Load {
     pub fn connect(args: &LoadArgs, emitters: SocketAddr) -> io::Result<Self> {
         allow_connections(args.connections as usize)?;
         let mut connections = Vec::with_capacity(args.connections as usize);
-        for _ in 0..args.connections {
+        let poller = Poller::new()?;
+        for token in 0..u64::from(args.connections) {
             let stream = connect_within(emitters, CONNECT_PATIENCE)?;
             stream.set_nonblocking(true)?;
-            connections.push(Connection {
-                stream,
-                backlog: Vec::new(),
-            });
+            if args.format() == Format::Http {
+                poller.add(&stream, token, EpollFlags::EPOLLIN)?;
+            }
+            connections.push(Connection::new(stream));
         }
-        let frames = if args.rate.is_some() {
-            1
-        } else {
-            args.per_write as usize
-        };
         Ok(Self {
-            poller: Poller::new()?,
+            peer: emitters,
+            poller,
             events: event_buffer(),
             connections,
-            frames: lay_frames(args.size, frames),
+            composer: Composer::new(
+                args.format(),
+                &args.size,
+                args.seed,
+                args.packet as usize,
+                args.unit() as usize,
+            ),
+            schedule: None,
             total: args.total(),
             sent: 0,
             backlogged: 0,
             start_ns: 0,
             tick_next_ns: 0,
+            churned: 0,
+            churn_next: 0,
+            answers: Answers::default(),
+            lag_ns: nanosecond_histogram(),
             args: args.clone(),
         })
+    }
+
+    /// Another load over the same connections, which have nothing left to send: only pace, length and
+    /// seed may differ from what they were opened for.
+    pub fn rearm(&mut self, rate: u64, seconds: f64, seed: u64) {
+        assert!(
+            self.start_ns == 0 || self.is_finished(),
+            "the load before is through"
+        );
+        self.args.rate = Some(rate);
+        self.args.messages = None;
+        self.args.seconds = Some(seconds);
+        self.args.seed = seed;
+        self.total = self.args.total();
+        self.sent = 0;
+        self.schedule = None;
+        self.start_ns = 0;
+        self.tick_next_ns = 0;
+        self.churned = 0;
+        self.answers = Answers::default();
+        self.lag_ns.reset();
     }
 
     /// Starts the schedule, or turns the firehose on.
     pub fn start(&mut self) -> io::Result<()> {
         self.start_ns = mono_ns();
-        if self.args.rate.is_none() {
-            for (i, connection) in self.connections.iter().enumerate() {
-                self.poller
-                    .add(&connection.stream, i as u64, EpollFlags::EPOLLOUT)?;
-            }
+        if let Some(rate) = self.args.rate {
+            let units = rate as f64 / self.args.unit() as f64;
+            let emitters = self.connections.len();
+            self.schedule = Some(Schedule::new(
+                self.args.schedule,
+                emitters,
+                units,
+                self.args.seed,
+            ));
+            return Ok(());
+        }
+        for index in 0..self.connections.len() {
+            self.watch(index, true, false)?;
         }
         Ok(())
     }
@@ -156,7 +160,7 @@ impl Load {
         self.total = self.sent;
     }
 
-    /// Readable when a connection takes more: call [`Load::write_ready`].
+    /// Readable when a connection takes more or answered: call [`Load::on_ready`].
     pub fn readiness(&self) -> BorrowedFd<'_> {
         self.poller.as_fd()
     }
@@ -171,9 +175,27 @@ impl Load {
         self.sent
     }
 
-    /// Everything is in the kernel's hands.
+    /// Connections closed and opened again.
+    pub fn churned(&self) -> u64 {
+        self.churned
+    }
+
+    /// HTTP: messages taken and refused by their answers.
+    pub fn answers(&self) -> Answers {
+        self.answers
+    }
+
+    /// How late the load itself was with messages that no full socket kept: due to stamped.
+    pub fn lag_ns(&self) -> &Histogram<u64> {
+        &self.lag_ns
+    }
+
+    /// Everything is in the kernel's hands, and over HTTP answered.
     pub fn is_finished(&self) -> bool {
-        self.sent >= self.total && self.backlogged == 0
+        self.sent >= self.total
+            && self.backlogged == 0
+            && (self.args.format() != Format::Http
+                || self.connections.iter().all(Connection::is_idle))
     }
 
     /// How long the open loop can sleep.
@@ -190,29 +212,33 @@ impl Load {
         })
     }
 
-    /// When the next message of the open loop ought to go; `None` for a firehose and before the
-    /// start.
+    /// When the next unit of the open loop ought to go; `None` for a firehose and before the start.
     fn due_ns(&self) -> Option<u64> {
-        if self.start_ns == 0 {
-            return None;
-        }
-        let rate = u128::from(self.args.rate?);
-        Some(self.start_ns + (u128::from(self.sent) * 1_000_000_000 / rate) as u64)
+        Some(self.start_ns + self.schedule.as_ref()?.offset_ns())
     }
 
-    /// Open loop: sends what is due, at most one burst.
+    /// Open loop: sends what is due, at most one turn's part. And the churn, in both.
     pub fn send_due(&mut self, now_ns: u64) -> io::Result<()> {
+        if self.args.churn > 0.0 && self.start_ns > 0 && self.sent < self.total {
+            self.churn(now_ns)?;
+        }
         if now_ns < self.tick_next_ns {
             return Ok(());
         }
-        for _ in 0..BURST_MESSAGES_MAX {
+        let turn_end = self.sent + TURN_MESSAGES_MAX;
+        while self.sent < turn_end {
             match self.due_ns() {
                 Some(due_ns) if due_ns <= now_ns && self.sent < self.total => {
-                    let index = (self.sent % self.connections.len() as u64) as usize;
-                    if self.connections[index].backlog.len() >= BACKLOG_BYTES_MAX {
+                    let index = self.schedule.as_ref().map_or(0, Schedule::emitter);
+                    if self.connections[index].backlog_len() >= BACKLOG_BYTES_MAX {
                         return Ok(());
                     }
-                    self.send_one(index, due_ns)?;
+                    self.lag_ns.saturating_record((now_ns - due_ns).max(1));
+                    let count = self.args.unit().min(self.total - self.sent);
+                    self.send_unit(index, count, due_ns)?;
+                    if let Some(schedule) = &mut self.schedule {
+                        schedule.advance();
+                    }
                 }
                 _ => {
                     self.tick_next_ns = now_ns + self.args.tick_us * 1000;
@@ -223,30 +249,45 @@ impl Load {
         Ok(())
     }
 
-    fn send_one(&mut self, index: usize, due_ns: u64) -> io::Result<()> {
-        self.stamp(1, due_ns);
+    fn send_unit(&mut self, index: usize, count: u64, intended_ns: u64) -> io::Result<()> {
+        let first = self.args.first_sequence + self.sent;
+        let bytes = self.composer.compose(count as usize, first, intended_ns);
         let connection = &mut self.connections[index];
-        let sent = if connection.backlog.is_empty() {
-            write_some(&mut connection.stream, &self.frames)?
-        } else {
-            0
-        };
-        if sent < self.frames.len() {
-            if connection.backlog.is_empty() {
-                self.backlogged += 1;
-                self.poller
-                    .add(&connection.stream, index as u64, EpollFlags::EPOLLOUT)?;
+        let was_backlogged = connection.backlog_len() > 0;
+        connection.send(bytes)?;
+        self.sent += count;
+        if self.args.format() == Format::Http {
+            for from in (0..count).step_by(self.args.packet as usize) {
+                connection.expect_answer((count - from).min(u64::from(self.args.packet)) as u32);
             }
-            connection.backlog.extend_from_slice(&self.frames[sent..]);
+        }
+        if !was_backlogged && connection.backlog_len() > 0 {
+            self.backlogged += 1;
+            if self.args.rate.is_some() {
+                self.watch(index, true, false)?;
+            }
         }
         Ok(())
     }
 
-    /// One write on every connection that takes more.
-    pub fn write_ready(&mut self) -> io::Result<()> {
+    /// Serves every connection that takes more or answered, once.
+    pub fn on_ready(&mut self) -> io::Result<()> {
         let count = self.poller.wait_up_to(&mut self.events, Duration::ZERO)?;
         for i in 0..count {
-            self.on_writable(self.events[i].data() as usize)?;
+            let (index, flags) = (self.events[i].data() as usize, self.events[i].events());
+            if self.args.format() == Format::Http
+                && !flags.difference(EpollFlags::EPOLLOUT).is_empty()
+            {
+                let answers = self.connections[index].read_answers()?;
+                self.answers.taken += answers.taken;
+                self.answers.refused += answers.refused;
+            }
+            if flags.contains(EpollFlags::EPOLLOUT)
+                || self.args.format() != Format::Http
+                    && flags.intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP)
+            {
+                self.on_writable(index)?;
+            }
         }
         Ok(())
     }
@@ -254,64 +295,70 @@ impl Load {
     /// The backlog first, then the firehose's next write.
     fn on_writable(&mut self, index: usize) -> io::Result<()> {
         let connection = &mut self.connections[index];
-        if !connection.backlog.is_empty() {
-            let sent = write_some(&mut connection.stream, &connection.backlog)?;
-            connection.backlog.drain(..sent);
-            if connection.backlog.is_empty() {
+        if connection.backlog_len() > 0 {
+            connection.flush()?;
+            if connection.backlog_len() == 0 {
                 self.backlogged -= 1;
                 if self.args.rate.is_some() || self.sent >= self.total {
-                    self.poller.remove(&connection.stream)?;
+                    self.watch(index, false, true)?;
                 }
             }
             return Ok(());
         }
-        self.pour(index)
-    }
-
-    /// One write of the firehose.
-    fn pour(&mut self, index: usize) -> io::Result<()> {
         if self.args.messages.is_none() && mono_ns() >= self.start_ns + self.args.duration_ns() {
             self.total = self.sent;
         }
-        let count = u64::from(self.args.per_write).min(self.total - self.sent);
-        if count == 0 {
-            return self.poller.remove(&self.connections[index].stream);
+        match self.args.unit().min(self.total - self.sent) {
+            0 => self.watch(index, false, true),
+            _ if self.args.rate.is_some() => self.watch(index, false, true),
+            count => self.send_unit(index, count, 0),
         }
-        self.stamp(count, 0);
-        let bytes = &self.frames[..count as usize * self.args.size];
-        let connection = &mut self.connections[index];
-        let sent = write_some(&mut connection.stream, bytes)?;
-        if sent < bytes.len() {
-            self.backlogged += 1;
-            connection.backlog.extend_from_slice(&bytes[sent..]);
+    }
+
+    /// Puts a connection into the set for writing, or out of it; over HTTP it stays in for answers.
+    fn watch(&mut self, index: usize, is_for_writing: bool, is_in_set: bool) -> io::Result<()> {
+        let (stream, token) = (&self.connections[index].stream, index as u64);
+        let both = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT;
+        match (
+            self.args.format() == Format::Http,
+            is_for_writing,
+            is_in_set,
+        ) {
+            (true, true, _) => self.poller.modify(stream, token, both),
+            (true, false, _) => self.poller.modify(stream, token, EpollFlags::EPOLLIN),
+            (false, true, false) => self.poller.add(stream, token, EpollFlags::EPOLLOUT),
+            (false, true, true) => Ok(()),
+            (false, false, _) => self.poller.remove(stream),
+        }
+    }
+
+    /// Closes and opens again as many connections as are due, each with all its bytes sent and all
+    /// its requests answered. When every one that is looked at is busy, it is due still.
+    fn churn(&mut self, now_ns: u64) -> io::Result<()> {
+        let due = ((now_ns - self.start_ns) as f64 / 1e9 * self.args.churn) as u64;
+        for _ in 0..CHURN_TRIES {
+            if self.churned >= due {
+                break;
+            }
+            let index = self.churn_next;
+            self.churn_next = (index + 1) % self.connections.len();
+            if !self.connections[index].is_idle() {
+                continue;
+            }
+            // Closing takes the old socket out of the set.
+            self.connections[index].reopen(self.peer)?;
+            self.churned += 1;
+            let (stream, token) = (&self.connections[index].stream, index as u64);
+            match (self.args.format(), self.args.rate) {
+                (Format::Http, Some(_)) => self.poller.add(stream, token, EpollFlags::EPOLLIN)?,
+                (Format::Http, None) => {
+                    self.poller
+                        .add(stream, token, EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT)?;
+                }
+                (_, Some(_)) => {}
+                (_, None) => self.poller.add(stream, token, EpollFlags::EPOLLOUT)?,
+            }
         }
         Ok(())
-    }
-
-    fn stamp(&mut self, count: u64, intended_ns: u64) {
-        for frame in self
-            .frames
-            .chunks_exact_mut(self.args.size)
-            .take(count as usize)
-        {
-            Stamp {
-                intended_ns,
-                sequence: self.args.first_sequence + self.sent,
-            }
-            .write(frame);
-            self.sent += 1;
-        }
-    }
-}
-
-/// Bytes taken; 0 when the socket is full.
-fn write_some(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    match stream.write(bytes) {
-        Err(e) if is_would_block(&e) => Ok(0),
-        Err(e) => Err(io::Error::new(
-            e.kind(),
-            format!("emitter connection lost: {e}"),
-        )),
-        sent => sent,
     }
 }

@@ -2,22 +2,38 @@
 //! loop of load and sink) and `run.rs` (one measured run); the scenarios are made of these.
 
 mod analyzers;
+mod capacity;
 mod check;
 mod child;
+mod compare;
 mod connections;
+mod counters;
+mod diff;
 mod drive;
 mod failover;
+mod fingerprint;
 mod http;
 mod http_abuse;
 mod http_overload;
+mod latency;
 mod load;
 mod net;
 mod pair;
+mod peers;
+mod progress;
 mod relay;
 mod report;
 mod run;
+mod sampler;
+mod scale;
+mod scenario;
+mod search;
+mod series;
+mod session;
 mod sink;
 mod standalone;
+mod syslog;
+mod throughput;
 mod weights;
 mod wire;
 
@@ -32,6 +48,14 @@ Examples:
   weir-bench pair --a weir --b weir --b-dialect native --scenario firehose
   weir-bench connections --arena-mib 68           memory of 10,000 emitters
   weir-bench failover --json failover.json        50 analyzers killed under load
+  weir-bench throughput --in-flight 16384         the highest sustained rate, second by second
+  weir-bench latency --rates 10000,100000 --schedule poisson --size lognormal:300,0.8
+  weir-bench capacity --burst 16                  NDR and PDR, searched twice, and latency below
+  weir-bench scale                                CPU per message over analyzers and emitters
+  scripts/peers.sh install && weir-bench compare  beside nginx, HAProxy, rsyslog, syslog-ng
+  weir-bench pair --size 64,256,1024,8192 --analyzers 4,64
+  weir-bench pair --pairs 12 --json a.json --html a.html
+  weir-bench diff a.json b.json                   is the second build slower?
   weir-bench relay & weir-bench load-sink         the pieces, by hand, on the default ports
 
 Absolute numbers drift with the machine: quote ratios from one `pair` run. Exit code 1 means that a
@@ -65,6 +89,33 @@ enum Cmd {
     /// Each run starts the system as a child on its own core, with load and sink on the other, reads the
     /// child's CPU clock at 10 % and 95 % of the messages, and checks that every message came once.
     Pair(pair::PairArgs),
+    /// The same work for Weir, a bare relay, nginx, HAProxy, rsyslog and syslog-ng, in turn
+    ///
+    /// Rounds A B C ... A B C ..., each run with a fresh process on the system's core; CPU of all of a
+    /// peer's processes; what was lost is counted by sequence numbers. What a system does not do stands
+    /// beside its figures. scripts/peers.sh fetches the peers; one that does not start is told and left
+    /// out. Fails when a system that promises delivery (Weir) loses or repeats a message.
+    Compare(compare::CompareArgs),
+    /// CPU per message as analyzers and emitters grow: curves
+    Scale(scale::ScaleArgs),
+    /// The highest sustained rate: emitters that send whenever a socket takes more
+    ///
+    /// Runs of --seconds (10), each with a fresh process, second by second; fails when a message is lost.
+    Throughput(throughput::ThroughputArgs),
+    /// Latency at offered rates, from the intended send time
+    ///
+    /// Open loop: message n goes when its schedule says, so a system that stalls is charged for all that was
+    /// due meanwhile. The last column says how late the load itself was: above the latencies in question
+    /// the line is about the load and not about the system.
+    Latency(latency::LatencyArgs),
+    /// Search for the highest rate without loss (NDR) and with a little (PDR)
+    ///
+    /// Multiple Loss Ratio Search (RFC 9971): short trials bracket the rate, long ones decide, rates are tried
+    /// again until the verdict stands. Nothing is ever dropped by a distributor that makes its emitters
+    /// wait, so a message counts as lost when it has not reached an analyzer --late-ms after its *intended*
+    /// time: not written because the socket stayed full, refused, late, or never there. The search is
+    /// repeated; the spread is printed. Then latency at 10, 50 and 90 % of the NDR.
+    Capacity(capacity::CapacityArgs),
     /// Memory of many emitter connections
     Connections(connections::ConnectionsArgs),
     /// Kill analyzers under load; time until their un-ACKed messages are written to others
@@ -79,6 +130,16 @@ enum Cmd {
     HttpAbuse(http_abuse::HttpAbuseArgs),
     /// Offer twice what fits over HTTP: memory, 503s, and whether each 202 is delivered
     HttpOverload(http_overload::HttpOverloadArgs),
+    /// Compare two reports: what became significantly faster or slower, and by how much
+    ///
+    /// Series of equal scenario and label are compared metric by metric: Mann-Whitney U test over the
+    /// runs, Holm's correction over all tests, ratio of medians with a bootstrap interval. Exit code 0:
+    /// nothing became significantly worse by more than --threshold; 1: something did; 2: a file is no
+    /// report. Five runs are too few for many metrics; the output says so. Two sittings differ by
+    /// the machine's drift: --relative compares multiples of the first series of each scenario.
+    Diff(diff::DiffArgs),
+    /// Make the page, percentile files and interval log of a report that was written with --json
+    Render(report::RenderArgs),
     #[command(hide = true)]
     SinkProcess(analyzers::SinkProcessArgs),
 }
@@ -90,11 +151,18 @@ fn main() -> ExitCode {
         Cmd::Sink(args) => standalone::run_sink(&args),
         Cmd::LoadSink(args) => standalone::run_load_sink(&args),
         Cmd::Pair(args) => pair::run(&args),
+        Cmd::Compare(args) => compare::run(&args),
+        Cmd::Scale(args) => scale::run(&args),
+        Cmd::Throughput(args) => throughput::run(&args),
+        Cmd::Latency(args) => latency::run(&args),
+        Cmd::Capacity(args) => capacity::run(&args),
         Cmd::Connections(args) => connections::run(&args),
         Cmd::Failover(args) => failover::run(&args),
         Cmd::Weights(args) => weights::run(&args),
         Cmd::HttpAbuse(args) => http_abuse::run(&args),
         Cmd::HttpOverload(args) => http_overload::run(&args),
+        Cmd::Diff(args) => diff::run(&args),
+        Cmd::Render(args) => report::run_render(&args),
         Cmd::SinkProcess(args) => analyzers::run_process(&args).map(|()| true),
     };
     match result {

@@ -2,38 +2,17 @@
 //! what ran side by side is compared.
 
 use std::io;
-use std::path::PathBuf;
-
-use clap::ValueEnum;
-use serde_json::{json, Value};
 
 use crate::child::{System, SystemArgs};
-use crate::load::LoadArgs;
 use crate::net::pin;
-use crate::report::{conditions, conditions_line, median_min_max, write_json};
+use crate::report::{median_min_max, Cores, OutputArgs, Series};
 use crate::run::{run_once, Outcome, Scenario};
-use crate::sink::{Dialect, SinkArgs};
+use crate::scenario::{Load, ShapeArgs};
+use crate::series::series;
+use crate::sink::Dialect;
 
-/// The load of a comparison.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Load {
-    /// 64 connections, 64 messages a write, as fast as they go, 4 MiB under way at most
-    Firehose,
-    /// The same, filling every socket buffer: hot or cold caches by chance, up to a factor of 2
-    Flood,
-    /// 5,000 connections, 40,000 messages/s, one a write
-    Trickle,
-}
-
-impl Load {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Firehose => "firehose",
-            Self::Flood => "flood",
-            Self::Trickle => "trickle",
-        }
-    }
-}
+/// Shares in a line: of many analyzers the first.
+const SHARES_SHOWN: usize = 8;
 
 /// Arguments of `weir-bench pair`.
 #[derive(Debug, Clone, clap::Args)]
@@ -58,129 +37,75 @@ pub struct PairArgs {
     /// Pairs before them that do not
     #[arg(long, default_value_t = 1)]
     pub warm_up: u32,
-    /// Messages of one firehose run
-    #[arg(long, default_value_t = 10_000_000)]
-    pub firehose_messages: u64,
-    /// Messages under way at which the firehose pauses; what is in socket buffers then stays in the
-    /// cache, so that two systems are compared and not two fill levels
-    #[arg(long, default_value_t = 16_384, value_name = "MESSAGES")]
-    pub in_flight: u64,
-    /// Connections of the firehose
-    #[arg(long, default_value_t = 64)]
-    pub firehose_connections: u32,
-    /// Seconds of one trickle run
-    #[arg(long, default_value_t = 5.0)]
-    pub trickle_seconds: f64,
-    /// Messages per second of the trickle
-    #[arg(long, default_value_t = 40_000)]
-    pub trickle_rate: u64,
-    /// Connections of the trickle
-    #[arg(long, default_value_t = 5_000)]
-    pub trickle_connections: u32,
-    /// Bytes of a message, its header included
-    #[arg(long, default_value_t = 256)]
-    pub size: usize,
     /// What the analyzers of A speak (a relay: always compact)
     #[arg(long, value_enum, default_value = "compact")]
     pub a_dialect: Dialect,
     /// What the analyzers of B speak
     #[arg(long, value_enum, default_value = "compact")]
     pub b_dialect: Dialect,
-    /// One analyzer for each weight
-    #[arg(long, value_delimiter = ',', default_value = "0.4,0.3,0.2,0.1")]
-    pub weights: Vec<f64>,
+    #[command(flatten)]
+    pub shape: ShapeArgs,
     #[command(flatten)]
     pub system: SystemArgs,
-    /// Write the report here too
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
-}
-
-impl PairArgs {
-    fn scenario(&self, load: Load, dialect: Dialect) -> Scenario {
-        let sink = SinkArgs {
-            weights: self.weights.clone(),
-            dialect,
-            ack_every: 0,
-            id_prefix: "sink".into(),
-        };
-        let mut shape = LoadArgs {
-            connections: self.firehose_connections,
-            size: self.size,
-            per_write: 64,
-            rate: None,
-            tick_us: 0,
-            in_flight: if load == Load::Firehose {
-                self.in_flight
-            } else {
-                0
-            },
-            messages: Some(self.firehose_messages),
-            seconds: None,
-            first_sequence: 0,
-        };
-        if load == Load::Trickle {
-            shape.connections = self.trickle_connections;
-            shape.rate = Some(self.trickle_rate);
-            shape.messages = Some((self.trickle_rate as f64 * self.trickle_seconds) as u64);
-        }
-        Scenario {
-            name: load.name(),
-            load: shape,
-            sink,
-        }
-    }
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// Runs all pairs and reports. False when a message was lost, duplicated or foreign.
 pub fn run(args: &PairArgs) -> io::Result<bool> {
-    let conditions = conditions();
-    println!("{}", conditions_line(&conditions));
+    let cores = Cores {
+        system: &args.system.system_cores,
+        load: &args.system.load_cores,
+    };
+    let title = format!("{} (A) and {} (B), side by side", args.a, args.b);
+    let mut draft = args.output.begin("pair", &title, cores)?;
+    println!("{}", draft.heading());
     println!("            A = {}\n            B = {}", args.a, args.b);
-    let a = System::parse(&args.a, &args.system, args.size)?;
-    let b = System::parse(&args.b, &args.system, args.size)?;
-    a.ensure_exists()?;
-    b.ensure_exists()?;
     pin(&args.system.load_cores)?;
 
     let mut is_exact = true;
-    let mut scenarios = Vec::new();
-    for load in &args.scenario {
-        let sides = [
-            (&a, args.scenario(*load, args.a_dialect)),
-            (&b, args.scenario(*load, args.b_dialect)),
-        ];
-        let pairs = run_pairs(args, &sides)?;
-        is_exact &= pairs.iter().flatten().all(Outcome::is_exact);
-        scenarios.push(summarize(*load, &sides[0].1, &pairs));
+    for (size, weights) in args.shape.variants() {
+        let mut a = System::parse(&args.a, &args.system, size)?;
+        let mut b = System::parse(&args.b, &args.system, size)?;
+        a.ensure_exists()?;
+        b.ensure_exists()?;
+        for load in &args.scenario {
+            let mut scenarios = [args.a_dialect, args.b_dialect]
+                .map(|dialect| args.shape.scenario(*load, size, &weights, dialect));
+            a.fit(&mut scenarios[0].load);
+            b.fit(&mut scenarios[1].load);
+            let [of_a, of_b] = scenarios;
+            let sides = [(&a, of_a), (&b, of_b)];
+            let pairs = run_pairs(args, &sides)?;
+            is_exact &= pairs.iter().flatten().all(Outcome::is_exact);
+            summarize(*load, &pairs);
+            for (side, (system, scenario)) in sides.iter().enumerate() {
+                let runs = pairs.iter().map(|pair| pair[side].to_run());
+                let label = format!("{}: {}", ["A", "B"][side], system.spec);
+                draft.report.series.push(Series {
+                    runs: runs.collect::<io::Result<_>>()?,
+                    ..series(
+                        &args.shape.name_of(scenario),
+                        &label,
+                        system,
+                        &scenario.load,
+                        &scenario.sink,
+                    )
+                });
+            }
+        }
     }
-    write_json(
-        args.json.as_deref(),
-        &json!({
-            "report": "pair", "conditions": conditions, "a": args.a, "b": args.b,
-            "pairs": args.pairs, "warm_up_pairs": args.warm_up, "scenarios": scenarios,
-        }),
-    )?;
+    args.output.finish(draft, is_exact)?;
     Ok(is_exact)
 }
 
 fn run_pairs(args: &PairArgs, sides: &[(&System, Scenario); 2]) -> io::Result<Vec<[Outcome; 2]>> {
     let load = &sides[0].1.load;
     println!(
-        "\n{}: {} connections, {} B a message, {} a write, {}, {} messages a run",
+        "\n{}: {}, {} analyzers, {} messages a run",
         sides[0].1.name,
-        load.connections,
-        load.size,
-        if load.rate.is_some() {
-            1
-        } else {
-            load.per_write
-        },
-        match (load.rate, load.in_flight) {
-            (Some(rate), _) => format!("{rate}/s offered"),
-            (None, 0) => "unpaced".into(),
-            (None, limit) => format!("unpaced, {limit} messages under way at most"),
-        },
+        load.describe(),
+        sides[0].1.sink.weights.len(),
         load.messages.unwrap_or(0),
     );
     println!(
@@ -213,6 +138,7 @@ fn print_run(label: &str, side: &str, o: &Outcome) {
     let shares: Vec<String> = o
         .shares
         .iter()
+        .take(SHARES_SHOWN)
         .map(|s| format!("{:.2}", s * 100.0))
         .collect();
     let ms = |ns: u64| {
@@ -243,7 +169,7 @@ fn print_run(label: &str, side: &str, o: &Outcome) {
 }
 
 /// Medians per side, and B over A twice: of the medians, and of each pair.
-fn summarize(load: Load, scenario: &Scenario, pairs: &[[Outcome; 2]]) -> Value {
+fn summarize(load: Load, pairs: &[[Outcome; 2]]) {
     let column = |side: usize, value: fn(&Outcome) -> f64| -> Vec<f64> {
         pairs.iter().map(|p| value(&p[side])).collect()
     };
@@ -273,16 +199,4 @@ fn summarize(load: Load, scenario: &Scenario, pairs: &[[Outcome; 2]]) -> Value {
         "CPU per message, B / A: {:.3} (medians); {ratio:.3} (median of pairs, {lowest:.3}..{highest:.3})",
         b_cpu / a_cpu
     );
-    let runs: Vec<Value> = pairs
-        .iter()
-        .map(|p| json!({ "a": p[0].to_json(), "b": p[1].to_json() }))
-        .collect();
-    json!({
-        "scenario": scenario.name, "connections": scenario.load.connections,
-        "message_bytes": scenario.load.size, "rate": scenario.load.rate, "in_flight": scenario.load.in_flight,
-        "messages": scenario.load.messages, "runs": runs,
-        "median_cpu_ns_per_message": { "a": a_cpu, "b": b_cpu },
-        "ratio_of_medians": b_cpu / a_cpu,
-        "ratio_of_pairs": { "median": ratio, "min": lowest, "max": highest },
-    })
 }

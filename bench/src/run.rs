@@ -8,14 +8,16 @@
 use std::io;
 use std::time::Duration;
 
-use serde_json::{json, Value};
+use hdrhistogram::Histogram;
 
 use crate::child::{System, UnderTest};
+use crate::counters::Counters;
 use crate::drive::{Drive, Ended};
 use crate::load::LoadArgs;
-use crate::net::{allow_connections, mono_ns};
-use crate::report::percentiles;
-use crate::sink::{Dialect, SinkArgs};
+use crate::net::mono_ns;
+use crate::report::{unix_seconds, Cpu, Latency, Messages, Run, Sample};
+use crate::session::Session;
+use crate::sink::SinkArgs;
 
 /// The CPU clock is read between these shares of the messages: neither start nor drain counts.
 const STEADY_FROM: f64 = 0.10;
@@ -55,7 +57,16 @@ pub struct Outcome {
     pub ended_cleanly: bool,
     /// Its last line on stderr.
     pub last_line: String,
-    latency: Value,
+    /// What it counted itself.
+    pub counters: Option<Counters>,
+    /// The measured part.
+    pub wall_seconds: f64,
+    /// Intended send to read, over the measured part and the drain.
+    pub latency_ns: Histogram<u64>,
+    /// When the load started.
+    pub started_unix_seconds: f64,
+    /// The whole run over time.
+    pub samples: Vec<Sample>,
 }
 
 impl Outcome {
@@ -64,37 +75,62 @@ impl Outcome {
         self.lost == 0 && self.duplicates == 0 && self.foreign == 0
     }
 
-    pub fn to_json(&self) -> Value {
-        json!({
-            "cpu_ns_per_message": self.cpu_ns_per_message, "user_share": self.user_share,
-            "messages_per_second": self.messages_per_second, "latency": self.latency,
-            "sent": self.sent, "delivered": self.delivered, "lost": self.lost,
-            "duplicates": self.duplicates, "foreign": self.foreign, "shares": self.shares,
-            "ended_cleanly": self.ended_cleanly, "last_line": self.last_line,
-        })
+    /// For a report.
+    ///
+    /// # Errors
+    /// As for [`Latency::of`].
+    pub fn to_run(&self) -> io::Result<Run> {
+        let mut run = Run {
+            started_unix_seconds: Some(self.started_unix_seconds),
+            wall_seconds: self.wall_seconds,
+            messages: Messages {
+                sent: self.sent,
+                received: self.delivered,
+                lost: self.lost,
+                twice: self.duplicates,
+                foreign: self.foreign,
+            },
+            messages_per_second: Some(self.messages_per_second),
+            shares: self.shares.clone(),
+            cpu: Some(Cpu::split(self.cpu_ns_per_message, self.user_share)),
+            latencies: Vec::from_iter(Latency::of("latency", &self.latency_ns)?),
+            samples: self.samples.clone(),
+            ..Run::default()
+        };
+        if let Some(counters) = &self.counters {
+            counters.put_into(&mut run);
+        }
+        if !self.ended_cleanly {
+            let what = format!("did not end with exit status 0: {}", self.last_line);
+            run.notes.push(what);
+        } else if self.counters.is_some() {
+            run.notes.push(self.last_line.clone());
+        }
+        Ok(run)
     }
 }
 
 /// Runs `scenario` against a fresh child of `system`. The caller's thread plays load and sink.
 pub fn run_once(system: &System, scenario: &Scenario, cores: &[usize]) -> io::Result<Outcome> {
-    // Before the child starts: it inherits the limit.
-    allow_connections(scenario.load.connections as usize)?;
-    let mut child = system.start(cores)?;
-    let measured = measure(&child, system, scenario);
-    let (mut drive, steady) = measured.map_err(|e| {
-        io::Error::new(
-            e.kind(),
-            format!("{}: {e}{}", system.spec, child.last_words()),
-        )
+    let mut session = Session::open(system, &scenario.load, &scenario.sink, cores)?;
+    let steady = measure(
+        &mut session,
+        scenario,
+        system.does().has_acks || !system.is_peer(),
+    )
+    .map_err(|e| {
+        let said = session.child.last_words();
+        io::Error::new(e.kind(), format!("{}: {e}{said}", system.spec))
     })?;
-
+    let Session { child, mut drive } = session;
     let sent = drive.sent();
+    let samples = drive.take_samples()?;
     drive.load = None;
     let stopped = child.stop(|| {
         // A reset by the ending child is no failure of the run.
         let _ = drive.turn(Duration::from_millis(5));
     })?;
-    let tally = &drive.sink.as_ref().expect("attached in measure").tally;
+    let tally = &drive.sink.as_ref().expect("attached by the session").tally;
     let frames: u64 = tally.per_analyzer.iter().sum();
     let share = |n: &u64| *n as f64 / frames.max(1) as f64;
     Ok(Outcome {
@@ -103,14 +139,18 @@ pub fn run_once(system: &System, scenario: &Scenario, cores: &[usize]) -> io::Re
         messages_per_second: steady.messages as f64 * 1e9 / steady.wall_ns.max(1) as f64,
         p50_ns: tally.latency_ns.value_at_quantile(0.5),
         p99_ns: tally.latency_ns.value_at_quantile(0.99),
-        latency: percentiles(&tally.latency_ns),
+        latency_ns: tally.latency_ns.clone(),
+        wall_seconds: steady.wall_ns as f64 / 1e9,
+        started_unix_seconds: steady.started_unix_seconds,
+        samples,
+        counters: stopped.counters,
         sent,
         delivered: tally.set.distinct(),
         lost: tally.set.missing(sent),
         duplicates: tally.set.duplicates(),
         foreign: tally.foreign,
         shares: tally.per_analyzer.iter().map(share).collect(),
-        ended_cleanly: system.is_relay || stopped.status.is_some_and(|s| s.success()),
+        ended_cleanly: !system.is_weir() || stopped.status.is_some_and(|s| s.success()),
         last_line: if stopped.was_killed {
             format!("(SIGKILL needed) {}", stopped.last_line)
         } else {
@@ -125,33 +165,35 @@ struct Steady {
     cpu_ns: u64,
     wall_ns: u64,
     user_share: f64,
+    started_unix_seconds: f64,
 }
 
-fn measure(child: &UnderTest, system: &System, scenario: &Scenario) -> io::Result<(Drive, Steady)> {
-    let mut drive = Drive::new()?;
-    let mut sink = scenario.sink.clone();
-    if system.is_relay {
-        sink.dialect = Dialect::Compact;
-    }
-    drive.attach_sink(&sink, child.analyzers)?;
-    drive.attach_load(&scenario.load, child.emitters)?;
-    settle(child, &mut drive)?;
-
+fn measure(session: &mut Session, scenario: &Scenario, is_lossless: bool) -> io::Result<Steady> {
+    let Session { child, drive } = session;
     let total = scenario.load.messages.expect("scenarios count messages");
     let (from, to) = (
         (total as f64 * STEADY_FROM) as u64,
         (total as f64 * STEADY_TO) as u64,
     );
+    let rate = scenario.load.rate.unwrap_or(u64::MAX).max(1);
+    drive.start_sampling(Duration::from_secs(total / rate));
     drive.start()?;
-    reach(&mut drive, |d| d.delivered() >= from)?;
+    let started_unix_seconds = unix_seconds();
+    // Of a system that loses messages nobody knows how many will come: there the sent ones tell.
+    let is_at = |d: &Drive, mark: u64| match is_lossless {
+        true => d.delivered() >= mark,
+        false => d.sent() >= mark,
+    };
+    reach(drive, |d| is_at(d, from))?;
     if let Some(sink) = &mut drive.sink {
         sink.tally.latency_ns.reset();
     }
-    let before = Reading::take(child, &drive)?;
-    drive.run_until(STALL_PATIENCE, |d| d.delivered() >= to)?;
-    let steady = Reading::take(child, &drive)?.since(&before);
+    let before = Reading::take(child, drive)?;
+    drive.run_until(STALL_PATIENCE, |d| is_at(d, to))?;
+    let mut steady = Reading::take(child, drive)?.since(&before);
+    steady.started_unix_seconds = started_unix_seconds;
     drive.run_until(STALL_PATIENCE, Drive::is_all_delivered)?;
-    Ok((drive, steady))
+    Ok(steady)
 }
 
 /// A system that delivers nothing has nothing to be measured.
@@ -183,6 +225,12 @@ pub fn settle(child: &UnderTest, drive: &mut Drive) -> io::Result<()> {
     Ok(())
 }
 
+/// Part of the time between two readings that was spent in user mode.
+pub fn user_share(now: (u64, u64), before: (u64, u64)) -> f64 {
+    let (user, system) = (now.0 - before.0, now.1 - before.1);
+    user as f64 / (user + system).max(1) as f64
+}
+
 struct Reading {
     messages: u64,
     cpu_ns: u64,
@@ -201,13 +249,12 @@ impl Reading {
     }
 
     fn since(&self, before: &Self) -> Steady {
-        let user = self.ticks.0 - before.ticks.0;
-        let both = user + self.ticks.1 - before.ticks.1;
         Steady {
             messages: self.messages - before.messages,
             cpu_ns: self.cpu_ns - before.cpu_ns,
             wall_ns: self.wall_ns - before.wall_ns,
-            user_share: user as f64 / both.max(1) as f64,
+            user_share: user_share(self.ticks, before.ticks),
+            started_unix_seconds: 0.0,
         }
     }
 }

@@ -1,16 +1,17 @@
 //! `load`, `sink` and `load-sink` as programs of their own, against whatever listens.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
-
-use serde_json::{json, Value};
 
 use crate::drive::Drive;
 use crate::load::LoadArgs;
 use crate::net::{mono_ns, pin};
-use crate::report::{conditions, conditions_line, percentiles, percentiles_line, write_json};
+use crate::report::{
+    named, percentiles_line, unix_seconds, Better, Cores, Draft, Latency, Messages, OutputArgs,
+    Parameter, Run, Sample, Series, Value,
+};
 use crate::sink::{Sink, SinkArgs};
 
 /// A load that no socket takes anything from for so long has failed.
@@ -73,23 +74,28 @@ struct CommonArgs {
     /// Pin to this core
     #[arg(long)]
     core: Option<usize>,
-    /// Write the report here too
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 impl CommonArgs {
-    fn begin(&self) -> io::Result<Value> {
-        let conditions = conditions();
-        println!("{}", conditions_line(&conditions));
+    fn begin(&self, kind: &str, peer: SocketAddr) -> io::Result<Draft> {
+        let cores = Cores {
+            system: &[],
+            load: self.core.as_slice(),
+        };
+        let title = format!("{kind} beside {peer}");
+        let mut draft = self.output.begin(kind, &title, cores)?;
+        draft.set_peer(peer.ip());
+        println!("{}", draft.heading());
         self.core.map_or(Ok(()), |core| pin(&[core]))?;
-        Ok(conditions)
+        Ok(draft)
     }
 }
 
 /// Sends and ends; what arrives is the sink's business.
 pub fn run_load(args: &LoadOnlyArgs) -> io::Result<()> {
-    let conditions = args.common.begin()?;
+    let mut draft = args.common.begin("load", args.emitters)?;
     let mut drive = Drive::new()?;
     drive.attach_load(&args.load, args.emitters)?;
     let start_ns = mono_ns();
@@ -101,51 +107,131 @@ pub fn run_load(args: &LoadOnlyArgs) -> io::Result<()> {
         "sent        {} in {seconds:.2} s, {rate:.0} msg/s",
         drive.sent()
     );
-    write_json(
-        args.common.json.as_deref(),
-        &json!({
-            "report": "load", "conditions": conditions, "sent": drive.sent(),
-            "seconds": seconds, "messages_per_second": rate,
-        }),
-    )
+    if let Some(load) = &drive.load {
+        println!(
+            "load        connections renewed {}, messages refused {}, late itself p99 {:.3} ms",
+            load.churned(),
+            load.answers().refused,
+            load.lag_ns().value_at_quantile(0.99) as f64 / 1e6
+        );
+    }
+    let mut run = Run {
+        wall_seconds: seconds,
+        ..Run::default()
+    };
+    run.messages.sent = drive.sent();
+    let rate = Value {
+        value: rate,
+        unit: "messages/s".into(),
+        better: Better::Higher,
+    };
+    run.values.insert("rate sent".into(), rate);
+    draft.report.series.push(Series {
+        scenario: "load".into(),
+        label: args.emitters.to_string(),
+        parameters: load_parameters(&args.load),
+        runs: vec![run],
+        ..Series::default()
+    });
+    args.common.output.finish(draft, true)
+}
+
+fn load_parameters(load: &LoadArgs) -> BTreeMap<String, Parameter> {
+    let rate = load
+        .rate
+        .map_or(Parameter::Text("unpaced".into()), Parameter::Whole);
+    named([
+        ("connections", Parameter::Whole(load.connections.into())),
+        ("size", Parameter::Text(load.size.to_string())),
+        ("load", Parameter::Text(load.describe())),
+        ("rate", rate),
+    ])
 }
 
 /// Receives until all is there, the links close, or nothing comes any more.
 pub fn run_sink(args: &SinkOnlyArgs) -> io::Result<bool> {
-    let conditions = args.common.begin()?;
+    let draft = args.common.begin("sink", args.analyzers)?;
     let mut drive = Drive::new()?;
     drive.attach_sink(&args.sink, args.analyzers)?;
     drive.run_until(Duration::from_secs_f64(args.idle), |d| {
         let is_open = d.sink.as_ref().is_some_and(|s| s.open_links() > 0);
         !is_open || args.expect.is_some_and(|n| d.delivered() >= n)
     })?;
+    let series = sink_series("sink", args.analyzers, &args.sink);
     let sink = drive.sink.as_ref().expect("attached above");
     let sent = args.expect.unwrap_or_else(|| sink.tally.set.end());
-    report_sink(sink, sent, None, conditions, &args.common)
+    let found = Found {
+        sink,
+        sent,
+        seconds: None,
+        samples: Vec::new(),
+        started_unix_seconds: None,
+    };
+    report_sink(found, series, draft, &args.common)
 }
 
 /// Both, in one loop.
 pub fn run_load_sink(args: &LoadSinkArgs) -> io::Result<bool> {
-    let conditions = args.common.begin()?;
+    let draft = args.common.begin("load-sink", args.analyzers)?;
     let mut drive = Drive::new()?;
     drive.attach_sink(&args.sink, args.analyzers)?;
     drive.attach_load(&args.load, args.emitters)?;
     std::thread::sleep(HELLO_SILENCE);
     let start_ns = mono_ns();
+    drive.start_sampling(Duration::from_secs_f64(args.load.seconds.unwrap_or(0.0)));
+    let started_unix_seconds = Some(unix_seconds());
     drive.start()?;
     drive.run_until(Duration::from_secs_f64(args.idle), Drive::is_all_delivered)?;
     let seconds = (mono_ns() - start_ns) as f64 / 1e9;
+    let samples = drive.take_samples()?;
+    let mut series = sink_series("load-sink", args.analyzers, &args.sink);
+    series.parameters.extend(load_parameters(&args.load));
     let sink = drive.sink.as_ref().expect("attached above");
-    report_sink(sink, drive.sent(), Some(seconds), conditions, &args.common)
+    let found = Found {
+        sink,
+        sent: drive.sent(),
+        seconds: Some(seconds),
+        samples,
+        started_unix_seconds,
+    };
+    report_sink(found, series, draft, &args.common)
 }
 
-fn report_sink(
-    sink: &Sink,
+fn sink_series(scenario: &str, analyzers: SocketAddr, sink: &SinkArgs) -> Series {
+    let total: f64 = sink.weights.iter().sum();
+    let dialect = format!("{:?}", sink.dialect).to_lowercase();
+    Series {
+        scenario: scenario.into(),
+        label: analyzers.to_string(),
+        parameters: [("dialect".to_owned(), Parameter::Text(dialect))].into(),
+        target_shares: sink.weights.iter().map(|w| w / total).collect(),
+        ..Series::default()
+    }
+}
+
+/// What a sink has at the end.
+struct Found<'a> {
+    sink: &'a Sink,
     sent: u64,
     seconds: Option<f64>,
-    conditions: Value,
+    samples: Vec<Sample>,
+    started_unix_seconds: Option<f64>,
+}
+
+/// `series` has what was asked for; the run is added.
+fn report_sink(
+    found: Found,
+    mut series: Series,
+    mut draft: Draft,
     common: &CommonArgs,
 ) -> io::Result<bool> {
+    let Found {
+        sink,
+        sent,
+        seconds,
+        samples,
+        started_unix_seconds,
+    } = found;
     let tally = &sink.tally;
     let (lost, twice) = (tally.set.missing(sent), tally.set.duplicates());
     let frames: u64 = tally.per_analyzer.iter().sum();
@@ -170,15 +256,24 @@ fn report_sink(
     let percent: Vec<String> = shares.iter().map(|s| format!("{:.3}", s * 100.0)).collect();
     println!("shares      {} %", percent.join(" / "));
     println!("latency     {}", percentiles_line(&tally.latency_ns));
-    write_json(
-        common.json.as_deref(),
-        &json!({
-            "report": "sink", "conditions": conditions, "sent": sent,
-            "delivered": tally.set.distinct(), "lost": lost, "duplicates": twice,
-            "foreign": tally.foreign, "redelivered": sink.redelivered(), "seconds": seconds,
-            "per_analyzer": tally.per_analyzer, "shares": shares,
-            "latency": percentiles(&tally.latency_ns),
-        }),
-    )?;
-    Ok(lost == 0 && twice == 0 && tally.foreign == 0)
+    let is_exact = lost == 0 && twice == 0 && tally.foreign == 0;
+    series.runs.push(Run {
+        started_unix_seconds,
+        wall_seconds: seconds.unwrap_or(0.0),
+        messages: Messages {
+            sent,
+            received: tally.set.distinct(),
+            lost,
+            twice,
+            foreign: tally.foreign,
+        },
+        messages_per_second: seconds.map(|seconds| frames as f64 / seconds),
+        shares,
+        latencies: Vec::from_iter(Latency::of("latency", &tally.latency_ns)?),
+        samples,
+        ..Run::default()
+    });
+    draft.report.series.push(series);
+    common.output.finish(draft, is_exact)?;
+    Ok(is_exact)
 }

@@ -9,19 +9,18 @@
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
 use hdrhistogram::Histogram;
-use serde_json::json;
 use weir::protocol::control::{encode_first_weight, encode_weight};
 use weir::protocol::Dialect;
 use weir::shard::Distributor;
 use weir::uring::monotonic_ns;
 
-use crate::report;
+use crate::check::nanosecond_histogram;
+use crate::report::{named, percentiles_line, Cores, Latency, OutputArgs, Parameter, Run, Series};
 
 /// A change that has not reached every shard by then is a failure.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -39,9 +38,8 @@ pub struct WeightsArgs {
     /// Beside a firehose from another process, not idle
     #[arg(long)]
     busy: bool,
-    /// Write the report here too
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 #[derive(Parser)]
@@ -52,8 +50,9 @@ struct DistributorLine {
 
 /// Runs the scenario; false when a change did not reach every shard.
 pub fn run(args: &WeightsArgs) -> io::Result<bool> {
-    let conditions = report::conditions();
-    println!("{}", report::conditions_line(&conditions));
+    let title = format!("A changed weight on its way to {} shards", args.shards);
+    let mut draft = args.output.begin("weights", &title, Cores::default())?;
+    println!("{}", draft.heading());
     let shards = args.shards.to_string();
     let line = DistributorLine::parse_from([
         "weir",
@@ -66,27 +65,38 @@ pub fn run(args: &WeightsArgs) -> io::Result<bool> {
     let config = line.args.config().map_err(io::Error::other)?;
     let distributor = Distributor::start(config).map_err(io::Error::other)?;
     let load = args.busy.then(|| Load::start(&distributor)).transpose()?;
-    let times_us = measure(&distributor, args.changes);
+    let times_ns = measure(&distributor, args.changes);
     drop(load);
     distributor.stopper().stop_now();
     distributor.join()?;
-    let times_us = times_us?;
-    let figure = |quantile| times_us.value_at_quantile(quantile) as f64 / 1000.0;
+    let times_ns = times_ns?;
     println!(
-        "weights     {} changes, {} shards, {}: p50 {:.3}  p99 {:.3}  max {:.3} ms until the last shard routes by it",
-        times_us.len(),
+        "weights     {} changes, {} shards, {}: {} until the last shard routes by it",
+        times_ns.len(),
         args.shards,
-        if args.busy { "under a firehose" } else { "idle" },
-        figure(0.5),
-        figure(0.99),
-        times_us.max() as f64 / 1000.0,
+        if args.busy {
+            "under a firehose"
+        } else {
+            "idle"
+        },
+        percentiles_line(&times_ns),
     );
-    let report = json!({
-        "conditions": conditions, "shards": args.shards, "busy": args.busy,
-        "changes": times_us.len(), "p50_ms": figure(0.5), "p99_ms": figure(0.99),
-        "max_ms": times_us.max() as f64 / 1000.0,
+    draft.report.series.push(Series {
+        scenario: if args.busy { "busy" } else { "idle" }.into(),
+        label: "weir".into(),
+        parameters: named([
+            ("shards", Parameter::Whole(args.shards.into())),
+            ("changes", Parameter::Whole(args.changes.into())),
+            ("busy", Parameter::Flag(args.busy)),
+        ]),
+        runs: vec![Run {
+            latencies: Vec::from_iter(Latency::of("weight to last tree", &times_ns)?),
+            ..Run::default()
+        }],
+        notes: vec!["the distributor runs in the process of the bench".into()],
+        ..Series::default()
     });
-    report::write_json(args.json.as_deref(), &report)?;
+    args.output.finish(draft, true)?;
     Ok(true)
 }
 
@@ -97,7 +107,7 @@ fn measure(distributor: &Distributor, changes: u32) -> io::Result<Histogram<u64>
     let first = encode_first_weight(Dialect::Typed, NEXT_TO_NOTHING * 1e4);
     link.write_all(first.as_bytes())?;
     wait_for_epoch(distributor, before + 1)?;
-    let mut times_us = Histogram::new_with_bounds(1, 10_000_000, 3).map_err(io::Error::other)?;
+    let mut times_ns = nanosecond_histogram();
     for change in 0..changes {
         // Not in step with anything periodic.
         std::thread::sleep(Duration::from_micros(3_000 + u64::from(change % 17) * 331));
@@ -106,9 +116,9 @@ fn measure(distributor: &Distributor, changes: u32) -> io::Result<Histogram<u64>
         let sent_ns = monotonic_ns();
         link.write_all(encode_weight(Dialect::Typed, weight).as_bytes())?;
         let applied_ns = wait_for_epoch(distributor, epoch + 1)?;
-        times_us.saturating_record(applied_ns.saturating_sub(sent_ns) / 1000);
+        times_ns.saturating_record(applied_ns.saturating_sub(sent_ns).max(1));
     }
-    Ok(times_us)
+    Ok(times_ns)
 }
 
 fn newest_epoch(distributor: &Distributor) -> u64 {

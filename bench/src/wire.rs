@@ -9,6 +9,8 @@
 
 use std::fmt;
 
+use crate::syslog::{next_message, read_text_stamp};
+
 /// Length word and severity.
 pub const FRAME_HEADER_LEN: usize = 5;
 /// Intended send time, magic, sequence number.
@@ -45,6 +47,8 @@ pub enum WireError {
     BatchBody,
     /// The answer to the hello is not a native welcome.
     NotWelcome,
+    /// A syslog message whose count is no number, or over the maximum.
+    OctetCount,
 }
 
 impl fmt::Display for WireError {
@@ -53,6 +57,10 @@ impl fmt::Display for WireError {
             Self::FrameLength(n) => write!(f, "frame length {n} is not in 5..={MESSAGE_LEN_MAX}"),
             Self::UnknownType(t) => write!(f, "unknown native message type {t:#04x}"),
             Self::BatchBody => write!(f, "batch body does not match its header"),
+            Self::OctetCount => write!(
+                f,
+                "a syslog message's length is no number up to {MESSAGE_LEN_MAX}"
+            ),
             Self::NotWelcome => write!(f, "peer does not speak the native protocol, version 1"),
         }
     }
@@ -82,16 +90,16 @@ impl Stamp {
         frame[17..25].copy_from_slice(&self.sequence.to_be_bytes());
     }
 
-    /// `None` for a frame that the bench did not send.
+    /// `None` for a frame that the bench did not send. A frame made of an HTTP message, and a syslog
+    /// message, hold the stamp as text.
     pub fn read(frame: &[u8]) -> Option<Self> {
-        let stamp = frame.get(FRAME_HEADER_LEN..MESSAGE_LEN_MIN)?;
-        if be_u32(&stamp[8..]) != STAMP_MAGIC {
-            return None;
+        match frame.get(FRAME_HEADER_LEN..MESSAGE_LEN_MIN) {
+            Some(stamp) if be_u32(&stamp[8..]) == STAMP_MAGIC => Some(Self {
+                intended_ns: be_u64(stamp),
+                sequence: be_u64(&stamp[12..]),
+            }),
+            _ => read_text_stamp(frame),
         }
-        Some(Self {
-            intended_ns: be_u64(stamp),
-            sequence: be_u64(&stamp[12..]),
-        })
     }
 }
 
@@ -116,6 +124,11 @@ pub fn lay_frames(size: usize, count: usize) -> Vec<u8> {
 /// First word of the compact dialect.
 pub fn compact_hello(weight: f64) -> [u8; 4] {
     (weight as f32).to_be_bytes()
+}
+
+/// First word of the typed dialect.
+pub fn typed_hello(weight: f64) -> [u8; 8] {
+    weight.to_be_bytes()
 }
 
 /// First message of a native link.
@@ -162,6 +175,12 @@ impl Welcome {
 pub enum Decoder {
     /// Bare frames; the sequence number of a message is its position on the connection.
     Compact { received: u64 },
+    /// The same frames, ACKed in words of five bytes.
+    Typed { received: u64 },
+    /// The same frames from a peer that knows no ACK.
+    Frames,
+    /// Lines or counted messages from a peer that speaks syslog.
+    Syslog,
     /// Batches with their own sequence numbers.
     Native(NativeCursor),
 }
@@ -194,12 +213,17 @@ impl Decoder {
         mut on_frame: impl FnMut(&[u8]),
     ) -> Result<usize, WireError> {
         match self {
-            Self::Compact { received } => {
+            Self::Compact { received } | Self::Typed { received } => {
+                let (used, count) = decode_frames(bytes, on_frame)?;
+                *received += count;
+                Ok(used)
+            }
+            Self::Frames => Ok(decode_frames(bytes, on_frame)?.0),
+            Self::Syslog => {
                 let mut used = 0;
-                while let Some(len) = frame_len(&bytes[used..])? {
-                    on_frame(&bytes[used..used + len]);
+                while let Some((len, text)) = next_message(&bytes[used..])? {
+                    on_frame(&bytes[used..][text]);
                     used += len;
-                    *received += 1;
                 }
                 Ok(used)
             }
@@ -210,7 +234,8 @@ impl Decoder {
     /// Highest sequence number that an ACK may carry now.
     pub fn ackable(&self) -> u64 {
         match self {
-            Self::Compact { received } => *received,
+            Self::Compact { received } | Self::Typed { received } => *received,
+            Self::Frames | Self::Syslog => 0,
             Self::Native(cursor) => cursor.acked_up_to,
         }
     }
@@ -218,8 +243,8 @@ impl Decoder {
     /// Messages that came flagged as redelivered.
     pub fn redelivered(&self) -> u64 {
         match self {
-            Self::Compact { .. } => 0,
             Self::Native(cursor) => cursor.redelivered_messages,
+            _ => 0,
         }
     }
 
@@ -231,12 +256,28 @@ impl Decoder {
                 let word = (*received & 0x7FFF_FFFF) as u32 | 0x8000_0000;
                 out.extend_from_slice(&word.to_be_bytes());
             }
+            Self::Typed { received } => {
+                out.push(0);
+                out.extend_from_slice(&(*received as u32).to_be_bytes());
+            }
+            Self::Frames | Self::Syslog => {}
             Self::Native(cursor) => {
                 out.push(TYPE_ACK);
                 out.extend_from_slice(&cursor.acked_up_to.to_be_bytes());
             }
         }
     }
+}
+
+/// Hands over every whole frame; bytes and frames used up.
+fn decode_frames(bytes: &[u8], mut on_frame: impl FnMut(&[u8])) -> Result<(usize, u64), WireError> {
+    let (mut used, mut count) = (0, 0);
+    while let Some(len) = frame_len(&bytes[used..])? {
+        on_frame(&bytes[used..used + len]);
+        used += len;
+        count += 1;
+    }
+    Ok((used, count))
 }
 
 impl NativeCursor {

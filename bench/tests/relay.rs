@@ -133,7 +133,8 @@ fn open_loop_times_every_message() {
     let text = std::fs::read_to_string(&report).expect("report written");
     std::fs::remove_file(&report).expect("own file");
     let report: serde_json::Value = serde_json::from_str(&text).expect("valid JSON");
-    assert_eq!(report["latency"]["count"], 2_000);
+    let run = &report["series"][0]["runs"][0];
+    assert_eq!(run["latencies"][0]["count"], 2_000);
     assert!(report["conditions"]["network"]
         .as_str()
         .is_some_and(|n| n.contains("zero-copy")));

@@ -1,0 +1,455 @@
+//! What a host can carry: the highest rate without loss (NDR) and with a little (PDR), then latency at
+//! 10, 50 and 90 % of the first. The search is [`crate::search`], what counts as loss stands in
+//! [`crate::session`].
+
+use std::io;
+use std::time::Duration;
+
+use crate::child::{System, SystemArgs};
+use crate::latency::{print_head, print_trial};
+use crate::load::LoadArgs;
+use crate::net::pin;
+use crate::progress::Progress;
+use crate::report::{
+    median_min_max, named, Abscissa, Better, Cores, Draft, OutputArgs, Run, Series, Value,
+};
+use crate::search::{Bounds, Goal, Point, Search};
+use crate::series::series;
+use crate::session::{Session, Trial};
+use crate::sink::SinkArgs;
+
+/// Length of the flood that tells where to begin.
+const FLOOD_SECONDS: f64 = 1.0;
+const LATENCY_AT: [f64; 3] = [0.1, 0.5, 0.9];
+
+/// Arguments of `weir-bench capacity`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct CapacityArgs {
+    /// 'weir [args]', 'relay', a peer (nginx, haproxy-tcp, haproxy-log, rsyslog, syslog-ng), or a command
+    /// with {emitters} and {analyzers} in it
+    #[arg(long, default_value = "weir")]
+    subject: String,
+    /// Whole searches, each with a fresh process: their spread is how far the result can be trusted
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=20))]
+    repeat: u32,
+    /// NDR: no message may be lost, and the 99th percentile of latency stays within so many milliseconds
+    #[arg(long, default_value_t = 20.0, value_name = "MS", value_parser = milliseconds)]
+    p99_ms: f64,
+    /// PDR: this part of the messages may be lost
+    #[arg(long, default_value_t = 0.005, value_name = "RATIO", value_parser = ratio)]
+    pdr_loss: f64,
+    /// PDR: limit for the 99th percentile of latency
+    #[arg(long, default_value_t = 200.0, value_name = "MS", value_parser = milliseconds)]
+    pdr_p99_ms: f64,
+    /// A message that has not reached an analyzer so long after its intended time is lost
+    #[arg(long, default_value_t = 1000, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    late_ms: u64,
+    /// The search ends when the bounds are this close to each other
+    #[arg(long, default_value_t = 0.02, value_name = "RATIO", value_parser = ratio)]
+    width: f64,
+    /// Part of the time tried at a rate that may be bad and the rate still count as good: above 0 on a
+    /// host that is not all yours
+    #[arg(long, default_value_t = 0.4, value_name = "RATIO", value_parser = ratio)]
+    exceed: f64,
+    /// Seconds of the shortest trials
+    #[arg(long, default_value_t = 1.0, value_name = "SECONDS", value_parser = seconds)]
+    trial_initial: f64,
+    /// Seconds of the trials that decide
+    #[arg(long, default_value_t = 3.0, value_name = "SECONDS", value_parser = seconds)]
+    trial_final: f64,
+    /// Seconds of such trials at one rate that decide about it
+    #[arg(long, default_value_t = 9.0, value_name = "SECONDS", value_parser = seconds)]
+    duration_sum: f64,
+    /// Lowest rate to try
+    #[arg(long, default_value_t = 1_000, value_name = "RATE")]
+    rate_min: u64,
+    /// Highest rate to try, and what the flood at the begin offers
+    #[arg(long, default_value_t = 5_000_000, value_name = "RATE")]
+    rate_max: u64,
+    /// Seconds at 10, 50 and 90 % of the NDR; 0: not at all
+    #[arg(long, default_value_t = 5.0, value_name = "SECONDS")]
+    latency_seconds: f64,
+    #[command(flatten)]
+    load: LoadArgs,
+    #[command(flatten)]
+    sink: SinkArgs,
+    #[command(flatten)]
+    system: SystemArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+fn ratio(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(r) if (0.0..1.0).contains(&r) => Ok(r),
+        _ => Err("a ratio is 0 or more and less than 1".into()),
+    }
+}
+
+fn milliseconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(ms) if ms > 0.0 && ms <= 60_000.0 => Ok(ms),
+        _ => Err("allowed are more than 0 and up to 60000 milliseconds".into()),
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(s) if (0.1..=600.0).contains(&s) => Ok(s),
+        _ => Err("allowed are 0.1 to 600 seconds".into()),
+    }
+}
+
+/// One of the two rates that are looked for.
+#[derive(Debug, Clone, Copy)]
+struct Limit {
+    name: &'static str,
+    loss_max: f64,
+    p99_ns_max: u64,
+}
+
+impl Limit {
+    /// A load that was late itself says nothing good about the system: it counts as bad.
+    fn is_met(&self, trial: &Trial) -> bool {
+        trial.loss() <= self.loss_max && trial.p99_ns() <= self.p99_ns_max && trial.is_exact()
+    }
+}
+
+impl CapacityArgs {
+    fn limits(&self) -> [Limit; 2] {
+        let ns = |ms: f64| (ms * 1e6) as u64;
+        [
+            Limit {
+                name: "NDR",
+                loss_max: 0.0,
+                p99_ns_max: ns(self.p99_ms),
+            },
+            Limit {
+                name: "PDR",
+                loss_max: self.pdr_loss,
+                p99_ns_max: ns(self.pdr_p99_ms),
+            },
+        ]
+    }
+
+    fn goal(&self) -> Goal {
+        Goal {
+            final_trial_s: self.trial_final,
+            initial_trial_s: self.trial_initial.min(self.trial_final),
+            duration_sum_s: self.duration_sum.max(self.trial_final),
+            exceed_ratio: self.exceed,
+            width: self.width.max(0.001),
+        }
+    }
+
+    fn check(&self) -> io::Result<()> {
+        let refuse = |why: String| Err(io::Error::other(why));
+        if self.rate_min == 0 || self.rate_min >= self.rate_max {
+            return refuse(format!(
+                "--rate-min {} --rate-max {}: allowed is 1 or more, and the second above the first",
+                self.rate_min, self.rate_max
+            ));
+        }
+        if self.load.rate.is_some() || self.load.messages.is_some() {
+            return refuse("--rate and --messages: capacity chooses both".into());
+        }
+        Ok(())
+    }
+}
+
+/// Trials on one session, which is replaced when something is missing in it.
+struct Prober<'a> {
+    args: &'a CapacityArgs,
+    system: &'a System,
+    load: &'a LoadArgs,
+    session: Option<Session>,
+    trials: Vec<Trial>,
+    progress: Progress,
+    /// Sessions in which something was missing or came twice.
+    broken: u32,
+}
+
+impl Prober<'_> {
+    fn trial(&mut self, what: &str, rate: f64, seconds: f64) -> io::Result<Trial> {
+        self.progress
+            .step(&format!("{what}: {rate:.0}/s for {seconds:.1} s"));
+        let mut session = match self.session.take() {
+            Some(session) => session,
+            None => Session::open(
+                self.system,
+                self.load,
+                &self.args.sink,
+                &self.args.system.system_cores,
+            )?,
+        };
+        let seed = self.load.seed + self.trials.len() as u64;
+        let late = Duration::from_millis(self.args.late_ms);
+        let trial = session.trial(rate as u64, seconds, late, seed)?;
+        if trial.is_exact() {
+            self.session = Some(session);
+        } else {
+            self.broken += 1;
+            self.progress.wipe();
+            println!(
+                "broken      {rate:.0}/s: missing {}, twice {}, foreign {}: the system is started anew",
+                trial.missing, trial.duplicates, trial.foreign
+            );
+            session.close()?;
+        }
+        self.trials.push(trial.clone());
+        Ok(trial)
+    }
+
+    /// What comes through a flood.
+    fn flood(&mut self) -> io::Result<f64> {
+        let rate = self.args.rate_max as f64;
+        let trial = self.trial("flood", rate, FLOOD_SECONDS)?;
+        Ok(trial
+            .delivered_per_second
+            .clamp(self.args.rate_min as f64, rate))
+    }
+
+    /// The rates just above the bound failed while the system had time left: then it is not the system
+    /// that was found.
+    fn is_load_the_limit(&self, limit: Limit, bounds: Bounds) -> Option<String> {
+        let (lower, cores) = (bounds.lower?, self.args.system.system_cores.len() as f64);
+        let above =
+            |t: &&Trial| t.rate as f64 > lower && (t.rate as f64) < lower * 1.1 && !limit.is_met(t);
+        let used: Vec<f64> = self
+            .trials
+            .iter()
+            .filter(above)
+            .map(|t| t.cores_used)
+            .collect();
+        if used.is_empty() || used.iter().any(|u| *u > 0.9 * cores) {
+            return None;
+        }
+        let (median, ..) = median_min_max(&used);
+        Some(format!(
+            "above it the system used {median:.2} of {cores:.0} cores: load and sink were the limit, or waiting was"
+        ))
+    }
+
+    /// Bounds of one limit; trials of the search before count as well.
+    fn search(&mut self, limit: Limit, hint: f64) -> io::Result<Bounds> {
+        let (rate_min, rate_max) = (self.args.rate_min as f64, self.args.rate_max as f64);
+        let search = Search {
+            goal: self.args.goal(),
+            rate_min,
+            rate_max,
+            hint,
+        };
+        let point = |t: &Trial| Point {
+            rate: t.rate as f64,
+            seconds: t.seconds,
+            is_good: limit.is_met(t),
+        };
+        let mut known: Vec<Point> = self.trials.iter().map(point).collect();
+        search.run(&mut known, |rate, seconds| {
+            // Whole messages per second: what is known is found again by its rate.
+            let trial = self.trial(limit.name, rate.floor(), seconds)?;
+            Ok(point(&trial))
+        })
+    }
+}
+
+/// All searches, their spread, and latencies below the result. False when a message was lost for
+/// good, came twice or was foreign, or when no rate meets the limits.
+pub fn run(args: &CapacityArgs) -> io::Result<bool> {
+    args.check()?;
+    let cores = Cores {
+        system: &args.system.system_cores,
+        load: &args.system.load_cores,
+    };
+    let title = format!("capacity of {}", args.subject);
+    let mut draft = args.output.begin("capacity", &title, cores)?;
+    println!("{}", draft.heading());
+    let mut load = args.load.clone();
+    load.rate = Some(args.rate_max);
+    let mut system = System::parse(&args.subject, &args.system, load.size.typical())?;
+    system.ensure_exists()?;
+    system.fit(&mut load);
+    pin(&args.system.load_cores)?;
+    println!(
+        "load        {}, {} analyzers",
+        load.describe(),
+        args.sink.weights.len()
+    );
+    for limit in args.limits() {
+        println!(
+            "{:<11} loss of at most {} %, p99 of at most {} ms; lost is what comes {} ms late or not at all",
+            limit.name,
+            limit.loss_max * 100.0,
+            limit.p99_ns_max as f64 / 1e6,
+            args.late_ms
+        );
+    }
+    let mut found: [Vec<f64>; 2] = [Vec::new(), Vec::new()];
+    let mut broken = 0;
+    for round in 1..=args.repeat {
+        let (session, trials, progress) = (None, Vec::new(), Progress::new(0));
+        let mut prober = Prober {
+            args,
+            system: &system,
+            load: &load,
+            session,
+            trials,
+            progress,
+            broken: 0,
+        };
+        let flood = prober.flood()?;
+        let mut hint = flood;
+        println!("search {round}    flood {flood:.0} msg/s delivered");
+        for (limit, found) in args.limits().into_iter().zip(&mut found) {
+            let bounds = prober.search(limit, hint)?;
+            prober.progress.wipe();
+            print_bounds(limit, bounds, prober.trials.len());
+            if let Some(text) = prober.is_load_the_limit(limit, bounds) {
+                println!("            {text}");
+                draft.report.notes.push(format!("{}: {text}", limit.name));
+            }
+            if let Some(lower) = bounds.lower {
+                found.push(lower);
+                hint = lower;
+            }
+            draft.report.series.push(trials_series(
+                round, limit, bounds, &prober, &system, &load,
+            )?);
+        }
+        broken += prober.broken;
+        if let Some(session) = prober.session.take() {
+            session.close()?;
+        }
+    }
+    for (limit, found) in args.limits().iter().zip(&found) {
+        print_spread(limit, found, args.repeat);
+    }
+    let mut is_exact = broken == 0;
+    if !found[0].is_empty() && args.latency_seconds > 0.0 {
+        let (ndr, ..) = median_min_max(&found[0]);
+        is_exact &= latencies(args, &system, &load, ndr, &mut draft)?;
+    }
+    let passed = is_exact && found.iter().all(|f| f.len() == args.repeat as usize);
+    args.output.finish(draft, passed)?;
+    Ok(passed)
+}
+
+fn print_bounds(limit: Limit, bounds: Bounds, trials: usize) {
+    let text = match (bounds.lower, bounds.upper) {
+        (Some(lower), Some(upper)) => {
+            format!("{lower:.0} msg/s (the next, {upper:.0}, does not hold)")
+        }
+        (Some(lower), None) => format!("{lower:.0} msg/s or more: --rate-max ended the search"),
+        (None, _) => "none: not even --rate-min holds".into(),
+    };
+    println!("  {:<9} {text}; {trials} trials so far", limit.name);
+}
+
+fn print_spread(limit: &Limit, found: &[f64], repeat: u32) {
+    if found.len() < repeat as usize {
+        println!(
+            "{:<11} not found in {} of {repeat} searches",
+            limit.name,
+            repeat as usize - found.len()
+        );
+        return;
+    }
+    let (median, lowest, highest) = median_min_max(found);
+    let spread = (highest - lowest) / median * 100.0;
+    println!(
+        "{:<11} {median:.0} msg/s ({lowest:.0} to {highest:.0}, spread {spread:.1} %)",
+        limit.name
+    );
+}
+
+/// Every trial of a search is in the report, and what they come to.
+fn trials_series(
+    round: u32,
+    limit: Limit,
+    bounds: Bounds,
+    prober: &Prober,
+    system: &System,
+    load: &LoadArgs,
+) -> io::Result<Series> {
+    let rate = |rate: Option<f64>| Value {
+        value: rate.unwrap_or(0.0),
+        unit: "messages/s".into(),
+        better: Better::Higher,
+    };
+    let summary = Run {
+        values: named([
+            ("lower bound", rate(bounds.lower)),
+            ("upper bound", rate(bounds.upper)),
+        ]),
+        ..Run::default()
+    };
+    let mut series = series(
+        limit.name,
+        &prober.args.subject,
+        system,
+        load,
+        &prober.args.sink,
+    );
+    series.label = format!("search {round}");
+    series.runs = vec![summary];
+    for trial in &prober.trials {
+        let is_met = if limit.is_met(trial) {
+            "holds"
+        } else {
+            "does not hold"
+        };
+        series.notes.push(format!(
+            "{}/s for {:.1} s: {:.4} % not in time, p99 {:.3} ms, load late by {:.3} ms (p99): {is_met}",
+            trial.rate,
+            trial.seconds,
+            trial.loss() * 100.0,
+            trial.p99_ns() as f64 / 1e6,
+            trial.lag_p99_ns as f64 / 1e6
+        ));
+    }
+    Ok(series)
+}
+
+/// Latency at parts of the NDR, in one fresh process.
+fn latencies(
+    args: &CapacityArgs,
+    system: &System,
+    load: &LoadArgs,
+    ndr: f64,
+    draft: &mut Draft,
+) -> io::Result<bool> {
+    print_head();
+    let (session, trials, progress) = (None, Vec::new(), Progress::new(LATENCY_AT.len() + 1));
+    let mut prober = Prober {
+        args,
+        system,
+        load,
+        session,
+        trials,
+        progress,
+        broken: 0,
+    };
+    prober.trial("warm-up", ndr * LATENCY_AT[0], 1.0)?;
+    for part in LATENCY_AT {
+        let rate = ndr * part;
+        let trial = prober.trial("latency", rate.floor(), args.latency_seconds)?;
+        prober.progress.wipe();
+        print_trial(&format!("{:.0} % NDR", part * 100.0), &trial);
+        let load = LoadArgs {
+            rate: Some(trial.rate),
+            ..load.clone()
+        };
+        draft.report.series.push(Series {
+            x: Some(Abscissa {
+                name: "part of the NDR".into(),
+                value: part,
+            }),
+            runs: vec![trial.to_run()?],
+            ..series("latency", &args.subject, system, &load, &args.sink)
+        });
+    }
+    if let Some(session) = prober.session.take() {
+        session.close()?;
+    }
+    Ok(prober.broken == 0)
+}

@@ -1,0 +1,154 @@
+//! One emitter connection: its socket, what the socket did not take, and over HTTP the answers.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use crate::http::take_answer;
+use crate::net::is_would_block;
+
+/// Sent bytes at the front of a backlog are cut off when they are so many: moving the rest costs
+/// less than once a write then.
+const SENT_LEN_MAX: usize = 256 * 1024;
+/// Answers are some 200 bytes; a peer that sends more than this without one speaks no HTTP.
+const ANSWER_LEN_MAX: usize = 1 << 20;
+
+pub struct Connection {
+    pub stream: TcpStream,
+    /// Composed bytes, the first `sent` of them gone.
+    backlog: Vec<u8>,
+    sent: usize,
+    /// HTTP: messages in each request without an answer yet, oldest first.
+    asked: VecDeque<u32>,
+    unread: Vec<u8>,
+}
+
+/// What answers said.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Answers {
+    /// Messages in packets answered 2xx.
+    pub taken: u64,
+    /// Messages in packets answered otherwise: 503 under pressure.
+    pub refused: u64,
+}
+
+impl Connection {
+    pub fn new(stream: TcpStream) -> Self {
+        Self {
+            stream,
+            backlog: Vec::new(),
+            sent: 0,
+            asked: VecDeque::new(),
+            unread: Vec::new(),
+        }
+    }
+
+    /// Begins to connect. Bytes that are written before that is through wait in the backlog.
+    pub fn reopen(&mut self, peer: SocketAddr) -> io::Result<()> {
+        let socket = socket2::Socket::new(
+            socket2::Domain::for_address(peer),
+            socket2::Type::STREAM,
+            Some(socket2::Protocol::TCP),
+        )?;
+        socket.set_tcp_nodelay(true)?;
+        socket.set_nonblocking(true)?;
+        match socket.connect(&peer.into()) {
+            Ok(()) => {}
+            Err(e) if e.raw_os_error() == Some(nix::libc::EINPROGRESS) => {}
+            Err(e) => {
+                return Err(io::Error::new(
+                    e.kind(),
+                    format!("cannot connect to {peer}: {e}"),
+                ))
+            }
+        }
+        // The old one closes here: all its bytes are the kernel's, and nothing unread resets it.
+        self.stream = socket.into();
+        Ok(())
+    }
+
+    /// Bytes that the socket did not take.
+    pub fn backlog_len(&self) -> usize {
+        self.backlog.len() - self.sent
+    }
+
+    /// All is sent and answered.
+    pub fn is_idle(&self) -> bool {
+        self.backlog_len() == 0 && self.asked.is_empty()
+    }
+
+    /// Remembers a request of so many messages.
+    pub fn expect_answer(&mut self, messages: u32) {
+        self.asked.push_back(messages);
+    }
+
+    /// Writes, and keeps what is not taken.
+    pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let taken = match self.backlog_len() {
+            0 => write_some(&mut self.stream, bytes)?,
+            _ => 0,
+        };
+        self.backlog.extend_from_slice(&bytes[taken..]);
+        Ok(())
+    }
+
+    /// Writes what was kept.
+    pub fn flush(&mut self) -> io::Result<()> {
+        if self.backlog_len() == 0 {
+            return Ok(());
+        }
+        self.sent += write_some(&mut self.stream, &self.backlog[self.sent..])?;
+        if self.sent == self.backlog.len() {
+            self.backlog.clear();
+            self.sent = 0;
+        } else if self.sent > SENT_LEN_MAX {
+            self.backlog.drain(..self.sent);
+            self.sent = 0;
+        }
+        Ok(())
+    }
+
+    /// HTTP: one read, and the answers in it.
+    pub fn read_answers(&mut self) -> io::Result<Answers> {
+        let mut bytes = [0; 16 * 1024];
+        match self.stream.read(&mut bytes) {
+            Ok(0) => {
+                return Err(io::Error::other(
+                    "the distributor closed an HTTP connection",
+                ));
+            }
+            Ok(len) => self.unread.extend_from_slice(&bytes[..len]),
+            Err(e) if is_would_block(&e) => {}
+            Err(e) => {
+                return Err(io::Error::new(
+                    e.kind(),
+                    format!("HTTP connection lost: {e}"),
+                ))
+            }
+        }
+        let mut answers = Answers::default();
+        while let Some(status) = take_answer(&mut self.unread) {
+            let messages = u64::from(self.asked.pop_front().unwrap_or(0));
+            match status {
+                200..=299 => answers.taken += messages,
+                _ => answers.refused += messages,
+            }
+        }
+        if self.unread.len() > ANSWER_LEN_MAX {
+            return Err(io::Error::other("the peer's answers are not HTTP"));
+        }
+        Ok(answers)
+    }
+}
+
+/// Bytes taken; 0 when the socket is full, or not connected yet.
+fn write_some(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    match stream.write(bytes) {
+        Err(e) if is_would_block(&e) || e.kind() == io::ErrorKind::NotConnected => Ok(0),
+        Err(e) => Err(io::Error::new(
+            e.kind(),
+            format!("emitter connection lost: {e}"),
+        )),
+        sent => sent,
+    }
+}

@@ -1,0 +1,247 @@
+//! The highest sustained rate: emitters that write whenever a socket takes more, second by second.
+
+use std::io;
+use std::time::Duration;
+
+use crate::child::{System, SystemArgs};
+use crate::load::LoadArgs;
+use crate::net::{mono_ns, pin};
+use crate::progress::Progress;
+use crate::report::{
+    median_min_max, unix_seconds, Better, Cores, Cpu, Messages, OutputArgs, Run, Series, Value,
+};
+use crate::run::user_share;
+use crate::series::series;
+use crate::session::Session;
+use crate::sink::SinkArgs;
+
+const STALL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Arguments of `weir-bench throughput`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ThroughputArgs {
+    /// 'weir [args]', 'relay', a peer (nginx, haproxy-tcp, haproxy-log, rsyslog, syslog-ng), or a command
+    /// with {emitters} and {analyzers} in it
+    #[arg(long, default_value = "weir")]
+    subject: String,
+    /// Runs, each with a fresh process
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    repeat: u32,
+    /// Seconds before the measured ones
+    #[arg(long, default_value_t = 1.0)]
+    warm_up: f64,
+    #[command(flatten)]
+    load: LoadArgs,
+    #[command(flatten)]
+    sink: SinkArgs,
+    #[command(flatten)]
+    system: SystemArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// One run: the rate of each second, what it cost, and what came.
+struct Found {
+    seconds: Vec<f64>,
+    cores_used: f64,
+    run: Run,
+}
+
+impl Found {
+    fn is_exact(&self) -> bool {
+        let Messages {
+            lost,
+            twice,
+            foreign,
+            ..
+        } = self.run.messages;
+        lost == 0 && twice == 0 && foreign == 0
+    }
+}
+
+/// All runs and their spread. False when a message was lost, came twice or was foreign.
+pub fn run(args: &ThroughputArgs) -> io::Result<bool> {
+    let cores = Cores {
+        system: &args.system.system_cores,
+        load: &args.system.load_cores,
+    };
+    let title = format!("throughput of {}", args.subject);
+    let mut draft = args.output.begin("throughput", &title, cores)?;
+    println!("{}", draft.heading());
+    let mut load = args.load.clone();
+    if load.rate.is_some() {
+        return Err(io::Error::other(
+            "throughput offers what goes through: for --rate see latency",
+        ));
+    }
+    let seconds = load.seconds.unwrap_or(10.0).max(1.0);
+    // The end is said by this program, second by second.
+    load.messages = Some(u64::MAX);
+    let mut system = System::parse(&args.subject, &args.system, load.size.typical())?;
+    system.ensure_exists()?;
+    system.fit(&mut load);
+    pin(&args.system.load_cores)?;
+    println!(
+        "load        {}, {} analyzers",
+        load.describe(),
+        args.sink.weights.len()
+    );
+    println!(
+        "{:>4} {:>11} {:>11} {:>11} {:>11} {:>6} {:>12} {:>8} {:>6} {:>7}",
+        "run",
+        "msg/s",
+        "lowest s",
+        "highest s",
+        "CPU ns/msg",
+        "cores",
+        "delivered",
+        "missing",
+        "twice",
+        "foreign"
+    );
+    let mut progress = Progress::new(args.repeat as usize);
+    let mut runs = Vec::new();
+    for number in 1..=args.repeat {
+        progress.step(&format!("{}, {seconds} s", args.subject));
+        let found = run_one(&system, &load, args, seconds)?;
+        progress.wipe();
+        let (_, lowest, highest) = median_min_max(&found.seconds);
+        let Messages {
+            received,
+            lost,
+            twice,
+            foreign,
+            ..
+        } = found.run.messages;
+        println!(
+            "{number:>4} {:>11.0} {lowest:>11.0} {highest:>11.0} {:>11.1} {:>6.2} {received:>12} {lost:>8} \
+             {twice:>6} {foreign:>7}",
+            found.run.messages_per_second.unwrap_or(0.0),
+            found.run.cpu.map_or(0.0, |cpu| cpu.ns_per_message),
+            found.cores_used,
+        );
+        runs.push(found);
+    }
+    let rates: Vec<f64> = runs
+        .iter()
+        .filter_map(|r| r.run.messages_per_second)
+        .collect();
+    let (median, lowest, highest) = median_min_max(&rates);
+    println!(
+        "sustained   {median:.0} msg/s (runs {lowest:.0} to {highest:.0}, spread {:.1} %)",
+        (highest - lowest) / median * 100.0
+    );
+    if runs
+        .iter()
+        .any(|r| r.cores_used < 0.9 * args.system.system_cores.len() as f64)
+    {
+        let limit =
+            "the system did not use its cores up: load and sink were the limit, not the system";
+        println!("            {limit}");
+        draft.report.notes.push(limit.into());
+    }
+    let is_exact = runs.iter().all(Found::is_exact);
+    draft.report.series.push(Series {
+        runs: runs.into_iter().map(|r| r.run).collect(),
+        ..series("throughput", &args.subject, &system, &load, &args.sink)
+    });
+    args.output.finish(draft, is_exact)?;
+    Ok(is_exact)
+}
+
+fn run_one(
+    system: &System,
+    load: &LoadArgs,
+    args: &ThroughputArgs,
+    seconds: f64,
+) -> io::Result<Found> {
+    let mut session = Session::open(system, load, &args.sink, &args.system.system_cores)?;
+    session
+        .drive
+        .start_sampling(Duration::from_secs_f64(seconds + args.warm_up));
+    let started_unix_seconds = Some(unix_seconds());
+    session.drive.start()?;
+    let mut next_ns = mono_ns() + (args.warm_up * 1e9) as u64;
+    session
+        .drive
+        .run_until(STALL_PATIENCE, |_| mono_ns() >= next_ns)?;
+    let (begin_ns, cpu_ns, begin) = (
+        mono_ns(),
+        session.child.cpu_ns()?,
+        session.drive.delivered(),
+    );
+    let ticks = session.child.ticks()?;
+    let (mut last_ns, mut last) = (begin_ns, begin);
+    let mut rates = Vec::new();
+    for _ in 0..seconds as u64 {
+        next_ns += 1_000_000_000;
+        session
+            .drive
+            .run_until(STALL_PATIENCE, |_| mono_ns() >= next_ns)?;
+        let (now_ns, delivered) = (mono_ns(), session.drive.delivered());
+        rates.push((delivered - last) as f64 * 1e9 / (now_ns - last_ns) as f64);
+        (last_ns, last) = (now_ns, delivered);
+    }
+    let cpu_ns = session.child.cpu_ns()? - cpu_ns;
+    if let Some(load) = &mut session.drive.load {
+        load.finish();
+    }
+    session
+        .drive
+        .run_until(STALL_PATIENCE, |d| d.is_all_delivered())?;
+    let sent = session.drive.sent();
+    let samples = session.drive.take_samples()?;
+    let refused = session
+        .drive
+        .load
+        .as_ref()
+        .map_or(0, |l| l.answers().refused);
+    let Some(sink) = &session.drive.sink else {
+        return Err(io::Error::other("a session has a sink"));
+    };
+    let (tally, frames) = (
+        &sink.tally,
+        sink.tally.per_analyzer.iter().sum::<u64>().max(1),
+    );
+    let mut run = Run {
+        started_unix_seconds,
+        wall_seconds: (last_ns - begin_ns) as f64 / 1e9,
+        messages: Messages {
+            sent,
+            received: tally.set.distinct(),
+            lost: tally.set.missing(sent).saturating_sub(refused),
+            twice: tally.set.duplicates(),
+            foreign: tally.foreign,
+        },
+        messages_per_second: Some((last - begin) as f64 * 1e9 / (last_ns - begin_ns) as f64),
+        shares: tally
+            .per_analyzer
+            .iter()
+            .map(|n| *n as f64 / frames as f64)
+            .collect(),
+        samples,
+        ..Run::default()
+    };
+    run.cpu = Some(Cpu::split(
+        cpu_ns as f64 / (last - begin).max(1) as f64,
+        user_share(session.child.ticks()?, ticks),
+    ));
+    let cores_used = cpu_ns as f64 / (last_ns - begin_ns) as f64;
+    run.values.insert(
+        "cores used".into(),
+        Value {
+            value: cores_used,
+            unit: String::new(),
+            better: Better::Neither,
+        },
+    );
+    let stopped = session.close()?;
+    if let Some(counters) = &stopped.counters {
+        counters.put_into(&mut run);
+    }
+    Ok(Found {
+        seconds: rates,
+        cores_used,
+        run,
+    })
+}
