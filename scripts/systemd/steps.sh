@@ -210,7 +210,8 @@ step_watchdog() {
     pid=$(show MainPID)
     local outside tid holder
     outside=$(outside_pid "$pid")
-    tid=$(grep -l '^shard-1' "/proc/$outside"/task/*/comm | head -1 | cut -d/ -f5)
+    # The shard and a helper that it started have the same name: the older one is the shard.
+    tid=$(grep -l '^shard-1' "/proc/$outside"/task/*/comm | cut -d/ -f5 | sort -n | head -1)
     cursor=$(mark)
     mkfifo "$scratch/hold"
     python3 scripts/systemd/hold-thread.py "$tid" <"$scratch/hold" &

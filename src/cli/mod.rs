@@ -77,7 +77,10 @@ pub fn run() -> ExitCode {
     let cli = match parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {
-            let _ = error.print();
+            match error.use_stderr() && journal::is_stderr() {
+                true => eprint!("{}", journal::lines(log::Level::Error, &error.to_string())),
+                false => drop(error.print()),
+            }
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };

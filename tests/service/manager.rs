@@ -1,6 +1,6 @@
 //! A service manager in miniature.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use command_fds::{CommandFdExt, FdMapping};
+use socket2::{Domain, Socket, Type};
 
 use crate::common::process::WEIR;
 use crate::common::PATIENCE;
@@ -93,7 +94,10 @@ pub fn distributor(flags: &str) -> Command {
 }
 
 fn with_flags(command: &mut Command, flags: &str) {
-    command.args(["distributor", "--arena", "16MiB"]);
+    command.arg("distributor");
+    if !flags.contains("--arena") {
+        command.args(["--arena", "16MiB"]);
+    }
     command.args(flags.split_whitespace());
 }
 
@@ -122,7 +126,11 @@ pub fn passing(sockets: &[(&str, OwnedFd)], pid: &str, flags: &str) -> Command {
 
 /// A listening socket that the test holds, and where.
 pub fn listener() -> (SocketAddr, OwnedFd) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("free port");
-    let at = listener.local_addr().expect("bound");
-    (at, listener.into())
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("socket");
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    socket.bind(&any.into()).expect("free port");
+    // Room for all who knock while nobody accepts.
+    socket.listen(4096).expect("listens");
+    let at = socket.local_addr().expect("bound").as_socket().expect("IP");
+    (at, socket.into())
 }

@@ -118,7 +118,7 @@ fn a_restart_refuses_nobody_and_loses_nothing() {
             while !over.load(Ordering::Relaxed) {
                 TcpStream::connect(emitters).expect("refused");
                 knocks += 1;
-                std::thread::sleep(Duration::from_micros(200));
+                std::thread::sleep(Duration::from_millis(2));
             }
             knocks
         })
@@ -145,7 +145,7 @@ fn a_restart_refuses_nobody_and_loses_nothing() {
     }
     over.store(true, Ordering::Relaxed);
     let knocks = knocking.join().expect("nobody was refused");
-    assert!(knocks > 500, "{knocks}");
+    assert!(knocks > 100, "{knocks}");
     received += running.stop().assert_clean().received;
     assert_eq!(received, 3000);
 }

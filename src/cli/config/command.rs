@@ -9,6 +9,7 @@ use super::{print, read, schema, settings, Loaded, Refusal};
 use crate::certificate;
 use crate::cli::generate;
 use crate::cli::Program;
+use crate::service::journal;
 
 /// Prints settings of the distributor: a commented weir.toml, its JSON schema, or what is in force.
 ///
@@ -120,7 +121,10 @@ pub(in crate::cli) fn of_file(flags: Vec<OsString>) -> Result<Loaded, Vec<String
 
 fn complain(problems: &[String], status: u8) -> ExitCode {
     for problem in problems {
-        eprintln!("error: {problem}");
+        match journal::is_stderr() {
+            true => eprint!("{}", journal::lines(log::Level::Error, problem)),
+            false => eprintln!("error: {problem}"),
+        }
     }
     ExitCode::from(status)
 }
