@@ -45,9 +45,13 @@ arch=$(dpkg --print-architecture)
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 stage=$scratch/weir
-install -m 755 "$weir" "$scratch/program"
-if command -v strip >/dev/null; then strip --strip-debug "$scratch/program"; fi
-scripts/install.sh --root "$stage" --weir "$scratch/program" >/dev/null
+mkdir "$scratch/programs"
+for program in "$weir" "${weir%/*}/weir-bench"; do
+    [[ ! -x "$program" ]] || install -m 755 "$program" "$scratch/programs/"
+done
+mv "$scratch/programs/${weir##*/}" "$scratch/programs/weir" 2>/dev/null || true
+if command -v strip >/dev/null; then strip --strip-debug "$scratch"/programs/*; fi
+scripts/install.sh --root "$stage" --weir "$scratch/programs/weir" >/dev/null
 
 # As Debian wants them.
 gzip -9n "$stage"/usr/share/man/man1/*.1
@@ -61,7 +65,7 @@ rm "$stage/usr/share/doc/weir/LICENSE"
 chmod 644 "$stage/usr/share/doc/weir/copyright" "$stage/usr/share/doc/weir/changelog.gz"
 
 # The newest symbol of the C library that the program asks for.
-libc=$(readelf -V "$scratch/program" 2>/dev/null | grep -o 'GLIBC_[0-9.]*' | sed 's/GLIBC_//' | sort -uV | tail -1)
+libc=$(readelf -V "$scratch"/programs/* 2>/dev/null | grep -o 'GLIBC_[0-9.]*' | sed 's/GLIBC_//' | sort -uV | tail -1)
 install -d "$stage/DEBIAN"
 cat >"$stage/DEBIAN/control" <<TEXT
 Package: weir
@@ -110,7 +114,7 @@ done
 mkdir "$scratch/again"
 dpkg-deb -x "$package" "$scratch/again"
 (cd "$scratch/again" && md5sum --quiet -c "$stage/DEBIAN/md5sums") || fail "checksums"
-cmp -s "$scratch/program" "$scratch/again/usr/bin/weir" || fail "the program is another"
+cmp -s "$scratch/programs/weir" "$scratch/again/usr/bin/weir" || fail "the program is another"
 if command -v lintian >/dev/null; then
     lintian --fail-on error "$package" || fail "lintian"
 else

@@ -16,7 +16,7 @@ enabled and nothing is started: it prints the commands for that.
   --dry-run       only says what would be done
 
 What goes where (with --prefix /usr):
-  /usr/bin/weir
+  /usr/bin/weir                      and weir-bench, if it lies beside the program
   /usr/lib/systemd/system/           weir.service weir.socket weir-analyzers.socket weir-http.socket
                                      weir-tuning.service
   /usr/lib/sysusers.d/weir.conf      the group weir-admin: who may use `weir ctl`
@@ -101,6 +101,8 @@ make_generated() {
 
 echo "Weir to ${root:-/} (prefix $prefix)$([[ "$dry" == yes ]] && echo ', dry run: nothing is written')"
 put 755 "$weir" "$prefix/bin/weir"
+# `weir bench` is a program of its own, beside it.
+if [[ -x "${weir%/*}/weir-bench" ]]; then put 755 "${weir%/*}/weir-bench" "$prefix/bin/weir-bench"; fi
 if [[ -x "$weir" ]]; then
     make_generated
     for page in "$made"/man/*.1; do

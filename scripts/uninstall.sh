@@ -59,7 +59,7 @@ echo "Removed from ${root:-/}$([[ "$dry" == yes ]] && echo ' (dry run: nothing i
 directory=$prefix/lib/systemd/system sysusers=$prefix/lib/sysusers.d
 [[ "$prefix" == /usr ]] || { directory=/etc/systemd/system sysusers=/etc/sysusers.d; }
 remove "${units[@]/#/$directory/}" "$sysusers/weir.conf"
-remove "$prefix/bin/weir"
+remove "$prefix/bin/weir" "$prefix/bin/weir-bench"
 if [[ -d "$root$prefix/share/man/man1" ]]; then
     while IFS= read -r page; do
         remove "$prefix/share/man/man1/$page"

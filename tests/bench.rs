@@ -5,31 +5,40 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A directory with `weir` and, if there is a script, `weir-bench`; removed at the end.
-struct Installed(PathBuf);
+struct Installed {
+    dir: PathBuf,
+    _alone: MutexGuard<'static, ()>,
+}
+
+/// A file that was written a moment ago cannot be executed while the child of another test, forked in
+/// between, has it open: one test at a time.
+static ALONE: Mutex<()> = Mutex::new(());
 
 impl Installed {
     fn new(name: &str, script: Option<&str>) -> Installed {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let dir = std::env::temp_dir().join(format!("weir-{name}-{}", std::process::id()));
         fs::create_dir_all(&dir).expect("a directory");
         fs::copy(env!("CARGO_BIN_EXE_weir"), dir.join("weir")).expect("a copy");
         if let Some(script) = script {
             place(&dir.join("weir-bench"), script);
         }
-        Installed(dir)
+        Installed { dir, _alone: alone }
     }
 
     fn weir(&self, args: &[&str]) -> Output {
-        let mut command = Command::new(self.0.join("weir"));
-        command.args(args).env("PATH", self.0.join("elsewhere"));
+        let mut command = Command::new(self.dir.join("weir"));
+        command.args(args).env("PATH", self.dir.join("elsewhere"));
         command.output().expect("weir runs")
     }
 }
 
 impl Drop for Installed {
     fn drop(&mut self) {
-        fs::remove_dir_all(&self.0).expect("own files");
+        fs::remove_dir_all(&self.dir).expect("own files");
     }
 }
 
@@ -68,7 +77,7 @@ fn every_argument_and_the_exit_status_pass_through() {
 #[test]
 fn path_is_the_second_place() {
     let installed = Installed::new("bench-path", None);
-    let elsewhere = installed.0.join("elsewhere");
+    let elsewhere = installed.dir.join("elsewhere");
     fs::create_dir_all(&elsewhere).expect("a directory");
     place(&elsewhere.join("weir-bench"), ECHO);
     assert_eq!(installed.weir(&["bench"]).status.code(), Some(7));
@@ -79,7 +88,7 @@ fn a_missing_program_is_named_with_the_places_looked_at() {
     let installed = Installed::new("bench-missing", None);
     let output = installed.weir(&["bench", "pair"]);
     let text = String::from_utf8_lossy(&output.stderr);
-    let beside = installed.0.join("weir-bench");
+    let beside = installed.dir.join("weir-bench");
     for part in [beside.to_str().expect("plain"), "PATH", "cargo build"] {
         assert!(text.contains(part), "{part}: {text}");
     }
@@ -89,7 +98,7 @@ fn a_missing_program_is_named_with_the_places_looked_at() {
 #[test]
 fn a_program_that_cannot_be_run_says_why() {
     let installed = Installed::new("bench-broken", Some(ECHO));
-    let path = installed.0.join("weir-bench");
+    let path = installed.dir.join("weir-bench");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("own file");
     let output = installed.weir(&["bench"]);
     let text = String::from_utf8_lossy(&output.stderr);

@@ -39,7 +39,12 @@ impl Drop for Scratch {
 fn weir(dir: &Path, variables: &[(&str, &str)], line: &str) -> Output {
     let mut command = Command::new(WEIR);
     command.current_dir(dir).args(line.split_whitespace());
-    for name in ["PORT", "WORKER_COUNT", "RUNTIME_DIRECTORY"] {
+    for name in [
+        "PORT",
+        "WORKER_COUNT",
+        "RUNTIME_DIRECTORY",
+        "STATE_DIRECTORY",
+    ] {
         command.env_remove(name);
     }
     command.envs(variables.iter().copied());
@@ -197,6 +202,7 @@ fn variables_of_others_count_when_nothing_else_does() {
         ("PORT", "4000"),
         ("WORKER_COUNT", "3"),
         ("RUNTIME_DIRECTORY", "/run/weir:/x"),
+        ("STATE_DIRECTORY", "/var/lib/weir"),
     ];
     let said = stdout(&weir(&scratch.0, &others, "config --effective"));
     assert_eq!(line(&said, "http"), "http = \"127.0.0.1:4000\" # PORT");
@@ -204,6 +210,10 @@ fn variables_of_others_count_when_nothing_else_does() {
     assert_eq!(
         line(&said, "admin"),
         "admin = \"/run/weir/admin.sock\" # RUNTIME_DIRECTORY"
+    );
+    assert_eq!(
+        line(&said, "refused_dir"),
+        "refused_dir = \"/var/lib/weir\" # STATE_DIRECTORY"
     );
     scratch.write(
         "weir.toml",

@@ -36,7 +36,7 @@ Options:
                  go to the others, and `isolate` takes these. Without it all cores are Weir's
   --nic NAME     a network interface to tune, may be repeated; default: those with a device behind them
   --user NAME    the user whose limits `limits` raises (weir)
-  --state DIR    where it stores what was there (/var/lib/weir/tuning)
+  --state DIR    where it stores what was there (/var/lib/weir-tuning)
   --root DIR     a tree to use in place of /, with its own /proc, /sys, /etc: for tests and for images
   --verbose      also what is as wanted, and what this host does not have
 
@@ -152,9 +152,10 @@ done
 [[ -z $ROOT || -d $ROOT ]] || die "--root $ROOT: no such directory"
 [[ $LIMITS_USER =~ ^[A-Za-z_][A-Za-z0-9_.-]*$ ]] || die "--user $LIMITS_USER: letters, digits, _ . and - allowed"
 [[ ${#WANTED_STAGES[@]} -gt 0 ]] || WANTED_STAGES=("$HERE"/stages/*.sh)
-STATE=${STATE:-$ROOT/var/lib/weir/tuning}
+STATE=${STATE:-$ROOT/var/lib/weir-tuning}
 readonly ACTION YES VERBOSE MARKDOWN ROOT STATE LIMITS_USER
 [[ $ACTION == explain ]] || know_the_host
+know_the_boot
 
 if [[ $YES == yes && $ACTION != check && $ACTION != explain ]]; then
     [[ -n $ROOT || $(id -u) -eq 0 ]] || {
@@ -205,8 +206,8 @@ if [[ $ACTION == revert ]]; then
         state_revert
     done
     [[ $CHANGED -gt 0 || $FAILED -gt 0 || $DIFFER -gt 0 ]] || echo "nothing to revert: nothing is stored in $STATE"
-    [[ $YES == no ]] || state_close
 fi
+[[ $YES == no || $ACTION == check || $ACTION == explain ]] || state_close
 
 if [[ $DIFFER -gt 0 && $ACTION != check ]]; then
     echo "$DIFFER to change; nothing has been done. With --yes it is."

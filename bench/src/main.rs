@@ -48,14 +48,14 @@ Examples:
   weir-bench pair --a weir --b weir --b-dialect native --scenario firehose
   weir-bench connections --arena-mib 68           memory of 10,000 emitters
   weir-bench failover --json failover.json        50 analyzers killed under load
-  weir-bench pair --pairs 12 --json a.json --html a.html
-  weir-bench diff a.json b.json                   is the second build slower?
   weir-bench throughput --in-flight 16384         the highest sustained rate, second by second
   weir-bench latency --rates 10000,100000 --schedule poisson --size lognormal:300,0.8
   weir-bench capacity --burst 16                  NDR and PDR, searched twice, and latency below
   weir-bench scale                                CPU per message over analyzers and emitters
   scripts/peers.sh install && weir-bench compare  beside nginx, HAProxy, rsyslog, syslog-ng
   weir-bench pair --size 64,256,1024,8192 --analyzers 4,64
+  weir-bench pair --pairs 12 --json a.json --html a.html
+  weir-bench diff a.json b.json                   is the second build slower?
   weir-bench relay & weir-bench load-sink         the pieces, by hand, on the default ports
 
 Absolute numbers drift with the machine: quote ratios from one `pair` run. Exit code 1 means that a

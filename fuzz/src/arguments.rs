@@ -89,7 +89,9 @@ fn names_value(text: &str, line: &[OsString]) -> bool {
         |value: &str| value.contains(char::is_control) || text.contains(&format!("'{value}'"));
     let given = |arg: &OsString| {
         let arg = arg.to_string_lossy();
-        printed(&arg) || arg.split_once('=').is_some_and(|(_, value)| printed(value))
+        // Lists are checked word by word.
+        let words = |text: &str| printed(text) || text.split([',', '\n']).any(printed);
+        words(&arg) || arg.split_once('=').is_some_and(|(_, value)| words(value))
     };
     text.contains("none was supplied") || line.iter().any(given)
 }

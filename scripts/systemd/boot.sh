@@ -4,9 +4,19 @@
 set -euo pipefail
 
 case "${1:-}" in
--h | --help | "") echo "Usage: boot.sh ROOT, in new mount, pid, uts, ipc, net and cgroup namespaces"; exit 2 ;;
+-h | --help | "")
+    cat <<'TEXT'
+Usage: scripts/systemd/boot.sh ROOT
+
+Makes ROOT the root of the mount namespace that it runs in, with /proc, /sys, /dev, /run and a cgroup tree, and becomes
+ROOT's systemd. To be started as process 1 of new mount, pid, uts, ipc, net and cgroup namespaces, never elsewhere.
+Exit status: 2 usage; otherwise it does not come back.
+TEXT
+    [[ -n "${1:-}" ]] && exit 0
+    exit 2 ;;
 esac
 root=$1
+[[ $$ == 1 ]] || { echo "boot.sh: not process 1 of a namespace: it would mount over this host" >&2; exit 2; }
 mount --make-rprivate /
 mount --bind "$root" "$root"
 cd "$root"

@@ -81,7 +81,9 @@ impl std::fmt::Debug for AnalyzerToken {
 }
 
 fn token(path: &str) -> Result<AnalyzerToken, String> {
-    let text = std::fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
+    let text = std::fs::read(path).map_err(|error| {
+        format!("cannot be read: {error}; allowed: a file that this user may read")
+    })?;
     token_text(&text).map(|token| AnalyzerToken(token.to_vec()))
 }
 

@@ -4,11 +4,17 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::{config, generate};
+use super::{config, generate, values};
 use crate::doctor::{self, cpus_of_list, Host, Plan};
 
 /// Columns of a report that is not read on a terminal.
 const WIDTH_DEFAULT: usize = 100;
+
+const EXAMPLES: &str = "\
+Examples:
+  weir doctor --cores 2-7             with the cores that the distributor will have
+  weir doctor --config weir.toml      with its memory and connections as well
+  weir doctor --pid $(pidof weir)     limits and control group of a running one";
 
 /// Says what is wrong with this host for a distributor, the command that mends it, and what it is worth.
 ///
@@ -20,13 +26,9 @@ const WIDTH_DEFAULT: usize = 100;
 /// connections, a note is good to know. What a thing is worth is said with its basis: measured with
 /// Weir, or sourced from the document that is named.
 ///
-///     weir doctor --cores 2-7             with the cores that the distributor will have
-///     weir doctor --config weir.toml      with its memory and connections as well
-///     weir doctor --pid $(pidof weir)     limits and control group of a running one
-///
 /// Exit status: 0 nothing is wrong (notes do not count), 1 something is, 2 usage.
 #[derive(clap::Args, Debug)]
-#[command(verbatim_doc_comment)]
+#[command(verbatim_doc_comment, after_help = EXAMPLES)]
 pub struct Args {
     /// Cores of the shards, such as 2-7; default: those of --config, or all
     #[arg(long, value_name = "LIST", value_parser = core_list)]
@@ -35,7 +37,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Limits and control group of this process; default: those that are in force here
-    #[arg(long, value_name = "PID")]
+    #[arg(long, value_name = "PID", value_parser = values::number(1..=u32::MAX))]
     pid: Option<u32>,
     /// Look at this tree in place of /: its /proc, /sys, /etc and usr/sbin/ethtool
     #[arg(long, value_name = "DIR", value_parser = directory)]

@@ -112,13 +112,23 @@ pub fn isolation(host: &Host, plan: &Plan) -> Outcome {
     if shared.is_empty() {
         return good(format!("cores {} are isolated", list_of_cpus(&plan.cores)));
     }
+    let controllers = host
+        .text("/sys/fs/cgroup/cgroup.controllers")
+        .unwrap_or_default();
+    let mend = match controllers.split_whitespace().any(|name| name == "cpuset") {
+        true => Mend::Stage("isolate"),
+        false => Mend::Advice(format!(
+            "this host has no cpuset of control group v2: boot with isolcpus={}",
+            list_of_cpus(&plan.cores)
+        )),
+    };
     found(
         Level::Warning,
         format!(
             "cores {} are shared: the scheduler may put any other process there",
             list_of_cpus(&shared)
         ),
-        Mend::Stage("isolate"),
+        mend,
         Worth::Sourced("cgroup-v2.rst: an isolated partition keeps others off; not measured here"),
     )
 }

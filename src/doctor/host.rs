@@ -1,6 +1,6 @@
 //! What the host shows: files of /proc and /sys, and what `ethtool` says. Nothing is changed.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 /// A host, or a tree that looks like one.
@@ -116,9 +116,12 @@ impl Host {
     /// What `ethtool` answers; none if it is not installed, or has no answer. With another root only the
     /// one in that tree is asked: this host's own would show this host.
     pub fn ethtool(&self, flag: &str, nic: &str) -> Option<String> {
-        let places = ["/usr/sbin/ethtool", "/sbin/ethtool", "/usr/bin/ethtool"];
-        let program = places.map(|place| self.path(place));
-        let program = program.iter().find(|path: &&PathBuf| Path::is_file(path))?;
+        let mut dirs = vec![self.path("/usr/sbin")];
+        if let Some(path) = std::env::var_os("PATH").filter(|_| self.is_this()) {
+            dirs.extend(std::env::split_paths(&path));
+        }
+        let programs = dirs.into_iter().map(|dir| dir.join("ethtool"));
+        let program = programs.into_iter().find(|program| program.is_file())?;
         let output = Command::new(program)
             .args([flag, nic])
             .env("LC_ALL", "C")

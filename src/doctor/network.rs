@@ -21,9 +21,7 @@ fn at_least(host: &Host, name: &str, least: u64, why: &str, worth: Worth) -> Out
 pub fn somaxconn(host: &Host, _: &Plan) -> Outcome {
     let why =
         "when all emitters connect at once, those beyond are dropped, and try again after a second";
-    let worth = Worth::Sourced(
-        "listen(2): the kernel takes the smaller one of it and what Weir asks for, 16,384",
-    );
+    let worth = Worth::Measured("9,000 connections at once, loopback, after 0.7 s without accept: with 4,096 the last is there 1.6 to 2.6 s later, with 16,384 0.07 s");
     at_least(host, "net.core.somaxconn", SOMAXCONN_MIN, why, worth)
 }
 

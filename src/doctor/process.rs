@@ -89,7 +89,10 @@ pub fn nofile(host: &Host, plan: &Plan) -> Outcome {
         return too_low(host, Level::Fault, says, Worth::Plain("Weir starts"));
     }
     if hard < NOFILE_LEAST {
-        let says = format!("at most {hard} descriptors: so many connections less {DESCRIPTORS_KEPT}, then emitters are turned away");
+        let says = format!(
+            "at most {hard} descriptors: room for {} connections, then emitters are turned away",
+            hard.saturating_sub(DESCRIPTORS_KEPT)
+        );
         let worth = Worth::Plain("connections: the stage allows 1,048,576");
         return too_low(host, Level::Warning, says, worth);
     }

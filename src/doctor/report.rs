@@ -97,7 +97,7 @@ fn counts(checked: &[Checked]) -> ([(Level, usize); 3], usize, usize) {
 /// what is said of the others within `width` columns, commands on one line.
 pub fn text(host: &Host, plan: &Plan, checked: &[Checked], all: bool, width: usize) -> String {
     let mut out = format!(
-        "Weir on cores {} of {} CPUs, {} shards, {} each\n",
+        "Weir on cores {} of {} CPUs, shards: {}, {} each\n",
         list_of_cpus(&plan.cores),
         host.online().len(),
         plan.shards,

@@ -78,6 +78,11 @@ impl Distributor {
             command.args(["--arena", "16MiB"]);
         }
         command.args(flags.split_whitespace());
+        Distributor::start_command(command)
+    }
+
+    /// A whole command that becomes a distributor.
+    pub fn start_command(mut command: Command) -> Distributor {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the distributor starts");
 
@@ -114,7 +119,7 @@ impl Distributor {
         let mut ready = None;
         until("the ready line", || {
             let exited = self.child.try_wait().expect("a child").is_some();
-            ready = self.lines(" ready ").pop();
+            ready = self.lines("ready emitters=").pop();
             assert!(!exited || ready.is_some(), "ended: {:#?}", self.lines(""));
             ready.is_some()
         });
@@ -187,6 +192,11 @@ impl Distributor {
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// A signal, to this process only.
+    pub fn signal(&self, name: &str) {
+        signal(name, self.child.id());
     }
 
     /// SIGTERM, to this process only.

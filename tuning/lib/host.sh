@@ -113,6 +113,15 @@ irqs_in_use() {
         sed 's|/.*||' | sort -n -u
 }
 
+# Is there a process of this name?
+runs() {
+    local comm name
+    for comm in "$ROOT"/proc/[0-9]*/comm; do
+        { read -r name <"$comm" && [[ $name == "$1" ]] && return 0; } 2>/dev/null
+    done
+    return 1
+}
+
 # How many receive queues an interface has.
 receive_queues() {
     find "$ROOT/sys/class/net/$1/queues/" -maxdepth 1 -name 'rx-*' 2>/dev/null | wc -l

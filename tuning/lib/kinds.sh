@@ -158,6 +158,7 @@ write_controller() {
         write_file "$1" "+$2"
     fi
 }
+# Only of use where it was not there: otherwise it is as wanted, and nothing is stored.
 restore_controller() {
     [[ -z $ROOT ]] || { restore_file "$1" && return; }
     write_file "$1" "-cpuset"

@@ -6,27 +6,32 @@
 
 # A column is as wide as most of what comes into it.
 say() {
-    printf '  %-9s %-58s %-14s %s\n' "$1" "$(name_for_people "$2")" "$3" "$4" | sed 's/ *$//'
+    local line
+    name_for_people "$2"
+    printf -v line '  %-9s %-58s %-14s %s' "$1" "$REPLY" "$3" "$4"
+    printf '%s\n' "${line%"${line##*[! ]}"}"
 }
 
-# /proc/sys/net/core/somaxconn -> net.core.somaxconn, /proc/irq/41/smp_affinity_list -> interrupt 41 (eth0-rx-1)
+# /proc/sys/net/core/somaxconn -> net.core.somaxconn, /proc/irq/41/smp_affinity_list -> interrupt 41 (eth0-rx-1);
+# in REPLY.
 name_for_people() {
-    local name=$1 handler
+    local name=$1 handler handlers
     case $name in
     /proc/sys/*)
         name=${name#/proc/sys/}
         name=${name//\//.}
         ;;
     /proc/irq/*/smp_affinity_list)
-        handler=$(find "$ROOT${name%/*}" -mindepth 1 -maxdepth 1 -type d -printf '%f\n' 2>/dev/null | head -n 1)
-        name=${name#/proc/irq/}
-        name="interrupt ${name%%/*}${handler:+ ($handler)}"
+        handlers=("$ROOT${name%/*}"/*/)
+        handler=${handlers[0]%/} name=${name#/proc/irq/}
+        name="interrupt ${name%%/*}"
+        [[ $handler == *'*' ]] || name+=" (${handler##*/})"
         ;;
     nic:*) name=${name#nic:} name="${name%:*} ${name##*:}" ;;
     /sys/class/net/*) name=${name#/sys/class/net/} ;;
     /sys/devices/system/cpu/*) name=${name#/sys/devices/system/cpu/} ;;
     esac
-    printf '%s' "$name"
+    REPLY=$name
 }
 
 # What is written, in words.
@@ -53,18 +58,18 @@ reason() {
 
 # Is it on this host at all, can it be read, and changed by somebody?
 is_here() {
-    case $1 in
-    created | directory) [[ -d $ROOT$(dirname "$2") ]] ;;
-    channels | coalesce) [[ -n $("show_$1" "$2") ]] ;;
-    *)
-        # Some files show in a network namespace what only the host can change: their mode has no w.
-        [[ -f $ROOT$2 && $(stat -c %A "$ROOT$2") == *w* ]] && cat "$ROOT$2" >/dev/null 2>&1
-        ;;
+    case $1:$2 in
+    created:* | directory:*) [[ -d $ROOT$(dirname "$2") ]] ;;
+    channels:* | coalesce:*) [[ -n $("show_$1" "$2") ]] ;;
+    # Without queues to choose from it is there and cannot be read.
+    */xps_cpus) cat "$ROOT$2" >/dev/null 2>&1 ;;
+    # Some show in a network namespace what only the host can change: not even root may write them.
+    *) [[ -f $ROOT$2 && (-w $ROOT$2 || $EUID -ne 0) ]] ;;
     esac
 }
 
 want() {
-    local kind=$1 what=$2 wanted=$3 why=$4 is text entry
+    local kind=$1 what=$2 wanted=$3 why=$4 is text
     if [[ $ACTION == explain ]]; then
         explain_setting "$what" "${MEANING:-$(wanted_for_people "$kind" "$wanted")}" "$why"
         return
@@ -79,8 +84,7 @@ want() {
     if "ok_$kind" "$what" "$wanted"; then
         SAME=$((SAME + 1))
         [[ $VERBOSE == no ]] || say ok "$what" "$is" "$text"
-    elif entry=$(state_find "$what") && [[ $(state_head "$entry" 1) == refused &&
-        $(state_head "$entry" 3) == "$wanted" && $(state_head "$entry" 4) == "$(this_boot)" ]]; then
+    elif state_find "$what" && [[ ${HEAD[0]} == refused && ${HEAD[2]} == "$wanted" && ${HEAD[3]} == "$BOOT" ]]; then
         KEPT=$((KEPT + 1))
         [[ $VERBOSE == no ]] || say kept "$what" "$is" "$text: the kernel has refused it"
     elif [[ $ACTION == check ]]; then
@@ -96,29 +100,29 @@ want() {
 
 # Stores what is there, then changes it, then looks.
 change() {
-    local kind=$1 what=$2 wanted=$3 is=$4 text=$5 error entry
+    local kind=$1 what=$2 wanted=$3 is=$4 text=$5 error
     if ! error=$(state_save "$kind" "$what" "$wanted" 2>&1); then
         FAILED=$((FAILED + 1))
         say failed "$what" "$is" "nothing done: what is there cannot be stored in $STATE: $(reason "$error")"
         return
     fi
     error=$("write_$kind" "$what" "$wanted" 2>&1)
+    error=${error:-: reads back as $("show_$kind" "$what")}
     if "ok_$kind" "$what" "$wanted"; then
         CHANGED=$((CHANGED + 1))
         say changed "$what" "$is" "$text"
         return
     fi
     # Nothing to put back if nothing has changed.
-    entry=$(state_find "$what")
-    if [[ $("show_$kind" "$what") == "$is" && -n $entry ]] &&
-        cmp -s <(tail -n +$((STATE_HEAD + 1)) "$entry") <("raw_$kind" "$what"); then
-        rm -f "$entry"
+    if state_find "$what" && [[ $("show_$kind" "$what") == "$is" ]] &&
+        cmp -s <(original_of "$ENTRY") <("raw_$kind" "$what"); then
+        rm -f "$ENTRY"
     fi
     case $kind in
     irq | channels | coalesce)
         # Some interrupts are moved by the kernel alone, some drivers cannot do what others can.
         KEPT=$((KEPT + 1))
-        [[ -f $entry ]] || state_save_refusal "$what" "$wanted"
+        [[ -f $ENTRY ]] || state_save_refusal "$what" "$wanted"
         say kept "$what" "$is" "$text: the kernel refuses ($(reason "$error"))"
         ;;
     *)
@@ -154,7 +158,8 @@ explain_stage() {
 
 explain_setting() {
     local name
-    name=$(name_for_people "$1")
+    name_for_people "$1"
+    name=$REPLY
     if [[ $MARKDOWN == yes ]]; then
         printf "| \`%s\` | %s | %s |\n" "$name" "${2//|/or}" "${3//|/or}"
     else

@@ -13,15 +13,20 @@
 
 readonly STATE_HEAD=4
 
-this_boot() {
-    local id
-    id=$(first_line /proc/sys/kernel/random/boot_id)
-    printf '%s' "${id:-unknown}"
+# Sets BOOT.
+know_the_boot() {
+    BOOT=$(first_line /proc/sys/kernel/random/boot_id)
+    BOOT=${BOOT:-unknown}
 }
 
-# Makes the directory; one tune.sh at a time.
+# Makes the directory; one tune.sh at a time. Whoever can write there decides what root puts back where: it is not below
+# /var/lib/weir, which belongs to the distributor's user.
 state_open() {
     (umask 077 && mkdir -p "$STATE") || return 1
+    if [[ ! -O $STATE || ! -O $(dirname "$STATE") ]]; then
+        echo "tune.sh: --state $STATE: it, or the directory it is in, belongs to somebody else" >&2
+        return 1
+    fi
     exec 9<"$STATE" || return 1
     if command -v flock >/dev/null && ! flock -n 9; then
         echo "tune.sh: another one is at work ($STATE is locked)" >&2
@@ -43,43 +48,50 @@ escaped() {
     printf '%s' "${text// /%20}"
 }
 
-# Path of the file for a thing, or fails.
+# Sets ENTRY to the file for a thing and HEAD to its first lines, or fails.
 state_find() {
-    local found
-    for found in "$STATE/$STAGE/"[0-9]*-"$(escaped "$1")"; do
-        [[ -f $found ]] && printf '%s' "$found" && return 0
+    ENTRY='' HEAD=('' '' '' '')
+    [[ -d $STATE/$STAGE ]] || return 1
+    for ENTRY in "$STATE/$STAGE/"[0-9]*-"$(escaped "$1")"; do
+        [[ -f $ENTRY ]] && state_read && return 0
     done
+    ENTRY=''
     return 1
 }
 
-# Line n of the head.
-state_head() { sed -n "${2}p" "$1"; }
+# Sets HEAD to the first lines of ENTRY.
+state_read() {
+    mapfile -t -n $STATE_HEAD HEAD <"$ENTRY"
+    # Of a file that is none of ours.
+    while [[ ${#HEAD[@]} -lt $STATE_HEAD ]]; do HEAD+=(''); done
+}
+
+# What was there, byte for byte.
+original_of() { tail -n +$((STATE_HEAD + 1)) "$1"; }
 
 # state_save KIND WHAT WANTED: stores what is there now; if something is stored already, that stays.
 state_save() {
-    local kind=$1 what=$2 wanted=$3 boot dir=$STATE/$STAGE found last=0
-    (umask 077 && mkdir -p "$dir") || return 1
-    boot=$(this_boot)
-    if found=$(state_find "$what"); then
-        if [[ $(state_head "$found" 1) == refused ]]; then
-            rm -f "$found" && found=
+    local kind=$1 what=$2 wanted=$3 boot=$BOOT dir=$STATE/$STAGE found last=0
+    [[ -d $dir ]] || (umask 077 && mkdir -p "$dir") || return 1
+    if state_find "$what"; then
+        if [[ ${HEAD[0]} == refused ]]; then
+            rm -f "$ENTRY" && ENTRY=''
         else
-            kind=$(state_head "$found" 1)
+            kind=${HEAD[0]}
         fi
     fi
     case $kind in content | created) boot=lasting ;; esac
-    if [[ -n $found ]]; then
-        { printf '%s\n' "$kind" "$what" "$wanted" "$boot" && tail -n +$((STATE_HEAD + 1)) "$found"; } >"$dir/.new" ||
-            return 1
+    if [[ -n $ENTRY ]]; then
+        { printf '%s\n' "$kind" "$what" "$wanted" "$boot" && original_of "$ENTRY"; } >"$dir/.new" || return 1
     else
         for found in "$dir"/[0-9]*; do
             [[ -f $found ]] && last=${found##*/} && last=$((10#${last%%-*}))
         done
-        found=$dir/$(printf '%04d' $((last + 1)))-$(escaped "$what")
+        printf -v ENTRY '%s/%04d-%s' "$dir" $((last + 1)) "$(escaped "$what")"
         { printf '%s\n' "$kind" "$what" "$wanted" "$boot" && "raw_$kind" "$what"; } >"$dir/.new" || return 1
     fi
     if [[ $boot == lasting ]]; then sync "$dir/.new" || return 1; fi
-    mv "$dir/.new" "$found" || return 1
+    mv "$dir/.new" "$ENTRY" || return 1
     if [[ $boot == lasting ]]; then sync "$dir" || return 1; fi
 }
 
@@ -92,53 +104,57 @@ state_save_refusal() {
 
 # Forgets what a boot has reset.
 state_forget_old_boots() {
-    local entry boot
-    for entry in "$STATE/$STAGE"/[0-9]*; do
-        [[ -f $entry ]] || continue
-        boot=$(state_head "$entry" 4)
-        [[ $boot == lasting || $boot == "$(this_boot)" ]] || rm -f "$entry"
+    for ENTRY in "$STATE/$STAGE"/[0-9]*; do
+        [[ -f $ENTRY ]] || continue
+        state_read
+        [[ ${HEAD[3]} == lasting || ${HEAD[3]} == "$BOOT" ]] || rm -f "$ENTRY"
     done
 }
 
 # Puts back what is stored for this stage, last first.
 state_revert() {
-    local entries=() entry n kind what wanted boot error note original
-    for entry in "$STATE/$STAGE"/[0-9]*; do
-        [[ -f $entry ]] && entries+=("$entry")
+    local entries=() n
+    for ENTRY in "$STATE/$STAGE"/[0-9]*; do
+        [[ -f $ENTRY ]] && entries+=("$ENTRY")
     done
     [[ ${#entries[@]} -gt 0 ]] || return 0
     printf '%s:\n' "$STAGE"
     for ((n = ${#entries[@]} - 1; n >= 0; n--)); do
-        entry=${entries[n]}
-        kind=$(state_head "$entry" 1) what=$(state_head "$entry" 2)
-        wanted=$(state_head "$entry" 3) boot=$(state_head "$entry" 4)
-        if [[ $boot != lasting && $boot != "$(this_boot)" ]]; then
-            [[ $YES == no ]] || rm -f "$entry"
-            say gone "$what" "" "the host has booted since, which has reset it"
-            continue
-        fi
-        if [[ $kind == refused ]]; then
-            [[ $YES == no ]] || rm -f "$entry"
-            continue
-        fi
-        if ! declare -F "restore_$kind" >/dev/null; then
-            say failed "$what" "" "$entry does not say how (kind '$kind')"
-            FAILED=$((FAILED + 1))
-            continue
-        fi
-        original=$(tail -n +$((STATE_HEAD + 1)) "$entry" | tr '\t\n' '  ')
-        note="back to ${original:-nothing}"
-        "ok_$kind" "$what" "$wanted" || note+=" (somebody has changed it since: $("show_$kind" "$what"))"
-        if [[ $YES == no ]]; then
-            say would "$what" "$("show_$kind" "$what")" "$note"
-            DIFFER=$((DIFFER + 1))
-        elif error=$(tail -n +$((STATE_HEAD + 1)) "$entry" | "restore_$kind" "$what" 2>&1); then
-            rm -f "$entry"
-            say restored "$what" "" "$note"
-            CHANGED=$((CHANGED + 1))
-        else
-            say failed "$what" "" "$note: $(reason "$error"); it stays stored in $entry"
-            FAILED=$((FAILED + 1))
-        fi
+        ENTRY=${entries[n]}
+        state_read
+        state_restore "${HEAD[@]}"
     done
+}
+
+# state_restore KIND WHAT WANTED BOOT: puts back what ENTRY has, and removes it.
+state_restore() {
+    local kind=$1 what=$2 wanted=$3 boot=$4 error note original
+    if [[ $boot != lasting && $boot != "$BOOT" ]]; then
+        [[ $YES == no ]] || rm -f "$ENTRY"
+        say gone "$what" "" "the host has booted since, which has reset it"
+        return
+    fi
+    if [[ $kind == refused ]]; then
+        [[ $YES == no ]] || rm -f "$ENTRY"
+        return
+    fi
+    if ! declare -F "restore_$kind" >/dev/null; then
+        say failed "$what" "" "$ENTRY does not say how (kind '$kind')"
+        FAILED=$((FAILED + 1))
+        return
+    fi
+    read -r -d '' -a original < <(original_of "$ENTRY")
+    note="back to ${original[*]-nothing}"
+    "ok_$kind" "$what" "$wanted" || note+=" (somebody has changed it since: $("show_$kind" "$what"))"
+    if [[ $YES == no ]]; then
+        say would "$what" "$("show_$kind" "$what")" "$note"
+        DIFFER=$((DIFFER + 1))
+    elif error=$(original_of "$ENTRY" | "restore_$kind" "$what" 2>&1); then
+        rm -f "$ENTRY"
+        say restored "$what" "" "$note"
+        CHANGED=$((CHANGED + 1))
+    else
+        say failed "$what" "" "$note: $(reason "$error"); it stays stored in $ENTRY"
+        FAILED=$((FAILED + 1))
+    fi
 }

@@ -40,6 +40,7 @@ settings() {
         done
     done
     [[ $others -gt 0 ]] || return 0
+    ! runs irqbalance || echo "  irqbalance runs, and will move them back: sudo systemctl disable --now irqbalance"
     for irq in $(irqs_in_use); do
         [[ $of_nics == *" $irq "* ]] || want irq "/proc/irq/$irq/smp_affinity_list" "$within|$within" ""
     done

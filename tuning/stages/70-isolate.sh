@@ -6,8 +6,9 @@ balancing and gives them to nobody but the group weir.slice. Unlike isolcpus it 
 GAIN="Not measured here (this kind of cpuset is not available where Weir is measured). Sourced: cgroup-v2.rst, isolated
 partitions behave as isolcpus= does."
 RISK="Everybody else loses these cores. Weir must then run in weir.slice (Slice=weir.slice in its unit, or systemd-run
---scope --slice=weir.slice): elsewhere --cores is refused, because these cores are not available there. Nothing balances
-load within the partition: right for pinned shards, wrong for anything else in the slice."
+--scope --slice=weir.slice): elsewhere --cores is refused, because these cores are not available there. Stop Weir before
+this is reverted: a group with processes cannot be removed. Nothing balances load within the partition: right for pinned
+shards, wrong for anything else in the slice."
 SOURCES="Documentation/admin-guide/cgroup-v2.rst (Cpuset), systemd.slice(5)"
 
 settings() {

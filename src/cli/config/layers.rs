@@ -1,7 +1,7 @@
 //! Where each setting's value comes from, later ones win:
 //!
 //! ```text
-//!   default < PORT, WORKER_COUNT, RUNTIME_DIRECTORY < file < WEIR_* < flag
+//!   default < PORT, WORKER_COUNT, RUNTIME_DIRECTORY, STATE_DIRECTORY < file < WEIR_* < flag
 //! ```
 //!
 //! All but the flags are checked here, so that a message names the file's line or the variable. Then
@@ -22,15 +22,22 @@ use super::settings::{self, Setting};
 type Fallback = (&'static str, &'static str, fn(&str) -> String);
 
 /// Variables of others that give a value when nothing else does.
-const FALLBACKS: [Fallback; 3] = [
+const FALLBACKS: [Fallback; 4] = [
     ("http", "PORT", |port| format!("127.0.0.1:{port}")),
     ("shards", "WORKER_COUNT", str::to_owned),
     ("admin", "RUNTIME_DIRECTORY", |list| {
-        // systemd gives several with colons between them.
-        let first = list.split(':').next().unwrap_or_default();
-        format!("{first}/admin.sock")
+        format!("{}/admin.sock", first(list))
+    }),
+    ("refused_dir", "STATE_DIRECTORY", |list| {
+        first(list).to_owned()
     }),
 ];
+
+/// systemd gives several directories with colons between them.
+fn first(list: &str) -> &str {
+    list.split(':').next().unwrap_or_default()
+}
+
 /// A name with one wrong letter in so many is a misspelt one.
 const MISSPELT_CHARS: usize = 8;
 const PREFIX: &str = "WEIR_";

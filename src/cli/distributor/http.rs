@@ -75,7 +75,8 @@ pub struct HttpArgs {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::duration_within(Duration::ZERO..=Duration::from_secs(3600)), help_heading = "HTTP delivery")]
     pub slow_start: Duration,
     /// Folder for packets that an HTTP analyzer refuses for good (400, 413, 415, 422): a line of JSON
-    /// each, counted as dropped. Without it such a packet goes on to other analyzers, for ever
+    /// each, counted as dropped. Without it such a packet goes on to other analyzers, for ever.
+    /// Under systemd with StateDirectory=: there
     #[arg(long, value_name = "DIR", help_heading = "HTTP delivery")]
     pub refused_dir: Option<PathBuf>,
     /// Most bytes of them, per shard; when they are full, refusals are failures like any other

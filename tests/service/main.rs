@@ -1,0 +1,17 @@
+//! The distributor as a service: what it tells a manager, the sockets that a manager passes, the units.
+//!
+//! ```text
+//! manager.rs   a manager of ours: a notify socket, sockets that it holds, a child
+//! notify.rs    READY, STATUS, RELOADING, STOPPING, EXTEND_TIMEOUT, WATCHDOG
+//! sockets.rs   LISTEN_FDS: who is accepted by whom, restarts, what is refused
+//! units.rs     systemd/, scripts/install.sh, scripts/deb.sh
+//! ```
+//! A real systemd is in `scripts/systemd-test.sh`.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod manager;
+mod notify;
+mod sockets;
+mod units;

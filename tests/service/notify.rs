@@ -1,0 +1,246 @@
+//! What the distributor tells its manager.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::time::{clock_gettime, ClockId};
+
+use crate::common::{Acks, Analyzer, Dialect, Distributor, Emitter, Options};
+use crate::manager::{distributor, Ear, Scratch};
+
+const QUIET: &str = "--emitters 127.0.0.1:0 --analyzers 127.0.0.1:0 --http off --shards 2";
+const WATCHDOG: Duration = Duration::from_millis(1000);
+
+/// A distributor that tells `ear`, with the watchdog on.
+fn start(ear: &Ear, flags: &str) -> Distributor {
+    let mut command = distributor(&format!("{QUIET} {flags}"));
+    command.env("NOTIFY_SOCKET", &ear.path);
+    command.env("WATCHDOG_USEC", WATCHDOG.as_micros().to_string());
+    Distributor::start_command(command)
+}
+
+fn monotonic_us() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    let seconds = u64::try_from(now.tv_sec).expect("after boot");
+    seconds * 1_000_000 + u64::try_from(now.tv_nsec).expect("positive") / 1000
+}
+
+fn value<'a>(said: &'a str, name: &str) -> &'a str {
+    let mut lines = said.lines().filter_map(|line| line.split_once('='));
+    let found = lines.find_map(|(key, value)| (key == name).then_some(value));
+    found.unwrap_or_else(|| panic!("no {name} in {said:?}"))
+}
+
+#[test]
+fn it_is_ready_when_it_listens_and_says_how_it_goes() {
+    let ear = Ear::new();
+    let distributor = start(&ear, "");
+    // Nothing comes before it, but a feed of the watchdog may be between.
+    let first = ear.next(Duration::from_secs(20)).expect("said something");
+    assert!(first.starts_with("READY=1\nSTATUS="), "{first}");
+    let analyzer = Analyzer::connect(distributor.analyzers, &Options::new(Dialect::Compact, 1.0));
+    Emitter::start(distributor.emitters, 0..500, 20).join();
+    crate::common::until_read(&[&analyzer], 500);
+    let status = ear.wait("1 analyzers");
+    assert!(status.starts_with("STATUS="), "{status}");
+    assert!(status.contains("messages/s in"), "{status}");
+    assert!(!status.contains(" 0 messages/s in"), "a rate: {status}");
+    distributor.stop().assert_clean();
+    ear.wait("STOPPING=1");
+}
+
+#[test]
+fn idle_shards_feed_the_watchdog() {
+    let ear = Ear::new();
+    let distributor = start(&ear, "");
+    ear.wait("READY=1");
+    ear.wait("WATCHDOG=1");
+    let began = Instant::now();
+    for _ in 0..6 {
+        ear.wait("WATCHDOG=1");
+    }
+    let took = began.elapsed();
+    assert!(took > WATCHDOG * 2, "at half of the time each: {took:?}");
+    distributor.stop().assert_clean();
+}
+
+#[test]
+fn the_watchdog_of_another_process_is_not_fed() {
+    let ear = Ear::new();
+    let mut command = distributor(QUIET);
+    command.env("NOTIFY_SOCKET", &ear.path);
+    command
+        .env("WATCHDOG_USEC", "200000")
+        .env("WATCHDOG_PID", "1");
+    let distributor = Distributor::start_command(command);
+    ear.wait("READY=1");
+    let said = ear.listen(Duration::from_secs(1));
+    let fed = said.iter().any(|said| said.contains("WATCHDOG"));
+    assert!(!fed, "{said:?}");
+    distributor.stop().assert_clean();
+}
+
+/// Holds one thread still, from outside.
+struct Held(Child);
+
+impl Held {
+    /// None, with a line that says so, when this is not permitted here.
+    fn thread(tid: u32) -> Option<Held> {
+        let script = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/scripts/systemd/hold-thread.py"
+        );
+        let spawned = Command::new("python3")
+            .args([script, &tid.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        let Ok(mut child) = spawned else {
+            println!("SKIPPED: a held shard: python3 is missing");
+            return None;
+        };
+        let mut line = String::new();
+        let out = child.stdout.take().expect("piped");
+        BufReader::new(out).read_line(&mut line).expect("text");
+        if line == "held\n" {
+            return Some(Held(child));
+        }
+        let mut why = String::new();
+        let err = child.stderr.take().expect("piped");
+        BufReader::new(err).read_to_string(&mut why).expect("text");
+        assert!(why.contains("not permitted"), "{why}");
+        println!("SKIPPED: a held shard: {}", why.trim());
+        let _ = child.wait();
+        None
+    }
+
+    fn release(mut self) {
+        drop(self.0.stdin.take());
+        self.0.wait().expect("a child");
+    }
+}
+
+fn thread_named(pid: u32, name: &str) -> u32 {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("runs");
+    let tids = tasks.map(|task| task.expect("readable").file_name());
+    let mut tids = tids.map(|tid| tid.to_string_lossy().parse::<u32>().expect("a number"));
+    let is_it = |tid: &u32| {
+        let comm = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/comm"));
+        comm.is_ok_and(|comm| comm.trim() == name)
+    };
+    tids.find(is_it).expect("a thread of this name")
+}
+
+#[test]
+fn one_shard_that_stands_still_ends_the_feeding() {
+    let ear = Ear::new();
+    let distributor = start(&ear, "");
+    ear.wait("WATCHDOG=1");
+    let shard = thread_named(distributor.pid(), "shard-1");
+    let Some(held) = Held::thread(shard) else {
+        return;
+    };
+    // One feed may have been due for what was before.
+    ear.listen(WATCHDOG);
+    let said = ear.listen(WATCHDOG * 3);
+    let fed = said.iter().any(|said| said.contains("WATCHDOG"));
+    assert!(!fed, "shard 0 alone is not enough: {said:?}");
+    distributor.wait_log("shards [1] have not turned");
+    held.release();
+    ear.wait("WATCHDOG=1");
+    distributor.stop().assert_clean();
+}
+
+#[test]
+fn reloads_are_told_from_their_begin_to_their_end() {
+    let scratch = Scratch::new("reload");
+    let config = scratch.0.join("weir.toml");
+    std::fs::write(&config, "[logging]\nlog_level = \"info\"\n").expect("written");
+    let ear = Ear::new();
+    let distributor = start(&ear, &format!("--config {}", config.display()));
+    ear.wait("READY=1");
+
+    std::fs::write(&config, "[logging]\nlog_level = \"debug\"\n").expect("written");
+    let before = monotonic_us();
+    distributor.signal("-HUP");
+    let said = ear.wait("RELOADING=1");
+    let at: u64 = value(&said, "MONOTONIC_USEC").parse().expect("a number");
+    assert!((before..=monotonic_us()).contains(&at), "{before} {at}");
+    let said = ear.wait("READY=1");
+    assert_eq!(value(&said, "STATUS"), "reloaded");
+    distributor.wait_log("logging.log_level: info -> debug");
+
+    std::fs::write(&config, "[logging]\nlog_level = \"loud\"\n").expect("written");
+    distributor.signal("-HUP");
+    ear.wait("RELOADING=1");
+    let said = ear.wait("READY=1");
+    let status = value(&said, "STATUS");
+    assert!(status.starts_with("not reloaded: "), "{status}");
+    assert!(status.contains("loud"), "{status}");
+    // It stays to be seen.
+    assert!(ear.wait("messages/s in").contains("not reloaded"));
+    distributor.stop().assert_clean();
+}
+
+#[test]
+fn a_stop_that_waits_for_acks_asks_for_time() {
+    let ear = Ear::new();
+    let distributor = start(&ear, "--drain-timeout 20s --shards 1");
+    let options = Options::new(Dialect::Compact, 1.0).acks(Acks::Never);
+    let analyzer = Analyzer::connect(distributor.analyzers, &options);
+    Emitter::start(distributor.emitters, 0..10, 20).join();
+    crate::common::until_read(&[&analyzer], 10);
+    ear.wait("READY=1");
+    distributor.terminate();
+    let said = ear.wait("STOPPING=1");
+    assert!(value(&said, "STATUS").contains("draining"), "{said}");
+    for _ in 0..3 {
+        let said = ear.wait("EXTEND_TIMEOUT_USEC");
+        let us: u64 = value(&said, "EXTEND_TIMEOUT_USEC")
+            .parse()
+            .expect("a number");
+        assert!(us >= 2_000_000, "more than until the next one: {us}");
+    }
+    analyzer.set_acks(Acks::All);
+    let ended = distributor.wait();
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
+}
+
+#[test]
+fn a_notify_socket_that_is_not_there_is_no_reason_not_to_run() {
+    let mut command = distributor(QUIET);
+    command.env("NOTIFY_SOCKET", "/nowhere/notify");
+    let distributor = Distributor::start_command(command);
+    distributor.wait_log("NOTIFY_SOCKET=\"/nowhere/notify\"");
+    distributor.stop().assert_clean();
+}
+
+#[test]
+fn lines_have_priorities_when_stderr_is_the_journal() {
+    // A file is as good as the journal's socket: what counts is device and inode.
+    let scratch = Scratch::new("journal");
+    let path = scratch.0.join("stderr");
+    let file = std::fs::File::create(&path).expect("created");
+    let stat = rustix::fs::fstat(&file).expect("there");
+    let run = |stream: String, flags: &str| {
+        let mut command = distributor(flags);
+        command.env("JOURNAL_STREAM", stream).env_remove("RUST_LOG");
+        let err = file.try_clone().expect("descriptors");
+        let status = command.stderr(err).status().expect("starts");
+        assert_eq!(status.code(), Some(2));
+        let text = std::fs::read_to_string(&path).expect("text");
+        (&file).flush().expect("flushes");
+        text
+    };
+    let stream = format!("{}:{}", stat.st_dev, stat.st_ino);
+    let text = run(stream, &format!("{QUIET} --without nothing-such"));
+    assert!(!text.is_empty(), "usage");
+    let text = run("1:1".into(), &format!("{QUIET} --arena 1KiB"));
+    assert!(text.contains("weir: --arena"), "{text}");
+    assert!(!text.contains("<3>"), "no journal: {text}");
+    let stream = format!("{}:{}", stat.st_dev, stat.st_ino);
+    let text = run(stream, &format!("{QUIET} --arena 1KiB"));
+    assert!(text.contains("<3>weir: --arena"), "{text}");
+}

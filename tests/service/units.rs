@@ -1,0 +1,284 @@
+//! The units, and the scripts that install them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use crate::common::process::{run, WEIR};
+use crate::manager::Scratch;
+
+const UNITS: [&str; 5] = [
+    "weir.service",
+    "weir.socket",
+    "weir-analyzers.socket",
+    "weir-http.socket",
+    "weir-tuning.service",
+];
+
+fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn script(name: &str, args: &[&str]) -> Output {
+    let output = Command::new(repository("scripts").join(name))
+        .args(args)
+        .output();
+    output.unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// Installs below a scratch directory.
+fn install(scratch: &Scratch) -> PathBuf {
+    let root = scratch.0.join("root");
+    let text = root.to_str().expect("UTF-8");
+    let output = script("install.sh", &["--root", text, "--weir", WEIR]);
+    assert!(output.status.success(), "{output:?}");
+    root
+}
+
+/// Whether a program is there; says so when it is not.
+fn is_there(program: &str) -> bool {
+    let found = Command::new(program).arg("--version").output().is_ok();
+    if !found {
+        println!("SKIPPED: {program} is missing");
+    }
+    found
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(dir) else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.expect("readable").path();
+        match path.is_dir() && !path.is_symlink() {
+            true => found.extend(files(&path)),
+            false => found.push(path),
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn systemd_finds_nothing_wrong_with_the_units() {
+    if !is_there("systemd-analyze") {
+        return;
+    }
+    let scratch = Scratch::new("verify");
+    let root = install(&scratch);
+    let units = root.join("usr/lib/systemd/system");
+    // What every system has.
+    for target in files(Path::new("/usr/lib/systemd/system")) {
+        let name = target.file_name().expect("a file").to_owned();
+        if target
+            .extension()
+            .is_some_and(|e| e == "target" || e == "mount" || e == "slice")
+        {
+            let _ = fs::copy(&target, units.join(name));
+        }
+    }
+    if !root.join("usr/share/weir/tuning/tune.sh").exists() {
+        println!("there is no tuning/tune.sh: weir-tuning.service is looked at without it");
+    }
+    let mut command = Command::new("systemd-analyze");
+    command
+        .arg("--man=no")
+        .arg(format!("--root={}", root.display()));
+    let output = command.arg("verify").args(UNITS).output().expect("runs");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let ours = text.lines().filter(|line| line.contains("weir"));
+    let complaints: Vec<&str> = ours
+        .filter(|line| !line.contains("tune.sh is not executable: No such file"))
+        .collect();
+    assert!(complaints.is_empty(), "{text}");
+}
+
+#[test]
+fn exposure_is_two_or_lower() {
+    if !is_there("systemd-analyze") {
+        return;
+    }
+    let scratch = Scratch::new("security");
+    let root = install(&scratch);
+    let mut command = Command::new("systemd-analyze");
+    command.arg(format!("--root={}", root.display()));
+    command.args([
+        "security",
+        "--offline=yes",
+        "--threshold=20",
+        "weir.service",
+    ]);
+    let output = command.output().expect("runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    println!("{}", text.lines().last().unwrap_or_default());
+    assert!(output.status.success(), "{text}");
+}
+
+/// Values of a directive in a unit.
+fn directive(unit: &str, name: &str) -> Vec<String> {
+    let text = fs::read_to_string(repository("systemd").join(unit)).expect("readable");
+    let lines = text.lines().filter_map(|line| line.strip_prefix(name));
+    lines
+        .filter_map(|rest| rest.strip_prefix('='))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn what_the_unit_runs_is_understood_by_the_program() {
+    let scratch = Scratch::new("exec");
+    let root = install(&scratch);
+    let config = root.join("etc/weir/weir.toml");
+    let config = config.to_str().expect("UTF-8");
+    let words = |line: &str| -> Vec<String> {
+        let line = line.replace("/etc/weir/weir.toml", config);
+        line.split_whitespace().map(str::to_owned).collect()
+    };
+    let start = directive("weir.service", "ExecStart");
+    let start = words(&start[0]);
+    assert_eq!(start[..2], ["/usr/bin/weir", "distributor"]);
+    let flags: Vec<&str> = start[2..].iter().map(String::as_str).collect();
+    let effective = run(&[&["config", "--effective"], &flags[..]].concat());
+    assert!(effective.status.success(), "{effective:?}");
+    let check = words(&directive("weir.service", "ExecStartPre")[0]);
+    let check: Vec<&str> = check[1..].iter().map(String::as_str).collect();
+    let output = run(&check);
+    assert!(output.status.success(), "{output:?}");
+    let reload = words(&directive("weir.service", "ExecReload")[0]);
+    let mut reload: Vec<&str> = reload[1..].iter().map(String::as_str).collect();
+    reload.push("--help");
+    assert!(run(&reload).status.success(), "{reload:?}");
+}
+
+#[test]
+fn sockets_have_the_names_and_addresses_that_the_distributor_expects() {
+    for (unit, name, setting) in [
+        ("weir.socket", "emitters", "emitters"),
+        ("weir-analyzers.socket", "analyzers", "analyzers"),
+        ("weir-http.socket", "http", "http"),
+    ] {
+        assert_eq!(directive(unit, "FileDescriptorName"), [name]);
+        assert_eq!(directive(unit, "Service"), ["weir.service"]);
+        // The program's own default, so that it makes no difference who listens.
+        let output = run(&["config", "--effective"]);
+        let text = String::from_utf8(output.stdout).expect("text");
+        let default = directive(unit, "ListenStream");
+        let wanted = format!("{setting} = \"{}\"", default[0]);
+        assert!(text.contains(&wanted), "{wanted}: {text}");
+    }
+}
+
+#[test]
+fn io_uring_and_pinning_are_allowed_and_memory_may_be_locked() {
+    let filters = directive("weir.service", "SystemCallFilter");
+    let (denied, allowed): (Vec<_>, Vec<_>) = filters.iter().partition(|f| f.starts_with('~'));
+    assert!(
+        denied.iter().any(|f| f.contains("@privileged")),
+        "{filters:?}"
+    );
+    let words: Vec<&str> = allowed.iter().flat_map(|f| f.split_whitespace()).collect();
+    for call in [
+        "io_uring_setup",
+        "io_uring_enter",
+        "io_uring_register",
+        "sched_setaffinity",
+    ] {
+        assert!(words.contains(&call), "{call}: {words:?}");
+    }
+    assert_eq!(directive("weir.service", "LimitMEMLOCK"), ["infinity"]);
+    assert_eq!(directive("weir.service", "DynamicUser"), ["yes"]);
+}
+
+#[test]
+fn what_is_installed_can_be_taken_away_again() {
+    let scratch = Scratch::new("install");
+    let dry = scratch.0.join("dry");
+    let dry_run = script(
+        "install.sh",
+        &[
+            "--dry-run",
+            "--weir",
+            WEIR,
+            "--root",
+            dry.to_str().expect("UTF-8"),
+        ],
+    );
+    assert!(dry_run.status.success(), "{dry_run:?}");
+    assert!(!dry.exists(), "a dry run writes nothing");
+
+    let root = install(&scratch);
+    let text = root.to_str().expect("UTF-8");
+    let installed = files(&root);
+    for wanted in [
+        "usr/bin/weir",
+        "usr/lib/systemd/system/weir.service",
+        "usr/share/man/man1/weir.1",
+    ] {
+        assert!(
+            installed.contains(&root.join(wanted)),
+            "{wanted}: {installed:#?}"
+        );
+    }
+    // The operator's configuration is not overwritten.
+    let config = root.join("etc/weir/weir.toml");
+    fs::write(&config, "[cores]\nshards = 1\n").expect("written");
+    install(&scratch);
+    assert_eq!(
+        fs::read_to_string(&config).expect("text"),
+        "[cores]\nshards = 1\n"
+    );
+    assert!(root.join("etc/weir/weir.toml.new").exists());
+
+    let removed = script("uninstall.sh", &["--root", text]);
+    assert!(removed.status.success(), "{removed:?}");
+    let left: Vec<PathBuf> = files(&root);
+    let is_config = |path: &PathBuf| path.starts_with(root.join("etc"));
+    assert!(
+        left.iter().all(is_config) && left.contains(&config),
+        "{left:#?}"
+    );
+    let purged = script("uninstall.sh", &["--root", text, "--purge"]);
+    assert!(purged.status.success(), "{purged:?}");
+    assert_eq!(files(&root), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn scripts_teach_and_refuse_what_they_do_not_know() {
+    for name in ["install.sh", "uninstall.sh", "deb.sh", "systemd-test.sh"] {
+        let help = script(name, &["--help"]);
+        assert!(help.status.success(), "{name}: {help:?}");
+        let text = String::from_utf8(help.stdout).expect("text");
+        assert!(
+            text.contains("Usage:") && text.contains("Exit status:"),
+            "{text}"
+        );
+        let bad = script(name, &["--no-such-flag"]);
+        assert_eq!(bad.status.code(), Some(2), "{name}: {bad:?}");
+        let text = String::from_utf8(bad.stderr).expect("text");
+        assert!(text.contains("--no-such-flag"), "{text}");
+    }
+}
+
+#[test]
+fn the_package_passes_its_own_checks() {
+    if !is_there("dpkg-deb") || !is_there("readelf") {
+        return;
+    }
+    let scratch = Scratch::new("deb");
+    let out = scratch.0.to_str().expect("UTF-8");
+    let built = script("deb.sh", &["--out", out, "--weir", WEIR]);
+    assert!(built.status.success(), "{built:?}");
+    let package = files(&scratch.0)
+        .into_iter()
+        .find(|p| p.extension().is_some_and(|e| e == "deb"));
+    let package = package.expect("a package");
+    let fields = Command::new("dpkg-deb")
+        .arg("-f")
+        .arg(&package)
+        .output()
+        .expect("runs");
+    let fields = String::from_utf8(fields.stdout).expect("text");
+    let version = format!("Version: {}", env!("CARGO_PKG_VERSION"));
+    assert!(fields.contains(&version), "{fields}");
+}

@@ -1,0 +1,438 @@
+//! `weir doctor`: names what is wrong and nothing else, and agrees with the stages.
+
+use std::process::{Command, Output};
+
+use crate::tree::{said, Tree, WEIR};
+
+/// Checks with this outcome.
+fn ids(report: &serde_json::Value, outcomes: &[&str]) -> Vec<String> {
+    let checks = report["checks"].as_array().expect("a list");
+    let of =
+        |check: &&serde_json::Value| outcomes.contains(&check["outcome"].as_str().expect("text"));
+    let id = |check: &serde_json::Value| check["id"].as_str().expect("text").to_owned();
+    checks.iter().filter(of).map(id).collect()
+}
+
+const FOUND: [&str; 3] = ["note", "warning", "fault"];
+
+#[test]
+fn a_healthy_host_has_nothing() {
+    let tree = Tree::healthy("doctor-healthy");
+    let (status, report) = tree.doctor("--cores 2-7");
+    assert_eq!(ids(&report, &FOUND), [""; 0], "{report:#}");
+    assert_eq!(ids(&report, &["unknown"]), ["ring-features"], "{report:#}");
+    assert_eq!(status, Some(0));
+    assert_eq!(report["ok"], 33);
+}
+
+/// A file of the healthy tree, what is planted there, the check that names it, a word of what it says,
+/// the stage that mends it.
+const PLANTED: [(&str, &str, &str, &str, Option<&str>); 33] = [
+    (
+        "proc/sys/kernel/osrelease",
+        "5.15.0-91-generic",
+        "kernel",
+        "5.15",
+        None,
+    ),
+    (
+        "proc/sys/kernel/osrelease",
+        "6.1.0-18-amd64",
+        "kernel",
+        "6.12",
+        None,
+    ),
+    (
+        "proc/sys/kernel/io_uring_disabled",
+        "2",
+        "io-uring",
+        "forbidden",
+        Some("sysctl"),
+    ),
+    (
+        "sys/devices/system/clocksource/clocksource0/current_clocksource",
+        "hpet",
+        "clocksource",
+        "hpet",
+        None,
+    ),
+    (
+        "sys/devices/system/cpu/vulnerabilities/meltdown",
+        "Mitigation: PTI",
+        "mitigations",
+        "page-table",
+        None,
+    ),
+    (
+        "proc/self/limits",
+        "Max open files  1024  1048576  files\nMax locked memory  65536  65536  bytes",
+        "memlock",
+        "64 KiB",
+        Some("limits"),
+    ),
+    (
+        "proc/self/limits",
+        "Max open files  1024  1048576  files\nMax locked memory  8388608  8388608  bytes",
+        "memlock",
+        "390 MiB",
+        Some("limits"),
+    ),
+    (
+        "proc/self/limits",
+        "Max open files  1024  4096  files\nMax locked memory  unlimited  unlimited  bytes",
+        "nofile",
+        "4096",
+        Some("limits"),
+    ),
+    (
+        "sys/fs/cgroup/system.slice/cpu.max",
+        "250000 100000",
+        "cpu-quota",
+        "2.50 cores",
+        None,
+    ),
+    (
+        "sys/fs/cgroup/system.slice/weir.service/memory.max",
+        "268435456",
+        "memory",
+        "256 MiB",
+        None,
+    ),
+    (
+        "proc/meminfo",
+        "MemTotal: 200000 kB\nMemAvailable: 100000 kB",
+        "memory",
+        "408 MiB",
+        None,
+    ),
+    (
+        "nic/eth0/features",
+        "Features for eth0:\nscatter-gather: off",
+        "zero-copy",
+        "scatter-gather",
+        None,
+    ),
+    (
+        "sys/devices/system/cpu/cpu5/cpufreq/scaling_governor",
+        "powersave",
+        "governor",
+        "cores 5",
+        Some("power"),
+    ),
+    (
+        "sys/devices/system/cpu/cpu6/power/pm_qos_resume_latency_us",
+        "0",
+        "c-states",
+        "C6, 133 us",
+        Some("power"),
+    ),
+    (
+        "sys/fs/cgroup/weir.slice/cpuset.cpus.partition",
+        "member",
+        "isolation",
+        "2-7",
+        Some("isolate"),
+    ),
+    (
+        "proc/irq/41/smp_affinity_list",
+        "1-2",
+        "interrupts",
+        "41 (eth0-TxRx-1)",
+        Some("irq"),
+    ),
+    (
+        "proc/irq/50/smp_affinity_list",
+        "0-7",
+        "interrupts",
+        "50 (nvme0q1)",
+        Some("irq"),
+    ),
+    (
+        "proc/812/comm",
+        "irqbalance",
+        "irqbalance",
+        "irqbalance runs",
+        None,
+    ),
+    (
+        "sys/devices/system/cpu/cpu2/topology/thread_siblings_list",
+        "2,6",
+        "siblings",
+        "2,6",
+        None,
+    ),
+    (
+        "sys/class/net/eth0/device/numa_node",
+        "1",
+        "numa",
+        "node 1",
+        None,
+    ),
+    (
+        "proc/sys/net/core/somaxconn",
+        "4096",
+        "somaxconn",
+        "4096",
+        Some("sysctl"),
+    ),
+    (
+        "proc/sys/net/ipv4/tcp_max_syn_backlog",
+        "512",
+        "syn-backlog",
+        "512",
+        Some("sysctl"),
+    ),
+    (
+        "proc/sys/net/core/netdev_max_backlog",
+        "1000",
+        "device-backlog",
+        "1000",
+        Some("sysctl"),
+    ),
+    (
+        "proc/sys/net/ipv4/tcp_rmem",
+        "4096\t131072\t6291456",
+        "receive-buffer",
+        "6291456",
+        Some("sysctl"),
+    ),
+    (
+        "proc/sys/net/ipv4/tcp_wmem",
+        "4096\t16384\t4194304",
+        "send-buffer",
+        "4194304",
+        Some("sysctl"),
+    ),
+    (
+        "proc/sys/net/ipv4/tcp_slow_start_after_idle",
+        "1",
+        "idle-restart",
+        "slowly again",
+        Some("sysctl"),
+    ),
+    (
+        "proc/sys/net/core/busy_read",
+        "50",
+        "busy-poll",
+        "50 us",
+        Some("coalescing"),
+    ),
+    (
+        "nic/eth0/combined",
+        "1",
+        "queues",
+        "1 of its 8",
+        Some("irq"),
+    ),
+    (
+        "sys/class/net/eth0/queues/rx-1/rps_cpus",
+        "04",
+        "steering",
+        "rx-1",
+        Some("steering"),
+    ),
+    (
+        "nic/eth0/adaptive-rx",
+        "off",
+        "coalescing",
+        "adaptive-rx",
+        Some("coalescing"),
+    ),
+    (
+        "sys/kernel/mm/transparent_hugepage/enabled",
+        "always madvise [never]",
+        "huge-pages",
+        "off",
+        Some("hugepages"),
+    ),
+    (
+        "proc/sys/kernel/numa_balancing",
+        "1",
+        "numa-balancing",
+        "unmaps",
+        Some("hugepages"),
+    ),
+    (
+        "proc/swaps",
+        "Filename Type Size Used Priority\n/dev/sda2 partition 1 0 -2",
+        "swap",
+        "/dev/sda2",
+        None,
+    ),
+];
+
+#[test]
+fn each_planted_fault_is_named_and_nothing_else() {
+    let tree = Tree::healthy("doctor-planted");
+    for (path, text, id, word, stage) in PLANTED {
+        let was = tree.root().join(path).exists().then(|| tree.read(path));
+        tree.write(path, text);
+        let (status, report) = tree.doctor("--cores 2-7");
+        assert_eq!(ids(&report, &FOUND), [id], "{path}: {text}\n{report:#}");
+        let checks = report["checks"].as_array().expect("a list");
+        let check = checks
+            .iter()
+            .find(|check| check["id"] == id)
+            .expect("there");
+        let says = check["says"].as_str().expect("text");
+        assert!(says.contains(word), "{id}: {word} in {says}");
+        assert_eq!(check["mend"]["stage"].as_str(), stage, "{check:#}");
+        let mend = check["mend"]["text"].as_str().expect("text");
+        assert!(
+            !mend.is_empty() && check["worth"]["text"] != "",
+            "{check:#}"
+        );
+        if let Some(stage) = stage {
+            assert!(
+                mend.contains("tuning/tune.sh apply --yes") && mend.contains(stage),
+                "{mend}"
+            );
+        }
+        let expected = i32::from(check["outcome"] != "note");
+        assert_eq!(status, Some(expected), "{check:#}");
+        match was {
+            Some(was) => tree.write(path, &was),
+            None => std::fs::remove_file(tree.root().join(path)).expect("removed"),
+        }
+    }
+    let (status, _) = tree.doctor("--cores 2-7");
+    assert_eq!(status, Some(0), "the tree is healthy again");
+}
+
+/// Every complaint that names a stage is gone when that stage was applied.
+#[test]
+fn doctor_and_stages_agree() {
+    let tree = Tree::stock("doctor-agrees");
+    let (status, report) = tree.doctor("--cores 2-7");
+    assert_eq!(status, Some(1));
+    let mended = |report: &serde_json::Value| -> Vec<String> {
+        let checks = report["checks"].as_array().expect("a list").iter();
+        checks
+            .filter_map(|check| {
+                Some(format!(
+                    "{} by {}",
+                    check["id"],
+                    check["mend"]["stage"].as_str()?
+                ))
+            })
+            .collect()
+    };
+    let complaints = mended(&report);
+    assert!(complaints.len() >= 19, "{complaints:#?}");
+    said(&tree.tune("apply --yes"), 0);
+    let (status, report) = tree.doctor("--cores 2-7");
+    assert_eq!(mended(&report), [""; 0], "{report:#}");
+    assert_eq!(ids(&report, &["warning", "fault"]), [""; 0], "{report:#}");
+    assert_eq!(status, Some(0));
+    // Limits count from the next login on.
+    assert_eq!(ids(&report, &["note"]), ["memlock", "nofile"], "{report:#}");
+
+    // Without cores of its own as well.
+    let run = |line: &str| {
+        let mut command = Command::new(crate::tree::script());
+        command
+            .args(line.split_whitespace())
+            .arg("--root")
+            .arg(tree.root());
+        command.arg("--state").arg(tree.state());
+        said(&command.output().expect("runs"), 0)
+    };
+    run("revert --yes");
+    let (_, report) = tree.doctor("");
+    assert!(mended(&report).len() >= 15, "{report:#}");
+    run("apply --yes");
+    let (_, report) = tree.doctor("");
+    assert_eq!(mended(&report), [""; 0], "{report:#}");
+}
+
+fn doctor(tree: &Tree, line: &str) -> Output {
+    let mut command = Command::new(WEIR);
+    command
+        .args(["doctor", "--root"])
+        .arg(tree.root())
+        .args(line.split_whitespace());
+    command.output().expect("weir runs")
+}
+
+#[test]
+fn the_report_reads_well() {
+    let tree = Tree::stock("doctor-text");
+    let text = said(&doctor(&tree, "--cores 2-7 --all"), 1);
+    let fault = text
+        .find("FAULT    io_uring is forbidden")
+        .expect("the fault");
+    let warning = text
+        .find("warning  net.core.somaxconn is 4096")
+        .expect("a warning");
+    let fine = text.find("ok       kernel").expect("what is fine");
+    assert!(fault < warning && warning < fine, "worst first\n{text}");
+    assert!(
+        text.contains("mend   sudo tuning/tune.sh apply --yes power --cores 2-7"),
+        "{text}"
+    );
+    assert!(text.contains("worth  sourced: "), "{text}");
+    let is_command = |line: &str| line.trim_start().starts_with("mend ");
+    let long = text
+        .lines()
+        .filter(|line| line.chars().count() > 100 && !is_command(line));
+    assert_eq!(long.collect::<Vec<_>>(), [""; 0]);
+}
+
+#[test]
+fn what_the_distributor_will_do_counts() {
+    let tree = Tree::healthy("doctor-plan");
+    let file = tree.root().parent().expect("has one").join("weir.toml");
+    std::fs::write(
+        &file,
+        "[memory]\narena = \"32GiB\"\n[sockets]\nmax_connections = 2000000\n",
+    )
+    .expect("written");
+    let (status, report) = tree.doctor(&format!("--cores 2-7 --config {}", file.display()));
+    assert_eq!(ids(&report, &["fault"]), ["nofile", "memory"], "{report:#}");
+    assert_eq!(status, Some(1));
+    // Limits of somebody else.
+    tree.write(
+        "proc/77/limits",
+        "Max open files  1024  1024  files\nMax locked memory  unlimited  unlimited  bytes",
+    );
+    let (_, report) = tree.doctor("--cores 2-7 --pid 77");
+    assert_eq!(
+        ids(&report, &["warning", "fault"]),
+        ["nofile"],
+        "{report:#}"
+    );
+}
+
+#[test]
+fn usage_is_status_2() {
+    let tree = Tree::healthy("doctor-usage");
+    for (line, word) in [
+        ("--cores 9", "no core 9"),
+        ("--cores x", "numbers and ranges"),
+        ("--config /nowhere/weir.toml", "/nowhere/weir.toml"),
+        ("--pid 4242", "--pid 4242"),
+        ("--fast", "--fast"),
+    ] {
+        let output = doctor(&tree, line);
+        assert_eq!(output.status.code(), Some(2), "{line}: {output:?}");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(text.contains(word), "{line}: {text}");
+    }
+}
+
+/// On whatever this runs on: it answers, and its answer is JSON.
+#[test]
+fn this_host_is_looked_at() {
+    let output = Command::new(WEIR)
+        .args(["doctor", "--json"])
+        .output()
+        .expect("weir runs");
+    assert!(matches!(output.status.code(), Some(0 | 1)), "{output:?}");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(report["checks"].as_array().map(Vec::len), Some(34));
+    let page = Command::new(WEIR)
+        .args(["man"])
+        .output()
+        .expect("weir runs");
+    assert!(String::from_utf8_lossy(&page.stdout).contains("doctor"));
+}

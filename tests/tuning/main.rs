@@ -1,0 +1,9 @@
+//! `tuning/tune.sh` and `weir doctor`: on a tree of files that looks like a host, and for real in a network
+//! namespace.
+
+mod crash;
+mod doctor;
+mod namespace;
+mod stages;
+mod text;
+mod tree;
