@@ -136,7 +136,8 @@ enum Cmd {
     /// runs, Holm's correction over all tests, ratio of medians with a bootstrap interval. Exit code 0:
     /// nothing became significantly worse by more than --threshold; 1: something did; 2: a file is no
     /// report. Five runs are too few for many metrics; the output says so. Two sittings differ by
-    /// the machine's drift: --relative compares multiples of the first series of each scenario.
+    /// the machine's drift too, and the test cannot tell the two apart: use a quiet machine, try the same
+    /// build twice first, or let two builds stand side by side in one `pair`.
     Diff(diff::DiffArgs),
     /// Make the page, percentile files and interval log of a report that was written with --json
     Render(report::RenderArgs),
@@ -172,5 +173,17 @@ fn main() -> ExitCode {
             eprintln!("weir-bench: {e}");
             ExitCode::from(2)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Names of flags are unique in every subcommand: a release build would not say so.
+    #[test]
+    fn definition_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
     }
 }

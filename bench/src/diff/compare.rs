@@ -289,7 +289,8 @@ fn differences(a: &Report, b: &Report) -> Vec<String> {
         let busy = report.conditions.load_average_before.filter(|l| *l > 0.5);
         if let Some(load) = busy {
             found.push(format!(
-                "{what}: the host was busy before the first run (load average {load:.2})"
+                "{what}: the host was busy before the first run (load average {load:.2}): what \
+                 differs may be that"
             ));
         }
     }

@@ -40,7 +40,7 @@ pub struct DiffArgs {
     #[arg(long, value_name = "NAME")]
     pub metric: Vec<String>,
     /// Compare each series as a multiple of the first of its scenario in the same report, pair by
-    /// pair: takes the drift of the machine between two sittings out
+    /// pair: takes out what hits both alike, as a slower machine does, and no more
     #[arg(long)]
     pub relative: bool,
 }

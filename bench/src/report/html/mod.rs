@@ -157,7 +157,10 @@ fn curve_section(report: &Report, scenario: &str, x_name: &str, series: &[&Serie
             pictures.extend(curve(name, unit, x_name, lines));
         }
     }
-    let title = format!("{}: {x_name}", capital(scenario));
+    let title = match scenario.ends_with(x_name) {
+        true => capital(scenario),
+        false => format!("{}: {x_name}", capital(scenario)),
+    };
     let mut out = format!("<section>\n<h2>{}</h2>\n", escape(&title));
     out += &grid(&pictures);
     out += &tables::summary(report, series);
@@ -257,6 +260,9 @@ mod tests {
         report.summaries = summarize(&report);
         let page = page(&report).expect("histograms are whole");
         assert!(page.contains("CPU per message by analyzers"));
+        assert!(page.contains("<h2>Firehose: analyzers</h2>"));
+        let notes = page.matches("<b>weir</b>: a note with").count();
+        assert_eq!(notes, 1, "once for all three points");
         let line = page
             .split("<polyline class=\"line s0 d0 \" points=\"")
             .nth(1);

@@ -213,14 +213,16 @@ fn cell(summary: &Summary) -> String {
 /// Parameters and notes of each series, what happened in its runs.
 pub fn details(series: &[&Series]) -> String {
     let mut out = String::new();
+    let mut told: Vec<(&str, String)> = Vec::new();
     for each in series {
-        for note in &each.notes {
-            out += &format!(
-                "<p class=\"note\"><b>{}</b>: {}</p>\n",
-                escape(&each.label),
-                escape(note)
-            );
+        let notes = (each.label.as_str(), each.notes.join("; "));
+        // The points of a curve say the same.
+        if notes.1.is_empty() || told.contains(&notes) {
+            continue;
         }
+        let (label, text) = (escape(notes.0), escape(&notes.1));
+        out += &format!("<p class=\"note\"><b>{label}</b>: {text}</p>\n");
+        told.push(notes);
     }
     out += "<details><summary>Parameters and runs</summary>\n";
     for each in series {
