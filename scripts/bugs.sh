@@ -9,6 +9,7 @@
 # The second line of a patch says `Tests: engine` for the crate of engine-crate.sh, `Tests: sim <n>`
 # for n runs of the simulator, or `Tests: <file of tests/> <test> ...`.
 set -euo pipefail
+case "${1:-}" in -h | --help) sed -n '2,/^set /s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 cd "$(dirname "$0")/.."
 root=$PWD
 work=$root/target/bugs

@@ -43,6 +43,7 @@ series=""
 
 # Whatever still runs on hosts of this series, and the hosts. Their names begin with this tag, so
 # nothing else can be among them.
+# shellcheck disable=SC2317 # the trap calls it
 clean_up() {
     trap - EXIT INT TERM HUP
     if [[ -n "$series" ]] && kill -0 "$series" 2>/dev/null; then

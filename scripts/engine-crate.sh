@@ -5,6 +5,7 @@
 #
 # With FAIL_FAST=1 in its environment the test binary ends with the first test that fails.
 set -euo pipefail
+case "${1:-}" in -h | --help) sed -n '2,/^set /s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 mkdir -p "$1"
 crate=$(realpath "$1")
 cd "$(dirname "$0")/.."

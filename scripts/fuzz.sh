@@ -10,6 +10,7 @@
 # New inputs are kept in fuzz/work, inputs that are findings in fuzz/artifacts. Exit status: 0 nothing was
 # found, 1 something was, 2 something is missing.
 set -euo pipefail
+case "${1:-}" in -h | --help) sed -n '2,/^set /s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 cd "$(dirname "$0")/.."
 
 : "${FUZZ_JOBS:=1}" "${FUZZ_SANITIZER:=none}"

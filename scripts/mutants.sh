@@ -11,6 +11,7 @@
 # Two passes: the first without what takes long, the second gives everything that lives the whole
 # suite. Results: target/mutants/mutants.out, where previously_caught.txt is from the first.
 set -euo pipefail
+case "${1:-}" in -h | --help) sed -n '2,/^set /s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 cd "$(dirname "$0")/.."
 dir=${MUTANTS_DIR:-target/mutants}
 scripts/engine-crate.sh "$dir/crate"

@@ -3,6 +3,7 @@
 #
 #   scripts/sanitize.sh [miri] [address]    both by default
 set -euo pipefail
+case "${1:-}" in -h | --help) sed -n '2,/^set /s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 cd "$(dirname "$0")/.."
 
 need() {

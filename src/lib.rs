@@ -6,7 +6,9 @@
 //! cli       arguments, start, exit status
 //! control   what an operator looks at and turns: answers, metrics, page, orders
 //! demo      the whole thing on loopback, checked while it runs
+//! doctor    what is wrong with this host, and what mends it
 //! audit     a distributor's books; joins certificates and journals into one verdict
+//! service   the service manager: what it passes, what it is told, its journal
 //! client    emitter and analyzer programs
 //! sim       shards on virtual time, with everything that can go wrong
 //! shard     one thread per core: event loop, listeners, links, mesh
@@ -24,10 +26,12 @@ pub mod cli;
 pub mod client;
 pub mod control;
 pub mod demo;
+pub mod doctor;
 pub mod engine;
 pub mod http;
 pub mod journal;
 pub mod protocol;
+pub mod service;
 pub mod shard;
 pub mod sim;
 pub mod uring;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each layer and the layers that it may use, as `src/lib.rs` draws them.
-const LAYERS: [(&str, &[&str]); 13] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("protocol", &[]),
     ("engine", &["http", "protocol"]),
     ("http", &["protocol"]),
@@ -13,23 +13,28 @@ const LAYERS: [(&str, &[&str]); 13] = [
     ("shard", &["uring", "engine", "http", "protocol"]),
     ("sim", &["shard", "uring", "engine", "protocol"]),
     // What all programs write down: formats and files, nothing of how they work.
-    ("certificate", &[]),
+    ("certificate", &["protocol"]),
     ("journal", &[]),
     // Programs of their own: what they know of the distributor is the wire.
     ("client", &["certificate", "journal", "protocol"]),
     ("audit", &["certificate", "journal", "shard", "engine"]),
+    // systemd, as seen by a service.
+    ("service", &["uring"]),
     // What an operator looks at and turns.
     (
         "control",
         &[
             "audit",
             "certificate",
+            "service",
             "shard",
             "engine",
             "http",
             "protocol",
         ],
     ),
+    // Looks at the host; of the shards it knows what they ask for.
+    ("doctor", &["shard", "uring"]),
     ("demo", &["client", "shard", "uring", "engine", "protocol"]),
     (
         "cli",
@@ -38,6 +43,8 @@ const LAYERS: [(&str, &[&str]); 13] = [
             "certificate",
             "control",
             "demo",
+            "doctor",
+            "service",
             "sim",
             "client",
             "shard",

@@ -8,6 +8,7 @@ mod child;
 mod compare;
 mod connections;
 mod counters;
+mod diff;
 mod drive;
 mod failover;
 mod fingerprint;
@@ -47,6 +48,8 @@ Examples:
   weir-bench pair --a weir --b weir --b-dialect native --scenario firehose
   weir-bench connections --arena-mib 68           memory of 10,000 emitters
   weir-bench failover --json failover.json        50 analyzers killed under load
+  weir-bench pair --pairs 12 --json a.json --html a.html
+  weir-bench diff a.json b.json                   is the second build slower?
   weir-bench throughput --in-flight 16384         the highest sustained rate, second by second
   weir-bench latency --rates 10000,100000 --schedule poisson --size lognormal:300,0.8
   weir-bench capacity --burst 16                  NDR and PDR, searched twice, and latency below
@@ -127,6 +130,16 @@ enum Cmd {
     HttpAbuse(http_abuse::HttpAbuseArgs),
     /// Offer twice what fits over HTTP: memory, 503s, and whether each 202 is delivered
     HttpOverload(http_overload::HttpOverloadArgs),
+    /// Compare two reports: what became significantly faster or slower, and by how much
+    ///
+    /// Series of equal scenario and label are compared metric by metric: Mann-Whitney U test over the
+    /// runs, Holm's correction over all tests, ratio of medians with a bootstrap interval. Exit code 0:
+    /// nothing became significantly worse by more than --threshold; 1: something did; 2: a file is no
+    /// report. Five runs are too few for many metrics; the output says so. Two sittings differ by
+    /// the machine's drift: --relative compares multiples of the first series of each scenario.
+    Diff(diff::DiffArgs),
+    /// Make the page, percentile files and interval log of a report that was written with --json
+    Render(report::RenderArgs),
     #[command(hide = true)]
     SinkProcess(analyzers::SinkProcessArgs),
 }
@@ -148,6 +161,8 @@ fn main() -> ExitCode {
         Cmd::Weights(args) => weights::run(&args),
         Cmd::HttpAbuse(args) => http_abuse::run(&args),
         Cmd::HttpOverload(args) => http_overload::run(&args),
+        Cmd::Diff(args) => diff::run(&args),
+        Cmd::Render(args) => report::run_render(&args),
         Cmd::SinkProcess(args) => analyzers::run_process(&args).map(|()| true),
     };
     match result {
@@ -157,5 +172,17 @@ fn main() -> ExitCode {
             eprintln!("weir-bench: {e}");
             ExitCode::from(2)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Names of flags are unique in every subcommand: a release build would not say so.
+    #[test]
+    fn definition_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
     }
 }

@@ -22,7 +22,7 @@ pub struct ScaleArgs {
     #[arg(long = "system", value_name = "SYSTEM")]
     systems: Vec<String>,
     /// Numbers of analyzers, with as many emitters as the load has; 'none' leaves this curve out
-    #[arg(long = "over-analyzers", default_value = "4,16,64,256,1000", value_parser = numbers)]
+    #[arg(id = "over_analyzers", long = "over-analyzers", default_value = "4,16,64,256,1000", value_parser = numbers)]
     analyzers: Numbers,
     /// Numbers of emitters, with as many analyzers as --weights says; 'none' leaves this curve out
     #[arg(long = "over-emitters", default_value = "10,100,1000,10000", value_parser = numbers)]

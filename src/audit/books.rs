@@ -14,9 +14,6 @@ use crate::certificate::{
 use crate::engine::{Balance, Reason};
 use crate::shard::{Config, ShardReport};
 
-/// Label of messages that were given up without a reason; there is no policy that drops, so far.
-const NO_REASON: &str = "unspecified";
-
 /// What the end of a run adds to its books.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closing {
@@ -99,7 +96,12 @@ fn shard_books(report: &ShardReport) -> ShardBooks {
         .iter()
         .filter(|reason| counters.of(**reason) > 0);
     let refused = counted.map(|reason| (reason.as_str().to_owned(), counters.of(*reason)));
-    let dropped = (balance.dropped > 0).then(|| (NO_REASON.to_owned(), balance.dropped));
+    let dropped = (balance.dropped > 0).then(|| {
+        (
+            Reason::RefusedByAnalyzer.as_str().to_owned(),
+            balance.dropped,
+        )
+    });
     ShardBooks {
         shard: report.shard,
         books: Books {

@@ -94,6 +94,8 @@ fn http_settings(http: &HttpConfig) -> Vec<Setting> {
         health_interval,
         health_timeout,
         slow_start,
+        refused,
+        refused_bytes_max,
     } = http;
     let analyzers: Vec<String> = analyzers.iter().map(|each| each.to_string()).collect();
     vec![
@@ -117,6 +119,11 @@ fn http_settings(http: &HttpConfig) -> Vec<Setting> {
         ("health_interval_ns", health_interval.as_nanos().to_string()),
         ("health_timeout_ns", health_timeout.as_nanos().to_string()),
         ("slow_start_ns", slow_start.as_nanos().to_string()),
+        (
+            "refused",
+            shown(refused.as_ref().map(|path| path.display()).as_ref()),
+        ),
+        ("refused_bytes_max", refused_bytes_max.to_string()),
     ]
 }
 

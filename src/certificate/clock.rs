@@ -2,6 +2,8 @@
 
 use rustix::time::{clock_gettime, ClockId};
 
+use crate::protocol::civil;
+
 const SECONDS_A_DAY: u64 = 86_400;
 const NS_A_SECOND: u64 = 1_000_000_000;
 
@@ -36,23 +38,6 @@ pub fn rfc3339(unix_ns: u64) -> String {
     let (year, month, day) = civil(days);
     let (hour, minute, second) = (time / 3600, time / 60 % 60, time % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ns:09}Z")
-}
-
-/// Year, month and day of a day counted from 1970-01-01. Years begin in March here, so that the leap
-/// day is the last of its year; a cycle of 400 years has 146,097 days.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468; // from 0000-03-01 to 1970-01-01
-    let (cycle, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let march_month = (5 * day + 2) / 153;
-    let day = day - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 {
-        march_month + 3
-    } else {
-        march_month - 9
-    };
-    (cycle * 400 + year + u64::from(month <= 2), month, day)
 }
 
 /// Has the form that [`rfc3339`] writes.

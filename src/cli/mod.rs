@@ -9,10 +9,12 @@
 
 pub mod analyzer;
 pub mod audit;
+pub mod bench;
 pub mod config;
 pub mod ctl;
 pub mod demo;
 pub mod distributor;
+pub mod doctor;
 pub mod emitter;
 pub mod generate;
 pub mod sim;
@@ -23,8 +25,11 @@ pub mod values;
 
 use clap::{Parser, Subcommand};
 use std::ffi::{OsStr, OsString};
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
+
+use crate::service::journal;
 
 const PROGRAMS: [&str; 3] = ["distributor", "emitter", "analyzer"];
 
@@ -47,6 +52,7 @@ pub enum Program {
     Demo(demo::Args),
     Sim(sim::Args),
     Audit(audit::Args),
+    Doctor(doctor::Args),
     Check(config::command::CheckArgs),
     Config(config::command::ConfigArgs),
     Completions(generate::CompletionsArgs),
@@ -54,6 +60,7 @@ pub enum Program {
     Ctl(ctl::Args),
     Top(top::Args),
     Tap(tap::Args),
+    Bench(bench::Args),
 }
 
 /// Reads a command line; the first argument is the name that the program was called by. For the
@@ -82,6 +89,7 @@ pub fn run() -> ExitCode {
         Program::Demo(args) => demo::run(args),
         Program::Sim(args) => sim::run(args),
         Program::Audit(args) => audit::run(args),
+        Program::Doctor(args) => doctor::run(args),
         Program::Check(args) => config::command::run_check(args),
         Program::Config(args) => config::command::run_config(args),
         Program::Completions(args) => generate::run_completions(args),
@@ -89,6 +97,7 @@ pub fn run() -> ExitCode {
         Program::Ctl(args) => ctl::run(args),
         Program::Top(args) => top::run(args),
         Program::Tap(args) => tap::run(args),
+        Program::Bench(args) => bench::run(args),
     }
 }
 
@@ -99,7 +108,8 @@ pub fn set_log_level(level: log::LevelFilter) {
     }
 }
 
-/// `RUST_LOG` wins over `--verbose` and `--log-level`.
+/// `RUST_LOG` wins over `--verbose` and `--log-level`. The journal gets priorities, and no times: it has its
+/// own.
 fn start_logging(cli: &Cli) {
     let verbose = matches!(&cli.program, Program::Analyzer(args) if args.verbose);
     let default = match &cli.program {
@@ -113,9 +123,16 @@ fn start_logging(cli: &Cli) {
         _ => "info",
     };
     let environment = env_logger::Env::default().default_filter_or(default);
-    env_logger::Builder::from_env(environment)
-        .format_target(false)
-        .init();
+    let mut logger = env_logger::Builder::from_env(environment);
+    if journal::is_stderr() {
+        logger.format(|out, record| {
+            let lines = journal::lines(record.level(), &record.args().to_string());
+            out.write_all(lines.as_bytes())
+        });
+    } else {
+        logger.format_target(false);
+    }
+    logger.init();
     if let Program::Distributor(args) = &cli.program {
         set_log_level(args.log_level);
     }
@@ -129,7 +146,8 @@ fn normalise(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     out.extend(program_of(&invoked).map(OsString::from));
     let mut only_values = false;
     for arg in args {
-        only_values |= arg == "--";
+        // What follows `bench` is another program's.
+        only_values |= arg == "--" || (out.len() == 1 && arg == "bench");
         out.push(if only_values { arg } else { double_dashed(arg) });
     }
     out

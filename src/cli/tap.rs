@@ -47,10 +47,20 @@ fn show(args: &Args) -> Result<(), String> {
     let mut out = std::io::stdout().lock();
     while let Some(piece) = reply.piece().map_err(|error| error.to_string())? {
         use std::io::Write;
+        // The distributor has begun to answer before it knew.
+        if let Some(error) = refusal(&piece) {
+            return Err(error);
+        }
         // Whoever read it has gone: that is an end as well.
         if out.write_all(&piece).and_then(|()| out.flush()).is_err() {
             break;
         }
     }
     Ok(())
+}
+
+/// A line that says why nothing comes.
+fn refusal(line: &[u8]) -> Option<String> {
+    let line: Value = serde_json::from_slice(line).ok()?;
+    line.get("error")?.as_str().map(str::to_owned)
 }

@@ -221,6 +221,7 @@ impl Deck for Arc<FakeDeck> {
         let name = match &order {
             Order::Weight { name, .. }
             | Order::Unpin { name }
+            | Order::OwnWeight { name, .. }
             | Order::Drain { name }
             | Order::Resume { name }
             | Order::Eject { name } => name,
@@ -238,6 +239,7 @@ impl Deck for Arc<FakeDeck> {
         }
         let text = match &order {
             Order::Weight { name, weight, pin } => format!("weight {name} {weight} {pin}"),
+            Order::OwnWeight { name, weight } => format!("own weight {name} {weight}"),
             other => format!("{other:?}"),
         };
         let mut orders = lock(&self.orders);

@@ -11,11 +11,12 @@ use std::fmt;
 use std::io::{self, Read};
 
 use super::exchange::{Ask, Response};
-use crate::http::reason;
+use crate::http::{reason, Limits, Reader, Request, Step};
+use crate::shard::ASKED_HEADERS;
 
 /// Most bytes of a request or response before its body.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// Most bytes of a request's body.
+/// Most bytes of a request's body, compressed or not.
 const REQUEST_BODY_MAX: usize = 256 * 1024;
 /// Most bytes of a response's body: a status of 10,000 analyzers.
 const RESPONSE_BODY_MAX: usize = 16 << 20;
@@ -46,51 +47,45 @@ impl From<io::Error> for Refused {
     }
 }
 
-/// Reads one request.
+/// Reads one request, as strictly as the shards do.
 ///
 /// # Errors
 /// The socket failed or closed, or what came is no request that is taken here.
 pub fn read_request(socket: &mut impl Read) -> Result<Ask, Refused> {
-    let mut bytes = Vec::new();
-    let (mut ask, head) = loop {
-        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-        let mut request = httparse::Request::new(&mut headers);
-        match request.parse(&bytes) {
-            Ok(httparse::Status::Complete(head)) => break (ask_of(&request), head),
-            Ok(httparse::Status::Partial) if bytes.len() < HEAD_BYTES_MAX => {}
-            Ok(httparse::Status::Partial) => {
-                let text = format!("request head: more than {HEAD_BYTES_MAX} bytes");
-                return Err(Refused::Status(431, text));
-            }
-            Err(error) => return Err(Refused::Status(400, format!("request head: {error}"))),
-        }
-        more(socket, &mut bytes)?;
+    let limits = Limits {
+        head_bytes: HEAD_BYTES_MAX,
+        body_bytes: REQUEST_BODY_MAX,
+        inflated_bytes: REQUEST_BODY_MAX,
+        ..Limits::default()
     };
-    if ask.header("transfer-encoding").is_some() {
-        let text = "Transfer-Encoding: not taken here; allowed: Content-Length";
-        return Err(Refused::Status(411, text.into()));
-    }
-    let length = ask.header("content-length").map_or(Ok(0), str::parse);
-    let length: usize =
-        length.map_err(|_| Refused::Status(400, "Content-Length: a number of bytes".into()))?;
-    if length > REQUEST_BODY_MAX {
-        let text = format!("Content-Length {length}: at most {REQUEST_BODY_MAX}");
-        return Err(Refused::Status(413, text));
-    }
-    while bytes.len() < head + length {
+    let mut reader = Reader::new();
+    let mut bytes = Vec::new();
+    loop {
+        bytes.clear();
         more(socket, &mut bytes)?;
+        let mut input = &bytes[..];
+        loop {
+            match reader.next(&mut input, &limits) {
+                Ok(Step::NeedMore) => break,
+                // Not asked to go on, clients do so all the same after a moment.
+                Ok(Step::Continue) => {}
+                Ok(Step::Request(request)) => return Ok(ask_of(&request)),
+                Err(error) => return Err(Refused::Status(error.status, error.detail)),
+            }
+        }
     }
-    ask.body = bytes[head..head + length].to_vec();
-    Ok(ask)
 }
 
-fn ask_of(request: &httparse::Request) -> Ask {
-    let mut ask = Ask::new(
-        request.method.unwrap_or_default(),
-        request.path.unwrap_or_default(),
-    );
-    ask.headers = lower(request.headers);
-    ask
+fn ask_of(request: &Request) -> Ask {
+    let header = |name: &&str| Some(((*name).to_owned(), request.header(name)?.to_owned()));
+    Ask {
+        method: request.method.to_owned(),
+        path: request.path.to_owned(),
+        query: request.query.to_owned(),
+        headers: ASKED_HEADERS.iter().filter_map(header).collect(),
+        body: request.body.to_vec(),
+        ..Ask::default()
+    }
 }
 
 fn lower(headers: &[httparse::Header]) -> Vec<(String, String)> {
@@ -321,9 +316,22 @@ mod tests {
         let long = format!("GET / HTTP/1.1\r\nA: {}", "x".repeat(HEAD_BYTES_MAX));
         for (text, status) in [
             ("GARBAGE\r\n\r\n", 400),
-            ("POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400),
-            ("POST / HTTP/1.1\r\nContent-Length: 999999999\r\n\r\n", 413),
-            ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", 411),
+            (
+                "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: -1\r\n\r\n",
+                400,
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 999999999\r\n\r\n",
+                413,
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+                400,
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip\r\n\r\n",
+                501,
+            ),
             (long.as_str(), 431),
         ] {
             match read_request(&mut text.as_bytes()) {

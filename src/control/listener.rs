@@ -25,6 +25,7 @@ use super::http::{self, Refused};
 use super::token::is_carried;
 use super::{admin, answer, streams};
 use crate::certificate::Stamp;
+use crate::service::sockets::AdminSocket;
 
 /// Connections at once, each with a thread; beyond, 503.
 pub const CONNECTIONS_MAX: usize = 16;
@@ -51,7 +52,8 @@ pub enum AdminAt {
 }
 
 enum Socket {
-    Unix(UnixListener, PathBuf),
+    /// With the path that is removed at the end.
+    Unix(UnixListener, Option<PathBuf>),
     Tcp(TcpListener),
 }
 
@@ -74,11 +76,10 @@ impl Listener {
                     io::Error::new(error.kind(), format!("--admin {}: {error}", path.display()))
                 })?;
                 listener.set_nonblocking(true)?;
-                (Socket::Unix(listener, path.clone()), at.clone())
+                (Socket::Unix(listener, Some(path.clone())), at.clone())
             }
             AdminAt::Tcp(address) if !has_token => {
-                let text = format!("--admin {address}: a TCP address needs --admin-token-file");
-                return Err(io::Error::new(ErrorKind::InvalidInput, text));
+                return Err(no_token(address));
             }
             AdminAt::Tcp(address) => {
                 let listener = TcpListener::bind(address).map_err(|error| {
@@ -87,6 +88,31 @@ impl Listener {
                 listener.set_nonblocking(true)?;
                 let at = AdminAt::Tcp(listener.local_addr()?);
                 (Socket::Tcp(listener), at)
+            }
+        };
+        Ok(Listener { socket, at })
+    }
+
+    /// A socket that was opened by others; it outlives this process, and so does its file.
+    ///
+    /// # Errors
+    /// A TCP socket without a token.
+    pub fn adopt(socket: AdminSocket, has_token: bool) -> io::Result<Listener> {
+        let (socket, at) = match socket {
+            AdminSocket::Unix(listener) => {
+                listener.set_nonblocking(true)?;
+                let address = listener.local_addr()?;
+                let path = address.as_pathname().unwrap_or(Path::new("(no path)"));
+                let at = AdminAt::Unix(path.to_owned());
+                (Socket::Unix(listener, None), at)
+            }
+            AdminSocket::Tcp(listener) => {
+                let address = listener.local_addr()?;
+                if !has_token {
+                    return Err(no_token(&address));
+                }
+                listener.set_nonblocking(true)?;
+                (Socket::Tcp(listener), AdminAt::Tcp(address))
             }
         };
         Ok(Listener { socket, at })
@@ -135,11 +161,16 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Socket::Unix(_, path) = &self.socket {
+        if let Socket::Unix(_, Some(path)) = &self.socket {
             // It may have been removed already.
             let _ = fs::remove_file(path);
         }
     }
+}
+
+fn no_token(address: &SocketAddr) -> io::Error {
+    let text = format!("--admin {address}: a TCP address needs --admin-token-file");
+    io::Error::new(ErrorKind::InvalidInput, text)
 }
 
 fn bind_unix(path: &Path) -> io::Result<UnixListener> {

@@ -51,6 +51,7 @@ use self::exchange::{Ask, Response};
 use self::listener::{AdminAt, Listener};
 use self::streams::Streams;
 use crate::certificate::Stamp;
+use crate::service::sockets::AdminSocket;
 use crate::shard::config::{Cors, HttpAnalyzer, Token};
 use crate::shard::{Operator, Question};
 
@@ -65,6 +66,8 @@ pub struct Settings {
     pub buffer_bytes: u64,
     /// Where the admin API is; none: only under `/admin/` on the public port, if there is a token.
     pub admin: Option<AdminAt>,
+    /// Where operators connect, opened by others: goes before `admin`.
+    pub admin_socket: Option<AdminSocket>,
     /// Who may change anything over TCP.
     pub token: Option<Token>,
     /// Which web pages may read answers on the public port.
@@ -92,6 +95,7 @@ impl Settings {
             started,
             buffer_bytes: 128 * 1024,
             admin: None,
+            admin_socket: None,
             token: None,
             cors: Cors::Off,
             http_analyzers: Vec::new(),
@@ -190,6 +194,11 @@ pub fn serve(operator: Operator, settings: Settings) -> io::Result<Running> {
     let mut settings = settings;
     let http_analyzers = std::mem::take(&mut settings.http_analyzers);
     let listener = match &settings.admin {
+        _ if settings.admin_socket.is_some() => {
+            let socket = settings.admin_socket.take();
+            let adopt = |socket| Listener::adopt(socket, settings.token.is_some());
+            socket.map(adopt).transpose()?
+        }
         Some(at) => Some(Listener::bind(at, settings.token.is_some())?),
         None => None,
     };

@@ -26,11 +26,12 @@ pub enum Reason {
     AddressNotAllowed,
     AddressLimit,
     TokenRefused,
+    RefusedByAnalyzer,
 }
 
 impl Reason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Reason; 20] = [
+    pub const ALL: [Reason; 21] = [
         Reason::FrameTooShort,
         Reason::FrameTooLong,
         Reason::FrameCutOff,
@@ -51,6 +52,7 @@ impl Reason {
         Reason::AddressNotAllowed,
         Reason::AddressLimit,
         Reason::TokenRefused,
+        Reason::RefusedByAnalyzer,
     ];
 
     /// Metric label.
@@ -76,6 +78,7 @@ impl Reason {
             Reason::AddressNotAllowed => "address_not_allowed",
             Reason::AddressLimit => "address_limit",
             Reason::TokenRefused => "token_refused",
+            Reason::RefusedByAnalyzer => "refused_by_analyzer",
         }
     }
 }
@@ -89,6 +92,8 @@ pub struct Counters {
     pub received_bytes: u64,
     /// Messages ACKed.
     pub acked: u64,
+    /// Messages that an analyzer refused for good and that were set aside.
+    pub dropped: u64,
     /// Messages given to another lane because theirs died. A message may count more than once.
     pub rerouted: u64,
     /// Of those: sent before, so the dead analyzer may have seen them.
@@ -139,6 +144,7 @@ impl Counters {
             received,
             received_bytes,
             acked,
+            dropped,
             rerouted,
             duplicates_possible,
             identities_lost,
@@ -159,6 +165,7 @@ impl Counters {
         self.received += received;
         self.received_bytes += received_bytes;
         self.acked += acked;
+        self.dropped += dropped;
         self.rerouted += rerouted;
         self.duplicates_possible += duplicates_possible;
         self.identities_lost += identities_lost;
@@ -191,7 +198,7 @@ pub struct Balance {
     pub in_flight: u64,
     /// Not yet sent, those waiting to be re-routed included.
     pub queued: u64,
-    /// Given up. There is no policy that drops, so far.
+    /// Refused by an analyzer for good, and set aside.
     pub dropped: u64,
 }
 
@@ -302,6 +309,7 @@ mod tests {
                 received: factor,
                 received_bytes: 2 * factor,
                 acked: 3 * factor,
+                dropped: 19 * factor,
                 rerouted: 4 * factor,
                 duplicates_possible: 5 * factor,
                 identities_lost: 18 * factor,

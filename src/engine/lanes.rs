@@ -195,7 +195,8 @@ impl<M: Memory> Engine<M> {
             rerouted: 0,
             assigned_before: 0,
             due: Due::default(),
-            delivered: VecDeque::new(),
+            refused: 0,
+            through: VecDeque::new(),
         };
         if let Some(free) = self
             .lanes

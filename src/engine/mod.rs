@@ -9,7 +9,7 @@
 //! lane.rs       batch     one copy into the analyzer's tail buffer, kept until its ACK
 //! link.rs       send/ack  numbering on one connection, who is owed an ACK, stall rule
 //! reroute.rs    re-route  un-ACKed messages of a dead lane go back through the tree
-//! roster.rs     weights   the full table with its epoch
+//! roster.rs     weights   the full table with its epoch; registrar.rs keeps it
 //! invariants.rs           what must hold at any moment
 //! accounts.rs             what each analyzer got, and what was due to it
 //! shard.rs                the engine that ties them: start reading here
@@ -31,10 +31,12 @@ mod ledger;
 mod link;
 mod origins;
 mod receipts;
+mod registrar;
 mod reroute;
 mod roster;
 mod samples;
 mod shard;
+mod tombstones;
 pub mod tree;
 mod units;
 
@@ -45,8 +47,9 @@ pub use ended::Ended;
 pub use ingest::Ingest;
 pub use lane::{Origin, Transmit};
 pub use link::{Link, LinkError, Stall};
-pub use receipts::Ticket;
-pub use roster::{Change, Entry, Order, OrderError, Reach, Registrar, Roster};
+pub use receipts::{Receipt, Ticket};
+pub use registrar::Registrar;
+pub use roster::{Change, Entry, Order, OrderError, Reach, Roster};
 pub use samples::Sample;
 pub use shard::{Engine, EngineConfig, OnSlow, Rerouted, Share, TableChanges, Window};
 pub use units::{Unit, UnitRefused};

@@ -7,12 +7,21 @@
 //! link 5: [ 12..=12 of ticket 7 ]                             re-routed
 //! ```
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::LinkEpoch;
 
 /// Names a request that waits for its ACK; chosen by the caller.
 pub type Ticket = u64;
+
+/// What became of all messages of a ticket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// Whose.
+    pub ticket: Ticket,
+    /// Some were refused by an analyzer, and set aside; the others have been ACKed.
+    pub is_refused: bool,
+}
 
 struct Range {
     first: u64,
@@ -26,7 +35,9 @@ pub(super) struct Receipts {
     /// Messages of each ticket that no analyzer has ACKed.
     open: BTreeMap<Ticket, u64>,
     links: BTreeMap<LinkEpoch, VecDeque<Range>>,
-    done: VecDeque<Ticket>,
+    /// Of the open ones: part was refused.
+    refused: BTreeSet<Ticket>,
+    done: VecDeque<Receipt>,
 }
 
 impl Receipts {
@@ -60,7 +71,14 @@ impl Receipts {
             return;
         }
         while let Some((ticket, messages)) = self.cut(epoch, acked) {
-            self.settle(ticket, messages);
+            self.settle(ticket, messages, false);
+        }
+    }
+
+    /// The messages of a link up to `last` were refused.
+    pub(super) fn refused(&mut self, epoch: LinkEpoch, last: u64) {
+        while let Some((ticket, messages)) = self.cut(epoch, last) {
+            self.settle(ticket, messages, true);
         }
     }
 
@@ -73,20 +91,24 @@ impl Receipts {
         self.cut(epoch, last).map(|(ticket, _)| ticket)
     }
 
-    /// Messages of a ticket were ACKed after all.
-    pub(super) fn settle(&mut self, ticket: Ticket, messages: u64) {
+    /// Messages of a ticket were ACKed, or refused.
+    pub(super) fn settle(&mut self, ticket: Ticket, messages: u64, is_refused: bool) {
         let Some(open) = self.open.get_mut(&ticket) else {
             return;
         };
+        if is_refused {
+            self.refused.insert(ticket);
+        }
         *open = open.saturating_sub(messages);
         if *open == 0 {
             self.open.remove(&ticket);
-            self.done.push_back(ticket);
+            let is_refused = self.refused.remove(&ticket);
+            self.done.push_back(Receipt { ticket, is_refused });
         }
     }
 
-    /// A ticket all of whose messages have been ACKed.
-    pub(super) fn next_done(&mut self) -> Option<Ticket> {
+    /// A ticket that nothing is open of.
+    pub(super) fn next_done(&mut self) -> Option<Receipt> {
         self.done.pop_front()
     }
 
@@ -119,6 +141,11 @@ impl Receipts {
 mod tests {
     use super::*;
 
+    fn acked(ticket: Ticket) -> Option<Receipt> {
+        let is_refused = false;
+        Some(Receipt { ticket, is_refused })
+    }
+
     const A: LinkEpoch = LinkEpoch(1);
     const B: LinkEpoch = LinkEpoch(2);
 
@@ -132,11 +159,11 @@ mod tests {
         receipts.acked(A, 50);
         assert_eq!(
             (receipts.next_done(), receipts.next_done()),
-            (Some(7), None)
+            (acked(7), None)
         );
         receipts.acked(B, 100);
         receipts.acked(A, 57);
-        assert_eq!((receipts.next_done(), receipts.waiting()), (Some(8), 0));
+        assert_eq!((receipts.next_done(), receipts.waiting()), (acked(8), 0));
         assert!(receipts.links.is_empty());
     }
 
@@ -154,6 +181,25 @@ mod tests {
         receipts.acked(B, 10);
         assert_eq!(receipts.next_done(), None);
         receipts.acked(B, 11);
-        assert_eq!(receipts.next_done(), Some(7));
+        assert_eq!(receipts.next_done(), acked(7));
+    }
+
+    #[test]
+    fn one_refusal_makes_the_whole_ticket_refused() {
+        let mut receipts = Receipts::default();
+        receipts.open(7, A, 2, 2);
+        receipts.refused(A, 1);
+        assert_eq!(receipts.next_done(), None, "one message is open");
+        receipts.acked(A, 2);
+        let is_refused = true;
+        let refused = Receipt {
+            ticket: 7,
+            is_refused,
+        };
+        assert_eq!(receipts.next_done(), Some(refused));
+        receipts.open(8, A, 3, 1);
+        receipts.acked(A, 3);
+        assert_eq!(receipts.next_done(), acked(8));
+        assert!(receipts.refused.is_empty());
     }
 }

@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 
 use super::lane::{Form, Lane, Origin};
 use super::receipts::Ticket;
-use super::shard::{lane_id, Engine, LaneSlot, LaneState, Rerouted};
+use super::shard::{lane_id, Engine, LaneSlot, LaneState, Rerouted, Through};
 use super::{LaneId, LinkEpoch, Memory};
 use crate::http::{wrap_frame, Record, RECORD_COUNT_BYTES};
 use crate::protocol::frame;
@@ -143,28 +143,24 @@ impl OriginsKept {
 }
 
 impl LaneSlot {
-    /// Message `first`, the oldest that is left, was ACKed out of order.
-    fn was_delivered(&mut self, first: u64) -> bool {
-        while self
-            .delivered
-            .front()
-            .is_some_and(|(_, last)| *last < first)
-        {
-            self.delivered.pop_front();
+    /// Message `first`, the oldest that is left, was ACKed or refused out of order.
+    fn was_through(&mut self, first: u64) -> Option<Through> {
+        let is_past = |through: &Through| through.last < first;
+        while self.through.front().is_some_and(is_past) {
+            self.through.pop_front();
         }
-        self.delivered
-            .front()
-            .is_some_and(|(from, _)| *from <= first)
+        let through = self.through.front().copied();
+        through.filter(|through| through.first <= first)
     }
 }
 
 impl<M: Memory> Engine<M> {
     pub(super) fn start_reroute(&mut self, lane: LaneId, now_ns: u64) {
         let slot = &self.lanes[lane.0 as usize];
-        let delivered: u64 = slot
-            .delivered
+        let through: u64 = slot
+            .through
             .iter()
-            .map(|(first, last)| last + 1 - first)
+            .map(|through| through.last + 1 - through.first)
             .sum();
         let unacked = slot.lane.unacked();
         if unacked == 0 {
@@ -173,10 +169,10 @@ impl<M: Memory> Engine<M> {
         let report = Rerouted {
             epoch: slot.lane.setup().epoch,
             analyzer: slot.analyzer,
-            messages: unacked - delivered,
+            messages: unacked - through,
             detected_ns: now_ns,
         };
-        let sent_before = slot.lane.submitted() - slot.lane.acked() - delivered;
+        let sent_before = slot.lane.submitted() - slot.lane.acked() - through;
         self.rerouting.jobs.push(Job {
             lane,
             report,
@@ -232,11 +228,14 @@ impl<M: Memory> Engine<M> {
             let messages = slot.lane.pop_unacked(&self.memory, &mut self.pool);
             self.origins_kept -= slot.lane.forget_origins();
             let ticket = self.receipts.take(setup.epoch, first + messages - 1);
-            if slot.was_delivered(first) {
+            if let Some(through) = slot.was_through(first) {
                 staged.bytes.truncate(before);
-                self.counters.acked += messages;
+                match through.is_refused {
+                    true => self.counters.dropped += messages,
+                    false => self.counters.acked += messages,
+                }
                 if let Some(ticket) = ticket {
-                    self.receipts.settle(ticket, messages);
+                    self.receipts.settle(ticket, messages, through.is_refused);
                 }
                 continue;
             }

@@ -20,8 +20,8 @@ use super::ended::{Ended, EndedList};
 use super::lane::{Lane, Transmit};
 use super::receipts::Receipts;
 use super::reroute::Rerouting;
-use super::roster::Tombstones;
 use super::samples::Samples;
+use super::tombstones::Tombstones;
 use super::tree::{Tree, LEAF_COUNT_MAX};
 use super::{BufferPool, LaneId, LinkEpoch, Memory};
 
@@ -139,8 +139,18 @@ pub(super) struct LaneSlot {
     pub(super) assigned_before: u64,
     /// What is due to it.
     pub(super) due: Due,
-    /// First and last of messages that were ACKed before older ones; for links over HTTP that die.
-    pub(super) delivered: VecDeque<(u64, u64)>,
+    /// Of the messages that are through: refused.
+    pub(super) refused: u64,
+    /// Messages that were through before older ones; for links over HTTP that die.
+    pub(super) through: VecDeque<Through>,
+}
+
+/// Messages of a lane that an analyzer has answered, while older ones are open.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Through {
+    pub(super) first: u64,
+    pub(super) last: u64,
+    pub(super) is_refused: bool,
 }
 
 impl LaneSlot {
@@ -320,25 +330,48 @@ impl<M: Memory> Engine<M> {
     /// The next `messages` messages of the lane are ACKed. Nothing for a lane that is down: they
     /// are on their way to others already.
     pub fn acked(&mut self, lane: LaneId, messages: u64, now_ns: u64) {
+        if let Some((epoch, last)) = self.advance(lane, messages, now_ns) {
+            self.counters.acked += messages;
+            self.receipts.acked(epoch, last);
+        }
+    }
+
+    /// The next `messages` messages of the lane were refused by the analyzer for good, and are kept
+    /// elsewhere: they are dropped from here. Nothing for a lane that is down.
+    pub fn refused(&mut self, lane: LaneId, messages: u64, now_ns: u64) {
+        if let Some((epoch, last)) = self.advance(lane, messages, now_ns) {
+            self.lanes[lane.0 as usize].refused += messages;
+            self.counters.dropped += messages;
+            self.receipts.refused(epoch, last);
+        }
+    }
+
+    /// The next `messages` messages of a lane that is up are through. Its link, and the last of them.
+    #[inline]
+    fn advance(&mut self, lane: LaneId, messages: u64, now_ns: u64) -> Option<(LinkEpoch, u64)> {
         let slot = &mut self.lanes[lane.0 as usize];
         if slot.state != LaneState::Up {
-            return;
+            return None;
         }
         slot.lane.ack(messages, now_ns, &mut self.pool);
         self.origins_kept -= slot.lane.forget_origins();
         slot.lane.set_message_window(slot.window_messages);
-        self.counters.acked += messages;
-        let (epoch, acked) = (slot.lane.setup().epoch, slot.lane.acked());
-        self.receipts.acked(epoch, acked);
+        let through = (slot.lane.setup().epoch, slot.lane.acked());
         self.check_full(lane);
+        Some(through)
     }
 
-    /// Messages of the lane that were ACKed out of order, `skipped` behind the oldest that is not:
-    /// they are not re-routed when its link goes down. To be called just before that, in order.
-    pub fn delivered(&mut self, lane: LaneId, skipped: u64, messages: u64) {
+    /// Messages of the lane that were ACKed or refused out of order, `skipped` behind the oldest that
+    /// is neither: they are not re-routed when its link goes down. To be called just before that, in
+    /// order.
+    pub fn through(&mut self, lane: LaneId, skipped: u64, messages: u64, is_refused: bool) {
         let slot = &mut self.lanes[lane.0 as usize];
         let first = slot.lane.acked() + skipped + 1;
-        slot.delivered.push_back((first, first + messages - 1));
+        slot.through.push_back(Through {
+            first,
+            last: first + messages - 1,
+            is_refused,
+        });
     }
 
     /// Both sides of the conservation law, now.
@@ -346,6 +379,7 @@ impl<M: Memory> Engine<M> {
         let mut balance = Balance {
             received: self.counters.received,
             acked: self.counters.acked,
+            dropped: self.counters.dropped,
             queued: self.rerouting.staged(),
             ..Balance::default()
         };
@@ -372,7 +406,7 @@ impl<M: Memory> Engine<M> {
             analyzer: slot.analyzer,
             assigned: slot.lane.appended(),
             assigned_before: slot.assigned_before,
-            acked: slot.lane.acked(),
+            acked: slot.lane.acked() - slot.refused,
             in_flight: slot.lane.submitted().saturating_sub(slot.lane.acked()),
             queued: slot.lane.appended() - slot.lane.submitted().max(slot.lane.acked()),
             full: slot.full,

@@ -8,7 +8,7 @@
 
 use super::counters::Reason;
 use super::lane::{Form, Lane};
-use super::receipts::Ticket;
+use super::receipts::{Receipt, Ticket};
 use super::shard::Engine;
 use super::{LaneId, Memory};
 use crate::protocol::frame;
@@ -44,7 +44,7 @@ const SCRATCH_BYTES_KEPT: usize = 64 * 1024;
 
 impl<M: Memory> Engine<M> {
     /// Takes in a unit: all of its messages go to one lane. With a ticket, [`Engine::next_receipt`]
-    /// tells when all of them have been ACKed.
+    /// tells when all of them are through.
     ///
     /// # Errors
     /// Nothing was taken in.
@@ -109,8 +109,8 @@ impl<M: Memory> Engine<M> {
         Ok(())
     }
 
-    /// A ticket all of whose messages have been ACKed.
-    pub fn next_receipt(&mut self) -> Option<Ticket> {
+    /// A ticket that nothing is open of.
+    pub fn next_receipt(&mut self) -> Option<Receipt> {
         self.receipts.next_done()
     }
 

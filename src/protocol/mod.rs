@@ -12,10 +12,13 @@
 #![deny(clippy::cast_possible_truncation)]
 
 mod ack;
+mod calendar;
 pub mod control;
 pub mod detect;
 pub mod frame;
 pub mod native;
+
+pub use calendar::civil;
 
 /// What an analyzer speaks on its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -85,6 +85,7 @@ impl Admission {
 
     /// One more connection of an address, of at most `most`.
     pub(super) fn enter(&self, door: Door, address: IpAddr, most: usize) -> bool {
+        let address = customer(address);
         let mut part = self.part(address);
         let count = part.connections.entry((door, address)).or_default();
         *count += 1;
@@ -98,6 +99,7 @@ impl Admission {
 
     /// A connection that was counted is gone.
     pub(super) fn leave(&self, door: Door, address: IpAddr) {
+        let address = customer(address);
         let mut part = self.part(address);
         if let Some(count) = part.connections.get_mut(&(door, address)) {
             *count -= 1;
@@ -109,6 +111,7 @@ impl Admission {
 
     /// Takes a token for a request; none left: the seconds until there is one.
     pub(super) fn over_rate(&self, address: IpAddr, rate: RateLimit, now_ns: u64) -> Option<u64> {
+        let address = customer(address);
         let mut part = self.part(address);
         if part.buckets.len() >= ADDRESSES_MAX && !part.buckets.contains_key(&address) {
             part.make_room(rate, now_ns);
@@ -138,6 +141,15 @@ impl Part {
         if self.buckets.len() >= ADDRESSES_MAX {
             self.buckets.clear();
         }
+    }
+}
+
+/// Whom an address belongs to: an IPv6 host has a whole /64 to choose its address from (RFC 6177), and an
+/// IPv4 address in IPv6 form is the same host.
+fn customer(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::from((u128::from(v6) >> 64 << 64).to_be_bytes()),
+        v4 => v4,
     }
 }
 
@@ -207,5 +219,18 @@ mod tests {
         assert!(admission.enter_http(1) && !admission.enter_http(1));
         admission.leave_http();
         assert!(admission.enter_http(1));
+    }
+
+    #[test]
+    fn an_ipv6_host_is_its_network() {
+        let admission = Admission::new();
+        let at = |text: &str| text.parse::<IpAddr>().expect("an address");
+        assert!(admission.enter(Door::Http, at("2001:db8::1"), 1));
+        assert!(!admission.enter(Door::Http, at("2001:db8::2"), 1));
+        assert!(admission.enter(Door::Http, at("2001:db8:0:1::1"), 1));
+        assert!(admission.enter(Door::Http, at("10.0.0.1"), 1));
+        assert!(!admission.enter(Door::Http, at("::ffff:10.0.0.1"), 1));
+        admission.leave(Door::Http, at("2001:db8::3"));
+        assert!(admission.enter(Door::Http, at("2001:db8::4"), 1));
     }
 }

@@ -221,12 +221,16 @@ impl<I: Io> Worker<I> {
     }
 
     /// Emitters are told to go by a half-close. Those that understand finish their message and close:
-    /// all that they sent is read. Connections that wait to be accepted are told as well.
+    /// all that they sent is read. Connections that wait to be accepted are told as well, unless their
+    /// socket outlives this process: then they wait for the next one.
     fn start_farewell(&mut self) {
         self.phase = Phase::Farewell;
         self.farewell_ns = self.now_ns;
         self.io
             .cancel(bare(Kind::AcceptAnalyzer), bare(Kind::Cancel));
+        if self.listeners.as_ref().is_some_and(|l| l.outlives) {
+            self.stop_listening();
+        }
         for slot in self.emitters.slots() {
             self.tell_to_go(slot);
         }
@@ -238,12 +242,16 @@ impl<I: Io> Worker<I> {
     fn farewell_is_over(&mut self) -> bool {
         let since = Duration::from_nanos(self.now_ns - self.farewell_ns);
         if since >= TICK_HANDSHAKE.min(self.config.farewell) && self.listeners.is_some() {
-            self.io
-                .cancel(bare(Kind::AcceptEmitter), bare(Kind::Cancel));
-            self.listeners = None;
+            self.stop_listening();
         }
         let gone = self.emitters.len() == 0 && self.pending.is_empty();
         self.listeners.is_none() && gone || since >= self.config.farewell
+    }
+
+    fn stop_listening(&mut self) {
+        self.io
+            .cancel(bare(Kind::AcceptEmitter), bare(Kind::Cancel));
+        self.listeners = None;
     }
 
     fn start_draining(&mut self) {

@@ -11,7 +11,7 @@ use crate::uring::{Chunk, Completion, Group};
 
 /// Requests are only started here; each ends with one completion or more that carry its token.
 pub(crate) trait Io {
-    /// A connection; closed when dropped.
+    /// A connection, or a file; closed when dropped.
     type Socket;
     /// A listening socket; closed when dropped.
     type Listener;
@@ -72,6 +72,11 @@ pub(crate) trait Io {
     fn send_bytes(&mut self, socket: &Self::Socket, bytes: Vec<u8>, token: u64);
     /// The bytes of a send that has completed, to be used again.
     fn sent_bytes(&mut self, token: u64) -> Vec<u8>;
+    /// Appends bytes to a file. The completion tells how many were written; [`Io::sent_bytes`] is to
+    /// be called then.
+    fn append(&mut self, file: &Self::Socket, bytes: Vec<u8>, token: u64);
+    /// How long a file is, in bytes.
+    fn file_bytes(&self, file: &Self::Socket) -> u64;
     /// A new socket that connects to a server; [`Io::connected`] is to be called when the request
     /// completes.
     ///

@@ -1,13 +1,14 @@
 //! The kernel as a shard's ground: requests on the data ring, options and addresses by system call.
 
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::io::Io;
+use super::listen::Listener;
 use super::mesh::GlommioMesh;
 use crate::engine::Span;
 use crate::uring::{monotonic_ns, peer_has_ended, unread_bytes};
@@ -15,7 +16,7 @@ use crate::uring::{Arena, Chunk, Completion, Group, Ring, SendVector};
 
 impl Io for Ring {
     type Socket = OwnedFd;
-    type Listener = TcpListener;
+    type Listener = Listener;
     type Memory = Arena;
     type Vector = SendVector;
     type Mesh = GlommioMesh;
@@ -35,8 +36,11 @@ impl Io for Ring {
         self.enters
     }
 
-    fn accept(&mut self, listener: &TcpListener, token: u64) {
-        Ring::accept(self, listener.as_raw_fd(), token);
+    fn accept(&mut self, listener: &Listener, token: u64) {
+        match listener.is_shared {
+            true => Ring::accept_once(self, listener.socket.as_raw_fd(), token),
+            false => Ring::accept(self, listener.socket.as_raw_fd(), token),
+        }
     }
 
     fn accepted(&mut self, completion: &Completion) -> io::Result<OwnedFd> {
@@ -91,6 +95,15 @@ impl Io for Ring {
 
     fn sent_bytes(&mut self, token: u64) -> Vec<u8> {
         Ring::sent_bytes(self, token)
+    }
+
+    fn append(&mut self, file: &OwnedFd, bytes: Vec<u8>, token: u64) {
+        Ring::append(self, file.as_raw_fd(), bytes, token);
+    }
+
+    fn file_bytes(&self, file: &OwnedFd) -> u64 {
+        let state = rustix::fs::fstat(file);
+        state.map_or(u64::MAX, |state| u64::try_from(state.st_size).unwrap_or(0))
     }
 
     fn connect(&mut self, address: SocketAddr, token: u64) -> io::Result<OwnedFd> {

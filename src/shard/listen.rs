@@ -1,16 +1,78 @@
-//! Listening sockets: each shard has its own on the same port, the kernel spreads connections.
+//! Listening sockets.
+//!
+//! ```text
+//! own                  each shard its own on the same port, the kernel spreads connections
+//! passed, one a shard  the same, but whoever passed them keeps them open: nobody is refused meanwhile
+//! passed, fewer        shards accept from one socket, one connection each in turn
+//! ```
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 /// Connections that the kernel completes before they are accepted; capped by net.core.somaxconn.
-const BACKLOG: i32 = 16_384;
+pub const LISTEN_BACKLOG: i32 = 16_384;
 
 /// How long a port may be in use before that is an error.
 const PORT_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Listening sockets that whoever started the distributor opened for it; empty: it opens its own. All of
+/// one kind listen on the same address, and there are at most as many as shards.
+#[derive(Debug, Default)]
+pub struct Passed {
+    /// Where emitters connect.
+    pub emitters: Vec<TcpListener>,
+    /// Where analyzers connect.
+    pub analyzers: Vec<TcpListener>,
+    /// Where HTTP clients connect.
+    pub http: Vec<TcpListener>,
+}
+
+/// A shard's listening socket.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(super) socket: TcpListener,
+    /// Other shards accept from it as well.
+    pub(super) is_shared: bool,
+}
+
+/// Gives passed sockets to shards: shard i gets the i-th, or shares one.
+///
+/// # Errors
+/// More sockets than shards: connections to the rest would never be accepted. They listen on different
+/// addresses. Descriptors ran out.
+pub(super) fn divide_passed(
+    passed: Vec<TcpListener>,
+    shards: usize,
+    peer_timeout: Duration,
+) -> io::Result<Vec<Listener>> {
+    let sockets = passed.len();
+    if sockets > shards {
+        return Err(io::Error::other(format!(
+            "{sockets} sockets were passed, at most one for each of {shards} shards allowed"
+        )));
+    }
+    let mut at = None;
+    for socket in &passed {
+        let address = socket.local_addr()?;
+        if *at.get_or_insert(address) != address {
+            return Err(io::Error::other(format!(
+                "a socket that was passed listens on {address}, all must listen on the same address"
+            )));
+        }
+        // The ring polls by itself; of a socket that never blocks, an accept would fail at once.
+        socket.set_nonblocking(false)?;
+        watch_peers(SockRef::from(socket), peer_timeout)?;
+    }
+    let listener = |shard: usize| {
+        let is_shared = shard >= sockets || shard + sockets < shards;
+        let socket = passed[shard % sockets].try_clone()?;
+        Ok(Listener { socket, is_shared })
+    };
+    (0..shards).map(listener).collect()
+}
 
 /// `shards` listeners on one address. With port 0 the kernel chooses a port, the same for all.
 ///
@@ -21,7 +83,7 @@ pub(super) fn listen(
     address: SocketAddr,
     shards: usize,
     peer_timeout: Duration,
-) -> io::Result<Vec<TcpListener>> {
+) -> io::Result<Vec<Listener>> {
     let exclusive = bound_patiently(address)?;
     exclusive.listen(1)?;
     let address = exclusive
@@ -32,9 +94,12 @@ pub(super) fn listen(
     (0..shards)
         .map(|_| {
             let socket = bound(address, true)?;
-            watch_peers(&socket, peer_timeout)?;
-            socket.listen(BACKLOG)?;
-            Ok(socket.into())
+            watch_peers(SockRef::from(&socket), peer_timeout)?;
+            socket.listen(LISTEN_BACKLOG)?;
+            Ok(Listener {
+                socket: socket.into(),
+                is_shared: false,
+            })
         })
         .collect()
 }
@@ -55,7 +120,7 @@ fn bound_patiently(address: SocketAddr) -> io::Result<Socket> {
 
 /// Accepted sockets inherit it: a peer whose host is gone is found out, also when nothing is sent to
 /// it, as to emitters nothing is.
-fn watch_peers(socket: &Socket, timeout: Duration) -> io::Result<()> {
+fn watch_peers(socket: SockRef<'_>, timeout: Duration) -> io::Result<()> {
     let keepalive = TcpKeepalive::new()
         .with_time(timeout / 2)
         .with_interval(timeout / 4);
@@ -85,11 +150,49 @@ mod tests {
         let listeners = listen(any, 3, Duration::from_secs(10)).expect("free port");
         let ports: Vec<_> = listeners
             .iter()
-            .map(|l| l.local_addr().expect("bound").port())
+            .map(|l| l.socket.local_addr().expect("bound").port())
             .collect();
         assert!(ports.iter().all(|port| *port == ports[0] && *port != 0));
         let again = SocketAddr::from(([127, 0, 0, 1], ports[0]));
         let refused = listen(again, 1, Duration::from_secs(10)).expect_err("in use");
         assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    fn sockets(count: usize) -> Vec<TcpListener> {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listeners = listen(any, count, Duration::from_secs(10)).expect("free port");
+        listeners.into_iter().map(|l| l.socket).collect()
+    }
+
+    #[test]
+    fn passed_sockets_are_divided_and_those_that_are_shared_are_known() {
+        for (passed, shards, shared) in [
+            (1, 1, vec![false]),
+            (1, 3, vec![true, true, true]),
+            (2, 3, vec![true, false, true]),
+            (2, 2, vec![false, false]),
+        ] {
+            let divided = divide_passed(sockets(passed), shards, Duration::from_secs(10));
+            let divided = divided.expect("descriptors");
+            let is_shared: Vec<bool> = divided.iter().map(|l| l.is_shared).collect();
+            assert_eq!(is_shared, shared, "{passed} sockets, {shards} shards");
+        }
+    }
+
+    #[test]
+    fn passed_sockets_that_nobody_would_accept_from_are_refused() {
+        let refused = |passed, shards| {
+            let divided = divide_passed(passed, shards, Duration::from_secs(10));
+            divided.map(drop).expect_err("refused").to_string()
+        };
+        let text = refused(sockets(3), 2);
+        assert!(
+            text.contains("3 sockets") && text.contains("2 shards"),
+            "{text}"
+        );
+        let mut two_ports = sockets(1);
+        two_ports.extend(sockets(1));
+        let text = refused(two_ports, 2);
+        assert!(text.contains("same address"), "{text}");
     }
 }

@@ -41,7 +41,8 @@ mod waits;
 pub(crate) mod worker;
 
 pub use config::{Admin, HttpConfig, Protection};
-pub use operator::{HttpTarget, Operator, OrderRefused, Question};
+pub use listen::{Passed, LISTEN_BACKLOG};
+pub use operator::{HttpTarget, Operator, OrderRefused, Question, ASKED_HEADERS};
 pub use shared::{HttpAnalyzerReport, HttpReport, Live, Pace, ShardReport, Stop};
 pub use start::{Distributor, StartError, Stopper};
 pub use tap::TappedMessage;

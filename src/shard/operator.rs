@@ -23,6 +23,19 @@ use crate::engine::{Order, OrderError};
 const SLIPS_MAX: usize = 1024;
 /// Questions that may wait for the control thread; beyond, the shard answers 503 itself.
 const QUESTIONS_MAX: usize = 1024;
+/// Headers that the control side gets to see.
+pub const ASKED_HEADERS: [&str; 10] = [
+    "accept",
+    "accept-encoding",
+    "access-control-request-headers",
+    "access-control-request-method",
+    "authorization",
+    "content-type",
+    "host",
+    "if-none-match",
+    "last-event-id",
+    "origin",
+];
 /// Shard 0 answers within a turn; when it does not, something is wrong with it.
 const ORDER_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -145,6 +158,12 @@ impl Desk {
         targets.get(&generation).cloned()
     }
 
+    /// It is down: shards open no links to it any more.
+    pub(super) fn forget_target(&self, generation: u64) {
+        let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        targets.remove(&generation);
+    }
+
     /// Leaves a question; given back when nobody takes it, or too many wait.
     pub(super) fn ask(&self, question: Question) -> Result<(), Box<Question>> {
         let questions = self
@@ -239,7 +258,7 @@ impl Operator {
         });
         // Without an answer it may still be carried out, and shards would look for it.
         if matches!(ordered, Err(OrderRefused::Order(_) | OrderRefused::Busy)) {
-            self.forget_target(generation);
+            desk.forget_target(generation);
         }
         ordered.map(|_| generation)
     }
@@ -250,14 +269,8 @@ impl Operator {
     /// As [`Operator::order`].
     pub fn http_down(&self, generation: u64) -> Result<u64, OrderRefused> {
         let epoch = self.order(Order::HttpDown { generation });
-        self.forget_target(generation);
+        self.shared.desk.forget_target(generation);
         epoch
-    }
-
-    fn forget_target(&self, generation: u64) {
-        let desk = &self.shared.desk;
-        let mut targets = desk.targets.lock().unwrap_or_else(PoisonError::into_inner);
-        targets.remove(&generation);
     }
 
     /// The settings that are in force.

@@ -1,17 +1,17 @@
 //! Analyzers over HTTP: records out of their lanes go as POSTs over a pool of connections.
 //!
 //! ```text
-//! lane -> records -> posts  [ done | on its way | done | to be tried again | on its way ]
+//! lane -> records -> posts  [ through | on its way | through | to be tried again | on its way ]
 //!                      ^ ACKed up to here: posts end in any order, a lane is ACKed from its front
 //! post -> idle connection, or a new one while the pool has room
-//!      <- 2xx: done      <- anything else, or silence: again, later; too often: the analyzer is down
+//!      <- 2xx: ACKed     <- 400, 413, 415, 422: set aside, if there is a place (posts/aside.rs)
+//!      <- anything else, or silence: again, later; too often: the analyzer is down
 //! ```
 //!
 //! A post keeps its request until it is done, so that it can be sent again: at most as many requests as
 //! the pool has connections, each of at most the largest frame.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,22 +19,43 @@ use super::io::Io;
 use super::mesh::{Mesh, Message};
 use super::operator::HttpTarget;
 use super::shared::HttpAnalyzerReport;
-use super::slab::{bare, token, Kind, Slab, Slot};
+use super::slab::{Slab, Slot};
 use super::worker::Worker;
 use crate::engine::{Change, LinkEpoch, Reach, Roster};
-use crate::http::{self, Ids, Record, ResponseReader, SeededIds};
-use crate::uring::{Completion, Group};
+use crate::http::{self, Ids, Record, SeededIds};
 
+mod aside;
 mod bytes;
+mod connections;
 
+use aside::Aside;
 use bytes::{join_frames, write_request};
+use connections::{PostConnection, Stage};
+
+/// What became of a post.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Open,
+    Acked,
+    /// By the analyzer, for good; it is set aside.
+    Refused,
+}
+
+/// Why a post was not ACKed.
+enum Nack {
+    /// The connection had been closed before the analyzer saw the request: no failure of its.
+    Stale,
+    Failed(String),
+    /// The answer says that it is the packet's fault.
+    Refused(u16),
+}
 
 /// One packet on its way.
 struct Post {
     messages: u64,
-    /// Head and body; with the kernel while it is sent, empty when it is done.
+    /// Head and body; with the kernel while it is sent, empty when it is through.
     request: Vec<u8>,
-    is_done: bool,
+    fate: Fate,
     /// Times that it failed.
     failures: u32,
 }
@@ -47,8 +68,10 @@ pub(super) struct HttpLink {
     /// Bytes of the lane that are in no post yet, from `read` on.
     unposted: Vec<u8>,
     read: usize,
-    /// In the order of the lane; the first is not done.
+    /// In the order of the lane; the first is open.
     posts: VecDeque<Post>,
+    /// Of them: open.
+    open: usize,
     /// Number of the first of them.
     first_post: u64,
     /// Posts that wait to be tried again, and when.
@@ -57,41 +80,11 @@ pub(super) struct HttpLink {
     report: HttpAnalyzerReport,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Connecting,
-    Idle,
-    Sending,
-    /// Sent; the answer is awaited.
-    Answering,
-    /// Waits for the kernel to be through with it.
-    Closing,
-}
-
-/// A connection to an analyzer.
-pub(super) struct PostConnection<S> {
-    socket: S,
-    link: LinkEpoch,
-    stage: Stage,
-    /// Number of the post that it carries.
-    post: Option<u64>,
-    reader: ResponseReader,
-    /// It has been answered on before: it may have been closed meanwhile.
-    is_used: bool,
-    receiving: bool,
-    sending: bool,
-    connecting: bool,
-    /// Number of the post whose request the kernel has.
-    carried: Option<u64>,
-    /// That post has failed, but the kernel still has its request: stale or not, and why.
-    failed: Option<(u64, bool, String)>,
-    since_ns: u64,
-}
-
 /// A shard's side towards analyzers over HTTP.
 pub(super) struct Posts<S> {
     links: BTreeMap<LinkEpoch, HttpLink>,
     connections: Slab<PostConnection<S>>,
+    aside: Aside<S>,
     /// Links that may have something to post.
     pump: Vec<LinkEpoch>,
     ids: SeededIds,
@@ -102,6 +95,7 @@ impl<S> Posts<S> {
         Posts {
             links: BTreeMap::new(),
             connections: Slab::new(),
+            aside: Aside::new(),
             pump: Vec::new(),
             ids: SeededIds::from_u64(seed),
         }
@@ -112,7 +106,7 @@ impl<S> Posts<S> {
         let report = |link: &HttpLink| HttpAnalyzerReport {
             analyzer: link.analyzer,
             connections: link.connections.len(),
-            in_flight: link.posts.iter().filter(|post| !post.is_done).count(),
+            in_flight: link.open,
             ..link.report.clone()
         };
         self.links.values().map(report).collect()
@@ -166,6 +160,7 @@ impl<I: Io> Worker<I> {
                 unposted: Vec::new(),
                 read: 0,
                 posts: VecDeque::new(),
+                open: 0,
                 first_post: 0,
                 retries: Vec::new(),
                 connections: Vec::new(),
@@ -227,7 +222,7 @@ impl<I: Io> Worker<I> {
         let number = match due {
             Some(due) => link.retries.swap_remove(due).0,
             // As many requests in memory as connections, those included that wait to be sent again.
-            None if link.posts.iter().filter(|post| !post.is_done).count() >= pool => return false,
+            None if link.open >= pool => return false,
             None => match self.build_post(epoch) {
                 Some(number) => number,
                 None => return false,
@@ -265,10 +260,11 @@ impl<I: Io> Worker<I> {
             }
         };
         link.read = link.unposted.len() - left;
+        link.open += 1;
         link.posts.push_back(Post {
             messages,
             request,
-            is_done: false,
+            fate: Fate::Open,
             failures: 0,
         });
         Some(link.first_post + link.posts.len() as u64 - 1) // a few
@@ -300,261 +296,53 @@ impl<I: Io> Worker<I> {
         }
     }
 
-    fn connect_for_post(&mut self, epoch: LinkEpoch, number: u64) -> bool {
-        let Some(link) = self.posts.links.get_mut(&epoch) else {
-            return false;
-        };
-        let slot = self.posts.connections.next_slot();
-        let connect = token(Kind::PostConnect, slot);
-        match self.io.connect(link.target.address, connect) {
-            Ok(socket) => {
-                let made = self.posts.connections.insert(PostConnection {
-                    socket,
-                    link: epoch,
-                    stage: Stage::Connecting,
-                    post: Some(number),
-                    reader: ResponseReader::new(),
-                    is_used: false,
-                    receiving: false,
-                    sending: false,
-                    connecting: true,
-                    carried: None,
-                    failed: None,
-                    since_ns: self.now_ns,
-                });
-                debug_assert_eq!(made, slot);
-                link.connections.push(slot);
-                true
-            }
-            Err(error) => {
-                self.post_failed(epoch, number, &format!("no socket: {error}"));
-                false
-            }
-        }
-    }
-
-    pub(super) fn on_post_connected(&mut self, slot: Slot, completion: Completion) {
-        self.io.connected(completion.token);
-        let Some(connection) = self.posts.connections.get_mut(slot) else {
-            return;
-        };
-        connection.connecting = false;
-        if connection.stage == Stage::Closing {
-            self.bury_post_connection(slot);
-            return;
-        }
-        if let Err(error) = completion.count() {
-            connection.stage = Stage::Idle;
-            self.close_post_connection(slot, &format!("cannot connect: {error}"));
-            return;
-        }
-        connection.stage = Stage::Idle;
-        let post = connection.post;
-        self.receive_answers(slot);
-        if let Some(number) = post {
-            self.send_post(slot, number);
-        }
-    }
-
-    fn receive_answers(&mut self, slot: Slot) {
-        if let Some(connection) = self.posts.connections.get_mut(slot) {
-            connection.receiving = true;
-            let token = token(Kind::PostReceive, slot);
-            self.io.receive(&connection.socket, Group::Http, token);
-        }
-    }
-
-    fn send_post(&mut self, slot: Slot, number: u64) {
-        let Some(connection) = self.posts.connections.get_mut(slot) else {
-            return;
-        };
-        let Some(link) = self.posts.links.get_mut(&connection.link) else {
-            return;
-        };
-        let Some(post) = link.post_mut(number) else {
-            return;
-        };
-        let request = std::mem::take(&mut post.request);
-        link.report.posts += 1;
-        debug_assert!(!request.is_empty(), "its request came back");
-        connection.post = Some(number);
-        connection.carried = Some(number);
-        connection.stage = Stage::Sending;
-        connection.sending = true;
-        connection.since_ns = self.now_ns;
-        self.engine.counters.sends += 1;
-        self.engine.counters.sent_bytes += request.len() as u64;
-        let token = token(Kind::PostSend, slot);
-        self.io.send_bytes(&connection.socket, request, token);
-    }
-
-    pub(super) fn on_post_sent(&mut self, slot: Slot, completion: Completion) {
-        let request = self.io.sent_bytes(completion.token);
-        let Some(connection) = self.posts.connections.get_mut(slot) else {
-            return;
-        };
-        connection.sending = false;
-        let (epoch, number) = (connection.link, connection.carried.take());
-        let failed = connection.failed.take();
-        let stage = connection.stage;
-        let is_whole = completion.count().is_ok_and(|sent| sent == request.len());
-        if let Some(link) = self.posts.links.get_mut(&epoch) {
-            let post = number.and_then(|number| link.post_mut(number));
-            if let Some(post) = post.filter(|post| !post.is_done) {
-                post.request = request;
-            }
-        }
-        if let Some((number, is_stale, why)) = failed {
-            self.post_not_acked(epoch, number, is_stale, &why);
-        }
-        match stage {
-            Stage::Closing => self.bury_post_connection(slot),
-            Stage::Sending if is_whole => {
-                if let Some(connection) = self.posts.connections.get_mut(slot) {
-                    connection.stage = Stage::Answering;
-                }
-            }
-            Stage::Sending => {
-                let why = match completion.count() {
-                    Ok(_) => "send cut short".to_owned(),
-                    Err(error) => format!("send: {error}"),
-                };
-                self.close_post_connection(slot, &why);
-            }
-            _ => {}
-        }
-    }
-
-    pub(super) fn on_post_receive(&mut self, slot: Slot, completion: Completion) {
-        let chunk = self.io.chunk(Group::Http, &completion);
-        let mut outcome = None;
-        if let Some(connection) = self.posts.connections.get_mut(slot) {
-            connection.receiving = completion.more();
-            if let Some(chunk) = chunk {
-                let mut bytes = self.io.bytes_of(Group::Http, chunk);
-                let answer = connection.reader.next(&mut bytes);
-                let has_more = !bytes.is_empty();
-                outcome = match answer {
-                    Ok(answer) => answer.map(|answer| Ok((answer, has_more))),
-                    Err(error) => Some(Err(format!("answer: {}", error.detail))),
-                };
-            } else if completion.result == 0 {
-                outcome = match connection.reader.closed() {
-                    Some(answer) => Some(Ok((answer, false))),
-                    None => Some(Err("closed by the analyzer".to_owned())),
-                };
-            } else if let Err(error) = completion.count() {
-                let goes_on = matches!(
-                    error.raw_os_error(),
-                    Some(libc::ENOBUFS | libc::ECANCELED | libc::EINTR | libc::EAGAIN)
-                );
-                if !goes_on {
-                    outcome = Some(Err(error.to_string()));
-                }
-            }
-        }
-        if let Some(chunk) = chunk {
-            self.io.release(Group::Http, chunk);
-        }
-        match outcome {
-            Some(Ok((answer, has_more))) => self.on_answer(slot, answer, has_more),
-            Some(Err(why)) => self.close_post_connection(slot, &why),
-            None => {}
-        }
-        let Some(connection) = self.posts.connections.get(slot) else {
-            return;
-        };
-        if connection.stage == Stage::Closing {
-            self.bury_post_connection(slot);
-        } else if !connection.receiving {
-            self.receive_answers(slot);
-        }
-    }
-
-    fn on_answer(&mut self, slot: Slot, answer: http::Answer, has_more: bool) {
-        let Some(connection) = self.posts.connections.get_mut(slot) else {
-            return;
-        };
-        let (epoch, post) = (connection.link, connection.post);
-        if connection.stage == Stage::Closing {
-            return;
-        }
-        let Some(number) = post else {
-            self.close_post_connection(slot, "an answer that nothing was asked for");
-            return;
-        };
-        let is_ack = (200..300).contains(&answer.status);
-        // An answer before the request was sent to its end leaves the connection in doubt.
-        let is_reusable = answer.reusable && !has_more && connection.stage == Stage::Answering;
-        connection.post = None;
-        connection.is_used = true;
-        if is_reusable {
-            connection.stage = Stage::Idle;
-            connection.since_ns = self.now_ns;
-        } else {
-            self.close_post_connection(slot, "not to be used again");
-        }
-        if is_ack {
-            self.post_done(epoch, number);
-        } else {
-            self.fail_when_sent(
-                slot,
-                epoch,
-                number,
-                false,
-                format!("status {}", answer.status),
-            );
-        }
-        self.posts.want_pump(epoch);
-    }
-
     /// A post that a connection carried was not ACKed. Its request comes back when the send completes:
     /// not before then is it sent again.
-    fn fail_when_sent(
-        &mut self,
-        slot: Slot,
-        epoch: LinkEpoch,
-        number: u64,
-        is_stale: bool,
-        why: String,
-    ) {
+    fn nack_when_sent(&mut self, slot: Slot, epoch: LinkEpoch, number: u64, nack: Nack) {
         match self.posts.connections.get_mut(slot) {
-            Some(connection) if connection.sending => {
-                connection.failed = Some((number, is_stale, why));
-            }
-            _ => self.post_not_acked(epoch, number, is_stale, &why),
+            Some(connection) if connection.sending => connection.nack = Some((number, nack)),
+            _ => self.post_not_acked(epoch, number, nack),
         }
     }
 
-    fn post_not_acked(&mut self, epoch: LinkEpoch, number: u64, is_stale: bool, why: &str) {
-        if !is_stale {
-            self.post_failed(epoch, number, why);
-        } else if let Some(link) = self.posts.links.get_mut(&epoch) {
-            link.retries.push((number, self.now_ns));
+    fn post_not_acked(&mut self, epoch: LinkEpoch, number: u64, nack: Nack) {
+        match nack {
+            Nack::Failed(why) => self.post_failed(epoch, number, &why),
+            Nack::Refused(status) => self.post_refused(epoch, number, status),
+            Nack::Stale => {
+                if let Some(link) = self.posts.links.get_mut(&epoch) {
+                    link.retries.push((number, self.now_ns));
+                }
+            }
         }
         self.posts.want_pump(epoch);
     }
 
-    /// The analyzer has ACKed a post: what is done from the front on is ACKed in the lane.
-    fn post_done(&mut self, epoch: LinkEpoch, number: u64) {
+    /// A post has been ACKed, or refused and set aside: what is through from the front on is through in
+    /// the lane.
+    fn post_through(&mut self, epoch: LinkEpoch, number: u64, fate: Fate) {
         let Some(link) = self.posts.links.get_mut(&epoch) else {
             return;
         };
         link.report.consecutive_failures = 0;
-        if let Some(post) = link.post_mut(number) {
-            post.is_done = true;
+        let post = link.post_mut(number);
+        if let Some(post) = post.filter(|post| post.fate == Fate::Open) {
+            post.fate = fate;
             post.request = Vec::new();
+            link.open -= 1;
         }
-        let mut messages = 0;
-        while link.posts.front().is_some_and(|post| post.is_done) {
-            messages += link.posts.pop_front().map_or(0, |post| post.messages);
+        let lane = self.engine.lane_of(epoch);
+        while let Some(post) = link.posts.front() {
+            match (post.fate, lane) {
+                (Fate::Open, _) => break,
+                (_, None) => {}
+                (Fate::Acked, Some(lane)) => self.engine.acked(lane, post.messages, self.now_ns),
+                (Fate::Refused, Some(lane)) => {
+                    self.engine.refused(lane, post.messages, self.now_ns);
+                }
+            }
+            link.posts.pop_front();
             link.first_post += 1;
-        }
-        if messages == 0 {
-            return;
-        }
-        if let Some(lane) = self.engine.lane_of(epoch) {
-            self.engine.acked(lane, messages, self.now_ns);
         }
     }
 
@@ -580,6 +368,8 @@ impl<I: Io> Worker<I> {
             let why = format!("POST failed {failures} times: {why}");
             let generation = link.generation;
             self.http_link_down(epoch, &why);
+            // A roster that is on its way has it still: no shard opens a link to it again.
+            self.shared.desk.forget_target(generation);
             let change = Change::HttpDown { generation };
             self.mesh.post(0, Message::Change(change));
             return;
@@ -591,45 +381,6 @@ impl<I: Io> Worker<I> {
         let pause_ns = u64::try_from(pause.mul_f64(part).as_nanos()).unwrap_or(u64::MAX);
         link.retries
             .push((number, self.now_ns.saturating_add(pause_ns)));
-    }
-
-    /// A connection is over; the post that it carried is tried again.
-    fn close_post_connection(&mut self, slot: Slot, why: &str) {
-        let Some(connection) = self.posts.connections.get_mut(slot) else {
-            return;
-        };
-        if connection.stage == Stage::Closing {
-            return;
-        }
-        let was_connecting = connection.stage == Stage::Connecting;
-        // An idle connection that the analyzer closed before it saw the request: no failure of its.
-        let is_stale = connection.is_used && connection.reader.is_idle();
-        connection.stage = Stage::Closing;
-        self.io.drop_unsent_on_close(&connection.socket);
-        self.io.shutdown(&connection.socket, Shutdown::Both);
-        if was_connecting {
-            self.io
-                .cancel(token(Kind::PostConnect, slot), bare(Kind::Cancel));
-        }
-        let (epoch, post) = (connection.link, connection.post.take());
-        if let Some(link) = self.posts.links.get_mut(&epoch) {
-            link.connections.retain(|other| *other != slot);
-            if let Some(number) = post {
-                self.fail_when_sent(slot, epoch, number, is_stale, why.to_owned());
-            }
-            self.posts.want_pump(epoch);
-        }
-        self.bury_post_connection(slot);
-    }
-
-    fn bury_post_connection(&mut self, slot: Slot) {
-        let Some(connection) = self.posts.connections.get(slot) else {
-            return;
-        };
-        let is_idle = !connection.receiving && !connection.sending && !connection.connecting;
-        if is_idle && connection.stage == Stage::Closing {
-            self.posts.connections.remove(slot);
-        }
     }
 
     /// The analyzer is down: what it has not ACKed goes to others.
@@ -647,8 +398,9 @@ impl<I: Io> Worker<I> {
         if let Some(lane) = self.engine.lane_of(epoch) {
             let mut before = 0;
             for post in &link.posts {
-                if post.is_done {
-                    self.engine.delivered(lane, before, post.messages);
+                if post.fate != Fate::Open {
+                    let is_refused = post.fate == Fate::Refused;
+                    self.engine.through(lane, before, post.messages, is_refused);
                 }
                 before += post.messages;
             }

@@ -12,7 +12,7 @@ use std::io::Write;
 use super::clients::{Clients, Stage, HELD_BYTES_MAX};
 use super::config::Cors;
 use super::io::Io;
-use super::operator::{Question, Reply};
+use super::operator::{Question, Reply, ASKED_HEADERS};
 use super::slab::{token, untoken, Kind, Slot};
 use super::worker::{Phase, Worker};
 use crate::engine::{Unit, UnitRefused};
@@ -23,20 +23,8 @@ use crate::http::{TIMESTAMP_BYTES, UUID_BYTES};
 const RETRY_AFTER: &str = "1";
 /// Body of a request that the control side answers: a thousand of them may wait.
 const QUESTION_BODY_BYTES_MAX: usize = 64 * 1024;
-/// Headers that the control side gets to see.
-const ASKED_HEADERS: [&str; 10] = [
-    "accept",
-    "accept-encoding",
-    "access-control-request-headers",
-    "access-control-request-method",
-    "authorization",
-    "content-type",
-    "host",
-    "if-none-match",
-    "last-event-id",
-    "origin",
-];
-
+/// Headers of an answer: four of every answer's own, and those that it is given (Retry-After).
+const HEADERS_MAX: usize = 6;
 /// One request's packet, in both of its forms.
 struct PacketUnit<'a, 'b> {
     packet: &'a http::Packet<'b>,
@@ -162,9 +150,10 @@ impl<I: Io> Worker<I> {
         });
     }
 
-    /// Packets all of whose messages have been ACKed.
+    /// Packets all of whose messages have been ACKed, or refused.
     pub(super) fn answer_receipts(&mut self) {
-        while let Some(ticket) = self.engine.next_receipt() {
+        while let Some(receipt) = self.engine.next_receipt() {
+            let ticket = receipt.ticket;
             let Some(slot) = self.clients.tickets.remove(&ticket) else {
                 continue;
             };
@@ -173,7 +162,10 @@ impl<I: Io> Worker<I> {
             if !client.is_some_and(|client| waits(client.stage)) {
                 continue;
             }
-            self.answer_waiting(slot, 200, "acked");
+            match receipt.is_refused {
+                true => self.answer_waiting(slot, 422, "refused"),
+                false => self.answer_waiting(slot, 200, "acked"),
+            }
         }
     }
 
@@ -190,7 +182,16 @@ impl<I: Io> Worker<I> {
         };
         client.stage = Stage::Ready;
         client.since_ns = self.now_ns;
-        self.answer_packet(slot, status, word, &packet, messages);
+        match word {
+            "refused" => {
+                let packet = std::str::from_utf8(&packet).unwrap_or_default();
+                let detail = format!(
+                    "an analyzer refuses packet {packet}; the distributor has set it aside"
+                );
+                self.answer_error(slot, status, "Packet refused", &detail, &[]);
+            }
+            _ => self.answer_packet(slot, status, word, &packet, messages),
+        }
         self.serve(slot);
     }
 
@@ -348,21 +349,29 @@ impl<I: Io> Worker<I> {
             time: std::str::from_utf8(&now).unwrap_or_default(),
         };
         write_body(&mut body, answering);
-        let mut headers = headers.to_vec();
-        headers.push(("X-Content-Type-Options", "nosniff"));
-        if let Some(origin) = &client.allowed_origin {
-            headers.push(("Access-Control-Allow-Origin", origin));
-            headers.push(("Vary", "Origin"));
-        }
-        if client.http10 && client.keep_alive {
-            headers.push(("Connection", "keep-alive"));
-        }
+        // On the stack: every packet has its answer.
+        let origin = client.allowed_origin.as_deref();
+        let stays = client.http10 && client.keep_alive;
+        let own = [
+            Some(("X-Content-Type-Options", "nosniff")),
+            origin.map(|origin| ("Access-Control-Allow-Origin", origin)),
+            origin.map(|_| ("Vary", "Origin")),
+            stays.then_some(("Connection", "keep-alive")),
+        ];
+        let mut lines = [("", ""); HEADERS_MAX];
+        let all = headers.iter().copied().chain(own.into_iter().flatten());
+        let count = lines
+            .iter_mut()
+            .zip(all)
+            .map(|(line, header)| *line = header)
+            .count();
+        let headers = &lines[..count];
         let (out, keep_alive) = (&mut client.out, client.keep_alive);
         if client.is_head {
             let len = body.len();
-            http::respond_head(out, status, "application/json", &headers, len, keep_alive);
+            http::respond_head(out, status, "application/json", headers, len, keep_alive);
         } else {
-            http::respond(out, status, "application/json", &headers, &body, keep_alive);
+            http::respond(out, status, "application/json", headers, &body, keep_alive);
         }
         self.clients.body = body;
         if !client.keep_alive {

@@ -18,6 +18,7 @@ pub(super) enum Kind {
     PostConnect,
     PostReceive,
     PostSend,
+    SetAside,
 }
 
 const GENERATION_BITS: u32 = 24;
@@ -71,6 +72,7 @@ pub(super) fn untoken(token: u64) -> (Option<Kind>, Slot) {
         12 => Some(Kind::PostConnect),
         13 => Some(Kind::PostReceive),
         14 => Some(Kind::PostSend),
+        15 => Some(Kind::SetAside),
         _ => None,
     };
     // Both casts take bits out of a word.

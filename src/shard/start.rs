@@ -1,9 +1,12 @@
 //! Starts the shards, and stops them.
 
 use std::fmt;
+use std::fs::File;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
 use std::sync::mpsc::Sender;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +14,7 @@ use std::time::{Duration, Instant};
 use glommio::channels::channel_mesh::{FullMesh, MeshBuilder};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
-use super::listen::listen;
+use super::listen::{divide_passed, listen, Listener, Passed};
 use super::mesh::{GlommioMesh, Message, Postbox, CHANNEL_MESSAGES};
 use super::operator::Operator;
 use super::shared::{ShardReport, Shared, Stop};
@@ -45,12 +48,26 @@ const CLASSIC_BUFFER_BYTES: u32 = 16 * 1024;
 pub enum StartError {
     /// The kernel or its policy.
     Unusable(Unusable),
+    /// Sockets that were passed cannot be used.
+    Passed {
+        /// Flag that they stand for.
+        flag: &'static str,
+        /// Why.
+        error: io::Error,
+    },
     /// An address cannot be listened on.
     Listen {
         /// Flag that gave it.
         flag: &'static str,
         /// The address.
         address: SocketAddr,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// The file for refused packets cannot be written.
+    Refused {
+        /// Which.
+        path: PathBuf,
         /// What the kernel said.
         error: io::Error,
     },
@@ -85,6 +102,12 @@ impl fmt::Display for StartError {
                 }
                 Ok(())
             }
+            StartError::Refused { path, error } => write!(
+                f,
+                "--refused-dir: cannot write {}: {error}; it must be a folder that this user may write in",
+                path.display()
+            ),
+            StartError::Passed { flag, error } => write!(f, "sockets for {flag}: {error}"),
             StartError::Nofile { needed, hard } => write!(
                 f,
                 "--max-connections and --max-http-connections need {needed} descriptors, the hard limit is {hard}: raise it (`ulimit -Hn`, or LimitNOFILE in the unit) or ask for fewer connections"
@@ -118,6 +141,15 @@ impl Distributor {
     /// # Errors
     /// Each names the thing, the value and what is allowed. Nothing runs then.
     pub fn start(config: Config) -> Result<Distributor, StartError> {
+        Distributor::start_on(config, Passed::default())
+    }
+
+    /// The same with sockets that others opened: for these, the addresses of the configuration do not
+    /// count.
+    ///
+    /// # Errors
+    /// As [`Distributor::start`]; also more sockets than shards.
+    pub fn start_on(config: Config, passed: Passed) -> Result<Distributor, StartError> {
         config.check()?;
         let without: Vec<&str> = config.without.iter().map(String::as_str).collect();
         let features = Features::probe().map_err(StartError::Unusable)?;
@@ -130,27 +162,35 @@ impl Distributor {
             features.send_zc = false;
         }
         let mut config = config;
-        let http_max = config.http.listen.map(|_| config.http.connections_max);
+        let has_http = config.http.listen.is_some() || !passed.http.is_empty();
+        let http_max = has_http.then_some(config.http.connections_max);
         let shared = share_descriptors(config.connections_max, http_max)?;
         (config.connections_max, config.http.connections_max) = shared;
 
-        let bind = |flag, address| {
-            listen(address, config.shards, config.peer_timeout).map_err(|error| {
-                StartError::Listen {
-                    flag,
-                    address,
-                    error,
-                }
-            })
+        let (shards, patience) = (config.shards, config.peer_timeout);
+        let listeners = |flag, address, passed: Vec<_>| match passed.is_empty() {
+            false => divide_passed(passed, shards, patience)
+                .map_err(|error| StartError::Passed { flag, error }),
+            true => listen(address, shards, patience).map_err(|error| StartError::Listen {
+                flag,
+                address,
+                error,
+            }),
         };
-        let emitters = bind("--emitters", config.emitters)?;
-        let analyzers = bind("--analyzers", config.analyzers)?;
-        let http = match config.http.listen {
-            Some(address) => bind("--http", address)?,
-            None => Vec::new(),
+        let outlives = !passed.emitters.is_empty();
+        let emitters = listeners("--emitters", config.emitters, passed.emitters)?;
+        let analyzers = listeners("--analyzers", config.analyzers, passed.analyzers)?;
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let http = match has_http {
+            true => {
+                let address = config.http.listen.unwrap_or(nowhere);
+                listeners("--http", address, passed.http)?
+            }
+            false => Vec::new(),
         };
-        let address = |listeners: &[TcpListener]| {
+        let address = |listeners: &[Listener]| {
             listeners[0]
+                .socket
                 .local_addr()
                 .map_err(|error| StartError::Resource {
                     what: "listener",
@@ -163,6 +203,7 @@ impl Distributor {
             false => Some(address(&http)?),
         };
 
+        let refused = refused_files(&config)?;
         let resource = |what| move |error| StartError::Resource { what, error };
         let buffers = config.arena_bytes / config.batch_bytes as usize;
         let arenas = (0..config.shards)
@@ -187,11 +228,13 @@ impl Distributor {
         let (up, ups) = std::sync::mpsc::channel();
         let parts = arenas.into_iter().zip(emitters.into_iter().zip(analyzers));
         let mut http = http.into_iter();
+        let mut refused = refused.into_iter();
         for (index, (arena, (emitters, analyzers))) in parts.enumerate() {
             let listeners = Listeners {
                 emitters,
                 analyzers,
                 http: http.next(),
+                outlives,
             };
             let plan = Plan {
                 config: Arc::clone(&config),
@@ -202,7 +245,7 @@ impl Distributor {
                 mesh: mesh.clone(),
                 up: up.clone(),
             };
-            let handle = plan.spawn(index, arena, listeners)?;
+            let handle = plan.spawn(index, arena, listeners, refused.next())?;
             shards.push(handle);
         }
         drop(up);
@@ -295,6 +338,12 @@ impl Stopper {
         self.shared.reports(|report| report.balance)
     }
 
+    /// Turns of each shard's event loop, as of its newest report. A shard that lives turns and reports ten
+    /// times a second, also when it has nothing to do.
+    pub fn turns(&self) -> Vec<u64> {
+        self.shared.reports(|report| report.pace.turns)
+    }
+
     /// Ends at once.
     pub fn stop_now(&self) {
         self.shared.ask(Stop::Now, 0);
@@ -328,7 +377,8 @@ impl Plan {
         self,
         index: usize,
         arena: Arena,
-        listeners: Listeners<TcpListener>,
+        listeners: Listeners<Listener>,
+        refused: Option<OwnedFd>,
     ) -> Result<ExecutorJoinHandle<io::Result<ShardReport>>, StartError> {
         let placement = match self.config.cores.get(index) {
             Some(core) => Placement::Fixed(*core),
@@ -339,14 +389,19 @@ impl Plan {
             .io_memory(GLOMMIO_IO_BYTES)
             .ring_depth(GLOMMIO_RING_DEPTH)
             .preempt_timer(PREEMPT_AFTER)
-            .spawn(move || self.run(arena, listeners))
+            .spawn(move || self.run(arena, listeners, refused))
             .map_err(|error| StartError::Resource {
                 what: "shard thread (glommio executor)",
                 error: io::Error::other(error.to_string()),
             })
     }
 
-    async fn run(self, arena: Arena, listeners: Listeners<TcpListener>) -> io::Result<ShardReport> {
+    async fn run(
+        self,
+        arena: Arena,
+        listeners: Listeners<Listener>,
+        refused: Option<OwnedFd>,
+    ) -> io::Result<ShardReport> {
         let end_together = EndTogether(Arc::clone(&self.shared));
         let mesh = GlommioMesh::join(self.mesh, self.postbox).await;
         let own = mesh.own();
@@ -358,7 +413,7 @@ impl Plan {
             io::Error::other(unusable.to_string())
         })?;
         let _ = self.up.send(Ok(()));
-        let worker = Worker::new(
+        let mut worker = Worker::new(
             index,
             self.config,
             self.shared,
@@ -367,10 +422,28 @@ impl Plan {
             mesh,
             listeners,
         );
+        if let Some(file) = refused {
+            worker.set_refused_file(file);
+        }
         let ended = worker.run().await;
         drop(end_together);
         ended
     }
+}
+
+/// Where shards set aside what analyzers refuse for good: one file each, or none.
+fn refused_files(config: &Config) -> Result<Vec<OwnedFd>, StartError> {
+    let Some(folder) = &config.http.refused else {
+        return Ok(Vec::new());
+    };
+    let open = |index| {
+        let path = folder.join(format!("refused-{index}.ndjson"));
+        let mut options = File::options();
+        let file = options.create(true).append(true).mode(0o640).open(&path);
+        file.map(OwnedFd::from)
+            .map_err(|error| StartError::Refused { path, error })
+    };
+    (0..config.shards).map(open).collect()
 }
 
 fn ring_config(config: &Config, features: Features) -> RingConfig {

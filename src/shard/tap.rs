@@ -46,9 +46,21 @@ pub(super) struct Tap {
 }
 
 impl Operator {
-    /// Wants so many messages a second from now on, of all shards together; 0: none. One at a time looks.
-    pub fn set_tap(&self, rate: u32) {
-        self.shared.tap.rate.store(rate, Ordering::Relaxed);
+    /// Wants so many messages a second from now on, of all shards together. False: somebody looks
+    /// already. Whoever has begun ends it with [`Operator::end_tap`].
+    pub fn begin_tap(&self, rate: u32) -> bool {
+        let rates = &self.shared.tap.rate;
+        let order = Ordering::Relaxed;
+        let began = rates.compare_exchange(0, rate.max(1), order, order).is_ok();
+        if began {
+            self.tapped(); // what is left of the last one
+        }
+        began
+    }
+
+    /// Nobody looks any more.
+    pub fn end_tap(&self) {
+        self.shared.tap.rate.store(0, Ordering::Relaxed);
     }
 
     /// What has passed since the last call, or a part of it.

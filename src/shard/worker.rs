@@ -62,6 +62,8 @@ pub(crate) struct Listeners<L> {
     pub(crate) analyzers: L,
     /// Not everybody wants HTTP.
     pub(crate) http: Option<L>,
+    /// The emitters' socket stays open when this process ends: who is not accepted waits for the next one.
+    pub(crate) outlives: bool,
 }
 
 /// One shard. Lives on its thread, owns everything that it touches.
@@ -367,6 +369,7 @@ impl<I: Io> Worker<I> {
             Some(Kind::PostConnect) => self.on_post_connected(slot, completion),
             Some(Kind::PostReceive) => self.on_post_receive(slot, completion),
             Some(Kind::PostSend) => self.on_post_sent(slot, completion),
+            Some(Kind::SetAside) => self.on_set_aside(slot, completion),
             Some(Kind::Wake) => self.io.arm_wake(bare(Kind::Wake)),
             Some(Kind::Cancel) | None => {}
         }

@@ -293,6 +293,14 @@ impl Io for SimIo {
         Vec::new()
     }
 
+    fn append(&mut self, _file: &SimSocket, _bytes: Vec<u8>, _token: u64) {
+        unreachable!("there are no files in the simulated world");
+    }
+
+    fn file_bytes(&self, _file: &SimSocket) -> u64 {
+        u64::MAX
+    }
+
     fn connect(&mut self, _address: SocketAddr, _token: u64) -> io::Result<SimSocket> {
         // Nobody listens in the simulated world but the distributor.
         Err(io::ErrorKind::ConnectionRefused.into())

@@ -549,6 +549,7 @@ fn worker(
             emitters: listener(Port::Emitters),
             analyzers: listener(Port::Analyzers),
             http: None,
+            outlives: false,
         },
     )
 }

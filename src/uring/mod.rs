@@ -5,11 +5,13 @@
 //!      \--- ArenaView         egress memory, read by the kernel
 //! Wake                        ends a ring's wait from another thread
 //! Features                    what this kernel can do
+//! adopt_descriptors           sockets that whoever started the process left open for it
 //! ```
 #![allow(unsafe_code)]
 
 mod arena;
 mod clock;
+mod inherit;
 mod limits;
 mod map;
 mod probe;
@@ -19,6 +21,7 @@ mod wake;
 
 pub use arena::{Arena, ArenaView};
 pub use clock::monotonic_ns;
+pub use inherit::adopt_descriptors;
 pub use limits::raise_nofile;
 pub use probe::{kernel_release, Features, Unusable, KERNEL_MIN};
 pub use provided::Chunk;

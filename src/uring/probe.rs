@@ -179,11 +179,12 @@ pub(super) fn explain(error: &io::Error, release: &str) -> Unusable {
     }
 }
 
-/// `uname -r`.
+/// `uname -r`. By system call: a hardened service may see none of /proc/sys.
 pub fn kernel_release() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/osrelease")
-        .map(|text| text.trim().to_owned())
-        .unwrap_or_else(|_| "unknown".to_owned())
+    rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned()
 }
 
 fn parse_release(release: &str) -> Option<(u32, u32)> {

@@ -257,6 +257,14 @@ impl Ring {
         );
     }
 
+    /// Accepts one connection. On a socket that several rings accept from, each request is woken in its
+    /// turn; of multishot requests the kernel always wakes the one that came first.
+    pub fn accept_once(&mut self, listener: RawFd, token: u64) {
+        let none = std::ptr::null_mut();
+        let entry = opcode::Accept::new(Fd(listener), none, none.cast());
+        self.push(entry.flags(libc::SOCK_CLOEXEC).build(), token);
+    }
+
     /// Receives into `group` until the stream ends, an error, ENOBUFS, or the kernel's whim.
     pub fn receive(&mut self, fd: RawFd, group: Group, token: u64) {
         let group = self.group(group).group();
@@ -334,7 +342,19 @@ impl Ring {
         self.push(entry, token);
     }
 
-    /// The bytes of a send that has completed.
+    /// Writes bytes at the end of a file that was opened to append, and keeps them as
+    /// [`Ring::send_bytes`] does.
+    pub fn append(&mut self, fd: RawFd, bytes: Vec<u8>, token: u64) {
+        let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let entry = opcode::Write::new(Fd(fd), bytes.as_ptr(), len)
+            .offset(u64::MAX) // where the file is
+            .build();
+        let before = self.outgoing.insert(token, bytes);
+        assert!(before.is_none(), "one write at a time for each token");
+        self.push(entry, token);
+    }
+
+    /// The bytes of a send or an append that has completed.
     pub fn sent_bytes(&mut self, token: u64) -> Vec<u8> {
         self.outgoing.remove(&token).unwrap_or_default()
     }

@@ -15,6 +15,7 @@
 pub mod analyzer;
 pub mod emitter;
 pub mod process;
+pub mod scratch;
 pub mod wire;
 
 use std::ops::Range;
@@ -23,6 +24,7 @@ use std::time::{Duration, Instant};
 pub use analyzer::{Acks, Analyzer, Options};
 pub use emitter::Emitter;
 pub use process::{Distributor, Ended, Program};
+pub use scratch::Scratch;
 pub use wire::Dialect;
 
 /// How long anything may take on a busy machine before a test fails.

@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use weir::engine::{
-    Engine, EngineConfig, Entry, LinkEpoch, Memory, OnSlow, Reach, Roster, Unit, UnitRefused,
-    VecMemory, Window,
+    Engine, EngineConfig, Entry, LinkEpoch, Memory, OnSlow, Reach, Receipt, Roster, Unit,
+    UnitRefused, VecMemory, Window,
 };
 use weir::http::{self, Record, SeededIds};
 use weir::protocol::frame;
@@ -57,7 +57,9 @@ struct World {
     packets: BTreeMap<u64, Vec<u64>>,
     tickets: BTreeMap<u64, Vec<u64>>,
     done: BTreeSet<u64>,
-    /// ACKed out of order by an analyzer that died: not to be seen again.
+    /// Refused by an analyzer for good.
+    refused: BTreeSet<u64>,
+    /// ACKed or refused out of order by an analyzer that died: not to be seen again.
     settled: BTreeSet<u64>,
 }
 
@@ -111,6 +113,7 @@ impl World {
             packets: BTreeMap::new(),
             tickets: BTreeMap::new(),
             done: BTreeSet::new(),
+            refused: BTreeSet::new(),
             settled: BTreeSet::new(),
         }
     }
@@ -232,8 +235,8 @@ impl World {
         }
     }
 
-    /// An analyzer ACKs the oldest `units` that it has.
-    fn ack(&mut self, analyzer: u32, units: usize) {
+    /// An analyzer ACKs the oldest `units` that it has; over HTTP it refuses some.
+    fn ack(&mut self, analyzer: u32, units: usize, random: &mut Random) {
         let Some(link) = self.links.get_mut(&analyzer) else {
             return;
         };
@@ -241,17 +244,29 @@ impl World {
             return;
         };
         let units = units.min(link.unacked.len());
-        let numbers: Vec<u64> = link.unacked.drain(..units).flatten().collect();
-        self.engine.acked(lane, numbers.len() as u64, 0);
-        self.acked.extend(numbers);
+        let form = link.form;
+        for numbers in link.unacked.drain(..units) {
+            let messages = numbers.len() as u64;
+            if form == Form::Http && random.below(5) == 0 {
+                self.engine.refused(lane, messages, 0);
+                self.refused.extend(numbers);
+            } else {
+                self.engine.acked(lane, messages, 0);
+                self.acked.extend(numbers);
+            }
+        }
         self.collect_receipts();
     }
 
     fn collect_receipts(&mut self) {
-        while let Some(ticket) = self.engine.next_receipt() {
+        while let Some(Receipt { ticket, is_refused }) = self.engine.next_receipt() {
             let numbers = &self.tickets[&ticket];
-            let all = numbers.iter().all(|number| self.acked.contains(number));
+            let (acked, refused) = (&self.acked, &self.refused);
+            let is_through = |number| acked.contains(number) || refused.contains(number);
+            let all = numbers.iter().all(is_through);
             assert!(all, "ticket {ticket} is done before its messages");
+            let any_refused = numbers.iter().any(|number| refused.contains(number));
+            assert_eq!(is_refused, any_refused, "ticket {ticket}");
             assert!(self.done.insert(ticket), "ticket {ticket} is done twice");
         }
     }
@@ -265,8 +280,14 @@ impl World {
             let mut before = 0;
             for (index, unit) in link.unacked.iter().enumerate() {
                 if index > 0 && random.below(3) == 0 {
-                    self.engine.delivered(lane, before, unit.len() as u64);
-                    self.acked.extend(unit);
+                    let is_refused = random.below(2) == 0;
+                    let through = match is_refused {
+                        true => &mut self.refused,
+                        false => &mut self.acked,
+                    };
+                    through.extend(unit);
+                    let messages = unit.len() as u64;
+                    self.engine.through(lane, before, messages, is_refused);
                     self.settled.extend(unit);
                 }
                 before += unit.len() as u64;
@@ -374,7 +395,8 @@ fn run(seed: u64) -> World {
                 if !known.is_empty() {
                     let analyzer = known[random.below(known.len() as u64) as usize];
                     world.transmit();
-                    world.ack(analyzer, random.below(30) as usize);
+                    let units = random.below(30) as usize;
+                    world.ack(analyzer, units, &mut random);
                 }
             }
             10 => {
@@ -399,7 +421,7 @@ fn run(seed: u64) -> World {
         let known: Vec<u32> = world.links.keys().copied().collect();
         known
             .iter()
-            .for_each(|analyzer| world.ack(*analyzer, usize::MAX));
+            .for_each(|analyzer| world.ack(*analyzer, usize::MAX, &mut random));
         if world.engine.balance().open() == 0 {
             break;
         }
@@ -409,15 +431,19 @@ fn run(seed: u64) -> World {
 
 #[test]
 fn units_are_acked_whatever_form_their_lanes_have() {
-    let (mut messages, mut rerouted, mut tickets) = (0, 0, 0);
+    let (mut messages, mut rerouted, mut tickets, mut refused) = (0, 0, 0, 0);
     for seed in 0..150 {
         let world = run(seed);
         let balance = world.engine.balance();
         assert_eq!(balance.open(), 0, "seed {seed}: {balance}");
+        let through: BTreeSet<u64> = world.acked.union(&world.refused).copied().collect();
         assert!(
-            world.acked.iter().copied().eq(0..world.next),
+            through.into_iter().eq(0..world.next),
             "seed {seed}: all of them"
         );
+        assert_eq!(balance.acked, world.acked.len() as u64, "seed {seed}");
+        assert_eq!(balance.dropped, world.refused.len() as u64, "seed {seed}");
+        refused += balance.dropped;
         assert_eq!(world.engine.counters.received, world.next, "seed {seed}");
         let asked: BTreeSet<u64> = world.tickets.keys().copied().collect();
         assert_eq!(world.done, asked, "seed {seed}: every ticket is done");
@@ -427,8 +453,8 @@ fn units_are_acked_whatever_form_their_lanes_have() {
         tickets += asked.len();
     }
     assert!(
-        messages > 50_000 && rerouted > 10_000 && tickets > 1000,
-        "{messages} {rerouted} {tickets}"
+        messages > 50_000 && rerouted > 10_000 && tickets > 1000 && refused > 1000,
+        "{messages} {rerouted} {tickets} {refused}"
     );
 }
 
@@ -450,7 +476,7 @@ fn packets_keep_the_bound_of_single_messages_times_their_size() {
         let known: Vec<u32> = world.links.keys().copied().collect();
         known
             .iter()
-            .for_each(|analyzer| world.ack(*analyzer, usize::MAX));
+            .for_each(|analyzer| world.ack(*analyzer, usize::MAX, &mut random));
         let total = world.next as f64;
         for lane in world.engine.lane_reports() {
             let due = total * f64::from(1 + lane.analyzer % 4) / weights;

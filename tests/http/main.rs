@@ -5,7 +5,9 @@ mod abuse;
 mod analyzers;
 #[path = "../common/mod.rs"]
 mod common;
+mod crowd;
 mod limits;
 mod packets;
+mod refusals;
 #[allow(dead_code)] // tests/operate has the other half of it
 mod rig;

@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use serde_json::{json, Value};
 
+use crate::common::Scratch;
 use crate::common::{until, PATIENCE};
 use crate::http::Client;
-use crate::site::Scratch;
 
 /// Names under which it is installed.
 const NAMES: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];

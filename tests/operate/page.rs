@@ -4,10 +4,11 @@
 use std::time::{Duration, Instant};
 
 use crate::browser::Browser;
+use crate::common::Scratch;
 use crate::common::{until, Program};
 use crate::http::HttpAnalyzer;
 use crate::load::Load;
-use crate::site::{toml_of, Scratch, Site};
+use crate::site::{toml_of, Site};
 
 /// What happens is seen within this.
 const SEEN: Duration = Duration::from_secs(2);

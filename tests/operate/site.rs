@@ -1,6 +1,6 @@
 //! A distributor process with an admin socket and a configuration file, and `weir ctl` beside it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
@@ -8,34 +8,8 @@ use serde_json::Value;
 use weir::control::client::{Client, Target};
 
 use crate::common::process::{run, signal, Ended};
-use crate::common::{until, Distributor};
+use crate::common::{until, Distributor, Scratch};
 use crate::http::HttpAnalyzer;
-
-/// Files of one test; goes away with it.
-pub struct Scratch(PathBuf);
-
-impl Scratch {
-    pub fn new(name: &str) -> Scratch {
-        let dir = std::env::temp_dir().join(format!("weir-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).expect("a directory");
-        Scratch(dir)
-    }
-
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    pub fn write(&self, name: &str, text: &str) -> PathBuf {
-        std::fs::write(self.path(name), text).expect("written");
-        self.path(name)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 pub struct Site {
     pub distributor: Distributor,

@@ -11,7 +11,6 @@
 mod host;
 mod network;
 mod software;
-mod zero_copy;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -37,7 +36,8 @@ impl Fingerprint {
     /// Reads everything. `interface` is the one that the figures go over.
     pub fn of_this_host(interface: &str) -> Self {
         let mut fingerprint = Self::below(Path::new("/"), interface);
-        fingerprint.put("zero copy", zero_copy::section(interface));
+        fingerprint.put("zero copy", Section::new());
+        fingerprint.set_zero_copy(interface, 0, 0);
         fingerprint.put("software", software::section());
         fingerprint
     }
@@ -57,6 +57,19 @@ impl Fingerprint {
         fingerprint.put("interrupts", network::interrupts(&tree, interface));
         fingerprint.put("sysctl", host::sysctl(&tree));
         fingerprint
+    }
+
+    /// What became of zero-copy sends over `interface`: only sending shows it.
+    pub fn set_zero_copy(&mut self, interface: &str, sends: u64, copied: u64) {
+        let what = match (interface, sends) {
+            ("lo", 0) => "not asked for: the kernel always copies to this host".to_owned(),
+            (_, 0) => "not asked for".to_owned(),
+            (_, sends) if sends == copied => format!("copied: all {sends} sends"),
+            (_, sends) => format!("sent without a copy: {} of {sends} sends", sends - copied),
+        };
+        let section = self.sections.entry("zero copy".into()).or_default();
+        section.clear();
+        section.insert(format!("over {interface}"), what);
     }
 
     fn put(&mut self, name: &str, section: Section) {
@@ -159,6 +172,27 @@ mod tests {
             assert_ne!(fingerprint.fact(section, name), ABSENT, "{section} {name}");
         }
         assert_eq!(fingerprint.fact("network", "interface"), "lo");
+    }
+
+    #[test]
+    fn zero_copy_is_what_sends_showed() {
+        let mut fingerprint = Fingerprint::default();
+        for (interface, sends, copied, what) in [
+            (
+                "lo",
+                0,
+                0,
+                "not asked for: the kernel always copies to this host",
+            ),
+            ("lo", 7, 7, "copied: all 7 sends"),
+            ("eth9", 10, 1, "sent without a copy: 9 of 10 sends"),
+            ("eth9", 0, 0, "not asked for"),
+        ] {
+            fingerprint.set_zero_copy(interface, sends, copied);
+            let name = format!("over {interface}");
+            assert_eq!(fingerprint.fact("zero copy", &name), what);
+            assert_eq!(fingerprint.sections["zero copy"].len(), 1);
+        }
     }
 
     /// A server with a NIC, out of files.

@@ -235,7 +235,8 @@ mod tests {
         for post in posts {
             let (head, body) = post.split_once("\r\n\r\n").expect("a body");
             assert!(
-                head.contains(&format!("Content-Length: {}\r\n", body.len())),
+                head.lines()
+                    .any(|line| line == format!("Content-Length: {}", body.len())),
                 "{head}"
             );
             let packet: serde_json::Value = serde_json::from_str(body).expect("JSON");

@@ -6,11 +6,13 @@
 //! args.output.finish(report, passed)                 summaries; --json --html --hgrm --hlog
 //! ```
 
+mod figures;
 mod files;
 mod hgrm;
 mod histogram;
 mod html;
 mod model;
+mod read;
 #[cfg(test)]
 pub mod sample;
 mod stats;
@@ -24,9 +26,13 @@ use weir::certificate::{rfc3339, Stamp};
 
 use crate::fingerprint::{interface_of, Fingerprint};
 
-pub use histogram::{decode, encode, percentiles_line, Latency};
+pub use figures::human;
+#[cfg(test)]
+pub use histogram::decode;
+pub use histogram::{encode, percentiles_line, Latency};
 pub use model::*;
-pub use stats::{columns, measured, median_min_max, summarize, Measured};
+pub use read::read;
+pub use stats::{columns, median_min_max, summarize, Measured};
 
 /// The sentence that every number over loopback needs beside it.
 const LOOPBACK: &str = "loopback: no NIC, no interrupts, never true zero-copy (the kernel copies \
@@ -44,6 +50,14 @@ pub struct OutputArgs {
     /// Write every figure here as JSON (schema: bench/report.schema.json); `diff` reads it
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    #[command(flatten)]
+    pub pages: PageArgs,
+}
+
+/// What can be made of a report at any time.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Reports")]
+pub struct PageArgs {
     /// Write a page with charts and tables here: one file that needs nothing else
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
@@ -53,6 +67,33 @@ pub struct OutputArgs {
     /// Write the distributions of each interval here, as an HdrHistogram V2 interval log
     #[arg(long, value_name = "FILE")]
     pub hlog: Option<PathBuf>,
+}
+
+/// Arguments of `weir-bench render`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct RenderArgs {
+    /// A report, from --json
+    #[arg(value_name = "REPORT.json")]
+    pub report: PathBuf,
+    #[command(flatten)]
+    pub pages: PageArgs,
+}
+
+/// Makes what was asked for.
+///
+/// # Errors
+/// The file is no report, nothing was asked for, or a file cannot be written.
+pub fn run_render(args: &RenderArgs) -> io::Result<bool> {
+    let mut report = read(&args.report)?;
+    // They follow from the runs, which another program may have chosen from.
+    report.summaries = summarize(&report);
+    let PageArgs { html, hgrm, hlog } = &args.pages;
+    if html.is_none() && hgrm.is_none() && hlog.is_none() {
+        return Err(io::Error::other(
+            "render: nothing to make: give --html FILE, --hgrm DIR or --hlog FILE",
+        ));
+    }
+    args.pages.write(&report).map(|()| true)
 }
 
 /// A report that is being made.
@@ -114,29 +155,28 @@ impl OutputArgs {
         report.wall_seconds = draft.begun.elapsed().as_secs_f64();
         report.passed = passed;
         report.summaries = summarize(&report);
+        let sent = |count: fn(&ZeroCopy) -> u64| -> u64 {
+            let runs = report.series.iter().flat_map(|series| &series.runs);
+            runs.filter_map(|run| run.zero_copy.as_ref().map(count))
+                .sum()
+        };
+        let (sends, copied) = (sent(|z| z.sends), sent(|z| z.copied));
+        let interface = &report.conditions.interface;
+        report.fingerprint.set_zero_copy(interface, sends, copied);
         if let Some(path) = &self.json {
             let text = serde_json::to_string_pretty(&report)?;
             write("--json", path, &(text + "\n"))?;
         }
-        if let Some(path) = &self.html {
-            write("--html", path, &html::page(&report)?)?;
-        }
-        if let Some(directory) = &self.hgrm {
-            files::write_hgrm(directory, &report)?;
-        }
-        if let Some(path) = &self.hlog {
-            files::write_hlog(path, &report)?;
-        }
-        Ok(())
+        self.pages.write(&report)
     }
 
     /// An hour's measurement shall not be lost to a misspelt directory.
     fn ensure_writable(&self) -> io::Result<()> {
         for (flag, path) in [
             ("--json", &self.json),
-            ("--html", &self.html),
-            ("--hgrm", &self.hgrm),
-            ("--hlog", &self.hlog),
+            ("--html", &self.pages.html),
+            ("--hgrm", &self.pages.hgrm),
+            ("--hlog", &self.pages.hlog),
         ] {
             let parent = path.as_deref().and_then(Path::parent);
             if let Some(parent) = parent.filter(|p| !p.as_os_str().is_empty() && !p.is_dir()) {
@@ -146,6 +186,21 @@ impl OutputArgs {
                     parent.display()
                 )));
             }
+        }
+        Ok(())
+    }
+}
+
+impl PageArgs {
+    fn write(&self, report: &Report) -> io::Result<()> {
+        if let Some(path) = &self.html {
+            write("--html", path, &html::page(report)?)?;
+        }
+        if let Some(directory) = &self.hgrm {
+            files::write_hgrm(directory, report)?;
+        }
+        if let Some(path) = &self.hlog {
+            files::write_hlog(path, report)?;
         }
         Ok(())
     }

@@ -107,6 +107,17 @@ fn load(
     }
 }
 
+/// What the distributor would do with a file alone, or with no flag at all; the environment does not count.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub(in crate::cli) fn of_file(flags: Vec<OsString>) -> Result<Loaded, Vec<String>> {
+    load(flags, Environment::default()).map_err(|refusal| match refusal {
+        Refusal::Line(error) => vec![error.to_string()],
+        Refusal::Values(problems) => problems,
+    })
+}
+
 fn complain(problems: &[String], status: u8) -> ExitCode {
     for problem in problems {
         eprintln!("error: {problem}");

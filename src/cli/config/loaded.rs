@@ -8,6 +8,7 @@ use clap::ArgMatches;
 use serde::Serialize;
 
 use super::layers::{Environment, Layers, Source};
+use super::listening::Listening;
 use super::settings::{self, Setting, HTTP_ANALYZER};
 use super::{read, Refusal};
 use crate::cli::{distributor, Program};
@@ -109,6 +110,8 @@ pub struct Loaded {
     pub args: distributor::Args,
     /// What the distributor is told.
     pub config: Config,
+    /// Sockets that were passed.
+    listening: Listening,
 }
 
 impl Loaded {
@@ -120,7 +123,23 @@ impl Loaded {
         let located = |why: String| vec![args.origins.locate(&why)];
         let config = args.config().map_err(located)?;
         config.check().map_err(|error| located(error.to_string()))?;
-        Ok(Loaded { args, config })
+        let listening = Listening::default();
+        Ok(Loaded {
+            args,
+            config,
+            listening,
+        })
+    }
+
+    /// The same with the sockets that were passed: their addresses are those of the configuration.
+    ///
+    /// # Errors
+    /// An address was configured, and it is another.
+    pub fn on(mut self, listening: Listening) -> Result<Loaded, String> {
+        let put = listening.put_into(&mut self.config, &self.args.origins);
+        put.map_err(|why| self.args.origins.locate(&why))?;
+        self.listening = listening;
+        Ok(self)
     }
 
     /// What an operator may not have meant, one sentence each.
@@ -144,7 +163,8 @@ impl Loaded {
         let Program::Distributor(args) = cli.program else {
             return Err(vec!["this is no distributor".into()]);
         };
-        let mut loaded = Loaded::new(*args)?;
+        let loaded = Loaded::new(*args)?.on(self.listening.clone());
+        let mut loaded = loaded.map_err(|why| vec![why])?;
         // The run goes on.
         loaded.config.instance = self.config.instance;
         Ok(loaded)

@@ -5,6 +5,7 @@
 //!   settings.rs   flags as keys of tables                 read this first
 //!   file.rs       weir.toml -> values with lines, or everything that is wrong
 //!   layers.rs     default < file < environment < flag
+//!   listening.rs  sockets that were passed, against the addresses that are configured
 //!   loaded.rs     what is in force; read again, and what would change
 //!   print.rs      a commented weir.toml; what is in force and why
 //!   schema.rs     JSON schema
@@ -14,12 +15,14 @@
 pub mod command;
 mod file;
 mod layers;
+mod listening;
 mod loaded;
 mod print;
 mod schema;
 mod settings;
 
 pub use layers::Source;
+pub use listening::Listening;
 pub use loaded::{diff, Difference, Loaded, Origins, Value};
 pub use settings::with_variables;
 

@@ -50,7 +50,7 @@ impl Kind {
             "TIME" => Kind::Time,
             "N" => Kind::Whole,
             "BOOL" => Kind::Boolean,
-            "FILE" => Kind::Path,
+            "FILE" | "DIR" => Kind::Path,
             "PATH|ADDR" => Kind::MaybePath,
             "CIDR" => Kind::Networks,
             "ADDR" | "DIALECT" | "LIST" | "POLICY" | "FEATURES" | "LEVEL" | "N/TIME"

@@ -25,7 +25,8 @@ const FEATURES: [&str; 4] = ["defer-taskrun", "incremental", "min-wait", "send-z
 ///
 /// SIGTERM or SIGINT: tell emitters to go, read on until they close, for --farewell at most, deliver
 /// what was taken in, wait for ACKs up to --drain-timeout, print the conservation line. A second
-/// signal ends at once.
+/// signal ends at once. SIGHUP: read the file of --config again and take over what can change while it
+/// runs.
 ///
 /// Exit status: 0 nothing was abandoned, 1 it could not run, 2 usage, 3 messages were abandoned.
 #[derive(clap::Args, Clone, Debug)]
@@ -44,7 +45,8 @@ pub struct Args {
         help_heading = "Sockets"
     )]
     pub emitters: SocketAddr,
-    /// Where analyzers connect. Whoever reaches this port is given messages
+    /// Where analyzers connect. Whoever reaches this port is given messages, unless
+    /// --analyzer-token-file or --allow-analyzers says otherwise
     #[arg(
         long,
         value_name = "ADDR",
@@ -209,15 +211,15 @@ impl Args {
     }
 }
 
-/// Random enough to tell one run from the next: the kernel's own UUID source.
+/// Tells one run from the next: from the kernel's random source, without a file, because a hardened service
+/// may see none of /proc/sys. With the process's number and the time if that fails.
 fn instance() -> u64 {
-    let uuid = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default();
-    let hex: String = uuid
-        .chars()
-        .filter(char::is_ascii_hexdigit)
-        .take(16)
-        .collect();
-    u64::from_str_radix(&hex, 16).unwrap_or(0)
+    let mut bytes = [0; 8];
+    let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    match filled {
+        Ok(8) => u64::from_ne_bytes(bytes),
+        _ => crate::certificate::Stamp::now().mono_ns ^ (u64::from(std::process::id()) << 40),
+    }
 }
 
 /// One of the values that the parser lets through.

@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use serde_json::{json, Value};
 
+use super::manager::Manager;
 use crate::certificate::Stamp;
 use crate::cli::config::{diff, Difference, Loaded};
 use crate::cli::set_log_level;
@@ -20,6 +21,7 @@ use crate::control::core::Core;
 use crate::control::health_check;
 use crate::control::listener::AdminAt;
 use crate::control::{self, Reloader, Running, Settings, TapSource, Tapped};
+use crate::service::sockets::AdminSocket;
 use crate::shard::{Admin, Live, Operator};
 
 /// A tap asks the shards so often for what has passed.
@@ -31,15 +33,31 @@ pub(super) struct Control {
     pub(super) reload: Arc<Reload>,
 }
 
+/// What it is made from.
+pub(super) struct From {
+    pub(super) loaded: Loaded,
+    pub(super) started: Stamp,
+    /// An admin socket that was opened for it.
+    pub(super) admin: Option<AdminSocket>,
+    pub(super) manager: Arc<Manager>,
+}
+
 /// Starts it.
 ///
 /// # Errors
 /// The admin address cannot be had, or an analyzer over HTTP cannot be added: each says which.
-pub(super) fn start(operator: &Operator, loaded: Loaded, started: Stamp) -> io::Result<Control> {
+pub(super) fn start(operator: &Operator, from: From) -> io::Result<Control> {
+    let From {
+        loaded,
+        started,
+        admin,
+        manager,
+    } = from;
     let config = &loaded.config;
     let reload = Arc::new(Reload {
         operator: operator.clone(),
         core: Mutex::new(Weak::new()),
+        manager,
         state: Mutex::new(State {
             current: loaded.clone(),
             before: None,
@@ -51,6 +69,7 @@ pub(super) fn start(operator: &Operator, loaded: Loaded, started: Stamp) -> io::
         Admin::Path(path) => AdminAt::Unix(path.clone()),
         Admin::Tcp(address) => AdminAt::Tcp(*address),
     });
+    settings.admin_socket = admin;
     settings.token.clone_from(&config.protection.admin_token);
     settings.cors = config.protection.cors.clone();
     settings.http_analyzers.clone_from(&config.http.analyzers);
@@ -79,6 +98,7 @@ struct State {
 pub(super) struct Reload {
     operator: Operator,
     core: Mutex<Weak<Core>>,
+    manager: Arc<Manager>,
     state: Mutex<State>,
 }
 
@@ -130,10 +150,9 @@ impl Reload {
                 None => health_check::add(core, wanted),
                 Some(before) if before.weight() != wanted.weight() => {
                     core.checks.set_weight(wanted.id(), wanted.weight());
-                    let order = crate::engine::Order::Weight {
+                    let order = crate::engine::Order::OwnWeight {
                         name: wanted.id().into(),
                         weight: wanted.weight(),
-                        pin: false,
                     };
                     // Offline now: it comes back with the new weight.
                     let _ = self.operator.order(order);
@@ -164,6 +183,19 @@ impl Reloader for Reload {
     }
 
     fn reload(&self, dry_run: bool) -> Result<Value, String> {
+        match dry_run {
+            true => self.reload_now(true),
+            false => self.manager.reload(|| self.reload_now(false)),
+        }
+    }
+
+    fn rollback(&self) -> Result<Value, String> {
+        self.manager.reload(|| self.rollback_now())
+    }
+}
+
+impl Reload {
+    fn reload_now(&self, dry_run: bool) -> Result<Value, String> {
         let mut state = lock(&self.state);
         let next = state
             .current
@@ -180,7 +212,7 @@ impl Reloader for Reload {
         Ok(json!({ "dryRun": dry_run, "changes": differences }))
     }
 
-    fn rollback(&self) -> Result<Value, String> {
+    fn rollback_now(&self) -> Result<Value, String> {
         let mut state = lock(&self.state);
         let before = state
             .before
@@ -199,8 +231,9 @@ impl TapSource for Operator {
         until: Instant,
         each: &mut dyn FnMut(&Tapped) -> bool,
     ) -> Result<(), String> {
-        self.set_tap(rate);
-        self.tapped();
+        if !self.begin_tap(rate) {
+            return Err("another tap is open; one at a time looks".to_owned());
+        }
         let mut allowance = 0.0;
         let mut goes_on = true;
         while goes_on && Instant::now() < until {
@@ -225,7 +258,7 @@ impl TapSource for Operator {
                 }
             }
         }
-        self.set_tap(0);
+        self.end_tap();
         Ok(())
     }
 }

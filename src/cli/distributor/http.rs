@@ -1,6 +1,7 @@
 //! Flags of the HTTP listener and of pushes to HTTP analyzers.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cli::values;
@@ -73,6 +74,13 @@ pub struct HttpArgs {
     /// Time in which an HTTP analyzer that came back gets to its whole weight; 0s: at once
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::duration_within(Duration::ZERO..=Duration::from_secs(3600)), help_heading = "HTTP delivery")]
     pub slow_start: Duration,
+    /// Folder for packets that an HTTP analyzer refuses for good (400, 413, 415, 422): a line of JSON
+    /// each, counted as dropped. Without it such a packet goes on to other analyzers, for ever
+    #[arg(long, value_name = "DIR", help_heading = "HTTP delivery")]
+    pub refused_dir: Option<PathBuf>,
+    /// Most bytes of them, per shard; when they are full, refusals are failures like any other
+    #[arg(long, value_name = "BYTES", default_value = "1GiB", value_parser = values::bytes_within(1 << 10..=1 << 50), help_heading = "HTTP delivery")]
+    pub refused_max: u64,
 }
 
 impl HttpArgs {
@@ -97,6 +105,8 @@ impl HttpArgs {
             health_interval: self.health_interval,
             health_timeout: self.health_timeout,
             slow_start: self.slow_start,
+            refused: self.refused_dir.clone(),
+            refused_bytes_max: self.refused_max,
         }
     }
 }

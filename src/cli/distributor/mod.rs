@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! args.rs        flags
+//! control.rs     the control side, and what a reload changes
+//! manager.rs     what the service manager is told
 //! http.rs        flags of HTTP
 //! protection.rs  flags about who may connect
 //! ```
@@ -9,6 +11,7 @@
 mod args;
 mod control;
 mod http;
+mod manager;
 mod protection;
 
 pub use args::{Args, CoreList, PinnedDialect};
@@ -24,9 +27,12 @@ use signal_hook::iterator::Signals;
 
 use crate::audit::{self, Closing};
 use crate::certificate::{self, Stamp};
-use crate::cli::config::Loaded;
+use crate::cli::config::{Listening, Loaded};
 use crate::engine::{Balance, Counters, Reason};
-use crate::shard::{Distributor, ShardReport, StartError, Stopper};
+use crate::service::journal::complain;
+use crate::service::sockets::Sockets;
+use crate::shard::{Distributor, Passed, ShardReport, StartError, Stopper};
+use manager::{Manager, Telling};
 
 /// Lines about shares at exit; a certificate has all.
 const SHARES_PRINTED_MAX: usize = 64;
@@ -36,23 +42,36 @@ const LAW_EVERY: Duration = Duration::from_secs(1);
 /// Runs until a signal.
 pub fn run(args: &Args) -> ExitCode {
     let started = Stamp::now();
+    // First of all: their numbers are only certain while nothing else is open.
+    let sockets = match Sockets::from_environment() {
+        Ok(sockets) => sockets,
+        Err(error) => {
+            complain(&error);
+            return ExitCode::from(2);
+        }
+    };
+    let manager = Arc::new(Manager::from_environment());
     if let Some(path) = &args.certificate {
         if let Err(error) = certificate::check_writable("--certificate", path) {
-            eprintln!("weir: {error}");
+            complain(&error.to_string());
             return ExitCode::from(1);
         }
     }
     let mut signals = match Signals::new([SIGTERM, SIGINT, SIGHUP]) {
         Ok(signals) => signals,
         Err(error) => {
-            eprintln!("weir: signals cannot be handled: {error}");
+            complain(&format!("signals cannot be handled: {error}"));
             return ExitCode::from(1);
         }
     };
-    let loaded = match Loaded::new(args.clone()) {
+    let loaded = Loaded::new(args.clone()).and_then(|loaded| {
+        let listening = Listening::of(&sockets).map_err(|why| vec![why])?;
+        loaded.on(listening).map_err(|why| vec![why])
+    });
+    let loaded = match loaded {
         Ok(loaded) => loaded,
         Err(problems) => {
-            problems.iter().for_each(|why| eprintln!("weir: {why}"));
+            problems.iter().for_each(|why| complain(why));
             return ExitCode::from(2);
         }
     };
@@ -60,18 +79,29 @@ pub fn run(args: &Args) -> ExitCode {
         log::warn!("{warning}");
     }
     let config = loaded.config.clone();
-    let distributor = match Distributor::start(config.clone()) {
+    let passed = Passed {
+        emitters: sockets.emitters,
+        analyzers: sockets.analyzers,
+        http: sockets.http,
+    };
+    let distributor = match Distributor::start_on(config.clone(), passed) {
         Ok(distributor) => distributor,
         Err(error) => {
-            eprintln!("weir: {error}");
+            complain(&error.to_string());
             let usage = matches!(error, StartError::Config(_));
             return ExitCode::from(if usage { 2 } else { 1 });
         }
     };
-    let control = match control::start(&distributor.operator(), loaded, started) {
+    let from = control::From {
+        loaded,
+        started,
+        admin: sockets.admin,
+        manager: Arc::clone(&manager),
+    };
+    let control = match control::start(&distributor.operator(), from) {
         Ok(control) => control,
         Err(error) => {
-            eprintln!("weir: {error}");
+            complain(&error.to_string());
             distributor.stopper().stop_now();
             let _ = distributor.join();
             return ExitCode::from(1);
@@ -88,6 +118,11 @@ pub fn run(args: &Args) -> ExitCode {
         distributor.memory_bytes(),
         distributor.features(),
     );
+    let telling = Telling::start(
+        Arc::clone(&manager),
+        distributor.stopper(),
+        Arc::clone(control.running.core()),
+    );
     let handle = signals.handle();
     let stopper = distributor.stopper();
     let drain_timeout = args.drain_timeout;
@@ -100,6 +135,7 @@ pub fn run(args: &Args) -> ExitCode {
                 SIGHUP => reload.on_signal(),
                 _ if stopping == 0 => {
                     stopping += 1;
+                    manager.stopping();
                     log::info!(
                         "draining for at most {drain_timeout:?}; a second signal ends at once"
                     );
@@ -118,6 +154,7 @@ pub fn run(args: &Args) -> ExitCode {
     let stopper = distributor.stopper();
     let joined = distributor.join();
     let is_broken = watch.end();
+    telling.end();
     control.running.end();
     handle.close();
     let closing = Closing {
@@ -132,14 +169,14 @@ pub fn run(args: &Args) -> ExitCode {
     let mut code = match failure {
         None => conclude(&reports),
         Some(error) => {
-            eprintln!("weir: {error}");
+            complain(&error.to_string());
             ExitCode::from(1)
         }
     };
     if let Some(path) = &args.certificate {
         let written = certificate::write(path, &audit::certificate(&config, &reports, closing));
         if let Err(error) = written {
-            eprintln!("weir: --certificate {error}");
+            complain(&format!("--certificate {error}"));
             code = ExitCode::from(1);
         }
     }
@@ -161,7 +198,7 @@ impl Watch {
         let thread = std::thread::spawn(move || loop {
             if let Err(balance) = audit::check_law(&stopper.balances()) {
                 // What goes on with broken books loses messages and does not know it.
-                eprintln!("weir: sum of all shards: {balance}");
+                complain(&format!("sum of all shards: {balance}"));
                 stopper.stop_now();
                 return true;
             }

@@ -32,7 +32,8 @@ pub struct ProtectionArgs {
     #[arg(long, value_name = "PATH|ADDR", default_value = "off", value_parser = admin, help_heading = "Sockets")]
     pub admin: AdminAt,
 
-    /// Requests that one client address may make in a time (1000/15m); off: no limit
+    /// Requests that one client address may make in a time (1000/15m); off: no
+    /// limit. Of IPv6, a /64 is one client
     #[arg(long, value_name = "N/TIME", default_value = "off", value_parser = rate_limit, help_heading = "Protection")]
     pub rate_limit: RateLimited,
     /// Most connections of one client address, on --emitters and on --http each, all shards
@@ -49,7 +50,7 @@ pub struct ProtectionArgs {
     #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = network, help_heading = "Protection")]
     pub allow_http: Vec<IpNet>,
     /// File whose first line is the token that native analyzers must show: 16 to 256 bytes of
-    /// visible ASCII
+    /// visible ASCII. Reference clients, which have no place for one, are refused then
     #[arg(long, value_name = "FILE", help_heading = "Protection")]
     pub analyzer_token_file: Option<PathBuf>,
     /// File whose first line is the token that operators must show

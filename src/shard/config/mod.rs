@@ -85,6 +85,10 @@ pub struct HttpConfig {
     pub health_timeout: Duration,
     /// Time in which an analyzer that came back gets to its whole weight; zero: at once.
     pub slow_start: Duration,
+    /// Folder for packets that an analyzer refuses for good; none: they go on to other analyzers.
+    pub refused: Option<PathBuf>,
+    /// Most bytes of such packets, per shard.
+    pub refused_bytes_max: u64,
 }
 
 impl Default for HttpConfig {
@@ -108,6 +112,8 @@ impl Default for HttpConfig {
             health_interval: Duration::from_secs(5),
             health_timeout: Duration::from_secs(3),
             slow_start: Duration::from_secs(30),
+            refused: None,
+            refused_bytes_max: 1 << 30,
         }
     }
 }

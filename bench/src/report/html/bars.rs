@@ -1,8 +1,8 @@
 //! Bars: CPU per message with its spread, shares beside what was due.
 
+use super::super::figures::{human, tick};
 use super::super::model::Series;
 use super::super::stats::median_min_max;
-use super::figures::{human, tick};
 use super::svg::{Drawing, Scale, BOTTOM, COLOURS, HEIGHT, LEFT, RIGHT, TOP, WIDTH};
 use super::Chart;
 
@@ -39,17 +39,17 @@ pub fn cpu(series: &[(usize, &Series)]) -> Option<Chart> {
     let scale = Scale::linear(greatest);
     let (left, right) = (8.0, WIDTH - LABEL);
     let place = |value: f64| left + value / (greatest * 1.05) * (right - left);
-    let height = TOP + bars.len() as f64 * ROW + 34.0;
+    let height = TOP + bars.len() as f64 * ROW + 40.0;
     let mut drawing = Drawing::new();
     for value in scale.ticks() {
         let x = place(value);
-        drawing.straight("grid", (x, TOP), (x, height - 30.0));
-        drawing.text("tick middle", x, height - 16.0, &tick(value));
+        drawing.straight("grid", (x, TOP), (x, height - 36.0));
+        drawing.text("tick middle", x, height - 22.0, &tick(value));
     }
     drawing.text(
         "axis",
         (left + right) / 2.0,
-        height - 2.0,
+        height - 6.0,
         "ns per delivered message",
     );
     let base = bars.first().map_or(0.0, |(_, _, (median, ..), ..)| *median);

@@ -2,16 +2,16 @@
 
 use hdrhistogram::Histogram;
 
+use super::super::figures::{human, tick};
 use super::super::model::{Run, Series};
 use super::super::stats::median_min_max;
-use super::figures::{human, tick};
 use super::svg::{Drawing, Scale, HEIGHT};
 use super::Chart;
 
 /// A logarithmic y axis when the greatest is so many times the least.
 const LOG_FROM: f64 = 20.0;
-/// Nines of the axis: up to 99.9999 %.
-const NINES_MAX: i32 = 6;
+/// Powers of ten of the axis: up to 99.9999 %.
+const NINES_MAX: f64 = 6.0;
 /// Percentiles of the table behind the chart.
 const QUANTILES: [(f64, &str); 7] = [
     (0.0, "least"),
@@ -27,10 +27,7 @@ const QUANTILES: [(f64, &str); 7] = [
 pub fn by_percentile(what: &str, lines: &[(usize, String, Histogram<u64>)]) -> Option<Chart> {
     let most = lines.iter().map(|(.., h)| h.len()).max()?;
     // 1 in 10, in 100 and so on: as many nines as values can tell.
-    let nines = (most as f64)
-        .log10()
-        .ceil()
-        .clamp(1.0, f64::from(NINES_MAX));
+    let nines = (most as f64).log10().floor().clamp(1.0, NINES_MAX);
     let x = Scale::log_exact(1.0, 10f64.powf(nines)).across();
     let quantile_at = |part: f64| 1.0 - 10f64.powf(-part * nines);
 
@@ -121,7 +118,7 @@ pub fn over_time(series: &[(usize, &Series)]) -> Option<Chart> {
     let points_of = |run: &Run| -> Vec<(f64, f64)> {
         run.samples
             .iter()
-            .filter(|sample| sample.seconds > 0.0)
+            .filter(|sample| sample.seconds > longest(run) / 2.0)
             .map(|s| {
                 (
                     s.start_seconds + s.seconds / 2.0,
@@ -156,8 +153,7 @@ pub fn over_time(series: &[(usize, &Series)]) -> Option<Chart> {
             .filter(|(_, r)| has_course(r))
         {
             let points = points_of(run);
-            // The last interval is cut short by the end of the run.
-            let rates: Vec<f64> = points[..points.len() - 1].iter().map(|p| p.1).collect();
+            let rates: Vec<f64> = points.iter().map(|p| p.1).collect();
             let (median, min, max) = median_min_max(&rates);
             rows.push(vec![
                 series.label.clone(),
@@ -188,18 +184,29 @@ pub fn over_time(series: &[(usize, &Series)]) -> Option<Chart> {
             .map(String::from)
             .into(),
         rows,
-        note: "Every run is a line. The last interval ends with the run and may be short.".into(),
+        note: "Every run is a line. A last interval that the end of the run cut short is left out."
+            .into(),
     })
 }
 
+fn longest(run: &Run) -> f64 {
+    let lengths = run.samples.iter().map(|sample| sample.seconds);
+    lengths.fold(0.0, f64::max)
+}
+
+/// One system on a curve.
+pub struct CurveLine {
+    /// Its colour.
+    pub index: usize,
+    /// Its name.
+    pub label: String,
+    /// In order of x: x, then median, lowest and highest.
+    pub points: Vec<(f64, [f64; 3])>,
+}
+
 /// Median of a metric over what varies, with lowest and highest as a band.
-pub fn curve(
-    name: &str,
-    unit: &str,
-    x_name: &str,
-    lines: &[(usize, String, Vec<(f64, [f64; 3])>)],
-) -> Option<Chart> {
-    let all = || lines.iter().flat_map(|(.., points)| points);
+pub fn curve(name: &str, unit: &str, x_name: &str, lines: &[CurveLine]) -> Option<Chart> {
+    let all = || lines.iter().flat_map(|line| &line.points);
     if all().count() == 0 {
         return None;
     }
@@ -238,7 +245,12 @@ pub fn curve(
     }
     drawing.x_axis(&labels, x_name);
     let mut rows = Vec::new();
-    for (index, label, points) in lines {
+    for CurveLine {
+        index,
+        label,
+        points,
+    } in lines
+    {
         let place = |pick: usize| {
             points
                 .iter()
@@ -261,7 +273,7 @@ pub fn curve(
             ]);
         }
     }
-    let title = format!("{name} by {x_name}");
+    let title = format!("{} by {x_name}", capital(name));
     Some(Chart {
         svg: drawing.finish(
             HEIGHT,
@@ -269,7 +281,7 @@ pub fn curve(
             "A line through the medians, and a band from the lowest to the highest run.",
         ),
         title,
-        legend: lines.iter().map(|(i, l, _)| (*i, l.clone())).collect(),
+        legend: lines.iter().map(|l| (l.index, l.label.clone())).collect(),
         head: ["", x_name, "median", "lowest", "highest"]
             .map(String::from)
             .into(),

@@ -9,7 +9,6 @@
 
 mod bars;
 mod charts;
-mod figures;
 mod svg;
 mod tables;
 
@@ -19,7 +18,7 @@ use std::io;
 use super::files::merged;
 use super::model::{Report, Series};
 use super::stats::{columns, median_min_max};
-use charts::{by_percentile, capital, curve, over_time};
+use charts::{by_percentile, capital, curve, over_time, CurveLine};
 use svg::{escape, stroke};
 
 const STYLE: &str = include_str!("style.css");
@@ -123,7 +122,8 @@ fn curve_section(report: &Report, scenario: &str, x_name: &str, series: &[&Serie
             labels.push(&each.label);
         }
     }
-    let mut metrics: BTreeMap<&str, (String, Vec<(usize, String, Vec<_>)>)> = BTreeMap::new();
+    // Unit and lines by metric.
+    let mut metrics: BTreeMap<&str, (String, Vec<CurveLine>)> = BTreeMap::new();
     for (index, label) in labels.iter().enumerate() {
         for each in series.iter().filter(|s| s.label == **label) {
             let x = each.x.as_ref().map_or(0.0, |x| x.value);
@@ -137,9 +137,13 @@ fn curve_section(report: &Report, scenario: &str, x_name: &str, series: &[&Serie
                     .entry(name)
                     .or_insert_with(|| (figure.unit, Vec::new()));
                 let point = (x, [median, min, max]);
-                match lines.iter_mut().find(|(found, ..)| *found == index) {
-                    Some((.., points)) => points.push(point),
-                    None => lines.push((index, (*label).to_owned(), vec![point])),
+                match lines.iter_mut().find(|line| line.index == index) {
+                    Some(line) => line.points.push(point),
+                    None => lines.push(CurveLine {
+                        index,
+                        label: (*label).to_owned(),
+                        points: vec![point],
+                    }),
                 }
             }
         }
@@ -147,13 +151,16 @@ fn curve_section(report: &Report, scenario: &str, x_name: &str, series: &[&Serie
     let mut pictures = Vec::new();
     for name in CURVES {
         if let Some((unit, lines)) = metrics.get_mut(name) {
-            for (.., points) in lines.iter_mut() {
-                points.sort_by(|a, b| a.0.total_cmp(&b.0));
+            for line in lines.iter_mut() {
+                line.points.sort_by(|a, b| a.0.total_cmp(&b.0));
             }
             pictures.extend(curve(name, unit, x_name, lines));
         }
     }
-    let title = format!("{}: {x_name}", capital(scenario));
+    let title = match scenario.ends_with(x_name) {
+        true => capital(scenario),
+        false => format!("{}: {x_name}", capital(scenario)),
+    };
     let mut out = format!("<section>\n<h2>{}</h2>\n", escape(&title));
     out += &grid(&pictures);
     out += &tables::summary(report, series);
@@ -253,6 +260,9 @@ mod tests {
         report.summaries = summarize(&report);
         let page = page(&report).expect("histograms are whole");
         assert!(page.contains("CPU per message by analyzers"));
+        assert!(page.contains("<h2>Firehose: analyzers</h2>"));
+        let notes = page.matches("<b>weir</b>: a note with").count();
+        assert_eq!(notes, 1, "once for all three points");
         let line = page
             .split("<polyline class=\"line s0 d0 \" points=\"")
             .nth(1);

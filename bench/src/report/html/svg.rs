@@ -13,7 +13,7 @@ use std::fmt::Write;
 pub const WIDTH: f64 = 460.0;
 pub const HEIGHT: f64 = 300.0;
 pub const LEFT: f64 = 62.0;
-pub const RIGHT: f64 = 14.0;
+pub const RIGHT: f64 = 22.0;
 pub const TOP: f64 = 12.0;
 pub const BOTTOM: f64 = 46.0;
 /// Colours of series; further ones begin again, with another dash.

@@ -1,7 +1,7 @@
 //! Tables and texts of the page.
 
+use super::super::figures::human;
 use super::super::model::{Parameter, Report, Series, Summary};
-use super::figures::human;
 use super::svg::escape;
 
 /// Metrics of the table of a scenario, in this order; those without a figure are left out.
@@ -9,7 +9,7 @@ const FIRST: [&str; 4] = ["CPU per message", "rate", "lost", "received twice"];
 
 /// A table with a heading of columns; the first column is the name of the row.
 pub fn table(head: &[String], rows: &[Vec<String>]) -> String {
-    let mut out = String::from("<div class=\"scroll\"><table>\n<thead><tr>");
+    let mut out = String::from("<div class=\"scroll\" tabindex=\"0\"><table>\n<thead><tr>");
     for cell in head {
         out += &format!("<th scope=\"col\">{}</th>", escape(cell));
     }
@@ -89,7 +89,7 @@ pub fn heading(report: &Report) -> String {
         (
             "build",
             format!(
-                "{}, commit {}, weir-bench {}",
+                "weir-bench {}, commit {}, {}",
                 fact("software", "weir-bench"),
                 fact("software", "commit"),
                 fact("software", "weir-bench profile")
@@ -144,7 +144,13 @@ pub fn summary(report: &Report, series: &[&Series]) -> String {
     metrics.extend(FIRST[2..].iter().filter(|name| is_known(name)));
 
     let mut head = vec![String::new()];
-    head.extend(metrics.iter().map(|name| (*name).to_owned()));
+    head.extend(metrics.iter().map(|name| {
+        let found = known.iter().find(|row| row.metric == *name);
+        match found.map(|row| row.unit.as_str()) {
+            Some(unit) if is_in_head(unit) => format!("{name}, {unit}"),
+            _ => (*name).to_owned(),
+        }
+    }));
     let mut rows = Vec::new();
     for each in series {
         let x = each.x.as_ref();
@@ -162,17 +168,29 @@ pub fn summary(report: &Report, series: &[&Series]) -> String {
         }));
         rows.push(row);
     }
-    table(&head, &rows)
+    table(&head, &rows).replacen("<table>", "<table class=\"summary\">", 1)
         + "<p class=\"note\">Median of the runs (lowest to highest); x: ratio to the first row, \
            median of the pairs [lowest, highest]. If that range holds 1, the two are not told \
            apart.</p>\n"
 }
 
+/// Units that numbers are not scaled by: named once, above.
+fn is_in_head(unit: &str) -> bool {
+    !matches!(unit, "" | "ns" | "bytes" | "messages")
+}
+
+/// Median, range and ratio, a line each.
 fn cell(summary: &Summary) -> String {
-    let mut text = human(summary.median, &summary.unit);
+    let number = |value| {
+        let text = human(value, &summary.unit);
+        match is_in_head(&summary.unit) {
+            true => text.trim_end_matches(&summary.unit).trim_end().to_owned(),
+            false => text,
+        }
+    };
+    let mut text = number(summary.median);
     if summary.max > summary.min {
-        let least = human(summary.min, &summary.unit);
-        let most = human(summary.max, &summary.unit);
+        let (least, most) = (number(summary.min), number(summary.max));
         // The unit once, where it is the same.
         let unit = |t: &str| t.split_once(' ').map(|(_, unit)| unit.to_owned());
         let shortened = match unit(&least) {
@@ -181,11 +199,11 @@ fn cell(summary: &Summary) -> String {
             }
             _ => least,
         };
-        text += &format!(" ({shortened} to {most})");
+        text += &format!("\n({shortened} to {most})");
     }
     if let Some(ratio) = &summary.ratio {
         text += &format!(
-            " x {:.3} [{:.3}, {:.3}]",
+            "\nx {:.3} [{:.3}, {:.3}]",
             ratio.median, ratio.min, ratio.max
         );
     }
@@ -195,14 +213,16 @@ fn cell(summary: &Summary) -> String {
 /// Parameters and notes of each series, what happened in its runs.
 pub fn details(series: &[&Series]) -> String {
     let mut out = String::new();
+    let mut told: Vec<(&str, String)> = Vec::new();
     for each in series {
-        for note in &each.notes {
-            out += &format!(
-                "<p class=\"note\"><b>{}</b>: {}</p>\n",
-                escape(&each.label),
-                escape(note)
-            );
+        let notes = (each.label.as_str(), each.notes.join("; "));
+        // The points of a curve say the same.
+        if notes.1.is_empty() || told.contains(&notes) {
+            continue;
         }
+        let (label, text) = (escape(notes.0), escape(&notes.1));
+        out += &format!("<p class=\"note\"><b>{label}</b>: {text}</p>\n");
+        told.push(notes);
     }
     out += "<details><summary>Parameters and runs</summary>\n";
     for each in series {

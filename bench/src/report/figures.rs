@@ -22,7 +22,7 @@ pub fn human(value: f64, unit: &str) -> String {
         "messages" => whole(value),
         unit => {
             let steps = [(1e9, "G"), (1e6, "M"), (1e3, "k")];
-            let found = steps.iter().find(|(size, _)| value.abs() >= *size);
+            let found = steps.iter().find(|(size, _)| value.abs() >= size * 0.9995);
             match found {
                 Some((size, prefix)) => format!("{} {prefix} {unit}", digits(value / size)),
                 None => format!("{} {unit}", digits(value)),
@@ -32,7 +32,7 @@ pub fn human(value: f64, unit: &str) -> String {
 }
 
 fn scaled(value: f64, steps: &[(f64, &str)], least: &str) -> String {
-    let found = steps.iter().find(|(size, _)| value.abs() >= *size);
+    let found = steps.iter().find(|(size, _)| value.abs() >= size * 0.9995);
     match found {
         Some((size, unit)) => format!("{} {unit}", digits(value / size)),
         None => format!("{} {least}", digits(value)),
@@ -65,9 +65,11 @@ pub fn whole(value: f64) -> String {
 
 /// Three digits that count, no zeros that do not.
 fn digits(value: f64) -> String {
-    let magnitude = value.abs();
+    // As it is after rounding: 9.999 is 10.0 and not 10.00.
+    let rounded: f64 = format!("{value:.2e}").parse().unwrap_or(value);
+    let magnitude = rounded.abs();
     match magnitude {
-        m if m == 0.0 => "0".into(),
+        0.0 => "0".into(),
         m if m >= 1000.0 => whole(value),
         m if m >= 100.0 => format!("{value:.0}"),
         m if m >= 10.0 => format!("{value:.1}"),
@@ -84,7 +86,7 @@ pub fn tick(value: f64) -> String {
     let (scaled, prefix) = match magnitude {
         m if m >= 1e9 => (value / 1e9, "G"),
         m if m >= 1e6 => (value / 1e6, "M"),
-        m if m >= 1e4 => (value / 1e3, "k"),
+        m if m >= 1e3 => (value / 1e3, "k"),
         _ => (value, ""),
     };
     let text = format!("{scaled:.4}");
@@ -105,17 +107,20 @@ mod tests {
             (75_812_864.0, "bytes", "72.3 MiB"),
             (2_645_638.0, "messages/s", "2.65 M messages/s"),
             (10_000_000.0, "messages", "10,000,000"),
+            (999.7, "ns", "1.00 us"),
+            (999_900.0, "messages/s", "1.00 M messages/s"),
             (0.0, "messages", "0"),
             (0.000492, "", "0.0005"),
             (64.0, "", "64"),
             (12.5, "%", "12.5 %"),
+            (9_999.9, "messages/s", "10.0 k messages/s"),
         ] {
             assert_eq!(human(value, unit), text);
         }
         assert_eq!(whole(-1234.0), "-1,234");
         assert_eq!(
-            [0.0, 0.5, 250.0, 20_000.0, 3e6].map(tick),
-            ["0", "0.5", "250", "20k", "3M"]
+            [0.0, 0.5, 250.0, 1000.0, 20_000.0, 3e6].map(tick),
+            ["0", "0.5", "250", "1k", "20k", "3M"]
         );
     }
 }

@@ -1,0 +1,312 @@
+//! Which figures of two reports belong together, and what became of each.
+
+use std::io;
+
+use super::effect::{holm, ratio_of_medians, Effect};
+use super::rank::{least_p, mann_whitney};
+use crate::report::{columns, median_min_max, Better, Measured, Parameter, Report, Series};
+
+/// Told and not judged unless asked for: they follow from others, or from a single message.
+const TOLD: [&str; 3] = [" p90", " p99.9", " max"];
+
+/// A metric of a series in both reports.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// Scenario, and place on a curve.
+    pub scenario: String,
+    /// System under test.
+    pub label: String,
+    /// What was measured; in a relative comparison without its unit.
+    pub metric: Measured,
+    /// Its values, run by run.
+    pub a: Vec<f64>,
+    /// As `a`.
+    pub b: Vec<f64>,
+    /// Change from a to b.
+    pub effect: Effect,
+    /// Of the test alone.
+    pub p: f64,
+    /// Corrected for the number of tests.
+    pub p_holm: f64,
+    /// What it comes to.
+    pub verdict: Verdict,
+}
+
+/// What a row comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// No more than chance would make of it.
+    Same,
+    /// Significant, and the right way.
+    Better,
+    /// Significant, the wrong way, and within the threshold.
+    SlightlyWorse,
+    /// Significant, the wrong way, and beyond the threshold.
+    Regression,
+}
+
+/// How to judge.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// Level of significance.
+    pub alpha: f64,
+    /// Part by which a median may be worse.
+    pub threshold: f64,
+    /// Metrics to compare; empty for all that have a direction.
+    pub metrics: Vec<String>,
+    /// As multiples of the first series of the scenario.
+    pub is_relative: bool,
+}
+
+/// Everything that two reports say about each other.
+#[derive(Debug)]
+pub struct Comparison {
+    /// Judged metrics.
+    pub rows: Vec<Row>,
+    /// What a reader must know.
+    pub warnings: Vec<String>,
+}
+
+/// Compares series of equal scenario, label and x.
+///
+/// # Errors
+/// There is nothing to compare: no series in both, or none of the metrics that were asked for.
+pub fn compare(a: &Report, b: &Report, rules: &Rules) -> io::Result<Comparison> {
+    let mut warnings = differences(a, b);
+    let mut rows = Vec::new();
+    let mut known = Vec::new();
+    let mut matched = 0;
+    for series in &a.series {
+        let Some(other) = same_series(b, series) else {
+            warnings.push(format!("only in a: {}", name(series)));
+            continue;
+        };
+        matched += 1;
+        let (mut of_a, mut of_b) = (columns(series), columns(other));
+        if rules.is_relative {
+            let (Some(base_a), Some(base_b)) = (base(a, series), base(b, other)) else {
+                continue;
+            };
+            if base_a.label != base_b.label {
+                let what = format!(
+                    "{}: a multiple of {} in a and of {} in b",
+                    name(series),
+                    base_a.label,
+                    base_b.label
+                );
+                warnings.push(what);
+                continue;
+            }
+            (of_a, of_b) = (relative(of_a, base_a), relative(of_b, base_b));
+        }
+        for (metric, values) in of_a {
+            let Some((_, others)) = of_b.iter().find(|(m, _)| m.metric == metric.metric) else {
+                continue;
+            };
+            known.push(metric.metric.clone());
+            if !is_judged(&metric, rules) {
+                continue;
+            }
+            let plain = |values: &[(usize, f64)]| values.iter().map(|(_, v)| *v).collect();
+            let (values, others): (Vec<f64>, Vec<f64>) = (plain(&values), plain(others));
+            // The same value in every run of both, as 0 lost: nothing to test, and no test to count.
+            let first = values[0];
+            if values.iter().chain(&others).all(|value| *value == first) {
+                continue;
+            }
+            rows.push(Row {
+                scenario: place(series),
+                label: series.label.clone(),
+                effect: ratio_of_medians(&values, &others),
+                p: mann_whitney(&values, &others).p,
+                p_holm: 1.0,
+                verdict: Verdict::Same,
+                metric,
+                a: values,
+                b: others,
+            });
+        }
+    }
+    for series in b.series.iter().filter(|s| same_series(a, s).is_none()) {
+        warnings.push(format!("only in b: {}", name(series)));
+    }
+    if matched == 0 {
+        return Err(io::Error::other(format!(
+            "no series is in both: a has {}; b has {}",
+            names(a),
+            names(b)
+        )));
+    }
+    for wanted in &rules.metrics {
+        if !known.contains(wanted) {
+            known.sort();
+            known.dedup();
+            return Err(io::Error::other(format!(
+                "--metric {wanted}: not in both reports; there are: {}",
+                known.join(", ")
+            )));
+        }
+    }
+    judge(&mut rows, rules);
+    warnings.extend(lacks_power(&rows, rules));
+    Ok(Comparison { rows, warnings })
+}
+
+fn is_judged(metric: &Measured, rules: &Rules) -> bool {
+    if !rules.metrics.is_empty() {
+        return rules.metrics.contains(&metric.metric);
+    }
+    metric.better != Better::Neither && !TOLD.iter().any(|end| metric.metric.ends_with(end))
+}
+
+fn judge(rows: &mut [Row], rules: &Rules) {
+    let p_values: Vec<f64> = rows.iter().map(|row| row.p).collect();
+    for (row, p_holm) in rows.iter_mut().zip(holm(&p_values)) {
+        row.p_holm = p_holm;
+        if p_holm >= rules.alpha {
+            continue;
+        }
+        let ratio = row.effect.ratio;
+        // The medians can be equal while the lists differ: neither way.
+        let worse_by = match row.metric.better {
+            Better::Lower => ratio - 1.0,
+            Better::Higher => 1.0 - ratio,
+            Better::Neither => continue,
+        };
+        row.verdict = match worse_by {
+            by if by > rules.threshold => Verdict::Regression,
+            by if by > 0.0 => Verdict::SlightlyWorse,
+            by if by < 0.0 => Verdict::Better,
+            _ => Verdict::Same,
+        };
+    }
+}
+
+/// With few runs and many tests no difference at all can be significant, and silence says nothing.
+fn lacks_power(rows: &[Row], rules: &Rules) -> Option<String> {
+    let tests = rows.len();
+    let row = rows.iter().min_by_key(|row| row.a.len().min(row.b.len()))?;
+    let (a, b) = (row.a.len(), row.b.len());
+    let least = least_p(a, b) * tests as f64;
+    if least < rules.alpha {
+        return None;
+    }
+    let enough = (2..=200).find(|n| least_p(*n, *n) * (tests as f64) < rules.alpha);
+    let enough = enough.map_or("more".to_owned(), |n| n.to_string());
+    Some(format!(
+        "{a} and {b} runs cannot show any difference over {tests} tests at {} (least p {:.4}, \
+         corrected {:.3}): take {enough} runs each, or fewer metrics with --metric",
+        rules.alpha,
+        least_p(a, b),
+        least.min(1.0)
+    ))
+}
+
+fn same_series<'a>(report: &'a Report, series: &Series) -> Option<&'a Series> {
+    report
+        .series
+        .iter()
+        .find(|s| s.scenario == series.scenario && s.label == series.label && s.x == series.x)
+}
+
+/// What the series is a multiple of; `None` for the base itself.
+fn base<'a>(report: &'a Report, series: &Series) -> Option<&'a Series> {
+    report
+        .series
+        .iter()
+        .find(|s| s.scenario == series.scenario && s.x == series.x)
+        .filter(|base| base.label != series.label)
+}
+
+type Column = (Measured, Vec<(usize, f64)>);
+
+/// Each value over that of the base in the run of the same number.
+fn relative(columns_of: Vec<Column>, base: &Series) -> Vec<Column> {
+    let bases = columns(base);
+    let relative = |(mut metric, values): Column| -> Option<Column> {
+        let (_, under) = bases.iter().find(|(m, _)| m.metric == metric.metric)?;
+        let ratio = |(number, value): (usize, f64)| {
+            let (_, of) = under.iter().find(|(n, _)| *n == number)?;
+            Some((number, value / of)).filter(|(_, ratio)| ratio.is_finite())
+        };
+        let ratios: Vec<(usize, f64)> = values.into_iter().filter_map(ratio).collect();
+        metric.unit = String::new();
+        (!ratios.is_empty()).then_some((metric, ratios))
+    };
+    columns_of.into_iter().filter_map(relative).collect()
+}
+
+fn place(series: &Series) -> String {
+    match &series.x {
+        Some(x) => format!("{}, {} {}", series.scenario, x.value, x.name),
+        None => series.scenario.clone(),
+    }
+}
+
+fn name(series: &Series) -> String {
+    format!("{}, {}", place(series), series.label)
+}
+
+fn names(report: &Report) -> String {
+    let names: Vec<String> = report
+        .series
+        .iter()
+        .map(|series| format!("'{}'", name(series)))
+        .collect();
+    names.join("; ")
+}
+
+/// What may explain a difference other than the software.
+fn differences(a: &Report, b: &Report) -> Vec<String> {
+    /// Facts that change from minute to minute.
+    const FLEETING: [(&str, &str); 2] = [
+        ("cpu", "MHz of the first at this moment"),
+        ("memory", "available"),
+    ];
+    let mut found = Vec::new();
+    for (section, facts) in &a.fingerprint.sections {
+        for (name, value) in facts {
+            let other = b.fingerprint.fact(section, name);
+            if value != other && !FLEETING.contains(&(section.as_str(), name.as_str())) {
+                found.push(format!("host, {section}, {name}: {value} | {other}"));
+            }
+        }
+    }
+    for series in &a.series {
+        let Some(other) = same_series(b, series) else {
+            continue;
+        };
+        for (parameter, value) in &series.parameters {
+            let value = shown(Some(value));
+            let changed = shown(other.parameters.get(parameter));
+            if value != changed {
+                let series = name(series);
+                found.push(format!("{series}: {parameter}: {value} | {changed}"));
+            }
+        }
+    }
+    for (what, report) in [("a", a), ("b", b)] {
+        let busy = report.conditions.load_average_before.filter(|l| *l > 0.5);
+        if let Some(load) = busy {
+            found.push(format!(
+                "{what}: the host was busy before the first run (load average {load:.2})"
+            ));
+        }
+    }
+    found
+}
+
+fn shown(parameter: Option<&Parameter>) -> String {
+    match parameter {
+        Some(Parameter::Flag(is)) => is.to_string(),
+        Some(Parameter::Whole(n)) => n.to_string(),
+        Some(Parameter::Number(n)) => n.to_string(),
+        Some(Parameter::Text(text)) => text.clone(),
+        None => "not given".into(),
+    }
+}
+
+/// Median of a list, for the table.
+pub fn median(values: &[f64]) -> f64 {
+    median_min_max(values).0
+}

@@ -1,0 +1,175 @@
+//! `weir-bench diff`: did it become faster or slower, and is that more than chance?
+//!
+//! ```text
+//! a.json, b.json -> series of equal scenario and label -> values of each metric, run by run
+//!     -> Mann-Whitney U (rank.rs) -> Holm over all tests, ratio of medians (effect.rs) -> verdict
+//! ```
+
+mod compare;
+mod effect;
+mod rank;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::report::{human, read};
+use compare::{compare, median, Comparison, Row, Rules, Verdict};
+
+/// Warnings printed; the last line says how many more there are.
+const WARNINGS_MAX: usize = 20;
+
+/// Arguments of `weir-bench diff`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct DiffArgs {
+    /// The report before the change, from --json
+    #[arg(value_name = "A.json")]
+    pub a: PathBuf,
+    /// The report after it
+    #[arg(value_name = "B.json")]
+    pub b: PathBuf,
+    /// Exit with 1 when a median is significantly worse by more than this part (0.05: 5 %)
+    #[arg(long, default_value_t = 0.05, value_parser = part)]
+    pub threshold: f64,
+    /// Level of significance: how often chance alone may raise a false alarm, over all metrics
+    #[arg(long, default_value_t = 0.05, value_parser = level)]
+    pub alpha: f64,
+    /// Compare this metric only (may be given more than once); without it all that have a
+    /// direction, except p90, p99.9 and max
+    #[arg(long, value_name = "NAME")]
+    pub metric: Vec<String>,
+    /// Compare each series as a multiple of the first of its scenario in the same report, pair by
+    /// pair: takes the drift of the machine between two sittings out
+    #[arg(long)]
+    pub relative: bool,
+}
+
+fn part(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(part) if (0.0..=100.0).contains(&part) => Ok(part),
+        _ => Err("allowed is a number from 0 to 100; 0.05 is 5 %".into()),
+    }
+}
+
+fn level(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(level) if level > 0.0 && level < 1.0 => Ok(level),
+        _ => Err("allowed is a number between 0 and 1".into()),
+    }
+}
+
+/// Compares and prints. False when something became significantly worse by more than the threshold.
+///
+/// # Errors
+/// A file that cannot be read as a report, or nothing to compare.
+pub fn run(args: &DiffArgs) -> io::Result<bool> {
+    let (a, b) = (read(&args.a)?, read(&args.b)?);
+    let rules = Rules {
+        alpha: args.alpha,
+        threshold: args.threshold,
+        metrics: args.metric.clone(),
+        is_relative: args.relative,
+    };
+    let comparison = compare(&a, &b, &rules)?;
+    println!("a: {}  {} ({})", args.a.display(), a.title, a.started);
+    println!("b: {}  {} ({})", args.b.display(), b.title, b.started);
+    print!("{}", text(&comparison, &rules));
+    let regressed = |row: &Row| row.verdict == Verdict::Regression;
+    Ok(!comparison.rows.iter().any(regressed))
+}
+
+/// Warnings, the table, and one line that says what it comes to.
+fn text(comparison: &Comparison, rules: &Rules) -> String {
+    let mut out = String::new();
+    for warning in comparison.warnings.iter().take(WARNINGS_MAX) {
+        out += &format!("note: {warning}\n");
+    }
+    if comparison.warnings.len() > WARNINGS_MAX {
+        let more = comparison.warnings.len() - WARNINGS_MAX;
+        out += &format!("note: and {more} more\n");
+    }
+    let mut table = vec![[
+        "metric",
+        "a",
+        "b",
+        "b / a",
+        "95 % interval",
+        "runs",
+        "p",
+        "p (Holm)",
+        "verdict",
+    ]
+    .map(String::from)];
+    let mut before = String::new();
+    let mut headings = Vec::new();
+    for row in &comparison.rows {
+        let heading = format!("{}, {}", row.scenario, row.label);
+        if heading != before {
+            headings.push((table.len(), heading.clone()));
+            before = heading;
+        }
+        table.push(cells(row, rules));
+    }
+    let width = |column: usize| table.iter().map(|row| row[column].chars().count()).max();
+    let widths: Vec<usize> = (0..9).filter_map(width).collect();
+    for (number, row) in table.iter().enumerate() {
+        if let Some((_, heading)) = headings.iter().find(|(at, _)| *at == number) {
+            out += &format!("{heading}\n");
+        }
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            let width = widths[column];
+            line += &match column {
+                0 => format!("  {cell:<width$}"),
+                8 => format!("  {cell}"),
+                _ => format!("  {cell:>width$}"),
+            };
+        }
+        out += line.trim_end();
+        out.push('\n');
+    }
+    let count = |verdict| {
+        let rows = comparison.rows.iter();
+        rows.filter(|row| row.verdict == verdict).count()
+    };
+    out += &format!(
+        "{} tests: {} regressions beyond {:.1} %, {} slightly worse, {} better, {} not told apart\n",
+        comparison.rows.len(),
+        count(Verdict::Regression),
+        100.0 * rules.threshold,
+        count(Verdict::SlightlyWorse),
+        count(Verdict::Better),
+        count(Verdict::Same),
+    );
+    out
+}
+
+fn cells(row: &Row, rules: &Rules) -> [String; 9] {
+    let number = |value| match rules.is_relative {
+        true => format!("{value:.4}"),
+        false => human(value, &row.metric.unit),
+    };
+    let p = |p: f64| match p {
+        p if p < 0.0001 => "<0.0001".to_owned(),
+        p => format!("{p:.4}"),
+    };
+    let effect = &row.effect;
+    let verdict = match row.verdict {
+        Verdict::Same => "not told apart",
+        Verdict::Better => "better",
+        Verdict::SlightlyWorse => "slightly worse",
+        Verdict::Regression => "REGRESSION",
+    };
+    [
+        row.metric.metric.clone(),
+        number(median(&row.a)),
+        number(median(&row.b)),
+        format!("{:.3}", effect.ratio),
+        format!("{:.3}..{:.3}", effect.low, effect.high),
+        format!("{}, {}", row.a.len(), row.b.len()),
+        p(row.p),
+        p(row.p_holm),
+        verdict.to_owned(),
+    ]
+}

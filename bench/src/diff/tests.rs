@@ -1,0 +1,182 @@
+//! Whole comparisons of made-up reports.
+
+use super::compare::{compare, Comparison, Rules, Verdict};
+use super::text;
+use crate::report::sample::report;
+use crate::report::{Cpu, Report};
+
+/// The sample with `runs` runs of each series, CPU per message from `cpu`.
+fn with_cpu(runs: usize, cpu: impl Fn(usize, usize) -> f64) -> Report {
+    let mut report = report();
+    for (number, series) in report.series.iter_mut().enumerate() {
+        let template = series.runs[0].clone();
+        series.runs = vec![template; runs];
+        for (run, each) in series.runs.iter_mut().enumerate() {
+            each.cpu = Some(Cpu::split(cpu(number, run), 0.5));
+        }
+    }
+    report.conditions.load_average_before = Some(0.0);
+    report
+}
+
+fn rules() -> Rules {
+    Rules {
+        alpha: 0.05,
+        threshold: 0.05,
+        metrics: Vec::new(),
+        is_relative: false,
+    }
+}
+
+fn verdicts(comparison: &Comparison) -> Vec<(&str, Verdict)> {
+    let rows = comparison.rows.iter();
+    rows.map(|row| (row.label.as_str(), row.verdict)).collect()
+}
+
+/// 200 and a little that differs from run to run.
+fn jitter(run: usize) -> f64 {
+    200.0 + (run * 7 % 11) as f64 / 10.0
+}
+
+#[test]
+fn a_slower_system_is_a_regression_and_the_other_is_not() {
+    let a = with_cpu(8, |_, run| jitter(run));
+    let b = with_cpu(8, |series, run| {
+        jitter(run + 3) * if series == 1 { 1.2 } else { 1.0 }
+    });
+    let comparison = compare(&a, &b, &rules()).expect("the same series");
+    assert_eq!(
+        verdicts(&comparison),
+        [("relay", Verdict::Same), ("weir", Verdict::Regression)],
+        "{}",
+        text(&comparison, &rules())
+    );
+    let row = &comparison.rows[1];
+    assert!((row.effect.ratio - 1.2).abs() < 0.01, "{row:?}");
+    assert!(row.p_holm >= row.p && row.p < 0.001, "{row:?}");
+    let printed = text(&comparison, &rules());
+    for part in [
+        "firehose, weir",
+        "CPU per message",
+        "REGRESSION",
+        "1 regressions beyond 5.0 %",
+    ] {
+        assert!(printed.contains(part), "{printed}");
+    }
+}
+
+#[test]
+fn a_threshold_forgives_and_the_other_direction_is_better() {
+    let a = with_cpu(8, |_, run| jitter(run));
+    let b = with_cpu(8, |_, run| jitter(run) * 1.03);
+    let forgiven = compare(&a, &b, &rules()).expect("the same series");
+    assert!(forgiven
+        .rows
+        .iter()
+        .all(|row| row.verdict == Verdict::SlightlyWorse));
+    let strict = Rules {
+        threshold: 0.0,
+        ..rules()
+    };
+    let strict = compare(&a, &b, &strict).expect("the same series");
+    assert!(strict
+        .rows
+        .iter()
+        .all(|row| row.verdict == Verdict::Regression));
+    let back = compare(&b, &a, &rules()).expect("the same series");
+    assert!(back.rows.iter().all(|row| row.verdict == Verdict::Better));
+}
+
+#[test]
+fn a_machine_that_drifts_is_taken_out() {
+    let a = with_cpu(8, |_, run| jitter(run));
+    // Everything costs 30 % more on that day.
+    let b = with_cpu(8, |_, run| jitter(run) * 1.3);
+    let absolute = compare(&a, &b, &rules()).expect("the same series");
+    assert!(absolute
+        .rows
+        .iter()
+        .all(|row| row.verdict == Verdict::Regression));
+    let a = with_cpu(8, |series, run| {
+        jitter(run) * (1.0 + 0.001 * (series * run) as f64)
+    });
+    let b = with_cpu(8, |series, run| {
+        jitter(run) * 1.3 * (1.0 + 0.001 * (series * (7 - run)) as f64)
+    });
+    let relative = Rules {
+        is_relative: true,
+        ..rules()
+    };
+    let relative = compare(&a, &b, &relative).expect("the same series");
+    assert_eq!(verdicts(&relative), [("weir", Verdict::Same)]);
+}
+
+#[test]
+fn three_runs_cannot_show_anything_and_the_output_says_so() {
+    let a = with_cpu(3, |_, run| jitter(run));
+    let b = with_cpu(3, |_, run| jitter(run) * 2.0);
+    let comparison = compare(&a, &b, &rules()).expect("the same series");
+    assert!(comparison
+        .rows
+        .iter()
+        .all(|row| row.verdict == Verdict::Same));
+    let warning = comparison
+        .warnings
+        .iter()
+        .find(|w| w.contains("cannot show"));
+    let warning = warning.expect("a warning");
+    assert!(
+        warning.contains("3 and 3 runs") && warning.contains("take 5 runs each"),
+        "{warning}"
+    );
+}
+
+#[test]
+fn what_differs_besides_the_software_is_named() {
+    let a = with_cpu(8, |_, run| jitter(run));
+    let mut b = a.clone();
+    let kernel = b.fingerprint.sections.get_mut("kernel").expect("there");
+    kernel.insert("release".into(), "2.4.0".into());
+    b.series[0].label = "nginx".into();
+    b.series[1]
+        .parameters
+        .insert("connections".into(), crate::report::Parameter::Whole(65));
+    b.conditions.load_average_before = Some(3.0);
+    let comparison = compare(&a, &b, &rules()).expect("one series in both");
+    for part in [
+        "host, kernel, release: ",
+        "only in a: firehose, relay",
+        "only in b: firehose, nginx",
+        "connections: 64 | 65",
+        "b: the host was busy",
+    ] {
+        let found = comparison.warnings.iter().any(|w| w.contains(part));
+        assert!(found, "{part}: {:?}", comparison.warnings);
+    }
+}
+
+#[test]
+fn nothing_to_compare_is_an_error_that_names_what_there_is() {
+    let a = report();
+    let mut b = report();
+    b.series
+        .iter_mut()
+        .for_each(|s| s.scenario = "trickle".into());
+    let error = compare(&a, &b, &rules()).expect_err("nothing in common");
+    let error = error.to_string();
+    assert!(
+        error.contains("'firehose, relay'") && error.contains("'trickle, weir'"),
+        "{error}"
+    );
+    let wanted = Rules {
+        metrics: vec!["speed".into()],
+        ..rules()
+    };
+    let error = compare(&a, &a, &wanted)
+        .expect_err("no such metric")
+        .to_string();
+    assert!(
+        error.contains("--metric speed") && error.contains("CPU per message"),
+        "{error}"
+    );
+}

@@ -1,0 +1,247 @@
+//! Reports of real runs: against the schema, and each file beside the other. What needs the `weir`
+//! binary, which lies beside weir-bench after `cargo test --workspace`, says so where it is missing.
+
+#[path = "common/schema.rs"]
+mod schema;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+const BENCH: &str = env!("CARGO_BIN_EXE_weir-bench");
+
+/// A directory for a test, removed at its end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Scratch {
+        let dir = std::env::temp_dir().join(format!("weir-report-{name}-{}", std::process::id()));
+        fs::create_dir_all(&dir).expect("a directory");
+        Scratch(dir)
+    }
+
+    fn bench(&self, line: &str) -> Output {
+        let mut command = Command::new(BENCH);
+        command.args(line.split_whitespace()).current_dir(&self.0);
+        command.output().expect("weir-bench runs")
+    }
+
+    /// Runs a subcommand that must succeed, and reads its report, which must be of the schema.
+    fn report(&self, line: &str) -> Value {
+        let output = self.bench(&format!("{line} --json report.json"));
+        assert!(output.status.success(), "{line}\n{}", said(&output));
+        let text = fs::read_to_string(self.0.join("report.json")).expect("written");
+        let report: Value = serde_json::from_str(&text).expect("JSON");
+        let wrong = schema::violations(&the_schema(), &report);
+        assert!(wrong.is_empty(), "{line}\n{}", wrong.join("\n"));
+        report
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).expect("own files");
+    }
+}
+
+fn the_schema() -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("report.schema.json");
+    serde_json::from_str(&fs::read_to_string(path).expect("there")).expect("JSON")
+}
+
+fn said(output: &Output) -> String {
+    let both = [&output.stdout[..], &output.stderr].concat();
+    String::from_utf8_lossy(&both).into_owned()
+}
+
+/// The binary under test beside weir-bench.
+fn is_weir_there() -> bool {
+    let is_there = Path::new(BENCH).with_file_name("weir").is_file();
+    if !is_there {
+        println!("SKIPPED: no weir beside weir-bench: cargo build --workspace");
+    }
+    is_there
+}
+
+const PAIR: &str = "pair --a relay --b relay --pairs 2 --warm-up 0 --firehose-messages 300000 \
+                    --trickle-connections 50 --trickle-rate 2000 --trickle-seconds 1.5 \
+                    --system-cores 0 --load-cores 0";
+
+#[test]
+fn a_pair_writes_every_form_and_they_agree() {
+    let scratch = Scratch::new("pair");
+    let report = scratch.report(&format!("{PAIR} --html p.html --hgrm hgrm --hlog p.hlog"));
+    assert_eq!(report["kind"], "pair");
+    assert_eq!(report["passed"], true);
+    let series = report["series"].as_array().expect("a list");
+    assert_eq!(series.len(), 4, "two loads, two sides");
+    let trickle = series.last().expect("four");
+    assert_eq!(trickle["scenario"], "trickle");
+    let run = &trickle["runs"][1];
+    assert_eq!(run["messages"]["received"], 3000);
+    assert!(run["cpu"]["ns_per_message"].as_f64() > Some(0.0));
+    // What the intervals hold is what arrived.
+    let samples = run["samples"].as_array().expect("a course");
+    assert!(samples.len() >= 4, "{samples:?}");
+    let received: u64 = samples.iter().filter_map(|s| s["received"].as_u64()).sum();
+    assert_eq!(received, 3000);
+    let ratio = report["summaries"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|s| s["label"] == "B: relay" && s["metric"] == "CPU per message");
+    assert_eq!(ratio.expect("a row")["ratio"]["pairs"], 2);
+
+    let page = fs::read_to_string(scratch.0.join("p.html")).expect("the page");
+    assert!(page.contains("Latency by percentile") && page.contains("Rate over time"));
+    // Both runs of a side are in its file.
+    let counts: u64 = trickle["runs"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|run| run["latencies"][0]["count"].as_u64())
+        .sum();
+    let hgrm = fs::read_to_string(scratch.0.join("hgrm/04-trickle-b-relay-latency.hgrm"));
+    let hgrm = hgrm.expect("named so");
+    let total = format!("Total count    = {counts:12}]");
+    assert!(hgrm.contains(&total), "{total}\n{hgrm}");
+    let hlog = fs::read_to_string(scratch.0.join("p.hlog")).expect("the log");
+    let tagged = hlog
+        .lines()
+        .filter(|l| l.starts_with("Tag=trickle-b-relay-2,"));
+    let timed = samples
+        .iter()
+        .filter(|s| s["histogram"].is_string())
+        .count();
+    assert_eq!(tagged.count(), timed);
+}
+
+#[test]
+fn a_page_made_later_is_the_page_made_at_once() {
+    let scratch = Scratch::new("render");
+    scratch.report(&format!("{PAIR} --scenario trickle --html at-once.html"));
+    let output = scratch.bench("render report.json --html later.html");
+    assert!(output.status.success(), "{}", said(&output));
+    let read = |name: &str| fs::read_to_string(scratch.0.join(name)).expect("a page");
+    assert_eq!(read("later.html"), read("at-once.html"));
+    let nothing = scratch.bench("render report.json");
+    assert_eq!(nothing.status.code(), Some(2));
+    assert!(said(&nothing).contains("--html FILE"), "{}", said(&nothing));
+}
+
+#[test]
+fn diff_finds_what_was_made_slower_and_says_so_in_its_exit_status() {
+    let scratch = Scratch::new("diff");
+    let line = PAIR.replace("--pairs 2", "--pairs 6");
+    let mut report = scratch.report(&format!("{line} --scenario firehose"));
+    let same = scratch.bench("diff report.json report.json");
+    assert_eq!(same.status.code(), Some(0), "{}", said(&same));
+    // Three times the CPU on one side: no machine drifts like that.
+    for run in report["series"][1]["runs"].as_array_mut().expect("runs") {
+        for part in [
+            "ns_per_message",
+            "user_ns_per_message",
+            "system_ns_per_message",
+        ] {
+            let ns = run["cpu"][part].as_f64().expect("a figure");
+            run["cpu"][part] = (3.0 * ns).into();
+        }
+    }
+    fs::write(scratch.0.join("slower.json"), report.to_string()).expect("writes");
+    let diff = |a: &str, b: &str, more: &[&str]| {
+        let mut command = Command::new(BENCH);
+        command
+            .args(["diff", a, b])
+            .args(more)
+            .current_dir(&scratch.0);
+        command.output().expect("runs")
+    };
+    let slower = diff(
+        "report.json",
+        "slower.json",
+        &["--metric", "CPU per message"],
+    );
+    assert_eq!(slower.status.code(), Some(1), "{}", said(&slower));
+    assert!(said(&slower).contains("REGRESSION"), "{}", said(&slower));
+    let faster = diff(
+        "slower.json",
+        "report.json",
+        &["--metric", "CPU per message"],
+    );
+    assert_eq!(faster.status.code(), Some(0), "{}", said(&faster));
+    let unreadable = diff("report.json", "nowhere.json", &[]);
+    assert_eq!(unreadable.status.code(), Some(2));
+    assert!(said(&unreadable).contains("nowhere.json"));
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_said_before_anything_runs() {
+    let scratch = Scratch::new("unwritable");
+    for flag in ["--json", "--html", "--hgrm", "--hlog"] {
+        let output = scratch.bench(&format!("{PAIR} {flag} no/such/directory"));
+        assert_eq!(output.status.code(), Some(2));
+        let text = said(&output);
+        assert!(
+            text.contains(&format!("{flag} no/such/directory: there is no")),
+            "{text}"
+        );
+        assert!(!text.contains("firehose"), "nothing ran: {text}");
+    }
+}
+
+#[test]
+fn the_other_subcommands_write_reports_of_the_same_form() {
+    let scratch = Scratch::new("kinds");
+    let few = "--a relay --connections 50 --per-connection 20 --rate 2000 --load-cores 0";
+    let report = scratch.report(&format!("connections {few}"));
+    let values = &report["series"][0]["runs"][0]["values"];
+    assert!(
+        values["resident, used"]["value"].as_f64() > Some(0.0),
+        "{values}"
+    );
+
+    let report = scratch.report("weights --shards 1 --changes 20");
+    let latency = &report["series"][0]["runs"][0]["latencies"][0];
+    assert_eq!(latency["count"], 20);
+
+    if !is_weir_there() {
+        return;
+    }
+    let failover = "failover --kills 2 --rate 2000 --connections 4 --load-cores 0 --ack-every 50";
+    let report = scratch.report(failover);
+    let run = &report["series"][0]["runs"][0];
+    assert_eq!(run["messages"]["lost"], 0);
+    assert!(
+        run["zero_copy"].is_object(),
+        "the distributor's own counters: {run}"
+    );
+    let abuse = "http-abuse --kinds utf8,smuggle --pairs 1 --seconds 0.3 --rate 500 --load-cores 0";
+    // Whether the rate held is the machine's affair here.
+    let output = scratch.bench(&format!("{abuse} --json abuse.json"));
+    let text = fs::read_to_string(scratch.0.join("abuse.json"));
+    let text = text.unwrap_or_else(|e| panic!("{e}: {}", said(&output)));
+    let report: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(schema::violations(&the_schema(), &report), [""; 0]);
+    assert_eq!(report["series"].as_array().map(Vec::len), Some(4));
+    let output =
+        scratch.bench("http-overload --seconds 2 --rate 2000 --load-cores 0 --json o.json");
+    let text = fs::read_to_string(scratch.0.join("o.json"));
+    let text = text.unwrap_or_else(|e| panic!("{e}: {}", said(&output)));
+    let report: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(schema::violations(&the_schema(), &report), [""; 0]);
+}
+
+#[test]
+fn a_report_with_a_wrong_field_is_against_the_schema() {
+    let scratch = Scratch::new("wrong");
+    let mut report = scratch.report(&format!(
+        "{} --scenario trickle",
+        PAIR.replace("--pairs 2", "--pairs 1")
+    ));
+    report["series"][0]["runs"][0]["cpu"]["ns_per_mesage"] = 1.into();
+    report["started"] = "yesterday".into();
+    let wrong = schema::violations(&the_schema(), &report);
+    assert_eq!(wrong.len(), 2, "{wrong:?}");
+}

@@ -1,0 +1,119 @@
+#!/usr/bin/env bash
+# Builds a Debian package of Weir.
+set -euo pipefail
+
+usage() {
+    cat <<'TEXT'
+Usage: scripts/deb.sh [--out DIR] [--weir PATH] [--maintainer 'NAME <MAIL>']
+
+Builds DIR/weir_VERSION_ARCH.deb (DIR: target) with dpkg-deb: what scripts/install.sh --prefix /usr puts, with
+/etc/weir/weir.toml and /etc/default/weir as conffiles, and scripts that create the group weir-admin, restart a
+running distributor on an upgrade (its sockets stay open, nobody is refused), and stop everything on removal.
+Nothing is enabled or started by an installation.
+
+  --out DIR         where to
+  --weir PATH       the program (target/release/weir, built if it is missing); debug information is stripped
+  --maintainer WHO  as it shall stand in the package (the author of the newest commit)
+
+Then it checks the package: control fields, owners, modes, conffiles, checksums, no file outside of what a package
+may have, documents and manuals compressed; `lintian` too, if it is there. The version is that of Cargo.toml.
+Exit status: 0 built and checked, 1 failed, 2 usage, 4 dpkg-deb is missing.
+TEXT
+}
+
+out=target weir=target/release/weir maintainer=""
+fail() { echo "deb: $*" >&2; exit 1; }
+misuse() { echo "deb: $*; see --help" >&2; exit 2; }
+while (($#)); do
+    case "$1" in
+    -h | --help) usage; exit 0 ;;
+    --out | --weir | --maintainer)
+        (($# >= 2)) || misuse "$1 needs a value"
+        case "$1" in --out) out=$(realpath -m "$2") ;; --weir) weir=$(realpath -m "$2") ;; *) maintainer=$2 ;; esac
+        shift ;;
+    *) misuse "$1: unknown" ;;
+    esac
+    shift
+done
+cd "$(dirname "$0")/.."
+command -v dpkg-deb >/dev/null || { echo "deb: dpkg-deb is missing" >&2; exit 4; }
+[[ -x "$weir" ]] || cargo build --release --locked
+maintainer=${maintainer:-$(git log -1 --format='%an <%ae>' 2>/dev/null || echo 'Weir maintainers <root@localhost>')}
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+arch=$(dpkg --print-architecture)
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+stage=$scratch/weir
+install -m 755 "$weir" "$scratch/program"
+if command -v strip >/dev/null; then strip --strip-debug "$scratch/program"; fi
+scripts/install.sh --root "$stage" --weir "$scratch/program" >/dev/null
+
+# As Debian wants them.
+gzip -9n "$stage"/usr/share/man/man1/*.1
+rm "$stage/usr/share/doc/weir/LICENSE"
+{ cat systemd/debian/copyright; sed 's/^$/./; s/^/ /' LICENSE; } >"$stage/usr/share/doc/weir/copyright"
+{
+    echo "weir ($version) unstable; urgency=medium"
+    printf '\n  * See the log of the repository.\n\n'
+    echo " -- $maintainer  $(git log -1 --format=%aD 2>/dev/null || date -R)"
+} | gzip -9n >"$stage/usr/share/doc/weir/changelog.gz"
+chmod 644 "$stage/usr/share/doc/weir/copyright" "$stage/usr/share/doc/weir/changelog.gz"
+
+# The newest symbol of the C library that the program asks for.
+libc=$(readelf -V "$scratch/program" 2>/dev/null | grep -o 'GLIBC_[0-9.]*' | sed 's/GLIBC_//' | sort -uV | tail -1)
+install -d "$stage/DEBIAN"
+cat >"$stage/DEBIAN/control" <<TEXT
+Package: weir
+Version: $version
+Architecture: $arch
+Maintainer: $maintainer
+Installed-Size: $(du -sk --exclude=DEBIAN "$stage" | cut -f1)
+Depends: libc6${libc:+ (>= $libc)}, libgcc-s1
+Recommends: systemd (>= 252)
+Section: net
+Priority: optional
+Description: divides a live log stream among weighted analyzers
+ Takes log messages from many connections, TCP frames or JSON over HTTP, and
+ gives each message to exactly one of several analyzers, in proportion to their
+ weights. What an analyzer has not acknowledged when it dies goes to another
+ one. One thread per core on io_uring; needs Linux 6.0 or later.
+TEXT
+printf '%s\n' /etc/default/weir /etc/weir/weir.toml >"$stage/DEBIAN/conffiles"
+install -m 755 systemd/debian/{postinst,prerm,postrm} "$stage/DEBIAN/"
+(cd "$stage" && find . -path ./DEBIAN -prune -o -type f -printf '%P\0' | sort -z |
+    grep -zv '^etc/' | xargs -0 md5sum) >"$stage/DEBIAN/md5sums"
+
+mkdir -p "$out"
+package=$out/weir_${version}_$arch.deb
+dpkg-deb --root-owner-group -Zxz --build "$stage" "$package" >/dev/null
+
+# Is it what it should be?
+listing=$(dpkg-deb -c "$package")
+fields=$(dpkg-deb -f "$package")
+for field in Package Version Architecture Maintainer Depends Description; do
+    grep -q "^$field: ." <<<"$fields" || fail "no field $field"
+done
+grep -q '^Maintainer: .* <.*@.*>$' <<<"$fields" || fail "Maintainer: a name and <mail> are wanted: $maintainer"
+awk '$2 != "root/root" { print; bad = 1 } END { exit bad }' <<<"$listing" || fail "not owned by root"
+awk '$1 !~ /^l/ && $1 ~ /^.....w|^........w|s|t/ { print; bad = 1 } END { exit bad }' \
+    <<<"$listing" || fail "writable by others, or setuid"
+bad=$(awk '{ print $6 }' <<<"$listing" | grep -Ev '^\./($|usr/($|bin/|lib/($|systemd/|sysusers\.d/)|share/)|etc/)' || true)
+[[ -z "$bad" ]] || fail "does not belong into a package: $bad"
+while IFS= read -r file; do
+    grep -q " \.$file\$" <<<"$listing" || fail "conffile $file is not in it"
+done <"$stage/DEBIAN/conffiles"
+for wanted in ./usr/bin/weir ./usr/lib/systemd/system/weir.service ./usr/share/man/man1/weir.1.gz \
+    ./usr/share/doc/weir/copyright ./usr/share/doc/weir/changelog.gz ./usr/lib/sysusers.d/weir.conf; do
+    grep -q " $wanted\$" <<<"$listing" || fail "$wanted is missing"
+done
+mkdir "$scratch/again"
+dpkg-deb -x "$package" "$scratch/again"
+(cd "$scratch/again" && md5sum --quiet -c "$stage/DEBIAN/md5sums") || fail "checksums"
+cmp -s "$scratch/program" "$scratch/again/usr/bin/weir" || fail "the program is another"
+if command -v lintian >/dev/null; then
+    lintian --fail-on error "$package" || fail "lintian"
+else
+    echo "deb: lintian is not here, its checks are left out"
+fi
+echo "$package: $(stat -c %s "$package") bytes, $(wc -l <<<"$listing") entries"

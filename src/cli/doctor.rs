@@ -1,0 +1,146 @@
+//! `weir doctor`: is this host fit?
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::{config, generate};
+use crate::doctor::{self, cpus_of_list, Host, Plan};
+
+/// Columns of a report that is not read on a terminal.
+const WIDTH_DEFAULT: usize = 100;
+
+/// Says what is wrong with this host for a distributor, the command that mends it, and what it is worth.
+///
+/// It looks at the kernel, io_uring, limits, memory, cores, interrupts, TCP settings, network
+/// interfaces and huge pages, and changes nothing. What `tuning/tune.sh` can mend is given as its
+/// command line, see docs/TUNING.md; `tuning/tune.sh explain` has the reasons and the risks.
+///
+/// A fault keeps Weir from starting or from what it was asked to do, a warning costs speed, latency or
+/// connections, a note is good to know. What a thing is worth is said with its basis: measured with
+/// Weir, or sourced from the document that is named.
+///
+///     weir doctor --cores 2-7             with the cores that the distributor will have
+///     weir doctor --config weir.toml      with its memory and connections as well
+///     weir doctor --pid $(pidof weir)     limits and control group of a running one
+///
+/// Exit status: 0 nothing is wrong (notes do not count), 1 something is, 2 usage.
+#[derive(clap::Args, Debug)]
+#[command(verbatim_doc_comment)]
+pub struct Args {
+    /// Cores of the shards, such as 2-7; default: those of --config, or all
+    #[arg(long, value_name = "LIST", value_parser = core_list)]
+    cores: Option<CoreList>,
+    /// The distributor's weir.toml: cores, memory, connections, zero-copy
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Limits and control group of this process; default: those that are in force here
+    #[arg(long, value_name = "PID")]
+    pid: Option<u32>,
+    /// Look at this tree in place of /: its /proc, /sys, /etc and usr/sbin/ethtool
+    #[arg(long, value_name = "DIR", value_parser = directory)]
+    root: Option<PathBuf>,
+    /// Also list what is as it should be, and what cannot be seen from here
+    #[arg(long)]
+    all: bool,
+    /// Print JSON: every check with its outcome
+    #[arg(long)]
+    json: bool,
+}
+
+/// Cores in order, each once.
+#[derive(Clone, Debug)]
+struct CoreList(Vec<usize>);
+
+fn core_list(text: &str) -> Result<CoreList, String> {
+    let cores = cpus_of_list(text).filter(|cores| !cores.is_empty());
+    let mut cores = cores.ok_or("allowed: numbers and ranges, such as 0-3 or 0,2")?;
+    cores.sort_unstable();
+    cores.dedup();
+    Ok(CoreList(cores))
+}
+
+fn directory(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    match path.is_dir() {
+        true => Ok(path),
+        false => Err("allowed: a directory".into()),
+    }
+}
+
+/// Looks, prints, and says by its status whether something is wrong.
+pub fn run(args: &Args) -> ExitCode {
+    let host = Host::new(args.root.clone(), args.pid);
+    let plan = match plan(args, &host) {
+        Ok(plan) => plan,
+        Err(problems) => {
+            for problem in problems {
+                eprintln!("error: {problem}");
+            }
+            return ExitCode::from(2);
+        }
+    };
+    let checked = doctor::examine(&host, &plan);
+    let report = if args.json {
+        format!("{:#}\n", doctor::json(&host, &plan, &checked))
+    } else {
+        let width =
+            terminal_size::terminal_size().map_or(WIDTH_DEFAULT, |(width, _)| usize::from(width.0));
+        doctor::text(&host, &plan, &checked, args.all, width.max(60))
+    };
+    let printed = generate::print(report.as_bytes());
+    match doctor::is_wrong(&checked) {
+        true => ExitCode::from(1),
+        false => printed,
+    }
+}
+
+/// What the distributor would do, by its file and its defaults.
+fn plan(args: &Args, host: &Host) -> Result<Plan, Vec<String>> {
+    let mut flags: Vec<OsString> = Vec::new();
+    if let Some(file) = &args.config {
+        flags.extend(["--config".into(), file.into()]);
+    }
+    let loaded = config::command::of_file(flags)?;
+    let online = host.online();
+    if let Some(pid) = args.pid.filter(|_| host.of_process("limits").is_none()) {
+        return Err(vec![format!("--pid {pid}: no such process, or not yours")]);
+    }
+    let chosen = args.cores.as_ref().map(|list| list.0.clone());
+    let chosen = chosen.or_else(|| loaded.args.cores.as_ref().map(|list| list.0.clone()));
+    if let Some(missing) = chosen.iter().flatten().find(|core| !online.contains(core)) {
+        let there = doctor::list_of_cpus(&online);
+        return Err(vec![format!(
+            "--cores: there is no core {missing} (there are: {there})"
+        )]);
+    }
+    let are_cores_chosen = chosen.is_some();
+    let mut cores = chosen.unwrap_or(online);
+    let shards = loaded.args.shards.map_or(cores.len().max(1), usize::from);
+    cores.truncate(shards);
+    Ok(Plan {
+        cores,
+        are_cores_chosen,
+        shards,
+        arena_bytes: loaded.args.arena,
+        ingress_bytes: loaded.args.ingress,
+        connections_max: loaded.args.max_connections as u64,
+        is_zero_copy_wanted: loaded.args.zero_copy > 0,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn core_lists_are_in_order() {
+        assert_eq!(core_list("3,0-1,1").map(|list| list.0), Ok(vec![0, 1, 3]));
+        for bad in ["", "x", "3-1", ","] {
+            assert!(
+                core_list(bad).is_err_and(|why| why.contains("allowed")),
+                "{bad}"
+            );
+        }
+    }
+}

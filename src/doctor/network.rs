@@ -1,0 +1,133 @@
+//! Kernel settings of TCP.
+
+use super::thresholds::{DEVICE_BACKLOG_MIN, SOMAXCONN_MIN, SYN_BACKLOG_MIN, TCP_BUFFER_BYTES_MIN};
+use super::{found, good, mib, Host, Level, Mend, Outcome, Plan, Worth};
+
+/// A number that is at least `least`, or what is said about it.
+fn at_least(host: &Host, name: &str, least: u64, why: &str, worth: Worth) -> Outcome {
+    let path = format!("/proc/sys/{}", name.replace('.', "/"));
+    match host.last_number(&path) {
+        None => Outcome::Unknown("not on this host, or not in this network namespace"),
+        Some(is) if is >= least => good(format!("{name} {is}")),
+        Some(is) => found(
+            Level::Warning,
+            format!("{name} is {is}, {least} wanted: {why}"),
+            Mend::Stage("sysctl"),
+            worth,
+        ),
+    }
+}
+
+pub fn somaxconn(host: &Host, _: &Plan) -> Outcome {
+    let why =
+        "when all emitters connect at once, those beyond are dropped, and try again after a second";
+    let worth = Worth::Sourced(
+        "listen(2): the kernel takes the smaller one of it and what Weir asks for, 16,384",
+    );
+    at_least(host, "net.core.somaxconn", SOMAXCONN_MIN, why, worth)
+}
+
+pub fn syn_backlog(host: &Host, _: &Plan) -> Outcome {
+    let why = "handshakes beyond are dropped, or answered with SYN cookies, without window scaling if the peer has no timestamps";
+    let worth = Worth::Sourced("ip-sysctl.rst, tcp_max_syn_backlog");
+    at_least(
+        host,
+        "net.ipv4.tcp_max_syn_backlog",
+        SYN_BACKLOG_MIN,
+        why,
+        worth,
+    )
+}
+
+pub fn device_backlog(host: &Host, _: &Plan) -> Outcome {
+    let why = "packets that wait for a CPU (RPS, loopback, veth) are dropped beyond";
+    let worth = Worth::Sourced("sysctl/net.rst, netdev_max_backlog; column 2 of /proc/net/softnet_stat counts what was dropped");
+    at_least(
+        host,
+        "net.core.netdev_max_backlog",
+        DEVICE_BACKLOG_MIN,
+        why,
+        worth,
+    )
+}
+
+fn buffer(host: &Host, name: &str) -> Outcome {
+    let most = host
+        .last_number(&format!("/proc/sys/net/ipv4/{name}"))
+        .unwrap_or(0);
+    let why = format!(
+        "with 10 ms of round trip a connection gets {} MiB/s at most",
+        (most >> 20) * 100
+    );
+    let worth = Worth::Sourced("tcp(7): no more than the buffer can be under way, so the rate is at most buffer / round trip; nothing on loopback");
+    let outcome = at_least(
+        host,
+        &format!("net.ipv4.{name}"),
+        TCP_BUFFER_BYTES_MIN,
+        &why,
+        worth,
+    );
+    match outcome {
+        Outcome::Good(_) => good(format!("net.ipv4.{name} up to {}", mib(most))),
+        other => other,
+    }
+}
+
+pub fn receive_buffer(host: &Host, _: &Plan) -> Outcome {
+    buffer(host, "tcp_rmem")
+}
+
+pub fn send_buffer(host: &Host, _: &Plan) -> Outcome {
+    buffer(host, "tcp_wmem")
+}
+
+pub fn idle_restart(host: &Host, _: &Plan) -> Outcome {
+    match host.number("/proc/sys/net/ipv4/tcp_slow_start_after_idle") {
+        None => Outcome::Unknown("not on this host"),
+        Some(0) => good("a link that was idle keeps its rate"),
+        Some(_) => found(
+            Level::Warning,
+            "a link that was idle for a moment starts slowly again (net.ipv4.tcp_slow_start_after_idle is 1)".into(),
+            Mend::Stage("sysctl"),
+            Worth::Sourced("ip-sysctl.rst; a burst after a pause takes some round trips more; nothing on loopback"),
+        ),
+    }
+}
+
+pub fn busy_poll(host: &Host, _: &Plan) -> Outcome {
+    let of = |name: &str| host.number(&format!("/proc/sys/net/core/{name}"));
+    let (Some(read), Some(poll)) = (of("busy_read"), of("busy_poll")) else {
+        return Outcome::Unknown("kernel without busy polling, or a network namespace");
+    };
+    if read == 0 && poll == 0 {
+        return good("off");
+    }
+    found(
+        Level::Warning,
+        format!("programs spin in blocking reads (busy_read {read} us, busy_poll {poll} us): Weir has none, but the others' spinning takes its cores"),
+        Mend::Stage("coalescing"),
+        Worth::Sourced("sysctl/net.rst, busy_read and busy_poll; not measured here"),
+    )
+}
+
+/// What the kernel has counted since it started, not what is set.
+pub fn listen_drops(host: &Host, _: &Plan) -> Outcome {
+    let text = host.text("/proc/net/netstat").unwrap_or_default();
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("TcpExt:"));
+    let (Some(names), Some(values)) = (lines.next(), lines.next()) else {
+        return Outcome::Unknown("no /proc/net/netstat");
+    };
+    let mut pairs = names.split_whitespace().zip(values.split_whitespace());
+    let overflows = pairs
+        .find(|(name, _)| *name == "ListenOverflows")
+        .map_or("0", |(_, n)| n);
+    if overflows == "0" {
+        return good("no connection was dropped for a full listen queue");
+    }
+    found(
+        Level::Note,
+        format!("{overflows} connections were dropped since boot because a listen queue was full (of any program)"),
+        Mend::Advice("`ss -ltn`: Recv-Q at Send-Q is the one; see somaxconn".into()),
+        Worth::Plain("each waited a second and more for its next try"),
+    )
+}

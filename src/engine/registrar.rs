@@ -1,0 +1,496 @@
+//! The keeper of the roster, on shard 0: links and the operator change it, each change makes a new table.
+//!
+//! ```text
+//! link up, down, weight, drain -> Change -.
+//!                                         +-> entries, pins, drains -> Roster, epoch + 1
+//! weir ctl, health checks ------> Order --'
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::roster::{Change, Entry, Order, OrderError, Reach, Roster, KEPT_MAX};
+use super::LinkEpoch;
+
+/// Keeper of the roster: takes changes one at a time, so that none is lost to another.
+#[derive(Default)]
+pub struct Registrar {
+    roster: Roster,
+    /// Analyzer of each link that is up.
+    links: BTreeMap<LinkEpoch, u32>,
+    analyzers: u32,
+    /// Weights that the operator pinned.
+    pins: BTreeMap<Arc<str>, f64>,
+    /// Analyzers over HTTP that the operator drained.
+    drained: BTreeSet<Arc<str>>,
+    /// What analyzers that are pinned have said themselves.
+    own_weights: BTreeMap<u32, f64>,
+}
+
+impl Registrar {
+    /// The next roster, unless the change changes nothing.
+    pub fn apply(&mut self, change: Change) -> Option<Arc<Roster>> {
+        let changed = match change {
+            Change::NativeUp {
+                epoch,
+                name,
+                weight,
+            } => self.native_up(epoch, name, weight),
+            Change::SingleUp {
+                epoch,
+                home,
+                name,
+                weight,
+            } => self.add(epoch, name, weight, Reach::SingleLink { home, epoch }),
+            Change::Down { epoch } => self.down(epoch),
+            Change::HttpDown { generation } => self.http_down(generation),
+            Change::Weight { epoch, weight } => self.own_weight(epoch, weight),
+            Change::Drain { epoch } => self.change(epoch, |entry| entry.draining = true),
+        };
+        changed.then(|| self.next_roster())
+    }
+
+    /// Number of the newest roster.
+    pub fn epoch(&self) -> u64 {
+        self.roster.epoch
+    }
+
+    fn next_roster(&mut self) -> Arc<Roster> {
+        self.roster.epoch += 1;
+        Arc::new(self.roster.clone())
+    }
+
+    /// The next roster, unless the order changes nothing.
+    ///
+    /// # Errors
+    /// What cannot be done; the roster stays as it is.
+    pub fn order(&mut self, order: Order) -> Result<Option<Arc<Roster>>, OrderError> {
+        let changed = match order {
+            Order::Weight { name, weight, pin } => {
+                let weight = crate::protocol::valid_weight(weight)
+                    .ok_or(OrderError::BadWeight { weight })?;
+                if pin && !self.pins.contains_key(&name) && self.pins.len() >= KEPT_MAX {
+                    return Err(OrderError::TooManyPins);
+                }
+                let before = self.entry_named(&name)?.clone();
+                if pin {
+                    self.pins.insert(Arc::clone(&name), weight);
+                    self.own_weights
+                        .entry(before.analyzer)
+                        .or_insert(before.weight);
+                }
+                if let Some(pinned) = self.pins.get_mut(&name) {
+                    *pinned = weight;
+                }
+                self.change_named(&name, |entry| {
+                    entry.weight = weight;
+                    entry.pinned |= pin;
+                })?
+            }
+            Order::OwnWeight { name, weight } => {
+                let weight = crate::protocol::valid_weight(weight)
+                    .ok_or(OrderError::BadWeight { weight })?;
+                let analyzer = self.entry_named(&name)?.analyzer;
+                match self.own_weights.get_mut(&analyzer) {
+                    Some(own) => {
+                        *own = weight;
+                        false
+                    }
+                    None => self.change_named(&name, |entry| entry.weight = weight)?,
+                }
+            }
+            Order::Unpin { name } => {
+                let analyzer = self.entry_named(&name)?.analyzer;
+                self.pins.remove(&name);
+                let own = self.own_weights.remove(&analyzer);
+                self.change_named(&name, |entry| {
+                    entry.weight = own.unwrap_or(entry.weight);
+                    entry.pinned = false;
+                })?
+            }
+            Order::Drain { name } => self.drain(&name)?,
+            Order::Resume { name } => {
+                let was_drained = self.drained.remove(&name);
+                match self.change_named(&name, |entry| entry.draining = false) {
+                    Err(_) if was_drained => false, // it is away
+                    other => other?,
+                }
+            }
+            Order::Eject { name } => self.eject(&name)?,
+            Order::HttpUp {
+                name,
+                weight,
+                generation,
+            } => self.http_up(name, weight, generation),
+            Order::HttpDown { generation } => self.http_down(generation),
+        };
+        Ok(changed.then(|| self.next_roster()))
+    }
+
+    fn entry_named(&mut self, name: &Arc<str>) -> Result<&mut Entry, OrderError> {
+        let mut entries = self.roster.entries.iter_mut();
+        let found = entries.find(|entry| entry.name == *name);
+        found.ok_or_else(|| OrderError::Unknown {
+            name: Arc::clone(name),
+        })
+    }
+
+    fn change_named(
+        &mut self,
+        name: &Arc<str>,
+        change: impl FnOnce(&mut Entry),
+    ) -> Result<bool, OrderError> {
+        let entry = self.entry_named(name)?;
+        let before = entry.clone();
+        change(entry);
+        Ok(*entry != before)
+    }
+
+    fn drain(&mut self, name: &Arc<str>) -> Result<bool, OrderError> {
+        if matches!(self.entry_named(name)?.reach, Reach::Http { .. }) {
+            if !self.drained.contains(name) && self.drained.len() >= KEPT_MAX {
+                return Err(OrderError::TooManyDrains);
+            }
+            self.drained.insert(Arc::clone(name));
+        }
+        self.change_named(name, |entry| entry.draining = true)
+    }
+
+    fn eject(&mut self, name: &Arc<str>) -> Result<bool, OrderError> {
+        match self.entry_named(name)?.reach {
+            Reach::Http { generation } => Ok(self.http_down(generation)),
+            _ => self.change_named(name, |entry| entry.ejected = true),
+        }
+    }
+
+    fn http_up(&mut self, name: Arc<str>, weight: f64, generation: u64) -> bool {
+        // Known under another number: the order that took it out has got lost.
+        let is_old =
+            |entry: &Entry| matches!(entry.reach, Reach::Http { .. }) && entry.name == name;
+        self.roster.entries.retain(|entry| !is_old(entry));
+        let is_drained = self.drained.contains(&name);
+        self.push(name, weight, Reach::Http { generation });
+        if let Some(entry) = self.roster.entries.last_mut() {
+            entry.draining = is_drained;
+        }
+        true
+    }
+
+    fn http_down(&mut self, gone: u64) -> bool {
+        let before = self.roster.entries.len();
+        let own_weights = &mut self.own_weights;
+        self.roster.entries.retain(|entry| {
+            let stays = !matches!(entry.reach, Reach::Http { generation } if generation == gone);
+            if !stays {
+                own_weights.remove(&entry.analyzer);
+            }
+            stays
+        });
+        self.roster.entries.len() < before
+    }
+
+    /// What an analyzer says of its own weight; it waits while the operator has pinned another.
+    fn own_weight(&mut self, epoch: LinkEpoch, weight: f64) -> bool {
+        let Some(analyzer) = self.links.get(&epoch).copied() else {
+            return false;
+        };
+        if let Some(own) = self.own_weights.get_mut(&analyzer) {
+            *own = weight;
+            return false;
+        }
+        self.change(epoch, |entry| entry.weight = weight)
+    }
+
+    fn native_up(&mut self, epoch: LinkEpoch, name: Arc<str>, weight: f64) -> bool {
+        let known = self
+            .roster
+            .entries
+            .iter_mut()
+            .find(|entry| entry.reach == Reach::LinkPerShard && entry.name == name);
+        let Some(entry) = known else {
+            return self.add(epoch, name, weight, Reach::LinkPerShard);
+        };
+        if entry.pinned {
+            self.own_weights.insert(entry.analyzer, weight);
+        } else {
+            entry.weight = weight;
+        }
+        // The same id again after a drain: the analyzer was restarted.
+        entry.draining = false;
+        entry.ejected = false;
+        self.links.insert(epoch, entry.analyzer);
+        true
+    }
+
+    fn add(&mut self, epoch: LinkEpoch, name: Arc<str>, weight: f64, reach: Reach) -> bool {
+        let analyzer = self.push(name, weight, reach);
+        self.links.insert(epoch, analyzer);
+        true
+    }
+
+    /// A new analyzer, and its number.
+    fn push(&mut self, name: Arc<str>, weight: f64, reach: Reach) -> u32 {
+        let analyzer = self.analyzers;
+        self.analyzers += 1;
+        let pin = self.pins.get(&name).copied();
+        if pin.is_some() {
+            self.own_weights.insert(analyzer, weight);
+        }
+        self.roster.entries.push(Entry {
+            analyzer,
+            name,
+            weight: pin.unwrap_or(weight),
+            draining: false,
+            pinned: pin.is_some(),
+            ejected: false,
+            reach,
+        });
+        analyzer
+    }
+
+    fn down(&mut self, epoch: LinkEpoch) -> bool {
+        let Some(analyzer) = self.links.remove(&epoch) else {
+            return false;
+        };
+        if self.links.values().all(|other| *other != analyzer) {
+            self.own_weights.remove(&analyzer);
+            self.roster
+                .entries
+                .retain(|entry| entry.analyzer != analyzer);
+        }
+        true
+    }
+
+    fn change(&mut self, epoch: LinkEpoch, change: impl FnOnce(&mut Entry)) -> bool {
+        let Some(analyzer) = self.links.get(&epoch) else {
+            return false;
+        };
+        let Some(entry) = self
+            .roster
+            .entries
+            .iter_mut()
+            .find(|entry| entry.analyzer == *analyzer)
+        else {
+            return false;
+        };
+        let before = entry.clone();
+        change(entry);
+        *entry != before
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn native(shard: u16, count: u64, name: &str, weight: f64) -> Change {
+        Change::NativeUp {
+            epoch: LinkEpoch::new(shard, count),
+            name: name.into(),
+            weight,
+        }
+    }
+
+    #[test]
+    fn a_native_analyzer_is_one_entry_however_many_links_it_has() {
+        let mut registrar = Registrar::default();
+        registrar.apply(native(0, 1, "a", 0.5));
+        let roster = registrar
+            .apply(native(1, 1, "a", 0.5))
+            .expect("a new table");
+        assert_eq!((roster.epoch, roster.entries.len()), (2, 1));
+        let roster = registrar.apply(Change::Down {
+            epoch: LinkEpoch::new(0, 1),
+        });
+        assert_eq!(
+            roster.expect("a new table").entries.len(),
+            1,
+            "one link is left"
+        );
+        let roster = registrar.apply(Change::Down {
+            epoch: LinkEpoch::new(1, 1),
+        });
+        assert!(roster.expect("a new table").entries.is_empty());
+    }
+
+    #[test]
+    fn analyzers_are_told_apart() {
+        let mut registrar = Registrar::default();
+        let single = |count: u64, name: &str| Change::SingleUp {
+            epoch: LinkEpoch::new(0, count),
+            home: 0,
+            name: name.into(),
+            weight: 2.0,
+        };
+        for change in [
+            native(0, 1, "a", 0.5),
+            native(0, 2, "b", 0.25),
+            single(3, "a"),
+            single(4, "a"),
+            native(1, 1, "a", 0.75),
+        ] {
+            assert!(registrar.apply(change).is_some());
+        }
+        let listed = |roster: &Roster| {
+            let entries = roster.entries.iter();
+            entries
+                .map(|entry| (entry.analyzer, entry.effective_weight()))
+                .collect::<Vec<_>>()
+        };
+        let expected = [(0, 0.75), (1, 0.25), (2, 2.0), (3, 2.0)];
+        assert_eq!(listed(&registrar.roster), expected);
+
+        let drain = Change::Drain {
+            epoch: LinkEpoch::new(0, 1),
+        };
+        let roster = registrar.apply(drain).expect("changed");
+        assert_eq!(listed(&roster)[..2], [(0, 0.0), (1, 0.25)]);
+        let roster = registrar.apply(native(2, 1, "a", 0.5)).expect("changed");
+        assert_eq!(listed(&roster)[0], (0, 0.5), "started again after a drain");
+        let down = |count: u64| Change::Down {
+            epoch: LinkEpoch::new(0, count),
+        };
+        let roster = registrar.apply(down(3)).expect("changed");
+        assert_eq!(listed(&roster), [(0, 0.5), (1, 0.25), (3, 2.0)]);
+        let roster = registrar.apply(down(1)).expect("changed");
+        assert_eq!(listed(&roster).len(), 3, "it has links on other shards");
+    }
+
+    fn order(registrar: &mut Registrar, order: Order) -> Option<Arc<Roster>> {
+        registrar.order(order).expect("it can be done")
+    }
+
+    fn http_up(registrar: &mut Registrar, generation: u64) -> Arc<Roster> {
+        let (name, weight) = ("h".into(), 1.0);
+        let up = Order::HttpUp {
+            name,
+            weight,
+            generation,
+        };
+        order(registrar, up).expect("changed")
+    }
+
+    #[test]
+    fn the_operators_word_outlives_an_analyzer_over_http() {
+        let mut registrar = Registrar::default();
+        let name: Arc<str> = "h".into();
+        http_up(&mut registrar, 1);
+        let set = |weight, pin| Order::Weight {
+            name: "h".into(),
+            weight,
+            pin,
+        };
+        order(&mut registrar, set(5.0, true));
+        order(&mut registrar, Order::Drain { name: "h".into() });
+        let gone = registrar.apply(Change::HttpDown { generation: 1 });
+        assert!(gone.expect("changed").entries.is_empty());
+        let roster = http_up(&mut registrar, 2);
+        let seen = |roster: &Roster| {
+            let entry = &roster.entries[0];
+            (entry.weight, entry.pinned, entry.draining)
+        };
+        assert_eq!(seen(&roster), (5.0, true, true));
+        // A weight without a pin moves the pin; what the configuration says waits.
+        let roster = order(&mut registrar, set(6.0, false)).expect("changed");
+        assert_eq!(seen(&roster), (6.0, true, true));
+        let own = Order::OwnWeight {
+            name: "h".into(),
+            weight: 7.0,
+        };
+        assert_eq!(order(&mut registrar, own), None);
+        registrar.apply(Change::HttpDown { generation: 2 });
+        // Resumed while it is away.
+        let resume = Order::Resume { name: "h".into() };
+        assert_eq!(order(&mut registrar, resume.clone()), None);
+        assert_eq!(seen(&http_up(&mut registrar, 3)), (6.0, true, false));
+        let roster = order(&mut registrar, Order::Unpin { name }).expect("changed");
+        assert_eq!(seen(&roster), (1.0, false, false), "as it came back");
+        registrar.apply(Change::HttpDown { generation: 3 });
+        let unknown = OrderError::Unknown { name: "h".into() };
+        assert_eq!(registrar.order(resume), Err(unknown));
+    }
+
+    #[test]
+    fn an_analyzer_over_http_has_one_entry() {
+        let mut registrar = Registrar::default();
+        http_up(&mut registrar, 1);
+        // The order that took it out has got lost.
+        let roster = http_up(&mut registrar, 2);
+        let reaches: Vec<_> = roster.entries.iter().map(|entry| &entry.reach).collect();
+        assert_eq!(reaches, [&Reach::Http { generation: 2 }]);
+        assert_eq!(registrar.apply(Change::HttpDown { generation: 1 }), None);
+        let eject = Order::Eject { name: "h".into() };
+        let roster = order(&mut registrar, eject).expect("changed");
+        assert!(roster.entries.is_empty());
+    }
+
+    #[test]
+    fn orders_that_cannot_be_done_change_nothing() {
+        let mut registrar = Registrar::default();
+        registrar.apply(native(0, 1, "a", 0.5));
+        let epoch = registrar.epoch();
+        for weight in [-1.0, f64::NAN, f64::INFINITY] {
+            for order in [
+                Order::Weight {
+                    name: "a".into(),
+                    weight,
+                    pin: true,
+                },
+                Order::OwnWeight {
+                    name: "a".into(),
+                    weight,
+                },
+            ] {
+                let refused = registrar.order(order);
+                assert!(matches!(refused, Err(OrderError::BadWeight { .. })));
+            }
+        }
+        let unknown = registrar.order(Order::Drain { name: "b".into() });
+        assert!(matches!(unknown, Err(OrderError::Unknown { .. })));
+        assert_eq!(registrar.epoch(), epoch);
+        // A native analyzer that was ejected may come back.
+        let eject = Order::Eject { name: "a".into() };
+        let roster = order(&mut registrar, eject).expect("changed");
+        assert_eq!(roster.entries[0].effective_weight(), 0.0);
+        let roster = registrar.apply(native(0, 2, "a", 0.5)).expect("changed");
+        assert_eq!(roster.entries[0].effective_weight(), 0.5);
+    }
+
+    #[test]
+    fn weights_and_drains_change_the_table_once() {
+        let mut registrar = Registrar::default();
+        let epoch = LinkEpoch::new(2, 7);
+        registrar.apply(Change::SingleUp {
+            epoch,
+            home: 2,
+            name: "1.2.3.4:5".into(),
+            weight: 1.0,
+        });
+        let roster = registrar
+            .apply(Change::Weight {
+                epoch,
+                weight: 0.25,
+            })
+            .expect("changed");
+        assert_eq!(roster.entries[0].effective_weight(), 0.25);
+        assert_eq!(
+            registrar.apply(Change::Weight {
+                epoch,
+                weight: 0.25
+            }),
+            None
+        );
+        let roster = registrar.apply(Change::Drain { epoch }).expect("changed");
+        assert_eq!(roster.entries[0].effective_weight(), 0.0);
+        assert_eq!(registrar.apply(Change::Drain { epoch }), None);
+        let unknown = LinkEpoch::new(3, 1);
+        assert_eq!(
+            registrar.apply(Change::Weight {
+                epoch: unknown,
+                weight: 1.0
+            }),
+            None
+        );
+        assert_eq!(registrar.apply(Change::Down { epoch: unknown }), None);
+    }
+}

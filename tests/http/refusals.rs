@@ -1,0 +1,108 @@
+//! Packets that an analyzer refuses for good.
+
+use crate::common::{until, Scratch};
+
+use crate::rig::{packet, Client, HttpAnalyzer, Rig};
+
+/// The lines of all files of refused packets below `folder`.
+fn refused(folder: &std::path::Path) -> Vec<serde_json::Value> {
+    let files = std::fs::read_dir(folder).expect("a folder");
+    let text = |file: std::io::Result<std::fs::DirEntry>| {
+        std::fs::read_to_string(file.expect("a file").path()).expect("text")
+    };
+    let texts: Vec<String> = files.map(text).collect();
+    let lines = texts.iter().flat_map(|text| text.lines());
+    let parse = |line| serde_json::from_str(line).expect("a line of JSON");
+    lines.map(parse).collect()
+}
+
+/// Posts three messages, with line ends between the values of their packet. The picky analyzer refuses those
+/// whose first number ends in 5.
+fn post(client: &mut Client, first: u64, wait: &str) -> u16 {
+    let body = packet("e", first..first + 3).replace(",\"", ",\n \"");
+    client
+        .post(
+            &format!("/logs{wait}"),
+            "Content-Type: application/json\r\n",
+            &body,
+        )
+        .status
+}
+
+#[test]
+fn a_refused_packet_is_set_aside_and_its_analyzer_stays() {
+    let scratch = Scratch::new("refused");
+    let folder = scratch.folder();
+    let flags = format!(
+        "--shards 2 --http-backoff 20ms --refused-dir {}",
+        folder.display()
+    );
+    let rig = Rig::start(&flags);
+    let picky = HttpAnalyzer::start("picky", "picky");
+    rig.up(&picky, 1.0);
+    let mut client = Client::connect(rig.http);
+    for first in 0..100 {
+        assert_eq!(post(&mut client, first * 5, ""), 202);
+    }
+    assert_eq!(post(&mut client, 505, "?wait=acked"), 422);
+    assert_eq!(post(&mut client, 510, "?wait=acked"), 200);
+    until("half are dropped", || {
+        rig.sum(|report| report.balance.dropped) == 51 * 3
+    });
+    until("half are ACKed", || {
+        rig.sum(|report| report.balance.acked) == 51 * 3
+    });
+    assert_eq!(rig.sum(|report| report.counters.links_down), 0, "it stays");
+    assert_eq!(rig.sum(|report| report.http_analyzers[0].failures), 0);
+    let lines = refused(folder);
+    assert_eq!(lines.len(), 51);
+    for line in &lines {
+        assert_eq!(
+            (&line["analyzer"], &line["status"]),
+            (&"picky".into(), &422.into())
+        );
+        assert_eq!(
+            (&line["messages"], &line["packet"]["emitterId"]),
+            (&3.into(), &"e".into())
+        );
+        assert_eq!(line["packet"]["messages"].as_array().map(Vec::len), Some(3));
+    }
+    let reports = rig.stop();
+    assert!(reports.iter().all(|report| report.balance.holds()));
+}
+
+#[test]
+fn without_room_a_refusal_is_a_failure_and_nothing_is_dropped() {
+    let scratch = Scratch::new("refused-full");
+    for flags in [
+        String::new(),
+        format!(
+            "--refused-max 1024 --refused-dir {}",
+            scratch.folder().display()
+        ),
+    ] {
+        let rig = Rig::start(&format!(
+            "--shards 1 --http-backoff 10ms --http-retries 1 {flags}"
+        ));
+        let picky = HttpAnalyzer::start("picky", "picky");
+        rig.up(&picky, 1000.0);
+        let mut client = Client::connect(rig.http);
+        // Twenty lines do not fit.
+        let mut taken = 0;
+        for packet in 0..20 {
+            taken += u64::from(post(&mut client, packet * 10 + 5, "") == 202);
+        }
+        until("it is given up", || {
+            rig.sum(|report| report.counters.links_down) == 1
+        });
+        let good = HttpAnalyzer::start("good", "ok");
+        rig.up(&good, 1.0);
+        until("all are through", || {
+            rig.sum(|report| report.balance.acked + report.balance.dropped) == taken * 3
+        });
+        let dropped = rig.sum(|report| report.balance.dropped);
+        assert_eq!(dropped > 0, !flags.is_empty(), "{dropped}");
+        assert!(dropped <= 1024 / 100 * 3, "{dropped}");
+        rig.stop();
+    }
+}

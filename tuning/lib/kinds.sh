@@ -1,0 +1,213 @@
+# The kinds of settings. For each kind k:
+#
+#   raw_k WHAT           all of what is there, to standard output: what is stored
+#   show_k WHAT          the same for people, on one line
+#   ok_k WHAT WANTED     is it as wanted?
+#   write_k WHAT WANTED  makes it so
+#   restore_k WHAT       puts back what comes from standard input
+#
+# WHAT is a path, without $ROOT, or a name with a colon: nic:eth0:combined. A kernel file is written by one write(2).
+# shellcheck shell=bash
+
+# --- Any file of the kernel ------------------------------------------------------------------------------------------
+
+raw_file() { cat "$ROOT$1"; }
+restore_file() { cat >"$ROOT$1"; }
+# On one line, white space as single spaces.
+show_file() {
+    local words
+    read -r -d '' -a words <"$ROOT$1" || true
+    printf '%s' "${words[*]-}"
+}
+write_file() { printf '%s\n' "$2" >"$ROOT$1"; }
+
+# --- number: exactly this; minimum: at least this --------------------------------------------------------------------
+
+raw_number() { raw_file "$@"; }
+show_number() { show_file "$@"; }
+ok_number() { [[ $(show_file "$1") == "$2" ]]; }
+write_number() { write_file "$@"; }
+restore_number() { restore_file "$@"; }
+
+raw_minimum() { raw_file "$@"; }
+show_minimum() { show_file "$@"; }
+ok_minimum() {
+    local is
+    is=$(show_file "$1")
+    [[ $is =~ ^[0-9]+$ ]] && at_least "$is" "$2"
+}
+write_minimum() { write_file "$@"; }
+restore_minimum() { restore_file "$@"; }
+
+# Also of numbers that bash cannot hold: fs.file-max may be 2^64 - 1.
+at_least() {
+    [[ ${#1} -gt 18 || $1 -ge $2 ]]
+}
+
+# --- last: the last of several numbers is at least this, the others stay ---------------------------------------------
+
+raw_last() { raw_file "$@"; }
+show_last() { show_file "$@"; }
+ok_last() {
+    local is
+    is=$(show_file "$1")
+    at_least "${is##* }" "$2"
+}
+write_last() {
+    local is
+    is=$(show_file "$1")
+    write_file "$1" "${is% *} $2"
+}
+restore_last() { restore_file "$@"; }
+
+# --- ceiling: a limit in microseconds where 0 means none and n/a the strictest ---------------------------------------
+
+raw_ceiling() { raw_file "$@"; }
+show_ceiling() { show_file "$@"; }
+ok_ceiling() {
+    local is
+    is=$(show_file "$1")
+    [[ $is == n/a ]] || [[ $is =~ ^[0-9]+$ && $is -gt 0 && $is -le $2 ]]
+}
+write_ceiling() { write_file "$@"; }
+restore_ceiling() { restore_file "$@"; }
+
+# --- choice: `always [madvise] never`; wanted `madvise|always`: the first is written, the others will do -------------
+
+raw_choice() { raw_file "$@"; }
+show_choice() {
+    local is
+    is=$(show_file "$1")
+    [[ $is != *'['* ]] || is=${is#*[} is=${is%]*}
+    printf '%s' "$is"
+}
+ok_choice() { [[ "|$2|" == *"|$(show_choice "$1")|"* ]]; }
+write_choice() {
+    if [[ -n $ROOT ]]; then
+        fake_choice "$1" "${2%%|*}"
+    else
+        write_file "$1" "${2%%|*}"
+    fi
+}
+restore_choice() {
+    local was
+    [[ -z $ROOT ]] || { restore_file "$1" && return; }
+    IFS= read -r was || true
+    [[ $was != *'['* ]] || was=${was#*[} was=${was%%]*}
+    write_file "$1" "$was"
+}
+
+# --- mask: a set of CPUs as hexadecimal words; irq: the CPUs of an interrupt, wanted `3|2-3`: 3 is written, any of 2-3
+# will do. A kernel may refuse the second: it moves some interrupts itself. -------------------------------------------
+
+raw_mask() { raw_file "$@"; }
+show_mask() { show_file "$@"; }
+ok_mask() { [[ $(cpus_of_mask "$(show_file "$1")") == "$(cpus_of_mask "$2")" ]]; }
+write_mask() { write_file "$@"; }
+restore_mask() { restore_file "$@"; }
+
+raw_irq() { raw_file "$@"; }
+show_irq() { show_file "$@"; }
+ok_irq() {
+    local cpu allowed
+    allowed=" $(cpus_of_list "${2#*|}")"
+    for cpu in $(cpus_of_list "$(show_file "$1")"); do
+        [[ $allowed == *" $cpu "* ]] || return 1
+    done
+}
+write_irq() { write_file "$1" "${2%%|*}"; }
+restore_irq() { restore_file "$@"; }
+
+# --- content: a file with lines of its own, wanted with \n; created: the same where there was none --------------------
+
+raw_content() { raw_file "$@"; }
+show_content() { [[ -e $ROOT$1 ]] && printf '%s lines' "$(wc -l <"$ROOT$1")" || printf 'not there'; }
+ok_content() { [[ -f $ROOT$1 ]] && printf '%b' "$2" | cmp -s - "$ROOT$1"; }
+write_content() {
+    local new
+    new="$ROOT$(dirname "$1")/.$(basename "$1").new"
+    printf '%b' "$2" >"$new" && chmod 644 "$new" && sync "$new" && mv "$new" "$ROOT$1"
+}
+restore_content() { restore_file "$@"; }
+
+raw_created() { :; }
+show_created() { show_content "$@"; }
+ok_created() { ok_content "$@"; }
+write_created() { write_content "$@"; }
+restore_created() { rm -f "$ROOT$1" "$ROOT$(dirname "$1")/.$(basename "$1").new"; }
+
+# --- directory: a control group; controller: one that its children have ----------------------------------------------
+
+raw_directory() { :; }
+show_directory() { [[ -d $ROOT$1 ]] && printf there || printf 'not there'; }
+ok_directory() { [[ -d $ROOT$1 ]]; }
+write_directory() { mkdir "$ROOT$1" && { [[ -z $ROOT ]] || fake_cgroup "$1"; }; }
+restore_directory() {
+    [[ -d $ROOT$1 ]] || return 0
+    [[ -z $ROOT ]] || fake_cgroup_gone "$1"
+    rmdir "$ROOT$1"
+}
+
+raw_controller() { raw_file "$@"; }
+show_controller() { show_file "$@"; }
+ok_controller() { [[ " $(show_file "$1") " == *" $2 "* ]]; }
+write_controller() {
+    if [[ -n $ROOT ]]; then
+        write_file "$1" "$(show_file "$1" | sed 's/$/ /')$2"
+    else
+        write_file "$1" "+$2"
+    fi
+}
+restore_controller() {
+    [[ -z $ROOT ]] || { restore_file "$1" && return; }
+    write_file "$1" "-cpuset"
+}
+
+# --- channels, coalesce: what ethtool knows, nic:eth0:combined and nic:eth0:adaptive-rx ------------------------------
+
+nic_of() {
+    local name=${1#nic:}
+    printf '%s' "${name%:*}"
+}
+
+raw_channels() { show_channels "$1"; }
+# Current number of combined channels; with `max` the most that there can be. Nothing if there are none.
+show_channels() {
+    local ethtool
+    ethtool=$(tool ethtool) || return 1
+    "$ethtool" -l "$(nic_of "$1")" 2>/dev/null | awk -v what="${2-}" '
+        /^Pre-set/ { part = "max" } /^Current/ { part = "" }
+        $1 == "Combined:" && part == what && $2 ~ /^[0-9]+$/ { print $2 }'
+}
+ok_channels() { [[ $(show_channels "$1") -ge $2 ]]; }
+write_channels() { "$(tool ethtool)" -L "$(nic_of "$1")" combined "$2"; }
+restore_channels() {
+    local was
+    read -r was
+    [[ $(show_channels "$1") == "$was" ]] || write_channels "$1" "$was"
+}
+
+raw_coalesce() { show_coalesce "$1"; }
+# on or off; nothing if the driver has no such thing.
+show_coalesce() {
+    local ethtool
+    ethtool=$(tool ethtool) || return 1
+    "$ethtool" -c "$(nic_of "$1")" 2>/dev/null | awk -v what="${1##*:}" '
+        $1 == "Adaptive" { value["adaptive-rx"] = $3; value["adaptive-tx"] = $5 }
+        END { if (value[what] ~ /^(on|off)$/) print value[what] }'
+}
+ok_coalesce() { [[ $(show_coalesce "$1") == "$2" ]]; }
+write_coalesce() { "$(tool ethtool)" -C "$(nic_of "$1")" "${1##*:}" "$2"; }
+restore_coalesce() {
+    local was
+    read -r was
+    [[ $(show_coalesce "$1") == "$was" ]] || write_coalesce "$1" "$was"
+}
+
+# --- cpus: a set of CPUs as a list ---------------------------------------------------------------------------------------
+
+raw_cpus() { raw_file "$@"; }
+show_cpus() { show_file "$@"; }
+ok_cpus() { [[ $(cpus_of_list "$(show_file "$1")") == "$(cpus_of_list "$2")" ]]; }
+write_cpus() { write_file "$@"; }
+restore_cpus() { restore_file "$@"; }

@@ -1,0 +1,24 @@
+# shellcheck shell=bash disable=SC2034
+TITLE="io_uring allowed, TCP queues and buffers"
+WHY="After a restart all emitters connect at the same moment: they must fit the listen queue, or they wait a second for
+their SYN to be sent again. One connection must be able to have a bandwidth times a delay under way. Links to analyzers
+are quiet between batches; a congestion window that is thrown away after each pause makes every burst start slowly."
+GAIN="Nothing on an idle host. No dropped SYN at a restart; full rate of a connection over a distance; bursts without
+slow start. net.core.rmem_max and wmem_max change nothing for Weir, which leaves its buffers to the kernel: they let other
+senders on this host ask for the same."
+RISK="Buffers may grow to their maximum for every connection whose peer is slow: tcp_mem bounds all of them. io_uring was
+perhaps forbidden on purpose: it has had security bugs."
+SOURCES="listen(2), tcp(7), Documentation/networking/ip-sysctl.rst, Documentation/admin-guide/sysctl/net.rst and kernel.rst"
+
+settings() {
+    local net=/proc/sys/net
+    want number /proc/sys/kernel/io_uring_disabled 0 "kernel.rst: 1 only for a group, 2 for nobody; Weir cannot start without"
+    want minimum $net/core/somaxconn "$SOMAXCONN_MIN" "listen(2): caps the backlog, and Weir asks for 16,384"
+    want minimum $net/ipv4/tcp_max_syn_backlog "$SYN_BACKLOG_MIN" "ip-sysctl.rst: handshakes that are not finished; as many as the backlog"
+    want minimum $net/core/netdev_max_backlog "$DEVICE_BACKLOG_MIN" "net.rst: packets that wait for a CPU (RPS, loopback, veth); one for each connection of a full backlog"
+    want minimum $net/core/rmem_max "$TCP_BUFFER_BYTES_MIN" "net.rst: the most that SO_RCVBUF may ask for; as tcp_rmem"
+    want minimum $net/core/wmem_max "$TCP_BUFFER_BYTES_MIN" "net.rst: the most that SO_SNDBUF may ask for; as tcp_wmem"
+    want last $net/ipv4/tcp_rmem "$TCP_BUFFER_BYTES_MIN" "ip-sysctl.rst: largest receive buffer; 100 Gbit/s x 1.3 ms. Smallest and default stay"
+    want last $net/ipv4/tcp_wmem "$TCP_BUFFER_BYTES_MIN" "ip-sysctl.rst: largest send buffer; 100 Gbit/s x 1.3 ms. Smallest and default stay"
+    want number $net/ipv4/tcp_slow_start_after_idle 0 "ip-sysctl.rst: 1 makes a connection slow again when it was idle for one retransmission time-out"
+}
