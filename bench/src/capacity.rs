@@ -64,7 +64,7 @@ pub struct CapacityArgs {
     #[arg(long, default_value_t = 1_000, value_name = "RATE")]
     rate_min: u64,
     /// Highest rate to try, and what the flood at the begin offers
-    #[arg(long, default_value_t = 5_000_000, value_name = "RATE")]
+    #[arg(long, default_value_t = 20_000_000, value_name = "RATE")]
     rate_max: u64,
     /// Seconds at 10, 50 and 90 % of the NDR; 0: not at all
     #[arg(long, default_value_t = 5.0, value_name = "SECONDS")]

@@ -13,6 +13,9 @@ use std::path::{Path, PathBuf};
 use crate::load::Format;
 use crate::sink::Stream;
 
+/// What a peer may have open beside the emitters: HAProxy counts its own.
+const CONNECTIONS_SPARE: usize = 100;
+
 /// What other software is set up to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
@@ -41,6 +44,10 @@ pub struct PeerArgs {
     /// Where scripts/peers.sh put them [default: peers beside the directory of weir-bench]
     #[arg(long, value_name = "DIR", help_heading = "Peers")]
     pub peers: Option<PathBuf>,
+    /// Take the peers' configurations from here: copies of bench/peers/*, with their placeholders [default: as
+    /// compiled in]
+    #[arg(long, value_name = "DIR", help_heading = "Peers")]
+    pub peer_configs: Option<PathBuf>,
 }
 
 impl Peer {
@@ -121,6 +128,7 @@ impl Peer {
                 true => Ok(Found {
                     binary: path.clone(),
                     root: PathBuf::from("/"),
+                    configs: args.peer_configs.clone(),
                 }),
                 false => Err(io::Error::other(format!(
                     "--{program} {}: there is no such file",
@@ -137,6 +145,7 @@ impl Peer {
             return Ok(Found {
                 binary,
                 root: peers.join(program),
+                configs: args.peer_configs.clone(),
             });
         }
         let name = if self == Self::Rsyslog {
@@ -147,7 +156,11 @@ impl Peer {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let mut candidates = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
         match candidates.find_map(|d| Some(d.join(name)).filter(|p| p.is_file())) {
-            Some(binary) => Ok(Found { binary, root: PathBuf::from("/") }),
+            Some(binary) => Ok(Found {
+                binary,
+                root: PathBuf::from("/"),
+                configs: args.peer_configs.clone(),
+            }),
             None => Err(io::Error::other(format!(
                 "{program} is neither in {} nor in PATH: run scripts/peers.sh install {program}, or name it \
                  with --{program} PATH",
@@ -156,27 +169,38 @@ impl Peer {
         }
     }
 
-    fn template(self) -> &'static str {
+    /// File name of its configuration, and the one that is compiled in.
+    fn template(self) -> (&'static str, &'static str) {
         match self {
-            Self::Nginx => include_str!("../peers/nginx.conf"),
-            Self::HaproxyTcp => include_str!("../peers/haproxy-tcp.cfg"),
-            Self::HaproxyLog => include_str!("../peers/haproxy-log.cfg"),
-            Self::Rsyslog => include_str!("../peers/rsyslog.conf"),
-            Self::SyslogNg => include_str!("../peers/syslog-ng.conf"),
+            Self::Nginx => ("nginx.conf", include_str!("../peers/nginx.conf")),
+            Self::HaproxyTcp => ("haproxy-tcp.cfg", include_str!("../peers/haproxy-tcp.cfg")),
+            Self::HaproxyLog => ("haproxy-log.cfg", include_str!("../peers/haproxy-log.cfg")),
+            Self::Rsyslog => ("rsyslog.conf", include_str!("../peers/rsyslog.conf")),
+            Self::SyslogNg => ("syslog-ng.conf", include_str!("../peers/syslog-ng.conf")),
         }
     }
 
     /// Writes the configuration into `dir` and returns the arguments.
     pub fn configure(self, found: &Found, dir: &Path, to: &Target) -> io::Result<Vec<String>> {
         let path = dir.join("peer.conf");
-        std::fs::write(&path, self.render(found, dir, to))?;
+        let (name, own) = self.template();
+        let template = match &found.configs {
+            Some(configs) => {
+                let path = configs.join(name);
+                std::fs::read_to_string(&path).map_err(|e| {
+                    io::Error::new(e.kind(), format!("--peer-configs: {}: {e}", path.display()))
+                })?
+            }
+            None => own.to_owned(),
+        };
+        std::fs::write(&path, render(&template, found, dir, to))?;
         let (path, dir) = (path.display(), dir.display());
         let modules = |name: &str| {
             find_below(&found.root.join("usr/lib"), name).map(|m| m.display().to_string())
         };
         let line = match self {
             Self::Nginx => format!("-p {dir} -e stderr -c {path}"),
-            Self::HaproxyTcp | Self::HaproxyLog => format!("-db -q -f {path}"),
+            Self::HaproxyTcp | Self::HaproxyLog => format!("-db -f {path}"),
             Self::Rsyslog => {
                 let modules = modules("imptcp.so").unwrap_or_default();
                 let modules = modules.trim_end_matches("/imptcp.so");
@@ -192,53 +216,57 @@ impl Peer {
         };
         Ok(line.split_whitespace().map(str::to_owned).collect())
     }
+}
 
-    /// Lines with `{analyzer}` come once for each analyzer; a line with a module that is not there (it
-    /// is built in then) is left out.
-    fn render(self, found: &Found, dir: &Path, to: &Target) -> String {
-        let module = find_below(&found.root.join("usr/lib"), "ngx_stream_module.so");
-        let hosts: Vec<String> = to.analyzers.iter().map(|a| a.ip().to_string()).collect();
-        let quoted: Vec<String> = hosts.iter().map(|h| format!("\"{h}\"")).collect();
-        let port = to.analyzers.first().map_or(0, SocketAddr::port).to_string();
-        let mut text = String::new();
-        for line in self.template().lines() {
-            if line.contains("{stream_module}") && module.is_none() {
-                continue;
-            }
-            let line = line
-                .replace(
-                    "{stream_module}",
-                    &module
-                        .as_deref()
-                        .unwrap_or(Path::new(""))
-                        .display()
-                        .to_string(),
-                )
-                .replace("{root}", &found.root.display().to_string())
-                .replace("{dir}", &dir.display().to_string())
-                .replace("{emitters}", &to.emitters.to_string())
-                .replace("{emitters.port}", &to.emitters.port().to_string())
-                .replace("{analyzer.hosts}", &quoted.join(", "))
-                .replace("{analyzer.list}", &hosts.join(" "))
-                .replace("{analyzer.port}", &port)
-                .replace("{connections}", &to.connections.to_string())
-                // syslog-ng divides the window among all connections it may have, and wants 100 for each.
-                .replace("{window}", &(to.connections * 100).to_string());
-            if !line.contains("{analyzer}") {
-                text += &line;
-                text.push('\n');
-                continue;
-            }
-            for (n, analyzer) in to.analyzers.iter().enumerate() {
-                text += &line
-                    .replace("{analyzer}", &analyzer.to_string())
-                    .replace("{n}", &n.to_string())
-                    .replace("{weight}", &to.whole_weight(n).to_string());
-                text.push('\n');
-            }
+/// Lines with `{analyzer}` come once for each analyzer; a line with a module that is not there (it
+/// is built in then) is left out.
+fn render(template: &str, found: &Found, dir: &Path, to: &Target) -> String {
+    let module = find_below(&found.root.join("usr/lib"), "ngx_stream_module.so");
+    let hosts: Vec<String> = to.analyzers.iter().map(|a| a.ip().to_string()).collect();
+    let quoted: Vec<String> = hosts.iter().map(|h| format!("\"{h}\"")).collect();
+    let port = to.analyzers.first().map_or(0, SocketAddr::port).to_string();
+    let mut text = String::new();
+    for line in template.lines() {
+        if line.contains("{stream_module}") && module.is_none() {
+            continue;
         }
-        text
+        let line = line
+            .replace(
+                "{stream_module}",
+                &module
+                    .as_deref()
+                    .unwrap_or(Path::new(""))
+                    .display()
+                    .to_string(),
+            )
+            .replace("{root}", &found.root.display().to_string())
+            .replace("{dir}", &dir.display().to_string())
+            .replace("{emitters}", &to.emitters.to_string())
+            .replace("{emitters.port}", &to.emitters.port().to_string())
+            .replace("{analyzer.hosts}", &quoted.join(", "))
+            .replace("{analyzer.list}", &hosts.join(" "))
+            .replace("{analyzer.port}", &port)
+            .replace("{connections}", &to.connections.to_string())
+            .replace(
+                "{maxconn}",
+                &(to.connections + CONNECTIONS_SPARE).to_string(),
+            )
+            // syslog-ng divides the window among all connections it may have, and wants 100 for each.
+            .replace("{window}", &(to.connections * 100).to_string());
+        if !line.contains("{analyzer}") {
+            text += &line;
+            text.push('\n');
+            continue;
+        }
+        for (n, analyzer) in to.analyzers.iter().enumerate() {
+            text += &line
+                .replace("{analyzer}", &analyzer.to_string())
+                .replace("{n}", &n.to_string())
+                .replace("{weight}", &to.whole_weight(n).to_string());
+            text.push('\n');
+        }
     }
+    text
 }
 
 /// A binary and what stands in for `/` around it.
@@ -246,6 +274,8 @@ impl Peer {
 pub struct Found {
     pub binary: PathBuf,
     pub root: PathBuf,
+    /// Directory of configurations to use in the place of the ones compiled in.
+    pub configs: Option<PathBuf>,
 }
 
 /// What a configuration is made for.
@@ -316,9 +346,10 @@ mod tests {
         let found = Found {
             binary: "x".into(),
             root: "/nowhere".into(),
+            configs: None,
         };
         for peer in Peer::ALL {
-            let text = peer.render(&found, Path::new("/scratch"), &target());
+            let text = render(peer.template().1, &found, Path::new("/scratch"), &target());
             for host in ["127.0.1.1", "127.0.1.2", "127.0.1.3", "127.0.1.4"] {
                 assert!(text.contains(host), "{}: {text}", peer.name());
             }
@@ -331,6 +362,7 @@ mod tests {
                 "{root}",
                 "{weight}",
                 "{window}",
+                "{maxconn}",
                 "{connections}",
             ] {
                 assert!(!left.contains(word), "{}: {word} in {text}", peer.name());

@@ -11,6 +11,10 @@ use crate::scenario::{Load, ShapeArgs};
 use crate::series::series;
 use crate::sink::{weights_of, Dialect};
 
+/// Weir's defaults for `--arena` and `--batch-bytes`.
+const ARENA_MIB: u64 = 64;
+const BATCH_KIB: u64 = 128;
+
 /// Arguments of `weir-bench scale`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ScaleArgs {
@@ -61,6 +65,8 @@ fn numbers(text: &str) -> Result<Numbers, String> {
 
 /// One point of one curve.
 struct Place {
+    /// As asked for: what lies on one curve has one name.
+    label: String,
     system: System,
     curve: &'static str,
     value: u32,
@@ -136,7 +142,7 @@ pub fn run(args: &ScaleArgs) -> io::Result<bool> {
                 failed: place.failed.clone(),
                 ..series(
                     &format!("{}, {}", load.name(), place.curve),
-                    &place.system.spec,
+                    &place.label,
                     &place.system,
                     &place.scenario.load,
                     &place.scenario.sink,
@@ -146,6 +152,16 @@ pub fn run(args: &ScaleArgs) -> io::Result<bool> {
     }
     args.output.finish(draft, is_good)?;
     Ok(is_good)
+}
+
+/// Weir serves one analyzer for every six batch buffers of its arena: 85 by default.
+fn with_arena(spec: &str, curve: &str, number: u32) -> String {
+    let needed_mib = (u64::from(number) * 6 * BATCH_KIB).div_ceil(1024);
+    let is_weir = spec.split_whitespace().next() == Some("weir");
+    if curve != "analyzers" || !is_weir || spec.contains("--arena") || needed_mib <= ARENA_MIB {
+        return spec.to_owned();
+    }
+    format!("{spec} --arena {needed_mib}MiB")
 }
 
 /// Systems next to each other at each point, so that their ratio drifts least.
@@ -158,8 +174,9 @@ fn places(args: &ScaleArgs, load: Load) -> io::Result<Vec<Place>> {
     let mut places = Vec::new();
     for (curve, numbers) in [("analyzers", &args.analyzers), ("emitters", &args.emitters)] {
         for value in &numbers.0 {
-            for spec in &systems {
-                let mut system = System::parse(spec, &args.system, size)?;
+            for label in &systems {
+                let spec = with_arena(label, curve, *value);
+                let mut system = System::parse(&spec, &args.system, size)?;
                 system.ensure_exists()?;
                 let weights = match curve {
                     "analyzers" => weights_of(*value as usize),
@@ -174,6 +191,7 @@ fn places(args: &ScaleArgs, load: Load) -> io::Result<Vec<Place>> {
                 system.fit(&mut scenario.load);
                 let (outcomes, failed) = (Vec::new(), None);
                 places.push(Place {
+                    label: label.clone(),
                     system,
                     curve,
                     value: *value,
@@ -188,7 +206,7 @@ fn places(args: &ScaleArgs, load: Load) -> io::Result<Vec<Place>> {
 }
 
 fn print_place(place: &Place) {
-    let (spec, curve, value) = (&place.system.spec, place.curve, place.value);
+    let (spec, curve, value) = (&place.label, place.curve, place.value);
     if let Some(failed) = &place.failed {
         println!("{spec:<16} {curve:<10} {value:>8} failed: {failed}");
     }
@@ -208,4 +226,24 @@ fn print_place(place: &Place) {
         of(|o| o.p99_ns as f64).0 / 1e6,
         place.outcomes.iter().map(|o| o.lost).sum::<u64>(),
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_arena_has_room_for_the_analyzers() {
+        assert_eq!(with_arena("weir", "analyzers", 64), "weir");
+        assert_eq!(with_arena("weir", "emitters", 10_000), "weir");
+        assert_eq!(
+            with_arena("weir --shards 2", "analyzers", 1000),
+            "weir --shards 2 --arena 750MiB"
+        );
+        assert_eq!(with_arena("relay", "analyzers", 1000), "relay");
+        assert_eq!(
+            with_arena("weir --arena 1GiB", "analyzers", 1000),
+            "weir --arena 1GiB"
+        );
+    }
 }

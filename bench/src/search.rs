@@ -343,6 +343,21 @@ mod tests {
     }
 
     #[test]
+    fn a_good_rate_above_a_bad_one_is_no_bound() {
+        let good = |rate: f64| Point {
+            rate,
+            seconds: 9.0,
+            is_good: true,
+        };
+        let bad = Point {
+            is_good: false,
+            ..good(2_000.0)
+        };
+        let bounds = relevant(&GOAL, &[good(1_000.0), bad, good(3_000.0)]);
+        assert_eq!((bounds.lower, bounds.upper), (Some(1_000.0), Some(2_000.0)));
+    }
+
+    #[test]
     fn limits_that_bind_are_told() {
         assert_eq!(
             find(1e9, 0, 2e6).0,

@@ -26,7 +26,7 @@ use crate::load::{Format, LoadArgs};
 use crate::net::{allow_connections, mono_ns};
 use crate::report::{named, Better, Cpu, Latency, Messages, Run, Sample, Value};
 use crate::run::{settle, user_share};
-use crate::sink::{Dialect, SinkArgs};
+use crate::sink::{Dialect, Sink, SinkArgs};
 
 /// Nothing moved for so long: what is under way does not come.
 const STALL_PATIENCE: Duration = Duration::from_secs(5);
@@ -192,7 +192,14 @@ impl Session {
             _ => child.emitters,
         };
         drive.attach_load(load, emitters)?;
-        settle(child, drive)
+        settle(child, drive)?;
+        match drive.sink.as_ref().map_or(0, Sink::closed_links) {
+            0 => Ok(()),
+            closed => Err(io::Error::other(format!(
+                "{closed} of {} analyzer links were closed at once: the system serves fewer (weir: a larger --arena)",
+                sink.weights.len()
+            ))),
+        }
     }
 
     /// Offers `rate` for `seconds`; what comes within `late` is in time. The session can go on with the

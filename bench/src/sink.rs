@@ -157,6 +157,11 @@ impl Sink {
         self.links.iter().flatten().count()
     }
 
+    /// Links that the other side has ended.
+    pub fn closed_links(&self) -> usize {
+        self.links.len() - self.open_links()
+    }
+
     /// Messages that a native distributor flagged as redelivered.
     pub fn redelivered(&self) -> u64 {
         let open: u64 = self
