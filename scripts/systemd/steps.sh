@@ -288,6 +288,9 @@ step_restart() {
         held "port $port was knocked at" test "$connects" -gt 100
     done
     say "$(journal emitter@run.service | grep ' Sent ')"
+    held "each of 32 connections was told to go, and was back, at every restart" is \
+        "$(journal emitter@run.service | grep -o '[0-9]* reconnects')" "$((restarts * 32)) reconnects"
+    held "no accept failed" not says "$cursor" accept_failed
     held "the emitter and the analyzers were never refused" is "$(since "$cursor" | grep -ci 'refused' || true)" 0
     within 10 nothing_open || true
     inside systemctl stop analyzer@a1 analyzer@a2 weir.socket weir.service
