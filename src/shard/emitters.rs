@@ -159,8 +159,9 @@ impl<I: Io> Worker<I> {
 
     /// The accept ended: start it again, if it failed not before the next housekeeping.
     pub(super) fn rearm_accept(&mut self, kind: Kind, failed: bool) {
+        let outlives = self.listeners.as_ref().is_some_and(|l| l.outlives);
         let wanted = match kind {
-            Kind::AcceptEmitter => self.takes_in(),
+            Kind::AcceptEmitter if !outlives => self.takes_in(),
             _ => self.phase == Phase::Running,
         };
         if !wanted {
@@ -183,6 +184,9 @@ impl<I: Io> Worker<I> {
         };
         self.accepting |= kind == Kind::AcceptEmitter;
         self.io.accept(listener, bare(kind));
+        // Of a shared socket, each accept brings one connection: when many wait, they shall not wait for
+        // a gathering each.
+        self.hurry = true;
     }
 
     #[inline]

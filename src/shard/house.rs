@@ -229,7 +229,9 @@ impl<I: Io> Worker<I> {
         self.io
             .cancel(bare(Kind::AcceptAnalyzer), bare(Kind::Cancel));
         if self.listeners.as_ref().is_some_and(|l| l.outlives) {
-            self.stop_listening();
+            // Closed a moment later: a request that was queued in this turn still names the socket.
+            self.io
+                .cancel(bare(Kind::AcceptEmitter), bare(Kind::Cancel));
         }
         for slot in self.emitters.slots() {
             self.tell_to_go(slot);
@@ -242,16 +244,12 @@ impl<I: Io> Worker<I> {
     fn farewell_is_over(&mut self) -> bool {
         let since = Duration::from_nanos(self.now_ns - self.farewell_ns);
         if since >= TICK_HANDSHAKE.min(self.config.farewell) && self.listeners.is_some() {
-            self.stop_listening();
+            self.io
+                .cancel(bare(Kind::AcceptEmitter), bare(Kind::Cancel));
+            self.listeners = None;
         }
         let gone = self.emitters.len() == 0 && self.pending.is_empty();
         self.listeners.is_none() && gone || since >= self.config.farewell
-    }
-
-    fn stop_listening(&mut self) {
-        self.io
-            .cancel(bare(Kind::AcceptEmitter), bare(Kind::Cancel));
-        self.listeners = None;
     }
 
     fn start_draining(&mut self) {

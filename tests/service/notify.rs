@@ -215,6 +215,8 @@ fn a_notify_socket_that_is_not_there_is_no_reason_not_to_run() {
     command.env("NOTIFY_SOCKET", "/nowhere/notify");
     let distributor = Distributor::start_command(command);
     distributor.wait_log("NOTIFY_SOCKET=\"/nowhere/notify\"");
+    let prefixed = distributor.lines("<6>");
+    assert!(prefixed.is_empty(), "not in the journal: {prefixed:?}");
     distributor.stop().assert_clean();
 }
 

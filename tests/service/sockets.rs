@@ -132,6 +132,7 @@ fn a_restart_refuses_nobody_and_loses_nothing() {
         until_read(&[&first], 500);
         assert_exactly_once(&[&first], ids);
         let ended = running.stop();
+        assert_eq!(ended.count("accept_failed"), 0, "{ended:#?}");
         received += ended.assert_clean().received;
         drop(first);
         // Nobody accepts now: these messages wait in the socket for the next one.
