@@ -78,7 +78,6 @@ impl<I: Io> Worker<I> {
             stage,
             accepted_ns: self.now_ns,
             receiving: false,
-            read_ns: 0,
             name,
             epoch: LinkEpoch(0),
             link: Link::new(Dialect::Compact, self.now_ns),

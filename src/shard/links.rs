@@ -11,18 +11,14 @@ use std::sync::Arc;
 use super::egress::Sending;
 use super::io::Io;
 use super::mesh::{Mesh, Message, Parcel};
-use super::slab::Slot;
-use super::worker::{Phase, Worker};
+use super::slab::{token, Kind, Slot};
+use super::worker::Worker;
 use crate::engine::{Change, Link, LinkEpoch, Reason, Window};
 use crate::protocol::control::Control;
 use crate::protocol::detect::Detector;
 use crate::protocol::native::{self, HelloReader};
 use crate::protocol::Dialect;
 use crate::uring::{Completion, Group};
-
-/// So long ACKs wait to be read together. Their sum per second bounds what an ACK costs; the window and the
-/// finding of a dead link wait as long.
-pub(super) const ACK_REST_NS: u64 = 1_000_000;
 
 /// How far a connection has come.
 pub(super) enum Stage {
@@ -65,8 +61,6 @@ pub(super) struct Connection<I: Io> {
     pub(super) stage: Stage,
     pub(super) accepted_ns: u64,
     pub(super) receiving: bool,
-    /// When it was read last.
-    pub(super) read_ns: u64,
     /// Its id (native) or address.
     pub(super) name: Arc<str>,
     pub(super) epoch: LinkEpoch,
@@ -125,39 +119,12 @@ impl<I: Io> Worker<I> {
         match connection.stage {
             Stage::Detecting { .. } | Stage::Greeting { .. } => self.receive_once(slot),
             Stage::Leaving { .. } => self.hand_over(slot),
-            Stage::Up => self.rest_or_receive(slot),
-            Stage::Settling | Stage::Closing => self.bury(slot),
-        }
-    }
-
-    /// ACKs that come one after the other are read together, a moment later: until then nothing is asked of
-    /// the kernel, and none of them wakes the shard. One that comes alone is read when it comes.
-    fn rest_or_receive(&mut self, slot: Slot) {
-        let now_ns = self.now_ns;
-        let Some(connection) = self.links.get_mut(slot) else {
-            return;
-        };
-        let since_ns = now_ns - std::mem::replace(&mut connection.read_ns, now_ns);
-        let is_waited_for = self.engine.receipts_waiting() > 0 || self.phase != Phase::Running;
-        if since_ns < ACK_REST_NS && !self.is_busy() && !is_waited_for {
-            self.resting.push_back((now_ns + ACK_REST_NS, slot));
-        } else {
-            self.receive_once(slot);
-        }
-    }
-
-    /// Links that have rested are read again; all of them, when the shard turns quickly anyway.
-    pub(super) fn wake_links(&mut self) {
-        let all = self.is_busy() || self.phase != Phase::Running;
-        let now_ns = self.now_ns;
-        let is_due = |(due_ns, _): &(u64, Slot)| all || *due_ns <= now_ns;
-        while self.resting.front().is_some_and(is_due) {
-            let Some((_, slot)) = self.resting.pop_front() else {
-                return;
-            };
-            if self.links.get(slot).is_some_and(Connection::is_up) {
-                self.receive_once(slot);
+            Stage::Up => {
+                connection.receiving = true;
+                let token = token(Kind::LinkReceive, slot);
+                self.io.receive(&connection.socket, Group::Control, token);
             }
+            Stage::Settling | Stage::Closing => self.bury(slot),
         }
     }
 

@@ -125,8 +125,6 @@ pub(crate) struct Worker<I: Io> {
     pub(super) pace: Pace,
     /// When lanes were sent last.
     sent_ns: u64,
-    /// Links whose ACKs are read later, and when; at most once each.
-    pub(super) resting: VecDeque<(u64, Slot)>,
 }
 
 impl Worker<Ring> {
@@ -219,7 +217,6 @@ impl<I: Io> Worker<I> {
             accept_retry: Vec::new(),
             pace: Pace::default(),
             sent_ns: 0,
-            resting: VecDeque::new(),
         }
     }
 
@@ -254,7 +251,6 @@ impl<I: Io> Worker<I> {
         for (from, message) in inbox.drain(..) {
             self.on_message(from, message);
         }
-        self.wake_links();
         self.take_orders();
         self.take_replies();
         self.broadcast_roster();
@@ -297,15 +293,9 @@ impl<I: Io> Worker<I> {
         &self.roster
     }
 
-    /// When something is due without a completion: housekeeping, or links that rest.
-    pub(crate) fn next_due_ns(&self) -> u64 {
-        let rested = self.resting.front().map(|(due_ns, _)| *due_ns);
-        self.next_tick_ns.min(rested.unwrap_or(u64::MAX))
-    }
-
-    /// Much has come in this turn, or more is there already.
-    pub(super) fn is_busy(&self) -> bool {
-        self.turn_bytes >= BUSY_BYTES || self.hurry
+    /// When housekeeping is due next.
+    pub(crate) fn next_tick_ns(&self) -> u64 {
+        self.next_tick_ns
     }
 
     /// How long the next wait may be.
@@ -317,8 +307,8 @@ impl<I: Io> Worker<I> {
             };
         }
         let now_ns = self.io.now_ns();
-        let busy = self.is_busy() || self.is_asked(now_ns);
-        let mut until_ns = self.next_due_ns();
+        let busy = self.turn_bytes >= BUSY_BYTES || self.hurry || self.is_asked(now_ns);
+        let mut until_ns = self.next_tick_ns;
         if self.engine.has_dirty() || !self.pump.is_empty() || self.posts.is_waiting() {
             until_ns = until_ns.min(self.sent_ns + self.latency_budget_ns());
         }

@@ -317,7 +317,7 @@ impl World {
         let worker = &mut self.workers[shard];
         let busy = again || !worker.io.completions.is_empty() || worker.has_work();
         let soon = 1_000 + self.random.range(0, self.plan.noise.turn_ns);
-        let tick = worker.next_due_ns().max(now_ns + 1_000);
+        let tick = worker.next_tick_ns().max(now_ns + 1_000);
         self.wake_shard(shard, if busy { now_ns + soon } else { tick });
         Ok(())
     }
