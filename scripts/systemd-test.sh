@@ -73,7 +73,14 @@ clean_up() {
     trap - EXIT INT TERM
     # Process 1 of the namespace takes everything in it along.
     if [[ -n "$outer" ]]; then kill -KILL "$outer" 2>/dev/null || true; wait "$outer" 2>/dev/null || true; fi
-    find "$cgroup" -depth -type d -exec rmdir {} + 2>/dev/null || true
+    # What was killed is gone a moment later.
+    local try
+    for try in {1..50}; do
+        find "$cgroup" -depth -type d -exec rmdir {} \; 2>/dev/null || true
+        [[ -d "$cgroup" ]] || break
+        ((try < 50)) || echo "systemd-test: $cgroup stays" >&2
+        sleep 0.1
+    done
     if [[ "$keep" == yes ]]; then echo "kept: $scratch"; else rm -rf "$scratch"; fi
 }
 trap clean_up EXIT
