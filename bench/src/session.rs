@@ -26,7 +26,7 @@ use crate::load::{Format, LoadArgs};
 use crate::net::{allow_connections, mono_ns};
 use crate::report::{named, Better, Cpu, Latency, Messages, Run, Sample, Value};
 use crate::run::{settle, user_share};
-use crate::sink::{Dialect, Sink, SinkArgs};
+use crate::sink::{Dialect, Sink, SinkArgs, Stream};
 
 /// Nothing moved for so long: what is under way does not come.
 const STALL_PATIENCE: Duration = Duration::from_secs(5);
@@ -143,10 +143,10 @@ impl Session {
         sink: &SinkArgs,
         cores: &[usize],
     ) -> io::Result<Self> {
-        // Before the child starts: it inherits the limit. A proxy opens two for each emitter, and the
-        // sink has the other end of one of them.
+        // Before the child starts: it inherits the limit. A proxy of bytes opens two for each emitter, and
+        // the sink has the other end of one of them; a log system has one connection to each target.
         let each = match system.wiring {
-            Wiring::Connects(_) => 3,
+            Wiring::Connects(Stream::Frames) => 3,
             _ => 1,
         };
         allow_connections(load.connections as usize * each + sink.weights.len())?;
