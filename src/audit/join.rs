@@ -171,7 +171,8 @@ fn judge_sums(verdict: &mut Verdict, evidence: &Evidence) {
     let (sent, received) = (verdict.sent, verdict.books.received);
     let delivered = verdict.delivered + verdict.delivered_unnumbered;
     verdict.never_taken = sent.saturating_sub(received);
-    verdict.taken_and_lost = received.saturating_sub(delivered + verdict.strays.messages);
+    let dropped = verdict.books.dropped_messages();
+    verdict.taken_and_lost = received.saturating_sub(delivered + verdict.strays.messages + dropped);
     if received > sent {
         let text = format!("distributors received {received} messages, emitters sent {sent}: an emitter's certificate is missing");
         verdict.find(Finding::Incomplete, text);

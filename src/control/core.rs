@@ -175,25 +175,29 @@ impl Core {
         self.over.load(Ordering::Acquire)
     }
 
+    /// What the configuration says of an analyzer's weight, in place of a ramp that is under way.
+    pub fn own_weight(&self, id: &str, weight: f64) {
+        let _one_at_a_time = lock(&self.orders);
+        lock(&self.ramps).end(id);
+        let name = id.into();
+        // Offline now: it comes back with the new weight.
+        let _ = self.deck.order(Order::OwnWeight { name, weight });
+    }
+
     /// One step of all ramps.
     pub fn step_ramps(&self) {
         let _one_at_a_time = lock(&self.orders);
         let steps = lock(&self.ramps).steps(Stamp::now().mono_ns);
         for step in steps {
-            if step.is_slow_start {
-                let state = self.state();
-                if state
-                    .entry(&step.analyzer)
-                    .is_some_and(|entry| entry.pinned)
-                {
-                    lock(&self.ramps).end(&step.analyzer);
-                    continue;
-                }
-            }
-            let order = Order::Weight {
-                name: Arc::clone(&step.analyzer),
-                weight: step.weight,
-                pin: step.pin,
+            let (name, weight) = (Arc::clone(&step.analyzer), step.weight);
+            // A slow start is the analyzer's own affair: it waits behind a pin, and moves none.
+            let order = match step.is_slow_start {
+                true => Order::OwnWeight { name, weight },
+                false => Order::Weight {
+                    name,
+                    weight,
+                    pin: step.pin,
+                },
             };
             if let Err(error) = self.deck.order(order) {
                 log::warn!("ramp ended analyzer={:?}: {error}", step.analyzer);

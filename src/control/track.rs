@@ -97,10 +97,12 @@ impl LaneTrack {
             self.bases.rotate_right(1);
             self.bases[0] = Some(lane.latency_us.clone());
         }
-        while self.marks.front().is_some_and(|mark| mark.1 <= lane.acked) {
+        // ACKed, or refused and set aside.
+        let through = lane.assigned - lane.in_flight - lane.queued;
+        while self.marks.front().is_some_and(|mark| mark.1 <= through) {
             self.marks.pop_front();
         }
-        let marked = self.marks.back().map_or(lane.acked, |mark| mark.1);
+        let marked = self.marks.back().map_or(through, |mark| mark.1);
         if lane.assigned > marked {
             self.marks.push_back((unix_ms, lane.assigned));
         }

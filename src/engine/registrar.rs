@@ -100,8 +100,12 @@ impl Registrar {
                 }
             }
             Order::Unpin { name } => {
-                let analyzer = self.entry_named(&name)?.analyzer;
-                self.pins.remove(&name);
+                let was_pinned = self.pins.remove(&name).is_some();
+                let analyzer = match self.entry_named(&name) {
+                    Ok(entry) => entry.analyzer,
+                    Err(_) if was_pinned => return Ok(None), // it is away
+                    Err(unknown) => return Err(unknown),
+                };
                 let own = self.own_weights.remove(&analyzer);
                 self.change_named(&name, |entry| {
                     entry.weight = own.unwrap_or(entry.weight);
@@ -167,7 +171,14 @@ impl Registrar {
         // Known under another number: the order that took it out has got lost.
         let is_old =
             |entry: &Entry| matches!(entry.reach, Reach::Http { .. }) && entry.name == name;
-        self.roster.entries.retain(|entry| !is_old(entry));
+        let own_weights = &mut self.own_weights;
+        self.roster.entries.retain(|entry| {
+            let stays = !is_old(entry);
+            if !stays {
+                own_weights.remove(&entry.analyzer);
+            }
+            stays
+        });
         let is_drained = self.drained.contains(&name);
         self.push(name, weight, Reach::Http { generation });
         if let Some(entry) = self.roster.entries.last_mut() {

@@ -8,8 +8,8 @@
 //! touched.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::io::Io;
 use super::operator::Operator;
@@ -42,32 +42,44 @@ pub struct TappedMessage {
 pub(super) struct Tap {
     /// Messages a second that are wanted of all shards; 0: nobody looks.
     rate: AtomicU32,
+    /// Number of the last look.
+    look: AtomicU64,
     waiting: Mutex<VecDeque<TappedMessage>>,
 }
 
 impl Operator {
-    /// Wants so many messages a second from now on, of all shards together. False: somebody looks
-    /// already. Whoever has begun ends it with [`Operator::end_tap`].
-    pub fn begin_tap(&self, rate: u32) -> bool {
-        let rates = &self.shared.tap.rate;
-        let order = Ordering::Relaxed;
-        let began = rates.compare_exchange(0, rate.max(1), order, order).is_ok();
-        if began {
-            self.tapped(); // what is left of the last one
+    /// Wants so many messages a second from now on, of all shards together. Whoever looked before does no
+    /// more: a client that has died without a word locks nobody out. Returns the number of this look.
+    pub fn begin_tap(&self, rate: u32) -> u64 {
+        let tap = &self.shared.tap;
+        let mut waiting = tap.waiting();
+        waiting.clear();
+        tap.rate.store(rate, Ordering::Relaxed);
+        tap.look.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// What has passed since the last call, or a part of it; none: somebody else looks now.
+    pub fn tapped(&self, look: u64) -> Option<Vec<TappedMessage>> {
+        let tap = &self.shared.tap;
+        let mut waiting = tap.waiting();
+        let is_mine = tap.look.load(Ordering::Relaxed) == look;
+        is_mine.then(|| waiting.drain(..).collect())
+    }
+
+    /// Nobody looks any more, unless somebody else does.
+    pub fn end_tap(&self, look: u64) {
+        let tap = &self.shared.tap;
+        let _waiting = tap.waiting();
+        if tap.look.load(Ordering::Relaxed) == look {
+            tap.rate.store(0, Ordering::Relaxed);
         }
-        began
     }
+}
 
-    /// Nobody looks any more.
-    pub fn end_tap(&self) {
-        self.shared.tap.rate.store(0, Ordering::Relaxed);
-    }
-
-    /// What has passed since the last call, or a part of it.
-    pub fn tapped(&self) -> Vec<TappedMessage> {
-        let waiting = &self.shared.tap.waiting;
-        let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.drain(..).collect()
+impl Tap {
+    /// Who looks changes only under this lock.
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<TappedMessage>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -91,8 +103,7 @@ impl<I: Io> Worker<I> {
                 payload: sample.payload,
             });
         }
-        let waiting = &self.shared.tap.waiting;
-        let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.shared.tap.waiting();
         waiting.append(&mut messages);
         let too_many = waiting.len().saturating_sub(WAITING_MAX);
         waiting.drain(..too_many);

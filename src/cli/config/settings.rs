@@ -50,8 +50,8 @@ impl Kind {
             "TIME" => Kind::Time,
             "N" => Kind::Whole,
             "BOOL" => Kind::Boolean,
-            "FILE" | "DIR" => Kind::Path,
-            "PATH|ADDR" => Kind::MaybePath,
+            "FILE" => Kind::Path,
+            "PATH|ADDR" | "DIR|off" => Kind::MaybePath,
             "CIDR" => Kind::Networks,
             "ADDR" | "DIALECT" | "LIST" | "POLICY" | "FEATURES" | "LEVEL" | "N/TIME"
             | "ORIGINS" | "ID=WEIGHT@URL" => Kind::Text,

@@ -150,12 +150,7 @@ impl Reload {
                 None => health_check::add(core, wanted),
                 Some(before) if before.weight() != wanted.weight() => {
                     core.checks.set_weight(wanted.id(), wanted.weight());
-                    let order = crate::engine::Order::OwnWeight {
-                        name: wanted.id().into(),
-                        weight: wanted.weight(),
-                    };
-                    // Offline now: it comes back with the new weight.
-                    let _ = self.operator.order(order);
+                    core.own_weight(wanted.id(), wanted.weight());
                     Ok(())
                 }
                 Some(_) => Ok(()),
@@ -231,16 +226,17 @@ impl TapSource for Operator {
         until: Instant,
         each: &mut dyn FnMut(&Tapped) -> bool,
     ) -> Result<(), String> {
-        if !self.begin_tap(rate) {
-            return Err("another tap is open; one at a time looks".to_owned());
-        }
+        let tap = self.begin_tap(rate);
         let mut allowance = 0.0;
         let mut goes_on = true;
         while goes_on && Instant::now() < until {
             std::thread::sleep(TAP_EVERY);
             allowance =
                 (allowance + f64::from(rate) * TAP_EVERY.as_secs_f64()).min(f64::from(rate));
-            for message in self.tapped() {
+            let Some(messages) = self.tapped(tap) else {
+                return Err("another tap has taken over; one at a time looks".to_owned());
+            };
+            for message in messages {
                 if allowance < 1.0 {
                     break;
                 }
@@ -258,7 +254,7 @@ impl TapSource for Operator {
                 }
             }
         }
-        self.end_tap();
+        self.end_tap(tap);
         Ok(())
     }
 }

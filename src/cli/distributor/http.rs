@@ -11,6 +11,10 @@ use crate::shard::config::{HttpAnalyzer, HttpConfig};
 #[derive(Clone, Copy, Debug)]
 pub struct Listen(pub Option<SocketAddr>);
 
+/// A folder, or `off`.
+#[derive(Clone, Debug)]
+pub struct RefusedDir(pub Option<PathBuf>);
+
 /// How HTTP emitters are served, and how packets get to HTTP analyzers.
 #[derive(clap::Args, Clone, Debug)]
 pub struct HttpArgs {
@@ -75,10 +79,10 @@ pub struct HttpArgs {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::duration_within(Duration::ZERO..=Duration::from_secs(3600)), help_heading = "HTTP delivery")]
     pub slow_start: Duration,
     /// Folder for packets that an HTTP analyzer refuses for good (400, 413, 415, 422): a line of JSON
-    /// each, counted as dropped. Without it such a packet goes on to other analyzers, for ever.
-    /// Under systemd with StateDirectory=: there
-    #[arg(long, value_name = "DIR", help_heading = "HTTP delivery")]
-    pub refused_dir: Option<PathBuf>,
+    /// each, counted as dropped. off: such a packet goes on to other analyzers, for ever.
+    /// Under systemd with StateDirectory= the default is there
+    #[arg(long, value_name = "DIR|off", default_value = "off", value_parser = refused_dir, help_heading = "HTTP delivery")]
+    pub refused_dir: RefusedDir,
     /// Most bytes of them, per shard; when they are full, refusals are failures like any other
     #[arg(long, value_name = "BYTES", default_value = "1GiB", value_parser = values::bytes_within(1 << 10..=1 << 50), help_heading = "HTTP delivery")]
     pub refused_max: u64,
@@ -106,9 +110,17 @@ impl HttpArgs {
             health_interval: self.health_interval,
             health_timeout: self.health_timeout,
             slow_start: self.slow_start,
-            refused: self.refused_dir.clone(),
+            refused: self.refused_dir.0.clone(),
             refused_bytes_max: self.refused_max,
         }
+    }
+}
+
+fn refused_dir(text: &str) -> Result<RefusedDir, String> {
+    match text {
+        "off" => Ok(RefusedDir(None)),
+        _ if text.contains('/') => Ok(RefusedDir(Some(text.into()))),
+        _ => Err("allowed: the path of a folder, with a / in it (./refused), or off".to_owned()),
     }
 }
 

@@ -10,6 +10,8 @@
 //! A line is written before its packet leaves the lane. An analyzer that goes down in between leaves the
 //! packet in the file and with another analyzer: twice, not lost.
 
+use std::collections::VecDeque;
+
 use super::{Fate, HttpLink};
 use crate::engine::{LinkEpoch, Reason};
 use crate::http;
@@ -21,27 +23,37 @@ use crate::uring::Completion;
 /// Statuses by which an analyzer says that the packet is at fault, not itself (RFC 9110, 15.5).
 pub(super) const REFUSALS: [u16; 4] = [400, 413, 415, 422];
 
-/// A line on its way to the file.
+/// A refused packet whose line is being written, or waits for that.
+#[derive(Clone, Copy)]
 struct Line {
     link: LinkEpoch,
     post: u64,
     status: u16,
 }
 
-/// The place for refused packets. At most as many lines are on their way as posts are open.
+/// The place for refused packets: one line at a time, the others wait. At most as many as posts are open.
 pub(super) struct Aside<S> {
     file: Option<S>,
-    lines: Slab<Line>,
-    /// The last line was cut short: the next one begins on a line of its own.
+    writing: Slab<Line>,
+    waiting: VecDeque<Line>,
+    /// The file may end within a line, of this run or an earlier one: the next begins on a line of its own.
     is_torn: bool,
+    /// Of this second's refusals only the first is logged.
+    logged_ns: u64,
+    unlogged: u64,
 }
+
+const LOG_EVERY_NS: u64 = 1_000_000_000;
 
 impl<S> Aside<S> {
     pub(super) fn new() -> Aside<S> {
         Aside {
             file: None,
-            lines: Slab::new(),
-            is_torn: false,
+            writing: Slab::new(),
+            waiting: VecDeque::new(),
+            is_torn: true,
+            logged_ns: 0,
+            unlogged: 0,
         }
     }
 }
@@ -53,33 +65,46 @@ impl<I: Io> Worker<I> {
     }
 
     pub(super) fn post_refused(&mut self, epoch: LinkEpoch, number: u64, status: u16) {
-        if let Err(why) = self.set_aside(epoch, number, status) {
-            self.post_failed(epoch, number, &format!("status {status}{why}"));
+        self.posts.aside.waiting.push_back(Line {
+            link: epoch,
+            post: number,
+            status,
+        });
+        self.write_lines();
+    }
+
+    /// Writes the next line, when none is being written. Links that are gone wait for nothing any more.
+    fn write_lines(&mut self) {
+        while self.posts.aside.writing.len() == 0 {
+            let Some(line) = self.posts.aside.waiting.pop_front() else {
+                return;
+            };
+            if let Err(why) = self.set_aside(line) {
+                let why = format!("status {}{why}", line.status);
+                self.post_failed(line.link, line.post, &why);
+                self.posts.want_pump(line.link);
+            }
         }
     }
 
     /// Starts to write a refused packet's line. The error ends a sentence about its status.
-    fn set_aside(&mut self, epoch: LinkEpoch, number: u64, status: u16) -> Result<(), String> {
+    fn set_aside(&mut self, refused: Line) -> Result<(), String> {
         let aside = &mut self.posts.aside;
         let file = aside.file.as_ref().ok_or("")?;
-        let link = self.posts.links.get_mut(&epoch).ok_or("")?;
+        let link = self.posts.links.get_mut(&refused.link).ok_or("")?;
         let mut line = Vec::new();
-        if std::mem::take(&mut aside.is_torn) {
+        if aside.is_torn && self.io.file_bytes(file) > 0 {
             line.push(b'\n');
         }
         let time = http::iso8601(self.io.unix_ms());
-        write_line(&mut line, link, number, status, &time).ok_or("")?;
+        write_line(&mut line, link, refused.post, refused.status, &time).ok_or("")?;
         let (held, max) = (self.io.file_bytes(file), self.config.http.refused_bytes_max);
         if held.saturating_add(line.len() as u64) > max {
             return Err(format!(
                 ", and the file for refused packets is full: {held} bytes of {max} (--refused-max)"
             ));
         }
-        let slot = aside.lines.insert(Line {
-            link: epoch,
-            post: number,
-            status,
-        });
+        let slot = aside.writing.insert(refused);
         self.io.append(file, line, token(Kind::SetAside, slot));
         Ok(())
     }
@@ -87,7 +112,7 @@ impl<I: Io> Worker<I> {
     pub(in crate::shard) fn on_set_aside(&mut self, slot: Slot, completion: Completion) {
         let line = self.io.sent_bytes(completion.token);
         let aside = &mut self.posts.aside;
-        let Some(Line { link, post, status }) = aside.lines.remove(slot) else {
+        let Some(Line { link, post, status }) = aside.writing.remove(slot) else {
             return;
         };
         let why = match completion.count() {
@@ -95,20 +120,36 @@ impl<I: Io> Worker<I> {
             Ok(written) => Some(format!("{written} of {} bytes written", line.len())),
             Err(error) => Some(error.to_string()),
         };
-        if let Some(why) = why {
-            aside.is_torn = true;
-            let why = format!("status {status}, and it cannot be set aside: {why}");
-            self.post_failed(link, post, &why);
-            self.posts.want_pump(link);
+        aside.is_torn = why.is_some();
+        match why {
+            Some(why) => {
+                let why = format!("status {status}, and it cannot be set aside: {why}");
+                self.post_failed(link, post, &why);
+            }
+            None => {
+                self.note_refusal(link, status);
+                self.post_through(link, post, Fate::Refused);
+            }
+        }
+        self.posts.want_pump(link);
+        self.write_lines();
+    }
+
+    fn note_refusal(&mut self, link: LinkEpoch, status: u16) {
+        let Some(found) = self.posts.links.get(&link) else {
+            return;
+        };
+        self.engine.counters.count(Reason::RefusedByAnalyzer);
+        let aside = &mut self.posts.aside;
+        aside.unlogged += 1;
+        if self.now_ns.saturating_sub(aside.logged_ns) < LOG_EVERY_NS {
             return;
         }
-        if let Some(found) = self.posts.links.get_mut(&link) {
-            let name = &found.target.name;
-            log::warn!("analyzer {name}: a packet was refused (status {status}) and set aside");
-            self.engine.counters.count(Reason::RefusedByAnalyzer);
-        }
-        self.post_through(link, post, Fate::Refused);
-        self.posts.want_pump(link);
+        aside.logged_ns = self.now_ns;
+        let (name, count) = (&found.target.name, std::mem::take(&mut aside.unlogged));
+        log::warn!(
+            "analyzer {name}: a packet was refused (status {status}) and set aside; {count} since the last such line"
+        );
     }
 }
 
