@@ -37,7 +37,7 @@ while (($#)); do
 done
 cd "$(dirname "$0")/.."
 command -v dpkg-deb >/dev/null || { echo "deb: dpkg-deb is missing" >&2; exit 4; }
-[[ -x "$weir" ]] || cargo build --release --locked
+[[ -x "$weir" ]] || cargo build --release --locked --workspace
 maintainer=${maintainer:-$(git log -1 --format='%an <%ae>' 2>/dev/null || echo 'Weir maintainers <root@localhost>')}
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 arch=$(dpkg --print-architecture)

@@ -56,7 +56,7 @@ root=${root%/}
 cd "$(dirname "$0")/.."
 if [[ -z "$weir" ]]; then
     weir=$PWD/target/release/weir
-    [[ -x "$weir" || "$dry" == yes ]] || cargo build --release --locked
+    [[ -x "$weir" || "$dry" == yes ]] || cargo build --release --locked --workspace
 fi
 [[ -x "$weir" || "$dry" == yes ]] || fail "$weir: no program there"
 
