@@ -20,7 +20,11 @@ weir="" rest=()
 while (($#)); do
     case "$1" in
     -h | --help) usage; exit 0 ;;
-    --weir) weir=$(realpath "${2:?--weir needs a path}"); shift ;;
+    --weir)
+        [[ -n ${2:-} ]] || { echo "demo.sh: --weir: a path is missing" >&2; exit 2; }
+        weir=$(realpath -m "$2")
+        shift
+        ;;
     *) rest+=("$1") ;;
     esac
     shift

@@ -32,8 +32,11 @@ while (($#)); do
         case "$1" in --seconds) seconds=$2 ;; --rate) rate=$2 ;; --shards) shards=$2 ;; esac
         shift
         ;;
-    --weir) weir=$(realpath "${2:?--weir needs a path}"); shift ;;
-    --keep) dir=${2:?--keep needs a directory}; shift ;;
+    --weir | --keep)
+        [[ -n ${2:-} ]] || fail 2 "$1: a path is missing"
+        case "$1" in --weir) weir=$(realpath -m "$2") ;; --keep) dir=$2 ;; esac
+        shift
+        ;;
     *) fail 2 "unknown word '$1' (--help)" ;;
     esac
     shift

@@ -11,7 +11,7 @@ static ADOPTED: AtomicBool = AtomicBool::new(false);
 ///
 /// # Errors
 /// One of them is not open (EBADF; none is taken then), or this was called before.
-pub fn adopt_descriptors(first: RawFd, count: u16) -> io::Result<Vec<OwnedFd>> {
+pub(crate) fn adopt_descriptors(first: RawFd, count: u16) -> io::Result<Vec<OwnedFd>> {
     if ADOPTED.swap(true, Ordering::AcqRel) {
         return Err(io::Error::other("inherited descriptors were taken before"));
     }

@@ -21,7 +21,7 @@ mod wake;
 
 pub use arena::{Arena, ArenaView};
 pub use clock::monotonic_ns;
-pub use inherit::adopt_descriptors;
+pub(crate) use inherit::adopt_descriptors;
 pub use limits::raise_nofile;
 pub use probe::{kernel_release, Features, Unusable, KERNEL_MIN};
 pub use provided::Chunk;
