@@ -402,6 +402,7 @@ fn bad_flag_values_are_usage_errors_that_say_what_is_allowed() {
         ("--shards", "4.5", "1..=1024"),
         ("--cores", "4000", "available"),
         ("--cores", "3-1", "0-3 or 0,2"),
+        ("--accept", "near", "spread, local"),
         ("--latency-budget", "1s", "0s to 50ms"),
         ("--latency-budget", "5", "number and a unit"),
         ("--arena", "lots", "MiB"),

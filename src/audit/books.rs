@@ -209,6 +209,7 @@ mod tests {
             analyzers: address,
             shards: 1,
             cores: vec![0],
+            accept: crate::shard::Accept::Spread,
             arena_bytes: 1 << 20,
             batch_bytes: 4096,
             ingress_bytes: 4096,

@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use crate::client::stop_on_signals;
 use crate::engine::OnSlow;
-use crate::shard::{Config, Distributor, HttpConfig, Protection, StartError};
+use crate::shard::{Accept, Config, Distributor, HttpConfig, Protection, StartError};
 use play::Outcome;
 
 /// Egress memory of all shards together. Two seconds of messages fit a shard of a small machine, so
@@ -122,6 +122,7 @@ fn config(shards: usize) -> Config {
         shards,
         // Not pinned: the other processes have nowhere else to go.
         cores: Vec::new(),
+        accept: Accept::Spread,
         arena_bytes: (ARENA_BYTES / shards.max(1)).clamp(ARENA_BYTES_MIN, ARENA_BYTES_MAX),
         batch_bytes: BATCH_BYTES,
         ingress_bytes: 1 << 20,

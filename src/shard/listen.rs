@@ -30,6 +30,16 @@ pub struct Passed {
     pub http: Vec<TcpListener>,
 }
 
+/// Which shard takes a connection of an emitter or an HTTP client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accept {
+    /// Any: the kernel chooses by a hash of the addresses.
+    Spread,
+    /// The one on the core where the first packet came in; if there is none, any. The network stack's
+    /// work for the connection and the shard's are then on one core, without a wake-up between cores.
+    Local,
+}
+
 /// A shard's listening socket.
 #[derive(Debug)]
 pub(crate) struct Listener {
@@ -102,6 +112,24 @@ pub(super) fn listen(
             })
         })
         .collect()
+}
+
+/// Gives each shard the connections whose packets come in on its core, by SO_INCOMING_CPU: since Linux 6.2
+/// the kernel heeds it among sockets that share a port (before, it is set and has no effect).
+///
+/// # Errors
+/// Shards that share a socket, or the kernel refuses.
+pub(super) fn accept_local(listeners: &[Listener], cores: &[usize]) -> io::Result<()> {
+    for (listener, core) in listeners.iter().zip(cores) {
+        if listener.is_shared {
+            return Err(io::Error::other(format!(
+                "--accept local: shards share a socket that was passed; it takes one for each of {} shards, or --accept spread",
+                listeners.len()
+            )));
+        }
+        SockRef::from(&listener.socket).set_cpu_affinity(*core)?;
+    }
+    Ok(())
 }
 
 /// A distributor that was killed leaves its port to the kernel, which closes its rings when it gets

@@ -41,7 +41,7 @@ mod waits;
 pub(crate) mod worker;
 
 pub use config::{Admin, HttpConfig, Protection};
-pub use listen::{Passed, LISTEN_BACKLOG};
+pub use listen::{Accept, Passed, LISTEN_BACKLOG};
 pub use operator::{HttpTarget, Operator, OrderRefused, Question, ASKED_HEADERS};
 pub use shared::{HttpAnalyzerReport, HttpReport, Live, Pace, ShardReport, Stop};
 pub use start::{Distributor, StartError, Stopper};
@@ -65,6 +65,8 @@ pub struct Config {
     pub shards: usize,
     /// Cores to pin shards to, one each; empty: none is pinned.
     pub cores: Vec<usize>,
+    /// Which shard takes a connection of an emitter or an HTTP client.
+    pub accept: Accept,
     /// Bytes of egress arena per shard.
     pub arena_bytes: usize,
     /// Bytes of a batch buffer.

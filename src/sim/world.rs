@@ -23,7 +23,7 @@ use crate::engine::VecMemory;
 use crate::shard::mesh::{Inbox, Message};
 use crate::shard::shared::{Shared, Stop};
 use crate::shard::worker::{Listeners, Worker};
-use crate::shard::{Config, HttpConfig, Protection, ShardReport};
+use crate::shard::{Accept, Config, HttpConfig, Protection, ShardReport};
 
 /// Virtual time starts here: a clock that has run for a while.
 const START_NS: u64 = 1_000_000 * MS;
@@ -562,6 +562,7 @@ fn config(plan: &Plan) -> Config {
         analyzers: any,
         shards: plan.shards,
         cores: Vec::new(),
+        accept: Accept::Spread,
         arena_bytes: host.buffers as usize * host.batch_bytes as usize,
         batch_bytes: host.batch_bytes,
         ingress_bytes: usize::from(host.receive_buffers) * host.receive_bytes,

@@ -14,7 +14,7 @@ use crate::cli::values;
 use crate::engine::OnSlow;
 use crate::protocol::frame::{FRAME_BYTES_MAX_DEFAULT, FRAME_HEADER_BYTES};
 use crate::protocol::Dialect;
-use crate::shard::Config;
+use crate::shard::{Accept, Config};
 
 /// Largest frame that may be allowed, in bytes.
 const FRAME_BYTES_MAX: u64 = 64 << 20;
@@ -68,6 +68,11 @@ pub struct Args {
     /// Number of shards; when there are more than cores, none is pinned
     #[arg(long, value_name = "N", value_parser = values::number(1..=1024_u16), help_heading = "Cores")]
     pub shards: Option<u16>,
+    /// Which shard takes a connection: any (the kernel spreads them by their addresses), or the one on the
+    /// core where the connection's packets come in. For hosts whose interface has a queue and an interrupt
+    /// for each shard's core (Linux 6.2; --cores must pin the shards)
+    #[arg(long, value_name = "POLICY", default_value = "spread", value_parser = PossibleValuesParser::new(["spread", "local"]).map(accept), help_heading = "Cores")]
+    pub accept: Accept,
     /// Longest time that sparse traffic is gathered before it is sent on; 0s: never wait
     #[arg(long, value_name = "TIME", default_value = "500us", value_parser = values::duration_within(Duration::ZERO..=Duration::from_millis(50)), help_heading = "Cores")]
     pub latency_budget: Duration,
@@ -186,6 +191,7 @@ impl Args {
             analyzers: self.analyzers,
             shards,
             cores,
+            accept: self.accept,
             arena_bytes: usize_of(self.arena),
             batch_bytes: u32_of(self.batch_bytes),
             ingress_bytes: usize_of(self.ingress),
@@ -229,6 +235,13 @@ fn dialect(text: String) -> PinnedDialect {
         "compact" => Some(Dialect::Compact),
         _ => None,
     })
+}
+
+fn accept(text: String) -> Accept {
+    match text.as_str() {
+        "local" => Accept::Local,
+        _ => Accept::Spread,
+    }
 }
 
 fn on_slow(text: String) -> OnSlow {

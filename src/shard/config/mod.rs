@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{Config, StartError};
+use super::{Accept, Config, StartError};
 use crate::protocol::valid_weight;
 
 /// Most HTTP analyzers: each has connections and a health check in every shard.
@@ -367,6 +367,12 @@ impl Config {
         let refuse = |text: String| Err(StartError::Config(text));
         if self.shards == 0 || self.shards > 1024 {
             return refuse(format!("--shards {}: 1 to 1024 allowed", self.shards));
+        }
+        if self.accept == Accept::Local && self.cores.len() < self.shards {
+            let shards = self.shards;
+            return refuse(format!(
+                "--accept local: {shards} shards are not pinned, each must have a core of its own (--cores, --shards)"
+            ));
         }
         if self.batch_bytes < 4096 {
             return refuse(format!(
