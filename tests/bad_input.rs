@@ -404,6 +404,7 @@ fn bad_flag_values_are_usage_errors_that_say_what_is_allowed() {
         ("--cores", "3-1", "0-3 or 0,2"),
         ("--accept", "near", "spread, local"),
         ("--latency-budget", "1s", "0s to 50ms"),
+        ("--busy-poll", "11ms", "0s to 10ms"),
         ("--latency-budget", "5", "number and a unit"),
         ("--arena", "lots", "MiB"),
         ("--arena", "64KiB", "at least"),

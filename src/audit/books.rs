@@ -219,6 +219,7 @@ mod tests {
             partial_bytes_max: 4096,
             on_slow: crate::engine::OnSlow::Spill,
             latency_budget: std::time::Duration::ZERO,
+            busy_poll: std::time::Duration::ZERO,
             zero_copy_bytes: 0,
             zero_copy_loopback: false,
             ack_timeout: std::time::Duration::ZERO,

@@ -132,6 +132,7 @@ fn config(shards: usize) -> Config {
         partial_bytes_max: 4 << 20,
         on_slow: OnSlow::Spill,
         latency_budget: Duration::from_micros(500),
+        busy_poll: Duration::ZERO,
         // Loopback copies all the same, and registered memory could be more than a user may lock.
         zero_copy_bytes: 0,
         zero_copy_loopback: false,

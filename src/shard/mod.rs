@@ -85,6 +85,8 @@ pub struct Config {
     pub on_slow: OnSlow,
     /// Longest time that sparse traffic is gathered.
     pub latency_budget: Duration,
+    /// Longest time that a shard polls the interface's queues before it sleeps; zero: never.
+    pub busy_poll: Duration,
     /// Sends of at least this many bytes are zero-copy where that works; 0: never.
     pub zero_copy_bytes: usize,
     /// To analyzers on this host as well, for tests.

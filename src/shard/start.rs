@@ -467,6 +467,7 @@ fn ring_config(config: &Config, features: Features) -> RingConfig {
     RingConfig {
         ingress_buffers: u16::try_from(buffers).unwrap_or(32_768),
         ingress_buffer_bytes: buffer_bytes,
+        busy_poll: config.busy_poll,
     }
 }
 

@@ -572,6 +572,7 @@ fn config(plan: &Plan) -> Config {
         partial_bytes_max: host.partial_bytes,
         on_slow: host.on_slow,
         latency_budget: Duration::ZERO,
+        busy_poll: Duration::ZERO,
         zero_copy_bytes: host.zero_copy,
         zero_copy_loopback: true,
         ack_timeout: Duration::from_millis(host.ack_timeout_ms),

@@ -120,6 +120,8 @@ pub enum Unusable {
         /// As `uname -r` says it.
         release: String,
     },
+    /// The kernel does not poll queues for a ring.
+    NoBusyPoll(io::Error),
     /// Anything else the kernel said.
     Other(io::Error),
 }
@@ -152,6 +154,10 @@ impl fmt::Display for Unusable {
                 f,
                 "kernel {release} has io_uring but not the operation {name}: weir needs Linux {}.{} or later",
                 KERNEL_MIN.0, KERNEL_MIN.1
+            ),
+            Unusable::NoBusyPoll(error) => write!(
+                f,
+                "--busy-poll: the kernel does not do it for io_uring ({error}): it takes Linux 6.9 with CONFIG_NET_RX_BUSY_POLL; allowed here: 0s"
             ),
             Unusable::Other(error) => write!(f, "io_uring cannot be set up: {error}"),
         }

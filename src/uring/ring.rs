@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
+use io_uring::types::{CancelBuilder, Fd, Napi, SubmitArgs, Timespec};
 use io_uring::{cqueue, opcode, squeue, IoUring};
 use socket2::SockAddr;
 
@@ -149,6 +149,9 @@ pub struct RingConfig {
     pub ingress_buffers: u16,
     /// Bytes of each.
     pub ingress_buffer_bytes: u32,
+    /// Before it sleeps, the ring looks into the interface's queues itself for this long; zero: never.
+    /// Whole microseconds, at most `u32::MAX`.
+    pub busy_poll: Duration,
 }
 
 /// The data ring. Lives on the thread that made it.
@@ -197,6 +200,12 @@ impl Ring {
             builder.setup_coop_taskrun().setup_taskrun_flag();
         }
         let ring = builder.build(SQ_ENTRIES).map_err(failed)?;
+        if !config.busy_poll.is_zero() {
+            let micros = config.busy_poll.as_micros().clamp(1, u128::from(u32::MAX)) as u32; // clamped
+            let mut napi = Napi::new().set_busy_poll_timeout(micros);
+            let registered = ring.submitter().register_napi(&mut napi);
+            registered.map_err(Unusable::NoBusyPoll)?;
+        }
         let ingress = ProvidedConfig {
             group: INGRESS_GROUP,
             buffers: config.ingress_buffers,

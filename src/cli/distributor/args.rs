@@ -76,6 +76,11 @@ pub struct Args {
     /// Longest time that sparse traffic is gathered before it is sent on; 0s: never wait
     #[arg(long, value_name = "TIME", default_value = "500us", value_parser = values::duration_within(Duration::ZERO..=Duration::from_millis(50)), help_heading = "Cores")]
     pub latency_budget: Duration,
+    /// Before a shard sleeps it looks into the interface's queues itself for this long, instead of waiting
+    /// for the interrupt (NAPI busy polling, Linux 6.9). Only for connections through an interface that has
+    /// such queues: on loopback it does nothing. With --latency-budget 0s; 0s: never
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = values::duration_within(Duration::ZERO..=Duration::from_millis(10)), help_heading = "Cores")]
+    pub busy_poll: Duration,
 
     /// Memory per shard for messages on their way: sent and not ACKed, or not sent. Serves one
     /// analyzer for every six batch buffers
@@ -201,6 +206,7 @@ impl Args {
             partial_bytes_max: usize_of(self.partial_bytes),
             on_slow: self.on_slow,
             latency_budget: self.latency_budget,
+            busy_poll: self.busy_poll,
             zero_copy_bytes: usize_of(self.zero_copy),
             zero_copy_loopback: self.zero_copy_loopback,
             ack_timeout: self.ack_timeout,

@@ -1,5 +1,7 @@
+//! What a shard does with its core.
+//!
 //! `--accept local`: a connection belongs to the shard on the core where its packets come in. On loopback that
-//! is the core of whoever connects.
+//! is the core of whoever connects. `--busy-poll`: what the kernel says of the shard's ring.
 
 mod common;
 
@@ -95,4 +97,27 @@ fn shards_without_a_core_are_told_to_have_one() {
         ),
         "{said}"
     );
+}
+
+#[test]
+fn the_kernel_polls_for_a_shard_that_asks() {
+    if kernel() < (6, 10) {
+        println!("SKIPPED: the kernel tells whether a ring polls since Linux 6.10");
+        return;
+    }
+    // The shard has more rings, which wait for nothing: one polls, for as long as was said.
+    let polling = |flags: &str| {
+        let distributor = Distributor::start(&format!("--shards 1 {flags}"));
+        let folder = format!("/proc/{}/fdinfo", distributor.pid());
+        let files = fs::read_dir(folder).expect("a running process");
+        let texts = files.filter_map(|file| fs::read_to_string(file.ok()?.path()).ok());
+        let lines: Vec<String> = texts
+            .flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>())
+            .filter(|line| line.starts_with("napi_busy_poll_dt:"))
+            .collect();
+        distributor.stop().assert_clean();
+        lines
+    };
+    assert_eq!(polling("--busy-poll 50us"), ["napi_busy_poll_dt:\t50000"]);
+    assert!(polling("").is_empty(), "it costs CPU: only who asks");
 }
