@@ -15,6 +15,9 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 /// Connections that the kernel completes before they are accepted; capped by net.core.somaxconn.
 pub const LISTEN_BACKLOG: i32 = 16_384;
 
+/// As the kernel's int: -1.
+const NO_CORE: usize = usize::MAX;
+
 /// How long a port may be in use before that is an error.
 const PORT_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -114,20 +117,25 @@ pub(super) fn listen(
         .collect()
 }
 
-/// Gives each shard the connections whose packets come in on its core, by SO_INCOMING_CPU: since Linux 6.2
-/// the kernel heeds it among sockets that share a port (before, it is set and has no effect).
+/// Tells the kernel whether each shard shall have the connections whose packets come in on its core, by
+/// SO_INCOMING_CPU: since Linux 6.2 it is heeded among sockets that share a port (before, it is set and has
+/// no effect). A passed socket can have a core from an earlier distributor, which `Spread` takes back.
 ///
 /// # Errors
-/// Shards that share a socket, or the kernel refuses.
-pub(super) fn accept_local(listeners: &[Listener], cores: &[usize]) -> io::Result<()> {
-    for (listener, core) in listeners.iter().zip(cores) {
-        if listener.is_shared {
-            return Err(io::Error::other(format!(
-                "--accept local: shards share a socket that was passed; it takes one for each of {} shards, or --accept spread",
-                listeners.len()
-            )));
-        }
-        SockRef::from(&listener.socket).set_cpu_affinity(*core)?;
+/// `Local` with shards that share a socket, or the kernel refuses.
+pub(super) fn place(listeners: &[Listener], accept: Accept, cores: &[usize]) -> io::Result<()> {
+    for (shard, listener) in listeners.iter().enumerate() {
+        let core = match accept {
+            Accept::Spread => NO_CORE,
+            Accept::Local if listener.is_shared => {
+                return Err(io::Error::other(format!(
+                    "--accept local: shards share a socket that was passed; it takes one for each of {} shards, or --accept spread",
+                    listeners.len()
+                )))
+            }
+            Accept::Local => cores[shard],
+        };
+        SockRef::from(&listener.socket).set_cpu_affinity(core)?;
     }
     Ok(())
 }
@@ -205,6 +213,28 @@ mod tests {
             let is_shared: Vec<bool> = divided.iter().map(|l| l.is_shared).collect();
             assert_eq!(is_shared, shared, "{passed} sockets, {shards} shards");
         }
+    }
+
+    #[test]
+    fn a_core_from_an_earlier_run_is_taken_back() {
+        let peers = Duration::from_secs(10);
+        let listeners = divide_passed(sockets(2), 2, peers).expect("descriptors");
+        let core = |shard: usize| SockRef::from(&listeners[shard].socket).cpu_affinity();
+        place(&listeners, Accept::Local, &[0, 3]).expect("one each");
+        assert_eq!((core(0).ok(), core(1).ok()), (Some(0), Some(3)));
+        place(&listeners, Accept::Spread, &[0, 3]).expect("always");
+        assert_eq!((core(0).ok(), core(1).ok()), (Some(NO_CORE), Some(NO_CORE)));
+    }
+
+    #[test]
+    fn shards_that_share_a_socket_cannot_have_the_connections_of_their_core() {
+        let listeners = divide_passed(sockets(1), 2, Duration::from_secs(10)).expect("descriptors");
+        let refused = place(&listeners, Accept::Local, &[0, 1]).expect_err("shared");
+        assert!(
+            refused.to_string().contains("one for each of 2 shards"),
+            "{refused}"
+        );
+        place(&listeners, Accept::Spread, &[0, 1]).expect("always");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use glommio::channels::channel_mesh::{FullMesh, MeshBuilder};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
-use super::listen::{accept_local, divide_passed, listen, Accept, Listener, Passed};
+use super::listen::{divide_passed, listen, place, Listener, Passed};
 use super::mesh::{GlommioMesh, Message, Postbox, CHANNEL_MESSAGES};
 use super::operator::Operator;
 use super::shared::{ShardReport, Shared, Stop};
@@ -188,11 +188,9 @@ impl Distributor {
             }
             false => Vec::new(),
         };
-        if config.accept == Accept::Local {
-            for (flag, listeners) in [("--emitters", &emitters), ("--http", &http)] {
-                accept_local(listeners, &config.cores)
-                    .map_err(|error| StartError::Passed { flag, error })?;
-            }
+        for (flag, listeners) in [("--emitters", &emitters), ("--http", &http)] {
+            place(listeners, config.accept, &config.cores)
+                .map_err(|error| StartError::Passed { flag, error })?;
         }
         let address = |listeners: &[Listener]| {
             listeners[0]
