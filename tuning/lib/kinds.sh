@@ -6,8 +6,17 @@
 #   write_k WHAT WANTED  makes it so
 #   restore_k WHAT       puts back what comes from standard input
 #
-# WHAT is a path, without $ROOT, or a name with a colon: nic:eth0:combined. A kernel file is written by one write(2).
+# Where a kind has none of these, it is that of any file: of_kind finds it. WHAT is a path, without $ROOT, or a name with
+# a colon: nic:eth0:combined. A kernel file is written by one write(2).
 # shellcheck shell=bash
+
+# of_kind VERB KIND WHAT...: show_number, or else show_file. Only ok_ is of each kind.
+of_kind() {
+    local function=$1_$2
+    declare -F "$function" >/dev/null || function=$1_file
+    shift 2
+    "$function" "$@"
+}
 
 # --- Any file of the kernel ------------------------------------------------------------------------------------------
 
@@ -23,21 +32,13 @@ write_file() { printf '%s\n' "$2" >"$ROOT$1"; }
 
 # --- number: exactly this; minimum: at least this --------------------------------------------------------------------
 
-raw_number() { raw_file "$@"; }
-show_number() { show_file "$@"; }
 ok_number() { [[ $(show_file "$1") == "$2" ]]; }
-write_number() { write_file "$@"; }
-restore_number() { restore_file "$@"; }
 
-raw_minimum() { raw_file "$@"; }
-show_minimum() { show_file "$@"; }
 ok_minimum() {
     local is
     is=$(show_file "$1")
     [[ $is =~ ^[0-9]+$ ]] && at_least "$is" "$2"
 }
-write_minimum() { write_file "$@"; }
-restore_minimum() { restore_file "$@"; }
 
 # Also of numbers that bash cannot hold: fs.file-max may be 2^64 - 1.
 at_least() {
@@ -46,8 +47,6 @@ at_least() {
 
 # --- last: the last of several numbers is at least this, the others stay ---------------------------------------------
 
-raw_last() { raw_file "$@"; }
-show_last() { show_file "$@"; }
 ok_last() {
     local is
     is=$(show_file "$1")
@@ -58,23 +57,17 @@ write_last() {
     is=$(show_file "$1")
     write_file "$1" "${is% *} $2"
 }
-restore_last() { restore_file "$@"; }
 
 # --- ceiling: a limit in microseconds where 0 means none and n/a the strictest ---------------------------------------
 
-raw_ceiling() { raw_file "$@"; }
-show_ceiling() { show_file "$@"; }
 ok_ceiling() {
     local is
     is=$(show_file "$1")
     [[ $is == n/a ]] || [[ $is =~ ^[0-9]+$ && $is -gt 0 && $is -le $2 ]]
 }
-write_ceiling() { write_file "$@"; }
-restore_ceiling() { restore_file "$@"; }
 
 # --- choice: `always [madvise] never`; wanted `madvise|always`: the first is written, the others will do -------------
 
-raw_choice() { raw_file "$@"; }
 show_choice() {
     local is
     is=$(show_file "$1")
@@ -100,14 +93,8 @@ restore_choice() {
 # --- mask: a set of CPUs as hexadecimal words; irq: the CPUs of an interrupt, wanted `3|2-3`: 3 is written, any of 2-3
 # will do. A kernel may refuse the second: it moves some interrupts itself. -------------------------------------------
 
-raw_mask() { raw_file "$@"; }
-show_mask() { show_file "$@"; }
 ok_mask() { [[ $(cpus_of_mask "$(show_file "$1")") == "$(cpus_of_mask "$2")" ]]; }
-write_mask() { write_file "$@"; }
-restore_mask() { restore_file "$@"; }
 
-raw_irq() { raw_file "$@"; }
-show_irq() { show_file "$@"; }
 ok_irq() {
     local cpu allowed
     allowed=" $(cpus_of_list "${2#*|}")"
@@ -116,11 +103,9 @@ ok_irq() {
     done
 }
 write_irq() { write_file "$1" "${2%%|*}"; }
-restore_irq() { restore_file "$@"; }
 
 # --- content: a file with lines of its own, wanted with \n; created: the same where there was none --------------------
 
-raw_content() { raw_file "$@"; }
 show_content() { [[ -e $ROOT$1 ]] && printf '%s lines' "$(wc -l <"$ROOT$1")" || printf 'not there'; }
 ok_content() { [[ -f $ROOT$1 ]] && printf '%b' "$2" | cmp -s - "$ROOT$1"; }
 write_content() {
@@ -128,7 +113,6 @@ write_content() {
     new="$ROOT$(dirname "$1")/.$(basename "$1").new"
     printf '%b' "$2" >"$new" && chmod 644 "$new" && sync "$new" && mv "$new" "$ROOT$1"
 }
-restore_content() { restore_file "$@"; }
 
 raw_created() { :; }
 show_created() { show_content "$@"; }
@@ -148,8 +132,6 @@ restore_directory() {
     rmdir "$ROOT$1"
 }
 
-raw_controller() { raw_file "$@"; }
-show_controller() { show_file "$@"; }
 ok_controller() { [[ " $(show_file "$1") " == *" $2 "* ]]; }
 write_controller() {
     if [[ -n $ROOT ]]; then
@@ -170,6 +152,12 @@ nic_of() {
     local name=${1#nic:}
     printf '%s' "${name%:*}"
 }
+# restore_nic KIND WHAT. Some drivers reset the interface even when nothing changes: then nothing is written.
+restore_nic() {
+    local was
+    read -r was
+    [[ $("show_$1" "$2") == "$was" ]] || "write_$1" "$2" "$was"
+}
 
 raw_channels() { show_channels "$1"; }
 # Current number of combined channels; with `max` the most that there can be. Nothing if there are none.
@@ -182,11 +170,7 @@ show_channels() {
 }
 ok_channels() { [[ $(show_channels "$1") -ge $2 ]]; }
 write_channels() { "$(tool ethtool)" -L "$(nic_of "$1")" combined "$2"; }
-restore_channels() {
-    local was
-    read -r was
-    [[ $(show_channels "$1") == "$was" ]] || write_channels "$1" "$was"
-}
+restore_channels() { restore_nic channels "$1"; }
 
 raw_coalesce() { show_coalesce "$1"; }
 # on or off; nothing if the driver has no such thing.
@@ -199,16 +183,8 @@ show_coalesce() {
 }
 ok_coalesce() { [[ $(show_coalesce "$1") == "$2" ]]; }
 write_coalesce() { "$(tool ethtool)" -C "$(nic_of "$1")" "${1##*:}" "$2"; }
-restore_coalesce() {
-    local was
-    read -r was
-    [[ $(show_coalesce "$1") == "$was" ]] || write_coalesce "$1" "$was"
-}
+restore_coalesce() { restore_nic coalesce "$1"; }
 
 # --- cpus: a set of CPUs as a list ---------------------------------------------------------------------------------------
 
-raw_cpus() { raw_file "$@"; }
-show_cpus() { show_file "$@"; }
 ok_cpus() { [[ $(cpus_of_list "$(show_file "$1")") == "$(cpus_of_list "$2")" ]]; }
-write_cpus() { write_file "$@"; }
-restore_cpus() { restore_file "$@"; }

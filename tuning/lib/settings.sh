@@ -60,7 +60,7 @@ reason() {
 is_here() {
     case $1:$2 in
     created:* | directory:*) [[ -d $ROOT$(dirname "$2") ]] ;;
-    channels:* | coalesce:*) [[ -n $("show_$1" "$2") ]] ;;
+    channels:* | coalesce:*) [[ -n $(of_kind show "$1" "$2") ]] ;;
     # Without queues to choose from it is there and cannot be read.
     */xps_cpus) cat "$ROOT$2" >/dev/null 2>&1 ;;
     # Some show in a network namespace what only the host can change: not even root may write them.
@@ -79,7 +79,7 @@ want() {
         [[ $VERBOSE == no ]] || say absent "$what" "" "not on this host, or not to be changed from here"
         return
     fi
-    is=$("show_$kind" "$what")
+    is=$(of_kind show "$kind" "$what")
     text=$(wanted_for_people "$kind" "$wanted")
     if "ok_$kind" "$what" "$wanted"; then
         SAME=$((SAME + 1))
@@ -106,16 +106,16 @@ change() {
         say failed "$what" "$is" "nothing done: what is there cannot be stored in $STATE: $(reason "$error")"
         return
     fi
-    error=$("write_$kind" "$what" "$wanted" 2>&1)
-    error=${error:-: reads back as $("show_$kind" "$what")}
+    error=$(of_kind write "$kind" "$what" "$wanted" 2>&1)
+    error=${error:-: reads back as $(of_kind show "$kind" "$what")}
     if "ok_$kind" "$what" "$wanted"; then
         CHANGED=$((CHANGED + 1))
         say changed "$what" "$is" "$text"
         return
     fi
     # Nothing to put back if nothing has changed.
-    if state_find "$what" && [[ $("show_$kind" "$what") == "$is" ]] &&
-        cmp -s <(original_of "$ENTRY") <("raw_$kind" "$what"); then
+    if state_find "$what" && [[ $(of_kind show "$kind" "$what") == "$is" ]] &&
+        cmp -s <(original_of "$ENTRY") <(of_kind raw "$kind" "$what"); then
         rm -f "$ENTRY"
     fi
     case $kind in
