@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::fs::{chown, symlink, MetadataExt, PermissionsExt};
 use std::process::{Command, Stdio};
 
 use crate::tree::{said, script, Tree};
@@ -139,15 +140,61 @@ fn what_somebody_else_has_changed_since_is_named() {
     assert_eq!(tree.read("proc/sys/net/core/somaxconn"), "4096");
 }
 
+const LIMITS: &str = "etc/security/limits.d/90-weir.conf";
+
+/// Applies `limits` to a file that is there, and takes it back: bytes, mode, owner.
+fn comes_back(tree: &Tree) {
+    let before = tree.snapshot();
+    let dry = said(&tree.tune("apply limits"), 0);
+    assert!(dry.contains("would"), "{dry}");
+    said(&tree.tune("apply --yes limits --user sre"), 0);
+    let limits = tree.read(LIMITS);
+    assert!(limits.contains("sre - memlock unlimited"), "{limits}");
+    let file = fs::symlink_metadata(tree.root().join(LIMITS)).expect("there");
+    assert!(file.is_file() && file.mode() & 0o777 == 0o644, "{file:?}");
+    // Again, for somebody else: what was there at first stays stored.
+    said(&tree.tune("apply --yes limits --user other"), 0);
+    said(&tree.tune("revert --yes"), 0);
+    assert_eq!(tree.snapshot(), before);
+    assert!(!tree.state().exists(), "nothing is left behind");
+}
+
 #[test]
 fn a_file_of_the_same_name_comes_back() {
     let tree = Tree::stock("limits");
-    tree.write("etc/security/limits.d/90-weir.conf", "weir soft nofile 5");
+    let path = tree.root().join(LIMITS);
+    // Neither a mode that a umask gives, nor a newline at the end.
+    fs::write(&path, "weir soft\0nofile 5\n\n# last").expect("written");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o4617)).expect("own file");
+    comes_back(&tree);
+    match chown(&path, Some(12_345), Some(54_321)) {
+        Ok(()) => comes_back(&tree),
+        Err(error) => println!("SKIPPED: a file of somebody else (root gives them away): {error}"),
+    }
+}
+
+#[test]
+fn a_link_of_the_same_name_comes_back_and_what_it_leads_to_is_not_touched() {
+    for (name, target) in [
+        ("link-there", "../../weir-limits"),
+        ("link-nowhere", "no such file"),
+    ] {
+        let tree = Tree::stock(name);
+        let aim = tree.root().join("etc/weir-limits");
+        fs::write(&aim, "weir soft nofile 5\n").expect("written");
+        fs::set_permissions(aim, fs::Permissions::from_mode(0o600)).expect("own file");
+        symlink(target, tree.root().join(LIMITS)).expect("a link");
+        comes_back(&tree);
+    }
+}
+
+#[test]
+fn what_could_not_be_given_back_is_not_taken() {
+    let tree = Tree::stock("limits-directory");
+    fs::create_dir(tree.root().join(LIMITS)).expect("made");
     let before = tree.snapshot();
-    said(&tree.tune("apply --yes limits --user sre"), 0);
-    let limits = tree.read("etc/security/limits.d/90-weir.conf");
-    assert!(limits.contains("sre - memlock unlimited"), "{limits}");
-    said(&tree.tune("revert --yes"), 0);
+    let text = said(&tree.tune("apply --yes limits"), 1);
+    assert!(text.contains("neither a file nor a link"), "{text}");
     assert_eq!(tree.snapshot(), before);
 }
 
@@ -304,7 +351,7 @@ fn one_at_a_time() {
 fn a_state_directory_of_somebody_else_is_refused() {
     let tree = Tree::stock("owner");
     fs::create_dir_all(tree.state()).expect("made");
-    if std::os::unix::fs::chown(tree.state(), Some(12_345), None).is_err() {
+    if chown(tree.state(), Some(12_345), None).is_err() {
         println!("SKIPPED: only root can give a directory away");
         return;
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -251,8 +251,8 @@ impl Tree {
             .to_owned()
     }
 
-    /// Every directory and every byte of every file.
-    pub fn snapshot(&self) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
+    /// All that is in it, as it is; when something was changed is not looked at.
+    pub fn snapshot(&self) -> BTreeMap<PathBuf, Entry> {
         let mut all = BTreeMap::new();
         collect(&self.root(), &mut all);
         all
@@ -297,16 +297,35 @@ pub fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tuning/tune.sh")
 }
 
-fn collect(dir: &Path, all: &mut BTreeMap<PathBuf, Option<Vec<u8>>>) {
+/// What a name of a directory stands for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// With the bits for its type.
+    mode: u32,
+    owner: (u32, u32),
+    /// The bytes of a file, what a link leads to.
+    content: Vec<u8>,
+}
+
+fn collect(dir: &Path, all: &mut BTreeMap<PathBuf, Entry>) {
     for entry in fs::read_dir(dir).expect("readable") {
         let path = entry.expect("readable").path();
-        if path.is_dir() {
+        let meta = fs::symlink_metadata(&path).expect("there");
+        let content = if meta.is_dir() {
             collect(&path, all);
-            all.insert(path, None);
+            Vec::new()
+        } else if meta.is_symlink() {
+            let target = fs::read_link(&path).expect("a link");
+            target.into_os_string().into_encoded_bytes()
         } else {
-            let bytes = fs::read(&path).expect("readable");
-            all.insert(path, Some(bytes));
-        }
+            fs::read(&path).expect("readable")
+        };
+        let entry = Entry {
+            mode: meta.mode(),
+            owner: (meta.uid(), meta.gid()),
+            content,
+        };
+        all.insert(path, entry);
     }
 }
 

@@ -104,21 +104,60 @@ ok_irq() {
 }
 write_irq() { write_file "$1" "${2%%|*}"; }
 
-# --- content: a file with lines of its own, wanted with \n; created: the same where there was none --------------------
+# --- whole: a file that is all ours, wanted with \n. What was there is stored with a line in front, and comes back with
+# its mode and owner: `nothing`, `file MODE UID GID`, `link UID GID` (then what it leads to, which is never touched). ------
 
-show_content() { [[ -e $ROOT$1 ]] && printf '%s lines' "$(wc -l <"$ROOT$1")" || printf 'not there'; }
-ok_content() { [[ -f $ROOT$1 ]] && printf '%b' "$2" | cmp -s - "$ROOT$1"; }
-write_content() {
-    local new
-    new="$ROOT$(dirname "$1")/.$(basename "$1").new"
-    printf '%b' "$2" >"$new" && chmod 644 "$new" && sync "$new" && mv "$new" "$ROOT$1"
+raw_whole() {
+    local path=$ROOT$1 uid gid mode
+    [[ -e $path || -L $path ]] || { echo nothing && return; }
+    read -r uid gid mode < <(stat -c '%u %g %a' "$path")
+    if [[ $uid != "$EUID" && $EUID -ne 0 ]]; then
+        echo "only root can give it back to its owner ($uid)" >&2
+        return 1
+    elif [[ -L $path ]]; then
+        printf 'link %s %s\n' "$uid" "$gid" && readlink -n "$path"
+    elif [[ -f $path ]]; then
+        printf 'file %s %s %s\n' "$mode" "$uid" "$gid" && cat "$path"
+    else
+        echo "it is neither a file nor a link" >&2
+        return 1
+    fi
 }
-
-raw_created() { :; }
-show_created() { show_content "$@"; }
-ok_created() { ok_content "$@"; }
-write_created() { write_content "$@"; }
-restore_created() { rm -f "$ROOT$1" "$ROOT$(dirname "$1")/.$(basename "$1").new"; }
+show_whole() {
+    local path=$ROOT$1 kind
+    read -r kind < <(raw_whole "$1" 2>/dev/null)
+    case $kind in
+    nothing) printf 'not there' ;;
+    link*) printf 'link to %s' "$(readlink "$path")" ;;
+    file*) printf 'file, mode %s, of %s, %s lines' "$(stat -c %a "$path")" "$(stat -c %u:%g "$path")" "$(wc -l <"$path")" ;;
+    *) printf 'neither a file nor a link of yours' ;;
+    esac
+}
+ok_whole() { [[ -f $ROOT$1 ]] && printf '%b' "$2" | cmp -s - "$ROOT$1"; }
+write_whole() { printf '%b' "$2" | put_whole "$1" file 644 "$EUID" "$(id -g)"; }
+restore_whole() {
+    local was
+    read -r -a was
+    if [[ ${was[0]} == nothing ]]; then
+        rm -f "$ROOT$1" "$(beside "$1")"
+    else
+        put_whole "$1" "${was[@]}"
+    fi
+}
+# put_whole PATH file MODE UID GID, or link UID GID: what comes from standard input, written beside it, then renamed.
+put_whole() {
+    local path=$ROOT$1 new
+    new=$(beside "$1")
+    rm -f "$new" || return 1
+    case $2 in
+    file)
+        (umask 077 && set -o noclobber && cat >"$new") && chown "$4:$5" "$new" && chmod "$3" "$new" && sync "$new"
+        ;;
+    link) ln -s "$(cat)" "$new" && chown -h "$3:$4" "$new" ;;
+    esac && mv -T "$new" "$path"
+}
+# Where it is written before it is renamed.
+beside() { printf '%s' "$ROOT$(dirname "$1")/.$(basename "$1").new"; }
 
 # --- directory: a control group; controller: one that its children have ----------------------------------------------
 

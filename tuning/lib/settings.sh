@@ -43,7 +43,7 @@ wanted_for_people() {
     choice) printf '%s' "${2//|/ or }" ;;
     irq) printf 'within %s' "${2#*|}" ;;
     channels) printf 'at least %s' "$2" ;;
-    content | created) printf 'lines: %s' "$(printf '%b' "$2" | grep -v '^#' | tr '\n' ';')" ;;
+    whole) printf 'lines: %s' "$(printf '%b' "$2" | grep -v '^#' | tr '\n' ';')" ;;
     directory) printf 'there' ;;
     controller) printf 'with %s' "$2" ;;
     *) printf '%s' "$2" ;;
@@ -59,7 +59,7 @@ reason() {
 # Is it on this host at all, can it be read, and changed by somebody?
 is_here() {
     case $1:$2 in
-    created:* | directory:*) [[ -d $ROOT$(dirname "$2") ]] ;;
+    whole:* | directory:*) [[ -d $ROOT$(dirname "$2") ]] ;;
     channels:* | coalesce:*) [[ -n $(of_kind show "$1" "$2") ]] ;;
     # Without queues to choose from it is there and cannot be read.
     */xps_cpus) cat "$ROOT$2" >/dev/null 2>&1 ;;

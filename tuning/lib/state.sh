@@ -80,7 +80,7 @@ state_save() {
             kind=${HEAD[0]}
         fi
     fi
-    case $kind in content | created) boot=lasting ;; esac
+    [[ $kind != whole ]] || boot=lasting
     if [[ -n $ENTRY ]]; then
         { printf '%s\n' "$kind" "$what" "$wanted" "$boot" && original_of "$ENTRY"; } >"$dir/.new" || return 1
     else
