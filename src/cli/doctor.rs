@@ -39,9 +39,13 @@ pub struct Args {
     /// Limits and control group of this process; default: those that are in force here
     #[arg(long, value_name = "PID", value_parser = values::number(1..=u32::MAX))]
     pid: Option<u32>,
-    /// Look at this tree in place of /: its /proc, /sys, /etc and usr/sbin/ethtool
+    /// Look at this tree in place of /: its /proc, /sys and /etc. Nothing outside of it is read, and none of
+    /// its programs is run: what ethtool would show is not known then
     #[arg(long, value_name = "DIR", value_parser = directory)]
     root: Option<PathBuf>,
+    /// Run usr/sbin/ethtool of --root, as whoever runs this: for tests
+    #[arg(long, requires = "root", hide = true)]
+    test_run_tools_of_root: bool,
     /// Also list what is as it should be, and what cannot be seen from here
     #[arg(long)]
     all: bool,
@@ -72,7 +76,7 @@ fn directory(text: &str) -> Result<PathBuf, String> {
 
 /// Looks, prints, and says by its status whether something is wrong.
 pub fn run(args: &Args) -> ExitCode {
-    let host = Host::new(args.root.clone(), args.pid);
+    let host = Host::new(args.root.clone(), args.pid, args.test_run_tools_of_root);
     let plan = match plan(args, &host) {
         Ok(plan) => plan,
         Err(problems) => {

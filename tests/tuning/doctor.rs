@@ -328,15 +328,7 @@ fn doctor_and_stages_agree() {
     assert_eq!(ids(&report, &["note"]), ["memlock", "nofile"], "{report:#}");
 
     // Without cores of its own as well.
-    let run = |line: &str| {
-        let mut command = Command::new(crate::tree::script());
-        command
-            .args(line.split_whitespace())
-            .arg("--root")
-            .arg(tree.root());
-        command.arg("--state").arg(tree.state());
-        said(&command.output().expect("runs"), 0)
-    };
+    let run = |line: &str| said(&tree.tune_all_cores(line), 0);
     run("revert --yes");
     let (_, report) = tree.doctor("");
     assert!(mended(&report).len() >= 15, "{report:#}");

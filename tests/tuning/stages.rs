@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{chown, symlink, MetadataExt, PermissionsExt};
 use std::process::{Command, Stdio};
 
-use crate::tree::{said, script, Tree};
+use crate::tree::{said, Tree};
 
 #[test]
 fn apply_makes_it_as_wanted_and_revert_as_it_was() {
@@ -234,18 +234,9 @@ fn a_boot_ends_what_was_applied_but_for_files() {
 #[test]
 fn what_is_not_there_is_left_out() {
     let tree = Tree::empty("empty");
-    let command = |line: &str| {
-        let mut command = Command::new(script());
-        command
-            .args(line.split_whitespace())
-            .arg("--root")
-            .arg(tree.root());
-        command.arg("--state").arg(tree.state());
-        command.output().expect("runs")
-    };
     let before = tree.snapshot();
-    assert!(said(&command("check --verbose"), 0).contains("not on this host"));
-    said(&command("apply --yes"), 0);
+    assert!(said(&tree.tune_all_cores("check --verbose"), 0).contains("not on this host"));
+    said(&tree.tune_all_cores("apply --yes"), 0);
     assert_eq!(
         tree.snapshot(),
         before,
@@ -254,9 +245,9 @@ fn what_is_not_there_is_left_out() {
     assert!(!tree.state().exists());
 
     tree.write("proc/sys/net/core/somaxconn", "5");
-    said(&command("apply --yes"), 0);
+    said(&tree.tune_all_cores("apply --yes"), 0);
     assert_eq!(tree.read("proc/sys/net/core/somaxconn"), "16384");
-    said(&command("revert --yes"), 0);
+    said(&tree.tune_all_cores("revert --yes"), 0);
     assert_eq!(tree.read("proc/sys/net/core/somaxconn"), "5");
 }
 
@@ -282,15 +273,7 @@ fn what_a_driver_refuses_is_remembered_and_not_asked_for_again() {
 fn without_cores_all_are_weirs() {
     let tree = Tree::stock("all");
     let before = tree.snapshot();
-    let run = |line: &str| {
-        let mut command = Command::new(script());
-        command
-            .args(line.split_whitespace())
-            .arg("--root")
-            .arg(tree.root());
-        command.arg("--state").arg(tree.state());
-        said(&command.output().expect("runs"), 0)
-    };
+    let run = |line: &str| said(&tree.tune_all_cores(line), 0);
     let text = run("apply --yes");
     assert!(text.contains("left out: no --cores"), "{text}");
     assert!(!text.contains("irqbalance"), "{text}");

@@ -260,20 +260,22 @@ impl Tree {
 
     /// `tune.sh` on this tree, with Weir on cores 2 to 7.
     pub fn tune(&self, line: &str) -> Output {
-        let output = self.tune_command(line).output();
+        let output = self.tune_command(&format!("{line} --cores 2-7")).output();
         output.expect("tune.sh runs")
+    }
+
+    /// The same, with all cores Weir's.
+    pub fn tune_all_cores(&self, line: &str) -> Output {
+        self.tune_command(line).output().expect("tune.sh runs")
     }
 
     pub fn tune_command(&self, line: &str) -> Command {
         let mut command = Command::new(script());
         command
             .args(line.split_whitespace())
-            .arg("--root")
-            .arg(self.root());
-        command
-            .arg("--state")
-            .arg(self.state())
-            .args(["--cores", "2-7"]);
+            .arg("--test-run-tools-of-root");
+        command.arg("--root").arg(self.root());
+        command.arg("--state").arg(self.state());
         command
     }
 
@@ -281,7 +283,7 @@ impl Tree {
     pub fn doctor(&self, line: &str) -> (Option<i32>, serde_json::Value) {
         let mut command = Command::new(WEIR);
         command
-            .args(["doctor", "--json", "--root"])
+            .args(["doctor", "--json", "--test-run-tools-of-root", "--root"])
             .arg(self.root())
             .args(line.split_whitespace());
         let output = command.output().expect("weir runs");

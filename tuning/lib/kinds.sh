@@ -6,8 +6,8 @@
 #   write_k WHAT WANTED  makes it so
 #   restore_k WHAT       puts back what comes from standard input
 #
-# Where a kind has none of these, it is that of any file: of_kind finds it. WHAT is a path, without $ROOT, or a name with
-# a colon: nic:eth0:combined. A kernel file is written by one write(2).
+# Where a kind has none of these, it is that of any file: of_kind finds it. WHAT is a path of the host's (root.sh: at),
+# or a name with a colon: nic:eth0:combined. A kernel file is written by one write(2).
 # shellcheck shell=bash
 
 # of_kind VERB KIND WHAT...: show_number, or else show_file. Only ok_ is of each kind.
@@ -20,15 +20,15 @@ of_kind() {
 
 # --- Any file of the kernel ------------------------------------------------------------------------------------------
 
-raw_file() { cat "$ROOT$1"; }
-restore_file() { cat >"$ROOT$1"; }
+raw_file() { at "$1" && cat "$REPLY"; }
+restore_file() { at "$1" && cat >"$REPLY"; }
 # On one line, white space as single spaces.
 show_file() {
-    local words
-    read -r -d '' -a words <"$ROOT$1" || true
+    local words=()
+    at "$1" && read -r -d '' -a words <"$REPLY"
     printf '%s' "${words[*]-}"
 }
-write_file() { printf '%s\n' "$2" >"$ROOT$1"; }
+write_file() { at "$1" && printf '%s\n' "$2" >"$REPLY"; }
 
 # --- number: exactly this; minimum: at least this --------------------------------------------------------------------
 
@@ -108,7 +108,9 @@ write_irq() { write_file "$1" "${2%%|*}"; }
 # its mode and owner: `nothing`, `file MODE UID GID`, `link UID GID` (then what it leads to, which is never touched). ------
 
 raw_whole() {
-    local path=$ROOT$1 uid gid mode
+    local path uid gid mode
+    entry_at "$1" || return
+    path=$REPLY
     [[ -e $path || -L $path ]] || { echo nothing && return; }
     read -r uid gid mode < <(stat -c '%u %g %a' "$path")
     if [[ $uid != "$EUID" && $EUID -ne 0 ]]; then
@@ -124,8 +126,9 @@ raw_whole() {
     fi
 }
 show_whole() {
-    local path=$ROOT$1 kind
+    local path kind
     read -r kind < <(raw_whole "$1" 2>/dev/null)
+    entry_at "$1" && path=$REPLY
     case $kind in
     nothing) printf 'not there' ;;
     link*) printf 'link to %s' "$(readlink "$path")" ;;
@@ -133,22 +136,24 @@ show_whole() {
     *) printf 'neither a file nor a link of yours' ;;
     esac
 }
-ok_whole() { [[ -f $ROOT$1 ]] && printf '%b' "$2" | cmp -s - "$ROOT$1"; }
+ok_whole() { at "$1" && [[ -f $REPLY ]] && printf '%b' "$2" | cmp -s - "$REPLY"; }
 write_whole() { printf '%b' "$2" | put_whole "$1" file 644 "$EUID" "$(id -g)"; }
 restore_whole() {
     local was
     read -r -a was
     if [[ ${was[0]} == nothing ]]; then
-        rm -f "$ROOT$1" "$(beside "$1")"
+        entry_at "$1" && rm -f "$REPLY" "$(beside "$REPLY")"
     else
         put_whole "$1" "${was[@]}"
     fi
 }
 # put_whole PATH file MODE UID GID, or link UID GID: what comes from standard input, written beside it, then renamed.
 put_whole() {
-    local path=$ROOT$1 new
-    new=$(beside "$1")
-    rm -f "$new" || return 1
+    local path new
+    entry_at "$1" || return
+    path=$REPLY
+    new=$(beside "$path")
+    rm -f "$new" || return
     case $2 in
     file)
         (umask 077 && set -o noclobber && cat >"$new") && chown "$4:$5" "$new" && chmod "$3" "$new" && sync "$new"
@@ -157,18 +162,18 @@ put_whole() {
     esac && mv -T "$new" "$path"
 }
 # Where it is written before it is renamed.
-beside() { printf '%s' "$ROOT$(dirname "$1")/.$(basename "$1").new"; }
+beside() { printf '%s' "${1%/*}/.${1##*/}.new"; }
 
 # --- directory: a control group; controller: one that its children have ----------------------------------------------
 
 raw_directory() { :; }
-show_directory() { [[ -d $ROOT$1 ]] && printf there || printf 'not there'; }
-ok_directory() { [[ -d $ROOT$1 ]]; }
-write_directory() { mkdir "$ROOT$1" && { [[ -z $ROOT ]] || fake_cgroup "$1"; }; }
+show_directory() { ok_directory "$1" && printf there || printf 'not there'; }
+ok_directory() { at "$1" && [[ -d $REPLY ]]; }
+write_directory() { at "$1" && mkdir "$REPLY" && { [[ -z $ROOT ]] || fake_cgroup "$1"; }; }
 restore_directory() {
-    [[ -d $ROOT$1 ]] || return 0
+    ok_directory "$1" || return 0
     [[ -z $ROOT ]] || fake_cgroup_gone "$1"
-    rmdir "$ROOT$1"
+    at "$1" && rmdir "$REPLY"
 }
 
 ok_controller() { [[ " $(show_file "$1") " == *" $2 "* ]]; }

@@ -15,17 +15,15 @@ say() {
 # /proc/sys/net/core/somaxconn -> net.core.somaxconn, /proc/irq/41/smp_affinity_list -> interrupt 41 (eth0-rx-1);
 # in REPLY.
 name_for_people() {
-    local name=$1 handler handlers
+    local name=$1 handler
     case $name in
     /proc/sys/*)
         name=${name#/proc/sys/}
         name=${name//\//.}
         ;;
     /proc/irq/*/smp_affinity_list)
-        handlers=("$ROOT${name%/*}"/*/)
-        handler=${handlers[0]%/} name=${name#/proc/irq/}
-        name="interrupt ${name%%/*}"
-        [[ $handler == *'*' ]] || name+=" (${handler##*/})"
+        handler=$(handler_of_irq "${name%/*}") name=${name#/proc/irq/}
+        name="interrupt ${name%%/*}${handler:+ ($handler)}"
         ;;
     nic:*) name=${name#nic:} name="${name%:*} ${name##*:}" ;;
     /sys/class/net/*) name=${name#/sys/class/net/} ;;
@@ -59,12 +57,12 @@ reason() {
 # Is it on this host at all, can it be read, and changed by somebody?
 is_here() {
     case $1:$2 in
-    whole:* | directory:*) [[ -d $ROOT$(dirname "$2") ]] ;;
+    whole:* | directory:*) has "${2%/*}" ;;
     channels:* | coalesce:*) [[ -n $(of_kind show "$1" "$2") ]] ;;
     # Without queues to choose from it is there and cannot be read.
-    */xps_cpus) cat "$ROOT$2" >/dev/null 2>&1 ;;
+    */xps_cpus) raw_file "$2" >/dev/null 2>&1 ;;
     # Some show in a network namespace what only the host can change: not even root may write them.
-    *) [[ -f $ROOT$2 && (-w $ROOT$2 || $EUID -ne 0) ]] ;;
+    *) at "$2" && [[ -f $REPLY && (-w $REPLY || $EUID -ne 0) ]] ;;
     esac
 }
 
@@ -72,6 +70,12 @@ want() {
     local kind=$1 what=$2 wanted=$3 why=$4 is text
     if [[ $ACTION == explain ]]; then
         explain_setting "$what" "${MEANING:-$(wanted_for_people "$kind" "$wanted")}" "$why"
+        return
+    fi
+    if [[ $what == /* ]] && ! at "$what"; then
+        FAILED=$((FAILED + 1))
+        text=$REPLY
+        say refused "$what" "" "$text"
         return
     fi
     if ! is_here "$kind" "$what"; then

@@ -143,6 +143,12 @@ state_restore() {
         FAILED=$((FAILED + 1))
         return
     fi
+    if [[ $what == /* ]] && ! at "$what"; then
+        note="$REPLY; it stays stored in $ENTRY"
+        say refused "$what" "" "$note"
+        FAILED=$((FAILED + 1))
+        return
+    fi
     read -r -d '' -a original < <(original_of "$ENTRY")
     note="back to ${original[*]-nothing}"
     "ok_$kind" "$what" "$wanted" || note+=" (somebody has changed it since: $(of_kind show "$kind" "$what"))"

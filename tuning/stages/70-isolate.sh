@@ -14,7 +14,7 @@ SOURCES="Documentation/admin-guide/cgroup-v2.rst (Cpuset), systemd.slice(5)"
 settings() {
     local root=/sys/fs/cgroup group=/sys/fs/cgroup/weir.slice list=LIST
     if [[ $ACTION != explain ]]; then
-        if ! grep -qw cpuset "$ROOT$root/cgroup.controllers" 2>/dev/null; then
+        if [[ " $(first_line $root/cgroup.controllers) " != *' cpuset '* ]]; then
             skip "no control group v2 with cpuset at $root"
             return
         fi
@@ -33,7 +33,7 @@ settings() {
 # Before the group is there, what will be in it can only be announced.
 want_in_group() {
     local file=/sys/fs/cgroup/weir.slice/$2
-    if [[ $ACTION != explain && ! -d $ROOT/sys/fs/cgroup/weir.slice ]]; then
+    if [[ $ACTION != explain ]] && ! has /sys/fs/cgroup/weir.slice; then
         DIFFER=$((DIFFER + 1))
         local mark=differs
         [[ $ACTION == check ]] || mark=would
