@@ -19,7 +19,8 @@ usage() {
     cat <<'TEXT'
 Usage: tuning/tune.sh check|apply|revert|explain [stage...] [options]
 
-Makes a Linux host fit for Weir and, later, as it was before. Without stages: all of them.
+Makes a Linux host fit for Weir and, later, as it was before. Without stages: all of them, but `apply` leaves out
+those that are opt-in.
 
   check      says what is not as wanted; changes nothing
   apply      prints what it would change; with --yes it does. What was there is stored before each change
@@ -78,8 +79,13 @@ done
 list_stages() {
     local file
     for file in "$HERE"/stages/*.sh; do
-        # shellcheck source=/dev/null
-        (. "$file" && printf '  %-10s %s\n' "$(name_of "$file")" "$TITLE")
+        (
+            OPT_IN=no note=''
+            # shellcheck source=/dev/null
+            . "$file"
+            [[ $OPT_IN == no ]] || note=" (opt-in: only when it is named)"
+            printf '  %-10s %s\n' "$(name_of "$file")" "$TITLE$note"
+        )
     done
 }
 
@@ -160,7 +166,8 @@ done
 [[ -n $ROOT || $RUN_TOOLS_OF_ROOT == no ]] || die "--test-run-tools-of-root: only with --root DIR"
 root_open || exit 1
 [[ $LIMITS_USER =~ ^[A-Za-z_][A-Za-z0-9_.-]*$ ]] || die "--user $LIMITS_USER: letters, digits, _ . and - allowed"
-[[ ${#WANTED_STAGES[@]} -gt 0 ]] || WANTED_STAGES=("$HERE"/stages/*.sh)
+IS_NAMED=yes
+[[ ${#WANTED_STAGES[@]} -gt 0 ]] || { IS_NAMED=no && WANTED_STAGES=("$HERE"/stages/*.sh); }
 if [[ -z $STATE ]]; then
     at /var/lib/weir-tuning || die "/var/lib/weir-tuning $REPLY (--state DIR names another place)"
     STATE=$REPLY
@@ -177,13 +184,14 @@ if [[ $YES == yes && $ACTION != check && $ACTION != explain ]]; then
     state_open || exit 1
 fi
 
-# Settings of all stages together: as wanted, differ, changed, could not be changed, not here, kept by the kernel.
-SAME=0 DIFFER=0 CHANGED=0 FAILED=0 ABSENT=0 KEPT=0
+# Settings of all stages together: as wanted, differ, changed, could not be changed, not here, kept by the kernel,
+# differ but are nobody's wish unless it is said.
+SAME=0 DIFFER=0 CHANGED=0 FAILED=0 ABSENT=0 KEPT=0 OPTIONAL=0
 
 # `3 as wanted, 1 differs`, of the numbers since those given.
 counts() {
-    local text='' all=("$SAME" "$DIFFER" "$CHANGED" "$FAILED" "$KEPT" "$ABSENT") n count
-    local words=("as wanted" "to change" "changed" "failed" "kept by the kernel" "not on this host")
+    local text='' all=("$SAME" "$DIFFER" "$CHANGED" "$FAILED" "$KEPT" "$ABSENT" "$OPTIONAL") n count
+    local words=("as wanted" "to change" "changed" "failed" "kept by the kernel" "not on this host" "opt-in")
     [[ $ACTION != check ]] || words[1]="not as wanted"
     for n in "${!all[@]}"; do
         count=$((all[n] - $1))
@@ -195,15 +203,19 @@ counts() {
 }
 
 for file in "${WANTED_STAGES[@]}"; do
-    STAGE=$(name_of "$file")
+    STAGE=$(name_of "$file") OPT_IN=no
     # shellcheck source=/dev/null
     . "$file"
-    before=("$SAME" "$DIFFER" "$CHANGED" "$FAILED" "$KEPT" "$ABSENT")
+    before=("$SAME" "$DIFFER" "$CHANGED" "$FAILED" "$KEPT" "$ABSENT" "$OPTIONAL")
     case $ACTION in
     explain) explain_stage ;;
     revert) : ;;
     *)
         printf '%s: %s\n' "$STAGE" "$TITLE"
+        if [[ $OPT_IN == yes && $IS_NAMED == no ]]; then
+            printf '  opt-in: only when it is named (tune.sh %s %s)\n' "$ACTION" "$STAGE"
+            [[ $ACTION == check ]] || continue
+        fi
         [[ $ACTION == check || $YES == no ]] || state_forget_old_boots
         settings
         counts "${before[@]}"

@@ -320,6 +320,11 @@ fn doctor_and_stages_agree() {
     let complaints = mended(&report);
     assert!(complaints.len() >= 19, "{complaints:#?}");
     said(&tree.tune("apply --yes"), 0);
+    // A note only: who has not named the stage has not asked for it.
+    let (status, report) = tree.doctor("--cores 2-7");
+    assert_eq!(mended(&report), ["\"isolation\" by isolate"], "{report:#}");
+    assert_eq!(status, Some(0), "{report:#}");
+    said(&tree.tune("apply --yes isolate"), 0);
     let (status, report) = tree.doctor("--cores 2-7");
     assert_eq!(mended(&report), [""; 0], "{report:#}");
     assert_eq!(ids(&report, &["warning", "fault"]), [""; 0], "{report:#}");

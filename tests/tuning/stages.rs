@@ -7,6 +7,9 @@ use std::process::{Command, Stdio};
 
 use crate::tree::{said, Tree};
 
+/// Every stage by name.
+const ALL: &str = "limits sysctl irq steering coalescing power isolate hugepages";
+
 #[test]
 fn apply_makes_it_as_wanted_and_revert_as_it_was() {
     let tree = Tree::stock("round");
@@ -14,12 +17,12 @@ fn apply_makes_it_as_wanted_and_revert_as_it_was() {
     let before = tree.snapshot();
     assert!(said(&tree.tune("check"), 1).contains("differs"));
 
-    let dry = said(&tree.tune("apply"), 0);
+    let dry = said(&tree.tune(&format!("apply {ALL}")), 0);
     assert!(dry.contains("nothing has been done"), "{dry}");
     assert!(!tree.state().exists(), "a dry run stores nothing");
     assert_eq!(tree.snapshot(), before, "a dry run changes nothing");
 
-    let applied = said(&tree.tune("apply --yes"), 0);
+    let applied = said(&tree.tune(&format!("apply --yes {ALL}")), 0);
     assert!(!applied.contains("failed"), "{applied}");
     assert!(applied.contains("irqbalance runs"), "{applied}");
     for (path, text) in [
@@ -66,6 +69,7 @@ fn apply_makes_it_as_wanted_and_revert_as_it_was() {
         limits.contains("weir - memlock unlimited\nweir - nofile 1048576"),
         "{limits}"
     );
+    said(&tree.tune(&format!("check {ALL}")), 0);
     said(&tree.tune("check"), 0);
 
     let dry = said(&tree.tune("revert"), 0);
@@ -108,6 +112,39 @@ fn twice_is_as_once() {
     let again = said(&tree.tune("revert --yes"), 0);
     assert!(again.contains("nothing to revert"), "{again}");
     assert_eq!(tree.snapshot(), before);
+}
+
+/// The unit must be in the slice for it: nobody gets it without a word.
+#[test]
+fn isolate_is_for_those_who_name_it() {
+    let tree = Tree::stock("opt-in");
+    let group = tree.root().join("sys/fs/cgroup/weir.slice");
+    let text = said(&tree.tune("apply --yes"), 0);
+    assert!(text.contains("opt-in: only when it is named"), "{text}");
+    assert!(!group.exists(), "nobody has asked for it");
+    assert_eq!(
+        tree.read("sys/fs/cgroup/cgroup.subtree_control"),
+        "cpu memory pids"
+    );
+
+    // Shown, and nothing that is wrong; named, it is.
+    let text = said(&tree.tune("check"), 0);
+    assert!(text.contains("4 opt-in"), "{text}");
+    let text = said(&tree.tune("check isolate"), 1);
+    assert!(text.contains("4 not as wanted"), "{text}");
+    let text = said(&tree.tune("apply isolate"), 0);
+    assert!(text.contains("4 to change"), "{text}");
+
+    said(&tree.tune("apply --yes isolate"), 0);
+    assert!(group.exists());
+    said(&tree.tune("check isolate"), 0);
+    // What is stored is put back, named or not.
+    said(&tree.tune("revert --yes"), 0);
+    assert!(!group.exists());
+    for action in ["--help", "explain"] {
+        let text = said(&tree.tune(action), 0);
+        assert!(text.contains("opt-in"), "{action}: {text}");
+    }
 }
 
 #[test]
@@ -274,8 +311,9 @@ fn without_cores_all_are_weirs() {
     let tree = Tree::stock("all");
     let before = tree.snapshot();
     let run = |line: &str| said(&tree.tune_all_cores(line), 0);
-    let text = run("apply --yes");
+    let text = run("apply --yes isolate");
     assert!(text.contains("left out: no --cores"), "{text}");
+    let text = run("apply --yes");
     assert!(!text.contains("irqbalance"), "{text}");
     assert_eq!(tree.read("nic/eth0/combined"), "8");
     assert_eq!(

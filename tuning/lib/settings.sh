@@ -91,15 +91,23 @@ want() {
     elif state_find "$what" && [[ ${HEAD[0]} == refused && ${HEAD[2]} == "$wanted" && ${HEAD[3]} == "$BOOT" ]]; then
         KEPT=$((KEPT + 1))
         [[ $VERBOSE == no ]] || say kept "$what" "$is" "$text: the kernel has refused it"
-    elif [[ $ACTION == check ]]; then
-        DIFFER=$((DIFFER + 1))
-        say differs "$what" "$is" "$text"
-    elif [[ $YES == no ]]; then
-        DIFFER=$((DIFFER + 1))
-        say would "$what" "$is" "$text"
+    elif [[ $ACTION == check || $YES == no ]]; then
+        differs "$what" "$is" "$text"
     else
         change "$kind" "$what" "$wanted" "$is" "$text"
     fi
+}
+
+# Not as wanted, and nothing is done: `check`, or `apply` without --yes.
+differs() {
+    local mark=differs
+    [[ $ACTION == check ]] || mark=would
+    if [[ $OPT_IN == yes && $IS_NAMED == no ]]; then
+        mark=opt-in OPTIONAL=$((OPTIONAL + 1))
+    else
+        DIFFER=$((DIFFER + 1))
+    fi
+    say "$mark" "$@"
 }
 
 # Stores what is there, then changes it, then looks.
@@ -146,15 +154,17 @@ skip() {
 
 explain_stage() {
     local settings_are='| What | Wanted | Why this value |'
+    local heading="$STAGE: $TITLE"
+    [[ $OPT_IN == no ]] || heading+=" (opt-in)"
     if [[ $MARKDOWN == yes ]]; then
-        printf '## %s: %s\n\n' "$STAGE" "$TITLE"
+        printf '## %s\n\n' "$heading"
         printf '%s\n\n**Gain.** %s\n\n**Risk.** %s\n\n**Sources.** %s\n\n' "$WHY" "$GAIN" "$RISK" "$SOURCES"
         printf '%s\n|---|---|---|\n' "$settings_are"
         settings
         printf '\n'
     else
-        printf '%s: %s\n\n%s\n\nGain: %s\n\nRisk: %s\n\nSources: %s\n\n' \
-            "$STAGE" "$TITLE" "$WHY" "$GAIN" "$RISK" "$SOURCES"
+        printf '%s\n\n%s\n\nGain: %s\n\nRisk: %s\n\nSources: %s\n\n' \
+            "$heading" "$WHY" "$GAIN" "$RISK" "$SOURCES"
         settings
         printf '\n'
     fi
