@@ -121,6 +121,7 @@ fn plan(args: &Args, host: &Host) -> Result<Plan, Vec<String>> {
         )]);
     }
     let are_cores_chosen = chosen.is_some();
+    let http = loaded.args.http.config();
     let mut cores = chosen.unwrap_or(online);
     let shards = loaded.args.shards.map_or(cores.len().max(1), usize::from);
     cores.truncate(shards);
@@ -131,6 +132,9 @@ fn plan(args: &Args, host: &Host) -> Result<Plan, Vec<String>> {
         arena_bytes: loaded.args.arena,
         ingress_bytes: loaded.args.ingress,
         connections_max: loaded.args.max_connections as u64,
+        http_connections_max: http
+            .listen
+            .map(|_| loaded.args.http.max_http_connections as u64),
         is_zero_copy_wanted: loaded.args.zero_copy > 0,
     })
 }

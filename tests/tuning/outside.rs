@@ -117,7 +117,7 @@ fn what_leads_out_is_refused_and_named() {
         if line == "apply --yes" {
             assert_eq!(tree.read("proc/sys/net/core/netdev_max_backlog"), "16384");
             let stored = files_with(&tree.root().join("var"), "secret");
-            assert_eq!(stored, [PathBuf::new(); 0], "read from outside");
+            assert!(stored.is_empty(), "read from outside: {stored:?}");
         }
     }
     for (path, text) in [
