@@ -1,6 +1,7 @@
 //! The units, and the scripts that install them.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -40,7 +41,10 @@ fn script(name: &str, args: &[&str]) -> Output {
 fn install(scratch: &Scratch) -> PathBuf {
     let root = scratch.0.join("root");
     let text = root.to_str().expect("UTF-8");
-    let output = script("install.sh", &["--root", text, "--weir", WEIR]);
+    let output = script(
+        "install.sh",
+        &["--root", text, "--weir", &programs(scratch)],
+    );
     assert!(output.status.success(), "{output:?}");
     root
 }
@@ -239,6 +243,7 @@ fn what_is_installed_can_be_taken_away_again() {
             "{wanted}: {installed:#?}"
         );
     }
+    bench_runs(&root);
     // The operator's configuration is not overwritten.
     let config = root.join("etc/weir/weir.toml");
     fs::write(&config, "[cores]\nshards = 1\n").expect("written");
@@ -364,7 +369,8 @@ fn the_package_passes_its_own_checks() {
     }
     let scratch = Scratch::new("deb");
     let out = scratch.0.to_str().expect("UTF-8");
-    let built = script("deb.sh", &["--out", out, "--weir", WEIR]);
+    let weir = programs(&scratch);
+    let built = script("deb.sh", &["--out", out, "--weir", &weir]);
     assert!(built.status.success(), "{built:?}");
     let package = files(&scratch.0)
         .into_iter()
@@ -378,4 +384,40 @@ fn the_package_passes_its_own_checks() {
     let fields = String::from_utf8(fields.stdout).expect("text");
     let version = format!("Version: {}", env!("CARGO_PKG_VERSION"));
     assert!(fields.contains(&version), "{fields}");
+    let installed = scratch.0.join("unpacked");
+    let mut unpack = Command::new("dpkg-deb");
+    let unpack = unpack.arg("-x").arg(&package).arg(&installed);
+    assert!(unpack.status().expect("runs").success());
+    bench_runs(&installed);
+
+    // Without weir-bench there is no package.
+    fs::remove_file(Path::new(&weir).with_file_name("weir-bench")).expect("own file");
+    let refused = script("deb.sh", &["--out", out, "--weir", &weir]);
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(why.contains("weir-bench: no such file; allowed:"), "{why}");
+}
+
+/// `weir bench` finds the weir-bench beside it, and no other.
+fn bench_runs(root: &Path) {
+    let mut weir = Command::new(root.join("usr/bin/weir"));
+    let output = weir.args(["bench", "--version"]).env("PATH", "/nowhere");
+    let output = output.output().expect("runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.starts_with("weir-bench "), "{output:?}");
+}
+
+/// A directory with both programs; the path of `weir`.
+fn programs(scratch: &Scratch) -> String {
+    let dir = scratch.0.join("programs");
+    fs::create_dir_all(&dir).expect("made");
+    let weir = dir.join("weir");
+    fs::copy(WEIR, &weir).expect("copied");
+    let bench = dir.join("weir-bench");
+    if let Err(error) = fs::copy(Path::new(WEIR).with_file_name("weir-bench"), &bench) {
+        println!("a script plays weir-bench, which is not built (cargo test --workspace builds it): {error}");
+        fs::write(&bench, "#!/bin/sh\necho weir-bench 0.0.0\n").expect("written");
+        fs::set_permissions(bench, fs::Permissions::from_mode(0o755)).expect("own file");
+    }
+    weir.to_str().expect("UTF-8").to_owned()
 }
