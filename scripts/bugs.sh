@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Are the tests worth anything? Puts each bug of tests/bugs into a worktree of HEAD, one at a time,
-# runs the tests that its patch names, and prints which of them caught it. Exit 0: all were caught.
+# runs the tests that its patch names, and prints which of them caught it. Exit status: 0 all were caught, 1 one was not.
 #
+# Usage:
 #     scripts/bugs.sh                 all
 #     scripts/bugs.sh <name> ...      these
 #     SIM_RUNS=500 scripts/bugs.sh    also that many runs of the simulator for every bug

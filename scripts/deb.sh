@@ -12,16 +12,17 @@ running distributor on an upgrade (its sockets stay open, nobody is refused), an
 Nothing is enabled or started by an installation.
 
   --out DIR         where to
-  --weir PATH       the program (target/release/weir, built if it is missing); debug information is stripped
+  --weir PATH       the program (target/release/weir, built if it is missing), with weir-bench beside it; debug
+                    information is stripped
   --maintainer WHO  as it shall stand in the package (the author of the newest commit)
 
 Then it checks the package: control fields, owners, modes, conffiles, checksums, no file outside of what a package
-may have, documents and manuals compressed; `lintian` too, if it is there. The version is that of Cargo.toml.
+may have, documents and manuals compressed, that both programs run out of it; `lintian` too, if it is there. The version is that of Cargo.toml.
 Exit status: 0 built and checked, 1 failed, 2 usage, 4 dpkg-deb is missing.
 TEXT
 }
 
-out=target weir=target/release/weir maintainer=""
+out=target weir="" maintainer=""
 fail() { echo "deb: $*" >&2; exit 1; }
 misuse() { echo "deb: $*; see --help" >&2; exit 2; }
 while (($#)); do
@@ -37,7 +38,15 @@ while (($#)); do
 done
 cd "$(dirname "$0")/.."
 command -v dpkg-deb >/dev/null || { echo "deb: dpkg-deb is missing" >&2; exit 4; }
-[[ -x "$weir" ]] || cargo build --release --locked --workspace
+# shellcheck source=scripts/lib/program.sh
+source scripts/lib/program.sh
+if [[ -z "$weir" ]]; then
+    weir=target/release/weir
+    [[ -x "$weir" && -x "${weir%/*}/weir-bench" ]] || cargo build --release --locked --workspace
+fi
+why_not weir "$weir" || misuse "--weir $weir: $REPLY"
+bench=${weir%/*}/weir-bench
+why_not weir-bench "$bench" || misuse "--weir $weir: beside it, $bench: $REPLY"
 maintainer=${maintainer:-$(git log -1 --format='%an <%ae>' 2>/dev/null || echo 'Weir maintainers <root@localhost>')}
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 arch=$(dpkg --print-architecture)
@@ -46,11 +55,14 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 stage=$scratch/weir
 mkdir "$scratch/programs"
-for program in "$weir" "${weir%/*}/weir-bench"; do
-    [[ ! -x "$program" ]] || install -m 755 "$program" "$scratch/programs/"
-done
-mv "$scratch/programs/${weir##*/}" "$scratch/programs/weir" 2>/dev/null || true
-if command -v strip >/dev/null; then strip --strip-debug "$scratch"/programs/*; fi
+install -m 755 "$weir" "$scratch/programs/weir"
+install -m 755 "$bench" "$scratch/programs/weir-bench"
+if command -v strip >/dev/null; then
+    for program in "$scratch"/programs/*; do
+        # In a test a script may play one of them.
+        ! readelf -h "$program" >/dev/null 2>&1 || strip --strip-debug "$program"
+    done
+fi
 scripts/install.sh --root "$stage" --weir "$scratch/programs/weir" >/dev/null
 
 # As Debian wants them.
@@ -107,7 +119,7 @@ bad=$(awk '{ print $6 }' <<<"$listing" | grep -Ev '^\./($|usr/($|bin/|lib/($|sys
 while IFS= read -r file; do
     grep -q " \.$file\$" <<<"$listing" || fail "conffile $file is not in it"
 done <"$stage/DEBIAN/conffiles"
-for wanted in ./usr/bin/weir ./usr/lib/systemd/system/weir.service ./usr/share/man/man1/weir.1.gz \
+for wanted in ./usr/bin/weir ./usr/bin/weir-bench ./usr/lib/systemd/system/weir.service ./usr/share/man/man1/weir.1.gz \
     ./usr/share/doc/weir/copyright ./usr/share/doc/weir/changelog.gz ./usr/lib/sysusers.d/weir.conf; do
     grep -q " $wanted\$" <<<"$listing" || fail "$wanted is missing"
 done
@@ -115,6 +127,9 @@ mkdir "$scratch/again"
 dpkg-deb -x "$package" "$scratch/again"
 (cd "$scratch/again" && md5sum --quiet -c "$stage/DEBIAN/md5sums") || fail "checksums"
 cmp -s "$scratch/programs/weir" "$scratch/again/usr/bin/weir" || fail "the program is another"
+# From the place where it is installed, and from nowhere else.
+says=$(PATH=/nowhere "$scratch/again/usr/bin/weir" bench --version) || fail "weir bench does not run out of the package"
+[[ "$says" == "weir-bench "* ]] || fail "weir bench --version says '$says'"
 if command -v lintian >/dev/null; then
     lintian --fail-on error "$package" || fail "lintian"
 else

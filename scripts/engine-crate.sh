@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Writes a crate that holds src/engine, src/http, src/protocol and every test that needs nothing else, all in
-# one test binary: scripts/engine-crate.sh <folder>. The engine needs neither the ring nor the
+# one test binary. The engine needs neither the ring nor the
 # runtime, so the crate is built and tested in seconds. For mutants.sh and bugs.sh.
 #
-# With FAIL_FAST=1 in its environment the test binary ends with the first test that fails.
+# Usage: scripts/engine-crate.sh <folder>
+#
+# Exit status: 0 written, 1 not. With FAIL_FAST=1 in its environment the test binary ends with the first test that fails.
 set -euo pipefail
 case "${1:-}" in -h | --help) sed -n '2,/^set /s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 mkdir -p "$1"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Fuzzes the targets of fuzz/ with cargo-fuzz, see docs/FUZZING.md.
 #
+# Usage:
 #   scripts/fuzz.sh [minutes] [target...]    each target for so long (10), all targets by default
 #   scripts/fuzz.sh keep [target...]         puts the smallest inputs that reach something new into the corpus
 #

@@ -11,12 +11,13 @@ enabled and nothing is started: it prints the commands for that.
 
   --prefix DIR    where programs and data go (/usr); units, manuals and paths in them follow
   --root DIR      everything below this directory, for packages and images; nothing is asked of systemd then
-  --weir PATH     the program to install (target/release/weir, built if it is missing)
+  --weir PATH     the program to install (target/release/weir, built if it is missing); weir-bench, which `weir bench`
+                  becomes, is taken from beside it
   --no-systemd    no units, no group
   --dry-run       only says what would be done
 
 What goes where (with --prefix /usr):
-  /usr/bin/weir                      and weir-bench, if it lies beside the program
+  /usr/bin/weir                      and weir-bench
   /usr/lib/systemd/system/           weir.service weir.socket weir-analyzers.socket weir-http.socket
                                      weir-tuning.service
   /usr/lib/sysusers.d/weir.conf      the group weir-admin: who may use `weir ctl`
@@ -54,11 +55,15 @@ prefix=${prefix%/}
 root=${root%/}
 
 cd "$(dirname "$0")/.."
+# shellcheck source=scripts/lib/program.sh
+source scripts/lib/program.sh
 if [[ -z "$weir" ]]; then
     weir=$PWD/target/release/weir
-    [[ -x "$weir" || "$dry" == yes ]] || cargo build --release --locked --workspace
+    [[ -x "$weir" && -x "${weir%/*}/weir-bench" || "$dry" == yes ]] || cargo build --release --locked --workspace
+    [[ "$dry" == yes ]] || why_not weir "$weir" || fail "$weir: $REPLY"
+else
+    why_not weir "$weir" || misuse "--weir $weir: $REPLY"
 fi
-[[ -x "$weir" || "$dry" == yes ]] || fail "$weir: no program there"
 
 # One file: mode, source, destination below the root.
 put() {
@@ -101,8 +106,11 @@ make_generated() {
 
 echo "Weir to ${root:-/} (prefix $prefix)$([[ "$dry" == yes ]] && echo ', dry run: nothing is written')"
 put 755 "$weir" "$prefix/bin/weir"
-# `weir bench` is a program of its own, beside it.
-if [[ -x "${weir%/*}/weir-bench" ]]; then put 755 "${weir%/*}/weir-bench" "$prefix/bin/weir-bench"; fi
+if why_not weir-bench "${weir%/*}/weir-bench"; then
+    put 755 "${weir%/*}/weir-bench" "$prefix/bin/weir-bench"
+else
+    echo "  left out: ${weir%/*}/weir-bench: $REPLY; \`weir bench\` will look for it on PATH"
+fi
 if [[ -x "$weir" ]]; then
     make_generated
     for page in "$made"/man/*.1; do

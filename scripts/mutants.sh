@@ -2,6 +2,7 @@
 # Mutation tests of the engine: breaks src/engine or src/protocol in one place at a time and sees
 # whether a test notices. Needs cargo-mutants. Arguments go to it:
 #
+# Usage:
 #     scripts/mutants.sh                               everything
 #     scripts/mutants.sh --file 'src/engine/**'        the engine only
 #     scripts/mutants.sh --re 'in Lane::'
@@ -10,6 +11,7 @@
 #
 # Two passes: the first without what takes long, the second gives everything that lives the whole
 # suite. Results: target/mutants/mutants.out, where previously_caught.txt is from the first.
+# Exit status: 0 all were caught, otherwise that of cargo-mutants: 2 some live, 3 some did not end.
 set -euo pipefail
 case "${1:-}" in -h | --help) sed -n '2,/^set /s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 cd "$(dirname "$0")/.."

@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
 # Runs tests under Miri and AddressSanitizer, see docs/FUZZING.md. Needs a nightly toolchain.
 #
+# Usage:
 #   scripts/sanitize.sh [miri] [address]    both by default
+#
+# Exit status: 0 nothing was found, 2 something is missing, otherwise that of the tests.
 set -euo pipefail
 case "${1:-}" in -h | --help) sed -n '2,/^set /s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 cd "$(dirname "$0")/.."

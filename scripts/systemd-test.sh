@@ -17,9 +17,10 @@ operator does:
   watchdog    the whole process stopped, then one shard's thread held: killed and started again
   restart     again and again under load, and connecting all the while: nobody refused, `weir audit`: balanced
   stop        drains for longer than TimeoutStopSec=, exit status 0; ACKs that never come: 3
-  failure     a wrong weir.toml does not start, and says why
+  tuning      weir-tuning.service: applied, taken back, also when it fails half way; examples/isolate.conf
+  failure     a wrong weir.toml does not start, and says why; a removal puts back host settings applied by hand
 
-  --weir PATH        the program (target/release/weir, built if it is missing)
+  --weir PATH        the program, with weir-bench beside it (target/release/weir, built if it is missing)
   --cache DIR        the root is made there and stays (otherwise made anew in a scratch directory)
   --transcript FILE  writes what is printed there as well
   --restarts N       restarts under load (5)
@@ -64,7 +65,7 @@ for tool in apt-get dpkg-deb unshare nsenter findmnt; do
 done
 cgroups=$(findmnt -n -t cgroup2 -o TARGET | head -1)
 [[ -n "$cgroups" ]] || impossible "no cgroup2 is mounted here"
-[[ -x "$weir" ]] || cargo build --release --locked
+[[ -x "$weir" && -x "${weir%/*}/weir-bench" ]] || cargo build --release --locked --workspace
 
 scratch=$(mktemp -d -t weir-systemd-XXXXXXXX)
 cgroup=$cgroups/weir-systemd-test-$$
@@ -106,6 +107,7 @@ step_reload
 step_watchdog
 step_restart
 step_stop
+step_tuning
 step_failure
 
 title "result"

@@ -4,22 +4,26 @@ set -euo pipefail
 
 usage() {
     cat <<'TEXT'
-Usage: scripts/uninstall.sh [--prefix DIR] [--root DIR] [--purge] [--dry-run]
+Usage: scripts/uninstall.sh [--prefix DIR] [--root DIR] [--purge] [--no-revert] [--dry-run]
 
-Stops and disables the units (not with --root), and removes every file that scripts/install.sh puts, with the
-directories that are empty then. /etc/weir and /etc/default/weir stay unless --purge is given; /var/lib/weir, with
+Stops and disables the units (not with --root), puts back the host settings that tune.sh has changed (what is stored
+in /var/lib/weir-tuning, by weir-tuning.service or by hand), and removes every file that scripts/install.sh puts, with
+the directories that are empty then. /etc/weir and /etc/default/weir stay unless --purge is given; /var/lib/weir, with
 certificates, always stays, and so does the group weir-admin.
+
+When a setting cannot be put back, it says which one, and nothing is removed: mend it, or give --no-revert.
 
   --prefix DIR    as it was given to install.sh (/usr)
   --root DIR      likewise
   --purge         configuration too
+  --no-revert     leaves host settings as they are, and what is stored about them
   --dry-run       only says what would be done
 
 Exit status: 0 removed (or there was nothing), 1 failed, 2 usage.
 TEXT
 }
 
-prefix=/usr root="" purge=no dry=no
+prefix=/usr root="" purge=no revert=yes dry=no
 misuse() { echo "uninstall: $*; see --help" >&2; exit 2; }
 while (($#)); do
     case "$1" in
@@ -29,6 +33,7 @@ while (($#)); do
         case "$1" in --prefix) prefix=$2 ;; --root) root=$2 ;; esac
         shift ;;
     --purge) purge=yes ;;
+    --no-revert) revert=no ;;
     --dry-run) dry=yes ;;
     *) misuse "$1: unknown" ;;
     esac
@@ -53,6 +58,21 @@ if [[ -z "$root" && "$dry" == no && -d /run/systemd/system ]]; then
     for unit in "${units[@]}"; do
         if systemctl cat "$unit" >/dev/null 2>&1; then systemctl disable --now "$unit"; fi
     done
+fi
+
+# With the tune.sh beside this script: nothing of --root is run.
+tune=$(dirname "$0")/../tuning/tune.sh state=/var/lib/weir-tuning
+if [[ -d "$root$state" && "$revert" == no ]]; then
+    echo "Host settings stay as they are; what was there before is in $root$state"
+elif [[ -d "$root$state" ]]; then
+    echo "Host settings, from $root$state:"
+    options=()
+    [[ -z "$root" ]] || options+=(--root "$root")
+    [[ "$dry" == yes ]] || options+=(--yes)
+    "$tune" revert "${options[@]}" || {
+        echo "uninstall: not every host setting could be put back: nothing is removed (--no-revert goes on)" >&2
+        exit 1
+    }
 fi
 
 echo "Removed from ${root:-/}$([[ "$dry" == yes ]] && echo ' (dry run: nothing is)'):"

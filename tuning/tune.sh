@@ -2,6 +2,7 @@
 # Tunes this host for Weir, stage by stage; remembers what was there. See docs/TUNING.md.
 #
 #   tune.sh          arguments, stages one after the other, exit status     read this first
+#   lib/root.sh      where a path is: the host's, or within the tree of --root
 #   lib/host.sh      what the host has: CPUs, NICs, interrupts
 #   lib/settings.sh  one setting: is it as wanted, change it
 #   lib/kinds.sh     the kinds of settings: read, compare, write, restore
@@ -18,7 +19,8 @@ usage() {
     cat <<'TEXT'
 Usage: tuning/tune.sh check|apply|revert|explain [stage...] [options]
 
-Makes a Linux host fit for Weir and, later, as it was before. Without stages: all of them.
+Makes a Linux host fit for Weir and, later, as it was before. Without stages: all of them, but `apply` leaves out
+those that are opt-in.
 
   check      says what is not as wanted; changes nothing
   apply      prints what it would change; with --yes it does. What was there is stored before each change
@@ -37,7 +39,12 @@ Options:
   --nic NAME     a network interface to tune, may be repeated; default: those with a device behind them
   --user NAME    the user whose limits `limits` raises (weir)
   --state DIR    where it stores what was there (/var/lib/weir-tuning)
-  --root DIR     a tree to use in place of /, with its own /proc, /sys, /etc: for tests and for images
+  --root DIR     a tree to use in place of /, with its own /proc, /sys, /etc: for tests and for images.
+                 Nothing outside of it is read or written, but for --state: a link that begins with a
+                 slash begins at DIR, and what leads out is refused and named. No program of it is run,
+                 so what ethtool would show is left out
+  --test-run-tools-of-root
+                 runs DIR/usr/sbin/ethtool all the same, as whoever runs this: only for a tree of your own
   --verbose      also what is as wanted, and what this host does not have
 
 What a host does not have (a file, a tool, a queue) is left out. A host that boots forgets what was
@@ -49,7 +56,7 @@ applied, but for files below /etc: apply again (weir-tuning.service does).
   sudo tuning/tune.sh revert --yes           # as it was
 
 Exit status: check: 0 all as wanted, 1 something differs. apply, revert: 0 done (or shown), 1 something
-could not be done. All: 2 usage.
+could not be done. All: 1 as well when a path leads out of --root; 2 usage.
 TEXT
 }
 
@@ -63,7 +70,7 @@ readonly HERE
 
 # shellcheck source=tuning/thresholds.conf
 . "$HERE/thresholds.conf"
-for part in host kinds settings state fake; do
+for part in root host kinds settings state fake; do
     # shellcheck source=/dev/null
     . "$HERE/lib/$part.sh"
 done
@@ -72,8 +79,13 @@ done
 list_stages() {
     local file
     for file in "$HERE"/stages/*.sh; do
-        # shellcheck source=/dev/null
-        (. "$file" && printf '  %-10s %s\n' "$(name_of "$file")" "$TITLE")
+        (
+            OPT_IN=no note=''
+            # shellcheck source=/dev/null
+            . "$file"
+            [[ $OPT_IN == no ]] || note=" (opt-in: only when it is named)"
+            printf '  %-10s %s\n' "$(name_of "$file")" "$TITLE$note"
+        )
     done
 }
 
@@ -96,7 +108,7 @@ file_of() {
 }
 
 ACTION='' YES=no VERBOSE=no MARKDOWN=no
-ROOT='' STATE='' CORES='' LIMITS_USER=weir
+ROOT='' STATE='' CORES='' LIMITS_USER=weir RUN_TOOLS_OF_ROOT=no
 NICS=() WANTED_STAGES=()
 
 while [[ $# -gt 0 ]]; do
@@ -117,6 +129,7 @@ while [[ $# -gt 0 ]]; do
     --yes | --now) YES=yes ;;
     --verbose) VERBOSE=yes ;;
     --markdown) MARKDOWN=yes ;;
+    --test-run-tools-of-root) RUN_TOOLS_OF_ROOT=yes ;;
     --cores | --nic | --user | --state | --root)
         [[ $# -gt 0 && -n $1 ]] || die "$word: a value is missing"
         case $word in
@@ -150,10 +163,16 @@ done
     exit 2
 }
 [[ -z $ROOT || -d $ROOT ]] || die "--root $ROOT: no such directory"
+[[ -n $ROOT || $RUN_TOOLS_OF_ROOT == no ]] || die "--test-run-tools-of-root: only with --root DIR"
+root_open || exit 1
 [[ $LIMITS_USER =~ ^[A-Za-z_][A-Za-z0-9_.-]*$ ]] || die "--user $LIMITS_USER: letters, digits, _ . and - allowed"
-[[ ${#WANTED_STAGES[@]} -gt 0 ]] || WANTED_STAGES=("$HERE"/stages/*.sh)
-STATE=${STATE:-$ROOT/var/lib/weir-tuning}
-readonly ACTION YES VERBOSE MARKDOWN ROOT STATE LIMITS_USER
+IS_NAMED=yes
+[[ ${#WANTED_STAGES[@]} -gt 0 ]] || { IS_NAMED=no && WANTED_STAGES=("$HERE"/stages/*.sh); }
+if [[ -z $STATE ]]; then
+    at /var/lib/weir-tuning || die "/var/lib/weir-tuning $REPLY (--state DIR names another place)"
+    STATE=$REPLY
+fi
+readonly ACTION YES VERBOSE MARKDOWN ROOT STATE LIMITS_USER RUN_TOOLS_OF_ROOT
 [[ $ACTION == explain ]] || know_the_host
 know_the_boot
 
@@ -165,13 +184,14 @@ if [[ $YES == yes && $ACTION != check && $ACTION != explain ]]; then
     state_open || exit 1
 fi
 
-# Settings of all stages together: as wanted, differ, changed, could not be changed, not here, kept by the kernel.
-SAME=0 DIFFER=0 CHANGED=0 FAILED=0 ABSENT=0 KEPT=0
+# Settings of all stages together: as wanted, differ, changed, could not be changed, not here, kept by the kernel,
+# differ but are nobody's wish unless it is said.
+SAME=0 DIFFER=0 CHANGED=0 FAILED=0 ABSENT=0 KEPT=0 OPTIONAL=0
 
 # `3 as wanted, 1 differs`, of the numbers since those given.
 counts() {
-    local text='' all=("$SAME" "$DIFFER" "$CHANGED" "$FAILED" "$KEPT" "$ABSENT") n count
-    local words=("as wanted" "to change" "changed" "failed" "kept by the kernel" "not on this host")
+    local text='' all=("$SAME" "$DIFFER" "$CHANGED" "$FAILED" "$KEPT" "$ABSENT" "$OPTIONAL") n count
+    local words=("as wanted" "to change" "changed" "failed" "kept by the kernel" "not on this host" "opt-in")
     [[ $ACTION != check ]] || words[1]="not as wanted"
     for n in "${!all[@]}"; do
         count=$((all[n] - $1))
@@ -183,15 +203,19 @@ counts() {
 }
 
 for file in "${WANTED_STAGES[@]}"; do
-    STAGE=$(name_of "$file")
+    STAGE=$(name_of "$file") OPT_IN=no
     # shellcheck source=/dev/null
     . "$file"
-    before=("$SAME" "$DIFFER" "$CHANGED" "$FAILED" "$KEPT" "$ABSENT")
+    before=("$SAME" "$DIFFER" "$CHANGED" "$FAILED" "$KEPT" "$ABSENT" "$OPTIONAL")
     case $ACTION in
     explain) explain_stage ;;
     revert) : ;;
     *)
         printf '%s: %s\n' "$STAGE" "$TITLE"
+        if [[ $OPT_IN == yes && $IS_NAMED == no ]]; then
+            printf '  opt-in: only when it is named (tune.sh %s %s)\n' "$ACTION" "$STAGE"
+            [[ $ACTION == check ]] || continue
+        fi
         [[ $ACTION == check || $YES == no ]] || state_forget_old_boots
         settings
         counts "${before[@]}"
@@ -212,7 +236,6 @@ fi
 if [[ $DIFFER -gt 0 && $ACTION != check ]]; then
     echo "$DIFFER to change; nothing has been done. With --yes it is."
 fi
-case $ACTION in
-check) [[ $DIFFER -eq 0 ]] ;;
-*) [[ $FAILED -eq 0 ]] ;;
-esac
+refused=$(root_refused)
+[[ -z $refused ]] || printf 'tune.sh: left alone:\n%s\n' "$refused" >&2
+[[ $FAILED -eq 0 && -z $refused ]] && [[ $ACTION != check || $DIFFER -eq 0 ]]

@@ -39,9 +39,13 @@ pub struct Args {
     /// Limits and control group of this process; default: those that are in force here
     #[arg(long, value_name = "PID", value_parser = values::number(1..=u32::MAX))]
     pid: Option<u32>,
-    /// Look at this tree in place of /: its /proc, /sys, /etc and usr/sbin/ethtool
+    /// Look at this tree in place of /: its /proc, /sys and /etc. Nothing outside of it is read, and none of
+    /// its programs is run: what ethtool would show is not known then
     #[arg(long, value_name = "DIR", value_parser = directory)]
     root: Option<PathBuf>,
+    /// Run usr/sbin/ethtool of --root, as whoever runs this: for tests
+    #[arg(long, requires = "root", hide = true)]
+    test_run_tools_of_root: bool,
     /// Also list what is as it should be, and what cannot be seen from here
     #[arg(long)]
     all: bool,
@@ -72,7 +76,7 @@ fn directory(text: &str) -> Result<PathBuf, String> {
 
 /// Looks, prints, and says by its status whether something is wrong.
 pub fn run(args: &Args) -> ExitCode {
-    let host = Host::new(args.root.clone(), args.pid);
+    let host = Host::new(args.root.clone(), args.pid, args.test_run_tools_of_root);
     let plan = match plan(args, &host) {
         Ok(plan) => plan,
         Err(problems) => {
@@ -117,6 +121,7 @@ fn plan(args: &Args, host: &Host) -> Result<Plan, Vec<String>> {
         )]);
     }
     let are_cores_chosen = chosen.is_some();
+    let http = loaded.args.http.config();
     let mut cores = chosen.unwrap_or(online);
     let shards = loaded.args.shards.map_or(cores.len().max(1), usize::from);
     cores.truncate(shards);
@@ -127,6 +132,9 @@ fn plan(args: &Args, host: &Host) -> Result<Plan, Vec<String>> {
         arena_bytes: loaded.args.arena,
         ingress_bytes: loaded.args.ingress,
         connections_max: loaded.args.max_connections as u64,
+        http_connections_max: http
+            .listen
+            .map(|_| loaded.args.http.max_http_connections as u64),
         is_zero_copy_wanted: loaded.args.zero_copy > 0,
     })
 }

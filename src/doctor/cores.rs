@@ -123,9 +123,9 @@ pub fn isolation(host: &Host, plan: &Plan) -> Outcome {
         )),
     };
     found(
-        Level::Warning,
+        Level::Note,
         format!(
-            "cores {} are shared: the scheduler may put any other process there",
+            "cores {} are shared: the scheduler may put any other process there (isolate is opt-in: Weir must run in weir.slice then, examples/isolate.conf)",
             list_of_cpus(&shared)
         ),
         mend,

@@ -1,7 +1,15 @@
 //! What the host shows: files of /proc and /sys, and what `ethtool` says. Nothing is changed.
 
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::Command;
+
+use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags};
+
+/// Most that is read of a file; those of /proc and /sys that are asked for are far below. Bytes.
+const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// A host, or a tree that looks like one.
 #[derive(Debug)]
@@ -10,13 +18,20 @@ pub struct Host {
     root: Option<PathBuf>,
     /// Below /proc: a process number, or `self`.
     process: String,
+    /// Whether programs of the tree are run.
+    are_tools_run: bool,
 }
 
 impl Host {
     /// The host below `root` (none: this one), and in it the process whose limits count (none: this one).
-    pub fn new(root: Option<PathBuf>, pid: Option<u32>) -> Host {
+    /// `are_tools_run`: whether `ethtool` of another root is run, which may be anybody's program.
+    pub fn new(root: Option<PathBuf>, pid: Option<u32>, are_tools_run: bool) -> Host {
         let process = pid.map_or_else(|| "self".to_owned(), |pid| pid.to_string());
-        Host { root, process }
+        Host {
+            root,
+            process,
+            are_tools_run,
+        }
     }
 
     /// Whether it is the host that this runs on.
@@ -24,21 +39,29 @@ impl Host {
         self.root.is_none()
     }
 
-    fn path(&self, path: &str) -> PathBuf {
-        match &self.root {
-            Some(root) => root.join(path.trim_start_matches('/')),
-            None => PathBuf::from(path),
-        }
+    /// Opens a path. With another root links begin and end there, as for a process that has it as its root:
+    /// nothing outside is reached.
+    fn open(&self, path: &str, flags: OFlags) -> Option<OwnedFd> {
+        let flags = flags | OFlags::CLOEXEC;
+        let Some(root) = &self.root else {
+            return rustix::fs::open(path, flags, Mode::empty()).ok();
+        };
+        let place = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(root, place, Mode::empty()).ok()?;
+        let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        rustix::fs::openat2(root, path, flags, Mode::empty(), within).ok()
     }
 
     /// Whether there is such a file or directory.
     pub fn has(&self, path: &str) -> bool {
-        self.path(path).exists()
+        self.open(path, OFlags::PATH).is_some()
     }
 
     /// A file without the white space around it; none if it cannot be read.
     pub fn text(&self, path: &str) -> Option<String> {
-        let text = std::fs::read(self.path(path)).ok()?;
+        let file = File::from(self.open(path, OFlags::RDONLY | OFlags::NONBLOCK)?);
+        let mut text = Vec::new();
+        file.take(FILE_BYTES_MAX).read_to_end(&mut text).ok()?;
         Some(String::from_utf8_lossy(&text).trim().to_owned())
     }
 
@@ -78,9 +101,11 @@ impl Host {
 
     /// Names in a directory, numbers in their order; none if there is no such directory.
     pub fn names(&self, path: &str) -> Vec<String> {
-        let entries = std::fs::read_dir(self.path(path)).into_iter().flatten();
-        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        let mut names: Vec<String> = names.collect();
+        let dir = self.open(path, OFlags::RDONLY | OFlags::DIRECTORY);
+        let entries = dir.and_then(|dir| Dir::new(dir).ok()).into_iter().flatten();
+        let names =
+            entries.filter_map(|entry| Some(entry.ok()?.file_name().to_str().ok()?.to_owned()));
+        let mut names: Vec<String> = names.filter(|name| name != "." && name != "..").collect();
         names.sort_by_key(|name| (name.parse::<u64>().unwrap_or(u64::MAX), name.clone()));
         names
     }
@@ -113,15 +138,24 @@ impl Host {
         }
     }
 
-    /// What `ethtool` answers; none if it is not installed, or has no answer. With another root only the
-    /// one in that tree is asked: this host's own would show this host.
+    /// Where a program of the tree is, if they are run.
+    fn tool(&self, path: &str) -> Option<PathBuf> {
+        let file = self
+            .open(path, OFlags::PATH)
+            .filter(|_| self.are_tools_run)?;
+        let stat = rustix::fs::fstat(&file).ok()?;
+        let is_file = FileType::from_raw_mode(stat.st_mode).is_file();
+        let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+        std::fs::read_link(link).ok().filter(|_| is_file)
+    }
+
+    /// What `ethtool` answers; none if it is not installed, or has no answer. With another root none is asked,
+    /// unless its tools shall be run: this host's own would show this host.
     pub fn ethtool(&self, flag: &str, nic: &str) -> Option<String> {
-        let mut dirs = vec![self.path("/usr/sbin")];
-        if let Some(path) = std::env::var_os("PATH").filter(|_| self.is_this()) {
-            dirs.extend(std::env::split_paths(&path));
-        }
-        let programs = dirs.into_iter().map(|dir| dir.join("ethtool"));
-        let program = programs.into_iter().find(|program| program.is_file())?;
+        let program = match self.is_this() {
+            true => installed("ethtool")?,
+            false => self.tool("/usr/sbin/ethtool")?,
+        };
         let output = Command::new(program)
             .args([flag, nic])
             .env("LC_ALL", "C")
@@ -129,6 +163,16 @@ impl Host {
         let output = output.ok().filter(|output| output.status.success())?;
         String::from_utf8(output.stdout).ok()
     }
+}
+
+/// A program of this host.
+fn installed(name: &str) -> Option<PathBuf> {
+    let mut dirs = vec![PathBuf::from("/usr/sbin")];
+    if let Some(path) = std::env::var_os("PATH") {
+        dirs.extend(std::env::split_paths(&path));
+    }
+    let programs = dirs.into_iter().map(|dir| dir.join(name));
+    programs.into_iter().find(|program| program.is_file())
 }
 
 /// `0-2,5` as numbers in order.

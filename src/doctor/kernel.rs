@@ -5,6 +5,8 @@ use crate::uring::{Features, KERNEL_MIN};
 
 /// From here on there is everything that Weir can use.
 const KERNEL_WHOLE: (u32, u32) = (6, 12);
+/// Bit of CAP_SYS_ADMIN in `CapEff`.
+const CAP_SYS_ADMIN: u32 = 21;
 /// Clocks that are read without a system call.
 const FAST_CLOCKS: [&str; 5] = [
     "tsc",
@@ -44,17 +46,48 @@ pub fn version(host: &Host, _: &Plan) -> Outcome {
 }
 
 pub fn io_uring(host: &Host, _: &Plan) -> Outcome {
-    let path = "/proc/sys/kernel/io_uring_disabled";
-    match host.text(path).as_deref() {
+    let forbidden = |says: String| {
+        let worth = Worth::Plain("Weir starts");
+        found(Level::Fault, says, Mend::Stage("sysctl"), worth)
+    };
+    match host.text("/proc/sys/kernel/io_uring_disabled").as_deref() {
         Some("0") => good("kernel.io_uring_disabled is 0"),
-        Some(value) => found(
-            Level::Fault,
-            format!("io_uring is forbidden: kernel.io_uring_disabled is {value} (1: all but a group, 2: all)"),
-            Mend::Stage("sysctl"),
-            Worth::Plain("Weir starts"),
-        ),
+        Some("1") => match may_use_io_uring(host) {
+            Some(why) => found(
+                Level::Note,
+                format!("kernel.io_uring_disabled is 1: only for CAP_SYS_ADMIN and the group kernel.io_uring_group. This process may use it ({why}); weir.service, which has no capabilities, only if that is its group"),
+                Mend::Command("sudo sysctl kernel.io_uring_group=$(getent group weir-admin | cut -d: -f3)".into()),
+                Worth::Plain("Weir starts as a service as well"),
+            ),
+            None => forbidden("io_uring is forbidden to this process: kernel.io_uring_disabled is 1, it has no CAP_SYS_ADMIN, and is not in the group kernel.io_uring_group".into()),
+        },
+        Some("2") => forbidden("io_uring is forbidden: kernel.io_uring_disabled is 2: to everybody, root too".into()),
+        Some(other) => forbidden(format!("kernel.io_uring_disabled is {other}, which is not known here (0: allowed, 1: to a group, 2: to nobody)")),
         None => good("kernel without the switch"),
     }
+}
+
+/// Why the process may, when io_uring is for some only: as io_uring_allowed() in io_uring/io_uring.c of Linux
+/// asks, CAP_SYS_ADMIN of the first user namespace, or the file system's group or a supplementary one.
+fn may_use_io_uring(host: &Host) -> Option<String> {
+    let status = host.of_process("status")?;
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
+    let caps = u64::from_str_radix(field("CapEff:")?.trim(), 16).ok()?;
+    let map = host.of_process("uid_map").unwrap_or_default();
+    let is_first_namespace = map.split_whitespace().eq(["0", "0", "4294967295"]);
+    if caps >> CAP_SYS_ADMIN & 1 == 1 && is_first_namespace {
+        return Some("CAP_SYS_ADMIN".into());
+    }
+    // -1: nobody's.
+    let group = host.number("/proc/sys/kernel/io_uring_group")?.to_string();
+    let mut groups = field("Gid:")?
+        .split_whitespace()
+        .skip(3)
+        .take(1)
+        .chain(field("Groups:").unwrap_or_default().split_whitespace());
+    groups
+        .any(|one| one == group)
+        .then(|| format!("group {group}"))
 }
 
 /// Tries them: what the sysctl allows, a seccomp filter may still forbid.

@@ -36,6 +36,8 @@ pub struct Plan {
     pub ingress_bytes: u64,
     /// Most emitters; 0: as many as go.
     pub connections_max: u64,
+    /// Most HTTP connections, likewise; none: nobody listens.
+    pub http_connections_max: Option<u64>,
     /// Whether zero-copy sends are wanted.
     pub is_zero_copy_wanted: bool,
 }

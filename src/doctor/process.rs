@@ -80,11 +80,24 @@ pub fn nofile(host: &Host, plan: &Plan) -> Outcome {
     let Some((_, hard)) = limit(host, "Max open files") else {
         return Outcome::Unknown("no limits in /proc");
     };
-    let needed = plan.connections_max + DESCRIPTORS_KEPT;
-    if plan.connections_max > 0 && hard < needed {
+    let http = plan.http_connections_max;
+    let asked = plan.connections_max.saturating_add(http.unwrap_or(0));
+    let needed = asked.saturating_add(DESCRIPTORS_KEPT);
+    // Who has no number of its own takes what is left, and there must be something.
+    let is_rest_wanted = plan.connections_max == 0 || http == Some(0);
+    let room = hard.saturating_sub(DESCRIPTORS_KEPT).max(hard / 2);
+    let is_refused = match is_rest_wanted {
+        true => asked >= room,
+        false => hard < needed,
+    };
+    if asked > 0 && is_refused {
+        let http = http.map_or(String::new(), |http| {
+            format!(" with --max-http-connections {http}")
+        });
         let says = format!(
-            "at most {hard} descriptors, and --max-connections {} needs {needed}",
-            plan.connections_max
+            "at most {hard} descriptors, and --max-connections {}{http} needs {needed}{}",
+            plan.connections_max,
+            if is_rest_wanted { " and one more" } else { "" },
         );
         return too_low(host, Level::Fault, says, Worth::Plain("Weir starts"));
     }

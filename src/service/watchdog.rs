@@ -2,22 +2,57 @@
 
 use std::time::Duration;
 
+/// The shortest time that can be kept: idle shards turn ten times a second, and it is fed at half of it.
+const TIMEOUT_MIN: Duration = Duration::from_millis(500);
+
 /// The time within which the manager must be told that all is well: `WATCHDOG_USEC`, when `WATCHDOG_PID` is
-/// this process or not set.
+/// this process or not set. What cannot be used is worth a warning, as with [`super::notify`]: a manager that
+/// asked for too much ends the process by itself.
 pub fn timeout_from_environment() -> Option<Duration> {
-    timeout(
+    let (timeout, warning) = timeout(
         super::variable("WATCHDOG_USEC").as_deref(),
         super::variable("WATCHDOG_PID").as_deref(),
         std::process::id(),
-    )
+    );
+    if let Some(warning) = warning {
+        log::warn!("{warning}");
+    }
+    timeout
 }
 
-fn timeout(usec: Option<&str>, pid: Option<&str>, own: u32) -> Option<Duration> {
-    if pid.is_some_and(|pid| pid.parse() != Ok(own)) {
-        return None;
+/// The timeout, none when nobody is to be fed; and what is wrong with the variables.
+fn timeout(usec: Option<&str>, pid: Option<&str>, own: u32) -> (Option<Duration>, Option<String>) {
+    let Some(usec) = usec else {
+        return (None, None);
+    };
+    match pid.map(str::parse::<u32>) {
+        None => {}
+        Some(Ok(pid)) if pid == own => {}
+        Some(Ok(_)) => return (None, None),
+        Some(Err(_)) => {
+            let pid = pid.unwrap_or_default();
+            let why =
+                format!("WATCHDOG_PID={pid:?}: allowed: a process number; the watchdog is not fed");
+            return (None, Some(why));
+        }
     }
-    let usec = usec?.parse().ok().filter(|usec| *usec > 0)?;
-    Some(Duration::from_micros(usec))
+    let least = TIMEOUT_MIN.as_micros();
+    match usec.parse::<u64>() {
+        // As in sd_watchdog_enabled(3): neither is a time.
+        Err(_) | Ok(0 | u64::MAX) => {
+            let why = format!(
+                "WATCHDOG_USEC={usec:?}: allowed: {least} or more microseconds; the watchdog is not fed"
+            );
+            (None, Some(why))
+        }
+        Ok(short) if Duration::from_micros(short) < TIMEOUT_MIN => {
+            let why = format!(
+                "WATCHDOG_USEC={usec}: too short to be kept: allowed: {least} or more microseconds (WatchdogSec=); it is fed as if it were {least}"
+            );
+            (Some(TIMEOUT_MIN), Some(why))
+        }
+        Ok(usec) => (Some(Duration::from_micros(usec)), None),
+    }
 }
 
 /// Counters that only go up, one for each part: have all gone up since the last time that it was asked with
@@ -56,14 +91,45 @@ mod tests {
 
     #[test]
     fn the_variables_of_another_process_do_not_count() {
-        let second = Some(Duration::from_secs(1));
+        let second = (Some(Duration::from_secs(1)), None);
         assert_eq!(timeout(Some("1000000"), None, 7), second);
         assert_eq!(timeout(Some("1000000"), Some("7"), 7), second);
-        assert_eq!(timeout(Some("1000000"), Some("8"), 7), None);
-        assert_eq!(timeout(Some("1000000"), Some("x"), 7), None);
-        for bad in [None, Some("0"), Some(""), Some("-1"), Some("1s")] {
-            assert_eq!(timeout(bad, None, 7), None, "{bad:?}");
+        assert_eq!(timeout(Some("1000000"), Some("8"), 7), (None, None));
+        assert_eq!(timeout(Some("5"), Some("8"), 7), (None, None));
+        assert_eq!(timeout(None, Some("7"), 7), (None, None));
+    }
+
+    #[test]
+    fn what_cannot_be_kept_is_named_with_what_is_allowed() {
+        for bad in [
+            "0",
+            "",
+            "-1",
+            "1s",
+            "18446744073709551615",
+            "99999999999999999999",
+        ] {
+            let (none, why) = timeout(Some(bad), None, 7);
+            let why = why.expect("a warning");
+            assert_eq!(none, None, "{bad:?}");
+            assert!(
+                why.contains(&format!("WATCHDOG_USEC={bad:?}: allowed: 500000")),
+                "{why}"
+            );
         }
+        let (none, why) = timeout(Some("1000000"), Some("x"), 7);
+        assert_eq!(none, None);
+        assert!(why.is_some_and(|why| why.contains("WATCHDOG_PID=\"x\": allowed")));
+        for short in ["1", "7", "8", "499999"] {
+            let (floor, why) = timeout(Some(short), None, 7);
+            assert_eq!(floor, Some(TIMEOUT_MIN), "{short}");
+            let why = why.expect("a warning");
+            assert!(
+                why.contains(short) && why.contains("allowed: 500000"),
+                "{why}"
+            );
+        }
+        assert_eq!(timeout(Some("500000"), None, 7), (Some(TIMEOUT_MIN), None));
     }
 
     #[test]

@@ -14,9 +14,14 @@ const WATCHDOG: Duration = Duration::from_millis(1000);
 
 /// A distributor that tells `ear`, with the watchdog on.
 fn start(ear: &Ear, flags: &str) -> Distributor {
+    start_fed(ear, flags, &WATCHDOG.as_micros().to_string())
+}
+
+/// The same with any `WATCHDOG_USEC`.
+fn start_fed(ear: &Ear, flags: &str, watchdog_usec: &str) -> Distributor {
     let mut command = distributor(&format!("{QUIET} {flags}"));
     command.env("NOTIFY_SOCKET", &ear.path);
-    command.env("WATCHDOG_USEC", WATCHDOG.as_micros().to_string());
+    command.env("WATCHDOG_USEC", watchdog_usec);
     Distributor::start_command(command)
 }
 
@@ -50,19 +55,63 @@ fn it_is_ready_when_it_listens_and_says_how_it_goes() {
     ear.wait("STOPPING=1");
 }
 
+/// Never so late that the manager would end it, and not without need.
+/// [`one_shard_that_stands_still_ends_the_feeding`] shows that a shard which does not turn starves it.
 #[test]
 fn idle_shards_feed_the_watchdog() {
+    const TIMEOUT: Duration = Duration::from_secs(2);
     let ear = Ear::new();
-    let distributor = start(&ear, "");
+    let distributor = start_fed(&ear, "", &TIMEOUT.as_micros().to_string());
     ear.wait("READY=1");
     ear.wait("WATCHDOG=1");
     let began = Instant::now();
-    for _ in 0..6 {
+    for _ in 0..4 {
+        let before = Instant::now();
         ear.wait("WATCHDOG=1");
+        let pause = before.elapsed();
+        assert!(pause < TIMEOUT, "it would have been killed: {pause:?}");
     }
     let took = began.elapsed();
-    assert!(took > WATCHDOG * 2, "at half of the time each: {took:?}");
+    assert!(took > TIMEOUT, "at half of the time each: {took:?}");
     distributor.stop().assert_clean();
+}
+
+/// CPU time of a process, in ticks of 10 ms.
+fn ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("runs");
+    let fields = stat.rsplit(')').next().expect("behind the name");
+    let times = fields.split_whitespace().skip(11).take(2);
+    times
+        .map(|time| time.parse::<u64>().expect("a number"))
+        .sum()
+}
+
+#[test]
+fn a_watchdog_time_that_cannot_be_kept_is_named_and_does_not_spin() {
+    let ear = Ear::new();
+    for (usec, word, is_fed) in [
+        ("7", "fed as if it were 500000", true),
+        ("1s", "not fed", false),
+    ] {
+        let distributor = start_fed(&ear, "", usec);
+        let warning = distributor.wait_log("WATCHDOG_USEC");
+        assert!(
+            warning.contains(usec) && warning.contains(word),
+            "{warning}"
+        );
+        assert!(warning.contains("allowed: 500000"), "{warning}");
+        ear.wait("READY=1");
+        let before = ticks(distributor.pid());
+        let said = ear.listen(Duration::from_secs(2));
+        let spent = ticks(distributor.pid()) - before;
+        let fed = said
+            .iter()
+            .filter(|said| said.contains("WATCHDOG=1"))
+            .count();
+        assert_eq!((2..=9).contains(&fed), is_fed, "{said:?}");
+        assert!(spent < 30, "{spent} ticks of 200: it spins");
+        distributor.stop().assert_clean();
+    }
 }
 
 #[test]
@@ -71,11 +120,11 @@ fn the_watchdog_of_another_process_is_not_fed() {
     let mut command = distributor(QUIET);
     command.env("NOTIFY_SOCKET", &ear.path);
     command
-        .env("WATCHDOG_USEC", "200000")
+        .env("WATCHDOG_USEC", "1000000")
         .env("WATCHDOG_PID", "1");
     let distributor = Distributor::start_command(command);
     ear.wait("READY=1");
-    let said = ear.listen(Duration::from_secs(1));
+    let said = ear.listen(Duration::from_secs(2));
     let fed = said.iter().any(|said| said.contains("WATCHDOG"));
     assert!(!fed, "{said:?}");
     distributor.stop().assert_clean();

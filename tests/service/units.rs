@@ -1,6 +1,7 @@
 //! The units, and the scripts that install them.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -13,6 +14,16 @@ const UNITS: [&str; 5] = [
     "weir-analyzers.socket",
     "weir-http.socket",
     "weir-tuning.service",
+];
+
+/// Drop-ins, and of what. All at once, but for notify-reload.conf: it needs systemd 253.
+const EXAMPLES: [(&str, &str); 6] = [
+    ("cores.conf", "weir.service"),
+    ("isolate.conf", "weir.service"),
+    ("tokens.conf", "weir.service"),
+    ("irq.conf", "weir-tuning.service"),
+    ("socket-per-shard.conf", "weir.socket"),
+    ("weir-slice.conf", "weir.slice"),
 ];
 
 fn repository(path: &str) -> PathBuf {
@@ -30,7 +41,10 @@ fn script(name: &str, args: &[&str]) -> Output {
 fn install(scratch: &Scratch) -> PathBuf {
     let root = scratch.0.join("root");
     let text = root.to_str().expect("UTF-8");
-    let output = script("install.sh", &["--root", text, "--weir", WEIR]);
+    let output = script(
+        "install.sh",
+        &["--root", text, "--weir", &programs(scratch)],
+    );
     assert!(output.status.success(), "{output:?}");
     root
 }
@@ -68,6 +82,15 @@ fn systemd_finds_nothing_wrong_with_the_units() {
     let scratch = Scratch::new("verify");
     let root = install(&scratch);
     let units = root.join("usr/lib/systemd/system");
+    for (example, unit) in EXAMPLES {
+        let dir = units.join(format!("{unit}.d"));
+        fs::create_dir_all(&dir).expect("made");
+        fs::copy(
+            repository("systemd/examples").join(example),
+            dir.join(example),
+        )
+        .expect("copied");
+    }
     // What every system has.
     for target in files(Path::new("/usr/lib/systemd/system")) {
         let name = target.file_name().expect("a file").to_owned();
@@ -220,6 +243,7 @@ fn what_is_installed_can_be_taken_away_again() {
             "{wanted}: {installed:#?}"
         );
     }
+    bench_runs(&root);
     // The operator's configuration is not overwritten.
     let config = root.join("etc/weir/weir.toml");
     fs::write(&config, "[cores]\nshards = 1\n").expect("written");
@@ -241,6 +265,84 @@ fn what_is_installed_can_be_taken_away_again() {
     let purged = script("uninstall.sh", &["--root", text, "--purge"]);
     assert!(purged.status.success(), "{purged:?}");
     assert_eq!(files(&root), Vec::<PathBuf>::new());
+}
+
+/// Host settings below a root: changed by hand, put back by whoever takes Weir away.
+#[test]
+fn an_uninstall_puts_host_settings_back_or_says_that_it_cannot() {
+    let scratch = Scratch::new("revert");
+    let root = install(&scratch);
+    let text = root.to_str().expect("UTF-8");
+    let knob = root.join("proc/sys/net/core/somaxconn");
+    fs::create_dir_all(knob.parent().expect("has one")).expect("made");
+    fs::write(&knob, "128\n").expect("written");
+    let tune = || {
+        let mut command = Command::new(repository("tuning/tune.sh"));
+        command.args(["apply", "sysctl", "--yes", "--root", text]);
+        let output = command.output().expect("runs");
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(fs::read_to_string(&knob).expect("text"), "16384\n");
+    };
+    tune();
+    let stored = files(&root.join("var/lib/weir-tuning"));
+    assert_eq!(stored.len(), 1, "{stored:?}");
+
+    let dry = script("uninstall.sh", &["--root", text, "--dry-run"]);
+    assert!(dry.status.success(), "{dry:?}");
+    assert_eq!(fs::read_to_string(&knob).expect("text"), "16384\n");
+
+    // What is stored cannot be understood: nothing is removed.
+    let was = fs::read(&stored[0]).expect("readable");
+    fs::write(
+        &stored[0],
+        "magic\n/proc/sys/net/core/somaxconn\n1\nunknown\n128\n",
+    )
+    .expect("own");
+    let failed = script("uninstall.sh", &["--root", text]);
+    assert_eq!(failed.status.code(), Some(1), "{failed:?}");
+    let why = String::from_utf8_lossy(&failed.stderr).into_owned();
+    assert!(why.contains("nothing is removed"), "{why}");
+    assert!(root.join("usr/bin/weir").exists() && stored[0].exists());
+    let left = script("uninstall.sh", &["--root", text, "--no-revert"]);
+    assert!(left.status.success(), "{left:?}");
+    assert!(!root.join("usr/bin/weir").exists() && stored[0].exists());
+
+    fs::write(&stored[0], was).expect("own");
+    let removed = script("uninstall.sh", &["--root", text]);
+    assert!(removed.status.success(), "{removed:?}");
+    let said = String::from_utf8_lossy(&removed.stdout).into_owned();
+    assert!(
+        said.contains("net.core.somaxconn") && said.contains("back to 128"),
+        "{said}"
+    );
+    assert_eq!(fs::read_to_string(&knob).expect("text"), "128\n");
+    assert!(!root.join("var/lib/weir-tuning").exists());
+}
+
+/// Also when `apply` has failed: ExecStop= would not run then.
+#[test]
+fn the_tuning_unit_takes_back_what_it_applied_whatever_came_of_it() {
+    let apply = directive("weir-tuning.service", "ExecStart");
+    let back = directive("weir-tuning.service", "ExecStopPost");
+    assert_eq!(directive("weir-tuning.service", "ExecStop"), [""; 0]);
+    let state = "--state /var/lib/weir-tuning";
+    assert!(apply[0].contains(state) && back[0].contains(state));
+    assert!(back[0].contains("tune.sh revert --yes"), "{back:?}");
+}
+
+/// The stage, the unit's drop-in and the slice's speak of the same slice and cores.
+#[test]
+fn the_example_for_isolate_fits_the_stage() {
+    let service = "examples/isolate.conf";
+    assert_eq!(directive(service, "Slice"), ["weir.slice"]);
+    let stage = fs::read_to_string(repository("tuning/stages/70-isolate.sh")).expect("readable");
+    assert!(
+        stage.contains("group=/sys/fs/cgroup/weir.slice "),
+        "{stage}"
+    );
+    let cores = directive("examples/weir-slice.conf", "AllowedCPUs");
+    let wanted = format!("WEIR_CORES={}", cores[0]);
+    assert_eq!(directive(service, "Environment"), [wanted]);
 }
 
 #[test]
@@ -267,7 +369,8 @@ fn the_package_passes_its_own_checks() {
     }
     let scratch = Scratch::new("deb");
     let out = scratch.0.to_str().expect("UTF-8");
-    let built = script("deb.sh", &["--out", out, "--weir", WEIR]);
+    let weir = programs(&scratch);
+    let built = script("deb.sh", &["--out", out, "--weir", &weir]);
     assert!(built.status.success(), "{built:?}");
     let package = files(&scratch.0)
         .into_iter()
@@ -281,4 +384,40 @@ fn the_package_passes_its_own_checks() {
     let fields = String::from_utf8(fields.stdout).expect("text");
     let version = format!("Version: {}", env!("CARGO_PKG_VERSION"));
     assert!(fields.contains(&version), "{fields}");
+    let installed = scratch.0.join("unpacked");
+    let mut unpack = Command::new("dpkg-deb");
+    let unpack = unpack.arg("-x").arg(&package).arg(&installed);
+    assert!(unpack.status().expect("runs").success());
+    bench_runs(&installed);
+
+    // Without weir-bench there is no package.
+    fs::remove_file(Path::new(&weir).with_file_name("weir-bench")).expect("own file");
+    let refused = script("deb.sh", &["--out", out, "--weir", &weir]);
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(why.contains("weir-bench: no such file; allowed:"), "{why}");
+}
+
+/// `weir bench` finds the weir-bench beside it, and no other.
+fn bench_runs(root: &Path) {
+    let mut weir = Command::new(root.join("usr/bin/weir"));
+    let output = weir.args(["bench", "--version"]).env("PATH", "/nowhere");
+    let output = output.output().expect("runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.starts_with("weir-bench "), "{output:?}");
+}
+
+/// A directory with both programs; the path of `weir`.
+fn programs(scratch: &Scratch) -> String {
+    let dir = scratch.0.join("programs");
+    fs::create_dir_all(&dir).expect("made");
+    let weir = dir.join("weir");
+    fs::copy(WEIR, &weir).expect("copied");
+    let bench = dir.join("weir-bench");
+    if let Err(error) = fs::copy(Path::new(WEIR).with_file_name("weir-bench"), &bench) {
+        println!("a script plays weir-bench, which is not built (cargo test --workspace builds it): {error}");
+        fs::write(&bench, "#!/bin/sh\necho weir-bench 0.0.0\n").expect("written");
+        fs::set_permissions(bench, fs::Permissions::from_mode(0o755)).expect("own file");
+    }
+    weir.to_str().expect("UTF-8").to_owned()
 }

@@ -64,7 +64,7 @@ fn killed_in_apply() {
     for when in ["before", "after"] {
         for n in 1.. {
             let dir = deadly(&tree, "mv", n, when);
-            let command = tree.tune_command(&format!("apply --yes {STAGES}"));
+            let command = tree.tune_command(&format!("apply --yes {STAGES} --cores 2-7"));
             let was_killed = is_killed(command, &dir);
             if was_killed {
                 kills += 1;

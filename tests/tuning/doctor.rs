@@ -299,6 +299,100 @@ fn each_planted_fault_is_named_and_nothing_else() {
     assert_eq!(status, Some(0), "the tree is healthy again");
 }
 
+/// 1 is not 2: the kernel asks for CAP_SYS_ADMIN of the first user namespace, or for a group.
+#[test]
+fn io_uring_for_some_is_no_fault_for_them() {
+    let tree = Tree::healthy("doctor-io-uring");
+    tree.write("proc/sys/kernel/io_uring_disabled", "1");
+    let none = "0000000000000000";
+    let all = "000001ffffffffff";
+    // Without CAP_SYS_ADMIN, bit 21.
+    let but_one = "000001ffffdfffff";
+    let (whole, part) = ("0 0 4294967295", "0 100000 65536");
+    for (caps, map, group, gids, groups, outcome, word) in [
+        (
+            none,
+            whole,
+            "-1",
+            "5 5 5 5",
+            "5 6",
+            "fault",
+            "forbidden to this process",
+        ),
+        (
+            none,
+            whole,
+            "7",
+            "5 5 5 5",
+            "5 6",
+            "fault",
+            "not in the group",
+        ),
+        (none, whole, "6", "5 5 5 5", "5 6", "note", "group 6"),
+        (none, whole, "8", "5 5 5 8", "", "note", "group 8"),
+        (none, whole, "9", "9 9 9 5", "", "fault", "not in the group"),
+        (all, whole, "-1", "0 0 0 0", "0", "note", "CAP_SYS_ADMIN"),
+        (
+            but_one,
+            whole,
+            "-1",
+            "0 0 0 0",
+            "0",
+            "fault",
+            "no CAP_SYS_ADMIN",
+        ),
+        (all, part, "-1", "0 0 0 0", "0", "fault", "no CAP_SYS_ADMIN"),
+    ] {
+        let what = format!("{caps} {map} {group} {gids} {groups}");
+        let status = format!("Name:\tweir\nGid:\t{gids}\nGroups:\t{groups}\nCapEff:\t{caps}");
+        tree.write("proc/self/status", &status);
+        tree.write("proc/self/uid_map", map);
+        tree.write("proc/sys/kernel/io_uring_group", group);
+        let (status, report) = tree.doctor("--cores 2-7");
+        assert_eq!(ids(&report, &FOUND), ["io-uring"], "{what}: {report:#}");
+        let check = report["checks"].as_array().expect("a list").iter();
+        let check = check.filter(|check| check["id"] == "io-uring");
+        let check: Vec<_> = check.collect();
+        assert_eq!(check[0]["outcome"], outcome, "{what}: {report:#}");
+        let says = check[0]["says"].as_str().expect("text");
+        assert!(says.contains(word), "{what}: {says}");
+        assert_eq!(status, Some(i32::from(outcome == "fault")), "{what}");
+    }
+}
+
+#[test]
+fn connections_of_emitters_and_http_are_added() {
+    let tree = Tree::healthy("doctor-connections");
+    let file = tree.root().parent().expect("has one").join("weir.toml");
+    // 1,048,576 descriptors, of which Weir keeps 512.
+    for (emitters, http, listens, is_fault) in [
+        (1_048_064, 0, false, false),
+        (1_048_065, 0, false, true),
+        // HTTP clients take what is left.
+        (1_048_063, 0, true, false),
+        (1_048_064, 0, true, true),
+        (1_000_000, 48_064, true, false),
+        (1_000_000, 48_065, true, true),
+        (1_000_000, 48_065, false, false),
+        (0, 1_048_063, true, false),
+        (0, 1_048_064, true, true),
+    ] {
+        let listen = if listens { "127.0.0.1:3000" } else { "off" };
+        let text = format!(
+            "[sockets]\nmax_connections = {emitters}\nhttp = \"{listen}\"\n[http]\nmax_http_connections = {http}\n"
+        );
+        std::fs::write(&file, &text).expect("written");
+        let (_, report) = tree.doctor(&format!("--cores 2-7 --config {}", file.display()));
+        let wanted = if is_fault { vec!["nofile"] } else { vec![] };
+        assert_eq!(ids(&report, &["fault"]), wanted, "{text}{report:#}");
+        if is_fault && listens {
+            assert!(report
+                .to_string()
+                .contains(&format!("--max-http-connections {http}")));
+        }
+    }
+}
+
 /// Every complaint that names a stage is gone when that stage was applied.
 #[test]
 fn doctor_and_stages_agree() {
@@ -320,6 +414,11 @@ fn doctor_and_stages_agree() {
     let complaints = mended(&report);
     assert!(complaints.len() >= 19, "{complaints:#?}");
     said(&tree.tune("apply --yes"), 0);
+    // A note only: who has not named the stage has not asked for it.
+    let (status, report) = tree.doctor("--cores 2-7");
+    assert_eq!(mended(&report), ["\"isolation\" by isolate"], "{report:#}");
+    assert_eq!(status, Some(0), "{report:#}");
+    said(&tree.tune("apply --yes isolate"), 0);
     let (status, report) = tree.doctor("--cores 2-7");
     assert_eq!(mended(&report), [""; 0], "{report:#}");
     assert_eq!(ids(&report, &["warning", "fault"]), [""; 0], "{report:#}");
@@ -328,15 +427,7 @@ fn doctor_and_stages_agree() {
     assert_eq!(ids(&report, &["note"]), ["memlock", "nofile"], "{report:#}");
 
     // Without cores of its own as well.
-    let run = |line: &str| {
-        let mut command = Command::new(crate::tree::script());
-        command
-            .args(line.split_whitespace())
-            .arg("--root")
-            .arg(tree.root());
-        command.arg("--state").arg(tree.state());
-        said(&command.output().expect("runs"), 0)
-    };
+    let run = |line: &str| said(&tree.tune_all_cores(line), 0);
     run("revert --yes");
     let (_, report) = tree.doctor("");
     assert!(mended(&report).len() >= 15, "{report:#}");

@@ -4,6 +4,7 @@
 mod crash;
 mod doctor;
 mod namespace;
+mod outside;
 mod stages;
 mod text;
 mod tree;

@@ -2,9 +2,13 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::fs::{chown, symlink, MetadataExt, PermissionsExt};
 use std::process::{Command, Stdio};
 
-use crate::tree::{said, script, Tree};
+use crate::tree::{said, Tree};
+
+/// Every stage by name.
+const ALL: &str = "limits sysctl irq steering coalescing power isolate hugepages";
 
 #[test]
 fn apply_makes_it_as_wanted_and_revert_as_it_was() {
@@ -13,12 +17,12 @@ fn apply_makes_it_as_wanted_and_revert_as_it_was() {
     let before = tree.snapshot();
     assert!(said(&tree.tune("check"), 1).contains("differs"));
 
-    let dry = said(&tree.tune("apply"), 0);
+    let dry = said(&tree.tune(&format!("apply {ALL}")), 0);
     assert!(dry.contains("nothing has been done"), "{dry}");
     assert!(!tree.state().exists(), "a dry run stores nothing");
     assert_eq!(tree.snapshot(), before, "a dry run changes nothing");
 
-    let applied = said(&tree.tune("apply --yes"), 0);
+    let applied = said(&tree.tune(&format!("apply --yes {ALL}")), 0);
     assert!(!applied.contains("failed"), "{applied}");
     assert!(applied.contains("irqbalance runs"), "{applied}");
     for (path, text) in [
@@ -65,6 +69,7 @@ fn apply_makes_it_as_wanted_and_revert_as_it_was() {
         limits.contains("weir - memlock unlimited\nweir - nofile 1048576"),
         "{limits}"
     );
+    said(&tree.tune(&format!("check {ALL}")), 0);
     said(&tree.tune("check"), 0);
 
     let dry = said(&tree.tune("revert"), 0);
@@ -109,6 +114,39 @@ fn twice_is_as_once() {
     assert_eq!(tree.snapshot(), before);
 }
 
+/// The unit must be in the slice for it: nobody gets it without a word.
+#[test]
+fn isolate_is_for_those_who_name_it() {
+    let tree = Tree::stock("opt-in");
+    let group = tree.root().join("sys/fs/cgroup/weir.slice");
+    let text = said(&tree.tune("apply --yes"), 0);
+    assert!(text.contains("opt-in: only when it is named"), "{text}");
+    assert!(!group.exists(), "nobody has asked for it");
+    assert_eq!(
+        tree.read("sys/fs/cgroup/cgroup.subtree_control"),
+        "cpu memory pids"
+    );
+
+    // Shown, and nothing that is wrong; named, it is.
+    let text = said(&tree.tune("check"), 0);
+    assert!(text.contains("4 opt-in"), "{text}");
+    let text = said(&tree.tune("check isolate"), 1);
+    assert!(text.contains("4 not as wanted"), "{text}");
+    let text = said(&tree.tune("apply isolate"), 0);
+    assert!(text.contains("4 to change"), "{text}");
+
+    said(&tree.tune("apply --yes isolate"), 0);
+    assert!(group.exists());
+    said(&tree.tune("check isolate"), 0);
+    // What is stored is put back, named or not.
+    said(&tree.tune("revert --yes"), 0);
+    assert!(!group.exists());
+    for action in ["--help", "explain"] {
+        let text = said(&tree.tune(action), 0);
+        assert!(text.contains("opt-in"), "{action}: {text}");
+    }
+}
+
 #[test]
 fn stages_come_and_go_alone() {
     let tree = Tree::stock("alone");
@@ -139,15 +177,61 @@ fn what_somebody_else_has_changed_since_is_named() {
     assert_eq!(tree.read("proc/sys/net/core/somaxconn"), "4096");
 }
 
+const LIMITS: &str = "etc/security/limits.d/90-weir.conf";
+
+/// Applies `limits` to a file that is there, and takes it back: bytes, mode, owner.
+fn comes_back(tree: &Tree) {
+    let before = tree.snapshot();
+    let dry = said(&tree.tune("apply limits"), 0);
+    assert!(dry.contains("would"), "{dry}");
+    said(&tree.tune("apply --yes limits --user sre"), 0);
+    let limits = tree.read(LIMITS);
+    assert!(limits.contains("sre - memlock unlimited"), "{limits}");
+    let file = fs::symlink_metadata(tree.root().join(LIMITS)).expect("there");
+    assert!(file.is_file() && file.mode() & 0o777 == 0o644, "{file:?}");
+    // Again, for somebody else: what was there at first stays stored.
+    said(&tree.tune("apply --yes limits --user other"), 0);
+    said(&tree.tune("revert --yes"), 0);
+    assert_eq!(tree.snapshot(), before);
+    assert!(!tree.state().exists(), "nothing is left behind");
+}
+
 #[test]
 fn a_file_of_the_same_name_comes_back() {
     let tree = Tree::stock("limits");
-    tree.write("etc/security/limits.d/90-weir.conf", "weir soft nofile 5");
+    let path = tree.root().join(LIMITS);
+    // Neither a mode that a umask gives, nor a newline at the end.
+    fs::write(&path, "weir soft\0nofile 5\n\n# last").expect("written");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o4617)).expect("own file");
+    comes_back(&tree);
+    match chown(&path, Some(12_345), Some(54_321)) {
+        Ok(()) => comes_back(&tree),
+        Err(error) => println!("SKIPPED: a file of somebody else (root gives them away): {error}"),
+    }
+}
+
+#[test]
+fn a_link_of_the_same_name_comes_back_and_what_it_leads_to_is_not_touched() {
+    for (name, target) in [
+        ("link-there", "../../weir-limits"),
+        ("link-nowhere", "no such file"),
+    ] {
+        let tree = Tree::stock(name);
+        let aim = tree.root().join("etc/weir-limits");
+        fs::write(&aim, "weir soft nofile 5\n").expect("written");
+        fs::set_permissions(aim, fs::Permissions::from_mode(0o600)).expect("own file");
+        symlink(target, tree.root().join(LIMITS)).expect("a link");
+        comes_back(&tree);
+    }
+}
+
+#[test]
+fn what_could_not_be_given_back_is_not_taken() {
+    let tree = Tree::stock("limits-directory");
+    fs::create_dir(tree.root().join(LIMITS)).expect("made");
     let before = tree.snapshot();
-    said(&tree.tune("apply --yes limits --user sre"), 0);
-    let limits = tree.read("etc/security/limits.d/90-weir.conf");
-    assert!(limits.contains("sre - memlock unlimited"), "{limits}");
-    said(&tree.tune("revert --yes"), 0);
+    let text = said(&tree.tune("apply --yes limits"), 1);
+    assert!(text.contains("neither a file nor a link"), "{text}");
     assert_eq!(tree.snapshot(), before);
 }
 
@@ -187,18 +271,9 @@ fn a_boot_ends_what_was_applied_but_for_files() {
 #[test]
 fn what_is_not_there_is_left_out() {
     let tree = Tree::empty("empty");
-    let command = |line: &str| {
-        let mut command = Command::new(script());
-        command
-            .args(line.split_whitespace())
-            .arg("--root")
-            .arg(tree.root());
-        command.arg("--state").arg(tree.state());
-        command.output().expect("runs")
-    };
     let before = tree.snapshot();
-    assert!(said(&command("check --verbose"), 0).contains("not on this host"));
-    said(&command("apply --yes"), 0);
+    assert!(said(&tree.tune_all_cores("check --verbose"), 0).contains("not on this host"));
+    said(&tree.tune_all_cores("apply --yes"), 0);
     assert_eq!(
         tree.snapshot(),
         before,
@@ -207,9 +282,9 @@ fn what_is_not_there_is_left_out() {
     assert!(!tree.state().exists());
 
     tree.write("proc/sys/net/core/somaxconn", "5");
-    said(&command("apply --yes"), 0);
+    said(&tree.tune_all_cores("apply --yes"), 0);
     assert_eq!(tree.read("proc/sys/net/core/somaxconn"), "16384");
-    said(&command("revert --yes"), 0);
+    said(&tree.tune_all_cores("revert --yes"), 0);
     assert_eq!(tree.read("proc/sys/net/core/somaxconn"), "5");
 }
 
@@ -235,17 +310,10 @@ fn what_a_driver_refuses_is_remembered_and_not_asked_for_again() {
 fn without_cores_all_are_weirs() {
     let tree = Tree::stock("all");
     let before = tree.snapshot();
-    let run = |line: &str| {
-        let mut command = Command::new(script());
-        command
-            .args(line.split_whitespace())
-            .arg("--root")
-            .arg(tree.root());
-        command.arg("--state").arg(tree.state());
-        said(&command.output().expect("runs"), 0)
-    };
-    let text = run("apply --yes");
+    let run = |line: &str| said(&tree.tune_all_cores(line), 0);
+    let text = run("apply --yes isolate");
     assert!(text.contains("left out: no --cores"), "{text}");
+    let text = run("apply --yes");
     assert!(!text.contains("irqbalance"), "{text}");
     assert_eq!(tree.read("nic/eth0/combined"), "8");
     assert_eq!(
@@ -304,7 +372,7 @@ fn one_at_a_time() {
 fn a_state_directory_of_somebody_else_is_refused() {
     let tree = Tree::stock("owner");
     fs::create_dir_all(tree.state()).expect("made");
-    if std::os::unix::fs::chown(tree.state(), Some(12_345), None).is_err() {
+    if chown(tree.state(), Some(12_345), None).is_err() {
         println!("SKIPPED: only root can give a directory away");
         return;
     }

@@ -1,4 +1,4 @@
-//! What people read: arguments, help, documentation; and that the scripts are clean.
+//! What people read: arguments, help, documentation. Shellcheck: tests/scripts.rs.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -104,23 +104,4 @@ fn the_documentation_has_what_the_stages_say() {
         document.contains(text.trim()),
         "docs/TUNING.md is old: put `tuning/tune.sh explain --markdown` between its marks"
     );
-}
-
-#[test]
-fn the_scripts_are_clean() {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut command = Command::new("shellcheck");
-    command.arg("-x").current_dir(dir).arg("tuning/tune.sh");
-    for part in ["lib", "stages"] {
-        for entry in std::fs::read_dir(dir.join("tuning").join(part)).expect("there") {
-            command.arg(entry.expect("there").path());
-        }
-    }
-    match command.output() {
-        Err(error) => println!("SKIPPED: shellcheck (Debian package shellcheck): {error}"),
-        Ok(output) => {
-            let text = String::from_utf8_lossy(&output.stdout);
-            assert!(output.status.success(), "{text}");
-        }
-    }
 }

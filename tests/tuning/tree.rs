@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -251,8 +251,8 @@ impl Tree {
             .to_owned()
     }
 
-    /// Every directory and every byte of every file.
-    pub fn snapshot(&self) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
+    /// All that is in it, as it is; when something was changed is not looked at.
+    pub fn snapshot(&self) -> BTreeMap<PathBuf, Entry> {
         let mut all = BTreeMap::new();
         collect(&self.root(), &mut all);
         all
@@ -260,20 +260,22 @@ impl Tree {
 
     /// `tune.sh` on this tree, with Weir on cores 2 to 7.
     pub fn tune(&self, line: &str) -> Output {
-        let output = self.tune_command(line).output();
+        let output = self.tune_command(&format!("{line} --cores 2-7")).output();
         output.expect("tune.sh runs")
+    }
+
+    /// The same, with all cores Weir's.
+    pub fn tune_all_cores(&self, line: &str) -> Output {
+        self.tune_command(line).output().expect("tune.sh runs")
     }
 
     pub fn tune_command(&self, line: &str) -> Command {
         let mut command = Command::new(script());
         command
             .args(line.split_whitespace())
-            .arg("--root")
-            .arg(self.root());
-        command
-            .arg("--state")
-            .arg(self.state())
-            .args(["--cores", "2-7"]);
+            .arg("--test-run-tools-of-root");
+        command.arg("--root").arg(self.root());
+        command.arg("--state").arg(self.state());
         command
     }
 
@@ -281,7 +283,7 @@ impl Tree {
     pub fn doctor(&self, line: &str) -> (Option<i32>, serde_json::Value) {
         let mut command = Command::new(WEIR);
         command
-            .args(["doctor", "--json", "--root"])
+            .args(["doctor", "--json", "--test-run-tools-of-root", "--root"])
             .arg(self.root())
             .args(line.split_whitespace());
         let output = command.output().expect("weir runs");
@@ -297,16 +299,35 @@ pub fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tuning/tune.sh")
 }
 
-fn collect(dir: &Path, all: &mut BTreeMap<PathBuf, Option<Vec<u8>>>) {
+/// What a name of a directory stands for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// With the bits for its type.
+    mode: u32,
+    owner: (u32, u32),
+    /// The bytes of a file, what a link leads to.
+    content: Vec<u8>,
+}
+
+fn collect(dir: &Path, all: &mut BTreeMap<PathBuf, Entry>) {
     for entry in fs::read_dir(dir).expect("readable") {
         let path = entry.expect("readable").path();
-        if path.is_dir() {
+        let meta = fs::symlink_metadata(&path).expect("there");
+        let content = if meta.is_dir() {
             collect(&path, all);
-            all.insert(path, None);
+            Vec::new()
+        } else if meta.is_symlink() {
+            let target = fs::read_link(&path).expect("a link");
+            target.into_os_string().into_encoded_bytes()
         } else {
-            let bytes = fs::read(&path).expect("readable");
-            all.insert(path, Some(bytes));
-        }
+            fs::read(&path).expect("readable")
+        };
+        let entry = Entry {
+            mode: meta.mode(),
+            owner: (meta.uid(), meta.gid()),
+            content,
+        };
+        all.insert(path, entry);
     }
 }
 

@@ -3,8 +3,8 @@
 
 # Moves the brackets of `[always] madvise never`.
 fake_choice() {
-    local word out=()
-    read -ra words <"$ROOT$1"
+    local word words=() out=()
+    at "$1" && read -ra words <"$REPLY"
     for word in "${words[@]}"; do
         word=${word#[} word=${word%]}
         [[ $word != "$2" ]] || word=[$word]
@@ -16,9 +16,9 @@ fake_choice() {
 
 # A new control group comes with files.
 fake_cgroup() {
-    printf '\n' >"$ROOT$1/cpuset.cpus"
-    printf 'member\n' >"$ROOT$1/cpuset.cpus.partition"
+    write_file "$1/cpuset.cpus" ''
+    write_file "$1/cpuset.cpus.partition" member
 }
 
 # And they go with it.
-fake_cgroup_gone() { rm -f "$ROOT$1/cpuset.cpus" "$ROOT$1/cpuset.cpus.partition"; }
+fake_cgroup_gone() { at "$1" && rm -f "$REPLY/cpuset.cpus" "$REPLY/cpuset.cpus.partition"; }

@@ -1,10 +1,10 @@
-# What the host has: CPUs, network interfaces, interrupts. Everything is read below $ROOT.
+# What the host has: CPUs, network interfaces, interrupts. Paths are those of the host: root.sh knows where they are.
 # shellcheck shell=bash
 
 # First line of a file, or nothing.
 first_line() {
     local line=''
-    [[ -r $ROOT$1 ]] && { IFS= read -r line <"$ROOT$1" || true; } 2>/dev/null
+    at "$1" && [[ -f $REPLY && -r $REPLY ]] && { IFS= read -r line <"$REPLY" || true; } 2>/dev/null
     printf '%s' "$line"
 }
 
@@ -85,14 +85,12 @@ know_the_host() {
         done
     fi
     for nic in "${NICS[@]}"; do
-        [[ $nic != */* && -d $ROOT/sys/class/net/$nic ]] ||
-            die "--nic $nic: no such interface (there are: $(cd "$ROOT/sys/class/net" 2>/dev/null && echo ./* | sed 's|\./||g'))"
+        [[ $nic == */* ]] || ! has "/sys/class/net/$nic/" || continue
+        die "--nic $nic: no such interface (there are: $(names_in /sys/class/net | tr '\n' ' ' | sed 's/ $//'))"
     done
     [[ ${#NICS[@]} -eq 0 ]] || return 0
-    for nic in "$ROOT"/sys/class/net/*/device; do
-        [[ -e $nic ]] || continue
-        nic=${nic%/device}
-        nic=${nic##*/}
+    for nic in $(names_in /sys/class/net); do
+        has "/sys/class/net/$nic/device" || continue
         [[ $(first_line "/sys/class/net/$nic/operstate") == down ]] || NICS+=("$nic")
     done
 }
@@ -100,37 +98,46 @@ know_the_host() {
 # Numbers of an interface's interrupts, in order. Those of virtio belong to the device above.
 irqs_of_nic() {
     local dir
-    for dir in "$ROOT/sys/class/net/$1/device/msi_irqs" "$ROOT/sys/class/net/$1/device/../msi_irqs"; do
-        [[ -d $dir ]] || continue
-        find "$dir/" -mindepth 1 -maxdepth 1 -printf '%f\n' | sort -n
-        return
+    for dir in "/sys/class/net/$1/device/msi_irqs" "/sys/class/net/$1/device/../msi_irqs"; do
+        has "$dir" && names_in "$dir" && return
     done
 }
 
 # Numbers of the interrupts that somebody handles: they have a directory with the handler's name.
 irqs_in_use() {
-    find "$ROOT/proc/irq/" -mindepth 2 -maxdepth 2 -type d -printf '%P\n' 2>/dev/null |
-        sed 's|/.*||' | sort -n -u
+    local dir
+    at /proc/irq || return 0
+    dir=$REPLY
+    find "$dir/" -mindepth 2 -maxdepth 2 -type d -printf '%P\n' 2>/dev/null | sed 's|/.*||' | sort -n -u
+}
+
+# The first who handles an interrupt, of its directory in /proc.
+handler_of_irq() {
+    local dir
+    at "$1" || return 0
+    for dir in "$REPLY"/*/; do
+        [[ ! -d $dir ]] || basename "$dir"
+        return
+    done
 }
 
 # Is there a process of this name?
 runs() {
-    local comm name
-    for comm in "$ROOT"/proc/[0-9]*/comm; do
-        { read -r name <"$comm" && [[ $name == "$1" ]] && return 0; } 2>/dev/null
+    local pid name
+    for pid in $(names_in /proc '[0-9]*'); do
+        { at "/proc/$pid/comm" && read -r name <"$REPLY" && [[ $name == "$1" ]] && return 0; } 2>/dev/null
     done
     return 1
 }
 
-# How many receive queues an interface has.
-receive_queues() {
-    find "$ROOT/sys/class/net/$1/queues/" -maxdepth 1 -name 'rx-*' 2>/dev/null | wc -l
-}
+# How many queues of a direction (rx, tx) an interface has.
+queues_of_nic() { names_in "/sys/class/net/$1/queues" "$2-*" | wc -l; }
 
-# Path of a tool, or fails. With --root only one within that tree: the host's own would show the host.
+# Path of a tool, or fails. With --root there is none: the host's own would show the host, and a program of the tree may
+# be anybody's. Tests have one that they wrote themselves.
 tool() {
     if [[ -n $ROOT ]]; then
-        [[ -x $ROOT/usr/sbin/$1 ]] && printf '%s' "$ROOT/usr/sbin/$1"
+        [[ $RUN_TOOLS_OF_ROOT == yes ]] && at "/usr/sbin/$1" && [[ -x $REPLY ]] && printf '%s' "$REPLY"
     else
         PATH=$PATH:/usr/sbin:/sbin command -v "$1"
     fi

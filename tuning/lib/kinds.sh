@@ -6,38 +6,39 @@
 #   write_k WHAT WANTED  makes it so
 #   restore_k WHAT       puts back what comes from standard input
 #
-# WHAT is a path, without $ROOT, or a name with a colon: nic:eth0:combined. A kernel file is written by one write(2).
+# Where a kind has none of these, it is that of any file: of_kind finds it. WHAT is a path of the host's (root.sh: at),
+# or a name with a colon: nic:eth0:combined. A kernel file is written by one write(2).
 # shellcheck shell=bash
+
+# of_kind VERB KIND WHAT...: show_number, or else show_file. Only ok_ is of each kind.
+of_kind() {
+    local function=$1_$2
+    declare -F "$function" >/dev/null || function=$1_file
+    shift 2
+    "$function" "$@"
+}
 
 # --- Any file of the kernel ------------------------------------------------------------------------------------------
 
-raw_file() { cat "$ROOT$1"; }
-restore_file() { cat >"$ROOT$1"; }
+raw_file() { at "$1" && cat "$REPLY"; }
+restore_file() { at "$1" && cat >"$REPLY"; }
 # On one line, white space as single spaces.
 show_file() {
-    local words
-    read -r -d '' -a words <"$ROOT$1" || true
+    local words=()
+    at "$1" && read -r -d '' -a words <"$REPLY"
     printf '%s' "${words[*]-}"
 }
-write_file() { printf '%s\n' "$2" >"$ROOT$1"; }
+write_file() { at "$1" && printf '%s\n' "$2" >"$REPLY"; }
 
 # --- number: exactly this; minimum: at least this --------------------------------------------------------------------
 
-raw_number() { raw_file "$@"; }
-show_number() { show_file "$@"; }
 ok_number() { [[ $(show_file "$1") == "$2" ]]; }
-write_number() { write_file "$@"; }
-restore_number() { restore_file "$@"; }
 
-raw_minimum() { raw_file "$@"; }
-show_minimum() { show_file "$@"; }
 ok_minimum() {
     local is
     is=$(show_file "$1")
     [[ $is =~ ^[0-9]+$ ]] && at_least "$is" "$2"
 }
-write_minimum() { write_file "$@"; }
-restore_minimum() { restore_file "$@"; }
 
 # Also of numbers that bash cannot hold: fs.file-max may be 2^64 - 1.
 at_least() {
@@ -46,8 +47,6 @@ at_least() {
 
 # --- last: the last of several numbers is at least this, the others stay ---------------------------------------------
 
-raw_last() { raw_file "$@"; }
-show_last() { show_file "$@"; }
 ok_last() {
     local is
     is=$(show_file "$1")
@@ -58,23 +57,17 @@ write_last() {
     is=$(show_file "$1")
     write_file "$1" "${is% *} $2"
 }
-restore_last() { restore_file "$@"; }
 
 # --- ceiling: a limit in microseconds where 0 means none and n/a the strictest ---------------------------------------
 
-raw_ceiling() { raw_file "$@"; }
-show_ceiling() { show_file "$@"; }
 ok_ceiling() {
     local is
     is=$(show_file "$1")
     [[ $is == n/a ]] || [[ $is =~ ^[0-9]+$ && $is -gt 0 && $is -le $2 ]]
 }
-write_ceiling() { write_file "$@"; }
-restore_ceiling() { restore_file "$@"; }
 
 # --- choice: `always [madvise] never`; wanted `madvise|always`: the first is written, the others will do -------------
 
-raw_choice() { raw_file "$@"; }
 show_choice() {
     local is
     is=$(show_file "$1")
@@ -100,14 +93,8 @@ restore_choice() {
 # --- mask: a set of CPUs as hexadecimal words; irq: the CPUs of an interrupt, wanted `3|2-3`: 3 is written, any of 2-3
 # will do. A kernel may refuse the second: it moves some interrupts itself. -------------------------------------------
 
-raw_mask() { raw_file "$@"; }
-show_mask() { show_file "$@"; }
 ok_mask() { [[ $(cpus_of_mask "$(show_file "$1")") == "$(cpus_of_mask "$2")" ]]; }
-write_mask() { write_file "$@"; }
-restore_mask() { restore_file "$@"; }
 
-raw_irq() { raw_file "$@"; }
-show_irq() { show_file "$@"; }
 ok_irq() {
     local cpu allowed
     allowed=" $(cpus_of_list "${2#*|}")"
@@ -116,40 +103,79 @@ ok_irq() {
     done
 }
 write_irq() { write_file "$1" "${2%%|*}"; }
-restore_irq() { restore_file "$@"; }
 
-# --- content: a file with lines of its own, wanted with \n; created: the same where there was none --------------------
+# --- whole: a file that is all ours, wanted with \n. What was there is stored with a line in front, and comes back with
+# its mode and owner: `nothing`, `file MODE UID GID`, `link UID GID` (then what it leads to, which is never touched). ------
 
-raw_content() { raw_file "$@"; }
-show_content() { [[ -e $ROOT$1 ]] && printf '%s lines' "$(wc -l <"$ROOT$1")" || printf 'not there'; }
-ok_content() { [[ -f $ROOT$1 ]] && printf '%b' "$2" | cmp -s - "$ROOT$1"; }
-write_content() {
-    local new
-    new="$ROOT$(dirname "$1")/.$(basename "$1").new"
-    printf '%b' "$2" >"$new" && chmod 644 "$new" && sync "$new" && mv "$new" "$ROOT$1"
+raw_whole() {
+    local path uid gid mode
+    entry_at "$1" || return
+    path=$REPLY
+    [[ -e $path || -L $path ]] || { echo nothing && return; }
+    read -r uid gid mode < <(stat -c '%u %g %a' "$path")
+    if [[ $uid != "$EUID" && $EUID -ne 0 ]]; then
+        echo "only root can give it back to its owner ($uid)" >&2
+        return 1
+    elif [[ -L $path ]]; then
+        printf 'link %s %s\n' "$uid" "$gid" && readlink -n "$path"
+    elif [[ -f $path ]]; then
+        printf 'file %s %s %s\n' "$mode" "$uid" "$gid" && cat "$path"
+    else
+        echo "it is neither a file nor a link" >&2
+        return 1
+    fi
 }
-restore_content() { restore_file "$@"; }
-
-raw_created() { :; }
-show_created() { show_content "$@"; }
-ok_created() { ok_content "$@"; }
-write_created() { write_content "$@"; }
-restore_created() { rm -f "$ROOT$1" "$ROOT$(dirname "$1")/.$(basename "$1").new"; }
+show_whole() {
+    local path kind
+    read -r kind < <(raw_whole "$1" 2>/dev/null)
+    entry_at "$1" && path=$REPLY
+    case $kind in
+    nothing) printf 'not there' ;;
+    link*) printf 'link to %s' "$(readlink "$path")" ;;
+    file*) printf 'file, mode %s, of %s, %s lines' "$(stat -c %a "$path")" "$(stat -c %u:%g "$path")" "$(wc -l <"$path")" ;;
+    *) printf 'neither a file nor a link of yours' ;;
+    esac
+}
+ok_whole() { at "$1" && [[ -f $REPLY ]] && printf '%b' "$2" | cmp -s - "$REPLY"; }
+write_whole() { printf '%b' "$2" | put_whole "$1" file 644 "$EUID" "$(id -g)"; }
+restore_whole() {
+    local was
+    read -r -a was
+    if [[ ${was[0]} == nothing ]]; then
+        entry_at "$1" && rm -f "$REPLY" "$(beside "$REPLY")"
+    else
+        put_whole "$1" "${was[@]}"
+    fi
+}
+# put_whole PATH file MODE UID GID, or link UID GID: what comes from standard input, written beside it, then renamed.
+put_whole() {
+    local path new
+    entry_at "$1" || return
+    path=$REPLY
+    new=$(beside "$path")
+    rm -f "$new" || return
+    case $2 in
+    file)
+        (umask 077 && set -o noclobber && cat >"$new") && chown "$4:$5" "$new" && chmod "$3" "$new" && sync "$new"
+        ;;
+    link) ln -s "$(cat)" "$new" && chown -h "$3:$4" "$new" ;;
+    esac && mv -T "$new" "$path"
+}
+# Where it is written before it is renamed.
+beside() { printf '%s' "${1%/*}/.${1##*/}.new"; }
 
 # --- directory: a control group; controller: one that its children have ----------------------------------------------
 
 raw_directory() { :; }
-show_directory() { [[ -d $ROOT$1 ]] && printf there || printf 'not there'; }
-ok_directory() { [[ -d $ROOT$1 ]]; }
-write_directory() { mkdir "$ROOT$1" && { [[ -z $ROOT ]] || fake_cgroup "$1"; }; }
+show_directory() { ok_directory "$1" && printf there || printf 'not there'; }
+ok_directory() { at "$1" && [[ -d $REPLY ]]; }
+write_directory() { at "$1" && mkdir "$REPLY" && { [[ -z $ROOT ]] || fake_cgroup "$1"; }; }
 restore_directory() {
-    [[ -d $ROOT$1 ]] || return 0
+    ok_directory "$1" || return 0
     [[ -z $ROOT ]] || fake_cgroup_gone "$1"
-    rmdir "$ROOT$1"
+    at "$1" && rmdir "$REPLY"
 }
 
-raw_controller() { raw_file "$@"; }
-show_controller() { show_file "$@"; }
 ok_controller() { [[ " $(show_file "$1") " == *" $2 "* ]]; }
 write_controller() {
     if [[ -n $ROOT ]]; then
@@ -170,6 +196,12 @@ nic_of() {
     local name=${1#nic:}
     printf '%s' "${name%:*}"
 }
+# restore_nic KIND WHAT. Some drivers reset the interface even when nothing changes: then nothing is written.
+restore_nic() {
+    local was
+    read -r was
+    [[ $("show_$1" "$2") == "$was" ]] || "write_$1" "$2" "$was"
+}
 
 raw_channels() { show_channels "$1"; }
 # Current number of combined channels; with `max` the most that there can be. Nothing if there are none.
@@ -182,11 +214,7 @@ show_channels() {
 }
 ok_channels() { [[ $(show_channels "$1") -ge $2 ]]; }
 write_channels() { "$(tool ethtool)" -L "$(nic_of "$1")" combined "$2"; }
-restore_channels() {
-    local was
-    read -r was
-    [[ $(show_channels "$1") == "$was" ]] || write_channels "$1" "$was"
-}
+restore_channels() { restore_nic channels "$1"; }
 
 raw_coalesce() { show_coalesce "$1"; }
 # on or off; nothing if the driver has no such thing.
@@ -199,16 +227,8 @@ show_coalesce() {
 }
 ok_coalesce() { [[ $(show_coalesce "$1") == "$2" ]]; }
 write_coalesce() { "$(tool ethtool)" -C "$(nic_of "$1")" "${1##*:}" "$2"; }
-restore_coalesce() {
-    local was
-    read -r was
-    [[ $(show_coalesce "$1") == "$was" ]] || write_coalesce "$1" "$was"
-}
+restore_coalesce() { restore_nic coalesce "$1"; }
 
 # --- cpus: a set of CPUs as a list ---------------------------------------------------------------------------------------
 
-raw_cpus() { raw_file "$@"; }
-show_cpus() { show_file "$@"; }
 ok_cpus() { [[ $(cpus_of_list "$(show_file "$1")") == "$(cpus_of_list "$2")" ]]; }
-write_cpus() { write_file "$@"; }
-restore_cpus() { restore_file "$@"; }

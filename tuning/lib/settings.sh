@@ -15,17 +15,15 @@ say() {
 # /proc/sys/net/core/somaxconn -> net.core.somaxconn, /proc/irq/41/smp_affinity_list -> interrupt 41 (eth0-rx-1);
 # in REPLY.
 name_for_people() {
-    local name=$1 handler handlers
+    local name=$1 handler
     case $name in
     /proc/sys/*)
         name=${name#/proc/sys/}
         name=${name//\//.}
         ;;
     /proc/irq/*/smp_affinity_list)
-        handlers=("$ROOT${name%/*}"/*/)
-        handler=${handlers[0]%/} name=${name#/proc/irq/}
-        name="interrupt ${name%%/*}"
-        [[ $handler == *'*' ]] || name+=" (${handler##*/})"
+        handler=$(handler_of_irq "${name%/*}") name=${name#/proc/irq/}
+        name="interrupt ${name%%/*}${handler:+ ($handler)}"
         ;;
     nic:*) name=${name#nic:} name="${name%:*} ${name##*:}" ;;
     /sys/class/net/*) name=${name#/sys/class/net/} ;;
@@ -43,7 +41,7 @@ wanted_for_people() {
     choice) printf '%s' "${2//|/ or }" ;;
     irq) printf 'within %s' "${2#*|}" ;;
     channels) printf 'at least %s' "$2" ;;
-    content | created) printf 'lines: %s' "$(printf '%b' "$2" | grep -v '^#' | tr '\n' ';')" ;;
+    whole) printf 'lines: %s' "$(printf '%b' "$2" | grep -v '^#' | tr '\n' ';')" ;;
     directory) printf 'there' ;;
     controller) printf 'with %s' "$2" ;;
     *) printf '%s' "$2" ;;
@@ -59,12 +57,12 @@ reason() {
 # Is it on this host at all, can it be read, and changed by somebody?
 is_here() {
     case $1:$2 in
-    created:* | directory:*) [[ -d $ROOT$(dirname "$2") ]] ;;
-    channels:* | coalesce:*) [[ -n $("show_$1" "$2") ]] ;;
+    whole:* | directory:*) has "${2%/*}" ;;
+    channels:* | coalesce:*) [[ -n $(of_kind show "$1" "$2") ]] ;;
     # Without queues to choose from it is there and cannot be read.
-    */xps_cpus) cat "$ROOT$2" >/dev/null 2>&1 ;;
+    */xps_cpus) raw_file "$2" >/dev/null 2>&1 ;;
     # Some show in a network namespace what only the host can change: not even root may write them.
-    *) [[ -f $ROOT$2 && (-w $ROOT$2 || $EUID -ne 0) ]] ;;
+    *) at "$2" && [[ -f $REPLY && (-w $REPLY || $EUID -ne 0) ]] ;;
     esac
 }
 
@@ -74,12 +72,18 @@ want() {
         explain_setting "$what" "${MEANING:-$(wanted_for_people "$kind" "$wanted")}" "$why"
         return
     fi
+    if [[ $what == /* ]] && ! at "$what"; then
+        FAILED=$((FAILED + 1))
+        text=$REPLY
+        say refused "$what" "" "$text"
+        return
+    fi
     if ! is_here "$kind" "$what"; then
         ABSENT=$((ABSENT + 1))
         [[ $VERBOSE == no ]] || say absent "$what" "" "not on this host, or not to be changed from here"
         return
     fi
-    is=$("show_$kind" "$what")
+    is=$(of_kind show "$kind" "$what")
     text=$(wanted_for_people "$kind" "$wanted")
     if "ok_$kind" "$what" "$wanted"; then
         SAME=$((SAME + 1))
@@ -87,15 +91,23 @@ want() {
     elif state_find "$what" && [[ ${HEAD[0]} == refused && ${HEAD[2]} == "$wanted" && ${HEAD[3]} == "$BOOT" ]]; then
         KEPT=$((KEPT + 1))
         [[ $VERBOSE == no ]] || say kept "$what" "$is" "$text: the kernel has refused it"
-    elif [[ $ACTION == check ]]; then
-        DIFFER=$((DIFFER + 1))
-        say differs "$what" "$is" "$text"
-    elif [[ $YES == no ]]; then
-        DIFFER=$((DIFFER + 1))
-        say would "$what" "$is" "$text"
+    elif [[ $ACTION == check || $YES == no ]]; then
+        differs "$what" "$is" "$text"
     else
         change "$kind" "$what" "$wanted" "$is" "$text"
     fi
+}
+
+# Not as wanted, and nothing is done: `check`, or `apply` without --yes.
+differs() {
+    local mark=differs
+    [[ $ACTION == check ]] || mark=would
+    if [[ $OPT_IN == yes && $IS_NAMED == no ]]; then
+        mark=opt-in OPTIONAL=$((OPTIONAL + 1))
+    else
+        DIFFER=$((DIFFER + 1))
+    fi
+    say "$mark" "$@"
 }
 
 # Stores what is there, then changes it, then looks.
@@ -106,16 +118,16 @@ change() {
         say failed "$what" "$is" "nothing done: what is there cannot be stored in $STATE: $(reason "$error")"
         return
     fi
-    error=$("write_$kind" "$what" "$wanted" 2>&1)
-    error=${error:-: reads back as $("show_$kind" "$what")}
+    error=$(of_kind write "$kind" "$what" "$wanted" 2>&1)
+    error=${error:-: reads back as $(of_kind show "$kind" "$what")}
     if "ok_$kind" "$what" "$wanted"; then
         CHANGED=$((CHANGED + 1))
         say changed "$what" "$is" "$text"
         return
     fi
     # Nothing to put back if nothing has changed.
-    if state_find "$what" && [[ $("show_$kind" "$what") == "$is" ]] &&
-        cmp -s <(original_of "$ENTRY") <("raw_$kind" "$what"); then
+    if state_find "$what" && [[ $(of_kind show "$kind" "$what") == "$is" ]] &&
+        cmp -s <(original_of "$ENTRY") <(of_kind raw "$kind" "$what"); then
         rm -f "$ENTRY"
     fi
     case $kind in
@@ -142,15 +154,17 @@ skip() {
 
 explain_stage() {
     local settings_are='| What | Wanted | Why this value |'
+    local heading="$STAGE: $TITLE"
+    [[ $OPT_IN == no ]] || heading+=" (opt-in)"
     if [[ $MARKDOWN == yes ]]; then
-        printf '## %s: %s\n\n' "$STAGE" "$TITLE"
+        printf '## %s\n\n' "$heading"
         printf '%s\n\n**Gain.** %s\n\n**Risk.** %s\n\n**Sources.** %s\n\n' "$WHY" "$GAIN" "$RISK" "$SOURCES"
         printf '%s\n|---|---|---|\n' "$settings_are"
         settings
         printf '\n'
     else
-        printf '%s: %s\n\n%s\n\nGain: %s\n\nRisk: %s\n\nSources: %s\n\n' \
-            "$STAGE" "$TITLE" "$WHY" "$GAIN" "$RISK" "$SOURCES"
+        printf '%s\n\n%s\n\nGain: %s\n\nRisk: %s\n\nSources: %s\n\n' \
+            "$heading" "$WHY" "$GAIN" "$RISK" "$SOURCES"
         settings
         printf '\n'
     fi

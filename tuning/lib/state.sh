@@ -80,7 +80,7 @@ state_save() {
             kind=${HEAD[0]}
         fi
     fi
-    case $kind in content | created) boot=lasting ;; esac
+    [[ $kind != whole ]] || boot=lasting
     if [[ -n $ENTRY ]]; then
         { printf '%s\n' "$kind" "$what" "$wanted" "$boot" && original_of "$ENTRY"; } >"$dir/.new" || return 1
     else
@@ -88,7 +88,7 @@ state_save() {
             [[ -f $found ]] && last=${found##*/} && last=$((10#${last%%-*}))
         done
         printf -v ENTRY '%s/%04d-%s' "$dir" $((last + 1)) "$(escaped "$what")"
-        { printf '%s\n' "$kind" "$what" "$wanted" "$boot" && "raw_$kind" "$what"; } >"$dir/.new" || return 1
+        { printf '%s\n' "$kind" "$what" "$wanted" "$boot" && of_kind raw "$kind" "$what"; } >"$dir/.new" || return 1
     fi
     if [[ $boot == lasting ]]; then sync "$dir/.new" || return 1; fi
     mv "$dir/.new" "$ENTRY" || return 1
@@ -138,18 +138,24 @@ state_restore() {
         [[ $YES == no ]] || rm -f "$ENTRY"
         return
     fi
-    if ! declare -F "restore_$kind" >/dev/null; then
+    if ! declare -F "ok_$kind" >/dev/null; then
         say failed "$what" "" "$ENTRY does not say how (kind '$kind')"
+        FAILED=$((FAILED + 1))
+        return
+    fi
+    if [[ $what == /* ]] && ! at "$what"; then
+        note="$REPLY; it stays stored in $ENTRY"
+        say refused "$what" "" "$note"
         FAILED=$((FAILED + 1))
         return
     fi
     read -r -d '' -a original < <(original_of "$ENTRY")
     note="back to ${original[*]-nothing}"
-    "ok_$kind" "$what" "$wanted" || note+=" (somebody has changed it since: $("show_$kind" "$what"))"
+    "ok_$kind" "$what" "$wanted" || note+=" (somebody has changed it since: $(of_kind show "$kind" "$what"))"
     if [[ $YES == no ]]; then
-        say would "$what" "$("show_$kind" "$what")" "$note"
+        say would "$what" "$(of_kind show "$kind" "$what")" "$note"
         DIFFER=$((DIFFER + 1))
-    elif error=$(original_of "$ENTRY" | "restore_$kind" "$what" 2>&1); then
+    elif error=$(original_of "$ENTRY" | of_kind restore "$kind" "$what" 2>&1); then
         rm -f "$ENTRY"
         say restored "$what" "" "$note"
         CHANGED=$((CHANGED + 1))

@@ -10,12 +10,11 @@ RISK="The user named by --user may lock all memory."
 SOURCES="getrlimit(2), limits.conf(5), systemd.exec(5), Documentation/admin-guide/sysctl/fs.rst"
 
 settings() {
-    local file=/etc/security/limits.d/90-weir.conf user=${LIMITS_USER:-weir} kind=created text what
+    local file=/etc/security/limits.d/90-weir.conf user=${LIMITS_USER:-weir} text what
     text='# Written by tune.sh (stage limits).\n'
     for what in "memlock $MEMLOCK" "nofile $NOFILE_MIN"; do
         text+="$user - $what\\n"
     done
-    [[ -f $ROOT$file ]] && kind=content
-    want "$kind" "$file" "$text" "README, Deploy: shards x (--arena + about 1 MiB) are pinned; one descriptor a connection"
+    want whole "$file" "$text" "README, Deploy: shards x (--arena + about 1 MiB) are pinned; one descriptor a connection"
     want minimum /proc/sys/fs/nr_open "$NOFILE_MIN" "fs.rst: no limit of descriptors can be above it; this is its default"
 }

@@ -24,7 +24,7 @@ settings() {
     cpus=("${OTHER_CPUS[@]}")
     [[ ${#cpus[@]} -gt 0 ]] || cpus=("${ONLINE[@]}")
     for nic in "${NICS[@]}"; do
-        queues=$(receive_queues "$nic")
+        queues=$(queues_of_nic "$nic" rx)
         mask=0
         [[ $queues -ge ${#cpus[@]} ]] || mask=$(mask_of_cpus "${cpus[@]}")
         for ((n = 0; n < queues; n++)); do
@@ -43,7 +43,7 @@ settings() {
 # Core i of all sends on queue i modulo their number.
 spread_senders() {
     local count n cpu mine
-    count=$(find "$ROOT/sys/class/net/$1/queues/" -maxdepth 1 -name 'tx-*' | wc -l)
+    count=$(queues_of_nic "$1" tx)
     [[ $count -gt 1 ]] || return 0
     for ((n = 0; n < count; n++)); do
         mine=()

@@ -16,7 +16,7 @@ settings() {
         dir=/sys/devices/system/cpu/cpu$cpu
         want choice "$dir/cpufreq/scaling_governor" performance "cpufreq.rst: always the highest frequency that is allowed"
         # Without states there is nothing to leave.
-        [[ $ACTION == explain || -d $ROOT$dir/cpuidle/state1 ]] || continue
+        [[ $ACTION == explain ]] || has "$dir/cpuidle/state1" || continue
         want ceiling "$dir/power/pm_qos_resume_latency_us" "$EXIT_LATENCY_US_MAX" "a tenth of the default latency budget; between C1E and C6"
     done
 }
