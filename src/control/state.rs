@@ -437,7 +437,7 @@ impl State {
                 let lane = self.lanes.get(&key).map(|(name, _)| Arc::clone(name));
                 let known = self.known.get_mut(&lane.unwrap_or(name));
                 if let Some(known) = known.filter(|_| !before.contains(&key)) {
-                    known.rerouted += ended.unacked();
+                    known.rerouted += ended.left();
                 }
             }
         }
