@@ -15,8 +15,7 @@ mod checks;
 #[path = "rig/wire.rs"]
 mod wire;
 
-use wire::Reader;
-pub use wire::{frame_of, number_of, numbered, Got, Identity};
+pub use wire::*;
 
 pub const SHARD: u16 = 3;
 pub const BUFFER_BYTES: u32 = 4096;
