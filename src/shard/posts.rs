@@ -28,6 +28,7 @@ mod aside;
 mod bytes;
 mod connections;
 
+pub(super) use aside::refused_file_name;
 use aside::Aside;
 use bytes::{join_frames, write_request};
 use connections::{PostConnection, Stage};
