@@ -96,6 +96,8 @@ pub struct HttpStatus {
     pub consecutive_failures: u64,
     /// The operator threw it out; it stays out until it is resumed.
     pub ejected: bool,
+    /// Times that it was taken out for a while because it refused everything.
+    pub ejections: u64,
     /// What was wrong at the last check.
     pub error: Option<String>,
 }
