@@ -100,6 +100,8 @@ fn http_settings(http: &HttpConfig) -> Vec<Setting> {
         slow_start,
         refused,
         refused_bytes_max,
+        eject_refusals,
+        eject_time,
     } = http;
     let analyzers: Vec<String> = analyzers.iter().map(|each| each.to_string()).collect();
     vec![
@@ -128,6 +130,8 @@ fn http_settings(http: &HttpConfig) -> Vec<Setting> {
             shown(refused.as_ref().map(|path| path.display()).as_ref()),
         ),
         ("refused_bytes_max", refused_bytes_max.to_string()),
+        ("eject_refusals", eject_refusals.to_string()),
+        ("eject_time_ns", eject_time.as_nanos().to_string()),
     ]
 }
 

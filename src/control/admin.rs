@@ -202,11 +202,15 @@ fn weight(core: &Core, ask: &Ask, id: &str) -> Answer {
         let name = Arc::clone(&name);
         refused(OrderRefused::Order(OrderError::Unknown { name }))
     })?;
+    // Its own weight waits behind a pin: it has that again when it is unpinned.
+    let is_pinned = pin || core.state().entry(id).is_some_and(|entry| entry.pinned);
     if over.is_zero() {
         lock(&core.ramps).end(id);
         let order = Order::Weight { name, weight, pin };
         let epoch = core.deck.order(order).map_err(refused)?;
-        core.checks.set_weight(id, weight);
+        if !is_pinned {
+            core.checks.set_weight(id, weight);
+        }
         return Ok((
             200,
             json!({ "analyzer": id, "weight": weight, "pinned": pin, "epoch": epoch }),
@@ -232,7 +236,9 @@ fn weight(core: &Core, ask: &Ask, id: &str) -> Answer {
     lock(&core.ramps)
         .begin(Arc::clone(&name), ramp)
         .map_err(|error| (409, error))?;
-    core.checks.set_weight(id, weight);
+    if !is_pinned {
+        core.checks.set_weight(id, weight);
+    }
     core.tell(
         "note",
         &name,

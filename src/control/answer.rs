@@ -150,6 +150,7 @@ fn stats(state: &State) -> Value {
             one["posts"] = json!({
                 "sent": posts.posts,
                 "failed": posts.failures,
+                "refused": posts.refused,
                 "inFlight": posts.in_flight,
                 "connections": posts.connections,
             });
@@ -249,6 +250,7 @@ mod tests {
             last_health_check: Some(1_795_305_137_000),
             consecutive_failures: 2,
             ejected: false,
+            ejections: 0,
             error: Some("refused".into()),
         });
         fake.note(&mut state, 5500);

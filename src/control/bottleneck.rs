@@ -194,6 +194,7 @@ mod tests {
             last_health_check: Some(5),
             consecutive_failures: 3,
             ejected: false,
+            ejections: 0,
             error: Some("127.0.0.1:1: connection refused".into()),
         });
         fake.note(&mut state, 6000);

@@ -178,12 +178,12 @@ impl EventLog {
                     continue;
                 };
                 self.told.insert(key);
-                if told.contains(&key) || !self.has_begun || ended.unacked() == 0 {
+                if told.contains(&key) || !self.has_begun || ended.left() == 0 {
                     continue;
                 }
                 let account = name_of(names, ended.analyzer);
                 let sum = moved.entry(account).or_default();
-                sum.0 += ended.unacked();
+                sum.0 += ended.left();
                 sum.1 = sum.1.max(rerouted_ns.saturating_sub(ended.detected_ns));
             }
         }

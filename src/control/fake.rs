@@ -112,6 +112,7 @@ impl Fake {
                     analyzer,
                     assigned: lane.assigned,
                     acked: lane.acked,
+                    refused: 0,
                     detected_ns: 1_000_000,
                     rerouted_ns: Some(4_500_000),
                 });

@@ -7,11 +7,13 @@
 //!                       a slow start after a recovery
 //! ```
 //!
+//! An analyzer that is healthy and refuses everything is taken out for a while: outlier.rs.
+//!
 //! It goes by states, not by events: shards that gave an analyzer up after failed POSTs took it out of the
 //! roster, and the next check that is well brings it back. What the operator ejected stays out until
 //! it is resumed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -20,6 +22,7 @@ use std::time::{Duration, Instant};
 use super::core::{lock, Core};
 use super::exchange::unix_ms;
 use super::http;
+use super::outlier::{may_go, Counts, EjectRule, Streak};
 use super::ramps::Ramp;
 use super::state::HttpStatus;
 use super::Settings;
@@ -49,6 +52,12 @@ struct Checked {
     failures: u64,
     ejected: bool,
     error: Option<String>,
+    streak: Streak,
+    /// Out until then, for what it refused, and why.
+    out: Option<(Instant, String)>,
+    ejections: u64,
+    /// Of those: in a row, without a packet that it took.
+    ejections_in_a_row: u32,
 }
 
 /// All of them.
@@ -58,6 +67,7 @@ pub struct Checks {
     interval: Duration,
     timeout: Duration,
     slow_start: Mutex<Duration>,
+    eject: EjectRule,
 }
 
 #[derive(Default)]
@@ -74,6 +84,7 @@ impl Checks {
             interval: settings.health_interval,
             timeout: settings.health_timeout,
             slow_start: Mutex::new(settings.slow_start),
+            eject: settings.eject,
         }
     }
 
@@ -88,6 +99,7 @@ impl Checks {
             last_health_check: checked.last_check_ms,
             consecutive_failures: checked.failures,
             ejected: checked.ejected,
+            ejections: checked.ejections,
             error: checked.error.clone(),
         };
         table.checked.values().map(status).collect()
@@ -106,6 +118,9 @@ impl Checks {
         let mut table = lock(&self.table);
         let checked = table.checked.get_mut(id)?;
         checked.ejected = ejected;
+        if !ejected {
+            checked.out = None;
+        }
         let up = if ejected { checked.up.take() } else { None };
         Some(up.map(|(generation, _)| generation))
     }
@@ -189,6 +204,10 @@ pub fn add(core: &Arc<Core>, analyzer: &HttpAnalyzer) -> Result<(), String> {
             failures: 0,
             ejected: false,
             error: None,
+            streak: Streak::default(),
+            out: None,
+            ejections: 0,
+            ejections_in_a_row: 0,
         };
         table.checked.insert(Arc::clone(&id), checked);
         number
@@ -327,6 +346,10 @@ fn apply(core: &Core, id: &Arc<str>, number: u64, result: Result<SocketAddr, Str
         checked.note(&result);
         checked.next(in_roster, result.ok(), !core.checks.slow_start().is_zero())
     };
+    let next = match (next, in_roster) {
+        (Move::Nothing, Some(generation)) => refuses_all(core, id, number, generation),
+        (next, _) => next,
+    };
     match next {
         Move::Nothing => {}
         Move::Down(generation) => {
@@ -341,6 +364,46 @@ fn apply(core: &Core, id: &Arc<str>, number: u64, result: Result<SocketAddr, Str
             target,
         } => bring_up(core, id, number, target, weight, slowly),
     }
+}
+
+/// Takes one out that refuses everything while others take what they get.
+fn refuses_all(core: &Core, id: &Arc<str>, number: u64, generation: u64) -> Move {
+    let rule = &core.checks.eject;
+    let (text, time) = {
+        let state = core.state();
+        let counts = Counts::of(&state, id, generation);
+        let mut table = lock(&core.checks.table);
+        let now = Instant::now();
+        let is_out = |one: &&Checked| one.out.as_ref().is_some_and(|(until, _)| now < *until);
+        let out = table.checked.values().filter(is_out);
+        let out: BTreeSet<Arc<str>> = out.map(|one| Arc::clone(&one.id)).collect();
+        let Some(checked) = table.checked.get_mut(id).filter(|one| one.number == number) else {
+            return Move::Nothing;
+        };
+        if counts.taken > 0 {
+            checked.ejections_in_a_row = 0;
+        }
+        let is_mine = checked.up.is_some_and(|(mine, _)| mine == generation);
+        let Some(refused) = checked.streak.note(counts, rule).filter(|_| is_mine) else {
+            return Move::Nothing;
+        };
+        let up = state.entries().iter();
+        let up = up.filter(|entry| entry.effective_weight() > 0.0);
+        let up = up.map(|entry| &*entry.name).collect();
+        if !may_go(id, &up, &out.iter().map(|id| &**id).collect()) {
+            return Move::Nothing;
+        }
+        checked.ejections += 1;
+        checked.ejections_in_a_row += 1;
+        checked.up = None;
+        let time = rule.time_out(checked.ejections_in_a_row);
+        let text = format!("refused {refused} packets and took none, while others took theirs");
+        checked.out = Some((now + time, text.clone()));
+        (text, time)
+    };
+    log::warn!("analyzer {id} {text}: out for {time:?} (--eject-refusals)");
+    core.tell("bad", id, format!("{text}: out for {time:?}"));
+    Move::Down(generation)
 }
 
 fn bring_up(
@@ -405,7 +468,15 @@ impl Checked {
         }
         self.is_healthy = Some(is_healthy);
         self.failures = if is_healthy { 0 } else { self.failures + 1 };
-        self.error = result.as_ref().err().cloned();
+        let now = Instant::now();
+        if self.out.as_ref().is_some_and(|(until, _)| now >= *until) {
+            self.out = None;
+        }
+        let out = self.out.as_ref().map(|(until, why)| {
+            let left = until.saturating_duration_since(now).as_secs_f64();
+            format!("{why}; back in {left:.0} s")
+        });
+        self.error = result.as_ref().err().cloned().or(out);
     }
 
     fn next(&mut self, in_roster: Option<u64>, at: Option<SocketAddr>, slow: bool) -> Move {
@@ -419,7 +490,7 @@ impl Checked {
                 self.up = None;
                 Move::Down(generation)
             }
-            (None, Some(address)) if !self.ejected => Move::Up {
+            (None, Some(address)) if !self.ejected && self.out.is_none() => Move::Up {
                 slowly: self.was_up && slow,
                 weight: self.weight,
                 target: HttpTarget {

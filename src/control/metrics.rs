@@ -298,6 +298,24 @@ fn posts(state: &State, shown: &[&Row], out: &mut Exposition) {
     for (row, sum) in &sums {
         out.count(&[("analyzer", &row.id)], sum.failures);
     }
+    out.family(
+        "weir_analyzer_post_refusals_total",
+        Kind::Counter,
+        "POSTs to it that it refused for good, set aside.",
+    );
+    for (row, sum) in &sums {
+        out.count(&[("analyzer", &row.id)], sum.refused);
+    }
+    out.family(
+        "weir_analyzer_ejections_total",
+        Kind::Counter,
+        "Times that it was taken out for a while because it refused everything.",
+    );
+    for (row, _) in &sums {
+        let status = state.http.iter().find(|status| status.id == row.id);
+        let ejections = status.map_or(0, |status| status.ejections);
+        out.count(&[("analyzer", &row.id)], ejections);
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 //! metrics.rs    /metrics                          exposition.rs: its two formats
 //! page.rs       the page                          streams.rs   its events
 //! listener.rs   the admin socket                  token.rs     who may
-//! ramps.rs      weights on their way              health_check.rs: analyzers over HTTP
+//! ramps.rs      weights on their way              health_check.rs: analyzers over HTTP; outlier.rs: who refuses
 //! exchange.rs   request and response              http.rs      their bytes; client.rs: the other side
 //! ```
 
@@ -24,6 +24,7 @@ pub mod health_check;
 pub mod http;
 pub mod listener;
 pub mod metrics;
+pub mod outlier;
 pub mod page;
 pub mod ramps;
 pub mod rates;
@@ -49,6 +50,7 @@ use serde_json::Value;
 use self::core::Core;
 use self::exchange::{Ask, Response};
 use self::listener::{AdminAt, Listener};
+use self::outlier::EjectRule;
 use self::streams::Streams;
 use crate::certificate::Stamp;
 use crate::service::sockets::AdminSocket;
@@ -80,6 +82,8 @@ pub struct Settings {
     pub health_timeout: Duration,
     /// Time in which an analyzer over HTTP gets its whole weight after a recovery; 0: at once.
     pub slow_start: Duration,
+    /// When an analyzer that refuses everything is taken out, and for how long.
+    pub eject: EjectRule,
     /// Every setting by its name.
     pub configuration: BTreeMap<String, String>,
     /// For `POST /admin/reload`.
@@ -102,6 +106,10 @@ impl Settings {
             health_interval: Duration::from_secs(5),
             health_timeout: Duration::from_secs(3),
             slow_start: Duration::from_secs(30),
+            eject: EjectRule {
+                refusals: 100,
+                time: Duration::from_secs(30),
+            },
             configuration: BTreeMap::new(),
             reloader: None,
             tap: None,

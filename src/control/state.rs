@@ -96,6 +96,8 @@ pub struct HttpStatus {
     pub consecutive_failures: u64,
     /// The operator threw it out; it stays out until it is resumed.
     pub ejected: bool,
+    /// Times that it was taken out for a while because it refused everything.
+    pub ejections: u64,
     /// What was wrong at the last check.
     pub error: Option<String>,
 }
@@ -437,7 +439,7 @@ impl State {
                 let lane = self.lanes.get(&key).map(|(name, _)| Arc::clone(name));
                 let known = self.known.get_mut(&lane.unwrap_or(name));
                 if let Some(known) = known.filter(|_| !before.contains(&key)) {
-                    known.rerouted += ended.unacked();
+                    known.rerouted += ended.left();
                 }
             }
         }

@@ -89,6 +89,8 @@ pub fn posts_of(state: &State, id: &str) -> HttpAnalyzerReport {
             posts: sum.posts + one.posts,
             failures: sum.failures + one.failures,
             consecutive_failures: sum.consecutive_failures.max(one.consecutive_failures),
+            acked: sum.acked + one.acked,
+            refused: sum.refused + one.refused,
         }
     })
 }

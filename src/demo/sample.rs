@@ -52,6 +52,7 @@ pub fn ended(analyzer: u32, assigned: u64, acked: u64) -> Ended {
         analyzer,
         assigned,
         acked,
+        refused: 0,
         detected_ns: 1_000_000,
         rerouted_ns: None,
     }

@@ -180,7 +180,7 @@ impl Watch {
                 .filter(|lane| lane.name == *name && !lane.is_told)
                 .filter_map(|lane| lane.ended)
         };
-        let messages = ended().map(|ended| ended.unacked()).sum();
+        let messages = ended().map(|ended| ended.left()).sum();
         let detected_ns = ended().map(|ended| ended.detected_ns).min()?;
         let rerouted: Option<Vec<u64>> = ended().map(|ended| ended.rerouted_ns).collect();
         let rerouted_ns = rerouted?.into_iter().max()?;
@@ -227,7 +227,7 @@ impl Watch {
             let lanes = || self.lanes.values().filter(|lane| lane.name == *name);
             let rerouted = lanes()
                 .filter_map(|lane| lane.ended)
-                .map(|ended| ended.unacked());
+                .map(|ended| ended.left());
             Row {
                 name: Arc::clone(name),
                 state,

@@ -165,7 +165,7 @@ impl<M: Memory> Engine<M> {
         Account {
             name: name.map_or_else(|| slot.analyzer.to_string().into(), Arc::clone),
             assigned: slot.lane.appended(),
-            acked: slot.lane.acked() - slot.refused,
+            acked: slot.acked(),
             due: slot.due.at(clock),
         }
     }

@@ -27,11 +27,13 @@ pub enum Reason {
     AddressLimit,
     TokenRefused,
     RefusedByAnalyzer,
+    /// A packet that an analyzer refused for good could not be written to the file of such packets.
+    NotSetAside,
 }
 
 impl Reason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Reason; 21] = [
+    pub const ALL: [Reason; 22] = [
         Reason::FrameTooShort,
         Reason::FrameTooLong,
         Reason::FrameCutOff,
@@ -53,6 +55,7 @@ impl Reason {
         Reason::AddressLimit,
         Reason::TokenRefused,
         Reason::RefusedByAnalyzer,
+        Reason::NotSetAside,
     ];
 
     /// Metric label.
@@ -79,6 +82,7 @@ impl Reason {
             Reason::AddressLimit => "address_limit",
             Reason::TokenRefused => "token_refused",
             Reason::RefusedByAnalyzer => "refused_by_analyzer",
+            Reason::NotSetAside => "not_set_aside",
         }
     }
 }

@@ -19,8 +19,10 @@ pub struct Ended {
     pub analyzer: u32,
     /// Messages that had been routed to it.
     pub assigned: u64,
-    /// Messages that it had ACKed; the difference is re-routed.
+    /// Messages that it had ACKed, in order or not.
     pub acked: u64,
+    /// Messages that it had refused for good, and that were set aside.
+    pub refused: u64,
     /// CLOCK_MONOTONIC when its end was seen.
     pub detected_ns: u64,
     /// CLOCK_MONOTONIC when the last re-routed message was written to its new analyzer's socket;
@@ -29,9 +31,9 @@ pub struct Ended {
 }
 
 impl Ended {
-    /// Messages that go to others.
-    pub fn unacked(&self) -> u64 {
-        self.assigned - self.acked
+    /// Messages that go to others: neither ACKed nor refused.
+    pub fn left(&self) -> u64 {
+        self.assigned - self.acked - self.refused
     }
 }
 
@@ -127,7 +129,7 @@ mod tests {
         engine.reroute();
         let ended = engine.ended().copied().next().expect("one link ended");
         assert_eq!(
-            (ended.epoch, ended.unacked(), ended.detected_ns),
+            (ended.epoch, ended.left(), ended.detected_ns),
             (link(1), 5, 7)
         );
         assert_eq!(ended.rerouted_ns, None, "moved, not yet written");
@@ -144,6 +146,7 @@ mod tests {
                 analyzer: 1,
                 assigned: 10,
                 acked: 4,
+                refused: 1,
                 detected_ns: count,
                 rerouted_ns: None,
             });
@@ -152,8 +155,8 @@ mod tests {
         list.rerouted(LinkEpoch::new(0, 20), 99);
         let kept: Vec<_> = list.iter().collect();
         assert_eq!(
-            (kept.len(), kept[0].detected_ns, kept[0].unacked()),
-            (ENDED_MAX, 5, 6)
+            (kept.len(), kept[0].detected_ns, kept[0].left()),
+            (ENDED_MAX, 5, 5)
         );
         let times: Vec<_> = kept.iter().filter_map(|ended| ended.rerouted_ns).collect();
         assert_eq!(times, [99]);

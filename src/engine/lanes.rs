@@ -112,15 +112,17 @@ impl<M: Memory> Engine<M> {
         slot.state = LaneState::Down;
         self.lane_by_epoch.remove(&epoch);
         slot.weight = 0.0;
-        let (assigned, acked) = (slot.lane.appended(), slot.lane.acked());
-        self.ended.push(Ended {
+        let mut ended = Ended {
             epoch,
             analyzer: slot.analyzer,
-            assigned,
-            acked,
+            assigned: slot.lane.appended(),
+            acked: slot.acked(),
+            refused: slot.refused(),
             detected_ns: now_ns,
-            rerouted_ns: (assigned == acked).then_some(now_ns),
-        });
+            rerouted_ns: None,
+        };
+        ended.rerouted_ns = (ended.left() == 0).then_some(now_ns);
+        self.ended.push(ended);
         slot.full = false;
         self.set_tree();
         self.close_account(lane.0 as usize);
@@ -195,7 +197,7 @@ impl<M: Memory> Engine<M> {
             rerouted: 0,
             assigned_before: 0,
             due: Due::default(),
-            refused: 0,
+            refused_in_order: 0,
             through: VecDeque::new(),
         };
         if let Some(free) = self

@@ -157,11 +157,7 @@ impl LaneSlot {
 impl<M: Memory> Engine<M> {
     pub(super) fn start_reroute(&mut self, lane: LaneId, now_ns: u64) {
         let slot = &self.lanes[lane.0 as usize];
-        let through: u64 = slot
-            .through
-            .iter()
-            .map(|through| through.last + 1 - through.first)
-            .sum();
+        let through = slot.out_of_order(false) + slot.out_of_order(true);
         let unacked = slot.lane.unacked();
         if unacked == 0 {
             return;

@@ -139,8 +139,8 @@ pub(super) struct LaneSlot {
     pub(super) assigned_before: u64,
     /// What is due to it.
     pub(super) due: Due,
-    /// Of the messages that are through: refused.
-    pub(super) refused: u64,
+    /// Of the messages that are through in order: refused.
+    pub(super) refused_in_order: u64,
     /// Messages that were through before older ones; for links over HTTP that die.
     pub(super) through: VecDeque<Through>,
 }
@@ -153,7 +153,29 @@ pub(super) struct Through {
     pub(super) is_refused: bool,
 }
 
+impl Through {
+    fn messages(&self) -> u64 {
+        self.last + 1 - self.first
+    }
+}
+
 impl LaneSlot {
+    /// Messages that its analyzer has ACKed, in order or not.
+    pub(super) fn acked(&self) -> u64 {
+        self.lane.acked() - self.refused_in_order + self.out_of_order(false)
+    }
+
+    /// Messages that its analyzer has refused for good, in order or not.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused_in_order + self.out_of_order(true)
+    }
+
+    pub(super) fn out_of_order(&self, is_refused: bool) -> u64 {
+        let through = self.through.iter();
+        let kind = through.filter(|through| through.is_refused == is_refused);
+        kind.map(Through::messages).sum()
+    }
+
     /// It takes messages for this link.
     pub(super) fn feeds(&self, epoch: LinkEpoch) -> bool {
         self.state == LaneState::Up && self.lane.setup().epoch == epoch
@@ -340,7 +362,7 @@ impl<M: Memory> Engine<M> {
     /// elsewhere: they are dropped from here. Nothing for a lane that is down.
     pub fn refused(&mut self, lane: LaneId, messages: u64, now_ns: u64) {
         if let Some((epoch, last)) = self.advance(lane, messages, now_ns) {
-            self.lanes[lane.0 as usize].refused += messages;
+            self.lanes[lane.0 as usize].refused_in_order += messages;
             self.counters.dropped += messages;
             self.receipts.refused(epoch, last);
         }
@@ -406,7 +428,7 @@ impl<M: Memory> Engine<M> {
             analyzer: slot.analyzer,
             assigned: slot.lane.appended(),
             assigned_before: slot.assigned_before,
-            acked: slot.lane.acked() - slot.refused,
+            acked: slot.acked(),
             in_flight: slot.lane.submitted().saturating_sub(slot.lane.acked()),
             queued: slot.lane.appended() - slot.lane.submitted().max(slot.lane.acked()),
             full: slot.full,

@@ -232,5 +232,15 @@ mod tests {
         assert!(!admission.enter(Door::Http, at("::ffff:10.0.0.1"), 1));
         admission.leave(Door::Http, at("2001:db8::3"));
         assert!(admission.enter(Door::Http, at("2001:db8::4"), 1));
+
+        let rate = RateLimit {
+            requests: 1,
+            per: Duration::from_secs(3600),
+        };
+        let refused = |text| admission.over_rate(at(text), rate, 0).is_some();
+        assert!(!refused("2001:db8::1") && refused("2001:db8::ffff:ffff:ffff:ffff"));
+        assert!(!refused("2001:db8:0:1::1"));
+        assert!(!refused("10.0.0.1") && refused("::ffff:10.0.0.1"));
+        assert!(!refused("10.0.0.2"));
     }
 }

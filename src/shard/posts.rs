@@ -28,6 +28,7 @@ mod aside;
 mod bytes;
 mod connections;
 
+pub(super) use aside::refused_file_name;
 use aside::Aside;
 use bytes::{join_frames, write_request};
 use connections::{PostConnection, Stage};
@@ -330,6 +331,10 @@ impl<I: Io> Worker<I> {
             post.fate = fate;
             post.request = Vec::new();
             link.open -= 1;
+            match fate {
+                Fate::Refused => link.report.refused += 1,
+                _ => link.report.acked += 1,
+            }
         }
         let lane = self.engine.lane_of(epoch);
         while let Some(post) = link.posts.front() {

@@ -116,6 +116,10 @@ pub struct HttpAnalyzerReport {
     pub failures: u64,
     /// Failed since the last success.
     pub consecutive_failures: u64,
+    /// POSTs that it took.
+    pub acked: u64,
+    /// POSTs that it refused for good, and that were set aside.
+    pub refused: u64,
 }
 
 /// Shared by the shards and by whoever started them.

@@ -17,6 +17,7 @@ use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use super::listen::{divide_passed, listen, place, Listener, Passed};
 use super::mesh::{GlommioMesh, Message, Postbox, CHANNEL_MESSAGES};
 use super::operator::Operator;
+use super::posts::refused_file_name;
 use super::shared::{ShardReport, Shared, Stop};
 use super::worker::{Listeners, Worker};
 use super::Config;
@@ -441,7 +442,7 @@ fn refused_files(config: &Config) -> Result<Vec<OwnedFd>, StartError> {
         return Ok(Vec::new());
     };
     let open = |index| {
-        let path = folder.join(format!("refused-{index}.ndjson"));
+        let path = folder.join(refused_file_name(index));
         let mut options = File::options();
         let file = options.create(true).append(true).mode(0o640).open(&path);
         file.map(OwnedFd::from)

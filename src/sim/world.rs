@@ -450,9 +450,9 @@ impl World {
             let ended = worker.engine.ended();
             scene
                 .reroutes
-                .extend(ended.filter(|e| e.unacked() > 0).map(|e| {
+                .extend(ended.filter(|e| e.left() > 0).map(|e| {
                     let took_ns = e.rerouted_ns.map(|at| at.saturating_sub(e.detected_ns));
-                    (e.unacked(), took_ns)
+                    (e.left(), took_ns)
                 }));
             for account in worker.engine.accounts() {
                 if let Some(analyzer) = self.analyzer_called(&net, &account.name) {

@@ -12,6 +12,7 @@
 mod arena;
 mod clock;
 mod inherit;
+mod lent;
 mod limits;
 mod map;
 mod probe;

@@ -3,7 +3,6 @@
 //! Completions carry the token of their request and nothing else is remembered here: what a token
 //! means is the shard's business.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -15,6 +14,7 @@ use io_uring::{cqueue, opcode, squeue, IoUring};
 use socket2::SockAddr;
 
 use super::arena::ArenaView;
+use super::lent::Lent;
 use super::probe::{explain, kernel_release, Features, Unusable};
 use super::provided::{Chunk, ProvidedBuffers, ProvidedConfig};
 use super::wake::Wake;
@@ -156,16 +156,17 @@ pub struct RingConfig {
 
 /// The data ring. Lives on the thread that made it.
 ///
-/// Field order is drop order: the ring goes before the memory that the kernel could still touch.
+/// Field order is drop order: the ring goes before the memory that the kernel could still touch. What a
+/// request reads that outlives even the ring is never freed, see [`Lent`].
 pub struct Ring {
     ring: IoUring,
     ingress: ProvidedBuffers,
     control: ProvidedBuffers,
     http: ProvidedBuffers,
-    /// Bytes that sends outside the arenas read, by token.
-    outgoing: HashMap<u64, Vec<u8>>,
-    /// Addresses that connects read, by token.
-    addresses: HashMap<u64, Box<SockAddr>>,
+    /// Bytes that sends outside the arenas, and appends to files, read.
+    outgoing: Lent<Vec<u8>>,
+    /// Addresses that connects read.
+    addresses: Lent<Box<SockAddr>>,
     arenas: Vec<ArenaView>,
     wake: Arc<Wake>,
     wake_word: Box<[u8; 8]>,
@@ -239,8 +240,8 @@ impl Ring {
             ingress,
             control,
             http,
-            outgoing: HashMap::new(),
-            addresses: HashMap::new(),
+            outgoing: Lent::new(),
+            addresses: Lent::new(),
             arenas,
             wake,
             wake_word: Box::new([0; 8]),
@@ -346,8 +347,7 @@ impl Ring {
         let entry = opcode::Send::new(Fd(fd), bytes.as_ptr(), len)
             .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
             .build();
-        let before = self.outgoing.insert(token, bytes);
-        assert!(before.is_none(), "one send at a time for each token");
+        self.outgoing.lend(token, bytes);
         self.push(entry, token);
     }
 
@@ -358,14 +358,13 @@ impl Ring {
         let entry = opcode::Write::new(Fd(fd), bytes.as_ptr(), len)
             .offset(u64::MAX) // where the file is
             .build();
-        let before = self.outgoing.insert(token, bytes);
-        assert!(before.is_none(), "one write at a time for each token");
+        self.outgoing.lend(token, bytes);
         self.push(entry, token);
     }
 
     /// The bytes of a send or an append that has completed.
     pub fn sent_bytes(&mut self, token: u64) -> Vec<u8> {
-        self.outgoing.remove(&token).unwrap_or_default()
+        self.outgoing.take_back(token).unwrap_or_default()
     }
 
     /// Connects a new socket; the completion tells how that went, [`Ring::connected`] is to be called
@@ -373,14 +372,13 @@ impl Ring {
     pub fn connect(&mut self, fd: RawFd, address: SocketAddr, token: u64) {
         let address = Box::new(SockAddr::from(address));
         let entry = opcode::Connect::new(Fd(fd), address.as_ptr().cast(), address.len()).build();
-        let before = self.addresses.insert(token, address);
-        assert!(before.is_none(), "one connect at a time for each token");
+        self.addresses.lend(token, address);
         self.push(entry, token);
     }
 
     /// A connect has completed.
     pub fn connected(&mut self, token: u64) {
-        self.addresses.remove(&token);
+        self.addresses.take_back(token);
     }
 
     /// Cancels the request with this token; the request itself completes with ECANCELED.
@@ -461,6 +459,8 @@ impl Ring {
     /// Ends everything that is under way, so that sockets and memory are free when this returns. A
     /// closed ring would let go of them later, at the kernel's leisure: a listener would still hold
     /// its port when the next distributor starts.
+    ///
+    /// What cannot be ended within a second, a write to a disk that hangs, keeps its memory for good.
     pub fn quiesce(&mut self) {
         const PATIENCE_S: u64 = 1;
         let timeout = Timespec::new().sec(PATIENCE_S);
@@ -477,6 +477,14 @@ impl Ring {
         }
         // Runs what the cancellations left to do.
         let _ = self.enter(0, Duration::ZERO, 0);
+        for entry in self.ring.completion() {
+            self.outgoing.take_back(entry.user_data());
+            self.addresses.take_back(entry.user_data());
+        }
+        let left = self.outgoing.len() + self.addresses.len();
+        if left > 0 {
+            log::warn!("{left} requests go on behind the end of their ring: a disk that hangs?");
+        }
     }
 
     /// Receive memory in bytes, all groups.
@@ -527,10 +535,10 @@ impl Ring {
 
     fn push(&mut self, entry: squeue::Entry, token: u64) {
         let entry = entry.user_data(token);
-        // SAFETY: every entry built above points to memory that outlives the ring (arenas, provided
-        // buffers, bytes and addresses of requests under way by field order, the wake word by
-        // ownership) or the request (a send's vector, by the contract of `SendVector`). A vector of
-        // bytes and a boxed address do not move when their table grows.
+        // SAFETY: every entry built above points to memory that outlives the ring (arenas and provided
+        // buffers by field order, the wake word by ownership) or the request (a send's vector, by the
+        // contract of `SendVector`; bytes and addresses by that of `Lent`). A vector of bytes and a
+        // boxed address do not move when their table grows.
         while unsafe { self.ring.submission().push(&entry) }.is_err() {
             self.enters += 1;
             if let Err(error) = self.ring.submit() {

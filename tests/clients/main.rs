@@ -4,4 +4,3 @@ mod analyzer;
 mod binary;
 mod emitter;
 mod fake;
-mod speed;

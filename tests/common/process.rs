@@ -58,10 +58,22 @@ impl Distributor {
 
     /// The same with at most so many descriptors.
     pub fn start_limited(descriptors: u32, flags: &str) -> Distributor {
-        let mut shell = Command::new("sh");
         let script = format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"");
-        shell.args(["-c", &script, WEIR]);
-        Distributor::start_by(verbose(shell), flags)
+        Distributor::start_in(&[], &script, flags)
+    }
+
+    /// The same out of a shell script that ends with `exec "$0" "$@"`, run by `runner` if there is one.
+    pub fn start_in(runner: &[String], script: &str, flags: &str) -> Distributor {
+        let mut command = match runner {
+            [] => Command::new("sh"),
+            [program, arguments @ ..] => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg("sh");
+                command
+            }
+        };
+        command.args(["-ec", script, WEIR]);
+        Distributor::start_by(verbose(command), flags)
     }
 
     fn start_by(mut command: Command, flags: &str) -> Distributor {
@@ -369,6 +381,24 @@ pub fn run_command(command: &mut Command) -> Output {
         std::thread::sleep(super::POLL);
     }
     child.wait_with_output().expect("output")
+}
+
+/// `unshare` with these namespaces, and a user namespace where that takes a root. The error says why
+/// `script` does not run in them.
+pub fn namespaces(kinds: &[&str], script: &str) -> Result<Vec<String>, String> {
+    let mut words = vec!["unshare".to_owned()];
+    words.extend(kinds.iter().map(|kind| (*kind).to_owned()));
+    let id = Command::new("id").arg("-u").output().expect("id runs");
+    if id.stdout != b"0\n" {
+        words.push("--map-root-user".to_owned());
+    }
+    let mut trial = Command::new(&words[0]);
+    let output = trial.args(&words[1..]).args(["sh", "-ec", script]).output();
+    match output {
+        Ok(output) if output.status.success() => Ok(words),
+        Ok(output) => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+        Err(error) => Err(format!("unshare: {error}")),
+    }
 }
 
 /// Sends a signal to one process.

@@ -358,7 +358,7 @@ fn what_a_death_leaves_is_counted_by_what_was_sent() {
     assert_eq!((lane.in_flight, lane.queued), (0, 9));
     rig.transmit_all(stays, false);
     let ended = *rig.engine.ended().next().expect("one ended");
-    assert_eq!((ended.unacked(), ended.rerouted_ns), (9, None));
+    assert_eq!((ended.left(), ended.rerouted_ns), (9, None));
     let reports = rig.rerouted();
     rig.engine.note_rerouted(&reports[0], 77);
     let ended = *rig.engine.ended().next().expect("one ended");
@@ -376,7 +376,7 @@ fn a_link_that_ends_with_nothing_open_is_over_at_once() {
     let now_ns = rig.now_ns;
     rig.kill(dies);
     let ended = *rig.engine.ended().next().expect("one ended");
-    assert_eq!((ended.unacked(), ended.rerouted_ns), (0, Some(now_ns)));
+    assert_eq!((ended.left(), ended.rerouted_ns), (0, Some(now_ns)));
     assert_eq!(rig.engine.next_rerouted(), None);
 }
 

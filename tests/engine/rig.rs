@@ -5,11 +5,17 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use weir::engine::{
-    Engine, EngineConfig, Entry, Ingest, LaneId, LinkEpoch, Memory, OnSlow, Reach, Rerouted,
-    Roster, Span, Transmit, VecMemory, Window,
+    Engine, EngineConfig, Entry, Ingest, LaneId, LinkEpoch, Memory, OnSlow, Reach, Roster, Span,
+    Transmit, VecMemory, Window,
 };
-use weir::protocol::frame;
-use weir::protocol::native::{BatchCursor, BatchHeader, LinkWord};
+
+// Named by their paths: other packages take in this file by its own.
+#[path = "rig/checks.rs"]
+mod checks;
+#[path = "rig/wire.rs"]
+mod wire;
+
+pub use wire::*;
 
 pub const SHARD: u16 = 3;
 pub const BUFFER_BYTES: u32 = 4096;
@@ -25,97 +31,6 @@ pub fn config(buffers: u32, frame_bytes_max: u32) -> EngineConfig {
         window_messages: u64::MAX,
         partial_bytes_max: 1 << 20,
         on_slow: OnSlow::Spill,
-    }
-}
-
-/// A frame with this payload.
-pub fn frame_of(severity: u8, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).expect("short");
-    [&frame::encode_header(length, severity)[..], payload].concat()
-}
-
-/// A frame of `bytes` bytes whose payload starts with `id`.
-pub fn numbered(id: u64, bytes: usize) -> Vec<u8> {
-    let mut payload = id.to_be_bytes().to_vec();
-    payload.resize(bytes - 5, id as u8);
-    frame_of(id as u8, &payload)
-}
-
-/// The number at the start of a frame's payload, if it has room for one.
-pub fn number_of(frame: &[u8]) -> Option<u64> {
-    frame.get(5..13)?.try_into().ok().map(u64::from_be_bytes)
-}
-
-/// Identity of a message on native links.
-pub type Identity = (u64, u64);
-
-/// A message that an analyzer decoded.
-#[derive(Clone, Debug)]
-pub struct Got {
-    pub frame: Vec<u8>,
-    pub redelivered: bool,
-    /// Native links only.
-    pub identity: Option<Identity>,
-}
-
-/// Decodes one link's stream.
-#[derive(Default)]
-struct Reader {
-    bytes: Vec<u8>,
-    batch: Option<(BatchHeader, BatchCursor)>,
-    messages: u64,
-}
-
-impl Reader {
-    fn feed(&mut self, native: bool, bytes: &[u8]) -> Vec<Got> {
-        self.bytes.extend_from_slice(bytes);
-        let taken = std::mem::take(&mut self.bytes);
-        let mut rest = &taken[..];
-        let mut got = Vec::new();
-        while let Some(message) = self.next(native, &mut rest) {
-            self.messages += 1;
-            got.push(message);
-        }
-        self.bytes = rest.to_vec();
-        got
-    }
-
-    fn next(&mut self, native: bool, rest: &mut &[u8]) -> Option<Got> {
-        if !native {
-            let length = frame::peek(rest, u32::MAX).expect("a valid frame")?;
-            let (frame, after) = rest.split_at_checked(length)?;
-            *rest = after;
-            let frame = frame.to_vec();
-            return Some(Got {
-                frame,
-                redelivered: false,
-                identity: None,
-            });
-        }
-        if self
-            .batch
-            .as_ref()
-            .is_none_or(|(_, cursor)| cursor.left_count() == 0)
-        {
-            let (word, used) = LinkWord::decode(rest).expect("a valid word")?;
-            let LinkWord::Batch(header) = word else {
-                panic!("the engine sends batches only, not {word:?}");
-            };
-            assert_eq!(
-                header.first_sequence,
-                self.messages + 1,
-                "batches follow each other"
-            );
-            *rest = &rest[used..];
-            self.batch = Some((header, BatchCursor::new(&header, u32::MAX)));
-        }
-        let (header, cursor) = self.batch.as_mut()?;
-        let message = cursor.next(rest).expect("a valid batch")?;
-        Some(Got {
-            frame: message.frame.to_vec(),
-            redelivered: header.redelivered,
-            identity: Some((header.origin_epoch, message.origin_sequence)),
-        })
     }
 }
 
@@ -551,128 +466,6 @@ impl Rig {
         self.engine.emitter_opened(source);
         self.sources[source] = Source::default();
         self.check();
-    }
-
-    // Checks ----------------------------------------------------------------------------------
-
-    /// What holds at every moment.
-    pub fn check(&self) {
-        let balance = self.engine.balance();
-        assert!(balance.holds(), "{balance}");
-        assert_eq!(
-            (balance.received, balance.acked),
-            (self.received, self.acked)
-        );
-        assert_eq!(self.engine.check(), Ok(()));
-    }
-
-    /// What holds at every moment, too, but takes longer to see.
-    pub fn check_windows(&self) {
-        let frame_bytes = u64::from(self.config.frame_bytes_max) + 40;
-        let frame_buffers = frame_bytes.div_ceil(u64::from(self.config.buffer_bytes));
-        let frame_room = frame_buffers * u64::from(self.config.buffer_bytes);
-        // No window is smaller than two buffers.
-        let buffer = u64::from(self.config.buffer_bytes);
-        let small = (self.config.window_bytes / 2).max(2 * buffer) + buffer + frame_room;
-        let most = self.config.window_bytes.max(small);
-        for lane in self.engine.lane_reports() {
-            let held = lane.held_bytes;
-            assert!(held <= most, "{held} bytes in one lane");
-            if !lane.down {
-                let open = lane.in_flight + lane.queued;
-                assert!(
-                    open <= self.config.window_messages,
-                    "{open} messages in one lane"
-                );
-            }
-        }
-    }
-
-    /// Reports of re-routes that are over.
-    pub fn rerouted(&mut self) -> Vec<Rerouted> {
-        let mut all = Vec::new();
-        while let Some(report) = self.engine.next_rerouted() {
-            let due = self.reports_due.remove(&report.epoch);
-            assert_eq!(
-                due,
-                Some(report.messages),
-                "reported once, with its messages"
-            );
-            all.push(report);
-        }
-        all
-    }
-
-    /// A turn in which everything works: all is released, offered, sent, written and ACKed.
-    pub fn turn(&mut self) {
-        self.engine.reroute();
-        for source in 0..self.sources.len() {
-            self.offer(source, usize::MAX);
-        }
-        self.collect_dirty();
-        for peer in 0..self.peers.len() {
-            if self.peers[peer].ready {
-                self.transmit_all(peer, true);
-            } else if self.peers[peer].up {
-                self.engine.written(self.peers[peer].lane);
-            }
-            self.release_all(peer);
-            self.ack_all(peer);
-        }
-    }
-
-    /// Turns until every message is ACKed; then nothing must be left anywhere.
-    pub fn finish(&mut self) {
-        let state = |rig: &Rig| {
-            let unsent: usize = rig.sources.iter().map(|source| source.unsent.len()).sum();
-            let held: usize = rig.peers.iter().map(|peer| peer.held.len()).sum();
-            let free = rig.engine.buffers().0;
-            let rerouted = rig.engine.counters.rerouted;
-            (unsent, held, free, rig.received, rig.acked, rerouted)
-        };
-        loop {
-            let before = state(self);
-            self.turn();
-            let after = state(self);
-            if after.0 == 0 && self.engine.balance().open() == 0 {
-                break;
-            }
-            assert_ne!(before, after, "no progress: {}", self.describe());
-        }
-        self.check_nothing_left();
-    }
-
-    fn describe(&mut self) -> String {
-        let mut text = format!(
-            "{}, buffers {:?}",
-            self.engine.balance(),
-            self.engine.buffers()
-        );
-        for lane in self.engine.lane_reports() {
-            let (epoch, in_flight, queued) = (lane.epoch.0, lane.in_flight, lane.queued);
-            let (full, down, held) = (lane.full, lane.down, lane.held_bytes);
-            text += &format!("\nlane {epoch:x}: in flight {in_flight} queued {queued}");
-            text += &format!(" held bytes {held} full {full} down {down}");
-        }
-        text
-    }
-
-    fn check_nothing_left(&mut self) {
-        assert!(self.open.is_empty(), "each message was ACKed exactly once");
-        for source in 0..self.sources.len() {
-            assert!(self.sources[source].frames.is_empty());
-        }
-        let (free, _, total) = self.engine.buffers();
-        assert_eq!(free, total, "every buffer is free again");
-        for lane in self.engine.lane_reports() {
-            assert!(!lane.full && !lane.down, "{lane:?}");
-        }
-        self.rerouted();
-        assert!(
-            self.reports_due.is_empty(),
-            "every re-route was reported: {:?}",
-            self.reports_due
-        );
     }
 }
 

@@ -43,6 +43,8 @@ struct Link {
     bytes: Vec<u8>,
     /// Units that it has and has not ACKed: the numbers in each.
     unacked: Vec<Vec<u64>>,
+    /// Messages that it has ACKed, and refused.
+    answered: (u64, u64),
 }
 
 struct World {
@@ -126,6 +128,7 @@ impl World {
             epoch: LinkEpoch::new(0, self.epochs),
             bytes: Vec::new(),
             unacked: Vec::new(),
+            answered: (0, 0),
         };
         self.links.insert(self.analyzers, link);
         self.apply();
@@ -249,9 +252,11 @@ impl World {
             let messages = numbers.len() as u64;
             if form == Form::Http && random.below(5) == 0 {
                 self.engine.refused(lane, messages, 0);
+                link.answered.1 += messages;
                 self.refused.extend(numbers);
             } else {
                 self.engine.acked(lane, messages, 0);
+                link.answered.0 += messages;
                 self.acked.extend(numbers);
             }
         }
@@ -273,7 +278,7 @@ impl World {
 
     /// An analyzer dies; over HTTP some of its units may have been ACKed out of order.
     fn down(&mut self, analyzer: u32, random: &mut Random) {
-        let Some(link) = self.links.remove(&analyzer) else {
+        let Some(mut link) = self.links.remove(&analyzer) else {
             return;
         };
         if let (Form::Http, Some(lane)) = (link.form, self.engine.lane_of(link.epoch)) {
@@ -281,12 +286,13 @@ impl World {
             for (index, unit) in link.unacked.iter().enumerate() {
                 if index > 0 && random.below(3) == 0 {
                     let is_refused = random.below(2) == 0;
-                    let through = match is_refused {
-                        true => &mut self.refused,
-                        false => &mut self.acked,
+                    let (through, answered) = match is_refused {
+                        true => (&mut self.refused, &mut link.answered.1),
+                        false => (&mut self.acked, &mut link.answered.0),
                     };
                     through.extend(unit);
                     let messages = unit.len() as u64;
+                    *answered += messages;
                     self.engine.through(lane, before, messages, is_refused);
                     self.settled.extend(unit);
                 }
@@ -294,6 +300,8 @@ impl World {
             }
         }
         self.engine.link_down(link.epoch, 0);
+        let ended = self.engine.ended().last().expect("it ended");
+        assert_eq!((ended.acked, ended.refused), link.answered);
         self.apply();
     }
 

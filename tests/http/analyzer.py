@@ -6,7 +6,7 @@ Each packet that is ACKed is a line of FILE before it is answered:
 X-Packet-ID, X-Emitter-ID, Content-Type, number of messages, their `message` fields joined by 0x1f.
 MODE: ok; fail (500 to each POST); slow (a POST takes 200 ms); flaky (every third POST fails);
 close (Connection: close after each answer); sick (health says 500); early (the first two POSTs are refused before
-their body is read); picky (a packet whose first message is 5, 15, 25, ... is refused for good: 422).
+their body is read); picky (a packet whose first message is 5, 15, 25, ... is refused for good: 422); refuse (400 to each POST).
 """
 import json
 import socket
@@ -61,6 +61,8 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(0.2)
         if self.path != "/logs" or mode == "fail" or mode == "flaky" and number % 3 == 0:
             return self.answer(500, {"error": "as told"})
+        if mode == "refuse":
+            return self.answer(400, {"error": "as told"})
         if mode == "picky" and packet["messages"][0]["message"].endswith("5"):
             return self.answer(422, {"error": "as told"})
         assert packet["size"] == len(packet["messages"]), packet

@@ -82,3 +82,76 @@ fn an_analyzer_comes_with_its_health_goes_with_it_and_comes_back_slowly() {
     let twice = assert_all_arrived(&taken, &[], &[&one, &other]);
     println!("{} messages, {twice} of them twice", taken.len());
 }
+
+#[test]
+fn a_pin_holds_through_a_slow_start() {
+    let mut one = HttpAnalyzer::start("one", "ok");
+    let mut other = HttpAnalyzer::start("other", "ok");
+    let third = HttpAnalyzer::start("third", "ok");
+    let analyzers = [&one, &other, &third].map(|analyzer| {
+        let (name, address) = (&analyzer.name, analyzer.address);
+        format!("--http-analyzer {name}=0.5@http://{address}")
+    });
+    let site = Site::start(
+        "pin",
+        "",
+        &format!(
+            "--shards 2 --health-interval 100ms --health-timeout 1s --slow-start {}ms \
+             --http-backoff 50ms {}",
+            SLOW_START.as_millis(),
+            analyzers.join(" ")
+        ),
+    );
+    for id in ["one", "other", "third"] {
+        site.until_standing(id, "up");
+    }
+    let load = Load::start(site.distributor.emitters, site.http(), 500);
+    site.ctl("weight one 0.8 --pin");
+    // Weight in the roster, 0 while it is out; and whether that is a pin.
+    let of = |id: &str| {
+        let row = site.analyzer(id);
+        let weight = row["effectiveWeight"].as_f64().expect("a number");
+        (weight, row["pinned"] == true)
+    };
+    until("pinned", || of("one") == (0.8, true));
+
+    // Two die and come back together: the one with a pin, and one without.
+    let acked = (one.messages().len(), other.messages().len());
+    one.kill();
+    other.kill();
+    for id in ["one", "other"] {
+        until("it is out", || of(id).0 == 0.0);
+    }
+    one.restart("ok");
+    other.restart("ok");
+    let mut seen = Vec::new();
+    until("the one without a pin has its whole weight", || {
+        let (pinned, unpinned) = (of("one"), of("other"));
+        let is_whole = pinned == (0.8, true) || pinned.0 == 0.0;
+        assert!(is_whole, "its pin or nothing, not {pinned:?}");
+        assert!(!unpinned.1);
+        assert_eq!(of("third"), (0.5, false));
+        let now = (pinned.0, unpinned.0);
+        if seen.last() != Some(&now) {
+            seen.push(now);
+        }
+        unpinned.0 == 0.5
+    });
+    let between = |weight: f64| weight > 0.0 && weight < 0.5;
+    let slow = seen.iter().filter(|now| now.0 == 0.8 && between(now.1));
+    assert!(
+        slow.count() > 5,
+        "pinned while the other starts slowly: {seen:?}"
+    );
+    until("both get messages again", || {
+        one.messages().len() > acked.0 && other.messages().len() > acked.1
+    });
+    // What the ramp of the pinned one came to waits behind the pin.
+    assert_eq!(of("one"), (0.8, true));
+    site.ctl("unpin one");
+    until("its own weight, whole", || of("one") == (0.5, false));
+
+    let taken = load.end();
+    site.stop().assert_clean();
+    assert_all_arrived(&taken, &[], &[&one, &other, &third]);
+}

@@ -9,7 +9,10 @@ mod health;
 #[allow(dead_code)] // its other half runs the distributor inside the test
 mod http;
 mod load;
+mod networks;
 mod orders;
+mod outlier;
 mod page;
 mod reference;
+mod refused;
 mod site;

@@ -1,4 +1,5 @@
-//! The reference's own `curl` lines, taken from its document, against HTTP analyzers in its shape.
+//! The reference's own `curl` lines, taken from its document, against HTTP analyzers in its shape. What becomes
+//! of a packet field by field is tested where packets are parsed; here is what travels, and every answer.
 
 use std::process::Command;
 
@@ -9,35 +10,8 @@ use crate::common::until;
 use crate::http::HttpAnalyzer;
 use crate::site::Site;
 
-/// The document's `POST /logs`, its body as it is written there.
-const BODY: &str = r#"{
-    "emitterId": "web-server-1",
-    "messages": [
-      {
-        "timestamp": "2024-01-15T10:30:00Z",
-        "level": "info",
-        "message": "User login successful",
-        "source": "auth-service",
-        "metadata": {
-          "userId": "12345",
-          "ip": "192.168.1.1"
-        }
-      },
-      {
-        "timestamp": "2024-01-15T10:30:01Z",
-        "level": "warn",
-        "message": "High memory usage detected",
-        "source": "monitoring-service",
-        "metadata": {
-          "memoryUsage": "85%"
-        }
-      }
-    ],
-    "metadata": {
-      "batchId": "batch-001",
-      "priority": "normal"
-    }
-  }"#;
+/// The body of the document's `POST /logs`, as it is written there.
+const BODY: &str = include_str!("../../src/http/packet/reference.json");
 
 /// Status and body of `curl <arguments> <url>`.
 fn curl(arguments: &[&str], url: &str) -> (u16, Value) {

@@ -19,14 +19,24 @@ pub struct Site {
 impl Site {
     /// With `weir.toml` of this text, and `flags` separated by white space.
     pub fn start(name: &str, toml: &str, flags: &str) -> Site {
-        let scratch = Scratch::new(name);
+        let start = Distributor::start_as_configured;
+        Site::start_by(Scratch::new(name), toml, flags, start)
+    }
+
+    /// The same, started by `start`, with a folder that was made before.
+    pub fn start_by(
+        scratch: Scratch,
+        toml: &str,
+        flags: &str,
+        start: impl FnOnce(&str) -> Distributor,
+    ) -> Site {
         let config = scratch.write("weir.toml", toml);
         let flags = format!(
             "--http 127.0.0.1:0 --config {} --admin {} {flags}",
             config.display(),
             scratch.path("admin.sock").display()
         );
-        let distributor = Distributor::start_as_configured(&flags);
+        let distributor = start(&flags);
         Site {
             distributor,
             scratch,
@@ -39,12 +49,15 @@ impl Site {
 
     /// Answer of the admin socket, which no rate limit holds up.
     pub fn get(&self, path: &str) -> Value {
+        serde_json::from_slice(&self.text(path)).expect("JSON")
+    }
+
+    pub fn text(&self, path: &str) -> Vec<u8> {
         let client = Client {
             target: Target::Unix(self.scratch.path("admin.sock")),
             token: None,
         };
-        let (_, body) = client.ask("GET", path, b"").expect("an answer");
-        serde_json::from_slice(&body).expect("JSON")
+        client.ask("GET", path, b"").expect("an answer").1
     }
 
     /// Another text of `weir.toml`, not read yet.

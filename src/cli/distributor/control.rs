@@ -20,6 +20,7 @@ use crate::cli::set_log_level;
 use crate::control::core::Core;
 use crate::control::health_check;
 use crate::control::listener::AdminAt;
+use crate::control::outlier::EjectRule;
 use crate::control::{self, Reloader, Running, Settings, TapSource, Tapped};
 use crate::service::sockets::AdminSocket;
 use crate::shard::{Admin, Live, Operator};
@@ -76,6 +77,10 @@ pub(super) fn start(operator: &Operator, from: From) -> io::Result<Control> {
     settings.health_interval = config.http.health_interval;
     settings.health_timeout = config.http.health_timeout;
     settings.slow_start = config.http.slow_start;
+    settings.eject = EjectRule {
+        refusals: config.http.eject_refusals,
+        time: config.http.eject_time,
+    };
     settings.configuration = crate::audit::configuration(config);
     settings.reloader = Some(Box::new(Arc::clone(&reload)));
     settings.tap = Some(Box::new(operator.clone()));

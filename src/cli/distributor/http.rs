@@ -86,6 +86,13 @@ pub struct HttpArgs {
     /// Most bytes of them, per shard; when they are full, refusals are failures like any other
     #[arg(long, value_name = "BYTES", default_value = "1GiB", value_parser = values::bytes_within(1 << 10..=1 << 50), help_heading = "HTTP delivery")]
     pub refused_max: u64,
+    /// Take an HTTP analyzer out for --eject-time that has refused so many packets for good and taken none,
+    /// while others took theirs; never more than half of all analyzers, nor the last. 0: never
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = values::number(0..=1_000_000_000_u64), help_heading = "HTTP delivery")]
+    pub eject_refusals: u64,
+    /// How long it is out the first time; the n-th time in a row n times as long, ten times at most
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::duration_within(Duration::from_millis(100)..=Duration::from_secs(3600)), help_heading = "HTTP delivery")]
+    pub eject_time: Duration,
 }
 
 impl HttpArgs {
@@ -112,6 +119,8 @@ impl HttpArgs {
             slow_start: self.slow_start,
             refused: self.refused_dir.0.clone(),
             refused_bytes_max: self.refused_max,
+            eject_refusals: self.eject_refusals,
+            eject_time: self.eject_time,
         }
     }
 }

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use crate::audit::{self, Closing};
@@ -57,7 +57,10 @@ pub fn run(args: &Args) -> ExitCode {
             return ExitCode::from(1);
         }
     }
-    let mut signals = match Signals::new([SIGTERM, SIGINT, SIGHUP]) {
+    // A write beyond the limit on the size of files (LimitFSIZE=) then fails like any other; without a
+    // handler this signal ends the process. Nobody looks at the flag.
+    let handled = signal_hook::flag::register(SIGXFSZ, Arc::default());
+    let mut signals = match handled.and_then(|_| Signals::new([SIGTERM, SIGINT, SIGHUP])) {
         Ok(signals) => signals,
         Err(error) => {
             complain(&format!("signals cannot be handled: {error}"));

@@ -142,6 +142,7 @@ fn state() -> State {
         last_health_check: None,
         consecutive_failures: 4,
         ejected: false,
+        ejections: 2,
         error: None,
     });
     fake.note(&mut state, 5500);

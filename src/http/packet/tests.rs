@@ -7,34 +7,8 @@ use super::super::{iso8601, parse_ndjson, Record, SeededIds, INVALID_BODY};
 use super::*;
 use crate::protocol::frame;
 
-const EXAMPLE: &str = r#"{
-    "emitterId": "web-server-1",
-    "messages": [
-      {
-        "timestamp": "2024-01-15T10:30:00Z",
-        "level": "info",
-        "message": "User login successful",
-        "source": "auth-service",
-        "metadata": {
-          "userId": "12345",
-          "ip": "192.168.1.1"
-        }
-      },
-      {
-        "timestamp": "2024-01-15T10:30:01Z",
-        "level": "warn",
-        "message": "High memory usage detected",
-        "source": "monitoring-service",
-        "metadata": {
-          "memoryUsage": "85%"
-        }
-      }
-    ],
-    "metadata": {
-      "batchId": "batch-001",
-      "priority": "normal"
-    }
-  }"#;
+/// The body of the `POST /logs` in the reference's document.
+const EXAMPLE: &str = include_str!("reference.json");
 const FIRST_ID: &str = "00000000-0000-4000-8000-000000000001";
 
 /// 1, 2, 3 as ids.

@@ -89,6 +89,11 @@ pub struct HttpConfig {
     pub refused: Option<PathBuf>,
     /// Most bytes of such packets, per shard.
     pub refused_bytes_max: u64,
+    /// Packets that an analyzer refuses for good, and takes none, before it is taken out for a while; 0:
+    /// that is never done.
+    pub eject_refusals: u64,
+    /// How long it is out the first time.
+    pub eject_time: Duration,
 }
 
 impl Default for HttpConfig {
@@ -114,6 +119,8 @@ impl Default for HttpConfig {
             slow_start: Duration::from_secs(30),
             refused: None,
             refused_bytes_max: 1 << 30,
+            eject_refusals: 100,
+            eject_time: Duration::from_secs(30),
         }
     }
 }

@@ -8,9 +8,11 @@
 //! ```
 //!
 //! A line is written before its packet leaves the lane. An analyzer that goes down in between leaves the
-//! packet in the file and with another analyzer: twice, not lost.
+//! packet in the file and with another analyzer: twice, not lost. A write that is cut short counts as
+//! none: its packet stays, and what it left in the file is ended by the line that comes next.
 
 use std::collections::VecDeque;
+use std::path::Path;
 
 use super::{Fate, HttpLink};
 use crate::engine::{LinkEpoch, Reason};
@@ -79,30 +81,34 @@ impl<I: Io> Worker<I> {
             let Some(line) = self.posts.aside.waiting.pop_front() else {
                 return;
             };
-            if let Err(why) = self.set_aside(line) {
-                let why = format!("status {}{why}", line.status);
-                self.post_failed(line.link, line.post, &why);
-                self.posts.want_pump(line.link);
+            match self.set_aside(line) {
+                Ok(()) => continue,
+                Err(Some(why)) => self.not_set_aside(line, &why),
+                Err(None) => {
+                    self.post_failed(line.link, line.post, &format!("status {}", line.status));
+                }
             }
+            self.posts.want_pump(line.link);
         }
     }
 
-    /// Starts to write a refused packet's line. The error ends a sentence about its status.
-    fn set_aside(&mut self, refused: Line) -> Result<(), String> {
+    /// Starts to write a refused packet's line. The error says why not; none, where it does not belong.
+    fn set_aside(&mut self, refused: Line) -> Result<(), Option<String>> {
         let aside = &mut self.posts.aside;
-        let file = aside.file.as_ref().ok_or("")?;
-        let link = self.posts.links.get_mut(&refused.link).ok_or("")?;
+        let file = aside.file.as_ref().ok_or(None)?;
+        let link = self.posts.links.get_mut(&refused.link).ok_or(None)?;
         let mut line = Vec::new();
         if aside.is_torn && self.io.file_bytes(file) > 0 {
             line.push(b'\n');
         }
         let time = http::iso8601(self.io.unix_ms());
-        write_line(&mut line, link, refused.post, refused.status, &time).ok_or("")?;
+        write_line(&mut line, link, refused.post, refused.status, &time).ok_or(None)?;
         let (held, max) = (self.io.file_bytes(file), self.config.http.refused_bytes_max);
         if held.saturating_add(line.len() as u64) > max {
-            return Err(format!(
-                ", and the file for refused packets is full: {held} bytes of {max} (--refused-max)"
-            ));
+            let line = line.len();
+            return Err(Some(format!(
+                "it holds {held} bytes, the line has {line}, --refused-max allows {max}"
+            )));
         }
         let slot = aside.writing.insert(refused);
         self.io.append(file, line, token(Kind::SetAside, slot));
@@ -112,7 +118,7 @@ impl<I: Io> Worker<I> {
     pub(in crate::shard) fn on_set_aside(&mut self, slot: Slot, completion: Completion) {
         let line = self.io.sent_bytes(completion.token);
         let aside = &mut self.posts.aside;
-        let Some(Line { link, post, status }) = aside.writing.remove(slot) else {
+        let Some(refused) = aside.writing.remove(slot) else {
             return;
         };
         let why = match completion.count() {
@@ -122,17 +128,25 @@ impl<I: Io> Worker<I> {
         };
         aside.is_torn = why.is_some();
         match why {
-            Some(why) => {
-                let why = format!("status {status}, and it cannot be set aside: {why}");
-                self.post_failed(link, post, &why);
-            }
+            Some(why) => self.not_set_aside(refused, &why),
             None => {
-                self.note_refusal(link, status);
-                self.post_through(link, post, Fate::Refused);
+                self.note_refusal(refused.link, refused.status);
+                self.post_through(refused.link, refused.post, Fate::Refused);
             }
         }
-        self.posts.want_pump(link);
+        self.posts.want_pump(refused.link);
         self.write_lines();
+    }
+
+    /// There is a file and the line is not in it: the packet stays, and the refusal is a failure.
+    fn not_set_aside(&mut self, refused: Line, why: &str) {
+        self.engine.counters.count(Reason::NotSetAside);
+        let Line { link, post, status } = refused;
+        let folder = self.config.http.refused.as_deref().unwrap_or(Path::new(""));
+        let file = folder.join(refused_file_name(usize::from(self.index)));
+        let file = file.display();
+        let why = format!("status {status}, and it cannot be set aside in {file}: {why}");
+        self.post_failed(link, post, &why);
     }
 
     fn note_refusal(&mut self, link: LinkEpoch, status: u16) {
@@ -151,6 +165,11 @@ impl<I: Io> Worker<I> {
             "analyzer {name}: a packet was refused (status {status}) and set aside; {count} since the last such line"
         );
     }
+}
+
+/// The file of a shard, in the folder of `--refused-dir`.
+pub(in crate::shard) fn refused_file_name(shard: usize) -> String {
+    format!("refused-{shard}.ndjson")
 }
 
 /// One line: what was refused, by whom, when and how. Line ends within the packet lie between its

@@ -1,0 +1,136 @@
+//! An analyzer over HTTP that refuses everything is taken out for a while, unless the others refuse it, too.
+
+use std::time::Duration;
+
+use crate::common::{stays, until, Distributor, Scratch};
+use crate::http::{packet, Client, HttpAnalyzer};
+use crate::site::Site;
+
+/// Packets that each analyzer may refuse; and how long it is out then.
+const REFUSALS: u64 = 20;
+const OUT: Duration = Duration::from_secs(3);
+
+fn start(name: &str, analyzers: &[&HttpAnalyzer]) -> Site {
+    let scratch = Scratch::new(name);
+    let folder = scratch.folder().display().to_string();
+    let analyzers = analyzers.iter().map(|analyzer| {
+        let (name, address) = (&analyzer.name, analyzer.address);
+        format!("--http-analyzer {name}=1@http://{address}")
+    });
+    let analyzers: Vec<String> = analyzers.collect();
+    let flags = format!(
+        "--shards 2 --health-interval 100ms --slow-start 0s --refused-dir {folder} \
+         --eject-refusals {REFUSALS} --eject-time {}s {}",
+        OUT.as_secs(),
+        analyzers.join(" ")
+    );
+    Site::start_by(scratch, "", &flags, Distributor::start_as_configured)
+}
+
+/// Posts so many packets of three messages, all of which are taken in.
+fn post(site: &Site, packets: u64) {
+    let mut client = Client::connect(site.http());
+    for first in 0..packets {
+        let answer = client.post_packet(&packet("e", first * 3..first * 3 + 3));
+        assert_eq!(answer.status, 202, "{answer:?}");
+    }
+}
+
+fn open(site: &Site) -> u64 {
+    let stats = site.get("/stats");
+    let of = |name: &str| stats[name].as_u64().expect("a number");
+    of("received") - of("acked") - of("dropped")
+}
+
+fn dropped(site: &Site) -> u64 {
+    site.get("/stats")["dropped"].as_u64().expect("a number")
+}
+
+fn is_up(site: &Site, id: &str) -> bool {
+    site.analyzer(id)["standing"] == "up"
+}
+
+#[test]
+fn one_that_refuses_all_goes_and_comes_back() {
+    let mut bad = HttpAnalyzer::start("bad", "refuse");
+    let good = HttpAnalyzer::start("good", "ok");
+    let site = start("outlier", &[&bad, &good]);
+    for id in ["bad", "good"] {
+        site.until_standing(id, "up");
+    }
+    // Too few for a verdict.
+    post(&site, REFUSALS);
+    until("nothing is open", || open(&site) == 0);
+    stays("it is in", OUT / 4, || is_up(&site, "bad"));
+    let before = dropped(&site);
+    assert!((1..=3 * REFUSALS).contains(&before), "{before}");
+    post(&site, 2 * REFUSALS);
+    until("it is out", || !is_up(&site, "bad"));
+    let log = site
+        .distributor
+        .wait_log("took none, while others took theirs");
+    assert!(
+        log.contains("analyzer bad refused ") && log.contains("3s"),
+        "{log}"
+    );
+    let row = site.analyzer("bad");
+    let error = row["error"].as_str().expect("why");
+    assert!(
+        error.contains("took none") && error.contains("back in"),
+        "{error}"
+    );
+
+    // Its share goes to the other, and to no file.
+    until("nothing is open", || open(&site) == 0);
+    let before = dropped(&site);
+    post(&site, 2 * REFUSALS);
+    until("nothing is open", || open(&site) == 0);
+    assert_eq!((dropped(&site), is_up(&site, "bad")), (before, false));
+    let metrics = String::from_utf8(site.text("/metrics")).expect("text");
+    assert!(
+        metrics.contains("weir_analyzer_ejections_total{analyzer=\"bad\"} 1\n"),
+        "{metrics}"
+    );
+
+    // Mended meanwhile.
+    bad.kill();
+    bad.restart("ok");
+    site.until_standing("bad", "up");
+    post(&site, 2 * REFUSALS);
+    until("nothing is open", || open(&site) == 0);
+    assert_eq!(dropped(&site), before);
+    assert!(bad.messages().len() > 3, "its share");
+    stays("it is in", OUT / 4, || is_up(&site, "bad"));
+    let ended = site.stop();
+    let balance = ended.balance();
+    assert_eq!((ended.code, balance.dropped), (Some(0), before));
+    assert_eq!(balance.received, balance.acked + before);
+}
+
+#[test]
+fn what_all_refuse_takes_nobody_out_and_never_more_than_half_go() {
+    let bad = ["a", "b"].map(|name| HttpAnalyzer::start(name, "refuse"));
+    let site = start("outliers", &[&bad[0], &bad[1]]);
+    for id in ["a", "b"] {
+        site.until_standing(id, "up");
+    }
+    post(&site, 4 * REFUSALS);
+    until("all is dropped", || dropped(&site) == 4 * REFUSALS * 3);
+    let both = || is_up(&site, "a") && is_up(&site, "b");
+    stays("both are in", OUT / 2, both);
+
+    // A third takes its packets: one of three may go.
+    let good = HttpAnalyzer::start("good", "ok");
+    site.ctl(&format!("add-http good http://{} 1", good.address));
+    site.until_standing("good", "up");
+    until("one is out", || {
+        post(&site, REFUSALS);
+        !both()
+    });
+    stays("the other is in", OUT / 2, || {
+        post(&site, REFUSALS);
+        is_up(&site, "a") || is_up(&site, "b")
+    });
+    assert!(is_up(&site, "good"));
+    site.stop();
+}
