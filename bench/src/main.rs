@@ -21,6 +21,7 @@ mod net;
 mod pair;
 mod peers;
 mod progress;
+mod random;
 mod relay;
 mod report;
 mod run;
