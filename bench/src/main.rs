@@ -15,6 +15,7 @@ mod fingerprint;
 mod http;
 mod http_abuse;
 mod http_overload;
+mod ksoftirqd;
 mod latency;
 mod load;
 mod net;
@@ -24,6 +25,7 @@ mod progress;
 mod random;
 mod relay;
 mod report;
+mod rounds;
 mod run;
 mod sampler;
 mod scale;
@@ -44,7 +46,7 @@ use clap::{Parser, Subcommand};
 
 const EXAMPLES: &str = "\
 Examples:
-  weir-bench pair                                 Weir beside the relay, both loads, 5 pairs
+  weir-bench pair                                 Weir beside the relay, both loads, 6 pairs
   weir-bench pair --b 'weir --shards 2' --a weir  two shards beside one
   weir-bench pair --a weir --b weir --b-dialect native --scenario firehose
   weir-bench connections --arena-mib 68           memory of 10,000 emitters
@@ -85,14 +87,14 @@ enum Cmd {
     Sink(standalone::SinkOnlyArgs),
     /// Load and sink in one event loop on one core, which is how the scenarios run them
     LoadSink(standalone::LoadSinkArgs),
-    /// Compare two systems, A B A B, by CPU time per delivered message
+    /// Compare two systems, A B B A, by CPU time per delivered message
     ///
     /// Each run starts the system as a child on its own core, with load and sink on the other, reads the
     /// child's CPU clock at 10 % and 95 % of the messages, and checks that every message came once.
     Pair(pair::PairArgs),
     /// The same work for Weir, a bare relay, nginx, HAProxy, rsyslog and syslog-ng, in turn
     ///
-    /// Rounds A B C ... A B C ..., each run with a fresh process on the system's core; CPU of all of a
+    /// Rounds A B C, C B A, ..., each run with a fresh process on the system's core; CPU of all of a
     /// peer's processes; what was lost is counted by sequence numbers. What a system does not do stands
     /// beside its figures. scripts/peers.sh fetches the peers; one that does not start is told and left
     /// out. Fails when a system that promises delivery (Weir) loses or repeats a message.

@@ -71,6 +71,7 @@ mod tests {
             latency_ns: latency,
             lag_p99_ns,
             cpu_ns_per_message: 1.0,
+            ksoftirqd_ns_per_message: None,
             cores_used: 0.1,
             user_share: 0.5,
             shares: Vec::new(),

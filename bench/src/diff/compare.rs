@@ -7,7 +7,7 @@ use super::rank::{least_p, mann_whitney};
 use crate::report::{columns, median_min_max, Better, Measured, Parameter, Report, Series};
 
 /// Told and not judged unless asked for: they follow from others, or from a single message.
-const TOLD: [&str; 3] = [" p90", " p99.9", " max"];
+const TOLD: [&str; 4] = [" p90", " p99.9", " max", " with ksoftirqd"];
 
 /// A metric of a series in both reports.
 #[derive(Debug, Clone)]
