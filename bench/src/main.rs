@@ -62,7 +62,8 @@ Examples:
   weir-bench relay & weir-bench load-sink         the pieces, by hand, on the default ports
 
 Absolute numbers drift with the machine: quote ratios from one `pair` run. Exit code 1 means that a
-message was lost, received twice or corrupted; 2 that the run failed.";
+message was lost, received twice or corrupted, or a bound missed; 2 that the run failed; 3 (diff) that there
+are too few runs to show anything.";
 
 #[derive(Parser)]
 #[command(name = "weir-bench", version, about = "Measures Weir beside a bare relay", after_long_help = EXAMPLES)]
@@ -136,9 +137,10 @@ enum Cmd {
     /// Compare two reports: what became significantly faster or slower, and by how much
     ///
     /// Series of equal scenario and label are compared metric by metric: Mann-Whitney U test over the
-    /// runs, Holm's correction over all tests, ratio of medians with a bootstrap interval. Exit code 0:
+    /// runs, Holm's correction over all tests, ratio of medians with a bootstrap interval. Exit status 0:
     /// nothing became significantly worse by more than --threshold; 1: something did; 2: a file is no
-    /// report. Five runs are too few for many metrics; the output says so. Two sittings differ by
+    /// report; 3: nothing could be shown, because of some metric there are too few runs for any difference
+    /// to be significant, and the output says how many it takes (5 and 5 are too few for 7 metrics). Two sittings differ by
     /// the machine's drift too, and the test cannot tell the two apart: use a quiet machine, try the same
     /// build twice first, or let two builds stand side by side in one `pair`.
     Diff(diff::DiffArgs),
@@ -150,6 +152,21 @@ enum Cmd {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Cmd::Diff(args) => diff::run(&args).map(diff::Status::code),
+        command => run(command).map(|is_good| u8::from(!is_good)),
+    };
+    match result {
+        Ok(status) => ExitCode::from(status),
+        Err(e) => {
+            eprintln!("weir-bench: {e}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// False: a message was lost, or a bound was missed.
+fn run(command: Cmd) -> std::io::Result<bool> {
+    match command {
         Cmd::Relay(args) => relay::run(&args).map(|()| true),
         Cmd::Load(args) => standalone::run_load(&args).map(|()| true),
         Cmd::Sink(args) => standalone::run_sink(&args),
@@ -165,17 +182,9 @@ fn main() -> ExitCode {
         Cmd::Weights(args) => weights::run(&args),
         Cmd::HttpAbuse(args) => http_abuse::run(&args),
         Cmd::HttpOverload(args) => http_overload::run(&args),
-        Cmd::Diff(args) => diff::run(&args),
+        Cmd::Diff(args) => diff::run(&args).map(|status| status == diff::Status::NoRegression),
         Cmd::Render(args) => report::run_render(&args),
         Cmd::SinkProcess(args) => analyzers::run_process(&args).map(|()| true),
-    };
-    match result {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(1),
-        Err(e) => {
-            eprintln!("weir-bench: {e}");
-            ExitCode::from(2)
-        }
     }
 }
 

@@ -233,6 +233,29 @@ fn diff_finds_what_was_made_slower_and_says_so_in_its_exit_status() {
         &["--metric", "CPU per message"],
     );
     assert_eq!(faster.status.code(), Some(0), "{}", said(&faster));
+    // Three runs of each cannot show even this: not known is not the same as no regression.
+    let mut before = scratch.report(&format!("{line} --scenario firehose"));
+    for (name, whole) in [("few-a.json", &mut before), ("few-b.json", &mut report)] {
+        for series in whole["series"].as_array_mut().expect("series") {
+            series["runs"].as_array_mut().expect("runs").truncate(3);
+        }
+        fs::write(scratch.0.join(name), whole.to_string()).expect("writes");
+    }
+    let few = diff(
+        "few-a.json",
+        "few-b.json",
+        &["--metric", "CPU per message", "--json", "diff.json"],
+    );
+    assert_eq!(few.status.code(), Some(3), "{}", said(&few));
+    assert!(said(&few).contains("take 5 of each"), "{}", said(&few));
+    let json = fs::read_to_string(scratch.0.join("diff.json")).expect("written");
+    let json: Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(json["verdict"], "too few runs");
+    assert_eq!(
+        (&json["runs_needed"], &json["exit_status"]),
+        (&5.into(), &3.into())
+    );
+    assert_eq!(json["tests"].as_array().map(Vec::len), Some(2));
     let unreadable = diff("report.json", "nowhere.json", &[]);
     assert_eq!(unreadable.status.code(), Some(2));
     assert!(said(&unreadable).contains("nowhere.json"));
