@@ -5,6 +5,7 @@ mod analyzers;
 mod capacity;
 mod check;
 mod child;
+mod children;
 mod compare;
 mod connections;
 mod counters;
@@ -147,6 +148,8 @@ enum Cmd {
     /// Make the page, percentile files and interval log of a report that was written with --json
     Render(report::RenderArgs),
     #[command(hide = true)]
+    Contain(children::ContainArgs),
+    #[command(hide = true)]
     SinkProcess(analyzers::SinkProcessArgs),
 }
 
@@ -155,6 +158,7 @@ fn main() -> ExitCode {
         Cmd::Diff(args) => diff::run(&args).map(diff::Status::code),
         command => run(command).map(|is_good| u8::from(!is_good)),
     };
+    children::await_end();
     match result {
         Ok(status) => ExitCode::from(status),
         Err(e) => {
@@ -184,6 +188,7 @@ fn run(command: Cmd) -> std::io::Result<bool> {
         Cmd::HttpOverload(args) => http_overload::run(&args),
         Cmd::Diff(args) => diff::run(&args).map(|status| status == diff::Status::NoRegression),
         Cmd::Render(args) => report::run_render(&args),
+        Cmd::Contain(args) => children::contain(&args),
         Cmd::SinkProcess(args) => analyzers::run_process(&args).map(|()| true),
     }
 }
