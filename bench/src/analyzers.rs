@@ -11,11 +11,11 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use crate::check::SequenceSet;
-use crate::child::spawn_pinned;
+use crate::children::{self, Group};
 use crate::drive::Drive;
 use crate::net::mono_ns;
 use crate::sink::{Dialect, SinkArgs};
@@ -67,7 +67,7 @@ pub struct Analyzers {
     cores: Vec<usize>,
     address: SocketAddr,
     directory: PathBuf,
-    children: Vec<Child>,
+    children: Vec<Group>,
 }
 
 impl Analyzers {
@@ -75,6 +75,7 @@ impl Analyzers {
     pub fn start(sinks: SinkArgs, address: SocketAddr, cores: &[usize]) -> io::Result<Self> {
         let directory = std::env::temp_dir().join(format!("weir-bench-{}", std::process::id()));
         std::fs::create_dir_all(&directory)?;
+        children::remove_at_end(&directory);
         let (cores, children) = (cores.to_vec(), Vec::new());
         let mut analyzers = Self {
             sinks,
@@ -90,13 +91,13 @@ impl Analyzers {
         Ok(analyzers)
     }
 
-    fn spawn(&self, index: usize) -> io::Result<Child> {
+    fn spawn(&self, index: usize) -> io::Result<Group> {
         let dialect = if self.sinks.dialect == Dialect::Native {
             "native"
         } else {
             "compact"
         };
-        let mut command = Command::new(std::env::current_exe()?);
+        let mut command = children::command(&std::env::current_exe()?, &self.cores)?;
         command
             .arg("sink-process")
             .args([
@@ -111,7 +112,7 @@ impl Analyzers {
             .arg("--journal")
             .arg(self.journal(index))
             .stdin(Stdio::null());
-        spawn_pinned(&mut command, &self.cores)
+        Group::spawn(&mut command)
     }
 
     fn journal(&self, index: usize) -> PathBuf {
@@ -122,7 +123,6 @@ impl Analyzers {
     pub fn kill(&mut self, index: usize) -> io::Result<u64> {
         let killed_ns = mono_ns();
         self.children[index].kill()?;
-        self.children[index].wait()?;
         Ok(killed_ns)
     }
 
@@ -157,11 +157,8 @@ impl Analyzers {
 
 impl Drop for Analyzers {
     fn drop(&mut self) {
-        for child in &mut self.children {
-            // Most have ended with the distributor; a failure leaves nothing to do.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        // Most have ended with the distributor.
+        self.children.clear();
         let _ = std::fs::remove_dir_all(&self.directory);
     }
 }

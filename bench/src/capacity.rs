@@ -1,6 +1,14 @@
 //! What a host can carry: the highest rate without loss (NDR) and with a little (PDR), then latency at
 //! 10, 50 and 90 % of the first. The search is [`crate::search`], what counts as loss stands in
 //! [`crate::session`].
+//!
+//! ```text
+//! flood -> a guess x a seeded factor = start
+//! start -> trials ... -> NDR in [lower, upper] -> PDR in [lower, upper]      again, from another start
+//! ```
+
+mod limits;
+mod spread;
 
 use std::io;
 use std::time::Duration;
@@ -13,10 +21,11 @@ use crate::progress::Progress;
 use crate::report::{
     median_min_max, named, Abscissa, Better, Cores, Draft, OutputArgs, Run, Series, Value,
 };
-use crate::search::{Bounds, Goal, Point, Search};
+use crate::search::{start_part, Bounds, Goal, Point, Search, Verdict};
 use crate::series::series;
 use crate::session::{Session, Trial};
 use crate::sink::SinkArgs;
+use limits::Limit;
 
 /// Length of the flood that tells where to begin.
 const FLOOD_SECONDS: f64 = 1.0;
@@ -47,10 +56,15 @@ pub struct CapacityArgs {
     /// The search ends when the bounds are this close to each other
     #[arg(long, default_value_t = 0.02, value_name = "RATIO", value_parser = ratio)]
     width: f64,
-    /// Part of the time tried at a rate that may be bad and the rate still count as good: above 0 on a
-    /// host that is not all yours
+    /// Exceed ratio (RFC 9971): part of the time tried at a rate in which p99 (and for the PDR loss) may
+    /// miss its limit and the rate still count as held. 0 on a host of your own; above on one that is
+    /// shared, where single trials are spoilt by others. It never forgives loss to the NDR
     #[arg(long, default_value_t = 0.4, value_name = "RATIO", value_parser = ratio)]
     exceed: f64,
+    /// A trial that missed a limit while the load's own lag (p99, intended to real time of sending) was
+    /// above this part of the limit for p99 is invalid: the load was the limit, and not the system
+    #[arg(long, default_value_t = 0.5, value_name = "RATIO", value_parser = ratio)]
+    load_lag: f64,
     /// Seconds of the shortest trials
     #[arg(long, default_value_t = 1.0, value_name = "SECONDS", value_parser = seconds)]
     trial_initial: f64,
@@ -63,7 +77,7 @@ pub struct CapacityArgs {
     /// Lowest rate to try
     #[arg(long, default_value_t = 1_000, value_name = "RATE")]
     rate_min: u64,
-    /// Highest rate to try, and what the flood at the begin offers
+    /// Highest rate to try, and what the flood offers that gives a search its first guess
     #[arg(long, default_value_t = 20_000_000, value_name = "RATE")]
     rate_max: u64,
     /// Seconds at 10, 50 and 90 % of the NDR; 0: not at all
@@ -100,21 +114,6 @@ fn seconds(text: &str) -> Result<f64, String> {
     }
 }
 
-/// One of the two rates that are looked for.
-#[derive(Debug, Clone, Copy)]
-struct Limit {
-    name: &'static str,
-    loss_max: f64,
-    p99_ns_max: u64,
-}
-
-impl Limit {
-    /// A load that was late itself says nothing good about the system: it counts as bad.
-    fn is_met(&self, trial: &Trial) -> bool {
-        trial.loss() <= self.loss_max && trial.p99_ns() <= self.p99_ns_max && trial.is_exact()
-    }
-}
-
 impl CapacityArgs {
     fn limits(&self) -> [Limit; 2] {
         let ns = |ms: f64| (ms * 1e6) as u64;
@@ -123,11 +122,13 @@ impl CapacityArgs {
                 name: "NDR",
                 loss_max: 0.0,
                 p99_ns_max: ns(self.p99_ms),
+                load_lag_max: self.load_lag,
             },
             Limit {
                 name: "PDR",
                 loss_max: self.pdr_loss,
                 p99_ns_max: ns(self.pdr_p99_ms),
+                load_lag_max: self.load_lag,
             },
         ]
     }
@@ -164,6 +165,8 @@ struct Prober<'a> {
     load: &'a LoadArgs,
     session: Option<Session>,
     trials: Vec<Trial>,
+    /// Trials so far, the flood and warm-ups too: each has a seed of its own.
+    count: u64,
     progress: Progress,
     /// Sessions in which something was missing or came twice.
     broken: u32,
@@ -182,7 +185,8 @@ impl Prober<'_> {
                 &self.args.system.system_cores,
             )?,
         };
-        let seed = self.load.seed + self.trials.len() as u64;
+        let seed = self.load.seed + self.count;
+        self.count += 1;
         let late = Duration::from_millis(self.args.late_ms);
         let trial = session.trial(rate as u64, seconds, late, seed)?;
         if trial.is_exact() {
@@ -196,11 +200,10 @@ impl Prober<'_> {
             );
             session.close()?;
         }
-        self.trials.push(trial.clone());
         Ok(trial)
     }
 
-    /// What comes through a flood.
+    /// What comes through a flood: where to look, and no trial of a search.
     fn flood(&mut self) -> io::Result<f64> {
         let rate = self.args.rate_max as f64;
         let trial = self.trial("flood", rate, FLOOD_SECONDS)?;
@@ -209,12 +212,14 @@ impl Prober<'_> {
             .clamp(self.args.rate_min as f64, rate))
     }
 
-    /// The rates just above the bound failed while the system had time left: then it is not the system
-    /// that was found.
-    fn is_load_the_limit(&self, limit: Limit, bounds: Bounds) -> Option<String> {
+    /// The rates just above the bound failed while the system had time left.
+    fn is_system_idle(&self, limit: Limit, bounds: Bounds) -> Option<String> {
         let (lower, cores) = (bounds.lower?, self.args.system.system_cores.len() as f64);
-        let above =
-            |t: &&Trial| t.rate as f64 > lower && (t.rate as f64) < lower * 1.1 && !limit.is_met(t);
+        let above = |t: &&Trial| {
+            t.rate as f64 > lower
+                && (t.rate as f64) < lower * 1.1
+                && limit.verdict(t) != Verdict::Good
+        };
         let used: Vec<f64> = self
             .trials
             .iter()
@@ -231,24 +236,26 @@ impl Prober<'_> {
     }
 
     /// Bounds of one limit; trials of the search before count as well.
-    fn search(&mut self, limit: Limit, hint: f64) -> io::Result<Bounds> {
+    fn search(&mut self, limit: Limit, start: f64) -> io::Result<Bounds> {
         let (rate_min, rate_max) = (self.args.rate_min as f64, self.args.rate_max as f64);
         let search = Search {
             goal: self.args.goal(),
             rate_min,
             rate_max,
-            hint,
+            start,
         };
         let point = |t: &Trial| Point {
             rate: t.rate as f64,
             seconds: t.seconds,
-            is_good: limit.is_met(t),
+            verdict: limit.verdict(t),
         };
         let mut known: Vec<Point> = self.trials.iter().map(point).collect();
         search.run(&mut known, |rate, seconds| {
             // Whole messages per second: what is known is found again by its rate.
             let trial = self.trial(limit.name, rate.floor(), seconds)?;
-            Ok(point(&trial))
+            let point = point(&trial);
+            self.trials.push(trial);
+            Ok(point)
         })
     }
 }
@@ -283,8 +290,19 @@ pub fn run(args: &CapacityArgs) -> io::Result<bool> {
             limit.p99_ns_max as f64 / 1e6,
             args.late_ms
         );
+        println!(
+            "            a trial that fails while the load lags by more than {} ms (p99) is invalid",
+            limit.lag_ns_max() / 1e6
+        );
     }
-    let mut found: [Vec<f64>; 2] = [Vec::new(), Vec::new()];
+    let exceed = format!(
+        "exceed      {}: a rate still holds if this part of the time tried at it was bad; NDR: of latency only, \
+         never of loss",
+        args.exceed
+    );
+    println!("{exceed}");
+    draft.report.notes.push(exceed);
+    let mut found: [Vec<Bounds>; 2] = [Vec::new(), Vec::new()];
     let mut broken = 0;
     for round in 1..=args.repeat {
         let (session, trials, progress) = (None, Vec::new(), Progress::new(0));
@@ -294,24 +312,35 @@ pub fn run(args: &CapacityArgs) -> io::Result<bool> {
             load: &load,
             session,
             trials,
+            count: u64::from(round) << 32,
             progress,
             broken: 0,
         };
-        let flood = prober.flood()?;
-        let mut hint = flood;
-        println!("search {round}    flood {flood:.0} msg/s delivered");
+        let (flood, part) = (prober.flood()?, start_part(args.load.seed, round));
+        let mut start = (flood * part)
+            .clamp(args.rate_min as f64, args.rate_max as f64)
+            .floor();
+        let from = format!(
+            "search {round}    starts at {start:.0}/s: {part:.3} (by --seed {}) of the {flood:.0}/s that came through a flood",
+            args.load.seed
+        );
+        println!("{from}");
+        draft.report.notes.push(from);
         for (limit, found) in args.limits().into_iter().zip(&mut found) {
-            let bounds = prober.search(limit, hint)?;
+            let bounds = prober.search(limit, start)?;
             prober.progress.wipe();
-            print_bounds(limit, bounds, prober.trials.len());
-            if let Some(text) = prober.is_load_the_limit(limit, bounds) {
+            println!(
+                "  {:<9} {}; {} trials so far",
+                limit.name,
+                spread::line(&bounds),
+                prober.trials.len()
+            );
+            if let Some(text) = prober.is_system_idle(limit, bounds) {
                 println!("            {text}");
                 draft.report.notes.push(format!("{}: {text}", limit.name));
             }
-            if let Some(lower) = bounds.lower {
-                found.push(lower);
-                hint = lower;
-            }
+            found.push(bounds);
+            start = bounds.lower.unwrap_or(start);
             draft.report.series.push(trials_series(
                 round, limit, bounds, &prober, &system, &load,
             )?);
@@ -322,44 +351,22 @@ pub fn run(args: &CapacityArgs) -> io::Result<bool> {
         }
     }
     for (limit, found) in args.limits().iter().zip(&found) {
-        print_spread(limit, found, args.repeat);
+        let text = spread::summary(limit.name, found);
+        println!("{text}");
+        draft
+            .report
+            .notes
+            .push(text.split_whitespace().collect::<Vec<_>>().join(" "));
     }
     let mut is_exact = broken == 0;
-    if !found[0].is_empty() && args.latency_seconds > 0.0 {
-        let (ndr, ..) = median_min_max(&found[0]);
+    let ndr: Vec<f64> = found[0].iter().filter_map(|bounds| bounds.lower).collect();
+    if !ndr.is_empty() && args.latency_seconds > 0.0 {
+        let (ndr, ..) = median_min_max(&ndr);
         is_exact &= latencies(args, &system, &load, ndr, &mut draft)?;
     }
-    let passed = is_exact && found.iter().all(|f| f.len() == args.repeat as usize);
+    let passed = is_exact && found.iter().flatten().all(|b| b.lower.is_some());
     args.output.finish(draft, passed)?;
     Ok(passed)
-}
-
-fn print_bounds(limit: Limit, bounds: Bounds, trials: usize) {
-    let text = match (bounds.lower, bounds.upper) {
-        (Some(lower), Some(upper)) => {
-            format!("{lower:.0} msg/s (the next, {upper:.0}, does not hold)")
-        }
-        (Some(lower), None) => format!("{lower:.0} msg/s or more: --rate-max ended the search"),
-        (None, _) => "none: not even --rate-min holds".into(),
-    };
-    println!("  {:<9} {text}; {trials} trials so far", limit.name);
-}
-
-fn print_spread(limit: &Limit, found: &[f64], repeat: u32) {
-    if found.len() < repeat as usize {
-        println!(
-            "{:<11} not found in {} of {repeat} searches",
-            limit.name,
-            repeat as usize - found.len()
-        );
-        return;
-    }
-    let (median, lowest, highest) = median_min_max(found);
-    let spread = (highest - lowest) / median * 100.0;
-    println!(
-        "{:<11} {median:.0} msg/s ({lowest:.0} to {highest:.0}, spread {spread:.1} %)",
-        limit.name
-    );
 }
 
 /// Every trial of a search is in the report, and what they come to.
@@ -379,7 +386,13 @@ fn trials_series(
     let summary = Run {
         values: named([
             ("lower bound", rate(bounds.lower)),
-            ("upper bound", rate(bounds.upper)),
+            (
+                match bounds.is_load_bound {
+                    true => "the load was the limit at",
+                    false => "upper bound",
+                },
+                rate(bounds.upper),
+            ),
         ]),
         ..Run::default()
     };
@@ -393,18 +406,14 @@ fn trials_series(
     series.label = format!("search {round}");
     series.runs = vec![summary];
     for trial in &prober.trials {
-        let is_met = if limit.is_met(trial) {
-            "holds"
-        } else {
-            "does not hold"
-        };
         series.notes.push(format!(
-            "{}/s for {:.1} s: {:.4} % not in time, p99 {:.3} ms, load late by {:.3} ms (p99): {is_met}",
+            "{}/s for {:.1} s: {:.4} % not in time, p99 {:.3} ms, load late by {:.3} ms (p99): {}",
             trial.rate,
             trial.seconds,
             trial.loss() * 100.0,
             trial.p99_ns() as f64 / 1e6,
-            trial.lag_p99_ns as f64 / 1e6
+            trial.lag_p99_ns as f64 / 1e6,
+            limit.told(trial)
         ));
     }
     Ok(series)
@@ -426,6 +435,7 @@ fn latencies(
         load,
         session,
         trials,
+        count: 0,
         progress,
         broken: 0,
     };

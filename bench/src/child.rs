@@ -4,19 +4,20 @@ use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{ChildStderr, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{channel, Receiver, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{kill, Signal};
+use nix::sys::signal::Signal;
 use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 
+use crate::children::{self, Group};
 use crate::counters::Counters;
-use crate::net::{free_port, pin};
+use crate::net::free_port;
 use crate::peers::{Does, Found, Peer, PeerArgs, Target};
 use crate::sink::Stream;
 
@@ -219,7 +220,7 @@ impl System {
         connections: usize,
     ) -> io::Result<UnderTest> {
         let (emitters, analyzers, http) = (free_port()?, free_port()?, free_port()?);
-        let mut command = Command::new(&self.program);
+        let mut command = children::command(&self.program, cores)?;
         // By variable: what is compared may be a build that has no such flag.
         match self.is_http {
             true => command.env("WEIR_HTTP", http.to_string()),
@@ -249,10 +250,10 @@ impl System {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let mut child = spawn_pinned(&mut command, cores)?;
-        let stderr = read_lines(&mut child);
-        let stdout = Tail::of(child.stdout.take());
-        let pid = Pid::from_raw(child.id() as i32);
+        let mut child = Group::spawn(&mut command)?;
+        let stderr = read_lines(child.take_stderr());
+        let stdout = Tail::of(child.take_stdout());
+        let pid = child.pid();
         let tail = VecDeque::new();
         Ok(UnderTest {
             child,
@@ -293,26 +294,10 @@ fn strings(words: &[&str]) -> Vec<String> {
     words.iter().map(|w| (*w).to_owned()).collect()
 }
 
-/// Starts a command restricted to `cores`. A child inherits the affinity of the thread that
-/// starts it, so a short-lived thread pins itself first; the caller keeps its own cores.
-pub fn spawn_pinned(command: &mut Command, cores: &[usize]) -> io::Result<Child> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    std::thread::scope(|scope| {
-        let starter = scope.spawn(|| {
-            pin(cores)?;
-            command.spawn()
-        });
-        starter
-            .join()
-            .map_err(|_| io::Error::other("the starting thread panicked"))?
-    })
-    .map_err(|e| io::Error::new(e.kind(), format!("cannot start {name}: {e}")))
-}
-
 /// Reads stderr on a thread, so that a talkative child never blocks on a full pipe.
-fn read_lines(child: &mut Child) -> Receiver<String> {
+fn read_lines(stderr: Option<ChildStderr>) -> Receiver<String> {
     let (sender, receiver) = channel();
-    if let Some(stderr) = child.stderr.take() {
+    if let Some(stderr) = stderr {
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 if sender.send(line).is_err() {
@@ -357,9 +342,9 @@ impl Tail {
     }
 }
 
-/// A running child. Dropping it kills it.
+/// A running child. Dropping it kills it and what it started.
 pub struct UnderTest {
-    child: Child,
+    child: Group,
     pid: Pid,
     stderr: Receiver<String>,
     stdout: Tail,
@@ -451,7 +436,7 @@ impl UnderTest {
     /// the child can drain; it has to return within milliseconds.
     pub fn stop(mut self, mut turn: impl FnMut()) -> io::Result<Stopped> {
         let deadline = Instant::now() + STOP_PATIENCE;
-        kill(self.pid, Signal::SIGTERM)?;
+        self.child.signal(Signal::SIGTERM)?;
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(self.stopped(Some(status), false));
@@ -459,8 +444,7 @@ impl UnderTest {
             self.drain_lines();
             turn();
         }
-        self.child.kill()?;
-        let status = self.child.wait().ok();
+        let status = self.child.kill()?;
         Ok(self.stopped(status, true))
     }
 
@@ -481,16 +465,6 @@ impl UnderTest {
             was_killed,
             last_line,
             counters,
-        }
-    }
-}
-
-impl Drop for UnderTest {
-    fn drop(&mut self) {
-        if let Ok(None) = self.child.try_wait() {
-            // Nothing can be done about a failure here; the child is ours and unwanted.
-            let _ = self.child.kill();
-            let _ = self.child.wait();
         }
     }
 }
@@ -537,6 +511,7 @@ impl Scratch {
         let name = format!("weir-bench-peer-{}-{number}", std::process::id());
         let path = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&path)?;
+        children::remove_at_end(&path);
         Ok(Self(path))
     }
 }
@@ -551,6 +526,7 @@ impl Drop for Scratch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::process::Command;
 
     fn args() -> SystemArgs {
         SystemArgs {

@@ -1,4 +1,4 @@
-//! Weir beside software of others, all under the same load, in turn: A B C ... A B C ...
+//! Weir beside software of others, all under the same load, in turn: A B C, C B A, ...
 
 use std::io;
 
@@ -6,7 +6,8 @@ use crate::child::{System, SystemArgs};
 use crate::net::pin;
 use crate::peers::Peer;
 use crate::progress::Progress;
-use crate::report::{median_min_max, Cores, OutputArgs, Series};
+use crate::report::{median_min_max, sign, Cores, OutputArgs, Series};
+use crate::rounds::order;
 use crate::run::{run_once, Outcome, Scenario};
 use crate::scenario::{Load, ShapeArgs};
 use crate::series::series;
@@ -27,8 +28,9 @@ pub struct CompareArgs {
         default_value = "firehose,trickle"
     )]
     scenario: Vec<Load>,
-    /// Rounds that count
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    /// Rounds that count; every second one runs the systems in reverse. Six are the fewest in which a
+    /// sign test can tell
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
     /// Rounds before them that do not
     #[arg(long, default_value_t = 0)]
@@ -165,7 +167,8 @@ fn run_rounds(args: &CompareArgs, columns: &mut [Column], scenario: &str) {
     let rounds = args.warm_up + args.rounds;
     let mut progress = Progress::new(rounds as usize * columns.len());
     for round in 0..rounds {
-        for column in columns.iter_mut() {
+        for place in order(round, columns.len()) {
+            let column = &mut columns[place];
             progress.step(&format!("{scenario}, round {}: {}", round + 1, column.spec));
             column.run(&args.system.system_cores, round >= args.warm_up);
         }
@@ -174,14 +177,16 @@ fn run_rounds(args: &CompareArgs, columns: &mut [Column], scenario: &str) {
 
 fn print_table(columns: &[Column], weights: &[f64]) {
     println!(
-        "{:<14} {:>10} {:>19} {:>6} {:>10} {:>8} {:>8} {:>9} {:>6} {:>9}  {:<11} {:<7} {:<4}",
+        "{:<14} {:>10} {:>19} {:>9} {:>6} {:>10} {:>8} {:>8} {:>8} {:>9} {:>6} {:>9}  {:<11} {:<7} {:<4}",
         "system",
         "CPU ns/msg",
         "ratio (lowest..hi.)",
+        "ksoftirqd",
         "user",
         "msg/s",
         "p50 ms",
         "p99 ms",
+        "load p99",
         "lost",
         "twice",
         "share off",
@@ -222,6 +227,12 @@ fn print_row(column: &Column, base: Option<&Column>, weights: &[f64]) {
         ns if ns > 0.0 => format!("{:.3}", ns / 1e6),
         _ => "-".to_owned(),
     };
+    let seen: Option<Vec<f64>> = column
+        .outcomes
+        .iter()
+        .map(|o| o.ksoftirqd_ns_per_message)
+        .collect();
+    let ksoftirqd = seen.map_or("-".to_owned(), |ns| format!("{:.1}", median_min_max(&ns).0));
     let sent: u64 = column.outcomes.iter().map(|o| o.sent).sum();
     let lost: u64 = column.outcomes.iter().map(|o| o.lost).sum();
     let lost = match lost {
@@ -230,19 +241,27 @@ fn print_row(column: &Column, base: Option<&Column>, weights: &[f64]) {
         n => format!("{:.2} %", n as f64 / sent as f64 * 100.0),
     };
     println!(
-        "{:<14} {:>10.1} {ratio:>19} {:>5.0}% {:>10.0} {:>8} {:>8} {lost:>9} {:>6} {:>7.2} %  {:<11} {:<7} {:<4}",
+        "{:<14} {:>10.1} {ratio:>19} {ksoftirqd:>9} {:>5.0}% {:>10.0} {:>8} {:>8} {:>8} {lost:>9} {:>6} {:>7.2} %  {:<11} {:<7} {:<4}",
         column.spec,
         column.median(|o| o.cpu_ns_per_message),
         column.median(|o| o.user_share) * 100.0,
         column.median(|o| o.messages_per_second),
         ms(column.median(|o| o.p50_ns as f64)),
         ms(column.median(|o| o.p99_ns as f64)),
+        ms(column.median(|o| o.load_lag_p99_ns.unwrap_or(0) as f64)),
         column.outcomes.iter().map(|o| o.duplicates).sum::<u64>(),
         column.median(|o| share_off(&o.shares, weights)) * 100.0,
         does.unit,
         if does.has_weights { "yes" } else { "no" },
         if does.has_acks { "yes" } else { "no" },
     );
+    if !ratios.is_empty() && base.is_some_and(|b| !std::ptr::eq(b, column)) {
+        let test = sign::told(ratios.len(), sign::sign_test(&ratios));
+        println!("{:<14} ratio: sign test {test}", "");
+    }
+    if let Some(warning) = column.outcomes.iter().find_map(Outcome::lag_warning) {
+        println!("{:<14} {warning}", "");
+    }
     let foreign: u64 = column.outcomes.iter().map(|o| o.foreign).sum();
     if foreign > 0 {
         println!("{:<14} foreign or corrupted messages: {foreign}", "");

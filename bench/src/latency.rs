@@ -7,7 +7,7 @@ use crate::child::{System, SystemArgs};
 use crate::load::LoadArgs;
 use crate::net::pin;
 use crate::progress::Progress;
-use crate::report::{Abscissa, Cores, OutputArgs, Series};
+use crate::report::{lag_warning, Abscissa, Cores, OutputArgs, Series};
 use crate::series::series;
 use crate::session::{Session, Trial};
 use crate::sink::SinkArgs;
@@ -141,6 +141,9 @@ pub fn print_trial(label: &str, trial: &Trial) {
         trial.cores_used,
         trial.lag_p99_ns as f64 / 1e6,
     );
+    if let Some(warning) = lag_warning(trial.lag_p99_ns, trial.p99_ns()) {
+        println!("           {warning}");
+    }
     if trial.duplicates + trial.foreign + trial.refused + trial.renewed > 0 {
         println!(
             "           twice {}, foreign {}, refused {}, connections renewed {}",

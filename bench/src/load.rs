@@ -13,7 +13,6 @@
 mod args;
 mod compose;
 mod connection;
-mod random;
 mod schedule;
 mod sizes;
 
@@ -72,6 +71,8 @@ pub struct Load {
     answers: Answers,
     /// How late the load itself was: due to stamped.
     lag_ns: Histogram<u64>,
+    /// A full socket last held the schedule at this time: what was due by then is not late by the load.
+    held_ns: u64,
 }
 
 impl Load {
@@ -110,6 +111,7 @@ impl Load {
             churn_next: 0,
             answers: Answers::default(),
             lag_ns: nanosecond_histogram(),
+            held_ns: 0,
             args: args.clone(),
         })
     }
@@ -132,6 +134,12 @@ impl Load {
         self.tick_next_ns = 0;
         self.churned = 0;
         self.answers = Answers::default();
+        self.held_ns = 0;
+        self.forget_lag();
+    }
+
+    /// The lag so far does not count: a measured part begins.
+    pub fn forget_lag(&mut self) {
         self.lag_ns.reset();
     }
 
@@ -231,9 +239,12 @@ impl Load {
                 Some(due_ns) if due_ns <= now_ns && self.sent < self.total => {
                     let index = self.schedule.as_ref().map_or(0, Schedule::emitter);
                     if self.connections[index].backlog_len() >= BACKLOG_BYTES_MAX {
+                        self.held_ns = now_ns;
                         return Ok(());
                     }
-                    self.lag_ns.saturating_record((now_ns - due_ns).max(1));
+                    if due_ns > self.held_ns {
+                        self.lag_ns.saturating_record((now_ns - due_ns).max(1));
+                    }
                     let count = self.args.unit().min(self.total - self.sent);
                     self.send_unit(index, count, due_ns)?;
                     if let Some(schedule) = &mut self.schedule {

@@ -5,6 +5,7 @@ mod analyzers;
 mod capacity;
 mod check;
 mod child;
+mod children;
 mod compare;
 mod connections;
 mod counters;
@@ -15,14 +16,17 @@ mod fingerprint;
 mod http;
 mod http_abuse;
 mod http_overload;
+mod ksoftirqd;
 mod latency;
 mod load;
 mod net;
 mod pair;
 mod peers;
 mod progress;
+mod random;
 mod relay;
 mod report;
+mod rounds;
 mod run;
 mod sampler;
 mod scale;
@@ -43,7 +47,7 @@ use clap::{Parser, Subcommand};
 
 const EXAMPLES: &str = "\
 Examples:
-  weir-bench pair                                 Weir beside the relay, both loads, 5 pairs
+  weir-bench pair                                 Weir beside the relay, both loads, 6 pairs
   weir-bench pair --b 'weir --shards 2' --a weir  two shards beside one
   weir-bench pair --a weir --b weir --b-dialect native --scenario firehose
   weir-bench connections --arena-mib 68           memory of 10,000 emitters
@@ -59,7 +63,8 @@ Examples:
   weir-bench relay & weir-bench load-sink         the pieces, by hand, on the default ports
 
 Absolute numbers drift with the machine: quote ratios from one `pair` run. Exit code 1 means that a
-message was lost, received twice or corrupted; 2 that the run failed.";
+message was lost, received twice or corrupted, or a bound missed; 2 that the run failed; 3 (diff) that there
+are too few runs to show anything.";
 
 #[derive(Parser)]
 #[command(name = "weir-bench", version, about = "Measures Weir beside a bare relay", after_long_help = EXAMPLES)]
@@ -84,14 +89,14 @@ enum Cmd {
     Sink(standalone::SinkOnlyArgs),
     /// Load and sink in one event loop on one core, which is how the scenarios run them
     LoadSink(standalone::LoadSinkArgs),
-    /// Compare two systems, A B A B, by CPU time per delivered message
+    /// Compare two systems, A B B A, by CPU time per delivered message
     ///
     /// Each run starts the system as a child on its own core, with load and sink on the other, reads the
     /// child's CPU clock at 10 % and 95 % of the messages, and checks that every message came once.
     Pair(pair::PairArgs),
     /// The same work for Weir, a bare relay, nginx, HAProxy, rsyslog and syslog-ng, in turn
     ///
-    /// Rounds A B C ... A B C ..., each run with a fresh process on the system's core; CPU of all of a
+    /// Rounds A B C, C B A, ..., each run with a fresh process on the system's core; CPU of all of a
     /// peer's processes; what was lost is counted by sequence numbers. What a system does not do stands
     /// beside its figures. scripts/peers.sh fetches the peers; one that does not start is told and left
     /// out. Fails when a system that promises delivery (Weir) loses or repeats a message.
@@ -133,20 +138,39 @@ enum Cmd {
     /// Compare two reports: what became significantly faster or slower, and by how much
     ///
     /// Series of equal scenario and label are compared metric by metric: Mann-Whitney U test over the
-    /// runs, Holm's correction over all tests, ratio of medians with a bootstrap interval. Exit code 0:
+    /// runs, Holm's correction over all tests, ratio of medians with a bootstrap interval. Exit status 0:
     /// nothing became significantly worse by more than --threshold; 1: something did; 2: a file is no
-    /// report. Five runs are too few for many metrics; the output says so. Two sittings differ by
+    /// report; 3: nothing could be shown, because of some metric there are too few runs for any difference
+    /// to be significant, and the output says how many it takes (5 and 5 are too few for 7 metrics). Two sittings differ by
     /// the machine's drift too, and the test cannot tell the two apart: use a quiet machine, try the same
     /// build twice first, or let two builds stand side by side in one `pair`.
     Diff(diff::DiffArgs),
     /// Make the page, percentile files and interval log of a report that was written with --json
     Render(report::RenderArgs),
     #[command(hide = true)]
+    Contain(children::ContainArgs),
+    #[command(hide = true)]
     SinkProcess(analyzers::SinkProcessArgs),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Cmd::Diff(args) => diff::run(&args).map(diff::Status::code),
+        command => run(command).map(|is_good| u8::from(!is_good)),
+    };
+    children::await_end();
+    match result {
+        Ok(status) => ExitCode::from(status),
+        Err(e) => {
+            eprintln!("weir-bench: {e}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// False: a message was lost, or a bound was missed.
+fn run(command: Cmd) -> std::io::Result<bool> {
+    match command {
         Cmd::Relay(args) => relay::run(&args).map(|()| true),
         Cmd::Load(args) => standalone::run_load(&args).map(|()| true),
         Cmd::Sink(args) => standalone::run_sink(&args),
@@ -162,17 +186,10 @@ fn main() -> ExitCode {
         Cmd::Weights(args) => weights::run(&args),
         Cmd::HttpAbuse(args) => http_abuse::run(&args),
         Cmd::HttpOverload(args) => http_overload::run(&args),
-        Cmd::Diff(args) => diff::run(&args),
+        Cmd::Diff(args) => diff::run(&args).map(|status| status == diff::Status::NoRegression),
         Cmd::Render(args) => report::run_render(&args),
+        Cmd::Contain(args) => children::contain(&args),
         Cmd::SinkProcess(args) => analyzers::run_process(&args).map(|()| true),
-    };
-    match result {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(1),
-        Err(e) => {
-            eprintln!("weir-bench: {e}");
-            ExitCode::from(2)
-        }
     }
 }
 

@@ -1,11 +1,13 @@
-//! Two systems, A B A B, in one sitting: the machine drifts by more than they differ, so only
+//! Two systems, A B B A, in one sitting: the machine drifts by more than they differ, so only
 //! what ran side by side is compared.
 
 use std::io;
 
 use crate::child::{System, SystemArgs};
+use crate::fingerprint::ABSENT;
 use crate::net::pin;
-use crate::report::{median_min_max, Cores, OutputArgs, Series};
+use crate::report::{median_min_max, sign, Cores, OutputArgs, Series};
+use crate::rounds::order;
 use crate::run::{run_once, Outcome, Scenario};
 use crate::scenario::{Load, ShapeArgs};
 use crate::series::series;
@@ -31,8 +33,8 @@ pub struct PairArgs {
         default_value = "firehose,trickle"
     )]
     pub scenario: Vec<Load>,
-    /// Pairs that count
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Pairs that count; every second one runs B first. Six are the fewest in which a sign test can tell
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..))]
     pub pairs: u32,
     /// Pairs before them that do not
     #[arg(long, default_value_t = 1)]
@@ -109,8 +111,19 @@ fn run_pairs(args: &PairArgs, sides: &[(&System, Scenario); 2]) -> io::Result<Ve
         load.messages.unwrap_or(0),
     );
     println!(
-        "{:>6} {:>2} {:>13} {:>6} {:>11} {:>9} {:>9} {:>10} {:>6} {:>6}  shares",
-        "pair", "", "CPU ns/msg", "user", "msg/s", "p50 ms", "p99 ms", "delivered", "lost", "twice"
+        "{:>6} {:>2} {:>13} {:>9} {:>6} {:>11} {:>9} {:>9} {:>9} {:>10} {:>6} {:>6}  shares",
+        "pair",
+        "",
+        "CPU ns/msg",
+        "ksoftirqd",
+        "user",
+        "msg/s",
+        "p50 ms",
+        "p99 ms",
+        "load p99",
+        "delivered",
+        "lost",
+        "twice"
     );
     let mut pairs = Vec::new();
     for number in 0..args.warm_up + args.pairs {
@@ -126,9 +139,12 @@ fn run_pairs(args: &PairArgs, sides: &[(&System, Scenario); 2]) -> io::Result<Ve
             print_run(&label, ["A", "B"][side], &outcome);
             Ok(outcome)
         };
-        let pair = [run_side(0)?, run_side(1)?];
-        if !is_warm_up {
-            pairs.push(pair);
+        let mut pair = [None, None];
+        for side in order(number, 2) {
+            pair[side] = Some(run_side(side)?);
+        }
+        if let ([Some(a), Some(b)], false) = (pair, is_warm_up) {
+            pairs.push([a, b]);
         }
     }
     Ok(pairs)
@@ -149,17 +165,23 @@ fn print_run(label: &str, side: &str, o: &Outcome) {
         }
     };
     println!(
-        "{label:>6} {side:>2} {:>13.1} {:>5.0}% {:>11.0} {:>9} {:>9} {:>10} {:>6} {:>6}  {} %",
+        "{label:>6} {side:>2} {:>13.1} {:>9} {:>5.0}% {:>11.0} {:>9} {:>9} {:>9} {:>10} {:>6} {:>6}  {} %",
         o.cpu_ns_per_message,
+        o.ksoftirqd_ns_per_message
+            .map_or("-".into(), |ns| format!("{ns:.1}")),
         o.user_share * 100.0,
         o.messages_per_second,
         ms(o.p50_ns),
         ms(o.p99_ns),
+        ms(o.load_lag_p99_ns.unwrap_or(0)),
         o.delivered,
         o.lost,
         o.duplicates,
         shares.join("/"),
     );
+    if let Some(warning) = o.lag_warning() {
+        println!("          {warning}");
+    }
     if !o.ended_cleanly || o.foreign > 0 {
         println!(
             "          foreign frames {}, did not end with 0: {}",
@@ -196,7 +218,22 @@ fn summarize(load: Load, pairs: &[[Outcome; 2]]) {
     };
     println!("{}\n{}", side_line(0, a_cpu), side_line(1, b_cpu));
     println!(
-        "CPU per message, B / A: {:.3} (medians); {ratio:.3} (median of pairs, {lowest:.3}..{highest:.3})",
-        b_cpu / a_cpu
+        "CPU per message, B / A: {:.3} (medians); {ratio:.3} (median of pairs, {lowest:.3}..{highest:.3}); sign test {}",
+        b_cpu / a_cpu,
+        sign::told(ratios.len(), sign::sign_test(&ratios))
     );
+    let sums: Option<Vec<f64>> = pairs
+        .iter()
+        .map(|[a, b]| Some(b.cpu_with_ksoftirqd_ns()? / a.cpu_with_ksoftirqd_ns()?))
+        .collect();
+    match sums {
+        Some(sums) => {
+            let (ratio, lowest, highest) = median_min_max(&sums);
+            println!(
+                "  with ksoftirqd:       {ratio:.3} (median of pairs, {lowest:.3}..{highest:.3}); sign test {}",
+                sign::told(sums.len(), sign::sign_test(&sums))
+            );
+        }
+        None => println!("  with ksoftirqd:       {ABSENT}"),
+    }
 }

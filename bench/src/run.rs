@@ -13,9 +13,10 @@ use hdrhistogram::Histogram;
 use crate::child::{System, UnderTest};
 use crate::counters::Counters;
 use crate::drive::{Drive, Ended};
+use crate::ksoftirqd::Ksoftirqd;
 use crate::load::LoadArgs;
 use crate::net::mono_ns;
-use crate::report::{unix_seconds, Cpu, Latency, Messages, Run, Sample};
+use crate::report::{lag_warning, load_lag, unix_seconds, Cpu, Latency, Messages, Run, Sample};
 use crate::session::Session;
 use crate::sink::SinkArgs;
 
@@ -41,11 +42,15 @@ pub struct Scenario {
 #[derive(Debug, Clone)]
 pub struct Outcome {
     pub cpu_ns_per_message: f64,
+    /// CPU time of ksoftirqd on the system's cores over the same messages, where it can be seen.
+    pub ksoftirqd_ns_per_message: Option<f64>,
     /// Share of user time, from 10 ms ticks.
     pub user_share: f64,
     pub messages_per_second: f64,
     pub p50_ns: u64,
     pub p99_ns: u64,
+    /// Open loop: 99th percentile of how late the load itself was, over the same part as the latency.
+    pub load_lag_p99_ns: Option<u64>,
     pub sent: u64,
     pub delivered: u64,
     pub lost: u64,
@@ -75,6 +80,17 @@ impl Outcome {
         self.lost == 0 && self.duplicates == 0 && self.foreign == 0
     }
 
+    /// CPU of the process and of ksoftirqd together (ns a message).
+    pub fn cpu_with_ksoftirqd_ns(&self) -> Option<f64> {
+        self.ksoftirqd_ns_per_message
+            .map(|ns| ns + self.cpu_ns_per_message)
+    }
+
+    /// What a reader of its latency must know.
+    pub fn lag_warning(&self) -> Option<String> {
+        lag_warning(self.load_lag_p99_ns?, self.p99_ns)
+    }
+
     /// For a report.
     ///
     /// # Errors
@@ -92,7 +108,10 @@ impl Outcome {
             },
             messages_per_second: Some(self.messages_per_second),
             shares: self.shares.clone(),
-            cpu: Some(Cpu::split(self.cpu_ns_per_message, self.user_share)),
+            cpu: Some(
+                Cpu::split(self.cpu_ns_per_message, self.user_share)
+                    .with_ksoftirqd(self.ksoftirqd_ns_per_message),
+            ),
             latencies: Vec::from_iter(Latency::of("latency", &self.latency_ns)?),
             samples: self.samples.clone(),
             ..Run::default()
@@ -100,6 +119,8 @@ impl Outcome {
         if let Some(counters) = &self.counters {
             counters.put_into(&mut run);
         }
+        run.values.extend(self.load_lag_p99_ns.map(load_lag));
+        run.notes.extend(self.lag_warning());
         if !self.ended_cleanly {
             let what = format!("did not end with exit status 0: {}", self.last_line);
             run.notes.push(what);
@@ -122,8 +143,12 @@ pub fn run_once(system: &System, scenario: &Scenario, cores: &[usize]) -> io::Re
         let said = session.child.last_words();
         io::Error::new(e.kind(), format!("{}: {e}{said}", system.spec))
     })?;
-    let Session { child, mut drive } = session;
+    let Session {
+        child, mut drive, ..
+    } = session;
     let sent = drive.sent();
+    let lag = drive.load.as_ref().filter(|_| scenario.load.rate.is_some());
+    let load_lag_p99_ns = lag.map(|load| load.lag_ns().value_at_quantile(0.99));
     let samples = drive.take_samples()?;
     drive.load = None;
     let stopped = child.stop(|| {
@@ -135,6 +160,10 @@ pub fn run_once(system: &System, scenario: &Scenario, cores: &[usize]) -> io::Re
     let share = |n: &u64| *n as f64 / frames.max(1) as f64;
     Ok(Outcome {
         cpu_ns_per_message: steady.cpu_ns as f64 / steady.messages.max(1) as f64,
+        ksoftirqd_ns_per_message: steady
+            .ksoftirqd_ns
+            .map(|ns| ns as f64 / steady.messages.max(1) as f64),
+        load_lag_p99_ns,
         user_share: steady.user_share,
         messages_per_second: steady.messages as f64 * 1e9 / steady.wall_ns.max(1) as f64,
         p50_ns: tally.latency_ns.value_at_quantile(0.5),
@@ -163,13 +192,18 @@ pub fn run_once(system: &System, scenario: &Scenario, cores: &[usize]) -> io::Re
 struct Steady {
     messages: u64,
     cpu_ns: u64,
+    ksoftirqd_ns: Option<u64>,
     wall_ns: u64,
     user_share: f64,
     started_unix_seconds: f64,
 }
 
 fn measure(session: &mut Session, scenario: &Scenario, is_lossless: bool) -> io::Result<Steady> {
-    let Session { child, drive } = session;
+    let Session {
+        child,
+        drive,
+        ksoftirqd,
+    } = session;
     let total = scenario.load.messages.expect("scenarios count messages");
     let (from, to) = (
         (total as f64 * STEADY_FROM) as u64,
@@ -188,9 +222,12 @@ fn measure(session: &mut Session, scenario: &Scenario, is_lossless: bool) -> io:
     if let Some(sink) = &mut drive.sink {
         sink.tally.latency_ns.reset();
     }
-    let before = Reading::take(child, drive)?;
+    if let Some(load) = &mut drive.load {
+        load.forget_lag();
+    }
+    let before = Reading::take(child, drive, ksoftirqd)?;
     drive.run_until(STALL_PATIENCE, |d| is_at(d, to))?;
-    let mut steady = Reading::take(child, drive)?.since(&before);
+    let mut steady = Reading::take(child, drive, ksoftirqd)?.since(&before);
     steady.started_unix_seconds = started_unix_seconds;
     drive.run_until(STALL_PATIENCE, Drive::is_all_delivered)?;
     Ok(steady)
@@ -234,15 +271,17 @@ pub fn user_share(now: (u64, u64), before: (u64, u64)) -> f64 {
 struct Reading {
     messages: u64,
     cpu_ns: u64,
+    ksoftirqd_ns: Option<u64>,
     wall_ns: u64,
     ticks: (u64, u64),
 }
 
 impl Reading {
-    fn take(child: &UnderTest, drive: &Drive) -> io::Result<Self> {
+    fn take(child: &UnderTest, drive: &Drive, ksoftirqd: &Ksoftirqd) -> io::Result<Self> {
         Ok(Self {
             messages: drive.delivered(),
             cpu_ns: child.cpu_ns()?,
+            ksoftirqd_ns: ksoftirqd.cpu_ns(),
             wall_ns: mono_ns(),
             ticks: child.ticks()?,
         })
@@ -252,6 +291,10 @@ impl Reading {
         Steady {
             messages: self.messages - before.messages,
             cpu_ns: self.cpu_ns - before.cpu_ns,
+            ksoftirqd_ns: self
+                .ksoftirqd_ns
+                .zip(before.ksoftirqd_ns)
+                .map(|(now, before)| now.saturating_sub(before)),
             wall_ns: self.wall_ns - before.wall_ns,
             user_share: user_share(self.ticks, before.ticks),
             started_unix_seconds: 0.0,

@@ -6,6 +6,7 @@ use crate::child::{System, SystemArgs};
 use crate::net::pin;
 use crate::progress::Progress;
 use crate::report::{median_min_max, Abscissa, Cores, OutputArgs, Series};
+use crate::rounds::order;
 use crate::run::{run_once, Outcome, Scenario};
 use crate::scenario::{Load, ShapeArgs};
 use crate::series::series;
@@ -35,8 +36,8 @@ pub struct ScaleArgs {
         default_value = "firehose,trickle"
     )]
     scenario: Vec<Load>,
-    /// Runs of each point, all points in turn
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    /// Runs of each point, all points in turn, every second time in reverse
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
     /// What the analyzers speak
     #[arg(long, value_enum, default_value = "compact")]
@@ -91,8 +92,9 @@ pub fn run(args: &ScaleArgs) -> io::Result<bool> {
     for load in &args.scenario {
         let mut places = places(args, *load)?;
         let mut progress = Progress::new(places.len() * args.rounds as usize);
-        for _ in 0..args.rounds {
-            for place in &mut places {
+        for round in 0..args.rounds {
+            for index in order(round, places.len()) {
+                let place = &mut places[index];
                 progress.step(&format!(
                     "{}: {} {} {}",
                     load.name(),
@@ -118,15 +120,17 @@ pub fn run(args: &ScaleArgs) -> io::Result<bool> {
                 .map_or(String::new(), |p| p.scenario.load.describe())
         );
         println!(
-            "{:<16} {:<10} {:>8} {:>11} {:>21} {:>11} {:>9} {:>9} {:>6}",
+            "{:<16} {:<10} {:>8} {:>11} {:>21} {:>9} {:>11} {:>9} {:>9} {:>9} {:>6}",
             "system",
             "over",
             "number",
             "CPU ns/msg",
             "lowest..highest",
+            "ksoftirqd",
             "msg/s",
             "p50 ms",
             "p99 ms",
+            "load p99",
             "lost"
         );
         for place in &places {
@@ -217,15 +221,25 @@ fn print_place(place: &Place) {
         let values: Vec<f64> = place.outcomes.iter().map(value).collect();
         median_min_max(&values)
     };
+    let seen: Option<Vec<f64>> = place
+        .outcomes
+        .iter()
+        .map(|o| o.ksoftirqd_ns_per_message)
+        .collect();
+    let ksoftirqd = seen.map_or("-".to_owned(), |ns| format!("{:.1}", median_min_max(&ns).0));
     let (cpu, lowest, highest) = of(|o| o.cpu_ns_per_message);
     println!(
-        "{spec:<16} {curve:<10} {value:>8} {cpu:>11.1} {:>21} {:>11.0} {:>9.3} {:>9.3} {:>6}",
+        "{spec:<16} {curve:<10} {value:>8} {cpu:>11.1} {:>21} {ksoftirqd:>9} {:>11.0} {:>9.3} {:>9.3} {:>9.3} {:>6}",
         format!("{lowest:.1}..{highest:.1}"),
         of(|o| o.messages_per_second).0,
         of(|o| o.p50_ns as f64).0 / 1e6,
         of(|o| o.p99_ns as f64).0 / 1e6,
+        of(|o| o.load_lag_p99_ns.unwrap_or(0) as f64).0 / 1e6,
         place.outcomes.iter().map(|o| o.lost).sum::<u64>(),
     );
+    if let Some(warning) = place.outcomes.iter().find_map(Outcome::lag_warning) {
+        println!("{:<16} {warning}", "");
+    }
 }
 
 #[cfg(test)]

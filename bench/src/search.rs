@@ -13,11 +13,18 @@
 //!            '---- 5 % apart: bounds closer than the goal's width end the search
 //! ```
 //!
+//! A trial that failed while the load itself was late says nothing about the system: it is invalid, and
+//! counts for nothing. A rate that only yields such trials ends the search from above like an upper bound,
+//! but is none: the result is then "at least". A limit without any loss is strict: one message lost in
+//! one valid trial makes an upper bound, whatever the exceed ratio forgives of latency.
+//!
 //! Trials grow: a stage of short trials brackets the rate coarsely, the last stage decides with trials of
 //! full length only (RFC 9971: phases of the "load selector"; the RFC leaves the choice of loads open).
 //! Several goals share all trials, so the second one is nearly free.
 
 use std::io;
+
+use crate::random::Random;
 
 /// Most trials of one search: what does not converge by then never does.
 const TRIALS_MAX: usize = 120;
@@ -39,12 +46,25 @@ pub struct Goal {
     pub width: f64,
 }
 
+/// What a trial says about a goal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Every limit was kept.
+    Good,
+    /// A limit was missed; the exceed ratio may forgive it.
+    Bad,
+    /// A limit was missed that nothing forgives.
+    Fatal,
+    /// A limit was missed while the load was late: nothing about the system.
+    Invalid,
+}
+
 /// One trial, as a goal sees it.
 #[derive(Debug, Clone, Copy)]
 pub struct Point {
     pub rate: f64,
     pub seconds: f64,
-    pub is_good: bool,
+    pub verdict: Verdict,
 }
 
 /// What is known about a rate.
@@ -52,6 +72,8 @@ pub struct Point {
 pub enum Class {
     Lower,
     Upper,
+    /// So many of its trials are invalid that it is not worth more of them.
+    LoadBound,
     Undecided,
 }
 
@@ -62,34 +84,58 @@ pub struct Bounds {
     pub lower: Option<f64>,
     /// Lowest rate that does not; `None` when even the highest does.
     pub upper: Option<f64>,
+    /// At `upper` the load was late: the system may hold more, and `lower` is "at least".
+    pub is_load_bound: bool,
+}
+
+impl Bounds {
+    const NONE: Self = Self {
+        lower: None,
+        upper: None,
+        is_load_bound: false,
+    };
 }
 
 /// RFC 9971, appendix A ("Load Classification Code"): a rate is a lower bound if the goal would be
 /// met even when all that is still to be measured turned out bad, and an upper bound if it would be
 /// missed even when all of it turned out good. Short trials that are bad count only as far as short good
-/// ones do not make up for them.
+/// ones do not make up for them. Invalid trials are left out; where only they are in the way, the rate is
+/// [`Class::LoadBound`] as soon as it would be an upper bound if they had been bad.
 pub fn classify(goal: &Goal, points: impl Iterator<Item = Point>) -> Class {
     let (mut full_good, mut full_bad, mut short_good, mut short_bad) = (0.0, 0.0, 0.0, 0.0);
+    let (mut full_invalid, mut short_invalid) = (0.0, 0.0);
     for point in points {
         // A trial cut short by rounding is a full one.
         let is_full = point.seconds >= goal.final_trial_s * 0.999;
-        *match (is_full, point.is_good) {
-            (true, true) => &mut full_good,
-            (true, false) => &mut full_bad,
-            (false, true) => &mut short_good,
-            (false, false) => &mut short_bad,
+        *match (is_full, point.verdict) {
+            (_, Verdict::Fatal) => return Class::Upper,
+            (true, Verdict::Good) => &mut full_good,
+            (true, Verdict::Bad) => &mut full_bad,
+            (true, Verdict::Invalid) => &mut full_invalid,
+            (false, Verdict::Good) => &mut short_good,
+            (false, Verdict::Bad) => &mut short_bad,
+            (false, Verdict::Invalid) => &mut short_invalid,
         } += point.seconds;
     }
     let balancing = short_good * goal.exceed_ratio / (1.0 - goal.exceed_ratio);
-    let bad = full_bad + f64::max(0.0, short_bad - balancing);
-    let whole = f64::max(full_good + bad, goal.duration_sum_s);
-    let allowed = whole * goal.exceed_ratio;
-    let is_lower_at_worst = whole - full_good <= allowed;
-    let is_lower_at_best = bad <= allowed;
-    match (is_lower_at_worst, is_lower_at_best) {
-        (true, true) => Class::Lower,
-        (false, false) => Class::Upper,
-        _ => Class::Undecided,
+    let class = |full_bad: f64, short_bad: f64| {
+        let bad = full_bad + f64::max(0.0, short_bad - balancing);
+        let whole = f64::max(full_good + bad, goal.duration_sum_s);
+        let allowed = whole * goal.exceed_ratio;
+        let is_lower_at_worst = whole - full_good <= allowed;
+        let is_lower_at_best = bad <= allowed;
+        match (is_lower_at_worst, is_lower_at_best) {
+            (true, true) => Class::Lower,
+            (false, false) => Class::Upper,
+            _ => Class::Undecided,
+        }
+    };
+    match class(full_bad, short_bad) {
+        Class::Undecided => match class(full_bad + full_invalid, short_bad + short_invalid) {
+            Class::Upper => Class::LoadBound,
+            _ => Class::Undecided,
+        },
+        decided => decided,
     }
 }
 
@@ -98,8 +144,8 @@ pub struct Search {
     pub goal: Goal,
     pub rate_min: f64,
     pub rate_max: f64,
-    /// Where to begin: what the system delivered when flooded.
-    pub hint: f64,
+    /// Where to begin. A guess and no bound: only trials make those.
+    pub start: f64,
 }
 
 impl Search {
@@ -110,17 +156,11 @@ impl Search {
         known: &mut Vec<Point>,
         mut measure: impl FnMut(f64, f64) -> io::Result<Point>,
     ) -> io::Result<Bounds> {
-        let mut bounds = Bounds {
-            lower: None,
-            upper: None,
-        };
+        let mut bounds = Bounds::NONE;
         for stage in self.stages() {
             let around = bounds;
             // Bounds of a stage before are where to look, not what is known.
-            bounds = Bounds {
-                lower: None,
-                upper: None,
-            };
+            bounds = Bounds::NONE;
             for trials in 0.. {
                 bounds = relevant(&stage, known);
                 let Some(rate) = self.next_rate(&stage, known, bounds, around) else {
@@ -180,7 +220,7 @@ impl Search {
                 Some(lower) => lower,
                 None => upper / wide.powi(2 * self.steps(known, upper, false)),
             },
-            (None, None) => around.lower.or(around.upper).unwrap_or(self.hint),
+            (None, None) => around.lower.or(around.upper).unwrap_or(self.start),
         };
         let rate = rate.clamp(self.rate_min, self.rate_max);
         // An undecided rate that is as good as the same is decided first.
@@ -193,15 +233,15 @@ impl Search {
     }
 
     /// How far to go beyond the only bound: further with each rate that was tried on this side of the
-    /// hint already.
+    /// start already.
     fn steps(&self, known: &[Point], bound: f64, is_up: bool) -> i32 {
         let mut rates: Vec<u64> = known
             .iter()
             .filter(|p| {
                 if is_up {
-                    p.rate <= bound && p.rate >= self.hint
+                    p.rate <= bound && p.rate >= self.start
                 } else {
-                    p.rate >= bound && p.rate <= self.hint
+                    p.rate >= bound && p.rate <= self.start
                 }
             })
             .map(|p| p.rate as u64)
@@ -216,18 +256,35 @@ fn at(points: &[Point], rate: f64) -> impl Iterator<Item = Point> + '_ {
     points.iter().filter(move |p| p.rate == rate).copied()
 }
 
-/// The lowest upper bound, and the highest lower bound below it (RFC 9971, "Relevant Bounds").
+/// The lowest upper bound, and the highest lower bound below it (RFC 9971, "Relevant Bounds"). Where the
+/// load was the limit the search ends as well.
 fn relevant(goal: &Goal, points: &[Point]) -> Bounds {
     let classed = |class: Class| {
         let rates = points.iter().map(|p| p.rate);
         rates.filter(move |r| classify(goal, at(points, *r)) == class)
     };
     let upper = classed(Class::Upper).min_by(f64::total_cmp);
-    let below = classed(Class::Lower).filter(|r| upper.is_none_or(|u| *r < u));
+    let load_bound = classed(Class::LoadBound)
+        .filter(|r| upper.is_none_or(|u| *r < u))
+        .min_by(f64::total_cmp);
+    let top = load_bound.or(upper);
+    let below = classed(Class::Lower).filter(|r| top.is_none_or(|t| *r < t));
     Bounds {
         lower: below.max_by(f64::total_cmp),
-        upper,
+        upper: top,
+        is_load_bound: load_bound.is_some(),
     }
+}
+
+/// Part of the flood's rate at which a search starts: between the two ends, equally likely on a
+/// logarithmic scale. Searches that start in different places try different rates, so what they agree on
+/// is the system and not the grid.
+const START_PARTS: (f64, f64) = (0.5, 1.25);
+
+/// The part for search `number` (from 1) of a run with `seed`: the same for the same two.
+pub fn start_part(seed: u64, number: u32) -> f64 {
+    let unit = Random::new(seed.wrapping_mul(1_000).wrapping_add(u64::from(number))).unit();
+    START_PARTS.0 * (START_PARTS.1 / START_PARTS.0).powf(unit)
 }
 
 #[cfg(test)]
@@ -242,13 +299,20 @@ mod tests {
         width: 0.02,
     };
 
+    fn verdict(is_good: bool) -> Verdict {
+        match is_good {
+            true => Verdict::Good,
+            false => Verdict::Bad,
+        }
+    }
+
     fn class(points: &[(f64, bool)]) -> Class {
         classify(
             &GOAL,
             points.iter().map(|(seconds, is_good)| Point {
                 rate: 1.0,
                 seconds: *seconds,
-                is_good: *is_good,
+                verdict: verdict(*is_good),
             }),
         )
     }
@@ -295,12 +359,12 @@ mod tests {
     }
 
     /// A system that is good up to `capacity`, and in one trial of `bad_one_in` bad for no reason.
-    fn find(capacity: f64, bad_one_in: u64, hint: f64) -> (Bounds, usize) {
+    fn find(capacity: f64, bad_one_in: u64, start: f64) -> (Bounds, usize) {
         let search = Search {
             goal: GOAL,
             rate_min: 1_000.0,
             rate_max: 5e6,
-            hint,
+            start,
         };
         let mut random = 12345u64;
         let mut trials = 0;
@@ -313,7 +377,7 @@ mod tests {
             Ok(Point {
                 rate,
                 seconds,
-                is_good: rate <= capacity && !is_bad_luck,
+                verdict: verdict(rate <= capacity && !is_bad_luck),
             })
         });
         (bounds.expect("converges"), trials)
@@ -322,15 +386,15 @@ mod tests {
     #[test]
     fn the_capacity_lies_between_bounds_as_close_as_asked() {
         for capacity in [2_000.0, 77_777.0, 850_000.0, 4_999_000.0] {
-            for hint in [1_500.0, 800_000.0, 5e6] {
-                let (bounds, trials) = find(capacity, 0, hint);
+            for start in [1_500.0, 800_000.0, 5e6] {
+                let (bounds, trials) = find(capacity, 0, start);
                 let (lower, upper) = (bounds.lower.expect("found"), bounds.upper.expect("found"));
                 assert!(
                     lower <= capacity && capacity < upper,
                     "{capacity} {bounds:?}"
                 );
                 assert!((upper - lower) / upper <= GOAL.width, "{bounds:?}");
-                assert!(trials < 60, "{trials} trials for {capacity} from {hint}");
+                assert!(trials < 60, "{trials} trials for {capacity} from {start}");
             }
         }
     }
@@ -347,10 +411,10 @@ mod tests {
         let good = |rate: f64| Point {
             rate,
             seconds: 9.0,
-            is_good: true,
+            verdict: Verdict::Good,
         };
         let bad = Point {
-            is_good: false,
+            verdict: Verdict::Bad,
             ..good(2_000.0)
         };
         let bounds = relevant(&GOAL, &[good(1_000.0), bad, good(3_000.0)]);
@@ -363,14 +427,16 @@ mod tests {
             find(1e9, 0, 2e6).0,
             Bounds {
                 lower: Some(5e6),
-                upper: None
+                upper: None,
+                is_load_bound: false,
             }
         );
         assert_eq!(
             find(10.0, 0, 2e6).0,
             Bounds {
                 lower: None,
-                upper: Some(1_000.0)
+                upper: Some(1_000.0),
+                is_load_bound: false,
             }
         );
     }
@@ -381,7 +447,7 @@ mod tests {
             goal: GOAL,
             rate_min: 1_000.0,
             rate_max: 5e6,
-            hint: 1e6,
+            start: 1e6,
         };
         let mut known = Vec::new();
         let mut trials = 0;
@@ -390,7 +456,7 @@ mod tests {
             Ok(Point {
                 rate,
                 seconds,
-                is_good: rate <= 850_000.0,
+                verdict: verdict(rate <= 850_000.0),
             })
         };
         let first = search.run(&mut known, &mut measure).expect("converges");
@@ -398,5 +464,90 @@ mod tests {
             .run(&mut known, |_, _| panic!("all is known"))
             .expect("converges");
         assert_eq!(first, again);
+    }
+
+    fn points(of: &[(f64, Verdict)]) -> Class {
+        let point = |(seconds, verdict): &(f64, Verdict)| Point {
+            rate: 1.0,
+            seconds: *seconds,
+            verdict: *verdict,
+        };
+        classify(&GOAL, of.iter().map(point))
+    }
+
+    #[test]
+    fn a_late_load_neither_proves_nor_disproves() {
+        use Verdict::{Bad, Good, Invalid};
+        assert_eq!(points(&[(3.0, Invalid)]), Class::Undecided, "tried again");
+        assert_eq!(points(&[(3.0, Invalid), (3.0, Invalid)]), Class::LoadBound);
+        assert_eq!(
+            points(&[(3.0, Invalid), (3.0, Good), (3.0, Good)]),
+            Class::Lower,
+            "what held counts"
+        );
+        assert_eq!(
+            points(&[(3.0, Invalid), (3.0, Bad), (3.0, Bad)]),
+            Class::Upper,
+            "what failed with a load in time counts"
+        );
+    }
+
+    #[test]
+    fn one_lost_message_is_not_forgiven() {
+        use Verdict::{Bad, Fatal, Good};
+        let good = [(3.0, Good); 5];
+        assert_eq!(points(&[&good[..], &[(3.0, Bad)]].concat()), Class::Lower);
+        assert_eq!(points(&[&good[..], &[(3.0, Fatal)]].concat()), Class::Upper);
+        assert_eq!(points(&[&good[..], &[(1.0, Fatal)]].concat()), Class::Upper);
+    }
+
+    /// A system that holds everything, with a load that is late above 500,000/s.
+    #[test]
+    fn a_limit_of_the_load_is_no_upper_bound_of_the_system() {
+        let search = Search {
+            goal: GOAL,
+            rate_min: 1_000.0,
+            rate_max: 5e6,
+            start: 2e6,
+        };
+        let bounds = search.run(&mut Vec::new(), |rate, seconds| {
+            let verdict = match rate > 500_000.0 {
+                true => Verdict::Invalid,
+                false => Verdict::Good,
+            };
+            Ok(Point {
+                rate,
+                seconds,
+                verdict,
+            })
+        });
+        let bounds = bounds.expect("ends");
+        assert!(bounds.is_load_bound, "{bounds:?}");
+        let lower = bounds.lower.expect("found");
+        assert!((0.97..=1.0).contains(&(lower / 500_000.0)), "{bounds:?}");
+    }
+
+    /// Two searches of one system end in different intervals, both around its capacity.
+    #[test]
+    fn starts_and_so_grids_are_independent() {
+        let parts: Vec<f64> = (1..=20).map(|n| start_part(1, n)).collect();
+        assert_eq!(
+            parts,
+            (1..=20).map(|n| start_part(1, n)).collect::<Vec<_>>()
+        );
+        assert_ne!(start_part(1, 1), start_part(2, 1));
+        assert!(parts.iter().all(|p| (0.5..=1.25).contains(p)), "{parts:?}");
+        let ends: Vec<Bounds> = parts
+            .iter()
+            .map(|part| find(850_000.0, 0, 900_000.0 * part).0)
+            .collect();
+        let mut lowers: Vec<u64> = ends
+            .iter()
+            .filter_map(|b| b.lower)
+            .map(|l| l as u64)
+            .collect();
+        lowers.sort_unstable();
+        lowers.dedup();
+        assert_eq!(lowers.len(), 20, "no two on one grid: {lowers:?}");
     }
 }

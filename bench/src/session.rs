@@ -22,9 +22,12 @@ use hdrhistogram::Histogram;
 
 use crate::child::{Stopped, System, UnderTest, Wiring};
 use crate::drive::Drive;
+use crate::ksoftirqd::Ksoftirqd;
 use crate::load::{Format, LoadArgs};
 use crate::net::{allow_connections, mono_ns};
-use crate::report::{named, Better, Cpu, Latency, Messages, Run, Sample, Value};
+use crate::report::{
+    lag_warning, load_lag, named, Better, Cpu, Latency, Messages, Run, Sample, Value,
+};
 use crate::run::{settle, user_share};
 use crate::sink::{Dialect, Sink, SinkArgs, Stream};
 
@@ -35,6 +38,8 @@ const STALL_PATIENCE: Duration = Duration::from_secs(5);
 pub struct Session {
     pub child: UnderTest,
     pub drive: Drive,
+    /// The kernel's network threads on the system's cores.
+    pub ksoftirqd: Ksoftirqd,
 }
 
 /// One trial: offered, delivered, how late, at what cost.
@@ -66,6 +71,8 @@ pub struct Trial {
     pub lag_p99_ns: u64,
     /// CPU time of the system per message delivered, and of one core.
     pub cpu_ns_per_message: f64,
+    /// Of ksoftirqd on its cores, where it can be seen.
+    pub ksoftirqd_ns_per_message: Option<f64>,
     pub cores_used: f64,
     /// Of it in user mode, 0 to 1.
     pub user_share: f64,
@@ -108,7 +115,10 @@ impl Trial {
             },
             messages_per_second: Some(self.delivered_per_second),
             shares: self.shares.clone(),
-            cpu: Some(Cpu::split(self.cpu_ns_per_message, self.user_share)),
+            cpu: Some(
+                Cpu::split(self.cpu_ns_per_message, self.user_share)
+                    .with_ksoftirqd(self.ksoftirqd_ns_per_message),
+            ),
             latencies: Vec::from_iter(Latency::of("latency", &self.latency_ns)?),
             samples: self.samples.clone(),
             values: named([
@@ -124,12 +134,12 @@ impl Trial {
                     "refused",
                     number(self.refused as f64, "messages", Better::Lower),
                 ),
-                (
-                    "lateness of the load p99",
-                    number(self.lag_p99_ns as f64, "ns", Better::Neither),
-                ),
                 ("cores used", number(self.cores_used, "", Better::Neither)),
-            ]),
+            ])
+            .into_iter()
+            .chain([load_lag(self.lag_p99_ns)])
+            .collect(),
+            notes: Vec::from_iter(lag_warning(self.lag_p99_ns, self.p99_ns())),
             ..Run::default()
         })
     }
@@ -158,7 +168,11 @@ impl Session {
         let mut child =
             system.start_for(cores, &targets, &sink.weights, load.connections as usize)?;
         match Self::connect(system, load, sink, &child, &mut drive) {
-            Ok(()) => Ok(Self { child, drive }),
+            Ok(()) => Ok(Self {
+                child,
+                drive,
+                ksoftirqd: Ksoftirqd::of(cores),
+            }),
             Err(e) => {
                 let said = child.last_words();
                 Err(io::Error::new(
@@ -221,6 +235,7 @@ impl Session {
         self.drive.start_sampling(Duration::from_secs_f64(seconds));
         let (start_ns, cpu_start_ns, ticks) =
             (mono_ns(), self.child.cpu_ns()?, self.child.ticks()?);
+        let ksoftirqd_start_ns = self.ksoftirqd.cpu_ns();
         self.drive.start()?;
         let end_ns = start_ns + (seconds * 1e9) as u64;
         self.run_to(end_ns)?;
@@ -229,6 +244,11 @@ impl Session {
             self.drive.delivered(),
             user_share(self.child.ticks()?, ticks),
         );
+        let ksoftirqd_ns = self
+            .ksoftirqd
+            .cpu_ns()
+            .zip(ksoftirqd_start_ns)
+            .map(|(now, start)| now.saturating_sub(start));
         self.run_to(end_ns + late.as_nanos() as u64)?;
         if let Some(load) = &mut self.drive.load {
             load.finish();
@@ -258,6 +278,7 @@ impl Session {
             latency_ns: tally.latency_ns.clone(),
             lag_p99_ns: load.lag_ns().value_at_quantile(0.99),
             cpu_ns_per_message: cpu_ns as f64 / delivered.max(1) as f64,
+            ksoftirqd_ns_per_message: ksoftirqd_ns.map(|ns| ns as f64 / delivered.max(1) as f64),
             cores_used: cpu_ns as f64 / (now_ns - start_ns) as f64,
             user_share,
             shares: tally
@@ -279,7 +300,9 @@ impl Session {
 
     /// SIGTERM, with the sink answering until the system has ended.
     pub fn close(self) -> io::Result<Stopped> {
-        let Self { child, mut drive } = self;
+        let Self {
+            child, mut drive, ..
+        } = self;
         drive.load = None;
         child.stop(|| {
             // A reset by the ending child is no failure of the run.

@@ -9,8 +9,8 @@ use crate::drive::Drive;
 use crate::load::LoadArgs;
 use crate::net::{mono_ns, pin};
 use crate::report::{
-    named, percentiles_line, unix_seconds, Better, Cores, Draft, Latency, Messages, OutputArgs,
-    Parameter, Run, Sample, Series, Value,
+    lag_warning, load_lag, named, percentiles_line, unix_seconds, Better, Cores, Draft, Latency,
+    Messages, OutputArgs, Parameter, Run, Sample, Series, Value,
 };
 use crate::sink::{Sink, SinkArgs};
 
@@ -126,6 +126,9 @@ pub fn run_load(args: &LoadOnlyArgs) -> io::Result<()> {
         better: Better::Higher,
     };
     run.values.insert("rate sent".into(), rate);
+    let open_loop = drive.load.as_ref().filter(|_| args.load.rate.is_some());
+    let lag = open_loop.map(|load| load.lag_ns().value_at_quantile(0.99));
+    run.values.extend(lag.map(load_lag));
     draft.report.series.push(Series {
         scenario: "load".into(),
         label: args.emitters.to_string(),
@@ -162,6 +165,7 @@ pub fn run_sink(args: &SinkOnlyArgs) -> io::Result<bool> {
     let sent = args.expect.unwrap_or_else(|| sink.tally.set.end());
     let found = Found {
         sink,
+        load_lag_p99_ns: None,
         sent,
         seconds: None,
         samples: Vec::new(),
@@ -187,8 +191,10 @@ pub fn run_load_sink(args: &LoadSinkArgs) -> io::Result<bool> {
     let mut series = sink_series("load-sink", args.analyzers, &args.sink);
     series.parameters.extend(load_parameters(&args.load));
     let sink = drive.sink.as_ref().expect("attached above");
+    let open_loop = drive.load.as_ref().filter(|_| args.load.rate.is_some());
     let found = Found {
         sink,
+        load_lag_p99_ns: open_loop.map(|load| load.lag_ns().value_at_quantile(0.99)),
         sent: drive.sent(),
         seconds: Some(seconds),
         samples,
@@ -212,6 +218,8 @@ fn sink_series(scenario: &str, analyzers: SocketAddr, sink: &SinkArgs) -> Series
 /// What a sink has at the end.
 struct Found<'a> {
     sink: &'a Sink,
+    /// Of a load in the same process, in an open loop.
+    load_lag_p99_ns: Option<u64>,
     sent: u64,
     seconds: Option<f64>,
     samples: Vec<Sample>,
@@ -227,6 +235,7 @@ fn report_sink(
 ) -> io::Result<bool> {
     let Found {
         sink,
+        load_lag_p99_ns,
         sent,
         seconds,
         samples,
@@ -256,6 +265,14 @@ fn report_sink(
     let percent: Vec<String> = shares.iter().map(|s| format!("{:.3}", s * 100.0)).collect();
     println!("shares      {} %", percent.join(" / "));
     println!("latency     {}", percentiles_line(&tally.latency_ns));
+    if let Some(ns) = load_lag_p99_ns {
+        println!("load        late itself p99 {:.3} ms", ns as f64 / 1e6);
+    }
+    let p99_ns = tally.latency_ns.value_at_quantile(0.99);
+    let warning = load_lag_p99_ns.and_then(|lag| lag_warning(lag, p99_ns));
+    if let Some(warning) = &warning {
+        println!("            {warning}");
+    }
     let is_exact = lost == 0 && twice == 0 && tally.foreign == 0;
     series.runs.push(Run {
         started_unix_seconds,
@@ -271,6 +288,8 @@ fn report_sink(
         shares,
         latencies: Vec::from_iter(Latency::of("latency", &tally.latency_ns)?),
         samples,
+        values: load_lag_p99_ns.map(load_lag).into_iter().collect(),
+        notes: Vec::from_iter(warning),
         ..Run::default()
     });
     draft.report.series.push(series);

@@ -171,6 +171,7 @@ fn run_one(
         session.drive.delivered(),
     );
     let ticks = session.child.ticks()?;
+    let ksoftirqd_begin_ns = session.ksoftirqd.cpu_ns();
     let (mut last_ns, mut last) = (begin_ns, begin);
     let mut rates = Vec::new();
     for _ in 0..seconds as u64 {
@@ -183,6 +184,8 @@ fn run_one(
         (last_ns, last) = (now_ns, delivered);
     }
     let cpu_ns = session.child.cpu_ns()? - cpu_ns;
+    let ksoftirqd_ns = session.ksoftirqd.cpu_ns().zip(ksoftirqd_begin_ns);
+    let each = |ns: u64| ns as f64 / (last - begin).max(1) as f64;
     if let Some(load) = &mut session.drive.load {
         load.finish();
     }
@@ -222,10 +225,9 @@ fn run_one(
         samples,
         ..Run::default()
     };
-    run.cpu = Some(Cpu::split(
-        cpu_ns as f64 / (last - begin).max(1) as f64,
-        user_share(session.child.ticks()?, ticks),
-    ));
+    let user_share = user_share(session.child.ticks()?, ticks);
+    let ksoftirqd = ksoftirqd_ns.map(|(now, before)| each(now.saturating_sub(before)));
+    run.cpu = Some(Cpu::split(each(cpu_ns), user_share).with_ksoftirqd(ksoftirqd));
     let cores_used = cpu_ns as f64 / (last_ns - begin_ns) as f64;
     run.values.insert(
         "cores used".into(),

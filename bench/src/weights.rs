@@ -9,7 +9,7 @@
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
@@ -20,6 +20,7 @@ use weir::shard::Distributor;
 use weir::uring::monotonic_ns;
 
 use crate::check::nanosecond_histogram;
+use crate::children::{self, Group};
 use crate::report::{named, percentiles_line, Cores, Latency, OutputArgs, Parameter, Run, Series};
 
 /// A change that has not reached every shard by then is a failure.
@@ -152,12 +153,15 @@ fn wait_for_epoch(distributor: &Distributor, epoch: u64) -> io::Result<u64> {
 }
 
 /// A firehose in another process, ended with this value.
-struct Load(Child);
+struct Load {
+    _child: Group,
+}
 
 impl Load {
     fn start(distributor: &Distributor) -> io::Result<Load> {
         let address = |at: SocketAddr| at.to_string();
-        let child = Command::new(std::env::current_exe()?)
+        let mut command = children::command(&std::env::current_exe()?, &[])?;
+        command
             .args([
                 "load-sink",
                 "--core",
@@ -170,9 +174,10 @@ impl Load {
             .args(["--emitters", &address(distributor.emitters)])
             .args(["--analyzers", &address(distributor.analyzers)])
             .args(["--in-flight", "16384"])
-            .stdout(Stdio::null())
-            .spawn()?;
-        let load = Load(child);
+            .stdout(Stdio::null());
+        let load = Load {
+            _child: Group::spawn(&mut command)?,
+        };
         let deadline = Instant::now() + Duration::from_secs(10);
         let received = || -> u64 {
             distributor
@@ -188,12 +193,5 @@ impl Load {
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(load)
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }

@@ -92,10 +92,41 @@ fn a_pair_writes_every_form_and_they_agree() {
         .into_iter()
         .flatten()
         .find(|s| s["label"] == "B: relay" && s["metric"] == "CPU per message");
-    assert_eq!(ratio.expect("a row")["ratio"]["pairs"], 2);
+    let ratio = &ratio.expect("a row")["ratio"];
+    assert_eq!(ratio["pairs"], 2);
+    // Two pairs: both on one side 0.5, else 1.
+    let p = ratio["sign_test_p"].as_f64().expect("a test");
+    assert!(p == 0.5 || p == 1.0, "{p}");
+    // The second pair runs back: A B, B A.
+    let begun = |side: usize, run: usize| {
+        let run = &report["series"][2 + side]["runs"][run];
+        run["started_unix_seconds"].as_f64().expect("a time")
+    };
+    let times = [begun(0, 0), begun(1, 0), begun(1, 1), begun(0, 1)];
+    assert!(times.is_sorted(), "{times:?}");
+    // An open loop says how late it was itself; a firehose has no schedule to be late for.
+    let lag = &run["values"]["load lag p99"];
+    assert!(lag["value"].as_f64() > Some(0.0), "{lag}");
+    let firehose = &report["series"][0]["runs"][0];
+    assert!(firehose["values"]["load lag p99"].is_null(), "{firehose}");
+    // What the kernel moved to a thread of its own is counted where it can be seen, and else not 0.
+    let told = &report["fingerprint"]["cpu"]["ksoftirqd of the system's cores"];
+    let is_seen = told.as_str().is_some_and(|t| t.starts_with("seen"));
+    assert_eq!(
+        run["cpu"]["ksoftirqd_ns_per_message"].is_number(),
+        is_seen,
+        "{told}"
+    );
 
     let page = fs::read_to_string(scratch.0.join("p.html")).expect("the page");
-    assert!(page.contains("Latency by percentile") && page.contains("Rate over time"));
+    for part in [
+        "Latency by percentile",
+        "Rate over time",
+        "load lag p99",
+        "too few rounds",
+    ] {
+        assert!(page.contains(part), "{part}");
+    }
     // Both runs of a side are in its file.
     let counts: u64 = trickle["runs"]
         .as_array()
@@ -116,6 +147,37 @@ fn a_pair_writes_every_form_and_they_agree() {
         .filter(|s| s["histogram"].is_string())
         .count();
     assert_eq!(tagged.count(), timed);
+}
+
+/// `compare` and `scale` as well: the second round runs what the first ran last.
+#[test]
+fn rounds_of_many_go_back_too() {
+    let scratch = Scratch::new("rounds");
+    let few = "--rounds 2 --scenario firehose --firehose-messages 50000 --load-cores 0";
+    let places = "--over-analyzers 2,3,4 --over-emitters none --system relay";
+    let sizes = "--system relay --system weir --size 64,256";
+    for (line, count) in [
+        (format!("scale {few} {places}"), 3),
+        (format!("compare {few} {sizes}"), 4),
+    ] {
+        if line.contains("weir") && !is_weir_there() {
+            return;
+        }
+        let report = scratch.report(&line);
+        let series = report["series"].as_array().expect("a list");
+        assert_eq!(series.len(), count, "{line}");
+        let begun = |series: &Value, run: usize| -> f64 {
+            let begun = &series["runs"][run]["started_unix_seconds"];
+            begun.as_f64().expect("a time")
+        };
+        // Those of one scenario ran in turn: of compare those of one size.
+        for together in series.chunk_by(|a, b| a["scenario"] == b["scenario"]) {
+            let first = together.iter().map(|s| begun(s, 0));
+            let second = together.iter().rev().map(|s| begun(s, 1));
+            let times: Vec<f64> = first.chain(second).collect();
+            assert!(times.is_sorted() && times.len() > 2, "{line}: {times:?}");
+        }
+    }
 }
 
 #[test]
@@ -171,6 +233,29 @@ fn diff_finds_what_was_made_slower_and_says_so_in_its_exit_status() {
         &["--metric", "CPU per message"],
     );
     assert_eq!(faster.status.code(), Some(0), "{}", said(&faster));
+    // Three runs of each cannot show even this: not known is not the same as no regression.
+    let mut before = scratch.report(&format!("{line} --scenario firehose"));
+    for (name, whole) in [("few-a.json", &mut before), ("few-b.json", &mut report)] {
+        for series in whole["series"].as_array_mut().expect("series") {
+            series["runs"].as_array_mut().expect("runs").truncate(3);
+        }
+        fs::write(scratch.0.join(name), whole.to_string()).expect("writes");
+    }
+    let few = diff(
+        "few-a.json",
+        "few-b.json",
+        &["--metric", "CPU per message", "--json", "diff.json"],
+    );
+    assert_eq!(few.status.code(), Some(3), "{}", said(&few));
+    assert!(said(&few).contains("take 5 of each"), "{}", said(&few));
+    let json = fs::read_to_string(scratch.0.join("diff.json")).expect("written");
+    let json: Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(json["verdict"], "too few runs");
+    assert_eq!(
+        (&json["runs_needed"], &json["exit_status"]),
+        (&5.into(), &3.into())
+    );
+    assert_eq!(json["tests"].as_array().map(Vec::len), Some(2));
     let unreadable = diff("report.json", "nowhere.json", &[]);
     assert_eq!(unreadable.status.code(), Some(2));
     assert!(said(&unreadable).contains("nowhere.json"));

@@ -18,8 +18,8 @@ const PROGRAM: &str = "weir-bench";
 /// Runs weir-bench with everything that follows; `weir bench --help` is its own help. It is looked for
 /// beside this binary, then on PATH.
 ///
-/// Exit status: that of weir-bench (0 fine, 1 a message was lost or a bound missed, 2 the run failed);
-/// 2 as well if there is no weir-bench.
+/// Exit status: that of weir-bench (0 fine, 1 a message was lost or a bound missed, 2 the run failed,
+/// 3 `diff`: too few runs to show anything); 2 as well if there is no weir-bench.
 #[derive(clap::Args, Debug)]
 #[command(
     disable_help_flag = true,

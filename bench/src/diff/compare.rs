@@ -7,7 +7,7 @@ use super::rank::{least_p, mann_whitney};
 use crate::report::{columns, median_min_max, Better, Measured, Parameter, Report, Series};
 
 /// Told and not judged unless asked for: they follow from others, or from a single message.
-const TOLD: [&str; 3] = [" p90", " p99.9", " max"];
+const TOLD: [&str; 4] = [" p90", " p99.9", " max", " with ksoftirqd"];
 
 /// A metric of a series in both reports.
 #[derive(Debug, Clone)]
@@ -37,12 +37,58 @@ pub struct Row {
 pub enum Verdict {
     /// No more than chance would make of it.
     Same,
+    /// There are too few runs for any difference at all to be significant.
+    TooFewRuns,
     /// Significant, and the right way.
     Better,
     /// Significant, the wrong way, and within the threshold.
     SlightlyWorse,
     /// Significant, the wrong way, and beyond the threshold.
     Regression,
+}
+
+impl Verdict {
+    /// For the table and for JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Same => "not told apart",
+            Self::TooFewRuns => "too few runs",
+            Self::Better => "better",
+            Self::SlightlyWorse => "slightly worse",
+            Self::Regression => "REGRESSION",
+        }
+    }
+}
+
+/// What a whole comparison comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Nothing became significantly worse by more than the threshold, and all of it could have been seen.
+    NoRegression,
+    /// Something did.
+    Regression,
+    /// None was shown, and of some metric none could have been: nobody knows.
+    TooFewRuns,
+}
+
+impl Status {
+    /// The exit status; 2 is an error.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::NoRegression => 0,
+            Self::Regression => 1,
+            Self::TooFewRuns => 3,
+        }
+    }
+
+    /// For JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NoRegression => "no regression",
+            Self::Regression => "regression",
+            Self::TooFewRuns => "too few runs",
+        }
+    }
 }
 
 /// How to judge.
@@ -65,6 +111,20 @@ pub struct Comparison {
     pub rows: Vec<Row>,
     /// What a reader must know.
     pub warnings: Vec<String>,
+    /// Runs of each report with which a difference could be shown, when there are too few.
+    pub runs_needed: Option<usize>,
+}
+
+impl Comparison {
+    /// A regression that was shown stands, whatever else could not be.
+    pub fn status(&self) -> Status {
+        let has = |verdict| self.rows.iter().any(|row| row.verdict == verdict);
+        match (has(Verdict::Regression), has(Verdict::TooFewRuns)) {
+            (true, _) => Status::Regression,
+            (false, true) => Status::TooFewRuns,
+            (false, false) => Status::NoRegression,
+        }
+    }
 }
 
 /// Compares series of equal scenario, label and x.
@@ -148,8 +208,13 @@ pub fn compare(a: &Report, b: &Report, rules: &Rules) -> io::Result<Comparison> 
         }
     }
     judge(&mut rows, rules);
-    warnings.extend(lacks_power(&rows, rules));
-    Ok(Comparison { rows, warnings })
+    let (warning, runs_needed) = lacks_power(&rows, rules).unzip();
+    warnings.extend(warning);
+    Ok(Comparison {
+        rows,
+        warnings,
+        runs_needed,
+    })
 }
 
 fn is_judged(metric: &Measured, rules: &Rules) -> bool {
@@ -160,10 +225,14 @@ fn is_judged(metric: &Measured, rules: &Rules) -> bool {
 }
 
 fn judge(rows: &mut [Row], rules: &Rules) {
+    let tests = rows.len();
     let p_values: Vec<f64> = rows.iter().map(|row| row.p).collect();
     for (row, p_holm) in rows.iter_mut().zip(holm(&p_values)) {
         row.p_holm = p_holm;
         if p_holm >= rules.alpha {
+            if !has_power(row, tests, rules) {
+                row.verdict = Verdict::TooFewRuns;
+            }
             continue;
         }
         let ratio = row.effect.ratio;
@@ -182,24 +251,32 @@ fn judge(rows: &mut [Row], rules: &Rules) {
     }
 }
 
-/// With few runs and many tests no difference at all can be significant, and silence says nothing.
-fn lacks_power(rows: &[Row], rules: &Rules) -> Option<String> {
+/// The largest difference there is would be significant.
+fn has_power(row: &Row, tests: usize, rules: &Rules) -> bool {
+    least_p(row.a.len(), row.b.len()) * (tests as f64) < rules.alpha
+}
+
+/// With few runs and many tests no difference at all can be significant, and silence says nothing: what to
+/// say, and how many runs it takes.
+fn lacks_power(rows: &[Row], rules: &Rules) -> Option<(String, usize)> {
+    const RUNS_MAX: usize = 200;
     let tests = rows.len();
-    let row = rows.iter().min_by_key(|row| row.a.len().min(row.b.len()))?;
+    let row = rows
+        .iter()
+        .filter(|row| row.verdict == Verdict::TooFewRuns)
+        .min_by_key(|row| row.a.len().min(row.b.len()))?;
     let (a, b) = (row.a.len(), row.b.len());
     let least = least_p(a, b) * tests as f64;
-    if least < rules.alpha {
-        return None;
-    }
-    let enough = (2..=200).find(|n| least_p(*n, *n) * (tests as f64) < rules.alpha);
-    let enough = enough.map_or("more".to_owned(), |n| n.to_string());
-    Some(format!(
+    let enough = (2..RUNS_MAX).find(|n| least_p(*n, *n) * (tests as f64) < rules.alpha);
+    let enough = enough.unwrap_or(RUNS_MAX);
+    let text = format!(
         "{a} and {b} runs cannot show any difference over {tests} tests at {} (least p {:.4}, \
          corrected {:.3}): take {enough} runs each, or fewer metrics with --metric",
         rules.alpha,
         least_p(a, b),
         least.min(1.0)
-    ))
+    );
+    Some((text, enough))
 }
 
 fn same_series<'a>(report: &'a Report, series: &Series) -> Option<&'a Series> {

@@ -7,6 +7,7 @@
 
 mod compare;
 mod effect;
+mod json;
 mod rank;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::report::{human, read};
+pub use compare::Status;
 use compare::{compare, median, Comparison, Row, Rules, Verdict};
 
 /// Warnings printed; the last line says how many more there are.
@@ -43,6 +45,9 @@ pub struct DiffArgs {
     /// pair: takes out what hits both alike, as a slower machine does, and no more
     #[arg(long)]
     pub relative: bool,
+    /// Write what is printed here as JSON: verdict, runs_needed, each test
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
 }
 
 fn part(text: &str) -> Result<f64, String> {
@@ -59,11 +64,11 @@ fn level(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Compares and prints. False when something became significantly worse by more than the threshold.
+/// Compares and prints.
 ///
 /// # Errors
-/// A file that cannot be read as a report, or nothing to compare.
-pub fn run(args: &DiffArgs) -> io::Result<bool> {
+/// A file that cannot be read as a report, nothing to compare, or --json cannot be written.
+pub fn run(args: &DiffArgs) -> io::Result<Status> {
     let (a, b) = (read(&args.a)?, read(&args.b)?);
     let rules = Rules {
         alpha: args.alpha,
@@ -75,8 +80,12 @@ pub fn run(args: &DiffArgs) -> io::Result<bool> {
     println!("a: {}  {} ({})", args.a.display(), a.title, a.started);
     println!("b: {}  {} ({})", args.b.display(), b.title, b.started);
     print!("{}", text(&comparison, &rules));
-    let regressed = |row: &Row| row.verdict == Verdict::Regression;
-    Ok(!comparison.rows.iter().any(regressed))
+    if let Some(path) = &args.json {
+        let text = format!("{:#}\n", json::json(&comparison, args, &rules));
+        std::fs::write(path, text)
+            .map_err(|e| io::Error::new(e.kind(), format!("--json {}: {e}", path.display())))?;
+    }
+    Ok(comparison.status())
 }
 
 /// Warnings, the table, and one line that says what it comes to.
@@ -134,14 +143,19 @@ fn text(comparison: &Comparison, rules: &Rules) -> String {
         rows.filter(|row| row.verdict == verdict).count()
     };
     out += &format!(
-        "{} tests: {} regressions beyond {:.1} %, {} slightly worse, {} better, {} not told apart\n",
+        "{} tests: {} regressions beyond {:.1} %, {} slightly worse, {} better, {} not told apart, {} with too few runs\n",
         comparison.rows.len(),
         count(Verdict::Regression),
         100.0 * rules.threshold,
         count(Verdict::SlightlyWorse),
         count(Verdict::Better),
         count(Verdict::Same),
+        count(Verdict::TooFewRuns),
     );
+    if let (Status::TooFewRuns, Some(runs)) = (comparison.status(), comparison.runs_needed) {
+        out +=
+            &format!("NOT SHOWN EITHER WAY: too few runs, take {runs} of each (exit status 3)\n");
+    }
     out
 }
 
@@ -155,12 +169,6 @@ fn cells(row: &Row, rules: &Rules) -> [String; 9] {
         p => format!("{p:.4}"),
     };
     let effect = &row.effect;
-    let verdict = match row.verdict {
-        Verdict::Same => "not told apart",
-        Verdict::Better => "better",
-        Verdict::SlightlyWorse => "slightly worse",
-        Verdict::Regression => "REGRESSION",
-    };
     [
         row.metric.metric.clone(),
         number(median(&row.a)),
@@ -170,6 +178,6 @@ fn cells(row: &Row, rules: &Rules) -> [String; 9] {
         format!("{}, {}", row.a.len(), row.b.len()),
         p(row.p),
         p(row.p_holm),
-        verdict.to_owned(),
+        row.verdict.name().to_owned(),
     ]
 }

@@ -1,6 +1,6 @@
 //! Whole comparisons of made-up reports.
 
-use super::compare::{compare, Comparison, Rules, Verdict};
+use super::compare::{compare, Comparison, Rules, Status, Verdict};
 use super::text;
 use crate::report::sample::report;
 use crate::report::{Cpu, Report};
@@ -119,7 +119,14 @@ fn three_runs_cannot_show_anything_and_the_output_says_so() {
     assert!(comparison
         .rows
         .iter()
-        .all(|row| row.verdict == Verdict::Same));
+        .all(|row| row.verdict == Verdict::TooFewRuns));
+    assert_eq!(comparison.status(), Status::TooFewRuns);
+    assert_eq!(
+        (comparison.status().code(), comparison.runs_needed),
+        (3, Some(5))
+    );
+    let printed = text(&comparison, &rules());
+    assert!(printed.contains("take 5 of each"), "{printed}");
     let warning = comparison
         .warnings
         .iter()
@@ -129,6 +136,30 @@ fn three_runs_cannot_show_anything_and_the_output_says_so() {
         warning.contains("3 and 3 runs") && warning.contains("take 5 runs each"),
         "{warning}"
     );
+}
+
+#[test]
+fn what_was_shown_stands_beside_what_could_not_be() {
+    let runs = |report: &mut Report, runs: usize| report.series[0].runs.truncate(runs);
+    let mut a = with_cpu(8, |_, run| jitter(run));
+    let mut b = with_cpu(8, |_, run| jitter(run) * 2.0);
+    runs(&mut a, 3);
+    runs(&mut b, 3);
+    let comparison = compare(&a, &b, &rules()).expect("the same series");
+    assert_eq!(
+        verdicts(&comparison),
+        [
+            ("relay", Verdict::TooFewRuns),
+            ("weir", Verdict::Regression)
+        ]
+    );
+    assert_eq!(comparison.status(), Status::Regression);
+    // Enough runs and no difference: known to be none.
+    let same = with_cpu(8, |_, run| jitter(run + 1));
+    let comparison = compare(&with_cpu(8, |_, run| jitter(run)), &same, &rules());
+    let comparison = comparison.expect("the same series");
+    assert_eq!(comparison.status(), Status::NoRegression);
+    assert_eq!(comparison.runs_needed, None);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::random::Random;
+use crate::random::Random;
 use crate::wire::{MESSAGE_LEN_MAX, MESSAGE_LEN_MIN};
 
 /// Largest file of lines: it is held in memory.

@@ -15,6 +15,7 @@ mod model;
 mod read;
 #[cfg(test)]
 pub mod sample;
+pub mod sign;
 mod stats;
 
 use std::io;
@@ -25,6 +26,7 @@ use std::time::Instant;
 use weir::certificate::{rfc3339, Stamp};
 
 use crate::fingerprint::{interface_of, Fingerprint};
+use crate::ksoftirqd::Ksoftirqd;
 
 pub use figures::human;
 #[cfg(test)]
@@ -135,7 +137,7 @@ impl OutputArgs {
                 network: LOOPBACK.into(),
                 load_average_before: load_average(),
             },
-            fingerprint: Fingerprint::of_this_host("lo"),
+            fingerprint: fingerprint_with_cores("lo", cores.system),
             series: Vec::new(),
             summaries: Vec::new(),
             notes: Vec::new(),
@@ -217,7 +219,7 @@ impl Draft {
             _ => DEVICE,
         }
         .into();
-        self.report.fingerprint = Fingerprint::of_this_host(&interface);
+        self.report.fingerprint = fingerprint_with_cores(&interface, &conditions.system_cores);
         conditions.interface = interface;
     }
 
@@ -235,6 +237,15 @@ impl Draft {
             report.conditions.network,
         )
     }
+}
+
+/// The host, and whether its network threads on the system's cores can be seen.
+fn fingerprint_with_cores(interface: &str, cores: &[usize]) -> Fingerprint {
+    let mut fingerprint = Fingerprint::of_this_host(interface);
+    let cpu = fingerprint.sections.entry("cpu".into()).or_default();
+    let told = Ksoftirqd::of(cores).told();
+    cpu.insert("ksoftirqd of the system's cores".into(), told);
+    fingerprint
 }
 
 /// Now.

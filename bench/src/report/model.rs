@@ -190,6 +190,10 @@ pub struct Cpu {
     pub user_ns_per_message: f64,
     /// The part in the kernel.
     pub system_ns_per_message: f64,
+    /// Beside it, by nobody's clock: time of ksoftirqd/N of the system's cores, over the same messages.
+    /// Absent where the host does not show it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ksoftirqd_ns_per_message: Option<f64>,
 }
 
 impl Cpu {
@@ -200,7 +204,22 @@ impl Cpu {
             ns_per_message,
             user_ns_per_message,
             system_ns_per_message: ns_per_message - user_ns_per_message,
+            ksoftirqd_ns_per_message: None,
         }
+    }
+
+    /// The same with the time of ksoftirqd.
+    pub fn with_ksoftirqd(self, ns_per_message: Option<f64>) -> Self {
+        Self {
+            ksoftirqd_ns_per_message: ns_per_message,
+            ..self
+        }
+    }
+
+    /// Process and ksoftirqd together.
+    pub fn sum_ns_per_message(&self) -> Option<f64> {
+        self.ksoftirqd_ns_per_message
+            .map(|ns| ns + self.ns_per_message)
     }
 }
 
@@ -256,6 +275,31 @@ pub struct Value {
 /// A table of parameters or values, by name.
 pub fn named<T, const N: usize>(pairs: [(&str, T); N]) -> BTreeMap<String, T> {
     pairs.map(|(name, value)| (name.to_owned(), value)).into()
+}
+
+/// How late an open loop itself was, 99th percentile: real minus intended time of sending.
+pub fn load_lag(p99_ns: u64) -> (String, Value) {
+    let value = Value {
+        value: p99_ns as f64,
+        unit: "ns".into(),
+        better: Better::Neither,
+    };
+    ("load lag p99".into(), value)
+}
+
+/// Part of a latency above which the load's own lag is a warning.
+const LAG_PART_MAX: f64 = 0.25;
+
+/// What to say when the load was late by a large part of what was measured.
+pub fn lag_warning(lag_p99_ns: u64, p99_ns: u64) -> Option<String> {
+    (lag_p99_ns as f64 > LAG_PART_MAX * p99_ns as f64).then(|| {
+        format!(
+            "the load itself was late by {:.3} ms (p99), more than a quarter of the latency's p99 of {:.3} ms: \
+             this latency is also the load's",
+            lag_p99_ns as f64 / 1e6,
+            p99_ns as f64 / 1e6
+        )
+    })
 }
 
 /// So many bytes: the fewer the better.
@@ -322,4 +366,31 @@ pub struct Ratio {
     pub min: f64,
     /// The highest of them.
     pub max: f64,
+    /// Two-sided sign test over the pairs; with fewer than 6 it cannot come below 0.05.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sign_test_p: Option<f64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_load_that_is_late_by_a_quarter_of_the_latency_is_told() {
+        assert_eq!(lag_warning(250, 1000), None);
+        let warning = lag_warning(2_510_000, 10_000_000).expect("more than a quarter");
+        assert!(
+            warning.contains("2.510 ms") && warning.contains("10.000 ms"),
+            "{warning}"
+        );
+    }
+
+    #[test]
+    fn ksoftirqd_is_beside_the_process_and_in_the_sum() {
+        let cpu = Cpu::split(100.0, 0.5);
+        assert_eq!(cpu.sum_ns_per_message(), None, "not seen is not 0");
+        let cpu = cpu.with_ksoftirqd(Some(8.0));
+        assert_eq!(cpu.sum_ns_per_message(), Some(108.0));
+        assert_eq!(cpu.ns_per_message, 100.0);
+    }
 }

@@ -57,7 +57,7 @@ fn run(cpu_ns: f64) -> Run {
         },
         messages_per_second: Some(1000.0),
         shares: vec![0.7501, 0.2499],
-        cpu: Some(Cpu::split(cpu_ns, 0.25)),
+        cpu: Some(Cpu::split(cpu_ns, 0.25).with_ksoftirqd(Some(2.0))),
         messages_per_receive: Some(64.0),
         bytes_per_send: Some(65536.0),
         system_calls_per_message: Some(0.03),

@@ -1,6 +1,7 @@
 //! Small statistics over runs, and the summary of each metric.
 
 use super::model::{Better, Ratio, Report, Run, Series, Summary};
+use super::sign::sign_test;
 
 /// One figure of one run.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +32,10 @@ pub fn measured(run: &Run) -> Vec<Measured> {
     };
     let cpu = run.cpu.map(|cpu| cpu.ns_per_message);
     put("CPU per message", "ns", Better::Lower, cpu);
+    let ksoftirqd = run.cpu.and_then(|cpu| cpu.ksoftirqd_ns_per_message);
+    put("ksoftirqd per message", "ns", Better::Neither, ksoftirqd);
+    let sum = run.cpu.and_then(|cpu| cpu.sum_ns_per_message());
+    put("CPU with ksoftirqd", "ns", Better::Lower, sum);
     let rate = run.messages_per_second;
     put("rate", "messages/s", Better::Higher, rate);
     for latency in &run.latencies {
@@ -147,6 +152,7 @@ fn ratio(label: &str, base: &[(usize, f64)], values: &[(usize, f64)]) -> Option<
         median,
         min,
         max,
+        sign_test_p: Some(sign_test(&ratios)),
     })
 }
 
@@ -179,6 +185,8 @@ mod tests {
         assert!((ratio.of_medians - 1.1).abs() < 1e-9);
         assert_eq!((ratio.min, ratio.median), (0.9, 1.0));
         assert!((ratio.max - 1.1).abs() < 1e-9);
+        // One above, one below, one equal.
+        assert_eq!(ratio.sign_test_p, Some(1.0));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::super::figures::human;
 use super::super::model::{Parameter, Report, Series, Summary};
+use super::super::sign::PAIRS_MIN;
 use super::svg::escape;
 
 /// Metrics of the table of a scenario, in this order; those without a figure are left out.
@@ -170,8 +171,9 @@ pub fn summary(report: &Report, series: &[&Series]) -> String {
     }
     table(&head, &rows).replacen("<table>", "<table class=\"summary\">", 1)
         + "<p class=\"note\">Median of the runs (lowest to highest); x: ratio to the first row, \
-           median of the pairs [lowest, highest]. If that range holds 1, the two are not told \
-           apart.</p>\n"
+           median of the pairs [lowest, highest]; p: two-sided sign test over the pairs, which \
+           takes 6 to tell anything. If the range holds 1, or p is 0.05 or more, the two are not \
+           told apart.</p>\n"
 }
 
 /// Units that numbers are not scaled by: named once, above.
@@ -206,6 +208,12 @@ fn cell(summary: &Summary) -> String {
             "\nx {:.3} [{:.3}, {:.3}]",
             ratio.median, ratio.min, ratio.max
         );
+        if let Some(p) = ratio.sign_test_p {
+            text += &match ratio.pairs < PAIRS_MIN {
+                true => "\ntoo few rounds".to_owned(),
+                false => format!("\np {p:.3}"),
+            };
+        }
     }
     text
 }
