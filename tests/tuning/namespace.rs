@@ -1,4 +1,4 @@
-//! For real: sysctls and queues of a network namespace of its own.
+//! For real: sysctls, queues and routes of a network namespace of its own.
 
 use std::process::Command;
 
@@ -95,5 +95,74 @@ fn apply_and_revert_in_a_namespace() {
     }
     assert_eq!(of("after "), before, "{log}");
     // Which it only can be if the state is gone.
+    std::fs::remove_dir(&dir).expect("empty");
+}
+
+/// Every route that the stage may touch; link-local ones come and go by themselves.
+const ROUTES: &str = r#"
+routes() {
+    for family in -4 -6; do
+        for table in main local; do ip $family route show table $table | grep -v ' fe80:\|^fe80:\|^multicast' | sed "s/^/$1 /"; done
+    done
+}
+ip link set lo up && ip link set v0 up && ip link set v1 up
+ip addr add 10.9.0.1/24 dev v0 && ip addr add fd00::1/64 dev v0 nodad
+ip route add default via 10.9.0.2 dev v0 metric 50 mtu 1400 && ip -6 route add default via fd00::2 dev v0
+ip route add 10.20.0.0/16 dev v0 proto static src 10.9.0.1 && ip route add 10.30.0.0/16 dev v1 metric 7
+ip route add 10.40.0.0/16 dev v0 metric 1 && ip route add 10.40.0.0/16 dev v0 metric 2
+"#;
+
+#[test]
+fn routes_are_told_to_ack_at_once_and_come_back_as_they_were() {
+    if let Err(why) = in_namespace("ip link set lo up") {
+        return println!("SKIPPED: no network namespace with a veth pair here: {why}");
+    }
+    let dir = std::env::temp_dir().join(format!("weir-tuning-routes-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("a directory");
+    let tune = |action: &str| {
+        let (script, state) = (script(), dir.join("state").display().to_string());
+        format!(
+            "{} {action} --nic v0 --state {state} acks >&2\necho status $?\n",
+            script.display()
+        )
+    };
+    let (apply, check, revert) = (tune("apply --yes"), tune("check"), tune("revert --yes"));
+    let (text, log) = in_namespace(&format!(
+        "{ROUTES}\nroutes before\n{apply}{check}routes applied\n{apply}{revert}routes after\ntrue\n"
+    ))
+    .expect("a namespace, as before");
+    let of = |when: &str| -> Vec<&str> {
+        let lines = text.lines().filter_map(|line| line.strip_prefix(when));
+        lines.map(str::trim_end).collect()
+    };
+    assert_eq!(of("status "), ["0", "0", "0", "0"], "{text}\n{log}");
+    // Those that can be named, through this interface, and loopback's.
+    let mut marked: Vec<&str> = of("applied ")
+        .into_iter()
+        .filter(|line| line.contains("quickack 1"))
+        .map(|line| line.split(" dev ").next().unwrap_or(line))
+        .collect();
+    marked.sort_unstable();
+    assert_eq!(
+        marked,
+        [
+            "10.20.0.0/16",
+            "10.9.0.0/24",
+            "default via 10.9.0.2",
+            "default via fd00::2",
+            "fd00::/64",
+            "local 127.0.0.0/8",
+            "local 127.0.0.1",
+        ],
+        "{text}\n{log}"
+    );
+    let before = of("before ");
+    assert!(
+        before
+            .iter()
+            .any(|line| line.contains("metric 50 mtu 1400")),
+        "{text}"
+    );
+    assert_eq!(of("after "), before, "{log}");
     std::fs::remove_dir(&dir).expect("empty");
 }

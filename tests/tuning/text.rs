@@ -87,7 +87,7 @@ fn help_teaches() {
 fn stages_explain_themselves() {
     let text = said(&tune("explain"), 0);
     for part in ["Gain: ", "Risk: ", "Sources: "] {
-        assert_eq!(text.matches(part).count(), 8, "{part}");
+        assert_eq!(text.matches(part).count(), 9, "{part}");
     }
     let reasons = text.matches("      reason  ").count();
     assert_eq!(text.matches("      wanted  ").count(), reasons);

@@ -232,3 +232,59 @@ restore_coalesce() { restore_nic coalesce "$1"; }
 # --- cpus: a set of CPUs as a list ---------------------------------------------------------------------------------------
 
 ok_cpus() { [[ $(cpus_of_list "$(show_file "$1")") == "$(cpus_of_list "$2")" ]]; }
+
+# --- route: quickack or not, of route:TABLE:INTERFACE:DESTINATION; IPv6 is told by the colons of its destinations -------
+
+# ip_route TABLE DESTINATION VERB...: `default` is IPv4's, IPv6's is called ::/0 here.
+ip_route() {
+    local family=-4 table=$1
+    [[ $2 != *:* ]] || family=-6
+    shift 2
+    "$(tool ip)" $family route "$@" table "$table"
+}
+
+# routes_of TABLE INTERFACE: all that one can name, a line each. Those with several next hops, those that the kernel
+# learned for a time, those that are of no use to TCP (broadcast, multicast, unreachable), and those with metric 0, which
+# cannot be asked for, are left alone.
+routes_of() {
+    local ip family
+    ip=$(tool ip) || return 0
+    for family in -4 -6; do
+        "$ip" $family route show table "$1" 2>/dev/null | awk -v table="$1" -v nic="$2" -v family="$family" '
+            /^(broadcast|multicast|anycast|unreachable|blackhole|prohibit|throw|[ \t])/ { next }
+            / (expires|nexthop|nhid|linkdown|dead|metric 0) / || $0 !~ (" dev " nic "( |$)") { next }
+            { to = $1 == "local" || $1 == "unicast" ? $2 : $1 }
+            to ~ /^(ff|fe80)/ { next }
+            { if (family == "-6" && to == "default") to = "::/0"
+              if (family == "-6" && to !~ /:/) next
+              seen[to]++; order[NR] = to }
+            END { for (n = 1; n <= NR; n++) if (order[n] != "" && seen[order[n]] == 1) print "route:" table ":" nic ":" order[n] }'
+    done
+}
+
+# The line of ip route: with it the route can be made again.
+raw_route() {
+    local table nic to line
+    IFS=: read -r _ table nic to <<<"$1"
+    while IFS= read -r line; do
+        [[ " ${line% } " != *" dev $nic "* ]] || printf '%s\n' "${line% }"
+    done < <(ip_route "$table" "$to" show exact "$to" 2>/dev/null)
+}
+show_route() {
+    local line
+    line=$(raw_route "$1")
+    case $line in
+    '') ;;
+    *$'\n'*) printf 'several routes' ;;
+    *' quickack 1'*) printf quickack ;;
+    *) printf 'no quickack' ;;
+    esac
+}
+ok_route() { [[ $(show_route "$1") == "$2" ]]; }
+write_route() { raw_route "$1" | sed 's/$/ quickack 1/' | restore_route "$1"; }
+restore_route() {
+    local table nic to line words
+    IFS=: read -r _ table nic to <<<"$1"
+    IFS= read -r line && read -ra words <<<"$line"
+    [[ $(raw_route "$1") == "$line" ]] || ip_route "$table" "$to" replace "${words[@]}"
+}

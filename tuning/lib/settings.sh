@@ -25,6 +25,10 @@ name_for_people() {
         handler=$(handler_of_irq "${name%/*}") name=${name#/proc/irq/}
         name="interrupt ${name%%/*}${handler:+ ($handler)}"
         ;;
+    route:*)
+        IFS=: read -r _ name handler REPLY <<<"$name"
+        name="route to $REPLY, dev $handler"
+        ;;
     nic:*) name=${name#nic:} name="${name%:*} ${name##*:}" ;;
     /sys/class/net/*) name=${name#/sys/class/net/} ;;
     /sys/devices/system/cpu/*) name=${name#/sys/devices/system/cpu/} ;;
@@ -58,7 +62,7 @@ reason() {
 is_here() {
     case $1:$2 in
     whole:* | directory:*) has "${2%/*}" ;;
-    channels:* | coalesce:*) [[ -n $(of_kind show "$1" "$2") ]] ;;
+    channels:* | coalesce:* | route:*) [[ -n $(of_kind show "$1" "$2") ]] ;;
     # Without queues to choose from it is there and cannot be read.
     */xps_cpus) raw_file "$2" >/dev/null 2>&1 ;;
     # Some show in a network namespace what only the host can change: not even root may write them.
