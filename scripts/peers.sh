@@ -148,8 +148,9 @@ while (($#)); do
 done
 [[ -n $command ]] || { usage >&2; exit 2; }
 ((${#names[@]})) || names=("${PEERS[@]}")
-mkdir -p "$root"
-root=$(cd "$root" && pwd)
+# Only install makes it.
+if [[ $command == install ]]; then mkdir -p "$root"; fi
+if [[ -d $root ]]; then root=$(cd "$root" && pwd); fi
 
 case "$command" in
 install)
@@ -166,6 +167,7 @@ check)
     exit "$status"
     ;;
 remove)
+    [[ -d $root ]] || { echo "peers.sh: there is no $root: nothing to remove"; exit 0; }
     [[ -d $root/apt && -d $root/bin ]] || fail 2 "$root was not made by this script (no apt/ and bin/ in it)"
     rm -rf "${root:?}"
     ;;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ChildStderr, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{channel, Receiver, TryRecvError};
@@ -20,6 +20,7 @@ use crate::counters::Counters;
 use crate::net::free_port;
 use crate::peers::{Does, Found, Peer, PeerArgs, Target};
 use crate::sink::Stream;
+use crate::version;
 
 /// Time a child has to end after SIGTERM, before SIGKILL.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
@@ -65,6 +66,15 @@ pub enum Wiring {
     Connects(Stream),
 }
 
+/// Whose program it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Relay,
+    Weir,
+    Peer,
+    Command,
+}
+
 /// A command line to measure, with the ports still open.
 #[derive(Debug, Clone)]
 pub struct System {
@@ -74,6 +84,7 @@ pub struct System {
     pub wiring: Wiring,
     /// It takes HTTP as well.
     pub is_http: bool,
+    kind: Kind,
     peer: Option<(Peer, Found)>,
     program: PathBuf,
     args: Vec<String>,
@@ -94,6 +105,7 @@ impl System {
                 spec: spec.to_owned(),
                 wiring: Wiring::Connects(peer.stream()),
                 is_http: false,
+                kind: Kind::Peer,
                 program: found.binary.clone(),
                 args: rest.to_vec(),
                 peer: Some((peer, found)),
@@ -144,6 +156,11 @@ impl System {
             spec: spec.to_owned(),
             wiring,
             is_http: false,
+            kind: match first.as_str() {
+                "relay" => Kind::Relay,
+                "weir" => Kind::Weir,
+                _ => Kind::Command,
+            },
             peer: None,
             program,
             args,
@@ -158,6 +175,21 @@ impl System {
     /// Software of others.
     pub fn is_peer(&self) -> bool {
         self.peer.is_some()
+    }
+
+    /// The binary that runs.
+    pub fn binary(&self) -> &Path {
+        &self.program
+    }
+
+    /// What it says of itself; `unknown` for a command of the user's, which is asked nothing.
+    pub fn version(&self) -> String {
+        match (&self.peer, self.kind) {
+            (Some((peer, found)), _) => peer.version(&found.binary),
+            (None, Kind::Weir) => version::printed(&self.program, &["--version"]),
+            (None, Kind::Relay) => crate::VERSION.to_owned(),
+            (None, _) => "unknown".into(),
+        }
     }
 
     /// What its emitters have to speak.

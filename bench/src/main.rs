@@ -38,6 +38,7 @@ mod sink;
 mod standalone;
 mod syslog;
 mod throughput;
+mod version;
 mod weights;
 mod wire;
 
@@ -66,8 +67,16 @@ Absolute numbers drift with the machine: quote ratios from one `pair` run. Exit 
 message was lost, received twice or corrupted, or a bound missed; 2 that the run failed; 3 (diff) that there
 are too few runs to show anything.";
 
+/// With the commit, which a copied binary takes along.
+const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (commit ",
+    env!("WEIR_COMMIT"),
+    ")"
+);
+
 #[derive(Parser)]
-#[command(name = "weir-bench", version, about = "Measures Weir beside a bare relay", after_long_help = EXAMPLES)]
+#[command(name = "weir-bench", version = VERSION, about = "Measures Weir beside a bare relay", after_long_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Cmd,

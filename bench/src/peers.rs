@@ -12,9 +12,13 @@ use std::path::{Path, PathBuf};
 
 use crate::load::Format;
 use crate::sink::Stream;
+use crate::version;
 
 /// What a peer may have open beside the emitters: HAProxy counts its own.
 const CONNECTIONS_SPARE: usize = 100;
+
+/// The HAProxy that the configurations are for, and that weighs what it logs.
+const HAPROXY_MIN: (u32, u32) = (3, 0);
 
 /// What other software is set up to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +36,7 @@ pub struct PeerArgs {
     /// nginx with its stream module [default: target/peers, then PATH]
     #[arg(long, value_name = "PATH", help_heading = "Peers")]
     pub nginx: Option<PathBuf>,
-    /// HAProxy, 2.9 or later for mode log [default: target/peers, then PATH]
+    /// HAProxy, 3.0 or later [default: target/peers, then PATH, where an older one is refused]
     #[arg(long, value_name = "PATH", help_heading = "Peers")]
     pub haproxy: Option<PathBuf>,
     /// rsyslogd, 8.2408 or later for pools [default: target/peers, then PATH]
@@ -114,6 +118,32 @@ impl Peer {
         }
     }
 
+    /// What its binary says of itself.
+    pub fn version(self, binary: &Path) -> String {
+        let args: &[&str] = match self {
+            Self::SyslogNg => &["--no-module-discovery", "--version"],
+            _ => &["-v"],
+        };
+        version::printed(binary, args)
+    }
+
+    /// An older HAProxy that nobody named would be measured by chance, and doing another work.
+    fn ensure_recent(self, binary: &Path) -> io::Result<()> {
+        if !matches!(self, Self::HaproxyTcp | Self::HaproxyLog) {
+            return Ok(());
+        }
+        let printed = self.version(binary);
+        let (major, minor) = HAPROXY_MIN;
+        if version::number(&printed).is_some_and(|found| found >= HAPROXY_MIN) {
+            return Ok(());
+        }
+        Err(io::Error::other(format!(
+            "{} is '{printed}', and {major}.{minor} or later is needed: mode log ignores weights in 2.6; run \
+             scripts/peers.sh install haproxy, or name one with --haproxy PATH",
+            binary.display()
+        )))
+    }
+
     /// Its binary, or what to do to have one.
     pub fn find(self, args: &PeerArgs) -> io::Result<Found> {
         let named = match self {
@@ -142,6 +172,7 @@ impl Peer {
         };
         let binary = peers.join("bin").join(program);
         if binary.is_file() {
+            self.ensure_recent(&binary)?;
             return Ok(Found {
                 binary,
                 root: peers.join(program),
@@ -156,7 +187,7 @@ impl Peer {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let mut candidates = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
         match candidates.find_map(|d| Some(d.join(name)).filter(|p| p.is_file())) {
-            Some(binary) => Ok(Found {
+            Some(binary) => self.ensure_recent(&binary).map(|()| Found {
                 binary,
                 root: PathBuf::from("/"),
                 configs: args.peer_configs.clone(),

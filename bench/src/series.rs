@@ -29,6 +29,11 @@ pub fn series(
                 .map_or(Parameter::Text("unpaced".into()), Parameter::Whole),
         ),
         ("analyzers", whole(sink.weights.len() as u64)),
+        (
+            "binary",
+            Parameter::Text(system.binary().display().to_string()),
+        ),
+        ("version", Parameter::Text(system.version())),
     ]);
     if let Some(messages) = load.messages.filter(|n| *n < u64::MAX) {
         parameters.insert("messages".into(), whole(messages));

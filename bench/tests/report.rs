@@ -309,13 +309,43 @@ fn the_other_subcommands_write_reports_of_the_same_form() {
     let text = text.unwrap_or_else(|e| panic!("{e}: {}", said(&output)));
     let report: Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(schema::violations(&the_schema(), &report), [""; 0]);
-    assert_eq!(report["series"].as_array().map(Vec::len), Some(4));
+    let abuse = report["series"].as_array().expect("a list");
+    let named = |s: &Value| format!("{} {}", s["scenario"], s["label"]).replace('"', "");
+    let names: Vec<String> = abuse.iter().map(named).collect();
+    let quiet_and_beside = [
+        "utf8 quiet",
+        "utf8 beside abuse",
+        "smuggle quiet",
+        "smuggle beside abuse",
+    ];
+    assert_eq!(names, quiet_and_beside);
+    for series in abuse {
+        let rate = series["runs"][0]["messages_per_second"].as_f64();
+        assert!(rate > Some(0.0), "{series}");
+    }
+    for beside in [&abuse[1], &abuse[3]] {
+        let answers = beside["notes"][0].as_str().expect("what came of it");
+        assert!(
+            answers.starts_with("answers: 400: "),
+            "both kinds are refused: {answers}"
+        );
+    }
     let output =
         scratch.bench("http-overload --seconds 2 --rate 2000 --load-cores 0 --json o.json");
     let text = fs::read_to_string(scratch.0.join("o.json"));
     let text = text.unwrap_or_else(|e| panic!("{e}: {}", said(&output)));
     let report: Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(schema::violations(&the_schema(), &report), [""; 0]);
+    // Twice what fits: some is taken, some refused, and what was taken came.
+    let run = &report["series"][0]["runs"][0];
+    let packets = |what: &str| run["values"][what]["value"].as_f64();
+    assert!(packets("packets taken (202)") > Some(0.0), "{run}");
+    assert!(packets("packets refused (503)") > Some(0.0), "{run}");
+    assert!(run["messages"]["received"].as_u64() > Some(0), "{run}");
+    assert_eq!(
+        run["messages"]["sent"], run["messages"]["received"],
+        "{run}"
+    );
 }
 
 #[test]

@@ -37,3 +37,18 @@ fn an_unknown_word_is_a_usage_error_that_names_it() {
         assert!(text.contains("--colour"), "{name}: {text}");
     }
 }
+
+/// Looking, and removing what is not there, leave nothing behind.
+#[test]
+fn only_install_makes_the_directory_of_peers() {
+    let dir = std::env::temp_dir().join(format!("weir-no-peers-{}", std::process::id()));
+    let shown = dir.to_str().expect("plain");
+    let check = script("peers.sh", &["check", "--root", shown]);
+    assert_eq!(check.status.code(), Some(1), "{check:?}");
+    let text = String::from_utf8_lossy(&check.stdout);
+    assert!(text.contains("nginx: not there"), "{text}");
+    assert!(!dir.exists(), "check made {shown}");
+    let remove = script("peers.sh", &["remove", "--root", shown]);
+    assert_eq!(remove.status.code(), Some(0), "{remove:?}");
+    assert!(!dir.exists(), "remove made {shown}");
+}

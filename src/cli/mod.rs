@@ -33,9 +33,17 @@ use crate::service::journal;
 
 const PROGRAMS: [&str; 3] = ["distributor", "emitter", "analyzer"];
 
+/// With the commit, which a copied binary takes along.
+const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (commit ",
+    env!("WEIR_COMMIT"),
+    ")"
+);
+
 /// Gives each log message to exactly one of n analyzers, in proportion to their weights.
 #[derive(Parser, Debug)]
-#[command(name = "weir", version)]
+#[command(name = "weir", version = VERSION)]
 pub struct Cli {
     /// The subcommand, with its options.
     #[command(subcommand)]

@@ -216,8 +216,13 @@ pub fn curve(name: &str, unit: &str, x_name: &str, lines: &[CurveLine]) -> Optio
         let greatest = values.iter().copied().fold(0.0, f64::max);
         (least, greatest)
     };
+    // Times in the unit that keeps the labels short.
+    let (divisor, unit_shown) = match unit {
+        "ns" => time_unit(all().map(|(_, y)| y[2]).fold(0.0, f64::max)),
+        unit => (1.0, unit),
+    };
     let (x_least, x_most) = scale(&|| all().map(|(x, _)| *x).collect());
-    let (least, greatest) = scale(&|| all().flat_map(|(_, y)| *y).collect());
+    let (least, greatest) = scale(&|| all().flat_map(|(_, y)| *y).map(|y| y / divisor).collect());
     let x = if x_least > 0.0 {
         Scale::log(x_least, x_most).across()
     } else {
@@ -231,7 +236,7 @@ pub fn curve(name: &str, unit: &str, x_name: &str, lines: &[CurveLine]) -> Optio
     };
     let mut drawing = Drawing::new();
     let suffix = if is_log { ", logarithmic" } else { "" };
-    drawing.y_axis(&y, &format!("{unit}{suffix}"), tick);
+    drawing.y_axis(&y, &format!("{unit_shown}{suffix}"), tick);
     // Labels where something was measured, as far as they do not touch.
     let mut at: Vec<f64> = all().map(|(x, _)| *x).collect();
     at.sort_by(f64::total_cmp);
@@ -254,7 +259,7 @@ pub fn curve(name: &str, unit: &str, x_name: &str, lines: &[CurveLine]) -> Optio
         let place = |pick: usize| {
             points
                 .iter()
-                .map(move |(a, b)| (x.place(*a), y.place(b[pick])))
+                .map(move |(a, b)| (x.place(*a), y.place(b[pick] / divisor)))
         };
         let band: Vec<(f64, f64)> = place(2)
             .chain(place(1).collect::<Vec<_>>().into_iter().rev())
@@ -290,9 +295,56 @@ pub fn curve(name: &str, unit: &str, x_name: &str, lines: &[CurveLine]) -> Optio
     })
 }
 
+/// What to divide nanoseconds by, and what they are then.
+fn time_unit(greatest_ns: f64) -> (f64, &'static str) {
+    match greatest_ns {
+        ns if ns >= 2e6 => (1e6, "ms"),
+        ns if ns >= 2e3 => (1e3, "us"),
+        _ => (1.0, "ns"),
+    }
+}
+
 /// The first letter made large.
 pub fn capital(text: &str) -> String {
     let mut chars = text.chars();
     let first = chars.next().map(|c| c.to_uppercase().to_string());
     first.unwrap_or_default() + chars.as_str()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A curve of two points at these nanoseconds.
+    fn drawn(least_ns: f64, greatest_ns: f64) -> Chart {
+        let line = CurveLine {
+            index: 0,
+            label: "weir".into(),
+            points: vec![(4.0, [least_ns; 3]), (64.0, [greatest_ns; 3])],
+        };
+        curve("latency p50", "ns", "analyzers", &[line]).expect("points")
+    }
+
+    #[test]
+    fn an_axis_of_times_is_in_the_unit_that_people_read() {
+        for (least, greatest, axis) in [
+            (1e6, 3e6, ">ms<"),
+            (20_000.0, 90_000.0, ">us<"),
+            (100.0, 700.0, ">ns<"),
+            (10_000.0, 40e6, ">ms, logarithmic<"),
+        ] {
+            let chart = drawn(least, greatest);
+            assert!(chart.svg.contains(axis), "{axis}: {}", chart.svg);
+            // No label of an axis has a prefix: 2M ns is what this is against.
+            assert!(!chart.svg.contains("M</text>") && !chart.svg.contains("k</text>"));
+            // Both points lie on the scale: what is beyond it is drawn at its end.
+            let points = chart.svg.split("class=\"line s0 d0 \" points=\"").nth(1);
+            let points = points.and_then(|p| p.split('"').next()).unwrap_or_default();
+            let y: Vec<f64> = points
+                .split(' ')
+                .filter_map(|pair| pair.split(',').nth(1)?.parse().ok())
+                .collect();
+            assert!(y.len() == 2 && y[0] > y[1] + 20.0, "{points}");
+        }
+    }
 }
