@@ -204,6 +204,8 @@ counts() {
 
 for file in "${WANTED_STAGES[@]}"; do
     STAGE=$(name_of "$file") OPT_IN=no
+    # Nothing of the stage before.
+    TITLE='' WHY='' GAIN='' RISK='' SOURCES=''
     # shellcheck source=/dev/null
     . "$file"
     before=("$SAME" "$DIFFER" "$CHANGED" "$FAILED" "$KEPT" "$ABSENT" "$OPTIONAL")

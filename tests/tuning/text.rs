@@ -88,6 +88,10 @@ fn stages_explain_themselves() {
     let text = said(&tune("explain"), 0);
     for part in ["Gain: ", "Risk: ", "Sources: "] {
         assert_eq!(text.matches(part).count(), 9, "{part}");
+        assert!(
+            !text.contains(&format!("{part}\n")),
+            "{part}of a stage is empty"
+        );
     }
     let reasons = text.matches("      reason  ").count();
     assert_eq!(text.matches("      wanted  ").count(), reasons);
