@@ -120,6 +120,7 @@ mod tests {
         let config = RingConfig {
             ingress_buffers: 2,
             ingress_buffer_bytes: 4096,
+            busy_poll: Duration::ZERO,
         };
         let features = Features::probe().expect("a kernel that has it all");
         let arena = Arena::new(2, 4096).expect("memory");

@@ -1,5 +1,6 @@
 //! The file of refused packets when its disk is full, or a file may not grow: nothing is called set aside
-//! that is not in it, and what is written behind a line that was cut short is whole.
+//! that is not in it, and what is written behind a line that was cut short is whole. And the other file that a
+//! distributor writes.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -118,6 +119,23 @@ fn a_file_that_may_not_grow_tears_no_line_but_one() {
     };
     let file = |site: &Site| site.scratch.path("refused/refused-0.ndjson");
     fills_up("refused-limit", start, file, make_room);
+}
+
+#[test]
+fn a_certificate_that_may_not_grow_is_an_error_with_words() {
+    // 512 bytes. The kernel signals whoever writes more by himself: without a handler that is the end.
+    let scratch = Scratch::new("certificate-limit");
+    let path = scratch.path("d.json");
+    let flags = format!("--shards 1 --certificate {}", path.display());
+    let script = "ulimit -S -f 1; exec \"$0\" \"$@\"";
+    let ended = Distributor::start_in(&[], script, &flags).stop();
+    assert_eq!(ended.code, Some(1), "{ended:#?}");
+    let error = "File too large";
+    assert!(ended.stderr.contains(error), "{}", ended.stderr);
+    assert!(
+        ended.balance().received == 0,
+        "the closing report is printed"
+    );
 }
 
 #[test]
