@@ -13,18 +13,15 @@ mod spread;
 use std::io;
 use std::time::Duration;
 
-use crate::child::{System, SystemArgs};
+use crate::child::System;
 use crate::latency::{print_head, print_trial};
 use crate::load::LoadArgs;
-use crate::net::pin;
 use crate::progress::Progress;
-use crate::report::{
-    median_min_max, named, Abscissa, Better, Cores, Draft, OutputArgs, Run, Series, Value,
-};
+use crate::report::{median_min_max, named, Abscissa, Better, Draft, Run, Series, Value};
 use crate::search::{start_part, Bounds, Goal, Point, Search, Verdict};
 use crate::series::series;
 use crate::session::{Session, Trial};
-use crate::sink::SinkArgs;
+use crate::target::TargetArgs;
 use limits::Limit;
 
 /// Length of the flood that tells where to begin.
@@ -34,10 +31,6 @@ const LATENCY_AT: [f64; 3] = [0.1, 0.5, 0.9];
 /// Arguments of `weir-bench capacity`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct CapacityArgs {
-    /// 'weir [args]', 'relay', a peer (nginx, haproxy-tcp, haproxy-log, rsyslog, syslog-ng), or a command
-    /// with {emitters} and {analyzers} in it
-    #[arg(long, default_value = "weir")]
-    subject: String,
     /// Whole searches, each with a fresh process: their spread is how far the result can be trusted
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=20))]
     repeat: u32,
@@ -84,13 +77,7 @@ pub struct CapacityArgs {
     #[arg(long, default_value_t = 5.0, value_name = "SECONDS")]
     latency_seconds: f64,
     #[command(flatten)]
-    load: LoadArgs,
-    #[command(flatten)]
-    sink: SinkArgs,
-    #[command(flatten)]
-    system: SystemArgs,
-    #[command(flatten)]
-    output: OutputArgs,
+    target: TargetArgs,
 }
 
 fn ratio(text: &str) -> Result<f64, String> {
@@ -151,7 +138,7 @@ impl CapacityArgs {
                 self.rate_min, self.rate_max
             ));
         }
-        if self.load.rate.is_some() || self.load.messages.is_some() {
+        if self.target.load.rate.is_some() || self.target.load.messages.is_some() {
             return refuse("--rate and --messages: capacity chooses both".into());
         }
         Ok(())
@@ -181,8 +168,8 @@ impl Prober<'_> {
             None => Session::open(
                 self.system,
                 self.load,
-                &self.args.sink,
-                &self.args.system.system_cores,
+                &self.args.target.sink,
+                &self.args.target.system.system_cores,
             )?,
         };
         let seed = self.load.seed + self.count;
@@ -214,7 +201,10 @@ impl Prober<'_> {
 
     /// The rates just above the bound failed while the system had time left.
     fn is_system_idle(&self, limit: Limit, bounds: Bounds) -> Option<String> {
-        let (lower, cores) = (bounds.lower?, self.args.system.system_cores.len() as f64);
+        let (lower, cores) = (
+            bounds.lower?,
+            self.args.target.system.system_cores.len() as f64,
+        );
         let above = |t: &&Trial| {
             t.rate as f64 > lower
                 && (t.rate as f64) < lower * 1.1
@@ -264,24 +254,11 @@ impl Prober<'_> {
 /// good, came twice or was foreign, or when no rate meets the limits.
 pub fn run(args: &CapacityArgs) -> io::Result<bool> {
     args.check()?;
-    let cores = Cores {
-        system: &args.system.system_cores,
-        load: &args.system.load_cores,
+    let load = LoadArgs {
+        rate: Some(args.rate_max),
+        ..args.target.load.clone()
     };
-    let title = format!("capacity of {}", args.subject);
-    let mut draft = args.output.begin("capacity", &title, cores)?;
-    println!("{}", draft.heading());
-    let mut load = args.load.clone();
-    load.rate = Some(args.rate_max);
-    let mut system = System::parse(&args.subject, &args.system, load.size.typical())?;
-    system.ensure_exists()?;
-    system.fit(&mut load);
-    pin(&args.system.load_cores)?;
-    println!(
-        "load        {}, {} analyzers",
-        load.describe(),
-        args.sink.weights.len()
-    );
+    let (mut draft, system, load) = args.target.begin("capacity", &load)?;
     for limit in args.limits() {
         println!(
             "{:<11} loss of at most {} %, p99 of at most {} ms; lost is what comes {} ms late or not at all",
@@ -316,13 +293,13 @@ pub fn run(args: &CapacityArgs) -> io::Result<bool> {
             progress,
             broken: 0,
         };
-        let (flood, part) = (prober.flood()?, start_part(args.load.seed, round));
+        let (flood, part) = (prober.flood()?, start_part(args.target.load.seed, round));
         let mut start = (flood * part)
             .clamp(args.rate_min as f64, args.rate_max as f64)
             .floor();
         let from = format!(
             "search {round}    starts at {start:.0}/s: {part:.3} (by --seed {}) of the {flood:.0}/s that came through a flood",
-            args.load.seed
+            args.target.load.seed
         );
         println!("{from}");
         draft.report.notes.push(from);
@@ -365,7 +342,7 @@ pub fn run(args: &CapacityArgs) -> io::Result<bool> {
         is_exact &= latencies(args, &system, &load, ndr, &mut draft)?;
     }
     let passed = is_exact && found.iter().flatten().all(|b| b.lower.is_some());
-    args.output.finish(draft, passed)?;
+    args.target.output.finish(draft, passed)?;
     Ok(passed)
 }
 
@@ -398,10 +375,10 @@ fn trials_series(
     };
     let mut series = series(
         limit.name,
-        &prober.args.subject,
+        &prober.args.target.subject,
         system,
         load,
-        &prober.args.sink,
+        &prober.args.target.sink,
     );
     series.label = format!("search {round}");
     series.runs = vec![summary];
@@ -455,7 +432,13 @@ fn latencies(
                 value: part,
             }),
             runs: vec![trial.to_run()?],
-            ..series("latency", &args.subject, system, &load, &args.sink)
+            ..series(
+                "latency",
+                &args.target.subject,
+                system,
+                &load,
+                &args.target.sink,
+            )
         });
     }
     if let Some(session) = prober.session.take() {

@@ -3,14 +3,12 @@
 use std::io;
 use std::time::Duration;
 
-use crate::child::{System, SystemArgs};
 use crate::load::LoadArgs;
-use crate::net::pin;
 use crate::progress::Progress;
-use crate::report::{lag_warning, Abscissa, Cores, OutputArgs, Series};
+use crate::report::{lag_warning, Abscissa, Series};
 use crate::series::series;
 use crate::session::{Session, Trial};
-use crate::sink::SinkArgs;
+use crate::target::TargetArgs;
 
 /// A rate at which connections and memory are touched before anything is measured, as part of the
 /// first rate asked for.
@@ -22,10 +20,6 @@ pub struct LatencyArgs {
     /// Messages per second to offer, over all connections; each of a list by itself
     #[arg(long, value_delimiter = ',', required = true, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     rates: Vec<u64>,
-    /// 'weir [args]', 'relay', a peer (nginx, haproxy-tcp, haproxy-log, rsyslog, syslog-ng), or a command
-    /// with {emitters} and {analyzers} in it
-    #[arg(long, default_value = "weir")]
-    subject: String,
     /// Times that all rates are run, in turn, in one process each time
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     repeat: u32,
@@ -33,44 +27,30 @@ pub struct LatencyArgs {
     #[arg(long, default_value_t = 1000, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=60_000))]
     late_ms: u64,
     #[command(flatten)]
-    load: LoadArgs,
-    #[command(flatten)]
-    sink: SinkArgs,
-    #[command(flatten)]
-    system: SystemArgs,
-    #[command(flatten)]
-    output: OutputArgs,
+    target: TargetArgs,
 }
 
 /// Each rate, its percentiles. False when a message was lost, came twice or was foreign; lateness is a
 /// result, not a failure.
 pub fn run(args: &LatencyArgs) -> io::Result<bool> {
-    let cores = Cores {
-        system: &args.system.system_cores,
-        load: &args.system.load_cores,
+    let load = LoadArgs {
+        rate: args.rates.first().copied(),
+        ..args.target.load.clone()
     };
-    let title = format!("latency of {}", args.subject);
-    let mut draft = args.output.begin("latency", &title, cores)?;
-    println!("{}", draft.heading());
-    let mut load = args.load.clone();
-    load.rate = args.rates.first().copied();
-    let mut system = System::parse(&args.subject, &args.system, load.size.typical())?;
-    system.ensure_exists()?;
-    system.fit(&mut load);
-    pin(&args.system.load_cores)?;
-    println!(
-        "load        {}, {} analyzers",
-        load.describe(),
-        args.sink.weights.len()
-    );
+    let (mut draft, system, load) = args.target.begin("latency", &load)?;
     print_head();
     let seconds = load.seconds.unwrap_or(5.0);
     let late = Duration::from_millis(args.late_ms);
     let mut progress = Progress::new(args.rates.len() * args.repeat as usize);
     let mut trials: Vec<Vec<Trial>> = vec![Vec::new(); args.rates.len()];
     for round in 0..args.repeat {
-        let mut session = Session::open(&system, &load, &args.sink, &args.system.system_cores)?;
-        let seed = args.load.seed + u64::from(round);
+        let mut session = Session::open(
+            &system,
+            &load,
+            &args.target.sink,
+            &args.target.system.system_cores,
+        )?;
+        let seed = args.target.load.seed + u64::from(round);
         session.trial(args.rates[0], WARM_UP, late, seed)?;
         for (rate, trials) in args.rates.iter().zip(&mut trials) {
             progress.step(&format!("{rate}/s for {seconds} s"));
@@ -96,10 +76,16 @@ pub fn run(args: &LatencyArgs) -> io::Result<bool> {
                 .iter()
                 .map(Trial::to_run)
                 .collect::<io::Result<_>>()?,
-            ..series("latency", &args.subject, &system, &load, &args.sink)
+            ..series(
+                "latency",
+                &args.target.subject,
+                &system,
+                &load,
+                &args.target.sink,
+            )
         });
     }
-    args.output.finish(draft, is_exact)?;
+    args.target.output.finish(draft, is_exact)?;
     Ok(is_exact)
 }
 

@@ -37,6 +37,7 @@ mod session;
 mod sink;
 mod standalone;
 mod syslog;
+mod target;
 mod throughput;
 mod version;
 mod weights;

@@ -3,27 +3,21 @@
 use std::io;
 use std::time::Duration;
 
-use crate::child::{System, SystemArgs};
+use crate::child::System;
 use crate::load::LoadArgs;
-use crate::net::{mono_ns, pin};
+use crate::net::mono_ns;
 use crate::progress::Progress;
-use crate::report::{
-    median_min_max, unix_seconds, Better, Cores, Cpu, Messages, OutputArgs, Run, Series, Value,
-};
+use crate::report::{median_min_max, unix_seconds, Better, Cpu, Messages, Run, Series, Value};
 use crate::run::user_share;
 use crate::series::series;
 use crate::session::Session;
-use crate::sink::SinkArgs;
+use crate::target::TargetArgs;
 
 const STALL_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Arguments of `weir-bench throughput`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ThroughputArgs {
-    /// 'weir [args]', 'relay', a peer (nginx, haproxy-tcp, haproxy-log, rsyslog, syslog-ng), or a command
-    /// with {emitters} and {analyzers} in it
-    #[arg(long, default_value = "weir")]
-    subject: String,
     /// Runs, each with a fresh process
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     repeat: u32,
@@ -31,13 +25,7 @@ pub struct ThroughputArgs {
     #[arg(long, default_value_t = 1.0)]
     warm_up: f64,
     #[command(flatten)]
-    load: LoadArgs,
-    #[command(flatten)]
-    sink: SinkArgs,
-    #[command(flatten)]
-    system: SystemArgs,
-    #[command(flatten)]
-    output: OutputArgs,
+    target: TargetArgs,
 }
 
 /// One run: the rate of each second, what it cost, and what came.
@@ -61,31 +49,18 @@ impl Found {
 
 /// All runs and their spread. False when a message was lost, came twice or was foreign.
 pub fn run(args: &ThroughputArgs) -> io::Result<bool> {
-    let cores = Cores {
-        system: &args.system.system_cores,
-        load: &args.system.load_cores,
-    };
-    let title = format!("throughput of {}", args.subject);
-    let mut draft = args.output.begin("throughput", &title, cores)?;
-    println!("{}", draft.heading());
-    let mut load = args.load.clone();
-    if load.rate.is_some() {
+    if args.target.load.rate.is_some() {
         return Err(io::Error::other(
             "throughput offers what goes through: for --rate see latency",
         ));
     }
-    let seconds = load.seconds.unwrap_or(10.0).max(1.0);
+    let seconds = args.target.load.seconds.unwrap_or(10.0).max(1.0);
     // The end is said by this program, second by second.
-    load.messages = Some(u64::MAX);
-    let mut system = System::parse(&args.subject, &args.system, load.size.typical())?;
-    system.ensure_exists()?;
-    system.fit(&mut load);
-    pin(&args.system.load_cores)?;
-    println!(
-        "load        {}, {} analyzers",
-        load.describe(),
-        args.sink.weights.len()
-    );
+    let load = LoadArgs {
+        messages: Some(u64::MAX),
+        ..args.target.load.clone()
+    };
+    let (mut draft, system, load) = args.target.begin("throughput", &load)?;
     println!(
         "{:>4} {:>11} {:>11} {:>11} {:>11} {:>6} {:>12} {:>8} {:>6} {:>7}",
         "run",
@@ -102,7 +77,7 @@ pub fn run(args: &ThroughputArgs) -> io::Result<bool> {
     let mut progress = Progress::new(args.repeat as usize);
     let mut runs = Vec::new();
     for number in 1..=args.repeat {
-        progress.step(&format!("{}, {seconds} s", args.subject));
+        progress.step(&format!("{}, {seconds} s", args.target.subject));
         let found = run_one(&system, &load, args, seconds)?;
         progress.wipe();
         let (_, lowest, highest) = median_min_max(&found.seconds);
@@ -133,7 +108,7 @@ pub fn run(args: &ThroughputArgs) -> io::Result<bool> {
     );
     if runs
         .iter()
-        .any(|r| r.cores_used < 0.9 * args.system.system_cores.len() as f64)
+        .any(|r| r.cores_used < 0.9 * args.target.system.system_cores.len() as f64)
     {
         let limit =
             "the system did not use its cores up: load and sink were the limit, not the system";
@@ -143,9 +118,15 @@ pub fn run(args: &ThroughputArgs) -> io::Result<bool> {
     let is_exact = runs.iter().all(Found::is_exact);
     draft.report.series.push(Series {
         runs: runs.into_iter().map(|r| r.run).collect(),
-        ..series("throughput", &args.subject, &system, &load, &args.sink)
+        ..series(
+            "throughput",
+            &args.target.subject,
+            &system,
+            &load,
+            &args.target.sink,
+        )
     });
-    args.output.finish(draft, is_exact)?;
+    args.target.output.finish(draft, is_exact)?;
     Ok(is_exact)
 }
 
@@ -155,7 +136,12 @@ fn run_one(
     args: &ThroughputArgs,
     seconds: f64,
 ) -> io::Result<Found> {
-    let mut session = Session::open(system, load, &args.sink, &args.system.system_cores)?;
+    let mut session = Session::open(
+        system,
+        load,
+        &args.target.sink,
+        &args.target.system.system_cores,
+    )?;
     session
         .drive
         .start_sampling(Duration::from_secs_f64(seconds + args.warm_up));

@@ -168,7 +168,8 @@ fn rounds_of_many_go_back_too() {
         assert_eq!(series.len(), count, "{line}");
         let begun = |series: &Value, run: usize| -> f64 {
             let begun = &series["runs"][run]["started_unix_seconds"];
-            begun.as_f64().expect("a time")
+            let failed = &series["failed"];
+            begun.as_f64().unwrap_or_else(|| panic!("{line}: {failed}"))
         };
         // Those of one scenario ran in turn: of compare those of one size.
         for together in series.chunk_by(|a, b| a["scenario"] == b["scenario"]) {
