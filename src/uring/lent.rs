@@ -97,7 +97,8 @@ mod tests {
 
         fn run(&self, program: &str, arguments: &[&str]) -> Result<(), String> {
             let mut command = Command::new(program);
-            let output = command.args(arguments).current_dir(&self.0).output();
+            command.args(arguments).current_dir(&self.0);
+            let output = command.env("LC_ALL", "C").output();
             let output = output.map_err(|error| format!("{program}: {error}"))?;
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             output.status.success().then_some(()).ok_or(said)
@@ -111,7 +112,17 @@ mod tests {
     impl Drop for Disk {
         fn drop(&mut self) {
             let _ = self.run("fsfreeze", &["-u", "mnt"]);
-            let _ = self.run("umount", &["mnt"]);
+            // The kernel lets go of a closed ring's files in its own time.
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while self
+                .run("umount", &["mnt"])
+                .is_err_and(|why| why.contains("busy"))
+            {
+                if Instant::now() > deadline {
+                    return println!("still mounted: {:?}", self.0);
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
             let _ = std::fs::remove_dir_all(&self.0);
         }
     }
