@@ -7,9 +7,12 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 
 /// Most that is read of a file; those of /proc and /sys that are asked for are far below. Bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
+/// Times that one open is tried.
+const OPENS_MAX: usize = 100;
 
 /// A host, or a tree that looks like one.
 #[derive(Debug)]
@@ -49,7 +52,12 @@ impl Host {
         let place = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(root, place, Mode::empty()).ok()?;
         let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        rustix::fs::openat2(root, path, flags, Mode::empty(), within).ok()
+        // A rename anywhere while `..` is resolved: the kernel does not know then, and asks to be asked again.
+        let open = || rustix::fs::openat2(&root, path, flags, Mode::empty(), within);
+        (0..OPENS_MAX)
+            .map(|_| open())
+            .find(|opened| !matches!(opened, Err(Errno::AGAIN)))?
+            .ok()
     }
 
     /// Whether there is such a file or directory.

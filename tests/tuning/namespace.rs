@@ -110,33 +110,43 @@ ip addr add 10.9.0.1/24 dev v0 && ip addr add fd00::1/64 dev v0 nodad
 ip route add default via 10.9.0.2 dev v0 metric 50 mtu 1400 && ip -6 route add default via fd00::2 dev v0
 ip route add 10.20.0.0/16 dev v0 proto static src 10.9.0.1 && ip route add 10.30.0.0/16 dev v1 metric 7
 ip route add 10.40.0.0/16 dev v0 metric 1 && ip route add 10.40.0.0/16 dev v0 metric 2
+ip addr add 10.50.0.1/24 dev v0 && ip addr add 10.50.0.2/24 dev v1
 "#;
+
+/// `tune.sh` on routes, and where it stores.
+fn tune_routes(dir: &std::path::Path, action: &str) -> String {
+    let (script, state) = (script(), dir.join("state").display().to_string());
+    let script = script.display();
+    format!("{script} {action} --nic v0 --state {state} acks >&2\necho status $?\n")
+}
+
+/// Lines of `text` that begin with `when`, without it.
+fn lines_of<'a>(text: &'a str, when: &str) -> Vec<&'a str> {
+    let lines = text.lines().filter_map(|line| line.strip_prefix(when));
+    lines.map(str::trim_end).collect()
+}
+
+fn scratch(name: &str) -> std::path::PathBuf {
+    let dir = std::env::temp_dir().join(format!("weir-tuning-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("a directory");
+    dir
+}
 
 #[test]
 fn routes_are_told_to_ack_at_once_and_come_back_as_they_were() {
     if let Err(why) = in_namespace("ip link set lo up") {
         return println!("SKIPPED: no network namespace with a veth pair here: {why}");
     }
-    let dir = std::env::temp_dir().join(format!("weir-tuning-routes-{}", std::process::id()));
-    std::fs::create_dir_all(&dir).expect("a directory");
-    let tune = |action: &str| {
-        let (script, state) = (script(), dir.join("state").display().to_string());
-        format!(
-            "{} {action} --nic v0 --state {state} acks >&2\necho status $?\n",
-            script.display()
-        )
-    };
-    let (apply, check, revert) = (tune("apply --yes"), tune("check"), tune("revert --yes"));
+    let dir = scratch("routes");
+    let [apply, check, revert] =
+        ["apply --yes", "check", "revert --yes"].map(|action| tune_routes(&dir, action));
     let (text, log) = in_namespace(&format!(
         "{ROUTES}\nroutes before\n{apply}{check}routes applied\n{apply}{revert}routes after\ntrue\n"
     ))
     .expect("a namespace, as before");
-    let of = |when: &str| -> Vec<&str> {
-        let lines = text.lines().filter_map(|line| line.strip_prefix(when));
-        lines.map(str::trim_end).collect()
-    };
+    let of = |when| lines_of(&text, when);
     assert_eq!(of("status "), ["0", "0", "0", "0"], "{text}\n{log}");
-    // Those that can be named, through this interface, and loopback's.
+    // Through this interface, and loopback's; not those that the table has twice, here or on another.
     let mut marked: Vec<&str> = of("applied ")
         .into_iter()
         .filter(|line| line.contains("quickack 1"))
@@ -157,12 +167,40 @@ fn routes_are_told_to_ack_at_once_and_come_back_as_they_were() {
         "{text}\n{log}"
     );
     let before = of("before ");
+    for line in [
+        "metric 50 mtu 1400",
+        "10.50.0.0/24 dev v0",
+        "10.50.0.0/24 dev v1",
+    ] {
+        assert!(before.iter().any(|route| route.contains(line)), "{text}");
+    }
+    assert_eq!(of("after "), before, "{log}");
+    std::fs::remove_dir(&dir).expect("empty");
+}
+
+/// The host has moved on since: only the word is taken back.
+#[test]
+fn a_route_that_is_another_by_now_is_not_made_the_old_one() {
+    if let Err(why) = in_namespace("ip link set lo up") {
+        return println!("SKIPPED: no network namespace with a veth pair here: {why}");
+    }
+    let dir = scratch("moved");
+    let [apply, revert] = ["apply --yes", "revert --yes"].map(|action| tune_routes(&dir, action));
+    let (text, log) = in_namespace(&format!(
+        "{ROUTES}\n{apply}ip route replace default via 10.9.0.3 dev v0 metric 50 quickack 1\n\
+         ip route del 10.20.0.0/16 dev v0\n{revert}routes after\ntrue\n"
+    ))
+    .expect("a namespace, as before");
+    let after = lines_of(&text, "after ");
+    assert_eq!(lines_of(&text, "status "), ["0", "0"], "{text}\n{log}");
     assert!(
-        before
-            .iter()
-            .any(|line| line.contains("metric 50 mtu 1400")),
+        after.contains(&"default via 10.9.0.3 dev v0 metric 50"),
         "{text}"
     );
-    assert_eq!(of("after "), before, "{log}");
+    assert!(
+        !text.contains("10.9.0.2") && !text.contains("10.20."),
+        "{text}"
+    );
+    assert!(!text.contains("quickack"), "{text}");
     std::fs::remove_dir(&dir).expect("empty");
 }

@@ -243,48 +243,71 @@ ip_route() {
     "$(tool ip)" $family route "$@" table "$table"
 }
 
-# routes_of TABLE INTERFACE: all that one can name, a line each. Those with several next hops, those that the kernel
-# learned for a time, those that are of no use to TCP (broadcast, multicast, unreachable), and those with metric 0, which
-# cannot be asked for, are left alone.
+# routes_of TABLE INTERFACE: those that can be changed without touching another, a line each. `ip route replace` takes the
+# first route of the same destination, whatever its interface: so only destinations that the table has once. Left alone
+# are those with several next hops, those that the kernel learned for a time, those with metric 0, which cannot be asked
+# for, with marks that ip shows and does not read, and those that are of no use to TCP (broadcast, unreachable).
 routes_of() {
     local ip family
     ip=$(tool ip) || return 0
     for family in -4 -6; do
-        "$ip" $family route show table "$1" 2>/dev/null | awk -v table="$1" -v nic="$2" -v family="$family" '
-            /^(broadcast|multicast|anycast|unreachable|blackhole|prohibit|throw|[ \t])/ { next }
-            / (expires|nexthop|nhid|linkdown|dead|metric 0) / || $0 !~ (" dev " nic "( |$)") { next }
-            { to = $1 == "local" || $1 == "unicast" ? $2 : $1 }
-            to ~ /^(ff|fe80)/ { next }
-            { if (family == "-6" && to == "default") to = "::/0"
-              if (family == "-6" && to !~ /:/) next
-              seen[to]++; order[NR] = to }
-            END { for (n = 1; n <= NR; n++) if (order[n] != "" && seen[order[n]] == 1) print "route:" table ":" nic ":" order[n] }'
+        "$ip" $family route show table "$1" 2>/dev/null | NIC=$2 awk -v table="$1" -v family="$family" '
+            /^[ \t]/ { next }
+            { to = $1 ~ /^(local|unicast|broadcast|multicast|anycast|unreachable|blackhole|prohibit|throw)$/ ? $2 : $1
+              seen[to]++ }
+            /^(broadcast|multicast|anycast|unreachable|blackhole|prohibit|throw) / { next }
+            / (expires|nexthop|nhid|linkdown|dead|metric 0|offload|trap|rt_offload|rt_trap|offload_failed) / { next }
+            to ~ /^(ff|fe80)/ || index($0 " ", " dev " ENVIRON["NIC"] " ") == 0 { next }
+            { order[NR] = to }
+            END {
+                for (n = 1; n <= NR; n++) {
+                    if (order[n] == "" || seen[order[n]] != 1) continue
+                    to = order[n]
+                    if (family == "-6" && to == "default") to = "::/0"
+                    if (family == "-6" && to !~ /:/) continue
+                    print "route:" table ":" ENVIRON["NIC"] ":" to
+                }
+            }'
     done
 }
 
-# The line of ip route: with it the route can be made again.
-raw_route() {
+# The line of ip route, as it is now.
+line_of_route() {
     local table nic to line
     IFS=: read -r _ table nic to <<<"$1"
     while IFS= read -r line; do
         [[ " ${line% } " != *" dev $nic "* ]] || printf '%s\n' "${line% }"
     done < <(ip_route "$table" "$to" show exact "$to" 2>/dev/null)
 }
+raw_route() { show_route "$1"; }
 show_route() {
     local line
-    line=$(raw_route "$1")
+    line=$(line_of_route "$1")
     case $line in
-    '') ;;
+    '') printf 'no route' ;;
     *$'\n'*) printf 'several routes' ;;
     *' quickack 1'*) printf quickack ;;
     *) printf 'no quickack' ;;
     esac
 }
 ok_route() { [[ $(show_route "$1") == "$2" ]]; }
-write_route() { raw_route "$1" | sed 's/$/ quickack 1/' | restore_route "$1"; }
+write_route() {
+    local line
+    line=$(line_of_route "$1")
+    put_route "$1" "$line quickack 1"
+}
+# Only the word is ours. The route itself may be another by now (a new gateway, a new address), or gone: it stays so.
 restore_route() {
-    local table nic to line words
+    local line
+    cat >/dev/null
+    line=$(line_of_route "$1")
+    [[ $line == *' quickack 1'* && $line != *$'\n'* ]] || return 0
+    put_route "$1" "${line/ quickack 1/}"
+}
+# put_route WHAT LINE
+put_route() {
+    local table nic to words
     IFS=: read -r _ table nic to <<<"$1"
-    IFS= read -r line && read -ra words <<<"$line"
-    [[ $(raw_route "$1") == "$line" ]] || ip_route "$table" "$to" replace "${words[@]}"
+    read -ra words <<<"$2"
+    ip_route "$table" "$to" replace "${words[@]}"
 }

@@ -135,8 +135,8 @@ change() {
         rm -f "$ENTRY"
     fi
     case $kind in
-    irq | channels | coalesce)
-        # Some interrupts are moved by the kernel alone, some drivers cannot do what others can.
+    irq | channels | coalesce | route)
+        # Some interrupts are moved by the kernel alone, some drivers and routes cannot do what others can.
         KEPT=$((KEPT + 1))
         [[ -f $ENTRY ]] || state_save_refusal "$what" "$wanted"
         say kept "$what" "$is" "$text: the kernel refuses ($(reason "$error"))"
