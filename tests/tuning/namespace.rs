@@ -198,7 +198,7 @@ fn a_route_that_is_another_by_now_is_not_made_the_old_one() {
         "{text}"
     );
     assert!(
-        !text.contains("10.9.0.2") && !text.contains("10.20."),
+        !text.contains("via 10.9.0.2 ") && !text.contains("10.20."),
         "{text}"
     );
     assert!(!text.contains("quickack"), "{text}");
