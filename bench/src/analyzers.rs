@@ -97,7 +97,7 @@ impl Analyzers {
         } else {
             "compact"
         };
-        let mut command = children::command(&std::env::current_exe()?, &self.cores)?;
+        let mut command = children::command(Path::new(children::SELF), &self.cores)?;
         command
             .arg("sink-process")
             .args([

@@ -10,6 +10,7 @@
 mod limits;
 mod spread;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::child::System;
 use crate::latency::{print_head, print_trial};
 use crate::load::LoadArgs;
 use crate::progress::Progress;
-use crate::report::{median_min_max, named, Abscissa, Better, Draft, Run, Series, Value};
+use crate::report::{median_min_max, Abscissa, Better, Draft, Run, Series, Value};
 use crate::search::{start_part, Bounds, Goal, Point, Search, Verdict};
 use crate::series::series;
 use crate::session::{Session, Trial};
@@ -241,8 +242,8 @@ impl Prober<'_> {
         };
         let mut known: Vec<Point> = self.trials.iter().map(point).collect();
         search.run(&mut known, |rate, seconds| {
-            // Whole messages per second: what is known is found again by its rate.
-            let trial = self.trial(limit.name, rate.floor(), seconds)?;
+            // What is known is found again by its rate, a whole number.
+            let trial = self.trial(limit.name, rate, seconds)?;
             let point = point(&trial);
             self.trials.push(trial);
             Ok(point)
@@ -346,6 +347,28 @@ pub fn run(args: &CapacityArgs) -> io::Result<bool> {
     Ok(passed)
 }
 
+/// The bounds that were found; one that was not is absent, and not 0. Where the load was the limit says nothing
+/// of the system, and is not judged.
+fn values(bounds: Bounds) -> BTreeMap<String, Value> {
+    let upper = match bounds.is_load_bound {
+        true => ("the load was the limit at", bounds.upper, Better::Neither),
+        false => ("upper bound", bounds.upper, Better::Higher),
+    };
+    let of = |(name, rate, better): (&str, Option<f64>, Better)| {
+        let (unit, value) = ("messages/s".to_owned(), rate?);
+        Some((
+            name.to_owned(),
+            Value {
+                value,
+                unit,
+                better,
+            },
+        ))
+    };
+    let all = [("lower bound", bounds.lower, Better::Higher), upper];
+    all.into_iter().filter_map(of).collect()
+}
+
 /// Every trial of a search is in the report, and what they come to.
 fn trials_series(
     round: u32,
@@ -355,22 +378,8 @@ fn trials_series(
     system: &System,
     load: &LoadArgs,
 ) -> io::Result<Series> {
-    let rate = |rate: Option<f64>| Value {
-        value: rate.unwrap_or(0.0),
-        unit: "messages/s".into(),
-        better: Better::Higher,
-    };
     let summary = Run {
-        values: named([
-            ("lower bound", rate(bounds.lower)),
-            (
-                match bounds.is_load_bound {
-                    true => "the load was the limit at",
-                    false => "upper bound",
-                },
-                rate(bounds.upper),
-            ),
-        ]),
+        values: values(bounds),
         ..Run::default()
     };
     let mut series = series(
@@ -382,6 +391,7 @@ fn trials_series(
     );
     series.label = format!("search {round}");
     series.runs = vec![summary];
+    series.notes.push(spread::line(&bounds));
     for trial in &prober.trials {
         series.notes.push(format!(
             "{}/s for {:.1} s: {:.4} % not in time, p99 {:.3} ms, load late by {:.3} ms (p99): {}",
@@ -445,4 +455,50 @@ fn latencies(
         session.close()?;
     }
     Ok(prober.broken == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_that_was_not_found_is_absent() {
+        let bounds = Bounds {
+            lower: Some(98.0),
+            upper: Some(100.0),
+            is_load_bound: false,
+            is_cut_short: false,
+        };
+        let told = |bounds: Bounds| -> Vec<(String, f64)> {
+            let all = values(bounds).into_iter();
+            all.map(|(name, value)| (name, value.value)).collect()
+        };
+        let names =
+            |bounds| -> Vec<String> { told(bounds).into_iter().map(|(name, _)| name).collect() };
+        let found = [
+            ("lower bound".to_owned(), 98.0),
+            ("upper bound".to_owned(), 100.0),
+        ];
+        assert_eq!(told(bounds), found);
+        let (no_lower, no_upper) = (
+            Bounds {
+                lower: None,
+                ..bounds
+            },
+            Bounds {
+                upper: None,
+                ..bounds
+            },
+        );
+        assert_eq!(names(no_upper), ["lower bound"]);
+        assert_eq!(names(no_lower), ["upper bound"]);
+        let load_bound = Bounds {
+            is_load_bound: true,
+            ..bounds
+        };
+        assert_eq!(
+            names(load_bound),
+            ["lower bound", "the load was the limit at"]
+        );
+    }
 }

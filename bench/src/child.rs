@@ -12,11 +12,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
+use socket2::Socket;
 
 use crate::children::{self, Group};
 use crate::counters::Counters;
+use crate::cpu::{self, CpuTime};
 use crate::net::free_port;
 use crate::peers::{Does, Found, Peer, PeerArgs, Target};
 use crate::sink::Stream;
@@ -251,8 +252,16 @@ impl System {
         weights: &[f64],
         connections: usize,
     ) -> io::Result<UnderTest> {
-        let (emitters, analyzers, http) = (free_port()?, free_port()?, free_port()?);
-        let mut command = children::command(&self.program, cores)?;
+        // All at once: what is held is not given out a second time.
+        let ((emitters, held_0), (analyzers, held_1), (http, held_2)) =
+            (free_port()?, free_port()?, free_port()?);
+        let ports = [held_0, held_1, held_2];
+        let program = match self.kind {
+            // The program that runs, though its file may have been replaced.
+            Kind::Relay => Path::new(children::SELF),
+            _ => &self.program,
+        };
+        let mut command = children::command(program, cores)?;
         // By variable: what is compared may be a build that has no such flag.
         match self.is_http {
             true => command.env("WEIR_HTTP", http.to_string()),
@@ -282,6 +291,15 @@ impl System {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        // Weir, the relay and the peers set SO_REUSEADDR and can listen beside the holders; of another command
+        // nobody knows.
+        let ports = match self.kind {
+            Kind::Command => {
+                drop(ports);
+                None
+            }
+            Kind::Relay | Kind::Weir | Kind::Peer => Some(ports),
+        };
         let mut child = Group::spawn(&mut command)?;
         let stderr = read_lines(child.take_stderr());
         let stdout = Tail::of(child.take_stdout());
@@ -294,6 +312,7 @@ impl System {
             stdout,
             tail,
             _scratch: scratch,
+            _ports: ports,
             emitters,
             analyzers,
             http,
@@ -382,6 +401,8 @@ pub struct UnderTest {
     stdout: Tail,
     tail: VecDeque<String>,
     _scratch: Option<Scratch>,
+    /// Keep its ports from all others, and before it listens from being the near end of a connection.
+    _ports: Option<[Socket; 3]>,
     /// Where it takes emitters.
     pub emitters: SocketAddr,
     /// Where it takes analyzers.
@@ -404,24 +425,20 @@ pub struct Stopped {
 }
 
 impl UnderTest {
-    /// User and system time of all threads, ended ones too, of it and of the processes below it that
-    /// live, to the nanosecond. A worker that ends in between takes its time along: none does here.
-    pub fn cpu_ns(&self) -> io::Result<u64> {
-        let mut sum = process_cpu_ns(self.pid)?;
-        for pid in descendants(self.pid) {
-            sum += process_cpu_ns(pid).unwrap_or(0);
-        }
-        Ok(sum)
+    /// The CPU clocks of it and of the processes below it.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn cpu(&self) -> io::Result<CpuTime> {
+        CpuTime::of(self.pid)
     }
 
     /// (user, system) in clock ticks of 10 ms: good for the proportion only.
+    ///
+    /// # Errors
+    /// It has ended.
     pub fn ticks(&self) -> io::Result<(u64, u64)> {
-        let mut sum = process_ticks(self.pid)?;
-        for pid in descendants(self.pid) {
-            let (user, system) = process_ticks(pid).unwrap_or_default();
-            sum = (sum.0 + user, sum.1 + system);
-        }
-        Ok(sum)
+        cpu::ticks(self.pid)
     }
 
     /// VmRSS in bytes.
@@ -501,38 +518,6 @@ impl UnderTest {
     }
 }
 
-fn process_cpu_ns(pid: Pid) -> io::Result<u64> {
-    let t = clock_gettime(clock_getcpuclockid(pid)?)?;
-    Ok(t.tv_sec() as u64 * 1_000_000_000 + t.tv_nsec() as u64)
-}
-
-fn process_ticks(pid: Pid) -> io::Result<(u64, u64)> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name in parentheses may hold spaces; utime and stime are fields 14 and 15.
-    let after_name = stat.rsplit(')').next().unwrap_or_default();
-    let mut fields = after_name
-        .split_whitespace()
-        .skip(11)
-        .map(|f| f.parse().unwrap_or(0));
-    Ok((fields.next().unwrap_or(0), fields.next().unwrap_or(0)))
-}
-
-/// Processes below `pid`, as they are now: a master's workers.
-fn descendants(pid: Pid) -> Vec<Pid> {
-    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
-        return Vec::new();
-    };
-    let mut all = Vec::new();
-    for task in tasks.flatten() {
-        let children = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
-        for child in children.split_whitespace().filter_map(|p| p.parse().ok()) {
-            all.push(Pid::from_raw(child));
-            all.extend(descendants(Pid::from_raw(child)));
-        }
-    }
-    all
-}
-
 /// A directory for one run of a peer: its configuration, its pid file. Removed with it.
 struct Scratch(PathBuf);
 
@@ -558,7 +543,6 @@ impl Drop for Scratch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::process::Command;
 
     fn args() -> SystemArgs {
         SystemArgs {
@@ -568,26 +552,6 @@ mod tests {
             load_cores: vec![1],
             peers: PeerArgs::default(),
         }
-    }
-
-    #[test]
-    fn time_of_processes_below_counts() {
-        let mut command = Command::new("sh");
-        // The inner shell works, the outer one waits for it.
-        command.args([
-            "-c",
-            "sh -c 'i=0; while [ $i -lt 1000000 ]; do i=$((i+1)); done'; true",
-        ]);
-        let mut child = command.spawn().expect("sh starts");
-        let pid = Pid::from_raw(child.id() as i32);
-        std::thread::sleep(Duration::from_millis(300));
-        let below: u64 = descendants(pid)
-            .iter()
-            .filter_map(|p| process_cpu_ns(*p).ok())
-            .sum();
-        child.kill().expect("ours");
-        child.wait().expect("ends");
-        assert!(below > 1_000_000, "{below}");
     }
 
     #[test]

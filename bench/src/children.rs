@@ -4,7 +4,7 @@
 //! weir-bench --fork--> weir-bench contain --exec--> the child, leader of a group of its own -> workers
 //!     |                    own cores, PR_SET_PDEATHSIG
 //!     |- SIGTERM, SIGINT, SIGHUP   a thread ends every group by its id, SIGKILL after a while, and then
-//!     |                            lets the signal do what it would have done
+//!     |                            lets the signal do what it would have done; not SIGHUP below nohup
 //!     '- SIGKILL                   the kernel sends each leader SIGTERM, which takes its workers along
 //! ```
 //!
@@ -53,6 +53,10 @@ fn living() -> MutexGuard<'static, Living> {
     LIVING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The program that runs now, though its file may have been replaced or removed: a build beside a measurement
+/// does not change what is measured.
+pub const SELF: &str = "/proc/self/exe";
+
 /// A command that will run `program` on `cores` (none: where this program runs), to be given arguments
 /// and pipes and then to [`Group::spawn`].
 ///
@@ -66,7 +70,8 @@ pub fn command(program: &Path, cores: &[usize]) -> io::Result<Command> {
         );
         io::Error::new(io::ErrorKind::NotFound, what)
     })?;
-    let mut command = Command::new(std::env::current_exe()?);
+    let mut command = Command::new(SELF);
+    command.arg0("weir-bench");
     let cores: Vec<String> = cores.iter().map(usize::to_string).collect();
     command.args(["contain", "--parent", &std::process::id().to_string()]);
     if !cores.is_empty() {
@@ -235,7 +240,11 @@ impl Drop for Group {
 fn watch_signals() -> io::Result<()> {
     static STARTED: OnceLock<Result<(), String>> = OnceLock::new();
     let started = STARTED.get_or_init(|| {
-        let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]);
+        let mut watched = vec![SIGTERM, SIGINT];
+        if !is_hangup_ignored()? {
+            watched.push(SIGHUP);
+        }
+        let signals = Signals::new(watched);
         let mut signals = signals.map_err(|e| e.to_string())?;
         std::thread::spawn(move || {
             if let Some(signal) = signals.forever().next() {
@@ -248,6 +257,16 @@ fn watch_signals() -> io::Result<()> {
         Ok(())
     });
     started.clone().map_err(io::Error::other)
+}
+
+/// Started by nohup(1) or the like: a handler would undo that. The mask SigIgn of /proc/self/status has a bit
+/// for each ignored signal, that of signal 1 the lowest (proc_pid_status(5)).
+fn is_hangup_ignored() -> Result<bool, String> {
+    let status = std::fs::read_to_string("/proc/self/status").map_err(|e| e.to_string())?;
+    let mask = status.lines().find_map(|l| l.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let mask = mask.ok_or("/proc/self/status has no SigIgn")?;
+    Ok(mask & 1 << (SIGHUP - 1) != 0)
 }
 
 /// SIGTERM to every group, SIGKILL to those that stay; then the directories.

@@ -1,4 +1,4 @@
-//! Weir beside software of others, all under the same load, in turn: A B C, C B A, ...
+//! Weir beside software of others, all under the same load, in turn: A B C, C B A, B C A, ...
 
 use std::io;
 
@@ -28,12 +28,12 @@ pub struct CompareArgs {
         default_value = "firehose,trickle"
     )]
     scenario: Vec<Load>,
-    /// Rounds that count; every second one runs the systems in reverse. Six are the fewest in which a
-    /// sign test can tell
-    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    /// Rounds that count: A B C, C B A, B C A, A C B, ... In 2 n rounds each of n systems comes to each
+    /// place twice (of two systems in any 2 rounds once). Six are the fewest in which a sign test can tell
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=sign::RUNS_MAX))]
     rounds: u32,
     /// Rounds before them that do not
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=sign::RUNS_MAX))]
     warm_up: u32,
     /// What Weir's analyzers speak
     #[arg(long, value_enum, default_value = "compact")]
@@ -167,7 +167,9 @@ fn run_rounds(args: &CompareArgs, columns: &mut [Column], scenario: &str) {
     let rounds = args.warm_up + args.rounds;
     let mut progress = Progress::new(rounds as usize * columns.len());
     for round in 0..rounds {
-        for place in order(round, columns.len()) {
+        // The first round that counts is the first of the scheme.
+        let counted = round.saturating_sub(args.warm_up);
+        for place in order(counted, columns.len()) {
             let column = &mut columns[place];
             progress.step(&format!("{scenario}, round {}: {}", round + 1, column.spec));
             column.run(&args.system.system_cores, round >= args.warm_up);
@@ -261,6 +263,9 @@ fn print_row(column: &Column, base: Option<&Column>, weights: &[f64]) {
     }
     if let Some(warning) = column.outcomes.iter().find_map(Outcome::lag_warning) {
         println!("{:<14} {warning}", "");
+    }
+    for note in column.outcomes.iter().flat_map(|o| &o.notes) {
+        println!("{:<14} {note}", "");
     }
     let foreign: u64 = column.outcomes.iter().map(|o| o.foreign).sum();
     if foreign > 0 {

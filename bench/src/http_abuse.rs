@@ -22,7 +22,7 @@ use crate::http::{post, post_whole, HttpClient};
 use crate::load::LoadArgs;
 use crate::net::{allow_connections, mono_ns, pin};
 use crate::report::{
-    median_min_max, named, Better, Cores, OutputArgs, Parameter, Run, Series, Value,
+    median_min_max, named, sign, Better, Cores, OutputArgs, Parameter, Run, Series, Value,
 };
 use crate::run::settle;
 use crate::sink::SinkArgs;
@@ -52,7 +52,7 @@ pub struct HttpAbuseArgs {
     #[arg(long, default_value_t = 5_000)]
     pub connections: usize,
     /// Pairs of spans for each kind
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=sign::RUNS_MAX))]
     pub pairs: u32,
     /// Seconds of a span
     #[arg(long, default_value_t = 3.0)]
@@ -263,13 +263,13 @@ fn span(args: &HttpAbuseArgs, child: &UnderTest, drive: &mut Drive) -> io::Resul
         Ok::<(), io::Error>(())
     };
     turn_for(drive, LEAD)?;
-    let before = (drive.delivered(), child.cpu_ns()?, mono_ns());
+    let before = (drive.delivered(), child.cpu()?, mono_ns());
     turn_for(drive, Duration::from_secs_f64(args.seconds))?;
-    let after = (drive.delivered(), child.cpu_ns()?, mono_ns());
+    let after = (drive.delivered(), child.cpu()?, mono_ns());
     let wall_ns = (after.2 - before.2) as f64;
     Ok(Span {
         rate: (after.0 - before.0) as f64 * 1e9 / wall_ns,
-        cpu_share: (after.1 - before.1) as f64 / wall_ns,
+        cpu_share: after.1.ns_since(&before.1) as f64 / wall_ns,
     })
 }
 

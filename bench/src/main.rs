@@ -9,6 +9,7 @@ mod children;
 mod compare;
 mod connections;
 mod counters;
+mod cpu;
 mod diff;
 mod drive;
 mod failover;
@@ -65,8 +66,8 @@ Examples:
   weir-bench relay & weir-bench load-sink         the pieces, by hand, on the default ports
 
 Absolute numbers drift with the machine: quote ratios from one `pair` run. Exit code 1 means that a
-message was lost, received twice or corrupted, or a bound missed; 2 that the run failed; 3 (diff) that there
-are too few runs to show anything.";
+message was lost, received twice or corrupted, or a bound missed; 2 that the run failed; 3 (diff) that not
+all could be compared, or with too few runs to show anything.";
 
 /// With the commit, which a copied binary takes along.
 const VERSION: &str = concat!(
@@ -106,7 +107,7 @@ enum Cmd {
     Pair(pair::PairArgs),
     /// The same work for Weir, a bare relay, nginx, HAProxy, rsyslog and syslog-ng, in turn
     ///
-    /// Rounds A B C, C B A, ..., each run with a fresh process on the system's core; CPU of all of a
+    /// Rounds A B C, C B A, B C A, ..., each run with a fresh process on the system's core; CPU of all of a
     /// peer's processes; what was lost is counted by sequence numbers. What a system does not do stands
     /// beside its figures. scripts/peers.sh fetches the peers; one that does not start is told and left
     /// out. Fails when a system that promises delivery (Weir) loses or repeats a message.
@@ -148,10 +149,12 @@ enum Cmd {
     /// Compare two reports: what became significantly faster or slower, and by how much
     ///
     /// Series of equal scenario and label are compared metric by metric: Mann-Whitney U test over the
-    /// runs, Holm's correction over all tests, ratio of medians with a bootstrap interval. Exit status 0:
-    /// nothing became significantly worse by more than --threshold; 1: something did; 2: a file is no
-    /// report; 3: nothing could be shown, because of some metric there are too few runs for any difference
-    /// to be significant, and the output says how many it takes (5 and 5 are too few for 7 metrics). Two sittings differ by
+    /// runs, Holm's correction over all tests, ratio of medians with a bootstrap interval. Exit status 0: all
+    /// of A was compared, and nothing became significantly worse by more than --threshold; 1: something did,
+    /// or what ran in A failed in B; 2: a file is no report, or there is nothing to compare; 3: not known,
+    /// because a series or metric of A is not in B or failed in A, or because there are too few runs for any
+    /// difference to be significant, and the output says how many it takes (5 and 5 are too few for 7
+    /// metrics). Two sittings differ by
     /// the machine's drift too, and the test cannot tell the two apart: use a quiet machine, try the same
     /// build twice first, or let two builds stand side by side in one `pair`.
     Diff(diff::DiffArgs),
@@ -212,5 +215,26 @@ mod tests {
     fn definition_is_consistent() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
+    }
+
+    /// More pairs than the sign test can count would be judged by 2^-n = 0.
+    #[test]
+    fn more_pairs_than_the_sign_test_counts_are_refused() {
+        for line in [
+            "pair --pairs",
+            "compare --rounds",
+            "scale --rounds",
+            "http-abuse --pairs",
+        ] {
+            let parse = |n: i64| {
+                let words = format!("weir-bench {line} {n}");
+                Cli::try_parse_from(words.split(' ')).map(|_| ())
+            };
+            assert!(parse(1000).is_ok(), "{line}");
+            for refused in [0, 1001, 4_000_000_000] {
+                let error = parse(refused).expect_err(line).to_string();
+                assert!(error.contains("1..=1000"), "{error}");
+            }
+        }
     }
 }

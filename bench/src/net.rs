@@ -12,6 +12,7 @@ use nix::sys::resource::{getrlimit, setrlimit, Resource};
 use nix::sys::time::TimeSpec;
 use nix::time::{clock_gettime, ClockId};
 use nix::unistd::Pid;
+use socket2::{Domain, Protocol, Socket, Type};
 
 /// Events taken from the kernel at once. More does not help: the work behind each dwarfs the call.
 pub const EVENTS_MAX: usize = 512;
@@ -109,11 +110,8 @@ pub fn allow_connections(connections: usize) -> io::Result<()> {
 
 /// A nonblocking listener with a deep backlog.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = socket2::Socket::new(
-        socket2::Domain::for_address(address),
-        socket2::Type::STREAM,
-        Some(socket2::Protocol::TCP),
-    )?;
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket
         .bind(&address.into())
@@ -145,10 +143,21 @@ pub fn connect_within(address: SocketAddr, patience: Duration) -> io::Result<Tcp
     }
 }
 
-/// A loopback port that was free a moment ago. A new one for each run keeps the TIME_WAIT of
-/// thousands of closed connections out of the next.
-pub fn free_port() -> io::Result<SocketAddr> {
-    TcpListener::bind("127.0.0.1:0")?.local_addr()
+/// A loopback port and what holds it: a socket that is bound and never listens. While it lives the kernel
+/// gives the port to nobody else, neither to another `free_port` nor to a connection, and whoever sets
+/// SO_REUSEADDR, as servers do, can listen there. A new port for each run keeps the TIME_WAIT of thousands
+/// of closed connections out of the next.
+///
+/// # Errors
+/// No port is free.
+pub fn free_port() -> io::Result<(SocketAddr, Socket)> {
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&any.into())?;
+    let address = socket.local_addr()?.as_socket();
+    let address = address.ok_or_else(|| io::Error::other("not an IP address"))?;
+    Ok((address, socket))
 }
 
 /// True for the errors that mean "try again when the socket is ready".
@@ -157,4 +166,30 @@ pub fn is_would_block(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn ports_that_are_held_differ_and_are_for_one_listener_each() {
+        let held: Vec<(SocketAddr, Socket)> =
+            (0..200).map(|_| free_port().expect("free")).collect();
+        let different: BTreeSet<SocketAddr> = held.iter().map(|(address, _)| *address).collect();
+        assert_eq!(different.len(), held.len());
+        let plain = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        for (address, _) in held.iter().take(10) {
+            let refused = plain.bind(&(*address).into()).expect_err("held");
+            assert_eq!(refused.kind(), io::ErrorKind::AddrInUse, "{address}");
+            let refused = TcpStream::connect(address).expect_err("nobody listens");
+            assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+            let listener = listen(*address).expect("beside the holder");
+            TcpStream::connect(address).expect("a listener");
+            let (_, from) = listener.accept().expect("it came");
+            assert!(!different.contains(&from), "{from}");
+            listen(*address).expect_err("one listener");
+        }
+    }
 }

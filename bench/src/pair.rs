@@ -34,10 +34,10 @@ pub struct PairArgs {
     )]
     pub scenario: Vec<Load>,
     /// Pairs that count; every second one runs B first. Six are the fewest in which a sign test can tell
-    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=sign::RUNS_MAX))]
     pub pairs: u32,
     /// Pairs before them that do not
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(..=sign::RUNS_MAX))]
     pub warm_up: u32,
     /// What the analyzers of A speak (a relay: always compact)
     #[arg(long, value_enum, default_value = "compact")]
@@ -179,7 +179,7 @@ fn print_run(label: &str, side: &str, o: &Outcome) {
         o.duplicates,
         shares.join("/"),
     );
-    if let Some(warning) = o.lag_warning() {
+    for warning in o.lag_warning().iter().chain(&o.notes) {
         println!("          {warning}");
     }
     if !o.ended_cleanly || o.foreign > 0 {

@@ -12,6 +12,7 @@ use hdrhistogram::Histogram;
 
 use crate::child::{System, UnderTest};
 use crate::counters::Counters;
+use crate::cpu::{user_share, CpuTime};
 use crate::drive::{Drive, Ended};
 use crate::ksoftirqd::Ksoftirqd;
 use crate::load::LoadArgs;
@@ -72,6 +73,8 @@ pub struct Outcome {
     pub started_unix_seconds: f64,
     /// The whole run over time.
     pub samples: Vec<Sample>,
+    /// What a reader of the figures must know: a stall, a worker that ended.
+    pub notes: Vec<String>,
 }
 
 impl Outcome {
@@ -121,6 +124,7 @@ impl Outcome {
         }
         run.values.extend(self.load_lag_p99_ns.map(load_lag));
         run.notes.extend(self.lag_warning());
+        run.notes.extend(self.notes.iter().cloned());
         if !self.ended_cleanly {
             let what = format!("did not end with exit status 0: {}", self.last_line);
             run.notes.push(what);
@@ -172,6 +176,7 @@ pub fn run_once(system: &System, scenario: &Scenario, cores: &[usize]) -> io::Re
         wall_seconds: steady.wall_ns as f64 / 1e9,
         started_unix_seconds: steady.started_unix_seconds,
         samples,
+        notes: steady.notes,
         counters: stopped.counters,
         sent,
         delivered: tally.set.distinct(),
@@ -196,6 +201,7 @@ struct Steady {
     wall_ns: u64,
     user_share: f64,
     started_unix_seconds: f64,
+    notes: Vec<String>,
 }
 
 fn measure(session: &mut Session, scenario: &Scenario, is_lossless: bool) -> io::Result<Steady> {
@@ -226,8 +232,15 @@ fn measure(session: &mut Session, scenario: &Scenario, is_lossless: bool) -> io:
         load.forget_lag();
     }
     let before = Reading::take(child, drive, ksoftirqd)?;
-    drive.run_until(STALL_PATIENCE, |d| is_at(d, to))?;
+    let ended = drive.run_until(STALL_PATIENCE, |d| is_at(d, to))?;
     let mut steady = Reading::take(child, drive, ksoftirqd)?.since(&before);
+    if ended == Ended::Stalled {
+        let (delivered, sent) = (drive.delivered(), drive.sent());
+        steady.notes.push(format!(
+            "stalled at {delivered} delivered of {sent} sent, before 95 % of {total}: the measured part is shorter,              and {} s of waiting are in its rate",
+            STALL_PATIENCE.as_secs()
+        ));
+    }
     steady.started_unix_seconds = started_unix_seconds;
     drive.run_until(STALL_PATIENCE, Drive::is_all_delivered)?;
     Ok(steady)
@@ -247,30 +260,24 @@ fn reach(drive: &mut Drive, reached: impl Fn(&Drive) -> bool) -> io::Result<()> 
 
 /// Waits until the child has accepted everyone and rests, so that accepts are not measured.
 pub fn settle(child: &UnderTest, drive: &mut Drive) -> io::Result<()> {
-    let mut last_ns = child.cpu_ns()?;
+    let mut last = child.cpu()?;
     for span in 0..QUIET_SPANS_MAX {
         let end_ns = mono_ns() + QUIET_SPAN.as_nanos() as u64;
         while mono_ns() < end_ns {
             drive.turn(Duration::from_millis(10))?;
         }
-        let now_ns = child.cpu_ns()?;
-        if span > 0 && now_ns - last_ns < QUIET_SPAN.as_nanos() as u64 / 10 {
+        let now = child.cpu()?;
+        if span > 0 && now.ns_since(&last) < QUIET_SPAN.as_nanos() as u64 / 10 {
             return Ok(());
         }
-        last_ns = now_ns;
+        last = now;
     }
     Ok(())
 }
 
-/// Part of the time between two readings that was spent in user mode.
-pub fn user_share(now: (u64, u64), before: (u64, u64)) -> f64 {
-    let (user, system) = (now.0 - before.0, now.1 - before.1);
-    user as f64 / (user + system).max(1) as f64
-}
-
 struct Reading {
     messages: u64,
-    cpu_ns: u64,
+    cpu: CpuTime,
     ksoftirqd_ns: Option<u64>,
     wall_ns: u64,
     ticks: (u64, u64),
@@ -280,7 +287,7 @@ impl Reading {
     fn take(child: &UnderTest, drive: &Drive, ksoftirqd: &Ksoftirqd) -> io::Result<Self> {
         Ok(Self {
             messages: drive.delivered(),
-            cpu_ns: child.cpu_ns()?,
+            cpu: child.cpu()?,
             ksoftirqd_ns: ksoftirqd.cpu_ns(),
             wall_ns: mono_ns(),
             ticks: child.ticks()?,
@@ -290,7 +297,7 @@ impl Reading {
     fn since(&self, before: &Self) -> Steady {
         Steady {
             messages: self.messages - before.messages,
-            cpu_ns: self.cpu_ns - before.cpu_ns,
+            cpu_ns: self.cpu.ns_since(&before.cpu),
             ksoftirqd_ns: self
                 .ksoftirqd_ns
                 .zip(before.ksoftirqd_ns)
@@ -298,6 +305,7 @@ impl Reading {
             wall_ns: self.wall_ns - before.wall_ns,
             user_share: user_share(self.ticks, before.ticks),
             started_unix_seconds: 0.0,
+            notes: Vec::from_iter(self.cpu.note_since(&before.cpu)),
         }
     }
 }

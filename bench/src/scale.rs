@@ -5,7 +5,7 @@ use std::io;
 use crate::child::{System, SystemArgs};
 use crate::net::pin;
 use crate::progress::Progress;
-use crate::report::{median_min_max, Abscissa, Cores, OutputArgs, Series};
+use crate::report::{median_min_max, sign, Abscissa, Cores, OutputArgs, Series};
 use crate::rounds::order;
 use crate::run::{run_once, Outcome, Scenario};
 use crate::scenario::{Load, ShapeArgs};
@@ -36,8 +36,8 @@ pub struct ScaleArgs {
         default_value = "firehose,trickle"
     )]
     scenario: Vec<Load>,
-    /// Runs of each point, all points in turn, every second time in reverse
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    /// Runs of each point, all points in turn, every second time in reverse, every two from the next point on
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=sign::RUNS_MAX))]
     rounds: u32,
     /// What the analyzers speak
     #[arg(long, value_enum, default_value = "compact")]
@@ -88,12 +88,16 @@ pub fn run(args: &ScaleArgs) -> io::Result<bool> {
         .begin("scale", "CPU per message as work grows", cores)?;
     println!("{}", draft.heading());
     pin(&args.system.load_cores)?;
+    let systems = match args.systems.is_empty() {
+        true => vec!["weir".to_owned(), "relay".to_owned()],
+        false => args.systems.clone(),
+    };
     let mut is_good = true;
     for load in &args.scenario {
-        let mut places = places(args, *load)?;
+        let mut places = places(args, *load, &systems)?;
         let mut progress = Progress::new(places.len() * args.rounds as usize);
         for round in 0..args.rounds {
-            for index in order(round, places.len()) {
+            for index in side_by_side(round, places.len(), systems.len()) {
                 let place = &mut places[index];
                 progress.step(&format!(
                     "{}: {} {} {}",
@@ -168,17 +172,25 @@ fn with_arena(spec: &str, curve: &str, number: u32) -> String {
     format!("{spec} --arena {needed_mib}MiB")
 }
 
-/// Systems next to each other at each point, so that their ratio drifts least.
-fn places(args: &ScaleArgs, load: Load) -> io::Result<Vec<Place>> {
-    let systems = match args.systems.is_empty() {
-        true => vec!["weir".to_owned(), "relay".to_owned()],
-        false => args.systems.clone(),
+/// Places in the order of `round`: points in the order of [`order`], and at each point its systems, which stay
+/// side by side.
+fn side_by_side(round: u32, places: usize, systems: usize) -> Vec<usize> {
+    let points = order(round, places / systems);
+    let place = |point: usize| {
+        order(round, systems)
+            .into_iter()
+            .map(move |s| point * systems + s)
     };
+    points.into_iter().flat_map(place).collect()
+}
+
+/// Systems next to each other at each point, so that their ratio drifts least.
+fn places(args: &ScaleArgs, load: Load, systems: &[String]) -> io::Result<Vec<Place>> {
     let size = args.shape.size.first().map_or(256, |n| *n as usize);
     let mut places = Vec::new();
     for (curve, numbers) in [("analyzers", &args.analyzers), ("emitters", &args.emitters)] {
         for value in &numbers.0 {
-            for label in &systems {
+            for label in systems {
                 let spec = with_arena(label, curve, *value);
                 let mut system = System::parse(&spec, &args.system, size)?;
                 system.ensure_exists()?;
@@ -240,11 +252,23 @@ fn print_place(place: &Place) {
     if let Some(warning) = place.outcomes.iter().find_map(Outcome::lag_warning) {
         println!("{:<16} {warning}", "");
     }
+    for note in place.outcomes.iter().flat_map(|o| &o.notes) {
+        println!("{:<16} {note}", "");
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn systems_of_a_point_stay_side_by_side() {
+        assert_eq!(side_by_side(0, 6, 2), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(side_by_side(1, 6, 2), [5, 4, 3, 2, 1, 0]);
+        assert_eq!(side_by_side(2, 6, 2), [2, 3, 4, 5, 0, 1]);
+        assert_eq!(side_by_side(3, 6, 2), [1, 0, 5, 4, 3, 2]);
+        assert!(side_by_side(1, 0, 2).is_empty());
+    }
 
     #[test]
     fn an_arena_has_room_for_the_analyzers() {

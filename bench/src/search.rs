@@ -26,8 +26,8 @@ use std::io;
 
 use crate::random::Random;
 
-/// Most trials of one search: what does not converge by then never does.
-const TRIALS_MAX: usize = 120;
+/// Most trials of one search: what does not converge by then never does, and what is known has to do.
+pub const TRIALS_MAX: usize = 120;
 /// Stages before the last are wider by this factor each.
 const STAGE_FACTOR: f64 = 3.0;
 
@@ -86,6 +86,8 @@ pub struct Bounds {
     pub upper: Option<f64>,
     /// At `upper` the load was late: the system may hold more, and `lower` is "at least".
     pub is_load_bound: bool,
+    /// [`TRIALS_MAX`] came first: the bounds hold, and are further apart than was asked for.
+    pub is_cut_short: bool,
 }
 
 impl Bounds {
@@ -93,6 +95,7 @@ impl Bounds {
         lower: None,
         upper: None,
         is_load_bound: false,
+        is_cut_short: false,
     };
 }
 
@@ -149,27 +152,33 @@ pub struct Search {
 }
 
 impl Search {
-    /// Asks `measure` for trials until the goal's bounds are close enough. `known` are the trials
-    /// of searches before, judged by this goal; new ones are added.
+    /// Asks `measure` for trials at whole rates until the goal's bounds are close enough, next to each other
+    /// or [`TRIALS_MAX`] trials old. `known` are the trials of searches before, judged by this goal; new ones
+    /// are added.
+    ///
+    /// # Errors
+    /// Those of `measure`.
     pub fn run(
         &self,
         known: &mut Vec<Point>,
         mut measure: impl FnMut(f64, f64) -> io::Result<Point>,
     ) -> io::Result<Bounds> {
         let mut bounds = Bounds::NONE;
+        let known_before = known.len();
         for stage in self.stages() {
             let around = bounds;
             // Bounds of a stage before are where to look, not what is known.
-            bounds = Bounds::NONE;
-            for trials in 0.. {
+            loop {
                 bounds = relevant(&stage, known);
                 let Some(rate) = self.next_rate(&stage, known, bounds, around) else {
                     break;
                 };
-                if trials == TRIALS_MAX {
-                    return Err(io::Error::other(format!(
-                        "no end after {TRIALS_MAX} trials: ask for a larger --width or a smaller --exceed"
-                    )));
+                if known.len() - known_before == TRIALS_MAX {
+                    // By the goal itself: what a short stage takes for bounds are places to look.
+                    return Ok(Bounds {
+                        is_cut_short: true,
+                        ..relevant(&self.goal, known)
+                    });
                 }
                 known.push(measure(rate, stage.final_trial_s)?);
             }
@@ -208,13 +217,18 @@ impl Search {
             (Some(lower), Some(upper)) if (upper - lower) / upper <= stage.width => return None,
             (Some(lower), Some(upper)) => {
                 // The middle of the interval; not below a width, where the last step would overshoot.
-                (lower * upper).sqrt()
+                let middle = (lower * upper).sqrt().floor();
+                if middle <= lower {
+                    // Whole rates next to each other, or the same rate would be asked for again and again.
+                    return None;
+                }
+                middle
             }
             (Some(lower), None) if lower >= self.rate_max => return None,
             (None, Some(upper)) if upper <= self.rate_min => return None,
             (Some(lower), None) => match around.upper.filter(|u| *u > lower * 1.0001) {
                 Some(upper) => upper,
-                None => lower * wide.powi(2 * self.steps(known, lower, true)),
+                None => (lower * wide.powi(2 * self.steps(known, lower, true))).max(lower + 1.0),
             },
             (None, Some(upper)) => match around.lower.filter(|l| *l < upper * 0.9999) {
                 Some(lower) => lower,
@@ -222,7 +236,7 @@ impl Search {
             },
             (None, None) => around.lower.or(around.upper).unwrap_or(self.start),
         };
-        let rate = rate.clamp(self.rate_min, self.rate_max);
+        let rate = rate.floor().clamp(self.rate_min, self.rate_max);
         // An undecided rate that is as good as the same is decided first.
         let near = known
             .iter()
@@ -273,6 +287,7 @@ fn relevant(goal: &Goal, points: &[Point]) -> Bounds {
         lower: below.max_by(f64::total_cmp),
         upper: top,
         is_load_bound: load_bound.is_some(),
+        is_cut_short: false,
     }
 }
 
@@ -428,15 +443,14 @@ mod tests {
             Bounds {
                 lower: Some(5e6),
                 upper: None,
-                is_load_bound: false,
+                ..Bounds::NONE
             }
         );
         assert_eq!(
             find(10.0, 0, 2e6).0,
             Bounds {
-                lower: None,
                 upper: Some(1_000.0),
-                is_load_bound: false,
+                ..Bounds::NONE
             }
         );
     }
@@ -464,6 +478,63 @@ mod tests {
             .run(&mut known, |_, _| panic!("all is known"))
             .expect("converges");
         assert_eq!(first, again);
+    }
+
+    /// Rates are whole: between 1,000 and 1,001 there is none, however narrow the width that was asked for.
+    #[test]
+    fn bounds_next_to_each_other_end_a_search() {
+        for (capacity, start) in [(1_000.0, 1_000.0), (5.0, 1.0), (1.0, 40.0)] {
+            let search = Search {
+                goal: Goal {
+                    width: 1e-9,
+                    ..GOAL
+                },
+                rate_min: 1.0,
+                rate_max: 5e6,
+                start,
+            };
+            let mut trials = 0;
+            let bounds = search.run(&mut Vec::new(), |rate, seconds| {
+                trials += 1;
+                assert_eq!(rate, rate.floor());
+                let verdict = verdict(rate <= capacity);
+                Ok(Point {
+                    rate,
+                    seconds,
+                    verdict,
+                })
+            });
+            let bounds = bounds.expect("measures");
+            assert!(!bounds.is_cut_short, "{trials} trials: {bounds:?}");
+            let found = (bounds.lower, bounds.upper);
+            assert_eq!(found, (Some(capacity), Some(capacity + 1.0)));
+        }
+    }
+
+    /// Full trials above 700,000 take no time, and so decide nothing, however many there are.
+    #[test]
+    fn a_search_without_an_end_ends_with_what_is_known() {
+        let search = Search {
+            goal: GOAL,
+            rate_min: 1_000.0,
+            rate_max: 5e6,
+            start: 500_000.0,
+        };
+        let mut trials = 0;
+        let bounds = search.run(&mut Vec::new(), |rate, asked_s| {
+            trials += 1;
+            let is_nothing = rate > 700_000.0 && asked_s >= GOAL.final_trial_s;
+            Ok(Point {
+                rate,
+                seconds: if is_nothing { 0.0 } else { asked_s },
+                verdict: verdict(rate <= 700_000.0),
+            })
+        });
+        let bounds = bounds.expect("what is known");
+        assert_eq!(trials, TRIALS_MAX);
+        assert!(bounds.is_cut_short, "{bounds:?}");
+        let lower = bounds.lower.expect("was decided before");
+        assert!((0.9..=1.0).contains(&(lower / 700_000.0)), "{bounds:?}");
     }
 
     fn points(of: &[(f64, Verdict)]) -> Class {

@@ -21,6 +21,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use crate::child::{Stopped, System, UnderTest, Wiring};
+use crate::cpu::user_share;
 use crate::drive::Drive;
 use crate::ksoftirqd::Ksoftirqd;
 use crate::load::{Format, LoadArgs};
@@ -28,7 +29,7 @@ use crate::net::{allow_connections, mono_ns};
 use crate::report::{
     lag_warning, load_lag, named, Better, Cpu, Latency, Messages, Run, Sample, Value,
 };
-use crate::run::{settle, user_share};
+use crate::run::settle;
 use crate::sink::{Dialect, Sink, SinkArgs, Stream};
 
 /// Nothing moved for so long: what is under way does not come.
@@ -80,6 +81,8 @@ pub struct Trial {
     pub shares: Vec<f64>,
     /// The trial over time.
     pub samples: Vec<Sample>,
+    /// What a reader of the figures must know.
+    pub notes: Vec<String>,
 }
 
 impl Trial {
@@ -139,7 +142,10 @@ impl Trial {
             .into_iter()
             .chain([load_lag(self.lag_p99_ns)])
             .collect(),
-            notes: Vec::from_iter(lag_warning(self.lag_p99_ns, self.p99_ns())),
+            notes: lag_warning(self.lag_p99_ns, self.p99_ns())
+                .into_iter()
+                .chain(self.notes.iter().cloned())
+                .collect(),
             ..Run::default()
         })
     }
@@ -233,13 +239,13 @@ impl Session {
         sink.forget();
         let due = load.total();
         self.drive.start_sampling(Duration::from_secs_f64(seconds));
-        let (start_ns, cpu_start_ns, ticks) =
-            (mono_ns(), self.child.cpu_ns()?, self.child.ticks()?);
+        let (start_ns, cpu_start, ticks) = (mono_ns(), self.child.cpu()?, self.child.ticks()?);
         let ksoftirqd_start_ns = self.ksoftirqd.cpu_ns();
         self.drive.start()?;
         let end_ns = start_ns + (seconds * 1e9) as u64;
         self.run_to(end_ns)?;
-        let (now_ns, cpu_ns) = (mono_ns(), self.child.cpu_ns()? - cpu_start_ns);
+        let (now_ns, cpu_end) = (mono_ns(), self.child.cpu()?);
+        let cpu_ns = cpu_end.ns_since(&cpu_start);
         let (delivered, user_share) = (
             self.drive.delivered(),
             user_share(self.child.ticks()?, ticks),
@@ -287,6 +293,7 @@ impl Session {
                 .map(|n| *n as f64 / frames as f64)
                 .collect(),
             samples,
+            notes: Vec::from_iter(cpu_end.note_since(&cpu_start)),
         })
     }
 

@@ -102,7 +102,8 @@ impl Sink {
     pub fn listen(args: &SinkArgs, stream: Stream, poller: &Poller) -> io::Result<Self> {
         let mut result = Err(io::Error::other("no try made"));
         for _ in 0..PORT_TRIES {
-            let port = free_port()?.port();
+            let (address, _held) = free_port()?;
+            let port = address.port();
             result = (0..args.weights.len())
                 .map(|n| listen(SocketAddr::from((address_of(n), port))))
                 .collect();

@@ -4,11 +4,11 @@ use std::io;
 use std::time::Duration;
 
 use crate::child::System;
+use crate::cpu::user_share;
 use crate::load::LoadArgs;
 use crate::net::mono_ns;
 use crate::progress::Progress;
 use crate::report::{median_min_max, unix_seconds, Better, Cpu, Messages, Run, Series, Value};
-use crate::run::user_share;
 use crate::series::series;
 use crate::session::Session;
 use crate::target::TargetArgs;
@@ -151,11 +151,7 @@ fn run_one(
     session
         .drive
         .run_until(STALL_PATIENCE, |_| mono_ns() >= next_ns)?;
-    let (begin_ns, cpu_ns, begin) = (
-        mono_ns(),
-        session.child.cpu_ns()?,
-        session.drive.delivered(),
-    );
+    let (begin_ns, cpu_begin, begin) = (mono_ns(), session.child.cpu()?, session.drive.delivered());
     let ticks = session.child.ticks()?;
     let ksoftirqd_begin_ns = session.ksoftirqd.cpu_ns();
     let (mut last_ns, mut last) = (begin_ns, begin);
@@ -169,7 +165,8 @@ fn run_one(
         rates.push((delivered - last) as f64 * 1e9 / (now_ns - last_ns) as f64);
         (last_ns, last) = (now_ns, delivered);
     }
-    let cpu_ns = session.child.cpu_ns()? - cpu_ns;
+    let cpu_end = session.child.cpu()?;
+    let cpu_ns = cpu_end.ns_since(&cpu_begin);
     let ksoftirqd_ns = session.ksoftirqd.cpu_ns().zip(ksoftirqd_begin_ns);
     let each = |ns: u64| ns as f64 / (last - begin).max(1) as f64;
     if let Some(load) = &mut session.drive.load {
@@ -209,6 +206,7 @@ fn run_one(
             .map(|n| *n as f64 / frames as f64)
             .collect(),
         samples,
+        notes: Vec::from_iter(cpu_end.note_since(&cpu_begin)),
         ..Run::default()
     };
     let user_share = user_share(session.child.ticks()?, ticks);

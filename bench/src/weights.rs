@@ -9,6 +9,7 @@
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -160,7 +161,7 @@ struct Load {
 impl Load {
     fn start(distributor: &Distributor) -> io::Result<Load> {
         let address = |at: SocketAddr| at.to_string();
-        let mut command = children::command(&std::env::current_exe()?, &[])?;
+        let mut command = children::command(Path::new(children::SELF), &[])?;
         command
             .args([
                 "load-sink",

@@ -1,6 +1,7 @@
 //! weir-bench is ended by real signals in the middle of a run: nothing that it started stays.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -33,6 +34,11 @@ struct Run {
 impl Run {
     /// Under way: master and workers have said their ids, and the load runs.
     fn start(name: &str, trap: &str) -> Run {
+        Run::start_by(Command::new(BENCH), name, trap)
+    }
+
+    /// By a command that becomes weir-bench with the arguments that follow.
+    fn start_by(mut command: Command, name: &str, trap: &str) -> Run {
         let dir = std::env::temp_dir().join(format!("weir-children-{name}-{}", std::process::id()));
         fs::create_dir_all(&dir).expect("a directory");
         let (script, list) = (dir.join("master"), dir.join("pids"));
@@ -41,7 +47,7 @@ impl Run {
         fs::write(&script, text).expect("writes");
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("own file");
         let subject = format!("{} {{emitters}} {{analyzers}}", script.display());
-        let bench = Command::new(BENCH)
+        let bench = command
             .args(["latency", "--rates", "500", "--seconds", "60"])
             .args(["--connections", "2", "--load-cores", "0", "--subject"])
             .arg(subject)
@@ -117,6 +123,74 @@ fn workers_end_with_a_bench_that_is_told_to_end() {
         let left: Vec<&i32> = run.pids.iter().filter(|pid| is_alive(**pid)).collect();
         assert!(left.is_empty(), "{signal}: {left:?} of {:?}", run.pids);
     }
+}
+
+/// Ignored in this process, and so in those that it starts.
+fn is_hangup_ignored() -> bool {
+    let status = fs::read_to_string("/proc/self/status").expect("always there");
+    let mask = status.lines().find_map(|l| l.strip_prefix("SigIgn:"));
+    let mask = u64::from_str_radix(mask.expect("always there").trim(), 16).expect("a mask");
+    mask & 1 != 0
+}
+
+#[test]
+fn a_hangup_ends_a_bench_that_does_not_ignore_it() {
+    if is_hangup_ignored() {
+        println!("SKIPPED: SIGHUP is ignored here, and so in all that is started");
+        return;
+    }
+    let mut run = Run::start("hangup", "");
+    run.end_by(Signal::SIGHUP);
+    assert!(!run.pids.iter().any(|pid| is_alive(*pid)), "{:?}", run.pids);
+}
+
+/// As nohup(1) does it: the signal is ignored when the program starts, and that is left so.
+#[test]
+fn a_bench_below_nohup_goes_on_after_a_hangup() {
+    let mut nohup = Command::new("sh");
+    nohup.args(["-c", "trap '' HUP; exec \"$@\"", "nohup", BENCH]);
+    let mut run = Run::start_by(nohup, "nohup", "");
+    let pid = Pid::from_raw(run.bench.id() as i32);
+    kill(pid, Signal::SIGHUP).expect("our child");
+    // A bench that ends tells its children first, at once.
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(run.pids.iter().all(|pid| is_alive(*pid)), "{:?}", run.pids);
+    assert_eq!(run.bench.try_wait().expect("our child"), None);
+    run.end_by(Signal::SIGTERM);
+}
+
+/// A build puts another file in the place of the binary in the middle of a measurement: what is measured stays.
+#[test]
+fn a_binary_that_is_replaced_goes_on_with_itself() {
+    let dir = std::env::temp_dir().join(format!("weir-replaced-{}", std::process::id()));
+    fs::create_dir_all(&dir).expect("a directory");
+    let own = dir.join("weir-bench");
+    fs::copy(BENCH, &own).expect("copies");
+    let line = "pair --a relay --b relay --pairs 1 --warm-up 0 --scenario firehose --firehose-messages 50000 \
+                --system-cores 0 --load-cores 0";
+    let mut bench = Command::new(&own)
+        .args(line.split_whitespace())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("weir-bench starts");
+    let mut said = BufReader::new(bench.stdout.take().expect("a pipe")).lines();
+    // The head of the table: everything was looked for, and nothing has run.
+    let is_head = |line: &str| line.contains("CPU ns/msg");
+    let head = said.find(|line| line.as_ref().is_ok_and(|line| is_head(line)));
+    assert!(head.is_some(), "no table");
+    fs::remove_file(&own).expect("own file");
+    fs::write(&own, "#!/bin/sh\nexit 99\n").expect("writes");
+    fs::set_permissions(&own, fs::Permissions::from_mode(0o755)).expect("own file");
+    let rest: Vec<String> = said.map_while(Result::ok).collect();
+    let output = bench.wait_with_output().expect("our child");
+    fs::remove_dir_all(&dir).expect("own files");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{rest:?} {error}");
+    assert!(
+        rest.iter().any(|line| line.starts_with("median B")),
+        "{rest:?}"
+    );
 }
 
 /// A bench that is killed can do nothing; the kernel tells the master, who knows its workers.

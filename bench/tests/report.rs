@@ -5,6 +5,7 @@
 mod schema;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -168,9 +169,11 @@ fn rounds_of_many_go_back_too() {
         assert_eq!(series.len(), count, "{line}");
         let begun = |series: &Value, run: usize| -> f64 {
             let begun = &series["runs"][run]["started_unix_seconds"];
-            let failed = &series["failed"];
-            begun.as_f64().unwrap_or_else(|| panic!("{line}: {failed}"))
+            begun.as_f64().expect("a time")
         };
+        for one in series {
+            assert!(one["failed"].is_null(), "{line}: {}", one["failed"]);
+        }
         // Those of one scenario ran in turn: of compare those of one size.
         for together in series.chunk_by(|a, b| a["scenario"] == b["scenario"]) {
             let first = together.iter().map(|s| begun(s, 0));
@@ -260,6 +263,103 @@ fn diff_finds_what_was_made_slower_and_says_so_in_its_exit_status() {
     let unreadable = diff("report.json", "nowhere.json", &[]);
     assert_eq!(unreadable.status.code(), Some(2));
     assert!(said(&unreadable).contains("nowhere.json"));
+}
+
+/// The command line that reads the same in both reports, and its build does not start in the second.
+#[test]
+fn diff_is_no_pass_for_a_build_that_does_not_start() {
+    let scratch = Scratch::new("broken");
+    let build = |text: &str| {
+        let path = scratch.0.join("other");
+        fs::write(&path, format!("#!/bin/sh\n{text}\n")).expect("writes");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("own file");
+    };
+    let compare = |file: &str| -> Output {
+        let mut command = Command::new(BENCH);
+        let line = "compare --rounds 1 --scenario firehose --firehose-messages 50000 --load-cores 0 --system relay";
+        command.args(line.split(' ')).args([
+            "--system",
+            "./other {emitters} {analyzers}",
+            "--json",
+            file,
+        ]);
+        command
+            .current_dir(&scratch.0)
+            .output()
+            .expect("weir-bench runs")
+    };
+    build(&format!("exec {BENCH} relay --emitters $1 --analyzers $2"));
+    let good = compare("good.json");
+    assert_eq!(good.status.code(), Some(0), "{}", said(&good));
+    build("echo no such option >&2; exit 64");
+    let bad = compare("bad.json");
+    assert_eq!(bad.status.code(), Some(1), "{}", said(&bad));
+    for (files, status, told) in [
+        (
+            "good.json bad.json",
+            1,
+            "other {emitters} {analyzers}: FAILED: failed in b after 0 runs: ",
+        ),
+        (
+            "bad.json good.json",
+            3,
+            "other {emitters} {analyzers}: missing: failed in a after 0 runs: ",
+        ),
+        (
+            "bad.json bad.json",
+            3,
+            "other {emitters} {analyzers}: missing: failed in both: ",
+        ),
+    ] {
+        let diff = scratch.bench(&format!("diff {files} --json diff.json"));
+        let text = said(&diff);
+        assert_eq!(diff.status.code(), Some(status), "{files}: {text}");
+        assert!(
+            text.contains(told) && text.contains("no such option"),
+            "{files}: {text}"
+        );
+        let json = fs::read_to_string(scratch.0.join("diff.json")).expect("written");
+        let json: Value = serde_json::from_str(&json).expect("JSON");
+        let why = json["missing"][0]["why"].as_str().expect("a reason");
+        assert!(why.contains("no such option"), "{why}");
+    }
+}
+
+/// A system that stops in the middle of a run: figures of what it did until then say that they are such.
+#[test]
+fn a_stall_in_the_measured_part_is_noted() {
+    let scratch = Scratch::new("stall");
+    let path = scratch.0.join("other");
+    // Connections and rest take up to about 2 s of the 4.5, and 10 % to 95 % are 0.8 s to 7.6 s after that.
+    let text = format!(
+        "#!/bin/sh\n{BENCH} relay --emitters $1 --analyzers $2 & relay=$!\ntrap 'kill -9 $relay; exit 0' TERM\n\
+         sleep 4.5; kill -STOP $relay; while :; do sleep 0.1; done\n"
+    );
+    fs::write(&path, text).expect("writes");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("own file");
+    let mut command = Command::new(BENCH);
+    let line = "compare --rounds 1 --scenario trickle --trickle-connections 10 --trickle-rate 1000 --trickle-seconds 8 \
+                --load-cores 0 --json report.json";
+    command
+        .args(line.split_whitespace())
+        .args(["--system", "./other {emitters} {analyzers}"]);
+    let output = command
+        .current_dir(&scratch.0)
+        .output()
+        .expect("weir-bench runs");
+    assert_eq!(
+        output.status.code(),
+        Some(1),
+        "messages are lost: {}",
+        said(&output)
+    );
+    let json = fs::read_to_string(scratch.0.join("report.json")).expect("written");
+    let report: Value = serde_json::from_str(&json).expect("JSON");
+    let notes = report["series"][0]["runs"][0]["notes"].to_string();
+    for part in ["stalled at ", "of 8000 sent, before 95 % of 8000"] {
+        assert!(notes.contains(part), "{part}: {notes}\n{}", said(&output));
+    }
+    assert!(said(&output).contains("stalled at "), "{}", said(&output));
 }
 
 #[test]

@@ -76,6 +76,7 @@ mod tests {
             user_share: 0.5,
             shares: Vec::new(),
             samples: Vec::new(),
+            notes: Vec::new(),
         }
     }
 

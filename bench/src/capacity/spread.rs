@@ -1,10 +1,20 @@
 //! What several searches come to: where all of them say that the rate lies.
 
 use crate::report::median_min_max;
-use crate::search::Bounds;
+use crate::search::{Bounds, TRIALS_MAX};
 
 /// One search, in a line.
 pub fn line(bounds: &Bounds) -> String {
+    let found = found(bounds);
+    match bounds.is_cut_short {
+        true => format!(
+            "{found}; {TRIALS_MAX} trials are the most, and the bounds further apart than --width"
+        ),
+        false => found,
+    }
+}
+
+fn found(bounds: &Bounds) -> String {
     match (bounds.lower, bounds.upper, bounds.is_load_bound) {
         (Some(lower), Some(upper), false) => {
             format!("{lower:.0} msg/s (the next, {upper:.0}, does not hold)")
@@ -12,16 +22,21 @@ pub fn line(bounds: &Bounds) -> String {
         (Some(lower), Some(upper), true) => format!(
             "at least {lower:.0} msg/s: the load, not the system, was the limit at {upper:.0}/s"
         ),
+        (Some(lower), None, _) if bounds.is_cut_short => {
+            format!("at least {lower:.0} msg/s: no rate above was decided")
+        }
         (Some(lower), None, _) => format!("at least {lower:.0} msg/s: --rate-max ended the search"),
         (None, Some(upper), true) => format!(
             "not found: the load, not the system, was the limit at {upper:.0}/s, and no rate below holds"
         ),
+        (None, ..) if bounds.is_cut_short => "not found: no rate was decided to hold".into(),
         (None, ..) => "none: not even --rate-min holds".into(),
     }
 }
 
 /// All searches. The spread is taken over the intervals [lower, upper] and not over their lower ends
-/// alone: a search of a given width cannot tell more than that.
+/// alone: a search of a given width cannot tell more than that. Where an upper end is no bound of the system
+/// there is no interval, and only the lower ends are told.
 pub fn summary(name: &str, all: &[Bounds]) -> String {
     let lowers: Vec<f64> = all.iter().filter_map(|b| b.lower).collect();
     if lowers.len() < all.len() || all.is_empty() {
@@ -34,25 +49,34 @@ pub fn summary(name: &str, all: &[Bounds]) -> String {
         .filter(|b| b.is_load_bound)
         .filter_map(|b| b.upper)
         .collect();
-    let is_unbounded = all.iter().any(|b| b.upper.is_none());
-    let is_at_least = !open.is_empty() || is_unbounded;
-    let uppers: Vec<f64> = all.iter().filter_map(|b| b.upper).collect();
+    let is_at_least = !open.is_empty() || all.iter().any(|b| b.upper.is_none());
     let mut text = format!(
-        "{name:<11} {}{median:.0} msg/s (median of {}; lower ends {lowest:.0} to {highest:.0})",
+        "{name:<11} {}{median:.0} msg/s (median of {}; lower ends {lowest:.0} to {highest:.0}",
         if is_at_least { "at least " } else { "" },
         all.len()
     );
-    if let (false, false) = (uppers.is_empty(), is_unbounded) {
+    if is_at_least {
+        text += &format!(" ({:.1} %))", (highest - lowest) / median * 100.0);
+    } else {
+        let uppers: Vec<f64> = all.iter().filter_map(|b| b.upper).collect();
         let (_, _, top) = median_min_max(&uppers);
         let spread = (top - lowest) / median * 100.0;
         text += &format!(
-            "\n            all intervals lie in {lowest:.0}..{top:.0}: spread {spread:.1} %"
+            ")\n            all intervals lie in {lowest:.0}..{top:.0}: spread {spread:.1} %"
         );
         let (_, least_upper, _) = median_min_max(&uppers);
         if highest > least_upper {
             text +=
                 "; they do not all overlap: what differs is the host or the system, not the search";
         }
+    }
+    let cut_short = all.iter().filter(|b| b.is_cut_short).count();
+    if cut_short > 0 {
+        text += &format!(
+            "\n            {cut_short} of {} searches ended after {TRIALS_MAX} trials, with bounds further apart than \
+             --width: ask for a larger --width or a smaller --exceed",
+            all.len()
+        );
     }
     if !open.is_empty() {
         let (_, least, most) = median_min_max(&open);
@@ -80,6 +104,7 @@ mod tests {
             lower: Some(lower),
             upper: Some(upper),
             is_load_bound,
+            is_cut_short: false,
         }
     }
 
@@ -110,6 +135,12 @@ mod tests {
         );
         assert!(text.contains("at least 99 msg/s"), "{text}");
         assert!(text.contains("the limit at 101/s in 1 of 2"), "{text}");
+        // 101 was not measured to be too much: no interval, and no spread of such.
+        assert!(text.contains("lower ends 98 to 100 (2.0 %)"), "{text}");
+        assert!(
+            !text.contains("interval") && !text.contains("spread"),
+            "{text}"
+        );
         let ended = Bounds {
             upper: None,
             ..bounds(98.0, 0.0, false)
@@ -124,5 +155,34 @@ mod tests {
             ..ended
         };
         assert!(summary("NDR", &[ended, none]).contains("not found in 1 of 2"));
+    }
+
+    #[test]
+    fn a_search_that_was_cut_short_says_so() {
+        let cut = Bounds {
+            is_cut_short: true,
+            ..bounds(98.0, 150.0, false)
+        };
+        let text = summary("NDR", &[cut, bounds(100.0, 102.0, false)]);
+        assert!(
+            text.contains("1 of 2 searches ended after 120 trials"),
+            "{text}"
+        );
+        let ends = |bounds: &Bounds, begin: &str| {
+            let line = line(bounds);
+            assert!(line.starts_with(begin), "{line}");
+            assert!(line
+                .ends_with("120 trials are the most, and the bounds further apart than --width"));
+        };
+        ends(&cut, "98 msg/s (the next, 150, does not hold)");
+        let open = Bounds { upper: None, ..cut };
+        ends(&open, "at least 98 msg/s: no rate above was decided");
+        ends(
+            &Bounds {
+                lower: None,
+                ..open
+            },
+            "not found: no rate was decided to hold",
+        );
     }
 }

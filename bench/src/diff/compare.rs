@@ -3,6 +3,7 @@
 use std::io;
 
 use super::effect::{holm, ratio_of_medians, Effect};
+use super::missing::{failures, Missing};
 use super::rank::{least_p, mann_whitney};
 use crate::report::{columns, median_min_max, Better, Measured, Parameter, Report, Series};
 
@@ -45,6 +46,10 @@ pub enum Verdict {
     SlightlyWorse,
     /// Significant, the wrong way, and beyond the threshold.
     Regression,
+    /// It ran in a, and failed in b.
+    Failed,
+    /// There is nothing to compare it with.
+    Missing,
 }
 
 impl Verdict {
@@ -56,6 +61,8 @@ impl Verdict {
             Self::Better => "better",
             Self::SlightlyWorse => "slightly worse",
             Self::Regression => "REGRESSION",
+            Self::Failed => "FAILED",
+            Self::Missing => "missing",
         }
     }
 }
@@ -67,6 +74,10 @@ pub enum Status {
     NoRegression,
     /// Something did.
     Regression,
+    /// Something ran in a and failed in b.
+    Failed,
+    /// No regression was shown, and something that is in a could not be compared.
+    Incomplete,
     /// None was shown, and of some metric none could have been: nobody knows.
     TooFewRuns,
 }
@@ -76,8 +87,8 @@ impl Status {
     pub fn code(self) -> u8 {
         match self {
             Self::NoRegression => 0,
-            Self::Regression => 1,
-            Self::TooFewRuns => 3,
+            Self::Regression | Self::Failed => 1,
+            Self::Incomplete | Self::TooFewRuns => 3,
         }
     }
 
@@ -86,6 +97,8 @@ impl Status {
         match self {
             Self::NoRegression => "no regression",
             Self::Regression => "regression",
+            Self::Failed => "failed",
+            Self::Incomplete => "incomplete",
             Self::TooFewRuns => "too few runs",
         }
     }
@@ -109,6 +122,8 @@ pub struct Rules {
 pub struct Comparison {
     /// Judged metrics.
     pub rows: Vec<Row>,
+    /// What would have been judged, had it been in both.
+    pub missing: Vec<Missing>,
     /// What a reader must know.
     pub warnings: Vec<String>,
     /// Runs of each report with which a difference could be shown, when there are too few.
@@ -118,73 +133,69 @@ pub struct Comparison {
 impl Comparison {
     /// A regression that was shown stands, whatever else could not be.
     pub fn status(&self) -> Status {
-        let has = |verdict| self.rows.iter().any(|row| row.verdict == verdict);
-        match (has(Verdict::Regression), has(Verdict::TooFewRuns)) {
-            (true, _) => Status::Regression,
-            (false, true) => Status::TooFewRuns,
-            (false, false) => Status::NoRegression,
-        }
+        const WORST_FIRST: [(Verdict, Status); 4] = [
+            (Verdict::Regression, Status::Regression),
+            (Verdict::Failed, Status::Failed),
+            (Verdict::Missing, Status::Incomplete),
+            (Verdict::TooFewRuns, Status::TooFewRuns),
+        ];
+        let worst = WORST_FIRST
+            .iter()
+            .find(|(verdict, _)| self.count(*verdict) > 0);
+        worst.map_or(Status::NoRegression, |(_, status)| *status)
+    }
+
+    /// Rows and missing ones with this verdict.
+    pub fn count(&self, verdict: Verdict) -> usize {
+        let rows = self.rows.iter().map(|row| row.verdict);
+        let all = rows.chain(self.missing.iter().map(|row| row.verdict));
+        all.filter(|v| *v == verdict).count()
     }
 }
 
 /// Compares series of equal scenario, label and x.
 ///
 /// # Errors
-/// There is nothing to compare: no series in both, or none of the metrics that were asked for.
+/// There is nothing to compare: no series in both, none of the metrics that were asked for in a, or none that
+/// is judged.
 pub fn compare(a: &Report, b: &Report, rules: &Rules) -> io::Result<Comparison> {
     let mut warnings = differences(a, b);
+    let mut missing = failures(a, b);
     let mut rows = Vec::new();
     let mut known = Vec::new();
-    let mut matched = 0;
+    let (mut matched, mut compared) = (0, 0);
     for series in &a.series {
         let Some(other) = same_series(b, series) else {
-            warnings.push(format!("only in a: {}", name(series)));
+            missing.push(Missing::whole(series, "only in a"));
             continue;
         };
         matched += 1;
-        let (mut of_a, mut of_b) = (columns(series), columns(other));
-        if rules.is_relative {
-            let (Some(base_a), Some(base_b)) = (base(a, series), base(b, other)) else {
+        known.extend(columns(series).into_iter().map(|(metric, _)| metric.metric));
+        let sides = match sides((a, series), (b, other), rules) {
+            Ok(sides) => sides,
+            Err(why) => {
+                missing.push(Missing::whole(series, &why));
+                continue;
+            }
+        };
+        let Some([of_a, of_b]) = sides else {
+            continue;
+        };
+        // Why there are no runs is told by failures().
+        let is_told = of_b.is_empty() && (series.failed.is_some() || other.failed.is_some());
+        for column in of_a
+            .into_iter()
+            .filter(|(metric, _)| is_judged(metric, rules))
+        {
+            let metric = &column.0.metric;
+            let Some((_, others)) = of_b.iter().find(|(m, _)| m.metric == *metric) else {
+                if !is_told {
+                    missing.push(Missing::metric(series, &column));
+                }
                 continue;
             };
-            if base_a.label != base_b.label {
-                let what = format!(
-                    "{}: a multiple of {} in a and of {} in b",
-                    name(series),
-                    base_a.label,
-                    base_b.label
-                );
-                warnings.push(what);
-                continue;
-            }
-            (of_a, of_b) = (relative(of_a, base_a), relative(of_b, base_b));
-        }
-        for (metric, values) in of_a {
-            let Some((_, others)) = of_b.iter().find(|(m, _)| m.metric == metric.metric) else {
-                continue;
-            };
-            known.push(metric.metric.clone());
-            if !is_judged(&metric, rules) {
-                continue;
-            }
-            let plain = |values: &[(usize, f64)]| values.iter().map(|(_, v)| *v).collect();
-            let (values, others): (Vec<f64>, Vec<f64>) = (plain(&values), plain(others));
-            // The same value in every run of both, as 0 lost: nothing to test, and no test to count.
-            let first = values[0];
-            if values.iter().chain(&others).all(|value| *value == first) {
-                continue;
-            }
-            rows.push(Row {
-                scenario: place(series),
-                label: series.label.clone(),
-                effect: ratio_of_medians(&values, &others),
-                p: mann_whitney(&values, &others).p,
-                p_holm: 1.0,
-                verdict: Verdict::Same,
-                metric,
-                a: values,
-                b: others,
-            });
+            compared += 1;
+            rows.extend(row(series, column, others));
         }
     }
     for series in b.series.iter().filter(|s| same_series(a, s).is_none()) {
@@ -197,23 +208,76 @@ pub fn compare(a: &Report, b: &Report, rules: &Rules) -> io::Result<Comparison> 
             names(b)
         )));
     }
-    for wanted in &rules.metrics {
-        if !known.contains(wanted) {
-            known.sort();
-            known.dedup();
-            return Err(io::Error::other(format!(
-                "--metric {wanted}: not in both reports; there are: {}",
-                known.join(", ")
-            )));
-        }
+    known.sort();
+    known.dedup();
+    let unknown = rules.metrics.iter().find(|wanted| !known.contains(wanted));
+    if let Some(wanted) = unknown {
+        return Err(io::Error::other(format!(
+            "--metric {wanted}: no series of both reports has it in a; there are: {}",
+            known.join(", ")
+        )));
+    }
+    if compared == 0 && missing.is_empty() {
+        let what = "nothing to compare: no metric that is judged is in both (--relative leaves the first series of \
+                    each scenario out)";
+        return Err(io::Error::other(what));
     }
     judge(&mut rows, rules);
     let (warning, runs_needed) = lacks_power(&rows, rules).unzip();
     warnings.extend(warning);
     Ok(Comparison {
         rows,
+        missing,
         warnings,
         runs_needed,
+    })
+}
+
+/// Columns of a series in both reports, relative if asked for; none for a base, of which there are no
+/// multiples.
+///
+/// # Errors
+/// Why it cannot be compared.
+fn sides(
+    (a, of_a): (&Report, &Series),
+    (b, of_b): (&Report, &Series),
+    rules: &Rules,
+) -> Result<Option<[Vec<Column>; 2]>, String> {
+    let (columns_a, columns_b) = (columns(of_a), columns(of_b));
+    if !rules.is_relative {
+        return Ok(Some([columns_a, columns_b]));
+    }
+    match (base(a, of_a), base(b, of_b)) {
+        (None, None) => Ok(None),
+        (Some(base_a), Some(base_b)) if base_a.label == base_b.label => Ok(Some([
+            relative(columns_a, base_a),
+            relative(columns_b, base_b),
+        ])),
+        (base_a, base_b) => {
+            let label =
+                |base: Option<&Series>| base.map_or("nothing", |s| s.label.as_str()).to_owned();
+            let (base_a, base_b) = (label(base_a), label(base_b));
+            Err(format!("a multiple of {base_a} in a and of {base_b} in b"))
+        }
+    }
+}
+
+/// The same value in every run of both, as 0 lost: nothing to test, and no test to count.
+fn row(series: &Series, (metric, values): Column, others: &[(usize, f64)]) -> Option<Row> {
+    let plain = |values: &[(usize, f64)]| values.iter().map(|(_, v)| *v).collect();
+    let (values, others): (Vec<f64>, Vec<f64>) = (plain(&values), plain(others));
+    let first = values[0];
+    let is_equal = values.iter().chain(&others).all(|value| *value == first);
+    (!is_equal).then(|| Row {
+        scenario: place(series),
+        label: series.label.clone(),
+        effect: ratio_of_medians(&values, &others),
+        p: mann_whitney(&values, &others).p,
+        p_holm: 1.0,
+        verdict: Verdict::Same,
+        metric,
+        a: values,
+        b: others,
     })
 }
 
@@ -279,7 +343,8 @@ fn lacks_power(rows: &[Row], rules: &Rules) -> Option<(String, usize)> {
     Some((text, enough))
 }
 
-fn same_series<'a>(report: &'a Report, series: &Series) -> Option<&'a Series> {
+/// The one of equal scenario, label and x.
+pub fn same_series<'a>(report: &'a Report, series: &Series) -> Option<&'a Series> {
     report
         .series
         .iter()
@@ -295,7 +360,8 @@ fn base<'a>(report: &'a Report, series: &Series) -> Option<&'a Series> {
         .filter(|base| base.label != series.label)
 }
 
-type Column = (Measured, Vec<(usize, f64)>);
+/// A metric and its values by the number of the run.
+pub type Column = (Measured, Vec<(usize, f64)>);
 
 /// Each value over that of the base in the run of the same number.
 fn relative(columns_of: Vec<Column>, base: &Series) -> Vec<Column> {
@@ -320,7 +386,8 @@ fn place(series: &Series) -> String {
     }
 }
 
-fn name(series: &Series) -> String {
+/// Scenario, place on a curve and label.
+pub fn name(series: &Series) -> String {
     format!("{}, {}", place(series), series.label)
 }
 
@@ -350,7 +417,8 @@ fn differences(a: &Report, b: &Report) -> Vec<String> {
         }
     }
     for series in &a.series {
-        let Some(other) = same_series(b, series) else {
+        // One that failed may have no parameters at all.
+        let Some(other) = same_series(b, series).filter(|s| s.failed.is_none()) else {
             continue;
         };
         for (parameter, value) in &series.parameters {

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::{json, Value};
 
 use super::compare::{median, Comparison, Row, Rules};
+use super::missing::Missing;
 use super::DiffArgs;
 
 /// Everything that the text says, in figures.
@@ -20,7 +21,18 @@ pub fn json(comparison: &Comparison, args: &DiffArgs, rules: &Rules) -> Value {
         "exit_status": comparison.status().code(),
         "runs_needed": comparison.runs_needed,
         "tests": comparison.rows.iter().map(row).collect::<Vec<_>>(),
+        "missing": comparison.missing.iter().map(missing).collect::<Vec<_>>(),
         "notes": comparison.warnings,
+    })
+}
+
+/// `metric` is null where it is the whole series.
+fn missing(row: &Missing) -> Value {
+    json!({
+        "series": row.series,
+        "metric": row.metric,
+        "verdict": row.verdict.name(),
+        "why": row.why,
     })
 }
 

@@ -3,11 +3,13 @@
 //! ```text
 //! a.json, b.json -> series of equal scenario and label -> values of each metric, run by run
 //!     -> Mann-Whitney U (rank.rs) -> Holm over all tests, ratio of medians (effect.rs) -> verdict
+//! what failed, or is in a alone -> missing.rs -> a verdict as well: not compared is not the same
 //! ```
 
 mod compare;
 mod effect;
 mod json;
+mod missing;
 mod rank;
 #[cfg(test)]
 mod tests;
@@ -138,12 +140,15 @@ fn text(comparison: &Comparison, rules: &Rules) -> String {
         out += line.trim_end();
         out.push('\n');
     }
-    let count = |verdict| {
-        let rows = comparison.rows.iter();
-        rows.filter(|row| row.verdict == verdict).count()
-    };
+    for row in &comparison.missing {
+        let metric = row.metric.iter().map(|metric| format!(", {metric}"));
+        let what = row.series.clone() + &metric.collect::<String>();
+        out += &format!("{what}: {}: {}\n", row.verdict.name(), row.why);
+    }
+    let count = |verdict| comparison.count(verdict);
     out += &format!(
-        "{} tests: {} regressions beyond {:.1} %, {} slightly worse, {} better, {} not told apart, {} with too few runs\n",
+        "{} tests: {} regressions beyond {:.1} %, {} slightly worse, {} better, {} not told apart, {} with too few \
+         runs; {} failed, {} missing\n",
         comparison.rows.len(),
         count(Verdict::Regression),
         100.0 * rules.threshold,
@@ -151,8 +156,18 @@ fn text(comparison: &Comparison, rules: &Rules) -> String {
         count(Verdict::Better),
         count(Verdict::Same),
         count(Verdict::TooFewRuns),
+        count(Verdict::Failed),
+        count(Verdict::Missing),
     );
-    if let (Status::TooFewRuns, Some(runs)) = (comparison.status(), comparison.runs_needed) {
+    match comparison.status() {
+        Status::Failed => out += "FAILED: what ran in a failed in b (exit status 1)\n",
+        Status::Incomplete => {
+            out += "NOT SHOWN EITHER WAY: not all of a could be compared (exit status 3)\n";
+        }
+        _ => {}
+    }
+    let is_known = comparison.status().code() != 3;
+    if let (false, Some(runs)) = (is_known, comparison.runs_needed) {
         out +=
             &format!("NOT SHOWN EITHER WAY: too few runs, take {runs} of each (exit status 3)\n");
     }

@@ -33,6 +33,17 @@ fn verdicts(comparison: &Comparison) -> Vec<(&str, Verdict)> {
     rows.map(|row| (row.label.as_str(), row.verdict)).collect()
 }
 
+/// As the output has them.
+fn missing(comparison: &Comparison) -> Vec<String> {
+    let printed = text(comparison, &rules());
+    let is_missing = |line: &&str| line.contains(": FAILED: ") || line.contains(": missing: ");
+    printed
+        .lines()
+        .filter(is_missing)
+        .map(String::from)
+        .collect()
+}
+
 /// 200 and a little that differs from run to run.
 fn jitter(run: usize) -> f64 {
     200.0 + (run * 7 % 11) as f64 / 10.0
@@ -174,9 +185,13 @@ fn what_differs_besides_the_software_is_named() {
         .insert("connections".into(), crate::report::Parameter::Whole(65));
     b.conditions.load_average_before = Some(3.0);
     let comparison = compare(&a, &b, &rules()).expect("one series in both");
+    assert_eq!(
+        missing(&comparison),
+        ["firehose, relay: missing: only in a"]
+    );
+    assert_eq!(comparison.status(), Status::Incomplete);
     for part in [
         "host, kernel, release: ",
-        "only in a: firehose, relay",
         "only in b: firehose, nginx",
         "connections: 64 | 65",
         "b: the host was busy",
@@ -208,6 +223,141 @@ fn nothing_to_compare_is_an_error_that_names_what_there_is() {
         .to_string();
     assert!(
         error.contains("--metric speed") && error.contains("CPU per message"),
+        "{error}"
+    );
+}
+
+/// A pass for a build that does not start would be the worst answer of all.
+#[test]
+fn a_series_that_failed_is_no_pass() {
+    let good = with_cpu(8, |_, run| jitter(run));
+    let broken = |runs: usize| {
+        let mut report = good.clone();
+        report.series[1].runs.truncate(runs);
+        report.series[1].failed = Some("weir: cannot start".into());
+        report
+    };
+    for (a, b, status, told) in [
+        (
+            &good,
+            &broken(0),
+            Status::Failed,
+            "FAILED: failed in b after 0 runs: weir: cannot start",
+        ),
+        (
+            &good,
+            &broken(7),
+            Status::Failed,
+            "FAILED: failed in b after 7 runs: weir: cannot start",
+        ),
+        (
+            &broken(0),
+            &good,
+            Status::Incomplete,
+            "missing: failed in a after 0 runs: weir: cannot start",
+        ),
+        (
+            &broken(0),
+            &broken(0),
+            Status::Incomplete,
+            "missing: failed in both: weir: cannot start | weir: cannot start",
+        ),
+    ] {
+        let comparison = compare(a, b, &rules()).expect("series in both");
+        assert_eq!(missing(&comparison), [format!("firehose, weir: {told}")]);
+        assert_eq!(comparison.status(), status);
+    }
+    // One metric of a series that failed is asked for, and is in a.
+    let one = Rules {
+        metrics: vec!["CPU per message".into()],
+        ..rules()
+    };
+    let comparison = compare(&good, &broken(0), &one).expect("in a");
+    assert_eq!(
+        (comparison.status(), comparison.status().code()),
+        (Status::Failed, 1)
+    );
+    // What failed and a does not know is told, and no regression.
+    let mut other = broken(0);
+    other.series[1].label = "nginx".into();
+    other.series.push(good.series[1].clone());
+    let comparison = compare(&good, &other, &rules()).expect("series in both");
+    let told = "firehose, nginx: missing: failed in b, and is not in a: weir: cannot start";
+    assert_eq!(missing(&comparison), [told]);
+    assert_eq!(comparison.status().code(), 3);
+}
+
+#[test]
+fn a_metric_that_is_gone_is_no_pass() {
+    let good = with_cpu(8, |_, run| jitter(run));
+    let mut b = good.clone();
+    b.series[1].runs.iter_mut().for_each(|run| run.cpu = None);
+    let comparison = compare(&good, &b, &rules()).expect("series in both");
+    let told = "firehose, weir, CPU per message: missing: in 8 runs of a, in none of b";
+    assert_eq!(missing(&comparison), [told]);
+    assert_eq!(
+        (comparison.status(), comparison.status().code()),
+        (Status::Incomplete, 3)
+    );
+    // New ones have nothing to be compared with, and are no loss.
+    let back = compare(&b, &good, &rules()).expect("series in both");
+    assert_eq!(
+        (missing(&back).len(), back.status()),
+        (0, Status::NoRegression)
+    );
+    // Without runs there is nothing at all, with or without a reason.
+    b.series[1].runs.clear();
+    let comparison = compare(&good, &b, &rules()).expect("series in both");
+    assert!(missing(&comparison).len() > 3, "{:?}", missing(&comparison));
+    assert_eq!(comparison.status(), Status::Incomplete);
+}
+
+#[test]
+fn a_regression_stands_beside_what_is_missing() {
+    let a = with_cpu(8, |_, run| jitter(run));
+    let mut b = with_cpu(8, |_, run| jitter(run) * 2.0);
+    b.series[0].label = "other".into();
+    let comparison = compare(&a, &b, &rules()).expect("one series in both");
+    assert_eq!(comparison.status(), Status::Regression);
+    assert_eq!(comparison.count(Verdict::Missing), 1);
+}
+
+#[test]
+fn a_report_that_did_not_pass_is_no_pass() {
+    let mut a = with_cpu(8, |_, run| jitter(run));
+    a.passed = true;
+    let mut b = a.clone();
+    b.passed = false;
+    let comparison = compare(&a, &b, &rules()).expect("series in both");
+    assert!(missing(&comparison)[0].starts_with("all series: FAILED: a passed and b did not"));
+    assert_eq!(comparison.status().code(), 1);
+    for (a, b) in [(&b, &a), (&b, &b), (&a, &a)] {
+        let comparison = compare(a, b, &rules()).expect("series in both");
+        assert_eq!(comparison.status(), Status::NoRegression);
+    }
+}
+
+#[test]
+fn multiples_of_different_bases_are_no_pass() {
+    let a = with_cpu(8, |_, run| jitter(run));
+    let relative = Rules {
+        is_relative: true,
+        ..rules()
+    };
+    let mut b = a.clone();
+    b.series.reverse();
+    let comparison = compare(&a, &b, &relative).expect("series in both");
+    let told = [
+        "firehose, relay: missing: a multiple of nothing in a and of weir in b",
+        "firehose, weir: missing: a multiple of relay in a and of nothing in b",
+    ];
+    assert_eq!(missing(&comparison), told);
+    assert_eq!(comparison.status(), Status::Incomplete);
+    let mut alone = a.clone();
+    alone.series.truncate(1);
+    let error = compare(&alone, &alone, &relative).expect_err("only the base");
+    assert!(
+        error.to_string().starts_with("nothing to compare"),
         "{error}"
     );
 }

@@ -10,13 +10,17 @@ pub const LEVEL: f64 = 0.05;
 /// Fewest pairs that can come below [`LEVEL`]: all six on one side are p = 2 / 2^6 = 0.031.
 pub const PAIRS_MIN: usize = 6;
 
+/// Most pairs, and so most `--pairs` and `--rounds`: 2^-1000 is a number, 2^-1075 is 0 in f64, and any p
+/// made from it.
+pub const RUNS_MAX: i64 = 1000;
+
 /// Two-sided probability of ratios at least as lopsided around 1 if neither side were larger. Ratios of
 /// exactly 1 are left out, as Conover has it; 1 when nothing is left.
 pub fn sign_test(ratios: &[f64]) -> f64 {
     let above = ratios.iter().filter(|r| **r > 1.0).count();
     let below = ratios.iter().filter(|r| **r < 1.0).count();
     let (n, fewer) = (above + below, above.min(below));
-    // C(n, k) / 2^n, each from the one before; 2^-1000 is as good as nothing.
+    // C(n, k) / 2^n, each from the one before; no command takes more than RUNS_MAX pairs.
     let mut term = 0.5f64.powi(n as i32);
     let mut tail = term;
     for k in 1..=fewer {
@@ -58,6 +62,9 @@ mod tests {
         let tied = [ratios(6, 0), vec![1.0; 3]].concat();
         assert!((sign_test(&tied) - 2.0 / 64.0).abs() < 1e-12);
         assert!(sign_test(&ratios(200, 100)) < 1e-6);
+        // As many as a command takes, none the larger: certainly chance, and not 0 for want of digits.
+        let half = RUNS_MAX as usize / 2;
+        assert!((sign_test(&ratios(half, half)) - 1.0).abs() < 1e-9);
     }
 
     #[test]
