@@ -1,4 +1,5 @@
-//! An analyzer over HTTP that refuses everything is taken out for a while, unless the others refuse it, too.
+//! An analyzer over HTTP that refuses everything is taken out for a while, unless the others refuse it, too; or
+//! until the others die.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use crate::site::Site;
 const REFUSALS: u64 = 20;
 const OUT: Duration = Duration::from_secs(3);
 
-fn start(name: &str, analyzers: &[&HttpAnalyzer]) -> Site {
+fn start(name: &str, analyzers: &[&HttpAnalyzer], out: Duration) -> Site {
     let scratch = Scratch::new(name);
     let folder = scratch.folder().display().to_string();
     let analyzers = analyzers.iter().map(|analyzer| {
@@ -21,7 +22,7 @@ fn start(name: &str, analyzers: &[&HttpAnalyzer]) -> Site {
     let flags = format!(
         "--shards 2 --health-interval 100ms --slow-start 0s --refused-dir {folder} \
          --eject-refusals {REFUSALS} --eject-time {}s {}",
-        OUT.as_secs(),
+        out.as_secs(),
         analyzers.join(" ")
     );
     Site::start_by(scratch, "", &flags, Distributor::start_as_configured)
@@ -46,6 +47,21 @@ fn dropped(site: &Site) -> u64 {
     site.get("/stats")["dropped"].as_u64().expect("a number")
 }
 
+/// Of an analyzer, in `/metrics`.
+fn counter(site: &Site, name: &str, id: &str) -> u64 {
+    let metrics = String::from_utf8(site.text("/metrics")).expect("text");
+    let series = format!("{name}{{analyzer=\"{id}\"}} ");
+    let mut lines = metrics.lines();
+    let value = lines.find_map(|line| line.strip_prefix(&series));
+    let value = value.and_then(|value| value.parse().ok());
+    value.unwrap_or_else(|| panic!("{series}\n{metrics}"))
+}
+
+/// Packets that it refused.
+fn refusals(site: &Site, id: &str) -> u64 {
+    counter(site, "weir_analyzer_post_refusals_total", id)
+}
+
 fn is_up(site: &Site, id: &str) -> bool {
     site.analyzer(id)["standing"] == "up"
 }
@@ -54,7 +70,7 @@ fn is_up(site: &Site, id: &str) -> bool {
 fn one_that_refuses_all_goes_and_comes_back() {
     let mut bad = HttpAnalyzer::start("bad", "refuse");
     let good = HttpAnalyzer::start("good", "ok");
-    let site = start("outlier", &[&bad, &good]);
+    let site = start("outlier", &[&bad, &good], OUT);
     for id in ["bad", "good"] {
         site.until_standing(id, "up");
     }
@@ -86,11 +102,8 @@ fn one_that_refuses_all_goes_and_comes_back() {
     post(&site, 2 * REFUSALS);
     until("nothing is open", || open(&site) == 0);
     assert_eq!((dropped(&site), is_up(&site, "bad")), (before, false));
-    let metrics = String::from_utf8(site.text("/metrics")).expect("text");
-    assert!(
-        metrics.contains("weir_analyzer_ejections_total{analyzer=\"bad\"} 1\n"),
-        "{metrics}"
-    );
+    assert_eq!(counter(&site, "weir_analyzer_ejections_total", "bad"), 1);
+    assert_eq!(refusals(&site, "bad") * 3, before, "it is counted on");
 
     // Mended meanwhile.
     bad.kill();
@@ -99,6 +112,7 @@ fn one_that_refuses_all_goes_and_comes_back() {
     post(&site, 2 * REFUSALS);
     until("nothing is open", || open(&site) == 0);
     assert_eq!(dropped(&site), before);
+    assert_eq!(refusals(&site, "bad") * 3, before);
     assert!(bad.messages().len() > 3, "its share");
     stays("it is in", OUT / 4, || is_up(&site, "bad"));
     let ended = site.stop();
@@ -110,7 +124,7 @@ fn one_that_refuses_all_goes_and_comes_back() {
 #[test]
 fn what_all_refuse_takes_nobody_out_and_never_more_than_half_go() {
     let bad = ["a", "b"].map(|name| HttpAnalyzer::start(name, "refuse"));
-    let site = start("outliers", &[&bad[0], &bad[1]]);
+    let site = start("outliers", &[&bad[0], &bad[1]], OUT);
     for id in ["a", "b"] {
         site.until_standing(id, "up");
     }
@@ -133,4 +147,41 @@ fn what_all_refuse_takes_nobody_out_and_never_more_than_half_go() {
     });
     assert!(is_up(&site, "good"));
     site.stop();
+}
+
+#[test]
+fn one_that_is_out_comes_back_when_the_others_die() {
+    let mut bad = HttpAnalyzer::start("bad", "refuse");
+    let mut good = HttpAnalyzer::start("good", "ok");
+    let hour = Duration::from_secs(3600);
+    let site = start("outlier-left", &[&bad, &good], hour);
+    for id in ["bad", "good"] {
+        site.until_standing(id, "up");
+    }
+    until("it is out", || {
+        post(&site, REFUSALS);
+        !is_up(&site, "bad")
+    });
+    until("nothing is open", || open(&site) == 0);
+    let before = dropped(&site);
+
+    // Mended meanwhile; but its time is not over.
+    bad.kill();
+    bad.restart("ok");
+    stays("it is out", OUT / 2, || !is_up(&site, "bad"));
+
+    good.kill();
+    site.until_standing("bad", "up");
+    site.distributor
+        .wait_log("analyzer bad is back before its time");
+    let early = bad.messages().len() as u64;
+    post(&site, REFUSALS);
+    until("nothing is open", || open(&site) == 0);
+    assert_eq!(bad.messages().len() as u64, early + 3 * REFUSALS);
+    assert_eq!(dropped(&site), before);
+    assert_eq!(refusals(&site, "bad") * 3, before);
+    let ended = site.stop();
+    let balance = ended.balance();
+    assert_eq!((ended.code, balance.dropped), (Some(0), before));
+    assert_eq!(balance.received, balance.acked + before);
 }
