@@ -146,13 +146,13 @@ fn stats(state: &State) -> Value {
             "shareBound": row.share.share_bound,
         });
         if row.kind == Kind::Http {
-            let posts = view::posts_of(state, &row.id);
+            let (posts, now) = (state.posts.of(&row.id), view::posts_of(state, &row.id));
             one["posts"] = json!({
-                "sent": posts.posts,
-                "failed": posts.failures,
+                "sent": posts.sent,
+                "failed": posts.failed,
                 "refused": posts.refused,
-                "inFlight": posts.in_flight,
-                "connections": posts.connections,
+                "inFlight": now.in_flight,
+                "connections": now.connections,
             });
         }
         (row.id.to_string(), one)

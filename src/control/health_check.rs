@@ -7,7 +7,8 @@
 //!                       a slow start after a recovery
 //! ```
 //!
-//! An analyzer that is healthy and refuses everything is taken out for a while: outlier.rs.
+//! An analyzer that is healthy and refuses everything is taken out for a while, or until too few others are
+//! left: outlier.rs.
 //!
 //! It goes by states, not by events: shards that gave an analyzer up after failed POSTs took it out of the
 //! roster, and the next check that is well brings it back. What the operator ejected stays out until
@@ -22,9 +23,9 @@ use std::time::{Duration, Instant};
 use super::core::{lock, Core};
 use super::exchange::unix_ms;
 use super::http;
-use super::outlier::{may_go, Counts, EjectRule, Streak};
+use super::outlier::{may_go, may_return, Counts, EjectRule, Streak};
 use super::ramps::Ramp;
-use super::state::HttpStatus;
+use super::state::{HttpStatus, State};
 use super::Settings;
 use crate::certificate::Stamp;
 use crate::engine::Reach;
@@ -74,6 +75,16 @@ pub struct Checks {
 struct Table {
     checked: BTreeMap<Arc<str>, Checked>,
     numbers: u64,
+}
+
+impl Table {
+    /// Those that are out now, for what they refused.
+    fn out(&self) -> BTreeSet<Arc<str>> {
+        let now = Instant::now();
+        let is_out = |one: &&Checked| one.out.as_ref().is_some_and(|(until, _)| now < *until);
+        let out = self.checked.values().filter(is_out);
+        out.map(|one| Arc::clone(&one.id)).collect()
+    }
 }
 
 impl Checks {
@@ -330,22 +341,35 @@ enum Move {
 
 /// Takes the result of a check; the roster follows.
 fn apply(core: &Core, id: &Arc<str>, number: u64, result: Result<SocketAddr, String>) {
-    let in_roster = {
+    let (in_roster, returns, next) = {
         let state = core.state();
         let mut entries = state.entries().iter();
-        entries.find_map(|entry| match entry.reach {
+        let in_roster = entries.find_map(|entry| match entry.reach {
             Reach::Http { generation } if entry.name == *id => Some(generation),
             _ => None,
-        })
-    };
-    let next = {
+        });
+        let slow = !core.checks.slow_start().is_zero();
         let mut table = lock(&core.checks.table);
+        let out = table.out();
+        let out = out.iter().map(|id| &**id).collect();
+        let may_return = may_return(&takers(&state), &out);
         let Some(checked) = table.checked.get_mut(id).filter(|one| one.number == number) else {
             return;
         };
+        let returns = may_return && !checked.ejected && result.is_ok();
+        let returns = returns && checked.out.take().is_some();
         checked.note(&result);
-        checked.next(in_roster, result.ok(), !core.checks.slow_start().is_zero())
+        (
+            in_roster,
+            returns,
+            checked.next(in_roster, result.ok(), slow),
+        )
     };
+    if returns {
+        let text = "back before its time: more were out for what they refused than were left";
+        log::warn!("analyzer {id} is {text} (--eject-refusals)");
+        core.tell("note", id, format!("is {text}"));
+    }
     let next = match (next, in_roster) {
         (Move::Nothing, Some(generation)) => refuses_all(core, id, number, generation),
         (next, _) => next,
@@ -366,6 +390,13 @@ fn apply(core: &Core, id: &Arc<str>, number: u64, result: Result<SocketAddr, Str
     }
 }
 
+/// Who takes messages.
+fn takers(state: &State) -> BTreeSet<&str> {
+    let entries = state.entries().iter();
+    let takers = entries.filter(|entry| entry.effective_weight() > 0.0);
+    takers.map(|entry| &*entry.name).collect()
+}
+
 /// Takes one out that refuses everything while others take what they get.
 fn refuses_all(core: &Core, id: &Arc<str>, number: u64, generation: u64) -> Move {
     let rule = &core.checks.eject;
@@ -373,10 +404,7 @@ fn refuses_all(core: &Core, id: &Arc<str>, number: u64, generation: u64) -> Move
         let state = core.state();
         let counts = Counts::of(&state, id, generation);
         let mut table = lock(&core.checks.table);
-        let now = Instant::now();
-        let is_out = |one: &&Checked| one.out.as_ref().is_some_and(|(until, _)| now < *until);
-        let out = table.checked.values().filter(is_out);
-        let out: BTreeSet<Arc<str>> = out.map(|one| Arc::clone(&one.id)).collect();
+        let out = table.out();
         let Some(checked) = table.checked.get_mut(id).filter(|one| one.number == number) else {
             return Move::Nothing;
         };
@@ -387,10 +415,8 @@ fn refuses_all(core: &Core, id: &Arc<str>, number: u64, generation: u64) -> Move
         let Some(refused) = checked.streak.note(counts, rule).filter(|_| is_mine) else {
             return Move::Nothing;
         };
-        let up = state.entries().iter();
-        let up = up.filter(|entry| entry.effective_weight() > 0.0);
-        let up = up.map(|entry| &*entry.name).collect();
-        if !may_go(id, &up, &out.iter().map(|id| &**id).collect()) {
+        let out = out.iter().map(|id| &**id).collect();
+        if !may_go(id, &takers(&state), &out) {
             return Move::Nothing;
         }
         checked.ejections += 1;
@@ -398,7 +424,7 @@ fn refuses_all(core: &Core, id: &Arc<str>, number: u64, generation: u64) -> Move
         checked.up = None;
         let time = rule.time_out(checked.ejections_in_a_row);
         let text = format!("refused {refused} packets and took none, while others took theirs");
-        checked.out = Some((now + time, text.clone()));
+        checked.out = Some((Instant::now() + time, text.clone()));
         (text, time)
     };
     log::warn!("analyzer {id} {text}: out for {time:?} (--eject-refusals)");

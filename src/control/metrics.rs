@@ -10,11 +10,10 @@
 //! reasons and states. An analyzer that left has no series; what it had is in its shards' counters.
 
 use super::exposition::{Exposition, Format, Kind, Labels};
+use super::posts::PostCounts;
 use super::state::{Kind as Reach, Row, Standing, State};
 use super::track::BUCKETS_US;
-use super::view::posts_of;
 use crate::engine::Reason;
-use crate::shard::HttpAnalyzerReport;
 use crate::shard::ShardReport;
 
 /// Analyzers with series of their own, in the order of their names.
@@ -275,12 +274,12 @@ fn analyzers(state: &State, out: &mut Exposition) {
     }
 }
 
-/// Analyzers over HTTP; their shards' counts begin anew when they come back.
+/// Analyzers over HTTP.
 fn posts(state: &State, shown: &[&Row], out: &mut Exposition) {
-    let sums: Vec<(&Row, HttpAnalyzerReport)> = shown
+    let sums: Vec<(&Row, PostCounts)> = shown
         .iter()
         .filter(|row| row.kind == Reach::Http)
-        .map(|row| (*row, posts_of(state, &row.id)))
+        .map(|row| (*row, state.posts.of(&row.id)))
         .collect();
     out.family(
         "weir_analyzer_posts_total",
@@ -288,7 +287,7 @@ fn posts(state: &State, shown: &[&Row], out: &mut Exposition) {
         "POSTs sent to an analyzer over HTTP.",
     );
     for (row, sum) in &sums {
-        out.count(&[("analyzer", &row.id)], sum.posts);
+        out.count(&[("analyzer", &row.id)], sum.sent);
     }
     out.family(
         "weir_analyzer_post_failures_total",
@@ -296,7 +295,7 @@ fn posts(state: &State, shown: &[&Row], out: &mut Exposition) {
         "POSTs to it that failed.",
     );
     for (row, sum) in &sums {
-        out.count(&[("analyzer", &row.id)], sum.failures);
+        out.count(&[("analyzer", &row.id)], sum.failed);
     }
     out.family(
         "weir_analyzer_post_refusals_total",

@@ -3,7 +3,7 @@
 //! ```text
 //! mod.rs        threads: read this first          core.rs      what they share
 //! answer.rs     questions that change nothing     admin.rs     orders
-//! state.rs      what is shown, made of reports    rates.rs, track.rs: over time
+//! state.rs      what is shown, made of reports    rates.rs, track.rs, posts.rs: over time
 //! events.rs     what happened                     bottleneck.rs: what slows everything down
 //! metrics.rs    /metrics                          exposition.rs: its two formats
 //! page.rs       the page                          streams.rs   its events
@@ -26,6 +26,7 @@ pub mod listener;
 pub mod metrics;
 pub mod outlier;
 pub mod page;
+pub mod posts;
 pub mod ramps;
 pub mod rates;
 pub mod state;

@@ -3,17 +3,21 @@
 //! detection).
 //!
 //! ```text
-//! each health check:  took a packet since the last one ------------------> the count begins anew
-//!                     refused `refusals` or more since, others ACKed -----> out, if not too many are
-//! out:                `time`, twice that the next time, ten times at most; then the usual way back
+//! each health check:  took a packet, or refused none yet -----------------> the count begins here
+//!                     refused `refusals` or more since, another took -----> out, if not too many are
+//!                       more than it refused
+//! out:                `time`, twice that the next time, ten times at most; then the usual way back,
+//!                     or before, when more are out than are left
 //! ```
 //!
-//! Packets that everybody refuses take nobody out: then nobody takes any.
+//! Packets that everybody refuses take nobody out: then nobody takes more than he refuses. What others took
+//! before the refusals began does not count.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::state::State;
+use super::state::{Kind, Row, State};
 use super::view::posts_of;
 
 /// When an analyzer is taken out for what it refuses, and for how long.
@@ -35,8 +39,17 @@ impl EjectRule {
     }
 }
 
-/// What an analyzer and the others have done, over all shards.
+/// What one of the others has done, since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    /// Packets that it took; for an analyzer over TCP messages.
+    pub(super) taken: u64,
+    /// Packets that it refused for good; over TCP there is no such answer.
+    pub(super) refused: u64,
+}
+
+/// What an analyzer and the others have done, over all shards.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     /// Its links; their counts begin anew when it comes back.
     pub(super) generation: u64,
@@ -44,8 +57,8 @@ pub(super) struct Counts {
     pub(super) taken: u64,
     /// Packets that it refused for good.
     pub(super) refused: u64,
-    /// Messages that the others ACKed.
-    pub(super) acked_by_others: u64,
+    /// Each of the others; their counts never fall.
+    pub(super) others: BTreeMap<Arc<str>, Tally>,
 }
 
 impl Counts {
@@ -53,41 +66,67 @@ impl Counts {
     pub(super) fn of(state: &State, id: &str, generation: u64) -> Counts {
         let posts = posts_of(state, id);
         let others = state.rows.iter().filter(|row| *row.id != *id);
+        let tally = |row: &Row| {
+            let posts = state.posts.of(&row.id);
+            let taken = match row.kind {
+                Kind::Http => posts.acked,
+                Kind::Native | Kind::Reference => row.share.acked,
+            };
+            let refused = posts.refused;
+            (Arc::clone(&row.id), Tally { taken, refused })
+        };
         Counts {
             generation,
             taken: posts.acked,
             refused: posts.refused,
-            acked_by_others: others.map(|row| row.share.acked).sum(),
+            others: others.map(tally).collect(),
         }
+    }
+
+    /// Another took more than it refused, since `began`.
+    fn is_taken_elsewhere(&self, began: &Counts) -> bool {
+        self.others.iter().any(|(id, now)| {
+            let before = began.others.get(id).copied().unwrap_or_default();
+            let taken = now.taken.saturating_sub(before.taken);
+            taken > now.refused.saturating_sub(before.refused)
+        })
     }
 }
 
-/// Since an analyzer took a packet last.
+/// The refusals of an analyzer since it took a packet last.
 #[derive(Default)]
 pub(super) struct Streak {
+    /// When the last look found no refusal yet.
     began: Counts,
 }
 
 impl Streak {
-    /// How many packets it has refused in a row while others took theirs; none while `rule` lets that be.
+    /// How many packets it has refused in a row while another took its own; none while `rule` lets that be.
     pub(super) fn note(&mut self, now: Counts, rule: &EjectRule) -> Option<u64> {
         let began = &self.began;
-        if now.generation != began.generation || now.taken != began.taken {
+        let is_same = now.generation == began.generation && now.taken == began.taken;
+        if !is_same || now.refused <= began.refused {
             self.began = now;
             return None;
         }
-        let refused = now.refused.saturating_sub(began.refused);
-        let is_alone = now.acked_by_others > began.acked_by_others;
-        (rule.refusals > 0 && refused >= rule.refusals && is_alone).then_some(refused)
+        let refused = now.refused - began.refused;
+        let is_out = rule.refusals > 0 && refused >= rule.refusals;
+        (is_out && now.is_taken_elsewhere(began)).then_some(refused)
     }
 }
 
-/// Whether `id` may go: then at most half of all are out by this rule, and one is left. `up` take messages,
-/// `out` were taken out by it.
+/// Whether `id` may go: then no more are out by this rule than are left, so at least one is. `up` take
+/// messages, `out` were taken out by it.
 pub(super) fn may_go(id: &str, up: &BTreeSet<&str>, out: &BTreeSet<&str>) -> bool {
-    let all = up.union(out).count();
+    let left = up.difference(out).filter(|other| **other != id).count();
     let gone = out.len() + usize::from(!out.contains(id));
-    gone * 2 <= all
+    gone <= left
+}
+
+/// Whether those who are `out` may come back before their time: others have gone since, and more are out than
+/// are left, or nobody is. As Envoy's panic threshold, at one half.
+pub(super) fn may_return(up: &BTreeSet<&str>, out: &BTreeSet<&str>) -> bool {
+    out.len() > up.difference(out).count()
 }
 
 #[cfg(test)]
@@ -99,37 +138,63 @@ mod tests {
         time: Duration::from_secs(30),
     };
 
-    fn counts(generation: u64, taken: u64, refused: u64, acked_by_others: u64) -> Counts {
+    /// Of one beside `good`, which took and refused so many.
+    fn counts(generation: u64, taken: u64, refused: u64, good: (u64, u64)) -> Counts {
+        let tally = |(taken, refused)| Tally { taken, refused };
+        let idle = ("idle".into(), Tally::default());
         Counts {
             generation,
             taken,
             refused,
-            acked_by_others,
+            others: BTreeMap::from([idle, ("good".into(), tally(good))]),
         }
     }
 
     #[test]
-    fn only_refusals_in_a_row_while_others_take_theirs_count() {
+    fn only_refusals_in_a_row_while_another_takes_its_own_count() {
         let mut streak = Streak::default();
         let mut note = |now| streak.note(now, &RULE);
-        assert_eq!(
-            note(counts(1, 0, 500, 500)),
-            None,
-            "seen for the first time"
-        );
-        assert_eq!(note(counts(1, 0, 509, 900)), None, "nine");
-        assert_eq!(note(counts(1, 0, 510, 500)), None, "nobody takes any");
-        assert_eq!(note(counts(1, 0, 511, 501)), Some(11));
-        assert_eq!(note(counts(1, 1, 600, 900)), None, "it took one");
-        assert_eq!(note(counts(1, 1, 609, 999)), None);
-        assert_eq!(note(counts(1, 1, 610, 999)), Some(10));
-        assert_eq!(note(counts(2, 0, 0, 999)), None, "it came back");
-        assert_eq!(note(counts(2, 0, 10, 1000)), Some(10));
+        let first = counts(1, 0, 500, (500, 0));
+        assert_eq!(note(first), None, "seen for the first time");
+        assert_eq!(note(counts(1, 0, 509, (900, 0))), None, "nine");
+        assert_eq!(note(counts(1, 0, 510, (500, 0))), None, "nobody takes any");
+        assert_eq!(note(counts(1, 0, 511, (501, 0))), Some(11));
+        assert_eq!(note(counts(1, 1, 600, (900, 0))), None, "it took one");
+        assert_eq!(note(counts(1, 1, 609, (999, 0))), None);
+        assert_eq!(note(counts(1, 1, 610, (999, 0))), Some(10));
+        assert_eq!(note(counts(2, 0, 0, (999, 0))), None, "it came back");
+        assert_eq!(note(counts(2, 0, 10, (1000, 0))), Some(10));
         let never = EjectRule {
             refusals: 0,
             ..RULE
         };
-        assert_eq!(streak.note(counts(2, 0, 999, 9999), &never), None);
+        assert_eq!(streak.note(counts(2, 0, 999, (9999, 0)), &never), None);
+    }
+
+    #[test]
+    fn what_others_took_before_the_refusals_began_does_not_count() {
+        let mut streak = Streak::default();
+        let mut note = |now| streak.note(now, &RULE);
+        assert_eq!(note(counts(1, 5, 0, (5, 0))), None);
+        assert_eq!(note(counts(1, 5, 0, (99, 0))), None, "little is sent");
+        assert_eq!(note(counts(1, 5, 100, (99, 0))), None, "a storm");
+        assert_eq!(note(counts(1, 5, 100, (99, 90))), None);
+    }
+
+    #[test]
+    fn others_that_refuse_more_than_they_take_are_no_witness() {
+        let mut streak = Streak::default();
+        let mut note = |now| streak.note(now, &RULE);
+        assert_eq!(note(counts(1, 5, 0, (99, 0))), None);
+        let storm = counts(1, 5, 100, (101, 100));
+        assert_eq!(note(storm), None, "two good ones between the bad");
+        assert_eq!(note(counts(1, 5, 100, (199, 100))), None);
+        assert_eq!(note(counts(1, 5, 100, (200, 100))), Some(100));
+        // One that came since.
+        let mut now = counts(1, 5, 100, (99, 0));
+        let (taken, refused) = (3, 2);
+        now.others.insert("new".into(), Tally { taken, refused });
+        assert_eq!(note(now), Some(100));
     }
 
     #[test]
@@ -145,6 +210,21 @@ mod tests {
         assert!(!may_go("b", &["b", "c"], &["a"]));
         assert!(may_go("b", &["b", "c", "d"], &["a"]));
         assert!(!may_go("c", &["c", "d"], &["a", "b"]));
+    }
+
+    #[test]
+    fn when_others_die_those_who_are_out_may_return() {
+        let may_return = |up: &[&'static str], out: &[&'static str]| {
+            let set = |ids: &[&'static str]| ids.iter().copied().collect::<BTreeSet<_>>();
+            super::may_return(&set(up), &set(out))
+        };
+        assert!(!may_return(&["b"], &["a"]), "half");
+        assert!(!may_return(&["a", "b"], &["a"]), "a report that is late");
+        assert!(may_return(&[], &["a"]), "nobody is left");
+        assert!(may_return(&["a"], &["a"]), "the same, and late");
+        assert!(may_return(&["c"], &["a", "b"]));
+        assert!(!may_return(&["c", "d"], &["a", "b"]));
+        assert!(!may_return(&[], &[]) && !may_return(&["a"], &[]));
     }
 
     #[test]

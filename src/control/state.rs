@@ -16,6 +16,7 @@ use serde::Serialize;
 use super::bottleneck;
 use super::events::EventLog;
 use super::exchange::unix_ms;
+use super::posts::PostTotals;
 use super::rates::{AnalyzerSample, Rates, Sample, ShardSample};
 use super::track::{Buckets, LaneTrack};
 use super::view::posts_of;
@@ -261,6 +262,8 @@ pub struct State {
     pub events: EventLog,
     /// Configured analyzers over HTTP.
     pub http: Vec<HttpStatus>,
+    /// POSTs to them.
+    pub posts: PostTotals,
     /// Weights on their way.
     pub ramps: Vec<RampStatus>,
     /// The distributor is on its way out.
@@ -288,6 +291,7 @@ impl State {
             rates: Rates::default(),
             events: EventLog::default(),
             http: Vec::new(),
+            posts: PostTotals::default(),
             ramps: Vec::new(),
             draining: false,
             bottleneck: None,
@@ -311,6 +315,8 @@ impl State {
         self.note_lanes();
         self.note_ended();
         self.note_known();
+        self.posts.note(&self.reports, &self.names);
+        self.posts.retain(|name| self.known.contains_key(name));
         let sample = self.sample();
         self.rates.note(sample);
         self.rows = self.make_rows();
@@ -397,7 +403,8 @@ impl State {
         for report in &self.reports {
             let lanes = report.lanes.iter().map(|lane| lane.analyzer);
             let ended = report.ended.iter().map(|ended| ended.analyzer);
-            for analyzer in lanes.chain(ended) {
+            let posts = report.http_analyzers.iter().map(|posts| posts.analyzer);
+            for analyzer in lanes.chain(ended).chain(posts) {
                 if let Some(name) = before.get(&analyzer) {
                     self.names.insert(analyzer, Arc::clone(name));
                 }

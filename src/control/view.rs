@@ -75,7 +75,7 @@ pub fn shards(state: &State) -> Value {
     )
 }
 
-/// POSTs to an analyzer over HTTP, all shards added up.
+/// POSTs to an analyzer over HTTP since it came in, all shards added up; since the start: [`State::posts`].
 pub fn posts_of(state: &State, id: &str) -> HttpAnalyzerReport {
     let analyzer = state.entry(id).map(|entry| entry.analyzer);
     let reports = state.reports.iter();

@@ -112,6 +112,7 @@ impl<M: Memory> Engine<M> {
         slot.state = LaneState::Down;
         self.lane_by_epoch.remove(&epoch);
         slot.weight = 0.0;
+        slot.acked_at_end = Some(slot.acked());
         let mut ended = Ended {
             epoch,
             analyzer: slot.analyzer,
@@ -199,6 +200,7 @@ impl<M: Memory> Engine<M> {
             due: Due::default(),
             refused_in_order: 0,
             through: VecDeque::new(),
+            acked_at_end: None,
         };
         if let Some(free) = self
             .lanes

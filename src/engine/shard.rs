@@ -143,6 +143,8 @@ pub(super) struct LaneSlot {
     pub(super) refused_in_order: u64,
     /// Messages that were through before older ones; for links over HTTP that die.
     pub(super) through: VecDeque<Through>,
+    /// Once its link is gone: what its analyzer had ACKed. A re-route moves the lane's own count on.
+    pub(super) acked_at_end: Option<u64>,
 }
 
 /// Messages of a lane that an analyzer has answered, while older ones are open.
@@ -162,10 +164,11 @@ impl Through {
 impl LaneSlot {
     /// Messages that its analyzer has ACKed, in order or not.
     pub(super) fn acked(&self) -> u64 {
-        self.lane.acked() - self.refused_in_order + self.out_of_order(false)
+        let acked = || self.lane.acked() - self.refused_in_order + self.out_of_order(false);
+        self.acked_at_end.unwrap_or_else(acked)
     }
 
-    /// Messages that its analyzer has refused for good, in order or not.
+    /// Messages that its analyzer has refused for good, in order or not; until its re-route begins.
     pub(super) fn refused(&self) -> u64 {
         self.refused_in_order + self.out_of_order(true)
     }

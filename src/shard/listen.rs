@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
+use crate::uring::parse_release;
+
 /// Connections that the kernel completes before they are accepted; capped by net.core.somaxconn.
 pub const LISTEN_BACKLOG: i32 = 16_384;
 
@@ -117,9 +119,22 @@ pub(super) fn listen(
         .collect()
 }
 
+/// The first kernel that heeds SO_INCOMING_CPU among sockets that share a port.
+const INCOMING_CPU_MIN: (u32, u32) = (6, 2);
+
+/// Why `accept` has no effect on a kernel of this release, if it has none.
+pub(super) fn not_heeded(accept: Accept, release: &str) -> Option<String> {
+    let is_old = parse_release(release).is_some_and(|version| version < INCOMING_CPU_MIN);
+    let (major, minor) = INCOMING_CPU_MIN;
+    (accept == Accept::Local && is_old).then(|| {
+        format!(
+            "--accept local has no effect: kernel {release} spreads connections over the shards as with --accept spread; it takes Linux {major}.{minor} or later"
+        )
+    })
+}
+
 /// Tells the kernel whether each shard shall have the connections whose packets come in on its core, by
-/// SO_INCOMING_CPU: since Linux 6.2 it is heeded among sockets that share a port (before, it is set and has
-/// no effect). A passed socket can have a core from an earlier distributor, which `Spread` takes back.
+/// SO_INCOMING_CPU; where that has no effect, see [`not_heeded`]. A passed socket can have a core from an earlier distributor, which `Spread` takes back.
 ///
 /// # Errors
 /// `Local` with shards that share a socket, or the kernel refuses.
@@ -213,6 +228,18 @@ mod tests {
             let is_shared: Vec<bool> = divided.iter().map(|l| l.is_shared).collect();
             assert_eq!(is_shared, shared, "{passed} sockets, {shards} shards");
         }
+    }
+
+    #[test]
+    fn a_kernel_that_does_not_heed_the_core_is_named() {
+        let why = |release| not_heeded(Accept::Local, release);
+        let text = why("6.1.0-21-amd64").expect("too old");
+        let words = ["--accept local", "6.1.0-21-amd64", "Linux 6.2"];
+        assert!(words.iter().all(|word| text.contains(word)), "{text}");
+        assert_eq!(why("6.2.0"), None);
+        assert_eq!(why("6.12.1"), None);
+        assert_eq!(why("unknown"), None);
+        assert_eq!(not_heeded(Accept::Spread, "6.1.0"), None);
     }
 
     #[test]

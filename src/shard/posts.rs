@@ -28,8 +28,8 @@ mod aside;
 mod bytes;
 mod connections;
 
-pub(super) use aside::refused_file_name;
 use aside::Aside;
+pub(super) use aside::{open_refused, refused_file_name};
 use bytes::{join_frames, write_request};
 use connections::{PostConnection, Stage};
 
@@ -81,9 +81,15 @@ pub(super) struct HttpLink {
     report: HttpAnalyzerReport,
 }
 
+/// Links that ended and are still reported. Reports go out ten times a second; so many do not end in between,
+/// except when everything does.
+const ENDED_MAX: usize = 16;
+
 /// A shard's side towards analyzers over HTTP.
 pub(super) struct Posts<S> {
     links: BTreeMap<LinkEpoch, HttpLink>,
+    /// The last that ended, as they were then: whoever adds up would miss what came after his last look.
+    ended: VecDeque<HttpAnalyzerReport>,
     connections: Slab<PostConnection<S>>,
     aside: Aside<S>,
     /// Links that may have something to post.
@@ -95,6 +101,7 @@ impl<S> Posts<S> {
     pub(super) fn new(seed: u64) -> Posts<S> {
         Posts {
             links: BTreeMap::new(),
+            ended: VecDeque::new(),
             connections: Slab::new(),
             aside: Aside::new(),
             pump: Vec::new(),
@@ -110,7 +117,19 @@ impl<S> Posts<S> {
             in_flight: link.open,
             ..link.report.clone()
         };
-        self.links.values().map(report).collect()
+        let living = self.links.values().map(report);
+        living.chain(self.ended.iter().cloned()).collect()
+    }
+
+    fn note_end(&mut self, link: &HttpLink) {
+        if self.ended.len() == ENDED_MAX {
+            self.ended.pop_front();
+        }
+        self.ended.push_back(HttpAnalyzerReport {
+            analyzer: link.analyzer,
+            consecutive_failures: 0,
+            ..link.report.clone()
+        });
     }
 
     /// The link of an analyzer's present time.
@@ -399,6 +418,7 @@ impl<I: Io> Worker<I> {
             link.target.name,
             link.posts.len()
         );
+        self.posts.note_end(&link);
         self.engine.counters.links_down += 1;
         if let Some(lane) = self.engine.lane_of(epoch) {
             let mut before = 0;

@@ -63,7 +63,7 @@ pub struct ShardReport {
     pub pace: Pace,
     /// Its side towards HTTP clients.
     pub http: HttpReport,
-    /// Its side towards analyzers over HTTP, those of the roster.
+    /// Its side towards analyzers over HTTP, those of the roster; behind them the last links that ended.
     pub http_analyzers: Vec<HttpAnalyzerReport>,
 }
 

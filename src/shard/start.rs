@@ -1,11 +1,9 @@
 //! Starts the shards, and stops them.
 
 use std::fmt;
-use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::mpsc::Sender;
 use std::sync::Arc;
@@ -14,16 +12,17 @@ use std::time::{Duration, Instant};
 use glommio::channels::channel_mesh::{FullMesh, MeshBuilder};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
-use super::listen::{divide_passed, listen, place, Listener, Passed};
+use super::listen::{divide_passed, listen, not_heeded, place, Listener, Passed};
 use super::mesh::{GlommioMesh, Message, Postbox, CHANNEL_MESSAGES};
 use super::operator::Operator;
-use super::posts::refused_file_name;
+use super::posts::{open_refused, refused_file_name};
 use super::shared::{ShardReport, Shared, Stop};
 use super::worker::{Listeners, Worker};
 use super::Config;
 use crate::engine::Balance;
 use crate::uring::{
-    monotonic_ns, raise_nofile, Arena, ArenaView, Features, Ring, RingConfig, Unusable, Wake,
+    kernel_release, monotonic_ns, raise_nofile, Arena, ArenaView, Features, Ring, RingConfig,
+    Unusable, Wake,
 };
 
 /// Memory that glommio takes for its own rings per executor; it does no file or socket work here.
@@ -189,6 +188,9 @@ impl Distributor {
             }
             false => Vec::new(),
         };
+        if let Some(why) = not_heeded(config.accept, &kernel_release()) {
+            log::warn!("{why}");
+        }
         for (flag, listeners) in [("--emitters", &emitters), ("--http", &http)] {
             place(listeners, config.accept, &config.cores)
                 .map_err(|error| StartError::Passed { flag, error })?;
@@ -383,7 +385,7 @@ impl Plan {
         index: usize,
         arena: Arena,
         listeners: Listeners<Listener>,
-        refused: Option<OwnedFd>,
+        refused: Option<(OwnedFd, bool)>,
     ) -> Result<ExecutorJoinHandle<io::Result<ShardReport>>, StartError> {
         let placement = match self.config.cores.get(index) {
             Some(core) => Placement::Fixed(*core),
@@ -405,7 +407,7 @@ impl Plan {
         self,
         arena: Arena,
         listeners: Listeners<Listener>,
-        refused: Option<OwnedFd>,
+        refused: Option<(OwnedFd, bool)>,
     ) -> io::Result<ShardReport> {
         let end_together = EndTogether(Arc::clone(&self.shared));
         let mesh = GlommioMesh::join(self.mesh, self.postbox).await;
@@ -427,8 +429,8 @@ impl Plan {
             mesh,
             listeners,
         );
-        if let Some(file) = refused {
-            worker.set_refused_file(file);
+        if let Some((file, is_torn)) = refused {
+            worker.set_refused_file(file, is_torn);
         }
         let ended = worker.run().await;
         drop(end_together);
@@ -436,17 +438,14 @@ impl Plan {
     }
 }
 
-/// Where shards set aside what analyzers refuse for good: one file each, or none.
-fn refused_files(config: &Config) -> Result<Vec<OwnedFd>, StartError> {
+/// Where shards set aside what analyzers refuse for good: one file each and whether it is torn, or none.
+fn refused_files(config: &Config) -> Result<Vec<(OwnedFd, bool)>, StartError> {
     let Some(folder) = &config.http.refused else {
         return Ok(Vec::new());
     };
     let open = |index| {
         let path = folder.join(refused_file_name(index));
-        let mut options = File::options();
-        let file = options.create(true).append(true).mode(0o640).open(&path);
-        file.map(OwnedFd::from)
-            .map_err(|error| StartError::Refused { path, error })
+        open_refused(&path).map_err(|error| StartError::Refused { path, error })
     };
     (0..config.shards).map(open).collect()
 }

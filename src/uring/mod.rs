@@ -24,7 +24,7 @@ pub use arena::{Arena, ArenaView};
 pub use clock::monotonic_ns;
 pub(crate) use inherit::adopt_descriptors;
 pub use limits::raise_nofile;
-pub use probe::{kernel_release, Features, Unusable, KERNEL_MIN};
+pub use probe::{kernel_release, parse_release, Features, Unusable, KERNEL_MIN};
 pub use provided::Chunk;
 pub use ring::{
     peer_has_ended, unread_bytes, Completion, Group, Ring, RingConfig, SendVector, Wait,

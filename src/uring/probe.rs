@@ -193,7 +193,8 @@ pub fn kernel_release() -> String {
         .into_owned()
 }
 
-fn parse_release(release: &str) -> Option<(u32, u32)> {
+/// Major and minor version out of a release like `6.1.0-21-amd64`; none where it does not begin so.
+pub fn parse_release(release: &str) -> Option<(u32, u32)> {
     let mut parts = release.split(|c: char| !c.is_ascii_digit());
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }

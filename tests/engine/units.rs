@@ -63,6 +63,10 @@ struct World {
     refused: BTreeSet<u64>,
     /// ACKed or refused out of order by an analyzer that died: not to be seen again.
     settled: BTreeSet<u64>,
+    /// What the analyzer of each link that ended had ACKed, and refused.
+    ended: BTreeMap<LinkEpoch, (u64, u64)>,
+    /// Times that a link was seen which had ended, with some of its messages moved to others.
+    half_moved: u64,
 }
 
 struct Packet<'a>(http::Packet<'a>);
@@ -117,6 +121,8 @@ impl World {
             done: BTreeSet::new(),
             refused: BTreeSet::new(),
             settled: BTreeSet::new(),
+            ended: BTreeMap::new(),
+            half_moved: 0,
         }
     }
 
@@ -302,6 +308,7 @@ impl World {
         self.engine.link_down(link.epoch, 0);
         let ended = self.engine.ended().last().expect("it ended");
         assert_eq!((ended.acked, ended.refused), link.answered);
+        self.ended.insert(link.epoch, link.answered);
         self.apply();
     }
 
@@ -309,6 +316,12 @@ impl World {
         self.engine.reroute();
         self.collect_receipts();
         self.engine.check().expect("the books hold");
+        for lane in self.engine.lane_reports().filter(|lane| lane.down) {
+            let (acked, refused) = self.ended[&lane.epoch];
+            assert_eq!(lane.acked, acked, "{:?}", lane.epoch);
+            let left = lane.in_flight + lane.queued;
+            self.half_moved += u64::from(left + acked + refused < lane.assigned);
+        }
     }
 }
 
@@ -439,7 +452,7 @@ fn run(seed: u64) -> World {
 
 #[test]
 fn units_are_acked_whatever_form_their_lanes_have() {
-    let (mut messages, mut rerouted, mut tickets, mut refused) = (0, 0, 0, 0);
+    let (mut messages, mut rerouted, mut tickets, mut refused, mut half_moved) = (0, 0, 0, 0, 0);
     for seed in 0..150 {
         let world = run(seed);
         let balance = world.engine.balance();
@@ -452,6 +465,7 @@ fn units_are_acked_whatever_form_their_lanes_have() {
         assert_eq!(balance.acked, world.acked.len() as u64, "seed {seed}");
         assert_eq!(balance.dropped, world.refused.len() as u64, "seed {seed}");
         refused += balance.dropped;
+        half_moved += world.half_moved;
         assert_eq!(world.engine.counters.received, world.next, "seed {seed}");
         let asked: BTreeSet<u64> = world.tickets.keys().copied().collect();
         assert_eq!(world.done, asked, "seed {seed}: every ticket is done");
@@ -461,8 +475,12 @@ fn units_are_acked_whatever_form_their_lanes_have() {
         tickets += asked.len();
     }
     assert!(
-        messages > 50_000 && rerouted > 10_000 && tickets > 1000 && refused > 1000,
-        "{messages} {rerouted} {tickets} {refused}"
+        messages > 50_000
+            && rerouted > 10_000
+            && tickets > 1000
+            && refused > 1000
+            && half_moved > 100,
+        "{messages} {rerouted} {tickets} {refused} {half_moved}"
     );
 }
 

@@ -78,6 +78,34 @@ fn a_refused_packet_is_set_aside_and_its_analyzer_stays() {
 }
 
 #[test]
+fn only_a_torn_line_is_ended_by_the_next_run() {
+    let scratch = Scratch::new("refused-again");
+    let folder = scratch.folder();
+    let flags = format!("--shards 1 --refused-dir {}", folder.display());
+    let file = scratch.path("refused-0.ndjson");
+    let run = || {
+        let rig = Rig::start(&flags);
+        let picky = HttpAnalyzer::start("picky", "picky");
+        rig.up(&picky, 1.0);
+        for first in [5, 15] {
+            let status = post(&mut Client::connect(rig.http), first, "?wait=acked");
+            assert_eq!(status, 422);
+        }
+        rig.stop();
+    };
+    run();
+    run();
+    let mut text = std::fs::read_to_string(&file).expect("text");
+    text.push_str("{\"half");
+    std::fs::write(&file, text).expect("written");
+    run();
+    run();
+    assert_eq!(refused(folder).len(), 8, "and no empty line");
+    let text = std::fs::read_to_string(&file).expect("text");
+    assert_eq!(text.lines().nth(4), Some("{\"half"));
+}
+
+#[test]
 fn without_room_a_refusal_is_a_failure_and_nothing_is_dropped() {
     let scratch = Scratch::new("refused-full");
     for flags in [

@@ -70,7 +70,7 @@ pub struct Args {
     pub shards: Option<u16>,
     /// Which shard takes a connection: any (the kernel spreads them by their addresses), or the one on the
     /// core where the connection's packets come in. For hosts whose interface has a queue and an interrupt
-    /// for each shard's core (Linux 6.2; --cores must pin the shards)
+    /// for each shard's core (from Linux 6.2 on, before it has no effect; --cores must pin the shards)
     #[arg(long, value_name = "POLICY", default_value = "spread", value_parser = PossibleValuesParser::new(["spread", "local"]).map(accept), help_heading = "Cores")]
     pub accept: Accept,
     /// Longest time that sparse traffic is gathered before it is sent on; 0s: never wait

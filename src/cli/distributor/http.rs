@@ -87,7 +87,8 @@ pub struct HttpArgs {
     #[arg(long, value_name = "BYTES", default_value = "1GiB", value_parser = values::bytes_within(1 << 10..=1 << 50), help_heading = "HTTP delivery")]
     pub refused_max: u64,
     /// Take an HTTP analyzer out for --eject-time that has refused so many packets for good and taken none,
-    /// while others took theirs; never more than half of all analyzers, nor the last. 0: never
+    /// while another took more than it refused; never more than half of all analyzers, nor the last: when
+    /// others die meanwhile, it comes back with its next health check. 0: never
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = values::number(0..=1_000_000_000_u64), help_heading = "HTTP delivery")]
     pub eject_refusals: u64,
     /// How long it is out the first time; the n-th time in a row n times as long, ten times at most

@@ -12,6 +12,10 @@
 //! none: its packet stays, and what it left in the file is ended by the line that comes next.
 
 use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::{Fate, HttpLink};
@@ -38,7 +42,7 @@ pub(super) struct Aside<S> {
     file: Option<S>,
     writing: Slab<Line>,
     waiting: VecDeque<Line>,
-    /// The file may end within a line, of this run or an earlier one: the next begins on a line of its own.
+    /// The file ends within a line, of this run or an earlier one: the next begins on a line of its own.
     is_torn: bool,
     /// Of this second's refusals only the first is logged.
     logged_ns: u64,
@@ -53,7 +57,7 @@ impl<S> Aside<S> {
             file: None,
             writing: Slab::new(),
             waiting: VecDeque::new(),
-            is_torn: true,
+            is_torn: false,
             logged_ns: 0,
             unlogged: 0,
         }
@@ -61,9 +65,10 @@ impl<S> Aside<S> {
 }
 
 impl<I: Io> Worker<I> {
-    /// A file, opened to append, that refused packets are set aside in.
-    pub(in crate::shard) fn set_refused_file(&mut self, file: I::Socket) {
+    /// A file, opened to append, that refused packets are set aside in, and whether it ends within a line.
+    pub(in crate::shard) fn set_refused_file(&mut self, file: I::Socket, is_torn: bool) {
         self.posts.aside.file = Some(file);
+        self.posts.aside.is_torn = is_torn;
     }
 
     pub(super) fn post_refused(&mut self, epoch: LinkEpoch, number: u64, status: u16) {
@@ -165,6 +170,28 @@ impl<I: Io> Worker<I> {
             "analyzer {name}: a packet was refused (status {status}) and set aside; {count} since the last such line"
         );
     }
+}
+
+/// Opens a file to append lines to, and says whether it ends within one.
+///
+/// # Errors
+/// It cannot be opened. One that can be written and not read is taken for torn.
+pub(in crate::shard) fn open_refused(path: &Path) -> io::Result<(OwnedFd, bool)> {
+    let mut options = File::options();
+    let file = options.create(true).append(true).mode(0o640).open(path)?;
+    let is_torn = ends_within_a_line(path).unwrap_or(true);
+    Ok((file.into(), is_torn))
+}
+
+fn ends_within_a_line(path: &Path) -> io::Result<bool> {
+    let mut file = File::open(path)?;
+    if file.metadata()?.len() == 0 {
+        return Ok(false);
+    }
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    Ok(last != *b"\n")
 }
 
 /// The file of a shard, in the folder of `--refused-dir`.
