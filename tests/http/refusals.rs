@@ -45,7 +45,7 @@ fn a_refused_packet_is_set_aside_and_its_analyzer_stays() {
     );
     let rig = Rig::start(&flags);
     let picky = HttpAnalyzer::start("picky", "picky");
-    rig.up(&picky, 1.0);
+    let generation = rig.up(&picky, 1.0);
     let mut client = Client::connect(rig.http);
     for first in 0..100 {
         assert_eq!(post(&mut client, first * 5, ""), 202);
@@ -73,6 +73,12 @@ fn a_refused_packet_is_set_aside_and_its_analyzer_stays() {
         );
         assert_eq!(line["packet"]["messages"].as_array().map(Vec::len), Some(3));
     }
+    rig.operator.http_down(generation).expect("an order");
+    until("it is out", || {
+        rig.sum(|report| report.counters.links_down) == 2
+    });
+    let counted = rig.sum(|report| report.http_analyzers[0].refused);
+    assert_eq!(counted, 51, "also when it is gone");
     let reports = rig.stop();
     assert!(reports.iter().all(|report| report.balance.holds()));
 }
