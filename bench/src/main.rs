@@ -167,10 +167,7 @@ enum Cmd {
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
-        Cmd::Diff(args) => diff::run(&args).map(diff::Status::code),
-        command => run(command).map(|is_good| u8::from(!is_good)),
-    };
+    let result = run(Cli::parse().command);
     children::await_end();
     match result {
         Ok(status) => ExitCode::from(status),
@@ -181,9 +178,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// False: a message was lost, or a bound was missed.
-fn run(command: Cmd) -> std::io::Result<bool> {
-    match command {
+/// The exit status: 1 if a message was lost or a bound was missed; `diff` has its own.
+fn run(command: Cmd) -> std::io::Result<u8> {
+    let is_good = match command {
+        Cmd::Diff(args) => return diff::run(&args).map(diff::Status::code),
         Cmd::Relay(args) => relay::run(&args).map(|()| true),
         Cmd::Load(args) => standalone::run_load(&args).map(|()| true),
         Cmd::Sink(args) => standalone::run_sink(&args),
@@ -199,11 +197,11 @@ fn run(command: Cmd) -> std::io::Result<bool> {
         Cmd::Weights(args) => weights::run(&args),
         Cmd::HttpAbuse(args) => http_abuse::run(&args),
         Cmd::HttpOverload(args) => http_overload::run(&args),
-        Cmd::Diff(args) => diff::run(&args).map(|status| status == diff::Status::NoRegression),
         Cmd::Render(args) => report::run_render(&args),
         Cmd::Contain(args) => children::contain(&args),
         Cmd::SinkProcess(args) => analyzers::run_process(&args).map(|()| true),
-    }
+    };
+    is_good.map(|is_good| u8::from(!is_good))
 }
 
 #[cfg(test)]

@@ -237,7 +237,8 @@ fn measure(session: &mut Session, scenario: &Scenario, is_lossless: bool) -> io:
     if ended == Ended::Stalled {
         let (delivered, sent) = (drive.delivered(), drive.sent());
         steady.notes.push(format!(
-            "stalled at {delivered} delivered of {sent} sent, before 95 % of {total}: the measured part is shorter,              and {} s of waiting are in its rate",
+            "stalled at {delivered} delivered of {sent} sent, before 95 % of {total}: the measured part is shorter, \
+             and {} s of waiting are in its rate",
             STALL_PATIENCE.as_secs()
         ));
     }

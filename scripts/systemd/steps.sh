@@ -337,34 +337,34 @@ step_stop() {
 somaxconn() { inside cat /proc/sys/net/core/somaxconn; }
 step_tuning() {
     title "tuning"
-    local was cursor
+    local was cursor tree=$scratch/root
     inside sh -c 'echo 128 >/proc/sys/net/core/somaxconn'
     was=$(inside sysctl net.core net.ipv4)
-    mkdir -p "$scratch/root/etc/security/limits.d"
-    echo 'TUNING_OPTIONS=sysctl limits' >>"$scratch/root/etc/default/weir"
+    mkdir -p "$tree/etc/security/limits.d"
+    echo 'TUNING_OPTIONS=sysctl limits' >>"$tree/etc/default/weir"
     held "systemctl start weir-tuning" inside systemctl start weir-tuning.service
     held "applied" is "$(somaxconn)" 16384
     inside systemctl stop weir-tuning.service
     held "stopped: every sysctl is as it was" is "$(inside sysctl net.core net.ipv4)" "$was"
     # The second stage fails: a directory lies where its file would be.
-    mkdir "$scratch/root/etc/security/limits.d/90-weir.conf"
+    mkdir "$tree/etc/security/limits.d/90-weir.conf"
     cursor=$(mark)
     held "an apply that fails half way: the unit fails" not inside systemctl start weir-tuning.service
     held "it had applied what comes before" says "$cursor" 'changed   net.core.somaxconn'
     held "and every sysctl is as it was" is "$(inside sysctl net.core net.ipv4)" "$was"
     since "$cursor" | grep -E 'failed|restored +net.core.somaxconn' | sed 's/^/   /'
-    rmdir "$scratch/root/etc/security/limits.d/90-weir.conf"
+    rmdir "$tree/etc/security/limits.d/90-weir.conf"
     inside systemctl reset-failed weir-tuning.service
 
-    mkdir -p "$scratch/root/etc/systemd/system/weir.slice.d"
+    mkdir -p "$tree/etc/systemd/system/weir.slice.d"
     # Here is no cpuset, and not ten cores: the slice is what can be seen.
-    sed -e 's/^Environment=.*//' systemd/examples/isolate.conf >"$scratch/root/etc/systemd/system/weir.service.d/isolate.conf"
-    cp systemd/examples/weir-slice.conf "$scratch/root/etc/systemd/system/weir.slice.d/"
+    sed -e 's/^Environment=.*//' systemd/examples/isolate.conf >"$tree/etc/systemd/system/weir.service.d/isolate.conf"
+    cp systemd/examples/weir-slice.conf "$tree/etc/systemd/system/weir.slice.d/"
     inside systemctl daemon-reload
     held "with examples/isolate.conf it starts" inside systemctl start weir.service
     held "in weir.slice" is "$(show ControlGroup)" /weir.slice/weir.service
     inside systemctl stop weir.socket weir.service
-    rm -r "$scratch/root/etc/systemd/system/weir.slice.d" "$scratch/root/etc/systemd/system/weir.service.d/isolate.conf"
+    rm -r "$tree/etc/systemd/system/weir.slice.d" "$tree/etc/systemd/system/weir.service.d/isolate.conf"
     inside systemctl daemon-reload
 }
 
