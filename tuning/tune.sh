@@ -45,9 +45,12 @@ Options:
                  so what ethtool would show is left out
   --test-run-tools-of-root
                  runs DIR/usr/sbin/ethtool all the same, as whoever runs this: only for a tree of your own
+  --allow-read-only
+                 what can only be changed outside of this container is named and is no failure
   --verbose      also what is as wanted, and what this host does not have
 
-What a host does not have (a file, a tool, a queue) is left out. A host that boots forgets what was
+What a host does not have (a file, a queue) is left out. What is there and cannot be changed from here (a container with
+a read-only /proc/sys) or not be read (no ethtool) is named: that is no success. A host that boots forgets what was
 applied, but for files below /etc: apply again (weir-tuning.service does).
 
   tuning/tune.sh check                       # what is wrong?
@@ -55,7 +58,7 @@ applied, but for files below /etc: apply again (weir-tuning.service does).
   sudo tuning/tune.sh apply --cores 2-7 --yes
   sudo tuning/tune.sh revert --yes           # as it was
 
-Exit status: check: 0 all as wanted, 1 something differs. apply, revert: 0 done (or shown), 1 something
+Exit status: check: 0 all as wanted, 1 something differs or cannot be read. apply, revert: 0 done (or shown), 1 something
 could not be done. All: 1 as well when a path leads out of --root; 2 usage.
 TEXT
 }
@@ -107,7 +110,7 @@ file_of() {
     return 1
 }
 
-ACTION='' YES=no VERBOSE=no MARKDOWN=no
+ACTION='' YES=no VERBOSE=no MARKDOWN=no ALLOW_READ_ONLY=no
 ROOT='' STATE='' CORES='' LIMITS_USER=weir RUN_TOOLS_OF_ROOT=no
 NICS=() WANTED_STAGES=()
 
@@ -128,6 +131,7 @@ while [[ $# -gt 0 ]]; do
     -h | --help) usage && exit 0 ;;
     --yes | --now) YES=yes ;;
     --verbose) VERBOSE=yes ;;
+    --allow-read-only) ALLOW_READ_ONLY=yes ;;
     --markdown) MARKDOWN=yes ;;
     --test-run-tools-of-root) RUN_TOOLS_OF_ROOT=yes ;;
     --cores | --nic | --user | --state | --root)
@@ -172,7 +176,7 @@ if [[ -z $STATE ]]; then
     at /var/lib/weir-tuning || die "/var/lib/weir-tuning $REPLY (--state DIR names another place)"
     STATE=$REPLY
 fi
-readonly ACTION YES VERBOSE MARKDOWN ROOT STATE LIMITS_USER RUN_TOOLS_OF_ROOT
+readonly ACTION YES VERBOSE MARKDOWN ALLOW_READ_ONLY ROOT STATE LIMITS_USER RUN_TOOLS_OF_ROOT
 [[ $ACTION == explain ]] || know_the_host
 know_the_boot
 
@@ -191,7 +195,7 @@ SAME=0 DIFFER=0 CHANGED=0 FAILED=0 ABSENT=0 KEPT=0 OPTIONAL=0
 # `3 as wanted, 1 differs`, of the numbers since those given.
 counts() {
     local text='' all=("$SAME" "$DIFFER" "$CHANGED" "$FAILED" "$KEPT" "$ABSENT" "$OPTIONAL") n count
-    local words=("as wanted" "to change" "changed" "failed" "kept by the kernel" "not on this host" "opt-in")
+    local words=("as wanted" "to change" "changed" "not done" "kept by the kernel" "not on this host" "opt-in")
     [[ $ACTION != check ]] || words[1]="not as wanted"
     for n in "${!all[@]}"; do
         count=$((all[n] - $1))

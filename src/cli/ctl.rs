@@ -50,7 +50,7 @@ enum Action {
         /// Its id
         id: String,
         /// A finite number, 0 or more
-        #[arg(value_parser = values::weight)]
+        #[arg(value_parser = values::weight, allow_hyphen_values = true)]
         weight: f64,
         /// Hold it against what the analyzer itself says, also when it comes back
         #[arg(long)]
@@ -86,7 +86,7 @@ enum Action {
         /// Such as http://host:8090
         endpoint: String,
         /// A finite number, 0 or more
-        #[arg(value_parser = values::weight)]
+        #[arg(value_parser = values::weight, allow_hyphen_values = true)]
         weight: f64,
     },
     /// Remove an analyzer over HTTP

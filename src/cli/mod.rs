@@ -159,9 +159,34 @@ fn normalise(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     for arg in args {
         // What follows `bench` is another program's.
         only_values |= arg == "--" || (out.len() == 1 && arg == "bench");
-        out.push(if only_values { arg } else { double_dashed(arg) });
+        match (only_values, is_negative(&arg), out.last_mut()) {
+            (true, ..) => out.push(arg),
+            // No option begins like this: it is the value of the one before, to be refused as such.
+            (false, true, Some(option)) if awaits_value(option) => {
+                option.push("=");
+                option.push(arg);
+            }
+            (false, true, _) => out.push(arg),
+            (false, false, _) => out.push(double_dashed(arg)),
+        }
     }
     out
+}
+
+/// `-1`, `-.5`, `-1s`, `-inf`.
+fn is_negative(arg: &OsStr) -> bool {
+    let Some(value) = arg.to_str().and_then(|text| text.strip_prefix('-')) else {
+        return false;
+    };
+    let digits = value.strip_prefix('.').unwrap_or(value);
+    let words = ["inf", "infinity", "nan"];
+    digits.starts_with(|c: char| c.is_ascii_digit())
+        || words.iter().any(|word| value.eq_ignore_ascii_case(word))
+}
+
+fn awaits_value(option: &OsStr) -> bool {
+    let text = option.to_str().unwrap_or_default();
+    text.len() > 2 && text.starts_with("--") && !text.contains('=')
 }
 
 fn program_of(invoked: &OsStr) -> Option<&'static str> {
@@ -252,6 +277,32 @@ mod tests {
                 ["--duration", "1y", "plain seconds"],
             ),
             ("emitter -size=99MiB", ["--size", "99MiB", "16 MiB"]),
+            (
+                "analyzer --weight -1",
+                ["--weight", "'-1'", "finite number"],
+            ),
+            (
+                "analyzer -weight -inf",
+                ["--weight", "'-inf'", "finite number"],
+            ),
+            ("emitter --rate -.5", ["--rate", "'-.5'", "0"]),
+            ("emitter --duration -3s", ["--duration", "'-3s'", "allowed"]),
+            (
+                "weir ctl weight a -1",
+                ["<WEIGHT>", "'-1'", "finite number"],
+            ),
+            (
+                "weir ctl weight a -inf",
+                ["<WEIGHT>", "'-inf'", "finite number"],
+            ),
+            (
+                "weir ctl add-http a http://h -2",
+                ["<WEIGHT>", "'-2'", "finite number"],
+            ),
+            (
+                "weir ctl weight a 1 --ramp -5s",
+                ["--ramp", "'-5s'", "allowed"],
+            ),
         ] {
             let error = parse(line).expect_err(line);
             assert_eq!(error.exit_code(), 2);

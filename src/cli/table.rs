@@ -4,13 +4,21 @@
 //! analyzer  state   weight   target     real  ACKed/s      p50      p99  in flight  off by
 //! a1        up         0.4  40.00 %  40.01 %   48,012   310 us   1.2 ms         38   +0.25
 //! ```
+//!
+//! Where there is no room, columns go and values stay: a number that has lost a digit is another number.
 
 use serde_json::Value;
 
 /// Lines as long as they are.
 pub const WIDTH_ANY: usize = usize::MAX;
-/// Longest id that is shown whole.
+/// Longest id that is shown whole where room is short.
 const ID_WIDTH_MAX: usize = 24;
+/// Shortest form of a longer one: three characters of either end and the mark between them.
+const ID_WIDTH_MIN: usize = 8;
+/// What stands where an id or a line was cut.
+const CUT: &str = "..";
+/// Spaces between two columns.
+pub const GAP: usize = 2;
 /// Events at the end.
 const EVENTS_SHOWN: usize = 5;
 
@@ -29,6 +37,8 @@ pub const COLUMNS: [&str; 10] = [
 ];
 /// Columns with words rather than numbers.
 pub const WORDS: usize = 2;
+/// Columns in the order in which they go when there is no room; the analyzer's id stays.
+const GIVEN_UP: [usize; 9] = [6, 7, 8, 9, 5, 2, 3, 4, 1];
 
 /// How a row is to be seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,18 +99,127 @@ fn percent(value: &Value) -> String {
         .map_or("-".into(), |part| format!("{:.2} %", part * 100.0))
 }
 
+/// `0.25`, `1e-9`, `1e308`: six digits behind the point where these say it, else an exponent.
+fn weight(n: f64) -> String {
+    if n == 0.0 || (1e-4..1e9).contains(&n) {
+        return format!("{}", (n * 1e6).round() / 1e6);
+    }
+    let short = format!("{n:.4e}");
+    match short.split_once('e') {
+        Some((digits, exponent)) => {
+            let digits = digits.trim_end_matches('0').trim_end_matches('.');
+            format!("{digits}e{exponent}")
+        }
+        None => short,
+    }
+}
+
 /// An id that could hide or colour text does not.
 fn visible(text: &str) -> String {
-    let text: String = text.escape_debug().collect();
-    if text.chars().count() <= ID_WIDTH_MAX {
-        return text;
+    text.escape_debug().collect()
+}
+
+/// An id in `width` characters: both ends stay, since names that are counted differ at their end.
+fn shortened(id: &str, width: usize) -> String {
+    let chars = id.chars().count();
+    if chars <= width {
+        return id.to_owned();
     }
-    let cut: String = text.chars().take(ID_WIDTH_MAX - 2).collect();
-    format!("{cut}..")
+    let kept = width.saturating_sub(CUT.len());
+    let head = id.chars().take(kept.div_ceil(2));
+    let tail = id.chars().skip(chars - kept / 2);
+    head.chain(CUT.chars()).chain(tail).collect()
+}
+
+/// A line in `width` characters; what was cut is marked.
+pub fn marked(line: String, width: usize) -> String {
+    if line.chars().count() <= width {
+        return line;
+    }
+    let kept = line.chars().take(width.saturating_sub(CUT.len()));
+    kept.chain(CUT.chars()).collect()
+}
+
+/// A line broken at spaces so that nothing of it is lost; what follows is indented.
+pub fn wrapped(line: &str, width: usize) -> Vec<String> {
+    if line.chars().count() <= width {
+        return vec![line.to_owned()];
+    }
+    let mut lines: Vec<String> = Vec::new();
+    let mut last = String::new();
+    for word in line.split(' ') {
+        let long = last.chars().count() + 1 + word.chars().count();
+        if long > width && !last.trim().is_empty() {
+            lines.push(last.trim_end().to_owned());
+            last = format!(" {word}");
+        } else {
+            if !(lines.is_empty() && last.is_empty()) {
+                last.push(' ');
+            }
+            last.push_str(word);
+        }
+    }
+    lines.push(last);
+    lines
+}
+
+/// The table as it fits a width.
+pub struct Fitted {
+    /// Which of [`COLUMNS`] there is room for.
+    pub columns: Vec<usize>,
+    /// Their widths in characters.
+    pub widths: Vec<usize>,
+    /// A row for each analyzer, with a cell for each of these columns.
+    pub rows: Vec<(Tone, Vec<String>)>,
+}
+
+/// The table in lines of at most `width` characters.
+pub fn fitted(view: &Value, width: usize) -> Fitted {
+    let mut rows = rows(view);
+    let mut widths = COLUMNS.map(str::len);
+    for (_, cells) in &rows {
+        for (width, cell) in widths.iter_mut().zip(cells) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let all = |columns: &[usize], widths: &[usize]| {
+        let cells: usize = columns.iter().map(|column| widths[*column]).sum();
+        cells + columns.len().saturating_sub(1) * GAP
+    };
+    let mut columns: Vec<usize> = (0..COLUMNS.len()).collect();
+    if all(&columns, &widths) > width {
+        widths[0] = widths[0].min(ID_WIDTH_MAX);
+    }
+    for given_up in GIVEN_UP {
+        let excess = all(&columns, &widths).saturating_sub(width);
+        if excess == 0 {
+            break;
+        }
+        // The last two go only where not even the shortest id leaves room for them.
+        let is_last = columns.len() <= 3;
+        if is_last && widths[0].saturating_sub(excess) >= ID_WIDTH_MIN {
+            widths[0] -= excess;
+            break;
+        }
+        columns.retain(|column| *column != given_up);
+    }
+    widths[0] = widths[0].min(width);
+    for (_, cells) in &mut rows {
+        cells[0] = shortened(&cells[0], widths[0]);
+    }
+    let picked = |cells: [String; 10]| columns.iter().map(|i| cells[*i].clone()).collect();
+    Fitted {
+        rows: rows
+            .into_iter()
+            .map(|(tone, cells)| (tone, picked(cells)))
+            .collect(),
+        widths: columns.iter().map(|column| widths[*column]).collect(),
+        columns,
+    }
 }
 
 /// One row for each analyzer, cells in the order of [`COLUMNS`].
-pub fn rows(view: &Value) -> Vec<(Tone, [String; 10])> {
+fn rows(view: &Value) -> Vec<(Tone, [String; 10])> {
     let analyzers = view["analyzers"].as_array().into_iter().flatten();
     analyzers
         .map(|one| {
@@ -116,7 +235,7 @@ pub fn rows(view: &Value) -> Vec<(Tone, [String; 10])> {
             let cells = [
                 visible(one["id"].as_str().unwrap_or("-")),
                 standing.to_owned(),
-                format!("{}{pin}", (number(&one["weight"]) * 1e6).round() / 1e6),
+                format!("{}{pin}", weight(number(&one["weight"]))),
                 percent(&one["targetShare"]),
                 percent(&one["recentShare"]),
                 short(number(&one["ackedRate"])),
@@ -188,34 +307,29 @@ pub fn events(view: &Value, most: usize) -> Vec<String> {
     events[from..].iter().map(line).collect()
 }
 
-/// All of it as plain text.
+/// All of it as plain text, in lines of at most `width` characters.
 pub fn text(view: &Value, width: usize) -> String {
-    let rows = rows(view);
-    let mut widths = COLUMNS.map(str::len);
-    for (_, cells) in &rows {
-        for (width, cell) in widths.iter_mut().zip(cells) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
+    let table = fitted(view, width);
     let line = |cells: &[String]| {
-        let cells = cells.iter().zip(widths).enumerate();
-        let padded = cells.map(|(column, (cell, width))| match column < WORDS {
+        let cells = cells.iter().zip(&table.columns).zip(&table.widths);
+        let padded = cells.map(|((cell, column), width)| match *column < WORDS {
             true => format!("{cell:<width$}"),
             false => format!("{cell:>width$}"),
         });
-        padded.collect::<Vec<_>>().join("  ")
+        padded.collect::<Vec<_>>().join(&" ".repeat(GAP))
     };
-    let mut lines = summary(view);
+    let summary = summary(view);
+    let mut lines: Vec<String> = summary.iter().flat_map(|s| wrapped(s, width)).collect();
     lines.push(String::new());
-    lines.push(line(&COLUMNS.map(str::to_owned)));
-    lines.extend(rows.iter().map(|(_, cells)| line(cells)));
+    let names = table.columns.iter().map(|column| COLUMNS[*column].into());
+    lines.push(line(&names.collect::<Vec<_>>()));
+    lines.extend(table.rows.iter().map(|(_, cells)| line(cells)));
     let events = events(view, EVENTS_SHOWN);
     if !events.is_empty() {
         lines.push(String::new());
-        lines.extend(events);
+        lines.extend(events.into_iter().map(|event| marked(event, width)));
     }
-    let cut = |line: String| line.chars().take(width).collect::<String>();
-    lines.into_iter().map(cut).collect::<Vec<_>>().join("\n")
+    lines.join("\n")
 }
 
 #[cfg(test)]
@@ -260,6 +374,85 @@ mod tests {
                 .iter()
                 .all(|line| line.chars().count() == lines[0].chars().count()),
             "{lines:?}"
+        );
+    }
+
+    /// Analyzers as they are in the README, with numbers as wide as they become.
+    fn four() -> Value {
+        let one = |n: u32| {
+            json!({"id": format!("analyzer-{n}"), "standing": "up", "weight": 0.25, "targetShare": 0.25,
+                "recentShare": 0.250_01, "ackedRate": 123_456.0, "p50": 0.000_31, "p99": 0.0012,
+                "inFlight": 123_456, "queued": 5, "shareError": -1234.25})
+        };
+        json!({"version": "1", "ready": true, "uptime": 12.3, "shards": [{}],
+            "totals": {"holds": true, "received": 1_234_567_890_u64, "acked": 1_234_567_890_u64},
+            "analyzers": [one(1), one(2), one(3), one(4)]})
+    }
+
+    #[test]
+    fn where_room_is_short_columns_go_and_values_stay() {
+        let whole = fitted(&four(), WIDTH_ANY);
+        assert_eq!(whole.columns.len(), COLUMNS.len());
+        for width in 26..=140 {
+            let table = fitted(&four(), width);
+            let wide = table.widths.iter().sum::<usize>() + (table.widths.len() - 1) * GAP;
+            assert!(wide <= width, "{wide} columns of {width}");
+            for ((_, cells), (_, all)) in table.rows.iter().zip(&whole.rows) {
+                for (cell, column) in cells.iter().zip(&table.columns) {
+                    assert_eq!(*cell, all[*column], "at {width}");
+                }
+            }
+            let text = text(&four(), width);
+            assert!(
+                text.lines().all(|line| line.chars().count() <= width),
+                "{text}"
+            );
+            // The books are read off the screen: not a digit of them goes.
+            assert_eq!(text.matches("1234567890").count(), 2, "at {width}:\n{text}");
+        }
+        let names = |width| fitted(&four(), width).columns.len();
+        assert_eq!([120, 80, 60, 40].map(names), [10, 8, 6, 4]);
+    }
+
+    #[test]
+    fn ids_that_differ_at_their_end_still_do() {
+        let id = |end: &str| json!({"id": format!("log-analyzer-deployment-7d9f8b6c54-{end}"), "standing": "up"});
+        let view = json!({"analyzers": [id("x2v7q"), id("m4kzt")]});
+        for width in [80, 60, 40, 30] {
+            let table = fitted(&view, width);
+            let ids: Vec<&str> = table
+                .rows
+                .iter()
+                .map(|(_, cells)| cells[0].as_str())
+                .collect();
+            assert_ne!(ids[0], ids[1]);
+            assert!(
+                ids.iter().all(|id| id.contains("..")),
+                "cut without a mark: {ids:?}"
+            );
+        }
+        let whole = fitted(&view, WIDTH_ANY);
+        assert_eq!(
+            whole.rows[0].1[0],
+            "log-analyzer-deployment-7d9f8b6c54-x2v7q"
+        );
+    }
+
+    #[test]
+    fn weights_of_any_size_are_told_apart() {
+        let texts = [0.0, 0.25, 1e-9, 1.5e-7, 123_456.5, 1e30, 1e308, 5e-324].map(weight);
+        assert_eq!(
+            texts,
+            [
+                "0",
+                "0.25",
+                "1e-9",
+                "1.5e-7",
+                "123456.5",
+                "1e30",
+                "1e308",
+                "4.9407e-324"
+            ]
         );
     }
 

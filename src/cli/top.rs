@@ -1,6 +1,7 @@
 //! `weir top`: the table of analyzers in a terminal, live.
 
-use std::io;
+use std::ffi::OsStr;
+use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -51,8 +52,12 @@ pub fn run(args: &Args) -> ExitCode {
             println!("{}", table::text(&view, table::WIDTH_ANY));
             return Ok(());
         }
+        check_terminal(
+            std::env::var_os("TERM").as_deref(),
+            io::stdout().is_terminal(),
+        )?;
         // It puts the terminal back when it panics, too.
-        let mut terminal = ratatui::try_init().map_err(|error| format!("terminal: {error}"))?;
+        let mut terminal = ratatui::try_init().map_err(|error| no_terminal(&error.to_string()))?;
         let shown = watch(&mut terminal, &client, args.interval);
         ratatui::restore();
         shown.map_err(|error| format!("terminal: {error}"))
@@ -63,6 +68,19 @@ pub fn run(args: &Args) -> ExitCode {
             eprintln!("weir top: {error}");
             ExitCode::from(1)
         }
+    }
+}
+
+/// Where nothing can be drawn, one look can still be printed.
+fn no_terminal(why: &str) -> String {
+    format!("no terminal to draw on ({why}); weir top --once prints the table once, weir ctl --json status for programs")
+}
+
+fn check_terminal(term: Option<&OsStr>, is_terminal: bool) -> Result<(), String> {
+    match term.and_then(OsStr::to_str) {
+        _ if !is_terminal => Err(no_terminal("standard output is none")),
+        Some(term @ ("dumb" | "unknown")) => Err(no_terminal(&format!("TERM={term}"))),
+        _ => Ok(()),
     }
 }
 
@@ -105,10 +123,15 @@ fn watch(terminal: &mut DefaultTerminal, client: &Client, every: Duration) -> io
 }
 
 fn draw(frame: &mut Frame, view: &Value, trouble: Option<&str>) {
+    let width = usize::from(frame.area().width);
     let mut head = table::summary(view);
     if let Some(trouble) = trouble {
         head.push(format!("no answer: {trouble}"));
     }
+    let head: Vec<String> = head
+        .iter()
+        .flat_map(|line| table::wrapped(line, width))
+        .collect();
     let head_height = u16::try_from(head.len()).unwrap_or(5) + 1;
     let [top, middle, bottom] = Layout::vertical([
         Constraint::Length(head_height),
@@ -117,6 +140,18 @@ fn draw(frame: &mut Frame, view: &Value, trouble: Option<&str>) {
     ])
     .areas(frame.area());
     frame.render_widget(Paragraph::new(head.join("\n")), top);
+    frame.render_widget(analyzers(view, width, usize::from(middle.height)), middle);
+    let events = table::events(view, usize::from(EVENTS_SHOWN));
+    let events: Vec<String> = events
+        .into_iter()
+        .map(|event| table::marked(event, width))
+        .collect();
+    frame.render_widget(Paragraph::new(events.join("\n")), bottom);
+}
+
+/// The table in as many lines as there are, the header among them; the last says what found no room.
+fn analyzers(view: &Value, width: usize, height: usize) -> Table<'static> {
+    let table = table::fitted(view, width);
     let aligned = |column: usize, text: String| {
         let side = if column < table::WORDS {
             Alignment::Left
@@ -125,14 +160,21 @@ fn draw(frame: &mut Frame, view: &Value, trouble: Option<&str>) {
         };
         Cell::from(Text::from(text).alignment(side))
     };
-    let header = (0..)
-        .zip(table::COLUMNS)
-        .map(|(column, name)| aligned(column, name.into()));
+    let header = table.columns.iter();
+    let header = header.map(|column| aligned(*column, table::COLUMNS[*column].into()));
     let header = Row::new(header).style(Style::new().add_modifier(Modifier::BOLD));
-    let rows = table::rows(view).into_iter().map(|(tone, cells)| {
-        let cells = (0..).zip(cells).map(|(column, cell)| match column {
-            1 => aligned(column, cell).style(style(tone)),
-            _ => aligned(column, cell),
+    let all = table.rows.len();
+    let room = height.saturating_sub(1);
+    let shown = if all > room {
+        room.saturating_sub(1)
+    } else {
+        all
+    };
+    let rows = table.rows.into_iter().take(shown).map(|(tone, cells)| {
+        let cells = table.columns.iter().zip(cells);
+        let cells = cells.map(|(column, cell)| match column {
+            1 => aligned(*column, cell).style(style(tone)),
+            _ => aligned(*column, cell),
         });
         let dim = match tone {
             table::Tone::Dim => Style::new().add_modifier(Modifier::DIM),
@@ -140,10 +182,15 @@ fn draw(frame: &mut Frame, view: &Value, trouble: Option<&str>) {
         };
         Row::new(cells).style(dim)
     });
-    let widths = [24, 10, 9, 9, 9, 9, 8, 8, 10, 9].map(Constraint::Max);
-    frame.render_widget(Table::new(rows, widths).header(header), middle);
-    let events = table::events(view, usize::from(EVENTS_SHOWN));
-    frame.render_widget(Paragraph::new(events.join("\n")), bottom);
+    let more = (shown < all).then(|| Row::new([format!("+{} more", all - shown)]));
+    let widths = table
+        .widths
+        .iter()
+        .map(|width| u16::try_from(*width).unwrap_or(u16::MAX));
+    let gap = u16::try_from(table::GAP).unwrap_or(1);
+    Table::new(rows.chain(more), widths.map(Constraint::Length))
+        .column_spacing(gap)
+        .header(header)
 }
 
 fn style(tone: table::Tone) -> Style {
@@ -161,6 +208,39 @@ mod tests {
     use ratatui::backend::TestBackend;
     use ratatui::Terminal;
     use serde_json::json;
+
+    #[test]
+    fn what_is_no_terminal_gets_the_hint() {
+        assert!(check_terminal(Some(OsStr::new("xterm")), true).is_ok());
+        assert!(check_terminal(None, true).is_ok());
+        for (term, is_terminal) in [("dumb", true), ("unknown", true), ("xterm", false)] {
+            let refused = check_terminal(Some(OsStr::new(term)), is_terminal).expect_err(term);
+            assert!(refused.contains("--once"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn more_analyzers_than_lines_are_counted() {
+        let analyzers: Vec<Value> = (0..50).map(|n| json!({"id": format!("a{n}")})).collect();
+        let view = json!({"analyzers": analyzers});
+        let mut terminal = Terminal::new(TestBackend::new(80, 24)).expect("a screen");
+        terminal
+            .draw(|frame| draw(frame, &view, None))
+            .expect("drawn");
+        let cells = terminal.backend().buffer().content();
+        let text: String = cells.iter().map(|cell| cell.symbol()).collect();
+        let shown = (0..50)
+            .filter(|n| text.contains(&format!(" a{n} ")))
+            .count();
+        let more = text
+            .split('+')
+            .nth(1)
+            .and_then(|rest| rest.split(' ').next());
+        let more: usize = more.expect("a count").parse().expect("a number");
+        assert!(more > 0 && text.contains("more"));
+        // The first id stands at the edge of the screen, behind another line's end.
+        assert!(shown + more >= 49, "{shown} shown, {more} more");
+    }
 
     #[test]
     fn the_screen_shows_the_table_and_trouble() {

@@ -1,5 +1,6 @@
 //! The other side of the admin API: `weir ctl`, `weir top` and `weir tap` speak it.
 
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
@@ -32,7 +33,21 @@ impl FromStr for Target {
         if text.is_empty() || text.contains("://") {
             return Err("allowed: the path of a Unix socket, or http://host:port".into());
         }
+        // The distributor's own --admin takes HOST:PORT; a socket of such a name is ./HOST:PORT.
+        let port = text.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+        if !text.contains('/') && matches!(port, Some(Ok(_))) {
+            return format!("http://{text}").parse().map(Target::Http);
+        }
         Ok(Target::Unix(text.into()))
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Unix(path) => path.display().fmt(f),
+            Target::Http(endpoint) => endpoint.fmt(f),
+        }
     }
 }
 
@@ -55,8 +70,9 @@ impl Client {
     /// # Errors
     /// Nobody answers, or not in HTTP.
     pub fn ask(&self, method: &str, path: &str, body: &[u8]) -> io::Result<(u16, Vec<u8>)> {
-        let reply = self.begin(method, path, body, Some(PATIENCE))?;
-        Ok((reply.status, reply.body()?))
+        let answer = self.begin(method, path, body, Some(PATIENCE));
+        let answer = answer.and_then(|reply| Ok((reply.status, reply.body()?)));
+        answer.map_err(|error| self.in_words(error))
     }
 
     /// Asks; the answer is read in pieces, without a limit on the time between them.
@@ -64,7 +80,24 @@ impl Client {
     /// # Errors
     /// As [`Client::ask`].
     pub fn stream(&self, path: &str) -> io::Result<Reply<Box<dyn Socket>>> {
-        self.begin("GET", path, b"", None)
+        let reply = self.begin("GET", path, b"", None);
+        reply.map_err(|error| self.in_words(error))
+    }
+
+    /// A time-out of the socket is an errno that says something else.
+    fn in_words(&self, error: io::Error) -> io::Error {
+        let is_late = matches!(
+            error.kind(),
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+        );
+        if !is_late {
+            return error;
+        }
+        let (whom, seconds) = (&self.target, PATIENCE.as_secs());
+        let text = format!(
+            "{whom}: no answer within {seconds} s: something listens there and does not speak"
+        );
+        io::Error::new(io::ErrorKind::TimedOut, text)
     }
 
     fn begin(

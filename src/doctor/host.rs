@@ -78,6 +78,16 @@ impl Host {
         self.text(&format!("/proc/{}/{name}", self.process))
     }
 
+    /// Nothing below /proc/sys can be written, not even by root: containers have it like that.
+    pub fn is_sysctl_read_only(&self) -> bool {
+        // What was mounted last lies on top.
+        let mounts = self.text("/proc/self/mounts").unwrap_or_default();
+        let is_below = |line: &&str| matches!(line.split(' ').nth(1), Some("/proc" | "/proc/sys"));
+        let top = mounts.lines().filter(is_below).last();
+        let options = top.and_then(|line| line.split(' ').nth(3));
+        options.is_some_and(|options| options.split(',').any(|option| option == "ro"))
+    }
+
     /// A file with one number.
     pub fn number(&self, path: &str) -> Option<u64> {
         self.text(path)?.parse().ok()

@@ -24,8 +24,12 @@ fn stage_command(host: &Host, plan: &Plan, stage: &str) -> String {
     let installed = TUNE_PLACES
         .iter()
         .find(|place| host.is_this() && host.has(place));
+    let where_to = match host.is_sysctl_read_only() {
+        true if stage == "sysctl" => "on the host (/proc/sys is read-only here): ",
+        _ => "",
+    };
     let mut line = format!(
-        "sudo {} apply --yes {stage}",
+        "{where_to}sudo {} apply --yes {stage}",
         installed.unwrap_or(&"tuning/tune.sh")
     );
     if stage == "limits" {

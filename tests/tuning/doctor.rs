@@ -527,3 +527,28 @@ fn this_host_is_looked_at() {
         .expect("weir runs");
     assert!(String::from_utf8_lossy(&page.stdout).contains("doctor"));
 }
+
+#[test]
+fn a_container_is_sent_to_its_host() {
+    let tree = Tree::healthy("doctor-container");
+    let somaxconn = tree.root().join("proc/sys/net/core/somaxconn");
+    std::fs::write(somaxconn, "4096\n").expect("written");
+    let own = tree.root().join("proc/self");
+    std::fs::create_dir_all(&own).expect("a directory");
+    for (mounts, is_sent) in [
+        ("proc /proc proc rw,nosuid 0 0\n", false),
+        (
+            "proc /proc proc rw 0 0\nproc /proc/sys proc ro,nosuid 0 0\n",
+            true,
+        ),
+    ] {
+        std::fs::write(own.join("mounts"), mounts).expect("written");
+        let (_, report) = tree.doctor("--cores 2-7");
+        let checks = report["checks"].as_array().expect("a list");
+        let check = checks.iter().find(|check| check["id"] == "somaxconn");
+        let mend = check.expect("there")["mend"]["text"]
+            .as_str()
+            .expect("text");
+        assert_eq!(mend.starts_with("on the host"), is_sent, "{mend}");
+    }
+}

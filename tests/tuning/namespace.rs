@@ -73,7 +73,14 @@ fn apply_and_revert_in_a_namespace() {
         let lines = text.lines().filter_map(|line| line.strip_prefix(when));
         lines.map(str::to_owned).collect()
     };
-    assert_eq!(of("status "), ["0", "0", "0"], "{text}\n{log}");
+    // A namespace shows limits that only its host may change: these are named, and no success.
+    let named = log.lines().filter(|line| line.starts_with("  cannot "));
+    let named: Vec<&str> = named.collect();
+    let done = if named.is_empty() { "0" } else { "1" };
+    assert_eq!(of("status "), [done, done, "0"], "{text}\n{log}");
+    let is_limit = |line: &&str| line.contains("mem_max") && line.contains("read-only here");
+    assert!(named.iter().all(is_limit), "{named:?}");
+    assert!(!log.contains("  differs "), "{log}");
     let (before, applied) = (of("before "), of("applied "));
     assert!(before.len() >= 7, "{text}\n{log}");
     assert!(
@@ -203,4 +210,42 @@ fn a_route_that_is_another_by_now_is_not_made_the_old_one() {
     );
     assert!(!text.contains("quickack"), "{text}");
     std::fs::remove_dir(&dir).expect("empty");
+}
+
+#[test]
+fn a_read_only_proc_sys_is_said_and_is_no_success() {
+    let sealed =
+        "mount --bind /proc/sys /proc/sys && mount -o remount,ro,bind /proc/sys || exit 1\n";
+    if let Err(why) = in_namespace(sealed) {
+        return println!("SKIPPED: no read-only /proc/sys to be had here: {why}");
+    }
+    let state = std::env::temp_dir().join(format!("weir-tuning-read-only-{}", std::process::id()));
+    let tune = format!(
+        "{} %s sysctl --state {}",
+        script().display(),
+        state.display()
+    );
+    let run = |words: &str| format!("{}; echo status $?\n", tune.replace("%s", words));
+    // Wanted is 16384.
+    let script = format!(
+        "echo 128 >/proc/sys/net/core/somaxconn\n{sealed}{}{}{}",
+        run("check"),
+        run("apply --yes"),
+        run("apply --yes --allow-read-only"),
+    );
+    let (text, log) = in_namespace(&script).expect("a namespace, as before");
+    let statuses: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("status "))
+        .collect();
+    assert_eq!(statuses, ["1", "1", "0"], "{text}\n{log}");
+    let said = text
+        .lines()
+        .filter(|line| line.contains("net.core.somaxconn"));
+    assert_eq!(
+        said.filter(|line| line.contains("read-only here")).count(),
+        3,
+        "{text}"
+    );
+    let _ = std::fs::remove_dir_all(state);
 }

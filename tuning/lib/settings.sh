@@ -58,15 +58,34 @@ reason() {
     printf '%s' "${text:-no reason given}" | tr '\n' ' '
 }
 
-# Is it on this host at all, can it be read, and changed by somebody?
+# Is it on this host at all, and can it be read?
 is_here() {
     case $1:$2 in
     whole:* | directory:*) has "${2%/*}" ;;
     channels:* | coalesce:* | route:*) [[ -n $(of_kind show "$1" "$2") ]] ;;
     # Without queues to choose from it is there and cannot be read.
     */xps_cpus) raw_file "$2" >/dev/null 2>&1 ;;
-    # Some show in a network namespace what only the host can change: not even root may write them.
-    *) at "$2" && [[ -f $REPLY && (-w $REPLY || $EUID -ne 0) ]] ;;
+    *) at "$2" && [[ -f $REPLY ]] ;;
+    esac
+}
+
+# Why not even root may change it from here, in REPLY: a container has a read-only /proc/sys, a network namespace shows
+# what only the host's may write.
+is_fixed() {
+    case $1:$2 in
+    whole:* | directory:*) at "${2%/*}" ;;
+    channels:* | coalesce:* | route:*) return 1 ;;
+    *) at "$2" ;;
+    esac || return 1
+    [[ $EUID -eq 0 && -e $REPLY && ! -w $REPLY ]] || return 1
+    REPLY="read-only here (a container?), to be set on the host"
+}
+
+# Nobody can say what a missing tool would have shown.
+lacks_tool() {
+    case $1 in
+    channels | coalesce) [[ -z $ROOT ]] && ! tool ethtool >/dev/null && has "/sys/class/net/$(nic_of "$2")/device" ;;
+    *) return 1 ;;
     esac
 }
 
@@ -82,9 +101,13 @@ want() {
         say refused "$what" "" "$text"
         return
     fi
+    if lacks_tool "$kind" "$what"; then
+        cannot "$what" "" "cannot be read: there is no program ethtool"
+        return
+    fi
     if ! is_here "$kind" "$what"; then
         ABSENT=$((ABSENT + 1))
-        [[ $VERBOSE == no ]] || say absent "$what" "" "not on this host, or not to be changed from here"
+        [[ $VERBOSE == no ]] || say absent "$what" "" "not on this host"
         return
     fi
     is=$(of_kind show "$kind" "$what")
@@ -92,6 +115,8 @@ want() {
     if "ok_$kind" "$what" "$wanted"; then
         SAME=$((SAME + 1))
         [[ $VERBOSE == no ]] || say ok "$what" "$is" "$text"
+    elif is_fixed "$kind" "$what"; then
+        cannot "$what" "$is" "$text: $REPLY"
     elif state_find "$what" && [[ ${HEAD[0]} == refused && ${HEAD[2]} == "$wanted" && ${HEAD[3]} == "$BOOT" ]]; then
         KEPT=$((KEPT + 1))
         [[ $VERBOSE == no ]] || say kept "$what" "$is" "$text: the kernel has refused it"
@@ -112,6 +137,20 @@ differs() {
         DIFFER=$((DIFFER + 1))
     fi
     say "$mark" "$@"
+}
+
+# Not as wanted, or not known, and beyond what this script can do here.
+cannot() {
+    if [[ $OPT_IN == yes && $IS_NAMED == no ]]; then
+        OPTIONAL=$((OPTIONAL + 1))
+    elif [[ $ALLOW_READ_ONLY == yes ]]; then
+        KEPT=$((KEPT + 1))
+    elif [[ $ACTION == check ]]; then
+        DIFFER=$((DIFFER + 1))
+    else
+        FAILED=$((FAILED + 1))
+    fi
+    say cannot "$@"
 }
 
 # Stores what is there, then changes it, then looks.
