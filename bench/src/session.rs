@@ -27,7 +27,7 @@ use crate::ksoftirqd::Ksoftirqd;
 use crate::load::{Format, LoadArgs};
 use crate::net::{allow_connections, mono_ns};
 use crate::report::{
-    lag_warning, load_lag, named, Better, Cpu, Latency, Messages, Run, Sample, Value,
+    lag_warning, load_lag, named, unix_seconds, Better, Cpu, Latency, Messages, Run, Sample, Value,
 };
 use crate::run::settle;
 use crate::sink::{Dialect, Sink, SinkArgs, Stream};
@@ -48,6 +48,8 @@ pub struct Session {
 pub struct Trial {
     /// Offered messages per second, and for how long.
     pub rate: u64,
+    /// When its schedule began, seconds since 1970.
+    pub started_unix_seconds: f64,
     pub seconds: f64,
     /// Messages that the schedule wanted sent.
     pub due: u64,
@@ -108,6 +110,7 @@ impl Trial {
             better,
         };
         Ok(Run {
+            started_unix_seconds: Some(self.started_unix_seconds),
             wall_seconds: self.seconds,
             messages: Messages {
                 sent: self.sent,
@@ -241,6 +244,7 @@ impl Session {
         self.drive.start_sampling(Duration::from_secs_f64(seconds));
         let (start_ns, cpu_start, ticks) = (mono_ns(), self.child.cpu()?, self.child.ticks()?);
         let ksoftirqd_start_ns = self.ksoftirqd.cpu_ns();
+        let started_unix_seconds = unix_seconds();
         self.drive.start()?;
         let end_ns = start_ns + (seconds * 1e9) as u64;
         self.run_to(end_ns)?;
@@ -271,6 +275,7 @@ impl Session {
         let frames = tally.per_analyzer.iter().sum::<u64>().max(1);
         Ok(Trial {
             rate,
+            started_unix_seconds,
             seconds,
             due,
             in_time: tally.within(late.as_nanos() as u64),

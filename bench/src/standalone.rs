@@ -156,6 +156,7 @@ pub fn run_sink(args: &SinkOnlyArgs) -> io::Result<bool> {
     let draft = args.common.begin("sink", args.analyzers)?;
     let mut drive = Drive::new()?;
     drive.attach_sink(&args.sink, args.analyzers)?;
+    let started_unix_seconds = Some(unix_seconds());
     drive.run_until(Duration::from_secs_f64(args.idle), |d| {
         let is_open = d.sink.as_ref().is_some_and(|s| s.open_links() > 0);
         !is_open || args.expect.is_some_and(|n| d.delivered() >= n)
@@ -169,7 +170,7 @@ pub fn run_sink(args: &SinkOnlyArgs) -> io::Result<bool> {
         sent,
         seconds: None,
         samples: Vec::new(),
-        started_unix_seconds: None,
+        started_unix_seconds,
     };
     report_sink(found, series, draft, &args.common)
 }

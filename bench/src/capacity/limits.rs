@@ -58,6 +58,7 @@ mod tests {
         latency.saturating_record_n(latency_ns, 100);
         Trial {
             rate: 100,
+            started_unix_seconds: 1_700_000_000.0,
             seconds: 1.0,
             due: 100,
             in_time,

@@ -10,9 +10,14 @@ use hdrhistogram::Histogram;
 
 use super::histogram::decode;
 use super::model::{Report, Series};
-use super::{hgrm, write};
+use super::{hgrm, unix_seconds, write};
 
 const NS_A_MS: f64 = 1e6;
+/// What the Java library writes first, and its reader and others look for.
+const FORMAT_VERSION: &str = "[Histogram log format version 1.3]";
+/// Names of the columns, above the first interval.
+const LEGEND: &[u8] =
+    b"\"StartTimestamp\",\"Interval_Length\",\"Interval_Max\",\"Interval_Compressed_Histogram\"\n";
 
 /// Distributions of a series over all its runs, by what they time.
 ///
@@ -53,8 +58,9 @@ pub fn write_hgrm(directory: &Path, report: &Report) -> io::Result<()> {
 /// A histogram cannot be read or written, or the file cannot be written.
 pub fn write_hlog(path: &Path, report: &Report) -> io::Result<()> {
     let mut intervals = Vec::new();
-    // A run that does not say when it was follows the one before it.
-    let mut end = 0.0;
+    // A run that does not say when it was follows the one before it; the first of them began when the
+    // report did, as far as that can still be told.
+    let mut end = unix_seconds() - report.wall_seconds;
     for series in &report.series {
         for (number, run) in series.runs.iter().enumerate() {
             let start = run.started_unix_seconds.unwrap_or(end);
@@ -77,6 +83,7 @@ pub fn write_hlog(path: &Path, report: &Report) -> io::Result<()> {
     let mut serializer = V2DeflateSerializer::new();
     let mut builder = IntervalLogWriterBuilder::new();
     builder
+        .add_comment(FORMAT_VERSION)
         .add_comment(&format!("weir-bench {}: {}", report.kind, report.title))
         .with_base_time(base_time)
         .with_start_time(base_time)
@@ -88,6 +95,12 @@ pub fn write_hlog(path: &Path, report: &Report) -> io::Result<()> {
         log.write_histogram(histogram, start, length, Tag::new(tag))
             .map_err(|e| io::Error::other(format!("--hlog {}: {e:?}", path.display())))?;
     }
+    let head: usize = bytes
+        .split_inclusive(|byte| *byte == b'\n')
+        .take_while(|line| line[0] == b'#')
+        .map(<[u8]>::len)
+        .sum();
+    bytes.splice(head..head, LEGEND.iter().copied());
     std::fs::write(path, bytes)
         .map_err(|e| io::Error::new(e.kind(), format!("--hlog {}: {e}", path.display())))
 }
@@ -147,6 +160,16 @@ mod tests {
         write_hlog(&path, &report).expect("writes");
         let bytes = std::fs::read(&path).expect("written");
         std::fs::remove_file(&path).expect("own file");
+        let text = std::str::from_utf8(&bytes).expect("text");
+        assert!(
+            text.starts_with("#[Histogram log format version 1.3]\n"),
+            "{text}"
+        );
+        let first = text.lines().find(|line| !line.starts_with('#'));
+        assert!(
+            first.is_some_and(|line| line.starts_with("\"StartTimestamp\",\"")),
+            "{first:?}"
+        );
         let (mut tags, mut last) = (Vec::new(), Duration::ZERO);
         let (mut bases, mut values) = (0, 0);
         for entry in IntervalLogIterator::new(&bytes) {
@@ -171,6 +194,27 @@ mod tests {
         assert_eq!(tags[0], "firehose-weir-2", "the earliest run");
         // Started at +90 s and +300 s.
         assert_eq!(last, Duration::from_secs(211));
+    }
+
+    #[test]
+    fn runs_that_do_not_say_when_they_were_are_not_of_1970() {
+        let path = scratch("hlog-undated");
+        let mut report = report();
+        for run in report.series.iter_mut().flat_map(|series| &mut series.runs) {
+            run.started_unix_seconds = None;
+        }
+        write_hlog(&path, &report).expect("writes");
+        let bytes = std::fs::read(&path).expect("written");
+        std::fs::remove_file(&path).expect("own file");
+        let start = IntervalLogIterator::new(&bytes).find_map(|entry| match entry {
+            Ok(LogEntry::StartTime(start)) => Some(start),
+            _ => None,
+        });
+        let ago = unix_seconds() - start.expect("a start").as_secs_f64();
+        assert!(
+            (report.wall_seconds - 1.0..report.wall_seconds + 60.0).contains(&ago),
+            "{ago} s ago"
+        );
     }
 
     #[test]

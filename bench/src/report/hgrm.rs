@@ -50,9 +50,15 @@ pub fn text(histogram_ns: &Histogram<u64>) -> String {
     out += &format!(
         "#[Buckets = {:12}, SubBuckets     = {:12}]\n",
         histogram_ns.buckets(),
-        histogram_ns.distinct_values()
+        sub_buckets(histogram_ns)
     );
     out
+}
+
+/// Linear buckets in each power of two: the power of two that holds two values for each step of the
+/// precision (3 digits: 2048), as the constructor of the Java library chooses it.
+fn sub_buckets(histogram: &Histogram<u64>) -> u64 {
+    (2 * 10u64.pow(histogram.sigfig().into())).next_power_of_two()
 }
 
 #[cfg(test)]
@@ -140,5 +146,6 @@ pub mod tests {
         );
         assert!(text.contains("#[Mean    =     2.0"), "{text}");
         assert!(text.contains("Total count    =            4]"), "{text}");
+        assert!(text.contains("SubBuckets     =         2048]"), "{text}");
     }
 }
