@@ -336,7 +336,7 @@ impl TapSource for Beat {
                 analyzer: "a1".into(),
                 severity: 3,
                 bytes: 2,
-                payload: "hi".into(),
+                payload: "hi\u{9b}31m\u{202e}".into(),
             };
             assert!(each(&tapped));
         }
@@ -355,6 +355,7 @@ fn a_tap_shows_lines() {
     while let Some(piece) = stream.piece().expect("a piece") {
         text.push_str(std::str::from_utf8(&piece).expect("text"));
     }
+    assert!(!text.contains(['\u{9b}', '\u{202e}']), "{text:?}");
     let lines: Vec<Value> = text
         .lines()
         .map(|line| serde_json::from_str(line).expect("JSON"))
@@ -362,7 +363,7 @@ fn a_tap_shows_lines() {
     assert_eq!(lines.len(), 3);
     assert_eq!(
         (&lines[1]["payload"], &lines[1]["at"]),
-        (&json!("hi"), &json!(1))
+        (&json!("hi\u{9b}31m\u{202e}"), &json!(1))
     );
     assert_eq!(lines[2]["error"], "over");
     let (status, answer) = rig.ask("GET", "/admin/tap?rate=0", Value::Null);

@@ -25,6 +25,7 @@ use super::http::{self, Refused};
 use super::token::is_carried;
 use super::{admin, answer, streams};
 use crate::certificate::Stamp;
+use crate::protocol::text;
 use crate::service::sockets::AdminSocket;
 
 /// Connections at once, each with a thread; beyond, 503.
@@ -393,7 +394,8 @@ fn tap(core: &Core, ask: &Ask, connection: &mut Connection) -> io::Result<Option
     let until = Instant::now() + Duration::from_secs(u64::from(seconds));
     let mut written = Ok(());
     let ended = source.tap(rate, until, &mut |message| {
-        let line = format!("{}\n", super::exchange::value(message));
+        let json = super::exchange::value(message).to_string();
+        let line = text::json_for_terminal(&json) + "\n";
         written = connection.write_all(&http::chunk(line.as_bytes()));
         written.is_ok() && !core.is_over()
     });

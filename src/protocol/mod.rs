@@ -17,6 +17,7 @@ pub mod control;
 pub mod detect;
 pub mod frame;
 pub mod native;
+pub mod text;
 
 pub use calendar::civil;
 

@@ -1,0 +1,70 @@
+//! Text that came from a peer, on its way to a person: a terminal, a log line, a page.
+//!
+//! A peer chooses its id and its messages. Control characters steer terminals (C1 as well as ESC), marks of
+//! direction and characters without width make one text look like another. None of them is written as it is.
+
+/// Does `c` show itself, and only itself, where it is written?
+///
+/// False for controls (C0, DEL, C1), separators of lines and paragraphs, marks of direction, and characters without
+/// width or ink (Unicode 16, general categories Cc, Cf, Zl and Zp, and the fillers of Hangul).
+pub fn is_printable(c: char) -> bool {
+    if c.is_ascii() {
+        return !c.is_ascii_control();
+    }
+    let is_hidden = matches!(c,
+        '\u{80}'..='\u{9f}'
+        | '\u{ad}'
+        | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}' | '\u{891}' | '\u{8e2}'
+        | '\u{115f}' | '\u{1160}' | '\u{180e}'
+        | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+        | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}'
+        | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}'
+        | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}');
+    !is_hidden
+}
+
+/// JSON as another program wrote it, for a terminal: the same value, with what is not [`is_printable`] as `\u` escapes.
+/// Line ends between values stay.
+///
+/// In JSON such characters stand in strings only (RFC 8259 allows none but space, tab and line ends elsewhere), where
+/// an escape means the same.
+pub fn json_for_terminal(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c == '\n' || is_printable(c) {
+            out.push(c);
+            continue;
+        }
+        let mut units = [0; 2];
+        for unit in c.encode_utf16(&mut units) {
+            out.push_str(&format!("\\u{unit:04x}"));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_steers_or_hides_is_not_printable() {
+        for c in "\u{0}\u{1b}\u{7f}\u{85}\u{9b}\u{ad}\u{200b}\u{200e}\u{202e}\u{2028}\u{2066}\u{2069}\u{feff}\u{e0041}".chars() {
+            assert!(!is_printable(c), "{:04x}", u32::from(c));
+        }
+        for c in "a \"\\~é漢字Ω€😀ü".chars() {
+            assert!(is_printable(c), "{c}");
+        }
+    }
+
+    #[test]
+    fn escaped_json_is_the_same_value() {
+        let value =
+            serde_json::json!({ "payload": "\u{9b}31m \u{7f} \u{202e}x\u{e0041} é \u{1b}[0m\n" });
+        let shown = json_for_terminal(&format!("{value}\n"));
+        assert!(shown.ends_with('\n'));
+        assert!(shown.trim_end().chars().all(is_printable), "{shown:?}");
+        let back: serde_json::Value = serde_json::from_str(&shown).expect("still JSON");
+        assert_eq!(back, value);
+    }
+}
