@@ -67,6 +67,8 @@ scripts/install.sh --root "$stage" --weir "$scratch/programs/weir" >/dev/null
 
 # As Debian wants them.
 gzip -9n "$stage"/usr/share/man/man1/*.1
+[[ -s "$stage/usr/share/doc/weir/THIRD-PARTY-NOTICES" ]] || fail "scripts/notices.py gave no notices; they belong into a package"
+gzip -9n "$stage/usr/share/doc/weir/THIRD-PARTY-NOTICES"
 rm "$stage/usr/share/doc/weir/LICENSE"
 { cat systemd/debian/copyright; sed 's/^$/./; s/^/ /' LICENSE; } >"$stage/usr/share/doc/weir/copyright"
 {
@@ -120,7 +122,8 @@ while IFS= read -r file; do
     grep -q " \.$file\$" <<<"$listing" || fail "conffile $file is not in it"
 done <"$stage/DEBIAN/conffiles"
 for wanted in ./usr/bin/weir ./usr/bin/weir-bench ./usr/lib/systemd/system/weir.service ./usr/share/man/man1/weir.1.gz \
-    ./usr/share/doc/weir/copyright ./usr/share/doc/weir/changelog.gz ./usr/lib/sysusers.d/weir.conf; do
+    ./usr/share/doc/weir/copyright ./usr/share/doc/weir/changelog.gz \
+    ./usr/share/doc/weir/THIRD-PARTY-NOTICES.gz ./usr/lib/sysusers.d/weir.conf; do
     grep -q " $wanted\$" <<<"$listing" || fail "$wanted is missing"
 done
 mkdir "$scratch/again"

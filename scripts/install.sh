@@ -124,6 +124,11 @@ fi
 for document in README.md LICENSE docs/*.md; do
     put 644 "$document" "$prefix/share/doc/weir/$(basename "$document")"
 done
+if [[ "$dry" == no ]] && python3 scripts/notices.py >"$made/notices" 2>"$made/notices.why"; then
+    put 644 "$made/notices" "$prefix/share/doc/weir/THIRD-PARTY-NOTICES"
+elif [[ "$dry" == no ]]; then
+    echo "  left out: THIRD-PARTY-NOTICES: scripts/notices.py: $(tail -n 1 "$made/notices.why")"
+fi
 for file in deploy/grafana/* deploy/prometheus/*; do
     put 644 "$file" "$prefix/share/doc/weir/$file"
 done

@@ -114,6 +114,33 @@ fn a_program_that_is_none_is_named_with_what_is_allowed() {
     std::fs::remove_dir_all(dir).expect("own files");
 }
 
+#[test]
+fn each_crate_in_the_programs_has_a_licence_that_is_allowed_and_its_notices() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/notices.py");
+    let run = |arguments: &[&str]| Command::new(&script).args(arguments).output();
+    let Ok(checked) = run(&["--check"]) else {
+        println!("skipped: python3 is not on this host");
+        return;
+    };
+    let says = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert!(checked.status.success(), "{says}{checked:?}");
+    let notices = run(&[]).expect("as before");
+    let text = String::from_utf8_lossy(&notices.stdout);
+    for part in [
+        "glommio 0.9",
+        "MPL-2.0+; https://",
+        "Mozilla Public License Version 2.0",
+        "Permission is hereby granted",
+        "Redistributions of source code must retain",
+    ] {
+        assert!(text.contains(part), "{part}");
+    }
+    assert_eq!(
+        run(&["--nonsense"]).expect("as before").status.code(),
+        Some(2)
+    );
+}
+
 fn is_executable(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     let mode = path.metadata().expect("a file").permissions().mode();

@@ -89,6 +89,7 @@ lacks_tool() {
     esac
 }
 
+# shellcheck disable=SC2153 # BOOT is set in state.sh
 want() {
     local kind=$1 what=$2 wanted=$3 why=$4 is text
     if [[ $ACTION == explain ]]; then
