@@ -21,7 +21,7 @@ use std::collections::VecDeque;
 
 use super::ledger::Ledger;
 use super::origins::Origins;
-use super::{BufferId, BufferPool, LinkEpoch, Memory, Span};
+use super::{room, BufferId, BufferPool, LinkEpoch, Memory, Span};
 use crate::http::{record_messages, RECORD_COUNT_BYTES};
 use crate::protocol::frame;
 use crate::protocol::native::{BatchHeader, BATCH_HEADER_BYTES, ORIGIN_BYTES};
@@ -120,7 +120,7 @@ impl Lane {
 
     /// Copies a frame behind the tail, in a new batch or buffer where need be.
     ///
-    /// The caller has checked that the pool holds [`Lane::buffers_for`] buffers.
+    /// The caller has checked that the pool holds the buffers that `room.rs` says.
     pub(super) fn append<M: Memory>(
         &mut self,
         memory: &mut M,
@@ -199,12 +199,6 @@ impl Lane {
         self.origins.len()
     }
 
-    /// Buffers that appending a frame of `len` bytes can take at most.
-    pub(super) fn buffers_for(len: usize, buffer_bytes: u32) -> usize {
-        let overhead = BATCH_HEADER_BYTES + ORIGIN_BYTES;
-        (len + overhead).div_ceil(buffer_bytes as usize)
-    }
-
     /// Buffers that appending a re-routed frame of `len` bytes here can take at most.
     pub(super) fn buffers_needed(&self, len: usize, buffer_bytes: u32) -> usize {
         let room = match self.segments.is_empty() {
@@ -214,7 +208,7 @@ impl Lane {
         if len + BATCH_HEADER_BYTES + ORIGIN_BYTES <= room as usize {
             return 0;
         }
-        Lane::buffers_for(len, buffer_bytes)
+        room::for_message(len, buffer_bytes)
     }
 
     /// The next range to send, if there is one.

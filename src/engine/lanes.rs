@@ -9,7 +9,7 @@ use super::lane::{Form, Lane, LaneSetup};
 use super::roster::{Entry, Reach, Roster};
 use super::shard::{lane_id, Engine, LaneSlot, LaneState, Window};
 use super::tree::LEAF_COUNT_MAX;
-use super::{LaneId, LinkEpoch, Memory};
+use super::{room, LaneId, LinkEpoch, Memory};
 
 impl<M: Memory> Engine<M> {
     /// Takes over a roster, unless it is older than the present one. `own_link` names this shard's
@@ -232,7 +232,7 @@ impl<M: Memory> Engine<M> {
             .filter(|slot| slot.state == LaneState::Up)
             .count()
             .max(1);
-        let frame_buffers = Lane::buffers_for(
+        let frame_buffers = room::for_message(
             self.config.frame_bytes_max as usize,
             self.config.buffer_bytes,
         );

@@ -9,6 +9,7 @@
 //! lane.rs       batch     one copy into the analyzer's tail buffer, kept until its ACK
 //! link.rs       send/ack  numbering on one connection, who is owed an ACK, stall rule
 //! reroute.rs    re-route  un-ACKed messages of a dead lane go back through the tree
+//! room.rs                 buffers that must be free before something is appended
 //! roster.rs     weights   the full table with its epoch; registrar.rs keeps it
 //! invariants.rs           what must hold at any moment
 //! accounts.rs             what each analyzer got, and what was due to it
@@ -33,6 +34,7 @@ mod origins;
 mod receipts;
 mod registrar;
 mod reroute;
+mod room;
 mod roster;
 mod samples;
 mod shard;

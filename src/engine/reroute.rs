@@ -19,10 +19,9 @@ use std::collections::VecDeque;
 use super::lane::{Form, Lane, Origin};
 use super::receipts::Ticket;
 use super::shard::{lane_id, Engine, LaneSlot, LaneState, Rerouted, Through};
-use super::{LaneId, LinkEpoch, Memory};
-use crate::http::{wrap_frame, Record, RECORD_COUNT_BYTES};
+use super::{room, LaneId, LinkEpoch, Memory};
+use crate::http::{wrap_frame, Record};
 use crate::protocol::frame;
-use crate::protocol::native::ORIGIN_BYTES;
 
 /// Kept for the next re-route; most frames fit.
 const STAGED_BYTES_KEPT: usize = 64 * 1024;
@@ -258,8 +257,8 @@ impl<M: Memory> Engine<M> {
         let lane = &self.lanes[chosen.0 as usize].lane;
         let is_record = lane.setup().form == Form::Records;
         let needed = if unit.is_record || is_record {
-            let heads = RECORD_COUNT_BYTES + unit.messages as usize * ORIGIN_BYTES; // in memory
-            self.buffers_for_unit(unit.len + heads)
+            let bytes = room::bytes_moved(unit.len, unit.messages);
+            room::for_unit(bytes, self.config.buffer_bytes)
         } else {
             lane.buffers_needed(unit.len, self.config.buffer_bytes)
         };
@@ -348,7 +347,7 @@ impl<M: Memory> Engine<M> {
     /// in all.
     fn staged_enough(&self) -> usize {
         let frame_bytes = self.config.frame_bytes_max as usize;
-        let frame_buffers = Lane::buffers_for(frame_bytes, self.config.buffer_bytes);
+        let frame_buffers = room::for_message(frame_bytes, self.config.buffer_bytes);
         (frame_buffers + 1) * self.config.buffer_bytes as usize
     }
 

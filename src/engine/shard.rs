@@ -23,7 +23,7 @@ use super::reroute::Rerouting;
 use super::samples::Samples;
 use super::tombstones::Tombstones;
 use super::tree::{Tree, LEAF_COUNT_MAX};
-use super::{BufferPool, LaneId, LinkEpoch, Memory};
+use super::{room, BufferPool, LaneId, LinkEpoch, Memory};
 
 /// One origin kept beside the arena for so many bytes of it: at 32 bytes each, an eighth of it.
 /// Messages of this size and more never lose theirs.
@@ -234,9 +234,9 @@ impl<M: Memory> Engine<M> {
     /// # Panics
     /// When the arena cannot hold two of the largest frames: see [`EngineConfig`].
     pub fn new(config: EngineConfig, memory: M) -> Engine<M> {
-        let frame_buffers = Lane::buffers_for(config.frame_bytes_max as usize, config.buffer_bytes);
+        let frame_buffers = room::for_message(config.frame_bytes_max as usize, config.buffer_bytes);
         assert!(
-            config.buffer_bytes >= 4096,
+            config.buffer_bytes >= room::BUFFER_BYTES_MIN,
             "batch buffers of at least 4 KiB"
         );
         assert!(

@@ -7,10 +7,10 @@
 //! ```
 
 use super::counters::Reason;
-use super::lane::{Form, Lane};
+use super::lane::Form;
 use super::receipts::{Receipt, Ticket};
 use super::shard::Engine;
-use super::{LaneId, Memory};
+use super::{room, LaneId, Memory};
 use crate::protocol::frame;
 
 /// Messages that are routed together.
@@ -64,7 +64,7 @@ impl<M: Memory> Engine<M> {
         }
         // Checked without `can_ingest`, which would hold TCP emitters up until the resume level.
         let is_ready = self.rerouting.is_idle() && !self.stalled;
-        let needed = self.ingest_floor + self.buffers_for_unit(bytes);
+        let needed = self.ingest_floor + room::for_unit(bytes, self.config.buffer_bytes);
         if !is_ready && !self.can_ingest()
             || self.full_lanes >= self.full_lanes_max
             || self.pool.free() < needed
@@ -117,12 +117,6 @@ impl<M: Memory> Engine<M> {
     /// Tickets that are not done.
     pub fn receipts_waiting(&self) -> usize {
         self.receipts.waiting()
-    }
-
-    /// Buffers that a unit may take, however its messages fall: at worst each buffer is left half
-    /// empty, as the next message does not fit.
-    pub(super) fn buffers_for_unit(&self, bytes: usize) -> usize {
-        Lane::buffers_for(2 * bytes, self.config.buffer_bytes) + 1
     }
 
     pub(super) fn keep_scratch(&mut self, mut scratch: Vec<u8>) {

@@ -157,7 +157,7 @@ fn what_the_lane_says_it_needs_is_enough() {
                 };
                 bench.append(&mut lane, &frame(bytes, 1), Some(origin));
                 let taken = free - bench.pool.free();
-                assert!(taken <= needed && needed <= Lane::buffers_for(bytes, BYTES));
+                assert!(taken <= needed && needed <= room::for_message(bytes, BYTES));
                 let rest = bench.empty(&mut lane);
                 let last = rest.last().expect("it was appended");
                 assert_eq!(last.1, frame(bytes, 1));
@@ -169,7 +169,7 @@ fn what_the_lane_says_it_needs_is_enough() {
 
 #[test]
 fn buffers_are_counted_to_the_last_byte() {
-    let needed = [5, 4056, 4057, 8152, 8153].map(|bytes| Lane::buffers_for(bytes, BYTES));
+    let needed = [5, 4056, 4057, 8152, 8153].map(|bytes| room::for_message(bytes, BYTES));
     assert_eq!(needed, [1, 1, 2, 2, 3], "40 bytes more than the frame");
 }
 
