@@ -5,6 +5,7 @@
 //!                            ^  |      --native (batches)->  native analyzer
 //!                            |  +- detect: which dialect does this analyzer speak?
 //!                            +---- control: ACK, weight, drain, goodbye
+//!   anybody else: foreign names what speaks there
 //! ```
 //!
 //! Everything here is pure: no I/O, no clock, no allocation while decoding, and no input from a
@@ -15,6 +16,7 @@ mod ack;
 mod calendar;
 pub mod control;
 pub mod detect;
+pub mod foreign;
 pub mod frame;
 pub mod native;
 pub mod text;
