@@ -162,6 +162,7 @@ impl<I: Io> Worker<I> {
         let outlives = self.listeners.as_ref().is_some_and(|l| l.outlives);
         let wanted = match kind {
             Kind::AcceptEmitter if !outlives => self.takes_in(),
+            Kind::AcceptAnalyzer => true,
             _ => self.phase == Phase::Running,
         };
         if !wanted {
@@ -175,12 +176,12 @@ impl<I: Io> Worker<I> {
             return;
         };
         let listener = match kind {
-            Kind::AcceptEmitter => &listeners.emitters,
-            Kind::AcceptAnalyzer => &listeners.analyzers,
-            _ => match &listeners.http {
-                Some(http) => http,
-                None => return,
-            },
+            Kind::AcceptEmitter => listeners.emitters.as_ref(),
+            Kind::AcceptAnalyzer => Some(&listeners.analyzers),
+            _ => listeners.http.as_ref(),
+        };
+        let Some(listener) = listener else {
+            return;
         };
         self.accepting |= kind == Kind::AcceptEmitter;
         self.io.accept(listener, bare(kind));

@@ -14,7 +14,7 @@ use super::io::Io;
 use super::links::{Connection, HandOverFacts, Stage};
 use super::mesh::{HandOver, Mesh, Message};
 use super::slab::{bare, token, Kind, Slot};
-use super::worker::{Phase, Worker, TICK_HANDSHAKE};
+use super::worker::{Worker, TICK_HANDSHAKE};
 use crate::engine::{Change, Entry, Link, LinkEpoch, Reach, Reason, Window};
 use crate::protocol::detect::{DetectError, Detection, Detector, DETECT_MS_MAX, SILENCE_MS};
 use crate::protocol::native::{HelloReader, Welcome};
@@ -37,9 +37,6 @@ impl<I: Io> Worker<I> {
     }
 
     fn add_analyzer(&mut self, socket: I::Socket) {
-        if self.phase != Phase::Running {
-            return;
-        }
         let allowed = &self.live.protection.allow_analyzers;
         if !allowed.is_empty() {
             let peer = self.io.peer(&socket);
@@ -288,9 +285,6 @@ impl<I: Io> Worker<I> {
 
     /// Another shard accepted a connection that belongs here.
     pub(super) fn on_hand_over(&mut self, hand_over: HandOver<I::Socket>) {
-        if self.phase != Phase::Running {
-            return;
-        }
         let HandOver {
             socket,
             dialect,

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::io::Io;
-use super::links::{Connection, Stage};
+use super::links::Connection;
 use super::mesh::{Mesh, Message};
 use super::shared::{ShardReport, Stop};
-use super::slab::{bare, token, Kind};
+use super::slab::{bare, Kind};
 use super::worker::{Phase, Worker, TICK_HANDSHAKE};
 use crate::engine::{Change, Reach, Roster, Window};
 use crate::protocol::Dialect;
@@ -226,8 +226,6 @@ impl<I: Io> Worker<I> {
     fn start_farewell(&mut self) {
         self.phase = Phase::Farewell;
         self.farewell_ns = self.now_ns;
-        self.io
-            .cancel(bare(Kind::AcceptAnalyzer), bare(Kind::Cancel));
         if self.listeners.as_ref().is_some_and(|l| l.outlives) {
             // Closed a moment later: a request that was queued in this turn still names the socket.
             self.io
@@ -240,35 +238,31 @@ impl<I: Io> Worker<I> {
         self.schedule_tick();
     }
 
-    /// Every emitter has gone, or their time is over. Ends the listening soon after the beginning.
+    /// Every emitter has gone, or their time is over. Soon after the beginning nobody new is listened for
+    /// but analyzers: what waits for an ACK may need one that comes back.
     fn farewell_is_over(&mut self) -> bool {
         let since = Duration::from_nanos(self.now_ns - self.farewell_ns);
-        if since >= TICK_HANDSHAKE.min(self.config.farewell) && self.listeners.is_some() {
+        let mut listens = self
+            .listeners
+            .as_ref()
+            .is_some_and(|l| l.emitters.is_some());
+        if since >= TICK_HANDSHAKE.min(self.config.farewell) && listens {
             self.io
                 .cancel(bare(Kind::AcceptEmitter), bare(Kind::Cancel));
-            self.listeners = None;
+            if let Some(listeners) = &mut self.listeners {
+                listeners.emitters = None;
+                listeners.http = None;
+            }
+            listens = false;
         }
         let gone = self.emitters.len() == 0 && self.pending.is_empty();
-        self.listeners.is_none() && gone || since >= self.config.farewell
+        !listens && gone || since >= self.config.farewell
     }
 
     fn start_draining(&mut self) {
         self.phase = Phase::Draining;
         self.stop_receiving();
         self.cut_off_clients();
-        for slot in self.links.slots() {
-            let Some(connection) = self.links.get(slot) else {
-                continue;
-            };
-            if matches!(
-                connection.stage,
-                Stage::Detecting { .. } | Stage::Greeting { .. }
-            ) {
-                self.io
-                    .cancel(token(Kind::LinkReceive, slot), bare(Kind::Cancel));
-                self.kill(slot, "the distributor is shutting down", None);
-            }
-        }
         self.schedule_tick();
     }
 

@@ -76,7 +76,7 @@ pub(super) struct Connection<I: Io> {
     pub(super) zero_copy: bool,
     /// In the pump list.
     pub(super) pumped: bool,
-    /// DRAIN was sent.
+    /// DRAIN was sent, and nothing since.
     pub(super) drain_sent: bool,
     /// It has asked for nothing new.
     pub(super) asked_to_drain: bool,

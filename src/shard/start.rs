@@ -238,7 +238,7 @@ impl Distributor {
         let mut refused = refused.into_iter();
         for (index, (arena, (emitters, analyzers))) in parts.enumerate() {
             let listeners = Listeners {
-                emitters,
+                emitters: Some(emitters),
                 analyzers,
                 http: http.next(),
                 outlives,

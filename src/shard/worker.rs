@@ -43,7 +43,7 @@ pub(super) enum Phase {
     Running,
     /// Has told the emitters to go, and reads on until they have.
     Farewell,
-    /// Takes nothing new; waits for ACKs.
+    /// Takes nothing new from emitters and clients; waits for ACKs, of analyzers that come now as well.
     Draining,
     /// Has nothing left; waits for the other shards.
     Drained,
@@ -58,7 +58,9 @@ pub(super) struct ZeroCopySend {
 
 /// Where a shard accepts connections.
 pub(crate) struct Listeners<L> {
-    pub(crate) emitters: L,
+    /// None: the farewell's time for new ones is over.
+    pub(crate) emitters: Option<L>,
+    /// Until the end: also while draining, whoever can ACK may come.
     pub(crate) analyzers: L,
     /// Not everybody wants HTTP.
     pub(crate) http: Option<L>,
@@ -223,9 +225,10 @@ impl<I: Io> Worker<I> {
     /// Starts to accept.
     pub(crate) fn start(&mut self) {
         if let Some(listeners) = &self.listeners {
-            self.accepting = true;
-            self.io
-                .accept(&listeners.emitters, bare(Kind::AcceptEmitter));
+            if let Some(emitters) = &listeners.emitters {
+                self.accepting = true;
+                self.io.accept(emitters, bare(Kind::AcceptEmitter));
+            }
             self.io
                 .accept(&listeners.analyzers, bare(Kind::AcceptAnalyzer));
             if let Some(http) = &listeners.http {

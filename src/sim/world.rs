@@ -546,7 +546,7 @@ fn worker(
         VecMemory::new(host.buffers as usize, host.batch_bytes as usize),
         SimMesh::new(shard, plan.shards, host.mesh_messages),
         Listeners {
-            emitters: listener(Port::Emitters),
+            emitters: Some(listener(Port::Emitters)),
             analyzers: listener(Port::Analyzers),
             http: None,
             outlives: false,

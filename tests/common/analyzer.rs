@@ -163,6 +163,10 @@ impl Analyzer {
         self.state().redelivered
     }
 
+    pub fn drain_heard(&self) -> bool {
+        self.state().drain_heard
+    }
+
     pub fn goodbye_heard(&self) -> bool {
         self.state().goodbye_heard
     }
