@@ -14,6 +14,7 @@ use super::exchange::iso_ms;
 use super::state::{name_of, Row, Standing};
 use crate::certificate::Stamp;
 use crate::engine::LinkEpoch;
+use crate::protocol::WeightText;
 use crate::shard::ShardReport;
 
 /// Events kept; the oldest go.
@@ -131,7 +132,7 @@ impl EventLog {
             };
             match &was {
                 _ if row.is_online() && !had_joined => {
-                    let text = format!("joined with weight {}", row.weight);
+                    let text = format!("joined with weight {}", WeightText(row.weight));
                     found.push(("good", name(), text));
                 }
                 Some(was) if was.standing != now.standing => {
@@ -144,9 +145,17 @@ impl EventLog {
             if let Some(was) = was.filter(|was| row.is_online() && was_online(was)) {
                 // A ramp is told when it begins and when it is over, not step by step.
                 if was.ramping && !now.ramping {
-                    found.push(("note", name(), format!("weight is {}", row.weight)));
+                    found.push((
+                        "note",
+                        name(),
+                        format!("weight is {}", WeightText(row.weight)),
+                    ));
                 } else if was.weight != now.weight && !now.ramping {
-                    let text = format!("weight {} -> {}", was.weight, now.weight);
+                    let text = format!(
+                        "weight {} -> {}",
+                        WeightText(was.weight),
+                        WeightText(now.weight)
+                    );
                     found.push(("note", name(), text));
                 }
                 if was.pinned != now.pinned {
@@ -217,7 +226,10 @@ fn turned(was: Standing, row: &Row) -> Option<(&'static str, String)> {
                 .map_or(String::new(), |why| format!(": {why}"));
             ("bad", format!("is gone{why}"))
         }
-        (was, _) if is_gone(was) => ("good", format!("is back with weight {}", row.weight)),
+        (was, _) if is_gone(was) => (
+            "good",
+            format!("is back with weight {}", WeightText(row.weight)),
+        ),
         (_, Draining) => ("note", "is draining".into()),
         (Draining, _) => ("good", "takes messages again".into()),
         (_, Full) => ("bad", "window is full".into()),

@@ -110,8 +110,12 @@ impl Exposition {
         let _ = writeln!(self.out, " {value}");
     }
 
-    /// As [`Exposition::count`], any number.
+    /// As [`Exposition::count`], any number. What is none (NaN, infinite) has no sample: sums and alerts over
+    /// all series would be none as well.
     pub fn number(&mut self, labels: Labels, value: f64) {
+        if !value.is_finite() {
+            return;
+        }
         self.series("", labels);
         self.value(value);
     }
@@ -166,11 +170,9 @@ impl Exposition {
     }
 
     fn value(&mut self, value: f64) {
-        let _ = match value {
-            value if value.is_nan() => writeln!(self.out, " NaN"),
-            value if value.is_infinite() && value > 0.0 => writeln!(self.out, " +Inf"),
-            value if value.is_infinite() => writeln!(self.out, " -Inf"),
-            value => writeln!(self.out, " {value}"),
+        let _ = match value == 0.0 || (1e-5..1e15).contains(&value.abs()) {
+            true => writeln!(self.out, " {value}"),
+            false => writeln!(self.out, " {value:e}"),
         };
     }
 }

@@ -76,7 +76,7 @@ const ANALYZER: [OfAnalyzer; 17] = [
     ("weir_analyzer_online", Kind::Gauge, "1 while it is in the roster.", |a| f64::from(u8::from(a.is_online()))),
     ("weir_analyzer_pinned", Kind::Gauge, "1 while the operator holds its weight.", |a| f64::from(u8::from(a.pinned))),
     ("weir_analyzer_target_share", Kind::Gauge, "Part of all weights in force, 0 to 1.", |a| a.target_share),
-    ("weir_analyzer_assigned_share", Kind::Gauge, "Part of the messages given out in the last 5 s, 0 to 1; NaN when there were none.", |a| a.recent_share.unwrap_or(f64::NAN)),
+    ("weir_analyzer_assigned_share", Kind::Gauge, "Part of the messages given out in the last 5 s, 0 to 1; no sample when there were none.", |a| a.recent_share.unwrap_or(f64::NAN)),
     ("weir_analyzer_due_share", Kind::Gauge, "Part that was due to it since the start, 0 to 1.", |a| a.share.due_share),
     ("weir_analyzer_real_share", Kind::Gauge, "Part that it was given since the start, 0 to 1.", |a| a.share.real_share),
     ("weir_analyzer_share_error_messages", Kind::Gauge, "Messages given less messages due, since the start.", |a| a.share.share_error),

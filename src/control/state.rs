@@ -22,7 +22,7 @@ use super::track::{Buckets, LaneTrack};
 use super::view::posts_of;
 use crate::audit;
 use crate::certificate::{Ledger, Share, Stamp};
-use crate::engine::{Balance, Counters, Entry, LinkEpoch, Reach};
+use crate::engine::{Balance, Counters, Entry, LinkEpoch, Proportion, Reach};
 use crate::shard::ShardReport;
 
 /// Analyzers that left are shown as offline for this long.
@@ -537,16 +537,13 @@ impl State {
     }
 
     fn make_rows(&self) -> Vec<Row> {
-        let weights = self.entries().iter().map(Entry::effective_weight);
-        let all_weights: f64 = weights.sum();
+        let all = Proportion::of(self.entries().iter().map(Entry::effective_weight));
         let mut rows: Vec<Row> = Vec::with_capacity(self.known.len());
         for (name, known) in &self.known {
             let mut row = self.bare_row(name, known);
             let entries = self.entries().iter().filter(|entry| entry.name == *name);
-            let weight: f64 = entries.map(Entry::effective_weight).sum();
-            if all_weights > 0.0 {
-                row.target_share = weight / all_weights;
-            }
+            let shares = entries.map(|entry| all.share(entry.effective_weight()));
+            row.target_share = shares.sum();
             row.recent_share = self.rates.share(name);
             row.acked_rate = self.rates.acked(name);
             rows.push(row);

@@ -17,7 +17,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::engine::{LinkEpoch, TableChanges};
+use crate::engine::{LinkEpoch, Proportion, TableChanges};
 use crate::shard::ShardReport;
 
 /// Rounding of f64 and of scaled weights, in messages; nothing beside the bound.
@@ -117,8 +117,8 @@ impl Stretch {
 
     /// Exact share of the `index`-th analyzer, 0 to 1.
     pub fn exact(&self, index: usize) -> f64 {
-        let all: f64 = self.table.iter().map(|(_, weight)| weight).sum();
-        self.table[index].1 / all
+        let all = Proportion::of(self.table.iter().map(|(_, weight)| *weight));
+        all.share(self.table[index].1)
     }
 
     /// How many messages the `index`-th analyzer got beyond its exact share.
@@ -216,7 +216,7 @@ impl Interval {
         disturbed: bool,
         started_ns: u64,
     ) -> Interval {
-        let all: f64 = table.iter().map(|(_, weight)| weight).sum();
+        let all = Proportion::of(table.iter().map(|(_, weight)| *weight));
         let living = report.lanes.iter().filter(|lane| !lane.down);
         let lanes = living.filter_map(|lane| {
             let entry = entry_of(report, lane.analyzer)?;
@@ -224,7 +224,7 @@ impl Interval {
             Some(Track {
                 epoch: lane.epoch,
                 name: Arc::clone(&entry.name),
-                share: if weight > 0.0 { weight / all } else { 0.0 },
+                share: all.share(weight),
                 base: lane.assigned_before,
                 assigned: lane.assigned_before,
                 lowest: 0.0,

@@ -6,6 +6,7 @@
 //! ```
 
 use super::watch::{Row, State};
+use crate::engine::Proportion;
 
 /// Columns, left to right, with what is given up first when there is no room: the highest number.
 const COLUMNS: [(&str, usize, u8); 9] = [
@@ -99,9 +100,9 @@ pub fn lines(rows: &[Row], real: &[Option<f64>], look: Look) -> Vec<String> {
     let columns = look.columns();
     let header = COLUMNS.map(|(name, ..)| name.to_owned());
     let mut lines = vec![look.paint(Paint::Bold, &line(&header, &columns, None, look))];
-    let weights: f64 = rows.iter().filter_map(chosen_weight).sum();
+    let all = Proportion::of(rows.iter().filter_map(chosen_weight));
     for (row, real) in rows.iter().zip(real) {
-        let target = chosen_weight(row).map(|weight| weight / weights);
+        let target = chosen_weight(row).map(|weight| all.share(weight));
         let (p50, p99) = match row.ack_us {
             Some((p50, p99)) => (milliseconds(p50), milliseconds(p99)),
             None => ("-".to_owned(), "-".to_owned()),

@@ -1,18 +1,19 @@
 //! What each analyzer got and what was due to it, over all tables of weights and all its links.
 //!
 //! While a table is in force, a lane of weight w is due w / W of every message that is routed, W
-//! being the weight of all lanes that can be chosen. So a clock that advances by 1 / W with each message
-//! tells any lane's due by its weight times the time that has passed. A change of W changes the pace of
-//! the clock and nothing else: no lane need be touched but the one that changed.
+//! being the weight of all lanes that can be chosen. A change of either settles what was routed before it:
 //!
 //! ```text
-//!   clock   0 ----- 1/W each ----- change ------ 1/W' each ------ now
-//!   lane          due += w x (change - before)     + w' x (now - change)
+//!   routed  0 ------ w / W of each ------ change ------ w' / W' of each ------ now
+//!   due           += (change - before) x w / W       + (now - change) x w' / W'
 //! ```
+//!
+//! All of it is in integers, see `proportion.rs`.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use super::proportion::{Due, Part, Proportion};
 use super::shard::{Engine, LaneSlot, LaneState};
 use super::Memory;
 
@@ -34,49 +35,48 @@ pub struct Account {
     pub due: f64,
 }
 
-/// A lane's part in the clock.
+/// What a lane is due.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Due {
-    /// Weight while it can be chosen, else 0.
-    weight: f64,
-    /// Clock when that was last changed.
-    since: f64,
-    due: f64,
+pub(super) struct LaneDue {
+    /// Of each message from now on; nothing while it cannot be chosen.
+    part: Part,
+    /// Of what was routed before that was last changed.
+    settled: Due,
 }
 
-impl Due {
-    fn at(&self, clock: f64) -> f64 {
-        self.due + self.weight * (clock - self.since)
+impl LaneDue {
+    /// With `messages` more that were routed since.
+    fn after(&self, messages: u64) -> Due {
+        self.settled + self.part.of(messages)
     }
+}
+
+/// An account as it is added up.
+#[derive(Clone)]
+struct Sum {
+    name: Arc<str>,
+    assigned: u64,
+    acked: u64,
+    due: Due,
 }
 
 /// Accounts of all analyzers that this shard ever had.
 #[derive(Default)]
 pub(super) struct Accounts {
-    clock: f64,
-    weight: f64,
-    /// Messages routed when the clock was set last.
+    /// Messages routed when dues were settled last.
     routed: u64,
     names: BTreeMap<u32, Arc<str>>,
     /// Analyzers some of whose lanes are gone: what these had.
-    closed: BTreeMap<u32, Account>,
+    closed: BTreeMap<u32, Sum>,
     /// In the order in which they were closed first.
     order: VecDeque<u32>,
-    others: Option<Account>,
+    others: Option<Sum>,
     /// Largest certificate that the tree had.
     bound_max: f64,
 }
 
 impl Accounts {
-    fn now(&self, routed: u64) -> f64 {
-        if self.weight > 0.0 {
-            self.clock + (routed - self.routed) as f64 / self.weight
-        } else {
-            self.clock
-        }
-    }
-
-    fn add(&mut self, analyzer: u32, part: Account) {
+    fn add(&mut self, analyzer: u32, part: Sum) {
         if let Some(account) = self.closed.get_mut(&analyzer) {
             account.add(&part);
             return;
@@ -88,28 +88,35 @@ impl Accounts {
         }
         let oldest = self.order.pop_front();
         if let Some(oldest) = oldest.and_then(|oldest| self.closed.remove(&oldest)) {
-            let others = self
-                .others
-                .get_or_insert_with(|| Account::new(OTHERS.into()));
+            let others = self.others.get_or_insert_with(|| Sum::new(OTHERS.into()));
             others.add(&oldest);
         }
     }
 }
 
-impl Account {
-    fn new(name: Arc<str>) -> Account {
-        Account {
+impl Sum {
+    fn new(name: Arc<str>) -> Sum {
+        Sum {
             name,
             assigned: 0,
             acked: 0,
-            due: 0.0,
+            due: Due::default(),
         }
     }
 
-    fn add(&mut self, other: &Account) {
+    fn add(&mut self, other: &Sum) {
         self.assigned += other.assigned;
         self.acked += other.acked;
         self.due += other.due;
+    }
+
+    fn account(self) -> Account {
+        Account {
+            name: self.name,
+            assigned: self.assigned,
+            acked: self.acked,
+            due: self.due.messages(),
+        }
     }
 }
 
@@ -124,23 +131,20 @@ impl<M: Memory> Engine<M> {
 
     /// Weights, membership or availability have changed: what was routed so far was due by the old.
     pub(super) fn settle_dues(&mut self) {
-        let clock = self.accounts.now(self.routed());
-        let mut all = 0.0;
+        let routed = self.routed();
+        let since = routed - self.accounts.routed;
+        self.accounts.routed = routed;
+        let weight = |slot: &LaneSlot| match slot.state == LaneState::Up && !slot.full {
+            true => slot.weight,
+            false => 0.0,
+        };
+        let all = Proportion::of(self.lanes.iter().map(weight));
         for slot in &mut self.lanes {
-            let can_be_chosen = slot.state == LaneState::Up && !slot.full;
-            let weight = if can_be_chosen { slot.weight } else { 0.0 };
-            all += weight;
-            if weight != slot.due.weight {
-                slot.due = Due {
-                    weight,
-                    since: clock,
-                    due: slot.due.at(clock),
-                };
-            }
+            slot.due = LaneDue {
+                settled: slot.due.after(since),
+                part: all.part(weight(slot)),
+            };
         }
-        self.accounts.clock = clock;
-        self.accounts.weight = all;
-        self.accounts.routed = self.routed();
     }
 
     /// The tree may have a larger certificate than any before.
@@ -151,7 +155,7 @@ impl<M: Memory> Engine<M> {
     /// A lane gets nothing any more: what it had stays with its analyzer. To be called once, after
     /// [`Engine::settle_dues`].
     pub(super) fn close_account(&mut self, lane: usize) {
-        let part = self.part(&self.lanes[lane], self.accounts.clock);
+        let part = self.part(&self.lanes[lane], 0);
         let analyzer = self.lanes[lane].analyzer;
         self.accounts.add(analyzer, part);
         let is_used = |slot: &LaneSlot| slot.state == LaneState::Up && slot.analyzer == analyzer;
@@ -160,26 +164,26 @@ impl<M: Memory> Engine<M> {
         }
     }
 
-    fn part(&self, slot: &LaneSlot, clock: f64) -> Account {
+    fn part(&self, slot: &LaneSlot, since: u64) -> Sum {
         let name = self.accounts.names.get(&slot.analyzer);
-        Account {
+        Sum {
             name: name.map_or_else(|| slot.analyzer.to_string().into(), Arc::clone),
             assigned: slot.lane.appended(),
             acked: slot.acked(),
-            due: slot.due.at(clock),
+            due: slot.due.after(since),
         }
     }
 
     /// What each analyzer got and what was due to it; one that came back under another number has
     /// several accounts of the same name.
     pub fn accounts(&self) -> Vec<Account> {
-        let clock = self.accounts.now(self.routed());
-        let mut lanes: BTreeMap<u32, Account> = BTreeMap::new();
+        let since = self.routed() - self.accounts.routed;
+        let mut lanes: BTreeMap<u32, Sum> = BTreeMap::new();
         for slot in self.lanes.iter().filter(|slot| slot.state == LaneState::Up) {
-            let part = self.part(slot, clock);
+            let part = self.part(slot, since);
             let account = lanes
                 .entry(slot.analyzer)
-                .or_insert_with(|| Account::new(Arc::clone(&part.name)));
+                .or_insert_with(|| Sum::new(Arc::clone(&part.name)));
             account.add(&part);
         }
         // Ten times a second on the shard's own thread: one list, not a copy of the table.
@@ -190,10 +194,10 @@ impl<M: Memory> Engine<M> {
             if let Some(part) = lanes.remove(analyzer) {
                 account.add(&part);
             }
-            all.push(account);
+            all.push(account.account());
         }
-        all.extend(lanes.into_values());
-        all.extend(self.accounts.others.clone());
+        let rest = lanes.into_values().chain(self.accounts.others.clone());
+        all.extend(rest.map(Sum::account));
         all
     }
 
@@ -363,6 +367,40 @@ mod tests {
         assert_agree(&engine, &model);
         ingest(&mut engine, &mut model, &open, 10);
         assert_agree(&engine, &model);
+    }
+
+    fn due(engine: &Engine<VecMemory>) -> Vec<f64> {
+        let accounts = engine.accounts().into_iter();
+        accounts.map(|account| account.due).collect()
+    }
+
+    #[test]
+    fn dues_survive_weights_of_any_size_and_their_changes() {
+        let mut engine = engine();
+        let routed = |engine: &mut Engine<VecMemory>, weights: &[(u32, f64)], count: usize| {
+            set(engine, weights);
+            for _ in 0..count {
+                assert_eq!(engine.ingest(0, &FRAME), crate::engine::Ingest::Taken);
+            }
+        };
+        // The sum is infinite; a light one is alone; the heaviest beside the lightest.
+        routed(&mut engine, &[(0, 1e308), (1, 1e308)], 100);
+        assert_eq!(due(&engine), [50.0, 50.0]);
+        routed(&mut engine, &[(0, 1e-320)], 20);
+        assert_eq!(due(&engine)[0], 70.0);
+        routed(&mut engine, &[(0, 1e-15)], 30);
+        routed(&mut engine, &[(2, 1.0), (3, 3.0)], 40);
+        assert_eq!(due(&engine)[2..], [10.0, 30.0]);
+        routed(&mut engine, &[(2, 0.4), (3, 0.6)], 100);
+        routed(&mut engine, &[(2, 4e14), (3, 6e14)], 100);
+        let after = due(&engine);
+        assert!(
+            (after[2] - 90.0).abs() < 1e-9 && (after[3] - 150.0).abs() < 1e-9,
+            "{after:?}"
+        );
+        routed(&mut engine, &[(2, f64::MAX), (3, 5e-324)], 10);
+        routed(&mut engine, &[(2, 0.0), (3, 0.0)], 0);
+        assert!((due(&engine).iter().sum::<f64>() - 400.0).abs() < 1e-9);
     }
 
     #[test]

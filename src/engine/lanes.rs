@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::accounts::Due;
+use super::accounts::LaneDue;
 use super::counters::Reason;
 use super::ended::Ended;
 use super::lane::{Form, Lane, LaneSetup};
@@ -197,7 +197,7 @@ impl<M: Memory> Engine<M> {
             written: 0,
             rerouted: 0,
             assigned_before: 0,
-            due: Due::default(),
+            due: LaneDue::default(),
             refused_in_order: 0,
             through: VecDeque::new(),
             acked_at_end: None,

@@ -12,7 +12,7 @@
 //! room.rs                 buffers that must be free before something is appended
 //! roster.rs     weights   the full table with its epoch; registrar.rs keeps it
 //! invariants.rs           what must hold at any moment
-//! accounts.rs             what each analyzer got, and what was due to it
+//! accounts.rs             what each analyzer got, and what was due to it; proportion.rs: in integers
 //! shard.rs                the engine that ties them: start reading here
 //! ```
 //!
@@ -31,6 +31,7 @@ mod lanes;
 mod ledger;
 mod link;
 mod origins;
+mod proportion;
 mod receipts;
 mod registrar;
 mod reroute;
@@ -49,6 +50,7 @@ pub use ended::Ended;
 pub use ingest::Ingest;
 pub use lane::{Origin, Transmit};
 pub use link::{Link, LinkError, Stall};
+pub use proportion::Proportion;
 pub use receipts::{Receipt, Ticket};
 pub use registrar::Registrar;
 pub use roster::{Change, Entry, Order, OrderError, Reach, Roster};

@@ -199,6 +199,7 @@ impl fmt::Display for OrderError {
             OrderError::TooManyPins => write!(f, "{KEPT_MAX} weights are pinned already"),
             OrderError::TooManyDrains => write!(f, "{KEPT_MAX} analyzers are drained already"),
             OrderError::BadWeight { weight } => {
+                let weight = crate::protocol::WeightText(*weight);
                 write!(f, "weight {weight}: allowed: a finite number, 0 or more")
             }
         }

@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::accounts::{Accounts, Due};
+use super::accounts::{Accounts, LaneDue};
 use super::assembler::Assembler;
 use super::counters::{Balance, Counters, LaneReport};
 use super::ended::{Ended, EndedList};
@@ -138,7 +138,7 @@ pub(super) struct LaneSlot {
     /// Messages given to it before the last change of the table.
     pub(super) assigned_before: u64,
     /// What is due to it.
-    pub(super) due: Due,
+    pub(super) due: LaneDue,
     /// Of the messages that are through in order: refused.
     pub(super) refused_in_order: u64,
     /// Messages that were through before older ones; for links over HTTP that die.

@@ -59,7 +59,8 @@ impl fmt::Display for DetectError {
             Self::FirstWeight { dialect, weight } => {
                 write!(
                     f,
-                    "first weight {weight} ({dialect}) is not a finite number >= 0"
+                    "first weight {} ({dialect}) is not a finite number >= 0",
+                    super::WeightText(*weight)
                 )
             }
             Self::Incomplete { bytes } => {

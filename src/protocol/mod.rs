@@ -57,6 +57,19 @@ pub fn valid_weight(weight: f64) -> Option<f64> {
     (weight.is_finite() && weight >= 0.0).then_some(weight + 0.0)
 }
 
+/// A weight as it is shown and logged: every digit that tells it from others, and never hundreds.
+pub struct WeightText(pub f64);
+
+impl std::fmt::Display for WeightText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let weight = self.0;
+        match weight == 0.0 || (1e-5..1e15).contains(&weight.abs()) {
+            true => write!(f, "{weight}"),
+            false => write!(f, "{weight:e}"),
+        }
+    }
+}
+
 /// Takes the first `N` bytes off `bytes`; nothing is taken when fewer are there.
 #[inline]
 fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
@@ -111,6 +124,20 @@ mod tests {
             assert_eq!(valid_weight(bad), None, "{bad}");
         }
         assert_eq!(valid_weight(2.5), Some(2.5));
+        let texts = [0.0, 0.25, 5.0, 123_456.5, 1e15, 1e-320, f64::MAX, f64::NAN];
+        assert_eq!(
+            texts.map(|weight| WeightText(weight).to_string()),
+            [
+                "0",
+                "0.25",
+                "5",
+                "123456.5",
+                "1e15",
+                "1e-320",
+                "1.7976931348623157e308",
+                "NaN"
+            ]
+        );
         let zero = valid_weight(-0.0).expect("it is zero");
         assert!(zero == 0.0 && zero.is_sign_positive());
     }

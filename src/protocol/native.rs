@@ -105,7 +105,11 @@ impl fmt::Display for NativeError {
             Self::Magic => write!(f, "not a native link: wrong magic"),
             Self::Version(v) => write!(f, "protocol version {v}, this build speaks {VERSION}"),
             Self::Flags(flags) => write!(f, "unknown flags {flags:#04x}"),
-            Self::Weight(weight) => write!(f, "weight {weight} is not a finite number >= 0"),
+            Self::Weight(weight) => write!(
+                f,
+                "weight {} is not a finite number >= 0",
+                crate::protocol::WeightText(*weight)
+            ),
             Self::IdLength(n) => write!(f, "analyzer id of {n} bytes, 1 to {ID_BYTES_MAX} allowed"),
             Self::IdText => write!(f, "analyzer id is not UTF-8"),
             Self::TokenLength(n) => {

@@ -18,7 +18,7 @@ use super::worker::{Worker, TICK_HANDSHAKE};
 use crate::engine::{Change, Entry, Link, LinkEpoch, Reach, Reason, Window};
 use crate::protocol::detect::{DetectError, Detection, Detector, DETECT_MS_MAX, SILENCE_MS};
 use crate::protocol::native::{HelloReader, Welcome};
-use crate::protocol::Dialect;
+use crate::protocol::{Dialect, WeightText};
 use crate::uring::{Completion, Group};
 
 const MS: u64 = 1_000_000;
@@ -340,8 +340,9 @@ impl<I: Io> Worker<I> {
         connection.window = window;
         self.engine.counters.links_up += 1;
         log::info!(
-            "analyzer up link={} analyzer={name} dialect={dialect} weight={weight} shard={}",
+            "analyzer up link={} analyzer={name} dialect={dialect} weight={} shard={}",
             epoch.0,
+            WeightText(weight),
             self.index
         );
         let change = if dialect == Dialect::Native {

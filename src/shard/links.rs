@@ -17,7 +17,7 @@ use crate::engine::{Change, Link, LinkEpoch, Reason, Window};
 use crate::protocol::control::Control;
 use crate::protocol::detect::Detector;
 use crate::protocol::native::{self, HelloReader};
-use crate::protocol::Dialect;
+use crate::protocol::{Dialect, WeightText};
 use crate::uring::{Completion, Group};
 
 /// How far a connection has come.
@@ -188,8 +188,9 @@ impl<I: Io> Worker<I> {
                 },
                 Some(Ok(Control::Weight(weight))) => {
                     log::debug!(
-                        "weight link={} weight={weight} mono_ns={}",
+                        "weight link={} weight={} mono_ns={}",
                         epoch.0,
+                        WeightText(weight),
                         self.io.now_ns()
                     );
                     newest_weight = Some(Change::Weight { epoch, weight });
@@ -198,7 +199,8 @@ impl<I: Io> Worker<I> {
                     let name = &connection.name;
                     if !std::mem::replace(&mut connection.bad_weight_logged, true) {
                         log::warn!(
-                            "analyzer {name}: weight {weight} ignored (allowed: finite, at least 0); further ones are counted only"
+                            "analyzer {name}: weight {} ignored (allowed: finite, at least 0); further ones are counted only",
+                            WeightText(weight)
                         );
                     }
                     self.engine.counters.count(Reason::WeightInvalid);

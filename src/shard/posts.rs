@@ -170,7 +170,7 @@ impl<I: Io> Worker<I> {
             let (name, address) = (&entry.name, target.address);
             log::info!(
                 "analyzer up link={} analyzer={name} dialect=http weight={} address={address} shard={}",
-                epoch.0, entry.weight, self.index
+                epoch.0, crate::protocol::WeightText(entry.weight), self.index
             );
             self.engine.counters.links_up += 1;
             let link = HttpLink {

@@ -2,7 +2,7 @@
 
 use super::plan::Ending;
 use super::world::World;
-use crate::engine::{Reason, TableChanges};
+use crate::engine::{Proportion, Reason, TableChanges};
 
 /// Every so many turns the slow checks are made.
 const THOROUGH_TURNS: u64 = 16;
@@ -60,11 +60,12 @@ impl World {
         if !watch.undisturbed {
             return Ok(());
         }
-        let weights: f64 = engine.shares().map(|share| share.weight).sum();
+        let weights: Vec<f64> = engine.shares().map(|share| share.weight).collect();
+        let all = Proportion::of(weights.iter().copied());
         let given: u64 = engine.shares().map(|share| share.given).sum();
         let bound = SHARE_BOUND_AFTER_CHANGES;
         for share in engine.shares().filter(|share| share.weight > 0.0) {
-            let exact = given as f64 * share.weight / weights;
+            let exact = given as f64 * all.share(share.weight);
             if (share.given as f64 - exact).abs() > bound {
                 return Err(format!(
                     "shard {shard}: an analyzer got {} of {given} messages, {exact:.2} is its share, {bound:.2} may be missing",
