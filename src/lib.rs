@@ -8,6 +8,7 @@
 //! demo      the whole thing on loopback, checked while it runs
 //! doctor    what is wrong with this host, and what mends it
 //! audit     a distributor's books; joins certificates and journals into one verdict
+//! streams   stdout and stderr: a log that nobody reads stops nobody
 //! service   the service manager: what it passes, what it is told, its journal
 //! client    emitter and analyzer programs
 //! sim       shards on virtual time, with everything that can go wrong
@@ -34,4 +35,5 @@ pub mod protocol;
 pub mod service;
 pub mod shard;
 pub mod sim;
+pub mod streams;
 pub mod uring;

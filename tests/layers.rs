@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each layer and the layers that it may use, as `src/lib.rs` draws them.
-const LAYERS: [(&str, &[&str]); 15] = [
+const LAYERS: [(&str, &[&str]); 16] = [
     ("protocol", &[]),
     ("engine", &["http", "protocol"]),
     ("http", &["protocol"]),
@@ -20,6 +20,7 @@ const LAYERS: [(&str, &[&str]); 15] = [
     ("audit", &["certificate", "journal", "shard", "engine"]),
     // systemd, as seen by a service.
     ("service", &["uring"]),
+    ("streams", &["service"]),
     // What an operator looks at and turns.
     (
         "control",
@@ -28,6 +29,7 @@ const LAYERS: [(&str, &[&str]); 15] = [
             "certificate",
             "service",
             "shard",
+            "streams",
             "engine",
             "http",
             "protocol",
@@ -35,7 +37,10 @@ const LAYERS: [(&str, &[&str]); 15] = [
     ),
     // Looks at the host; of the shards it knows what they ask for.
     ("doctor", &["shard", "uring"]),
-    ("demo", &["client", "shard", "uring", "engine", "protocol"]),
+    (
+        "demo",
+        &["client", "shard", "streams", "uring", "engine", "protocol"],
+    ),
     (
         "cli",
         &[
@@ -46,6 +51,7 @@ const LAYERS: [(&str, &[&str]); 15] = [
             "doctor",
             "service",
             "sim",
+            "streams",
             "client",
             "shard",
             "engine",
@@ -238,6 +244,34 @@ fn only_the_ring_layer_knows_the_ring() {
     for source in sources().iter().filter(|source| source.layer != "uring") {
         for line in source.lines().filter(|l| l.text.contains("io_uring::")) {
             found.push(format!("{}:{}: io_uring", source.name, line.number));
+        }
+    }
+    assert_none(&found);
+}
+
+/// `println!` panics when nobody reads, `eprintln!` waits until somebody does as well: a program writes through
+/// `weir::out!`, `weir::streams` and `log`.
+#[test]
+fn standard_streams_are_written_in_one_place() {
+    const DIRECT: [&str; 6] = [
+        "println!(",
+        "print!(",
+        "stdout().lock()",
+        "stderr().lock()",
+        "error.print()",
+        "dbg!(",
+    ];
+    // The demo draws on a terminal, and ends when that is gone.
+    const ALLOWED: [&str; 2] = ["streams/out.rs", "demo/screen.rs"];
+    let mut found = Vec::new();
+    for source in sources() {
+        if ALLOWED.contains(&source.name.as_str()) || source.name.ends_with("tests.rs") {
+            continue;
+        }
+        for line in source.product_lines() {
+            if DIRECT.iter().any(|direct| line.text.contains(direct)) {
+                found.push(format!("{}:{}: {}", source.name, line.number, line.text));
+            }
         }
     }
     assert_none(&found);

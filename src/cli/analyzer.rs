@@ -4,6 +4,7 @@ use super::values;
 use crate::client::{analyzer, automatic_id, stop_on_eof, stop_on_signals};
 use crate::protocol::Dialect;
 use crate::shard::config::token_text;
+use crate::streams;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -125,11 +126,11 @@ pub fn run(args: &Args) -> ExitCode {
     };
     match run() {
         Ok(report) => {
-            if args.json {
-                println!("{}", report.to_json());
-            } else {
-                println!("{report}");
-            }
+            let text = match args.json {
+                true => report.to_json(),
+                false => report.to_string(),
+            };
+            streams::report(format!("{text}\n"));
             ExitCode::SUCCESS
         }
         Err(error) => {

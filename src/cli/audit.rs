@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::audit;
+use crate::out;
+use crate::streams::say;
 
 /// Joins certificates of emitters, distributors and analyzers into one verdict: is every message that
 /// was sent at an analyzer, once, or twice and known to be?
@@ -37,27 +39,30 @@ pub fn run(args: &Args) -> ExitCode {
     let evidence = match audit::load(&args.files) {
         Ok(evidence) => evidence,
         Err(bad) => {
-            bad.iter().for_each(|file| eprintln!("weir audit: {file}"));
+            bad.iter()
+                .for_each(|file| say(&format!("weir audit: {file}")));
             return ExitCode::from(2);
         }
     };
     let verdict = match audit::audit(&evidence, args.strict) {
         Ok(verdict) => verdict,
         Err(error) => {
-            eprintln!("weir audit: {error}");
+            say(&format!("weir audit: {error}"));
             return ExitCode::from(2);
         }
     };
     if args.json {
         match serde_json::to_string_pretty(&verdict) {
-            Ok(json) => println!("{json}"),
+            Ok(json) => {
+                out!("{json}");
+            }
             Err(error) => {
-                eprintln!("weir audit: {error}");
+                say(&format!("weir audit: {error}"));
                 return ExitCode::from(2);
             }
         }
     } else {
-        println!("{verdict}");
+        out!("{verdict}");
     }
     ExitCode::from(u8::from(!verdict.balanced))
 }

@@ -11,6 +11,8 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
+use crate::streams::complain;
+
 const PROGRAM: &str = "weir-bench";
 
 /// Measures Weir and other distributors: cost, latency, capacity, fail-over; compares reports.
@@ -51,12 +53,12 @@ pub fn run(args: &Args) -> ExitCode {
         path.display().to_string()
     });
     if error.kind() == std::io::ErrorKind::NotFound {
-        eprintln!(
-            "weir: bench: there is no {PROGRAM}: looked for {looked}, then on PATH; build it with \
+        complain(&format!(
+            "bench: there is no {PROGRAM}: looked for {looked}, then on PATH; build it with \
              `cargo build --release --workspace`, or install it beside weir"
-        );
+        ));
     } else {
-        eprintln!("weir: bench: cannot run {}: {error}", program.display());
+        complain(&format!("bench: cannot run {}: {error}", program.display()));
     }
     ExitCode::from(2)
 }

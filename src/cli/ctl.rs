@@ -11,6 +11,8 @@ use serde_json::{json, Value};
 use super::{table, values};
 use crate::control::client::{Client, Target};
 use crate::control::exchange::percent_encoded;
+use crate::out;
+use crate::streams::say;
 
 /// Where a distributor is asked to be when nothing is said.
 const SOCKET_DEFAULT: &str = "/run/weir/admin.sock";
@@ -189,11 +191,11 @@ impl Action {
 pub fn run(args: &Args) -> ExitCode {
     match ask(args) {
         Ok(text) => {
-            println!("{text}");
+            out!("{text}");
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("weir ctl: {error}");
+            say(&format!("weir ctl: {error}"));
             ExitCode::from(1)
         }
     }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use super::{config, generate, values};
 use crate::doctor::{self, cpus_of_list, Host, Plan};
+use crate::streams::say;
 
 /// Columns of a report that is not read on a terminal.
 const WIDTH_DEFAULT: usize = 100;
@@ -81,7 +82,7 @@ pub fn run(args: &Args) -> ExitCode {
         Ok(plan) => plan,
         Err(problems) => {
             for problem in problems {
-                eprintln!("error: {problem}");
+                say(&format!("error: {problem}"));
             }
             return ExitCode::from(2);
         }

@@ -2,6 +2,7 @@
 
 use super::values;
 use crate::client::{automatic_id, emitter, stop_on_eof, stop_on_signals};
+use crate::streams;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -90,11 +91,11 @@ pub fn run(args: &Args) -> ExitCode {
     };
     match run() {
         Ok(report) => {
-            if args.json {
-                println!("{}", report.to_json());
-            } else {
-                println!("{report}");
-            }
+            let text = match args.json {
+                true => report.to_json(),
+                false => report.to_string(),
+            };
+            streams::report(format!("{text}\n"));
             if report.is_success() {
                 ExitCode::SUCCESS
             } else {

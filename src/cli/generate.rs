@@ -1,6 +1,5 @@
 //! `weir completions` and `weir man`: made from the definitions of the flags.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -9,6 +8,7 @@ use clap_complete::Shell;
 
 use super::config::with_variables;
 use super::Cli;
+use crate::streams::{self, complain};
 
 /// Prints completions for a shell: bash, zsh, fish, elvish or powershell.
 ///
@@ -68,20 +68,15 @@ fn write_pages(command: clap::Command, dir: &Path) -> std::io::Result<()> {
 
 /// Writes to standard output.
 pub(super) fn print(text: &[u8]) -> ExitCode {
-    let mut out = std::io::stdout().lock();
-    finish(
-        out.write_all(text).and_then(|()| out.flush()),
-        "standard output",
-    )
+    streams::write(text);
+    ExitCode::SUCCESS
 }
 
 fn finish(written: std::io::Result<()>, what: &str) -> ExitCode {
     match written {
         Ok(()) => ExitCode::SUCCESS,
-        // `weir man | head` is no reason to complain.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("weir: {what}: {error}");
+            complain(&format!("{what}: {error}"));
             ExitCode::FAILURE
         }
     }

@@ -25,11 +25,11 @@ pub mod values;
 
 use clap::{Parser, Subcommand};
 use std::ffi::{OsStr, OsString};
-use std::io::Write as _;
+use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::service::journal;
+use crate::streams::{self, Streams};
 
 const PROGRAMS: [&str; 3] = ["distributor", "emitter", "analyzer"];
 
@@ -82,48 +82,60 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Erro
 
 /// The whole program, from the process's arguments to its exit status.
 pub fn run() -> ExitCode {
+    let _streams = Streams::open();
     let cli = match parse(std::env::args_os()) {
         Ok(cli) => cli,
-        Err(error) => {
-            match error.use_stderr() && journal::is_stderr() {
-                true => eprint!("{}", journal::lines(log::Level::Error, &error.to_string())),
-                false => drop(error.print()),
-            }
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
-        }
+        Err(error) => return refuse(&error),
     };
     start_logging(&cli);
+    // What was printed is what these are for; the others have done their work, whoever reads of it.
+    let tool = |status| streams::status(status, 1);
     match &cli.program {
         Program::Distributor(args) => distributor::run(args),
         Program::Emitter(args) => emitter::run(args),
         Program::Analyzer(args) => analyzer::run(args),
         Program::Demo(args) => demo::run(args),
-        Program::Sim(args) => sim::run(args),
-        Program::Audit(args) => audit::run(args),
-        Program::Doctor(args) => doctor::run(args),
-        Program::Check(args) => config::command::run_check(args),
-        Program::Config(args) => config::command::run_config(args),
-        Program::Completions(args) => generate::run_completions(args),
-        Program::Man(args) => generate::run_man(args),
-        Program::Ctl(args) => ctl::run(args),
-        Program::Top(args) => top::run(args),
-        Program::Tap(args) => tap::run(args),
+        Program::Sim(args) => tool(sim::run(args)),
+        Program::Audit(args) => streams::status(audit::run(args), 2),
+        Program::Doctor(args) => tool(doctor::run(args)),
+        Program::Check(args) => tool(config::command::run_check(args)),
+        Program::Config(args) => tool(config::command::run_config(args)),
+        Program::Completions(args) => tool(generate::run_completions(args)),
+        Program::Man(args) => tool(generate::run_man(args)),
+        Program::Ctl(args) => tool(ctl::run(args)),
+        Program::Top(args) => tool(top::run(args)),
+        Program::Tap(args) => tool(tap::run(args)),
         Program::Bench(args) => bench::run(args),
     }
 }
 
-/// Sets the least severe level that is logged, while the program runs; `RUST_LOG` wins.
-pub fn set_log_level(level: log::LevelFilter) {
-    if std::env::var_os("RUST_LOG").is_none() {
-        log::set_max_level(level);
+/// Prints what clap has to say: help, or what is wrong with the command line.
+fn refuse(error: &clap::Error) -> ExitCode {
+    let status = ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+    let text = error.render();
+    if !error.use_stderr() {
+        match std::io::stdout().is_terminal() {
+            true => streams::out(format_args!("{}", text.ansi())),
+            false => streams::out(format_args!("{text}")),
+        };
+        return streams::status(status, 1);
     }
+    match std::io::stderr().is_terminal() {
+        true => streams::say(&text.ansi().to_string()),
+        false => streams::say(&text.to_string()),
+    }
+    status
 }
 
-/// `RUST_LOG` wins over `--verbose` and `--log-level`. The journal gets priorities, and no times: it has its
-/// own.
+/// Sets the least severe level that is logged, while the program runs; `RUST_LOG` wins.
+pub fn set_log_level(level: log::LevelFilter) {
+    streams::set_level(level);
+}
+
+/// `RUST_LOG` wins over `--verbose` and `--log-level`.
 fn start_logging(cli: &Cli) {
     let verbose = matches!(&cli.program, Program::Analyzer(args) if args.verbose);
-    let default = match &cli.program {
+    streams::start(match &cli.program {
         // Says itself what happens.
         Program::Demo(_) => "warn",
         // Makes things fail a thousand times.
@@ -132,18 +144,7 @@ fn start_logging(cli: &Cli) {
         Program::Distributor(_) => "trace",
         _ if verbose => "debug",
         _ => "info",
-    };
-    let environment = env_logger::Env::default().default_filter_or(default);
-    let mut logger = env_logger::Builder::from_env(environment);
-    if journal::is_stderr() {
-        logger.format(|out, record| {
-            let lines = journal::lines(record.level(), &record.args().to_string());
-            out.write_all(lines.as_bytes())
-        });
-    } else {
-        logger.format_target(false);
-    }
-    logger.init();
+    });
     if let Program::Distributor(args) = &cli.program {
         set_log_level(args.log_level);
     }

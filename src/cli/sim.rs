@@ -6,7 +6,9 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use super::values;
+use crate::out;
 use crate::sim::{self, Plan, Run, Topology};
+use crate::streams::{self, complain};
 
 /// Runs the distributor's own shards in a simulated world, where analyzers die, ACKs get lost,
 /// clocks jump and memory runs out, and checks that no message is lost.
@@ -61,9 +63,9 @@ pub fn run(args: &Args) -> ExitCode {
     let runs = args
         .runs
         .unwrap_or(if args.seed.is_some() { 1 } else { 1000 });
-    println!("seeds {first} to {}", first.wrapping_add(runs - 1));
+    out!("seeds {first} to {}", first.wrapping_add(runs - 1));
     if args.plan {
-        print!("{}", Plan::from_seed(first));
+        streams::out(format_args!("{}", Plan::from_seed(first)));
     }
     // A panic of the engine is a finding, told below.
     std::panic::set_hook(Box::new(|_| {}));
@@ -86,7 +88,7 @@ pub fn run(args: &Args) -> ExitCode {
     let found = search.found.into_inner().unwrap_or_else(|e| e.into_inner());
     let Some(failure) = found else {
         let total = search.total.into_inner().unwrap_or_else(|e| e.into_inner());
-        println!(
+        out!(
             "{runs} runs, none failed: {} messages, {} re-routed, {} delivered twice, {} turns, {:.1} hours of virtual time in {seconds:.1} s ({:.0} runs a minute)",
             total.messages,
             total.rerouted,
@@ -97,16 +99,16 @@ pub fn run(args: &Args) -> ExitCode {
         );
         return ExitCode::SUCCESS;
     };
-    println!("seed {} failed: {}", failure.seed, failure.what);
-    println!("repeat it with: weir sim --seed {}", failure.seed);
+    out!("seed {} failed: {}", failure.seed, failure.what);
+    out!("repeat it with: weir sim --seed {}", failure.seed);
     let plan = Plan::from_seed(failure.seed);
     if args.no_shrink {
-        print!("{plan}");
+        streams::out(format_args!("{plan}"));
         return ExitCode::from(1);
     }
     let (smaller, what) = sim::shrink(&plan);
-    println!("made smaller it fails with: {what}");
-    print!("{smaller}");
+    out!("made smaller it fails with: {what}");
+    streams::out(format_args!("{smaller}"));
     ExitCode::from(1)
 }
 
@@ -115,24 +117,24 @@ fn play(path: &std::path::Path, seed: u64) -> ExitCode {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) => {
-            eprintln!("weir: --topology {name}: {error}");
+            complain(&format!("--topology {name}: {error}"));
             return ExitCode::from(2);
         }
     };
     let topology = match Topology::parse(&text, seed) {
         Ok(topology) => topology,
         Err(what) => {
-            eprintln!("weir: {name}: {what}");
+            complain(&format!("{name}: {what}"));
             return ExitCode::from(2);
         }
     };
     match topology.play() {
         Ok(played) => {
-            println!("{played}");
+            out!("{played}");
             ExitCode::SUCCESS
         }
         Err(what) => {
-            println!("seed {seed} failed: {what}");
+            out!("seed {seed} failed: {what}");
             ExitCode::from(1)
         }
     }

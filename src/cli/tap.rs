@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::ctl::Reach;
 use super::values;
+use crate::streams::{self, say};
 
 /// Shows some of the messages that pass, a line of JSON each.
 ///
@@ -27,7 +28,7 @@ pub fn run(args: &Args) -> ExitCode {
     match show(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("weir tap: {error}");
+            say(&format!("weir tap: {error}"));
             ExitCode::from(1)
         }
     }
@@ -44,15 +45,13 @@ fn show(args: &Args) -> Result<(), String> {
         let error = answer["error"].as_str().unwrap_or("no reason given");
         return Err(format!("{error} (status {status})"));
     }
-    let mut out = std::io::stdout().lock();
     while let Some(piece) = reply.piece().map_err(|error| error.to_string())? {
-        use std::io::Write;
         // The distributor has begun to answer before it knew.
         if let Some(error) = refusal(&piece) {
             return Err(error);
         }
         // Whoever read it has gone: that is an end as well.
-        if out.write_all(&piece).and_then(|()| out.flush()).is_err() {
+        if !streams::write(&piece) {
             break;
         }
     }

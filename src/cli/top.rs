@@ -16,6 +16,8 @@ use serde_json::Value;
 use super::ctl::Reach;
 use super::{table, values};
 use crate::control::client::Client;
+use crate::out;
+use crate::streams::say;
 
 /// Events below the table.
 const EVENTS_SHOWN: u16 = 6;
@@ -49,7 +51,7 @@ pub fn run(args: &Args) -> ExitCode {
     let shown = args.reach.client().and_then(|client| {
         if args.once {
             let view = look(&client)?;
-            println!("{}", table::text(&view, table::WIDTH_ANY));
+            out!("{}", table::text(&view, table::WIDTH_ANY));
             return Ok(());
         }
         check_terminal(
@@ -65,7 +67,7 @@ pub fn run(args: &Args) -> ExitCode {
     match shown {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("weir top: {error}");
+            say(&format!("weir top: {error}"));
             ExitCode::from(1)
         }
     }

@@ -15,6 +15,7 @@ use super::state::{Kind as Reach, Row, Standing, State};
 use super::track::BUCKETS_US;
 use crate::engine::Reason;
 use crate::shard::ShardReport;
+use crate::streams;
 
 /// Analyzers with series of their own, in the order of their names.
 pub const ANALYZERS_MAX: usize = 256;
@@ -161,6 +162,22 @@ fn whole(state: &State, out: &mut Exposition) {
     for (name, help, value) in gauges {
         out.family(name, Kind::Gauge, help);
         out.number(&[], value);
+    }
+    let log_lines: [(&str, &str, u64); 2] = [
+        (
+            "weir_log_lines_dropped_total",
+            "Log lines that were dropped, because nobody read stderr fast enough or it could not be written.",
+            streams::dropped_lines(),
+        ),
+        (
+            "weir_log_lines_not_repeated_total",
+            "Log lines that were only counted, because many like them had been written just before.",
+            streams::hidden_lines(),
+        ),
+    ];
+    for (name, help, count) in log_lines {
+        out.family(name, Kind::Counter, help);
+        out.count(&[], count);
     }
     let oldest = state.oldest_ms().map_or(0.0, |ms| {
         (state.now.unix_ns as f64 / SECOND_NS - ms as f64 / 1e3).max(0.0)

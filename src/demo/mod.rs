@@ -31,6 +31,7 @@ use std::time::Duration;
 use crate::client::stop_on_signals;
 use crate::engine::OnSlow;
 use crate::shard::{Accept, Config, Distributor, HttpConfig, Protection, StartError};
+use crate::streams::complain;
 use play::Outcome;
 
 /// Egress memory of all shards together. Two seconds of messages fit a shard of a small machine, so
@@ -101,7 +102,7 @@ pub fn run(options: &Options) -> ExitCode {
         // `weir demo | head` is no reason to complain.
         Err(Failure::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
         Err(failure) => {
-            eprintln!("weir: {failure}");
+            complain(&failure.to_string());
             ExitCode::FAILURE
         }
     }

@@ -35,15 +35,6 @@ pub fn lines(level: Level, message: &str) -> String {
     })
 }
 
-/// Says on stderr why a program cannot go on: `weir: text`, as an error for the journal.
-pub fn complain(text: &str) {
-    let text = format!("weir: {text}");
-    match is_stderr() {
-        true => eprint!("{}", lines(Level::Error, &text)),
-        false => eprintln!("{text}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,6 +3,7 @@
 //! ```text
 //! manager.rs   a manager of ours: a notify socket, sockets that it holds, a child
 //! notify.rs    READY, STATUS, RELOADING, STOPPING, EXTEND_TIMEOUT, WATCHDOG
+//! streams.rs   nobody reads stdout or stderr, they are closed or full
 //! sockets.rs   LISTEN_FDS: who is accepted by whom, restarts, what is refused
 //! units.rs     systemd/, scripts/install.sh, scripts/deb.sh
 //! ```
@@ -14,4 +15,5 @@ mod common;
 mod manager;
 mod notify;
 mod sockets;
+mod streams;
 mod units;

@@ -9,7 +9,7 @@ use super::{print, read, schema, settings, Loaded, Refusal};
 use crate::certificate;
 use crate::cli::generate;
 use crate::cli::Program;
-use crate::service::journal;
+use crate::streams;
 
 /// Prints settings of the distributor: a commented weir.toml, its JSON schema, or what is in force.
 ///
@@ -59,10 +59,7 @@ pub fn run_config(args: &ConfigArgs) -> ExitCode {
     }
     match load(args.flags.iter().cloned(), Environment::of_process()) {
         Ok(loaded) => generate::print(print::effective(&loaded).as_bytes()),
-        Err(Refusal::Line(error)) => {
-            let _ = error.print();
-            ExitCode::from(2)
-        }
+        Err(Refusal::Line(error)) => crate::cli::refuse(&error),
         Err(Refusal::Values(problems)) => complain(&problems, 2),
     }
 }
@@ -121,10 +118,7 @@ pub(in crate::cli) fn of_file(flags: Vec<OsString>) -> Result<Loaded, Vec<String
 
 fn complain(problems: &[String], status: u8) -> ExitCode {
     for problem in problems {
-        match journal::is_stderr() {
-            true => eprint!("{}", journal::lines(log::Level::Error, problem)),
-            false => eprintln!("error: {problem}"),
-        }
+        streams::say(&format!("error: {problem}"));
     }
     ExitCode::from(status)
 }

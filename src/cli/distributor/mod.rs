@@ -6,6 +6,7 @@
 //! manager.rs     what the service manager is told
 //! http.rs        flags of HTTP
 //! protection.rs  flags about who may connect
+//! report.rs      the last lines, and the exit status
 //! ```
 
 mod args;
@@ -13,6 +14,7 @@ mod control;
 mod http;
 mod manager;
 mod protection;
+mod report;
 
 pub use args::{Args, CoreList, PinnedDialect};
 
@@ -28,14 +30,11 @@ use signal_hook::iterator::Signals;
 use crate::audit::{self, Closing};
 use crate::certificate::{self, Stamp};
 use crate::cli::config::{Listening, Loaded};
-use crate::engine::{Balance, Counters, Reason};
-use crate::service::journal::complain;
 use crate::service::sockets::Sockets;
-use crate::shard::{Distributor, Passed, ShardReport, StartError, Stopper};
+use crate::shard::{Distributor, Passed, StartError, Stopper};
+use crate::streams::{self, complain};
 use manager::{Manager, Telling};
 
-/// Lines about shares at exit; a certificate has all.
-const SHARES_PRINTED_MAX: usize = 64;
 /// How often the law is checked over all shards.
 const LAW_EVERY: Duration = Duration::from_secs(1);
 
@@ -169,17 +168,19 @@ pub fn run(args: &Args) -> ExitCode {
         Ok(reports) => (reports, None),
         Err(error) => (stopper.reports(), Some(error)),
     };
-    let mut code = match failure {
-        None => conclude(&reports),
-        Some(error) => {
-            complain(&error.to_string());
-            ExitCode::from(1)
-        }
-    };
+    let mut code = report::status(&reports);
+    // First of all: whoever does not read what follows shall not cost the evidence.
     if let Some(path) = &args.certificate {
         let written = certificate::write(path, &audit::certificate(&config, &reports, closing));
         if let Err(error) = written {
             complain(&format!("--certificate {error}"));
+            code = ExitCode::from(1);
+        }
+    }
+    match failure {
+        None => streams::report(report::text(&reports)),
+        Some(error) => {
+            complain(&error.to_string());
             code = ExitCode::from(1);
         }
     }
@@ -217,79 +218,5 @@ impl Watch {
         // Nobody listens when it was broken.
         let _ = self.over.send(());
         self.thread.join().unwrap_or(true)
-    }
-}
-
-/// The last lines: what was counted, and whether the books balance.
-fn conclude(reports: &[ShardReport]) -> ExitCode {
-    let mut balance = Balance::default();
-    let mut counters = Counters::default();
-    for report in reports {
-        balance.add(&report.balance);
-        counters.add(&report.counters);
-    }
-    print_counters(&counters);
-    let shares = audit::ledger(reports).analyzers;
-    for share in shares.iter().take(SHARES_PRINTED_MAX) {
-        println!(
-            "share {}: {:.3} % of {:.3} % due, {} messages, off by {:+.2} (bound {:.2})",
-            share.analyzer.escape_debug(),
-            share.real_share * 100.0,
-            share.target_share * 100.0,
-            share.assigned,
-            share.error,
-            share.bound,
-        );
-    }
-    if shares.len() > SHARES_PRINTED_MAX {
-        let more = shares.len() - SHARES_PRINTED_MAX;
-        println!("share of {more} more analyzers: see --certificate");
-    }
-    println!("{balance}");
-    if !balance.holds() {
-        return ExitCode::from(1);
-    }
-    let unrouted: u64 = reports.iter().map(|report| report.unrouted_bytes).sum();
-    let unfinished: u64 = reports
-        .iter()
-        .map(|report| report.unfinished_emitters)
-        .sum();
-    if balance.open() + unrouted + unfinished == 0 {
-        return ExitCode::SUCCESS;
-    }
-    println!(
-        "abandoned: {} sent and not acknowledged, {} not sent, {unrouted} bytes read and not routed, {unfinished} emitters that had closed not read to their end",
-        balance.in_flight, balance.queued
-    );
-    ExitCode::from(3)
-}
-
-fn print_counters(counters: &Counters) {
-    println!(
-        "emitters {}, bytes received {}, receives {}, stalls {} ({:.3} s)",
-        counters.emitters_accepted,
-        counters.received_bytes,
-        counters.receives,
-        counters.stalls,
-        counters.stalled_ns as f64 / 1e9,
-    );
-    println!(
-        "links up {} and down {}, re-routed {} (duplicates possible {}, identities lost {}), batches handed over {}",
-        counters.links_up,
-        counters.links_down,
-        counters.rerouted,
-        counters.duplicates_possible,
-        counters.identities_lost,
-        counters.handed_over,
-    );
-    println!(
-        "sends {} ({} zero-copy, {} of them copied), kernel entries {}",
-        counters.sends, counters.sends_zero_copy, counters.zero_copy_copied, counters.enters,
-    );
-    for reason in Reason::ALL
-        .into_iter()
-        .filter(|reason| counters.of(*reason) > 0)
-    {
-        println!("{} {}", reason.as_str(), counters.of(reason));
     }
 }

@@ -1,0 +1,139 @@
+//! The last lines of a distributor: what was counted, and whether the books balance.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use crate::audit;
+use crate::engine::{Balance, Counters, Reason};
+use crate::shard::ShardReport;
+use crate::streams;
+
+/// Lines about shares at exit; a certificate has all.
+const SHARES_PRINTED_MAX: usize = 64;
+
+/// Adds a line; a String takes all.
+macro_rules! line {
+    ($out:expr, $($arg:tt)*) => { let _ = writeln!($out, $($arg)*); };
+}
+
+/// What none of the books has, of all shards.
+struct Left {
+    balance: Balance,
+    unrouted: u64,
+    unfinished: u64,
+}
+
+impl Left {
+    fn of(reports: &[ShardReport]) -> Left {
+        let mut balance = Balance::default();
+        for report in reports {
+            balance.add(&report.balance);
+        }
+        Left {
+            balance,
+            unrouted: reports.iter().map(|report| report.unrouted_bytes).sum(),
+            unfinished: reports
+                .iter()
+                .map(|report| report.unfinished_emitters)
+                .sum(),
+        }
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.balance.open() + self.unrouted + self.unfinished == 0
+    }
+}
+
+/// What the books deserve: 0 all is ACKed, 1 they do not balance, 3 something was left.
+pub(super) fn status(reports: &[ShardReport]) -> ExitCode {
+    let left = Left::of(reports);
+    match (left.balance.holds(), left.is_nothing()) {
+        (false, _) => ExitCode::from(1),
+        (true, true) => ExitCode::SUCCESS,
+        (true, false) => ExitCode::from(3),
+    }
+}
+
+/// The lines.
+pub(super) fn text(reports: &[ShardReport]) -> String {
+    let mut out = String::new();
+    let mut counters = Counters::default();
+    for report in reports {
+        counters.add(&report.counters);
+    }
+    write_counters(&mut out, &counters);
+    let shares = audit::ledger(reports).analyzers;
+    for share in shares.iter().take(SHARES_PRINTED_MAX) {
+        line!(
+            out,
+            "share {}: {:.3} % of {:.3} % due, {} messages, off by {:+.2} (bound {:.2})",
+            share.analyzer.escape_debug(),
+            share.real_share * 100.0,
+            share.target_share * 100.0,
+            share.assigned,
+            share.error,
+            share.bound,
+        );
+    }
+    if shares.len() > SHARES_PRINTED_MAX {
+        let more = shares.len() - SHARES_PRINTED_MAX;
+        line!(out, "share of {more} more analyzers: see --certificate");
+    }
+    for (lines, number) in [
+        ("dropped", streams::dropped_lines()),
+        ("not repeated", streams::hidden_lines()),
+    ] {
+        if number > 0 {
+            line!(out, "log lines {lines} {number}");
+        }
+    }
+    let left = Left::of(reports);
+    line!(out, "{}", left.balance);
+    if left.balance.holds() && !left.is_nothing() {
+        line!(
+            out,
+            "abandoned: {} sent and not acknowledged, {} not sent, {} bytes read and not routed, {} emitters that had closed not read to their end",
+            left.balance.in_flight,
+            left.balance.queued,
+            left.unrouted,
+            left.unfinished,
+        );
+    }
+    out
+}
+
+fn write_counters(out: &mut String, counters: &Counters) {
+    line!(
+        out,
+        "emitters {}, bytes received {}, receives {}, stalls {} ({:.3} s)",
+        counters.emitters_accepted,
+        counters.received_bytes,
+        counters.receives,
+        counters.stalls,
+        counters.stalled_ns as f64 / 1e9,
+    );
+    line!(
+        out,
+        "links up {} and down {}, re-routed {} (duplicates possible {}, identities lost {}), batches handed over {}",
+        counters.links_up,
+        counters.links_down,
+        counters.rerouted,
+        counters.duplicates_possible,
+        counters.identities_lost,
+        counters.handed_over,
+    );
+    line!(
+        out,
+        "sends {} ({} zero-copy, {} of them copied), kernel entries {}",
+        counters.sends,
+        counters.sends_zero_copy,
+        counters.zero_copy_copied,
+        counters.enters,
+    );
+    for reason in Reason::ALL
+        .into_iter()
+        .filter(|reason| counters.of(*reason) > 0)
+    {
+        line!(out, "{} {}", reason.as_str(), counters.of(reason));
+    }
+}
