@@ -19,9 +19,11 @@
 //! engine    pure decisions: routing, batches, ledger (no I/O, no clock)
 //! http      pure: requests, responses, JSON packets and what lanes keep of them
 //! protocol  pure wire formats
+//! awake     the time by which peers are judged; all above that have time-outs may use it
 //! ```
 
 pub mod audit;
+pub mod awake;
 pub mod certificate;
 pub mod cli;
 pub mod client;

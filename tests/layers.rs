@@ -5,18 +5,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each layer and the layers that it may use, as `src/lib.rs` draws them.
-const LAYERS: [(&str, &[&str]); 16] = [
+const LAYERS: [(&str, &[&str]); 17] = [
     ("protocol", &[]),
+    // The time by which peers are judged, for all that have time-outs.
+    ("awake", &[]),
     ("engine", &["http", "protocol"]),
     ("http", &["protocol"]),
     ("uring", &["engine", "protocol"]),
-    ("shard", &["uring", "engine", "http", "protocol"]),
+    ("shard", &["awake", "uring", "engine", "http", "protocol"]),
     ("sim", &["shard", "uring", "engine", "protocol"]),
     // What all programs write down: formats and files, nothing of how they work.
     ("certificate", &["protocol"]),
     ("journal", &[]),
     // Programs of their own: what they know of the distributor is the wire.
-    ("client", &["certificate", "journal", "protocol"]),
+    ("client", &["awake", "certificate", "journal", "protocol"]),
     ("audit", &["certificate", "journal", "shard", "engine"]),
     // systemd, as seen by a service.
     ("service", &["uring"]),
@@ -26,6 +28,7 @@ const LAYERS: [(&str, &[&str]); 16] = [
         "control",
         &[
             "audit",
+            "awake",
             "certificate",
             "service",
             "shard",

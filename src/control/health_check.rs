@@ -27,6 +27,7 @@ use super::outlier::{may_go, may_return, Counts, EjectRule, Streak};
 use super::ramps::Ramp;
 use super::state::{HttpStatus, State};
 use super::Settings;
+use crate::awake::Limit;
 use crate::certificate::Stamp;
 use crate::engine::Reach;
 use crate::shard::config::{Endpoint, HttpAnalyzer, HTTP_ANALYZERS_MAX};
@@ -260,14 +261,15 @@ pub fn remove(core: &Core, id: &str) -> bool {
 
 /// Asks once. The address that answered, or why none did.
 pub fn check(endpoint: &Endpoint, timeout: Duration) -> Result<SocketAddr, String> {
-    let deadline = Instant::now() + timeout;
+    let mut limit = Limit::new(timeout);
     let Endpoint { host, port, .. } = endpoint;
     // A name is asked for anew each time.
     let addresses = (host.as_str(), *port).to_socket_addrs();
     let addresses = addresses.map_err(|error| format!("{host}: {error}"))?;
+    limit.left_after(timeout);
     let mut error = format!("{host}: no address");
     for address in addresses {
-        match ask(endpoint, address, deadline) {
+        match ask(endpoint, address, &mut limit) {
             Ok(status) if (200..300).contains(&status) => return Ok(address),
             Ok(status) => error = format!("{address}: status {status}; 2xx is healthy"),
             Err(why) if is_timeout(&why) => {
@@ -275,7 +277,7 @@ pub fn check(endpoint: &Endpoint, timeout: Duration) -> Result<SocketAddr, Strin
             }
             Err(why) => error = format!("{address}: {why}"),
         }
-        if Instant::now() >= deadline {
+        if limit.is_over() {
             break;
         }
     }
@@ -289,16 +291,9 @@ fn is_timeout(error: &io::Error) -> bool {
     )
 }
 
-fn ask(endpoint: &Endpoint, address: SocketAddr, deadline: Instant) -> io::Result<u16> {
-    let left = || {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::Error::from(io::ErrorKind::TimedOut));
-        }
-        Ok(left)
-    };
-    let mut socket = TcpStream::connect_timeout(&address, left()?)?;
-    socket.set_write_timeout(Some(left()?))?;
+fn ask(endpoint: &Endpoint, address: SocketAddr, limit: &mut Limit) -> io::Result<u16> {
+    let mut socket = connect(address, limit)?;
+    socket.set_write_timeout(Some(left(limit)?))?;
     let request = format!(
         "GET {}/health HTTP/1.1\r\nHost: {}\r\nUser-Agent: weir/{}\r\nAccept: */*\r\nConnection: close\r\n\r\n",
         endpoint.path,
@@ -306,24 +301,42 @@ fn ask(endpoint: &Endpoint, address: SocketAddr, deadline: Instant) -> io::Resul
         env!("CARGO_PKG_VERSION")
     );
     socket.write_all(request.as_bytes())?;
-    let patient = Patient { socket, deadline };
+    let patient = Patient { socket, limit };
     http::read_response(patient).map(|reply| reply.status)
 }
 
-/// A socket whose reads all together may take until a deadline, however slowly bytes drip in.
-struct Patient {
-    socket: TcpStream,
-    deadline: Instant,
+/// Waits until it is connected, within the limit; once more when this process did not run meanwhile.
+fn connect(address: SocketAddr, limit: &mut Limit) -> io::Result<TcpStream> {
+    loop {
+        let wait = left(limit)?;
+        match TcpStream::connect_timeout(&address, wait) {
+            Err(error) if is_timeout(&error) && !limit.left_after(wait).is_zero() => {}
+            connected => return connected,
+        }
+    }
 }
 
-impl io::Read for Patient {
+fn left(limit: &mut Limit) -> io::Result<Duration> {
+    let left = Some(limit.left()).filter(|left| !left.is_zero());
+    left.ok_or(io::ErrorKind::TimedOut.into())
+}
+
+/// A socket whose reads all together may take as long as the limit says, however slowly bytes drip in.
+struct Patient<'a> {
+    socket: TcpStream,
+    limit: &'a mut Limit,
+}
+
+impl io::Read for Patient<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
+        loop {
+            let slice = self.limit.slice().ok_or(io::ErrorKind::TimedOut)?;
+            self.socket.set_read_timeout(Some(slice))?;
+            match self.socket.read(out) {
+                Err(error) if is_timeout(&error) => {}
+                read => return read,
+            }
         }
-        self.socket.set_read_timeout(Some(left))?;
-        self.socket.read(out)
     }
 }
 

@@ -242,7 +242,7 @@ impl<I: Io> Worker<I> {
             discarded_bytes: 0,
             ended: false,
             pumped: false,
-            since_ns: self.now_ns,
+            since_ns: self.awake_ns,
             counted: 0,
         });
         self.receive_from_client(slot);
@@ -380,18 +380,18 @@ impl<I: Io> Worker<I> {
                 Ok(Step::NeedMore) => {
                     // Empty lines between requests are not the start of one.
                     if starts && !reader.is_idle() {
-                        client.since_ns = self.now_ns;
+                        client.since_ns = self.awake_ns;
                     }
                     return 0;
                 }
                 Ok(Step::Continue) => {
                     if starts {
-                        client.since_ns = self.now_ns;
+                        client.since_ns = self.awake_ns;
                     }
                     client.out.extend_from_slice(http::CONTINUE);
                 }
                 Ok(Step::Request(request)) => {
-                    client.since_ns = self.now_ns;
+                    client.since_ns = self.awake_ns;
                     self.on_request(slot, &request);
                 }
                 Err(error) => self.on_http_error(slot, &error),
@@ -505,7 +505,7 @@ impl<I: Io> Worker<I> {
             }
             let bytes = std::mem::take(&mut client.out);
             client.sending_bytes = bytes.len();
-            client.sending_since_ns = self.now_ns;
+            client.sending_since_ns = self.awake_ns;
             self.io
                 .send_bytes(socket, bytes, token(Kind::HttpSend, slot));
         }
@@ -550,7 +550,7 @@ impl<I: Io> Worker<I> {
                     self.io.shutdown(socket, Shutdown::Write);
                 }
                 client.stage = Stage::Lingering;
-                client.since_ns = self.now_ns;
+                client.since_ns = self.awake_ns;
             }
             Stage::Closing if client.has_sent_all() => self.hang_up(slot),
             Stage::Lingering if is_over => self.hang_up(slot),

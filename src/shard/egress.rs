@@ -153,7 +153,7 @@ impl<I: Io> Worker<I> {
             connection.turn = (shard + 1) % shards;
             connection.must_continue = continues.then_some(shard);
             let owner = u16::try_from(shard).unwrap_or(u16::MAX);
-            connection.link.submitted(owner, messages, self.now_ns);
+            connection.link.submitted(owner, messages, self.awake_ns);
             // What came behind a DRAIN wants its ACK at once as well.
             connection.drain_sent = false;
             return Some(range);

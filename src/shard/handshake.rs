@@ -55,7 +55,7 @@ impl<I: Io> Worker<I> {
         let stage = Stage::Detecting {
             detector,
             first_byte_ns: None,
-            last_byte_ns: self.now_ns,
+            last_byte_ns: self.awake_ns,
         };
         let slot = self.insert_connection(socket, stage, name.into());
         // Sooner, never later: a stream of connections must not keep housekeeping waiting.
@@ -73,11 +73,11 @@ impl<I: Io> Worker<I> {
         self.links.insert(Connection {
             socket,
             stage,
-            accepted_ns: self.now_ns,
+            accepted_ns: self.awake_ns,
             receiving: false,
             name,
             epoch: LinkEpoch(0),
-            link: Link::new(Dialect::Compact, self.now_ns),
+            link: Link::new(Dialect::Compact, self.awake_ns),
             window: Window::ANY,
             sending: Sending::default(),
             parcels: (0..self.config.shards).map(|_| VecDeque::new()).collect(),
@@ -119,7 +119,7 @@ impl<I: Io> Worker<I> {
                 let reader = Box::<HelloReader>::default();
                 connection.stage = Stage::Greeting {
                     reader,
-                    first_byte_ns: self.now_ns,
+                    first_byte_ns: self.awake_ns,
                 };
                 self.on_greeting(slot, rest);
             }
@@ -325,7 +325,7 @@ impl<I: Io> Worker<I> {
         }
         self.links_counted += 1;
         let epoch = LinkEpoch::new(self.index, self.links_counted);
-        let now_ns = self.now_ns;
+        let now_ns = self.awake_ns;
         let Some(connection) = self.links.get_mut(slot) else {
             return;
         };
@@ -411,7 +411,7 @@ impl<I: Io> Worker<I> {
 
     /// Handshakes that take too long, links that do not ACK.
     pub(super) fn check_handshakes(&mut self) {
-        let now_ns = self.now_ns;
+        let now_ns = self.awake_ns;
         let passed = |since: u64, ms: u64| now_ns.saturating_sub(since) >= ms * MS;
         for slot in self.links.slots() {
             let Some(connection) = self.links.get_mut(slot) else {

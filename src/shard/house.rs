@@ -14,6 +14,8 @@ use crate::engine::{Change, Reach, Roster, Window};
 use crate::protocol::Dialect;
 
 const SECOND_NS: u64 = 1_000_000_000;
+/// What a drain gets beyond its deadline when the process did not run meanwhile.
+const LAST_READ_NS: u64 = 250_000_000;
 /// Names of analyzers that are gone, kept for log lines about their messages.
 const NAMES_MAX: usize = 4096;
 
@@ -213,7 +215,21 @@ impl<I: Io> Worker<I> {
         if self.phase == Phase::Draining && self.emitters.len() == 0 && self.pending.is_empty() {
             self.ask_for_acks();
         }
-        self.all_drained() || self.now_ns >= self.shared.deadline_ns()
+        self.all_drained() || self.is_time_up()
+    }
+
+    /// The deadline of a drain is in real time, as the service manager's is. After a pause what has arrived
+    /// meanwhile is read first, though: the first turn beyond it gets a moment for that.
+    fn is_time_up(&mut self) -> bool {
+        let deadline_ns = self.shared.deadline_ns();
+        if self.now_ns < deadline_ns {
+            return false;
+        }
+        let last_ns = match self.has_caught_up() {
+            true => deadline_ns,
+            false => self.now_ns + LAST_READ_NS,
+        };
+        self.now_ns >= *self.ends_ns.get_or_insert(last_ns)
     }
 
     pub(super) fn all_drained(&self) -> bool {
@@ -225,7 +241,7 @@ impl<I: Io> Worker<I> {
     /// socket outlives this process: then they wait for the next one.
     fn start_farewell(&mut self) {
         self.phase = Phase::Farewell;
-        self.farewell_ns = self.now_ns;
+        self.farewell_ns = self.awake_ns;
         if self.listeners.as_ref().is_some_and(|l| l.outlives) {
             // Closed a moment later: a request that was queued in this turn still names the socket.
             self.io
@@ -241,7 +257,7 @@ impl<I: Io> Worker<I> {
     /// Every emitter has gone, or their time is over. Soon after the beginning nobody new is listened for
     /// but analyzers: what waits for an ACK may need one that comes back.
     fn farewell_is_over(&mut self) -> bool {
-        let since = Duration::from_nanos(self.now_ns - self.farewell_ns);
+        let since = Duration::from_nanos(self.awake_ns - self.farewell_ns);
         let mut listens = self
             .listeners
             .as_ref()

@@ -129,7 +129,7 @@ impl<I: Io> Worker<I> {
     }
 
     fn on_control_bytes(&mut self, slot: Slot, mut bytes: &[u8]) {
-        let now_ns = self.now_ns;
+        let now_ns = self.awake_ns;
         let Some(connection) = self.links.get_mut(slot) else {
             return;
         };
@@ -165,7 +165,7 @@ impl<I: Io> Worker<I> {
 
     /// Words of a link that is up.
     pub(super) fn on_control(&mut self, slot: Slot, mut bytes: &[u8]) {
-        let now_ns = self.now_ns;
+        let now_ns = self.awake_ns;
         // Of several weights in one read only the last counts: a flood of them costs one table.
         let mut newest_weight = None;
         loop {
@@ -350,7 +350,10 @@ impl<I: Io> Worker<I> {
                 !connection.sending.is_idle() || self.io.unread_bytes(&connection.socket) > 0;
             let lane = self.engine.lane_of(connection.epoch);
             let full = lane.is_some_and(|lane| self.engine.is_full(lane));
-            if let Some(stall) = connection.link.stall(self.now_ns, timeout_ns, unread, full) {
+            if let Some(stall) = connection
+                .link
+                .stall(self.awake_ns, timeout_ns, unread, full)
+            {
                 let why = format!(
                     "no ACK for {:?} with {} un-ACKed ({stall:?})",
                     self.config.ack_timeout,
@@ -371,9 +374,9 @@ impl<I: Io> Worker<I> {
                 .remote_full
                 .get(&epoch)
                 .filter(|(before, _)| *before == acked);
-            let since_ns = known.map_or(self.now_ns, |(_, since_ns)| *since_ns);
+            let since_ns = known.map_or(self.awake_ns, |(_, since_ns)| *since_ns);
             still_full.insert(epoch, (acked, since_ns));
-            if self.now_ns - since_ns >= timeout_ns {
+            if self.awake_ns - since_ns >= timeout_ns {
                 self.mesh
                     .post(usize::from(home), Message::Stalled { epoch });
             }

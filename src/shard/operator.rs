@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::shared::{Live, ShardReport, Shared};
+use crate::awake::Limit;
 use crate::engine::{Order, OrderError};
 
 /// Orders that may wait for shard 0; it takes them every turn.
@@ -230,12 +231,15 @@ impl Operator {
         if let Some(wake) = self.shared.wakes.first() {
             wake.wake();
         }
-        match answer.recv_timeout(ORDER_PATIENCE) {
-            Ok(done) => done.map_err(OrderRefused::Order),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                Err(OrderRefused::NoAnswer)
+        let mut limit = Limit::new(ORDER_PATIENCE);
+        while let Some(slice) = limit.slice() {
+            match answer.recv_timeout(slice) {
+                Ok(done) => return done.map_err(OrderRefused::Order),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
             }
         }
+        Err(OrderRefused::NoAnswer)
     }
 
     /// An analyzer over HTTP can be reached: shards connect and route to it. Returns its generation,

@@ -225,7 +225,7 @@ impl<I: Io> Worker<I> {
     /// Starts one more post. False: there is none, or no connection for it.
     fn post_next(&mut self, epoch: LinkEpoch) -> bool {
         let pool = usize::from(self.config.http.pool_connections);
-        let now_ns = self.now_ns;
+        let now_ns = self.awake_ns;
         let Some(link) = self.posts.links.get_mut(&epoch) else {
             return false;
         };
@@ -331,7 +331,7 @@ impl<I: Io> Worker<I> {
             Nack::Refused(status) => self.post_refused(epoch, number, status),
             Nack::Stale => {
                 if let Some(link) = self.posts.links.get_mut(&epoch) {
-                    link.retries.push((number, self.now_ns));
+                    link.retries.push((number, self.awake_ns));
                 }
             }
         }
@@ -404,7 +404,7 @@ impl<I: Io> Worker<I> {
         let part = 0.5 + f64::from(jitter) / 512.0;
         let pause_ns = u64::try_from(pause.mul_f64(part).as_nanos()).unwrap_or(u64::MAX);
         link.retries
-            .push((number, self.now_ns.saturating_add(pause_ns)));
+            .push((number, self.awake_ns.saturating_add(pause_ns)));
     }
 
     /// The analyzer is down: what it has not ACKed goes to others.
@@ -439,7 +439,7 @@ impl<I: Io> Worker<I> {
     /// Posts that get no answer, and those whose pause is over.
     pub(super) fn check_posts(&mut self) {
         let timeout = self.live.http.push_timeout;
-        let now_ns = self.now_ns;
+        let now_ns = self.awake_ns;
         let is_late = |connection: &PostConnection<I::Socket>| {
             let waits = !matches!(connection.stage, Stage::Idle | Stage::Closing);
             let since = Duration::from_nanos(now_ns.saturating_sub(connection.since_ns));

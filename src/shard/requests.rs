@@ -129,7 +129,7 @@ impl<I: Io> Worker<I> {
                     packet: packet.id(),
                     messages,
                 };
-                client.since_ns = self.now_ns;
+                client.since_ns = self.awake_ns;
             }
             return;
         }
@@ -181,7 +181,7 @@ impl<I: Io> Worker<I> {
             return;
         };
         client.stage = Stage::Ready;
-        client.since_ns = self.now_ns;
+        client.since_ns = self.awake_ns;
         match word {
             "refused" => {
                 let packet = std::str::from_utf8(&packet).unwrap_or_default();
@@ -222,7 +222,7 @@ impl<I: Io> Worker<I> {
             keep_alive: client.keep_alive,
         };
         client.stage = Stage::Control { streams: false };
-        client.since_ns = self.now_ns;
+        client.since_ns = self.awake_ns;
         if self.shared.desk.ask(question).is_err() {
             if let Some(client) = self.clients.table.get_mut(slot) {
                 client.stage = Stage::Ready;
@@ -263,7 +263,7 @@ impl<I: Io> Worker<I> {
             *self.clients.report.responses.entry(status).or_default() += 1;
         }
         client.out.extend_from_slice(&reply.bytes);
-        client.since_ns = self.now_ns;
+        client.since_ns = self.awake_ns;
         client.stage = match (reply.is_last, client.keep_alive) {
             (false, _) => Stage::Control { streams: true },
             (true, true) => Stage::Ready,

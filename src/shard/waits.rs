@@ -82,7 +82,7 @@ impl<I: Io> Worker<I> {
             },
             idle: http.idle_timeout,
         };
-        let now_ns = self.now_ns;
+        let now_ns = self.awake_ns;
         let clients = self.clients.table.iter();
         let late: Vec<(Slot, Late)> = clients
             .filter_map(|(slot, client)| Some((slot, patience.late(client, now_ns)?)))

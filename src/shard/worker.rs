@@ -23,6 +23,7 @@ use super::posts::Posts;
 use super::shared::{Live, Pace, ShardReport, Shared, Stop};
 use super::slab::{bare, untoken, Kind, Slab, Slot};
 use super::Config;
+use crate::awake::Awake;
 use crate::engine::{Engine, LaneId, LinkEpoch, Registrar, Roster};
 use crate::uring::{Completion, Ring, Wait};
 
@@ -113,6 +114,12 @@ pub(crate) struct Worker<I: Io> {
     /// When the farewell began.
     pub(super) farewell_ns: u64,
     pub(super) now_ns: u64,
+    /// The time by which peers are judged: real time less what this shard did not run. Every time-out goes
+    /// by it, and every mark that one is counted from.
+    pub(super) awake_ns: u64,
+    awake: Awake,
+    /// When draining ends, once its deadline has passed.
+    pub(super) ends_ns: Option<u64>,
     pub(super) turn_bytes: usize,
     /// A completion is due that should not wait for company: more is there already, or a send was
     /// started that has more behind it.
@@ -210,6 +217,9 @@ impl<I: Io> Worker<I> {
             phase: Phase::Running,
             farewell_ns: 0,
             now_ns,
+            awake_ns: now_ns,
+            awake: Awake::new(now_ns),
+            ends_ns: None,
             turn_bytes: 0,
             hurry: false,
             next_tick_ns: now_ns,
@@ -243,6 +253,8 @@ impl<I: Io> Worker<I> {
         self.now_ns = self.io.now_ns();
         self.turn_bytes = 0;
         self.hurry = completions.len() >= TURN_COMPLETIONS;
+        let within_ns = self.next_tick_ns.saturating_sub(self.awake.seen_ns());
+        self.awake_ns = self.awake.look(self.now_ns, within_ns, !self.hurry);
         for completion in completions.drain(..) {
             self.dispatch(completion);
         }
@@ -376,6 +388,11 @@ impl<I: Io> Worker<I> {
             Some(Kind::Wake) => self.io.arm_wake(bare(Kind::Wake)),
             Some(Kind::Cancel) | None => {}
         }
+    }
+
+    /// This turn came as soon as it was to come, and what had arrived before it is handled.
+    pub(super) fn has_caught_up(&self) -> bool {
+        self.awake.has_caught_up()
     }
 
     /// When housekeeping is due next.

@@ -52,16 +52,20 @@ fn an_analyzer_whose_links_break_while_draining_comes_back_and_nothing_is_abando
         assert!(!ended.stdout.contains("abandoned"), "{}", ended.stdout);
         let ids = back.iter().flat_map(Analyzer::ids).collect();
         assert_none_missing(ids, 0..MESSAGES);
-        if dialect == Dialect::Native {
-            let asked = back.iter().all(Analyzer::drain_heard);
-            assert!(asked, "who comes back is asked for its last ACKs as well");
-        }
     }
 }
 
 /// The distributor ends when everything is ACKed: no link may do that before the last has connected.
 fn links_that_ack_together(distributor: &Distributor, dialect: Dialect) -> Vec<Analyzer> {
     let links = links(distributor, dialect, Acks::Never);
+    if dialect == Dialect::Native {
+        // Of shards that wait for nothing no DRAIN comes.
+        until("DRAIN, as it has messages", || {
+            links
+                .iter()
+                .any(|link| link.read() > 0 && link.drain_heard())
+        });
+    }
     for link in &links {
         link.set_acks(Acks::All);
     }
@@ -110,7 +114,7 @@ fn an_analyzer_over_http_that_recovers_while_draining_gets_what_waits() {
     let mut only = HttpAnalyzer::start("only", "fail");
     let flags = format!(
         "--shards 2 --drain-timeout 60s --farewell 100ms --health-interval 100ms --slow-start 0s \
-         --http-backoff 10ms --http-analyzer only=1@http://{}",
+         --http-backoff 5s --http-analyzer only=1@http://{}",
         only.address
     );
     let site = Site::start("drain-http", "", &flags);

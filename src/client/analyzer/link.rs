@@ -5,6 +5,7 @@ use super::downstream::{Downstream, Heard};
 use super::inbox::{Filled, Inbox};
 use super::tally::{Counts, Tally};
 use super::Shared;
+use crate::awake::Limit;
 use crate::client::backoff::Backoff;
 use crate::client::{resolve, unix_ns};
 use crate::journal::Journal;
@@ -281,7 +282,7 @@ impl<'a> Session<'a> {
         let mut bytes = Vec::new();
         hello.encode(&mut bytes)?;
         self.stream.write_all(&bytes)?;
-        let deadline = Instant::now() + PEER_PATIENCE;
+        let mut limit = Limit::new(PEER_PATIENCE);
         loop {
             match self.take_welcome()? {
                 Some(Welcomed::Accepted) => break,
@@ -291,7 +292,7 @@ impl<'a> Session<'a> {
             match self.inbox.fill(&mut self.stream)? {
                 Filled::Data => {}
                 Filled::Idle if self.link.is_over() => return Ok(Some(End::Left)),
-                Filled::Idle if Instant::now() < deadline => {}
+                Filled::Idle if !limit.is_over() => {}
                 Filled::Idle => return Err(io::Error::other("no WELCOME came").into()),
                 Filled::Closed => return Err(io::Error::other("closed before WELCOME").into()),
             }
@@ -508,9 +509,9 @@ impl<'a> Session<'a> {
     /// Half-closes, and reads until the peer has closed: closing with unread bytes would reset the
     /// connection, and the reset could overtake the last ACK.
     fn close(&mut self) {
-        let deadline = Instant::now() + CLOSE_PATIENCE;
+        let mut limit = Limit::new(CLOSE_PATIENCE);
         let mut is_open = self.stream.shutdown(Shutdown::Write).is_ok();
-        while is_open && Instant::now() < deadline {
+        while is_open && !limit.is_over() {
             let unread = self.inbox.unread().len();
             self.inbox.consume(unread);
             is_open = !matches!(

@@ -3,6 +3,7 @@
 use super::connection::{Connection, Farewell, State, Wrote};
 use super::schedule::{part, Schedule};
 use super::{Options, Report};
+use crate::awake::Limit;
 use crate::certificate::{Span, Stream};
 use crate::client::payload::{self, Numbered};
 use crate::client::unix_ns;
@@ -129,8 +130,8 @@ impl Worker {
     }
 
     fn connect_all(&mut self) -> io::Result<()> {
-        let deadline = Instant::now() + START_PATIENCE;
-        while self.untried > 0 && !self.is_stopped() && Instant::now() < deadline {
+        let mut limit = Limit::new(START_PATIENCE);
+        while self.untried > 0 && !self.is_stopped() && !limit.is_over() {
             self.start_connecting()?;
             self.handle_events(Some(POLL_MAX))?;
         }
@@ -462,7 +463,7 @@ impl Worker {
     /// Writes what is encoded, then half-closes and waits for the peer to close: only then has it
     /// read everything.
     fn close_all(&mut self) -> io::Result<()> {
-        let mut last_progress = Instant::now();
+        let mut limit = Limit::new(CLOSE_PATIENCE);
         let mut last_left = u64::MAX;
         loop {
             let mut left = 0;
@@ -477,9 +478,9 @@ impl Worker {
                 return Ok(());
             }
             if left < last_left {
-                (last_left, last_progress) = (left, Instant::now());
+                (last_left, limit) = (left, Limit::new(CLOSE_PATIENCE));
             }
-            if last_progress.elapsed() > CLOSE_PATIENCE {
+            if limit.is_over() {
                 return Ok(());
             }
             self.handle_events(Some(if self.leaving.is_empty() {

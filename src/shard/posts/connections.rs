@@ -68,7 +68,7 @@ impl<I: Io> Worker<I> {
                     connecting: true,
                     carried: None,
                     nack: None,
-                    since_ns: self.now_ns,
+                    since_ns: self.awake_ns,
                 });
                 debug_assert_eq!(made, slot);
                 link.connections.push(slot);
@@ -131,7 +131,7 @@ impl<I: Io> Worker<I> {
         connection.sending = true;
         // On a new connection the time of the post began when it was connected.
         if connection.is_used {
-            connection.since_ns = self.now_ns;
+            connection.since_ns = self.awake_ns;
         }
         self.engine.counters.sends += 1;
         self.engine.counters.sent_bytes += request.len() as u64;
@@ -240,7 +240,7 @@ impl<I: Io> Worker<I> {
         connection.is_used = true;
         if is_reusable {
             connection.stage = Stage::Idle;
-            connection.since_ns = self.now_ns;
+            connection.since_ns = self.awake_ns;
         } else {
             self.close_post_connection(slot, "not to be used again");
         }
