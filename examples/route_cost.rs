@@ -4,7 +4,7 @@
 
 use std::hint::black_box;
 use std::time::Instant;
-use weir::engine::tree::Tree;
+use weir::engine::tree::{Tree, UnitSize};
 
 const ROUNDS: usize = 41;
 
@@ -29,7 +29,7 @@ fn main() {
         let mut tree = Tree::new(0);
         tree.set_weights(table);
         let routes = measure(200_000, || {
-            black_box(tree.route(1));
+            black_box(tree.route(UnitSize::ONE));
         });
         let mut flip = false;
         let mut nudged = table.clone();

@@ -1,7 +1,7 @@
 //! What the routing tree promises about shares, measured message by message.
 
 use proptest::prelude::*;
-use weir::engine::tree::{Tree, BOUND_TARGET};
+use weir::engine::tree::{Tree, UnitSize, BOUND_TARGET};
 
 /// Counted from a change of weights, membership or availability: both ends within the bound.
 const SINCE_CHANGE: f64 = 2.7;
@@ -47,7 +47,8 @@ impl Count {
 
     /// Routes `unit` and counts it.
     fn route(&mut self, tree: &mut Tree, unit: u32) -> u32 {
-        let leaf = tree.route(unit).expect("a leaf can be chosen");
+        let size = UnitSize::new(unit).expect("units are in range");
+        let leaf = tree.route(size).expect("a leaf can be chosen");
         self.add(leaf, unit);
         leaf
     }
@@ -171,7 +172,7 @@ proptest! {
                 .collect();
             prop_assert!(tree.bound() <= BOUND_TARGET + ROUNDING, "certified {}", tree.bound());
             if available.iter().sum::<f64>() == 0.0 {
-                prop_assert_eq!(tree.route(1), None);
+                prop_assert_eq!(tree.route(UnitSize::ONE), None);
                 continue;
             }
             let mut count = Count::new(available);
@@ -239,7 +240,7 @@ fn route_under_change(
         for (due, weight) in due.iter_mut().zip(&weights) {
             *due += weight / sum;
         }
-        last = tree.route(1);
+        last = tree.route(UnitSize::ONE);
         got[last.expect("some leaf has a weight") as usize] += 1.0;
     }
     let off = |leaf: usize| f64::abs(due[leaf] - got[leaf]);
@@ -310,7 +311,7 @@ fn a_leaf_that_leaves_the_choice_after_each_message_keeps_the_others_in_proporti
         for id in (0..5).filter(|&id| tree.is_available(id)) {
             due[id as usize] += weights[id as usize] / sum;
         }
-        let leaf = tree.route(1).expect("the last two always stay");
+        let leaf = tree.route(UnitSize::ONE).expect("the last two always stay");
         got[leaf as usize] += 1.0;
         if leaf < 3 {
             tree.set_available(leaf, false);
@@ -338,7 +339,7 @@ fn unavailable_leaves_are_not_chosen_and_the_others_keep_their_proportion() {
             }
         }
         if out == 63 {
-            assert_eq!(tree.route(1), None);
+            assert_eq!(tree.route(UnitSize::ONE), None);
             break;
         }
         let mut count = Count::new(available);

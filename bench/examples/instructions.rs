@@ -15,7 +15,7 @@ use std::hint::black_box;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use weir::engine::tree::Tree;
+use weir::engine::tree::{Tree, UnitSize};
 use weir::engine::{
     BufferId, Engine, EngineConfig, Entry, Ingest, LinkEpoch, Memory, OnSlow, Reach, Roster,
     VecMemory, Window,
@@ -79,7 +79,7 @@ fn choices(leaves: u32, messages: usize) {
     let table: Vec<(u32, f64)> = (0..leaves).map(|n| (n, WEIGHTS[n as usize % 4])).collect();
     tree.set_weights(&table);
     for _ in 0..messages {
-        black_box(tree.route(1));
+        black_box(tree.route(UnitSize::ONE));
     }
 }
 

@@ -5,7 +5,7 @@
 //!
 //! Input: u8 phase of the tree, u8 largest unit, operations.
 
-use weir::engine::tree::{Tree, BOUND_TARGET, UNIT_MAX};
+use weir::engine::tree::{Tree, UnitSize, BOUND_TARGET, UNIT_MAX};
 
 use super::input::{Input, Random};
 
@@ -254,7 +254,9 @@ impl Bench {
     fn route(&mut self, unit: u32) -> Option<u32> {
         self.routes_left = self.routes_left.checked_sub(1)?;
         self.unit_seen = self.unit_seen.max(unit);
-        let chosen = self.tree.route(unit);
+        let chosen = self
+            .tree
+            .route(UnitSize::new(unit).expect("units are in range"));
         assert_eq!(
             chosen.is_some(),
             self.sum > 0.0,

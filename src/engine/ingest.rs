@@ -10,6 +10,7 @@ use super::assembler::Assembler;
 use super::counters::Reason;
 use super::lane::Form;
 use super::shard::Engine;
+use super::tree::UnitSize;
 use super::{LaneId, Memory};
 use crate::http::wrap_frame;
 use crate::protocol::frame::{self, FrameError};
@@ -181,7 +182,7 @@ impl<M: Memory> Engine<M> {
         if self.pool.free() < self.ingest_floor || self.full_lanes >= self.full_lanes_max {
             return Err(Refusal::Stall);
         }
-        let Some(leaf) = self.tree.route(1) else {
+        let Some(leaf) = self.tree.route(UnitSize::ONE) else {
             return Err(Refusal::Stall);
         };
         let slot = &mut self.lanes[leaf as usize];

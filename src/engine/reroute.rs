@@ -19,6 +19,7 @@ use std::collections::VecDeque;
 use super::lane::{Form, Lane, Origin};
 use super::receipts::Ticket;
 use super::shard::{lane_id, Engine, LaneSlot, LaneState, Rerouted, Through};
+use super::tree::UnitSize;
 use super::{room, LaneId, LinkEpoch, Memory};
 use crate::http::{wrap_frame, Record};
 use crate::protocol::frame;
@@ -339,8 +340,9 @@ impl<M: Memory> Engine<M> {
                 return Some(lane);
             }
         }
-        let unit = u32::try_from(messages).unwrap_or(u32::MAX); // as it was taken in
-        self.tree.route(unit).map(LaneId)
+        let unit = u32::try_from(messages).ok().and_then(UnitSize::new);
+        // No other was taken in.
+        self.tree.route(unit.unwrap_or(UnitSize::MAX)).map(LaneId)
     }
 
     /// Bytes that are staged at most while living lanes may still ACK something; three times this

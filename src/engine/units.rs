@@ -10,6 +10,7 @@ use super::counters::Reason;
 use super::lane::Form;
 use super::receipts::{Receipt, Ticket};
 use super::shard::Engine;
+use super::tree::{UnitSize, UNIT_MAX};
 use super::{room, LaneId, Memory};
 use crate::protocol::frame;
 
@@ -30,6 +31,13 @@ pub trait Unit {
 pub enum UnitRefused {
     /// No lane can take it now.
     Stalled,
+    /// It has more messages than the tree can count.
+    TooMany {
+        /// How many.
+        messages: u32,
+        /// What is allowed.
+        max: u32,
+    },
     /// It may be longer than the largest frame, in bytes.
     TooLong {
         /// How long it may be.
@@ -62,6 +70,11 @@ impl<M: Memory> Engine<M> {
         if messages == 0 {
             return Ok(());
         }
+        let Some(size) = UnitSize::new(messages) else {
+            self.counters.count(Reason::UnitTooLong);
+            let max = UNIT_MAX;
+            return Err(UnitRefused::TooMany { messages, max });
+        };
         // Checked without `can_ingest`, which would hold TCP emitters up until the resume level.
         let is_ready = self.rerouting.is_idle() && !self.stalled;
         let needed = self.ingest_floor + room::for_unit(bytes, self.config.buffer_bytes);
@@ -71,7 +84,7 @@ impl<M: Memory> Engine<M> {
         {
             return Err(UnitRefused::Stalled);
         }
-        let Some(leaf) = self.tree.route(messages) else {
+        let Some(leaf) = self.tree.route(size) else {
             return Err(UnitRefused::Stalled);
         };
         let messages = u64::from(messages);

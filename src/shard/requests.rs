@@ -109,6 +109,12 @@ impl<I: Io> Worker<I> {
                 self.answer_error(slot, 503, "Service unavailable", detail, &[]);
                 return;
             }
+            Err(UnitRefused::TooMany { messages, max }) => {
+                self.clients.refuse("packet_too_long");
+                let detail = format!("{messages} messages in a packet, allowed: {max}");
+                self.answer_error(slot, 413, "Packet too large", &detail, &[]);
+                return;
+            }
             Err(UnitRefused::TooLong { bytes, max }) => {
                 self.clients.refuse("packet_too_long");
                 let detail = format!(

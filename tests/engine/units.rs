@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use weir::engine::tree::UNIT_MAX;
 use weir::engine::{
     Engine, EngineConfig, Entry, LinkEpoch, Memory, OnSlow, Reach, Receipt, Roster, Unit,
     UnitRefused, VecMemory, Window,
@@ -511,6 +512,35 @@ fn packets_keep_the_bound_of_single_messages_times_their_size() {
         }
     }
     assert!(world.engine.share_bound() <= 1.34 * 64.0);
+}
+
+#[test]
+fn a_unit_of_more_messages_than_the_tree_counts_is_refused_whole() {
+    /// Only counted: nothing of it is to be written.
+    struct Many(u32);
+    impl Unit for Many {
+        fn messages(&self) -> u32 {
+            self.0
+        }
+        fn bytes_max(&self) -> usize {
+            16_384
+        }
+        fn write_frames(&mut self, _: &mut Vec<u8>) {
+            unreachable!("refused before");
+        }
+        fn write_record(&mut self, _: &mut Vec<u8>) {
+            unreachable!("refused before");
+        }
+    }
+    let mut world = World::new(1);
+    world.up(Form::Http);
+    for messages in [UNIT_MAX + 1, 200_000, u32::MAX] {
+        let refused = world.engine.ingest_unit(&mut Many(messages), None);
+        let max = UNIT_MAX;
+        assert_eq!(refused, Err(UnitRefused::TooMany { messages, max }));
+    }
+    assert_eq!(world.engine.balance().received, 0);
+    world.check();
 }
 
 #[test]

@@ -87,7 +87,7 @@ pub struct Args {
     #[arg(long, value_name = "BYTES", default_value = "64MiB", value_parser = values::bytes, help_heading = "Memory")]
     pub arena: u64,
     /// Size of a batch buffer, the unit of that memory
-    #[arg(long, value_name = "BYTES", default_value = "128KiB", value_parser = values::bytes, help_heading = "Memory")]
+    #[arg(long, value_name = "BYTES", default_value = "128KiB", value_parser = values::bytes_within(4 << 10..=1 << 30), help_heading = "Memory")]
     pub batch_bytes: u64,
     /// Memory per shard for receiving, shared by all its emitters; a power of two, or the next lower
     #[arg(long, value_name = "BYTES", default_value = "4MiB", value_parser = values::bytes, help_heading = "Memory")]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cli::values;
+use crate::engine::tree::UNIT_MAX;
 use crate::shard::config::{HttpAnalyzer, HttpConfig};
 
 /// An address, or `off`.
@@ -32,7 +33,7 @@ pub struct HttpArgs {
     #[arg(long, value_name = "BYTES", default_value = "16KiB", value_parser = values::bytes_within(1 << 10..=1 << 20), help_heading = "HTTP")]
     pub http_head: u64,
     /// Most messages of a packet
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = values::number(1..=1_000_000_usize), help_heading = "HTTP")]
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = values::number(1..=UNIT_MAX as usize), help_heading = "HTTP")]
     pub http_messages: usize,
     /// Most memory per shard for requests that have not arrived whole; at least --http-inflated and
     /// --http-head together

@@ -27,8 +27,27 @@ pub use shape::BOUND_TARGET;
 use scale::{to_f64, WEIGHT_SUM_LOG2};
 use shape::{Pair, Ref, Sum};
 
-/// Largest unit, in messages. Larger ones are counted as this many.
+/// Largest unit, in messages: what the errors of the tree have room for.
 pub const UNIT_MAX: u32 = 1 << 16;
+
+/// Messages that are routed together, 1 to [`UNIT_MAX`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnitSize(u32);
+
+impl UnitSize {
+    /// A message of its own.
+    pub const ONE: UnitSize = UnitSize(1);
+    /// The largest unit.
+    pub const MAX: UnitSize = UnitSize(UNIT_MAX);
+
+    /// None for 0 and for more than [`UNIT_MAX`].
+    pub const fn new(messages: u32) -> Option<UnitSize> {
+        match messages {
+            1..=UNIT_MAX => Some(UnitSize(messages)),
+            _ => None,
+        }
+    }
+}
 /// Leaf ids are below this, so a table of leaves indexed by id stays small.
 pub const LEAF_COUNT_MAX: usize = 1 << 16;
 
@@ -128,13 +147,9 @@ impl Tree {
         }
     }
 
-    /// Picks the leaf for a unit of `unit` messages, 1 to [`UNIT_MAX`].
-    ///
-    /// `None` when no leaf can be chosen.
+    /// Picks the leaf for a unit. `None` when no leaf can be chosen.
     #[inline]
-    pub fn route(&mut self, unit: u32) -> Option<u32> {
-        debug_assert!((1..=UNIT_MAX).contains(&unit), "unit of {unit} messages");
-        let unit = unit.min(UNIT_MAX);
+    pub fn route(&mut self, UnitSize(unit): UnitSize) -> Option<u32> {
         self.unit_max = self.unit_max.max(unit);
         let mut at = self.entry;
         while let Some(node) = self.nodes.get_mut(at.index()) {
@@ -280,19 +295,31 @@ mod tests {
     }
 
     fn routed(tree: &mut Tree, messages: usize) -> Vec<Option<u32>> {
-        (0..messages).map(|_| tree.route(1)).collect()
+        (0..messages).map(|_| tree.route(UnitSize::ONE)).collect()
+    }
+
+    #[test]
+    fn a_unit_is_what_the_tree_can_count() {
+        for (messages, is_one) in [
+            (0, false),
+            (1, true),
+            (UNIT_MAX, true),
+            (UNIT_MAX + 1, false),
+        ] {
+            assert_eq!(UnitSize::new(messages).is_some(), is_one, "{messages}");
+        }
     }
 
     #[test]
     fn nothing_to_choose_from() {
         let mut tree = Tree::new(0);
-        assert_eq!(tree.route(1), None);
+        assert_eq!(tree.route(UnitSize::ONE), None);
         tree.set_weights(&[(3, 0.0), (4, f64::NAN), (5, -1.0), (6, f64::INFINITY)]);
-        assert_eq!(tree.route(1), None);
+        assert_eq!(tree.route(UnitSize::ONE), None);
         assert!(tree.is_available(3) && !tree.is_available(2) && !tree.is_available(70_000));
         tree.set_weights(&[]);
         assert!(!tree.is_available(3));
-        assert_eq!((tree.route(1), tree.bound()), (None, 0.0));
+        assert_eq!((tree.route(UnitSize::ONE), tree.bound()), (None, 0.0));
     }
 
     #[test]
@@ -307,19 +334,26 @@ mod tests {
         tree.set_weights(&[(9, 1e-300)]);
         assert_eq!(routed(&mut tree, 3), [Some(9); 3]);
         tree.set_available(9, false);
-        assert_eq!((tree.route(1), tree.is_available(9)), (None, false));
+        assert_eq!(
+            (tree.route(UnitSize::ONE), tree.is_available(9)),
+            (None, false)
+        );
         tree.set_weights(&[(9, 2.0)]);
         assert_eq!(
-            tree.route(1),
+            tree.route(UnitSize::ONE),
             None,
             "a new weight does not make it available"
         );
         tree.set_available(9, true);
-        assert_eq!(tree.route(1), Some(9));
+        assert_eq!(tree.route(UnitSize::ONE), Some(9));
         tree.set_available(9, false);
         tree.set_weights(&[]);
         tree.set_weights(&[(9, 2.0)]);
-        assert_eq!(tree.route(1), Some(9), "a leaf that returns is available");
+        assert_eq!(
+            tree.route(UnitSize::ONE),
+            Some(9),
+            "a leaf that returns is available"
+        );
     }
 
     #[test]
@@ -342,7 +376,7 @@ mod tests {
             (65_535, 1e300),
         ]);
         for message in 0..10_000 {
-            assert!(tree.route(UNIT_MAX - message % 3).is_some());
+            assert!(tree.route(UnitSize(UNIT_MAX - message % 3)).is_some());
         }
         tree.assert_invariant();
     }
@@ -396,8 +430,8 @@ mod tests {
             set_again.set_weights(&table);
             let unit = 1 + message * message % 64;
             assert_eq!(
-                left_alone.route(unit),
-                set_again.route(unit),
+                left_alone.route(UnitSize(unit)),
+                set_again.route(UnitSize(unit)),
                 "message {message}"
             );
             assert!(set_again

@@ -17,6 +17,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::{Accept, Config, StartError};
+use crate::engine::tree::UNIT_MAX;
 use crate::protocol::valid_weight;
 
 /// Most HTTP analyzers: each has connections and a health check in every shard.
@@ -125,6 +126,9 @@ impl Default for HttpConfig {
     }
 }
 
+/// Largest batch buffer in bytes: more than any frame needs, and than one send takes.
+const BATCH_BYTES_MAX: u32 = 1 << 30;
+
 impl HttpConfig {
     /// Time that the head of a request has from its first byte.
     pub fn head_timeout(&self) -> Duration {
@@ -148,6 +152,10 @@ impl HttpConfig {
             return Err(format!(
                 "--http-memory {memory}: at least {least} allowed, --http-inflated and --http-head together"
             ));
+        }
+        let (messages, most) = (self.messages_max, UNIT_MAX as usize);
+        if !(1..=most).contains(&messages) {
+            return Err(format!("--http-messages {messages}: 1 to {most} allowed"));
         }
         check_analyzers(&self.analyzers)
     }
@@ -381,9 +389,9 @@ impl Config {
                 "--accept local: {shards} shards are not pinned, each must have a core of its own (--cores, --shards)"
             ));
         }
-        if self.batch_bytes < 4096 {
+        if !(4096..=BATCH_BYTES_MAX).contains(&self.batch_bytes) {
             return refuse(format!(
-                "--batch-bytes {}: at least 4096 allowed",
+                "--batch-bytes {}: at least 4096 allowed, and at most {BATCH_BYTES_MAX}",
                 self.batch_bytes
             ));
         }
@@ -394,6 +402,13 @@ impl Config {
             return refuse(format!(
                 "--arena {}: at least {least} bytes for frames of {} and batches of {}",
                 self.arena_bytes, self.frame_bytes_max, self.batch_bytes
+            ));
+        }
+        let most = u64::from(self.batch_bytes) * u64::from(u32::MAX);
+        if self.arena_bytes as u64 > most {
+            return refuse(format!(
+                "--arena {}: at most {most} allowed, 2^32 - 1 batches of {}",
+                self.arena_bytes, self.batch_bytes
             ));
         }
         if self.partial_bytes_max < self.frame_bytes_max as usize {
