@@ -146,6 +146,8 @@ fn protection_settings(protection: &Protection) -> Vec<Setting> {
         analyzer_token,
         admin_token,
         cors,
+        trusted_proxies,
+        http_hosts,
     } = protection;
     let rate = |limit: &RateLimit| format!("{} in {} ns", limit.requests, limit.per.as_nanos());
     let rate_limit = rate_limit.as_ref().map(rate);
@@ -159,6 +161,8 @@ fn protection_settings(protection: &Protection) -> Vec<Setting> {
         ("analyzer_token", analyzer_token.is_some().to_string()),
         ("admin_token", admin_token.is_some().to_string()),
         ("cors", cors.to_string()),
+        ("trusted_proxies", trusted_proxies.to_string()),
+        ("http_hosts", http_hosts.to_string()),
     ]
 }
 

@@ -33,12 +33,15 @@ const PATHS: [&str; 10] = [
 
 /// The answer. `/events` is a stream and not answered here, but its method is checked.
 pub fn answer(ask: &Ask, state: &State) -> Response {
-    let path = match ask.path.as_str() {
-        "/" => "/",
-        path => path.trim_end_matches('/'),
+    let path = match ask.path.trim_end_matches('/') {
+        "" => "/",
+        path => path,
     };
+    if ask.method == "OPTIONS" && (path == "*" || path == "/logs" || PATHS.contains(&path)) {
+        return options(path);
+    }
     if path == "/logs" {
-        return not_allowed(ask, state, "POST");
+        return not_allowed(ask, state, "POST, OPTIONS");
     }
     if !PATHS.contains(&path) {
         let error = format!(
@@ -48,9 +51,14 @@ pub fn answer(ask: &Ask, state: &State) -> Response {
         return Response::error(404, ask, state.now, error);
     }
     if !matches!(ask.method.as_str(), "GET" | "HEAD") {
-        return not_allowed(ask, state, "GET, HEAD");
+        return not_allowed(ask, state, "GET, HEAD, OPTIONS");
     }
-    let json = |status, body| Response::json(status, ask, state.now, body);
+    let json = |status, mut body: Value| {
+        if ask.is_stranger {
+            body = json!({ "status": body["status"] });
+        }
+        Response::json(status, ask, state.now, body)
+    };
     match path {
         "/" => page::response(),
         "/metrics" => metrics_answer(ask, state),
@@ -80,6 +88,21 @@ pub fn answer(ask: &Ask, state: &State) -> Response {
             }),
         ),
         _ => json(200, Value::Object(Map::new())),
+    }
+}
+
+/// What may be asked of a path; of `*`, of all.
+fn options(path: &str) -> Response {
+    let allowed = match path {
+        "*" => "GET, HEAD, POST, OPTIONS",
+        "/logs" => "POST, OPTIONS",
+        _ => "GET, HEAD, OPTIONS",
+    };
+    Response {
+        status: 204,
+        content_type: "",
+        headers: vec![("Allow", allowed.into())],
+        body: Vec::new(),
     }
 }
 
@@ -406,9 +429,9 @@ mod tests {
             .expect("text")
             .contains("\"/nothing\""));
         for (method, path, allowed) in [
-            ("POST", "/stats", "GET, HEAD"),
-            ("DELETE", "/", "GET, HEAD"),
-            ("GET", "/logs", "POST"),
+            ("POST", "/stats", "GET, HEAD, OPTIONS"),
+            ("DELETE", "/", "GET, HEAD, OPTIONS"),
+            ("GET", "/logs", "POST, OPTIONS"),
         ] {
             let (status, body, response) = ask(method, path, &state);
             assert_eq!(status, 405, "{method} {path}");

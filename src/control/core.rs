@@ -18,7 +18,7 @@ use super::state::State;
 use super::{Reloader, Settings, TapSource};
 use crate::certificate::Stamp;
 use crate::engine::Order;
-use crate::shard::config::{Cors, Token};
+use crate::shard::config::{Cors, Hosts, Stranger, Token};
 use crate::shard::{HttpTarget, Operator, OrderRefused, ShardReport};
 
 /// A state that is older than this is made anew before it is shown.
@@ -92,6 +92,7 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 struct Guards {
     token: Option<Token>,
     cors: Cors,
+    hosts: Hosts,
 }
 
 impl Core {
@@ -105,6 +106,7 @@ impl Core {
             guards: Mutex::new(Guards {
                 token: settings.token,
                 cors: settings.cors,
+                hosts: settings.hosts,
             }),
             configuration: settings.configuration,
             reloader: settings.reloader,
@@ -126,8 +128,17 @@ impl Core {
     }
 
     /// From now on others may.
-    pub fn set_protection(&self, token: Option<Token>, cors: Cors) {
-        *lock(&self.guards) = Guards { token, cors };
+    pub fn set_protection(&self, token: Option<Token>, cors: Cors, hosts: Hosts) {
+        *lock(&self.guards) = Guards { token, cors, hosts };
+    }
+
+    /// Whether a browser that asks for this host, for a page of this origin, may be answered.
+    ///
+    /// # Errors
+    /// What it must not say.
+    pub fn check_site(&self, host: &str, origin: Option<&str>) -> Result<(), Stranger> {
+        let guards = lock(&self.guards);
+        guards.hosts.check(host, origin, &guards.cors)
     }
 
     /// The state, a quarter of a second old at most: reports are a tenth old themselves.

@@ -24,6 +24,8 @@ pub struct Ask {
     pub worker: u16,
     /// Address of the client, when known.
     pub peer: Option<IpAddr>,
+    /// It is asked under a name that is not known: health is told, and no more of it than its status.
+    pub is_stranger: bool,
     /// As the client wrote it.
     pub method: String,
     /// Without the query, still percent-encoded.

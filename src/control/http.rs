@@ -11,7 +11,8 @@ use std::fmt;
 use std::io::{self, Read};
 
 use super::exchange::{Ask, Response};
-use crate::http::{reason, Limits, Reader, Request, Step};
+use crate::certificate::Stamp;
+use crate::http::{http_date as date, reason, Limits, Reader, Request, Step};
 use crate::shard::ASKED_HEADERS;
 
 /// Most bytes of a request or response before its body.
@@ -153,6 +154,9 @@ fn head(response: &Response, keep_alive: bool) -> Vec<u8> {
         // No value is made of what a client wrote, so none has a line end.
         out.push_str(&format!("{name}: {value}\r\n"));
     }
+    let date = date(Stamp::now().unix_ns / 1_000_000_000);
+    let date = std::str::from_utf8(&date).unwrap_or_default();
+    out.push_str(&format!("Date: {date}\r\n"));
     out.push_str("X-Content-Type-Options: nosniff\r\n");
     out.push_str(if keep_alive {
         "Connection: keep-alive\r\n"

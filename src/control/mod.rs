@@ -55,7 +55,7 @@ use self::outlier::EjectRule;
 use self::streams::Streams;
 use crate::certificate::Stamp;
 use crate::service::sockets::AdminSocket;
-use crate::shard::config::{Cors, HttpAnalyzer, Token};
+use crate::shard::config::{Cors, Hosts, HttpAnalyzer, Token};
 use crate::shard::{Operator, Question};
 
 /// Orders over the public port that may wait; beyond, 503.
@@ -75,6 +75,8 @@ pub struct Settings {
     pub token: Option<Token>,
     /// Which web pages may read answers on the public port.
     pub cors: Cors,
+    /// Names that browsers may ask for.
+    pub hosts: Hosts,
     /// Analyzers over HTTP.
     pub http_analyzers: Vec<HttpAnalyzer>,
     /// Time between two health checks.
@@ -103,6 +105,7 @@ impl Settings {
             admin_socket: None,
             token: None,
             cors: Cors::Off,
+            hosts: Hosts::Own,
             http_analyzers: Vec::new(),
             health_interval: Duration::from_secs(5),
             health_timeout: Duration::from_secs(3),
@@ -314,11 +317,12 @@ impl Desk {
         }
         let allowed = self.allowed_origin(&ask);
         let mut response = match (&allowed, ask.method.as_str()) {
-            (Some(_), "OPTIONS") => preflight(),
+            (Some(_), "OPTIONS") => preflight(&ask),
             _ => answer::answer(&ask, &self.core.state()),
         };
         if let Some(origin) = allowed {
             response = response.with("Access-Control-Allow-Origin", origin);
+            response = response.with("Vary", "Origin");
         }
         self.reply(&question, &ask, &response);
     }
@@ -390,6 +394,7 @@ fn ask_of(question: &mut Question) -> Ask {
     Ask {
         worker: question.shard,
         peer: question.peer,
+        is_stranger: question.is_stranger,
         method: std::mem::take(&mut question.method),
         path: std::mem::take(&mut question.path),
         query: std::mem::take(&mut question.query),
@@ -406,13 +411,35 @@ fn give_back(question: &mut Question, ask: &Ask) {
     question.body.clone_from(&ask.body);
 }
 
-fn preflight() -> Response {
+/// Headers that docs/HTTP.md names, and what else a page's libraries add: headers that are not known change
+/// nothing here. Not those that say who asks: `/admin` is for no other site's page.
+fn preflight(ask: &Ask) -> Response {
+    const NAMED: &str =
+        "Content-Type, Content-Encoding, X-Emitter-ID, Prefer, Accept, Last-Event-ID";
+    const ASKED_BYTES_MAX: usize = 1024;
+    let mut headers = NAMED.to_owned();
+    let asked = ask.header("access-control-request-headers").unwrap_or("");
+    let is_name = |name: &&str| {
+        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+        let is_credential = ["authorization", "cookie"]
+            .iter()
+            .any(|known| name.eq_ignore_ascii_case(known));
+        !name.is_empty() && name.bytes().all(is_token) && !is_credential
+    };
+    for name in asked.split(',').map(str::trim).filter(is_name) {
+        let mut known = headers.split(", ");
+        let is_new = !known.any(|known| known.eq_ignore_ascii_case(name));
+        if is_new && headers.len() + name.len() <= ASKED_BYTES_MAX {
+            headers.push_str(", ");
+            headers.push_str(name);
+        }
+    }
     Response {
         status: 204,
         content_type: "",
         headers: vec![
             ("Access-Control-Allow-Methods", "GET, HEAD, POST".into()),
-            ("Access-Control-Allow-Headers", "Content-Type".into()),
+            ("Access-Control-Allow-Headers", headers),
             ("Access-Control-Max-Age", "600".into()),
         ],
         body: Vec::new(),

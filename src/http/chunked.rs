@@ -21,6 +21,7 @@ const TRAILER_BYTES_MAX: usize = 8192;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     Size,
+    SizeSpace,
     Extension,
     SizeLf,
     Data,
@@ -93,7 +94,12 @@ impl Decoder {
     fn framing(&mut self, byte: u8, room: usize) -> Result<Place, HttpError> {
         match (self.place, byte) {
             (Place::Size, b'\r') if self.digits > 0 => Ok(Place::SizeLf),
-            (Place::Size, b';') if self.digits > 0 => self.extension(),
+            (Place::Size | Place::SizeSpace, b';') if self.digits > 0 => self.extension(),
+            // RFC 9112 section 7.1.1: white space before an extension, and nowhere else.
+            (Place::Size | Place::SizeSpace, b' ' | b'\t') if self.digits > 0 => {
+                self.extension()?;
+                Ok(Place::SizeSpace)
+            }
             (Place::Size, _) => self.digit(byte, room),
             (Place::Extension, b'\r') => Ok(Place::SizeLf),
             (Place::Extension, b'\t' | b' '..=b'~' | 0x80..) => self.extension(),

@@ -3,7 +3,7 @@
 //! ```text
 //!   POST /logs?a=b HTTP/1.1\r\n      every line ends with CR LF, nothing else is a line end
 //!   Host: a\r\n                      exactly one
-//!   Content-Length: 5\r\n            one of these two, once, written plainly
+//!   Content-Length: 5\r\n            one of these two, once; white space around its value is no part of it
 //!   Transfer-Encoding: chunked\r\n
 //!   \r\n                             head_end()
 //! ```
@@ -35,10 +35,8 @@ impl Scan {
         let within = &bytes[..bytes.len().min(limits.head_bytes)];
         match within.first() {
             Some(b'\r') => return Err(cr_alone()),
-            Some(first) if !is_token(*first) => {
-                let detail = format!("byte {first:#04x} starts no method (TLS on a plain port?)");
-                return Err(HttpError::fatal(400, "bad_method", detail));
-            }
+            Some(first) if !is_token(*first) => return Err(no_method(within)),
+            Some(b'P') if within.starts_with(PROXY_V1) => return Err(proxy_header(1)),
             _ => {}
         }
         while let Some(found) = memchr::memchr(b'\n', &within[self.scanned..]) {
@@ -74,6 +72,32 @@ impl Scan {
     }
 }
 
+/// What starts a PROXY header of version 1, and what follows the empty lines of one of version 2.
+const PROXY_V1: &[u8] = b"PROXY ";
+const PROXY_V2: &[u8] = b"\0\r\nQUIT\n";
+
+/// `bytes` start with what no method starts with.
+fn no_method(bytes: &[u8]) -> HttpError {
+    let first = bytes.first().copied().unwrap_or_default();
+    let known = bytes.len().min(PROXY_V2.len());
+    let hint = match first {
+        0 if bytes[..known] == PROXY_V2[..known] => return proxy_header(2),
+        0x16 => " (TLS on a plain port?)",
+        b'{' | b'[' => " (a body without Content-Length?)",
+        _ => "",
+    };
+    let detail = format!("byte {first:#04x} starts no method{hint}");
+    HttpError::fatal(400, "bad_method", detail)
+}
+
+fn proxy_header(version: u8) -> HttpError {
+    let detail = format!(
+        "a PROXY header (version {version}) is not spoken here; allowed: HTTP/1.1 from the first byte on, \
+         the client's address in X-Forwarded-For (--trusted-proxies)"
+    );
+    HttpError::fatal(400, "proxy_header", detail)
+}
+
 /// How the body is delimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Framing {
@@ -88,6 +112,7 @@ pub(super) enum Framing {
 pub(super) enum Coding {
     Identity,
     Gzip,
+    Deflate,
     Zstd,
 }
 
@@ -98,6 +123,12 @@ pub(super) struct Head<'a> {
     pub path: &'a str,
     pub query: &'a str,
     pub content_type: Option<&'a str>,
+    /// Name and port that are asked: of an absolute target, else of header Host. Empty if nobody says.
+    pub host: &'a str,
+    /// Header Origin: a browser asks, for a page from there.
+    pub origin: Option<&'a str>,
+    /// Content-Length or Transfer-Encoding is there.
+    pub has_length: bool,
     /// Header lines, each with its CR LF.
     pub fields: &'a [u8],
     pub http10: bool,
@@ -123,11 +154,15 @@ impl<'a> Head<'a> {
         else {
             return Err(bad_head("the request line is incomplete"));
         };
-        let (path, query) = split_target(method, target)?;
+        let Target {
+            authority,
+            path,
+            query,
+        } = split_target(method, target)?;
         let http10 = minor == 0;
         let mut said = Said::default();
         for header in request.headers.iter() {
-            said.hear(header.name, header.value, bytes)?;
+            said.hear(header.name, header.value)?;
         }
         said.check_host(http10)?;
         let framing = said.framing(http10, limits)?;
@@ -136,14 +171,20 @@ impl<'a> Head<'a> {
             _ => said.coding()?,
         };
         let line = memchr::memchr(b'\n', bytes).map_or(bytes.len(), |end| end + 1);
+        let has_length = said.length.is_some() || said.transfer.is_some();
+        // Of a method that has a body nothing tells where it would end.
+        let ends_here = has_length || !matches!(method, "POST" | "PUT" | "PATCH");
         Ok(Head {
             method,
             path,
             query,
             content_type: said.content_type,
+            host: authority.unwrap_or(said.host),
+            origin: said.origin,
+            has_length,
             fields: &bytes[line..],
             http10,
-            keep_alive: !said.close && (!http10 || said.keep_alive),
+            keep_alive: ends_here && !said.close && (!http10 || said.keep_alive),
             expects_continue: said.expects_continue(http10)?,
             framing,
             coding,
@@ -155,6 +196,8 @@ impl<'a> Head<'a> {
 #[derive(Default)]
 struct Said<'a> {
     hosts: usize,
+    host: &'a str,
+    origin: Option<&'a str>,
     length: Option<&'a [u8]>,
     transfer: Option<&'a [u8]>,
     coding: Option<&'a [u8]>,
@@ -166,39 +209,46 @@ struct Said<'a> {
 
 impl<'a> Said<'a> {
     #[inline]
-    fn hear(&mut self, name: &str, value: &'a [u8], head: &[u8]) -> Result<(), HttpError> {
+    fn hear(&mut self, name: &str, value: &'a [u8]) -> Result<(), HttpError> {
         let is = |known: &str| name.eq_ignore_ascii_case(known);
         match name.len() {
             4 if is("Host") => self.host(value),
             6 if is("Expect") => once(&mut self.expect, "Expect", value),
+            6 if is("Origin") => self.origin(value),
             10 if is("Connection") => {
                 self.connection(value);
                 Ok(())
             }
             12 if is("Content-Type") => self.content_type(value),
             14 if is("Content-Length") => {
-                plainly("Content-Length", value, head)?;
+                not_empty("Content-Length", value)?;
                 once(&mut self.length, "Content-Length", value)
             }
             16 if is("Content-Encoding") => once(&mut self.coding, "Content-Encoding", value),
             17 if is("Transfer-Encoding") => {
-                plainly("Transfer-Encoding", value, head)?;
+                not_empty("Transfer-Encoding", value)?;
                 once(&mut self.transfer, "Transfer-Encoding", value)
             }
             _ => Ok(()),
         }
     }
 
-    fn host(&mut self, value: &[u8]) -> Result<(), HttpError> {
+    fn host(&mut self, value: &'a [u8]) -> Result<(), HttpError> {
         self.hosts += 1;
-        let bad = |byte: &u8| {
-            !matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b':' | b'-' | b'_' | b'~'
-                | b'[' | b']' | b'%' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'=')
-        };
-        if value.iter().any(bad) {
+        self.host = authority(value).ok_or_else(|| {
             let detail = format!("header Host is {}; allowed is name[:port]", quoted(value));
-            return Err(HttpError::fatal(400, "bad_host", detail));
+            HttpError::fatal(400, "bad_host", detail)
+        })?;
+        Ok(())
+    }
+
+    fn origin(&mut self, value: &'a [u8]) -> Result<(), HttpError> {
+        let text = std::str::from_utf8(value).ok();
+        if self.origin.is_some() || text.is_none() {
+            let detail = format!("header Origin ({}) must be there once", quoted(value));
+            return Err(HttpError::fatal(400, "bad_origin", detail));
         }
+        self.origin = text;
         Ok(())
     }
 
@@ -252,12 +302,15 @@ impl<'a> Said<'a> {
             Ok(Coding::Identity)
         } else if is("gzip") || is("x-gzip") {
             Ok(Coding::Gzip)
+        } else if is("deflate") {
+            Ok(Coding::Deflate)
         } else if is("zstd") {
             Ok(Coding::Zstd)
         } else {
             let found = quoted(coding);
-            let detail =
-                format!("header Content-Encoding is {found}; allowed: identity, gzip, zstd");
+            let detail = format!(
+                "header Content-Encoding is {found}; allowed: identity, gzip, deflate, zstd"
+            );
             Err(HttpError::fatal(415, "unsupported_coding", detail))
         }
     }
@@ -291,18 +344,13 @@ fn once<'a>(
     }
 }
 
-/// At most one space before the value and none behind it: other white space is legal and has been used
-/// to make one of two readers overlook the header.
-fn plainly(name: &str, value: &[u8], head: &[u8]) -> Result<(), HttpError> {
-    let start = (value.as_ptr() as usize).wrapping_sub(head.as_ptr() as usize);
-    let before = head.get(..start).unwrap_or_default();
-    let behind = head.get(start + value.len()..).unwrap_or_default();
-    let before = before.strip_suffix(b" ").unwrap_or(before);
-    if !value.is_empty() && before.ends_with(b":") && behind.starts_with(b"\r\n") {
+/// White space around a value, spaces and tabs, is no part of it (RFC 9112 section 5): the parser has
+/// taken it off, and lets no other control character through.
+fn not_empty(name: &str, value: &[u8]) -> Result<(), HttpError> {
+    if !value.is_empty() {
         return Ok(());
     }
-    let found = quoted(value);
-    let detail = format!("header {name} is {found} with white space around it or empty");
+    let detail = format!("header {name} is empty");
     Err(HttpError::fatal(400, "bad_framing", detail))
 }
 
@@ -353,8 +401,15 @@ fn chunked(value: &[u8], http10: bool) -> Result<Framing, HttpError> {
     Err(HttpError::fatal(status, "bad_transfer_encoding", detail))
 }
 
-/// Path and query of `/path?query`, `http://host/path?query` or `*`.
-fn split_target<'a>(method: &str, target: &'a str) -> Result<(&'a str, &'a str), HttpError> {
+/// Parts of a request target.
+struct Target<'a> {
+    authority: Option<&'a str>,
+    path: &'a str,
+    query: &'a str,
+}
+
+/// Out of `/path?query`, `http://host/path?query` or `*`.
+fn split_target<'a>(method: &str, target: &'a str) -> Result<Target<'a>, HttpError> {
     let bad = |why: &str| {
         let detail = format!("request target {} {why}", quoted(target.as_bytes()));
         HttpError::fatal(400, "bad_target", detail)
@@ -363,25 +418,39 @@ fn split_target<'a>(method: &str, target: &'a str) -> Result<(&'a str, &'a str),
     if !target.bytes().all(plain) {
         return Err(bad("has characters that are not allowed"));
     }
-    if target == "*" && method == "OPTIONS" {
-        return Ok((target, ""));
-    }
-    let origin = if target.starts_with('/') {
-        target
+    let is_star = target == "*" && method == "OPTIONS";
+    let (host, origin) = if is_star || target.starts_with('/') {
+        (None, target)
     } else {
-        absolute(target).ok_or_else(|| bad("is not a path"))?
+        let (host, origin) = absolute(target).ok_or_else(|| bad("is not a path"))?;
+        let host = authority(host.as_bytes()).ok_or_else(|| bad("has no host in it"))?;
+        (Some(host), origin)
     };
     let (path, query) = origin.split_once('?').unwrap_or((origin, ""));
-    Ok((if path.is_empty() { "/" } else { path }, query))
+    Ok(Target {
+        authority: host,
+        path: if path.is_empty() { "/" } else { path },
+        query,
+    })
 }
 
-/// What is behind the host of `http://host/path`.
-fn absolute(target: &str) -> Option<&str> {
+/// Host, and what is behind it, of `http://host/path`.
+fn absolute(target: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = target.split_once("://")?;
     let known = ["http", "https"].iter();
     let mut known = known.filter(|known| scheme.eq_ignore_ascii_case(known));
     known.next()?;
-    Some(&rest[rest.find(['/', '?']).unwrap_or(rest.len())..])
+    Some(rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len())))
+}
+
+/// `name[:port]`, if it can be one.
+fn authority(value: &[u8]) -> Option<&str> {
+    let good = |byte: &u8| {
+        matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b':' | b'-' | b'_' | b'~'
+            | b'[' | b']' | b'%' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'=')
+    };
+    let text = std::str::from_utf8(value).ok()?;
+    value.iter().all(good).then_some(text)
 }
 
 /// Empty lines before a request are skipped, half of one is not.
@@ -460,4 +529,20 @@ pub(super) fn header<'a>(fields: &'a [u8], name: &str) -> Option<&'a str> {
         found.eq_ignore_ascii_case(name.as_bytes()).then_some(value)
     });
     std::str::from_utf8(value?.trim_ascii()).ok()
+}
+
+/// As [`header`], of all of this name, in their order.
+pub(super) fn headers<'a>(
+    fields: &'a [u8],
+    name: &'a str,
+) -> impl DoubleEndedIterator<Item = &'a str> {
+    let lines = fields.split(|byte| *byte == b'\n');
+    lines.filter_map(move |line| {
+        let (found, value) = line.split_at_checked(name.len())?;
+        let value = value.strip_prefix(b":")?;
+        let is_named = found.eq_ignore_ascii_case(name.as_bytes());
+        std::str::from_utf8(value.trim_ascii())
+            .ok()
+            .filter(|_| is_named)
+    })
 }

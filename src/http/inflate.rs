@@ -2,6 +2,8 @@
 //!
 //! ```text
 //!   gzip    | header | deflate | CRC-32, length | header | ...   members, one behind the other
+//!   deflate | zlib header | deflate | Adler-32 |                RFC 9110; or the deflate part alone, which
+//!                                                              some clients send under this name
 //!   zstd    | frame | frame | ...
 //! ```
 
@@ -15,9 +17,9 @@ use super::head::Coding;
 const PARTS_MAX: usize = 1024;
 /// First capacity of the output; it doubles from there.
 const OUTPUT_BYTES_MIN: usize = 4096;
-/// zstd's own bounds of a window.
 /// zstd's name for a frame whose window is above the bound.
 const WINDOW_TOO_LARGE: &str = "Frame requires too much memory for decoding";
+/// zstd's own bounds of a window.
 const WINDOW_LOG_MIN: u32 = 10;
 const WINDOW_LOG_MAX: u32 = 27;
 
@@ -31,6 +33,7 @@ pub(super) fn inflate(coding: Coding, body: &[u8], bytes_max: usize) -> Result<V
     match coding {
         Coding::Identity => output.bytes.extend_from_slice(body),
         Coding::Gzip => gzip(body, &mut output)?,
+        Coding::Deflate => zlib(body, &mut output)?,
         Coding::Zstd => zstd(body, &mut output)?,
     }
     Ok(output.bytes)
@@ -42,13 +45,20 @@ struct Output {
 }
 
 impl Output {
+    /// 413 when there is more than allowed.
+    fn check(&self) -> Result<(), HttpError> {
+        let allowed = self.bytes_max;
+        if self.bytes.len() <= allowed {
+            return Ok(());
+        }
+        let detail = format!("the body inflates to more than {allowed} bytes (--http-inflated)");
+        Err(HttpError::request(413, "inflated_too_large", detail))
+    }
+
     /// Room for one byte more at least, or 413.
     fn make_room(&mut self) -> Result<(), HttpError> {
+        self.check()?;
         let (len, allowed) = (self.bytes.len(), self.bytes_max);
-        if len > allowed {
-            let detail = format!("the body inflates to more than {allowed} bytes");
-            return Err(HttpError::request(413, "inflated_too_large", detail));
-        }
         if len == self.bytes.capacity() {
             let capacity = (2 * len)
                 .max(OUTPUT_BYTES_MIN)
@@ -73,7 +83,7 @@ fn gzip(mut body: &[u8], output: &mut Output) -> Result<(), HttpError> {
     for _ in 0..PARTS_MAX {
         let start = output.bytes.len();
         body = gzip_header(body).ok_or_else(|| corrupt("gzip: no header, or cut short in it"))?;
-        body = deflate(&mut state, body, output)?;
+        body = deflate("gzip", &mut state, body, output)?;
         let (trailer, rest) = body
             .split_first_chunk::<8>()
             .ok_or_else(|| corrupt("gzip: cut short before its checksum"))?;
@@ -84,16 +94,26 @@ fn gzip(mut body: &[u8], output: &mut Output) -> Result<(), HttpError> {
             return Err(corrupt("gzip: checksum or length does not match"));
         }
         if rest.is_empty() {
-            return if output.bytes.len() > output.bytes_max {
-                output.make_room()
-            } else {
-                Ok(())
-            };
+            return output.check();
         }
         body = rest;
         state.reset(false);
     }
     Err(too_many_parts())
+}
+
+/// One zlib stream (RFC 1950), or one of deflate without header and checksum.
+fn zlib(body: &[u8], output: &mut Output) -> Result<(), HttpError> {
+    // Method 8, and a header that is a multiple of 31: RFC 1950 section 2.2.
+    let has_header = matches!(body, [first, second, ..]
+        if first & 0x0F == 8 && u16::from_be_bytes([*first, *second]).is_multiple_of(31));
+    let mut state = Decompress::new(has_header);
+    let rest = deflate("deflate", &mut state, body, output)?;
+    if !rest.is_empty() {
+        let behind = rest.len();
+        return Err(corrupt(format!("deflate: {behind} bytes behind its end")));
+    }
+    output.check()
 }
 
 /// Behind the header of a member, RFC 1952 section 2.3.
@@ -125,6 +145,7 @@ fn gzip_header(bytes: &[u8]) -> Option<&[u8]> {
 
 /// Inflates one deflate stream; what lies behind it.
 fn deflate<'a>(
+    name: &str,
     state: &mut Decompress,
     body: &'a [u8],
     output: &mut Output,
@@ -135,13 +156,13 @@ fn deflate<'a>(
         let (read, written) = (state.total_in(), output.bytes.len());
         let status = state
             .decompress_vec(rest, &mut output.bytes, FlushDecompress::None)
-            .map_err(|error| corrupt(format!("gzip: {error}")))?;
+            .map_err(|error| corrupt(format!("{name}: {error}")))?;
         let read = usize::try_from(state.total_in() - read).unwrap_or(usize::MAX);
         rest = rest.get(read..).unwrap_or_default();
         match status {
             Status::StreamEnd => return Ok(rest),
             _ if read == 0 && output.bytes.len() == written => {
-                return Err(corrupt("gzip: cut short"));
+                return Err(corrupt(format!("{name}: cut short")));
             }
             _ => {}
         }
@@ -174,11 +195,7 @@ fn zstd(body: &[u8], output: &mut Output) -> Result<(), HttpError> {
         if left == 0 {
             frames += 1;
             if input.pos() == body.len() {
-                return if output.bytes.len() > output.bytes_max {
-                    output.make_room()
-                } else {
-                    Ok(())
-                };
+                return output.check();
             }
             if frames == PARTS_MAX {
                 return Err(too_many_parts());

@@ -1,4 +1,4 @@
-//! Small pieces of JSON: strings written and read, depth, and where to put bytes.
+//! Small pieces of JSON: strings written and read, and where to put bytes.
 
 use std::borrow::Cow;
 
@@ -62,48 +62,10 @@ pub(super) fn text(raw: &str) -> Option<Cow<'_, str>> {
     Some(Cow::Borrowed(inner))
 }
 
-/// Where a value is nested deeper than `depth_max`, as an offset into it. Counts brackets, so that no
-/// depth costs more than the bytes it takes. `raw` is valid JSON.
-pub(super) fn too_deep(raw: &str, depth_max: usize) -> Option<usize> {
-    // A bracket that opens has one that closes.
-    if raw.len() < 2 * (depth_max + 1) {
-        return None;
-    }
-    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
-    for (at, byte) in raw.bytes().enumerate() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => in_string = !in_string,
-            b'{' | b'[' if !in_string => {
-                depth += 1;
-                if depth > depth_max {
-                    return Some(at);
-                }
-            }
-            b'}' | b']' if !in_string => depth -= 1,
-            _ => {}
-        }
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    #[test]
-    fn depth_is_exact() {
-        let nested = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
-        assert_eq!(too_deep(&nested(5), 5), None);
-        assert_eq!(too_deep(&nested(6), 5), Some(5));
-        assert_eq!(too_deep(&nested(1_000_000), 64), Some(64));
-        assert_eq!(too_deep(r#"["[[[[[[\"[[[[[[",{},{},{}]"#, 2), None);
-        assert_eq!(too_deep(r#"{"a":"\\","b":[[0]]}"#, 2), Some(15));
-        assert_eq!(too_deep("1", 0), None);
-        assert_eq!(too_deep("[]", 0), Some(0));
-    }
 
     proptest! {
         #[test]

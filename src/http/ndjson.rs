@@ -10,7 +10,7 @@ use std::borrow::Cow;
 
 use super::ids::Ids;
 use super::json;
-use super::packet::{check_emitter_id, Draft, Packet, PacketLimits};
+use super::packet::{check_emitter_id, Draft, Packet, PacketLimits, BYTE_ORDER_MARK};
 use super::refusal::PacketError;
 use super::time::TIMESTAMP_BYTES;
 
@@ -37,8 +37,10 @@ pub fn parse_ndjson<'a>(
     };
     check_emitter_id(emitter_id, None)?;
     let mut draft = Draft::new(body, ids, limits)?;
+    draft.is_lines = true;
     for line in draft.text.split('\n') {
-        let line = line.trim_ascii();
+        // Files that were put together have a mark in each.
+        let line = line.trim_start_matches(BYTE_ORDER_MARK).trim_ascii();
         match line.as_bytes().first() {
             None => {}
             Some(b'{') => draft.read_message(line)?,

@@ -19,6 +19,7 @@ use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use super::ids::{uuid_text, Ids, UUID_BYTES};
+use super::inspect::{shown, Fault, Names};
 use super::refusal::{PacketError, Position};
 use super::time::TIMESTAMP_BYTES;
 use super::{json, level};
@@ -29,6 +30,10 @@ pub const EMITTER_ID_BYTES_MAX: usize = 256;
 const MESSAGE_DEPTH: usize = 3;
 /// A rendered message has at most so many bytes more than its fields and the emitter's id.
 const ADDED_BYTES_MAX: usize = 256;
+/// Some programs put it before their text. RFC 8259 section 8.1: it may be ignored.
+pub(super) const BYTE_ORDER_MARK: char = '\u{FEFF}';
+/// First characters of strings and numbers.
+const STRING_OR_NUMBER: &str = "\"-0123456789";
 
 /// What one packet may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +71,8 @@ pub struct Packet<'a> {
     pub(super) others: Vec<&'a str>,
     pub(super) messages: Vec<Message<'a>>,
     pub(super) message_others: Vec<&'a str>,
+    unknown_levels: usize,
+    unknown_level: &'a str,
 }
 
 /// Fields of the packet that Weir sets itself. What came under these names goes to `received`.
@@ -101,6 +108,12 @@ impl Packet<'_> {
     pub fn message_count(&self) -> usize {
         self.messages.len()
     }
+
+    /// How many messages have a level that is not known, and the first of these, as JSON. They are taken
+    /// as `info`.
+    pub fn unknown_levels(&self) -> Option<(usize, &str)> {
+        (self.unknown_levels > 0).then_some((self.unknown_levels, self.unknown_level))
+    }
 }
 
 /// Reads a packet. `now` is its timestamp, and that of messages without one.
@@ -114,10 +127,11 @@ pub fn parse_packet<'a>(
     limits: &PacketLimits,
 ) -> Result<Packet<'a>, PacketError> {
     let mut draft = Draft::new(body, ids, limits)?;
-    let mut json = serde_json::Deserializer::from_str(draft.text);
+    let text = draft.content();
+    let mut json = serde_json::Deserializer::from_str(text);
     let read = PacketSeed(&mut draft).deserialize(&mut json);
     if let Err(error) = read.and_then(|()| json.end()) {
-        return Err(draft.refusal(&error, draft.text));
+        return Err(draft.refusal(&error, text));
     }
     draft.packet(now)
 }
@@ -143,6 +157,12 @@ pub(super) struct Draft<'a, 'x, I> {
     has_messages: bool,
     messages: Vec<Message<'a>>,
     message_others: Vec<&'a str>,
+    unknown_levels: usize,
+    unknown_level: &'a str,
+    /// Of fields that are not known.
+    names: Names<'a>,
+    /// One message a line.
+    pub is_lines: bool,
     reading: Reading,
     /// Everything before this offset was read.
     tail: usize,
@@ -158,9 +178,19 @@ impl<'a, 'x, I: Ids> Draft<'a, 'x, I> {
         let text = std::str::from_utf8(body).map_err(|error| {
             let at = Position::at(body, error.valid_up_to());
             let byte = body.get(error.valid_up_to()).copied().unwrap_or_default();
-            let detail = format!("the body is not UTF-8: byte {byte:#04x}");
+            let detail = match body {
+                [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] => {
+                    "the body begins with the byte order mark of UTF-16; allowed: UTF-8".to_owned()
+                }
+                _ => format!("the body is not UTF-8: byte {byte:#04x}"),
+            };
             PacketError::new(400, "not_utf8", "", Some(at), detail)
         })?;
+        let mark = if text.starts_with(BYTE_ORDER_MARK) {
+            BYTE_ORDER_MARK.len_utf8()
+        } else {
+            0
+        };
         Ok(Self {
             text,
             ids,
@@ -172,10 +202,19 @@ impl<'a, 'x, I: Ids> Draft<'a, 'x, I> {
             has_messages: false,
             messages: Vec::new(),
             message_others: Vec::new(),
+            unknown_levels: 0,
+            unknown_level: "",
+            names: Names::default(),
+            is_lines: false,
             reading: Reading::Packet,
-            tail: 0,
+            tail: mark,
             fault: None,
         })
+    }
+
+    /// The text without the mark that may stand before it.
+    fn content(&self) -> &'a str {
+        self.text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(self.text)
     }
 
     /// One object that is a message, out of `line` of the text.
@@ -195,14 +234,14 @@ impl<'a, 'x, I: Ids> Draft<'a, 'x, I> {
             serde_json::from_str(line).map_err(|error| self.refusal(&error, line))?;
         let mut message = self.message();
         message.message = Some(value.get());
-        self.check_depth(value.get(), || self.field_of_message("message"))?;
+        self.check(value.get(), "message")?;
         self.messages.push(message);
         Ok(())
     }
 
     /// The packet, if everything that is required was there.
     fn packet(self, now: &[u8; TIMESTAMP_BYTES]) -> Result<Packet<'a>, PacketError> {
-        let start = self.text.len() - self.text.trim_ascii_start().len();
+        let start = self.text.len() - self.content().trim_ascii_start().len();
         let missing = |error, field: &str| {
             let detail = format!("{field} is missing");
             PacketError::new(400, error, field, Some(self.position(start)), detail)
@@ -214,7 +253,9 @@ impl<'a, 'x, I: Ids> Draft<'a, 'x, I> {
             return Err(missing("messages", "messages"));
         }
         let position = Some(self.position(self.offset(emitter)));
-        let id = json::text(emitter).ok_or_else(|| {
+        let is_number = !emitter.starts_with('"');
+        let id = is_number.then_some(Cow::Borrowed(emitter));
+        let id = id.or_else(|| json::text(emitter)).ok_or_else(|| {
             let detail = "emitterId has an escaped surrogate that stands alone";
             PacketError::new(400, "emitter_id", "emitterId", position, detail)
         })?;
@@ -239,6 +280,8 @@ impl<'a, 'x, I: Ids> Draft<'a, 'x, I> {
             others: self.others,
             messages: self.messages,
             message_others: self.message_others,
+            unknown_levels: self.unknown_levels,
+            unknown_level: self.unknown_level,
         };
         let allowed = self.limits.message_bytes_max;
         if self.text.len() + packet.emitter.len() + ADDED_BYTES_MAX <= allowed {
@@ -266,7 +309,7 @@ impl<'a, 'x, I: Ids> Draft<'a, 'x, I> {
         let others = self.message_others.len();
         Message {
             new_id: self.ids.next(),
-            severity: level::severity_of(""),
+            severity: level::severity_of("").unwrap_or_default(),
             others: others..others,
             ..Message::default()
         }
@@ -276,27 +319,26 @@ impl<'a, 'x, I: Ids> Draft<'a, 'x, I> {
     fn field(&mut self, key: &'a str, value: &'a str, run: &mut bool) -> Result<(), PacketError> {
         let in_run = std::mem::take(run);
         let name = json::text(key).unwrap_or_default();
+        self.inspect(value, || name.to_string())?;
         if let Some(at) = RECEIVED.iter().position(|known| *known == name) {
-            self.check_depth(value, || name.to_string())?;
             let before = self.received[at].replace(value);
             return self.once(before, key, || name.to_string());
         }
         let field = || name.to_string();
         match &*name {
             "emitterId" => {
-                self.expect(value, "\"", "a string", field)?;
+                self.expect(value, STRING_OR_NUMBER, "a string or a number", field)?;
                 let before = self.emitter.replace(value);
                 self.once(before, key, field)
             }
             "metadata" => {
                 self.expect(value, "{n", "an object", field)?;
-                self.check_depth(value, field)?;
                 let before = self.metadata.replace(value);
                 self.once(before, key, field)
             }
             _ => {
-                self.check_depth(value, || shown(key))?;
                 *run = true;
+                self.names.add(key);
                 let before = if in_run { self.others.pop() } else { None };
                 let from = self.offset(before.unwrap_or(key));
                 self.others.push(&self.text[from..self.end(value)]);
@@ -320,21 +362,38 @@ impl<'a, 'x, I: Ids> Draft<'a, 'x, I> {
         } else {
             Cow::Borrowed(plain)
         };
+        self.check(value, &name)?;
         let field = || self.field_of_message(&name);
-        let (slot, starts, allowed) = match &*name {
-            "id" => (&mut message.id, "\"-0123456789n", "a string or a number"),
-            "timestamp" => (
-                &mut message.timestamp,
-                "\"-0123456789n",
+        let (slot, starts, or_null, allowed) = match &*name {
+            "id" => (
+                &mut message.id,
+                STRING_OR_NUMBER,
+                true,
                 "a string or a number",
             ),
-            "level" => (&mut message.level, "\"n", "a string"),
-            "message" => (&mut message.message, "", ""),
-            "source" => (&mut message.source, "\"n", "a string"),
-            "metadata" => (&mut message.metadata, "{n", "an object"),
+            "timestamp" => (
+                &mut message.timestamp,
+                STRING_OR_NUMBER,
+                true,
+                "a string or a number",
+            ),
+            "level" => (
+                &mut message.level,
+                STRING_OR_NUMBER,
+                true,
+                "a string or a number",
+            ),
+            "message" => (&mut message.message, "", false, ""),
+            "source" => (
+                &mut message.source,
+                STRING_OR_NUMBER,
+                true,
+                "a string or a number",
+            ),
+            "metadata" => (&mut message.metadata, "{", true, "an object"),
             _ => {
-                self.check_depth(value, || self.field_of_message(&shown(key)))?;
                 *run = true;
+                self.names.add(key);
                 let others = &mut self.message_others;
                 let before = if in_run { others.pop() } else { None };
                 let from = self.offset(before.unwrap_or(key));
@@ -343,23 +402,36 @@ impl<'a, 'x, I: Ids> Draft<'a, 'x, I> {
                 return Ok(());
             }
         };
-        if !starts.is_empty() {
+        let is_null = or_null && value.starts_with('n');
+        if !starts.is_empty() && !is_null {
             self.expect(value, starts, allowed, field)?;
         }
-        self.check_depth(value, field)?;
         self.once(slot.replace(value), key, field)
     }
 
     /// Values that count as left out, once duplicates are known.
-    fn settle(message: &mut Message<'a>) {
+    fn settle(&mut self, message: &mut Message<'a>) {
         let null = |value: &&str| *value != "null";
         message.id = message.id.filter(null).filter(|id| *id != "\"\"");
         message.timestamp = message.timestamp.filter(null);
         message.level = message.level.filter(null);
         message.source = message.source.filter(null);
         message.metadata = message.metadata.filter(null);
-        if let Some(name) = message.level.and_then(json::text) {
-            message.severity = level::severity_of(&name);
+        let Some(level) = message.level else {
+            return;
+        };
+        let known = match level.starts_with('"') {
+            true => json::text(level).and_then(|name| level::severity_of(&name)),
+            false => level::severity_of(level),
+        };
+        match known {
+            Some(severity) => message.severity = severity,
+            None => {
+                if self.unknown_levels == 0 {
+                    self.unknown_level = level;
+                }
+                self.unknown_levels += 1;
+            }
         }
     }
 
@@ -398,18 +470,60 @@ impl<'a, 'x, I: Ids> Draft<'a, 'x, I> {
         Err(PacketError::new(400, error, field, at, detail))
     }
 
-    fn check_depth(&self, value: &str, field: impl Fn() -> String) -> Result<(), PacketError> {
+    /// As [`Draft::inspect`], of a field of the message that is being read.
+    fn check(&mut self, value: &'a str, name: &str) -> Result<(), PacketError> {
+        let number = self.messages.len();
+        self.inspect(value, || format!("messages[{number}].{}", cut(name)))
+    }
+
+    /// Whether all readers of JSON agree on a value.
+    fn inspect(
+        &mut self,
+        value: &'a str,
+        field: impl FnOnce() -> String,
+    ) -> Result<(), PacketError> {
         let allowed = self.limits.depth_max;
-        if !value.starts_with(['{', '[']) {
-            return Ok(());
-        }
-        let Some(deep) = json::too_deep(value, allowed.saturating_sub(MESSAGE_DEPTH)) else {
+        let walked = self
+            .names
+            .inspect(value, allowed.saturating_sub(MESSAGE_DEPTH));
+        let Err(fault) = walked else {
             return Ok(());
         };
         let field = field();
-        let detail = format!("{field} is nested too deep; allowed: {allowed} brackets in all");
-        let at = Some(self.position(self.offset(value) + deep));
-        Err(PacketError::new(400, "too_deep", field, at, detail))
+        let (error, at, detail) = match fault {
+            Fault::TooDeep(at) => (
+                "too_deep",
+                at,
+                format!("{field} is nested too deep; allowed: {allowed} brackets in all"),
+            ),
+            Fault::Twice(at, name) => (
+                "duplicate_field",
+                at,
+                format!("{field} has a field twice, {name:?}"),
+            ),
+            Fault::TooLarge(at) => (
+                "number_too_large",
+                at,
+                format!("{field} has a number beyond 1.7976931348623157e308, which is the most"),
+            ),
+        };
+        let at = Some(self.position(self.offset(value) + at));
+        Err(PacketError::new(400, error, field, at, detail))
+    }
+
+    /// The object whose names began at `start` has been read.
+    fn end_names(
+        &mut self,
+        start: usize,
+        field: impl FnOnce(&str) -> String,
+    ) -> Result<(), PacketError> {
+        let Some(key) = self.names.end(start) else {
+            return Ok(());
+        };
+        let field = field(&shown(key));
+        let detail = format!("{field} is there twice");
+        let at = Some(self.position(self.offset(key)));
+        Err(PacketError::new(400, "duplicate_field", field, at, detail))
     }
 
     fn check_count(&self) -> Result<(), PacketError> {
@@ -453,7 +567,18 @@ impl<'a, 'x, I: Ids> Draft<'a, 'x, I> {
         let at = self.position(offset);
         let said = error.to_string();
         let said = said.split(" at line ").next().unwrap_or_default();
-        let detail = format!("not JSON: {said}");
+        let rest = self.text.get(offset..).unwrap_or_default();
+        let is_second = said == "trailing characters" && rest.starts_with('{');
+        let hint = match self.reading {
+            Reading::Value => "",
+            _ if self.text.is_empty() => " (the body is empty)",
+            _ if is_second && !self.is_lines => {
+                ": a second object; for one message a line allowed: Content-Type application/x-ndjson"
+            }
+            _ if is_second => ": a second object; allowed: one a line",
+            _ => "",
+        };
+        let detail = format!("not JSON: {said}{hint}");
         PacketError::new(400, "not_json", "", Some(at), detail)
     }
 
@@ -530,9 +655,8 @@ pub(super) fn check_emitter_id(id: &str, position: Option<Position>) -> Result<(
     ))
 }
 
-/// A name of the client's for an error, cut.
-fn shown(key: &str) -> String {
-    let name = json::text(key).unwrap_or_default();
+/// A name that was read already, for an error.
+fn cut(name: &str) -> String {
     name.chars().filter(|c| !c.is_control()).take(40).collect()
 }
 
@@ -569,6 +693,7 @@ impl<'a, I: Ids> Visitor<'a> for PacketSeed<'_, 'a, '_, I> {
 
     fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
         let draft = self.0;
+        let names = draft.names.begin();
         let mut run = false;
         while let Some(key) = map.next_key::<&'a RawValue>()? {
             let key = key.get();
@@ -587,7 +712,8 @@ impl<'a, I: Ids> Visitor<'a> for PacketSeed<'_, 'a, '_, I> {
             let read = draft.field(key, value, &mut run);
             read.map_err(|fault| draft.refuse(fault))?;
         }
-        Ok(())
+        let ended = draft.end_names(names, str::to_owned);
+        ended.map_err(|fault| draft.refuse(fault))
     }
 }
 
@@ -633,6 +759,7 @@ impl<'a, I: Ids> Visitor<'a> for MessageSeed<'_, 'a, '_, I> {
         let draft = self.0;
         draft.check_count().map_err(|fault| draft.refuse(fault))?;
         let mut message = draft.message();
+        let names = draft.names.begin();
         let mut run = false;
         while let Some(key) = map.next_key::<&'a RawValue>()? {
             let value = map.next_value::<&'a RawValue>()?.get();
@@ -640,7 +767,10 @@ impl<'a, I: Ids> Visitor<'a> for MessageSeed<'_, 'a, '_, I> {
             let read = draft.message_field(&mut message, key.get(), value, &mut run);
             read.map_err(|fault| draft.refuse(fault))?;
         }
-        Draft::<I>::settle(&mut message);
+        let number = draft.messages.len();
+        let ended = draft.end_names(names, |name| format!("messages[{number}].{name}"));
+        ended.map_err(|fault| draft.refuse(fault))?;
+        draft.settle(&mut message);
         draft.messages.push(message);
         Ok(())
     }

@@ -5,12 +5,18 @@ use std::borrow::Cow;
 /// Value of the first parameter `name` in `query` (`a=1&b=2`), percent-decoded, `+` as a space. `None`:
 /// there is none, or its value is not UTF-8. `name` is compared as it is written.
 pub fn parameter<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
-    let pairs = query.split('&');
-    let mut values = pairs.filter_map(|pair| {
-        let (found, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (found == name).then_some(value)
-    });
-    decode(values.next()?)
+    let mut found = parameters(query).filter(|(found, _)| *found == name);
+    found.next()?.1
+}
+
+/// Names of a query as they are written, and their values percent-decoded, as [`parameter`] gives one; a value
+/// is `None` when it is not UTF-8 or its percent signs are no escapes. Empty pairs are left out.
+pub fn parameters(query: &str) -> impl Iterator<Item = (&str, Option<Cow<'_, str>>)> {
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    pairs.map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (name, decode(value))
+    })
 }
 
 fn decode(value: &str) -> Option<Cow<'_, str>> {

@@ -69,7 +69,14 @@ pub struct Request<'a> {
     pub query: &'a str,
     /// Header Content-Type.
     pub content_type: Option<&'a str>,
-    /// The client wants to use the connection again.
+    /// Name and port that are asked, as the client writes them; empty if it does not say.
+    pub host: &'a str,
+    /// Header Origin: a browser asks, for a page from there.
+    pub origin: Option<&'a str>,
+    /// Content-Length or Transfer-Encoding was there. Without, a client that sends a body all the same
+    /// would have it read as its next request.
+    pub has_length: bool,
+    /// The client wants to use the connection again, and can: not behind a POST without a length.
     pub keep_alive: bool,
     /// HTTP/1.0: to keep the connection, an answer must say `Connection: keep-alive`.
     pub http10: bool,
@@ -85,6 +92,9 @@ impl<'a> Request<'a> {
             path: head.path,
             query: head.query,
             content_type: head.content_type,
+            host: head.host,
+            origin: head.origin,
+            has_length: head.has_length,
             keep_alive: head.keep_alive,
             http10: head.http10,
             body,
@@ -96,6 +106,11 @@ impl<'a> Request<'a> {
     /// when it is not UTF-8. Searches the head: for names that are rarely asked for.
     pub fn header(&self, name: &str) -> Option<&'a str> {
         head::header(self.fields, name)
+    }
+
+    /// Values of all headers of this name, in their order, as [`Request::header`] gives the first.
+    pub fn headers(&self, name: &'a str) -> impl DoubleEndedIterator<Item = &'a str> {
+        head::headers(self.fields, name)
     }
 }
 

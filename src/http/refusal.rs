@@ -117,9 +117,18 @@ impl std::error::Error for PacketError {}
 pub enum BodyKind {
     /// One packet: `application/json`.
     Packet,
-    /// One message a line: `application/x-ndjson`.
+    /// One message a line: `application/x-ndjson`, or another name for that.
     Lines,
 }
+
+/// Names that are in use for one message a line.
+const LINES: [&str; 5] = [
+    "application/x-ndjson",
+    "application/ndjson",
+    "application/jsonl",
+    "application/jsonlines",
+    "application/x-jsonlines",
+];
 
 /// What header Content-Type says that a body is; parameters other than a charset are ignored.
 ///
@@ -129,9 +138,10 @@ pub fn body_kind(content_type: Option<&str>) -> Result<BodyKind, PacketError> {
     let said = content_type.unwrap_or_default();
     let mut parts = said.split(';').map(str::trim);
     let kind = parts.next().unwrap_or_default();
-    let kind = if kind.eq_ignore_ascii_case("application/json") {
+    let is = |known: &&str| kind.eq_ignore_ascii_case(known);
+    let kind = if is(&"application/json") {
         Some(BodyKind::Packet)
-    } else if kind.eq_ignore_ascii_case("application/x-ndjson") {
+    } else if LINES.iter().any(is) {
         Some(BodyKind::Lines)
     } else {
         None

@@ -156,10 +156,8 @@ impl Packet<'_> {
         }
         sink.put(b",\"source\":");
         sink.put(message.source.unwrap_or(&self.emitter).as_bytes());
-        if let Some(metadata) = message.metadata {
-            sink.put(b",\"metadata\":");
-            sink.put(metadata.as_bytes());
-        }
+        sink.put(b",\"metadata\":");
+        sink.put(message.metadata.unwrap_or("{}").as_bytes());
         for run in &self.message_others[message.others.clone()] {
             sink.put(b",");
             sink.put(run.as_bytes());

@@ -1,4 +1,4 @@
-//! ISO-8601 in UTC with milliseconds, as JavaScript's `toISOString` writes it.
+//! Time as text: ISO-8601 in UTC with milliseconds, as JavaScript's `toISOString` writes it, and as header Date.
 
 use crate::protocol::civil;
 
@@ -8,6 +8,7 @@ pub const TIMESTAMP_BYTES: usize = 24;
 /// The last millisecond of the year 9999; a later time is shown as this one.
 const LAST_MS: u64 = 253_402_300_799_999;
 const DAY_MS: u64 = 86_400_000;
+const DAY_S: u64 = DAY_MS / 1000;
 
 /// Milliseconds since 1970 as text.
 pub fn iso8601(unix_ms: u64) -> [u8; TIMESTAMP_BYTES] {
@@ -25,6 +26,31 @@ pub fn iso8601(unix_ms: u64) -> [u8; TIMESTAMP_BYTES] {
     text
 }
 
+/// `Sun, 06 Nov 1994 08:49:37 GMT`.
+pub const DATE_BYTES: usize = 29;
+
+/// Seconds since 1970 as header Date has it (RFC 9110 section 5.6.7).
+pub fn http_date(unix_s: u64) -> [u8; DATE_BYTES] {
+    const WEEKDAYS: [&[u8; 3]; 7] = [b"Thu", b"Fri", b"Sat", b"Sun", b"Mon", b"Tue", b"Wed"];
+    const MONTHS: [&[u8; 3]; 12] = [
+        b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov",
+        b"Dec",
+    ];
+    let unix_s = unix_s.min(LAST_MS / 1000);
+    let (days, seconds) = (unix_s / DAY_S, unix_s % DAY_S);
+    let (year, month, day) = civil(days);
+    let month_name = MONTHS[(month as usize).saturating_sub(1) % 12];
+    let mut text = *b"Thu, 00 Jan 0000 00:00:00 GMT";
+    text[0..3].copy_from_slice(WEEKDAYS[(days % 7) as usize]);
+    digits(&mut text[5..7], day);
+    text[8..11].copy_from_slice(month_name);
+    digits(&mut text[12..16], year);
+    digits(&mut text[17..19], seconds / 3600);
+    digits(&mut text[20..22], seconds / 60 % 60);
+    digits(&mut text[23..25], seconds % 60);
+    text
+}
+
 /// Fills `text` with the last decimal digits of `number`.
 fn digits(text: &mut [u8], mut number: u64) {
     for place in text.iter_mut().rev() {
@@ -39,6 +65,15 @@ mod tests {
 
     fn text(unix_ms: u64) -> String {
         String::from_utf8(iso8601(unix_ms).to_vec()).expect("ASCII")
+    }
+
+    #[test]
+    fn known_dates() {
+        let date = |unix_s| String::from_utf8(http_date(unix_s).to_vec()).expect("ASCII");
+        assert_eq!(date(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(date(0), "Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(date(951_782_399), "Mon, 28 Feb 2000 23:59:59 GMT");
+        assert_eq!(date(u64::MAX), "Fri, 31 Dec 9999 23:59:59 GMT");
     }
 
     #[test]

@@ -32,6 +32,17 @@ impl Bucket {
     }
 }
 
+/// What is left of a rate behind a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Taken {
+    /// Requests that may follow at once.
+    pub(super) remaining: u32,
+    /// Seconds until all may.
+    pub(super) reset_s: u64,
+    /// This one may not; seconds until one may.
+    pub(super) wait_s: Option<u64>,
+}
+
 #[derive(Default)]
 struct Part {
     buckets: HashMap<IpAddr, Bucket>,
@@ -109,8 +120,8 @@ impl Admission {
         }
     }
 
-    /// Takes a token for a request; none left: the seconds until there is one.
-    pub(super) fn over_rate(&self, address: IpAddr, rate: RateLimit, now_ns: u64) -> Option<u64> {
+    /// Takes a token for a request, if there is one left.
+    pub(super) fn take(&self, address: IpAddr, rate: RateLimit, now_ns: u64) -> Taken {
         let address = customer(address);
         let mut part = self.part(address);
         if part.buckets.len() >= ADDRESSES_MAX && !part.buckets.contains_key(&address) {
@@ -122,13 +133,20 @@ impl Admission {
         };
         let bucket = part.buckets.entry(address).or_insert(full);
         bucket.refill(rate, now_ns);
-        if bucket.tokens >= 1.0 {
+        let is_left = bucket.tokens >= 1.0;
+        if is_left {
             bucket.tokens -= 1.0;
-            return None;
         }
-        let missing = (1.0 - bucket.tokens) / f64::from(rate.requests);
-        let wait_s = (missing * rate.per.as_secs_f64()).ceil();
-        Some((wait_s as u64).max(1)) // a part of the rate's time
+        // A part of the rate's time, in whole seconds.
+        let until = |tokens: f64| {
+            let missing = (tokens - bucket.tokens) / f64::from(rate.requests);
+            (missing * rate.per.as_secs_f64()).ceil() as u64
+        };
+        Taken {
+            remaining: bucket.tokens as u32,
+            reset_s: until(f64::from(rate.requests)),
+            wait_s: (!is_left).then(|| until(1.0).max(1)),
+        }
     }
 }
 
@@ -171,7 +189,7 @@ mod tests {
             requests: 10,
             per: Duration::from_secs(20),
         };
-        let take = |n: u32, at_s: u64| admission.over_rate(address(n), rate, at_s * SECOND);
+        let take = |n: u32, at_s: u64| admission.take(address(n), rate, at_s * SECOND).wait_s;
         assert!((0..10).all(|_| take(1, 0).is_none()));
         assert_eq!((take(1, 0), take(1, 1)), (Some(2), Some(1)));
         assert_eq!(take(2, 0), None, "each address has its own");
@@ -188,7 +206,7 @@ mod tests {
             per: Duration::from_secs(1_000_000),
         };
         for n in 0..(2 * PARTS * ADDRESSES_MAX) as u32 {
-            assert_eq!(admission.over_rate(address(n), rate, 0), None);
+            assert_eq!(admission.take(address(n), rate, 0).wait_s, None);
         }
         let sizes = admission.parts.iter().map(|part| {
             let part = part.lock().unwrap_or_else(PoisonError::into_inner);
@@ -237,7 +255,7 @@ mod tests {
             requests: 1,
             per: Duration::from_secs(3600),
         };
-        let refused = |text| admission.over_rate(at(text), rate, 0).is_some();
+        let refused = |text| admission.take(at(text), rate, 0).wait_s.is_some();
         assert!(!refused("2001:db8::1") && refused("2001:db8::ffff:ffff:ffff:ffff"));
         assert!(!refused("2001:db8:0:1::1"));
         assert!(!refused("10.0.0.1") && refused("::ffff:10.0.0.1"));

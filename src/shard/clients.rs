@@ -23,13 +23,15 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Shutdown};
 
 use super::admission::Door;
+use super::callers::RateHeaders;
 use super::io::Io;
 use super::shared::HttpReport;
 use super::slab::{bare, token, Kind, Slab, Slot};
 use super::worker::{Phase, Worker};
 use super::Config;
 use crate::engine::Ticket;
-use crate::http::{self, HttpError, Reader, SeededIds, Step, TIMESTAMP_BYTES, UUID_BYTES};
+use crate::http::{self, HttpError, Reader, SeededIds, Step};
+use crate::http::{DATE_BYTES, TIMESTAMP_BYTES, UUID_BYTES};
 use crate::uring::{Completion, Group};
 
 /// Bytes of one client's input, and of answers to it, beyond which nothing more is received.
@@ -67,6 +69,16 @@ pub(super) struct Client<S> {
     /// Closed as soon as nothing more is sent or read.
     pub(super) socket: Option<S>,
     pub(super) peer: Option<IpAddr>,
+    /// It has a place of `--max-per-address`.
+    pub(super) has_place: bool,
+    /// Who sent the request in hand: behind a trusted proxy not the peer.
+    pub(super) caller: Option<IpAddr>,
+    /// The request in hand asks for a name that is not known.
+    pub(super) is_stranger: bool,
+    /// What is left of the caller's rate, if there is one.
+    pub(super) rate: Option<Box<RateHeaders>>,
+    /// What its packet's answer says beside the rest.
+    pub(super) warning: Option<Box<str>>,
     pub(super) reader: Reader,
     /// Received behind the request in hand.
     pub(super) input: Vec<u8>,
@@ -132,6 +144,9 @@ pub(super) struct Clients<S> {
     /// The time as text, and the turn that it was asked for.
     pub(super) stamp: [u8; TIMESTAMP_BYTES],
     pub(super) stamp_ns: u64,
+    /// The time as header Date, and the second that it was made for.
+    pub(super) date: [u8; DATE_BYTES],
+    pub(super) date_s: u64,
     /// Bytes held of all clients.
     pub(super) held_bytes: usize,
     /// Who waits for a ticket; of those that wait no more until it is done.
@@ -165,6 +180,8 @@ impl<S> Clients<S> {
             },
             stamp: http::iso8601(0),
             stamp_ns: u64::MAX,
+            date: http::http_date(0),
+            date_s: 0,
             held_bytes: 0,
             tickets: BTreeMap::new(),
             tickets_counted: 0,
@@ -219,14 +236,22 @@ impl<I: Io> Worker<I> {
             return;
         }
         let peer = self.io.peer(&socket).map(|peer| peer.ip().to_canonical());
-        if let Err(reason) = self.admit_client(peer) {
-            self.clients.refuse(reason);
-            return;
-        }
+        let has_place = match self.admit_client(peer) {
+            Ok(has_place) => has_place,
+            Err(reason) => {
+                self.clients.refuse(reason);
+                return;
+            }
+        };
         self.clients.report.accepted += 1;
         let slot = self.clients.table.insert(Client {
             socket: Some(socket),
             peer,
+            has_place,
+            caller: peer,
+            is_stranger: false,
+            rate: None,
+            warning: None,
             reader: Reader::new(),
             input: Vec::new(),
             out: Vec::new(),
@@ -248,8 +273,8 @@ impl<I: Io> Worker<I> {
         self.receive_from_client(slot);
     }
 
-    /// Whether a client may connect; it is counted then.
-    fn admit_client(&self, peer: Option<IpAddr>) -> Result<(), &'static str> {
+    /// Whether a client may connect; it is counted then. True: as one of its address as well.
+    fn admit_client(&self, peer: Option<IpAddr>) -> Result<bool, &'static str> {
         let protection = &self.live.protection;
         let most = self.config.protection.connections_per_address_max;
         let is_open = protection.allow_http.is_empty() && protection.rate_limit.is_none();
@@ -259,18 +284,21 @@ impl<I: Io> Worker<I> {
             if !is_open || most > 0 {
                 return Err("address_unknown");
             }
-            return self.enter_http();
+            return self.enter_http().map(|()| false);
         };
-        if !protection.allow_http.allows(peer) {
+        // Its requests are looked at one by one.
+        let is_proxy = protection.trusted_proxies.lists(peer);
+        if !is_proxy && !protection.allow_http.allows(peer) {
             return Err("address_not_allowed");
         }
         self.enter_http()?;
+        let is_limited = most > 0 && !is_proxy;
         let admission = &self.shared.admission;
-        if most > 0 && !admission.enter(Door::Http, peer, most) {
+        if is_limited && !admission.enter(Door::Http, peer, most) {
             admission.leave_http();
             return Err("address_limit");
         }
-        Ok(())
+        Ok(is_limited)
     }
 
     fn enter_http(&self) -> Result<(), &'static str> {
@@ -282,8 +310,7 @@ impl<I: Io> Worker<I> {
     fn dismiss(&self, peer: Option<IpAddr>) {
         let admission = &self.shared.admission;
         admission.leave_http();
-        let most = self.config.protection.connections_per_address_max;
-        if let Some(peer) = peer.filter(|_| most > 0) {
+        if let Some(peer) = peer {
             admission.leave(Door::Http, peer);
         }
     }
@@ -600,7 +627,7 @@ impl<I: Io> Worker<I> {
         if client.stage != Stage::Gone || client.receiving || client.sending_bytes > 0 {
             return;
         }
-        let peer = client.peer;
+        let peer = client.peer.filter(|_| client.has_place);
         self.clients.forget(slot);
         self.dismiss(peer);
     }

@@ -3,7 +3,7 @@
 //! ```text
 //! worker.rs     the event loop: read this first
 //! emitters.rs   accept, receive
-//! clients.rs    HTTP clients; requests.rs: what they ask; waits.rs: what takes too long
+//! clients.rs    HTTP clients; callers.rs: who asks; requests.rs: what they ask; waits.rs: what takes too long
 //! handshake.rs  analyzers: from accept to a link that is up
 //! links.rs      analyzers' control streams and deaths
 //! egress.rs     sends, and batches for other shards' links
@@ -19,6 +19,7 @@
 //! ```
 
 mod admission;
+mod callers;
 mod clients;
 pub mod config;
 mod egress;

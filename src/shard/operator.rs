@@ -89,8 +89,10 @@ pub struct Question {
     pub shard: u16,
     /// Which connection, and which of its requests: names it to the shard.
     pub(super) token: u64,
-    /// Address of the client, when known.
+    /// Address of the client, when known: behind a trusted proxy the one that it forwards for.
     pub peer: Option<IpAddr>,
+    /// It was asked under a name that is not known: it is told no more than a status.
+    pub is_stranger: bool,
     /// Method, as the client wrote it.
     pub method: String,
     /// Path, without the query.

@@ -9,6 +9,7 @@
 use std::borrow::Cow;
 use std::io::Write;
 
+use super::callers::RateHeaders;
 use super::clients::{Clients, Stage, HELD_BYTES_MAX};
 use super::config::Cors;
 use super::io::Io;
@@ -17,14 +18,18 @@ use super::slab::{token, untoken, Kind, Slot};
 use super::worker::{Phase, Worker};
 use crate::engine::{Unit, UnitRefused};
 use crate::http::{self, BodyKind, HttpError, Packet, PacketError, Request};
-use crate::http::{TIMESTAMP_BYTES, UUID_BYTES};
+use crate::http::{DATE_BYTES, TIMESTAMP_BYTES, UUID_BYTES};
 
 /// What a client under pressure is told to wait, in seconds.
 const RETRY_AFTER: &str = "1";
 /// Body of a request that the control side answers: a thousand of them may wait.
 const QUESTION_BODY_BYTES_MAX: usize = 64 * 1024;
-/// Headers of an answer: four of every answer's own, and those that it is given (Retry-After).
-const HEADERS_MAX: usize = 6;
+/// Headers of an answer: ten that any may have, and those that it is given (Retry-After).
+const HEADERS_MAX: usize = 12;
+/// Headers of an answer that a web page of another site may read.
+const EXPOSED: &str = "Retry-After, Preference-Applied, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, RateLimit-Policy";
+/// How much of a client's word an error repeats.
+const SHOWN_CHARS_MAX: usize = 60;
 /// One request's packet, in both of its forms.
 struct PacketUnit<'a, 'b> {
     packet: &'a http::Packet<'b>,
@@ -59,44 +64,55 @@ impl<I: Io> Worker<I> {
         client.keep_alive = request.keep_alive && is_running;
         client.http10 = request.http10;
         client.is_head = request.method == "HEAD";
+        client.is_stranger = false;
+        client.rate = None;
+        client.warning = None;
         let cors = &self.live.protection.cors;
         client.allowed_origin = match cors {
             Cors::Off => None,
-            _ => cors.allowed(request.header("origin")).map(Into::into),
+            _ => cors.allowed(request.origin).map(Into::into),
         };
-        if let Some(wait_s) = self.over_rate(slot) {
-            let retry = wait_s.to_string();
-            let text = "Too many requests";
-            let detail = format!("this address has used up its requests, more in {retry} s");
-            self.answer_error(slot, 429, text, &detail, &[("Retry-After", &retry)]);
+        let is_logs = request.method == "POST" && request.path.trim_end_matches('/') == "/logs";
+        if !self.admits_request(slot, request, is_logs) {
             return;
         }
-        match (request.method, request.path) {
-            ("POST", "/logs") => self.on_logs(slot, request),
-            _ => self.ask_control(slot, request),
+        match is_logs {
+            true => self.on_logs(slot, request),
+            false => self.ask_control(slot, request),
         }
-    }
-
-    /// Seconds that the client has to wait, when it has used up its rate.
-    fn over_rate(&mut self, slot: Slot) -> Option<u64> {
-        let rate = self.live.protection.rate_limit?;
-        let peer = self.clients.table.get(slot)?.peer?;
-        let wait_s = self.shared.admission.over_rate(peer, rate, self.now_ns)?;
-        self.clients.refuse("rate_limit");
-        Some(wait_s)
     }
 
     /// A packet: whole to one lane, or not at all.
     fn on_logs(&mut self, slot: Slot, request: &Request) {
+        if !request.has_length {
+            self.clients.refuse("length_missing");
+            let detail =
+                "headers Content-Length and Transfer-Encoding are missing, so the body is empty; \
+                          allowed: one of them";
+            self.answer_error(slot, 411, "Length required", detail, &[]);
+            return;
+        }
+        let wants_ack = match wants_ack(request) {
+            Ok(wants_ack) => wants_ack,
+            Err(detail) => {
+                self.clients.refuse("bad_query");
+                self.answer_error(slot, 400, "Invalid query", &detail, &[]);
+                return;
+            }
+        };
         let now = self.time_text();
-        let packet = match read_packet(request, &now, &mut self.clients) {
+        let repaired = http::without_lone_surrogates(request.body);
+        let (body, surrogates) = match &repaired {
+            Some((body, count)) => (body.as_slice(), *count),
+            None => (request.body, 0),
+        };
+        let packet = match read_packet(request, body, &now, &mut self.clients) {
             Ok(packet) => packet,
             Err(error) => {
                 self.refuse_packet(slot, &error);
                 return;
             }
         };
-        let wants_ack = wants_ack(request);
         let mut unit = PacketUnit { packet: &packet };
         let messages = unit.messages();
         let next_ticket = self.clients.tickets_counted + 1;
@@ -126,6 +142,9 @@ impl<I: Io> Worker<I> {
         }
         self.clients.report.packets += 1;
         self.clients.report.messages += u64::from(messages);
+        if surrogates > 0 || packet.unknown_levels().is_some() {
+            self.warn_of(slot, &packet, surrogates);
+        }
         if wants_ack && messages > 0 {
             if let Some(client) = self.clients.table.get_mut(slot) {
                 self.clients.tickets_counted = next_ticket;
@@ -145,6 +164,27 @@ impl<I: Io> Worker<I> {
             (202, "queued")
         };
         self.answer_packet(slot, status, word, &packet.id(), messages);
+    }
+
+    /// What was taken in otherwise than it was meant, or sent.
+    fn warn_of(&mut self, slot: Slot, packet: &Packet, surrogates: usize) {
+        let mut warnings = Vec::new();
+        if let Some((count, level)) = packet.unknown_levels() {
+            self.clients.report.unknown_levels += count as u64;
+            let level = shown(level);
+            warnings.push(format!(
+                "{count} of the messages have a level that is not known, such as {level}: taken as info"
+            ));
+        }
+        if surrogates > 0 {
+            self.clients.report.surrogates_repaired += surrogates as u64;
+            warnings.push(format!(
+                "{surrogates} surrogates that stood alone: replaced by U+FFFD"
+            ));
+        }
+        if let Some(client) = self.clients.table.get_mut(slot) {
+            client.warning = Some(warnings.join("; ").into());
+        }
     }
 
     fn refuse_packet(&mut self, slot: Slot, error: &PacketError) {
@@ -216,7 +256,8 @@ impl<I: Io> Worker<I> {
         let question = Question {
             shard: self.index,
             token: token(Kind::HttpReceive, slot),
-            peer: client.peer,
+            peer: client.caller,
+            is_stranger: client.is_stranger,
             method: request.method.to_owned(),
             path: request.path.to_owned(),
             query: request.query.to_owned(),
@@ -268,7 +309,11 @@ impl<I: Io> Worker<I> {
             let status = status_of(&reply.bytes);
             *self.clients.report.responses.entry(status).or_default() += 1;
         }
-        client.out.extend_from_slice(&reply.bytes);
+        match client.rate.take() {
+            // Of the first piece.
+            Some(rate) => append_with_headers(&mut client.out, &reply.bytes, &rate.lines()),
+            None => client.out.extend_from_slice(&reply.bytes),
+        }
         client.since_ns = self.awake_ns;
         client.stage = match (reply.is_last, client.keep_alive) {
             (false, _) => Stage::Control { streams: true },
@@ -303,13 +348,24 @@ impl<I: Io> Worker<I> {
         packet: &[u8; UUID_BYTES],
         messages: u32,
     ) {
-        self.answer_body(slot, status, &[], |out, answering| {
+        let client = self.clients.table.get_mut(slot);
+        let warning = client.and_then(|client| client.warning.take());
+        let applied = [("Preference-Applied", "wait=acked")];
+        let headers = match status {
+            200 => &applied[..],
+            _ => &[],
+        };
+        self.answer_body(slot, status, headers, |out, answering| {
             let packet = std::str::from_utf8(packet).unwrap_or_default();
             let Answering { worker, time } = answering;
             let _ = write!(
                 out,
-                "{{\"success\":true,\"packetId\":\"{packet}\",\"messageCount\":{messages},\"status\":\"{word}\",\"worker\":{worker},\"timestamp\":\"{time}\"}}"
+                "{{\"success\":true,\"packetId\":\"{packet}\",\"messageCount\":{messages},\"status\":\"{word}\",\"worker\":{worker},\"timestamp\":\"{time}\""
             );
+            if let Some(warning) = warning {
+                let _ = write!(out, ",\"warning\":{}", serde_json::json!(warning));
+            }
+            out.push(b'}');
         });
     }
 
@@ -344,6 +400,7 @@ impl<I: Io> Worker<I> {
         write_body: impl FnOnce(&mut Vec<u8>, Answering),
     ) {
         let now = self.time_text();
+        let date = self.date();
         *self.clients.report.responses.entry(status).or_default() += 1;
         let Some(client) = self.clients.table.get_mut(slot) else {
             return;
@@ -358,14 +415,19 @@ impl<I: Io> Worker<I> {
         // On the stack: every packet has its answer.
         let origin = client.allowed_origin.as_deref();
         let stays = client.http10 && client.keep_alive;
+        let date = std::str::from_utf8(&date).unwrap_or_default();
         let own = [
+            Some(("Date", date)),
             Some(("X-Content-Type-Options", "nosniff")),
             origin.map(|origin| ("Access-Control-Allow-Origin", origin)),
+            origin.map(|_| ("Access-Control-Expose-Headers", EXPOSED)),
             origin.map(|_| ("Vary", "Origin")),
             stays.then_some(("Connection", "keep-alive")),
         ];
+        let rate = client.rate.as_deref().map(RateHeaders::lines);
         let mut lines = [("", ""); HEADERS_MAX];
-        let all = headers.iter().copied().chain(own.into_iter().flatten());
+        let own = own.into_iter().flatten().chain(rate.into_iter().flatten());
+        let all = headers.iter().copied().chain(own);
         let count = lines
             .iter_mut()
             .zip(all)
@@ -389,9 +451,20 @@ impl<I: Io> Worker<I> {
     fn time_text(&mut self) -> [u8; TIMESTAMP_BYTES] {
         if self.clients.stamp_ns != self.now_ns {
             self.clients.stamp_ns = self.now_ns;
-            self.clients.stamp = http::iso8601(self.io.unix_ms());
+            let unix_ms = self.io.unix_ms();
+            self.clients.stamp = http::iso8601(unix_ms);
+            let unix_s = unix_ms / 1000;
+            if self.clients.date_s != unix_s {
+                self.clients.date_s = unix_s;
+                self.clients.date = http::http_date(unix_s);
+            }
         }
         self.clients.stamp
+    }
+
+    /// Header Date of the time that [`Worker::time_text`] has read.
+    fn date(&self) -> [u8; DATE_BYTES] {
+        self.clients.date
     }
 }
 
@@ -403,38 +476,87 @@ struct Answering<'a> {
 }
 
 fn read_packet<'a, S>(
-    request: &Request<'a>,
+    request: &Request,
+    body: &'a [u8],
     now: &[u8; TIMESTAMP_BYTES],
     clients: &mut Clients<S>,
 ) -> Result<Packet<'a>, PacketError> {
     let (ids, limits) = (&mut clients.ids, &clients.packet_limits);
     match http::body_kind(request.content_type)? {
-        BodyKind::Packet => http::parse_packet(request.body, now, ids, limits),
+        BodyKind::Packet => http::parse_packet(body, now, ids, limits),
         BodyKind::Lines => {
             let header = request.header("x-emitter-id").map(Cow::Borrowed);
             let emitter = header.or_else(|| http::parameter(request.query, "emitterId"));
-            http::parse_ndjson(request.body, emitter.as_deref(), now, ids, limits)
+            http::parse_ndjson(body, emitter.as_deref(), now, ids, limits)
         }
     }
 }
 
-/// The client wants its answer when an analyzer has ACKed the packet: `Prefer: wait=acked` (RFC 7240)
+/// Whether the client wants its answer when an analyzer has ACKed the packet: `Prefer: wait=acked` (RFC 7240)
 /// or `?wait=acked`.
-fn wants_ack(request: &Request) -> bool {
-    let is_acked = |preference: &str| {
-        let mut parts = preference.splitn(2, '=').map(str::trim);
-        parts
-            .next()
-            .is_some_and(|name| name.eq_ignore_ascii_case("wait"))
-            && parts
-                .next()
-                .is_some_and(|value| value.trim_matches('"') == "acked")
-    };
-    !request.query.is_empty()
-        && http::parameter(request.query, "wait").is_some_and(|value| value == "acked")
-        || request
-            .header("prefer")
-            .is_some_and(|value| value.split([',', ';']).any(is_acked))
+///
+/// # Errors
+/// The query asks for something else; what is allowed. A client that misspells what it asks for would go on as
+/// if it had got it. Preferences that are not known are ignored, as RFC 7240 wants it, but for `wait` itself.
+fn wants_ack(request: &Request) -> Result<bool, String> {
+    let mut wait = None;
+    for (name, value) in http::parameters(request.query) {
+        let Some(value) = value else {
+            let name = shown(name);
+            return Err(format!(
+                "query {name}: its value is not UTF-8 in percent encoding"
+            ));
+        };
+        match (name, &*value) {
+            ("wait", _) if wait.is_some() => return Err("query wait is there twice".to_owned()),
+            ("wait", "acked") => wait = Some(true),
+            ("wait", "queued") => wait = Some(false),
+            ("wait", value) => return Err(format!("query wait={}: {WAITS}", shown(value))),
+            ("emitterId", _) => {}
+            (name, _) => {
+                let name = shown(name);
+                return Err(format!("query {name}: not known; allowed: wait, emitterId"));
+            }
+        }
+    }
+    for preference in request
+        .headers("prefer")
+        .flat_map(|value| value.split([',', ';']))
+    {
+        let (name, value) = preference.split_once('=').unwrap_or((preference, ""));
+        let value = value.trim().trim_matches('"');
+        // A number of seconds is what RFC 7240 has under this name.
+        let is_time = value.bytes().all(|byte| byte.is_ascii_digit());
+        match value {
+            _ if !name.trim().eq_ignore_ascii_case("wait") => {}
+            "acked" => wait = wait.or(Some(true)),
+            "queued" => wait = wait.or(Some(false)),
+            _ if is_time => {}
+            value => return Err(format!("header Prefer: wait={}: {WAITS}", shown(value))),
+        }
+    }
+    Ok(wait.unwrap_or(false))
+}
+
+const WAITS: &str = "allowed: acked, queued";
+
+/// A client's word in an error: quoted, cut.
+fn shown(text: &str) -> String {
+    let text: String = text.chars().take(SHOWN_CHARS_MAX).collect();
+    format!("{text:?}")
+}
+
+/// Appends a response with more headers behind its first line.
+fn append_with_headers(out: &mut Vec<u8>, response: &[u8], headers: &[(&str, &str)]) {
+    let line = response.windows(2).position(|two| two == b"\r\n");
+    let (first, rest) = response.split_at(line.map_or(0, |end| end + 2));
+    out.extend_from_slice(first);
+    if !first.is_empty() {
+        for (name, value) in headers {
+            out.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+        }
+    }
+    out.extend_from_slice(rest);
 }
 
 /// Status of a response; 0 when it is none.

@@ -91,6 +91,10 @@ pub struct HttpReport {
     pub packets: u64,
     /// Messages in them.
     pub messages: u64,
+    /// Of those: with a level that is not known, taken as info.
+    pub unknown_levels: u64,
+    /// Lone surrogates in packets that were replaced.
+    pub surrogates_repaired: u64,
     /// Responses by status.
     pub responses: BTreeMap<u16, u64>,
     /// Requests and connections refused, by reason.

@@ -253,10 +253,10 @@ fn requests_that_are_smuggled() {
             "bad_header",
         ),
         (
-            "TE with a tab",
-            both("Transfer-Encoding:\tchunked\r\n"),
+            "TE behind white space that is none",
+            both("Transfer-Encoding:\x0bchunked\r\n"),
             400,
-            "bad_framing",
+            "bad_header",
         ),
         (
             "TE misspelt",

@@ -11,3 +11,4 @@ mod packets;
 mod refusals;
 #[allow(dead_code)] // tests/operate has the other half of it
 mod rig;
+mod senders;

@@ -310,6 +310,8 @@ impl Client {
                 Ok(0) => return None,
                 Ok(len) => self.unread.extend_from_slice(&bytes[..len]),
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
+                // By a timer of the shards in this process.
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => panic!("{error}"),
             }
         }
@@ -382,7 +384,12 @@ impl Client {
     /// Nothing comes any more: the peer has closed in order.
     pub fn assert_closed(&mut self) {
         let mut byte = [0];
-        let read = self.stream.read(&mut byte).map_err(|error| error.kind());
+        let read = loop {
+            match self.stream.read(&mut byte).map_err(|error| error.kind()) {
+                Err(std::io::ErrorKind::Interrupted) => {}
+                read => break read,
+            }
+        };
         assert_eq!((self.unread.len(), read), (0, Ok(0)), "closed in order");
     }
 

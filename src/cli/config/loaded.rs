@@ -16,7 +16,7 @@ use crate::shard::config::HttpAnalyzer;
 use crate::shard::Config;
 
 /// Settings that a distributor can take over without a restart.
-const LIVE: [&str; 13] = [
+const LIVE: [&str; 15] = [
     "admin_token_file",
     "allow_analyzers",
     "allow_emitters",
@@ -24,12 +24,14 @@ const LIVE: [&str; 13] = [
     "analyzer_token_file",
     "cors",
     "http_analyzer",
+    "http_hosts",
     "http_idle_timeout",
     "http_request_timeout",
     "http_timeout",
     "log_level",
     "rate_limit",
     "slow_start",
+    "trusted_proxies",
 ];
 /// Shown for a setting without a value.
 const NOT_SET: &str = "not set";
@@ -235,6 +237,9 @@ fn shown(setting: &Setting, loaded: &Loaded) -> String {
         "allow_emitters" => Some(&protection.allow_emitters),
         "allow_analyzers" => Some(&protection.allow_analyzers),
         "allow_http" => Some(&protection.allow_http),
+        "trusted_proxies" if !protection.trusted_proxies.is_empty() => {
+            Some(&protection.trusted_proxies)
+        }
         _ => None,
     };
     if let Some(networks) = networks {

@@ -54,7 +54,7 @@ impl Kind {
             "PATH|ADDR" | "DIR|off" => Kind::MaybePath,
             "CIDR" => Kind::Networks,
             "ADDR" | "DIALECT" | "LIST" | "POLICY" | "FEATURES" | "LEVEL" | "N/TIME"
-            | "ORIGINS" | "ID=WEIGHT@URL" => Kind::Text,
+            | "ORIGINS" | "NAMES" | "ID=WEIGHT@URL" => Kind::Text,
             _ => return None,
         })
     }

@@ -73,6 +73,7 @@ pub(super) fn start(operator: &Operator, from: From) -> io::Result<Control> {
     settings.admin_socket = admin;
     settings.token.clone_from(&config.protection.admin_token);
     settings.cors = config.protection.cors.clone();
+    settings.hosts = config.protection.http_hosts.clone();
     settings.http_analyzers.clone_from(&config.http.analyzers);
     settings.health_interval = config.http.health_interval;
     settings.health_timeout = config.http.health_timeout;
@@ -126,6 +127,7 @@ impl Reload {
             core.set_protection(
                 config.protection.admin_token.clone(),
                 config.protection.cors.clone(),
+                config.protection.http_hosts.clone(),
             );
             core.checks.set_slow_start(config.http.slow_start);
             self.take_analyzers(&core, from, to);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::cli::values;
-use crate::shard::config::{Admin, AllowList, Cors, Protection, RateLimit, Token};
+use crate::shard::config::{Admin, AllowList, Cors, Hosts, Protection, RateLimit, Token};
 
 /// A file with a token is read so far: a longer line is refused anyway.
 const TOKEN_FILE_BYTES_MAX: u64 = 4096;
@@ -64,6 +64,21 @@ pub struct ProtectionArgs {
         help_heading = "Protection"
     )]
     pub cors: Cors,
+    /// Names that browsers may ask --http and --admin for, beside IP addresses, names without a dot and this
+    /// machine's own: own, * (all), or a list (weir.example.org). Of a web page that asks under another name, or
+    /// for another site than --cors has, nothing is taken
+    #[arg(
+        long,
+        value_name = "NAMES",
+        default_value = "own",
+        help_heading = "Protection"
+    )]
+    pub http_hosts: Hosts,
+    /// Networks of proxies in front of --http: --rate-limit and --allow-http are about the right-most address of
+    /// X-Forwarded-For that is none of theirs, and --max-per-address leaves them out. Default: none; then all
+    /// clients behind a proxy are one, the proxy
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = network, help_heading = "Protection")]
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 impl ProtectionArgs {
@@ -90,6 +105,8 @@ impl ProtectionArgs {
             analyzer_token: token("--analyzer-token-file", &self.analyzer_token_file)?,
             admin_token: token("--admin-token-file", &self.admin_token_file)?,
             cors: self.cors.clone(),
+            http_hosts: self.http_hosts.clone(),
+            trusted_proxies: allow("--trusted-proxies", &self.trusted_proxies)?,
         })
     }
 }

@@ -27,6 +27,16 @@ fn member(data: &[u8], flags: u8, fields: &[u8]) -> Vec<u8> {
     out
 }
 
+/// One stream, with zlib's header and checksum or without.
+pub fn deflated(data: &[u8], has_header: bool) -> Vec<u8> {
+    let mut out = Vec::with_capacity(data.len() + 100);
+    let mut state = Compress::new(Compression::fast(), has_header);
+    state
+        .compress_vec(data, &mut out, FlushCompress::Finish)
+        .expect("room is there");
+    out
+}
+
 /// One frame.
 pub fn zstd(data: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(zstd_safe::compress_bound(data.len()));
@@ -135,4 +145,30 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn deflate_comes_with_zlib_header_or_without() {
+    let data: Vec<u8> = (0..50_000_u32)
+        .flat_map(|n| (n / 7).to_le_bytes())
+        .collect();
+    for has_header in [true, false] {
+        let packed = deflated(&data, has_header);
+        assert_eq!(
+            inflate(Coding::Deflate, &packed, data.len()).as_ref(),
+            Ok(&data)
+        );
+        assert_eq!(failure(Coding::Deflate, &packed, data.len() - 1), TOO_LARGE);
+        for end in [0, 1, 2, packed.len() / 2, packed.len() - 1] {
+            assert_eq!(
+                failure(Coding::Deflate, &packed[..end], data.len()),
+                CORRUPT
+            );
+        }
+        let longer = [&packed[..], b"x"].concat();
+        assert_eq!(failure(Coding::Deflate, &longer, data.len()), CORRUPT);
+    }
+    let mut wrong = deflated(&data, true);
+    *wrong.last_mut().expect("a checksum") ^= 1;
+    assert_eq!(failure(Coding::Deflate, &wrong, data.len()), CORRUPT);
 }

@@ -114,8 +114,7 @@ fn the_example_of_the_reference() {
 
 #[test]
 fn what_is_left_out_gets_its_default_and_null_counts_as_left_out() {
-    let defaults =
-        json!({"id": FIRST_ID, "timestamp": "2026-01-15T10:30:00.000Z", "source": "é\n"});
+    let defaults = json!({"id": FIRST_ID, "timestamp": "2026-01-15T10:30:00.000Z", "source": "é\n", "metadata": {}});
     for message in [
         "{}",
         r#"{"id":null,"timestamp":null,"level":null,"source":null,"metadata":null}"#,
@@ -144,16 +143,19 @@ fn what_is_left_out_gets_its_default_and_null_counts_as_left_out() {
 
 #[test]
 fn what_a_message_says_itself_is_kept() {
-    let message = r#"{"x":{"y":[1, 2.50, 1e400]},"id":"own","message":{"a":"\ud83d\ude00 \/"},"z" : 0 , "zz":1,
-        "level":"\u0045RROR","timestamp":1700000000000,"message2":"","x":"again"}"#;
+    let message = r#"{"x":{"y":[1, 2.50, 1e300]},"id":"own","message":{"a":"\ud83d\ude00 \/"},"z" : 0 , "zz":1,
+        "level":"\u0045RROR","timestamp":1700000000000,"message2":"","X":"again"}"#;
     let body = format!(r#"{{"emitterId":"a","messages":[{message},{{"q":1}}]}}"#);
     let mut out = Vec::new();
     parse(&body).write_frames(&mut out);
     let text = String::from_utf8(out[5..].to_vec()).expect("UTF-8");
     assert_eq!(out[4], 1, "an escaped level is read");
-    let expected = r#"{"id":"own","timestamp":1700000000000,"level":"\u0045RROR","message":{"a":"\ud83d\ude00 \/"},"source":"a","x":{"y":[1, 2.50, 1e400]},"z" : 0 , "zz":1,"message2":"","x":"again"}"#;
+    let expected = r#"{"id":"own","timestamp":1700000000000,"level":"\u0045RROR","message":{"a":"\ud83d\ude00 \/"},"source":"a","metadata":{},"x":{"y":[1, 2.50, 1e300]},"z" : 0 , "zz":1,"message2":"","X":"again"}"#;
     assert_eq!(text.split_at(expected.len()).0, expected);
-    assert!(text.ends_with(r#""source":"a","q":1}"#), "{text}");
+    assert!(
+        text.ends_with(r#""source":"a","metadata":{},"q":1}"#),
+        "{text}"
+    );
 }
 
 #[test]
@@ -242,10 +244,10 @@ fn every_kind_of_invalid_body_has_its_own_words() {
             "is missing",
         ),
         (
-            "{\"messages\":[],\"emitterId\":^7}",
+            "{\"messages\":[],\"emitterId\":^true}",
             "emitter_id",
             "emitterId",
-            "a number; allowed: a string",
+            "a boolean; allowed: a string or a number",
         ),
         (
             "{\"messages\":[],\"emitterId\":^null}",
@@ -309,10 +311,10 @@ fn every_kind_of_invalid_body_has_its_own_words() {
             "a string",
         ),
         (
-            "{\"emitterId\":\"a\",\"messages\":[{},{\"level\":^3}]}",
+            "{\"emitterId\":\"a\",\"messages\":[{},{\"level\":^[3]}]}",
             "field_type",
             "messages[1].level",
-            "a number; allowed: a string",
+            "an array; allowed: a string or a number",
         ),
         (
             "{\"emitterId\":\"a\",\"messages\":[{\"source\":^{}}]}",
@@ -380,6 +382,54 @@ fn every_kind_of_invalid_body_has_its_own_words() {
             "messages[0].id",
             "twice",
         ),
+        (
+            "{\"emitterId\":\"a\",\"x\":1,\"messages\":[{}],^\"x\":2}",
+            "duplicate_field",
+            "x",
+            "x is there twice",
+        ),
+        (
+            "{\"emitterId\":\"a\",\"messages\":[{},{\"q\":1,\"z\":2,^\"\\u0071\":3}]}",
+            "duplicate_field",
+            "messages[1].q",
+            "twice",
+        ),
+        (
+            "{\"emitterId\":\"a\",\"messages\":[{\"metadata\":{\"k\":[{\"b\":1,^\"b\":1}]}}]}",
+            "duplicate_field",
+            "messages[0].metadata",
+            "a field twice, \"b\"",
+        ),
+        (
+            "{\"emitterId\":\"a\",\"messages\":[{\"message\":^1e9999}]}",
+            "number_too_large",
+            "messages[0].message",
+            "beyond 1.7976931348623157e308",
+        ),
+        (
+            "{\"emitterId\":\"a\",\"messages\":[],\"x\":{\"y\":[^-2e308]}}",
+            "number_too_large",
+            "x",
+            "beyond",
+        ),
+        (
+            "{\"emitterId\":^1e999,\"messages\":[]}",
+            "number_too_large",
+            "emitterId",
+            "beyond",
+        ),
+        (
+            "{\"emitterId\":\"a\",\"messages\":[]}\n^{\"emitterId\":\"a\",\"messages\":[]}",
+            "not_json",
+            "",
+            "allowed: Content-Type application/x-ndjson",
+        ),
+        (
+            "\u{feff}{\"emitterId\":\"a\",\"messages\":[^1]}",
+            "message_type",
+            "messages[0]",
+            "a number",
+        ),
         (&deep, "too_deep", "messages[0].metadata", "allowed: 64"),
     ];
     for (marked, error, field, said) in table {
@@ -405,11 +455,39 @@ fn every_kind_of_invalid_body_has_its_own_words() {
         assert_eq!(at.line, 1 + before.matches('\n').count());
         assert_eq!(at.column, 1 + byte - line_start);
     }
+    let utf16 = refused(b"\xff\xfe{\0", &PacketLimits::default());
+    assert!(utf16.detail.contains("UTF-16"), "{utf16}");
     let at = refused(b"{\"emitterId\":\"a\xff\"}", &PacketLimits::default());
     assert_eq!(
         (at.error, at.position.map(|at| at.byte)),
         ("not_utf8", Some(15))
     );
+}
+
+#[test]
+fn what_other_programs_send_is_taken() {
+    let marked = parse("\u{feff} {\"emitterId\":7,\"messages\":[{\"level\":50,\"source\":8}]}");
+    assert_eq!(marked.emitter_id(), "7");
+    let found = &frames(&marked)[0];
+    assert_eq!(
+        (found.0, &found.1["level"], &found.1["source"]),
+        (1, &json!(50), &json!(8)),
+        "a number stays one"
+    );
+    assert_eq!(posted(&marked)["emitterId"], json!(7));
+    let lines = lines("\u{feff}{\"level\":\"CRITICAL\"}\n\u{feff}{\"level\":\"emerg\"}\n");
+    let severities: Vec<u8> = frames(&lines).iter().map(|frame| frame.0).collect();
+    assert_eq!(severities, [0, 0]);
+    assert_eq!(lines.unknown_levels(), None);
+}
+
+#[test]
+fn a_level_that_is_not_known_is_said() {
+    let packet = parse(
+        r#"{"emitterId":"a","messages":[{},{"level":null},{"level":""},{"level":"loud"},{"level":8},{"level":"info"}]}"#,
+    );
+    assert_eq!(packet.unknown_levels(), Some((2, "\"loud\"")));
+    assert!(frames(&packet).iter().all(|(severity, _)| *severity == 3));
 }
 
 #[test]
@@ -523,7 +601,7 @@ fn lines_that_are_refused() {
     );
     assert_eq!(parse("1\nno\n", Some("a")).3 .0, 2);
     assert_eq!(
-        parse("{}\n{\"level\":1}", Some("a")),
+        parse("{}\n{\"level\":{}}", Some("a")),
         (400, "field_type", "messages[1].level".into(), (2, 10))
     );
     assert_eq!(
@@ -603,7 +681,7 @@ proptest! {
         prop_assert_eq!(found.len(), messages.len());
         for ((severity, found), given) in found.iter().zip(&messages) {
             let level = given["level"].as_str().unwrap_or_default();
-            prop_assert_eq!(*severity, level::severity_of(level));
+            prop_assert_eq!(*severity, level::severity_of(level).unwrap_or(3));
             let mut expected = given.clone();
             expected["id"] = found["id"].clone();
             if given.get("timestamp").is_none() {
@@ -611,6 +689,9 @@ proptest! {
             }
             if given.get("source").is_none() {
                 expected["source"] = "e".into();
+            }
+            if given.get("metadata").is_none() {
+                expected["metadata"] = json!({});
             }
             prop_assert_eq!(found, &expected);
         }

@@ -3,11 +3,14 @@
 //! ```text
 //!   HttpConfig   listener, limits of a request, HttpAnalyzer ..., pushes and health
 //!   Protection   RateLimit, AllowList per listener, Token, Cors      (protection.rs)
+//!   Hosts        names that it answers to                            (hosts.rs)
 //!   Admin        path or address
 //! ```
 
+mod hosts;
 mod protection;
 
+pub use hosts::{Hosts, Stranger};
 pub use protection::{token_text, AllowList, Cors, Protection, RateLimit, Token};
 
 use std::fmt;

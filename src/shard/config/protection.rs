@@ -8,6 +8,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
+use super::Hosts;
+
 /// Most networks of a list: each connection is compared with all of them.
 const NETWORKS_MAX: usize = 1024;
 /// Most origins of [`Cors`].
@@ -29,6 +31,10 @@ pub struct Protection {
     pub allow_analyzers: AllowList,
     /// Who may connect by HTTP.
     pub allow_http: AllowList,
+    /// Whose header X-Forwarded-For is believed: limits of HTTP clients are then about the address in it.
+    pub trusted_proxies: AllowList,
+    /// Names that browsers may ask it under.
+    pub http_hosts: Hosts,
     /// What native analyzers must show.
     pub analyzer_token: Option<Token>,
     /// What operators must show.
@@ -67,6 +73,11 @@ impl AllowList {
     /// Whether there is no limit.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Whether this address is in a network of the list.
+    pub fn lists(&self, address: IpAddr) -> bool {
+        !self.is_empty() && self.allows(address)
     }
 
     /// Whether this address may connect. An IPv4 client of an IPv6 listener counts as IPv4.

@@ -1,0 +1,196 @@
+//! Who sends a request, and whether its answer is theirs to have.
+//!
+//! ```text
+//! client --> trusted proxy --> shard     X-Forwarded-For: what the client says, client's address
+//!                                                                               '- the right-most that is no
+//! browser of a page ----------> shard     Host, Origin: src/shard/config/hosts.rs   trusted proxy's
+//! ```
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::admission::Taken;
+use super::config::{AllowList, RateLimit};
+use super::io::Io;
+use super::slab::Slot;
+use super::worker::Worker;
+use crate::http::Request;
+
+/// What answers say of a client's rate, as `draft-ietf-httpapi-ratelimit-headers-06` has it.
+pub(super) struct RateHeaders {
+    limit: String,
+    remaining: String,
+    reset: String,
+    policy: String,
+}
+
+impl RateHeaders {
+    fn new(rate: RateLimit, taken: &Taken) -> RateHeaders {
+        let seconds = rate.per.as_secs_f64().ceil();
+        RateHeaders {
+            limit: rate.requests.to_string(),
+            remaining: taken.remaining.to_string(),
+            reset: taken.reset_s.to_string(),
+            policy: format!("{};w={seconds}", rate.requests),
+        }
+    }
+
+    /// Names and values.
+    pub(super) fn lines(&self) -> [(&'static str, &str); 4] {
+        [
+            ("RateLimit-Limit", &self.limit),
+            ("RateLimit-Remaining", &self.remaining),
+            ("RateLimit-Reset", &self.reset),
+            ("RateLimit-Policy", &self.policy),
+        ]
+    }
+}
+
+impl<I: Io> Worker<I> {
+    /// Whether a request may be served; if not it has been answered.
+    pub(super) fn admits_request(
+        &mut self,
+        slot: Slot,
+        request: &Request,
+        is_open_to_programs: bool,
+    ) -> bool {
+        self.knows_site(slot, request, is_open_to_programs) && self.knows_caller(slot, request)
+    }
+
+    /// `is_open_to_programs`: a browser sends its Origin with such a request, so the name that it was sent to
+    /// does not matter without one.
+    fn knows_site(&mut self, slot: Slot, request: &Request, is_open_to_programs: bool) -> bool {
+        if is_open_to_programs && request.origin.is_none() {
+            return true;
+        }
+        let protection = &self.live.protection;
+        let known = protection
+            .http_hosts
+            .check(request.host, request.origin, &protection.cors);
+        let Err(stranger) = known else {
+            return true;
+        };
+        let is_probe = request.origin.is_none()
+            && matches!(request.method, "GET" | "HEAD")
+            && request.path.starts_with("/health");
+        if let Some(client) = self.clients.table.get_mut(slot) {
+            client.is_stranger = true;
+        }
+        if is_probe {
+            return true;
+        }
+        self.clients.refuse(stranger.reason());
+        self.answer_error(slot, 403, "Forbidden", &stranger.to_string(), &[]);
+        false
+    }
+
+    fn knows_caller(&mut self, slot: Slot, request: &Request) -> bool {
+        let Some(client) = self.clients.table.get_mut(slot) else {
+            return false;
+        };
+        let protection = &self.live.protection;
+        let proxies = &protection.trusted_proxies;
+        let is_forwarded = client.peer.is_some_and(|peer| proxies.lists(peer));
+        client.caller = match client.peer {
+            Some(peer) if is_forwarded => {
+                forwarded(request.headers("x-forwarded-for"), peer, proxies)
+            }
+            peer => peer,
+        };
+        let caller = client.caller;
+        let (allow, rate) = (&protection.allow_http, protection.rate_limit);
+        // Who has no proxy between was looked at when it connected.
+        if is_forwarded && !caller.is_some_and(|caller| allow.allows(caller)) {
+            if caller.is_some() || !allow.is_empty() || rate.is_some() {
+                let (reason, detail) = not_allowed(caller);
+                self.clients.refuse(reason);
+                self.answer_error(slot, 403, "Forbidden", &detail, &[]);
+                return false;
+            }
+        }
+        let (Some(rate), Some(caller)) = (rate, caller) else {
+            return true;
+        };
+        let taken = self.shared.admission.take(caller, rate, self.now_ns);
+        if let Some(client) = self.clients.table.get_mut(slot) {
+            client.rate = Some(Box::new(RateHeaders::new(rate, &taken)));
+        }
+        let Some(wait_s) = taken.wait_s else {
+            return true;
+        };
+        self.clients.refuse("rate_limit");
+        let retry = wait_s.to_string();
+        let detail = format!("this address has used up its requests, more in {retry} s");
+        let headers = [("Retry-After", retry.as_str())];
+        self.answer_error(slot, 429, "Too many requests", &detail, &headers);
+        false
+    }
+}
+
+fn not_allowed(caller: Option<IpAddr>) -> (&'static str, String) {
+    match caller {
+        Some(caller) => (
+            "address_not_allowed",
+            format!("address {caller}: not in the networks of --allow-http"),
+        ),
+        None => (
+            "address_unknown",
+            "header X-Forwarded-For of a trusted proxy does not end with an IP address".to_owned(),
+        ),
+    }
+}
+
+/// The right-most address that is no trusted proxy's, of all headers together; the left-most if all are. None:
+/// what a trusted proxy wrote is no address.
+fn forwarded<'a>(
+    headers: impl DoubleEndedIterator<Item = &'a str>,
+    peer: IpAddr,
+    proxies: &AllowList,
+) -> Option<IpAddr> {
+    let mut caller = peer;
+    for entry in headers.rev().flat_map(|header| header.rsplit(',')) {
+        caller = address(entry.trim())?;
+        if !proxies.lists(caller) {
+            break;
+        }
+    }
+    Some(caller)
+}
+
+/// `1.2.3.4`, `1.2.3.4:5`, `::1`, `[::1]`, `[::1]:5`.
+fn address(text: &str) -> Option<IpAddr> {
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    let address = bare.unwrap_or(text).parse::<IpAddr>();
+    let address = address.or_else(|_| text.parse::<SocketAddr>().map(|socket| socket.ip()));
+    address.ok().map(|address| address.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_right_most_address_that_is_no_proxy_counts() {
+        let networks = ["10.0.0.0/8", "fd00::/8"].map(|net| net.parse().expect("a network"));
+        let proxies = AllowList::new(networks.to_vec()).expect("short");
+        let peer = "10.0.0.1".parse().expect("an address");
+        for (headers, expected) in [
+            (&[][..], Some("10.0.0.1")),
+            (&["203.0.113.1"], Some("203.0.113.1")),
+            (&["1.1.1.1, 203.0.113.1"], Some("203.0.113.1")),
+            (&["1.1.1.1", "203.0.113.2 ,10.9.9.9"], Some("203.0.113.2")),
+            (&["203.0.113.1:4711"], Some("203.0.113.1")),
+            (&["[2001:db8::1]:80, fd00::1"], Some("2001:db8::1")),
+            (&["::ffff:203.0.113.1"], Some("203.0.113.1")),
+            (&["10.1.1.1, 10.2.2.2"], Some("10.1.1.1")),
+            (&["203.0.113.1, unknown"], None),
+            (&["203.0.113.1,"], None),
+            (&["unknown, 203.0.113.1"], Some("203.0.113.1")),
+        ] {
+            let found = forwarded(headers.iter().copied(), peer, &proxies);
+            let expected: Option<IpAddr> = expected.map(|text| text.parse().expect("an address"));
+            assert_eq!(found, expected, "{headers:?}");
+        }
+    }
+}
