@@ -92,6 +92,7 @@ fn http_settings(http: &HttpConfig) -> Vec<Setting> {
         connections_max,
         analyzers,
         pool_connections,
+        joined,
         push_timeout,
         push_retries,
         backoff,
@@ -100,6 +101,7 @@ fn http_settings(http: &HttpConfig) -> Vec<Setting> {
         slow_start,
         refused,
         refused_bytes_max,
+        refused_memory_bytes_max,
         eject_refusals,
         eject_time,
     } = http;
@@ -119,6 +121,8 @@ fn http_settings(http: &HttpConfig) -> Vec<Setting> {
         ("http_connections_max", connections_max.to_string()),
         ("http_analyzers", analyzers.join(" ")),
         ("http_pool_connections", pool_connections.to_string()),
+        ("http_joined_bytes_max", joined.bytes_max.to_string()),
+        ("http_joined_messages_max", joined.messages_max.to_string()),
         ("http_push_timeout_ns", push_timeout.as_nanos().to_string()),
         ("http_push_retries", push_retries.to_string()),
         ("http_backoff_ns", backoff.as_nanos().to_string()),
@@ -130,6 +134,10 @@ fn http_settings(http: &HttpConfig) -> Vec<Setting> {
             shown(refused.as_ref().map(|path| path.display()).as_ref()),
         ),
         ("refused_bytes_max", refused_bytes_max.to_string()),
+        (
+            "refused_memory_bytes_max",
+            refused_memory_bytes_max.to_string(),
+        ),
         ("eject_refusals", eject_refusals.to_string()),
         ("eject_time_ns", eject_time.as_nanos().to_string()),
     ]

@@ -96,6 +96,13 @@ enum Action {
         /// Its id
         id: String,
     },
+    /// Packets that every analyzer over HTTP refused and that are kept in memory, the newest (--json: with
+    /// the packets themselves, to be posted again)
+    Refused {
+        /// So many at most
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        limit: usize,
+    },
     /// Show the log level, or set it
     LogLevel {
         /// off, error, warn, info, debug or trace
@@ -173,6 +180,7 @@ impl Action {
                 let path = format!("/admin/http-analyzers/{}", percent_encoded(id));
                 ("DELETE", path, None)
             }
+            Action::Refused { limit } => ("GET", format!("/admin/refused?limit={limit}"), None),
             Action::LogLevel { level: None } => ("GET", "/admin/log-level".into(), None),
             Action::LogLevel { level: Some(level) } => {
                 let body = json!({ "level": level });
@@ -218,8 +226,32 @@ fn ask(args: &Args) -> Result<String, String> {
     }
     Ok(match args.action {
         Action::Status => table::text(&answer, table::WIDTH_ANY),
+        Action::Refused { .. } => refused(&answer),
         _ => plain(&answer),
     })
+}
+
+/// A line for each packet, and one for all.
+fn refused(answer: &Value) -> String {
+    let packets = answer["packets"].as_array().into_iter().flatten();
+    let text = |value: &Value| value.as_str().map_or(value.to_string(), str::to_owned);
+    let mut lines: Vec<String> = packets
+        .map(|packet| {
+            let words = ["time", "analyzer", "status", "messages", "bytes"];
+            let [time, analyzer, status, messages, bytes] = words.map(|word| text(&packet[word]));
+            format!("{time}  status {status} of {analyzer}  {messages} messages, {bytes} bytes")
+        })
+        .collect();
+    let of = |name: &str| text(&answer[name]);
+    lines.push(format!(
+        "{} kept, {} of {} bytes; {} forgotten, with {} messages",
+        of("kept"),
+        of("bytes"),
+        of("bytesMax"),
+        of("forgotten"),
+        of("forgottenMessages")
+    ));
+    lines.join("\n")
 }
 
 /// `name value` lines, without what every answer has.

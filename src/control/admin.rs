@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! GET    /admin/status /admin/analyzers /admin/config
+//! GET    /admin/refused?limit=100      the newest packets that nobody took
 //! POST   /admin/analyzers/{id}/weight {"weight":0.3,"pin":true,"ramp":"10s"}
 //! POST   /admin/analyzers/{id}/unpin | drain | resume | eject
 //! POST   /admin/http-analyzers {"id","endpoint","weight"}     DELETE /admin/http-analyzers/{id}
@@ -26,10 +27,15 @@ use super::view::view;
 use crate::certificate::Stamp;
 use crate::engine::{Order, OrderError};
 use crate::shard::config::{Endpoint, HttpAnalyzer};
-use crate::shard::OrderRefused;
+use crate::shard::{OrderRefused, RefusedPackets};
 
 /// What an answer is made of: a status and a body, or a status and an error.
 type Answer = Result<(u16, Value), (u16, String)>;
+
+/// Refused packets that are shown when nobody says how many.
+const REFUSED_SHOWN: usize = 100;
+/// Bytes of them at most, whoever says how many.
+const REFUSED_BYTES_SHOWN: usize = 4 << 20;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -87,6 +93,7 @@ pub fn handle(core: &Arc<Core>, ask: &Ask) -> Response {
             Ok((200, json!({ "analyzers": value(&core.state().rows) })))
         }
         ("GET" | "HEAD", ["config"]) => Ok((200, config(core))),
+        ("GET" | "HEAD", ["refused"]) => refused_packets(core, ask),
         ("GET" | "HEAD", ["log-level"]) => Ok((200, level())),
         ("PUT", ["log-level"]) => set_level(ask),
         ("POST", ["analyzers", id, "weight"]) => weight(core, ask, id),
@@ -106,7 +113,7 @@ pub fn handle(core: &Arc<Core>, ask: &Ask) -> Response {
 /// Methods of a path; empty: there is no such path.
 fn allowed(parts: &[&str]) -> &'static str {
     match parts {
-        ["status" | "analyzers" | "config" | "tap"] => "GET, HEAD",
+        ["status" | "analyzers" | "config" | "refused" | "tap"] => "GET, HEAD",
         ["log-level"] => "GET, HEAD, PUT",
         ["analyzers", _, "weight" | "unpin" | "drain" | "resume" | "eject"] => "POST",
         ["http-analyzers" | "reload" | "rollback"] => "POST",
@@ -152,6 +159,55 @@ fn status(core: &Core) -> Value {
 fn config(core: &Core) -> Value {
     let running = core.reloader.as_ref().map(|reloader| reloader.current());
     json!({ "configuration": value(&core.configuration), "file": running })
+}
+
+/// The newest packets that nobody took and that are in no file, as far as an answer has room for them.
+fn refused_packets(core: &Core, ask: &Ask) -> Answer {
+    let limit = match ask.parameter("limit") {
+        None => REFUSED_SHOWN,
+        Some(text) => text.parse().map_err(|_| {
+            let error = format!("limit {text:?}: allowed: a number of packets (100)");
+            (400, error)
+        })?,
+    };
+    let RefusedPackets {
+        packets,
+        bytes,
+        bytes_max,
+        forgotten,
+        forgotten_messages,
+    } = core.deck.refused();
+    let mut room = REFUSED_BYTES_SHOWN;
+    let newest = packets.iter().rev().take(limit);
+    let fits = newest.take_while(|packet| {
+        let fits = packet.packet.len() <= room;
+        room = room.saturating_sub(packet.packet.len());
+        fits
+    });
+    let mut shown: Vec<Value> = fits
+        .map(|packet| {
+            let time = crate::http::iso8601(packet.unix_ms);
+            let json: Option<Value> = serde_json::from_slice(&packet.packet).ok();
+            json!({
+                "time": String::from_utf8_lossy(&time),
+                "analyzer": packet.analyzer,
+                "status": packet.status,
+                "messages": packet.messages,
+                "bytes": packet.packet.len(),
+                "packet": json,
+            })
+        })
+        .collect();
+    shown.reverse();
+    let body = json!({
+        "kept": packets.len(),
+        "bytes": bytes,
+        "bytesMax": bytes_max,
+        "forgotten": forgotten,
+        "forgottenMessages": forgotten_messages,
+        "packets": shown,
+    });
+    Ok((200, body))
 }
 
 fn level() -> Value {

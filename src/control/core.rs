@@ -19,7 +19,7 @@ use super::{Reloader, Settings, TapSource};
 use crate::certificate::Stamp;
 use crate::engine::Order;
 use crate::shard::config::{Cors, Hosts, Stranger, Token};
-use crate::shard::{HttpTarget, Operator, OrderRefused, ShardReport};
+use crate::shard::{HttpTarget, Operator, OrderRefused, RefusedPackets, ShardReport};
 
 /// A state that is older than this is made anew before it is shown.
 const FRESH_NS: u64 = 150_000_000;
@@ -43,6 +43,10 @@ pub trait Deck: Send + Sync {
     /// # Errors
     /// As there.
     fn http_down(&self, generation: u64) -> Result<u64, OrderRefused>;
+    /// As [`Operator::refused`].
+    fn refused(&self) -> RefusedPackets {
+        RefusedPackets::default()
+    }
 }
 
 impl Deck for Operator {
@@ -57,6 +61,9 @@ impl Deck for Operator {
     }
     fn http_down(&self, generation: u64) -> Result<u64, OrderRefused> {
         Operator::http_down(self, generation)
+    }
+    fn refused(&self) -> RefusedPackets {
+        Operator::refused(self)
     }
 }
 

@@ -22,14 +22,14 @@ use std::collections::VecDeque;
 use super::ledger::Ledger;
 use super::origins::Origins;
 use super::{room, BufferId, BufferPool, LinkEpoch, Memory, Span};
-use crate::http::{record_messages, RECORD_COUNT_BYTES};
+use crate::http::{record_messages, Record, RECORD_COUNT_BYTES};
 use crate::protocol::frame;
 use crate::protocol::native::{BatchHeader, BATCH_HEADER_BYTES, ORIGIN_BYTES};
 
 mod parts;
 
 use parts::{Cursor, OpenBatch, Segment};
-pub(super) use parts::{Form, LaneSetup};
+pub(super) use parts::{Form, LaneSetup, LaneUnit};
 
 const HEADER_BYTES: u32 = BATCH_HEADER_BYTES as u32;
 const RECORD_HEAD_BYTES: u32 = RECORD_COUNT_BYTES as u32;
@@ -326,6 +326,46 @@ impl Lane {
         messages
     }
 
+    /// Copies of the records that messages `first` and so many of a lane of records are in; a part of a
+    /// record becomes a record of its own. All of them are in the lane, ACKed or not.
+    pub(super) fn units_of<M: Memory>(
+        &self,
+        memory: &M,
+        first: u64,
+        messages: u64,
+    ) -> Vec<LaneUnit> {
+        debug_assert_eq!(self.setup.form, Form::Records);
+        let end = first + messages;
+        let mut units = Vec::new();
+        let mut next = first;
+        while next < end {
+            let mut place = self.place_of(next);
+            while place.sequence + self.messages_at(memory, &place) <= next {
+                self.skip_message(memory, &mut place);
+            }
+            let (start, count) = (place.sequence, self.messages_at(memory, &place));
+            let mut bytes = Vec::new();
+            let mut origin = self.read_message(memory, &mut place, &mut bytes);
+            let last = end.min(start + count);
+            if (start, start + count) != (next, last) {
+                let (record, _) = Record::parse(&bytes).expect("a record that this lane keeps");
+                let index = |message: u64| usize::try_from(message - start).unwrap_or(usize::MAX);
+                let mut part = Vec::new();
+                record.write_part(index(next)..index(last), &mut part);
+                bytes = part;
+                origin.sequence += next - start;
+            }
+            units.push(LaneUnit {
+                first: next,
+                messages: last - next,
+                origin,
+                bytes,
+            });
+            next = last;
+        }
+        units
+    }
+
     pub(super) fn setup(&self) -> LaneSetup {
         self.setup
     }
@@ -506,24 +546,27 @@ impl Lane {
 
     /// Finds the first un-ACKed message. Segments before it may still be held by the kernel.
     fn start_cursor<M: Memory>(&mut self, memory: &M) {
-        let (index, segment) = self
-            .segments
-            .iter()
-            .enumerate()
-            .find(|(_, segment)| segment.through > self.acked)
-            .expect("an un-ACKed message is in some segment");
-        let mut place = Cursor {
+        let mut place = self.place_of(self.acked + 1);
+        while place.sequence <= self.acked {
+            self.skip_message(memory, &mut place);
+        }
+        self.cursor = place;
+    }
+
+    /// Where the segment begins that a message which is in the lane starts in.
+    fn place_of(&self, message: u64) -> Cursor {
+        let mut segments = self.segments.iter().enumerate();
+        let (index, segment) = segments
+            .find(|(_, segment)| segment.through >= message)
+            .expect("a message that is kept is in some segment");
+        Cursor {
             segment: self.first_segment + index as u64,
             offset: segment.start,
             sequence: segment.first,
             batch_left: 0,
             origin: None,
             started: true,
-        };
-        while place.sequence <= self.acked {
-            self.skip_message(memory, &mut place);
         }
-        self.cursor = place;
     }
 
     /// Moves past a batch header, if one is next.

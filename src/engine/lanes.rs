@@ -148,7 +148,8 @@ impl<M: Memory> Engine<M> {
             return;
         }
         let window_buffers = self.window_buffers.min(slot.window_buffers);
-        let full = slot.lane.segments() > window_buffers || slot.lane.message_window_full();
+        let is_used_up = slot.lane.segments() > window_buffers || slot.lane.message_window_full();
+        let full = is_used_up || slot.paused;
         if full == slot.full {
             return;
         }
@@ -199,6 +200,9 @@ impl<M: Memory> Engine<M> {
             assigned_before: 0,
             due: LaneDue::default(),
             refused_in_order: 0,
+            moved_open: 0,
+            tried: VecDeque::new(),
+            paused: false,
             through: VecDeque::new(),
             acked_at_end: None,
         };

@@ -9,6 +9,7 @@
 //! lane.rs       batch     one copy into the analyzer's tail buffer, kept until its ACK
 //! link.rs       send/ack  numbering on one connection, who is owed an ACK, stall rule
 //! reroute.rs    re-route  un-ACKed messages of a dead lane go back through the tree
+//! moves.rs      re-route  what one analyzer refused goes to another, its link stays
 //! room.rs                 buffers that must be free before something is appended
 //! roster.rs     weights   the full table with its epoch; registrar.rs keeps it
 //! invariants.rs           what must hold at any moment
@@ -30,6 +31,7 @@ mod lane;
 mod lanes;
 mod ledger;
 mod link;
+mod moves;
 mod origins;
 mod proportion;
 mod receipts;
@@ -50,12 +52,13 @@ pub use ended::Ended;
 pub use ingest::Ingest;
 pub use lane::{Origin, Transmit};
 pub use link::{Link, LinkError, Stall};
+pub use moves::{Move, Onward};
 pub use proportion::Proportion;
 pub use receipts::{Receipt, Ticket};
 pub use registrar::Registrar;
 pub use roster::{Change, Entry, Order, OrderError, Reach, Roster};
 pub use samples::Sample;
-pub use shard::{Engine, EngineConfig, OnSlow, Rerouted, Share, TableChanges, Window};
+pub use shard::{Engine, EngineConfig, OnSlow, Passed, Rerouted, Share, TableChanges, Window};
 pub use units::{Unit, UnitRefused};
 
 /// A batch buffer of the egress arena.

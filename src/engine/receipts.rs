@@ -91,6 +91,36 @@ impl Receipts {
         self.cut(epoch, last).map(|(ticket, _)| ticket)
     }
 
+    /// Messages `first..=last` of a living link, of one unit, are taken out; their ticket, if they have one.
+    pub(super) fn take_within(
+        &mut self,
+        epoch: LinkEpoch,
+        first: u64,
+        last: u64,
+    ) -> Option<Ticket> {
+        let ranges = self.links.get_mut(&epoch)?;
+        let at = ranges.partition_point(|range| range.last < first);
+        let range = ranges.get_mut(at).filter(|range| range.first <= first)?;
+        let ticket = range.ticket;
+        let behind = Range {
+            first: last + 1,
+            last: range.last,
+            ticket,
+        };
+        range.last = first - 1;
+        let is_empty = range.first > range.last;
+        if behind.first <= behind.last {
+            ranges.insert(at + 1, behind);
+        }
+        if is_empty {
+            ranges.remove(at);
+        }
+        if ranges.is_empty() {
+            self.links.remove(&epoch);
+        }
+        Some(ticket)
+    }
+
     /// Messages of a ticket were ACKed, or refused.
     pub(super) fn settle(&mut self, ticket: Ticket, messages: u64, is_refused: bool) {
         let Some(open) = self.open.get_mut(&ticket) else {

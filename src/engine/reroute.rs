@@ -16,9 +16,9 @@
 
 use std::collections::VecDeque;
 
-use super::lane::{Form, Lane, Origin};
+use super::lane::{Form, Lane, LaneUnit, Origin};
 use super::receipts::Ticket;
-use super::shard::{lane_id, Engine, LaneSlot, LaneState, Rerouted, Through};
+use super::shard::{lane_id, Engine, LaneSlot, LaneState, Passed, Rerouted, Through};
 use super::tree::UnitSize;
 use super::{room, LaneId, LinkEpoch, Memory};
 use crate::http::{wrap_frame, Record};
@@ -114,6 +114,18 @@ impl Rerouting {
         self.staged.messages
     }
 
+    /// A unit that is moved while its lane lives; to be placed at once. Nothing else is staged.
+    pub(super) fn stage(&mut self, unit: LaneUnit, ticket: Option<Ticket>) {
+        self.staged.bytes.extend_from_slice(&unit.bytes);
+        self.staged.push_back(StagedUnit {
+            origin: unit.origin,
+            messages: unit.messages,
+            len: unit.bytes.len(),
+            is_record: true,
+            ticket,
+        });
+    }
+
     /// A lane's messages are still being moved.
     pub(super) fn empties(&self, lane: LaneId) -> bool {
         self.jobs.iter().any(|job| job.lane == lane)
@@ -143,6 +155,18 @@ impl OriginsKept {
 }
 
 impl LaneSlot {
+    /// A record of these messages, the oldest that are left, whose messages fared differently.
+    fn is_cut(&mut self, first: u64, last: u64) -> bool {
+        let through = self.was_through(first);
+        match through.or_else(|| self.through.front().copied()) {
+            Some(through) => {
+                through.first <= last
+                    && (first, last) != (first.max(through.first), last.min(through.last))
+            }
+            None => false,
+        }
+    }
+
     /// Message `first`, the oldest that is left, was ACKed or refused out of order.
     fn was_through(&mut self, first: u64) -> Option<Through> {
         let is_past = |through: &Through| through.last < first;
@@ -157,7 +181,8 @@ impl LaneSlot {
 impl<M: Memory> Engine<M> {
     pub(super) fn start_reroute(&mut self, lane: LaneId, now_ns: u64) {
         let slot = &self.lanes[lane.0 as usize];
-        let through = slot.out_of_order(false) + slot.out_of_order(true);
+        let passed = [Passed::Acked, Passed::Refused, Passed::Moved];
+        let through: u64 = passed.map(|passed| slot.out_of_order(passed)).iter().sum();
         let unacked = slot.lane.unacked();
         if unacked == 0 {
             return;
@@ -223,15 +248,24 @@ impl<M: Memory> Engine<M> {
             };
             let messages = slot.lane.pop_unacked(&self.memory, &mut self.pool);
             self.origins_kept -= slot.lane.forget_origins();
+            if slot.is_cut(first, first + messages - 1) {
+                self.stage_parts(dead, first, messages, before, origin);
+                if self.rerouting.staged.units.is_empty() {
+                    continue;
+                }
+                return true;
+            }
             let ticket = self.receipts.take(setup.epoch, first + messages - 1);
             if let Some(through) = slot.was_through(first) {
                 staged.bytes.truncate(before);
-                match through.is_refused {
-                    true => self.counters.dropped += messages,
-                    false => self.counters.acked += messages,
+                match through.passed {
+                    Passed::Refused => self.counters.dropped += messages,
+                    Passed::Acked => self.counters.acked += messages,
+                    Passed::Moved => slot.moved_open -= messages,
                 }
                 if let Some(ticket) = ticket {
-                    self.receipts.settle(ticket, messages, through.is_refused);
+                    let is_refused = through.passed == Passed::Refused;
+                    self.receipts.settle(ticket, messages, is_refused);
                 }
                 continue;
             }
@@ -244,6 +278,64 @@ impl<M: Memory> Engine<M> {
             });
             debug_assert!(self.rerouting.staged.len_bytes() <= 3 * self.staged_enough());
             return true;
+        }
+    }
+
+    /// Of a record whose messages fared differently: stages those that are open, as records of their own.
+    fn stage_parts(&mut self, dead: LaneId, first: u64, messages: u64, at: usize, origin: Origin) {
+        let staged = &mut self.rerouting.staged;
+        let bytes = staged.bytes.split_off(at);
+        let record = Record::parse(&bytes).map(|(record, _)| record);
+        let record = record.expect("a record that this engine wrote");
+        let (epoch, mut next, end) = (
+            self.lanes[dead.0 as usize].lane.setup().epoch,
+            first,
+            first + messages,
+        );
+        while next < end {
+            let slot = &mut self.lanes[dead.0 as usize];
+            let through = slot.was_through(next);
+            let last = match through {
+                Some(through) => through.last,
+                None => slot.through.front().map_or(u64::MAX, |next| next.first - 1),
+            };
+            let last = last.min(end - 1);
+            let count = last + 1 - next;
+            let ticket = match through.map(|through| through.passed) {
+                Some(Passed::Moved) => None,
+                _ => self.receipts.take_within(epoch, next, last),
+            };
+            match through.map(|through| through.passed) {
+                Some(Passed::Moved) => slot.moved_open -= count,
+                Some(passed) => {
+                    let is_refused = passed == Passed::Refused;
+                    match is_refused {
+                        true => self.counters.dropped += count,
+                        false => self.counters.acked += count,
+                    }
+                    if let Some(ticket) = ticket {
+                        self.receipts.settle(ticket, count, is_refused);
+                    }
+                }
+                None => {
+                    let mut part = Vec::new();
+                    let from = usize::try_from(next - first).unwrap_or(usize::MAX);
+                    let to = from + usize::try_from(count).unwrap_or(0);
+                    record.write_part(from..to, &mut part);
+                    let origin = Origin {
+                        sequence: origin.sequence + (next - first),
+                        ..origin
+                    };
+                    let unit = LaneUnit {
+                        first: next,
+                        messages: count,
+                        origin,
+                        bytes: part,
+                    };
+                    self.rerouting.stage(unit, ticket);
+                }
+            }
+            next = last + 1;
         }
     }
 
@@ -278,7 +370,7 @@ impl<M: Memory> Engine<M> {
     }
 
     /// Moves what is staged first to the end of a lane, in the form that the lane has.
-    fn place(&mut self, chosen: LaneId) {
+    pub(super) fn place(&mut self, chosen: LaneId) {
         let Some((unit, bytes)) = self.rerouting.staged.front() else {
             return;
         };

@@ -18,6 +18,7 @@ use super::assembler::Assembler;
 use super::counters::{Balance, Counters, LaneReport};
 use super::ended::{Ended, EndedList};
 use super::lane::{Lane, Transmit};
+use super::moves::Tried;
 use super::receipts::Receipts;
 use super::reroute::Rerouting;
 use super::samples::Samples;
@@ -139,8 +140,14 @@ pub(super) struct LaneSlot {
     pub(super) assigned_before: u64,
     /// What is due to it.
     pub(super) due: LaneDue,
-    /// Of the messages that are through in order: refused.
+    /// Of the messages that are through in order: refused, here or moved on.
     pub(super) refused_in_order: u64,
+    /// Messages that are in another lane by now and whose place here has not been passed.
+    pub(super) moved_open: u64,
+    /// What was moved here because others refused it.
+    pub(super) tried: VecDeque<Tried>,
+    /// Its analyzer asked for patience: as if its window were full.
+    pub(super) paused: bool,
     /// Messages that were through before older ones; for links over HTTP that die.
     pub(super) through: VecDeque<Through>,
     /// Once its link is gone: what its analyzer had ACKed. A re-route moves the lane's own count on.
@@ -152,7 +159,18 @@ pub(super) struct LaneSlot {
 pub(super) struct Through {
     pub(super) first: u64,
     pub(super) last: u64,
-    pub(super) is_refused: bool,
+    pub(super) passed: Passed,
+}
+
+/// What became of messages of a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passed {
+    /// The analyzer has them.
+    Acked,
+    /// It refused them for good, and they are kept elsewhere.
+    Refused,
+    /// It refused them, and they are in another lane, see [`Engine::move_on`].
+    Moved,
 }
 
 impl Through {
@@ -164,18 +182,19 @@ impl Through {
 impl LaneSlot {
     /// Messages that its analyzer has ACKed, in order or not.
     pub(super) fn acked(&self) -> u64 {
-        let acked = || self.lane.acked() - self.refused_in_order + self.out_of_order(false);
+        let out_of_order = || self.out_of_order(Passed::Acked);
+        let acked = || self.lane.acked() - self.refused_in_order + out_of_order();
         self.acked_at_end.unwrap_or_else(acked)
     }
 
     /// Messages that its analyzer has refused for good, in order or not; until its re-route begins.
     pub(super) fn refused(&self) -> u64 {
-        self.refused_in_order + self.out_of_order(true)
+        self.refused_in_order + self.moved_open + self.out_of_order(Passed::Refused)
     }
 
-    pub(super) fn out_of_order(&self, is_refused: bool) -> u64 {
+    pub(super) fn out_of_order(&self, passed: Passed) -> u64 {
         let through = self.through.iter();
-        let kind = through.filter(|through| through.is_refused == is_refused);
+        let kind = through.filter(|through| through.passed == passed);
         kind.map(Through::messages).sum()
     }
 
@@ -373,7 +392,12 @@ impl<M: Memory> Engine<M> {
 
     /// The next `messages` messages of a lane that is up are through. Its link, and the last of them.
     #[inline]
-    fn advance(&mut self, lane: LaneId, messages: u64, now_ns: u64) -> Option<(LinkEpoch, u64)> {
+    pub(super) fn advance(
+        &mut self,
+        lane: LaneId,
+        messages: u64,
+        now_ns: u64,
+    ) -> Option<(LinkEpoch, u64)> {
         let slot = &mut self.lanes[lane.0 as usize];
         if slot.state != LaneState::Up {
             return None;
@@ -381,21 +405,22 @@ impl<M: Memory> Engine<M> {
         slot.lane.ack(messages, now_ns, &mut self.pool);
         self.origins_kept -= slot.lane.forget_origins();
         slot.lane.set_message_window(slot.window_messages);
+        slot.forget_tried();
         let through = (slot.lane.setup().epoch, slot.lane.acked());
         self.check_full(lane);
         Some(through)
     }
 
-    /// Messages of the lane that were ACKed or refused out of order, `skipped` behind the oldest that
-    /// is neither: they are not re-routed when its link goes down. To be called just before that, in
-    /// order.
-    pub fn through(&mut self, lane: LaneId, skipped: u64, messages: u64, is_refused: bool) {
+    /// Messages of the lane that were ACKed, refused or moved out of order, `skipped` behind the oldest
+    /// that is none of it: they are not re-routed when its link goes down. To be called just before that,
+    /// in order.
+    pub fn through(&mut self, lane: LaneId, skipped: u64, messages: u64, passed: Passed) {
         let slot = &mut self.lanes[lane.0 as usize];
         let first = slot.lane.acked() + skipped + 1;
         slot.through.push_back(Through {
             first,
             last: first + messages - 1,
-            is_refused,
+            passed,
         });
     }
 
@@ -411,10 +436,10 @@ impl<M: Memory> Engine<M> {
         for slot in &self.lanes {
             let lane = &slot.lane;
             if slot.state == LaneState::Up {
-                balance.in_flight += lane.submitted() - lane.acked();
+                balance.in_flight += lane.submitted() - lane.acked() - slot.moved_open;
                 balance.queued += lane.appended() - lane.submitted();
             } else {
-                balance.queued += lane.unacked();
+                balance.queued += lane.unacked() - slot.moved_open;
             }
         }
         balance
@@ -432,7 +457,7 @@ impl<M: Memory> Engine<M> {
             assigned: slot.lane.appended(),
             assigned_before: slot.assigned_before,
             acked: slot.acked(),
-            in_flight: slot.lane.submitted().saturating_sub(slot.lane.acked()),
+            in_flight: (slot.lane.submitted()).saturating_sub(slot.lane.acked() + slot.moved_open),
             queued: slot.lane.appended() - slot.lane.submitted().max(slot.lane.acked()),
             full: slot.full,
             down: slot.state == LaneState::Down,

@@ -6,15 +6,18 @@
 //! ```
 
 use std::mem::MaybeUninit;
+use std::time::Duration;
 
 use super::chunked::Decoder;
 use super::error::{quoted, HttpError};
-use super::head::HEADERS_MAX;
+use super::time::parse_http_date;
 
 /// Head of an answer. An analyzer that sends a longer one is not understood.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 /// More of a body than this is not worth skipping: the connection is closed.
 const BODY_BYTES_MAX: usize = 1 << 20;
+/// Headers of an answer.
+const HEADERS_MAX: usize = 256;
 /// Interim answers (1xx) before the real one.
 const INTERIM_MAX: u8 = 8;
 
@@ -25,6 +28,45 @@ pub struct Answer {
     pub status: u16,
     /// The connection can take another request, if nothing follows in the input.
     pub reusable: bool,
+    /// When to ask again, if it says so.
+    pub retry_after: Option<RetryAfter>,
+}
+
+/// What the head of an answer says; its body may be on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnswerHead {
+    /// 200 to 599; 2xx is the ACK.
+    pub status: u16,
+    /// When to ask again, if it says so.
+    pub retry_after: Option<RetryAfter>,
+}
+
+/// `Retry-After`, RFC 9110, 10.2.3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryAfter {
+    /// So many seconds from now.
+    Seconds(u64),
+    /// Not before this, in milliseconds since 1970.
+    At(u64),
+}
+
+impl RetryAfter {
+    /// `120`, or a date of HTTP.
+    fn parse(value: &[u8]) -> Option<RetryAfter> {
+        let text = std::str::from_utf8(value).ok()?.trim();
+        match text.bytes().all(|byte| byte.is_ascii_digit()) {
+            true => text.parse().ok().map(RetryAfter::Seconds),
+            false => parse_http_date(text).map(RetryAfter::At),
+        }
+    }
+
+    /// How long that is from now, by the wall clock.
+    pub fn from(self, unix_ms: u64) -> Duration {
+        match self {
+            RetryAfter::Seconds(seconds) => Duration::from_secs(seconds),
+            RetryAfter::At(at_ms) => Duration::from_millis(at_ms.saturating_sub(unix_ms)),
+        }
+    }
 }
 
 /// Reads the answers of one connection, one after another.
@@ -39,6 +81,7 @@ pub struct ResponseReader {
 #[derive(Debug)]
 struct Body {
     status: u16,
+    retry_after: Option<RetryAfter>,
     keep_alive: bool,
     rest: Rest,
 }
@@ -83,9 +126,18 @@ impl ResponseReader {
         Ok(self.skip(input))
     }
 
-    /// The status as soon as it is known, though the body may be on its way.
-    pub fn status(&self) -> Option<u16> {
-        self.body.as_ref().map(|body| body.status)
+    /// What the head says as soon as it is there, though the body may be on its way.
+    pub fn answer_head(&self) -> Option<AnswerHead> {
+        let body = self.body.as_ref()?;
+        Some(AnswerHead {
+            status: body.status,
+            retry_after: body.retry_after,
+        })
+    }
+
+    /// Bytes of a head that has not come whole.
+    pub fn partial(&self) -> usize {
+        self.buf.len()
     }
 
     /// The connection was closed: the answer, if its status had come.
@@ -95,6 +147,7 @@ impl ResponseReader {
         body.map(|body| Answer {
             status: body.status,
             reusable: false,
+            retry_after: body.retry_after,
         })
     }
 
@@ -106,9 +159,9 @@ impl ResponseReader {
     /// Cuts one head off the input; `None` while it is incomplete.
     fn head(&mut self, input: &mut &[u8]) -> Result<Option<Body>, HttpError> {
         if self.buf.is_empty() {
-            if let Some(end) = memchr::memmem::find(input, b"\r\n\r\n") {
-                if end + 4 <= HEAD_BYTES_MAX {
-                    let (head, rest) = input.split_at(end + 4);
+            if let Some(end) = head_end(input, 0) {
+                if end <= HEAD_BYTES_MAX {
+                    let (head, rest) = input.split_at(end);
                     *input = rest;
                     return read(head).map(Some);
                 }
@@ -118,7 +171,7 @@ impl ResponseReader {
         let more = input.len().min(HEAD_BYTES_MAX.saturating_sub(held));
         self.buf.extend_from_slice(&input[..more]);
         let from = held.saturating_sub(3);
-        let Some(end) = memchr::memmem::find(&self.buf[from..], b"\r\n\r\n") else {
+        let Some(end) = head_end(&self.buf, from) else {
             *input = &input[more..];
             if self.buf.len() >= HEAD_BYTES_MAX {
                 let detail = format!("the head of an answer is longer than {HEAD_BYTES_MAX} bytes");
@@ -126,7 +179,6 @@ impl ResponseReader {
             }
             return Ok(None);
         };
-        let end = from + end + 4;
         *input = &input[end - held..];
         let buf = std::mem::take(&mut self.buf);
         read(&buf[..end]).map(Some)
@@ -156,10 +208,26 @@ impl ResponseReader {
             }
             Rest::Unknown => false,
         };
-        let status = body.status;
+        let (status, retry_after) = (body.status, body.retry_after);
         *self = Self::default();
-        Some(Answer { status, reusable })
+        Some(Answer {
+            status,
+            reusable,
+            retry_after,
+        })
     }
+}
+
+/// Where a head ends: behind an empty line. Lines end with CR LF, or with LF alone (RFC 9112, 2.2).
+fn head_end(bytes: &[u8], from: usize) -> Option<usize> {
+    memchr::memchr_iter(b'\n', &bytes[from..]).find_map(|at| {
+        let behind = from + at + 1;
+        let rest = &bytes[behind..];
+        let empty = [&b"\r\n"[..], b"\n"]
+            .into_iter()
+            .find(|end| rest.starts_with(end));
+        empty.map(|end| behind + end.len())
+    })
 }
 
 /// Reads a whole head.
@@ -171,12 +239,17 @@ fn read(head: &[u8]) -> Result<Body, HttpError> {
     let (Ok(httparse::Status::Complete(_)), Some(status), Some(minor)) =
         (parsed, response.code, response.version)
     else {
+        if parsed == Err(httparse::Error::TooManyHeaders) {
+            let detail = format!("it has more than {HEADERS_MAX} headers, which is the most");
+            return Err(HttpError::fatal(502, "bad_answer", detail));
+        }
         let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
         let detail = format!("{} and its headers are no HTTP/1.1 answer", quoted(line));
         return Err(HttpError::fatal(502, "bad_answer", detail));
     };
     let mut keep_alive = minor == 1;
     let (mut lengths, mut length, mut transfers, mut chunked) = (0, None, 0, false);
+    let mut retry_after = None;
     for header in response.headers.iter() {
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
         if is("Connection") {
@@ -188,6 +261,8 @@ fn read(head: &[u8]) -> Result<Body, HttpError> {
         } else if is("Transfer-Encoding") {
             transfers += 1;
             chunked = header.value.eq_ignore_ascii_case(b"chunked");
+        } else if is("Retry-After") {
+            retry_after = RetryAfter::parse(header.value);
         }
     }
     let rest = match (status, lengths, transfers) {
@@ -205,6 +280,7 @@ fn read(head: &[u8]) -> Result<Body, HttpError> {
     };
     Ok(Body {
         status,
+        retry_after,
         keep_alive,
         rest,
     })
@@ -241,7 +317,11 @@ mod tests {
 
     #[test]
     fn answers() {
-        let answer = |status, reusable| Answer { status, reusable };
+        let answer = |status, reusable| Answer {
+            status,
+            reusable,
+            retry_after: None,
+        };
         let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
         let table: &[(&str, &[Answer], Option<Answer>)] = &[
             (ok, &[answer(200, true)], None),
@@ -260,6 +340,8 @@ mod tests {
             ("HTTP/1.1 200 OK\r\nContent-Length: 1048577\r\n\r\n", &[answer(200, false)], None),
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n100001\r\n", &[answer(200, false)], None),
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nno", &[answer(200, false)], None),
+            ("HTTP/1.1 200 OK\nContent-Length: 2\n\nhi", &[answer(200, true)], None),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 2\n\r\nhi", &[answer(200, true)], None),
             ("HTTP/1.1 101 Switching\r\n\r\n", &[answer(101, false)], None),
             ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhi", &[], Some(answer(200, false))),
             ("HTTP/1.1 200 OK\r\nContent-", &[], None),
@@ -297,12 +379,61 @@ mod tests {
     }
 
     #[test]
+    fn so_many_headers_and_no_more() {
+        let answer = |headers: usize| {
+            let headers = "X: y\r\n".repeat(headers - 1);
+            format!("HTTP/1.1 200 OK\r\n{headers}Content-Length: 0\r\n\r\n")
+        };
+        let most = answer(HEADERS_MAX);
+        let answered = ResponseReader::new().next(&mut most.as_bytes());
+        assert!(answered.expect("an answer").is_some());
+        let more = answer(HEADERS_MAX + 1);
+        let error = ResponseReader::new().next(&mut more.as_bytes());
+        let detail = error.expect_err("too many").detail;
+        assert!(detail.contains("more than 256 headers"), "{detail}");
+    }
+
+    #[test]
+    fn when_to_ask_again() {
+        let table = [
+            ("20", Some(RetryAfter::Seconds(20))),
+            (
+                "Thu, 15 Jan 2026 10:30:00 GMT",
+                Some(RetryAfter::At(1_768_473_000_000)),
+            ),
+            ("-1", None),
+            ("soon", None),
+            ("99999999999999999999", None),
+        ];
+        for (value, expected) in table {
+            let text =
+                format!("HTTP/1.1 503 Busy\r\nretry-after: {value}\r\nContent-Length: 1\r\n\r\n");
+            let mut reader = ResponseReader::new();
+            assert_eq!(reader.next(&mut text.as_bytes()), Ok(None));
+            let head = reader.answer_head().expect("a head");
+            assert_eq!((head.status, head.retry_after), (503, expected), "{value}");
+        }
+        let at = RetryAfter::At(5_000);
+        assert_eq!(
+            [at.from(2_000), at.from(9_000)].map(|d| d.as_secs()),
+            [3, 0]
+        );
+    }
+
+    #[test]
     fn the_status_is_known_before_the_end() {
         let mut reader = ResponseReader::new();
         assert!(reader.is_idle());
         let mut input = &b"HTTP/1.1 202 Accepted\r\nContent-Length: 5\r\n\r\nhe"[..];
         assert_eq!(reader.next(&mut input), Ok(None));
-        assert_eq!((reader.status(), reader.is_idle()), (Some(202), false));
+        let head = AnswerHead {
+            status: 202,
+            retry_after: None,
+        };
+        assert_eq!(
+            (reader.answer_head(), reader.is_idle()),
+            (Some(head), false)
+        );
         let mut input = &b"lloHTTP"[..];
         assert!(reader
             .next(&mut input)

@@ -37,7 +37,7 @@ mod respond;
 mod surrogates;
 mod time;
 
-pub use answer::{Answer, ResponseReader};
+pub use answer::{Answer, AnswerHead, ResponseReader, RetryAfter};
 pub use builder::{BuiltPacket, PacketBuilder, TCP_EMITTER};
 pub use error::HttpError;
 pub use ids::{uuid_text, Ids, SeededIds, UUID_BYTES};

@@ -13,6 +13,11 @@
 //! The k frame headers are those that the messages would have by TCP: when an HTTP analyzer dies, its
 //! messages are cut out of the body and need not be read again.
 
+use std::ops::Range;
+
+use serde::de::IgnoredAny;
+
+use super::respond::number;
 use crate::protocol::frame::{self, FRAME_HEADER_BYTES};
 
 /// Bytes before the packet's id.
@@ -104,6 +109,57 @@ impl<'a> Record<'a> {
         }
     }
 
+    /// Appends some of its messages as a record of its own, 0 being the first: the same packet under
+    /// another id, always the same for the same part, and another `size`. All of them: the record as it is.
+    /// A raw frame is its only part.
+    pub fn write_part(&self, part: Range<usize>, out: &mut Vec<u8>) {
+        let Kind::Packet {
+            packet_id,
+            emitter_id,
+            headers,
+            body,
+            first_message,
+        } = self.kind
+        else {
+            let Kind::Raw(frame) = self.kind else { return };
+            return wrap_frame(frame, out);
+        };
+        let is_whole = part == (0..self.messages());
+        let lengths = |headers: &[u8]| -> usize {
+            let lengths = headers.chunks_exact(HEADER_BYTES);
+            let bytes = |header: &[u8]| word(header, 0).unwrap_or_default() - HEADER_BYTES;
+            lengths.map(|header| bytes(header) + 1).sum()
+        };
+        let (before, rest) = headers.split_at(part.start * HEADER_BYTES);
+        let mine = &rest[..part.len() * HEADER_BYTES];
+        let from = first_message + lengths(before);
+        let to = from + lengths(mine) - 1;
+        let close = &body[first_message + lengths(headers) - 1..];
+        let id = match is_whole {
+            true => packet_id.to_owned(),
+            false => part_id(packet_id, &part),
+        };
+        let start = out.len();
+        out.extend_from_slice(&[0; RECORD_HEADER_BYTES]);
+        out.extend_from_slice(id.as_bytes());
+        out.extend_from_slice(emitter_id.as_bytes());
+        out.extend_from_slice(mine);
+        let body_at = out.len();
+        out.extend_from_slice(&body[..first_message]);
+        let id_at = body_at + BODY_OPEN.len();
+        out[id_at..id_at + id.len()].copy_from_slice(id.as_bytes());
+        out.extend_from_slice(&body[from..to]);
+        write_close(close, part.len(), out);
+        let header = Header {
+            total: out.len() - start,
+            messages: part.len(),
+            packet_id: id.len(),
+            emitter_id: emitter_id.len(),
+            first_message,
+        };
+        out[start..start + RECORD_HEADER_BYTES].copy_from_slice(&header.encode());
+    }
+
     /// Appends its messages as frames: what [`super::Packet::write_frames`] would have written, or the raw
     /// frame. A record that is not one of ours appends what it can.
     pub fn write_frames(&self, out: &mut Vec<u8>) {
@@ -129,12 +185,41 @@ impl<'a> Record<'a> {
     }
 }
 
+/// What stands before the packet's id in a body, and between its messages and their number.
+const BODY_OPEN: &[u8] = b"{\"id\":\"";
+const METADATA: &[u8] = b"],\"metadata\":";
+const SIZE: &[u8] = b",\"size\":";
+
 /// Bytes of a record that tell how many messages it has.
 pub const RECORD_COUNT_BYTES: usize = 8;
 
 /// Messages of the record that starts with these bytes, at least [`RECORD_COUNT_BYTES`].
 pub fn record_messages(head: &[u8]) -> u64 {
     word(head, 4).map_or(1, |count| count.max(1) as u64) // from a u32
+}
+
+/// The id of a part of a packet: its last eight digits differ from the packet's.
+fn part_id(packet_id: &str, part: &Range<usize>) -> String {
+    let (start, digits) = packet_id.split_at(packet_id.len().saturating_sub(8));
+    let digits = u32::from_str_radix(digits, 16).unwrap_or_default();
+    let mix = |number: usize, factor: u32| (number as u32).wrapping_mul(factor); // any bits do
+    let mixed = digits ^ mix(part.start, 0x9e37_79b1) ^ mix(part.end, 0x85eb_ca77);
+    format!("{start}{mixed:08x}")
+}
+
+/// What stands behind the last message of a packet, with another number of them.
+fn write_close(close: &[u8], messages: usize, out: &mut Vec<u8>) {
+    let metadata = close.get(METADATA.len()..).unwrap_or_default();
+    let mut values = serde_json::Deserializer::from_slice(metadata).into_iter::<IgnoredAny>();
+    let is_value = values.next().is_some_and(|value| value.is_ok());
+    let size_at = METADATA.len() + values.byte_offset() + SIZE.len();
+    let digits = close.get(size_at..).unwrap_or_default();
+    let digits = digits.iter().take_while(|byte| byte.is_ascii_digit());
+    let digits = digits.count();
+    debug_assert!(is_value && digits > 0, "a packet that Weir wrote");
+    out.extend_from_slice(&close[..size_at.min(close.len())]);
+    number(out, messages);
+    out.extend_from_slice(close.get(size_at + digits..).unwrap_or_default());
 }
 
 /// Appends a raw frame as a record.

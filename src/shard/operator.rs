@@ -16,6 +16,7 @@ use std::sync::mpsc::{sync_channel, Receiver, RecvTimeoutError, SyncSender, TryS
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::refused::RefusedPackets;
 use super::shared::{Live, ShardReport, Shared};
 use crate::awake::Limit;
 use crate::engine::{Order, OrderError};
@@ -277,6 +278,11 @@ impl Operator {
         let epoch = self.order(Order::HttpDown { generation });
         self.shared.desk.forget_target(generation);
         epoch
+    }
+
+    /// Packets that nobody took and that are in no file.
+    pub fn refused(&self) -> RefusedPackets {
+        self.shared.refused.look()
     }
 
     /// The settings that are in force.

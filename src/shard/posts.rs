@@ -4,14 +4,19 @@
 //! lane -> records -> posts  [ through | on its way | through | to be tried again | on its way ]
 //!                      ^ ACKed up to here: posts end in any order, a lane is ACKed from its front
 //! post -> idle connection, or a new one while the pool has room
-//!      <- 2xx: ACKed     <- 400, 413, 415, 422: set aside, if there is a place (posts/aside.rs)
+//!      <- 2xx: ACKed             <- 4xx: another analyzer, then aside (posts/refused.rs)
+//!      <- 408, 425, 429: nothing for a while, then again
 //!      <- anything else, or silence: again, later; too often: the analyzer is down
+//!      <- nobody listens there: the analyzer is down
 //! ```
+//!
+//! A post has the lane's number of its first message: one that is halved (413) becomes two.
 //!
 //! A post keeps its request until it is done, so that it can be sent again: at most as many requests as
 //! the pool has connections, each of at most the largest frame.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,25 +26,28 @@ use super::operator::HttpTarget;
 use super::shared::HttpAnalyzerReport;
 use super::slab::{Slab, Slot};
 use super::worker::Worker;
-use crate::engine::{Change, LinkEpoch, Reach, Roster};
-use crate::http::{self, Ids, Record, SeededIds};
+use crate::engine::{Change, LinkEpoch, Passed, Reach, Roster};
+use crate::http::{self, AnswerHead, Ids, Record, SeededIds};
 
 mod aside;
 mod bytes;
 mod connections;
+mod refused;
 
 use aside::Aside;
 pub(super) use aside::{open_refused, refused_file_name};
 use bytes::{join_frames, write_request};
-use connections::{PostConnection, Stage};
+use connections::{End, PostConnection, Stage};
 
 /// What became of a post.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Open,
     Acked,
-    /// By the analyzer, for good; it is set aside.
+    /// By all analyzers that were asked; it is set aside.
     Refused,
+    /// By this analyzer; another has it.
+    Moved,
 }
 
 /// Why a post was not ACKed.
@@ -47,18 +55,30 @@ enum Nack {
     /// The connection had been closed before the analyzer saw the request: no failure of its.
     Stale,
     Failed(String),
-    /// The answer says that it is the packet's fault.
+    /// The connection broke: the first time it is tried again at once.
+    Lost(String),
+    /// Nobody listens at the analyzer's address.
+    Gone(String),
+    /// 4xx: this analyzer does not take the packet.
     Refused(u16),
+    /// It asks for patience, and for how long; whether that counts as a failure.
+    Patience(AnswerHead, bool),
 }
 
 /// One packet on its way.
 struct Post {
     messages: u64,
+    /// Last message of the lane's unit that it is, or is a part of: units are through as a whole.
+    unit_end: u64,
     /// Head and body; with the kernel while it is sent, empty when it is through.
     request: Vec<u8>,
     fate: Fate,
     /// Times that it failed.
     failures: u32,
+    /// Times that every analyzer was asked.
+    rounds: u32,
+    /// POSTs that this analyzer had taken when this one began to wait for it to be mended.
+    waits_since: Option<u64>,
 }
 
 /// This shard's way to one analyzer.
@@ -69,14 +89,22 @@ pub(super) struct HttpLink {
     /// Bytes of the lane that are in no post yet, from `read` on.
     unposted: Vec<u8>,
     read: usize,
-    /// In the order of the lane; the first is open.
-    posts: VecDeque<Post>,
+    /// By the lane's number of their first message.
+    posts: BTreeMap<u64, Post>,
     /// Of them: open.
     open: usize,
-    /// Number of the first of them.
-    first_post: u64,
+    /// Number of the next one.
+    next_post: u64,
+    /// The units up to this message are through.
+    taken_until: u64,
     /// Posts that wait to be tried again, and when.
     retries: Vec<(u64, u64)>,
+    /// Posts that were refused and wait for room in another lane, and their statuses.
+    homeless: Vec<(u64, u16)>,
+    /// Nothing is sent to it before this; 0: at once.
+    paused_until_ns: u64,
+    /// Times that it asked for patience since it took a POST.
+    patience: u32,
     connections: Vec<Slot>,
     report: HttpAnalyzerReport,
 }
@@ -144,6 +172,14 @@ impl<S> Posts<S> {
         !self.pump.is_empty()
     }
 
+    fn is_open(&self, epoch: LinkEpoch, number: u64) -> bool {
+        let post = self
+            .links
+            .get(&epoch)
+            .and_then(|link| link.posts.get(&number));
+        post.is_some_and(|post| post.fate == Fate::Open && !post.request.is_empty())
+    }
+
     fn want_pump(&mut self, epoch: LinkEpoch) {
         if !self.pump.contains(&epoch) {
             self.pump.push(epoch);
@@ -179,10 +215,14 @@ impl<I: Io> Worker<I> {
                 target,
                 unposted: Vec::new(),
                 read: 0,
-                posts: VecDeque::new(),
+                posts: BTreeMap::new(),
                 open: 0,
-                first_post: 0,
+                next_post: 1,
+                taken_until: 0,
                 retries: Vec::new(),
+                homeless: Vec::new(),
+                paused_until_ns: 0,
+                patience: 0,
                 connections: Vec::new(),
                 report: HttpAnalyzerReport::default(),
             };
@@ -234,6 +274,9 @@ impl<I: Io> Worker<I> {
             let connection = connections.get(*slot);
             connection.is_some_and(|connection| connection.stage == Stage::Idle)
         };
+        if link.paused_until_ns > now_ns {
+            return false;
+        }
         let idle = link.connections.iter().copied().find(is_idle);
         if idle.is_none() && link.connections.len() >= pool {
             return false;
@@ -248,6 +291,7 @@ impl<I: Io> Worker<I> {
                 None => return false,
             },
         };
+        debug_assert!(self.posts.is_open(epoch, number), "it can be sent");
         match idle {
             Some(slot) => self.send_post(slot, number),
             None => return self.connect_for_post(epoch, number),
@@ -260,6 +304,7 @@ impl<I: Io> Worker<I> {
         self.fill_unposted(epoch);
         let link = self.posts.links.get_mut(&epoch)?;
         let (record, rest) = Record::parse(&link.unposted[link.read..])?;
+        let limits = self.config.http.joined;
         let messages = record.messages() as u64; // a packet's
         let mut request = Vec::new();
         let mut left = rest.len();
@@ -270,7 +315,12 @@ impl<I: Io> Worker<I> {
             }
             _ => {
                 let now = http::iso8601(self.io.unix_ms());
-                let joined = join_frames(&link.unposted[link.read..], &mut self.posts.ids, &now);
+                let joined = join_frames(
+                    &link.unposted[link.read..],
+                    limits,
+                    &mut self.posts.ids,
+                    &now,
+                );
                 let (packet, rest) = joined?;
                 left = rest;
                 let id = std::str::from_utf8(&packet.packet_id).unwrap_or_default();
@@ -281,13 +331,21 @@ impl<I: Io> Worker<I> {
         };
         link.read = link.unposted.len() - left;
         link.open += 1;
-        link.posts.push_back(Post {
+        let number = link.next_post;
+        link.next_post += messages;
+        let rounds = self.engine.lane_of(epoch);
+        let rounds = rounds.map_or(0, |lane| self.engine.rounds(lane, number));
+        let post = Post {
             messages,
+            unit_end: number + messages - 1,
             request,
             fate: Fate::Open,
             failures: 0,
-        });
-        Some(link.first_post + link.posts.len() as u64 - 1) // a few
+            rounds,
+            waits_since: None,
+        };
+        link.posts.insert(number, post);
+        Some(number)
     }
 
     /// Takes bytes out of the lane until there is a whole record, or nothing left.
@@ -327,8 +385,13 @@ impl<I: Io> Worker<I> {
 
     fn post_not_acked(&mut self, epoch: LinkEpoch, number: u64, nack: Nack) {
         match nack {
-            Nack::Failed(why) => self.post_failed(epoch, number, &why),
+            Nack::Failed(why) => self.post_failed(epoch, number, &why, None),
+            Nack::Lost(why) => self.post_failed(epoch, number, &why, Some(self.awake_ns)),
+            Nack::Gone(why) => self.give_up(epoch, &why),
             Nack::Refused(status) => self.post_refused(epoch, number, status),
+            Nack::Patience(head, is_failure) => {
+                self.post_put_off(epoch, number, head, is_failure);
+            }
             Nack::Stale => {
                 if let Some(link) = self.posts.links.get_mut(&epoch) {
                     link.retries.push((number, self.awake_ns));
@@ -338,8 +401,8 @@ impl<I: Io> Worker<I> {
         self.posts.want_pump(epoch);
     }
 
-    /// A post has been ACKed, or refused and set aside: what is through from the front on is through in
-    /// the lane.
+    /// A post has been ACKed, or refused and moved or set aside: what is through from the front on is
+    /// through in the lane.
     fn post_through(&mut self, epoch: LinkEpoch, number: u64, fate: Fate) {
         let Some(link) = self.posts.links.get_mut(&epoch) else {
             return;
@@ -350,28 +413,26 @@ impl<I: Io> Worker<I> {
             post.fate = fate;
             post.request = Vec::new();
             link.open -= 1;
-            match fate {
-                Fate::Refused => link.report.refused += 1,
-                _ => link.report.acked += 1,
+            if fate == Fate::Acked {
+                link.report.acked += 1;
+                link.patience = 0;
             }
         }
-        let lane = self.engine.lane_of(epoch);
-        while let Some(post) = link.posts.front() {
-            match (post.fate, lane) {
-                (Fate::Open, _) => break,
-                (_, None) => {}
-                (Fate::Acked, Some(lane)) => self.engine.acked(lane, post.messages, self.now_ns),
-                (Fate::Refused, Some(lane)) => {
-                    self.engine.refused(lane, post.messages, self.now_ns);
-                }
+        let Some(lane) = self.engine.lane_of(epoch) else {
+            return;
+        };
+        while let Some((messages, fate)) = link.take_front() {
+            match fate {
+                Fate::Refused => self.engine.refused(lane, messages, self.now_ns),
+                Fate::Moved => self.engine.moved_past(lane, messages, self.now_ns),
+                Fate::Acked | Fate::Open => self.engine.acked(lane, messages, self.now_ns),
             }
-            link.posts.pop_front();
-            link.first_post += 1;
         }
     }
 
-    /// A post was not ACKed: again, after a pause that doubles; too often, and the analyzer is down.
-    fn post_failed(&mut self, epoch: LinkEpoch, number: u64, why: &str) {
+    /// A post was not ACKed: again, after a pause that doubles, or the first time at `soon_ns`; too often,
+    /// and the analyzer is down.
+    fn post_failed(&mut self, epoch: LinkEpoch, number: u64, why: &str, soon_ns: Option<u64>) {
         let http = &self.config.http;
         let Some(link) = self.posts.links.get_mut(&epoch) else {
             return;
@@ -390,21 +451,47 @@ impl<I: Io> Worker<I> {
         );
         if failures > http.push_retries {
             let why = format!("POST failed {failures} times: {why}");
-            let generation = link.generation;
-            self.http_link_down(epoch, &why);
-            // A roster that is on its way has it still: no shard opens a link to it again.
-            self.shared.desk.forget_target(generation);
-            let change = Change::HttpDown { generation };
-            self.mesh.post(0, Message::Change(change));
+            self.give_up(epoch, &why);
             return;
         }
+        let at_ns = match soon_ns {
+            Some(at_ns) if failures == 1 => at_ns,
+            _ => self.awake_ns.saturating_add(self.pause_ns(failures)),
+        };
+        self.retry(epoch, number, at_ns);
+    }
+
+    fn retry(&mut self, epoch: LinkEpoch, number: u64, at_ns: u64) {
+        if let Some(link) = self.posts.links.get_mut(&epoch) {
+            link.retries.push((number, at_ns));
+            self.posts.want_pump(epoch);
+        }
+    }
+
+    /// The pause before the n-th try after the first.
+    fn pause_ns(&mut self, nth: u32) -> u64 {
+        let pause = self
+            .config
+            .http
+            .backoff
+            .saturating_mul(1 << (nth - 1).min(16));
         // Full jitter over the upper half, so that analyzers that failed together are not met together.
-        let pause = http.backoff.saturating_mul(1 << (failures - 1).min(16));
         let [jitter, ..] = self.posts.ids.next();
         let part = 0.5 + f64::from(jitter) / 512.0;
-        let pause_ns = u64::try_from(pause.mul_f64(part).as_nanos()).unwrap_or(u64::MAX);
-        link.retries
-            .push((number, self.awake_ns.saturating_add(pause_ns)));
+        u64::try_from(pause.mul_f64(part).as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// The analyzer is down, and all shards shall know.
+    fn give_up(&mut self, epoch: LinkEpoch, why: &str) {
+        let Some(link) = self.posts.links.get(&epoch) else {
+            return;
+        };
+        let generation = link.generation;
+        self.http_link_down(epoch, why);
+        // A roster that is on its way has it still: no shard opens a link to it again.
+        self.shared.desk.forget_target(generation);
+        let change = Change::HttpDown { generation };
+        self.mesh.post(0, Message::Change(change));
     }
 
     /// The analyzer is down: what it has not ACKed goes to others.
@@ -422,40 +509,48 @@ impl<I: Io> Worker<I> {
         self.engine.counters.links_down += 1;
         if let Some(lane) = self.engine.lane_of(epoch) {
             let mut before = 0;
-            for post in &link.posts {
-                if post.fate != Fate::Open {
-                    let is_refused = post.fate == Fate::Refused;
-                    self.engine.through(lane, before, post.messages, is_refused);
+            for post in link.posts.values() {
+                let passed = match post.fate {
+                    Fate::Open => None,
+                    Fate::Acked => Some(Passed::Acked),
+                    Fate::Refused => Some(Passed::Refused),
+                    Fate::Moved => Some(Passed::Moved),
+                };
+                if let Some(passed) = passed {
+                    self.engine.through(lane, before, post.messages, passed);
                 }
                 before += post.messages;
             }
         }
         self.engine.link_down(epoch, self.now_ns);
         for slot in link.connections {
-            self.close_post_connection(slot, why);
+            self.close_post_connection(slot, End::Fault, why);
         }
     }
 
     /// Posts that get no answer, and those whose pause is over.
     pub(super) fn check_posts(&mut self) {
         let timeout = self.live.http.push_timeout;
+        let pool = usize::from(self.config.http.pool_connections);
         let now_ns = self.awake_ns;
-        let is_late = |connection: &PostConnection<I::Socket>| {
-            let waits = !matches!(connection.stage, Stage::Idle | Stage::Closing);
+        let late = |connection: &PostConnection<I::Socket>| {
             let since = Duration::from_nanos(now_ns.saturating_sub(connection.since_ns));
-            waits && since >= timeout
+            let link = self.posts.links.get(&connection.link());
+            let crowded = link.is_some_and(|link| link.connections.len() >= pool);
+            connection.late(since, timeout, crowded)
         };
         let connections = self.posts.connections.iter();
-        let late: Vec<Slot> = connections
-            .filter(|(_, connection)| is_late(connection))
-            .map(|(slot, _)| slot)
+        let late: Vec<(Slot, String)> = connections
+            .filter_map(|(slot, connection)| Some((slot, late(connection)?)))
             .collect();
-        for slot in late {
+        for (slot, why) in late {
             if let Some(connection) = self.posts.connections.get_mut(slot) {
                 connection.is_used = false; // silence is a failure
             }
-            self.close_post_connection(slot, &format!("no answer within {timeout:?}"));
+            self.close_post_connection(slot, End::Fault, &why);
         }
+        self.end_pauses();
+        self.find_homes();
         let is_due = |link: &HttpLink| link.retries.iter().any(|(_, at_ns)| *at_ns <= now_ns);
         let links = self.posts.links.iter();
         let due: Vec<LinkEpoch> = links
@@ -471,7 +566,21 @@ impl<I: Io> Worker<I> {
 
 impl HttpLink {
     fn post_mut(&mut self, number: u64) -> Option<&mut Post> {
-        let index = number.checked_sub(self.first_post)?;
-        self.posts.get_mut(usize::try_from(index).ok()?)
+        self.posts.get_mut(&number)
+    }
+
+    /// Takes the oldest post out if it is through: its messages and its fate. A unit goes as a whole.
+    fn take_front(&mut self) -> Option<(u64, Fate)> {
+        let (first, post) = self.posts.first_key_value()?;
+        if *first > self.taken_until {
+            let unit = (Bound::Included(*first), Bound::Included(post.unit_end));
+            let mut parts = self.posts.range(unit);
+            if parts.any(|(_, part)| part.fate == Fate::Open) {
+                return None;
+            }
+            self.taken_until = post.unit_end;
+        }
+        let (_, post) = self.posts.pop_first()?;
+        Some((post.messages, post.fate))
     }
 }

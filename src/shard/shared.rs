@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::admission::Admission;
 use super::operator::Desk;
+use super::refused::RefusedMemory;
 use super::tap::Tap;
 use super::{Config, HttpConfig, Protection};
 use crate::engine::{Account, Balance, Counters, Ended, LaneReport, Roster, TableChanges};
@@ -146,6 +147,8 @@ pub(crate) struct Shared {
     live_changes: AtomicU64,
     /// Messages that somebody wants to see.
     pub(super) tap: Tap,
+    /// Packets that nobody took.
+    pub(super) refused: RefusedMemory,
 }
 
 /// Settings that the operator may change while the shards run; each shard looks a few times a second.
@@ -177,6 +180,7 @@ impl Shared {
             live: Mutex::new(Arc::new(live)),
             live_changes: AtomicU64::new(0),
             tap: Tap::default(),
+            refused: RefusedMemory::new(config.http.refused_memory_bytes_max),
         }
     }
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use weir::engine::tree::UNIT_MAX;
 use weir::engine::{
-    Engine, EngineConfig, Entry, LinkEpoch, Memory, OnSlow, Reach, Receipt, Roster, Unit,
+    Engine, EngineConfig, Entry, LinkEpoch, Memory, OnSlow, Passed, Reach, Receipt, Roster, Unit,
     UnitRefused, VecMemory, Window,
 };
 use weir::http::{self, Record, SeededIds};
@@ -300,7 +300,11 @@ impl World {
                     through.extend(unit);
                     let messages = unit.len() as u64;
                     *answered += messages;
-                    self.engine.through(lane, before, messages, is_refused);
+                    let passed = match is_refused {
+                        true => Passed::Refused,
+                        false => Passed::Acked,
+                    };
+                    self.engine.through(lane, before, messages, passed);
                     self.settled.extend(unit);
                 }
                 before += unit.len() as u64;

@@ -6,7 +6,10 @@ Each packet that is ACKed is a line of FILE before it is answered:
 X-Packet-ID, X-Emitter-ID, Content-Type, number of messages, their `message` fields joined by 0x1f.
 MODE: ok; fail (500 to each POST); slow (a POST takes 200 ms); flaky (every third POST fails);
 close (Connection: close after each answer); sick (health says 500); early (the first two POSTs are refused before
-their body is read); picky (a packet whose first message is 5, 15, 25, ... is refused for good: 422); refuse (400 to each POST).
+their body is read); picky (a packet whose first message is 5, 15, 25, ... is refused for good: 422); refuse (400 to each POST);
+status=N (to each POST); limit=BYTES (413 to longer bodies, as Express does at 100 kB); once=N:SECONDS (the first POST gets
+status N with that Retry-After); headers=N (so many headers in each answer); lf (lines of an answer end with LF alone);
+slowbody (the body of an answer never ends).
 """
 import json
 import socket
@@ -46,8 +49,12 @@ class Handler(BaseHTTPRequestHandler):
         healthy = self.path == "/health" and mode != "sick"
         self.answer(200 if healthy else 500, {"status": "healthy" if healthy else "sick"})
 
+    def bare(self, lines, body, end="\r\n"):
+        self.wfile.write((end.join(lines + ["Content-Length: 2"]) + end * 2 + body).encode())
+
     def do_POST(self):
         global posts
+        kind, _, value = mode.partition("=")
         if mode == "early" and posts < 2:
             posts += 1
             self.close_connection = True
@@ -57,12 +64,21 @@ class Handler(BaseHTTPRequestHandler):
         with lock:
             posts += 1
             number = posts
+        if kind == "status":
+            return self.answer(int(value), {"error": "as told"})
+        if kind == "limit" and len(body) > int(value):
+            return self.answer(413, {"error": "as told"})
+        if kind == "once" and number == 1:
+            status, seconds = value.split(":")
+            return self.bare(["HTTP/1.1 %s As Told" % status, "Retry-After: " + seconds], "no")
         if mode == "slow":
             time.sleep(0.2)
         if self.path != "/logs" or mode == "fail" or mode == "flaky" and number % 3 == 0:
             return self.answer(500, {"error": "as told"})
         if mode == "refuse":
             return self.answer(400, {"error": "as told"})
+        if mode == "forbidding" and packet["messages"][0]["message"].endswith("5"):
+            return self.answer(403, {"error": "as told"})
         if mode == "picky" and packet["messages"][0]["message"].endswith("5"):
             return self.answer(422, {"error": "as told"})
         assert packet["size"] == len(packet["messages"]), packet
@@ -74,6 +90,13 @@ class Handler(BaseHTTPRequestHandler):
         numbers = "\x1f".join(str(message["message"]) for message in packet["messages"])
         with lock:
             out.write(" ".join([*headers, str(packet["size"]), numbers]) + "\n")
+        if kind == "headers":
+            return self.bare(["HTTP/1.1 200 OK"] + ["X-%d: y" % n for n in range(int(value) - 1)], "ok")
+        if kind == "lf":
+            return self.bare(["HTTP/1.1 200 OK"], "ok", "\n")
+        if kind == "slowbody":
+            self.bare(["HTTP/1.1 200 OK"], "o")
+            return time.sleep(3600)
         self.answer(200, {"success": True})
 
 

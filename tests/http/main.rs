@@ -3,6 +3,7 @@
 
 mod abuse;
 mod analyzers;
+mod answers;
 #[path = "../common/mod.rs"]
 mod common;
 mod crowd;

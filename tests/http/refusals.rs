@@ -112,37 +112,25 @@ fn only_a_torn_line_is_ended_by_the_next_run() {
 }
 
 #[test]
-fn without_room_a_refusal_is_a_failure_and_nothing_is_dropped() {
+fn what_does_not_fit_the_file_is_kept_in_memory() {
     let scratch = Scratch::new("refused-full");
-    for flags in [
-        String::new(),
-        format!(
-            "--refused-max 1024 --refused-dir {}",
-            scratch.folder().display()
-        ),
-    ] {
-        let rig = Rig::start(&format!(
-            "--shards 1 --http-backoff 10ms --http-retries 1 {flags}"
-        ));
-        let picky = HttpAnalyzer::start("picky", "picky");
-        rig.up(&picky, 1000.0);
-        let mut client = Client::connect(rig.http);
-        // Twenty lines do not fit.
-        let mut taken = 0;
-        for packet in 0..20 {
-            taken += u64::from(post(&mut client, packet * 10 + 5, "") == 202);
-        }
-        until("it is given up", || {
-            rig.sum(|report| report.counters.links_down) == 1
-        });
-        let good = HttpAnalyzer::start("good", "ok");
-        rig.up(&good, 1.0);
-        until("all are through", || {
-            rig.sum(|report| report.balance.acked + report.balance.dropped) == taken * 3
-        });
-        let dropped = rig.sum(|report| report.balance.dropped);
-        assert_eq!(dropped > 0, !flags.is_empty(), "{dropped}");
-        assert!(dropped <= 1024 / 100 * 3, "{dropped}");
-        rig.stop();
+    let folder = scratch.folder();
+    let flags = format!("--refused-max 1024 --refused-dir {}", folder.display());
+    let rig = Rig::start(&format!("--shards 1 --http-backoff 1h {flags}"));
+    let picky = HttpAnalyzer::start("picky", "picky");
+    rig.up(&picky, 1000.0);
+    let mut client = Client::connect(rig.http);
+    // Twenty lines do not fit.
+    for packet in 0..20 {
+        assert_eq!(post(&mut client, packet * 10 + 5, "?wait=acked"), 422);
     }
+    let kept = rig.operator.refused().packets.len();
+    let lines = refused(folder).len();
+    assert!(lines > 0 && kept > 0, "{lines} and {kept}");
+    assert_eq!(lines + kept, 20);
+    until("all are in the books", || {
+        rig.sum(|report| report.balance.dropped) == 60
+    });
+    assert_eq!(rig.sum(|report| report.counters.links_down), 0);
+    rig.stop();
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::cli::values;
 use crate::engine::tree::UNIT_MAX;
-use crate::shard::config::{HttpAnalyzer, HttpConfig};
+use crate::shard::config::{HttpAnalyzer, HttpConfig, Joined};
 
 /// An address, or `off`.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +61,13 @@ pub struct HttpArgs {
     /// Connections to each HTTP analyzer, per shard
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = values::number(1..=1024_u16), help_heading = "HTTP delivery")]
     pub http_pool: u16,
+    /// Messages that came by TCP are joined to packets of at most so many bytes of JSON for HTTP analyzers; a
+    /// single message may have more. Below what the analyzers take (Express: 100 kB)
+    #[arg(long, value_name = "BYTES", default_value = "64KiB", value_parser = values::bytes_within(1 << 10..=64 << 20), help_heading = "HTTP delivery")]
+    pub http_joined_bytes: u64,
+    /// And of at most so many messages
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = values::number(1..=65_536_usize), help_heading = "HTTP delivery")]
+    pub http_joined_messages: usize,
     /// Time that an HTTP analyzer has to answer a push, connecting included
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = values::duration_within(Duration::from_millis(10)..=Duration::from_secs(3600)), help_heading = "HTTP delivery")]
     pub http_timeout: Duration,
@@ -79,14 +86,17 @@ pub struct HttpArgs {
     /// Time in which an HTTP analyzer that came back gets to its whole weight; 0s: at once
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::duration_within(Duration::ZERO..=Duration::from_secs(3600)), help_heading = "HTTP delivery")]
     pub slow_start: Duration,
-    /// Folder for packets that an HTTP analyzer refuses for good (400, 413, 415, 422): a line of JSON
-    /// each, counted as dropped. off: such a packet goes on to other analyzers, for ever.
-    /// Under systemd with StateDirectory= the default is there
+    /// Folder for packets that every HTTP analyzer refuses: a line of JSON each, counted as dropped. off:
+    /// they are kept in memory, see --refused-memory. Under systemd with StateDirectory= the default is there
     #[arg(long, value_name = "DIR|off", default_value = "off", value_parser = refused_dir, help_heading = "HTTP delivery")]
     pub refused_dir: RefusedDir,
-    /// Most bytes of them, per shard; when they are full, refusals are failures like any other
+    /// Most bytes of them, per shard; what does not fit any more is kept in memory
     #[arg(long, value_name = "BYTES", default_value = "1GiB", value_parser = values::bytes_within(1 << 10..=1 << 50), help_heading = "HTTP delivery")]
     pub refused_max: u64,
+    /// Most memory, all shards together, for packets that every HTTP analyzer refuses and that are in no
+    /// file (weir ctl refused). When it is full the oldest goes, and is counted. 0: none is kept
+    #[arg(long, value_name = "BYTES", default_value = "16MiB", value_parser = values::bytes_within(0..=64 << 30), help_heading = "HTTP delivery")]
+    pub refused_memory: u64,
     /// Take an HTTP analyzer out for --eject-time that has refused so many packets for good and taken none,
     /// while another took more than it refused; never more than half of all analyzers, nor the last: when
     /// others die meanwhile, it comes back with its next health check. 0: never
@@ -113,6 +123,10 @@ impl HttpArgs {
             connections_max: self.max_http_connections,
             analyzers: self.http_analyzer.clone(),
             pool_connections: self.http_pool,
+            joined: Joined {
+                bytes_max: usize_of(self.http_joined_bytes),
+                messages_max: self.http_joined_messages,
+            },
             push_timeout: self.http_timeout,
             push_retries: self.http_retries,
             backoff: self.http_backoff,
@@ -121,6 +135,7 @@ impl HttpArgs {
             slow_start: self.slow_start,
             refused: self.refused_dir.0.clone(),
             refused_bytes_max: self.refused_max,
+            refused_memory_bytes_max: usize_of(self.refused_memory),
             eject_refusals: self.eject_refusals,
             eject_time: self.eject_time,
         }

@@ -1,5 +1,6 @@
 //! What a lane is made of.
 
+use super::Origin;
 use crate::engine::{BufferId, LinkEpoch};
 
 /// One batch buffer in use by a lane.
@@ -60,4 +61,14 @@ pub(in crate::engine) enum Form {
     Batches,
     /// Records: analyzers over HTTP.
     Records,
+}
+
+/// A record on its way to another lane.
+pub(in crate::engine) struct LaneUnit {
+    /// Number of its first message in the lane that it comes from.
+    pub(in crate::engine) first: u64,
+    pub(in crate::engine) messages: u64,
+    /// Identity of the first.
+    pub(in crate::engine) origin: Origin,
+    pub(in crate::engine) bytes: Vec<u8>,
 }

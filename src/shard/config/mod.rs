@@ -77,6 +77,8 @@ pub struct HttpConfig {
     pub analyzers: Vec<HttpAnalyzer>,
     /// Connections to each analyzer, per shard.
     pub pool_connections: u16,
+    /// Size of packets that messages which came by TCP are joined to.
+    pub joined: Joined,
     /// Time that a push has, connecting included.
     pub push_timeout: Duration,
     /// Tries after the first, before the packet goes to another analyzer.
@@ -93,11 +95,32 @@ pub struct HttpConfig {
     pub refused: Option<PathBuf>,
     /// Most bytes of such packets, per shard.
     pub refused_bytes_max: u64,
+    /// Most bytes of such packets that are kept in memory when there is no folder, all shards together.
+    pub refused_memory_bytes_max: usize,
     /// Packets that an analyzer refuses for good, and takes none, before it is taken out for a while; 0:
     /// that is never done.
     pub eject_refusals: u64,
     /// How long it is out the first time.
     pub eject_time: Duration,
+}
+
+/// Messages that came one by one are joined to packets of at most this size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Joined {
+    /// Bytes of JSON; a single message may have more.
+    pub bytes_max: usize,
+    /// Messages.
+    pub messages_max: usize,
+}
+
+impl Default for Joined {
+    /// Below the 100 kB that a body may have by default in Express, the Node reference's server.
+    fn default() -> Joined {
+        Joined {
+            bytes_max: 64 << 10,
+            messages_max: 1000,
+        }
+    }
 }
 
 impl Default for HttpConfig {
@@ -115,6 +138,7 @@ impl Default for HttpConfig {
             connections_max: 0,
             analyzers: Vec::new(),
             pool_connections: 8,
+            joined: Joined::default(),
             push_timeout: Duration::from_secs(5),
             push_retries: 3,
             backoff: Duration::from_secs(1),
@@ -123,6 +147,7 @@ impl Default for HttpConfig {
             slow_start: Duration::from_secs(30),
             refused: None,
             refused_bytes_max: 1 << 30,
+            refused_memory_bytes_max: 16 << 20,
             eject_refusals: 100,
             eject_time: Duration::from_secs(30),
         }

@@ -1,10 +1,9 @@
-//! Packets that an analyzer refuses for good: the answer says that the packet is at fault, so that
-//! another try would end the same. They are set aside in a file, one line of JSON each, and leave the books
-//! as dropped; without such a file they are tried again and go on to other analyzers, for ever.
+//! Packets that every analyzer refuses. They are set aside in a file, one line of JSON each, or in memory
+//! (`src/shard/refused.rs`), and leave the books as dropped.
 //!
 //! ```text
-//! 400, 413, 415, 422 -> append to <--refused-dir>/refused-<shard>.ndjson -> written: through
-//!                                      `- no file, no room, disk error: a failure like any other
+//! nobody takes it -> append to <--refused-dir>/refused-<shard>.ndjson -> written: through
+//!                              `- no file, no room, disk error: memory -> through
 //! ```
 //!
 //! A line is written before its packet leaves the lane. An analyzer that goes down in between leaves the
@@ -22,12 +21,10 @@ use super::{Fate, HttpLink};
 use crate::engine::{LinkEpoch, Reason};
 use crate::http;
 use crate::shard::io::Io;
+use crate::shard::refused::RefusedPacket;
 use crate::shard::slab::{token, Kind, Slab, Slot};
 use crate::shard::worker::Worker;
 use crate::uring::Completion;
-
-/// Statuses by which an analyzer says that the packet is at fault, not itself (RFC 9110, 15.5).
-pub(super) const REFUSALS: [u16; 4] = [400, 413, 415, 422];
 
 /// A refused packet whose line is being written, or waits for that.
 #[derive(Clone, Copy)]
@@ -44,8 +41,25 @@ pub(super) struct Aside<S> {
     waiting: VecDeque<Line>,
     /// The file ends within a line, of this run or an earlier one: the next begins on a line of its own.
     is_torn: bool,
-    /// Of this second's refusals only the first is logged.
-    logged_ns: u64,
+    /// Of this second's refusals only the first of each end is logged.
+    logged: [Logged; 5],
+}
+
+/// What became of a refused packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Became {
+    Moved,
+    /// Nobody takes it, and that may be their fault.
+    Waits,
+    InFile,
+    InMemory,
+    /// There is a file, and it is in memory all the same.
+    NotInFile,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Logged {
+    at_ns: u64,
     unlogged: u64,
 }
 
@@ -58,8 +72,7 @@ impl<S> Aside<S> {
             writing: Slab::new(),
             waiting: VecDeque::new(),
             is_torn: false,
-            logged_ns: 0,
-            unlogged: 0,
+            logged: [Logged::default(); 5],
         }
     }
 }
@@ -71,7 +84,8 @@ impl<I: Io> Worker<I> {
         self.posts.aside.is_torn = is_torn;
     }
 
-    pub(super) fn post_refused(&mut self, epoch: LinkEpoch, number: u64, status: u16) {
+    /// Nobody takes a post: it is kept elsewhere.
+    pub(super) fn set_aside(&mut self, epoch: LinkEpoch, number: u64, status: u16) {
         self.posts.aside.waiting.push_back(Line {
             link: epoch,
             post: number,
@@ -86,19 +100,17 @@ impl<I: Io> Worker<I> {
             let Some(line) = self.posts.aside.waiting.pop_front() else {
                 return;
             };
-            match self.set_aside(line) {
+            match self.write_next(line) {
                 Ok(()) => continue,
-                Err(Some(why)) => self.not_set_aside(line, &why),
-                Err(None) => {
-                    self.post_failed(line.link, line.post, &format!("status {}", line.status));
-                }
+                Err(Some(why)) => self.not_written(line, &why),
+                Err(None) => self.keep(line, Became::InMemory, ""),
             }
             self.posts.want_pump(line.link);
         }
     }
 
     /// Starts to write a refused packet's line. The error says why not; none, where it does not belong.
-    fn set_aside(&mut self, refused: Line) -> Result<(), Option<String>> {
+    fn write_next(&mut self, refused: Line) -> Result<(), Option<String>> {
         let aside = &mut self.posts.aside;
         let file = aside.file.as_ref().ok_or(None)?;
         let link = self.posts.links.get_mut(&refused.link).ok_or(None)?;
@@ -133,9 +145,10 @@ impl<I: Io> Worker<I> {
         };
         aside.is_torn = why.is_some();
         match why {
-            Some(why) => self.not_set_aside(refused, &why),
+            Some(why) => self.not_written(refused, &why),
             None => {
-                self.note_refusal(refused.link, refused.status);
+                self.engine.counters.count(Reason::RefusedByAnalyzer);
+                self.note_refusal(refused.link, refused.status, Became::InFile, "");
                 self.post_through(refused.link, refused.post, Fate::Refused);
             }
         }
@@ -143,31 +156,62 @@ impl<I: Io> Worker<I> {
         self.write_lines();
     }
 
-    /// There is a file and the line is not in it: the packet stays, and the refusal is a failure.
-    fn not_set_aside(&mut self, refused: Line, why: &str) {
+    /// Keeps a packet in memory.
+    fn keep(&mut self, refused: Line, became: Became, why: &str) {
+        let Some(link) = self.posts.links.get_mut(&refused.link) else {
+            return;
+        };
+        let analyzer = std::sync::Arc::clone(&link.target.name);
+        let Some(post) = link.post_mut(refused.post) else {
+            return;
+        };
+        let head = memchr::memmem::find(&post.request, b"\r\n\r\n");
+        let body = head.map_or(post.request.len(), |head| head + 4);
+        self.shared.refused.push(RefusedPacket {
+            unix_ms: self.io.unix_ms(),
+            analyzer,
+            status: refused.status,
+            messages: post.messages,
+            packet: post.request.split_off(body),
+        });
+        self.engine.counters.count(Reason::RefusedByAnalyzer);
+        self.note_refusal(refused.link, refused.status, became, why);
+        self.post_through(refused.link, refused.post, Fate::Refused);
+    }
+
+    /// There is a file and the line is not in it.
+    fn not_written(&mut self, refused: Line, why: &str) {
         self.engine.counters.count(Reason::NotSetAside);
-        let Line { link, post, status } = refused;
         let folder = self.config.http.refused.as_deref().unwrap_or(Path::new(""));
         let file = folder.join(refused_file_name(usize::from(self.index)));
         let file = file.display();
-        let why = format!("status {status}, and it cannot be set aside in {file}: {why}");
-        self.post_failed(link, post, &why);
+        let why = format!("{file} ({why})");
+        self.keep(refused, Became::NotInFile, &why);
     }
 
-    fn note_refusal(&mut self, link: LinkEpoch, status: u16) {
+    /// Says what became of a refused packet, once a second at most.
+    pub(super) fn note_refusal(&mut self, link: LinkEpoch, status: u16, became: Became, why: &str) {
         let Some(found) = self.posts.links.get(&link) else {
             return;
         };
-        self.engine.counters.count(Reason::RefusedByAnalyzer);
-        let aside = &mut self.posts.aside;
-        aside.unlogged += 1;
-        if self.now_ns.saturating_sub(aside.logged_ns) < LOG_EVERY_NS {
+        let logged = &mut self.posts.aside.logged[became as usize];
+        logged.unlogged += 1;
+        if self.now_ns.saturating_sub(logged.at_ns) < LOG_EVERY_NS {
             return;
         }
-        aside.logged_ns = self.now_ns;
-        let (name, count) = (&found.target.name, std::mem::take(&mut aside.unlogged));
+        logged.at_ns = self.now_ns;
+        let (name, count) = (&found.target.name, std::mem::take(&mut logged.unlogged));
+        let what = match became {
+            Became::Moved => "another analyzer is asked",
+            Became::Waits => {
+                "no analyzer takes it, which may be their fault: it stays and is tried again"
+            }
+            Became::InFile => "it was set aside",
+            Became::InMemory => "it is kept in memory",
+            Became::NotInFile => "it is kept in memory, as it cannot be written to ",
+        };
         log::warn!(
-            "analyzer {name}: a packet was refused (status {status}) and set aside; {count} since the last such line"
+            "analyzer {name} refused a packet (status {status}): {what}{why}; {count} since the last such line"
         );
     }
 }

@@ -3,19 +3,17 @@
 use std::io::Write;
 
 use crate::http::{self, Ids, PacketBuilder, Record, SeededIds};
+use crate::shard::config::Joined;
 use crate::shard::HttpTarget;
-
-/// Messages that came one by one are joined to packets of at most this many bytes and messages.
-const JOINED_BYTES_MAX: usize = 256 * 1024;
-const JOINED_MESSAGES_MAX: usize = 1000;
 
 /// As many single messages as fit, as one packet; and the bytes that are left.
 pub(super) fn join_frames(
     records: &[u8],
+    limits: Joined,
     ids: &mut SeededIds,
     now: &[u8; http::TIMESTAMP_BYTES],
 ) -> Option<(http::BuiltPacket, usize)> {
-    let mut builder = PacketBuilder::new(JOINED_BYTES_MAX, JOINED_MESSAGES_MAX);
+    let mut builder = PacketBuilder::new(limits.bytes_max, limits.messages_max);
     let mut rest = records;
     while let Some((record, after)) = Record::parse(rest) {
         let Some(frame) = record.frame() else {

@@ -1,16 +1,20 @@
 //! Connections to analyzers over HTTP, each carrying one post at a time.
 //!
 //! ```text
-//! Connecting -> Idle -> Sending -> Answering -> Idle ...
-//!     `-----------`---------`----------`-> Closing: until the kernel is through with it
+//! Connecting -> Idle -> Sending -> Answering -> Draining -> Idle ...
+//!     `-----------`---------`----------`-----------`-> Closing: until the kernel is through with it
 //! ```
+//!
+//! The head of an answer decides what becomes of the post. Its body is only drained, for a moment, so that
+//! the connection can be used again.
 
 use std::net::Shutdown;
+use std::time::Duration;
 
-use super::aside::REFUSALS;
+use super::refused::LOOP_DETECTED;
 use super::{Fate, Nack};
 use crate::engine::LinkEpoch;
-use crate::http::{self, ResponseReader};
+use crate::http::{self, AnswerHead, ResponseReader};
 use crate::shard::io::Io;
 use crate::shard::slab::{bare, token, Kind, Slot};
 use crate::shard::worker::Worker;
@@ -23,8 +27,44 @@ pub(super) enum Stage {
     Sending,
     /// Sent; the answer is awaited.
     Answering,
+    /// Answered; the rest of the answer's body is thrown away.
+    Draining,
     /// Waits for the kernel to be through with it.
     Closing,
+}
+
+/// How a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// Silence, or no answer that could be understood.
+    Fault,
+    /// The peer closed or reset it.
+    Lost,
+    /// Nobody listens at its address.
+    Gone,
+    /// It is not needed any more.
+    Over,
+}
+
+/// The body of an answer has so long; then the connection is closed.
+const DRAIN_MAX: Duration = Duration::from_secs(1);
+/// The same when all places of the pool are in use.
+const DRAIN_CROWDED_MAX: Duration = Duration::from_millis(50);
+/// What connect says when nobody is there, rather than when somebody is slow.
+const GONE: [i32; 4] = [
+    libc::ECONNREFUSED,
+    libc::ECONNRESET,
+    libc::EHOSTUNREACH,
+    libc::ENETUNREACH,
+];
+
+/// What to do after bytes of an answer.
+enum Step {
+    /// All of it.
+    Answer(http::Answer, bool),
+    /// Its head.
+    Head(AnswerHead),
+    Broken(End, String),
 }
 
 /// A connection to an analyzer.
@@ -45,6 +85,31 @@ pub(super) struct PostConnection<S> {
     /// That post was not ACKed, but the kernel still has its request.
     pub(super) nack: Option<(u64, Nack)>,
     pub(super) since_ns: u64,
+}
+
+impl<S> PostConnection<S> {
+    /// Which analyzer's it is.
+    pub(super) fn link(&self) -> LinkEpoch {
+        self.link
+    }
+
+    /// What it has waited for in vain, `since` its last step.
+    pub(super) fn late(&self, since: Duration, timeout: Duration, crowded: bool) -> Option<String> {
+        let limit = match self.stage {
+            Stage::Idle | Stage::Closing => return None,
+            Stage::Draining if crowded => DRAIN_CROWDED_MAX,
+            Stage::Draining => DRAIN_MAX,
+            _ => timeout,
+        };
+        (since >= limit).then(|| match (self.stage, self.reader.partial()) {
+            (Stage::Connecting, _) => format!("no connection within {timeout:?}"),
+            (Stage::Sending, _) => format!("the request was not taken within {timeout:?}"),
+            (_, 0) => format!("no answer within {timeout:?}"),
+            (_, bytes) => format!(
+                "the head of its answer did not end within {timeout:?}: {bytes} bytes of it came"
+            ),
+        })
+    }
 }
 
 impl<I: Io> Worker<I> {
@@ -75,7 +140,8 @@ impl<I: Io> Worker<I> {
                 true
             }
             Err(error) => {
-                self.post_failed(epoch, number, &format!("no socket: {error}"));
+                let why = format!("no socket: {error}");
+                self.post_failed(epoch, number, &why, None);
                 false
             }
         }
@@ -93,7 +159,11 @@ impl<I: Io> Worker<I> {
         }
         if let Err(error) = completion.count() {
             connection.stage = Stage::Idle;
-            self.close_post_connection(slot, &format!("cannot connect: {error}"));
+            let end = match error.raw_os_error() {
+                Some(code) if GONE.contains(&code) => End::Gone,
+                _ => End::Fault,
+            };
+            self.close_post_connection(slot, end, &format!("cannot connect: {error}"));
             return;
         }
         connection.stage = Stage::Idle;
@@ -170,7 +240,7 @@ impl<I: Io> Worker<I> {
                     Ok(_) => "send cut short".to_owned(),
                     Err(error) => format!("send: {error}"),
                 };
-                self.close_post_connection(slot, &why);
+                self.close_post_connection(slot, End::Lost, &why);
             }
             _ => {}
         }
@@ -178,38 +248,43 @@ impl<I: Io> Worker<I> {
 
     pub(in crate::shard) fn on_post_receive(&mut self, slot: Slot, completion: Completion) {
         let chunk = self.io.chunk(Group::Http, &completion);
-        let mut outcome = None;
+        let mut step = None;
         if let Some(connection) = self.posts.connections.get_mut(slot) {
             connection.receiving = completion.more();
             if let Some(chunk) = chunk {
                 let mut bytes = self.io.bytes_of(Group::Http, chunk);
                 let answer = connection.reader.next(&mut bytes);
                 let has_more = !bytes.is_empty();
-                outcome = match answer {
-                    Ok(answer) => answer.map(|answer| Ok((answer, has_more))),
-                    Err(error) => Some(Err(format!("answer: {}", error.detail))),
+                step = match answer {
+                    Ok(Some(answer)) => Some(Step::Answer(answer, has_more)),
+                    Ok(None) => connection.reader.answer_head().map(Step::Head),
+                    Err(error) => {
+                        let why = format!("answer: {}", error.detail);
+                        Some(Step::Broken(End::Fault, why))
+                    }
                 };
             } else if completion.result == 0 {
-                outcome = match connection.reader.closed() {
-                    Some(answer) => Some(Ok((answer, false))),
-                    None => Some(Err("closed by the analyzer".to_owned())),
-                };
+                step = Some(match connection.reader.closed() {
+                    Some(answer) => Step::Answer(answer, false),
+                    None => Step::Broken(End::Lost, "closed by the analyzer".to_owned()),
+                });
             } else if let Err(error) = completion.count() {
                 let goes_on = matches!(
                     error.raw_os_error(),
                     Some(libc::ENOBUFS | libc::ECANCELED | libc::EINTR | libc::EAGAIN)
                 );
                 if !goes_on {
-                    outcome = Some(Err(error.to_string()));
+                    step = Some(Step::Broken(End::Lost, error.to_string()));
                 }
             }
         }
         if let Some(chunk) = chunk {
             self.io.release(Group::Http, chunk);
         }
-        match outcome {
-            Some(Ok((answer, has_more))) => self.on_answer(slot, answer, has_more),
-            Some(Err(why)) => self.close_post_connection(slot, &why),
+        match step {
+            Some(Step::Answer(answer, has_more)) => self.on_answer(slot, answer, has_more),
+            Some(Step::Head(head)) => self.on_answer_head(slot, head),
+            Some(Step::Broken(end, why)) => self.close_post_connection(slot, end, &why),
             None => {}
         }
         let Some(connection) = self.posts.connections.get(slot) else {
@@ -226,39 +301,63 @@ impl<I: Io> Worker<I> {
         let Some(connection) = self.posts.connections.get_mut(slot) else {
             return;
         };
-        let (epoch, post) = (connection.link, connection.post);
+        let (epoch, post) = (connection.link, connection.post.take());
         if connection.stage == Stage::Closing {
             return;
         }
-        let Some(number) = post else {
-            self.close_post_connection(slot, "an answer that nothing was asked for");
-            return;
-        };
         // An answer before the request was sent to its end leaves the connection in doubt.
-        let is_reusable = answer.reusable && !has_more && connection.stage == Stage::Answering;
-        connection.post = None;
+        let is_sent = matches!(connection.stage, Stage::Answering | Stage::Draining);
         connection.is_used = true;
-        if is_reusable {
+        if answer.reusable && !has_more && is_sent {
             connection.stage = Stage::Idle;
             connection.since_ns = self.awake_ns;
         } else {
-            self.close_post_connection(slot, "not to be used again");
+            self.close_post_connection(slot, End::Over, "not to be used again");
         }
-        let nack = match answer.status {
-            200..=299 => {
-                self.post_through(epoch, number, Fate::Acked);
-                self.posts.want_pump(epoch);
-                return;
-            }
-            status if REFUSALS.contains(&status) => Nack::Refused(status),
-            status => Nack::Failed(format!("status {status}")),
-        };
-        self.nack_when_sent(slot, epoch, number, nack);
+        if let Some(number) = post {
+            let head = AnswerHead {
+                status: answer.status,
+                retry_after: answer.retry_after,
+            };
+            self.judge(slot, epoch, number, head);
+        }
         self.posts.want_pump(epoch);
     }
 
+    /// The head of an answer is there, and its body on its way.
+    fn on_answer_head(&mut self, slot: Slot, head: AnswerHead) {
+        let Some(connection) = self.posts.connections.get_mut(slot) else {
+            return;
+        };
+        let epoch = connection.link;
+        let Some(number) = connection.post.take() else {
+            return;
+        };
+        connection.is_used = true;
+        if connection.stage == Stage::Answering {
+            connection.stage = Stage::Draining;
+            connection.since_ns = self.awake_ns;
+        } else {
+            self.close_post_connection(slot, End::Over, "not to be used again");
+        }
+        self.judge(slot, epoch, number, head);
+        self.posts.want_pump(epoch);
+    }
+
+    /// What an answer means for the post that it answers.
+    fn judge(&mut self, slot: Slot, epoch: LinkEpoch, number: u64, head: AnswerHead) {
+        let nack = match head.status {
+            200..=299 => return self.post_through(epoch, number, Fate::Acked),
+            408 | 425 | 429 => Nack::Patience(head, false),
+            503 if head.retry_after.is_some() => Nack::Patience(head, true),
+            status @ (400..=499 | LOOP_DETECTED) => Nack::Refused(status),
+            status => Nack::Failed(format!("status {status}")),
+        };
+        self.nack_when_sent(slot, epoch, number, nack);
+    }
+
     /// A connection is over; the post that it carried is tried again.
-    pub(super) fn close_post_connection(&mut self, slot: Slot, why: &str) {
+    pub(super) fn close_post_connection(&mut self, slot: Slot, end: End, why: &str) {
         let Some(connection) = self.posts.connections.get_mut(slot) else {
             return;
         };
@@ -279,9 +378,11 @@ impl<I: Io> Worker<I> {
         if let Some(link) = self.posts.links.get_mut(&epoch) {
             link.connections.retain(|other| *other != slot);
             if let Some(number) = post {
-                let nack = match is_stale {
-                    true => Nack::Stale,
-                    false => Nack::Failed(why.to_owned()),
+                let nack = match end {
+                    _ if is_stale => Nack::Stale,
+                    End::Gone => Nack::Gone(why.to_owned()),
+                    End::Lost => Nack::Lost(why.to_owned()),
+                    End::Fault | End::Over => Nack::Failed(why.to_owned()),
                 };
                 self.nack_when_sent(slot, epoch, number, nack);
             }

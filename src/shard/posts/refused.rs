@@ -1,0 +1,241 @@
+//! Answers by which an analyzer does not take a packet: 4xx, and 508.
+//!
+//! ```text
+//! 413, several messages  -> two posts with half of them each, to the same analyzer
+//! 4xx                    -> another analyzer, each once (engine/moves.rs)
+//!    all have refused it -> of the packet (400, 413, 415, 422 ...): set aside (aside.rs)
+//!                           of the analyzer (401, 403, 404 ...): it stays, everybody is asked again, later
+//! 408, 425, 429, 503 with Retry-After -> nothing more is sent to this analyzer for a while
+//! ```
+//!
+//! No such answer takes the analyzer down. One that refuses everything while others take what they get is
+//! taken out by the control side (`src/control/outlier.rs`).
+
+use std::time::Duration;
+
+use super::aside::Became;
+use super::bytes::{join_frames, write_request};
+use super::{Fate, Post};
+use crate::engine::{LinkEpoch, Move, Onward};
+use crate::http::{self, AnswerHead, Record};
+use crate::shard::io::Io;
+use crate::shard::worker::Worker;
+
+/// A distributor's answer to a packet that goes in a circle.
+pub(super) const LOOP_DETECTED: u16 = 508;
+/// Longest time that an analyzer is left alone at its wish.
+const PATIENCE_MAX: Duration = Duration::from_secs(60);
+/// Longest pause between two rounds of a packet that no analyzer may take as they are configured.
+const ROUND_MAX_NS: u64 = 30_000_000_000;
+
+/// The status says that the packet is at fault. Any other refusal may be the analyzer's: a wrong path, a
+/// missing token.
+fn is_of_packet(status: u16) -> bool {
+    matches!(
+        status,
+        400 | 406 | 409 | 411 | 413..=415 | 417 | 422 | 431 | LOOP_DETECTED
+    )
+}
+
+impl<I: Io> Worker<I> {
+    /// The analyzer does not take a post.
+    pub(super) fn post_refused(&mut self, epoch: LinkEpoch, number: u64, status: u16) {
+        let Some(link) = self.posts.links.get_mut(&epoch) else {
+            return;
+        };
+        link.report.consecutive_failures = 0;
+        if status == 413 && self.halve(epoch, number).is_some() {
+            return self.posts.want_pump(epoch);
+        }
+        if let Some(link) = self.posts.links.get_mut(&epoch) {
+            link.report.refused += 1;
+        }
+        self.find_another(epoch, number, status);
+    }
+
+    /// Another analyzer gets a refused post, or nobody does.
+    fn find_another(&mut self, epoch: LinkEpoch, number: u64, status: u16) {
+        let Some(lane) = self.engine.lane_of(epoch) else {
+            return;
+        };
+        let Some(link) = self.posts.links.get_mut(&epoch) else {
+            return;
+        };
+        let taken = link.report.acked;
+        let Some(post) = link.post_mut(number) else {
+            return;
+        };
+        let what = Move {
+            first: number,
+            messages: post.messages,
+            rounds: post.rounds,
+        };
+        // It takes others by now, so this one is at fault.
+        let is_known = post.waits_since.is_some_and(|before| taken > before);
+        if is_known {
+            return self.set_aside(epoch, number, status);
+        }
+        match self.engine.move_on(lane, what) {
+            Onward::Moved => {
+                self.note_refusal(epoch, status, Became::Moved, "");
+                self.post_through(epoch, number, Fate::Moved);
+            }
+            Onward::NoRoom => {
+                if let Some(link) = self.posts.links.get_mut(&epoch) {
+                    link.homeless.push((number, status));
+                }
+            }
+            Onward::Nowhere if is_of_packet(status) => self.set_aside(epoch, number, status),
+            Onward::Nowhere => self.wait_for_a_mend(epoch, number, status),
+        }
+    }
+
+    /// Nobody may take a post, by answers that say nothing of it: everybody is asked again, later.
+    fn wait_for_a_mend(&mut self, epoch: LinkEpoch, number: u64, status: u16) {
+        let Some(link) = self.posts.links.get_mut(&epoch) else {
+            return;
+        };
+        let taken = link.report.acked;
+        let Some(post) = link.post_mut(number) else {
+            return;
+        };
+        post.rounds += 1;
+        post.waits_since = Some(taken);
+        let rounds = post.rounds;
+        self.note_refusal(epoch, status, Became::Waits, "");
+        let pause_ns = self.pause_ns(rounds).min(ROUND_MAX_NS);
+        self.retry(epoch, number, self.awake_ns.saturating_add(pause_ns));
+    }
+
+    /// Refused posts for which other lanes had no room.
+    pub(super) fn find_homes(&mut self) {
+        let links = self.posts.links.iter();
+        let homeless: Vec<LinkEpoch> = links
+            .filter(|(_, link)| !link.homeless.is_empty())
+            .map(|(epoch, _)| *epoch)
+            .collect();
+        for epoch in homeless {
+            let link = self.posts.links.get_mut(&epoch);
+            let waiting = link.map(|link| std::mem::take(&mut link.homeless));
+            for (number, status) in waiting.unwrap_or_default() {
+                self.find_another(epoch, number, status);
+            }
+        }
+    }
+
+    /// Makes two posts of one. None: it is a single message.
+    fn halve(&mut self, epoch: LinkEpoch, number: u64) -> Option<()> {
+        let lane = self.engine.lane_of(epoch)?;
+        let link = self.posts.links.get_mut(&epoch)?;
+        let whole = link.post_mut(number)?;
+        if whole.messages < 2 {
+            return None;
+        }
+        let half = whole.messages / 2;
+        let parts = [(number, half), (number + half, whole.messages - half)];
+        let (end, rounds) = (whole.unit_end, whole.rounds);
+        let now = http::iso8601(self.io.unix_ms());
+        for (first, messages) in parts {
+            let records = self.engine.records_of(lane, first, messages);
+            let link = self.posts.links.get_mut(&epoch)?;
+            let (record, _) = Record::parse(&records)?;
+            let mut request = Vec::new();
+            let mut unit_end = end;
+            match (record.body(), record.packet_id(), record.emitter_id()) {
+                (Some(body), Some(packet), Some(emitter)) => {
+                    write_request(&mut request, &link.target, packet, emitter, body);
+                }
+                _ => {
+                    unit_end = first + messages - 1;
+                    // It was within the limits with more messages.
+                    let limits = self.config.http.joined;
+                    let (packet, _) = join_frames(&records, limits, &mut self.posts.ids, &now)?;
+                    let id = std::str::from_utf8(&packet.packet_id).unwrap_or_default();
+                    write_request(
+                        &mut request,
+                        &link.target,
+                        id,
+                        packet.emitter_id,
+                        &packet.body,
+                    );
+                }
+            }
+            let part = Post {
+                messages,
+                unit_end,
+                request,
+                fate: Fate::Open,
+                failures: 0,
+                rounds,
+                waits_since: None,
+            };
+            link.posts.insert(first, part);
+            link.retries.push((first, self.awake_ns));
+        }
+        self.posts.links.get_mut(&epoch)?.open += 1;
+        Some(())
+    }
+
+    /// An analyzer asks for patience with a post.
+    pub(super) fn post_put_off(
+        &mut self,
+        epoch: LinkEpoch,
+        number: u64,
+        head: AnswerHead,
+        is_failure: bool,
+    ) {
+        let asked = head.retry_after.map(|after| after.from(self.io.unix_ms()));
+        let asked = asked.filter(|asked| !asked.is_zero());
+        let Some(link) = self.posts.links.get_mut(&epoch) else {
+            return;
+        };
+        link.patience += 1;
+        let nth = link.patience;
+        let own = Duration::from_nanos(self.pause_ns(nth));
+        let pause = asked.unwrap_or(own).min(PATIENCE_MAX);
+        let pause_ns = u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX);
+        let until_ns = self.awake_ns.saturating_add(pause_ns);
+        let lane = self.engine.lane_of(epoch);
+        let Some(link) = self.posts.links.get_mut(&epoch) else {
+            return;
+        };
+        let status = head.status;
+        if link.paused_until_ns < until_ns {
+            if link.paused_until_ns <= self.awake_ns {
+                let asked =
+                    asked.map_or(String::new(), |asked| format!(" (it asked for {asked:?})"));
+                log::warn!(
+                    "analyzer {}: status {status}: nothing is sent to it for {pause:?}{asked}",
+                    link.target.name
+                );
+            }
+            link.paused_until_ns = until_ns;
+        }
+        if let Some(lane) = lane {
+            self.engine.set_paused(lane, true);
+        }
+        if is_failure {
+            let why = format!("status {status}");
+            return self.post_failed(epoch, number, &why, None);
+        }
+        link.report.failures += 1;
+        self.retry(epoch, number, until_ns);
+    }
+
+    /// Analyzers whose pause is over get messages again.
+    pub(super) fn end_pauses(&mut self) {
+        let now_ns = self.awake_ns;
+        for (epoch, link) in &mut self.posts.links {
+            if link.paused_until_ns == 0 || link.paused_until_ns > now_ns {
+                continue;
+            }
+            link.paused_until_ns = 0;
+            if let Some(lane) = self.engine.lane_of(*epoch) {
+                self.engine.set_paused(lane, false);
+            }
+            if !self.posts.pump.contains(epoch) {
+                self.posts.pump.push(*epoch);
+            }
+        }
+    }
+}
