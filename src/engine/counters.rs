@@ -24,6 +24,8 @@ pub enum Reason {
     AcceptFailed,
     UnitTooLong,
     AddressNotAllowed,
+    /// The peer had reset the connection before it was accepted, and a rule asks for its address.
+    AddressUnknown,
     AddressLimit,
     TokenRefused,
     RefusedByAnalyzer,
@@ -33,7 +35,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Reason; 22] = [
+    pub const ALL: [Reason; 23] = [
         Reason::FrameTooShort,
         Reason::FrameTooLong,
         Reason::FrameCutOff,
@@ -52,6 +54,7 @@ impl Reason {
         Reason::AcceptFailed,
         Reason::UnitTooLong,
         Reason::AddressNotAllowed,
+        Reason::AddressUnknown,
         Reason::AddressLimit,
         Reason::TokenRefused,
         Reason::RefusedByAnalyzer,
@@ -79,6 +82,7 @@ impl Reason {
             Reason::AcceptFailed => "accept_failed",
             Reason::UnitTooLong => "unit_too_long",
             Reason::AddressNotAllowed => "address_not_allowed",
+            Reason::AddressUnknown => "address_unknown",
             Reason::AddressLimit => "address_limit",
             Reason::TokenRefused => "token_refused",
             Reason::RefusedByAnalyzer => "refused_by_analyzer",

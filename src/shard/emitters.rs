@@ -103,7 +103,10 @@ impl<I: Io> Worker<I> {
             return Some(None);
         }
         let Some(peer) = self.io.peer(socket).map(|peer| peer.ip().to_canonical()) else {
-            return Some(None);
+            // It has reset the connection, and what it had sent can still be read. Without an address
+            // nothing of it may pass where addresses matter.
+            self.engine.counters.count(Reason::AddressUnknown);
+            return None;
         };
         if !self.live.protection.allow_emitters.allows(peer) {
             self.engine.counters.count(Reason::AddressNotAllowed);

@@ -1,0 +1,66 @@
+//! A rule about addresses holds for a peer that has none any more: one that connects, sends and resets is gone
+//! before it is accepted, and what it sent could still be read.
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use socket2::SockRef;
+
+use crate::common::{until, wire};
+use crate::common::{Analyzer, Dialect, Distributor, Emitter, Options};
+
+const HIT_AND_RUNS: u64 = 300;
+
+/// Connects, sends one message, and resets the connection.
+fn hit_and_run(address: SocketAddr, id: u64) {
+    let mut stream = TcpStream::connect(address).expect("a listener");
+    let at_once = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+    at_once.expect("an option");
+    let mut frame = Vec::new();
+    wire::put_numbered(&mut frame, id, 64);
+    // A reset of the other side may be quicker.
+    let _ = stream.write_all(&frame);
+}
+
+fn nothing_comes_in(rule: &str) {
+    // Connections are accepted some time after they came: the reset is there first.
+    let flags = format!("--shards 1 --latency-budget 20ms {rule}");
+    let distributor = Distributor::start(&flags);
+    let options = Options::new(Dialect::Native, 1.0);
+    let analyzer = Analyzer::connect(distributor.analyzers, &options);
+    distributor.wait_lanes(1);
+    for id in 0..HIT_AND_RUNS {
+        hit_and_run(distributor.emitters, id);
+    }
+    let ended = distributor.stop();
+    let refused = ended.count("address_unknown");
+    assert_eq!(ended.assert_clean().received, 0, "{rule}: {}", ended.stdout);
+    assert_eq!(analyzer.read(), 0, "{rule}");
+    assert!(
+        refused > 0,
+        "{rule}: none was reset in time: {}",
+        ended.stdout
+    );
+}
+
+#[test]
+fn an_allow_list_refuses_who_has_no_address() {
+    nothing_comes_in("--allow-emitters 10.99.0.0/16");
+    // Not even a list with its network: nobody knows that it was in it.
+    nothing_comes_in("--allow-emitters 127.0.0.0/8 --max-per-address 1");
+}
+
+/// Without a rule a reset is no reason to refuse: what was sent before it counts.
+#[test]
+fn without_a_rule_all_are_let_in() {
+    let distributor = Distributor::start("--shards 1");
+    let options = Options::new(Dialect::Native, 1.0);
+    let analyzer = Analyzer::connect(distributor.analyzers, &options);
+    distributor.wait_lanes(1);
+    Emitter::start(distributor.emitters, 0..100, 64).join();
+    until("delivered", || analyzer.read() == 100);
+    let ended = distributor.stop();
+    assert_eq!(ended.count("address_unknown"), 0);
+    assert_eq!(ended.assert_clean().received, 100);
+}

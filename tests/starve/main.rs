@@ -1,0 +1,10 @@
+//! Nobody starves others: what a greedy, a silent, a dead or a hidden peer can take from everybody else.
+//!
+//! ```text
+//! addresses.rs     peers that have no address any more
+//! ```
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod addresses;
