@@ -109,7 +109,9 @@ fn whole(state: &State, out: &mut Exposition) {
     let unix_s = state.started.unix_ns as f64 / SECOND_NS;
     let balance = &state.totals.balance;
     let flag = |is: bool| f64::from(u8::from(is));
-    let gauges: [(&str, &str, f64); 10] = [
+    let kept = state.reports.iter().map(|report| report.kept);
+    let (pins, drains) = kept.fold((0, 0), |sum, kept| (sum.0 + kept.0, sum.1 + kept.1));
+    let gauges: [(&str, &str, f64); 12] = [
         (
             "weir_start_time_seconds",
             "When it started, in seconds since 1970.",
@@ -129,6 +131,16 @@ fn whole(state: &State, out: &mut Exposition) {
             "weir_analyzers",
             "Analyzers in the roster.",
             state.entries().len() as f64,
+        ),
+        (
+            "weir_pins_kept",
+            "Weights that the operator pinned, also of analyzers that are away; 4,096 at most.",
+            pins as f64,
+        ),
+        (
+            "weir_drains_kept",
+            "Analyzers that the operator drained, also those that are away; 4,096 at most.",
+            drains as f64,
         ),
         (
             "weir_conservation_received_messages",

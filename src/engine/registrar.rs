@@ -21,8 +21,11 @@ pub struct Registrar {
     analyzers: u32,
     /// Weights that the operator pinned.
     pins: BTreeMap<Arc<str>, f64>,
-    /// Analyzers over HTTP that the operator drained.
+    /// Analyzers that the operator drained, of every kind, also those that are away.
     drained: BTreeSet<Arc<str>>,
+    /// Analyzers that asked for nothing new themselves: the links that they had then. When the last of them
+    /// is gone, whoever has that id is a new life of it.
+    own_drains: BTreeMap<u32, BTreeSet<LinkEpoch>>,
     /// What analyzers that are pinned have said themselves.
     own_weights: BTreeMap<u32, f64>,
 }
@@ -45,9 +48,15 @@ impl Registrar {
             Change::Down { epoch } => self.down(epoch),
             Change::HttpDown { generation } => self.http_down(generation),
             Change::Weight { epoch, weight } => self.own_weight(epoch, weight),
-            Change::Drain { epoch } => self.change(epoch, |entry| entry.draining = true),
+            Change::Drain { epoch } => self.own_drain(epoch),
         };
         changed.then(|| self.next_roster())
+    }
+
+    /// How much is remembered by name: pinned weights, and drains. 4,096 of each at most; more are
+    /// refused, so that nothing that was promised is forgotten.
+    pub fn kept(&self) -> (usize, usize) {
+        (self.pins.len(), self.drained.len())
     }
 
     /// Number of the newest roster.
@@ -115,6 +124,10 @@ impl Registrar {
             Order::Drain { name } => self.drain(&name)?,
             Order::Resume { name } => {
                 let was_drained = self.drained.remove(&name);
+                if let Ok(entry) = self.entry_named(&name) {
+                    let analyzer = entry.analyzer;
+                    self.own_drains.remove(&analyzer);
+                }
                 match self.change_named(&name, |entry| entry.draining = false) {
                     Err(_) if was_drained => false, // it is away
                     other => other?,
@@ -151,12 +164,11 @@ impl Registrar {
     }
 
     fn drain(&mut self, name: &Arc<str>) -> Result<bool, OrderError> {
-        if matches!(self.entry_named(name)?.reach, Reach::Http { .. }) {
-            if !self.drained.contains(name) && self.drained.len() >= KEPT_MAX {
-                return Err(OrderError::TooManyDrains);
-            }
-            self.drained.insert(Arc::clone(name));
+        self.entry_named(name)?;
+        if !self.drained.contains(name) && self.drained.len() >= KEPT_MAX {
+            return Err(OrderError::TooManyDrains);
         }
+        self.drained.insert(Arc::clone(name));
         self.change_named(name, |entry| entry.draining = true)
     }
 
@@ -179,11 +191,7 @@ impl Registrar {
             }
             stays
         });
-        let is_drained = self.drained.contains(&name);
         self.push(name, weight, Reach::Http { generation });
-        if let Some(entry) = self.roster.entries.last_mut() {
-            entry.draining = is_drained;
-        }
         true
     }
 
@@ -226,9 +234,7 @@ impl Registrar {
         } else {
             entry.weight = weight;
         }
-        // The same id again after a drain: the analyzer was restarted.
-        entry.draining = false;
-        entry.ejected = false;
+        // Drains belong to the analyzer, not to a link. One that is being ejected loses this link as well.
         self.links.insert(epoch, entry.analyzer);
         true
     }
@@ -249,9 +255,9 @@ impl Registrar {
         }
         self.roster.entries.push(Entry {
             analyzer,
+            draining: self.drained.contains(&name),
             name,
             weight: pin.unwrap_or(weight),
-            draining: false,
             pinned: pin.is_some(),
             ejected: false,
             reach,
@@ -265,11 +271,39 @@ impl Registrar {
         };
         if self.links.values().all(|other| *other != analyzer) {
             self.own_weights.remove(&analyzer);
+            self.own_drains.remove(&analyzer);
             self.roster
                 .entries
                 .retain(|entry| entry.analyzer != analyzer);
+        } else if let Some(links) = self.own_drains.get_mut(&analyzer) {
+            links.remove(&epoch);
+            if links.is_empty() {
+                self.end_own_drain(analyzer);
+            }
         }
         true
+    }
+
+    /// An analyzer asks for nothing new.
+    fn own_drain(&mut self, epoch: LinkEpoch) -> bool {
+        let Some(analyzer) = self.links.get(&epoch).copied() else {
+            return false;
+        };
+        let links = self.links.iter();
+        let its = links.filter(|(_, other)| **other == analyzer);
+        let its = its.map(|(epoch, _)| *epoch).collect();
+        self.own_drains.insert(analyzer, its);
+        self.change(epoch, |entry| entry.draining = true)
+    }
+
+    /// The analyzer that asked for it is gone; what the operator said stays.
+    fn end_own_drain(&mut self, analyzer: u32) {
+        self.own_drains.remove(&analyzer);
+        let drained = &self.drained;
+        let mut entries = self.roster.entries.iter_mut();
+        if let Some(entry) = entries.find(|entry| entry.analyzer == analyzer) {
+            entry.draining = drained.contains(&entry.name);
+        }
     }
 
     fn change(&mut self, epoch: LinkEpoch, change: impl FnOnce(&mut Entry)) -> bool {
@@ -357,7 +391,10 @@ mod tests {
         let roster = registrar.apply(drain).expect("changed");
         assert_eq!(listed(&roster)[..2], [(0, 0.0), (1, 0.25)]);
         let roster = registrar.apply(native(2, 1, "a", 0.5)).expect("changed");
-        assert_eq!(listed(&roster)[0], (0, 0.5), "started again after a drain");
+        assert_eq!(listed(&roster)[0], (0, 0.0), "a link more of who drains");
+        let resume = Order::Resume { name: "a".into() };
+        let roster = order(&mut registrar, resume).expect("changed");
+        assert_eq!(listed(&roster)[0], (0, 0.5));
         let down = |count: u64| Change::Down {
             epoch: LinkEpoch::new(0, count),
         };
@@ -463,8 +500,93 @@ mod tests {
         let eject = Order::Eject { name: "a".into() };
         let roster = order(&mut registrar, eject).expect("changed");
         assert_eq!(roster.entries[0].effective_weight(), 0.0);
+        let roster = registrar.apply(native(1, 1, "a", 0.5)).expect("changed");
+        assert_eq!(roster.entries[0].effective_weight(), 0.0, "not by a link");
+        for (shard, count) in [(0, 1), (1, 1)] {
+            let epoch = LinkEpoch::new(shard, count);
+            registrar.apply(Change::Down { epoch });
+        }
         let roster = registrar.apply(native(0, 2, "a", 0.5)).expect("changed");
         assert_eq!(roster.entries[0].effective_weight(), 0.5);
+    }
+
+    #[test]
+    fn the_operators_drain_outlives_links_and_lives() {
+        let mut registrar = Registrar::default();
+        let single = |count| Change::SingleUp {
+            epoch: LinkEpoch::new(0, count),
+            home: 0,
+            name: "s".into(),
+            weight: 1.0,
+        };
+        registrar.apply(native(0, 1, "a", 0.5));
+        registrar.apply(native(1, 1, "a", 0.5));
+        registrar.apply(single(7));
+        for name in ["a", "s"] {
+            order(&mut registrar, Order::Drain { name: name.into() });
+        }
+        let draining = |roster: &Roster| {
+            let entries = roster.entries.iter();
+            entries.map(|entry| entry.draining).collect::<Vec<_>>()
+        };
+        let down = |shard, count| Change::Down {
+            epoch: LinkEpoch::new(shard, count),
+        };
+        registrar.apply(down(1, 1));
+        let roster = registrar.apply(native(1, 2, "a", 0.5)).expect("changed");
+        assert_eq!(draining(&roster), [true, true], "one link came back");
+        for (shard, count) in [(0, 1), (1, 2), (0, 7)] {
+            registrar.apply(down(shard, count));
+        }
+        assert_eq!(registrar.kept(), (0, 2), "of analyzers that are away");
+        registrar.apply(native(0, 3, "a", 0.5));
+        let roster = registrar.apply(single(8)).expect("changed");
+        assert_eq!(draining(&roster), [true, true], "restarted");
+        let resume = Order::Resume { name: "a".into() };
+        let roster = order(&mut registrar, resume).expect("changed");
+        assert_eq!(draining(&roster), [false, true]);
+        assert_eq!(registrar.kept(), (0, 1));
+    }
+
+    #[test]
+    fn an_analyzers_own_drain_ends_with_the_links_that_it_had() {
+        let mut registrar = Registrar::default();
+        let down = |shard, count| Change::Down {
+            epoch: LinkEpoch::new(shard, count),
+        };
+        let is_draining = |roster: Option<Arc<Roster>>| {
+            let roster = roster.expect("changed");
+            roster.entries[0].draining
+        };
+        registrar.apply(native(0, 1, "a", 0.5));
+        registrar.apply(native(1, 1, "a", 0.5));
+        let epoch = LinkEpoch::new(0, 1);
+        assert!(is_draining(registrar.apply(Change::Drain { epoch })));
+        registrar.apply(down(1, 1));
+        assert!(is_draining(registrar.apply(native(1, 2, "a", 0.5))));
+        // The last link of those that it had then: what is left is a new life.
+        assert!(!is_draining(registrar.apply(down(0, 1))));
+        let epoch = LinkEpoch::new(1, 2);
+        assert!(is_draining(registrar.apply(Change::Drain { epoch })));
+        registrar.apply(down(1, 2));
+        assert!(!is_draining(registrar.apply(native(0, 2, "a", 0.5))));
+        assert!(registrar.own_drains.is_empty());
+    }
+
+    #[test]
+    fn as_many_drains_as_are_kept() {
+        let mut registrar = Registrar::default();
+        for n in 0..=KEPT_MAX as u64 {
+            registrar.apply(native(0, n + 1, &n.to_string(), 1.0));
+            let name: Arc<str> = n.to_string().into();
+            let refused = registrar.order(Order::Drain { name }).err();
+            let is_last = n == KEPT_MAX as u64;
+            assert_eq!(refused, is_last.then_some(OrderError::TooManyDrains));
+            registrar.apply(Change::Down {
+                epoch: LinkEpoch::new(0, n + 1),
+            });
+        }
+        assert_eq!(registrar.kept(), (0, KEPT_MAX));
     }
 
     #[test]

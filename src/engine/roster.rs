@@ -139,18 +139,18 @@ pub enum Order {
         /// Which analyzer.
         name: Arc<str>,
     },
-    /// Nothing new for it. An analyzer over HTTP stays drained when it goes and comes back; a native one
-    /// that was restarted gets messages again.
+    /// Nothing new for it, until [`Order::Resume`]: also when its links break and come back, and when it is
+    /// restarted.
     Drain {
         /// Which analyzer.
         name: Arc<str>,
     },
-    /// It gets messages again.
+    /// It gets messages again, whoever drained it.
     Resume {
         /// Which analyzer.
         name: Arc<str>,
     },
-    /// Its links are closed, what it has not ACKed goes to others. It may connect again.
+    /// Its links are closed, what it has not ACKed goes to others. It may connect again when all are.
     Eject {
         /// Which analyzer.
         name: Arc<str>,

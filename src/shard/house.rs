@@ -10,7 +10,7 @@ use super::mesh::{Mesh, Message};
 use super::shared::{ShardReport, Stop};
 use super::slab::{bare, Kind};
 use super::worker::{Phase, Worker, TICK_HANDSHAKE};
-use crate::engine::{Change, Reach, Roster, Window};
+use crate::engine::{Change, Reach, Registrar, Roster, Window};
 use crate::protocol::Dialect;
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -178,6 +178,7 @@ impl<I: Io> Worker<I> {
             table_changes: self.engine.table_changes(),
             roster: Arc::clone(&self.roster),
             roster_applied_ns: self.roster_applied_ns,
+            kept: self.registrar.as_ref().map_or((0, 0), Registrar::kept),
             emitters: self.emitters.len(),
             links: self.links_up.len(),
             buffers: self.engine.buffers(),

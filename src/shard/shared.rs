@@ -44,6 +44,8 @@ pub struct ShardReport {
     pub roster: Arc<Roster>,
     /// CLOCK_MONOTONIC when that roster was applied.
     pub roster_applied_ns: u64,
+    /// Weights that are pinned and drains by the operator, also of analyzers that are away. Of shard 0.
+    pub kept: (usize, usize),
     /// Emitters connected.
     pub emitters: usize,
     /// Analyzer connections.

@@ -12,3 +12,4 @@ mod pause;
 #[path = "../operate/site.rs"]
 #[allow(dead_code)]
 mod site;
+mod standing;
