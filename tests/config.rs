@@ -229,7 +229,10 @@ fn variables_of_others_count_when_nothing_else_does() {
     assert_eq!(line(&said, "admin"), "admin = \"off\" # weir.toml:3");
     let bad = [("PORT", "http"), ("WORKER_COUNT", "0")];
     let said = stderr(&weir(&scratch.0, &bad, "config --effective"), 2);
-    assert!(said.contains("PORT=http (for --http): allowed: "), "{said}");
+    assert!(
+        said.contains("PORT=http (for --http): allowed: a port, 0 to 65535"),
+        "{said}"
+    );
     assert!(
         said.contains("WORKER_COUNT=0 (for --shards): allowed: a whole number"),
         "{said}"

@@ -27,7 +27,7 @@ struct Rig {
 
 fn config() -> Config {
     let line =
-        "weir distributor --emitters 127.0.0.1:0 --analyzers 127.0.0.1:0 --http off --shards 2 \
+        "weir distributor --emitters 127.0.0.1:0 --analyzers 127.0.0.1:0 --http 127.0.0.1:0 --shards 2 \
         --arena 8MiB --batch-bytes 64KiB --max-frame 64KiB --partial-bytes 1MiB --ingress 1MiB \
         --zero-copy 0 --farewell 100ms --max-connections 100";
     let parsed = weir::cli::parse(line.split_whitespace().map(Into::into)).expect("flags");
@@ -411,5 +411,210 @@ fn an_analyzer_over_http_comes_and_goes_with_its_health() {
         "{row}"
     );
     assert_eq!(row["endpoint"], format!("http://{address}"));
+    rig.end();
+}
+
+/// One request on a connection of its own, with these headers; status and answer.
+fn ask_tcp(
+    address: std::net::SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &str,
+) -> (u16, String) {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(address).expect("a listener");
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .expect("an option");
+    let request = format!("{method} {path} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("sent");
+    let mut answer = Vec::new();
+    let mut some = [0; 4096];
+    loop {
+        match stream.read(&mut some) {
+            Ok(0) => break,
+            Ok(len) => answer.extend_from_slice(&some[..len]),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    let answer = String::from_utf8(answer).expect("text");
+    let status = answer.get(9..12).and_then(|status| status.parse().ok());
+    (status.unwrap_or(0), answer)
+}
+
+/// DNS rebinding: a web page whose name means 127.0.0.1 now.
+#[test]
+fn a_browser_that_asks_under_a_strange_name_is_refused() {
+    let rig = rig("unused3", |settings| {
+        settings.admin = Some(AdminAt::Tcp(([127, 0, 0, 1], 0).into()));
+        settings.token = Some(Token::from_file_text(TOKEN.as_bytes()).expect("valid"));
+    });
+    let http = rig.distributor.http.expect("it listens");
+    let Some(AdminAt::Tcp(admin)) = rig.running.admin.clone() else {
+        panic!("over TCP");
+    };
+    for address in [http, admin] {
+        for path in [
+            "/analyzers",
+            "/stats",
+            "/metrics",
+            "/",
+            "/events",
+            "/admin/status",
+        ] {
+            let strange = "Host: attacker.example:3000\r\n";
+            let (status, answer) = ask_tcp(address, "GET", path, strange);
+            assert_eq!(status, 403, "{path}: {answer}");
+            let foreign = "Host: 127.0.0.1\r\nOrigin: http://attacker.example\r\n";
+            assert_eq!(ask_tcp(address, "GET", path, foreign).0, 403, "{path}");
+        }
+        for path in ["/health", "/health/ready", "/health/live"] {
+            let (status, answer) = ask_tcp(address, "GET", path, "Host: lb.example.com\r\n");
+            assert!([200, 503].contains(&status), "{path}: {answer}");
+            assert!(
+                answer.contains("\"status\":") && !answer.contains("uptime"),
+                "no more than the status: {answer}"
+            );
+            let (_, answer) = ask_tcp(address, "GET", path, "Host: weir\r\n");
+            assert!(answer.contains("uptime"), "{answer}");
+        }
+        let own = format!("Host: {address}\r\nOrigin: http://{address}\r\n");
+        assert_eq!(ask_tcp(address, "GET", "/stats", &own).0, 200);
+    }
+    rig.end();
+}
+
+#[test]
+fn preflights_allow_what_documents_name_and_options_tell_methods() {
+    let rig = rig("cors", |settings| {
+        settings.cors = "https://ui.example".parse().expect("an origin");
+    });
+    let http = rig.distributor.http.expect("it listens");
+    // The shards look for themselves.
+    let mut live = rig.distributor.operator().live();
+    live.protection.cors = "https://ui.example".parse().expect("an origin");
+    rig.distributor.operator().set_live(live);
+    let headers = "Host: a\r\nOrigin: https://ui.example\r\nAccess-Control-Request-Method: POST\r\n\
+                   Access-Control-Request-Headers: x-emitter-id, prefer, traceparent, authorization\r\n";
+    until("the shards know the origin", || {
+        ask_tcp(http, "OPTIONS", "/logs", headers).0 == 204
+    });
+    let (_, answer) = ask_tcp(http, "OPTIONS", "/logs", headers);
+    let allowed = answer
+        .lines()
+        .find_map(|line| line.strip_prefix("Access-Control-Allow-Headers: "))
+        .unwrap_or_else(|| panic!("{answer}"));
+    for name in [
+        "Content-Type",
+        "X-Emitter-ID",
+        "Prefer",
+        "Content-Encoding",
+        "traceparent",
+    ] {
+        assert!(allowed.split(", ").any(|known| known == name), "{allowed}");
+    }
+    assert!(
+        !allowed.to_lowercase().contains("authorization"),
+        "{allowed}"
+    );
+    for (path, allow) in [
+        ("*", "GET, HEAD, POST, OPTIONS"),
+        ("/logs", "POST, OPTIONS"),
+        ("/logs/", "POST, OPTIONS"),
+        ("/metrics", "GET, HEAD, OPTIONS"),
+    ] {
+        let (status, answer) = ask_tcp(http, "OPTIONS", path, "Host: a\r\n");
+        assert_eq!(status, 204, "{path}: {answer}");
+        assert!(answer.contains(&format!("Allow: {allow}\r\n")), "{answer}");
+    }
+    for path in ["/health", "/metrics"] {
+        let (status, answer) = ask_tcp(http, "HEAD", path, "Host: a\r\n");
+        assert_eq!(status, 200, "{answer}");
+        assert!(answer.ends_with("\r\n\r\n"), "no body: {answer}");
+    }
+    rig.end();
+}
+
+#[test]
+fn the_page_names_nothing_from_the_root_and_has_headers_of_a_page() {
+    let rig = rig("prefix", |_| {});
+    let http = rig.distributor.http.expect("it listens");
+    let (status, answer) = ask_tcp(http, "GET", "/", "Host: a\r\n");
+    assert_eq!(status, 200);
+    for absolute in ["href=\"/", "src=\"/", "fetch(\"/", "EventSource(\"/"] {
+        assert!(!answer.contains(absolute), "{absolute}");
+    }
+    let (head, _) = answer.split_once("\r\n\r\n").expect("a head");
+    for name in [
+        "Date",
+        "Content-Security-Policy",
+        "X-Content-Type-Options",
+        "X-Frame-Options",
+        "Referrer-Policy",
+        "Cross-Origin-Opener-Policy",
+        "Cross-Origin-Resource-Policy",
+        "Origin-Agent-Cluster",
+    ] {
+        assert!(head.contains(&format!("\r\n{name}: ")), "{name}: {head}");
+    }
+    rig.end();
+}
+
+/// Whoever asks without pause keeps nobody else from the newest state.
+#[test]
+fn event_streams_go_on_while_others_ask_without_pause() {
+    let rig = rig("asked", |_| {});
+    let http = rig.distributor.http.expect("it listens");
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..24 {
+            scope.spawn(|| {
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    ask_tcp(http, "GET", "/metrics", "Host: a\r\n");
+                }
+            });
+        }
+        let events = Client {
+            target: format!("http://{http}").parse().expect("a target"),
+            token: None,
+        };
+        let mut stream = events.stream("/events").expect("a stream");
+        let began = std::time::Instant::now();
+        let mut states = 0;
+        while states < 5 && began.elapsed() < Duration::from_secs(20) {
+            let piece = stream.piece().expect("a piece").expect("not the end");
+            states += String::from_utf8_lossy(&piece)
+                .matches("event: state")
+                .count();
+        }
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(states >= 5, "{states} in {:?}", began.elapsed());
+    });
+    rig.end();
+}
+
+#[test]
+fn the_admin_socket_is_never_open_to_others_and_answers_at_once() {
+    use std::os::unix::fs::PermissionsExt;
+    let rig = rig("mode", |_| {});
+    let mode = std::fs::metadata(socket_path("mode"))
+        .expect("a file")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o660);
+    // With a look every 50 ms this took 2 s and more, however fast the machine is.
+    let began = std::time::Instant::now();
+    let mut quick = 0;
+    for _ in 0..40 {
+        let asked = std::time::Instant::now();
+        assert_eq!(rig.ask("GET", "/health", Value::Null).0, 200);
+        quick += usize::from(asked.elapsed() < Duration::from_millis(20));
+    }
+    assert!(quick >= 10, "{quick} of 40, {:?}", began.elapsed());
+    let query = "/admin/analyzers/a/weight?pin=true";
+    let (status, answer) = rig.ask("POST", query, json!({"weight": 1}));
+    assert_eq!(status, 400, "{answer}");
+    assert!(answer.to_string().contains("has none"), "{answer}");
     rig.end();
 }

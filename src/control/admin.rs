@@ -87,6 +87,14 @@ pub fn handle(core: &Arc<Core>, ask: &Ask) -> Response {
         );
         return Response::error(405, ask, now, error).with("Allow", allowed);
     }
+    // What is asked there is answered as if it had been understood.
+    if !ask.query.is_empty() && parts != ["tap"] {
+        let error = format!(
+            "query {:?}: this path has none; what it takes is in its body, as JSON",
+            ask.query
+        );
+        return Response::error(400, ask, now, error);
+    }
     let answer = match (ask.method.as_str(), &parts[..]) {
         ("GET" | "HEAD", ["status"]) => Ok((200, status(core))),
         ("GET" | "HEAD", ["analyzers"]) => {
@@ -124,7 +132,14 @@ fn allowed(parts: &[&str]) -> &'static str {
 
 /// A body that must have exactly these fields; a fault names the field.
 fn body<T: DeserializeOwned>(ask: &Ask) -> Result<T, (u16, String)> {
-    let mut json = serde_json::Deserializer::from_slice(&ask.body);
+    let bytes = ask.body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&ask.body);
+    if bytes.is_empty() {
+        return Err((
+            400,
+            "the body is empty; allowed: JSON, with header Content-Length".to_owned(),
+        ));
+    }
+    let mut json = serde_json::Deserializer::from_slice(bytes);
     serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
         (400, format!("body, field {path}: {}", error.inner()))

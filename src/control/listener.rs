@@ -9,7 +9,8 @@
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,6 +18,10 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::event::{poll, PollFd, PollFlags, Timespec};
+use rustix::fs::Mode;
+use rustix::io::Errno;
+use rustix::process::umask;
 use serde_json::json;
 
 use super::core::Core;
@@ -34,10 +39,12 @@ pub const CONNECTIONS_MAX: usize = 16;
 const LONG_MAX: usize = 8;
 /// A request must have arrived, and each piece of an answer be taken, within this.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The listener looks so often whether it shall end.
+/// The listener looks so often whether it shall end; a connection wakes it at once.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Owner and group may talk.
 const SOCKET_MODE: u32 = 0o660;
+/// What a socket that is bound must not have of the mode that all files may have.
+const SOCKET_MASK: u32 = 0o777 & !SOCKET_MODE;
 /// Messages a second that a tap may show.
 const TAP_RATE_MAX: u32 = 1000;
 /// How long a tap may last.
@@ -134,15 +141,32 @@ impl Listener {
         while !core.is_over() {
             match self.accept() {
                 Ok(connection) => start(core, &open, connection),
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
+                {
+                    self.wait();
+                }
                 Err(error) => {
-                    let is_trouble =
-                        !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted);
-                    if is_trouble {
-                        log::warn!("admin connection: {error}");
-                    }
+                    log::warn!("admin connection: {error}");
                     std::thread::sleep(LOOK_EVERY);
                 }
             }
+        }
+    }
+
+    /// Until there is a connection, or it is time to look around.
+    fn wait(&self) {
+        let socket = match &self.socket {
+            Socket::Unix(listener, _) => listener.as_fd(),
+            Socket::Tcp(listener) => listener.as_fd(),
+        };
+        let time = Timespec {
+            tv_sec: 0,
+            tv_nsec: i64::from(LOOK_EVERY.subsec_nanos()),
+        };
+        let waited = poll(&mut [PollFd::new(&socket, PollFlags::IN)], Some(&time));
+        if !matches!(waited, Ok(_) | Err(Errno::INTR)) {
+            std::thread::sleep(LOOK_EVERY);
         }
     }
 
@@ -187,9 +211,11 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
         Ok(_) => fs::remove_file(path)?,
         Err(_) => {}
     }
-    let listener = UnixListener::bind(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
-    Ok(listener)
+    // The mask is the process's: a file that another thread makes meanwhile is less open than usual.
+    let before = umask(Mode::from_raw_mode(SOCKET_MASK));
+    let listener = UnixListener::bind(path);
+    umask(before);
+    listener
 }
 
 /// How many connections there are.
@@ -306,7 +332,7 @@ fn start(core: &Arc<Core>, places: &Arc<Places>, mut connection: Connection) {
 
 fn talk(core: &Arc<Core>, places: &Places, connection: &mut Connection) -> io::Result<()> {
     let deadline = Instant::now() + PATIENCE;
-    let ask = match http::read_request(&mut Until(connection, deadline)) {
+    let mut ask = match http::read_request(&mut Until(connection, deadline)) {
         Ok(ask) => ask,
         Err(Refused::Io(error)) => return Err(error),
         Err(Refused::Status(status, text)) => {
@@ -315,7 +341,11 @@ fn talk(core: &Arc<Core>, places: &Places, connection: &mut Connection) -> io::R
         }
     };
     let is_admin = ask.path == "/admin" || ask.path.starts_with("/admin/");
-    let response = if is_admin && matches!(connection, Connection::Tcp(_)) && !may(core, &ask) {
+    let is_tcp = matches!(connection, Connection::Tcp(_));
+    let stranger = is_tcp.then(|| stranger(core, &mut ask)).flatten();
+    let response = if let Some(refused) = stranger {
+        refused
+    } else if is_admin && matches!(connection, Connection::Tcp(_)) && !may(core, &ask) {
         forbidden(&ask)
     } else if ask.method == "GET" && (ask.path == "/events" || ask.path == "/admin/tap") {
         match Place::take(&places.long, LONG_MAX) {
@@ -332,6 +362,17 @@ fn talk(core: &Arc<Core>, places: &Places, connection: &mut Connection) -> io::R
         answer::answer(&ask, &core.state())
     };
     connection.write_all(&http::respond(&response, ask.method != "HEAD", false))
+}
+
+/// A refusal for a browser that asks under a name that is not known, or for another site's page: no browser
+/// reaches a Unix socket. Health is told all the same, without more than its status.
+fn stranger(core: &Core, ask: &mut Ask) -> Option<Response> {
+    let (host, origin) = (ask.header("host").unwrap_or(""), ask.header("origin"));
+    let found = core.check_site(host, origin).err()?;
+    let is_read = matches!(ask.method.as_str(), "GET" | "HEAD");
+    let is_probe = is_read && origin.is_none() && ask.path.starts_with("/health");
+    ask.is_stranger = true;
+    (!is_probe).then(|| Response::error(403, ask, Stamp::now(), found))
 }
 
 /// The client has the token.
@@ -377,7 +418,12 @@ fn tap(core: &Core, ask: &Ask, connection: &mut Connection) -> io::Result<Option
     let seconds_max = u32::try_from(TAP_MAX.as_secs()).unwrap_or(u32::MAX);
     let rate = number("rate", 10).filter(|rate| (1..=TAP_RATE_MAX).contains(rate));
     let seconds = number("seconds", 5).filter(|seconds| (1..=seconds_max).contains(seconds));
-    let (Some(rate), Some(seconds)) = (rate, seconds) else {
+    let is_known = |pair: &str| {
+        let name = pair.split('=').next().unwrap_or_default();
+        ["", "rate", "seconds"].contains(&name)
+    };
+    let is_known = ask.query.split('&').all(is_known);
+    let (Some(rate), Some(seconds), true) = (rate, seconds, is_known) else {
         let text = format!(
             "query {:?}: allowed: rate 1 to {TAP_RATE_MAX}, seconds 1 to {seconds_max}",
             ask.query

@@ -52,7 +52,7 @@ use self::core::Core;
 use self::exchange::{Ask, Response};
 use self::listener::{AdminAt, Listener};
 use self::outlier::EjectRule;
-use self::streams::Streams;
+use self::streams::{Part, Streams};
 use crate::certificate::Stamp;
 use crate::service::sockets::AdminSocket;
 use crate::shard::config::{Cors, Hosts, HttpAnalyzer, Token};
@@ -281,29 +281,35 @@ impl Desk {
     fn run(mut self, questions: &Receiver<Question>) {
         let mut next = Instant::now();
         while !self.core.is_over() {
+            let now = Instant::now();
+            if now >= next {
+                // Also while questions wait: there may be some always.
+                next = now + streams::STEP;
+                self.step();
+            }
             let left = next.saturating_duration_since(Instant::now());
             match questions.recv_timeout(left) {
                 Ok(question) => self.take(question),
-                Err(RecvTimeoutError::Timeout) => {
-                    next = Instant::now() + streams::STEP;
-                    self.step();
-                }
+                Err(RecvTimeoutError::Timeout) => {}
                 // The shards are gone.
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
         let operator = &self.operator;
         self.streams
-            .end(|question, bytes, is_last| operator.reply(question, bytes, is_last));
+            .end(|question, bytes| operator.reply(question, bytes, true));
     }
 
     fn step(&mut self) {
         // Also when nobody looks: rates and events need the time between.
         let state = self.core.state();
         let operator = &self.operator;
-        self.streams.step(&state, |question, bytes, is_last| {
-            operator.reply(question, bytes, is_last)
-        });
+        self.streams
+            .step(&state, |question, bytes, part| match part {
+                Part::State => operator.reply_newest(question, bytes),
+                Part::Log => operator.reply(question, bytes, false),
+                Part::End => operator.reply(question, bytes, true),
+            });
     }
 
     fn take(&mut self, mut question: Question) {

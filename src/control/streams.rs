@@ -29,6 +29,17 @@ const EVENTS_FIRST: u64 = 40;
 /// Longest name that a page may give itself.
 const PAGE_BYTES_MAX: usize = 64;
 
+/// What a piece is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The view; of no use once there is a newer one.
+    State,
+    /// Events; each is sent once.
+    Log,
+    /// The last.
+    End,
+}
+
 /// One of them; `T` is where it goes.
 struct Stream<T> {
     to: T,
@@ -83,22 +94,25 @@ impl<T> Streams<T> {
         (ended, None)
     }
 
-    /// Sends everybody the newest; `send` gets chunks, and whether it is the last.
-    pub fn step(&mut self, state: &State, mut send: impl FnMut(&T, Vec<u8>, bool)) {
+    /// Sends everybody the newest; `send` gets chunks.
+    pub fn step(&mut self, state: &State, mut send: impl FnMut(&T, Vec<u8>, Part)) {
         if self.open.is_empty() {
             return;
         }
         let newest = state_event(state);
         for stream in &mut self.open {
-            let piece = piece(&newest, state, &mut stream.seen);
-            send(&stream.to, http::chunk(&piece), false);
+            send(&stream.to, http::chunk(&newest), Part::State);
+            let events = events(state, &mut stream.seen);
+            if !events.is_empty() {
+                send(&stream.to, http::chunk(&events), Part::Log);
+            }
         }
         let now_ns = state.now.mono_ns;
         self.open.retain(|stream| {
             let age_ns = now_ns.saturating_sub(stream.opened_ns);
             let stays = u128::from(age_ns) < LIFE.as_nanos();
             if !stays {
-                send(&stream.to, http::chunk(b""), true);
+                send(&stream.to, http::chunk(b""), Part::End);
             }
             stays
         });
@@ -120,9 +134,9 @@ impl<T> Streams<T> {
     }
 
     /// Ends all.
-    pub fn end(&mut self, mut send: impl FnMut(&T, Vec<u8>, bool)) {
+    pub fn end(&mut self, mut send: impl FnMut(&T, Vec<u8>)) {
         for stream in self.open.drain(..) {
-            send(&stream.to, http::chunk(b""), true);
+            send(&stream.to, http::chunk(b""));
         }
     }
 }
@@ -165,6 +179,13 @@ pub fn state_event(state: &State) -> Vec<u8> {
 /// What one client is sent now.
 pub fn piece(newest: &[u8], state: &State, seen: &mut u64) -> Vec<u8> {
     let mut piece = newest.to_vec();
+    piece.extend(events(state, seen));
+    piece
+}
+
+/// The events that a client has not seen.
+fn events(state: &State, seen: &mut u64) -> Vec<u8> {
+    let mut piece = Vec::new();
     for event in state.events.after(*seen) {
         let data = value(event);
         piece.extend(format!("event: log\nid: {}\ndata: {data}\n\n", event.id).into_bytes());
@@ -212,21 +233,22 @@ mod tests {
         streams.open(&ask(""), 1, &state);
         let step = |streams: &mut Streams<i32>, state: &State| {
             let mut sent = Vec::new();
-            streams.step(state, |_, bytes, is_last| {
-                sent.push((String::from_utf8(bytes).expect("text"), is_last));
+            streams.step(state, |_, bytes, part| {
+                sent.push((String::from_utf8(bytes).expect("text"), part));
             });
             sent
         };
         let sent = step(&mut streams, &state);
-        assert!(sent[0].0.contains("event: state\ndata: {") && sent[0].0.contains("id: 1\n"));
-        assert!(!step(&mut streams, &state)[0].0.contains("event: log"));
+        assert!(sent[0].0.contains("event: state\ndata: {") && sent[1].0.contains("id: 1\n"));
+        assert_eq!((sent[0].1, sent[1].1), (Part::State, Part::Log));
+        assert_eq!(step(&mut streams, &state).len(), 1, "no event twice");
         fake.join("a2", 1.0);
         fake.note(&mut state, 6000);
         let sent = step(&mut streams, &state);
-        assert!(sent[0].0.contains("a2") && sent[0].0.contains("id: 2\n") && !sent[0].1);
+        assert!(sent[1].0.contains("a2") && sent[1].0.contains("id: 2\n"));
         fake.note(&mut state, 606_000);
         let sent = step(&mut streams, &state);
-        assert_eq!(sent.last(), Some(&("0\r\n\r\n".to_owned(), true)));
+        assert_eq!(sent.last(), Some(&("0\r\n\r\n".to_owned(), Part::End)));
         assert!(streams.is_empty());
     }
 

@@ -115,6 +115,8 @@ pub(super) struct Reply {
     pub(super) bytes: Vec<u8>,
     /// Nothing follows.
     pub(super) is_last: bool,
+    /// A newer one will follow: not for a client that has not taken what was sent before.
+    pub(super) is_newest: bool,
 }
 
 /// Replies on their way to one shard.
@@ -305,6 +307,15 @@ impl Operator {
 
     /// Answers a question with a whole HTTP response, or pieces of one.
     pub fn reply(&self, question: &Question, bytes: Vec<u8>, is_last: bool) {
+        self.leave(question, bytes, is_last, false);
+    }
+
+    /// A piece that is left out while the client has not taken the one before: a newer one will follow.
+    pub fn reply_newest(&self, question: &Question, bytes: Vec<u8>) {
+        self.leave(question, bytes, false, true);
+    }
+
+    fn leave(&self, question: &Question, bytes: Vec<u8>, is_last: bool, is_newest: bool) {
         let shard = usize::from(question.shard);
         let replies = &self.shared.desk.replies[shard];
         {
@@ -316,6 +327,7 @@ impl Operator {
                 token: question.token,
                 bytes,
                 is_last,
+                is_newest,
             });
             replies.any.store(true, Ordering::Release);
         }

@@ -98,6 +98,8 @@ pub struct HttpReport {
     pub unknown_levels: u64,
     /// Lone surrogates in packets that were replaced.
     pub surrogates_repaired: u64,
+    /// States of event streams that were left out, because their client had not taken the one before.
+    pub states_left_out: u64,
     /// Responses by status.
     pub responses: BTreeMap<u16, u64>,
     /// Requests and connections refused, by reason.

@@ -156,6 +156,16 @@ impl Layers {
         if self.values.contains_key(id) {
             return None;
         }
+        if variable == "PORT"
+            && value
+                .to_str()
+                .is_none_or(|port| port.parse::<u16>().is_err())
+        {
+            return Some(format!(
+                "PORT={} (for --http): allowed: a port, 0 to 65535 (3000); with an address before it: --http",
+                shown(value)
+            ));
+        }
         let derived = OsString::from(value_of(&value.to_string_lossy()));
         if let Some(why) = settings::refusal(&setting.arg, &derived) {
             let flag = setting.flag();
