@@ -122,7 +122,7 @@ fn more_emitters_than_allowed_are_turned_away() {
     assert_eq!(ended.count("connection_limit"), 1, "{ended:#?}");
 }
 
-/// Each first word is refused: closed, nothing sent, counted as `reason`, logged.
+/// Each first word is refused: closed, nothing sent, counted as `reason`; of each kind one is logged.
 fn first_words_are_refused(flags: &str, words: &[&[u8]], reason: &str) {
     let distributor = Distributor::start(&format!("--shards 1 {flags}"));
     for word in words {
@@ -130,9 +130,7 @@ fn first_words_are_refused(flags: &str, words: &[&[u8]], reason: &str) {
         analyzer.write_all(word).expect("writes");
         wire::read_to_close(&mut analyzer);
     }
-    until("a warning for each", || {
-        distributor.lines("WARN").len() == words.len()
-    });
+    distributor.wait_log("WARN");
     let ended = distributor.stop();
     assert_eq!(ended.count(reason), words.len() as u64, "{ended:#?}");
     ended.assert_clean();

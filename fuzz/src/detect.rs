@@ -6,6 +6,7 @@
 
 use weir::protocol::control::encode_first_weight;
 use weir::protocol::detect::{DetectError, Detection, Detector};
+use weir::protocol::foreign::{self, Foreign};
 use weir::protocol::Dialect;
 
 use super::input::{pieces, Input};
@@ -37,9 +38,8 @@ enum Answer {
         weight: u64,
         rest: Vec<u8>,
     },
-    BadWeight {
-        dialect: Dialect,
-    },
+    /// No weight, no plausible one, or another protocol.
+    Refused,
     Incomplete {
         bytes: usize,
     },
@@ -82,7 +82,7 @@ fn ask(pinned: Option<Dialect>, stream: &[u8], events: &[(usize, Event)], seed: 
                 return answer;
             }
             assert!(rest.is_empty(), "undecided, so all is taken");
-            let waits = pinned.is_none() && at == 4;
+            let waits = (pinned.is_none() && at == 4) || at == 8;
             assert_eq!(detector.awaits_silence(), waits, "after {at} bytes");
         }
         let found = match event {
@@ -110,99 +110,106 @@ fn answer(
         Ok(Detection::Reference { dialect, weight }) => Answer::Reference {
             dialect,
             weight: weight.to_bits(),
-            rest: [detector.replay(), rest].concat(),
+            rest: [detector.replay(dialect), rest].concat(),
         },
-        Err(DetectError::FirstWeight { dialect, .. }) => Answer::BadWeight { dialect },
         Err(DetectError::Incomplete { bytes }) => Answer::Incomplete { bytes },
+        Err(_) => Answer::Refused,
     })
 }
 
-/// Byte by byte through the table of the document.
+/// Byte by byte through the table of the document. A ninth byte is only looked at.
 fn model(pinned: Option<Dialect>, stream: &[u8], events: &[(usize, Event)]) -> Answer {
-    if pinned == Some(Dialect::Compact) {
-        return model_of(stream, events, 4, |word| compact(word, stream), None);
-    }
-    if pinned == Some(Dialect::Typed) {
-        return model_of(stream, events, 8, |word| typed(word, stream), None);
-    }
-    let native = pinned.is_some() || stream.first().is_some_and(|byte| *byte >= 0x80);
-    if native {
-        // Silence says nothing; a deadline before the first byte does.
-        let late = events
-            .iter()
-            .any(|(at, event)| *at == 0 && *event == Event::Deadline);
-        return match stream {
-            _ if late => Answer::Incomplete { bytes: 0 },
-            [] => model_of(stream, events, 1, |_| unreachable!(), None),
-            _ => Answer::Native {
-                rest: stream.to_vec(),
-            },
-        };
-    }
-    let decide = |word: &[u8]| {
-        let number = f64::from_be_bytes(word.try_into().expect("eight bytes"));
-        let plausible = (2_f64.powi(-20)..=2_f64.powi(20)).contains(&number);
-        if word.iter().all(|byte| *byte == 0) || plausible {
-            typed(word, stream)
-        } else {
-            compact(word, stream)
+    for held in 0..=stream.len() {
+        let told = said(pinned, stream, held).or_else(|| {
+            let mut now = events
+                .iter()
+                .filter(|(at, _)| stream.len().min(*at) == held);
+            now.find_map(|(_, event)| happened(pinned, stream, held, *event))
+        });
+        if let Some(answer) = told {
+            return answer;
         }
+    }
+    Answer::Undecided { held: stream.len() }
+}
+
+/// What the first `held` bytes say.
+fn said(pinned: Option<Dialect>, stream: &[u8], held: usize) -> Option<Answer> {
+    let first = &stream[..held.min(8)];
+    let is_native = match pinned {
+        Some(dialect) => dialect == Dialect::Native,
+        None => stream.first().is_some_and(|byte| *byte >= 0x80),
     };
-    let early = |word: &[u8]| compact(word, stream);
-    model_of(stream, events, 8, decide, Some(&early))
-}
-
-/// What bytes say when they are all that will be looked at.
-type Decide<'a> = dyn Fn(&[u8]) -> Answer + 'a;
-
-/// `want` bytes decide, or silence after 4 and the deadline after 4 or more, where `early` is given.
-fn model_of(
-    stream: &[u8],
-    events: &[(usize, Event)],
-    want: usize,
-    decide: impl Fn(&[u8]) -> Answer,
-    early: Option<&Decide>,
-) -> Answer {
-    for (at, event) in events {
-        if *at >= want && stream.len() >= want {
-            break;
-        }
-        let held = stream.len().min(*at);
-        match (early, event) {
-            (Some(early), Event::Silence) if held == 4 => return early(stream),
-            (Some(early), Event::Deadline) if held >= 4 => return early(stream),
-            (_, Event::Silence) => {}
-            (_, Event::Deadline) => return Answer::Incomplete { bytes: held },
-        }
+    if is_native {
+        let rest = stream.to_vec();
+        return (held == 1).then_some(Answer::Native { rest });
     }
-    match stream.get(..want) {
-        Some(word) => decide(word),
-        None => Answer::Undecided { held: stream.len() },
+    if (held == 4 || held == 8) && !matches!(foreign::recognize(first), None | Some(Foreign::Zeros))
+    {
+        return Some(Answer::Refused);
+    }
+    let is_zero = first == [0; 8];
+    let goes_on = is_zero || foreign::is_text(first);
+    match held {
+        4 if pinned == Some(Dialect::Compact) => Some(compact(stream)),
+        8 if !goes_on => Some(whole(pinned, stream)),
+        9 => match stream[8] {
+            0 if is_zero => Some(Answer::Refused),
+            byte if foreign::is_text(&[byte]) => Some(Answer::Refused),
+            _ => Some(whole(pinned, stream)),
+        },
+        _ => None,
     }
 }
 
-fn typed(word: &[u8], stream: &[u8]) -> Answer {
-    let weight = f64::from_be_bytes(word[..8].try_into().expect("eight bytes"));
-    reference(Dialect::Typed, weight, &stream[8..])
+/// What follows from a pause or the deadline after `held` bytes.
+fn happened(pinned: Option<Dialect>, stream: &[u8], held: usize, event: Event) -> Option<Answer> {
+    let first = &stream[..held];
+    match (held, event) {
+        (8, _) => Some(whole(pinned, stream)),
+        (4, _) if pinned.is_none() => Some(compact(stream)),
+        (_, Event::Silence) => None,
+        (4.., _) if pinned.is_none() && foreign::is_text(first) => Some(Answer::Refused),
+        (4.., _) if pinned.is_none() => Some(compact(stream)),
+        _ if foreign::recognize(first).is_some() => Some(Answer::Refused),
+        _ => Some(Answer::Incomplete { bytes: held }),
+    }
 }
 
-fn compact(word: &[u8], stream: &[u8]) -> Answer {
-    let word: [u8; 4] = word[..4].try_into().expect("four bytes");
-    if word[0] >= 0x80 {
-        return Answer::BadWeight {
-            dialect: Dialect::Compact,
-        };
+fn is_plausible(weight: f64) -> bool {
+    weight == 0.0 || (2_f64.powi(-20)..=2_f64.powi(20)).contains(&weight)
+}
+
+/// Eight bytes.
+fn whole(pinned: Option<Dialect>, stream: &[u8]) -> Answer {
+    let weight = f64::from_be_bytes(stream[..8].try_into().expect("eight bytes"));
+    if pinned.is_some() || is_plausible(weight) {
+        return reference(Dialect::Typed, weight, &stream[8..]);
     }
-    reference(
-        Dialect::Compact,
-        f32::from_be_bytes(word).into(),
-        &stream[4..],
-    )
+    let second = f32::from_be_bytes(stream[4..8].try_into().expect("four bytes"));
+    let first = f64::from(f32::from_be_bytes(
+        stream[..4].try_into().expect("four bytes"),
+    ));
+    let near = second > 0.0
+        && is_plausible(second.into())
+        && (first == 0.0 || (first / 16.0..=first * 16.0).contains(&f64::from(second)));
+    if foreign::is_text(&stream[..8]) || !(near || stream[4..8] == [0x80, 0, 0, 0]) {
+        return Answer::Refused;
+    }
+    compact(stream)
+}
+
+fn compact(stream: &[u8]) -> Answer {
+    let weight = f32::from_be_bytes(stream[..4].try_into().expect("four bytes"));
+    if stream[0] >= 0x80 {
+        return Answer::Refused;
+    }
+    reference(Dialect::Compact, weight.into(), &stream[4..])
 }
 
 fn reference(dialect: Dialect, weight: f64, rest: &[u8]) -> Answer {
-    if !weight.is_finite() || weight < 0.0 {
-        return Answer::BadWeight { dialect };
+    if !is_plausible(weight) {
+        return Answer::Refused;
     }
     let weight = if weight == 0.0 { 0.0 } else { weight };
     Answer::Reference {

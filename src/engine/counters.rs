@@ -13,6 +13,12 @@ pub enum Reason {
     FirstWeightInvalid,
     HandshakeTimeout,
     HandshakeInvalid,
+    /// Another protocol spoke.
+    ForeignProtocol,
+    /// Closed without having sent a byte.
+    Probe,
+    /// Had not spoken when others needed its place.
+    HandshakeDisplaced,
     WeightInvalid,
     AckBeyondSent,
     AckStale,
@@ -35,7 +41,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Reason; 23] = [
+    pub const ALL: [Reason; 26] = [
         Reason::FrameTooShort,
         Reason::FrameTooLong,
         Reason::FrameCutOff,
@@ -43,6 +49,9 @@ impl Reason {
         Reason::FirstWeightInvalid,
         Reason::HandshakeTimeout,
         Reason::HandshakeInvalid,
+        Reason::ForeignProtocol,
+        Reason::Probe,
+        Reason::HandshakeDisplaced,
         Reason::WeightInvalid,
         Reason::AckBeyondSent,
         Reason::AckStale,
@@ -71,6 +80,9 @@ impl Reason {
             Reason::FirstWeightInvalid => "first_weight_invalid",
             Reason::HandshakeTimeout => "handshake_timeout",
             Reason::HandshakeInvalid => "handshake_invalid",
+            Reason::ForeignProtocol => "foreign_protocol",
+            Reason::Probe => "probe",
+            Reason::HandshakeDisplaced => "handshake_displaced",
             Reason::WeightInvalid => "weight_invalid",
             Reason::AckBeyondSent => "ack_beyond_sent",
             Reason::AckStale => "ack_stale",

@@ -62,6 +62,11 @@ impl<M: Memory> Engine<M> {
         self.assemblers[emitter] = Assembler::default();
     }
 
+    /// Whether an emitter has sent anything.
+    pub fn emitter_was_heard(&self, emitter: usize) -> bool {
+        self.assemblers[emitter].offset() > 0
+    }
+
     /// Whether [`Engine::ingest`] can take anything now.
     pub fn can_ingest(&mut self) -> bool {
         if !self.rerouting.is_idle() || self.full_lanes >= self.full_lanes_max {

@@ -1,19 +1,23 @@
-//! Which dialect does this analyzer speak? Decided from its first bytes.
+//! Which dialect does this analyzer speak, if it is one? Decided from its first bytes.
 //!
 //! ```text
 //!   first byte has its top bit set ------------------------------> native (HELLO follows)
+//!   another protocol is recognized, text, zeros -----------------> refused by its name
 //!   4 bytes, then 50 ms of silence ------------------------------> compact
 //!   8 bytes: f64 in 2^-20..=2^20, or all zero -------------------> typed
-//!            anything else --------------------------------------> compact, 4 bytes left over
+//!            else, and both halves are weights near each other --> compact, 4 bytes left over
 //!   5 to 7 bytes: the rest of a word is on its way, so wait; ----> compact at the deadline
+//!   a weight that is not plausible ------------------------------> refused, with both readings
 //! ```
 //!
 //! Both reference dialects write whole words, so 5 to 7 bytes are a word that the network cut:
 //! silence says nothing about it, and guessing would misread a typed weight for ever. Eight zero
 //! bytes are typed: one write of a client with weight 0 is likely, two compact zeros within 50 ms
-//! are not.
+//! are not. Eight bytes that are zero or printable may be the start of something longer: they wait
+//! for 50 ms of silence, or for a ninth byte that goes on otherwise.
 
-use super::{take, valid_weight, Dialect, Partial};
+use super::foreign::{self, Foreign};
+use super::{frame, take, valid_weight, Dialect, Partial};
 use std::fmt;
 
 /// How long the peer must be quiet after 4 bytes before they count as a compact weight.
@@ -23,8 +27,15 @@ pub const DETECT_MS_MAX: u64 = 1_000;
 
 const COMPACT_BYTES: usize = 4;
 const TYPED_BYTES: usize = 8;
-const TYPED_WEIGHT_MIN: f64 = 1.0 / 1_048_576.0;
-const TYPED_WEIGHT_MAX: f64 = 1_048_576.0;
+/// Least first weight of a reference dialect, beside 0. Weights count in proportion only: the range is 2^40 wide.
+pub const WEIGHT_MIN: f64 = 1.0 / 1_048_576.0;
+/// Greatest first weight of a reference dialect.
+pub const WEIGHT_MAX: f64 = 1_048_576.0;
+/// Two compact weights within 50 ms of each other differ at most by this factor; else they are one
+/// typed weight out of range.
+const STEP_MAX: f64 = 16.0;
+/// Longest frame that an implausible first word is explained by.
+const FRAME_HINT_MAX: u32 = 16 << 20;
 
 /// A first word that opens no link: the connection is closed and the reason logged.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,6 +46,15 @@ pub enum DetectError {
         dialect: Dialect,
         /// Its value.
         weight: f64,
+    },
+    /// Another protocol.
+    Foreign(Foreign),
+    /// A number, but no weight that somebody states.
+    Implausible {
+        /// The first bytes.
+        first: [u8; TYPED_BYTES],
+        /// How many of them had arrived.
+        bytes: usize,
     },
     /// The deadline came before a whole first word.
     Incomplete {
@@ -47,7 +67,8 @@ impl DetectError {
     /// Metric label.
     pub fn as_str(&self) -> &'static str {
         match self {
-            Self::FirstWeight { .. } => "first_weight_invalid",
+            Self::FirstWeight { .. } | Self::Implausible { .. } => "first_weight_invalid",
+            Self::Foreign(_) => "foreign_protocol",
             Self::Incomplete { .. } => "first_word_incomplete",
         }
     }
@@ -63,6 +84,10 @@ impl fmt::Display for DetectError {
                     super::WeightText(*weight)
                 )
             }
+            Self::Foreign(foreign) => write!(f, "{}", foreign.sentence()),
+            Self::Implausible { first, bytes } => {
+                implausible(f, &first[..(*bytes).min(TYPED_BYTES)])
+            }
             Self::Incomplete { bytes } => {
                 write!(
                     f,
@@ -74,6 +99,36 @@ impl fmt::Display for DetectError {
 }
 
 impl std::error::Error for DetectError {}
+
+/// Says what the bytes would be, and what is allowed.
+fn implausible(f: &mut fmt::Formatter<'_>, first: &[u8]) -> fmt::Result {
+    write!(f, "first bytes")?;
+    for byte in first {
+        write!(f, " {byte:02x}")?;
+    }
+    write!(f, " are no first weight (allowed: 0, or 2^-20 to 2^20)")?;
+    if let Some(word) = first.first_chunk() {
+        write!(f, ": as compact {:e}", f32::from_be_bytes(*word))?;
+    }
+    if let Some(word) = first.first_chunk() {
+        write!(f, ", as typed {:e}", f64::from_be_bytes(*word))?;
+    }
+    match frame::peek(first, FRAME_HINT_MAX) {
+        Ok(Some(length)) => write!(
+            f,
+            "; a message of {length} bytes? Emitters have a port of their own (--emitters)"
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a stream that starts so, and ends so for now, is an analyzer of a reference dialect.
+pub fn is_first_weight(first: &[u8]) -> bool {
+    let found = Detector::new(None).feed(&mut &*first);
+    let is_weight = first.len() == COMPACT_BYTES && compact_weight(first).is_some_and(is_plausible);
+    matches!(found, Ok(Detection::Reference { .. }))
+        || (found == Ok(Detection::NeedMore) && is_weight)
+}
 
 /// What is known so far.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -97,8 +152,6 @@ pub enum Detection {
 pub struct Detector {
     pinned: Option<Dialect>,
     first: Partial<TYPED_BYTES>,
-    /// Bytes of `first` that the weight took; the others are control data.
-    weight_bytes: usize,
 }
 
 impl Detector {
@@ -107,7 +160,6 @@ impl Detector {
         Self {
             pinned,
             first: Partial::new(),
-            weight_bytes: 0,
         }
     }
 
@@ -119,48 +171,93 @@ impl Detector {
         if self.is_native(bytes) {
             return Ok(Detection::Native);
         }
-        let want = match self.pinned {
-            Some(Dialect::Compact) => COMPACT_BYTES,
-            _ => TYPED_BYTES,
-        };
-        if !self.first.fill(bytes, want) {
-            return Ok(Detection::NeedMore);
+        if self.first.filled < COMPACT_BYTES {
+            if !self.first.fill(bytes, COMPACT_BYTES) {
+                return Ok(Detection::NeedMore);
+            }
+            self.refuse_foreign(bytes)?;
         }
-        match self.pinned {
-            Some(Dialect::Compact) => self.compact(),
-            Some(_) => self.typed(),
-            None if looks_typed(self.f64()) => self.typed(),
-            None => self.compact(),
+        if self.pinned == Some(Dialect::Compact) {
+            return self.compact();
+        }
+        if self.first.filled < TYPED_BYTES {
+            if !self.first.fill(bytes, TYPED_BYTES) {
+                return Ok(Detection::NeedMore);
+            }
+            self.refuse_foreign(bytes)?;
+        }
+        self.whole_word(bytes)
+    }
+
+    /// Eight bytes are here, and perhaps `more`.
+    fn whole_word(&self, more: &[u8]) -> Result<Detection, DetectError> {
+        if self.may_go_on() {
+            match more.first() {
+                None => return Ok(Detection::NeedMore),
+                Some(0) if self.first.bytes == [0; TYPED_BYTES] => return Err(self.foreign(more)),
+                Some(byte) if foreign::is_text(&[*byte]) => return Err(self.foreign(more)),
+                Some(_) => {}
+            }
+        }
+        self.decided()
+    }
+
+    /// Eight bytes are all there is, or all that counts.
+    fn decided(&self) -> Result<Detection, DetectError> {
+        let is_typed = self.pinned.is_some() || is_plausible(self.f64());
+        if is_typed {
+            return self.typed();
+        }
+        if foreign::is_text(self.first.filled()) {
+            return Err(DetectError::Foreign(Foreign::Text));
+        }
+        match self.compact() {
+            Ok(_) if !self.has_near_second() => Err(self.implausible()),
+            found => found,
         }
     }
 
     /// True while 50 ms without a byte would decide. Restart the timer with every byte.
     pub fn awaits_silence(&self) -> bool {
-        self.pinned.is_none() && self.first.filled == COMPACT_BYTES
+        match self.first.filled {
+            COMPACT_BYTES => self.pinned.is_none(),
+            filled => filled == TYPED_BYTES && self.may_go_on(),
+        }
     }
 
     /// No byte came for [`SILENCE_MS`].
     pub fn on_silence(&mut self) -> Result<Detection, DetectError> {
-        if self.awaits_silence() {
-            self.compact()
-        } else {
-            Ok(Detection::NeedMore)
+        match self.first.filled {
+            _ if !self.awaits_silence() => Ok(Detection::NeedMore),
+            TYPED_BYTES => self.decided(),
+            _ => self.compact(),
         }
     }
 
     /// [`DETECT_MS_MAX`] have passed since connect or first byte: decide with what is there.
     pub fn on_deadline(&mut self) -> Result<Detection, DetectError> {
-        if self.pinned.is_none() && self.first.filled >= COMPACT_BYTES {
-            return self.compact();
+        match self.first.filled {
+            TYPED_BYTES => self.decided(),
+            COMPACT_BYTES if self.pinned.is_none() => self.compact(),
+            bytes @ COMPACT_BYTES.. if self.pinned.is_none() => {
+                if foreign::is_text(&self.first.filled()[..bytes]) {
+                    return Err(DetectError::Foreign(Foreign::Text));
+                }
+                self.compact()
+            }
+            bytes => match foreign::recognize(self.first.filled()) {
+                Some(found) => Err(DetectError::Foreign(found)),
+                None => Err(DetectError::Incomplete { bytes }),
+            },
         }
-        Err(DetectError::Incomplete {
-            bytes: self.first.filled,
-        })
     }
 
-    /// Bytes taken that are not part of the weight: the first of the control data.
-    pub fn replay(&self) -> &[u8] {
-        &self.first.filled()[self.weight_bytes.min(self.first.filled)..]
+    /// Bytes taken that are not part of a weight of this dialect: the first of the control data.
+    pub fn replay(&self, dialect: Dialect) -> &[u8] {
+        match dialect {
+            Dialect::Compact => &self.first.filled()[COMPACT_BYTES.min(self.first.filled)..],
+            _ => &[],
+        }
     }
 
     fn is_native(&self, bytes: &[u8]) -> bool {
@@ -170,39 +267,86 @@ impl Detector {
         }
     }
 
+    /// Zeros and text are words that may be no whole first word at all.
+    fn may_go_on(&self) -> bool {
+        self.first.bytes == [0; TYPED_BYTES] || foreign::is_text(self.first.filled())
+    }
+
+    /// Refuses what begins like another protocol; `more` only helps to name it. Zeros may be a weight.
+    fn refuse_foreign(&self, more: &[u8]) -> Result<(), DetectError> {
+        match foreign::recognize(self.first.filled()) {
+            None | Some(Foreign::Zeros) => Ok(()),
+            Some(_) => Err(self.foreign(more)),
+        }
+    }
+
+    /// Names it by all that has arrived.
+    fn foreign(&self, more: &[u8]) -> DetectError {
+        let held = self.first.filled();
+        let mut seen = [0; foreign::LOOK_BYTES];
+        let more = &more[..more.len().min(seen.len() - held.len())];
+        seen[..held.len()].copy_from_slice(held);
+        seen[held.len()..][..more.len()].copy_from_slice(more);
+        let named = foreign::recognize(&seen[..held.len() + more.len()]);
+        let named = named.or_else(|| foreign::recognize(held));
+        DetectError::Foreign(named.unwrap_or(Foreign::Text))
+    }
+
+    fn implausible(&self) -> DetectError {
+        DetectError::Implausible {
+            first: self.first.bytes,
+            bytes: self.first.filled,
+        }
+    }
+
     fn f64(&self) -> f64 {
         f64::from_be_bytes(self.first.bytes)
     }
 
-    fn typed(&mut self) -> Result<Detection, DetectError> {
-        self.weight_bytes = TYPED_BYTES;
+    fn typed(&self) -> Result<Detection, DetectError> {
         self.reference(Dialect::Typed, self.f64())
     }
 
-    fn compact(&mut self) -> Result<Detection, DetectError> {
-        self.weight_bytes = COMPACT_BYTES;
+    fn compact(&self) -> Result<Detection, DetectError> {
         let mut held = self.first.filled();
         let word = take(&mut held).map_or(0, u32::from_be_bytes);
-        // -0.0 is the word "ACK 0": valid as a number, but no weight in this dialect.
         let weight = f32::from_bits(word);
-        let weight = if weight == 0.0 && word != 0 {
-            -1.0
-        } else {
-            weight
-        };
-        self.reference(Dialect::Compact, weight.into())
+        // -0.0 is the word "ACK 0": valid as a number, but no weight in this dialect.
+        let is_ack = weight == 0.0 && word != 0;
+        self.reference(Dialect::Compact, if is_ack { -1.0 } else { weight.into() })
+    }
+
+    /// The second of two compact words is a weight near the first, or ACKs nothing.
+    fn has_near_second(&self) -> bool {
+        let held = self.first.filled();
+        let second = held.get(COMPACT_BYTES..).and_then(compact_weight);
+        match (compact_weight(held), second) {
+            (Some(first), Some(second)) => {
+                let step = (second / first).max(first / second);
+                is_plausible(second) && second > 0.0 && (first == 0.0 || step <= STEP_MAX)
+            }
+            _ => held.ends_with(&[0x80, 0, 0, 0]),
+        }
     }
 
     fn reference(&self, dialect: Dialect, weight: f64) -> Result<Detection, DetectError> {
         match valid_weight(weight) {
-            Some(weight) => Ok(Detection::Reference { dialect, weight }),
+            Some(weight) if is_plausible(weight) => Ok(Detection::Reference { dialect, weight }),
+            Some(_) => Err(self.implausible()),
             None => Err(DetectError::FirstWeight { dialect, weight }),
         }
     }
 }
 
-fn looks_typed(weight: f64) -> bool {
-    weight == 0.0 || (TYPED_WEIGHT_MIN..=TYPED_WEIGHT_MAX).contains(&weight)
+/// A weight that somebody may state.
+fn is_plausible(weight: f64) -> bool {
+    weight == 0.0 || (WEIGHT_MIN..=WEIGHT_MAX).contains(&weight)
+}
+
+/// The compact weight that `bytes` start with; `None` for an ACK.
+fn compact_weight(mut bytes: &[u8]) -> Option<f64> {
+    let word = u32::from_be_bytes(take(&mut bytes)?);
+    (word >> 31 == 0).then(|| f32::from_bits(word).into())
 }
 
 #[cfg(test)]
@@ -231,15 +375,15 @@ mod tests {
         );
         assert!(detector.awaits_silence());
         assert_eq!(detector.on_silence(), reference(Dialect::Compact, 0.25));
-        assert_eq!(detector.replay(), [0u8; 0]);
+        assert_eq!(detector.replay(Dialect::Compact), [0u8; 0]);
     }
 
     #[test]
     fn typed_weights_over_the_whole_range() {
-        for weight in [0.4, 1.0, 0.0, TYPED_WEIGHT_MIN, TYPED_WEIGHT_MAX] {
-            let mut bytes: &[u8] = &[&f64::to_be_bytes(weight)[..], &[0, 0]].concat();
+        for weight in [0.4, 1.0, 0.0, WEIGHT_MIN, WEIGHT_MAX] {
+            let mut bytes: &[u8] = &[&f64::to_be_bytes(weight)[..], &[1, 0]].concat();
             assert_eq!(auto().feed(&mut bytes), reference(Dialect::Typed, weight));
-            assert_eq!(bytes, [0, 0], "control data stays with the caller");
+            assert_eq!(bytes, [1, 0], "control data stays with the caller");
         }
     }
 
@@ -273,7 +417,7 @@ mod tests {
             detector.feed(&mut rest),
             reference(Dialect::Compact, weight)
         );
-        assert_eq!(detector.replay(), 0.06f32.to_be_bytes());
+        assert_eq!(detector.replay(Dialect::Compact), 0.06f32.to_be_bytes());
         assert_eq!(rest, [0x80, 0, 0, 1]);
     }
 
@@ -306,7 +450,7 @@ mod tests {
             detector.on_deadline(),
             reference(Dialect::Compact, 0.4f32.into())
         );
-        assert_eq!(detector.replay(), [0x3F]);
+        assert_eq!(detector.replay(Dialect::Compact), [0x3F]);
         let mut detector = auto();
         let _ = feed(&mut detector, &[0x3E, 0xCC]);
         assert_eq!(detector.on_silence(), Ok(Detection::NeedMore));
@@ -345,8 +489,14 @@ mod tests {
         let compact = pinned(Dialect::Compact).feed(&mut &0.4f64.to_be_bytes()[..]);
         let as_f32 = f32::from_bits(0x3FD9_9999);
         assert_eq!(compact, reference(Dialect::Compact, as_f32.into()));
-        let typed = pinned(Dialect::Typed).feed(&mut &1e-30f64.to_be_bytes()[..]);
-        assert_eq!(typed, reference(Dialect::Typed, 1e-30));
+        let typed = pinned(Dialect::Typed).feed(&mut &1e-6f64.to_be_bytes()[..]);
+        assert_eq!(typed, reference(Dialect::Typed, 1e-6));
+        for bytes in [1e-30f64.to_be_bytes(), *b"GET / HT"] {
+            assert!(pinned(Dialect::Typed).feed(&mut &bytes[..]).is_err());
+        }
+        for bytes in [1e-30f32.to_be_bytes(), *b"GET "] {
+            assert!(pinned(Dialect::Compact).feed(&mut &bytes[..]).is_err());
+        }
         for weight in [-1.0, f64::NEG_INFINITY, f64::NAN] {
             assert!(pinned(Dialect::Typed)
                 .feed(&mut &weight.to_be_bytes()[..])
@@ -356,5 +506,103 @@ mod tests {
             .feed(&mut &[0x80, 0, 0, 0][..])
             .is_err());
         assert!(!pinned(Dialect::Typed).awaits_silence());
+    }
+
+    /// In one read, and a byte at a time until the pause.
+    fn both_ways(bytes: &[u8]) -> [Result<Detection, DetectError>; 2] {
+        let mut whole = auto();
+        let at_once = feed(&mut whole, bytes);
+        let at_once = match at_once {
+            Ok(Detection::NeedMore) => whole.on_silence(),
+            found => found,
+        };
+        let mut detector = auto();
+        for byte in bytes {
+            match feed(&mut detector, &[*byte]) {
+                Ok(Detection::NeedMore) => {}
+                found => return [at_once, found],
+            }
+        }
+        [at_once, detector.on_silence()]
+    }
+
+    #[test]
+    fn other_protocols_are_refused_by_name() {
+        let sent: [(&[u8], Foreign); 10] = [
+            (b"GET /health HTTP/1.1\r\nHost: w\r\n\r\n", Foreign::Http),
+            (b"HEAD / HTTP/1.0\r\n\r\n", Foreign::Http),
+            (
+                b"PROXY TCP4 10.0.0.1 10.0.0.2 40000 8081\r\n",
+                Foreign::Proxy,
+            ),
+            (b"\x16\x03\x01\0\xc8\x01\0\0\xc4\x03\x03", Foreign::Tls),
+            (b"EHLO x\r\n", Foreign::Smtp),
+            (b"AMQP\0\0\x09\x01", Foreign::Amqp),
+            (b"<34>Oct 11 22:14:15 h su: x\n", Foreign::Syslog),
+            (b"\r\n\r\n", Foreign::EmptyLines),
+            (&[0; 16], Foreign::Zeros),
+            (b"stats\r\n", Foreign::Memcached),
+        ];
+        for (bytes, name) in sent {
+            let text = String::from_utf8_lossy(bytes).into_owned();
+            let [at_once, slowly] = both_ways(bytes);
+            assert_eq!(at_once, Err(DetectError::Foreign(name)), "{text:?}");
+            assert!(slowly.is_err(), "{text:?}");
+        }
+        // Text whose first eight bytes are a typed weight.
+        for found in both_ways(b"?question=of a client that is none\n") {
+            assert!(matches!(found, Err(DetectError::Foreign(_))), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn weights_that_look_like_text_are_weights() {
+        for weight in [0.7, 0.65, 0.81, 0.21] {
+            let bytes = (weight as f32).to_be_bytes();
+            let expected = reference(Dialect::Compact, f64::from(weight as f32));
+            assert_eq!(both_ways(&bytes), [expected; 2], "{weight}");
+        }
+        for weight in [19.2, 11.2] {
+            let expected = reference(Dialect::Typed, weight);
+            assert_eq!(both_ways(&weight.to_be_bytes()), [expected; 2], "{weight}");
+        }
+        let goes_on = [&19.2f64.to_be_bytes()[..], &[1, 0x3F, 0x80, 0, 0]].concat();
+        let mut rest = &goes_on[..];
+        assert_eq!(auto().feed(&mut rest), reference(Dialect::Typed, 19.2));
+        assert_eq!(rest.len(), 5);
+    }
+
+    #[test]
+    fn a_typed_weight_out_of_range_is_not_read_as_compact() {
+        for weight in [1e7, 1e-7, 1.0 / 3.0e10, 5e30, 2_097_152.0] {
+            for found in both_ways(&f64::to_be_bytes(weight)) {
+                assert!(
+                    matches!(found, Err(DetectError::Implausible { .. })),
+                    "{weight} {found:?}"
+                );
+            }
+        }
+        let found = feed(&mut auto(), &1e7f64.to_be_bytes()).expect_err("out of range");
+        let text = found.to_string();
+        assert!(
+            text.contains("2^-20 to 2^20") && text.contains("1e7"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn an_emitters_frame_is_explained() {
+        let found = feed(&mut auto(), &[0, 0, 1, 5, 1, b'h', b'i', b'!']).expect_err("a frame");
+        assert!(
+            found.to_string().contains("message of 261 bytes"),
+            "{found}"
+        );
+    }
+
+    #[test]
+    fn what_is_a_first_weight_is_known_elsewhere_too() {
+        assert!(is_first_weight(&0.4f64.to_be_bytes()) && is_first_weight(&0.4f32.to_be_bytes()));
+        assert!(!is_first_weight(b"GET ") && !is_first_weight(&[0, 0, 1, 5]));
+        assert!(!is_first_weight(&[0x3E]) && !is_first_weight(&[]));
     }
 }

@@ -237,18 +237,20 @@ impl Foreign {
             _ => "",
         }
     }
+
+    /// "this looks like TLS; TLS is not spoken here: ...".
+    pub fn sentence(self) -> String {
+        match self.hint() {
+            "" => format!("this looks like {self}"),
+            hint => format!("this looks like {self}; {hint}"),
+        }
+    }
 }
 
 /// "this looks like TLS; TLS is not spoken here: ...": for a log line or an answer. Empty if `first` is
 /// not recognized.
 pub fn sentence(first: &[u8]) -> String {
-    let Some(foreign) = recognize(first) else {
-        return String::new();
-    };
-    match foreign.hint() {
-        "" => format!("this looks like {foreign}"),
-        hint => format!("this looks like {foreign}; {hint}"),
-    }
+    recognize(first).map_or_else(String::new, Foreign::sentence)
 }
 
 /// With its article, to follow "looks like".

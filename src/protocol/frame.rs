@@ -37,6 +37,13 @@ pub enum FrameError {
 }
 
 impl FrameError {
+    /// The length word.
+    pub fn length(&self) -> u32 {
+        match self {
+            Self::TooShort { length } | Self::TooLong { length, .. } => *length,
+        }
+    }
+
     /// Metric label.
     pub fn as_str(&self) -> &'static str {
         match self {

@@ -18,6 +18,8 @@ use super::io::Io;
 use super::slab::{bare, token, Kind, Slot};
 use super::worker::{Phase, Worker};
 use crate::engine::{Ingest, Reason};
+use crate::protocol::frame::FrameError;
+use crate::protocol::{detect, foreign};
 use crate::uring::{Chunk, Completion, Group};
 
 /// An emitter's connection.
@@ -292,11 +294,26 @@ impl<I: Io> Worker<I> {
                 }
             }
             Ingest::BadFrame { error, offset } => {
-                self.reject(slot, &format!("{error}, at byte {offset} of the stream"));
+                let spoken = if offset == 0 {
+                    spoken_at_start(bytes, error)
+                } else {
+                    None
+                };
+                let (kind, why) = match spoken {
+                    Some((kind, text)) => {
+                        self.engine.counters.count(Reason::ForeignProtocol);
+                        (kind, format!("{text} ({error})"))
+                    }
+                    None => (
+                        error.as_str(),
+                        format!("{error}, at byte {offset} of the stream"),
+                    ),
+                };
+                self.reject(slot, kind, &why);
             }
             Ingest::PartialMemoryFull => {
                 let limit = self.config.partial_bytes_max;
-                self.reject(slot, &format!("partial frames of all emitters would exceed {limit} bytes (--partial-bytes)"));
+                self.reject(slot, "partial_memory_full", &format!("partial frames of all emitters would exceed {limit} bytes (--partial-bytes)"));
             }
         }
         self.io.release(Group::Ingress, chunk);
@@ -304,14 +321,17 @@ impl<I: Io> Worker<I> {
     }
 
     /// The peer broke the protocol: whole messages before are kept, the rest is not read.
-    fn reject(&mut self, slot: Slot, why: &str) {
+    fn reject(&mut self, slot: Slot, kind: &'static str, why: &str) {
         let Some(emitter) = self.emitters.get_mut(slot) else {
             return;
         };
         let socket = emitter.socket.as_ref();
         let peer = socket.and_then(|socket| self.io.peer(socket));
-        let peer = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
-        log::warn!("shard {}: emitter {peer} closed: {why}", self.index);
+        let name = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
+        let address = peer.map(|peer| peer.ip());
+        if let Some(tail) = self.shared.notice(address, kind, self.now_ns) {
+            log::warn!("shard {}: emitter {name} closed: {why}{tail}", self.index);
+        }
         // Ends the receive, and that closes the connection.
         if let Some(socket) = socket {
             self.io.shutdown(socket, Shutdown::Both);
@@ -404,6 +424,9 @@ impl<I: Io> Worker<I> {
         }
         emitter.socket = None;
         if emitter.pending == 0 {
+            if !emitter.rejected && !self.engine.emitter_was_heard(slot.index()) {
+                self.engine.counters.count(Reason::Probe);
+            }
             self.engine.emitter_closed(slot.index());
             if let Some(address) = emitter.counted {
                 self.shared.admission.leave(Door::Emitters, address);
@@ -432,4 +455,20 @@ impl<I: Io> Worker<I> {
             }
         }
     }
+}
+
+/// What speaks, when the first frame of a stream is none: what to count it as, and a sentence. `bytes` are the
+/// last that came; they may lack what came before them.
+fn spoken_at_start(bytes: &[u8], error: FrameError) -> Option<(&'static str, String)> {
+    let word = error.length().to_be_bytes();
+    let first = if bytes.starts_with(&word) {
+        bytes
+    } else {
+        &word
+    };
+    if let Some(foreign) = foreign::recognize(first) {
+        return Some((foreign.as_str(), foreign.sentence()));
+    }
+    let text = "this looks like an analyzer's first weight; analyzers have a port of their own (--analyzers)";
+    detect::is_first_weight(first).then(|| ("first_weight", text.to_owned()))
 }

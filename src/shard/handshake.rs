@@ -17,13 +17,17 @@ use super::slab::{bare, token, Kind, Slot};
 use super::worker::{Worker, TICK_HANDSHAKE};
 use crate::engine::{Change, Entry, Link, LinkEpoch, Reach, Reason, Window};
 use crate::protocol::detect::{DetectError, Detection, Detector, DETECT_MS_MAX, SILENCE_MS};
-use crate::protocol::native::{HelloReader, Welcome};
-use crate::protocol::{Dialect, WeightText};
+use crate::protocol::native::{HelloReader, NativeError, Welcome};
+use crate::protocol::{foreign, Dialect, WeightText};
 use crate::uring::{Completion, Group};
 
 const MS: u64 = 1_000_000;
 /// A connection that says nothing at all is closed after this.
 const MUTE_MS_MAX: u64 = 10_000;
+/// The same while more than half of the places are taken.
+const MUTE_MS_MAX_SHORT: u64 = 1_000;
+/// A weight that differs from the nearest other by this factor is worth a warning.
+const FAR: f64 = 1_000.0;
 
 impl<I: Io> Worker<I> {
     pub(super) fn on_accept_analyzer(&mut self, completion: Completion) {
@@ -45,11 +49,12 @@ impl<I: Io> Worker<I> {
                 return;
             }
         }
-        if self.links.len() >= self.engine.lanes_max() + self.config.shards {
-            self.engine.counters.count(Reason::TooManyAnalyzers);
-            return;
-        }
         let peer = self.io.peer(&socket);
+        let address = peer.map(|peer| peer.ip());
+        if let Some(oldest) = self.places.to_go(address, self.awake_ns) {
+            let why = "it had not spoken, and others wanted its place";
+            self.kill(oldest, why, Some(Reason::HandshakeDisplaced));
+        }
         let name = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
         let detector = Detector::new(self.config.dialect);
         let stage = Stage::Detecting {
@@ -58,6 +63,10 @@ impl<I: Io> Worker<I> {
             last_byte_ns: self.awake_ns,
         };
         let slot = self.insert_connection(socket, stage, name.into());
+        let turn = self.places.enter(slot, address, self.awake_ns);
+        if let Some(connection) = self.links.get_mut(slot) {
+            connection.turn_to_speak = Some(turn);
+        }
         // Sooner, never later: a stream of connections must not keep housekeeping waiting.
         let soon_ns = self.now_ns + TICK_HANDSHAKE.as_nanos() as u64; // a constant below a second
         self.next_tick_ns = self.next_tick_ns.min(soon_ns);
@@ -70,10 +79,13 @@ impl<I: Io> Worker<I> {
         }
         let worth_it = self.config.zero_copy_loopback || !self.io.is_on_this_host(&socket);
         let zero_copy = self.io.zero_copy() && self.config.zero_copy_bytes > 0 && worth_it;
+        let peer = self.io.peer(&socket);
         self.links.insert(Connection {
             socket,
             stage,
             accepted_ns: self.awake_ns,
+            peer,
+            turn_to_speak: None,
             receiving: false,
             name,
             epoch: LinkEpoch(0),
@@ -127,11 +139,14 @@ impl<I: Io> Worker<I> {
                 self.on_reference(slot, dialect, weight, rest);
             }
             Err(error) => {
-                let reason = match error {
-                    DetectError::FirstWeight { .. } => Reason::FirstWeightInvalid,
-                    DetectError::Incomplete { .. } => Reason::HandshakeTimeout,
+                let (reason, kind) = match error {
+                    DetectError::FirstWeight { .. } | DetectError::Implausible { .. } => {
+                        (Reason::FirstWeightInvalid, "first_weight_invalid")
+                    }
+                    DetectError::Foreign(foreign) => (Reason::ForeignProtocol, foreign.as_str()),
+                    DetectError::Incomplete { .. } => (Reason::HandshakeTimeout, "mute"),
                 };
-                self.kill(slot, &error.to_string(), Some(reason));
+                self.kill_as(slot, &error.to_string(), Some(reason), kind);
             }
         }
     }
@@ -148,7 +163,7 @@ impl<I: Io> Worker<I> {
         };
         let mut unread = Vec::new();
         if let Stage::Detecting { detector, .. } = &connection.stage {
-            unread.extend_from_slice(detector.replay());
+            unread.extend_from_slice(detector.replay(dialect));
         }
         unread.extend_from_slice(rest);
         let name = Arc::clone(&connection.name);
@@ -189,14 +204,26 @@ impl<I: Io> Worker<I> {
         let Stage::Greeting { reader, .. } = &mut connection.stage else {
             return;
         };
+        let seen = bytes;
         let facts = match reader.next(&mut bytes) {
             None => return,
             Some(Err(error)) => {
-                self.refuse(slot, &error.to_string());
+                let named = match error {
+                    NativeError::Magic => foreign::recognize(seen),
+                    _ => None,
+                };
+                match named {
+                    Some(foreign) => {
+                        let (reason, kind) = (Reason::ForeignProtocol, foreign.as_str());
+                        self.kill_as(slot, &foreign.sentence(), Some(reason), kind);
+                    }
+                    None => self.refuse(slot, &error.to_string(), Reason::HandshakeInvalid),
+                }
                 return;
             }
             Some(Ok(hello)) if hello.id.chars().any(char::is_control) => {
-                self.refuse(slot, "analyzer id has control characters");
+                let why = "analyzer id has control characters";
+                self.refuse(slot, why, Reason::HandshakeInvalid);
                 return;
             }
             Some(Ok(hello)) if !shows_token(&self.live.protection, hello.token) => {
@@ -205,7 +232,7 @@ impl<I: Io> Worker<I> {
                     true => "no token shown, this distributor asks for one",
                     false => "the token is not the one that this distributor asks for",
                 };
-                self.refuse(slot, why);
+                self.refuse(slot, why, Reason::HandshakeInvalid);
                 return;
             }
             Some(Ok(hello)) => {
@@ -228,7 +255,8 @@ impl<I: Io> Worker<I> {
         let to = shard.map_or(usize::from(self.index), usize::from);
         if to >= self.config.shards {
             let shards = self.config.shards;
-            self.refuse(slot, &format!("shard {to} asked for, there are {shards}"));
+            let why = format!("shard {to} asked for, there are {shards}");
+            self.refuse(slot, &why, Reason::HandshakeInvalid);
             return;
         }
         self.settle_down(slot, to, facts);
@@ -236,6 +264,7 @@ impl<I: Io> Worker<I> {
 
     /// The dialect is known: bring the link up here, or give it to the shard that shall own it.
     fn settle_down(&mut self, slot: Slot, to: usize, facts: HandOverFacts) {
+        self.leave_place(slot);
         let Some(connection) = self.links.get_mut(slot) else {
             return;
         };
@@ -318,9 +347,13 @@ impl<I: Io> Worker<I> {
         }
         let known = |entry: &Entry| dialect == Dialect::Native && entry.name == name;
         let most = self.engine.lanes_max();
-        if self.roster.entries.len() >= most && !self.roster.entries.iter().any(known) {
+        let taken = self.roster.entries.len().max(self.links_up.len());
+        if taken >= most && !self.roster.entries.iter().any(known) {
             let why = format!("{most} analyzers are connected, the arena serves no more (--arena)");
-            self.kill(slot, &why, Some(Reason::TooManyAnalyzers));
+            match dialect {
+                Dialect::Native => self.refuse(slot, &why, Reason::TooManyAnalyzers),
+                _ => self.kill(slot, &why, Some(Reason::TooManyAnalyzers)),
+            }
             return;
         }
         self.links_counted += 1;
@@ -364,6 +397,7 @@ impl<I: Io> Worker<I> {
             }
         };
         self.mesh.post(0, Message::Change(change));
+        self.warn_of_far_weight(slot, weight);
         if !unread.is_empty() {
             self.on_control(slot, &unread);
         }
@@ -397,7 +431,8 @@ impl<I: Io> Worker<I> {
         self.say(slot, |out| welcome.encode(out))
     }
 
-    fn refuse(&mut self, slot: Slot, why: &str) {
+    /// Says why, and closes.
+    fn refuse(&mut self, slot: Slot, why: &str, reason: Reason) {
         let welcome = Welcome {
             refused: Some(why),
             shard_count: u16::try_from(self.config.shards).unwrap_or(u16::MAX),
@@ -406,14 +441,49 @@ impl<I: Io> Worker<I> {
             link_epoch: 0,
         };
         self.say(slot, |out| welcome.encode(out));
-        self.kill(slot, why, Some(Reason::HandshakeInvalid));
+        self.kill(slot, why, Some(reason));
     }
 
-    /// Handshakes that take too long, links that do not ACK.
+    /// It has spoken, or is gone: its place is for others.
+    pub(super) fn leave_place(&mut self, slot: Slot) {
+        let connection = self.links.get_mut(slot);
+        if let Some(turn) = connection.and_then(|connection| connection.turn_to_speak.take()) {
+            self.places.leave(turn);
+        }
+    }
+
+    /// Somebody should know of a weight beside which no other counts, or that counts beside no other.
+    pub(super) fn warn_of_far_weight(&self, slot: Slot, weight: f64) {
+        let Some(connection) = self.links.get(slot) else {
+            return;
+        };
+        let name = &connection.name;
+        let others = self.roster.entries.iter();
+        let others = others.filter(|entry| entry.name != *name);
+        let Some(nearest) = far_from(weight, others.map(Entry::effective_weight)) else {
+            return;
+        };
+        let peer = connection.peer;
+        let from = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
+        let address = peer.map(|peer| peer.ip());
+        if let Some(tail) = self.shared.notice(address, "weight_far", self.now_ns) {
+            log::warn!(
+                "analyzer {name}, peer {from}: weight {} is far from those of all others, the nearest is {}{tail}",
+                WeightText(weight),
+                WeightText(nearest)
+            );
+        }
+    }
+
+    /// Handshakes that take too long.
     pub(super) fn check_handshakes(&mut self) {
         let now_ns = self.awake_ns;
         let passed = |since: u64, ms: u64| now_ns.saturating_sub(since) >= ms * MS;
-        for slot in self.links.slots() {
+        let mute_ms_max = match self.places.is_short() {
+            true => MUTE_MS_MAX_SHORT,
+            false => MUTE_MS_MAX,
+        };
+        for slot in self.places.slots() {
             let Some(connection) = self.links.get_mut(slot) else {
                 continue;
             };
@@ -432,10 +502,10 @@ impl<I: Io> Worker<I> {
                         continue;
                     }
                 }
-                Stage::Detecting { .. } if passed(accepted_ns, MUTE_MS_MAX) => {
+                Stage::Detecting { .. } if passed(accepted_ns, mute_ms_max) => {
                     Err(DetectError::Incomplete { bytes: 0 })
                 }
-                Stage::Greeting { first_byte_ns, .. } if passed(*first_byte_ns, MUTE_MS_MAX) => {
+                Stage::Greeting { first_byte_ns, .. } if passed(*first_byte_ns, mute_ms_max) => {
                     Err(DetectError::Incomplete { bytes: 0 })
                 }
                 _ => continue,
@@ -449,4 +519,34 @@ impl<I: Io> Worker<I> {
 fn shows_token(protection: &Protection, shown: &[u8]) -> bool {
     let asked = protection.analyzer_token.as_ref();
     asked.is_none_or(|token| token.accepts(shown))
+}
+
+/// The weight among `others` that is nearest to `weight`, if even that is far; 0 counts as none.
+fn far_from(weight: f64, others: impl Iterator<Item = f64>) -> Option<f64> {
+    let ratio = |other: f64| (weight / other).max(other / weight);
+    let others = others.filter(|other| *other > 0.0);
+    let nearest = others.min_by(|a, b| ratio(*a).total_cmp(&ratio(*b)))?;
+    (weight > 0.0 && ratio(nearest) >= FAR).then_some(nearest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_weight_is_far_from_all_others_or_it_is_not() {
+        let far = |weight, others: &[f64]| far_from(weight, others.iter().copied());
+        assert_eq!(far(50_516.0, &[0.4, 0.6]), Some(0.6));
+        assert_eq!(far(1e-9, &[0.4, 0.6]), Some(0.4));
+        assert_eq!(far(500.0, &[0.4, 0.6]), None);
+        assert_eq!(far(50_516.0, &[0.4, 40_000.0]), None);
+        assert_eq!(far(50_516.0, &[]), None);
+        assert_eq!(
+            far(50_516.0, &[0.0]),
+            None,
+            "who gets nothing does not count"
+        );
+        assert_eq!(far(0.0, &[0.4]), None);
+        assert_eq!(far(1e308, &[1e-308]), Some(1e-308), "the ratio is infinite");
+    }
 }

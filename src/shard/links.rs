@@ -5,12 +5,13 @@
 //! ```
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 
 use super::egress::Sending;
 use super::io::Io;
 use super::mesh::{Mesh, Message, Parcel};
+use super::places::Turn;
 use super::slab::{token, Kind, Slot};
 use super::worker::Worker;
 use crate::engine::{Change, Link, LinkEpoch, Reason, Window};
@@ -60,6 +61,10 @@ pub(super) struct Connection<I: Io> {
     pub(super) socket: I::Socket,
     pub(super) stage: Stage,
     pub(super) accepted_ns: u64,
+    /// Where it comes from, when that could be told.
+    pub(super) peer: Option<SocketAddr>,
+    /// Its place among those that have not spoken.
+    pub(super) turn_to_speak: Option<Turn>,
     pub(super) receiving: bool,
     /// Its id (native) or address.
     pub(super) name: Arc<str>,
@@ -224,6 +229,9 @@ impl<I: Io> Worker<I> {
             }
         }
         if let Some(change) = newest_weight {
+            if let Change::Weight { weight, .. } = change {
+                self.warn_of_far_weight(slot, weight);
+            }
             self.mesh.post(0, Message::Change(change));
         }
         self.pay_credits(slot);
@@ -268,6 +276,19 @@ impl<I: Io> Worker<I> {
 
     /// A connection is over, for whatever reason: what it has not ACKed goes to others at once.
     pub(super) fn kill(&mut self, slot: Slot, why: &str, reason: Option<Reason>) {
+        let kind = reason.map_or("closed", Reason::as_str);
+        self.kill_as(slot, why, reason, kind);
+    }
+
+    /// The same; a warning is said once of a peer and `kind`.
+    pub(super) fn kill_as(
+        &mut self,
+        slot: Slot,
+        why: &str,
+        reason: Option<Reason>,
+        kind: &'static str,
+    ) {
+        self.leave_place(slot);
         let Some(connection) = self.links.get_mut(slot) else {
             return;
         };
@@ -284,10 +305,19 @@ impl<I: Io> Worker<I> {
         self.io.shutdown(&connection.socket, Shutdown::Both);
         match was {
             Stage::Closing => return,
-            Stage::Detecting { .. } | Stage::Greeting { .. } | Stage::Settling => {
-                log::warn!("analyzer {name} closed during its handshake: {why}");
+            Stage::Detecting {
+                first_byte_ns: None,
+                ..
+            } if reason.is_none() => self.engine.counters.count(Reason::Probe),
+            Stage::Detecting { .. }
+            | Stage::Greeting { .. }
+            | Stage::Settling
+            | Stage::Leaving { .. } => {
+                let peer = connection.peer.map(|peer| peer.ip());
+                if let Some(tail) = self.shared.notice(peer, kind, self.now_ns) {
+                    log::warn!("analyzer {name} closed during its handshake: {why}{tail}");
+                }
             }
-            Stage::Leaving { .. } => log::warn!("analyzer {name} closed: {why}"),
             Stage::Up => {
                 let (epoch, unacked) = (connection.epoch, connection.link.unacked());
                 log::info!(
@@ -436,11 +466,6 @@ impl<I: Io> Connection<I> {
     /// It gets messages.
     pub(super) fn is_up(&self) -> bool {
         matches!(self.stage, Stage::Up)
-    }
-
-    /// Nobody knows yet what it is.
-    pub(super) fn is_shaking_hands(&self) -> bool {
-        matches!(self.stage, Stage::Detecting { .. } | Stage::Greeting { .. })
     }
 }
 

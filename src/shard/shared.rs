@@ -1,10 +1,12 @@
 //! What all threads of a distributor share: stop, reports, arenas. Nothing on the hot path.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::admission::Admission;
+use super::notices::{self, Notices};
 use super::operator::Desk;
 use super::refused::RefusedMemory;
 use super::tap::Tap;
@@ -153,6 +155,8 @@ pub(crate) struct Shared {
     pub(super) tap: Tap,
     /// Packets that nobody took.
     pub(super) refused: RefusedMemory,
+    /// What was said about which peer.
+    notices: Mutex<Notices>,
 }
 
 /// Settings that the operator may change while the shards run; each shard looks a few times a second.
@@ -185,7 +189,21 @@ impl Shared {
             live_changes: AtomicU64::new(0),
             tap: Tap::default(),
             refused: RefusedMemory::new(config.http.refused_memory_bytes_max),
+            notices: Mutex::default(),
         }
+    }
+
+    /// Whether to say this of a peer now, and if so what to say behind it; see `notices.rs`. Whoever asks writes the
+    /// line itself: lines are limited by the place that writes them.
+    pub(super) fn notice(
+        &self,
+        peer: Option<IpAddr>,
+        kind: &'static str,
+        now_ns: u64,
+    ) -> Option<String> {
+        let notices = self.notices.lock();
+        let mut notices = notices.unwrap_or_else(PoisonError::into_inner);
+        notices.note(peer, kind, now_ns).map(notices::tail)
     }
 
     /// The settings, and their number.

@@ -19,6 +19,7 @@ use super::emitters::{Emitter, PendingChunk};
 use super::io::Io;
 use super::links::Connection;
 use super::mesh::{Inbox, Mesh};
+use super::places::{places_of, Places};
 use super::posts::Posts;
 use super::shared::{Live, Pace, ShardReport, Shared, Stop};
 use super::slab::{bare, untoken, Kind, Slab, Slot};
@@ -86,6 +87,8 @@ pub(crate) struct Worker<I: Io> {
     pub(super) rearm: VecDeque<Slot>,
 
     pub(super) links: Slab<Connection<I>>,
+    /// Those of them that have not spoken.
+    pub(super) places: Places,
     /// The links that are up.
     pub(super) links_up: BTreeMap<LinkEpoch, Slot>,
     pub(super) links_counted: u64,
@@ -187,10 +190,13 @@ impl<I: Io> Worker<I> {
         listeners: Listeners<I::Listener>,
     ) -> Worker<I> {
         let now_ns = io.now_ns();
+        let engine = Engine::new(config.engine(index), arena);
+        let address_most = config.protection.connections_per_address_max;
         let seed = config.instance ^ u64::from(index).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         Worker {
             index,
-            engine: Engine::new(config.engine(index), arena),
+            places: Places::new(places_of(engine.lanes_max()), address_most),
+            engine,
             clients: Clients::new(&config, seed),
             posts: Posts::new(!seed),
             live: shared.live().1,
@@ -397,8 +403,7 @@ impl<I: Io> Worker<I> {
 
     /// When housekeeping is due next.
     pub(super) fn schedule_tick(&mut self) {
-        let shaking = self.links.iter().any(|(_, link)| link.is_shaking_hands());
-        let tick = if shaking || self.phase != Phase::Running {
+        let tick = if !self.places.is_empty() || self.phase != Phase::Running {
             TICK_HANDSHAKE
         } else {
             TICK

@@ -1,0 +1,202 @@
+//! Places for those who have not spoken: connections on the analyzers' port that may be anybody.
+//!
+//! ```text
+//! accept -> enter --> [oldest ......... newest] --> leave: has spoken, or is gone
+//!             `-> all taken: the oldest of a crowd goes, else the oldest of all
+//! ```
+//!
+//! They are apart from the places of analyzers, so that mute connections never keep an analyzer out:
+//! whoever comes gets in, and has until so many others came behind it to say its first word. An address
+//! that holds an eighth of all places is a crowd; where there is one, its own oldest go first. The places
+//! outnumber the analyzers that can be served, so honest ones that come all at once do not push each other out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::slab::Slot;
+
+/// Places of a shard at least. 1,024 connections of about 1 KiB.
+const PLACES_MIN: usize = 1_024;
+/// An address with this part of the places is a crowd.
+const CROWD_PART: usize = 8;
+
+/// Nobody is pushed out sooner: what it has said may be in the kernel still. Until then up to twice as many
+/// wait as there are places.
+const GRACE_NS: u64 = 20_000_000;
+
+/// Who goes in the place of whom: a number that grows with each that enters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Turn(u64);
+
+struct Waiting {
+    slot: Slot,
+    address: Option<IpAddr>,
+    since_ns: u64,
+}
+
+/// The connections of a shard that have not spoken.
+pub(super) struct Places {
+    most: usize,
+    /// Of one address; 0: no limit of its own.
+    address_most: usize,
+    entered: u64,
+    /// Oldest first.
+    waiting: BTreeMap<Turn, Waiting>,
+    of_address: BTreeMap<Option<IpAddr>, BTreeSet<Turn>>,
+}
+
+/// Places for a shard that can serve so many analyzers.
+pub(super) fn places_of(analyzers_max: usize) -> usize {
+    PLACES_MIN.max(2 * analyzers_max)
+}
+
+impl Places {
+    /// `address_most` is the limit of connections of one address; 0: none.
+    pub(super) fn new(most: usize, address_most: usize) -> Places {
+        assert!(most > 0);
+        Places {
+            most,
+            address_most,
+            entered: 0,
+            waiting: BTreeMap::new(),
+            of_address: BTreeMap::new(),
+        }
+    }
+
+    /// Nobody is waiting.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// More than half are taken: those who wait have less time.
+    pub(super) fn is_short(&self) -> bool {
+        self.waiting.len() > self.most / 2
+    }
+
+    /// Who has to go before one more of this address can enter.
+    pub(super) fn to_go(&self, address: Option<IpAddr>, now_ns: u64) -> Option<Slot> {
+        let own = self.of_address.get(&address);
+        let own_full = own.filter(|own| self.address_most > 0 && own.len() >= self.address_most);
+        let turn = match own_full {
+            Some(own) => *own.first()?,
+            None if self.waiting.len() < self.most => return None,
+            None => self.oldest_of_crowd(),
+        };
+        let oldest = self.waiting.get(&turn)?;
+        let is_new = now_ns.saturating_sub(oldest.since_ns) < GRACE_NS;
+        let fits = self.waiting.len() < 2 * self.most;
+        (!is_new || !fits).then_some(oldest.slot)
+    }
+
+    fn oldest_of_crowd(&self) -> Turn {
+        let crowd = self
+            .of_address
+            .values()
+            .filter(|turns| turns.len() * CROWD_PART >= self.most)
+            .max_by_key(|turns| turns.len());
+        let oldest = crowd.map_or(self.waiting.keys().next(), BTreeSet::first);
+        *oldest.expect("called when all places are taken")
+    }
+
+    /// One more.
+    pub(super) fn enter(&mut self, slot: Slot, address: Option<IpAddr>, now_ns: u64) -> Turn {
+        let turn = Turn(self.entered);
+        self.entered += 1;
+        let waiting = Waiting {
+            slot,
+            address,
+            since_ns: now_ns,
+        };
+        self.waiting.insert(turn, waiting);
+        self.of_address.entry(address).or_default().insert(turn);
+        turn
+    }
+
+    /// It has spoken, or is gone.
+    pub(super) fn leave(&mut self, turn: Turn) {
+        let Some(Waiting { address, .. }) = self.waiting.remove(&turn) else {
+            return;
+        };
+        if let Some(turns) = self.of_address.get_mut(&address) {
+            turns.remove(&turn);
+            if turns.is_empty() {
+                self.of_address.remove(&address);
+            }
+        }
+    }
+
+    /// All of them, oldest first.
+    pub(super) fn slots(&self) -> Vec<Slot> {
+        self.waiting.values().map(|waiting| waiting.slot).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::slab::Slab;
+    use super::*;
+
+    const LATER: u64 = 2 * GRACE_NS;
+
+    fn at(n: u32) -> Option<IpAddr> {
+        Some(IpAddr::from(n.to_be_bytes()))
+    }
+
+    /// Places with one connection of each address, in this order.
+    fn taken(places: &mut Places, addresses: impl Iterator<Item = u32>) -> Vec<Slot> {
+        let mut slab = Slab::new();
+        addresses
+            .map(|address| {
+                let slot = slab.insert(());
+                places.enter(slot, at(address), 0);
+                slot
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_oldest_goes_when_all_places_are_taken() {
+        let mut places = Places::new(100, 0);
+        let slots = taken(&mut places, 0..99);
+        assert_eq!(places.to_go(at(500), LATER), None);
+        let mut slab = Slab::new();
+        let turn = places.enter(slab.insert(()), at(99), 0);
+        assert_eq!(places.to_go(at(500), LATER), Some(slots[0]));
+        assert!(places.is_short());
+        places.leave(turn);
+        places.leave(turn);
+        assert_eq!(places.to_go(at(500), LATER), None, "there is one again");
+        assert_eq!(places.slots(), slots);
+    }
+
+    #[test]
+    fn where_one_address_has_a_crowd_its_own_oldest_goes() {
+        let mut places = Places::new(100, 0);
+        let slots = taken(&mut places, (0..40).chain([7; 60]));
+        assert_eq!(places.to_go(at(500), LATER), Some(slots[7]));
+    }
+
+    #[test]
+    fn an_address_has_no_more_places_than_connections() {
+        let mut places = Places::new(100, 3);
+        let slots = taken(&mut places, [1, 2, 2, 2].into_iter());
+        assert_eq!(places.to_go(at(1), LATER), None);
+        assert_eq!(places.to_go(at(2), LATER), Some(slots[1]));
+    }
+
+    #[test]
+    fn who_has_just_come_has_time_to_be_read_but_not_without_bound() {
+        let mut places = Places::new(100, 0);
+        taken(&mut places, 0..100);
+        assert_eq!(places.to_go(at(500), GRACE_NS - 1), None);
+        assert!(places.to_go(at(500), GRACE_NS).is_some());
+        taken(&mut places, 100..200);
+        assert!(places.to_go(at(500), 0).is_some());
+    }
+
+    #[test]
+    fn all_analyzers_that_can_be_served_may_come_at_once() {
+        assert_eq!(places_of(86), 1_024);
+        assert!(places_of(4_000) >= 2 * 4_000);
+    }
+}
