@@ -113,6 +113,10 @@ enum Action {
         /// Only say what would change
         #[arg(long)]
         dry_run: bool,
+        /// Also when it opens what is closed: an allow-list, a token or a limit that is gone, the last analyzer over
+        /// HTTP, a file that is empty
+        #[arg(long)]
+        force: bool,
     },
     /// Go back to before the last reload
     Rollback,
@@ -186,8 +190,8 @@ impl Action {
                 let body = json!({ "level": level });
                 ("PUT", "/admin/log-level".into(), Some(body))
             }
-            Action::Reload { dry_run } => {
-                let body = json!({ "dryRun": dry_run });
+            Action::Reload { dry_run, force } => {
+                let body = json!({ "dryRun": dry_run, "force": force });
                 ("POST", "/admin/reload".into(), Some(body))
             }
             Action::Rollback => ("POST", "/admin/rollback".into(), None),
@@ -296,7 +300,11 @@ mod tests {
         assert_eq!(request("log-level debug").0, "PUT");
         assert_eq!(
             request("reload --dry-run").2,
-            Some(json!({ "dryRun": true }))
+            Some(json!({ "dryRun": true, "force": false }))
+        );
+        assert_eq!(
+            request("reload --force").2,
+            Some(json!({ "dryRun": false, "force": true }))
         );
         assert_eq!(request("remove-http h1 --admin /x.sock").0, "DELETE");
     }

@@ -9,22 +9,15 @@ pub mod analyzer;
 pub mod backoff;
 pub mod emitter;
 pub mod payload;
+pub mod signals;
+
+pub use signals::stop_on_signals;
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::thread;
-
-/// A flag that SIGTERM and SIGINT raise; a second signal ends the process at once.
-pub fn stop_on_signals() -> io::Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, stop.clone())?;
-        signal_hook::flag::register(signal, stop.clone())?;
-    }
-    Ok(stop)
-}
 
 /// Raises `stop` when standard input ends: a program that was started through a pipe stops with
 /// whoever holds the other end, however that ended.

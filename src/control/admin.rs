@@ -7,7 +7,7 @@
 //! POST   /admin/analyzers/{id}/unpin | drain | resume | eject
 //! POST   /admin/http-analyzers {"id","endpoint","weight"}     DELETE /admin/http-analyzers/{id}
 //! GET    /admin/log-level     PUT /admin/log-level {"level":"debug"}
-//! POST   /admin/reload {"dryRun":true}     POST /admin/rollback
+//! POST   /admin/reload {"dryRun":true,"force":true}     POST /admin/rollback
 //! GET    /admin/tap?rate=10&seconds=5      on the admin listener only, see listener.rs
 //! ```
 
@@ -66,6 +66,8 @@ struct LevelBody {
 struct ReloadBody {
     #[serde(default)]
     dry_run: bool,
+    #[serde(default)]
+    force: bool,
 }
 
 /// Does it, and says what came of it.
@@ -392,13 +394,15 @@ fn remove_http(core: &Core, id: &str) -> Answer {
 }
 
 fn reload(core: &Core, ask: &Ask) -> Answer {
-    let ReloadBody { dry_run } = if ask.body.is_empty() {
+    let ReloadBody { dry_run, force } = if ask.body.is_empty() {
         ReloadBody::default()
     } else {
         body(ask)?
     };
     let reloader = core.reloader.as_ref().ok_or_else(no_file)?;
-    let body = reloader.reload(dry_run).map_err(|error| (422, error))?;
+    let body = reloader
+        .reload(dry_run, force)
+        .map_err(|error| (422, error))?;
     Ok((200, body))
 }
 
@@ -427,8 +431,8 @@ mod tests {
         fn current(&self) -> Value {
             json!({ "path": "weir.toml" })
         }
-        fn reload(&self, dry_run: bool) -> Result<Value, String> {
-            Ok(json!({ "dryRun": dry_run, "changed": [] }))
+        fn reload(&self, dry_run: bool, force: bool) -> Result<Value, String> {
+            Ok(json!({ "dryRun": dry_run, "force": force, "changed": [] }))
         }
         fn rollback(&self) -> Result<Value, String> {
             Err("rollback: nothing was reloaded".into())
@@ -637,6 +641,8 @@ mod tests {
         });
         let (status, answer) = call(&core, "POST", "/admin/reload", r#"{"dryRun":true}"#);
         assert_eq!((status, &answer["dryRun"]), (200, &json!(true)));
+        let (_, forced) = call(&core, "POST", "/admin/reload", r#"{"force":true}"#);
+        assert_eq!(forced["force"], json!(true));
         assert_eq!(
             call(&core, "POST", "/admin/reload", "").1["dryRun"],
             json!(false)

@@ -125,11 +125,12 @@ impl Settings {
 pub trait Reloader: Send + Sync {
     /// What is in force, for `GET /admin/config`.
     fn current(&self) -> Value;
-    /// Takes what has changed; with `dry_run` only says what would.
+    /// Takes what has changed; with `dry_run` only says what would. What would open what is closed is taken only
+    /// with `force`.
     ///
     /// # Errors
-    /// The file, the line and what is allowed; nothing has changed then.
-    fn reload(&self, dry_run: bool) -> Result<Value, String>;
+    /// The file, the line and what is allowed, or what would be opened; nothing has changed then.
+    fn reload(&self, dry_run: bool, force: bool) -> Result<Value, String>;
     /// Goes back to what was before the last reload.
     ///
     /// # Errors

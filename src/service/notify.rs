@@ -8,6 +8,8 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use socket2::SockRef;
+
 /// A manager that reads nothing for so long misses a line: it is never worth a thread that stands still.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Longest status line, in bytes.
@@ -75,7 +77,7 @@ impl Notifier {
 
     /// One line for `systemctl status`.
     pub fn status(&self, status: &str) {
-        self.send(&status_line(status));
+        self.mention(&status_line(status));
     }
 
     /// A reload begins; [`Notifier::ready`] ends it. `monotonic_us`: CLOCK_MONOTONIC in microseconds, by which
@@ -86,24 +88,34 @@ impl Notifier {
 
     /// On the way out.
     pub fn stopping(&self, status: &str) {
-        self.send(&format!("STOPPING=1\n{}", status_line(status)));
+        self.mention(&format!("STOPPING=1\n{}", status_line(status)));
     }
 
     /// A stop takes at least this much longer, and is still under way.
     pub fn extend(&self, by: Duration) {
-        self.send(&format!("EXTEND_TIMEOUT_USEC={}", by.as_micros()));
+        self.mention(&format!("EXTEND_TIMEOUT_USEC={}", by.as_micros()));
     }
 
     /// Alive.
     pub fn feed_watchdog(&self) {
-        self.send("WATCHDOG=1");
+        self.mention("WATCHDOG=1");
     }
 
+    /// What must arrive: waits for a manager that does not read.
     fn send(&self, text: &str) {
+        self.say(text, 0);
+    }
+
+    /// What comes again, or is no loss: waits for nobody.
+    fn mention(&self, text: &str) {
+        self.say(text, libc::MSG_DONTWAIT);
+    }
+
+    fn say(&self, text: &str, flags: i32) {
         let Some(socket) = &self.socket else {
             return;
         };
-        let sent = socket.send(text.as_bytes());
+        let sent = SockRef::from(socket).send_with_flags(text.as_bytes(), flags);
         match sent {
             Ok(_) => self.failed.store(false, Ordering::Relaxed),
             // One line for each time that the manager is lost.

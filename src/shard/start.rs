@@ -5,8 +5,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::mpsc::Sender;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use glommio::channels::channel_mesh::{FullMesh, MeshBuilder};
@@ -38,6 +39,8 @@ const PREEMPT_AFTER: Duration = Duration::from_secs(24 * 3600);
 const NOFILE_RESERVE: u64 = 512;
 /// Time that all shards together have to come up.
 const START_PATIENCE: Duration = Duration::from_secs(10);
+/// How often a start looks whether it shall be given up.
+const CANCEL_LOOK: Duration = Duration::from_millis(20);
 /// One receive buffer with incremental consumption: many receives share it.
 const INCREMENTAL_BUFFER_BYTES: u32 = 256 * 1024;
 /// One receive buffer without: each receive takes a whole one.
@@ -87,6 +90,8 @@ pub enum StartError {
     },
     /// A shard did not come up.
     Shard(String),
+    /// Somebody wanted it to end before it was up.
+    Cancelled,
     /// Values that do not go together.
     Config(String),
 }
@@ -114,6 +119,7 @@ impl fmt::Display for StartError {
             ),
             StartError::Resource { what, error } => write!(f, "{what}: {error}"),
             StartError::Shard(text) => write!(f, "a shard did not start: {text}"),
+            StartError::Cancelled => f.write_str("the start was given up"),
             StartError::Config(text) => f.write_str(text),
         }
     }
@@ -150,6 +156,19 @@ impl Distributor {
     /// # Errors
     /// As [`Distributor::start`]; also more sockets than shards.
     pub fn start_on(config: Config, passed: Passed) -> Result<Distributor, StartError> {
+        Distributor::start_unless(&AtomicBool::new(false), config, passed)
+    }
+
+    /// The same, given up as soon as `cancelled` is true. No shard reads anything before all are up, so nothing
+    /// was taken in then.
+    ///
+    /// # Errors
+    /// As [`Distributor::start_on`]; [`StartError::Cancelled`].
+    pub fn start_unless(
+        cancelled: &AtomicBool,
+        config: Config,
+        passed: Passed,
+    ) -> Result<Distributor, StartError> {
         config.check()?;
         let without: Vec<&str> = config.without.iter().map(String::as_str).collect();
         let features = Features::probe().map_err(StartError::Unusable)?;
@@ -232,6 +251,8 @@ impl Distributor {
         let mesh = MeshBuilder::full(config.shards, CHANNEL_MESSAGES);
         let config = Arc::new(config);
         let mut shards = Vec::new();
+        let gate = Arc::new(Gate::default());
+        let _closed_at_last = GivenUp(Arc::clone(&gate));
         let (up, ups) = std::sync::mpsc::channel();
         let parts = arenas.into_iter().zip(emitters.into_iter().zip(analyzers));
         let mut http = http.into_iter();
@@ -250,8 +271,12 @@ impl Distributor {
                 views: views.clone(),
                 features,
                 mesh: mesh.clone(),
+                gate: Arc::clone(&gate),
                 up: up.clone(),
             };
+            if cancelled.load(Ordering::Acquire) {
+                return Err(StartError::Cancelled);
+            }
             let handle = plan.spawn(index, arena, listeners, refused.next())?;
             shards.push(handle);
         }
@@ -267,15 +292,24 @@ impl Distributor {
         };
         let deadline = Instant::now() + START_PATIENCE;
         for _ in 0..distributor.shards.len() {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let failed = match ups.recv_timeout(left) {
+            let next = loop {
+                let left = deadline.saturating_duration_since(Instant::now());
+                let next = ups.recv_timeout(left.min(CANCEL_LOOK));
+                if cancelled.load(Ordering::Acquire) {
+                    return Err(StartError::Cancelled);
+                }
+                if next != Err(RecvTimeoutError::Timeout) || left.is_zero() {
+                    break next;
+                }
+            };
+            let failed = match next {
                 Ok(Ok(())) => continue,
                 Ok(Err(why)) => why,
                 Err(_) => "no sign of life within 10 s: too little CPU time, or too little lockable memory for glommio (RLIMIT_MEMLOCK of 8 MiB or more: `ulimit -l`, LimitMEMLOCK)".to_owned(),
             };
-            distributor.stopper().stop_now();
             return Err(StartError::Shard(failed));
         }
+        gate.set(true);
         Ok(distributor)
     }
 
@@ -365,8 +399,47 @@ struct Plan {
     views: Vec<ArenaView>,
     features: Features,
     mesh: FullMesh<Message<OwnedFd>>,
+    gate: Arc<Gate>,
     /// Tells whether the shard came up.
     up: Sender<Result<(), String>>,
+}
+
+/// Shards that are up wait here until all are: nothing is taken in by a distributor that does not come up.
+#[derive(Default)]
+struct Gate {
+    is_open: Mutex<Option<bool>>,
+    turned: Condvar,
+}
+
+impl Gate {
+    fn set(&self, open: bool) {
+        let mut is_open = self.is_open.lock().unwrap_or_else(PoisonError::into_inner);
+        is_open.get_or_insert(open);
+        self.turned.notify_all();
+    }
+
+    /// Whether to go through.
+    fn wait(&self) -> bool {
+        let mut is_open = self.is_open.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            match *is_open {
+                Some(is_open) => return is_open,
+                None => {
+                    let waited = self.turned.wait(is_open);
+                    is_open = waited.unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+        }
+    }
+}
+
+/// Closes the gate unless it was opened.
+struct GivenUp(Arc<Gate>);
+
+impl Drop for GivenUp {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
 }
 
 /// Takes the other shards along when one ends for whatever reason: a distributor with a shard
@@ -420,6 +493,9 @@ impl Plan {
             io::Error::other(unusable.to_string())
         })?;
         let _ = self.up.send(Ok(()));
+        if !self.gate.wait() {
+            return Err(io::Error::other("the start was given up"));
+        }
         let mut worker = Worker::new(
             index,
             self.config,

@@ -4,6 +4,7 @@
 //! manager.rs   a manager of ours: a notify socket, sockets that it holds, a child
 //! notify.rs    READY, STATUS, RELOADING, STOPPING, EXTEND_TIMEOUT, WATCHDOG
 //! streams.rs   nobody reads stdout or stderr, they are closed or full
+//! signals.rs   what signals mean, reloads that hang or would open what is closed
 //! sockets.rs   LISTEN_FDS: who is accepted by whom, restarts, what is refused
 //! units.rs     systemd/, scripts/install.sh, scripts/deb.sh
 //! ```
@@ -14,6 +15,7 @@ mod common;
 
 mod manager;
 mod notify;
+mod signals;
 mod sockets;
 mod streams;
 mod units;

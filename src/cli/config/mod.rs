@@ -7,6 +7,7 @@
 //!   layers.rs     default < file < environment < flag
 //!   listening.rs  sockets that were passed, against the addresses that are configured
 //!   loaded.rs     what is in force; read again, and what would change
+//!   opens.rs      what a reload would open that is closed
 //!   print.rs      a commented weir.toml; what is in force and why
 //!   schema.rs     JSON schema
 //!   command.rs    `weir config`, `weir check`
@@ -17,6 +18,7 @@ mod file;
 mod layers;
 mod listening;
 mod loaded;
+mod opens;
 mod print;
 mod schema;
 mod settings;
@@ -24,6 +26,7 @@ mod settings;
 pub use layers::Source;
 pub use listening::Listening;
 pub use loaded::{diff, Difference, Loaded, Origins, Value};
+pub use opens::opens;
 pub use settings::with_variables;
 
 use std::ffi::OsString;

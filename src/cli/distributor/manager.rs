@@ -8,6 +8,7 @@
 //!   SIGTERM               STOPPING, then EXTEND_TIMEOUT once a second while it drains and every shard turns
 //! ```
 
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -115,9 +116,17 @@ pub(super) struct Telling {
 
 impl Telling {
     /// Says READY, and goes on telling.
-    pub(super) fn start(manager: Arc<Manager>, stopper: Stopper, core: Arc<Core>) -> Telling {
+    ///
+    /// # Errors
+    /// There is no thread.
+    pub(super) fn start(
+        manager: Arc<Manager>,
+        stopper: Stopper,
+        core: Arc<Core>,
+    ) -> io::Result<Telling> {
         let (over, is_over) = std::sync::mpsc::channel();
-        let thread = std::thread::spawn(move || {
+        let thread = std::thread::Builder::new().name("manager".into());
+        let thread = thread.spawn(move || {
             manager.notifier.ready("up");
             if !manager.notifier.is_there() {
                 return;
@@ -130,8 +139,8 @@ impl Telling {
             while is_over.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
                 clock.tick(&manager, &stopper, &core);
             }
-        });
-        Telling { over, thread }
+        })?;
+        Ok(Telling { over, thread })
     }
 
     /// Ends it.

@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! args.rs        flags
-//! control.rs     the control side, and what a reload changes
+//! control.rs     the control side
 //! manager.rs     what the service manager is told
 //! http.rs        flags of HTTP
 //! protection.rs  flags about who may connect
+//! reload.rs      the configuration, read again
 //! report.rs      the last lines, and the exit status
+//! signals.rs     what signals mean
 //! ```
 
 mod args;
@@ -14,18 +16,18 @@ mod control;
 mod http;
 mod manager;
 mod protection;
+mod reload;
 mod report;
+mod signals;
 
 pub use args::{Args, CoreList, PinnedDialect};
 
+use std::io;
 use std::process::ExitCode;
 use std::sync::mpsc::{RecvTimeoutError, Sender};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
-
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
-use signal_hook::iterator::Signals;
 
 use crate::audit::{self, Closing};
 use crate::certificate::{self, Stamp};
@@ -34,6 +36,7 @@ use crate::service::sockets::Sockets;
 use crate::shard::{Distributor, Passed, StartError, Stopper};
 use crate::streams::{self, complain};
 use manager::{Manager, Telling};
+use signals::{Ear, Running};
 
 /// How often the law is checked over all shards.
 const LAW_EVERY: Duration = Duration::from_secs(1);
@@ -49,6 +52,13 @@ pub fn run(args: &Args) -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    let ear = match Ear::open() {
+        Ok(ear) => ear,
+        Err(error) => {
+            complain(&format!("signals cannot be handled: {error}"));
+            return ExitCode::from(1);
+        }
+    };
     let manager = Arc::new(Manager::from_environment());
     if let Some(path) = &args.certificate {
         if let Err(error) = certificate::check_writable("--certificate", path) {
@@ -56,16 +66,6 @@ pub fn run(args: &Args) -> ExitCode {
             return ExitCode::from(1);
         }
     }
-    // A write beyond the limit on the size of files (LimitFSIZE=) then fails like any other; without a
-    // handler this signal ends the process. Nobody looks at the flag.
-    let handled = signal_hook::flag::register(SIGXFSZ, Arc::default());
-    let mut signals = match handled.and_then(|_| Signals::new([SIGTERM, SIGINT, SIGHUP])) {
-        Ok(signals) => signals,
-        Err(error) => {
-            complain(&format!("signals cannot be handled: {error}"));
-            return ExitCode::from(1);
-        }
-    };
     let loaded = Loaded::new(args.clone()).and_then(|loaded| {
         let listening = Listening::of(&sockets).map_err(|why| vec![why])?;
         loaded.on(listening).map_err(|why| vec![why])
@@ -86,22 +86,32 @@ pub fn run(args: &Args) -> ExitCode {
         analyzers: sockets.analyzers,
         http: sockets.http,
     };
-    let distributor = match Distributor::start_on(config.clone(), passed) {
+    let started_on = Distributor::start_unless(ear.starting(), config.clone(), passed);
+    let distributor = match started_on {
         Ok(distributor) => distributor,
+        // The ear has said so.
+        Err(StartError::Cancelled) => return ExitCode::SUCCESS,
         Err(error) => {
             complain(&error.to_string());
             let usage = matches!(error, StartError::Config(_));
             return ExitCode::from(if usage { 2 } else { 1 });
         }
     };
+    ear.up(distributor.stopper());
     let from = control::From {
         loaded,
         started,
         admin: sockets.admin,
         manager: Arc::clone(&manager),
     };
-    let control = match control::start(&distributor.operator(), from) {
-        Ok(control) => control,
+    let sides = control::start(&distributor.operator(), from).and_then(|control| {
+        let core = Arc::clone(control.running.core());
+        let watch = Watch::start(distributor.stopper())?;
+        let telling = Telling::start(Arc::clone(&manager), distributor.stopper(), core)?;
+        Ok((control, watch, telling))
+    });
+    let (control, watch, telling) = match sides {
+        Ok(sides) => sides,
         Err(error) => {
             complain(&error.to_string());
             distributor.stopper().stop_now();
@@ -120,48 +130,21 @@ pub fn run(args: &Args) -> ExitCode {
         distributor.memory_bytes(),
         distributor.features(),
     );
-    let telling = Telling::start(
-        Arc::clone(&manager),
-        distributor.stopper(),
-        Arc::clone(control.running.core()),
-    );
-    let handle = signals.handle();
-    let stopper = distributor.stopper();
-    let drain_timeout = args.drain_timeout;
-    let reload = Arc::clone(&control.reload);
-    let core = Arc::clone(control.running.core());
-    let waiter = std::thread::spawn(move || {
-        let mut stopping = 0;
-        for signal in signals.forever() {
-            match signal {
-                SIGHUP => reload.on_signal(),
-                _ if stopping == 0 => {
-                    stopping += 1;
-                    manager.stopping();
-                    log::info!(
-                        "draining for at most {drain_timeout:?}; a second signal ends at once"
-                    );
-                    core.drain();
-                    stopper.drain(drain_timeout);
-                }
-                _ => {
-                    stopper.stop_now();
-                    return true;
-                }
-            }
-        }
-        false
+    ear.running(Running {
+        stopper: distributor.stopper(),
+        drain_timeout: args.drain_timeout,
+        reload: Arc::clone(&control.reload),
+        core: Arc::clone(control.running.core()),
+        manager,
     });
-    let watch = Watch::start(distributor.stopper());
     let stopper = distributor.stopper();
     let joined = distributor.join();
     let is_broken = watch.end();
     telling.end();
     control.running.end();
-    handle.close();
     let closing = Closing {
         started,
-        at_once: waiter.join().unwrap_or(false),
+        at_once: ear.close(),
         failed: joined.is_err() || is_broken,
     };
     let (reports, failure) = match joined {
@@ -197,9 +180,10 @@ struct Watch {
 }
 
 impl Watch {
-    fn start(stopper: Stopper) -> Watch {
+    fn start(stopper: Stopper) -> io::Result<Watch> {
         let (over, is_over) = std::sync::mpsc::channel();
-        let thread = std::thread::spawn(move || loop {
+        let thread = std::thread::Builder::new().name("law".into());
+        let thread = thread.spawn(move || loop {
             if let Err(balance) = audit::check_law(&stopper.balances()) {
                 // What goes on with broken books loses messages and does not know it.
                 complain(&format!("sum of all shards: {balance}"));
@@ -209,8 +193,8 @@ impl Watch {
             if is_over.recv_timeout(LAW_EVERY) != Err(RecvTimeoutError::Timeout) {
                 return false;
             }
-        });
-        Watch { over, thread }
+        })?;
+        Ok(Watch { over, thread })
     }
 
     /// Ends; whether the law was broken.

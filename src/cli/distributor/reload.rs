@@ -1,0 +1,256 @@
+//! The configuration, read again while the distributor runs.
+//!
+//! ```text
+//! SIGHUP            -> thread `reload` ---.
+//! POST /admin/reload -> its own thread ---+-> thread `reload-read`: the same file, environment and flags again,
+//!                                         |   for 5 s at most (a FIFO, a network that is away)
+//!     would it open what is closed? <-----'   then it is refused, unless it is forced
+//!     live settings   -> shards, HTTP analyzers, log level, at once
+//!     the others      -> named against what runs, and left as they are until a restart
+//! POST /admin/rollback -> what was before, likewise
+//! ```
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{sync_channel, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use serde_json::{json, Value};
+
+use super::manager::Manager;
+use crate::cli::config::{diff, opens, Difference, Loaded};
+use crate::cli::set_log_level;
+use crate::control::core::Core;
+use crate::control::health_check;
+use crate::control::Reloader;
+use crate::shard::{Live, Operator};
+
+/// Time that files have to be read.
+const READ_PATIENCE: Duration = Duration::from_secs(5);
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct State {
+    /// What the shards were started with.
+    started: Loaded,
+    /// What was read last.
+    current: Loaded,
+    /// What the last reload replaced.
+    before: Option<Loaded>,
+}
+
+/// Reads the configuration again.
+pub(super) struct Reload {
+    operator: Operator,
+    core: Mutex<Weak<Core>>,
+    manager: Arc<Manager>,
+    state: Mutex<State>,
+    /// Wakes the thread for SIGHUP; one more is remembered while it works.
+    wake: SyncSender<()>,
+    /// Files are being read, perhaps by somebody who no longer waits.
+    reading: Arc<AtomicBool>,
+}
+
+impl Reload {
+    /// With the thread that does what SIGHUP asks for.
+    ///
+    /// # Errors
+    /// There is no thread.
+    pub(super) fn start(
+        operator: Operator,
+        manager: Arc<Manager>,
+        loaded: Loaded,
+    ) -> io::Result<Arc<Reload>> {
+        let (wake, wakes) = sync_channel(1);
+        let reload = Arc::new(Reload {
+            operator,
+            core: Mutex::new(Weak::new()),
+            manager,
+            state: Mutex::new(State {
+                started: loaded.clone(),
+                current: loaded,
+                before: None,
+            }),
+            wake,
+            reading: Arc::default(),
+        });
+        let own = Arc::downgrade(&reload);
+        let work = move || {
+            while wakes.recv().is_ok() {
+                let Some(reload) = own.upgrade() else { return };
+                match Reloader::reload(&reload, false, false) {
+                    Ok(_) => log::info!("reloaded"),
+                    Err(problems) => log::error!("not reloaded: {problems}"),
+                }
+            }
+        };
+        std::thread::Builder::new()
+            .name("reload".into())
+            .spawn(work)?;
+        Ok(reload)
+    }
+
+    /// What else a reload changes.
+    pub(super) fn set_core(&self, core: &Arc<Core>) {
+        *lock(&self.core) = Arc::downgrade(core);
+    }
+
+    /// For SIGHUP: reloads soon, and says in the log what came of it. Waits for nothing.
+    pub(super) fn request(&self) {
+        // One that waits already will see what is to be seen.
+        let _ = self.wake.try_send(());
+    }
+
+    /// The same files again, for a bounded time: whoever waits longer for a disk is left alone with it.
+    fn read(&self) -> Result<Loaded, String> {
+        if self.reading.swap(true, Ordering::AcqRel) {
+            return Err("an earlier reload still reads the configuration (a FIFO, or a file system that is away?)".into());
+        }
+        let current = lock(&self.state).current.clone();
+        let (done, is_done) = sync_channel(1);
+        let reading = Arc::clone(&self.reading);
+        let read = move || {
+            let read = current.reload();
+            reading.store(false, Ordering::Release);
+            // Nobody waits any longer.
+            let _ = done.send(read);
+        };
+        let spawned = std::thread::Builder::new()
+            .name("reload-read".into())
+            .spawn(read);
+        if let Err(error) = spawned {
+            self.reading.store(false, Ordering::Release);
+            return Err(format!("no thread to read the configuration: {error}"));
+        }
+        match is_done.recv_timeout(READ_PATIENCE) {
+            Ok(read) => read.map_err(|problems| problems.join("; ")),
+            Err(_) => Err(format!(
+                "the configuration could not be read within {} s (a FIFO, or a file system that is away?)",
+                READ_PATIENCE.as_secs()
+            )),
+        }
+    }
+
+    /// Puts another configuration in force, as far as that is possible without a restart.
+    fn take(&self, state: &State, to: &Loaded) -> Vec<Difference> {
+        let differences = differences(state, to);
+        let config = &to.config;
+        let mut live: Live = self.operator.live();
+        live.protection = config.protection.clone();
+        live.http.request_timeout = config.http.request_timeout;
+        live.http.idle_timeout = config.http.idle_timeout;
+        live.http.push_timeout = config.http.push_timeout;
+        // A limit that is counted from the start of each connection stays as it was.
+        live.protection.connections_per_address_max =
+            state.started.config.protection.connections_per_address_max;
+        self.operator.set_live(live);
+        set_log_level(to.args.log_level);
+        if let Some(core) = lock(&self.core).upgrade() {
+            core.set_protection(
+                config.protection.admin_token.clone(),
+                config.protection.cors.clone(),
+                config.protection.http_hosts.clone(),
+            );
+            core.checks.set_slow_start(config.http.slow_start);
+            self.take_analyzers(&core, &state.current, to);
+        }
+        for difference in &differences {
+            log::info!("reload {difference}");
+        }
+        differences
+    }
+
+    /// Removes what is gone, adds what is new, changes what is another.
+    fn take_analyzers(&self, core: &Arc<Core>, from: &Loaded, to: &Loaded) {
+        let (old, new) = (&from.config.http.analyzers, &to.config.http.analyzers);
+        for gone in old {
+            let stays = new
+                .iter()
+                .any(|other| other.id() == gone.id() && other.endpoint() == gone.endpoint());
+            if !stays {
+                health_check::remove(core, gone.id());
+            }
+        }
+        for wanted in new {
+            let before = old
+                .iter()
+                .find(|other| other.id() == wanted.id() && other.endpoint() == wanted.endpoint());
+            let done = match before {
+                None => health_check::add(core, wanted),
+                Some(before) if before.weight() != wanted.weight() => {
+                    core.checks.set_weight(wanted.id(), wanted.weight());
+                    core.own_weight(wanted.id(), wanted.weight());
+                    Ok(())
+                }
+                Some(_) => Ok(()),
+            };
+            if let Err(error) = done {
+                log::error!("reload: analyzer {}: {error}", wanted.id());
+            }
+        }
+    }
+
+    fn reload_now(&self, dry_run: bool, force: bool) -> Result<Value, String> {
+        let next = self.read()?;
+        let mut state = lock(&self.state);
+        let opens = opens(&state.current, &next);
+        if dry_run {
+            let changes = differences(&state, &next);
+            return Ok(json!({ "dryRun": true, "changes": changes, "opens": opens }));
+        }
+        if !opens.is_empty() && !force {
+            return Err(format!(
+                "it would open what is closed: {}; `weir ctl reload --force` takes it all the same",
+                opens.join("; ")
+            ));
+        }
+        let is_another = !diff(&state.current, &next).is_empty();
+        let changes = self.take(&state, &next);
+        if is_another {
+            let before = std::mem::replace(&mut state.current, next);
+            state.before = Some(before);
+        }
+        Ok(json!({ "dryRun": false, "changes": changes, "opens": opens }))
+    }
+
+    fn rollback_now(&self) -> Result<Value, String> {
+        let mut state = lock(&self.state);
+        let before = state
+            .before
+            .take()
+            .ok_or("nothing was reloaded since the start or the last roll-back")?;
+        let changes = self.take(&state, &before);
+        state.current = before;
+        Ok(json!({ "changes": changes }))
+    }
+}
+
+/// What would change at once, against what was read last, and what needs a restart, against what runs: a value
+/// that was changed and changed back is none.
+fn differences(state: &State, to: &Loaded) -> Vec<Difference> {
+    let live = diff(&state.current, to).into_iter().filter(|it| it.live);
+    let pending = diff(&state.started, to).into_iter().filter(|it| !it.live);
+    live.chain(pending).collect()
+}
+
+impl Reloader for Arc<Reload> {
+    fn current(&self) -> Value {
+        json!(crate::audit::configuration(
+            &lock(&self.state).current.config
+        ))
+    }
+
+    fn reload(&self, dry_run: bool, force: bool) -> Result<Value, String> {
+        match dry_run {
+            true => self.reload_now(true, force),
+            false => self.manager.reload(|| self.reload_now(false, force)),
+        }
+    }
+
+    fn rollback(&self) -> Result<Value, String> {
+        self.manager.reload(|| self.rollback_now())
+    }
+}
