@@ -594,7 +594,7 @@ impl State {
 
     /// Adds up each analyzer's lanes.
     fn add_lanes(&self, rows: &mut [Row]) {
-        let mut recent: Vec<Option<Histogram<u32>>> = vec![None; rows.len()];
+        let mut recent: Vec<Option<Histogram<u64>>> = vec![None; rows.len()];
         for report in &self.reports {
             for lane in &report.lanes {
                 let Some((name, track)) = self.lanes.get(&(report.shard, lane.epoch)) else {
@@ -613,9 +613,7 @@ impl State {
                 }
                 row.lanes += 1;
                 row.lanes_full += usize::from(lane.full);
-                let all =
-                    recent[index].get_or_insert_with(|| Histogram::new_from(&lane.latency_us));
-                track.recent(lane, all);
+                track.recent(&mut recent[index]);
             }
         }
         for (row, recent) in rows.iter_mut().zip(recent) {

@@ -33,7 +33,7 @@ pub struct Buckets {
 
 impl Buckets {
     /// Of a whole histogram, which is in microseconds.
-    pub fn of(histogram: &Histogram<u32>) -> Buckets {
+    pub fn of(histogram: &Histogram<u64>) -> Buckets {
         let mut buckets = Buckets::default();
         let mut index = 0;
         for step in histogram.iter_recorded() {
@@ -69,8 +69,10 @@ impl Buckets {
 pub struct LaneTrack {
     /// All its latencies so far.
     pub buckets: Buckets,
-    /// The histogram, when the present and the last base were taken.
-    bases: [Option<Histogram<u32>>; 2],
+    /// The histogram, as it was copied last.
+    latest: Option<Histogram<u64>>,
+    /// The same, when the present and the last base were taken.
+    bases: [Option<Histogram<u64>>; 2],
     based_ns: u64,
     /// When (ms since 1970) how much was seen to be assigned; only what is not ACKed yet.
     marks: VecDeque<(u64, u64)>,
@@ -81,6 +83,7 @@ impl LaneTrack {
     pub fn new(mono_ns: u64) -> LaneTrack {
         LaneTrack {
             buckets: Buckets::default(),
+            latest: None,
             bases: [None, None],
             based_ns: mono_ns,
             marks: VecDeque::new(),
@@ -89,13 +92,14 @@ impl LaneTrack {
 
     /// Takes the newest report of the lane.
     pub fn note(&mut self, lane: &LaneReport, mono_ns: u64, unix_ms: u64) {
-        if lane.latency_us.len() != self.buckets.count() {
-            self.buckets = Buckets::of(&lane.latency_us);
+        if lane.latency_us.count() != self.buckets.count() {
+            self.latest = Some(lane.latency_us.histogram());
+            self.buckets = self.latest.as_ref().map(Buckets::of).unwrap_or_default();
         }
         if mono_ns.saturating_sub(self.based_ns) >= BASE_EVERY_NS {
             self.based_ns = mono_ns;
             self.bases.rotate_right(1);
-            self.bases[0] = Some(lane.latency_us.clone());
+            self.bases[0].clone_from(&self.latest);
         }
         // ACKed, or refused and set aside.
         let through = lane.assigned - lane.in_flight - lane.queued;
@@ -120,10 +124,15 @@ impl LaneTrack {
         self.marks.front().map(|mark| mark.0)
     }
 
-    /// Adds the latencies of the last seconds to `all`.
-    pub fn recent(&self, lane: &LaneReport, all: &mut Histogram<u32>) {
-        // Both have the same bounds, so neither call can fail.
-        let _ = all.add(&lane.latency_us);
+    /// Adds the latencies of the last seconds to `all`, which is made on the way.
+    pub fn recent(&self, all: &mut Option<Histogram<u64>>) {
+        let Some(latest) = &self.latest else {
+            return;
+        };
+        let all = all.get_or_insert_with(|| Histogram::new_from(latest));
+        // All have the same bounds, and a base is an earlier copy of counts that only grow: neither
+        // call can fail.
+        let _ = all.add(latest);
         if let Some(base) = self.bases[1].as_ref().or(self.bases[0].as_ref()) {
             let _ = all.subtract(base);
         }
@@ -147,18 +156,18 @@ mod tests {
             full: false,
             down: false,
             held_bytes: 0,
-            latency_us: Histogram::new_with_bounds(1, 60_000_000, 2).expect("bounds"),
+            latency_us: Default::default(),
         }
     }
 
     #[test]
     fn values_at_a_limit_are_below_it() {
-        let mut lane = lane(0, 0);
+        let lane = lane(0, 0);
         for value in BUCKETS_US {
-            lane.latency_us.record(value).expect("in bounds");
+            lane.latency_us.record(value, 1);
         }
-        lane.latency_us.record(60_000_000).expect("in bounds");
-        let buckets = Buckets::of(&lane.latency_us);
+        lane.latency_us.record(60_000_000, 1);
+        let buckets = Buckets::of(&lane.latency_us.histogram());
         assert_eq!(buckets.counts, [1; 13]);
         assert_eq!(buckets.count(), 13);
         let exact = (BUCKETS_US.iter().sum::<u64>() + 60_000_000) as f64 / 1e6;
@@ -172,14 +181,17 @@ mod tests {
     #[test]
     fn the_last_seconds_do_not_know_what_was_before() {
         let mut track = LaneTrack::new(0);
-        let mut lane = lane(10, 10);
-        lane.latency_us.record_n(50_000, 1000).expect("in bounds");
+        let lane = lane(10, 10);
+        // More than 32 bits count.
+        lane.latency_us.record(50_000, 5_000_000_000);
         for second in 0..20_u64 {
             track.note(&lane, second * 1_000_000_000, 0);
         }
-        lane.latency_us.record_n(700, 100).expect("in bounds");
-        let mut all = Histogram::new_with_bounds(1, 60_000_000, 2).expect("bounds");
-        track.recent(&lane, &mut all);
+        lane.latency_us.record(700, 100);
+        track.note(&lane, 20_000_000_000, 0);
+        let mut all = None;
+        track.recent(&mut all);
+        let all = all.expect("some");
         assert_eq!(all.len(), 100);
         assert_eq!(all.value_at_quantile(0.99) / 10, 70);
     }

@@ -82,7 +82,7 @@ pub struct Watch {
     /// In order of name. Analyzers that were ever up on all shards.
     known: BTreeMap<Arc<str>, Known>,
     /// Latencies at the last table.
-    latencies: BTreeMap<(u16, LinkEpoch), Histogram<u32>>,
+    latencies: BTreeMap<(u16, LinkEpoch), Histogram<u64>>,
 }
 
 struct Lane {
@@ -249,7 +249,7 @@ impl Watch {
             .flat_map(|report| {
                 let key = move |epoch| (report.shard, epoch);
                 let lanes = report.lanes.iter();
-                lanes.map(move |lane| (key(lane.epoch), lane.latency_us.clone()))
+                lanes.map(move |lane| (key(lane.epoch), lane.latency_us.histogram()))
             })
             .collect();
     }
@@ -260,13 +260,13 @@ impl Watch {
     }
 
     fn ack_us(&self, name: &str) -> Option<(u64, u64)> {
-        let mut all: Option<Histogram<u32>> = None;
+        let mut all: Option<Histogram<u64>> = None;
         for (shard, report) in &self.shards {
             for lane in &report.lanes {
                 if self.names.get(&lane.analyzer).is_none_or(|n| &**n != name) {
                     continue;
                 }
-                let mut fresh = lane.latency_us.clone();
+                let mut fresh = lane.latency_us.histogram();
                 if let Some(before) = self.latencies.get(&(*shard, lane.epoch)) {
                     // Cannot fail: a lane's histogram only grows and keeps its bounds.
                     let _ = fresh.subtract(before);
@@ -432,12 +432,12 @@ mod tests {
         let mut watch = Watch::default();
         let mut all = report(&[("a", 1.0)]);
         all.lanes = vec![lane(0, 60, 0)];
-        all.lanes[0].latency_us.saturating_record_n(5_000, 100);
+        all.lanes[0].latency_us.record(5_000, 100);
         watch.note(all.clone());
         watch.events();
         watch.forget_latencies();
         assert_eq!(watch.rows()[0].ack_us, None);
-        all.lanes[0].latency_us.saturating_record_n(100, 10);
+        all.lanes[0].latency_us.record(100, 10);
         watch.note(all);
         assert_eq!(watch.rows()[0].ack_us, Some((100, 100)));
     }

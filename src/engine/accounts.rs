@@ -10,12 +10,12 @@
 //!
 //! All of it is in integers, see `proportion.rs`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::proportion::{Due, Part, Proportion};
 use super::shard::{Engine, LaneSlot, LaneState};
-use super::Memory;
+use super::{LaneId, Memory};
 
 /// Analyzers without a lane whose accounts are kept; older ones are added up under [`OTHERS`].
 const CLOSED_MAX: usize = 1024;
@@ -152,15 +152,21 @@ impl<M: Memory> Engine<M> {
         self.accounts.bound_max = self.accounts.bound_max.max(self.tree.bound());
     }
 
-    /// A lane gets nothing any more: what it had stays with its analyzer. To be called once, after
+    /// Lanes get nothing any more: what they had stays with their analyzers. To be called once, after
     /// [`Engine::settle_dues`].
-    pub(super) fn close_account(&mut self, lane: usize) {
-        let part = self.part(&self.lanes[lane], 0);
-        let analyzer = self.lanes[lane].analyzer;
-        self.accounts.add(analyzer, part);
-        let is_used = |slot: &LaneSlot| slot.state == LaneState::Up && slot.analyzer == analyzer;
-        if !self.lanes.iter().any(is_used) {
-            self.accounts.names.remove(&analyzer);
+    pub(super) fn close_accounts(&mut self, down: &[LaneId]) {
+        for lane in down {
+            let slot = &self.lanes[lane.0 as usize];
+            let part = self.part(slot, 0);
+            self.accounts.add(slot.analyzer, part);
+        }
+        let up = self.lanes.iter().filter(|slot| slot.state == LaneState::Up);
+        let used: BTreeSet<u32> = up.map(|slot| slot.analyzer).collect();
+        for lane in down {
+            let analyzer = self.lanes[lane.0 as usize].analyzer;
+            if !used.contains(&analyzer) {
+                self.accounts.names.remove(&analyzer);
+            }
         }
     }
 

@@ -277,8 +277,8 @@ pub struct LaneReport {
     pub down: bool,
     /// Bytes of arena that it holds.
     pub held_bytes: u64,
-    /// ACK latency per message, in microseconds.
-    pub latency_us: hdrhistogram::Histogram<u32>,
+    /// ACK latency per message, in microseconds: up to now, not up to the report.
+    pub latency_us: std::sync::Arc<super::Latencies>,
 }
 
 #[cfg(test)]

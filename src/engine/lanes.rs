@@ -101,13 +101,35 @@ impl<M: Memory> Engine<M> {
         self.lanes[lane.0 as usize].full
     }
 
-    /// A link is gone: its lane takes nothing more, its un-ACKed messages go to the others with the
-    /// next [`Engine::reroute`].
+    /// A link is gone, see [`Engine::links_down`].
     pub fn link_down(&mut self, epoch: LinkEpoch, now_ns: u64) {
-        self.tombstones.insert(epoch);
-        let Some(lane) = self.lane_of(epoch) else {
+        self.links_down(&[epoch], now_ns);
+    }
+
+    /// Links are gone: their lanes take nothing more, their un-ACKed messages go to the others with the
+    /// next [`Engine::reroute`]. The tree, the windows and the dues of all lanes are seen to once, however
+    /// many links there are.
+    pub fn links_down(&mut self, epochs: &[LinkEpoch], now_ns: u64) {
+        let down = epochs
+            .iter()
+            .filter_map(|epoch| self.take_down(*epoch, now_ns));
+        let down: Vec<LaneId> = down.collect();
+        if down.is_empty() {
             return;
-        };
+        }
+        self.set_tree();
+        self.close_accounts(&down);
+        for lane in down {
+            self.start_reroute(lane, now_ns);
+            self.settle(lane);
+        }
+        self.size_windows();
+    }
+
+    /// The lane of a link that is gone, if it was up.
+    fn take_down(&mut self, epoch: LinkEpoch, now_ns: u64) -> Option<LaneId> {
+        self.tombstones.insert(epoch);
+        let lane = self.lane_of(epoch)?;
         let slot = &mut self.lanes[lane.0 as usize];
         slot.state = LaneState::Down;
         self.lane_by_epoch.remove(&epoch);
@@ -125,11 +147,7 @@ impl<M: Memory> Engine<M> {
         ended.rerouted_ns = (ended.left() == 0).then_some(now_ns);
         self.ended.push(ended);
         slot.full = false;
-        self.set_tree();
-        self.close_account(lane.0 as usize);
-        self.start_reroute(lane, now_ns);
-        self.settle(lane);
-        self.size_windows();
+        Some(lane)
     }
 
     /// A lane that is down and empty is forgotten.
@@ -143,21 +161,28 @@ impl<M: Memory> Engine<M> {
 
     /// Takes a lane out of the choice while its window is full, and back in.
     pub(super) fn check_full(&mut self, lane: LaneId) {
+        if self.turn_full(lane) {
+            self.settle_dues();
+            self.count_full();
+        }
+    }
+
+    /// True when that changed; dues are to be settled then.
+    fn turn_full(&mut self, lane: LaneId) -> bool {
         let slot = &mut self.lanes[lane.0 as usize];
         if slot.state != LaneState::Up {
-            return;
+            return false;
         }
         let window_buffers = self.window_buffers.min(slot.window_buffers);
         let is_used_up = slot.lane.segments() > window_buffers || slot.lane.message_window_full();
         let full = is_used_up || slot.paused;
         if full == slot.full {
-            return;
+            return false;
         }
         slot.full = full;
         self.tree.set_available(lane.0, !full);
-        self.settle_dues();
         self.table_changes.availability += 1;
-        self.count_full();
+        true
     }
 
     /// Lanes that are full and would be chosen otherwise.
@@ -250,8 +275,13 @@ impl<M: Memory> Engine<M> {
         let window = share.min(wanted);
         // With one buffer, a client that ACKs every tenth message could be full before the tenth.
         self.window_buffers = (window - frame_buffers.min(window / 2)).max(2);
+        let mut turned = false;
         for lane in 0..self.lanes.len() {
-            self.check_full(lane_id(lane));
+            turned |= self.turn_full(lane_id(lane));
+        }
+        if turned {
+            self.settle_dues();
+            self.count_full();
         }
     }
 

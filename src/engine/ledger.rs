@@ -1,15 +1,14 @@
 //! When what was sent: one record per send, until its ACK. Gives ACK latencies.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use hdrhistogram::Histogram;
+use super::Latencies;
 
 /// Records kept at most. When full, sends share the last record, so that their latency is measured
 /// from the earlier one: too high rather than too low. 4,096 sends un-ACKed is 2 s at a send every
 /// 500 us.
 const RECORDS_MAX: usize = 4096;
-/// Latencies above a minute are recorded as a minute.
-const LATENCY_US_MAX: u64 = 60_000_000;
 
 #[derive(Clone, Copy, Debug)]
 struct SendRecord {
@@ -20,16 +19,14 @@ struct SendRecord {
 /// Send records of one lane, oldest first.
 pub(super) struct Ledger {
     records: VecDeque<SendRecord>,
-    latency_us: Histogram<u32>,
+    latency_us: Arc<Latencies>,
 }
 
 impl Ledger {
     pub(super) fn new() -> Ledger {
-        let latency_us =
-            Histogram::new_with_bounds(1, LATENCY_US_MAX, 2).expect("constant bounds are valid");
         Ledger {
             records: VecDeque::new(),
-            latency_us,
+            latency_us: Arc::default(),
         }
     }
 
@@ -53,10 +50,7 @@ impl Ledger {
             let through = record.last_sequence.min(acked);
             let messages = through.saturating_sub(acked_before);
             let latency_us = now_ns.saturating_sub(record.sent_at_ns) / 1000;
-            self.latency_us.saturating_record_n(
-                latency_us.max(1),
-                u32::try_from(messages).unwrap_or(u32::MAX),
-            );
+            self.latency_us.record(latency_us, messages);
             if record.last_sequence > acked {
                 return;
             }
@@ -66,7 +60,7 @@ impl Ledger {
     }
 
     /// ACK latency per message, in microseconds.
-    pub(super) fn latency_us(&self) -> &Histogram<u32> {
+    pub(super) fn latency_us(&self) -> &Arc<Latencies> {
         &self.latency_us
     }
 }
@@ -82,7 +76,7 @@ mod tests {
         ledger.sent(15, 1_000_000);
         ledger.acked(0, 4, 2_000_000);
         ledger.acked(4, 15, 3_000_000);
-        let histogram = ledger.latency_us();
+        let histogram = ledger.latency_us().histogram();
         assert_eq!(histogram.len(), 15);
         assert_eq!(histogram.count_between(1_900, 2_100), 4 + 5);
         assert_eq!(histogram.count_between(2_900, 3_100), 6);
@@ -97,6 +91,6 @@ mod tests {
         }
         assert_eq!(ledger.records.len(), RECORDS_MAX);
         ledger.acked(0, 2 * RECORDS_MAX as u64, 10_000_000);
-        assert_eq!(ledger.latency_us().len(), 2 * RECORDS_MAX as u64);
+        assert_eq!(ledger.latency_us().count(), 2 * RECORDS_MAX as u64);
     }
 }

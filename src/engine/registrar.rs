@@ -28,12 +28,22 @@ pub struct Registrar {
     own_drains: BTreeMap<u32, BTreeSet<LinkEpoch>>,
     /// What analyzers that are pinned have said themselves.
     own_weights: BTreeMap<u32, f64>,
+    /// Analyzers that lost a link; those without any are forgotten together.
+    lost_link: BTreeSet<u32>,
 }
 
 impl Registrar {
     /// The next roster, unless the change changes nothing.
     pub fn apply(&mut self, change: Change) -> Option<Arc<Roster>> {
-        let changed = match change {
+        self.take(change).then(|| self.next_roster())
+    }
+
+    /// Takes a change; false: it changes nothing. Many may be taken before [`Registrar::next_roster`].
+    pub fn take(&mut self, change: Change) -> bool {
+        if !matches!(change, Change::Down { .. }) {
+            self.forget_gone();
+        }
+        match change {
             Change::NativeUp {
                 epoch,
                 name,
@@ -49,8 +59,7 @@ impl Registrar {
             Change::HttpDown { generation } => self.http_down(generation),
             Change::Weight { epoch, weight } => self.own_weight(epoch, weight),
             Change::Drain { epoch } => self.own_drain(epoch),
-        };
-        changed.then(|| self.next_roster())
+        }
     }
 
     /// How much is remembered by name: pinned weights, and drains. 4,096 of each at most; more are
@@ -64,7 +73,9 @@ impl Registrar {
         self.roster.epoch
     }
 
-    fn next_roster(&mut self) -> Arc<Roster> {
+    /// The table after all that was taken, with a number of its own.
+    pub fn next_roster(&mut self) -> Arc<Roster> {
+        self.forget_gone();
         self.roster.epoch += 1;
         Arc::new(self.roster.clone())
     }
@@ -74,6 +85,7 @@ impl Registrar {
     /// # Errors
     /// What cannot be done; the roster stays as it is.
     pub fn order(&mut self, order: Order) -> Result<Option<Arc<Roster>>, OrderError> {
+        self.forget_gone();
         let changed = match order {
             Order::Weight { name, weight, pin } => {
                 let weight = crate::protocol::valid_weight(weight)
@@ -269,19 +281,31 @@ impl Registrar {
         let Some(analyzer) = self.links.remove(&epoch) else {
             return false;
         };
-        if self.links.values().all(|other| *other != analyzer) {
-            self.own_weights.remove(&analyzer);
-            self.own_drains.remove(&analyzer);
-            self.roster
-                .entries
-                .retain(|entry| entry.analyzer != analyzer);
-        } else if let Some(links) = self.own_drains.get_mut(&analyzer) {
+        self.lost_link.insert(analyzer);
+        if let Some(links) = self.own_drains.get_mut(&analyzer) {
             links.remove(&epoch);
             if links.is_empty() {
                 self.end_own_drain(analyzer);
             }
         }
         true
+    }
+
+    /// Analyzers that lost their last link leave the table: one pass, however many they are.
+    fn forget_gone(&mut self) {
+        if self.lost_link.is_empty() {
+            return;
+        }
+        let mut gone = std::mem::take(&mut self.lost_link);
+        for analyzer in self.links.values() {
+            gone.remove(analyzer);
+        }
+        self.own_weights
+            .retain(|analyzer, _| !gone.contains(analyzer));
+        self.own_drains
+            .retain(|analyzer, _| !gone.contains(analyzer));
+        let entries = &mut self.roster.entries;
+        entries.retain(|entry| !gone.contains(&entry.analyzer));
     }
 
     /// An analyzer asks for nothing new.
@@ -402,6 +426,27 @@ mod tests {
         assert_eq!(listed(&roster), [(0, 0.5), (1, 0.25), (3, 2.0)]);
         let roster = registrar.apply(down(1)).expect("changed");
         assert_eq!(listed(&roster).len(), 3, "it has links on other shards");
+    }
+
+    #[test]
+    fn many_that_go_at_once_leave_one_table() {
+        let mut registrar = Registrar::default();
+        for count in 1..=100_u64 {
+            registrar.apply(native(0, count, &format!("a{count}"), 1.0));
+        }
+        let epoch = registrar.epoch();
+        let down = |count| Change::Down {
+            epoch: LinkEpoch::new(0, count),
+        };
+        assert!((1..=99).all(|count| registrar.take(down(count))));
+        assert!(!registrar.take(down(5)), "it was gone");
+        // One that was restarted in the same turn is another one.
+        assert!(registrar.take(native(0, 101, "a7", 2.0)));
+        let roster = registrar.next_roster();
+        assert_eq!(roster.epoch, epoch + 1);
+        let left = roster.entries.iter();
+        let left: Vec<_> = left.map(|entry| (&*entry.name, entry.weight)).collect();
+        assert_eq!(left, [("a100", 1.0), ("a7", 2.0)]);
     }
 
     fn order(registrar: &mut Registrar, order: Order) -> Option<Arc<Roster>> {

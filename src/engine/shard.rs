@@ -12,6 +12,7 @@
 //! is pending, then `next_dirty`/`transmit` until nothing is left.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use super::accounts::{Accounts, LaneDue};
 use super::assembler::Assembler;
@@ -462,7 +463,7 @@ impl<M: Memory> Engine<M> {
             full: slot.full,
             down: slot.state == LaneState::Down,
             held_bytes: slot.lane.segments() as u64 * u64::from(self.config.buffer_bytes),
-            latency_us: slot.lane.ledger().latency_us().clone(),
+            latency_us: Arc::clone(slot.lane.ledger().latency_us()),
         })
     }
 

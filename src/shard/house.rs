@@ -1,5 +1,6 @@
 //! Mail from other shards, and what is done a few times a second: timers, reports, the way out.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use super::mesh::{Mesh, Message};
 use super::shared::{ShardReport, Stop};
 use super::slab::{bare, Kind};
 use super::worker::{Phase, Worker, TICK_HANDSHAKE};
-use crate::engine::{Change, Reach, Registrar, Roster, Window};
+use crate::engine::{Change, LinkEpoch, Reach, Registrar, Roster, Window};
 use crate::protocol::Dialect;
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -32,7 +33,7 @@ impl<I: Io> Worker<I> {
                 }
             }
             Message::Stalled { epoch } => self.on_stalled(epoch),
-            Message::LinkDown { epoch } => self.engine.link_down(epoch, self.now_ns),
+            Message::LinkDown { epoch } => self.ended.push(epoch),
         }
     }
 
@@ -41,8 +42,15 @@ impl<I: Io> Worker<I> {
         let Some(registrar) = &mut self.registrar else {
             return;
         };
-        if let Some(roster) = registrar.apply(change) {
-            self.new_roster = Some(roster);
+        self.roster_changed |= registrar.take(change);
+    }
+
+    /// The lanes of all links that ended in this turn. What the engine does for each table it does once:
+    /// a thousand deaths at once must not stop the others ([ADR 0020](../../docs/adr/0020-deaths-of-a-turn.md)).
+    pub(super) fn end_links(&mut self) {
+        if !self.ended.is_empty() {
+            let ended = std::mem::take(&mut self.ended);
+            self.engine.links_down(&ended, self.now_ns);
         }
     }
 
@@ -67,6 +75,9 @@ impl<I: Io> Worker<I> {
 
     /// Once a turn, however many changes there were.
     pub(super) fn broadcast_roster(&mut self) {
+        if std::mem::take(&mut self.roster_changed) {
+            self.new_roster = self.registrar.as_mut().map(Registrar::next_roster);
+        }
         if let Some(roster) = self.new_roster.take() {
             self.mesh.post_roster(&roster);
         }
@@ -74,18 +85,19 @@ impl<I: Io> Worker<I> {
 
     fn on_roster(&mut self, roster: Arc<Roster>) {
         self.open_http_links(&roster);
-        let (links, posts) = (&self.links, &self.posts);
+        let posts = &self.posts;
+        let mut natives: BTreeMap<&str, (LinkEpoch, Window)> = BTreeMap::new();
+        for (_, connection) in self.links.iter() {
+            if connection.is_up() && connection.link.dialect() == Dialect::Native {
+                let link = (connection.epoch, connection.window);
+                natives.entry(&connection.name).or_insert(link);
+            }
+        }
         let applied = self.engine.apply_roster(&roster, |entry| {
             if let Reach::Http { generation } = entry.reach {
                 return posts.link_of(generation).map(|epoch| (epoch, Window::ANY));
             }
-            let mut links = links.iter().map(|(_, connection)| connection);
-            let own = links.find(|connection| {
-                connection.is_up()
-                    && connection.link.dialect() == Dialect::Native
-                    && connection.name == entry.name
-            });
-            own.map(|connection| (connection.epoch, connection.window))
+            natives.get(&*entry.name).copied()
         });
         if !applied {
             return;
@@ -153,7 +165,9 @@ impl<I: Io> Worker<I> {
         }
         if self.now_ns >= self.next_second_ns {
             self.next_second_ns = self.now_ns + SECOND_NS;
-            self.check_stalls();
+            if !self.check_stalls() {
+                self.next_second_ns = self.now_ns;
+            }
             self.check_remote_lanes();
             let balance = self.engine.balance();
             assert!(balance.holds(), "shard {}: {balance}", self.index);

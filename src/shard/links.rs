@@ -21,6 +21,9 @@ use crate::protocol::native::{self, HelloReader};
 use crate::protocol::{Dialect, WeightText};
 use crate::uring::{Completion, Group};
 
+/// Links that are closed in one tick because they stalled: each costs system calls.
+const STALLED_CLOSED_MAX: usize = 64;
+
 /// How far a connection has come.
 pub(super) enum Stage {
     /// Its dialect is not known yet.
@@ -327,7 +330,7 @@ impl<I: Io> Worker<I> {
                 self.links_up.remove(&epoch);
                 self.engine.counters.links_down += 1;
                 self.pay_last_credits(slot);
-                self.engine.link_down(epoch, self.now_ns);
+                self.ended.push(epoch);
                 self.mesh.post(0, Message::Change(Change::Down { epoch }));
             }
         }
@@ -366,8 +369,10 @@ impl<I: Io> Worker<I> {
         }
     }
 
-    /// Applies the ACK timeout, see `Link::stall`.
-    pub(super) fn check_stalls(&mut self) {
+    /// Applies the ACK timeout, see `Link::stall`. False: there may be more that are due; the rest waits for
+    /// the next tick.
+    pub(super) fn check_stalls(&mut self) -> bool {
+        let mut left = STALLED_CLOSED_MAX;
         let timeout_ns = u64::try_from(self.config.ack_timeout.as_nanos()).unwrap_or(u64::MAX);
         for slot in self.links.slots() {
             let Some(connection) = self.links.get_mut(slot) else {
@@ -390,8 +395,13 @@ impl<I: Io> Worker<I> {
                     connection.link.unacked()
                 );
                 self.kill(slot, &why, Some(Reason::AckStalled));
+                left -= 1;
+                if left == 0 {
+                    return false;
+                }
             }
         }
+        true
     }
 
     /// A full lane whose link is on another shard, which cannot see that: the link's owner is told

@@ -522,7 +522,7 @@ impl<I: Io> Worker<I> {
                 before += post.messages;
             }
         }
-        self.engine.link_down(epoch, self.now_ns);
+        self.ended.push(epoch);
         for slot in link.connections {
             self.close_post_connection(slot, End::Fault, why);
         }

@@ -142,7 +142,8 @@ pub(crate) struct Shared {
     pub(super) emitters: AtomicUsize,
     /// Shards that have nothing left to wait for.
     pub(super) drained: AtomicUsize,
-    reports: Vec<Mutex<ShardReport>>,
+    /// The newest of each: whoever reads takes a handle, so that no shard waits for a reader.
+    reports: Vec<Mutex<Arc<ShardReport>>>,
     pub(super) wakes: Vec<Arc<Wake>>,
     /// Where control and shards leave things for each other.
     pub(super) desk: Desk,
@@ -247,16 +248,22 @@ impl Shared {
     }
 
     pub(super) fn publish(&self, shard: usize, report: ShardReport) {
-        *self.reports[shard]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = report;
+        let mut report = Arc::new(report);
+        let slot = self.reports[shard].lock();
+        std::mem::swap(
+            &mut *slot.unwrap_or_else(PoisonError::into_inner),
+            &mut report,
+        );
     }
 
-    /// A part of each shard's newest report. The shard waits while it is taken.
+    /// A part of each shard's newest report.
     pub(super) fn reports<T>(&self, part: impl Fn(&ShardReport) -> T) -> Vec<T> {
-        let shards = self.reports.iter();
-        shards
-            .map(|report| part(&report.lock().unwrap_or_else(PoisonError::into_inner)))
+        let newest = |report: &Mutex<Arc<ShardReport>>| {
+            Arc::clone(&report.lock().unwrap_or_else(PoisonError::into_inner))
+        };
+        self.reports
+            .iter()
+            .map(|report| part(&newest(report)))
             .collect()
     }
 }

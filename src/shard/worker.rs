@@ -108,6 +108,10 @@ pub(crate) struct Worker<I: Io> {
     pub(super) registrar: Option<Registrar>,
     /// A table that the other shards do not have yet.
     pub(super) new_roster: Option<Arc<Roster>>,
+    /// The registrar has taken changes that no table has yet.
+    pub(super) roster_changed: bool,
+    /// Links that ended in this turn: the engine hears of all of them at once.
+    pub(super) ended: Vec<LinkEpoch>,
     pub(super) roster: Arc<Roster>,
     pub(super) roster_applied_ns: u64,
     /// Names of analyzers, also of some that are gone.
@@ -217,6 +221,8 @@ impl<I: Io> Worker<I> {
             remote_full: BTreeMap::new(),
             registrar: (index == 0).then(Registrar::default),
             new_roster: None,
+            roster_changed: false,
+            ended: Vec::new(),
             roster: Arc::default(),
             roster_applied_ns: now_ns,
             names: BTreeMap::new(),
@@ -275,6 +281,7 @@ impl<I: Io> Worker<I> {
         self.take_orders();
         self.take_replies();
         self.broadcast_roster();
+        self.end_links();
         self.engine.reroute();
         self.resume_pending();
         self.answer_receipts();
@@ -289,6 +296,7 @@ impl<I: Io> Worker<I> {
         if due {
             self.housekeeping();
         }
+        self.end_links();
         self.note_turn();
         due
     }

@@ -434,7 +434,7 @@ impl World {
             scene
                 .parts
                 .push(Part::new(analyzer.weight(), analyzer.deliveries));
-            latencies.push(Histogram::<u32>::new(3).unwrap_or_else(|_| unreachable!("3 digits")));
+            latencies.push(Histogram::<u64>::new(3).unwrap_or_else(|_| unreachable!("3 digits")));
         }
         let net = self.net.borrow();
         for worker in &self.workers {
@@ -466,7 +466,7 @@ impl World {
                 let analyzer = entry.and_then(|e| self.analyzer_called(&net, &e.name));
                 if let Some(analyzer) = analyzer {
                     scene.parts[analyzer].in_flight += lane.in_flight;
-                    let _ = latencies[analyzer].add(&lane.latency_us);
+                    let _ = latencies[analyzer].add(lane.latency_us.histogram());
                 }
             }
         }

@@ -422,6 +422,7 @@ fn ack_latencies_count_every_message_from_its_send() {
     rig.ack(peer, 3);
     let report = rig.engine.lane_reports().next().expect("one lane");
     let latency_us = report.latency_us;
+    let latency_us = latency_us.histogram();
     assert_eq!(latency_us.len(), 4);
     assert_eq!(latency_us.count_between(2_900, 3_100), 1);
     assert_eq!(latency_us.count_between(42_000, 44_000), 3);
