@@ -7,7 +7,8 @@ use common::{
     assert_exactly_once, until_read, wire, Analyzer, Dialect, Distributor, Emitter, Options,
 };
 use std::io::Write;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 const PAYLOAD: usize = 64;
@@ -269,4 +270,94 @@ fn an_arena_that_serves_no_more_says_so_to_the_analyzer() {
     assert!(refused.contains("--arena"), "{refused}");
     distributor.wait_log("the arena serves no more");
     assert_eq!(distributor.stop().count("too_many_analyzers"), 1);
+}
+
+/// Runs a client for this long at most; its exit status and what it said.
+fn client(args: &str, time: Duration) -> (Option<i32>, String) {
+    let mut child = Command::new(common::process::WEIR)
+        .args(args.split_whitespace())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the client starts");
+    let deadline = Instant::now() + time;
+    while child.try_wait().expect("a child").is_none() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let _ = child.kill();
+    let output = child.wait_with_output().expect("ended");
+    let text = [output.stdout, output.stderr].concat();
+    (
+        output.status.code(),
+        String::from_utf8_lossy(&text).into_owned(),
+    )
+}
+
+#[test]
+fn an_emitter_at_another_port_fails_and_says_why() {
+    let distributor = Distributor::start("--shards 1 --http 127.0.0.1:0");
+    let http = distributor.http.expect("asked for");
+    for (port, why) in [
+        (http, "an HTTP answer"),
+        (distributor.analyzers, "Emitters have a port of their own"),
+    ] {
+        let flags = format!("emitter --addr {port} --rate 200 --duration 2 --id e");
+        let (status, text) = client(&flags, common::PATIENCE);
+        assert_eq!(status, Some(1), "{text}");
+        assert!(text.contains("no distributor's emitters' port"), "{text}");
+        assert!(text.contains(why), "{text}");
+        assert!(!text.contains("left as asked"), "{text}");
+    }
+    distributor.wait_log("Emitters have a port of their own");
+}
+
+#[test]
+fn an_analyzer_at_another_port_says_why_and_backs_off() {
+    let distributor = Distributor::start("--shards 1 --http 127.0.0.1:0");
+    let http = distributor.http.expect("asked for");
+    for (port, dialect, why) in [
+        (http, "typed", "an HTTP answer"),
+        (http, "native", "an HTTP answer"),
+        (distributor.emitters, "native", "this is the emitters' port"),
+        (distributor.emitters, "typed", "closed the link"),
+    ] {
+        let flags = format!("analyzer --addr {port} --dialect {dialect} --id a");
+        let (_, text) = client(&flags, Duration::from_secs(3));
+        assert!(text.contains(why), "{dialect}: {text}");
+        // 50, 100, 200, 400, 800, 1,600 ms, each at least by half.
+        let tries = text.matches("WARN").count();
+        assert!((1..=8).contains(&tries), "{tries} tries: {text}");
+    }
+    distributor.wait_log("a Weir analyzer");
+}
+
+#[test]
+fn an_analyzer_of_a_foreign_distributor_is_told_of_the_dialects() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("bound");
+    // It waits for its first word, and closes when that is none.
+    let foreign = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("the analyzer");
+        let mut word = [0; 4];
+        std::io::Read::read_exact(&mut stream, &mut word).expect("a HELLO");
+    });
+    let flags = format!("analyzer --addr {port} --id a --reconnect=false");
+    let (status, text) = client(&flags, common::PATIENCE);
+    foreign.join().expect("it read");
+    assert_eq!(status, Some(1), "{text}");
+    assert!(text.contains("--dialect compact"), "{text}");
+}
+
+#[test]
+fn a_weight_that_the_dialect_cannot_carry_is_not_sent() {
+    for (dialect, weight) in [
+        ("compact", "1e300"),
+        ("typed", "10000000"),
+        ("typed", "1e-9"),
+    ] {
+        let flags = format!("analyzer --addr 127.0.0.1:9 --dialect {dialect} --weight {weight}");
+        let (status, text) = client(&flags, common::PATIENCE);
+        assert_eq!(status, Some(1), "{text}");
+        assert!(text.contains("2^-20 to 2^20"), "{text}");
+    }
 }

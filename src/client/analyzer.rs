@@ -16,7 +16,7 @@ mod tally;
 pub use tally::{Counts, RECORD_BYTES};
 
 use super::backoff::Random;
-use crate::protocol::Dialect;
+use crate::protocol::{detect, Dialect};
 use hdrhistogram::Histogram;
 use link::Link;
 use std::collections::{BTreeMap, BTreeSet};
@@ -322,6 +322,7 @@ fn delays_us() -> Histogram<u32> {
 
 /// Receives until `stop` is raised, the count is reached, or (without `reconnect`) every link ended.
 pub fn run(options: &Options, stop: &Arc<AtomicBool>) -> io::Result<Report> {
+    check_weights(options)?;
     let started = certify::check_paths(options)?;
     let shared = Arc::new(Shared::new(options));
     let mut supervisor = Supervisor {
@@ -354,6 +355,19 @@ pub fn run(options: &Options, stop: &Arc<AtomicBool>) -> io::Result<Report> {
     };
     certify::write(options, &report, started)?;
     Ok(report)
+}
+
+/// What a dialect cannot carry is not sent: it would be read as something else.
+fn check_weights(options: &Options) -> io::Result<()> {
+    let dialect = options.dialect;
+    let later = options.weight_after.map(|(_, weight)| weight);
+    for weight in [Some(options.weight), later].into_iter().flatten() {
+        if dialect != Dialect::Native && !detect::is_plausible(weight) {
+            let why = format!("weight {weight:e} in dialect {dialect}: allowed 0, or 2^-20 to 2^20; native links carry any");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
+    }
+    Ok(())
 }
 
 struct Supervisor {

@@ -99,6 +99,8 @@ pub struct Report {
     pub connected: u64,
     /// Connections that broke while open.
     pub broken: u64,
+    /// Connections on which something came back: whoever is there is no distributor.
+    pub answered: u64,
     /// Connections that the distributor asked to go, and that went: nothing is lost, but what
     /// `lost_max` says if it did not confirm the end within a second.
     pub farewells: u64,
@@ -120,9 +122,9 @@ pub struct Report {
 }
 
 impl Report {
-    /// Connected at least once, and every open connection was read to its end.
+    /// Connected at least once, to a distributor, and every open connection was read to its end.
     pub fn is_success(&self) -> bool {
-        self.connected > 0 && self.unconfirmed == 0
+        self.connected > 0 && self.unconfirmed == 0 && self.answered == 0
     }
 
     /// Messages per second.
@@ -133,13 +135,14 @@ impl Report {
     /// One line for programs to read.
     pub fn to_json(&self) -> String {
         format!(
-            r#"{{"id":{},"messages":{},"bytes":{},"seconds":{:.3},"connected":{},"broken":{},"farewells":{},"reconnects":{},"resent":{},"lost_max":{},"unsent":{},"unconfirmed":{},"blocked_seconds":{:.3}}}"#,
+            r#"{{"id":{},"messages":{},"bytes":{},"seconds":{:.3},"connected":{},"broken":{},"answered":{},"farewells":{},"reconnects":{},"resent":{},"lost_max":{},"unsent":{},"unconfirmed":{},"blocked_seconds":{:.3}}}"#,
             super::json_string(&self.id),
             self.messages,
             self.bytes,
             self.elapsed.as_secs_f64(),
             self.connected,
             self.broken,
+            self.answered,
             self.farewells,
             self.reconnects,
             self.resent,
@@ -156,6 +159,7 @@ impl Report {
         self.elapsed = self.elapsed.max(other.elapsed);
         self.connected += other.connected;
         self.broken += other.broken;
+        self.answered += other.answered;
         self.farewells += other.farewells;
         self.reconnects += other.reconnects;
         self.resent += other.resent;
@@ -181,6 +185,13 @@ impl fmt::Display for Report {
             self.connected, self.reconnects
         )?;
         write!(f, "blocked {:.1} s", self.blocked.as_secs_f64())?;
+        if self.answered > 0 {
+            write!(
+                f,
+                "; {} connections were answered: that is no distributor's emitters' port",
+                self.answered
+            )?;
+        }
         if self.farewells > 0 {
             write!(f, "; {} connections left as asked", self.farewells)?;
         }

@@ -338,8 +338,8 @@ impl Detector {
     }
 }
 
-/// A weight that somebody may state.
-fn is_plausible(weight: f64) -> bool {
+/// A first weight that a reference dialect may state: 0, or [`WEIGHT_MIN`] to [`WEIGHT_MAX`].
+pub fn is_plausible(weight: f64) -> bool {
     weight == 0.0 || (WEIGHT_MIN..=WEIGHT_MAX).contains(&weight)
 }
 

@@ -18,8 +18,10 @@ use super::io::Io;
 use super::slab::{bare, token, Kind, Slot};
 use super::worker::{Phase, Worker};
 use crate::engine::{Ingest, Reason};
+use crate::protocol::detect;
+use crate::protocol::foreign::{self, Foreign};
 use crate::protocol::frame::FrameError;
-use crate::protocol::{detect, foreign};
+use crate::protocol::native::Welcome;
 use crate::uring::{Chunk, Completion, Group};
 
 /// An emitter's connection.
@@ -309,6 +311,9 @@ impl<I: Io> Worker<I> {
                         format!("{error}, at byte {offset} of the stream"),
                     ),
                 };
+                if kind == Foreign::WeirAnalyzer.as_str() {
+                    self.refuse_analyzer(slot);
+                }
                 self.reject(slot, kind, &why);
             }
             Ingest::PartialMemoryFull => {
@@ -318,6 +323,27 @@ impl<I: Io> Worker<I> {
         }
         self.io.release(Group::Ingress, chunk);
         None
+    }
+
+    /// A native analyzer at the wrong port learns that from the answer that it waits for.
+    fn refuse_analyzer(&mut self, slot: Slot) {
+        let emitter = self.emitters.get(slot);
+        let Some(socket) = emitter.and_then(|emitter| emitter.socket.as_ref()) else {
+            return;
+        };
+        let welcome = Welcome {
+            refused: Some(
+                "this is the emitters' port; analyzers have one of their own (--analyzers)",
+            ),
+            shard_count: u16::try_from(self.config.shards).unwrap_or(u16::MAX),
+            shard_index: self.index,
+            instance: self.config.instance,
+            link_epoch: 0,
+        };
+        let mut out = Vec::new();
+        welcome.encode(&mut out);
+        // As much as fits, and it fits: nothing was ever sent here.
+        let _ = self.io.send_now(socket, &out);
     }
 
     /// The peer broke the protocol: whole messages before are kept, the rest is not read.

@@ -146,7 +146,14 @@ impl<I: Io> Worker<I> {
                     DetectError::Foreign(foreign) => (Reason::ForeignProtocol, foreign.as_str()),
                     DetectError::Incomplete { .. } => (Reason::HandshakeTimeout, "mute"),
                 };
-                self.kill_as(slot, &error.to_string(), Some(reason), kind);
+                let why = error.to_string();
+                if matches!(error, DetectError::Implausible { .. }) {
+                    // An emitter takes an end of stream for a farewell, and an answer for an error.
+                    self.say(slot, |out| {
+                        out.extend_from_slice(format!("{why}\r\n").as_bytes())
+                    });
+                }
+                self.kill_as(slot, &why, Some(reason), kind);
             }
         }
     }

@@ -10,6 +10,7 @@ use crate::client::backoff::Backoff;
 use crate::client::{resolve, unix_ns};
 use crate::journal::Journal;
 use crate::protocol::control::{self, ControlWord};
+use crate::protocol::foreign;
 use crate::protocol::native::{Hello, NativeError, Welcome};
 use crate::protocol::Dialect;
 use std::fmt;
@@ -30,6 +31,8 @@ const QUIET_READS: u32 = 10;
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 /// After the last ACK: how long the peer may take to close.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
+/// A connection that was open for so long was to a distributor: the back-off starts anew.
+const LASTED: Duration = Duration::from_secs(2);
 /// Sleeping less than this costs more than it sleeps.
 const THINK_MIN: Duration = Duration::from_millis(1);
 
@@ -61,6 +64,8 @@ enum LinkError {
     Io(io::Error),
     Protocol(NativeError),
     Refused(String),
+    /// What answers is no distributor, or not at this port.
+    Stranger(String),
     /// Records cannot be written, so nothing may be ACKed: the analyzer ends.
     Record(io::Error),
 }
@@ -71,6 +76,12 @@ impl fmt::Display for LinkError {
             Self::Io(error) => write!(f, "{error}"),
             Self::Protocol(error) => write!(f, "the distributor broke the protocol: {error}"),
             Self::Refused(reason) => write!(f, "the distributor refused: {reason}"),
+            Self::Stranger(why) => {
+                write!(
+                    f,
+                    "what answers there is no distributor's analyzers' port: {why}"
+                )
+            }
             Self::Record(error) => write!(f, "cannot write records: {error}"),
         }
     }
@@ -162,11 +173,18 @@ impl Link {
 
     fn connect_and_serve(&mut self) -> Result<End, LinkError> {
         let stream = connect(&self.shared.options.addr)?;
+        let opened_at = Instant::now();
         let mut session = Session::new(self, stream);
-        let end = match session.greet()? {
-            Some(end) => Ok(end),
-            None => session.serve(),
+        let end = match session.greet() {
+            Ok(None) => session.serve(),
+            Ok(Some(end)) => Ok(end),
+            Err(error) => Err(error),
         };
+        let end = end.map_err(|error| session.explained(error));
+        let was_useful = session.acks.processed_sequence() > 0 || opened_at.elapsed() >= LASTED;
+        if was_useful {
+            self.backoff.reset();
+        }
         // What was received and not ACKed goes to others: they will see it flagged.
         self.tally.write_records().map_err(LinkError::Record)?;
         end
@@ -176,7 +194,6 @@ impl Link {
         if std::mem::replace(&mut self.has_connected, true) {
             self.shared.reconnects.fetch_add(1, Ordering::Relaxed);
         }
-        self.backoff.reset();
         log::info!("{}: connected to {}", self.name(), self.shared.options.addr);
     }
 }
@@ -204,6 +221,13 @@ fn connect(addr: &str) -> io::Result<TcpStream> {
         }
     }
     Err(last.unwrap_or_else(|| io::Error::other("no address")))
+}
+
+/// A native link was not welcomed: distributors that know no such links do so.
+fn reference(why: &str) -> LinkError {
+    let hint =
+        "if that is the analyzers' port of a distributor other than Weir, try --dialect compact";
+    LinkError::Io(io::Error::other(format!("{why}; {hint}")))
 }
 
 /// One connection of a link.
@@ -289,16 +313,35 @@ impl<'a> Session<'a> {
                 Some(Welcomed::ShardGone) => return Ok(Some(End::ShardGone)),
                 None => {}
             }
-            match self.inbox.fill(&mut self.stream)? {
+            let filled = self.inbox.fill(&mut self.stream);
+            match filled.map_err(|error| reference(&format!("{error} instead of a WELCOME")))? {
                 Filled::Data => {}
                 Filled::Idle if self.link.is_over() => return Ok(Some(End::Left)),
                 Filled::Idle if !limit.is_over() => {}
-                Filled::Idle => return Err(io::Error::other("no WELCOME came").into()),
-                Filled::Closed => return Err(io::Error::other("closed before WELCOME").into()),
+                Filled::Idle => return Err(reference("no WELCOME came")),
+                Filled::Closed => return Err(reference("closed before WELCOME")),
             }
         }
         self.link.connected();
         Ok(None)
+    }
+
+    /// Before the first message, bytes that are none tell who is there.
+    fn explained(&self, error: LinkError) -> LinkError {
+        let LinkError::Protocol(broken) = &error else {
+            return error;
+        };
+        if self.acks.processed_sequence() > 0 {
+            return error;
+        }
+        let unread = self.inbox.unread();
+        match (foreign::recognize(unread), broken) {
+            (Some(foreign), _) => LinkError::Stranger(foreign.sentence()),
+            (None, NativeError::Magic) if self.dialect() == Dialect::Native => {
+                reference("no WELCOME came, but something else")
+            }
+            _ => error,
+        }
     }
 
     /// What the WELCOME says, once it has come. The supervisor learns how many shards there are only

@@ -13,6 +13,7 @@
 
 use crate::certificate::Span;
 use crate::client::backoff::Backoff;
+use crate::protocol::foreign::{self, Foreign};
 use mio::net::TcpStream;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -69,6 +70,9 @@ const LEAVE_PATIENCE: Duration = Duration::from_secs(10);
 /// After this side is shut down: how long the peer's confirmation may take.
 const FAREWELL_PATIENCE: Duration = Duration::from_secs(1);
 
+/// A connection that was open for so long was to a distributor.
+const LASTED: Duration = Duration::from_secs(2);
+
 /// One connection.
 pub struct Connection {
     /// `<emitter-id>/<number>`.
@@ -103,6 +107,10 @@ pub struct Connection {
     pub is_peer_done: bool,
     /// When a farewell is given up.
     leave_by: Option<Instant>,
+    /// The peer sent something on the present or the last socket.
+    pub is_answered: bool,
+    /// Since when it is open.
+    opened_at: Option<Instant>,
     /// This side is shut down.
     is_shut: bool,
     frame_bytes: usize,
@@ -144,6 +152,8 @@ impl Connection {
             resent: Vec::new(),
             is_peer_done: false,
             leave_by: None,
+            is_answered: false,
+            opened_at: None,
             is_shut: false,
             frame_bytes,
             unsent: Vec::new(),
@@ -228,16 +238,22 @@ impl Connection {
         }
     }
 
-    /// Whether the peer has closed its side. It never sends anything that means something.
+    /// Whether the peer has closed its side.
+    ///
+    /// # Errors
+    /// The connection broke, or the peer sent something: a distributor never does, so it is none.
     pub fn is_peer_closed(&mut self) -> io::Result<bool> {
-        let mut ignored = [0; 256];
+        let mut answer = [0; foreign::LOOK_BYTES];
         loop {
             let Some(socket) = &mut self.socket else {
                 return Ok(true);
             };
-            match socket.read(&mut ignored) {
+            match socket.read(&mut answer) {
                 Ok(0) => return Ok(true),
-                Ok(_) => {}
+                Ok(bytes) => {
+                    self.is_answered = true;
+                    return Err(io::Error::other(no_distributor(&answer[..bytes])));
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error),
@@ -251,7 +267,8 @@ impl Connection {
         self.has_connected = true;
         self.was_tried = true;
         self.messages_here = 0;
-        self.backoff.reset();
+        self.opened_at = Some(Instant::now());
+        self.is_answered = false;
         self.is_peer_done = false;
         self.is_shut = false;
         self.leave_by = None;
@@ -285,6 +302,16 @@ impl Connection {
             push_span(&mut self.maybe_lost, span);
         }
         lost_max
+    }
+
+    /// How long to wait before the next attempt to connect. That a connection opened says nothing of who is
+    /// there: only one that has lasted starts the back-off anew.
+    pub fn wait_before_connect(&mut self) -> Duration {
+        let opened_at = self.opened_at.take();
+        if opened_at.is_some_and(|at| at.elapsed() >= LASTED) {
+            self.backoff.reset();
+        }
+        self.backoff.wait()
     }
 
     /// Tells the peer that this was all.
@@ -370,6 +397,15 @@ impl Connection {
         self.state = State::Closed;
         self.socket = None;
     }
+}
+
+/// What is wrong with a peer that answers.
+fn no_distributor(answer: &[u8]) -> String {
+    let why = match foreign::recognize(answer) {
+        Some(Foreign::Text) | None => answer.escape_ascii().take(200).map(char::from).collect(),
+        Some(foreign) => foreign.sentence(),
+    };
+    format!("what answers there is no distributor's emitters' port (its --emitters, 8080 by default): {why}")
 }
 
 /// Adds a range behind or into the last one.

@@ -202,6 +202,7 @@ impl Worker {
         self.connecting -= usize::from(was == State::Connecting);
         self.untried -= usize::from(!connection.was_tried);
         self.report.broken += u64::from(connection.is_open());
+        self.report.answered += u64::from(connection.is_answered);
         let breakage = connection.broke();
         self.report.lost_max += breakage.lost_max;
         self.report.resent += breakage.resent;
@@ -214,7 +215,7 @@ impl Worker {
     }
 
     fn connect_later(&mut self, index: usize) {
-        let again = Instant::now() + self.connections[index].backoff.wait();
+        let again = Instant::now() + self.connections[index].wait_before_connect();
         self.waiting.push(Reverse((again, index)));
     }
 
