@@ -231,11 +231,15 @@ fn rows(view: &Value) -> Vec<(Tone, [String; 10])> {
                 _ => Tone::Warn,
             };
             let pin = if one["pinned"] == true { "*" } else { "" };
+            let ramp = match one["rampWeight"].as_f64() {
+                Some(now) => format!(" (now {})", weight(now)),
+                None => String::new(),
+            };
             let open = number(&one["inFlight"]) + number(&one["queued"]);
             let cells = [
                 visible(one["id"].as_str().unwrap_or("-")),
                 standing.to_owned(),
-                format!("{}{pin}", weight(number(&one["weight"]))),
+                format!("{}{pin}{ramp}", weight(number(&one["weight"]))),
                 percent(&one["targetShare"]),
                 percent(&one["recentShare"]),
                 short(number(&one["ackedRate"])),

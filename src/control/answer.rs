@@ -225,6 +225,7 @@ fn analyzers(state: &State) -> Value {
             "standing": row.standing,
             "effectiveWeight": entry.map_or(0.0, Entry::effective_weight),
             "pinned": row.pinned,
+            "rampWeight": row.ramp_weight,
             "error": row.error,
         })
     };

@@ -43,6 +43,8 @@ pub trait Deck: Send + Sync {
     /// # Errors
     /// As there.
     fn http_down(&self, generation: u64) -> Result<u64, OrderRefused>;
+    /// As [`Operator::http_move`].
+    fn http_move(&self, generation: u64, target: HttpTarget);
     /// As [`Operator::refused`].
     fn refused(&self) -> RefusedPackets {
         RefusedPackets::default()
@@ -61,6 +63,9 @@ impl Deck for Operator {
     }
     fn http_down(&self, generation: u64) -> Result<u64, OrderRefused> {
         Operator::http_down(self, generation)
+    }
+    fn http_move(&self, generation: u64, target: HttpTarget) {
+        Operator::http_move(self, generation, target);
     }
     fn refused(&self) -> RefusedPackets {
         Operator::refused(self)

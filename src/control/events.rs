@@ -305,6 +305,7 @@ mod tests {
             to: 0.8,
             remaining_ms: 1000,
             pin: false,
+            is_slow_start: false,
         };
         state.ramps.push(ramp);
         for (step, weight) in [(0, 0.4), (1, 0.5), (2, 0.7)] {

@@ -252,6 +252,14 @@ impl Deck for Arc<FakeDeck> {
         Ok(generation)
     }
 
+    fn http_move(&self, generation: u64, target: HttpTarget) {
+        let address = target.address;
+        lock(&self.orders).push(format!("move {} {address}", target.name));
+        if let Some(entry) = lock(&self.up).get_mut(&generation) {
+            entry.0 = target;
+        }
+    }
+
     fn http_down(&self, generation: u64) -> Result<u64, OrderRefused> {
         let mut orders = lock(&self.orders);
         let down = lock(&self.up).remove(&generation);

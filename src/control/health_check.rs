@@ -15,19 +15,19 @@
 //! it is resumed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::core::{lock, Core};
 use super::exchange::unix_ms;
-use super::http;
 use super::outlier::{may_go, may_return, Counts, EjectRule, Streak};
+use super::probe::Probe;
 use super::ramps::Ramp;
+use super::resolver::Resolver;
 use super::state::{HttpStatus, State};
 use super::Settings;
-use crate::awake::Limit;
 use crate::certificate::Stamp;
 use crate::engine::Reach;
 use crate::shard::config::{Endpoint, HttpAnalyzer, HTTP_ANALYZERS_MAX};
@@ -48,6 +48,8 @@ struct Checked {
     number: u64,
     /// In the roster under this generation, since then.
     up: Option<(u64, Instant)>,
+    /// Where it was well last, and POSTs go while it is in the roster.
+    at: Option<SocketAddr>,
     was_up: bool,
     is_healthy: Option<bool>,
     last_check_ms: Option<u64>,
@@ -67,10 +69,15 @@ pub struct Checks {
     table: Mutex<Table>,
     changed: Condvar,
     interval: Duration,
-    timeout: Duration,
+    probe: Probe,
+    /// Threads that check, those included whose analyzer was removed and whose last check is not over.
+    threads: Arc<AtomicUsize>,
     slow_start: Mutex<Duration>,
     eject: EjectRule,
 }
+
+/// Most of these threads.
+const THREADS_MAX: usize = HTTP_ANALYZERS_MAX + 64;
 
 #[derive(Default)]
 struct Table {
@@ -94,7 +101,13 @@ impl Checks {
             table: Mutex::default(),
             changed: Condvar::new(),
             interval: settings.health_interval,
-            timeout: settings.health_timeout,
+            probe: Probe {
+                timeout: settings.health_timeout,
+                resolver: Resolver::system(),
+                own: settings.own.clone(),
+                via: settings.via.clone(),
+            },
+            threads: Arc::default(),
             slow_start: Mutex::new(settings.slow_start),
             eject: settings.eject,
         }
@@ -155,10 +168,10 @@ impl Checks {
     }
 
     /// Still this one, and what of it a check needs.
-    fn look(&self, id: &str, number: u64) -> Option<Endpoint> {
+    fn look(&self, id: &str, number: u64) -> Option<(Endpoint, Option<SocketAddr>)> {
         let table = lock(&self.table);
         let checked = table.checked.get(id)?;
-        (checked.number == number).then(|| checked.endpoint.clone())
+        (checked.number == number).then(|| (checked.endpoint.clone(), checked.at))
     }
 
     /// Sleeps until the next check is due. False: it was removed, or all end.
@@ -183,12 +196,35 @@ impl Checks {
     }
 }
 
+/// A thread that is counted while it runs.
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(threads: &Arc<AtomicUsize>) -> Result<Counted, String> {
+        let counted = Counted(Arc::clone(threads));
+        if threads.fetch_add(1, Ordering::Relaxed) >= THREADS_MAX {
+            return Err(format!(
+                "{THREADS_MAX} health checks are under way, those of removed analyzers included; try again in a moment"
+            ));
+        }
+        Ok(counted)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Adds an analyzer and checks it from now on.
 ///
 /// # Errors
 /// There is one of that id, there are too many, or no thread could be had.
 pub fn add(core: &Arc<Core>, analyzer: &HttpAnalyzer) -> Result<(), String> {
     let id: Arc<str> = analyzer.id().into();
+    core.checks.probe.own.check_endpoint(analyzer.endpoint())?;
+    let thread = Counted::new(&core.checks.threads)?;
     let number = {
         let mut table = lock(&core.checks.table);
         if let Some(there) = table.checked.get(&id) {
@@ -210,6 +246,7 @@ pub fn add(core: &Arc<Core>, analyzer: &HttpAnalyzer) -> Result<(), String> {
             weight: analyzer.weight(),
             number,
             up: None,
+            at: None,
             was_up: false,
             is_healthy: None,
             last_check_ms: None,
@@ -229,8 +266,10 @@ pub fn add(core: &Arc<Core>, analyzer: &HttpAnalyzer) -> Result<(), String> {
     let spawned = std::thread::Builder::new()
         .name(format!("health-{number}"))
         .spawn(move || {
-            while let Some(endpoint) = shared.checks.look(&name, number) {
-                let result = check(&endpoint, shared.checks.timeout);
+            let _thread = thread;
+            while let Some((endpoint, at)) = shared.checks.look(&name, number) {
+                let stays = || !shared.is_over() && shared.checks.look(&name, number).is_some();
+                let result = shared.checks.probe.check(&endpoint, at, stays);
                 apply(&shared, &name, number, result);
                 if !shared.checks.rest(&shared, &name, number) {
                     return;
@@ -259,87 +298,6 @@ pub fn remove(core: &Core, id: &str) -> bool {
     true
 }
 
-/// Asks once. The address that answered, or why none did.
-pub fn check(endpoint: &Endpoint, timeout: Duration) -> Result<SocketAddr, String> {
-    let mut limit = Limit::new(timeout);
-    let Endpoint { host, port, .. } = endpoint;
-    // A name is asked for anew each time.
-    let addresses = (host.as_str(), *port).to_socket_addrs();
-    let addresses = addresses.map_err(|error| format!("{host}: {error}"))?;
-    limit.left_after(timeout);
-    let mut error = format!("{host}: no address");
-    for address in addresses {
-        match ask(endpoint, address, &mut limit) {
-            Ok(status) if (200..300).contains(&status) => return Ok(address),
-            Ok(status) => error = format!("{address}: status {status}; 2xx is healthy"),
-            Err(why) if is_timeout(&why) => {
-                error = format!("{address}: no answer within {timeout:?}");
-            }
-            Err(why) => error = format!("{address}: {why}"),
-        }
-        if limit.is_over() {
-            break;
-        }
-    }
-    Err(error)
-}
-
-fn is_timeout(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock
-    )
-}
-
-fn ask(endpoint: &Endpoint, address: SocketAddr, limit: &mut Limit) -> io::Result<u16> {
-    let mut socket = connect(address, limit)?;
-    socket.set_write_timeout(Some(left(limit)?))?;
-    let request = format!(
-        "GET {}/health HTTP/1.1\r\nHost: {}\r\nUser-Agent: weir/{}\r\nAccept: */*\r\nConnection: close\r\n\r\n",
-        endpoint.path,
-        endpoint.authority(),
-        env!("CARGO_PKG_VERSION")
-    );
-    socket.write_all(request.as_bytes())?;
-    let patient = Patient { socket, limit };
-    http::read_response(patient).map(|reply| reply.status)
-}
-
-/// Waits until it is connected, within the limit; once more when this process did not run meanwhile.
-fn connect(address: SocketAddr, limit: &mut Limit) -> io::Result<TcpStream> {
-    loop {
-        let wait = left(limit)?;
-        match TcpStream::connect_timeout(&address, wait) {
-            Err(error) if is_timeout(&error) && !limit.left_after(wait).is_zero() => {}
-            connected => return connected,
-        }
-    }
-}
-
-fn left(limit: &mut Limit) -> io::Result<Duration> {
-    let left = Some(limit.left()).filter(|left| !left.is_zero());
-    left.ok_or(io::ErrorKind::TimedOut.into())
-}
-
-/// A socket whose reads all together may take as long as the limit says, however slowly bytes drip in.
-struct Patient<'a> {
-    socket: TcpStream,
-    limit: &'a mut Limit,
-}
-
-impl io::Read for Patient<'_> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let slice = self.limit.slice().ok_or(io::ErrorKind::TimedOut)?;
-            self.socket.set_read_timeout(Some(slice))?;
-            match self.socket.read(out) {
-                Err(error) if is_timeout(&error) => {}
-                read => return read,
-            }
-        }
-    }
-}
-
 /// What a check leads to.
 #[derive(Debug, PartialEq)]
 enum Move {
@@ -349,6 +307,8 @@ enum Move {
         weight: f64,
         target: HttpTarget,
     },
+    /// It is well at another address than POSTs go to.
+    Elsewhere(u64, HttpTarget),
     Down(u64),
 }
 
@@ -389,6 +349,11 @@ fn apply(core: &Core, id: &Arc<str>, number: u64, result: Result<SocketAddr, Str
     };
     match next {
         Move::Nothing => {}
+        Move::Elsewhere(generation, target) => {
+            log::info!("analyzer moved id={id:?} to={}", target.address);
+            core.tell("note", id, format!("is at {} now", target.address));
+            core.deck.http_move(generation, target);
+        }
         Move::Down(generation) => {
             lock(&core.ramps).end(id);
             if let Err(error) = core.deck.http_down(generation) {
@@ -524,20 +489,25 @@ impl Checked {
             // The shards gave it up.
             self.up = None;
         }
+        let before = at.and_then(|address| self.at.replace(address));
+        let target = |address| HttpTarget {
+            name: Arc::clone(&self.id),
+            address,
+            host: self.endpoint.authority(),
+            path: self.endpoint.path.clone(),
+        };
         match (self.up, at) {
             (Some((generation, _)), None) => {
                 self.up = None;
                 Move::Down(generation)
             }
+            (Some((generation, _)), Some(address)) if before != Some(address) => {
+                Move::Elsewhere(generation, target(address))
+            }
             (None, Some(address)) if !self.ejected && self.out.is_none() => Move::Up {
                 slowly: self.was_up && slow,
                 weight: self.weight,
-                target: HttpTarget {
-                    name: Arc::clone(&self.id),
-                    address,
-                    host: self.endpoint.authority(),
-                    path: self.endpoint.path.clone(),
-                },
+                target: target(address),
             },
             _ => Move::Nothing,
         }
@@ -546,9 +516,9 @@ impl Checked {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
+    use std::io::{Read, Write};
     use std::net::TcpListener;
-    use std::sync::atomic::{AtomicU16, Ordering};
+    use std::sync::atomic::AtomicU16;
 
     use super::super::fake::{Fake, FakeDeck};
     use super::*;
@@ -611,9 +581,17 @@ mod tests {
     #[test]
     fn a_check_says_what_is_wrong() {
         let timeout = Duration::from_millis(250);
+        let probe = Probe {
+            timeout,
+            resolver: Resolver::system(),
+            own: crate::shard::config::OwnListeners::default(),
+            via: "weir-test".into(),
+        };
+        let check = |endpoint: &Endpoint, _| probe.check(endpoint, None, || true);
         for (status, word) in [
             (500, "status 500"),
             (302, "status 302"),
+            (508, "this distributor itself"),
             (0, "no answer within 250ms"),
         ] {
             let (_, endpoint) = server(status);

@@ -21,7 +21,8 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 const REQUEST_BODY_MAX: usize = 256 * 1024;
 /// Most bytes of a response's body: a status of 10,000 analyzers.
 const RESPONSE_BODY_MAX: usize = 16 << 20;
-const HEADERS_MAX: usize = 64;
+/// Headers of a response.
+const HEADERS_MAX: usize = 256;
 const READ_BYTES: usize = 8 * 1024;
 
 /// Why no request was read.

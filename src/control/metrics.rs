@@ -75,8 +75,9 @@ const SHARD: [OfShard; 42] = [
 
 /// Numbers of every analyzer.
 #[rustfmt::skip]
-const ANALYZER: [OfAnalyzer; 17] = [
-    ("weir_analyzer_weight", Kind::Gauge, "Weight in the roster.", |a| a.weight),
+const ANALYZER: [OfAnalyzer; 18] = [
+    ("weir_analyzer_weight", Kind::Gauge, "Weight; during a slow start what that leads to.", |a| a.weight),
+    ("weir_analyzer_weight_in_force", Kind::Gauge, "Weight in the roster, also while it is on its way.", |a| a.ramp_weight.unwrap_or(a.weight)),
     ("weir_analyzer_online", Kind::Gauge, "1 while it is in the roster.", |a| f64::from(u8::from(a.is_online()))),
     ("weir_analyzer_pinned", Kind::Gauge, "1 while the operator holds its weight.", |a| f64::from(u8::from(a.pinned))),
     ("weir_analyzer_target_share", Kind::Gauge, "Part of all weights in force, 0 to 1.", |a| a.target_share),

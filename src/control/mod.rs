@@ -27,8 +27,10 @@ pub mod metrics;
 pub mod outlier;
 pub mod page;
 pub mod posts;
+pub mod probe;
 pub mod ramps;
 pub mod rates;
+pub mod resolver;
 pub mod state;
 pub mod streams;
 pub mod token;
@@ -55,7 +57,7 @@ use self::outlier::EjectRule;
 use self::streams::{Part, Streams};
 use crate::certificate::Stamp;
 use crate::service::sockets::AdminSocket;
-use crate::shard::config::{Cors, Hosts, HttpAnalyzer, Token};
+use crate::shard::config::{Cors, Hosts, HttpAnalyzer, OwnListeners, Token};
 use crate::shard::{Operator, Question};
 
 /// Orders over the public port that may wait; beyond, 503.
@@ -87,6 +89,10 @@ pub struct Settings {
     pub slow_start: Duration,
     /// When an analyzer that refuses everything is taken out, and for how long.
     pub eject: EjectRule,
+    /// Where this distributor listens itself.
+    pub own: OwnListeners,
+    /// What it calls itself on its requests.
+    pub via: String,
     /// Every setting by its name.
     pub configuration: BTreeMap<String, String>,
     /// For `POST /admin/reload`.
@@ -114,6 +120,8 @@ impl Settings {
                 refusals: 100,
                 time: Duration::from_secs(30),
             },
+            own: OwnListeners::default(),
+            via: String::new(),
             configuration: BTreeMap::new(),
             reloader: None,
             tap: None,

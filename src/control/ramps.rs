@@ -117,6 +117,7 @@ impl Ramps {
                 to: ramp.to,
                 remaining_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
                 pin: ramp.pin,
+                is_slow_start: ramp.is_slow_start,
             }
         };
         self.0.iter().map(status).collect()

@@ -117,6 +117,8 @@ pub struct RampStatus {
     pub remaining_ms: u64,
     /// The analyzer's own weights do not count.
     pub pin: bool,
+    /// After a recovery, rather than by an order.
+    pub is_slow_start: bool,
 }
 
 /// One analyzer, all shards added up.
@@ -129,8 +131,11 @@ pub struct Row {
     pub kind: Kind,
     /// How it stands.
     pub standing: Standing,
-    /// Weight in the roster; what was configured, or the last known, when it is not in it.
+    /// Weight in the roster; what was configured, or the last known, when it is not in it. During a slow start
+    /// what that leads to.
     pub weight: f64,
+    /// Weight in force while it is on its way.
+    pub ramp_weight: Option<f64>,
     /// The operator holds the weight.
     pub pinned: bool,
     /// Its weight is on its way.
@@ -562,13 +567,19 @@ impl State {
         let share = shares.binary_search_by(|share| share.analyzer.as_str().cmp(name));
         let share = share.ok().map(|index| &shares[index]);
         let posts = posts_of(self, name);
+        let ramp = self.ramps.iter().find(|ramp| ramp.analyzer == *name);
+        // A pin goes before a slow start.
+        let is_pinned = entry.is_some_and(|entry| entry.pinned);
+        let ramp = ramp.filter(|ramp| !(ramp.is_slow_start && is_pinned));
+        let slow_start = ramp.filter(|ramp| ramp.is_slow_start);
         Row {
             id: Arc::clone(name),
             kind: known.kind,
             standing: Standing::Offline,
-            weight: known.weight,
-            pinned: entry.is_some_and(|entry| entry.pinned),
-            ramping: self.ramps.iter().any(|ramp| ramp.analyzer == *name),
+            weight: slow_start.map_or(known.weight, |ramp| ramp.to),
+            ramp_weight: ramp.map(|_| known.weight),
+            pinned: is_pinned,
+            ramping: ramp.is_some(),
             target_share: 0.0,
             recent_share: None,
             acked_rate: 0.0,

@@ -77,6 +77,8 @@ pub struct Packet<'a> {
     pub(super) message_others: Vec<&'a str>,
     unknown_levels: usize,
     unknown_level: &'a str,
+    /// Distributors that it came through.
+    pub hops: u8,
 }
 
 /// Fields of the packet that Weir sets itself. What came under these names goes to `received`.
@@ -285,6 +287,7 @@ impl<'a, 'x, I: Ids> Draft<'a, 'x, I> {
             messages: self.messages,
             message_others: self.message_others,
             unknown_levels: self.unknown_levels,
+            hops: 0,
             unknown_level: self.unknown_level,
         };
         let allowed = self.limits.message_bytes_max;

@@ -2,9 +2,10 @@
 //!
 //! ```text
 //!   0       4       8      10      12      16
-//!   | total | k     | id   | emit- | first | packet | emitter | k frame    | body, as it is POSTed   |
-//!   | u32   | u32   | len  | ter   | u32   | id     | id      | headers    | {... [message,message]..|
-//!                     u16    u16     |                         5 bytes      '------>
+//!   | total | k     |h|id  | emit- | first | packet | emitter | k frame    | body, as it is POSTed   |
+//!   | u32   | u32   |o|len | ter   | u32   | id     | id      | headers    | {... [message,message]..|
+//!                    p u8    u16     |                         5 bytes      '------>
+//!                    s u8            |
 //!                                    '--------- offset of the first message ^
 //!
 //!   | total | 0     | frame |          a message that came by TCP, as it came
@@ -36,6 +37,7 @@ pub struct Record<'a> {
 enum Kind<'a> {
     Raw(&'a [u8]),
     Packet {
+        hops: u8,
         packet_id: &'a str,
         emitter_id: &'a str,
         headers: &'a [u8],
@@ -56,10 +58,11 @@ impl<'a> Record<'a> {
             return Some((Record { kind }, rest));
         }
         let behind = record.get(RECORD_HEADER_BYTES..)?;
-        let (packet_id, behind) = behind.split_at_checked(half(record, 8)?)?;
+        let (packet_id, behind) = behind.split_at_checked(usize::from(*record.get(9)?))?;
         let (emitter_id, behind) = behind.split_at_checked(half(record, 10)?)?;
         let (headers, body) = behind.split_at_checked(messages.checked_mul(HEADER_BYTES)?)?;
         let kind = Kind::Packet {
+            hops: *record.get(8)?,
             packet_id: std::str::from_utf8(packet_id).ok()?,
             emitter_id: std::str::from_utf8(emitter_id).ok()?,
             headers,
@@ -82,6 +85,14 @@ impl<'a> Record<'a> {
         match self.kind {
             Kind::Raw(frame) => Some(frame),
             Kind::Packet { .. } => None,
+        }
+    }
+
+    /// Distributors that the packet came through.
+    pub fn hops(&self) -> u8 {
+        match self.kind {
+            Kind::Raw(_) => 0,
+            Kind::Packet { hops, .. } => hops,
         }
     }
 
@@ -114,6 +125,7 @@ impl<'a> Record<'a> {
     /// A raw frame is its only part.
     pub fn write_part(&self, part: Range<usize>, out: &mut Vec<u8>) {
         let Kind::Packet {
+            hops,
             packet_id,
             emitter_id,
             headers,
@@ -153,6 +165,7 @@ impl<'a> Record<'a> {
         let header = Header {
             total: out.len() - start,
             messages: part.len(),
+            hops,
             packet_id: id.len(),
             emitter_id: emitter_id.len(),
             first_message,
@@ -233,6 +246,7 @@ pub fn wrap_frame(frame: &[u8], out: &mut Vec<u8>) {
 pub(super) struct Header {
     pub total: usize,
     pub messages: usize,
+    pub hops: u8,
     pub packet_id: usize,
     pub emitter_id: usize,
     pub first_message: usize,
@@ -243,7 +257,8 @@ impl Header {
         let mut bytes = [0; RECORD_HEADER_BYTES];
         bytes[0..4].copy_from_slice(&u32_of(self.total).to_be_bytes());
         bytes[4..8].copy_from_slice(&u32_of(self.messages).to_be_bytes());
-        bytes[8..10].copy_from_slice(&u16_of(self.packet_id).to_be_bytes());
+        bytes[8] = self.hops;
+        bytes[9] = u8_of(self.packet_id);
         bytes[10..12].copy_from_slice(&u16_of(self.emitter_id).to_be_bytes());
         bytes[12..16].copy_from_slice(&u32_of(self.first_message).to_be_bytes());
         bytes
@@ -260,6 +275,12 @@ pub(super) fn frame_header(frame_bytes: usize, severity: u8) -> [u8; HEADER_BYTE
 /// At 4 GiB, which limits of bodies and of frames exclude.
 fn u32_of(bytes: usize) -> u32 {
     u32::try_from(bytes).expect("limits keep records below 4 GiB")
+}
+
+/// # Panics
+/// At 256: the id of a packet is a UUID.
+fn u8_of(bytes: usize) -> u8 {
+    u8::try_from(bytes).expect("ids of packets are short")
 }
 
 /// # Panics

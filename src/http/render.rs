@@ -80,6 +80,7 @@ impl Packet<'_> {
         let header = record::Header {
             total: out.len() - start,
             messages: self.messages.len(),
+            hops: self.hops,
             packet_id: id.len(),
             emitter_id: emitter_id.len(),
             first_message: messages - body,

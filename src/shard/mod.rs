@@ -25,6 +25,7 @@ pub mod config;
 mod egress;
 mod emitters;
 mod handshake;
+mod hops;
 mod house;
 pub(crate) mod io;
 mod kernel;
@@ -45,6 +46,7 @@ mod waits;
 pub(crate) mod worker;
 
 pub use config::{Admin, HttpConfig, Protection};
+pub use hops::pseudonym;
 pub use listen::{Accept, Passed, LISTEN_BACKLOG};
 pub use operator::{HttpTarget, Operator, OrderRefused, Question, ASKED_HEADERS};
 pub use refused::{RefusedPacket, RefusedPackets};

@@ -131,6 +131,8 @@ pub(super) struct Desk {
     slips: Mutex<VecDeque<Slip>>,
     any_slips: AtomicBool,
     targets: Mutex<BTreeMap<u64, Arc<HttpTarget>>>,
+    /// How often one of them moved.
+    target_moves: AtomicU64,
     generations: AtomicU64,
     questions: Mutex<Option<SyncSender<Question>>>,
     replies: Vec<Replies>,
@@ -142,6 +144,7 @@ impl Desk {
             slips: Mutex::default(),
             any_slips: AtomicBool::new(false),
             targets: Mutex::default(),
+            target_moves: AtomicU64::new(0),
             generations: AtomicU64::new(0),
             questions: Mutex::default(),
             replies: (0..shards).map(|_| Replies::default()).collect(),
@@ -162,6 +165,11 @@ impl Desk {
     pub(super) fn target(&self, generation: u64) -> Option<Arc<HttpTarget>> {
         let targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
         targets.get(&generation).cloned()
+    }
+
+    /// How often an analyzer has moved to another address.
+    pub(super) fn target_moves(&self) -> u64 {
+        self.target_moves.load(Ordering::Acquire)
     }
 
     /// It is down: shards open no links to it any more.
@@ -270,6 +278,17 @@ impl Operator {
             desk.forget_target(generation);
         }
         ordered.map(|_| generation)
+    }
+
+    /// It is at another address by now: POSTs go there as soon as each shard has looked, a tenth of a second.
+    /// Those under way end where they are.
+    pub fn http_move(&self, generation: u64, target: HttpTarget) {
+        let desk = &self.shared.desk;
+        let mut targets = desk.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = targets.get_mut(&generation) {
+            *known = Arc::new(target);
+            desk.target_moves.fetch_add(1, Ordering::AcqRel);
+        }
     }
 
     /// It cannot be reached any more: what it has not ACKed goes to others.

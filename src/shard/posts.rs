@@ -20,6 +20,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::hops;
 use super::io::Io;
 use super::mesh::{Mesh, Message};
 use super::operator::HttpTarget;
@@ -36,7 +37,7 @@ mod refused;
 
 use aside::Aside;
 pub(super) use aside::{open_refused, refused_file_name};
-use bytes::{join_frames, write_request};
+use bytes::{join_frames, write_request, Envelope};
 use connections::{End, PostConnection, Stage};
 
 /// What became of a post.
@@ -123,10 +124,14 @@ pub(super) struct Posts<S> {
     /// Links that may have something to post.
     pump: Vec<LinkEpoch>,
     ids: SeededIds,
+    /// What this distributor calls itself on its requests.
+    pub(super) pseudonym: String,
+    /// Moves of analyzers that were looked at.
+    moves_seen: u64,
 }
 
 impl<S> Posts<S> {
-    pub(super) fn new(seed: u64) -> Posts<S> {
+    pub(super) fn new(seed: u64, instance: u64) -> Posts<S> {
         Posts {
             links: BTreeMap::new(),
             ended: VecDeque::new(),
@@ -134,6 +139,8 @@ impl<S> Posts<S> {
             aside: Aside::new(),
             pump: Vec::new(),
             ids: SeededIds::from_u64(seed),
+            pseudonym: hops::pseudonym(instance),
+            moves_seen: 0,
         }
     }
 
@@ -310,7 +317,13 @@ impl<I: Io> Worker<I> {
         let mut left = rest.len();
         let messages = match (record.body(), record.packet_id(), record.emitter_id()) {
             (Some(body), Some(packet), Some(emitter)) => {
-                write_request(&mut request, &link.target, packet, emitter, body);
+                let envelope = Envelope {
+                    via: &self.posts.pseudonym,
+                    hops: record.hops(),
+                    packet,
+                    emitter,
+                };
+                write_request(&mut request, &link.target, &envelope, body);
                 messages
             }
             _ => {
@@ -323,9 +336,13 @@ impl<I: Io> Worker<I> {
                 );
                 let (packet, rest) = joined?;
                 left = rest;
-                let id = std::str::from_utf8(&packet.packet_id).unwrap_or_default();
-                let emitter = packet.emitter_id;
-                write_request(&mut request, &link.target, id, emitter, &packet.body);
+                let envelope = Envelope {
+                    via: &self.posts.pseudonym,
+                    hops: 0,
+                    packet: std::str::from_utf8(&packet.packet_id).unwrap_or_default(),
+                    emitter: packet.emitter_id,
+                };
+                write_request(&mut request, &link.target, &envelope, &packet.body);
                 packet.messages as u64 // a few
             }
         };
@@ -528,8 +545,34 @@ impl<I: Io> Worker<I> {
         }
     }
 
+    /// Analyzers that are at another address by now: their idle connections are closed, the others when they
+    /// have been answered.
+    fn follow_moves(&mut self) {
+        let moves = self.shared.desk.target_moves();
+        if moves == std::mem::replace(&mut self.posts.moves_seen, moves) {
+            return;
+        }
+        let mut left = Vec::new();
+        for link in self.posts.links.values_mut() {
+            let Some(target) = self.shared.desk.target(link.generation) else {
+                continue;
+            };
+            if target.address != link.target.address {
+                link.target = target;
+                left.extend(link.connections.iter().copied());
+            }
+        }
+        for slot in left {
+            let connection = self.posts.connections.get(slot);
+            if connection.is_some_and(|connection| connection.stage == Stage::Idle) {
+                self.close_post_connection(slot, End::Over, "the analyzer has moved");
+            }
+        }
+    }
+
     /// Posts that get no answer, and those whose pause is over.
     pub(super) fn check_posts(&mut self) {
+        self.follow_moves();
         let timeout = self.live.http.push_timeout;
         let pool = usize::from(self.config.http.pool_connections);
         let now_ns = self.awake_ns;

@@ -76,14 +76,17 @@ impl<I: Io> Worker<I> {
         if !self.admits_request(slot, request, is_logs) {
             return;
         }
+        let Some(hops) = self.hops_of(slot, request) else {
+            return;
+        };
         match is_logs {
-            true => self.on_logs(slot, request),
+            true => self.on_logs(slot, request, hops),
             false => self.ask_control(slot, request),
         }
     }
 
     /// A packet: whole to one lane, or not at all.
-    fn on_logs(&mut self, slot: Slot, request: &Request) {
+    fn on_logs(&mut self, slot: Slot, request: &Request, hops: u8) {
         if !request.has_length {
             self.clients.refuse("length_missing");
             let detail =
@@ -106,13 +109,14 @@ impl<I: Io> Worker<I> {
             Some((body, count)) => (body.as_slice(), *count),
             None => (request.body, 0),
         };
-        let packet = match read_packet(request, body, &now, &mut self.clients) {
+        let mut packet = match read_packet(request, body, &now, &mut self.clients) {
             Ok(packet) => packet,
             Err(error) => {
                 self.refuse_packet(slot, &error);
                 return;
             }
         };
+        packet.hops = hops;
         let mut unit = PacketUnit { packet: &packet };
         let messages = unit.messages();
         let next_ticket = self.clients.tickets_counted + 1;

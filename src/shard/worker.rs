@@ -202,7 +202,7 @@ impl<I: Io> Worker<I> {
             places: Places::new(places_of(engine.lanes_max()), address_most),
             engine,
             clients: Clients::new(&config, seed),
-            posts: Posts::new(!seed),
+            posts: Posts::new(!seed, config.instance),
             live: shared.live().1,
             live_number: shared.live().0,
             config,

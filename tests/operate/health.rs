@@ -56,9 +56,15 @@ fn an_analyzer_comes_with_its_health_goes_with_it_and_comes_back_slowly() {
     one.restart("ok");
     let mut ramp = Vec::new();
     let mut began = None;
+    let mut ramps_shown = 0;
     until("its whole weight", || {
-        let weight = site.analyzer("one")["effectiveWeight"].as_f64();
-        let weight = weight.expect("a number");
+        let row = site.analyzer("one");
+        assert_eq!(row["weight"], json!(0.5), "what is configured: {row}");
+        let weight = row["effectiveWeight"].as_f64().expect("a number");
+        if let Some(now) = row["rampWeight"].as_f64() {
+            assert!((0.05..=0.5).contains(&now), "beside it: {row}");
+            ramps_shown += 1;
+        }
         if weight > 0.0 {
             let at = began.get_or_insert_with(Instant::now).elapsed();
             if ramp.last().is_none_or(|(_, last)| *last != weight) {
@@ -67,6 +73,7 @@ fn an_analyzer_comes_with_its_health_goes_with_it_and_comes_back_slowly() {
         }
         weight >= 0.5
     });
+    assert!(ramps_shown > 5, "{ramps_shown}");
     let weights: Vec<f64> = ramp.iter().map(|(_, weight)| *weight).collect();
     let (took, last) = *ramp.last().expect("some");
     println!("slow start: {weights:?} in {took:?}");

@@ -1,6 +1,7 @@
 //! What an operator sees and turns, with the real program, real load and real analyzers: the reference's
 //! own requests, health checks, reload and orders under load, and the page in a browser.
 
+mod addresses;
 mod browser;
 #[path = "../common/mod.rs"]
 mod common;

@@ -12,7 +12,8 @@ use crate::control::listener::AdminAt;
 use crate::control::outlier::EjectRule;
 use crate::control::{self, Running, Settings, TapSource, Tapped};
 use crate::service::sockets::AdminSocket;
-use crate::shard::{Admin, Operator};
+use crate::shard::config::OwnListeners;
+use crate::shard::{pseudonym, Admin, Operator};
 
 /// A tap asks the shards so often for what has passed.
 const TAP_EVERY: std::time::Duration = std::time::Duration::from_millis(100);
@@ -63,6 +64,8 @@ pub(super) fn start(operator: &Operator, from: From) -> io::Result<Control> {
         refusals: config.http.eject_refusals,
         time: config.http.eject_time,
     };
+    settings.own = OwnListeners::of(config);
+    settings.via = pseudonym(config.instance);
     settings.configuration = crate::audit::configuration(config);
     settings.reloader = Some(Box::new(Arc::clone(&reload)));
     settings.tap = Some(Box::new(operator.clone()));

@@ -8,9 +8,11 @@
 //! ```
 
 mod hosts;
+mod own;
 mod protection;
 
 pub use hosts::{Hosts, Stranger};
+pub use own::OwnListeners;
 pub use protection::{token_text, AllowList, Cors, Protection, RateLimit, Token};
 
 use std::fmt;
@@ -454,7 +456,12 @@ impl Config {
                 "--admin {address}: a TCP address needs --admin-token-file; allowed without: the path of a Unix socket"
             ));
         }
-        self.http.check()
+        self.http.check()?;
+        let own = OwnListeners::of(self);
+        self.http.analyzers.iter().try_for_each(|analyzer| {
+            let checked = own.check_endpoint(analyzer.endpoint());
+            checked.map_err(|why| format!("--http-analyzer {analyzer}: {why}"))
+        })
     }
 }
 

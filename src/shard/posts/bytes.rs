@@ -4,6 +4,7 @@ use std::io::Write;
 
 use crate::http::{self, Ids, PacketBuilder, Record, SeededIds};
 use crate::shard::config::Joined;
+use crate::shard::hops::HOPS_HEADER;
 use crate::shard::HttpTarget;
 
 /// As many single messages as fit, as one packet; and the bytes that are left.
@@ -28,19 +29,34 @@ pub(super) fn join_frames(
     Some((packet, rest.len()))
 }
 
+/// What a POST says beside its target.
+pub(super) struct Envelope<'a> {
+    /// This distributor's name.
+    pub(super) via: &'a str,
+    /// Distributors that the packet came through before.
+    pub(super) hops: u8,
+    pub(super) packet: &'a str,
+    pub(super) emitter: &'a str,
+}
+
 pub(super) fn write_request(
     out: &mut Vec<u8>,
     target: &HttpTarget,
-    packet: &str,
-    emitter: &str,
+    envelope: &Envelope,
     body: &[u8],
 ) {
     let HttpTarget { host, path, .. } = target;
+    let Envelope {
+        via,
+        hops,
+        packet,
+        emitter,
+    } = envelope;
+    let (hops, bytes) = (hops.saturating_add(1), body.len());
     // Into memory, which does not fail.
     let _ = write!(
         out,
-        "POST {path}/logs HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nX-Packet-ID: {packet}\r\nX-Emitter-ID: {emitter}\r\nContent-Length: {}\r\n\r\n",
-        body.len()
+        "POST {path}/logs HTTP/1.1\r\nHost: {host}\r\nVia: 1.1 {via}\r\n{HOPS_HEADER}: {hops}\r\nContent-Type: application/json\r\nX-Packet-ID: {packet}\r\nX-Emitter-ID: {emitter}\r\nContent-Length: {bytes}\r\n\r\n"
     );
     out.extend_from_slice(body);
 }

@@ -8,7 +8,7 @@
 //! The head of an answer decides what becomes of the post. Its body is only drained, for a moment, so that
 //! the connection can be used again.
 
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
 use super::refused::LOOP_DETECTED;
@@ -71,6 +71,8 @@ enum Step {
 pub(super) struct PostConnection<S> {
     socket: S,
     link: LinkEpoch,
+    /// Where it leads.
+    address: SocketAddr,
     pub(super) stage: Stage,
     /// Number of the post that it carries.
     post: Option<u64>,
@@ -124,6 +126,7 @@ impl<I: Io> Worker<I> {
                 let made = self.posts.connections.insert(PostConnection {
                     socket,
                     link: epoch,
+                    address: link.target.address,
                     stage: Stage::Connecting,
                     post: Some(number),
                     reader: ResponseReader::new(),
@@ -308,7 +311,9 @@ impl<I: Io> Worker<I> {
         // An answer before the request was sent to its end leaves the connection in doubt.
         let is_sent = matches!(connection.stage, Stage::Answering | Stage::Draining);
         connection.is_used = true;
-        if answer.reusable && !has_more && is_sent {
+        let link = self.posts.links.get(&epoch);
+        let is_there = link.is_some_and(|link| link.target.address == connection.address);
+        if answer.reusable && !has_more && is_sent && is_there {
             connection.stage = Stage::Idle;
             connection.since_ns = self.awake_ns;
         } else {

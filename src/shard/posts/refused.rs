@@ -14,7 +14,7 @@
 use std::time::Duration;
 
 use super::aside::Became;
-use super::bytes::{join_frames, write_request};
+use super::bytes::{join_frames, write_request, Envelope};
 use super::{Fate, Post};
 use crate::engine::{LinkEpoch, Move, Onward};
 use crate::http::{self, AnswerHead, Record};
@@ -143,21 +143,26 @@ impl<I: Io> Worker<I> {
             let mut unit_end = end;
             match (record.body(), record.packet_id(), record.emitter_id()) {
                 (Some(body), Some(packet), Some(emitter)) => {
-                    write_request(&mut request, &link.target, packet, emitter, body);
+                    let envelope = Envelope {
+                        via: &self.posts.pseudonym,
+                        hops: record.hops(),
+                        packet,
+                        emitter,
+                    };
+                    write_request(&mut request, &link.target, &envelope, body);
                 }
                 _ => {
                     unit_end = first + messages - 1;
                     // It was within the limits with more messages.
                     let limits = self.config.http.joined;
                     let (packet, _) = join_frames(&records, limits, &mut self.posts.ids, &now)?;
-                    let id = std::str::from_utf8(&packet.packet_id).unwrap_or_default();
-                    write_request(
-                        &mut request,
-                        &link.target,
-                        id,
-                        packet.emitter_id,
-                        &packet.body,
-                    );
+                    let envelope = Envelope {
+                        via: &self.posts.pseudonym,
+                        hops: 0,
+                        packet: std::str::from_utf8(&packet.packet_id).unwrap_or_default(),
+                        emitter: packet.emitter_id,
+                    };
+                    write_request(&mut request, &link.target, &envelope, &packet.body);
                 }
             }
             let part = Post {
