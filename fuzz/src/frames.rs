@@ -65,6 +65,8 @@ struct Bench {
     sent: Vec<u8>,
     /// Errors by label, as the engine counts them.
     errors: [u64; 3],
+    /// Offers so far: the time by which partial frames age.
+    time_ns: u64,
 }
 
 impl Bench {
@@ -110,6 +112,7 @@ impl Bench {
             frames: 0,
             sent: Vec::new(),
             errors: [0; 3],
+            time_ns: 0,
         }
     }
 
@@ -150,6 +153,8 @@ impl Bench {
 
     /// False: nothing was taken.
     fn offer(&mut self, emitter: usize, rest: &[u8]) -> bool {
+        self.time_ns += 1;
+        self.engine.set_frames_time(self.time_ns);
         let outcome = self.engine.ingest(emitter, rest);
         let taken = match outcome {
             Ingest::Stalled { taken } => taken,
@@ -179,6 +184,14 @@ impl Bench {
                 self.end(emitter, 2);
             }
             Ingest::Taken | Ingest::Stalled { .. } => assert_eq!(bad, None),
+        }
+        while let Some(evicted) = self.engine.next_evicted() {
+            assert!(self.partial_max < self.frame_max as usize * self.sources.len());
+            assert_ne!(
+                evicted.emitter, emitter,
+                "who wants room gets it from others"
+            );
+            self.end(evicted.emitter, 2);
         }
         assert_eq!(self.engine.counters.received, self.frames);
         taken > 0 || !matches!(outcome, Ingest::Stalled { .. })

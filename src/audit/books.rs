@@ -224,6 +224,7 @@ mod tests {
             zero_copy_loopback: false,
             ack_timeout: std::time::Duration::ZERO,
             peer_timeout: std::time::Duration::ZERO,
+            frame_timeout: std::time::Duration::ZERO,
             connections_max: 0,
             dialect: None,
             without: Vec::new(),

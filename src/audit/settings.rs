@@ -30,6 +30,7 @@ pub fn configuration(config: &Config) -> BTreeMap<String, String> {
         zero_copy_loopback,
         ack_timeout,
         peer_timeout,
+        frame_timeout,
         connections_max,
         dialect,
         without,
@@ -60,6 +61,7 @@ pub fn configuration(config: &Config) -> BTreeMap<String, String> {
         ("zero_copy_loopback", zero_copy_loopback.to_string()),
         ("ack_timeout_ns", ack_timeout.as_nanos().to_string()),
         ("peer_timeout_ns", peer_timeout.as_nanos().to_string()),
+        ("frame_timeout_ns", frame_timeout.as_nanos().to_string()),
         ("connections_max", connections_max.to_string()),
         ("farewell_ns", farewell.as_nanos().to_string()),
         (

@@ -140,6 +140,7 @@ fn config(shards: usize) -> Config {
         ack_timeout: Duration::from_secs(30),
         farewell: Duration::from_secs(1),
         peer_timeout: Duration::from_secs(10),
+        frame_timeout: Duration::from_secs(60),
         connections_max: 0,
         dialect: None,
         without: vec!["send-zc".to_owned()],

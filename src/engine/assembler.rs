@@ -13,6 +13,8 @@ const KEPT_BYTES: usize = 512;
 #[derive(Default)]
 pub(super) struct Assembler {
     carry: Vec<u8>,
+    /// When the first of these bytes came.
+    since_ns: u64,
     /// Bytes of the stream before the current chunk.
     offset: u64,
 }
@@ -24,8 +26,19 @@ impl Assembler {
         &self.carry
     }
 
+    /// How old the carried bytes are, the first of them.
+    pub(super) fn age_ns(&self, now_ns: u64) -> u64 {
+        match self.carry.is_empty() {
+            true => 0,
+            false => now_ns.saturating_sub(self.since_ns),
+        }
+    }
+
     /// Moves bytes from `data` until `want` are carried; true when they are.
-    pub(super) fn fill(&mut self, data: &mut &[u8], want: usize) -> bool {
+    pub(super) fn fill(&mut self, data: &mut &[u8], want: usize, now_ns: u64) -> bool {
+        if self.carry.is_empty() {
+            self.since_ns = now_ns;
+        }
         let missing = want.saturating_sub(self.carry.len());
         let (head, rest) = data.split_at(missing.min(data.len()));
         self.carry.extend_from_slice(head);
@@ -66,7 +79,7 @@ mod tests {
         let mut assembler = Assembler::default();
         for bytes in [100, KEPT_BYTES, 100_000, 3] {
             let received = vec![7; bytes];
-            assert!(assembler.fill(&mut &received[..], bytes));
+            assert!(assembler.fill(&mut &received[..], bytes, 0));
             assert_eq!(assembler.carried(), received);
             assembler.clear();
             assert!(assembler.carried().is_empty() && assembler.carry.capacity() <= KEPT_BYTES);

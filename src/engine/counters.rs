@@ -9,6 +9,8 @@ pub enum Reason {
     FrameTooShort,
     FrameTooLong,
     FrameCutOff,
+    /// It had not arrived whole when its time was over.
+    FrameTimeout,
     PartialMemoryFull,
     FirstWeightInvalid,
     HandshakeTimeout,
@@ -41,10 +43,11 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Reason; 26] = [
+    pub const ALL: [Reason; 27] = [
         Reason::FrameTooShort,
         Reason::FrameTooLong,
         Reason::FrameCutOff,
+        Reason::FrameTimeout,
         Reason::PartialMemoryFull,
         Reason::FirstWeightInvalid,
         Reason::HandshakeTimeout,
@@ -76,6 +79,7 @@ impl Reason {
             Reason::FrameTooShort => "frame_too_short",
             Reason::FrameTooLong => "frame_too_long",
             Reason::FrameCutOff => "frame_cut_off",
+            Reason::FrameTimeout => "frame_timeout",
             Reason::PartialMemoryFull => "partial_memory_full",
             Reason::FirstWeightInvalid => "first_weight_invalid",
             Reason::HandshakeTimeout => "handshake_timeout",

@@ -33,7 +33,8 @@ pub enum Ingest {
         /// Where in the stream the frame starts, in bytes.
         offset: u64,
     },
-    /// The memory for partial frames is full: close it. Whole frames before were taken.
+    /// The memory for partial frames is full, and its own takes most of it: close it. Whole frames before
+    /// were taken.
     PartialMemoryFull,
 }
 
@@ -83,7 +84,8 @@ impl<M: Memory> Engine<M> {
         ok
     }
 
-    /// Takes in what an emitter sent: each whole frame goes to one lane.
+    /// Takes in what an emitter sent: each whole frame goes to one lane. Others may have to go for it, see
+    /// [`Engine::next_evicted`].
     pub fn ingest(&mut self, emitter: usize, data: &[u8]) -> Ingest {
         if (self.stalled || !self.rerouting.is_idle()) && !self.can_ingest() {
             return Ingest::Stalled { taken: 0 };
@@ -115,7 +117,7 @@ impl<M: Memory> Engine<M> {
     }
 
     /// The stream is not followed any more: its partial frame makes room. Returns the frame's bytes.
-    fn forget_carried(&mut self, emitter: usize) -> u64 {
+    pub(super) fn forget_carried(&mut self, emitter: usize) -> u64 {
         let carried = self.assemblers[emitter].carried().len();
         self.partial_bytes -= carried;
         self.assemblers[emitter].clear();
@@ -173,10 +175,10 @@ impl<M: Memory> Engine<M> {
     fn carry(&mut self, emitter: usize, rest: &mut &[u8], want: usize) -> Result<(), Refusal> {
         let before = rest.len();
         let missing = want.saturating_sub(self.assemblers[emitter].carried().len());
-        if self.partial_bytes + missing.min(before) > self.config.partial_bytes_max {
+        if !self.make_partial_room(emitter, missing.min(before)) {
             return Err(Refusal::PartialMemory);
         }
-        self.assemblers[emitter].fill(rest, want);
+        self.assemblers[emitter].fill(rest, want, self.frames_ns);
         self.partial_bytes += before - rest.len();
         Ok(())
     }

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! assembler.rs  frame     cursors over received bytes, partial frames carried over
+//! partial.rs              their memory: who goes when it is short
 //! tree/         route     error-diffusion tree: exact shares
 //! units.rs                packets: several messages that move together
 //! lane.rs       batch     one copy into the analyzer's tail buffer, kept until its ACK
@@ -34,6 +35,7 @@ mod ledger;
 mod link;
 mod moves;
 mod origins;
+mod partial;
 mod proportion;
 mod receipts;
 mod registrar;
@@ -55,6 +57,7 @@ pub use lane::{Origin, Transmit};
 pub use latencies::Latencies;
 pub use link::{Link, LinkError, Stall};
 pub use moves::{Move, Onward};
+pub use partial::Evicted;
 pub use proportion::Proportion;
 pub use receipts::{Receipt, Ticket};
 pub use registrar::Registrar;

@@ -20,6 +20,7 @@ use super::counters::{Balance, Counters, LaneReport};
 use super::ended::{Ended, EndedList};
 use super::lane::{Lane, Transmit};
 use super::moves::Tried;
+use super::partial::Evicted;
 use super::receipts::Receipts;
 use super::reroute::Rerouting;
 use super::samples::Samples;
@@ -216,6 +217,9 @@ pub struct Engine<M> {
     pub(super) lane_by_epoch: BTreeMap<LinkEpoch, LaneId>,
     pub(super) assemblers: Vec<Assembler>,
     pub(super) partial_bytes: usize,
+    /// The time by which partial frames age.
+    pub(super) frames_ns: u64,
+    pub(super) evicted: Vec<Evicted>,
     pub(super) rerouting: Rerouting,
     pub(super) dirty: Vec<LaneId>,
     /// Lanes that are full and have a weight.
@@ -272,6 +276,8 @@ impl<M: Memory> Engine<M> {
             lane_by_epoch: BTreeMap::new(),
             assemblers: Vec::new(),
             partial_bytes: 0,
+            frames_ns: 0,
+            evicted: Vec::new(),
             rerouting: Rerouting::default(),
             dirty: Vec::new(),
             full_lanes: 0,

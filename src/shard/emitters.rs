@@ -17,7 +17,7 @@ use super::admission::Door;
 use super::io::Io;
 use super::slab::{bare, token, Kind, Slot};
 use super::worker::{Phase, Worker};
-use crate::engine::{Ingest, Reason};
+use crate::engine::{Evicted, Ingest, Reason};
 use crate::protocol::detect;
 use crate::protocol::foreign::{self, Foreign};
 use crate::protocol::frame::FrameError;
@@ -318,10 +318,11 @@ impl<I: Io> Worker<I> {
             }
             Ingest::PartialMemoryFull => {
                 let limit = self.config.partial_bytes_max;
-                self.reject(slot, "partial_memory_full", &format!("partial frames of all emitters would exceed {limit} bytes (--partial-bytes)"));
+                self.reject(slot, "partial_memory_full", &format!("its frame takes most of the {limit} bytes for partial frames (--partial-bytes), and they are used up"));
             }
         }
         self.io.release(Group::Ingress, chunk);
+        self.close_evicted();
         None
     }
 
@@ -344,6 +345,35 @@ impl<I: Io> Worker<I> {
         welcome.encode(&mut out);
         // As much as fits, and it fits: nothing was ever sent here.
         let _ = self.io.send_now(socket, &out);
+    }
+
+    /// Frames that take too long to arrive.
+    pub(super) fn check_frames(&mut self) {
+        let limit = self.config.frame_timeout.as_nanos();
+        self.engine
+            .evict_overdue(u64::try_from(limit).unwrap_or(u64::MAX));
+        self.close_evicted();
+    }
+
+    /// Closes whose partial frame had to go.
+    fn close_evicted(&mut self) {
+        while let Some(Evicted { emitter, reason }) = self.engine.next_evicted() {
+            let Some(slot) = self.emitters.slot_at(emitter) else {
+                continue;
+            };
+            let why = match reason {
+                Reason::FrameTimeout => {
+                    let limit = self.config.frame_timeout;
+                    format!("a frame has not arrived whole within {limit:?} (--frame-timeout)")
+                }
+                _ => {
+                    let limit = self.config.partial_bytes_max;
+                    format!("others need room, and of the {limit} bytes for partial frames (--partial-bytes) its own has taken most for longest")
+                }
+            };
+            self.reject(slot, reason.as_str(), &why);
+            self.close_if_finished(slot);
+        }
     }
 
     /// The peer broke the protocol: whole messages before are kept, the rest is not read.

@@ -168,6 +168,7 @@ impl<I: Io> Worker<I> {
             if !self.check_stalls() {
                 self.next_second_ns = self.now_ns;
             }
+            self.check_frames();
             self.check_remote_lanes();
             let balance = self.engine.balance();
             assert!(balance.holds(), "shard {}: {balance}", self.index);

@@ -104,6 +104,8 @@ pub struct Config {
     pub farewell: Duration,
     /// A peer whose kernel does not answer for this long is given up.
     pub peer_timeout: Duration,
+    /// Time that a frame has from its first byte to its last, while emitters are read from.
+    pub frame_timeout: Duration,
     /// Most emitter connections, all shards together; 0: as many as descriptors allow.
     pub connections_max: usize,
     /// Dialect of reference clients, when it is not to be guessed.

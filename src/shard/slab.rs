@@ -156,6 +156,16 @@ impl<T> Slab<T> {
             .filter(|_| cell.generation == slot.generation)
     }
 
+    /// The slot in use at this index.
+    pub(super) fn slot_at(&self, index: usize) -> Option<Slot> {
+        let cell = self.cells.get(index)?;
+        let slot = Slot {
+            index: u32::try_from(index).ok()?,
+            generation: cell.generation,
+        };
+        cell.value.is_some().then_some(slot)
+    }
+
     pub(super) fn remove(&mut self, slot: Slot) -> Option<T> {
         self.get(slot)?;
         self.free.push(slot.index);

@@ -125,6 +125,8 @@ pub(crate) struct Worker<I: Io> {
     /// by it, and every mark that one is counted from.
     pub(super) awake_ns: u64,
     awake: Awake,
+    /// The same for frames that arrive: it stands still also while emitters are not read from.
+    frames_ns: u64,
     /// When draining ends, once its deadline has passed.
     pub(super) ends_ns: Option<u64>,
     pub(super) turn_bytes: usize,
@@ -231,6 +233,7 @@ impl<I: Io> Worker<I> {
             now_ns,
             awake_ns: now_ns,
             awake: Awake::new(now_ns),
+            frames_ns: 0,
             ends_ns: None,
             turn_bytes: 0,
             hurry: false,
@@ -266,7 +269,12 @@ impl<I: Io> Worker<I> {
         self.turn_bytes = 0;
         self.hurry = completions.len() >= TURN_COMPLETIONS;
         let within_ns = self.next_tick_ns.saturating_sub(self.awake.seen_ns());
+        let before_ns = self.awake_ns;
         self.awake_ns = self.awake.look(self.now_ns, within_ns, !self.hurry);
+        if self.stalled_since_ns.is_none() {
+            self.frames_ns += self.awake_ns - before_ns;
+            self.engine.set_frames_time(self.frames_ns);
+        }
         for completion in completions.drain(..) {
             self.dispatch(completion);
         }

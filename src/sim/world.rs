@@ -578,6 +578,7 @@ fn config(plan: &Plan) -> Config {
         ack_timeout: Duration::from_millis(host.ack_timeout_ms),
         farewell: Duration::from_secs(1),
         peer_timeout: Duration::from_nanos(PEER_TIMEOUT_NS),
+        frame_timeout: Duration::from_secs(3600),
         connections_max: 1000,
         dialect: None,
         without: Vec::new(),

@@ -243,42 +243,6 @@ fn a_bad_frame_is_placed_and_counted_once_in_any_pieces() {
 }
 
 #[test]
-fn partial_frames_are_bounded_and_their_memory_is_given_back() {
-    let mut rig = Rig::new(EngineConfig {
-        partial_bytes_max: 3000,
-        ..config(16, 3000)
-    });
-    rig.connect_plain(1.0);
-    for _ in 0..10 {
-        let (first, second) = (rig.emitter(), rig.emitter());
-        assert_eq!(
-            rig.engine.ingest(first, &numbered(1, 3000)[..2000]),
-            Ingest::Taken
-        );
-        assert_eq!(
-            rig.engine.ingest(second, &numbered(2, 3000)[..500]),
-            Ingest::Taken
-        );
-        let refused = rig.engine.ingest(second, &numbered(2, 3000)[500..1001]);
-        assert_eq!(refused, Ingest::PartialMemoryFull);
-        let rest = &numbered(1, 3000)[2000..];
-        assert_eq!(
-            rig.engine.ingest(first, rest),
-            Ingest::Taken,
-            "the refused one holds nothing"
-        );
-        rig.engine.emitter_closed(first);
-        rig.engine.emitter_closed(second);
-    }
-    let count = |reason| rig.engine.counters.of(reason);
-    assert_eq!(
-        (count(Reason::PartialMemoryFull), count(Reason::FrameCutOff)),
-        (10, 0)
-    );
-    assert_eq!(rig.engine.balance().received, 10);
-}
-
-#[test]
 fn a_full_lane_without_a_weight_is_not_waited_for() {
     let mut rig = Rig::new(EngineConfig {
         window_messages: 2,

@@ -2,9 +2,11 @@
 //!
 //! ```text
 //! addresses.rs     peers that have no address any more
+//! partial.rs       frames that never end
 //! ```
 
 #[path = "../common/mod.rs"]
 mod common;
 
 mod addresses;
+mod partial;

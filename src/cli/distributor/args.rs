@@ -116,6 +116,10 @@ pub struct Args {
     /// Give a peer up whose host does not answer for this long (TCP_USER_TIMEOUT)
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = values::duration_within(Duration::from_secs(4)..=Duration::from_secs(3600)), help_heading = "Delivery")]
     pub peer_timeout: Duration,
+    /// Close an emitter whose frame has not arrived whole this long after its first byte. The time in which
+    /// nothing is taken in, because no analyzer can, does not count
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = values::duration_within(Duration::from_secs(1)..=Duration::from_secs(86400)), help_heading = "Delivery")]
+    pub frame_timeout: Duration,
     /// How long SIGTERM lets emitters finish: it half-closes their connections and reads on until
     /// they close. Who has closed by then is read to its end, the others are cut off
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = values::duration, help_heading = "Delivery")]
@@ -212,6 +216,7 @@ impl Args {
             ack_timeout: self.ack_timeout,
             farewell: self.farewell,
             peer_timeout: self.peer_timeout,
+            frame_timeout: self.frame_timeout,
             connections_max: self.max_connections,
             dialect: self.dialect.0,
             without: self.without.clone(),
