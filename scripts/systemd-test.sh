@@ -18,7 +18,7 @@ operator does:
   restart     again and again under load, and connecting all the while: nobody refused, `weir audit`: balanced
   stop        drains for longer than TimeoutStopSec=, exit status 0; ACKs that never come: 3
   tuning      weir-tuning.service: applied, taken back, also when it fails half way; examples/isolate.conf
-  failure     a wrong weir.toml does not start, and says why; a removal puts back host settings applied by hand
+  failure     a wrong weir.toml does not start, says why, and costs no socket; a removal puts back host settings applied by hand
 
   --weir PATH        the program, with weir-bench beside it (target/release/weir, built if it is missing)
   --cache DIR        the root is made there and stays (otherwise made anew in a scratch directory)
