@@ -89,8 +89,10 @@ pub fn run(args: &Args) -> ExitCode {
     let Some(failure) = found else {
         let total = search.total.into_inner().unwrap_or_else(|e| e.into_inner());
         out!(
-            "{runs} runs, none failed: {} messages, {} re-routed, {} delivered twice, {} turns, {:.1} hours of virtual time in {seconds:.1} s ({:.0} runs a minute)",
+            "{runs} runs, none failed: {} messages, {} packets over HTTP, {} POSTs to analyzers, {} re-routed, {} delivered twice, {} turns, {:.1} hours of virtual time in {seconds:.1} s ({:.0} runs a minute)",
             total.messages,
+            total.packets,
+            total.posts,
             total.rerouted,
             total.duplicates,
             total.turns,

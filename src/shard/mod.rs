@@ -48,6 +48,7 @@ pub(crate) mod worker;
 pub use config::{Admin, HttpConfig, Protection};
 pub use hops::pseudonym;
 pub use listen::{Accept, Passed, LISTEN_BACKLOG};
+pub(crate) use operator::OrderDone;
 pub use operator::{HttpTarget, Operator, OrderRefused, Question, ASKED_HEADERS};
 pub use refused::{RefusedPacket, RefusedPackets};
 pub use shared::{HttpAnalyzerReport, HttpReport, Live, Pace, ShardReport, Stop};

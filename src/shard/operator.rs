@@ -64,10 +64,13 @@ impl fmt::Display for OrderRefused {
 
 impl std::error::Error for OrderRefused {}
 
+/// What became of an order: the epoch of the roster that has it.
+pub(crate) type OrderDone = Result<u64, OrderError>;
+
 /// An order on its way, and where its result goes.
 pub(super) struct Slip {
     pub(super) order: Order,
-    pub(super) result: SyncSender<Result<u64, OrderError>>,
+    pub(super) result: SyncSender<OrderDone>,
 }
 
 /// Where an analyzer over HTTP is.
@@ -216,7 +219,7 @@ pub struct Operator {
 }
 
 impl Operator {
-    pub(super) fn new(shared: Arc<Shared>) -> Operator {
+    pub(crate) fn new(shared: Arc<Shared>) -> Operator {
         Operator { shared }
     }
 
@@ -231,6 +234,23 @@ impl Operator {
     /// # Errors
     /// What cannot be done, or nobody answers.
     pub fn order(&self, order: Order) -> Result<u64, OrderRefused> {
+        let answer = self.order_later(order)?;
+        let mut limit = Limit::new(ORDER_PATIENCE);
+        while let Some(slice) = limit.slice() {
+            match answer.recv_timeout(slice) {
+                Ok(done) => return done.map_err(OrderRefused::Order),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        Err(OrderRefused::NoAnswer)
+    }
+
+    /// Leaves an order for shard 0; what became of it comes out of the channel.
+    ///
+    /// # Errors
+    /// Too many wait already.
+    pub(crate) fn order_later(&self, order: Order) -> Result<Receiver<OrderDone>, OrderRefused> {
         let (result, answer) = sync_channel(1);
         {
             let desk = &self.shared.desk;
@@ -244,15 +264,7 @@ impl Operator {
         if let Some(wake) = self.shared.wakes.first() {
             wake.wake();
         }
-        let mut limit = Limit::new(ORDER_PATIENCE);
-        while let Some(slice) = limit.slice() {
-            match answer.recv_timeout(slice) {
-                Ok(done) => return done.map_err(OrderRefused::Order),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
-            }
-        }
-        Err(OrderRefused::NoAnswer)
+        Ok(answer)
     }
 
     /// An analyzer over HTTP can be reached: shards connect and route to it. Returns its generation,
@@ -261,13 +273,8 @@ impl Operator {
     /// # Errors
     /// As [`Operator::order`].
     pub fn http_up(&self, target: HttpTarget, weight: f64) -> Result<u64, OrderRefused> {
-        let desk = &self.shared.desk;
-        let generation = desk.generations.fetch_add(1, Ordering::Relaxed) + 1;
         let name = Arc::clone(&target.name);
-        {
-            let mut targets = desk.targets.lock().unwrap_or_else(PoisonError::into_inner);
-            targets.insert(generation, Arc::new(target));
-        }
+        let generation = self.announce(target);
         let ordered = self.order(Order::HttpUp {
             name,
             weight,
@@ -275,7 +282,7 @@ impl Operator {
         });
         // Without an answer it may still be carried out, and shards would look for it.
         if matches!(ordered, Err(OrderRefused::Order(_) | OrderRefused::Busy)) {
-            desk.forget_target(generation);
+            self.shared.desk.forget_target(generation);
         }
         ordered.map(|_| generation)
     }
@@ -291,13 +298,27 @@ impl Operator {
         }
     }
 
+    /// Tells the shards where an analyzer over HTTP is, before the order that it is up. Its generation.
+    pub(crate) fn announce(&self, target: HttpTarget) -> u64 {
+        let desk = &self.shared.desk;
+        let generation = desk.generations.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut targets = desk.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        targets.insert(generation, Arc::new(target));
+        generation
+    }
+
+    /// It is down, or about to be: no shard opens links to it any more.
+    pub(crate) fn forget(&self, generation: u64) {
+        self.shared.desk.forget_target(generation);
+    }
+
     /// It cannot be reached any more: what it has not ACKed goes to others.
     ///
     /// # Errors
     /// As [`Operator::order`].
     pub fn http_down(&self, generation: u64) -> Result<u64, OrderRefused> {
         let epoch = self.order(Order::HttpDown { generation });
-        self.shared.desk.forget_target(generation);
+        self.forget(generation);
         epoch
     }
 

@@ -21,7 +21,7 @@ use super::links::Connection;
 use super::mesh::{Inbox, Mesh};
 use super::places::{places_of, Places};
 use super::posts::Posts;
-use super::shared::{Live, Pace, ShardReport, Shared, Stop};
+use super::shared::{HttpReport, Live, Pace, ShardReport, Shared, Stop};
 use super::slab::{bare, untoken, Kind, Slab, Slot};
 use super::Config;
 use crate::awake::Awake;
@@ -328,6 +328,11 @@ impl<I: Io> Worker<I> {
     /// The analyzers and weights that it routes by.
     pub(crate) fn roster(&self) -> &Roster {
         &self.roster
+    }
+
+    /// What HTTP clients have brought so far.
+    pub(crate) fn http_report(&self) -> &HttpReport {
+        &self.clients.report
     }
 
     /// When housekeeping is due next.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use super::net::{ConnId, Net, Peer, Port, Read};
 use super::oracle::{MessageId, Oracle};
-use super::plan::{AnalyzerPlan, Noise, What, MS};
+use super::plan::{name_of_analyzer, AnalyzerPlan, Noise, What, MS};
 use super::random::Random;
 use crate::protocol::native::{BatchCursor, BatchHeader, Hello, LinkWord, Welcome};
 use crate::protocol::{control, frame, Dialect};
@@ -60,7 +60,7 @@ impl Analyzer {
     pub(super) fn new(index: usize, plan: AnalyzerPlan, seed: u64, first_number: u64) -> Analyzer {
         Analyzer {
             index,
-            name: format!("a{index}"),
+            name: name_of_analyzer(index),
             random: Random::stream(seed, 2000 + index as u64),
             links: Vec::new(),
             alive: false,

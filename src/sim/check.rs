@@ -31,6 +31,7 @@ impl World {
             let found = worker.engine.check();
             found.map_err(|what| format!("shard {shard}: {what}"))?;
             self.check_acks()?;
+            self.check_word(shard)?;
         }
         self.check_shares(shard)
     }
@@ -63,7 +64,7 @@ impl World {
         let weights: Vec<f64> = engine.shares().map(|share| share.weight).collect();
         let all = Proportion::of(weights.iter().copied());
         let given: u64 = engine.shares().map(|share| share.given).sum();
-        let bound = SHARE_BOUND_AFTER_CHANGES;
+        let bound = SHARE_BOUND_AFTER_CHANGES * f64::from(self.plan.http.unit_max());
         for share in engine.shares().filter(|share| share.weight > 0.0) {
             let exact = given as f64 * all.share(share.weight);
             if (share.given as f64 - exact).abs() > bound {
@@ -76,7 +77,7 @@ impl World {
         Ok(())
     }
 
-    fn total(&self, of: impl Fn(&World, usize) -> u64) -> u64 {
+    pub(super) fn total(&self, of: impl Fn(&World, usize) -> u64) -> u64 {
         (0..self.workers.len()).map(|shard| of(self, shard)).sum()
     }
 
@@ -91,6 +92,7 @@ impl World {
     /// Everything that was sent has been dealt with.
     pub(super) fn is_settled(&self) -> bool {
         self.emitters.iter().all(|emitter| emitter.done)
+            && self.http.is_done()
             && self.open() == 0
             && self.net.borrow().unread_by_shards() == 0
             && self.pending_bytes() == 0
@@ -117,11 +119,13 @@ impl World {
         let streams = self.emitters.iter().flat_map(|emitter| &emitter.streams);
         let read: u64 = streams.map(|stream| net.consumed(stream.conn)).sum();
         let received: u64 = self.analyzers.iter().map(|a| a.deliveries).sum();
-        read + received + self.oracle.acked
+        read + received + self.oracle.acked + self.http.progress()
     }
 
     pub(super) fn what_is_missing(&self) -> String {
         let undone = self.emitters.iter().filter(|emitter| !emitter.done).count();
+        let clients = self.http.clients.iter().filter(|client| !client.done);
+        let clients = clients.count();
         let epochs: Vec<u64> = self
             .workers
             .iter()
@@ -134,7 +138,7 @@ impl World {
             .map(|worker| worker.engine.balance().to_string())
             .collect();
         format!(
-            "stuck: {undone} emitters not done, {} messages open, {} bytes unread, {} pending, receive chunks lent {lent:?}, roster epochs {epochs:?}, {}",
+            "stuck: {undone} emitters and {clients} HTTP clients not done, {} messages open, {} bytes unread, {} pending, receive chunks lent {lent:?}, roster epochs {epochs:?}, {}",
             self.open(),
             self.net.borrow().unread_by_shards(),
             self.pending_bytes(),
@@ -194,6 +198,9 @@ impl World {
                 }
             }
         }
+        let dropped = |world: &World, shard: usize| world.workers[shard].engine.counters.dropped;
+        self.oracle.set_aside = self.total(dropped);
+        taken_in += self.check_packets()?;
         let received = self.total(|world, shard| world.workers[shard].engine.counters.received);
         let right = if cut_off {
             received <= taken_in
@@ -205,22 +212,24 @@ impl World {
                 "{received} messages count as received, {taken_in} were"
             ));
         }
-        if self.oracle.acked != received {
+        let (acked, set_aside) = (self.oracle.acked, self.oracle.set_aside);
+        let all_are_through = acked <= received && acked + set_aside >= received;
+        if !all_are_through || set_aside > self.oracle.refusals() {
             return Err(format!(
-                "{received} messages count as received, {} were ACKed",
-                self.oracle.acked
+                "{received} messages count as received, {acked} were ACKed, {set_aside} count as set aside, {} were refused",
+                self.oracle.refusals()
             ));
         }
         let possible =
             self.total(|world, shard| world.workers[shard].engine.counters.duplicates_possible);
-        let duplicates = self.oracle.duplicates;
-        if duplicates > possible {
+        let (duplicates, unanswered) = (self.oracle.duplicates, self.oracle.unanswered);
+        if duplicates > possible + unanswered {
             return Err(format!(
-                "{duplicates} duplicates, {possible} were thought possible"
+                "{duplicates} duplicates, {possible} were thought possible, {unanswered} were in POSTs without an answer"
             ));
         }
         let deaths = self.total(|world, shard| world.workers[shard].engine.counters.links_down);
-        if deaths == 0 && duplicates > 0 {
+        if deaths + unanswered == 0 && duplicates > 0 {
             return Err(format!("{duplicates} duplicates though no link broke"));
         }
         Ok(())

@@ -2,7 +2,7 @@
 //! gets round to them.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::rc::Rc;
@@ -122,6 +122,11 @@ pub(super) enum Request {
         bytes: Vec<u8>,
         done: usize,
     },
+    /// A connection to a server that is being made.
+    Connect {
+        conn: ConnId,
+        at_ns: u64,
+    },
     /// A zero-copy send has its result; its memory is still read.
     Release {
         spans: Vec<(usize, Span)>,
@@ -140,8 +145,12 @@ pub(crate) struct SimIo {
     pub(super) ingress: Provided,
     pub(super) control: Provided,
     pub(super) http: Provided,
+    /// Bytes of sends outside the arenas that have completed, by token.
+    pub(super) sent: BTreeMap<u64, Vec<u8>>,
     pub(super) zero_copy: bool,
     pub(super) first_link_number: u64,
+    /// No new sockets until then.
+    pub(super) no_descriptors_until_ns: u64,
 }
 
 impl SimIo {
@@ -161,7 +170,10 @@ impl SimIo {
     /// The kernel still reads batches, or the shard does not know that it has ended.
     pub(super) fn is_sending(&self) -> bool {
         let sends = |(_, request): &(u64, Request)| {
-            matches!(request, Request::Send { .. } | Request::Release { .. })
+            matches!(
+                request,
+                Request::Send { .. } | Request::SendBytes { .. } | Request::Release { .. }
+            )
         };
         !self.completions.is_empty() || self.requests.iter().any(sends)
     }
@@ -289,8 +301,10 @@ impl Io for SimIo {
         self.request(token, Request::SendBytes { conn, bytes, done });
     }
 
-    fn sent_bytes(&mut self, _token: u64) -> Vec<u8> {
-        Vec::new()
+    fn sent_bytes(&mut self, token: u64) -> Vec<u8> {
+        self.sent
+            .remove(&token)
+            .expect("once for each send that has completed")
     }
 
     fn append(&mut self, _file: &SimSocket, _bytes: Vec<u8>, _token: u64) {
@@ -301,9 +315,19 @@ impl Io for SimIo {
         u64::MAX
     }
 
-    fn connect(&mut self, _address: SocketAddr, _token: u64) -> io::Result<SimSocket> {
-        // Nobody listens in the simulated world but the distributor.
-        Err(io::ErrorKind::ConnectionRefused.into())
+    fn connect(&mut self, address: SocketAddr, token: u64) -> io::Result<SimSocket> {
+        let mut net = self.net.borrow_mut();
+        if net.now_ns < self.no_descriptors_until_ns {
+            return Err(io::Error::from_raw_os_error(libc::EMFILE));
+        }
+        let knocked = net.knock(address, self.shard);
+        drop(net);
+        let (conn, at_ns) = knocked.ok_or(io::ErrorKind::AddrNotAvailable)?;
+        self.request(token, Request::Connect { conn, at_ns });
+        Ok(SimSocket {
+            conn,
+            net: Rc::clone(&self.net),
+        })
     }
 
     fn connected(&mut self, _token: u64) {}
@@ -329,11 +353,17 @@ impl Io for SimIo {
             self.complete(token, -libc::ENOENT, false);
             return;
         };
-        let result = match request {
-            Request::Send { done, .. } | Request::SendBytes { done, .. } if done > 0 => {
-                done as i32 // a few batches
+        let done = match request {
+            Request::Send { done, .. } => done,
+            Request::SendBytes { done, bytes, .. } => {
+                self.sent.insert(target, bytes);
+                done
             }
-            _ => -libc::ECANCELED,
+            _ => 0,
+        };
+        let result = match done {
+            0 => -libc::ECANCELED,
+            done => done as i32, // a few batches
         };
         self.complete(target, result, false);
         self.complete(token, 0, false);

@@ -51,6 +51,7 @@ impl World {
                 Request::SendBytes { conn, bytes, done } => {
                     self.try_send_bytes(shard, token, (conn, bytes, done))
                 }
+                Request::Connect { conn, at_ns } => self.try_connect(shard, token, (conn, at_ns)),
             };
             match outcome {
                 Outcome::Waits(request) => {
@@ -106,7 +107,7 @@ impl World {
         }
         let crumbs = self.random.chance(self.plan.noise.crumbs);
         let few = self.random.range(1, 12) as usize;
-        let starved = group == Group::Ingress
+        let starved = group != Group::Control
             && net.now_ns < self.trouble[shard].no_memory_until_ns
             && self.random.chance(70);
         let io = &mut self.workers[shard].io;
@@ -195,25 +196,44 @@ impl World {
         })
     }
 
+    fn try_connect(&mut self, shard: usize, token: u64, (conn, at_ns): (ConnId, u64)) -> Outcome {
+        let request = Request::Connect { conn, at_ns };
+        if self.now_ns() < at_ns {
+            return Outcome::Waits(request);
+        }
+        match self.net.borrow_mut().knocked(conn) {
+            None => return Outcome::Waits(request),
+            Some(errno) => self.workers[shard].io.complete(token, -errno, false),
+        }
+        Outcome::Over
+    }
+
     fn try_send_bytes(
         &mut self,
         shard: usize,
         token: u64,
         (conn, bytes, mut done): (ConnId, Vec<u8>, usize),
     ) -> Outcome {
-        if let Some(errno) = self.net.borrow().shard_send_error(conn) {
-            self.workers[shard].io.complete(token, -errno, false);
-            return Outcome::Over;
-        }
         let mut net = self.net.borrow_mut();
-        let len = net.shard_room(conn).min(bytes.len() - done);
-        net.shard_write(conn, &bytes[done..done + len]);
-        done += len;
-        if done < bytes.len() {
-            return Outcome::Waits(Request::SendBytes { conn, bytes, done });
+        let error = net.shard_send_error(conn);
+        if error.is_none() {
+            let len = net.shard_room(conn).min(bytes.len() - done);
+            if len > 0 {
+                net.shard_write(conn, &bytes[done..done + len]);
+            }
+            done += len;
+            if done < bytes.len() {
+                return Outcome::Waits(Request::SendBytes { conn, bytes, done });
+            }
         }
+        // An error that comes when some bytes are gone is told by the next send.
+        let result = match (error, done) {
+            (Some(errno), 0) => -errno,
+            _ => done as i32, // a few responses, or a packet
+        };
         let io = &mut self.workers[shard].io;
-        io.complete(token, done as i32, false); // a few responses
+        io.sent.insert(token, bytes);
+        io.complete(token, result, false);
         Outcome::Over
     }
 

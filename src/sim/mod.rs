@@ -6,7 +6,8 @@
 //! world.rs     virtual time, turns of shards, steps of peers, faults
 //! kernel.rs    gets on with the shards' requests; io.rs: the requests (the `Io` of a shard)
 //! mesh.rs      what crosses cores; net.rs: what crosses the network
-//! emitter.rs, analyzer.rs   the peers
+//! build.rs     the shards of a plan
+//! emitter.rs, analyzer.rs   the peers; http/: those that speak HTTP, and the control side
 //! oracle.rs    what is true of every message
 //! check.rs     what must hold
 //! shrink.rs    makes a failing plan small
@@ -18,8 +19,10 @@
 #![forbid(unsafe_code)]
 
 mod analyzer;
+mod build;
 mod check;
 mod emitter;
+mod http;
 mod io;
 mod kernel;
 mod mesh;
@@ -45,6 +48,10 @@ use world::World;
 pub struct Run {
     /// Messages that emitters made.
     pub messages: u64,
+    /// Packets that HTTP clients made.
+    pub packets: u64,
+    /// POSTs that analyzers over HTTP took.
+    pub posts: u64,
     /// Deliveries of a message beyond its first.
     pub duplicates: u64,
     /// Messages re-routed.
@@ -59,6 +66,8 @@ impl Run {
     /// Adds another run.
     pub fn add(&mut self, other: &Run) {
         self.messages += other.messages;
+        self.packets += other.packets;
+        self.posts += other.posts;
         self.duplicates += other.duplicates;
         self.rerouted += other.rerouted;
         self.turns += other.turns;
@@ -78,6 +87,8 @@ pub fn run(plan: &Plan) -> Result<Run, String> {
         let rerouted = |worker: &Worker<io::SimIo>| worker.engine.counters.rerouted;
         Ok(Run {
             messages: world.oracle.messages.len() as u64,
+            packets: world.oracle.packets.len() as u64,
+            posts: world.http.posts(),
             duplicates: world.oracle.duplicates,
             rerouted: world.workers.iter().map(rerouted).sum(),
             turns: world.turns,

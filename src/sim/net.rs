@@ -12,6 +12,9 @@ use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
+use super::plan::Plan;
+use super::random::Random;
+
 /// Index of a connection; never used again in a run.
 pub(super) type ConnId = usize;
 
@@ -20,13 +23,32 @@ pub(super) type ConnId = usize;
 pub(super) enum Port {
     Emitters,
     Analyzers,
+    Http,
 }
+
+/// How many there are.
+const PORT_KINDS: usize = 3;
 
 /// Who plays the far side of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Peer {
     Emitter(usize),
     Analyzer(usize),
+    /// An HTTP client.
+    Client(usize),
+    /// An analyzer over HTTP: shards connect to it.
+    Server(usize),
+}
+
+/// What becomes of a connection to a server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Door {
+    Open,
+    /// Nobody listens.
+    #[default]
+    Shut,
+    /// Nothing answers.
+    Silent,
 }
 
 /// Who has something to look at.
@@ -128,6 +150,15 @@ struct Conn {
     consumed: u64,
 }
 
+/// Servers have this address, each a port of its own from this one on.
+const SERVERS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const SERVER_PORT_FIRST: u16 = 3001;
+
+/// Where a server is.
+pub(super) fn address_of_server(server: usize) -> SocketAddr {
+    (SERVERS, SERVER_PORT_FIRST + server as u16).into() // a few
+}
+
 /// Connections of one address have this many ports, from the first on.
 const PORTS: usize = 1 << 14;
 const PORT_FIRST: u16 = 1024;
@@ -142,38 +173,33 @@ pub(super) fn address_of(conn: ConnId) -> SocketAddr {
 pub(super) struct Net {
     pub(super) now_ns: u64,
     conns: Vec<Conn>,
-    backlog: Vec<[VecDeque<ConnId>; 2]>,
-    listening: Vec<[bool; 2]>,
+    backlog: Vec<[VecDeque<ConnId>; PORT_KINDS]>,
+    listening: Vec<[bool; PORT_KINDS]>,
+    /// Of each server: its door, and connections that it has not looked at.
+    servers: Vec<(Door, VecDeque<ConnId>)>,
+    /// Delay and bytes of socket buffers of connections that shards make.
+    outward: (u64, usize),
+    random: Random,
     /// Who is to look, and when.
     pub(super) wakes: Vec<(u64, Who)>,
 }
 
 impl Net {
-    pub(super) fn new(shards: usize, now_ns: u64) -> Net {
+    pub(super) fn new(plan: &Plan, now_ns: u64) -> Net {
+        let servers = plan.http.servers.len();
         Net {
             now_ns,
             conns: Vec::new(),
-            backlog: (0..shards).map(|_| Default::default()).collect(),
-            listening: vec![[true; 2]; shards],
+            backlog: (0..plan.shards).map(|_| Default::default()).collect(),
+            listening: vec![[true; PORT_KINDS]; plan.shards],
+            servers: (0..servers).map(|_| Default::default()).collect(),
+            outward: (plan.noise.delay_ns, plan.noise.socket_bytes),
+            random: Random::stream(plan.seed, 4),
             wakes: Vec::new(),
         }
     }
 
-    // The peers' side --------------------------------------------------------------------------
-
-    /// Connects to `shard`, or to the next that listens. `None`: nobody does.
-    pub(super) fn connect(
-        &mut self,
-        peer: Peer,
-        port: Port,
-        shard: usize,
-        delay_ns: u64,
-        limit: usize,
-    ) -> Option<ConnId> {
-        let shards = self.listening.len();
-        let mut order = (shard..shard + shards).map(|shard| shard % shards);
-        let shard = order.find(|shard| self.listening[*shard][port as usize])?;
-        let conn = self.conns.len();
+    fn add(&mut self, peer: Peer, shard: usize, delay_ns: u64, limit: usize) -> ConnId {
         self.conns.push(Conn {
             peer,
             shard,
@@ -191,6 +217,24 @@ impl Net {
             cheated: false,
             consumed: 0,
         });
+        self.conns.len() - 1
+    }
+
+    // The peers' side --------------------------------------------------------------------------
+
+    /// Connects to `shard`, or to the next that listens. `None`: nobody does.
+    pub(super) fn connect(
+        &mut self,
+        peer: Peer,
+        port: Port,
+        shard: usize,
+        delay_ns: u64,
+        limit: usize,
+    ) -> Option<ConnId> {
+        let shards = self.listening.len();
+        let mut order = (shard..shard + shards).map(|shard| shard % shards);
+        let shard = order.find(|shard| self.listening[*shard][port as usize])?;
+        let conn = self.add(peer, shard, delay_ns, limit);
         self.backlog[shard][port as usize].push_back(conn);
         self.wakes.push((self.now_ns + delay_ns, Who::Shard(shard)));
         Some(conn)
@@ -279,12 +323,57 @@ impl Net {
         }
     }
 
+    /// The next connection that a shard has made to a server.
+    pub(super) fn next_visitor(&mut self, server: usize) -> Option<ConnId> {
+        self.servers[server].1.pop_front()
+    }
+
+    /// From now on a server answers connections like this.
+    pub(super) fn set_door(&mut self, server: usize, door: Door) {
+        if std::mem::replace(&mut self.servers[server].0, door) != door {
+            let shards = self.listening.len();
+            let wakes = (0..shards).map(|shard| (self.now_ns, Who::Shard(shard)));
+            self.wakes.extend(wakes);
+        }
+    }
+
     // The shards' side -------------------------------------------------------------------------
 
     pub(super) fn accept(&mut self, shard: usize, port: Port) -> Option<ConnId> {
         let conn = self.backlog[shard][port as usize].pop_front()?;
         self.conns[conn].accepted = true;
         Some(conn)
+    }
+
+    /// A shard connects to a server. The connection, and when that is decided at the earliest.
+    pub(super) fn knock(&mut self, address: SocketAddr, shard: usize) -> Option<(ConnId, u64)> {
+        let server =
+            (0..self.servers.len()).find(|server| address_of_server(*server) == address)?;
+        let (delay_ns, limit) = self.outward;
+        let delay_ns = self.random.range(1_000, delay_ns);
+        let conn = self.add(Peer::Server(server), shard, delay_ns, limit);
+        let at_ns = self.now_ns + 2 * delay_ns;
+        self.wakes.push((at_ns, Who::Shard(shard)));
+        Some((conn, at_ns))
+    }
+
+    /// What has become of that: an errno, or 0. None: nothing yet.
+    pub(super) fn knocked(&mut self, id: ConnId) -> Option<i32> {
+        let Peer::Server(server) = self.conns[id].peer else {
+            return None;
+        };
+        let (door, visitors) = &mut self.servers[server];
+        match door {
+            Door::Silent => None,
+            Door::Shut => Some(libc::ECONNREFUSED),
+            Door::Open => {
+                visitors.push_back(id);
+                self.conns[id].accepted = true;
+                let peer = self.conns[id].peer;
+                self.wakes.push((self.now_ns, Who::Peer(peer)));
+                Some(0)
+            }
+        }
     }
 
     pub(super) fn has_backlog(&self, shard: usize, port: Port) -> bool {

@@ -2,19 +2,28 @@
 //! ACKed it.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::random::Random;
-use crate::protocol::frame;
+use crate::http::level_of;
+use crate::protocol::frame::{self, FRAME_HEADER_BYTES};
 
 /// Number of a message, in the order in which emitters made them.
 pub(super) type MessageId = u32;
+
+/// Number of a packet, in the order in which HTTP clients made them.
+pub(super) type PacketId = u32;
 
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Message {
     /// Bytes of its frame.
     pub(super) frame_bytes: u32,
+    /// The packet that it came in over HTTP; none: it came as a frame.
+    packet: Option<PacketId>,
     pub(super) deliveries: u32,
     pub(super) acked: bool,
+    /// An analyzer over HTTP has said that it will never take it.
+    pub(super) refused: bool,
     /// A native link brought it as a first delivery.
     first: bool,
     /// What native links call it.
@@ -25,10 +34,31 @@ pub(super) struct Message {
 /// number of its first delivery.
 pub(super) type Identity = (u16, u64, u64);
 
+/// What a client knows of a packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Known {
+    /// It was sent, or is being sent, and not answered.
+    #[default]
+    Open,
+    /// It was answered that it is taken in.
+    Taken,
+    /// It was answered that nothing of it is taken in, or it never was sent whole.
+    Refused,
+}
+
+/// Messages that a client sends in one request.
+#[derive(Clone, Debug)]
+pub(super) struct Packet {
+    pub(super) messages: Range<MessageId>,
+    pub(super) known: Known,
+    client: usize,
+}
+
 /// All messages of a run.
 #[derive(Default)]
 pub(super) struct Oracle {
     pub(super) messages: Vec<Message>,
+    pub(super) packets: Vec<Packet>,
     identities: BTreeMap<Identity, MessageId>,
     /// A shard has counted an identity as lost: nothing more can be said of them.
     pub(super) identities_lost: bool,
@@ -36,6 +66,13 @@ pub(super) struct Oracle {
     pub(super) acked: u64,
     /// Deliveries beyond each message's first.
     pub(super) duplicates: u64,
+    /// Messages that an analyzer over HTTP got and has not answered for, as far as the distributor knows:
+    /// they may come again.
+    pub(super) unanswered: u64,
+    /// Messages that count as set aside, after refusals.
+    pub(super) set_aside: u64,
+    /// An analyzer has called a packet too large: it may come in parts.
+    pub(super) too_large: bool,
 }
 
 impl Oracle {
@@ -50,22 +87,168 @@ impl Oracle {
         (id, frame)
     }
 
+    /// A new packet of `client`, with a message for each of these sizes of frames in bytes.
+    pub(super) fn create_packet(&mut self, client: usize, sizes: &[u32]) -> PacketId {
+        let packet = self.packets.len() as PacketId; // far fewer
+        let first = self.messages.len() as MessageId; // far fewer
+        for (id, size) in (first..).zip(sizes) {
+            let text = json_of(id, client, *size);
+            self.messages.push(Message {
+                frame_bytes: text.len() as u32 + FRAME_HEADER_BYTES, // below the frame limit
+                packet: Some(packet),
+                ..Message::default()
+            });
+        }
+        self.packets.push(Packet {
+            messages: first..self.messages.len() as MessageId,
+            known: Known::Open,
+            client,
+        });
+        packet
+    }
+
+    /// Messages that some analyzer over HTTP has refused for good.
+    pub(super) fn refusals(&self) -> u64 {
+        let refused = self.messages.iter().filter(|message| message.refused);
+        refused.count() as u64 // of memory
+    }
+
+    /// The messages of a packet as they are sent.
+    pub(super) fn texts(&self, packet: PacketId) -> impl Iterator<Item = String> + '_ {
+        let packet = &self.packets[packet as usize];
+        let text = |id: MessageId| json_of(id, packet.client, self.json_bytes(id));
+        packet.messages.clone().map(text)
+    }
+
+    fn json_bytes(&self, id: MessageId) -> u32 {
+        self.messages[id as usize].frame_bytes
+    }
+
     /// An analyzer got a frame.
     ///
     /// # Errors
     /// It was never sent, or not like this.
     pub(super) fn delivered(&mut self, frame: &[u8]) -> Result<MessageId, String> {
-        let id = frame.get(5..9).and_then(|id| id.try_into().ok());
-        let id = MessageId::from_be_bytes(id.ok_or("a frame without a number was delivered")?);
-        let Some(message) = self.messages.get_mut(id as usize) else {
-            return Err(format!("message {id} was delivered and never sent"));
-        };
-        if frame != frame_of(id, message.frame_bytes - 5) {
-            return Err(format!("message {id} was delivered with other bytes"));
-        }
+        let id = self.recognize(frame)?;
+        self.deliver(id);
+        Ok(id)
+    }
+
+    /// An analyzer got a message that was recognized.
+    pub(super) fn deliver(&mut self, id: MessageId) {
+        let message = &mut self.messages[id as usize];
         self.duplicates += u64::from(message.deliveries > 0);
         message.deliveries += 1;
+    }
+
+    /// An analyzer over HTTP will never take a message.
+    pub(super) fn refused(&mut self, id: MessageId) {
+        self.messages[id as usize].refused = true;
+    }
+
+    /// Whose frame this is.
+    ///
+    /// # Errors
+    /// Nobody's, or it was never taken in.
+    pub(super) fn recognize(&self, frame: &[u8]) -> Result<MessageId, String> {
+        let payload = frame.get(FRAME_HEADER_BYTES as usize..).unwrap_or_default();
+        let id = number_of(payload).ok_or("a frame without a number was delivered")?;
+        let Some(message) = self.messages.get(id as usize) else {
+            return Err(format!("message {id} was delivered and never sent"));
+        };
+        if frame != self.frame(id) {
+            return Err(format!("message {id} was delivered with other bytes"));
+        }
+        let packet = message.packet.map(|packet| &self.packets[packet as usize]);
+        if packet.is_some_and(|packet| packet.known == Known::Refused) {
+            return Err(format!(
+                "message {id} was delivered, and its client knows that its packet was not taken in"
+            ));
+        }
         Ok(id)
+    }
+
+    /// An analyzer over HTTP got `text` as a message of a packet that the distributor made of frames.
+    /// Whose frame that is.
+    ///
+    /// # Errors
+    /// Nobody's.
+    pub(super) fn recognize_payload(
+        &self,
+        payload: &[u8],
+        level: &str,
+    ) -> Result<MessageId, String> {
+        let id = number_of(payload).ok_or("a message without a number was delivered")?;
+        if self.messages.get(id as usize).is_none() {
+            return Err(format!("message {id} was delivered and never sent"));
+        }
+        let frame = self.frame(id);
+        let (header, own) = frame.split_at(FRAME_HEADER_BYTES as usize);
+        let severity = header.last().copied().unwrap_or_default();
+        if own != payload || level_of(severity) != level {
+            return Err(format!("message {id} was delivered with other bytes"));
+        }
+        self.recognize(&frame)
+    }
+
+    /// The message of a client that an analyzer over HTTP got as `text`.
+    ///
+    /// # Errors
+    /// As [`Oracle::recognize`].
+    pub(super) fn recognize_text(&self, text: &str) -> Result<MessageId, String> {
+        let id = number_of(text.as_bytes()).ok_or("a message without a number was delivered")?;
+        let header = frame::encode_header(text.len() as u32, severity(id)); // of a frame
+        self.recognize(&[&header, text.as_bytes()].concat())
+    }
+
+    /// The frame of a message.
+    fn frame(&self, id: MessageId) -> Vec<u8> {
+        let message = &self.messages[id as usize];
+        let Some(packet) = message.packet else {
+            return frame_of(id, message.frame_bytes - FRAME_HEADER_BYTES);
+        };
+        let client = self.packets[packet as usize].client;
+        let text = json_of(id, client, message.frame_bytes);
+        let header = frame::encode_header(text.len() as u32, severity(id));
+        [&header, text.as_bytes()].concat()
+    }
+
+    /// The packet of a message.
+    pub(super) fn packet_of(&self, id: MessageId) -> Option<&Packet> {
+        let packet = self.messages.get(id as usize)?.packet?;
+        self.packets.get(packet as usize)
+    }
+
+    /// A client has read the answer to a packet.
+    ///
+    /// # Errors
+    /// It says that nothing was taken in, and analyzers have something of it.
+    pub(super) fn answered(&mut self, packet: PacketId, known: Known) -> Result<(), String> {
+        let one = &mut self.packets[packet as usize];
+        one.known = known;
+        let mut messages = one.messages.clone();
+        let was_delivered = |id: &MessageId| self.messages[*id as usize].deliveries > 0;
+        match messages.find(was_delivered) {
+            Some(id) if known == Known::Refused => Err(format!(
+                "message {id} had been delivered when its packet {packet} was refused"
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// A client was told that all of a packet is ACKed.
+    ///
+    /// # Errors
+    /// It is not.
+    pub(super) fn check_acked(&self, packet: PacketId) -> Result<(), String> {
+        let mut messages = self.packets[packet as usize].messages.clone();
+        let open = messages.find(|id| !self.messages[*id as usize].acked);
+        match open {
+            Some(id) => Err(format!(
+                "packet {packet} was answered as ACKed, and nobody had ACKed its message {id}"
+            )),
+            None => Ok(()),
+        }
     }
 
     /// What a native link says of a message that it delivers.
@@ -119,4 +302,42 @@ fn frame_of(id: MessageId, payload_bytes: u32) -> Vec<u8> {
         left -= len;
     }
     frame
+}
+
+/// What is said first of a message that came over HTTP; its number follows.
+const JSON_START: &str = "{\"id\":\"";
+
+fn severity(id: MessageId) -> u8 {
+    (id % 6) as u8 // fatal to trace
+}
+
+/// A message of an HTTP client, as it is sent and as analyzers get it: all that the distributor would add
+/// is there. As a frame it has `frame_bytes` bytes, or as few as it can have.
+fn json_of(id: MessageId, client: usize, frame_bytes: u32) -> String {
+    let mut random = Random::new(u64::from(id) | 1 << 32);
+    let mut text = format!(
+        "{JSON_START}{id}\",\"timestamp\":\"2026-01-01T00:00:00.000Z\",\"level\":\"{}\",\"message\":\"",
+        level_of(severity(id))
+    );
+    let end = format!("\",\"source\":\"c{client}\",\"metadata\":{{}}}}");
+    let wanted = (frame_bytes as usize).saturating_sub(FRAME_HEADER_BYTES as usize + end.len());
+    while text.len() < wanted {
+        let letters = random
+            .next()
+            .to_le_bytes()
+            .map(|byte| char::from(b'a' + byte % 26));
+        text.extend(letters.iter().take(wanted - text.len()));
+    }
+    text.push_str(&end);
+    text
+}
+
+/// The number that a payload says it has.
+fn number_of(payload: &[u8]) -> Option<MessageId> {
+    if let Some(rest) = payload.strip_prefix(JSON_START.as_bytes()) {
+        let digits = rest.split(|byte| *byte == b'"').next()?;
+        return std::str::from_utf8(digits).ok()?.parse().ok();
+    }
+    let id = payload.get(..4)?.try_into().ok()?;
+    Some(MessageId::from_be_bytes(id))
 }

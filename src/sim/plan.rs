@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use super::http::{name_of_server, ClientFault, HttpPlan, ServerFault};
 use super::random::Random;
 use crate::engine::OnSlow;
 use crate::protocol::Dialect;
@@ -18,6 +19,7 @@ pub struct Plan {
     pub(super) noise: Noise,
     pub(super) emitters: Vec<EmitterPlan>,
     pub(super) analyzers: Vec<AnalyzerPlan>,
+    pub(super) http: HttpPlan,
     pub(super) faults: Vec<Fault>,
     /// Faults are over and peers well from here on.
     pub(super) calm_ms: u64,
@@ -180,6 +182,48 @@ pub(super) enum What {
     ClockJump {
         by_ms: u64,
     },
+    Client {
+        client: usize,
+        fault: ClientFault,
+    },
+    Server {
+        server: usize,
+        fault: ServerFault,
+    },
+    Operator(OperatorFault),
+}
+
+/// The operator says something about an analyzer.
+#[derive(Clone, Debug)]
+pub(super) struct OperatorFault {
+    /// A server's name, or a native analyzer's.
+    pub(super) is_server: bool,
+    pub(super) index: usize,
+    pub(super) word: Word,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Word {
+    Drain,
+    Resume,
+    Eject,
+    Pin(f64),
+    Unpin,
+}
+
+impl OperatorFault {
+    /// Whom it is about.
+    pub(super) fn name(&self) -> String {
+        match self.is_server {
+            true => name_of_server(self.index),
+            false => name_of_analyzer(self.index),
+        }
+    }
+}
+
+/// The name of a native analyzer.
+pub(super) fn name_of_analyzer(analyzer: usize) -> String {
+    format!("a{analyzer}")
 }
 
 /// How it ends.
@@ -219,6 +263,14 @@ impl Plan {
         let mut faults: Vec<Fault> = (0..count)
             .map(|_| Fault::draw(random, parts, calm_ms))
             .collect();
+        let beside = &mut Random::stream(seed, 3);
+        let http = HttpPlan::draw(beside, &host, calm_ms);
+        if !http.is_empty() {
+            host.make_room(beside, analyzers.len() + http.servers.len());
+            let count = if quiet { 0 } else { beside.range(0, 16) };
+            let parts = (http.clients.len(), http.servers.len(), analyzers.len());
+            faults.extend((0..count).map(|_| Fault::draw_http(beside, parts, calm_ms)));
+        }
         faults.sort_by_key(|fault| fault.at_ms);
         let ending = match random.range(0, 10) {
             0 => Ending::Now {
@@ -236,6 +288,7 @@ impl Plan {
             noise,
             emitters,
             analyzers,
+            http,
             faults,
             calm_ms,
             ending,
@@ -244,6 +297,18 @@ impl Plan {
 }
 
 impl HostPlan {
+    /// What packets need: large frames, small buffers, and some of these beyond what one packet takes.
+    fn make_room(&mut self, random: &mut Random, analyzers: usize) {
+        self.frame_max = self
+            .frame_max
+            .max(random.pick(&[4_000, 20_000, 60_000, 60_000]));
+        self.partial_bytes = self.partial_bytes.max(self.frame_max as usize);
+        let frame = (self.frame_max + 64).div_ceil(self.batch_bytes);
+        let packet = 2 * self.frame_max / (self.batch_bytes - 64) + 1;
+        let least = 2 * (frame + packet) + 8 + random.pick(&[0, 0, 8, 32, 100]);
+        self.buffers = self.buffers.max(least).max(6 * (analyzers as u32 + 2)); // a few
+    }
+
     fn draw(random: &mut Random, shards: usize) -> HostPlan {
         let batch_bytes: u32 = random.pick(&[4096, 4096, 6000, 8192, 16384]);
         let frame_max: u32 = random.pick(&[64, 300, 2000, 5000, 20_000]);
@@ -422,6 +487,37 @@ impl Fault {
         let at_ms = random.range(0, calm_ms);
         Fault { at_ms, what }
     }
+
+    fn draw_http(random: &mut Random, parts: (usize, usize, usize), calm_ms: u64) -> Fault {
+        let (clients, servers, analyzers) = parts;
+        let (client, server) = (random.index(clients), random.index(servers));
+        let is_server = servers > 0 && random.chance(50);
+        let what = match random.range(0, 10) {
+            0..=2 if clients > 0 => What::Client {
+                client,
+                fault: ClientFault::draw(random),
+            },
+            0..=7 if servers > 0 => What::Server {
+                server,
+                fault: ServerFault::draw(random),
+            },
+            _ => What::Operator(OperatorFault {
+                is_server,
+                index: random.index(if is_server { servers } else { analyzers }),
+                word: random.pick(&[
+                    Word::Drain,
+                    Word::Drain,
+                    Word::Resume,
+                    Word::Eject,
+                    Word::Pin(0.0),
+                    Word::Pin(2.0),
+                    Word::Unpin,
+                ]),
+            }),
+        };
+        let at_ms = random.range(0, calm_ms);
+        Fault { at_ms, what }
+    }
 }
 
 impl fmt::Display for Plan {
@@ -438,6 +534,9 @@ impl fmt::Display for Plan {
         }
         for (index, analyzer) in self.analyzers.iter().enumerate() {
             writeln!(f, "  analyzer {index}: {analyzer:?}")?;
+        }
+        if !self.http.is_empty() {
+            writeln!(f, "  http    {:?}", self.http)?;
         }
         for fault in &self.faults {
             writeln!(f, "  at {} ms: {:?}", fault.at_ms, fault.what)?;

@@ -32,6 +32,7 @@ impl Random {
         low + self.next() % (high - low)
     }
 
+    /// Below `len`; 0 when that is 0.
     pub(super) fn index(&mut self, len: usize) -> usize {
         self.range(0, len as u64) as usize // below len
     }

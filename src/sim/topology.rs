@@ -7,6 +7,7 @@ use std::fmt;
 
 use serde::Deserialize;
 
+use super::http::HttpPlan;
 use super::plan::{AnalyzerPlan, EmitterPlan, Ending, Fault, HostPlan, Noise, Plan, What, MS};
 use super::world::World;
 use crate::engine::OnSlow;
@@ -245,6 +246,7 @@ impl File {
             noise: Noise::none(),
             emitters: vec![emitter; connections],
             analyzers,
+            http: HttpPlan::default(),
             faults,
             calm_ms: (self.seconds * 1e3) as u64, // at most ten minutes
             ending: Ending::Calm,

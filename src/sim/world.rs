@@ -5,25 +5,24 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
 use super::analyzer::Analyzer;
+use super::build;
 use super::emitter::Emitter;
-use super::io::{Provided, SimIo};
+use super::http::Http;
+use super::io::SimIo;
 use super::kernel::{share_of_completions, Trouble};
-use super::mesh::SimMesh;
-use super::net::{Net, Peer, Port, SimListener, SimSocket, Who};
+use super::net::{Net, Peer, SimSocket, Who};
 use super::oracle::Oracle;
 use super::plan::{EmitterPlan, Ending, Noise, Plan, What, MS};
 use super::random::Random;
 use super::topology::{Part, Scene};
-use crate::engine::VecMemory;
 use crate::shard::mesh::{Inbox, Message};
 use crate::shard::shared::{Shared, Stop};
-use crate::shard::worker::{Listeners, Worker};
-use crate::shard::{Accept, Config, HttpConfig, Protection, ShardReport};
+use crate::shard::worker::Worker;
+use crate::shard::{Operator, ShardReport};
 
 /// Virtual time starts here: a clock that has run for a while.
 const START_NS: u64 = 1_000_000 * MS;
@@ -31,13 +30,16 @@ const START_NS: u64 = 1_000_000 * MS;
 const PATIENCE_NS: u64 = 100_000 * MS;
 /// Time that a drain gets.
 const DRAIN_NS: u64 = 60_000 * MS;
-const PEER_TIMEOUT_NS: u64 = 4_000 * MS;
+pub(super) const PEER_TIMEOUT_NS: u64 = 4_000 * MS;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Event {
+pub(super) enum Event {
     Turn(usize),
     Emitter(usize),
     Analyzer(usize),
+    Client(usize),
+    Server(usize),
+    Control,
     Fault(usize),
     TimedOut(usize),
     Calm,
@@ -57,6 +59,7 @@ pub(super) struct World {
     pub(super) oracle: Oracle,
     pub(super) emitters: Vec<Emitter>,
     pub(super) analyzers: Vec<Analyzer>,
+    pub(super) http: Http,
     /// Last reports of the shards that have ended.
     pub(super) ended: Vec<Option<ShardReport>>,
     pub(super) watch: Vec<super::check::Watch>,
@@ -85,10 +88,10 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(plan: Plan) -> World {
         let shards = plan.shards;
-        let net = Rc::new(RefCell::new(Net::new(shards, START_NS)));
-        let config = Arc::new(config(&plan));
+        let net = Rc::new(RefCell::new(Net::new(&plan, START_NS)));
+        let config = Arc::new(build::config(&plan));
         let shared = Arc::new(Shared::new(&config, Vec::new()));
-        let workers = (0..shards).map(|shard| worker(&plan, shard, &config, &shared, &net));
+        let workers = (0..shards).map(|shard| build::worker(&plan, shard, &config, &shared, &net));
         let workers: Vec<_> = workers.collect();
         let emitters = plan.emitters.iter().enumerate();
         let emitters = emitters.map(|(index, e)| Emitter::new(index, e.clone(), plan.seed));
@@ -110,6 +113,7 @@ impl World {
             oracle: Oracle::default(),
             emitters,
             analyzers,
+            http: Http::new(&plan, Operator::new(Arc::clone(&shared)), START_NS),
             ended: vec![None; shards],
             watch: (0..shards).map(|_| Default::default()).collect(),
             turns: 0,
@@ -146,6 +150,7 @@ impl World {
         for analyzer in 0..self.analyzers.len() {
             self.wake_analyzer(analyzer, START_NS);
         }
+        self.begin_http(START_NS);
         for fault in 0..self.plan.faults.len() {
             let at_ns = START_NS + self.plan.faults[fault].at_ms * MS;
             self.schedule(at_ns, Event::Fault(fault));
@@ -166,7 +171,7 @@ impl World {
         self.net.borrow().now_ns
     }
 
-    fn schedule(&mut self, at_ns: u64, event: Event) {
+    pub(super) fn schedule(&mut self, at_ns: u64, event: Event) {
         self.event_count += 1;
         self.events.push(Reverse((at_ns, self.event_count, event)));
     }
@@ -259,9 +264,12 @@ impl World {
                     self.wake_analyzer(index, at_ns);
                 }
             }
+            Event::Client(index) => return self.step_client(index, at_ns),
+            Event::Server(index) => return self.step_server(index, at_ns),
+            Event::Control => self.look_at_servers(),
             Event::Fault(index) => {
                 let what = self.plan.faults[index].what.clone();
-                self.suffer(&what);
+                self.suffer(&what)?;
             }
             Event::TimedOut(conn) => self.net.borrow_mut().time_out(conn),
             Event::Calm => self.calm_down(),
@@ -286,7 +294,8 @@ impl World {
                     self.wake_shard(shard, at_ns + late);
                 }
                 Who::Peer(Peer::Analyzer(index)) => self.wake_analyzer(index, at_ns),
-                Who::Peer(Peer::Emitter(_)) => {}
+                Who::Peer(Peer::Server(index)) => self.wake_server(index, at_ns),
+                Who::Peer(Peer::Emitter(_) | Peer::Client(_)) => {}
             }
         }
     }
@@ -357,9 +366,13 @@ impl World {
         self.mail.iter().flatten().any(|queue| !queue.is_empty())
     }
 
-    fn suffer(&mut self, what: &What) {
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
+    fn suffer(&mut self, what: &What) -> Result<(), String> {
         if self.is_calm {
-            return;
+            return Ok(());
         }
         let now_ns = self.now_ns();
         let mut hanging = Vec::new();
@@ -376,7 +389,9 @@ impl World {
                 self.trouble[shard].no_memory_until_ns = now_ns + for_ms * MS;
             }
             What::NoDescriptors { shard, for_ms } => {
-                self.trouble[shard].no_descriptors_until_ns = now_ns + for_ms * MS;
+                let until_ns = now_ns + for_ms * MS;
+                self.trouble[shard].no_descriptors_until_ns = until_ns;
+                self.workers[shard].io.no_descriptors_until_ns = until_ns;
             }
             What::SendFails { shard } => self.trouble[shard].send_fails = true,
             What::ShardPause { shard, for_ms } => {
@@ -384,9 +399,12 @@ impl World {
             }
             What::MeshSlow { for_ms } => self.mesh_slow_until_ns = now_ns + for_ms * MS,
             What::ClockJump { by_ms } => self.net.borrow_mut().now_ns += by_ms * MS,
+            What::Client { .. } | What::Server { .. } | What::Operator(_) => {
+                hanging = self.suffer_http(what)?;
+            }
             _ => {
                 let Some(analyzer) = what.analyzer() else {
-                    return;
+                    return Ok(());
                 };
                 let mut net = self.net.borrow_mut();
                 self.analyzers[analyzer].suffer(what, &mut net, &mut self.oracle, &mut hanging);
@@ -396,6 +414,7 @@ impl World {
             let at_ns = now_ns + PEER_TIMEOUT_NS + self.random.range(0, 2_000 * MS);
             self.schedule(at_ns, Event::TimedOut(conn));
         }
+        Ok(())
     }
 
     fn calm_down(&mut self) {
@@ -411,7 +430,12 @@ impl World {
             delay_ns: self.plan.noise.delay_ns.min(200_000),
             ..self.plan.noise
         };
-        let none_takes = self.analyzers.iter().all(|a| a.weight() == 0.0);
+        for worker in &mut self.workers {
+            worker.io.no_descriptors_until_ns = 0;
+        }
+        let none_takes = self.analyzers.iter().all(|a| a.weight() == 0.0)
+            && self.http.servers.iter().all(|s| s.weight() == 0.0);
+        self.calm_http();
         let now_ns = self.now_ns();
         for index in 0..self.analyzers.len() {
             let mut net = self.net.borrow_mut();
@@ -482,7 +506,7 @@ impl World {
         let by_name = self.analyzers.iter().position(|a| a.name() == name);
         by_name.or_else(|| match net.peer_at(name.parse().ok()?)? {
             Peer::Analyzer(analyzer) => Some(analyzer),
-            Peer::Emitter(_) => None,
+            Peer::Emitter(_) | Peer::Client(_) | Peer::Server(_) => None,
         })
     }
 
@@ -511,80 +535,5 @@ impl World {
         self.emitters
             .push(Emitter::new(index, plan, self.plan.seed));
         self.schedule(self.now_ns(), Event::Emitter(index));
-    }
-}
-
-fn worker(
-    plan: &Plan,
-    shard: usize,
-    config: &Arc<Config>,
-    shared: &Arc<Shared>,
-    net: &Rc<RefCell<Net>>,
-) -> Worker<SimIo> {
-    let host = &plan.host;
-    let io = SimIo {
-        shard,
-        net: Rc::clone(net),
-        requests: VecDeque::new(),
-        completions: VecDeque::new(),
-        ingress: Provided::new(host.receive_buffers, host.receive_bytes, host.incremental),
-        control: Provided::new(64, 4096, false),
-        http: Provided::new(8, 4096, true),
-        zero_copy: host.zero_copy > 0,
-        first_link_number: host.first_number,
-    };
-    let listener = |port| SimListener {
-        shard,
-        port,
-        net: Rc::clone(net),
-    };
-    Worker::new(
-        shard as u16, // a few
-        Arc::clone(config),
-        Arc::clone(shared),
-        io,
-        VecMemory::new(host.buffers as usize, host.batch_bytes as usize),
-        SimMesh::new(shard, plan.shards, host.mesh_messages),
-        Listeners {
-            emitters: Some(listener(Port::Emitters)),
-            analyzers: listener(Port::Analyzers),
-            http: None,
-            outlives: false,
-        },
-    )
-}
-
-fn config(plan: &Plan) -> Config {
-    let host = &plan.host;
-    let any = ([127, 0, 0, 1], 0).into();
-    Config {
-        emitters: any,
-        analyzers: any,
-        shards: plan.shards,
-        cores: Vec::new(),
-        accept: Accept::Spread,
-        arena_bytes: host.buffers as usize * host.batch_bytes as usize,
-        batch_bytes: host.batch_bytes,
-        ingress_bytes: usize::from(host.receive_buffers) * host.receive_bytes,
-        frame_bytes_max: host.frame_max,
-        window_bytes: host.window_bytes,
-        window_messages: host.window_messages,
-        partial_bytes_max: host.partial_bytes,
-        on_slow: host.on_slow,
-        latency_budget: Duration::ZERO,
-        busy_poll: Duration::ZERO,
-        zero_copy_bytes: host.zero_copy,
-        zero_copy_loopback: true,
-        ack_timeout: Duration::from_millis(host.ack_timeout_ms),
-        farewell: Duration::from_secs(1),
-        peer_timeout: Duration::from_nanos(PEER_TIMEOUT_NS),
-        frame_timeout: Duration::from_secs(3600),
-        connections_max: 1000,
-        dialect: None,
-        without: Vec::new(),
-        admin: None,
-        http: HttpConfig::default(),
-        protection: Protection::default(),
-        instance: plan.seed,
     }
 }

@@ -1,0 +1,221 @@
+//! What a run has of HTTP: clients, servers (analyzers over HTTP), and what befalls them.
+
+use crate::sim::plan::{HostPlan, MS};
+use crate::sim::random::Random;
+
+/// Of 100 runs so many have HTTP.
+const SHARE: u64 = 40;
+
+/// HTTP in a run.
+#[derive(Clone, Debug, Default)]
+pub(in crate::sim) struct HttpPlan {
+    pub(in crate::sim) clients: Vec<ClientPlan>,
+    pub(in crate::sim) servers: Vec<ServerPlan>,
+    /// Connections to each server, per shard.
+    pub(in crate::sim) pool: u16,
+    pub(in crate::sim) push_timeout_ms: u64,
+    pub(in crate::sim) push_retries: u32,
+    pub(in crate::sim) backoff_ms: u64,
+    pub(in crate::sim) request_timeout_ms: u64,
+    pub(in crate::sim) memory_bytes: usize,
+    /// Servers are looked at this often.
+    pub(in crate::sim) check_ms: u64,
+}
+
+#[derive(Clone, Debug)]
+pub(in crate::sim) struct ClientPlan {
+    pub(in crate::sim) packets: u32,
+    /// Messages of a packet, at most.
+    pub(in crate::sim) messages_max: u32,
+    pub(in crate::sim) size: Size,
+    /// Time between writes, at most.
+    pub(in crate::sim) pause_ns: u64,
+    pub(in crate::sim) write_max: usize,
+    /// Requests that it sends before it has an answer.
+    pub(in crate::sim) ahead: usize,
+    /// Of 100 packets: those that wait for the ACK.
+    pub(in crate::sim) waits: u64,
+    /// Of 100 requests: those of JSON lines, of chunks, those that are none, those that are the last.
+    pub(in crate::sim) lines: u64,
+    pub(in crate::sim) chunks: u64,
+    pub(in crate::sim) bad: u64,
+    pub(in crate::sim) last: u64,
+}
+
+/// Bytes of a message's frame.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::sim) enum Size {
+    /// Any up to so many.
+    UpTo(u32),
+    /// A little less than these: a buffer takes one, and nothing else.
+    JustBelow(u32),
+}
+
+#[derive(Clone, Debug)]
+pub(in crate::sim) struct ServerPlan {
+    pub(in crate::sim) weight: f64,
+    pub(in crate::sim) joins_ms: u64,
+    /// From the last byte of a request to its answer, at most.
+    pub(in crate::sim) think_ns: u64,
+    pub(in crate::sim) read_max: usize,
+    /// Of 100 answers: those that are the connection's last.
+    pub(in crate::sim) last: u64,
+}
+
+/// What befalls a client.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::sim) enum ClientFault {
+    /// It breaks off, wherever it is, and goes on with another connection.
+    Crash { reset: bool },
+    /// Its host dies.
+    Vanish,
+    /// It reads no answers.
+    Deaf { for_ms: u64 },
+}
+
+/// What befalls a server.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::sim) enum ServerFault {
+    Crash {
+        reset: bool,
+        back_ms: u64,
+    },
+    Vanish {
+        back_ms: u64,
+    },
+    /// It answers this status.
+    Answers {
+        status: u16,
+        for_ms: u64,
+    },
+    /// It does nothing.
+    Stall {
+        for_ms: u64,
+    },
+    /// It takes no new connections, and goes on with those that it has.
+    Shut {
+        for_ms: u64,
+    },
+    /// It reads half of its next requests and closes.
+    HalfReads {
+        requests: u32,
+    },
+    /// It takes its next requests and closes without an answer.
+    Mute {
+        requests: u32,
+    },
+}
+
+impl HttpPlan {
+    /// None in most runs.
+    pub(in crate::sim) fn draw(random: &mut Random, host: &HostPlan, calm_ms: u64) -> HttpPlan {
+        if !random.chance(SHARE) {
+            return HttpPlan::default();
+        }
+        let clients = random.range(0, 4);
+        let servers = random.range(u64::from(clients == 0), 4);
+        HttpPlan {
+            clients: (0..clients)
+                .map(|_| ClientPlan::draw(random, host))
+                .collect(),
+            servers: (0..servers)
+                .map(|_| ServerPlan::draw(random, calm_ms))
+                .collect(),
+            pool: random.pick(&[1, 2, 8]),
+            push_timeout_ms: random.pick(&[300, 1_000, 5_000]),
+            push_retries: random.pick(&[0, 1, 3]),
+            backoff_ms: random.pick(&[10, 100, 1_000]),
+            request_timeout_ms: random.pick(&[500, 3_000, 30_000]),
+            memory_bytes: random.pick(&[1 << 15, 1 << 20, 1 << 26]),
+            check_ms: random.pick(&[20, 200, 1_000]),
+        }
+    }
+
+    pub(in crate::sim) fn is_empty(&self) -> bool {
+        self.clients.is_empty() && self.servers.is_empty()
+    }
+
+    /// Messages of the largest packet: shares are as exact as that.
+    pub(in crate::sim) fn unit_max(&self) -> u32 {
+        let packets = self.clients.iter().map(|client| client.messages_max);
+        packets.max().unwrap_or(1).max(1)
+    }
+}
+
+impl ClientPlan {
+    fn draw(random: &mut Random, host: &HostPlan) -> ClientPlan {
+        let size = match random.chance(40) {
+            true => Size::JustBelow(host.batch_bytes),
+            false => Size::UpTo(random.pick(&[150, 400, 3_000])),
+        };
+        ClientPlan {
+            packets: random.pick(&[3, 10, 30, 60]),
+            messages_max: random.pick(&[1, 3, 10, 14]),
+            size,
+            pause_ns: random.pick(&[20_000, 500_000, 10 * MS]),
+            write_max: random.pick(&[7, 300, 5_000, 100_000, 100_000]),
+            ahead: random.pick(&[1, 1, 2, 8]),
+            waits: random.pick(&[0, 30, 100]),
+            lines: random.pick(&[0, 30]),
+            chunks: random.pick(&[0, 30]),
+            bad: random.pick(&[0, 0, 10]),
+            last: random.pick(&[0, 5, 100]),
+        }
+    }
+}
+
+impl ServerPlan {
+    fn draw(random: &mut Random, calm_ms: u64) -> ServerPlan {
+        ServerPlan {
+            weight: random.pick(&[0.0, 0.1, 0.4, 1.0, 1.0, 3.0]),
+            joins_ms: match random.chance(75) {
+                true => 0,
+                false => random.range(0, calm_ms),
+            },
+            think_ns: random.pick(&[1_000, 200_000, 20 * MS]),
+            read_max: random.pick(&[60, 4096, 1 << 20, 1 << 20]),
+            last: random.pick(&[0, 0, 5, 100]),
+        }
+    }
+}
+
+impl ClientFault {
+    pub(in crate::sim) fn draw(random: &mut Random) -> ClientFault {
+        match random.range(0, 4) {
+            0 | 1 => ClientFault::Crash {
+                reset: random.chance(50),
+            },
+            2 => ClientFault::Vanish,
+            _ => ClientFault::Deaf {
+                for_ms: random.pick(&[10, 400, 4_000]),
+            },
+        }
+    }
+}
+
+impl ServerFault {
+    pub(in crate::sim) fn draw(random: &mut Random) -> ServerFault {
+        let for_ms = random.pick(&[1, 30, 400, 4_000]);
+        let back_ms = random.pick(&[1, 20, 300, 100_000]);
+        let requests = random.pick(&[1, 2, 8]);
+        match random.range(0, 10) {
+            0..=2 => ServerFault::Crash {
+                reset: random.chance(50),
+                back_ms,
+            },
+            3 => ServerFault::Vanish { back_ms },
+            4 => ServerFault::Answers {
+                status: random.pick(&[400, 413, 422, 404, 429]),
+                for_ms,
+            },
+            5 => ServerFault::Answers {
+                status: random.pick(&[500, 502, 503]),
+                for_ms,
+            },
+            6 => ServerFault::Stall { for_ms },
+            7 => ServerFault::Shut { for_ms },
+            8 => ServerFault::HalfReads { requests },
+            _ => ServerFault::Mute { requests },
+        }
+    }
+}
