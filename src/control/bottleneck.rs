@@ -1,6 +1,7 @@
 //! What slows everything down, in one plain sentence; the worst first.
 
 use super::state::{Standing, State};
+use crate::protocol::text::Field;
 
 /// Nobody can be given anything.
 pub const NOBODY: &str =
@@ -46,7 +47,7 @@ fn window(state: &State) -> Option<String> {
     let row = full.max_by_key(|row| row.lanes_full)?;
     Some(format!(
         "analyzer {} does not keep up: its window is full on {} of {} shards",
-        row.id,
+        Field(&row.id),
         row.lanes_full,
         state.reports.len()
     ))
@@ -57,7 +58,7 @@ fn partly(state: &State) -> Option<String> {
     let row = rows.find(|row| row.standing == Standing::Partly && row.target_share > 0.0)?;
     Some(format!(
         "analyzer {} is reached by {} of {} shards only",
-        row.id,
+        Field(&row.id),
         row.lanes,
         state.reports.len()
     ))
@@ -69,7 +70,7 @@ fn offline(state: &State) -> Option<String> {
         .iter()
         .find(|status| status.is_healthy == Some(false))?;
     let why = status.error.as_deref().unwrap_or("its health check failed");
-    Some(format!("analyzer {} is offline: {why}", status.id))
+    Some(format!("analyzer {} is offline: {why}", Field(&status.id)))
 }
 
 fn stalled(state: &State) -> Option<String> {

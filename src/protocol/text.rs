@@ -3,6 +3,8 @@
 //! A peer chooses its id and its messages. Control characters steer terminals (C1 as well as ESC), marks of
 //! direction and characters without width make one text look like another. None of them is written as it is.
 
+use std::fmt::{self, Write as _};
+
 /// Does `c` show itself, and only itself, where it is written?
 ///
 /// False for controls (C0, DEL, C1), separators of lines and paragraphs, marks of direction, and characters without
@@ -21,6 +23,53 @@ pub fn is_printable(c: char) -> bool {
         | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}'
         | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}');
     !is_hidden
+}
+
+/// What is wrong with a name that a peer, or an operator, gives to an analyzer: a character that does not show.
+/// Two names that look the same must be the same.
+///
+/// # Errors
+/// The first such character, and what is allowed.
+pub fn check_name(name: &str) -> Result<(), String> {
+    match name.chars().find(|c| !is_printable(*c)) {
+        None => Ok(()),
+        Some(c) => Err(format!(
+            "id has the character U+{:04X}; allowed: no control characters, no marks of direction, \
+             nothing without width",
+            u32::from(c)
+        )),
+    }
+}
+
+/// A peer's text as the value of one field of a log line: as it is where that is one word, else in quotes
+/// with `"`, `\` and what is not printable escaped. Nothing in it reads as another field.
+pub struct Field<'a>(pub &'a str);
+
+impl fmt::Display for Field<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_word = |c: char| is_printable(c) && !c.is_whitespace() && !"\"\\=".contains(c);
+        match !self.0.is_empty() && self.0.chars().all(is_word) {
+            true => f.write_str(self.0),
+            false => write!(f, "{}", Quoted(self.0)),
+        }
+    }
+}
+
+/// The same, in quotes always.
+pub struct Quoted<'a>(pub &'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_char('"')?;
+        for c in self.0.chars() {
+            match c {
+                '"' | '\\' => write!(f, "\\{c}")?,
+                c if is_printable(c) => f.write_char(c)?,
+                c => write!(f, "{}", c.escape_unicode())?,
+            }
+        }
+        f.write_char('"')
+    }
 }
 
 /// JSON as another program wrote it, for a terminal: the same value, with what is not [`is_printable`] as `\u` escapes.
@@ -55,6 +104,36 @@ mod tests {
         for c in "a \"\\~é漢字Ω€😀ü".chars() {
             assert!(is_printable(c), "{c}");
         }
+    }
+
+    #[test]
+    fn no_id_forges_a_field_of_a_log_line() {
+        for (id, shown) in [
+            ("analyzer-1", "analyzer-1"),
+            ("[::1]:8081", "[::1]:8081"),
+            ("é漢", "é漢"),
+            ("", r#""""#),
+            ("two words", r#""two words""#),
+            ("a=b", r#""a=b""#),
+            (
+                r#"" why="closed" unacked=0 analyzer="other"#,
+                r#""\" why=\"closed\" unacked=0 analyzer=\"other""#,
+            ),
+            (r"a\b", r#""a\\b""#),
+            ("a\u{202e}b\nc", r#""a\u{202e}b\u{a}c""#),
+        ] {
+            assert_eq!(Field(id).to_string(), shown);
+        }
+        assert_eq!(Quoted("closed").to_string(), r#""closed""#);
+    }
+
+    #[test]
+    fn a_name_that_looks_like_another_is_refused() {
+        for bad in ["a\u{202e}b", "a\u{200b}", "\u{feff}a", "a\nb", "\u{9b}31m"] {
+            let why = check_name(bad).expect_err(bad);
+            assert!(why.contains("U+") && why.contains("allowed"), "{why}");
+        }
+        assert_eq!(check_name("Ω-1 \"é\" 漢 😀"), Ok(()));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::mesh::{Mesh, Message, Parcel};
 use super::slab::{token, Kind, Slot};
 use super::worker::{Worker, ZeroCopySend};
 use crate::engine::{LaneId, Span};
+use crate::protocol::text::Field;
 use crate::uring::{Completion, SEND_RANGES_MAX};
 
 /// A range that is being sent.
@@ -60,8 +61,8 @@ impl<I: Io> Worker<I> {
             let written_ns = self.io.now_ns();
             self.engine.note_rerouted(&done, written_ns);
             log::info!(
-                "re-routed link={} analyzer={name} messages={} detected_mono_ns={} last_written_mono_ns={written_ns}",
-                done.epoch.0, done.messages, done.detected_ns
+                "re-routed link={} analyzer={} messages={} detected_mono_ns={} last_written_mono_ns={written_ns}",
+                done.epoch.0, Field(&name), done.messages, done.detected_ns
             );
         }
     }

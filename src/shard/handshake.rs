@@ -18,6 +18,7 @@ use super::worker::{Worker, TICK_HANDSHAKE};
 use crate::engine::{Change, Entry, Link, LinkEpoch, Reach, Reason, Window};
 use crate::protocol::detect::{DetectError, Detection, Detector, DETECT_MS_MAX, SILENCE_MS};
 use crate::protocol::native::{HelloReader, NativeError, Welcome};
+use crate::protocol::text::{check_name, Field};
 use crate::protocol::{foreign, Dialect, WeightText};
 use crate::uring::{Completion, Group};
 
@@ -228,9 +229,9 @@ impl<I: Io> Worker<I> {
                 }
                 return;
             }
-            Some(Ok(hello)) if hello.id.chars().any(char::is_control) => {
-                let why = "analyzer id has control characters";
-                self.refuse(slot, why, Reason::HandshakeInvalid);
+            Some(Ok(hello)) if check_name(&hello.id).is_err() => {
+                let why = check_name(&hello.id).err().unwrap_or_default();
+                self.refuse(slot, &format!("analyzer {why}"), Reason::HandshakeInvalid);
                 return;
             }
             Some(Ok(hello)) if !shows_token(&self.live.protection, hello.token) => {
@@ -380,8 +381,9 @@ impl<I: Io> Worker<I> {
         connection.window = window;
         self.engine.counters.links_up += 1;
         log::info!(
-            "analyzer up link={} analyzer={name} dialect={dialect} weight={} shard={}",
+            "analyzer up link={} analyzer={} dialect={dialect} weight={} shard={}",
             epoch.0,
+            Field(&name),
             WeightText(weight),
             self.index
         );
@@ -475,7 +477,8 @@ impl<I: Io> Worker<I> {
         let address = peer.map(|peer| peer.ip());
         if let Some(tail) = self.shared.notice(address, "weight_far", self.now_ns) {
             log::warn!(
-                "analyzer {name}, peer {from}: weight {} is far from those of all others, the nearest is {}{tail}",
+                "analyzer {}, peer {from}: weight {} is far from those of all others, the nearest is {}{tail}",
+                Field(name),
                 WeightText(weight),
                 WeightText(nearest)
             );

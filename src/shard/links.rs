@@ -18,6 +18,7 @@ use crate::engine::{Change, Link, LinkEpoch, Reason, Window};
 use crate::protocol::control::Control;
 use crate::protocol::detect::Detector;
 use crate::protocol::native::{self, HelloReader};
+use crate::protocol::text::{Field, Quoted};
 use crate::protocol::{Dialect, WeightText};
 use crate::uring::{Completion, Group};
 
@@ -207,7 +208,8 @@ impl<I: Io> Worker<I> {
                     let name = &connection.name;
                     if !std::mem::replace(&mut connection.bad_weight_logged, true) {
                         log::warn!(
-                            "analyzer {name}: weight {} ignored (allowed: finite, at least 0); further ones are counted only",
+                            "analyzer {}: weight {} ignored (allowed: finite, at least 0); further ones are counted only",
+                            Field(name),
                             WeightText(weight)
                         );
                     }
@@ -318,14 +320,17 @@ impl<I: Io> Worker<I> {
             | Stage::Leaving { .. } => {
                 let peer = connection.peer.map(|peer| peer.ip());
                 if let Some(tail) = self.shared.notice(peer, kind, self.now_ns) {
+                    let name = Field(name);
                     log::warn!("analyzer {name} closed during its handshake: {why}{tail}");
                 }
             }
             Stage::Up => {
                 let (epoch, unacked) = (connection.epoch, connection.link.unacked());
                 log::info!(
-                    "analyzer down link={} analyzer={name} why=\"{why}\" unacked={unacked}",
-                    epoch.0
+                    "analyzer down link={} analyzer={} why={} unacked={unacked}",
+                    epoch.0,
+                    Field(name),
+                    Quoted(why)
                 );
                 self.links_up.remove(&epoch);
                 self.engine.counters.links_down += 1;

@@ -29,6 +29,8 @@ use super::slab::{Slab, Slot};
 use super::worker::Worker;
 use crate::engine::{Change, LinkEpoch, Passed, Reach, Roster};
 use crate::http::{self, AnswerHead, Ids, Record, SeededIds};
+use crate::protocol::text::{Field, Quoted};
+use crate::protocol::WeightText;
 
 mod aside;
 mod bytes;
@@ -212,8 +214,11 @@ impl<I: Io> Worker<I> {
             let epoch = LinkEpoch::new(self.index, self.links_counted);
             let (name, address) = (&entry.name, target.address);
             log::info!(
-                "analyzer up link={} analyzer={name} dialect=http weight={} address={address} shard={}",
-                epoch.0, crate::protocol::WeightText(entry.weight), self.index
+                "analyzer up link={} analyzer={} dialect=http weight={} address={address} shard={}",
+                epoch.0,
+                Field(name),
+                WeightText(entry.weight),
+                self.index
             );
             self.engine.counters.links_up += 1;
             let link = HttpLink {
@@ -463,7 +468,7 @@ impl<I: Io> Worker<I> {
         let failures = post.failures;
         log::warn!(
             "analyzer {}: POST failed, try {failures} of {}: {why}",
-            link.target.name,
+            Field(&link.target.name),
             http.push_retries + 1
         );
         if failures > http.push_retries {
@@ -517,9 +522,10 @@ impl<I: Io> Worker<I> {
             return;
         };
         log::info!(
-            "analyzer down link={} analyzer={} why=\"{why}\" posts={}",
+            "analyzer down link={} analyzer={} why={} posts={}",
             epoch.0,
-            link.target.name,
+            Field(&link.target.name),
+            Quoted(why),
             link.posts.len()
         );
         self.posts.note_end(&link);

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use super::{Accept, Config, StartError};
 use crate::engine::tree::UNIT_MAX;
+use crate::protocol::text::check_name;
 use crate::protocol::valid_weight;
 
 /// Most HTTP analyzers: each has connections and a health check in every shard.
@@ -228,11 +229,12 @@ impl HttpAnalyzer {
     /// What is allowed: an id of 1 to 256 bytes without control characters, a finite weight from 0.
     pub fn new(id: &str, endpoint: Endpoint, weight: f64) -> Result<HttpAnalyzer, String> {
         let fits = (1..=HTTP_ID_BYTES_MAX).contains(&id.len());
-        if !fits || id.contains(char::is_control) {
+        if !fits {
             return Err(format!(
                 "allowed: an id of 1 to {HTTP_ID_BYTES_MAX} bytes without control characters"
             ));
         }
+        check_name(id)?;
         let weight = valid_weight(weight).ok_or_else(|| {
             "allowed: a weight that is a finite number, 0 or more (0.25)".to_owned()
         })?;

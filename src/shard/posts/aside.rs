@@ -211,7 +211,8 @@ impl<I: Io> Worker<I> {
             Became::NotInFile => "it is kept in memory, as it cannot be written to ",
         };
         log::warn!(
-            "analyzer {name} refused a packet (status {status}): {what}{why}; {count} since the last such line"
+            "analyzer {} refused a packet (status {status}): {what}{why}; {count} since the last such line",
+            crate::protocol::text::Field(name)
         );
     }
 }

@@ -211,7 +211,7 @@ impl<I: Io> Worker<I> {
                     asked.map_or(String::new(), |asked| format!(" (it asked for {asked:?})"));
                 log::warn!(
                     "analyzer {}: status {status}: nothing is sent to it for {pause:?}{asked}",
-                    link.target.name
+                    crate::protocol::text::Field(&link.target.name)
                 );
             }
             link.paused_until_ns = until_ns;
