@@ -10,6 +10,7 @@ mod health;
 #[allow(dead_code)] // its other half runs the distributor inside the test
 mod http;
 mod load;
+mod mocks;
 mod networks;
 mod orders;
 mod outlier;
