@@ -90,7 +90,7 @@ pub fn handle(core: &Arc<Core>, ask: &Ask) -> Response {
         return Response::error(405, ask, now, error).with("Allow", allowed);
     }
     // What is asked there is answered as if it had been understood.
-    if !ask.query.is_empty() && parts != ["tap"] {
+    if !ask.query.is_empty() && parts != ["tap"] && parts != ["refused"] {
         let error = format!(
             "query {:?}: this path has none; what it takes is in its body, as JSON",
             ask.query
@@ -180,13 +180,18 @@ fn config(core: &Core) -> Value {
 
 /// The newest packets that nobody took and that are in no file, as far as an answer has room for them.
 fn refused_packets(core: &Core, ask: &Ask) -> Answer {
-    let limit = match ask.parameter("limit") {
-        None => REFUSED_SHOWN,
-        Some(text) => text.parse().map_err(|_| {
-            let error = format!("limit {text:?}: allowed: a number of packets (100)");
-            (400, error)
-        })?,
+    let limit = match ask.query.strip_prefix("limit=") {
+        None if ask.query.is_empty() => Some(REFUSED_SHOWN),
+        None => None,
+        Some(text) => text.parse().ok(),
     };
+    let limit = limit.ok_or_else(|| {
+        let error = format!(
+            "query {:?}: allowed: limit, a number of packets (limit=100)",
+            ask.query
+        );
+        (400, error)
+    })?;
     let RefusedPackets {
         packets,
         bytes,

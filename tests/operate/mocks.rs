@@ -136,7 +136,7 @@ fn a_packet_that_all_mocks_refuse_costs_no_link_and_no_time() {
         assert_eq!(failed(name), Some(0), "{stats}");
         assert_eq!(site.analyzer(name)["standing"], "up");
     }
-    let kept = site.ctl("refused");
+    let kept = site.ctl("refused --limit 1");
     assert_eq!(
         (&kept["kept"], &kept["packets"][0]["status"]),
         (&20.into(), &413.into())
