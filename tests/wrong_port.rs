@@ -4,7 +4,7 @@
 mod common;
 
 use common::{
-    assert_exactly_once, until_read, wire, Analyzer, Dialect, Distributor, Emitter, Options,
+    assert_exactly_once, until, until_read, wire, Analyzer, Dialect, Distributor, Emitter, Options,
 };
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -169,7 +169,8 @@ fn a_weight_far_from_all_others_is_warned_of_with_its_address() {
 #[test]
 fn who_connects_and_closes_is_counted_and_not_logged() {
     let distributor = Distributor::start("--shards 1 --http 127.0.0.1:0");
-    let ports = [distributor.emitters, distributor.analyzers];
+    let http = distributor.http.expect("asked for");
+    let ports = [distributor.emitters, distributor.analyzers, http];
     for port in ports {
         for n in 0..40 {
             let stream = wire::connect(port);
@@ -182,10 +183,21 @@ fn who_connects_and_closes_is_counted_and_not_logged() {
         }
     }
     // Who comes behind them has come when they are dealt with.
-    for port in ports {
-        say(port, b"SSH-2.0-x\r\n");
+    for port in &ports[..2] {
+        say(*port, b"SSH-2.0-x\r\n");
     }
     distributor.wait_log("looks like SSH");
+    until("the probes of the HTTP port", || {
+        let mut stream = wire::connect(http);
+        let request = b"GET /metrics HTTP/1.1\r\nHost: w\r\nConnection: close\r\n\r\n";
+        stream.write_all(request).expect("writes");
+        let answer = wire::read_to_close(&mut stream);
+        let text = String::from_utf8_lossy(&answer).into_owned();
+        let mut lines = text
+            .lines()
+            .filter(|line| line.starts_with("weir_http_refused_total"));
+        lines.any(|line| line.contains("\"probe\"") && line.ends_with(" 40"))
+    });
     let ended = distributor.stop();
     let warned: Vec<_> = ended
         .stderr
@@ -308,7 +320,12 @@ fn an_emitter_at_another_port_fails_and_says_why() {
         assert!(text.contains(why), "{text}");
         assert!(!text.contains("left as asked"), "{text}");
     }
-    distributor.wait_log("Emitters have a port of their own");
+    for client in ["HTTP client", "analyzer"] {
+        until("both ports to say it", || {
+            let lines = distributor.lines("Emitters have a port of their own");
+            lines.iter().any(|line| line.contains(client))
+        });
+    }
 }
 
 #[test]

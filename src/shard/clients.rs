@@ -29,7 +29,7 @@ use super::shared::HttpReport;
 use super::slab::{bare, token, Kind, Slab, Slot};
 use super::worker::{Phase, Worker};
 use super::Config;
-use crate::engine::Ticket;
+use crate::engine::{Reason, Ticket};
 use crate::http::{self, HttpError, Reader, SeededIds, Step};
 use crate::http::{DATE_BYTES, TIMESTAMP_BYTES, UUID_BYTES};
 use crate::uring::{Completion, Group};
@@ -75,6 +75,8 @@ pub(super) struct Client<S> {
     pub(super) caller: Option<IpAddr>,
     /// The request in hand asks for a name that is not known.
     pub(super) is_stranger: bool,
+    /// It has sent something.
+    was_heard: bool,
     /// What is left of the caller's rate, if there is one.
     pub(super) rate: Option<Box<RateHeaders>>,
     /// What its packet's answer says beside the rest.
@@ -216,6 +218,9 @@ impl<S> Clients<S> {
     fn forget(&mut self, slot: Slot) {
         if let Some(client) = self.table.remove(slot) {
             self.held_bytes -= client.counted;
+            if !client.was_heard {
+                self.refuse(Reason::Probe.as_str());
+            }
         }
     }
 }
@@ -250,6 +255,7 @@ impl<I: Io> Worker<I> {
             has_place,
             caller: peer,
             is_stranger: false,
+            was_heard: false,
             rate: None,
             warning: None,
             reader: Reader::new(),
@@ -342,6 +348,7 @@ impl<I: Io> Worker<I> {
         if let Some(chunk) = chunk {
             let bytes = self.io.bytes_of(Group::Http, chunk);
             self.turn_bytes += bytes.len();
+            client.was_heard = true;
             if client.is_leaving() {
                 client.discarded_bytes += bytes.len();
             } else {
@@ -421,7 +428,10 @@ impl<I: Io> Worker<I> {
                     client.since_ns = self.awake_ns;
                     self.on_request(slot, &request);
                 }
-                Err(error) => self.on_http_error(slot, &error),
+                Err(error) => {
+                    self.warn_of_stranger(slot, &error, rest);
+                    self.on_http_error(slot, &error);
+                }
             }
             rest = &rest[rest.len() - left..];
         }

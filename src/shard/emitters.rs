@@ -385,7 +385,7 @@ impl<I: Io> Worker<I> {
         let peer = socket.and_then(|socket| self.io.peer(socket));
         let name = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
         let address = peer.map(|peer| peer.ip());
-        if let Some(tail) = self.shared.notice(address, kind, self.now_ns) {
+        if let Some(tail) = self.shared.notice("emitters", address, kind, self.now_ns) {
             log::warn!("shard {}: emitter {name} closed: {why}{tail}", self.index);
         }
         // Ends the receive, and that closes the connection.

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::admission::customer;
 use super::config::Protection;
 use super::egress::Sending;
 use super::io::Io;
@@ -34,7 +35,14 @@ impl<I: Io> Worker<I> {
     pub(super) fn on_accept_analyzer(&mut self, completion: Completion) {
         match self.io.accepted(&completion) {
             Ok(socket) => self.add_analyzer(socket),
-            Err(error) => self.on_accept_error(&error),
+            Err(error) => {
+                if let Some(oldest) = self.places.oldest() {
+                    // Perhaps descriptors have run out: who has not spoken needs none.
+                    let why = "it had not spoken, and a connection could not be accepted";
+                    self.kill(oldest, why, Some(Reason::HandshakeDisplaced));
+                }
+                self.on_accept_error(&error);
+            }
         }
         if !completion.more() {
             self.rearm_accept(Kind::AcceptAnalyzer, completion.result < 0);
@@ -51,7 +59,7 @@ impl<I: Io> Worker<I> {
             }
         }
         let peer = self.io.peer(&socket);
-        let address = peer.map(|peer| peer.ip());
+        let address = peer.map(|peer| customer(peer.ip()));
         if let Some(oldest) = self.places.to_go(address, self.awake_ns) {
             let why = "it had not spoken, and others wanted its place";
             self.kill(oldest, why, Some(Reason::HandshakeDisplaced));
@@ -475,7 +483,10 @@ impl<I: Io> Worker<I> {
         let peer = connection.peer;
         let from = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
         let address = peer.map(|peer| peer.ip());
-        if let Some(tail) = self.shared.notice(address, "weight_far", self.now_ns) {
+        if let Some(tail) = self
+            .shared
+            .notice("analyzers", address, "weight_far", self.now_ns)
+        {
             log::warn!(
                 "analyzer {}, peer {from}: weight {} is far from those of all others, the nearest is {}{tail}",
                 Field(name),

@@ -319,7 +319,7 @@ impl<I: Io> Worker<I> {
             | Stage::Settling
             | Stage::Leaving { .. } => {
                 let peer = connection.peer.map(|peer| peer.ip());
-                if let Some(tail) = self.shared.notice(peer, kind, self.now_ns) {
+                if let Some(tail) = self.shared.notice("analyzers", peer, kind, self.now_ns) {
                     let name = Field(name);
                     log::warn!("analyzer {name} closed during its handshake: {why}{tail}");
                 }

@@ -5,6 +5,8 @@
 //! emitters.rs   accept, receive
 //! clients.rs    HTTP clients; callers.rs: who asks; requests.rs: what they ask; waits.rs: what takes too long
 //! handshake.rs  analyzers: from accept to a link that is up
+//! places.rs     who has not spoken, and who goes first
+//! notices.rs    what was said about which peer
 //! links.rs      analyzers' control streams and deaths
 //! egress.rs     sends, and batches for other shards' links
 //! posts.rs      analyzers over HTTP

@@ -7,13 +7,15 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
+use super::admission::customer;
+
 /// Peers and kinds that are remembered; beyond, the oldest is forgotten and may be said again.
 const ENTRIES_MAX: usize = 1_024;
 /// After this long the same is said again.
 const QUIET_NS: u64 = 3_600_000_000_000;
 
-/// A peer's address, if it is known, and what was said about it.
-type Key = (Option<IpAddr>, &'static str);
+/// Port, a peer's address if it is known, and what was said about it.
+type Key = (&'static str, Option<IpAddr>, &'static str);
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
@@ -33,11 +35,12 @@ impl Notices {
     /// Whether to say this now: `Some` with how often it was not said since the last time.
     pub(super) fn note(
         &mut self,
+        port: &'static str,
         peer: Option<IpAddr>,
         kind: &'static str,
         now_ns: u64,
     ) -> Option<u64> {
-        let key = (peer.map(|peer| peer.to_canonical()), kind);
+        let key = (port, peer.map(customer), kind);
         if let Some(entry) = self.entries.get_mut(&key) {
             if now_ns.saturating_sub(entry.said_ns) < QUIET_NS {
                 entry.unsaid += 1;
@@ -80,30 +83,51 @@ mod tests {
     #[test]
     fn once_a_peer_and_kind_then_counted() {
         let mut notices = Notices::default();
-        assert_eq!(notices.note(at(1), "http", 0), Some(0));
+        assert_eq!(notices.note("http", at(1), "http", 0), Some(0));
         for second in 1..=9 {
-            assert_eq!(notices.note(at(1), "http", second), None);
+            assert_eq!(notices.note("http", at(1), "http", second), None);
         }
-        assert_eq!(notices.note(at(1), "tls", 9), Some(0), "another kind");
-        assert_eq!(notices.note(at(2), "http", 9), Some(0), "another peer");
-        assert_eq!(notices.note(None, "http", 9), Some(0), "an unknown one");
-        assert_eq!(notices.note(at(1), "http", QUIET_NS), Some(9));
-        assert_eq!(notices.note(at(1), "http", QUIET_NS + 1), None);
+        assert_eq!(
+            notices.note("http", at(1), "tls", 9),
+            Some(0),
+            "another kind"
+        );
+        assert_eq!(
+            notices.note("http", at(2), "http", 9),
+            Some(0),
+            "another peer"
+        );
+        assert_eq!(
+            notices.note("http", None, "http", 9),
+            Some(0),
+            "an unknown one"
+        );
+        assert_eq!(
+            notices.note("emitters", at(1), "http", 9),
+            Some(0),
+            "another port"
+        );
+        assert_eq!(notices.note("http", at(1), "http", QUIET_NS), Some(9));
+        assert_eq!(notices.note("http", at(1), "http", QUIET_NS + 1), None);
         assert!(tail(9).contains("9 more"));
         let mapped = "::ffff:0.0.0.2".parse().ok();
-        assert_eq!(notices.note(mapped, "http", 10), None, "the same host");
+        assert_eq!(
+            notices.note("http", mapped, "http", 10),
+            None,
+            "the same host"
+        );
     }
 
     #[test]
     fn the_table_is_bounded_and_the_oldest_goes() {
         let mut notices = Notices::default();
         for n in 0..10 * ENTRIES_MAX as u32 {
-            assert_eq!(notices.note(at(n), "http", 0), Some(0));
+            assert_eq!(notices.note("http", at(n), "http", 0), Some(0));
         }
         assert_eq!(notices.entries.len(), ENTRIES_MAX);
         assert_eq!(notices.order.len(), ENTRIES_MAX);
         let newest = 10 * ENTRIES_MAX as u32 - 1;
-        assert_eq!(notices.note(at(newest), "http", 1), None);
-        assert_eq!(notices.note(at(0), "http", 1), Some(0));
+        assert_eq!(notices.note("http", at(newest), "http", 1), None);
+        assert_eq!(notices.note("http", at(0), "http", 1), Some(0));
     }
 }

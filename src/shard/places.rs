@@ -98,6 +98,11 @@ impl Places {
         *oldest.expect("called when all places are taken")
     }
 
+    /// Who has waited longest.
+    pub(super) fn oldest(&self) -> Option<Slot> {
+        self.waiting.values().next().map(|waiting| waiting.slot)
+    }
+
     /// One more.
     pub(super) fn enter(&mut self, slot: Slot, address: Option<IpAddr>, now_ns: u64) -> Turn {
         let turn = Turn(self.entered);

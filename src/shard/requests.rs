@@ -19,6 +19,8 @@ use super::worker::{Phase, Worker};
 use crate::engine::{Unit, UnitRefused};
 use crate::http::{self, BodyKind, HttpError, Packet, PacketError, Request};
 use crate::http::{DATE_BYTES, TIMESTAMP_BYTES, UUID_BYTES};
+use crate::protocol::foreign::{self, Foreign};
+use crate::protocol::frame;
 
 /// What a client under pressure is told to wait, in seconds.
 const RETRY_AFTER: &str = "1";
@@ -338,6 +340,31 @@ impl<I: Io> Worker<I> {
             client.is_head = false; // not known
         }
         self.answer_http_error(slot, error);
+    }
+
+    /// Who speaks no HTTP at all is told in the answer, and its operator perhaps does not see that: said here as
+    /// well, once.
+    pub(super) fn warn_of_stranger(&self, slot: Slot, error: &HttpError, bytes: &[u8]) {
+        if !matches!(error.error, "bad_method" | "proxy_header") {
+            return;
+        }
+        let peer = self.clients.table.get(slot).and_then(|client| client.peer);
+        let foreign = foreign::recognize(bytes);
+        let kind = foreign.map_or("bad_method", Foreign::as_str);
+        let Some(tail) = self.shared.notice("http", peer, kind, self.now_ns) else {
+            return;
+        };
+        let what = match foreign {
+            Some(foreign) => foreign.sentence(),
+            None => match frame::peek(bytes, frame::FRAME_BYTES_MAX_DEFAULT) {
+                Ok(Some(length)) => format!(
+                    "a message of {length} bytes? Emitters have a port of their own (--emitters)"
+                ),
+                _ => error.detail.clone(),
+            },
+        };
+        let from = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
+        log::warn!("HTTP client {from} refused: {what}{tail}");
     }
 
     pub(super) fn answer_http_error(&mut self, slot: Slot, error: &HttpError) {

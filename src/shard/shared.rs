@@ -198,13 +198,14 @@ impl Shared {
     /// line itself: lines are limited by the place that writes them.
     pub(super) fn notice(
         &self,
+        port: &'static str,
         peer: Option<IpAddr>,
         kind: &'static str,
         now_ns: u64,
     ) -> Option<String> {
         let notices = self.notices.lock();
         let mut notices = notices.unwrap_or_else(PoisonError::into_inner);
-        notices.note(peer, kind, now_ns).map(notices::tail)
+        notices.note(port, peer, kind, now_ns).map(notices::tail)
     }
 
     /// The settings, and their number.
