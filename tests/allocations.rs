@@ -67,6 +67,7 @@ fn engine() -> Engine<VecMemory> {
         buffers: BUFFERS,
         buffer_bytes: BUFFER_BYTES,
         frame_bytes_max: frame::FRAME_BYTES_MAX_DEFAULT,
+        unit_bytes_max: 0,
         window_bytes: 16 << 20,
         window_messages: 1 << 24,
         partial_bytes_max: 4 << 20,

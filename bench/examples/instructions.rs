@@ -129,6 +129,7 @@ fn engine(is_native: bool) -> Engine<VecMemory> {
         buffers: BUFFERS,
         buffer_bytes: BUFFER_LEN,
         frame_bytes_max: frame::FRAME_BYTES_MAX_DEFAULT,
+        unit_bytes_max: 0,
         window_bytes: u64::MAX,
         window_messages: u64::MAX,
         partial_bytes_max: 1 << 20,

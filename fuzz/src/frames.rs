@@ -78,6 +78,7 @@ impl Bench {
             buffers,
             buffer_bytes: BUFFER_BYTES,
             frame_bytes_max: frame_max,
+            unit_bytes_max: 0,
             window_bytes: u64::MAX,
             window_messages: [u64::MAX, 1, 7, 100][spare % 4],
             partial_bytes_max: partial_max,

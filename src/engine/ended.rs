@@ -95,6 +95,7 @@ mod tests {
             buffers: 64,
             buffer_bytes: 4096,
             frame_bytes_max: 1024,
+            unit_bytes_max: 0,
             window_bytes: 1 << 20,
             window_messages: 1 << 20,
             partial_bytes_max: 4096,

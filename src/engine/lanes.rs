@@ -261,11 +261,10 @@ impl<M: Memory> Engine<M> {
             .filter(|slot| slot.state == LaneState::Up)
             .count()
             .max(1);
-        let frame_buffers = room::for_message(
-            self.config.frame_bytes_max as usize,
-            self.config.buffer_bytes,
-        );
-        self.ingest_floor = frame_buffers + used.min(self.pool.total() / 4) + 2;
+        let buffers_for = |bytes| room::for_message(bytes, self.config.buffer_bytes);
+        let largest_buffers = buffers_for(self.config.largest());
+        let frame_buffers = buffers_for(self.config.frame_bytes_max as usize);
+        self.ingest_floor = largest_buffers + used.min(self.pool.total() / 4) + 2;
         self.resume_level = self.ingest_floor + self.pool.total() / 16;
         let share = self.pool.total().saturating_sub(self.resume_level) / used;
         let wanted = self.config.window_bytes / u64::from(self.config.buffer_bytes);

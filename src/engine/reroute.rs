@@ -440,9 +440,8 @@ impl<M: Memory> Engine<M> {
     /// Bytes that are staged at most while living lanes may still ACK something; three times this
     /// in all.
     fn staged_enough(&self) -> usize {
-        let frame_bytes = self.config.frame_bytes_max as usize;
-        let frame_buffers = room::for_message(frame_bytes, self.config.buffer_bytes);
-        (frame_buffers + 1) * self.config.buffer_bytes as usize
+        let largest_buffers = room::for_message(self.config.largest(), self.config.buffer_bytes);
+        (largest_buffers + 1) * self.config.buffer_bytes as usize
     }
 
     /// Stages another message, so that its buffer may become free. False: wait for an ACK, or for

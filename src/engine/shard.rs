@@ -52,6 +52,8 @@ pub struct EngineConfig {
     pub buffer_bytes: u32,
     /// Largest frame in bytes, header included.
     pub frame_bytes_max: u32,
+    /// Largest unit in bytes; less than the largest frame counts as that.
+    pub unit_bytes_max: u32,
     /// Most bytes of arena that one lane may hold.
     pub window_bytes: u64,
     /// Most messages that one lane may have un-ACKed.
@@ -60,6 +62,13 @@ pub struct EngineConfig {
     pub partial_bytes_max: usize,
     /// Policy for full lanes.
     pub on_slow: OnSlow,
+}
+
+impl EngineConfig {
+    /// Bytes of the largest thing that goes to one lane as a whole.
+    pub(super) fn largest(&self) -> usize {
+        self.frame_bytes_max.max(self.unit_bytes_max) as usize
+    }
 }
 
 /// What an analyzer wants un-ACKed at most, per link. The distributor's own limits hold as well.
@@ -258,7 +267,7 @@ impl<M: Memory> Engine<M> {
     /// # Panics
     /// When the arena cannot hold two of the largest frames: see [`EngineConfig`].
     pub fn new(config: EngineConfig, memory: M) -> Engine<M> {
-        let frame_buffers = room::for_message(config.frame_bytes_max as usize, config.buffer_bytes);
+        let frame_buffers = room::for_message(config.largest(), config.buffer_bytes);
         assert!(
             config.buffer_bytes >= room::BUFFER_BYTES_MIN,
             "batch buffers of at least 4 KiB"

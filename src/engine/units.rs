@@ -38,7 +38,7 @@ pub enum UnitRefused {
         /// What is allowed.
         max: u32,
     },
-    /// It may be longer than the largest frame, in bytes.
+    /// It may be longer than the largest unit, in bytes.
     TooLong {
         /// How long it may be.
         bytes: usize,
@@ -61,7 +61,7 @@ impl<M: Memory> Engine<M> {
         unit: &mut impl Unit,
         ticket: Option<Ticket>,
     ) -> Result<(), UnitRefused> {
-        let (bytes, max) = (unit.bytes_max(), self.config.frame_bytes_max as usize);
+        let (bytes, max) = (unit.bytes_max(), self.config.largest());
         if bytes > max {
             self.counters.count(Reason::UnitTooLong);
             return Err(UnitRefused::TooLong { bytes, max });

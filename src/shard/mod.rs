@@ -134,6 +134,7 @@ impl Config {
             buffers: u32::try_from(buffers).unwrap_or(u32::MAX),
             buffer_bytes: self.batch_bytes,
             frame_bytes_max: self.frame_bytes_max,
+            unit_bytes_max: self.packet_bytes_max(),
             window_bytes: self.window_bytes,
             window_messages: self
                 .window_messages

@@ -140,7 +140,7 @@ impl<I: Io> Worker<I> {
             Err(UnitRefused::TooLong { bytes, max }) => {
                 self.clients.refuse("packet_too_long");
                 let detail = format!(
-                    "the packet takes {bytes} bytes as it is passed on, allowed: {max} (--max-frame)"
+                    "the packet takes {bytes} bytes as it is passed on, allowed: {max}: what --http-body and --http-messages admit, a fifth of --arena at most"
                 );
                 self.answer_error(slot, 413, "Packet too large", &detail, &[]);
                 return;

@@ -27,6 +27,7 @@ pub fn config(buffers: u32, frame_bytes_max: u32) -> EngineConfig {
         buffers,
         buffer_bytes: BUFFER_BYTES,
         frame_bytes_max,
+        unit_bytes_max: 0,
         window_bytes: u64::MAX,
         window_messages: u64::MAX,
         partial_bytes_max: 1 << 20,

@@ -454,3 +454,56 @@ fn overload_is_refused_and_what_is_taken_is_delivered() {
     assert!(got.into_iter().eq(0..taken));
     rig.stop();
 }
+
+/// The limits that documents state can be reached, all of them with the others' defaults.
+#[test]
+fn what_each_limit_allows_is_taken() {
+    let rig = Rig::start("--shards 1 --arena 64MiB");
+    let analyzer = crate::rig::HttpAnalyzer::start("a", "ok");
+    rig.up(&analyzer, 1.0);
+    let mut client = Client::connect(rig.http);
+    let of = |count: usize, message: &str| {
+        let messages = vec![message; count].join(",");
+        format!("{{\"emitterId\":\"web-server-1\",\"messages\":[{messages}]}}")
+    };
+    let line = r#"{"level":"info","message":"GET /index.html 200 12 ms user=42"}"#;
+    for (count, message) in [(10_000, r#"{"message":"x"}"#), (10_000, line), (1, line)] {
+        let answer = client.post_packet(&of(count, message));
+        assert_eq!(answer.status, 202, "{count} of {message}: {answer:?}");
+    }
+    let (edge, limit) = (of(10_000, line), 1 << 20);
+    assert!(edge.len() < limit);
+    let filled = format!("{edge}{}", " ".repeat(limit - edge.len()));
+    assert_eq!(client.post_packet(&filled).status, 202);
+    let answer = client.post_packet(&of(10_001, "{}"));
+    assert_eq!(answer.status, 413, "{answer:?}");
+    rig.stop();
+}
+
+/// 10 MB of body by one setting.
+#[test]
+fn one_setting_takes_bodies_of_ten_megabytes() {
+    let rig = Rig::start("--shards 1 --arena 64MiB --http-body 10MiB");
+    let sink = crate::rig::FrameSink::connect(&rig, 1.0);
+    let analyzer = crate::rig::HttpAnalyzer::start("a", "ok");
+    let mut client = Client::connect(rig.http);
+    let message = format!("{{\"message\":\"{}\"}}", "x".repeat(9_990));
+    let messages = vec![message; 1_000].join(",");
+    let body = format!("{{\"emitterId\":\"e\",\"messages\":[{messages}]}}");
+    assert!(body.len() > 10_000_000 && body.len() < 10 << 20);
+    assert_eq!(client.post_packet(&body).status, 202);
+    until("by TCP", || sink.frames().len() == 1_000);
+    drop(sink);
+    rig.up(&analyzer, 1.0);
+    assert_eq!(
+        client
+            .post(
+                "/logs?wait=acked",
+                "Content-Type: application/json\r\n",
+                &body
+            )
+            .status,
+        200
+    );
+    rig.stop();
+}

@@ -26,8 +26,13 @@ pub struct Rig {
 impl Rig {
     /// With `flags`, separated by white space.
     pub fn start(flags: &str) -> Rig {
+        let arena = if flags.contains("--arena") {
+            ""
+        } else {
+            "--arena 16MiB"
+        };
         let line = format!(
-            "weir distributor --emitters 127.0.0.1:0 --analyzers 127.0.0.1:0 --http 127.0.0.1:0 --arena 16MiB {flags}"
+            "weir distributor --emitters 127.0.0.1:0 --analyzers 127.0.0.1:0 --http 127.0.0.1:0 {arena} {flags}"
         );
         let parsed = cli::parse(line.split_whitespace().map(Into::into)).expect("flags");
         let Program::Distributor(args) = parsed.program else {

@@ -23,10 +23,10 @@ pub struct HttpArgs {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3000", value_parser = listen, help_heading = "Sockets")]
     pub http: Listen,
 
-    /// Largest body of a request, as it is sent
+    /// Largest body of a request, as it is sent. Packets of that size go through, up to a fifth of --arena
     #[arg(long, value_name = "BYTES", default_value = "1MiB", value_parser = values::bytes_within(1 << 10..=1 << 30), help_heading = "HTTP")]
     pub http_body: u64,
-    /// Largest body after decompression; at least --http-body
+    /// Largest body after decompression; --http-body if that is more
     #[arg(long, value_name = "BYTES", default_value = "8MiB", value_parser = values::bytes_within(1 << 10..=4 << 30), help_heading = "HTTP")]
     pub http_inflated: u64,
     /// Largest head of a request: its line and its headers together
@@ -114,7 +114,7 @@ impl HttpArgs {
         HttpConfig {
             listen: self.http.0,
             body_bytes_max: usize_of(self.http_body),
-            inflated_bytes_max: usize_of(self.http_inflated),
+            inflated_bytes_max: usize_of(self.http_inflated.max(self.http_body)),
             head_bytes_max: usize_of(self.http_head),
             messages_max: self.http_messages,
             memory_bytes_max: usize_of(self.http_memory),

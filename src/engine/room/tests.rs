@@ -185,6 +185,7 @@ fn packets_of_the_dead(buffers: u32, packet: &mut Packet, packets: u64) -> u64 {
         buffers,
         buffer_bytes,
         frame_bytes_max: 1 << 20,
+        unit_bytes_max: 0,
         window_bytes: u64::MAX,
         window_messages: u64::MAX,
         partial_bytes_max: 4096,

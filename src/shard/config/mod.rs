@@ -32,6 +32,11 @@ pub const HTTP_ANALYZERS_MAX: usize = 256;
 pub const HTTP_ID_BYTES_MAX: usize = 256;
 /// Time that the head of a request has, when the whole request has more.
 pub const HTTP_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// What Weir adds to a message on its way: id, time, source, metadata. For an emitter's id of 60 bytes.
+const ADDED_BYTES: usize = 192;
+/// The arena has room for so many of the largest packets, and some buffers more.
+const PACKETS_IN_ARENA: usize = 5;
+const SPARE_BUFFERS: usize = 16;
 /// Longest path of an endpoint, in bytes.
 const PATH_BYTES_MAX: usize = 1024;
 /// Longest name in the DNS.
@@ -161,6 +166,12 @@ impl Default for HttpConfig {
 const BATCH_BYTES_MAX: u32 = 1 << 30;
 
 impl HttpConfig {
+    /// Bytes of a packet that is as large as the other limits admit, as it is passed on.
+    pub fn packet_bytes(&self) -> usize {
+        let added = self.messages_max.saturating_mul(ADDED_BYTES);
+        self.inflated_bytes_max.saturating_add(added)
+    }
+
     /// Time that the head of a request has from its first byte.
     pub fn head_timeout(&self) -> Duration {
         self.request_timeout.min(HTTP_HEAD_TIMEOUT)
@@ -372,6 +383,21 @@ fn host_and_port(authority: &str) -> Option<(&str, u16)> {
 }
 
 impl Config {
+    /// Bytes of the largest packet that comes over HTTP, as it is passed on: what the limits of a request admit,
+    /// and a fifth of the arena at most.
+    pub fn packet_bytes_max(&self) -> u32 {
+        if self.http.listen.is_none() {
+            return self.frame_bytes_max;
+        }
+        let batch = self.batch_bytes as usize;
+        let buffers = (self.arena_bytes / batch.max(1)).saturating_sub(SPARE_BUFFERS);
+        let room = (buffers / PACKETS_IN_ARENA * batch).saturating_sub(64);
+        let bytes = self.http.packet_bytes().min(room);
+        u32::try_from(bytes)
+            .unwrap_or(u32::MAX)
+            .max(self.frame_bytes_max)
+    }
+
     /// What an operator may not have meant: listeners that other hosts reach and that nothing
     /// protects. One sentence each; the distributor starts all the same.
     pub fn warnings(&self) -> Vec<String> {
@@ -402,6 +428,13 @@ impl Config {
                 !protection.allow_http.is_empty(),
                 "whoever reaches this port can send messages and read statistics; --allow-http limits it to networks",
             );
+            let (admitted, taken) = (self.http.packet_bytes(), self.packet_bytes_max() as usize);
+            if admitted > taken {
+                let (inflated, messages) = (self.http.inflated_bytes_max, self.http.messages_max);
+                warnings.push(format!(
+                    "--http-body, --http-inflated {inflated} and --http-messages {messages}: a packet may have {admitted} bytes as it is passed on, and one of more than {taken} is refused, a fifth of --arena; allowed: a larger --arena, or less of the others"
+                ));
+            }
         }
         warnings
     }
