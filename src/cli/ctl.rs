@@ -130,7 +130,7 @@ impl Reach {
     pub fn client(&self) -> Result<Client, String> {
         let token = self.token_file.as_deref().map(token).transpose()?;
         let target = self.admin.clone().unwrap_or_else(|| {
-            let directory = std::env::var_os("RUNTIME_DIRECTORY");
+            let directory = std::env::var_os("RUNTIME_DIRECTORY").filter(|value| !value.is_empty());
             Target::Unix(directory.map_or_else(
                 || SOCKET_DEFAULT.into(),
                 |directory| Path::new(&directory).join("admin.sock"),

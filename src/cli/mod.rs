@@ -148,6 +148,13 @@ fn start_logging(cli: &Cli) {
     if let Program::Distributor(args) = &cli.program {
         set_log_level(args.log_level);
     }
+    let runs_long = matches!(
+        &cli.program,
+        Program::Distributor(_) | Program::Emitter(_) | Program::Analyzer(_)
+    );
+    if runs_long && std::env::var_os("RUST_LOG").is_some_and(|filter| filter.is_empty()) {
+        log::info!("RUST_LOG is empty: as if it were not set");
+    }
 }
 
 /// Turns `emitter -rate=5` into `weir emitter --rate=5`.

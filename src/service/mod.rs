@@ -17,7 +17,8 @@ pub mod watchdog;
 
 use std::ffi::OsString;
 
-/// A variable of the environment as text; what is not UTF-8 is as good as not set.
+/// A variable of the environment as text; what is empty or not UTF-8 is as good as not set.
 fn variable(name: &str) -> Option<String> {
-    std::env::var_os(name).and_then(|value: OsString| value.into_string().ok())
+    let value = std::env::var_os(name).filter(|value| !value.is_empty());
+    value.and_then(|value: OsString| value.into_string().ok())
 }

@@ -47,6 +47,7 @@ mod tap;
 mod waits;
 pub(crate) mod worker;
 
+pub use crate::uring::behind;
 pub use config::{Admin, HttpConfig, Protection};
 pub use hops::pseudonym;
 pub use listen::{Accept, Passed, LISTEN_BACKLOG};

@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use glommio::channels::channel_mesh::{FullMesh, MeshBuilder};
-use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement};
 
 use super::listen::{divide_passed, listen, not_heeded, place, Listener, Passed};
 use super::mesh::{GlommioMesh, Message, Postbox, CHANNEL_MESSAGES};
@@ -22,8 +22,8 @@ use super::worker::{Listeners, Worker};
 use super::Config;
 use crate::engine::Balance;
 use crate::uring::{
-    kernel_release, monotonic_ns, raise_nofile, Arena, ArenaView, Features, Ring, RingConfig,
-    Unusable, Wake,
+    behind, kernel_release, monotonic_ns, raise_nofile, Arena, ArenaView, Features, Ring,
+    RingConfig, Unusable, Wake,
 };
 
 /// Memory that glommio takes for its own rings per executor; it does no file or socket work here.
@@ -37,6 +37,10 @@ const GLOMMIO_RING_DEPTH: usize = 8;
 const PREEMPT_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// Descriptors beside connections of emitters and HTTP clients: analyzers, listeners, rings, files.
 const NOFILE_RESERVE: u64 = 512;
+/// Descriptors that a shard takes: four rings, two eventfds, three listeners, a file for refused packets.
+const NOFILE_SHARD: u64 = 10;
+/// Descriptors that the process takes: streams, files, sockets of the control and of the service manager.
+const NOFILE_PROCESS: u64 = 20;
 /// Time that all shards together have to come up.
 const START_PATIENCE: Duration = Duration::from_secs(10);
 /// How often a start looks whether it shall be given up.
@@ -81,6 +85,15 @@ pub enum StartError {
         /// Hard limit.
         hard: u64,
     },
+    /// Too few descriptors for the shards alone.
+    Descriptors {
+        /// Shards asked for.
+        shards: usize,
+        /// Descriptors needed.
+        needed: u64,
+        /// Hard limit.
+        hard: u64,
+    },
     /// Memory or threads could not be had.
     Resource {
         /// What for.
@@ -117,7 +130,11 @@ impl fmt::Display for StartError {
                 f,
                 "--max-connections and --max-http-connections need {needed} descriptors, the hard limit is {hard}: raise it (`ulimit -Hn`, or LimitNOFILE in the unit) or ask for fewer connections"
             ),
-            StartError::Resource { what, error } => write!(f, "{what}: {error}"),
+            StartError::Resource { what, error } => write!(f, "{what}: {error}{}", behind(error)),
+            StartError::Descriptors { shards, needed, hard } => write!(
+                f,
+                "{shards} shards take {needed} descriptors before the first connection comes, the hard limit (RLIMIT_NOFILE) is {hard}: raise it (`ulimit -Hn`, or LimitNOFILE in the unit) or ask for fewer shards"
+            ),
             StartError::Shard(text) => write!(f, "a shard did not start: {text}"),
             StartError::Cancelled => f.write_str("the start was given up"),
             StartError::Config(text) => f.write_str(text),
@@ -170,6 +187,12 @@ impl Distributor {
         passed: Passed,
     ) -> Result<Distributor, StartError> {
         config.check()?;
+        let needed = (config.shards as u64).saturating_mul(NOFILE_SHARD) + NOFILE_PROCESS;
+        raise_nofile(needed).map_err(|hard| StartError::Descriptors {
+            shards: config.shards,
+            needed,
+            hard,
+        })?;
         let without: Vec<&str> = config.without.iter().map(String::as_str).collect();
         let features = Features::probe().map_err(StartError::Unusable)?;
         let mut features = features.without(&without).map_err(|name| {
@@ -272,7 +295,11 @@ impl Distributor {
                 features,
                 mesh: mesh.clone(),
                 gate: Arc::clone(&gate),
-                up: up.clone(),
+                up: Up {
+                    shard: index,
+                    sender: up.clone(),
+                    is_told: false,
+                },
             };
             if cancelled.load(Ordering::Acquire) {
                 return Err(StartError::Cancelled);
@@ -281,7 +308,7 @@ impl Distributor {
             shards.push(handle);
         }
         drop(up);
-        let distributor = Distributor {
+        let mut distributor = Distributor {
             shared,
             shards,
             emitters: emitters_at,
@@ -304,7 +331,8 @@ impl Distributor {
             };
             let failed = match next {
                 Ok(Ok(())) => continue,
-                Ok(Err(why)) => why,
+                Ok(Err((_, Some(why)))) => why,
+                Ok(Err((shard, None))) => why_ended(distributor.shards.swap_remove(shard)),
                 Err(_) => "no sign of life within 10 s: too little CPU time, or too little lockable memory for glommio (RLIMIT_MEMLOCK of 8 MiB or more: `ulimit -l`, LimitMEMLOCK)".to_owned(),
             };
             return Err(StartError::Shard(failed));
@@ -400,8 +428,48 @@ struct Plan {
     features: Features,
     mesh: FullMesh<Message<OwnedFd>>,
     gate: Arc<Gate>,
-    /// Tells whether the shard came up.
-    up: Sender<Result<(), String>>,
+    up: Up,
+}
+
+/// What a shard says of its start: its number and why, if it knows.
+type Start = Result<(), (usize, Option<String>)>;
+
+/// Tells whether the shard came up, also when its thread ends before it gets there.
+struct Up {
+    shard: usize,
+    sender: Sender<Start>,
+    is_told: bool,
+}
+
+impl Up {
+    fn tell(&mut self, start: Result<(), String>) {
+        self.is_told = true;
+        // Nobody waits any longer when the start was given up.
+        let _ = self
+            .sender
+            .send(start.map_err(|why| (self.shard, Some(why))));
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        if !self.is_told {
+            let _ = self.sender.send(Err((self.shard, None)));
+        }
+    }
+}
+
+/// Why a thread ended before its shard was up.
+fn why_ended(shard: ExecutorJoinHandle<io::Result<ShardReport>>) -> String {
+    match shard.join() {
+        Err(GlommioError::IoError(error)) => format!("glommio: {error}{}", behind(&error)),
+        Err(error) => {
+            let text = format!("glommio: {error}");
+            format!("{text}{}", behind(&io::Error::from(error)))
+        }
+        Ok(Err(error)) => error.to_string(),
+        Ok(Ok(_)) => "it ended at once".to_owned(),
+    }
 }
 
 /// Shards that are up wait here until all are: nothing is taken in by a distributor that does not come up.
@@ -472,12 +540,15 @@ impl Plan {
             .spawn(move || self.run(arena, listeners, refused))
             .map_err(|error| StartError::Resource {
                 what: "shard thread (glommio executor)",
-                error: io::Error::other(error.to_string()),
+                error: match error {
+                    GlommioError::IoError(error) => error,
+                    other => io::Error::other(other.to_string()),
+                },
             })
     }
 
     async fn run(
-        self,
+        mut self,
         arena: Arena,
         listeners: Listeners<Listener>,
         refused: Option<(OwnedFd, bool)>,
@@ -489,10 +560,10 @@ impl Plan {
         let wake = Arc::clone(&self.shared.wakes[own]);
         let ring = ring_config(&self.config, self.features);
         let ring = Ring::new(ring, self.features, self.views, own, wake).map_err(|unusable| {
-            let _ = self.up.send(Err(unusable.to_string()));
+            self.up.tell(Err(unusable.to_string()));
             io::Error::other(unusable.to_string())
         })?;
-        let _ = self.up.send(Ok(()));
+        self.up.tell(Ok(()));
         if !self.gate.wait() {
             return Err(io::Error::other("the start was given up"));
         }

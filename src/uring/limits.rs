@@ -36,3 +36,41 @@ pub fn raise_nofile(needed: u64) -> Result<(), u64> {
     }
     Ok(())
 }
+
+/// The limits that an error of the kernel may come from, each with its value and how to raise it; empty when it
+/// comes from none. For the end of a message: `; RLIMIT_NOFILE is 20 (...)`.
+pub fn behind(error: &io::Error) -> String {
+    let bytes_mapped = || {
+        let pages = std::fs::read_to_string("/proc/self/statm").ok()?;
+        let pages: u64 = pages.split(' ').next()?.parse().ok()?;
+        Some(pages * 4096)
+    };
+    let finite = |resource| match soft_and_hard(resource) {
+        Ok((soft, _)) if soft != libc::RLIM_INFINITY => Some(soft),
+        _ => None,
+    };
+    let address_space = || {
+        // What did not fit is larger than what is free: at least half of a small limit is taken by then.
+        let limit = finite(libc::RLIMIT_AS)?;
+        (bytes_mapped()? > limit / 3).then(|| {
+            format!("; address space is limited to {limit} bytes (RLIMIT_AS: `ulimit -v`, or LimitAS= in the unit)")
+        })
+    };
+    let processes = || {
+        let limit = finite(libc::RLIMIT_NPROC)?;
+        Some(format!("; a user may have {limit} threads (RLIMIT_NPROC: `ulimit -u`, or LimitNPROC=), and TasksMax= of the unit or pids.max of the container may be fewer"))
+    };
+    let descriptors = || {
+        let limit = finite(libc::RLIMIT_NOFILE)?;
+        Some(format!(
+            "; {limit} descriptors are allowed (RLIMIT_NOFILE: `ulimit -n`, or LimitNOFILE=)"
+        ))
+    };
+    let found = match error.raw_os_error() {
+        Some(libc::EMFILE) => descriptors(),
+        Some(libc::ENOMEM) => address_space(),
+        Some(libc::EAGAIN) => address_space().or_else(processes),
+        _ => None,
+    };
+    found.unwrap_or_default()
+}

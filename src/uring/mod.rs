@@ -23,7 +23,7 @@ mod wake;
 pub use arena::{Arena, ArenaView};
 pub use clock::monotonic_ns;
 pub(crate) use inherit::adopt_descriptors;
-pub use limits::raise_nofile;
+pub use limits::{behind, raise_nofile};
 pub use probe::{kernel_release, parse_release, Features, Unusable, KERNEL_MIN};
 pub use provided::Chunk;
 pub use ring::{

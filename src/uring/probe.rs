@@ -175,13 +175,17 @@ pub(super) fn explain(error: &io::Error, release: &str) -> Unusable {
                 .ok()
                 .map(|text| text.trim().to_owned()),
         },
+        // With too little room for its rings this says so; what may be locked has nothing to do with it then.
+        Some(libc::ENOMEM) if !super::behind(error).is_empty() => {
+            Unusable::Other(io::Error::other(format!("{error}{}", super::behind(error))))
+        }
         Some(libc::ENOMEM) => Unusable::Memlock {
             limit: memlock_limit(),
         },
         Some(libc::EINVAL) => Unusable::OldKernel {
             release: release.to_owned(),
         },
-        _ => Unusable::Other(io::Error::from(error.kind())),
+        _ => Unusable::Other(io::Error::other(format!("{error}{}", super::behind(error)))),
     }
 }
 

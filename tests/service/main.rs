@@ -1,6 +1,7 @@
 //! The distributor as a service: what it tells a manager, the sockets that a manager passes, the units.
 //!
 //! ```text
+//! limits.rs    limits that are too small, variables that are empty or misspelt
 //! manager.rs   a manager of ours: a notify socket, sockets that it holds, a child
 //! notify.rs    READY, STATUS, RELOADING, STOPPING, EXTEND_TIMEOUT, WATCHDOG
 //! streams.rs   nobody reads stdout or stderr, they are closed or full
@@ -13,6 +14,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod limits;
 mod manager;
 mod notify;
 mod signals;

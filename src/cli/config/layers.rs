@@ -76,14 +76,15 @@ impl fmt::Display for Source {
 pub struct Environment(BTreeMap<String, OsString>);
 
 impl Environment {
-    /// Those of this process, at this moment.
+    /// Those of this process, at this moment. One that is empty, as a compose file or a unit leaves it, is as good as
+    /// not set.
     pub fn of_process() -> Environment {
         let counts = |name: &str| {
             name.starts_with(PREFIX) || FALLBACKS.iter().any(|(_, variable, _)| *variable == name)
         };
         let all = std::env::vars_os().filter_map(|(name, value)| {
             let name = name.into_string().ok()?;
-            counts(&name).then_some((name, value))
+            (counts(&name) && !value.is_empty()).then_some((name, value))
         });
         Environment(all.collect())
     }

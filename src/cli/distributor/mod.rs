@@ -33,6 +33,7 @@ use crate::audit::{self, Closing};
 use crate::certificate::{self, Stamp};
 use crate::cli::config::{Listening, Loaded};
 use crate::service::sockets::Sockets;
+use crate::shard::behind;
 use crate::shard::{Distributor, Passed, StartError, Stopper};
 use crate::streams::{self, complain};
 use manager::{Manager, Telling};
@@ -113,7 +114,7 @@ pub fn run(args: &Args) -> ExitCode {
     let (control, watch, telling) = match sides {
         Ok(sides) => sides,
         Err(error) => {
-            complain(&error.to_string());
+            complain(&format!("{error}{}", behind(&error)));
             distributor.stopper().stop_now();
             let _ = distributor.join();
             return ExitCode::from(1);

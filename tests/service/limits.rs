@@ -1,0 +1,81 @@
+//! What is wrong with the surroundings is named: limits that are too small, variables that are empty or misspelt.
+
+use std::process::Command;
+
+use crate::common::process::{run_command, Distributor, WEIR};
+use crate::manager::distributor;
+
+const LISTEN: &str = "--emitters 127.0.0.1:0 --analyzers 127.0.0.1:0 --http off --shards 2";
+
+/// A start under a limit of the shell, which must fail; what it says.
+fn refused(limit: &str) -> String {
+    let mut shell = Command::new("sh");
+    shell.args(["-ec", &format!("{limit}; exec \"$0\" \"$@\""), WEIR]);
+    shell
+        .arg("distributor")
+        .args(LISTEN.split(' '))
+        .args(["--arena", "16MiB"]);
+    let output = run_command(&mut shell);
+    let said = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(1), "{limit}: {said}");
+    assert!(!said.contains("panicked"), "{limit}: {said}");
+    said
+}
+
+#[test]
+fn the_limit_that_is_too_small_is_the_one_that_is_named() {
+    let said = refused("ulimit -n 20");
+    assert!(
+        said.contains("RLIMIT_NOFILE") && said.contains("20"),
+        "{said}"
+    );
+    assert!(!said.contains("MEMLOCK"), "{said}");
+    // For the arena, and for threads. In between an allocation may find nothing and abort.
+    for kib in [30_000, 60_000] {
+        let said = refused(&format!("ulimit -v {kib}"));
+        assert!(said.contains("RLIMIT_AS"), "{kib}: {said}");
+        assert!(!said.contains("MEMLOCK"), "{kib}: {said}");
+    }
+}
+
+#[test]
+fn empty_variables_are_as_good_as_not_set() {
+    let mut command = distributor(LISTEN);
+    for name in [
+        "WEIR_CONFIG",
+        "WEIR_ARENA",
+        "WEIR_ALLOW_HTTP",
+        "WEIR_CERTIFICATE",
+        "WEIR_LOG_LEVEL",
+        "PORT",
+        "WORKER_COUNT",
+        "RUNTIME_DIRECTORY",
+        "STATE_DIRECTORY",
+        "NOTIFY_SOCKET",
+        "WATCHDOG_USEC",
+        "LISTEN_FDS",
+        "RUST_LOG",
+    ] {
+        command.env(name, "");
+    }
+    let distributor = Distributor::start_command(command);
+    distributor.wait_log("RUST_LOG is empty: as if it were not set");
+    assert!(
+        distributor.lines("WARN").is_empty(),
+        "{:?}",
+        distributor.lines("")
+    );
+    distributor.stop().assert_clean();
+}
+
+#[test]
+fn a_misspelt_filter_is_named_and_does_not_mute() {
+    for slip in ["informative", "weir=chatty", "weir::shrad=debug"] {
+        let mut command = distributor(LISTEN);
+        command.env("RUST_LOG", slip);
+        let distributor = Distributor::start_command(command);
+        let said = distributor.wait_log("RUST_LOG: ");
+        assert!(said.contains(slip) && said.contains("allowed"), "{said}");
+        distributor.stop().assert_clean();
+    }
+}
