@@ -80,7 +80,9 @@ impl Environment {
     /// not set.
     pub fn of_process() -> Environment {
         let counts = |name: &str| {
-            name.starts_with(PREFIX) || FALLBACKS.iter().any(|(_, variable, _)| *variable == name)
+            name.starts_with(PREFIX)
+                || super::clients::may_count(name)
+                || FALLBACKS.iter().any(|(_, variable, _)| *variable == name)
         };
         let all = std::env::vars_os().filter_map(|(name, value)| {
             let name = name.into_string().ok()?;
@@ -89,7 +91,15 @@ impl Environment {
         Environment(all.collect())
     }
 
-    fn get(&self, name: &str) -> Option<&OsStr> {
+    /// Those of a list.
+    #[cfg(test)]
+    pub fn of(list: &[(&str, &str)]) -> Environment {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), OsString::from(value));
+        Environment(list.iter().map(owned).collect())
+    }
+
+    /// The value of a variable.
+    pub fn get(&self, name: &str) -> Option<&OsStr> {
         self.0.get(name).map(OsString::as_os_str)
     }
 }
@@ -221,6 +231,7 @@ fn misspelt(settings: &[Setting], environment: &Environment) -> Vec<String> {
     .collect()
 }
 
-fn shown(value: &OsStr) -> String {
+/// A value in a message.
+pub fn shown(value: &OsStr) -> String {
     value.to_string_lossy().escape_debug().to_string()
 }

@@ -5,6 +5,7 @@
 //!   settings.rs   flags as keys of tables                 read this first
 //!   file.rs       weir.toml -> values with lines, or everything that is wrong
 //!   layers.rs     default < file < environment < flag
+//!   clients.rs    variables of emitter and analyzer
 //!   listening.rs  sockets that were passed, against the addresses that are configured
 //!   loaded.rs     what is in force; read again, and what would change
 //!   opens.rs      what a reload would open that is closed
@@ -13,6 +14,7 @@
 //!   command.rs    `weir config`, `weir check`
 //! ```
 
+mod clients;
 pub mod command;
 mod file;
 mod layers;
@@ -27,16 +29,20 @@ pub use layers::Source;
 pub use listening::Listening;
 pub use loaded::{diff, Difference, Loaded, Origins, Value};
 pub use opens::opens;
-pub use settings::with_variables;
 
 use std::ffi::OsString;
 use std::path::Path;
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory, FromArgMatches};
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
 use super::{Cli, Program};
 use layers::{Environment, Layers};
+
+/// The program's definition with the variables of each option: for help, manuals and completions.
+pub fn with_variables(command: clap::Command) -> clap::Command {
+    clients::with_variables(settings::with_variables(command))
+}
 
 /// Why a command line, or what it leads to, is not taken.
 #[derive(Debug)]
@@ -64,8 +70,12 @@ pub(super) fn parse(line: Vec<OsString>) -> Result<Cli, clap::Error> {
 fn read(line: Vec<OsString>, environment: Environment) -> Result<Cli, Refusal> {
     let flags = Cli::command().try_get_matches_from(&line);
     let flags = flags.map_err(|error| Refusal::Line(with_help(error, &line)))?;
-    let Some((name @ "distributor", of_program)) = flags.subcommand() else {
-        return Cli::from_arg_matches(&flags).map_err(Refusal::Line);
+    let (name, of_program) = match flags.subcommand() {
+        Some((name @ "distributor", of_program)) => (name, of_program),
+        Some((name, given)) if clients::is_client(name) => {
+            return read_client(name, given, &line, &environment);
+        }
+        _ => return Cli::from_arg_matches(&flags).map_err(Refusal::Line),
     };
     let layers = Layers::collect(of_program, &environment).map_err(Refusal::Values)?;
     let command = Cli::command().mut_subcommand(name, |program| layers.install(program));
@@ -76,6 +86,31 @@ fn read(line: Vec<OsString>, environment: Environment) -> Result<Cli, Refusal> {
         args.origins = Origins::new(line, environment, &layers, matches);
     }
     Ok(cli)
+}
+
+/// An emitter or an analyzer.
+fn read_client(
+    name: &str,
+    given: &ArgMatches,
+    line: &[OsString],
+    environment: &Environment,
+) -> Result<Cli, Refusal> {
+    let mut problems = Vec::new();
+    let command = Cli::command().mut_subcommand(name, |program| {
+        match clients::install(name, program.clone(), given, environment) {
+            Ok(program) => program,
+            Err(wrong) => {
+                problems = wrong;
+                program
+            }
+        }
+    });
+    if !problems.is_empty() {
+        return Err(Refusal::Values(problems));
+    }
+    let matches = command.try_get_matches_from(line);
+    let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches));
+    cli.map_err(Refusal::Line)
 }
 
 /// Help tells the variables as well; a parser that knew them would take their values unchecked.
