@@ -18,7 +18,10 @@ const LAYERS: [(&str, &[&str]); 17] = [
     ("certificate", &["protocol"]),
     ("journal", &[]),
     // Programs of their own: what they know of the distributor is the wire.
-    ("client", &["awake", "certificate", "journal", "protocol"]),
+    (
+        "client",
+        &["awake", "certificate", "http", "journal", "protocol"],
+    ),
     ("audit", &["certificate", "journal", "shard", "engine"]),
     // systemd, as seen by a service.
     ("service", &["uring"]),

@@ -15,6 +15,11 @@ pub struct Args {
     /// Distributor's analyzer address.
     #[arg(long, default_value = "localhost:8081", value_name = "HOST:PORT")]
     addr: String,
+    /// Take packets over HTTP at this address instead (127.0.0.1:3001): POST /logs and GET /health, for --http-analyzer of
+    /// the distributor, which has the weight.
+    #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["addr", "weight", "token_file", "ack_every",
+        "ack_remainder", "dialect", "vary_weight", "weight_after", "certificate", "journal", "reconnect"])]
+    http: Option<String>,
     /// Share of the messages, relative to the other analyzers; 0: none.
     #[arg(long, default_value = "0.25", value_parser = values::weight)]
     weight: f64,
@@ -92,7 +97,8 @@ impl Args {
     /// As the analyzer takes them.
     pub fn options(&self) -> analyzer::Options {
         analyzer::Options {
-            addr: self.addr.clone(),
+            addr: self.http.clone().unwrap_or_else(|| self.addr.clone()),
+            http: self.http.is_some(),
             weight: self.weight,
             id: self.id.clone().unwrap_or_else(|| automatic_id("analyzer")),
             token: self
@@ -131,6 +137,9 @@ pub fn run(args: &Args) -> ExitCode {
                 false => report.to_string(),
             };
             streams::report(format!("{text}\n"));
+            if report.counts.corrupt > 0 {
+                return ExitCode::FAILURE;
+            }
             ExitCode::SUCCESS
         }
         Err(error) => {

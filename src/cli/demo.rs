@@ -8,6 +8,8 @@ use crate::demo;
 
 /// Three thirds with something to see in each.
 const DURATION_MIN: Duration = Duration::from_secs(3);
+const RATE: u32 = 20_000;
+const RATE_HTTP: u32 = 2_000;
 const DURATION_MAX: Duration = Duration::from_secs(3600);
 
 /// Runs two emitters, a distributor and four analyzers on loopback, kills an analyzer on the way, and
@@ -19,9 +21,12 @@ pub struct Args {
     /// How long to show it, in seconds or with a unit
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     duration: Duration,
-    /// Messages per second of each of the two emitters
-    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = values::number(100..=1_000_000_u32))]
-    rate: u32,
+    /// Messages per second of each of the two emitters; default: 20,000, with --http 2,000
+    #[arg(long, value_name = "N", value_parser = values::number(100..=1_000_000_u32))]
+    rate: Option<u32>,
+    /// Packets over HTTP in and out: `weir emitter --http`, `weir analyzer --http`
+    #[arg(long)]
+    http: bool,
     /// Shards of the distributor; default: as many as cores
     #[arg(long, value_name = "N", value_parser = values::number(1..=1024_u16))]
     shards: Option<u16>,
@@ -31,8 +36,12 @@ pub struct Args {
 pub fn run(args: &Args) -> ExitCode {
     demo::run(&demo::Options {
         duration: args.duration,
-        rate: args.rate.into(),
+        rate: args
+            .rate
+            .unwrap_or(if args.http { RATE_HTTP } else { RATE })
+            .into(),
         shards: args.shards,
+        http: args.http,
     })
 }
 

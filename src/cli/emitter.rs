@@ -1,13 +1,14 @@
 //! `weir emitter`.
 
 use super::values;
+use crate::client::shapes::{Severities, Sizes, PAYLOAD_BYTES_MAX, SIGMA_MAX};
 use crate::client::{automatic_id, emitter, stop_on_eof, stop_on_signals};
+use crate::shard::config::Endpoint;
 use crate::streams;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-const SIZE_MAX: u64 = 16 << 20;
 /// As the reference emitter.
 const DURATION_DEFAULT: Duration = Duration::from_secs(60);
 
@@ -17,6 +18,10 @@ pub struct Args {
     /// Distributor's emitter address.
     #[arg(long, default_value = "localhost:8080", value_name = "HOST:PORT")]
     addr: String,
+    /// Post packets of --batch messages there instead of sending frames to --addr (http://localhost:3000). At most 256
+    /// --connections, each a thread.
+    #[arg(long, value_name = "URL", conflicts_with_all = ["addr", "threads"])]
+    http: Option<Endpoint>,
     /// Messages per second over all connections; 0: as fast as it can.
     #[arg(long, default_value = "100", value_parser = rate)]
     rate: f64,
@@ -26,9 +31,10 @@ pub struct Args {
     /// Stop after this many messages.
     #[arg(long, value_name = "N", value_parser = values::number(0..=u64::MAX))]
     count: Option<u64>,
-    /// Payload bytes of a message; 5 bytes of header come on top.
-    #[arg(long, default_value = "256", value_parser = size)]
-    size: u32,
+    /// Payload bytes of a message; 5 bytes of header come on top. Or lognormal:MEDIAN,SIGMA, lengths as log lines have
+    /// them.
+    #[arg(long, default_value = "256", value_parser = sizes, value_name = "BYTES|lognormal:MEDIAN,SIGMA")]
+    size: Sizes,
     /// Emitter id, in every payload; automatic when left out.
     #[arg(long, value_parser = id)]
     id: Option<String>,
@@ -38,12 +44,15 @@ pub struct Args {
     /// Threads to share the connections among.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = values::number(1..=64_u32))]
     threads: u32,
-    /// Messages per write.
+    /// Messages per write, or in a packet.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = values::number(1..=4096_u32))]
     batch: u32,
-    /// Severity of every message, 0 is the most important.
-    #[arg(long, default_value_t = 3, value_parser = values::number(0..=u8::MAX))]
-    severity: u8,
+    /// Severity of every message, 0 is the most important; or a mix with the part of each (1=5,2=15,3=80).
+    #[arg(long, default_value = "3", value_name = "N|N=PART,...")]
+    severity: Severities,
+    /// End each payload with a checksum, which `weir analyzer` verifies.
+    #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    checksum: bool,
     /// Write at the end which messages were sent, as JSON, for `weir audit`. Each run needs an id of
     /// its own there.
     #[arg(long, value_name = "FILE")]
@@ -65,16 +74,21 @@ impl Args {
             .or(default)
             .filter(|duration| !duration.is_zero());
         emitter::Options {
-            addr: self.addr.clone(),
+            addr: match &self.http {
+                Some(url) => url.authority(),
+                None => self.addr.clone(),
+            },
+            http: self.http.as_ref().map(|url| format!("{}/logs", url.path)),
             rate: self.rate,
             duration,
             count: self.count,
-            payload_bytes: self.size,
+            sizes: self.size,
             id: self.id.clone().unwrap_or_else(|| automatic_id("emitter")),
             connections: self.connections,
             threads: self.threads,
             batch: self.batch,
-            severity: self.severity,
+            severities: self.severity.clone(),
+            checksum: self.checksum,
             certificate: self.certificate.clone(),
         }
     }
@@ -116,9 +130,28 @@ fn rate(text: &str) -> Result<f64, String> {
     }
 }
 
+fn sizes(text: &str) -> Result<Sizes, String> {
+    let Some(rest) = text.strip_prefix("lognormal:") else {
+        return size(text).map(Sizes::Fixed);
+    };
+    let drawn = rest.split_once(',').and_then(|(median, sigma)| {
+        let median = size(median).ok()?;
+        let sigma: f64 = sigma.parse().ok()?;
+        (0.0..=SIGMA_MAX)
+            .contains(&sigma)
+            .then_some(Sizes::LogNormal { median, sigma })
+    });
+    drawn.ok_or_else(|| {
+        format!(
+            "allowed: lognormal:MEDIAN,SIGMA with a median of at most 16 MiB and a sigma of 0 to {SIGMA_MAX} \
+             (lognormal:300,0.8)"
+        )
+    })
+}
+
 fn size(text: &str) -> Result<u32, String> {
-    match values::bytes(text)? {
-        bytes @ 0..=SIZE_MAX => u32::try_from(bytes).map_err(|e| e.to_string()),
+    match u32::try_from(values::bytes(text)?) {
+        Ok(bytes) if bytes <= PAYLOAD_BYTES_MAX => Ok(bytes),
         _ => Err("allowed: at most 16 MiB".into()),
     }
 }

@@ -225,6 +225,7 @@ fn double_dashed(arg: OsString) -> OsString {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::shapes::Sizes;
 
     fn parse(line: &str) -> Result<Program, clap::Error> {
         let args = line.split_whitespace().map(OsString::from);
@@ -245,7 +246,7 @@ mod tests {
         ] {
             let Ok(Program::Emitter(args)) = parse(line) else { panic!("{line}") };
             let options = args.options();
-            assert_eq!((options.rate, options.payload_bytes), (500.0, 256));
+            assert_eq!((options.rate, options.sizes), (500.0, Sizes::Fixed(256)));
             assert_eq!(options.duration, Some(std::time::Duration::from_secs(60)));
             assert_eq!((options.id.as_str(), options.addr.as_str()), ("emitter-1", "localhost:8080"));
         }

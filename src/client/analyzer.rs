@@ -8,6 +8,7 @@
 mod acks;
 mod certify;
 mod downstream;
+mod http;
 mod inbox;
 mod link;
 mod streams;
@@ -42,8 +43,10 @@ const LINKS_MAX: u16 = 1_024;
 /// What to do.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Distributor's analyzer address.
+    /// Distributor's analyzer address; with `http`, where to listen.
     pub addr: String,
+    /// Take packets over HTTP instead of a link.
+    pub http: bool,
     /// First weight.
     pub weight: f64,
     /// Name, the same on all links.
@@ -81,6 +84,7 @@ impl Options {
     pub fn new(addr: impl Into<String>, id: impl Into<String>) -> Self {
         Self {
             addr: addr.into(),
+            http: false,
             weight: 0.25,
             id: id.into(),
             token: Vec::new(),
@@ -121,8 +125,8 @@ pub struct Report {
     pub reconnects: u64,
     /// Links open at the same time, at most.
     pub links: usize,
-    /// Weight at the end.
-    pub weight: f64,
+    /// Weight at the end; over HTTP it is the distributor's to know.
+    pub weight: Option<f64>,
 }
 
 impl Report {
@@ -142,7 +146,7 @@ impl Report {
     /// One line for programs to read.
     pub fn to_json(&self) -> String {
         format!(
-            r#"{{"id":{},"messages":{},"bytes":{},"out_of_order":{},"duplicates":{},"redelivered":{},"unnumbered":{},"unchecked":{},"reconnects":{},"weight":{}}}"#,
+            r#"{{"id":{},"messages":{},"bytes":{},"out_of_order":{},"duplicates":{},"redelivered":{},"unnumbered":{},"unchecked":{},"reconnects":{},"weight":{},"sound":{},"corrupt":{},"severities":{}}}"#,
             super::json_string(&self.id),
             self.counts.messages,
             self.counts.bytes,
@@ -152,7 +156,11 @@ impl Report {
             self.counts.unnumbered,
             self.counts.unchecked,
             self.reconnects,
-            self.weight,
+            self.weight
+                .map_or("null".into(), |weight| weight.to_string()),
+            self.counts.sound,
+            self.counts.corrupt,
+            self.counts.severities.to_json(),
         )
     }
 }
@@ -172,7 +180,11 @@ impl fmt::Display for Report {
             "{}: Processed {messages} messages, {bytes} bytes, ",
             self.id
         )?;
-        write!(f, "{:.0} messages/s, weight {}; ", self.rate(), self.weight)?;
+        write!(f, "{:.0} messages/s", self.rate())?;
+        if let Some(weight) = self.weight {
+            write!(f, ", weight {weight}")?;
+        }
+        write!(f, "; ")?;
         write!(
             f,
             "{order_violations} out of order, {duplicates} duplicates, "
@@ -186,7 +198,18 @@ impl fmt::Display for Report {
             f,
             "{} unchecked; {} reconnects",
             self.counts.unchecked, self.reconnects
-        )
+        )?;
+        if self.counts.sound + self.counts.corrupt > 0 {
+            let (sound, corrupt) = (self.counts.sound, self.counts.corrupt);
+            write!(
+                f,
+                "; {sound} with a right checksum, {corrupt} with a wrong one"
+            )?;
+        }
+        if self.counts.severities.seen().count() > 1 {
+            write!(f, "; {}", self.counts.severities)?;
+        }
+        Ok(())
     }
 }
 
@@ -322,6 +345,9 @@ fn delays_us() -> Histogram<u32> {
 
 /// Receives until `stop` is raised, the count is reached, or (without `reconnect`) every link ended.
 pub fn run(options: &Options, stop: &Arc<AtomicBool>) -> io::Result<Report> {
+    if options.http {
+        return http::run(options, stop);
+    }
     check_weights(options)?;
     let started = certify::check_paths(options)?;
     let shared = Arc::new(Shared::new(options));
@@ -351,7 +377,7 @@ pub fn run(options: &Options, stop: &Arc<AtomicBool>) -> io::Result<Report> {
         counts,
         reconnects: shared.reconnects.load(Ordering::Relaxed),
         links: supervisor.peak,
-        weight: shared.weight(),
+        weight: Some(shared.weight()),
     };
     certify::write(options, &report, started)?;
     Ok(report)

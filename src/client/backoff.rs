@@ -35,7 +35,7 @@ impl Backoff {
     }
 }
 
-/// SplitMix64: enough for jitter.
+/// SplitMix64: enough for jitter and for loads.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
@@ -52,6 +52,12 @@ impl Random {
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// Normal, with mean 0 and deviation 1 (Box and Muller, 1958).
+    pub fn normal(&mut self) -> f64 {
+        let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();
+        radius * (std::f64::consts::TAU * self.unit()).cos()
     }
 }
 

@@ -12,9 +12,11 @@
 //! delay anywhere shows in what analyzers measure.
 
 mod connection;
+mod http;
 mod schedule;
 mod worker;
 
+use super::shapes::{Deck, Severities, SeverityCounts, Sizes};
 use crate::certificate::{self, Emitter, Heading, Kind, Run, Sent, Stamp, Stream};
 use std::fmt;
 use std::io;
@@ -32,16 +34,18 @@ const FILES_BESIDES: u64 = 32;
 /// What to do.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Distributor's emitter address.
+    /// Distributor's emitter address, or where it takes HTTP.
     pub addr: String,
+    /// Path to post to: HTTP instead of frames.
+    pub http: Option<String>,
     /// Messages per second over all connections; 0: as fast as it can.
     pub rate: f64,
     /// How long to send; `None`: for ever.
     pub duration: Option<Duration>,
     /// How many messages to send; `None`: no limit.
     pub count: Option<u64>,
-    /// Payload bytes of a message.
-    pub payload_bytes: u32,
+    /// Payload bytes of the messages.
+    pub sizes: Sizes,
     /// Emitter id.
     pub id: String,
     /// Connections, at least 1.
@@ -50,8 +54,10 @@ pub struct Options {
     pub threads: u32,
     /// Messages per write, at least 1.
     pub batch: u32,
-    /// Severity of every message.
-    pub severity: u8,
+    /// Severities of the messages.
+    pub severities: Severities,
+    /// Payloads end with a checksum: see [`super::payload`].
+    pub checksum: bool,
     /// Where to write the certificate at the end.
     pub certificate: Option<PathBuf>,
 }
@@ -61,26 +67,43 @@ impl Options {
     pub fn new(addr: impl Into<String>, id: impl Into<String>) -> Self {
         Self {
             addr: addr.into(),
+            http: None,
             rate: 100.0,
             duration: None,
             count: None,
-            payload_bytes: 256,
+            sizes: Sizes::Fixed(256),
             id: id.into(),
             connections: 1,
             threads: 1,
             batch: 1,
-            severity: 3,
+            severities: Severities::all(3),
+            checksum: false,
             certificate: None,
         }
     }
 
-    /// Smallest payload that carries a number on every connection.
+    /// Smallest payload that carries a number, and a checksum if there is to be one, on every connection.
     pub fn numbered_bytes_min(&self) -> usize {
-        super::payload::bytes_min(format!("{}/{}", self.id, self.connections - 1).as_bytes())
+        let longest = format!("{}/{}", self.id, self.connections - 1);
+        match self.checksum {
+            true => super::payload::bytes_min_checked(longest.as_bytes()),
+            false => super::payload::bytes_min(longest.as_bytes()),
+        }
     }
 
+    /// Drawn lengths always leave room for a number.
     fn is_numbered(&self) -> bool {
-        self.payload_bytes as usize >= self.numbered_bytes_min()
+        match self.sizes {
+            Sizes::Fixed(bytes) => bytes as usize >= self.numbered_bytes_min(),
+            Sizes::LogNormal { .. } => true,
+        }
+    }
+
+    /// What a thread deals its messages from.
+    fn deck(&self, thread: u64) -> Deck {
+        let bytes_min = u32::try_from(self.numbered_bytes_min()).unwrap_or(u32::MAX);
+        let seed = super::payload::stream_hash(self.id.as_bytes()) ^ thread;
+        Deck::new(self.sizes, &self.severities, bytes_min, seed)
     }
 }
 
@@ -93,6 +116,8 @@ pub struct Report {
     pub messages: u64,
     /// Their frames' bytes.
     pub bytes: u64,
+    /// How many of each severity.
+    pub severities: SeverityCounts,
     /// From the first due message to the end.
     pub elapsed: Duration,
     /// Connections that were ever open.
@@ -113,6 +138,8 @@ pub struct Report {
     /// estimate: the peer's buffer is taken to be as large as this side's. What a distributor that
     /// died had already read is not in it.
     pub lost_max: u64,
+    /// HTTP: messages in packets that the distributor refused for good.
+    pub refused: u64,
     /// Messages that were due and not sent: no connection, or blocked at the end.
     pub unsent: u64,
     /// Connections whose end the peer did not confirm.
@@ -122,9 +149,9 @@ pub struct Report {
 }
 
 impl Report {
-    /// Connected at least once, to a distributor, and every open connection was read to its end.
+    /// Connected at least once, to a distributor, every open connection was read to its end, and nothing was refused.
     pub fn is_success(&self) -> bool {
-        self.connected > 0 && self.unconfirmed == 0 && self.answered == 0
+        self.connected > 0 && self.unconfirmed == 0 && self.answered == 0 && self.refused == 0
     }
 
     /// Messages per second.
@@ -135,7 +162,7 @@ impl Report {
     /// One line for programs to read.
     pub fn to_json(&self) -> String {
         format!(
-            r#"{{"id":{},"messages":{},"bytes":{},"seconds":{:.3},"connected":{},"broken":{},"answered":{},"farewells":{},"reconnects":{},"resent":{},"lost_max":{},"unsent":{},"unconfirmed":{},"blocked_seconds":{:.3}}}"#,
+            r#"{{"id":{},"messages":{},"bytes":{},"seconds":{:.3},"connected":{},"broken":{},"answered":{},"farewells":{},"reconnects":{},"resent":{},"lost_max":{},"refused":{},"unsent":{},"unconfirmed":{},"blocked_seconds":{:.3},"severities":{}}}"#,
             super::json_string(&self.id),
             self.messages,
             self.bytes,
@@ -147,15 +174,18 @@ impl Report {
             self.reconnects,
             self.resent,
             self.lost_max,
+            self.refused,
             self.unsent,
             self.unconfirmed,
             self.blocked.as_secs_f64(),
+            self.severities.to_json(),
         )
     }
 
     fn add(&mut self, other: &Self) {
         self.messages += other.messages;
         self.bytes += other.bytes;
+        self.severities.add(&other.severities);
         self.elapsed = self.elapsed.max(other.elapsed);
         self.connected += other.connected;
         self.broken += other.broken;
@@ -164,6 +194,7 @@ impl Report {
         self.reconnects += other.reconnects;
         self.resent += other.resent;
         self.lost_max += other.lost_max;
+        self.refused += other.refused;
         self.unsent += other.unsent;
         self.unconfirmed += other.unconfirmed;
         self.blocked += other.blocked;
@@ -192,6 +223,9 @@ impl fmt::Display for Report {
                 self.answered
             )?;
         }
+        if self.severities.seen().count() > 1 {
+            write!(f, "; {}", self.severities)?;
+        }
         if self.farewells > 0 {
             write!(f, "; {} connections left as asked", self.farewells)?;
         }
@@ -206,6 +240,9 @@ impl fmt::Display for Report {
                 " in flight lost, {} partly written sent again",
                 self.resent
             )?;
+        }
+        if self.refused > 0 {
+            write!(f, "; {} messages refused", self.refused)?;
         }
         if self.unsent > 0 {
             write!(f, "; {} messages due but not sent", self.unsent)?;
@@ -229,13 +266,31 @@ pub fn run(options: &Options, stop: &Arc<AtomicBool>) -> io::Result<Report> {
     let started = Stamp::now();
     allow_open_files(u64::from(options.connections) + FILES_BESIDES)?;
     if !options.is_numbered() {
+        let least = options.numbered_bytes_min();
+        if options.checksum {
+            let why = format!(
+                "--checksum: payloads of {least} bytes and more have room for one; see --size"
+            );
+            return Err(io::Error::other(why));
+        }
         log::warn!(
-            "payloads of {} bytes are too small to carry a number: analyzers cannot check order or \
-             duplicates (--size {} or more can)",
-            options.payload_bytes,
-            options.numbered_bytes_min()
+            "payloads are too small to carry a number: analyzers cannot check order or duplicates (--size {least} or \
+             more can)"
         );
     }
+    let (mut report, streams) = match options.http {
+        Some(_) => http::run(options, stop)?,
+        None => stream_frames(options, stop)?,
+    };
+    report.id.clone_from(&options.id);
+    if let Some(path) = &options.certificate {
+        certificate::write(path, &certify(options, &report, streams, started))?;
+    }
+    Ok(report)
+}
+
+/// Frames over TCP, from as many threads as are wanted.
+fn stream_frames(options: &Options, stop: &Arc<AtomicBool>) -> io::Result<(Report, Vec<Stream>)> {
     let addrs: Arc<[SocketAddr]> = super::resolve(&options.addr)?.into();
     let threads = options.threads.min(options.connections);
     let workers = (0..threads).map(|index| {
@@ -245,11 +300,7 @@ pub fn run(options: &Options, stop: &Arc<AtomicBool>) -> io::Result<Report> {
             .spawn(move || worker.run())
     });
     let workers = workers.collect::<io::Result<Vec<_>>>()?;
-    let mut report = Report {
-        id: options.id.clone(),
-        ..Report::default()
-    };
-    let mut streams = Vec::new();
+    let (mut report, mut streams) = (Report::default(), Vec::new());
     for worker in workers {
         let (part, its_streams) = worker
             .join()
@@ -257,10 +308,7 @@ pub fn run(options: &Options, stop: &Arc<AtomicBool>) -> io::Result<Report> {
         report.add(&part);
         streams.extend(its_streams);
     }
-    if let Some(path) = &options.certificate {
-        certificate::write(path, &certify(options, &report, streams, started))?;
-    }
-    Ok(report)
+    Ok((report, streams))
 }
 
 fn certify(options: &Options, report: &Report, streams: Vec<Stream>, started: Stamp) -> Emitter {
@@ -318,7 +366,7 @@ mod tests {
     #[test]
     fn numbering_needs_room() {
         let mut options = Options::new("x", "e1");
-        options.payload_bytes = options.numbered_bytes_min() as u32;
+        options.sizes = Sizes::Fixed(options.numbered_bytes_min() as u32);
         assert!(options.is_numbered());
         options.connections = 11; // one digit more
         assert!(!options.is_numbered());

@@ -12,6 +12,7 @@ pub mod payload;
 pub mod signals;
 
 pub use signals::stop_on_signals;
+pub mod shapes;
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};

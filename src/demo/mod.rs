@@ -6,12 +6,14 @@
 //! e2 /  (this process)  \ a4      shares.rs    shards' reports -> shares, checked to the message
 //!                                 table.rs, screen.rs, verdict.rs   what is shown
 //!                                 play.rs      the plan, step by step: read this first
+//!                                 http.rs      the same plan over HTTP
 //!
 //! 0       1/3          1/2        2/3       1
 //! |--------|------------|----------|--------|   of the duration
 //!          a2 killed    a2 back    a3 changes its weight
 //! ```
 
+mod http;
 mod play;
 mod programs;
 #[cfg(test)]
@@ -59,6 +61,8 @@ pub struct Options {
     pub rate: f64,
     /// Shards; as many as cores when left out.
     pub shards: Option<u16>,
+    /// Packets over HTTP instead of frames and links.
+    pub http: bool,
 }
 
 /// Why it could not be shown.
@@ -92,6 +96,9 @@ impl fmt::Display for Failure {
 pub fn run(options: &Options) -> ExitCode {
     let shards = options.shards.map_or_else(cores, usize::from);
     let shown = stop_on_signals().map_err(Failure::Io).and_then(|stop| {
+        if options.http {
+            return http::play(options, stop);
+        }
         let distributor = Distributor::start(config(shards)).map_err(Failure::Start)?;
         play::play(options, distributor, stop)
     });

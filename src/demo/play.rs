@@ -16,13 +16,13 @@ use crate::shard::{Distributor, ShardReport};
 use crate::uring::monotonic_ns;
 
 /// Analyzers and their weights.
-const ANALYZERS: [(&str, f64); 4] = [("a1", 0.4), ("a2", 0.3), ("a3", 0.2), ("a4", 0.1)];
-const EMITTERS: [&str; 2] = ["e1", "e2"];
+pub const ANALYZERS: [(&str, f64); 4] = [("a1", 0.4), ("a2", 0.3), ("a3", 0.2), ("a4", 0.1)];
+pub const EMITTERS: [&str; 2] = ["e1", "e2"];
 /// Is killed, and comes back.
-const KILLED: usize = 1;
+pub const KILLED: usize = 1;
 /// Changes its weight.
-const CHANGED: usize = 2;
-const CHANGED_WEIGHT: f64 = 0.5;
+pub const CHANGED: usize = 2;
+pub const CHANGED_WEIGHT: f64 = 0.5;
 
 /// Enough connections that the kernel gives some to each shard of a small machine.
 const CONNECTIONS: u32 = 8;
@@ -480,7 +480,11 @@ impl Demo {
     }
 }
 
-fn end_all(programs: Vec<Program>, patience: Duration) -> Result<Vec<Ended>, Failure> {
+/// Waits for all to end.
+///
+/// # Errors
+/// One did not end in time; it was killed.
+pub fn end_all(programs: Vec<Program>, patience: Duration) -> Result<Vec<Ended>, Failure> {
     let mut all = Vec::new();
     for program in programs {
         let name = program.name;

@@ -7,6 +7,8 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{kill_process, Pid, Signal};
+
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Lines of a program's log that are shown when it fails: the last ones say why.
 const LOG_LINES_MAX: usize = 3;
@@ -42,10 +44,18 @@ impl Program {
     /// # Errors
     /// The kernel's, with the path of the binary.
     pub fn start(program: &str, name: &'static str, args: &[String]) -> io::Result<Program> {
+        let first = [program, "--id", name, "--json", "--stop-on-eof"].map(str::to_owned);
+        Program::start_as(name, &[&first, args].concat())
+    }
+
+    /// Starts `weir <args>`; `name` is what it is called here.
+    ///
+    /// # Errors
+    /// The kernel's, with the path of the binary.
+    pub fn start_as(name: &'static str, args: &[String]) -> io::Result<Program> {
         let binary = std::env::current_exe()?;
         let mut command = Command::new(&binary);
         command
-            .args([program, "--id", name, "--json", "--stop-on-eof"])
             .args(args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -58,7 +68,7 @@ impl Program {
             let binary = binary.display();
             io::Error::new(
                 error.kind(),
-                format!("cannot start {binary} {program}: {error}"),
+                format!("cannot start {binary} for {name}: {error}"),
             )
         })?;
         Ok(Program { name, child })
@@ -81,6 +91,16 @@ impl Program {
     /// Asks it to stop; it stops in its own way.
     pub fn ask_to_stop(&mut self) {
         self.child.stdin = None;
+    }
+
+    /// SIGTERM.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn terminate(&self) -> io::Result<()> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        let pid = pid.ok_or_else(|| io::Error::other("no process"))?;
+        Ok(kill_process(pid, Signal::TERM)?)
     }
 
     /// Whether it has ended.

@@ -7,6 +7,7 @@ use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 use weir::client::emitter::{self, Options, Report};
+use weir::client::shapes::{Severities, Sizes};
 
 fn start(options: &Options) -> Running<Report> {
     let options = options.clone();
@@ -51,7 +52,7 @@ fn every_message_arrives_once_and_in_order() {
     let (listener, addr) = listen();
     let mut options = options(&addr, 1003);
     (options.connections, options.threads, options.batch) = (5, 2, 7);
-    options.severity = 4;
+    options.severities = Severities::all(4);
     let emitter = start(&options);
     let connections = messages(&read_all(&listener, 5, 4096));
     let report = emitter.join();
@@ -121,7 +122,7 @@ fn messages_carry_the_time_they_were_due() {
 fn the_schedule_does_not_wait_for_a_blocked_reader() {
     let (listener, addr) = listen();
     let mut options = Options::new(&addr, "e1");
-    (options.rate, options.batch, options.payload_bytes) = (100_000.0, 100, 1000);
+    (options.rate, options.batch, options.sizes) = (100_000.0, 100, Sizes::Fixed(1000));
     options.count = Some(60_000);
     let emitter = start(&options);
     let (stream, _) = listener.accept().expect("accept");
@@ -200,7 +201,7 @@ fn small_payloads_go_without_numbers() {
     let (listener, addr) = listen();
     for payload_bytes in [0, 10] {
         let mut options = options(&addr, 20);
-        options.payload_bytes = payload_bytes;
+        options.sizes = Sizes::Fixed(payload_bytes);
         let emitter = start(&options);
         let frames = read_all(&listener, 1, 4096).remove(0);
         assert_eq!(emitter.join().messages, 20);

@@ -73,6 +73,7 @@ pub fn numbered_frame(stream: &str, sequence: u64, due_unix_ns: u64) -> Vec<u8> 
             stream,
             sequence,
             due_unix_ns,
+            has_checksum: false,
         },
     );
     [&frame::encode_header(96, 3)[..], &payload].concat()

@@ -4,6 +4,7 @@
 mod abuse;
 mod analyzers;
 mod answers;
+mod clients;
 #[path = "../common/mod.rs"]
 mod common;
 mod crowd;

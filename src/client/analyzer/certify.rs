@@ -45,7 +45,7 @@ pub(super) fn write(options: &Options, report: &Report, started: Stamp) -> io::R
         run: Run::until_now(started),
         id: options.id.clone(),
         dialect: options.dialect.as_str().to_owned(),
-        weight: report.weight,
+        weight: report.weight.unwrap_or(options.weight),
         received: Received {
             messages: counts.messages,
             bytes: counts.bytes,

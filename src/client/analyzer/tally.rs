@@ -2,6 +2,7 @@
 
 use super::streams::{Standing, Streams};
 use crate::client::payload;
+use crate::client::shapes::SeverityCounts;
 use crate::journal::{Arrival, Journal};
 use crate::protocol::frame::FRAME_HEADER_BYTES;
 use std::fs::{File, OpenOptions};
@@ -30,6 +31,12 @@ pub struct Counts {
     pub unnumbered: u64,
     /// Numbered messages that could not be checked: too far back, or too many streams.
     pub unchecked: u64,
+    /// Payloads with a checksum that is right.
+    pub sound: u64,
+    /// Payloads with a checksum that is wrong.
+    pub corrupt: u64,
+    /// How many of each severity.
+    pub severities: SeverityCounts,
     /// First and last moment at which messages were processed.
     pub span: Option<(Instant, Instant)>,
 }
@@ -44,6 +51,9 @@ impl Counts {
         self.redelivered += other.redelivered;
         self.unnumbered += other.unnumbered;
         self.unchecked += other.unchecked;
+        self.sound += other.sound;
+        self.corrupt += other.corrupt;
+        self.severities.add(&other.severities);
         self.span = match (self.span, other.span) {
             (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
             (a, b) => a.or(b),
@@ -91,16 +101,26 @@ impl Tally {
     /// Takes one message.
     #[inline]
     pub fn take(&mut self, frame: &[u8], redelivered: bool) {
-        self.counts.messages += 1;
         self.counts.bytes += frame.len() as u64;
+        self.take_payload(frame[4], &frame[FRAME_HEADER_BYTES as usize..], redelivered);
+    }
+
+    /// Takes a message without a frame; its bytes are for the caller to count.
+    #[inline]
+    pub fn take_payload(&mut self, severity: u8, payload: &[u8], redelivered: bool) {
+        self.counts.messages += 1;
+        self.counts.severities.note(severity);
         self.counts.redelivered += u64::from(redelivered);
-        let Some(numbered) = payload::parse(&frame[FRAME_HEADER_BYTES as usize..]) else {
+        let Some(numbered) = payload::parse(payload) else {
             self.counts.unnumbered += 1;
             if let Some(journal) = &mut self.journal {
                 journal.note_unnumbered();
             }
             return;
         };
+        if numbered.has_checksum {
+            self.verify(severity, payload);
+        }
         self.due_unix_ns = Some(numbered.due_unix_ns);
         let hash = payload::stream_hash(numbered.stream);
         match self
@@ -126,6 +146,29 @@ impl Tally {
                 .bytes
                 .extend_from_slice(&numbered.sequence.to_be_bytes());
         }
+    }
+
+    /// Takes a message of a stream that promises no order. Its bytes are for the caller to count.
+    pub fn take_unordered(&mut self, severity: u8, payload: &[u8]) {
+        let order_violations = self.counts.order_violations;
+        self.take_payload(severity, payload, false);
+        self.counts.order_violations = order_violations;
+    }
+
+    #[cold]
+    fn verify(&mut self, severity: u8, payload: &[u8]) {
+        if payload::is_sound(severity, payload) {
+            self.counts.sound += 1;
+            return;
+        }
+        if self.counts.corrupt == 0 {
+            let start = &payload[..payload.len().min(40)];
+            log::error!(
+                "payload \"{}...\": its checksum is wrong; further ones are counted only",
+                start.escape_ascii()
+            );
+        }
+        self.counts.corrupt += 1;
     }
 
     /// Hands every record so far to the kernel: from then on they survive the death of this process.

@@ -13,7 +13,9 @@
 
 use crate::certificate::Span;
 use crate::client::backoff::Backoff;
+use crate::client::shapes::SeverityCounts;
 use crate::protocol::foreign::{self, Foreign};
+use crate::protocol::frame::FRAME_HEADER_BYTES;
 use mio::net::TcpStream;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -95,6 +97,8 @@ pub struct Connection {
     pub was_tried: bool,
     /// Whole messages that sockets of this connection took.
     pub messages: u64,
+    /// Their frames' bytes.
+    pub bytes: u64,
     /// Time it could not write.
     pub blocked: Duration,
     /// For attempts to connect.
@@ -113,9 +117,12 @@ pub struct Connection {
     opened_at: Option<Instant>,
     /// This side is shut down.
     is_shut: bool,
-    frame_bytes: usize,
+    /// Of the shortest message.
+    frame_bytes_min: usize,
     /// What the socket did not take, from the start of a message on.
     unsent: Vec<u8>,
+    /// Messages in it that are not taken whole.
+    unsent_messages: u64,
     /// How much of `unsent` it did take.
     unsent_at: usize,
     /// Whole messages that the present socket took.
@@ -134,7 +141,7 @@ pub struct Breakage {
 
 impl Connection {
     /// Not yet connected. `first_group` is its first in the schedule.
-    pub fn new(stream_name: Vec<u8>, first_group: u64, frame_bytes: usize, seed: u64) -> Self {
+    pub fn new(stream_name: Vec<u8>, first_group: u64, frame_bytes_min: usize, seed: u64) -> Self {
         Self {
             stream_name,
             state: State::Waiting,
@@ -146,6 +153,7 @@ impl Connection {
             has_connected: false,
             was_tried: false,
             messages: 0,
+            bytes: 0,
             blocked: Duration::ZERO,
             backoff: Backoff::new(seed),
             maybe_lost: Vec::new(),
@@ -155,8 +163,9 @@ impl Connection {
             is_answered: false,
             opened_at: None,
             is_shut: false,
-            frame_bytes,
+            frame_bytes_min,
             unsent: Vec::new(),
+            unsent_messages: 0,
             unsent_at: 0,
             messages_here: 0,
             blocked_since: None,
@@ -175,40 +184,42 @@ impl Connection {
 
     /// Messages that are encoded and not taken whole.
     pub fn unsent_messages(&self) -> u64 {
-        ((self.unsent.len() - self.unsent_at).div_ceil(self.frame_bytes)) as u64
+        self.unsent_messages
     }
 
-    /// Writes whole messages; keeps what the socket does not take.
-    pub fn write(&mut self, frames: &[u8]) -> Wrote {
-        assert!(self.can_write() && frames.len() % self.frame_bytes == 0);
+    /// Writes whole messages; keeps what the socket does not take. `sent` counts what it does.
+    pub fn write(&mut self, frames: &[u8], sent: &mut SeverityCounts) -> Wrote {
+        assert!(self.can_write());
         let (taken, wrote) = self.write_some(frames);
-        self.took(taken / self.frame_bytes);
+        let whole = whole_frames(&frames[..taken], |severity| sent.note(severity));
+        self.took(whole);
         if taken < frames.len() {
-            let boundary = taken / self.frame_bytes * self.frame_bytes;
-            self.unsent.extend_from_slice(&frames[boundary..]);
-            self.unsent_at = taken - boundary;
+            let rest = &frames[whole.bytes..];
+            self.unsent.extend_from_slice(rest);
+            self.unsent_messages = whole_frames(rest, |_| ()).messages;
+            self.unsent_at = taken - whole.bytes;
         }
         wrote
     }
 
     /// Writes what was kept.
-    pub fn flush(&mut self) -> Wrote {
-        let unsent = std::mem::take(&mut self.unsent);
+    pub fn flush(&mut self, sent: &mut SeverityCounts) -> Wrote {
+        let mut unsent = std::mem::take(&mut self.unsent);
         let (taken, wrote) = self.write_some(&unsent[self.unsent_at..]);
-        let before = self.unsent_at / self.frame_bytes;
-        self.unsent_at += taken;
-        self.took(self.unsent_at / self.frame_bytes - before);
-        if self.unsent_at < unsent.len() {
-            self.unsent = unsent;
-        } else {
-            self.unsent_at = 0;
-        }
+        let end = self.unsent_at + taken;
+        let whole = whole_frames(&unsent[..end], |severity| sent.note(severity));
+        self.took(whole);
+        self.unsent_messages -= whole.messages;
+        unsent.drain(..whole.bytes);
+        self.unsent_at = end - whole.bytes;
+        self.unsent = unsent;
         wrote
     }
 
-    fn took(&mut self, messages: usize) {
-        self.messages += messages as u64;
-        self.messages_here += messages as u64;
+    fn took(&mut self, whole: Whole) {
+        self.messages += whole.messages;
+        self.messages_here += whole.messages;
+        self.bytes += whole.bytes as u64;
     }
 
     fn write_some(&mut self, bytes: &[u8]) -> (usize, Wrote) {
@@ -281,13 +292,11 @@ impl Connection {
         self.state = State::Waiting;
         self.was_tried = true;
         self.unblocked();
-        let taken = self.unsent_at / self.frame_bytes * self.frame_bytes;
-        let resent = u64::from(self.unsent_at > taken);
+        let resent = u64::from(self.unsent_at > 0);
         if resent > 0 {
             let cut = self.messages + 1;
             push_span(&mut self.resent, Span(cut, cut));
         }
-        self.unsent.drain(..taken);
         self.unsent_at = 0;
         Breakage { lost_max, resent }
     }
@@ -295,7 +304,7 @@ impl Connection {
     /// What the socket's buffer may hold now is noted as possibly lost; how much.
     pub fn note_maybe_lost(&mut self) -> u64 {
         let buffered = self.socket.as_ref().map_or(0, send_buffer_bytes);
-        let in_buffer_max = buffered.div_ceil(self.frame_bytes) as u64;
+        let in_buffer_max = buffered.div_ceil(self.frame_bytes_min) as u64;
         let lost_max = self.messages_here.min(in_buffer_max) * u64::from(self.is_open());
         if lost_max > 0 {
             let span = Span(self.messages - lost_max + 1, self.messages);
@@ -337,9 +346,9 @@ impl Connection {
 
     /// Goes on with leaving. After [`Farewell::Gone`] and [`Farewell::Unconfirmed`] the connection
     /// waits for its next attempt to connect.
-    pub fn leave(&mut self, now: Instant) -> Farewell {
+    pub fn leave(&mut self, now: Instant, sent: &mut SeverityCounts) -> Farewell {
         if !self.unsent.is_empty() {
-            match self.flush() {
+            match self.flush(sent) {
                 Wrote::All => {}
                 Wrote::Broken(error) => return Farewell::Broken(error),
                 Wrote::Blocked if self.leave_by.is_some_and(|by| now >= by) => {
@@ -408,8 +417,34 @@ fn no_distributor(answer: &[u8]) -> String {
     format!("what answers there is no distributor's emitters' port (its --emitters, 8080 by default): {why}")
 }
 
+/// Whole frames at the start of some bytes.
+#[derive(Clone, Copy)]
+struct Whole {
+    messages: u64,
+    bytes: usize,
+}
+
+/// Walks frames from their first byte on; `each` gets the severity of each whole one.
+fn whole_frames(bytes: &[u8], mut each: impl FnMut(u8)) -> Whole {
+    let mut whole = Whole {
+        messages: 0,
+        bytes: 0,
+    };
+    while let Some(&[a, b, c, d, severity]) = bytes[whole.bytes..].first_chunk() {
+        let frame_bytes = u32::from_be_bytes([a, b, c, d]) as usize;
+        let end = whole.bytes + frame_bytes.max(FRAME_HEADER_BYTES as usize);
+        if end > bytes.len() {
+            break;
+        }
+        each(severity);
+        whole.messages += 1;
+        whole.bytes = end;
+    }
+    whole
+}
+
 /// Adds a range behind or into the last one.
-fn push_span(spans: &mut Vec<Span>, span: Span) {
+pub fn push_span(spans: &mut Vec<Span>, span: Span) {
     let is_full = spans.len() >= SPANS_MAX;
     match spans.last_mut() {
         Some(last) if is_full || span.0 <= last.1.saturating_add(1) => {
@@ -429,9 +464,23 @@ fn send_buffer_bytes(socket: &TcpStream) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::frame::encode_header;
     use std::net::TcpListener;
 
     const FRAME: usize = 1000;
+
+    /// Distinct frames: message n is filled with n.
+    fn frames(numbers: std::ops::Range<usize>) -> Vec<u8> {
+        let mut all = Vec::with_capacity(numbers.len() * FRAME);
+        for number in numbers {
+            all.extend(encode_header(FRAME as u32 - FRAME_HEADER_BYTES, 3));
+            all.resize(
+                all.len() + FRAME - FRAME_HEADER_BYTES as usize,
+                (number % 251) as u8,
+            );
+        }
+        all
+    }
 
     fn pair() -> (Connection, std::net::TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
@@ -446,10 +495,13 @@ mod tests {
 
     /// Distinct frames, written until the socket is full; how many.
     fn fill(connection: &mut Connection) -> u64 {
-        for written in 1.. {
-            let frames = vec![(written % 251) as u8; 7 * FRAME];
-            if !matches!(connection.write(&frames), Wrote::All) {
-                return written * 7;
+        for written in (0..).step_by(7) {
+            let frames = frames(written..written + 7);
+            if !matches!(
+                connection.write(&frames, &mut SeverityCounts::default()),
+                Wrote::All
+            ) {
+                return written as u64 + 7;
             }
         }
         unreachable!()
@@ -466,7 +518,7 @@ mod tests {
             (&peer).read_to_end(&mut all).expect("read");
             all
         });
-        while !matches!(connection.flush(), Wrote::All) {
+        while !matches!(connection.flush(&mut SeverityCounts::default()), Wrote::All) {
             std::thread::yield_now();
         }
         assert_eq!(
@@ -475,26 +527,29 @@ mod tests {
         );
         connection.shut_down();
         let all = reader.join().expect("reader");
-        assert_eq!(all.len() as u64, written * FRAME as u64);
-        let mut groups = all.chunks(7 * FRAME).zip(1u64..);
-        assert!(groups.all(|(group, n)| group.iter().all(|&b| b == (n % 251) as u8)));
+        assert!(all == frames(0..written as usize));
+        assert_eq!(connection.bytes, all.len() as u64);
     }
 
     #[test]
     fn a_broken_connection_sends_the_cut_message_again() {
         const FRAMES: usize = 40_000; // far more than the sockets hold
         let (mut connection, mut peer) = pair();
-        let frames: Vec<u8> = (0..FRAMES * FRAME)
-            .map(|at| (at / FRAME % 251) as u8)
-            .collect();
-        assert!(matches!(connection.write(&frames), Wrote::Blocked));
-        let mut read = vec![0; 3_000_000];
-        while connection.unsent_at < 2 * FRAME {
+        let frames = frames(0..FRAMES);
+        let mut sent = SeverityCounts::default();
+        assert!(matches!(
+            connection.write(&frames, &mut sent),
+            Wrote::Blocked
+        ));
+        let (mut read, at_first) = (vec![0; 3_000_000], connection.messages);
+        while connection.messages < at_first + 2 {
             peer.read_exact(&mut read).expect("read");
-            assert!(matches!(connection.flush(), Wrote::Blocked));
+            assert!(matches!(connection.flush(&mut sent), Wrote::Blocked));
         }
         let messages = connection.messages;
-        let was_cut = connection.unsent_at % FRAME > 0;
+        assert_eq!(sent.seen().collect::<Vec<_>>(), [(3, messages)]);
+        assert_eq!(messages + connection.unsent_messages(), FRAMES as u64);
+        let was_cut = connection.unsent_at > 0;
         drop(peer);
         let breakage = connection.broke();
         assert_eq!(breakage.resent, u64::from(was_cut));

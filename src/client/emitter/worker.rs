@@ -6,6 +6,7 @@ use super::{Options, Report};
 use crate::awake::Limit;
 use crate::certificate::{Span, Stream};
 use crate::client::payload::{self, Numbered};
+use crate::client::shapes::{Deck, Shape};
 use crate::client::unix_ns;
 use crate::protocol::frame::{encode_header, FRAME_HEADER_BYTES};
 use mio::{Events, Interest, Poll, Token};
@@ -36,8 +37,8 @@ const EVENTS_MAX: usize = 1_024;
 
 /// One thread's work.
 pub struct Worker {
-    frame_bytes: usize,
     is_numbered: bool,
+    has_checksum: bool,
     duration: Option<Duration>,
     has_count: bool,
     addrs: Arc<[SocketAddr]>,
@@ -53,7 +54,8 @@ pub struct Worker {
     untried: usize,
     poll: Poll,
     events: Events,
-    /// `batch` frames, filled once; numbers are written over.
+    deck: Deck,
+    /// The group that is written. Where all messages are alike it is filled once; numbers are written over.
     scratch: Vec<u8>,
     report: Report,
     has_warned: bool,
@@ -77,16 +79,17 @@ impl Worker {
         let first = (0..index).map(|i| part(all, i, workers)).sum::<u64>();
         let total = total_messages(options).map(|total| part(total, index, workers));
         let rate = options.rate * count as f64 / all as f64;
-        let frame_bytes = (FRAME_HEADER_BYTES + options.payload_bytes) as usize;
+        let deck = options.deck(index);
+        let frame_bytes_min = (FRAME_HEADER_BYTES + deck.bytes_min()) as usize;
         let seed = unix_ns();
         let connection = |i| {
             let stream_name = format!("{}/{}", options.id, first + i).into_bytes();
-            Connection::new(stream_name, i, frame_bytes, seed ^ (first + i) << 32)
+            Connection::new(stream_name, i, frame_bytes_min, seed ^ (first + i) << 32)
         };
         let now = Instant::now();
         Ok(Self {
-            frame_bytes,
             is_numbered: options.is_numbered(),
+            has_checksum: options.checksum,
             duration: options.duration,
             has_count: options.count.is_some(),
             addrs,
@@ -100,7 +103,8 @@ impl Worker {
             untried: count as usize,
             poll: Poll::new()?,
             events: Events::with_capacity(EVENTS_MAX),
-            scratch: filled_frames(options),
+            scratch: filled_frames(&mut deck.clone(), options.batch),
+            deck,
             report: Report::default(),
             has_warned: false,
             leaving: Vec::new(),
@@ -221,7 +225,8 @@ impl Worker {
 
     /// Goes on with a farewell.
     fn leave(&mut self, index: usize) {
-        match self.connections[index].leave(Instant::now()) {
+        let sent = &mut self.report.severities;
+        match self.connections[index].leave(Instant::now(), sent) {
             Farewell::Pending => return,
             Farewell::Broken(error) => return self.broken(index, &error),
             Farewell::Gone => {}
@@ -304,10 +309,12 @@ impl Worker {
         let Some((group, due_unix_ns)) = self.take_group(index, start_unix_ns) else {
             return;
         };
-        let messages = self.schedule.messages(group) as usize;
-        self.number(index, messages, due_unix_ns);
-        let frames = &self.scratch[..messages * self.frame_bytes];
-        if let Wrote::Broken(error) = self.connections[index].write(frames) {
+        let messages = self.schedule.messages(group);
+        let bytes = self.compose(index, messages, due_unix_ns);
+        let connection = &mut self.connections[index];
+        if let Wrote::Broken(error) =
+            connection.write(&self.scratch[..bytes], &mut self.report.severities)
+        {
             self.broken(index, &error);
         }
     }
@@ -331,29 +338,34 @@ impl Worker {
         ))
     }
 
-    fn number(&mut self, index: usize, messages: usize, due_unix_ns: u64) {
+    /// Puts the next messages of a connection into `scratch`; their bytes.
+    fn compose(&mut self, index: usize, messages: u64, due_unix_ns: u64) -> usize {
         let connection = &mut self.connections[index];
         let first = connection.next_sequence;
-        connection.next_sequence += messages as u64;
-        if !self.is_numbered {
-            return;
-        }
-        let stream = &connection.stream_name[..];
-        let frames = self
-            .scratch
-            .chunks_exact_mut(self.frame_bytes)
-            .take(messages);
-        for (frame, sequence) in frames.zip(first..) {
-            let payload = &mut frame[FRAME_HEADER_BYTES as usize..];
-            payload::encode(
-                payload,
-                Numbered {
-                    stream,
+        connection.next_sequence += messages;
+        let mut end = 0;
+        for sequence in first..first + messages {
+            let shape = self.deck.deal();
+            let start = end;
+            end += (FRAME_HEADER_BYTES + shape.bytes) as usize;
+            if self.deck.is_varied() {
+                fill_frame(&mut self.scratch, start, shape);
+            }
+            let payload = &mut self.scratch[start + FRAME_HEADER_BYTES as usize..end];
+            if self.is_numbered {
+                let numbered = Numbered {
+                    stream: &connection.stream_name,
                     sequence,
                     due_unix_ns,
-                },
-            );
+                    has_checksum: self.has_checksum,
+                };
+                payload::encode(payload, numbered);
+            }
+            if self.has_checksum {
+                payload::seal(shape.severity, payload);
+            }
         }
+        end
     }
 
     /// Waits for readiness, for the next group, or for the next attempt to connect.
@@ -409,7 +421,7 @@ impl Worker {
         }
         let connection = &mut self.connections[index];
         if connection.state == State::Open && !connection.can_write() {
-            if let Wrote::Broken(error) = connection.flush() {
+            if let Wrote::Broken(error) = connection.flush(&mut self.report.severities) {
                 self.broken(index, &error);
             }
         }
@@ -496,6 +508,7 @@ impl Worker {
     fn summary(&mut self) -> Report {
         for connection in &self.connections {
             self.report.messages += connection.messages;
+            self.report.bytes += connection.bytes;
             self.report.blocked += connection.blocked;
             let first = connection.next_group;
             let groups = (0..connection.owed).map(|i| first + i * self.connections.len() as u64);
@@ -503,7 +516,6 @@ impl Worker {
             self.report.unsent += connection.unsent_messages();
             self.report.unconfirmed += u64::from(connection.is_open());
         }
-        self.report.bytes = self.report.messages * self.frame_bytes as u64;
         self.report.clone()
     }
 }
@@ -529,7 +541,7 @@ impl Worker {
 }
 
 /// The lower of the count and what rate and duration come to.
-fn total_messages(options: &Options) -> Option<u64> {
+pub fn total_messages(options: &Options) -> Option<u64> {
     let timed = options.duration.filter(|_| options.rate > 0.0);
     let timed = timed.map(|duration| (options.rate * duration.as_secs_f64()).round() as u64);
     match (options.count, timed) {
@@ -538,10 +550,25 @@ fn total_messages(options: &Options) -> Option<u64> {
     }
 }
 
-/// `batch` frames with filler for payload.
-fn filled_frames(options: &Options) -> Vec<u8> {
-    let mut frame = encode_header(options.payload_bytes, options.severity).to_vec();
-    frame.resize(frame.len() + options.payload_bytes as usize, 0);
-    payload::fill(&mut frame[FRAME_HEADER_BYTES as usize..]);
-    frame.repeat(options.batch as usize)
+/// `batch` frames with filler for payload, when all are alike.
+fn filled_frames(deck: &mut Deck, batch: u32) -> Vec<u8> {
+    let mut frames = Vec::new();
+    if !deck.is_varied() {
+        for _ in 0..batch {
+            let end = frames.len();
+            fill_frame(&mut frames, end, deck.deal());
+        }
+    }
+    frames
+}
+
+/// A frame at `start`, with filler for payload; `frames` grows if need be.
+fn fill_frame(frames: &mut Vec<u8>, start: usize, shape: Shape) {
+    let end = start + (FRAME_HEADER_BYTES + shape.bytes) as usize;
+    if frames.len() < end {
+        frames.resize(end, 0);
+    }
+    let (header, payload) = frames[start..end].split_at_mut(FRAME_HEADER_BYTES as usize);
+    header.copy_from_slice(&encode_header(shape.bytes, shape.severity));
+    payload::fill(payload);
 }
