@@ -183,3 +183,24 @@ fn bad_values_say_what_is_allowed() {
         assert!(text(&output).contains(words), "{}", text(&output));
     }
 }
+
+#[test]
+fn over_http_everything_is_shown_and_holds() {
+    let output = demo(&["--http", "--duration", "4s", "--rate", "500"])
+        .output()
+        .expect("runs");
+    let text = text(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    for part in [
+        "a2 killed (SIGKILL",
+        "a2 offline",
+        "a2 started again",
+        "weir ctl weight a3 0.5",
+        "ok      sent = received: 4,000 messages",
+        "ok      conservation holds: received 4,000 = ACKed by a 2xx 4,000",
+        "ok      shares exact within",
+        "ok      the plan was kept",
+    ] {
+        assert!(text.contains(part), "{part:?} in {text}");
+    }
+}

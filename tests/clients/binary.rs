@@ -120,7 +120,8 @@ fn a_weight_changes_once_and_a_closed_pipe_ends_it_with_a_summary_in_json() {
         summary.starts_with(r#"{"id":"a3","messages":10,"#),
         "{summary}"
     );
-    assert!(summary.ends_with("\"weight\":0.5}\n"), "{summary}");
+    assert!(summary.contains(r#""weight":0.5,"#), "{summary}");
+    assert!(summary.ends_with("}\n"), "{summary}");
 }
 
 #[test]
