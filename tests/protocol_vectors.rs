@@ -219,6 +219,10 @@ fn check_hello(vector: &Vector) {
             .values
             .get("token")
             .map_or(&[], |token| token.as_bytes()),
+        instance: vector
+            .values
+            .get("instance")
+            .map(|number| number.parse().expect("a number")),
     };
     assert_eq!(
         decoded,

@@ -29,8 +29,8 @@ pub fn run(data: &[u8]) {
 
 // Greetings ---------------------------------------------------------------------------------------
 
-/// Shard, weight, window in bytes and in messages, id, token.
-type HelloFields = (Option<u16>, u64, u64, u32, String, Vec<u8>);
+/// Shard, weight, window in bytes and in messages, id, token, instance.
+type HelloFields = (Option<u16>, u64, u64, u32, String, Vec<u8>, Option<u64>);
 
 fn fields(hello: &Hello) -> HelloFields {
     let Hello {
@@ -40,6 +40,7 @@ fn fields(hello: &Hello) -> HelloFields {
         window_messages,
         id,
         token,
+        instance,
     } = *hello;
     (
         shard,
@@ -48,6 +49,7 @@ fn fields(hello: &Hello) -> HelloFields {
         window_messages,
         id.to_owned(),
         token.to_vec(),
+        instance,
     )
 }
 
@@ -87,19 +89,16 @@ fn hello_model(stream: &[u8]) -> Result<Option<(HelloFields, usize)>, &'static s
     match stream {
         [_, _, _, _, version, ..] if *version != 1 => return Err("native_version"),
         _ if stream.len() < HELLO_BYTES => return Ok(None),
-        [_, _, _, _, _, flags, ..] if *flags > 1 => return Err("native_flags"),
+        [_, _, _, _, _, flags, ..] if *flags > 3 => return Err("native_flags"),
         _ => {}
     }
     let number = |at: usize, len: usize| {
         let bytes = stream[at..at + len].iter();
         bytes.fold(0_u64, |number, byte| number << 8 | u64::from(*byte))
     };
-    let token_length = if stream[5] == 1 {
-        number(28, 2) as usize
-    } else {
-        0
-    };
-    if stream[5] == 1 && (token_length == 0 || token_length > usize::from(TOKEN_BYTES_MAX)) {
+    let (has_token, has_instance) = (stream[5] & 1 == 1, stream[5] & 2 == 2);
+    let token_length = if has_token { number(28, 2) as usize } else { 0 };
+    if has_token && (token_length == 0 || token_length > usize::from(TOKEN_BYTES_MAX)) {
         return Err("native_token_length");
     }
     let weight = f64::from_bits(number(8, 8));
@@ -110,11 +109,13 @@ fn hello_model(stream: &[u8]) -> Result<Option<(HelloFields, usize)>, &'static s
     if id_length == 0 || id_length > usize::from(ID_BYTES_MAX) {
         return Err("native_id_length");
     }
-    let end = HELLO_BYTES + id_length + token_length;
+    let end = HELLO_BYTES + id_length + token_length + 8 * usize::from(has_instance);
     let Some(tail) = stream.get(HELLO_BYTES..end) else {
         return Ok(None);
     };
-    let (id, token) = tail.split_at(id_length);
+    let (id, tail) = tail.split_at(id_length);
+    let token = &tail[..token_length];
+    let instance = has_instance.then(|| number(end - 8, 8));
     let id = String::from_utf8(id.to_vec()).map_err(|_| "native_id_text")?;
     let shard = u16::try_from(number(6, 2)).expect("two bytes");
     let shard = (shard != 0xFFFF).then_some(shard);
@@ -127,13 +128,14 @@ fn hello_model(stream: &[u8]) -> Result<Option<(HelloFields, usize)>, &'static s
         window_messages,
         id,
         token.to_vec(),
+        instance,
     );
     Ok(Some((hello, end)))
 }
 
 /// Written again it is the same, reserved bytes and the sign of a zero apart.
 fn check_hello_bytes(hello: &HelloFields, bytes: &[u8]) {
-    let (shard, weight, window_bytes, window_messages, id, token) = hello;
+    let (shard, weight, window_bytes, window_messages, id, token, instance) = hello;
     let hello = Hello {
         shard: *shard,
         weight: f64::from_bits(*weight),
@@ -141,6 +143,7 @@ fn check_hello_bytes(hello: &HelloFields, bytes: &[u8]) {
         window_messages: *window_messages,
         id,
         token,
+        instance: *instance,
     };
     let mut again = Vec::new();
     hello.encode(&mut again).expect("it was decoded");
@@ -166,6 +169,7 @@ fn hello_again(input: &mut Input, seed: u16) {
         window_messages,
         id: &id,
         token: &[],
+        instance: (shard % 2 == 1).then_some(window_bytes),
     };
     let mut bytes = Vec::new();
     let encoded = hello.encode(&mut bytes);

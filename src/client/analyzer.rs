@@ -22,6 +22,7 @@ use hdrhistogram::Histogram;
 use link::Link;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -234,6 +235,8 @@ struct Shared {
     over: AtomicBool,
     failure: Mutex<Option<io::Error>>,
     random: Mutex<Random>,
+    /// Names this run, so that nobody takes another program of the same id for it.
+    instance: u64,
 }
 
 impl Shared {
@@ -251,6 +254,7 @@ impl Shared {
             over: AtomicBool::new(false),
             failure: Mutex::new(None),
             random: Mutex::new(Random::new(super::unix_ns())),
+            instance: instance(),
         }
     }
 
@@ -336,6 +340,12 @@ impl Shared {
             .get_or_insert(error);
         self.over.store(true, Ordering::Release);
     }
+}
+
+/// A number that no other run has: by chance, and by the seed that differs per process.
+fn instance() -> u64 {
+    let state = RandomState::new();
+    state.hash_one((super::unix_ns(), std::process::id()))
 }
 
 /// Two digits, up to a minute.

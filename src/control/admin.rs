@@ -152,7 +152,8 @@ fn refused(error: OrderRefused) -> (u16, String) {
     let status = match &error {
         OrderRefused::Order(OrderError::Unknown { .. }) => 404,
         OrderRefused::Order(OrderError::BadWeight { .. }) => 400,
-        OrderRefused::Order(OrderError::TooManyPins | OrderError::TooManyDrains) => 409,
+        OrderRefused::Order(OrderError::TooManyPins | OrderError::TooManyDrains)
+        | OrderRefused::InUse(_) => 409,
         OrderRefused::Busy | OrderRefused::NoAnswer => 503,
     };
     (status, error.to_string())

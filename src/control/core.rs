@@ -45,6 +45,12 @@ pub trait Deck: Send + Sync {
     fn http_down(&self, generation: u64) -> Result<u64, OrderRefused>;
     /// As [`Operator::http_move`].
     fn http_move(&self, generation: u64, target: HttpTarget);
+    /// As [`Operator::claim`].
+    fn claim(&self, _id: &Arc<str>, _endpoint: String) -> Option<String> {
+        None
+    }
+    /// As [`Operator::unclaim`].
+    fn unclaim(&self, _id: &str) {}
     /// As [`Operator::refused`].
     fn refused(&self) -> RefusedPackets {
         RefusedPackets::default()
@@ -66,6 +72,12 @@ impl Deck for Operator {
     }
     fn http_move(&self, generation: u64, target: HttpTarget) {
         Operator::http_move(self, generation, target);
+    }
+    fn claim(&self, id: &Arc<str>, endpoint: String) -> Option<String> {
+        Operator::claim(self, id, endpoint)
+    }
+    fn unclaim(&self, id: &str) {
+        Operator::unclaim(self, id);
     }
     fn refused(&self) -> RefusedPackets {
         Operator::refused(self)

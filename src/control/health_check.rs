@@ -222,6 +222,19 @@ impl Drop for Counted {
 /// # Errors
 /// There is one of that id, there are too many, or no thread could be had.
 pub fn add(core: &Arc<Core>, analyzer: &HttpAnalyzer) -> Result<(), String> {
+    add_if(core, analyzer, true)
+}
+
+/// The same at the start: another kind of analyzer that was quicker to take the id keeps it, and this one comes
+/// up when that has gone. A start does not fail for it.
+///
+/// # Errors
+/// As [`add`] otherwise.
+pub fn add_at_start(core: &Arc<Core>, analyzer: &HttpAnalyzer) -> Result<(), String> {
+    add_if(core, analyzer, false)
+}
+
+fn add_if(core: &Arc<Core>, analyzer: &HttpAnalyzer, must_be_free: bool) -> Result<(), String> {
     let id: Arc<str> = analyzer.id().into();
     core.checks.probe.own.check_endpoint(analyzer.endpoint())?;
     let thread = Counted::new(&core.checks.threads)?;
@@ -236,6 +249,13 @@ pub fn add(core: &Arc<Core>, analyzer: &HttpAnalyzer) -> Result<(), String> {
         if table.checked.len() >= HTTP_ANALYZERS_MAX {
             return Err(format!(
                 "analyzers over HTTP: {HTTP_ANALYZERS_MAX} are configured, which is the most"
+            ));
+        }
+        let holder = core.deck.claim(&id, analyzer.endpoint().to_string());
+        if let Some(holder) = holder.filter(|_| must_be_free) {
+            core.deck.unclaim(&id);
+            return Err(format!(
+                "id {id:?}: in use by {holder}; allowed: another id"
             ));
         }
         table.numbers += 1;
@@ -278,6 +298,7 @@ pub fn add(core: &Arc<Core>, analyzer: &HttpAnalyzer) -> Result<(), String> {
         });
     spawned.map(drop).map_err(|error| {
         lock(&core.checks.table).checked.remove(&id);
+        core.deck.unclaim(&id);
         format!("thread for the checks of {id:?}: {error}")
     })
 }
@@ -289,6 +310,7 @@ pub fn remove(core: &Core, id: &str) -> bool {
     let Some(removed) = removed else {
         return false;
     };
+    core.deck.unclaim(id);
     lock(&core.ramps).end(id);
     if let Some((generation, _)) = removed.up {
         if let Err(error) = core.deck.http_down(generation) {

@@ -252,7 +252,8 @@ pub fn serve(operator: Operator, settings: Settings) -> io::Result<Running> {
             spawn("control-ramps", Box::new(move || step_ramps(&shared)))
         })
         .and_then(|()| {
-            let add = |analyzer| health_check::add(&core, analyzer).map_err(io::Error::other);
+            let add =
+                |analyzer| health_check::add_at_start(&core, analyzer).map_err(io::Error::other);
             http_analyzers.iter().try_for_each(add)
         });
     let running = Running {

@@ -27,6 +27,8 @@ pub enum Reason {
     ControlUnknownType,
     AckStalled,
     LinkReplaced,
+    /// An analyzer came with the id of another that lives.
+    IdInUse,
     TooManyAnalyzers,
     ConnectionLimit,
     AcceptFailed,
@@ -43,7 +45,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Reason; 27] = [
+    pub const ALL: [Reason; 28] = [
         Reason::FrameTooShort,
         Reason::FrameTooLong,
         Reason::FrameCutOff,
@@ -61,6 +63,7 @@ impl Reason {
         Reason::ControlUnknownType,
         Reason::AckStalled,
         Reason::LinkReplaced,
+        Reason::IdInUse,
         Reason::TooManyAnalyzers,
         Reason::ConnectionLimit,
         Reason::AcceptFailed,
@@ -93,6 +96,7 @@ impl Reason {
             Reason::ControlUnknownType => "control_unknown_type",
             Reason::AckStalled => "ack_stalled",
             Reason::LinkReplaced => "link_replaced",
+            Reason::IdInUse => "id_in_use",
             Reason::TooManyAnalyzers => "too_many_analyzers",
             Reason::ConnectionLimit => "connection_limit",
             Reason::AcceptFailed => "accept_failed",

@@ -30,7 +30,7 @@ pub enum Reach {
 pub struct Entry {
     /// Number of the analyzer, never used again in this run.
     pub analyzer: u32,
-    /// Its id (native) or address (reference dialects).
+    /// Its id, or for reference dialects the address of its host and a number (10.0.0.5-1).
     pub name: Arc<str>,
     /// Its weight, finite, not below zero.
     pub weight: f64,

@@ -95,6 +95,8 @@ impl<I: Io> Worker<I> {
             accepted_ns: self.awake_ns,
             peer,
             turn_to_speak: None,
+            up_ns: 0,
+            takeovers: 0,
             receiving: false,
             name,
             epoch: LinkEpoch(0),
@@ -186,6 +188,7 @@ impl<I: Io> Worker<I> {
         let facts = HandOverFacts {
             dialect,
             name,
+            instance: None,
             weight,
             window: Window::ANY,
             unread,
@@ -260,6 +263,7 @@ impl<I: Io> Worker<I> {
                 let facts = HandOverFacts {
                     dialect: Dialect::Native,
                     name: hello.id.into(),
+                    instance: hello.instance,
                     weight: hello.weight,
                     window,
                     unread: bytes.to_vec(),
@@ -313,6 +317,7 @@ impl<I: Io> Worker<I> {
         let HandOverFacts {
             dialect,
             name,
+            instance,
             weight,
             window,
             unread,
@@ -321,6 +326,7 @@ impl<I: Io> Worker<I> {
             socket: connection.socket,
             dialect,
             name,
+            instance,
             weight,
             window,
             unread,
@@ -334,6 +340,7 @@ impl<I: Io> Worker<I> {
             socket,
             dialect,
             name,
+            instance,
             weight,
             window,
             unread,
@@ -342,6 +349,7 @@ impl<I: Io> Worker<I> {
         let facts = HandOverFacts {
             dialect,
             name,
+            instance,
             weight,
             window,
             unread,
@@ -354,13 +362,17 @@ impl<I: Io> Worker<I> {
         let HandOverFacts {
             dialect,
             name,
+            instance,
             weight,
             window,
             unread,
         } = facts;
-        if dialect == Dialect::Native {
-            self.replace_namesake(slot, &name);
-        }
+        let Some(connection) = self.links.get(slot) else {
+            return;
+        };
+        let peer = self.io.peer(&connection.socket);
+        let address = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
+        let address: Arc<str> = address.into();
         let known = |entry: &Entry| dialect == Dialect::Native && entry.name == name;
         let most = self.engine.lanes_max();
         let taken = self.roster.entries.len().max(self.links_up.len());
@@ -372,6 +384,20 @@ impl<I: Io> Worker<I> {
             }
             return;
         }
+        let mut takeovers = 0;
+        let name = if dialect == Dialect::Native {
+            match self.claim(slot, &name, instance, &address) {
+                Ok(before) => takeovers = before,
+                Err(in_use) => {
+                    self.refuse_name(slot, name, &address, &in_use);
+                    return;
+                }
+            }
+            name
+        } else {
+            let host = peer.map(|peer| peer.ip());
+            self.shared.names.reference(host, &address)
+        };
         self.links_counted += 1;
         let epoch = LinkEpoch::new(self.index, self.links_counted);
         let now_ns = self.awake_ns;
@@ -380,6 +406,8 @@ impl<I: Io> Worker<I> {
         };
         connection.stage = Stage::Up;
         connection.epoch = epoch;
+        connection.up_ns = now_ns;
+        connection.takeovers = takeovers;
         self.links_up.insert(epoch, slot);
         connection.link = match dialect {
             Dialect::Native => Link::new(dialect, now_ns),
@@ -389,7 +417,7 @@ impl<I: Io> Worker<I> {
         connection.window = window;
         self.engine.counters.links_up += 1;
         log::info!(
-            "analyzer up link={} analyzer={} dialect={dialect} weight={} shard={}",
+            "analyzer up link={} analyzer={} dialect={dialect} weight={} shard={} address={address}",
             epoch.0,
             Field(&name),
             WeightText(weight),
@@ -420,23 +448,6 @@ impl<I: Io> Worker<I> {
         }
     }
 
-    /// The same analyzer again on the same shard: the old connection is a leftover.
-    fn replace_namesake(&mut self, slot: Slot, name: &str) {
-        let old = self.links.iter().find(|(other, connection)| {
-            *other != slot
-                && connection.is_up()
-                && connection.link.dialect() == Dialect::Native
-                && &*connection.name == name
-        });
-        if let Some((old, _)) = old {
-            self.kill(
-                old,
-                "the analyzer connected again",
-                Some(Reason::LinkReplaced),
-            );
-        }
-    }
-
     fn welcome(&mut self, slot: Slot, epoch: LinkEpoch) -> bool {
         let welcome = Welcome {
             refused: None,
@@ -450,6 +461,11 @@ impl<I: Io> Worker<I> {
 
     /// Says why, and closes.
     fn refuse(&mut self, slot: Slot, why: &str, reason: Reason) {
+        self.say_refused(slot, why);
+        self.kill(slot, why, Some(reason));
+    }
+
+    pub(super) fn say_refused(&mut self, slot: Slot, why: &str) {
         let welcome = Welcome {
             refused: Some(why),
             shard_count: u16::try_from(self.config.shards).unwrap_or(u16::MAX),
@@ -458,7 +474,6 @@ impl<I: Io> Worker<I> {
             link_epoch: 0,
         };
         self.say(slot, |out| welcome.encode(out));
-        self.kill(slot, why, Some(reason));
     }
 
     /// It has spoken, or is gone: its place is for others.

@@ -55,6 +55,8 @@ pub(super) enum Stage {
 pub(super) struct HandOverFacts {
     pub(super) dialect: Dialect,
     pub(super) name: Arc<str>,
+    /// Of a native analyzer that says so: the number of its run.
+    pub(super) instance: Option<u64>,
     pub(super) weight: f64,
     pub(super) window: Window,
     pub(super) unread: Vec<u8>,
@@ -70,8 +72,12 @@ pub(super) struct Connection<I: Io> {
     /// Its place among those that have not spoken.
     pub(super) turn_to_speak: Option<Turn>,
     pub(super) receiving: bool,
-    /// Its id (native) or address.
+    /// Its address, and once it is up its id or the name that it was given.
     pub(super) name: Arc<str>,
+    /// When it came up.
+    pub(super) up_ns: u64,
+    /// How many links before it were put out by a link of the same id that does not say its instance.
+    pub(super) takeovers: u32,
     pub(super) epoch: LinkEpoch,
     pub(super) link: Link,
     pub(super) window: Window,
@@ -333,6 +339,7 @@ impl<I: Io> Worker<I> {
                     Quoted(why)
                 );
                 self.links_up.remove(&epoch);
+                self.shared.names.link_gone(name);
                 self.engine.counters.links_down += 1;
                 self.pay_last_credits(slot);
                 self.ended.push(epoch);

@@ -33,6 +33,7 @@ pub(crate) struct HandOver<S> {
     pub(super) socket: S,
     pub(super) dialect: Dialect,
     pub(super) name: Arc<str>,
+    pub(super) instance: Option<u64>,
     pub(super) weight: f64,
     pub(super) window: Window,
     /// Control bytes that were read behind the first word.

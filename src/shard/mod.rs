@@ -13,6 +13,7 @@
 //! io.rs         what a shard stands on; kernel.rs: the kernel as that
 //! house.rs      mail, timers, reports, shutdown
 //! mesh.rs       what crosses cores
+//! names.rs      one name is one analyzer
 //! admission.rs  limits per client address
 //! operator.rs   orders from the control side, questions to it
 //! tap.rs        a sample of what passes
@@ -34,6 +35,7 @@ mod kernel;
 mod links;
 mod listen;
 pub(crate) mod mesh;
+mod names;
 mod notices;
 mod operator;
 mod places;

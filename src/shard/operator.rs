@@ -50,6 +50,8 @@ pub enum OrderRefused {
     Busy,
     /// The shards did not answer; the order may still be carried out.
     NoAnswer,
+    /// The id of an analyzer over HTTP is another's, who is named.
+    InUse(String),
 }
 
 impl fmt::Display for OrderRefused {
@@ -57,6 +59,7 @@ impl fmt::Display for OrderRefused {
         match self {
             OrderRefused::Order(error) => error.fmt(f),
             OrderRefused::Busy => write!(f, "{SLIPS_MAX} orders wait already"),
+            OrderRefused::InUse(holder) => write!(f, "its id is in use by {holder}"),
             OrderRefused::NoAnswer => write!(f, "no answer from shard 0 within {ORDER_PATIENCE:?}"),
         }
     }
@@ -273,6 +276,9 @@ impl Operator {
     /// # Errors
     /// As [`Operator::order`].
     pub fn http_up(&self, target: HttpTarget, weight: f64) -> Result<u64, OrderRefused> {
+        if let Some(in_use) = self.shared.names.holder(&target.name) {
+            return Err(OrderRefused::InUse(in_use.holder));
+        }
         let name = Arc::clone(&target.name);
         let generation = self.announce(target);
         let ordered = self.order(Order::HttpUp {
@@ -310,6 +316,18 @@ impl Operator {
     /// It is down, or about to be: no shard opens links to it any more.
     pub(crate) fn forget(&self, generation: u64) {
         self.shared.desk.forget_target(generation);
+    }
+
+    /// An analyzer over HTTP is configured: from now on its id is nobody else's. Who has it already, if anybody
+    /// does, keeps it; the analyzer comes up when he has gone.
+    pub fn claim(&self, id: &Arc<str>, endpoint: String) -> Option<String> {
+        let in_use = self.shared.names.http_added(id, endpoint);
+        in_use.map(|in_use| in_use.holder)
+    }
+
+    /// It is not any more.
+    pub fn unclaim(&self, id: &str) {
+        self.shared.names.http_removed(id);
     }
 
     /// It cannot be reached any more: what it has not ACKed goes to others.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::admission::Admission;
+use super::names::Names;
 use super::notices::{self, Notices};
 use super::operator::Desk;
 use super::refused::RefusedMemory;
@@ -149,6 +150,8 @@ pub(crate) struct Shared {
     pub(super) desk: Desk,
     /// Limits over all shards.
     pub(super) admission: Admission,
+    /// Who is called what.
+    pub(super) names: Names,
     /// What may change while the shards run, and how often it has.
     live: Mutex<Arc<Live>>,
     live_changes: AtomicU64,
@@ -186,6 +189,7 @@ impl Shared {
             wakes,
             desk: Desk::new(shards),
             admission: Admission::new(),
+            names: Names::default(),
             live: Mutex::new(Arc::new(live)),
             live_changes: AtomicU64::new(0),
             tap: Tap::default(),

@@ -10,7 +10,7 @@
 //!         7 housekeeping a few times a second
 //! ```
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -92,6 +92,8 @@ pub(crate) struct Worker<I: Io> {
     /// The links that are up.
     pub(super) links_up: BTreeMap<LinkEpoch, Slot>,
     pub(super) links_counted: u64,
+    /// Ids that were refused because others have them, and of which that was said.
+    pub(super) told_in_use: BTreeSet<Arc<str>>,
     /// Full lanes of other shards' links: what was ACKed, and since when it has been that.
     pub(super) remote_full: BTreeMap<LinkEpoch, (u64, u64)>,
     /// Links that may have something to send.
@@ -218,6 +220,7 @@ impl<I: Io> Worker<I> {
             links: Slab::new(),
             links_up: BTreeMap::new(),
             links_counted: 0,
+            told_in_use: BTreeSet::new(),
             pump: Vec::new(),
             zero_copy_sends: Slab::new(),
             remote_full: BTreeMap::new(),

@@ -147,6 +147,7 @@ impl Analyzer {
                 window_messages: self.plan.window_messages,
                 id: &self.name,
                 token: &[],
+                instance: Some(self.index as u64),
             };
             hello.encode(&mut out).map_err(|error| error.to_string())?;
         } else {

@@ -8,7 +8,7 @@ use std::net::{Shutdown, SocketAddr};
 use std::rc::Rc;
 
 use super::mesh::SimMesh;
-use super::net::{address_of, ConnId, Net, Port, SimListener, SimSocket};
+use super::net::{ConnId, Net, Port, SimListener, SimSocket};
 use crate::engine::{Span, VecMemory};
 use crate::shard::io::Io;
 use crate::uring::{Chunk, Completion, Group};
@@ -377,7 +377,7 @@ impl Io for SimIo {
     }
 
     fn peer(&self, socket: &SimSocket) -> Option<SocketAddr> {
-        Some(address_of(socket.conn))
+        Some(self.net.borrow().address_of(socket.conn))
     }
 
     fn is_on_this_host(&self, _socket: &SimSocket) -> bool {

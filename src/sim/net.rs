@@ -162,11 +162,23 @@ pub(super) fn address_of_server(server: usize) -> SocketAddr {
 /// Connections of one address have this many ports, from the first on.
 const PORTS: usize = 1 << 14;
 const PORT_FIRST: u16 = 1024;
+/// Each analyzer has a host of its own, from 11.0.0.0 on.
+const ANALYZER_HOSTS: u32 = 0x0B00_0000;
 
 /// Where a connection comes from: every connection has an address of its own, in 10.0.0.0/8.
-pub(super) fn address_of(conn: ConnId) -> SocketAddr {
-    let host = Ipv4Addr::from(0x0A00_0000 + (conn / PORTS) as u32); // fewer than 2^24 hosts
-    (host, PORT_FIRST + (conn % PORTS) as u16).into()
+fn address_of(conn: ConnId, peer: Peer) -> SocketAddr {
+    let host = match peer {
+        Peer::Analyzer(index) => ANALYZER_HOSTS + index as u32, // a few
+        _ => 0x0A00_0000 + (conn / PORTS) as u32,               // fewer than 2^24 hosts
+    };
+    (Ipv4Addr::from(host), PORT_FIRST + (conn % PORTS) as u16).into()
+}
+
+/// Which analyzer a name like `11.0.0.3-1` stands for.
+pub(super) fn analyzer_on(name: &str) -> Option<usize> {
+    let host: Ipv4Addr = name.rsplit_once('-')?.0.parse().ok()?;
+    let index = u32::from(host).checked_sub(ANALYZER_HOSTS)?;
+    Some(index as usize)
 }
 
 /// All connections.
@@ -514,9 +526,8 @@ impl Net {
 
     // What the checks ask ----------------------------------------------------------------------
 
-    pub(super) fn peer_at(&self, address: SocketAddr) -> Option<Peer> {
-        let conn = (0..self.conns.len()).find(|conn| address_of(*conn) == address)?;
-        Some(self.conns[conn].peer)
+    pub(super) fn address_of(&self, conn: ConnId) -> SocketAddr {
+        address_of(conn, self.conns[conn].peer)
     }
 
     pub(super) fn consumed(&self, id: ConnId) -> u64 {

@@ -14,7 +14,7 @@ use super::emitter::Emitter;
 use super::http::Http;
 use super::io::SimIo;
 use super::kernel::{share_of_completions, Trouble};
-use super::net::{Net, Peer, SimSocket, Who};
+use super::net::{analyzer_on, Net, Peer, SimSocket, Who};
 use super::oracle::Oracle;
 use super::plan::{EmitterPlan, Ending, Noise, Plan, What, MS};
 use super::random::Random;
@@ -460,7 +460,6 @@ impl World {
                 .push(Part::new(analyzer.weight(), analyzer.deliveries));
             latencies.push(Histogram::<u64>::new(3).unwrap_or_else(|_| unreachable!("3 digits")));
         }
-        let net = self.net.borrow();
         for worker in &self.workers {
             let (free_min, total) = (worker.engine.buffers().1, worker.engine.buffers().2);
             scene.buffers += total;
@@ -479,7 +478,7 @@ impl World {
                     (e.left(), took_ns)
                 }));
             for account in worker.engine.accounts() {
-                if let Some(analyzer) = self.analyzer_called(&net, &account.name) {
+                if let Some(analyzer) = self.analyzer_called(&account.name) {
                     scene.parts[analyzer].assigned += account.assigned;
                     scene.parts[analyzer].due += account.due;
                 }
@@ -487,7 +486,7 @@ impl World {
             for lane in worker.engine.lane_reports().filter(|lane| !lane.down) {
                 let entries = &worker.roster().entries;
                 let entry = entries.iter().find(|entry| entry.analyzer == lane.analyzer);
-                let analyzer = entry.and_then(|e| self.analyzer_called(&net, &e.name));
+                let analyzer = entry.and_then(|e| self.analyzer_called(&e.name));
                 if let Some(analyzer) = analyzer {
                     scene.parts[analyzer].in_flight += lane.in_flight;
                     let _ = latencies[analyzer].add(lane.latency_us.histogram());
@@ -501,13 +500,10 @@ impl World {
         scene
     }
 
-    /// Native analyzers are known by their names, others by their addresses.
-    fn analyzer_called(&self, net: &Net, name: &str) -> Option<usize> {
+    /// Native analyzers are known by their names, others by their hosts.
+    fn analyzer_called(&self, name: &str) -> Option<usize> {
         let by_name = self.analyzers.iter().position(|a| a.name() == name);
-        by_name.or_else(|| match net.peer_at(name.parse().ok()?)? {
-            Peer::Analyzer(analyzer) => Some(analyzer),
-            Peer::Emitter(_) | Peer::Client(_) | Peer::Server(_) => None,
-        })
+        by_name.or_else(|| analyzer_on(name))
     }
 
     fn stop(&mut self, stop: Stop) {

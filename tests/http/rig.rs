@@ -436,24 +436,29 @@ pub struct FrameSink {
 
 impl FrameSink {
     pub fn connect(rig: &Rig, weight: f32) -> FrameSink {
-        FrameSink::of(rig.analyzers, weight).known_to(rig)
+        FrameSink::known_to(rig, || FrameSink::of(rig.analyzers, weight))
     }
 
     /// One that ACKs nothing before it is told to.
     pub fn silent(rig: &Rig, weight: f32) -> FrameSink {
-        FrameSink::start(rig.analyzers, weight, false).known_to(rig)
+        FrameSink::known_to(rig, || FrameSink::start(rig.analyzers, weight, false))
     }
 
-    fn known_to(self, rig: &Rig) -> FrameSink {
-        let name = self.name();
+    fn known_to(rig: &Rig, start: impl FnOnce() -> FrameSink) -> FrameSink {
+        let known = |report: &ShardReport| {
+            let entries = report.roster.entries.iter();
+            let names = entries.map(|entry| entry.name.to_string());
+            names.collect::<std::collections::BTreeSet<_>>()
+        };
+        let before = known(&rig.operator.reports()[0]);
+        let sink = start();
         until("all shards know it", || {
-            let known = |report: &ShardReport| {
-                let mut entries = report.roster.entries.iter();
-                entries.any(|entry| *entry.name == *name)
-            };
-            rig.operator.reports().iter().all(known)
+            let reports = rig.operator.reports();
+            reports
+                .iter()
+                .all(|report| !known(report).is_subset(&before))
         });
-        self
+        sink
     }
 
     /// Of any distributor, which may not know it yet.
@@ -489,9 +494,9 @@ impl FrameSink {
             .clone()
     }
 
-    /// Its name in the distributor's tables.
+    /// Its name in the distributor's tables, when it is the only one of this host.
     pub fn name(&self) -> String {
-        self.stream.local_addr().expect("connected").to_string()
+        "127.0.0.1-1".to_owned()
     }
 
     /// The distributor has not closed it.

@@ -8,6 +8,7 @@ mod drain;
 #[path = "../http/rig.rs"]
 #[allow(dead_code)] // its other half runs the distributor inside the test
 mod http;
+mod names;
 mod pause;
 #[path = "../operate/site.rs"]
 #[allow(dead_code)]

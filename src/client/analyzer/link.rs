@@ -302,6 +302,7 @@ impl<'a> Session<'a> {
             window_messages: 0,
             id: &id,
             token: &token,
+            instance: Some(self.link.shared.instance),
         };
         let mut bytes = Vec::new();
         hello.encode(&mut bytes)?;

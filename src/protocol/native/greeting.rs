@@ -8,9 +8,13 @@ pub const HELLO_BYTES: usize = 32;
 /// WELCOME without its reason.
 pub const WELCOME_BYTES: usize = 32;
 
-const HELLO_BYTES_MAX: usize = HELLO_BYTES + ID_BYTES_MAX as usize + TOKEN_BYTES_MAX as usize;
+const HELLO_BYTES_MAX: usize =
+    HELLO_BYTES + ID_BYTES_MAX as usize + TOKEN_BYTES_MAX as usize + INSTANCE_BYTES;
+const INSTANCE_BYTES: usize = 8;
 /// Flag of HELLO: a token follows the id.
 const FLAG_TOKEN: u8 = 1;
+/// Flag of HELLO: the number of this run of the analyzer stands at its end.
+const FLAG_INSTANCE: u8 = 2;
 const SHARD_ANY: u16 = u16::MAX;
 const STATUS_OK: u8 = 0;
 const STATUS_REFUSED: u8 = 1;
@@ -30,6 +34,8 @@ pub struct Hello<'a> {
     pub id: &'a str,
     /// What shows that it may have messages; empty: nothing.
     pub token: &'a [u8],
+    /// Random number of this run of the analyzer, the same on all its links: who has another one is another.
+    pub instance: Option<u64>,
 }
 
 impl<'a> Hello<'a> {
@@ -43,7 +49,10 @@ impl<'a> Hello<'a> {
         if token_bytes > TOKEN_BYTES_MAX {
             return Err(NativeError::TokenLength(token_bytes));
         }
-        let flags = if token_bytes > 0 { FLAG_TOKEN } else { 0 };
+        let mut flags = if token_bytes > 0 { FLAG_TOKEN } else { 0 };
+        if self.instance.is_some() {
+            flags |= FLAG_INSTANCE;
+        }
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&[VERSION, flags]);
         out.extend_from_slice(&self.shard.unwrap_or(SHARD_ANY).to_be_bytes());
@@ -54,6 +63,9 @@ impl<'a> Hello<'a> {
         out.extend_from_slice(&id_bytes.to_be_bytes());
         out.extend_from_slice(self.id.as_bytes());
         out.extend_from_slice(self.token);
+        if let Some(instance) = self.instance {
+            out.extend_from_slice(&instance.to_be_bytes());
+        }
         Ok(())
     }
 
@@ -73,8 +85,13 @@ impl<'a> Hello<'a> {
         let Some((id, tail)) = tail.split_at_checked(usize::from(id_bytes)) else {
             return Ok(None);
         };
-        let Some(token) = tail.get(..token_bytes) else {
+        let Some((token, tail)) = tail.split_at_checked(token_bytes) else {
             return Ok(None);
+        };
+        let instance = match (has_instance(fixed), tail.first_chunk()) {
+            (false, _) => None,
+            (true, Some(bytes)) => Some(u64::from_be_bytes(*bytes)),
+            (true, None) => return Ok(None),
         };
         let id = std::str::from_utf8(id).map_err(|_| NativeError::IdText)?;
         let shard = (shard != SHARD_ANY).then_some(shard);
@@ -85,18 +102,20 @@ impl<'a> Hello<'a> {
             window_messages,
             id,
             token,
+            instance,
         };
-        Ok(Some((hello, HELLO_BYTES + id.len() + token.len())))
+        let bytes = HELLO_BYTES + id.len() + token.len() + instance_bytes(fixed);
+        Ok(Some((hello, bytes)))
     }
 }
 
 /// Length of the token; 0 without one, whatever the reserved word says.
 fn token_bytes(fixed: &[u8; HELLO_BYTES]) -> Result<usize, NativeError> {
     let flags = fixed[5];
-    if flags & !FLAG_TOKEN != 0 {
+    if flags & !(FLAG_TOKEN | FLAG_INSTANCE) != 0 {
         return Err(NativeError::Flags(flags));
     }
-    if flags == 0 {
+    if flags & FLAG_TOKEN == 0 {
         return Ok(0);
     }
     let bytes = u16::from_be_bytes(field(fixed, 28));
@@ -104,6 +123,18 @@ fn token_bytes(fixed: &[u8; HELLO_BYTES]) -> Result<usize, NativeError> {
         return Err(NativeError::TokenLength(bytes));
     }
     Ok(usize::from(bytes))
+}
+
+fn has_instance(fixed: &[u8; HELLO_BYTES]) -> bool {
+    fixed[5] & FLAG_INSTANCE != 0
+}
+
+fn instance_bytes(fixed: &[u8; HELLO_BYTES]) -> usize {
+    if has_instance(fixed) {
+        INSTANCE_BYTES
+    } else {
+        0
+    }
 }
 
 fn hello_fields(fixed: &[u8; HELLO_BYTES]) -> (u16, f64, u64, u32, u16) {
@@ -153,7 +184,8 @@ impl HelloReader {
         let fixed = self.held.filled().first_chunk::<HELLO_BYTES>()?;
         let id_bytes = u16::from_be_bytes(field(fixed, 30));
         let token_bytes = token_bytes(fixed).unwrap_or(0);
-        let total = HELLO_BYTES + usize::from(id_bytes.min(ID_BYTES_MAX)) + token_bytes;
+        let id_bytes = usize::from(id_bytes.min(ID_BYTES_MAX));
+        let total = HELLO_BYTES + id_bytes + token_bytes + instance_bytes(fixed);
         self.held.fill(bytes, total).then_some(Ok(()))
     }
 }
@@ -245,6 +277,7 @@ mod tests {
         window_bytes: 1 << 20,
         window_messages: 4096,
         token: &[],
+        instance: None,
         id: "analyzer-1",
     };
 
@@ -285,7 +318,7 @@ mod tests {
         let decode = |bytes: &[u8]| Hello::decode(bytes).map(|_| ());
         assert_eq!(decode(&[0xD8]), Err(NativeError::Magic));
         assert_eq!(decode(&patched(4, &[2])[..5]), Err(NativeError::Version(2)));
-        assert_eq!(decode(&patched(5, &[2])), Err(NativeError::Flags(2)));
+        assert_eq!(decode(&patched(5, &[4])), Err(NativeError::Flags(4)));
         assert_eq!(decode(&patched(5, &[1])), Err(NativeError::TokenLength(0)));
         let mut long = patched(5, &[1]);
         long[28..30].copy_from_slice(&257u16.to_be_bytes());

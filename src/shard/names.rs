@@ -1,0 +1,290 @@
+//! Who is called what: one name is one analyzer, over all shards and all kinds.
+//!
+//! ```text
+//! native      its id; another instance of the same id waits until the first has gone
+//! over HTTP   the id that it is configured with, kept for it from then on
+//! reference   they have none: the address, and the lowest number that is free behind it (10.0.0.5-1)
+//! ```
+//!
+//! Shared by the shards and the control side, behind one lock: touched when a link comes or goes.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Shutdown};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::io::Io;
+use super::links::Stage;
+use super::slab::Slot;
+use super::worker::Worker;
+use crate::engine::{Reason, OTHERS};
+use crate::protocol::Dialect;
+
+/// Who took an id over without saying its instance keeps it so long.
+const TAKEOVER_PAUSE_NS: u64 = 10_000_000_000;
+/// And at most this often twice as long: 640 s.
+const TAKEOVER_DOUBLINGS: u32 = 6;
+/// Ids of which it is remembered that they were said to be in use; of more it is counted only.
+const TOLD_MAX: usize = 256;
+
+/// Why a name cannot be had; for whoever asked, and for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct InUse {
+    /// By whom.
+    pub(super) holder: String,
+}
+
+#[derive(Debug)]
+struct Native {
+    instance: Option<u64>,
+    /// Address of the link that came first.
+    address: Arc<str>,
+    links: usize,
+}
+
+#[derive(Default)]
+struct Table {
+    natives: BTreeMap<Arc<str>, Native>,
+    /// Names of reference clients, and the addresses that they are at now.
+    references: BTreeMap<Arc<str>, Arc<str>>,
+    /// Ids of analyzers over HTTP that are configured, up or not, and their endpoints.
+    http: BTreeMap<Arc<str>, String>,
+}
+
+/// All names.
+#[derive(Default)]
+pub(super) struct Names(Mutex<Table>);
+
+impl Names {
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A link of a native analyzer comes up. Each one that does is to be given back by [`Names::link_gone`].
+    pub(super) fn native_link(
+        &self,
+        name: &Arc<str>,
+        instance: Option<u64>,
+        address: &Arc<str>,
+    ) -> Result<(), InUse> {
+        let mut table = self.table();
+        if **name == *OTHERS {
+            let holder = "the analyzers that are added up".to_owned();
+            return Err(InUse { holder });
+        }
+        if let Some(endpoint) = table.http.get(name) {
+            let holder = format!("the analyzer over HTTP at {endpoint}");
+            return Err(InUse { holder });
+        }
+        if let Some(address) = table.references.get(name) {
+            let holder = format!("the reference client at {address}");
+            return Err(InUse { holder });
+        }
+        let native = table.natives.entry(Arc::clone(name));
+        let native = native.or_insert_with(|| Native {
+            instance,
+            address: Arc::clone(address),
+            links: 0,
+        });
+        if native.instance != instance {
+            let holder = format!("another instance at {}", native.address);
+            return Err(InUse { holder });
+        }
+        native.links += 1;
+        Ok(())
+    }
+
+    /// A link is gone, of a native analyzer or of a reference client.
+    pub(super) fn link_gone(&self, name: &str) {
+        let mut table = self.table();
+        if table.references.remove(name).is_some() {
+            return;
+        }
+        if let Some(native) = table.natives.get_mut(name) {
+            native.links -= 1;
+            if native.links == 0 {
+                table.natives.remove(name);
+            }
+        }
+    }
+
+    /// A name for a reference client at this address: the same one again, when it comes back and no other of
+    /// that host has taken it meanwhile.
+    pub(super) fn reference(&self, host: Option<IpAddr>, address: &Arc<str>) -> Arc<str> {
+        let mut table = self.table();
+        let host = host.map_or_else(|| "unknown".to_owned(), |ip| ip.to_canonical().to_string());
+        let mut number = 0u64;
+        let name = loop {
+            number += 1;
+            let name: Arc<str> = format!("{host}-{number}").into();
+            if !table.has(&name) {
+                break name;
+            }
+        };
+        let address = Arc::clone(address);
+        table.references.insert(Arc::clone(&name), address);
+        name
+    }
+
+    /// An analyzer over HTTP is configured: from now on nobody else gets its id. Who has it now keeps it; then
+    /// he is told, and the analyzer comes up when he has gone.
+    pub(super) fn http_added(&self, name: &Arc<str>, endpoint: String) -> Option<InUse> {
+        self.table().http.insert(Arc::clone(name), endpoint);
+        self.holder(name)
+    }
+
+    pub(super) fn http_removed(&self, name: &str) {
+        self.table().http.remove(name);
+    }
+
+    /// Who holds a name other than as an analyzer over HTTP.
+    pub(super) fn holder(&self, name: &str) -> Option<InUse> {
+        let table = self.table();
+        let native = table.natives.get(name).map(|native| {
+            let address = &native.address;
+            format!("the native analyzer at {address}")
+        });
+        let reference = table.references.get(name);
+        let reference = reference.map(|address| format!("the reference client at {address}"));
+        native.or(reference).map(|holder| InUse { holder })
+    }
+}
+
+impl Table {
+    fn has(&self, name: &str) -> bool {
+        self.natives.contains_key(name)
+            || self.references.contains_key(name)
+            || self.http.contains_key(name)
+    }
+}
+
+impl<I: Io> Worker<I> {
+    /// The name is this link's from now on. A link of the same analyzer on this shard is a leftover of a
+    /// network that broke, and goes. Returns how many went before it for want of an instance.
+    ///
+    /// Who does not say his instance can be another of the same id, and the two would put each other out for
+    /// ever: the second time one has to wait, the next times twice as long each, see [`TAKEOVER_PAUSE_NS`].
+    pub(super) fn claim(
+        &mut self,
+        slot: Slot,
+        name: &Arc<str>,
+        instance: Option<u64>,
+        address: &Arc<str>,
+    ) -> Result<u32, InUse> {
+        self.shared.names.native_link(name, instance, address)?;
+        let namesake = self.links.iter().find(|(other, connection)| {
+            *other != slot
+                && connection.is_up()
+                && connection.link.dialect() == Dialect::Native
+                && connection.name == *name
+        });
+        let Some((old, connection)) = namesake else {
+            self.told_in_use.remove(name);
+            return Ok(0);
+        };
+        let mut takeovers = 0;
+        if instance.is_none() {
+            takeovers = connection.takeovers + 1;
+            let doublings = connection
+                .takeovers
+                .saturating_sub(1)
+                .min(TAKEOVER_DOUBLINGS);
+            let pause_ns = TAKEOVER_PAUSE_NS << doublings;
+            let age_ns = self.awake_ns.saturating_sub(connection.up_ns);
+            let at = self.io.peer(&connection.socket);
+            let at = at.map_or_else(|| "unknown".to_owned(), |at| at.to_string());
+            if connection.takeovers > 0 && age_ns < pause_ns {
+                self.shared.names.link_gone(name);
+                let holder = format!("{at}, which took it over a moment ago");
+                return Err(InUse { holder });
+            }
+            log::warn!(
+                "analyzer id {name:?}: {address} takes it over from {at}, whose link is taken for dead; if both live, one needs another id"
+            );
+        }
+        self.kill(
+            old,
+            "the analyzer connected again",
+            Some(Reason::LinkReplaced),
+        );
+        Ok(takeovers)
+    }
+
+    /// The id is another's who lives: said to who asks, once to the log, and counted.
+    pub(super) fn refuse_name(
+        &mut self,
+        slot: Slot,
+        name: Arc<str>,
+        address: &str,
+        in_use: &InUse,
+    ) {
+        self.engine.counters.count(Reason::IdInUse);
+        let holder = &in_use.holder;
+        let why = format!("id {name:?} is in use by {holder}; this one waits until that has gone");
+        self.say_refused(slot, &why);
+        if self.told_in_use.len() < TOLD_MAX && self.told_in_use.insert(Arc::clone(&name)) {
+            log::warn!(
+                "analyzer id {name:?}: {address} asks for it, it is in use by {holder}; refused until that has gone, from now on counted only (id_in_use)"
+            );
+        }
+        if let Some(connection) = self.links.get_mut(slot) {
+            connection.stage = Stage::Closing;
+            self.io.shutdown(&connection.socket, Shutdown::Both);
+        }
+        self.bury(slot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arc(text: &str) -> Arc<str> {
+        text.into()
+    }
+
+    #[test]
+    fn an_instance_may_have_many_links_and_another_waits_until_the_last_is_gone() {
+        let names = Names::default();
+        let link =
+            |instance, address: &str| names.native_link(&arc("a"), instance, &arc(address)).err();
+        assert_eq!(link(Some(1), "10.0.0.1:1"), None);
+        assert_eq!(link(Some(1), "10.0.0.1:2"), None);
+        let refused = link(Some(2), "10.0.0.2:1").expect("in use");
+        assert_eq!(refused.holder, "another instance at 10.0.0.1:1");
+        assert!(
+            link(None, "10.0.0.1:3").is_some(),
+            "it does not say who it is"
+        );
+        names.link_gone("a");
+        assert!(link(Some(2), "10.0.0.2:1").is_some());
+        names.link_gone("a");
+        assert_eq!(link(Some(2), "10.0.0.2:1"), None);
+        names.link_gone("a");
+        assert!(names.table().natives.is_empty());
+    }
+
+    #[test]
+    fn one_name_over_all_kinds() {
+        let names = Names::default();
+        let at = arc("10.0.0.5:4711");
+        let host = Some(IpAddr::from([10, 0, 0, 5]));
+        let native = |name: &str| names.native_link(&arc(name), None, &at).err();
+        assert_eq!(&*names.reference(host, &at), "10.0.0.5-1");
+        assert!(native("10.0.0.5-1").is_some_and(|used| used.holder.contains("10.0.0.5:4711")));
+        assert_eq!(native("10.0.0.5-2"), None);
+        assert_eq!(&*names.reference(host, &at), "10.0.0.5-3");
+        names.link_gone("10.0.0.5-1");
+        assert_eq!(&*names.reference(host, &at), "10.0.0.5-1", "it is back");
+        assert!(native(OTHERS).is_some());
+
+        let used = names.http_added(&arc("10.0.0.5-2"), "http://h".into());
+        assert!(used.is_some_and(|used| used.holder.contains("native analyzer at 10.0.0.5:4711")));
+        assert!(native("10.0.0.5-2").is_some(), "kept for the one over HTTP");
+        names.link_gone("10.0.0.5-2");
+        assert_eq!(names.holder("10.0.0.5-2"), None, "it may come up");
+        names.http_removed("10.0.0.5-2");
+        assert_eq!(native("10.0.0.5-2"), None);
+        let v4 = Some("::ffff:10.0.0.5".parse().expect("an address"));
+        assert_eq!(&*names.reference(v4, &at), "10.0.0.5-4");
+    }
+}
