@@ -171,6 +171,29 @@ pub enum Order {
     },
 }
 
+/// As an operator says it, with the id in quotes.
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Order::Weight { name, weight, pin } => {
+                let pinned = if *pin { ", pinned" } else { "" };
+                write!(f, "weight of {name:?}: {weight}{pinned}")
+            }
+            Order::OwnWeight { name, weight } => {
+                write!(f, "weight of {name:?} by the configuration: {weight}")
+            }
+            Order::Unpin { name } => write!(f, "unpin {name:?}"),
+            Order::Drain { name } => write!(f, "drain {name:?}"),
+            Order::Resume { name } => write!(f, "resume {name:?}"),
+            Order::Eject { name } => write!(f, "eject {name:?}"),
+            Order::HttpUp { name, weight, .. } => {
+                write!(f, "{name:?} over HTTP is in, weight {weight}")
+            }
+            Order::HttpDown { .. } => f.write_str("an analyzer over HTTP is out"),
+        }
+    }
+}
+
 /// Why an order was refused.
 #[derive(Clone, Debug, PartialEq)]
 pub enum OrderError {

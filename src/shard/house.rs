@@ -63,7 +63,7 @@ impl<I: Io> Worker<I> {
             return;
         }
         for slip in self.shared.desk.take_slips() {
-            log::info!("order {:?}", slip.order);
+            log::info!("order: {}", slip.order);
             let done = registrar.order(slip.order).map(|roster| {
                 self.new_roster = roster.or(self.new_roster.take());
                 registrar.epoch()

@@ -214,7 +214,11 @@ impl Worker {
         self.connect_later(index);
         if !std::mem::replace(&mut self.has_warned, true) {
             let addr = self.addrs[self.next_addr % self.addrs.len()];
-            log::warn!("connection to {addr} {was:?}: {error}; connecting again with back-off");
+            let what = match was {
+                State::Waiting | State::Connecting => "cannot be made",
+                _ => "broke",
+            };
+            log::warn!("connection to {addr} {what}: {error}; connecting again with back-off");
         }
     }
 
