@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::common::process::{run_command, Distributor, WEIR};
-use crate::manager::distributor;
+use crate::manager::{distributor, Scratch};
 
 const LISTEN: &str = "--emitters 127.0.0.1:0 --analyzers 127.0.0.1:0 --http off --shards 2";
 
@@ -35,6 +35,26 @@ fn the_limit_that_is_too_small_is_the_one_that_is_named() {
         let said = refused(&format!("ulimit -v {kib}"));
         assert!(said.contains("RLIMIT_AS"), "{kib}: {said}");
         assert!(!said.contains("MEMLOCK"), "{kib}: {said}");
+    }
+}
+
+/// What `weir check` takes starts, and the other way round: here neither blames another process.
+#[test]
+fn two_listeners_on_one_port_are_named_by_the_check() {
+    let scratch = Scratch::new("apart");
+    let file = scratch.0.join("w.toml");
+    let text = "[sockets]\nemitters = \"127.0.0.1:18080\"\nanalyzers = \"0.0.0.0:18080\"\n";
+    std::fs::write(&file, text).expect("written");
+    for line in ["check", "distributor --config"] {
+        let output = run_command(Command::new(WEIR).args(line.split(' ')).arg(&file));
+        let said = String::from_utf8(output.stderr).expect("text");
+        assert!(!output.status.success(), "{line}");
+        let (flags, port) = (["--emitters", "--analyzers"], "0.0.0.0:18080");
+        assert!(
+            flags.iter().all(|flag| said.contains(flag)) && said.contains(port),
+            "{line}: {said}"
+        );
+        assert!(!said.contains("another process"), "{said}");
     }
 }
 

@@ -7,6 +7,7 @@
 //!   Admin        path or address
 //! ```
 
+mod apart;
 mod hosts;
 mod own;
 mod protection;
@@ -448,6 +449,7 @@ impl Config {
         if self.shards == 0 || self.shards > 1024 {
             return refuse(format!("--shards {}: 1 to 1024 allowed", self.shards));
         }
+        self.check_apart().map_err(StartError::Config)?;
         if self.accept == Accept::Local && self.cores.len() < self.shards {
             let shards = self.shards;
             return refuse(format!(
