@@ -4,6 +4,7 @@
 mod cases;
 mod limits;
 mod model;
+mod moves;
 mod partial;
 mod rig;
 mod shares;
