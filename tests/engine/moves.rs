@@ -80,6 +80,7 @@ impl World {
             buffers: BUFFERS,
             buffer_bytes: BUFFER_BYTES,
             frame_bytes_max: 16 * 1024,
+            unit_bytes_max: 16 * 1024,
             window_bytes: 64 * 1024,
             window_messages: 500,
             partial_bytes_max: 1 << 20,
