@@ -31,6 +31,8 @@ pub enum Reason {
     IdInUse,
     TooManyAnalyzers,
     ConnectionLimit,
+    /// An emitter's connection broke while nobody took messages, and its place was wanted: what it had sent is lost.
+    ResetUnread,
     AcceptFailed,
     UnitTooLong,
     AddressNotAllowed,
@@ -45,7 +47,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Reason; 28] = [
+    pub const ALL: [Reason; 29] = [
         Reason::FrameTooShort,
         Reason::FrameTooLong,
         Reason::FrameCutOff,
@@ -66,6 +68,7 @@ impl Reason {
         Reason::IdInUse,
         Reason::TooManyAnalyzers,
         Reason::ConnectionLimit,
+        Reason::ResetUnread,
         Reason::AcceptFailed,
         Reason::UnitTooLong,
         Reason::AddressNotAllowed,
@@ -99,6 +102,7 @@ impl Reason {
             Reason::IdInUse => "id_in_use",
             Reason::TooManyAnalyzers => "too_many_analyzers",
             Reason::ConnectionLimit => "connection_limit",
+            Reason::ResetUnread => "reset_unread",
             Reason::AcceptFailed => "accept_failed",
             Reason::UnitTooLong => "unit_too_long",
             Reason::AddressNotAllowed => "address_not_allowed",

@@ -13,11 +13,11 @@ use std::io;
 use std::net::{IpAddr, Shutdown};
 use std::sync::atomic::Ordering;
 
-use super::admission::Door;
+use super::admission::{customer, Door};
 use super::io::Io;
 use super::slab::{bare, token, Kind, Slot};
 use super::worker::{Phase, Worker};
-use crate::engine::{Evicted, Ingest, Reason};
+use crate::engine::{Ingest, Reason};
 use crate::protocol::detect;
 use crate::protocol::foreign::{self, Foreign};
 use crate::protocol::frame::FrameError;
@@ -27,19 +27,23 @@ use crate::uring::{Chunk, Completion, Group};
 /// An emitter's connection.
 pub(super) struct Emitter<S> {
     /// Closed as soon as nothing more is read from it, so that a peer which is cut off knows.
-    socket: Option<S>,
+    pub(super) socket: Option<S>,
     /// A receive is armed.
-    receiving: bool,
+    pub(super) receiving: bool,
     /// The stream has ended, or is not to be followed any more.
-    ended: bool,
+    pub(super) ended: bool,
     /// It has closed; the farewell being over, what it sent is read to its end all the same.
     finishing: bool,
     /// It broke the protocol: what it sent after that is not read.
     rejected: bool,
     /// Chunks of it that are pending.
-    pending: u32,
+    pub(super) pending: u32,
     /// Its address, when connections are counted by address.
-    counted: Option<IpAddr>,
+    pub(super) counted: Option<IpAddr>,
+    /// It is one of `--max-connections`, and of its address: until its socket is closed.
+    pub(super) has_place: bool,
+    /// Its connection broke before all that it had sent was read.
+    pub(super) is_broken: bool,
 }
 
 /// Bytes that the engine could not take yet.
@@ -66,8 +70,7 @@ impl<I: Io> Worker<I> {
         if !self.takes_in() && !finishing {
             return;
         }
-        if self.shared.emitters.fetch_add(1, Ordering::Relaxed) >= self.config.connections_max {
-            self.shared.emitters.fetch_sub(1, Ordering::Relaxed);
+        if !self.take_place() {
             if self.engine.counters.of(Reason::ConnectionLimit) == 0 {
                 let most = self.config.connections_max;
                 log::warn!(
@@ -90,7 +93,10 @@ impl<I: Io> Worker<I> {
             rejected: false,
             pending: 0,
             counted,
+            has_place: true,
+            is_broken: false,
         };
+        self.emitters_placed += 1;
         let slot = self.emitters.insert(emitter);
         self.engine.emitter_opened(slot.index());
         self.engine.counters.emitters_accepted += 1;
@@ -119,9 +125,12 @@ impl<I: Io> Worker<I> {
         if most == 0 {
             return Some(None);
         }
-        if !self.shared.admission.enter(Door::Emitters, peer, most) {
-            self.engine.counters.count(Reason::AddressLimit);
-            return None;
+        while !self.shared.admission.enter(Door::Emitters, peer, most) {
+            let is_its = |other: Option<IpAddr>| other.map(customer) == Some(customer(peer));
+            if !self.forget_broken(is_its) {
+                self.engine.counters.count(Reason::AddressLimit);
+                return None;
+            }
         }
         Some(Some(peer))
     }
@@ -147,6 +156,7 @@ impl<I: Io> Worker<I> {
             return;
         };
         emitter.receiving = true;
+        emitter.is_broken = false;
         let token = token(Kind::EmitterReceive, slot);
         self.io.receive(socket, Group::Ingress, token);
     }
@@ -347,37 +357,8 @@ impl<I: Io> Worker<I> {
         let _ = self.io.send_now(socket, &out);
     }
 
-    /// Frames that take too long to arrive.
-    pub(super) fn check_frames(&mut self) {
-        let limit = self.config.frame_timeout.as_nanos();
-        self.engine
-            .evict_overdue(u64::try_from(limit).unwrap_or(u64::MAX));
-        self.close_evicted();
-    }
-
-    /// Closes whose partial frame had to go.
-    fn close_evicted(&mut self) {
-        while let Some(Evicted { emitter, reason }) = self.engine.next_evicted() {
-            let Some(slot) = self.emitters.slot_at(emitter) else {
-                continue;
-            };
-            let why = match reason {
-                Reason::FrameTimeout => {
-                    let limit = self.config.frame_timeout;
-                    format!("a frame has not arrived whole within {limit:?} (--frame-timeout)")
-                }
-                _ => {
-                    let limit = self.config.partial_bytes_max;
-                    format!("others need room, and of the {limit} bytes for partial frames (--partial-bytes) its own has taken most for longest")
-                }
-            };
-            self.reject(slot, reason.as_str(), &why);
-            self.close_if_finished(slot);
-        }
-    }
-
     /// The peer broke the protocol: whole messages before are kept, the rest is not read.
-    fn reject(&mut self, slot: Slot, kind: &'static str, why: &str) {
+    pub(super) fn reject(&mut self, slot: Slot, kind: &'static str, why: &str) {
         let Some(emitter) = self.emitters.get_mut(slot) else {
             return;
         };
@@ -425,6 +406,7 @@ impl<I: Io> Worker<I> {
     }
 
     fn rearm_receives(&mut self) {
+        self.broken.clear();
         while let Some(slot) = self.rearm.pop_front() {
             let is_read = self.is_read(slot);
             let Some(emitter) = self.emitters.get_mut(slot) else {
@@ -471,7 +453,7 @@ impl<I: Io> Worker<I> {
         }
     }
 
-    fn close_if_finished(&mut self, slot: Slot) {
+    pub(super) fn close_if_finished(&mut self, slot: Slot) {
         let Some(emitter) = self.emitters.get_mut(slot) else {
             return;
         };
@@ -479,16 +461,16 @@ impl<I: Io> Worker<I> {
             return;
         }
         emitter.socket = None;
+        self.give_place_back(slot);
+        let Some(emitter) = self.emitters.get_mut(slot) else {
+            return;
+        };
         if emitter.pending == 0 {
             if !emitter.rejected && !self.engine.emitter_was_heard(slot.index()) {
                 self.engine.counters.count(Reason::Probe);
             }
             self.engine.emitter_closed(slot.index());
-            if let Some(address) = emitter.counted {
-                self.shared.admission.leave(Door::Emitters, address);
-            }
             self.emitters.remove(slot);
-            self.shared.emitters.fetch_sub(1, Ordering::Relaxed);
         }
     }
 

@@ -158,6 +158,7 @@ impl<I: Io> Worker<I> {
         }
         self.serve_tap();
         self.check_handshakes();
+        self.look_at_unread();
         self.check_clients();
         self.check_posts();
         for kind in std::mem::take(&mut self.accept_retry) {
@@ -194,7 +195,7 @@ impl<I: Io> Worker<I> {
             roster: Arc::clone(&self.roster),
             roster_applied_ns: self.roster_applied_ns,
             kept: self.registrar.as_ref().map_or((0, 0), Registrar::kept),
-            emitters: self.emitters.len(),
+            emitters: self.emitters_placed,
             links: self.links_up.len(),
             buffers: self.engine.buffers(),
             unrouted_bytes: self.pending_bytes(),

@@ -7,7 +7,7 @@ use std::net::{Shutdown, SocketAddr};
 
 use super::mesh::Mesh;
 use crate::engine::{Memory, Span};
-use crate::uring::{Chunk, Completion, Group};
+use crate::uring::{Chunk, Completion, Group, Left};
 
 /// Requests are only started here; each ends with one completion or more that carry its token.
 pub(crate) trait Io {
@@ -109,6 +109,8 @@ pub(crate) trait Io {
     fn prepare_link(&self, socket: &Self::Socket) -> io::Result<()>;
     /// The peer has closed, or half-closed: what it sent can be read to its end.
     fn peer_has_ended(&self, socket: &Self::Socket) -> bool;
+    /// What is left of a connection that nobody reads from.
+    fn left_of(&self, socket: &Self::Socket) -> Left;
     /// Bytes sent that the peer's kernel has not acknowledged; zero when unknown.
     fn unread_bytes(&self, socket: &Self::Socket) -> usize;
     /// When the connection closes, what it still has to send is dropped.

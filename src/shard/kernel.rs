@@ -11,8 +11,8 @@ use super::io::Io;
 use super::listen::Listener;
 use super::mesh::GlommioMesh;
 use crate::engine::Span;
-use crate::uring::{monotonic_ns, peer_has_ended, unread_bytes};
-use crate::uring::{Arena, Chunk, Completion, Group, Ring, SendVector};
+use crate::uring::{left_of, monotonic_ns, peer_has_ended, unread_bytes};
+use crate::uring::{Arena, Chunk, Completion, Group, Left, Ring, SendVector};
 
 impl Io for Ring {
     type Socket = OwnedFd;
@@ -156,6 +156,10 @@ impl Io for Ring {
 
     fn peer_has_ended(&self, socket: &OwnedFd) -> bool {
         peer_has_ended(socket)
+    }
+
+    fn left_of(&self, socket: &OwnedFd) -> Left {
+        left_of(socket)
     }
 
     fn unread_bytes(&self, socket: &OwnedFd) -> usize {

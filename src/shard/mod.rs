@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! worker.rs     the event loop: read this first
-//! emitters.rs   accept, receive
+//! emitters.rs   accept, receive; unread.rs: who is late, who is gone
 //! clients.rs    HTTP clients; callers.rs: who asks; requests.rs: what they ask; waits.rs: what takes too long
 //! handshake.rs  analyzers: from accept to a link that is up
 //! places.rs     who has not spoken, and who goes first
@@ -46,6 +46,7 @@ pub(crate) mod shared;
 mod slab;
 mod start;
 mod tap;
+mod unread;
 mod waits;
 pub(crate) mod worker;
 

@@ -22,7 +22,7 @@ use super::mesh::{Inbox, Mesh};
 use super::places::{places_of, Places};
 use super::posts::Posts;
 use super::shared::{HttpReport, Live, Pace, ShardReport, Shared, Stop};
-use super::slab::{bare, untoken, Kind, Slab, Slot};
+use super::slab::{bare, token, untoken, Kind, Slab, Slot};
 use super::Config;
 use crate::awake::Awake;
 use crate::engine::{Engine, LaneId, LinkEpoch, Registrar, Roster};
@@ -85,6 +85,10 @@ pub(crate) struct Worker<I: Io> {
     pub(super) pending: VecDeque<PendingChunk>,
     /// Emitters whose receive ended and must be started again.
     pub(super) rearm: VecDeque<Slot>,
+    /// Of those: their connections broke, and not all is read that they had sent.
+    pub(super) broken: VecDeque<Slot>,
+    /// Emitters that have a place among `--max-connections`.
+    pub(super) emitters_placed: usize,
 
     pub(super) links: Slab<Connection<I>>,
     /// Those of them that have not spoken.
@@ -217,6 +221,8 @@ impl<I: Io> Worker<I> {
             emitters: Slab::new(),
             pending: VecDeque::new(),
             rearm: VecDeque::new(),
+            broken: VecDeque::new(),
+            emitters_placed: 0,
             links: Slab::new(),
             links_up: BTreeMap::new(),
             links_counted: 0,
@@ -324,8 +330,22 @@ impl<I: Io> Worker<I> {
         self.say_goodbye();
         let report = self.report();
         self.listeners = None;
+        self.cancel_receives();
         self.io.quiesce();
         report
+    }
+
+    /// Ends the receives under way, each by its token: of all requests only these are many.
+    fn cancel_receives(&mut self) {
+        let emitters = self.emitters.slots().into_iter();
+        let links = self.links.slots().into_iter();
+        let clients = self.clients.table.slots().into_iter();
+        let emitters = emitters.map(|slot| token(Kind::EmitterReceive, slot));
+        let links = links.map(|slot| token(Kind::LinkReceive, slot));
+        let clients = clients.map(|slot| token(Kind::HttpReceive, slot));
+        for receive in emitters.chain(links).chain(clients) {
+            self.io.cancel(receive, bare(Kind::Cancel));
+        }
     }
 
     /// The analyzers and weights that it routes by.

@@ -11,7 +11,7 @@ use super::mesh::SimMesh;
 use super::net::{ConnId, Net, Port, SimListener, SimSocket};
 use crate::engine::{Span, VecMemory};
 use crate::shard::io::Io;
-use crate::uring::{Chunk, Completion, Group};
+use crate::uring::{Chunk, Completion, Group, Left};
 
 /// Written over receive memory that the shard has given back: whoever reads on sees it.
 const POISON: u8 = 0xDD;
@@ -390,6 +390,11 @@ impl Io for SimIo {
 
     fn peer_has_ended(&self, socket: &SimSocket) -> bool {
         self.net.borrow().peer_has_ended(socket.conn)
+    }
+
+    /// Connections of the simulator end in good order, or are found broken when they are read.
+    fn left_of(&self, _: &SimSocket) -> Left {
+        Left::Open
     }
 
     fn unread_bytes(&self, socket: &SimSocket) -> usize {

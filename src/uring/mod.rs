@@ -15,6 +15,7 @@ mod inherit;
 mod lent;
 mod limits;
 mod map;
+mod peers;
 mod probe;
 mod provided;
 mod ring;
@@ -24,10 +25,8 @@ pub use arena::{Arena, ArenaView};
 pub use clock::monotonic_ns;
 pub(crate) use inherit::adopt_descriptors;
 pub use limits::{behind, raise_nofile};
+pub use peers::{left_of, peer_has_ended, unread_bytes, Left};
 pub use probe::{kernel_release, parse_release, Features, Unusable, KERNEL_MIN};
 pub use provided::Chunk;
-pub use ring::{
-    peer_has_ended, unread_bytes, Completion, Group, Ring, RingConfig, SendVector, Wait,
-    SEND_RANGES_MAX,
-};
+pub use ring::{Completion, Group, Ring, RingConfig, SendVector, Wait, SEND_RANGES_MAX};
 pub use wake::Wake;

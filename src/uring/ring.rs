@@ -5,7 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -460,11 +460,14 @@ impl Ring {
     /// closed ring would let go of them later, at the kernel's leisure: a listener would still hold
     /// its port when the next distributor starts.
     ///
+    /// Of many requests, those that the caller knows should be cancelled before, one by one: to find each of
+    /// the others the kernel walks its whole table again.
+    ///
     /// What cannot be ended within a second, a write to a disk that hangs, keeps its memory for good.
     pub fn quiesce(&mut self) {
         const PATIENCE_S: u64 = 1;
         let timeout = Timespec::new().sec(PATIENCE_S);
-        let _ = self.ring.submit();
+        self.settle_cancelled();
         let everything = CancelBuilder::any().all();
         if let Err(error) = self
             .ring
@@ -477,14 +480,34 @@ impl Ring {
         }
         // Runs what the cancellations left to do.
         let _ = self.enter(0, Duration::ZERO, 0);
-        for entry in self.ring.completion() {
-            self.outgoing.take_back(entry.user_data());
-            self.addresses.take_back(entry.user_data());
-        }
+        self.forget_completions();
         let left = self.outgoing.len() + self.addresses.len();
         if left > 0 {
             log::warn!("{left} requests go on behind the end of their ring: a disk that hangs?");
         }
+    }
+
+    /// Submits what is queued and lets the kernel conclude what was cancelled: until then it is in its table.
+    fn settle_cancelled(&mut self) {
+        const ROUNDS: usize = 4;
+        const ROUND: Duration = Duration::from_millis(2);
+        for round in 0..ROUNDS {
+            let _ = self.enter(CQ_ENTRIES as usize, ROUND, 0);
+            if self.forget_completions() == 0 && round > 0 {
+                return;
+            }
+        }
+    }
+
+    /// Takes back what completed requests had borrowed, and no more of them; how many there were.
+    fn forget_completions(&mut self) -> usize {
+        let completions = self.ring.completion();
+        completions
+            .map(|entry| {
+                self.outgoing.take_back(entry.user_data());
+                self.addresses.take_back(entry.user_data());
+            })
+            .count()
     }
 
     /// Receive memory in bytes, all groups.
@@ -554,64 +577,5 @@ impl Ring {
                 );
             }
         }
-    }
-}
-
-/// The peer's FIN has arrived (TCP_INFO): CLOSE_WAIT and the states behind it. False when unknown.
-pub fn peer_has_ended(fd: &impl AsRawFd) -> bool {
-    const TIME_WAIT: u8 = 6;
-    const CLOSE: u8 = 7;
-    const CLOSE_WAIT: u8 = 8;
-    const LAST_ACK: u8 = 9;
-    const CLOSING: u8 = 11;
-    let mut info = [0u8; 8]; // the state is the first byte
-    let mut len = info.len() as libc::socklen_t; // eight
-                                                 // SAFETY: the kernel writes at most `len` bytes into `info`.
-    let result = unsafe {
-        libc::getsockopt(
-            fd.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_INFO,
-            info.as_mut_ptr().cast(),
-            &mut len,
-        )
-    };
-    let ended = [TIME_WAIT, CLOSE, CLOSE_WAIT, LAST_ACK, CLOSING];
-    result == 0 && ended.contains(&info[0])
-}
-
-/// Bytes that the peer's kernel has not acknowledged (TIOCOUTQ); zero when unknown.
-pub fn unread_bytes(fd: &impl AsRawFd) -> usize {
-    let mut pending: libc::c_int = 0;
-    // SAFETY: the ioctl writes one int.
-    let result = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCOUTQ, &mut pending) };
-    if result == 0 {
-        usize::try_from(pending).unwrap_or(0)
-    } else {
-        0
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::{Shutdown, TcpListener, TcpStream};
-    use std::time::{Duration, Instant};
-
-    use super::*;
-
-    #[test]
-    fn a_peer_that_has_closed_is_known_before_it_is_read_to_its_end() {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = listener.local_addr().expect("bound");
-        let mut peer = TcpStream::connect(address).expect("listened on");
-        let (socket, _) = listener.accept().expect("connected");
-        io::Write::write_all(&mut peer, b"unread").expect("sent");
-        assert!(!peer_has_ended(&socket));
-        peer.shutdown(Shutdown::Write).expect("half-closed");
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while !peer_has_ended(&socket) {
-            assert!(Instant::now() < deadline, "its FIN was sent over loopback");
-        }
-        assert!(!peer_has_ended(&peer), "the other side has not closed");
     }
 }

@@ -2,11 +2,15 @@
 //!
 //! ```text
 //! addresses.rs     peers that have no address any more
+//! gone.rs          peers that are dead while nobody takes messages
 //! partial.rs       frames that never end
+//! stop.rs          a second SIGTERM
 //! ```
 
 #[path = "../common/mod.rs"]
 mod common;
 
 mod addresses;
+mod gone;
 mod partial;
+mod stop;
