@@ -388,7 +388,7 @@ mod tests {
             random = random
                 .wrapping_mul(6364136223846793005)
                 .wrapping_add(1442695040888963407);
-            let is_bad_luck = bad_one_in > 0 && (random >> 33) % bad_one_in == 0;
+            let is_bad_luck = bad_one_in > 0 && (random >> 33).is_multiple_of(bad_one_in);
             Ok(Point {
                 rate,
                 seconds,

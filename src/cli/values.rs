@@ -95,7 +95,7 @@ pub fn show_bytes(bytes: u64) -> String {
     let units = BYTE_UNITS.iter().skip(1).rev();
     let (unit, scale) = units
         .copied()
-        .find(|(_, scale)| bytes > 0 && bytes % scale == 0)
+        .find(|(_, scale)| bytes > 0 && bytes.is_multiple_of(*scale))
         .unwrap_or(BYTE_UNITS[1]);
     format!("{}{unit}", bytes / scale)
 }
@@ -116,7 +116,7 @@ pub fn show_duration(duration: Duration) -> String {
     }
     let (scale, unit) = units
         .into_iter()
-        .find(|(scale, _)| ns % scale == 0)
+        .find(|(scale, _)| ns.is_multiple_of(*scale))
         .unwrap_or((1, "ns"));
     format!("{}{unit}", ns / scale)
 }

@@ -83,7 +83,7 @@ impl Host {
         // What was mounted last lies on top.
         let mounts = self.text("/proc/self/mounts").unwrap_or_default();
         let is_below = |line: &&str| matches!(line.split(' ').nth(1), Some("/proc" | "/proc/sys"));
-        let top = mounts.lines().filter(is_below).last();
+        let top = mounts.lines().rfind(is_below);
         let options = top.and_then(|line| line.split(' ').nth(3));
         options.is_some_and(|options| options.split(',').any(|option| option == "ro"))
     }

@@ -183,7 +183,7 @@ mod tests {
                 due += all.part(three_to_one[0]).of(messages);
                 routed += messages;
             }
-            let exact = u128::from(routed) * 3 << 62;
+            let exact = (u128::from(routed) * 3) << 62;
             // 0.3 and 0.1 are not quite three to one: 2^-54 of each message.
             let allowed = if three_to_one[0] < 1.0 {
                 u128::from(routed) << 10

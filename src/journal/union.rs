@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 
 /// Words of a page.
 pub const WORDS: usize = (BITS / 64) as usize;
-const _: () = assert!(BITS % 64 == 0);
+const _: () = assert!(BITS.is_multiple_of(64));
 
 /// Journals that are looked at together.
 pub struct Union {

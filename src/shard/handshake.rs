@@ -240,8 +240,8 @@ impl<I: Io> Worker<I> {
                 }
                 return;
             }
-            Some(Ok(hello)) if check_name(&hello.id).is_err() => {
-                let why = check_name(&hello.id).err().unwrap_or_default();
+            Some(Ok(hello)) if check_name(hello.id).is_err() => {
+                let why = check_name(hello.id).err().unwrap_or_default();
                 self.refuse(slot, &format!("analyzer {why}"), Reason::HandshakeInvalid);
                 return;
             }

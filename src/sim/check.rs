@@ -27,7 +27,7 @@ impl World {
             return Err(format!("shard {shard}: {balance}"));
         }
         self.oracle.identities_lost |= worker.engine.counters.identities_lost > 0;
-        if self.turns % THOROUGH_TURNS == 0 {
+        if self.turns.is_multiple_of(THOROUGH_TURNS) {
             let found = worker.engine.check();
             found.map_err(|what| format!("shard {shard}: {what}"))?;
             self.check_acks()?;
