@@ -13,7 +13,7 @@ const LAYERS: [(&str, &[&str]); 17] = [
     ("http", &["protocol"]),
     ("uring", &["engine", "protocol"]),
     ("shard", &["awake", "uring", "engine", "http", "protocol"]),
-    ("sim", &["shard", "uring", "engine", "protocol"]),
+    ("sim", &["shard", "uring", "engine", "http", "protocol"]),
     // What all programs write down: formats and files, nothing of how they work.
     ("certificate", &["protocol"]),
     ("journal", &[]),

@@ -215,7 +215,10 @@ pub fn record_messages(head: &[u8]) -> u64 {
 fn part_id(packet_id: &str, part: &Range<usize>) -> String {
     let (start, digits) = packet_id.split_at(packet_id.len().saturating_sub(8));
     let digits = u32::from_str_radix(digits, 16).unwrap_or_default();
-    let mix = |number: usize, factor: u32| (number as u32).wrapping_mul(factor); // any bits do
+    let mix = |number: usize, factor: u32| {
+        let low = u32::try_from(number & 0xffff_ffff).unwrap_or_default(); // any bits do
+        low.wrapping_mul(factor)
+    };
     let mixed = digits ^ mix(part.start, 0x9e37_79b1) ^ mix(part.end, 0x85eb_ca77);
     format!("{start}{mixed:08x}")
 }

@@ -35,7 +35,7 @@ pub fn http_date(unix_s: u64) -> [u8; DATE_BYTES] {
     let unix_s = unix_s.min(LAST_MS / 1000);
     let (days, seconds) = (unix_s / DAY_S, unix_s % DAY_S);
     let (year, month, day) = civil(days);
-    let month_name = MONTHS[(month as usize).saturating_sub(1) % 12];
+    let month_name = MONTHS[(month.saturating_sub(1) % 12) as usize];
     let mut text = *b"Thu, 00 Jan 0000 00:00:00 GMT";
     text[0..3].copy_from_slice(WEEKDAYS[(days % 7) as usize]);
     digits(&mut text[5..7], day);

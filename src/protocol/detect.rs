@@ -557,9 +557,9 @@ mod tests {
 
     #[test]
     fn weights_that_look_like_text_are_weights() {
-        for weight in [0.7, 0.65, 0.81, 0.21] {
-            let bytes = (weight as f32).to_be_bytes();
-            let expected = reference(Dialect::Compact, f64::from(weight as f32));
+        for weight in [0.7_f32, 0.65, 0.81, 0.21] {
+            let bytes = weight.to_be_bytes();
+            let expected = reference(Dialect::Compact, f64::from(weight));
             assert_eq!(both_ways(&bytes), [expected; 2], "{weight}");
         }
         for weight in [19.2, 11.2] {

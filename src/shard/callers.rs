@@ -99,13 +99,15 @@ impl<I: Io> Worker<I> {
         let caller = client.caller;
         let (allow, rate) = (&protection.allow_http, protection.rate_limit);
         // Who has no proxy between was looked at when it connected.
-        if is_forwarded && !caller.is_some_and(|caller| allow.allows(caller))
-            && (caller.is_some() || !allow.is_empty() || rate.is_some()) {
-                let (reason, detail) = not_allowed(caller);
-                self.clients.refuse(reason);
-                self.answer_error(slot, 403, "Forbidden", &detail, &[]);
-                return false;
-            }
+        if is_forwarded
+            && !caller.is_some_and(|caller| allow.allows(caller))
+            && (caller.is_some() || !allow.is_empty() || rate.is_some())
+        {
+            let (reason, detail) = not_allowed(caller);
+            self.clients.refuse(reason);
+            self.answer_error(slot, 403, "Forbidden", &detail, &[]);
+            return false;
+        }
         let (Some(rate), Some(caller)) = (rate, caller) else {
             return true;
         };

@@ -2,7 +2,6 @@
 //! was stopped, drains that outlive links, names that two claim.
 
 #[path = "../common/mod.rs"]
-#[allow(dead_code)] // each test binary uses its part of it
 mod common;
 mod drain;
 #[path = "../http/rig.rs"]

@@ -222,9 +222,13 @@ fn bad_peers_do_not_fill_the_log() {
 /// Closed, and on a disk that is full: at the end of a run, where the report and the certificate come.
 #[test]
 fn streams_that_cannot_be_written_cost_no_certificate() {
-    let kinds: [(&str, fn() -> Stdio); 2] =
-        [("deaf", || deaf().into()), ("full", || disk_full().into())];
-    for (name, stream) in kinds {
+    for name in ["deaf", "full"] {
+        let stream = || -> Stdio {
+            match name {
+                "deaf" => deaf().into(),
+                _ => disk_full().into(),
+            }
+        };
         let scratch = Scratch::new(name);
         let certificate = |who: &str| scratch.0.join(who);
         let flags = format!("--certificate {}", certificate("d").display());

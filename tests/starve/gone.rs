@@ -16,7 +16,7 @@ const PAYLOAD: usize = 64;
 fn is_let_in(stream: &mut TcpStream) -> bool {
     let patience = Some(Duration::from_millis(300));
     stream.set_read_timeout(patience).expect("an option");
-    match stream.read(&mut [0]) {
+    match stream.read_exact(&mut [0]) {
         Ok(_) => false,
         Err(error) => matches!(
             error.kind(),
@@ -156,9 +156,7 @@ fn http_clients_that_were_reset_make_room() {
                 client
             })
             .collect();
-        until("some wait for an ACK", || {
-            waiting.iter().any(|client| is_waiting(client))
-        });
+        until("some wait for an ACK", || waiting.iter().any(is_waiting));
     }
     let began = Instant::now();
     let mut client = None;

@@ -351,7 +351,9 @@ fn recognize(post: &text::Post, oracle: &Oracle) -> Result<Vec<MessageId>, Strin
     let whole = ids.first().and_then(|id| oracle.packet_of(*id));
     let whole = whole.ok_or("a packet of a client with messages of others")?;
     let is_part = ids.iter().all(|id| whole.messages.contains(id));
-    if !ids.iter().copied().eq(whole.messages.clone()) && !(is_part && oracle.too_large) {
+    let is_whole = ids.iter().copied().eq(whole.messages.clone());
+    let may_be_part = is_part && oracle.too_large;
+    if !(is_whole || may_be_part) {
         return Err(format!("a packet of {:?} came as {ids:?}", whole.messages));
     }
     Ok(ids)

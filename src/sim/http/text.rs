@@ -81,11 +81,14 @@ pub(super) fn bad_request(random: &mut Random) -> Vec<u8> {
     format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
+/// Head, body, and the bytes of both.
+type Parts<'a> = (&'a str, &'a [u8], usize);
+
 /// Head and body of what starts `bytes`, if it is whole; how long it is.
 ///
 /// # Errors
 /// It says no length.
-fn split(bytes: &[u8]) -> Result<Option<(&str, &[u8], usize)>, String> {
+fn split(bytes: &[u8]) -> Result<Option<Parts<'_>>, String> {
     let Some(end) = memchr::memmem::find(bytes, b"\r\n\r\n") else {
         return Ok(None);
     };
