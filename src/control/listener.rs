@@ -59,6 +59,9 @@ pub enum AdminAt {
     Tcp(SocketAddr),
 }
 
+/// Bytes of answers to one TCP connection that the kernel takes; the rest waits here, [`PATIENCE`] at most.
+const UNREAD_BYTES: usize = 64 * 1024;
+
 enum Socket {
     /// With the path that is removed at the end.
     Unix(UnixListener, Option<PathBuf>),
@@ -175,6 +178,7 @@ impl Listener {
             Socket::Unix(listener, _) => Connection::Unix(listener.accept()?.0),
             Socket::Tcp(listener) => {
                 let (socket, _) = listener.accept()?;
+                socket2::SockRef::from(&socket).set_send_buffer_size(UNREAD_BYTES)?;
                 socket.set_nodelay(true)?;
                 Connection::Tcp(socket)
             }

@@ -28,7 +28,7 @@ const SECOND_NS: f64 = 1e9;
 
 /// Numbers of every shard.
 #[rustfmt::skip]
-const SHARD: [OfShard; 42] = [
+const SHARD: [OfShard; 44] = [
     ("weir_shard_turns_total", Kind::Counter, "Turns of the event loop.", |r| r.pace.turns as f64),
     ("weir_shard_busy_seconds_total", Kind::Counter, "Time spent in turns, waits left out.", |r| r.pace.busy_ns as f64 / SECOND_NS),
     ("weir_shard_longest_turn_seconds", Kind::Gauge, "Longest turn since the start.", |r| r.pace.longest_ns as f64 / SECOND_NS),
@@ -69,7 +69,9 @@ const SHARD: [OfShard; 42] = [
     ("weir_http_surrogates_repaired_total", Kind::Counter, "Lone surrogates in packets that were replaced by U+FFFD.", |r| r.http.surrogates_repaired as f64),
     ("weir_http_states_left_out_total", Kind::Counter, "States of event streams left out for clients that had not taken the one before.", |r| r.http.states_left_out as f64),
     ("weir_http_waiting_requests", Kind::Gauge, "Requests that wait for the ACK of their packet.", |r| r.http.waiting as f64),
-    ("weir_http_held_bytes", Kind::Gauge, "Bytes of requests not whole and of responses not sent.", |r| r.http.held_bytes as f64),
+    ("weir_http_held_bytes", Kind::Gauge, "Bytes of requests not whole, of responses not sent, and of those not read.", |r| r.http.held_bytes as f64),
+    ("weir_http_unread_bytes", Kind::Gauge, "Of them: of responses that the kernel has and clients have not read.", |r| r.http.unread_bytes as f64),
+    ("weir_shard_links_unread_bytes", Kind::Gauge, "Bytes that the kernel has for analyzers and that they have not read; bounded by the arena.", |r| r.links_unread_bytes as f64),
     ("weir_http_analyzer_posts_in_flight", Kind::Gauge, "POSTs to analyzers over HTTP under way.", |r| r.http_analyzers.iter().map(|a| a.in_flight).sum::<usize>() as f64),
 ];
 

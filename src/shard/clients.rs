@@ -8,7 +8,8 @@
 //!
 //! A connection has one request at a time in hand; what comes behind it waits in `input`. Neither that
 //! nor answers that nobody reads grow without bound: beyond [`HELD_BYTES_MAX`] nothing more is received
-//! from a client, and beyond `--http-memory` of all clients of the shard whoever wants more is refused.
+//! from a client, and beyond `--http-memory` of all clients of the shard those that hold most for longest give it
+//! up (`pressure.rs`).
 //! Clients are received from into memory of their own, so that they are answered also when emitters have
 //! filled theirs: with 503, not with silence.
 //!
@@ -25,6 +26,7 @@ use std::net::{IpAddr, Shutdown};
 use super::admission::Door;
 use super::callers::RateHeaders;
 use super::io::Io;
+use super::pressure::Unread;
 use super::shared::HttpReport;
 use super::slab::{bare, token, Kind, Slab, Slot};
 use super::worker::{Phase, Worker};
@@ -98,6 +100,8 @@ pub(super) struct Client<S> {
     pub(super) sending_bytes: usize,
     /// When that send began.
     pub(super) sending_since_ns: u64,
+    /// Answers that have been sent.
+    pub(super) unread: Unread,
     /// The receive was cancelled, and has not ended yet.
     pub(super) paused: bool,
     /// Bytes thrown away behind its last request.
@@ -113,10 +117,6 @@ pub(super) struct Client<S> {
 }
 
 impl<S> Client<S> {
-    fn held_bytes(&self) -> usize {
-        self.reader.buffered() + self.input.len() + self.out.len() + self.sending_bytes
-    }
-
     /// Nothing waits to be sent, and nothing is being sent.
     pub(super) fn has_sent_all(&self) -> bool {
         self.out.is_empty() && self.sending_bytes == 0
@@ -128,7 +128,7 @@ impl<S> Client<S> {
     }
 
     /// Gives up what it has sent and nobody has served.
-    fn drop_input(&mut self) {
+    pub(super) fn drop_input(&mut self) {
         self.reader = Reader::new();
         self.input = Vec::new();
     }
@@ -198,6 +198,11 @@ impl<S> Clients<S> {
             connections: self.table.len(),
             waiting,
             held_bytes: self.held_bytes as u64,
+            unread_bytes: self
+                .table
+                .iter()
+                .map(|(_, client)| client.unread.bytes() as u64)
+                .sum(),
             ..self.report.clone()
         }
     }
@@ -207,7 +212,7 @@ impl<S> Clients<S> {
     }
 
     /// Brings the count of held bytes up to date.
-    fn count_held(&mut self, slot: Slot) {
+    pub(super) fn count_held(&mut self, slot: Slot) {
         if let Some(client) = self.table.get_mut(slot) {
             let held = client.held_bytes();
             self.held_bytes = self.held_bytes + held - client.counted;
@@ -269,6 +274,7 @@ impl<I: Io> Worker<I> {
             receiving: false,
             sending_bytes: 0,
             sending_since_ns: 0,
+            unread: Unread::default(),
             paused: false,
             discarded_bytes: 0,
             ended: false,
@@ -437,16 +443,15 @@ impl<I: Io> Worker<I> {
         }
     }
 
-    fn holds_too_much(&self) -> bool {
-        self.clients.held_bytes > self.config.http.memory_bytes_max
-    }
-
     /// What follows from a client's new state: receive less or more, send, close.
     pub(super) fn after_serving(&mut self, slot: Slot) {
         self.clients.count_held(slot);
-        if self.holds_too_much() {
-            self.relieve(slot);
-        }
+        self.relieve();
+        self.conclude(slot);
+    }
+
+    /// The same when nothing has to be given up.
+    pub(super) fn conclude(&mut self, slot: Slot) {
         self.heed_end(slot);
         let Some(client) = self.clients.table.get_mut(slot) else {
             return;
@@ -458,26 +463,6 @@ impl<I: Io> Worker<I> {
         self.regulate_receive(slot);
         self.want_answer_sent(slot);
         self.close_client_if_done(slot);
-    }
-
-    /// All clients together hold too much: this one may not add to it.
-    fn relieve(&mut self, slot: Slot) {
-        let Some(client) = self.clients.table.get_mut(slot) else {
-            return;
-        };
-        let is_ready = client.stage == Stage::Ready;
-        if is_ready && client.reader.buffered() > 0 {
-            let error = memory_full(self.config.http.memory_bytes_max);
-            self.answer_http_error(slot, &error);
-        } else if !client.input.is_empty() {
-            // Requests behind the one in hand, or behind answers that nobody reads, are not served.
-            client.keep_alive = false;
-            client.drop_input();
-            if is_ready {
-                client.stage = Stage::Closing;
-            }
-            self.clients.refuse("http_memory_full");
-        }
     }
 
     /// A client that half-closes still gets the answers to all that it asked.
@@ -562,6 +547,10 @@ impl<I: Io> Worker<I> {
             self.bury_client(slot);
             return;
         }
+        self.note_sent(slot, sent);
+        let Some(client) = self.clients.table.get_mut(slot) else {
+            return;
+        };
         if sent < bytes.len() {
             // The kernel was cut short.
             bytes.drain(..sent);
@@ -640,15 +629,6 @@ impl<I: Io> Worker<I> {
         let peer = client.peer.filter(|_| client.has_place);
         self.clients.forget(slot);
         self.dismiss(peer);
-    }
-}
-
-fn memory_full(limit: usize) -> HttpError {
-    HttpError {
-        status: 503,
-        error: "http_memory_full",
-        detail: format!("requests that have not arrived whole would take more than {limit} bytes (--http-memory)"),
-        close: true,
     }
 }
 

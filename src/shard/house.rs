@@ -197,6 +197,7 @@ impl<I: Io> Worker<I> {
             kept: self.registrar.as_ref().map_or((0, 0), Registrar::kept),
             emitters: self.emitters_placed,
             links: self.links_up.len(),
+            links_unread_bytes: self.links_unread_bytes,
             buffers: self.engine.buffers(),
             unrouted_bytes: self.pending_bytes(),
             unfinished_emitters: self.unfinished_emitters(),

@@ -386,6 +386,7 @@ impl<I: Io> Worker<I> {
     pub(super) fn check_stalls(&mut self) -> bool {
         let mut left = STALLED_CLOSED_MAX;
         let timeout_ns = u64::try_from(self.config.ack_timeout.as_nanos()).unwrap_or(u64::MAX);
+        let mut unread_bytes = 0;
         for slot in self.links.slots() {
             let Some(connection) = self.links.get_mut(slot) else {
                 continue;
@@ -393,8 +394,9 @@ impl<I: Io> Worker<I> {
             if !connection.is_up() {
                 continue;
             }
-            let unread =
-                !connection.sending.is_idle() || self.io.unread_bytes(&connection.socket) > 0;
+            let with_kernel = self.io.unread_bytes(&connection.socket);
+            unread_bytes += with_kernel as u64;
+            let unread = !connection.sending.is_idle() || with_kernel > 0;
             let lane = self.engine.lane_of(connection.epoch);
             let full = lane.is_some_and(|lane| self.engine.is_full(lane));
             if let Some(stall) = connection
@@ -413,6 +415,7 @@ impl<I: Io> Worker<I> {
                 }
             }
         }
+        self.links_unread_bytes = unread_bytes;
         true
     }
 

@@ -3,7 +3,7 @@
 //! ```text
 //! worker.rs     the event loop: read this first
 //! emitters.rs   accept, receive; unread.rs: who is late, who is gone
-//! clients.rs    HTTP clients; callers.rs: who asks; requests.rs: what they ask; waits.rs: what takes too long
+//! clients.rs    HTTP clients; callers.rs: who asks; requests.rs: what they ask; waits.rs: what takes too long; pressure.rs: what is held
 //! handshake.rs  analyzers: from accept to a link that is up
 //! places.rs     who has not spoken, and who goes first
 //! notices.rs    what was said about which peer
@@ -40,6 +40,7 @@ mod notices;
 mod operator;
 mod places;
 mod posts;
+mod pressure;
 mod refused;
 mod requests;
 pub(crate) mod shared;

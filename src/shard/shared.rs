@@ -53,6 +53,8 @@ pub struct ShardReport {
     pub emitters: usize,
     /// Analyzer connections.
     pub links: usize,
+    /// Bytes sent to analyzers over TCP that their hosts have not acknowledged; looked at once a second.
+    pub links_unread_bytes: u64,
     /// Batch buffers free now, fewest ever free, in all.
     pub buffers: (usize, usize, usize),
     /// Bytes that were read from emitters and wait for room, whole messages or not.
@@ -111,6 +113,8 @@ pub struct HttpReport {
     pub waiting: usize,
     /// Bytes of requests that have not arrived whole, and of responses that are not sent.
     pub held_bytes: u64,
+    /// Of them: of responses that were sent, and that clients have not acknowledged.
+    pub unread_bytes: u64,
 }
 
 /// One shard's connections to one analyzer over HTTP.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use glommio::channels::channel_mesh::{FullMesh, MeshBuilder};
 use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement};
 
-use super::listen::{divide_passed, listen, not_heeded, place, Listener, Passed};
+use super::listen::{bound_unread, divide_passed, listen, not_heeded, place, Listener, Passed};
 use super::mesh::{GlommioMesh, Message, Postbox, CHANNEL_MESSAGES};
 use super::operator::Operator;
 use super::posts::{open_refused, refused_file_name};
@@ -230,6 +230,10 @@ impl Distributor {
             }
             false => Vec::new(),
         };
+        bound_unread(&http).map_err(|error| StartError::Passed {
+            flag: "--http",
+            error,
+        })?;
         if let Some(why) = not_heeded(config.accept, &kernel_release()) {
             log::warn!("{why}");
         }

@@ -50,6 +50,10 @@ impl Patience {
         if client.sending_bytes > 0 && passed(client.sending_since_ns, self.reading) {
             return Some(Late::Reading);
         }
+        let reads_since_ns = client.unread.waits_since_ns();
+        if reads_since_ns.is_some_and(|since_ns| passed(since_ns, self.reading)) {
+            return Some(Late::Reading);
+        }
         let (limit, late) = match client.stage {
             Stage::Ready if client.reader.in_body() => (self.request, Late::Request),
             Stage::Ready if !client.reader.is_idle() => (self.head, Late::Request),
@@ -70,6 +74,7 @@ impl Patience {
 impl<I: Io> Worker<I> {
     /// Requests that take too long, connections that say nothing, answers that nobody reads.
     pub(super) fn check_clients(&mut self) {
+        self.look_at_all_answers();
         let http = &self.live.http;
         let request = http.request_timeout;
         let patience = Patience {

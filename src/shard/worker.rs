@@ -96,6 +96,8 @@ pub(crate) struct Worker<I: Io> {
     /// The links that are up.
     pub(super) links_up: BTreeMap<LinkEpoch, Slot>,
     pub(super) links_counted: u64,
+    /// Sent on them and not acknowledged, as of the last look.
+    pub(super) links_unread_bytes: u64,
     /// Ids that were refused because others have them, and of which that was said.
     pub(super) told_in_use: BTreeSet<Arc<str>>,
     /// Full lanes of other shards' links: what was ACKed, and since when it has been that.
@@ -226,6 +228,7 @@ impl<I: Io> Worker<I> {
             links: Slab::new(),
             links_up: BTreeMap::new(),
             links_counted: 0,
+            links_unread_bytes: 0,
             told_in_use: BTreeSet::new(),
             pump: Vec::new(),
             zero_copy_sends: Slab::new(),

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! addresses.rs     peers that have no address any more
+//! answers.rs       HTTP: answers that nobody reads, requests that never end
 //! gone.rs          peers that are dead while nobody takes messages
 //! partial.rs       frames that never end
 //! stop.rs          a second SIGTERM
@@ -11,6 +12,7 @@
 mod common;
 
 mod addresses;
+mod answers;
 mod gone;
 mod partial;
 mod stop;
