@@ -226,6 +226,7 @@ mod tests {
             peer_timeout: std::time::Duration::ZERO,
             frame_timeout: std::time::Duration::ZERO,
             connections_max: 0,
+            analyzers_max: 0,
             dialect: None,
             without: Vec::new(),
             farewell: std::time::Duration::ZERO,

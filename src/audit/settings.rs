@@ -32,6 +32,8 @@ pub fn configuration(config: &Config) -> BTreeMap<String, String> {
         peer_timeout,
         frame_timeout,
         connections_max,
+        // What descriptors leave, no setting.
+        analyzers_max: _,
         dialect,
         without,
         farewell,

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use super::{config, generate, values};
 use crate::doctor::{self, cpus_of_list, Host, Plan};
+use crate::shard::Needs;
 use crate::streams::say;
 
 /// Columns of a report that is not read on a terminal.
@@ -122,7 +123,6 @@ fn plan(args: &Args, host: &Host) -> Result<Plan, Vec<String>> {
         )]);
     }
     let are_cores_chosen = chosen.is_some();
-    let http = loaded.args.http.config();
     let mut cores = chosen.unwrap_or(online);
     let shards = loaded.args.shards.map_or(cores.len().max(1), usize::from);
     cores.truncate(shards);
@@ -132,10 +132,10 @@ fn plan(args: &Args, host: &Host) -> Result<Plan, Vec<String>> {
         shards,
         arena_bytes: loaded.args.arena,
         ingress_bytes: loaded.args.ingress,
-        connections_max: loaded.args.max_connections as u64,
-        http_connections_max: http
-            .listen
-            .map(|_| loaded.args.http.max_http_connections as u64),
+        descriptors: Needs {
+            shards,
+            ..Needs::of(&loaded.config, loaded.config.http.listen.is_some())
+        },
         is_zero_copy_wanted: loaded.args.zero_copy > 0,
     })
 }

@@ -149,6 +149,7 @@ fn config(shards: usize) -> Config {
         peer_timeout: Duration::from_secs(10),
         frame_timeout: Duration::from_secs(60),
         connections_max: 0,
+        analyzers_max: 0,
         dialect: None,
         without: vec!["send-zc".to_owned()],
         admin: None,

@@ -21,6 +21,8 @@ mod thresholds;
 pub use host::{cpus_of_list, list_of_cpus, Host};
 pub use report::{json, text};
 
+use crate::shard::Needs;
+
 /// What Weir is to do on the host.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -34,10 +36,8 @@ pub struct Plan {
     pub arena_bytes: u64,
     /// Memory for receiving per shard, in bytes.
     pub ingress_bytes: u64,
-    /// Most emitters; 0: as many as go.
-    pub connections_max: u64,
-    /// Most HTTP connections, likewise; none: nobody listens.
-    pub http_connections_max: Option<u64>,
+    /// What it needs descriptors for.
+    pub descriptors: Needs,
     /// Whether zero-copy sends are wanted.
     pub is_zero_copy_wanted: bool,
 }

@@ -6,8 +6,6 @@ use super::{found, good, mib, Host, Level, Mend, Outcome, Plan, Worth};
 
 /// Two shards started with so much locked memory and without zero-copy; with 2 MiB they did not. Bytes.
 const MEMLOCK_LEAST: u64 = 8 << 20;
-/// Descriptors that Weir keeps for itself.
-const DESCRIPTORS_KEPT: u64 = 512;
 /// What the stage `limits` writes.
 const LIMITS_FILE: &str = "/etc/security/limits.d/90-weir.conf";
 /// Bit of CAP_IPC_LOCK in `CapEff`.
@@ -80,38 +78,25 @@ pub fn nofile(host: &Host, plan: &Plan) -> Outcome {
     let Some((_, hard)) = limit(host, "Max open files") else {
         return Outcome::Unknown("no limits in /proc");
     };
-    let http = plan.http_connections_max;
-    let asked = plan.connections_max.saturating_add(http.unwrap_or(0));
-    let needed = asked.saturating_add(DESCRIPTORS_KEPT);
-    // Who has no number of its own takes what is left, and there must be something.
-    let is_rest_wanted = plan.connections_max == 0 || http == Some(0);
-    let room = hard.saturating_sub(DESCRIPTORS_KEPT).max(hard / 2);
-    let is_refused = match is_rest_wanted {
-        true => asked >= room,
-        false => hard < needed,
+    let division = match plan.descriptors.divide(hard) {
+        Ok(division) => division,
+        Err(error) => {
+            return too_low(
+                host,
+                Level::Fault,
+                error.to_string(),
+                Worth::Plain("Weir starts"),
+            )
+        }
     };
-    if asked > 0 && is_refused {
-        let http = http.map_or(String::new(), |http| {
-            format!(" with --max-http-connections {http}")
-        });
-        let says = format!(
-            "at most {hard} descriptors, and --max-connections {}{http} needs {needed}{}",
-            plan.connections_max,
-            if is_rest_wanted { " and one more" } else { "" },
-        );
-        return too_low(host, Level::Fault, says, Worth::Plain("Weir starts"));
-    }
     if hard < NOFILE_LEAST {
-        let says = format!(
-            "at most {hard} descriptors: room for {} connections, then emitters are turned away",
-            hard.saturating_sub(DESCRIPTORS_KEPT)
-        );
+        let says = format!("few descriptors, then emitters are turned away: {division}");
         let worth = Worth::Plain("connections: the stage allows 1,048,576");
         return too_low(host, Level::Warning, says, worth);
     }
     good(match hard >= NOFILE_MIN {
-        true => hard.to_string(),
-        false => format!("{hard} (the stage limits gives {NOFILE_MIN})"),
+        true => division.to_string(),
+        false => format!("{division} (the stage limits gives {NOFILE_MIN})"),
     })
 }
 

@@ -63,7 +63,9 @@ pub use receipts::{Receipt, Ticket};
 pub use registrar::Registrar;
 pub use roster::{Change, Entry, Order, OrderError, Reach, Roster};
 pub use samples::Sample;
-pub use shard::{Engine, EngineConfig, OnSlow, Passed, Rerouted, Share, TableChanges, Window};
+pub use shard::{
+    lanes_of, Engine, EngineConfig, OnSlow, Passed, Rerouted, Share, TableChanges, Window,
+};
 pub use units::{Unit, UnitRefused};
 
 /// A batch buffer of the egress arena.

@@ -321,7 +321,7 @@ impl<M: Memory> Engine<M> {
     /// it may exceed by one, and others fill while it ACKs. Lanes that
     /// are down do not count, they hold buffers only until they are empty.
     pub fn lanes_max(&self) -> usize {
-        (self.pool.total() / 6).clamp(1, LEAF_COUNT_MAX / 2)
+        lanes_of(self.pool.total())
     }
 
     /// The bytes behind the batch buffers.
@@ -517,6 +517,11 @@ impl<M: Memory> Engine<M> {
     pub fn buffers(&self) -> (usize, usize, usize) {
         (self.pool.free(), self.pool.free_min(), self.pool.total())
     }
+}
+
+/// Most analyzers that an arena of so many buffers can serve, see [`Engine::lanes_max`].
+pub fn lanes_of(buffers: usize) -> usize {
+    (buffers / 6).clamp(1, LEAF_COUNT_MAX / 2)
 }
 
 pub(super) fn lane_id(index: usize) -> LaneId {

@@ -165,6 +165,11 @@ impl<I: Io> Worker<I> {
         if error.raw_os_error() == Some(libc::ECANCELED) {
             return;
         }
+        if let Some(oldest) = self.places.oldest() {
+            // Perhaps descriptors have run out: who has not spoken at the analyzers' port needs none.
+            let why = "it had not spoken, and a connection could not be accepted";
+            self.kill(oldest, why, Some(Reason::HandshakeDisplaced));
+        }
         if self.engine.counters.of(Reason::AcceptFailed) == 0 {
             log::error!(
                 "shard {}: cannot accept a connection: {error}; peers wait in the backlog (raise LimitNOFILE if descriptors ran out)",

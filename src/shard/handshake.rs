@@ -35,14 +35,7 @@ impl<I: Io> Worker<I> {
     pub(super) fn on_accept_analyzer(&mut self, completion: Completion) {
         match self.io.accepted(&completion) {
             Ok(socket) => self.add_analyzer(socket),
-            Err(error) => {
-                if let Some(oldest) = self.places.oldest() {
-                    // Perhaps descriptors have run out: who has not spoken needs none.
-                    let why = "it had not spoken, and a connection could not be accepted";
-                    self.kill(oldest, why, Some(Reason::HandshakeDisplaced));
-                }
-                self.on_accept_error(&error);
-            }
+            Err(error) => self.on_accept_error(&error),
         }
         if !completion.more() {
             self.rearm_accept(Kind::AcceptAnalyzer, completion.result < 0);
@@ -374,10 +367,20 @@ impl<I: Io> Worker<I> {
         let address = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
         let address: Arc<str> = address.into();
         let known = |entry: &Entry| dialect == Dialect::Native && entry.name == name;
-        let most = self.engine.lanes_max();
+        let by_arena = self.engine.lanes_max();
+        let most = match self.config.analyzers_max {
+            0 => by_arena,
+            by_descriptors => by_arena.min(by_descriptors),
+        };
         let taken = self.roster.entries.len().max(self.links_up.len());
         if taken >= most && !self.roster.entries.iter().any(known) {
-            let why = format!("{most} analyzers are connected, the arena serves no more (--arena)");
+            let limit = match most == by_arena {
+                true => "the arena serves no more (--arena)",
+                false => {
+                    "descriptors are left for no more (RLIMIT_NOFILE, LimitNOFILE in the unit)"
+                }
+            };
+            let why = format!("{most} analyzers are connected, {limit}");
             match dialect {
                 Dialect::Native => self.refuse(slot, &why, Reason::TooManyAnalyzers),
                 _ => self.kill(slot, &why, Some(Reason::TooManyAnalyzers)),

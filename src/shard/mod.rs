@@ -17,7 +17,7 @@
 //! admission.rs  limits per client address
 //! operator.rs   orders from the control side, questions to it
 //! tap.rs        a sample of what passes
-//! listen.rs     sockets
+//! listen.rs     sockets; descriptors.rs: who gets how many
 //! config.rs     what HTTP and protection can be told
 //! ```
 
@@ -25,6 +25,7 @@ mod admission;
 mod callers;
 mod clients;
 pub mod config;
+mod descriptors;
 mod egress;
 mod emitters;
 mod handshake;
@@ -53,6 +54,7 @@ pub(crate) mod worker;
 
 pub use crate::uring::behind;
 pub use config::{Admin, HttpConfig, Protection};
+pub use descriptors::{Division, Needs};
 pub use hops::pseudonym;
 pub use listen::{Accept, Passed, LISTEN_BACKLOG};
 pub(crate) use operator::OrderDone;
@@ -116,6 +118,8 @@ pub struct Config {
     pub frame_timeout: Duration,
     /// Most emitter connections, all shards together; 0: as many as descriptors allow.
     pub connections_max: usize,
+    /// Most analyzers that a shard serves; 0: as many as its arena does.
+    pub analyzers_max: usize,
     /// Dialect of reference clients, when it is not to be guessed.
     pub dialect: Option<Dialect>,
     /// Kernel features to do without.

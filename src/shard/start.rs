@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use glommio::channels::channel_mesh::{FullMesh, MeshBuilder};
 use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement};
 
+use super::descriptors::{self, Needs};
 use super::listen::{bound_unread, divide_passed, listen, not_heeded, place, Listener, Passed};
 use super::mesh::{GlommioMesh, Message, Postbox, CHANNEL_MESSAGES};
 use super::operator::Operator;
@@ -22,8 +23,8 @@ use super::worker::{Listeners, Worker};
 use super::Config;
 use crate::engine::Balance;
 use crate::uring::{
-    behind, kernel_release, monotonic_ns, raise_nofile, Arena, ArenaView, Features, Ring,
-    RingConfig, Unusable, Wake,
+    behind, kernel_release, monotonic_ns, nofile_hard, raise_nofile, Arena, ArenaView, Features,
+    Ring, RingConfig, Unusable, Wake,
 };
 
 /// Memory that glommio takes for its own rings per executor; it does no file or socket work here.
@@ -35,12 +36,6 @@ const GLOMMIO_RING_DEPTH: usize = 8;
 /// time limit. On a busy machine a thread easily stands still for its default of 100 ms, and as no I/O
 /// of glommio's is under way here, nothing would ever wake it.
 const PREEMPT_AFTER: Duration = Duration::from_secs(24 * 3600);
-/// Descriptors beside connections of emitters and HTTP clients: analyzers, listeners, rings, files.
-const NOFILE_RESERVE: u64 = 512;
-/// Descriptors that a shard takes: four rings, two eventfds, three listeners, a file for refused packets.
-const NOFILE_SHARD: u64 = 10;
-/// Descriptors that the process takes: streams, files, sockets of the control and of the service manager.
-const NOFILE_PROCESS: u64 = 20;
 /// Time that all shards together have to come up.
 const START_PATIENCE: Duration = Duration::from_secs(10);
 /// How often a start looks whether it shall be given up.
@@ -82,8 +77,14 @@ pub enum StartError {
     Nofile {
         /// Descriptors needed.
         needed: u64,
+        /// Of them: of the process and its shards.
+        own: u64,
+        /// For links of analyzers at least.
+        links: u64,
+        /// For connections to analyzers over HTTP.
+        posts: u64,
         /// Hard limit.
-        hard: u64,
+        all: u64,
     },
     /// Too few descriptors for the shards alone.
     Descriptors {
@@ -126,9 +127,9 @@ impl fmt::Display for StartError {
                 path.display()
             ),
             StartError::Passed { flag, error } => write!(f, "sockets for {flag}: {error}"),
-            StartError::Nofile { needed, hard } => write!(
+            StartError::Nofile { needed, own, links, posts, all } => write!(
                 f,
-                "--max-connections and --max-http-connections need {needed} descriptors, the hard limit is {hard}: raise it (`ulimit -Hn`, or LimitNOFILE in the unit) or ask for fewer connections"
+                "--max-connections and --max-http-connections need {needed} descriptors ({own} of Weir's own, {links} for links of analyzers at least and {posts} for connections to analyzers over HTTP among them), the hard limit (RLIMIT_NOFILE) is {all}: raise it (`ulimit -Hn`, or LimitNOFILE in the unit) or ask for fewer connections"
             ),
             StartError::Resource { what, error } => write!(f, "{what}: {error}{}", behind(error)),
             StartError::Descriptors { shards, needed, hard } => write!(
@@ -187,7 +188,8 @@ impl Distributor {
         passed: Passed,
     ) -> Result<Distributor, StartError> {
         config.check()?;
-        let needed = (config.shards as u64).saturating_mul(NOFILE_SHARD) + NOFILE_PROCESS;
+        let needed =
+            (config.shards as u64).saturating_mul(descriptors::SHARD) + descriptors::PROCESS;
         raise_nofile(needed).map_err(|hard| StartError::Descriptors {
             shards: config.shards,
             needed,
@@ -205,9 +207,12 @@ impl Distributor {
         }
         let mut config = config;
         let has_http = config.http.listen.is_some() || !passed.http.is_empty();
-        let http_max = has_http.then_some(config.http.connections_max);
-        let shared = share_descriptors(config.connections_max, http_max)?;
-        (config.connections_max, config.http.connections_max) = shared;
+        let division = Needs::of(&config, has_http).divide_here()?;
+        let _ = raise_nofile(nofile_hard());
+        log::debug!("{division}");
+        config.connections_max = division.emitters;
+        config.http.connections_max = division.http;
+        config.analyzers_max = division.analyzers;
 
         let (shards, patience) = (config.shards, config.peer_timeout);
         let listeners = |flag, address, passed: Vec<_>| match passed.is_empty() {
@@ -617,50 +622,5 @@ fn ring_config(config: &Config, features: Features) -> RingConfig {
         ingress_buffers: u16::try_from(buffers).unwrap_or(32_768),
         ingress_buffer_bytes: buffer_bytes,
         busy_poll: config.busy_poll,
-    }
-}
-
-/// Makes room for the connections of emitters and of HTTP clients (none: nobody listens) that are asked
-/// for; for 0, finds how many there is room for. Each has its own part, so that neither can take the
-/// descriptors that the other needs: if both are 0, HTTP clients have a quarter.
-fn share_descriptors(emitters: usize, http: Option<usize>) -> Result<(usize, usize), StartError> {
-    let asked = (emitters as u64).saturating_add(http.unwrap_or(0) as u64);
-    let needed = asked.saturating_add(NOFILE_RESERVE);
-    let is_open = emitters == 0 || http == Some(0);
-    let unlimited = |asked: usize| if asked == 0 { usize::MAX } else { asked };
-    let hard = match raise_nofile(if is_open { u64::MAX } else { needed }) {
-        Ok(()) => return Ok((unlimited(emitters), http.map_or(0, unlimited))),
-        Err(hard) => hard,
-    };
-    let room = hard.saturating_sub(NOFILE_RESERVE).max(hard / 2);
-    if !is_open || asked >= room {
-        return Err(StartError::Nofile { needed, hard });
-    }
-    let _ = raise_nofile(hard);
-    let free = usize::try_from(room - asked).unwrap_or(usize::MAX);
-    Ok(divide(free, emitters, http))
-}
-
-/// What is free goes to those who did not ask for a number.
-fn divide(free: usize, emitters: usize, http: Option<usize>) -> (usize, usize) {
-    match (emitters, http) {
-        (0, None) => (free, 0),
-        (0, Some(0)) => (free - free / 4, (free / 4).max(1)),
-        (0, Some(http)) => (free, http),
-        (emitters, _) => (emitters, free),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn descriptors_are_divided() {
-        assert_eq!(divide(1000, 0, None), (1000, 0));
-        assert_eq!(divide(1000, 0, Some(0)), (750, 250));
-        assert_eq!(divide(600, 0, Some(400)), (600, 400));
-        assert_eq!(divide(600, 400, Some(0)), (400, 600));
-        assert_eq!(divide(1, 0, Some(0)), (1, 1), "0 would be no limit");
     }
 }

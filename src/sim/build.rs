@@ -85,6 +85,7 @@ pub(super) fn config(plan: &Plan) -> Config {
         peer_timeout: Duration::from_nanos(PEER_TIMEOUT_NS),
         frame_timeout: Duration::from_secs(3600),
         connections_max: 1000,
+        analyzers_max: 0,
         dialect: None,
         without: Vec::new(),
         admin: None,

@@ -15,6 +15,11 @@ pub(super) fn soft_and_hard(resource: libc::__rlimit_resource_t) -> io::Result<(
     Ok((limit.rlim_cur, limit.rlim_max))
 }
 
+/// Most descriptors that this process may have; `u64::MAX`: no limit is known.
+pub fn nofile_hard() -> u64 {
+    soft_and_hard(libc::RLIMIT_NOFILE).map_or(u64::MAX, |(_, hard)| hard)
+}
+
 /// Makes room for `needed` descriptors: raises the soft limit as far as the hard one allows.
 ///
 /// # Errors

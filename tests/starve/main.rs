@@ -3,6 +3,7 @@
 //! ```text
 //! addresses.rs     peers that have no address any more
 //! answers.rs       HTTP: answers that nobody reads, requests that never end
+//! descriptors.rs   descriptors, divided among kinds
 //! gone.rs          peers that are dead while nobody takes messages
 //! partial.rs       frames that never end
 //! stop.rs          a second SIGTERM
@@ -13,6 +14,7 @@ mod common;
 
 mod addresses;
 mod answers;
+mod descriptors;
 mod gone;
 mod partial;
 mod stop;

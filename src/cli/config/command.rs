@@ -9,6 +9,7 @@ use super::{print, read, schema, settings, Loaded, Refusal};
 use crate::certificate;
 use crate::cli::generate;
 use crate::cli::Program;
+use crate::shard::Needs;
 use crate::streams;
 
 /// Prints settings of the distributor: a commented weir.toml, its JSON schema, or what is in force.
@@ -87,6 +88,12 @@ pub fn run_check(args: &CheckArgs) -> ExitCode {
     for warning in loaded.warnings() {
         said.push_str(&format!("{file}: warning: {warning}\n"));
     }
+    let needs = Needs::of(&loaded.config, loaded.config.http.listen.is_some());
+    let descriptors = match needs.divide_here() {
+        Ok(division) => division.to_string(),
+        Err(error) => format!("warning: would not start here: {error}"),
+    };
+    said.push_str(&format!("{file}: {descriptors}\n"));
     said.push_str(&format!("{file}: ok, {} settings\n", of_file.count()));
     generate::print(said.as_bytes())
 }

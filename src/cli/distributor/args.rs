@@ -218,6 +218,7 @@ impl Args {
             peer_timeout: self.peer_timeout,
             frame_timeout: self.frame_timeout,
             connections_max: self.max_connections,
+            analyzers_max: 0,
             dialect: self.dialect.0,
             without: self.without.clone(),
             admin: self.protection.admin.0.clone(),
