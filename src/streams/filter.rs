@@ -6,8 +6,9 @@
 use log::LevelFilter;
 
 /// Modules of Weir that log, or may: what stands below `src`.
-const MODULES: [&str; 16] = [
+const MODULES: [&str; 17] = [
     "audit",
+    "awake",
     "certificate",
     "cli",
     "client",

@@ -118,7 +118,7 @@ pub struct Args {
     pub peer_timeout: Duration,
     /// Close an emitter whose frame has not arrived whole this long after its first byte. The time in which
     /// nothing is taken in, because no analyzer can, does not count
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = values::duration_within(Duration::from_secs(1)..=Duration::from_secs(86400)), help_heading = "Delivery")]
+    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = values::duration_within(Duration::from_secs(1)..=Duration::from_secs(86400)), help_heading = "Delivery")]
     pub frame_timeout: Duration,
     /// How long SIGTERM lets emitters finish: it half-closes their connections and reads on until
     /// they close. Who has closed by then is read to its end, the others are cut off
