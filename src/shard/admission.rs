@@ -53,6 +53,8 @@ struct Part {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Door {
     Emitters,
+    /// Links that are up, see [`Admission::enter_link`].
+    Analyzers,
     Http,
 }
 
@@ -97,23 +99,41 @@ impl Admission {
     /// One more connection of an address, of at most `most`.
     pub(super) fn enter(&self, door: Door, address: IpAddr, most: usize) -> bool {
         let address = customer(address);
-        let mut part = self.part(address);
-        let count = part.connections.entry((door, address)).or_default();
-        *count += 1;
-        let fits = *count <= most;
-        drop(part);
+        let fits = self.add(door, address, 1) <= most;
         if !fits {
             self.leave(door, address);
         }
         fits
     }
 
+    /// An analyzer's link is up: `parts` of `most` of its address. It is counted in any case, and does not fit
+    /// when there are more.
+    pub(super) fn enter_link(&self, address: IpAddr, parts: usize, most: usize) -> bool {
+        self.add(Door::Analyzers, customer(address), parts) <= most
+    }
+
+    /// A link that was counted is gone.
+    pub(super) fn leave_link(&self, address: IpAddr, parts: usize) {
+        self.take_off(Door::Analyzers, address, parts);
+    }
+
+    fn add(&self, door: Door, address: IpAddr, parts: usize) -> usize {
+        let mut part = self.part(address);
+        let count = part.connections.entry((door, address)).or_default();
+        *count += parts;
+        *count
+    }
+
     /// A connection that was counted is gone.
     pub(super) fn leave(&self, door: Door, address: IpAddr) {
+        self.take_off(door, address, 1);
+    }
+
+    fn take_off(&self, door: Door, address: IpAddr, parts: usize) {
         let address = customer(address);
         let mut part = self.part(address);
         if let Some(count) = part.connections.get_mut(&(door, address)) {
-            *count -= 1;
+            *count -= parts;
             if *count == 0 {
                 part.connections.remove(&(door, address));
             }

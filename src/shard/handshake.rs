@@ -6,6 +6,7 @@
 //! ```
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::admission::customer;
@@ -45,9 +46,13 @@ impl<I: Io> Worker<I> {
     fn add_analyzer(&mut self, socket: I::Socket) {
         let allowed = &self.live.protection.allow_analyzers;
         if !allowed.is_empty() {
-            let peer = self.io.peer(&socket);
-            if peer.is_none_or(|peer| !allowed.allows(peer.ip())) {
-                self.engine.counters.count(Reason::AddressNotAllowed);
+            let reason = match self.io.peer(&socket) {
+                None => Some(Reason::AddressUnknown),
+                Some(peer) if allowed.allows(peer.ip()) => None,
+                Some(_) => Some(Reason::AddressNotAllowed),
+            };
+            if let Some(reason) = reason {
+                self.engine.counters.count(reason);
                 return;
             }
         }
@@ -88,6 +93,7 @@ impl<I: Io> Worker<I> {
             accepted_ns: self.awake_ns,
             peer,
             turn_to_speak: None,
+            counted: None,
             up_ns: 0,
             takeovers: 0,
             receiving: false,
@@ -387,18 +393,23 @@ impl<I: Io> Worker<I> {
             }
             return;
         }
+        let host = peer.map(|peer| peer.ip());
+        let is_known = self.roster.entries.iter().any(known);
+        let Some(counted) = self.count_link(slot, dialect, host, is_known) else {
+            return;
+        };
         let mut takeovers = 0;
         let name = if dialect == Dialect::Native {
             match self.claim(slot, &name, instance, &address) {
                 Ok(before) => takeovers = before,
                 Err(in_use) => {
+                    self.leave_address(counted);
                     self.refuse_name(slot, name, &address, &in_use);
                     return;
                 }
             }
             name
         } else {
-            let host = peer.map(|peer| peer.ip());
             self.shared.names.reference(host, &address)
         };
         self.links_counted += 1;
@@ -411,6 +422,7 @@ impl<I: Io> Worker<I> {
         connection.epoch = epoch;
         connection.up_ns = now_ns;
         connection.takeovers = takeovers;
+        connection.counted = counted;
         self.links_up.insert(epoch, slot);
         connection.link = match dialect {
             Dialect::Native => Link::new(dialect, now_ns),
@@ -448,6 +460,59 @@ impl<I: Io> Worker<I> {
         self.warn_of_far_weight(slot, weight);
         if !unread.is_empty() {
             self.on_control(slot, &unread);
+        }
+    }
+
+    /// Counts a link under its address, for `--max-per-address` analyzers: native ones have a link to each shard,
+    /// others one alone. A known analyzer that comes again is not refused: the link that it had may not be gone
+    /// yet. None: the connection was refused and closed.
+    #[allow(clippy::option_option)] // refused; not counted; counted
+    fn count_link(
+        &mut self,
+        slot: Slot,
+        dialect: Dialect,
+        host: Option<IpAddr>,
+        is_known: bool,
+    ) -> Option<Option<(IpAddr, usize)>> {
+        let analyzers = self.config.protection.connections_per_address_max;
+        if analyzers == 0 {
+            return Some(None);
+        }
+        let shards = self.config.shards;
+        let parts = if dialect == Dialect::Native {
+            1
+        } else {
+            shards
+        };
+        let (why, reason) = match host {
+            None => (
+                "its address is not known any more".to_owned(),
+                Reason::AddressUnknown,
+            ),
+            Some(host) => {
+                let admission = &self.shared.admission;
+                let fits = admission.enter_link(host, parts, analyzers.saturating_mul(shards));
+                if fits || is_known {
+                    return Some(Some((host, parts)));
+                }
+                admission.leave_link(host, parts);
+                let why = format!(
+                    "{analyzers} analyzers of its address are connected (--max-per-address)"
+                );
+                (why, Reason::AddressLimit)
+            }
+        };
+        match dialect {
+            Dialect::Native => self.refuse(slot, &why, reason),
+            _ => self.kill(slot, &why, Some(reason)),
+        }
+        None
+    }
+
+    /// A link that was counted under its address is gone.
+    pub(super) fn leave_address(&self, counted: Option<(IpAddr, usize)>) {
+        if let Some((host, parts)) = counted {
+            self.shared.admission.leave_link(host, parts);
         }
     }
 

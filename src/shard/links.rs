@@ -5,7 +5,7 @@
 //! ```
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::sync::Arc;
 
 use super::egress::Sending;
@@ -71,6 +71,8 @@ pub(super) struct Connection<I: Io> {
     pub(super) peer: Option<SocketAddr>,
     /// Its place among those that have not spoken.
     pub(super) turn_to_speak: Option<Turn>,
+    /// Its address, and how much it counts there, when connections are counted by address.
+    pub(super) counted: Option<(IpAddr, usize)>,
     pub(super) receiving: bool,
     /// Its address, and once it is up its id or the name that it was given.
     pub(super) name: Arc<str>,
@@ -339,7 +341,9 @@ impl<I: Io> Worker<I> {
                     Quoted(why)
                 );
                 self.links_up.remove(&epoch);
+                let counted = connection.counted.take();
                 self.shared.names.link_gone(name);
+                self.leave_address(counted);
                 self.engine.counters.links_down += 1;
                 self.pay_last_credits(slot);
                 self.ended.push(epoch);

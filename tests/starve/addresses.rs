@@ -66,3 +66,44 @@ fn without_a_rule_all_are_let_in() {
     assert_eq!(ended.count("address_unknown"), 0);
     assert_eq!(ended.assert_clean().received, 100);
 }
+
+/// The limit of an address holds at the analyzers' port too, in analyzers: a native one has a link to each shard.
+#[test]
+fn an_address_has_so_many_analyzers() {
+    for dialect in [Dialect::Native, Dialect::Compact] {
+        let distributor = Distributor::start("--shards 2 --max-per-address 2");
+        let connect = |id: &str, shard: usize| {
+            let options = Options::new(dialect, 1.0).id(id).shard(shard);
+            Analyzer::connect(distributor.analyzers, &options)
+        };
+        let links = |id: &str| match dialect {
+            Dialect::Native => vec![connect(id, 0), connect(id, 1)],
+            _ => vec![connect(id, 0)],
+        };
+        let first = links("a");
+        let second = links("b");
+        distributor.wait_lanes(2);
+        let mut third = wire::connect(distributor.analyzers);
+        let word = wire::first_word(dialect, 1.0, "c", Some(0));
+        third.write_all(&word).expect("writes");
+        if dialect == Dialect::Native {
+            let welcome = wire::read_welcome(&mut third);
+            assert_ne!(welcome.status, 0);
+            assert!(
+                welcome.reason.contains("--max-per-address"),
+                "{}",
+                welcome.reason
+            );
+        }
+        distributor.wait_log("--max-per-address");
+        assert!(first.iter().chain(&second).all(|link| !link.has_ended()));
+        // Whose link breaks may come again, and a place that is left is free.
+        drop((first, third));
+        distributor.wait_lanes(1);
+        let again = links("c");
+        distributor.wait_lanes(2);
+        drop((again, second));
+        let ended = distributor.stop();
+        assert_eq!(ended.count("address_limit"), 1, "{}", ended.stdout);
+    }
+}

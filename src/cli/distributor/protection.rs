@@ -36,8 +36,8 @@ pub struct ProtectionArgs {
     /// limit. Of IPv6, a /64 is one client
     #[arg(long, value_name = "N/TIME", default_value = "off", value_parser = rate_limit, help_heading = "Protection")]
     pub rate_limit: RateLimited,
-    /// Most connections of one client address (of IPv6: of one /64), on --emitters and on --http each, all shards
-    /// together, and on --analyzers of those that have not spoken, each shard; 0: no limit
+    /// Most connections of one client address (of IPv6: of one /64), on --emitters and on --http each, and most
+    /// analyzers on --analyzers, all shards together; of those that have not spoken there, each shard; 0: no limit
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = values::number(0..=usize::MAX), help_heading = "Protection")]
     pub max_per_address: usize,
     /// Networks that emitters may connect from (10.0.0.0/8,fd00::/8); default: all
