@@ -264,19 +264,25 @@ impl Drop for Distributor {
 pub struct Program {
     child: Child,
     name: String,
+    stdout: Option<JoinHandle<Vec<u8>>>,
 }
 
 impl Program {
     /// Starts `weir` with arguments separated by white space.
     pub fn start(line: &str) -> Program {
-        let child = Command::new(WEIR)
+        let mut child = Command::new(WEIR)
             .args(line.split_whitespace())
             .env("RUST_LOG", "error")
             .stdout(Stdio::piped())
             .spawn()
             .expect("starts");
         let name = line.to_string();
-        Program { child, name }
+        let stdout = Some(read_beside(child.stdout.take().expect("piped")));
+        Program {
+            child,
+            name,
+            stdout,
+        }
     }
 
     pub fn is_running(&mut self) -> bool {
@@ -291,9 +297,8 @@ impl Program {
     pub fn wait(mut self) -> String {
         let name = self.name.clone();
         until(&name, || !self.is_running());
-        let mut text = String::new();
-        let mut stdout = self.child.stdout.take().expect("piped");
-        stdout.read_to_string(&mut text).expect("text");
+        let stdout = self.stdout.take().expect("taken once");
+        let text = String::from_utf8(stdout.join().expect("reads")).expect("text");
         let status = self.child.wait().expect("a child");
         assert!(status.success(), "{name}: {status} {text}");
         text
@@ -371,8 +376,17 @@ pub fn run_command(command: &mut Command) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .expect("starts");
+    let stdout = read_beside(child.stdout.take().expect("piped"));
+    let stderr = read_beside(child.stderr.take().expect("piped"));
     let deadline = Instant::now() + PATIENCE;
-    while child.try_wait().expect("a child").is_none() {
+    loop {
+        if let Some(status) = child.try_wait().expect("a child") {
+            return Output {
+                status,
+                stdout: stdout.join().expect("reads"),
+                stderr: stderr.join().expect("reads"),
+            };
+        }
         if Instant::now() > deadline {
             let _ = child.kill();
             let _ = child.wait();
@@ -380,7 +394,15 @@ pub fn run_command(command: &mut Command) -> Output {
         }
         std::thread::sleep(super::POLL);
     }
-    child.wait_with_output().expect("output")
+}
+
+/// Reads to the end in a thread, so that a pipe which is full holds up nobody.
+fn read_beside(mut pipe: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        pipe.read_to_end(&mut bytes).expect("reads");
+        bytes
+    })
 }
 
 /// `unshare` with these namespaces, and a user namespace where that takes a root. The error says why

@@ -494,9 +494,9 @@ impl FrameSink {
             .clone()
     }
 
-    /// Its name in the distributor's tables, when it is the only one of this host.
-    pub fn name(&self) -> String {
-        "127.0.0.1-1".to_owned()
+    /// Name in the distributor's tables of the one that came as number `nth` from this host, from 1.
+    pub fn name(nth: usize) -> String {
+        format!("127.0.0.1-{nth}")
     }
 
     /// The distributor has not closed it.
