@@ -202,7 +202,7 @@ fn who_connects_and_closes_is_counted_and_not_logged() {
     let warned: Vec<_> = ended
         .stderr
         .lines()
-        .filter(|l| l.contains("WARN"))
+        .filter(|l| l.contains("WARN") && l.contains("closed"))
         .collect();
     assert!(
         warned.iter().all(|line| line.contains("SSH")),
