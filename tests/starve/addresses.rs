@@ -98,10 +98,16 @@ fn an_address_has_so_many_analyzers() {
         distributor.wait_log("--max-per-address");
         assert!(first.iter().chain(&second).all(|link| !link.has_ended()));
         // Whose link breaks may come again, and a place that is left is free.
+        let ups = distributor.lines("analyzer up").len();
+        let gone = first.len();
         drop((first, third));
-        distributor.wait_lanes(1);
+        until("its links are gone", || {
+            distributor.lines("analyzer down").len() == gone
+        });
         let again = links("c");
-        distributor.wait_lanes(2);
+        until("it is up", || {
+            distributor.lines("analyzer up").len() == ups + again.len()
+        });
         drop((again, second));
         let ended = distributor.stop();
         assert_eq!(ended.count("address_limit"), 1, "{}", ended.stdout);
