@@ -23,7 +23,7 @@ pub struct Registrar {
     pins: BTreeMap<Arc<str>, f64>,
     /// Analyzers that the operator drained, of every kind, also those that are away.
     drained: BTreeSet<Arc<str>>,
-    /// Analyzers that asked for nothing new themselves: the links that they had then. When the last of them
+    /// Analyzers that asked for nothing new themselves: the links that they said it on. When the last of them
     /// is gone, whoever has that id is a new life of it.
     own_drains: BTreeMap<u32, BTreeSet<LinkEpoch>>,
     /// What analyzers that are pinned have said themselves.
@@ -308,15 +308,13 @@ impl Registrar {
         entries.retain(|entry| !gone.contains(&entry.analyzer));
     }
 
-    /// An analyzer asks for nothing new.
+    /// An analyzer asks for nothing new. The other links that it has now need not be of the same life: this
+    /// may be the last word of an old one, on its way from a shard that is late.
     fn own_drain(&mut self, epoch: LinkEpoch) -> bool {
         let Some(analyzer) = self.links.get(&epoch).copied() else {
             return false;
         };
-        let links = self.links.iter();
-        let its = links.filter(|(_, other)| **other == analyzer);
-        let its = its.map(|(epoch, _)| *epoch).collect();
-        self.own_drains.insert(analyzer, its);
+        self.own_drains.entry(analyzer).or_default().insert(epoch);
         self.change(epoch, |entry| entry.draining = true)
     }
 
@@ -591,6 +589,18 @@ mod tests {
         let roster = order(&mut registrar, resume).expect("changed");
         assert_eq!(draining(&roster), [false, true]);
         assert_eq!(registrar.kept(), (0, 1));
+    }
+
+    #[test]
+    fn the_last_word_of_an_old_life_does_not_bind_the_new_one() {
+        let mut registrar = Registrar::default();
+        registrar.apply(native(0, 1, "a", 0.5));
+        // It was restarted; of its old life a shard that is late has this to tell.
+        registrar.apply(native(1, 1, "a", 0.5));
+        let old = LinkEpoch::new(0, 1);
+        registrar.apply(Change::Drain { epoch: old });
+        let roster = registrar.apply(Change::Down { epoch: old });
+        assert!(!roster.expect("changed").entries[0].draining);
     }
 
     #[test]

@@ -60,7 +60,7 @@ impl Analyzer {
     pub(super) fn new(index: usize, plan: AnalyzerPlan, seed: u64, first_number: u64) -> Analyzer {
         Analyzer {
             index,
-            name: name_of_analyzer(index),
+            name: name_of_analyzer(plan.twin_of.unwrap_or(index)),
             random: Random::stream(seed, 2000 + index as u64),
             links: Vec::new(),
             alive: false,
@@ -463,6 +463,15 @@ impl Analyzer {
     /// Faults are over: it runs, reads, and ACKs everything. `must_take`: it has a weight.
     pub(super) fn calm(&mut self, net: &mut Net, must_take: bool) {
         let now_ns = net.now_ns;
+        if self.plan.twin_of.is_some() {
+            for link in self.links.drain(..) {
+                net.peer_close(link.conn, false);
+            }
+            self.alive = false;
+            self.back_ns = u64::MAX;
+            self.plan.weight = 0.0;
+            return;
+        }
         self.is_calm = true;
         self.back_ns = self.back_ns.min(now_ns);
         self.stalled_until_ns = 0;
@@ -490,12 +499,34 @@ impl Analyzer {
         }
     }
 
+    /// Links that a shard has cut off in this moment, and whether each had read and ACKed all that it was sent.
+    pub(super) fn cut_now<'a>(&'a self, net: &'a Net) -> impl Iterator<Item = bool> + 'a {
+        let cut = self.links.iter().filter(|link| net.was_cut_now(link.conn));
+        cut.map(|link| {
+            let has_acked = link.acked == link.received && link.batch.is_none();
+            let is_idle = link.unread.is_empty() && link.out.is_empty();
+            has_acked && is_idle && link.welcomed_or_fed() && net.is_quiet(link.conn)
+        })
+    }
+
     pub(super) fn name(&self) -> &str {
         &self.name
     }
 
+    /// It goes by another's id, and will be gone.
+    pub(super) fn is_twin(&self) -> bool {
+        self.plan.twin_of.is_some()
+    }
+
     pub(super) fn weight(&self) -> f64 {
         self.plan.weight
+    }
+}
+
+impl Link {
+    /// It is up, as far as it knows.
+    fn welcomed_or_fed(&self) -> bool {
+        self.welcomed || self.received > self.first
     }
 }
 

@@ -141,6 +141,8 @@ struct Conn {
     drop_unsent: bool,
     /// The shard shut its own reading down.
     shard_deaf: bool,
+    /// When it did that or closed, and the bytes that had arrived there until then.
+    cut: Option<(u64, u64)>,
     /// Nothing gets through any more, and nobody is told.
     vanished: bool,
     accepted: bool,
@@ -148,6 +150,14 @@ struct Conn {
     cheated: bool,
     /// Bytes that the shard has read.
     consumed: u64,
+}
+
+impl Conn {
+    fn note_cut(&mut self, now_ns: u64) {
+        self.to_shard.advance(now_ns);
+        let arrived = self.consumed + self.to_shard.readable.len() as u64; // in memory
+        self.cut.get_or_insert((now_ns, arrived));
+    }
 }
 
 /// Servers have this address, each a port of its own from this one on.
@@ -224,6 +234,7 @@ impl Net {
             peer_closed: false,
             drop_unsent: false,
             shard_deaf: false,
+            cut: None,
             vanished: false,
             accepted: false,
             cheated: false,
@@ -482,6 +493,7 @@ impl Net {
             self.wakes.push((at, Who::Peer(conn.peer)));
         }
         if read {
+            conn.note_cut(now_ns);
             conn.shard_deaf = true;
             let shard = conn.shard;
             self.wakes.push((now_ns, Who::Shard(shard)));
@@ -495,6 +507,7 @@ impl Net {
     fn shard_close(&mut self, id: ConnId) {
         let now_ns = self.now_ns;
         let conn = &mut self.conns[id];
+        conn.note_cut(now_ns);
         conn.shard_closed = true;
         let at = (now_ns + conn.delay_ns).max(conn.to_peer.last_arrival_ns);
         let unread = !conn.to_shard.readable.is_empty() || conn.to_shard.flying_bytes > 0;
@@ -537,6 +550,28 @@ impl Net {
     /// The shard has cut its peer off.
     pub(super) fn is_deaf(&self, id: ConnId) -> bool {
         self.conns[id].shard_deaf
+    }
+
+    /// The shard cut its peer off, or closed, at this moment.
+    pub(super) fn was_cut_now(&self, id: ConnId) -> bool {
+        self.conns[id]
+            .cut
+            .is_some_and(|(at_ns, _)| at_ns == self.now_ns)
+    }
+
+    /// Bytes that had arrived at the shard's host before the shard cut its peer off.
+    pub(super) fn heard(&self, id: ConnId) -> u64 {
+        let conn = &self.conns[id];
+        conn.cut.map_or(conn.consumed, |(_, arrived)| arrived)
+    }
+
+    /// The peer has read everything that was sent to it, and all that it sent has arrived.
+    pub(super) fn is_quiet(&self, id: ConnId) -> bool {
+        let conn = &self.conns[id];
+        let is_there = |(at_ns, _): &(u64, Vec<u8>)| *at_ns <= self.now_ns;
+        conn.to_peer.flying.is_empty()
+            && conn.to_peer.readable.is_empty()
+            && conn.to_shard.flying.iter().all(is_there)
     }
 
     /// A peer that closed in good order was not read to its end, and does not know.

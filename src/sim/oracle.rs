@@ -251,6 +251,20 @@ impl Oracle {
         }
     }
 
+    /// A client was told that a packet is set aside.
+    ///
+    /// # Errors
+    /// No analyzer has refused anything of it.
+    pub(super) fn check_refused(&self, packet: PacketId) -> Result<(), String> {
+        let mut messages = self.packets[packet as usize].messages.clone();
+        match messages.any(|id| self.messages[id as usize].refused) {
+            true => Ok(()),
+            false => Err(format!(
+                "packet {packet} is set aside, and nobody has refused it"
+            )),
+        }
+    }
+
     /// What a native link says of a message that it delivers.
     ///
     /// # Errors

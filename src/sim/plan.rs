@@ -96,6 +96,8 @@ pub(super) struct AnalyzerPlan {
     pub(super) read_max: usize,
     /// Wishes of a native analyzer, 0: none.
     pub(super) window_messages: u32,
+    /// It goes by the id of this one, and stays away when faults are over.
+    pub(super) twin_of: Option<usize>,
 }
 
 /// Something that breaks, or changes, at a time.
@@ -252,7 +254,7 @@ impl Plan {
         let emitters: Vec<EmitterPlan> = (0..random.range(1, 7))
             .map(|_| EmitterPlan::draw(random, &host, quiet))
             .collect();
-        let analyzers: Vec<AnalyzerPlan> = (0..random.range(1, 6))
+        let mut analyzers: Vec<AnalyzerPlan> = (0..random.range(1, 6))
             .map(|_| AnalyzerPlan::draw(random, calm_ms))
             .collect();
         // An arena serves one analyzer for every six buffers; others are refused for good.
@@ -264,6 +266,13 @@ impl Plan {
             .map(|_| Fault::draw(random, parts, calm_ms))
             .collect();
         let beside = &mut Random::stream(seed, 3);
+        if !quiet && beside.chance(10) {
+            let mut twin = AnalyzerPlan::draw(beside, calm_ms);
+            twin.dialect = Dialect::Native;
+            twin.twin_of = Some(beside.index(analyzers.len()));
+            analyzers.push(twin);
+            host.buffers = host.buffers.max(6 * (analyzers.len() as u32 + 2)); // a few
+        }
         let http = HttpPlan::draw(beside, &host, calm_ms);
         if !http.is_empty() {
             host.make_room(beside, analyzers.len() + http.servers.len());
@@ -293,6 +302,14 @@ impl Plan {
             calm_ms,
             ending,
         }
+    }
+}
+
+impl Plan {
+    /// Time itself jumps.
+    pub(super) fn jumps(&self) -> bool {
+        let mut faults = self.faults.iter();
+        faults.any(|fault| matches!(fault.what, What::ClockJump { .. }))
     }
 }
 
@@ -336,6 +353,11 @@ impl HostPlan {
 }
 
 impl Noise {
+    /// A shard may not have read what had arrived when its turn began.
+    pub(super) fn delays_reads(&self) -> bool {
+        self.lazy > 0 || self.crumbs > 0
+    }
+
     /// A machine on which everything goes as fast and as whole as it can.
     pub(super) fn none() -> Noise {
         Noise {
@@ -402,6 +424,7 @@ impl AnalyzerPlan {
             think_ns: random.pick(&[0, 1_000, 200_000]),
             read_max: random.pick(&[1, 60, 4096, 1 << 20]),
             window_messages: random.pick(&[0, 0, 0, 1, 64]),
+            twin_of: None,
         }
     }
 }

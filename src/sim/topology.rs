@@ -353,6 +353,7 @@ impl Analyzer {
             think_ns: self.capacity.map_or(0, |rate| (1e9 / rate) as u64), // at most a second
             read_max: 1 << 14,
             window_messages: 0,
+            twin_of: None,
         })
     }
 }

@@ -75,6 +75,8 @@ pub(super) struct World {
     /// The same for analyzers.
     step_ns: Vec<u64>,
     paused_until_ns: Vec<u64>,
+    /// Its next turn is the first after a pause: the wait ends, and nothing has been fetched yet.
+    resumes: Vec<bool>,
     mesh_slow_until_ns: u64,
     /// Between any two shards, what is under way.
     mail: Vec<Vec<Mail>>,
@@ -125,6 +127,7 @@ impl World {
             turn_ns: vec![u64::MAX; shards],
             step_ns: vec![u64::MAX; plan.analyzers.len()],
             paused_until_ns: vec![0; shards],
+            resumes: vec![false; shards],
             mesh_slow_until_ns: 0,
             mail: (0..shards)
                 .map(|_| (0..shards).map(|_| Mail::new()).collect())
@@ -307,7 +310,7 @@ impl World {
             return Ok(());
         }
         self.turns += 1;
-        let again = self.run_kernel(shard)?;
+        let again = std::mem::take(&mut self.resumes[shard]) || self.run_kernel(shard)?;
         let there = self.workers[shard].io.completions.len();
         let take = share_of_completions(&mut self.random, there, self.plan.noise.lazy);
         let mut completions: Vec<_> = self.workers[shard].io.completions.drain(..take).collect();
@@ -396,9 +399,13 @@ impl World {
             What::SendFails { shard } => self.trouble[shard].send_fails = true,
             What::ShardPause { shard, for_ms } => {
                 self.paused_until_ns[shard] = now_ns + for_ms * MS;
+                self.resumes[shard] = true;
             }
             What::MeshSlow { for_ms } => self.mesh_slow_until_ns = now_ns + for_ms * MS,
-            What::ClockJump { by_ms } => self.net.borrow_mut().now_ns += by_ms * MS,
+            What::ClockJump { by_ms } => {
+                self.net.borrow_mut().now_ns += by_ms * MS;
+                self.resumes.fill(true);
+            }
             What::Client { .. } | What::Server { .. } | What::Operator(_) => {
                 hanging = self.suffer_http(what)?;
             }
@@ -433,7 +440,10 @@ impl World {
         for worker in &mut self.workers {
             worker.io.no_descriptors_until_ns = 0;
         }
-        let none_takes = self.analyzers.iter().all(|a| a.weight() == 0.0)
+        let none_takes = self
+            .analyzers
+            .iter()
+            .all(|a| a.is_twin() || a.weight() == 0.0)
             && self.http.servers.iter().all(|s| s.weight() == 0.0);
         self.calm_http();
         let now_ns = self.now_ns();

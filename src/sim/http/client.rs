@@ -38,7 +38,7 @@ pub(in crate::sim) struct Client {
     made: u32,
     /// Packets that found no room.
     again: Vec<PacketId>,
-    /// Answers read.
+    /// Answers that settled a packet.
     pub(in crate::sim) answers: u64,
     /// Has nothing more to send.
     pub(in crate::sim) done: bool,
@@ -151,7 +151,6 @@ impl Client {
                 }
                 continue;
             }
-            self.answers += 1;
             let Some(Asked { packet, waits }) = asked else {
                 continue;
             };
@@ -161,10 +160,11 @@ impl Client {
                 }
                 continue;
             };
-            if answer.status == 503 {
-                self.rests_until_ns = now_ns + self.random.range(MS, AGAIN_NS);
-            }
             self.settle(oracle, packet, waits, &answer)?;
+            match answer.status {
+                503 => self.rests_until_ns = now_ns + self.random.range(MS, AGAIN_NS),
+                _ => self.answers += 1,
+            }
         }
         Ok(())
     }
@@ -184,7 +184,10 @@ impl Client {
                 oracle.answered(packet, Known::Taken)?;
             }
             202 => oracle.answered(packet, Known::Taken)?,
-            422 if waits => oracle.answered(packet, Known::Taken)?,
+            422 if waits => {
+                oracle.check_refused(packet)?;
+                return oracle.answered(packet, Known::Taken);
+            }
             408 | 429 | 503 => {
                 // It may come again under the same name: nothing of it is there.
                 oracle.answered(packet, Known::Refused)?;

@@ -14,10 +14,6 @@ use crate::sim::plan::{OperatorFault, Word, MS};
 /// A roster that was ordered is there after this, or the order has got lost.
 const SETTLES_NS: u64 = 2_000 * MS;
 
-/// The operator's drain, pin and eject of an analyzer over TCP hold when its links are new. Those of analyzers
-/// over HTTP do in any case.
-pub(super) const WORD_OUTLIVES_LINKS: bool = false;
-
 /// The name of a server.
 pub(in crate::sim) fn name_of_server(server: usize) -> String {
     format!("h{server}")
@@ -178,13 +174,9 @@ impl Control {
     pub(super) fn check(&mut self, roster: &Roster) -> Result<(), String> {
         self.hear();
         for entry in &roster.entries {
-            let is_server = matches!(entry.reach, Reach::Http { .. });
             let Some(said) = self.said.get(&entry.name) else {
                 continue;
             };
-            if !is_server && !WORD_OUTLIVES_LINKS {
-                continue;
-            }
             let is_there = |epoch: u64| roster.epoch >= epoch;
             let (name, weight) = (&entry.name, entry.effective_weight());
             if said.drained.is_some_and(is_there) && weight > 0.0 {

@@ -110,7 +110,7 @@ impl World {
         }
         self.http.server_ns[index] = u64::MAX;
         // A shard that is slow to look at what came takes an answer for none.
-        let is_lenient = self.plan.noise.lazy > 0;
+        let is_lenient = self.plan.noise.delays_reads();
         let mut net = self.net.borrow_mut();
         let server = &mut self.http.servers[index];
         let next = server.step(&mut net, &mut self.oracle, is_lenient);
@@ -213,8 +213,8 @@ impl World {
 }
 
 impl Oracle {
-    /// An analyzer has ACKed it, or refused it for good.
-    fn is_through(&self, id: u32) -> bool {
+    /// An analyzer has ACKed it, or it was refused and may have been set aside.
+    pub(super) fn is_through(&self, id: u32) -> bool {
         let message = &self.messages[id as usize];
         message.acked || message.refused && self.set_aside > 0
     }

@@ -126,7 +126,7 @@ impl HttpPlan {
             push_retries: random.pick(&[0, 1, 3]),
             backoff_ms: random.pick(&[10, 100, 1_000]),
             request_timeout_ms: random.pick(&[500, 3_000, 30_000]),
-            memory_bytes: random.pick(&[1 << 15, 1 << 20, 1 << 26]),
+            memory_bytes: random.pick(&[1 << 19, 1 << 20, 1 << 26]),
             check_ms: random.pick(&[20, 200, 1_000]),
         }
     }

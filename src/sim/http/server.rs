@@ -245,9 +245,9 @@ impl Server {
     /// `reset`: how it closes; none: nobody is told. What was taken and perhaps not heard of may come again.
     fn end_visit(&mut self, index: usize, net: &mut Net, oracle: &mut Oracle, reset: Option<bool>) {
         let visit = &mut self.visits[index];
-        let read = net.consumed(visit.conn);
+        let heard = net.heard(visit.conn);
         for (end, messages) in visit.at_risk.drain(..) {
-            if self.is_lenient || end.is_none_or(|end| end > read) {
+            if self.is_lenient || end.is_none_or(|end| end > heard) {
                 oracle.unanswered += messages;
             }
         }
