@@ -207,8 +207,10 @@ mod tests {
 
     #[test]
     fn who_reads_is_not_late_and_who_has_read_all_holds_nothing() {
-        let mut unread = Unread::default();
-        unread.sent = 1000;
+        let mut unread = Unread {
+            sent: 1000,
+            ..Unread::default()
+        };
         unread.look(1000, 5);
         assert_eq!((unread.bytes(), unread.waits_since_ns()), (1000, Some(5)));
         unread.look(1000, 7);
