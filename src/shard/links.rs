@@ -114,13 +114,27 @@ impl<I: Io> Worker<I> {
             bytes[..len].copy_from_slice(source);
             self.io.release(Group::Control, chunk);
         }
+        if len == 0 {
+            self.ends.push_back(completion);
+            return;
+        }
         let Some(connection) = self.links.get_mut(slot) else {
             return;
         };
         connection.receiving = completion.more();
-        if len > 0 {
-            self.on_control_bytes(slot, &bytes[..len]);
-        } else if let Some(why) = end_of_stream(&completion) {
+        self.on_control_bytes(slot, &bytes[..len]);
+        if !completion.more() {
+            self.after_receive(slot);
+        }
+    }
+
+    /// A receive has brought nothing: the stream has ended, or the receive alone.
+    pub(super) fn on_link_end(&mut self, slot: Slot, completion: &Completion) {
+        let Some(connection) = self.links.get_mut(slot) else {
+            return;
+        };
+        connection.receiving = completion.more();
+        if let Some(why) = end_of_stream(completion) {
             self.kill(slot, &why, None);
         }
         if !completion.more() {

@@ -3,6 +3,7 @@
 //! ```text
 //! addresses.rs     peers that have no address any more
 //! answers.rs       HTTP: answers that nobody reads, requests that never end
+//! deaths.rs        many analyzers that die at once
 //! descriptors.rs   descriptors, divided among kinds
 //! gone.rs          peers that are dead while nobody takes messages
 //! partial.rs       frames that never end
@@ -14,6 +15,7 @@ mod common;
 
 mod addresses;
 mod answers;
+mod deaths;
 mod descriptors;
 mod gone;
 mod partial;
