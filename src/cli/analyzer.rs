@@ -13,11 +13,11 @@ use std::time::Duration;
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Distributor's analyzer address.
-    #[arg(long, default_value = "localhost:8081", value_name = "HOST:PORT")]
+    #[arg(long, default_value = "localhost:8081", value_name = "HOST:PORT", value_parser = values::host_and_port)]
     addr: String,
     /// Take packets over HTTP at this address instead (127.0.0.1:3001): POST /logs and GET /health, for --http-analyzer of
     /// the distributor, which has the weight.
-    #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["addr", "weight", "token_file", "ack_every",
+    #[arg(long, value_name = "HOST:PORT", value_parser = values::host_and_port, conflicts_with_all = ["addr", "weight", "token_file", "ack_every",
         "ack_remainder", "dialect", "vary_weight", "weight_after", "certificate", "journal", "reconnect"])]
     http: Option<String>,
     /// Share of the messages, relative to the other analyzers; 0: none.

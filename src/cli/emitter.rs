@@ -16,7 +16,7 @@ const DURATION_DEFAULT: Duration = Duration::from_secs(60);
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Distributor's emitter address.
-    #[arg(long, default_value = "localhost:8080", value_name = "HOST:PORT")]
+    #[arg(long, default_value = "localhost:8080", value_name = "HOST:PORT", value_parser = values::host_and_port)]
     addr: String,
     /// Post packets of --batch messages there instead of sending frames to --addr (http://localhost:3000). At most 256
     /// --connections, each a thread.

@@ -145,6 +145,15 @@ pub fn address(text: &str) -> Result<SocketAddr, String> {
         .map_err(|_| "allowed: an IP address and a port (127.0.0.1:8080, [::1]:8080)".into())
 }
 
+/// A host and a port, for the resolver.
+pub fn host_and_port(text: &str) -> Result<String, String> {
+    let parts = text.rsplit_once(':');
+    let is_one = parts.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    is_one
+        .then(|| text.to_owned())
+        .ok_or_else(|| "allowed: a host and a port (localhost:8080, [::1]:8080)".into())
+}
+
 /// A finite number, 0 or more.
 pub fn weight(text: &str) -> Result<f64, String> {
     text.parse()
@@ -187,6 +196,27 @@ mod tests {
         assert_eq!(seconds("250ms"), Ok(Duration::from_millis(250)));
         for bad in ["-1", "inf", "NaN", "x"] {
             assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn hosts_and_ports() {
+        for good in ["localhost:8080", "[::1]:0", "10.0.0.1:65535"] {
+            assert_eq!(host_and_port(good).as_deref(), Ok(good));
+        }
+        for bad in [
+            "",
+            "localhost",
+            ":8080",
+            "h:",
+            "h:65536",
+            "h:http",
+            "http://h",
+        ] {
+            assert!(
+                host_and_port(bad).is_err_and(|e| e.contains("allowed")),
+                "{bad}"
+            );
         }
     }
 

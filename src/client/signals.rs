@@ -1,5 +1,6 @@
 //! Signals of programs that stop in their own way: which of them stop, and which are only told.
 
+use std::borrow::Cow;
 use std::io;
 use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
@@ -22,12 +23,28 @@ pub const IGNORED: [i32; 8] = [
     SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGPWR, SIGSTKFLT,
 ];
 
-/// `SIGUSR1`.
-pub fn name(signal: i32) -> &'static str {
+/// `IGNORED`, and all real-time signals: container runtimes and systemd ask some programs to end with `SIGRTMIN+3`.
+pub fn ignored() -> impl Iterator<Item = i32> {
+    IGNORED
+        .into_iter()
+        .chain(libc::SIGRTMIN()..=libc::SIGRTMAX())
+}
+
+/// Is it one of `ignored`?
+pub fn is_ignored(signal: i32) -> bool {
+    ignored().any(|known| known == signal)
+}
+
+/// `SIGUSR1`, `SIGRTMIN+3`.
+pub fn name(signal: i32) -> Cow<'static, str> {
+    let first = libc::SIGRTMIN();
     match signal {
-        SIGSTKFLT => "SIGSTKFLT",
-        SIGPWR => "SIGPWR",
-        _ => signal_hook::low_level::signal_name(signal).unwrap_or("a signal"),
+        SIGSTKFLT => "SIGSTKFLT".into(),
+        SIGPWR => "SIGPWR".into(),
+        _ if signal >= first => format!("SIGRTMIN+{}", signal - first).into(),
+        _ => signal_hook::low_level::signal_name(signal)
+            .unwrap_or("a signal")
+            .into(),
     }
 }
 
@@ -42,7 +59,7 @@ pub fn stop_on_signals() -> io::Result<Arc<AtomicBool>> {
         signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, stop.clone())?;
         signal_hook::flag::register(signal, stop.clone())?;
     }
-    let mut ignored = Signals::new(IGNORED)?;
+    let mut ignored = Signals::new(ignored())?;
     let thread = std::thread::Builder::new().name("signals".into());
     thread.spawn(move || {
         for signal in ignored.forever() {
@@ -59,8 +76,10 @@ mod tests {
     #[test]
     fn every_signal_has_its_name() {
         assert_eq!(IGNORED.map(name)[6..], ["SIGPWR", "SIGSTKFLT"]);
-        let all = STOPPING.into_iter().chain(IGNORED);
+        let all = STOPPING.into_iter().chain(ignored());
         assert!(all.map(name).all(|name| name.starts_with("SIG")));
+        assert_eq!(name(libc::SIGRTMIN() + 3), "SIGRTMIN+3");
+        assert!(is_ignored(libc::SIGRTMAX()) && !is_ignored(SIGTERM));
         assert_eq!((SIGPWR, SIGSTKFLT), (libc::SIGPWR, libc::SIGSTKFLT));
     }
 }

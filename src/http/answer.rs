@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::chunked::Decoder;
 use super::error::{quoted, HttpError};
 use super::time::parse_http_date;
+use crate::protocol::foreign::sentence;
 
 /// Head of an answer. An analyzer that sends a longer one is not understood.
 const HEAD_BYTES_MAX: usize = 16 << 10;
@@ -18,6 +19,8 @@ const HEAD_BYTES_MAX: usize = 16 << 10;
 const BODY_BYTES_MAX: usize = 1 << 20;
 /// Headers of an answer.
 const HEADERS_MAX: usize = 256;
+/// Of what is no answer, so many bytes are shown.
+const FIRST_BYTES_SHOWN: usize = 24;
 /// Interim answers (1xx) before the real one.
 const INTERIM_MAX: u8 = 8;
 
@@ -173,6 +176,7 @@ impl ResponseReader {
         let from = held.saturating_sub(3);
         let Some(end) = head_end(&self.buf, from) else {
             *input = &input[more..];
+            check_start(&self.buf)?;
             if self.buf.len() >= HEAD_BYTES_MAX {
                 let detail = format!("the head of an answer is longer than {HEAD_BYTES_MAX} bytes");
                 return Err(HttpError::fatal(502, "bad_answer", detail));
@@ -228,6 +232,24 @@ fn head_end(bytes: &[u8], from: usize) -> Option<usize> {
             .find(|end| rest.starts_with(end));
         empty.map(|end| behind + end.len())
     })
+}
+
+/// Other protocols do not end a head: what cannot become one is refused at once, by name where it is known.
+///
+/// # Errors
+/// It does not begin as an answer.
+fn check_start(bytes: &[u8]) -> Result<(), HttpError> {
+    let start = bytes.trim_ascii_start();
+    if start.iter().zip(b"HTTP/").all(|(is, due)| is == due) {
+        return Ok(());
+    }
+    let first = quoted(&start[..start.len().min(FIRST_BYTES_SHOWN)]);
+    let named = match sentence(start) {
+        none if none.is_empty() => none,
+        named => format!(": {named}"),
+    };
+    let detail = format!("{first} is no HTTP/1.1 answer{named}");
+    Err(HttpError::fatal(502, "bad_answer", detail))
 }
 
 /// Reads a whole head.
@@ -313,6 +335,27 @@ mod tests {
             assert!(input.is_empty() && reader.buf.len() <= HEAD_BYTES_MAX);
         }
         (answers, reader.closed(), left)
+    }
+
+    #[test]
+    fn what_is_no_answer_is_not_waited_for() {
+        for (said, named) in [
+            (&b"SSH-2.0-OpenSSH_9.6\r\n"[..], "this looks like SSH"),
+            (b"\x15\x03\x01\0\x02\x02\x46", "this looks like TLS"),
+            (b"220 mail ESMTP\r\n", "220 mail ESMTP"),
+            (b"HTTQ", "HTTQ"),
+        ] {
+            let refused = ResponseReader::new().next(&mut &said[..]);
+            let detail = refused.expect_err("no answer").detail;
+            assert!(
+                detail.contains("no HTTP/1.1 answer") && detail.contains(named),
+                "{detail}"
+            );
+        }
+        for start in ["", "\r\n", "H", "\r\nHTTP", "HTTP/1.1 20"] {
+            let next = ResponseReader::new().next(&mut start.as_bytes());
+            assert_eq!(next.expect("may become one"), None, "{start:?}");
+        }
     }
 
     #[test]

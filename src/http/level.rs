@@ -47,8 +47,12 @@ fn rare(level: &str) -> Option<u8> {
     }
     let lower = level.to_ascii_lowercase();
     of_name(&lower).or_else(|| {
-        // OpenTelemetry: ERROR2 is a shade of ERROR.
-        of_name(lower.strip_suffix(['1', '2', '3', '4'])?)
+        // Shades of ERROR: OpenTelemetry's ERROR2, ERROR+4 of Go's slog.
+        let shade = lower.trim_end_matches(|c: char| c.is_ascii_digit());
+        match shade.strip_suffix(['+', '-']) {
+            Some(name) if shade.len() < lower.len() => of_name(name),
+            _ => of_name(lower.strip_suffix(['1', '2', '3', '4'])?),
+        }
     })
 }
 
@@ -118,8 +122,8 @@ mod tests {
                 0,
                 "CRITICAL crit Emerg emergency ALERT panic dpanic Fault FTL F FATAL4",
             ),
-            (1, "err SEVERE Error3 E"),
-            (2, "Warning WRN w WARN2"),
+            (1, "err SEVERE Error3 E ERROR+4"),
+            (2, "Warning WRN w WARN2 WARN+1"),
             (
                 3,
                 "notice Information informational success http DEFAULT I log",
@@ -137,6 +141,8 @@ mod tests {
             "fatals",
             "информация",
             "error5",
+            "error+",
+            "+4",
             "x",
             "none",
             "-1",

@@ -158,7 +158,10 @@ pub fn body_kind(content_type: Option<&str>) -> Result<BodyKind, PacketError> {
     match kind {
         Some(kind) if parts.all(is_utf8) => Ok(kind),
         _ => {
-            let found = super::error::quoted(said.as_bytes());
+            let found = match content_type {
+                Some(said) => super::error::quoted(said.as_bytes()),
+                None => "missing".to_owned(),
+            };
             let detail = format!(
                 "header Content-Type is {found}; allowed: application/json, application/x-ndjson, \
                  in UTF-8"
@@ -195,6 +198,9 @@ mod tests {
                 error.detail.contains(said) && error.detail.contains("allowed: application/json")
             );
         }
-        assert!(body_kind(None).is_err());
+        let error = body_kind(None).expect_err("refused");
+        assert!(error
+            .detail
+            .starts_with("header Content-Type is missing; allowed: "));
     }
 }

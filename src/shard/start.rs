@@ -471,13 +471,27 @@ impl Drop for Up {
 /// Why a thread ended before its shard was up.
 fn why_ended(shard: ExecutorJoinHandle<io::Result<ShardReport>>) -> String {
     match shard.join() {
-        Err(GlommioError::IoError(error)) => format!("glommio: {error}{}", behind(&error)),
+        Err(GlommioError::IoError(error)) => {
+            format!("glommio: {}{}", in_words(error.to_string()), behind(&error))
+        }
         Err(error) => {
-            let text = format!("glommio: {error}");
+            let text = format!("glommio: {}", in_words(error.to_string()));
             format!("{text}{}", behind(&io::Error::from(error)))
         }
         Ok(Err(error)) => error.to_string(),
         Ok(Ok(_)) => "it ended at once".to_owned(),
+    }
+}
+
+/// What glommio says of lockable memory, `MemLockLimit(65536/524288)`, as a sentence; anything else as it is.
+fn in_words(said: String) -> String {
+    let numbers = said.split_once("MemLockLimit(").map(|(_, rest)| rest);
+    let numbers = numbers.and_then(|rest| rest.split_once(')')?.0.split_once('/'));
+    match numbers {
+        Some((limit, least)) => format!(
+            "{limit} bytes may be locked, at least {least} are needed for each shard (RLIMIT_MEMLOCK: `ulimit -l`, or LimitMEMLOCK= in the unit)"
+        ),
+        None => said,
     }
 }
 

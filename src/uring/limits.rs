@@ -42,23 +42,37 @@ pub fn raise_nofile(needed: u64) -> Result<(), u64> {
     Ok(())
 }
 
+/// An allocation that the kernel refuses is rarely larger: two default arenas.
+const LARGE_BYTES: u64 = 128 << 20;
+
 /// The limits that an error of the kernel may come from, each with its value and how to raise it; empty when it
 /// comes from none. For the end of a message: `; RLIMIT_NOFILE is 20 (...)`.
 pub fn behind(error: &io::Error) -> String {
-    let bytes_mapped = || {
-        let pages = std::fs::read_to_string("/proc/self/statm").ok()?;
-        let pages: u64 = pages.split(' ').next()?.parse().ok()?;
+    // Of /proc/self/statm: the first number is all that is mapped, the sixth data and stacks.
+    let pages = |at: usize| {
+        let numbers = std::fs::read_to_string("/proc/self/statm").ok()?;
+        let pages: u64 = numbers.split(' ').nth(at)?.parse().ok()?;
         Some(pages * 4096)
     };
+    let (bytes_mapped, bytes_of_data) = (|| pages(0), || pages(5));
     let finite = |resource| match soft_and_hard(resource) {
         Ok((soft, _)) if soft != libc::RLIM_INFINITY => Some(soft),
         _ => None,
     };
-    let address_space = || {
-        // What did not fit is larger than what is free: at least half of a small limit is taken by then.
+    // What did not fit is larger than what is free: of a small limit a third is taken by then, or an arena does not fit.
+    let is_small = |limit: u64, taken: u64, wanted: u64| {
+        taken > limit / 3 || limit.saturating_sub(taken) < wanted
+    };
+    let address_space = |wanted: u64| {
         let limit = finite(libc::RLIMIT_AS)?;
-        (bytes_mapped()? > limit / 3).then(|| {
+        is_small(limit, bytes_mapped()?, wanted).then(|| {
             format!("; address space is limited to {limit} bytes (RLIMIT_AS: `ulimit -v`, or LimitAS= in the unit)")
+        })
+    };
+    let data = |wanted: u64| {
+        let limit = finite(libc::RLIMIT_DATA)?;
+        is_small(limit, bytes_of_data()?, wanted).then(|| {
+            format!("; memory for data is limited to {limit} bytes (RLIMIT_DATA: `ulimit -d`, or LimitDATA= in the unit)")
         })
     };
     let processes = || {
@@ -73,8 +87,8 @@ pub fn behind(error: &io::Error) -> String {
     };
     let found = match error.raw_os_error() {
         Some(libc::EMFILE) => descriptors(),
-        Some(libc::ENOMEM) => address_space(),
-        Some(libc::EAGAIN) => address_space().or_else(processes),
+        Some(libc::ENOMEM) => address_space(LARGE_BYTES).or_else(|| data(LARGE_BYTES)),
+        Some(libc::EAGAIN) => address_space(0).or_else(|| data(0)).or_else(processes),
         _ => None,
     };
     found.unwrap_or_default()

@@ -36,6 +36,14 @@ fn the_limit_that_is_too_small_is_the_one_that_is_named() {
         assert!(said.contains("RLIMIT_AS"), "{kib}: {said}");
         assert!(!said.contains("MEMLOCK"), "{kib}: {said}");
     }
+    let said = refused("ulimit -d 8000");
+    assert!(said.contains("RLIMIT_DATA"), "{said}");
+    let said = refused("ulimit -l 64");
+    assert!(
+        said.contains("65536 bytes may be locked") && said.contains("RLIMIT_MEMLOCK"),
+        "{said}"
+    );
+    assert!(!said.contains("MemLockLimit"), "{said}");
 }
 
 /// What `weir check` takes starts, and the other way round: here neither blames another process.

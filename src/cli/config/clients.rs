@@ -170,6 +170,12 @@ mod tests {
         let refused = parsed(&["weir", "emitter"], &[("EMITTER_RATE", "fast")]);
         let text = refused.expect_err("not a rate");
         assert!(text.starts_with("EMITTER_RATE=fast: allowed: "), "{text}");
+        for (program, name) in [("emitter", "LOG_ADDR"), ("analyzer", "DISTRIBUTOR_ADDR")] {
+            let refused = parsed(&["weir", program], &[(name, "localhost")]);
+            let text = refused.expect_err("no port");
+            let wanted = format!("{name}=localhost: allowed: a host and a port");
+            assert!(text.starts_with(&wanted), "{text}");
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ use signal_hook::iterator::{Handle, Signals};
 
 use super::manager::Manager;
 use super::reload::Reload;
-use crate::client::signals::{name, IGNORED, STOPPING};
+use crate::client::signals::{ignored, is_ignored, name, STOPPING};
 use crate::control::core::Core;
 use crate::shard::Stopper;
 use crate::streams;
@@ -67,7 +67,7 @@ impl Ear {
         // A write beyond the limit on the size of files (LimitFSIZE=) then fails like any other; without a
         // handler this signal ends the process. Nobody looks at the flag.
         signal_hook::flag::register(SIGXFSZ, Arc::default())?;
-        let all = STOPPING.iter().chain(&IGNORED).chain(&[SIGHUP]);
+        let all = STOPPING.into_iter().chain(ignored()).chain([SIGHUP]);
         let mut signals = Signals::new(all)?;
         let handle = signals.handle();
         let shared = Arc::new(Shared {
@@ -123,7 +123,7 @@ impl Shared {
     /// Whether everything is said.
     fn hear(&self, signal: i32) -> bool {
         let name = name(signal);
-        if IGNORED.contains(&signal) {
+        if is_ignored(signal) {
             log::warn!(
                 "{name}: ignored; SIGTERM drains and ends, SIGHUP reads the configuration again"
             );

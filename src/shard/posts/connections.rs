@@ -356,6 +356,9 @@ impl<I: Io> Worker<I> {
             408 | 425 | 429 => Nack::Patience(head, false),
             503 if head.retry_after.is_some() => Nack::Patience(head, true),
             status @ (400..=499 | LOOP_DETECTED) => Nack::Refused(status),
+            status @ 300..=399 => Nack::Failed(format!(
+                "status {status}: redirects are not followed, the endpoint must be where it leads"
+            )),
             status => Nack::Failed(format!("status {status}")),
         };
         self.nack_when_sent(slot, epoch, number, nack);
