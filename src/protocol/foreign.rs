@@ -443,6 +443,11 @@ fn binary(first: &[u8]) -> Option<Foreign> {
 /// weights: 0.81 is `?O\)` as an f32, 19.2 is `@3333333` as an f64.
 fn text(first: &[u8]) -> Option<Foreign> {
     let first = first.strip_prefix(b"\xef\xbb\xbf").unwrap_or(first);
+    // GELF ends its JSON with a zero byte. The ACK behind a first weight begins with one, at most 8 bytes from the start.
+    let first = match first.iter().position(|byte| *byte == 0) {
+        Some(end) if end > 8 || matches!(first[0], b'{' | b'[') => &first[..end],
+        _ => first,
+    };
     if first.len() < 4 || !is_text(first) {
         return None;
     }
@@ -550,6 +555,8 @@ mod tests {
         (b"{\"emitterId\":\"a\"}", Json),
         (b"\xef\xbb\xbf{\"a\":1}", Json),
         (b"[1,2]", Json),
+        (b"{\"version\":\"1.1\",\"host\":\"x\"}\0", Json),
+        (b"{\"a\":1}\0{\"b\"", Json),
         (b"<?xml version=\"1.0\"?>", Xml),
         (b"<log>x</log>", Xml),
         (b"\xff\xfeG\0", Utf16),
