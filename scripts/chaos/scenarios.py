@@ -248,6 +248,40 @@ def restart_distributor(rig):
     rig.finish()
 
 
+@scenario("stop-distributor", "SIGSTOP for the distributor for 7 s, ACK timeout 5 s: nobody may be judged by its sleep")
+def stop_distributor(rig):
+    rig.distribute("--ack-timeout=5s")
+    rig.analyze_all()
+    rig.emit(rate=15_000, seconds=9.0)
+    rig.sleep(0.4, 0.8)
+    rig.distributor.signal(signal.SIGSTOP)
+    rig.sleep(7.0)
+    rig.distributor.signal(signal.SIGCONT)
+    rig.finish()
+    rig.expect(not rig.distributor.downs(), f"links died: {rig.distributor.downs()}")
+    rig.expect(rig.outcome.duplicates == 0, "duplicates without a death")
+
+
+@scenario("drain-flap", "SIGTERM for the distributor under load while analyzers are killed and come back")
+def drain_flap(rig):
+    rig.distribute()
+    rig.analyze_all()
+    rig.emit(seconds=2.5)
+    rig.sleep(0.6, 1.0)
+    for host in analyzers(rig):
+        rig.kill(host)
+    rig.distributor.signal(signal.SIGTERM)
+    # Emitters are told to go within the farewell; analyzers come when it drains.
+    rig.sleep(0.2, 1.5)
+    for host in analyzers(rig):
+        rig.analyze(host)
+    status = rig.distributor.wait(25)
+    rig.expect(status == 0, f"it abandoned something: status {status}")
+    rig.distribute()
+    rig.finish()
+    rig.expect(rig.outcome.rerouted > 0, "nothing was re-routed: the scenario did not bite")
+
+
 @scenario("nofile", "a crowd takes all descriptors of a small limit while analyzers die and come back")
 def nofile(rig):
     limit = 512 + 100
