@@ -471,7 +471,8 @@ impl<I: Io> Worker<I> {
             return;
         };
         if emitter.pending == 0 {
-            if !emitter.rejected && !self.engine.emitter_was_heard(slot.index()) {
+            let has_sent = emitter.rejected || emitter.is_broken;
+            if !has_sent && !self.engine.emitter_was_heard(slot.index()) {
                 self.engine.counters.count(Reason::Probe);
             }
             self.engine.emitter_closed(slot.index());

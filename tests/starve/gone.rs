@@ -91,6 +91,7 @@ fn connections_that_were_reset_make_room_for_the_living() {
     drop(living);
     let ended = distributor.stop();
     assert!(ended.count("reset_unread") > 0, "{}", ended.stdout);
+    assert_eq!(ended.count("probe"), 0, "they had sent something");
     ended.assert_clean();
 }
 
