@@ -153,6 +153,21 @@ fn a_typed_weight_out_of_range_is_refused_with_the_limit() {
     assert!(distributor.lines("analyzer up").is_empty());
 }
 
+/// It would read them as a frame of 1.7 GB.
+#[test]
+fn an_analyzer_whose_weight_is_none_gets_no_words() {
+    let distributor = Distributor::start("--shards 1");
+    let typed = 1e7f64.to_be_bytes().to_vec();
+    let compact = [&0.3f32.to_be_bytes()[..], &[0xf9, 0x18, 0x21, 0x32]].concat();
+    for first in [typed, compact] {
+        let mut stream = common::wire::connect(distributor.analyzers);
+        std::io::Write::write_all(&mut stream, &first).expect("sent");
+        let answer = common::wire::read_to_close(&mut stream);
+        assert_eq!(String::from_utf8_lossy(&answer), "");
+    }
+    assert_eq!(distributor.stop().count("first_weight_invalid"), 2);
+}
+
 #[test]
 fn a_weight_far_from_all_others_is_warned_of_with_its_address() {
     let distributor = Distributor::start("--shards 1");

@@ -72,6 +72,15 @@ impl DetectError {
             Self::Incomplete { .. } => "first_word_incomplete",
         }
     }
+
+    /// The first bytes are those of an emitter's message.
+    pub fn is_of_emitter(&self) -> bool {
+        let Self::Implausible { first, bytes } = self else {
+            return false;
+        };
+        let first = &first[..(*bytes).min(TYPED_BYTES)];
+        matches!(frame::peek(first, FRAME_HINT_MAX), Ok(Some(_)))
+    }
 }
 
 impl fmt::Display for DetectError {

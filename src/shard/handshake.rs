@@ -157,8 +157,9 @@ impl<I: Io> Worker<I> {
                     DetectError::Incomplete { .. } => (Reason::HandshakeTimeout, "mute"),
                 };
                 let why = error.to_string();
-                if matches!(error, DetectError::Implausible { .. }) {
-                    // An emitter takes an end of stream for a farewell, and an answer for an error.
+                if error.is_of_emitter() {
+                    // It takes an end of stream for a farewell, and an answer for an error. To an analyzer
+                    // words are the length of a frame: it would make room for 1.7 GB.
                     self.say(slot, |out| {
                         out.extend_from_slice(format!("{why}\r\n").as_bytes())
                     });
