@@ -165,10 +165,10 @@ impl<I: Io> Worker<I> {
         if error.raw_os_error() == Some(libc::ECANCELED) {
             return;
         }
-        if let Some(oldest) = self.places.oldest() {
+        if let Some(overdue) = self.places.overdue(self.awake_ns) {
             // Perhaps descriptors have run out: who has not spoken at the analyzers' port needs none.
             let why = "it had not spoken, and a connection could not be accepted";
-            self.kill(oldest, why, Some(Reason::HandshakeDisplaced));
+            self.kill(overdue, why, Some(Reason::HandshakeDisplaced));
         }
         if self.engine.counters.of(Reason::AcceptFailed) == 0 {
             log::error!(

@@ -24,6 +24,10 @@ const CROWD_PART: usize = 8;
 /// wait as there are places.
 const GRACE_NS: u64 = 20_000_000;
 
+/// Where descriptors are short, who has said nothing for so long may go. Shorter, and a crowd at another port would
+/// push out analyzers that are about to speak.
+const OVERDUE_NS: u64 = 1_000_000_000;
+
 /// Who goes in the place of whom: a number that grows with each that enters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Turn(u64);
@@ -98,9 +102,11 @@ impl Places {
         *oldest.expect("called when all places are taken")
     }
 
-    /// Who has waited longest.
-    pub(super) fn oldest(&self) -> Option<Slot> {
-        self.waiting.values().next().map(|waiting| waiting.slot)
+    /// Who has waited longest, if that is so long that an honest analyzer would have spoken.
+    pub(super) fn overdue(&self, now_ns: u64) -> Option<Slot> {
+        let oldest = self.waiting.values().next()?;
+        let is_overdue = now_ns.saturating_sub(oldest.since_ns) >= OVERDUE_NS;
+        is_overdue.then_some(oldest.slot)
     }
 
     /// One more.
