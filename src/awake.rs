@@ -25,6 +25,8 @@ pub struct Awake {
     now_ns: u64,
     /// Looks that are left to read what has arrived; 0: it is read.
     catching_up: u8,
+    /// Peers may be judged after the last look.
+    may_judge: bool,
 }
 
 impl Awake {
@@ -34,6 +36,7 @@ impl Awake {
             seen_ns: now_ns,
             now_ns,
             catching_up: 0,
+            may_judge: true,
         }
     }
 
@@ -52,10 +55,15 @@ impl Awake {
             (false, left) if left > 1 && !is_all_read => 0,
             (false, _) => passed_ns,
         };
+        let was_catching_up = self.catching_up > 0;
         self.catching_up = match self.catching_up {
             _ if is_late => CATCH_UP_LOOKS,
             _ if is_all_read => 0,
             left => left.saturating_sub(1),
+        };
+        self.may_judge = match is_late {
+            true => was_catching_up,
+            false => self.catching_up == 0,
         };
         self.now_ns
     }
@@ -68,6 +76,12 @@ impl Awake {
     /// Real time of the last look.
     pub fn seen_ns(&self) -> u64 {
         self.seen_ns
+    }
+
+    /// What had arrived before the last look is read, or every look is late. A peer whose time was over just before a
+    /// late look may have spoken meanwhile: until then nobody is judged.
+    pub fn may_judge(&self) -> bool {
+        self.may_judge
     }
 
     /// The last look did not come late, and everything that arrived before it is read.
@@ -132,6 +146,25 @@ mod tests {
 
     const MS: u64 = 1_000_000;
     const TICK: u64 = 100 * MS;
+
+    #[test]
+    fn nobody_is_judged_before_what_arrived_is_read() {
+        let mut awake = Awake::new(0);
+        let mut judges = |at_ms: u64, read| {
+            awake.look(at_ms * MS, TICK, read);
+            awake.may_judge()
+        };
+        assert!(judges(100, true));
+        // Somebody's time was over at 150 ms; it spoke at 160.
+        assert!(!judges(4_000, true), "late");
+        assert!(!judges(4_001, false), "there was more to read");
+        assert!(judges(4_002, true));
+        assert!(!judges(9_000, true));
+        assert!(
+            judges(14_000, true),
+            "late again and again: there are time-outs all the same"
+        );
+    }
 
     /// After looks at these milliseconds, the milliseconds that it shows.
     fn shown(looks: &[(u64, bool)]) -> Vec<u64> {

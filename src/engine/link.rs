@@ -217,8 +217,7 @@ impl Link {
             self.room_at_ns = now_ns;
         }
         let overdue = |since: u64| now_ns.saturating_sub(since) >= timeout_ns;
-        let awaited = self.unacked() > 0 || self.begun;
-        if !awaited || !overdue(self.progress_at_ns) {
+        if !self.is_overdue(now_ns, timeout_ns) {
             return None;
         }
         if unread && overdue(self.read_at_ns) {
@@ -230,6 +229,12 @@ impl Link {
         self.suspect_since_ns
             .is_some_and(overdue)
             .then_some(Stall::Unacked)
+    }
+
+    /// No ACK has advanced for the timeout although something is un-ACKed or half sent.
+    pub fn is_overdue(&self, now_ns: u64, timeout_ns: u64) -> bool {
+        let awaited = self.unacked() > 0 || self.begun;
+        awaited && now_ns.saturating_sub(self.progress_at_ns) >= timeout_ns
     }
 
     fn watch(&mut self, now_ns: u64) {

@@ -157,24 +157,32 @@ impl<I: Io> Worker<I> {
             (self.live_number, self.live) = self.shared.live();
         }
         self.serve_tap();
+        if self.may_judge() {
+            self.judge_peers();
+        }
+        for kind in std::mem::take(&mut self.accept_retry) {
+            self.rearm_accept(kind, false);
+        }
+        self.publish();
+    }
+
+    /// Whose time is over, after all that it may have said has been read.
+    fn judge_peers(&mut self) {
         self.check_handshakes();
         self.look_at_unread();
         self.check_clients();
         self.check_posts();
-        for kind in std::mem::take(&mut self.accept_retry) {
-            self.rearm_accept(kind, false);
+        if self.now_ns < self.next_second_ns {
+            return;
         }
-        if self.now_ns >= self.next_second_ns {
-            self.next_second_ns = self.now_ns + SECOND_NS;
-            if !self.check_stalls() {
-                self.next_second_ns = self.now_ns;
-            }
-            self.check_frames();
-            self.check_remote_lanes();
-            let balance = self.engine.balance();
-            assert!(balance.holds(), "shard {}: {balance}", self.index);
+        self.next_second_ns = self.now_ns + SECOND_NS;
+        if !self.check_stalls() {
+            self.next_second_ns = self.now_ns;
         }
-        self.publish();
+        self.check_frames();
+        self.check_remote_lanes();
+        let balance = self.engine.balance();
+        assert!(balance.holds(), "shard {}: {balance}", self.index);
     }
 
     fn publish(&mut self) {

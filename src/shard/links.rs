@@ -457,9 +457,16 @@ impl<I: Io> Worker<I> {
         self.remote_full = still_full;
     }
 
-    /// Another shard's lane to one of this shard's links is full and gets no ACK.
+    /// Another shard's lane to one of this shard's links is full and gets no ACK. It may be this shard that did not
+    /// run: then the analyzer has not even been sent what it is to ACK. The other shard asks again.
     pub(super) fn on_stalled(&mut self, epoch: LinkEpoch) {
-        if let Some(slot) = self.links_up.get(&epoch).copied() {
+        let timeout_ns = u64::try_from(self.config.ack_timeout.as_nanos()).unwrap_or(u64::MAX);
+        let slot = self.links_up.get(&epoch).copied();
+        let slot = slot.filter(|slot| {
+            let connection = self.links.get(*slot);
+            connection.is_some_and(|it| it.link.is_overdue(self.awake_ns, timeout_ns))
+        });
+        if let Some(slot) = slot {
             let why = format!(
                 "no ACK for {:?} on another shard (WindowFull)",
                 self.config.ack_timeout

@@ -470,6 +470,11 @@ impl<I: Io> Worker<I> {
         self.awake.has_caught_up()
     }
 
+    /// Peers may be judged in this turn: see [`Awake::may_judge`].
+    pub(super) fn may_judge(&self) -> bool {
+        self.awake.may_judge()
+    }
+
     /// When housekeeping is due next.
     pub(super) fn schedule_tick(&mut self) {
         let tick = if !self.places.is_empty() || self.phase != Phase::Running {

@@ -306,12 +306,6 @@ impl Plan {
 }
 
 impl Plan {
-    /// A shard sleeps, or time jumps.
-    pub(super) fn pauses(&self) -> bool {
-        let is_pause = |fault: &Fault| matches!(fault.what, What::ShardPause { .. });
-        self.jumps() || self.faults.iter().any(is_pause)
-    }
-
     /// Time itself jumps.
     pub(super) fn jumps(&self) -> bool {
         let mut faults = self.faults.iter();
