@@ -68,6 +68,12 @@ pub fn automatic_id(prefix: &str) -> String {
     )
 }
 
+/// Nothing came within the slice that a blocking socket waits; not the end of anything.
+fn is_wait(error: &io::Error) -> bool {
+    use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
+    matches!(error.kind(), WouldBlock | TimedOut | Interrupted)
+}
+
 /// Wall clock in nanoseconds since 1970.
 fn unix_ns() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);

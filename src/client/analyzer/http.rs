@@ -10,6 +10,7 @@
 
 use super::tally::{Counts, Tally};
 use super::{Options, Report};
+use crate::client::is_wait;
 use crate::http::{respond, severity_of, Limits, Reader, Request, Step, CONTINUE};
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -281,9 +282,4 @@ fn refuse(out: &mut Vec<u8>, status: u16, why: &str, keep_alive: bool) {
         body.as_bytes(),
         keep_alive,
     );
-}
-
-fn is_wait(error: &io::Error) -> bool {
-    use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
-    matches!(error.kind(), WouldBlock | TimedOut | Interrupted)
 }

@@ -17,7 +17,7 @@ use crate::certificate::{Span, Stream};
 use crate::client::backoff::Backoff;
 use crate::client::payload::{self, Numbered};
 use crate::client::shapes::{Deck, SeverityCounts};
-use crate::client::unix_ns;
+use crate::client::{is_wait, unix_ns};
 use crate::http::{iso8601, level_of, reason, ResponseReader};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -386,9 +386,4 @@ impl Poster {
         }
         Err(failure)
     }
-}
-
-fn is_wait(error: &io::Error) -> bool {
-    use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
-    matches!(error.kind(), WouldBlock | TimedOut | Interrupted)
 }
