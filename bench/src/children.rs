@@ -35,6 +35,8 @@ use crate::net::pin;
 
 /// Time that groups have after SIGTERM, when the program itself was told to end.
 const END_PATIENCE: Duration = Duration::from_secs(2);
+/// Time that SIGKILL gets to take effect: the call returns before the process is gone.
+const KILL_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What lives: groups by the ids of their leaders, and directories to remove.
 struct Living {
@@ -275,18 +277,11 @@ fn end_all() {
     for group in &living.groups {
         let _ = killpg(*group, Signal::SIGTERM);
     }
-    let deadline = Instant::now() + END_PATIENCE;
-    let is_gone = |group: &Pid| {
-        // A leader that nobody waits for would stay as a zombie and keep the group.
-        let _ = waitpid(*group, Some(WaitPidFlag::WNOHANG));
-        killpg(*group, None) == Err(Errno::ESRCH)
-    };
-    while !living.groups.iter().all(is_gone) && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    for group in living.groups.iter().filter(|group| !is_gone(group)) {
+    await_gone(&living.groups, END_PATIENCE);
+    for group in living.groups.iter().filter(|group| !is_gone(**group)) {
         let _ = killpg(*group, Signal::SIGKILL);
     }
+    await_gone(&living.groups, KILL_PATIENCE);
     for directory in &living.directories {
         let _ = std::fs::remove_dir_all(directory);
     }
@@ -294,4 +289,18 @@ fn end_all() {
         "weir-bench: ended by a signal, and its {} children with it",
         living.groups.len()
     );
+}
+
+/// Until nobody is left in any of them, or the time is over.
+fn await_gone(groups: &[Pid], patience: Duration) {
+    let deadline = Instant::now() + patience;
+    while !groups.iter().all(|group| is_gone(*group)) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn is_gone(group: Pid) -> bool {
+    // A leader that nobody waits for would stay as a zombie and keep the group.
+    let _ = waitpid(group, Some(WaitPidFlag::WNOHANG));
+    killpg(group, None) == Err(Errno::ESRCH)
 }
