@@ -44,6 +44,8 @@ pub(super) struct Emitter<S> {
     pub(super) has_place: bool,
     /// Its connection broke before all that it had sent was read.
     pub(super) is_broken: bool,
+    /// When it last sent something, or came.
+    heard_ns: u64,
 }
 
 /// Bytes that the engine could not take yet.
@@ -58,10 +60,8 @@ impl<I: Io> Worker<I> {
             Ok(socket) => self.add_emitter(socket),
             Err(error) => self.on_accept_error(&error),
         }
-        if !completion.more() {
-            self.accepting = false;
-            self.rearm_accept(Kind::AcceptEmitter, completion.result < 0);
-        }
+        self.accepting -= 1;
+        self.rearm_accept(Kind::AcceptEmitter, completion.result < 0);
     }
 
     fn add_emitter(&mut self, socket: I::Socket) {
@@ -95,6 +95,7 @@ impl<I: Io> Worker<I> {
             counted,
             has_place: true,
             is_broken: false,
+            heard_ns: self.now_ns,
         };
         self.emitters_placed += 1;
         let slot = self.emitters.insert(emitter);
@@ -197,18 +198,12 @@ impl<I: Io> Worker<I> {
         let Some(listeners) = &self.listeners else {
             return;
         };
-        let listener = match kind {
-            Kind::AcceptEmitter => listeners.emitters.as_ref(),
-            Kind::AcceptAnalyzer => Some(&listeners.analyzers),
-            _ => listeners.http.as_ref(),
-        };
-        let Some(listener) = listener else {
+        let Some(listener) = listeners.of(kind) else {
             return;
         };
-        self.accepting |= kind == Kind::AcceptEmitter;
+        self.accepting += u32::from(kind == Kind::AcceptEmitter);
         self.io.accept(listener, bare(kind));
-        // Of a shared socket, each accept brings one connection: when many wait, they shall not wait for
-        // a gathering each.
+        // Each accept brings one connection: when many wait, they shall not wait for a gathering each.
         self.hurry = true;
     }
 
@@ -224,6 +219,8 @@ impl<I: Io> Worker<I> {
         emitter.receiving = completion.more();
         if let Some(chunk) = chunk {
             self.turn_bytes += chunk.len();
+            let last_ns = std::mem::replace(&mut emitter.heard_ns, self.now_ns);
+            self.gather.heard_after(self.now_ns - last_ns);
             self.engine.counters.receives += 1;
             self.offer(slot, chunk);
         } else if completion.result == 0 {

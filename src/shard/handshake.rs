@@ -38,9 +38,7 @@ impl<I: Io> Worker<I> {
             Ok(socket) => self.add_analyzer(socket),
             Err(error) => self.on_accept_error(&error),
         }
-        if !completion.more() {
-            self.rearm_accept(Kind::AcceptAnalyzer, completion.result < 0);
-        }
+        self.rearm_accept(Kind::AcceptAnalyzer, completion.result < 0);
     }
 
     fn add_analyzer(&mut self, socket: I::Socket) {

@@ -9,7 +9,7 @@ use super::io::Io;
 use super::links::Connection;
 use super::mesh::{Mesh, Message};
 use super::shared::{ShardReport, Stop};
-use super::slab::{bare, Kind};
+use super::slab::Kind;
 use super::worker::{Phase, Worker, TICK_HANDSHAKE};
 use crate::engine::{Change, LinkEpoch, Reach, Registrar, Roster, Window};
 use crate::protocol::Dialect;
@@ -270,8 +270,7 @@ impl<I: Io> Worker<I> {
         self.farewell_ns = self.awake_ns;
         if self.listeners.as_ref().is_some_and(|l| l.outlives) {
             // Closed a moment later: a request that was queued in this turn still names the socket.
-            self.io
-                .cancel(bare(Kind::AcceptEmitter), bare(Kind::Cancel));
+            self.cancel_accepts(Kind::AcceptEmitter);
         }
         for slot in self.emitters.slots() {
             self.tell_to_go(slot);
@@ -289,8 +288,7 @@ impl<I: Io> Worker<I> {
             .as_ref()
             .is_some_and(|l| l.emitters.is_some());
         if since >= TICK_HANDSHAKE.min(self.config.farewell) && listens {
-            self.io
-                .cancel(bare(Kind::AcceptEmitter), bare(Kind::Cancel));
+            self.cancel_accepts(Kind::AcceptEmitter);
             if let Some(listeners) = &mut self.listeners {
                 listeners.emitters = None;
                 listeners.http = None;
@@ -309,7 +307,7 @@ impl<I: Io> Worker<I> {
     }
 
     fn nothing_left(&self) -> bool {
-        !self.accepting
+        self.accepting == 0
             && self.emitters.len() == 0
             && self.pending.is_empty()
             && self.engine.balance().open() == 0

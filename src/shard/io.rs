@@ -33,8 +33,10 @@ pub(crate) trait Io {
     /// Kernel entries so far.
     fn enters(&self) -> u64;
 
-    /// Accepts connections until cancelled, see [`Io::accepted`].
+    /// Accepts one connection, see [`Io::accepted`].
     fn accept(&mut self, listener: &Self::Listener, token: u64);
+    /// Accepts to have under way: what a turn takes of a crowd that comes at once.
+    fn accepts_at_once(listener: &Self::Listener) -> u32;
     /// The connection that an accept's completion brought. To be called once for each.
     ///
     /// # Errors

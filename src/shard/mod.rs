@@ -28,6 +28,7 @@ pub mod config;
 mod descriptors;
 mod egress;
 mod emitters;
+mod gather;
 mod handshake;
 mod hops;
 mod house;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::clients::{Client, Stage};
 use super::io::Io;
-use super::slab::{bare, Kind, Slot};
+use super::slab::{Kind, Slot};
 use super::worker::{Phase, Worker};
 use crate::http::HttpError;
 
@@ -138,7 +138,7 @@ impl<I: Io> Worker<I> {
 
     /// The farewell: idle clients are closed, the others after the answer that they wait for.
     pub(super) fn dismiss_clients(&mut self) {
-        self.io.cancel(bare(Kind::AcceptHttp), bare(Kind::Cancel));
+        self.cancel_accepts(Kind::AcceptHttp);
         for slot in self.clients.table.slots() {
             let Some(client) = self.clients.table.get_mut(slot) else {
                 continue;

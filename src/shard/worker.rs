@@ -1,7 +1,7 @@
 //! The event loop of a shard: read this first.
 //!
 //! ```text
-//! turn:   1 wait         gather completions, at most the latency budget; none when busy
+//! turn:   1 wait         gather completions, as long as that pays (gather.rs); none when busy
 //!         2 dispatch     accept, receive -> engine, ACK -> engine, send results
 //!         3 mail         rosters, links, batches and ACKs from other shards
 //!         4 re-route     messages of dead links
@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use super::clients::Clients;
 use super::emitters::{Emitter, PendingChunk};
+use super::gather::Gather;
 use super::io::Io;
 use super::links::Connection;
 use super::mesh::{Inbox, Mesh};
@@ -33,6 +34,8 @@ const TURN_COMPLETIONS: usize = 512;
 /// Ends of links that are seen to in a turn. Each costs a system call and lines of tables, 20 us in all: a
 /// thousand at once must not hold up what living ones get.
 const TURN_ENDS: usize = 64;
+/// While more and more links end, what has arrived is read first, for so long: messages do not queue behind them.
+const ENDS_WAIT_NS: u64 = 5_000_000;
 /// A turn that brought this many bytes is followed by the next at once: there is more.
 const BUSY_BYTES: usize = 32 * 1024;
 /// HTTP clients ask again as soon as they are answered: for so long after a request nothing is gathered.
@@ -71,6 +74,17 @@ pub(crate) struct Listeners<L> {
     pub(crate) http: Option<L>,
     /// The emitters' socket stays open when this process ends: who is not accepted waits for the next one.
     pub(crate) outlives: bool,
+}
+
+impl<L> Listeners<L> {
+    /// The one that a kind of accept is for.
+    pub(super) fn of(&self, accept: Kind) -> Option<&L> {
+        match accept {
+            Kind::AcceptEmitter => self.emitters.as_ref(),
+            Kind::AcceptAnalyzer => Some(&self.analyzers),
+            _ => self.http.as_ref(),
+        }
+    }
 }
 
 /// One shard. Lives on its thread, owns everything that it touches.
@@ -142,15 +156,18 @@ pub(crate) struct Worker<I: Io> {
     frames_ns: u64,
     /// When draining ends, once its deadline has passed.
     pub(super) ends_ns: Option<u64>,
+    /// When the first of the links that are over was noticed.
+    ends_since_ns: u64,
     pub(super) turn_bytes: usize,
+    pub(super) gather: Gather,
     /// A completion is due that should not wait for company: more is there already, or a send was
     /// started that has more behind it.
     pub(super) hurry: bool,
     pub(super) next_tick_ns: u64,
     pub(super) next_second_ns: u64,
     pub(super) stalled_since_ns: Option<u64>,
-    /// Emitters may still be accepted: the request has not ended.
-    pub(super) accepting: bool,
+    /// Emitters may still be accepted: so many requests have not ended.
+    pub(super) accepting: u32,
     /// Accepts that failed and are tried again at the next housekeeping.
     pub(super) accept_retry: Vec<Kind>,
     pub(super) pace: Pace,
@@ -253,12 +270,14 @@ impl<I: Io> Worker<I> {
             awake: Awake::new(now_ns),
             frames_ns: 0,
             ends_ns: None,
+            ends_since_ns: now_ns,
             turn_bytes: 0,
+            gather: Gather::default(),
             hurry: false,
             next_tick_ns: now_ns,
             next_second_ns: now_ns,
             stalled_since_ns: None,
-            accepting: false,
+            accepting: 0,
             accept_retry: Vec::new(),
             pace: Pace::default(),
             sent_ns: 0,
@@ -268,14 +287,15 @@ impl<I: Io> Worker<I> {
     /// Starts to accept.
     pub(crate) fn start(&mut self) {
         if let Some(listeners) = &self.listeners {
-            if let Some(emitters) = &listeners.emitters {
-                self.accepting = true;
-                self.io.accept(emitters, bare(Kind::AcceptEmitter));
-            }
-            self.io
-                .accept(&listeners.analyzers, bare(Kind::AcceptAnalyzer));
-            if let Some(http) = &listeners.http {
-                self.io.accept(http, bare(Kind::AcceptHttp));
+            let kinds = [Kind::AcceptEmitter, Kind::AcceptAnalyzer, Kind::AcceptHttp];
+            for kind in kinds {
+                let Some(listener) = listeners.of(kind) else {
+                    continue;
+                };
+                for _ in 0..I::accepts_at_once(listener) {
+                    self.accepting += u32::from(kind == Kind::AcceptEmitter);
+                    self.io.accept(listener, bare(kind));
+                }
             }
         }
         self.io.arm_wake(bare(Kind::Wake));
@@ -283,7 +303,8 @@ impl<I: Io> Worker<I> {
 
     /// First half of a turn: what the requests have come to.
     pub(crate) fn handle(&mut self, completions: &mut Vec<Completion>) {
-        self.now_ns = self.io.now_ns();
+        let last_ns = std::mem::replace(&mut self.now_ns, self.io.now_ns());
+        let received_before = self.engine.counters.received;
         self.turn_bytes = 0;
         self.hurry = completions.len() >= TURN_COMPLETIONS;
         let within_ns = self.next_tick_ns.saturating_sub(self.awake.seen_ns());
@@ -293,10 +314,19 @@ impl<I: Io> Worker<I> {
             self.frames_ns += self.awake_ns - before_ns;
             self.engine.set_frames_time(self.frames_ns);
         }
+        let ended_before = self.ends.len();
         for completion in completions.drain(..) {
             self.dispatch(completion);
         }
-        self.see_to_ends();
+        let received = self.engine.counters.received - received_before;
+        self.gather.turn(self.now_ns - last_ns, received);
+        if ended_before == 0 {
+            self.ends_since_ns = self.now_ns;
+        }
+        let more_end = self.ends.len() > ended_before;
+        if !more_end || self.now_ns - self.ends_since_ns >= ENDS_WAIT_NS {
+            self.see_to_ends();
+        }
     }
 
     /// Some of the links that are over; the others have their turns next, without a wait.
@@ -358,6 +388,14 @@ impl<I: Io> Worker<I> {
         report
     }
 
+    /// Ends the accepts of a kind: each cancel ends one request.
+    pub(super) fn cancel_accepts(&mut self, kind: Kind) {
+        let listener = self.listeners.as_ref().and_then(|l| l.of(kind));
+        for _ in 0..listener.map_or(0, I::accepts_at_once) {
+            self.io.cancel(bare(kind), bare(Kind::Cancel));
+        }
+    }
+
     /// Ends the receives under way, each by its token: of all requests only these are many.
     fn cancel_receives(&mut self) {
         let emitters = self.emitters.slots().into_iter();
@@ -405,7 +443,7 @@ impl<I: Io> Worker<I> {
             gather: if busy {
                 Duration::ZERO
             } else {
-                self.config.latency_budget
+                Duration::from_nanos(self.gather.wait_ns(self.latency_budget_ns()))
             },
             timeout: Duration::from_nanos(until_tick),
         }

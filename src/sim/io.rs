@@ -211,6 +211,10 @@ impl Io for SimIo {
         self.request(token, Request::Accept { port });
     }
 
+    fn accepts_at_once(_: &SimListener) -> u32 {
+        2
+    }
+
     fn accepted(&mut self, completion: &Completion) -> io::Result<SimSocket> {
         let conn = completion.count()?;
         Ok(SimSocket {

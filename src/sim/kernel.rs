@@ -80,13 +80,9 @@ impl World {
         let Some(conn) = conn else {
             return Outcome::Waits(request);
         };
-        let more = !self.random.chance(self.plan.noise.whims);
         let descriptor = conn as i32; // far fewer
-        self.workers[shard].io.complete(token, descriptor, more);
-        match more {
-            true => Outcome::GoesOn(request),
-            false => Outcome::Over,
-        }
+        self.workers[shard].io.complete(token, descriptor, false);
+        Outcome::Over
     }
 
     fn try_receive(

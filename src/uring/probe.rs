@@ -41,7 +41,7 @@ impl Features {
             .register_probe(&mut probe)
             .map_err(|error| explain(&error, &release))?;
         let needed = [
-            ("accept", opcode::AcceptMulti::CODE),
+            ("accept", opcode::Accept::CODE),
             ("recv", opcode::RecvMulti::CODE),
             ("send", opcode::Send::CODE),
             ("async-cancel", opcode::AsyncCancel::CODE),

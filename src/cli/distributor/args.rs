@@ -73,7 +73,9 @@ pub struct Args {
     /// for each shard's core (from Linux 6.2 on, before it has no effect; --cores must pin the shards)
     #[arg(long, value_name = "POLICY", default_value = "spread", value_parser = PossibleValuesParser::new(["spread", "local"]).map(accept), help_heading = "Cores")]
     pub accept: Accept,
-    /// Longest time that sparse traffic is gathered before it is sent on; 0s: never wait
+    /// Longest time that a message waits for those of other connections, when traffic is sparse. For the next
+    /// ones of its own connection it may wait four times as long, if that sends one in every such time. 0s:
+    /// never wait
     #[arg(long, value_name = "TIME", default_value = "500us", value_parser = values::duration_within(Duration::ZERO..=Duration::from_millis(50)), help_heading = "Cores")]
     pub latency_budget: Duration,
     /// Before a shard sleeps it looks into the interface's queues itself for this long, instead of waiting
