@@ -106,7 +106,6 @@ impl<I: Io> Worker<I> {
             zero_copy,
             pumped: false,
             drain_sent: false,
-            asked_to_drain: false,
             bad_weight_logged: false,
             last_credits: Vec::new(),
         })

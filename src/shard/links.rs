@@ -95,8 +95,6 @@ pub(super) struct Connection<I: Io> {
     pub(super) pumped: bool,
     /// DRAIN was sent, and nothing since.
     pub(super) drain_sent: bool,
-    /// It has asked for nothing new.
-    pub(super) asked_to_drain: bool,
     /// It has sent a weight that is none; more of them are counted only.
     pub(super) bad_weight_logged: bool,
     /// What other shards are told when the kernel is through with a dead link.
@@ -197,8 +195,10 @@ impl<I: Io> Worker<I> {
     /// Words of a link that is up.
     pub(super) fn on_control(&mut self, slot: Slot, mut bytes: &[u8]) {
         let now_ns = self.awake_ns;
-        // Of several weights in one read only the last counts: a flood of them costs one table.
+        // Of several weights in one read only the last counts, of several DRAINs one: a flood of them costs one
+        // change. A DRAIN in a later read counts again: the operator may have resumed the analyzer meanwhile.
         let mut newest_weight = None;
+        let mut asks_to_drain = None;
         loop {
             let Some(connection) = self.links.get_mut(slot) else {
                 return;
@@ -237,11 +237,7 @@ impl<I: Io> Worker<I> {
                     }
                     self.engine.counters.count(Reason::WeightInvalid);
                 }
-                Some(Ok(Control::Drain)) => {
-                    if !std::mem::replace(&mut connection.asked_to_drain, true) {
-                        self.mesh.post(0, Message::Change(Change::Drain { epoch }));
-                    }
-                }
+                Some(Ok(Control::Drain)) => asks_to_drain = Some(Change::Drain { epoch }),
                 Some(Ok(Control::Goodbye { sequence })) => {
                     if connection.link.ack(sequence, now_ns).is_ok() {
                         self.pay_credits(slot);
@@ -259,6 +255,9 @@ impl<I: Io> Worker<I> {
             if let Change::Weight { weight, .. } = change {
                 self.warn_of_far_weight(slot, weight);
             }
+            self.mesh.post(0, Message::Change(change));
+        }
+        if let Some(change) = asks_to_drain {
             self.mesh.post(0, Message::Change(change));
         }
         self.pay_credits(slot);

@@ -70,3 +70,21 @@ fn an_analyzers_own_drain_outlives_a_link_and_ends_with_its_life() {
     site.until_standing("a", "up");
     assert_eq!(site.stop().code, Some(0));
 }
+
+/// Who is resumed against his own word may say it again, as often as he likes.
+#[test]
+fn an_analyzer_that_asks_again_after_a_resume_is_drained_again() {
+    let site = Site::start("standing-again", "", "--shards 2");
+    let (first, second) = (link(&site, 0), link(&site, 1));
+    site.until_standing("a", "up");
+    for asks in [&second, &first, &second] {
+        asks.write(CONTROL_DRAIN);
+        site.until_standing("a", "draining");
+        site.ctl("resume a");
+        site.until_standing("a", "up");
+    }
+    // Many at once are one.
+    second.write(&CONTROL_DRAIN.repeat(10_000));
+    site.until_standing("a", "draining");
+    assert_eq!(site.stop().code, Some(0));
+}
