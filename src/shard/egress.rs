@@ -100,6 +100,7 @@ impl<I: Io> Worker<I> {
             return;
         };
         if let Some(connection) = self.links.get_mut(slot) {
+            self.gather.parcel(parcel.messages);
             connection.parcels[from].push_back(parcel);
         }
         self.want_pump(slot);

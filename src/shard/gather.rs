@@ -34,24 +34,34 @@ pub(super) struct Gather {
     messages: f64,
     /// For each receive, the time since the same connection's last one.
     silence_ns: f64,
-    /// Of this turn.
-    turn_silence_ns: u64,
+    /// Messages so far that this shard has received itself.
+    received: u64,
+    /// Since the last turn began: what other shards brought, and how long connections had been silent.
+    parcel_messages: u64,
+    heard_silence_ns: u64,
 }
 
 impl Gather {
     /// A connection has sent something for the first time in so long.
     pub(super) fn heard_after(&mut self, silence_ns: u64) {
-        self.turn_silence_ns += silence_ns.min(SILENCE_NS_MAX);
+        self.heard_silence_ns += silence_ns.min(SILENCE_NS_MAX);
     }
 
-    /// A turn that began `since_ns` after the one before has received so many messages.
-    pub(super) fn turn(&mut self, since_ns: u64, messages: u64) {
+    /// Another shard has brought messages for one of this shard's links.
+    pub(super) fn parcel(&mut self, messages: u64) {
+        self.parcel_messages += messages;
+    }
+
+    /// A turn that began `since_ns` after the one before has read what had come. `received`: messages so far.
+    pub(super) fn turn(&mut self, since_ns: u64, received: u64) {
         let since_ns = since_ns as f64;
+        let messages = received - self.received + std::mem::take(&mut self.parcel_messages);
+        self.received = received;
         let keep = MEMORY_NS / (MEMORY_NS + since_ns);
         self.time_ns = self.time_ns * keep + since_ns;
         self.messages = self.messages * keep + messages as f64;
-        self.silence_ns = self.silence_ns * keep + self.turn_silence_ns as f64;
-        self.turn_silence_ns = 0;
+        let silence_ns = std::mem::take(&mut self.heard_silence_ns);
+        self.silence_ns = self.silence_ns * keep + silence_ns as f64;
     }
 
     /// How long to gather. At most `budget_ns`, but for streams: [`STREAM_MESSAGES`] times as long.
@@ -92,9 +102,9 @@ mod tests {
     fn wait_within_us(rate: u64, connections: u64, budget_ns: u64) -> u64 {
         let mut gather = Gather::default();
         let gap_ns = 1_000_000_000 / rate;
-        for _ in 0..rate {
+        for received in 1..=rate {
             gather.heard_after(gap_ns * connections);
-            gather.turn(gap_ns, 1);
+            gather.turn(gap_ns, received);
         }
         gather.wait_ns(budget_ns) / 1_000
     }
@@ -131,14 +141,25 @@ mod tests {
     #[test]
     fn what_was_long_ago_is_forgotten() {
         let mut gather = Gather::default();
-        for _ in 0..1_000 {
+        for received in 1..=1_000 {
             gather.heard_after(SILENCE_NS_MAX);
-            gather.turn(10_000, 1);
+            gather.turn(10_000, received);
         }
         assert!(gather.wait_ns(BUDGET_NS) > 400_000);
-        gather.turn(2_000_000_000, 0);
+        gather.turn(2_000_000_000, 1_000);
         gather.heard_after(2_000_000_000);
-        gather.turn(100_000, 1);
+        gather.turn(100_000, 1_001);
         assert!(gather.wait_ns(BUDGET_NS) < 60_000);
+    }
+
+    #[test]
+    fn what_other_shards_bring_is_waited_for_as_well() {
+        let mut gather = Gather::default();
+        for _ in 0..1_000 {
+            gather.parcel(3);
+            gather.turn(75_000, 0);
+        }
+        // 40,000 messages a second, and no connection of its own that speaks.
+        assert_eq!(gather.wait_ns(BUDGET_NS), BUDGET_NS);
     }
 }

@@ -304,7 +304,6 @@ impl<I: Io> Worker<I> {
     /// First half of a turn: what the requests have come to.
     pub(crate) fn handle(&mut self, completions: &mut Vec<Completion>) {
         let last_ns = std::mem::replace(&mut self.now_ns, self.io.now_ns());
-        let received_before = self.engine.counters.received;
         self.turn_bytes = 0;
         self.hurry = completions.len() >= TURN_COMPLETIONS;
         let within_ns = self.next_tick_ns.saturating_sub(self.awake.seen_ns());
@@ -318,7 +317,7 @@ impl<I: Io> Worker<I> {
         for completion in completions.drain(..) {
             self.dispatch(completion);
         }
-        let received = self.engine.counters.received - received_before;
+        let received = self.engine.counters.received;
         self.gather.turn(self.now_ns - last_ns, received);
         if ended_before == 0 {
             self.ends_since_ns = self.now_ns;

@@ -1,4 +1,4 @@
-//! A shard's data ring: multishot accept and receive, sends out of arenas, one wait.
+//! A shard's data ring: accepts, multishot receives, sends out of arenas, one wait.
 //!
 //! Completions carry the token of their request and nothing else is remembered here: what a token
 //! means is the shard's business.
