@@ -11,10 +11,10 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use crate::certificate::{Books, Distributor, Outcome, Span};
+use crate::certificate::{Books, Distributor, Outcome};
 
 use super::load::Evidence;
-use super::streams::Joined;
+use super::streams::{Joined, Said};
 use super::verdict::{Finding, Verdict};
 
 /// Joins everything.
@@ -46,11 +46,10 @@ pub fn audit(evidence: &Evidence, strict: bool) -> io::Result<Verdict> {
 
 fn join_streams(verdict: &mut Verdict, evidence: &Evidence) -> io::Result<()> {
     let mut joined = Joined::default();
-    let none: &[Span] = &[];
-    let mut streams: BTreeMap<String, (&[Span], &[Span])> = BTreeMap::new();
+    let mut streams: BTreeMap<String, Said<'_>> = BTreeMap::new();
     for stream in evidence.journals.streams() {
         let name = String::from_utf8_lossy(stream).into_owned();
-        streams.insert(name, (none, none));
+        streams.insert(name, Said::default());
     }
     for (_, emitter) in &evidence.emitters {
         verdict.sent += emitter.sent.messages;
@@ -59,19 +58,27 @@ fn join_streams(verdict: &mut Verdict, evidence: &Evidence) -> io::Result<()> {
         for stream in streams_of {
             let spans = stream.maybe_lost.iter();
             verdict.maybe_lost += spans.map(|span| span.messages()).sum::<u64>();
-            streams.insert(stream.stream.clone(), (&stream.given, &stream.maybe_lost));
+            let spans = stream.maybe_twice.iter();
+            verdict.maybe_twice += spans.map(|span| span.messages()).sum::<u64>();
+            let said = Said {
+                given: &stream.given,
+                maybe_lost: &stream.maybe_lost,
+                maybe_twice: &stream.maybe_twice,
+            };
+            streams.insert(stream.stream.clone(), said);
         }
         if !emitter.numbered {
             verdict.sent_unnumbered += emitter.sent.messages;
         }
     }
     verdict.streams = streams.len();
-    for (name, (given, maybe_lost)) in streams {
-        joined.join(&evidence.journals, &name, given, maybe_lost)?;
+    for (name, said) in streams {
+        joined.join(&evidence.journals, &name, said)?;
     }
     verdict.delivered = joined.delivered;
     verdict.delivered_unnumbered = evidence.journals.heads().map(|head| head.unnumbered).sum();
     verdict.twice = joined.twice;
+    verdict.twice_as_said = joined.twice_as_said;
     verdict.flagged = joined.flagged;
     verdict.missing = joined.missing;
     verdict.lost_on_the_way = joined.lost_on_the_way;
@@ -172,8 +179,10 @@ fn judge_sums(verdict: &mut Verdict, evidence: &Evidence) {
     let delivered = verdict.delivered + verdict.delivered_unnumbered;
     verdict.never_taken = sent.saturating_sub(received);
     let dropped = verdict.books.dropped_messages();
-    verdict.taken_and_lost = received.saturating_sub(delivered + verdict.strays.messages + dropped);
-    if received > sent {
+    // What emitters sent twice may be in the books twice.
+    let arrived = delivered + verdict.strays.messages + verdict.twice_as_said;
+    verdict.taken_and_lost = received.saturating_sub(arrived + dropped);
+    if received > sent + verdict.maybe_twice {
         let text = format!("distributors received {received} messages, emitters sent {sent}: an emitter's certificate is missing");
         verdict.find(Finding::Incomplete, text);
     }
@@ -184,7 +193,7 @@ fn judge_sums(verdict: &mut Verdict, evidence: &Evidence) {
         verdict.find(Finding::Incomplete, text);
     }
     let acked = verdict.books.acked;
-    if acked > delivered + verdict.strays.messages {
+    if acked > arrived {
         let text = format!("{acked} messages were ACKed, journals have {delivered}: an analyzer's journal is missing or has lost something");
         verdict.find(Finding::Incomplete, text);
     }
@@ -232,11 +241,12 @@ fn judge_messages(verdict: &mut Verdict, evidence: &Evidence, strict: bool) {
     }
     // Of a run that was cut off, the last re-routes are not in its books.
     let is_whole = |(_, it): &(_, Distributor)| it.ending.outcome == Outcome::Clean;
-    let is_explained = verdict.twice <= verdict.books.duplicates_possible;
+    let unsaid = verdict.twice - verdict.twice_as_said;
+    let is_explained = unsaid <= verdict.books.duplicates_possible;
     if !is_explained && evidence.distributors.iter().all(is_whole) {
         let text = format!(
-            "{} messages came more than once, the distributors' re-routes explain {}",
-            verdict.twice, verdict.books.duplicates_possible
+            "{unsaid} messages came more than once, the distributors' re-routes explain {}",
+            verdict.books.duplicates_possible
         );
         verdict.find(Finding::Duplicates, text);
     }

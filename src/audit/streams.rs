@@ -68,6 +68,17 @@ impl Listed {
     }
 }
 
+/// What an emitter says of one stream. All ascend; those of the others are within `given`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Said<'a> {
+    /// Sent.
+    pub given: &'a [Span],
+    /// May have been lost with a connection.
+    pub maybe_lost: &'a [Span],
+    /// Sent again without knowing whether it had been taken.
+    pub maybe_twice: &'a [Span],
+}
+
 /// What all streams came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Joined {
@@ -75,6 +86,8 @@ pub struct Joined {
     pub delivered: u64,
     /// Of those: more than once.
     pub twice: u64,
+    /// Of `twice`: their emitter says so.
+    pub twice_as_said: u64,
     /// Times that a message came flagged as a possible duplicate.
     pub flagged: u64,
     /// Given, not received, and no broken connection explains it.
@@ -88,17 +101,11 @@ pub struct Joined {
 }
 
 impl Joined {
-    /// Joins one stream. `given` and `maybe_lost` ascend; each of the latter is within the former.
+    /// Joins one stream.
     ///
     /// # Errors
     /// A journal cannot be read.
-    pub fn join(
-        &mut self,
-        union: &Union,
-        stream: &str,
-        given: &[Span],
-        maybe_lost: &[Span],
-    ) -> io::Result<()> {
+    pub fn join(&mut self, union: &Union, stream: &str, said: Said<'_>) -> io::Result<()> {
         let pages: BTreeSet<u64> = union.pages(stream.as_bytes());
         let mut next = 0;
         for page in pages {
@@ -106,19 +113,19 @@ impl Joined {
                 page.saturating_mul(BITS),
                 page.saturating_add(1).saturating_mul(BITS),
             );
-            self.absent(stream, given, maybe_lost, next, first);
-            self.page(union, stream, given, maybe_lost, page)?;
+            self.absent(stream, said, next, first);
+            self.page(union, stream, said, page)?;
             next = end;
         }
-        self.absent(stream, given, maybe_lost, next, u64::MAX);
+        self.absent(stream, said, next, u64::MAX);
         Ok(())
     }
 
     /// No journal has anything from `from` to before `end`.
-    fn absent(&mut self, stream: &str, given: &[Span], maybe_lost: &[Span], from: u64, end: u64) {
-        for span in clip(given, from, end) {
+    fn absent(&mut self, stream: &str, said: Said<'_>, from: u64, end: u64) {
+        for span in clip(said.given, from, end) {
             let mut at = span.0;
-            for lost in clip(maybe_lost, span.0, span.1 + 1) {
+            for lost in clip(said.maybe_lost, span.0, span.1 + 1) {
                 if at < lost.0 {
                     self.missing.add(stream, at, lost.0 - 1);
                 }
@@ -131,32 +138,30 @@ impl Joined {
         }
     }
 
-    fn page(
-        &mut self,
-        union: &Union,
-        stream: &str,
-        given: &[Span],
-        maybe_lost: &[Span],
-        page: u64,
-    ) -> io::Result<()> {
+    fn page(&mut self, union: &Union, stream: &str, said: Said<'_>, page: u64) -> io::Result<()> {
         let bits = union.page(stream.as_bytes(), page)?;
-        let (given, maybe_lost) = (mask(given, page), mask(maybe_lost, page));
+        let (given, maybe_lost) = (mask(said.given, page), mask(said.maybe_lost, page));
+        let maybe_twice = mask(said.maybe_twice, page);
         let mut missing = [0; WORDS];
         let mut lost_on_the_way = [0; WORDS];
         let mut strays = [0; WORDS];
+        let mut unrecognised = [0; WORDS];
         for at in 0..WORDS {
             let absent = given[at] & !bits.once[at];
             missing[at] = absent & !maybe_lost[at];
             lost_on_the_way[at] = absent & maybe_lost[at];
             strays[at] = bits.once[at] & !given[at];
             self.delivered += u64::from((bits.once[at] & given[at]).count_ones());
+            // Whoever sent it again could not flag it.
+            unrecognised[at] = bits.unrecognised[at] & !maybe_twice[at];
             self.twice += u64::from(bits.twice[at].count_ones());
+            self.twice_as_said += u64::from((bits.twice[at] & maybe_twice[at]).count_ones());
         }
         self.flagged += bits.flagged;
         self.missing.add_bits(stream, page, &missing);
         self.lost_on_the_way
             .add_bits(stream, page, &lost_on_the_way);
-        self.unrecognised.add_bits(stream, page, &bits.unrecognised);
+        self.unrecognised.add_bits(stream, page, &unrecognised);
         self.strays.add_bits(stream, page, &strays);
         Ok(())
     }
@@ -211,10 +216,12 @@ mod tests {
     fn what_no_journal_has_is_found_by_arithmetic() {
         let union = Union::new(Vec::new());
         let mut joined = Joined::default();
-        let (given, maybe_lost) = ([Span(1, 1 << 60)], [Span(11, 20)]);
-        joined
-            .join(&union, "e/0", &given, &maybe_lost)
-            .expect("nothing to read");
+        let said = Said {
+            given: &[Span(1, 1 << 60)],
+            maybe_lost: &[Span(11, 20)],
+            maybe_twice: &[],
+        };
+        joined.join(&union, "e/0", said).expect("nothing to read");
         assert_eq!(joined.missing.messages, (1 << 60) - 10);
         assert_eq!(joined.lost_on_the_way.messages, 10);
         let ranges: Vec<_> = joined

@@ -61,6 +61,8 @@ pub struct Verdict {
     pub sent_unnumbered: u64,
     /// Of `sent`: may have been in a socket buffer when a connection broke.
     pub maybe_lost: u64,
+    /// Of `sent`: sent again over HTTP without knowing whether they had been taken.
+    pub maybe_twice: u64,
     /// Due at emitters and never sent.
     pub unsent: u64,
     /// Sum of the distributors' books.
@@ -75,6 +77,8 @@ pub struct Verdict {
     pub delivered_unnumbered: u64,
     /// Of `delivered`: more than once.
     pub twice: u64,
+    /// Of `twice`: in packets that an emitter sent again.
+    pub twice_as_said: u64,
     /// Times that a message came flagged as a possible duplicate.
     pub flagged: u64,
     /// Missing, not explained.
@@ -140,8 +144,12 @@ impl fmt::Display for Verdict {
         )?;
         writeln!(
             f,
-            "duplicates   {}, possible by re-routes {}; not recognised on native links {}; flagged arrivals {}",
-            self.twice, books.duplicates_possible, self.unrecognised.messages, self.flagged
+            "duplicates   {}, possible by re-routes {}, by packets sent again {}; not recognised on native links {}; flagged arrivals {}",
+            self.twice,
+            books.duplicates_possible,
+            self.maybe_twice,
+            self.unrecognised.messages,
+            self.flagged
         )?;
         self.write_shares(f)?;
         for (what, listed) in [

@@ -13,10 +13,10 @@ pub struct Analyzer {
     pub run: Run,
     /// Analyzer id.
     pub id: String,
-    /// `native`, `typed` or `compact`. Only native links tell possible duplicates.
+    /// `native`, `typed`, `compact` or `http`. Only native links tell possible duplicates.
     pub dialect: String,
-    /// Weight at the end.
-    pub weight: f64,
+    /// Weight at the end; null over HTTP, where only the distributor has it.
+    pub weight: Option<f64>,
     /// This run.
     pub received: Received,
     /// All runs of this id whose journals are in this directory, this one included.

@@ -56,6 +56,10 @@ pub struct Stream {
     /// Partly written when a connection broke, and sent again whole. Their receiver discards the
     /// part, so they are no duplicates.
     pub resent: Vec<Span>,
+    /// HTTP: in packets that were sent again because no answer came, or one that does not say whether they
+    /// were taken: they may have come twice.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub maybe_twice: Vec<Span>,
 }
 
 /// Sequence numbers from the first to the last, both included.
@@ -84,6 +88,7 @@ impl Emitter {
                 ("given", &stream.given),
                 ("maybe_lost", &stream.maybe_lost),
                 ("resent", &stream.resent),
+                ("maybe_twice", &stream.maybe_twice),
             ];
             for (name, spans) in lists {
                 check_spans(&format!("streams[{index}].{name}"), spans)?;

@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Version of the schema that this build writes and reads.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Which program wrote a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -173,13 +173,11 @@ impl Certificate {
     /// Not JSON, another version, a field missing, unknown or out of range.
     pub fn parse(bytes: &[u8]) -> Result<Certificate, Fault> {
         let probe: Probe = from_json(bytes)?;
-        if probe.certificate.version != u64::from(VERSION) {
-            let version = probe.certificate.version;
-            return Err(Fault::new(
-                "certificate.version",
-                version,
-                VERSION.to_string(),
-            ));
+        // What is new in 2 may be absent: those of 1 are read as before.
+        let version = probe.certificate.version;
+        if !(1..=u64::from(VERSION)).contains(&version) {
+            let allowed = format!("1 to {VERSION}");
+            return Err(Fault::new("certificate.version", version, allowed));
         }
         Ok(match probe.certificate.kind {
             Kind::Distributor => {
@@ -231,6 +229,7 @@ mod tests {
                 given: vec![Span(1, 10)],
                 maybe_lost: vec![Span(3, 4)],
                 resent: vec![Span(5, 5)],
+                maybe_twice: vec![Span(6, 7)],
             }],
         }
     }
@@ -261,9 +260,9 @@ mod tests {
                 ["sent", "missing field", "messages"],
             ),
             (
-                "\"version\":1",
                 "\"version\":2",
-                ["certificate.version", "2", "allowed: 1"],
+                "\"version\":3",
+                ["certificate.version", "3", "allowed: 1 to 2"],
             ),
             (
                 "\"emitter\"",

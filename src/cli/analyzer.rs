@@ -18,7 +18,7 @@ pub struct Args {
     /// Take packets over HTTP at this address instead (127.0.0.1:3001): POST /logs and GET /health, for --http-analyzer of
     /// the distributor, which has the weight.
     #[arg(long, value_name = "HOST:PORT", value_parser = values::host_and_port, conflicts_with_all = ["addr", "weight", "token_file", "ack_every",
-        "ack_remainder", "dialect", "vary_weight", "weight_after", "certificate", "journal", "reconnect"])]
+        "ack_remainder", "dialect", "vary_weight", "weight_after", "reconnect"])]
     http: Option<String>,
     /// Share of the messages, relative to the other analyzers; 0: none.
     #[arg(long, default_value = "0.25", value_parser = values::weight)]

@@ -17,6 +17,7 @@ mod tally;
 pub use tally::{Counts, RECORD_BYTES};
 
 use super::backoff::Random;
+use crate::journal::Journal;
 use crate::protocol::{detect, Dialect};
 use hdrhistogram::Histogram;
 use link::Link;
@@ -112,6 +113,19 @@ impl Options {
             PathBuf::from(name)
         });
         self.journal.clone().or(beside)
+    }
+
+    /// A journal of its own for each link, or for all of HTTP; none if there is no directory for them.
+    fn open_journal(&self) -> io::Result<Option<Journal>> {
+        let dialect = match self.dialect {
+            _ if self.http => 3,
+            Dialect::Native => 0,
+            Dialect::Typed => 1,
+            Dialect::Compact => 2,
+        };
+        let dir = self.journal_dir();
+        dir.map(|dir| Journal::open(&dir, &self.id, dialect))
+            .transpose()
     }
 }
 
@@ -356,7 +370,10 @@ fn delays_us() -> Histogram<u32> {
 /// Receives until `stop` is raised, the count is reached, or (without `reconnect`) every link ended.
 pub fn run(options: &Options, stop: &Arc<AtomicBool>) -> io::Result<Report> {
     if options.http {
-        return http::run(options, stop);
+        let started = certify::check_paths(options)?;
+        let report = http::run(options, stop)?;
+        certify::write(options, &report, started)?;
+        return Ok(report);
     }
     check_weights(options)?;
     let started = certify::check_paths(options)?;

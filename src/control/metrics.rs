@@ -36,7 +36,7 @@ const SHARD: [OfShard; 44] = [
     ("weir_shard_received_bytes_total", Kind::Counter, "Bytes of messages taken in, frame headers included.", |r| r.counters.received_bytes as f64),
     ("weir_shard_acked_messages_total", Kind::Counter, "Messages that an analyzer ACKed.", |r| r.counters.acked as f64),
     ("weir_shard_rerouted_messages_total", Kind::Counter, "Messages given to another analyzer because theirs died.", |r| r.counters.rerouted as f64),
-    ("weir_shard_duplicates_possible_total", Kind::Counter, "Re-routed messages that had been sent before.", |r| r.counters.duplicates_possible as f64),
+    ("weir_shard_duplicates_possible_total", Kind::Counter, "Re-routed messages that had been sent before, and messages posted again for want of an answer.", |r| r.counters.duplicates_possible as f64),
     ("weir_shard_identities_lost_total", Kind::Counter, "Re-routed messages whose duplicate cannot be recognised.", |r| r.counters.identities_lost as f64),
     ("weir_shard_receives_total", Kind::Counter, "Receives that brought emitter data.", |r| r.counters.receives as f64),
     ("weir_shard_sends_total", Kind::Counter, "Sends to analyzers.", |r| r.counters.sends as f64),

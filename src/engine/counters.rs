@@ -128,7 +128,8 @@ pub struct Counters {
     pub dropped: u64,
     /// Messages given to another lane because theirs died. A message may count more than once.
     pub rerouted: u64,
-    /// Of those: sent before, so the dead analyzer may have seen them.
+    /// Of those: sent before, so the dead analyzer may have seen them. And what was posted again to an analyzer over HTTP
+    /// that had not answered.
     pub duplicates_possible: u64,
     /// Re-routed messages whose identity was forgotten: a duplicate of theirs cannot be recognised.
     pub identities_lost: u64,

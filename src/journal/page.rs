@@ -21,6 +21,7 @@ pub(super) const PLANES: usize = 4;
 pub(super) const HEAD_MAGIC: &[u8; 8] = b"WEIRJRNL";
 const PAGE_MAGIC: &[u8; 4] = b"WRJP";
 const VERSION: u32 = 1;
+pub(super) const DIALECT_MAX: u8 = 3;
 const NAME_AT: usize = 24;
 const ID_AT: usize = 56;
 pub(super) const GENERATION_AT: u64 = 32;
@@ -42,7 +43,7 @@ pub(super) struct Key {
 pub struct Head {
     /// Analyzer id.
     pub id: String,
-    /// 0 native, 1 typed, 2 compact.
+    /// 0 native, 1 typed, 2 compact, 3 HTTP.
     pub dialect: u8,
     /// Names the journal, whatever its path.
     pub uuid: [u8; 16],
@@ -95,7 +96,7 @@ impl Head {
                 "field version: {version}; allowed: {VERSION}"
             )));
         }
-        if be_u64(&bytes[48..56]) != Self::checksum(bytes) || bytes[12] > 2 {
+        if be_u64(&bytes[48..56]) != Self::checksum(bytes) || bytes[12] > DIALECT_MAX {
             return Err(invalid("field checksum: the head is damaged".into()));
         }
         let id = &bytes[ID_AT..ID_AT + usize::from(bytes[13])];

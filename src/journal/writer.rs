@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 const CACHED_MAX: usize = 16_384;
 /// Journals of one analyzer in one directory: more than it can have links.
 const SLOTS_MAX: usize = 4_096;
-const DIALECTS: [&str; 3] = ["native", "typed", "compact"];
+const DIALECTS: [&str; 1 + page::DIALECT_MAX as usize] = ["native", "typed", "compact", "http"];
 
 /// A journal that is being written.
 pub struct Journal {

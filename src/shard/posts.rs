@@ -82,6 +82,8 @@ struct Post {
     rounds: u32,
     /// POSTs that this analyzer had taken when this one began to wait for it to be mended.
     waits_since: Option<u64>,
+    /// It was sent, and no answer said that it was not taken.
+    maybe_taken: bool,
 }
 
 /// This shard's way to one analyzer.
@@ -365,6 +367,7 @@ impl<I: Io> Worker<I> {
             failures: 0,
             rounds,
             waits_since: None,
+            maybe_taken: false,
         };
         link.posts.insert(number, post);
         Some(number)
@@ -406,6 +409,12 @@ impl<I: Io> Worker<I> {
     }
 
     fn post_not_acked(&mut self, epoch: LinkEpoch, number: u64, nack: Nack) {
+        if matches!(nack, Nack::Refused(_) | Nack::Patience(..)) {
+            let link = self.posts.links.get_mut(&epoch);
+            if let Some(post) = link.and_then(|link| link.post_mut(number)) {
+                post.maybe_taken = false;
+            }
+        }
         match nack {
             Nack::Failed(why) => self.post_failed(epoch, number, &why, None),
             Nack::Lost(why) => self.post_failed(epoch, number, &why, Some(self.awake_ns)),

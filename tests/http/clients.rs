@@ -8,12 +8,12 @@ use crate::common::process::{Distributor, Program, WEIR};
 use crate::common::until;
 
 /// A port of loopback that was free a moment ago.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
     listener.local_addr().expect("bound").port()
 }
 
-fn is_up(port: u16) -> bool {
+pub fn is_up(port: u16) -> bool {
     TcpStream::connect(("127.0.0.1", port)).is_ok()
 }
 
@@ -114,7 +114,7 @@ fn what_does_not_go_together_is_refused() {
     for line in [
         "emitter --http http://127.0.0.1:1 --addr 127.0.0.1:2",
         "analyzer --http 127.0.0.1:1 --weight 0.5",
-        "analyzer --http 127.0.0.1:1 --certificate a.json",
+        "analyzer --http 127.0.0.1:1 --dialect compact",
     ] {
         let output = Command::new(WEIR)
             .args(line.split(' '))

@@ -8,6 +8,7 @@ mod clients;
 #[path = "../common/mod.rs"]
 mod common;
 mod crowd;
+mod ledger;
 mod limits;
 mod packets;
 mod refusals;

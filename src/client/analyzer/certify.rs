@@ -44,8 +44,13 @@ pub(super) fn write(options: &Options, report: &Report, started: Stamp) -> io::R
         certificate: Heading::new(Kind::Analyzer),
         run: Run::until_now(started),
         id: options.id.clone(),
-        dialect: options.dialect.as_str().to_owned(),
-        weight: report.weight.unwrap_or(options.weight),
+        dialect: if options.http {
+            "http"
+        } else {
+            options.dialect.as_str()
+        }
+        .to_owned(),
+        weight: report.weight,
         received: Received {
             messages: counts.messages,
             bytes: counts.bytes,

@@ -54,23 +54,28 @@ struct Server {
     messages: AtomicU64,
     open: AtomicUsize,
     stop: Arc<AtomicBool>,
-    /// The count is reached.
+    /// The count is reached, or something cannot be written.
     over: AtomicBool,
+    failure: Mutex<Option<io::Error>>,
 }
 
 /// Serves at `options.addr` until `stop` is raised or the count is reached.
 ///
 /// # Errors
-/// The address cannot be listened at, or the record file cannot be written.
+/// The address cannot be listened at, or the record file or the journal cannot be written.
 pub(super) fn run(options: &Options, stop: &Arc<AtomicBool>) -> io::Result<Report> {
     let listener = listen(&options.addr)?;
     let server = Arc::new(Server {
         options: options.clone(),
-        tally: Mutex::new(Tally::new(options.record.as_deref(), None)?),
+        tally: Mutex::new(Tally::new(
+            options.record.as_deref(),
+            options.open_journal()?,
+        )?),
         messages: AtomicU64::new(0),
         open: AtomicUsize::new(0),
         stop: Arc::clone(stop),
         over: AtomicBool::new(false),
+        failure: Mutex::new(None),
     });
     let addr = listener.local_addr()?;
     log::info!(
@@ -109,6 +114,12 @@ pub(super) fn run(options: &Options, stop: &Arc<AtomicBool>) -> io::Result<Repor
     while server.open.load(Ordering::Acquire) > 0 {
         thread::sleep(ACCEPT_EVERY);
     }
+    let failure = server
+        .failure
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
+    failure.map_or(Ok(()), Err)?;
     let counts: Counts = server.tally().counts;
     Ok(Report {
         id: options.id.clone(),
@@ -146,6 +157,13 @@ impl Server {
         self.stop.load(Ordering::Acquire) || self.over.load(Ordering::Acquire)
     }
 
+    /// What cannot be written down must not be answered with 200: it is over.
+    fn fail(&self, error: io::Error) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.get_or_insert(error);
+        self.over.store(true, Ordering::Release);
+    }
+
     fn tally(&self) -> std::sync::MutexGuard<'_, Tally> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -180,7 +198,10 @@ impl Server {
                         true
                     }
                     Ok(Step::Request(request)) => {
-                        self.answer(&request, &mut out)?;
+                        if let Err(error) = self.answer(&request, &mut out) {
+                            self.fail(error);
+                            return Ok(());
+                        }
                         request.keep_alive && !request.http10
                     }
                     Err(error) => {
@@ -244,7 +265,7 @@ impl Server {
         Ok(())
     }
 
-    /// Counts the messages of a packet; they are recorded when this returns.
+    /// Counts the messages of a packet; they are recorded and journaled when this returns.
     fn take(&self, packet: &Packet<'_>) -> io::Result<usize> {
         let count = packet.messages.len();
         if !self.options.delay.is_zero() {

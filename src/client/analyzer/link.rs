@@ -8,7 +8,6 @@ use super::Shared;
 use crate::awake::Limit;
 use crate::client::backoff::Backoff;
 use crate::client::{resolve, unix_ns};
-use crate::journal::Journal;
 use crate::protocol::control::{self, ControlWord};
 use crate::protocol::foreign;
 use crate::protocol::native::{Hello, NativeError, Welcome};
@@ -103,15 +102,7 @@ impl Link {
     /// A link to `shard`; `None`: the first one, which takes the shard it is given.
     pub fn new(shard: Option<u16>, shared: Arc<Shared>, stop: Arc<AtomicBool>) -> io::Result<Self> {
         let options = &shared.options;
-        let journal = match options.journal_dir() {
-            Some(dir) => Some(Journal::open(
-                &dir,
-                &options.id,
-                journal_dialect(options.dialect),
-            )?),
-            None => None,
-        };
-        let tally = Tally::new(options.record.as_deref(), journal)?;
+        let tally = Tally::new(options.record.as_deref(), options.open_journal()?)?;
         let backoff = Backoff::new(unix_ns() ^ u64::from(shard.unwrap_or(u16::MAX)) << 48);
         let is_first = shard.is_none();
         Ok(Self {
@@ -199,14 +190,6 @@ impl Link {
 }
 
 /// How journals number dialects.
-fn journal_dialect(dialect: Dialect) -> u8 {
-    match dialect {
-        Dialect::Native => 0,
-        Dialect::Typed => 1,
-        Dialect::Compact => 2,
-    }
-}
-
 fn connect(addr: &str) -> io::Result<TcpStream> {
     let mut last = None;
     for addr in resolve(addr)? {

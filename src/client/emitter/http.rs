@@ -8,8 +8,9 @@
 //! ```
 //!
 //! A packet whose connection breaks before its answer is sent again, so it may arrive twice; HTTP has nothing that
-//! would tell.
+//! would tell. The certificate names it (`maybe_twice`), and one that was never answered (`maybe_lost`).
 
+use super::connection::push_span;
 use super::schedule::Schedule;
 use super::worker::total_messages;
 use super::{Options, Report};
@@ -103,8 +104,12 @@ struct Poster {
     body: Vec<u8>,
     socket: Option<TcpStream>,
     backoff: Backoff,
-    /// Ranges that a 2xx answered.
-    taken: Vec<Span>,
+    /// Ranges that a 2xx answered, or that nothing answered.
+    given: Vec<Span>,
+    /// Of them: that nothing answered.
+    maybe_lost: Vec<Span>,
+    /// Of them: sent again though they may have been taken.
+    maybe_twice: Vec<Span>,
     report: Report,
 }
 
@@ -114,6 +119,14 @@ struct Packet {
     first: u64,
     bytes: u64,
     severities: SeverityCounts,
+    /// The kernel took all of it at some time, and nothing said that the distributor did not.
+    maybe_taken: bool,
+}
+
+impl Packet {
+    fn span(&self) -> Span {
+        Span(self.first, self.first + self.messages - 1)
+    }
 }
 
 /// What came of a packet.
@@ -139,7 +152,9 @@ impl Poster {
             backoff: Backoff::new(
                 shared.start_unix_ns ^ payload::stream_hash(stream_name.as_bytes()),
             ),
-            taken: Vec::new(),
+            given: Vec::new(),
+            maybe_lost: Vec::new(),
+            maybe_twice: Vec::new(),
             report: Report::default(),
             stream_name,
             shared,
@@ -156,9 +171,8 @@ impl Poster {
                 true => self.shared.start_unix_ns + due.as_nanos() as u64,
                 false => unix_ns(),
             };
-            let packet = self.compose(self.shared.schedule.messages(group), due_unix_ns);
-            if !self.deliver(&packet) {
-                self.report.unsent += packet.messages;
+            let mut packet = self.compose(self.shared.schedule.messages(group), due_unix_ns);
+            if !self.deliver(&mut packet) {
                 return;
             }
         }
@@ -168,9 +182,10 @@ impl Poster {
         self.socket = None;
         let stream = Stream {
             stream: self.stream_name,
-            given: self.taken,
-            maybe_lost: Vec::new(),
+            given: self.given,
+            maybe_lost: self.maybe_lost,
             resent: Vec::new(),
+            maybe_twice: self.maybe_twice,
         };
         (self.report, stream)
     }
@@ -215,6 +230,7 @@ impl Poster {
             first: self.next_sequence,
             bytes: 0,
             severities: SeverityCounts::default(),
+            maybe_taken: false,
         };
         let options = &self.shared.options;
         let time = iso8601(due_unix_ns / 1_000_000);
@@ -257,20 +273,23 @@ impl Poster {
     }
 
     /// Until the packet is taken or refused; false when it is over before.
-    fn deliver(&mut self, packet: &Packet) -> bool {
+    fn deliver(&mut self, packet: &mut Packet) -> bool {
         loop {
-            match self.post() {
+            let was_maybe_taken = packet.maybe_taken;
+            match self.post(packet) {
                 Ok(Outcome::Taken) => {
                     self.backoff.reset();
-                    self.report.messages += packet.messages;
-                    self.report.bytes += packet.bytes;
-                    self.report.severities.add(&packet.severities);
-                    let last = packet.first + packet.messages - 1;
-                    super::connection::push_span(&mut self.taken, Span(packet.first, last));
+                    self.note_given(packet);
+                    if was_maybe_taken {
+                        push_span(&mut self.maybe_twice, packet.span());
+                    }
                     return true;
                 }
                 Ok(Outcome::Refused(status)) => {
                     self.report.refused += packet.messages;
+                    if was_maybe_taken {
+                        self.note_in_doubt(packet);
+                    }
                     self.warn(&format!(
                         "{status} {}: the packet is not sent again",
                         reason(status)
@@ -278,6 +297,9 @@ impl Poster {
                     return true;
                 }
                 Ok(Outcome::Busy(status)) => {
+                    // These say that nothing of it was taken; others may come from a proxy between.
+                    packet.maybe_taken =
+                        was_maybe_taken || !matches!(status, 408 | 425 | 429 | 503);
                     self.warn(&format!(
                         "{status} {}: the packet is sent again",
                         reason(status)
@@ -293,9 +315,28 @@ impl Poster {
             }
             let again = self.shared.start.elapsed() + self.backoff.wait();
             if !self.wait_until(again) {
+                match packet.maybe_taken {
+                    true => self.note_in_doubt(packet),
+                    false => self.report.unsent += packet.messages,
+                }
                 return false;
             }
         }
+    }
+
+    /// It may be lost, have come once, or more often.
+    fn note_in_doubt(&mut self, packet: &Packet) {
+        self.note_given(packet);
+        self.report.lost_max += packet.messages;
+        push_span(&mut self.maybe_lost, packet.span());
+        push_span(&mut self.maybe_twice, packet.span());
+    }
+
+    fn note_given(&mut self, packet: &Packet) {
+        self.report.messages += packet.messages;
+        self.report.bytes += packet.bytes;
+        self.report.severities.add(&packet.severities);
+        push_span(&mut self.given, packet.span());
     }
 
     fn warn(&self, what: &str) {
@@ -308,7 +349,7 @@ impl Poster {
     }
 
     /// Sends the packet once, and reads the answer.
-    fn post(&mut self) -> io::Result<Outcome> {
+    fn post(&mut self, packet: &mut Packet) -> io::Result<Outcome> {
         if self.socket.is_none() {
             self.socket = Some(self.connect()?);
         }
@@ -327,6 +368,7 @@ impl Poster {
         let mut request = head.into_bytes();
         request.extend_from_slice(&self.body);
         socket.write_all(&request)?;
+        packet.maybe_taken = true;
         let (mut reader, mut bytes) = (ResponseReader::new(), [0; 4096]);
         let deadline = Instant::now() + ANSWER_TIMEOUT;
         let answer = loop {

@@ -538,6 +538,7 @@ impl Worker {
                 given: given.into_iter().collect(),
                 maybe_lost: connection.maybe_lost.clone(),
                 resent: connection.resent.clone(),
+                maybe_twice: Vec::new(),
             }
         };
         self.connections.iter_mut().map(stream).collect()

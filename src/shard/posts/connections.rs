@@ -196,6 +196,9 @@ impl<I: Io> Worker<I> {
             return;
         };
         let request = std::mem::take(&mut post.request);
+        if std::mem::replace(&mut post.maybe_taken, true) {
+            self.engine.counters.duplicates_possible += post.messages;
+        }
         link.report.posts += 1;
         debug_assert!(!request.is_empty(), "its request came back");
         connection.post = Some(number);

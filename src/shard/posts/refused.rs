@@ -173,6 +173,7 @@ impl<I: Io> Worker<I> {
                 failures: 0,
                 rounds,
                 waits_since: None,
+                maybe_taken: false,
             };
             link.posts.insert(first, part);
             link.retries.push((first, self.awake_ns));
