@@ -28,7 +28,7 @@ const SECOND_NS: f64 = 1e9;
 
 /// Numbers of every shard.
 #[rustfmt::skip]
-const SHARD: [OfShard; 44] = [
+const SHARD: [OfShard; 45] = [
     ("weir_shard_turns_total", Kind::Counter, "Turns of the event loop.", |r| r.pace.turns as f64),
     ("weir_shard_busy_seconds_total", Kind::Counter, "Time spent in turns, waits left out.", |r| r.pace.busy_ns as f64 / SECOND_NS),
     ("weir_shard_longest_turn_seconds", Kind::Gauge, "Longest turn since the start.", |r| r.pace.longest_ns as f64 / SECOND_NS),
@@ -38,6 +38,7 @@ const SHARD: [OfShard; 44] = [
     ("weir_shard_rerouted_messages_total", Kind::Counter, "Messages given to another analyzer because theirs died.", |r| r.counters.rerouted as f64),
     ("weir_shard_duplicates_possible_total", Kind::Counter, "Re-routed messages that had been sent before, and messages posted again for want of an answer.", |r| r.counters.duplicates_possible as f64),
     ("weir_shard_identities_lost_total", Kind::Counter, "Re-routed messages whose duplicate cannot be recognised.", |r| r.counters.identities_lost as f64),
+    ("weir_shard_pieces_lost_total", Kind::Counter, "Messages of packets that an HTTP analyzer would get as text after a re-route.", |r| r.counters.pieces_lost as f64),
     ("weir_shard_receives_total", Kind::Counter, "Receives that brought emitter data.", |r| r.counters.receives as f64),
     ("weir_shard_sends_total", Kind::Counter, "Sends to analyzers.", |r| r.counters.sends as f64),
     ("weir_shard_sent_bytes_total", Kind::Counter, "Bytes put on the wire to analyzers.", |r| r.counters.sent_bytes as f64),

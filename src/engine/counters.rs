@@ -133,6 +133,8 @@ pub struct Counters {
     pub duplicates_possible: u64,
     /// Re-routed messages whose identity was forgotten: a duplicate of theirs cannot be recognised.
     pub identities_lost: u64,
+    /// Messages that came by HTTP, go as frames, and would reach an HTTP analyzer as text.
+    pub pieces_lost: u64,
     /// Receives that brought emitter data.
     pub receives: u64,
     /// Sends to analyzers, their bytes, and how many of the sends were zero-copy.
@@ -181,6 +183,7 @@ impl Counters {
             rerouted,
             duplicates_possible,
             identities_lost,
+            pieces_lost,
             receives,
             sends,
             sent_bytes,
@@ -202,6 +205,7 @@ impl Counters {
         self.rerouted += rerouted;
         self.duplicates_possible += duplicates_possible;
         self.identities_lost += identities_lost;
+        self.pieces_lost += pieces_lost;
         self.receives += receives;
         self.sends += sends;
         self.sent_bytes += sent_bytes;
@@ -346,6 +350,7 @@ mod tests {
                 rerouted: 4 * factor,
                 duplicates_possible: 5 * factor,
                 identities_lost: 18 * factor,
+                pieces_lost: 20 * factor,
                 receives: 6 * factor,
                 sends: 7 * factor,
                 sent_bytes: 8 * factor,

@@ -29,6 +29,11 @@ impl<M: Memory> Engine<M> {
             let (kept, most) = (self.origins_kept, self.origins_max);
             return Err(format!("{origins} origins, {kept} counted, {most} allowed"));
         }
+        let pieces: usize = self.lanes.iter().map(|slot| slot.pieces.len()).sum();
+        if pieces != self.pieces_kept || pieces > self.pieces_max {
+            let (kept, most) = (self.pieces_kept, self.pieces_max);
+            return Err(format!("{pieces} pieces, {kept} counted, {most} allowed"));
+        }
         let balance = self.balance();
         if !balance.holds() {
             return Err(balance.to_string());
@@ -149,7 +154,7 @@ mod tests {
     #[test]
     fn books_that_are_wrong_are_found_out() {
         assert_eq!(engine().check(), Ok(()));
-        let tampered: [(&str, Tampering); 13] = [
+        let tampered: [(&str, Tampering); 15] = [
             ("bytes of partial frames, 3 counted", |e| {
                 e.partial_bytes += 1
             }),
@@ -168,6 +173,11 @@ mod tests {
                     },
                 );
                 (e.origins_kept, e.origins_max) = (1, 0);
+            }),
+            ("0 pieces, 1 counted", |e| e.pieces_kept += 1),
+            ("1 pieces, 1 counted, 0 allowed", |e| {
+                assert!(e.lanes[1].pieces.keep(1, 1, true));
+                (e.pieces_kept, e.pieces_max) = (1, 0);
             }),
             ("BROKEN", |e| e.counters.received += 1),
             ("0 owners", |e| assert!(e.pool.take().is_some())),
@@ -200,5 +210,18 @@ mod tests {
         engine.lanes[1].weight = 0.0;
         engine.full_lanes = 0;
         assert_eq!(engine.check(), Ok(()), "full, but without a weight");
+    }
+    #[test]
+    fn pieces_beyond_their_bound_are_counted_until_an_ack_makes_room() {
+        let mut engine = engine();
+        engine.pieces_max = 1;
+        engine.note_pieces(LaneId(1), 2);
+        assert_eq!((engine.pieces_kept, engine.counters.pieces_lost), (1, 0));
+        engine.note_pieces(LaneId(0), 1);
+        assert_eq!((engine.pieces_kept, engine.counters.pieces_lost), (1, 1));
+        assert_eq!(engine.check(), Ok(()));
+        assert!(engine.transmit(LaneId(1), 0, false).is_some());
+        engine.acked(LaneId(1), 2, 0);
+        assert_eq!((engine.pieces_kept, engine.check()), (0, Ok(())));
     }
 }

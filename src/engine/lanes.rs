@@ -6,6 +6,7 @@ use super::accounts::LaneDue;
 use super::counters::Reason;
 use super::ended::Ended;
 use super::lane::{Form, Lane, LaneSetup};
+use super::pieces::Pieces;
 use super::roster::{Entry, Reach, Roster};
 use super::shard::{lane_id, Engine, LaneSlot, LaneState, Window};
 use super::tree::LEAF_COUNT_MAX;
@@ -227,6 +228,7 @@ impl<M: Memory> Engine<M> {
             refused_in_order: 0,
             moved_open: 0,
             tried: VecDeque::new(),
+            pieces: Pieces::default(),
             paused: false,
             through: VecDeque::new(),
             acked_at_end: None,

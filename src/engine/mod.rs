@@ -36,6 +36,7 @@ mod link;
 mod moves;
 mod origins;
 mod partial;
+mod pieces;
 mod proportion;
 mod receipts;
 mod registrar;

@@ -21,7 +21,7 @@ use super::receipts::Ticket;
 use super::shard::{lane_id, Engine, LaneSlot, LaneState, Passed, Rerouted, Through};
 use super::tree::UnitSize;
 use super::{room, LaneId, LinkEpoch, Memory};
-use crate::http::{wrap_frame, Record};
+use crate::http::{wrap_frame, wrap_piece, Record};
 use crate::protocol::frame;
 
 /// Kept for the next re-route; most frames fit.
@@ -51,6 +51,8 @@ struct StagedUnit {
     /// Bytes.
     len: usize,
     is_record: bool,
+    /// A frame that came by HTTP.
+    is_piece: bool,
     ticket: Option<Ticket>,
 }
 
@@ -122,6 +124,7 @@ impl Rerouting {
             messages: unit.messages,
             len: unit.bytes.len(),
             is_record: true,
+            is_piece: false,
             ticket,
         });
     }
@@ -248,6 +251,8 @@ impl<M: Memory> Engine<M> {
             };
             let messages = slot.lane.pop_unacked(&self.memory, &mut self.pool);
             self.origins_kept -= slot.lane.forget_origins();
+            let is_piece = slot.pieces.has(first);
+            self.pieces_kept -= slot.pieces.forget(slot.lane.acked());
             if slot.is_cut(first, first + messages - 1) {
                 self.stage_parts(dead, first, messages, before, origin);
                 if self.rerouting.staged.units.is_empty() {
@@ -274,6 +279,7 @@ impl<M: Memory> Engine<M> {
                 messages,
                 len: staged.bytes.len() - before,
                 is_record: setup.form == Form::Records,
+                is_piece,
                 ticket,
             });
             debug_assert!(self.rerouting.staged.len_bytes() <= 3 * self.staged_enough());
@@ -384,13 +390,18 @@ impl<M: Memory> Engine<M> {
             kept: 0,
             lost: 0,
         };
+        let mut pieces = 0;
         match (unit.is_record, becomes_record) {
             (false, false) => {
+                pieces = u64::from(unit.is_piece);
                 lane.append(memory, pool, bytes, Some(unit.origin));
                 kept.keep(lane, 1, unit.origin);
             }
             (false, true) => {
-                wrap_frame(bytes, &mut scratch);
+                match unit.is_piece {
+                    true => wrap_piece(bytes, &mut scratch),
+                    false => wrap_frame(bytes, &mut scratch),
+                }
                 lane.append(memory, pool, &scratch, None);
                 kept.keep(lane, 1, unit.origin);
             }
@@ -402,6 +413,9 @@ impl<M: Memory> Engine<M> {
                 let record = Record::parse(bytes).map(|(record, _)| record);
                 let record = record.expect("a record that this engine wrote");
                 record.write_frames(&mut scratch);
+                if record.came_by_http() {
+                    pieces = unit.messages;
+                }
                 let mut rest = scratch.as_slice();
                 let mut origin = unit.origin;
                 while let Ok(Some(len)) = frame::peek(rest, u32::MAX) {
@@ -420,6 +434,9 @@ impl<M: Memory> Engine<M> {
             let epoch = slot.lane.setup().epoch;
             self.receipts
                 .place(ticket, epoch, slot.rerouted, unit.messages);
+        }
+        if pieces > 0 {
+            self.note_pieces(chosen, pieces);
         }
         self.keep_scratch(scratch);
         self.rerouting.staged.pop_front();
@@ -507,6 +524,7 @@ mod tests {
                     messages: 1,
                     len,
                     is_record: false,
+                    is_piece: false,
                     ticket: None,
                 });
                 staged.bytes.resize(staged.bytes.len() + len, pushed as u8);

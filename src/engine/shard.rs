@@ -21,6 +21,7 @@ use super::ended::{Ended, EndedList};
 use super::lane::{Lane, Transmit};
 use super::moves::Tried;
 use super::partial::Evicted;
+use super::pieces::Pieces;
 use super::receipts::Receipts;
 use super::reroute::Rerouting;
 use super::samples::Samples;
@@ -31,6 +32,8 @@ use super::{room, BufferPool, LaneId, LinkEpoch, Memory};
 /// One origin kept beside the arena for so many bytes of it: at 32 bytes each, an eighth of it.
 /// Messages of this size and more never lose theirs.
 const ORIGIN_PER_ARENA_BYTES: usize = 256;
+/// One range of pieces for so many bytes: at 16 bytes each, another eighth.
+const PIECES_PER_ARENA_BYTES: usize = 128;
 
 /// What a full analyzer does to the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,6 +160,8 @@ pub(super) struct LaneSlot {
     pub(super) moved_open: u64,
     /// What was moved here because others refused it.
     pub(super) tried: VecDeque<Tried>,
+    /// What of a lane of frames came by HTTP.
+    pub(super) pieces: Pieces,
     /// Its analyzer asked for patience: as if its window were full.
     pub(super) paused: bool,
     /// Messages that were through before older ones; for links over HTTP that die.
@@ -236,6 +241,9 @@ pub struct Engine<M> {
     /// Origins that reference lanes keep beside their bytes, and how many they may.
     pub(super) origins_kept: usize,
     pub(super) origins_max: usize,
+    /// Ranges of pieces in all lanes, and how many there may be.
+    pub(super) pieces_kept: usize,
+    pub(super) pieces_max: usize,
     /// So many full lanes stop receiving: one when everybody waits for the slowest.
     pub(super) full_lanes_max: usize,
     pub(super) window_buffers: usize,
@@ -276,6 +284,7 @@ impl<M: Memory> Engine<M> {
             config.buffers as usize >= 4 * frame_buffers + 8,
             "arena too small for the largest frame"
         );
+        let arena_bytes = config.buffers as usize * config.buffer_bytes as usize;
         let mut engine = Engine {
             config,
             memory,
@@ -291,8 +300,9 @@ impl<M: Memory> Engine<M> {
             dirty: Vec::new(),
             full_lanes: 0,
             origins_kept: 0,
-            origins_max: config.buffers as usize * config.buffer_bytes as usize
-                / ORIGIN_PER_ARENA_BYTES,
+            origins_max: arena_bytes / ORIGIN_PER_ARENA_BYTES,
+            pieces_kept: 0,
+            pieces_max: arena_bytes / PIECES_PER_ARENA_BYTES,
             full_lanes_max: if config.on_slow == OnSlow::Wait {
                 1
             } else {
@@ -420,6 +430,7 @@ impl<M: Memory> Engine<M> {
         }
         slot.lane.ack(messages, now_ns, &mut self.pool);
         self.origins_kept -= slot.lane.forget_origins();
+        self.pieces_kept -= slot.pieces.forget(slot.lane.acked());
         slot.lane.set_message_window(slot.window_messages);
         slot.forget_tried();
         let through = (slot.lane.setup().epoch, slot.lane.acked());

@@ -114,6 +114,7 @@ impl<M: Memory> Engine<M> {
             self.receipts.open(ticket, epoch, last, messages);
         }
         if !is_record {
+            self.note_pieces(LaneId(leaf), messages);
             self.sample(LaneId(leaf), first_frame(&scratch));
         }
         self.keep_scratch(scratch);

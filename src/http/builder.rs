@@ -1,4 +1,4 @@
-//! Raw frames joined to one packet for an HTTP analyzer.
+//! Frames joined to one packet for an HTTP analyzer.
 //!
 //! ```text
 //!   {"id":"........","emitterId":"tcp","timestamp":"........","messages":[ m , m , m ],"metadata":{},"size":3}
@@ -15,7 +15,7 @@ use super::respond::number;
 use super::time::TIMESTAMP_BYTES;
 use crate::protocol::frame::FRAME_HEADER_BYTES;
 
-/// `emitterId` of packets and `source` of messages that came by TCP.
+/// `emitterId` of packets that were joined, and `source` of messages that came by TCP.
 pub const TCP_EMITTER: &str = "tcp";
 
 const OPEN: &[u8] = b"{\"id\":\"";
@@ -82,10 +82,37 @@ impl PacketBuilder {
             return false;
         };
         let [.., severity] = *header;
-        if self.messages > 0 {
-            let mut count = Count(self.body.len() + 1 + END_BYTES_MAX);
+        let bytes = || {
+            let mut count = Count(0);
             message(&mut count, severity, payload, id, now);
-            if count.0 > self.bytes_max || self.messages >= self.messages_max {
+            count.0
+        };
+        let has_room = self.open(bytes);
+        if has_room {
+            message(&mut self.body, severity, payload, id, now);
+        }
+        has_room
+    }
+
+    /// The same for a piece: its payload is a message as JSON already.
+    pub fn push_piece(&mut self, frame: &[u8]) -> bool {
+        let Some((_, message)) = frame.split_first_chunk::<{ FRAME_HEADER_BYTES as usize }>()
+        else {
+            return false;
+        };
+        let has_room = self.open(|| message.len());
+        if has_room {
+            self.body.extend_from_slice(message);
+        }
+        has_room
+    }
+
+    /// Everything before the next message of so many bytes. False: there is no room for it.
+    fn open(&mut self, bytes: impl FnOnce() -> usize) -> bool {
+        if self.messages > 0 {
+            if self.messages >= self.messages_max
+                || self.body.len() + 1 + END_BYTES_MAX + bytes() > self.bytes_max
+            {
                 return false;
             }
             self.body.push(b',');
@@ -96,7 +123,6 @@ impl PacketBuilder {
             self.body.extend_from_slice(&[b'0'; TIMESTAMP_BYTES]);
             self.body.extend_from_slice(BEFORE_MESSAGES);
         }
-        message(&mut self.body, severity, payload, id, now);
         self.messages += 1;
         true
     }

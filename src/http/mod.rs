@@ -46,7 +46,9 @@ pub use ndjson::parse_ndjson;
 pub use packet::{parse_packet, Packet, PacketLimits};
 pub use query::{parameter, parameters};
 pub use reader::{Limits, Reader, Request, Step, CONTINUE};
-pub use record::{record_messages, wrap_frame, Record, RECORD_COUNT_BYTES, RECORD_HEADER_BYTES};
+pub use record::{
+    record_messages, wrap_frame, wrap_piece, Record, RECORD_COUNT_BYTES, RECORD_HEADER_BYTES,
+};
 pub use refusal::{body_kind, BodyKind, PacketError, Position, INVALID_BODY};
 pub use respond::{reason, respond, respond_head};
 pub use surrogates::without_lone_surrogates;

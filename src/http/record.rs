@@ -9,6 +9,7 @@
 //!                                    '--------- offset of the first message ^
 //!
 //!   | total | 0     | frame |          a message that came by TCP, as it came
+//!   | total | !0    | frame |          a piece: a message that came by HTTP and was cut out of its packet
 //! ```
 //!
 //! The k frame headers are those that the messages would have by TCP: when an HTTP analyzer dies, its
@@ -23,8 +24,10 @@ use crate::protocol::frame::{self, FRAME_HEADER_BYTES};
 
 /// Bytes before the packet's id.
 pub const RECORD_HEADER_BYTES: usize = 16;
-/// Bytes before a raw frame.
+/// Bytes before a single frame.
 const RAW_HEADER_BYTES: usize = 8;
+/// In place of a number of messages: the frame's payload is a message as JSON.
+const PIECE: usize = u32::MAX as usize;
 const HEADER_BYTES: usize = FRAME_HEADER_BYTES as usize;
 
 /// One record, borrowed.
@@ -36,6 +39,7 @@ pub struct Record<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind<'a> {
     Raw(&'a [u8]),
+    Piece(&'a [u8]),
     Packet {
         hops: u8,
         packet_id: &'a str,
@@ -51,10 +55,13 @@ impl<'a> Record<'a> {
     pub fn parse(bytes: &'a [u8]) -> Option<(Record<'a>, &'a [u8])> {
         let (record, rest) = bytes.split_at_checked(word(bytes, 0)?)?;
         let messages = word(record, 4)?;
-        if messages == 0 {
+        if matches!(messages, 0 | PIECE) {
             let frame = record.get(RAW_HEADER_BYTES..)?;
             (word(frame, 0)? == frame.len() && frame.len() >= HEADER_BYTES).then_some(())?;
-            let kind = Kind::Raw(frame);
+            let kind = match messages {
+                PIECE => Kind::Piece(frame),
+                _ => Kind::Raw(frame),
+            };
             return Some((Record { kind }, rest));
         }
         let behind = record.get(RECORD_HEADER_BYTES..)?;
@@ -75,23 +82,28 @@ impl<'a> Record<'a> {
     /// Messages in it, at least 1.
     pub fn messages(&self) -> usize {
         match self.kind {
-            Kind::Raw(_) => 1,
+            Kind::Raw(_) | Kind::Piece(_) => 1,
             Kind::Packet { headers, .. } => headers.len() / HEADER_BYTES,
         }
     }
 
-    /// The frame, if it came by TCP.
+    /// The frame, if it is one.
     pub fn frame(&self) -> Option<&'a [u8]> {
         match self.kind {
-            Kind::Raw(frame) => Some(frame),
+            Kind::Raw(frame) | Kind::Piece(frame) => Some(frame),
             Kind::Packet { .. } => None,
         }
+    }
+
+    /// A packet, or a message that was cut out of one: its frame's payload is JSON as Weir writes it.
+    pub fn came_by_http(&self) -> bool {
+        !matches!(self.kind, Kind::Raw(_))
     }
 
     /// Distributors that the packet came through.
     pub fn hops(&self) -> u8 {
         match self.kind {
-            Kind::Raw(_) => 0,
+            Kind::Raw(_) | Kind::Piece(_) => 0,
             Kind::Packet { hops, .. } => hops,
         }
     }
@@ -99,7 +111,7 @@ impl<'a> Record<'a> {
     /// Id of the packet.
     pub fn packet_id(&self) -> Option<&'a str> {
         match self.kind {
-            Kind::Raw(_) => None,
+            Kind::Raw(_) | Kind::Piece(_) => None,
             Kind::Packet { packet_id, .. } => Some(packet_id),
         }
     }
@@ -107,7 +119,7 @@ impl<'a> Record<'a> {
     /// Who sent the packet: no control characters, so that it can be a header's value.
     pub fn emitter_id(&self) -> Option<&'a str> {
         match self.kind {
-            Kind::Raw(_) => None,
+            Kind::Raw(_) | Kind::Piece(_) => None,
             Kind::Packet { emitter_id, .. } => Some(emitter_id),
         }
     }
@@ -115,14 +127,14 @@ impl<'a> Record<'a> {
     /// The JSON to be POSTed.
     pub fn body(&self) -> Option<&'a [u8]> {
         match self.kind {
-            Kind::Raw(_) => None,
+            Kind::Raw(_) | Kind::Piece(_) => None,
             Kind::Packet { body, .. } => Some(body),
         }
     }
 
     /// Appends some of its messages as a record of its own, 0 being the first: the same packet under
     /// another id, always the same for the same part, and another `size`. All of them: the record as it is.
-    /// A raw frame is its only part.
+    /// A frame is its only part.
     pub fn write_part(&self, part: Range<usize>, out: &mut Vec<u8>) {
         let Kind::Packet {
             hops,
@@ -133,8 +145,10 @@ impl<'a> Record<'a> {
             first_message,
         } = self.kind
         else {
-            let Kind::Raw(frame) = self.kind else { return };
-            return wrap_frame(frame, out);
+            return match self.kind {
+                Kind::Piece(frame) => wrap_piece(frame, out),
+                _ => wrap_frame(self.frame().unwrap_or_default(), out),
+            };
         };
         let is_whole = part == (0..self.messages());
         let lengths = |headers: &[u8]| -> usize {
@@ -173,11 +187,11 @@ impl<'a> Record<'a> {
         out[start..start + RECORD_HEADER_BYTES].copy_from_slice(&header.encode());
     }
 
-    /// Appends its messages as frames: what [`super::Packet::write_frames`] would have written, or the raw
+    /// Appends its messages as frames: what [`super::Packet::write_frames`] would have written, or the
     /// frame. A record that is not one of ours appends what it can.
     pub fn write_frames(&self, out: &mut Vec<u8>) {
         let (headers, body, mut at) = match self.kind {
-            Kind::Raw(frame) => return out.extend_from_slice(frame),
+            Kind::Raw(frame) | Kind::Piece(frame) => return out.extend_from_slice(frame),
             Kind::Packet {
                 headers,
                 body,
@@ -208,7 +222,10 @@ pub const RECORD_COUNT_BYTES: usize = 8;
 
 /// Messages of the record that starts with these bytes, at least [`RECORD_COUNT_BYTES`].
 pub fn record_messages(head: &[u8]) -> u64 {
-    word(head, 4).map_or(1, |count| count.max(1) as u64) // from a u32
+    match word(head, 4) {
+        None | Some(0 | PIECE) => 1,
+        Some(count) => count as u64, // from a u32
+    }
 }
 
 /// The id of a part of a packet: its last eight digits differ from the packet's.
@@ -240,8 +257,17 @@ fn write_close(close: &[u8], messages: usize, out: &mut Vec<u8>) {
 
 /// Appends a raw frame as a record.
 pub fn wrap_frame(frame: &[u8], out: &mut Vec<u8>) {
+    wrap(frame, 0, out);
+}
+
+/// Appends a frame that was cut out of a packet as a record.
+pub fn wrap_piece(frame: &[u8], out: &mut Vec<u8>) {
+    wrap(frame, PIECE, out);
+}
+
+fn wrap(frame: &[u8], kind: usize, out: &mut Vec<u8>) {
     out.extend_from_slice(&u32_of(RAW_HEADER_BYTES + frame.len()).to_be_bytes());
-    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&u32_of(kind).to_be_bytes());
     out.extend_from_slice(frame);
 }
 

@@ -58,6 +58,7 @@ struct World {
     acked: BTreeSet<u64>,
     /// Packets' messages, to see that they stay together on HTTP lanes.
     packets: BTreeMap<u64, Vec<u64>>,
+    by_http: BTreeSet<u64>,
     tickets: BTreeMap<u64, Vec<u64>>,
     done: BTreeSet<u64>,
     /// Refused by an analyzer for good.
@@ -119,6 +120,7 @@ impl World {
             next: 0,
             acked: BTreeSet::new(),
             packets: BTreeMap::new(),
+            by_http: BTreeSet::new(),
             tickets: BTreeMap::new(),
             done: BTreeSet::new(),
             refused: BTreeSet::new(),
@@ -200,6 +202,7 @@ impl World {
         for number in &numbers {
             self.packets.insert(*number, numbers.clone());
         }
+        self.by_http.extend(&numbers);
         self.next += count;
         true
     }
@@ -235,7 +238,7 @@ impl World {
             }
             self.engine.written(lane);
             let seen = link.unacked.len();
-            link.read(&self.packets);
+            link.read(&self.packets, &self.by_http);
             let news = link.unacked[seen..].iter().flatten();
             for number in news {
                 assert!(
@@ -333,7 +336,7 @@ impl World {
 
 impl Link {
     /// Takes whole units off the bytes.
-    fn read(&mut self, packets: &BTreeMap<u64, Vec<u64>>) {
+    fn read(&mut self, packets: &BTreeMap<u64, Vec<u64>>, by_http: &BTreeSet<u64>) {
         loop {
             let mut rest = self.bytes.as_slice();
             let units: Vec<Vec<u64>> = match self.form {
@@ -345,6 +348,8 @@ impl Link {
                     let text = record.body().or(record.frame()).expect("one of both");
                     let numbers = numbers(text);
                     assert_eq!(numbers.len(), record.messages(), "numbers of a record");
+                    let came_by_http = by_http.contains(&numbers[0]);
+                    assert_eq!(record.came_by_http(), came_by_http, "{numbers:?}");
                     if record.body().is_some() {
                         assert_eq!(numbers, packets[&numbers[0]], "packets stay together");
                     }

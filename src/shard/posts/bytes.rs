@@ -20,7 +20,11 @@ pub(super) fn join_frames(
         let Some(frame) = record.frame() else {
             break;
         };
-        if !builder.push(frame, ids.next(), now) {
+        let has_room = match record.came_by_http() {
+            true => builder.push_piece(frame),
+            false => builder.push(frame, ids.next(), now),
+        };
+        if !has_room {
             break;
         }
         rest = after;
