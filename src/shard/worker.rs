@@ -387,12 +387,9 @@ impl<I: Io> Worker<I> {
         report
     }
 
-    /// Ends the accepts of a kind: each cancel ends one request.
+    /// Ends the accepts of a kind.
     pub(super) fn cancel_accepts(&mut self, kind: Kind) {
-        let listener = self.listeners.as_ref().and_then(|l| l.of(kind));
-        for _ in 0..listener.map_or(0, I::accepts_at_once) {
-            self.io.cancel(bare(kind), bare(Kind::Cancel));
-        }
+        self.io.cancel_all(bare(kind), bare(Kind::Cancel));
     }
 
     /// Ends the receives under way, each by its token: of all requests only these are many.

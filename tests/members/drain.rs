@@ -80,6 +80,15 @@ fn all_links(dialect: Dialect, shards: usize) -> usize {
 }
 
 #[test]
+fn a_drain_that_waits_for_nothing_ends_at_once() {
+    for flags in ["--shards 1", "--shards 2", "--shards 2 --farewell 0s"] {
+        let distributor = Distributor::start(&format!("{flags} --drain-timeout 1h"));
+        distributor.terminate();
+        distributor.wait().assert_clean();
+    }
+}
+
+#[test]
 fn the_first_analyzer_may_come_while_draining() {
     let distributor = Distributor::start("--shards 2 --drain-timeout 60s --farewell 100ms");
     Emitter::start(distributor.emitters, 0..MESSAGES, 64).join();
