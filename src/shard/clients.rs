@@ -236,7 +236,7 @@ impl<I: Io> Worker<I> {
             Ok(socket) => self.add_client(socket),
             Err(error) => self.on_accept_error(&error),
         }
-        self.rearm_accept(Kind::AcceptHttp, completion.result < 0);
+        self.accept_next(&completion);
     }
 
     fn add_client(&mut self, socket: I::Socket) {

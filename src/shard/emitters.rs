@@ -9,7 +9,6 @@
 //! kernel, so receives end with ENOBUFS sooner or later, sockets fill, and TCP slows the emitters.
 //! They are armed again when nothing is pending any more.
 
-use std::io;
 use std::net::{IpAddr, Shutdown};
 use std::sync::atomic::Ordering;
 
@@ -61,7 +60,7 @@ impl<I: Io> Worker<I> {
             Err(error) => self.on_accept_error(&error),
         }
         self.accepting -= 1;
-        self.rearm_accept(Kind::AcceptEmitter, completion.result < 0);
+        self.accept_next(&completion);
     }
 
     fn add_emitter(&mut self, socket: I::Socket) {
@@ -145,7 +144,7 @@ impl<I: Io> Worker<I> {
     }
 
     /// Emitters are read from.
-    fn takes_in(&self) -> bool {
+    pub(super) fn takes_in(&self) -> bool {
         matches!(self.phase, Phase::Running | Phase::Farewell)
     }
 
@@ -160,51 +159,6 @@ impl<I: Io> Worker<I> {
         emitter.is_broken = false;
         let token = token(Kind::EmitterReceive, slot);
         self.io.receive(socket, Group::Ingress, token);
-    }
-
-    pub(super) fn on_accept_error(&mut self, error: &io::Error) {
-        if error.raw_os_error() == Some(libc::ECANCELED) {
-            return;
-        }
-        if let Some(overdue) = self.places.overdue(self.awake_ns) {
-            // Perhaps descriptors have run out: who has not spoken at the analyzers' port needs none.
-            let why = "it had not spoken, and a connection could not be accepted";
-            self.kill(overdue, why, Some(Reason::HandshakeDisplaced));
-        }
-        if self.engine.counters.of(Reason::AcceptFailed) == 0 {
-            log::error!(
-                "shard {}: cannot accept a connection: {error}; peers wait in the backlog (raise LimitNOFILE if descriptors ran out)",
-                self.index
-            );
-        }
-        self.engine.counters.count(Reason::AcceptFailed);
-    }
-
-    /// The accept ended: start it again, if it failed not before the next housekeeping.
-    pub(super) fn rearm_accept(&mut self, kind: Kind, failed: bool) {
-        let outlives = self.listeners.as_ref().is_some_and(|l| l.outlives);
-        let wanted = match kind {
-            Kind::AcceptEmitter if !outlives => self.takes_in(),
-            Kind::AcceptAnalyzer => true,
-            _ => self.phase == Phase::Running,
-        };
-        if !wanted {
-            return;
-        }
-        if failed {
-            self.accept_retry.push(kind);
-            return;
-        }
-        let Some(listeners) = &self.listeners else {
-            return;
-        };
-        let Some(listener) = listeners.of(kind) else {
-            return;
-        };
-        self.accepting += u32::from(kind == Kind::AcceptEmitter);
-        self.io.accept(listener, bare(kind));
-        // Each accept brings one connection: when many wait, they shall not wait for a gathering each.
-        self.hurry = true;
     }
 
     #[inline]

@@ -38,7 +38,7 @@ impl<I: Io> Worker<I> {
             Ok(socket) => self.add_analyzer(socket),
             Err(error) => self.on_accept_error(&error),
         }
-        self.rearm_accept(Kind::AcceptAnalyzer, completion.result < 0);
+        self.accept_next(&completion);
     }
 
     fn add_analyzer(&mut self, socket: I::Socket) {

@@ -160,8 +160,8 @@ impl<I: Io> Worker<I> {
         if self.may_judge() {
             self.judge_peers();
         }
-        for kind in std::mem::take(&mut self.accept_retry) {
-            self.rearm_accept(kind, false);
+        for token in std::mem::take(&mut self.accept_retry) {
+            self.accept(token);
         }
         self.publish();
     }

@@ -95,8 +95,6 @@ pub(crate) trait Io {
 
     /// Cancels a request; it completes with ECANCELED, unless it had completed already.
     fn cancel(&mut self, target: u64, token: u64);
-    /// Cancels all requests of a token.
-    fn cancel_all(&mut self, target: u64, token: u64);
     /// Makes the shard's wake-up end its wait, once.
     fn arm_wake(&mut self, token: u64);
     /// Ends everything that is under way.

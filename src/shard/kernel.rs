@@ -137,10 +137,6 @@ impl Io for Ring {
         Ring::cancel(self, target, token);
     }
 
-    fn cancel_all(&mut self, target: u64, token: u64) {
-        Ring::cancel_all(self, target, token);
-    }
-
     fn arm_wake(&mut self, token: u64) {
         Ring::arm_wake(self, token);
     }

@@ -21,6 +21,7 @@
 //! config.rs     what HTTP and protection can be told
 //! ```
 
+mod accepts;
 mod admission;
 mod callers;
 mod clients;

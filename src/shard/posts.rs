@@ -448,7 +448,12 @@ impl<I: Io> Worker<I> {
                 link.report.acked += 1;
                 link.patience = 0;
             }
+            // One more may be in memory, also where no connection became free: what was refused found its home.
+            self.posts.want_pump(epoch);
         }
+        let Some(link) = self.posts.links.get_mut(&epoch) else {
+            return;
+        };
         let Some(lane) = self.engine.lane_of(epoch) else {
             return;
         };

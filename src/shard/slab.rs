@@ -45,13 +45,14 @@ pub(super) fn token(kind: Kind, slot: Slot) -> u64 {
 
 /// A token without a slot.
 pub(super) fn bare(kind: Kind) -> u64 {
-    token(
-        kind,
-        Slot {
-            index: 0,
-            generation: 0,
-        },
-    )
+    numbered(kind, 0)
+}
+
+/// The token of one of several requests of a kind that has no slots: to the kernel each has to be its own, or a cancel
+/// may find one twice and another never.
+pub(super) fn numbered(kind: Kind, index: u32) -> u64 {
+    let generation = 0;
+    token(kind, Slot { index, generation })
 }
 
 /// Takes a token apart.

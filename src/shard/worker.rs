@@ -76,17 +76,6 @@ pub(crate) struct Listeners<L> {
     pub(crate) outlives: bool,
 }
 
-impl<L> Listeners<L> {
-    /// The one that a kind of accept is for.
-    pub(super) fn of(&self, accept: Kind) -> Option<&L> {
-        match accept {
-            Kind::AcceptEmitter => self.emitters.as_ref(),
-            Kind::AcceptAnalyzer => Some(&self.analyzers),
-            _ => self.http.as_ref(),
-        }
-    }
-}
-
 /// One shard. Lives on its thread, owns everything that it touches.
 pub(crate) struct Worker<I: Io> {
     pub(super) index: u16,
@@ -168,8 +157,8 @@ pub(crate) struct Worker<I: Io> {
     pub(super) stalled_since_ns: Option<u64>,
     /// Emitters may still be accepted: so many requests have not ended.
     pub(super) accepting: u32,
-    /// Accepts that failed and are tried again at the next housekeeping.
-    pub(super) accept_retry: Vec<Kind>,
+    /// Accepts that failed, by their tokens: they are tried again at the next housekeeping.
+    pub(super) accept_retry: Vec<u64>,
     pub(super) pace: Pace,
     /// When lanes were sent last.
     sent_ns: u64,
@@ -286,18 +275,7 @@ impl<I: Io> Worker<I> {
 
     /// Starts to accept.
     pub(crate) fn start(&mut self) {
-        if let Some(listeners) = &self.listeners {
-            let kinds = [Kind::AcceptEmitter, Kind::AcceptAnalyzer, Kind::AcceptHttp];
-            for kind in kinds {
-                let Some(listener) = listeners.of(kind) else {
-                    continue;
-                };
-                for _ in 0..I::accepts_at_once(listener) {
-                    self.accepting += u32::from(kind == Kind::AcceptEmitter);
-                    self.io.accept(listener, bare(kind));
-                }
-            }
-        }
+        self.start_accepts();
         self.io.arm_wake(bare(Kind::Wake));
     }
 
@@ -385,11 +363,6 @@ impl<I: Io> Worker<I> {
         self.cancel_receives();
         self.io.quiesce();
         report
-    }
-
-    /// Ends the accepts of a kind.
-    pub(super) fn cancel_accepts(&mut self, kind: Kind) {
-        self.io.cancel_all(bare(kind), bare(Kind::Cancel));
     }
 
     /// Ends the receives under way, each by its token: of all requests only these are many.

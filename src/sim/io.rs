@@ -373,17 +373,6 @@ impl Io for SimIo {
         self.complete(token, 0, false);
     }
 
-    fn cancel_all(&mut self, target: u64, token: u64) {
-        for _ in 0..self
-            .requests
-            .iter()
-            .filter(|(token, _)| *token == target)
-            .count()
-        {
-            self.cancel(target, token);
-        }
-    }
-
     fn arm_wake(&mut self, _token: u64) {}
 
     fn quiesce(&mut self) {

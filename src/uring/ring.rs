@@ -378,13 +378,6 @@ impl Ring {
         self.push(opcode::AsyncCancel::new(target).build(), token);
     }
 
-    /// Cancels all requests with this token. One [`Ring::cancel`] for each would not do: in one submission they
-    /// all find the same request.
-    pub fn cancel_all(&mut self, target: u64, token: u64) {
-        let all = CancelBuilder::user_data(target).all();
-        self.push(opcode::AsyncCancel2::new(all).build(), token);
-    }
-
     /// Arms the wake-up: the next [`Wake::wake`] ends the wait with this token.
     pub fn arm_wake(&mut self, token: u64) {
         let word = self.wake_word.as_mut_ptr();

@@ -134,3 +134,26 @@ fn what_does_not_fit_the_file_is_kept_in_memory() {
     assert_eq!(rig.sum(|report| report.counters.links_down), 0);
     rig.stop();
 }
+
+/// One analyzer refuses everything, the other has asked for patience: what the first holds in memory finds no other
+/// lane for a while. When it does, the lane goes on.
+#[test]
+fn a_lane_goes_on_when_what_was_refused_has_found_a_home() {
+    let rig = Rig::start("--shards 1 --http-pool 1 --http-backoff 20ms");
+    let patient = HttpAnalyzer::start("patient", "once=503:2");
+    let refuses = HttpAnalyzer::start("refuses", "refuse");
+    rig.up(&patient, 1.0);
+    let mut client = Client::connect(rig.http);
+    assert_eq!(post(&mut client, 0, ""), 202);
+    until("it has asked for patience", || {
+        rig.sum(|report| report.http_analyzers[0].failures) == 1
+    });
+    rig.up(&refuses, 1.0);
+    for first in 1..10 {
+        assert_eq!(post(&mut client, first * 10, ""), 202);
+    }
+    until("all are ACKed", || {
+        rig.sum(|report| report.balance.acked) == 30
+    });
+    rig.stop();
+}

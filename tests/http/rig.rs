@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use weir::cli::{self, Program};
 use weir::shard::{Distributor, HttpTarget, Operator, ShardReport};
@@ -111,8 +111,10 @@ impl Rig {
     /// Drains, and checks that nothing is left and the books balance.
     pub fn stop(mut self) -> Vec<ShardReport> {
         let distributor = self.distributor.take().expect("runs");
+        let asked = Instant::now();
         distributor.stopper().drain(PATIENCE);
         let reports = distributor.join().expect("no shard fails");
+        assert!(asked.elapsed() < PATIENCE, "it waited for nothing");
         for report in &reports {
             assert!(report.balance.holds(), "{}", report.balance);
             assert_eq!(report.balance.open(), 0, "{}", report.balance);
