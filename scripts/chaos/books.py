@@ -4,6 +4,7 @@ An analyzer writes a record of 16 bytes for every message before it ACKs it (u64
 u64 number, big-endian), so the records of a killed analyzer hold all that it ever ACKed.
 """
 
+import json
 import struct
 from collections import Counter
 
@@ -76,6 +77,18 @@ class Books:
     def missing_count(self):
         """Messages that no analyzer has."""
         return sum(map(len, self.missing.values()))
+
+    def posted_twice(self, certificates):
+        """Messages that came more than once and that their emitter's certificate names as sent again."""
+        total = 0
+        for path in certificates:
+            with open(path) as file:
+                streams = json.load(file)["streams"]
+            for stream in streams:
+                hash_ = stream_hash(stream["stream"])
+                spans = stream.get("maybe_twice", [])
+                total += sum(self.copies[hash_, n] > 1 for first, last in spans for n in range(first, last + 1))
+        return total
 
     def describe_missing(self, most=3):
         """The first streams with missing messages, as text."""

@@ -9,6 +9,8 @@ import sys
 import traceback
 
 import net
+import orders  # registers its scenarios
+import over_http  # registers its scenarios
 import scenarios
 from rig import Rig
 
@@ -124,7 +126,7 @@ def main():
     args = arguments()
     if args.list:
         for scenario in scenarios.SCENARIOS:
-            print(f"{scenario.name:20} {scenario.what}")
+            print(f"{scenario.name:22} {scenario.what}")
         return 0
     unknown = [name for name in args.scenario if scenarios.named(name) is None]
     if unknown:

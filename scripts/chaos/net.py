@@ -108,13 +108,21 @@ class Net:
         """Takes the rules of `vanish` and `reject` away."""
         self._nft(host, "flush ruleset")
 
-    def reset(self, host, port=None):
-        """Aborts the distributor's connections with this host: a reset goes out. How many."""
+    def _connections(self, host, port, peer_port, *flags):
         at = ["dst", self.address(host)]
-        if port is not None:
-            at += ["sport", "=", f":{port}"]
-        lines = run("ip", "netns", "exec", self.name("d"), "ss", "-K", "-H", "-tn", *at)
-        return len(lines.splitlines())
+        for side, number in (("sport", port), ("dport", peer_port)):
+            if number is not None:
+                at += [side, "=", f":{number}"]
+        return run("ip", "netns", "exec", self.name("d"), "ss", "-H", "-tn", *flags, *at).splitlines()
+
+    def peers(self, host, port):
+        """Ports of this host that are connected with a port of the distributor."""
+        lines = self._connections(host, port, None, "state", "established")
+        return [int(line.split()[-1].rpartition(":")[2]) for line in lines]
+
+    def reset(self, host, port=None, peer_port=None):
+        """Aborts the distributor's connections with this host: a reset goes out. How many."""
+        return len(self._connections(host, port, peer_port, "-K"))
 
     def sysctl(self, host, **values):
         """Sets kernel variables of a host; `net_ipv4_tcp_rmem="4096 4096 8192"`."""

@@ -96,7 +96,7 @@ CONSERVATION = re.compile(
 REROUTED = re.compile(
     r"re-routed link=(\d+) analyzer=(\S+) messages=(\d+) detected_mono_ns=(\d+) last_written_mono_ns=(\d+)"
 )
-DOWN = re.compile(r'analyzer down link=(\d+) analyzer=(\S+) why="(.*)" unacked=(\d+)')
+DOWN = re.compile(r'analyzer down link=(\d+) analyzer=(\S+) why="(.*)" (?:unacked|posts)=(\d+)')
 
 
 class Distributor(Program):
@@ -126,7 +126,7 @@ class Distributor(Program):
         return [(m[2], int(m[3]), int(m[4]), int(m[5])) for m in found if m]
 
     def downs(self):
-        """(analyzer, why, un-ACKed) of each link that died."""
+        """(analyzer, why, un-ACKed; over HTTP, open POSTs) of each link that died."""
         found = (DOWN.search(line) for line in self.log())
         return [(m[2], m[3], int(m[4])) for m in found if m]
 

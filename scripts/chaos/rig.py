@@ -20,7 +20,12 @@ from programs import Distributor, Program
 
 EMITTER_PORT = 8080
 ANALYZER_PORT = 8081
+HTTP_PORT = 3000
+# Where analyzers over HTTP listen, each on its host.
+HTTP_ANALYZER_PORT = 3001
 HERE = os.path.dirname(os.path.abspath(__file__))
+# Of every analyzer, unless a scenario says otherwise.
+WEIGHT = 0.25
 # A whole run that is stuck fails after this long rather than block the series.
 EMITTER_PATIENCE = 60
 END_PATIENCE = 25
@@ -35,6 +40,8 @@ class Outcome:
     missing: int = 0
     not_taken: int = 0
     duplicates: int = 0
+    # Of them: an emitter over HTTP says that it sent them again for want of an answer.
+    posted_twice: int = 0
     recognised: int = 0
     recognisable: bool = True
     rerouted: int = 0
@@ -81,6 +88,8 @@ class Rig:
             "--arena": "16MiB",
             "--peer-timeout": "4s",
         }
+        if self.is_http:
+            defaults |= {"--http": f"0.0.0.0:{HTTP_PORT}", "--health-interval": "200ms", "--slow-start": "0s"}
         if self.shards == 1:
             defaults["--cores"] = str(self.slot % (os.cpu_count() or 1))
         else:
@@ -89,6 +98,10 @@ class Rig:
         defaults["--certificate"] = self.certificate(name)
         given = dict(flag.split("=", 1) for flag in flags)
         words = [word for pair in {**defaults, **given}.items() for word in pair]
+        if self.is_http:
+            for host in self.analyzer_hosts():
+                url = f"http://{self.net.address(host)}:{HTTP_ANALYZER_PORT}"
+                words += ["--http-analyzer", f"{host}={WEIGHT}@{url}"]
         distributor = Distributor(
             name, self.weir, words, self.directory, netns=self.net.name("d"), prefix=prefix, outer=outer
         )
@@ -96,6 +109,15 @@ class Rig:
         self.distributors.append(distributor)
         distributor.wait_ready()
         return distributor
+
+    @property
+    def is_http(self):
+        """All analyzers of this variant are reached over HTTP."""
+        return self.dialect == "http"
+
+    def analyzer_hosts(self):
+        """Hosts with analyzers."""
+        return [host for host in self.net.hosts if host.startswith("a")]
 
     @property
     def distributor(self):
@@ -106,8 +128,7 @@ class Rig:
         """What the analyzer there speaks in this variant."""
         if self.dialect != "mixed":
             return self.dialect
-        names = [h for h in self.net.hosts if h.startswith("a")]
-        return ("native", "compact", "typed")[names.index(host) % 3]
+        return ("native", "compact", "typed")[self.analyzer_hosts().index(host) % 3]
 
     def certificate(self, name):
         """Where a program of this name leaves its certificate."""
@@ -117,13 +138,18 @@ class Rig:
         """Its record file."""
         return os.path.join(self.directory, f"{host}.records")
 
-    def analyze(self, host, *flags, weight=0.25, ack_every=200):
+    def analyze(self, host, *flags, weight=WEIGHT, ack_every=200):
         """Starts an analyzer there, or starts it again under the same id."""
+        if self.is_http:  # the distributor has its weight
+            reached = ["--http", f"{self.net.address(host)}:{HTTP_ANALYZER_PORT}"]
+        else:
+            reached = [
+                "--addr", f"{self.net.gateway(host)}:{ANALYZER_PORT}", "--weight", str(weight),
+                "--dialect", self.dialect_of(host), "--ack-every", str(ack_every),
+            ]
         argv = [
-            self.weir, "analyzer", "--addr", f"{self.net.gateway(host)}:{ANALYZER_PORT}",
-            "--id", host, "--weight", str(weight), "--record", self.record(host),
-            "--dialect", self.dialect_of(host), "--ack-every", str(ack_every), "--json", "--stop-on-eof",
-            "--certificate", self.certificate(host), *flags,
+            self.weir, "analyzer", *reached, "--id", host, "--record", self.record(host), "--json",
+            "--stop-on-eof", "--certificate", self.certificate(host), *flags,
         ]
         program = Program(host, argv, self.directory, netns=self.net.name(host))
         self.programs.append(program)
@@ -132,22 +158,36 @@ class Rig:
 
     def analyze_all(self, *flags):
         """One analyzer on every host for analyzers; waits until all their links are up."""
-        hosts = [host for host in self.net.hosts if host.startswith("a")]
-        for host in hosts:
+        for host in self.analyzer_hosts():
             self.analyze(host, *flags)
-        self.wait_up(hosts)
+        self.wait_up(self.analyzer_hosts())
 
     def wait_up(self, hosts, seconds=20):
         """Waits until these analyzers have all their links to a distributor that has just started."""
-        native = [host for host in hosts if self.dialect_of(host) == "native"]
-        links = len(native) * self.shards + len(hosts) - len(native)
+        on_each = [host for host in hosts if self.dialect_of(host) in ("native", "http")]
+        links = len(on_each) * self.shards + len(hosts) - len(on_each)
         self.distributor.wait_log("analyzer up", seconds, links)
 
-    def emit(self, name="e", host="e", rate=30_000, seconds=3.0, connections=8, batch=4, size=120, flags=()):
+    def ups(self, host):
+        """How often a link with this analyzer has come up, all shards and lives."""
+        lines = self.distributor.log()
+        return sum("analyzer up" in line and f"analyzer={host} " in line for line in lines)
+
+    def wait_ups(self, host, count, seconds=20):
+        """Until so many have."""
+        deadline = time.monotonic() + seconds
+        while self.ups(host) < count:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{host} came up {self.ups(host)} times within {seconds} s, expected {count}")
+            time.sleep(0.02)
+
+    def emit(self, name="e", host="e", rate=30_000, seconds=3.0, connections=8, batch=4, size=120, http=False, flags=()):
         """Starts an emitter of rate x seconds messages."""
         count = int(rate * seconds)
+        gateway = self.net.gateway(host)
+        to = ["--http", f"http://{gateway}:{HTTP_PORT}"] if http else ["--addr", f"{gateway}:{EMITTER_PORT}"]
         argv = [
-            self.weir, "emitter", "--addr", f"{self.net.gateway(host)}:{EMITTER_PORT}", "--id", name,
+            self.weir, "emitter", *to, "--id", name,
             "--rate", str(rate), "--count", str(count), "--connections", str(connections),
             "--batch", str(batch), "--size", str(size), "--json", "--stop-on-eof",
             "--certificate", self.certificate(name), *flags,
@@ -159,10 +199,10 @@ class Rig:
             self.sent[f"{name}/{index}"] = messages
         return program
 
-    def helper(self, script, host, *words):
+    def helper(self, script, host, *words, port=EMITTER_PORT):
         """Starts one of the python helpers there."""
         path = os.path.join(HERE, f"{script}.py")
-        argv = [sys.executable, path, self.net.gateway(host), str(EMITTER_PORT), *map(str, words)]
+        argv = [sys.executable, path, self.net.gateway(host), str(port), *map(str, words)]
         program = Program(f"{script}-{len(self.programs)}", argv, self.directory, netns=self.net.name(host))
         self.programs.append(program)
         return program
@@ -193,6 +233,24 @@ class Rig:
                 self.problem(f"{program.name} did not say '{word}': {program.log()[-1:]}")
                 return
             time.sleep(0.01)
+
+    @property
+    def admin(self):
+        """Where the distributor takes orders, if a scenario asks for it."""
+        return os.path.join(self.directory, "admin.sock")
+
+    def ctl(self, *words):
+        """`weir ctl`; what it answers."""
+        argv = [self.weir, "ctl", "--admin", self.admin, "--json", *words]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=20)
+        if done.returncode != 0:
+            raise RuntimeError(f"weir ctl {' '.join(words)}: {done.stderr.strip() or done.stdout.strip()}")
+        return json.loads(done.stdout)
+
+    def status(self, host):
+        """What the distributor says of an analyzer."""
+        rows = self.ctl("status")["analyzers"]
+        return next(row for row in rows if row["id"] == host)
 
     def struck(self):
         """Notes that something was done to an analyzer now: detection is timed from here."""
@@ -242,6 +300,7 @@ class Rig:
         found = books.Books(self.sent, [self.record(host) for host in self.analyzers])
         outcome.sent, outcome.delivered = found.sent, found.delivered
         outcome.duplicates = found.distinct_twice
+        outcome.posted_twice = found.posted_twice(self.certificate(emitter.name) for emitter in self.emitters)
         self.expect(found.foreign == 0, f"{found.foreign} messages that nobody sent whole")
         received = self.check_distributors()
         self.tell_missing_apart(found, received)
@@ -273,7 +332,8 @@ class Rig:
         """Taken in and lost is never allowed. What a broken connection's kernels held was never taken
         in: allowed only where the scenario breaks emitters' connections, up to what they admit."""
         outcome = self.outcome
-        lost = received - found.delivered
+        # What was posted twice is twice in the books.
+        lost = received - found.delivered - outcome.posted_twice
         reports = [emitter.report() for emitter in self.emitters]
         admitted = sum(report["lost_max"] for report in reports if report)
         if any(report is None for report in reports):
@@ -307,11 +367,12 @@ class Rig:
             ("delivered", verdict["delivered"], found.delivered),
             ("twice", verdict["twice"], found.distinct_twice),
             ("absent", absent, found.missing_count),
+            ("twice as said", verdict["twice_as_said"], outcome.posted_twice),
         ):
             agree = theirs == ours
             # Before an ACK the journal is written, then the records: SIGKILL in between leaves messages in
             # the journal alone, and as they were never ACKed they come a second time.
-            if name == "twice" and self.analyzer_killed:
+            if name.startswith("twice") and self.analyzer_killed:
                 agree = theirs >= ours
             self.expect(agree, f"weir audit says {name} {theirs}, records say {ours}")
         outcome.recognisable = self.dialect == "native"

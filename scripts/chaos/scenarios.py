@@ -9,6 +9,7 @@ import signal
 import typing
 
 NATIVE = [(1, "native"), (2, "native"), (3, "native")]
+HTTP = [(1, "http"), (2, "http"), (3, "http")]
 BOTH = [(1, "native"), (2, "compact"), (2, "native"), (1, "compact"), (3, "mixed")]
 
 
@@ -42,7 +43,7 @@ def scenario(name, what, variants=None, tools=()):
 
 def analyzers(rig):
     """Hosts with analyzers."""
-    return [host for host in rig.net.hosts if host.startswith("a")]
+    return rig.analyzer_hosts()
 
 
 @scenario("kill9-analyzer", "SIGKILL for one analyzer, then for two at once; each is started again")
