@@ -6,6 +6,7 @@
 //! ```
 
 use std::mem::MaybeUninit;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::chunked::Decoder;
@@ -21,27 +22,29 @@ const BODY_BYTES_MAX: usize = 1 << 20;
 const HEADERS_MAX: usize = 256;
 /// Of what is no answer, so many bytes are shown.
 const FIRST_BYTES_SHOWN: usize = 24;
+/// Of where a redirect leads, so many bytes are kept.
+const LOCATION_BYTES_KEPT: usize = 200;
 /// Interim answers (1xx) before the real one.
 const INTERIM_MAX: u8 = 8;
 
 /// What an analyzer answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// 200 to 599; 2xx is the ACK.
-    pub status: u16,
+    /// What its head says.
+    pub head: AnswerHead,
     /// The connection can take another request, if nothing follows in the input.
     pub reusable: bool,
-    /// When to ask again, if it says so.
-    pub retry_after: Option<RetryAfter>,
 }
 
 /// What the head of an answer says; its body may be on its way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnswerHead {
-    /// 200 to 599; 2xx is the ACK.
+    /// 101, or 200 to 999; 2xx is the ACK.
     pub status: u16,
     /// When to ask again, if it says so.
     pub retry_after: Option<RetryAfter>,
+    /// Where a redirect (3xx) leads, quoted to be shown: 200 bytes of it at most.
+    pub location: Option<Arc<str>>,
 }
 
 /// `Retry-After`, RFC 9110, 10.2.3.
@@ -83,8 +86,7 @@ pub struct ResponseReader {
 
 #[derive(Debug)]
 struct Body {
-    status: u16,
-    retry_after: Option<RetryAfter>,
+    head: AnswerHead,
     keep_alive: bool,
     rest: Rest,
 }
@@ -116,7 +118,7 @@ impl ResponseReader {
             let Some(head) = self.head(input)? else {
                 return Ok(None);
             };
-            if head.status >= 200 || head.status == 101 {
+            if head.head.status >= 200 || head.head.status == 101 {
                 self.body = Some(head);
                 break;
             }
@@ -131,11 +133,7 @@ impl ResponseReader {
 
     /// What the head says as soon as it is there, though the body may be on its way.
     pub fn answer_head(&self) -> Option<AnswerHead> {
-        let body = self.body.as_ref()?;
-        Some(AnswerHead {
-            status: body.status,
-            retry_after: body.retry_after,
-        })
+        self.body.as_ref().map(|body| body.head.clone())
     }
 
     /// Bytes of a head that has not come whole.
@@ -148,9 +146,8 @@ impl ResponseReader {
         let body = self.body.take();
         *self = Self::default();
         body.map(|body| Answer {
-            status: body.status,
+            head: body.head,
             reusable: false,
-            retry_after: body.retry_after,
         })
     }
 
@@ -212,13 +209,9 @@ impl ResponseReader {
             }
             Rest::Unknown => false,
         };
-        let (status, retry_after) = (body.status, body.retry_after);
+        let head = body.head.clone();
         *self = Self::default();
-        Some(Answer {
-            status,
-            reusable,
-            retry_after,
-        })
+        Some(Answer { head, reusable })
     }
 }
 
@@ -271,7 +264,7 @@ fn read(head: &[u8]) -> Result<Body, HttpError> {
     };
     let mut keep_alive = minor == 1;
     let (mut lengths, mut length, mut transfers, mut chunked) = (0, None, 0, false);
-    let mut retry_after = None;
+    let (mut retry_after, mut location) = (None, None);
     for header in response.headers.iter() {
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
         if is("Connection") {
@@ -285,6 +278,9 @@ fn read(head: &[u8]) -> Result<Body, HttpError> {
             chunked = header.value.eq_ignore_ascii_case(b"chunked");
         } else if is("Retry-After") {
             retry_after = RetryAfter::parse(header.value);
+        } else if is("Location") && matches!(status, 300..=399) {
+            let kept = header.value.len().min(LOCATION_BYTES_KEPT);
+            location = Some(quoted(&header.value[..kept]).into());
         }
     }
     let rest = match (status, lengths, transfers) {
@@ -300,9 +296,13 @@ fn read(head: &[u8]) -> Result<Body, HttpError> {
         },
         _ => Rest::Unknown,
     };
-    Ok(Body {
+    let head = AnswerHead {
         status,
         retry_after,
+        location,
+    };
+    Ok(Body {
+        head,
         keep_alive,
         rest,
     })
@@ -318,6 +318,33 @@ fn decimal(value: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
 
+    fn head(status: u16) -> AnswerHead {
+        AnswerHead {
+            status,
+            retry_after: None,
+            location: None,
+        }
+    }
+
+    #[test]
+    fn where_a_redirect_leads_is_known_quoted_and_bounded() {
+        let location = |status: u16, location: &str| {
+            let text =
+                format!("HTTP/1.1 {status} X\r\nlocation: {location}\r\nContent-Length: 0\r\n\r\n");
+            let answer = ResponseReader::new().next(&mut text.as_bytes());
+            answer.expect("an answer").expect("whole").head.location
+        };
+        let shown = location(302, "https://b/x?\u{9b}2J");
+        assert_eq!(
+            shown.as_deref(),
+            Some(&*quoted("https://b/x?\u{9b}2J".as_bytes()))
+        );
+        assert!(shown.is_some_and(|shown| !shown.contains('\u{9b}')));
+        let long = location(308, &"x".repeat(10_000)).expect("a place");
+        assert!(long.len() <= 4 * LOCATION_BYTES_KEPT, "{}", long.len());
+        assert_eq!(location(201, "/logs/7"), None, "no redirect");
+    }
+
     /// All answers in a stream, by pieces of so many bytes; what closing yields; what is left unread.
     fn read(stream: &str, piece: usize) -> (Vec<Answer>, Option<Answer>, usize) {
         let mut reader = ResponseReader::new();
@@ -326,8 +353,9 @@ mod tests {
             let mut input = piece;
             left += input.len();
             while let Some(answer) = reader.next(&mut input).expect("an answer") {
+                let is_last = !answer.reusable;
                 answers.push(answer);
-                if !answer.reusable {
+                if is_last {
                     return (answers, None, left);
                 }
             }
@@ -361,9 +389,8 @@ mod tests {
     #[test]
     fn answers() {
         let answer = |status, reusable| Answer {
-            status,
+            head: head(status),
             reusable,
-            retry_after: None,
         };
         let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
         let table: &[(&str, &[Answer], Option<Answer>)] = &[
@@ -393,8 +420,8 @@ mod tests {
             for piece in [1, 2, 7, usize::MAX] {
                 let (found, at_end, _) = read(stream, piece);
                 assert_eq!(
-                    (&found[..], at_end),
-                    (*expected, *closed),
+                    (&found[..], &at_end),
+                    (*expected, closed),
                     "{stream:?} by {piece}"
                 );
             }
@@ -469,13 +496,9 @@ mod tests {
         assert!(reader.is_idle());
         let mut input = &b"HTTP/1.1 202 Accepted\r\nContent-Length: 5\r\n\r\nhe"[..];
         assert_eq!(reader.next(&mut input), Ok(None));
-        let head = AnswerHead {
-            status: 202,
-            retry_after: None,
-        };
         assert_eq!(
             (reader.answer_head(), reader.is_idle()),
-            (Some(head), false)
+            (Some(head(202)), false)
         );
         let mut input = &b"lloHTTP"[..];
         assert!(reader

@@ -4,7 +4,7 @@
 //! lane -> records -> posts  [ through | on its way | through | to be tried again | on its way ]
 //!                      ^ ACKed up to here: posts end in any order, a lane is ACKed from its front
 //! post -> idle connection, or a new one while the pool has room
-//!      <- 2xx: ACKed             <- 4xx: another analyzer, then aside (posts/refused.rs)
+//!      <- 2xx: ACKed             <- 4xx, 3xx, no answer of HTTP: another analyzer, then aside (posts/refused.rs)
 //!      <- 408, 425, 429: nothing for a while, then again
 //!      <- anything else, or silence: again, later; too often: the analyzer is down
 //!      <- nobody listens there: the analyzer is down
@@ -64,6 +64,8 @@ enum Nack {
     Gone(String),
     /// 4xx: this analyzer does not take the packet.
     Refused(u16),
+    /// A redirect, a status that HTTP does not have, or what cannot be read, and its description.
+    Odd(u16, String),
     /// It asks for patience, and for how long; whether that counts as a failure.
     Patience(AnswerHead, bool),
 }
@@ -110,6 +112,8 @@ pub(super) struct HttpLink {
     paused_until_ns: u64,
     /// Times that it asked for patience since it took a POST.
     patience: u32,
+    /// What was said of its answers that are none of HTTP.
+    odd_said: Option<String>,
     connections: Vec<Slot>,
     report: HttpAnalyzerReport,
 }
@@ -237,6 +241,7 @@ impl<I: Io> Worker<I> {
                 homeless: Vec::new(),
                 paused_until_ns: 0,
                 patience: 0,
+                odd_said: None,
                 connections: Vec::new(),
                 report: HttpAnalyzerReport::default(),
             };
@@ -420,6 +425,7 @@ impl<I: Io> Worker<I> {
             Nack::Lost(why) => self.post_failed(epoch, number, &why, Some(self.awake_ns)),
             Nack::Gone(why) => self.give_up(epoch, &why),
             Nack::Refused(status) => self.post_refused(epoch, number, status),
+            Nack::Odd(status, why) => self.post_odd(epoch, number, status, why),
             Nack::Patience(head, is_failure) => {
                 self.post_put_off(epoch, number, head, is_failure);
             }

@@ -9,7 +9,8 @@ close (Connection: close after each answer); sick (health says 500); early (the 
 their body is read); picky (a packet whose first message is 5, 15, 25, ... is refused for good: 422); refuse (400 to each POST);
 status=N (to each POST); limit=BYTES (413 to longer bodies, as Express does at 100 kB); once=N:SECONDS (the first POST gets
 status N with that Retry-After); headers=N (so many headers in each answer); lf (lines of an answer end with LF alone);
-slowbody (the body of an answer never ends).
+slowbody (the body of an answer never ends); first=N:KIND (the first N POSTs get: a number, that status with a Location;
+garbage, a head that cannot be read; greeting, no HTTP at all).
 """
 import json
 import socket
@@ -68,6 +69,14 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(int(value), {"error": "as told"})
         if kind == "limit" and len(body) > int(value):
             return self.answer(413, {"error": "as told"})
+        if kind == "first" and number <= int(value.split(":")[0]):
+            what = value.split(":")[1]
+            if what == "greeting":
+                self.close_connection = True
+                return self.wfile.write(b"220 mail ESMTP\r\n")
+            if what == "garbage":
+                return self.bare(["HTTP/1.1 200 OK", "not a header"], "no")
+            return self.bare(["HTTP/1.1 %s As Told" % what, "Location: https://other.example/logs?key=\x9b2J"], "no")
         if kind == "once" and number == 1:
             status, seconds = value.split(":")
             return self.bare(["HTTP/1.1 %s As Told" % status, "Retry-After: " + seconds], "no")

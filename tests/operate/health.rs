@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::common::until;
-use crate::http::HttpAnalyzer;
+use crate::http::{packet, Client, HttpAnalyzer};
 use crate::load::{assert_all_arrived, Load};
 use crate::site::Site;
 
@@ -161,4 +161,44 @@ fn a_pin_holds_through_a_slow_start() {
     let taken = load.end();
     site.stop().assert_clean();
     assert_all_arrived(&taken, &[], &[&one, &other, &third]);
+}
+
+/// What is healthy and answers POSTs with a redirect, or with what is no answer, is wrongly configured: that
+/// does not become right by taking it out and in again.
+#[test]
+fn a_lone_analyzer_that_redirects_or_cannot_be_understood_stays_and_is_named() {
+    let location = "https://other.example/logs?key=";
+    for (what, named) in [
+        ("302", location),
+        ("308", location),
+        ("999", "status 999, which"),
+        (
+            "garbage",
+            "cannot be read: \"HTTP/1.1 200 OK\" and its headers",
+        ),
+        ("greeting", "220 mail ESMTP"),
+    ] {
+        let odd = HttpAnalyzer::start("odd", &format!("first=6:{what}"));
+        let flags = format!(
+            "--shards 1 --health-interval 100ms --slow-start 0s --http-backoff 20ms --http-retries 1 \
+             --http-analyzer odd=1@http://{}",
+            odd.address
+        );
+        let site = Site::start("health-odd", "", &flags);
+        site.until_standing("odd", "up");
+        let mut client = Client::connect(site.http());
+        assert_eq!(client.post_packet(&packet("e", 7..8)).status, 202);
+        until("it is taken", || odd.messages() == ["7"]);
+        let lines = |text: &str| site.distributor.lines(text);
+        assert_eq!(lines("analyzer down").len(), 0, "{what}");
+        let said = lines(named);
+        assert_eq!(said.len(), 1, "once: {said:?}");
+        assert!(said[0].contains("analyzer odd") && !said[0].contains('\u{9b}'));
+        until("seven POSTs", || {
+            let metrics = String::from_utf8(site.text("/metrics")).expect("text");
+            let mut lines = metrics.lines();
+            lines.any(|line| line.starts_with("weir_analyzer_posts_total{") && line.ends_with(" 7"))
+        });
+        assert_eq!(site.stop().code, Some(0));
+    }
 }

@@ -402,9 +402,9 @@ impl Poster {
         if !answer.reusable {
             self.socket = None;
         }
-        Ok(match answer.status {
+        Ok(match answer.head.status {
             200..=299 => Outcome::Taken,
-            408 | 425 | 429 | 500..=599 => Outcome::Busy(answer.status),
+            408 | 425 | 429 | 500..=599 => Outcome::Busy(answer.head.status),
             status => Outcome::Refused(status),
         })
     }

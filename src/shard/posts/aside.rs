@@ -17,6 +17,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use super::refused::UNREADABLE;
 use super::{Fate, HttpLink};
 use crate::engine::{LinkEpoch, Reason};
 use crate::http;
@@ -210,8 +211,12 @@ impl<I: Io> Worker<I> {
             Became::InMemory => "it is kept in memory",
             Became::NotInFile => "it is kept in memory, as it cannot be written to ",
         };
+        let answer = match status {
+            UNREADABLE => "no answer of HTTP".to_owned(),
+            status => format!("status {status}"),
+        };
         log::warn!(
-            "analyzer {} refused a packet (status {status}): {what}{why}; {count} since the last such line",
+            "analyzer {} refused a packet ({answer}): {what}{why}; {count} since the last such line",
             crate::protocol::text::Field(name)
         );
     }

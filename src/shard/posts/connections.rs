@@ -11,7 +11,7 @@
 use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
-use super::refused::LOOP_DETECTED;
+use super::refused::{LOOP_DETECTED, UNREADABLE};
 use super::{Fate, Nack};
 use crate::engine::LinkEpoch;
 use crate::http::{self, AnswerHead, ResponseReader};
@@ -36,8 +36,10 @@ pub(super) enum Stage {
 /// How a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// Silence, or no answer that could be understood.
+    /// Silence, or no connection.
     Fault,
+    /// What came is no answer.
+    Unreadable,
     /// The peer closed or reset it.
     Lost,
     /// Nobody listens at its address.
@@ -265,8 +267,8 @@ impl<I: Io> Worker<I> {
                     Ok(Some(answer)) => Some(Step::Answer(answer, has_more)),
                     Ok(None) => connection.reader.answer_head().map(Step::Head),
                     Err(error) => {
-                        let why = format!("answer: {}", error.detail);
-                        Some(Step::Broken(End::Fault, why))
+                        let why = format!("its answer cannot be read: {}", error.detail);
+                        Some(Step::Broken(End::Unreadable, why))
                     }
                 };
             } else if completion.result == 0 {
@@ -323,11 +325,7 @@ impl<I: Io> Worker<I> {
             self.close_post_connection(slot, End::Over, "not to be used again");
         }
         if let Some(number) = post {
-            let head = AnswerHead {
-                status: answer.status,
-                retry_after: answer.retry_after,
-            };
-            self.judge(slot, epoch, number, head);
+            self.judge(slot, epoch, number, answer.head);
         }
         self.posts.want_pump(epoch);
     }
@@ -359,10 +357,15 @@ impl<I: Io> Worker<I> {
             408 | 425 | 429 => Nack::Patience(head, false),
             503 if head.retry_after.is_some() => Nack::Patience(head, true),
             status @ (400..=499 | LOOP_DETECTED) => Nack::Refused(status),
-            status @ 300..=399 => Nack::Failed(format!(
-                "status {status}: redirects are not followed, the endpoint must be where it leads"
-            )),
-            status => Nack::Failed(format!("status {status}")),
+            status @ 300..=399 => {
+                let to = head.location.as_deref().unwrap_or("nowhere");
+                let why = format!(
+                    "status {status} to {to}: redirects are not followed, the endpoint must be where it leads"
+                );
+                Nack::Odd(status, why)
+            }
+            status @ 500..=599 => Nack::Failed(format!("status {status}")),
+            status => Nack::Odd(status, format!("status {status}, which is none for a POST")),
         };
         self.nack_when_sent(slot, epoch, number, nack);
     }
@@ -390,6 +393,7 @@ impl<I: Io> Worker<I> {
             link.connections.retain(|other| *other != slot);
             if let Some(number) = post {
                 let nack = match end {
+                    End::Unreadable => Nack::Odd(UNREADABLE, why.to_owned()),
                     _ if is_stale => Nack::Stale,
                     End::Gone => Nack::Gone(why.to_owned()),
                     End::Lost => Nack::Lost(why.to_owned()),

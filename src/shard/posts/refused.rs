@@ -1,10 +1,11 @@
-//! Answers by which an analyzer does not take a packet: 4xx, and 508.
+//! Answers by which an analyzer does not take a packet: 4xx, 508, redirects, and what cannot be read.
 //!
 //! ```text
 //! 413, several messages  -> two posts with half of them each, to the same analyzer
 //! 4xx                    -> another analyzer, each once (engine/moves.rs)
 //!    all have refused it -> of the packet (400, 413, 415, 422 ...): set aside (aside.rs)
 //!                           of the analyzer (401, 403, 404 ...): it stays, everybody is asked again, later
+//! 3xx, no status of HTTP, no answer that can be read -> as those of the analyzer, and said what it was
 //! 408, 425, 429, 503 with Retry-After -> nothing more is sent to this analyzer for a while
 //! ```
 //!
@@ -23,6 +24,8 @@ use crate::shard::worker::Worker;
 
 /// A distributor's answer to a packet that goes in a circle.
 pub(super) const LOOP_DETECTED: u16 = 508;
+/// Stands for the status where there is none that could be read.
+pub(super) const UNREADABLE: u16 = 0;
 /// Longest time that an analyzer is left alone at its wish.
 const PATIENCE_MAX: Duration = Duration::from_secs(60);
 /// Longest pause between two rounds of a packet that no analyzer may take as they are configured.
@@ -38,6 +41,20 @@ fn is_of_packet(status: u16) -> bool {
 }
 
 impl<I: Io> Worker<I> {
+    /// An answer that says nothing of the packet, and that no health check shows: the analyzer is not what it is
+    /// configured as. To take it out would be undone by its next check, again and again. So that is a refusal,
+    /// and said when it is another one than was said last.
+    pub(super) fn post_odd(&mut self, epoch: LinkEpoch, number: u64, status: u16, why: String) {
+        if let Some(link) = self.posts.links.get_mut(&epoch) {
+            if link.odd_said.as_ref() != Some(&why) {
+                let name = crate::protocol::text::Field(&link.target.name);
+                log::warn!("analyzer {name}: {why}; more such answers are counted as refusals");
+                link.odd_said = Some(why);
+            }
+        }
+        self.post_refused(epoch, number, status);
+    }
+
     /// The analyzer does not take a post.
     pub(super) fn post_refused(&mut self, epoch: LinkEpoch, number: u64, status: u16) {
         let Some(link) = self.posts.links.get_mut(&epoch) else {
