@@ -188,6 +188,10 @@ pub struct FakeDeck {
     pub orders: Mutex<Vec<String>>,
     /// In the roster, by generation.
     pub up: Mutex<BTreeMap<u64, (HttpTarget, f64)>>,
+    /// Who has the id of every analyzer over HTTP, if anybody does.
+    pub holder: Mutex<Option<String>>,
+    /// That holder, each time that one was refused for it.
+    pub refused_ups: Mutex<Vec<String>>,
 }
 
 impl Deck for Arc<FakeDeck> {
@@ -245,6 +249,10 @@ impl Deck for Arc<FakeDeck> {
     }
 
     fn http_up(&self, target: HttpTarget, weight: f64) -> Result<u64, OrderRefused> {
+        if let Some(holder) = lock(&self.holder).clone() {
+            lock(&self.refused_ups).push(holder.clone());
+            return Err(OrderRefused::InUse(holder));
+        }
         let mut orders = lock(&self.orders);
         orders.push(format!("up {} {weight}", target.name));
         let generation = orders.len() as u64;

@@ -57,6 +57,8 @@ struct Checked {
     ejected: bool,
     error: Option<String>,
     streak: Streak,
+    /// Why it cannot be taken in though it is well, and how often that was tried.
+    kept_out: Option<(String, u64)>,
     /// Out until then, for what it refused, and why.
     out: Option<(Instant, String)>,
     ejections: u64,
@@ -274,6 +276,7 @@ fn add_if(core: &Arc<Core>, analyzer: &HttpAnalyzer, must_be_free: bool) -> Resu
             ejected: false,
             error: None,
             streak: Streak::default(),
+            kept_out: None,
             out: None,
             ejections: 0,
             ejections_in_a_row: 0,
@@ -448,10 +451,7 @@ fn bring_up(
     };
     let generation = match core.deck.http_up(target, first) {
         Ok(generation) => generation,
-        Err(error) => {
-            log::warn!("analyzer {id:?} cannot be taken in: {error}");
-            return;
-        }
+        Err(error) => return keep_out(core, id, number, error.to_string()),
     };
     {
         let mut table = lock(&core.checks.table);
@@ -465,6 +465,9 @@ fn bring_up(
         };
         checked.up = Some((generation, Instant::now()));
         checked.was_up = true;
+        if let Some((_, tries)) = checked.kept_out.take() {
+            log::info!("analyzer {id:?} is taken in, after {tries} tries that were refused");
+        }
     }
     if slowly {
         let ramp = Ramp {
@@ -479,6 +482,29 @@ fn bring_up(
             log::warn!("slow start of {id:?}: {error}");
         }
     }
+}
+
+/// It is well and cannot be taken in: said when the reason is another one, else counted. The next check tries
+/// again.
+fn keep_out(core: &Core, id: &Arc<str>, number: u64, why: String) {
+    {
+        let mut table = lock(&core.checks.table);
+        let checked = table.checked.get_mut(id);
+        let Some(checked) = checked.filter(|one| one.number == number) else {
+            return;
+        };
+        let text = format!("it is well and cannot be taken in: {why}");
+        checked.error = Some(text.clone());
+        match &mut checked.kept_out {
+            Some((said, tries)) if *said == text => {
+                *tries += 1;
+                return;
+            }
+            other => *other = Some((text, 1)),
+        }
+    }
+    log::warn!("analyzer {id:?} cannot be taken in: {why}; tried again with each health check, and said when it changes");
+    core.tell("bad", id, format!("cannot be taken in: {why}"));
 }
 
 impl Checked {
@@ -502,7 +528,8 @@ impl Checked {
             let left = until.saturating_duration_since(now).as_secs_f64();
             format!("{why}; back in {left:.0} s")
         });
-        self.error = result.as_ref().err().cloned().or(out);
+        let kept_out = self.kept_out.as_ref().map(|(why, _)| why.clone());
+        self.error = result.as_ref().err().cloned().or(out).or(kept_out);
     }
 
     fn next(&mut self, in_roster: Option<u64>, at: Option<SocketAddr>, slow: bool) -> Move {
@@ -676,6 +703,38 @@ mod tests {
         assert_eq!(orders, ["up h 0.5", "down h"], "not even for a moment");
         core.checks.eject("h", false);
         eventually("back", || last() == "up h 0.5");
+        core.end();
+    }
+
+    #[test]
+    fn who_is_well_and_cannot_be_taken_in_is_told_of_once_a_change() {
+        let (core, deck) = core(Duration::ZERO);
+        let (_, endpoint) = server(200);
+        let tries = || lock(&deck.refused_ups).len();
+        *lock(&deck.holder) = Some("one".into());
+        add(&core, &analyzer(&endpoint)).expect("added");
+        eventually("tried again and again", || tries() > 5);
+        let error = core.checks.status()[0].error.clone().unwrap_or_default();
+        assert!(error.contains("in use by one"), "{error}");
+        *lock(&deck.holder) = Some("two".into());
+        eventually("another holds it", || {
+            lock(&deck.refused_ups)
+                .iter()
+                .filter(|h| *h == "two")
+                .count()
+                > 5
+        });
+        *lock(&deck.holder) = None;
+        eventually("up", || !lock(&deck.up).is_empty());
+        eventually("all is well", || core.checks.status()[0].error.is_none());
+        let state = core.state();
+        let told = state.events.all().map(|event| event.text.clone());
+        let told: Vec<String> = told
+            .filter(|text| text.contains("cannot be taken in"))
+            .collect();
+        assert_eq!(told.len(), 2, "{told:?}");
+        drop(state);
+        assert!(told[0].contains("by one") && told[1].contains("by two"));
         core.end();
     }
 
