@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
 
 use super::bottleneck;
 use super::events::EventLog;
@@ -22,8 +21,12 @@ use super::track::{Buckets, LaneTrack};
 use super::view::posts_of;
 use crate::audit;
 use crate::certificate::{Ledger, Share, Stamp};
-use crate::engine::{Balance, Counters, Entry, LinkEpoch, Proportion, Reach};
+use crate::engine::{Entry, LinkEpoch, Proportion, Reach};
 use crate::shard::ShardReport;
+
+mod shown;
+
+pub use shown::{HttpStatus, Kind, RampStatus, Row, RowShare, Standing, Totals};
 
 /// Analyzers that left are shown as offline for this long.
 const GONE_SHOWN: Duration = Duration::from_secs(600);
@@ -31,197 +34,6 @@ const GONE_SHOWN: Duration = Duration::from_secs(600);
 const GONE_MAX: usize = 64;
 /// A shard turns ten times a second even when nothing happens.
 const STUCK_AFTER: Duration = Duration::from_secs(5);
-
-/// How an analyzer stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Standing {
-    /// Every shard reaches it.
-    Up,
-    /// Some shards do not reach it.
-    Partly,
-    /// Its window is full on one shard or more.
-    Full,
-    /// It gets nothing new.
-    Draining,
-    /// The operator threw it out.
-    Ejected,
-    /// It is gone, and its messages are on their way to others.
-    Rerouting,
-    /// It cannot be reached.
-    Offline,
-}
-
-impl Standing {
-    /// As it is shown.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Standing::Up => "up",
-            Standing::Partly => "partly",
-            Standing::Full => "full",
-            Standing::Draining => "draining",
-            Standing::Ejected => "ejected",
-            Standing::Rerouting => "re-routing",
-            Standing::Offline => "offline",
-        }
-    }
-}
-
-/// How an analyzer is connected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// Weir's own protocol, a link per shard.
-    Native,
-    /// A reference client, one link.
-    Reference,
-    /// Over HTTP.
-    Http,
-}
-
-/// An analyzer over HTTP, as configured and as its health was seen last.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct HttpStatus {
-    /// Its id.
-    pub id: Arc<str>,
-    /// Where it is: `http://host:port/path`.
-    pub endpoint: String,
-    /// Configured.
-    pub weight: f64,
-    /// None before the first check.
-    pub is_healthy: Option<bool>,
-    /// End of the last check, ms since 1970.
-    pub last_health_check: Option<u64>,
-    /// Checks that failed since one did not.
-    pub consecutive_failures: u64,
-    /// The operator threw it out; it stays out until it is resumed.
-    pub ejected: bool,
-    /// Times that it was taken out for a while because it refused everything.
-    pub ejections: u64,
-    /// What was wrong at the last check.
-    pub error: Option<String>,
-}
-
-/// A weight on its way.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RampStatus {
-    /// Which analyzer.
-    pub analyzer: Arc<str>,
-    /// At its begin.
-    pub from: f64,
-    /// At its end.
-    pub to: f64,
-    /// In milliseconds.
-    pub remaining_ms: u64,
-    /// The analyzer's own weights do not count.
-    pub pin: bool,
-    /// After a recovery, rather than by an order.
-    pub is_slow_start: bool,
-}
-
-/// One analyzer, all shards added up.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Row {
-    /// Its id, or the address of a reference client.
-    pub id: Arc<str>,
-    /// How it is connected.
-    pub kind: Kind,
-    /// How it stands.
-    pub standing: Standing,
-    /// Weight in the roster; what was configured, or the last known, when it is not in it. During a slow start
-    /// what that leads to.
-    pub weight: f64,
-    /// Weight in force while it is on its way.
-    pub ramp_weight: Option<f64>,
-    /// The operator holds the weight.
-    pub pinned: bool,
-    /// Its weight is on its way.
-    pub ramping: bool,
-    /// Part of all weights in force, 0 to 1.
-    pub target_share: f64,
-    /// Part of the messages of the last seconds, 0 to 1; none when there were none.
-    pub recent_share: Option<f64>,
-    /// Messages ACKed per second, over the last seconds.
-    pub acked_rate: f64,
-    /// Median ACK latency of the last seconds, in seconds.
-    pub p50: Option<f64>,
-    /// 99th percentile of it.
-    pub p99: Option<f64>,
-    /// Sent and not ACKed, in messages.
-    pub in_flight: u64,
-    /// Not sent, in messages.
-    pub queued: u64,
-    /// Arena that it holds, in bytes.
-    pub held_bytes: u64,
-    /// Shards that reach it.
-    pub lanes: usize,
-    /// Of those: its window is full.
-    pub lanes_full: usize,
-    /// Messages taken from it when a link ended.
-    pub rerouted: u64,
-    /// Since the start: given, ACKed, due, error, bound.
-    #[serde(flatten)]
-    pub share: RowShare,
-    /// When messages were last given to it, or when it came; ms since 1970.
-    pub last_distribution: u64,
-    /// POSTs, or health checks, that failed since one did not.
-    pub consecutive_failures: u64,
-    /// Over HTTP: where.
-    pub endpoint: Option<String>,
-    /// Over HTTP: when its health was seen last, ms since 1970.
-    pub last_health_check: Option<u64>,
-    /// Over HTTP: what was wrong then.
-    pub error: Option<String>,
-    /// ACK latencies since it was first seen.
-    #[serde(skip)]
-    pub latencies: Buckets,
-}
-
-/// One analyzer since the start, as the certificate has it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RowShare {
-    /// Messages given, re-routed ones included.
-    pub assigned: u64,
-    /// Messages ACKed.
-    pub acked: u64,
-    /// Part of what was due to anybody.
-    pub due_share: f64,
-    /// Part of what was given out.
-    pub real_share: f64,
-    /// Given less due, in messages.
-    pub share_error: f64,
-    /// What the error may be.
-    pub share_bound: f64,
-}
-
-impl Row {
-    /// It is in the roster.
-    pub fn is_online(&self) -> bool {
-        !matches!(
-            self.standing,
-            Standing::Offline | Standing::Rerouting | Standing::Ejected
-        )
-    }
-}
-
-/// All shards added up.
-#[derive(Clone, Debug, Default)]
-pub struct Totals {
-    /// The law.
-    pub balance: Balance,
-    /// Everything that is counted.
-    pub counters: Counters,
-    /// Emitters connected.
-    pub emitters: usize,
-    /// Analyzer connections.
-    pub links: usize,
-    /// HTTP clients connected.
-    pub http_connections: usize,
-}
 
 /// What is known of one analyzer beyond its lanes' lives.
 struct Known {
