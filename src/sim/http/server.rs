@@ -329,6 +329,10 @@ fn recognize(post: &text::Post, oracle: &Oracle) -> Result<Vec<MessageId>, Strin
     }
     if post.emitter == TCP_EMITTER {
         let from_frame = |message: &&RawValue| -> Result<MessageId, String> {
+            // Cut out of a client's packet on its way to an analyzer that died: it is there as it was sent.
+            if let Ok(id) = oracle.recognize_text(message.get()) {
+                return Ok(id);
+            }
             let message: FromFrame =
                 serde_json::from_str(message.get()).map_err(|error| error.to_string())?;
             let payload = match message.encoding.as_deref() {
@@ -338,7 +342,11 @@ fn recognize(post: &text::Post, oracle: &Oracle) -> Result<Vec<MessageId>, Strin
                 }
                 _ => message.message.into_bytes(),
             };
-            oracle.recognize_payload(&payload, &message.level)
+            let id = oracle.recognize_payload(&payload, &message.level)?;
+            match oracle.packet_of(id) {
+                Some(_) => Err(format!("message {id} of a client came as text")),
+                None => Ok(id),
+            }
         };
         return body.messages.iter().map(from_frame).collect();
     }
