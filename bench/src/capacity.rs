@@ -182,7 +182,7 @@ impl Prober<'_> {
         } else {
             self.broken += 1;
             self.progress.wipe();
-            println!(
+            weir::out!(
                 "broken      {rate:.0}/s: missing {}, twice {}, foreign {}: the system is started anew",
                 trial.missing, trial.duplicates, trial.foreign
             );
@@ -261,14 +261,14 @@ pub fn run(args: &CapacityArgs) -> io::Result<bool> {
     };
     let (mut draft, system, load) = args.target.begin("capacity", &load)?;
     for limit in args.limits() {
-        println!(
+        weir::out!(
             "{:<11} loss of at most {} %, p99 of at most {} ms; lost is what comes {} ms late or not at all",
             limit.name,
             limit.loss_max * 100.0,
             limit.p99_ns_max as f64 / 1e6,
             args.late_ms
         );
-        println!(
+        weir::out!(
             "            a trial that fails while the load lags by more than {} ms (p99) is invalid",
             limit.lag_ns_max() / 1e6
         );
@@ -278,7 +278,7 @@ pub fn run(args: &CapacityArgs) -> io::Result<bool> {
          never of loss",
         args.exceed
     );
-    println!("{exceed}");
+    weir::out!("{exceed}");
     draft.report.notes.push(exceed);
     let mut found: [Vec<Bounds>; 2] = [Vec::new(), Vec::new()];
     let mut broken = 0;
@@ -302,19 +302,19 @@ pub fn run(args: &CapacityArgs) -> io::Result<bool> {
             "search {round}    starts at {start:.0}/s: {part:.3} (by --seed {}) of the {flood:.0}/s that came through a flood",
             args.target.load.seed
         );
-        println!("{from}");
+        weir::out!("{from}");
         draft.report.notes.push(from);
         for (limit, found) in args.limits().into_iter().zip(&mut found) {
             let bounds = prober.search(limit, start)?;
             prober.progress.wipe();
-            println!(
+            weir::out!(
                 "  {:<9} {}; {} trials so far",
                 limit.name,
                 spread::line(&bounds),
                 prober.trials.len()
             );
             if let Some(text) = prober.is_system_idle(limit, bounds) {
-                println!("            {text}");
+                weir::out!("            {text}");
                 draft.report.notes.push(format!("{}: {text}", limit.name));
             }
             found.push(bounds);
@@ -330,7 +330,7 @@ pub fn run(args: &CapacityArgs) -> io::Result<bool> {
     }
     for (limit, found) in args.limits().iter().zip(&found) {
         let text = spread::summary(limit.name, found);
-        println!("{text}");
+        weir::out!("{text}");
         draft
             .report
             .notes

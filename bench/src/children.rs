@@ -285,10 +285,10 @@ fn end_all() {
     for directory in &living.directories {
         let _ = std::fs::remove_dir_all(directory);
     }
-    eprintln!(
+    crate::say(format_args!(
         "weir-bench: ended by a signal, and its {} children with it",
         living.groups.len()
-    );
+    ));
 }
 
 /// Until nobody is left in any of them, or the time is over.

@@ -128,7 +128,7 @@ pub fn run(args: &CompareArgs) -> io::Result<bool> {
     let mut draft = args
         .output
         .begin("compare", "the same work for each", cores)?;
-    println!("{}", draft.heading());
+    weir::out!("{}", draft.heading());
     pin(&args.system.load_cores)?;
     let all = ["weir", "relay"]
         .into_iter()
@@ -147,7 +147,7 @@ pub fn run(args: &CompareArgs) -> io::Result<bool> {
             let named = args.shape.scenario(*load, size, &weights, args.dialect);
             run_rounds(args, &mut columns, named.name);
             let name = args.shape.name_of(&named);
-            println!(
+            weir::out!(
                 "\n{name}: {}, {} analyzers",
                 named.load.describe(),
                 weights.len()
@@ -178,7 +178,7 @@ fn run_rounds(args: &CompareArgs, columns: &mut [Column], scenario: &str) {
 }
 
 fn print_table(columns: &[Column], weights: &[f64]) {
-    println!(
+    weir::out!(
         "{:<14} {:>10} {:>19} {:>9} {:>6} {:>10} {:>8} {:>8} {:>8} {:>9} {:>6} {:>9}  {:<11} {:<7} {:<4}",
         "system",
         "CPU ns/msg",
@@ -202,7 +202,7 @@ fn print_table(columns: &[Column], weights: &[f64]) {
             print_row(column, base, weights);
         }
         if let Some(failed) = &column.failed {
-            println!("{:<14} failed: {failed}", column.spec);
+            weir::out!("{:<14} failed: {failed}", column.spec);
         }
     }
 }
@@ -242,7 +242,7 @@ fn print_row(column: &Column, base: Option<&Column>, weights: &[f64]) {
         n if n * 1000 < sent => format!("{n}"),
         n => format!("{:.2} %", n as f64 / sent as f64 * 100.0),
     };
-    println!(
+    weir::out!(
         "{:<14} {:>10.1} {ratio:>19} {ksoftirqd:>9} {:>5.0}% {:>10.0} {:>8} {:>8} {:>8} {lost:>9} {:>6} {:>7.2} %  {:<11} {:<7} {:<4}",
         column.spec,
         column.median(|o| o.cpu_ns_per_message),
@@ -259,17 +259,17 @@ fn print_row(column: &Column, base: Option<&Column>, weights: &[f64]) {
     );
     if !ratios.is_empty() && base.is_some_and(|b| !std::ptr::eq(b, column)) {
         let test = sign::told(ratios.len(), sign::sign_test(&ratios));
-        println!("{:<14} ratio: sign test {test}", "");
+        weir::out!("{:<14} ratio: sign test {test}", "");
     }
     if let Some(warning) = column.outcomes.iter().find_map(Outcome::lag_warning) {
-        println!("{:<14} {warning}", "");
+        weir::out!("{:<14} {warning}", "");
     }
     for note in column.outcomes.iter().flat_map(|o| &o.notes) {
-        println!("{:<14} {note}", "");
+        weir::out!("{:<14} {note}", "");
     }
     let foreign: u64 = column.outcomes.iter().map(|o| o.foreign).sum();
     if foreign > 0 {
-        println!("{:<14} foreign or corrupted messages: {foreign}", "");
+        weir::out!("{:<14} foreign or corrupted messages: {foreign}", "");
     }
 }
 

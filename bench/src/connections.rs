@@ -65,7 +65,7 @@ pub fn run(args: &ConnectionsArgs) -> io::Result<bool> {
     };
     let title = format!("Memory of {} connections to {}", args.connections, args.a);
     let mut draft = args.output.begin("connections", &title, cores)?;
-    println!("{}\n            system = {}", draft.heading(), args.a);
+    weir::out!("{}\n            system = {}", draft.heading(), args.a);
     let system = System::parse(&args.a, &args.system, args.size)?;
     system.ensure_exists()?;
     pin(&args.system.load_cores)?;
@@ -86,31 +86,31 @@ pub fn run(args: &ConnectionsArgs) -> io::Result<bool> {
     let each = |after: u64| (after as f64 - memory.without as f64) / f64::from(args.connections);
     let beyond_arena = memory.used as f64 / MIB - args.arena_mib;
 
-    println!(
+    weir::out!(
         "connections {}, {} messages on each: sent {sent}, delivered {}, lost {lost}, twice {}",
         args.connections,
         args.per_connection,
         tally.set.distinct(),
         tally.set.duplicates()
     );
-    println!("latency     {}", percentiles_line(&tally.latency_ns));
-    println!(
+    weir::out!("latency     {}", percentiles_line(&tally.latency_ns));
+    weir::out!(
         "VmRSS       {:.1} MiB without emitters, {:.1} with all idle, {:.1} after the messages",
         memory.without as f64 / MIB,
         memory.idle as f64 / MIB,
         memory.used as f64 / MIB
     );
-    println!(
+    weir::out!(
         "            {beyond_arena:.1} MiB beyond the {:.1} MiB configured",
         args.arena_mib
     );
-    println!(
+    weir::out!(
         "a connection {:.0} B idle, {:.0} B after its messages (user space; the kernel's socket \
               memory is not in VmRSS)",
         each(memory.idle),
         each(memory.used)
     );
-    println!("last line   {}", stopped.last_line);
+    weir::out!("last line   {}", stopped.last_line);
     let is_exact = lost == 0 && tally.set.duplicates() == 0 && tally.foreign == 0;
     let frames: u64 = tally.per_analyzer.iter().sum();
     let mut run = Run {

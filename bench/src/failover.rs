@@ -199,7 +199,7 @@ pub fn run(args: &FailoverArgs) -> io::Result<bool> {
     };
     let title = format!("Fail-over of {}: {} analyzers killed", args.a, args.kills);
     let mut draft = args.output.begin("failover", &title, cores)?;
-    println!("{}\n            system = {}", draft.heading(), args.a);
+    weir::out!("{}\n            system = {}", draft.heading(), args.a);
     let system = System::parse(&args.a, &args.system, args.size)?;
     system.ensure_exists()?;
     pin(&args.system.load_cores)?;
@@ -216,22 +216,25 @@ pub fn run(args: &FailoverArgs) -> io::Result<bool> {
     let received = analyzers.received()?;
     let lost = received.missing(sent);
 
-    println!(
+    weir::out!(
         "kills       {} at {} msg/s over {} connections; {} without a re-route line",
-        args.kills, args.rate, args.connections, times.silent_kills
+        args.kills,
+        args.rate,
+        args.connections,
+        times.silent_kills
     );
-    println!("detected    {}", percentiles_line(&times.detected_ns));
-    println!(
+    weir::out!("detected    {}", percentiles_line(&times.detected_ns));
+    weir::out!(
         "fail-over   {}  SIGKILL to the last un-ACKed message written",
         percentiles_line(&times.re_routed_ns)
     );
-    println!(
+    weir::out!(
         "messages    sent {sent}, delivered {}, lost {lost}, re-routed {}, received twice {}",
         received.distinct(),
         times.messages,
         received.duplicates()
     );
-    println!("last line   {}", stopped.last_line);
+    weir::out!("last line   {}", stopped.last_line);
     let mut run = Run {
         messages: Messages {
             sent,

@@ -138,12 +138,14 @@ pub fn run(args: &HttpAbuseArgs) -> io::Result<bool> {
     };
     let title = "What abuse over HTTP costs the TCP path";
     let mut draft = args.output.begin("http-abuse", title, cores)?;
-    println!("{}", draft.heading());
-    println!(
+    weir::out!("{}", draft.heading());
+    weir::out!(
         "            {} messages/s by TCP; abuse: {} requests/s, or {} connections; {} pairs of {} s",
         args.rate, args.per_second, args.connections, args.pairs, args.seconds
     );
-    println!("kind        rate quiet  beside   ratio (lowest)    CPU quiet  beside  lost  answers");
+    weir::out!(
+        "kind        rate quiet  beside   ratio (lowest)    CPU quiet  beside  lost  answers"
+    );
     allow_connections(2 * args.connections + 256)?;
     pin(&args.system.load_cores)?;
     let mut all_held = true;
@@ -210,7 +212,7 @@ fn measure(args: &HttpAbuseArgs, kind: Kind) -> io::Result<([Series; 2], bool)> 
         median(&beside, |s| s.cpu_share),
     );
     let outcomes = outcomes.line();
-    println!(
+    weir::out!(
         "{:<10} {:>10.0}  {:>8.0}  {ratio:.3} ({lowest:.3})     {:>6.1} %  {:>5.1} %    {lost}  {outcomes}",
         format!("{kind:?}").to_lowercase(), rates.0, rates.1, 100.0 * cpu.0, 100.0 * cpu.1,
     );

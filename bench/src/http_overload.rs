@@ -69,7 +69,7 @@ pub fn run(args: &HttpOverloadArgs) -> io::Result<bool> {
     };
     let title = "Twice what fits, over HTTP";
     let mut draft = args.output.begin("http-overload", title, cores)?;
-    println!("{}", draft.heading());
+    weir::out!("{}", draft.heading());
     pin(&args.system.load_cores)?;
     // Half a second's worth fits, so that the first second is like the last.
     let spec = format!("weir --http {{http}} --window-messages {}", args.rate / 2);
@@ -104,28 +104,28 @@ pub fn run(args: &HttpOverloadArgs) -> io::Result<bool> {
     let last = median(&memory[memory.len() - sixth..]);
     let delivered = received.distinct().saturating_sub(1); // of the packet that was sent to see it up
     let missing = (taken * args.packet).saturating_sub(delivered);
-    println!(
+    weir::out!(
         "overload    {} messages/s offered to an analyzer that takes {}, {} s",
         2 * args.rate,
         args.rate,
         args.seconds
     );
-    println!(
+    weir::out!(
         "packets     {taken} taken (202), {refused} refused (503), {other} otherwise; a packet is {} messages",
         args.packet
     );
-    println!(
+    weir::out!(
         "delivered   {delivered} of {} messages taken, missing {missing}, twice {}",
         taken * args.packet,
         received.duplicates()
     );
-    println!(
+    weir::out!(
         "VmRSS       {:.1} MiB in the first sixth, {:.1} in the last, {:.1} at most",
         first / MIB,
         last / MIB,
         memory.iter().copied().fold(0.0, f64::max) / MIB
     );
-    println!("last line   {}", stopped.last_line);
+    weir::out!("last line   {}", stopped.last_line);
     let held = missing == 0 && other == 0 && refused > 0 && last <= first * GROWTH_MAX;
     let mut run = Run {
         wall_seconds: args.seconds as f64,

@@ -91,7 +91,7 @@ pub fn run(args: &LatencyArgs) -> io::Result<bool> {
 
 /// Column names for [`print_trial`].
 pub fn print_head() {
-    println!(
+    weir::out!(
         "{:<10} {:>9} {:>5} {:>8} {:>8} {:>8} {:>8} {:>9} {:>12} {:>8} {:>10} {:>6} {:>9}",
         "",
         "offered/s",
@@ -112,7 +112,7 @@ pub fn print_head() {
 /// One line; the last column is how late the load itself was.
 pub fn print_trial(label: &str, trial: &Trial) {
     let ms = |q: f64| trial.latency_ns.value_at_quantile(q) as f64 / 1e6;
-    println!(
+    weir::out!(
         "{label:<10} {:>9} {:>5.1} {:>8.3} {:>8.3} {:>8.3} {:>8.3} {:>9.3} {:>10.4} % {:>8} {:>10.0} {:>6.2} {:>6.2} ms",
         trial.rate,
         trial.seconds,
@@ -128,12 +128,15 @@ pub fn print_trial(label: &str, trial: &Trial) {
         trial.lag_p99_ns as f64 / 1e6,
     );
     if let Some(warning) = lag_warning(trial.lag_p99_ns, trial.p99_ns()) {
-        println!("           {warning}");
+        weir::out!("           {warning}");
     }
     if trial.duplicates + trial.foreign + trial.refused + trial.renewed > 0 {
-        println!(
+        weir::out!(
             "           twice {}, foreign {}, refused {}, connections renewed {}",
-            trial.duplicates, trial.foreign, trial.refused, trial.renewed
+            trial.duplicates,
+            trial.foreign,
+            trial.refused,
+            trial.renewed
         );
     }
 }

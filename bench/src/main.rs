@@ -44,6 +44,7 @@ mod version;
 mod weights;
 mod wire;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -169,13 +170,23 @@ enum Cmd {
 fn main() -> ExitCode {
     let result = run(Cli::parse().command);
     children::await_end();
-    match result {
+    let status = match result {
         Ok(status) => ExitCode::from(status),
         Err(e) => {
-            eprintln!("weir-bench: {e}");
+            say(format_args!("weir-bench: {e}"));
             ExitCode::from(2)
         }
-    }
+    };
+    // What was measured stands, whoever reads it.
+    let status = weir::streams::status(status, 2);
+    weir::streams::flush();
+    status
+}
+
+/// A line on standard error. Where nobody hears it there is nobody to tell.
+fn say(line: std::fmt::Arguments<'_>) {
+    // In one piece: a line is not torn by those of other processes.
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 /// The exit status: 1 if a message was lost or a bound was missed; `diff` has its own.

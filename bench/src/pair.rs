@@ -61,8 +61,8 @@ pub fn run(args: &PairArgs) -> io::Result<bool> {
     };
     let title = format!("{} (A) and {} (B), side by side", args.a, args.b);
     let mut draft = args.output.begin("pair", &title, cores)?;
-    println!("{}", draft.heading());
-    println!("            A = {}\n            B = {}", args.a, args.b);
+    weir::out!("{}", draft.heading());
+    weir::out!("            A = {}\n            B = {}", args.a, args.b);
     pin(&args.system.load_cores)?;
 
     let mut is_exact = true;
@@ -103,14 +103,14 @@ pub fn run(args: &PairArgs) -> io::Result<bool> {
 
 fn run_pairs(args: &PairArgs, sides: &[(&System, Scenario); 2]) -> io::Result<Vec<[Outcome; 2]>> {
     let load = &sides[0].1.load;
-    println!(
+    weir::out!(
         "\n{}: {}, {} analyzers, {} messages a run",
         sides[0].1.name,
         load.describe(),
         sides[0].1.sink.weights.len(),
         load.messages.unwrap_or(0),
     );
-    println!(
+    weir::out!(
         "{:>6} {:>2} {:>13} {:>9} {:>6} {:>11} {:>9} {:>9} {:>9} {:>10} {:>6} {:>6}  shares",
         "pair",
         "",
@@ -164,7 +164,7 @@ fn print_run(label: &str, side: &str, o: &Outcome) {
             format!("{:.3}", ns as f64 / 1e6)
         }
     };
-    println!(
+    weir::out!(
         "{label:>6} {side:>2} {:>13.1} {:>9} {:>5.0}% {:>11.0} {:>9} {:>9} {:>9} {:>10} {:>6} {:>6}  {} %",
         o.cpu_ns_per_message,
         o.ksoftirqd_ns_per_message
@@ -180,12 +180,13 @@ fn print_run(label: &str, side: &str, o: &Outcome) {
         shares.join("/"),
     );
     for warning in o.lag_warning().iter().chain(&o.notes) {
-        println!("          {warning}");
+        weir::out!("          {warning}");
     }
     if !o.ended_cleanly || o.foreign > 0 {
-        println!(
+        weir::out!(
             "          foreign frames {}, did not end with 0: {}",
-            o.foreign, o.last_line
+            o.foreign,
+            o.last_line
         );
     }
 }
@@ -216,8 +217,8 @@ fn summarize(load: Load, pairs: &[[Outcome; 2]]) {
         }
         line
     };
-    println!("{}\n{}", side_line(0, a_cpu), side_line(1, b_cpu));
-    println!(
+    weir::out!("{}\n{}", side_line(0, a_cpu), side_line(1, b_cpu));
+    weir::out!(
         "CPU per message, B / A: {:.3} (medians); {ratio:.3} (median of pairs, {lowest:.3}..{highest:.3}); sign test {}",
         b_cpu / a_cpu,
         sign::told(ratios.len(), sign::sign_test(&ratios))
@@ -229,11 +230,11 @@ fn summarize(load: Load, pairs: &[[Outcome; 2]]) {
     match sums {
         Some(sums) => {
             let (ratio, lowest, highest) = median_min_max(&sums);
-            println!(
+            weir::out!(
                 "  with ksoftirqd:       {ratio:.3} (median of pairs, {lowest:.3}..{highest:.3}); sign test {}",
                 sign::told(sums.len(), sign::sign_test(&sums))
-            );
+            )
         }
-        None => println!("  with ksoftirqd:       {ABSENT}"),
-    }
+        None => weir::out!("  with ksoftirqd:       {ABSENT}"),
+    };
 }

@@ -55,10 +55,10 @@ pub fn run(args: &RelayArgs) -> io::Result<()> {
     }
     crate::net::allow_connections(10_000).or_else(|_| crate::net::allow_connections(1_000))?;
     let mut relay = Relay::new(args)?;
-    eprintln!(
+    crate::say(format_args!(
         "ready emitters={} analyzers={}",
         args.emitters, args.analyzers
-    );
+    ));
     relay.run()
 }
 

@@ -86,7 +86,7 @@ pub fn run(args: &ScaleArgs) -> io::Result<bool> {
     let mut draft = args
         .output
         .begin("scale", "CPU per message as work grows", cores)?;
-    println!("{}", draft.heading());
+    weir::out!("{}", draft.heading());
     pin(&args.system.load_cores)?;
     let systems = match args.systems.is_empty() {
         true => vec!["weir".to_owned(), "relay".to_owned()],
@@ -116,14 +116,14 @@ pub fn run(args: &ScaleArgs) -> io::Result<bool> {
             }
         }
         drop(progress);
-        println!(
+        weir::out!(
             "\n{}: {}",
             load.name(),
             places
                 .first()
                 .map_or(String::new(), |p| p.scenario.load.describe())
         );
-        println!(
+        weir::out!(
             "{:<16} {:<10} {:>8} {:>11} {:>21} {:>9} {:>11} {:>9} {:>9} {:>9} {:>6}",
             "system",
             "over",
@@ -224,7 +224,7 @@ fn places(args: &ScaleArgs, load: Load, systems: &[String]) -> io::Result<Vec<Pl
 fn print_place(place: &Place) {
     let (spec, curve, value) = (&place.label, place.curve, place.value);
     if let Some(failed) = &place.failed {
-        println!("{spec:<16} {curve:<10} {value:>8} failed: {failed}");
+        weir::out!("{spec:<16} {curve:<10} {value:>8} failed: {failed}");
     }
     if place.outcomes.is_empty() {
         return;
@@ -240,7 +240,7 @@ fn print_place(place: &Place) {
         .collect();
     let ksoftirqd = seen.map_or("-".to_owned(), |ns| format!("{:.1}", median_min_max(&ns).0));
     let (cpu, lowest, highest) = of(|o| o.cpu_ns_per_message);
-    println!(
+    weir::out!(
         "{spec:<16} {curve:<10} {value:>8} {cpu:>11.1} {:>21} {ksoftirqd:>9} {:>11.0} {:>9.3} {:>9.3} {:>9.3} {:>6}",
         format!("{lowest:.1}..{highest:.1}"),
         of(|o| o.messages_per_second).0,
@@ -250,10 +250,10 @@ fn print_place(place: &Place) {
         place.outcomes.iter().map(|o| o.lost).sum::<u64>(),
     );
     if let Some(warning) = place.outcomes.iter().find_map(Outcome::lag_warning) {
-        println!("{:<16} {warning}", "");
+        weir::out!("{:<16} {warning}", "");
     }
     for note in place.outcomes.iter().flat_map(|o| &o.notes) {
-        println!("{:<16} {note}", "");
+        weir::out!("{:<16} {note}", "");
     }
 }
 

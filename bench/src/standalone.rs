@@ -87,7 +87,7 @@ impl CommonArgs {
         let title = format!("{kind} beside {peer}");
         let mut draft = self.output.begin(kind, &title, cores)?;
         draft.set_peer(peer.ip());
-        println!("{}", draft.heading());
+        weir::out!("{}", draft.heading());
         self.core.map_or(Ok(()), |core| pin(&[core]))?;
         Ok(draft)
     }
@@ -103,12 +103,12 @@ pub fn run_load(args: &LoadOnlyArgs) -> io::Result<()> {
     drive.run_until(LOAD_PATIENCE, Drive::is_load_finished)?;
     let seconds = (mono_ns() - start_ns) as f64 / 1e9;
     let rate = drive.sent() as f64 / seconds;
-    println!(
+    weir::out!(
         "sent        {} in {seconds:.2} s, {rate:.0} msg/s",
         drive.sent()
     );
     if let Some(load) = &drive.load {
-        println!(
+        weir::out!(
             "load        connections renewed {}, messages refused {}, late itself p99 {:.3} ms",
             load.churned(),
             load.answers().refused,
@@ -250,7 +250,7 @@ fn report_sink(
         .iter()
         .map(|n| *n as f64 / frames.max(1) as f64)
         .collect();
-    println!(
+    weir::out!(
         "messages    sent {sent}, delivered {}, lost {lost}, twice {twice}, foreign {}, flagged \
          redelivered {}",
         tally.set.distinct(),
@@ -258,21 +258,21 @@ fn report_sink(
         sink.redelivered()
     );
     if let Some(seconds) = seconds {
-        println!(
+        weir::out!(
             "rate        {:.0} msg/s over {seconds:.2} s",
             frames as f64 / seconds
         );
     }
     let percent: Vec<String> = shares.iter().map(|s| format!("{:.3}", s * 100.0)).collect();
-    println!("shares      {} %", percent.join(" / "));
-    println!("latency     {}", percentiles_line(&tally.latency_ns));
+    weir::out!("shares      {} %", percent.join(" / "));
+    weir::out!("latency     {}", percentiles_line(&tally.latency_ns));
     if let Some(ns) = load_lag_p99_ns {
-        println!("load        late itself p99 {:.3} ms", ns as f64 / 1e6);
+        weir::out!("load        late itself p99 {:.3} ms", ns as f64 / 1e6);
     }
     let p99_ns = tally.latency_ns.value_at_quantile(0.99);
     let warning = load_lag_p99_ns.and_then(|lag| lag_warning(lag, p99_ns));
     if let Some(warning) = &warning {
-        println!("            {warning}");
+        weir::out!("            {warning}");
     }
     let is_exact = lost == 0 && twice == 0 && tally.foreign == 0;
     series.runs.push(Run {

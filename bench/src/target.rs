@@ -38,13 +38,13 @@ impl TargetArgs {
         };
         let title = format!("{kind} of {}", self.subject);
         let draft = self.output.begin(kind, &title, cores)?;
-        println!("{}", draft.heading());
+        weir::out!("{}", draft.heading());
         let mut load = load.clone();
         let mut system = System::parse(&self.subject, &self.system, load.size.typical())?;
         system.ensure_exists()?;
         system.fit(&mut load);
         pin(&self.system.load_cores)?;
-        println!(
+        weir::out!(
             "load        {}, {} analyzers",
             load.describe(),
             self.sink.weights.len()

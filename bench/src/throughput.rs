@@ -61,7 +61,7 @@ pub fn run(args: &ThroughputArgs) -> io::Result<bool> {
         ..args.target.load.clone()
     };
     let (mut draft, system, load) = args.target.begin("throughput", &load)?;
-    println!(
+    weir::out!(
         "{:>4} {:>11} {:>11} {:>11} {:>11} {:>6} {:>12} {:>8} {:>6} {:>7}",
         "run",
         "msg/s",
@@ -88,7 +88,7 @@ pub fn run(args: &ThroughputArgs) -> io::Result<bool> {
             foreign,
             ..
         } = found.run.messages;
-        println!(
+        weir::out!(
             "{number:>4} {:>11.0} {lowest:>11.0} {highest:>11.0} {:>11.1} {:>6.2} {received:>12} {lost:>8} \
              {twice:>6} {foreign:>7}",
             found.run.messages_per_second.unwrap_or(0.0),
@@ -102,7 +102,7 @@ pub fn run(args: &ThroughputArgs) -> io::Result<bool> {
         .filter_map(|r| r.run.messages_per_second)
         .collect();
     let (median, lowest, highest) = median_min_max(&rates);
-    println!(
+    weir::out!(
         "sustained   {median:.0} msg/s (runs {lowest:.0} to {highest:.0}, spread {:.1} %)",
         (highest - lowest) / median * 100.0
     );
@@ -112,7 +112,7 @@ pub fn run(args: &ThroughputArgs) -> io::Result<bool> {
     {
         let limit =
             "the system did not use its cores up: load and sink were the limit, not the system";
-        println!("            {limit}");
+        weir::out!("            {limit}");
         draft.report.notes.push(limit.into());
     }
     let is_exact = runs.iter().all(Found::is_exact);

@@ -54,7 +54,7 @@ struct DistributorLine {
 pub fn run(args: &WeightsArgs) -> io::Result<bool> {
     let title = format!("A changed weight on its way to {} shards", args.shards);
     let mut draft = args.output.begin("weights", &title, Cores::default())?;
-    println!("{}", draft.heading());
+    weir::out!("{}", draft.heading());
     let shards = args.shards.to_string();
     let line = DistributorLine::parse_from([
         "weir",
@@ -72,7 +72,7 @@ pub fn run(args: &WeightsArgs) -> io::Result<bool> {
     distributor.stopper().stop_now();
     distributor.join()?;
     let times_ns = times_ns?;
-    println!(
+    weir::out!(
         "weights     {} changes, {} shards, {}: {} until the last shard routes by it",
         times_ns.len(),
         args.shards,

@@ -18,7 +18,7 @@ pub use tally::{Counts, RECORD_BYTES};
 
 use super::backoff::Random;
 use crate::journal::Journal;
-use crate::protocol::{detect, Dialect};
+use crate::protocol::{detect, Dialect, WeightText};
 use hdrhistogram::Histogram;
 use link::Link;
 use std::collections::{BTreeMap, BTreeSet};
@@ -172,7 +172,7 @@ impl Report {
             self.counts.unchecked,
             self.reconnects,
             self.weight
-                .map_or("null".into(), |weight| weight.to_string()),
+                .map_or("null".into(), |weight| WeightText(weight).to_string()),
             self.counts.sound,
             self.counts.corrupt,
             self.counts.severities.to_json(),
@@ -197,7 +197,7 @@ impl fmt::Display for Report {
         )?;
         write!(f, "{:.0} messages/s", self.rate())?;
         if let Some(weight) = self.weight {
-            write!(f, ", weight {weight}")?;
+            write!(f, ", weight {}", WeightText(weight))?;
         }
         write!(f, "; ")?;
         write!(
@@ -239,7 +239,7 @@ struct Shared {
     messages: AtomicU64,
     /// How late messages were when they were processed, in microseconds; the newest of every read,
     /// since the last line of progress.
-    delays_us: Mutex<Histogram<u32>>,
+    delays_us: Mutex<Histogram<u64>>,
     reconnects: AtomicU64,
     /// When `weight_after` is due; set by the first message, taken by the link that says it.
     weight_due: Mutex<Option<Instant>>,
@@ -363,7 +363,7 @@ fn instance() -> u64 {
 }
 
 /// Two digits, up to a minute.
-fn delays_us() -> Histogram<u32> {
+fn delays_us() -> Histogram<u64> {
     Histogram::new_with_bounds(1, DELAY_MAX_US, 2).expect("constant bounds are valid")
 }
 
@@ -416,7 +416,8 @@ fn check_weights(options: &Options) -> io::Result<()> {
     let later = options.weight_after.map(|(_, weight)| weight);
     for weight in [Some(options.weight), later].into_iter().flatten() {
         if dialect != Dialect::Native && !detect::is_plausible(weight) {
-            let why = format!("weight {weight:e} in dialect {dialect}: allowed 0, or 2^-20 to 2^20; native links carry any");
+            let weight = WeightText(weight);
+            let why = format!("weight {weight} in dialect {dialect}: allowed 0, or 2^-20 to 2^20; native links carry any");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }
     }
@@ -498,7 +499,7 @@ impl Supervisor {
         let messages = self.shared.messages.load(Ordering::Relaxed);
         if messages > logged || self.shared.options.verbose {
             let rate = (messages - logged) as f64 / every.as_secs_f64();
-            let (id, weight) = (&self.shared.options.id, self.shared.weight());
+            let (id, weight) = (&self.shared.options.id, WeightText(self.shared.weight()));
             let delays = self.shared.take_delays();
             log::info!("{id}: Processed {messages} messages, {rate:.0}/s, weight {weight}{delays}");
         }
@@ -533,6 +534,34 @@ impl ExtractEnded for BTreeMap<Option<u16>, JoinHandle<Counts>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_weight_has_hundreds_of_digits() {
+        let report = Report {
+            id: "a".into(),
+            counts: Counts::default(),
+            reconnects: 0,
+            links: 1,
+            weight: Some(1e308),
+        };
+        let (text, json) = (report.to_string(), report.to_json());
+        assert!(text.contains(", weight 1e308;"), "{text}");
+        assert!(json.contains(r#""weight":1e308,"#), "{json}");
+        let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+        assert_eq!(json["weight"], 1e308);
+    }
+
+    #[test]
+    fn more_delays_than_32_bits_count_are_told() {
+        let shared = Shared::new(&Options::new("x", "a"));
+        let mut delays_us = shared.delays_us.lock().expect("not poisoned");
+        delays_us.saturating_record_n(1, u64::from(u32::MAX));
+        delays_us.saturating_record_n(5_000, u64::from(u32::MAX));
+        drop(delays_us);
+        shared.note_delay(5_000_000);
+        let told = shared.take_delays();
+        assert!(told.contains("p50 5"), "more than half are late: {told}");
+    }
 
     #[test]
     fn delays_are_told_once() {

@@ -26,6 +26,8 @@ use super::ramps::{Ramp, RAMP_MAX};
 use super::view::view;
 use crate::certificate::Stamp;
 use crate::engine::{Order, OrderError};
+use crate::protocol::text::Time;
+use crate::protocol::WeightText;
 use crate::shard::config::{Endpoint, HttpAnalyzer};
 use crate::shard::{OrderRefused, RefusedPackets};
 
@@ -251,7 +253,8 @@ fn set_level(ask: &Ask) -> Answer {
 /// `10s`, `500ms`, `2m`.
 fn duration(text: &str) -> Result<Duration, String> {
     let allowed = || {
-        format!("ramp {text:?}: allowed: a number with ms, s, m or h, {RAMP_MAX:?} at most (10s)")
+        let most = Time(RAMP_MAX);
+        format!("ramp {text:?}: allowed: a number with ms, s, m or h, {most} at most (10s)")
     };
     let unit_at = text.find(|c: char| c.is_alphabetic()).unwrap_or(text.len());
     let (number, unit) = text.split_at(unit_at);
@@ -321,7 +324,12 @@ fn weight(core: &Core, ask: &Ask, id: &str) -> Answer {
     core.tell(
         "note",
         &name,
-        format!("weight {from} -> {weight} over {over:?}"),
+        format!(
+            "weight {} -> {} over {}",
+            WeightText(from),
+            WeightText(weight),
+            Time(over)
+        ),
     );
     let ms = u64::try_from(over.as_millis()).unwrap_or(u64::MAX);
     Ok((
@@ -376,7 +384,7 @@ fn add_http(core: &Arc<Core>, ask: &Ask) -> Answer {
         .map_err(|error| format!("endpoint {endpoint:?}: {error}"))
         .and_then(|endpoint| {
             let analyzer = HttpAnalyzer::new(&id, endpoint, weight);
-            analyzer.map_err(|error| format!("id {id:?}, weight {weight}: {error}"))
+            analyzer.map_err(|error| format!("id {id:?}, weight {}: {error}", WeightText(weight)))
         })
         .map_err(|error| (400, error))?;
     health_check::add(core, &analyzer).map_err(|error| (409, error))?;

@@ -29,6 +29,7 @@ use super::exchange::{Ask, Response};
 use super::http::{self, Refused};
 use super::token::is_carried;
 use super::{admin, answer, streams};
+use crate::awake::Limit;
 use crate::certificate::Stamp;
 use crate::protocol::text;
 use crate::service::sockets::AdminSocket;
@@ -257,12 +258,12 @@ impl Connection {
         match self {
             Connection::Unix(socket) => {
                 socket.set_nonblocking(false)?;
-                socket.set_read_timeout(Some(PATIENCE))?;
+                socket.set_read_timeout(Some(Limit::SLICE))?;
                 socket.set_write_timeout(Some(PATIENCE))
             }
             Connection::Tcp(socket) => {
                 socket.set_nonblocking(false)?;
-                socket.set_read_timeout(Some(PATIENCE))?;
+                socket.set_read_timeout(Some(Limit::SLICE))?;
                 socket.set_write_timeout(Some(PATIENCE))
             }
         }
@@ -290,15 +291,18 @@ impl Write for Connection {
     }
 }
 
-/// Reads that all together end at a deadline, however slowly bytes drip in.
-struct Until<'a>(&'a mut Connection, Instant);
+/// Reads that all together end when the time is over, however slowly bytes drip in.
+struct Until<'a>(&'a mut Connection, Limit);
 
 impl Read for Until<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        if Instant::now() >= self.1 {
-            return Err(ErrorKind::TimedOut.into());
+        while !self.1.is_over() {
+            match self.0.read(out) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                other => return other,
+            }
         }
-        self.0.read(out)
+        Err(ErrorKind::TimedOut.into())
     }
 }
 
@@ -335,8 +339,7 @@ fn start(core: &Arc<Core>, places: &Arc<Places>, mut connection: Connection) {
 }
 
 fn talk(core: &Arc<Core>, places: &Places, connection: &mut Connection) -> io::Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    let mut ask = match http::read_request(&mut Until(connection, deadline)) {
+    let mut ask = match http::read_request(&mut Until(connection, Limit::new(PATIENCE))) {
         Ok(ask) => ask,
         Err(Refused::Io(error)) => return Err(error),
         Err(Refused::Status(status, text)) => {

@@ -15,6 +15,7 @@ use std::time::Duration;
 use super::http;
 use super::resolver::{Resolver, Unresolved};
 use crate::awake::Limit;
+use crate::protocol::text::Time;
 use crate::shard::config::{Endpoint, OwnListeners};
 
 /// What every check needs.
@@ -58,7 +59,7 @@ impl Probe {
                 vec![at]
             }
             (Err(Unresolved::Late(why)), None) => {
-                return Err(format!("{host}: {why} within {timeout:?}"))
+                return Err(format!("{host}: {why} within {}", Time(timeout)))
             }
             (Err(Unresolved::Failed(why)), _) => return Err(format!("{host}: {why}")),
         };
@@ -81,7 +82,7 @@ impl Probe {
                 }
                 Ok(Ok(status)) => error = format!("{address}: status {status}; 2xx is healthy"),
                 Ok(Err(why)) if is_timeout(&why) => {
-                    error = format!("{address}: no answer within {timeout:?}");
+                    error = format!("{address}: no answer within {}", Time(timeout));
                 }
                 Ok(Err(why)) => error = format!("{address}: {why}"),
             }

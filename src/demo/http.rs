@@ -23,6 +23,7 @@ use super::screen::{moment, Screen};
 use super::table::{grouped, percent, Paint};
 use super::verdict::{self, Check};
 use super::{Failure, Options};
+use crate::protocol::text::Time;
 
 /// Messages in a packet.
 const BATCH: u32 = 10;
@@ -185,7 +186,8 @@ impl Demo {
                 return Err(Failure::Program(what));
             }
             if Instant::now() > deadline {
-                let what = format!("the analyzers were not all online within {READY_PATIENCE:?}");
+                let patience = Time(READY_PATIENCE);
+                let what = format!("the analyzers were not all online within {patience}");
                 return Err(Failure::Program(what));
             }
             std::thread::sleep(LOOK_EVERY);
@@ -250,7 +252,8 @@ impl Demo {
                 return Ok(());
             }
             if self.started.elapsed() > self.options.duration + END_PATIENCE {
-                let what = format!("the emitters have not ended {END_PATIENCE:?} after their time");
+                let patience = Time(END_PATIENCE);
+                let what = format!("the emitters have not ended {patience} after their time");
                 return Err(Failure::Program(what));
             }
             self.act()?;

@@ -12,6 +12,7 @@ use super::shares::Shares;
 use super::table::{self, grouped, Paint};
 use super::watch::{Event, Row, Watch};
 use super::{verdict, Failure, Options};
+use crate::protocol::text::Time;
 use crate::shard::{Distributor, ShardReport};
 use crate::uring::monotonic_ns;
 
@@ -139,7 +140,8 @@ fn join(distributor: Distributor, patience: Duration) -> Result<Vec<ShardReport>
     match told.recv_timeout(patience) {
         Ok(reports) => Ok(reports.map_err(|error| Failure::Program(error.to_string()))?),
         Err(_) => Err(Failure::Program(format!(
-            "the shards did not end within {patience:?}"
+            "the shards did not end within {}",
+            Time(patience)
         ))),
     }
 }
@@ -205,7 +207,8 @@ impl Demo {
             if Instant::now() > deadline {
                 let why = "the analyzers did not all connect";
                 return Err(Failure::Program(format!(
-                    "{why} within {CONNECT_PATIENCE:?}"
+                    "{why} within {}",
+                    Time(CONNECT_PATIENCE)
                 )));
             }
             std::thread::sleep(LOOK_EVERY);
@@ -282,7 +285,8 @@ impl Demo {
         }
         if !ended && self.started.elapsed() > self.options.duration + EMITTER_PATIENCE {
             return Err(Failure::Program(format!(
-                "the emitters have not ended {EMITTER_PATIENCE:?} after their time"
+                "the emitters have not ended {} after their time",
+                Time(EMITTER_PATIENCE)
             )));
         }
         Ok(ended)
@@ -491,7 +495,8 @@ pub fn end_all(programs: Vec<Program>, patience: Duration) -> Result<Vec<Ended>,
         match program.end(patience)? {
             Some(ended) => all.push(ended),
             None => {
-                let what = format!("{name} did not end within {patience:?} and was killed");
+                let patience = Time(patience);
+                let what = format!("{name} did not end within {patience} and was killed");
                 return Err(Failure::Program(what));
             }
         }

@@ -9,6 +9,7 @@
 //! ```
 
 use std::collections::VecDeque;
+use std::fmt;
 
 use crate::protocol::control::{resolve_ack, AckBeyond, AckStep, ControlDecoder, ControlError};
 use crate::protocol::Dialect;
@@ -47,6 +48,16 @@ pub enum Stall {
     Unacked,
     /// Nothing more can be sent, so no ACK can be hoped for.
     WindowFull,
+}
+
+impl fmt::Display for Stall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Stall::Unread => "it does not read what it was sent",
+            Stall::Unacked => "more are open than it ever left open",
+            Stall::WindowFull => "its window is full",
+        })
+    }
 }
 
 #[derive(Clone, Copy, Debug)]

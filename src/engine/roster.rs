@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::LinkEpoch;
+use crate::protocol::WeightText;
 
 /// Where an analyzer can be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -177,9 +178,10 @@ impl fmt::Display for Order {
         match self {
             Order::Weight { name, weight, pin } => {
                 let pinned = if *pin { ", pinned" } else { "" };
-                write!(f, "weight of {name:?}: {weight}{pinned}")
+                write!(f, "weight of {name:?}: {}{pinned}", WeightText(*weight))
             }
             Order::OwnWeight { name, weight } => {
+                let weight = WeightText(*weight);
                 write!(f, "weight of {name:?} by the configuration: {weight}")
             }
             Order::Unpin { name } => write!(f, "unpin {name:?}"),
@@ -187,7 +189,11 @@ impl fmt::Display for Order {
             Order::Resume { name } => write!(f, "resume {name:?}"),
             Order::Eject { name } => write!(f, "eject {name:?}"),
             Order::HttpUp { name, weight, .. } => {
-                write!(f, "{name:?} over HTTP is in, weight {weight}")
+                write!(
+                    f,
+                    "{name:?} over HTTP is in, weight {}",
+                    WeightText(*weight)
+                )
             }
             Order::HttpDown { .. } => f.write_str("an analyzer over HTTP is out"),
         }
@@ -222,7 +228,7 @@ impl fmt::Display for OrderError {
             OrderError::TooManyPins => write!(f, "{KEPT_MAX} weights are pinned already"),
             OrderError::TooManyDrains => write!(f, "{KEPT_MAX} analyzers are drained already"),
             OrderError::BadWeight { weight } => {
-                let weight = crate::protocol::WeightText(*weight);
+                let weight = WeightText(*weight);
                 write!(f, "weight {weight}: allowed: a finite number, 0 or more")
             }
         }
@@ -230,3 +236,22 @@ impl fmt::Display for OrderError {
 }
 
 impl std::error::Error for OrderError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_order_has_hundreds_of_digits() {
+        let name: Arc<str> = "a b".into();
+        for weight in [1e308, 1e-308] {
+            let order = Order::Weight {
+                name: Arc::clone(&name),
+                weight,
+                pin: true,
+            };
+            let text = order.to_string();
+            assert_eq!(text, format!("weight of \"a b\": {weight:e}, pinned"));
+        }
+    }
+}

@@ -4,6 +4,7 @@
 //! direction and characters without width make one text look like another. None of them is written as it is.
 
 use std::fmt::{self, Write as _};
+use std::time::Duration;
 
 /// Does `c` show itself, and only itself, where it is written?
 ///
@@ -72,6 +73,30 @@ impl fmt::Display for Quoted<'_> {
     }
 }
 
+/// A span of time for a person, in units that flags take as well: `30s`, `1.5s`, `250ms`, `2h`. Rounded to a
+/// thousandth of its unit.
+pub struct Time(pub Duration);
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ns = self.0.as_nanos();
+        let units = [(1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us")];
+        let seconds = ns / 1_000_000_000;
+        let is_whole = |of: u128| seconds >= 2 * of && ns.is_multiple_of(of * 1_000_000_000);
+        if is_whole(3600) {
+            return write!(f, "{}h", seconds / 3600);
+        }
+        if is_whole(60) {
+            return write!(f, "{}m", seconds / 60);
+        }
+        match units.into_iter().find(|(unit, _)| ns >= *unit) {
+            Some((unit, name)) => write!(f, "{}{name}", (ns / (unit / 1000)) as f64 / 1e3),
+            None if ns == 0 => f.write_str("0s"),
+            None => write!(f, "{ns}ns"),
+        }
+    }
+}
+
 /// JSON as another program wrote it, for a terminal: the same value, with what is not [`is_printable`] as `\u` escapes.
 /// Line ends between values stay.
 ///
@@ -125,6 +150,27 @@ mod tests {
             assert_eq!(Field(id).to_string(), shown);
         }
         assert_eq!(Quoted("closed").to_string(), r#""closed""#);
+    }
+
+    #[test]
+    fn times_are_written_as_flags_take_them() {
+        for (ns, text) in [
+            (0, "0s"),
+            (7, "7ns"),
+            (10_000, "10us"),
+            (250_000_000, "250ms"),
+            (137_482_913, "137.482ms"),
+            (1_500_000_000, "1.5s"),
+            (60_000_000_000, "60s"),
+            (61_234_567_891, "61.234s"),
+            (120_000_000_000, "2m"),
+            (5_400_000_000_000, "90m"),
+            (86_400_000_000_000, "24h"),
+        ] {
+            assert_eq!(Time(Duration::from_nanos(ns)).to_string(), text);
+        }
+        let longest = Time(Duration::MAX).to_string();
+        assert!(longest.len() < 25, "{longest}");
     }
 
     #[test]

@@ -14,11 +14,11 @@ use super::mesh::{Mesh, Message, Parcel};
 use super::places::Turn;
 use super::slab::{token, Kind, Slot};
 use super::worker::Worker;
-use crate::engine::{Change, Link, LinkEpoch, Reason, Window};
+use crate::engine::{Change, Link, LinkEpoch, Reason, Stall, Window};
 use crate::protocol::control::Control;
 use crate::protocol::detect::Detector;
 use crate::protocol::native::{self, HelloReader};
-use crate::protocol::text::{Field, Quoted};
+use crate::protocol::text::{Field, Quoted, Time};
 use crate::protocol::{Dialect, WeightText};
 use crate::uring::{Completion, Group};
 
@@ -219,8 +219,9 @@ impl<I: Io> Worker<I> {
                 },
                 Some(Ok(Control::Weight(weight))) => {
                     log::debug!(
-                        "weight link={} weight={} mono_ns={}",
+                        "weight link={} analyzer={} weight={} mono_ns={}",
                         epoch.0,
+                        Field(&connection.name),
                         WeightText(weight),
                         self.io.now_ns()
                     );
@@ -421,8 +422,8 @@ impl<I: Io> Worker<I> {
                 .stall(self.awake_ns, timeout_ns, unread, full)
             {
                 let why = format!(
-                    "no ACK for {:?} with {} un-ACKed ({stall:?})",
-                    self.config.ack_timeout,
+                    "no ACK for {} with {} un-ACKed: {stall}",
+                    Time(self.config.ack_timeout),
                     connection.link.unacked()
                 );
                 self.kill(slot, &why, Some(Reason::AckStalled));
@@ -467,8 +468,9 @@ impl<I: Io> Worker<I> {
         });
         if let Some(slot) = slot {
             let why = format!(
-                "no ACK for {:?} on another shard (WindowFull)",
-                self.config.ack_timeout
+                "no ACK for {} on another shard: {}",
+                Time(self.config.ack_timeout),
+                Stall::WindowFull
             );
             self.kill(slot, &why, Some(Reason::AckStalled));
         }

@@ -20,6 +20,7 @@ use super::refused::RefusedPackets;
 use super::shared::{Live, ShardReport, Shared};
 use crate::awake::Limit;
 use crate::engine::{Order, OrderError};
+use crate::protocol::text::Time;
 
 /// Orders that may wait for shard 0; it takes them every turn.
 const SLIPS_MAX: usize = 1024;
@@ -60,7 +61,9 @@ impl fmt::Display for OrderRefused {
             OrderRefused::Order(error) => error.fmt(f),
             OrderRefused::Busy => write!(f, "{SLIPS_MAX} orders wait already"),
             OrderRefused::InUse(holder) => write!(f, "its id is in use by {holder}"),
-            OrderRefused::NoAnswer => write!(f, "no answer from shard 0 within {ORDER_PATIENCE:?}"),
+            OrderRefused::NoAnswer => {
+                write!(f, "no answer from shard 0 within {}", Time(ORDER_PATIENCE))
+            }
         }
     }
 }

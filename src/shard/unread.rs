@@ -16,6 +16,7 @@ use super::io::Io;
 use super::slab::Slot;
 use super::worker::Worker;
 use crate::engine::{Evicted, Reason};
+use crate::protocol::text::Time;
 use crate::uring::Left;
 
 /// Sockets that are looked at in one turn: a system call each.
@@ -115,8 +116,8 @@ impl<I: Io> Worker<I> {
             };
             let why = match reason {
                 Reason::FrameTimeout => {
-                    let limit = self.config.frame_timeout;
-                    format!("a frame has not arrived whole within {limit:?} (--frame-timeout)")
+                    let limit = Time(self.config.frame_timeout);
+                    format!("a frame has not arrived whole within {limit} (--frame-timeout)")
                 }
                 _ => {
                     let limit = self.config.partial_bytes_max;

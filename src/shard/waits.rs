@@ -16,6 +16,7 @@ use super::io::Io;
 use super::slab::{Kind, Slot};
 use super::worker::{Phase, Worker};
 use crate::http::HttpError;
+use crate::protocol::text::Time;
 
 /// How long a client has to close after its last answer. What it sends meanwhile is thrown away.
 const LINGER: Duration = Duration::from_secs(2);
@@ -113,12 +114,14 @@ impl<I: Io> Worker<I> {
                 return;
             }
             Late::Request => {
-                let limit = self.live.http.request_timeout;
-                let head = self.live.http.head_timeout();
+                let limit = Time(self.live.http.request_timeout);
+                let head = Time(self.live.http.head_timeout());
                 let error = HttpError {
                     status: 408,
                     error: "request_timeout",
-                    detail: format!("the head has {head:?}, the whole request {limit:?} (--http-request-timeout)"),
+                    detail: format!(
+                        "the head has {head}, the whole request {limit} (--http-request-timeout)"
+                    ),
                     close: true,
                 };
                 self.answer_http_error(slot, &error);

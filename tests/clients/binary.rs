@@ -47,6 +47,30 @@ fn text(output: &Output) -> String {
     String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
 }
 
+/// It was stopped for longer than it gives to what is under way. What arrived meanwhile is not left to others.
+#[test]
+fn an_analyzer_that_was_stopped_while_leaving_takes_what_has_arrived() {
+    let (listener, addr) = listen();
+    let named = Named::new("analyzer", "stopped");
+    let child = named.start(&format!(
+        "-addr {addr} -id a -weight 1 -dialect native -delay 1ms"
+    ));
+    let mut link = Analyzer::accept(&listener).welcomed(1, 0);
+    link.send("e/0", 1..=10);
+    link.hear_until_ack(10);
+    signal(&child, "-TERM");
+    while link.hear() != Control::Drain {}
+    // It leaves when it is quiet for 200 ms.
+    signal(&child, "-STOP");
+    link.send("e/0", 11..=20);
+    std::thread::sleep(Duration::from_secs(6));
+    signal(&child, "-CONT");
+    link.hear_until_ack(20);
+    drop(link);
+    let output = child.wait_with_output().expect("output");
+    assert!(output.status.success(), "{}", text(&output));
+}
+
 #[test]
 fn reference_emitter_line() {
     let (listener, addr) = listen();

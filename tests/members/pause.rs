@@ -1,10 +1,12 @@
 //! A distributor that was stopped for longer than its time-outs finds its peers as healthy as they are: what
 //! they said meanwhile is read before anybody is judged.
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use crate::common::wire;
-use crate::common::{assert_exactly_once, until, until_read};
+use crate::common::{assert_exactly_once, until, until_read, PATIENCE};
 use crate::common::{Acks, Analyzer, Dialect, Distributor, Emitter, Options};
 use crate::http::{packet, Client, HttpAnalyzer};
 use crate::site::Site;
@@ -87,6 +89,31 @@ fn posts_that_were_answered_while_it_was_stopped_are_not_sent_again() {
         .map(|one| one.messages().len())
         .sum::<usize>();
     assert_eq!(twice, 17, "each once");
+}
+
+/// The whole request was there when its time was over; nobody had read it.
+#[test]
+fn a_question_that_arrived_while_it_was_stopped_is_answered() {
+    let site = Site::start("pause-admin", "", "--shards 1");
+    let mut socket = UnixStream::connect(site.scratch.path("admin.sock")).expect("it listens");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    socket
+        .write_all(b"GET /health HTTP/1.1\r\n")
+        .expect("written");
+    // What it has heard counts from here on: the thread that reads has begun.
+    std::thread::sleep(Duration::from_millis(500));
+    stopped(&site.distributor, Duration::from_secs(6), || {
+        socket
+            .write_all(b"Host: weir\r\nConnection: close\r\n\r\n")
+            .expect("written");
+    });
+    let mut answer = String::new();
+    let read = socket.read_to_string(&mut answer);
+    assert!(
+        read.is_ok() && answer.starts_with("HTTP/1.1 200"),
+        "{read:?} {answer}"
+    );
+    site.stop().assert_clean();
 }
 
 #[test]

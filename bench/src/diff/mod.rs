@@ -79,9 +79,9 @@ pub fn run(args: &DiffArgs) -> io::Result<Status> {
         is_relative: args.relative,
     };
     let comparison = compare(&a, &b, &rules)?;
-    println!("a: {}  {} ({})", args.a.display(), a.title, a.started);
-    println!("b: {}  {} ({})", args.b.display(), b.title, b.started);
-    print!("{}", text(&comparison, &rules));
+    weir::out!("a: {}  {} ({})", args.a.display(), a.title, a.started);
+    weir::out!("b: {}  {} ({})", args.b.display(), b.title, b.started);
+    weir::streams::out(format_args!("{}", text(&comparison, &rules)));
     if let Some(path) = &args.json {
         let text = format!("{:#}\n", json::json(&comparison, args, &rules));
         std::fs::write(path, text)

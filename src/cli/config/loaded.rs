@@ -12,6 +12,7 @@ use super::listening::Listening;
 use super::settings::{self, Setting, HTTP_ANALYZER};
 use super::{read, Refusal};
 use crate::cli::{distributor, Program};
+use crate::protocol::WeightText;
 use crate::shard::config::HttpAnalyzer;
 use crate::shard::Config;
 
@@ -270,7 +271,8 @@ fn analyzers(old: &[HttpAnalyzer], new: &[HttpAnalyzer]) -> Vec<Difference> {
     let of = |list: &[HttpAnalyzer], id: &str| {
         let found = list.iter().find(|analyzer| analyzer.id() == id);
         found.map_or("absent".into(), |analyzer| {
-            format!("weight {} at {}", analyzer.weight(), analyzer.endpoint())
+            let weight = WeightText(analyzer.weight());
+            format!("weight {weight} at {}", analyzer.endpoint())
         })
     };
     let is_gone = |analyzer: &&HttpAnalyzer| !new.iter().any(|other| other.id() == analyzer.id());
@@ -284,4 +286,26 @@ fn analyzers(old: &[HttpAnalyzer], new: &[HttpAnalyzer]) -> Vec<Difference> {
     ids.map(difference)
         .filter(|difference| difference.old != difference.new)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_that_change_are_shown_without_hundreds_of_digits() {
+        let analyzer = |weight| {
+            let endpoint = "http://127.0.0.1:3001".parse().expect("an endpoint");
+            HttpAnalyzer::new("a", endpoint, weight).expect("valid")
+        };
+        let changed = analyzers(&[analyzer(1e308)], &[analyzer(1e-308)]);
+        let texts = [&changed[0].old, &changed[0].new];
+        assert_eq!(
+            texts,
+            [
+                "weight 1e308 at http://127.0.0.1:3001",
+                "weight 1e-308 at http://127.0.0.1:3001"
+            ]
+        );
+    }
 }

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use crate::certificate::Stamp;
 use crate::control::core::Core;
 use crate::control::state::State;
+use crate::protocol::text::Time;
 use crate::service::notify::Notifier;
 use crate::service::watchdog::{self, Progress};
 use crate::shard::Stopper;
@@ -205,8 +206,8 @@ impl Clock {
             self.warned = true;
             let stuck = self.fed.stuck(turns);
             log::error!(
-                "shards {stuck:?} have not turned for {:?}: the watchdog is not fed",
-                every + every / 2
+                "shards {stuck:?} have not turned for {}: the watchdog is not fed",
+                Time(every + every / 2)
             );
         }
     }

@@ -11,7 +11,7 @@ use crate::client::{resolve, unix_ns};
 use crate::protocol::control::{self, ControlWord};
 use crate::protocol::foreign;
 use crate::protocol::native::{Hello, NativeError, Welcome};
-use crate::protocol::Dialect;
+use crate::protocol::{Dialect, WeightText};
 use std::fmt;
 use std::io::{self, Write};
 use std::net::{Shutdown, TcpStream};
@@ -222,6 +222,8 @@ struct Session<'a> {
     acks: Acks,
     /// Think time owed; slept off in lumps.
     think: Duration,
+    /// Set once the analyzer is leaving: what is left for what is under way.
+    leaving: Option<Limit>,
 }
 
 /// What a WELCOME came to, unless it refused.
@@ -256,6 +258,7 @@ impl<'a> Session<'a> {
             downstream,
             acks,
             think: Duration::ZERO,
+            leaving: None,
         }
     }
 
@@ -362,7 +365,7 @@ impl<'a> Session<'a> {
     /// Messages until the link or the analyzer ends.
     fn serve(&mut self) -> Result<End, LinkError> {
         // The read that brought the WELCOME may have brought messages too.
-        if self.work(None)? == Worked::Goodbye {
+        if self.work()? == Worked::Goodbye {
             return Ok(End::Closed);
         }
         loop {
@@ -374,7 +377,7 @@ impl<'a> Session<'a> {
                 self.change_weight(due)?;
             }
             match self.inbox.fill(&mut self.stream)? {
-                Filled::Data => match self.work(None)? {
+                Filled::Data => match self.work()? {
                     Worked::Goodbye => return Ok(End::Closed),
                     Worked::All | Worked::Enough | Worked::Drain => {}
                 },
@@ -387,12 +390,12 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Processes what has arrived, and ACKs. `deadline` is set once the analyzer is leaving.
-    fn work(&mut self, deadline: Option<Instant>) -> Result<Worked, LinkError> {
+    /// Processes what has arrived, and ACKs.
+    fn work(&mut self) -> Result<Worked, LinkError> {
         let before = self.acks.processed_sequence();
         let mut worked;
         loop {
-            worked = self.work_until_pause(deadline)?;
+            worked = self.work_until_pause()?;
             let now = Instant::now();
             self.link.tally.worked_at(now);
             if let Some(delay_ns) = self.link.tally.delay_ns(unix_ns) {
@@ -414,15 +417,15 @@ impl<'a> Session<'a> {
     }
 
     /// Until nothing whole is unread, or it is time to think.
-    fn work_until_pause(&mut self, deadline: Option<Instant>) -> Result<Worked, LinkError> {
+    fn work_until_pause(&mut self) -> Result<Worked, LinkError> {
         let options = &self.link.shared.options;
         let (delay, is_counted) = (options.delay, options.count.is_some());
+        if !delay.is_zero() && self.has_no_time(delay) {
+            return Ok(Worked::Enough);
+        }
         let mut unread = self.inbox.unread();
         let unread_before = unread.len();
         let mut worked = Worked::All;
-        if !delay.is_zero() && self.has_no_time(deadline) {
-            return Ok(Worked::Enough);
-        }
         while self.think < THINK_MIN {
             match self.downstream.next(&mut unread)? {
                 Some(Heard::Message { frame, redelivered }) => {
@@ -450,9 +453,10 @@ impl<'a> Session<'a> {
         Ok(worked)
     }
 
-    fn has_no_time(&self, deadline: Option<Instant>) -> bool {
-        match deadline {
-            Some(deadline) => Instant::now() >= deadline,
+    /// Asked at most `every` after the last time.
+    fn has_no_time(&mut self, every: Duration) -> bool {
+        match &mut self.leaving {
+            Some(limit) => limit.left_after(every.max(Limit::SLICE)).is_zero(),
             None => self.link.is_over(),
         }
     }
@@ -477,7 +481,7 @@ impl<'a> Session<'a> {
 
     fn change_weight(&mut self, weight: Option<f64>) -> Result<(), LinkError> {
         let Some(weight) = weight else { return Ok(()) };
-        log::debug!("{}: weight {weight}", self.link.name());
+        log::debug!("{}: weight {}", self.link.name(), WeightText(weight));
         self.say(control::encode_weight(self.dialect(), weight))
     }
 
@@ -509,16 +513,16 @@ impl<'a> Session<'a> {
     }
 
     fn drain(&mut self) -> Result<(), LinkError> {
-        let deadline = Instant::now() + DRAIN_PATIENCE;
+        self.leaving = Some(Limit::new(DRAIN_PATIENCE));
         let mut quiet = 0;
-        if self.work(Some(deadline))? != Worked::All {
+        if self.work()? != Worked::All {
             return Ok(());
         }
-        while quiet < QUIET_READS && Instant::now() < deadline {
+        while quiet < QUIET_READS && !self.has_no_time(IDLE) {
             match self.inbox.fill(&mut self.stream)? {
                 Filled::Data => {
                     quiet = 0;
-                    if self.work(Some(deadline))? != Worked::All {
+                    if self.work()? != Worked::All {
                         return Ok(());
                     }
                 }

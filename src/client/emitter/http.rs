@@ -14,6 +14,7 @@ use super::connection::push_span;
 use super::schedule::Schedule;
 use super::worker::total_messages;
 use super::{Options, Report};
+use crate::awake::Limit;
 use crate::certificate::{Span, Stream};
 use crate::client::backoff::Backoff;
 use crate::client::payload::{self, Numbered};
@@ -370,7 +371,7 @@ impl Poster {
         socket.write_all(&request)?;
         packet.maybe_taken = true;
         let (mut reader, mut bytes) = (ResponseReader::new(), [0; 4096]);
-        let deadline = Instant::now() + ANSWER_TIMEOUT;
+        let mut limit = Limit::new(ANSWER_TIMEOUT);
         let answer = loop {
             let count = match socket.read(&mut bytes) {
                 Ok(0) => match reader.closed() {
@@ -378,7 +379,7 @@ impl Poster {
                     None => return Err(io::Error::other("closed without an answer")),
                 },
                 Ok(count) => count,
-                Err(error) if is_wait(&error) && Instant::now() < deadline => {
+                Err(error) if is_wait(&error) && !limit.is_over() => {
                     if self.shared.stop.load(Ordering::Acquire) {
                         return Err(io::Error::other("stopped while an answer was due"));
                     }

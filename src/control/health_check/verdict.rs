@@ -18,6 +18,7 @@ use crate::control::outlier::{may_go, may_return, Counts};
 use crate::control::ramps::Ramp;
 use crate::control::state::State;
 use crate::engine::Reach;
+use crate::protocol::text::Time;
 use crate::shard::HttpTarget;
 
 /// Part of its weight that an analyzer begins with after a recovery.
@@ -132,8 +133,9 @@ fn refuses_all(core: &Core, id: &Arc<str>, number: u64, generation: u64) -> Move
         checked.out = Some((Instant::now() + time, text.clone()));
         (text, time)
     };
-    log::warn!("analyzer {id} {text}: out for {time:?} (--eject-refusals)");
-    core.tell("bad", id, format!("{text}: out for {time:?}"));
+    let time = Time(time);
+    log::warn!("analyzer {id} {text}: out for {time} (--eject-refusals)");
+    core.tell("bad", id, format!("{text}: out for {time}"));
     Move::Down(generation)
 }
 

@@ -15,6 +15,7 @@ use super::refused::{LOOP_DETECTED, UNREADABLE};
 use super::{Fate, Nack};
 use crate::engine::LinkEpoch;
 use crate::http::{self, AnswerHead, ResponseReader};
+use crate::protocol::text::Time;
 use crate::shard::io::Io;
 use crate::shard::slab::{bare, token, Kind, Slot};
 use crate::shard::worker::Worker;
@@ -105,12 +106,13 @@ impl<S> PostConnection<S> {
             Stage::Draining => DRAIN_MAX,
             _ => timeout,
         };
+        let timeout = Time(timeout);
         (since >= limit).then(|| match (self.stage, self.reader.partial()) {
-            (Stage::Connecting, _) => format!("no connection within {timeout:?}"),
-            (Stage::Sending, _) => format!("the request was not taken within {timeout:?}"),
-            (_, 0) => format!("no answer within {timeout:?}"),
+            (Stage::Connecting, _) => format!("no connection within {timeout}"),
+            (Stage::Sending, _) => format!("the request was not taken within {timeout}"),
+            (_, 0) => format!("no answer within {timeout}"),
             (_, bytes) => format!(
-                "the head of its answer did not end within {timeout:?}: {bytes} bytes of it came"
+                "the head of its answer did not end within {timeout}: {bytes} bytes of it came"
             ),
         })
     }

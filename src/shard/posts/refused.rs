@@ -19,6 +19,7 @@ use super::bytes::{join_frames, write_request, Envelope};
 use super::{Fate, Post};
 use crate::engine::{LinkEpoch, Move, Onward};
 use crate::http::{self, AnswerHead, Record};
+use crate::protocol::text::{Field, Time};
 use crate::shard::io::Io;
 use crate::shard::worker::Worker;
 
@@ -225,11 +226,13 @@ impl<I: Io> Worker<I> {
         let status = head.status;
         if link.paused_until_ns < until_ns {
             if link.paused_until_ns <= self.awake_ns {
-                let asked =
-                    asked.map_or(String::new(), |asked| format!(" (it asked for {asked:?})"));
+                let asked = asked.map_or(String::new(), |asked| {
+                    format!(" (it asked for {})", Time(asked))
+                });
                 log::warn!(
-                    "analyzer {}: status {status}: nothing is sent to it for {pause:?}{asked}",
-                    crate::protocol::text::Field(&link.target.name)
+                    "analyzer {}: status {status}: nothing is sent to it for {}{asked}",
+                    Field(&link.target.name),
+                    Time(pause)
                 );
             }
             link.paused_until_ns = until_ns;
