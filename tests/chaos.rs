@@ -74,7 +74,7 @@ fn hosts_of_their_own() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut script = Command::new(root.join("scripts/chaos.sh"));
     script.args(["--jobs", "3", "--weir", WEIR]);
-    for name in ["kill9-all", "reset-emitter", "emitter-kill9"] {
+    for name in ["kill9-all", "reset-emitter", "emitter-kill9", "http-kill9"] {
         script.args(["--scenario", name]);
     }
     let output = run_command(&mut script);
