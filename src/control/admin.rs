@@ -195,13 +195,7 @@ fn refused_packets(core: &Core, ask: &Ask) -> Answer {
         );
         (400, error)
     })?;
-    let RefusedPackets {
-        packets,
-        bytes,
-        bytes_max,
-        forgotten,
-        forgotten_messages,
-    } = core.deck.refused();
+    let RefusedPackets { packets, counts } = core.deck.refused();
     let mut room = REFUSED_BYTES_SHOWN;
     let newest = packets.iter().rev().take(limit);
     let fits = newest.take_while(|packet| {
@@ -225,11 +219,12 @@ fn refused_packets(core: &Core, ask: &Ask) -> Answer {
         .collect();
     shown.reverse();
     let body = json!({
-        "kept": packets.len(),
-        "bytes": bytes,
-        "bytesMax": bytes_max,
-        "forgotten": forgotten,
-        "forgottenMessages": forgotten_messages,
+        "kept": counts.packets,
+        "messages": counts.messages,
+        "bytes": counts.bytes,
+        "bytesMax": counts.bytes_max,
+        "forgotten": counts.forgotten,
+        "forgottenMessages": counts.forgotten_messages,
         "packets": shown,
     });
     Ok((200, body))

@@ -19,7 +19,9 @@ use super::{Reloader, Settings, TapSource};
 use crate::certificate::Stamp;
 use crate::engine::Order;
 use crate::shard::config::{Cors, Hosts, Stranger, Token};
-use crate::shard::{HttpTarget, Operator, OrderRefused, RefusedPackets, ShardReport};
+use crate::shard::{
+    HttpTarget, Operator, OrderRefused, RefusedCounts, RefusedPackets, ShardReport,
+};
 
 /// A state that is older than this is made anew before it is shown.
 const FRESH_NS: u64 = 150_000_000;
@@ -51,6 +53,10 @@ pub trait Deck: Send + Sync {
     }
     /// As [`Operator::unclaim`].
     fn unclaim(&self, _id: &str) {}
+    /// As [`Operator::refused_counts`].
+    fn refused_counts(&self) -> RefusedCounts {
+        RefusedCounts::default()
+    }
     /// As [`Operator::refused`].
     fn refused(&self) -> RefusedPackets {
         RefusedPackets::default()
@@ -78,6 +84,9 @@ impl Deck for Operator {
     }
     fn unclaim(&self, id: &str) {
         Operator::unclaim(self, id);
+    }
+    fn refused_counts(&self) -> RefusedCounts {
+        Operator::refused_counts(self)
     }
     fn refused(&self) -> RefusedPackets {
         Operator::refused(self)
@@ -174,6 +183,7 @@ impl Core {
         state.draining = self.draining.load(Ordering::Acquire);
         if state.reports.is_empty() || age_ns >= FRESH_NS {
             state.http = self.checks.status();
+            state.refused = self.deck.refused_counts();
             state.note(now, self.deck.reports());
         }
         state

@@ -198,6 +198,7 @@ fn whole(state: &State, out: &mut Exposition) {
         out.family(name, Kind::Counter, help);
         out.count(&[], count);
     }
+    refused(state, out);
     let oldest = state.oldest_ms().map_or(0.0, |ms| {
         (state.now.unix_ns as f64 / SECOND_NS - ms as f64 / 1e3).max(0.0)
     });
@@ -207,6 +208,24 @@ fn whole(state: &State, out: &mut Exposition) {
         "How long the oldest message without an ACK has been in its lane; 0: there is none.",
     );
     out.number(&[], oldest);
+}
+
+/// Packets that nobody took and that are in no file.
+fn refused(state: &State, out: &mut Exposition) {
+    let counts = &state.refused;
+    #[rustfmt::skip]
+    let families: [(&str, Kind, &str, u64); 6] = [
+        ("weir_refused_packets", Kind::Gauge, "Packets that every analyzer over HTTP refused and that are kept in memory.", counts.packets as u64),
+        ("weir_refused_messages", Kind::Gauge, "Messages in them.", counts.messages),
+        ("weir_refused_bytes", Kind::Gauge, "Memory that they take.", counts.bytes as u64),
+        ("weir_refused_bytes_max", Kind::Gauge, "What they may take: --refused-memory.", counts.bytes_max as u64),
+        ("weir_refused_forgotten_packets_total", Kind::Counter, "Of such packets: those that had to go because that memory was full.", counts.forgotten),
+        ("weir_refused_forgotten_messages_total", Kind::Counter, "Messages in those.", counts.forgotten_messages),
+    ];
+    for (name, kind, help, number) in families {
+        out.family(name, kind, help);
+        out.count(&[], number);
+    }
 }
 
 fn shards(state: &State, out: &mut Exposition) {

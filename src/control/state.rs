@@ -22,7 +22,7 @@ use super::view::posts_of;
 use crate::audit;
 use crate::certificate::{Ledger, Share, Stamp};
 use crate::engine::{Entry, LinkEpoch, Proportion, Reach};
-use crate::shard::ShardReport;
+use crate::shard::{RefusedCounts, ShardReport};
 
 mod shown;
 
@@ -81,6 +81,8 @@ pub struct State {
     pub http: Vec<HttpStatus>,
     /// POSTs to them.
     pub posts: PostTotals,
+    /// Packets that nobody took and that are kept in memory.
+    pub refused: RefusedCounts,
     /// Weights on their way.
     pub ramps: Vec<RampStatus>,
     /// The distributor is on its way out.
@@ -109,6 +111,7 @@ impl State {
             events: EventLog::default(),
             http: Vec::new(),
             posts: PostTotals::default(),
+            refused: RefusedCounts::default(),
             ramps: Vec::new(),
             draining: false,
             bottleneck: None,
@@ -120,7 +123,7 @@ impl State {
         }
     }
 
-    /// Takes the newest reports. [`State::http`], [`State::ramps`] and [`State::draining`] are to be
+    /// Takes the newest reports. [`State::http`], [`State::refused`], [`State::ramps`] and [`State::draining`] are to be
     /// set before.
     pub fn note(&mut self, now: Stamp, reports: Vec<ShardReport>) {
         self.now = now;

@@ -61,7 +61,7 @@ pub use hops::pseudonym;
 pub use listen::{Accept, Passed, LISTEN_BACKLOG};
 pub(crate) use operator::OrderDone;
 pub use operator::{HttpTarget, Operator, OrderRefused, Question, ASKED_HEADERS};
-pub use refused::{RefusedPacket, RefusedPackets};
+pub use refused::{RefusedCounts, RefusedPacket, RefusedPackets};
 pub use shared::{HttpAnalyzerReport, HttpReport, Live, Pace, ShardReport, Stop};
 pub use start::{Distributor, StartError, Stopper};
 pub use tap::TappedMessage;

@@ -16,7 +16,7 @@ use std::sync::mpsc::{sync_channel, Receiver, RecvTimeoutError, SyncSender, TryS
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::refused::RefusedPackets;
+use super::refused::{RefusedCounts, RefusedPackets};
 use super::shared::{Live, ShardReport, Shared};
 use crate::awake::Limit;
 use crate::engine::{Order, OrderError};
@@ -346,6 +346,11 @@ impl Operator {
     /// Packets that nobody took and that are in no file.
     pub fn refused(&self) -> RefusedPackets {
         self.shared.refused.look()
+    }
+
+    /// How many those are.
+    pub fn refused_counts(&self) -> RefusedCounts {
+        self.shared.refused.counts()
     }
 
     /// The settings that are in force.

@@ -7,7 +7,7 @@
 //! ```
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Counted for each packet beside its bytes.
 const ENTRY_BYTES: usize = 128;
@@ -27,11 +27,13 @@ pub struct RefusedPacket {
     pub packet: Vec<u8>,
 }
 
-/// What is kept, and what was.
-#[derive(Clone, Debug, Default)]
-pub struct RefusedPackets {
-    /// Oldest first.
-    pub packets: VecDeque<Arc<RefusedPacket>>,
+/// How much is kept, and was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RefusedCounts {
+    /// Packets that are kept.
+    pub packets: usize,
+    /// Messages in them.
+    pub messages: u64,
     /// Bytes that they take.
     pub bytes: usize,
     /// What they may take at most, in bytes.
@@ -42,36 +44,58 @@ pub struct RefusedPackets {
     pub forgotten_messages: u64,
 }
 
+/// What is kept.
+#[derive(Clone, Debug, Default)]
+pub struct RefusedPackets {
+    /// Oldest first.
+    pub packets: VecDeque<Arc<RefusedPacket>>,
+    /// How much that is, and what had to go.
+    pub counts: RefusedCounts,
+}
+
 /// See the head of this file.
 pub(super) struct RefusedMemory(Mutex<RefusedPackets>);
 
 impl RefusedMemory {
     pub(super) fn new(bytes_max: usize) -> RefusedMemory {
         RefusedMemory(Mutex::new(RefusedPackets {
-            bytes_max,
-            ..RefusedPackets::default()
+            packets: VecDeque::new(),
+            counts: RefusedCounts {
+                bytes_max,
+                ..RefusedCounts::default()
+            },
         }))
     }
 
     pub(super) fn push(&self, packet: RefusedPacket) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.bytes += cost(&packet);
-        kept.packets.push_back(Arc::new(packet));
-        while kept.bytes > kept.bytes_max {
-            let Some(oldest) = kept.packets.pop_front() else {
+        let mut kept = self.kept();
+        let RefusedPackets { packets, counts } = &mut *kept;
+        counts.packets += 1;
+        counts.messages += packet.messages;
+        counts.bytes += cost(&packet);
+        packets.push_back(Arc::new(packet));
+        while counts.bytes > counts.bytes_max {
+            let Some(oldest) = packets.pop_front() else {
                 return;
             };
-            kept.bytes -= cost(&oldest);
-            kept.forgotten += 1;
-            kept.forgotten_messages += oldest.messages;
+            counts.packets -= 1;
+            counts.messages -= oldest.messages;
+            counts.bytes -= cost(&oldest);
+            counts.forgotten += 1;
+            counts.forgotten_messages += oldest.messages;
         }
     }
 
     pub(super) fn look(&self) -> RefusedPackets {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.kept().clone()
+    }
+
+    pub(super) fn counts(&self) -> RefusedCounts {
+        self.kept().counts
+    }
+
+    fn kept(&self) -> MutexGuard<'_, RefusedPackets> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -101,12 +125,16 @@ mod tests {
         }
         let kept = memory.look();
         let messages: Vec<u64> = kept.packets.iter().map(|packet| packet.messages).collect();
-        assert_eq!((messages, kept.bytes), (vec![3, 4, 5], kept.bytes_max));
-        assert_eq!((kept.forgotten, kept.forgotten_messages), (2, 3));
+        let counts = kept.counts;
+        assert_eq!((messages, counts.bytes), (vec![3, 4, 5], counts.bytes_max));
+        assert_eq!((counts.packets, counts.messages), (3, 12));
+        assert_eq!((counts.forgotten, counts.forgotten_messages), (2, 3));
         memory.push(packet(7, 100_000));
         let kept = memory.look();
-        assert_eq!((kept.packets.len(), kept.bytes), (0, 0), "nothing so large");
-        assert_eq!((kept.forgotten, kept.forgotten_messages), (6, 22));
+        assert!(kept.packets.is_empty(), "nothing so large");
+        let counts = memory.counts();
+        assert_eq!((counts.packets, counts.messages, counts.bytes), (0, 0, 0));
+        assert_eq!((counts.forgotten, counts.forgotten_messages), (6, 22));
     }
 
     #[test]
@@ -114,6 +142,6 @@ mod tests {
         let memory = RefusedMemory::new(0);
         memory.push(packet(2, 0));
         let kept = memory.look();
-        assert_eq!((kept.packets.len(), kept.forgotten_messages), (0, 2));
+        assert_eq!((kept.packets.len(), kept.counts.forgotten_messages), (0, 2));
     }
 }

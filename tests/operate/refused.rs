@@ -86,6 +86,11 @@ fn fills_up(
     let kept: BTreeSet<u64> = in_memory();
     assert_eq!(&written | &kept, taken, "all are somewhere");
     assert!(written.is_disjoint(&kept));
+    until("/metrics has them", || {
+        let metrics = String::from_utf8(site.text("/metrics")).expect("text");
+        let messages = format!("weir_refused_messages {}", 3 * kept.len());
+        metrics.lines().any(|line| line == messages)
+    });
 
     make_room(&site);
     for first in (1005..1105).step_by(10) {

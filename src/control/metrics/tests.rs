@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::*;
 use crate::control::fake::Fake;
 use crate::control::state::HttpStatus;
+use crate::shard::RefusedCounts;
 
 /// A family as a strict reader sees it.
 #[derive(Default)]
@@ -145,6 +146,14 @@ fn state() -> State {
         ejections: 2,
         error: None,
     });
+    state.refused = RefusedCounts {
+        packets: 3,
+        messages: 12,
+        bytes: 684,
+        bytes_max: 1000,
+        forgotten: 2,
+        forgotten_messages: 5,
+    };
     fake.note(&mut state, 5500);
     state
 }
@@ -176,6 +185,17 @@ fn both_formats_are_strictly_right() {
             120.0
         );
         assert_eq!(find(&families, "weir_conservation_holds", ("", "")), 1.0);
+        for (name, number) in [
+            ("packets", 3.0),
+            ("messages", 12.0),
+            ("bytes", 684.0),
+            ("bytes_max", 1000.0),
+            ("forgotten_packets_total", 2.0),
+            ("forgotten_messages_total", 5.0),
+        ] {
+            let name = format!("weir_refused_{name}");
+            assert_eq!(find(&families, &name, ("", "")), number, "{name}");
+        }
         assert_eq!(
             find(&families, "weir_conservation_in_flight_messages", ("", "")),
             20.0
