@@ -314,9 +314,9 @@ fn judge_tampered(dir: &Dir, files: &[&str]) {
         ),
         (
             "d.json",
-            "\"version\": 1",
+            "\"version\": 2",
             "\"version\": 9",
-            ["d.json", "certificate.version: 9", "allowed: 1"],
+            ["d.json", "certificate.version: 9", "allowed: 1 to 2"],
         ),
         (
             "a1.json",
