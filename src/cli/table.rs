@@ -9,6 +9,8 @@
 
 use serde_json::Value;
 
+use crate::streams::grouped;
+
 /// Lines as long as they are.
 pub const WIDTH_ANY: usize = usize::MAX;
 /// Longest id that is shown whole where room is short.
@@ -70,18 +72,6 @@ pub fn short(n: f64) -> String {
 /// As [`short`], of what is counted: no part of one.
 fn count(n: f64) -> String {
     short(n.round()).trim_end_matches(".0").to_owned()
-}
-
-fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 fn time(value: &Value) -> String {

@@ -20,10 +20,11 @@ use serde_json::Value;
 use super::play::{Outcome, ANALYZERS, CHANGED, CHANGED_WEIGHT, EMITTERS, KILLED};
 use super::programs::{Ended, Program};
 use super::screen::{moment, Screen};
-use super::table::{grouped, percent, Paint};
+use super::table::{percent, Paint};
 use super::verdict::{self, Check};
 use super::{Failure, Options};
 use crate::protocol::text::Time;
+use crate::streams::grouped;
 
 /// Messages in a packet.
 const BATCH: u32 = 10;

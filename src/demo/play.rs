@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 use super::programs::{Ended, Program};
 use super::screen::{moment, Screen};
 use super::shares::Shares;
-use super::table::{self, grouped, Paint};
+use super::table::{self, Paint};
 use super::watch::{Event, Row, Watch};
 use super::{verdict, Failure, Options};
 use crate::protocol::text::Time;
 use crate::shard::{Distributor, ShardReport};
+use crate::streams::grouped;
 use crate::uring::monotonic_ns;
 
 /// Analyzers and their weights.

@@ -7,6 +7,7 @@
 
 use super::watch::{Row, State};
 use crate::engine::Proportion;
+use crate::streams::grouped;
 
 /// Columns, left to right, with what is given up first when there is no room: the highest number.
 const COLUMNS: [(&str, usize, u8); 9] = [
@@ -204,19 +205,6 @@ fn milliseconds(us: u64) -> String {
     format!("{ms:.digits$} ms")
 }
 
-/// `1,234,567`.
-pub fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -308,10 +296,6 @@ mod tests {
 
     #[test]
     fn numbers() {
-        assert_eq!(
-            [0, 999, 1_000, 1_234_567].map(grouped),
-            ["0", "999", "1,000", "1,234,567"]
-        );
         assert_eq!(
             [950, 99_949, 123_456].map(milliseconds),
             ["0.9 ms", "99.9 ms", "123 ms"]

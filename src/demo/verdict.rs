@@ -3,8 +3,9 @@
 use super::programs::Ended;
 use super::screen::Screen;
 use super::shares::{Shares, Stretch, CHECKED_MIN};
-use super::table::{grouped, Look, Paint};
+use super::table::{Look, Paint};
 use super::watch::Watch;
+use crate::streams::grouped;
 use std::io;
 
 /// Columns before a check's text.

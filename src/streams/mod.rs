@@ -21,7 +21,7 @@ mod repeat;
 pub use logger::{set_level, start};
 pub use out::{out, report, status, write};
 pub use queue::{dropped_lines, flush};
-pub use repeat::hidden_lines;
+pub use repeat::{grouped, hidden_lines};
 
 use crate::service::journal;
 use log::Level;

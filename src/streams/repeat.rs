@@ -181,8 +181,8 @@ impl Places {
     }
 }
 
-/// `1,998`.
-pub(super) fn grouped(number: u64) -> String {
+/// A number as people read it: `1,234,567`.
+pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::new();
     for (index, digit) in digits.chars().enumerate() {
