@@ -118,7 +118,8 @@ impl ResponseReader {
             let Some(head) = self.head(input)? else {
                 return Ok(None);
             };
-            if head.head.status >= 200 || head.head.status == 101 {
+            let status = head.head.status;
+            if !(100..200).contains(&status) || status == 101 {
                 self.body = Some(head);
                 break;
             }
@@ -343,6 +344,14 @@ mod tests {
         let long = location(308, &"x".repeat(10_000)).expect("a place");
         assert!(long.len() <= 4 * LOCATION_BYTES_KEPT, "{}", long.len());
         assert_eq!(location(201, "/logs/7"), None, "no redirect");
+    }
+
+    #[test]
+    fn a_status_below_100_is_no_interim_one() {
+        let text = "HTTP/1.1 099 X\r\nContent-Length: 0\r\n\r\n";
+        let answer = ResponseReader::new().next(&mut text.as_bytes());
+        let status = answer.expect("an answer").map(|answer| answer.head.status);
+        assert_eq!(status, Some(99));
     }
 
     /// All answers in a stream, by pieces of so many bytes; what closing yields; what is left unread.

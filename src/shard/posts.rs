@@ -618,6 +618,7 @@ impl<I: Io> Worker<I> {
             }
             self.close_post_connection(slot, End::Fault, &why);
         }
+        self.end_long_pauses();
         self.end_pauses();
         self.find_homes();
         let is_due = |link: &HttpLink| link.retries.iter().any(|(_, at_ns)| *at_ns <= now_ns);

@@ -278,6 +278,22 @@ fn meanwhile_others_get_its_share() {
     rig.stop();
 }
 
+/// What waits for an analyzer that asks for more patience than the drain has is not abandoned beside one that is idle.
+#[test]
+fn a_drain_does_not_wait_for_the_patient() {
+    let rig = Rig::start("--shards 1 --http-backoff 10ms");
+    let busy = HttpAnalyzer::start("busy", "once=429:50");
+    let good = HttpAnalyzer::start("good", "ok");
+    rig.up(&busy, 1000.0);
+    rig.up(&good, 0.001);
+    let mut client = Client::connect(rig.http);
+    assert_eq!(client.post_packet(&packet("e", 0..1)).status, 202);
+    until("it has asked", || failures(&rig) == 1);
+    drop(client);
+    rig.stop();
+    assert_eq!(good.messages().len(), 1);
+}
+
 #[test]
 fn answers_of_odd_servers_are_answers() {
     for mode in ["headers=256", "lf", "slowbody"] {

@@ -21,7 +21,7 @@ use crate::engine::{LinkEpoch, Move, Onward};
 use crate::http::{self, AnswerHead, Record};
 use crate::protocol::text::{Field, Time};
 use crate::shard::io::Io;
-use crate::shard::worker::Worker;
+use crate::shard::worker::{Phase, Worker};
 
 /// A distributor's answer to a packet that goes in a circle.
 pub(super) const LOOP_DETECTED: u16 = 508;
@@ -246,6 +246,27 @@ impl<I: Io> Worker<I> {
         }
         link.report.failures += 1;
         self.retry(epoch, number, until_ns);
+    }
+
+    /// An analyzer that asks for more patience than the drain has time for: what it has goes to others, and back to
+    /// it if it is the only one.
+    pub(super) fn end_long_pauses(&mut self) {
+        if self.phase != Phase::Draining {
+            return;
+        }
+        let left_ns = self.shared.deadline_ns().saturating_sub(self.now_ns);
+        let last_ns = self.awake_ns.saturating_add(left_ns);
+        let links = self.posts.links.iter();
+        let long: Vec<LinkEpoch> = links
+            .filter(|(_, link)| link.open > 0 && link.paused_until_ns >= last_ns)
+            .map(|(epoch, _)| *epoch)
+            .collect();
+        for epoch in long {
+            self.give_up(
+                epoch,
+                "it asks for more patience than the drain has time for",
+            );
+        }
     }
 
     /// Analyzers whose pause is over get messages again.
