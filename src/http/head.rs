@@ -15,6 +15,7 @@ use std::mem::MaybeUninit;
 
 use super::error::{quoted, HttpError};
 use super::reader::Limits;
+use crate::protocol::foreign::Foreign;
 
 /// Most headers that any limit can allow: they are read into an array on the stack.
 pub(super) const HEADERS_MAX: usize = 64;
@@ -80,11 +81,12 @@ const PROXY_V2: &[u8] = b"\0\r\nQUIT\n";
 fn no_method(bytes: &[u8]) -> HttpError {
     let first = bytes.first().copied().unwrap_or_default();
     let known = bytes.len().min(PROXY_V2.len());
+    // By the first byte alone: what is said must not depend on how many came with it.
     let hint = match first {
         0 if bytes[..known] == PROXY_V2[..known] => return proxy_header(2),
-        0x16 => " (TLS on a plain port?)",
-        b'{' | b'[' => " (a body without Content-Length?)",
-        _ => "",
+        0x16 => format!(": {}", Foreign::Tls.sentence()),
+        b'{' | b'[' => " (a body without Content-Length?)".to_owned(),
+        _ => String::new(),
     };
     let detail = format!("byte {first:#04x} starts no method{hint}");
     HttpError::fatal(400, "bad_method", detail)

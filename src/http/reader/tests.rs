@@ -663,3 +663,15 @@ fn a_request_that_is_settled_keeps_no_memory() {
 }
 
 mod senders;
+
+/// In the words that all ports share.
+#[test]
+fn tls_is_named() {
+    let hello = b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03";
+    let named = crate::protocol::foreign::sentence(hello);
+    let (seen, _) = whole(hello);
+    let [Seen::Refused(HttpError { detail, .. })] = &seen[..] else {
+        panic!("{seen:?}");
+    };
+    assert!(!named.is_empty() && detail.ends_with(&named), "{detail}");
+}
