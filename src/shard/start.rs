@@ -23,10 +23,14 @@ use super::worker::{Listeners, Worker};
 use super::Config;
 use crate::engine::Balance;
 use crate::uring::{
-    behind, kernel_release, monotonic_ns, nofile_hard, raise_nofile, Arena, ArenaView, Features,
-    Ring, RingConfig, Unusable, Wake,
+    address_space, behind, kernel_release, monotonic_ns, nofile_hard, raise_nofile, Arena,
+    ArenaView, Features, Ring, RingConfig, Unusable, Wake,
 };
 
+/// Address space of a shard beside its arena and its receive memory: the stack of its thread, its rings.
+const SHARD_BYTES: u64 = 6 << 20;
+/// Of the threads that are no shards, and of what is allocated later.
+const PROCESS_BYTES: u64 = 24 << 20;
 /// Memory that glommio takes for its own rings per executor; it does no file or socket work here.
 const GLOMMIO_IO_BYTES: usize = 64 * 1024;
 /// Entries of glommio's own rings.
@@ -95,6 +99,13 @@ pub enum StartError {
         /// Hard limit.
         hard: u64,
     },
+    /// Too little address space: some allocation would find nothing, and the process would abort.
+    AddressSpace {
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes allowed.
+        limit: u64,
+    },
     /// Memory or threads could not be had.
     Resource {
         /// What for.
@@ -135,6 +146,10 @@ impl fmt::Display for StartError {
             StartError::Descriptors { shards, needed, hard } => write!(
                 f,
                 "{shards} shards take {needed} descriptors before the first connection comes, the hard limit (RLIMIT_NOFILE) is {hard}: raise it (`ulimit -Hn`, or LimitNOFILE in the unit) or ask for fewer shards"
+            ),
+            StartError::AddressSpace { needed, limit } => write!(
+                f,
+                "{needed} bytes of address space are needed, {limit} are allowed (RLIMIT_AS): raise it (`ulimit -v`, or LimitAS= in the unit) or ask for fewer shards or a smaller --arena"
             ),
             StartError::Shard(text) => write!(f, "a shard did not start: {text}"),
             StartError::Cancelled => f.write_str("the start was given up"),
@@ -264,6 +279,11 @@ impl Distributor {
         let refused = refused_files(&config)?;
         let resource = |what| move |error| StartError::Resource { what, error };
         let buffers = config.arena_bytes / config.batch_bytes as usize;
+        let memory_bytes = config.shards
+            * (buffers * config.batch_bytes as usize
+                + ring_config(&config, features).ingress_buffers as usize
+                    * ring_config(&config, features).ingress_buffer_bytes as usize);
+        check_address_space(config.shards as u64, memory_bytes as u64)?;
         let arenas = (0..config.shards)
             .map(|_| Arena::new(buffers, config.batch_bytes as usize))
             .collect::<io::Result<Vec<_>>>()
@@ -273,10 +293,6 @@ impl Distributor {
             .collect::<io::Result<Vec<_>>>()
             .map_err(resource("eventfd"))?;
         let views: Vec<ArenaView> = arenas.iter().map(Arena::view).collect();
-        let memory_bytes = config.shards
-            * (buffers * config.batch_bytes as usize
-                + ring_config(&config, features).ingress_buffers as usize
-                    * ring_config(&config, features).ingress_buffer_bytes as usize);
 
         let shared = Arc::new(Shared::new(&config, wakes.clone()));
         let postbox = Arc::new(Postbox::new(wakes));
@@ -605,6 +621,19 @@ impl Plan {
         let ended = worker.run().await;
         drop(end_together);
         ended
+    }
+}
+
+/// An allocator that is refused a few bytes aborts: the limit is compared with what will be taken before.
+fn check_address_space(shards: u64, memory_bytes: u64) -> Result<(), StartError> {
+    let Some((limit, taken)) = address_space() else {
+        return Ok(());
+    };
+    let more = shards * SHARD_BYTES + memory_bytes + PROCESS_BYTES;
+    let needed = taken + more;
+    match needed > limit {
+        true => Err(StartError::AddressSpace { needed, limit }),
+        false => Ok(()),
     }
 }
 

@@ -42,23 +42,30 @@ pub fn raise_nofile(needed: u64) -> Result<(), u64> {
     Ok(())
 }
 
+/// Bytes of address space that this process may have (RLIMIT_AS), if there is a limit, and that it has.
+pub fn address_space() -> Option<(u64, u64)> {
+    Some((finite(libc::RLIMIT_AS)?, pages_bytes(0)?))
+}
+
+fn finite(resource: libc::__rlimit_resource_t) -> Option<u64> {
+    let (soft, _) = soft_and_hard(resource).ok()?;
+    (soft != libc::RLIM_INFINITY).then_some(soft)
+}
+
+/// A number of /proc/self/statm in bytes: the first is all that is mapped, the sixth data and stacks.
+fn pages_bytes(at: usize) -> Option<u64> {
+    let numbers = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = numbers.split(' ').nth(at)?.parse().ok()?;
+    Some(pages * 4096)
+}
+
 /// An allocation that the kernel refuses is rarely larger: two default arenas.
 const LARGE_BYTES: u64 = 128 << 20;
 
 /// The limits that an error of the kernel may come from, each with its value and how to raise it; empty when it
 /// comes from none. For the end of a message: `; RLIMIT_NOFILE is 20 (...)`.
 pub fn behind(error: &io::Error) -> String {
-    // Of /proc/self/statm: the first number is all that is mapped, the sixth data and stacks.
-    let pages = |at: usize| {
-        let numbers = std::fs::read_to_string("/proc/self/statm").ok()?;
-        let pages: u64 = numbers.split(' ').nth(at)?.parse().ok()?;
-        Some(pages * 4096)
-    };
-    let (bytes_mapped, bytes_of_data) = (|| pages(0), || pages(5));
-    let finite = |resource| match soft_and_hard(resource) {
-        Ok((soft, _)) if soft != libc::RLIM_INFINITY => Some(soft),
-        _ => None,
-    };
+    let (bytes_mapped, bytes_of_data) = (|| pages_bytes(0), || pages_bytes(5));
     // What did not fit is larger than what is free: of a small limit a third is taken by then, or an arena does not fit.
     let is_small = |limit: u64, taken: u64, wanted: u64| {
         taken > limit / 3 || limit.saturating_sub(taken) < wanted

@@ -24,7 +24,7 @@ mod wake;
 pub use arena::{Arena, ArenaView};
 pub use clock::monotonic_ns;
 pub(crate) use inherit::adopt_descriptors;
-pub use limits::{behind, nofile_hard, raise_nofile};
+pub use limits::{address_space, behind, nofile_hard, raise_nofile};
 pub use peers::{left_of, peer_has_ended, unread_bytes, Left};
 pub use probe::{kernel_release, parse_release, Features, Unusable, KERNEL_MIN};
 pub use provided::Chunk;
