@@ -493,10 +493,15 @@ impl<M: Memory> Engine<M> {
         })
     }
 
+    /// Messages of the largest unit that was routed.
+    pub fn unit_max(&self) -> u32 {
+        self.tree.unit_max()
+    }
+
     /// Shares stay within this many messages of exact, see docs/SHARES.md: a multiple of the largest
     /// unit that was routed.
     pub fn share_bound(&self) -> f64 {
-        self.tree.bound() * f64::from(self.tree.unit_max())
+        self.tree.bound() * f64::from(self.unit_max())
     }
 
     /// What each lane that is up has been given since the last change of the table.

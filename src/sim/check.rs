@@ -91,7 +91,13 @@ impl World {
         let weights: Vec<f64> = engine.shares().map(|share| share.weight).collect();
         let all = Proportion::of(weights.iter().copied());
         let given: u64 = engine.shares().map(|share| share.given).sum();
-        let bound = SHARE_BOUND_AFTER_CHANGES * f64::from(self.plan.http.unit_max());
+        let packet_max = self.plan.http.unit_max();
+        let unit_max = match self.plan.http.servers.is_empty() {
+            true => packet_max,
+            // Messages that were joined to a POST go on together when it is refused.
+            false => packet_max.max(engine.unit_max()),
+        };
+        let bound = SHARE_BOUND_AFTER_CHANGES * f64::from(unit_max);
         for share in engine.shares().filter(|share| share.weight > 0.0) {
             let exact = given as f64 * all.share(share.weight);
             if (share.given as f64 - exact).abs() > bound {
