@@ -44,7 +44,7 @@ def expect_given(rig, host, some):
 def order_flap(rig):
     rig.distribute(f"--admin={rig.admin}")
     rig.analyze_all()
-    rig.emit(rate=6_000, seconds=16.0, batch=20, http=rig.is_http)
+    rig.emit(rate=6_000, seconds=24.0, batch=20, http=rig.is_http)
     drained, pinned, ejected = rig.random.sample(analyzers(rig), 3)
     rig.sleep(0.3, 0.6)
     rig.ctl("drain", drained)

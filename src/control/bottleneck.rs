@@ -173,14 +173,31 @@ mod tests {
         let mut state = fake.state();
         state.note(at(6000), fake.reports.clone());
         assert_eq!(state.stuck(), None, "turns went back: that is a change too");
-        state.note(at(10_900), fake.reports.clone());
-        assert_eq!(state.stuck(), None);
-        state.note(at(12_100), fake.reports.clone());
+        for ms in (6_500..=11_000).step_by(500) {
+            state.note(at(ms), fake.reports.clone());
+            assert_eq!(state.stuck(), None);
+        }
+        for ms in [11_500, 12_000] {
+            state.note(at(ms), fake.reports.clone());
+        }
         assert_eq!(
             state.bottleneck.as_deref(),
             Some("shard 0 has not turned for 6 s")
         );
         assert!(state.unhealthy().is_some());
+    }
+
+    #[test]
+    fn a_pause_of_the_process_makes_no_shard_stuck() {
+        let fake = Fake::new(&[1.0]);
+        let mut state = fake.state();
+        state.note(at(6_000), fake.reports.clone());
+        state.note(at(66_000), fake.reports.clone());
+        assert_eq!(
+            state.unhealthy(),
+            None,
+            "nobody has run, who looks included"
+        );
     }
 
     #[test]

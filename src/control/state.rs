@@ -34,6 +34,8 @@ const GONE_SHOWN: Duration = Duration::from_secs(600);
 const GONE_MAX: usize = 64;
 /// A shard turns ten times a second even when nothing happens.
 const STUCK_AFTER: Duration = Duration::from_secs(5);
+/// What a look can say at most of the time before it: whoever looks so late stood still himself.
+const LOOK_COVERS: Duration = Duration::from_secs(1);
 
 /// What is known of one analyzer beyond its lanes' lives.
 struct Known {
@@ -52,7 +54,8 @@ struct Known {
 #[derive(Clone, Copy, Default)]
 struct Pulse {
     turns: u64,
-    turned_ns: u64,
+    /// For so long it was seen not to turn.
+    still_ns: u64,
     stalls: u64,
     stalled_since_ns: Option<u64>,
 }
@@ -126,11 +129,12 @@ impl State {
     /// Takes the newest reports. [`State::http`], [`State::refused`], [`State::ramps`] and [`State::draining`] are to be
     /// set before.
     pub fn note(&mut self, now: Stamp, reports: Vec<ShardReport>) {
+        let since_ns = now.mono_ns.saturating_sub(self.now.mono_ns);
         self.now = now;
         self.reports = reports;
         self.totals = totals(&self.reports);
         self.ledger = audit::ledger(&self.reports);
-        self.note_pulses();
+        self.note_pulses(since_ns);
         self.note_names();
         self.note_lanes();
         self.note_ended();
@@ -163,11 +167,10 @@ impl State {
 
     /// A shard whose loop stands still, and for how many seconds.
     pub fn stuck(&self) -> Option<(usize, f64)> {
-        let pulses = self.pulses.iter().enumerate();
-        let still = pulses.map(|(shard, pulse)| (shard, self.now.mono_ns - pulse.turned_ns));
-        let is_stuck = |pulse: &(usize, u64)| u128::from(pulse.1) > STUCK_AFTER.as_nanos();
-        let (shard, ns) = still.into_iter().find(is_stuck)?;
-        Some((shard, ns as f64 / 1e9))
+        let mut pulses = self.pulses.iter().enumerate();
+        let is_stuck = |pulse: &Pulse| u128::from(pulse.still_ns) > STUCK_AFTER.as_nanos();
+        let (shard, pulse) = pulses.find(|(_, pulse)| is_stuck(pulse))?;
+        Some((shard, pulse.still_ns as f64 / 1e9))
     }
 
     /// Why messages should not be sent here, if they should not: the process itself.
@@ -200,12 +203,15 @@ impl State {
         tracks.filter_map(|(_, track)| track.oldest_ms()).min()
     }
 
-    fn note_pulses(&mut self) {
+    fn note_pulses(&mut self, since_ns: u64) {
+        let since_ns = since_ns.min(LOOK_COVERS.as_nanos() as u64); // a second
         self.pulses.resize(self.reports.len(), Pulse::default());
         for (pulse, report) in self.pulses.iter_mut().zip(&self.reports) {
-            if pulse.turned_ns == 0 || pulse.turns != report.pace.turns {
-                (pulse.turns, pulse.turned_ns) = (report.pace.turns, self.now.mono_ns);
-            }
+            pulse.still_ns = match pulse.turns == report.pace.turns {
+                true => pulse.still_ns + since_ns,
+                false => 0,
+            };
+            pulse.turns = report.pace.turns;
             let stalls = report.counters.stalls;
             let is_new = pulse.stalled_since_ns.is_none() || pulse.stalls != stalls;
             if !report.stalled {
