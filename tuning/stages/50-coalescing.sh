@@ -1,8 +1,8 @@
 # shellcheck shell=bash disable=SC2034
 TITLE="interrupt coalescing and busy poll"
 WHY="An interrupt for each packet costs more than the packet. Where the driver can adapt the pause between interrupts to
-the traffic, it does so: short when it is quiet, long under load. Weir gathers sparse traffic for up to --latency-budget
-(500 us) in any case. Busy polling by sysctl spins in blocking reads of every program: Weir never blocks in one, so it
+the traffic, it does so: short when it is quiet, long under load. Weir gathers sparse traffic itself (--latency-budget) in
+any case. Busy polling by sysctl spins in blocking reads of every program: Weir never blocks in one, so it
 gains nothing, and what spins beside it takes its time."
 GAIN="Not measured here (loopback has no interrupts). FACTS of Weir's design: messages per receive decide the cost, and a
 longer pause means more of them."
