@@ -17,6 +17,10 @@ const LATE_NS: u64 = 150_000_000;
 /// Looks after a late one that may find more to read than one look takes, before time goes on all the same.
 const CATCH_UP_LOOKS: u8 = 64;
 
+/// So many late looks in a row are a starved host and no pauses. One pause may follow another at once, before
+/// anything has been read.
+const STARVED_LOOKS: u8 = 3;
+
 /// The clock of one loop that never waits without a limit.
 #[derive(Clone, Debug)]
 pub struct Awake {
@@ -25,6 +29,8 @@ pub struct Awake {
     now_ns: u64,
     /// Looks that are left to read what has arrived; 0: it is read.
     catching_up: u8,
+    /// Looks in a row that came late, the last one included.
+    late: u8,
     /// Peers may be judged after the last look.
     may_judge: bool,
 }
@@ -36,6 +42,7 @@ impl Awake {
             seen_ns: now_ns,
             now_ns,
             catching_up: 0,
+            late: 0,
             may_judge: true,
         }
     }
@@ -55,14 +62,17 @@ impl Awake {
             (false, left) if left > 1 && !is_all_read => 0,
             (false, _) => passed_ns,
         };
-        let was_catching_up = self.catching_up > 0;
+        self.late = match is_late {
+            true => self.late.saturating_add(1),
+            false => 0,
+        };
         self.catching_up = match self.catching_up {
             _ if is_late => CATCH_UP_LOOKS,
             _ if is_all_read => 0,
             left => left.saturating_sub(1),
         };
         self.may_judge = match is_late {
-            true => was_catching_up,
+            true => self.late >= STARVED_LOOKS,
             false => self.catching_up == 0,
         };
         self.now_ns
@@ -160,8 +170,9 @@ mod tests {
         assert!(!judges(4_001, false), "there was more to read");
         assert!(judges(4_002, true));
         assert!(!judges(9_000, true));
+        assert!(!judges(14_000, true), "a pause right after a pause");
         assert!(
-            judges(14_000, true),
+            judges(19_000, true),
             "late again and again: there are time-outs all the same"
         );
     }
