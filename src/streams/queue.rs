@@ -21,7 +21,7 @@ use super::{logger, repeat};
 pub(super) const QUEUE_BYTES: usize = 1 << 20;
 /// The end of a program waits so long for its last lines...
 const FLUSH_MAX: Duration = Duration::from_secs(1);
-/// ...and so long for nothing.
+/// ...and so long for a write that hangs.
 const FLUSH_STILL: Duration = Duration::from_millis(250);
 /// A stderr that was set not to block is tried again after this time when it is full.
 const FULL_PAUSE: Duration = Duration::from_millis(10);
@@ -101,7 +101,7 @@ pub(super) fn wake() {
     queue.more.notify_one();
 }
 
-/// Waits until everything is written: 1 s at most, and 250 ms at most while nothing moves.
+/// Waits until everything is written: 1 s at most, and 250 ms at most for a write that hangs.
 pub fn flush() {
     let Some(running) = QUEUE.get().filter(|running| running.has_writer) else {
         return;
@@ -109,11 +109,21 @@ pub fn flush() {
     let queue = &running.queue;
     let end = Instant::now() + FLUSH_MAX;
     let mut state = queue.lock();
+    // A write that takes long is a reader who does not read; a writer who has not begun only waits for its turn.
+    let mut moved = Instant::now();
     while state.is_writing || !state.pending.is_empty() {
-        let (writes, left) = (state.writes, end.saturating_duration_since(Instant::now()));
-        state = wait_timeout(&queue.less, state, left.min(FLUSH_STILL));
-        if state.writes == writes {
+        let until = match state.is_writing {
+            true => end.min(moved + FLUSH_STILL),
+            false => end,
+        };
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
             return;
+        }
+        let before = (state.writes, state.is_writing);
+        state = wait_timeout(&queue.less, state, left);
+        if before != (state.writes, state.is_writing) {
+            moved = Instant::now();
         }
     }
 }
@@ -178,6 +188,7 @@ impl Writer {
             if !state.pending.is_empty() {
                 std::mem::swap(&mut state.pending, &mut self.hand);
                 state.is_writing = true;
+                queue.less.notify_all();
                 return std::mem::take(&mut state.missing);
             }
             drop(state);

@@ -127,7 +127,10 @@ fn a_start_can_be_ended() {
         let mut stderr = child.stderr.take().expect("piped");
         stderr.read_to_string(&mut log).expect("text");
         assert!(!log.contains(" ready "), "it was not in time: {log}");
-        assert!(log.contains("nothing was taken in"), "{log}");
+        assert!(
+            log.contains("nothing was taken in"),
+            "{signals} signals, {status:?}: {log}"
+        );
         assert!(status == Some(0) || signals == 2, "{status:?}");
     }
 }

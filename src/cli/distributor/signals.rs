@@ -137,7 +137,12 @@ impl Shared {
             }
             return false;
         }
-        let is_first = !self.cancelled.swap(true, Ordering::AcqRel);
+        let is_first = !self.cancelled.load(Ordering::Acquire);
+        if is_first && matches!(*phase, Phase::Starting) {
+            // Said first: who sees the flag ends the process.
+            log::info!("{name}: ends before it is up; nothing was taken in");
+        }
+        self.cancelled.store(true, Ordering::Release);
         match &*phase {
             Phase::Running(running) if is_first => {
                 running.drain();
@@ -148,14 +153,10 @@ impl Shared {
                 true
             }
             // Drains as soon as there is something that can.
-            Phase::Up(_) if is_first => false,
+            Phase::Starting | Phase::Up(_) if is_first => false,
             Phase::Up(stopper) => {
                 stopper.stop_now();
                 true
-            }
-            Phase::Starting if is_first => {
-                log::info!("{name}: ends before it is up; nothing was taken in");
-                false
             }
             Phase::Loading | Phase::Starting => {
                 log::info!("{name}: ends at once; nothing was taken in");
