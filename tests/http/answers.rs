@@ -254,13 +254,19 @@ fn who_asks_for_patience_gets_it() {
     }
 }
 
-#[test]
-fn meanwhile_others_get_its_share() {
+/// One analyzer that will ask for 50 s of patience, and gets all until then; one that is idle.
+fn busy_and_good() -> (Rig, HttpAnalyzer, HttpAnalyzer) {
     let rig = Rig::start("--shards 1 --http-backoff 10ms");
     let busy = HttpAnalyzer::start("busy", "once=429:50");
     let good = HttpAnalyzer::start("good", "ok");
     rig.up(&busy, 1000.0);
     rig.up(&good, 0.001);
+    (rig, busy, good)
+}
+
+#[test]
+fn meanwhile_others_get_its_share() {
+    let (rig, _busy, good) = busy_and_good();
     let mut client = Client::connect(rig.http);
     client.post_packet(&packet("e", 0..1));
     until("it has asked", || failures(&rig) == 1);
@@ -281,11 +287,7 @@ fn meanwhile_others_get_its_share() {
 /// What waits for an analyzer that asks for more patience than the drain has is not abandoned beside one that is idle.
 #[test]
 fn a_drain_does_not_wait_for_the_patient() {
-    let rig = Rig::start("--shards 1 --http-backoff 10ms");
-    let busy = HttpAnalyzer::start("busy", "once=429:50");
-    let good = HttpAnalyzer::start("good", "ok");
-    rig.up(&busy, 1000.0);
-    rig.up(&good, 0.001);
+    let (rig, _busy, good) = busy_and_good();
     let mut client = Client::connect(rig.http);
     assert_eq!(client.post_packet(&packet("e", 0..1)).status, 202);
     until("it has asked", || failures(&rig) == 1);

@@ -48,7 +48,7 @@ impl<I: Io> Worker<I> {
     pub(super) fn post_odd(&mut self, epoch: LinkEpoch, number: u64, status: u16, why: String) {
         if let Some(link) = self.posts.links.get_mut(&epoch) {
             if link.odd_said.as_ref() != Some(&why) {
-                let name = crate::protocol::text::Field(&link.target.name);
+                let name = Field(&link.target.name);
                 log::warn!("analyzer {name}: {why}; more such answers are counted as refusals");
                 link.odd_said = Some(why);
             }
