@@ -58,8 +58,7 @@ def http_stop_distributor(rig):
     rig.distributor.signal(signal.SIGCONT)
     rig.wait(waiter, "all acked", 30)
     rig.finish()
-    rig.expect(not rig.distributor.downs(), f"links died: {rig.distributor.downs()}")
-    rig.expect(rig.outcome.duplicates == 0, "duplicates without a death")
+    rig.expect_no_death()
     for emitter in rig.emitters:
         report = emitter.report() or {}
         rig.expect(report.get("broken") == 0, f"connections of {emitter.name} broke: {report}")

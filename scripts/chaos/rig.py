@@ -271,6 +271,12 @@ class Rig:
         if not holds:
             self.problem(text)
 
+    def expect_no_death(self):
+        """All links have lived to the end, and so nothing came twice."""
+        downs = self.distributor.downs()
+        self.expect(not downs, f"links died: {downs}")
+        self.expect(self.outcome.duplicates == 0, "duplicates without a death")
+
     # End
 
     def finish(self):

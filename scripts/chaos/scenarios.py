@@ -89,8 +89,7 @@ def stop_cont_short(rig):
     rig.sleep(1.2)
     rig.analyzers[host].signal(signal.SIGCONT)
     rig.finish()
-    rig.expect(not rig.distributor.downs(), f"links died: {rig.distributor.downs()}")
-    rig.expect(rig.outcome.duplicates == 0, "duplicates without a death")
+    rig.expect_no_death()
 
 
 @scenario("stop-cont-long", "SIGSTOP for 4 s, longer than --ack-timeout (1 s): re-routed, and it comes back")
@@ -119,8 +118,7 @@ def link_flap(rig):
     rig.sleep(1.0)
     rig.net.link_up(host)
     rig.finish()
-    rig.expect(not rig.distributor.downs(), f"links died: {rig.distributor.downs()}")
-    rig.expect(rig.outcome.duplicates == 0, "duplicates without a death")
+    rig.expect_no_death()
 
 
 @scenario("link-down", "an analyzer's link is down for 7 s, longer than --peer-timeout (4 s)")
@@ -219,8 +217,7 @@ def full_window(rig):
     rig.wait_up(analyzers(rig))
     rig.emit(rate=15_000, seconds=4.0)
     rig.finish()
-    rig.expect(not rig.distributor.downs(), f"links died: {rig.distributor.downs()}")
-    rig.expect(rig.outcome.duplicates == 0, "duplicates without a death")
+    rig.expect_no_death()
 
 
 @scenario("shut-window", "an analyzer reads nothing for 7 s though its host answers; longer than --peer-timeout, shorter than --ack-timeout")
@@ -259,8 +256,7 @@ def stop_distributor(rig):
     rig.sleep(7.0)
     rig.distributor.signal(signal.SIGCONT)
     rig.finish()
-    rig.expect(not rig.distributor.downs(), f"links died: {rig.distributor.downs()}")
-    rig.expect(rig.outcome.duplicates == 0, "duplicates without a death")
+    rig.expect_no_death()
 
 
 @scenario("drain-flap", "SIGTERM for the distributor under load while analyzers are killed and come back")
