@@ -82,7 +82,9 @@ struct Post {
     failures: u32,
     /// Times that every analyzer was asked.
     rounds: u32,
-    /// POSTs that this analyzer had taken when this one began to wait for it to be mended.
+    /// Which of the link's requests carried it last; 0: none has.
+    sent_as: u64,
+    /// Requests that had gone to this analyzer when this post began to wait for it to be mended.
     waits_since: Option<u64>,
     /// It was sent, and no answer said that it was not taken.
     maybe_taken: bool,
@@ -110,6 +112,8 @@ pub(super) struct HttpLink {
     homeless: Vec<(u64, u16)>,
     /// Nothing is sent to it before this; 0: at once.
     paused_until_ns: u64,
+    /// The newest request, by number, whose post it took.
+    taken_newest: u64,
     /// Times that it asked for patience since it took a POST.
     patience: u32,
     /// What was said of its answers that are none of HTTP.
@@ -240,6 +244,7 @@ impl<I: Io> Worker<I> {
                 retries: Vec::new(),
                 homeless: Vec::new(),
                 paused_until_ns: 0,
+                taken_newest: 0,
                 patience: 0,
                 odd_said: None,
                 connections: Vec::new(),
@@ -371,6 +376,7 @@ impl<I: Io> Worker<I> {
             fate: Fate::Open,
             failures: 0,
             rounds,
+            sent_as: 0,
             waits_since: None,
             maybe_taken: false,
         };
@@ -449,9 +455,11 @@ impl<I: Io> Worker<I> {
         if let Some(post) = post.filter(|post| post.fate == Fate::Open) {
             post.fate = fate;
             post.request = Vec::new();
+            let sent_as = post.sent_as;
             link.open -= 1;
             if fate == Fate::Acked {
                 link.report.acked += 1;
+                link.taken_newest = link.taken_newest.max(sent_as);
                 link.patience = 0;
             }
             // One more may be in memory, also where no connection became free: what was refused found its home.

@@ -196,10 +196,12 @@ impl<I: Io> Worker<I> {
         let Some(link) = self.posts.links.get_mut(&connection.link) else {
             return;
         };
+        let sent_as = link.report.posts + 1;
         let Some(post) = link.post_mut(number) else {
             return;
         };
         let request = std::mem::take(&mut post.request);
+        post.sent_as = sent_as;
         if std::mem::replace(&mut post.maybe_taken, true) {
             self.engine.counters.duplicates_possible += post.messages;
         }

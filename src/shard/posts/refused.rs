@@ -79,7 +79,7 @@ impl<I: Io> Worker<I> {
         let Some(link) = self.posts.links.get_mut(&epoch) else {
             return;
         };
-        let taken = link.report.acked;
+        let taken = link.taken_newest;
         let Some(post) = link.post_mut(number) else {
             return;
         };
@@ -88,7 +88,7 @@ impl<I: Io> Worker<I> {
             messages: post.messages,
             rounds: post.rounds,
         };
-        // It takes others by now, so this one is at fault.
+        // It takes others by now, sent after this one's refusal, so this one is at fault.
         let is_known = post.waits_since.is_some_and(|before| taken > before);
         if is_known {
             return self.set_aside(epoch, number, status);
@@ -113,12 +113,12 @@ impl<I: Io> Worker<I> {
         let Some(link) = self.posts.links.get_mut(&epoch) else {
             return;
         };
-        let taken = link.report.acked;
+        let sent = link.report.posts;
         let Some(post) = link.post_mut(number) else {
             return;
         };
         post.rounds += 1;
-        post.waits_since = Some(taken);
+        post.waits_since = Some(sent);
         let rounds = post.rounds;
         self.note_refusal(epoch, status, Became::Waits, "");
         let pause_ns = self.pause_ns(rounds).min(ROUND_MAX_NS);
@@ -190,6 +190,7 @@ impl<I: Io> Worker<I> {
                 fate: Fate::Open,
                 failures: 0,
                 rounds,
+                sent_as: 0,
                 waits_since: None,
                 maybe_taken: false,
             };
