@@ -23,7 +23,7 @@ pub fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {
     written.map_err(|error| named(path, &error))
 }
 
-/// Tells at start whether [`write`] will be able to write, as far as that can be told.
+/// Tells at start whether [`write()`] will be able to write, as far as that can be told.
 ///
 /// # Errors
 /// It cannot: names `flag`, path and cause.

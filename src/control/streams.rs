@@ -7,7 +7,7 @@
 //!
 //! [`STREAMS_MAX`] at once. A client that is gone is not noticed at once: a page that comes again takes
 //! the place of its last stream, a stream ends after [`LIFE`] and its client connects anew, and when
-//! all places are taken the oldest that had [`LIFE_MIN`] makes room.
+//! all places are taken the oldest that had `LIFE_MIN` makes room.
 
 use std::time::Duration;
 

@@ -54,7 +54,7 @@ pub struct Transmit {
     pub messages: u64,
     /// The last message goes on in the next range, which must follow directly.
     pub continues: bool,
-    /// Which segment to release when the kernel lets go, see [`Lane::released`].
+    /// Which segment to release when the kernel lets go, see `Lane::released`.
     pub segment: u64,
 }
 

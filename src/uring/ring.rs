@@ -157,7 +157,7 @@ pub struct RingConfig {
 /// The data ring. Lives on the thread that made it.
 ///
 /// Field order is drop order: the ring goes before the memory that the kernel could still touch. What a
-/// request reads that outlives even the ring is never freed, see [`Lent`].
+/// request reads that outlives even the ring is never freed, see `Lent`.
 pub struct Ring {
     ring: IoUring,
     ingress: ProvidedBuffers,

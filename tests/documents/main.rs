@@ -4,6 +4,7 @@
 mod common;
 
 mod links;
+mod minimum;
 mod quick_start;
 
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! What HTTP, protection and the admin listener can be told; [`Config`](super::Config) has the rest.
+//! What HTTP, protection and the admin listener can be told; `Config` has the rest.
 //!
 //! ```text
 //!   HttpConfig   listener, limits of a request, HttpAnalyzer ..., pushes and health
