@@ -273,17 +273,20 @@ pub struct Program {
 impl Program {
     /// Starts `weir` with arguments separated by white space.
     pub fn start(line: &str) -> Program {
-        let mut child = Command::new(WEIR)
+        let mut command = Command::new(WEIR);
+        command
             .args(line.split_whitespace())
-            .env("RUST_LOG", "error")
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("starts");
-        let name = line.to_string();
+            .env("RUST_LOG", "error");
+        Program::start_command(command, line)
+    }
+
+    /// Starts any command; `name` is what it is called when it fails.
+    pub fn start_command(mut command: Command, name: &str) -> Program {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("starts");
         let stdout = Some(read_beside(child.stdout.take().expect("piped")));
         Program {
             child,
-            name,
+            name: name.to_string(),
             stdout,
         }
     }

@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod examples;
 mod links;
 mod minimum;
 mod quick_start;
