@@ -121,7 +121,7 @@ if [[ -x "$weir" ]]; then
     put 644 "$made/weir.fish" "$prefix/share/fish/vendor_completions.d/weir.fish"
     put_config 644 "$made/weir.toml" /etc/weir/weir.toml
 fi
-for document in README.md LICENSE docs/*.md; do
+for document in README.md CHANGELOG.md SECURITY.md LICENSE docs/*.md; do
     put 644 "$document" "$prefix/share/doc/weir/$(basename "$document")"
 done
 if [[ "$dry" == no ]] && python3 scripts/notices.py >"$made/notices" 2>"$made/notices.why"; then

@@ -94,6 +94,41 @@ fn documents_that_code_names_are_there() {
     assert!(missing.is_empty(), "{missing:#?}");
 }
 
+/// Decisions are left out: they tell how things were.
+#[test]
+fn files_that_documents_name_are_there() {
+    const FOLDERS: [&str; 9] = [
+        "src/",
+        "tests/",
+        "bench/",
+        "scripts/",
+        "tuning/",
+        "systemd/",
+        "deploy/",
+        "examples/",
+        "fuzz/",
+    ];
+    // What a fuzzer leaves behind.
+    const MADE: [&str; 2] = ["fuzz/artifacts", "fuzz/work"];
+    let is_of_a_path = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    let mut missing = Vec::new();
+    for path in documents() {
+        if path.components().any(|part| part.as_os_str() == "adr") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).expect("text");
+        for word in text.split(|c: char| !is_of_a_path(c)) {
+            let word = word.trim_end_matches('.');
+            let is_ours = FOLDERS.iter().any(|folder| word.starts_with(folder))
+                && !MADE.iter().any(|made| word.starts_with(made));
+            if is_ours && !root().join(word).exists() {
+                missing.push(format!("{}: {word}", path.display()));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
 fn documents() -> Vec<PathBuf> {
     files("", &[".md"])
 }

@@ -8,7 +8,7 @@ GAIN="Not measured here (this kind of cpuset is not available where Weir is meas
 partitions behave as isolcpus= does."
 RISK="Everybody else loses these cores, so this stage is only done when it is named. Weir must then run in weir.slice
 (systemd/examples/isolate.conf, or systemd-run --scope --slice=weir.slice): elsewhere --cores is refused, because these
-cores are not available there. systemd must know of the cores as well (examples/weir-slice.conf), or it may take the
+cores are not available there. systemd must know of the cores as well (systemd/examples/weir-slice.conf), or it may take the
 controller away again. Stop Weir before this is reverted: a group with processes cannot be removed. Nothing balances load
 within the partition: right for pinned shards, wrong for anything else in the slice."
 SOURCES="Documentation/admin-guide/cgroup-v2.rst (Cpuset), systemd.slice(5)"
