@@ -1,6 +1,9 @@
 //! Measures Weir beside a bare relay. Start with `relay.rs` (the floor), `drive.rs` (the event
 //! loop of load and sink) and `run.rs` (one measured run); the scenarios are made of these.
 
+// Comments of arguments are their help: '[args]' in it is no link, '<prefix>' no tag.
+#![allow(rustdoc::broken_intra_doc_links, rustdoc::invalid_html_tags)]
+
 mod analyzers;
 mod capacity;
 mod check;
