@@ -11,13 +11,17 @@ use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use super::common::process::WEIR;
-use super::common::{until, Scratch};
+use super::common::Scratch;
 use super::read;
 
 /// Another program may take a port between our look at it and its use.
 const TRIES: usize = 3;
+
+/// How long the whole of it may take; without other work beside it, twelve seconds.
+const LONGEST: Duration = Duration::from_secs(240);
 
 /// What stands before the first block. `wait` is bash's, but looks at each exit status.
 const BEFORE: &str = r#"
@@ -158,27 +162,26 @@ fn run_once(blocks: &[String]) -> Result<String, String> {
         .stderr(file);
     ports.release();
     let mut shell = command.process_group(0).spawn().expect("bash");
-    let mut status = None;
+    let deadline = Instant::now() + LONGEST;
+    let status = loop {
+        let status = shell.try_wait().expect("a child");
+        if status.is_some() || Instant::now() > deadline {
+            break status;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
     let text = || std::fs::read_to_string(&output).unwrap_or_default();
-    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        until("the end of the quick start", || {
-            status = shell.try_wait().expect("a child");
-            status.is_some()
-        });
-    }));
-    if ended.is_err() {
-        // The whole group, which is the shell's own.
-        let group = format!("-{}", shell.id());
-        Command::new("kill")
-            .args(["-KILL", "--", &group])
-            .status()
-            .ok();
-        shell.wait().expect("a child");
-        return Err(format!("it does not end:\n{}", text()));
-    }
-    match status.expect("it has ended").success() {
-        true => Ok(text()),
-        false => Err(text()),
+    match status {
+        Some(status) if status.success() => Ok(text()),
+        Some(_) => Err(text()),
+        None => {
+            // The whole group, which is the shell's own.
+            let group = format!("-{}", shell.id());
+            let kill = Command::new("kill").args(["-KILL", "--", &group]).status();
+            assert!(kill.expect("kill").success());
+            shell.wait().expect("a child");
+            Err(format!("it does not end:\n{}", text()))
+        }
     }
 }
 
