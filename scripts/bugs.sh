@@ -7,7 +7,7 @@
 #     scripts/bugs.sh <name> ...      these
 #     SIM_RUNS=500 scripts/bugs.sh    also that many runs of the simulator for every bug
 #
-# The second line of a patch says `Tests: engine` for the crate of engine-crate.sh, `Tests: sim <n>`
+# The second line of a patch says `Tests: engine` for the tests of the pure crates, `Tests: sim <n>`
 # for n runs of the simulator, or `Tests: <file of tests/> <test> ...`.
 set -euo pipefail
 case "${1:-}" in -h | --help) sed -n '2,/^set /s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
@@ -69,11 +69,11 @@ try() {
 # The engine's tests: first without what takes long, then all.
 try_engine() {
     local status=0
-    "$tree/scripts/engine-crate.sh" "$work/crate"
-    CARGO_PROFILE_TEST_OPT_LEVEL=0 ENGINE_STORIES=150 \
-        try "$work/crate" --lib -- --skip not_bias_shares --skip cannot_fill_the_arena || status=$?
+    local pure=(--locked -p weir-protocol -p weir-http -p weir-engine)
+    ENGINE_STORIES=150 \
+        try "$tree" "${pure[@]}" -- --skip not_bias_shares --skip cannot_fill_the_arena || status=$?
     [ $status = 0 ] || return $status
-    try "$work/crate" --lib --
+    try "$tree" "${pure[@]}" --
 }
 
 try_bug() {

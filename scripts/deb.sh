@@ -12,7 +12,7 @@ running distributor on an upgrade (its sockets stay open, nobody is refused), an
 Nothing is enabled or started by an installation.
 
   --out DIR         where to
-  --weir PATH       the program (target/release/weir, built if it is missing), with weir-bench beside it; debug
+  --weir PATH       the program (target/dist/weir, built if it is missing), with weir-bench beside it; debug
                     information is stripped
   --maintainer WHO  as it shall stand in the package (the author of the newest commit)
 
@@ -41,8 +41,8 @@ command -v dpkg-deb >/dev/null || { echo "deb: dpkg-deb is missing" >&2; exit 4;
 # shellcheck source=scripts/lib/program.sh
 source scripts/lib/program.sh
 if [[ -z "$weir" ]]; then
-    weir=target/release/weir
-    [[ -x "$weir" && -x "${weir%/*}/weir-bench" ]] || cargo build --release --locked --workspace
+    weir=target/dist/weir
+    [[ -x "$weir" && -x "${weir%/*}/weir-bench" ]] || cargo build --profile dist --locked --workspace
 fi
 why_not weir "$weir" || misuse "--weir $weir: $REPLY"
 bench=${weir%/*}/weir-bench

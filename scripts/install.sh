@@ -11,7 +11,7 @@ enabled and nothing is started: it prints the commands for that.
 
   --prefix DIR    where programs and data go (/usr); units, manuals and paths in them follow
   --root DIR      everything below this directory, for packages and images; nothing is asked of systemd then
-  --weir PATH     the program to install (target/release/weir, built if it is missing); weir-bench, which `weir bench`
+  --weir PATH     the program to install (target/dist/weir, built if it is missing); weir-bench, which `weir bench`
                   becomes, is taken from beside it
   --no-systemd    no units, no group
   --dry-run       only says what would be done
@@ -58,8 +58,8 @@ cd "$(dirname "$0")/.."
 # shellcheck source=scripts/lib/program.sh
 source scripts/lib/program.sh
 if [[ -z "$weir" ]]; then
-    weir=$PWD/target/release/weir
-    [[ -x "$weir" && -x "${weir%/*}/weir-bench" || "$dry" == yes ]] || cargo build --release --locked --workspace
+    weir=$PWD/target/dist/weir
+    [[ -x "$weir" && -x "${weir%/*}/weir-bench" || "$dry" == yes ]] || cargo build --profile dist --locked --workspace
     [[ "$dry" == yes ]] || why_not weir "$weir" || fail "$weir: $REPLY"
 else
     why_not weir "$weir" || misuse "--weir $weir: $REPLY"

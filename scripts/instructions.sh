@@ -13,14 +13,14 @@ Usage: scripts/instructions.sh check     count, and compare with bench/instructi
        scripts/instructions.sh show      count
 
 Counts instructions by callgrind (valgrind), for 32,000 and for 64,000 messages of 256 B; the difference is
-free of start-up, divided by 32,000 it is the cost of a message. The pieces, see bench/examples/instructions.rs:
+free of start-up, divided by 32,000 it is the cost of a message. The pieces, see src/engine/examples/instructions.rs:
 
   frame      the length word of a frame            tree-n   the choice among n analyzers
   ingest     frame, choice, copy into a batch      cycle    the same, sent and ACKed in batches of 64
   compact    cycle towards reference clients       copy     the copy of 256 B alone
 
-What is compiled is src/engine, src/http and src/protocol, optimised as a release is, in a crate of their own below
-target/instructions: seconds, not minutes. Counts depend on compiler, C library and the CPU that valgrind
+What is compiled is src/engine and src/protocol, optimised as packages are, below target/instructions: seconds, not
+minutes. Counts depend on compiler, C library and the CPU that valgrind
 shows. The baseline names them: with the same ones a piece may cost 5 % more than recorded, with others 25 %.
 Record after a change that is meant to cost or to save, and say so in the commit.
 
@@ -42,12 +42,8 @@ environment() {
 }
 
 build() {
-    scripts/engine-crate.sh target/instructions
-    mkdir -p target/instructions/src/bin
-    cp bench/examples/instructions.rs target/instructions/src/bin/
-    # As a release is built; one unit, so that counts do not depend on how the source is divided.
-    printf '\n[profile.release]\nlto = "thin"\ncodegen-units = 1\n' >>target/instructions/Cargo.toml
-    (cd target/instructions && CARGO_TARGET_DIR=target cargo build --quiet --release --bin instructions) ||
+    # As it is packaged.
+    CARGO_TARGET_DIR=target/instructions cargo build --quiet --locked --profile dist -p weir-engine --example instructions ||
         fail 3 "the pieces do not compile"
 }
 
@@ -55,7 +51,7 @@ build() {
 run() {
     local out
     out=$(valgrind --tool=callgrind --callgrind-out-file=/dev/null \
-        target/instructions/target/release/instructions "$1" "$2" 2>&1) ||
+        target/instructions/dist/examples/instructions "$1" "$2" 2>&1) ||
         { echo "$out" >&2; fail 3 "'$1' does not run"; }
     sed -n 's/.*Collected : \([0-9]*\).*/\1/p' <<<"$out"
 }

@@ -1,41 +1,43 @@
 //! Weir gives each log message to exactly one of n analyzers, in proportion to their weights.
 //!
-//! Layers, arrows point down only (`tests/layers.rs` checks it):
+//! Each folder of `src` but `cli` is a crate: it can only use those that its `Cargo.toml` names. Lowest first:
 //!
-//! ```text
-//! cli       arguments, start, exit status
-//! control   what an operator looks at and turns: answers, metrics, page, orders
-//! demo      the whole thing on loopback, checked while it runs
-//! doctor    what is wrong with this host, and what mends it
-//! audit     a distributor's books; joins certificates and journals into one verdict
-//! streams   stdout and stderr: a log that nobody reads stops nobody
-//! service   the service manager: what it passes, what it is told, its journal
-//! client    emitter and analyzer programs
-//! sim       shards on virtual time, with everything that can go wrong
-//! shard     one thread per core: event loop, listeners, links, mesh
-//! uring     the only place with io_uring and unsafe
-//! journal   which messages an analyzer received, one bit each
-//! certificate  what each program says at its end, as JSON
-//! engine    pure decisions: routing, batches, ledger (no I/O, no clock)
-//! http      pure: requests, responses, JSON packets and what lanes keep of them
-//! protocol  pure wire formats
-//! awake     the time by which peers are judged; all above that have time-outs may use it
-//! ```
+//! - [`protocol`]: wire formats, pure; and what lies in a lane
+//! - [`clock`]: the clocks, and the time by which peers are judged
+//! - [`http`]: requests, responses, JSON packets; pure
+//! - [`engine`]: decisions: routing, batches, ledger; no I/O, no clock
+//! - [`config`]: everything that a distributor can be told
+//! - [`shard`]: one thread's event loop: listeners, links, over a port
+//! - [`runtime`]: the port on a kernel: io_uring and the only unsafe code, threads and mesh of glommio
+//! - [`sim`]: the port on virtual time, with everything that can go wrong
+//! - [`ledger`]: what each program says at its end, which messages came, and one verdict over all of it
+//! - [`service`]: the service manager: what it passes, what it is told, its journal
+//! - [`streams`]: stdout and stderr: a log that nobody reads stops nobody
+//! - [`client`]: emitter and analyzer programs
+//! - [`control`]: what an operator looks at and turns: answers, metrics, page, orders
+//! - [`doctor`]: what is wrong with this host, and what mends it
+//! - [`demo`]: the whole thing on loopback, checked while it runs
+//! - [`cli`]: arguments, start, exit status
+//!
+//! The way of a message, and where to start reading: [`runtime::uring`] receives it, [`shard::Worker`] gives it to
+//! [`engine::Engine::ingest`], which asks [`engine::tree`] where it goes and appends it to a lane; the shard sends
+//! the lane, and the analyzer's ACK comes back to the engine.
 
-pub mod audit;
-pub mod awake;
-pub mod certificate;
 pub mod cli;
-pub mod client;
-pub mod control;
-pub mod demo;
-pub mod doctor;
-pub mod engine;
-pub mod http;
-pub mod journal;
-pub mod protocol;
-pub mod service;
-pub mod shard;
-pub mod sim;
-pub mod streams;
-pub mod uring;
+
+pub use weir_client as client;
+pub use weir_clock as clock;
+pub use weir_config as config;
+pub use weir_control as control;
+pub use weir_demo as demo;
+pub use weir_doctor as doctor;
+pub use weir_engine as engine;
+pub use weir_http as http;
+pub use weir_ledger as ledger;
+pub use weir_protocol as protocol;
+pub use weir_runtime as runtime;
+pub use weir_service as service;
+pub use weir_shard as shard;
+pub use weir_sim as sim;
+pub use weir_streams as streams;
+pub use weir_streams::out;

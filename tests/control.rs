@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 
 use common::{until, Analyzer, Dialect, Emitter, Options};
 use serde_json::{json, Value};
-use weir::certificate::Stamp;
+use weir::config::Config;
+use weir::config::{HttpAnalyzer, Token};
 use weir::control::client::{Client, Target};
 use weir::control::listener::{AdminAt, CONNECTIONS_MAX};
 use weir::control::{serve, Running, Settings, TapSource, Tapped};
-use weir::shard::config::{HttpAnalyzer, Token};
-use weir::shard::{Config, Distributor};
+use weir::ledger::certificate::Stamp;
+use weir::runtime::Distributor;
 
 const TOKEN: &str = "0123456789abcdef";
 

@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use hdrhistogram::Histogram;
+use weir::clock::monotonic_ns;
 use weir::protocol::control::{encode_first_weight, encode_weight};
 use weir::protocol::Dialect;
-use weir::shard::Distributor;
-use weir::uring::monotonic_ns;
+use weir::runtime::Distributor;
 
 use crate::check::nanosecond_histogram;
 use crate::children::{self, Group};

@@ -14,7 +14,7 @@ use weir::engine::{LinkEpoch, OnSlow, TableChanges};
 use super::input::Input;
 
 #[allow(dead_code)] // its other users need the rest
-#[path = "../../tests/engine/rig.rs"]
+#[path = "../../src/engine/tests/engine/rig.rs"]
 mod rig;
 
 use rig::{config, frame_of, Rig, BUFFER_BYTES, SHARD};

@@ -6,10 +6,11 @@
 
 use serde_json::value::RawValue;
 use weir::http::{
-    iso8601, parse_ndjson, parse_packet, wrap_frame, Answer, HttpError, Limits, Packet,
-    PacketBuilder, PacketLimits, Reader, Record, Request, ResponseReader, SeededIds, Step,
+    iso8601, parse_ndjson, parse_packet, Answer, HttpError, Limits, Packet, PacketBuilder,
+    PacketLimits, Reader, Request, ResponseReader, SeededIds, Step,
 };
 use weir::protocol::frame;
+use weir::protocol::record::{wrap_frame, Record};
 
 use super::input::{pieces, Input};
 

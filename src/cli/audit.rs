@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::audit;
+use crate::ledger::audit;
 use crate::out;
 use crate::streams::say;
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use super::{config, generate, values};
 use crate::doctor::{self, cpus_of_list, Host, Plan};
-use crate::shard::Needs;
+use crate::runtime::Needs;
 use crate::streams::say;
 
 /// Columns of a report that is not read on a terminal.

@@ -3,7 +3,7 @@
 use super::values;
 use crate::client::shapes::{Severities, Sizes, PAYLOAD_BYTES_MAX, SIGMA_MAX};
 use crate::client::{automatic_id, emitter, stop_on_eof, stop_on_signals};
-use crate::shard::config::Endpoint;
+use crate::config::Endpoint;
 use crate::streams;
 use std::path::PathBuf;
 use std::process::ExitCode;

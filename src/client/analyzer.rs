@@ -17,8 +17,6 @@ mod tally;
 pub use tally::{Counts, RECORD_BYTES};
 
 use super::backoff::Random;
-use crate::journal::Journal;
-use crate::protocol::{detect, Dialect, WeightText};
 use hdrhistogram::Histogram;
 use link::Link;
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +28,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+use weir_ledger::journal::Journal;
+use weir_protocol::{detect, Dialect, WeightText};
 
 /// How often the supervisor looks at its links.
 const SUPERVISE_EVERY: Duration = Duration::from_millis(10);

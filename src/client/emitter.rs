@@ -17,7 +17,6 @@ mod schedule;
 mod worker;
 
 use super::shapes::{Deck, Severities, SeverityCounts, Sizes};
-use crate::certificate::{self, Emitter, Heading, Kind, Run, Sent, Stamp, Stream};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -26,6 +25,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
+use weir_ledger::certificate::{self, Emitter, Heading, Kind, Run, Sent, Stamp, Stream};
 use worker::Worker;
 
 /// Open files besides the connections: standard streams, epoll, the log.

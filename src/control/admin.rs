@@ -24,12 +24,12 @@ use super::exchange::{percent_decoded, value, Ask, Response};
 use super::health_check;
 use super::ramps::{Ramp, RAMP_MAX};
 use super::view::view;
-use crate::certificate::Stamp;
-use crate::engine::{Order, OrderError};
-use crate::protocol::text::Time;
-use crate::protocol::WeightText;
-use crate::shard::config::{Endpoint, HttpAnalyzer};
-use crate::shard::{OrderRefused, RefusedPackets};
+use weir_config::{Endpoint, HttpAnalyzer};
+use weir_engine::{Order, OrderError};
+use weir_ledger::certificate::Stamp;
+use weir_protocol::text::Time;
+use weir_protocol::WeightText;
+use weir_shard::{OrderRefused, RefusedPackets};
 
 /// What an answer is made of: a status and a body, or a status and an error.
 type Answer = Result<(u16, Value), (u16, String)>;
@@ -205,7 +205,7 @@ fn refused_packets(core: &Core, ask: &Ask) -> Answer {
     });
     let mut shown: Vec<Value> = fits
         .map(|packet| {
-            let time = crate::http::iso8601(packet.unix_ms);
+            let time = weir_http::iso8601(packet.unix_ms);
             let json: Option<Value> = serde_json::from_slice(&packet.packet).ok();
             json!({
                 "time": String::from_utf8_lossy(&time),
@@ -269,7 +269,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 fn weight(core: &Core, ask: &Ask, id: &str) -> Answer {
     let WeightBody { weight, pin, ramp } = body(ask)?;
-    let weight = crate::protocol::valid_weight(weight)
+    let weight = weir_protocol::valid_weight(weight)
         .ok_or_else(|| refused(OrderRefused::Order(OrderError::BadWeight { weight })))?;
     let over = ramp.as_deref().map_or(Ok(Duration::ZERO), duration);
     let over = over.map_err(|error| (400, error))?;
@@ -645,7 +645,7 @@ mod tests {
     #[test]
     fn the_configuration_file_is_anothers_matter() {
         let (core, _) = core(|settings| {
-            settings.reloader = Some(Box::new(File));
+            settings.reloader = Some(std::sync::Arc::new(File));
             settings.configuration.insert("shards".into(), "2".into());
         });
         let (status, answer) = call(&core, "POST", "/admin/reload", r#"{"dryRun":true}"#);

@@ -15,7 +15,7 @@ use super::exposition::Format;
 use super::page;
 use super::state::{HttpStatus, Kind, Row, State};
 use super::{metrics, view};
-use crate::engine::Entry;
+use weir_engine::Entry;
 
 /// What may be asked here, beside `POST /logs`, which the shards answer themselves.
 const PATHS: [&str; 10] = [
@@ -364,7 +364,7 @@ mod tests {
 
         let audit = get("/audit", &state);
         assert_eq!(audit["holds"], json!(true));
-        let ledger: crate::certificate::Ledger =
+        let ledger: weir_ledger::certificate::Ledger =
             serde_json::from_value(audit["ledger"].clone()).expect("as in the certificate");
         assert_eq!(ledger, state.ledger);
 

@@ -1,7 +1,7 @@
 //! What slows everything down, in one plain sentence; the worst first.
 
 use super::state::{Standing, State};
-use crate::protocol::text::Field;
+use weir_protocol::text::Field;
 
 /// Nobody can be given anything.
 pub const NOBODY: &str =
@@ -30,7 +30,7 @@ fn nobody(state: &State) -> Option<String> {
 
 /// Receiving is stopped while hardly a buffer is free.
 fn arena(state: &State) -> Option<String> {
-    let is_full = |report: &&crate::shard::ShardReport| {
+    let is_full = |report: &&weir_shard::ShardReport| {
         let (free, _, all) = report.buffers;
         report.stalled && all > 0 && free * 8 < all
     };
@@ -96,7 +96,7 @@ fn busy(state: &State) -> Option<String> {
 mod tests {
     use super::super::fake::{at, Fake};
     use super::*;
-    use crate::control::state::HttpStatus;
+    use crate::state::HttpStatus;
 
     fn found(fake: &Fake) -> Option<String> {
         fake.state().bottleneck

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::http::{self, Reply};
-use crate::shard::config::Endpoint;
+use weir_config::Endpoint;
 
 /// Answers come within this; a tap's pieces are not bound by it.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -16,12 +16,10 @@ use super::health_check::Checks;
 use super::ramps::Ramps;
 use super::state::State;
 use super::{Reloader, Settings, TapSource};
-use crate::certificate::Stamp;
-use crate::engine::Order;
-use crate::shard::config::{Cors, Hosts, Stranger, Token};
-use crate::shard::{
-    HttpTarget, Operator, OrderRefused, RefusedCounts, RefusedPackets, ShardReport,
-};
+use weir_config::{Cors, Hosts, Stranger, Token};
+use weir_engine::Order;
+use weir_ledger::certificate::Stamp;
+use weir_shard::{HttpTarget, Operator, OrderRefused, RefusedCounts, RefusedPackets, ShardReport};
 
 /// A state that is older than this is made anew before it is shown.
 const FRESH_NS: u64 = 150_000_000;
@@ -108,7 +106,7 @@ pub struct Core {
     /// For `GET /admin/config`.
     pub configuration: BTreeMap<String, String>,
     /// For `POST /admin/reload`.
-    pub reloader: Option<Box<dyn Reloader>>,
+    pub reloader: Option<Arc<dyn Reloader>>,
     /// For `GET /admin/tap`.
     pub tap: Option<Box<dyn TapSource>>,
     state: Mutex<State>,

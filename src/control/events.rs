@@ -12,10 +12,10 @@ use serde::Serialize;
 
 use super::exchange::iso_ms;
 use super::state::{name_of, Row, Standing};
-use crate::certificate::Stamp;
-use crate::engine::LinkEpoch;
-use crate::protocol::WeightText;
-use crate::shard::ShardReport;
+use weir_engine::LinkEpoch;
+use weir_ledger::certificate::Stamp;
+use weir_protocol::WeightText;
+use weir_shard::ShardReport;
 
 /// Events kept; the oldest go.
 pub const EVENTS_MAX: usize = 200;
@@ -243,7 +243,7 @@ fn turned(was: Standing, row: &Row) -> Option<(&'static str, String)> {
 mod tests {
     use super::super::fake::{at, Fake};
     use super::*;
-    use crate::control::state::{RampStatus, State};
+    use crate::state::{RampStatus, State};
 
     fn texts(state: &State, after: u64) -> Vec<String> {
         let events = state.events.after(after);

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 use serde_json::{json, Map, Value};
 
-use crate::certificate::{rfc3339, Stamp};
+use weir_ledger::certificate::{rfc3339, Stamp};
 
 /// `application/json`.
 pub const JSON: &str = "application/json";

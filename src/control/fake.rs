@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex};
 
 use super::core::{lock, Deck};
 use super::state::State;
-use crate::certificate::Stamp;
-use crate::engine::{
+use weir_engine::{
     Account, Balance, Ended, Entry, LaneReport, LinkEpoch, Order, OrderError, Reach, Roster,
 };
-use crate::shard::{HttpTarget, OrderRefused, ShardReport};
+use weir_ledger::certificate::Stamp;
+use weir_shard::{HttpTarget, OrderRefused, ShardReport};
 
 /// A moment, in milliseconds since the start of the distributor.
 pub fn at(ms: u64) -> Stamp {

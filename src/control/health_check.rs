@@ -26,7 +26,7 @@ use super::probe::Probe;
 use super::resolver::Resolver;
 use super::state::HttpStatus;
 use super::Settings;
-use crate::shard::config::{Endpoint, HttpAnalyzer, HTTP_ANALYZERS_MAX};
+use weir_config::{Endpoint, HttpAnalyzer, HTTP_ANALYZERS_MAX};
 
 mod verdict;
 

@@ -11,9 +11,9 @@ use std::fmt;
 use std::io::{self, Read};
 
 use super::exchange::{Ask, Response};
-use crate::certificate::Stamp;
-use crate::http::{http_date as date, reason, Limits, Reader, Request, Step};
-use crate::shard::ASKED_HEADERS;
+use weir_http::{http_date as date, reason, Limits, Reader, Request, Step};
+use weir_ledger::certificate::Stamp;
+use weir_shard::ASKED_HEADERS;
 
 /// Most bytes of a request or response before its body.
 const HEAD_BYTES_MAX: usize = 16 * 1024;

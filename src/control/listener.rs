@@ -29,10 +29,10 @@ use super::exchange::{Ask, Response};
 use super::http::{self, Refused};
 use super::token::is_carried;
 use super::{admin, answer, streams};
-use crate::awake::Limit;
-use crate::certificate::Stamp;
-use crate::protocol::text;
-use crate::service::sockets::AdminSocket;
+use weir_clock::Limit;
+use weir_ledger::certificate::Stamp;
+use weir_protocol::text;
+use weir_service::sockets::AdminSocket;
 
 /// Connections at once, each with a thread; beyond, 503.
 pub const CONNECTIONS_MAX: usize = 16;

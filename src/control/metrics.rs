@@ -13,9 +13,9 @@ use super::exposition::{Exposition, Format, Kind, Labels};
 use super::posts::PostCounts;
 use super::state::{Kind as Reach, Row, Standing, State};
 use super::track::BUCKETS_US;
-use crate::engine::Reason;
-use crate::shard::ShardReport;
-use crate::streams;
+use weir_engine::Reason;
+use weir_shard::ShardReport;
+use weir_streams as streams;
 
 /// Analyzers with series of their own, in the order of their names.
 pub const ANALYZERS_MAX: usize = 256;

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::shard::{HttpAnalyzerReport, ShardReport};
+use weir_shard::{HttpAnalyzerReport, ShardReport};
 
 /// What became of POSTs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

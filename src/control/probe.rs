@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use super::http;
 use super::resolver::{Resolver, Unresolved};
-use crate::awake::Limit;
-use crate::protocol::text::Time;
-use crate::shard::config::{Endpoint, OwnListeners};
+use weir_clock::Limit;
+use weir_config::{Endpoint, OwnListeners};
+use weir_protocol::text::Time;
 
 /// What every check needs.
 pub struct Probe {

@@ -19,10 +19,10 @@ use super::posts::PostTotals;
 use super::rates::{AnalyzerSample, Rates, Sample, ShardSample};
 use super::track::{Buckets, LaneTrack};
 use super::view::posts_of;
-use crate::audit;
-use crate::certificate::{Ledger, Share, Stamp};
-use crate::engine::{Entry, LinkEpoch, Proportion, Reach};
-use crate::shard::{RefusedCounts, ShardReport};
+use crate::books;
+use weir_engine::{Entry, LinkEpoch, Proportion, Reach};
+use weir_ledger::certificate::{Ledger, Share, Stamp};
+use weir_shard::{RefusedCounts, ShardReport};
 
 mod shown;
 
@@ -133,7 +133,7 @@ impl State {
         self.now = now;
         self.reports = reports;
         self.totals = totals(&self.reports);
-        self.ledger = audit::ledger(&self.reports);
+        self.ledger = books::ledger(&self.reports);
         self.note_pulses(since_ns);
         self.note_names();
         self.note_lanes();

@@ -1,6 +1,6 @@
 //! Who may change anything: the admin token, see [`Token`].
 
-use crate::shard::config::Token;
+use weir_config::Token;
 
 /// Whether a request carries the token, as `Authorization: Bearer ...`.
 pub fn is_carried(token: &Token, authorization: Option<&str>) -> bool {

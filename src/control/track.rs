@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 
 use hdrhistogram::Histogram;
 
-use crate::engine::LaneReport;
+use weir_engine::LaneReport;
 
 /// Upper limits of the latency buckets, in microseconds; one more has no limit.
 pub const BUCKETS_US: [u64; 12] = [
@@ -142,7 +142,7 @@ impl LaneTrack {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::LinkEpoch;
+    use weir_engine::LinkEpoch;
 
     fn lane(assigned: u64, acked: u64) -> LaneReport {
         LaneReport {

@@ -4,7 +4,7 @@ use serde_json::{json, Value};
 
 use super::exchange::{iso_ms, value};
 use super::state::State;
-use crate::shard::HttpAnalyzerReport;
+use weir_shard::HttpAnalyzerReport;
 
 /// Everything, without events.
 pub fn view(state: &State) -> Value {
@@ -47,7 +47,7 @@ pub fn totals(state: &State) -> Value {
 
 /// Each shard.
 pub fn shards(state: &State) -> Value {
-    let shard = |(index, report): (usize, &crate::shard::ShardReport)| {
+    let shard = |(index, report): (usize, &weir_shard::ShardReport)| {
         let (free, fewest, all) = report.buffers;
         json!({
             "shard": report.shard,

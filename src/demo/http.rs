@@ -23,8 +23,8 @@ use super::screen::{moment, Screen};
 use super::table::{percent, Paint};
 use super::verdict::{self, Check};
 use super::{Failure, Options};
-use crate::protocol::text::Time;
-use crate::streams::grouped;
+use weir_protocol::text::Time;
+use weir_streams::grouped;
 
 /// Messages in a packet.
 const BATCH: u32 = 10;

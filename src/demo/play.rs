@@ -12,10 +12,11 @@ use super::shares::Shares;
 use super::table::{self, Paint};
 use super::watch::{Event, Row, Watch};
 use super::{verdict, Failure, Options};
-use crate::protocol::text::Time;
-use crate::shard::{Distributor, ShardReport};
-use crate::streams::grouped;
-use crate::uring::monotonic_ns;
+use weir_clock::monotonic_ns;
+use weir_protocol::text::Time;
+use weir_runtime::Distributor;
+use weir_shard::ShardReport;
+use weir_streams::grouped;
 
 /// Analyzers and their weights.
 pub const ANALYZERS: [(&str, f64); 4] = [("a1", 0.4), ("a2", 0.3), ("a3", 0.2), ("a4", 0.1)];

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::engine::{Ended, Entry, LaneReport, LinkEpoch, Reach, Roster};
-use crate::shard::ShardReport;
+use weir_engine::{Ended, Entry, LaneReport, LinkEpoch, Reach, Roster};
+use weir_shard::ShardReport;
 
 /// Shard 0 with a roster of native analyzers, numbered from 0, and a bound of 1.
 pub fn report(weights: &[(&str, f64)]) -> ShardReport {

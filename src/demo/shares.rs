@@ -17,8 +17,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::engine::{LinkEpoch, Proportion, TableChanges};
-use crate::shard::ShardReport;
+use weir_engine::{LinkEpoch, Proportion, TableChanges};
+use weir_shard::ShardReport;
 
 /// Rounding of f64 and of scaled weights, in messages; nothing beside the bound.
 const ROUNDING: f64 = 0.001;
@@ -346,7 +346,7 @@ fn settle(stretches: &mut Vec<Stretch>, verdict: &mut Verdict, interval: &Interv
     }
 }
 
-fn entry_of(report: &ShardReport, analyzer: u32) -> Option<&crate::engine::Entry> {
+fn entry_of(report: &ShardReport, analyzer: u32) -> Option<&weir_engine::Entry> {
     let mut entries = report.roster.entries.iter();
     entries.find(|entry| entry.analyzer == analyzer)
 }
@@ -366,7 +366,7 @@ fn table_of(report: &ShardReport) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::demo::sample::{ended, lane, report};
+    use crate::sample::{ended, lane, report};
 
     /// Both lanes of a shard with weights 3 and 1, `given` to each since table `tables` came.
     fn two(tables: u64, given: [u64; 2], before: [u64; 2]) -> ShardReport {

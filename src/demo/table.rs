@@ -6,8 +6,8 @@
 //! ```
 
 use super::watch::{Row, State};
-use crate::engine::Proportion;
-use crate::streams::grouped;
+use weir_engine::Proportion;
+use weir_streams::grouped;
 
 /// Columns, left to right, with what is given up first when there is no room: the highest number.
 const COLUMNS: [(&str, usize, u8); 9] = [

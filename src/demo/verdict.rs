@@ -5,8 +5,8 @@ use super::screen::Screen;
 use super::shares::{Shares, Stretch, CHECKED_MIN};
 use super::table::{Look, Paint};
 use super::watch::Watch;
-use crate::streams::grouped;
 use std::io;
+use weir_streams::grouped;
 
 /// Columns before a check's text.
 const INDENT: usize = 8;
@@ -231,7 +231,7 @@ pub fn say(checks: &[Check], screen: &mut Screen) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::demo::sample::{lane, report};
+    use crate::sample::{lane, report};
 
     fn watch(received: u64, acked: u64, in_flight: u64) -> Watch {
         let mut all = report(&[("a", 1.0)]);

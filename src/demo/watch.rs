@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use hdrhistogram::Histogram;
 
-use crate::engine::{Balance, Counters, Ended, LinkEpoch};
-use crate::shard::ShardReport;
+use weir_engine::{Balance, Counters, Ended, LinkEpoch};
+use weir_shard::ShardReport;
 
 /// How an analyzer stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -361,7 +361,7 @@ impl fmt::Display for Event {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::demo::sample::{ended, lane, report};
+    use crate::sample::{ended, lane, report};
 
     #[test]
     fn an_analyzer_goes_and_comes_back() {

@@ -1,7 +1,7 @@
 //! The kernel: its version, io_uring, clock and mitigations.
 
 use super::{found, good, Host, Level, Mend, Outcome, Plan, Worth};
-use crate::uring::{Features, KERNEL_MIN};
+use weir_runtime::uring::{Features, KERNEL_MIN};
 
 /// From here on there is everything that Weir can use.
 const KERNEL_WHOLE: (u32, u32) = (6, 12);

@@ -21,7 +21,7 @@ pub const NOFILE_LEAST: u64 = number("NOFILE_LEAST");
 pub const EXIT_LATENCY_US_MAX: u64 = number("EXIT_LATENCY_US_MAX");
 
 // The stage raises what Weir's listeners ask for, no less and no more.
-const _: () = assert!(SOMAXCONN_MIN == crate::shard::LISTEN_BACKLOG as u64);
+const _: () = assert!(SOMAXCONN_MIN == weir_runtime::LISTEN_BACKLOG as u64);
 const _: () = assert!(NOFILE_LEAST <= NOFILE_MIN);
 
 /// The number behind `name=` at the start of a line.

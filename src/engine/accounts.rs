@@ -216,7 +216,7 @@ impl<M: Memory> Engine<M> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{EngineConfig, Entry, LinkEpoch, OnSlow, Reach, Roster, VecMemory, Window};
+    use crate::{EngineConfig, Entry, LinkEpoch, OnSlow, Reach, Roster, VecMemory, Window};
 
     const FRAME: [u8; 5] = [0, 0, 0, 5, 3];
 
@@ -387,7 +387,7 @@ mod tests {
         let routed = |engine: &mut Engine<VecMemory>, weights: &[(u32, f64)], count: usize| {
             set(engine, weights);
             for _ in 0..count {
-                assert_eq!(engine.ingest(0, &FRAME), crate::engine::Ingest::Taken);
+                assert_eq!(engine.ingest(0, &FRAME), crate::Ingest::Taken);
             }
         };
         // The sum is infinite; a light one is alone; the heaviest beside the lightest.

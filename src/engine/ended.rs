@@ -64,8 +64,8 @@ impl EndedList {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Window;
-    use crate::engine::{Engine, EngineConfig, Entry, Ingest, OnSlow, Reach, Roster, VecMemory};
+    use crate::Window;
+    use crate::{Engine, EngineConfig, Entry, Ingest, OnSlow, Reach, Roster, VecMemory};
 
     /// A roster of native analyzers, numbered from 0, each with the link of that count.
     fn roster(epoch: u64, weights: &[f64]) -> Roster {

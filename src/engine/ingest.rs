@@ -12,8 +12,8 @@ use super::lane::Form;
 use super::shard::Engine;
 use super::tree::UnitSize;
 use super::{LaneId, Memory};
-use crate::http::wrap_frame;
-use crate::protocol::frame::{self, FrameError};
+use weir_protocol::frame::{self, FrameError};
+use weir_protocol::record::wrap_frame;
 
 /// What became of received bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

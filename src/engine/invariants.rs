@@ -103,9 +103,9 @@ impl<M: Memory> Engine<M> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{EngineConfig, LaneId, LinkEpoch, OnSlow, Reach, Roster, VecMemory};
-    use crate::engine::{Entry, Ingest};
-    use crate::protocol::frame;
+    use crate::{EngineConfig, LaneId, LinkEpoch, OnSlow, Reach, Roster, VecMemory};
+    use crate::{Entry, Ingest};
+    use weir_protocol::frame;
 
     type Tampering = fn(&mut Engine<VecMemory>);
 

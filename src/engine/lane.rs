@@ -22,9 +22,9 @@ use std::collections::VecDeque;
 use super::ledger::Ledger;
 use super::origins::Origins;
 use super::{room, BufferId, BufferPool, LinkEpoch, Memory, Span};
-use crate::http::{record_messages, Record, RECORD_COUNT_BYTES};
-use crate::protocol::frame;
-use crate::protocol::native::{BatchHeader, BATCH_HEADER_BYTES, ORIGIN_BYTES};
+use weir_protocol::frame;
+use weir_protocol::native::{BatchHeader, BATCH_HEADER_BYTES, ORIGIN_BYTES};
+use weir_protocol::record::{record_messages, Record, RECORD_COUNT_BYTES};
 
 mod parts;
 

@@ -11,8 +11,8 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use crate::protocol::control::{resolve_ack, AckBeyond, AckStep, ControlDecoder, ControlError};
-use crate::protocol::Dialect;
+use weir_protocol::control::{resolve_ack, AckBeyond, AckStep, ControlDecoder, ControlError};
+use weir_protocol::Dialect;
 
 /// Before the first ACK of a reference client nobody knows how many messages it collects.
 const STRIDE_UNKNOWN: u64 = 1024;

@@ -40,7 +40,7 @@ impl Origins {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::LinkEpoch;
+    use crate::LinkEpoch;
 
     #[test]
     fn origins_go_with_their_messages() {

@@ -88,8 +88,8 @@ impl Registrar {
         self.forget_gone();
         let changed = match order {
             Order::Weight { name, weight, pin } => {
-                let weight = crate::protocol::valid_weight(weight)
-                    .ok_or(OrderError::BadWeight { weight })?;
+                let weight =
+                    weir_protocol::valid_weight(weight).ok_or(OrderError::BadWeight { weight })?;
                 if pin && !self.pins.contains_key(&name) && self.pins.len() >= KEPT_MAX {
                     return Err(OrderError::TooManyPins);
                 }
@@ -109,8 +109,8 @@ impl Registrar {
                 })?
             }
             Order::OwnWeight { name, weight } => {
-                let weight = crate::protocol::valid_weight(weight)
-                    .ok_or(OrderError::BadWeight { weight })?;
+                let weight =
+                    weir_protocol::valid_weight(weight).ok_or(OrderError::BadWeight { weight })?;
                 let analyzer = self.entry_named(&name)?.analyzer;
                 match self.own_weights.get_mut(&analyzer) {
                     Some(own) => {

@@ -21,8 +21,8 @@ use super::receipts::Ticket;
 use super::shard::{lane_id, Engine, LaneSlot, LaneState, Passed, Rerouted, Through};
 use super::tree::UnitSize;
 use super::{room, LaneId, LinkEpoch, Memory};
-use crate::http::{wrap_frame, wrap_piece, Record};
-use crate::protocol::frame;
+use weir_protocol::frame;
+use weir_protocol::record::{wrap_frame, wrap_piece, Record};
 
 /// Kept for the next re-route; most frames fit.
 const STAGED_BYTES_KEPT: usize = 64 * 1024;

@@ -27,7 +27,7 @@
 //!
 //! Lanes of frames have no headers, and a record is one message: both take no more.
 
-use crate::protocol::native::{BATCH_HEADER_BYTES, ORIGIN_BYTES};
+use weir_protocol::native::{BATCH_HEADER_BYTES, ORIGIN_BYTES};
 
 /// Smallest batch buffer in bytes. The bound needs more than two headers.
 pub(super) const BUFFER_BYTES_MIN: u32 = 4096;
@@ -47,7 +47,7 @@ pub(super) fn for_unit(bytes: usize, buffer_bytes: u32) -> usize {
 /// Bytes that a unit of `bytes` bytes may have on its new lane: as a record it grows by a head, as
 /// messages each may carry its origin.
 pub(super) fn bytes_moved(bytes: usize, messages: u64) -> usize {
-    use crate::http::RECORD_COUNT_BYTES;
+    use weir_protocol::record::RECORD_COUNT_BYTES;
     bytes + RECORD_COUNT_BYTES + messages as usize * ORIGIN_BYTES // in memory
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::LinkEpoch;
-use crate::protocol::WeightText;
+use weir_protocol::WeightText;
 
 /// Where an analyzer can be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]

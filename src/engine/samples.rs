@@ -3,7 +3,7 @@
 
 use super::shard::Engine;
 use super::{LaneId, Memory};
-use crate::protocol::frame::FRAME_HEADER_BYTES;
+use weir_protocol::frame::FRAME_HEADER_BYTES;
 
 /// Payload kept of a sample, in bytes.
 const PAYLOAD_BYTES_MAX: usize = 1024;

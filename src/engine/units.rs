@@ -12,7 +12,7 @@ use super::receipts::{Receipt, Ticket};
 use super::shard::Engine;
 use super::tree::{UnitSize, UNIT_MAX};
 use super::{room, LaneId, Memory};
-use crate::protocol::frame;
+use weir_protocol::frame;
 
 /// Messages that are routed together.
 pub trait Unit {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::chunked::Decoder;
 use super::error::{quoted, HttpError};
 use super::time::parse_http_date;
-use crate::protocol::foreign::sentence;
+use weir_protocol::foreign::sentence;
 
 /// Head of an answer. An analyzer that sends a longer one is not understood.
 const HEAD_BYTES_MAX: usize = 16 << 10;

@@ -13,7 +13,7 @@ use super::json::{self, Count, Sink};
 use super::level::level_of;
 use super::respond::number;
 use super::time::TIMESTAMP_BYTES;
-use crate::protocol::frame::FRAME_HEADER_BYTES;
+use weir_protocol::frame::FRAME_HEADER_BYTES;
 
 /// `emitterId` of packets that were joined, and `source` of messages that came by TCP.
 pub const TCP_EMITTER: &str = "tcp";
@@ -186,7 +186,7 @@ mod tests {
     use serde_json::{json, Value};
 
     fn frame(severity: u8, payload: &[u8]) -> Vec<u8> {
-        let header = super::super::record::frame_header(5 + payload.len(), severity);
+        let header = weir_protocol::record::frame_header(5 + payload.len(), severity);
         [&header[..], payload].concat()
     }
 

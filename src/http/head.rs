@@ -15,7 +15,7 @@ use std::mem::MaybeUninit;
 
 use super::error::{quoted, HttpError};
 use super::reader::Limits;
-use crate::protocol::foreign::Foreign;
+use weir_protocol::foreign::Foreign;
 
 /// Most headers that any limit can allow: they are read into an array on the stack.
 pub(super) const HEADERS_MAX: usize = 64;

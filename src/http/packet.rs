@@ -54,7 +54,7 @@ impl Default for PacketLimits {
     fn default() -> Self {
         Self {
             messages_max: 10_000,
-            message_bytes_max: crate::protocol::frame::FRAME_BYTES_MAX_DEFAULT as usize,
+            message_bytes_max: weir_protocol::frame::FRAME_BYTES_MAX_DEFAULT as usize,
             depth_max: 64,
         }
     }

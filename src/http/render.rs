@@ -3,9 +3,9 @@
 use super::ids::uuid_text;
 use super::json::{Count, Sink};
 use super::packet::{Message, Packet, RECEIVED};
-use super::record::{self, RECORD_HEADER_BYTES};
 use super::respond::number;
-use crate::protocol::frame::FRAME_HEADER_BYTES;
+use weir_protocol::frame::FRAME_HEADER_BYTES;
+use weir_protocol::record::{self, RECORD_HEADER_BYTES};
 
 const HEADER_BYTES: usize = FRAME_HEADER_BYTES as usize;
 

@@ -1,6 +1,6 @@
 //! Time as text: ISO-8601 in UTC with milliseconds, as JavaScript's `toISOString` writes it, and as header Date.
 
-use crate::protocol::civil;
+use weir_protocol::civil;
 
 /// `2026-01-15T10:30:00.000Z`.
 pub const TIMESTAMP_BYTES: usize = 24;

@@ -108,7 +108,7 @@ impl fmt::Display for NativeError {
             Self::Weight(weight) => write!(
                 f,
                 "weight {} is not a finite number >= 0",
-                crate::protocol::WeightText(*weight)
+                crate::WeightText(*weight)
             ),
             Self::IdLength(n) => write!(f, "analyzer id of {n} bytes, 1 to {ID_BYTES_MAX} allowed"),
             Self::IdText => write!(f, "analyzer id is not UTF-8"),

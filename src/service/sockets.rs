@@ -6,13 +6,12 @@
 //!   descriptors           3             4             5
 //! ```
 
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 
 use socket2::{Domain, SockRef, Type};
-
-use crate::uring::adopt_descriptors;
 
 /// The first of them.
 const FIRST: RawFd = 3;
@@ -45,11 +44,14 @@ pub struct Sockets {
 
 impl Sockets {
     /// Those of the environment; none when it is meant for another process. To be called once, before the
-    /// process opens anything.
+    /// process opens anything. `adopt` takes so many descriptors from the first on: whoever calls this answers
+    /// for nobody else having them.
     ///
     /// # Errors
     /// The variable, its value and what is allowed; or the descriptor and what is wrong with it.
-    pub fn from_environment() -> Result<Sockets, String> {
+    pub fn from_environment(
+        adopt: impl FnOnce(RawFd, u16) -> io::Result<Vec<OwnedFd>>,
+    ) -> Result<Sockets, String> {
         let variables = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"].map(super::variable);
         let [pid, count, names] = variables.each_ref().map(|value| value.as_deref());
         let names = names_of(pid, count, names, std::process::id())?;
@@ -57,7 +59,7 @@ impl Sockets {
             return Ok(Sockets::default());
         }
         let count = u16::try_from(names.len()).map_err(|error| error.to_string())?;
-        let descriptors = adopt_descriptors(FIRST, count)
+        let descriptors = adopt(FIRST, count)
             .map_err(|error| format!("LISTEN_FDS={count}: descriptors from {FIRST} on: {error}"))?;
         let mut sockets = Sockets::default();
         for ((name, descriptor), fd) in names.iter().zip(descriptors).zip(FIRST..) {

@@ -2,11 +2,11 @@
 
 use std::io;
 
-use super::io::Io;
+use super::port::Io;
 use super::slab::{bare, numbered, untoken, Kind};
 use super::worker::{Listeners, Phase, Worker};
-use crate::engine::Reason;
-use crate::uring::Completion;
+use crate::port::Completion;
+use weir_engine::Reason;
 
 impl<L> Listeners<L> {
     /// The one that a kind of accept is for.

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::config::RateLimit;
+use weir_config::RateLimit;
 
 /// Parts of the tables, each behind its own lock.
 const PARTS: usize = 16;

@@ -9,11 +9,11 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::admission::Taken;
-use super::config::{AllowList, RateLimit};
-use super::io::Io;
+use super::port::Io;
 use super::slab::Slot;
 use super::worker::Worker;
-use crate::http::Request;
+use weir_config::{AllowList, RateLimit};
+use weir_http::Request;
 
 /// What answers say of a client's rate, as `draft-ietf-httpapi-ratelimit-headers-06` has it.
 pub(super) struct RateHeaders {

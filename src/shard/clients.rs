@@ -25,16 +25,17 @@ use std::net::{IpAddr, Shutdown};
 
 use super::admission::Door;
 use super::callers::RateHeaders;
-use super::io::Io;
+use super::port::Io;
 use super::pressure::Unread;
 use super::shared::HttpReport;
 use super::slab::{bare, token, Kind, Slab, Slot};
 use super::worker::{Phase, Worker};
-use super::Config;
-use crate::engine::{Reason, Ticket};
-use crate::http::{self, HttpError, Reader, SeededIds, Step};
-use crate::http::{DATE_BYTES, TIMESTAMP_BYTES, UUID_BYTES};
-use crate::uring::{Completion, Group};
+use crate::port::{Completion, Group};
+use weir_config::Config;
+use weir_engine::{Reason, Ticket};
+use weir_http as http;
+use weir_http::{HttpError, Reader, SeededIds, Step};
+use weir_http::{DATE_BYTES, TIMESTAMP_BYTES, UUID_BYTES};
 
 /// Bytes of one client's input, and of answers to it, beyond which nothing more is received.
 pub(super) const HELD_BYTES_MAX: usize = 256 * 1024;

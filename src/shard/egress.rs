@@ -8,13 +8,13 @@
 //! A copying send gathers all ranges that wait, its own shard's and others'. A zero-copy send takes
 //! one range, out of registered memory.
 
-use super::io::Io;
 use super::mesh::{Mesh, Message, Parcel};
+use super::port::Io;
 use super::slab::{token, Kind, Slot};
 use super::worker::{Worker, ZeroCopySend};
-use crate::engine::{LaneId, Span};
-use crate::protocol::text::Field;
-use crate::uring::{Completion, SEND_RANGES_MAX};
+use crate::port::{Completion, SEND_RANGES_MAX};
+use weir_engine::{LaneId, Span};
+use weir_protocol::text::Field;
 
 /// A range that is being sent.
 #[derive(Clone, Copy, Debug)]

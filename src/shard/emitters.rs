@@ -13,15 +13,15 @@ use std::net::{IpAddr, Shutdown};
 use std::sync::atomic::Ordering;
 
 use super::admission::{customer, Door};
-use super::io::Io;
+use super::port::Io;
 use super::slab::{bare, token, Kind, Slot};
 use super::worker::{Phase, Worker};
-use crate::engine::{Ingest, Reason};
-use crate::protocol::detect;
-use crate::protocol::foreign::{self, Foreign};
-use crate::protocol::frame::FrameError;
-use crate::protocol::native::Welcome;
-use crate::uring::{Chunk, Completion, Group};
+use crate::port::{Chunk, Completion, Group};
+use weir_engine::{Ingest, Reason};
+use weir_protocol::detect;
+use weir_protocol::foreign::{self, Foreign};
+use weir_protocol::frame::FrameError;
+use weir_protocol::native::Welcome;
 
 /// An emitter's connection.
 pub(super) struct Emitter<S> {
@@ -378,7 +378,7 @@ impl<I: Io> Worker<I> {
     }
 
     /// Bytes that were read and that the engine has not taken.
-    pub(crate) fn pending_bytes(&self) -> u64 {
+    pub fn pending_bytes(&self) -> u64 {
         self.pending
             .iter()
             .map(|pending| pending.chunk.len() as u64)

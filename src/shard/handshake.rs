@@ -10,19 +10,19 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::admission::customer;
-use super::config::Protection;
 use super::egress::Sending;
-use super::io::Io;
 use super::links::{Connection, HandOverFacts, Stage};
 use super::mesh::{HandOver, Mesh, Message};
+use super::port::Io;
 use super::slab::{bare, token, Kind, Slot};
 use super::worker::{Worker, TICK_HANDSHAKE};
-use crate::engine::{Change, Entry, Link, LinkEpoch, Reach, Reason, Window};
-use crate::protocol::detect::{DetectError, Detection, Detector, DETECT_MS_MAX, SILENCE_MS};
-use crate::protocol::native::{HelloReader, NativeError, Welcome};
-use crate::protocol::text::{check_name, Field};
-use crate::protocol::{foreign, Dialect, WeightText};
-use crate::uring::{Completion, Group};
+use crate::port::{Completion, Group};
+use weir_config::Protection;
+use weir_engine::{Change, Entry, Link, LinkEpoch, Reach, Reason, Window};
+use weir_protocol::detect::{DetectError, Detection, Detector, DETECT_MS_MAX, SILENCE_MS};
+use weir_protocol::native::{HelloReader, NativeError, Welcome};
+use weir_protocol::text::{check_name, Field};
+use weir_protocol::{foreign, Dialect, WeightText};
 
 const MS: u64 = 1_000_000;
 /// A connection that says nothing at all is closed after this.

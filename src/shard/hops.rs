@@ -9,10 +9,10 @@
 //! A packet keeps the number, not the names: a ring of two ends after [`HOPS_MAX`] rounds at the latest.
 //! The answer to a health check is 508 as well, so that a distributor never takes itself for an analyzer.
 
-use super::io::Io;
+use super::port::Io;
 use super::slab::Slot;
 use super::worker::Worker;
-use crate::http::Request;
+use weir_http::Request;
 
 /// Distributors that a packet may come through.
 const HOPS_MAX: u8 = 8;

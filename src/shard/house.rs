@@ -5,14 +5,14 @@ use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::io::Io;
 use super::links::Connection;
 use super::mesh::{Mesh, Message};
+use super::port::Io;
 use super::shared::{ShardReport, Stop};
 use super::slab::Kind;
 use super::worker::{Phase, Worker, TICK_HANDSHAKE};
-use crate::engine::{Change, LinkEpoch, Reach, Registrar, Roster, Window};
-use crate::protocol::Dialect;
+use weir_engine::{Change, LinkEpoch, Reach, Registrar, Roster, Window};
+use weir_protocol::Dialect;
 
 const SECOND_NS: u64 = 1_000_000_000;
 /// What a drain gets beyond its deadline when the process did not run meanwhile.
@@ -219,7 +219,7 @@ impl<I: Io> Worker<I> {
     }
 
     /// Goes on with stopping, if that was asked for. True: the loop ends.
-    pub(crate) fn finished(&mut self) -> bool {
+    pub fn finished(&mut self) -> bool {
         match self.shared.stop() {
             Stop::No => return false,
             Stop::Now => return true,

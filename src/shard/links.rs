@@ -9,18 +9,18 @@ use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::sync::Arc;
 
 use super::egress::Sending;
-use super::io::Io;
 use super::mesh::{Mesh, Message, Parcel};
 use super::places::Turn;
+use super::port::Io;
 use super::slab::{token, Kind, Slot};
 use super::worker::Worker;
-use crate::engine::{Change, Link, LinkEpoch, Reason, Stall, Window};
-use crate::protocol::control::Control;
-use crate::protocol::detect::Detector;
-use crate::protocol::native::{self, HelloReader};
-use crate::protocol::text::{Field, Quoted, Time};
-use crate::protocol::{Dialect, WeightText};
-use crate::uring::{Completion, Group};
+use crate::port::{Completion, Group};
+use weir_engine::{Change, Link, LinkEpoch, Reason, Stall, Window};
+use weir_protocol::control::Control;
+use weir_protocol::detect::Detector;
+use weir_protocol::native::{self, HelloReader};
+use weir_protocol::text::{Field, Quoted, Time};
+use weir_protocol::{Dialect, WeightText};
 
 /// Links that are closed in one tick because they stalled: each costs system calls.
 const STALLED_CLOSED_MAX: usize = 64;

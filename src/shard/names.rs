@@ -12,12 +12,12 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Shutdown};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::io::Io;
 use super::links::Stage;
+use super::port::Io;
 use super::slab::Slot;
 use super::worker::Worker;
-use crate::engine::{Reason, OTHERS};
-use crate::protocol::Dialect;
+use weir_engine::{Reason, OTHERS};
+use weir_protocol::Dialect;
 
 /// Who took an id over without saying its instance keeps it so long.
 const TAKEOVER_PAUSE_NS: u64 = 10_000_000_000;

@@ -18,9 +18,9 @@ use std::time::Duration;
 
 use super::refused::{RefusedCounts, RefusedPackets};
 use super::shared::{Live, ShardReport, Shared};
-use crate::awake::Limit;
-use crate::engine::{Order, OrderError};
-use crate::protocol::text::Time;
+use weir_clock::Limit;
+use weir_engine::{Order, OrderError};
+use weir_protocol::text::Time;
 
 /// Orders that may wait for shard 0; it takes them every turn.
 const SLIPS_MAX: usize = 1024;
@@ -71,7 +71,7 @@ impl fmt::Display for OrderRefused {
 impl std::error::Error for OrderRefused {}
 
 /// What became of an order: the epoch of the roster that has it.
-pub(crate) type OrderDone = Result<u64, OrderError>;
+pub type OrderDone = Result<u64, OrderError>;
 
 /// An order on its way, and where its result goes.
 pub(super) struct Slip {
@@ -225,7 +225,8 @@ pub struct Operator {
 }
 
 impl Operator {
-    pub(crate) fn new(shared: Arc<Shared>) -> Operator {
+    /// Of a distributor's shards.
+    pub fn new(shared: Arc<Shared>) -> Operator {
         Operator { shared }
     }
 
@@ -256,7 +257,7 @@ impl Operator {
     ///
     /// # Errors
     /// Too many wait already.
-    pub(crate) fn order_later(&self, order: Order) -> Result<Receiver<OrderDone>, OrderRefused> {
+    pub fn order_later(&self, order: Order) -> Result<Receiver<OrderDone>, OrderRefused> {
         let (result, answer) = sync_channel(1);
         {
             let desk = &self.shared.desk;
@@ -308,7 +309,7 @@ impl Operator {
     }
 
     /// Tells the shards where an analyzer over HTTP is, before the order that it is up. Its generation.
-    pub(crate) fn announce(&self, target: HttpTarget) -> u64 {
+    pub fn announce(&self, target: HttpTarget) -> u64 {
         let desk = &self.shared.desk;
         let generation = desk.generations.fetch_add(1, Ordering::Relaxed) + 1;
         let mut targets = desk.targets.lock().unwrap_or_else(PoisonError::into_inner);
@@ -317,7 +318,7 @@ impl Operator {
     }
 
     /// It is down, or about to be: no shard opens links to it any more.
-    pub(crate) fn forget(&self, generation: u64) {
+    pub fn forget(&self, generation: u64) {
         self.shared.desk.forget_target(generation);
     }
 

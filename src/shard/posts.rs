@@ -21,16 +21,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::hops;
-use super::io::Io;
 use super::mesh::{Mesh, Message};
 use super::operator::HttpTarget;
+use super::port::Io;
 use super::shared::HttpAnalyzerReport;
 use super::slab::{Slab, Slot};
 use super::worker::Worker;
-use crate::engine::{Change, LinkEpoch, Passed, Reach, Roster};
-use crate::http::{self, AnswerHead, Ids, Record, SeededIds};
-use crate::protocol::text::{Field, Quoted};
-use crate::protocol::WeightText;
+use weir_engine::{Change, LinkEpoch, Passed, Reach, Roster};
+use weir_http as http;
+use weir_http::{AnswerHead, Ids, SeededIds};
+use weir_protocol::record::Record;
+use weir_protocol::text::{Field, Quoted};
+use weir_protocol::WeightText;
 
 mod aside;
 mod bytes;
@@ -38,7 +40,7 @@ mod connections;
 mod refused;
 
 use aside::Aside;
-pub(super) use aside::{open_refused, refused_file_name};
+pub use aside::{open_refused, refused_file_name};
 use bytes::{join_frames, write_request, Envelope};
 use connections::{End, PostConnection, Stage};
 
@@ -404,7 +406,7 @@ impl<I: Io> Worker<I> {
                 link.unposted.drain(..link.read);
                 link.read = 0;
             }
-            let bytes = crate::engine::Memory::read(self.engine.memory(), range.span);
+            let bytes = weir_engine::Memory::read(self.engine.memory(), range.span);
             link.unposted.extend_from_slice(bytes);
             self.engine.written(lane);
         }

@@ -14,10 +14,10 @@
 use std::collections::BinaryHeap;
 
 use super::clients::{Client, Stage};
-use super::io::Io;
+use super::port::Io;
 use super::slab::Slot;
 use super::worker::Worker;
-use crate::http::HttpError;
+use weir_http::HttpError;
 
 /// After so many bytes of answers the kernel is asked how many of them are not read: a system call.
 const LOOK_BYTES: usize = 4096;

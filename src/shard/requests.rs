@@ -11,16 +11,17 @@ use std::io::Write;
 
 use super::callers::RateHeaders;
 use super::clients::{Clients, Stage, HELD_BYTES_MAX};
-use super::config::Cors;
-use super::io::Io;
 use super::operator::{Question, Reply, ASKED_HEADERS};
+use super::port::Io;
 use super::slab::{token, untoken, Kind, Slot};
 use super::worker::{Phase, Worker};
-use crate::engine::{Unit, UnitRefused};
-use crate::http::{self, BodyKind, HttpError, Packet, PacketError, Request};
-use crate::http::{DATE_BYTES, TIMESTAMP_BYTES, UUID_BYTES};
-use crate::protocol::foreign::{self, Foreign};
-use crate::protocol::frame;
+use weir_config::Cors;
+use weir_engine::{Unit, UnitRefused};
+use weir_http as http;
+use weir_http::{BodyKind, HttpError, Packet, PacketError, Request};
+use weir_http::{DATE_BYTES, TIMESTAMP_BYTES, UUID_BYTES};
+use weir_protocol::foreign::{self, Foreign};
+use weir_protocol::frame;
 
 /// What a client under pressure is told to wait, in seconds.
 const RETRY_AFTER: &str = "1";

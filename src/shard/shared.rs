@@ -11,9 +11,9 @@ use super::notices::{self, Notices};
 use super::operator::Desk;
 use super::refused::RefusedMemory;
 use super::tap::Tap;
-use super::{Config, HttpConfig, Protection};
-use crate::engine::{Account, Balance, Counters, Ended, LaneReport, Roster, TableChanges};
-use crate::uring::Wake;
+use crate::port::Wake;
+use weir_config::{Config, HttpConfig, Protection};
+use weir_engine::{Account, Balance, Counters, Ended, LaneReport, Roster, TableChanges};
 
 /// How far the distributor is on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -139,7 +139,7 @@ pub struct HttpAnalyzerReport {
 }
 
 /// Shared by the shards and by whoever started them.
-pub(crate) struct Shared {
+pub struct Shared {
     stop: AtomicU8,
     /// CLOCK_MONOTONIC in nanoseconds when draining ends.
     deadline_ns: AtomicU64,
@@ -178,7 +178,7 @@ pub struct Live {
 
 impl Shared {
     /// For `shards` shards; those that sleep have their wake-up in `wakes`.
-    pub(crate) fn new(config: &Config, wakes: Vec<Arc<Wake>>) -> Shared {
+    pub fn new(config: &Config, wakes: Vec<Arc<Wake>>) -> Shared {
         let shards = config.shards;
         let live = Live {
             protection: config.protection.clone(),
@@ -242,7 +242,7 @@ impl Shared {
     }
 
     /// Asks for more of a stop than before; less is ignored.
-    pub(crate) fn ask(&self, stop: Stop, deadline_ns: u64) {
+    pub fn ask(&self, stop: Stop, deadline_ns: u64) {
         if stop == Stop::Drain && self.stop() == Stop::No {
             self.deadline_ns.store(deadline_ns, Ordering::Release);
         }
@@ -250,6 +250,11 @@ impl Shared {
         for wake in &self.wakes {
             wake.wake();
         }
+    }
+
+    /// What ends a shard's wait.
+    pub fn wake(&self, shard: usize) -> Arc<Wake> {
+        Arc::clone(&self.wakes[shard])
     }
 
     pub(super) fn deadline_ns(&self) -> u64 {
@@ -266,7 +271,7 @@ impl Shared {
     }
 
     /// A part of each shard's newest report.
-    pub(super) fn reports<T>(&self, part: impl Fn(&ShardReport) -> T) -> Vec<T> {
+    pub fn reports<T>(&self, part: impl Fn(&ShardReport) -> T) -> Vec<T> {
         let newest = |report: &Mutex<Arc<ShardReport>>| {
             Arc::clone(&report.lock().unwrap_or_else(PoisonError::into_inner))
         };

@@ -11,8 +11,8 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::io::Io;
 use super::operator::Operator;
+use super::port::Io;
 use super::worker::Worker;
 
 /// Messages that wait for whoever looks; beyond, the oldest go.

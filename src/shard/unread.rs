@@ -12,12 +12,12 @@ use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
 use super::admission::Door;
-use super::io::Io;
+use super::port::Io;
 use super::slab::Slot;
 use super::worker::Worker;
-use crate::engine::{Evicted, Reason};
-use crate::protocol::text::Time;
-use crate::uring::Left;
+use crate::port::Left;
+use weir_engine::{Evicted, Reason};
+use weir_protocol::text::Time;
 
 /// Sockets that are looked at in one turn: a system call each.
 const LOOKS: usize = 1024;

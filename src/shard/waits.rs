@@ -12,11 +12,11 @@
 use std::time::Duration;
 
 use super::clients::{Client, Stage};
-use super::io::Io;
+use super::port::Io;
 use super::slab::{Kind, Slot};
 use super::worker::{Phase, Worker};
-use crate::http::HttpError;
-use crate::protocol::text::Time;
+use weir_http::HttpError;
+use weir_protocol::text::Time;
 
 /// How long a client has to close after its last answer. What it sends meanwhile is thrown away.
 const LINGER: Duration = Duration::from_secs(2);

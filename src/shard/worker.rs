@@ -17,20 +17,20 @@ use std::time::Duration;
 use super::clients::Clients;
 use super::emitters::{Emitter, PendingChunk};
 use super::gather::Gather;
-use super::io::Io;
 use super::links::Connection;
 use super::mesh::{Inbox, Mesh};
 use super::places::{places_of, Places};
+use super::port::Io;
 use super::posts::Posts;
 use super::shared::{HttpReport, Live, Pace, ShardReport, Shared, Stop};
 use super::slab::{bare, token, untoken, Kind, Slab, Slot};
-use super::Config;
-use crate::awake::Awake;
-use crate::engine::{Engine, LaneId, LinkEpoch, Registrar, Roster};
-use crate::uring::{Completion, Ring, Wait};
+use crate::port::{Completion, Wait, Wake};
+use weir_clock::Awake;
+use weir_config::Config;
+use weir_engine::{Engine, LaneId, LinkEpoch, Registrar, Roster};
 
 /// Completions handled before sends go out: bounds the time that a batch waits for its send.
-const TURN_COMPLETIONS: usize = 512;
+pub const TURN_COMPLETIONS: usize = 512;
 /// Ends of links that are seen to in a turn. Each costs a system call and lines of tables, 20 us in all: a
 /// thousand at once must not hold up what living ones get.
 const TURN_ENDS: usize = 64;
@@ -65,25 +65,28 @@ pub(super) struct ZeroCopySend {
 }
 
 /// Where a shard accepts connections.
-pub(crate) struct Listeners<L> {
+pub struct Listeners<L> {
     /// None: the farewell's time for new ones is over.
-    pub(crate) emitters: Option<L>,
+    pub emitters: Option<L>,
     /// Until the end: also while draining, whoever can ACK may come.
-    pub(crate) analyzers: L,
+    pub analyzers: L,
     /// Not everybody wants HTTP.
-    pub(crate) http: Option<L>,
+    pub http: Option<L>,
     /// The emitters' socket stays open when this process ends: who is not accepted waits for the next one.
-    pub(crate) outlives: bool,
+    pub outlives: bool,
 }
 
 /// One shard. Lives on its thread, owns everything that it touches.
-pub(crate) struct Worker<I: Io> {
+pub struct Worker<I: Io> {
     pub(super) index: u16,
     pub(super) config: Arc<Config>,
     pub(super) shared: Arc<Shared>,
-    pub(crate) io: I,
-    pub(crate) engine: Engine<I::Memory>,
-    pub(crate) mesh: I::Mesh,
+    /// What it stands on.
+    pub io: I,
+    /// What decides.
+    pub engine: Engine<I::Memory>,
+    /// The way to the other shards.
+    pub mesh: I::Mesh,
     pub(super) listeners: Option<Listeners<I::Listener>>,
 
     pub(super) emitters: Slab<Emitter<I::Socket>>,
@@ -164,48 +167,11 @@ pub(crate) struct Worker<I: Io> {
     sent_ns: u64,
 }
 
-impl Worker<Ring> {
-    /// Runs until the distributor stops; the last report balances the books.
-    ///
-    /// # Errors
-    /// The data ring failed in a way that cannot be waited out.
-    pub(super) async fn run(mut self) -> std::io::Result<ShardReport> {
-        self.start();
-        let mut completions: Vec<Completion> = Vec::with_capacity(TURN_COMPLETIONS);
-        let mut inbox = Inbox::new();
-        loop {
-            if let Err(error) = self.wait() {
-                self.io.quiesce();
-                return Err(error);
-            }
-            self.io.drain(&mut completions, TURN_COMPLETIONS);
-            self.handle(&mut completions);
-            if self.mesh.has_mail() {
-                self.mesh.receive(&mut inbox).await;
-            }
-            // No yield to glommio, ever: see PREEMPT_AFTER in start.rs.
-            self.conclude_turn(&mut inbox);
-            if self.finished() {
-                return Ok(self.end());
-            }
-        }
-    }
-
-    fn wait(&mut self) -> std::io::Result<()> {
-        let wake = Arc::clone(&self.shared.wakes[usize::from(self.index)]);
-        wake.announce_sleep();
-        let wait = self.next_wait();
-        let waited = self.io.wait(wait);
-        wake.announce_awake();
-        waited
-    }
-}
-
 /// One turn is `handle`, `conclude_turn`, `finished`: the kernel's shards and the simulator's both
 /// call nothing else.
 impl<I: Io> Worker<I> {
     /// A shard that has not started yet. Shard 0 keeps the roster.
-    pub(crate) fn new(
+    pub fn new(
         index: u16,
         config: Arc<Config>,
         shared: Arc<Shared>,
@@ -274,13 +240,13 @@ impl<I: Io> Worker<I> {
     }
 
     /// Starts to accept.
-    pub(crate) fn start(&mut self) {
+    pub fn start(&mut self) {
         self.start_accepts();
         self.io.arm_wake(bare(Kind::Wake));
     }
 
     /// First half of a turn: what the requests have come to.
-    pub(crate) fn handle(&mut self, completions: &mut Vec<Completion>) {
+    pub fn handle(&mut self, completions: &mut Vec<Completion>) {
         let last_ns = std::mem::replace(&mut self.now_ns, self.io.now_ns());
         self.turn_bytes = 0;
         self.hurry = completions.len() >= TURN_COMPLETIONS;
@@ -321,7 +287,7 @@ impl<I: Io> Worker<I> {
 
     /// Second half of a turn: what other shards said, then everything that follows from both. True
     /// when housekeeping was due.
-    pub(crate) fn conclude_turn(&mut self, inbox: &mut Inbox<I::Socket>) -> bool {
+    pub fn conclude_turn(&mut self, inbox: &mut Inbox<I::Socket>) -> bool {
         for (from, message) in inbox.drain(..) {
             self.on_message(from, message);
         }
@@ -356,7 +322,7 @@ impl<I: Io> Worker<I> {
     }
 
     /// The last words and the last report.
-    pub(crate) fn end(&mut self) -> ShardReport {
+    pub fn end(&mut self) -> ShardReport {
         self.say_goodbye();
         let report = self.report();
         self.listeners = None;
@@ -379,22 +345,27 @@ impl<I: Io> Worker<I> {
     }
 
     /// The analyzers and weights that it routes by.
-    pub(crate) fn roster(&self) -> &Roster {
+    pub fn roster(&self) -> &Roster {
         &self.roster
     }
 
     /// What HTTP clients have brought so far.
-    pub(crate) fn http_report(&self) -> &HttpReport {
+    pub fn http_report(&self) -> &HttpReport {
         &self.clients.report
     }
 
     /// When housekeeping is due next.
-    pub(crate) fn next_tick_ns(&self) -> u64 {
+    pub fn next_tick_ns(&self) -> u64 {
         self.next_tick_ns
     }
 
+    /// What ends this shard's wait from another thread.
+    pub fn wake(&self) -> &Arc<Wake> {
+        &self.shared.wakes[usize::from(self.index)]
+    }
+
     /// How long the next wait may be.
-    fn next_wait(&mut self) -> Wait {
+    pub fn next_wait(&mut self) -> Wait {
         if self.has_work() {
             return Wait {
                 gather: Duration::ZERO,
@@ -437,7 +408,7 @@ impl<I: Io> Worker<I> {
     }
 
     /// Something can be done without a completion.
-    pub(crate) fn has_work(&mut self) -> bool {
+    pub fn has_work(&mut self) -> bool {
         self.mesh.has_mail()
             || self.mesh.is_busy()
             || !self.ends.is_empty()

@@ -7,8 +7,8 @@ use super::net::{ConnId, Net, Peer, Port, Read};
 use super::oracle::{MessageId, Oracle};
 use super::plan::{name_of_analyzer, AnalyzerPlan, Noise, What, MS};
 use super::random::Random;
-use crate::protocol::native::{BatchCursor, BatchHeader, Hello, LinkWord, Welcome};
-use crate::protocol::{control, frame, Dialect};
+use weir_protocol::native::{BatchCursor, BatchHeader, Hello, LinkWord, Welcome};
+use weir_protocol::{control, frame, Dialect};
 
 /// A remainder is ACKed after this much silence.
 const IDLE_NS: u64 = 20 * MS;

@@ -2,7 +2,7 @@
 
 use super::plan::Ending;
 use super::world::World;
-use crate::engine::{Proportion, Reason, TableChanges};
+use weir_engine::{Proportion, Reason, TableChanges};
 
 /// Every so many turns the slow checks are made.
 const THOROUGH_TURNS: u64 = 16;

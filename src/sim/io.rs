@@ -9,9 +9,9 @@ use std::rc::Rc;
 
 use super::mesh::SimMesh;
 use super::net::{ConnId, Net, Port, SimListener, SimSocket};
-use crate::engine::{Span, VecMemory};
-use crate::shard::io::Io;
-use crate::uring::{Chunk, Completion, Group, Left};
+use weir_engine::{Span, VecMemory};
+use weir_shard::port::Io;
+use weir_shard::port::{Chunk, Completion, Group, Left};
 
 /// Written over receive memory that the shard has given back: whoever reads on sees it.
 const POISON: u8 = 0xDD;

@@ -5,8 +5,8 @@ use super::net::{ConnId, Port, Read};
 use super::plan::MS;
 use super::random::Random;
 use super::world::World;
-use crate::engine::{Memory, Span};
-use crate::uring::{Completion, Group};
+use weir_engine::{Memory, Span};
+use weir_shard::port::{Completion, Group};
 
 /// What breaks in a shard's kernel until a time.
 #[derive(Clone, Copy, Debug, Default)]

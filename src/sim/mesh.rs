@@ -1,8 +1,8 @@
 //! The mesh without threads: what a shard sends is taken by the world, and arrives when it likes, in
 //! order between any two shards.
 
-use crate::shard::mesh::{Inbox, Mesh, Message, Outbox};
-use crate::sim::net::SimSocket;
+use crate::net::SimSocket;
+use weir_shard::mesh::{Inbox, Mesh, Message, Outbox};
 
 /// One shard's end.
 pub(crate) struct SimMesh {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::random::Random;
-use crate::http::level_of;
-use crate::protocol::frame::{self, FRAME_HEADER_BYTES};
+use weir_http::level_of;
+use weir_protocol::frame::{self, FRAME_HEADER_BYTES};
 
 /// Number of a message, in the order in which emitters made them.
 pub(super) type MessageId = u32;

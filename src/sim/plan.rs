@@ -5,8 +5,8 @@ use std::fmt;
 
 use super::http::{name_of_server, ClientFault, HttpPlan, ServerFault};
 use super::random::Random;
-use crate::engine::OnSlow;
-use crate::protocol::Dialect;
+use weir_engine::OnSlow;
+use weir_protocol::Dialect;
 
 pub(super) const MS: u64 = 1_000_000;
 

@@ -10,8 +10,8 @@ use serde::Deserialize;
 use super::http::HttpPlan;
 use super::plan::{AnalyzerPlan, EmitterPlan, Ending, Fault, HostPlan, Noise, Plan, What, MS};
 use super::world::World;
-use crate::engine::OnSlow;
-use crate::protocol::Dialect;
+use weir_engine::OnSlow;
+use weir_protocol::Dialect;
 
 /// A file. All times are in seconds, all sizes in bytes.
 #[derive(Clone, Debug, Deserialize)]

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use hdrhistogram::Histogram;
 
 use super::analyzer::Analyzer;
-use super::build;
 use super::emitter::Emitter;
 use super::http::Http;
 use super::io::SimIo;
@@ -18,11 +17,12 @@ use super::net::{analyzer_on, Net, Peer, SimSocket, Who};
 use super::oracle::Oracle;
 use super::plan::{EmitterPlan, Ending, Noise, Plan, What, MS};
 use super::random::Random;
+use super::shards;
 use super::topology::{Part, Scene};
-use crate::shard::mesh::{Inbox, Message};
-use crate::shard::shared::{Shared, Stop};
-use crate::shard::worker::Worker;
-use crate::shard::{Operator, ShardReport};
+use weir_shard::mesh::{Inbox, Message};
+use weir_shard::Worker;
+use weir_shard::{Operator, ShardReport};
+use weir_shard::{Shared, Stop};
 
 /// Virtual time starts here: a clock that has run for a while.
 const START_NS: u64 = 1_000_000 * MS;
@@ -91,9 +91,9 @@ impl World {
     pub(super) fn new(plan: Plan) -> World {
         let shards = plan.shards;
         let net = Rc::new(RefCell::new(Net::new(&plan, START_NS)));
-        let config = Arc::new(build::config(&plan));
+        let config = Arc::new(shards::config(&plan));
         let shared = Arc::new(Shared::new(&config, Vec::new()));
-        let workers = (0..shards).map(|shard| build::worker(&plan, shard, &config, &shared, &net));
+        let workers = (0..shards).map(|shard| shards::worker(&plan, shard, &config, &shared, &net));
         let workers: Vec<_> = workers.collect();
         let emitters = plan.emitters.iter().enumerate();
         let emitters = emitters.map(|(index, e)| Emitter::new(index, e.clone(), plan.seed));

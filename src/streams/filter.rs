@@ -5,25 +5,28 @@
 
 use log::LevelFilter;
 
-/// Modules of Weir that log, or may: what stands below `src`.
-const MODULES: [&str; 17] = [
-    "audit",
-    "awake",
-    "certificate",
-    "cli",
-    "client",
-    "control",
-    "demo",
-    "doctor",
-    "engine",
-    "http",
-    "journal",
-    "protocol",
-    "service",
-    "shard",
-    "sim",
-    "streams",
-    "uring",
+/// Parts of Weir that log, or may, as they are asked for (`weir::NAME`), and where their code lies.
+const MODULES: [(&str, &str); 20] = [
+    ("audit", "weir_ledger::audit"),
+    ("awake", "weir_clock::awake"),
+    ("certificate", "weir_ledger::certificate"),
+    ("cli", "weir::cli"),
+    ("client", "weir_client"),
+    ("clock", "weir_clock"),
+    ("config", "weir_config"),
+    ("control", "weir_control"),
+    ("demo", "weir_demo"),
+    ("doctor", "weir_doctor"),
+    ("engine", "weir_engine"),
+    ("http", "weir_http"),
+    ("journal", "weir_ledger::journal"),
+    ("protocol", "weir_protocol"),
+    ("runtime", "weir_runtime"),
+    ("service", "weir_service"),
+    ("shard", "weir_shard"),
+    ("sim", "weir_sim"),
+    ("streams", "weir_streams"),
+    ("uring", "weir_runtime::uring"),
 ];
 /// Other crates whose lines somebody may want.
 const CRATES: [&str; 3] = ["glommio", "mio", "weir_bench"];
@@ -33,7 +36,7 @@ const FALLBACK: &str = "info";
 /// What a value of the variable asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Asked {
-    /// As env_logger reads it; none when nothing of it can be used.
+    /// As env_logger reads it, with crates for parts; none when nothing of it can be used.
     pub(super) usable: Option<String>,
     /// Each names the piece, and what is allowed.
     pub(super) problems: Vec<String>,
@@ -53,7 +56,7 @@ pub(super) fn read(text: &str) -> Asked {
             continue;
         }
         match check(piece) {
-            Ok(is_about) => {
+            Ok((piece, is_about)) => {
                 is_about_weir |= is_about;
                 good.push(piece);
             }
@@ -73,7 +76,7 @@ pub(super) fn read(text: &str) -> Asked {
         };
     }
     if !is_about_weir && !problems.is_empty() {
-        good.insert(0, FALLBACK);
+        good.insert(0, FALLBACK.to_owned());
     }
     let mut usable = good.join(",");
     if let Some(pattern) = pattern {
@@ -86,28 +89,42 @@ pub(super) fn read(text: &str) -> Asked {
     }
 }
 
-/// Whether a piece is about Weir, or why it cannot be used.
-fn check(piece: &str) -> Result<bool, String> {
+/// A piece as env_logger reads it, and whether it is about Weir; or why it cannot be used.
+fn check(piece: &str) -> Result<(String, bool), String> {
     let levels = "off, error, warn, info, debug, trace";
     let is_level = |text: &str| text.parse::<LevelFilter>().is_ok();
     if is_level(piece) {
-        return Ok(true);
+        return Ok((piece.to_owned(), true));
     }
     let (name, level) = piece.split_once('=').unwrap_or((piece, ""));
     let (name, level) = (name.trim(), level.trim());
     if !level.is_empty() && !is_level(level) {
         return Err(format!("allowed behind the =: {levels}"));
     }
-    let mut parts = name.split("::");
-    match (parts.next(), parts.next()) {
-        (Some("weir"), None) => Ok(true),
-        (Some("weir"), Some(module)) if MODULES.contains(&module) => Ok(true),
-        (Some(name), _) if CRATES.contains(&name) => Ok(name == "weir_bench"),
-        _ => Err(format!(
-            "neither a level nor a part of this program; allowed: {levels}, weir=LEVEL, or weir::MODULE=LEVEL with {}",
-            MODULES.join(", ")
-        )),
+    let mut parts = name.splitn(3, "::");
+    match (parts.next(), parts.next(), parts.next()) {
+        // Every crate's name begins with it.
+        (Some("weir"), None, _) => Ok((piece.to_owned(), true)),
+        (Some("weir"), Some(module), below) => {
+            let found = MODULES.iter().find(|(name, _)| *name == module);
+            let (_, path) = found.ok_or_else(|| not_a_part(levels))?;
+            let below = below.map_or(String::new(), |below| format!("::{below}"));
+            let level = match level {
+                "" => String::new(),
+                level => format!("={level}"),
+            };
+            Ok((format!("{path}{below}{level}"), true))
+        }
+        (Some(name), ..) if CRATES.contains(&name) => Ok((piece.to_owned(), name == "weir_bench")),
+        _ => Err(not_a_part(levels)),
     }
+}
+
+fn not_a_part(levels: &str) -> String {
+    let names = MODULES.map(|(name, _)| name).join(", ");
+    format!(
+        "neither a level nor a part of this program; allowed: {levels}, weir=LEVEL, or weir::MODULE=LEVEL with {names}"
+    )
 }
 
 #[cfg(test)]
@@ -121,13 +138,24 @@ mod tests {
             "WARN",
             "off",
             "weir=debug",
-            "weir::shard=trace,warn",
-            "weir::shard::egress",
             "glommio=debug",
             "info/closed",
         ] {
             let asked = read(good);
             assert_eq!(asked.usable.as_deref(), Some(good));
+            assert_eq!(asked.problems, [""; 0], "{good}");
+        }
+    }
+
+    #[test]
+    fn parts_are_looked_for_where_their_code_lies() {
+        for (good, usable) in [
+            ("weir::shard=trace,warn", "weir_shard=trace,warn"),
+            ("weir::shard::egress", "weir_shard::egress"),
+            ("weir::uring::ring=debug", "weir_runtime::uring::ring=debug"),
+        ] {
+            let asked = read(good);
+            assert_eq!(asked.usable.as_deref(), Some(usable));
             assert_eq!(asked.problems, [""; 0], "{good}");
         }
     }
@@ -141,7 +169,7 @@ mod tests {
             ("wier=debug", None),
             ("weir=debug=x", None),
             ("info/a/b", None),
-            ("informative,weir::http=debug", Some("weir::http=debug")),
+            ("informative,weir::http=debug", Some("weir_http=debug")),
             ("wier=debug,glommio=warn", Some("info,glommio=warn")),
         ] {
             let asked = read(slip);
@@ -152,17 +180,20 @@ mod tests {
     }
 
     #[test]
-    fn every_module_is_known() {
-        let src = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-        let mut modules: Vec<String> = std::fs::read_dir(src)
-            .expect("readable")
-            .map(|entry| entry.expect("readable").path())
-            .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
-            .filter(|name| !["lib", "main"].contains(&name.as_str()))
-            .collect();
-        modules.sort();
-        let mut known = MODULES.to_vec();
-        known.sort_unstable();
-        assert_eq!(modules, known);
+    fn every_part_is_known() {
+        let src = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        for folder in std::fs::read_dir(src).expect("readable") {
+            let folder = folder.expect("readable").path();
+            let name = folder.file_name().and_then(|name| name.to_str());
+            let name = name.expect("plain names").to_owned();
+            // What its folders hold of other names is known as well.
+            if folder.is_dir() && name != "ledger" {
+                assert!(MODULES.iter().any(|(known, _)| *known == name), "{name}");
+            }
+        }
+        for (name, path) in MODULES {
+            let is_crate = path == format!("weir_{name}");
+            assert!(is_crate || path.ends_with(&format!("::{name}")), "{path}");
+        }
     }
 }

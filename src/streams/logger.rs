@@ -9,7 +9,7 @@ use env_logger::{Logger, Target, WriteStyle};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use super::{filter, queue, repeat};
-use crate::service::journal;
+use weir_service::journal;
 
 static LOGGER: OnceLock<Limited> = OnceLock::new();
 /// `RUST_LOG` says what is logged, and nobody else.

@@ -19,8 +19,8 @@ static FAILED: OnceLock<io::Error> = OnceLock::new();
 /// and [`status`] says so at the end.
 #[macro_export]
 macro_rules! out {
-    () => { $crate::streams::out(format_args!("\n")) };
-    ($($arg:tt)*) => { $crate::streams::out(format_args!("{}\n", format_args!($($arg)*))) };
+    () => { $crate::out(format_args!("\n")) };
+    ($($arg:tt)*) => { $crate::out(format_args!("{}\n", format_args!($($arg)*))) };
 }
 
 /// Writes to standard output, at once; whether somebody could still read it.

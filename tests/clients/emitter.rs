@@ -269,8 +269,8 @@ fn an_emitter_that_is_asked_to_go_loses_nothing() {
     );
     assert_eq!((report.lost_max, report.resent), (0, 0), "{report}");
     let json = std::fs::read(&path).expect("a certificate");
-    let parsed = weir::certificate::Certificate::parse(&json);
-    let Ok(weir::certificate::Certificate::Emitter(certificate)) = parsed else {
+    let parsed = weir::ledger::certificate::Certificate::parse(&json);
+    let Ok(weir::ledger::certificate::Certificate::Emitter(certificate)) = parsed else {
         panic!("{parsed:?}");
     };
     assert_eq!(certificate.sent.farewells, 2);

@@ -10,7 +10,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use weir::cli::{self, Program};
-use weir::shard::{Distributor, HttpTarget, Operator, ShardReport};
+use weir::runtime::Distributor;
+use weir::shard::{HttpTarget, Operator, ShardReport};
 
 use crate::common::{until, PATIENCE};
 

@@ -6,10 +6,10 @@ use std::process::ExitCode;
 
 use super::layers::{Environment, Source};
 use super::{print, read, schema, settings, Loaded, Refusal};
-use crate::certificate;
 use crate::cli::generate;
 use crate::cli::Program;
-use crate::shard::Needs;
+use crate::ledger::certificate;
+use crate::runtime::Needs;
 use crate::streams;
 
 /// Prints settings of the distributor: a commented weir.toml, its JSON schema, or what is in force.

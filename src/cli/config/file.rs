@@ -20,7 +20,7 @@ use toml::de::{DeTable, DeValue};
 use toml::Spanned;
 
 use super::settings::{self, Kind, Setting, HTTP_ANALYZER, HTTP_ANALYZERS};
-use crate::shard::config::{Endpoint, HttpAnalyzer, HTTP_ANALYZERS_MAX};
+use crate::config::{Endpoint, HttpAnalyzer, HTTP_ANALYZERS_MAX};
 
 /// Largest file, in bytes: all settings and 256 analyzers need a twentieth of it.
 const FILE_BYTES_MAX: u64 = 1 << 20;

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use super::layers::Source;
 use super::loaded::Origins;
+use crate::config::{Admin, Config};
 use crate::service::sockets::{AdminSocket, Sockets};
-use crate::shard::{Admin, Config};
 
 /// Where the sockets that were passed listen; none: the distributor opens its own.
 #[derive(Clone, Debug, Default)]

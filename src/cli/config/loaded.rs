@@ -12,9 +12,9 @@ use super::listening::Listening;
 use super::settings::{self, Setting, HTTP_ANALYZER};
 use super::{read, Refusal};
 use crate::cli::{distributor, Program};
+use crate::config::Config;
+use crate::config::HttpAnalyzer;
 use crate::protocol::WeightText;
-use crate::shard::config::HttpAnalyzer;
-use crate::shard::Config;
 
 /// Settings that a distributor can take over without a restart.
 const LIVE: [&str; 15] = [

@@ -4,7 +4,7 @@
 use serde_json::{json, Map, Value};
 
 use super::settings::{self, Kind, Setting, HTTP_ANALYZER, HTTP_ANALYZERS};
-use crate::shard::config::{HTTP_ANALYZERS_MAX, HTTP_ID_BYTES_MAX};
+use crate::config::{HTTP_ANALYZERS_MAX, HTTP_ID_BYTES_MAX};
 
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 

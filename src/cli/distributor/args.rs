@@ -11,10 +11,10 @@ use log::LevelFilter;
 use super::{http, protection};
 use crate::cli::config::Origins;
 use crate::cli::values;
+use crate::config::{Accept, Config};
 use crate::engine::OnSlow;
 use crate::protocol::frame::{FRAME_BYTES_MAX_DEFAULT, FRAME_HEADER_BYTES};
 use crate::protocol::Dialect;
-use crate::shard::{Accept, Config};
 
 /// Largest frame that may be allowed, in bytes.
 const FRAME_BYTES_MAX: u64 = 64 << 20;
@@ -238,7 +238,9 @@ fn instance() -> u64 {
     let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
     match filled {
         Ok(8) => u64::from_ne_bytes(bytes),
-        _ => crate::certificate::Stamp::now().mono_ns ^ (u64::from(std::process::id()) << 40),
+        _ => {
+            crate::ledger::certificate::Stamp::now().mono_ns ^ (u64::from(std::process::id()) << 40)
+        }
     }
 }
 

@@ -6,14 +6,15 @@ use std::time::Instant;
 
 use super::manager::Manager;
 use super::reload::Reload;
-use crate::certificate::Stamp;
 use crate::cli::config::Loaded;
+use crate::config::Admin;
+use crate::config::OwnListeners;
 use crate::control::listener::AdminAt;
 use crate::control::outlier::EjectRule;
-use crate::control::{self, Running, Settings, TapSource, Tapped};
+use crate::control::{self, Reloader, Running, Settings, TapSource, Tapped};
+use crate::ledger::certificate::Stamp;
 use crate::service::sockets::AdminSocket;
-use crate::shard::config::OwnListeners;
-use crate::shard::{pseudonym, Admin, Operator};
+use crate::shard::{pseudonym, Operator};
 
 /// A tap asks the shards so often for what has passed.
 const TAP_EVERY: std::time::Duration = std::time::Duration::from_millis(100);
@@ -66,29 +67,32 @@ pub(super) fn start(operator: &Operator, from: From) -> io::Result<Control> {
     };
     settings.own = OwnListeners::of(config);
     settings.via = pseudonym(config.instance);
-    settings.configuration = crate::audit::configuration(config);
-    settings.reloader = Some(Box::new(Arc::clone(&reload)));
-    settings.tap = Some(Box::new(operator.clone()));
+    settings.configuration = crate::control::configuration(config);
+    settings.reloader = Some(Arc::clone(&reload) as Arc<dyn Reloader>);
+    settings.tap = Some(Box::new(Tap(operator.clone())));
     let running = control::serve(operator.clone(), settings)?;
     reload.set_core(running.core());
     Ok(Control { running, reload })
 }
 
-impl TapSource for Operator {
+/// The shards' samples.
+struct Tap(Operator);
+
+impl TapSource for Tap {
     fn tap(
         &self,
         rate: u32,
         until: Instant,
         each: &mut dyn FnMut(&Tapped) -> bool,
     ) -> Result<(), String> {
-        let tap = self.begin_tap(rate);
+        let tap = self.0.begin_tap(rate);
         let mut allowance = 0.0;
         let mut goes_on = true;
         while goes_on && Instant::now() < until {
             std::thread::sleep(TAP_EVERY);
             allowance =
                 (allowance + f64::from(rate) * TAP_EVERY.as_secs_f64()).min(f64::from(rate));
-            let Some(messages) = self.tapped(tap) else {
+            let Some(messages) = self.0.tapped(tap) else {
                 return Err("another tap has taken over; one at a time looks".to_owned());
             };
             for message in messages {
@@ -109,7 +113,7 @@ impl TapSource for Operator {
                 }
             }
         }
-        self.end_tap(tap);
+        self.0.end_tap(tap);
         Ok(())
     }
 }

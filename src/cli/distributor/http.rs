@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cli::values;
+use crate::config::{HttpAnalyzer, HttpConfig, Joined};
 use crate::engine::tree::UNIT_MAX;
-use crate::shard::config::{HttpAnalyzer, HttpConfig, Joined};
 
 /// An address, or `off`.
 #[derive(Clone, Copy, Debug)]

@@ -15,13 +15,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::certificate::Stamp;
 use crate::control::core::Core;
 use crate::control::state::State;
+use crate::ledger::certificate::Stamp;
 use crate::protocol::text::Time;
+use crate::runtime::Stopper;
 use crate::service::notify::Notifier;
 use crate::service::watchdog::{self, Progress};
-use crate::shard::Stopper;
 
 /// How often the status line is made again.
 const STATUS_EVERY: Duration = Duration::from_secs(5);

@@ -29,12 +29,13 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::audit::{self, Closing};
-use crate::certificate::{self, Stamp};
 use crate::cli::config::{Listening, Loaded};
+use crate::control::books::{self, Closing};
+use crate::ledger::certificate::{self, Stamp};
+use crate::runtime::behind;
+use crate::runtime::uring::adopt_descriptors;
+use crate::runtime::{Distributor, Passed, StartError, Stopper};
 use crate::service::sockets::Sockets;
-use crate::shard::behind;
-use crate::shard::{Distributor, Passed, StartError, Stopper};
 use crate::streams::{self, complain};
 use manager::{Manager, Telling};
 use signals::{Ear, Running};
@@ -46,7 +47,7 @@ const LAW_EVERY: Duration = Duration::from_secs(1);
 pub fn run(args: &Args) -> ExitCode {
     let started = Stamp::now();
     // First of all: their numbers are only certain while nothing else is open.
-    let sockets = match Sockets::from_environment() {
+    let sockets = match Sockets::from_environment(adopt_descriptors) {
         Ok(sockets) => sockets,
         Err(error) => {
             complain(&error);
@@ -155,7 +156,7 @@ pub fn run(args: &Args) -> ExitCode {
     let mut code = report::status(&reports);
     // First of all: whoever does not read what follows shall not cost the evidence.
     if let Some(path) = &args.certificate {
-        let written = certificate::write(path, &audit::certificate(&config, &reports, closing));
+        let written = certificate::write(path, &books::certificate(&config, &reports, closing));
         if let Err(error) = written {
             complain(&format!("--certificate {error}"));
             code = ExitCode::from(1);
@@ -185,7 +186,7 @@ impl Watch {
         let (over, is_over) = std::sync::mpsc::channel();
         let thread = std::thread::Builder::new().name("law".into());
         let thread = thread.spawn(move || loop {
-            if let Err(balance) = audit::check_law(&stopper.balances()) {
+            if let Err(balance) = books::check_law(&stopper.balances()) {
                 // What goes on with broken books loses messages and does not know it.
                 complain(&format!("sum of all shards: {balance}"));
                 stopper.stop_now();

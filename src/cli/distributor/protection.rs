@@ -9,7 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::cli::values;
-use crate::shard::config::{Admin, AllowList, Cors, Hosts, Protection, RateLimit, Token};
+use crate::config::{Admin, AllowList, Cors, Hosts, Protection, RateLimit, Token};
 
 /// A file with a token is read so far: a longer line is refused anyway.
 const TOKEN_FILE_BYTES_MAX: u64 = 4096;

@@ -81,7 +81,7 @@ impl Reload {
         let work = move || {
             while wakes.recv().is_ok() {
                 let Some(reload) = own.upgrade() else { return };
-                match Reloader::reload(&reload, false, false) {
+                match Reloader::reload(&*reload, false, false) {
                     Ok(_) => log::info!("reloaded"),
                     Err(problems) => log::error!("not reloaded: {problems}"),
                 }
@@ -236,9 +236,9 @@ fn differences(state: &State, to: &Loaded) -> Vec<Difference> {
     live.chain(pending).collect()
 }
 
-impl Reloader for Arc<Reload> {
+impl Reloader for Reload {
     fn current(&self) -> Value {
-        json!(crate::audit::configuration(
+        json!(crate::control::configuration(
             &lock(&self.state).current.config
         ))
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use crate::audit;
+use crate::control::books;
 use crate::engine::{Balance, Counters, Reason};
 use crate::shard::ShardReport;
 use crate::streams;
@@ -62,7 +62,7 @@ pub(super) fn text(reports: &[ShardReport]) -> String {
         counters.add(&report.counters);
     }
     write_counters(&mut out, &counters);
-    let shares = audit::ledger(reports).analyzers;
+    let shares = books::ledger(reports).analyzers;
     for share in shares.iter().take(SHARES_PRINTED_MAX) {
         line!(
             out,

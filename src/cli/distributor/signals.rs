@@ -22,7 +22,7 @@ use super::manager::Manager;
 use super::reload::Reload;
 use crate::client::signals::{ignored, is_ignored, name, STOPPING};
 use crate::control::core::Core;
-use crate::shard::Stopper;
+use crate::runtime::Stopper;
 use crate::streams;
 
 /// What a signal has an effect on.

@@ -3,9 +3,9 @@
 //! ACKs are cumulative, so while more messages wait in the read buffer several due ACKs become one: a
 //! lone ACK word costs the distributor a whole small receive.
 
-use crate::protocol::native::ACK_DELAY_MS_MAX;
-use crate::protocol::Dialect;
 use std::time::{Duration, Instant};
+use weir_protocol::native::ACK_DELAY_MS_MAX;
+use weir_protocol::Dialect;
 
 /// A remainder waits this long for company.
 const REMAINDER_WAIT: Duration = Duration::from_millis(100);

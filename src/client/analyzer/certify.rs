@@ -1,13 +1,13 @@
 //! The analyzer's certificate: its counts, and its journals with their digests.
 
 use super::{Options, Report};
-use crate::certificate::{
-    self, Analyzer, Heading, JournalFile, Journaled, Kind, Received, Run, Stamp,
-};
-use crate::journal::{is_journal, Reader, Union};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use weir_ledger::certificate::{
+    self, Analyzer, Heading, JournalFile, Journaled, Kind, Received, Run, Stamp,
+};
+use weir_ledger::journal::{is_journal, Reader, Union};
 
 /// Refuses paths that cannot be written, before anything is received.
 pub(super) fn check_paths(options: &Options) -> io::Result<Stamp> {

@@ -1,8 +1,8 @@
 //! What the distributor sends on a link, as messages, whichever dialect it is in.
 
-use crate::protocol::frame::{self, FrameError};
-use crate::protocol::native::{BatchCursor, BatchHeader, LinkWord, NativeError};
-use crate::protocol::Dialect;
+use weir_protocol::frame::{self, FrameError};
+use weir_protocol::native::{BatchCursor, BatchHeader, LinkWord, NativeError};
+use weir_protocol::Dialect;
 
 /// The analyzer's own limit on a frame: it bounds the read buffer, whatever the distributor allows.
 const FRAME_BYTES_MAX: u32 = 64 << 20;

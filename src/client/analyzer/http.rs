@@ -10,8 +10,7 @@
 
 use super::tally::{Counts, Tally};
 use super::{Options, Report};
-use crate::client::is_wait;
-use crate::http::{respond, severity_of, Limits, Reader, Request, Step, CONTINUE};
+use crate::is_wait;
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::io::{self, Read, Write};
@@ -20,6 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
+use weir_http::{respond, severity_of, Limits, Reader, Request, Step, CONTINUE};
 
 /// Connections at once, each with a thread; beyond, they wait to be accepted.
 const CONNECTIONS_MAX: usize = 512;
@@ -131,7 +131,7 @@ pub(super) fn run(options: &Options, stop: &Arc<AtomicBool>) -> io::Result<Repor
 }
 
 fn listen(addr: &str) -> io::Result<TcpListener> {
-    let addrs: Vec<SocketAddr> = crate::client::resolve(addr)?;
+    let addrs: Vec<SocketAddr> = crate::resolve(addr)?;
     let listener = TcpListener::bind(&addrs[..])
         .map_err(|error| io::Error::new(error.kind(), format!("--http {addr}: {error}")))?;
     listener.set_nonblocking(true)?;
@@ -222,7 +222,7 @@ impl Server {
         let path = request.path.trim_end_matches('/');
         match request.method {
             "GET" | "HEAD" if path.ends_with("/health") => {
-                let id = crate::client::json_string(&self.options.id);
+                let id = crate::json_string(&self.options.id);
                 let messages = self.messages.load(Ordering::Relaxed);
                 let body = format!(r#"{{"status":"healthy","id":{id},"messages":{messages}}}"#);
                 let body = if request.method == "GET" {
@@ -294,7 +294,7 @@ impl Server {
 }
 
 fn refuse(out: &mut Vec<u8>, status: u16, why: &str, keep_alive: bool) {
-    let body = format!(r#"{{"error":{}}}"#, crate::client::json_string(why));
+    let body = format!(r#"{{"error":{}}}"#, crate::json_string(why));
     respond(
         out,
         status,

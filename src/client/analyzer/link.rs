@@ -5,13 +5,8 @@ use super::downstream::{Downstream, Heard};
 use super::inbox::{Filled, Inbox};
 use super::tally::{Counts, Tally};
 use super::Shared;
-use crate::awake::Limit;
-use crate::client::backoff::Backoff;
-use crate::client::{resolve, unix_ns};
-use crate::protocol::control::{self, ControlWord};
-use crate::protocol::foreign;
-use crate::protocol::native::{Hello, NativeError, Welcome};
-use crate::protocol::{Dialect, WeightText};
+use crate::backoff::Backoff;
+use crate::{resolve, unix_ns};
 use std::fmt;
 use std::io::{self, Write};
 use std::net::{Shutdown, TcpStream};
@@ -19,6 +14,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
+use weir_clock::Limit;
+use weir_protocol::control::{self, ControlWord};
+use weir_protocol::foreign;
+use weir_protocol::native::{Hello, NativeError, Welcome};
+use weir_protocol::{Dialect, WeightText};
 
 /// A read that brings nothing for this long makes the link idle: its remainder is ACKed.
 const IDLE: Duration = Duration::from_millis(20);

@@ -1,14 +1,14 @@
 //! Takes messages: counts, checks, records.
 
 use super::streams::{Standing, Streams};
-use crate::client::payload;
-use crate::client::shapes::SeverityCounts;
-use crate::journal::{Arrival, Journal};
-use crate::protocol::frame::FRAME_HEADER_BYTES;
+use crate::payload;
+use crate::shapes::SeverityCounts;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::Instant;
+use weir_ledger::journal::{Arrival, Journal};
+use weir_protocol::frame::FRAME_HEADER_BYTES;
 
 /// Bytes of a record: stream hash and number.
 pub const RECORD_BYTES: usize = 16;

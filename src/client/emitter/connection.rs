@@ -11,15 +11,15 @@
 //! An end of stream while it is open is the distributor's request to go: what is being written is
 //! finished, this side is shut down, and the next number goes out on the next connection.
 
-use crate::certificate::Span;
-use crate::client::backoff::Backoff;
-use crate::client::shapes::SeverityCounts;
-use crate::protocol::foreign::{self, Foreign};
-use crate::protocol::frame::FRAME_HEADER_BYTES;
+use crate::backoff::Backoff;
+use crate::shapes::SeverityCounts;
 use mio::net::TcpStream;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
+use weir_ledger::certificate::Span;
+use weir_protocol::foreign::{self, Foreign};
+use weir_protocol::frame::FRAME_HEADER_BYTES;
 
 /// Where a connection is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -464,8 +464,8 @@ fn send_buffer_bytes(socket: &TcpStream) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::frame::encode_header;
     use std::net::TcpListener;
+    use weir_protocol::frame::encode_header;
 
     const FRAME: usize = 1000;
 

@@ -14,19 +14,19 @@ use super::connection::push_span;
 use super::schedule::Schedule;
 use super::worker::total_messages;
 use super::{Options, Report};
-use crate::awake::Limit;
-use crate::certificate::{Span, Stream};
-use crate::client::backoff::Backoff;
-use crate::client::payload::{self, Numbered};
-use crate::client::shapes::{Deck, SeverityCounts};
-use crate::client::{is_wait, unix_ns};
-use crate::http::{iso8601, level_of, reason, ResponseReader};
+use crate::backoff::Backoff;
+use crate::payload::{self, Numbered};
+use crate::shapes::{Deck, SeverityCounts};
+use crate::{is_wait, unix_ns};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
+use weir_clock::Limit;
+use weir_http::{iso8601, level_of, reason, ResponseReader};
+use weir_ledger::certificate::{Span, Stream};
 
 /// Most connections: each has a thread.
 const CONNECTIONS_MAX: u32 = 256;
@@ -64,7 +64,7 @@ pub(super) fn run(options: &Options, stop: &Arc<AtomicBool>) -> io::Result<(Repo
     }
     let shared = Arc::new(Shared {
         options: options.clone(),
-        addrs: crate::client::resolve(&options.addr)?,
+        addrs: crate::resolve(&options.addr)?,
         schedule: Schedule::new(options.rate, options.batch, total_messages(options)),
         start: Instant::now(),
         start_unix_ns: unix_ns(),
@@ -239,7 +239,7 @@ impl Poster {
         self.body.clear();
         self.body.extend_from_slice(b"{\"emitterId\":");
         self.body
-            .extend_from_slice(crate::client::json_string(&options.id).as_bytes());
+            .extend_from_slice(crate::json_string(&options.id).as_bytes());
         self.body.extend_from_slice(b",\"messages\":[");
         for n in 0..messages {
             let shape = self.deck.deal();
@@ -264,7 +264,7 @@ impl Poster {
             let level = level_of(shape.severity);
             let head = format!(r#"{separator}{{"timestamp":"{time}","level":"{level}","message":"#);
             self.body.extend_from_slice(head.as_bytes());
-            let text = crate::client::json_string(&String::from_utf8_lossy(&self.payload));
+            let text = crate::json_string(&String::from_utf8_lossy(&self.payload));
             self.body.extend_from_slice(text.as_bytes());
             self.body.push(b'}');
         }

@@ -3,12 +3,9 @@
 use super::connection::{Connection, Farewell, State, Wrote};
 use super::schedule::{part, Schedule};
 use super::{Options, Report};
-use crate::awake::Limit;
-use crate::certificate::{Span, Stream};
-use crate::client::payload::{self, Numbered};
-use crate::client::shapes::{Deck, Shape};
-use crate::client::unix_ns;
-use crate::protocol::frame::{encode_header, FRAME_HEADER_BYTES};
+use crate::payload::{self, Numbered};
+use crate::shapes::{Deck, Shape};
+use crate::unix_ns;
 use mio::{Events, Interest, Poll, Token};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -18,6 +15,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
+use weir_clock::Limit;
+use weir_ledger::certificate::{Span, Stream};
+use weir_protocol::frame::{encode_header, FRAME_HEADER_BYTES};
 
 /// Handshakes at a time: more than a listener's backlog would only be dropped and retried.
 const CONNECTING_MAX: usize = 256;

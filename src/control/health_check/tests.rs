@@ -5,8 +5,8 @@ use std::net::TcpListener;
 use std::sync::atomic::AtomicU16;
 
 use super::*;
-use crate::certificate::Stamp;
-use crate::control::fake::{Fake, FakeDeck};
+use crate::fake::{Fake, FakeDeck};
+use weir_ledger::certificate::Stamp;
 
 /// Answers every connection with a status; 0: not at all.
 fn server(status: u16) -> (Arc<AtomicU16>, String) {
@@ -69,7 +69,7 @@ fn a_check_says_what_is_wrong() {
     let probe = Probe {
         timeout,
         resolver: Resolver::system(),
-        own: crate::shard::config::OwnListeners::default(),
+        own: weir_config::OwnListeners::default(),
         via: "weir-test".into(),
     };
     let check = |endpoint: &Endpoint, _| probe.check(endpoint, None, || true);

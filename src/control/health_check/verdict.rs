@@ -11,15 +11,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Checked;
-use crate::certificate::Stamp;
-use crate::control::core::{lock, Core};
-use crate::control::exchange::unix_ms;
-use crate::control::outlier::{may_go, may_return, Counts};
-use crate::control::ramps::Ramp;
-use crate::control::state::State;
-use crate::engine::Reach;
-use crate::protocol::text::Time;
-use crate::shard::HttpTarget;
+use crate::core::{lock, Core};
+use crate::exchange::unix_ms;
+use crate::outlier::{may_go, may_return, Counts};
+use crate::ramps::Ramp;
+use crate::state::State;
+use weir_engine::Reach;
+use weir_ledger::certificate::Stamp;
+use weir_protocol::text::Time;
+use weir_shard::HttpTarget;
 
 /// Part of its weight that an analyzer begins with after a recovery.
 const SLOW_START_FROM: f64 = 0.1;

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use super::*;
-use crate::control::fake::Fake;
-use crate::control::state::HttpStatus;
-use crate::shard::RefusedCounts;
+use crate::fake::Fake;
+use crate::state::HttpStatus;
+use weir_shard::RefusedCounts;
 
 /// A family as a strict reader sees it.
 #[derive(Default)]
@@ -368,7 +368,7 @@ fn rendering_is_cheap() {
         fake.route("a1", 10, 9, 5);
         let reports = fake.reports.clone();
         let begin = Instant::now();
-        state.note(crate::control::fake::at(6000 + n * 500), reports);
+        state.note(crate::fake::at(6000 + n * 500), reports);
         assert!(render(&state, Format::Text).len() > 20_000);
         begin.elapsed()
     });
@@ -388,7 +388,7 @@ fn named(text: &str) -> BTreeSet<String> {
 }
 
 fn deployed(path: &str) -> String {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy");
     std::fs::read_to_string(root.join(path)).expect(path)
 }
 

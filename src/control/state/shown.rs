@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::control::track::Buckets;
-use crate::engine::{Balance, Counters};
+use crate::track::Buckets;
+use weir_engine::{Balance, Counters};
 
 /// How an analyzer stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

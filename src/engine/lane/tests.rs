@@ -1,7 +1,7 @@
 //! What the engine's public calls cannot show of a lane.
 
 use super::*;
-use crate::engine::VecMemory;
+use crate::VecMemory;
 
 const BUFFERS: u32 = 16;
 const BYTES: u32 = 4096;

@@ -1,12 +1,12 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::lane::{Form, Lane, LaneSetup, Origin};
-use crate::engine::{
+use crate::lane::{Form, Lane, LaneSetup, Origin};
+use crate::{
     BufferPool, Engine, EngineConfig, Entry, LinkEpoch, OnSlow, Reach, Roster, Unit, VecMemory,
     Window,
 };
-use crate::protocol::frame;
+use weir_protocol::frame;
 
 fn message(bytes: usize) -> Vec<u8> {
     let mut message = vec![b'x'; bytes];

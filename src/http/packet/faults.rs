@@ -166,10 +166,7 @@ impl<'a, I: Ids> Draft<'a, '_, I> {
 }
 
 /// An emitter's id becomes the value of a header and the source of messages.
-pub(in crate::http) fn check_emitter_id(
-    id: &str,
-    position: Option<Position>,
-) -> Result<(), PacketError> {
+pub(crate) fn check_emitter_id(id: &str, position: Option<Position>) -> Result<(), PacketError> {
     let detail = if id.is_empty() {
         "emitterId is empty".to_string()
     } else if id.len() > EMITTER_ID_BYTES_MAX {

@@ -3,9 +3,10 @@
 use proptest::prelude::*;
 use serde_json::{json, Value};
 
-use super::super::{iso8601, parse_ndjson, Record, SeededIds, INVALID_BODY};
+use super::super::{iso8601, parse_ndjson, SeededIds, INVALID_BODY};
 use super::*;
-use crate::protocol::frame;
+use weir_protocol::frame;
+use weir_protocol::record::Record;
 
 /// The body of the `POST /logs` in the reference's document.
 const EXAMPLE: &str = include_str!("reference.json");

@@ -668,7 +668,7 @@ mod senders;
 #[test]
 fn tls_is_named() {
     let hello = b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03";
-    let named = crate::protocol::foreign::sentence(hello);
+    let named = weir_protocol::foreign::sentence(hello);
     let (seen, _) = whole(hello);
     let [Seen::Refused(HttpError { detail, .. })] = &seen[..] else {
         panic!("{seen:?}");

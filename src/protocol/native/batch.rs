@@ -1,8 +1,8 @@
 //! Batches: messages with an identity, and the one-byte words that travel between them.
 
 use super::{field, NativeError};
-use crate::protocol::frame::{self, FRAME_HEADER_BYTES};
-use crate::protocol::take;
+use crate::frame::{self, FRAME_HEADER_BYTES};
+use crate::take;
 
 /// BATCH without its body.
 pub const BATCH_HEADER_BYTES: usize = 32;

@@ -1,7 +1,7 @@
 //! HELLO and WELCOME: the first message of each side.
 
 use super::{check_start, field, NativeError, ID_BYTES_MAX, MAGIC, TOKEN_BYTES_MAX, VERSION};
-use crate::protocol::{valid_weight, Partial};
+use crate::{valid_weight, Partial};
 
 /// HELLO without its id and token.
 pub const HELLO_BYTES: usize = 32;

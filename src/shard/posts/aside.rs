@@ -19,13 +19,13 @@ use std::path::Path;
 
 use super::refused::UNREADABLE;
 use super::{Fate, HttpLink};
-use crate::engine::{LinkEpoch, Reason};
-use crate::http;
-use crate::shard::io::Io;
-use crate::shard::refused::RefusedPacket;
-use crate::shard::slab::{token, Kind, Slab, Slot};
-use crate::shard::worker::Worker;
-use crate::uring::Completion;
+use crate::port::Completion;
+use crate::port::Io;
+use crate::refused::RefusedPacket;
+use crate::slab::{token, Kind, Slab, Slot};
+use crate::worker::Worker;
+use weir_engine::{LinkEpoch, Reason};
+use weir_http as http;
 
 /// A refused packet whose line is being written, or waits for that.
 #[derive(Clone, Copy)]
@@ -80,7 +80,7 @@ impl<S> Aside<S> {
 
 impl<I: Io> Worker<I> {
     /// A file, opened to append, that refused packets are set aside in, and whether it ends within a line.
-    pub(in crate::shard) fn set_refused_file(&mut self, file: I::Socket, is_torn: bool) {
+    pub fn set_refused_file(&mut self, file: I::Socket, is_torn: bool) {
         self.posts.aside.file = Some(file);
         self.posts.aside.is_torn = is_torn;
     }
@@ -133,7 +133,7 @@ impl<I: Io> Worker<I> {
         Ok(())
     }
 
-    pub(in crate::shard) fn on_set_aside(&mut self, slot: Slot, completion: Completion) {
+    pub(crate) fn on_set_aside(&mut self, slot: Slot, completion: Completion) {
         let line = self.io.sent_bytes(completion.token);
         let aside = &mut self.posts.aside;
         let Some(refused) = aside.writing.remove(slot) else {
@@ -217,7 +217,7 @@ impl<I: Io> Worker<I> {
         };
         log::warn!(
             "analyzer {} refused a packet ({answer}): {what}{why}; {count} since the last such line",
-            crate::protocol::text::Field(name)
+            weir_protocol::text::Field(name)
         );
     }
 }
@@ -226,7 +226,7 @@ impl<I: Io> Worker<I> {
 ///
 /// # Errors
 /// It cannot be opened. One that can be written and not read is taken for torn.
-pub(in crate::shard) fn open_refused(path: &Path) -> io::Result<(OwnedFd, bool)> {
+pub fn open_refused(path: &Path) -> io::Result<(OwnedFd, bool)> {
     let mut options = File::options();
     let file = options.create(true).append(true).mode(0o640).open(path)?;
     let is_torn = ends_within_a_line(path).unwrap_or(true);
@@ -245,7 +245,7 @@ fn ends_within_a_line(path: &Path) -> io::Result<bool> {
 }
 
 /// The file of a shard, in the folder of `--refused-dir`.
-pub(in crate::shard) fn refused_file_name(shard: usize) -> String {
+pub fn refused_file_name(shard: usize) -> String {
     format!("refused-{shard}.ndjson")
 }
 

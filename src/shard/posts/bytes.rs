@@ -2,10 +2,12 @@
 
 use std::io::Write;
 
-use crate::http::{self, Ids, PacketBuilder, Record, SeededIds};
-use crate::shard::config::Joined;
-use crate::shard::hops::HOPS_HEADER;
-use crate::shard::HttpTarget;
+use crate::hops::HOPS_HEADER;
+use crate::HttpTarget;
+use weir_config::Joined;
+use weir_http as http;
+use weir_http::{Ids, PacketBuilder, SeededIds};
+use weir_protocol::record::Record;
 
 /// As many single messages as fit, as one packet; and the bytes that are left.
 pub(super) fn join_frames(

@@ -13,13 +13,14 @@ use std::time::Duration;
 
 use super::refused::{LOOP_DETECTED, UNREADABLE};
 use super::{Fate, Nack};
-use crate::engine::LinkEpoch;
-use crate::http::{self, AnswerHead, ResponseReader};
-use crate::protocol::text::Time;
-use crate::shard::io::Io;
-use crate::shard::slab::{bare, token, Kind, Slot};
-use crate::shard::worker::Worker;
-use crate::uring::{Completion, Group};
+use crate::port::Io;
+use crate::port::{Completion, Group};
+use crate::slab::{bare, token, Kind, Slot};
+use crate::worker::Worker;
+use weir_engine::LinkEpoch;
+use weir_http as http;
+use weir_http::{AnswerHead, ResponseReader};
+use weir_protocol::text::Time;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -154,7 +155,7 @@ impl<I: Io> Worker<I> {
         }
     }
 
-    pub(in crate::shard) fn on_post_connected(&mut self, slot: Slot, completion: Completion) {
+    pub(crate) fn on_post_connected(&mut self, slot: Slot, completion: Completion) {
         self.io.connected(completion.token);
         let Some(connection) = self.posts.connections.get_mut(slot) else {
             return;
@@ -221,7 +222,7 @@ impl<I: Io> Worker<I> {
         self.io.send_bytes(&connection.socket, request, token);
     }
 
-    pub(in crate::shard) fn on_post_sent(&mut self, slot: Slot, completion: Completion) {
+    pub(crate) fn on_post_sent(&mut self, slot: Slot, completion: Completion) {
         let request = self.io.sent_bytes(completion.token);
         let Some(connection) = self.posts.connections.get_mut(slot) else {
             return;
@@ -258,7 +259,7 @@ impl<I: Io> Worker<I> {
         }
     }
 
-    pub(in crate::shard) fn on_post_receive(&mut self, slot: Slot, completion: Completion) {
+    pub(crate) fn on_post_receive(&mut self, slot: Slot, completion: Completion) {
         let chunk = self.io.chunk(Group::Http, &completion);
         let mut step = None;
         if let Some(connection) = self.posts.connections.get_mut(slot) {

@@ -17,11 +17,13 @@ use std::time::Duration;
 use super::aside::Became;
 use super::bytes::{join_frames, write_request, Envelope};
 use super::{Fate, Post};
-use crate::engine::{LinkEpoch, Move, Onward};
-use crate::http::{self, AnswerHead, Record};
-use crate::protocol::text::{Field, Time};
-use crate::shard::io::Io;
-use crate::shard::worker::{Phase, Worker};
+use crate::port::Io;
+use crate::worker::{Phase, Worker};
+use weir_engine::{LinkEpoch, Move, Onward};
+use weir_http as http;
+use weir_http::AnswerHead;
+use weir_protocol::record::Record;
+use weir_protocol::text::{Field, Time};
 
 /// A distributor's answer to a packet that goes in a circle.
 pub(super) const LOOP_DETECTED: u16 = 508;

@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 
 use super::plan::{ClientFault, ClientPlan, Size};
 use super::text;
-use crate::sim::net::{ConnId, Net, Peer, Port, Read};
-use crate::sim::oracle::{Known, Oracle, PacketId};
-use crate::sim::plan::{Noise, MS};
-use crate::sim::random::Random;
+use crate::net::{ConnId, Net, Peer, Port, Read};
+use crate::oracle::{Known, Oracle, PacketId};
+use crate::plan::{Noise, MS};
+use crate::random::Random;
 
 /// A client that was refused for want of room comes again after at most this long.
 const AGAIN_NS: u64 = 50 * MS;
@@ -20,7 +20,7 @@ struct Asked {
     waits: bool,
 }
 
-pub(in crate::sim) struct Client {
+pub(crate) struct Client {
     index: usize,
     plan: ClientPlan,
     random: Random,
@@ -39,13 +39,13 @@ pub(in crate::sim) struct Client {
     /// Packets that found no room.
     again: Vec<PacketId>,
     /// Answers that settled a packet.
-    pub(in crate::sim) answers: u64,
+    pub(crate) answers: u64,
     /// Has nothing more to send.
-    pub(in crate::sim) done: bool,
+    pub(crate) done: bool,
 }
 
 impl Client {
-    pub(in crate::sim) fn new(index: usize, plan: ClientPlan, seed: u64) -> Client {
+    pub(crate) fn new(index: usize, plan: ClientPlan, seed: u64) -> Client {
         Client {
             index,
             plan,
@@ -69,7 +69,7 @@ impl Client {
     ///
     /// # Errors
     /// What the distributor did wrong.
-    pub(in crate::sim) fn step(
+    pub(crate) fn step(
         &mut self,
         net: &mut Net,
         oracle: &mut Oracle,
@@ -268,7 +268,7 @@ impl Client {
     }
 
     /// Connections that are left hanging are added to `hanging`.
-    pub(in crate::sim) fn suffer(
+    pub(crate) fn suffer(
         &mut self,
         fault: ClientFault,
         net: &mut Net,
@@ -293,7 +293,7 @@ impl Client {
     }
 
     /// Faults are over: it sends at a brisk pace and reads its answers.
-    pub(in crate::sim) fn calm(&mut self) {
+    pub(crate) fn calm(&mut self) {
         self.deaf_until_ns = 0;
         self.plan.bad = 0;
         self.plan.pause_ns = self.plan.pause_ns.min(500_000);

@@ -6,16 +6,16 @@ use std::sync::mpsc::Receiver;
 use std::sync::Arc;
 
 use super::server::Server;
-use crate::engine::{Order, Reach, Roster};
-use crate::shard::{HttpTarget, Operator, OrderDone};
-use crate::sim::net::address_of_server;
-use crate::sim::plan::{OperatorFault, Word, MS};
+use crate::net::address_of_server;
+use crate::plan::{OperatorFault, Word, MS};
+use weir_engine::{Order, Reach, Roster};
+use weir_shard::{HttpTarget, Operator, OrderDone};
 
 /// A roster that was ordered is there after this, or the order has got lost.
 const SETTLES_NS: u64 = 2_000 * MS;
 
 /// The name of a server.
-pub(in crate::sim) fn name_of_server(server: usize) -> String {
+pub(crate) fn name_of_server(server: usize) -> String {
     format!("h{server}")
 }
 
@@ -34,7 +34,7 @@ struct Sent {
 }
 
 /// Stands for the control side of a distributor.
-pub(in crate::sim) struct Control {
+pub(crate) struct Control {
     operator: Operator,
     /// Of each server: its generation while it counts as up, and since when.
     up: Vec<Option<(u64, u64)>>,

@@ -15,7 +15,7 @@ pub(super) use server::Server;
 use super::oracle::{Known, Oracle};
 use super::plan::{OperatorFault, Plan, What, MS};
 use super::world::{Event, World};
-use crate::shard::Operator;
+use weir_shard::Operator;
 
 /// All peers that speak HTTP.
 pub(super) struct Http {

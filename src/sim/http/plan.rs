@@ -1,50 +1,50 @@
 //! What a run has of HTTP: clients, servers (analyzers over HTTP), and what befalls them.
 
-use crate::sim::plan::{HostPlan, MS};
-use crate::sim::random::Random;
+use crate::plan::{HostPlan, MS};
+use crate::random::Random;
 
 /// Of 100 runs so many have HTTP.
 const SHARE: u64 = 40;
 
 /// HTTP in a run.
 #[derive(Clone, Debug, Default)]
-pub(in crate::sim) struct HttpPlan {
-    pub(in crate::sim) clients: Vec<ClientPlan>,
-    pub(in crate::sim) servers: Vec<ServerPlan>,
+pub(crate) struct HttpPlan {
+    pub(crate) clients: Vec<ClientPlan>,
+    pub(crate) servers: Vec<ServerPlan>,
     /// Connections to each server, per shard.
-    pub(in crate::sim) pool: u16,
-    pub(in crate::sim) push_timeout_ms: u64,
-    pub(in crate::sim) push_retries: u32,
-    pub(in crate::sim) backoff_ms: u64,
-    pub(in crate::sim) request_timeout_ms: u64,
-    pub(in crate::sim) memory_bytes: usize,
+    pub(crate) pool: u16,
+    pub(crate) push_timeout_ms: u64,
+    pub(crate) push_retries: u32,
+    pub(crate) backoff_ms: u64,
+    pub(crate) request_timeout_ms: u64,
+    pub(crate) memory_bytes: usize,
     /// Servers are looked at this often.
-    pub(in crate::sim) check_ms: u64,
+    pub(crate) check_ms: u64,
 }
 
 #[derive(Clone, Debug)]
-pub(in crate::sim) struct ClientPlan {
-    pub(in crate::sim) packets: u32,
+pub(crate) struct ClientPlan {
+    pub(crate) packets: u32,
     /// Messages of a packet, at most.
-    pub(in crate::sim) messages_max: u32,
-    pub(in crate::sim) size: Size,
+    pub(crate) messages_max: u32,
+    pub(crate) size: Size,
     /// Time between writes, at most.
-    pub(in crate::sim) pause_ns: u64,
-    pub(in crate::sim) write_max: usize,
+    pub(crate) pause_ns: u64,
+    pub(crate) write_max: usize,
     /// Requests that it sends before it has an answer.
-    pub(in crate::sim) ahead: usize,
+    pub(crate) ahead: usize,
     /// Of 100 packets: those that wait for the ACK.
-    pub(in crate::sim) waits: u64,
+    pub(crate) waits: u64,
     /// Of 100 requests: those of JSON lines, of chunks, those that are none, those that are the last.
-    pub(in crate::sim) lines: u64,
-    pub(in crate::sim) chunks: u64,
-    pub(in crate::sim) bad: u64,
-    pub(in crate::sim) last: u64,
+    pub(crate) lines: u64,
+    pub(crate) chunks: u64,
+    pub(crate) bad: u64,
+    pub(crate) last: u64,
 }
 
 /// Bytes of a message's frame.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::sim) enum Size {
+pub(crate) enum Size {
     /// Any up to so many.
     UpTo(u32),
     /// A little less than these: a buffer takes one, and nothing else.
@@ -52,19 +52,19 @@ pub(in crate::sim) enum Size {
 }
 
 #[derive(Clone, Debug)]
-pub(in crate::sim) struct ServerPlan {
-    pub(in crate::sim) weight: f64,
-    pub(in crate::sim) joins_ms: u64,
+pub(crate) struct ServerPlan {
+    pub(crate) weight: f64,
+    pub(crate) joins_ms: u64,
     /// From the last byte of a request to its answer, at most.
-    pub(in crate::sim) think_ns: u64,
-    pub(in crate::sim) read_max: usize,
+    pub(crate) think_ns: u64,
+    pub(crate) read_max: usize,
     /// Of 100 answers: those that are the connection's last.
-    pub(in crate::sim) last: u64,
+    pub(crate) last: u64,
 }
 
 /// What befalls a client.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::sim) enum ClientFault {
+pub(crate) enum ClientFault {
     /// It breaks off, wherever it is, and goes on with another connection.
     Crash { reset: bool },
     /// Its host dies.
@@ -75,7 +75,7 @@ pub(in crate::sim) enum ClientFault {
 
 /// What befalls a server.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::sim) enum ServerFault {
+pub(crate) enum ServerFault {
     Crash {
         reset: bool,
         back_ms: u64,
@@ -108,7 +108,7 @@ pub(in crate::sim) enum ServerFault {
 
 impl HttpPlan {
     /// None in most runs.
-    pub(in crate::sim) fn draw(random: &mut Random, host: &HostPlan, calm_ms: u64) -> HttpPlan {
+    pub(crate) fn draw(random: &mut Random, host: &HostPlan, calm_ms: u64) -> HttpPlan {
         if !random.chance(SHARE) {
             return HttpPlan::default();
         }
@@ -131,12 +131,12 @@ impl HttpPlan {
         }
     }
 
-    pub(in crate::sim) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.clients.is_empty() && self.servers.is_empty()
     }
 
     /// Messages of the largest packet: shares are as exact as that.
-    pub(in crate::sim) fn unit_max(&self) -> u32 {
+    pub(crate) fn unit_max(&self) -> u32 {
         let packets = self.clients.iter().map(|client| client.messages_max);
         packets.max().unwrap_or(1).max(1)
     }
@@ -180,7 +180,7 @@ impl ServerPlan {
 }
 
 impl ClientFault {
-    pub(in crate::sim) fn draw(random: &mut Random) -> ClientFault {
+    pub(crate) fn draw(random: &mut Random) -> ClientFault {
         match random.range(0, 4) {
             0 | 1 => ClientFault::Crash {
                 reset: random.chance(50),
@@ -194,7 +194,7 @@ impl ClientFault {
 }
 
 impl ServerFault {
-    pub(in crate::sim) fn draw(random: &mut Random) -> ServerFault {
+    pub(crate) fn draw(random: &mut Random) -> ServerFault {
         let for_ms = random.pick(&[1, 30, 400, 4_000]);
         let back_ms = random.pick(&[1, 20, 300, 100_000]);
         let requests = random.pick(&[1, 2, 8]);

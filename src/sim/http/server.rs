@@ -9,11 +9,11 @@ use serde_json::value::RawValue;
 
 use super::plan::{ServerFault, ServerPlan};
 use super::text;
-use crate::http::TCP_EMITTER;
-use crate::sim::net::{ConnId, Door, Net, Read};
-use crate::sim::oracle::{MessageId, Oracle};
-use crate::sim::plan::MS;
-use crate::sim::random::Random;
+use crate::net::{ConnId, Door, Net, Read};
+use crate::oracle::{MessageId, Oracle};
+use crate::plan::MS;
+use crate::random::Random;
+use weir_http::TCP_EMITTER;
 
 /// A connection that a shard has made.
 struct Visit {
@@ -29,8 +29,8 @@ struct Visit {
     closes: bool,
 }
 
-pub(in crate::sim) struct Server {
-    pub(in crate::sim) index: usize,
+pub(crate) struct Server {
+    pub(crate) index: usize,
     plan: ServerPlan,
     random: Random,
     visits: Vec<Visit>,
@@ -45,9 +45,9 @@ pub(in crate::sim) struct Server {
     is_calm: bool,
     is_lenient: bool,
     /// POSTs that it took.
-    pub(in crate::sim) posts: u64,
+    pub(crate) posts: u64,
     /// Messages received, the same message again included.
-    pub(in crate::sim) deliveries: u64,
+    pub(crate) deliveries: u64,
 }
 
 /// A packet as a server gets it.
@@ -68,7 +68,7 @@ struct FromFrame {
 
 impl Server {
     /// `base_ns`: when the run begins.
-    pub(in crate::sim) fn new(index: usize, plan: ServerPlan, seed: u64, base_ns: u64) -> Server {
+    pub(crate) fn new(index: usize, plan: ServerPlan, seed: u64, base_ns: u64) -> Server {
         Server {
             index,
             random: Random::stream(seed, 4000 + index as u64),
@@ -88,12 +88,12 @@ impl Server {
         }
     }
 
-    pub(in crate::sim) fn weight(&self) -> f64 {
+    pub(crate) fn weight(&self) -> f64 {
         self.plan.weight
     }
 
     /// What a health check finds.
-    pub(in crate::sim) fn is_healthy(&self, now_ns: u64) -> bool {
+    pub(crate) fn is_healthy(&self, now_ns: u64) -> bool {
         let (status, until_ns) = self.answers;
         let fails = status >= 500 && now_ns < until_ns;
         let hears = now_ns >= self.shut_until_ns && now_ns >= self.stalled_until_ns;
@@ -105,7 +105,7 @@ impl Server {
     ///
     /// # Errors
     /// What the distributor did wrong.
-    pub(in crate::sim) fn step(
+    pub(crate) fn step(
         &mut self,
         net: &mut Net,
         oracle: &mut Oracle,
@@ -259,7 +259,7 @@ impl Server {
     }
 
     /// Connections that are left hanging are added to `hanging`.
-    pub(in crate::sim) fn suffer(
+    pub(crate) fn suffer(
         &mut self,
         fault: ServerFault,
         net: &mut Net,
@@ -303,7 +303,7 @@ impl Server {
     }
 
     /// Faults are over: it runs and takes everything. `must_take`: it has a weight.
-    pub(in crate::sim) fn calm(&mut self, now_ns: u64) {
+    pub(crate) fn calm(&mut self, now_ns: u64) {
         self.is_calm = true;
         self.back_ns = self.back_ns.min(now_ns);
         self.stalled_until_ns = 0;

@@ -1,6 +1,6 @@
 //! Requests and answers as text: written and read here by other code than the distributor's.
 
-use crate::sim::random::Random;
+use crate::random::Random;
 
 /// How a packet is sent.
 pub(super) struct Form {

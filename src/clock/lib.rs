@@ -1,0 +1,8 @@
+//! The clocks: one that people read, one that never goes back, and the one by which peers are judged.
+#![forbid(unsafe_code)]
+
+mod awake;
+mod stamp;
+
+pub use awake::{Awake, Limit};
+pub use stamp::{is_rfc3339, monotonic_ns, rfc3339, Stamp};

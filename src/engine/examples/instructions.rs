@@ -1,0 +1,164 @@
+//! Pieces of the hot path, run a given number of times, for `scripts/instructions.sh` to count their
+//! instructions under callgrind: `instructions <piece> <messages>`. Counting n and 2n messages and
+//! taking the difference leaves start-up out.
+//!
+//! ```text
+//! frame      length words of 64 frames of 256 B in a chunk
+//! tree-n     one choice among n analyzers
+//! ingest     frame, choice, copy into the batch; nothing is ever sent
+//! cycle      the same, and each batch of 64: transmitted, written, released, ACKed
+//! compact    the same towards reference clients: no batch headers
+//! copy       256 B into memory: what of `ingest` is the copy itself
+//! ```
+
+use std::hint::black_box;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use weir_engine::tree::{Tree, UnitSize};
+use weir_engine::{
+    BufferId, Engine, EngineConfig, Entry, Ingest, LinkEpoch, Memory, OnSlow, Reach, Roster,
+    VecMemory, Window,
+};
+use weir_protocol::frame;
+
+const FRAME_LEN: usize = 256;
+const FRAMES: usize = 64;
+const BUFFER_LEN: u32 = 128 * 1024;
+/// Holds all that `ingest` may be asked for.
+const BUFFERS: u32 = 1024;
+const MESSAGES_MAX: usize = 200_000;
+const WEIGHTS: [f64; 4] = [0.4, 0.3, 0.2, 0.1];
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().collect();
+    let messages = args.get(2).and_then(|n| n.parse().ok()).unwrap_or(0);
+    if !(FRAMES..=MESSAGES_MAX).contains(&messages) {
+        eprintln!("instructions PIECE MESSAGES: allowed are {FRAMES} to {MESSAGES_MAX} messages");
+        return ExitCode::from(2);
+    }
+    match args[1].as_str() {
+        "frame" => frames(messages),
+        "tree-4" => choices(4, messages),
+        "tree-64" => choices(64, messages),
+        "tree-1000" => choices(1000, messages),
+        "ingest" => pass(messages, true, false),
+        "cycle" => pass(messages, true, true),
+        "compact" => pass(messages, false, true),
+        "copy" => copies(messages),
+        other => {
+            eprintln!(
+                "unknown piece '{other}': frame tree-4 tree-64 tree-1000 ingest cycle compact copy"
+            );
+            return ExitCode::from(2);
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn chunk() -> Vec<u8> {
+    let payload = FRAME_LEN as u32 - frame::FRAME_HEADER_BYTES;
+    let mut one = frame::encode_header(payload, 3).to_vec();
+    one.resize(FRAME_LEN, b'x');
+    one.repeat(FRAMES)
+}
+
+fn frames(messages: usize) {
+    let chunk = chunk();
+    for _ in 0..messages / FRAMES {
+        let mut rest = black_box(&chunk[..]);
+        while let Ok(Some(len)) = frame::peek(rest, frame::FRAME_BYTES_MAX_DEFAULT) {
+            rest = &rest[len..];
+        }
+        black_box(rest.len());
+    }
+}
+
+fn choices(leaves: u32, messages: usize) {
+    let mut tree = Tree::new(0);
+    let table: Vec<(u32, f64)> = (0..leaves).map(|n| (n, WEIGHTS[n as usize % 4])).collect();
+    tree.set_weights(&table);
+    for _ in 0..messages {
+        black_box(tree.route(UnitSize::ONE));
+    }
+}
+
+fn copies(messages: usize) {
+    let mut memory = VecMemory::new(BUFFERS as usize, BUFFER_LEN as usize);
+    let chunk = chunk();
+    let slots = BUFFER_LEN as usize / FRAME_LEN;
+    for n in 0..messages {
+        let at = (n % slots * FRAME_LEN) as u32;
+        memory.write(BufferId(0), at, black_box(&chunk[..FRAME_LEN]));
+    }
+}
+
+fn pass(messages: usize, is_native: bool, is_sent: bool) {
+    let mut engine = engine(is_native);
+    engine.emitter_opened(0);
+    let chunk = chunk();
+    for turn in 0..messages / FRAMES {
+        assert!(
+            matches!(engine.ingest(0, black_box(&chunk)), Ingest::Taken),
+            "room for all"
+        );
+        if is_sent {
+            send(&mut engine, turn as u64 * 1_000);
+        }
+    }
+    let balance = engine.balance();
+    assert!(balance.holds(), "{balance:?}");
+}
+
+/// One turn of a shard as far as the engine sees it.
+fn send(engine: &mut Engine<VecMemory>, now_ns: u64) {
+    while let Some(lane) = engine.next_dirty() {
+        let mut messages = 0;
+        while let Some(range) = engine.transmit(lane, now_ns, true) {
+            messages += range.messages;
+            engine.written(lane);
+            engine.released(lane, range.segment);
+        }
+        engine.acked(lane, messages, now_ns + 500);
+    }
+}
+
+fn engine(is_native: bool) -> Engine<VecMemory> {
+    let config = EngineConfig {
+        shard: 0,
+        buffers: BUFFERS,
+        buffer_bytes: BUFFER_LEN,
+        frame_bytes_max: frame::FRAME_BYTES_MAX_DEFAULT,
+        unit_bytes_max: 0,
+        window_bytes: u64::MAX,
+        window_messages: u64::MAX,
+        partial_bytes_max: 1 << 20,
+        on_slow: OnSlow::Spill,
+    };
+    let mut engine = Engine::new(
+        config,
+        VecMemory::new(BUFFERS as usize, BUFFER_LEN as usize),
+    );
+    let epoch = |analyzer: u32| LinkEpoch::new(0, u64::from(analyzer) + 1);
+    let entries = (0..4u32).map(|analyzer| Entry {
+        analyzer,
+        name: Arc::from(analyzer.to_string()),
+        weight: WEIGHTS[analyzer as usize],
+        draining: false,
+        pinned: false,
+        ejected: false,
+        reach: match is_native {
+            true => Reach::LinkPerShard,
+            false => Reach::SingleLink {
+                home: 0,
+                epoch: epoch(analyzer),
+            },
+        },
+    });
+    let roster = Roster {
+        epoch: 1,
+        entries: entries.collect(),
+    };
+    engine.apply_roster(&roster, |entry| Some((epoch(entry.analyzer), Window::ANY)));
+    engine
+}

@@ -1,0 +1,18 @@
+//! The audit: joins certificates and journals of all programs into one verdict.
+//!
+//! ```text
+//! load.rs      files -> certificates and journals          each bad file named
+//! streams.rs   one stream: what was given against what came
+//! join.rs      certificates + journals -> verdict
+//! verdict.rs   the verdict as a table or as JSON
+//! ```
+
+mod join;
+mod load;
+mod streams;
+mod verdict;
+
+pub use join::audit;
+pub use load::{load, BadFile, Evidence};
+pub use streams::{Listed, Range};
+pub use verdict::{Finding, Found, Verdict};

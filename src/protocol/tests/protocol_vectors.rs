@@ -1,0 +1,320 @@
+//! Every hex vector in `docs/PROTOCOL.md`, encoded and decoded.
+
+use std::collections::{BTreeMap, BTreeSet};
+use weir_protocol::control::{self, Control, ControlDecoder};
+use weir_protocol::detect::{Detection, Detector};
+use weir_protocol::frame::{self, FRAME_BYTES_MAX_DEFAULT};
+use weir_protocol::native::{
+    self, BatchCursor, BatchHeader, Hello, HelloReader, LinkWord, NativeError, Welcome,
+};
+use weir_protocol::Dialect;
+
+/// One line of a `vectors` block.
+struct Vector {
+    kind: String,
+    bytes: Vec<u8>,
+    /// Words among the bytes: things that happen after them.
+    events: Vec<String>,
+    values: BTreeMap<String, String>,
+    line: String,
+}
+
+impl Vector {
+    fn parse(line: &str) -> Self {
+        let (kind, rest) = line.split_once(": ").expect("kind");
+        let (bytes, values) = rest.split_once(" ; ").unwrap_or((rest, ""));
+        let (hex, events) = bytes
+            .split_whitespace()
+            .partition::<Vec<_>, _>(|w| w.len() == 2);
+        let pairs = values
+            .split_whitespace()
+            .map(|pair| pair.split_once('=').expect("key=value"));
+        Self {
+            kind: kind.into(),
+            bytes: hex
+                .iter()
+                .map(|w| u8::from_str_radix(w, 16).expect("hex"))
+                .collect(),
+            events: events.iter().map(ToString::to_string).collect(),
+            values: pairs.map(|(k, v)| (k.into(), v.into())).collect(),
+            line: line.into(),
+        }
+    }
+
+    fn get(&self, key: &str) -> &str {
+        self.values
+            .get(key)
+            .unwrap_or_else(|| panic!("no {key} in {}", self.line))
+    }
+
+    fn number<T: std::str::FromStr>(&self, key: &str) -> T {
+        self.get(key)
+            .parse()
+            .unwrap_or_else(|_| panic!("{key} in {}", self.line))
+    }
+
+    fn error(&self) -> Option<&str> {
+        self.values.get("error").map(String::as_str)
+    }
+
+    /// Decoded to a value, or to the label of the error that the line names.
+    fn is_rejected(&self, label: Option<&str>) -> bool {
+        assert_eq!(label, self.error(), "{}", self.line);
+        label.is_some()
+    }
+}
+
+fn vectors() -> Vec<Vector> {
+    let mut inside = false;
+    let mut all = Vec::new();
+    for line in include_str!("../../../docs/PROTOCOL.md").lines() {
+        match line {
+            "```vectors" => inside = true,
+            "```" => inside = false,
+            _ if inside => all.push(Vector::parse(line)),
+            _ => {}
+        }
+    }
+    all
+}
+
+#[test]
+fn every_vector_holds() {
+    let mut kinds = BTreeSet::new();
+    for vector in vectors() {
+        match vector.kind.as_str() {
+            "frame" => check_frame(&vector),
+            "detect" => check_detect(&vector),
+            "hello" => check_hello(&vector),
+            "welcome" => check_welcome(&vector),
+            "batch" => check_batch(&vector),
+            "link" => check_link(&vector),
+            kind => check_control(&vector, kind),
+        }
+        kinds.insert(vector.kind);
+    }
+    assert_eq!(
+        kinds.len(),
+        18,
+        "a kind of vector was removed or added: {kinds:?}"
+    );
+}
+
+fn framed(vector: &Vector) -> Vec<u8> {
+    let payload = vector.get("payload");
+    let header = frame::encode_header(payload.len() as u32, vector.number("severity"));
+    [&header, payload.as_bytes()].concat()
+}
+
+fn check_frame(vector: &Vector) {
+    let peeked = frame::peek(&vector.bytes, FRAME_BYTES_MAX_DEFAULT);
+    if vector.is_rejected(peeked.err().as_ref().map(|e| e.as_str())) {
+        return;
+    }
+    assert_eq!(peeked, Ok(Some(vector.bytes.len())), "{}", vector.line);
+    assert_eq!(framed(vector), vector.bytes, "{}", vector.line);
+}
+
+fn check_detect(vector: &Vector) {
+    let mut detector = Detector::new(None);
+    let mut result = detector.feed(&mut &vector.bytes[..]);
+    for event in &vector.events {
+        assert_eq!(
+            result,
+            Ok(Detection::NeedMore),
+            "{} before {event}",
+            vector.line
+        );
+        result = match event.as_str() {
+            "silence" => detector.on_silence(),
+            "deadline" => detector.on_deadline(),
+            other => panic!("{other} in {}", vector.line),
+        };
+    }
+    if vector.is_rejected(result.err().as_ref().map(|e| e.as_str())) {
+        return;
+    }
+    match result {
+        Ok(Detection::Native) => assert_eq!(vector.get("dialect"), "native"),
+        Ok(Detection::Reference { dialect, weight }) => {
+            assert_eq!(dialect.as_str(), vector.get("dialect"), "{}", vector.line);
+            assert_close(weight, vector);
+        }
+        other => panic!("{other:?} for {}", vector.line),
+    }
+}
+
+/// f32 words hold a decimal weight only nearly.
+fn assert_close(weight: f64, vector: &Vector) {
+    let expected: f64 = vector.number("weight");
+    assert!(
+        (weight - expected).abs() < 1e-7,
+        "{weight} for {}",
+        vector.line
+    );
+}
+
+fn check_control(vector: &Vector, kind: &str) {
+    let (dialect, word) = kind.split_once('-').expect("dialect-word");
+    let dialect = [Dialect::Typed, Dialect::Compact, Dialect::Native]
+        .into_iter()
+        .find(|d| d.as_str() == dialect)
+        .expect("dialect");
+    if word == "first" {
+        let mut detector = Detector::new(Some(dialect));
+        let mut detection = detector.feed(&mut &vector.bytes[..]);
+        // Zeros could be padding: they count when nothing follows.
+        if detector.awaits_silence() {
+            detection = detector.on_silence();
+        }
+        let Ok(Detection::Reference { weight, .. }) = detection else {
+            panic!("{}", vector.line)
+        };
+        assert_close(weight, vector);
+        let encoded = control::encode_first_weight(dialect, vector.number("weight"));
+        assert_eq!(encoded.as_bytes(), vector.bytes, "{}", vector.line);
+        return;
+    }
+    let mut bytes = &vector.bytes[..];
+    let decoded = ControlDecoder::new(dialect)
+        .next(&mut bytes)
+        .expect("whole word");
+    if vector.is_rejected(decoded.as_ref().err().map(|e| e.as_str())) {
+        return;
+    }
+    assert!(bytes.is_empty(), "{}", vector.line);
+    let encoded = match (word, decoded) {
+        ("ack", Ok(Control::Ack(number))) => {
+            assert_eq!(number, vector.number::<u64>("number"));
+            control::encode_ack(dialect, number)
+        }
+        ("weight", Ok(Control::Weight(weight))) => {
+            assert_close(weight, vector);
+            control::encode_weight(dialect, vector.number("weight"))
+        }
+        ("drain", Ok(Control::Drain)) => control::encode_drain(dialect),
+        ("goodbye", Ok(Control::Goodbye { sequence })) => {
+            assert_eq!(sequence, vector.number::<u64>("number"));
+            control::encode_goodbye(sequence)
+        }
+        (_, other) => panic!("{other:?} for {}", vector.line),
+    };
+    assert_eq!(encoded.as_bytes(), vector.bytes, "{}", vector.line);
+}
+
+fn check_hello(vector: &Vector) {
+    let decoded = Hello::decode(&vector.bytes);
+    let in_pieces = vector
+        .bytes
+        .chunks(1)
+        .fold(HelloReader::default(), |mut reader, mut byte| {
+            let _ = reader.next(&mut byte);
+            reader
+        });
+    if vector.is_rejected(decoded.err().as_ref().map(NativeError::as_str)) {
+        return;
+    }
+    let hello = Hello {
+        shard: (vector.get("shard") != "any").then(|| vector.number("shard")),
+        weight: vector.number("weight"),
+        window_bytes: vector.number("window_bytes"),
+        window_messages: vector.number("window_messages"),
+        id: vector.get("id"),
+        token: vector
+            .values
+            .get("token")
+            .map_or(&[], |token| token.as_bytes()),
+        instance: vector
+            .values
+            .get("instance")
+            .map(|number| number.parse().expect("a number")),
+    };
+    assert_eq!(
+        decoded,
+        Ok(Some((hello, vector.bytes.len()))),
+        "{}",
+        vector.line
+    );
+    assert_eq!(
+        { in_pieces }.next(&mut &[][..]),
+        Some(Ok(hello)),
+        "{}",
+        vector.line
+    );
+    let mut encoded = Vec::new();
+    hello.encode(&mut encoded).expect("valid");
+    assert_eq!(encoded, vector.bytes, "{}", vector.line);
+}
+
+fn check_welcome(vector: &Vector) {
+    let decoded = Welcome::decode(&vector.bytes);
+    if vector.is_rejected(decoded.err().as_ref().map(NativeError::as_str)) {
+        return;
+    }
+    let welcome = Welcome {
+        refused: vector.values.get("refused").map(String::as_str),
+        shard_count: vector.number("shard_count"),
+        shard_index: vector.number("shard_index"),
+        instance: vector.number("instance"),
+        link_epoch: vector.number("link_epoch"),
+    };
+    assert_eq!(
+        decoded,
+        Ok(Some((welcome, vector.bytes.len()))),
+        "{}",
+        vector.line
+    );
+    let mut encoded = Vec::new();
+    welcome.encode(&mut encoded);
+    assert_eq!(encoded, vector.bytes, "{}", vector.line);
+}
+
+fn check_batch(vector: &Vector) {
+    let decoded = LinkWord::decode(&vector.bytes);
+    if vector.is_rejected(decoded.err().as_ref().map(NativeError::as_str)) {
+        return;
+    }
+    let Ok(Some((LinkWord::Batch(header), used))) = decoded else {
+        panic!("{}", vector.line)
+    };
+    let mut body = &vector.bytes[used..];
+    let mut cursor = BatchCursor::new(&header, FRAME_BYTES_MAX_DEFAULT);
+    let message = cursor.next(&mut body).expect("valid").expect("one message");
+    assert_eq!((cursor.left_count(), body.len()), (0, 0), "{}", vector.line);
+
+    let origin = vector
+        .values
+        .get("origin_sequence")
+        .map(|s| s.parse::<u64>().expect("number"));
+    let first_sequence = vector.number("first_sequence");
+    assert_eq!(
+        message.origin_sequence,
+        origin.unwrap_or(first_sequence),
+        "{}",
+        vector.line
+    );
+    assert_eq!(message.frame, framed(vector), "{}", vector.line);
+    let expected = BatchHeader {
+        redelivered: origin.is_some(),
+        origin_shard: vector.number("origin_shard"),
+        count: 1,
+        body_bytes: (vector.bytes.len() - used) as u32,
+        first_sequence,
+        origin_epoch: vector.number("origin_epoch"),
+    };
+    assert_eq!(header, expected, "{}", vector.line);
+    assert_eq!(expected.encode(), vector.bytes[..used], "{}", vector.line);
+}
+
+fn check_link(vector: &Vector) {
+    let decoded = LinkWord::decode(&vector.bytes);
+    if vector.is_rejected(decoded.err().as_ref().map(NativeError::as_str)) {
+        return;
+    }
+    let (word, encoded) = match vector.get("word") {
+        "drain" => (LinkWord::Drain, native::DRAIN),
+        _ => (LinkWord::Goodbye, native::GOODBYE),
+    };
+    assert_eq!(decoded, Ok(Some((word, 1))), "{}", vector.line);
+    assert_eq!(encoded[..], vector.bytes, "{}", vector.line);
+}

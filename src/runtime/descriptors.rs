@@ -1,0 +1,267 @@
+//! Descriptors: so many there may be (RLIMIT_NOFILE), and each kind has its part, so that none can take what
+//! another needs.
+//!
+//! ```text
+//! own         process, shards, admin connections, health checks        always
+//! posts       shards x pool x analyzers over HTTP                      always for those configured; 16 more if they fit
+//! analyzers   shards x analyzers that the arena serves                 all if they fit; 8 a shard at least
+//! emitters, HTTP clients                                               what they ask for; else the rest, three to one,
+//!                                                                      and not less than half of all
+//! ```
+
+use std::fmt;
+
+use super::start::StartError;
+use crate::uring::nofile_hard;
+use weir_config::Config;
+use weir_engine::lanes_of;
+
+/// Of a shard: four rings, two eventfds, three listeners, a file for refused packets.
+pub(super) const SHARD: u64 = 10;
+/// Of the process: streams, files, sockets of the control and of the service manager.
+pub(super) const PROCESS: u64 = 20;
+/// The admin listener and its connections.
+const ADMIN: u64 = 18;
+/// Analyzers over HTTP that may be added while it runs.
+const HTTP_ANALYZERS_SPARE: u64 = 16;
+/// Links of analyzers that each shard has room for, whatever connections are asked for.
+const LINKS_LEAST: u64 = 8;
+
+/// What a distributor needs descriptors for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Needs {
+    /// Shards.
+    pub shards: usize,
+    /// Analyzers that a shard's arena serves.
+    pub analyzers: usize,
+    /// Analyzers over HTTP in the configuration.
+    pub http_analyzers: usize,
+    /// Connections to each of them, per shard.
+    pub pool: u16,
+    /// Somebody may connect as an operator, and add analyzers.
+    pub has_admin: bool,
+    /// Emitters asked for; 0: as many as go.
+    pub emitters: usize,
+    /// HTTP clients, likewise; none: nobody listens.
+    pub http: Option<usize>,
+}
+
+/// Who gets how many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Division {
+    /// All that there may be.
+    pub all: u64,
+    /// Of the process and its shards.
+    pub own: u64,
+    /// Connections to analyzers over HTTP.
+    pub posts: u64,
+    /// Analyzers of each shard: as many as its arena serves, or fewer.
+    pub analyzers: usize,
+    /// Shards.
+    pub shards: usize,
+    /// Emitters; `usize::MAX`: no limit.
+    pub emitters: usize,
+    /// HTTP clients, likewise.
+    pub http: usize,
+}
+
+impl Needs {
+    /// Of a configuration; `has_http`: HTTP clients are listened for.
+    pub fn of(config: &Config, has_http: bool) -> Needs {
+        Needs {
+            shards: config.shards,
+            analyzers: lanes_of(config.arena_bytes / config.batch_bytes.max(1) as usize),
+            http_analyzers: config.http.analyzers.len(),
+            pool: config.http.pool_connections,
+            has_admin: config.admin.is_some(),
+            emitters: config.connections_max,
+            http: has_http.then_some(config.http.connections_max),
+        }
+    }
+
+    /// Divides what this process may have.
+    ///
+    /// # Errors
+    /// As [`Needs::divide`].
+    pub fn divide_here(&self) -> Result<Division, StartError> {
+        self.divide(nofile_hard())
+    }
+
+    /// Divides `all`; `u64::MAX`: there is no limit.
+    ///
+    /// # Errors
+    /// There are too few: for what, and which limit.
+    pub fn divide(&self, all: u64) -> Result<Division, StartError> {
+        let shards = self.shards as u64;
+        let has_operator = self.has_admin || self.http.is_some();
+        let admin = if self.has_admin { ADMIN } else { 0 };
+        let http_analyzers = self.http_analyzers as u64;
+        let own = PROCESS + SHARD * shards + admin + http_analyzers;
+        let pools = shards * u64::from(self.pool);
+        let posts = pools * http_analyzers;
+        let spare = match has_operator {
+            true => pools * HTTP_ANALYZERS_SPARE,
+            false => 0,
+        };
+        let links = shards * self.analyzers as u64;
+        let links_least = links.min(shards * LINKS_LEAST);
+
+        let is_open = self.emitters == 0 || self.http == Some(0);
+        let asked = (self.emitters as u64).saturating_add(self.http.unwrap_or(0) as u64);
+        let wanted = asked.saturating_add(u64::from(is_open));
+        let least = own + posts + links_least;
+        let most = all.saturating_sub(least);
+        if wanted > most {
+            return Err(StartError::Nofile {
+                needed: least.saturating_add(wanted),
+                own,
+                links: links_least,
+                posts,
+                all,
+            });
+        }
+        let room = match is_open {
+            true => {
+                let rest = all.saturating_sub(own + posts + links + spare);
+                rest.max(all / 2).max(wanted).min(most)
+            }
+            false => asked,
+        };
+        let links_fit = (all - room - own - posts).clamp(links_least, links);
+        let free = usize::try_from(room - asked).unwrap_or(usize::MAX);
+        let (emitters, http) = match (self.emitters, self.http) {
+            (0, Some(0)) if all == u64::MAX => (usize::MAX, usize::MAX),
+            (0, http) if all == u64::MAX => (usize::MAX, http.unwrap_or(0)),
+            (emitters, Some(0)) if all == u64::MAX => (emitters, usize::MAX),
+            (0, None) => (free, 0),
+            (0, Some(0)) => (free - free / 4, (free / 4).max(1)),
+            (0, Some(http)) => (free, http),
+            (emitters, Some(0)) => (emitters, free),
+            (emitters, http) => (emitters, http.unwrap_or(0)),
+        };
+        Ok(Division {
+            all,
+            own,
+            posts: posts + spare.min(all - room - own - posts - links_fit),
+            analyzers: usize::try_from(links_fit / shards).unwrap_or(self.analyzers),
+            shards: self.shards,
+            emitters,
+            http,
+        })
+    }
+}
+
+impl fmt::Display for Division {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.all {
+            u64::MAX => f.write_str("descriptors without a limit (RLIMIT_NOFILE): ")?,
+            all => write!(f, "{all} descriptors (RLIMIT_NOFILE): ")?,
+        }
+        let Division {
+            own,
+            posts,
+            analyzers,
+            shards,
+            ..
+        } = self;
+        write!(
+            f,
+            "{own} own, {analyzers} analyzers on each of {shards} shards, {posts} connections to analyzers over HTTP, "
+        )?;
+        for (count, who) in [(self.emitters, "emitters, "), (self.http, "HTTP clients")] {
+            match count {
+                usize::MAX => write!(f, "any number of {who}")?,
+                count => write!(f, "{count} {who}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEEDS: Needs = Needs {
+        shards: 2,
+        analyzers: 85,
+        http_analyzers: 0,
+        pool: 8,
+        has_admin: false,
+        emitters: 0,
+        http: Some(0),
+    };
+
+    fn divided(needs: Needs, all: u64) -> Division {
+        let division = needs.divide(all).expect("they fit");
+        let links = (division.analyzers * division.shards) as u64;
+        let sum = division.own + division.posts + links;
+        let connections = division.emitters as u64 + division.http as u64;
+        assert!(sum + connections <= all, "{division:?}");
+        division
+    }
+
+    #[test]
+    fn each_kind_has_what_it_needs_and_connections_have_the_rest() {
+        let division = divided(NEEDS, 10_000);
+        assert_eq!((division.own, division.analyzers), (40, 85));
+        assert_eq!(division.posts, 2 * 8 * 16, "some may be added");
+        let rest = 10_000 - 40 - 170 - 256;
+        assert_eq!(
+            (division.emitters, division.http),
+            (rest - rest / 4, rest / 4)
+        );
+        // As on a host where 3,000 are allowed and the arena serves 1,365 analyzers.
+        let many = Needs {
+            shards: 1,
+            analyzers: 1365,
+            http: None,
+            ..NEEDS
+        };
+        let division = divided(many, 3000);
+        assert_eq!((division.analyzers, division.emitters), (1365, 1605));
+        let division = divided(many, 2000);
+        assert_eq!((division.analyzers, division.emitters), (970, 1000), "half");
+    }
+
+    #[test]
+    fn numbers_that_are_asked_for_are_given_or_refused_with_all_that_is_needed() {
+        let asked = Needs {
+            emitters: 900,
+            http: Some(40),
+            http_analyzers: 2,
+            ..NEEDS
+        };
+        // 42 own, 32 posts, 16 links at least.
+        assert_eq!(divided(asked, 1030).analyzers, 8);
+        assert_eq!(divided(asked, 1100).analyzers, 43);
+        let refused = asked.divide(1029).expect_err("one too few").to_string();
+        for word in [
+            "1030",
+            "42",
+            "32",
+            "16",
+            "RLIMIT_NOFILE",
+            "1029",
+            "LimitNOFILE",
+        ] {
+            assert!(refused.contains(word), "{word}: {refused}");
+        }
+        let rest = Needs {
+            http: Some(0),
+            ..asked
+        };
+        assert_eq!(divided(rest, 2_100).http, 2_100 - 900 - 42 - 32 - 170 - 256);
+        let huge = Needs {
+            emitters: usize::MAX,
+            ..NEEDS
+        };
+        assert!(huge.divide(1 << 20).is_err());
+        let division = NEEDS.divide(u64::MAX).expect("any number fits");
+        let unlimited = (85, usize::MAX, usize::MAX);
+        assert_eq!(
+            (division.analyzers, division.emitters, division.http),
+            unlimited
+        );
+    }
+}

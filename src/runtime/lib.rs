@@ -1,0 +1,23 @@
+//! Shards on a kernel: the port `Io` on io_uring, the mesh and the threads of glommio.
+//!
+//! ```text
+//! start.rs        threads, memory, listeners: what a distributor is made of, and how it ends
+//! run.rs          the loop of a shard's thread
+//! kernel.rs       the port `Io` on the data ring
+//! mesh.rs         what crosses cores, on glommio's channels
+//! listen.rs       sockets; descriptors.rs: who gets how many
+//! uring/          the data ring: the only place with io_uring and unsafe code
+//! ```
+
+mod descriptors;
+mod kernel;
+mod listen;
+mod mesh;
+mod run;
+mod start;
+pub mod uring;
+
+pub use descriptors::{Division, Needs};
+pub use listen::{Passed, LISTEN_BACKLOG};
+pub use start::{Distributor, StartError, Stopper};
+pub use uring::behind;

@@ -1,0 +1,44 @@
+//! The loop of a shard's thread: waits in the data ring, and gives each turn what has come.
+
+use std::sync::Arc;
+
+use weir_shard::mesh::{Inbox, Mesh};
+use weir_shard::port::Completion;
+use weir_shard::{ShardReport, Worker, TURN_COMPLETIONS};
+
+use crate::uring::Ring;
+
+/// Runs until the distributor stops; the last report balances the books.
+///
+/// # Errors
+/// The data ring failed in a way that cannot be waited out.
+pub(super) async fn run(mut shard: Worker<Ring>) -> std::io::Result<ShardReport> {
+    shard.start();
+    let mut completions: Vec<Completion> = Vec::with_capacity(TURN_COMPLETIONS);
+    let mut inbox = Inbox::new();
+    loop {
+        if let Err(error) = wait(&mut shard) {
+            shard.io.quiesce();
+            return Err(error);
+        }
+        shard.io.drain(&mut completions, TURN_COMPLETIONS);
+        shard.handle(&mut completions);
+        if shard.mesh.has_mail() {
+            shard.mesh.receive(&mut inbox).await;
+        }
+        // No yield to glommio, ever: see PREEMPT_AFTER in start.rs.
+        shard.conclude_turn(&mut inbox);
+        if shard.finished() {
+            return Ok(shard.end());
+        }
+    }
+}
+
+fn wait(shard: &mut Worker<Ring>) -> std::io::Result<()> {
+    let wake = Arc::clone(shard.wake());
+    wake.announce_sleep();
+    let wait = shard.next_wait();
+    let waited = shard.io.wait(wait);
+    wake.announce_awake();
+    waited
+}

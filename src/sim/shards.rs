@@ -1,0 +1,112 @@
+//! The shards of a plan.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::http::HttpPlan;
+use super::io::{Provided, SimIo};
+use super::mesh::SimMesh;
+use super::net::{Net, Port, SimListener};
+use super::plan::Plan;
+use super::world::PEER_TIMEOUT_NS;
+use weir_config::{Accept, Config, HttpConfig, Protection};
+use weir_engine::VecMemory;
+use weir_shard::Shared;
+use weir_shard::{Listeners, Worker};
+
+pub(super) fn worker(
+    plan: &Plan,
+    shard: usize,
+    config: &Arc<Config>,
+    shared: &Arc<Shared>,
+    net: &Rc<RefCell<Net>>,
+) -> Worker<SimIo> {
+    let host = &plan.host;
+    let io = SimIo {
+        shard,
+        net: Rc::clone(net),
+        requests: VecDeque::new(),
+        completions: VecDeque::new(),
+        ingress: Provided::new(host.receive_buffers, host.receive_bytes, host.incremental),
+        control: Provided::new(64, 4096, false),
+        http: Provided::new(8, 4096, true),
+        sent: BTreeMap::new(),
+        zero_copy: host.zero_copy > 0,
+        no_descriptors_until_ns: 0,
+        first_link_number: host.first_number,
+    };
+    let listener = |port| SimListener {
+        shard,
+        port,
+        net: Rc::clone(net),
+    };
+    Worker::new(
+        shard as u16, // a few
+        Arc::clone(config),
+        Arc::clone(shared),
+        io,
+        VecMemory::new(host.buffers as usize, host.batch_bytes as usize),
+        SimMesh::new(shard, plan.shards, host.mesh_messages),
+        Listeners {
+            emitters: Some(listener(Port::Emitters)),
+            analyzers: listener(Port::Analyzers),
+            http: Some(listener(Port::Http)),
+            outlives: false,
+        },
+    )
+}
+
+pub(super) fn config(plan: &Plan) -> Config {
+    let host = &plan.host;
+    let any = ([127, 0, 0, 1], 0).into();
+    Config {
+        emitters: any,
+        analyzers: any,
+        shards: plan.shards,
+        cores: Vec::new(),
+        accept: Accept::Spread,
+        arena_bytes: host.buffers as usize * host.batch_bytes as usize,
+        batch_bytes: host.batch_bytes,
+        ingress_bytes: usize::from(host.receive_buffers) * host.receive_bytes,
+        frame_bytes_max: host.frame_max,
+        window_bytes: host.window_bytes,
+        window_messages: host.window_messages,
+        partial_bytes_max: host.partial_bytes,
+        on_slow: host.on_slow,
+        latency_budget: Duration::ZERO,
+        busy_poll: Duration::ZERO,
+        zero_copy_bytes: host.zero_copy,
+        zero_copy_loopback: true,
+        ack_timeout: Duration::from_millis(host.ack_timeout_ms),
+        farewell: Duration::from_secs(1),
+        peer_timeout: Duration::from_nanos(PEER_TIMEOUT_NS),
+        frame_timeout: Duration::from_secs(3600),
+        connections_max: 1000,
+        analyzers_max: 0,
+        dialect: None,
+        without: Vec::new(),
+        admin: None,
+        http: http_config(&plan.http),
+        protection: Protection::default(),
+        instance: plan.seed,
+    }
+}
+
+fn http_config(plan: &HttpPlan) -> HttpConfig {
+    let ms = Duration::from_millis;
+    if plan.is_empty() {
+        return HttpConfig::default();
+    }
+    HttpConfig {
+        memory_bytes_max: plan.memory_bytes,
+        request_timeout: ms(plan.request_timeout_ms),
+        pool_connections: plan.pool,
+        push_timeout: ms(plan.push_timeout_ms),
+        push_retries: plan.push_retries,
+        backoff: ms(plan.backoff_ms),
+        ..HttpConfig::default()
+    }
+}
