@@ -79,7 +79,7 @@ rm "$stage/usr/share/doc/weir/LICENSE"
 chmod 644 "$stage/usr/share/doc/weir/copyright" "$stage/usr/share/doc/weir/changelog.gz"
 
 # The newest symbol of the C library that the program asks for.
-libc=$(readelf -V "$scratch"/programs/* 2>/dev/null | grep -o 'GLIBC_[0-9.]*' | sed 's/GLIBC_//' | sort -uV | tail -1)
+libc=$({ readelf -V "$scratch"/programs/* 2>/dev/null || true; } | grep -o 'GLIBC_[0-9.]*' | sed 's/GLIBC_//' | sort -uV | tail -1)
 install -d "$stage/DEBIAN"
 cat >"$stage/DEBIAN/control" <<TEXT
 Package: weir

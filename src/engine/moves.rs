@@ -8,6 +8,10 @@
 //! A move is a re-route of one unit: its messages count for both analyzers, its ticket and its identity go
 //! along. A lane knows what was moved to it and who has refused that already, so that nobody is asked
 //! twice. What is moved again because a link died has lost this knowledge: links do not die of refusals.
+//!
+//! A refused unit holds up its lane, and a full lane can hold up the refused units of others and a re-route. So that
+//! they do not wait for each other, a move waits for neither: it goes past a re-route that has no room, and when all
+//! other lanes of records are full one of them takes up to twice its window.
 
 use super::lane::{Form, LaneUnit};
 use super::shard::{lane_id, Engine, LaneSlot, LaneState};
@@ -42,7 +46,7 @@ pub enum Onward {
     Moved,
     /// There are others, and none has room now.
     NoRoom,
-    /// Each analyzer that takes messages has refused it.
+    /// Each analyzer that takes messages has refused it, or there is no memory to ask another with.
     Nowhere,
 }
 
@@ -72,7 +76,7 @@ impl<M: Memory> Engine<M> {
     /// round. Nothing for a lane that is down, whose messages go to others all the same.
     pub fn move_on(&mut self, lane: LaneId, what: Move) -> Onward {
         let slot = &self.lanes[lane.0 as usize];
-        if slot.state != LaneState::Up || !self.rerouting.is_idle() {
+        if slot.state != LaneState::Up {
             return Onward::NoRoom;
         }
         let known = slot.tried(what.first);
@@ -91,19 +95,25 @@ impl<M: Memory> Engine<M> {
         let bytes = |unit: &LaneUnit| room::bytes_moved(unit.bytes.len(), unit.messages);
         let bytes: usize = units.iter().map(bytes).sum();
         if self.pool.free() < room::for_unit(bytes, self.config.buffer_bytes) {
-            return Onward::NoRoom;
+            // Buffers of a dead lane may be free only when this one goes on.
+            return match self.rerouting.is_idle() {
+                true => Onward::NoRoom,
+                false => Onward::Nowhere,
+            };
         }
         let Some(chosen) = self.route_without(&tried, what.messages) else {
             return Onward::NoRoom;
         };
         let epoch = self.lanes[lane.0 as usize].lane.setup().epoch;
         let before = self.lanes[chosen.0 as usize].lane.appended();
+        let waiting = self.rerouting.step_aside();
         for unit in units {
             let last = unit.first + unit.messages - 1;
             let ticket = self.receipts.take_within(epoch, unit.first, last);
             self.rerouting.stage(unit, ticket);
             self.place(chosen);
         }
+        self.rerouting.step_back(waiting);
         self.lanes[lane.0 as usize].moved_open += what.messages;
         let slot = &mut self.lanes[chosen.0 as usize];
         if slot.lane.setup().form == Form::Records {
@@ -156,12 +166,36 @@ impl<M: Memory> Engine<M> {
         self.set_hidden(&hidden, true);
         let unit = u32::try_from(messages).ok().and_then(UnitSize::new);
         // No other was taken in, and no more single ones are joined.
-        let chosen = self.tree.route(unit.unwrap_or(UnitSize::MAX)).map(LaneId);
+        let unit = unit.unwrap_or(UnitSize::MAX);
+        let mut chosen = self.tree.route(unit).map(LaneId);
+        if chosen.is_none() {
+            let overfull = self.may_be_overfilled(tried);
+            self.set_hidden(&overfull, false);
+            chosen = self.tree.route(unit).map(LaneId);
+            self.set_hidden(&overfull, true);
+        }
         if chosen.is_some() {
             self.counters.rerouted += messages;
         }
         self.set_hidden(&hidden, false);
         chosen
+    }
+
+    /// Full lanes of records, not in `tried`, that have less than twice their window.
+    fn may_be_overfilled(&self, tried: &[u32]) -> Vec<usize> {
+        let takes_more = |slot: &LaneSlot| {
+            let window = self.window_buffers.min(slot.window_buffers);
+            slot.state == LaneState::Up
+                && slot.full
+                && !slot.paused
+                && slot.lane.setup().form == Form::Records
+                && slot.lane.segments() <= 2 * window
+                && slot.lane.unacked() < 2 * slot.window_messages
+                && !tried.contains(&slot.analyzer)
+        };
+        let lanes = self.lanes.iter().enumerate();
+        let more = lanes.filter(|(_, slot)| takes_more(slot));
+        more.map(|(lane, _)| lane).collect()
     }
 
     /// Takes lanes out of the choice and back in; what is due to whom follows.

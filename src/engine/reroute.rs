@@ -116,6 +116,23 @@ impl Rerouting {
         self.staged.messages
     }
 
+    /// What is staged makes room for units that are moved while their lane lives; to be given back with
+    /// [`Rerouting::step_back`].
+    pub(super) fn step_aside(&mut self) -> Waiting {
+        let staged = std::mem::take(&mut self.staged);
+        Waiting(staged, self.chosen.take())
+    }
+
+    /// The units that were moved are placed.
+    pub(super) fn step_back(&mut self, Waiting(staged, chosen): Waiting) {
+        debug_assert!(
+            self.staged.units.is_empty(),
+            "moved units are placed at once"
+        );
+        self.staged = staged;
+        self.chosen = chosen;
+    }
+
     /// A unit that is moved while its lane lives; to be placed at once. Nothing else is staged.
     pub(super) fn stage(&mut self, unit: LaneUnit, ticket: Option<Ticket>) {
         self.staged.bytes.extend_from_slice(&unit.bytes);
@@ -134,6 +151,9 @@ impl Rerouting {
         self.jobs.iter().any(|job| job.lane == lane)
     }
 }
+
+/// Messages out of dead lanes that wait until a move is done.
+pub(super) struct Waiting(Staged, Option<(LaneId, LinkEpoch)>);
 
 /// Origins beside the bytes of lanes that cannot carry them, as far as there is room.
 struct OriginsKept {

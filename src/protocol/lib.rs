@@ -12,7 +12,7 @@
 //! analyzer keeps).
 //!
 //! Everything here is pure: no I/O, no clock, no allocation while decoding, and no input from a
-//! peer panics. `docs/PROTOCOL.md` is the specification; `tests/protocol_vectors.rs` reads its hex.
+//! peer panics. `docs/PROTOCOL.md` is the specification; `src/protocol/tests/protocol_vectors.rs` reads its hex.
 #![forbid(unsafe_code)]
 #![deny(clippy::cast_possible_truncation)]
 

@@ -368,3 +368,39 @@ fn refused_units_and_parts_find_their_way_through_deaths() {
     println!("{moved} moved, {cut} cut");
     assert!(moved > 1000 && cut > 1000, "{moved} moved, {cut} cut");
 }
+
+/// Every lane is full and what is first in it was refused: nobody waits for anybody.
+#[test]
+fn full_lanes_whose_analyzers_refuse_everything_do_not_wait_for_each_other() {
+    for (links, deaths) in [(1, 0), (2, 0), (3, 0), (2, 1), (3, 1), (4, 2)] {
+        let mut world = World::new(links);
+        for _ in 0..links {
+            world.up();
+        }
+        let mut refused_in_a_row = 0;
+        while refused_in_a_row < 20 {
+            let before = world.next;
+            world.packet(1 + before % 7, 300);
+            refused_in_a_row = if world.next == before {
+                refused_in_a_row + 1
+            } else {
+                0
+            };
+            world.transmit();
+        }
+        for analyzer in 1..=deaths {
+            world.down(analyzer);
+        }
+        for _ in 0..10_000 {
+            world.engine.reroute();
+            world.transmit();
+            for analyzer in 1..=4 {
+                world.answer(analyzer, 8, 0);
+            }
+            world.check();
+        }
+        let balance = world.engine.balance();
+        assert_eq!(balance.open(), 0, "{links} links, {deaths} dead: {balance}");
+        assert_eq!(balance.dropped, world.next, "{links} links, {deaths} dead");
+    }
+}
