@@ -14,11 +14,14 @@ use std::time::{Duration, Instant};
 
 /// A look may come so much later than it was to come: the scheduler of a busy host does that.
 const LATE_NS: u64 = 150_000_000;
+/// A look that comes so much later than it was to come may have looked before this process stood still: what
+/// arrived meanwhile is read with the next.
+const BEHIND_NS: u64 = 5_000_000;
 /// Looks after a late one that may find more to read than one look takes, before time goes on all the same.
 const CATCH_UP_LOOKS: u8 = 64;
 
-/// So many late looks in a row are a starved host and no pauses. One pause may follow another at once, before
-/// anything has been read.
+/// So many looks in a row that are late, or behind, are a starved host and no pauses. One pause may follow another
+/// at once, before anything has been read.
 const STARVED_LOOKS: u8 = 3;
 
 /// The clock of one loop that never waits without a limit.
@@ -31,6 +34,8 @@ pub struct Awake {
     catching_up: u8,
     /// Looks in a row that came late, the last one included.
     late: u8,
+    /// The same of those that were behind.
+    behind: u8,
     /// Peers may be judged after the last look.
     may_judge: bool,
 }
@@ -43,6 +48,7 @@ impl Awake {
             now_ns,
             catching_up: 0,
             late: 0,
+            behind: 0,
             may_judge: true,
         }
     }
@@ -66,6 +72,10 @@ impl Awake {
             true => self.late.saturating_add(1),
             false => 0,
         };
+        self.behind = match passed_ns > within_ns.saturating_add(BEHIND_NS) {
+            true => self.behind.saturating_add(1),
+            false => 0,
+        };
         self.catching_up = match self.catching_up {
             _ if is_late => CATCH_UP_LOOKS,
             _ if is_all_read => 0,
@@ -73,7 +83,7 @@ impl Awake {
         };
         self.may_judge = match is_late {
             true => self.late >= STARVED_LOOKS,
-            false => self.catching_up == 0,
+            false => self.catching_up == 0 && !(1..STARVED_LOOKS).contains(&self.behind),
         };
         self.now_ns
     }
@@ -88,8 +98,8 @@ impl Awake {
         self.seen_ns
     }
 
-    /// What had arrived before the last look is read, or every look is late. A peer whose time was over just before a
-    /// late look may have spoken meanwhile: until then nobody is judged.
+    /// What had arrived before the last look is read, or no look comes in time. A peer whose time was over just before
+    /// a look that came late may have spoken meanwhile: until then nobody is judged.
     pub fn may_judge(&self) -> bool {
         self.may_judge
     }
@@ -175,6 +185,22 @@ mod tests {
             judges(19_000, true),
             "late again and again: there are time-outs all the same"
         );
+    }
+
+    #[test]
+    fn nobody_is_judged_in_a_look_that_was_behind() {
+        let mut awake = Awake::new(0);
+        let mut judges = |at_ms: u64| {
+            let now_ns = awake.look(at_ms * MS, TICK, true);
+            (now_ns / MS, awake.may_judge())
+        };
+        assert_eq!(judges(100), (100, true));
+        // A pause of 30 ms within the look: what arrived in it is not read yet.
+        assert_eq!(judges(230), (230, false));
+        assert_eq!(judges(231), (231, true));
+        // A busy host is behind with every look, and has time-outs.
+        let behind: Vec<bool> = (1..=4).map(|n| judges(231 + n * 110).1).collect();
+        assert_eq!(behind, [false, false, true, true]);
     }
 
     /// After looks at these milliseconds, the milliseconds that it shows.
