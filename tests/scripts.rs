@@ -169,21 +169,3 @@ fn shellcheck_finds_nothing() {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}");
 }
-
-/// Bugs that scripts/bugs.sh puts in: one that does not apply any more tests nothing.
-#[test]
-fn deliberate_bugs_apply() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    if Command::new("git").arg("--version").output().is_err() {
-        return println!("SKIPPED: git is not installed");
-    }
-    let patches = std::fs::read_dir(root.join("tests/bugs")).expect("a folder");
-    let patches: Vec<PathBuf> = patches.map(|one| one.expect("an entry").path()).collect();
-    assert!(patches.len() > 50, "{}", patches.len());
-    for patch in patches {
-        let mut git = Command::new("git");
-        git.args(["apply", "--check"]).arg(&patch).current_dir(root);
-        let output = git.output().expect("git runs");
-        assert!(output.status.success(), "{}: {output:?}", patch.display());
-    }
-}

@@ -1,4 +1,4 @@
-//! `weir audit`: only its arguments; the rest is in [`crate::audit`].
+//! `weir audit`: only its arguments; the rest is in [`crate::ledger::audit`].
 
 use std::path::PathBuf;
 use std::process::ExitCode;
