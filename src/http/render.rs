@@ -50,7 +50,7 @@ impl Packet<'_> {
         count.0
     }
 
-    /// Appends the record of this packet, see [`super::Record`]. Its body is what will be POSTed. A packet
+    /// Appends the record of this packet, see [`record::Record`]. Its body is what will be POSTed. A packet
     /// without messages has none and appends nothing.
     pub fn write_record(&self, out: &mut Vec<u8>) {
         if self.messages.is_empty() {
