@@ -18,13 +18,13 @@ pub(super) async fn run(mut shard: Worker<Ring>) -> std::io::Result<ShardReport>
     let mut inbox = Inbox::new();
     loop {
         if let Err(error) = wait(&mut shard) {
-            shard.io.quiesce();
+            shard.cx.io.quiesce();
             return Err(error);
         }
-        shard.io.drain(&mut completions, TURN_COMPLETIONS);
+        shard.cx.io.drain(&mut completions, TURN_COMPLETIONS);
         shard.handle(&mut completions);
-        if shard.mesh.has_mail() {
-            shard.mesh.receive(&mut inbox).await;
+        if shard.cx.mesh.has_mail() {
+            shard.cx.mesh.receive(&mut inbox).await;
         }
         // No yield to glommio, ever: see PREEMPT_AFTER in start.rs.
         shard.conclude_turn(&mut inbox);
@@ -38,7 +38,7 @@ fn wait(shard: &mut Worker<Ring>) -> std::io::Result<()> {
     let wake = Arc::clone(shard.wake());
     wake.announce_sleep();
     let wait = shard.next_wait();
-    let waited = shard.io.wait(wait);
+    let waited = shard.cx.io.wait(wait);
     wake.announce_awake();
     waited
 }

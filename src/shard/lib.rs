@@ -2,57 +2,55 @@
 //! neither io_uring nor glommio, and starts no thread.
 //!
 //! ```text
-//! worker.rs     the event loop: read this first
-//! emitters.rs   accept, receive; unread.rs: who is late, who is gone
-//! clients.rs    HTTP clients; callers.rs: who asks; requests.rs: what they ask; waits.rs: what takes too long; pressure.rs: what is held
-//! handshake.rs  analyzers: from accept to a link that is up
-//! places.rs     who has not spoken, and who goes first
-//! notices.rs    what was said about which peer
-//! links.rs      analyzers' control streams and deaths
-//! egress.rs     sends, and batches for other shards' links
-//! posts.rs      analyzers over HTTP
-//! port.rs       what a shard stands on
-//! house.rs      mail, timers, reports, shutdown
-//! mesh.rs       what crosses cores
-//! names.rs      one name is one analyzer
-//! admission.rs  limits per client address
-//! operator.rs   orders from the control side, questions to it
-//! tap.rs        a sample of what passes
+//! worker.rs     the event loop: read this first. It owns the parts, and alone knows all of them
+//! context.rs    what every part works with
+//!
+//! parts         accepts.rs     listeners
+//!               intake/        emitters
+//!               links/         analyzers by TCP
+//!               http_in/       HTTP clients
+//!               http_out/      analyzers by HTTP
+//!               membership.rs  who the analyzers are
+//!               lifecycle.rs   the way out
+//!               report.rs      what is told of all this; tap.rs: a sample of what passes
+//!
+//! port.rs       what a shard stands on; mesh.rs: what crosses cores
+//! shared.rs     what the shards share: operator.rs, names.rs, admission.rs, notices.rs, refused.rs
+//! gather.rs     how long to wait for more; slab.rs: tables of connections; hops.rs: packets that go in a circle
 //! ```
 #![forbid(unsafe_code)]
 
 mod accepts;
 mod admission;
-mod callers;
-mod clients;
-mod egress;
-mod emitters;
+mod context;
 mod gather;
-mod handshake;
 mod hops;
-mod house;
+mod http_in;
+mod http_out;
+mod intake;
+mod lifecycle;
 mod links;
+mod membership;
 pub mod mesh;
 mod names;
 mod notices;
 mod operator;
-mod places;
 pub mod port;
-mod posts;
-mod pressure;
 mod refused;
-mod requests;
+mod report;
 mod shared;
 mod slab;
 mod tap;
-mod unread;
-mod waits;
+#[cfg(test)]
+mod testing;
 mod worker;
 
+pub use accepts::Listeners;
+pub use context::Context;
 pub use hops::pseudonym;
+pub use http_out::aside::{open_refused, refused_file_name};
 pub use operator::{HttpTarget, Operator, OrderDone, OrderRefused, Question, ASKED_HEADERS};
-pub use posts::{open_refused, refused_file_name};
 pub use refused::{RefusedCounts, RefusedPacket, RefusedPackets};
 pub use shared::{HttpAnalyzerReport, HttpReport, Live, Pace, ShardReport, Shared, Stop};
 pub use tap::TappedMessage;
-pub use worker::{Listeners, Worker, TURN_COMPLETIONS};
+pub use worker::{Worker, TURN_COMPLETIONS};

@@ -9,22 +9,10 @@
 //! Shared by the shards and the control side, behind one lock: touched when a link comes or goes.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Shutdown};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::links::Stage;
-use super::port::Io;
-use super::slab::Slot;
-use super::worker::Worker;
-use weir_engine::{Reason, OTHERS};
-use weir_protocol::Dialect;
-
-/// Who took an id over without saying its instance keeps it so long.
-const TAKEOVER_PAUSE_NS: u64 = 10_000_000_000;
-/// And at most this often twice as long: 640 s.
-const TAKEOVER_DOUBLINGS: u32 = 6;
-/// Ids of which it is remembered that they were said to be in use; of more it is counted only.
-const TOLD_MAX: usize = 256;
+use weir_engine::OTHERS;
 
 /// Why a name cannot be had; for whoever asked, and for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,83 +142,6 @@ impl Table {
         self.natives.contains_key(name)
             || self.references.contains_key(name)
             || self.http.contains_key(name)
-    }
-}
-
-impl<I: Io> Worker<I> {
-    /// The name is this link's from now on. A link of the same analyzer on this shard is a leftover of a
-    /// network that broke, and goes. Returns how many went before it for want of an instance.
-    ///
-    /// Who does not say his instance can be another of the same id, and the two would put each other out for
-    /// ever: the second time one has to wait, the next times twice as long each, see [`TAKEOVER_PAUSE_NS`].
-    pub(super) fn claim(
-        &mut self,
-        slot: Slot,
-        name: &Arc<str>,
-        instance: Option<u64>,
-        address: &Arc<str>,
-    ) -> Result<u32, InUse> {
-        self.shared.names.native_link(name, instance, address)?;
-        let namesake = self.links.iter().find(|(other, connection)| {
-            *other != slot
-                && connection.is_up()
-                && connection.link.dialect() == Dialect::Native
-                && connection.name == *name
-        });
-        let Some((old, connection)) = namesake else {
-            self.told_in_use.remove(name);
-            return Ok(0);
-        };
-        let mut takeovers = 0;
-        if instance.is_none() {
-            takeovers = connection.takeovers + 1;
-            let doublings = connection
-                .takeovers
-                .saturating_sub(1)
-                .min(TAKEOVER_DOUBLINGS);
-            let pause_ns = TAKEOVER_PAUSE_NS << doublings;
-            let age_ns = self.awake_ns.saturating_sub(connection.up_ns);
-            let at = self.io.peer(&connection.socket);
-            let at = at.map_or_else(|| "unknown".to_owned(), |at| at.to_string());
-            if connection.takeovers > 0 && age_ns < pause_ns {
-                self.shared.names.link_gone(name);
-                let holder = format!("{at}, which took it over a moment ago");
-                return Err(InUse { holder });
-            }
-            log::warn!(
-                "analyzer id {name:?}: {address} takes it over from {at}, whose link is taken for dead; if both live, one needs another id"
-            );
-        }
-        self.kill(
-            old,
-            "the analyzer connected again",
-            Some(Reason::LinkReplaced),
-        );
-        Ok(takeovers)
-    }
-
-    /// The id is another's who lives: said to who asks, once to the log, and counted.
-    pub(super) fn refuse_name(
-        &mut self,
-        slot: Slot,
-        name: Arc<str>,
-        address: &str,
-        in_use: &InUse,
-    ) {
-        self.engine.counters.count(Reason::IdInUse);
-        let holder = &in_use.holder;
-        let why = format!("id {name:?} is in use by {holder}; this one waits until that has gone");
-        self.say_refused(slot, &why);
-        if self.told_in_use.len() < TOLD_MAX && self.told_in_use.insert(Arc::clone(&name)) {
-            log::warn!(
-                "analyzer id {name:?}: {address} asks for it, it is in use by {holder}; refused until that has gone, from now on counted only (id_in_use)"
-            );
-        }
-        if let Some(connection) = self.links.get_mut(slot) {
-            connection.stage = Stage::Closing;
-            self.io.shutdown(&connection.socket, Shutdown::Both);
-        }
-        self.bury(slot);
     }
 }
 

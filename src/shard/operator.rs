@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use super::refused::{RefusedCounts, RefusedPackets};
 use super::shared::{Live, ShardReport, Shared};
+use super::tap::TappedMessage;
 use weir_clock::Limit;
 use weir_engine::{Order, OrderError};
 use weir_protocol::text::Time;
@@ -399,5 +400,21 @@ impl Operator {
             replies.any.store(true, Ordering::Release);
         }
         self.shared.wakes[shard].wake();
+    }
+
+    /// Wants so many messages a second from now on, of all shards together. Whoever looked before does no
+    /// more: a client that has died without a word locks nobody out. Returns the number of this look.
+    pub fn begin_tap(&self, rate: u32) -> u64 {
+        self.shared.tap.begin(rate)
+    }
+
+    /// What has passed since the last call, or a part of it; none: somebody else looks now.
+    pub fn tapped(&self, look: u64) -> Option<Vec<TappedMessage>> {
+        self.shared.tap.take(look)
+    }
+
+    /// Nobody looks any more, unless somebody else does.
+    pub fn end_tap(&self, look: u64) {
+        self.shared.tap.end(look);
     }
 }

@@ -11,10 +11,6 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::operator::Operator;
-use super::port::Io;
-use super::worker::Worker;
-
 /// Messages that wait for whoever looks; beyond, the oldest go.
 const WAITING_MAX: usize = 1024;
 /// Housekeeping comes so often in a second.
@@ -47,66 +43,46 @@ pub(super) struct Tap {
     waiting: Mutex<VecDeque<TappedMessage>>,
 }
 
-impl Operator {
-    /// Wants so many messages a second from now on, of all shards together. Whoever looked before does no
-    /// more: a client that has died without a word locks nobody out. Returns the number of this look.
-    pub fn begin_tap(&self, rate: u32) -> u64 {
-        let tap = &self.shared.tap;
-        let mut waiting = tap.waiting();
+impl Tap {
+    /// See [`Operator::begin_tap`](super::Operator::begin_tap).
+    pub(super) fn begin(&self, rate: u32) -> u64 {
+        let mut waiting = self.waiting();
         waiting.clear();
-        tap.rate.store(rate, Ordering::Relaxed);
-        tap.look.fetch_add(1, Ordering::Relaxed) + 1
+        self.rate.store(rate, Ordering::Relaxed);
+        self.look.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// What has passed since the last call, or a part of it; none: somebody else looks now.
-    pub fn tapped(&self, look: u64) -> Option<Vec<TappedMessage>> {
-        let tap = &self.shared.tap;
-        let mut waiting = tap.waiting();
-        let is_mine = tap.look.load(Ordering::Relaxed) == look;
+    /// See [`Operator::tapped`](super::Operator::tapped).
+    pub(super) fn take(&self, look: u64) -> Option<Vec<TappedMessage>> {
+        let mut waiting = self.waiting();
+        let is_mine = self.look.load(Ordering::Relaxed) == look;
         is_mine.then(|| waiting.drain(..).collect())
     }
 
-    /// Nobody looks any more, unless somebody else does.
-    pub fn end_tap(&self, look: u64) {
-        let tap = &self.shared.tap;
-        let _waiting = tap.waiting();
-        if tap.look.load(Ordering::Relaxed) == look {
-            tap.rate.store(0, Ordering::Relaxed);
+    /// See [`Operator::end_tap`](super::Operator::end_tap).
+    pub(super) fn end(&self, look: u64) {
+        let _waiting = self.waiting();
+        if self.look.load(Ordering::Relaxed) == look {
+            self.rate.store(0, Ordering::Relaxed);
         }
     }
-}
 
-impl Tap {
+    /// Samples that each of so many shards takes until the next housekeeping; 0: nobody looks.
+    pub(super) fn samples(&self, shards: usize) -> usize {
+        part_of(self.rate.load(Ordering::Relaxed), shards)
+    }
+
+    /// Messages that have passed: the oldest that wait go for them.
+    pub(super) fn push(&self, messages: impl Iterator<Item = TappedMessage>) {
+        let mut waiting = self.waiting();
+        waiting.extend(messages);
+        let too_many = waiting.len().saturating_sub(WAITING_MAX);
+        waiting.drain(..too_many);
+    }
+
     /// Who looks changes only under this lock.
     fn waiting(&self) -> MutexGuard<'_, VecDeque<TappedMessage>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<I: Io> Worker<I> {
-    /// Hands on what was sampled since the last time, and asks for more.
-    pub(super) fn serve_tap(&mut self) {
-        let rate = self.shared.tap.rate.load(Ordering::Relaxed);
-        let samples = self.engine.take_samples(part_of(rate, self.config.shards));
-        if samples.is_empty() || rate == 0 {
-            return;
-        }
-        let at_ms = self.io.unix_ms();
-        let mut messages: VecDeque<TappedMessage> = VecDeque::new();
-        for sample in samples {
-            messages.push_back(TappedMessage {
-                at_ms,
-                shard: self.index,
-                analyzer: self.analyzer_name(sample.analyzer),
-                severity: sample.severity,
-                bytes: sample.bytes,
-                payload: sample.payload,
-            });
-        }
-        let mut waiting = self.shared.tap.waiting();
-        waiting.append(&mut messages);
-        let too_many = waiting.len().saturating_sub(WAITING_MAX);
-        waiting.drain(..too_many);
     }
 }
 

@@ -9,160 +9,53 @@
 //!         6 send         every lane that got something; flush the mesh
 //!         7 housekeeping a few times a second
 //! ```
+//!
+//! A shard is made of parts. Each owns its fields, gets the [`Context`], and knows no other part; what one does
+//! for another is a value that it returns, and that is passed on here.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::clients::Clients;
-use super::emitters::{Emitter, PendingChunk};
-use super::gather::Gather;
-use super::links::Connection;
-use super::mesh::{Inbox, Mesh};
-use super::places::{places_of, Places};
+use super::accepts::{Accepted, Accepts, Listeners};
+use super::context::{Context, Phase, TICK_HANDSHAKE};
+use super::http_in::Clients;
+use super::http_out::Posts;
+use super::intake::Intake;
+use super::lifecycle::{all_drained, Lifecycle, Remains, Step};
+use super::links::Links;
+use super::membership::Membership;
+use super::mesh::{Inbox, Mesh, Message};
 use super::port::Io;
-use super::posts::Posts;
-use super::shared::{HttpReport, Live, Pace, ShardReport, Shared, Stop};
-use super::slab::{bare, token, untoken, Kind, Slab, Slot};
+use super::report::{serve_tap, Parts, Report};
+use super::shared::{HttpReport, ShardReport, Shared, Stop};
+use super::slab::{bare, untoken, Kind};
 use crate::port::{Completion, Wait, Wake};
-use weir_clock::Awake;
 use weir_config::Config;
-use weir_engine::{Engine, LaneId, LinkEpoch, Registrar, Roster};
+use weir_engine::{Reach, Roster, Window};
 
 /// Completions handled before sends go out: bounds the time that a batch waits for its send.
 pub const TURN_COMPLETIONS: usize = 512;
-/// Ends of links that are seen to in a turn. Each costs a system call and lines of tables, 20 us in all: a
-/// thousand at once must not hold up what living ones get.
-const TURN_ENDS: usize = 64;
-/// While more and more links end, what has arrived is read first, for so long: messages do not queue behind them.
-const ENDS_WAIT_NS: u64 = 5_000_000;
 /// A turn that brought this many bytes is followed by the next at once: there is more.
 const BUSY_BYTES: usize = 32 * 1024;
 /// HTTP clients ask again as soon as they are answered: for so long after a request nothing is gathered.
 const ASKED_NS: u64 = 500_000;
 /// Longest sleep: housekeeping is due then.
 const TICK: Duration = Duration::from_millis(100);
-/// The same while a handshake is under way: dialects are told apart by 50 ms of silence.
-pub(super) const TICK_HANDSHAKE: Duration = Duration::from_millis(10);
-
-/// How far this shard is on its way out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
-    Running,
-    /// Has told the emitters to go, and reads on until they have.
-    Farewell,
-    /// Takes nothing new from emitters and clients; waits for ACKs, of analyzers that come now as well.
-    Draining,
-    /// Has nothing left; waits for the other shards.
-    Drained,
-}
-
-/// A zero-copy send whose buffer the kernel may still read.
-pub(super) struct ZeroCopySend {
-    pub(super) link: Slot,
-    pub(super) lane: LaneId,
-    pub(super) segment: u64,
-}
-
-/// Where a shard accepts connections.
-pub struct Listeners<L> {
-    /// None: the farewell's time for new ones is over.
-    pub emitters: Option<L>,
-    /// Until the end: also while draining, whoever can ACK may come.
-    pub analyzers: L,
-    /// Not everybody wants HTTP.
-    pub http: Option<L>,
-    /// The emitters' socket stays open when this process ends: who is not accepted waits for the next one.
-    pub outlives: bool,
-}
+const SECOND_NS: u64 = 1_000_000_000;
 
 /// One shard. Lives on its thread, owns everything that it touches.
 pub struct Worker<I: Io> {
-    pub(super) index: u16,
-    pub(super) config: Arc<Config>,
-    pub(super) shared: Arc<Shared>,
-    /// What it stands on.
-    pub io: I,
-    /// What decides.
-    pub engine: Engine<I::Memory>,
-    /// The way to the other shards.
-    pub mesh: I::Mesh,
-    pub(super) listeners: Option<Listeners<I::Listener>>,
-
-    pub(super) emitters: Slab<Emitter<I::Socket>>,
-    /// Received, not yet taken by the engine. Bounded by the receive memory.
-    pub(super) pending: VecDeque<PendingChunk>,
-    /// Emitters whose receive ended and must be started again.
-    pub(super) rearm: VecDeque<Slot>,
-    /// Of those: their connections broke, and not all is read that they had sent.
-    pub(super) broken: VecDeque<Slot>,
-    /// Emitters that have a place among `--max-connections`.
-    pub(super) emitters_placed: usize,
-
-    pub(super) links: Slab<Connection<I>>,
-    /// Those of them that have not spoken.
-    pub(super) places: Places,
-    /// The links that are up.
-    pub(super) links_up: BTreeMap<LinkEpoch, Slot>,
-    pub(super) links_counted: u64,
-    /// Sent on them and not acknowledged, as of the last look.
-    pub(super) links_unread_bytes: u64,
-    /// Ids that were refused because others have them, and of which that was said.
-    pub(super) told_in_use: BTreeSet<Arc<str>>,
-    /// Full lanes of other shards' links: what was ACKed, and since when it has been that.
-    pub(super) remote_full: BTreeMap<LinkEpoch, (u64, u64)>,
-    /// Links that may have something to send.
-    pub(super) pump: Vec<Slot>,
-    pub(super) zero_copy_sends: Slab<ZeroCopySend>,
-
-    pub(super) clients: Clients<I::Socket>,
-    pub(super) posts: Posts<I::Socket>,
-    /// What protects this shard now; the operator may change it.
-    pub(super) live: Arc<Live>,
-    pub(super) live_number: u64,
-
-    /// Shard 0 keeps the roster.
-    pub(super) registrar: Option<Registrar>,
-    /// A table that the other shards do not have yet.
-    pub(super) new_roster: Option<Arc<Roster>>,
-    /// The registrar has taken changes that no table has yet.
-    pub(super) roster_changed: bool,
-    /// Ends of links, of their receives and their sends: two of each link at most.
-    pub(super) ends: VecDeque<Completion>,
-    /// Links that ended in this turn: the engine hears of all of them at once.
-    pub(super) ended: Vec<LinkEpoch>,
-    pub(super) roster: Arc<Roster>,
-    pub(super) roster_applied_ns: u64,
-    /// Names of analyzers, also of some that are gone.
-    pub(super) names: BTreeMap<u32, Arc<str>>,
-
-    pub(super) phase: Phase,
-    /// When the farewell began.
-    pub(super) farewell_ns: u64,
-    pub(super) now_ns: u64,
-    /// The time by which peers are judged: real time less what this shard did not run. Every time-out goes
-    /// by it, and every mark that one is counted from.
-    pub(super) awake_ns: u64,
-    awake: Awake,
-    /// The same for frames that arrive: it stands still also while emitters are not read from.
-    frames_ns: u64,
-    /// When draining ends, once its deadline has passed.
-    pub(super) ends_ns: Option<u64>,
-    /// When the first of the links that are over was noticed.
-    ends_since_ns: u64,
-    pub(super) turn_bytes: usize,
-    pub(super) gather: Gather,
-    /// A completion is due that should not wait for company: more is there already, or a send was
-    /// started that has more behind it.
-    pub(super) hurry: bool,
-    pub(super) next_tick_ns: u64,
-    pub(super) next_second_ns: u64,
-    pub(super) stalled_since_ns: Option<u64>,
-    /// Emitters may still be accepted: so many requests have not ended.
-    pub(super) accepting: u32,
-    /// Accepts that failed, by their tokens: they are tried again at the next housekeeping.
-    pub(super) accept_retry: Vec<u64>,
-    pub(super) pace: Pace,
+    /// What its parts work with.
+    pub cx: Context<I>,
+    accepts: Accepts<I>,
+    intake: Intake<I>,
+    links: Links<I>,
+    clients: Clients<I>,
+    posts: Posts<I>,
+    membership: Membership,
+    lifecycle: Lifecycle,
+    report: Report,
+    next_second_ns: u64,
     /// When lanes were sent last.
     sent_ns: u64,
 }
@@ -180,109 +73,48 @@ impl<I: Io> Worker<I> {
         mesh: I::Mesh,
         listeners: Listeners<I::Listener>,
     ) -> Worker<I> {
-        let now_ns = io.now_ns();
-        let engine = Engine::new(config.engine(index), arena);
-        let address_most = config.protection.connections_per_address_max;
-        let seed = config.instance ^ u64::from(index).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let cx = Context::new(index, config, shared, io, arena, mesh);
+        let address_most = cx.config.protection.connections_per_address_max;
+        let instance = cx.config.instance;
+        let seed = instance ^ u64::from(index).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         Worker {
-            index,
-            places: Places::new(places_of(engine.lanes_max()), address_most),
-            engine,
-            clients: Clients::new(&config, seed),
-            posts: Posts::new(!seed, config.instance),
-            live: shared.live().1,
-            live_number: shared.live().0,
-            config,
-            shared,
-            io,
-            mesh,
-            listeners: Some(listeners),
-            emitters: Slab::new(),
-            pending: VecDeque::new(),
-            rearm: VecDeque::new(),
-            broken: VecDeque::new(),
-            emitters_placed: 0,
-            links: Slab::new(),
-            links_up: BTreeMap::new(),
-            links_counted: 0,
-            links_unread_bytes: 0,
-            told_in_use: BTreeSet::new(),
-            pump: Vec::new(),
-            zero_copy_sends: Slab::new(),
-            remote_full: BTreeMap::new(),
-            registrar: (index == 0).then(Registrar::default),
-            new_roster: None,
-            roster_changed: false,
-            ends: VecDeque::new(),
-            ended: Vec::new(),
-            roster: Arc::default(),
-            roster_applied_ns: now_ns,
-            names: BTreeMap::new(),
-            phase: Phase::Running,
-            farewell_ns: 0,
-            now_ns,
-            awake_ns: now_ns,
-            awake: Awake::new(now_ns),
-            frames_ns: 0,
-            ends_ns: None,
-            ends_since_ns: now_ns,
-            turn_bytes: 0,
-            gather: Gather::default(),
-            hurry: false,
-            next_tick_ns: now_ns,
-            next_second_ns: now_ns,
-            stalled_since_ns: None,
-            accepting: 0,
-            accept_retry: Vec::new(),
-            pace: Pace::default(),
+            accepts: Accepts::new(listeners),
+            intake: Intake::new(),
+            links: Links::new(cx.engine.lanes_max(), address_most, cx.now_ns),
+            clients: Clients::new(&cx.config, seed),
+            posts: Posts::new(!seed, instance),
+            membership: Membership::new(index, cx.now_ns),
+            lifecycle: Lifecycle::default(),
+            report: Report::default(),
+            next_second_ns: cx.now_ns,
             sent_ns: 0,
+            cx,
         }
+    }
+
+    /// A file, opened to append, that refused packets are set aside in, and whether it ends within a line.
+    pub fn set_refused_file(&mut self, file: I::Socket, is_torn: bool) {
+        self.posts.set_refused_file(file, is_torn);
     }
 
     /// Starts to accept.
     pub fn start(&mut self) {
-        self.start_accepts();
-        self.io.arm_wake(bare(Kind::Wake));
+        self.accepts.start(&mut self.cx);
+        self.cx.io.arm_wake(bare(Kind::Wake));
     }
 
     /// First half of a turn: what the requests have come to.
     pub fn handle(&mut self, completions: &mut Vec<Completion>) {
-        let last_ns = std::mem::replace(&mut self.now_ns, self.io.now_ns());
-        self.turn_bytes = 0;
-        self.hurry = completions.len() >= TURN_COMPLETIONS;
-        let within_ns = self.next_tick_ns.saturating_sub(self.awake.seen_ns());
-        let before_ns = self.awake_ns;
-        self.awake_ns = self.awake.look(self.now_ns, within_ns, !self.hurry);
-        if self.stalled_since_ns.is_none() {
-            self.frames_ns += self.awake_ns - before_ns;
-            self.engine.set_frames_time(self.frames_ns);
-        }
-        let ended_before = self.ends.len();
+        let is_full = completions.len() >= TURN_COMPLETIONS;
+        let passed = self.cx.begin_turn(is_full);
+        self.intake.begin_turn(&mut self.cx, passed.awake_ns);
+        let ended_before = self.links.ends();
         for completion in completions.drain(..) {
             self.dispatch(completion);
         }
-        let received = self.engine.counters.received;
-        self.gather.turn(self.now_ns - last_ns, received);
-        if ended_before == 0 {
-            self.ends_since_ns = self.now_ns;
-        }
-        let more_end = self.ends.len() > ended_before;
-        if !more_end || self.now_ns - self.ends_since_ns >= ENDS_WAIT_NS {
-            self.see_to_ends();
-        }
-    }
-
-    /// Some of the links that are over; the others have their turns next, without a wait.
-    fn see_to_ends(&mut self) {
-        for _ in 0..TURN_ENDS {
-            let Some(completion) = self.ends.pop_front() else {
-                return;
-            };
-            match untoken(completion.token) {
-                (Some(Kind::LinkSend), slot) => self.on_link_send(slot, completion),
-                (_, slot) => self.on_link_end(slot, &completion),
-            }
-        }
+        let received = self.cx.engine.counters.received;
+        self.cx.gather.turn(passed.real_ns, received);
+        self.links.see_to_ends(&mut self.cx, ended_before);
     }
 
     /// Second half of a turn: what other shards said, then everything that follows from both. True
@@ -291,77 +123,261 @@ impl<I: Io> Worker<I> {
         for (from, message) in inbox.drain(..) {
             self.on_message(from, message);
         }
-        self.take_orders();
-        self.take_replies();
-        self.broadcast_roster();
-        self.end_links();
-        self.engine.reroute();
-        self.resume_pending();
-        self.answer_receipts();
+        self.membership.take_orders(&self.cx);
+        self.clients.take_replies(&mut self.cx);
+        self.membership.broadcast(&mut self.cx);
+        self.cx.end_links();
+        self.cx.engine.reroute();
+        self.intake.resume_pending(&mut self.cx);
+        self.clients.answer_receipts(&mut self.cx);
         if !self.holds_sends() {
-            self.sent_ns = self.now_ns;
-            self.send_dirty();
-            self.send_posts();
+            self.send();
         }
-        self.send_answers();
-        self.mesh.flush();
-        let due = self.now_ns >= self.next_tick_ns;
+        self.clients.send_answers(&mut self.cx);
+        self.cx.mesh.flush();
+        let due = self.cx.now_ns >= self.cx.next_tick_ns;
         if due {
             self.housekeeping();
         }
-        self.end_links();
-        self.note_turn();
+        self.cx.end_links();
+        self.report.note_turn(&self.cx);
         due
     }
 
-    fn note_turn(&mut self) {
-        let turn_ns = self.io.now_ns().saturating_sub(self.now_ns);
-        self.pace.turns += 1;
-        self.pace.busy_ns += turn_ns;
-        self.pace.longest_ns = self.pace.longest_ns.max(turn_ns);
+    #[inline]
+    fn dispatch(&mut self, completion: Completion) {
+        let (kind, slot) = untoken(completion.token);
+        let Some(kind) = kind else {
+            return;
+        };
+        let cx = &mut self.cx;
+        match kind {
+            Kind::EmitterReceive => self.intake.on_receive(cx, slot, completion),
+            Kind::LinkReceive => self.links.on_receive(cx, slot, completion),
+            Kind::LinkSend if completion.result < 0 => self.links.on_failed_send(completion),
+            Kind::LinkSend => self.links.on_send(cx, slot, completion),
+            Kind::ZeroCopySend => self.links.on_zero_copy(cx, slot, completion),
+            Kind::HttpReceive => self.clients.on_receive(cx, slot, completion),
+            Kind::HttpSend => self.clients.on_sent(cx, slot, completion),
+            Kind::PostConnect => self.posts.on_connected(cx, slot, completion),
+            Kind::PostReceive => self.posts.on_receive(cx, slot, completion),
+            Kind::PostSend => self.posts.on_sent(cx, slot, completion),
+            Kind::SetAside => self.posts.on_set_aside(cx, slot, completion),
+            Kind::AcceptEmitter | Kind::AcceptAnalyzer | Kind::AcceptHttp => {
+                self.on_accept(kind, &completion);
+            }
+            Kind::Wake => cx.io.arm_wake(bare(Kind::Wake)),
+            Kind::Cancel => {}
+        }
+    }
+
+    fn on_accept(&mut self, kind: Kind, completion: &Completion) {
+        let cx = &mut self.cx;
+        match (self.accepts.take(cx, completion), kind) {
+            (Accepted::Socket(socket), Kind::AcceptEmitter) => self.intake.add(cx, socket),
+            (Accepted::Socket(socket), Kind::AcceptAnalyzer) => self.links.add(cx, socket),
+            (Accepted::Socket(socket), _) => self.clients.add(cx, socket),
+            (Accepted::Failed, _) => self.links.let_overdue_go(cx),
+            (Accepted::Cancelled, _) => {}
+        }
+        self.accepts.next(cx, kind, completion);
+    }
+
+    fn on_message(&mut self, from: usize, message: Message<I::Socket>) {
+        let cx = &mut self.cx;
+        match message {
+            Message::Change(change) => self.membership.take(change),
+            Message::Roster(roster) => self.follow(&roster),
+            Message::HandOver(hand_over) => self.links.on_hand_over(cx, *hand_over),
+            Message::Parcel(parcel) => self.links.on_parcel(cx, from, parcel),
+            Message::Credit { epoch, messages } => {
+                if let Some(lane) = cx.engine.lane_of(epoch) {
+                    cx.engine.acked(lane, messages, cx.now_ns);
+                }
+            }
+            Message::Stalled { epoch } => self.links.on_stalled(cx, epoch),
+            Message::LinkDown { epoch } => cx.ended.push(epoch),
+        }
+    }
+
+    /// Routes by a new roster.
+    fn follow(&mut self, roster: &Arc<Roster>) {
+        let cx = &mut self.cx;
+        self.posts.open_links(cx, roster);
+        let natives = self.links.natives();
+        let posts = &self.posts;
+        let is_new = self.membership.follow(cx, roster, |entry| {
+            if let Reach::Http { generation } = entry.reach {
+                return posts.link_of(generation).map(|epoch| (epoch, Window::ANY));
+            }
+            natives.get(&entry.name).copied()
+        });
+        if is_new {
+            self.links.eject(cx, roster);
+            self.posts.close_links(cx, roster);
+            self.publish();
+        }
+    }
+
+    /// Sends what this turn has put into lanes.
+    fn send(&mut self) {
+        let cx = &mut self.cx;
+        self.sent_ns = cx.now_ns;
+        while let Some(lane) = cx.engine.next_dirty() {
+            if let Some(epoch) = self.links.want_send(cx, lane) {
+                self.posts.want_send(epoch);
+            }
+        }
+        self.links.send(cx);
+        self.membership.note_rerouted(cx);
+        self.posts.send(cx);
+    }
+
+    fn housekeeping(&mut self) {
+        self.schedule_tick();
+        self.cx.look_at_settings();
+        serve_tap(&mut self.cx, &self.membership);
+        if self.cx.may_judge() {
+            self.judge_peers();
+        }
+        self.accepts.retry(&mut self.cx);
+        self.publish();
+    }
+
+    /// Whose time is over, after all that it may have said has been read.
+    fn judge_peers(&mut self) {
+        let cx = &mut self.cx;
+        self.links.check_handshakes(cx);
+        self.intake.look_at_unread(cx);
+        self.clients.check_waits(cx);
+        self.posts.check_waits(cx);
+        if cx.now_ns < self.next_second_ns {
+            return;
+        }
+        self.next_second_ns = match self.links.check_stalls(cx) {
+            true => cx.now_ns + SECOND_NS,
+            false => cx.now_ns,
+        };
+        self.intake.check_frames(cx);
+        self.links.check_remote_lanes(cx);
+        let balance = cx.engine.balance();
+        assert!(balance.holds(), "shard {}: {balance}", cx.index);
+    }
+
+    fn schedule_tick(&mut self) {
+        let tick = if self.links.has_handshakes() || self.cx.phase != Phase::Running {
+            TICK_HANDSHAKE
+        } else {
+            TICK
+        };
+        self.cx.next_tick_ns = self.cx.now_ns + tick.as_nanos() as u64; // a constant below a second
+    }
+
+    fn publish(&mut self) {
+        let report = self.report();
+        self.cx.shared.publish(usize::from(self.cx.index), report);
+    }
+
+    fn report(&mut self) -> ShardReport {
+        let parts = Parts {
+            intake: &self.intake,
+            links: &self.links,
+            clients: &self.clients,
+            posts: &self.posts,
+            membership: &self.membership,
+        };
+        self.report.of(&mut self.cx, &parts)
+    }
+
+    /// Goes on with stopping, if that was asked for. True: the loop ends.
+    pub fn finished(&mut self) -> bool {
+        match self.cx.shared.stop() {
+            Stop::No => return false,
+            Stop::Now => return true,
+            Stop::Drain => {}
+        }
+        loop {
+            let remains = self.remains();
+            let Some(step) = self.lifecycle.go_on(&mut self.cx, remains) else {
+                break;
+            };
+            self.take_step(step);
+        }
+        if self.cx.phase == Phase::Draining && !self.intake.remains() {
+            self.links.ask_for_acks(&mut self.cx);
+        }
+        self.lifecycle.is_over(&self.cx)
+    }
+
+    fn remains(&self) -> Remains {
+        Remains {
+            listens: self.accepts.listens(),
+            accepts: !self.accepts.has_ended(),
+            emitters: self.intake.remains(),
+            clients: self.clients.remain(),
+        }
+    }
+
+    fn take_step(&mut self, step: Step) {
+        let cx = &mut self.cx;
+        match step {
+            Step::Farewell => {
+                if self.accepts.outlives() {
+                    // Closed a moment later: a request that was queued in this turn still names the socket.
+                    self.accepts.cancel(cx, Kind::AcceptEmitter);
+                }
+                self.intake.tell_all_to_go(cx);
+                self.accepts.cancel(cx, Kind::AcceptHttp);
+                self.clients.dismiss_clients(cx);
+                self.schedule_tick();
+            }
+            Step::StopListening => self.accepts.stop_listening(cx),
+            Step::CutOff => {
+                self.intake.stop_receiving(cx);
+                self.clients.cut_off_clients(cx);
+                self.schedule_tick();
+            }
+        }
     }
 
     /// The last words and the last report.
     pub fn end(&mut self) -> ShardReport {
-        self.say_goodbye();
+        self.links.say_goodbye(&mut self.cx);
         let report = self.report();
-        self.listeners = None;
-        self.cancel_receives();
-        self.io.quiesce();
-        report
-    }
-
-    /// Ends the receives under way, each by its token: of all requests only these are many.
-    fn cancel_receives(&mut self) {
-        let emitters = self.emitters.slots().into_iter();
-        let links = self.links.slots().into_iter();
-        let clients = self.clients.table.slots().into_iter();
-        let emitters = emitters.map(|slot| token(Kind::EmitterReceive, slot));
-        let links = links.map(|slot| token(Kind::LinkReceive, slot));
-        let clients = clients.map(|slot| token(Kind::HttpReceive, slot));
-        for receive in emitters.chain(links).chain(clients) {
-            self.io.cancel(receive, bare(Kind::Cancel));
+        self.accepts.close();
+        // Each by its token: of all requests only these are many.
+        let (intake, links, clients) = (&self.intake, &self.links, &self.clients);
+        let receives = intake.receives().chain(links.receives());
+        for receive in receives.chain(clients.receives()) {
+            self.cx.io.cancel(receive, bare(Kind::Cancel));
         }
+        self.cx.io.quiesce();
+        report
     }
 
     /// The analyzers and weights that it routes by.
     pub fn roster(&self) -> &Roster {
-        &self.roster
+        &self.cx.roster
     }
 
     /// What HTTP clients have brought so far.
     pub fn http_report(&self) -> &HttpReport {
-        &self.clients.report
+        self.clients.counts()
+    }
+
+    /// Bytes that were read and that the engine has not taken.
+    pub fn pending_bytes(&self) -> u64 {
+        self.intake.pending_bytes()
     }
 
     /// When housekeeping is due next.
     pub fn next_tick_ns(&self) -> u64 {
-        self.next_tick_ns
+        self.cx.next_tick_ns
     }
 
     /// What ends this shard's wait from another thread.
     pub fn wake(&self) -> &Arc<Wake> {
-        &self.shared.wakes[usize::from(self.index)]
+        &self.cx.shared.wakes[usize::from(self.cx.index)]
     }
 
     /// How long the next wait may be.
@@ -372,18 +388,20 @@ impl<I: Io> Worker<I> {
                 timeout: Duration::ZERO,
             };
         }
-        let now_ns = self.io.now_ns();
-        let busy = self.turn_bytes >= BUSY_BYTES || self.hurry || self.is_asked(now_ns);
-        let mut until_ns = self.next_tick_ns;
-        if self.engine.has_dirty() || !self.pump.is_empty() || self.posts.is_waiting() {
-            until_ns = until_ns.min(self.sent_ns + self.latency_budget_ns());
+        let cx = &self.cx;
+        let now_ns = cx.io.now_ns();
+        let busy = cx.turn_bytes >= BUSY_BYTES || cx.hurry || self.is_asked(now_ns);
+        let mut until_ns = cx.next_tick_ns;
+        let posts_wait = self.posts.is_waiting();
+        if cx.engine.has_dirty() || self.links.wants_to_send() || posts_wait {
+            until_ns = until_ns.min(self.sent_ns + cx.latency_budget_ns());
         }
         let until_tick = until_ns.saturating_sub(now_ns);
         Wait {
             gather: if busy {
                 Duration::ZERO
             } else {
-                Duration::from_nanos(self.gather.wait_ns(self.latency_budget_ns()))
+                Duration::from_nanos(cx.gather.wait_ns(cx.latency_budget_ns()))
             },
             timeout: Duration::from_nanos(until_tick),
         }
@@ -391,75 +409,35 @@ impl<I: Io> Worker<I> {
 
     /// HTTP clients have asked a moment ago.
     fn is_asked(&self, now_ns: u64) -> bool {
-        now_ns.saturating_sub(self.clients.asked_ns) < ASKED_NS
+        now_ns.saturating_sub(self.clients.asked_ns()) < ASKED_NS
     }
 
     /// Turns come quickly only because HTTP clients are answered at once: analyzers get what these have
     /// sent in fewer and larger sends, within the latency budget all the same.
     fn holds_sends(&self) -> bool {
-        self.phase == Phase::Running
-            && self.is_asked(self.now_ns)
-            && self.now_ns.saturating_sub(self.sent_ns) < self.latency_budget_ns()
-            && !self.engine.is_rerouting()
-    }
-
-    fn latency_budget_ns(&self) -> u64 {
-        u64::try_from(self.config.latency_budget.as_nanos()).unwrap_or(u64::MAX)
+        let cx = &self.cx;
+        cx.phase == Phase::Running
+            && self.is_asked(cx.now_ns)
+            && cx.now_ns.saturating_sub(self.sent_ns) < cx.latency_budget_ns()
+            && !cx.engine.is_rerouting()
     }
 
     /// Something can be done without a completion.
     pub fn has_work(&mut self) -> bool {
-        self.mesh.has_mail()
-            || self.mesh.is_busy()
-            || !self.ends.is_empty()
-            || (self.registrar.is_some() && self.shared.desk.has_slips())
-            || self.shared.desk.has_replies(usize::from(self.index))
-            || (self.shared.stop() != Stop::No && self.phase == Phase::Running)
-            || self.shared.stop() == Stop::Now
-            || (self.phase == Phase::Drained && self.all_drained())
-            || (!self.pending.is_empty() && self.engine.can_ingest())
-    }
-
-    #[inline]
-    fn dispatch(&mut self, completion: Completion) {
-        let (kind, slot) = untoken(completion.token);
-        match kind {
-            Some(Kind::EmitterReceive) => self.on_emitter_receive(slot, completion),
-            Some(Kind::LinkReceive) => self.on_link_receive(slot, completion),
-            Some(Kind::LinkSend) if completion.result < 0 => self.ends.push_back(completion),
-            Some(Kind::LinkSend) => self.on_link_send(slot, completion),
-            Some(Kind::ZeroCopySend) => self.on_zero_copy(slot, completion),
-            Some(Kind::AcceptEmitter) => self.on_accept_emitter(completion),
-            Some(Kind::AcceptAnalyzer) => self.on_accept_analyzer(completion),
-            Some(Kind::HttpReceive) => self.on_http_receive(slot, completion),
-            Some(Kind::HttpSend) => self.on_http_sent(slot, completion),
-            Some(Kind::AcceptHttp) => self.on_accept_http(completion),
-            Some(Kind::PostConnect) => self.on_post_connected(slot, completion),
-            Some(Kind::PostReceive) => self.on_post_receive(slot, completion),
-            Some(Kind::PostSend) => self.on_post_sent(slot, completion),
-            Some(Kind::SetAside) => self.on_set_aside(slot, completion),
-            Some(Kind::Wake) => self.io.arm_wake(bare(Kind::Wake)),
-            Some(Kind::Cancel) | None => {}
-        }
-    }
-
-    /// This turn came as soon as it was to come, and what had arrived before it is handled.
-    pub(super) fn has_caught_up(&self) -> bool {
-        self.awake.has_caught_up()
-    }
-
-    /// Peers may be judged in this turn: see [`Awake::may_judge`].
-    pub(super) fn may_judge(&self) -> bool {
-        self.awake.may_judge()
-    }
-
-    /// When housekeeping is due next.
-    pub(super) fn schedule_tick(&mut self) {
-        let tick = if !self.places.is_empty() || self.phase != Phase::Running {
-            TICK_HANDSHAKE
-        } else {
-            TICK
-        };
-        self.next_tick_ns = self.now_ns + tick.as_nanos() as u64; // a constant below a second
+        let cx = &mut self.cx;
+        let takes_more = self.intake.has_pending() && cx.engine.can_ingest();
+        let shared = &cx.shared;
+        takes_more
+            || cx.mesh.has_mail()
+            || cx.mesh.is_busy()
+            || self.links.ends() > 0
+            || self.membership.has_orders(cx)
+            || shared.desk.has_replies(usize::from(cx.index))
+            || (shared.stop() != Stop::No && cx.phase == Phase::Running)
+            || shared.stop() == Stop::Now
+            || (cx.phase == Phase::Drained && all_drained(cx))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,13 +24,13 @@ impl World {
     /// What holds after any turn of a shard.
     pub(super) fn check_turn(&mut self, shard: usize) -> Result<(), String> {
         let worker = &self.workers[shard];
-        let balance = worker.engine.balance();
+        let balance = worker.cx.engine.balance();
         if !balance.holds() {
             return Err(format!("shard {shard}: {balance}"));
         }
-        self.oracle.identities_lost |= worker.engine.counters.identities_lost > 0;
+        self.oracle.identities_lost |= worker.cx.engine.counters.identities_lost > 0;
         if self.turns.is_multiple_of(THOROUGH_TURNS) {
-            let found = worker.engine.check();
+            let found = worker.cx.engine.check();
             found.map_err(|what| format!("shard {shard}: {what}"))?;
             self.check_acks()?;
             self.check_word(shard)?;
@@ -41,7 +41,7 @@ impl World {
 
     /// No link was given up for want of ACKs that had arrived, however long this shard did not run.
     fn check_judgement(&mut self, shard: usize) -> Result<(), String> {
-        let counters = &self.workers[shard].engine.counters;
+        let counters = &self.workers[shard].cx.engine.counters;
         let stalled = counters.of(Reason::AckStalled);
         let before = std::mem::replace(&mut self.watch[shard].stalled, stalled);
         // A kernel that is late to look at what came makes its shard late as well.
@@ -65,7 +65,7 @@ impl World {
 
     /// No ACK was counted that no analyzer gave.
     fn check_acks(&self) -> Result<(), String> {
-        let counted = self.total(|world, shard| world.workers[shard].engine.counters.acked);
+        let counted = self.total(|world, shard| world.workers[shard].cx.engine.counters.acked);
         let given = self.oracle.acked;
         if counted > given {
             return Err(format!("{counted} messages count as ACKed, {given} were"));
@@ -75,7 +75,7 @@ impl World {
 
     /// Shares are within the bound as long as one table decides.
     fn check_shares(&mut self, shard: usize) -> Result<(), String> {
-        let engine = &self.workers[shard].engine;
+        let engine = &self.workers[shard].cx.engine;
         let changes = engine.table_changes();
         let watch = &mut self.watch[shard];
         if changes.tables != watch.changes.tables {
@@ -115,7 +115,7 @@ impl World {
     }
 
     fn open(&self) -> u64 {
-        self.total(|world, shard| world.workers[shard].engine.balance().open())
+        self.total(|world, shard| world.workers[shard].cx.engine.balance().open())
     }
 
     fn pending_bytes(&self) -> u64 {
@@ -133,7 +133,7 @@ impl World {
             && self
                 .workers
                 .iter()
-                .all(|worker| worker.io.ingress.lent() == 0 && !worker.io.is_sending())
+                .all(|worker| worker.cx.io.ingress.lent() == 0 && !worker.cx.io.is_sending())
             && self.is_agreed()
     }
 
@@ -141,7 +141,7 @@ impl World {
         let mut epochs = self
             .workers
             .iter()
-            .map(|worker| worker.engine.roster_epoch());
+            .map(|worker| worker.cx.engine.roster_epoch());
         let first = epochs.next();
         epochs.all(|epoch| Some(epoch) == first)
     }
@@ -162,13 +162,17 @@ impl World {
         let epochs: Vec<u64> = self
             .workers
             .iter()
-            .map(|worker| worker.engine.roster_epoch())
+            .map(|worker| worker.cx.engine.roster_epoch())
             .collect();
-        let lent: Vec<u32> = self.workers.iter().map(|w| w.io.ingress.lent()).collect();
+        let lent: Vec<u32> = self
+            .workers
+            .iter()
+            .map(|w| w.cx.io.ingress.lent())
+            .collect();
         let balances: Vec<String> = self
             .workers
             .iter()
-            .map(|worker| worker.engine.balance().to_string())
+            .map(|worker| worker.cx.engine.balance().to_string())
             .collect();
         format!(
             "stuck: {undone} emitters and {clients} HTTP clients not done, {} messages open, {} bytes unread, {} pending, receive chunks lent {lent:?}, roster epochs {epochs:?}, {}",
@@ -182,9 +186,10 @@ impl World {
     /// What holds once all has settled, before the drain.
     pub(super) fn check_settled(&mut self) -> Result<(), String> {
         for (shard, worker) in self.workers.iter().enumerate() {
-            let found = worker.engine.check();
+            let found = worker.cx.engine.check();
             found.map_err(|what| format!("shard {shard}, settled: {what}"))?;
             if let Some(held) = worker
+                .cx
                 .engine
                 .lane_reports()
                 .find(|lane| lane.held_bytes > u64::from(self.plan.host.batch_bytes))
@@ -200,12 +205,12 @@ impl World {
 
     /// Each message that a shard has read whole was delivered and ACKed, and no other counts.
     fn check_messages(&mut self) -> Result<(), String> {
-        let dropped = |world: &World, shard: usize| world.workers[shard].engine.counters.dropped;
+        let dropped = |world: &World, shard: usize| world.workers[shard].cx.engine.counters.dropped;
         self.oracle.set_aside = self.total(dropped);
         let mut taken_in = 0;
         // Who needs more memory for a partial frame than there is, is cut off with what it sent.
         let no_memory = |world: &World, shard: usize| {
-            let counters = &world.workers[shard].engine.counters;
+            let counters = &world.workers[shard].cx.engine.counters;
             counters.of(Reason::PartialMemoryFull)
         };
         let mut cut_off = self.total(no_memory) > 0;
@@ -234,7 +239,7 @@ impl World {
             }
         }
         taken_in += self.check_packets()?;
-        let received = self.total(|world, shard| world.workers[shard].engine.counters.received);
+        let received = self.total(|world, shard| world.workers[shard].cx.engine.counters.received);
         let right = if cut_off {
             received <= taken_in
         } else {
@@ -254,14 +259,14 @@ impl World {
             ));
         }
         let possible =
-            self.total(|world, shard| world.workers[shard].engine.counters.duplicates_possible);
+            self.total(|world, shard| world.workers[shard].cx.engine.counters.duplicates_possible);
         let (duplicates, unanswered) = (self.oracle.duplicates, self.oracle.unanswered);
         if duplicates > possible + unanswered {
             return Err(format!(
                 "{duplicates} duplicates, {possible} were thought possible, {unanswered} were in POSTs without an answer"
             ));
         }
-        let deaths = self.total(|world, shard| world.workers[shard].engine.counters.links_down);
+        let deaths = self.total(|world, shard| world.workers[shard].cx.engine.counters.links_down);
         if deaths + unanswered == 0 && duplicates > 0 {
             return Err(format!("{duplicates} duplicates though no link broke"));
         }

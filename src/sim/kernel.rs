@@ -30,12 +30,16 @@ impl World {
     /// Looks at every request of a shard once. True when some could go on at once.
     pub(super) fn run_kernel(&mut self, shard: usize) -> Result<bool, String> {
         let mut again = false;
-        for _ in 0..self.workers[shard].io.requests.len() {
-            let Some((token, request)) = self.workers[shard].io.requests.pop_front() else {
+        for _ in 0..self.workers[shard].cx.io.requests.len() {
+            let Some((token, request)) = self.workers[shard].cx.io.requests.pop_front() else {
                 break;
             };
             if self.random.chance(self.plan.noise.lazy) {
-                self.workers[shard].io.requests.push_back((token, request));
+                self.workers[shard]
+                    .cx
+                    .io
+                    .requests
+                    .push_back((token, request));
                 again = true;
                 continue;
             }
@@ -55,10 +59,18 @@ impl World {
             };
             match outcome {
                 Outcome::Waits(request) => {
-                    self.workers[shard].io.requests.push_back((token, request));
+                    self.workers[shard]
+                        .cx
+                        .io
+                        .requests
+                        .push_back((token, request));
                 }
                 Outcome::GoesOn(request) => {
-                    self.workers[shard].io.requests.push_back((token, request));
+                    self.workers[shard]
+                        .cx
+                        .io
+                        .requests
+                        .push_back((token, request));
                     again = true;
                 }
                 Outcome::Over => {}
@@ -73,7 +85,10 @@ impl World {
             return Outcome::Waits(request);
         }
         if self.now_ns() < self.trouble[shard].no_descriptors_until_ns {
-            self.workers[shard].io.complete(token, -libc::EMFILE, false);
+            self.workers[shard]
+                .cx
+                .io
+                .complete(token, -libc::EMFILE, false);
             return Outcome::Over;
         }
         let conn = self.net.borrow_mut().accept(shard, port);
@@ -81,7 +96,7 @@ impl World {
             return Outcome::Waits(request);
         };
         let descriptor = conn as i32; // far fewer
-        self.workers[shard].io.complete(token, descriptor, false);
+        self.workers[shard].cx.io.complete(token, descriptor, false);
         Outcome::Over
     }
 
@@ -106,7 +121,7 @@ impl World {
         let starved = group != Group::Control
             && net.now_ns < self.trouble[shard].no_memory_until_ns
             && self.random.chance(70);
-        let io = &mut self.workers[shard].io;
+        let io = &mut self.workers[shard].cx.io;
         let room = match starved {
             true => 0,
             false => io.group(group).room(),
@@ -199,7 +214,7 @@ impl World {
         }
         match self.net.borrow_mut().knocked(conn) {
             None => return Outcome::Waits(request),
-            Some(errno) => self.workers[shard].io.complete(token, -errno, false),
+            Some(errno) => self.workers[shard].cx.io.complete(token, -errno, false),
         }
         Outcome::Over
     }
@@ -227,7 +242,7 @@ impl World {
             (Some(errno), 0) => -errno,
             _ => done as i32, // a few responses, or a packet
         };
-        let io = &mut self.workers[shard].io;
+        let io = &mut self.workers[shard].cx.io;
         io.sent.insert(token, bytes);
         io.complete(token, result, false);
         Outcome::Over
@@ -250,7 +265,7 @@ impl World {
         };
         let copied = self.random.chance(self.plan.noise.copied);
         let at_ns = self.now_ns() + wait_ns;
-        let io = &mut self.workers[shard].io;
+        let io = &mut self.workers[shard].cx.io;
         io.complete(token, result, !released);
         if !released {
             let release = Request::Release {
@@ -287,14 +302,14 @@ impl World {
         }
         let usage = if copied { i32::MIN } else { 0 };
         let release = Completion::simulated(token, usage, false, true);
-        self.workers[shard].io.completions.push_back(release);
+        self.workers[shard].cx.io.completions.push_back(release);
         Ok(Outcome::Over)
     }
 
     fn bytes_of(&self, spans: &[(usize, Span)]) -> Vec<u8> {
         let parts = spans
             .iter()
-            .map(|(shard, span)| self.workers[*shard].engine.memory().read(*span));
+            .map(|(shard, span)| self.workers[*shard].cx.engine.memory().read(*span));
         parts.collect::<Vec<_>>().concat()
     }
 }

@@ -84,7 +84,7 @@ pub fn run(plan: &Plan) -> Result<Run, String> {
         let mut world = World::new(plan.clone());
         let before_ns = world.now_ns();
         world.run()?;
-        let rerouted = |worker: &Worker<io::SimIo>| worker.engine.counters.rerouted;
+        let rerouted = |worker: &Worker<io::SimIo>| worker.cx.engine.counters.rerouted;
         Ok(Run {
             messages: world.oracle.messages.len() as u64,
             packets: world.oracle.packets.len() as u64,

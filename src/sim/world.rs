@@ -311,13 +311,18 @@ impl World {
         }
         self.turns += 1;
         let again = std::mem::take(&mut self.resumes[shard]) || self.run_kernel(shard)?;
-        let there = self.workers[shard].io.completions.len();
+        let there = self.workers[shard].cx.io.completions.len();
         let take = share_of_completions(&mut self.random, there, self.plan.noise.lazy);
-        let mut completions: Vec<_> = self.workers[shard].io.completions.drain(..take).collect();
+        let mut completions: Vec<_> = self.workers[shard]
+            .cx
+            .io
+            .completions
+            .drain(..take)
+            .collect();
         self.workers[shard].handle(&mut completions);
         self.deliver_mail(shard);
         let mut inbox = std::mem::take(&mut self.inbox);
-        self.workers[shard].mesh.receive(&mut inbox);
+        self.workers[shard].cx.mesh.receive(&mut inbox);
         self.workers[shard].conclude_turn(&mut inbox);
         self.inbox = inbox;
         if self.workers[shard].finished() {
@@ -327,7 +332,7 @@ impl World {
         self.collect_mail(shard);
         self.check_turn(shard)?;
         let worker = &mut self.workers[shard];
-        let busy = again || !worker.io.completions.is_empty() || worker.has_work();
+        let busy = again || !worker.cx.io.completions.is_empty() || worker.has_work();
         let soon = 1_000 + self.random.range(0, self.plan.noise.turn_ns);
         let tick = worker.next_tick_ns().max(now_ns + 1_000);
         self.wake_shard(shard, if busy { now_ns + soon } else { tick });
@@ -337,7 +342,7 @@ impl World {
     fn collect_mail(&mut self, from: usize) {
         let now_ns = self.now_ns();
         let slow = now_ns < self.mesh_slow_until_ns;
-        for (to, message) in std::mem::take(&mut self.workers[from].mesh.sent) {
+        for (to, message) in std::mem::take(&mut self.workers[from].cx.mesh.sent) {
             let most = match slow {
                 true => 300 * MS,
                 false => self.plan.noise.mesh_delay_ns,
@@ -358,8 +363,8 @@ impl World {
                 .is_some_and(|(at, _)| *at <= now_ns)
             {
                 if let Some((_, message)) = self.mail[from][to].pop_front() {
-                    self.workers[to].mesh.arrived.push_back((from, message));
-                    self.workers[from].mesh.taken_by(to);
+                    self.workers[to].cx.mesh.arrived.push_back((from, message));
+                    self.workers[from].cx.mesh.taken_by(to);
                 }
             }
         }
@@ -394,7 +399,7 @@ impl World {
             What::NoDescriptors { shard, for_ms } => {
                 let until_ns = now_ns + for_ms * MS;
                 self.trouble[shard].no_descriptors_until_ns = until_ns;
-                self.workers[shard].io.no_descriptors_until_ns = until_ns;
+                self.workers[shard].cx.io.no_descriptors_until_ns = until_ns;
             }
             What::SendFails { shard } => self.trouble[shard].send_fails = true,
             What::ShardPause { shard, for_ms } => {
@@ -438,7 +443,7 @@ impl World {
             ..self.plan.noise
         };
         for worker in &mut self.workers {
-            worker.io.no_descriptors_until_ns = 0;
+            worker.cx.io.no_descriptors_until_ns = 0;
         }
         let none_takes = self
             .analyzers
@@ -471,29 +476,29 @@ impl World {
             latencies.push(Histogram::<u64>::new(3).unwrap_or_else(|_| unreachable!("3 digits")));
         }
         for worker in &self.workers {
-            let (free_min, total) = (worker.engine.buffers().1, worker.engine.buffers().2);
+            let (free_min, total) = (worker.cx.engine.buffers().1, worker.cx.engine.buffers().2);
             scene.buffers += total;
             scene.buffers_used_max += total - free_min;
-            let balance = worker.engine.balance();
+            let balance = worker.cx.engine.balance();
             scene.received += balance.received;
             scene.acked += balance.acked;
             scene.open += balance.open();
-            scene.rerouted += worker.engine.counters.rerouted;
-            scene.stalled_ns += worker.engine.counters.stalled_ns;
-            let ended = worker.engine.ended();
+            scene.rerouted += worker.cx.engine.counters.rerouted;
+            scene.stalled_ns += worker.cx.engine.counters.stalled_ns;
+            let ended = worker.cx.engine.ended();
             scene
                 .reroutes
                 .extend(ended.filter(|e| e.left() > 0).map(|e| {
                     let took_ns = e.rerouted_ns.map(|at| at.saturating_sub(e.detected_ns));
                     (e.left(), took_ns)
                 }));
-            for account in worker.engine.accounts() {
+            for account in worker.cx.engine.accounts() {
                 if let Some(analyzer) = self.analyzer_called(&account.name) {
                     scene.parts[analyzer].assigned += account.assigned;
                     scene.parts[analyzer].due += account.due;
                 }
             }
-            for lane in worker.engine.lane_reports().filter(|lane| !lane.down) {
+            for lane in worker.cx.engine.lane_reports().filter(|lane| !lane.down) {
                 let entries = &worker.roster().entries;
                 let entry = entries.iter().find(|entry| entry.analyzer == lane.analyzer);
                 let analyzer = entry.and_then(|e| self.analyzer_called(&e.name));

@@ -10,118 +10,72 @@
 //! packet in the file and with another analyzer: twice, not lost. A write that is cut short counts as
 //! none: its packet stays, and what it left in the file is ended by the line that comes next.
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use super::refused::UNREADABLE;
-use super::{Fate, HttpLink};
-use crate::port::Completion;
-use crate::port::Io;
+use super::{Became, Fate, HttpLink, Line, Posts, UNREADABLE};
+use crate::context::Context;
+use crate::port::{Completion, Io};
 use crate::refused::RefusedPacket;
-use crate::slab::{token, Kind, Slab, Slot};
-use crate::worker::Worker;
+use crate::slab::{token, Kind, Slot};
 use weir_engine::{LinkEpoch, Reason};
 use weir_http as http;
 
-/// A refused packet whose line is being written, or waits for that.
-#[derive(Clone, Copy)]
-struct Line {
-    link: LinkEpoch,
-    post: u64,
-    status: u16,
-}
-
-/// The place for refused packets: one line at a time, the others wait. At most as many as posts are open.
-pub(super) struct Aside<S> {
-    file: Option<S>,
-    writing: Slab<Line>,
-    waiting: VecDeque<Line>,
-    /// The file ends within a line, of this run or an earlier one: the next begins on a line of its own.
-    is_torn: bool,
-    /// Of this second's refusals only the first of each end is logged.
-    logged: [Logged; 5],
-}
-
-/// What became of a refused packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Became {
-    Moved,
-    /// Nobody takes it, and that may be their fault.
-    Waits,
-    InFile,
-    InMemory,
-    /// There is a file, and it is in memory all the same.
-    NotInFile,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Logged {
-    at_ns: u64,
-    unlogged: u64,
-}
-
 const LOG_EVERY_NS: u64 = 1_000_000_000;
 
-impl<S> Aside<S> {
-    pub(super) fn new() -> Aside<S> {
-        Aside {
-            file: None,
-            writing: Slab::new(),
-            waiting: VecDeque::new(),
-            is_torn: false,
-            logged: [Logged::default(); 5],
-        }
-    }
-}
-
-impl<I: Io> Worker<I> {
+impl<I: Io> Posts<I> {
     /// A file, opened to append, that refused packets are set aside in, and whether it ends within a line.
-    pub fn set_refused_file(&mut self, file: I::Socket, is_torn: bool) {
-        self.posts.aside.file = Some(file);
-        self.posts.aside.is_torn = is_torn;
+    pub(crate) fn set_refused_file(&mut self, file: I::Socket, is_torn: bool) {
+        self.aside.file = Some(file);
+        self.aside.is_torn = is_torn;
     }
 
     /// Nobody takes a post: it is kept elsewhere.
-    pub(super) fn set_aside(&mut self, epoch: LinkEpoch, number: u64, status: u16) {
-        self.posts.aside.waiting.push_back(Line {
+    pub(super) fn set_aside(
+        &mut self,
+        cx: &mut Context<I>,
+        epoch: LinkEpoch,
+        number: u64,
+        status: u16,
+    ) {
+        self.aside.waiting.push_back(Line {
             link: epoch,
             post: number,
             status,
         });
-        self.write_lines();
+        self.write_lines(cx);
     }
 
     /// Writes the next line, when none is being written. Links that are gone wait for nothing any more.
-    fn write_lines(&mut self) {
-        while self.posts.aside.writing.len() == 0 {
-            let Some(line) = self.posts.aside.waiting.pop_front() else {
+    fn write_lines(&mut self, cx: &mut Context<I>) {
+        while self.aside.writing.len() == 0 {
+            let Some(line) = self.aside.waiting.pop_front() else {
                 return;
             };
-            match self.write_next(line) {
+            match self.write_next(cx, line) {
                 Ok(()) => continue,
-                Err(Some(why)) => self.not_written(line, &why),
-                Err(None) => self.keep(line, Became::InMemory, ""),
+                Err(Some(why)) => self.not_written(cx, line, &why),
+                Err(None) => self.keep(cx, line, Became::InMemory, ""),
             }
-            self.posts.want_pump(line.link);
+            self.want_pump(line.link);
         }
     }
 
     /// Starts to write a refused packet's line. The error says why not; none, where it does not belong.
-    fn write_next(&mut self, refused: Line) -> Result<(), Option<String>> {
-        let aside = &mut self.posts.aside;
+    fn write_next(&mut self, cx: &mut Context<I>, refused: Line) -> Result<(), Option<String>> {
+        let aside = &mut self.aside;
         let file = aside.file.as_ref().ok_or(None)?;
-        let link = self.posts.links.get_mut(&refused.link).ok_or(None)?;
+        let link = self.links.get_mut(&refused.link).ok_or(None)?;
         let mut line = Vec::new();
-        if aside.is_torn && self.io.file_bytes(file) > 0 {
+        if aside.is_torn && cx.io.file_bytes(file) > 0 {
             line.push(b'\n');
         }
-        let time = http::iso8601(self.io.unix_ms());
+        let time = http::iso8601(cx.io.unix_ms());
         write_line(&mut line, link, refused.post, refused.status, &time).ok_or(None)?;
-        let (held, max) = (self.io.file_bytes(file), self.config.http.refused_bytes_max);
+        let (held, max) = (cx.io.file_bytes(file), cx.config.http.refused_bytes_max);
         if held.saturating_add(line.len() as u64) > max {
             let line = line.len();
             return Err(Some(format!(
@@ -129,13 +83,13 @@ impl<I: Io> Worker<I> {
             )));
         }
         let slot = aside.writing.insert(refused);
-        self.io.append(file, line, token(Kind::SetAside, slot));
+        cx.io.append(file, line, token(Kind::SetAside, slot));
         Ok(())
     }
 
-    pub(crate) fn on_set_aside(&mut self, slot: Slot, completion: Completion) {
-        let line = self.io.sent_bytes(completion.token);
-        let aside = &mut self.posts.aside;
+    pub(crate) fn on_set_aside(&mut self, cx: &mut Context<I>, slot: Slot, completion: Completion) {
+        let line = cx.io.sent_bytes(completion.token);
+        let aside = &mut self.aside;
         let Some(refused) = aside.writing.remove(slot) else {
             return;
         };
@@ -146,20 +100,20 @@ impl<I: Io> Worker<I> {
         };
         aside.is_torn = why.is_some();
         match why {
-            Some(why) => self.not_written(refused, &why),
+            Some(why) => self.not_written(cx, refused, &why),
             None => {
-                self.engine.counters.count(Reason::RefusedByAnalyzer);
-                self.note_refusal(refused.link, refused.status, Became::InFile, "");
-                self.post_through(refused.link, refused.post, Fate::Refused);
+                cx.engine.counters.count(Reason::RefusedByAnalyzer);
+                self.note_refusal(cx, refused.link, refused.status, Became::InFile, "");
+                self.post_through(cx, refused.link, refused.post, Fate::Refused);
             }
         }
-        self.posts.want_pump(refused.link);
-        self.write_lines();
+        self.want_pump(refused.link);
+        self.write_lines(cx);
     }
 
     /// Keeps a packet in memory.
-    fn keep(&mut self, refused: Line, became: Became, why: &str) {
-        let Some(link) = self.posts.links.get_mut(&refused.link) else {
+    fn keep(&mut self, cx: &mut Context<I>, refused: Line, became: Became, why: &str) {
+        let Some(link) = self.links.get_mut(&refused.link) else {
             return;
         };
         let analyzer = std::sync::Arc::clone(&link.target.name);
@@ -168,39 +122,46 @@ impl<I: Io> Worker<I> {
         };
         let head = memchr::memmem::find(&post.request, b"\r\n\r\n");
         let body = head.map_or(post.request.len(), |head| head + 4);
-        self.shared.refused.push(RefusedPacket {
-            unix_ms: self.io.unix_ms(),
+        cx.shared.refused.push(RefusedPacket {
+            unix_ms: cx.io.unix_ms(),
             analyzer,
             status: refused.status,
             messages: post.messages,
             packet: post.request.split_off(body),
         });
-        self.engine.counters.count(Reason::RefusedByAnalyzer);
-        self.note_refusal(refused.link, refused.status, became, why);
-        self.post_through(refused.link, refused.post, Fate::Refused);
+        cx.engine.counters.count(Reason::RefusedByAnalyzer);
+        self.note_refusal(cx, refused.link, refused.status, became, why);
+        self.post_through(cx, refused.link, refused.post, Fate::Refused);
     }
 
     /// There is a file and the line is not in it.
-    fn not_written(&mut self, refused: Line, why: &str) {
-        self.engine.counters.count(Reason::NotSetAside);
-        let folder = self.config.http.refused.as_deref().unwrap_or(Path::new(""));
-        let file = folder.join(refused_file_name(usize::from(self.index)));
+    fn not_written(&mut self, cx: &mut Context<I>, refused: Line, why: &str) {
+        cx.engine.counters.count(Reason::NotSetAside);
+        let folder = cx.config.http.refused.as_deref().unwrap_or(Path::new(""));
+        let file = folder.join(refused_file_name(usize::from(cx.index)));
         let file = file.display();
         let why = format!("{file} ({why})");
-        self.keep(refused, Became::NotInFile, &why);
+        self.keep(cx, refused, Became::NotInFile, &why);
     }
 
     /// Says what became of a refused packet, once a second at most.
-    pub(super) fn note_refusal(&mut self, link: LinkEpoch, status: u16, became: Became, why: &str) {
-        let Some(found) = self.posts.links.get(&link) else {
+    pub(super) fn note_refusal(
+        &mut self,
+        cx: &mut Context<I>,
+        link: LinkEpoch,
+        status: u16,
+        became: Became,
+        why: &str,
+    ) {
+        let Some(found) = self.links.get(&link) else {
             return;
         };
-        let logged = &mut self.posts.aside.logged[became as usize];
+        let logged = &mut self.aside.logged[became as usize];
         logged.unlogged += 1;
-        if self.now_ns.saturating_sub(logged.at_ns) < LOG_EVERY_NS {
+        if cx.now_ns.saturating_sub(logged.at_ns) < LOG_EVERY_NS {
             return;
         }
-        logged.at_ns = self.now_ns;
+        logged.at_ns = cx.now_ns;
         let (name, count) = (&found.target.name, std::mem::take(&mut logged.unlogged));
         let what = match became {
             Became::Moved => "another analyzer is asked",

@@ -14,11 +14,10 @@
 
 use std::time::Duration;
 
-use super::aside::Became;
 use super::bytes::{join_frames, write_request, Envelope};
-use super::{Fate, Post};
+use super::{Became, Fate, Post, Posts};
+use crate::context::Context;
 use crate::port::Io;
-use crate::worker::{Phase, Worker};
 use weir_engine::{LinkEpoch, Move, Onward};
 use weir_http as http;
 use weir_http::AnswerHead;
@@ -27,8 +26,6 @@ use weir_protocol::text::{Field, Time};
 
 /// A distributor's answer to a packet that goes in a circle.
 pub(super) const LOOP_DETECTED: u16 = 508;
-/// Stands for the status where there is none that could be read.
-pub(super) const UNREADABLE: u16 = 0;
 /// Longest time that an analyzer is left alone at its wish.
 const PATIENCE_MAX: Duration = Duration::from_secs(60);
 /// Longest pause between two rounds of a packet that no analyzer may take as they are configured.
@@ -43,42 +40,55 @@ fn is_of_packet(status: u16) -> bool {
     )
 }
 
-impl<I: Io> Worker<I> {
+impl<I: Io> Posts<I> {
     /// An answer that says nothing of the packet, and that no health check shows: the analyzer is not what it is
     /// configured as. To take it out would be undone by its next check, again and again. So that is a refusal,
     /// and said when it is another one than was said last.
-    pub(super) fn post_odd(&mut self, epoch: LinkEpoch, number: u64, status: u16, why: String) {
-        if let Some(link) = self.posts.links.get_mut(&epoch) {
+    pub(super) fn post_odd(
+        &mut self,
+        cx: &mut Context<I>,
+        epoch: LinkEpoch,
+        number: u64,
+        status: u16,
+        why: String,
+    ) {
+        if let Some(link) = self.links.get_mut(&epoch) {
             if link.odd_said.as_ref() != Some(&why) {
                 let name = Field(&link.target.name);
                 log::warn!("analyzer {name}: {why}; more such answers are counted as refusals");
                 link.odd_said = Some(why);
             }
         }
-        self.post_refused(epoch, number, status);
+        self.post_refused(cx, epoch, number, status);
     }
 
     /// The analyzer does not take a post.
-    pub(super) fn post_refused(&mut self, epoch: LinkEpoch, number: u64, status: u16) {
-        let Some(link) = self.posts.links.get_mut(&epoch) else {
+    pub(super) fn post_refused(
+        &mut self,
+        cx: &mut Context<I>,
+        epoch: LinkEpoch,
+        number: u64,
+        status: u16,
+    ) {
+        let Some(link) = self.links.get_mut(&epoch) else {
             return;
         };
         link.report.consecutive_failures = 0;
-        if status == 413 && self.halve(epoch, number).is_some() {
-            return self.posts.want_pump(epoch);
+        if status == 413 && self.halve(cx, epoch, number).is_some() {
+            return self.want_pump(epoch);
         }
-        if let Some(link) = self.posts.links.get_mut(&epoch) {
+        if let Some(link) = self.links.get_mut(&epoch) {
             link.report.refused += 1;
         }
-        self.find_another(epoch, number, status);
+        self.find_another(cx, epoch, number, status);
     }
 
     /// Another analyzer gets a refused post, or nobody does.
-    fn find_another(&mut self, epoch: LinkEpoch, number: u64, status: u16) {
-        let Some(lane) = self.engine.lane_of(epoch) else {
+    fn find_another(&mut self, cx: &mut Context<I>, epoch: LinkEpoch, number: u64, status: u16) {
+        let Some(lane) = cx.engine.lane_of(epoch) else {
             return;
         };
-        let Some(link) = self.posts.links.get_mut(&epoch) else {
+        let Some(link) = self.links.get_mut(&epoch) else {
             return;
         };
         let taken = link.taken_newest;
@@ -93,26 +103,26 @@ impl<I: Io> Worker<I> {
         // It takes others by now, sent after this one's refusal, so this one is at fault.
         let is_known = post.waits_since.is_some_and(|before| taken > before);
         if is_known {
-            return self.set_aside(epoch, number, status);
+            return self.set_aside(cx, epoch, number, status);
         }
-        match self.engine.move_on(lane, what) {
+        match cx.engine.move_on(lane, what) {
             Onward::Moved => {
-                self.note_refusal(epoch, status, Became::Moved, "");
-                self.post_through(epoch, number, Fate::Moved);
+                self.note_refusal(cx, epoch, status, Became::Moved, "");
+                self.post_through(cx, epoch, number, Fate::Moved);
             }
             Onward::NoRoom => {
-                if let Some(link) = self.posts.links.get_mut(&epoch) {
+                if let Some(link) = self.links.get_mut(&epoch) {
                     link.homeless.push((number, status));
                 }
             }
-            Onward::Nowhere if is_of_packet(status) => self.set_aside(epoch, number, status),
-            Onward::Nowhere => self.wait_for_a_mend(epoch, number, status),
+            Onward::Nowhere if is_of_packet(status) => self.set_aside(cx, epoch, number, status),
+            Onward::Nowhere => self.wait_for_a_mend(cx, epoch, number, status),
         }
     }
 
     /// Nobody may take a post, by answers that say nothing of it: everybody is asked again, later.
-    fn wait_for_a_mend(&mut self, epoch: LinkEpoch, number: u64, status: u16) {
-        let Some(link) = self.posts.links.get_mut(&epoch) else {
+    fn wait_for_a_mend(&mut self, cx: &mut Context<I>, epoch: LinkEpoch, number: u64, status: u16) {
+        let Some(link) = self.links.get_mut(&epoch) else {
             return;
         };
         let sent = link.report.posts;
@@ -122,31 +132,31 @@ impl<I: Io> Worker<I> {
         post.rounds += 1;
         post.waits_since = Some(sent);
         let rounds = post.rounds;
-        self.note_refusal(epoch, status, Became::Waits, "");
-        let pause_ns = self.pause_ns(rounds).min(ROUND_MAX_NS);
-        self.retry(epoch, number, self.awake_ns.saturating_add(pause_ns));
+        self.note_refusal(cx, epoch, status, Became::Waits, "");
+        let pause_ns = self.pause_ns(cx, rounds).min(ROUND_MAX_NS);
+        self.retry(epoch, number, cx.awake_ns.saturating_add(pause_ns));
     }
 
     /// Refused posts for which other lanes had no room.
-    pub(super) fn find_homes(&mut self) {
-        let links = self.posts.links.iter();
+    pub(super) fn find_homes(&mut self, cx: &mut Context<I>) {
+        let links = self.links.iter();
         let homeless: Vec<LinkEpoch> = links
             .filter(|(_, link)| !link.homeless.is_empty())
             .map(|(epoch, _)| *epoch)
             .collect();
         for epoch in homeless {
-            let link = self.posts.links.get_mut(&epoch);
+            let link = self.links.get_mut(&epoch);
             let waiting = link.map(|link| std::mem::take(&mut link.homeless));
             for (number, status) in waiting.unwrap_or_default() {
-                self.find_another(epoch, number, status);
+                self.find_another(cx, epoch, number, status);
             }
         }
     }
 
     /// Makes two posts of one. None: it is a single message.
-    fn halve(&mut self, epoch: LinkEpoch, number: u64) -> Option<()> {
-        let lane = self.engine.lane_of(epoch)?;
-        let link = self.posts.links.get_mut(&epoch)?;
+    fn halve(&mut self, cx: &mut Context<I>, epoch: LinkEpoch, number: u64) -> Option<()> {
+        let lane = cx.engine.lane_of(epoch)?;
+        let link = self.links.get_mut(&epoch)?;
         let whole = link.post_mut(number)?;
         if whole.messages < 2 {
             return None;
@@ -154,17 +164,17 @@ impl<I: Io> Worker<I> {
         let half = whole.messages / 2;
         let parts = [(number, half), (number + half, whole.messages - half)];
         let (end, rounds) = (whole.unit_end, whole.rounds);
-        let now = http::iso8601(self.io.unix_ms());
+        let now = http::iso8601(cx.io.unix_ms());
         for (first, messages) in parts {
-            let records = self.engine.records_of(lane, first, messages);
-            let link = self.posts.links.get_mut(&epoch)?;
+            let records = cx.engine.records_of(lane, first, messages);
+            let link = self.links.get_mut(&epoch)?;
             let (record, _) = Record::parse(&records)?;
             let mut request = Vec::new();
             let mut unit_end = end;
             match (record.body(), record.packet_id(), record.emitter_id()) {
                 (Some(body), Some(packet), Some(emitter)) => {
                     let envelope = Envelope {
-                        via: &self.posts.pseudonym,
+                        via: &self.pseudonym,
                         hops: record.hops(),
                         packet,
                         emitter,
@@ -174,10 +184,10 @@ impl<I: Io> Worker<I> {
                 _ => {
                     unit_end = first + messages - 1;
                     // It was within the limits with more messages.
-                    let limits = self.config.http.joined;
-                    let (packet, _) = join_frames(&records, limits, &mut self.posts.ids, &now)?;
+                    let limits = cx.config.http.joined;
+                    let (packet, _) = join_frames(&records, limits, &mut self.ids, &now)?;
                     let envelope = Envelope {
-                        via: &self.posts.pseudonym,
+                        via: &self.pseudonym,
                         hops: 0,
                         packet: std::str::from_utf8(&packet.packet_id).unwrap_or_default(),
                         emitter: packet.emitter_id,
@@ -197,38 +207,39 @@ impl<I: Io> Worker<I> {
                 maybe_taken: false,
             };
             link.posts.insert(first, part);
-            link.retries.push((first, self.awake_ns));
+            link.retries.push((first, cx.awake_ns));
         }
-        self.posts.links.get_mut(&epoch)?.open += 1;
+        self.links.get_mut(&epoch)?.open += 1;
         Some(())
     }
 
     /// An analyzer asks for patience with a post.
     pub(super) fn post_put_off(
         &mut self,
+        cx: &mut Context<I>,
         epoch: LinkEpoch,
         number: u64,
         head: AnswerHead,
         is_failure: bool,
     ) {
-        let asked = head.retry_after.map(|after| after.from(self.io.unix_ms()));
+        let asked = head.retry_after.map(|after| after.from(cx.io.unix_ms()));
         let asked = asked.filter(|asked| !asked.is_zero());
-        let Some(link) = self.posts.links.get_mut(&epoch) else {
+        let Some(link) = self.links.get_mut(&epoch) else {
             return;
         };
         link.patience += 1;
         let nth = link.patience;
-        let own = Duration::from_nanos(self.pause_ns(nth));
+        let own = Duration::from_nanos(self.pause_ns(cx, nth));
         let pause = asked.unwrap_or(own).min(PATIENCE_MAX);
         let pause_ns = u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX);
-        let until_ns = self.awake_ns.saturating_add(pause_ns);
-        let lane = self.engine.lane_of(epoch);
-        let Some(link) = self.posts.links.get_mut(&epoch) else {
+        let until_ns = cx.awake_ns.saturating_add(pause_ns);
+        let lane = cx.engine.lane_of(epoch);
+        let Some(link) = self.links.get_mut(&epoch) else {
             return;
         };
         let status = head.status;
         if link.paused_until_ns < until_ns {
-            if link.paused_until_ns <= self.awake_ns {
+            if link.paused_until_ns <= cx.awake_ns {
                 let asked = asked.map_or(String::new(), |asked| {
                     format!(" (it asked for {})", Time(asked))
                 });
@@ -241,50 +252,29 @@ impl<I: Io> Worker<I> {
             link.paused_until_ns = until_ns;
         }
         if let Some(lane) = lane {
-            self.engine.set_paused(lane, true);
+            cx.engine.set_paused(lane, true);
         }
         if is_failure {
             let why = format!("status {status}");
-            return self.post_failed(epoch, number, &why, None);
+            return self.post_failed(cx, epoch, number, &why, None);
         }
         link.report.failures += 1;
         self.retry(epoch, number, until_ns);
     }
 
-    /// An analyzer that asks for more patience than the drain has time for: what it has goes to others, and back to
-    /// it if it is the only one.
-    pub(super) fn end_long_pauses(&mut self) {
-        if self.phase != Phase::Draining {
-            return;
-        }
-        let left_ns = self.shared.deadline_ns().saturating_sub(self.now_ns);
-        let last_ns = self.awake_ns.saturating_add(left_ns);
-        let links = self.posts.links.iter();
-        let long: Vec<LinkEpoch> = links
-            .filter(|(_, link)| link.open > 0 && link.paused_until_ns >= last_ns)
-            .map(|(epoch, _)| *epoch)
-            .collect();
-        for epoch in long {
-            self.give_up(
-                epoch,
-                "it asks for more patience than the drain has time for",
-            );
-        }
-    }
-
     /// Analyzers whose pause is over get messages again.
-    pub(super) fn end_pauses(&mut self) {
-        let now_ns = self.awake_ns;
-        for (epoch, link) in &mut self.posts.links {
+    pub(super) fn end_pauses(&mut self, cx: &mut Context<I>) {
+        let now_ns = cx.awake_ns;
+        for (epoch, link) in &mut self.links {
             if link.paused_until_ns == 0 || link.paused_until_ns > now_ns {
                 continue;
             }
             link.paused_until_ns = 0;
-            if let Some(lane) = self.engine.lane_of(*epoch) {
-                self.engine.set_paused(lane, false);
+            if let Some(lane) = cx.engine.lane_of(*epoch) {
+                cx.engine.set_paused(lane, false);
             }
-            if !self.posts.pump.contains(epoch) {
-                self.posts.pump.push(*epoch);
+            if !self.pump.contains(epoch) {
+                self.pump.push(*epoch);
             }
         }
     }

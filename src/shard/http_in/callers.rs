@@ -3,66 +3,46 @@
 //! ```text
 //! client --> trusted proxy --> shard     X-Forwarded-For: what the client says, client's address
 //!                                                                               '- the right-most that is no
-//! browser of a page ----------> shard     Host, Origin: src/shard/config/hosts.rs   trusted proxy's
+//! browser of a page ----------> shard     Host, Origin: src/config/hosts.rs   trusted proxy's
 //! ```
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::admission::Taken;
-use super::port::Io;
-use super::slab::Slot;
-use super::worker::Worker;
-use weir_config::{AllowList, RateLimit};
+use super::rate::RateHeaders;
+use super::Clients;
+use crate::context::Context;
+use crate::hops::{self, HEADER as HOPS_HEADER, MAX as HOPS_MAX};
+use crate::port::Io;
+use crate::slab::Slot;
+use weir_config::AllowList;
 use weir_http::Request;
 
-/// What answers say of a client's rate, as `draft-ietf-httpapi-ratelimit-headers-06` has it.
-pub(super) struct RateHeaders {
-    limit: String,
-    remaining: String,
-    reset: String,
-    policy: String,
-}
-
-impl RateHeaders {
-    fn new(rate: RateLimit, taken: &Taken) -> RateHeaders {
-        let seconds = rate.per.as_secs_f64().ceil();
-        RateHeaders {
-            limit: rate.requests.to_string(),
-            remaining: taken.remaining.to_string(),
-            reset: taken.reset_s.to_string(),
-            policy: format!("{};w={seconds}", rate.requests),
-        }
-    }
-
-    /// Names and values.
-    pub(super) fn lines(&self) -> [(&'static str, &str); 4] {
-        [
-            ("RateLimit-Limit", &self.limit),
-            ("RateLimit-Remaining", &self.remaining),
-            ("RateLimit-Reset", &self.reset),
-            ("RateLimit-Policy", &self.policy),
-        ]
-    }
-}
-
-impl<I: Io> Worker<I> {
+impl<I: Io> Clients<I> {
     /// Whether a request may be served; if not it has been answered.
     pub(super) fn admits_request(
         &mut self,
+        cx: &mut Context<I>,
         slot: Slot,
         request: &Request,
         is_open_to_programs: bool,
     ) -> bool {
-        self.knows_site(slot, request, is_open_to_programs) && self.knows_caller(slot, request)
+        self.knows_site(cx, slot, request, is_open_to_programs)
+            && self.knows_caller(cx, slot, request)
     }
 
     /// `is_open_to_programs`: a browser sends its Origin with such a request, so the name that it was sent to
     /// does not matter without one.
-    fn knows_site(&mut self, slot: Slot, request: &Request, is_open_to_programs: bool) -> bool {
+    fn knows_site(
+        &mut self,
+        cx: &mut Context<I>,
+        slot: Slot,
+        request: &Request,
+        is_open_to_programs: bool,
+    ) -> bool {
         if is_open_to_programs && request.origin.is_none() {
             return true;
         }
-        let protection = &self.live.protection;
+        let protection = &cx.live.protection;
         let known = protection
             .http_hosts
             .check(request.host, request.origin, &protection.cors);
@@ -72,22 +52,22 @@ impl<I: Io> Worker<I> {
         let is_probe = request.origin.is_none()
             && matches!(request.method, "GET" | "HEAD")
             && request.path.starts_with("/health");
-        if let Some(client) = self.clients.table.get_mut(slot) {
+        if let Some(client) = self.table.get_mut(slot) {
             client.is_stranger = true;
         }
         if is_probe {
             return true;
         }
-        self.clients.refuse(stranger.reason());
-        self.answer_error(slot, 403, "Forbidden", &stranger.to_string(), &[]);
+        self.refuse(stranger.reason());
+        self.answer_error(cx, slot, 403, "Forbidden", &stranger.to_string(), &[]);
         false
     }
 
-    fn knows_caller(&mut self, slot: Slot, request: &Request) -> bool {
-        let Some(client) = self.clients.table.get_mut(slot) else {
+    fn knows_caller(&mut self, cx: &mut Context<I>, slot: Slot, request: &Request) -> bool {
+        let Some(client) = self.table.get_mut(slot) else {
             return false;
         };
-        let protection = &self.live.protection;
+        let protection = &cx.live.protection;
         let proxies = &protection.trusted_proxies;
         let is_forwarded = client.peer.is_some_and(|peer| proxies.lists(peer));
         client.caller = match client.peer {
@@ -104,26 +84,54 @@ impl<I: Io> Worker<I> {
             && (caller.is_some() || !allow.is_empty() || rate.is_some())
         {
             let (reason, detail) = not_allowed(caller);
-            self.clients.refuse(reason);
-            self.answer_error(slot, 403, "Forbidden", &detail, &[]);
+            self.refuse(reason);
+            self.answer_error(cx, slot, 403, "Forbidden", &detail, &[]);
             return false;
         }
         let (Some(rate), Some(caller)) = (rate, caller) else {
             return true;
         };
-        let taken = self.shared.admission.take(caller, rate, self.now_ns);
-        if let Some(client) = self.clients.table.get_mut(slot) {
+        let taken = cx.shared.admission.take(caller, rate, cx.now_ns);
+        if let Some(client) = self.table.get_mut(slot) {
             client.rate = Some(Box::new(RateHeaders::new(rate, &taken)));
         }
         let Some(wait_s) = taken.wait_s else {
             return true;
         };
-        self.clients.refuse("rate_limit");
+        self.refuse("rate_limit");
         let retry = wait_s.to_string();
         let detail = format!("this address has used up its requests, more in {retry} s");
         let headers = [("Retry-After", retry.as_str())];
-        self.answer_error(slot, 429, "Too many requests", &detail, &headers);
+        self.answer_error(cx, slot, 429, "Too many requests", &detail, &headers);
         false
+    }
+
+    /// How many distributors a request has come through. None: too many, or this one; it is answered.
+    pub(super) fn hops_of(
+        &mut self,
+        cx: &mut Context<I>,
+        slot: Slot,
+        request: &Request,
+    ) -> Option<u8> {
+        let own = &self.pseudonym;
+        let is_own = |value: &str| value.split([' ', ',']).any(|word| word == own);
+        let comes_back = request.headers("via").any(is_own);
+        let hops = hops::of(request);
+        if !comes_back && hops < HOPS_MAX {
+            return Some(hops);
+        }
+        self.refuse("loop_detected");
+        let detail = match comes_back {
+            true => {
+                "header Via names this distributor: an endpoint of an analyzer is its own address"
+                    .into()
+            }
+            false => {
+                format!("header {HOPS_HEADER}: {hops} distributors; allowed: fewer than {HOPS_MAX}")
+            }
+        };
+        self.answer_error(cx, slot, 508, "Loop detected", &detail, &[]);
+        None
     }
 }
 

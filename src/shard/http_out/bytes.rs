@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use crate::hops::HOPS_HEADER;
+use crate::hops::HEADER as HOPS_HEADER;
 use crate::HttpTarget;
 use weir_config::Joined;
 use weir_http as http;

@@ -11,10 +11,10 @@
 
 use std::time::Duration;
 
-use super::clients::{Client, Stage};
-use super::port::Io;
-use super::slab::{Kind, Slot};
-use super::worker::{Phase, Worker};
+use super::{Client, Clients, Stage};
+use crate::context::{Context, Phase};
+use crate::port::Io;
+use crate::slab::Slot;
 use weir_http::HttpError;
 use weir_protocol::text::Time;
 
@@ -72,50 +72,50 @@ impl Patience {
     }
 }
 
-impl<I: Io> Worker<I> {
+impl<I: Io> Clients<I> {
     /// Requests that take too long, connections that say nothing, answers that nobody reads.
-    pub(super) fn check_clients(&mut self) {
-        self.look_at_all_answers();
-        let http = &self.live.http;
+    pub(crate) fn check_waits(&mut self, cx: &mut Context<I>) {
+        self.look_at_all_answers(cx);
+        let http = &cx.live.http;
         let request = http.request_timeout;
         let patience = Patience {
             head: http.head_timeout(),
             request,
-            reading: if self.phase == Phase::Running {
+            reading: if cx.phase == Phase::Running {
                 request
             } else {
                 request.min(LINGER)
             },
             idle: http.idle_timeout,
         };
-        let now_ns = self.awake_ns;
-        let clients = self.clients.table.iter();
+        let now_ns = cx.awake_ns;
+        let clients = self.table.iter();
         let late: Vec<(Slot, Late)> = clients
             .filter_map(|(slot, client)| Some((slot, patience.late(client, now_ns)?)))
             .collect();
         for (slot, found) in late {
-            self.on_late(slot, found);
+            self.on_late(cx, slot, found);
         }
     }
 
-    fn on_late(&mut self, slot: Slot, found: Late) {
+    fn on_late(&mut self, cx: &mut Context<I>, slot: Slot, found: Late) {
         match found {
             Late::Idle | Late::Closing => {
-                self.hang_up(slot);
+                self.hang_up(cx, slot);
                 return;
             }
             Late::Reading => {
-                self.clients.refuse("answers_not_read");
-                self.abort(slot);
+                self.refuse("answers_not_read");
+                self.abort(cx, slot);
                 return;
             }
             Late::Ack => {
-                self.answer_waiting(slot, 202, "queued");
+                self.answer_waiting(cx, slot, 202, "queued");
                 return;
             }
             Late::Request => {
-                let limit = Time(self.live.http.request_timeout);
-                let head = Time(self.live.http.head_timeout());
+                let limit = Time(cx.live.http.request_timeout);
+                let head = Time(cx.live.http.head_timeout());
                 let error = HttpError {
                     status: 408,
                     error: "request_timeout",
@@ -124,50 +124,56 @@ impl<I: Io> Worker<I> {
                     ),
                     close: true,
                 };
-                self.answer_http_error(slot, &error);
+                self.answer_http_error(cx, slot, &error);
             }
             Late::Control => {
-                let Some(client) = self.clients.table.get_mut(slot) else {
+                let Some(client) = self.table.get_mut(slot) else {
                     return;
                 };
                 client.stage = Stage::Ready;
                 client.keep_alive = false;
-                self.clients.refuse("control_timeout");
-                self.answer_error(slot, 503, "Service unavailable", "no answer in time", &[]);
+                self.refuse("control_timeout");
+                self.answer_error(
+                    cx,
+                    slot,
+                    503,
+                    "Service unavailable",
+                    "no answer in time",
+                    &[],
+                );
             }
         }
-        self.after_serving(slot);
+        self.after_serving(cx, slot);
     }
 
     /// The farewell: idle clients are closed, the others after the answer that they wait for.
-    pub(super) fn dismiss_clients(&mut self) {
-        self.cancel_accepts(Kind::AcceptHttp);
-        for slot in self.clients.table.slots() {
-            let Some(client) = self.clients.table.get_mut(slot) else {
+    pub(crate) fn dismiss_clients(&mut self, cx: &mut Context<I>) {
+        for slot in self.table.slots() {
+            let Some(client) = self.table.get_mut(slot) else {
                 continue;
             };
             client.keep_alive = false;
             let is_idle = client.reader.is_idle() && client.input.is_empty();
             match client.stage {
-                Stage::Ready if is_idle && client.has_sent_all() => self.hang_up(slot),
+                Stage::Ready if is_idle && client.has_sent_all() => self.hang_up(cx, slot),
                 Stage::Ready if is_idle => client.stage = Stage::Closing,
                 Stage::Control { streams: true } => client.stage = Stage::Closing,
                 _ => {}
             }
-            self.after_serving(slot);
+            self.after_serving(cx, slot);
         }
     }
 
     /// The farewell is over: requests that have not arrived whole were never answered.
-    pub(super) fn cut_off_clients(&mut self) {
-        for slot in self.clients.table.slots() {
-            let Some(client) = self.clients.table.get_mut(slot) else {
+    pub(crate) fn cut_off_clients(&mut self, cx: &mut Context<I>) {
+        for slot in self.table.slots() {
+            let Some(client) = self.table.get_mut(slot) else {
                 continue;
             };
             if client.stage == Stage::Ready {
                 client.stage = Stage::Closing;
             }
-            self.after_serving(slot);
+            self.after_serving(cx, slot);
         }
     }
 }

@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::slab::Slot;
+use crate::slab::Slot;
 
 /// Places of a shard at least. 1,024 connections of about 1 KiB.
 const PLACES_MIN: usize = 1_024;
@@ -144,8 +144,8 @@ impl Places {
 
 #[cfg(test)]
 mod tests {
-    use super::super::slab::Slab;
     use super::*;
+    use crate::slab::Slab;
 
     const LATER: u64 = 2 * GRACE_NS;
 

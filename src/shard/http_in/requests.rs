@@ -1,0 +1,317 @@
+//! Requests of HTTP clients.
+//!
+//! ```text
+//! POST /logs -> packet -> engine -> 202 queued      wait=acked: receipt -> 200 acked
+//!     `- bad body 4xx   `- no room 503
+//! the rest  -> question to the control side -> reply
+//! ```
+
+use std::borrow::Cow;
+
+use super::{Clients, Stage};
+use crate::context::{Context, Phase};
+use crate::operator::{Question, ASKED_HEADERS};
+use crate::port::Io;
+use crate::slab::{token, Kind, Slot};
+use weir_config::Cors;
+use weir_engine::{Ticket, Unit, UnitRefused};
+use weir_http as http;
+use weir_http::{BodyKind, Packet, PacketError, Request, TIMESTAMP_BYTES, UUID_BYTES};
+
+/// Body of a request that the control side answers: a thousand of them may wait.
+const QUESTION_BODY_BYTES_MAX: usize = 64 * 1024;
+/// How much of a client's word an error repeats.
+const SHOWN_CHARS_MAX: usize = 60;
+/// One request's packet, in both of its forms.
+struct PacketUnit<'a, 'b> {
+    packet: &'a http::Packet<'b>,
+}
+
+impl Unit for PacketUnit<'_, '_> {
+    fn messages(&self) -> u32 {
+        u32::try_from(self.packet.message_count()).unwrap_or(u32::MAX)
+    }
+
+    fn bytes_max(&self) -> usize {
+        self.packet.bytes_max()
+    }
+
+    fn write_frames(&mut self, out: &mut Vec<u8>) {
+        self.packet.write_frames(out);
+    }
+
+    fn write_record(&mut self, out: &mut Vec<u8>) {
+        self.packet.write_record(out);
+    }
+}
+
+impl<I: Io> Clients<I> {
+    pub(super) fn on_request(&mut self, cx: &mut Context<I>, slot: Slot, request: &Request) {
+        self.report.requests += 1;
+        self.asked_ns = cx.now_ns;
+        let is_running = cx.phase == Phase::Running;
+        let Some(client) = self.table.get_mut(slot) else {
+            return;
+        };
+        client.keep_alive = request.keep_alive && is_running;
+        client.http10 = request.http10;
+        client.is_head = request.method == "HEAD";
+        client.is_stranger = false;
+        client.rate = None;
+        client.warning = None;
+        let cors = &cx.live.protection.cors;
+        client.allowed_origin = match cors {
+            Cors::Off => None,
+            _ => cors.allowed(request.origin).map(Into::into),
+        };
+        let is_logs = request.method == "POST" && request.path.trim_end_matches('/') == "/logs";
+        if !self.admits_request(cx, slot, request, is_logs) {
+            return;
+        }
+        let Some(hops) = self.hops_of(cx, slot, request) else {
+            return;
+        };
+        match is_logs {
+            true => self.on_logs(cx, slot, request, hops),
+            false => self.ask_control(cx, slot, request),
+        }
+    }
+
+    /// A packet: whole to one lane, or not at all.
+    fn on_logs(&mut self, cx: &mut Context<I>, slot: Slot, request: &Request, hops: u8) {
+        if !request.has_length {
+            self.refuse("length_missing");
+            let detail =
+                "headers Content-Length and Transfer-Encoding are missing, so the body is empty; \
+                          allowed: one of them";
+            self.answer_error(cx, slot, 411, "Length required", detail, &[]);
+            return;
+        }
+        let wants_ack = match wants_ack(request) {
+            Ok(wants_ack) => wants_ack,
+            Err(detail) => {
+                self.refuse("bad_query");
+                self.answer_error(cx, slot, 400, "Invalid query", &detail, &[]);
+                return;
+            }
+        };
+        let now = self.time_text(cx);
+        let repaired = http::without_lone_surrogates(request.body);
+        let (body, surrogates) = match &repaired {
+            Some((body, count)) => (body.as_slice(), *count),
+            None => (request.body, 0),
+        };
+        let mut packet = match read_packet(request, body, &now, self) {
+            Ok(packet) => packet,
+            Err(error) => {
+                self.refuse_packet(cx, slot, &error);
+                return;
+            }
+        };
+        packet.hops = hops;
+        let mut unit = PacketUnit { packet: &packet };
+        let messages = unit.messages();
+        let next_ticket = self.tickets_counted + 1;
+        let ticket = wants_ack.then_some(next_ticket);
+        if let Err(refused) = cx.engine.ingest_unit(&mut unit, ticket) {
+            self.refuse_unit(cx, slot, refused);
+            return;
+        }
+        self.report.packets += 1;
+        self.report.messages += u64::from(messages);
+        if surrogates > 0 || packet.unknown_levels().is_some() {
+            self.warn_of(slot, &packet, surrogates);
+        }
+        if wants_ack && messages > 0 {
+            let since_ns = cx.awake_ns;
+            self.wait_for_ack(slot, next_ticket, packet.id(), messages, since_ns);
+            return;
+        }
+        let (status, word) = if wants_ack {
+            (200, "acked")
+        } else {
+            (202, "queued")
+        };
+        self.answer_packet(cx, slot, status, word, &packet.id(), messages);
+    }
+
+    /// A client is answered when its packet has been ACKed.
+    fn wait_for_ack(
+        &mut self,
+        slot: Slot,
+        ticket: Ticket,
+        packet: [u8; UUID_BYTES],
+        messages: u32,
+        since_ns: u64,
+    ) {
+        if let Some(client) = self.table.get_mut(slot) {
+            self.tickets_counted = ticket;
+            self.tickets.insert(ticket, slot);
+            client.stage = Stage::Ack {
+                ticket,
+                packet,
+                messages,
+            };
+            client.since_ns = since_ns;
+        }
+    }
+
+    /// The engine does not take a packet.
+    fn refuse_unit(&mut self, cx: &mut Context<I>, slot: Slot, refused: UnitRefused) {
+        let (reason, status, error, detail) = match refused {
+            UnitRefused::Stalled => (
+                "no_room",
+                503,
+                "Service unavailable",
+                "analyzers do not keep up, or none is connected: try again later".to_owned(),
+            ),
+            UnitRefused::TooMany { messages, max } => (
+                "packet_too_long",
+                413,
+                "Packet too large",
+                format!("{messages} messages in a packet, allowed: {max}"),
+            ),
+            UnitRefused::TooLong { bytes, max } => (
+                "packet_too_long",
+                413,
+                "Packet too large",
+                format!(
+                    "the packet takes {bytes} bytes as it is passed on, allowed: {max}: what --http-body and --http-messages admit, a fifth of --arena at most"
+                ),
+            ),
+        };
+        self.refuse(reason);
+        self.answer_error(cx, slot, status, error, &detail, &[]);
+    }
+
+    /// What was taken in otherwise than it was meant, or sent.
+    fn warn_of(&mut self, slot: Slot, packet: &Packet, surrogates: usize) {
+        let mut warnings = Vec::new();
+        if let Some((count, level)) = packet.unknown_levels() {
+            self.report.unknown_levels += count as u64;
+            let level = shown(level);
+            warnings.push(format!(
+                "{count} of the messages have a level that is not known, such as {level}: taken as info"
+            ));
+        }
+        if surrogates > 0 {
+            self.report.surrogates_repaired += surrogates as u64;
+            warnings.push(format!(
+                "{surrogates} surrogates that stood alone: replaced by U+FFFD"
+            ));
+        }
+        if let Some(client) = self.table.get_mut(slot) {
+            client.warning = Some(warnings.join("; ").into());
+        }
+    }
+
+    fn ask_control(&mut self, cx: &mut Context<I>, slot: Slot, request: &Request) {
+        let bytes = request.body.len();
+        if bytes > QUESTION_BODY_BYTES_MAX {
+            self.refuse("question_too_long");
+            let detail =
+                format!("a body of {bytes} bytes on this path; allowed: {QUESTION_BODY_BYTES_MAX}");
+            self.answer_error(cx, slot, 413, "Body too large", &detail, &[]);
+            return;
+        }
+        let Some(client) = self.table.get_mut(slot) else {
+            return;
+        };
+        let question = Question {
+            shard: cx.index,
+            token: token(Kind::HttpReceive, slot),
+            peer: client.caller,
+            is_stranger: client.is_stranger,
+            method: request.method.to_owned(),
+            path: request.path.to_owned(),
+            query: request.query.to_owned(),
+            headers: ASKED_HEADERS
+                .iter()
+                .filter_map(|name| Some(((*name).to_owned(), request.header(name)?.to_owned())))
+                .collect(),
+            body: request.body.to_vec(),
+            keep_alive: client.keep_alive,
+        };
+        client.stage = Stage::Control { streams: false };
+        client.since_ns = cx.awake_ns;
+        if cx.shared.desk.ask(question).is_err() {
+            if let Some(client) = self.table.get_mut(slot) {
+                client.stage = Stage::Ready;
+            }
+            self.refuse("control_busy");
+            let detail = "nobody answers this path now: only POST /logs is served";
+            self.answer_error(cx, slot, 503, "Service unavailable", detail, &[]);
+        }
+    }
+}
+
+fn read_packet<'a, I: Io>(
+    request: &Request,
+    body: &'a [u8],
+    now: &[u8; TIMESTAMP_BYTES],
+    clients: &mut Clients<I>,
+) -> Result<Packet<'a>, PacketError> {
+    let (ids, limits) = (&mut clients.ids, &clients.packet_limits);
+    match http::body_kind(request.content_type)? {
+        BodyKind::Packet => http::parse_packet(body, now, ids, limits),
+        BodyKind::Lines => {
+            let header = request.header("x-emitter-id").map(Cow::Borrowed);
+            let emitter = header.or_else(|| http::parameter(request.query, "emitterId"));
+            http::parse_ndjson(body, emitter.as_deref(), now, ids, limits)
+        }
+    }
+}
+
+/// Whether the client wants its answer when an analyzer has ACKed the packet: `Prefer: wait=acked` (RFC 7240)
+/// or `?wait=acked`.
+///
+/// # Errors
+/// The query asks for something else; what is allowed. A client that misspells what it asks for would go on as
+/// if it had got it. Preferences that are not known are ignored, as RFC 7240 wants it, but for `wait` itself.
+fn wants_ack(request: &Request) -> Result<bool, String> {
+    let mut wait = None;
+    for (name, value) in http::parameters(request.query) {
+        let Some(value) = value else {
+            let name = shown(name);
+            return Err(format!(
+                "query {name}: its value is not UTF-8 in percent encoding"
+            ));
+        };
+        match (name, &*value) {
+            ("wait", _) if wait.is_some() => return Err("query wait is there twice".to_owned()),
+            ("wait", "acked") => wait = Some(true),
+            ("wait", "queued") => wait = Some(false),
+            ("wait", value) => return Err(format!("query wait={}: {WAITS}", shown(value))),
+            ("emitterId", _) => {}
+            (name, _) => {
+                let name = shown(name);
+                return Err(format!("query {name}: not known; allowed: wait, emitterId"));
+            }
+        }
+    }
+    for preference in request
+        .headers("prefer")
+        .flat_map(|value| value.split([',', ';']))
+    {
+        let (name, value) = preference.split_once('=').unwrap_or((preference, ""));
+        let value = value.trim().trim_matches('"');
+        // A number of seconds is what RFC 7240 has under this name.
+        let is_time = value.bytes().all(|byte| byte.is_ascii_digit());
+        match value {
+            _ if !name.trim().eq_ignore_ascii_case("wait") => {}
+            "acked" => wait = wait.or(Some(true)),
+            "queued" => wait = wait.or(Some(false)),
+            _ if is_time => {}
+            value => return Err(format!("header Prefer: wait={}: {WAITS}", shown(value))),
+        }
+    }
+    Ok(wait.unwrap_or(false))
+}
+
+const WAITS: &str = "allowed: acked, queued";
+
+/// A client's word in an error: quoted, cut.
+fn shown(text: &str) -> String {
+    let text: String = text.chars().take(SHOWN_CHARS_MAX).collect();
+    format!("{text:?}")
+}

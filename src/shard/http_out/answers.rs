@@ -1,0 +1,361 @@
+//! What connections bring, and what that means for their posts.
+//!
+//! The head of an answer decides what becomes of the post. Its body is only drained, for a moment, so that
+//! the connection can be used again.
+
+use super::refused::LOOP_DETECTED;
+use super::{End, Fate, Nack, PostConnection, Posts, Stage};
+use crate::context::Context;
+use crate::port::{Completion, Group, Io};
+use crate::slab::{token, Kind, Slot};
+use weir_engine::LinkEpoch;
+use weir_http as http;
+use weir_http::{AnswerHead, ResponseReader};
+
+/// What connect says when nobody is there, rather than when somebody is slow.
+const GONE: [i32; 4] = [
+    libc::ECONNREFUSED,
+    libc::ECONNRESET,
+    libc::EHOSTUNREACH,
+    libc::ENETUNREACH,
+];
+
+/// What to do after bytes of an answer.
+enum Step {
+    /// All of it.
+    Answer(http::Answer, bool),
+    /// Its head.
+    Head(AnswerHead),
+    Broken(End, String),
+}
+
+impl<I: Io> Posts<I> {
+    pub(super) fn connect_for_post(
+        &mut self,
+        cx: &mut Context<I>,
+        epoch: LinkEpoch,
+        number: u64,
+    ) -> bool {
+        let Some(link) = self.links.get_mut(&epoch) else {
+            return false;
+        };
+        let slot = self.connections.next_slot();
+        let connect = token(Kind::PostConnect, slot);
+        match cx.io.connect(link.target.address, connect) {
+            Ok(socket) => {
+                let made = self.connections.insert(PostConnection {
+                    socket,
+                    link: epoch,
+                    address: link.target.address,
+                    stage: Stage::Connecting,
+                    post: Some(number),
+                    reader: ResponseReader::new(),
+                    is_used: false,
+                    receiving: false,
+                    sending: false,
+                    connecting: true,
+                    carried: None,
+                    nack: None,
+                    since_ns: cx.awake_ns,
+                });
+                debug_assert_eq!(made, slot);
+                link.connections.push(slot);
+                true
+            }
+            Err(error) => {
+                let why = format!("no socket: {error}");
+                self.post_failed(cx, epoch, number, &why, None);
+                false
+            }
+        }
+    }
+
+    pub(crate) fn on_connected(&mut self, cx: &mut Context<I>, slot: Slot, completion: Completion) {
+        cx.io.connected(completion.token);
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        connection.connecting = false;
+        if connection.stage == Stage::Closing {
+            self.bury_connection(slot);
+            return;
+        }
+        if let Err(error) = completion.count() {
+            connection.stage = Stage::Idle;
+            let end = match error.raw_os_error() {
+                Some(code) if GONE.contains(&code) => End::Gone,
+                _ => End::Fault,
+            };
+            self.close_connection(cx, slot, end, &format!("cannot connect: {error}"));
+            return;
+        }
+        connection.stage = Stage::Idle;
+        let post = connection.post;
+        self.receive_answers(cx, slot);
+        if let Some(number) = post {
+            self.send_post(cx, slot, number);
+        }
+    }
+
+    fn receive_answers(&mut self, cx: &mut Context<I>, slot: Slot) {
+        if let Some(connection) = self.connections.get_mut(slot) {
+            connection.receiving = true;
+            let token = token(Kind::PostReceive, slot);
+            cx.io.receive(&connection.socket, Group::Http, token);
+        }
+    }
+
+    pub(super) fn send_post(&mut self, cx: &mut Context<I>, slot: Slot, number: u64) {
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        let Some(link) = self.links.get_mut(&connection.link) else {
+            return;
+        };
+        let sent_as = link.report.posts + 1;
+        let Some(post) = link.post_mut(number) else {
+            return;
+        };
+        let request = std::mem::take(&mut post.request);
+        post.sent_as = sent_as;
+        if std::mem::replace(&mut post.maybe_taken, true) {
+            cx.engine.counters.duplicates_possible += post.messages;
+        }
+        link.report.posts += 1;
+        debug_assert!(!request.is_empty(), "its request came back");
+        connection.post = Some(number);
+        connection.carried = Some(number);
+        connection.stage = Stage::Sending;
+        connection.sending = true;
+        // On a new connection the time of the post began when it was connected.
+        if connection.is_used {
+            connection.since_ns = cx.awake_ns;
+        }
+        cx.engine.counters.sends += 1;
+        cx.engine.counters.sent_bytes += request.len() as u64;
+        let token = token(Kind::PostSend, slot);
+        cx.io.send_bytes(&connection.socket, request, token);
+    }
+
+    pub(crate) fn on_sent(&mut self, cx: &mut Context<I>, slot: Slot, completion: Completion) {
+        let request = cx.io.sent_bytes(completion.token);
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        connection.sending = false;
+        let (epoch, number) = (connection.link, connection.carried.take());
+        let nack = connection.nack.take();
+        let stage = connection.stage;
+        let is_whole = completion.count().is_ok_and(|sent| sent == request.len());
+        if let Some(link) = self.links.get_mut(&epoch) {
+            let post = number.and_then(|number| link.post_mut(number));
+            if let Some(post) = post.filter(|post| post.fate == Fate::Open) {
+                post.request = request;
+            }
+        }
+        if let Some((number, nack)) = nack {
+            self.post_not_acked(cx, epoch, number, nack);
+        }
+        match stage {
+            Stage::Closing => self.bury_connection(slot),
+            Stage::Sending if is_whole => {
+                if let Some(connection) = self.connections.get_mut(slot) {
+                    connection.stage = Stage::Answering;
+                }
+            }
+            Stage::Sending => {
+                let why = match completion.count() {
+                    Ok(_) => "send cut short".to_owned(),
+                    Err(error) => format!("send: {error}"),
+                };
+                self.close_connection(cx, slot, End::Lost, &why);
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn on_receive(&mut self, cx: &mut Context<I>, slot: Slot, completion: Completion) {
+        let chunk = cx.io.chunk(Group::Http, &completion);
+        let mut step = None;
+        if let Some(connection) = self.connections.get_mut(slot) {
+            connection.receiving = completion.more();
+            if let Some(chunk) = chunk {
+                let mut bytes = cx.io.bytes_of(Group::Http, chunk);
+                let answer = connection.reader.next(&mut bytes);
+                let has_more = !bytes.is_empty();
+                step = match answer {
+                    Ok(Some(answer)) => Some(Step::Answer(answer, has_more)),
+                    Ok(None) => connection.reader.answer_head().map(Step::Head),
+                    Err(error) => {
+                        let why = format!("its answer cannot be read: {}", error.detail);
+                        Some(Step::Broken(End::Unreadable, why))
+                    }
+                };
+            } else if completion.result == 0 {
+                step = Some(match connection.reader.closed() {
+                    Some(answer) => Step::Answer(answer, false),
+                    None => Step::Broken(End::Lost, "closed by the analyzer".to_owned()),
+                });
+            } else if let Err(error) = completion.count() {
+                let goes_on = matches!(
+                    error.raw_os_error(),
+                    Some(libc::ENOBUFS | libc::ECANCELED | libc::EINTR | libc::EAGAIN)
+                );
+                if !goes_on {
+                    step = Some(Step::Broken(End::Lost, error.to_string()));
+                }
+            }
+        }
+        if let Some(chunk) = chunk {
+            cx.io.release(Group::Http, chunk);
+        }
+        match step {
+            Some(Step::Answer(answer, has_more)) => self.on_answer(cx, slot, answer, has_more),
+            Some(Step::Head(head)) => self.on_answer_head(cx, slot, head),
+            Some(Step::Broken(end, why)) => self.close_connection(cx, slot, end, &why),
+            None => {}
+        }
+        let Some(connection) = self.connections.get(slot) else {
+            return;
+        };
+        if connection.stage == Stage::Closing {
+            self.bury_connection(slot);
+        } else if !connection.receiving {
+            self.receive_answers(cx, slot);
+        }
+    }
+
+    fn on_answer(&mut self, cx: &mut Context<I>, slot: Slot, answer: http::Answer, has_more: bool) {
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        let (epoch, post) = (connection.link, connection.post.take());
+        if connection.stage == Stage::Closing {
+            return;
+        }
+        // An answer before the request was sent to its end leaves the connection in doubt.
+        let is_sent = matches!(connection.stage, Stage::Answering | Stage::Draining);
+        connection.is_used = true;
+        let link = self.links.get(&epoch);
+        let is_there = link.is_some_and(|link| link.target.address == connection.address);
+        if answer.reusable && !has_more && is_sent && is_there {
+            connection.stage = Stage::Idle;
+            connection.since_ns = cx.awake_ns;
+        } else {
+            self.close_connection(cx, slot, End::Over, "not to be used again");
+        }
+        if let Some(number) = post {
+            self.judge(cx, slot, epoch, number, answer.head);
+        }
+        self.want_pump(epoch);
+    }
+
+    /// The head of an answer is there, and its body on its way.
+    fn on_answer_head(&mut self, cx: &mut Context<I>, slot: Slot, head: AnswerHead) {
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        let epoch = connection.link;
+        let Some(number) = connection.post.take() else {
+            return;
+        };
+        connection.is_used = true;
+        if connection.stage == Stage::Answering {
+            connection.stage = Stage::Draining;
+            connection.since_ns = cx.awake_ns;
+        } else {
+            self.close_connection(cx, slot, End::Over, "not to be used again");
+        }
+        self.judge(cx, slot, epoch, number, head);
+        self.want_pump(epoch);
+    }
+
+    /// What an answer means for the post that it answers.
+    fn judge(
+        &mut self,
+        cx: &mut Context<I>,
+        slot: Slot,
+        epoch: LinkEpoch,
+        number: u64,
+        head: AnswerHead,
+    ) {
+        let nack = match head.status {
+            200..=299 => return self.post_through(cx, epoch, number, Fate::Acked),
+            408 | 425 | 429 => Nack::Patience(head, false),
+            503 if head.retry_after.is_some() => Nack::Patience(head, true),
+            status @ (400..=499 | LOOP_DETECTED) => Nack::Refused(status),
+            status @ 300..=399 => {
+                let to = head.location.as_deref().unwrap_or("nowhere");
+                let why = format!(
+                    "status {status} to {to}: redirects are not followed, the endpoint must be where it leads"
+                );
+                Nack::Odd(status, why)
+            }
+            status @ 500..=599 => Nack::Failed(format!("status {status}")),
+            status => Nack::Odd(status, format!("status {status}, which is none for a POST")),
+        };
+        self.nack_when_sent(cx, slot, epoch, number, nack);
+    }
+
+    /// A connection is over; the post that it carried is tried again.
+    pub(super) fn close_connection(
+        &mut self,
+        cx: &mut Context<I>,
+        slot: Slot,
+        end: End,
+        why: &str,
+    ) {
+        let Some((epoch, nack)) = self.end_connection(cx, slot, end, why) else {
+            return;
+        };
+        if let Some(link) = self.links.get_mut(&epoch) {
+            link.connections.retain(|other| *other != slot);
+            if let Some((number, nack)) = nack {
+                self.nack_when_sent(cx, slot, epoch, number, nack);
+            }
+            self.want_pump(epoch);
+        }
+        self.bury_connection(slot);
+    }
+
+    /// A post that a connection carried was not ACKed. Its request comes back when the send completes:
+    /// not before then is it sent again.
+    fn nack_when_sent(
+        &mut self,
+        cx: &mut Context<I>,
+        slot: Slot,
+        epoch: LinkEpoch,
+        number: u64,
+        nack: Nack,
+    ) {
+        match self.connections.get_mut(slot) {
+            Some(connection) if connection.sending => connection.nack = Some((number, nack)),
+            _ => self.post_not_acked(cx, epoch, number, nack),
+        }
+    }
+
+    fn post_not_acked(&mut self, cx: &mut Context<I>, epoch: LinkEpoch, number: u64, nack: Nack) {
+        if matches!(nack, Nack::Refused(_) | Nack::Patience(..)) {
+            let link = self.links.get_mut(&epoch);
+            if let Some(post) = link.and_then(|link| link.post_mut(number)) {
+                post.maybe_taken = false;
+            }
+        }
+        match nack {
+            Nack::Failed(why) => self.post_failed(cx, epoch, number, &why, None),
+            Nack::Lost(why) => self.post_failed(cx, epoch, number, &why, Some(cx.awake_ns)),
+            Nack::Gone(why) => self.give_up(cx, epoch, &why),
+            Nack::Refused(status) => self.post_refused(cx, epoch, number, status),
+            Nack::Odd(status, why) => self.post_odd(cx, epoch, number, status, why),
+            Nack::Patience(head, is_failure) => {
+                self.post_put_off(cx, epoch, number, head, is_failure);
+            }
+            Nack::Stale => {
+                if let Some(link) = self.links.get_mut(&epoch) {
+                    link.retries.push((number, cx.awake_ns));
+                }
+            }
+        }
+        self.want_pump(epoch);
+    }
+}

@@ -1,0 +1,94 @@
+//! Connections to analyzers over HTTP, each carrying one post at a time.
+//!
+//! ```text
+//! Connecting -> Idle -> Sending -> Answering -> Draining -> Idle ...
+//!     `-----------`---------`----------`-----------`-> Closing: until the kernel is through with it
+//! ```
+
+use std::net::Shutdown;
+use std::time::Duration;
+
+use super::{End, Nack, PostConnection, Posts, Stage, UNREADABLE};
+use crate::context::Context;
+use crate::port::Io;
+use crate::slab::{bare, token, Kind, Slot};
+use weir_engine::LinkEpoch;
+use weir_protocol::text::Time;
+
+/// The body of an answer has so long; then the connection is closed.
+const DRAIN_MAX: Duration = Duration::from_secs(1);
+/// The same when all places of the pool are in use.
+const DRAIN_CROWDED_MAX: Duration = Duration::from_millis(50);
+
+impl<S> PostConnection<S> {
+    /// Which analyzer's it is.
+    pub(super) fn link(&self) -> LinkEpoch {
+        self.link
+    }
+
+    /// What it has waited for in vain, `since` its last step.
+    pub(super) fn late(&self, since: Duration, timeout: Duration, crowded: bool) -> Option<String> {
+        let limit = match self.stage {
+            Stage::Idle | Stage::Closing => return None,
+            Stage::Draining if crowded => DRAIN_CROWDED_MAX,
+            Stage::Draining => DRAIN_MAX,
+            _ => timeout,
+        };
+        let timeout = Time(timeout);
+        (since >= limit).then(|| match (self.stage, self.reader.partial()) {
+            (Stage::Connecting, _) => format!("no connection within {timeout}"),
+            (Stage::Sending, _) => format!("the request was not taken within {timeout}"),
+            (_, 0) => format!("no answer within {timeout}"),
+            (_, bytes) => format!(
+                "the head of its answer did not end within {timeout}: {bytes} bytes of it came"
+            ),
+        })
+    }
+}
+
+impl<I: Io> Posts<I> {
+    /// A connection is over. Returns whose it was, and the post that it carried and what that has come to.
+    pub(super) fn end_connection(
+        &mut self,
+        cx: &mut Context<I>,
+        slot: Slot,
+        end: End,
+        why: &str,
+    ) -> Option<(LinkEpoch, Option<(u64, Nack)>)> {
+        let connection = self.connections.get_mut(slot)?;
+        if connection.stage == Stage::Closing {
+            return None;
+        }
+        let was_connecting = connection.stage == Stage::Connecting;
+        // An idle connection that the analyzer closed before it saw the request: no failure of its.
+        let is_stale = connection.is_used && connection.reader.is_idle();
+        connection.stage = Stage::Closing;
+        cx.io.drop_unsent_on_close(&connection.socket);
+        cx.io.shutdown(&connection.socket, Shutdown::Both);
+        if was_connecting {
+            cx.io
+                .cancel(token(Kind::PostConnect, slot), bare(Kind::Cancel));
+        }
+        let nack = connection.post.take().map(|number| {
+            let nack = match end {
+                End::Unreadable => Nack::Odd(UNREADABLE, why.to_owned()),
+                _ if is_stale => Nack::Stale,
+                End::Gone => Nack::Gone(why.to_owned()),
+                End::Lost => Nack::Lost(why.to_owned()),
+                End::Fault | End::Over => Nack::Failed(why.to_owned()),
+            };
+            (number, nack)
+        });
+        Some((connection.link, nack))
+    }
+
+    pub(super) fn bury_connection(&mut self, slot: Slot) {
+        let Some(connection) = self.connections.get(slot) else {
+            return;
+        };
+        let is_idle = !connection.receiving && !connection.sending && !connection.connecting;
+        if is_idle && connection.stage == Stage::Closing {
+            self.connections.remove(slot);
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Analyzers over HTTP come and go.
+
+use super::{End, Fate, HttpLink, Posts};
+use crate::context::{Context, Phase};
+use crate::mesh::{Mesh, Message};
+use crate::port::Io;
+use crate::shared::HttpAnalyzerReport;
+use std::collections::BTreeMap;
+use weir_engine::{Change, LinkEpoch, Passed, Reach, Roster};
+use weir_protocol::text::{Field, Quoted};
+use weir_protocol::WeightText;
+
+impl<I: Io> Posts<I> {
+    /// Links for the analyzers of a roster that have none yet.
+    pub(crate) fn open_links(&mut self, cx: &mut Context<I>, roster: &Roster) {
+        for entry in &roster.entries {
+            let Reach::Http { generation } = entry.reach else {
+                continue;
+            };
+            if self.link_of(generation).is_some() {
+                continue;
+            }
+            // Gone again already: a roster without it is on the way.
+            let Some(target) = cx.shared.desk.target(generation) else {
+                continue;
+            };
+            let epoch = cx.next_link();
+            let (name, address) = (&entry.name, target.address);
+            log::info!(
+                "analyzer up link={} analyzer={} dialect=http weight={} address={address} shard={}",
+                epoch.0,
+                Field(name),
+                WeightText(entry.weight),
+                cx.index
+            );
+            cx.engine.counters.links_up += 1;
+            let link = HttpLink {
+                generation,
+                analyzer: entry.analyzer,
+                target,
+                unposted: Vec::new(),
+                read: 0,
+                posts: BTreeMap::new(),
+                open: 0,
+                next_post: 1,
+                taken_until: 0,
+                retries: Vec::new(),
+                homeless: Vec::new(),
+                paused_until_ns: 0,
+                taken_newest: 0,
+                patience: 0,
+                odd_said: None,
+                connections: Vec::new(),
+                report: HttpAnalyzerReport::default(),
+            };
+            self.links.insert(epoch, link);
+        }
+    }
+
+    /// Links of analyzers that a roster does not have any more.
+    pub(crate) fn close_links(&mut self, cx: &mut Context<I>, roster: &Roster) {
+        let is_listed = |wanted: u64| {
+            let mut entries = roster.entries.iter();
+            entries.any(
+                |entry| matches!(entry.reach, Reach::Http { generation } if generation == wanted),
+            )
+        };
+        let links = self.links.iter();
+        let gone: Vec<LinkEpoch> = links
+            .filter(|(_, link)| !is_listed(link.generation))
+            .map(|(epoch, _)| *epoch)
+            .collect();
+        for epoch in gone {
+            self.link_down(cx, epoch, "taken out of the roster");
+        }
+    }
+
+    /// A post was not ACKed: again, after a pause that doubles, or the first time at `soon_ns`; too often,
+    /// and the analyzer is down.
+    pub(super) fn post_failed(
+        &mut self,
+        cx: &mut Context<I>,
+        epoch: LinkEpoch,
+        number: u64,
+        why: &str,
+        soon_ns: Option<u64>,
+    ) {
+        let http = &cx.config.http;
+        let Some(link) = self.links.get_mut(&epoch) else {
+            return;
+        };
+        link.report.failures += 1;
+        link.report.consecutive_failures += 1;
+        let Some(post) = link.post_mut(number) else {
+            return;
+        };
+        post.failures += 1;
+        let failures = post.failures;
+        log::warn!(
+            "analyzer {}: POST failed, try {failures} of {}: {why}",
+            Field(&link.target.name),
+            http.push_retries + 1
+        );
+        if failures > http.push_retries {
+            let why = format!("POST failed {failures} times: {why}");
+            self.give_up(cx, epoch, &why);
+            return;
+        }
+        let at_ns = match soon_ns {
+            Some(at_ns) if failures == 1 => at_ns,
+            _ => cx.awake_ns.saturating_add(self.pause_ns(cx, failures)),
+        };
+        self.retry(epoch, number, at_ns);
+    }
+
+    /// The analyzer is down, and all shards shall know.
+    pub(super) fn give_up(&mut self, cx: &mut Context<I>, epoch: LinkEpoch, why: &str) {
+        let Some(link) = self.links.get(&epoch) else {
+            return;
+        };
+        let generation = link.generation;
+        self.link_down(cx, epoch, why);
+        // A roster that is on its way has it still: no shard opens a link to it again.
+        cx.shared.desk.forget_target(generation);
+        let change = Change::HttpDown { generation };
+        cx.mesh.post(0, Message::Change(change));
+    }
+
+    /// The analyzer is down: what it has not ACKed goes to others.
+    fn link_down(&mut self, cx: &mut Context<I>, epoch: LinkEpoch, why: &str) {
+        let Some(link) = self.links.remove(&epoch) else {
+            return;
+        };
+        log::info!(
+            "analyzer down link={} analyzer={} why={} posts={}",
+            epoch.0,
+            Field(&link.target.name),
+            Quoted(why),
+            link.posts.len()
+        );
+        self.note_end(&link);
+        cx.engine.counters.links_down += 1;
+        if let Some(lane) = cx.engine.lane_of(epoch) {
+            let mut before = 0;
+            for post in link.posts.values() {
+                let passed = match post.fate {
+                    Fate::Open => None,
+                    Fate::Acked => Some(Passed::Acked),
+                    Fate::Refused => Some(Passed::Refused),
+                    Fate::Moved => Some(Passed::Moved),
+                };
+                if let Some(passed) = passed {
+                    cx.engine.through(lane, before, post.messages, passed);
+                }
+                before += post.messages;
+            }
+        }
+        cx.ended.push(epoch);
+        for slot in link.connections {
+            self.end_connection(cx, slot, End::Fault, why);
+            self.bury_connection(slot);
+        }
+    }
+
+    /// An analyzer that asks for more patience than the drain has time for: what it has goes to others, and back to
+    /// it if it is the only one.
+    pub(super) fn end_long_pauses(&mut self, cx: &mut Context<I>) {
+        if cx.phase != Phase::Draining {
+            return;
+        }
+        let left_ns = cx.shared.deadline_ns().saturating_sub(cx.now_ns);
+        let last_ns = cx.awake_ns.saturating_add(left_ns);
+        let links = self.links.iter();
+        let long: Vec<LinkEpoch> = links
+            .filter(|(_, link)| link.open > 0 && link.paused_until_ns >= last_ns)
+            .map(|(epoch, _)| *epoch)
+            .collect();
+        for epoch in long {
+            self.give_up(
+                cx,
+                epoch,
+                "it asks for more patience than the drain has time for",
+            );
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Emitters' places, and how their connections end.
+
+use std::net::{IpAddr, Shutdown};
+use std::sync::atomic::Ordering;
+
+use super::Intake;
+use crate::admission::Door;
+use crate::context::Context;
+use crate::port::Io;
+use crate::slab::Slot;
+use weir_engine::{Evicted, Reason};
+use weir_protocol::text::Time;
+
+/// Emitters without a place whose last chunks wait to be taken in, about 10 MB. Beyond, they keep their places.
+const GONE_MAX: usize = 65_536;
+
+impl<I: Io> Intake<I> {
+    /// A place among all connections; a broken one makes room if there is none.
+    pub(super) fn take_place(&mut self, cx: &mut Context<I>) -> bool {
+        let most = cx.config.connections_max;
+        while cx.shared.emitters.fetch_add(1, Ordering::Relaxed) >= most {
+            cx.shared.emitters.fetch_sub(1, Ordering::Relaxed);
+            if !self.forget_broken(cx, |_| true) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The socket of this emitter is closed; what it has sent may still wait to be taken in. Somebody else may
+    /// come.
+    fn give_place_back(&mut self, cx: &mut Context<I>, slot: Slot) {
+        let gone = self.table.len() - self.placed;
+        let Some(emitter) = self.table.get_mut(slot) else {
+            return;
+        };
+        if !emitter.has_place || (emitter.pending > 0 && gone >= GONE_MAX) {
+            return;
+        }
+        emitter.has_place = false;
+        self.placed -= 1;
+        cx.shared.emitters.fetch_sub(1, Ordering::Relaxed);
+        if let Some(address) = emitter.counted {
+            cx.shared.admission.leave(Door::Emitters, address);
+        }
+    }
+
+    /// Closes the broken connection that was found first, of these addresses; what it had sent is lost. False:
+    /// there is none.
+    pub(super) fn forget_broken(
+        &mut self,
+        cx: &mut Context<I>,
+        is_wanted: impl Fn(Option<IpAddr>) -> bool,
+    ) -> bool {
+        let emitters = &self.table;
+        let found = self.broken.iter().position(|slot| {
+            let emitter = emitters.get(*slot);
+            emitter.is_some_and(|emitter| emitter.has_place && is_wanted(emitter.counted))
+        });
+        let Some(slot) = found.and_then(|index| self.broken.remove(index)) else {
+            return false;
+        };
+        cx.engine.counters.count(Reason::ResetUnread);
+        if let Some(emitter) = self.table.get_mut(slot) {
+            emitter.ended = true;
+        }
+        self.close_if_finished(cx, slot);
+        true
+    }
+
+    /// The peer broke the protocol: whole messages before are kept, the rest is not read.
+    pub(super) fn reject(
+        &mut self,
+        cx: &mut Context<I>,
+        slot: Slot,
+        kind: &'static str,
+        why: &str,
+    ) {
+        let Some(emitter) = self.table.get_mut(slot) else {
+            return;
+        };
+        let socket = emitter.socket.as_ref();
+        let peer = socket.and_then(|socket| cx.io.peer(socket));
+        let name = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
+        let address = peer.map(|peer| peer.ip());
+        if let Some(tail) = cx.shared.notice("emitters", address, kind, cx.now_ns) {
+            log::warn!("shard {}: emitter {name} closed: {why}{tail}", cx.index);
+        }
+        // Ends the receive, and that closes the connection.
+        if let Some(socket) = socket {
+            cx.io.shutdown(socket, Shutdown::Both);
+        }
+        emitter.ended = true;
+        emitter.rejected = true;
+    }
+
+    /// Closes whose partial frame had to go.
+    pub(super) fn close_evicted(&mut self, cx: &mut Context<I>) {
+        while let Some(Evicted { emitter, reason }) = cx.engine.next_evicted() {
+            let Some(slot) = self.table.slot_at(emitter) else {
+                continue;
+            };
+            let why = match reason {
+                Reason::FrameTimeout => {
+                    let limit = Time(cx.config.frame_timeout);
+                    format!("a frame has not arrived whole within {limit} (--frame-timeout)")
+                }
+                _ => {
+                    let limit = cx.config.partial_bytes_max;
+                    format!("others need room, and of the {limit} bytes for partial frames (--partial-bytes) its own has taken most for longest")
+                }
+            };
+            self.reject(cx, slot, reason.as_str(), &why);
+            self.close_if_finished(cx, slot);
+        }
+    }
+
+    pub(super) fn close_if_finished(&mut self, cx: &mut Context<I>, slot: Slot) {
+        let Some(emitter) = self.table.get_mut(slot) else {
+            return;
+        };
+        if !emitter.ended || emitter.receiving {
+            return;
+        }
+        emitter.socket = None;
+        self.give_place_back(cx, slot);
+        let Some(emitter) = self.table.get_mut(slot) else {
+            return;
+        };
+        if emitter.pending == 0 {
+            let has_sent = emitter.rejected || emitter.is_broken;
+            if !has_sent && !cx.engine.emitter_was_heard(slot.index()) {
+                cx.engine.counters.count(Reason::Probe);
+            }
+            cx.engine.emitter_closed(slot.index());
+            self.table.remove(slot);
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! Accepts emitters, receives from them, offers what came to the engine.
+
+use std::net::{IpAddr, Shutdown};
+use std::sync::atomic::Ordering;
+
+use super::{Emitter, Intake, PendingChunk};
+use crate::admission::{customer, Door};
+use crate::context::{Context, Phase};
+use crate::port::{Chunk, Completion, Group, Io};
+use crate::slab::{bare, token, Kind, Slot};
+use weir_engine::{Ingest, Reason};
+use weir_protocol::detect;
+use weir_protocol::foreign::{self, Foreign};
+use weir_protocol::frame::FrameError;
+use weir_protocol::native::Welcome;
+
+impl<I: Io> Intake<I> {
+    /// A turn begins, so long after the one before: frames that arrive have had so much of their time.
+    pub(crate) fn begin_turn(&mut self, cx: &mut Context<I>, awake_ns: u64) {
+        if !self.is_stalled() {
+            self.frames_ns += awake_ns;
+            cx.engine.set_frames_time(self.frames_ns);
+        }
+    }
+
+    pub(crate) fn add(&mut self, cx: &mut Context<I>, socket: I::Socket) {
+        // Whoever was accepted too late and has closed already believes that all is well.
+        let finishing = cx.phase == Phase::Draining && cx.io.peer_has_ended(&socket);
+        if !cx.takes_in() && !finishing {
+            return;
+        }
+        if !self.take_place(cx) {
+            if cx.engine.counters.of(Reason::ConnectionLimit) == 0 {
+                let most = cx.config.connections_max;
+                log::warn!(
+                    "shard {}: emitter refused: {most} are connected (--max-connections)",
+                    cx.index
+                );
+            }
+            cx.engine.counters.count(Reason::ConnectionLimit);
+            return;
+        }
+        let Some(counted) = self.admit(cx, &socket) else {
+            cx.shared.emitters.fetch_sub(1, Ordering::Relaxed);
+            return;
+        };
+        let emitter = Emitter {
+            socket: Some(socket),
+            receiving: false,
+            ended: false,
+            finishing,
+            rejected: false,
+            pending: 0,
+            counted,
+            has_place: true,
+            is_broken: false,
+            heard_ns: cx.now_ns,
+        };
+        self.placed += 1;
+        let slot = self.table.insert(emitter);
+        cx.engine.emitter_opened(slot.index());
+        cx.engine.counters.emitters_accepted += 1;
+        self.receive_from(cx, slot);
+        if cx.phase == Phase::Farewell {
+            self.tell_to_go(cx, slot);
+        }
+    }
+
+    /// Whether an emitter may connect; its address when it is counted under it.
+    fn admit(&mut self, cx: &mut Context<I>, socket: &I::Socket) -> Option<Option<IpAddr>> {
+        let most = cx.config.protection.connections_per_address_max;
+        if cx.live.protection.allow_emitters.is_empty() && most == 0 {
+            return Some(None);
+        }
+        let Some(peer) = cx.io.peer(socket).map(|peer| peer.ip().to_canonical()) else {
+            // It has reset the connection, and what it had sent can still be read. Without an address
+            // nothing of it may pass where addresses matter.
+            cx.engine.counters.count(Reason::AddressUnknown);
+            return None;
+        };
+        if !cx.live.protection.allow_emitters.allows(peer) {
+            cx.engine.counters.count(Reason::AddressNotAllowed);
+            return None;
+        }
+        if most == 0 {
+            return Some(None);
+        }
+        while !cx.shared.admission.enter(Door::Emitters, peer, most) {
+            let is_its = |other: Option<IpAddr>| other.map(customer) == Some(customer(peer));
+            if !self.forget_broken(cx, is_its) {
+                cx.engine.counters.count(Reason::AddressLimit);
+                return None;
+            }
+        }
+        Some(Some(peer))
+    }
+
+    /// Asks an emitter to finish and close; what it sends until then is read.
+    fn tell_to_go(&mut self, cx: &mut Context<I>, slot: Slot) {
+        let emitter = self.table.get(slot);
+        if let Some(socket) = emitter.and_then(|emitter| emitter.socket.as_ref()) {
+            cx.io.shutdown(socket, Shutdown::Write);
+        }
+    }
+
+    /// All of them are asked to finish.
+    pub(crate) fn tell_all_to_go(&mut self, cx: &mut Context<I>) {
+        for slot in self.table.slots() {
+            self.tell_to_go(cx, slot);
+        }
+    }
+
+    fn receive_from(&mut self, cx: &mut Context<I>, slot: Slot) {
+        let Some(emitter) = self.table.get_mut(slot) else {
+            return;
+        };
+        let Some(socket) = &emitter.socket else {
+            return;
+        };
+        emitter.receiving = true;
+        emitter.is_broken = false;
+        let token = token(Kind::EmitterReceive, slot);
+        cx.io.receive(socket, Group::Ingress, token);
+    }
+
+    #[inline]
+    pub(crate) fn on_receive(&mut self, cx: &mut Context<I>, slot: Slot, completion: Completion) {
+        let chunk = cx.io.chunk(Group::Ingress, &completion);
+        let Some(emitter) = self.table.get_mut(slot) else {
+            if let Some(chunk) = chunk {
+                cx.io.release(Group::Ingress, chunk);
+            }
+            return;
+        };
+        emitter.receiving = completion.more();
+        if let Some(chunk) = chunk {
+            cx.turn_bytes += chunk.len();
+            let last_ns = std::mem::replace(&mut emitter.heard_ns, cx.now_ns);
+            cx.gather.heard_after(cx.now_ns - last_ns);
+            cx.engine.counters.receives += 1;
+            self.offer(cx, slot, chunk);
+        } else if completion.result == 0 {
+            emitter.ended = true;
+        }
+        if !completion.more() {
+            self.on_receive_ended(cx, slot, &completion);
+        }
+    }
+
+    /// This emitter is read on. Draining, that is who has closed by now; the others are cut off.
+    fn is_read(&mut self, cx: &mut Context<I>, slot: Slot) -> bool {
+        if cx.takes_in() {
+            return true;
+        }
+        let Some(emitter) = self.table.get_mut(slot) else {
+            return false;
+        };
+        let socket = emitter.socket.as_ref();
+        emitter.finishing |= socket.is_some_and(|socket| cx.io.peer_has_ended(socket));
+        emitter.finishing
+    }
+
+    /// A multishot receive ends at the end of the stream, when receive memory ran out, when it was
+    /// cancelled, or because the kernel felt like it.
+    fn on_receive_ended(&mut self, cx: &mut Context<I>, slot: Slot, completion: &Completion) {
+        let is_read = self.is_read(cx, slot);
+        let Some(emitter) = self.table.get_mut(slot) else {
+            return;
+        };
+        match completion.count() {
+            Ok(_) => {}
+            Err(error) => match error.raw_os_error() {
+                Some(libc::ENOBUFS | libc::ECANCELED | libc::EINTR | libc::EAGAIN) => {}
+                _ => emitter.ended = true,
+            },
+        }
+        if emitter.ended || !is_read {
+            emitter.ended = true;
+            self.close_if_finished(cx, slot);
+        } else {
+            self.rearm.push_back(slot);
+        }
+    }
+
+    /// Offers a chunk to the engine, behind those that wait already.
+    #[inline]
+    fn offer(&mut self, cx: &mut Context<I>, slot: Slot, chunk: Chunk) {
+        if !self.pending.is_empty() {
+            self.push_pending(slot, chunk);
+            return;
+        }
+        if let Some(rest) = self.ingest(cx, slot, chunk) {
+            self.push_pending(slot, rest);
+        }
+    }
+
+    fn push_pending(&mut self, slot: Slot, chunk: Chunk) {
+        if let Some(emitter) = self.table.get_mut(slot) {
+            emitter.pending += 1;
+        }
+        self.pending.push_back(PendingChunk {
+            emitter: slot,
+            chunk,
+        });
+    }
+
+    /// Lets the engine take a chunk; what it cannot take now is returned.
+    #[inline]
+    fn ingest(&mut self, cx: &mut Context<I>, slot: Slot, chunk: Chunk) -> Option<Chunk> {
+        if self.table.get(slot).is_none_or(|emitter| emitter.rejected) {
+            cx.io.release(Group::Ingress, chunk);
+            return None;
+        }
+        let bytes = cx.io.bytes_of(Group::Ingress, chunk);
+        match cx.engine.ingest(slot.index(), bytes) {
+            Ingest::Taken => {}
+            Ingest::Stalled { taken } => {
+                if taken < chunk.len() {
+                    return Some(chunk.skip(taken));
+                }
+            }
+            Ingest::BadFrame { error, offset } => {
+                let spoken = if offset == 0 {
+                    spoken_at_start(bytes, error)
+                } else {
+                    None
+                };
+                let (kind, why) = match spoken {
+                    Some((kind, text)) => {
+                        cx.engine.counters.count(Reason::ForeignProtocol);
+                        (kind, format!("{text} ({error})"))
+                    }
+                    None => (
+                        error.as_str(),
+                        format!("{error}, at byte {offset} of the stream"),
+                    ),
+                };
+                if kind == Foreign::WeirAnalyzer.as_str() {
+                    self.refuse_analyzer(cx, slot);
+                }
+                self.reject(cx, slot, kind, &why);
+            }
+            Ingest::PartialMemoryFull => {
+                let limit = cx.config.partial_bytes_max;
+                self.reject(cx, slot, "partial_memory_full", &format!("its frame takes most of the {limit} bytes for partial frames (--partial-bytes), and they are used up"));
+            }
+        }
+        cx.io.release(Group::Ingress, chunk);
+        self.close_evicted(cx);
+        None
+    }
+
+    /// A native analyzer at the wrong port learns that from the answer that it waits for.
+    fn refuse_analyzer(&mut self, cx: &mut Context<I>, slot: Slot) {
+        let emitter = self.table.get(slot);
+        let Some(socket) = emitter.and_then(|emitter| emitter.socket.as_ref()) else {
+            return;
+        };
+        let welcome = Welcome {
+            refused: Some(
+                "this is the emitters' port; analyzers have one of their own (--analyzers)",
+            ),
+            shard_count: u16::try_from(cx.config.shards).unwrap_or(u16::MAX),
+            shard_index: cx.index,
+            instance: cx.config.instance,
+            link_epoch: 0,
+        };
+        let mut out = Vec::new();
+        welcome.encode(&mut out);
+        // As much as fits, and it fits: nothing was ever sent here.
+        let _ = cx.io.send_now(socket, &out);
+    }
+
+    /// Chunks that had to wait, oldest first, as far as there is room.
+    pub(crate) fn resume_pending(&mut self, cx: &mut Context<I>) {
+        while !self.pending.is_empty() && cx.engine.can_ingest() {
+            let Some(PendingChunk {
+                emitter: slot,
+                chunk,
+            }) = self.pending.pop_front()
+            else {
+                break;
+            };
+            if let Some(chunk) = self.ingest(cx, slot, chunk) {
+                self.pending.push_front(PendingChunk {
+                    emitter: slot,
+                    chunk,
+                });
+                break;
+            }
+            if let Some(emitter) = self.table.get_mut(slot) {
+                emitter.pending -= 1;
+            }
+            self.close_if_finished(cx, slot);
+        }
+        self.account_stall(cx);
+        if self.pending.is_empty() {
+            self.rearm_receives(cx);
+        }
+    }
+
+    fn rearm_receives(&mut self, cx: &mut Context<I>) {
+        self.broken.clear();
+        while let Some(slot) = self.rearm.pop_front() {
+            let is_read = self.is_read(cx, slot);
+            let Some(emitter) = self.table.get_mut(slot) else {
+                continue;
+            };
+            emitter.ended |= !is_read;
+            if emitter.ended || emitter.receiving {
+                self.close_if_finished(cx, slot);
+                continue;
+            }
+            self.receive_from(cx, slot);
+        }
+    }
+
+    fn account_stall(&mut self, cx: &mut Context<I>) {
+        let stalled = !self.pending.is_empty();
+        match (stalled, self.stalled_since_ns) {
+            (true, None) => {
+                self.stalled_since_ns = Some(cx.now_ns);
+                cx.engine.counters.stalls += 1;
+            }
+            (false, Some(since)) => {
+                self.stalled_since_ns = None;
+                cx.engine.counters.stalled_ns += cx.now_ns - since;
+            }
+            _ => {}
+        }
+    }
+
+    /// The farewell is over. Emitters that have closed are read to their end, as long as draining
+    /// lasts: they believe that all is well. What the others' sockets hold was never taken in.
+    pub(crate) fn stop_receiving(&mut self, cx: &mut Context<I>) {
+        for slot in self.table.slots() {
+            if self.is_read(cx, slot) {
+                continue;
+            }
+            let Some(emitter) = self.table.get_mut(slot) else {
+                continue;
+            };
+            if emitter.receiving {
+                cx.io
+                    .cancel(token(Kind::EmitterReceive, slot), bare(Kind::Cancel));
+            } else {
+                emitter.ended = true;
+                self.close_if_finished(cx, slot);
+            }
+        }
+    }
+}
+
+/// What speaks, when the first frame of a stream is none: what to count it as, and a sentence. `bytes` are the
+/// last that came; they may lack what came before them.
+fn spoken_at_start(bytes: &[u8], error: FrameError) -> Option<(&'static str, String)> {
+    let word = error.length().to_be_bytes();
+    let first = if bytes.starts_with(&word) {
+        bytes
+    } else {
+        &word
+    };
+    if let Some(foreign) = foreign::recognize(first) {
+        return Some((foreign.as_str(), foreign.sentence()));
+    }
+    let text = "this looks like an analyzer's first weight; analyzers have a port of their own (--analyzers)";
+    detect::is_first_weight(first).then(|| ("first_weight", text.to_owned()))
+}

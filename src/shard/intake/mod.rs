@@ -1,0 +1,123 @@
+//! Ingress: emitters, what they have sent, and whether the engine can take it.
+//!
+//! ```text
+//! receive -> chunk -> engine.ingest -> taken: memory back to the kernel
+//!                       `-> stalled: pending, in order; memory stays
+//!
+//! emitters.rs  accept, receive, offer, resume      close.rs  places, rejects, ends
+//! unread.rs    who is late, who is gone while nobody takes messages
+//! ```
+//!
+//! Backpressure needs no cancelling: while chunks are pending their memory does not go back to the
+//! kernel, so receives end with ENOBUFS sooner or later, sockets fill, and TCP slows the emitters.
+//! They are armed again when nothing is pending any more.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+
+use crate::port::{Chunk, Io};
+use crate::slab::{token, Kind, Slab, Slot};
+
+mod close;
+mod emitters;
+mod unread;
+
+/// An emitter's connection.
+struct Emitter<S> {
+    /// Closed as soon as nothing more is read from it, so that a peer which is cut off knows.
+    socket: Option<S>,
+    /// A receive is armed.
+    receiving: bool,
+    /// The stream has ended, or is not to be followed any more.
+    ended: bool,
+    /// It has closed; the farewell being over, what it sent is read to its end all the same.
+    finishing: bool,
+    /// It broke the protocol: what it sent after that is not read.
+    rejected: bool,
+    /// Chunks of it that are pending.
+    pending: u32,
+    /// Its address, when connections are counted by address.
+    counted: Option<IpAddr>,
+    /// It is one of `--max-connections`, and of its address: until its socket is closed.
+    has_place: bool,
+    /// Its connection broke before all that it had sent was read.
+    is_broken: bool,
+    /// When it last sent something, or came.
+    heard_ns: u64,
+}
+
+/// Bytes that the engine could not take yet.
+struct PendingChunk {
+    emitter: Slot,
+    chunk: Chunk,
+}
+
+/// A shard's side towards emitters.
+pub(super) struct Intake<I: Io> {
+    table: Slab<Emitter<I::Socket>>,
+    /// Received, not yet taken by the engine. Bounded by the receive memory.
+    pending: VecDeque<PendingChunk>,
+    /// Emitters whose receive ended and must be started again.
+    rearm: VecDeque<Slot>,
+    /// Of those: their connections broke, and not all is read that they had sent.
+    broken: VecDeque<Slot>,
+    /// Emitters that have a place among `--max-connections`.
+    placed: usize,
+    stalled_since_ns: Option<u64>,
+    /// The time by which frames are judged: it stands still also while emitters are not read from.
+    frames_ns: u64,
+}
+
+impl<I: Io> Intake<I> {
+    pub(super) fn new() -> Intake<I> {
+        Intake {
+            table: Slab::new(),
+            pending: VecDeque::new(),
+            rearm: VecDeque::new(),
+            broken: VecDeque::new(),
+            placed: 0,
+            stalled_since_ns: None,
+            frames_ns: 0,
+        }
+    }
+
+    /// Chunks wait that were received, and nobody could take them.
+    pub(super) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Bytes that were read and that the engine has not taken.
+    pub(super) fn pending_bytes(&self) -> u64 {
+        self.pending
+            .iter()
+            .map(|pending| pending.chunk.len() as u64)
+            .sum()
+    }
+
+    /// Emitters, or what they sent.
+    pub(super) fn remains(&self) -> bool {
+        self.table.len() > 0 || self.has_pending()
+    }
+
+    /// Receiving is stopped: nobody can take more.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stalled_since_ns.is_some()
+    }
+
+    /// Emitters that are connected.
+    pub(super) fn connected(&self) -> usize {
+        self.placed
+    }
+
+    /// Emitters that believe they have been read, and have not.
+    pub(super) fn unfinished(&self) -> u64 {
+        let finishing = self.table.iter().filter(|(_, emitter)| emitter.finishing);
+        finishing.count() as u64
+    }
+
+    /// The receives that may be under way.
+    pub(super) fn receives(&self) -> impl Iterator<Item = u64> {
+        let slots = self.table.slots().into_iter();
+        slots.map(|slot| token(Kind::EmitterReceive, slot))
+    }
+}

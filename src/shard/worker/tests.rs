@@ -1,0 +1,91 @@
+//! Whole turns on a ground that answers nothing.
+
+use std::time::Instant;
+
+use super::*;
+use crate::mesh::HandOver;
+use crate::testing::{ground, FakeIo, Ground};
+use weir_protocol::Dialect;
+
+/// A shard with so many native analyzers that are up, each with its lane.
+fn with_analyzers(count: u32) -> Worker<FakeIo> {
+    let Ground {
+        config,
+        shared,
+        io,
+        arena,
+        mesh,
+    } = ground(1, 6 * count as usize);
+    let listeners = Listeners {
+        emitters: Some(()),
+        analyzers: (),
+        http: Some(()),
+        outlives: false,
+    };
+    let mut worker = Worker::new(0, config, shared, io, arena, mesh, listeners);
+    worker.start();
+    let mut inbox = Inbox::new();
+    for socket in 1..=count {
+        let hand_over = HandOver {
+            socket,
+            dialect: Dialect::Native,
+            name: format!("analyzer-{socket}").into(),
+            instance: Some(u64::from(socket)),
+            weight: f64::from(socket),
+            window: Window::ANY,
+            unread: Vec::new(),
+        };
+        inbox.push_back((0, Message::HandOver(Box::new(hand_over))));
+    }
+    while !inbox.is_empty() {
+        turn(&mut worker, &mut inbox);
+    }
+    worker
+}
+
+/// A turn that brings nothing; then there is its own mail.
+fn turn(worker: &mut Worker<FakeIo>, inbox: &mut Inbox<u32>) {
+    let now_ns = worker.cx.io.now_ns.get() + 1_000_000;
+    worker.cx.io.now_ns.set(now_ns);
+    worker.handle(&mut Vec::new());
+    worker.conclude_turn(inbox);
+    inbox.extend(worker.cx.mesh.posted(0).into_iter().map(|mail| (0, mail)));
+}
+
+#[test]
+fn links_that_come_up_are_routed_to_and_reported() {
+    let mut worker = with_analyzers(10);
+    let report = worker.report();
+    assert_eq!((report.links, report.lanes.len()), (10, 10));
+    assert_eq!(worker.roster().entries.len(), 10);
+    assert!(report.balance.holds());
+}
+
+/// Handles to histograms go out ten times a second, not copies.
+#[test]
+fn a_report_shares_the_latencies_of_its_lanes() {
+    let mut worker = with_analyzers(2);
+    let (before, after) = (worker.report(), worker.report());
+    for (one, other) in before.lanes.iter().zip(&after.lanes) {
+        assert!(Arc::ptr_eq(&one.latency_us, &other.latency_us));
+    }
+}
+
+/// How long a turn is because of a report: `cargo test --release -p weir-shard -- --ignored --nocapture report`.
+#[test]
+#[ignore = "a measurement"]
+fn the_time_of_a_report() {
+    for count in [4, 64, 1_000] {
+        let mut worker = with_analyzers(count);
+        let mut times_us: Vec<f64> = (0..200)
+            .map(|_| {
+                let began = Instant::now();
+                worker.publish();
+                began.elapsed().as_secs_f64() * 1e6
+            })
+            .collect();
+        times_us.sort_by(f64::total_cmp);
+        let (median, most) = (times_us[100], times_us[199]);
+        eprintln!("{count} analyzers: a report takes {median:.1} us, {most:.1} us at most");
+    }
+}
