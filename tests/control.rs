@@ -45,7 +45,7 @@ fn socket_path(name: &str) -> PathBuf {
 
 fn rig(name: &str, change: impl FnOnce(&mut Settings)) -> Rig {
     let distributor = Distributor::start(config()).expect("started");
-    let mut settings = Settings::new(Stamp::now());
+    let mut settings = Settings::of(&config(), Stamp::now());
     settings.admin = Some(AdminAt::Unix(socket_path(name)));
     change(&mut settings);
     let running = serve(distributor.operator(), settings).expect("served");
@@ -229,7 +229,7 @@ fn events_are_a_stream() {
 fn over_tcp_only_with_the_token() {
     let refused = Settings {
         admin: Some(AdminAt::Tcp(([127, 0, 0, 1], 0).into())),
-        ..Settings::new(Stamp::now())
+        ..Settings::of(&config(), Stamp::now())
     };
     let distributor = Distributor::start(config()).expect("started");
     let error = serve(distributor.operator(), refused)
@@ -268,7 +268,7 @@ fn the_socket_file_of_a_dead_process_is_replaced_and_a_living_ones_is_not() {
     assert_eq!(rig.ask("GET", "/health", Value::Null).0, 200);
     let second = Settings {
         admin: Some(AdminAt::Unix(path.clone())),
-        ..Settings::new(Stamp::now())
+        ..Settings::of(&config(), Stamp::now())
     };
     let error = serve(rig.distributor.operator(), second)
         .err()
@@ -281,7 +281,7 @@ fn the_socket_file_of_a_dead_process_is_replaced_and_a_living_ones_is_not() {
     let distributor = Distributor::start(config()).expect("started");
     let third = Settings {
         admin: Some(AdminAt::Unix(path.clone())),
-        ..Settings::new(Stamp::now())
+        ..Settings::of(&config(), Stamp::now())
     };
     let error = serve(distributor.operator(), third)
         .err()

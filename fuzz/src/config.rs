@@ -12,12 +12,13 @@ pub fn run(data: &[u8]) {
     };
     match try_text(text) {
         Ok(args) => {
-            let http = args.http.config();
-            assert!(http
+            let settings = &args.settings;
+            assert!(settings
+                .http
                 .analyzers
                 .iter()
                 .all(|analyzer| analyzer.weight() >= 0.0));
-            assert!(args.max_frame >= 5 && args.window_messages >= 1);
+            assert!(settings.frame_bytes_max >= 5 && settings.window_messages >= 1);
         }
         Err(problems) => {
             assert!(!problems.is_empty());

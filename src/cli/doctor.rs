@@ -110,12 +110,13 @@ fn plan(args: &Args, host: &Host) -> Result<Plan, Vec<String>> {
         flags.extend(["--config".into(), file.into()]);
     }
     let loaded = config::command::of_file(flags)?;
+    let config = &loaded.config;
     let online = host.online();
     if let Some(pid) = args.pid.filter(|_| host.of_process("limits").is_none()) {
         return Err(vec![format!("--pid {pid}: no such process, or not yours")]);
     }
     let chosen = args.cores.as_ref().map(|list| list.0.clone());
-    let chosen = chosen.or_else(|| loaded.args.cores.as_ref().map(|list| list.0.clone()));
+    let chosen = chosen.or_else(|| config.core_list.as_ref().map(|list| list.0.clone()));
     if let Some(missing) = chosen.iter().flatten().find(|core| !online.contains(core)) {
         let there = doctor::list_of_cpus(&online);
         return Err(vec![format!(
@@ -124,19 +125,19 @@ fn plan(args: &Args, host: &Host) -> Result<Plan, Vec<String>> {
     }
     let are_cores_chosen = chosen.is_some();
     let mut cores = chosen.unwrap_or(online);
-    let shards = loaded.args.shards.map_or(cores.len().max(1), usize::from);
+    let shards = config.shard_count.map_or(cores.len().max(1), usize::from);
     cores.truncate(shards);
     Ok(Plan {
         cores,
         are_cores_chosen,
         shards,
-        arena_bytes: loaded.args.arena,
-        ingress_bytes: loaded.args.ingress,
+        arena_bytes: config.arena_bytes as u64,
+        ingress_bytes: config.ingress_bytes as u64,
         descriptors: Needs {
             shards,
-            ..Needs::of(&loaded.config, loaded.config.http.listen.is_some())
+            ..Needs::of(config, config.http.listen.is_some())
         },
-        is_zero_copy_wanted: loaded.args.zero_copy > 0,
+        is_zero_copy_wanted: config.zero_copy_bytes > 0,
     })
 }
 

@@ -21,7 +21,6 @@ pub mod sim;
 mod table;
 pub mod tap;
 pub mod top;
-pub mod values;
 
 use clap::{Parser, Subcommand};
 use std::ffi::{OsStr, OsString};
@@ -29,6 +28,7 @@ use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 
+pub use crate::config::values;
 use crate::streams::{self, Streams};
 
 const PROGRAMS: [&str; 3] = ["distributor", "emitter", "analyzer"];
@@ -146,7 +146,7 @@ fn start_logging(cli: &Cli) {
         _ => "info",
     });
     if let Program::Distributor(args) = &cli.program {
-        set_log_level(args.log_level);
+        set_log_level(args.settings.log_level);
     }
     let runs_long = matches!(
         &cli.program,

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use weir_engine::tree::UNIT_MAX;
 
-use crate::HttpAnalyzer;
+use crate::settings::settings;
+use crate::{flags, values, Config, HttpAnalyzer, OrOff};
 
 /// Most HTTP analyzers: each has connections and a health check in every shard.
 pub const HTTP_ANALYZERS_MAX: usize = 256;
@@ -15,105 +16,114 @@ pub const HTTP_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// What Weir adds to a message on its way: id, time, source, metadata. For an emitter's id of 60 bytes.
 const ADDED_BYTES: usize = 192;
 
+settings! {
 /// Everything about HTTP. Limits hold per shard unless said otherwise.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(clap::Args, Clone, Debug, PartialEq)]
 pub struct HttpConfig {
-    /// Where HTTP emitters connect; none: there is no such listener.
-    pub listen: Option<SocketAddr>,
-    /// Largest body of a request as it is sent, in bytes: more is answered with 413.
-    pub body_bytes_max: usize,
-    /// Largest body after decompression, in bytes.
-    pub inflated_bytes_max: usize,
-    /// Largest head: request line and headers together, in bytes.
-    pub head_bytes_max: usize,
-    /// Most messages of a packet.
-    pub messages_max: usize,
-    /// Most memory for requests that have not arrived whole, in bytes.
-    pub memory_bytes_max: usize,
-    /// Time that a whole request has from its first byte; see [`HttpConfig::head_timeout`].
-    pub request_timeout: Duration,
-    /// A connection without a request is closed after this long.
-    pub idle_timeout: Duration,
-    /// Most connections, all shards together; 0: as many as descriptors allow.
-    pub connections_max: usize,
-    /// Analyzers that packets are pushed to: ids differ, at most [`HTTP_ANALYZERS_MAX`].
-    pub analyzers: Vec<HttpAnalyzer>,
-    /// Connections to each analyzer, per shard.
-    pub pool_connections: u16,
-    /// Size of packets that messages which came by TCP are joined to.
+    /// Where HTTP emitters connect; off: nowhere
+    #[arg(id = "http", long = "http", value_name = "ADDR", default_value = "127.0.0.1:3000", value_parser = flags::listen, help_heading = "Sockets")]
+    pub listen: OrOff<SocketAddr> as "http",
+
+    /// Largest body of a request, as it is sent. Packets of that size go through, up to a fifth of --arena
+    #[arg(id = "http_body", long = "http-body", value_name = "BYTES", default_value = "1MiB", value_parser = values::bytes_within::<usize>(1 << 10..=1 << 30), help_heading = "HTTP")]
+    pub body_bytes_max: usize as "http_body_bytes_max",
+    /// Largest body after decompression; --http-body if that is more
+    #[arg(id = "http_inflated", long = "http-inflated", value_name = "BYTES", default_value = "8MiB", value_parser = values::bytes_within::<usize>(1 << 10..=4 << 30), help_heading = "HTTP")]
+    pub inflated_bytes_max: usize as "http_inflated_bytes_max",
+    /// Largest head of a request: its line and its headers together
+    #[arg(id = "http_head", long = "http-head", value_name = "BYTES", default_value = "16KiB", value_parser = values::bytes_within::<usize>(1 << 10..=1 << 20), help_heading = "HTTP")]
+    pub head_bytes_max: usize as "http_head_bytes_max",
+    /// Most messages of a packet
+    #[arg(id = "http_messages", long = "http-messages", value_name = "N", default_value_t = 10_000, value_parser = values::number(1..=UNIT_MAX as usize), help_heading = "HTTP")]
+    pub messages_max: usize as "http_messages_max",
+    /// Most memory per shard for requests that have not arrived whole; at least --http-inflated and
+    /// --http-head together
+    #[arg(id = "http_memory", long = "http-memory", value_name = "BYTES", default_value = "64MiB", value_parser = values::bytes_within::<usize>(16 << 10..=64 << 30), help_heading = "HTTP")]
+    pub memory_bytes_max: usize as "http_memory_bytes_max",
+    /// Time that a whole request has; its head has 10s of it at most
+    #[arg(id = "http_request_timeout", long = "http-request-timeout", value_name = "TIME", default_value = "30s", value_parser = values::duration_within(Duration::from_millis(100)..=Duration::from_secs(3600)), help_heading = "HTTP")]
+    pub request_timeout: Duration as "http_request_timeout",
+    /// Close a connection that has had no request for this long
+    #[arg(id = "http_idle_timeout", long = "http-idle-timeout", value_name = "TIME", default_value = "75s", value_parser = values::duration_within(Duration::from_millis(100)..=Duration::from_secs(3600)), help_heading = "HTTP")]
+    pub idle_timeout: Duration as "http_idle_timeout",
+    /// Most HTTP connections, all shards together; 0: as many as the descriptor limit allows, a quarter
+    /// of it if --max-connections is 0 as well
+    #[arg(id = "max_http_connections", long = "max-http-connections", value_name = "N", default_value_t = 0, value_parser = values::number(0..=usize::MAX), help_heading = "HTTP")]
+    pub connections_max: usize as "http_connections_max",
+
+    /// An analyzer to push packets to; give one flag for each (a1=0.4@http://10.0.0.1:4001)
+    #[arg(
+        id = "http_analyzer",
+        long = "http-analyzer",
+        value_name = "ID=WEIGHT@URL",
+        value_delimiter = '\n',
+        help_heading = "HTTP delivery"
+    )]
+    pub analyzers: Vec<HttpAnalyzer> as "http_analyzers",
+    /// Connections to each HTTP analyzer, per shard
+    #[arg(id = "http_pool", long = "http-pool", value_name = "N", default_value_t = 8, value_parser = values::number(1..=1024_u16), help_heading = "HTTP delivery")]
+    pub pool_connections: u16 as "http_pool_connections",
+    #[command(flatten)]
+    #[allow(missing_docs)] // clap would take it for the help of the program
     pub joined: Joined,
-    /// Time that a push has, connecting included.
-    pub push_timeout: Duration,
-    /// Tries after the first, before the packet goes to another analyzer.
-    pub push_retries: u32,
-    /// Pause before the first retry; doubles with each, with jitter.
-    pub backoff: Duration,
-    /// Pause between two health checks of an analyzer.
+    /// Time that an HTTP analyzer has to answer a push, connecting included
+    #[arg(id = "http_timeout", long = "http-timeout", value_name = "TIME", default_value = "5s", value_parser = values::duration_within(Duration::from_millis(10)..=Duration::from_secs(3600)), help_heading = "HTTP delivery")]
+    pub push_timeout: Duration as "http_push_timeout",
+    /// Tries after the first one, before a packet goes to another analyzer
+    #[arg(id = "http_retries", long = "http-retries", value_name = "N", default_value_t = 3, value_parser = values::number(0..=100_u32), help_heading = "HTTP delivery")]
+    pub push_retries: u32 as "http_push_retries",
+    /// Pause before the first of these tries; doubles with each, with jitter
+    #[arg(id = "http_backoff", long = "http-backoff", value_name = "TIME", default_value = "1s", value_parser = values::duration_within(Duration::from_millis(1)..=Duration::from_secs(3600)), help_heading = "HTTP delivery")]
+    pub backoff: Duration as "http_backoff",
+    /// Pause between two health checks of an HTTP analyzer
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = values::duration_within(Duration::from_millis(100)..=Duration::from_secs(3600)), help_heading = "HTTP delivery")]
     pub health_interval: Duration,
-    /// Time that a health check has.
+    /// Time that a health check has
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = values::duration_within(Duration::from_millis(10)..=Duration::from_secs(3600)), help_heading = "HTTP delivery")]
     pub health_timeout: Duration,
-    /// Time in which an analyzer that came back gets to its whole weight; zero: at once.
+    /// Time in which an HTTP analyzer that came back gets to its whole weight; 0s: at once
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::duration_within(Duration::ZERO..=Duration::from_secs(3600)), help_heading = "HTTP delivery")]
     pub slow_start: Duration,
-    /// Folder for packets that an analyzer refuses for good; none: they go on to other analyzers.
-    pub refused: Option<PathBuf>,
-    /// Most bytes of such packets, per shard.
+    /// Folder for packets that every HTTP analyzer refuses: a line of JSON each, counted as dropped. off:
+    /// they are kept in memory, see --refused-memory. Under systemd with StateDirectory= the default is there
+    #[arg(id = "refused_dir", long = "refused-dir", value_name = "DIR|off", default_value = "off", value_parser = flags::refused_dir, help_heading = "HTTP delivery")]
+    pub refused: OrOff<PathBuf>,
+    /// Most bytes of them, per shard; what does not fit any more is kept in memory
+    #[arg(id = "refused_max", long = "refused-max", value_name = "BYTES", default_value = "1GiB", value_parser = values::bytes_within::<u64>(1 << 10..=1 << 50), help_heading = "HTTP delivery")]
     pub refused_bytes_max: u64,
-    /// Most bytes of such packets that are kept in memory when there is no folder, all shards together.
+    /// Most memory, all shards together, for packets that every HTTP analyzer refuses and that are in no
+    /// file (weir ctl refused). When it is full the oldest goes, and is counted. 0: none is kept
+    #[arg(id = "refused_memory", long = "refused-memory", value_name = "BYTES", default_value = "16MiB", value_parser = values::bytes_within::<usize>(0..=64 << 30), help_heading = "HTTP delivery")]
     pub refused_memory_bytes_max: usize,
-    /// Packets that an analyzer refuses for good, and takes none, before it is taken out for a while; 0:
-    /// that is never done.
+    /// Take an HTTP analyzer out for --eject-time that has refused so many packets for good and taken none,
+    /// while another took more than it refused; never more than half of all analyzers, nor the last: when
+    /// others die meanwhile, it comes back with its next health check. 0: never
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = values::number(0..=1_000_000_000_u64), help_heading = "HTTP delivery")]
     pub eject_refusals: u64,
-    /// How long it is out the first time.
+    /// How long it is out the first time; the n-th time in a row n times as long, ten times at most
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::duration_within(Duration::from_millis(100)..=Duration::from_secs(3600)), help_heading = "HTTP delivery")]
     pub eject_time: Duration,
 }
-
-/// Messages that came one by one are joined to packets of at most this size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Joined {
-    /// Bytes of JSON; a single message may have more.
-    pub bytes_max: usize,
-    /// Messages.
-    pub messages_max: usize,
 }
 
-impl Default for Joined {
-    /// Below the 100 kB that a body may have by default in Express, the Node reference's server.
-    fn default() -> Joined {
-        Joined {
-            bytes_max: 64 << 10,
-            messages_max: 1000,
-        }
-    }
+settings! {
+/// Messages that came one by one are joined to packets of at most this size.
+#[derive(clap::Args, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Joined {
+    /// Messages that came by TCP are joined to packets of at most so many bytes of JSON for HTTP analyzers; a
+    /// single message may have more. Below what the analyzers take (Express: 100 kB)
+    #[arg(id = "http_joined_bytes", long = "http-joined-bytes", value_name = "BYTES", default_value = "64KiB", value_parser = values::bytes_within::<usize>(1 << 10..=64 << 20), help_heading = "HTTP delivery")]
+    pub bytes_max: usize as "http_joined_bytes_max",
+    /// And of at most so many messages
+    #[arg(id = "http_joined_messages", long = "http-joined-messages", value_name = "N", default_value_t = 1000, value_parser = values::number(1..=65_536_usize), help_heading = "HTTP delivery")]
+    pub messages_max: usize as "http_joined_messages_max",
+}
 }
 
 impl Default for HttpConfig {
-    /// The flags' defaults, but no listener.
+    /// As [`Config::default`].
     fn default() -> HttpConfig {
-        HttpConfig {
-            listen: None,
-            body_bytes_max: 1 << 20,
-            inflated_bytes_max: 8 << 20,
-            head_bytes_max: 16 << 10,
-            messages_max: 10_000,
-            memory_bytes_max: 64 << 20,
-            request_timeout: Duration::from_secs(30),
-            idle_timeout: Duration::from_secs(75),
-            connections_max: 0,
-            analyzers: Vec::new(),
-            pool_connections: 8,
-            joined: Joined::default(),
-            push_timeout: Duration::from_secs(5),
-            push_retries: 3,
-            backoff: Duration::from_secs(1),
-            health_interval: Duration::from_secs(5),
-            health_timeout: Duration::from_secs(3),
-            slow_start: Duration::from_secs(30),
-            refused: None,
-            refused_bytes_max: 1 << 30,
-            refused_memory_bytes_max: 16 << 20,
-            eject_refusals: 100,
-            eject_time: Duration::from_secs(30),
-        }
+        Config::default().http
     }
 }
 

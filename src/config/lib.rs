@@ -1,41 +1,60 @@
-//! Everything that a distributor can be told, and which values go together. What the command line, the
-//! environment and files say becomes a [`Config`].
+//! Everything that a distributor can be told, and which values go together. Each setting is defined once, as a field
+//! of [`Config`], [`HttpConfig`] or [`Protection`]: flag, help, range, default, value, name in run reports. Keys of
+//! `weir.toml`, variables and the schema are made of the flags.
 //!
 //! ```text
+//!   settings     what a definition says                               (settings.rs: read this first)
 //!   Config       shards, memory, time-outs, Admin                     (here)
 //!   HttpConfig   listener, limits of a request, pushes and health     (http.rs)
 //!   HttpAnalyzer id, weight and Endpoint                              (endpoint.rs)
 //!   Protection   RateLimit, AllowList per listener, Token, Cors       (protection.rs)
 //!   Hosts        names that it answers to                             (hosts.rs)
+//!   values       bytes, times, numbers, with units                    (values.rs; of single flags: flags.rs)
 //!   listeners    apart from each other (apart.rs), and no analyzers (own.rs)
 //! ```
 #![forbid(unsafe_code)]
 
 mod apart;
 mod endpoint;
+mod flags;
 mod hosts;
 mod http;
 mod own;
 mod protection;
+mod settings;
+pub mod values;
 
 pub use endpoint::{Endpoint, HttpAnalyzer, HTTP_ID_BYTES_MAX};
+pub use flags::{CoreList, OrAuto, OrOff};
 pub use hosts::{Hosts, Stranger};
 pub use http::{check_analyzers, HttpConfig, Joined, HTTP_ANALYZERS_MAX, HTTP_HEAD_TIMEOUT};
 pub use own::OwnListeners;
 pub use protection::{token_text, AllowList, Cors, Protection, RateLimit, Token};
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, FromArgMatches};
+use log::LevelFilter;
 use weir_engine::{EngineConfig, OnSlow};
 use weir_protocol::control::UNACKED_MESSAGES_MAX;
+use weir_protocol::frame::{FRAME_BYTES_MAX_DEFAULT, FRAME_HEADER_BYTES};
 use weir_protocol::Dialect;
+
+use settings::{settings, Reported};
 
 /// The arena has room for so many of the largest packets, and some buffers more.
 const PACKETS_IN_ARENA: usize = 5;
 const SPARE_BUFFERS: usize = 16;
+/// Largest frame that may be allowed, in bytes.
+const FRAME_BYTES_MAX: u64 = 64 << 20;
+/// Kernel features that have a fallback.
+const FEATURES: [&str; 4] = ["defer-taskrun", "incremental", "min-wait", "send-zc"];
 /// Largest batch buffer in bytes: more than any frame needs, and than one send takes.
 const BATCH_BYTES_MAX: u32 = 1 << 30;
 
@@ -67,70 +86,201 @@ pub enum Accept {
     Local,
 }
 
-/// Everything that a distributor can be told.
-#[derive(Clone, Debug)]
+settings! {
+/// Everything that a distributor can be told, flag by flag.
+#[derive(clap::Args, Clone, Debug)]
 pub struct Config {
-    /// Where emitters connect.
+    /// Where emitters connect
+    #[arg(
+        long,
+        value_name = "ADDR",
+        default_value = "127.0.0.1:8080",
+        value_parser = values::address,
+        help_heading = "Sockets"
+    )]
     pub emitters: SocketAddr,
-    /// Where analyzers connect.
+    /// Where analyzers connect. Whoever reaches this port is given messages, unless
+    /// --analyzer-token-file or --allow-analyzers says otherwise
+    #[arg(
+        long,
+        value_name = "ADDR",
+        default_value = "127.0.0.1:8081",
+        value_parser = values::address,
+        help_heading = "Sockets"
+    )]
     pub analyzers: SocketAddr,
+    /// What reference clients speak, when it is not to be guessed
+    #[arg(long, value_name = "DIALECT", default_value = "auto", value_parser = PossibleValuesParser::new(["auto", "typed", "compact"]).map(flags::dialect), help_heading = "Sockets")]
+    pub dialect: OrAuto<Dialect>,
+    /// Most emitter connections, all shards together; 0: as many as the descriptor limit allows
+    #[arg(id = "max_connections", long = "max-connections", value_name = "N", default_value_t = 0, value_parser = values::number(0..=usize::MAX), help_heading = "Sockets")]
+    pub connections_max: usize,
+
+    /// Cores to pin shards to, such as 0-3 or 0,2; default: all, one shard each
+    #[arg(id = "cores", long = "cores", value_name = "LIST", value_parser = flags::cores, help_heading = "Cores")]
+    pub core_list: Option<CoreList> as _,
+    /// Number of shards; when there are more than cores, none is pinned
+    #[arg(id = "shards", long = "shards", value_name = "N", value_parser = values::number(1..=1024_u16), help_heading = "Cores")]
+    pub shard_count: Option<u16> as _,
     /// Number of shards; more than cores are not pinned.
+    #[arg(skip)]
     pub shards: usize,
     /// Cores to pin shards to, one each; empty: none is pinned.
+    #[arg(skip)]
     pub cores: Vec<usize>,
-    /// Which shard takes a connection of an emitter or an HTTP client.
+    /// Which shard takes a connection: any (the kernel spreads them by their addresses), or the one on the
+    /// core where the connection's packets come in. For hosts whose interface has a queue and an interrupt
+    /// for each shard's core (from Linux 6.2 on, before it has no effect; --cores must pin the shards)
+    #[arg(long, value_name = "POLICY", default_value = "spread", value_parser = PossibleValuesParser::new(["spread", "local"]).map(flags::accept), help_heading = "Cores")]
     pub accept: Accept,
-    /// Bytes of egress arena per shard.
-    pub arena_bytes: usize,
-    /// Bytes of a batch buffer.
-    pub batch_bytes: u32,
-    /// Bytes of receive memory per shard.
-    pub ingress_bytes: usize,
-    /// Largest frame in bytes, header included.
-    pub frame_bytes_max: u32,
-    /// Most bytes of arena per analyzer and shard.
-    pub window_bytes: u64,
-    /// Most messages un-ACKed per analyzer and shard.
-    pub window_messages: u64,
-    /// Most bytes of partial frames per shard.
-    pub partial_bytes_max: usize,
-    /// Policy for an analyzer whose window is full.
-    pub on_slow: OnSlow,
-    /// Longest time that sparse traffic is gathered.
+    /// Longest time that a message waits for those of other connections, when traffic is sparse. For the next
+    /// ones of its own connection it may wait four times as long, if that sends one in every such time. 0s:
+    /// never wait
+    #[arg(long, value_name = "TIME", default_value = "500us", value_parser = values::duration_within(Duration::ZERO..=Duration::from_millis(50)), help_heading = "Cores")]
     pub latency_budget: Duration,
-    /// Longest time that a shard polls the interface's queues before it sleeps; zero: never.
+    /// Before a shard sleeps it looks into the interface's queues itself for this long, instead of waiting
+    /// for the interrupt (NAPI busy polling, Linux 6.9). Only for connections through an interface that has
+    /// such queues: on loopback it does nothing. With --latency-budget 0s; 0s: never
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = values::duration_within(Duration::ZERO..=Duration::from_millis(10)), help_heading = "Cores")]
     pub busy_poll: Duration,
-    /// Sends of at least this many bytes are zero-copy where that works; 0: never.
-    pub zero_copy_bytes: usize,
-    /// To analyzers on this host as well, for tests.
-    pub zero_copy_loopback: bool,
-    /// A link that makes no ACK progress for this long is given up.
+
+    /// Memory per shard for messages on their way: sent and not ACKed, or not sent. Serves one
+    /// analyzer for every six batch buffers
+    #[arg(id = "arena", long = "arena", value_name = "BYTES", default_value = "64MiB", value_parser = values::size, help_heading = "Memory")]
+    pub arena_bytes: usize,
+    /// Size of a batch buffer, the unit of that memory
+    #[arg(long, value_name = "BYTES", default_value = "128KiB", value_parser = values::bytes_within::<u32>(4 << 10..=1 << 30), help_heading = "Memory")]
+    pub batch_bytes: u32,
+    /// Memory per shard for receiving, shared by all its emitters; a power of two, or the next lower
+    #[arg(id = "ingress", long = "ingress", value_name = "BYTES", default_value = "4MiB", value_parser = values::size, help_heading = "Memory")]
+    pub ingress_bytes: usize,
+    /// Most memory per shard for frames that have not arrived whole
+    #[arg(id = "partial_bytes", long = "partial-bytes", value_name = "BYTES", default_value = "64MiB", value_parser = values::size, help_heading = "Memory")]
+    pub partial_bytes_max: usize,
+    /// Largest frame, header included
+    #[arg(id = "max_frame", long = "max-frame", value_name = "BYTES", default_value = values::show_bytes(u64::from(FRAME_BYTES_MAX_DEFAULT)), value_parser = values::bytes_within::<u32>(u64::from(FRAME_HEADER_BYTES)..=FRAME_BYTES_MAX), help_heading = "Memory")]
+    pub frame_bytes_max: u32,
+
+    /// Most memory that one analyzer may hold per shard; an equal share of the arena if that is
+    /// less, and never less than two batch buffers
+    #[arg(id = "window", long = "window", value_name = "BYTES", default_value = "16MiB", value_parser = values::bytes, help_heading = "Delivery")]
+    pub window_bytes: u64,
+    /// Most messages that one analyzer may leave un-ACKed per shard
+    #[arg(long, value_name = "N", default_value_t = 1 << 24, value_parser = values::number(1..=1_u64 << 28), help_heading = "Delivery")]
+    pub window_messages: u64,
+    /// What to do with the share of an analyzer whose window is full: spill it to the others, or
+    /// wait for it: then its shard takes nothing in until it ACKs
+    #[arg(long, value_name = "POLICY", default_value = "spill", value_parser = PossibleValuesParser::new(["spill", "wait"]).map(flags::on_slow), help_heading = "Delivery")]
+    pub on_slow: OnSlow,
+    /// Give an analyzer up that makes no ACK progress for this long (rule: docs/PROTOCOL.md)
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::positive_duration, help_heading = "Delivery")]
     pub ack_timeout: Duration,
-    /// How long emitters have to go when the distributor stops.
-    pub farewell: Duration,
-    /// A peer whose kernel does not answer for this long is given up.
+    /// Give a peer up whose host does not answer for this long (TCP_USER_TIMEOUT)
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = values::duration_within(Duration::from_secs(4)..=Duration::from_secs(3600)), help_heading = "Delivery")]
     pub peer_timeout: Duration,
-    /// Time that a frame has from its first byte to its last, while emitters are read from.
+    /// Close an emitter whose frame has not arrived whole this long after its first byte. The time in which
+    /// nothing is taken in, because no analyzer can, does not count
+    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = values::duration_within(Duration::from_secs(1)..=Duration::from_secs(86400)), help_heading = "Delivery")]
     pub frame_timeout: Duration,
-    /// Most emitter connections, all shards together; 0: as many as descriptors allow.
-    pub connections_max: usize,
-    /// Most analyzers that a shard serves; 0: as many as its arena does.
-    pub analyzers_max: usize,
-    /// Dialect of reference clients, when it is not to be guessed.
-    pub dialect: Option<Dialect>,
-    /// Kernel features to do without.
+    /// How long SIGTERM lets emitters finish: it half-closes their connections and reads on until
+    /// they close. Who has closed by then is read to its end, the others are cut off
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = values::duration, help_heading = "Delivery")]
+    pub farewell: Duration,
+    /// How long SIGTERM waits for ACKs, the farewell included
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = values::duration, help_heading = "Delivery")]
+    pub drain_timeout: Duration as _,
+
+    /// Write the books as JSON when it ends, for `weir audit`: received, ACKed, in flight, queued,
+    /// dropped; shares against weights
+    #[arg(long, value_name = "FILE", help_heading = "Ledger")]
+    pub certificate: Option<PathBuf> as _,
+
+    /// Sends of at least this size are zero-copy, but not to this host and not to where the kernel
+    /// copies all the same; 0: never, and the arena is not locked in memory
+    #[arg(id = "zero_copy", long = "zero-copy", value_name = "BYTES", default_value = "16KiB", value_parser = values::size, help_heading = "Kernel")]
+    pub zero_copy_bytes: usize,
+    /// Zero-copy to analyzers on this host as well, where the kernel always copies: for tests
+    #[arg(long, value_name = "BOOL", default_value = "false", num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set, value_parser = values::boolean, help_heading = "Kernel")]
+    pub zero_copy_loopback: bool,
+    /// Do without kernel features, a list of defer-taskrun, incremental, min-wait, send-zc: for tests
+    /// and for kernels where one is faulty
+    #[arg(
+        long,
+        value_name = "FEATURES",
+        value_delimiter = ',',
+        value_parser = PossibleValuesParser::new(FEATURES),
+        help_heading = "Kernel"
+    )]
     pub without: Vec<String>,
-    /// Where operators connect; none: nowhere.
-    pub admin: Option<Admin>,
-    /// Everything about HTTP.
+
+    /// Least severe log lines that are written; RUST_LOG wins
+    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = PossibleValuesParser::new(["error", "warn", "info", "debug", "trace"]).map(flags::level), help_heading = "Logging")]
+    pub log_level: LevelFilter as _,
+
+    #[command(flatten)]
+    #[allow(missing_docs)] // clap would take it for the help of the program
     pub http: HttpConfig,
-    /// Who may connect, and how often.
+    /// Where operators connect: the path of a Unix socket, an address (which needs
+    /// --admin-token-file), or off. Under systemd with RuntimeDirectory=: admin.sock in there
+    #[arg(long, value_name = "PATH|ADDR", default_value = "off", value_parser = flags::admin, help_heading = "Sockets")]
+    pub admin: OrOff<Admin>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
     pub protection: Protection,
+
+    /// Most analyzers that a shard serves; 0: as many as its arena does. What descriptors leave, no setting.
+    #[arg(skip)]
+    pub analyzers_max: usize as _,
     /// Random number of this run.
-    pub instance: u64,
+    #[arg(skip)]
+    pub instance: u64 as _,
+}
+}
+
+impl Default for Config {
+    /// What an empty command line says, for one shard that is not pinned.
+    fn default() -> Config {
+        static DEFAULT: LazyLock<Config> = LazyLock::new(|| {
+            let none: [&str; 0] = [];
+            let command = Config::augment_args(clap::Command::new("weir").no_binary_name(true));
+            let matches = command.try_get_matches_from(none);
+            let config = matches.and_then(|matches| Config::from_arg_matches(&matches));
+            // Tests parse each default.
+            let config = config.expect("flags take their defaults");
+            Config {
+                shards: 1,
+                ..config
+            }
+        });
+        DEFAULT.clone()
+    }
 }
 
 impl Config {
+    /// Reads what the flags only name: this machine's cores, token files.
+    ///
+    /// # Errors
+    /// The flag, the value and what is allowed.
+    pub fn resolve(&mut self) -> Result<(), String> {
+        let cores = self.core_list.as_ref().map(|list| list.0.clone());
+        let cores = cores.unwrap_or_else(flags::present_cores);
+        self.shards = self.shard_count.map_or(cores.len().max(1), usize::from);
+        self.cores = cores
+            .get(..self.shards)
+            .map(<[usize]>::to_vec)
+            .unwrap_or_default();
+        let http = &mut self.http;
+        http.inflated_bytes_max = http.inflated_bytes_max.max(http.body_bytes_max);
+        self.protection.resolve()
+    }
+
+    /// Every setting by its name, in base units: for run reports, and for operators.
+    pub fn texts(&self) -> BTreeMap<String, String> {
+        let mut texts = BTreeMap::new();
+        self.report("", &mut texts);
+        texts
+    }
+
     /// What the engine of a shard is told.
     pub fn engine(&self, shard: u16) -> EngineConfig {
         let buffers = self.arena_bytes / self.batch_bytes as usize;

@@ -1,46 +1,136 @@
 //! Who may connect, how often, and with what: limits that protect a distributor from its peers.
 
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
-use super::Hosts;
+use crate::settings::settings;
+use crate::{flags, values, Config, Hosts, OrOff};
 
 /// Most networks of a list: each connection is compared with all of them.
 const NETWORKS_MAX: usize = 1024;
 /// Most origins of [`Cors`].
 const ORIGINS_MAX: usize = 64;
+/// A file with a token is read so far: a longer line is refused anyway.
+const TOKEN_FILE_BYTES_MAX: u64 = 4096;
 /// Shortest and longest token, in bytes.
 const TOKEN_BYTES: std::ops::RangeInclusive<usize> = 16..=256;
 
-/// Everything that protects. The default lets everybody do everything.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+settings! {
+/// Everything that protects. What a flag only names is read by [`Config::resolve`].
+#[derive(clap::Args, Clone, Debug, PartialEq, Eq)]
 pub struct Protection {
-    /// Requests of one client address; none: no limit.
-    pub rate_limit: Option<RateLimit>,
-    /// Most connections of one client address, on the emitters' and on the HTTP listener each, all
-    /// shards together; 0: no limit.
+    /// Requests that one client address may make in a time (1000/15m); off: no
+    /// limit. Of IPv6, a /64 is one client
+    #[arg(long, value_name = "N/TIME", default_value = "off", value_parser = flags::rate_limit, help_heading = "Protection")]
+    pub rate_limit: OrOff<RateLimit>,
+    /// Most connections of one client address (of IPv6: of one /64), on --emitters and on --http each, and most
+    /// analyzers on --analyzers, all shards together; of those that have not spoken there, each shard; 0: no limit
+    #[arg(id = "max_per_address", long = "max-per-address", value_name = "N", default_value_t = 0, value_parser = values::number(0..=usize::MAX), help_heading = "Protection")]
     pub connections_per_address_max: usize,
-    /// Who may connect as an emitter.
+    /// Networks that emitters may connect from (10.0.0.0/8,fd00::/8); default: all
+    #[arg(id = "allow_emitters", long = "allow-emitters", value_name = "CIDR", value_delimiter = ',', value_parser = flags::network, help_heading = "Protection")]
+    pub emitter_networks: Vec<IpNet> as _,
+    /// Those of `--allow-emitters`.
+    #[arg(skip)]
     pub allow_emitters: AllowList,
-    /// Who may connect as an analyzer.
+    /// Networks that analyzers may connect from; default: all
+    #[arg(id = "allow_analyzers", long = "allow-analyzers", value_name = "CIDR", value_delimiter = ',', value_parser = flags::network, help_heading = "Protection")]
+    pub analyzer_networks: Vec<IpNet> as _,
+    /// Those of `--allow-analyzers`.
+    #[arg(skip)]
     pub allow_analyzers: AllowList,
-    /// Who may connect by HTTP.
+    /// Networks that HTTP clients may connect from; default: all
+    #[arg(id = "allow_http", long = "allow-http", value_name = "CIDR", value_delimiter = ',', value_parser = flags::network, help_heading = "Protection")]
+    pub http_networks: Vec<IpNet> as _,
+    /// Those of `--allow-http`.
+    #[arg(skip)]
     pub allow_http: AllowList,
-    /// Whose header X-Forwarded-For is believed: limits of HTTP clients are then about the address in it.
-    pub trusted_proxies: AllowList,
-    /// Names that browsers may ask it under.
-    pub http_hosts: Hosts,
+    /// File whose first line is the token that native analyzers must show: 16 to 256 bytes of
+    /// visible ASCII. Reference clients, which have no place for one, are refused then
+    #[arg(long, value_name = "FILE", help_heading = "Protection")]
+    pub analyzer_token_file: Option<PathBuf> as _,
     /// What native analyzers must show.
+    #[arg(skip)]
     pub analyzer_token: Option<Token>,
+    /// File whose first line is the token that operators must show
+    #[arg(long, value_name = "FILE", help_heading = "Protection")]
+    pub admin_token_file: Option<PathBuf> as _,
     /// What operators must show.
+    #[arg(skip)]
     pub admin_token: Option<Token>,
-    /// Which web pages may read answers.
+    /// Web pages that may read answers of --http: off, * (all), or those from a list of origins
+    #[arg(
+        long,
+        value_name = "ORIGINS",
+        default_value = "off",
+        help_heading = "Protection"
+    )]
     pub cors: Cors,
+    /// Names that browsers may ask --http and --admin for, beside IP addresses, names without a dot and this
+    /// machine's own: own, * (all), or a list (weir.example.org). Of a web page that asks under another name, or
+    /// for another site than --cors has, nothing is taken
+    #[arg(
+        long,
+        value_name = "NAMES",
+        default_value = "own",
+        help_heading = "Protection"
+    )]
+    pub http_hosts: Hosts,
+    /// Networks of proxies in front of --http: --rate-limit and --allow-http are about the right-most address of
+    /// X-Forwarded-For that is none of theirs, and --max-per-address leaves them out. Default: none; then all
+    /// clients behind a proxy are one, the proxy
+    #[arg(id = "trusted_proxies", long = "trusted-proxies", value_name = "CIDR", value_delimiter = ',', value_parser = flags::network, help_heading = "Protection")]
+    pub proxy_networks: Vec<IpNet> as _,
+    /// Those of `--trusted-proxies`.
+    #[arg(skip)]
+    pub trusted_proxies: AllowList,
+}
+}
+
+impl Default for Protection {
+    /// As [`Config::default`]: everybody may do everything.
+    fn default() -> Protection {
+        Config::default().protection
+    }
+}
+
+impl Protection {
+    /// Makes lists of networks, and reads the token files.
+    pub(crate) fn resolve(&mut self) -> Result<(), String> {
+        let allow = |flag: &str, list: &[IpNet]| {
+            AllowList::new(list.to_vec()).map_err(|why| format!("{flag}: {why}"))
+        };
+        self.allow_emitters = allow("--allow-emitters", &self.emitter_networks)?;
+        self.allow_analyzers = allow("--allow-analyzers", &self.analyzer_networks)?;
+        self.allow_http = allow("--allow-http", &self.http_networks)?;
+        self.trusted_proxies = allow("--trusted-proxies", &self.proxy_networks)?;
+        let token = |flag: &str, file: &Option<PathBuf>| {
+            let read = |path: &PathBuf| {
+                read_token(path).map_err(|why| format!("{flag} {}: {why}", path.display()))
+            };
+            file.as_ref().map(read).transpose()
+        };
+        self.analyzer_token = token("--analyzer-token-file", &self.analyzer_token_file)?;
+        self.admin_token = token("--admin-token-file", &self.admin_token_file)?;
+        Ok(())
+    }
+}
+
+fn read_token(path: &Path) -> Result<Token, String> {
+    let mut text = Vec::new();
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    file.take(TOKEN_FILE_BYTES_MAX)
+        .read_to_end(&mut text)
+        .map_err(|error| error.to_string())?;
+    Token::from_file_text(&text)
 }
 
 /// So many requests in so much time.
@@ -274,5 +364,17 @@ mod tests {
             assert!(!error.contains("0123"), "{error}");
         }
         assert!(Token::from_file_text(&[b'x'; 257]).is_err());
+    }
+
+    #[test]
+    fn tokens_come_from_the_first_line_of_a_file() {
+        let path = std::env::temp_dir().join(format!("weir-token-{}", std::process::id()));
+        std::fs::write(&path, "0123456789abcdef\nnot this").expect("written");
+        let token = read_token(&path).expect("a token");
+        assert!(token.accepts(b"0123456789abcdef"));
+        std::fs::write(&path, "short").expect("written");
+        assert!(read_token(&path).is_err_and(|why| why.contains("5 bytes; allowed: 16 to 256")));
+        std::fs::remove_file(&path).expect("removed");
+        assert!(read_token(&path).is_err_and(|why| why.contains("No such file")));
     }
 }

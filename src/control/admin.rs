@@ -433,6 +433,7 @@ mod tests {
     use super::super::fake::{Fake, FakeDeck};
     use super::super::{Reloader, Settings};
     use super::*;
+    use weir_config::Config;
 
     struct File;
 
@@ -451,7 +452,7 @@ mod tests {
     fn core(change: impl FnOnce(&mut Settings)) -> (Arc<Core>, Arc<FakeDeck>) {
         let deck = Arc::new(FakeDeck::default());
         *lock(&deck.reports) = Fake::new(&[0.4, 0.6]).reports;
-        let mut settings = Settings::new(Stamp::now());
+        let mut settings = Settings::of(&Config::default(), Stamp::now());
         change(&mut settings);
         (
             Arc::new(Core::new(Box::new(Arc::clone(&deck)), settings)),

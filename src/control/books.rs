@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 
-use super::configuration::configuration;
 use weir_config::Config;
 use weir_engine::{Balance, Reason};
 use weir_ledger::certificate::{
@@ -73,7 +72,7 @@ pub fn certificate(config: &Config, reports: &[ShardReport], closing: Closing) -
         Closing { at_once: true, .. } => Outcome::EndedAtOnce,
         _ => Outcome::Abandoned,
     };
-    let configuration = configuration(config);
+    let configuration = config.texts();
     Distributor {
         certificate: Heading::new(Kind::Distributor),
         run: Run::until_now(closing.started),
@@ -175,7 +174,6 @@ fn shares(reports: &[ShardReport]) -> Vec<Share> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use weir_config::{HttpConfig, Protection};
     use weir_engine::{Account, TableChanges};
 
     fn report(shard: u16, received: u64, acked: u64) -> ShardReport {
@@ -204,37 +202,11 @@ mod tests {
     }
 
     fn config() -> Config {
-        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
         Config {
-            emitters: address,
-            analyzers: address,
-            shards: 1,
             cores: vec![0],
-            accept: weir_config::Accept::Spread,
             arena_bytes: 1 << 20,
-            batch_bytes: 4096,
-            ingress_bytes: 4096,
-            frame_bytes_max: 4096,
-            window_bytes: 4096,
-            window_messages: 1,
-            partial_bytes_max: 4096,
-            on_slow: weir_engine::OnSlow::Spill,
-            latency_budget: std::time::Duration::ZERO,
-            busy_poll: std::time::Duration::ZERO,
-            zero_copy_bytes: 0,
-            zero_copy_loopback: false,
-            ack_timeout: std::time::Duration::ZERO,
-            peer_timeout: std::time::Duration::ZERO,
-            frame_timeout: std::time::Duration::ZERO,
-            connections_max: 0,
-            analyzers_max: 0,
-            dialect: None,
-            without: Vec::new(),
-            farewell: std::time::Duration::ZERO,
-            admin: None,
-            http: HttpConfig::default(),
-            protection: Protection::default(),
             instance: 7,
+            ..Config::default()
         }
     }
 

@@ -17,7 +17,6 @@ pub mod answer;
 pub mod books;
 pub mod bottleneck;
 pub mod client;
-mod configuration;
 pub mod core;
 pub mod events;
 pub mod exchange;
@@ -39,8 +38,6 @@ pub mod token;
 pub mod track;
 pub mod view;
 
-pub use configuration::configuration;
-
 #[cfg(test)]
 mod fake;
 
@@ -59,10 +56,10 @@ use self::exchange::{Ask, Response};
 use self::listener::{AdminAt, Listener};
 use self::outlier::EjectRule;
 use self::streams::{Part, Streams};
-use weir_config::{Cors, Hosts, HttpAnalyzer, OwnListeners, Token};
+use weir_config::{Admin, Config, Cors, Hosts, HttpAnalyzer, OwnListeners, Token};
 use weir_ledger::certificate::Stamp;
 use weir_service::sockets::AdminSocket;
-use weir_shard::{Operator, Question};
+use weir_shard::{pseudonym, Operator, Question};
 
 /// Orders over the public port that may wait; beyond, 503.
 const ORDERS_MAX: usize = 64;
@@ -106,27 +103,33 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Nothing configured, and the usual times.
-    pub fn new(started: Stamp) -> Settings {
+    /// What a configuration says. Sockets that were passed, reloads and taps are added by who has them.
+    pub fn of(config: &Config, started: Stamp) -> Settings {
+        let Config {
+            http, protection, ..
+        } = config;
         Settings {
             started,
-            buffer_bytes: 128 * 1024,
-            admin: None,
+            buffer_bytes: u64::from(config.batch_bytes),
+            admin: config.admin.as_ref().map(|admin| match admin {
+                Admin::Path(path) => AdminAt::Unix(path.clone()),
+                Admin::Tcp(address) => AdminAt::Tcp(*address),
+            }),
             admin_socket: None,
-            token: None,
-            cors: Cors::Off,
-            hosts: Hosts::Own,
-            http_analyzers: Vec::new(),
-            health_interval: Duration::from_secs(5),
-            health_timeout: Duration::from_secs(3),
-            slow_start: Duration::from_secs(30),
+            token: protection.admin_token.clone(),
+            cors: protection.cors.clone(),
+            hosts: protection.http_hosts.clone(),
+            http_analyzers: http.analyzers.clone(),
+            health_interval: http.health_interval,
+            health_timeout: http.health_timeout,
+            slow_start: http.slow_start,
             eject: EjectRule {
-                refusals: 100,
-                time: Duration::from_secs(30),
+                refusals: http.eject_refusals,
+                time: http.eject_time,
             },
-            own: OwnListeners::default(),
-            via: String::new(),
-            configuration: BTreeMap::new(),
+            own: OwnListeners::of(config),
+            via: pseudonym(config.instance),
+            configuration: config.texts(),
             reloader: None,
             tap: None,
         }

@@ -32,8 +32,7 @@ use std::time::Duration;
 
 use play::Outcome;
 use weir_client::stop_on_signals;
-use weir_config::{Accept, Config, HttpConfig, Protection};
-use weir_engine::OnSlow;
+use weir_config::{Config, HttpConfig};
 use weir_runtime::{Distributor, StartError};
 use weir_streams::complain;
 
@@ -131,31 +130,20 @@ fn config(shards: usize) -> Config {
         shards,
         // Not pinned: the other processes have nowhere else to go.
         cores: Vec::new(),
-        accept: Accept::Spread,
         arena_bytes: (ARENA_BYTES / shards.max(1)).clamp(ARENA_BYTES_MIN, ARENA_BYTES_MAX),
         batch_bytes: BATCH_BYTES,
         ingress_bytes: 1 << 20,
         frame_bytes_max: FRAME_BYTES_MAX,
         window_bytes: u64::MAX,
-        window_messages: 1 << 24,
         partial_bytes_max: 4 << 20,
-        on_slow: OnSlow::Spill,
-        latency_budget: Duration::from_micros(500),
-        busy_poll: Duration::ZERO,
         // Loopback copies all the same, and registered memory could be more than a user may lock.
         zero_copy_bytes: 0,
-        zero_copy_loopback: false,
-        ack_timeout: Duration::from_secs(30),
-        farewell: Duration::from_secs(1),
-        peer_timeout: Duration::from_secs(10),
-        frame_timeout: Duration::from_secs(60),
-        connections_max: 0,
-        analyzers_max: 0,
-        dialect: None,
         without: vec!["send-zc".to_owned()],
-        admin: None,
-        http: HttpConfig::default(),
-        protection: Protection::default(),
+        http: HttpConfig {
+            listen: None,
+            ..HttpConfig::default()
+        },
         instance: u64::from(std::process::id()),
+        ..Config::default()
     }
 }

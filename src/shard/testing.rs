@@ -11,8 +11,8 @@ use super::context::Context;
 use super::mesh::{Mesh, Message, Outbox};
 use super::port::{Chunk, Completion, Group, Io, Left};
 use super::shared::Shared;
-use weir_config::{Accept, Config, HttpConfig, Protection};
-use weir_engine::{OnSlow, Span, VecMemory};
+use weir_config::{Config, HttpConfig};
+use weir_engine::{Span, VecMemory};
 
 /// What a part asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,8 +110,6 @@ fn config(shards: usize, buffers: usize) -> Config {
         emitters: any,
         analyzers: any,
         shards,
-        cores: Vec::new(),
-        accept: Accept::Spread,
         arena_bytes: buffers * BUFFER_BYTES as usize,
         batch_bytes: BUFFER_BYTES,
         ingress_bytes: 1 << 20,
@@ -119,23 +117,18 @@ fn config(shards: usize, buffers: usize) -> Config {
         window_bytes: 1 << 20,
         window_messages: 10_000,
         partial_bytes_max: 1 << 16,
-        on_slow: OnSlow::Spill,
         latency_budget: Duration::ZERO,
-        busy_poll: Duration::ZERO,
         zero_copy_bytes: 0,
-        zero_copy_loopback: false,
         ack_timeout: Duration::from_secs(5),
-        farewell: Duration::from_secs(1),
         peer_timeout: Duration::from_secs(5),
         frame_timeout: Duration::from_secs(30),
         connections_max: 1000,
-        analyzers_max: 0,
-        dialect: None,
-        without: Vec::new(),
-        admin: None,
-        http: HttpConfig::default(),
-        protection: Protection::default(),
+        http: HttpConfig {
+            listen: None,
+            ..HttpConfig::default()
+        },
         instance: 7,
+        ..Config::default()
     }
 }
 

@@ -12,7 +12,7 @@ use super::mesh::SimMesh;
 use super::net::{Net, Port, SimListener};
 use super::plan::Plan;
 use super::world::PEER_TIMEOUT_NS;
-use weir_config::{Accept, Config, HttpConfig, Protection};
+use weir_config::{Config, HttpConfig};
 use weir_engine::VecMemory;
 use weir_shard::Shared;
 use weir_shard::{Listeners, Worker};
@@ -66,8 +66,6 @@ pub(super) fn config(plan: &Plan) -> Config {
         emitters: any,
         analyzers: any,
         shards: plan.shards,
-        cores: Vec::new(),
-        accept: Accept::Spread,
         arena_bytes: host.buffers as usize * host.batch_bytes as usize,
         batch_bytes: host.batch_bytes,
         ingress_bytes: usize::from(host.receive_buffers) * host.receive_bytes,
@@ -77,28 +75,26 @@ pub(super) fn config(plan: &Plan) -> Config {
         partial_bytes_max: host.partial_bytes,
         on_slow: host.on_slow,
         latency_budget: Duration::ZERO,
-        busy_poll: Duration::ZERO,
         zero_copy_bytes: host.zero_copy,
         zero_copy_loopback: true,
         ack_timeout: Duration::from_millis(host.ack_timeout_ms),
-        farewell: Duration::from_secs(1),
         peer_timeout: Duration::from_nanos(PEER_TIMEOUT_NS),
         frame_timeout: Duration::from_secs(3600),
         connections_max: 1000,
-        analyzers_max: 0,
-        dialect: None,
-        without: Vec::new(),
-        admin: None,
         http: http_config(&plan.http),
-        protection: Protection::default(),
         instance: plan.seed,
+        ..Config::default()
     }
 }
 
 fn http_config(plan: &HttpPlan) -> HttpConfig {
     let ms = Duration::from_millis;
+    let closed = HttpConfig {
+        listen: None,
+        ..HttpConfig::default()
+    };
     if plan.is_empty() {
-        return HttpConfig::default();
+        return closed;
     }
     HttpConfig {
         memory_bytes_max: plan.memory_bytes,
@@ -107,6 +103,6 @@ fn http_config(plan: &HttpPlan) -> HttpConfig {
         push_timeout: ms(plan.push_timeout_ms),
         push_retries: plan.push_retries,
         backoff: ms(plan.backoff_ms),
-        ..HttpConfig::default()
+        ..closed
     }
 }

@@ -73,7 +73,7 @@ pub fn run_check(args: &CheckArgs) -> ExitCode {
         Err(Refusal::Line(error)) => return complain(&[error.to_string()], 1),
         Err(Refusal::Values(problems)) => return complain(&problems, 1),
     };
-    if let Some(path) = &loaded.args.certificate {
+    if let Some(path) = &loaded.config.certificate {
         if let Err(error) = certificate::check_writable("--certificate", path) {
             return complain(&[loaded.args.origins.locate(&error.to_string())], 1);
         }

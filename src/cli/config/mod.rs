@@ -24,6 +24,8 @@ mod opens;
 mod print;
 mod schema;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 pub use layers::Source;
 pub use listening::Listening;

@@ -101,7 +101,7 @@ fn wrapped(text: &str) -> String {
 }
 
 /// A value as the file has it.
-fn toml(setting: &Setting, text: &str) -> String {
+pub(super) fn toml(setting: &Setting, text: &str) -> String {
     match setting.kind {
         Kind::Whole | Kind::Boolean => text.to_owned(),
         _ => quoted(text),

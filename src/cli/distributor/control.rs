@@ -7,14 +7,10 @@ use std::time::Instant;
 use super::manager::Manager;
 use super::reload::Reload;
 use crate::cli::config::Loaded;
-use crate::config::Admin;
-use crate::config::OwnListeners;
-use crate::control::listener::AdminAt;
-use crate::control::outlier::EjectRule;
 use crate::control::{self, Reloader, Running, Settings, TapSource, Tapped};
 use crate::ledger::certificate::Stamp;
 use crate::service::sockets::AdminSocket;
-use crate::shard::{pseudonym, Operator};
+use crate::shard::Operator;
 
 /// A tap asks the shards so often for what has passed.
 const TAP_EVERY: std::time::Duration = std::time::Duration::from_millis(100);
@@ -45,29 +41,9 @@ pub(super) fn start(operator: &Operator, from: From) -> io::Result<Control> {
         admin,
         manager,
     } = from;
-    let config = &loaded.config;
     let reload = Reload::start(operator.clone(), manager, loaded.clone())?;
-    let mut settings = Settings::new(started);
-    settings.buffer_bytes = u64::from(config.batch_bytes);
-    settings.admin = config.admin.as_ref().map(|admin| match admin {
-        Admin::Path(path) => AdminAt::Unix(path.clone()),
-        Admin::Tcp(address) => AdminAt::Tcp(*address),
-    });
+    let mut settings = Settings::of(&loaded.config, started);
     settings.admin_socket = admin;
-    settings.token.clone_from(&config.protection.admin_token);
-    settings.cors = config.protection.cors.clone();
-    settings.hosts = config.protection.http_hosts.clone();
-    settings.http_analyzers.clone_from(&config.http.analyzers);
-    settings.health_interval = config.http.health_interval;
-    settings.health_timeout = config.http.health_timeout;
-    settings.slow_start = config.http.slow_start;
-    settings.eject = EjectRule {
-        refusals: config.http.eject_refusals,
-        time: config.http.eject_time,
-    };
-    settings.own = OwnListeners::of(config);
-    settings.via = pseudonym(config.instance);
-    settings.configuration = crate::control::configuration(config);
     settings.reloader = Some(Arc::clone(&reload) as Arc<dyn Reloader>);
     settings.tap = Some(Box::new(Tap(operator.clone())));
     let running = control::serve(operator.clone(), settings)?;

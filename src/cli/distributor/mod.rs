@@ -1,26 +1,22 @@
 //! `weir distributor`: takes messages from emitters, gives each to one analyzer.
 //!
 //! ```text
-//! args.rs        flags
-//! control.rs     the control side
-//! manager.rs     what the service manager is told
-//! http.rs        flags of HTTP
-//! protection.rs  flags about who may connect
-//! reload.rs      the configuration, read again
-//! report.rs      the last lines, and the exit status
-//! signals.rs     what signals mean
+//! args.rs     flags
+//! control.rs  the control side
+//! manager.rs  what the service manager is told
+//! reload.rs   the configuration, read again
+//! report.rs   the last lines, and the exit status
+//! signals.rs  what signals mean
 //! ```
 
 mod args;
 mod control;
-mod http;
 mod manager;
-mod protection;
 mod reload;
 mod report;
 mod signals;
 
-pub use args::{Args, CoreList, PinnedDialect};
+pub use args::Args;
 
 use std::io;
 use std::process::ExitCode;
@@ -62,7 +58,7 @@ pub fn run(args: &Args) -> ExitCode {
         }
     };
     let manager = Arc::new(Manager::from_environment());
-    if let Some(path) = &args.certificate {
+    if let Some(path) = &args.settings.certificate {
         if let Err(error) = certificate::check_writable("--certificate", path) {
             complain(&error.to_string());
             return ExitCode::from(1);
@@ -134,7 +130,7 @@ pub fn run(args: &Args) -> ExitCode {
     );
     ear.running(Running {
         stopper: distributor.stopper(),
-        drain_timeout: args.drain_timeout,
+        drain_timeout: config.drain_timeout,
         reload: Arc::clone(&control.reload),
         core: Arc::clone(control.running.core()),
         manager,
@@ -155,7 +151,7 @@ pub fn run(args: &Args) -> ExitCode {
     };
     let mut code = report::status(&reports);
     // First of all: whoever does not read what follows shall not cost the evidence.
-    if let Some(path) = &args.certificate {
+    if let Some(path) = &args.settings.certificate {
         let written = certificate::write(path, &books::certificate(&config, &reports, closing));
         if let Err(error) = written {
             complain(&format!("--certificate {error}"));

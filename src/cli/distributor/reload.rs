@@ -147,7 +147,7 @@ impl Reload {
         live.protection.connections_per_address_max =
             state.started.config.protection.connections_per_address_max;
         self.operator.set_live(live);
-        set_log_level(to.args.log_level);
+        set_log_level(config.log_level);
         if let Some(core) = lock(&self.core).upgrade() {
             core.set_protection(
                 config.protection.admin_token.clone(),
@@ -238,9 +238,7 @@ fn differences(state: &State, to: &Loaded) -> Vec<Difference> {
 
 impl Reloader for Reload {
     fn current(&self) -> Value {
-        json!(crate::control::configuration(
-            &lock(&self.state).current.config
-        ))
+        json!(lock(&self.state).current.config.texts())
     }
 
     fn reload(&self, dry_run: bool, force: bool) -> Result<Value, String> {

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU16;
 
 use super::*;
 use crate::fake::{Fake, FakeDeck};
+use weir_config::Config;
 use weir_ledger::certificate::Stamp;
 
 /// Answers every connection with a status; 0: not at all.
@@ -45,7 +46,7 @@ fn analyzer(endpoint: &str) -> HttpAnalyzer {
 fn core(slow_start: Duration) -> (Arc<Core>, Arc<FakeDeck>) {
     let deck = Arc::new(FakeDeck::default());
     *lock(&deck.reports) = Fake::new(&[1.0]).reports;
-    let mut settings = Settings::new(Stamp::now());
+    let mut settings = Settings::of(&Config::default(), Stamp::now());
     settings.health_interval = Duration::from_millis(40);
     settings.health_timeout = Duration::from_millis(250);
     settings.slow_start = slow_start;

@@ -64,16 +64,34 @@ pub fn bytes(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "allowed: at most 16 EiB".into())
 }
 
+/// Like [`bytes`], of memory.
+pub fn size(text: &str) -> Result<usize, String> {
+    let most = usize::MAX;
+    let bytes = bytes(text)?;
+    usize::try_from(bytes).map_err(|_| format!("allowed: at most {most} bytes"))
+}
+
 /// Like [`bytes`], within `range`, limits included.
-pub fn bytes_within(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<u64, String> + Clone {
+pub fn bytes_within<T: TryFrom<u64>>(
+    range: RangeInclusive<u64>,
+) -> impl Fn(&str) -> Result<T, String> + Clone {
     move |text| {
         let bytes = bytes(text)?;
-        if range.contains(&bytes) {
+        if let (true, Ok(bytes)) = (range.contains(&bytes), T::try_from(bytes)) {
             return Ok(bytes);
         }
         let (first, last) = (show_bytes(*range.start()), show_bytes(*range.end()));
         Err(format!("allowed: {first} to {last}"))
     }
+}
+
+/// Like [`duration`], but no zero.
+pub fn positive_duration(text: &str) -> Result<Duration, String> {
+    let duration = duration(text)?;
+    if duration.is_zero() {
+        return Err("allowed: more than 0s".into());
+    }
+    Ok(duration)
 }
 
 /// Like [`duration`], within `range`, limits included.
@@ -158,7 +176,7 @@ pub fn host_and_port(text: &str) -> Result<String, String> {
 pub fn weight(text: &str) -> Result<f64, String> {
     text.parse()
         .ok()
-        .and_then(crate::protocol::valid_weight)
+        .and_then(weir_protocol::valid_weight)
         .ok_or_else(|| "allowed: a finite number, 0 or more (0.25)".into())
 }
 
@@ -239,9 +257,10 @@ mod tests {
         for text in ["0s", "1ns", "500us", "1500ms", "75s", "2m", "1h", "25h"] {
             assert_eq!(duration(text).map(show_duration).as_deref(), Ok(text));
         }
-        let size = bytes_within(1 << 10..=1 << 20);
+        let size = bytes_within::<u32>(1 << 10..=1 << 20);
         assert_eq!((size("1KiB"), size("1MiB")), (Ok(1 << 10), Ok(1 << 20)));
         assert_eq!(size("1023"), Err("allowed: 1KiB to 1MiB".into()));
+        assert!(positive_duration("0s").is_err_and(|why| why.contains("more than 0s")));
         let time = duration_within(Duration::from_millis(1)..=Duration::from_secs(60));
         assert_eq!(time("1m"), Ok(Duration::from_secs(60)));
         assert_eq!(time("61s"), Err("allowed: 1ms to 1m".into()));
