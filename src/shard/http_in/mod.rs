@@ -50,6 +50,8 @@ mod rate;
 mod replies;
 mod requests;
 mod serve;
+#[cfg(test)]
+mod tests;
 mod unread;
 mod waits;
 

@@ -41,6 +41,8 @@ mod connection;
 mod links;
 mod pump;
 mod refused;
+#[cfg(test)]
+mod tests;
 mod through;
 
 /// Stands for the status where there is none that could be read.

@@ -138,7 +138,11 @@ impl<I: Io> Intake<I> {
             let last_ns = std::mem::replace(&mut emitter.heard_ns, cx.now_ns);
             cx.gather.heard_after(cx.now_ns - last_ns);
             cx.engine.counters.receives += 1;
-            self.offer(cx, slot, chunk);
+            if emitter.rejected {
+                cx.io.release(Group::Ingress, chunk);
+            } else {
+                self.offer(cx, slot, chunk);
+            }
         } else if completion.result == 0 {
             emitter.ended = true;
         }
@@ -207,10 +211,6 @@ impl<I: Io> Intake<I> {
     /// Lets the engine take a chunk; what it cannot take now is returned.
     #[inline]
     fn ingest(&mut self, cx: &mut Context<I>, slot: Slot, chunk: Chunk) -> Option<Chunk> {
-        if self.table.get(slot).is_none_or(|emitter| emitter.rejected) {
-            cx.io.release(Group::Ingress, chunk);
-            return None;
-        }
         let bytes = cx.io.bytes_of(Group::Ingress, chunk);
         match cx.engine.ingest(slot.index(), bytes) {
             Ingest::Taken => {}
@@ -281,7 +281,10 @@ impl<I: Io> Intake<I> {
             else {
                 break;
             };
-            if let Some(chunk) = self.ingest(cx, slot, chunk) {
+            let emitter = self.table.get(slot);
+            if emitter.is_none_or(|emitter| emitter.rejected) {
+                cx.io.release(Group::Ingress, chunk);
+            } else if let Some(chunk) = self.ingest(cx, slot, chunk) {
                 self.pending.push_front(PendingChunk {
                     emitter: slot,
                     chunk,

@@ -20,6 +20,8 @@ use crate::slab::{token, Kind, Slab, Slot};
 
 mod close;
 mod emitters;
+#[cfg(test)]
+mod tests;
 mod unread;
 
 /// An emitter's connection.
