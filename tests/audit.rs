@@ -2,15 +2,13 @@
 //! them. It must find nothing when nothing is wrong, whoever was killed on the way, and it must find
 //! what is wrong when something is.
 
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::{Duration, SystemTime};
 
-use common::process::run;
-use common::{until, Distributor, Program};
+use weir_testkit::process::run;
+use weir_testkit::{until, Distributor, Program};
 
 /// A directory of this test; gone when dropped.
 struct Dir(PathBuf);

@@ -1,16 +1,16 @@
 //! What peers and operators get wrong: the connection or the start is refused with a reason, the
 //! reason is counted, and whatever was whole before it is delivered.
 
-mod common;
-
 use std::io::Write;
 use std::net::TcpListener;
 use std::process::Command;
 
-use common::process::{run, run_command, WEIR};
-use common::wire::{self, DIALECTS};
-use common::{assert_exactly_once, until, until_read};
-use common::{Acks, Analyzer, Dialect, Distributor, Emitter, Ended, Options};
+use weir_testkit::process::{run, run_command, weir};
+use weir_testkit::wire::{self, DIALECTS};
+use weir_testkit::{
+    assert_exactly_once, numbered, socket, until, until_read, Acks, Analyzer, Dialect, Distributor,
+    Emitter, Ended, Options,
+};
 
 const PAYLOAD: usize = 16;
 const FRAME: usize = 5 + PAYLOAD;
@@ -27,7 +27,7 @@ fn one_analyzer(flags: &str) -> (Distributor, Analyzer) {
 fn three_frames() -> Vec<u8> {
     let mut bytes = Vec::new();
     for id in 0..3 {
-        wire::put_numbered(&mut bytes, id, PAYLOAD);
+        numbered::put_numbered(&mut bytes, id, PAYLOAD);
     }
     bytes
 }
@@ -35,10 +35,10 @@ fn three_frames() -> Vec<u8> {
 /// Sends three whole frames, then `bad`, then a frame that must not be read any more.
 fn emitter_sends_after_three(bad: &[u8]) -> Ended {
     let (distributor, analyzer) = one_analyzer("");
-    let mut emitter = wire::connect(distributor.emitters);
-    let all = [&three_frames(), bad, &wire::numbered(3, PAYLOAD)].concat();
+    let mut emitter = socket::connect(distributor.emitters);
+    let all = [&three_frames(), bad, &numbered::numbered(3, PAYLOAD)].concat();
     emitter.write_all(&all).expect("writes");
-    wire::read_to_close(&mut emitter);
+    socket::read_to_close(&mut emitter);
     until_read(&[&analyzer], 3);
     let warned = distributor.wait_log("WARN");
     let peer = emitter.local_addr().expect("connected").to_string();
@@ -72,8 +72,8 @@ fn a_frame_that_is_too_long_ends_its_connection() {
 fn a_frame_that_is_cut_off_is_counted_and_what_came_before_is_delivered() {
     let (distributor, analyzer) = one_analyzer("");
     for cut in [1, 4, FRAME - 1] {
-        let mut emitter = wire::connect(distributor.emitters);
-        let part = &wire::numbered(99, PAYLOAD)[..cut];
+        let mut emitter = socket::connect(distributor.emitters);
+        let part = &numbered::numbered(99, PAYLOAD)[..cut];
         emitter
             .write_all(&[&three_frames(), part].concat())
             .expect("writes");
@@ -87,12 +87,15 @@ fn a_frame_that_is_cut_off_is_counted_and_what_came_before_is_delivered() {
 #[test]
 fn other_emitters_do_not_notice_a_bad_one() {
     let (distributor, analyzer) = one_analyzer("");
-    let mut good = wire::connect(distributor.emitters);
-    let (first, rest) = (wire::numbered(0, PAYLOAD), wire::numbered(1, PAYLOAD));
+    let mut good = socket::connect(distributor.emitters);
+    let (first, rest) = (
+        numbered::numbered(0, PAYLOAD),
+        numbered::numbered(1, PAYLOAD),
+    );
     good.write_all(&first[..7]).expect("writes");
-    let mut bad = wire::connect(distributor.emitters);
+    let mut bad = socket::connect(distributor.emitters);
     bad.write_all(&[0; 64]).expect("writes");
-    wire::read_to_close(&mut bad);
+    socket::read_to_close(&mut bad);
     good.write_all(&[&first[7..], &rest].concat())
         .expect("writes");
     until_read(&[&analyzer], 2);
@@ -107,15 +110,15 @@ fn other_emitters_do_not_notice_a_bad_one() {
 fn more_emitters_than_allowed_are_turned_away() {
     let (distributor, analyzer) = one_analyzer("--max-connections 2");
     let mut kept: Vec<_> = (0..2)
-        .map(|_| wire::connect(distributor.emitters))
+        .map(|_| socket::connect(distributor.emitters))
         .collect();
     for (id, emitter) in (0..).zip(&mut kept) {
         emitter
-            .write_all(&wire::numbered(id, PAYLOAD))
+            .write_all(&numbered::numbered(id, PAYLOAD))
             .expect("writes");
     }
     until_read(&[&analyzer], 2);
-    wire::read_to_close(&mut wire::connect(distributor.emitters));
+    socket::read_to_close(&mut socket::connect(distributor.emitters));
     drop(kept);
     let ended = distributor.stop();
     assert_eq!(ended.assert_clean().received, 2);
@@ -126,9 +129,9 @@ fn more_emitters_than_allowed_are_turned_away() {
 fn first_words_are_refused(flags: &str, words: &[&[u8]], reason: &str) {
     let distributor = Distributor::start(&format!("--shards 1 {flags}"));
     for word in words {
-        let mut analyzer = wire::connect(distributor.analyzers);
+        let mut analyzer = socket::connect(distributor.analyzers);
         analyzer.write_all(word).expect("writes");
-        wire::read_to_close(&mut analyzer);
+        socket::read_to_close(&mut analyzer);
     }
     distributor.wait_log("WARN");
     let ended = distributor.stop();
@@ -193,16 +196,12 @@ fn hellos_that_cannot_be_met_are_answered_with_a_reason() {
         (wire::hello(1, 0.5, "a", Some(2)), "shard 2"),
     ];
     for (hello, reason) in &cases {
-        let mut analyzer = wire::connect(distributor.analyzers);
+        let mut analyzer = socket::connect(distributor.analyzers);
         analyzer.write_all(hello).expect("writes");
-        let welcome = wire::read_welcome(&mut analyzer);
+        let (welcome, said) = socket::read_welcome(&mut analyzer);
         assert_eq!(welcome.status, 1, "{reason}");
-        assert!(
-            welcome.reason.contains(reason),
-            "{reason}: {}",
-            welcome.reason
-        );
-        assert_eq!(wire::read_to_close(&mut analyzer), [0u8; 0], "{reason}");
+        assert!(said.contains(reason), "{reason}: {said}");
+        assert_eq!(socket::read_to_close(&mut analyzer), [0u8; 0], "{reason}");
     }
     let ended = distributor.stop();
     let refused = ended.count("handshake_invalid");
@@ -304,12 +303,12 @@ fn a_later_weight_that_is_invalid_is_ignored_and_counted() {
 #[test]
 fn an_emitter_that_writes_single_bytes_is_understood() {
     let (distributor, analyzer) = one_analyzer("");
-    let mut emitter = wire::connect(distributor.emitters);
+    let mut emitter = socket::connect(distributor.emitters);
     let mut bytes = Vec::new();
     for id in 0..40 {
-        wire::put_numbered(&mut bytes, id, 8 + id as usize);
+        numbered::put_numbered(&mut bytes, id, 8 + id as usize);
     }
-    wire::write_slowly(&mut emitter, &bytes);
+    socket::write_slowly(&mut emitter, &bytes);
     drop(emitter);
     until_read(&[&analyzer], 40);
     assert_exactly_once(&[&analyzer], 0..40);
@@ -326,9 +325,9 @@ fn an_analyzer_that_writes_single_bytes_is_understood() {
         (Dialect::Native, ""),
     ] {
         let distributor = Distributor::start(&format!("--shards 1 {flags}"));
-        let mut analyzer = wire::connect(distributor.analyzers);
+        let mut analyzer = socket::connect(distributor.analyzers);
         let word = wire::first_word(dialect, 0.25, "slow", None);
-        wire::write_slowly(&mut analyzer, &word);
+        socket::write_slowly(&mut analyzer, &word);
         distributor.wait_lanes(1);
         Emitter::start(distributor.emitters, 0..30, PAYLOAD).join();
         let up = distributor.wait_log("analyzer up");
@@ -341,9 +340,9 @@ fn an_analyzer_that_writes_single_bytes_is_understood() {
         let mut sent = vec![0; expected];
         std::io::Read::read_exact(&mut analyzer, &mut sent).expect("all messages");
         for sequence in 1..=30 {
-            wire::write_slowly(&mut analyzer, &wire::ack(dialect, sequence));
+            socket::write_slowly(&mut analyzer, &wire::ack(dialect, sequence));
         }
-        wire::write_slowly(&mut analyzer, &wire::weight(dialect, 0.5));
+        socket::write_slowly(&mut analyzer, &wire::weight(dialect, 0.5));
         distributor.wait_log(" weight=0.5 ");
         let ended = distributor.stop();
         assert_eq!(ended.assert_clean().received, 30, "{dialect:?}");
@@ -354,7 +353,7 @@ fn an_analyzer_that_writes_single_bytes_is_understood() {
 #[test]
 fn an_analyzer_that_says_nothing_holds_nobody_up() {
     let (distributor, analyzer) = one_analyzer("");
-    let mute = wire::connect(distributor.analyzers);
+    let mute = socket::connect(distributor.analyzers);
     Emitter::start(distributor.emitters, 0..100, PAYLOAD).join();
     until_read(&[&analyzer], 100);
     let ended = distributor.stop();
@@ -473,7 +472,7 @@ fn too_few_descriptors_for_the_connections_asked_for() {
         ("1000", "1039"),
         ("18446744073709551615", "18446744073709551615"),
     ] {
-        let command = format!("{WEIR} distributor {sockets} --max-connections {asked}");
+        let command = format!("{} distributor {sockets} --max-connections {asked}", weir());
         let output = run_command(&mut limited(256, &command));
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{said}");

@@ -1,16 +1,15 @@
 //! Limits of the operating system and trouble on the network, in small; `scripts/chaos.sh` is the whole.
 
-mod common;
-
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use common::process::{run_command, WEIR};
-use common::{assert_exactly_once, until, until_read};
-use common::{Analyzer, Dialect, Distributor, Emitter, Options};
+use weir_testkit::process::{run_command, weir};
+use weir_testkit::{
+    assert_exactly_once, until, until_read, Analyzer, Dialect, Distributor, Emitter, Options,
+};
 
 /// Of so few descriptors 30 are the distributor's own, and 8 are kept for links of analyzers.
 const DESCRIPTORS: u32 = 64;
@@ -73,7 +72,7 @@ fn a_crowd_takes_all_descriptors_and_costs_the_others_nothing() {
 fn hosts_of_their_own() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut script = Command::new(root.join("scripts/chaos.sh"));
-    script.args(["--jobs", "3", "--weir", WEIR]);
+    script.args(["--jobs", "3", "--weir", weir()]);
     for name in ["kill9-all", "reset-emitter", "emitter-kill9", "http-kill9"] {
         script.args(["--scenario", name]);
     }

@@ -1,43 +1,18 @@
 //! Configuration of real processes: where each value comes from, what a bad file or variable is told,
 //! what the program writes about itself, and what changes when a file is read again.
 
-mod common;
-
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
-use common::process::{run_command, WEIR};
-use common::Distributor;
 use weir::cli::config::{diff, Loaded};
 use weir::cli::Program;
-
-/// A directory of its own that goes away with it.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Scratch {
-        let dir = std::env::temp_dir().join(format!("weir-config-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).expect("a directory");
-        Scratch(dir)
-    }
-
-    fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.0.join(name);
-        std::fs::write(&path, text).expect("written");
-        path
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
+use weir_testkit::process::{self, run_command};
+use weir_testkit::{Distributor, Scratch};
 
 /// Runs `weir` with variables, in a directory.
 fn weir(dir: &Path, variables: &[(&str, &str)], line: &str) -> Output {
-    let mut command = Command::new(WEIR);
+    let mut command = Command::new(process::weir());
     command.current_dir(dir).args(line.split_whitespace());
     for name in [
         "PORT",
@@ -106,7 +81,7 @@ fn flags_go_before_the_environment_before_the_file_before_defaults() {
             .into_iter()
             .collect();
         let said = stdout(&weir(
-            &scratch.0,
+            scratch.folder(),
             &variables,
             &format!("config --effective {flags}"),
         ));
@@ -114,18 +89,18 @@ fn flags_go_before_the_environment_before_the_file_before_defaults() {
     }
     // The file itself may be named by a variable, and a flag goes before that.
     let by_variable = [("WEIR_CONFIG", "weir.toml")];
-    let said = stdout(&weir(&scratch.0, &by_variable, "config --effective"));
+    let said = stdout(&weir(scratch.folder(), &by_variable, "config --effective"));
     assert_eq!(line(&said, "window"), "window = \"1048576\" # weir.toml:4");
     scratch.write("other.toml", "");
     let said = stdout(&weir(
-        &scratch.0,
+        scratch.folder(),
         &by_variable,
         "config --effective --config other.toml",
     ));
     assert_eq!(line(&said, "arena"), "arena = \"64MiB\" # default");
     // A wrong variable does not matter where a flag goes before it.
     let said = stdout(&weir(
-        &scratch.0,
+        scratch.folder(),
         &[("WEIR_ARENA", "x")],
         "config --effective --arena 40MiB",
     ));
@@ -142,7 +117,7 @@ fn switches_and_lists_can_be_taken_back() {
     scratch.write("weir.toml", text);
     let effective = |variables: &[(&str, &str)], flags: &str| {
         let line = format!("config --effective --config weir.toml {flags}");
-        stdout(&weir(&scratch.0, variables, &line))
+        stdout(&weir(scratch.folder(), variables, &line))
     };
     let said = effective(&[], "");
     assert_eq!(
@@ -183,7 +158,7 @@ fn switches_and_lists_can_be_taken_back() {
     // What is in force is a file that leads to the same.
     scratch.write("again.toml", &said);
     let again = stdout(&weir(
-        &scratch.0,
+        scratch.folder(),
         &[],
         "config --effective --config again.toml",
     ));
@@ -204,7 +179,7 @@ fn variables_of_others_count_when_nothing_else_does() {
         ("RUNTIME_DIRECTORY", "/run/weir:/x"),
         ("STATE_DIRECTORY", "/var/lib/weir"),
     ];
-    let said = stdout(&weir(&scratch.0, &others, "config --effective"));
+    let said = stdout(&weir(scratch.folder(), &others, "config --effective"));
     assert_eq!(line(&said, "http"), "http = \"127.0.0.1:4000\" # PORT");
     assert_eq!(line(&said, "shards"), "shards = 3 # WORKER_COUNT");
     assert_eq!(
@@ -220,7 +195,7 @@ fn variables_of_others_count_when_nothing_else_does() {
         "[sockets]\nhttp = 'off'\nadmin = 'off'\n[cores]\nshards = 2\n",
     );
     let said = stdout(&weir(
-        &scratch.0,
+        scratch.folder(),
         &others,
         "config --effective --config weir.toml",
     ));
@@ -228,7 +203,7 @@ fn variables_of_others_count_when_nothing_else_does() {
     assert_eq!(line(&said, "shards"), "shards = 2 # weir.toml:5");
     assert_eq!(line(&said, "admin"), "admin = \"off\" # weir.toml:3");
     let bad = [("PORT", "http"), ("WORKER_COUNT", "0")];
-    let said = stderr(&weir(&scratch.0, &bad, "config --effective"), 2);
+    let said = stderr(&weir(scratch.folder(), &bad, "config --effective"), 2);
     assert!(
         said.contains("PORT=http (for --http): allowed: a port, 0 to 65535"),
         "{said}"
@@ -248,7 +223,7 @@ fn a_wrong_variable_is_named_with_its_value_and_what_is_allowed() {
         ("WEIR_ON_SLOW", "drop"),
         ("WEIR_HTTP_ANALYZER", "a=1@https://h"),
     ];
-    let said = stderr(&weir(&scratch.0, &bad, "distributor"), 2);
+    let said = stderr(&weir(scratch.folder(), &bad, "distributor"), 2);
     for expected in [
         "error: WEIR_EMITTERS=8080: allowed: an IP address and a port",
         "error: WEIR_ARENA=64MB: allowed: a whole number of bytes",
@@ -264,7 +239,7 @@ fn a_wrong_variable_is_named_with_its_value_and_what_is_allowed() {
     // Values that do not go together are told with where each was given.
     scratch.write("weir.toml", "[memory]\nbatch_bytes = '1MiB'\n");
     let line = "distributor --config weir.toml";
-    let said = stderr(&weir(&scratch.0, &[("WEIR_ARENA", "16MiB")], line), 2);
+    let said = stderr(&weir(scratch.folder(), &[("WEIR_ARENA", "16MiB")], line), 2);
     assert!(said.contains("--arena 16777216: at least"), "{said}");
     assert!(said.trim_end().ends_with("(--arena: WEIR_ARENA)"), "{said}");
     // Of a name that is nearly right, the distributor says so.
@@ -275,7 +250,7 @@ fn a_wrong_variable_is_named_with_its_value_and_what_is_allowed() {
     ];
     let said = stderr(
         &weir(
-            &scratch.0,
+            scratch.folder(),
             &near[..2],
             "distributor --emitters 203.0.113.1:1 --http off",
         ),
@@ -336,7 +311,10 @@ fn everything_that_is_wrong_with_a_file_is_told_with_its_line() {
     let scratch = Scratch::new("bad");
     for (text, expected) in BAD_FILES {
         scratch.write("weir.toml", text);
-        let said = stderr(&weir(&scratch.0, &[], "distributor --config weir.toml"), 2);
+        let said = stderr(
+            &weir(scratch.folder(), &[], "distributor --config weir.toml"),
+            2,
+        );
         let lines: Vec<&str> = said.trim_end().lines().collect();
         assert_eq!(lines.len(), expected.len(), "{text}\n{said}");
         for (line, expected) in lines.iter().zip(expected) {
@@ -346,7 +324,7 @@ fn everything_that_is_wrong_with_a_file_is_told_with_its_line() {
             assert!(begins, "{text}\nexpected: {expected}\n{said}");
         }
         // The same from `weir check`, whose file it is.
-        let checked = stderr(&weir(&scratch.0, &[], "check weir.toml"), 1);
+        let checked = stderr(&weir(scratch.folder(), &[], "check weir.toml"), 1);
         assert_eq!(checked.trim_end(), said.trim_end());
     }
 }
@@ -354,7 +332,7 @@ fn everything_that_is_wrong_with_a_file_is_told_with_its_line() {
 #[test]
 fn files_that_cannot_be_read_are_named() {
     let scratch = Scratch::new("unreadable");
-    std::fs::write(scratch.0.join("latin1.toml"), b"# \xfc").expect("written");
+    std::fs::write(scratch.path("latin1.toml"), b"# \xfc").expect("written");
     scratch.write("large.toml", &"#".repeat((1 << 20) + 1));
     scratch.write("short-token", "secret\n");
     scratch.write("token.toml", "[protection]\nanalyzer_token_file = 'none'");
@@ -367,7 +345,7 @@ fn files_that_cannot_be_read_are_named() {
         "certificate.toml",
         "[ledger]\ncertificate = 'no/such/d.json'",
     );
-    let in_dir = |name: &str| scratch.0.join(name).display().to_string();
+    let in_dir = |name: &str| scratch.path(name).display().to_string();
     for (file, expected) in [
         ("none.toml", "none.toml: No such file"),
         (".", "error: .: Is a directory"),
@@ -380,7 +358,7 @@ fn files_that_cannot_be_read_are_named() {
         ),
         ("admin.toml", "(--admin: "),
     ] {
-        let said = stderr(&weir(&scratch.0, &[], &format!("check {file}")), 1);
+        let said = stderr(&weir(scratch.folder(), &[], &format!("check {file}")), 1);
         assert!(said.contains(expected), "{expected} in: {said}");
     }
     for (file, flag, path, why) in [
@@ -430,7 +408,7 @@ fn check_says_ok_counts_and_warns() {
     scratch.write("open.toml", open);
     // What the environment says is another matter.
     let said = stdout(&weir(
-        &scratch.0,
+        scratch.folder(),
         &[("WEIR_ARENA", "x"), ("PORT", "x")],
         "check open.toml",
     ));
@@ -449,7 +427,7 @@ fn check_says_ok_counts_and_warns() {
     assert!(said.ends_with("open.toml: ok, 3 settings\n"), "{said}");
     let closed = "[protection]\nallow_emitters = ['10.0.0.0/8']\nanalyzer_token_file = 'token'\nallow_http = ['10.0.0.0/8']\n";
     scratch.write("closed.toml", &format!("{open}{closed}"));
-    let said = stdout(&weir(&scratch.0, &[], "check closed.toml"));
+    let said = stdout(&weir(scratch.folder(), &[], "check closed.toml"));
     let (descriptors, ok) = said.split_once('\n').expect("two lines");
     assert_eq!(ok, "closed.toml: ok, 6 settings\n");
     assert!(descriptors.contains("(RLIMIT_NOFILE): "), "{said}");
@@ -459,18 +437,18 @@ fn check_says_ok_counts_and_warns() {
 #[test]
 fn the_default_file_changes_nothing_and_runs() {
     let scratch = Scratch::new("default");
-    let default = stdout(&weir(&scratch.0, &[], "config --default"));
+    let default = stdout(&weir(scratch.folder(), &[], "config --default"));
     let path = scratch.write("weir.toml", &default);
-    let said = stdout(&weir(&scratch.0, &[], "check weir.toml"));
+    let said = stdout(&weir(scratch.folder(), &[], "check weir.toml"));
     assert!(said.ends_with("\nweir.toml: ok, 0 settings\n"), "{said}");
-    let without = stdout(&weir(&scratch.0, &[], "config --effective"));
+    let without = stdout(&weir(scratch.folder(), &[], "config --effective"));
     let with = stdout(&weir(
-        &scratch.0,
+        scratch.folder(),
         &[],
         "config --effective --config weir.toml",
     ));
     assert_eq!(without, with);
-    let schema = stdout(&weir(&scratch.0, &[], "config --schema"));
+    let schema = stdout(&weir(scratch.folder(), &[], "config --schema"));
     let schema: serde_json::Value = serde_json::from_str(&schema).expect("JSON");
     assert_eq!(
         schema["properties"]["memory"]["properties"]["arena"]["default"],
@@ -488,9 +466,9 @@ fn the_default_file_changes_nothing_and_runs() {
 #[test]
 fn manuals_and_completions_know_every_program_and_flag() {
     let scratch = Scratch::new("generated");
-    let out = scratch.0.join("man");
+    let out = scratch.path("man");
     stdout(&weir(
-        &scratch.0,
+        scratch.folder(),
         &[],
         &format!("man --out {}", out.display()),
     ));
@@ -511,19 +489,23 @@ fn manuals_and_completions_know_every_program_and_flag() {
         page.contains("WEIR_HTTP_BODY") && page.contains("http\\-analyzer"),
         "{page}"
     );
-    assert!(stdout(&weir(&scratch.0, &[], "man")).contains(".TH weir"));
+    assert!(stdout(&weir(scratch.folder(), &[], "man")).contains(".TH weir"));
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
-        let script = stdout(&weir(&scratch.0, &[], &format!("completions {shell}")));
+        let script = stdout(&weir(
+            scratch.folder(),
+            &[],
+            &format!("completions {shell}"),
+        ));
         assert!(
             script.contains("http-analyzer") && script.contains("completions"),
             "{shell}"
         );
     }
-    let said = stderr(&weir(&scratch.0, &[], "completions csh"), 2);
+    let said = stderr(&weir(scratch.folder(), &[], "completions csh"), 2);
     assert!(said.contains("csh") && said.contains("bash"), "{said}");
-    let said = stderr(&weir(&scratch.0, &[], "man --out /dev/null/x"), 1);
+    let said = stderr(&weir(scratch.folder(), &[], "man --out /dev/null/x"), 1);
     assert!(said.contains("--out /dev/null/x: "), "{said}");
-    let said = stderr(&weir(&scratch.0, &[], "config"), 2);
+    let said = stderr(&weir(scratch.folder(), &[], "config"), 2);
     assert!(said.contains("--default"), "{said}");
 }
 
@@ -563,7 +545,7 @@ fn a_file_that_is_read_again_says_what_would_change() {
     let new = old.reload().expect("valid");
     assert_eq!(new.config.instance, old.config.instance, "the run goes on");
     let shown: Vec<String> = diff(&old, &new).iter().map(ToString::to_string).collect();
-    let token = scratch.0.join("token").display().to_string();
+    let token = scratch.path("token").display().to_string();
     assert_eq!(
         shown,
         [

@@ -1,14 +1,11 @@
 //! The control side of a real distributor, over its admin socket: numbers, orders, events.
 
-mod common;
-
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use common::{until, Analyzer, Dialect, Emitter, Options};
 use serde_json::{json, Value};
 use weir::config::Config;
 use weir::config::{HttpAnalyzer, Token};
@@ -17,6 +14,7 @@ use weir::control::listener::{AdminAt, CONNECTIONS_MAX};
 use weir::control::{serve, Running, Settings, TapSource, Tapped};
 use weir::ledger::certificate::Stamp;
 use weir::runtime::Distributor;
+use weir_testkit::{until, Analyzer, Dialect, Emitter, Options};
 
 const TOKEN: &str = "0123456789abcdef";
 

@@ -3,15 +3,12 @@
 //! `--accept local`: a connection belongs to the shard on the core where its packets come in. On loopback that
 //! is the core of whoever connects. `--busy-poll`: what the kernel says of the shard's ring.
 
-mod common;
-
 use std::fs;
 use std::net::SocketAddr;
 
-use common::process::run;
-use common::scratch::Scratch;
-use common::{until_read, Analyzer, Dialect, Distributor, Emitter, Options};
 use core_affinity::CoreId;
+use weir_testkit::process::run;
+use weir_testkit::{until_read, Analyzer, Dialect, Distributor, Emitter, Options, Scratch};
 
 const CONNECTIONS: u64 = 40;
 

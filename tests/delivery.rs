@@ -1,14 +1,14 @@
 //! Every message reaches exactly one analyzer, in exact proportion, whatever the dialect, the number
 //! of shards and the kernel; nobody's slowness costs a message or unbounded memory.
 
-mod common;
-
 use std::time::{Duration, Instant};
 
-use common::process::number;
-use common::wire::DIALECTS;
-use common::{assert_exactly_once, assert_none_missing, stays, until, until_read};
-use common::{Acks, Analyzer, Dialect, Distributor, Emitter, Options};
+use weir_testkit::process::number;
+use weir_testkit::wire::DIALECTS;
+use weir_testkit::{
+    assert_exactly_once, assert_none_missing, stays, until, until_read, Acks, Analyzer, Dialect,
+    Distributor, Emitter, Options,
+};
 
 const MIB: u64 = 1 << 20;
 const PAYLOAD: usize = 64;
@@ -195,9 +195,9 @@ fn large_and_small_messages_share_links() {
         distributor.wait_lanes(1);
         let mut bytes = Vec::new();
         for (id, size) in (0..).zip(sizes.iter().cycle().take(40)) {
-            common::wire::put_numbered(&mut bytes, id, *size);
+            weir_testkit::numbered::put_numbered(&mut bytes, id, *size);
         }
-        let mut emitter = common::wire::connect(distributor.emitters);
+        let mut emitter = weir_testkit::socket::connect(distributor.emitters);
         std::io::Write::write_all(&mut emitter, &bytes).expect("writes");
         drop(emitter);
         let links: Vec<&Analyzer> = links.iter().collect();

@@ -45,10 +45,7 @@ impl Running {
     }
 
     fn signal(&self, name: &str) {
-        let kill = Command::new("kill")
-            .args([name, &self.child.id().to_string()])
-            .status();
-        assert!(kill.expect("kill").success());
+        weir_testkit::process::signal(name, self.child.id());
     }
 
     fn children(&self) -> Vec<u32> {

@@ -4,14 +4,12 @@
 //! `WEIR_FULL=1 cargo test --release --test failures -- --nocapture --test-threads 1` runs the full
 //! size, 2,000,000 messages over 64 connections, and prints its figures.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use common::process::number;
-use common::{until, Distributor, Ended, Program};
+use weir_testkit::process::number;
+use weir_testkit::{until, Distributor, Ended, Program};
 
 /// Bytes of a record: stream and number.
 const RECORD_BYTES: u64 = 16;

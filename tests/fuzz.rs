@@ -4,15 +4,12 @@
 //! `FUZZ_ROUNDS=100 cargo test --test fuzz` runs so many times as many mutations.
 //! `FUZZ_INPUT=file cargo test --test fuzz one_input` runs all targets named in the file's path on it.
 
-#[path = "../fuzz/src/lib.rs"]
-mod fuzz;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use fuzz::input::Random;
-use fuzz::vectors::seeds;
-use fuzz::{Target, TARGETS};
+use weir_fuzz_targets::vectors::seeds;
+use weir_fuzz_targets::{Target, TARGETS};
+use weir_testkit::Random;
 
 /// Mutated inputs of each target, in the order of `TARGETS`: some seconds in all, unoptimised.
 const MUTATIONS: [usize; 11] = [1500, 8000, 8000, 8000, 8000, 150, 300, 3000, 300, 150, 8000];
@@ -74,7 +71,7 @@ fn mutate(corpus: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
     let mut input = corpus[random.below(corpus.len())].clone();
     for _ in 0..1 + random.below(4) {
         let at = random.below(input.len() + 1);
-        let byte = [random.next() as u8, 0, 1, 0x7F, 0x80, 0xFF][random.below(6)];
+        let byte = [random.next_u64() as u8, 0, 1, 0x7F, 0x80, 0xFF][random.below(6)];
         match random.below(7) {
             0 => input.insert(at, byte),
             1 => input.truncate(at),
@@ -87,7 +84,7 @@ fn mutate(corpus: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
                 let part = &other[from..from + random.below(other.len() - from + 1)];
                 input.splice(at..at, part.iter().copied());
             }
-            _ => input.extend((0..random.below(16)).map(|_| random.next() as u8)),
+            _ => input.extend((0..random.below(16)).map(|_| random.next_u64() as u8)),
         }
     }
     input.truncate(INPUT_BYTES_MAX);
@@ -100,7 +97,7 @@ fn smoke(index: usize) {
     corpus.iter().for_each(|input| run(target, input));
     run(target, &[]);
     let rounds = std::env::var("FUZZ_ROUNDS").map_or(1, |n| n.parse().expect("a number"));
-    let mut random = Random(index as u64);
+    let mut random = Random::new(index as u64);
     for _ in 0..rounds * MUTATIONS[index] {
         run(target, &mutate(&corpus, &mut random));
     }
@@ -145,7 +142,7 @@ fn the_corpus_is_small() {
 #[test]
 fn the_seeds_are_in_the_corpus() {
     let write = std::env::var_os("FUZZ_SEEDS").is_some();
-    for (target, name, bytes) in seeds(include_str!("../docs/PROTOCOL.md")) {
+    for (target, name, bytes) in seeds() {
         let file = root().join("corpus").join(target).join(name);
         if write {
             fs::write(&file, &bytes).expect("the folder is there");

@@ -218,3 +218,59 @@ fn nobody_uses_the_queue_that_can_be_cloned() {
     }
     assert_none(&found);
 }
+
+/// A file belongs to one crate: what two need is a module of `testkit`, or a crate.
+#[test]
+fn no_file_is_taken_in_from_another_folder() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    for folder in ["src", "tests", "testkit", "fuzz", "bench", "examples"] {
+        every_file(&root.join(folder), &mut files);
+    }
+    let mut found = Vec::new();
+    for file in files
+        .iter()
+        .filter(|f| f.extension().is_some_and(|e| e == "rs"))
+    {
+        let text = fs::read_to_string(file).expect("readable");
+        let is_foreign = |line: &&str| line.starts_with("#[path") && line.contains("../");
+        let lines = text.lines().map(str::trim).filter(is_foreign);
+        found.extend(lines.map(|line| format!("{}: {line}", file.display())));
+    }
+    assert_none(&found);
+}
+
+/// The kit is for tests, `bench/` and `fuzz/`.
+#[test]
+fn the_product_does_not_depend_on_the_test_kit() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = vec![root.join("Cargo.toml")];
+    every_file(&root.join("src"), &mut files);
+    files.retain(|file| file.ends_with("Cargo.toml"));
+    assert!(files.len() > 10, "these are not the crates: {files:?}");
+    let mut found = Vec::new();
+    for file in files {
+        let text = fs::read_to_string(&file).expect("readable");
+        let table = text
+            .split("\n[")
+            .find(|table| table.starts_with("dependencies]"));
+        if table.is_some_and(|table| table.contains("weir-testkit")) {
+            found.push(file.display().to_string());
+        }
+    }
+    assert_none(&found);
+}
+
+fn every_file(dir: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).expect("readable") {
+        let path = entry.expect("readable").path();
+        let is_built = path
+            .file_name()
+            .is_some_and(|name| name == "target" || name == "corpus");
+        match path.is_dir() {
+            true if is_built => {}
+            true => every_file(&path, files),
+            false => files.push(path),
+        }
+    }
+}

@@ -1,15 +1,14 @@
 //! Whoever speaks something else at Weir's ports is refused by name, takes no place and no message; who
 //! says nothing keeps nobody out.
 
-mod common;
-
-use common::{
-    assert_exactly_once, until, until_read, wire, Analyzer, Dialect, Distributor, Emitter, Options,
-};
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+use weir_testkit::{
+    assert_exactly_once, numbered, socket, until, until_read, wire, Analyzer, Dialect, Distributor,
+    Emitter, Options,
+};
 
 const PAYLOAD: usize = 64;
 
@@ -56,10 +55,10 @@ const OTHERS: [(&[u8], &str); 22] = [
 
 /// Connects, says this, and keeps the connection until the distributor closes it.
 fn say(port: SocketAddr, bytes: &[u8]) {
-    let mut stream = wire::connect(port);
+    let mut stream = socket::connect(port);
     // It may be refused while it still writes.
     let _ = stream.write_all(bytes);
-    wire::read_to_close(&mut stream);
+    socket::read_to_close(&mut stream);
 }
 
 /// One place in the source writes ten lines at once: so many kinds for one distributor.
@@ -135,7 +134,7 @@ fn an_analyzer_at_the_emitters_port_is_told_apart_and_refused() {
 #[test]
 fn an_emitter_at_the_analyzers_port_is_told_apart_and_refused() {
     let distributor = Distributor::start("--shards 1");
-    say(distributor.analyzers, &wire::numbered(1, PAYLOAD));
+    say(distributor.analyzers, &numbered::numbered(1, PAYLOAD));
     let line = distributor.wait_log("a message of 69 bytes");
     assert!(line.contains("--emitters"), "{line}");
     assert_eq!(distributor.stop().count("first_weight_invalid"), 1);
@@ -160,9 +159,9 @@ fn an_analyzer_whose_weight_is_none_gets_no_words() {
     let typed = 1e7f64.to_be_bytes().to_vec();
     let compact = [&0.3f32.to_be_bytes()[..], &[0xf9, 0x18, 0x21, 0x32]].concat();
     for first in [typed, compact] {
-        let mut stream = common::wire::connect(distributor.analyzers);
+        let mut stream = weir_testkit::socket::connect(distributor.analyzers);
         std::io::Write::write_all(&mut stream, &first).expect("sent");
-        let answer = common::wire::read_to_close(&mut stream);
+        let answer = weir_testkit::socket::read_to_close(&mut stream);
         assert_eq!(String::from_utf8_lossy(&answer), "");
     }
     assert_eq!(distributor.stop().count("first_weight_invalid"), 2);
@@ -174,7 +173,7 @@ fn a_weight_far_from_all_others_is_warned_of_with_its_address() {
     let a = Options::new(Dialect::Typed, 0.4).id("a");
     let _a = Analyzer::connect(distributor.analyzers, &a);
     distributor.wait_lanes(1);
-    let mut far = wire::connect(distributor.analyzers);
+    let mut far = socket::connect(distributor.analyzers);
     far.write_all(&50_516.0f64.to_be_bytes()).expect("writes");
     let line = distributor.wait_log("is far from those of all others");
     let address = far.local_addr().expect("connected").to_string();
@@ -188,7 +187,7 @@ fn who_connects_and_closes_is_counted_and_not_logged() {
     let ports = [distributor.emitters, distributor.analyzers, http];
     for port in ports {
         for n in 0..40 {
-            let stream = wire::connect(port);
+            let stream = socket::connect(port);
             if n % 2 == 0 {
                 let linger = Some(Duration::ZERO);
                 socket2::SockRef::from(&stream)
@@ -203,10 +202,10 @@ fn who_connects_and_closes_is_counted_and_not_logged() {
     }
     distributor.wait_log("looks like SSH");
     until("the probes of the HTTP port", || {
-        let mut stream = wire::connect(http);
+        let mut stream = socket::connect(http);
         let request = b"GET /metrics HTTP/1.1\r\nHost: w\r\nConnection: close\r\n\r\n";
         stream.write_all(request).expect("writes");
-        let answer = wire::read_to_close(&mut stream);
+        let answer = socket::read_to_close(&mut stream);
         let text = String::from_utf8_lossy(&answer).into_owned();
         let mut lines = text
             .lines()
@@ -231,7 +230,7 @@ fn mute_connections_keep_no_analyzer_out() {
     let distributor = Distributor::start("--shards 1 --max-per-address 50");
     let mut mute: Vec<TcpStream> = Vec::new();
     for _ in 0..1_000 {
-        mute.push(wire::connect(distributor.analyzers));
+        mute.push(socket::connect(distributor.analyzers));
     }
     let started = Instant::now();
     for (dialect, id) in [
@@ -256,7 +255,7 @@ fn seven_hundred_analyzers_that_come_at_once_all_get_in() {
     let distributor = Distributor::start(flags);
     let analyzers: Vec<TcpStream> = (0..700)
         .map(|n| {
-            let mut stream = wire::connect(distributor.analyzers);
+            let mut stream = socket::connect(distributor.analyzers);
             let dialect = [Dialect::Native, Dialect::Typed, Dialect::Compact][n % 3];
             let word = wire::first_word(dialect, 1.0, &format!("a{n}"), None);
             stream.write_all(&word).expect("writes");
@@ -282,12 +281,12 @@ fn an_arena_that_serves_no_more_says_so_to_the_analyzer() {
     let mut kept = Vec::new();
     let mut refused = None;
     for n in 0..40 {
-        let mut stream = wire::connect(distributor.analyzers);
+        let mut stream = socket::connect(distributor.analyzers);
         let hello = wire::hello(1, 1.0, &format!("a{n}"), None);
         stream.write_all(&hello).expect("writes");
-        let welcome = wire::read_welcome(&mut stream);
+        let (welcome, reason) = socket::read_welcome(&mut stream);
         if welcome.status == 1 {
-            refused = Some(welcome.reason);
+            refused = Some(reason);
             break;
         }
         kept.push(stream);
@@ -301,7 +300,7 @@ fn an_arena_that_serves_no_more_says_so_to_the_analyzer() {
 
 /// Runs a client for this long at most; its exit status and what it said.
 fn client(args: &str, time: Duration) -> (Option<i32>, String) {
-    let mut child = Command::new(common::process::WEIR)
+    let mut child = Command::new(weir_testkit::process::weir())
         .args(args.split_whitespace())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -329,7 +328,7 @@ fn an_emitter_at_another_port_fails_and_says_why() {
         (distributor.analyzers, "Emitters have a port of their own"),
     ] {
         let flags = format!("emitter --addr {port} --rate 200 --duration 2 --id e");
-        let (status, text) = client(&flags, common::PATIENCE);
+        let (status, text) = client(&flags, weir_testkit::PATIENCE);
         assert_eq!(status, Some(1), "{text}");
         assert!(text.contains("no distributor's emitters' port"), "{text}");
         assert!(text.contains(why), "{text}");
@@ -374,7 +373,7 @@ fn an_analyzer_of_a_foreign_distributor_is_told_of_the_dialects() {
         std::io::Read::read_exact(&mut stream, &mut word).expect("a HELLO");
     });
     let flags = format!("analyzer --addr {port} --id a --reconnect=false");
-    let (status, text) = client(&flags, common::PATIENCE);
+    let (status, text) = client(&flags, weir_testkit::PATIENCE);
     foreign.join().expect("it read");
     assert_eq!(status, Some(1), "{text}");
     assert!(text.contains("--dialect compact"), "{text}");
@@ -388,7 +387,7 @@ fn a_weight_that_the_dialect_cannot_carry_is_not_sent() {
         ("typed", "1e-9"),
     ] {
         let flags = format!("analyzer --addr 127.0.0.1:9 --dialect {dialect} --weight {weight}");
-        let (status, text) = client(&flags, common::PATIENCE);
+        let (status, text) = client(&flags, weir_testkit::PATIENCE);
         assert_eq!(status, Some(1), "{text}");
         assert!(text.contains("2^-20 to 2^20"), "{text}");
     }

@@ -27,7 +27,6 @@ mod net;
 mod pair;
 mod peers;
 mod progress;
-mod random;
 mod relay;
 mod report;
 mod rounds;

@@ -24,7 +24,7 @@
 
 use std::io;
 
-use crate::random::Random;
+use weir_testkit::Random;
 
 /// Most trials of one search: what does not converge by then never does, and what is known has to do.
 pub const TRIALS_MAX: usize = 120;
@@ -381,14 +381,11 @@ mod tests {
             rate_max: 5e6,
             start,
         };
-        let mut random = 12345u64;
+        let mut random = Random::new(12345);
         let mut trials = 0;
         let bounds = search.run(&mut Vec::new(), |rate, seconds| {
             trials += 1;
-            random = random
-                .wrapping_mul(6364136223846793005)
-                .wrapping_add(1442695040888963407);
-            let is_bad_luck = bad_one_in > 0 && (random >> 33).is_multiple_of(bad_one_in);
+            let is_bad_luck = bad_one_in > 0 && random.below(bad_one_in) == 0;
             Ok(Point {
                 rate,
                 seconds,

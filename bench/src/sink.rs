@@ -20,9 +20,11 @@ use nix::sys::epoll::EpollFlags;
 
 pub use args::{weights_of, Dialect, SinkArgs};
 
+use weir_testkit::wire;
+
 use crate::check::Tally;
 use crate::net::{connect_within, free_port, is_would_block, listen, mono_ns, Poller};
-use crate::wire::{compact_hello, typed_hello, Decoder};
+use crate::wire::Decoder;
 use link::{native_streams, read_len, Link, CONNECT_PATIENCE};
 
 /// Tokens of listeners; below are links.
@@ -75,19 +77,22 @@ impl Sink {
             if args.dialect == Dialect::Native {
                 let id = format!("{}-{analyzer}", args.id_prefix);
                 for stream in native_streams(analyzers, *weight, &id)? {
-                    links.push(Link::new(stream, analyzer, Decoder::native(), read_len));
+                    links.push(Link::new(
+                        stream,
+                        analyzer,
+                        Decoder::of(wire::Dialect::Native),
+                        read_len,
+                    ));
                 }
                 continue;
             }
             let mut stream = connect_within(analyzers, CONNECT_PATIENCE)?;
-            let decoder = if args.dialect == Dialect::Typed {
-                stream.write_all(&typed_hello(*weight))?;
-                Decoder::Typed { received: 0 }
-            } else {
-                stream.write_all(&compact_hello(*weight))?;
-                Decoder::compact()
+            let dialect = match args.dialect {
+                Dialect::Typed => wire::Dialect::Typed,
+                _ => wire::Dialect::Compact,
             };
-            links.push(Link::new(stream, analyzer, decoder, read_len));
+            stream.write_all(&wire::first_word(dialect, *weight, "", None))?;
+            links.push(Link::new(stream, analyzer, Decoder::of(dialect), read_len));
         }
         for (token, link) in links.iter().enumerate() {
             link.stream.set_nonblocking(true)?;

@@ -6,7 +6,7 @@
 //! counted   <length of what follows in decimal> SP <14>1 ... filler
 //! ```
 
-use crate::wire::{Stamp, WireError, MESSAGE_LEN_MAX};
+use crate::wire::{Stamp, StreamError, MESSAGE_LEN_MAX};
 
 /// Header of every message (RFC 5424): user.info, no structured data.
 pub const HEADER: &[u8] = b"<14>1 2026-01-01T00:00:00Z bench weir - - - ";
@@ -58,11 +58,11 @@ fn unhex(digits: &[u8]) -> Option<u64> {
 
 /// Length of the message at the start of a stream, and of its text within: a digit begins a counted
 /// message, anything else ends with LF. `None` while part of it is still to come.
-pub fn next_message(bytes: &[u8]) -> Result<Option<(usize, std::ops::Range<usize>)>, WireError> {
+pub fn next_message(bytes: &[u8]) -> Result<Option<(usize, std::ops::Range<usize>)>, StreamError> {
     if !bytes.first().is_some_and(u8::is_ascii_digit) {
         return match memchr::memchr(b'\n', bytes) {
             Some(end) => Ok(Some((end + 1, 0..end))),
-            None if bytes.len() > MESSAGE_LEN_MAX => Err(WireError::FrameLength(bytes.len())),
+            None if bytes.len() > MESSAGE_LEN_MAX => Err(StreamError::SyslogLength),
             None => Ok(None),
         };
     }
@@ -79,7 +79,7 @@ pub fn next_message(bytes: &[u8]) -> Result<Option<(usize, std::ops::Range<usize
             let _: usize = n;
             Ok(None)
         }
-        _ => Err(WireError::OctetCount),
+        _ => Err(StreamError::SyslogLength),
     }
 }
 
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn a_bad_count_is_an_error() {
         for bad in [&b"12x<14>"[..], b"99999999 <14>", b"123456789"] {
-            assert_eq!(next_message(bad), Err(WireError::OctetCount));
+            assert_eq!(next_message(bad), Err(StreamError::SyslogLength));
         }
     }
 }

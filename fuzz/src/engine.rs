@@ -1,6 +1,6 @@
 //! The whole engine under operations of any sort: emitters' bytes in any pieces, sends, releases, ACKs
-//! in any portions, weights, links that come and die, the kernel slow or fast. The rig of the engine's
-//! own tests plays the outside world and checks every step: books balance, bytes do not change under
+//! in any portions, weights, links that come and die, the kernel slow or fast. The rig that the engine's
+//! own tests use plays the outside world and checks every step: books balance, bytes do not change under
 //! the kernel's hands, what is sent is what was taken in, nothing is lost, every buffer comes back.
 //! Here the input decides instead of a random number, and shares are checked as well.
 //!
@@ -10,14 +10,10 @@
 use std::collections::BTreeMap;
 
 use weir::engine::{LinkEpoch, OnSlow, TableChanges};
+use weir_testkit::rig::{config, Rig, BUFFER_BYTES, SHARD};
+use weir_testkit::wire::frame_of;
 
 use super::input::Input;
-
-#[allow(dead_code)] // its other users need the rest
-#[path = "../../src/engine/tests/engine/rig.rs"]
-mod rig;
-
-use rig::{config, frame_of, Rig, BUFFER_BYTES, SHARD};
 
 /// Operations that one input may make.
 const STEPS_MAX: usize = 400;

@@ -12,8 +12,9 @@ use weir::engine::{
     VecMemory,
 };
 use weir::protocol::frame::FrameError;
+use weir_testkit::Random;
 
-use super::input::{pieces, Input, Random};
+use super::input::{pieces, Input};
 
 const BUFFER_BYTES: u32 = 4096;
 
@@ -119,7 +120,7 @@ impl Bench {
 
     /// Offers all pieces, emitters in an order of their own, and ACKs now and then.
     fn play(&mut self, feed: &[Vec<&[u8]>], seed: u16) {
-        let mut random = Random(u64::from(seed) + 1);
+        let mut random = Random::new(u64::from(seed) + 1);
         let mut stalls_in_a_row = 0;
         while self
             .sources

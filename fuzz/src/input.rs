@@ -1,5 +1,7 @@
 //! Reads an input as settings, choices and a stream. Whatever is missing is zero.
 
+use weir_testkit::Random;
+
 /// A cursor over one input.
 pub struct Input<'a> {
     rest: &'a [u8],
@@ -85,29 +87,10 @@ impl<'a> Input<'a> {
     }
 }
 
-/// SplitMix64: small, and the same on every machine.
-pub struct Random(pub u64);
-
-impl Random {
-    /// The next number.
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
-    /// A number below `end`, which is at least 1.
-    pub fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
-}
-
 /// `stream` in pieces, as reads may bring it: 0 is whole, 1 is byte by byte, every other seed is
 /// another mixture of short, long and empty pieces.
 pub fn pieces(stream: &[u8], seed: u16) -> Vec<&[u8]> {
-    let mut random = Random(u64::from(seed));
+    let mut random = Random::new(u64::from(seed));
     let mut all = Vec::new();
     let mut rest = stream;
     while !rest.is_empty() {

@@ -6,8 +6,9 @@
 //! Input: u8 phase of the tree, u8 largest unit, operations.
 
 use weir::engine::tree::{Tree, UnitSize, BOUND_TARGET, UNIT_MAX};
+use weir_testkit::Random;
 
-use super::input::{Input, Random};
+use super::input::Input;
 
 const LEAVES_MAX: usize = 256;
 /// Messages that one input may route.
@@ -107,7 +108,7 @@ impl Bench {
                 }
             }
             6 => {
-                let mut random = Random(input.u64());
+                let mut random = Random::new(input.u64());
                 let units = 1 + input.below(256);
                 for _ in 0..units {
                     let unit = 1 + random.below(self.unit_max as usize) as u32;
@@ -124,7 +125,7 @@ impl Bench {
 
     fn new_table(&mut self, input: &mut Input) {
         let count = input.pick(&[1, 2, 3, 4, 5, 7, 16, 40, 100, LEAVES_MAX]);
-        let (kind, mut random) = (input.below(10), Random(input.u64()));
+        let (kind, mut random) = (input.below(10), Random::new(input.u64()));
         let leaf = |index: usize| Leaf {
             present: true,
             weight: weight(kind, index, &mut random),

@@ -2,22 +2,18 @@
 //! hand-written input or more for each other target. `tests/fuzz.rs` keeps the files in `corpus` equal
 //! to them.
 
+use weir_testkit::vectors::{self, Vector};
+
 use super::TARGETS;
 
 /// A corpus file: target, file name, contents.
 pub type Seed = (&'static str, String, Vec<u8>);
 
 /// All seeds.
-pub fn seeds(protocol_md: &str) -> Vec<Seed> {
+pub fn seeds() -> Vec<Seed> {
     let mut seeds = Vec::new();
-    let mut inside = false;
-    for line in protocol_md.lines() {
-        match line {
-            "```vectors" => inside = true,
-            "```" => inside = false,
-            _ if inside => seeds.extend(of_vector(line, seeds.len())),
-            _ => {}
-        }
+    for vector in vectors::all() {
+        seeds.extend(of_vector(&vector, seeds.len()));
     }
     seeds.extend(of_texts());
     seeds.extend(of_operations());
@@ -28,22 +24,12 @@ pub fn seeds(protocol_md: &str) -> Vec<Seed> {
     seeds
 }
 
-/// `kind: bytes ; values`, where a word among the bytes is something that happens after them.
-fn of_vector(line: &str, number: usize) -> Option<Seed> {
-    let (kind, rest) = line.split_once(": ")?;
-    let bytes = rest.split(" ; ").next()?;
-    let is_hex = |word: &&str| word.len() == 2;
-    let hex = bytes.split_whitespace().filter(is_hex);
-    let stream: Vec<u8> = hex
-        .map(|word| u8::from_str_radix(word, 16).expect("hex"))
-        .collect();
-    let after = |word: &str| {
-        let happens = bytes.split_whitespace().any(|found| found == word);
-        if happens {
-            stream.len() as u8
-        } else {
-            u8::MAX
-        }
+/// Its bytes, and settings that make the target read them as what they are.
+fn of_vector(vector: &Vector, number: usize) -> Option<Seed> {
+    let Vector { kind, bytes, .. } = vector;
+    let after = |word: &str| match vector.events.iter().any(|event| event == word) {
+        true => bytes.len() as u8,
+        false => u8::MAX,
     };
     let (target, settings) = match kind.split('-').next()? {
         "frame" => ("frames", vec![0, 0, 0, 0, 0, 1]),
@@ -67,7 +53,7 @@ fn of_vector(line: &str, number: usize) -> Option<Seed> {
     Some((
         target,
         format!("vector-{number:02}-{kind}"),
-        [settings, stream].concat(),
+        [&settings[..], bytes].concat(),
     ))
 }
 

@@ -6,41 +6,31 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 use weir::client::analyzer::RECORD_BYTES;
 use weir::protocol::control::Control;
+use weir_testkit::process::signal;
+use weir_testkit::Scratch;
 
 /// A link to the binary under the name of a reference program.
-struct Named(PathBuf);
+struct Named {
+    link: PathBuf,
+    scratch: Scratch,
+}
 
 impl Named {
     fn new(name: &str, test: &str) -> Self {
-        let dir = std::env::temp_dir().join(format!("weir-{test}-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).expect("directory");
-        let path = dir.join(name);
-        let _ = std::fs::remove_file(&path);
-        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_weir"), &path).expect("link");
-        Self(path)
+        let scratch = Scratch::new(test);
+        let link = scratch.path(name);
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_weir"), &link).expect("link");
+        Self { link, scratch }
     }
 
     fn start(&self, line: &str) -> Child {
-        let mut command = Command::new(&self.0);
+        let mut command = Command::new(&self.link);
         command
             .args(line.split_whitespace())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         command.spawn().expect("spawn")
     }
-}
-
-impl Drop for Named {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(self.0.parent().expect("directory"));
-    }
-}
-
-fn signal(child: &Child, name: &str) {
-    let kill = Command::new("kill")
-        .args([name, &child.id().to_string()])
-        .status();
-    assert!(kill.expect("kill").success());
 }
 
 fn text(output: &Output) -> String {
@@ -58,13 +48,13 @@ fn an_analyzer_that_was_stopped_while_leaving_takes_what_has_arrived() {
     let mut link = Analyzer::accept(&listener).welcomed(1, 0);
     link.send("e/0", 1..=10);
     link.hear_until_ack(10);
-    signal(&child, "-TERM");
+    signal("-TERM", child.id());
     while link.hear() != Control::Drain {}
     // It leaves when it is quiet for 200 ms.
-    signal(&child, "-STOP");
+    signal("-STOP", child.id());
     link.send("e/0", 11..=20);
     std::thread::sleep(Duration::from_secs(6));
-    signal(&child, "-CONT");
+    signal("-CONT", child.id());
     link.hear_until_ack(20);
     drop(link);
     let output = child.wait_with_output().expect("output");
@@ -102,7 +92,7 @@ fn reference_analyzer_line_ends_cleanly_on_sigterm() {
     assert_eq!((link.weight, link.id.as_str()), (0.4, "analyzer-1"));
     link.send("e/0", 1..=12);
     link.hear_until_ack(12);
-    signal(&child, "-TERM");
+    signal("-TERM", child.id());
     assert_eq!(link.hear(), Control::Drain);
     assert_eq!(link.hear(), Control::Goodbye { sequence: 12 });
     drop(link);
@@ -119,7 +109,7 @@ fn reference_analyzer_line_ends_cleanly_on_sigterm() {
 fn a_weight_changes_once_and_a_closed_pipe_ends_it_with_a_summary_in_json() {
     let (listener, addr) = listen();
     let named = Named::new("analyzer", "weight-after");
-    let mut command = Command::new(&named.0);
+    let mut command = Command::new(&named.link);
     command
         .args(["--weight=0.2", "--id=a3", "--weight-after=100ms=0.5"])
         .args(["--stop-on-eof", "--json", &format!("--addr={addr}")])
@@ -152,7 +142,7 @@ fn a_weight_changes_once_and_a_closed_pipe_ends_it_with_a_summary_in_json() {
 fn records_survive_sigkill() {
     let (listener, addr) = listen();
     let named = Named::new("analyzer", "sigkill");
-    let record = named.0.with_file_name("record");
+    let record = named.scratch.path("record");
     let child = named.start(&format!(
         "-addr={addr} -ack-every=1 --record={}",
         record.display()
@@ -163,7 +153,7 @@ fn records_survive_sigkill() {
         Control::Ack(sequence) => sequence,
         other => panic!("{other:?}"),
     };
-    signal(&child, "-KILL");
+    signal("-KILL", child.id());
     child.wait_with_output().expect("output");
     let mut last = acked;
     while let Some(Control::Ack(sequence)) = link.hear_within(Duration::from_millis(200)) {

@@ -3,9 +3,9 @@
 use std::io::Write;
 use std::process::Command;
 
-use super::common::process::{Program, WEIR};
-use super::common::{wire, Distributor, Scratch};
 use super::root;
+use weir_testkit::process::weir;
+use weir_testkit::{socket, wire, Distributor, Program, Scratch};
 
 const MESSAGES: u64 = 4_000;
 /// Routed among three analyzers, so that each share is a whole number.
@@ -34,11 +34,11 @@ fn the_analyzers_get_their_shares_and_ack_them() {
     distributor.wait_lanes(WEIGHTS.len());
 
     // Each shard routes for itself, so one connection has exact shares.
-    let mut emitter = wire::connect(distributor.emitters);
+    let mut emitter = socket::connect(distributor.emitters);
     for id in 0..MESSAGES {
         let text = format!("message {id} \u{fc}ber alles");
         emitter
-            .write_all(&wire::frame((id % 8) as u8, text.as_bytes()))
+            .write_all(&wire::frame_of((id % 8) as u8, text.as_bytes()))
             .expect("taken");
     }
     drop(emitter);
@@ -91,7 +91,7 @@ fn compiled(scratch: &Scratch) -> std::path::PathBuf {
 #[test]
 fn the_configuration_is_taken_without_a_warning() {
     let file = root().join("examples/weir.toml");
-    let output = Command::new(WEIR)
+    let output = Command::new(weir())
         .arg("check")
         .arg(file)
         .output()

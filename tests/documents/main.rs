@@ -1,8 +1,5 @@
 //! The documents: what they tell a reader to do works, and what they point to is there.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod examples;
 mod links;
 mod minimum;

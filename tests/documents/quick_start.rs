@@ -13,9 +13,9 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::common::process::WEIR;
-use super::common::Scratch;
 use super::read;
+use weir_testkit::process::weir;
+use weir_testkit::Scratch;
 
 /// Another program may take a port between our look at it and its use.
 const TRIES: usize = 3;
@@ -131,7 +131,7 @@ fn run_once(blocks: &[String]) -> Result<String, String> {
     std::fs::create_dir_all(&release).expect("a directory");
     let program = release.join("weir");
     std::fs::remove_file(&program).ok();
-    std::os::unix::fs::symlink(WEIR, &program).expect("a link");
+    std::os::unix::fs::symlink(weir(), &program).expect("a link");
 
     let mut ports = Ports::default();
     let mut script = BEFORE.to_owned();

@@ -4,8 +4,9 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use crate::common::{stays, until};
-use crate::rig::{packet, Client, FrameSink, Rig};
+use crate::rig::Rig;
+use weir_testkit::http::{packet, Client};
+use weir_testkit::{stays, until};
 
 /// `head` up to its last header, then a body.
 fn post(headers: &str, body: &[u8]) -> Vec<u8> {
@@ -31,7 +32,7 @@ fn assert_others_are_served(bystander: &mut Client) {
 /// Each request gets one answer; the connection ends behind it in order, and nothing was taken in.
 fn assert_refused_and_closed(cases: &[(&str, Vec<u8>, u16, &str)]) {
     let rig = Rig::start("--shards 2");
-    let _sink = FrameSink::connect(&rig, 1.0);
+    let _sink = rig.sink(1.0);
     let mut bystander = Client::connect(rig.http);
     let mut expected = std::collections::BTreeMap::new();
     for (name, request, status, reason) in cases {
@@ -276,7 +277,7 @@ fn requests_that_are_smuggled() {
 #[test]
 fn a_body_longer_than_declared_is_no_request() {
     let rig = Rig::start("--shards 1");
-    let _sink = FrameSink::connect(&rig, 1.0);
+    let _sink = rig.sink(1.0);
     let mut client = Client::connect(rig.http);
     let body = packet("e", 0..2);
     let cut = body.len() - 4;
@@ -380,7 +381,7 @@ fn bodies_that_are_refused() {
         ),
     ];
     let rig = Rig::start("--shards 1");
-    let _sink = FrameSink::connect(&rig, 1.0);
+    let _sink = rig.sink(1.0);
     let mut client = Client::connect(rig.http);
     for (name, request, status, reason) in &cases {
         let before = rig.refused(reason);
@@ -409,7 +410,7 @@ fn bodies_that_are_refused() {
 #[test]
 fn requests_that_never_end_are_cut_off() {
     let rig = Rig::start("--shards 2 --http-request-timeout 600ms");
-    let sink = FrameSink::connect(&rig, 1.0);
+    let sink = rig.sink(1.0);
     let starts = [
         "POST /logs HTTP/1.1\r\nHost: x\r\nX-",
         "POST /logs HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n{",
@@ -492,7 +493,7 @@ fn an_answer_arrives_although_the_client_still_sends() {
 #[test]
 fn answers_that_nobody_reads() {
     let rig = Rig::start("--shards 1 --http-request-timeout 2s");
-    let sink = FrameSink::connect(&rig, 1.0);
+    let sink = rig.sink(1.0);
     let mut deaf = Client::connect(rig.http);
     deaf.set_write_timeout(Duration::from_millis(500));
     let requests = json(b"x").repeat(1000);
@@ -524,7 +525,7 @@ fn answers_that_nobody_reads() {
 fn memory_for_requests_is_bounded() {
     let flags = "--http-body 64KiB --http-inflated 64KiB --http-head 4KiB --http-memory 256KiB";
     let rig = Rig::start(&format!("--shards 1 {flags}"));
-    let sink = FrameSink::connect(&rig, 1.0);
+    let sink = rig.sink(1.0);
     let mut clients: Vec<Client> = (0..20).map(|_| Client::connect(rig.http)).collect();
     let headers = "Content-Type: application/json\r\nContent-Length: 65536\r\n";
     let mut most = 0;
@@ -562,7 +563,7 @@ fn memory_for_requests_is_bounded() {
 fn memory_behind_requests_that_wait_is_bounded() {
     let flags = "--http-body 64KiB --http-inflated 64KiB --http-head 4KiB --http-memory 256KiB";
     let rig = Rig::start(&format!("--shards 1 {flags}"));
-    let sink = FrameSink::connect(&rig, 1.0);
+    let sink = rig.sink(1.0);
     sink.set_acks(false);
     let body = packet("e", 0..1);
     let length = body.len();
@@ -604,7 +605,7 @@ fn memory_behind_requests_that_wait_is_bounded() {
 fn requests_come_and_go_and_nothing_stays_held() {
     let flags = "--http-body 64KiB --http-inflated 64KiB --http-head 4KiB --http-memory 128KiB";
     let rig = Rig::start(&format!("--shards 1 {flags}"));
-    let sink = FrameSink::connect(&rig, 1.0);
+    let sink = rig.sink(1.0);
     let mut client = Client::connect(rig.http);
     let body = packet("e", 0..1000);
     for _ in 0..30 {
@@ -629,7 +630,7 @@ fn requests_come_and_go_and_nothing_stays_held() {
 #[test]
 fn a_client_that_half_closes_gets_its_answers() {
     let rig = Rig::start("--shards 1");
-    let sink = FrameSink::connect(&rig, 1.0);
+    let sink = rig.sink(1.0);
     // So many answers that not all fit the sockets: some wait when the end of the stream has come.
     let mut client = Client::connect(rig.http);
     let request = json(b"x");

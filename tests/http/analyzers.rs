@@ -1,9 +1,10 @@
 //! Analyzers over HTTP.
 
-use crate::common::{until, PATIENCE};
 use std::time::{Duration, Instant};
+use weir_testkit::http::{packet, Client, HttpAnalyzer};
+use weir_testkit::{until, PATIENCE};
 
-use crate::rig::{packet, Client, FrameSink, HttpAnalyzer, Rig};
+use crate::rig::Rig;
 
 #[test]
 fn packets_arrive_whole_with_their_headers() {
@@ -154,7 +155,7 @@ fn messages_change_their_form_between_tcp_and_http() {
                 break;
             }
         }
-        FrameSink::silent(&rig, 1.0)
+        rig.silent_sink(1.0)
     };
     let taken = rig.sum(|report| report.balance.received);
     assert!(taken >= 5, "one packet was taken at least");

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use weir::shard::RefusedPackets;
 
-use crate::common::until;
-use crate::rig::{packet, Client, FrameSink, HttpAnalyzer, Rig};
+use crate::rig::Rig;
+use weir_testkit::http::{packet, Client, HttpAnalyzer};
+use weir_testkit::until;
 
 fn acked(rig: &Rig) -> u64 {
     rig.sum(|report| report.balance.acked)
@@ -151,7 +152,7 @@ fn parts_of_a_packet_find_their_ways_one_by_one() {
     let small = HttpAnalyzer::start("small", "limit=2000");
     rig.up(&small, 1000.0);
     // Two of a hundred are too large: they go to an analyzer over TCP, which is there by then.
-    let tcp = FrameSink::connect(&rig, 0.001);
+    let tcp = rig.sink(0.001);
     let mut messages = vec!["{\"message\":\"s\"}".to_owned(); 100];
     for large in [30, 71] {
         messages[large] = format!("{{\"message\":\"{}\"}}", "L".repeat(3000));

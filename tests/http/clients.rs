@@ -4,8 +4,8 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 
-use crate::common::process::{Distributor, Program, WEIR};
-use crate::common::until;
+use weir_testkit::process::weir;
+use weir_testkit::{until, Distributor, Program};
 
 /// A port of loopback that was free a moment ago.
 pub fn free_port() -> u16 {
@@ -77,7 +77,7 @@ fn messages_go_from_our_emitter_to_our_analyzers_over_http_alone() {
 #[test]
 fn a_changed_payload_is_noticed_and_costs_the_exit_status() {
     let port = free_port();
-    let mut analyzer = Command::new(WEIR);
+    let mut analyzer = Command::new(weir());
     analyzer
         .args(["analyzer", "--json", "--count", "2", "--http"])
         .arg(format!("127.0.0.1:{port}"));
@@ -116,7 +116,7 @@ fn what_does_not_go_together_is_refused() {
         "analyzer --http 127.0.0.1:1 --weight 0.5",
         "analyzer --http 127.0.0.1:1 --dialect compact",
     ] {
-        let output = Command::new(WEIR)
+        let output = Command::new(weir())
             .args(line.split(' '))
             .output()
             .expect("starts");
@@ -125,7 +125,7 @@ fn what_does_not_go_together_is_refused() {
         assert!(text.contains("cannot be used with"), "{line}: {text}");
     }
     let line = "emitter --http http://127.0.0.1:1 --connections 300";
-    let output = Command::new(WEIR)
+    let output = Command::new(weir())
         .args(line.split(' '))
         .output()
         .expect("starts");

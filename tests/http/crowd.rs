@@ -3,8 +3,9 @@
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
-use crate::common::until;
-use crate::rig::{Client, FrameSink, Rig};
+use crate::rig::Rig;
+use weir_testkit::http::Client;
+use weir_testkit::until;
 
 /// Connections that say nothing, as many as descriptors allow up to 10,000; from a process of their own.
 #[test]
@@ -14,7 +15,7 @@ fn ten_thousand_idle_connections() {
     let rig = Rig::start(&format!(
         "--shards 2 --max-http-connections {count} --max-connections 100"
     ));
-    let sink = FrameSink::connect(&rig, 1.0);
+    let sink = rig.sink(1.0);
     let mut child = Command::new(std::env::current_exe().expect("a path"))
         .args(["--exact", "crowd::idle_clients", "--nocapture"])
         .env("WEIR_IDLE", format!("{} {count}", rig.http))

@@ -10,9 +10,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::clients::{free_port, is_up};
-use crate::common::process::{run, Distributor, Program};
-use crate::common::scratch::Scratch;
-use crate::common::until;
+use weir_testkit::process::run;
+use weir_testkit::{until, Distributor, Program, Scratch};
 
 const MESSAGES: u64 = 2_000;
 const BATCH: u64 = 10;

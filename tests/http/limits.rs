@@ -3,8 +3,9 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use crate::common::{stays, until};
-use crate::rig::{packet, Client, FrameSink, HttpAnalyzer, Rig};
+use crate::rig::Rig;
+use weir_testkit::http::{packet, Client, HttpAnalyzer};
+use weir_testkit::{stays, until};
 
 const JSON: &str = "Content-Type: application/json\r\n";
 
@@ -22,7 +23,7 @@ fn connections(rig: &Rig) -> u64 {
 #[test]
 fn connections_live_as_long_as_their_clients_want() {
     let rig = Rig::start("--shards 1");
-    let sink = FrameSink::connect(&rig, 1.0);
+    let sink = rig.sink(1.0);
     let body = packet("e", 0..1);
     let length = body.len();
     let send = |version: &str, headers: &str| {
@@ -96,7 +97,7 @@ fn an_answer_to_head_has_no_body() {
 #[test]
 fn idle_connections_are_closed() {
     let rig = Rig::start("--shards 1 --http-idle-timeout 300ms --http-request-timeout 5s");
-    let sink = FrameSink::connect(&rig, 1.0);
+    let sink = rig.sink(1.0);
     let mut silent = Client::connect(rig.http);
     let mut lines = Client::connect(rig.http);
     let mut busy = Client::connect(rig.http);
@@ -127,7 +128,7 @@ fn idle_connections_are_closed() {
 #[test]
 fn a_wait_for_an_ack_ends() {
     let rig = Rig::start("--shards 1 --http-request-timeout 300ms");
-    let sink = FrameSink::connect(&rig, 1.0);
+    let sink = rig.sink(1.0);
     sink.set_acks(false);
     let mut client = Client::connect(rig.http);
     for _ in 0..3 {
@@ -161,7 +162,7 @@ fn connections_are_limited_in_all_and_by_address() {
         ("--max-per-address 5", "address_limit"),
     ] {
         let rig = Rig::start(&format!("--shards 2 {flag}"));
-        let _sink = FrameSink::connect(&rig, 1.0);
+        let _sink = rig.sink(1.0);
         let mut clients: Vec<Client> = (0..5).map(|_| Client::connect(rig.http)).collect();
         until("all are in", || connections(&rig) == 5);
         for _ in 0..3 {
@@ -182,7 +183,7 @@ fn connections_are_limited_in_all_and_by_address() {
 #[test]
 fn only_listed_networks_come_in() {
     let rig = Rig::start("--shards 1 --allow-http 10.0.0.0/8,::/8");
-    let _sink = FrameSink::connect(&rig, 1.0);
+    let _sink = rig.sink(1.0);
     Client::connect(rig.http).assert_gone();
     until("counted", || rig.refused("address_not_allowed") == 1);
     // Who resets at once has no address any more when it is accepted, but what it sent can be read.
@@ -200,10 +201,12 @@ fn only_listed_networks_come_in() {
     rig.until_quiet();
     rig.stop();
     let rig = Rig::start("--shards 1 --allow-http 127.0.0.0/8");
-    let _sink = FrameSink::connect(&rig, 1.0);
+    let _sink = rig.sink(1.0);
     let mut client = Client::connect(rig.http);
     assert_eq!(
-        client.post_packet(&crate::rig::packet("e", 0..1)).status,
+        client
+            .post_packet(&weir_testkit::http::packet("e", 0..1))
+            .status,
         202
     );
     drop(client);
@@ -213,7 +216,7 @@ fn only_listed_networks_come_in() {
 #[test]
 fn requests_are_limited_by_rate() {
     let rig = Rig::start("--shards 2 --rate-limit 10/2s");
-    let _sink = FrameSink::connect(&rig, 1.0);
+    let _sink = rig.sink(1.0);
     let mut client = Client::connect(rig.http);
     let mut other = Client::connect(rig.http);
     let began = Instant::now();
@@ -247,7 +250,7 @@ fn requests_are_limited_by_rate() {
 #[test]
 fn bodies_come_in_many_forms() {
     let rig = Rig::start("--shards 1");
-    let sink = FrameSink::connect(&rig, 1.0);
+    let sink = rig.sink(1.0);
     let mut client = Client::connect(rig.http);
     let body = packet("e", 0..5);
     let lines = "{\"message\":\"a\",\"level\":\"fatal\"}\n\n\"b\"\r\n{\"message\":\"c\"}";
@@ -340,7 +343,7 @@ fn bodies_come_in_many_forms() {
 #[test]
 fn a_farewell_leaves_nobody_in_doubt() {
     let rig = Rig::start("--shards 2 --http-request-timeout 20s");
-    let sink = FrameSink::connect(&rig, 1.0);
+    let sink = rig.sink(1.0);
     let mut idle = Client::connect(rig.http);
     assert_eq!(idle.post_packet(&packet("e", 0..2)).status, 202);
     until("delivered", || rig.sum(|report| report.balance.acked) == 2);
@@ -459,7 +462,7 @@ fn overload_is_refused_and_what_is_taken_is_delivered() {
 #[test]
 fn what_each_limit_allows_is_taken() {
     let rig = Rig::start("--shards 1 --arena 64MiB");
-    let analyzer = crate::rig::HttpAnalyzer::start("a", "ok");
+    let analyzer = weir_testkit::http::HttpAnalyzer::start("a", "ok");
     rig.up(&analyzer, 1.0);
     let mut client = Client::connect(rig.http);
     let of = |count: usize, message: &str| {
@@ -484,8 +487,8 @@ fn what_each_limit_allows_is_taken() {
 #[test]
 fn one_setting_takes_bodies_of_ten_megabytes() {
     let rig = Rig::start("--shards 1 --arena 64MiB --http-body 10MiB");
-    let sink = crate::rig::FrameSink::connect(&rig, 1.0);
-    let analyzer = crate::rig::HttpAnalyzer::start("a", "ok");
+    let sink = rig.sink(1.0);
+    let analyzer = weir_testkit::http::HttpAnalyzer::start("a", "ok");
     let mut client = Client::connect(rig.http);
     let message = format!("{{\"message\":\"{}\"}}", "x".repeat(9_990));
     let messages = vec![message; 1_000].join(",");

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::common::{stays, until};
-use crate::rig::{packet, Client, FrameSink, Rig};
+use crate::rig::Rig;
+use weir_testkit::http::{packet, Client};
+use weir_testkit::{stays, until};
 
 const REFERENCE: &str = r#"{
     "emitterId": "web-server-1",
@@ -25,7 +26,7 @@ fn a_packet_goes_to_a_tcp_analyzer_as_frames() {
     let early = client.post_packet(REFERENCE);
     assert_eq!(early.status, 503, "nobody is there: {early:?}");
     assert!(early.head.contains("Retry-After: 1"), "{early:?}");
-    let sink = FrameSink::connect(&rig, 1.0);
+    let sink = rig.sink(1.0);
     let answer = client.post_packet(REFERENCE);
     assert_eq!(answer.status, 202, "{answer:?}");
     let said = answer.json();
@@ -52,7 +53,7 @@ fn a_packet_goes_to_a_tcp_analyzer_as_frames() {
 #[test]
 fn an_answer_that_waits_for_the_ack_comes_with_it() {
     let rig = Rig::start("--shards 1");
-    let sink = FrameSink::silent(&rig, 1.0);
+    let sink = rig.silent_sink(1.0);
     for (target, headers) in [
         ("/logs?wait=acked", ""),
         ("/logs", "Prefer: wait=acked\r\n"),
@@ -85,7 +86,7 @@ fn an_answer_that_waits_for_the_ack_comes_with_it() {
 #[test]
 fn a_ticket_follows_its_messages_to_another_analyzer() {
     let rig = Rig::start("--shards 2");
-    let first = FrameSink::silent(&rig, 1.0);
+    let first = rig.silent_sink(1.0);
     let mut client = Client::connect(rig.http);
     let body = packet("e", 0..5);
     let request = format!(
@@ -94,7 +95,7 @@ fn a_ticket_follows_its_messages_to_another_analyzer() {
     );
     client.send(request.as_bytes());
     until("five frames", || first.frames().len() == 5);
-    let second = FrameSink::connect(&rig, 1.0);
+    let second = rig.sink(1.0);
     drop(first);
     let answer = client.answer();
     assert_eq!(
@@ -108,7 +109,7 @@ fn a_ticket_follows_its_messages_to_another_analyzer() {
 #[test]
 fn pipelined_requests_are_answered_in_order() {
     let rig = Rig::start("--shards 1");
-    let sink = FrameSink::connect(&rig, 1.0);
+    let sink = rig.sink(1.0);
     let mut client = Client::connect(rig.http);
     let mut stream = Vec::new();
     for count in 1..=50 {

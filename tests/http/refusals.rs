@@ -1,8 +1,9 @@
 //! Packets that an analyzer refuses for good.
 
-use crate::common::{until, Scratch};
+use weir_testkit::http::{packet, Client, HttpAnalyzer};
+use weir_testkit::{until, Scratch};
 
-use crate::rig::{packet, Client, HttpAnalyzer, Rig};
+use crate::rig::Rig;
 
 /// The lines of all files of refused packets below `folder`.
 fn refused(folder: &std::path::Path) -> Vec<serde_json::Value> {

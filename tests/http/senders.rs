@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
-use crate::common::until;
-use crate::rig::{packet, Client, FrameSink, Rig};
+use crate::rig::Rig;
+use weir_testkit::http::{packet, Client};
+use weir_testkit::{until, FrameSink};
 
 const JSON: &str = "Content-Type: application/json\r\n";
 const ONE: &str = r#"{"emitterId":"e","messages":[{"message":"x"}]}"#;
@@ -16,7 +17,7 @@ fn severities(sink: &FrameSink, count: usize) -> Vec<u8> {
 #[test]
 fn marks_slashes_and_content_types_of_others_are_taken() {
     let rig = Rig::start("--shards 1");
-    let sink = FrameSink::connect(&rig, 1.0);
+    let sink = rig.sink(1.0);
     let mut client = Client::connect(rig.http);
     let marked = format!("\u{feff}{ONE}");
     let lines = "\u{feff}{\"message\":\"a\"}\n\u{feff}{\"message\":\"b\"}\n";
@@ -38,7 +39,7 @@ fn marks_slashes_and_content_types_of_others_are_taken() {
 #[test]
 fn levels_of_common_loggers_are_known_and_others_are_told() {
     let rig = Rig::start("--shards 1");
-    let sink = FrameSink::connect(&rig, 1.0);
+    let sink = rig.sink(1.0);
     let mut client = Client::connect(rig.http);
     let levels =
         r#""CRITICAL" "emerg" "alert" "panic" "err" "severe" "Warning" "notice" 60 50 10 "6" 4"#;
@@ -77,7 +78,7 @@ fn levels_of_common_loggers_are_known_and_others_are_told() {
 #[test]
 fn a_missing_length_is_named_and_answered_once() {
     let rig = Rig::start("--shards 1");
-    let _sink = FrameSink::connect(&rig, 1.0);
+    let _sink = rig.sink(1.0);
     let mut client = Client::connect(rig.http);
     client.send(format!("POST /logs HTTP/1.1\r\nHost: x\r\n{JSON}\r\n{ONE}").as_bytes());
     let answer = client.answer();
@@ -106,7 +107,7 @@ fn a_missing_length_is_named_and_answered_once() {
 #[test]
 fn a_query_that_is_not_known_is_refused() {
     let rig = Rig::start("--shards 1");
-    let _sink = FrameSink::connect(&rig, 1.0);
+    let _sink = rig.sink(1.0);
     let mut client = Client::connect(rig.http);
     for (target, said) in [
         ("/logs?wait=true", "allowed: acked, queued"),
@@ -170,7 +171,7 @@ fn proxy_headers_are_named() {
 #[test]
 fn white_space_around_a_length_is_no_part_of_it() {
     let rig = Rig::start("--shards 1");
-    let _sink = FrameSink::connect(&rig, 1.0);
+    let _sink = rig.sink(1.0);
     let mut client = Client::connect(rig.http);
     for length in ["  46", "\t46", " 46 ", "46\t "] {
         assert_eq!(ONE.len(), 46);
@@ -206,7 +207,7 @@ fn every_answer_has_a_date() {
 #[test]
 fn poison_is_refused_or_repaired_at_the_door() {
     let rig = Rig::start("--shards 1");
-    let sink = FrameSink::connect(&rig, 1.0);
+    let sink = rig.sink(1.0);
     let mut client = Client::connect(rig.http);
     for (message, error) in [
         (r#"{"message":1e9999}"#, "number_too_large"),
@@ -246,7 +247,7 @@ fn poison_is_refused_or_repaired_at_the_door() {
 #[test]
 fn what_was_left_out_is_as_with_the_reference() {
     let rig = Rig::start("--shards 1");
-    let sink = FrameSink::connect(&rig, 1.0);
+    let sink = rig.sink(1.0);
     let mut client = Client::connect(rig.http);
     let body = r#"{"emitterId":42,"messages":[{"message":"x"},{"level":30,"metadata":null}]}"#;
     assert_eq!(client.post_packet(body).status, 202);
@@ -262,7 +263,7 @@ fn what_was_left_out_is_as_with_the_reference() {
 #[test]
 fn strangers_are_refused() {
     let rig = Rig::start("--shards 1 --http-hosts weir.example.org");
-    let _sink = FrameSink::connect(&rig, 1.0);
+    let _sink = rig.sink(1.0);
     let post = |host: &str, origin: &str| {
         let mut client = Client::connect(rig.http);
         let length = ONE.len();
@@ -299,7 +300,7 @@ fn clients_behind_a_trusted_proxy_are_told_apart() {
     let rig = Rig::start(
         "--shards 1 --rate-limit 2/1h --allow-http 203.0.113.0/24 --max-per-address 1 --trusted-proxies 127.0.0.0/8",
     );
-    let _sink = FrameSink::connect(&rig, 1.0);
+    let _sink = rig.sink(1.0);
     let _another = Client::connect(rig.http);
     let mut client = Client::connect(rig.http);
     let mut post = |forwarded: &str| {
@@ -332,7 +333,7 @@ fn clients_behind_a_trusted_proxy_are_told_apart() {
     rig.stop();
     // Whom nobody trusts cannot choose an address.
     let rig = Rig::start("--shards 1 --rate-limit 1/1h");
-    let _sink = FrameSink::connect(&rig, 1.0);
+    let _sink = rig.sink(1.0);
     let mut client = Client::connect(rig.http);
     for (forwarded, status) in [("203.0.113.1", 202), ("203.0.113.2", 429)] {
         let headers = format!("{JSON}X-Forwarded-For: {forwarded}\r\n");

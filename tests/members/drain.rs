@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use crate::common::process::number;
-use crate::common::wire::{self, DIALECTS};
-use crate::common::{assert_none_missing, until, until_read};
-use crate::common::{Acks, Analyzer, Dialect, Distributor, Emitter, Options};
-use crate::http::{packet, Client, HttpAnalyzer};
-use crate::site::Site;
+use weir_testkit::http::{packet, Client, HttpAnalyzer};
+use weir_testkit::process::number;
+use weir_testkit::site::Site;
+use weir_testkit::wire::DIALECTS;
+use weir_testkit::{
+    assert_none_missing, socket, until, until_read, Acks, Analyzer, Dialect, Distributor, Emitter,
+    Options,
+};
 
 const MESSAGES: u64 = 1000;
 
@@ -113,7 +115,7 @@ fn emitters_and_http_clients_are_refused_while_draining() {
     until("no emitter is taken", || {
         std::net::TcpStream::connect(distributor.emitters).is_err()
     });
-    drop(wire::connect(distributor.analyzers));
+    drop(socket::connect(distributor.analyzers));
     silent[0].set_acks(Acks::All);
     assert_eq!(distributor.wait().assert_clean().received, 10);
 }

@@ -4,28 +4,30 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::common::process::{run_command, Program};
-use crate::common::wire::{self, DIALECTS};
-use crate::common::{assert_exactly_once, stays, until, until_read};
-use crate::common::{Acks, Analyzer, Dialect, Distributor, Emitter, Options};
-use crate::http::HttpAnalyzer;
-use crate::site::Site;
+use weir_testkit::http::HttpAnalyzer;
+use weir_testkit::process::run_command;
+use weir_testkit::site::Site;
+use weir_testkit::wire::{self, DIALECTS};
+use weir_testkit::{
+    assert_exactly_once, socket, stays, until, until_read, Acks, Analyzer, Dialect, Distributor,
+    Emitter, Options, Program,
+};
 
-/// Says HELLO with this instance; the WELCOME.
+/// Says HELLO with this instance; the WELCOME and its reason.
 fn hello(
     distributor: &Distributor,
     id: &str,
     instance: Option<u64>,
-) -> (std::net::TcpStream, wire::Welcome) {
-    let mut stream = wire::connect(distributor.analyzers);
+) -> (std::net::TcpStream, wire::Welcome, String) {
+    let mut stream = socket::connect(distributor.analyzers);
     let mut word = wire::hello(1, 1.0, id, None);
     if let Some(instance) = instance {
         word[5] = 2;
         word.extend(instance.to_be_bytes());
     }
     std::io::Write::write_all(&mut stream, &word).expect("writes");
-    let welcome = wire::read_welcome(&mut stream);
-    (stream, welcome)
+    let (welcome, reason) = socket::read_welcome(&mut stream);
+    (stream, welcome, reason)
 }
 
 #[test]
@@ -66,7 +68,7 @@ fn a_second_analyzer_of_an_id_is_told_and_waits_until_the_first_has_gone() {
 #[test]
 fn the_second_one_says_why_and_ends_if_it_shall_not_try_again() {
     let distributor = Distributor::start("--shards 1");
-    let (_first, welcome) = hello(&distributor, "dup", Some(1));
+    let (_first, welcome, _) = hello(&distributor, "dup", Some(1));
     assert_eq!(welcome.status, 0);
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_weir"));
     let addr = distributor.analyzers.to_string();
@@ -92,8 +94,8 @@ fn the_second_one_says_why_and_ends_if_it_shall_not_try_again() {
 fn the_same_instance_takes_over_from_a_link_that_is_half_dead() {
     let distributor = Distributor::start("--shards 1");
     for n in 0..5 {
-        let (_kept_open, welcome) = hello(&distributor, "a", Some(7));
-        assert_eq!((welcome.status, welcome.reason.as_str()), (0, ""), "{n}");
+        let (_kept_open, welcome, reason) = hello(&distributor, "a", Some(7));
+        assert_eq!((welcome.status, reason.as_str()), (0, ""), "{n}");
         std::mem::forget(_kept_open);
     }
     let ended = distributor.stop();
@@ -107,14 +109,10 @@ fn two_that_do_not_say_their_instance_do_not_put_each_other_out_for_ever() {
     let mut taken = 0;
     let mut open = Vec::new();
     for _ in 0..20 {
-        let (stream, welcome) = hello(&distributor, "old", None);
+        let (stream, welcome, reason) = hello(&distributor, "old", None);
         taken += usize::from(welcome.status == 0);
         if welcome.status != 0 {
-            assert!(
-                welcome.reason.contains("in use by 127.0.0.1:"),
-                "{}",
-                welcome.reason
-            );
+            assert!(reason.contains("in use by 127.0.0.1:"), "{}", reason);
         }
         open.push(stream);
     }
@@ -139,14 +137,14 @@ fn ids_are_one_namespace_over_tcp_and_http() {
     let site = Site::start("names-http", "", &flags);
     site.until_standing("h", "up");
     // Over TCP with the id of one over HTTP.
-    let (_, welcome) = hello(&site.distributor, "h", Some(1));
+    let (_, welcome, reason) = hello(&site.distributor, "h", Some(1));
     assert_eq!(welcome.status, 1);
     let endpoint = format!("analyzer over HTTP at http://{}", analyzers[0].address);
-    assert!(welcome.reason.contains(&endpoint), "{}", welcome.reason);
-    let (_, welcome) = hello(&site.distributor, "(others)", Some(1));
+    assert!(reason.contains(&endpoint), "{reason}");
+    let (_, welcome, _) = hello(&site.distributor, "(others)", Some(1));
     assert_eq!(welcome.status, 1);
     // Over HTTP with the id of one over TCP.
-    let (native, welcome) = hello(&site.distributor, "g", Some(1));
+    let (native, welcome, _) = hello(&site.distributor, "g", Some(1));
     assert_eq!(welcome.status, 0);
     site.until_standing("g", "up");
     let add = format!("ctl add-http g http://{} 1", analyzers[1].address);
@@ -167,10 +165,10 @@ fn ids_are_one_namespace_over_tcp_and_http() {
     });
     site.weir(&add);
     site.until_standing("g", "up");
-    let (_, welcome) = hello(&site.distributor, "g", Some(2));
+    let (_, welcome, _) = hello(&site.distributor, "g", Some(2));
     assert_eq!(welcome.status, 1);
     site.weir("ctl remove-http g");
-    let (_, welcome) = hello(&site.distributor, "g", Some(2));
+    let (_, welcome, _) = hello(&site.distributor, "g", Some(2));
     assert_eq!(welcome.status, 0);
     assert_eq!(site.stop().code, Some(0));
 }

@@ -5,11 +5,12 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use crate::common::wire;
-use crate::common::{assert_exactly_once, until, until_read, PATIENCE};
-use crate::common::{Acks, Analyzer, Dialect, Distributor, Emitter, Options};
-use crate::http::{packet, Client, HttpAnalyzer};
-use crate::site::Site;
+use weir_testkit::http::{packet, Client, HttpAnalyzer};
+use weir_testkit::site::Site;
+use weir_testkit::{
+    assert_exactly_once, until, until_read, wire, Acks, Analyzer, Dialect, Distributor, Emitter,
+    Options, PATIENCE,
+};
 
 /// Stops the process, does `meanwhile`, and lets it go on after `pause`.
 fn stopped(distributor: &Distributor, pause: Duration, meanwhile: impl FnOnce()) {

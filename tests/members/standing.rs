@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use crate::common::{stays, until};
-use crate::common::{Analyzer, Dialect, Options};
-use crate::site::Site;
+use weir_testkit::site::Site;
+use weir_testkit::{stays, until, Analyzer, Dialect, Options};
 
 const CONTROL_DRAIN: &[u8] = &[3];
 

@@ -6,10 +6,10 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::common::process::{namespaces, run};
-use crate::common::{until, Distributor, Scratch};
-use crate::http::{packet, Client};
-use crate::site::Site;
+use weir_testkit::http::{packet, Client};
+use weir_testkit::process::{namespaces, run};
+use weir_testkit::site::Site;
+use weir_testkit::{until, Distributor, Scratch};
 
 /// Answers 200 to everything; the methods that it was asked.
 fn server(listener: TcpListener) -> Arc<Mutex<Vec<String>>> {

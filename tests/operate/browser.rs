@@ -14,9 +14,8 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use serde_json::{json, Value};
 
-use crate::common::Scratch;
-use crate::common::{until, PATIENCE};
-use crate::http::Client;
+use weir_testkit::http::Client;
+use weir_testkit::{until, Scratch, PATIENCE};
 
 /// Names under which it is installed.
 const NAMES: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];

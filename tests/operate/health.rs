@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::common::until;
-use crate::http::{packet, Client, HttpAnalyzer};
 use crate::load::{assert_all_arrived, Load};
-use crate::site::Site;
+use weir_testkit::http::{packet, Client, HttpAnalyzer};
+use weir_testkit::site::Site;
+use weir_testkit::until;
 
 const SLOW_START: Duration = Duration::from_secs(3);
 

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::common::wire::frame;
-use crate::http::{Client, FrameSink, HttpAnalyzer};
+use weir_testkit::http::{Client, HttpAnalyzer};
+use weir_testkit::wire::frame_of;
+use weir_testkit::FrameSink;
 
 /// Messages of one packet.
 const PACKET: u64 = 5;
@@ -36,7 +37,7 @@ impl Load {
                 while !stop.load(Ordering::Relaxed) {
                     let mut bytes = Vec::new();
                     for _ in 0..(rate * 4 / 5 / 200).max(1) {
-                        bytes.extend(frame(3, format!("t{sent}").as_bytes()));
+                        bytes.extend(frame_of(3, format!("t{sent}").as_bytes()));
                         sent += 1;
                     }
                     stream.write_all(&bytes).expect("the connection lasts");

@@ -3,12 +3,7 @@
 
 mod addresses;
 mod browser;
-#[path = "../common/mod.rs"]
-mod common;
 mod health;
-#[path = "../http/rig.rs"]
-#[allow(dead_code)] // its other half runs the distributor inside the test
-mod http;
 mod load;
 mod mocks;
 mod networks;
@@ -17,4 +12,3 @@ mod outlier;
 mod page;
 mod reference;
 mod refused;
-mod site;

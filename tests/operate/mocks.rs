@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::common::{until, Scratch};
-use crate::http::{packet, Client};
-use crate::site::Site;
+use weir_testkit::http::{packet, Client};
+use weir_testkit::site::Site;
+use weir_testkit::{until, Scratch};
 
 struct Mock {
     child: Child,

@@ -2,9 +2,9 @@
 
 use std::process::Command;
 
-use crate::common::process::namespaces;
-use crate::common::{Distributor, Scratch};
-use crate::site::Site;
+use weir_testkit::process::namespaces;
+use weir_testkit::site::Site;
+use weir_testkit::{Distributor, Scratch};
 
 /// Loopback with three addresses, two of them of one network.
 const NETWORK: &str = "ip link set lo up

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{json, Value};
 
-use crate::common::{stays, until};
-use crate::http::{FrameSink, HttpAnalyzer};
 use crate::load::{assert_all_arrived, Load};
-use crate::site::{toml_of, Site};
+use weir_testkit::http::HttpAnalyzer;
+use weir_testkit::site::{toml_of, Site};
+use weir_testkit::{stays, until, FrameSink};
 
 const FLAGS: &str = "--shards 2 --health-interval 200ms --slow-start 0s";
 /// A moment in which a shard takes over what was ordered, and reports it.

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use crate::common::{stays, until, Distributor, Scratch};
-use crate::http::{packet, Client, HttpAnalyzer};
-use crate::site::Site;
+use weir_testkit::http::{packet, Client, HttpAnalyzer};
+use weir_testkit::site::Site;
+use weir_testkit::{stays, until, Distributor, Scratch};
 
 /// Packets that each analyzer may refuse; and how long it is out then.
 const REFUSALS: u64 = 20;

@@ -4,11 +4,10 @@
 use std::time::{Duration, Instant};
 
 use crate::browser::Browser;
-use crate::common::Scratch;
-use crate::common::{until, Program};
-use crate::http::HttpAnalyzer;
 use crate::load::Load;
-use crate::site::{toml_of, Site};
+use weir_testkit::http::HttpAnalyzer;
+use weir_testkit::site::{toml_of, Site};
+use weir_testkit::{until, Program, Scratch};
 
 /// What happens is seen within this.
 const SEEN: Duration = Duration::from_secs(2);

@@ -5,10 +5,10 @@ use std::process::Command;
 
 use serde_json::{json, Value};
 
-use crate::common::process::run_command;
-use crate::common::until;
-use crate::http::HttpAnalyzer;
-use crate::site::Site;
+use weir_testkit::http::HttpAnalyzer;
+use weir_testkit::process::run_command;
+use weir_testkit::site::Site;
+use weir_testkit::until;
 
 /// The body of the document's `POST /logs`, as it is written there.
 const BODY: &str = include_str!("../../src/http/packet/reference.json");

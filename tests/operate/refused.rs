@@ -8,10 +8,10 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::common::process::namespaces;
-use crate::common::{until, Distributor, Scratch};
-use crate::http::{packet, Client, HttpAnalyzer};
-use crate::site::Site;
+use weir_testkit::http::{packet, Client, HttpAnalyzer};
+use weir_testkit::process::namespaces;
+use weir_testkit::site::Site;
+use weir_testkit::{until, Distributor, Scratch};
 
 /// The first messages of the packets that are in the file, and the lines that are no JSON.
 fn read(file: &Path) -> (BTreeSet<u64>, Vec<String>) {

@@ -2,15 +2,16 @@
 
 use std::process::Command;
 
-use crate::common::process::{run_command, Distributor, WEIR};
-use crate::manager::{distributor, Scratch};
+use crate::manager::distributor;
+use weir_testkit::process::{run_command, weir};
+use weir_testkit::{Distributor, Scratch};
 
 const LISTEN: &str = "--emitters 127.0.0.1:0 --analyzers 127.0.0.1:0 --http off --shards 2";
 
 /// A start under a limit of the shell, which must fail; what it says.
 fn refused(limit: &str) -> String {
     let mut shell = Command::new("sh");
-    shell.args(["-ec", &format!("{limit}; exec \"$0\" \"$@\""), WEIR]);
+    shell.args(["-ec", &format!("{limit}; exec \"$0\" \"$@\""), weir()]);
     shell
         .arg("distributor")
         .args(LISTEN.split(' '))
@@ -54,11 +55,11 @@ fn the_limit_that_is_too_small_is_the_one_that_is_named() {
 #[test]
 fn two_listeners_on_one_port_are_named_by_the_check() {
     let scratch = Scratch::new("apart");
-    let file = scratch.0.join("w.toml");
+    let file = scratch.path("w.toml");
     let text = "[sockets]\nemitters = \"127.0.0.1:18080\"\nanalyzers = \"0.0.0.0:18080\"\n";
     std::fs::write(&file, text).expect("written");
     for line in ["check", "distributor --config"] {
-        let output = run_command(Command::new(WEIR).args(line.split(' ')).arg(&file));
+        let output = run_command(Command::new(weir()).args(line.split(' ')).arg(&file));
         let said = String::from_utf8(output.stderr).expect("text");
         assert!(!output.status.success(), "{line}");
         let (flags, port) = (["--emitters", "--analyzers"], "0.0.0.0:18080");

@@ -11,9 +11,6 @@
 //! ```
 //! A real systemd is in `scripts/systemd-test.sh`.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod limits;
 mod manager;
 mod notify;

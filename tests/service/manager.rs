@@ -5,34 +5,13 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use command_fds::{CommandFdExt, FdMapping};
 use socket2::{Domain, Socket, Type};
 
-use crate::common::process::WEIR;
-use crate::common::PATIENCE;
-
-/// A directory of one test; goes away with it.
-pub struct Scratch(pub PathBuf);
-
-impl Scratch {
-    pub fn new(name: &str) -> Scratch {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("weir-service-{name}-{}-{number}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&path).expect("a directory");
-        Scratch(path)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
+use weir_testkit::process::weir;
+use weir_testkit::{Scratch, PATIENCE};
 
 /// What a service says on its notify socket.
 pub struct Ear {
@@ -44,7 +23,7 @@ pub struct Ear {
 impl Ear {
     pub fn new() -> Ear {
         let scratch = Scratch::new("ear");
-        let path = scratch.0.join("notify");
+        let path = scratch.path("notify");
         let socket = UnixDatagram::bind(&path).expect("free");
         Ear {
             socket,
@@ -88,7 +67,7 @@ impl Ear {
 
 /// The distributor's command line, with a small arena.
 pub fn distributor(flags: &str) -> Command {
-    let mut command = Command::new(WEIR);
+    let mut command = Command::new(weir());
     with_flags(&mut command, flags);
     command
 }
@@ -110,7 +89,7 @@ pub fn activated(sockets: &[(&str, OwnedFd)], flags: &str) -> Command {
 pub fn passing(sockets: &[(&str, OwnedFd)], pid: &str, flags: &str) -> Command {
     let mut shell = Command::new("sh");
     let script = format!("LISTEN_PID={pid} exec \"$0\" \"$@\"");
-    shell.args(["-c", &script, WEIR]);
+    shell.args(["-c", &script, weir()]);
     with_flags(&mut shell, flags);
     let names: Vec<&str> = sockets.iter().map(|(name, _)| *name).collect();
     shell.env("LISTEN_FDS", sockets.len().to_string());

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{clock_gettime, ClockId};
 
-use crate::common::{Acks, Analyzer, Dialect, Distributor, Emitter, Options};
-use crate::manager::{distributor, Ear, Scratch};
+use crate::manager::{distributor, Ear};
+use weir_testkit::{Acks, Analyzer, Dialect, Distributor, Emitter, Options, Scratch};
 
 const QUIET: &str = "--emitters 127.0.0.1:0 --analyzers 127.0.0.1:0 --http off --shards 2";
 const WATCHDOG: Duration = Duration::from_millis(1000);
@@ -47,7 +47,7 @@ fn it_is_ready_when_it_listens_and_says_how_it_goes() {
     let analyzer = Analyzer::connect(distributor.analyzers, &Options::new(Dialect::Compact, 1.0));
     let pause = Duration::from_millis(1);
     let emitter = Emitter::trickle(distributor.emitters, 0..1_000_000, 20, pause);
-    crate::common::until_read(&[&analyzer], 500);
+    weir_testkit::until_read(&[&analyzer], 500);
     let status = ear.wait("1 analyzers, 1 emitters");
     let (rate, _) = value(&status, "STATUS")
         .split_once(" messages/s in")
@@ -58,7 +58,7 @@ fn it_is_ready_when_it_listens_and_says_how_it_goes() {
         "one in a millisecond at most: {status}"
     );
     let sent = emitter.end().expect("the distributor reads");
-    crate::common::until_read(&[&analyzer], usize::try_from(sent).expect("fits"));
+    weir_testkit::until_read(&[&analyzer], usize::try_from(sent).expect("fits"));
     distributor.stop().assert_clean();
     ear.wait("STOPPING=1");
 }
@@ -214,7 +214,7 @@ fn one_shard_that_stands_still_ends_the_feeding() {
 #[test]
 fn reloads_are_told_from_their_begin_to_their_end() {
     let scratch = Scratch::new("reload");
-    let config = scratch.0.join("weir.toml");
+    let config = scratch.path("weir.toml");
     std::fs::write(&config, "[logging]\nlog_level = \"info\"\n").expect("written");
     let ear = Ear::new();
     let distributor = start(&ear, &format!("--config {}", config.display()));
@@ -249,7 +249,7 @@ fn a_stop_that_waits_for_acks_asks_for_time() {
     let options = Options::new(Dialect::Compact, 1.0).acks(Acks::Never);
     let analyzer = Analyzer::connect(distributor.analyzers, &options);
     Emitter::start(distributor.emitters, 0..10, 20).join();
-    crate::common::until_read(&[&analyzer], 10);
+    weir_testkit::until_read(&[&analyzer], 10);
     ear.wait("READY=1");
     distributor.terminate();
     let said = ear.wait("STOPPING=1");
@@ -283,7 +283,7 @@ fn a_notify_socket_that_is_not_there_is_no_reason_not_to_run() {
 fn lines_have_priorities_when_stderr_is_the_journal() {
     // A file is as good as the journal's socket: what counts is device and inode.
     let scratch = Scratch::new("journal");
-    let path = scratch.0.join("stderr");
+    let path = scratch.path("stderr");
     let file = std::fs::File::create(&path).expect("created");
     let stat = rustix::fs::fstat(&file).expect("there");
     let run = |stream: String, flags: &str| {

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{mknodat, FileType, Mode, CWD};
 
-use crate::common::process::{signal, WEIR};
-use crate::common::{
-    until, until_read, Acks, Analyzer, Dialect, Distributor, Emitter, Options, PATIENCE,
+use crate::manager::distributor;
+use weir_testkit::process::{signal, weir};
+use weir_testkit::{
+    until, until_read, Acks, Analyzer, Dialect, Distributor, Emitter, Options, Scratch, PATIENCE,
 };
-use crate::manager::{distributor, Scratch};
 
 const LISTEN: &str = "--emitters 127.0.0.1:0 --analyzers 127.0.0.1:0 --http off --shards 1";
 /// Signals that end a process that does not handle them, and that other daemons have a meaning for.
@@ -53,7 +53,7 @@ fn signals_of_other_daemons_lose_nothing() {
 fn clients_heed_the_same_signals() {
     let distributor = Distributor::start("--shards 1");
     let start = |line: String| {
-        let mut command = Command::new(WEIR);
+        let mut command = Command::new(weir());
         command.args(line.split_whitespace()).stdin(Stdio::null());
         let child = command
             .stdout(Stdio::piped())
@@ -143,7 +143,7 @@ fn make_fifo(path: &Path) {
 #[test]
 fn a_configuration_that_hangs_stops_no_signal_and_no_operator() {
     let scratch = Scratch::new("fifo");
-    let (file, admin) = (scratch.0.join("w.toml"), scratch.0.join("a.sock"));
+    let (file, admin) = (scratch.path("w.toml"), scratch.path("a.sock"));
     std::fs::write(&file, "[delivery]\ndrain_timeout = \"2s\"\n").expect("written");
     let flags = format!(
         "--config {} --admin {} --shards 1",
@@ -154,7 +154,7 @@ fn a_configuration_that_hangs_stops_no_signal_and_no_operator() {
     make_fifo(&file);
     distributor.signal("-HUP");
     let ctl = |action: &str| {
-        let mut command = Command::new(WEIR);
+        let mut command = Command::new(weir());
         command
             .arg("ctl")
             .arg("--admin")
@@ -178,7 +178,7 @@ fn a_configuration_that_hangs_stops_no_signal_and_no_operator() {
 #[test]
 fn a_manager_that_does_not_read_stops_no_signal() {
     let scratch = Scratch::new("deaf");
-    let path = scratch.0.join("notify");
+    let path = scratch.path("notify");
     let _manager = UnixDatagram::bind(&path).expect("free");
     let other = UnixDatagram::unbound().expect("a socket");
     other.set_nonblocking(true).expect("option");
@@ -209,8 +209,8 @@ weight = 1
 #[test]
 fn what_is_closed_is_opened_only_by_force() {
     let scratch = Scratch::new("walls");
-    let (file, admin) = (scratch.0.join("w.toml"), scratch.0.join("a.sock"));
-    let token = scratch.0.join("token");
+    let (file, admin) = (scratch.path("w.toml"), scratch.path("a.sock"));
+    let token = scratch.path("token");
     std::fs::write(&token, "0123456789abcdef\n").expect("written");
     let walls = WALLS.replace("TOKEN", &token.display().to_string());
     let write = |text: &str| std::fs::write(&file, text).expect("written");
@@ -270,7 +270,7 @@ fn what_is_closed_is_opened_only_by_force() {
     distributor.wait_log("allow_emitters: 127.0.0.0/8 -> 0.0.0.0/0");
     distributor.wait_log(" reloaded");
     let ctl = |action: &str| {
-        let mut command = Command::new(WEIR);
+        let mut command = Command::new(weir());
         command
             .arg("ctl")
             .arg("--admin")
@@ -299,7 +299,7 @@ fn what_is_closed_is_opened_only_by_force() {
 #[test]
 fn what_is_changed_and_changed_back_needs_no_restart() {
     let scratch = Scratch::new("back");
-    let file = scratch.0.join("w.toml");
+    let file = scratch.path("w.toml");
     let write = |timeout: &str| {
         let text = format!("[delivery]\ndrain_timeout = \"{timeout}\"\n");
         std::fs::write(&file, text).expect("written");

@@ -10,10 +10,12 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-use crate::common::process::run_command;
-use crate::common::{assert_exactly_once, until, until_read, wire};
-use crate::common::{Analyzer, Dialect, Distributor, Emitter, Options};
 use crate::manager::{activated, listener, passing};
+use weir_testkit::process::run_command;
+use weir_testkit::{
+    assert_exactly_once, numbered, socket, until, until_read, Analyzer, Dialect, Distributor,
+    Emitter, Options,
+};
 
 /// Emitter connections that each shard has accepted.
 fn accepted(distributor: &Distributor) -> Vec<u64> {
@@ -113,9 +115,9 @@ const KNOCKS: u64 = 1_000_000;
 fn knock(at: SocketAddr, ids: &AtomicU64, over: &AtomicBool) {
     while !over.load(Ordering::Relaxed) {
         let id = ids.fetch_add(1, Ordering::Relaxed);
-        let mut stream = wire::connect(at);
+        let mut stream = socket::connect(at);
         let text = "a connection in the time of a restart";
-        stream.write_all(&wire::numbered(id, 50)).expect(text);
+        stream.write_all(&numbered::numbered(id, 50)).expect(text);
         stream.shutdown(Shutdown::Write).expect(text);
         let mut rest = Vec::new();
         let end = stream.read_to_end(&mut rest);
@@ -210,14 +212,14 @@ fn sockets_that_are_not_passed_are_opened() {
 
 #[test]
 fn the_admin_socket_can_be_passed_and_stays() {
-    let scratch = crate::manager::Scratch::new("admin");
-    let path = scratch.0.join("admin.sock");
+    let scratch = weir_testkit::Scratch::new("admin");
+    let path = scratch.path("admin.sock");
     let socket = std::os::unix::net::UnixListener::bind(&path).expect("free");
     let flags = "--shards 1 --http off --emitters 127.0.0.1:0 --analyzers 127.0.0.1:0";
     let sockets = [("admin", OwnedFd::from(socket))];
     let distributor = Distributor::start_command(activated(&sockets, flags));
     let text = path.to_str().expect("UTF-8");
-    let status = crate::common::process::run(&["ctl", "--admin", text, "status"]);
+    let status = weir_testkit::process::run(&["ctl", "--admin", text, "status"]);
     assert!(status.status.success(), "{status:?}");
     distributor.stop().assert_clean();
     assert!(path.exists(), "it is the manager's");

@@ -10,9 +10,11 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::common::process::{signal, WEIR};
-use crate::common::{until, until_read, wire, Acks, Analyzer, Dialect, Emitter, Options, PATIENCE};
-use crate::manager::{activated, listener, Scratch};
+use crate::manager::{activated, listener};
+use weir_testkit::process::{signal, weir};
+use weir_testkit::{
+    socket, until, until_read, wire, Acks, Analyzer, Dialect, Emitter, Options, Scratch, PATIENCE,
+};
 
 /// A distributor whose addresses are known without its log; killed when dropped.
 struct Mute {
@@ -55,10 +57,10 @@ impl Mute {
     }
 
     fn get(&self, path: &str) -> String {
-        let mut stream = wire::connect(self.http);
+        let mut stream = socket::connect(self.http);
         let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).expect("sent");
-        String::from_utf8(wire::read_to_close(&mut stream)).expect("text")
+        String::from_utf8(socket::read_to_close(&mut stream)).expect("text")
     }
 
     fn terminate(mut self) -> ExitStatus {
@@ -115,7 +117,7 @@ fn frames_that_are_none(at: SocketAddr, times: usize) {
 #[test]
 fn a_log_that_nobody_reads_stops_nothing() {
     let scratch = Scratch::new("unread");
-    let certificate = scratch.0.join("d.json");
+    let certificate = scratch.path("d.json");
     let (stderr, _nobody) = full();
     let stdout = stderr.try_clone().expect("descriptors");
     let flags = format!("--certificate {}", certificate.display());
@@ -234,13 +236,13 @@ fn streams_that_cannot_be_written_cost_no_certificate() {
             }
         };
         let scratch = Scratch::new(name);
-        let certificate = |who: &str| scratch.0.join(who);
+        let certificate = |who: &str| scratch.path(who);
         let flags = format!("--certificate {}", certificate("d").display());
         let distributor = Mute::start(&flags, |command| {
             command.stdout(stream()).stderr(stream());
         });
         let client = |line: String| {
-            let mut command = Command::new(WEIR);
+            let mut command = Command::new(weir());
             command.args(line.split_whitespace());
             command
                 .stdin(Stdio::null())
@@ -275,8 +277,8 @@ fn streams_that_cannot_be_written_cost_no_certificate() {
 #[test]
 fn tools_end_quietly_without_a_reader_and_say_that_a_disk_is_full() {
     let scratch = Scratch::new("tools");
-    let admin = scratch.0.join("a.sock");
-    let file = scratch.0.join("weir.toml");
+    let admin = scratch.path("a.sock");
+    let file = scratch.path("weir.toml");
     std::fs::write(&file, "[cores]\nshards = 1\n").expect("written");
     let flags = format!("--admin {}", admin.display());
     let distributor = Mute::start(&flags, |command| {
@@ -300,7 +302,7 @@ fn tools_end_quietly_without_a_reader_and_say_that_a_disk_is_full() {
         "distributor --help".to_owned(),
     ];
     let run = |line: &str, stdout: Stdio| {
-        let mut command = Command::new(WEIR);
+        let mut command = Command::new(weir());
         command.args(line.split_whitespace()).stdout(stdout);
         let ended = command.stdin(Stdio::null()).stderr(Stdio::piped()).output();
         let ended = ended.expect("runs");
@@ -342,7 +344,7 @@ fn usage_keeps_its_status_without_a_stderr() {
         "audit /nowhere",
     ] {
         let run = |stderr: Stdio| {
-            let mut command = Command::new(WEIR);
+            let mut command = Command::new(weir());
             command.args(line.split_whitespace()).stderr(stderr);
             let ended = command.stdout(Stdio::null()).stdin(Stdio::null()).status();
             ended.expect("runs").code()

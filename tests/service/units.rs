@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::common::process::{run, WEIR};
-use crate::manager::Scratch;
+use weir_testkit::process::{run, weir};
+use weir_testkit::{process, Scratch};
 
 const UNITS: [&str; 5] = [
     "weir.service",
@@ -39,7 +39,7 @@ fn script(name: &str, args: &[&str]) -> Output {
 
 /// Installs below a scratch directory.
 fn install(scratch: &Scratch) -> PathBuf {
-    let root = scratch.0.join("root");
+    let root = scratch.path("root");
     let text = root.to_str().expect("UTF-8");
     let output = script(
         "install.sh",
@@ -250,13 +250,13 @@ fn io_uring_and_pinning_are_allowed_and_memory_may_be_locked() {
 #[test]
 fn what_is_installed_can_be_taken_away_again() {
     let scratch = Scratch::new("install");
-    let dry = scratch.0.join("dry");
+    let dry = scratch.path("dry");
     let dry_run = script(
         "install.sh",
         &[
             "--dry-run",
             "--weir",
-            WEIR,
+            weir(),
             "--root",
             dry.to_str().expect("UTF-8"),
         ],
@@ -402,11 +402,11 @@ fn the_package_passes_its_own_checks() {
         return;
     }
     let scratch = Scratch::new("deb");
-    let out = scratch.0.to_str().expect("UTF-8");
+    let out = scratch.folder().to_str().expect("UTF-8");
     let weir = programs(&scratch);
     let built = script("deb.sh", &["--out", out, "--weir", &weir]);
     assert!(built.status.success(), "{built:?}");
-    let package = files(&scratch.0)
+    let package = files(scratch.folder())
         .into_iter()
         .find(|p| p.extension().is_some_and(|e| e == "deb"));
     let package = package.expect("a package");
@@ -418,7 +418,7 @@ fn the_package_passes_its_own_checks() {
     let fields = String::from_utf8(fields.stdout).expect("text");
     let version = format!("Version: {}", env!("CARGO_PKG_VERSION"));
     assert!(fields.contains(&version), "{fields}");
-    let installed = scratch.0.join("unpacked");
+    let installed = scratch.path("unpacked");
     let mut unpack = Command::new("dpkg-deb");
     let unpack = unpack.arg("-x").arg(&package).arg(&installed);
     assert!(unpack.status().expect("runs").success());
@@ -443,12 +443,15 @@ fn bench_runs(root: &Path) {
 
 /// A directory with both programs; the path of `weir`.
 fn programs(scratch: &Scratch) -> String {
-    let dir = scratch.0.join("programs");
+    let dir = scratch.path("programs");
     fs::create_dir_all(&dir).expect("made");
     let weir = dir.join("weir");
-    fs::copy(WEIR, &weir).expect("copied");
+    fs::copy(process::weir(), &weir).expect("copied");
     let bench = dir.join("weir-bench");
-    if let Err(error) = fs::copy(Path::new(WEIR).with_file_name("weir-bench"), &bench) {
+    if let Err(error) = fs::copy(
+        Path::new(process::weir()).with_file_name("weir-bench"),
+        &bench,
+    ) {
         println!("a script plays weir-bench, which is not built (cargo test --workspace builds it): {error}");
         fs::write(&bench, "#!/bin/sh\necho weir-bench 0.0.0\n").expect("written");
         fs::set_permissions(bench, fs::Permissions::from_mode(0o755)).expect("own file");

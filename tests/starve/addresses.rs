@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
-use crate::common::{until, wire};
-use crate::common::{Analyzer, Dialect, Distributor, Emitter, Options};
+use weir_testkit::{
+    numbered, socket, until, wire, Analyzer, Dialect, Distributor, Emitter, Options,
+};
 
 const HIT_AND_RUNS: u64 = 300;
 
@@ -18,7 +19,7 @@ fn hit_and_run(address: SocketAddr, id: u64) {
     let at_once = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
     at_once.expect("an option");
     let mut frame = Vec::new();
-    wire::put_numbered(&mut frame, id, 64);
+    numbered::put_numbered(&mut frame, id, 64);
     // A reset of the other side may be quicker.
     let _ = stream.write_all(&frame);
 }
@@ -83,17 +84,13 @@ fn an_address_has_so_many_analyzers() {
         let first = links("a");
         let second = links("b");
         distributor.wait_lanes(2);
-        let mut third = wire::connect(distributor.analyzers);
+        let mut third = socket::connect(distributor.analyzers);
         let word = wire::first_word(dialect, 1.0, "c", Some(0));
         third.write_all(&word).expect("writes");
         if dialect == Dialect::Native {
-            let welcome = wire::read_welcome(&mut third);
+            let (welcome, reason) = socket::read_welcome(&mut third);
             assert_ne!(welcome.status, 0);
-            assert!(
-                welcome.reason.contains("--max-per-address"),
-                "{}",
-                welcome.reason
-            );
+            assert!(reason.contains("--max-per-address"), "{reason}");
         }
         distributor.wait_log("--max-per-address");
         assert!(first.iter().chain(&second).all(|link| !link.has_ended()));

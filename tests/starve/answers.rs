@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use crate::common::{until, Analyzer, Dialect, Distributor, Options};
+use weir_testkit::{until, Analyzer, Dialect, Distributor, Options};
 
 const MEMORY: usize = 1 << 20;
 /// What the kernel may have beyond: an answer that was just sent, of each client, and what was not looked at.

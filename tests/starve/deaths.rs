@@ -2,8 +2,8 @@
 
 use std::io::Write;
 
-use crate::common::process::{field, number};
-use crate::common::{wire, Distributor};
+use weir_testkit::process::{field, number};
+use weir_testkit::{socket, Distributor};
 
 const ANALYZERS: usize = 300;
 /// Links whose ends a turn sees to (`TURN_ENDS`).
@@ -15,7 +15,7 @@ fn a_turn_sees_to_a_few_of_those_that_die_at_once() {
     let distributor = Distributor::start("--shards 1 --batch-bytes 4KiB");
     let analyzers: Vec<_> = (0..ANALYZERS)
         .map(|_| {
-            let mut stream = wire::connect(distributor.analyzers);
+            let mut stream = socket::connect(distributor.analyzers);
             stream.write_all(&1f32.to_be_bytes()).expect("sent");
             stream
         })

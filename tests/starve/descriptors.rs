@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::net::TcpStream;
 
-use crate::common::{until, wire, Distributor};
+use weir_testkit::{socket, until, wire, Distributor};
 
 const DESCRIPTORS: u32 = 1500;
 /// 16 KiB buffers, six each: the arena serves 682.
@@ -23,7 +23,7 @@ fn analyzers_have_descriptors_that_a_crowd_of_emitters_cannot_take() {
     let flags = "--shards 1 --batch-bytes 16KiB --arena 64MiB --zero-copy 0";
     let distributor = Distributor::start_limited(DESCRIPTORS, flags);
     let crowd: Vec<TcpStream> = (0..CROWD)
-        .map(|_| wire::connect(distributor.emitters))
+        .map(|_| socket::connect(distributor.emitters))
         .collect();
     distributor.wait_log("emitter refused");
     let pid = distributor.pid();
@@ -31,15 +31,15 @@ fn analyzers_have_descriptors_that_a_crowd_of_emitters_cannot_take() {
     assert!(places > 700, "emitters have the rest: {places} descriptors");
     let mut analyzers: Vec<TcpStream> = (0..ANALYZERS)
         .map(|n| {
-            let mut stream = wire::connect(distributor.analyzers);
+            let mut stream = socket::connect(distributor.analyzers);
             let hello = wire::hello(1, 1.0, &format!("a{n}"), None);
             stream.write_all(&hello).expect("writes");
             stream
         })
         .collect();
     for stream in &mut analyzers {
-        let welcome = wire::read_welcome(stream);
-        assert_eq!(welcome.status, 0, "{}", welcome.reason);
+        let (welcome, reason) = socket::read_welcome(stream);
+        assert_eq!(welcome.status, 0, "{reason}");
     }
     assert!(distributor.lines("cannot accept").is_empty());
     drop((crowd, analyzers));

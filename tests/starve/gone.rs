@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
-use crate::common::{until, wire};
-use crate::common::{Analyzer, Dialect, Distributor, Options};
+use weir_testkit::{numbered, socket, until, Analyzer, Dialect, Distributor, Options};
 
 const PLACES: usize = 40;
 const PAYLOAD: usize = 64;
@@ -29,8 +28,8 @@ fn is_let_in(stream: &mut TcpStream) -> bool {
 fn until_let_in(address: SocketAddr, id: u64) -> TcpStream {
     let mut living = None;
     until("a living emitter is let in", || {
-        let mut stream = wire::connect(address);
-        let sent = stream.write_all(&wire::numbered(id, PAYLOAD)).is_ok();
+        let mut stream = socket::connect(address);
+        let sent = stream.write_all(&numbered::numbered(id, PAYLOAD)).is_ok();
         let is_let_in = sent && is_let_in(&mut stream);
         living = is_let_in.then_some(stream);
         is_let_in
@@ -40,22 +39,22 @@ fn until_let_in(address: SocketAddr, id: u64) -> TcpStream {
 
 /// Connects and sends message `id`; a reset, or a close in good order.
 fn come_and_go(address: SocketAddr, id: u64, reset: bool) {
-    let mut stream = wire::connect(address);
+    let mut stream = socket::connect(address);
     if reset {
         let at_once = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
         at_once.expect("an option");
     }
     // It may be refused meanwhile.
-    let _ = stream.write_all(&wire::numbered(id, PAYLOAD));
+    let _ = stream.write_all(&numbered::numbered(id, PAYLOAD));
 }
 
 /// Emitters that write until the distributor takes no more: nobody takes messages.
 fn fill(address: SocketAddr) -> Vec<TcpStream> {
     let fill = |n: u64| {
-        let mut stream = wire::connect(address);
+        let mut stream = socket::connect(address);
         stream.set_nonblocking(true).expect("an option");
         let mut bytes = Vec::new();
-        (0..250).for_each(|id| wire::put_numbered(&mut bytes, n * 1000 + id, 4000));
+        (0..250).for_each(|id| numbered::put_numbered(&mut bytes, n * 1000 + id, 4000));
         let (mut sent, mut quiet) = (0, 0);
         while quiet < 100 {
             match stream.write(&bytes[sent % bytes.len()..]) {
@@ -117,8 +116,8 @@ fn who_has_closed_in_good_order_gives_its_place_back_and_loses_nothing() {
     let distributor = Distributor::start(&flags);
     let messages = 5 * PLACES as u64;
     for id in 0..messages {
-        let mut stream = wire::connect(distributor.emitters);
-        let frame = wire::numbered(id, PAYLOAD);
+        let mut stream = socket::connect(distributor.emitters);
+        let frame = numbered::numbered(id, PAYLOAD);
         stream.write_all(&frame).expect("it is let in");
         stream.shutdown(Shutdown::Write).expect("it is open");
         assert_eq!(stream.read(&mut [0]).expect("closed in order"), 0);

@@ -10,9 +10,6 @@
 //! stop.rs          a second SIGTERM
 //! ```
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod addresses;
 mod answers;
 mod deaths;

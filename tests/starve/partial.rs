@@ -4,14 +4,15 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use crate::common::{stays, until, wire};
-use crate::common::{Analyzer, Dialect, Distributor, Emitter, Options};
+use weir_testkit::{
+    numbered, socket, stays, until, Analyzer, Dialect, Distributor, Emitter, Options,
+};
 
 const MIB: usize = 1 << 20;
 
 /// The first `bytes` of a frame of 1 MiB, and nothing more.
 fn hog(address: SocketAddr, bytes: usize) -> TcpStream {
-    let mut stream = wire::connect(address);
+    let mut stream = socket::connect(address);
     let mut part = (MIB as u32).to_be_bytes().to_vec();
     part.resize(bytes, b'z');
     stream.write_all(&part).expect("it is read");
@@ -48,9 +49,9 @@ fn hogs_go_and_honest_emitters_stay() {
     // Frames come in pieces, as TCP cuts them.
     let honest: Vec<_> = (0..HONEST)
         .map(|n| {
-            let mut stream = wire::connect(distributor.emitters);
+            let mut stream = socket::connect(distributor.emitters);
             let mut bytes = Vec::new();
-            (0..EACH).for_each(|id| wire::put_numbered(&mut bytes, n * EACH + id, 290));
+            (0..EACH).for_each(|id| numbered::put_numbered(&mut bytes, n * EACH + id, 290));
             std::thread::spawn(move || {
                 for piece in bytes.chunks(1448 * 7) {
                     stream.write_all(piece)?;
@@ -78,8 +79,9 @@ fn hogs_go_and_honest_emitters_stay() {
 fn a_frame_has_so_much_time() {
     let distributor = Distributor::start("--shards 1 --frame-timeout 2s");
     let analyzer = sink(&distributor);
-    let mut idle = wire::connect(distributor.emitters);
-    idle.write_all(&wire::numbered(0, 64)).expect("it is read");
+    let mut idle = socket::connect(distributor.emitters);
+    idle.write_all(&numbered::numbered(0, 64))
+        .expect("it is read");
     until("delivered", || analyzer.read() == 1);
     // A byte now and then is not progress enough.
     let mut slow = hog(distributor.emitters, 3);
@@ -92,7 +94,8 @@ fn a_frame_has_so_much_time() {
     assert!(line.contains("not arrived whole within 2s"), "{line}");
     assert!(!is_closed(&mut idle), "between frames there is no limit");
     idle.set_nonblocking(false).expect("an option");
-    idle.write_all(&wire::numbered(1, 64)).expect("it is read");
+    idle.write_all(&numbered::numbered(1, 64))
+        .expect("it is read");
     until("delivered", || analyzer.read() == 2);
     drop(idle);
     let ended = distributor.stop();

@@ -1,6 +1,6 @@
 //! A second SIGTERM ends at once, however many are connected.
 
-use crate::common::{until, wire, Distributor};
+use weir_testkit::{socket, until, Distributor};
 
 const EMITTERS: usize = 9000;
 /// Of which closing the sockets takes about half.
@@ -26,7 +26,7 @@ fn with_thousands_of_emitters_a_second_sigterm_is_quick() {
     }
     let distributor = Distributor::start("--shards 1 --farewell 30s --drain-timeout 30s");
     let emitters: Vec<_> = (0..EMITTERS)
-        .map(|_| wire::connect(distributor.emitters))
+        .map(|_| socket::connect(distributor.emitters))
         .collect();
     let pid = distributor.pid();
     until("all are accepted", || {

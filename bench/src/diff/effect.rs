@@ -1,5 +1,7 @@
 //! How large a difference is, and how many differences may be called real.
 
+use weir_testkit::Random;
+
 use crate::report::median_min_max;
 
 /// Resamples; the ends of the interval then move by less than a hundredth of its length.
@@ -24,12 +26,12 @@ pub struct Effect {
 /// p-value beside it.
 pub fn ratio_of_medians(a: &[f64], b: &[f64]) -> Effect {
     let median = |values: &[f64]| median_min_max(values).0;
-    let mut random = SplitMix(SEED);
+    let mut random = Random::new(SEED);
     let (mut of_a, mut of_b) = (vec![0.0; a.len()], vec![0.0; b.len()]);
     let mut ratios: Vec<f64> = (0..RESAMPLES)
         .map(|_| {
-            random.pick(a, &mut of_a);
-            random.pick(b, &mut of_b);
+            resample(a, &mut of_a, &mut random);
+            resample(b, &mut of_b, &mut random);
             ratio(median(&of_a), median(&of_b))
         })
         .collect();
@@ -66,39 +68,14 @@ pub fn holm(p_values: &[f64]) -> Vec<f64> {
     adjusted
 }
 
-/// SplitMix64: G. L. Steele, D. Lea, C. H. Flood, "Fast splittable pseudorandom number generators",
-/// OOPSLA 2014.
-struct SplitMix(u64);
-
-impl SplitMix {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// Fills `out` from `from` with replacement.
-    fn pick(&mut self, from: &[f64], out: &mut [f64]) {
-        for value in out {
-            // The bias of a remainder of 64 bits is nothing at these lengths.
-            *value = from[(self.next() % from.len() as u64) as usize];
-        }
-    }
+/// Fills `out` from `from` with replacement.
+fn resample(from: &[f64], out: &mut [f64], random: &mut Random) {
+    out.fill_with(|| random.pick(from));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// The numbers of the reference implementation for seed 1234567.
-    #[test]
-    fn the_generator_is_splitmix() {
-        let mut random = SplitMix(1_234_567);
-        assert_eq!(random.next(), 6_457_827_717_110_365_317);
-        assert_eq!(random.next(), 3_203_168_211_198_807_973);
-    }
 
     /// The example of R's documentation and of many courses: 0.01, 0.02, 0.03, 0.04, 0.05.
     #[test]

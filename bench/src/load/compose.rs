@@ -216,7 +216,7 @@ mod tests {
 
     fn stamps_of_frames(bytes: &[u8]) -> Vec<Stamp> {
         let mut stamps = Vec::new();
-        let mut decoder = crate::wire::Decoder::compact();
+        let mut decoder = crate::wire::Decoder::Frames;
         let used = decoder
             .decode(bytes, |f| stamps.extend(Stamp::read(f)))
             .expect("valid");

@@ -10,7 +10,7 @@
 //! to is independent and uniform (Kingman, "Poisson Processes", 1993, the superposition and colouring
 //! theorems). So no queue of 10,000 timers is needed.
 
-use crate::random::Random;
+use weir_testkit::Random;
 
 /// How the gaps between sends are chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]

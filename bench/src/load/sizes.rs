@@ -4,8 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::random::Random;
 use crate::wire::{MESSAGE_LEN_MAX, MESSAGE_LEN_MIN};
+use weir_testkit::Random;
 
 /// Largest file of lines: it is held in memory.
 const FILE_LEN_MAX: u64 = 64 << 20;

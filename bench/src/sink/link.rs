@@ -5,9 +5,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use nix::sys::epoll::EpollFlags;
+use weir_testkit::wire::{first_word, Dialect, Welcome, WELCOME_BYTES};
 
 use crate::net::{connect_within, is_would_block, Poller};
-use crate::wire::{native_hello, Decoder, Welcome, SHARD_ANY, WELCOME_LEN};
+use crate::wire::Decoder;
 
 /// First size of a link's buffer, and so the most bytes of one read; it doubles for a frame that
 /// does not fit. A process with many links makes them smaller.
@@ -139,24 +140,24 @@ impl Link {
 
 /// The first link asks for any shard and learns how many there are; one more for each other.
 pub fn native_streams(analyzers: SocketAddr, weight: f64, id: &str) -> io::Result<Vec<TcpStream>> {
-    let (first, welcome) = native_link(analyzers, SHARD_ANY, weight, id)?;
+    let (first, welcome) = native_link(analyzers, None, weight, id)?;
     let mut streams = vec![first];
     for shard in (0..welcome.shard_count).filter(|s| *s != welcome.shard_index) {
-        streams.push(native_link(analyzers, shard, weight, id)?.0);
+        streams.push(native_link(analyzers, Some(shard), weight, id)?.0);
     }
     Ok(streams)
 }
 
 fn native_link(
     analyzers: SocketAddr,
-    shard: u16,
+    shard: Option<u16>,
     weight: f64,
     id: &str,
 ) -> io::Result<(TcpStream, Welcome)> {
     let mut stream = connect_within(analyzers, CONNECT_PATIENCE)?;
     stream.set_read_timeout(Some(WELCOME_PATIENCE))?;
-    stream.write_all(&native_hello(shard, weight, id))?;
-    let mut answer = [0; WELCOME_LEN];
+    stream.write_all(&first_word(Dialect::Native, weight, id, shard))?;
+    let mut answer = [0; WELCOME_BYTES];
     stream.read_exact(&mut answer).map_err(|e| {
         io::Error::new(
             e.kind(),
@@ -168,10 +169,11 @@ fn native_link(
     let welcome = Welcome::decode(&answer)?;
     let mut reason = vec![0; usize::from(welcome.reason_bytes)];
     stream.read_exact(&mut reason)?;
-    if welcome.is_refused {
+    if welcome.status != 0 {
         let reason = String::from_utf8_lossy(&reason);
         return Err(io::Error::other(format!(
-            "link to shard {shard} refused: {reason}"
+            "link to {} refused: {reason}",
+            shard.map_or("any shard".to_owned(), |shard| format!("shard {shard}"))
         )));
     }
     Ok((stream, welcome))

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use weir_engine::tree::{Tree, UnitSize, BOUND_TARGET};
+use weir_testkit::Random;
 
 /// Counted from a change of weights, membership or availability: both ends within the bound.
 const SINCE_CHANGE: f64 = 2.7;
@@ -70,37 +71,17 @@ fn tree_of(phase: u64, weights: &[f64]) -> Tree {
     tree
 }
 
-/// Small, fast and the same on every machine.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11
-    }
-
-    fn below(&mut self, limit: u32) -> u32 {
-        u32::try_from(self.next() % u64::from(limit)).expect("below a u32")
-    }
-
-    fn fraction(&mut self) -> f64 {
-        f64::from(self.below(1 << 30)) / f64::from(1 << 30)
-    }
-}
-
 /// Weights that trees find hard, and ordinary ones.
 fn weights(kind: u32, count: usize, random: &mut Random) -> Vec<f64> {
     let mut weight = |i: i32| match kind {
-        0 => random.fraction() + 0.001,
-        1 => (20.0 * random.fraction() - 10.0).exp(),
+        0 => random.unit() + 0.001,
+        1 => (20.0 * random.unit() - 10.0).exp(),
         2 => 1.0,
         3 => 2_f64.powi(-(i % 40)),
         4 => 1.618_034_f64.powi(-(i % 60)),
         5 => 1.0 / (1.0 + f64::from(i)),
         // One that dwarfs the rest; equals and crumbs; pairs of a weight and a crumb at each size.
-        6 => [1.0, 1e-7 * (1.0 + random.fraction())][usize::from(i > 0)],
+        6 => [1.0, 1e-7 * (1.0 + random.unit())][usize::from(i > 0)],
         7 => [1.0, 1e-9][usize::from(i % 7 == 3)],
         8 => 1.7_f64.powi(-(i / 2 % 30)) * [1.0, 1e-6][usize::from(i % 2 == 1)],
         _ => 1.0 + f64::from(random.below(4)),
@@ -140,7 +121,7 @@ proptest! {
     fn every_prefix_is_within_the_bound(
         kind in 0..KINDS, leaves in 1_usize..=512, unit_max in 1_u32..=64, seed in 1_u64..
     ) {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let weights = weights(kind, leaves, &mut random);
         let mut tree = tree_of(0, &weights);
         prop_assert!(tree.bound() <= BOUND_TARGET + ROUNDING, "certified {}", tree.bound());
@@ -161,7 +142,7 @@ proptest! {
         kinds in proptest::collection::vec(0..KINDS, 1..12), leaves in 2_usize..=512,
         unit_max in 1_u32..=64, phase in 0_u64..8, seed in 1_u64..
     ) {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let mut tree = Tree::new(phase);
         let mut present = weights(kinds[0], leaves, &mut random);
         tree.set_weights(&table(&present));
@@ -191,14 +172,14 @@ fn change(kind: u32, tree: &mut Tree, present: &mut Vec<f64>, random: &mut Rando
     let one = random.below(count);
     match random.below(6) {
         0 => *present = weights(kind, present.len(), random),
-        1 => present[one as usize] *= 4.0 * random.fraction(),
+        1 => present[one as usize] *= 4.0 * random.unit(),
         2 => present[one as usize] = 0.0,
         3 => {
             for weight in present.iter_mut() {
                 *weight = if random.below(2) == 0 {
                     0.0
                 } else {
-                    random.fraction()
+                    random.unit()
                 };
             }
         }
@@ -257,10 +238,10 @@ const MILLION: u32 = 1_000_000;
 
 #[test]
 fn small_changes_after_every_message_do_not_bias_shares() {
-    let mut random = Random(1);
+    let mut random = Random::new(1);
     let (messages, fraction) = route_under_change(4, MILLION, |weights, _| {
         for (weight, base) in weights.iter_mut().zip([0.4, 0.3, 0.2, 0.1]) {
-            *weight = base * (1.0 + 0.1 * random.fraction());
+            *weight = base * (1.0 + 0.1 * random.unit());
         }
     });
     println!("small changes: off by {messages} messages, {fraction}");
@@ -270,10 +251,10 @@ fn small_changes_after_every_message_do_not_bias_shares() {
 
 #[test]
 fn changes_of_shape_and_membership_after_every_message_do_not_bias_shares() {
-    let mut random = Random(2);
+    let mut random = Random::new(2);
     let (messages, fraction) = route_under_change(5, MILLION, |weights, _| {
         for weight in weights.iter_mut() {
-            *weight = [0.0, 1.0, 3.0 * random.fraction(), 30.0][random.below(4) as usize];
+            *weight = [0.0, 1.0, 3.0 * random.unit(), 30.0][random.below(4) as usize];
         }
         weights[random.below(5) as usize] = 1.0;
     });
@@ -374,7 +355,7 @@ fn four_shards(phases: [u64; 4], weights: &[f64]) -> (f64, f64) {
 
 #[test]
 fn errors_of_shards_with_different_phases_cancel() {
-    let mut random = Random(4);
+    let mut random = Random::new(4);
     let (mut apart, mut together) = ((0.0_f64, 0.0), (0.0_f64, 0.0));
     for leaves in [2, 3, 4, 7, 16, 64] {
         for kind in [0, 1, 2, 5, 9] {
@@ -397,7 +378,7 @@ fn errors_of_shards_with_different_phases_cancel() {
 
 #[test]
 fn every_size_of_every_hard_family_is_certified() {
-    let mut random = Random(5);
+    let mut random = Random::new(5);
     for kind in 0..KINDS {
         for leaves in (1..=64).chain([100, 127, 128, 129, 200, 300, 400, 511, 512]) {
             let bound = tree_of(0, &weights(kind, leaves, &mut random)).bound();

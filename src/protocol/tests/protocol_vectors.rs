@@ -1,6 +1,6 @@
 //! Every hex vector in `docs/PROTOCOL.md`, encoded and decoded.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use weir_protocol::control::{self, Control, ControlDecoder};
 use weir_protocol::detect::{Detection, Detector};
 use weir_protocol::frame::{self, FRAME_BYTES_MAX_DEFAULT};
@@ -8,80 +8,18 @@ use weir_protocol::native::{
     self, BatchCursor, BatchHeader, Hello, HelloReader, LinkWord, NativeError, Welcome,
 };
 use weir_protocol::Dialect;
+use weir_testkit::vectors::{self, Vector};
 
-/// One line of a `vectors` block.
-struct Vector {
-    kind: String,
-    bytes: Vec<u8>,
-    /// Words among the bytes: things that happen after them.
-    events: Vec<String>,
-    values: BTreeMap<String, String>,
-    line: String,
-}
-
-impl Vector {
-    fn parse(line: &str) -> Self {
-        let (kind, rest) = line.split_once(": ").expect("kind");
-        let (bytes, values) = rest.split_once(" ; ").unwrap_or((rest, ""));
-        let (hex, events) = bytes
-            .split_whitespace()
-            .partition::<Vec<_>, _>(|w| w.len() == 2);
-        let pairs = values
-            .split_whitespace()
-            .map(|pair| pair.split_once('=').expect("key=value"));
-        Self {
-            kind: kind.into(),
-            bytes: hex
-                .iter()
-                .map(|w| u8::from_str_radix(w, 16).expect("hex"))
-                .collect(),
-            events: events.iter().map(ToString::to_string).collect(),
-            values: pairs.map(|(k, v)| (k.into(), v.into())).collect(),
-            line: line.into(),
-        }
-    }
-
-    fn get(&self, key: &str) -> &str {
-        self.values
-            .get(key)
-            .unwrap_or_else(|| panic!("no {key} in {}", self.line))
-    }
-
-    fn number<T: std::str::FromStr>(&self, key: &str) -> T {
-        self.get(key)
-            .parse()
-            .unwrap_or_else(|_| panic!("{key} in {}", self.line))
-    }
-
-    fn error(&self) -> Option<&str> {
-        self.values.get("error").map(String::as_str)
-    }
-
-    /// Decoded to a value, or to the label of the error that the line names.
-    fn is_rejected(&self, label: Option<&str>) -> bool {
-        assert_eq!(label, self.error(), "{}", self.line);
-        label.is_some()
-    }
-}
-
-fn vectors() -> Vec<Vector> {
-    let mut inside = false;
-    let mut all = Vec::new();
-    for line in include_str!("../../../docs/PROTOCOL.md").lines() {
-        match line {
-            "```vectors" => inside = true,
-            "```" => inside = false,
-            _ if inside => all.push(Vector::parse(line)),
-            _ => {}
-        }
-    }
-    all
+/// Decoded to a value, or to the label of the error that the line names.
+fn is_rejected(vector: &Vector, label: Option<&str>) -> bool {
+    assert_eq!(label, vector.error(), "{}", vector.line);
+    label.is_some()
 }
 
 #[test]
 fn every_vector_holds() {
     let mut kinds = BTreeSet::new();
-    for vector in vectors() {
+    for vector in vectors::all() {
         match vector.kind.as_str() {
             "frame" => check_frame(&vector),
             "detect" => check_detect(&vector),
@@ -108,7 +46,7 @@ fn framed(vector: &Vector) -> Vec<u8> {
 
 fn check_frame(vector: &Vector) {
     let peeked = frame::peek(&vector.bytes, FRAME_BYTES_MAX_DEFAULT);
-    if vector.is_rejected(peeked.err().as_ref().map(|e| e.as_str())) {
+    if is_rejected(vector, peeked.err().as_ref().map(|e| e.as_str())) {
         return;
     }
     assert_eq!(peeked, Ok(Some(vector.bytes.len())), "{}", vector.line);
@@ -131,7 +69,7 @@ fn check_detect(vector: &Vector) {
             other => panic!("{other} in {}", vector.line),
         };
     }
-    if vector.is_rejected(result.err().as_ref().map(|e| e.as_str())) {
+    if is_rejected(vector, result.err().as_ref().map(|e| e.as_str())) {
         return;
     }
     match result {
@@ -179,7 +117,7 @@ fn check_control(vector: &Vector, kind: &str) {
     let decoded = ControlDecoder::new(dialect)
         .next(&mut bytes)
         .expect("whole word");
-    if vector.is_rejected(decoded.as_ref().err().map(|e| e.as_str())) {
+    if is_rejected(vector, decoded.as_ref().err().map(|e| e.as_str())) {
         return;
     }
     assert!(bytes.is_empty(), "{}", vector.line);
@@ -211,7 +149,7 @@ fn check_hello(vector: &Vector) {
             let _ = reader.next(&mut byte);
             reader
         });
-    if vector.is_rejected(decoded.err().as_ref().map(NativeError::as_str)) {
+    if is_rejected(vector, decoded.err().as_ref().map(NativeError::as_str)) {
         return;
     }
     let hello = Hello {
@@ -220,13 +158,9 @@ fn check_hello(vector: &Vector) {
         window_bytes: vector.number("window_bytes"),
         window_messages: vector.number("window_messages"),
         id: vector.get("id"),
-        token: vector
-            .values
-            .get("token")
-            .map_or(&[], |token| token.as_bytes()),
+        token: vector.find("token").map_or(&[], |token| token.as_bytes()),
         instance: vector
-            .values
-            .get("instance")
+            .find("instance")
             .map(|number| number.parse().expect("a number")),
     };
     assert_eq!(
@@ -248,11 +182,11 @@ fn check_hello(vector: &Vector) {
 
 fn check_welcome(vector: &Vector) {
     let decoded = Welcome::decode(&vector.bytes);
-    if vector.is_rejected(decoded.err().as_ref().map(NativeError::as_str)) {
+    if is_rejected(vector, decoded.err().as_ref().map(NativeError::as_str)) {
         return;
     }
     let welcome = Welcome {
-        refused: vector.values.get("refused").map(String::as_str),
+        refused: vector.find("refused"),
         shard_count: vector.number("shard_count"),
         shard_index: vector.number("shard_index"),
         instance: vector.number("instance"),
@@ -271,7 +205,7 @@ fn check_welcome(vector: &Vector) {
 
 fn check_batch(vector: &Vector) {
     let decoded = LinkWord::decode(&vector.bytes);
-    if vector.is_rejected(decoded.err().as_ref().map(NativeError::as_str)) {
+    if is_rejected(vector, decoded.err().as_ref().map(NativeError::as_str)) {
         return;
     }
     let Ok(Some((LinkWord::Batch(header), used))) = decoded else {
@@ -283,8 +217,7 @@ fn check_batch(vector: &Vector) {
     assert_eq!((cursor.left_count(), body.len()), (0, 0), "{}", vector.line);
 
     let origin = vector
-        .values
-        .get("origin_sequence")
+        .find("origin_sequence")
         .map(|s| s.parse::<u64>().expect("number"));
     let first_sequence = vector.number("first_sequence");
     assert_eq!(
@@ -308,7 +241,7 @@ fn check_batch(vector: &Vector) {
 
 fn check_link(vector: &Vector) {
     let decoded = LinkWord::decode(&vector.bytes);
-    if vector.is_rejected(decoded.err().as_ref().map(NativeError::as_str)) {
+    if is_rejected(vector, decoded.err().as_ref().map(NativeError::as_str)) {
         return;
     }
     let (word, encoded) = match vector.get("word") {

@@ -3,7 +3,9 @@
 use weir_engine::{EngineConfig, Ingest, LinkEpoch, OnSlow, Reason};
 use weir_protocol::frame::FrameError;
 
-use crate::rig::{config, frame_of, number_of, numbered, Rig, BUFFER_BYTES, SHARD};
+use weir_testkit::numbered::number_of;
+use weir_testkit::rig::{config, numbered, Rig, BUFFER_BYTES, SHARD};
+use weir_testkit::wire::frame_of;
 
 #[test]
 fn a_frame_in_two_pieces_survives_a_stall_between_them() {

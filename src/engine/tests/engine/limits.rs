@@ -7,7 +7,7 @@ use weir_engine::{
     Reason, Roster, Span, TableChanges, VecMemory, Window,
 };
 
-use crate::rig::{config, numbered, plain_roster, Rig, BUFFER_BYTES, SHARD};
+use weir_testkit::rig::{config, numbered, plain_roster, Rig, BUFFER_BYTES, SHARD};
 
 fn engine(config: EngineConfig) -> Engine<VecMemory> {
     let memory = VecMemory::new(config.buffers as usize, config.buffer_bytes as usize);

@@ -3,36 +3,12 @@
 
 use weir_engine::OnSlow;
 
-use crate::rig::{config, frame_of, Rig, BUFFER_BYTES, SHARD};
+use weir_testkit::rig::{config, Rig, BUFFER_BYTES, SHARD};
+use weir_testkit::wire::frame_of;
+use weir_testkit::Random;
 
 const STORIES: u64 = 3000;
 const STEPS: usize = 200;
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
-    /// Below `end`.
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
-
-    fn chance(&mut self, percent: usize) -> bool {
-        self.below(100) < percent
-    }
-
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len())]
-    }
-}
 
 struct Seed(u64);
 
@@ -71,7 +47,7 @@ struct Story {
 
 fn story(seed: u64) {
     let _seed = Seed(seed);
-    let mut story = Story::new(Random(seed));
+    let mut story = Story::new(Random::new(seed));
     for _ in 0..2 {
         for step in 0..STEPS {
             story.step();
@@ -161,11 +137,11 @@ impl Story {
         };
         self.numbers[emitter] += 1;
         let number = (emitter as u64) << 48 | self.numbers[emitter];
-        let mut payload = vec![self.random.next() as u8; len];
+        let mut payload = vec![self.random.next_u64() as u8; len];
         if len >= 8 {
             payload[..8].copy_from_slice(&number.to_be_bytes());
         }
-        let severity = self.random.next() as u8;
+        let severity = self.random.next_u64() as u8;
         self.rig.write(emitter, frame_of(severity, &payload));
     }
 

@@ -2,7 +2,7 @@
 
 use weir_engine::{EngineConfig, Evicted, Ingest, Reason};
 
-use super::rig::{config, numbered, Rig};
+use weir_testkit::rig::{config, numbered, Rig};
 
 const SECOND: u64 = 1_000_000_000;
 

@@ -2,7 +2,8 @@
 
 use weir_engine::{Engine, Ingest, VecMemory};
 
-use crate::rig::{config, frame_of, plain_roster, BUFFER_BYTES, SHARD};
+use weir_testkit::rig::{config, plain_roster, BUFFER_BYTES, SHARD};
+use weir_testkit::wire::frame_of;
 
 const MESSAGES: usize = 1_000_003;
 const WEIGHTS: [f64; 4] = [0.4, 0.3, 0.2, 0.1];

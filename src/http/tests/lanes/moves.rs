@@ -9,8 +9,8 @@ use weir_engine::{
 };
 use weir_http as http;
 use weir_http::SeededIds;
-use weir_protocol::frame;
 use weir_protocol::record::Record;
+use weir_testkit::wire;
 
 const BUFFER_BYTES: u32 = 4096;
 const BUFFERS: u32 = 96;
@@ -63,7 +63,7 @@ fn numbers(record: &Record) -> Vec<u64> {
     record.write_frames(&mut frames);
     let mut found = Vec::new();
     let mut rest = frames.as_slice();
-    while let Ok(Some(len)) = frame::peek(rest, u32::MAX) {
+    while let Ok(Some(len)) = wire::frame_bytes(rest) {
         let text = String::from_utf8_lossy(&rest[5..len]).into_owned();
         let number = text
             .split('#')

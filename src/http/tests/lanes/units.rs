@@ -11,25 +11,12 @@ use weir_engine::{
 };
 use weir_http as http;
 use weir_http::SeededIds;
-use weir_protocol::frame;
-use weir_protocol::native::{BatchHeader, BATCH_HEADER_BYTES, ORIGIN_BYTES};
 use weir_protocol::record::Record;
+use weir_testkit::wire::{self, BatchHeader, BATCH_HEADER_BYTES, ORIGIN_BYTES};
+use weir_testkit::Random;
 
 const BUFFERS: u32 = 96;
 const BUFFER_BYTES: u32 = 4096;
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ z >> 31) % n
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Form {
@@ -212,8 +199,7 @@ impl World {
     /// A message by TCP; true when it was taken.
     fn frame(&mut self) -> bool {
         let payload = format!("#{}#", self.next);
-        let len = u32::try_from(payload.len()).expect("short");
-        let bytes = [&frame::encode_header(len, 2)[..], payload.as_bytes()].concat();
+        let bytes = wire::frame_of(2, payload.as_bytes());
         if !self.engine.can_ingest() {
             return false;
         }
@@ -375,7 +361,7 @@ impl Link {
                     rest = &rest[end..];
                     let mut units = Vec::new();
                     for _ in 0..head.count {
-                        if head.redelivered {
+                        if head.is_redelivered {
                             body = &body[ORIGIN_BYTES..];
                         }
                         units.push(numbers(take_frame(&mut body).expect("a frame")));
@@ -391,7 +377,7 @@ impl Link {
 }
 
 fn take_frame<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let len = frame::peek(bytes, u32::MAX).expect("a frame")?;
+    let len = wire::frame_bytes(bytes).expect("a frame")?;
     let (frame, rest) = bytes.split_at_checked(len)?;
     *bytes = rest;
     Some(frame)
@@ -408,7 +394,7 @@ fn numbers(bytes: &[u8]) -> Vec<u64> {
 }
 
 fn run(seed: u64) -> World {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let mut world = World::new(seed);
     let forms = [Form::Compact, Form::Native, Form::Http];
     for _ in 0..600 {
@@ -503,7 +489,7 @@ fn packets_keep_the_bound_of_single_messages_times_their_size() {
     for form in [Form::Http, Form::Http, Form::Native, Form::Compact] {
         world.up(form);
     }
-    let mut random = Random(7);
+    let mut random = Random::new(7);
     let weights: f64 = world
         .links
         .keys()

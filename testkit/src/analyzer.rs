@@ -6,7 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::wire::{self, Dialect};
+use crate::decode::Decoder;
+use crate::numbered::check_numbered;
+use crate::socket;
+use crate::wait::POLL;
+use crate::wire::{self, Dialect, FRAME_HEADER_BYTES};
 
 /// How often the thread looks whether it shall do something else.
 const GLANCE: Duration = Duration::from_millis(20);
@@ -22,20 +26,36 @@ pub enum Acks {
     Never,
 }
 
+/// What its messages are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Payloads {
+    /// Numbered frames, each checked byte by byte; only the numbers are kept.
+    Numbers,
+    /// Text, which is kept with its severity.
+    Texts,
+}
+
+/// How an analyzer connects and what it does then.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// What it speaks.
     pub dialect: Dialect,
+    /// The weight of its first word.
     pub weight: f64,
     /// Native only.
     pub id: String,
     /// Native only: the shard to ask for.
     pub shard: Option<u16>,
+    /// Which ACKs to send at first.
     pub acks: Acks,
     /// Begin to read at once.
     pub reading: bool,
+    /// What it takes for a message.
+    pub payloads: Payloads,
 }
 
 impl Options {
+    /// One named `a` that reads numbered messages and ACKs all.
     pub fn new(dialect: Dialect, weight: f64) -> Options {
         Options {
             dialect,
@@ -44,26 +64,37 @@ impl Options {
             shard: None,
             acks: Acks::All,
             reading: true,
+            payloads: Payloads::Numbers,
         }
     }
 
+    /// With this name.
     pub fn id(mut self, id: &str) -> Options {
         self.id = id.into();
         self
     }
 
+    /// At this shard.
     pub fn shard(mut self, shard: usize) -> Options {
         self.shard = Some(u16::try_from(shard).expect("small"));
         self
     }
 
+    /// With these ACKs.
     pub fn acks(mut self, acks: Acks) -> Options {
         self.acks = acks;
         self
     }
 
+    /// One that does not read before it is told to.
     pub fn not_reading(mut self) -> Options {
         self.reading = false;
+        self
+    }
+
+    /// One of messages that are text.
+    pub fn texts(mut self) -> Options {
+        self.payloads = Payloads::Texts;
         self
     }
 }
@@ -73,7 +104,10 @@ struct State {
     acks: Acks,
     reading: bool,
     closing: bool,
+    /// Messages read.
+    read: u64,
     ids: Vec<u64>,
+    texts: Vec<(u8, String)>,
     /// Messages ACKed; those are the first of `ids`.
     acked: u64,
     redelivered: u64,
@@ -82,6 +116,7 @@ struct State {
     ended: bool,
 }
 
+/// A running one; closes when dropped.
 pub struct Analyzer {
     state: Arc<Mutex<State>>,
     stream: TcpStream,
@@ -94,7 +129,7 @@ pub struct Analyzer {
 impl Analyzer {
     /// Connects and says its first word; a native link waits for its WELCOME.
     pub fn connect(addr: SocketAddr, options: &Options) -> Analyzer {
-        let mut stream = wire::connect(addr);
+        let mut stream = socket::connect(addr);
         let Options {
             dialect, weight, ..
         } = *options;
@@ -102,15 +137,17 @@ impl Analyzer {
         stream.write_all(&word).expect("writes");
         let mut shard = 0;
         if dialect == Dialect::Native {
-            let welcome = wire::read_welcome(&mut stream);
-            assert_eq!((welcome.status, welcome.reason.as_str()), (0, ""));
+            let (welcome, reason) = socket::read_welcome(&mut stream);
+            assert_eq!((welcome.status, reason.as_str()), (0, ""));
             shard = welcome.shard_index;
         }
         let state = Arc::new(Mutex::new(State {
             acks: options.acks,
             reading: options.reading,
             closing: false,
+            read: 0,
             ids: Vec::new(),
+            texts: Vec::new(),
             acked: 0,
             redelivered: 0,
             drain_heard: false,
@@ -121,6 +158,8 @@ impl Analyzer {
         let job = Job {
             stream: stream.try_clone().expect("clone"),
             dialect,
+            payloads: options.payloads,
+            decoder: Decoder::new(dialect),
             state: Arc::clone(&state),
             held: Vec::new(),
         };
@@ -140,7 +179,12 @@ impl Analyzer {
 
     /// Messages read.
     pub fn read(&self) -> usize {
-        self.state().ids.len()
+        usize::try_from(self.state().read).expect("fits")
+    }
+
+    /// Severity and payload of what was read, in order ([`Payloads::Texts`]).
+    pub fn texts(&self) -> Vec<(u8, String)> {
+        self.state().texts.clone()
     }
 
     /// What was read, in order.
@@ -154,6 +198,7 @@ impl Analyzer {
         state.ids[..usize::try_from(state.acked).expect("fits")].to_vec()
     }
 
+    /// Messages ACKed.
     pub fn acked(&self) -> u64 {
         self.state().acked
     }
@@ -163,10 +208,12 @@ impl Analyzer {
         self.state().redelivered
     }
 
+    /// The distributor said DRAIN (native).
     pub fn drain_heard(&self) -> bool {
         self.state().drain_heard
     }
 
+    /// The distributor said GOODBYE (native).
     pub fn goodbye_heard(&self) -> bool {
         self.state().goodbye_heard
     }
@@ -176,14 +223,17 @@ impl Analyzer {
         self.state().ended
     }
 
+    /// Other ACKs from now on.
     pub fn set_acks(&self, acks: Acks) {
         self.state().acks = acks;
     }
 
+    /// Whether it reads from now on.
     pub fn set_reading(&self, reading: bool) {
         self.state().reading = reading;
     }
 
+    /// Says another weight.
     pub fn set_weight(&self, weight: f64) {
         self.write(&wire::weight(self.dialect, weight));
     }
@@ -226,6 +276,8 @@ impl Drop for Analyzer {
 struct Job {
     stream: TcpStream,
     dialect: Dialect,
+    payloads: Payloads,
+    decoder: Decoder,
     state: Arc<Mutex<State>>,
     /// Read and not yet understood.
     held: Vec<u8>,
@@ -244,13 +296,14 @@ impl Job {
             }
             if !reading {
                 self.ack();
-                std::thread::sleep(super::POLL);
+                std::thread::sleep(POLL);
                 continue;
             }
             match self.stream.read(&mut bytes) {
                 Ok(0) => break,
                 Ok(n) => self.held.extend_from_slice(&bytes[..n]),
-                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                // Interrupted by a timer of the shards, where they run in this process.
+                Err(e) if is_to_be_tried_again(e.kind()) => {}
                 Err(_) => break,
             }
             self.understand();
@@ -260,30 +313,31 @@ impl Job {
     }
 
     fn understand(&mut self) {
-        let mut state = self.state.lock().expect("the test goes on");
-        let mut at = 0;
-        loop {
-            let rest = &self.held[at..];
-            let used = match self.dialect {
-                Dialect::Native => native_word(rest, &mut state),
-                _ => whole_frame(rest).inspect(|len| {
-                    let id = wire::check_numbered(&rest[..*len]);
-                    state.ids.push(id);
-                }),
-            };
-            match used {
-                Some(used) => at += used,
-                None => break,
+        let mut guard = self.state.lock().expect("the test goes on");
+        let state = &mut *guard;
+        let used = self.decoder.decode(&self.held, |message| {
+            state.read += 1;
+            match self.payloads {
+                Payloads::Numbers => state.ids.push(check_numbered(message.frame)),
+                Payloads::Texts => {
+                    let text = message.frame[FRAME_HEADER_BYTES..].to_vec();
+                    let text = String::from_utf8(text).expect("UTF-8");
+                    state.texts.push((message.frame[4], text));
+                }
             }
-        }
-        drop(state);
-        self.held.drain(..at);
+        });
+        let used = used.unwrap_or_else(|error| panic!("{error}"));
+        state.redelivered = self.decoder.redelivered();
+        state.drain_heard = self.decoder.is_drain_heard();
+        state.goodbye_heard = self.decoder.is_goodbye_heard();
+        drop(guard);
+        self.held.drain(..used);
     }
 
     fn ack(&mut self) {
         let sequence = {
             let mut state = self.state.lock().expect("the test goes on");
-            let read = state.ids.len() as u64;
+            let read = self.decoder.ackable();
             let sequence = match state.acks {
                 Acks::All => read,
                 Acks::Every(n) => read / n * n,
@@ -300,47 +354,9 @@ impl Job {
     }
 }
 
-fn whole_frame(bytes: &[u8]) -> Option<usize> {
-    let len = bytes.first_chunk::<4>()?;
-    let len = u32::from_be_bytes(*len) as usize;
-    assert!(len >= 5, "a frame of {len} bytes");
-    (bytes.len() >= len).then_some(len)
-}
-
-/// Takes a whole word with its body off the start of `bytes`.
-fn native_word(bytes: &[u8], state: &mut State) -> Option<usize> {
-    match *bytes.first()? {
-        wire::DRAIN => {
-            state.drain_heard = true;
-            Some(1)
-        }
-        wire::GOODBYE => {
-            state.goodbye_heard = true;
-            Some(1)
-        }
-        wire::BATCH => batch(bytes, state),
-        other => panic!("unknown word {other:#x} from the distributor"),
-    }
-}
-
-fn batch(bytes: &[u8], state: &mut State) -> Option<usize> {
-    let header = bytes.first_chunk::<{ wire::BATCH_HEADER_BYTES }>()?;
-    let u32_at = |at: usize| u32::from_be_bytes(header[at..at + 4].try_into().expect("4"));
-    let (count, body_bytes) = (u32_at(4), u32_at(8) as usize);
-    let first = u64::from_be_bytes(header[16..24].try_into().expect("8"));
-    let mut body = bytes[header.len()..].get(..body_bytes)?;
-    let next = state.ids.len() as u64 + 1;
-    assert_eq!(first, next, "batches follow each other");
-    let redelivered = header[1] & 1 != 0;
-    for _ in 0..count {
-        if redelivered {
-            state.redelivered += 1;
-            body = &body[8..];
-        }
-        let len = whole_frame(body).expect("the body holds whole frames");
-        state.ids.push(wire::check_numbered(&body[..len]));
-        body = &body[len..];
-    }
-    assert!(body.is_empty(), "the body ends with its last frame");
-    Some(header.len() + body_bytes)
+fn is_to_be_tried_again(error: ErrorKind) -> bool {
+    matches!(
+        error,
+        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+    )
 }

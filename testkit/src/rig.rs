@@ -9,16 +9,24 @@ use weir_engine::{
     Transmit, VecMemory, Window,
 };
 
-// Named by their paths: other packages take in this file by its own.
-#[path = "rig/checks.rs"]
+use crate::decode::Identity;
+use crate::numbered::{self, number_of};
+use crate::wire::FRAME_HEADER_BYTES;
+
 mod checks;
-#[path = "rig/wire.rs"]
-mod wire;
+mod reader;
 
-pub use wire::*;
+pub use reader::{Got, Reader};
 
+/// The shard that the engine plays.
 pub const SHARD: u16 = 3;
+/// Bytes of a buffer in [`config`].
 pub const BUFFER_BYTES: u32 = 4096;
+
+/// A numbered frame of `frame_bytes` bytes in all.
+pub fn numbered(id: u64, frame_bytes: usize) -> Vec<u8> {
+    numbered::numbered(id, frame_bytes - FRAME_HEADER_BYTES)
+}
 
 /// An engine small enough to be filled by a test.
 pub fn config(buffers: u32, frame_bytes_max: u32) -> EngineConfig {
@@ -44,14 +52,21 @@ struct Lent {
 
 /// An analyzer's link as the outside sees it.
 pub struct Peer {
+    /// Names the link.
     pub epoch: LinkEpoch,
+    /// It is native; else of a reference dialect.
     pub native: bool,
+    /// Shard that its socket belongs to.
     pub home: u16,
+    /// Its weight, in force after the next [`Rig::publish`].
     pub weight: f64,
+    /// It has not died.
     pub up: bool,
+    /// Its lane in the engine.
     pub lane: LaneId,
     /// Decoded and not ACKed.
     pub unacked: VecDeque<Vec<u8>>,
+    /// Messages decoded.
     pub received: u64,
     /// Highest number per emitter among messages that were never on another link.
     newest: BTreeMap<u64, u64>,
@@ -70,6 +85,7 @@ pub struct Peer {
 /// An emitter's connection: bytes that the engine has not taken yet.
 #[derive(Default)]
 pub struct Source {
+    /// Written and not taken.
     pub unsent: Vec<u8>,
     taken: u64,
     written: u64,
@@ -77,15 +93,23 @@ pub struct Source {
     frames: VecDeque<(u64, Vec<u8>)>,
 }
 
+/// An engine and what is around it.
 pub struct Rig {
+    /// What is tested.
     pub engine: Engine<VecMemory>,
+    /// Its settings.
     pub config: EngineConfig,
+    /// Links, the dead ones too.
     pub peers: Vec<Peer>,
+    /// Emitters.
     pub sources: Vec<Source>,
+    /// The time that it is told.
     pub now_ns: u64,
     /// Messages taken in.
     pub received: u64,
+    /// Messages ACKed.
     pub acked: u64,
+    /// Links that died.
     pub deaths: u64,
     roster_epoch: u64,
     links: u64,
@@ -97,6 +121,7 @@ pub struct Rig {
 }
 
 impl Rig {
+    /// An engine without links and emitters.
     pub fn new(config: EngineConfig) -> Rig {
         let memory = VecMemory::new(config.buffers as usize, config.buffer_bytes as usize);
         Rig {
@@ -131,7 +156,7 @@ impl Rig {
             unacked: VecDeque::new(),
             received: 0,
             newest: BTreeMap::new(),
-            reader: Reader::default(),
+            reader: Reader::new(native),
             held: Vec::new(),
             borrowed: VecDeque::new(),
             acked: 0,
@@ -280,7 +305,7 @@ impl Rig {
         let bytes = self.engine.memory().read(range.span).to_vec();
         assert!(!bytes.is_empty());
         let peer = &mut self.peers[index];
-        let got = peer.reader.feed(peer.native, &bytes);
+        let got = peer.reader.feed(&bytes);
         assert_eq!(
             got.len() as u64,
             range.messages,
@@ -317,7 +342,7 @@ impl Rig {
             "sent what is not open"
         );
         if let Some(identity) = message.identity {
-            let own = self.peers[index].epoch.0 == identity.0;
+            let own = self.peers[index].epoch.0 == identity.epoch;
             assert_eq!(
                 own, !message.redelivered,
                 "own messages are fresh, others are not"
@@ -355,6 +380,7 @@ impl Rig {
         self.check();
     }
 
+    /// The kernel lets go of all of a link's ranges.
     pub fn release_all(&mut self, peer: usize) {
         while !self.peers[peer].held.is_empty() {
             self.release(peer, 0, false);
@@ -389,6 +415,7 @@ impl Rig {
         self.check();
     }
 
+    /// The analyzer ACKs all that it has.
     pub fn ack_all(&mut self, peer: usize) {
         let messages = self.peers[peer].unacked.len() as u64;
         if self.peers[peer].up && messages > 0 {

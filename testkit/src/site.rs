@@ -1,18 +1,22 @@
 //! A distributor process with an admin socket and a configuration file, and `weir ctl` beside it.
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use weir::control::client::{Client, Target};
 
-use crate::common::process::{run, signal, Ended};
-use crate::common::{until, Distributor, Scratch};
-use crate::http::HttpAnalyzer;
+use crate::http::{Answer, HttpAnalyzer};
+use crate::process::{run, signal};
+use crate::{until, Distributor, Ended, Scratch, PATIENCE};
 
+/// A distributor with an admin socket.
 pub struct Site {
+    /// The process.
     pub distributor: Distributor,
+    /// Its files: `weir.toml`, `admin.sock`.
     pub scratch: Scratch,
 }
 
@@ -43,6 +47,7 @@ impl Site {
         }
     }
 
+    /// Where HTTP clients connect.
     pub fn http(&self) -> std::net::SocketAddr {
         self.distributor.http.expect("it listens")
     }
@@ -52,12 +57,16 @@ impl Site {
         serde_json::from_slice(&self.text(path)).expect("JSON")
     }
 
+    /// The same as bytes.
     pub fn text(&self, path: &str) -> Vec<u8> {
-        let client = Client {
-            target: Target::Unix(self.scratch.path("admin.sock")),
-            token: None,
-        };
-        client.ask("GET", path, b"").expect("an answer").1
+        let mut socket = UnixStream::connect(self.scratch.path("admin.sock")).expect("it listens");
+        socket.set_read_timeout(Some(PATIENCE)).expect("an option");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: weir\r\nConnection: close\r\n\r\n");
+        socket.write_all(request.as_bytes()).expect("sent");
+        let mut bytes = Vec::new();
+        socket.read_to_end(&mut bytes).expect("an answer");
+        let (answer, _) = Answer::parse(&bytes).expect("a whole answer");
+        answer.body.into_bytes()
     }
 
     /// Another text of `weir.toml`, not read yet.
@@ -65,6 +74,7 @@ impl Site {
         self.scratch.write("weir.toml", toml);
     }
 
+    /// SIGHUP: it reads its configuration again.
     pub fn hang_up(&self) {
         signal("-HUP", self.distributor.pid());
     }
@@ -76,6 +86,7 @@ impl Site {
         String::from_utf8(output.stdout).expect("text")
     }
 
+    /// The same, which may fail.
     pub fn try_weir(&self, arguments: &str) -> Output {
         let socket = self.scratch.path("admin.sock");
         let mut words: Vec<&str> = arguments.split_whitespace().collect();
@@ -111,6 +122,7 @@ impl Site {
         began.elapsed()
     }
 
+    /// SIGTERM, and what it left behind.
     pub fn stop(self) -> Ended {
         self.distributor.stop()
     }

@@ -2,22 +2,24 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::{until, PATIENCE};
-
-/// The program under test.
-pub const WEIR: &str = env!("CARGO_BIN_EXE_weir");
+use crate::process::{field, number, signal, weir};
+use crate::until;
 
 /// A running distributor; killed when dropped.
 pub struct Distributor {
     child: Child,
+    /// Where emitters connect.
     pub emitters: SocketAddr,
+    /// Where analyzers connect.
     pub analyzers: SocketAddr,
+    /// Where HTTP clients connect, if it listens for them.
     pub http: Option<SocketAddr>,
+    /// Shards that it runs.
     pub shards: usize,
     log: Arc<Mutex<Vec<String>>>,
     readers: Option<(JoinHandle<()>, JoinHandle<String>)>,
@@ -26,8 +28,11 @@ pub struct Distributor {
 /// What a distributor left behind.
 #[derive(Debug)]
 pub struct Ended {
+    /// Exit status; `None` after a signal.
     pub code: Option<i32>,
+    /// What it printed.
     pub stdout: String,
+    /// What it logged.
     pub stderr: String,
     /// From the signal to the exit.
     pub took: Duration,
@@ -36,22 +41,27 @@ pub struct Ended {
 /// The conservation line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Balance {
+    /// Messages taken in.
     pub received: u64,
+    /// Messages ACKed.
     pub acked: u64,
+    /// Messages sent and not ACKed.
     pub in_flight: u64,
+    /// Messages not sent.
     pub queued: u64,
+    /// Messages given up.
     pub dropped: u64,
 }
 
 impl Distributor {
     /// Starts one with `flags`, separated by white space, and waits until it is ready.
     pub fn start(flags: &str) -> Distributor {
-        Distributor::start_by(verbose(Command::new(WEIR)), flags)
+        Distributor::start_by(verbose(Command::new(weir())), flags)
     }
 
     /// The same with the log level that is configured. What waits for rosters needs `debug`.
     pub fn start_as_configured(flags: &str) -> Distributor {
-        let mut command = Command::new(WEIR);
+        let mut command = Command::new(weir());
         command.env_remove("RUST_LOG");
         Distributor::start_by(command, flags)
     }
@@ -72,7 +82,7 @@ impl Distributor {
                 command
             }
         };
-        command.args(["-ec", script, WEIR]);
+        command.args(["-ec", script, weir()]);
         Distributor::start_by(verbose(command), flags)
     }
 
@@ -205,6 +215,7 @@ impl Distributor {
         (kib("VmRSS:") - kib("RssFile:")) * 1024
     }
 
+    /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -263,61 +274,6 @@ impl Drop for Distributor {
     }
 }
 
-/// Another program of the binary, such as an analyzer; killed when dropped.
-pub struct Program {
-    child: Child,
-    name: String,
-    stdout: Option<JoinHandle<Vec<u8>>>,
-}
-
-impl Program {
-    /// Starts `weir` with arguments separated by white space.
-    pub fn start(line: &str) -> Program {
-        let mut command = Command::new(WEIR);
-        command
-            .args(line.split_whitespace())
-            .env("RUST_LOG", "error");
-        Program::start_command(command, line)
-    }
-
-    /// Starts any command; `name` is what it is called when it fails.
-    pub fn start_command(mut command: Command, name: &str) -> Program {
-        let mut child = command.stdout(Stdio::piped()).spawn().expect("starts");
-        let stdout = Some(read_beside(child.stdout.take().expect("piped")));
-        Program {
-            child,
-            name: name.to_string(),
-            stdout,
-        }
-    }
-
-    pub fn is_running(&mut self) -> bool {
-        self.child.try_wait().expect("a child").is_none()
-    }
-
-    pub fn signal(&self, name: &str) {
-        signal(name, self.child.id());
-    }
-
-    /// Waits for its end, which must be a success; what it printed.
-    pub fn wait(mut self) -> String {
-        let name = self.name.clone();
-        until(&name, || !self.is_running());
-        let stdout = self.stdout.take().expect("taken once");
-        let text = String::from_utf8(stdout.join().expect("reads")).expect("text");
-        let status = self.child.wait().expect("a child");
-        assert!(status.success(), "{name}: {status} {text}");
-        text
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 impl Ended {
     /// It ended with status 0 and balanced books, and every message was ACKed.
     pub fn assert_clean(&self) -> Balance {
@@ -367,84 +323,6 @@ impl Ended {
         let line = self.stdout.lines().find(|l| l.starts_with("links up"));
         numbers(line.expect("a line about links"))
     }
-}
-
-/// Runs `weir` with `args` to its end, which must come by itself.
-pub fn run(args: &[&str]) -> Output {
-    run_command(Command::new(WEIR).args(args))
-}
-
-/// Runs a command to its end, which must come by itself.
-pub fn run_command(command: &mut Command) -> Output {
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("starts");
-    let stdout = read_beside(child.stdout.take().expect("piped"));
-    let stderr = read_beside(child.stderr.take().expect("piped"));
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(status) = child.try_wait().expect("a child") {
-            return Output {
-                status,
-                stdout: stdout.join().expect("reads"),
-                stderr: stderr.join().expect("reads"),
-            };
-        }
-        if Instant::now() > deadline {
-            let _ = child.kill();
-            let _ = child.wait();
-            panic!("goes on: {command:?}");
-        }
-        std::thread::sleep(super::POLL);
-    }
-}
-
-/// Reads to the end in a thread, so that a pipe which is full holds up nobody.
-fn read_beside(mut pipe: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        pipe.read_to_end(&mut bytes).expect("reads");
-        bytes
-    })
-}
-
-/// `unshare` with these namespaces, and a user namespace where that takes a root. The error says why
-/// `script` does not run in them.
-pub fn namespaces(kinds: &[&str], script: &str) -> Result<Vec<String>, String> {
-    let mut words = vec!["unshare".to_owned()];
-    words.extend(kinds.iter().map(|kind| (*kind).to_owned()));
-    let id = Command::new("id").arg("-u").output().expect("id runs");
-    if id.stdout != b"0\n" {
-        words.push("--map-root-user".to_owned());
-    }
-    let mut trial = Command::new(&words[0]);
-    let output = trial.args(&words[1..]).args(["sh", "-ec", script]).output();
-    match output {
-        Ok(output) if output.status.success() => Ok(words),
-        Ok(output) => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-        Err(error) => Err(format!("unshare: {error}")),
-    }
-}
-
-/// Sends a signal to one process.
-pub fn signal(name: &str, pid: u32) {
-    let kill = Command::new("kill").args([name, &pid.to_string()]).status();
-    assert!(kill.expect("kill runs").success(), "kill {name} {pid}");
-}
-
-/// Value of `name=value` in a log line.
-pub fn field<'a>(line: &'a str, name: &str) -> &'a str {
-    let mut words = line.split_whitespace().filter_map(|w| w.split_once('='));
-    words
-        .find_map(|(n, value)| (n == name).then_some(value))
-        .unwrap_or_else(|| panic!("no {name}= in {line}"))
-}
-
-pub fn number(line: &str, name: &str) -> u64 {
-    field(line, name).parse().expect("a number")
 }
 
 fn numbers(line: &str) -> Vec<u64> {

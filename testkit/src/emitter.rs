@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::wire;
+use crate::{numbered, socket};
 
 /// Bytes per write, about.
 const WRITE_BYTES: usize = 32 * 1024;
 
+/// A running one; stops when dropped.
 pub struct Emitter {
     stop: Arc<AtomicBool>,
     written_bytes: Arc<AtomicU64>,
@@ -44,7 +45,7 @@ impl Emitter {
     ) -> Emitter {
         let stop = Arc::new(AtomicBool::new(false));
         let written_bytes = Arc::new(AtomicU64::new(0));
-        let stream = wire::connect(addr);
+        let stream = socket::connect(addr);
         let job = Job {
             stream,
             payload,
@@ -66,6 +67,7 @@ impl Emitter {
         self.written_bytes.load(Ordering::Relaxed)
     }
 
+    /// Its thread has ended.
     pub fn has_finished(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
@@ -105,7 +107,7 @@ impl Job {
         while next < ids.end && !self.stop.load(Ordering::Relaxed) {
             out.clear();
             while next < ids.end && out.len() < self.write_bytes {
-                wire::put_numbered(&mut out, next, self.payload);
+                numbered::put_numbered(&mut out, next, self.payload);
                 next += 1;
             }
             self.write(&out)?;

@@ -1,0 +1,44 @@
+//! What tests, `bench/` and `fuzz/` share. Nothing of the product depends on it but for its tests, and of the
+//! product it uses one crate, in one module: the engine, which the rig drives.
+//!
+//! ```text
+//! wire, decode, vectors    the formats of docs/PROTOCOL.md, a second time: independent of weir-protocol
+//! random                   the one generator, with seeds
+//! wait, scratch, socket    patience, folders, connections
+//! process, distributor     children: started on free ports, waited for by their log, ended by their own id
+//! emitter, analyzer        peers of all dialects with numbered messages; checks: what became of them
+//! frame_sink, http, site   peers with text, HTTP clients and analyzers, a distributor with an admin socket
+//! rig                      emitters, kernel and analyzers around an engine without I/O
+//! ```
+
+#![forbid(unsafe_code)]
+
+pub mod analyzer;
+pub mod checks;
+pub mod decode;
+pub mod distributor;
+pub mod emitter;
+pub mod frame_sink;
+pub mod http;
+pub mod numbered;
+pub mod process;
+pub mod random;
+pub mod rig;
+pub mod scratch;
+#[cfg(feature = "json")]
+pub mod site;
+pub mod socket;
+pub mod vectors;
+pub mod wait;
+pub mod wire;
+
+pub use analyzer::{Acks, Analyzer, Options};
+pub use checks::{assert_exactly_once, assert_none_missing, until_read};
+pub use distributor::{Distributor, Ended};
+pub use emitter::Emitter;
+pub use frame_sink::FrameSink;
+pub use process::Program;
+pub use random::Random;
+pub use scratch::Scratch;
+pub use wait::{stays, until, PATIENCE};
+pub use wire::Dialect;
