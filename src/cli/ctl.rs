@@ -8,9 +8,10 @@ use std::time::Duration;
 use clap::Subcommand;
 use serde_json::{json, Value};
 
-use super::{table, values};
+use super::values;
 use crate::control::client::{Client, Target};
 use crate::control::exchange::percent_encoded;
+use crate::control::table;
 use crate::out;
 use crate::streams::say;
 

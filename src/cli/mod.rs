@@ -18,7 +18,6 @@ pub mod doctor;
 pub mod emitter;
 pub mod generate;
 pub mod sim;
-mod table;
 pub mod tap;
 pub mod top;
 

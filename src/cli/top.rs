@@ -14,8 +14,9 @@ use ratatui::{DefaultTerminal, Frame};
 use serde_json::Value;
 
 use super::ctl::Reach;
-use super::{table, values};
+use super::values;
 use crate::control::client::Client;
+use crate::control::table;
 use crate::out;
 use crate::streams::say;
 
@@ -153,7 +154,7 @@ fn draw(frame: &mut Frame, view: &Value, trouble: Option<&str>) {
 
 /// The table in as many lines as there are, the header among them; the last says what found no room.
 fn analyzers(view: &Value, width: usize, height: usize) -> Table<'static> {
-    let table = table::fitted(view, width);
+    let table = table::fitted(view, &table::STATUS, width);
     let aligned = |column: usize, text: String| {
         let side = if column < table::WORDS {
             Alignment::Left

@@ -34,6 +34,7 @@ pub mod rates;
 pub mod resolver;
 pub mod state;
 pub mod streams;
+pub mod table;
 pub mod token;
 pub mod track;
 pub mod view;

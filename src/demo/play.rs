@@ -1,37 +1,27 @@
 //! The plan, step by step: start everything, follow it, end it in order, judge.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{mpsc, Arc};
 use std::time::{Duration, Instant};
 
+use super::account::Account;
+use super::parts::{Parts, ANALYZERS, CHANGED, CHANGED_WEIGHT, EMITTERS, KILLED, PAYLOAD_BYTES};
 use super::programs::{Ended, Program};
-use super::screen::{moment, Screen};
-use super::shares::Shares;
-use super::table::{self, Paint};
-use super::watch::{Event, Row, Watch};
-use super::{verdict, Failure, Options};
+use super::screen::{self, moment, Paint, Screen};
+use super::verdict::{self, Check};
+use super::{Failure, Options};
 use weir_clock::monotonic_ns;
+use weir_config::Config;
+use weir_control::books::{self, Closing};
+use weir_control::state::{Standing, State};
+use weir_control::{Running, Settings};
+use weir_ledger::audit;
+use weir_ledger::certificate::{self, Stamp};
 use weir_protocol::text::Time;
 use weir_runtime::Distributor;
 use weir_shard::ShardReport;
 use weir_streams::grouped;
-
-/// Analyzers and their weights.
-pub const ANALYZERS: [(&str, f64); 4] = [("a1", 0.4), ("a2", 0.3), ("a3", 0.2), ("a4", 0.1)];
-pub const EMITTERS: [&str; 2] = ["e1", "e2"];
-/// Is killed, and comes back.
-pub const KILLED: usize = 1;
-/// Changes its weight.
-pub const CHANGED: usize = 2;
-pub const CHANGED_WEIGHT: f64 = 0.5;
-
-/// Enough connections that the kernel gives some to each shard of a small machine.
-const CONNECTIONS: u32 = 8;
-const PAYLOAD_BYTES: u32 = 256;
-/// Messages per write: emitters leave the cores to the others.
-const BATCH: u32 = 4;
 
 /// How often reports are looked at. They are made ten times a second, and at every change.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -41,7 +31,7 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(15);
 /// For emitters to end after their duration; they allow a blocked connection 11 s.
 const EMITTER_PATIENCE: Duration = Duration::from_secs(15);
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
-/// For the shards to end beyond that.
+/// For the shards to end beyond that, and for an order to be given.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
 /// For analyzers to end after the distributor's goodbye.
 const GOODBYE_PATIENCE: Duration = Duration::from_secs(5);
@@ -57,58 +47,73 @@ pub enum Outcome {
     Interrupted,
 }
 
+/// What of the plan was seen to happen.
+#[derive(Default)]
+struct Seen {
+    gone: bool,
+    back: bool,
+    changed: bool,
+}
+
 /// Everything that runs beside the distributor, and what is known.
 struct Demo {
     options: Options,
     stop: Arc<AtomicBool>,
     screen: Screen,
-    shards: usize,
-    emitters_at: SocketAddr,
-    analyzers_at: SocketAddr,
+    parts: Parts,
+    config: Config,
     emitters: Vec<Program>,
     analyzers: Vec<Program>,
-    watch: Watch,
-    shares: Shares,
+    state: State,
+    account: Account,
     /// When the emitters were started.
     started: Instant,
-    started_ns: u64,
-    killed_ns: Option<u64>,
+    /// When, and the number that the analyzer had.
+    killed: Option<(u64, Option<u32>)>,
     is_back_asked: bool,
-    seen: Vec<Event>,
+    is_change_asked: bool,
+    seen: Seen,
+    /// The newest event that was shown.
+    told: u64,
     /// Messages received at the last table, and when that was.
     last_table: (u64, Instant),
 }
 
-/// Plays it on a distributor that has just started.
+/// Plays it.
 ///
 /// # Errors
 /// It could not go on; every process has been stopped.
-pub fn play(
-    options: &Options,
-    distributor: Distributor,
-    stop: Arc<AtomicBool>,
-) -> Result<Outcome, Failure> {
-    let now = Instant::now();
+pub fn play(options: &Options, stop: Arc<AtomicBool>) -> Result<Outcome, Failure> {
+    let parts = Parts::new(options)?;
+    let config = parts.config()?;
+    let distributor = Distributor::start(config.clone()).map_err(Failure::Start)?;
+    let (now, stamp) = (Instant::now(), Stamp::now());
     let mut demo = Demo {
         options: *options,
         stop,
         screen: Screen::new(),
-        shards: distributor.reports().len(),
-        emitters_at: distributor.emitters,
-        analyzers_at: distributor.analyzers,
+        state: State::new(stamp, u64::from(config.batch_bytes)),
+        account: Account::default(),
+        parts,
+        config,
         emitters: Vec::new(),
         analyzers: Vec::new(),
-        watch: Watch::default(),
-        shares: Shares::default(),
         started: now,
-        started_ns: monotonic_ns(),
-        killed_ns: None,
+        killed: None,
         is_back_asked: false,
-        seen: Vec::new(),
+        is_change_asked: false,
+        seen: Seen::default(),
+        told: 0,
         last_table: (0, now),
     };
-    let emitters = match demo.run(&distributor) {
-        Ok(emitters) => emitters,
+    let settings = Settings::of(&demo.config, stamp);
+    let control = weir_control::serve(distributor.operator(), settings);
+    let ran = control.map_err(Failure::from).and_then(|control| {
+        let ran = demo.run(&distributor);
+        ran.map(|emitters| (control, emitters))
+    });
+    let (control, emitters) = match ran {
+        Ok(ran) => ran,
         Err(failure) => {
             // Programs fail when the distributor has; then that is what to tell.
             distributor.stopper().stop_now();
@@ -116,21 +121,7 @@ pub fn play(
             return Err(joined.err().unwrap_or(failure));
         }
     };
-    let seconds = demo.started.elapsed().as_secs_f64();
-    let is_interrupted = demo.is_interrupted();
-    distributor.stopper().drain(DRAIN_PATIENCE);
-    let last = join(distributor, DRAIN_PATIENCE + STOP_PATIENCE)?;
-    demo.note(last)?;
-    demo.shares.finish();
-    let analyzers = demo.end_analyzers()?;
-
-    demo.show_end(seconds, is_interrupted)?;
-    let holds = demo.judge(&emitters, &analyzers, is_interrupted)?;
-    Ok(match (holds, is_interrupted) {
-        (false, _) => Outcome::Failed,
-        (true, true) => Outcome::Interrupted,
-        (true, false) => Outcome::Held,
-    })
+    demo.end(distributor, control, &emitters)
 }
 
 /// Waits for the shards, but not for ever: one that died at its start keeps the others waiting.
@@ -154,10 +145,16 @@ impl Demo {
         self.introduce()?;
         self.start_analyzers(distributor)?;
         if !self.is_interrupted() {
-            self.start_emitters()?;
+            for name in EMITTERS {
+                self.emitters.push(self.parts.emitter(name, distributor)?);
+            }
+            self.started = Instant::now();
+            self.last_table = (0, self.started);
+            self.account.begin();
             self.follow(distributor)?;
         }
-        self.end_emitters()
+        self.emitters.iter_mut().for_each(Program::ask_to_stop);
+        end_all(std::mem::take(&mut self.emitters), EMITTER_PATIENCE)
     }
 
     fn introduce(&mut self) -> io::Result<()> {
@@ -167,10 +164,15 @@ impl Demo {
             .map(|(name, weight)| format!("{name} {weight}"))
             .join("   ");
         let (killed, changed) = (ANALYZERS[KILLED].0, ANALYZERS[CHANGED].0);
+        let title = match self.options.http {
+            true => "weir demo --http:",
+            false => "weir demo:",
+        };
+        let shards = self.config.shards;
         let lines = [
             format!(
                 "{} two emitters, one distributor, four analyzers, all on this machine",
-                look.paint(Paint::Bold, "weir demo:")
+                look.paint(Paint::Bold, title)
             ),
             String::new(),
             format!(
@@ -180,10 +182,9 @@ impl Demo {
                 self.options.duration.as_secs_f64(),
             ),
             format!(
-                "distributor  this process, pid {}, {} shard{}",
+                "distributor  this process, pid {}, {shards} shard{}",
                 std::process::id(),
-                self.shards,
-                if self.shards == 1 { "" } else { "s" },
+                if shards == 1 { "" } else { "s" },
             ),
             format!("analyzers    {weights}   (weights)"),
             format!(
@@ -199,12 +200,12 @@ impl Demo {
 
     fn start_analyzers(&mut self, distributor: &Distributor) -> Result<(), Failure> {
         for index in 0..ANALYZERS.len() {
-            let analyzer = self.start_analyzer(index, true)?;
+            let analyzer = self.parts.analyzer(index, true, distributor)?;
             self.analyzers.push(analyzer);
         }
         let deadline = Instant::now() + CONNECT_PATIENCE;
-        while !self.watch.are_up(&ANALYZERS) && !self.is_interrupted() {
-            self.note(distributor.reports())?;
+        while !self.are_up() && !self.is_interrupted() {
+            self.look(distributor.reports());
             self.check_analyzers()?;
             if Instant::now() > deadline {
                 let why = "the analyzers did not all connect";
@@ -215,25 +216,27 @@ impl Demo {
             }
             std::thread::sleep(LOOK_EVERY);
         }
+        // That they came is no news.
+        self.told = self.state.events.newest();
         Ok(())
     }
 
-    fn start_emitters(&mut self) -> Result<(), Failure> {
-        for name in EMITTERS {
-            let emitter = Program::start("emitter", name, &self.emitter_args())?;
-            self.emitters.push(emitter);
-        }
-        self.started = Instant::now();
-        self.started_ns = monotonic_ns();
-        self.last_table = (0, self.started);
-        Ok(())
+    /// How an analyzer stands, and its weight.
+    fn standing(&self, name: &str) -> Option<(Standing, f64)> {
+        let row = self.state.rows.iter().find(|row| *row.id == *name)?;
+        Some((row.standing, row.weight))
+    }
+
+    fn are_up(&self) -> bool {
+        let mut analyzers = ANALYZERS.iter();
+        analyzers.all(|(name, weight)| self.standing(name) == Some((Standing::Up, *weight)))
     }
 
     /// Does what the plan has and shows what happens, until the emitters have ended.
     fn follow(&mut self, distributor: &Distributor) -> Result<(), Failure> {
         let mut next_table = TABLE_EVERY;
         while !self.is_over()? {
-            self.act()?;
+            self.act(distributor)?;
             self.note(distributor.reports())?;
             if self.started.elapsed() >= next_table {
                 self.show_table()?;
@@ -243,32 +246,6 @@ impl Demo {
         }
         self.note(distributor.reports())?;
         Ok(())
-    }
-
-    fn start_analyzer(&self, index: usize, is_first: bool) -> io::Result<Program> {
-        let (name, weight) = ANALYZERS[index];
-        let mut args = vec![
-            format!("--addr={}", self.analyzers_at),
-            format!("--weight={weight}"),
-            // The end of the distributor is the end of the demonstration.
-            "--reconnect=false".to_owned(),
-        ];
-        if index == CHANGED && is_first {
-            let after = self.options.duration.mul_f64(2.0 / 3.0).as_secs_f64();
-            args.push(format!("--weight-after={after:.3}s={CHANGED_WEIGHT}"));
-        }
-        Program::start("analyzer", name, &args)
-    }
-
-    fn emitter_args(&self) -> [String; 6] {
-        [
-            format!("--addr={}", self.emitters_at),
-            format!("--rate={}", self.options.rate),
-            format!("--duration={:.3}s", self.options.duration.as_secs_f64()),
-            format!("--connections={CONNECTIONS}"),
-            format!("--batch={BATCH}"),
-            format!("--size={PAYLOAD_BYTES}"),
-        ]
     }
 
     fn is_interrupted(&self) -> bool {
@@ -307,179 +284,211 @@ impl Demo {
     }
 
     /// What the plan has for now.
-    fn act(&mut self) -> Result<(), Failure> {
+    fn act(&mut self, distributor: &Distributor) -> Result<(), Failure> {
         let at = self.started.elapsed();
         let (name, _) = ANALYZERS[KILLED];
-        if self.killed_ns.is_none() && at >= self.options.duration / 3 {
-            let index = self
-                .analyzers
-                .iter()
-                .position(|analyzer| analyzer.name == name);
-            if let Some(index) = index {
+        if self.killed.is_none() && at >= self.options.duration / 3 {
+            let mut analyzers = self.analyzers.iter();
+            if let Some(index) = analyzers.position(|analyzer| analyzer.name == name) {
                 let analyzer = self.analyzers.remove(index);
                 let pid = analyzer.pid();
-                let killed_ns = monotonic_ns();
-                self.killed_ns = Some(killed_ns);
+                let number = self.state.entry(name).map(|entry| entry.analyzer);
+                self.killed = Some((monotonic_ns(), number));
                 analyzer.kill()?;
-                let what = format!("{name} killed (SIGKILL, pid {pid})");
-                self.say_at(killed_ns, Paint::Red, &what)?;
+                self.say(Paint::Red, &format!("{name} killed (SIGKILL, pid {pid})"))?;
             }
         }
-        if !self.is_back_asked && self.killed_ns.is_some() && at >= self.options.duration / 2 {
+        if !self.is_back_asked && self.killed.is_some() && at >= self.options.duration / 2 {
             self.is_back_asked = true;
-            let analyzer = self.start_analyzer(KILLED, false)?;
+            let analyzer = self.parts.analyzer(KILLED, false, distributor)?;
             let pid = analyzer.pid();
             self.analyzers.push(analyzer);
-            let what = format!("{name} started again (pid {pid})");
-            self.say_at(monotonic_ns(), Paint::Yellow, &what)?;
+            self.say(Paint::Yellow, &format!("{name} started again (pid {pid})"))?;
+        }
+        let is_due = self.options.http && at >= self.options.duration.mul_f64(2.0 / 3.0);
+        if is_due && !self.is_change_asked {
+            self.is_change_asked = true;
+            end_all(vec![self.parts.change_weight()?], STOP_PATIENCE)?;
+            let name = ANALYZERS[CHANGED].0;
+            self.say(
+                Paint::Green,
+                &format!("weir ctl weight {name} {CHANGED_WEIGHT}"),
+            )?;
         }
         Ok(())
+    }
+
+    fn seconds(&self) -> f64 {
+        self.started.elapsed().as_secs_f64()
+    }
+
+    /// Takes the newest reports.
+    fn look(&mut self, reports: Vec<ShardReport>) {
+        self.state.note(Stamp::now(), reports);
+        self.account.note(self.seconds(), &self.state);
+        let killed = self.standing(ANALYZERS[KILLED].0);
+        let standing = killed.map(|(standing, _)| standing);
+        self.seen.gone |= self.killed.is_some() && standing == Some(Standing::Offline);
+        self.seen.back |= self.seen.gone && standing == Some(Standing::Up);
+        let changed = self.standing(ANALYZERS[CHANGED].0);
+        self.seen.changed |= changed.is_some_and(|(_, weight)| weight == CHANGED_WEIGHT);
     }
 
     /// Takes the newest reports, and tells what happened.
     fn note(&mut self, reports: Vec<ShardReport>) -> io::Result<()> {
-        let now_ns = monotonic_ns();
-        for report in reports {
-            self.shares.note(&report, now_ns);
-            self.watch.note(report);
-        }
-        for event in self.watch.events() {
-            let mut text = event.to_string();
-            let (at_ns, paint) = match (&event, self.killed_ns) {
-                (Event::Down { detected_ns, .. }, Some(killed_ns)) => {
-                    let seen_ms = detected_ns.saturating_sub(killed_ns) as f64 / 1e6;
-                    text.push_str(&format!(" (seen after {seen_ms:.2} ms)"));
-                    (*detected_ns, Paint::Yellow)
-                }
-                _ => (now_ns, Paint::Green),
-            };
-            self.say_at(at_ns, paint, &text)?;
-            self.seen.push(event);
-        }
-        Ok(())
+        self.look(reports);
+        let after = self.state.events.after(self.told);
+        let events: Vec<(Paint, String)> = after
+            .map(|event| {
+                let paint = match event.tone {
+                    "good" => Paint::Green,
+                    "bad" => Paint::Red,
+                    _ => Paint::Yellow,
+                };
+                let is_end = *event.analyzer == *ANALYZERS[KILLED].0 && event.tone == "bad";
+                let seen = is_end.then(|| self.seen_after()).flatten();
+                let seen = seen.unwrap_or_default();
+                (paint, format!("{} {}{seen}", event.analyzer, event.text))
+            })
+            .collect();
+        self.told = self.state.events.newest();
+        events
+            .into_iter()
+            .try_for_each(|(paint, text)| self.say(paint, &text))
     }
 
-    fn say_at(&mut self, at_ns: u64, paint: Paint, what: &str) -> io::Result<()> {
+    /// How long after the signal a shard saw the end of a link.
+    fn seen_after(&self) -> Option<String> {
+        let (killed_ns, number) = self.killed?;
+        let ended = self.state.reports.iter().flat_map(|report| &report.ended);
+        let ended = ended.filter(|ended| Some(ended.analyzer) == number);
+        let seen_ns = ended.map(|ended| ended.detected_ns).min()?;
+        let ms = seen_ns.saturating_sub(killed_ns) as f64 / 1e6;
+        Some(format!(" (seen after {ms:.2} ms)"))
+    }
+
+    fn say(&mut self, paint: Paint, what: &str) -> io::Result<()> {
         let look = self.screen.look();
         let what = look.paint(paint, what);
-        let seconds = at_ns.saturating_sub(self.started_ns) as f64 / 1e9;
-        self.screen.say(&moment(seconds, &what, look))
+        self.screen.say(&moment(self.seconds(), &what, look))
     }
 
     fn show_table(&mut self) -> io::Result<()> {
-        let received = self.watch.counters().received;
+        let received = self.state.totals.counters.received;
         let (before, since) = std::mem::replace(&mut self.last_table, (received, Instant::now()));
         let rate = (received - before) as f64 / since.elapsed().as_secs_f64();
-        let balance = self.watch.balance();
-        let mut what = format!("{} messages/s", grouped(rate.round() as u64)); // far below 2^64
-        what.push_str(if balance.holds() {
-            ", conservation holds"
-        } else {
-            ", conservation BROKEN"
-        });
-        if let Some(worst) = self.shares.worst() {
-            what.push_str(&format!(", shares within {:.1} messages", worst.distance));
-        }
-        let title = moment(
-            self.started.elapsed().as_secs_f64(),
-            &what,
-            self.screen.look(),
+        let errors = self.state.rows.iter();
+        let errors = errors.map(|row| row.share.share_error.abs());
+        let what = format!(
+            "{} messages/s, conservation {}, shares within {:.1} messages",
+            grouped(rate.round() as u64), // far below 2^64
+            match self.state.totals.balance.holds() {
+                true => "holds",
+                false => "BROKEN",
+            },
+            errors.fold(0.0, f64::max),
         );
-        let rows = self.watch.rows();
-        let table = self.table(&rows, &title);
-        self.watch.forget_latencies();
-        self.screen.table(table)
+        self.table(&what)
     }
 
-    /// The table under its title, with each analyzer's part of what was given out since the last
-    /// change.
-    fn table(&self, rows: &[Row], title: &str) -> Vec<String> {
-        let given = self.shares.given_since_change();
-        let all: u64 = given.values().sum();
-        let part = |name| {
-            given
-                .get(name)
-                .map(|given| *given as f64 / all.max(1) as f64)
-        };
-        let real: Vec<Option<f64>> = rows.iter().map(|row| part(&row.name)).collect();
-        let mut lines = vec![title.to_owned()];
-        lines.extend(table::lines(rows, &real, self.screen.look()));
-        lines.push(String::new());
-        lines
-    }
-
-    /// Waits for the emitters, and for what they sent to be read.
-    fn end_emitters(&mut self) -> Result<Vec<Ended>, Failure> {
-        self.emitters.iter_mut().for_each(Program::ask_to_stop);
-        end_all(std::mem::take(&mut self.emitters), EMITTER_PATIENCE)
-    }
-
-    /// The distributor said goodbye: analyzers end by themselves.
-    fn end_analyzers(&mut self) -> Result<Vec<Ended>, Failure> {
-        end_all(std::mem::take(&mut self.analyzers), GOODBYE_PATIENCE)
-    }
-
-    fn show_end(&mut self, seconds: f64, is_interrupted: bool) -> io::Result<()> {
-        self.watch.all_latencies();
-        let rows = self.watch.rows();
+    /// The table under its title.
+    fn table(&mut self, what: &str) -> io::Result<()> {
         let look = self.screen.look();
-        let received = self.watch.counters().received;
-        let how = if is_interrupted {
-            "interrupted"
-        } else {
-            "ended and drained"
+        let mut lines = vec![moment(self.seconds(), what, look)];
+        lines.extend(screen::rows(&self.state, look));
+        lines.push(String::new());
+        self.screen.table(lines)
+    }
+
+    /// Ends everything in order, and judges.
+    fn end(
+        mut self,
+        distributor: Distributor,
+        control: Running,
+        emitters: &[Ended],
+    ) -> Result<Outcome, Failure> {
+        let is_interrupted = self.is_interrupted();
+        distributor.stopper().drain(DRAIN_PATIENCE);
+        let reports = join(distributor, DRAIN_PATIENCE + STOP_PATIENCE);
+        control.end();
+        let reports = reports?;
+        let closing = Closing {
+            started: self.state.started,
+            at_once: false,
+            failed: false,
         };
-        let what = format!("{how}, {} messages received", grouped(received));
-        let table = self.table(&rows, &moment(seconds, &what, look));
-        self.screen.table(table)?;
+        let report = books::certificate(&self.config, &reports, closing);
+        certificate::write(&self.parts.report(), &report)?;
+        self.note(reports)?;
+        self.account
+            .end(self.seconds(), &self.state.ledger.analyzers);
+        self.analyzers.iter_mut().for_each(Program::ask_to_stop);
+        let analyzers = end_all(std::mem::take(&mut self.analyzers), GOODBYE_PATIENCE)?;
+
+        self.show_end(is_interrupted)?;
+        let mut checks = self.judge(emitters, &analyzers)?;
+        if !is_interrupted {
+            checks.push(verdict::plan_was_kept(&self.not_seen()));
+        }
+        let holds = verdict::say(&checks, &mut self.screen)?;
+        Ok(match (holds, is_interrupted) {
+            (false, _) => Outcome::Failed,
+            (true, true) => Outcome::Interrupted,
+            (true, false) => Outcome::Held,
+        })
+    }
+
+    fn show_end(&mut self, is_interrupted: bool) -> io::Result<()> {
+        let received = grouped(self.state.totals.counters.received);
+        let how = match is_interrupted {
+            true => "interrupted",
+            false => "ended and drained",
+        };
+        self.table(&format!("{how}, {received} messages received"))?;
         self.screen.leave_table();
-        let stretches = self.shares.stretches();
-        let account = verdict::account(stretches, self.started_ns, look);
+        let look = self.screen.look();
         let title = "Shares in per cent, between changes of weights or membership";
         self.screen.say(&look.paint(Paint::Bold, title))?;
+        let account = self.account.lines(look);
         account.iter().try_for_each(|line| self.screen.say(line))?;
         self.screen.say("")
     }
 
-    fn judge(
-        &mut self,
-        emitters: &[Ended],
-        analyzers: &[Ended],
-        is_interrupted: bool,
-    ) -> io::Result<bool> {
+    /// What the books say, and what `weir audit` says of all run reports.
+    fn judge(&self, emitters: &[Ended], analyzers: &[Ended]) -> Result<Vec<Check>, Failure> {
+        let balance = &self.state.totals.balance;
         let mut checks = vec![
-            verdict::sent_is_received(emitters, &self.watch),
-            verdict::conservation(&self.watch),
-            verdict::nothing_abandoned(&self.watch),
-            verdict::analyzers_agree(analyzers, &self.watch),
-            verdict::shares_are_exact(&self.shares, &self.watch),
+            verdict::conservation(balance),
+            verdict::nothing_abandoned(balance),
         ];
-        if !is_interrupted {
-            checks.push(verdict::plan_was_kept(&self.not_seen()));
+        for program in emitters.iter().filter(|emitter| !emitter.status.success()) {
+            checks.push(Err(program.to_string()));
         }
-        verdict::say(&checks, &mut self.screen)
+        if emitters.is_empty() {
+            checks.push(Ok("no emitter was started".into()));
+            return Ok(checks);
+        }
+        let bad = |bad: Vec<audit::BadFile>| {
+            let bad: Vec<String> = bad.iter().map(ToString::to_string).collect();
+            Failure::Program(format!("weir audit: {}", bad.join("; ")))
+        };
+        let evidence = audit::load(&self.parts.evidence()?).map_err(bad)?;
+        let audit = audit::audit(&evidence, true)?;
+        let names: Vec<&str> = emitters.iter().map(|emitter| emitter.name).collect();
+        checks.insert(0, verdict::sent_is_received(&names, &audit));
+        checks.push(verdict::analyzers_agree(analyzers, &audit));
+        checks.push(verdict::shares_are_exact(&audit));
+        checks.push(verdict::balanced(&audit));
+        Ok(checks)
     }
 
     /// What the plan has and the shards have not reported.
     fn not_seen(&self) -> Vec<String> {
-        let (killed, (changed, from)) = (ANALYZERS[KILLED].0, ANALYZERS[CHANGED]);
-        let seen = |is: &dyn Fn(&Event) -> bool| self.seen.iter().any(is);
+        let (killed, changed) = (ANALYZERS[KILLED].0, ANALYZERS[CHANGED].0);
         let plan = [
-            (
-                seen(&|event| matches!(event, Event::Down { name, .. } if &**name == killed)),
-                format!("the end of {killed}"),
-            ),
-            (
-                seen(&|event| matches!(event, Event::Back { name } if &**name == killed)),
-                format!("{killed} coming back"),
-            ),
-            (
-                seen(&|event| {
-                    matches!(event, Event::Weight { name, from: was, to }
-                        if &**name == changed && *was == from && *to == CHANGED_WEIGHT)
-                }),
-                format!("{changed} changing its weight"),
-            ),
+            (self.seen.gone, format!("the end of {killed}")),
+            (self.seen.back, format!("{killed} coming back")),
+            (self.seen.changed, format!("{changed} changing its weight")),
         ];
         let missing = plan.into_iter().filter(|(is_seen, _)| !is_seen);
         missing.map(|(_, what)| what).collect()
@@ -490,7 +499,7 @@ impl Demo {
 ///
 /// # Errors
 /// One did not end in time; it was killed.
-pub fn end_all(programs: Vec<Program>, patience: Duration) -> Result<Vec<Ended>, Failure> {
+fn end_all(programs: Vec<Program>, patience: Duration) -> Result<Vec<Ended>, Failure> {
     let mut all = Vec::new();
     for program in programs {
         let name = program.name;

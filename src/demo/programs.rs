@@ -7,8 +7,6 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{kill_process, Pid, Signal};
-
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Lines of a program's log that are shown when it fails: the last ones say why.
 const LOG_LINES_MAX: usize = 3;
@@ -91,16 +89,6 @@ impl Program {
     /// Asks it to stop; it stops in its own way.
     pub fn ask_to_stop(&mut self) {
         self.child.stdin = None;
-    }
-
-    /// SIGTERM.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn terminate(&self) -> io::Result<()> {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        let pid = pid.ok_or_else(|| io::Error::other("no process"))?;
-        Ok(kill_process(pid, Signal::TERM)?)
     }
 
     /// Whether it has ended.

@@ -6,10 +6,89 @@ use std::io::{self, IsTerminal, Write};
 use terminal_size::{terminal_size, Height, Width};
 
 use super::programs::is_log_wanted;
-use super::table::{Look, Paint, WIDTH};
+use weir_control::state::State;
+use weir_control::table::{self, Tone};
+use weir_control::view::view;
 
 /// A terminal with fewer rows than the table has lines cannot be drawn over.
 const ROWS_MIN: u16 = 14;
+/// Columns where there is no terminal.
+const WIDTH: usize = 100;
+/// The bar of real shares, where there is room for it.
+const BAR_WIDTH: usize = 24;
+/// A terminal of so many columns has room for it.
+const BAR_FROM_WIDTH: usize = 110;
+
+/// How lines may look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// Most columns of the terminal that a line may take.
+    pub width: usize,
+    /// Colour says something and is wanted.
+    pub colour: bool,
+    /// Block characters can be shown.
+    pub blocks: bool,
+}
+
+/// A paint: the SGR parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Paint {
+    /// Headings.
+    Bold = 1,
+    /// What recedes.
+    Dim = 2,
+    /// Not as it should be.
+    Red = 31,
+    /// As it should be.
+    Green = 32,
+    /// On its way.
+    Yellow = 33,
+}
+
+impl Look {
+    /// Paints text, if there is colour.
+    pub fn paint(self, paint: Paint, text: &str) -> String {
+        match self.colour {
+            true => format!("\x1b[{}m{text}\x1b[0m", paint as u8),
+            false => text.to_owned(),
+        }
+    }
+}
+
+/// The table of `weir top`, with sums where that has rates.
+pub fn rows(state: &State, look: Look) -> Vec<String> {
+    let has_bar = look.width >= BAR_FROM_WIDTH;
+    let width = look.width - if has_bar { BAR_WIDTH + table::GAP } else { 0 };
+    let table = table::fitted(&view(state), &table::DEMO, width);
+    let mut lines = vec![look.paint(Paint::Bold, &table.header())];
+    for ((tone, cells), row) in table.rows.iter().zip(&state.rows) {
+        let paint = match tone {
+            Tone::Good => Paint::Green,
+            Tone::Warn => Paint::Yellow,
+            Tone::Bad | Tone::Dim => Paint::Red,
+        };
+        let mut line = table.line(cells, |column, cell| match column {
+            1 => look.paint(paint, &cell),
+            _ => cell,
+        });
+        if has_bar {
+            line.push_str(&" ".repeat(table::GAP));
+            line.push_str(&bar(row.recent_share.unwrap_or(0.0), look));
+        }
+        lines.push(line);
+    }
+    lines
+}
+
+fn bar(part: f64, look: Look) -> String {
+    let full = ((part.clamp(0.0, 1.0)) * BAR_WIDTH as f64).round() as usize;
+    let (on, off) = match look.blocks {
+        true => ("█", "░"),
+        false => ("#", "."),
+    };
+    let rest = look.paint(Paint::Dim, &off.repeat(BAR_WIDTH - full));
+    format!("{}{rest}", on.repeat(full))
+}
 
 /// Standard output.
 pub struct Screen {
@@ -190,6 +269,20 @@ pub fn moment(seconds: f64, what: &str, look: Look) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bars_and_colour_only_where_wanted() {
+        let mut look = Look {
+            width: 120,
+            colour: false,
+            blocks: false,
+        };
+        assert_eq!(bar(0.75, look), "##################......");
+        assert_eq!(look.paint(Paint::Red, "x"), "x");
+        look.colour = true;
+        assert_eq!(look.paint(Paint::Red, "x"), "\x1b[31mx\x1b[0m");
+        assert!(bar(0.5, look).contains("\x1b[2m...."));
+    }
 
     #[test]
     fn clipping_counts_what_is_seen() {

@@ -1,4 +1,4 @@
-//! The table of analyzers that `weir ctl status` prints and `weir top` keeps up to date.
+//! The table of analyzers that `weir ctl status` prints, and `weir top` and `weir demo` keep up to date.
 //!
 //! ```text
 //! analyzer  state   weight   target     real  ACKed/s      p50      p99  in flight  off by
@@ -9,7 +9,7 @@
 
 use serde_json::Value;
 
-use crate::streams::grouped;
+use weir_streams::grouped;
 
 /// Lines as long as they are.
 pub const WIDTH_ANY: usize = usize::MAX;
@@ -25,7 +25,7 @@ pub const GAP: usize = 2;
 const EVENTS_SHOWN: usize = 5;
 
 /// Columns, left to right.
-pub const COLUMNS: [&str; 10] = [
+pub const COLUMNS: [&str; 12] = [
     "analyzer",
     "state",
     "weight",
@@ -36,11 +36,17 @@ pub const COLUMNS: [&str; 10] = [
     "p99",
     "in flight",
     "off by",
+    "ACKed",
+    "re-routed",
 ];
+/// Those of a distributor that may run for months.
+pub const STATUS: [usize; 10] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
+/// Those of one that runs for seconds: sums instead of rates.
+pub const DEMO: [usize; 9] = [0, 1, 3, 4, 10, 8, 11, 6, 7];
 /// Columns with words rather than numbers.
 pub const WORDS: usize = 2;
 /// Columns in the order in which they go when there is no room; the analyzer's id stays.
-const GIVEN_UP: [usize; 9] = [6, 7, 8, 9, 5, 2, 3, 4, 1];
+const GIVEN_UP: [usize; 11] = [6, 7, 8, 9, 11, 5, 10, 2, 3, 4, 1];
 
 /// How a row is to be seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +92,8 @@ fn time(value: &Value) -> String {
 fn percent(value: &Value) -> String {
     value
         .as_f64()
-        .map_or("-".into(), |part| format!("{:.2} %", part * 100.0))
+        // No "-0.00": a sum of nothing is less than zero.
+        .map_or("-".into(), |part| format!("{:.2} %", part * 100.0 + 0.0))
 }
 
 /// `0.25`, `1e-9`, `1e308`: six digits behind the point where these say it, else an exponent.
@@ -163,8 +170,29 @@ pub struct Fitted {
     pub rows: Vec<(Tone, Vec<String>)>,
 }
 
-/// The table in lines of at most `width` characters.
-pub fn fitted(view: &Value, width: usize) -> Fitted {
+impl Fitted {
+    /// A line; `painted` may give a cell of a column colour.
+    pub fn line(&self, cells: &[String], painted: impl Fn(usize, String) -> String) -> String {
+        let cells = cells.iter().zip(&self.columns).zip(&self.widths);
+        let padded = cells.map(|((cell, column), width)| match *column < WORDS {
+            true => painted(*column, format!("{cell:<width$}")),
+            false => painted(*column, format!("{cell:>width$}")),
+        });
+        padded.collect::<Vec<_>>().join(&" ".repeat(GAP))
+    }
+
+    /// The names of its columns.
+    pub fn header(&self) -> String {
+        let names = self
+            .columns
+            .iter()
+            .map(|column| COLUMNS[*column].to_owned());
+        self.line(&names.collect::<Vec<_>>(), |_, cell| cell)
+    }
+}
+
+/// The table in lines of at most `width` characters, of those among `columns` that there is room for.
+pub fn fitted(view: &Value, columns: &[usize], width: usize) -> Fitted {
     let mut rows = rows(view);
     let mut widths = COLUMNS.map(str::len);
     for (_, cells) in &rows {
@@ -176,7 +204,7 @@ pub fn fitted(view: &Value, width: usize) -> Fitted {
         let cells: usize = columns.iter().map(|column| widths[*column]).sum();
         cells + columns.len().saturating_sub(1) * GAP
     };
-    let mut columns: Vec<usize> = (0..COLUMNS.len()).collect();
+    let mut columns = columns.to_vec();
     if all(&columns, &widths) > width {
         widths[0] = widths[0].min(ID_WIDTH_MAX);
     }
@@ -197,7 +225,8 @@ pub fn fitted(view: &Value, width: usize) -> Fitted {
     for (_, cells) in &mut rows {
         cells[0] = shortened(&cells[0], widths[0]);
     }
-    let picked = |cells: [String; 10]| columns.iter().map(|i| cells[*i].clone()).collect();
+    let picked =
+        |cells: [String; COLUMNS.len()]| columns.iter().map(|i| cells[*i].clone()).collect();
     Fitted {
         rows: rows
             .into_iter()
@@ -209,7 +238,7 @@ pub fn fitted(view: &Value, width: usize) -> Fitted {
 }
 
 /// One row for each analyzer, cells in the order of [`COLUMNS`].
-fn rows(view: &Value) -> Vec<(Tone, [String; 10])> {
+fn rows(view: &Value) -> Vec<(Tone, [String; COLUMNS.len()])> {
     let analyzers = view["analyzers"].as_array().into_iter().flatten();
     analyzers
         .map(|one| {
@@ -237,6 +266,8 @@ fn rows(view: &Value) -> Vec<(Tone, [String; 10])> {
                 time(&one["p99"]),
                 count(open),
                 format!("{:+.2}", number(&one["shareError"])),
+                grouped(one["acked"].as_u64().unwrap_or(0)),
+                grouped(one["rerouted"].as_u64().unwrap_or(0)),
             ];
             (tone, cells)
         })
@@ -303,21 +334,13 @@ pub fn events(view: &Value, most: usize) -> Vec<String> {
 
 /// All of it as plain text, in lines of at most `width` characters.
 pub fn text(view: &Value, width: usize) -> String {
-    let table = fitted(view, width);
-    let line = |cells: &[String]| {
-        let cells = cells.iter().zip(&table.columns).zip(&table.widths);
-        let padded = cells.map(|((cell, column), width)| match *column < WORDS {
-            true => format!("{cell:<width$}"),
-            false => format!("{cell:>width$}"),
-        });
-        padded.collect::<Vec<_>>().join(&" ".repeat(GAP))
-    };
+    let table = fitted(view, &STATUS, width);
     let summary = summary(view);
     let mut lines: Vec<String> = summary.iter().flat_map(|s| wrapped(s, width)).collect();
     lines.push(String::new());
-    let names = table.columns.iter().map(|column| COLUMNS[*column].into());
-    lines.push(line(&names.collect::<Vec<_>>()));
-    lines.extend(table.rows.iter().map(|(_, cells)| line(cells)));
+    lines.push(table.header());
+    let plain = |(_, cells): &(Tone, Vec<String>)| table.line(cells, |_, cell| cell);
+    lines.extend(table.rows.iter().map(plain));
     let events = events(view, EVENTS_SHOWN);
     if !events.is_empty() {
         lines.push(String::new());
@@ -385,10 +408,10 @@ mod tests {
 
     #[test]
     fn where_room_is_short_columns_go_and_values_stay() {
-        let whole = fitted(&four(), WIDTH_ANY);
-        assert_eq!(whole.columns.len(), COLUMNS.len());
+        let whole = fitted(&four(), &STATUS, WIDTH_ANY);
+        assert_eq!(whole.columns, STATUS);
         for width in 26..=140 {
-            let table = fitted(&four(), width);
+            let table = fitted(&four(), &STATUS, width);
             let wide = table.widths.iter().sum::<usize>() + (table.widths.len() - 1) * GAP;
             assert!(wide <= width, "{wide} columns of {width}");
             for ((_, cells), (_, all)) in table.rows.iter().zip(&whole.rows) {
@@ -404,7 +427,7 @@ mod tests {
             // The books are read off the screen: not a digit of them goes.
             assert_eq!(text.matches("1234567890").count(), 2, "at {width}:\n{text}");
         }
-        let names = |width| fitted(&four(), width).columns.len();
+        let names = |width| fitted(&four(), &STATUS, width).columns.len();
         assert_eq!([120, 80, 60, 40].map(names), [10, 8, 6, 4]);
     }
 
@@ -413,7 +436,7 @@ mod tests {
         let id = |end: &str| json!({"id": format!("log-analyzer-deployment-7d9f8b6c54-{end}"), "standing": "up"});
         let view = json!({"analyzers": [id("x2v7q"), id("m4kzt")]});
         for width in [80, 60, 40, 30] {
-            let table = fitted(&view, width);
+            let table = fitted(&view, &STATUS, width);
             let ids: Vec<&str> = table
                 .rows
                 .iter()
@@ -425,7 +448,7 @@ mod tests {
                 "cut without a mark: {ids:?}"
             );
         }
-        let whole = fitted(&view, WIDTH_ANY);
+        let whole = fitted(&view, &STATUS, WIDTH_ANY);
         assert_eq!(
             whole.rows[0].1[0],
             "log-analyzer-deployment-7d9f8b6c54-x2v7q"
