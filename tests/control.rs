@@ -4,7 +4,8 @@ use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde_json::{json, Value};
 use weir::config::Config;
@@ -317,38 +318,43 @@ fn connections_are_bounded_and_slow_ones_end() {
     rig.end();
 }
 
-struct Beat;
+/// Three messages; then another tap looks.
+struct Beat(AtomicU64);
 
 impl TapSource for Beat {
-    fn tap(
-        &self,
-        rate: u32,
-        until: Instant,
-        each: &mut dyn FnMut(&Tapped) -> bool,
-    ) -> Result<(), String> {
-        let left = until.saturating_duration_since(Instant::now());
-        assert!((2..=3).contains(&left.as_secs()), "{left:?}");
-        for n in 0..u64::from(rate) {
-            let tapped = Tapped {
-                at: n,
-                shard: 1,
-                analyzer: "a1".into(),
-                severity: 3,
-                bytes: 2,
-                payload: "hi\u{9b}31m\u{202e}".into(),
-            };
-            assert!(each(&tapped));
-        }
-        Err("over".into())
+    fn begin(&self, rate: u32) -> u64 {
+        assert_eq!(rate, 20);
+        7
+    }
+
+    fn take(&self, look: u64) -> Option<Vec<Tapped>> {
+        assert_eq!(look, 7);
+        let at = self.0.fetch_add(1, Ordering::Relaxed);
+        let tapped = |at| Tapped {
+            at,
+            shard: 1,
+            analyzer: "a1".into(),
+            severity: 3,
+            bytes: 2,
+            payload: "hi\u{9b}31m\u{202e}".into(),
+        };
+        // More than the rate allows: 2 in a tenth of a second.
+        (at == 0).then(|| (0..5).map(tapped).collect())
+    }
+
+    fn end(&self, look: u64) {
+        assert_eq!(look, 7);
     }
 }
 
 #[test]
 fn a_tap_shows_lines() {
-    let rig = rig("tap", |settings| settings.tap = Some(Box::new(Beat)));
+    let rig = rig("tap", |settings| {
+        settings.tap = Some(Box::new(Beat(AtomicU64::new(0))))
+    });
     let mut stream = rig
         .client
-        .stream("/admin/tap?rate=2&seconds=3")
+        .stream("/admin/tap?rate=20&seconds=30")
         .expect("a stream");
     let mut text = String::new();
     while let Some(piece) = stream.piece().expect("a piece") {
@@ -364,7 +370,8 @@ fn a_tap_shows_lines() {
         (&lines[1]["payload"], &lines[1]["at"]),
         (&json!("hi\u{9b}31m\u{202e}"), &json!(1))
     );
-    assert_eq!(lines[2]["error"], "over");
+    let error = lines[2]["error"].as_str().expect("text");
+    assert!(error.starts_with("another tap has taken over"), "{error}");
     let (status, answer) = rig.ask("GET", "/admin/tap?rate=0", Value::Null);
     assert_eq!(status, 400, "{answer}");
     assert!(answer["error"]

@@ -21,6 +21,8 @@ use serde_json::{json, Value};
 
 use super::core::{lock, Core};
 use super::exchange::{percent_decoded, value, Ask, Response};
+use super::executor::Context;
+use super::hand::aside;
 use super::health_check;
 use super::ramps::{Ramp, RAMP_MAX};
 use super::view::view;
@@ -72,7 +74,32 @@ struct ReloadBody {
     force: bool,
 }
 
-/// Does it, and says what came of it.
+/// Does it, without keeping the executor waiting: what only looks at once; orders by the hand; what waits for files
+/// by a thread of its own.
+pub async fn answer(context: &Context, ask: &Ask) -> Response {
+    let core = &context.core;
+    let path = ask.path.trim_end_matches('/');
+    let is_of_files = ["/admin/config", "/admin/reload", "/admin/rollback"].contains(&path);
+    if matches!(ask.method.as_str(), "GET" | "HEAD") && !is_of_files {
+        return handle(core, ask);
+    }
+    let work = {
+        let (core, ask) = (Arc::clone(core), ask.clone());
+        move || handle(&core, &ask)
+    };
+    let done = match is_of_files {
+        true => aside("admin", &core.bell, work).await,
+        false => Ok(context.hand.run(work).await),
+    };
+    let failed = |status, text: String| Response::error(status, ask, Stamp::now(), text);
+    match done {
+        Ok(Some(response)) => response,
+        Ok(None) => failed(500, "the order failed within Weir: its log says how".into()),
+        Err(error) => failed(503, format!("no thread for the order: {error}")),
+    }
+}
+
+/// Does it, and says what came of it. May wait for the shards, and for files.
 pub fn handle(core: &Arc<Core>, ask: &Ask) -> Response {
     let path = ask.path.trim_end_matches('/');
     let path = path.strip_prefix("/admin").unwrap_or(path);
@@ -353,7 +380,6 @@ fn act(core: &Core, id: &str, action: &str) -> Answer {
         }
         "resume" => {
             let is_checked = core.checks.eject(id, false).is_some();
-            core.checks.wake();
             match core.deck.order(Order::Resume { name }) {
                 // It comes back with its next check.
                 Err(OrderRefused::Order(OrderError::Unknown { .. })) if is_checked => done(0),

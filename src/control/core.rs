@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::bell::{Bell, News};
 use super::health_check::Checks;
 use super::ramps::Ramps;
 use super::state::State;
@@ -109,6 +110,8 @@ pub struct Core {
     pub reloader: Option<Arc<dyn Reloader>>,
     /// For `GET /admin/tap`.
     pub tap: Option<Box<dyn TapSource>>,
+    /// Wakes the executor's tasks.
+    pub bell: Bell,
     state: Mutex<State>,
     draining: AtomicBool,
     over: AtomicBool,
@@ -129,11 +132,13 @@ struct Guards {
 impl Core {
     /// From what the distributor was told.
     pub fn new(deck: Box<dyn Deck>, settings: Settings) -> Core {
+        let bell = Bell::default();
         Core {
             deck,
             ramps: Mutex::default(),
             orders: Mutex::default(),
-            checks: Checks::new(&settings),
+            checks: Checks::new(&settings, &bell),
+            bell,
             guards: Mutex::new(Guards {
                 token: settings.token,
                 cors: settings.cors,
@@ -210,7 +215,13 @@ impl Core {
     /// All threads end.
     pub fn end(&self) {
         self.over.store(true, Ordering::Release);
-        self.checks.wake();
+        self.bell.ring(News::Change);
+    }
+
+    /// Waits until they shall.
+    pub async fn over(&self) {
+        let is_over = || self.is_over().then_some(());
+        self.bell.until(News::Change, is_over).await;
     }
 
     /// They shall.

@@ -18,7 +18,7 @@ use weir_ledger::certificate::{rfc3339, Stamp};
 pub const JSON: &str = "application/json";
 
 /// A request, whole.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ask {
     /// Shard that read it; 0 for the admin listener.
     pub worker: u16,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!                      healthy, not in the roster          not healthy, in the roster
-//!   check, one thread -----------------------------> up, down <-----------------------
+//!   check, one task -------------------------------> up, down <-----------------------
 //!   per analyzer        weight at once the first time,
 //!                       a slow start after a recovery
 //! ```
@@ -16,11 +16,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use futures_lite::future::or;
+
+use super::bell::{Bell, News};
 use super::core::{lock, Core};
+use super::executor::{sleep, Context};
 use super::outlier::{EjectRule, Streak};
 use super::probe::Probe;
 use super::resolver::Resolver;
@@ -36,7 +39,7 @@ struct Checked {
     endpoint: Endpoint,
     /// That it comes back with.
     weight: f64,
-    /// Changes when it is removed and added again: the thread of the old one ends.
+    /// Changes when it is removed and added again: the task of the old one ends.
     number: u64,
     /// In the roster under this generation, since then.
     up: Option<(u64, Instant)>,
@@ -61,17 +64,12 @@ struct Checked {
 /// All of them.
 pub struct Checks {
     table: Mutex<Table>,
-    changed: Condvar,
+    bell: Bell,
     interval: Duration,
     probe: Probe,
-    /// Threads that check, those included whose analyzer was removed and whose last check is not over.
-    threads: Arc<AtomicUsize>,
     slow_start: Mutex<Duration>,
     eject: EjectRule,
 }
-
-/// Most of these threads.
-const THREADS_MAX: usize = HTTP_ANALYZERS_MAX + 64;
 
 #[derive(Default)]
 struct Table {
@@ -90,18 +88,17 @@ impl Table {
 }
 
 impl Checks {
-    pub(super) fn new(settings: &Settings) -> Checks {
+    pub(super) fn new(settings: &Settings, bell: &Bell) -> Checks {
         Checks {
             table: Mutex::default(),
-            changed: Condvar::new(),
+            bell: bell.clone(),
             interval: settings.health_interval,
             probe: Probe {
                 timeout: settings.health_timeout,
-                resolver: Resolver::system(),
+                resolver: Resolver::system(bell),
                 own: settings.own.clone(),
                 via: settings.via.clone(),
             },
-            threads: Arc::default(),
             slow_start: Mutex::new(settings.slow_start),
             eject: settings.eject,
         }
@@ -122,13 +119,6 @@ impl Checks {
             error: checked.error.clone(),
         };
         table.checked.values().map(status).collect()
-    }
-
-    /// Threads look whether they shall end, or check at once.
-    pub(super) fn wake(&self) {
-        // Whoever is about to wait has the lock.
-        drop(lock(&self.table));
-        self.changed.notify_all();
     }
 
     /// It stays out, or may come back. None: no analyzer over HTTP of that name is configured; else
@@ -168,53 +158,62 @@ impl Checks {
         (checked.number == number).then(|| (checked.endpoint.clone(), checked.at))
     }
 
-    /// Sleeps until the next check is due. False: it was removed, or all end.
-    fn rest(&self, core: &Core, id: &str, number: u64) -> bool {
-        let due = Instant::now() + self.interval;
-        let mut table = lock(&self.table);
-        loop {
-            let stays = table
-                .checked
-                .get(id)
-                .is_some_and(|one| one.number == number);
-            if core.is_over() || !stays {
-                return false;
-            }
-            let left = due.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return true;
-            }
-            let woken = self.changed.wait_timeout(table, left);
-            table = woken.unwrap_or_else(PoisonError::into_inner).0;
+    /// Waits until it is removed.
+    async fn removed(&self, id: &str, number: u64) {
+        let is_removed = || self.look(id, number).is_none().then_some(());
+        self.bell.until(News::Change, is_removed).await;
+    }
+
+    /// Those that were added after number `seen`.
+    fn newer(&self, seen: u64) -> Vec<(Arc<str>, u64)> {
+        let table = lock(&self.table);
+        let newer = table.checked.values().filter(|one| one.number > seen);
+        newer.map(|one| (Arc::clone(&one.id), one.number)).collect()
+    }
+}
+
+/// Checks all that are in the table, each in a task of its own.
+pub async fn run(context: Context) {
+    let checks = &context.core.checks;
+    let mut seen = 0;
+    loop {
+        let newer = checks.bell.until(News::Change, || {
+            let newer = checks.newer(seen);
+            (!newer.is_empty()).then_some(newer)
+        });
+        for (id, number) in newer.await {
+            seen = seen.max(number);
+            context.spawn("health check", watch(context.clone(), id, number));
         }
     }
 }
 
-/// A thread that is counted while it runs.
-struct Counted(Arc<AtomicUsize>);
-
-impl Counted {
-    fn new(threads: &Arc<AtomicUsize>) -> Result<Counted, String> {
-        let counted = Counted(Arc::clone(threads));
-        if threads.fetch_add(1, Ordering::Relaxed) >= THREADS_MAX {
-            return Err(format!(
-                "{THREADS_MAX} health checks are under way, those of removed analyzers included; try again in a moment"
-            ));
+/// Checks one again and again, until it is removed.
+async fn watch(context: Context, id: Arc<str>, number: u64) {
+    let checks = &context.core.checks;
+    while let Some((endpoint, at)) = checks.look(&id, number) {
+        let result = async { Some(checks.probe.check(&endpoint, at).await) };
+        let removed = async {
+            checks.removed(&id, number).await;
+            None
+        };
+        let Some(result) = or(result, removed).await else {
+            return;
+        };
+        let next = verdict::judge(&context.core, &id, number, result);
+        if next != verdict::Move::Nothing {
+            let (core, id) = (Arc::clone(&context.core), Arc::clone(&id));
+            let carry_out = move || verdict::carry_out(&core, &id, number, next);
+            context.hand.run(carry_out).await;
         }
-        Ok(counted)
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        or(sleep(checks.interval), checks.removed(&id, number)).await;
     }
 }
 
 /// Adds an analyzer and checks it from now on.
 ///
 /// # Errors
-/// There is one of that id, there are too many, or no thread could be had.
+/// There is one of that id, or there are too many.
 pub fn add(core: &Arc<Core>, analyzer: &HttpAnalyzer) -> Result<(), String> {
     add_if(core, analyzer, true)
 }
@@ -231,8 +230,7 @@ pub fn add_at_start(core: &Arc<Core>, analyzer: &HttpAnalyzer) -> Result<(), Str
 fn add_if(core: &Arc<Core>, analyzer: &HttpAnalyzer, must_be_free: bool) -> Result<(), String> {
     let id: Arc<str> = analyzer.id().into();
     core.checks.probe.own.check_endpoint(analyzer.endpoint())?;
-    let thread = Counted::new(&core.checks.threads)?;
-    let number = {
+    {
         let mut table = lock(&core.checks.table);
         if let Some(there) = table.checked.get(&id) {
             let endpoint = &there.endpoint;
@@ -274,34 +272,15 @@ fn add_if(core: &Arc<Core>, analyzer: &HttpAnalyzer, must_be_free: bool) -> Resu
             ejections_in_a_row: 0,
         };
         table.checked.insert(Arc::clone(&id), checked);
-        number
-    };
-    let shared = Arc::clone(core);
-    let name = Arc::clone(&id);
-    let spawned = std::thread::Builder::new()
-        .name(format!("health-{number}"))
-        .spawn(move || {
-            let _thread = thread;
-            while let Some((endpoint, at)) = shared.checks.look(&name, number) {
-                let stays = || !shared.is_over() && shared.checks.look(&name, number).is_some();
-                let result = shared.checks.probe.check(&endpoint, at, stays);
-                verdict::apply(&shared, &name, number, result);
-                if !shared.checks.rest(&shared, &name, number) {
-                    return;
-                }
-            }
-        });
-    spawned.map(drop).map_err(|error| {
-        lock(&core.checks.table).checked.remove(&id);
-        core.deck.unclaim(&id);
-        format!("thread for the checks of {id:?}: {error}")
-    })
+    }
+    core.bell.ring(News::Change);
+    Ok(())
 }
 
 /// Removes an analyzer; what it has not ACKed goes to others. False: there is none of that id.
 pub fn remove(core: &Core, id: &str) -> bool {
     let removed = lock(&core.checks.table).checked.remove(id);
-    core.checks.changed.notify_all();
+    core.bell.ring(News::Change);
     let Some(removed) = removed else {
         return false;
     };

@@ -1,13 +1,13 @@
-//! The little HTTP/1.1 that the admin listener, health checks and `weir ctl` need: blocking, one request
-//! to a connection, everything bounded.
+//! The little HTTP/1.1 that the admin listener, health checks and `weir ctl` need: one request to a connection,
+//! everything bounded.
 //!
 //! ```text
-//! read_request   bytes of a socket -> Ask          server
+//! Requests       bytes -> Ask                      server
 //! respond        Response -> bytes                 server
-//! read_response  bytes of a socket -> status, body client
+//! response_head  bytes -> status                   client
+//! read_response  bytes of a socket -> status, body client that waits
 //! ```
 
-use std::fmt;
 use std::io::{self, Read};
 
 use super::exchange::{Ask, Response};
@@ -25,54 +25,30 @@ const RESPONSE_BODY_MAX: usize = 16 << 20;
 const HEADERS_MAX: usize = 256;
 const READ_BYTES: usize = 8 * 1024;
 
-/// Why no request was read.
-#[derive(Debug)]
-pub enum Refused {
-    /// The socket; nobody to answer.
-    Io(io::Error),
-    /// To be answered with this status.
-    Status(u16, String),
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Refused::Io(error) => error.fmt(f),
-            Refused::Status(status, text) => write!(f, "{status}: {text}"),
-        }
-    }
-}
-
-impl From<io::Error> for Refused {
-    fn from(error: io::Error) -> Refused {
-        Refused::Io(error)
-    }
-}
-
 /// Reads one request, as strictly as the shards do.
-///
-/// # Errors
-/// The socket failed or closed, or what came is no request that is taken here.
-pub fn read_request(socket: &mut impl Read) -> Result<Ask, Refused> {
-    let limits = Limits {
-        head_bytes: HEAD_BYTES_MAX,
-        body_bytes: REQUEST_BODY_MAX,
-        inflated_bytes: REQUEST_BODY_MAX,
-        ..Limits::default()
-    };
-    let mut reader = Reader::new();
-    let mut bytes = Vec::new();
-    loop {
-        bytes.clear();
-        more(socket, &mut bytes)?;
-        let mut input = &bytes[..];
+#[derive(Default)]
+pub struct Requests(Reader);
+
+impl Requests {
+    /// Takes the next bytes; the request, when it is there.
+    ///
+    /// # Errors
+    /// What came is no request that is taken here: the status and text of the answer.
+    pub fn take(&mut self, bytes: &[u8]) -> Result<Option<Ask>, (u16, String)> {
+        let limits = Limits {
+            head_bytes: HEAD_BYTES_MAX,
+            body_bytes: REQUEST_BODY_MAX,
+            inflated_bytes: REQUEST_BODY_MAX,
+            ..Limits::default()
+        };
+        let mut input = bytes;
         loop {
-            match reader.next(&mut input, &limits) {
-                Ok(Step::NeedMore) => break,
+            match self.0.next(&mut input, &limits) {
+                Ok(Step::NeedMore) => return Ok(None),
                 // Not asked to go on, clients do so all the same after a moment.
                 Ok(Step::Continue) => {}
-                Ok(Step::Request(request)) => return Ok(ask_of(&request)),
-                Err(error) => return Err(Refused::Status(error.status, error.detail)),
+                Ok(Step::Request(request)) => return Ok(Some(ask_of(&request))),
+                Err(error) => return Err((error.status, error.detail)),
             }
         }
     }
@@ -167,6 +143,47 @@ fn head(response: &Response, keep_alive: bool) -> Vec<u8> {
     out.into_bytes()
 }
 
+/// What the head of a response says.
+pub struct Head {
+    /// Status code.
+    pub status: u16,
+    /// Bytes of the head.
+    bytes: usize,
+    is_chunked: bool,
+    length: Option<usize>,
+}
+
+/// The head at the beginning of what has come so far; none: it has not come whole.
+///
+/// # Errors
+/// What came is no HTTP response, or its head is longer than 16 KiB.
+pub fn response_head(bytes: &[u8]) -> io::Result<Option<Head>> {
+    let invalid = |text: String| io::Error::new(io::ErrorKind::InvalidData, text);
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut response = httparse::Response::new(&mut headers);
+    match response.parse(bytes) {
+        Ok(httparse::Status::Complete(head)) => {
+            let status = response.code.unwrap_or_default();
+            let headers = lower(response.headers);
+            let find = |wanted: &str| headers.iter().find(|(name, _)| name == wanted);
+            let is_chunked = find("transfer-encoding")
+                .is_some_and(|(_, value)| value.eq_ignore_ascii_case("chunked"));
+            let length = find("content-length").and_then(|(_, value)| value.parse().ok());
+            Ok(Some(Head {
+                status,
+                bytes: head,
+                is_chunked,
+                length,
+            }))
+        }
+        Ok(httparse::Status::Partial) if bytes.len() < HEAD_BYTES_MAX => Ok(None),
+        Ok(httparse::Status::Partial) => {
+            Err(invalid(format!("head: more than {HEAD_BYTES_MAX} bytes")))
+        }
+        Err(error) => Err(invalid(format!("not an HTTP response: {error}"))),
+    }
+}
+
 /// A response, whole or, if it is chunked, its pieces as they come.
 pub struct Reply<R> {
     /// Status code.
@@ -182,33 +199,17 @@ pub struct Reply<R> {
 /// # Errors
 /// The socket, or what came is no HTTP response.
 pub fn read_response<R: Read>(mut socket: R) -> io::Result<Reply<R>> {
-    let invalid = |text: String| io::Error::new(io::ErrorKind::InvalidData, text);
     let mut bytes = Vec::new();
     loop {
-        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-        let mut response = httparse::Response::new(&mut headers);
-        match response.parse(&bytes) {
-            Ok(httparse::Status::Complete(head)) => {
-                let headers = lower(response.headers);
-                let find = |wanted: &str| headers.iter().find(|(name, _)| name == wanted);
-                let is_chunked = find("transfer-encoding")
-                    .is_some_and(|(_, value)| value.eq_ignore_ascii_case("chunked"));
-                let length = find("content-length").and_then(|(_, value)| value.parse().ok());
-                let status = response.code.unwrap_or_default();
-                bytes.drain(..head);
-                return Ok(Reply {
-                    status,
-                    socket,
-                    bytes,
-                    is_chunked,
-                    length,
-                });
-            }
-            Ok(httparse::Status::Partial) if bytes.len() < HEAD_BYTES_MAX => {}
-            Ok(httparse::Status::Partial) => {
-                return Err(invalid(format!("head: more than {HEAD_BYTES_MAX} bytes")))
-            }
-            Err(error) => return Err(invalid(format!("not an HTTP response: {error}"))),
+        if let Some(head) = response_head(&bytes)? {
+            bytes.drain(..head.bytes);
+            return Ok(Reply {
+                status: head.status,
+                socket,
+                bytes,
+                is_chunked: head.is_chunked,
+                length: head.length,
+            });
         }
         more(&mut socket, &mut bytes)?;
     }
@@ -306,10 +307,13 @@ mod tests {
     #[test]
     fn a_request_in_pieces_is_the_same() {
         let text = b"PUT /a%20b?x=1 HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabcGET";
+        let mut dripped = Requests::default();
+        let mut drip = text.chunks(1).map(|byte| dripped.take(byte));
         for ask in [
-            read_request(&mut &text[..]).expect("whole"),
-            read_request(&mut Drip(text, false)).expect("drip"),
+            Requests::default().take(text),
+            drip.find(|taken| *taken != Ok(None)).expect("dripped"),
         ] {
+            let ask = ask.expect("a request").expect("whole");
             assert_eq!((ask.method.as_str(), ask.path.as_str()), ("PUT", "/a%20b"));
             assert_eq!((ask.query.as_str(), &ask.body[..]), ("x=1", &b"abc"[..]));
             assert_eq!(ask.header("host"), Some("h"));
@@ -339,13 +343,10 @@ mod tests {
             ),
             (long.as_str(), 431),
         ] {
-            match read_request(&mut text.as_bytes()) {
-                Err(Refused::Status(found, _)) => assert_eq!(found, status, "{text:.40}"),
-                other => panic!("{text:.40}: {other:?}"),
-            }
+            let refused = Requests::default().take(text.as_bytes()).expect_err(text);
+            assert_eq!(refused.0, status, "{text:.40}");
         }
-        let cut = read_request(&mut &b"GET / HTT"[..]);
-        assert!(matches!(cut, Err(Refused::Io(_))));
+        assert_eq!(Requests::default().take(b"GET / HTT"), Ok(None));
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Everything that an operator looks at and turns. Nothing of it is on the path of a message.
 //!
 //! ```text
-//! mod.rs        threads: read this first          core.rs      what they share
+//! lib.rs        what it is made from              core.rs      what all share
+//! executor.rs   tasks: read this first            bell.rs      wakes them; hand.rs: waits for them
+//! desk.rs       what the shards ask               socket.rs    sockets of the executor
 //! answer.rs     questions that change nothing     admin.rs     orders
 //! state.rs      what is shown, made of reports    rates.rs, track.rs, posts.rs: over time
 //! events.rs     what happened                     bottleneck.rs: what slows everything down
@@ -14,13 +16,17 @@
 
 pub mod admin;
 pub mod answer;
+pub mod bell;
 pub mod books;
 pub mod bottleneck;
 pub mod client;
 pub mod core;
+mod desk;
 pub mod events;
 pub mod exchange;
+mod executor;
 pub mod exposition;
+mod hand;
 pub mod health_check;
 pub mod http;
 pub mod listener;
@@ -32,6 +38,7 @@ pub mod probe;
 pub mod ramps;
 pub mod rates;
 pub mod resolver;
+mod socket;
 pub mod state;
 pub mod streams;
 pub mod table;
@@ -44,26 +51,22 @@ mod fake;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::mpsc::{sync_channel, Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
 
-use self::core::Core;
-use self::exchange::{Ask, Response};
+use self::core::{lock, Core};
+use self::desk::Desk;
+use self::executor::{sleep, Context};
 use self::listener::{AdminAt, Listener};
 use self::outlier::EjectRule;
-use self::streams::{Part, Streams};
 use weir_config::{Admin, Config, Cors, Hosts, HttpAnalyzer, OwnListeners, Token};
 use weir_ledger::certificate::Stamp;
 use weir_service::sockets::AdminSocket;
-use weir_shard::{pseudonym, Operator, Question};
-
-/// Orders over the public port that may wait; beyond, 503.
-const ORDERS_MAX: usize = 64;
+use weir_shard::{pseudonym, Operator};
 
 /// What the control side is told.
 pub struct Settings {
@@ -172,18 +175,14 @@ pub struct Tapped {
     pub payload: String,
 }
 
-/// Shows some of the messages that pass.
+/// Shows some of the messages that pass. Waits for nothing.
 pub trait TapSource: Send + Sync {
-    /// Calls `each` for at most `rate` messages a second, until `until` or until it returns false.
-    ///
-    /// # Errors
-    /// Why there is nothing to show.
-    fn tap(
-        &self,
-        rate: u32,
-        until: Instant,
-        each: &mut dyn FnMut(&Tapped) -> bool,
-    ) -> Result<(), String>;
+    /// Begins to look, at most `rate` messages a second; what [`TapSource::take`] and [`TapSource::end`] take.
+    fn begin(&self, rate: u32) -> u64;
+    /// What has passed since the last call; none: another has begun to look, and one at a time does.
+    fn take(&self, look: u64) -> Option<Vec<Tapped>>;
+    /// Ends it.
+    fn end(&self, look: u64);
 }
 
 /// The control side while it runs; ends with [`Running::end`].
@@ -191,7 +190,7 @@ pub struct Running {
     core: Arc<Core>,
     /// Where the admin API is, with the port that was chosen.
     pub admin: Option<AdminAt>,
-    threads: Vec<JoinHandle<()>>,
+    thread: JoinHandle<()>,
 }
 
 impl Running {
@@ -200,18 +199,16 @@ impl Running {
         self.core.drain();
     }
 
-    /// What the threads share: for whoever adds analyzers or gives orders from inside.
+    /// What all share: for whoever adds analyzers or gives orders from inside.
     pub fn core(&self) -> &Arc<Core> {
         &self.core
     }
 
-    /// Ends all threads and removes the admin socket. Connections that are open may last a little.
+    /// Ends all tasks and threads, and removes the admin socket. Connections have half a second to end.
     pub fn end(self) {
         self.core.end();
-        for thread in self.threads {
-            // A thread that panicked has said so.
-            let _ = thread.join();
-        }
+        // If it panicked, it has said so.
+        let _ = self.thread.join();
     }
 }
 
@@ -232,256 +229,37 @@ pub fn serve(operator: Operator, settings: Settings) -> io::Result<Running> {
         None => None,
     };
     let admin = listener.as_ref().map(|listener| listener.at.clone());
-    let questions = operator.questions();
     let core = Arc::new(Core::new(Box::new(operator.clone()), settings));
-    let mut threads = Vec::new();
-    let mut spawn = |name: &str, run: Box<dyn FnOnce() + Send>| -> io::Result<()> {
-        let thread = std::thread::Builder::new().name(name.to_owned());
-        threads.push(thread.spawn(run)?);
-        Ok(())
-    };
-    let (orders, orders_taken) = sync_channel(ORDERS_MAX);
-    let desk = Desk {
-        core: Arc::clone(&core),
-        operator: operator.clone(),
-        streams: Streams::default(),
-        orders,
-    };
-    let shared = Arc::clone(&core);
-    let started = spawn("control", Box::new(move || desk.run(&questions)))
-        .and_then(|()| {
-            spawn(
-                "control-orders",
-                Box::new(move || take_orders(&shared, &operator, &orders_taken)),
-            )
-        })
-        .and_then(|()| {
-            let shared = Arc::clone(&core);
-            spawn("control-ramps", Box::new(move || step_ramps(&shared)))
-        })
-        .and_then(|()| {
-            let add =
-                |analyzer| health_check::add_at_start(&core, analyzer).map_err(io::Error::other);
-            http_analyzers.iter().try_for_each(add)
-        });
+    let questions = operator.questions(core.bell.waker());
+    let thread = executor::start(&core, move |context| {
+        let desk = Desk::new(context, operator);
+        context.spawn_to_its_end("questions", desk.run(questions));
+        context.spawn("ramps", step_ramps(context.clone()));
+        context.spawn("health checks", health_check::run(context.clone()));
+        if let Some(listener) = listener {
+            context.spawn("admin listener", listener.serve(context.clone()));
+        }
+    })?;
     let running = Running {
         core,
         admin,
-        threads,
+        thread,
     };
-    let served = started.and_then(|()| match listener {
-        Some(listener) => listener.serve(Arc::clone(&running.core)).map(Some),
-        None => Ok(None),
-    });
-    match served {
-        Ok(accept) => {
-            let mut running = running;
-            running.threads.extend(accept);
-            Ok(running)
-        }
-        Err(error) => {
+    for analyzer in &http_analyzers {
+        if let Err(error) = health_check::add_at_start(&running.core, analyzer) {
             running.end();
-            Err(error)
+            return Err(io::Error::other(error));
         }
     }
+    Ok(running)
 }
 
-/// Answers the shards' questions and keeps event streams going.
-struct Desk {
-    core: Arc<Core>,
-    operator: Operator,
-    streams: Streams<Question>,
-    /// To the thread that carries out orders, which may have to wait for the shards.
-    orders: SyncSender<Question>,
-}
-
-impl Desk {
-    fn run(mut self, questions: &Receiver<Question>) {
-        let mut next = Instant::now();
-        while !self.core.is_over() {
-            let now = Instant::now();
-            if now >= next {
-                // Also while questions wait: there may be some always.
-                next = now + streams::STEP;
-                self.step();
-            }
-            let left = next.saturating_duration_since(Instant::now());
-            match questions.recv_timeout(left) {
-                Ok(question) => self.take(question),
-                Err(RecvTimeoutError::Timeout) => {}
-                // The shards are gone.
-                Err(RecvTimeoutError::Disconnected) => break,
-            }
+async fn step_ramps(context: Context) {
+    loop {
+        sleep(ramps::STEP).await;
+        if !lock(&context.core.ramps).is_empty() {
+            let core = Arc::clone(&context.core);
+            context.hand.run(move || core.step_ramps()).await;
         }
-        let operator = &self.operator;
-        self.streams
-            .end(|question, bytes| operator.reply(question, bytes, true));
-    }
-
-    fn step(&mut self) {
-        // Also when nobody looks: rates and events need the time between.
-        let state = self.core.state();
-        let operator = &self.operator;
-        self.streams
-            .step(&state, |question, bytes, part| match part {
-                Part::State => operator.reply_newest(question, bytes),
-                Part::Log => operator.reply(question, bytes, false),
-                Part::End => operator.reply(question, bytes, true),
-            });
-    }
-
-    fn take(&mut self, mut question: Question) {
-        let ask = ask_of(&mut question);
-        let is_admin = ask.path == "/admin" || ask.path.starts_with("/admin/");
-        if is_admin {
-            return self.order(question, &ask);
-        }
-        if ask.path == "/events" && ask.method == "GET" {
-            return self.open_stream(question, &ask);
-        }
-        let allowed = self.allowed_origin(&ask);
-        let mut response = match (&allowed, ask.method.as_str()) {
-            (Some(_), "OPTIONS") => preflight(&ask),
-            _ => answer::answer(&ask, &self.core.state()),
-        };
-        if let Some(origin) = allowed {
-            response = response.with("Access-Control-Allow-Origin", origin);
-            response = response.with("Vary", "Origin");
-        }
-        self.reply(&question, &ask, &response);
-    }
-
-    fn allowed_origin(&self, ask: &Ask) -> Option<String> {
-        let cors = self.core.cors();
-        cors.allowed(ask.header("origin")).map(str::to_owned)
-    }
-
-    fn reply(&self, question: &Question, ask: &Ask, response: &Response) {
-        let bytes = http::respond(response, ask.method != "HEAD", question.keep_alive);
-        self.operator.reply(question, bytes, true);
-    }
-
-    fn open_stream(&mut self, question: Question, ask: &Ask) {
-        let (response, first) = streams::head();
-        let state = self.core.state();
-        let (ended, refused) = self.streams.open(ask, question, &state);
-        for question in ended {
-            self.operator.reply(&question, http::chunk(b""), true);
-        }
-        if let Some(question) = refused {
-            let response = streams::full(ask, &state);
-            drop(state);
-            return self.reply(&question, ask, &response);
-        }
-        let response = match self.allowed_origin(ask) {
-            Some(origin) => response.with("Access-Control-Allow-Origin", origin),
-            None => response,
-        };
-        let operator = &self.operator;
-        self.streams.greet(|question| {
-            let mut bytes = http::respond_chunked(&response, question.keep_alive);
-            bytes.extend(http::chunk(first));
-            operator.reply(question, bytes, false);
-        });
-        self.streams.step_newest(&state, |question, bytes| {
-            operator.reply(question, bytes, false)
-        });
-    }
-
-    /// Under `/admin/`: only with a token, and not on this thread.
-    fn order(&mut self, mut question: Question, ask: &Ask) {
-        let response = if self.core.token().is_none() {
-            let text = format!(
-                "path {:?}: not here; the admin API has a listener of its own (--admin)",
-                ask.path
-            );
-            Response::error(404, ask, Stamp::now(), text)
-        } else if !listener::may(&self.core, ask) {
-            listener::forbidden(ask)
-        } else {
-            give_back(&mut question, ask);
-            match self.orders.try_send(question) {
-                Ok(()) => return,
-                Err(TrySendError::Full(given) | TrySendError::Disconnected(given)) => {
-                    question = given;
-                    let text = format!("orders: {ORDERS_MAX} wait, which is the most");
-                    Response::error(503, ask, Stamp::now(), text).with("Retry-After", "1")
-                }
-            }
-        };
-        self.reply(&question, ask, &response);
-    }
-}
-
-/// What is asked, without the name of the connection; the question keeps that.
-fn ask_of(question: &mut Question) -> Ask {
-    Ask {
-        worker: question.shard,
-        peer: question.peer,
-        is_stranger: question.is_stranger,
-        method: std::mem::take(&mut question.method),
-        path: std::mem::take(&mut question.path),
-        query: std::mem::take(&mut question.query),
-        headers: std::mem::take(&mut question.headers),
-        body: std::mem::take(&mut question.body),
-    }
-}
-
-fn give_back(question: &mut Question, ask: &Ask) {
-    question.method.clone_from(&ask.method);
-    question.path.clone_from(&ask.path);
-    question.query.clone_from(&ask.query);
-    question.headers.clone_from(&ask.headers);
-    question.body.clone_from(&ask.body);
-}
-
-/// Headers that docs/HTTP.md names, and what else a page's libraries add: headers that are not known change
-/// nothing here. Not those that say who asks: `/admin` is for no other site's page.
-fn preflight(ask: &Ask) -> Response {
-    const NAMED: &str =
-        "Content-Type, Content-Encoding, X-Emitter-ID, Prefer, Accept, Last-Event-ID";
-    const ASKED_BYTES_MAX: usize = 1024;
-    let mut headers = NAMED.to_owned();
-    let asked = ask.header("access-control-request-headers").unwrap_or("");
-    let is_name = |name: &&str| {
-        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
-        let is_credential = ["authorization", "cookie"]
-            .iter()
-            .any(|known| name.eq_ignore_ascii_case(known));
-        !name.is_empty() && name.bytes().all(is_token) && !is_credential
-    };
-    for name in asked.split(',').map(str::trim).filter(is_name) {
-        let mut known = headers.split(", ");
-        let is_new = !known.any(|known| known.eq_ignore_ascii_case(name));
-        if is_new && headers.len() + name.len() <= ASKED_BYTES_MAX {
-            headers.push_str(", ");
-            headers.push_str(name);
-        }
-    }
-    Response {
-        status: 204,
-        content_type: "",
-        headers: vec![
-            ("Access-Control-Allow-Methods", "GET, HEAD, POST".into()),
-            ("Access-Control-Allow-Headers", headers),
-            ("Access-Control-Max-Age", "600".into()),
-        ],
-        body: Vec::new(),
-    }
-}
-
-fn take_orders(core: &Arc<Core>, operator: &Operator, orders: &Receiver<Question>) {
-    while let Ok(mut question) = orders.recv() {
-        let ask = ask_of(&mut question);
-        let response = admin::handle(core, &ask);
-        let bytes = http::respond(&response, ask.method != "HEAD", question.keep_alive);
-        operator.reply(&question, bytes, true);
-    }
-}
-
-fn step_ramps(core: &Core) {
-    while !core.is_over() {
-        std::thread::sleep(ramps::STEP);
-        core.step_ramps();
     }
 }

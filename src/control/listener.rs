@@ -2,46 +2,49 @@
 //! answers, and `/admin/...`.
 //!
 //! ```text
-//! accept --> a thread each, CONNECTIONS_MAX at most --> one request --> answer, event stream or tap
-//!                          `- beyond: 503, closed
+//! accept --> a task each, CONNECTIONS_MAX at most --> one request --> answer, event stream or tap
+//!                         `- beyond: 503, closed
 //! ```
 
+use std::cell::Cell;
 use std::fs;
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd;
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use rustix::event::{poll, PollFd, PollFlags, Timespec};
+use futures_lite::future::{or, poll_once};
 use rustix::fs::Mode;
-use rustix::io::Errno;
 use rustix::process::umask;
 use serde_json::json;
 
 use super::core::Core;
 use super::exchange::{Ask, Response};
-use super::http::{self, Refused};
+use super::executor::{give_way, sleep, within, Context};
+use super::http::{self, Requests};
+use super::socket::{has_connection, Existing, Socket};
 use super::token::is_carried;
-use super::{admin, answer, streams};
+use super::{admin, answer, streams, TapSource};
 use weir_clock::Limit;
 use weir_ledger::certificate::Stamp;
 use weir_protocol::text;
 use weir_service::sockets::AdminSocket;
 
-/// Connections at once, each with a thread; beyond, 503.
+/// Connections at once; beyond, 503.
 pub const CONNECTIONS_MAX: usize = 16;
 /// Of those, long ones: event streams and taps.
 const LONG_MAX: usize = 8;
 /// A request must have arrived, and each piece of an answer be taken, within this.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The listener looks so often whether it shall end; a connection wakes it at once.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// After a connection that could not be accepted the next try comes so much later.
+const RETRY_AFTER: Duration = Duration::from_millis(50);
+/// Bytes of a request that are read at once.
+const READ_BYTES: usize = 8 * 1024;
+/// A tap asks the shards so often for what has passed.
+const TAP_EVERY: Duration = Duration::from_millis(100);
 /// Owner and group may talk.
 const SOCKET_MODE: u32 = 0o660;
 /// What a socket that is bound must not have of the mode that all files may have.
@@ -63,7 +66,7 @@ pub enum AdminAt {
 /// Bytes of answers to one TCP connection that the kernel takes; the rest waits here, [`PATIENCE`] at most.
 const UNREAD_BYTES: usize = 64 * 1024;
 
-enum Socket {
+enum Listening {
     /// With the path that is removed at the end.
     Unix(UnixListener, Option<PathBuf>),
     Tcp(TcpListener),
@@ -71,7 +74,7 @@ enum Socket {
 
 /// Bound, not serving yet.
 pub struct Listener {
-    socket: Socket,
+    socket: Listening,
     /// Where it listens, with the port that was chosen.
     pub at: AdminAt,
 }
@@ -88,7 +91,7 @@ impl Listener {
                     io::Error::new(error.kind(), format!("--admin {}: {error}", path.display()))
                 })?;
                 listener.set_nonblocking(true)?;
-                (Socket::Unix(listener, Some(path.clone())), at.clone())
+                (Listening::Unix(listener, Some(path.clone())), at.clone())
             }
             AdminAt::Tcp(address) if !has_token => {
                 return Err(no_token(address));
@@ -99,7 +102,7 @@ impl Listener {
                 })?;
                 listener.set_nonblocking(true)?;
                 let at = AdminAt::Tcp(listener.local_addr()?);
-                (Socket::Tcp(listener), at)
+                (Listening::Tcp(listener), at)
             }
         };
         Ok(Listener { socket, at })
@@ -116,7 +119,7 @@ impl Listener {
                 let address = listener.local_addr()?;
                 let path = address.as_pathname().unwrap_or(Path::new("(no path)"));
                 let at = AdminAt::Unix(path.to_owned());
-                (Socket::Unix(listener, None), at)
+                (Listening::Unix(listener, None), at)
             }
             AdminSocket::Tcp(listener) => {
                 let address = listener.local_addr()?;
@@ -124,74 +127,61 @@ impl Listener {
                     return Err(no_token(&address));
                 }
                 listener.set_nonblocking(true)?;
-                (Socket::Tcp(listener), AdminAt::Tcp(address))
+                (Listening::Tcp(listener), AdminAt::Tcp(address))
             }
         };
         Ok(Listener { socket, at })
     }
 
-    /// Serves until the core is over.
-    ///
-    /// # Errors
-    /// No thread can be had.
-    pub fn serve(self, core: Arc<Core>) -> io::Result<JoinHandle<()>> {
-        std::thread::Builder::new()
-            .name("admin-accept".into())
-            .spawn(move || self.run(&core))
-    }
-
-    fn run(self, core: &Arc<Core>) {
-        let open = Arc::new(Places::default());
-        while !core.is_over() {
+    /// Serves; dropped, it listens no more.
+    pub async fn serve(self, context: Context) {
+        let open = Rc::new(Places::default());
+        loop {
             match self.accept() {
-                Ok(connection) => start(core, &open, connection),
-                Err(error)
-                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
-                {
-                    self.wait();
+                Ok((socket, is_tcp)) => {
+                    start(&context, &open, Socket::of(socket), is_tcp).await;
+                    give_way().await;
                 }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.wait().await,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
                     log::warn!("admin connection: {error}");
-                    std::thread::sleep(LOOK_EVERY);
+                    sleep(RETRY_AFTER).await;
                 }
             }
         }
     }
 
-    /// Until there is a connection, or it is time to look around.
-    fn wait(&self) {
-        let socket = match &self.socket {
-            Socket::Unix(listener, _) => listener.as_fd(),
-            Socket::Tcp(listener) => listener.as_fd(),
+    /// Until there is a connection.
+    async fn wait(&self) {
+        let another: io::Result<Existing> = match &self.socket {
+            Listening::Unix(listener, _) => listener.try_clone().map(Into::into),
+            Listening::Tcp(listener) => listener.try_clone().map(Into::into),
         };
-        let time = Timespec {
-            tv_sec: 0,
-            tv_nsec: i64::from(LOOK_EVERY.subsec_nanos()),
-        };
-        let waited = poll(&mut [PollFd::new(&socket, PollFlags::IN)], Some(&time));
-        if !matches!(waited, Ok(_) | Err(Errno::INTR)) {
-            std::thread::sleep(LOOK_EVERY);
+        match another {
+            Ok(another) => has_connection(another).await,
+            // No descriptor is left: later.
+            Err(_) => sleep(RETRY_AFTER).await,
         }
     }
 
-    fn accept(&self) -> io::Result<Connection> {
-        let connection = match &self.socket {
-            Socket::Unix(listener, _) => Connection::Unix(listener.accept()?.0),
-            Socket::Tcp(listener) => {
+    /// A connection, and whether it is TCP.
+    fn accept(&self) -> io::Result<(Existing, bool)> {
+        match &self.socket {
+            Listening::Unix(listener, _) => Ok((listener.accept()?.0.into(), false)),
+            Listening::Tcp(listener) => {
                 let (socket, _) = listener.accept()?;
                 socket2::SockRef::from(&socket).set_send_buffer_size(UNREAD_BYTES)?;
                 socket.set_nodelay(true)?;
-                Connection::Tcp(socket)
+                Ok((socket.into(), true))
             }
-        };
-        connection.prepare()?;
-        Ok(connection)
+        }
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Socket::Unix(_, Some(path)) = &self.socket {
+        if let Listening::Unix(_, Some(path)) = &self.socket {
             // It may have been removed already.
             let _ = fs::remove_file(path);
         }
@@ -226,149 +216,117 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
 /// How many connections there are.
 #[derive(Default)]
 struct Places {
-    all: AtomicUsize,
-    long: AtomicUsize,
+    all: Cell<usize>,
+    long: Cell<usize>,
 }
 
 /// One place, given back when it is dropped.
-struct Place<'a>(&'a AtomicUsize);
+struct Place(Rc<Places>, fn(&Places) -> &Cell<usize>);
 
-impl<'a> Place<'a> {
-    fn take(of: &'a AtomicUsize, most: usize) -> Option<Place<'a>> {
-        let take = |taken| (taken < most).then_some(taken + 1);
-        of.fetch_update(Ordering::AcqRel, Ordering::Acquire, take)
-            .ok()
-            .map(|_| Place(of))
+impl Place {
+    fn take(places: &Rc<Places>, of: fn(&Places) -> &Cell<usize>, most: usize) -> Option<Place> {
+        let taken = of(places).get();
+        (taken < most).then(|| {
+            of(places).set(taken + 1);
+            Place(Rc::clone(places), of)
+        })
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        let taken = self.1(&self.0);
+        taken.set(taken.get() - 1);
     }
 }
 
-enum Connection {
-    Unix(UnixStream),
-    Tcp(TcpStream),
+struct Connection {
+    socket: Socket,
+    is_tcp: bool,
 }
 
 impl Connection {
-    fn prepare(&self) -> io::Result<()> {
-        match self {
-            Connection::Unix(socket) => {
-                socket.set_nonblocking(false)?;
-                socket.set_read_timeout(Some(Limit::SLICE))?;
-                socket.set_write_timeout(Some(PATIENCE))
-            }
-            Connection::Tcp(socket) => {
-                socket.set_nonblocking(false)?;
-                socket.set_read_timeout(Some(Limit::SLICE))?;
-                socket.set_write_timeout(Some(PATIENCE))
-            }
-        }
+    async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.socket.write_all(bytes, PATIENCE).await
     }
-}
 
-impl Read for Connection {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Connection::Unix(socket) => socket.read(out),
-            Connection::Tcp(socket) => socket.read(out),
-        }
-    }
-}
-
-impl Write for Connection {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Connection::Unix(socket) => socket.write(bytes),
-            Connection::Tcp(socket) => socket.write(bytes),
-        }
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Reads that all together end when the time is over, however slowly bytes drip in.
-struct Until<'a>(&'a mut Connection, Limit);
-
-impl Read for Until<'_> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        while !self.1.is_over() {
-            match self.0.read(out) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                other => return other,
+    /// One request, whole; the inner error is to be answered with that status.
+    async fn request(&mut self) -> io::Result<Result<Ask, (u16, String)>> {
+        let (mut requests, mut some) = (Requests::default(), [0; READ_BYTES]);
+        loop {
+            let len = match self.socket.read(&mut some).await? {
+                0 => return Err(ErrorKind::UnexpectedEof.into()),
+                len => len,
+            };
+            match requests.take(&some[..len]) {
+                Ok(None) => {}
+                Ok(Some(ask)) => return Ok(Ok(ask)),
+                Err(refused) => return Ok(Err(refused)),
             }
         }
-        Err(ErrorKind::TimedOut.into())
     }
 }
 
-/// One connection of those that are open.
-struct Open(Arc<Places>);
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.all.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-fn start(core: &Arc<Core>, places: &Arc<Places>, mut connection: Connection) {
-    // Counted before there is a thread, so that there are never more.
-    let before = places.all.fetch_add(1, Ordering::AcqRel);
-    let open = Open(Arc::clone(places));
-    if before >= CONNECTIONS_MAX {
+async fn start(context: &Context, places: &Rc<Places>, mut socket: Socket, is_tcp: bool) {
+    let Some(place) = Place::take(places, |places| &places.all, CONNECTIONS_MAX) else {
         let text = format!("admin connections: {CONNECTIONS_MAX} are open, which is the most");
         let response = Response::error(503, &Ask::default(), Stamp::now(), text);
         let response = response.with("Retry-After", "1");
-        // Not worth more than one try: this thread accepts.
-        let _ = connection.write_all(&http::respond(&response, true, false));
+        // Not worth more than one try: this task accepts.
+        let _ = poll_once(socket.write(&http::respond(&response, true, false))).await;
         return;
-    }
-    let core = Arc::clone(core);
-    let run = move || {
-        // The client is gone: nobody to tell.
-        let _ = talk(&core, &open.0, &mut connection);
     };
-    let spawned = std::thread::Builder::new().name("admin".into()).spawn(run);
-    if let Err(error) = spawned {
-        log::warn!("admin connection: no thread: {error}");
-    }
+    let (own, places) = (context.clone(), Rc::clone(places));
+    context.spawn_to_its_end("admin connection", async move {
+        let _place = place;
+        // The client is gone: nobody to tell.
+        let _ = talk(&own, &places, &mut Connection { socket, is_tcp }).await;
+    });
 }
 
-fn talk(core: &Arc<Core>, places: &Places, connection: &mut Connection) -> io::Result<()> {
-    let mut ask = match http::read_request(&mut Until(connection, Limit::new(PATIENCE))) {
+async fn talk(
+    context: &Context,
+    places: &Rc<Places>,
+    connection: &mut Connection,
+) -> io::Result<()> {
+    let core = &context.core;
+    let asked = async { within(&mut Limit::new(PATIENCE), connection.request()).await };
+    let over = async {
+        core.over().await;
+        None
+    };
+    let mut ask = match or(asked, over).await.ok_or(ErrorKind::TimedOut)?? {
         Ok(ask) => ask,
-        Err(Refused::Io(error)) => return Err(error),
-        Err(Refused::Status(status, text)) => {
+        Err((status, text)) => {
             let response = Response::error(status, &Ask::default(), Stamp::now(), text);
-            return connection.write_all(&http::respond(&response, true, false));
+            return connection
+                .write_all(&http::respond(&response, true, false))
+                .await;
         }
     };
     let is_admin = ask.path == "/admin" || ask.path.starts_with("/admin/");
-    let is_tcp = matches!(connection, Connection::Tcp(_));
+    let is_tcp = connection.is_tcp;
     let stranger = is_tcp.then(|| stranger(core, &mut ask)).flatten();
     let response = if let Some(refused) = stranger {
         refused
-    } else if is_admin && matches!(connection, Connection::Tcp(_)) && !may(core, &ask) {
+    } else if is_admin && is_tcp && !may(core, &ask) {
         forbidden(&ask)
     } else if ask.method == "GET" && (ask.path == "/events" || ask.path == "/admin/tap") {
-        match Place::take(&places.long, LONG_MAX) {
-            Some(_place) if ask.path == "/events" => return stream(core, &ask, connection),
-            Some(_place) => match tap(core, &ask, connection)? {
+        match Place::take(places, |places| &places.long, LONG_MAX) {
+            Some(_place) if ask.path == "/events" => return stream(core, &ask, connection).await,
+            Some(_place) => match tap(core, &ask, connection).await? {
                 Some(refused) => refused,
                 None => return Ok(()),
             },
             None => streams::full(&ask, &core.state()),
         }
     } else if is_admin {
-        admin::handle(core, &ask)
+        admin::answer(context, &ask).await
     } else {
         answer::answer(&ask, &core.state())
     };
-    connection.write_all(&http::respond(&response, ask.method != "HEAD", false))
+    let bytes = http::respond(&response, ask.method != "HEAD", false);
+    connection.write_all(&bytes).await
 }
 
 /// A refusal for a browser that asks under a name that is not known, or for another site's page: no browser
@@ -394,11 +352,11 @@ pub fn forbidden(ask: &Ask) -> Response {
     Response::error(401, ask, Stamp::now(), text).with("WWW-Authenticate", "Bearer")
 }
 
-fn stream(core: &Core, ask: &Ask, connection: &mut Connection) -> io::Result<()> {
+async fn stream(core: &Core, ask: &Ask, connection: &mut Connection) -> io::Result<()> {
     let (response, first) = streams::head();
     let mut bytes = http::respond_chunked(&response, false);
     bytes.extend(http::chunk(first));
-    connection.write_all(&bytes)?;
+    connection.write_all(&bytes).await?;
     let mut seen = streams::first_event(ask, &core.state());
     let end = Instant::now() + streams::LIFE;
     while !core.is_over() && Instant::now() < end {
@@ -406,14 +364,14 @@ fn stream(core: &Core, ask: &Ask, connection: &mut Connection) -> io::Result<()>
             let state = core.state();
             streams::piece(&streams::state_event(&state), &state, &mut seen)
         };
-        connection.write_all(&http::chunk(&piece))?;
-        std::thread::sleep(streams::STEP);
+        connection.write_all(&http::chunk(&piece)).await?;
+        or(sleep(streams::STEP), core.over()).await;
     }
-    connection.write_all(&http::chunk(b""))
+    connection.write_all(&http::chunk(b"")).await
 }
 
 /// Messages on their way, a line of JSON each. Some: it was refused.
-fn tap(core: &Core, ask: &Ask, connection: &mut Connection) -> io::Result<Option<Response>> {
+async fn tap(core: &Core, ask: &Ask, connection: &mut Connection) -> io::Result<Option<Response>> {
     let refuse = |status, text: &str| Ok(Some(Response::error(status, ask, Stamp::now(), text)));
     let Some(source) = &core.tap else {
         return refuse(501, "tap: this distributor has none");
@@ -443,20 +401,46 @@ fn tap(core: &Core, ask: &Ask, connection: &mut Connection) -> io::Result<Option
         headers: vec![("Cache-Control", "no-store".into())],
         body: Vec::new(),
     };
-    connection.write_all(&http::respond_chunked(&response, false))?;
+    connection
+        .write_all(&http::respond_chunked(&response, false))
+        .await?;
     let until = Instant::now() + Duration::from_secs(u64::from(seconds));
-    let mut written = Ok(());
-    let ended = source.tap(rate, until, &mut |message| {
-        let json = super::exchange::value(message).to_string();
-        let line = text::json_for_terminal(&json) + "\n";
-        written = connection.write_all(&http::chunk(line.as_bytes()));
-        written.is_ok() && !core.is_over()
-    });
-    written?;
-    if let Err(error) = ended {
-        let line = format!("{}\n", json!({ "error": error }));
-        connection.write_all(&http::chunk(line.as_bytes()))?;
-    }
-    connection.write_all(&http::chunk(b""))?;
+    let look = source.begin(rate);
+    let shown = show(core, source.as_ref(), look, rate, until, connection).await;
+    source.end(look);
+    shown?;
+    connection.write_all(&http::chunk(b"")).await?;
     Ok(None)
+}
+
+/// What passes until then, and no more than `rate` a second of it.
+async fn show(
+    core: &Core,
+    source: &dyn TapSource,
+    look: u64,
+    rate: u32,
+    until: Instant,
+    connection: &mut Connection,
+) -> io::Result<()> {
+    let rate = f64::from(rate);
+    let mut allowance = 0.0;
+    while !core.is_over() && Instant::now() < until {
+        or(sleep(TAP_EVERY), core.over()).await;
+        allowance = (allowance + rate * TAP_EVERY.as_secs_f64()).min(rate);
+        let Some(messages) = source.take(look) else {
+            let error = "another tap has taken over; one at a time looks";
+            let line = format!("{}\n", json!({ "error": error }));
+            return connection.write_all(&http::chunk(line.as_bytes())).await;
+        };
+        for message in messages {
+            if allowance < 1.0 {
+                break;
+            }
+            allowance -= 1.0;
+            let json = super::exchange::value(message).to_string();
+            let line = text::json_for_terminal(&json) + "\n";
+            connection.write_all(&http::chunk(line.as_bytes())).await?;
+        }
+    }
+    Ok(())
 }

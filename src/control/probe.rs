@@ -7,13 +7,15 @@
 //!             `- no answer: where POSTs go
 //! ```
 
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::executor::within;
 use super::http;
 use super::resolver::{Resolver, Unresolved};
+use super::socket::Socket;
 use weir_clock::Limit;
 use weir_config::{Endpoint, OwnListeners};
 use weir_protocol::text::Time;
@@ -31,23 +33,18 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// Asks once. `at` is where POSTs go; `stays` is asked while a name is looked up, and ends the check when
-    /// the analyzer was removed. The address that answered, or why none did.
+    /// Asks once. `at` is where POSTs go. The address that answered, or why none did.
     ///
     /// # Errors
     /// What was wrong with the last address, or with the name.
-    pub fn check(
+    pub async fn check(
         &self,
         endpoint: &Endpoint,
         at: Option<SocketAddr>,
-        stays: impl Fn() -> bool,
     ) -> Result<SocketAddr, String> {
         let (timeout, host) = (self.timeout, &endpoint.host);
         let mut limit = Limit::new(timeout);
-        let found = self.resolver.addresses(host, || match stays() {
-            true => limit.slice(),
-            false => None,
-        });
+        let found = self.resolver.addresses(host, &mut limit).await;
         let mut addresses: Vec<SocketAddr> = match (found, at) {
             (Ok(ips), _) => {
                 let address = |ip| SocketAddr::new(ip, endpoint.port);
@@ -68,24 +65,20 @@ impl Probe {
         }
         let mut error = format!("{host}: no address");
         for address in addresses {
-            match self
-                .own
-                .check(address)
-                .map(|()| self.ask(endpoint, address, &mut limit))
-            {
-                Err(why) => error = why,
-                Ok(Ok(status)) if (200..300).contains(&status) => return Ok(address),
-                Ok(Ok(508)) => {
-                    error = format!(
+            error = match self.own.check(address) {
+                Err(why) => why,
+                Ok(()) => match within(&mut limit, self.ask(endpoint, address)).await {
+                    Some(Ok(200..=299)) => return Ok(address),
+                    Some(Ok(508)) => format!(
                         "{address}: status 508: it is this distributor itself, or leads back to it"
-                    );
-                }
-                Ok(Ok(status)) => error = format!("{address}: status {status}; 2xx is healthy"),
-                Ok(Err(why)) if is_timeout(&why) => {
-                    error = format!("{address}: no answer within {}", Time(timeout));
-                }
-                Ok(Err(why)) => error = format!("{address}: {why}"),
-            }
+                    ),
+                    Some(Ok(status)) => format!("{address}: status {status}; 2xx is healthy"),
+                    Some(Err(why)) if why.kind() != io::ErrorKind::TimedOut => {
+                        format!("{address}: {why}")
+                    }
+                    Some(Err(_)) | None => format!("{address}: no answer within {}", Time(timeout)),
+                },
+            };
             if limit.is_over() {
                 break;
             }
@@ -93,9 +86,8 @@ impl Probe {
         Err(error)
     }
 
-    fn ask(&self, endpoint: &Endpoint, address: SocketAddr, limit: &mut Limit) -> io::Result<u16> {
-        let mut socket = connect(address, limit)?;
-        socket.set_write_timeout(Some(left(limit)?))?;
+    async fn ask(&self, endpoint: &Endpoint, address: SocketAddr) -> io::Result<u16> {
+        let mut socket = Socket::connect(address).await?;
         let request = format!(
             "GET {}/health HTTP/1.1\r\nHost: {}\r\nVia: 1.1 {}\r\nUser-Agent: weir/{}\r\nAccept: */*\r\nConnection: close\r\n\r\n",
             endpoint.path,
@@ -103,49 +95,15 @@ impl Probe {
             self.via,
             env!("CARGO_PKG_VERSION")
         );
-        socket.write_all(request.as_bytes())?;
-        let patient = Patient { socket, limit };
-        http::read_response(patient).map(|reply| reply.status)
-    }
-}
-
-fn is_timeout(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock
-    )
-}
-
-/// Waits until it is connected, within the limit; once more when this process did not run meanwhile.
-fn connect(address: SocketAddr, limit: &mut Limit) -> io::Result<TcpStream> {
-    loop {
-        let wait = left(limit)?;
-        match TcpStream::connect_timeout(&address, wait) {
-            Err(error) if is_timeout(&error) && !limit.left_after(wait).is_zero() => {}
-            connected => return connected,
-        }
-    }
-}
-
-fn left(limit: &mut Limit) -> io::Result<Duration> {
-    let left = Some(limit.left()).filter(|left| !left.is_zero());
-    left.ok_or(io::ErrorKind::TimedOut.into())
-}
-
-/// A socket whose reads all together may take as long as the limit says, however slowly bytes drip in.
-struct Patient<'a> {
-    socket: TcpStream,
-    limit: &'a mut Limit,
-}
-
-impl Read for Patient<'_> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        socket.write_all(request.as_bytes(), self.timeout).await?;
+        let (mut bytes, mut some) = (Vec::new(), [0; 4096]);
         loop {
-            let slice = self.limit.slice().ok_or(io::ErrorKind::TimedOut)?;
-            self.socket.set_read_timeout(Some(slice))?;
-            match self.socket.read(out) {
-                Err(error) if is_timeout(&error) => {}
-                read => return read,
+            match socket.read(&mut some).await? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                len => bytes.extend_from_slice(&some[..len]),
+            }
+            if let Some(head) = http::response_head(&bytes)? {
+                return Ok(head.status);
             }
         }
     }

@@ -88,6 +88,11 @@ impl Ramps {
         Ok(())
     }
 
+    /// None is under way.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Ends one, where it is.
     pub fn end(&mut self, analyzer: &str) {
         self.0.remove(analyzer);

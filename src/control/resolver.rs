@@ -11,10 +11,13 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, ToSocketAddrs};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use super::bell::{Bell, News};
 use super::core::lock;
+use super::executor::within;
+use weir_clock::Limit;
 
 /// Lookups under way at the same time, of all names.
 const LOOKUPS_MAX: usize = 32;
@@ -32,10 +35,13 @@ pub enum Unresolved {
     Late(String),
 }
 
+/// Addresses, or why there are none.
+type Found = Result<Vec<IpAddr>, String>;
+
 #[derive(Default)]
 struct Lookup {
     is_running: bool,
-    found: Option<(Instant, Result<Vec<IpAddr>, String>)>,
+    found: Option<(Instant, Found)>,
     asked: Option<Instant>,
 }
 
@@ -44,61 +50,69 @@ type Names = BTreeMap<String, Lookup>;
 /// See the head of this file.
 pub struct Resolver {
     names: Mutex<Names>,
-    changed: Condvar,
+    bell: Bell,
     ask: fn(&str) -> io::Result<Vec<IpAddr>>,
 }
 
 impl Resolver {
-    /// The system's.
-    pub fn system() -> Arc<Resolver> {
-        Resolver::with(|host| {
+    /// The system's; rings when a lookup is over.
+    pub fn system(bell: &Bell) -> Arc<Resolver> {
+        Resolver::with(bell, |host| {
             let found = (host, 0).to_socket_addrs()?;
             Ok(found.map(|address| address.ip()).collect())
         })
     }
 
-    fn with(ask: fn(&str) -> io::Result<Vec<IpAddr>>) -> Arc<Resolver> {
+    fn with(bell: &Bell, ask: fn(&str) -> io::Result<Vec<IpAddr>>) -> Arc<Resolver> {
         Arc::new(Resolver {
             names: Mutex::default(),
-            changed: Condvar::new(),
+            bell: bell.clone(),
             ask,
         })
     }
 
-    /// The addresses of a host. `wait` says before each wait how long it may be; none: the time is over.
+    /// The addresses of a host, waited for within the limit.
     ///
     /// # Errors
     /// There are none, or no answer came in time.
-    pub fn addresses(
+    pub async fn addresses(
         self: &Arc<Resolver>,
         host: &str,
-        mut wait: impl FnMut() -> Option<Duration>,
+        limit: &mut Limit,
     ) -> Result<Vec<IpAddr>, Unresolved> {
-        if let Ok(ip) = host.parse() {
-            return Ok(vec![ip]);
-        }
         let asked = Instant::now();
+        let found = self.bell.until(News::Name, || self.look(host, asked));
+        match within(limit, found).await {
+            Some(found) => found.map_err(Unresolved::Failed),
+            None => Err(Unresolved::Late(self.why_late(host))),
+        }
+    }
+
+    /// What is known of a host by whoever asked then; a lookup is under way afterwards if that is nothing and there
+    /// is a place for one.
+    fn look(self: &Arc<Resolver>, host: &str, asked: Instant) -> Option<Found> {
+        if let Ok(ip) = host.parse() {
+            return Some(Ok(vec![ip]));
+        }
         let mut names = lock(&self.names);
-        loop {
-            let lookup = names.entry(host.to_owned()).or_default();
-            lookup.asked = Some(asked);
-            if let Some((at, found)) = &lookup.found {
-                if asked.saturating_duration_since(*at) < FRESH {
-                    return found.clone().map_err(Unresolved::Failed);
-                }
+        let lookup = names.entry(host.to_owned()).or_default();
+        lookup.asked = Some(asked);
+        if let Some((at, found)) = &lookup.found {
+            if asked.saturating_duration_since(*at) < FRESH {
+                return Some(found.clone());
             }
-            if !lookup.is_running {
-                self.start(&mut names, host);
-            }
-            let Some(slice) = wait() else {
-                let is_running = names.get(host).is_some_and(|lookup| lookup.is_running);
-                return Err(Unresolved::Late(match is_running {
-                    true => "the resolver does not answer".into(),
-                    false => format!("{LOOKUPS_MAX} names are being looked up, which is the most"),
-                }));
-            };
-            let woken = self.changed.wait_timeout(names, slice);
-            names = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        if !lookup.is_running {
+            self.start(&mut names, host);
+        }
+        None
+    }
+
+    fn why_late(&self, host: &str) -> String {
+        let names = lock(&self.names);
+        match names.get(host).is_some_and(|lookup| lookup.is_running) {
+            true => "the resolver does not answer".into(),
+            false => format!("{LOOKUPS_MAX} names are being looked up, which is the most"),
         }
     }
 
@@ -121,7 +135,7 @@ impl Resolver {
                 lookup.found = Some((Instant::now(), found));
             }
             drop(names);
-            resolver.changed.notify_all();
+            resolver.bell.ring(News::Name);
         });
         if let Some(lookup) = names.get_mut(host) {
             match spawned {
@@ -140,25 +154,33 @@ mod tests {
 
     use super::*;
 
-    /// So many slices of 20 ms.
-    fn slices(mut count: u32) -> impl FnMut() -> Option<Duration> {
-        move || {
-            count = count.checked_sub(1)?;
-            Some(Duration::from_millis(20))
+    /// Asks as a check does, without an executor: so many looks, 20 ms apart.
+    fn addresses(
+        resolver: &Arc<Resolver>,
+        host: &str,
+        looks: u32,
+    ) -> Result<Vec<IpAddr>, Unresolved> {
+        let asked = Instant::now();
+        for _ in 0..looks {
+            if let Some(found) = resolver.look(host, asked) {
+                return found.map_err(Unresolved::Failed);
+            }
+            std::thread::sleep(Duration::from_millis(20));
         }
+        Err(Unresolved::Late(resolver.why_late(host)))
     }
 
     #[test]
     fn addresses_need_nobody_and_names_are_asked_once_a_second() {
         static ASKED: AtomicUsize = AtomicUsize::new(0);
-        let resolver = Resolver::with(|host| {
+        let resolver = Resolver::with(&Bell::default(), |host| {
             ASKED.fetch_add(1, Ordering::SeqCst);
             match host {
                 "a" => Ok(vec![[192, 0, 2, 1].into()]),
                 _ => Err(io::Error::other("no such name")),
             }
         });
-        let found = |host| resolver.addresses(host, slices(500));
+        let found = |host| addresses(&resolver, host, 500);
         assert_eq!(found("::1"), Ok(vec!["::1".parse().expect("an address")]));
         assert_eq!(ASKED.load(Ordering::SeqCst), 0);
         for _ in 0..5 {
@@ -173,12 +195,12 @@ mod tests {
         static RUNNING: AtomicUsize = AtomicUsize::new(0);
         static HANGS: Mutex<()> = Mutex::new(());
         let hang = lock(&HANGS);
-        let resolver = Resolver::with(|_| {
+        let resolver = Resolver::with(&Bell::default(), |_| {
             RUNNING.fetch_add(1, Ordering::SeqCst);
             drop(lock(&HANGS));
             Ok(vec![[192, 0, 2, 1].into()])
         });
-        let late = |host: &str, why: &str| match resolver.addresses(host, slices(1)) {
+        let late = |host: &str, why: &str| match addresses(&resolver, host, 1) {
             Err(Unresolved::Late(text)) => assert!(text.contains(why), "{text}"),
             other => panic!("{host}: {other:?}"),
         };
@@ -192,8 +214,8 @@ mod tests {
         late("another", "32 names are being looked up");
         drop(hang);
         // The thread of those who gave up answers whoever asks next.
-        let found = resolver.addresses("same", slices(500));
+        let found = addresses(&resolver, "same", 500);
         assert_eq!(found, Ok(vec![[192, 0, 2, 1].into()]));
-        assert!(resolver.addresses("another", slices(500)).is_ok());
+        assert!(addresses(&resolver, "another", 500).is_ok());
     }
 }

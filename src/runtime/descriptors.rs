@@ -18,8 +18,8 @@ use weir_engine::lanes_of;
 
 /// Of a shard: four rings, two eventfds, three listeners, a file for refused packets.
 pub(super) const SHARD: u64 = 10;
-/// Of the process: streams, files, sockets of the control and of the service manager.
-pub(super) const PROCESS: u64 = 20;
+/// Of the process: streams, files, sockets of the control and of the service manager, rings of the control's executor.
+pub(super) const PROCESS: u64 = 28;
 /// The admin listener and its connections.
 const ADMIN: u64 = 18;
 /// Analyzers over HTTP that may be added while it runs.
@@ -204,9 +204,9 @@ mod tests {
     #[test]
     fn each_kind_has_what_it_needs_and_connections_have_the_rest() {
         let division = divided(NEEDS, 10_000);
-        assert_eq!((division.own, division.analyzers), (40, 85));
+        assert_eq!((division.own, division.analyzers), (48, 85));
         assert_eq!(division.posts, 2 * 8 * 16, "some may be added");
-        let rest = 10_000 - 40 - 170 - 256;
+        let rest = 10_000 - 48 - 170 - 256;
         assert_eq!(
             (division.emitters, division.http),
             (rest - rest / 4, rest / 4)
@@ -219,9 +219,9 @@ mod tests {
             ..NEEDS
         };
         let division = divided(many, 3000);
-        assert_eq!((division.analyzers, division.emitters), (1365, 1605));
+        assert_eq!((division.analyzers, division.emitters), (1365, 1597));
         let division = divided(many, 2000);
-        assert_eq!((division.analyzers, division.emitters), (970, 1000), "half");
+        assert_eq!((division.analyzers, division.emitters), (962, 1000), "half");
     }
 
     #[test]
@@ -232,17 +232,17 @@ mod tests {
             http_analyzers: 2,
             ..NEEDS
         };
-        // 42 own, 32 posts, 16 links at least.
-        assert_eq!(divided(asked, 1030).analyzers, 8);
-        assert_eq!(divided(asked, 1100).analyzers, 43);
-        let refused = asked.divide(1029).expect_err("one too few").to_string();
+        // 50 own, 32 posts, 16 links at least.
+        assert_eq!(divided(asked, 1038).analyzers, 8);
+        assert_eq!(divided(asked, 1108).analyzers, 43);
+        let refused = asked.divide(1037).expect_err("one too few").to_string();
         for word in [
-            "1030",
-            "42",
+            "1038",
+            "50",
             "32",
             "16",
             "RLIMIT_NOFILE",
-            "1029",
+            "1037",
             "LimitNOFILE",
         ] {
             assert!(refused.contains(word), "{word}: {refused}");

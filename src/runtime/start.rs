@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use glommio::channels::channel_mesh::{FullMesh, MeshBuilder};
-use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement};
+use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement, PoolPlacement};
 
 use super::descriptors::{self, Needs};
 use super::listen::{bound_unread, divide_passed, listen, not_heeded, place, Listener, Passed};
@@ -580,6 +580,8 @@ impl Plan {
             .io_memory(GLOMMIO_IO_BYTES)
             .ring_depth(GLOMMIO_RING_DEPTH)
             .preempt_timer(PREEMPT_AFTER)
+            // No thread for blocking calls: a shard makes none.
+            .blocking_thread_pool_placement(PoolPlacement::Custom(Vec::new()))
             .spawn(move || self.run(arena, listeners, refused))
             .map_err(|error| StartError::Resource {
                 what: "shard thread (glommio executor)",

@@ -14,6 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{sync_channel, Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Waker;
 use std::time::Duration;
 
 use super::refused::{RefusedCounts, RefusedPackets};
@@ -144,7 +145,8 @@ pub(super) struct Desk {
     /// How often one of them moved.
     target_moves: AtomicU64,
     generations: AtomicU64,
-    questions: Mutex<Option<SyncSender<Question>>>,
+    /// Where they go, and who is woken for each.
+    questions: Mutex<Option<(SyncSender<Question>, Waker)>>,
     replies: Vec<Replies>,
 }
 
@@ -194,14 +196,16 @@ impl Desk {
             .questions
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let Some(sender) = questions.as_ref() else {
+        let Some((sender, waker)) = questions.as_ref() else {
             return Err(Box::new(question));
         };
         sender.try_send(question).map_err(|error| match error {
             TrySendError::Full(question) | TrySendError::Disconnected(question) => {
                 Box::new(question)
             }
-        })
+        })?;
+        waker.wake_by_ref();
+        Ok(())
     }
 
     pub(super) fn has_replies(&self, shard: usize) -> bool {
@@ -365,11 +369,11 @@ impl Operator {
         self.shared.set_live(live);
     }
 
-    /// The questions of all shards, from now on; for one thread that answers them.
-    pub fn questions(&self) -> Receiver<Question> {
+    /// The questions of all shards, from now on; for one thread that answers them, and is woken for each.
+    pub fn questions(&self, waker: Waker) -> Receiver<Question> {
         let (sender, receiver) = sync_channel(QUESTIONS_MAX);
         let questions = &self.shared.desk.questions;
-        *questions.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        *questions.lock().unwrap_or_else(PoisonError::into_inner) = Some((sender, waker));
         receiver
     }
 

@@ -3,6 +3,7 @@
 
 mod addresses;
 mod browser;
+mod crowd;
 mod health;
 mod load;
 mod mocks;

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::manager::Manager;
 use super::reload::Reload;
@@ -10,10 +9,7 @@ use crate::cli::config::Loaded;
 use crate::control::{self, Reloader, Running, Settings, TapSource, Tapped};
 use crate::ledger::certificate::Stamp;
 use crate::service::sockets::AdminSocket;
-use crate::shard::Operator;
-
-/// A tap asks the shards so often for what has passed.
-const TAP_EVERY: std::time::Duration = std::time::Duration::from_millis(100);
+use crate::shard::{Operator, TappedMessage};
 
 /// The control side of a running distributor.
 pub(super) struct Control {
@@ -55,41 +51,24 @@ pub(super) fn start(operator: &Operator, from: From) -> io::Result<Control> {
 struct Tap(Operator);
 
 impl TapSource for Tap {
-    fn tap(
-        &self,
-        rate: u32,
-        until: Instant,
-        each: &mut dyn FnMut(&Tapped) -> bool,
-    ) -> Result<(), String> {
-        let tap = self.0.begin_tap(rate);
-        let mut allowance = 0.0;
-        let mut goes_on = true;
-        while goes_on && Instant::now() < until {
-            std::thread::sleep(TAP_EVERY);
-            allowance =
-                (allowance + f64::from(rate) * TAP_EVERY.as_secs_f64()).min(f64::from(rate));
-            let Some(messages) = self.0.tapped(tap) else {
-                return Err("another tap has taken over; one at a time looks".to_owned());
-            };
-            for message in messages {
-                if allowance < 1.0 {
-                    break;
-                }
-                allowance -= 1.0;
-                goes_on = each(&Tapped {
-                    at: message.at_ms,
-                    shard: message.shard,
-                    analyzer: message.analyzer,
-                    severity: message.severity,
-                    bytes: message.bytes,
-                    payload: String::from_utf8_lossy(&message.payload).into_owned(),
-                });
-                if !goes_on {
-                    break;
-                }
-            }
-        }
-        self.0.end_tap(tap);
-        Ok(())
+    fn begin(&self, rate: u32) -> u64 {
+        self.0.begin_tap(rate)
+    }
+
+    fn take(&self, look: u64) -> Option<Vec<Tapped>> {
+        let shown = |message: TappedMessage| Tapped {
+            at: message.at_ms,
+            shard: message.shard,
+            analyzer: message.analyzer,
+            severity: message.severity,
+            bytes: message.bytes,
+            payload: String::from_utf8_lossy(&message.payload).into_owned(),
+        };
+        let messages = self.0.tapped(look)?;
+        Some(messages.into_iter().map(shown).collect())
+    }
+
+    fn end(&self, look: u64) {
+        self.0.end_tap(look);
     }
 }

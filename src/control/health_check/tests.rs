@@ -2,9 +2,10 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::sync::atomic::AtomicU16;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use super::*;
+use crate::executor::{self, tests::run_alone};
 use crate::fake::{Fake, FakeDeck};
 use weir_config::Config;
 use weir_ledger::certificate::Stamp;
@@ -50,10 +51,10 @@ fn core(slow_start: Duration) -> (Arc<Core>, Arc<FakeDeck>) {
     settings.health_interval = Duration::from_millis(40);
     settings.health_timeout = Duration::from_millis(250);
     settings.slow_start = slow_start;
-    (
-        Arc::new(Core::new(Box::new(Arc::clone(&deck)), settings)),
-        deck,
-    )
+    let core = Arc::new(Core::new(Box::new(Arc::clone(&deck)), settings));
+    let begin = |context: &Context| context.spawn("health checks", run(context.clone()));
+    executor::start(&core, begin).expect("started");
+    (core, deck)
 }
 
 fn eventually(what: &str, is_so: impl Fn() -> bool) {
@@ -66,31 +67,32 @@ fn eventually(what: &str, is_so: impl Fn() -> bool) {
 
 #[test]
 fn a_check_says_what_is_wrong() {
-    let timeout = Duration::from_millis(250);
+    let bell = Bell::default();
     let probe = Probe {
-        timeout,
-        resolver: Resolver::system(),
+        timeout: Duration::from_millis(250),
+        resolver: Resolver::system(&bell),
         own: weir_config::OwnListeners::default(),
         via: "weir-test".into(),
     };
-    let check = |endpoint: &Endpoint, _| probe.check(endpoint, None, || true);
-    for (status, word) in [
-        (500, "status 500"),
-        (302, "status 302"),
-        (508, "this distributor itself"),
-        (0, "no answer within 250ms"),
-    ] {
-        let (_, endpoint) = server(status);
-        let endpoint: Endpoint = endpoint.parse().expect("an endpoint");
-        let error = check(&endpoint, timeout).expect_err(word);
-        assert!(error.contains(word), "{error}");
-    }
-    let (_, endpoint) = server(204);
-    assert!(check(&endpoint.parse().expect("an endpoint"), timeout).is_ok());
-    let closed = "http://127.0.0.1:1/in".parse().expect("an endpoint");
-    assert!(check(&closed, timeout)
-        .expect_err("closed")
-        .contains("refused"));
+    run_alone(&bell, async {
+        for (status, word) in [
+            (500, "status 500"),
+            (302, "status 302"),
+            (508, "this distributor itself"),
+            (0, "no answer within 250ms"),
+        ] {
+            let (_, endpoint) = server(status);
+            let endpoint = endpoint.parse().expect("an endpoint");
+            let error = probe.check(&endpoint, None).await.expect_err(word);
+            assert!(error.contains(word), "{error}");
+        }
+        let (_, endpoint) = server(204);
+        let endpoint = endpoint.parse().expect("an endpoint");
+        assert!(probe.check(&endpoint, None).await.is_ok());
+        let closed = "http://127.0.0.1:1/in".parse().expect("an endpoint");
+        let error = probe.check(&closed, None).await.expect_err("closed");
+        assert!(error.contains("refused"), "{error}");
+    });
 }
 
 #[test]

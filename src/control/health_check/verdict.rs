@@ -28,7 +28,7 @@ const ROSTER_SETTLES: Duration = Duration::from_secs(2);
 
 /// What a check leads to.
 #[derive(Debug, PartialEq)]
-enum Move {
+pub(super) enum Move {
     Nothing,
     Up {
         slowly: bool,
@@ -40,8 +40,13 @@ enum Move {
     Down(u64),
 }
 
-/// Takes the result of a check; the roster follows.
-pub(super) fn apply(core: &Core, id: &Arc<str>, number: u64, result: Result<SocketAddr, String>) {
+/// Notes the result of a check, and says what follows. Waits for nothing.
+pub(super) fn judge(
+    core: &Core,
+    id: &Arc<str>,
+    number: u64,
+    result: Result<SocketAddr, String>,
+) -> Move {
     let (in_roster, returns, next) = {
         let state = core.state();
         let mut entries = state.entries().iter();
@@ -55,7 +60,7 @@ pub(super) fn apply(core: &Core, id: &Arc<str>, number: u64, result: Result<Sock
         let out = out.iter().map(|id| &**id).collect();
         let may_return = may_return(&takers(&state), &out);
         let Some(checked) = table.checked.get_mut(id).filter(|one| one.number == number) else {
-            return;
+            return Move::Nothing;
         };
         let returns = may_return && !checked.ejected && result.is_ok();
         let returns = returns && checked.out.take().is_some();
@@ -71,10 +76,14 @@ pub(super) fn apply(core: &Core, id: &Arc<str>, number: u64, result: Result<Sock
         log::warn!("analyzer {id} is {text} (--eject-refusals)");
         core.tell("note", id, format!("is {text}"));
     }
-    let next = match (next, in_roster) {
+    match (next, in_roster) {
         (Move::Nothing, Some(generation)) => refuses_all(core, id, number, generation),
         (next, _) => next,
-    };
+    }
+}
+
+/// The roster follows. Waits for the shards.
+pub(super) fn carry_out(core: &Core, id: &Arc<str>, number: u64, next: Move) {
     match next {
         Move::Nothing => {}
         Move::Elsewhere(generation, target) => {
