@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::http::{self, Reply};
 use weir_config::Endpoint;
+use weir_http::HeadWriter;
 
 /// Answers come within this; a tap's pieces are not bound by it.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -108,15 +109,16 @@ impl Client {
         patience: Option<Duration>,
     ) -> io::Result<Reply<Box<dyn Socket>>> {
         let (mut socket, host, prefix) = self.connect(patience)?;
-        let authorization = self.token.as_ref();
-        let authorization = authorization.map_or(String::new(), |token| {
-            format!("Authorization: Bearer {token}\r\n")
-        });
-        let head = format!(
-            "{method} {prefix}{path} HTTP/1.1\r\nHost: {host}\r\n{authorization}Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-            body.len()
-        );
-        let mut request = head.into_bytes();
+        let mut request = Vec::new();
+        let mut head = HeadWriter::request(&mut request, method, &prefix, path);
+        head.header("Host", &host);
+        if let Some(token) = &self.token {
+            head.header("Authorization", &format!("Bearer {token}"));
+        }
+        head.header("Content-Type", "application/json");
+        head.length(body.len());
+        head.header("Connection", "close");
+        head.end();
         request.extend_from_slice(body);
         socket.write_all(&request)?;
         http::read_response(socket)

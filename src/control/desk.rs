@@ -91,7 +91,8 @@ impl Desk {
     }
 
     fn take(&mut self, mut question: Question) {
-        let ask = ask_of(&mut question);
+        // The question keeps the name of the connection.
+        let ask = std::mem::take(&mut question.ask);
         let is_admin = ask.path == "/admin" || ask.path.starts_with("/admin/");
         if is_admin {
             return self.order(question, ask);
@@ -178,20 +179,6 @@ impl Desk {
 fn reply(operator: &Operator, question: &Question, ask: &Ask, response: &Response) {
     let bytes = http::respond(response, ask.method != "HEAD", question.keep_alive);
     operator.reply(question, bytes, true);
-}
-
-/// What is asked, without the name of the connection; the question keeps that.
-fn ask_of(question: &mut Question) -> Ask {
-    Ask {
-        worker: question.shard,
-        peer: question.peer,
-        is_stranger: question.is_stranger,
-        method: std::mem::take(&mut question.method),
-        path: std::mem::take(&mut question.path),
-        query: std::mem::take(&mut question.query),
-        headers: std::mem::take(&mut question.headers),
-        body: std::mem::take(&mut question.body),
-    }
 }
 
 /// Headers that docs/HTTP.md names, and what else a page's libraries add: headers that are not known change

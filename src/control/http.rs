@@ -11,9 +11,8 @@
 use std::io::{self, Read};
 
 use super::exchange::{Ask, Response};
-use weir_http::{http_date as date, reason, Limits, Reader, Request, Step};
+use weir_http::{http_date as date, HeadWriter, Limits, Reader, Step};
 use weir_ledger::certificate::Stamp;
-use weir_shard::ASKED_HEADERS;
 
 /// Most bytes of a request or response before its body.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -47,22 +46,10 @@ impl Requests {
                 Ok(Step::NeedMore) => return Ok(None),
                 // Not asked to go on, clients do so all the same after a moment.
                 Ok(Step::Continue) => {}
-                Ok(Step::Request(request)) => return Ok(Some(ask_of(&request))),
+                Ok(Step::Request(request)) => return Ok(Some(Ask::of(&request))),
                 Err(error) => return Err((error.status, error.detail)),
             }
         }
-    }
-}
-
-fn ask_of(request: &Request) -> Ask {
-    let header = |name: &&str| Some(((*name).to_owned(), request.header(name)?.to_owned()));
-    Ask {
-        method: request.method.to_owned(),
-        path: request.path.to_owned(),
-        query: request.query.to_owned(),
-        headers: ASKED_HEADERS.iter().filter_map(header).collect(),
-        body: request.body.to_vec(),
-        ..Ask::default()
     }
 }
 
@@ -94,12 +81,12 @@ fn more(socket: &mut impl Read, bytes: &mut Vec<u8>) -> io::Result<()> {
 
 /// The bytes of an answer. `with_body` is false for HEAD, whose answer has the same head.
 pub fn respond(response: &Response, with_body: bool, keep_alive: bool) -> Vec<u8> {
-    let mut out = head(response, keep_alive);
+    let mut out = Vec::new();
+    let mut head = head(&mut out, response, keep_alive);
     if !matches!(response.status, 204 | 304) {
-        let length = response.body.len();
-        out.extend_from_slice(format!("Content-Length: {length}\r\n").as_bytes());
+        head.length(response.body.len());
     }
-    out.extend_from_slice(b"\r\n");
+    head.end();
     if with_body {
         out.extend_from_slice(&response.body);
     }
@@ -108,8 +95,10 @@ pub fn respond(response: &Response, with_body: bool, keep_alive: bool) -> Vec<u8
 
 /// The head of an answer that comes in [`chunk`]s.
 pub fn respond_chunked(response: &Response, keep_alive: bool) -> Vec<u8> {
-    let mut out = head(response, keep_alive);
-    out.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n");
+    let mut out = Vec::new();
+    let mut head = head(&mut out, response, keep_alive);
+    head.header("Transfer-Encoding", "chunked");
+    head.end();
     out
 }
 
@@ -121,26 +110,20 @@ pub fn chunk(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-fn head(response: &Response, keep_alive: bool) -> Vec<u8> {
-    let (status, reason) = (response.status, reason(response.status));
-    let mut out = format!("HTTP/1.1 {status} {reason}\r\n");
+fn head<'a>(out: &'a mut Vec<u8>, response: &Response, keep_alive: bool) -> HeadWriter<'a> {
+    let mut head = HeadWriter::response(out, response.status);
     if !response.content_type.is_empty() {
-        out.push_str(&format!("Content-Type: {}\r\n", response.content_type));
+        head.header("Content-Type", response.content_type);
     }
     for (name, value) in &response.headers {
-        // No value is made of what a client wrote, so none has a line end.
-        out.push_str(&format!("{name}: {value}\r\n"));
+        head.header(name, value);
     }
     let date = date(Stamp::now().unix_ns / 1_000_000_000);
-    let date = std::str::from_utf8(&date).unwrap_or_default();
-    out.push_str(&format!("Date: {date}\r\n"));
-    out.push_str("X-Content-Type-Options: nosniff\r\n");
-    out.push_str(if keep_alive {
-        "Connection: keep-alive\r\n"
-    } else {
-        "Connection: close\r\n"
-    });
-    out.into_bytes()
+    head.header("Date", std::str::from_utf8(&date).unwrap_or_default());
+    head.header("X-Content-Type-Options", "nosniff");
+    let connection = if keep_alive { "keep-alive" } else { "close" };
+    head.header("Connection", connection);
+    head
 }
 
 /// What the head of a response says.
@@ -354,7 +337,7 @@ mod tests {
         let response = Response {
             status: 503,
             content_type: "text/plain",
-            headers: vec![("Retry-After", "1".into())],
+            headers: vec![("Retry-After", "1".into()), ("X", "a\r\nEvil: b".into())],
             body: b"not now".to_vec(),
         };
         let bytes = respond(&response, true, false);
@@ -365,6 +348,7 @@ mod tests {
         for line in [
             "HTTP/1.1 503 Service Unavailable\r\n",
             "Retry-After: 1\r\n",
+            "X: a??Evil: b\r\n",
             "Content-Length: 7\r\n",
             "Connection: close\r\n",
         ] {

@@ -383,11 +383,9 @@ async fn tap(core: &Core, ask: &Ask, connection: &mut Connection) -> io::Result<
     let seconds_max = u32::try_from(TAP_MAX.as_secs()).unwrap_or(u32::MAX);
     let rate = number("rate", 10).filter(|rate| (1..=TAP_RATE_MAX).contains(rate));
     let seconds = number("seconds", 5).filter(|seconds| (1..=seconds_max).contains(seconds));
-    let is_known = |pair: &str| {
-        let name = pair.split('=').next().unwrap_or_default();
-        ["", "rate", "seconds"].contains(&name)
-    };
-    let is_known = ask.query.split('&').all(is_known);
+    let is_known =
+        |(name, value): (&str, Option<_>)| ["rate", "seconds"].contains(&name) && value.is_some();
+    let is_known = weir_http::parameters(&ask.query).all(is_known);
     let (Some(rate), Some(seconds), true) = (rate, seconds, is_known) else {
         let text = format!(
             "query {:?}: allowed: rate 1 to {TAP_RATE_MAX}, seconds 1 to {seconds_max}",

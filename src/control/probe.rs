@@ -18,6 +18,7 @@ use super::resolver::{Resolver, Unresolved};
 use super::socket::Socket;
 use weir_clock::Limit;
 use weir_config::{Endpoint, OwnListeners};
+use weir_http::HeadWriter;
 use weir_protocol::text::Time;
 
 /// What every check needs.
@@ -88,14 +89,15 @@ impl Probe {
 
     async fn ask(&self, endpoint: &Endpoint, address: SocketAddr) -> io::Result<u16> {
         let mut socket = Socket::connect(address).await?;
-        let request = format!(
-            "GET {}/health HTTP/1.1\r\nHost: {}\r\nVia: 1.1 {}\r\nUser-Agent: weir/{}\r\nAccept: */*\r\nConnection: close\r\n\r\n",
-            endpoint.path,
-            endpoint.authority(),
-            self.via,
-            env!("CARGO_PKG_VERSION")
-        );
-        socket.write_all(request.as_bytes(), self.timeout).await?;
+        let mut request = Vec::new();
+        let mut head = HeadWriter::request(&mut request, "GET", &endpoint.path, "/health");
+        head.header("Host", &endpoint.authority());
+        head.header("Via", &format!("1.1 {}", self.via));
+        head.header("User-Agent", concat!("weir/", env!("CARGO_PKG_VERSION")));
+        head.header("Accept", "*/*");
+        head.header("Connection", "close");
+        head.end();
+        socket.write_all(&request, self.timeout).await?;
         let (mut bytes, mut some) = (Vec::new(), [0; 4096]);
         loop {
             match socket.read(&mut some).await? {

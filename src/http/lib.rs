@@ -17,6 +17,7 @@
 #![deny(clippy::cast_possible_truncation)]
 
 mod answer;
+mod ask;
 mod builder;
 mod chunked;
 mod error;
@@ -37,15 +38,16 @@ mod surrogates;
 mod time;
 
 pub use answer::{Answer, AnswerHead, ResponseReader, RetryAfter};
+pub use ask::Ask;
 pub use builder::{BuiltPacket, PacketBuilder, TCP_EMITTER};
 pub use error::HttpError;
 pub use ids::{uuid_text, Ids, SeededIds, UUID_BYTES};
 pub use level::{level_of, severity_of};
 pub use ndjson::parse_ndjson;
 pub use packet::{parse_packet, Packet, PacketLimits};
-pub use query::{parameter, parameters};
+pub use query::{parameter, parameters, percent_decoded, percent_encoded};
 pub use reader::{Limits, Reader, Request, Step, CONTINUE};
 pub use refusal::{body_kind, BodyKind, PacketError, Position, INVALID_BODY};
-pub use respond::{reason, respond, respond_head};
+pub use respond::{reason, respond, respond_head, HeadWriter};
 pub use surrogates::without_lone_surrogates;
 pub use time::{http_date, iso8601, DATE_BYTES, TIMESTAMP_BYTES};

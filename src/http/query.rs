@@ -1,4 +1,4 @@
-//! Parameters of a query.
+//! Parameters of a query, parts of a path: what percent signs mean.
 
 use std::borrow::Cow;
 
@@ -40,6 +40,41 @@ fn decode(value: &str) -> Option<Cow<'_, str>> {
     String::from_utf8(decoded).ok().map(Cow::Owned)
 }
 
+/// A part of a path: `a%2Fb` becomes `a/b`. What is no escape, or no UTF-8 afterwards, stays visible.
+pub fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [byte, tail @ ..] = rest {
+        rest = tail;
+        let escaped = match (byte, tail) {
+            (b'%', [high, low, ..]) => hex(*high).zip(hex(*low)),
+            _ => None,
+        };
+        bytes.push(match escaped {
+            Some((high, low)) => {
+                rest = &tail[2..];
+                high << 4 | low
+            }
+            None => *byte,
+        });
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// What is not a letter, a digit or one of `-._~` is escaped, so that any id fits a path.
+pub fn percent_encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            let digit = |digit: u8| char::from(b"0123456789ABCDEF"[usize::from(digit)]);
+            out.extend(['%', digit(byte >> 4), digit(byte & 15)]);
+        }
+    }
+    out
+}
+
 /// Value of a hexadecimal digit.
 pub(super) fn hex(digit: u8) -> Option<u8> {
     match digit {
@@ -64,5 +99,15 @@ mod tests {
         for missing in ["bad", "bytes", "y", "emitterid", ""] {
             assert_eq!(of(missing), None, "{missing}");
         }
+    }
+
+    #[test]
+    fn any_id_survives_a_path() {
+        for id in ["a1", "10.0.0.1:5000", "a/b c?d%25#é", "a+b", "%", ""] {
+            assert_eq!(percent_decoded(&percent_encoded(id)), id);
+        }
+        assert_eq!(percent_encoded("a/b é"), "a%2Fb%20%C3%A9");
+        assert_eq!(percent_decoded("100%"), "100%");
+        assert_eq!(percent_decoded("%zz%41+%+1"), "%zzA+%+1");
     }
 }

@@ -23,20 +23,60 @@ pub fn respond_head(
     body_bytes: usize,
     keep_alive: bool,
 ) {
-    out.extend_from_slice(b"HTTP/1.1 ");
-    number(out, usize::from(status));
-    out.push(b' ');
-    out.extend_from_slice(reason(status).as_bytes());
-    header(out, "Content-Type", content_type);
-    out.extend_from_slice(b"\r\nContent-Length: ");
-    number(out, body_bytes);
+    let mut head = HeadWriter::response(out, status);
+    head.header("Content-Type", content_type);
+    head.length(body_bytes);
     for (name, value) in headers {
-        header(out, name, value);
+        head.header(name, value);
     }
     if !keep_alive {
-        out.extend_from_slice(b"\r\nConnection: close");
+        head.header("Connection", "close");
     }
-    out.extend_from_slice(b"\r\n\r\n");
+    head.end();
+}
+
+/// Writes a head: the first line, then headers. A control character in a name or a value becomes `?`, so that
+/// neither can start a line of its own.
+pub struct HeadWriter<'a>(&'a mut Vec<u8>);
+
+impl<'a> HeadWriter<'a> {
+    /// Of a response.
+    pub fn response(out: &'a mut Vec<u8>, status: u16) -> HeadWriter<'a> {
+        out.extend_from_slice(b"HTTP/1.1 ");
+        number(out, usize::from(status));
+        out.push(b' ');
+        out.extend_from_slice(reason(status).as_bytes());
+        HeadWriter(out)
+    }
+
+    /// Of a request for `prefix` and `path`, one behind the other.
+    pub fn request(out: &'a mut Vec<u8>, method: &str, prefix: &str, path: &str) -> HeadWriter<'a> {
+        text(out, method);
+        out.push(b' ');
+        text(out, prefix);
+        text(out, path);
+        out.extend_from_slice(b" HTTP/1.1");
+        HeadWriter(out)
+    }
+
+    /// One more header.
+    pub fn header(&mut self, name: &str, value: &str) {
+        self.0.extend_from_slice(b"\r\n");
+        text(self.0, name);
+        self.0.extend_from_slice(b": ");
+        text(self.0, value);
+    }
+
+    /// `Content-Length`.
+    pub fn length(&mut self, bytes: usize) {
+        self.0.extend_from_slice(b"\r\nContent-Length: ");
+        number(self.0, bytes);
+    }
+
+    /// The empty line.
+    pub fn end(self) {
+        self.0.extend_from_slice(b"\r\n\r\n");
+    }
 }
 
 /// Phrase behind a status.
@@ -69,13 +109,6 @@ pub fn reason(status: u16) -> &'static str {
         508 => "Loop Detected",
         _ => "Unknown",
     }
-}
-
-fn header(out: &mut Vec<u8>, name: &str, value: &str) {
-    out.extend_from_slice(b"\r\n");
-    text(out, name);
-    out.extend_from_slice(b": ");
-    text(out, value);
 }
 
 fn text(out: &mut Vec<u8>, text: &str) {

@@ -49,7 +49,7 @@ pub use accepts::Listeners;
 pub use context::Context;
 pub use hops::pseudonym;
 pub use http_out::aside::{open_refused, refused_file_name};
-pub use operator::{HttpTarget, Operator, OrderDone, OrderRefused, Question, ASKED_HEADERS};
+pub use operator::{HttpTarget, Operator, OrderDone, OrderRefused, Question};
 pub use refused::{RefusedCounts, RefusedPacket, RefusedPackets};
 pub use shared::{HttpAnalyzerReport, HttpReport, Live, Pace, ShardReport, Shared, Stop};
 pub use tap::TappedMessage;

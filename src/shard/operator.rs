@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{sync_channel, Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,25 +22,13 @@ use super::shared::{Live, ShardReport, Shared};
 use super::tap::TappedMessage;
 use weir_clock::Limit;
 use weir_engine::{Order, OrderError};
+use weir_http::Ask;
 use weir_protocol::text::Time;
 
 /// Orders that may wait for shard 0; it takes them every turn.
 const SLIPS_MAX: usize = 1024;
 /// Questions that may wait for the control thread; beyond, the shard answers 503 itself.
 const QUESTIONS_MAX: usize = 1024;
-/// Headers that the control side gets to see.
-pub const ASKED_HEADERS: [&str; 10] = [
-    "accept",
-    "accept-encoding",
-    "access-control-request-headers",
-    "access-control-request-method",
-    "authorization",
-    "content-type",
-    "host",
-    "if-none-match",
-    "last-event-id",
-    "origin",
-];
 /// Shard 0 answers within a turn; when it does not, something is wrong with it.
 const ORDER_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -101,20 +89,8 @@ pub struct Question {
     pub shard: u16,
     /// Which connection, and which of its requests: names it to the shard.
     pub(super) token: u64,
-    /// Address of the client, when known: behind a trusted proxy the one that it forwards for.
-    pub peer: Option<IpAddr>,
-    /// It was asked under a name that is not known: it is told no more than a status.
-    pub is_stranger: bool,
-    /// Method, as the client wrote it.
-    pub method: String,
-    /// Path, without the query.
-    pub path: String,
-    /// What stands behind the question mark.
-    pub query: String,
-    /// Names in lower case.
-    pub headers: Vec<(String, String)>,
-    /// The body, decoded.
-    pub body: Vec<u8>,
+    /// What is asked.
+    pub ask: Ask,
     /// The connection stays after the answer.
     pub keep_alive: bool,
 }

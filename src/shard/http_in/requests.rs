@@ -10,13 +10,13 @@ use std::borrow::Cow;
 
 use super::{Clients, Stage};
 use crate::context::{Context, Phase};
-use crate::operator::{Question, ASKED_HEADERS};
+use crate::operator::Question;
 use crate::port::Io;
 use crate::slab::{token, Kind, Slot};
 use weir_config::Cors;
 use weir_engine::{Ticket, Unit, UnitRefused};
 use weir_http as http;
-use weir_http::{BodyKind, Packet, PacketError, Request, TIMESTAMP_BYTES, UUID_BYTES};
+use weir_http::{Ask, BodyKind, Packet, PacketError, Request, TIMESTAMP_BYTES, UUID_BYTES};
 
 /// Body of a request that the control side answers: a thousand of them may wait.
 const QUESTION_BODY_BYTES_MAX: usize = 64 * 1024;
@@ -220,16 +220,12 @@ impl<I: Io> Clients<I> {
         let question = Question {
             shard: cx.index,
             token: token(Kind::HttpReceive, slot),
-            peer: client.caller,
-            is_stranger: client.is_stranger,
-            method: request.method.to_owned(),
-            path: request.path.to_owned(),
-            query: request.query.to_owned(),
-            headers: ASKED_HEADERS
-                .iter()
-                .filter_map(|name| Some(((*name).to_owned(), request.header(name)?.to_owned())))
-                .collect(),
-            body: request.body.to_vec(),
+            ask: Ask {
+                worker: cx.index,
+                peer: client.caller,
+                is_stranger: client.is_stranger,
+                ..Ask::of(request)
+            },
             keep_alive: client.keep_alive,
         };
         client.stage = Stage::Control { streams: false };
