@@ -3,7 +3,7 @@
 //! ```text
 //! lib.rs        what it is made from              core.rs      what all share
 //! executor.rs   tasks: read this first            bell.rs      wakes them; hand.rs: waits for them
-//! desk.rs       what the shards ask               socket.rs    sockets of the executor
+//! questions.rs  what the shards ask               socket.rs    sockets of the executor
 //! answer.rs     questions that change nothing     admin.rs     orders
 //! state.rs      what is shown, made of reports    rates.rs, track.rs, posts.rs: over time
 //! events.rs     what happened                     bottleneck.rs: what slows everything down
@@ -21,7 +21,6 @@ pub mod books;
 pub mod bottleneck;
 pub mod client;
 pub mod core;
-mod desk;
 pub mod events;
 pub mod exchange;
 mod executor;
@@ -35,6 +34,7 @@ pub mod outlier;
 pub mod page;
 pub mod posts;
 pub mod probe;
+mod questions;
 pub mod ramps;
 pub mod rates;
 pub mod resolver;
@@ -59,10 +59,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 use self::core::{lock, Core};
-use self::desk::Desk;
 use self::executor::{sleep, Context};
 use self::listener::{AdminAt, Listener};
 use self::outlier::EjectRule;
+use self::questions::Questions;
 use weir_config::{Admin, Config, Cors, Hosts, HttpAnalyzer, OwnListeners, Token};
 use weir_ledger::certificate::Stamp;
 use weir_service::sockets::AdminSocket;
@@ -232,8 +232,8 @@ pub fn serve(operator: Operator, settings: Settings) -> io::Result<Running> {
     let core = Arc::new(Core::new(Box::new(operator.clone()), settings));
     let questions = operator.questions(core.bell.waker());
     let thread = executor::start(&core, move |context| {
-        let desk = Desk::new(context, operator);
-        context.spawn_to_its_end("questions", desk.run(questions));
+        let answers = Questions::new(context, operator);
+        context.spawn_to_its_end("questions", answers.run(questions));
         context.spawn("ramps", step_ramps(context.clone()));
         context.spawn("health checks", health_check::run(context.clone()));
         if let Some(listener) = listener {

@@ -251,7 +251,7 @@ mod tests {
             http: Some(0),
             ..asked
         };
-        assert_eq!(divided(rest, 2_100).http, 2_100 - 900 - 42 - 32 - 170 - 256);
+        assert_eq!(divided(rest, 2_100).http, 2_100 - 900 - 50 - 32 - 170 - 256);
         let huge = Needs {
             emitters: usize::MAX,
             ..NEEDS

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::common::until;
-use crate::site::Site;
+use weir_testkit::site::Site;
+use weir_testkit::until;
 
 const ANALYZERS: usize = 200;
 const SHARDS: usize = 2;

@@ -14,7 +14,7 @@ use weir_ledger::certificate::Stamp;
 fn core() -> Arc<Core> {
     let deck = Arc::new(FakeDeck::default());
     *lock(&deck.reports) = Fake::new(&[1.0]).reports;
-    let settings = Settings::new(Stamp::now());
+    let settings = Settings::of(&weir_config::Config::default(), Stamp::now());
     Arc::new(Core::new(Box::new(deck), settings))
 }
 

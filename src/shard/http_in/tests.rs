@@ -86,11 +86,11 @@ fn what_the_control_side_would_answer_gets_503_while_nobody_is_there() {
 fn a_question_waits_for_its_reply_and_what_comes_behind_it_waits_as_well() {
     let (mut rig, slot) = rig();
     let operator = crate::Operator::new(std::sync::Arc::clone(&rig.cx.shared));
-    let questions = operator.questions();
+    let questions = operator.questions(std::task::Waker::noop().clone());
     let ask = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
     assert!(rig.asks(slot, &[&ask[..], &post("{")].concat()).is_empty());
     let question = questions.try_recv().expect("asked");
-    assert_eq!(question.path, "/health");
+    assert_eq!(question.ask.path, "/health");
     let held = rig.clients.report(0).held_bytes;
     assert!(held > 0, "the request behind it is counted");
     assert_eq!(rig.clients.counts().requests, 1);

@@ -25,16 +25,16 @@ use weir_shard::{Operator, Question};
 const ORDERS_MAX: usize = 64;
 
 /// Answers questions and keeps event streams going.
-pub(super) struct Desk {
+pub(super) struct Questions {
     context: Context,
     operator: Operator,
     streams: Streams<Question>,
     orders: Rc<Cell<usize>>,
 }
 
-impl Desk {
-    pub(super) fn new(context: &Context, operator: Operator) -> Desk {
-        Desk {
+impl Questions {
+    pub(super) fn new(context: &Context, operator: Operator) -> Questions {
+        Questions {
             context: context.clone(),
             operator,
             streams: Streams::default(),
