@@ -148,9 +148,7 @@ impl World {
 
     /// A number that grows as long as something is getting on.
     pub(super) fn progress(&self) -> u64 {
-        let net = self.net.borrow();
-        let streams = self.emitters.iter().flat_map(|emitter| &emitter.streams);
-        let read: u64 = streams.map(|stream| net.consumed(stream.conn)).sum();
+        let read = self.net.borrow().consumed_by_shards();
         let received: u64 = self.analyzers.iter().map(|a| a.deliveries).sum();
         read + received + self.oracle.acked + self.http.progress()
     }

@@ -547,6 +547,11 @@ impl Net {
         self.conns[id].consumed
     }
 
+    /// Bytes that shards have read, of all connections.
+    pub(super) fn consumed_by_shards(&self) -> u64 {
+        self.conns.iter().map(|conn| conn.consumed).sum()
+    }
+
     /// The shard has cut its peer off.
     pub(super) fn is_deaf(&self, id: ConnId) -> bool {
         self.conns[id].shard_deaf
