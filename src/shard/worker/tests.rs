@@ -1,7 +1,5 @@
 //! Whole turns on a ground that answers nothing.
 
-use std::time::Instant;
-
 use super::*;
 use crate::mesh::HandOver;
 use crate::testing::{ground, FakeIo, Ground};
@@ -68,24 +66,5 @@ fn a_report_shares_the_latencies_of_its_lanes() {
     let (before, after) = (worker.report(), worker.report());
     for (one, other) in before.lanes.iter().zip(&after.lanes) {
         assert!(Arc::ptr_eq(&one.latency_us, &other.latency_us));
-    }
-}
-
-/// How long a turn is because of a report: `cargo test --release -p weir-shard -- --ignored --nocapture report`.
-#[test]
-#[ignore = "a measurement"]
-fn the_time_of_a_report() {
-    for count in [4, 64, 1_000] {
-        let mut worker = with_analyzers(count);
-        let mut times_us: Vec<f64> = (0..200)
-            .map(|_| {
-                let began = Instant::now();
-                worker.publish();
-                began.elapsed().as_secs_f64() * 1e6
-            })
-            .collect();
-        times_us.sort_by(f64::total_cmp);
-        let (median, most) = (times_us[100], times_us[199]);
-        eprintln!("{count} analyzers: a report takes {median:.1} us, {most:.1} us at most");
     }
 }
