@@ -12,6 +12,7 @@ pub(super) use control::{name_of_server, Control};
 pub(super) use plan::{ClientFault, HttpPlan, ServerFault};
 pub(super) use server::Server;
 
+use super::kernel::Trouble;
 use super::oracle::{Known, Oracle};
 use super::plan::{OperatorFault, Plan, What, MS};
 use super::world::{Event, World};
@@ -109,8 +110,9 @@ impl World {
             return Ok(false);
         }
         self.http.server_ns[index] = u64::MAX;
-        // A shard that is slow to look at what came takes an answer for none.
-        let is_lenient = self.plan.noise.delays_reads();
+        // A shard that is slow to look at what came, or had no memory for it, takes an answer for none.
+        let had_no_memory = |trouble: &Trouble| trouble.no_memory_until_ns > 0;
+        let is_lenient = self.plan.noise.delays_reads() || self.trouble.iter().any(had_no_memory);
         let mut net = self.net.borrow_mut();
         let server = &mut self.http.servers[index];
         let next = server.step(&mut net, &mut self.oracle, is_lenient);
