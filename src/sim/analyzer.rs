@@ -501,11 +501,12 @@ impl Analyzer {
 
     /// Links that a shard has cut off in this moment, and whether each had read and ACKed all that it was sent.
     pub(super) fn cut_now<'a>(&'a self, net: &'a Net) -> impl Iterator<Item = bool> + 'a {
-        let cut = self.links.iter().filter(|link| net.was_cut_now(link.conn));
-        cut.map(|link| {
+        let links = self.links.iter().filter(|link| link.conn != ConnId::MAX);
+        links.filter_map(|link| {
+            let was_quiet = net.cut_now(link.conn)?;
             let has_acked = link.acked == link.received && link.batch.is_none();
             let is_idle = link.unread.is_empty() && link.out.is_empty();
-            has_acked && is_idle && link.welcomed_or_fed() && net.is_quiet(link.conn)
+            Some(has_acked && is_idle && link.welcomed_or_fed() && was_quiet)
         })
     }
 

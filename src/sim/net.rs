@@ -141,8 +141,8 @@ struct Conn {
     drop_unsent: bool,
     /// The shard shut its own reading down.
     shard_deaf: bool,
-    /// When it did that or closed, and the bytes that had arrived there until then.
-    cut: Option<(u64, u64)>,
+    /// When it did that or closed.
+    cut: Option<Cut>,
     /// Nothing gets through any more, and nobody is told.
     vanished: bool,
     accepted: bool,
@@ -152,11 +152,27 @@ struct Conn {
     consumed: u64,
 }
 
+/// How things stood when a shard cut its peer off. What comes after may throw bytes away.
+#[derive(Clone, Copy)]
+struct Cut {
+    at_ns: u64,
+    /// Bytes that had arrived at the shard.
+    arrived: u64,
+    /// The peer had read everything, and all that it had sent was there.
+    was_quiet: bool,
+}
+
 impl Conn {
     fn note_cut(&mut self, now_ns: u64) {
         self.to_shard.advance(now_ns);
-        let arrived = self.consumed + self.to_shard.readable.len() as u64; // in memory
-        self.cut.get_or_insert((now_ns, arrived));
+        let cut = Cut {
+            at_ns: now_ns,
+            arrived: self.consumed + self.to_shard.readable.len() as u64, // in memory
+            was_quiet: self.to_peer.flying.is_empty()
+                && self.to_peer.readable.is_empty()
+                && self.to_shard.flying.iter().all(|(at, _)| *at <= now_ns),
+        };
+        self.cut.get_or_insert(cut);
     }
 }
 
@@ -557,26 +573,17 @@ impl Net {
         self.conns[id].shard_deaf
     }
 
-    /// The shard cut its peer off, or closed, at this moment.
-    pub(super) fn was_cut_now(&self, id: ConnId) -> bool {
-        self.conns[id]
-            .cut
-            .is_some_and(|(at_ns, _)| at_ns == self.now_ns)
+    /// The shard cut its peer off, or closed, at this moment; whether the peer had read everything, and all that
+    /// it had sent was there.
+    pub(super) fn cut_now(&self, id: ConnId) -> Option<bool> {
+        let cut = self.conns[id].cut.filter(|cut| cut.at_ns == self.now_ns);
+        cut.map(|cut| cut.was_quiet)
     }
 
     /// Bytes that had arrived at the shard's host before the shard cut its peer off.
     pub(super) fn heard(&self, id: ConnId) -> u64 {
         let conn = &self.conns[id];
-        conn.cut.map_or(conn.consumed, |(_, arrived)| arrived)
-    }
-
-    /// The peer has read everything that was sent to it, and all that it sent has arrived.
-    pub(super) fn is_quiet(&self, id: ConnId) -> bool {
-        let conn = &self.conns[id];
-        let is_there = |(at_ns, _): &(u64, Vec<u8>)| *at_ns <= self.now_ns;
-        conn.to_peer.flying.is_empty()
-            && conn.to_peer.readable.is_empty()
-            && conn.to_shard.flying.iter().all(is_there)
+        conn.cut.map_or(conn.consumed, |cut| cut.arrived)
     }
 
     /// A peer that closed in good order was not read to its end, and does not know.
