@@ -11,6 +11,7 @@ use weir::engine::{
     Engine, EngineConfig, Entry, Ingest, LaneId, LinkEpoch, Memory, OnSlow, Reach, Reason, Roster,
     VecMemory,
 };
+use weir::engine::{SourceError, EMITTERS_PORT};
 use weir::protocol::frame::FrameError;
 use weir_testkit::Random;
 
@@ -102,7 +103,7 @@ impl Bench {
             entries: vec![entry],
         };
         assert!(engine.apply_roster(&roster, |_| None));
-        (0..feed.len()).for_each(|emitter| engine.emitter_opened(emitter));
+        (0..feed.len()).for_each(|emitter| engine.emitter_opened(emitter, EMITTERS_PORT));
         let lane = engine.lane_of(epoch).expect("it is up");
         Bench {
             engine,
@@ -176,7 +177,10 @@ impl Bench {
         let full = outcome == Ingest::PartialMemoryFull;
         let bad = self.follow(emitter, &rest[..taken], full);
         match outcome {
-            Ingest::BadFrame { error, offset } => {
+            Ingest::BadStream { error, offset } => {
+                let SourceError::Frame(error) = error else {
+                    panic!("frames are all that is spoken: {error}");
+                };
                 assert_eq!(bad, Some((error, offset)));
                 let long = matches!(error, FrameError::TooLong { .. });
                 self.end(emitter, usize::from(long));
@@ -231,7 +235,7 @@ impl Bench {
         self.sources[emitter].held.clear();
         self.errors[error] += 1;
         self.engine.emitter_closed(emitter);
-        self.engine.emitter_opened(emitter);
+        self.engine.emitter_opened(emitter, EMITTERS_PORT);
     }
 
     /// All that is queued is sent and ACKed.

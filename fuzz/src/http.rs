@@ -11,6 +11,7 @@ use weir::http::{
 };
 use weir::protocol::frame;
 use weir::protocol::record::{wrap_frame, Record};
+use weir::protocol::Form;
 
 use super::input::{pieces, Input};
 
@@ -252,7 +253,7 @@ fn frames(stream: &[u8]) {
             break;
         };
         let mut record = Vec::new();
-        wrap_frame(one, &mut record);
+        wrap_frame(Form::Raw, one, &mut record);
         let (record, nothing) = Record::parse(&record).expect("a record");
         assert!(nothing.is_empty() && record.frame() == Some(one));
         if !builder.push(one, [1; 16], &now()) {

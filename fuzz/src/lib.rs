@@ -19,6 +19,7 @@ pub mod http;
 pub mod input;
 pub mod link;
 pub mod native;
+pub mod sources;
 pub mod tree;
 pub mod values;
 pub mod vectors;
@@ -27,8 +28,9 @@ pub mod vectors;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets. Each has a file in `fuzz_targets` and a folder in `corpus`.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     ("frames", frames::run),
+    ("sources", sources::run),
     ("control", control::run),
     ("native", native::run),
     ("detect", detect::run),

@@ -166,6 +166,16 @@ fn of_operations() -> Vec<Seed> {
             [&[0, 1, 1, 0, 0, 9][..], &frames, &frames].concat(),
         ),
         (
+            "sources",
+            "undecided".into(),
+            [&[0, 1, 0, 9][..], &frames].concat(),
+        ),
+        (
+            "sources",
+            "frames".into(),
+            [&[1, 0, 3, 1][..], &frames].concat(),
+        ),
+        (
             "frames",
             "small-memory".into(),
             [&[0, 2, 2, 2, 0, 9][..], &frames, &frames].concat(),

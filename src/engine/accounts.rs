@@ -216,6 +216,7 @@ impl<M: Memory> Engine<M> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::EMITTERS_PORT;
     use crate::{EngineConfig, Entry, LinkEpoch, OnSlow, Reach, Roster, VecMemory, Window};
 
     const FRAME: [u8; 5] = [0, 0, 0, 5, 3];
@@ -233,7 +234,7 @@ mod tests {
             on_slow: OnSlow::Spill,
         };
         let mut engine = Engine::new(config, VecMemory::new(64, 4096));
-        engine.emitter_opened(0);
+        engine.emitter_opened(0, EMITTERS_PORT);
         engine
     }
 

@@ -51,6 +51,15 @@ impl Assembler {
         self.carry.truncate(len);
     }
 
+    /// Forgets the first `len` carried bytes.
+    pub(super) fn forget(&mut self, len: usize) {
+        if len >= self.carry.len() {
+            self.clear();
+        } else {
+            self.carry.drain(..len);
+        }
+    }
+
     /// Forgets the carried bytes.
     pub(super) fn clear(&mut self) {
         self.carry.clear();

@@ -11,6 +11,8 @@ pub enum Reason {
     FrameCutOff,
     /// It had not arrived whole when its time was over.
     FrameTimeout,
+    /// Bytes that its protocol does not have there.
+    StreamMalformed,
     PartialMemoryFull,
     FirstWeightInvalid,
     HandshakeTimeout,
@@ -47,11 +49,12 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Reason; 29] = [
+    pub const ALL: [Reason; 30] = [
         Reason::FrameTooShort,
         Reason::FrameTooLong,
         Reason::FrameCutOff,
         Reason::FrameTimeout,
+        Reason::StreamMalformed,
         Reason::PartialMemoryFull,
         Reason::FirstWeightInvalid,
         Reason::HandshakeTimeout,
@@ -86,6 +89,7 @@ impl Reason {
             Reason::FrameTooLong => "frame_too_long",
             Reason::FrameCutOff => "frame_cut_off",
             Reason::FrameTimeout => "frame_timeout",
+            Reason::StreamMalformed => "stream_malformed",
             Reason::PartialMemoryFull => "partial_memory_full",
             Reason::FirstWeightInvalid => "first_weight_invalid",
             Reason::HandshakeTimeout => "handshake_timeout",

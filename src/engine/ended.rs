@@ -64,8 +64,8 @@ impl EndedList {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Window;
     use crate::{Engine, EngineConfig, Entry, Ingest, OnSlow, Reach, Roster, VecMemory};
+    use crate::{Window, EMITTERS_PORT};
 
     /// A roster of native analyzers, numbered from 0, each with the link of that count.
     fn roster(epoch: u64, weights: &[f64]) -> Roster {
@@ -106,7 +106,7 @@ mod tests {
             assert!(engine.apply_roster(roster, |entry| Some((link(entry.analyzer), Window::ANY))));
             engine.table_changes().tables
         };
-        engine.emitter_opened(0);
+        engine.emitter_opened(0, EMITTERS_PORT);
         let ten = [0, 0, 0, 5, 3].repeat(10);
         assert_eq!(apply(&mut engine, &roster(1, &[0.5, 0.5])), 1);
         assert_eq!(engine.ingest(0, &ten), Ingest::Taken);

@@ -1,19 +1,25 @@
-//! Frame, route, batch: the hot path. Every received byte of an emitter passes through here once.
+//! Source, route, batch: the hot path. Every received byte of an emitter passes through here once.
 //!
 //! ```text
-//! received  [..rest of a carried frame][frame][frame][frame][part]
-//!             finish_carried             route  route  route  carry
-//!                                          `-> tree -> lane's tail
+//! received  [..rest of a carried element][element][element][element][part]
+//!             finish_carried               route    route    route    carry
+//!                                            `-> tree -> lane's tail
 //! ```
+//!
+//! What an element is says the connection's source (`src/source`). The loop over a chunk is compiled for each
+//! source by itself: which one it is, is asked once a chunk.
 
 use super::assembler::Assembler;
 use super::counters::Reason;
-use super::lane::Form;
+use super::lane::Layout;
 use super::shard::Engine;
 use super::tree::UnitSize;
 use super::{LaneId, Memory};
-use weir_protocol::frame::{self, FrameError};
-use weir_protocol::record::wrap_frame;
+use weir_protocol::foreign::LOOK_BYTES;
+use weir_protocol::frame::FrameError;
+use weir_protocol::record::{wrap_parts, WRAPPED_HEADER_BYTES};
+use weir_protocol::Form;
+use weir_source::{with_source, Element, Limits, Protocol, Source, SourceError, Step, Stream};
 
 /// What became of received bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,14 +32,15 @@ pub enum Ingest {
         /// Bytes that were taken.
         taken: usize,
     },
-    /// The stream cannot be followed: close it. Whole frames before were taken.
-    BadFrame {
+    /// The stream cannot be followed: close it. Whole elements before were taken. See
+    /// [`Engine::bad_bytes`].
+    BadStream {
         /// What is wrong.
-        error: FrameError,
-        /// Where in the stream the frame starts, in bytes.
+        error: SourceError,
+        /// Where in the stream that begins, in bytes.
         offset: u64,
     },
-    /// The memory for partial frames is full, and its own takes most of it: close it. Whole frames before
+    /// The memory for partial frames is full, and its own takes most of it: close it. Whole elements before
     /// were taken.
     PartialMemoryFull,
 }
@@ -41,17 +48,28 @@ pub enum Ingest {
 /// Why ingest ends early.
 enum Refusal {
     Stall,
-    Frame(FrameError),
+    Source(SourceError),
     PartialMemory,
 }
 
+/// What [`Engine::finish_carried`] has come to.
+enum Finished {
+    /// The step is done.
+    Step,
+    /// It needs more bytes than there are.
+    NotYet,
+    Speaks(Protocol),
+}
+
 impl<M: Memory> Engine<M> {
-    /// An emitter connected; `emitter` is the index of its connection.
-    pub fn emitter_opened(&mut self, emitter: usize) {
+    /// An emitter connected to a port that speaks `allowed`; `emitter` is the index of its connection.
+    pub fn emitter_opened(&mut self, emitter: usize, allowed: &'static [Protocol]) {
         if self.assemblers.len() <= emitter {
             self.assemblers.resize_with(emitter + 1, Assembler::default);
+            self.streams.resize_with(emitter + 1, Stream::default);
         }
         self.assemblers[emitter] = Assembler::default();
+        self.streams[emitter] = Stream::undecided(allowed);
     }
 
     /// An emitter is gone. A frame that it left unfinished is counted and forgotten: it was never
@@ -61,6 +79,7 @@ impl<M: Memory> Engine<M> {
             self.counters.count(Reason::FrameCutOff);
         }
         self.assemblers[emitter] = Assembler::default();
+        self.streams[emitter] = Stream::default();
     }
 
     /// Whether an emitter has sent anything.
@@ -84,14 +103,25 @@ impl<M: Memory> Engine<M> {
         ok
     }
 
-    /// Takes in what an emitter sent: each whole frame goes to one lane. Others may have to go for it, see
+    /// Takes in what an emitter sent: each whole element goes to one lane. Others may have to go for it, see
     /// [`Engine::next_evicted`].
     pub fn ingest(&mut self, emitter: usize, data: &[u8]) -> Ingest {
         if (self.stalled || !self.rerouting.is_idle()) && !self.can_ingest() {
             return Ingest::Stalled { taken: 0 };
         }
         let mut rest = data;
-        let outcome = self.ingest_frames(emitter, &mut rest);
+        let mut stream = std::mem::take(&mut self.streams[emitter]);
+        let outcome = loop {
+            let outcome = with_source!(&mut stream, source => {
+                self.ingest_stream(emitter, source, &mut rest)
+            });
+            match outcome {
+                Ok(Some(protocol)) => stream = protocol.start(),
+                Ok(None) => break Ok(()),
+                Err(refusal) => break Err(refusal),
+            }
+        };
+        self.streams[emitter] = stream;
         let taken = data.len() - rest.len();
         self.assemblers[emitter].advance(taken);
         match outcome {
@@ -100,13 +130,11 @@ impl<M: Memory> Engine<M> {
                 self.stalled = true;
                 Ingest::Stalled { taken }
             }
-            Err(Refusal::Frame(error)) => {
-                self.counters.count(match error {
-                    FrameError::TooShort { .. } => Reason::FrameTooShort,
-                    FrameError::TooLong { .. } => Reason::FrameTooLong,
-                });
+            Err(Refusal::Source(error)) => {
+                self.counters.count(reason_of(error));
+                self.look_at(emitter, rest);
                 let offset = self.assemblers[emitter].offset() - self.forget_carried(emitter);
-                Ingest::BadFrame { error, offset }
+                Ingest::BadStream { error, offset }
             }
             Err(Refusal::PartialMemory) => {
                 self.counters.count(Reason::PartialMemoryFull);
@@ -114,6 +142,19 @@ impl<M: Memory> Engine<M> {
                 Ingest::PartialMemoryFull
             }
         }
+    }
+
+    /// What a stream that cannot be followed has at [`Ingest::BadStream`]'s offset: the first bytes of it that were
+    /// there, at most [`LOOK_BYTES`]. Until the next stream that cannot be followed.
+    pub fn bad_bytes(&self) -> &[u8] {
+        &self.bad_bytes
+    }
+
+    fn look_at(&mut self, emitter: usize, rest: &[u8]) {
+        let carried = self.assemblers[emitter].carried();
+        let seen = carried.iter().chain(rest).take(LOOK_BYTES);
+        self.bad_bytes.clear();
+        self.bad_bytes.extend(seen);
     }
 
     /// The stream is not followed any more: its partial frame makes room. Returns the frame's bytes.
@@ -124,52 +165,89 @@ impl<M: Memory> Engine<M> {
         carried as u64
     }
 
-    fn ingest_frames(&mut self, emitter: usize, rest: &mut &[u8]) -> Result<(), Refusal> {
-        if !self.assemblers[emitter].carried().is_empty() {
-            self.finish_carried(emitter, rest)?;
+    /// Takes what `rest` holds, with what was carried before it. Returns what the connection speaks once that is
+    /// known: the rest is for that source.
+    fn ingest_stream<S: Source>(
+        &mut self,
+        emitter: usize,
+        source: &mut S,
+        rest: &mut &[u8],
+    ) -> Result<Option<Protocol>, Refusal> {
+        while !self.assemblers[emitter].carried().is_empty() {
+            match self.finish_carried(emitter, source, rest)? {
+                Finished::Step => {}
+                Finished::NotYet => return Ok(None),
+                Finished::Speaks(protocol) => return Ok(Some(protocol)),
+            }
         }
-        let max = self.config.frame_bytes_max;
-        while let Some(len) = frame::peek(rest, max).map_err(Refusal::Frame)? {
-            let Some((frame, after)) = rest.split_at_checked(len) else {
-                break;
+        let limits = self.limits();
+        while !rest.is_empty() {
+            let used = match source.next(rest, limits).map_err(Refusal::Source)? {
+                Step::Element { used, element } => {
+                    self.route(element)?;
+                    used
+                }
+                Step::Nothing { used } => used,
+                Step::NeedMore { .. } => {
+                    let bytes = rest.len();
+                    self.carry(emitter, rest, bytes)?;
+                    break;
+                }
+                Step::Speaks(protocol) => return Ok(Some(protocol)),
             };
-            self.route(frame)?;
-            *rest = after;
+            *rest = rest.get(used..).unwrap_or_default();
+            source.taken();
         }
-        if !rest.is_empty() {
-            let bytes = rest.len();
-            self.carry(emitter, rest, bytes)?;
-        }
-        Ok(())
+        Ok(None)
     }
 
-    /// Completes the carried frame from `rest` and routes it, if it is complete. When no lane can
-    /// take it, its last bytes stay in `rest`: what stays there is what the caller offers again.
-    fn finish_carried(&mut self, emitter: usize, rest: &mut &[u8]) -> Result<(), Refusal> {
+    /// Completes the carried step from `rest`, and takes it when it is complete. When no lane can take its
+    /// element, its last bytes stay in `rest`: what stays there is what the caller offers again.
+    fn finish_carried<S: Source>(
+        &mut self,
+        emitter: usize,
+        source: &mut S,
+        rest: &mut &[u8],
+    ) -> Result<Finished, Refusal> {
         let (offered, carried_before) = (*rest, self.assemblers[emitter].carried().len());
-        self.carry(emitter, rest, 4)?;
-        let carried = self.assemblers[emitter].carried();
-        let Some(len) =
-            frame::peek(carried, self.config.frame_bytes_max).map_err(Refusal::Frame)?
-        else {
-            return Ok(());
-        };
-        self.carry(emitter, rest, len)?;
-        if self.assemblers[emitter].carried().len() < len {
-            return Ok(());
+        let limits = self.limits();
+        loop {
+            // Taken out, so that its bytes can be routed where they lie.
+            let mut assembler = std::mem::take(&mut self.assemblers[emitter]);
+            let step = source.next(assembler.carried(), limits);
+            let outcome = match step {
+                Err(error) => Err(Refusal::Source(error)),
+                Ok(Step::NeedMore { bytes }) => {
+                    self.assemblers[emitter] = assembler;
+                    self.carry(emitter, rest, bytes)?;
+                    if self.assemblers[emitter].carried().len() < bytes {
+                        return Ok(Finished::NotYet);
+                    }
+                    continue;
+                }
+                Ok(Step::Speaks(protocol)) => Ok((0, Finished::Speaks(protocol))),
+                Ok(Step::Nothing { used }) => Ok((used, Finished::Step)),
+                Ok(Step::Element { used, element }) => {
+                    self.route_carried(element).map(|()| (used, Finished::Step))
+                }
+            };
+            let before = assembler.carried().len();
+            match outcome {
+                Ok((used, Finished::Step)) => {
+                    debug_assert_eq!(used, before, "a source asks for what its step needs");
+                    assembler.forget(used);
+                    source.taken();
+                }
+                Ok(_) | Err(Refusal::Stall) => {
+                    assembler.truncate(carried_before);
+                    *rest = offered;
+                }
+                Err(_) => {}
+            }
+            self.partial_bytes -= before - assembler.carried().len();
+            self.assemblers[emitter] = assembler;
+            return outcome.map(|(_, finished)| finished);
         }
-        let mut assembler = std::mem::take(&mut self.assemblers[emitter]);
-        let routed = self.route(assembler.carried());
-        if routed.is_ok() {
-            self.partial_bytes -= len;
-            assembler.clear();
-        } else {
-            self.partial_bytes -= len - carried_before;
-            assembler.truncate(carried_before);
-            *rest = offered;
-        }
-        self.assemblers[emitter] = assembler;
-        routed
     }
 
     fn carry(&mut self, emitter: usize, rest: &mut &[u8], want: usize) -> Result<(), Refusal> {
@@ -183,23 +261,26 @@ impl<M: Memory> Engine<M> {
         Ok(())
     }
 
-    /// Gives one frame to one lane.
-    #[inline]
-    fn route(&mut self, frame: &[u8]) -> Result<(), Refusal> {
+    /// Gives one element to one lane. In the loop of each source, which knows what its elements are.
+    #[inline(always)]
+    fn route(&mut self, element: Element) -> Result<(), Refusal> {
         if self.pool.free() < self.ingest_floor || self.full_lanes >= self.full_lanes_max {
             return Err(Refusal::Stall);
         }
         let Some(leaf) = self.tree.route(UnitSize::ONE) else {
             return Err(Refusal::Stall);
         };
+        let (header, bytes) = element.parts();
+        let header = header.bytes();
         let slot = &mut self.lanes[leaf as usize];
-        let needs_room = !slot.lane.append_here(&mut self.memory, frame);
+        let needs_room = !slot.lane.append_here(&mut self.memory, header, bytes);
         if needs_room {
-            self.append_long(LaneId(leaf), frame);
+            self.append_long(LaneId(leaf), &element);
         }
         // Counted before the lane may leave the choice: it was due by the weights so far.
         self.counters.received += 1;
-        self.counters.received_bytes += frame.len() as u64;
+        self.counters.received_bytes += (header.len() + bytes.len()) as u64;
+        self.note_element_form(LaneId(leaf), element.form());
         if needs_room {
             self.mark_dirty(LaneId(leaf));
             self.check_full(LaneId(leaf));
@@ -207,16 +288,176 @@ impl<M: Memory> Engine<M> {
         Ok(())
     }
 
-    /// The way of a frame that opens a batch or a buffer, or becomes a record.
-    fn append_long(&mut self, lane: LaneId, frame: &[u8]) {
-        self.sample(lane, frame);
-        let lane = &mut self.lanes[lane.0 as usize].lane;
-        if lane.setup().form != Form::Records {
-            lane.append(&mut self.memory, &mut self.pool, frame, None);
+    /// The same, once a chunk.
+    #[inline(never)]
+    fn route_carried(&mut self, element: Element) -> Result<(), Refusal> {
+        self.route(element)
+    }
+
+    /// The way of an element that opens a batch or a buffer, or becomes a record.
+    fn append_long(&mut self, lane: LaneId, element: &Element) {
+        let (header, bytes) = element.parts();
+        let is_record = self.lanes[lane.0 as usize].lane.setup().layout == Layout::Records;
+        if header.bytes().is_empty() && !is_record {
+            self.sample(lane, bytes);
+            let lane = &mut self.lanes[lane.0 as usize].lane;
+            lane.append(&mut self.memory, &mut self.pool, bytes, None);
             return;
         }
-        wrap_frame(frame, &mut self.scratch);
-        lane.append(&mut self.memory, &mut self.pool, &self.scratch, None);
-        self.scratch.clear();
+        let mut scratch = std::mem::take(&mut self.scratch);
+        wrap_parts(element.form(), header.bytes(), bytes, &mut scratch);
+        let frame = scratch.get(WRAPPED_HEADER_BYTES..).unwrap_or_default();
+        self.sample(lane, frame);
+        let lane = &mut self.lanes[lane.0 as usize].lane;
+        let appended = if is_record { &scratch[..] } else { frame };
+        lane.append(&mut self.memory, &mut self.pool, appended, None);
+        self.keep_scratch(scratch);
+    }
+
+    /// A raw element has no form to be noted: of a source of frames nothing is left of this.
+    #[inline]
+    fn note_element_form(&mut self, lane: LaneId, form: Form) {
+        if form == Form::Raw {
+            return;
+        }
+        if self.lanes[lane.0 as usize].lane.setup().layout != Layout::Records {
+            self.note_form(lane, 1, form);
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            frame_bytes_max: self.config.frame_bytes_max,
+        }
+    }
+}
+
+fn reason_of(error: SourceError) -> Reason {
+    match error {
+        SourceError::Frame(FrameError::TooShort { .. }) => Reason::FrameTooShort,
+        SourceError::Frame(FrameError::TooLong { .. }) | SourceError::TooLong { .. } => {
+            Reason::FrameTooLong
+        }
+        SourceError::Malformed { .. } => Reason::StreamMalformed,
+        SourceError::Unspoken { .. } => Reason::ForeignProtocol,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{EngineConfig, Entry, LinkEpoch, OnSlow, Reach, Roster, VecMemory, Window};
+    use weir_protocol::frame::encode_header;
+    use weir_protocol::record::Record;
+
+    /// One analyzer, reached so.
+    fn engine(reach: Reach) -> Engine<VecMemory> {
+        let config = EngineConfig {
+            shard: 0,
+            buffers: 32,
+            buffer_bytes: 4096,
+            frame_bytes_max: 8192,
+            unit_bytes_max: 0,
+            window_bytes: 1 << 20,
+            window_messages: 100,
+            partial_bytes_max: 1000,
+            on_slow: OnSlow::Spill,
+        };
+        let mut engine = Engine::new(config, VecMemory::new(32, 4096));
+        let roster = Roster {
+            epoch: 1,
+            entries: vec![Entry {
+                analyzer: 0,
+                name: "a".into(),
+                weight: 1.0,
+                draining: false,
+                pinned: false,
+                ejected: false,
+                reach,
+            }],
+        };
+        let link = (LinkEpoch::new(0, 1), Window::ANY);
+        assert!(engine.apply_roster(&roster, |_| Some(link)));
+        engine
+    }
+
+    fn sent(engine: &mut Engine<VecMemory>) -> Vec<u8> {
+        let mut out = Vec::new();
+        while let Some(range) = engine.transmit(LaneId(0), 0, false) {
+            out.extend_from_slice(engine.memory.read(range.span));
+        }
+        out
+    }
+
+    /// The short one goes behind the tail, the others open a buffer, or take several.
+    const SIZES: [usize; 4] = [7, 10, 4000, 6000];
+
+    #[test]
+    fn a_payload_becomes_a_frame_and_its_form_is_noted() {
+        let home = Reach::SingleLink {
+            home: 0,
+            epoch: LinkEpoch::new(0, 1),
+        };
+        let mut engine = engine(home);
+        let mut expected = Vec::new();
+        for (form, len) in [Form::Json, Form::Raw]
+            .into_iter()
+            .zip(SIZES)
+            .cycle()
+            .take(6)
+        {
+            let bytes = vec![b'j'; len];
+            let (severity, bytes) = (4, &bytes[..]);
+            let element = Element::Payload {
+                severity,
+                form,
+                bytes,
+            };
+            assert!(engine.route(element).is_ok());
+            expected.extend_from_slice(&encode_header(len as u32, severity));
+            expected.extend_from_slice(bytes);
+        }
+        for bytes in SIZES.map(|len| vec![b'r'; len]) {
+            let frame = [&encode_header(bytes.len() as u32, 1)[..], &bytes].concat();
+            assert!(engine.route(Element::Frame(&frame)).is_ok());
+            expected.extend_from_slice(&frame);
+        }
+        assert_eq!(engine.counters.received_bytes, expected.len() as u64);
+        assert!(sent(&mut engine) == expected, "frames, in order");
+        let forms: Vec<Form> = (1..=10)
+            .map(|message| engine.lanes[0].forms.of(message))
+            .collect();
+        let (json, raw) = (Form::Json, Form::Raw);
+        assert_eq!(forms, [json, raw, json, raw, json, raw, raw, raw, raw, raw]);
+        assert_eq!(engine.check(), Ok(()));
+    }
+
+    #[test]
+    fn a_lane_of_records_says_the_form_of_each() {
+        let mut engine = engine(Reach::Http { generation: 1 });
+        let big = vec![b'{'; 6000];
+        let payloads = [
+            (Form::Json, &b"{}"[..]),
+            (Form::Raw, b"text"),
+            (Form::Json, &big),
+        ];
+        for (form, bytes) in payloads {
+            let element = Element::Payload {
+                severity: 3,
+                form,
+                bytes,
+            };
+            assert!(engine.route(element).is_ok());
+        }
+        let out = sent(&mut engine);
+        let mut rest = &out[..];
+        for (form, bytes) in payloads {
+            let (record, after) = Record::parse(rest).expect("a record");
+            let frame = record.frame().expect("of one frame");
+            assert_eq!((record.form(), &frame[5..]), (form, bytes));
+            rest = after;
+        }
+        assert!(rest.is_empty());
+        assert_eq!(engine.forms_kept, 0, "the records say it");
     }
 }

@@ -29,10 +29,10 @@ impl<M: Memory> Engine<M> {
             let (kept, most) = (self.origins_kept, self.origins_max);
             return Err(format!("{origins} origins, {kept} counted, {most} allowed"));
         }
-        let pieces: usize = self.lanes.iter().map(|slot| slot.pieces.len()).sum();
-        if pieces != self.pieces_kept || pieces > self.pieces_max {
-            let (kept, most) = (self.pieces_kept, self.pieces_max);
-            return Err(format!("{pieces} pieces, {kept} counted, {most} allowed"));
+        let forms: usize = self.lanes.iter().map(|slot| slot.forms.len()).sum();
+        if forms != self.forms_kept || forms > self.forms_max {
+            let (kept, most) = (self.forms_kept, self.forms_max);
+            return Err(format!("{forms} forms, {kept} counted, {most} allowed"));
         }
         let balance = self.balance();
         if !balance.holds() {
@@ -104,8 +104,8 @@ impl<M: Memory> Engine<M> {
 mod tests {
     use super::*;
     use crate::{EngineConfig, LaneId, LinkEpoch, OnSlow, Reach, Roster, VecMemory};
-    use crate::{Entry, Ingest};
-    use weir_protocol::frame;
+    use crate::{Entry, Ingest, EMITTERS_PORT};
+    use weir_protocol::{frame, Form};
 
     type Tampering = fn(&mut Engine<VecMemory>);
 
@@ -140,7 +140,7 @@ mod tests {
             entries: vec![entry(0), entry(1)],
         };
         assert!(engine.apply_roster(&roster, |_| None));
-        engine.emitter_opened(0);
+        engine.emitter_opened(0, EMITTERS_PORT);
         let bytes = [frame::encode_header(1, 3).as_slice(), b"x"]
             .concat()
             .repeat(4);
@@ -174,10 +174,10 @@ mod tests {
                 );
                 (e.origins_kept, e.origins_max) = (1, 0);
             }),
-            ("0 pieces, 1 counted", |e| e.pieces_kept += 1),
-            ("1 pieces, 1 counted, 0 allowed", |e| {
-                assert!(e.lanes[1].pieces.keep(1, 1, true));
-                (e.pieces_kept, e.pieces_max) = (1, 0);
+            ("0 forms, 1 counted", |e| e.forms_kept += 1),
+            ("1 forms, 1 counted, 0 allowed", |e| {
+                assert!(e.lanes[1].forms.keep(1, 1, Form::Json, true));
+                (e.forms_kept, e.forms_max) = (1, 0);
             }),
             ("BROKEN", |e| e.counters.received += 1),
             ("0 owners", |e| assert!(e.pool.take().is_some())),
@@ -212,16 +212,16 @@ mod tests {
         assert_eq!(engine.check(), Ok(()), "full, but without a weight");
     }
     #[test]
-    fn pieces_beyond_their_bound_are_counted_until_an_ack_makes_room() {
+    fn forms_beyond_their_bound_are_counted_until_an_ack_makes_room() {
         let mut engine = engine();
-        engine.pieces_max = 1;
-        engine.note_pieces(LaneId(1), 2);
-        assert_eq!((engine.pieces_kept, engine.counters.pieces_lost), (1, 0));
-        engine.note_pieces(LaneId(0), 1);
-        assert_eq!((engine.pieces_kept, engine.counters.pieces_lost), (1, 1));
+        engine.forms_max = 1;
+        engine.note_form(LaneId(1), 2, Form::Json);
+        assert_eq!((engine.forms_kept, engine.counters.pieces_lost), (1, 0));
+        engine.note_form(LaneId(0), 1, Form::Json);
+        assert_eq!((engine.forms_kept, engine.counters.pieces_lost), (1, 1));
         assert_eq!(engine.check(), Ok(()));
         assert!(engine.transmit(LaneId(1), 0, false).is_some());
         engine.acked(LaneId(1), 2, 0);
-        assert_eq!((engine.pieces_kept, engine.check()), (0, Ok(())));
+        assert_eq!((engine.forms_kept, engine.check()), (0, Ok(())));
     }
 }

@@ -29,7 +29,7 @@ use weir_protocol::record::{record_messages, Record, RECORD_COUNT_BYTES};
 mod parts;
 
 use parts::{Cursor, OpenBatch, Segment};
-pub(super) use parts::{Form, LaneSetup, LaneUnit};
+pub(super) use parts::{LaneSetup, LaneUnit, Layout};
 
 const HEADER_BYTES: u32 = BATCH_HEADER_BYTES as u32;
 const RECORD_HEAD_BYTES: u32 = RECORD_COUNT_BYTES as u32;
@@ -103,16 +103,26 @@ impl Lane {
         }
     }
 
-    /// The common case: copies a frame behind the tail. False: take [`Lane::append`].
+    /// The common case: copies a frame, which may lie in two parts, behind the tail. False: take [`Lane::append`].
     #[inline]
-    pub(super) fn append_here<M: Memory>(&mut self, memory: &mut M, frame: &[u8]) -> bool {
-        let len = frame.len() as u32; // frames are at most u32::MAX long
-        if frame.len() > (self.limit.saturating_sub(self.at)) as usize
+    pub(super) fn append_here<M: Memory>(
+        &mut self,
+        memory: &mut M,
+        header: &[u8],
+        bytes: &[u8],
+    ) -> bool {
+        let len = header.len() + bytes.len();
+        if len > (self.limit.saturating_sub(self.at)) as usize
             || self.appended + 1 >= self.sequence_limit
         {
             return false;
         }
-        memory.write(self.buffer, self.at, frame);
+        let len = len as u32; // frames are at most u32::MAX long
+        let header_bytes = header.len() as u32;
+        if header_bytes > 0 {
+            memory.write(self.buffer, self.at, header);
+        }
+        memory.write(self.buffer, self.at + header_bytes, bytes);
         self.at += len;
         self.appended += 1;
         true
@@ -140,7 +150,7 @@ impl Lane {
         messages: u64,
         origin: Option<Origin>,
     ) {
-        let native = self.setup.form == Form::Batches;
+        let native = self.setup.layout == Layout::Batches;
         let origin = origin.filter(|_| native);
         let tag = origin.map(|origin| (origin.shard, origin.epoch));
         if self.batch.is_some_and(|batch| batch.origin != tag) {
@@ -175,10 +185,10 @@ impl Lane {
         // The short way is for plain frames behind an open batch. Re-routed messages carry an origin
         // each, behind a split message a batch must be opened first, and records are made of frames
         // only here: these come this way.
-        let short = match self.setup.form {
-            Form::Frames => true,
-            Form::Batches => self.batch.is_some() && tag.is_none(),
-            Form::Records => false,
+        let short = match self.setup.layout {
+            Layout::Frames => true,
+            Layout::Batches => self.batch.is_some() && tag.is_none(),
+            Layout::Records => false,
         };
         self.limit = if short { buffer_bytes } else { 0 };
         self.sync_tail();
@@ -334,7 +344,7 @@ impl Lane {
         first: u64,
         messages: u64,
     ) -> Vec<LaneUnit> {
-        debug_assert_eq!(self.setup.form, Form::Records);
+        debug_assert_eq!(self.setup.layout, Layout::Records);
         let end = first + messages;
         let mut units = Vec::new();
         let mut next = first;
@@ -419,7 +429,7 @@ impl Lane {
     }
 
     fn overhead(&self, redelivered: bool) -> u32 {
-        let header = if self.setup.form == Form::Batches && self.batch.is_none() {
+        let header = if self.setup.layout == Layout::Batches && self.batch.is_none() {
             HEADER_BYTES
         } else {
             0
@@ -571,7 +581,7 @@ impl Lane {
 
     /// Moves past a batch header, if one is next.
     fn enter_batch<M: Memory>(&self, memory: &M, place: &mut Cursor) {
-        if self.setup.form != Form::Batches || place.batch_left > 0 {
+        if self.setup.layout != Layout::Batches || place.batch_left > 0 {
             return;
         }
         let span = Span {
@@ -668,7 +678,7 @@ impl Lane {
 
     /// Messages of what starts at a place.
     fn messages_at<M: Memory>(&self, memory: &M, place: &Cursor) -> u64 {
-        if self.setup.form != Form::Records {
+        if self.setup.layout != Layout::Records {
             return 1;
         }
         let span = Span {

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use super::accounts::LaneDue;
 use super::counters::Reason;
 use super::ended::Ended;
-use super::lane::{Form, Lane, LaneSetup};
-use super::pieces::Pieces;
+use super::forms::Forms;
+use super::lane::{Lane, LaneSetup, Layout};
 use super::roster::{Entry, Reach, Roster};
 use super::shard::{lane_id, Engine, LaneSlot, LaneState, Window};
 use super::tree::LEAF_COUNT_MAX;
@@ -41,15 +41,15 @@ impl<M: Memory> Engine<M> {
             if self.tombstones.contains(epoch) {
                 continue;
             }
-            let form = match entry.reach {
-                Reach::LinkPerShard => Form::Batches,
-                Reach::SingleLink { .. } => Form::Frames,
-                Reach::Http { .. } => Form::Records,
+            let layout = match entry.reach {
+                Reach::LinkPerShard => Layout::Batches,
+                Reach::SingleLink { .. } => Layout::Frames,
+                Reach::Http { .. } => Layout::Records,
             };
             let setup = LaneSetup {
                 shard: self.config.shard,
                 epoch,
-                form,
+                layout,
             };
             if lanes_left == 0 {
                 self.counters.count(Reason::TooManyAnalyzers);
@@ -228,7 +228,7 @@ impl<M: Memory> Engine<M> {
             refused_in_order: 0,
             moved_open: 0,
             tried: VecDeque::new(),
-            pieces: Pieces::default(),
+            forms: Forms::default(),
             paused: false,
             through: VecDeque::new(),
             acked_at_end: None,

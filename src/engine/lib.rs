@@ -26,6 +26,7 @@ mod assembler;
 mod buffers;
 mod counters;
 mod ended;
+mod forms;
 mod ingest;
 mod invariants;
 mod lane;
@@ -36,7 +37,6 @@ mod link;
 mod moves;
 mod origins;
 mod partial;
-mod pieces;
 mod proportion;
 mod receipts;
 mod registrar;
@@ -69,6 +69,7 @@ pub use shard::{
 };
 pub use units::{Unit, UnitRefused};
 pub use weir_protocol::memory::{BufferId, Memory, Span, VecMemory};
+pub use weir_source::{Protocol, SourceError, EMITTERS_PORT};
 
 /// One shard's queue towards one analyzer: a leaf of the tree and the batches that it retains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -13,7 +13,7 @@
 //! they do not wait for each other, a move waits for neither: it goes past a re-route that has no room, and when all
 //! other lanes of records are full one of them takes up to twice its window.
 
-use super::lane::{Form, LaneUnit};
+use super::lane::{LaneUnit, Layout};
 use super::shard::{lane_id, Engine, LaneSlot, LaneState};
 use super::tree::UnitSize;
 use super::{room, LaneId, Memory};
@@ -116,7 +116,7 @@ impl<M: Memory> Engine<M> {
         self.rerouting.step_back(waiting);
         self.lanes[lane.0 as usize].moved_open += what.messages;
         let slot = &mut self.lanes[chosen.0 as usize];
-        if slot.lane.setup().form == Form::Records {
+        if slot.lane.setup().layout == Layout::Records {
             slot.tried.push_back(Tried {
                 first: before + 1,
                 last: slot.lane.appended(),
@@ -188,7 +188,7 @@ impl<M: Memory> Engine<M> {
             slot.state == LaneState::Up
                 && slot.full
                 && !slot.paused
-                && slot.lane.setup().form == Form::Records
+                && slot.lane.setup().layout == Layout::Records
                 && slot.lane.segments() <= 2 * window
                 && slot.lane.unacked() < 2 * slot.window_messages
                 && !tried.contains(&slot.analyzer)

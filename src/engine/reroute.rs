@@ -16,13 +16,14 @@
 
 use std::collections::VecDeque;
 
-use super::lane::{Form, Lane, LaneUnit, Origin};
+use super::lane::{Lane, LaneUnit, Layout, Origin};
 use super::receipts::Ticket;
 use super::shard::{lane_id, Engine, LaneSlot, LaneState, Passed, Rerouted, Through};
 use super::tree::UnitSize;
 use super::{room, LaneId, LinkEpoch, Memory};
 use weir_protocol::frame;
-use weir_protocol::record::{wrap_frame, wrap_piece, Record};
+use weir_protocol::record::{wrap_frame, Record};
+use weir_protocol::Form;
 
 /// Kept for the next re-route; most frames fit.
 const STAGED_BYTES_KEPT: usize = 64 * 1024;
@@ -52,7 +53,7 @@ struct StagedUnit {
     len: usize,
     is_record: bool,
     /// A frame that came by HTTP.
-    is_piece: bool,
+    form: Form,
     ticket: Option<Ticket>,
 }
 
@@ -141,7 +142,7 @@ impl Rerouting {
             messages: unit.messages,
             len: unit.bytes.len(),
             is_record: true,
-            is_piece: false,
+            form: Form::Raw,
             ticket,
         });
     }
@@ -165,7 +166,7 @@ struct OriginsKept {
 impl OriginsKept {
     /// The unit appended last to a lane was first delivered as `origin`.
     fn keep(&mut self, lane: &mut Lane, messages: u64, origin: Origin) {
-        if lane.setup().form == Form::Batches {
+        if lane.setup().layout == Layout::Batches {
             return;
         }
         if self.kept < self.room {
@@ -271,8 +272,8 @@ impl<M: Memory> Engine<M> {
             };
             let messages = slot.lane.pop_unacked(&self.memory, &mut self.pool);
             self.origins_kept -= slot.lane.forget_origins();
-            let is_piece = slot.pieces.has(first);
-            self.pieces_kept -= slot.pieces.forget(slot.lane.acked());
+            let form = slot.forms.of(first);
+            self.forms_kept -= slot.forms.forget(slot.lane.acked());
             if slot.is_cut(first, first + messages - 1) {
                 self.stage_parts(dead, first, messages, before, origin);
                 if self.rerouting.staged.units.is_empty() {
@@ -298,8 +299,8 @@ impl<M: Memory> Engine<M> {
                 origin,
                 messages,
                 len: staged.bytes.len() - before,
-                is_record: setup.form == Form::Records,
-                is_piece,
+                is_record: setup.layout == Layout::Records,
+                form,
                 ticket,
             });
             debug_assert!(self.rerouting.staged.len_bytes() <= 3 * self.staged_enough());
@@ -374,7 +375,7 @@ impl<M: Memory> Engine<M> {
             return false;
         };
         let lane = &self.lanes[chosen.0 as usize].lane;
-        let is_record = lane.setup().form == Form::Records;
+        let is_record = lane.setup().layout == Layout::Records;
         let needed = if unit.is_record || is_record {
             let bytes = room::bytes_moved(unit.len, unit.messages);
             room::for_unit(bytes, self.config.buffer_bytes)
@@ -403,25 +404,21 @@ impl<M: Memory> Engine<M> {
         let slot = &mut self.lanes[chosen.0 as usize];
         let lane = &mut slot.lane;
         let (memory, pool) = (&mut self.memory, &mut self.pool);
-        let becomes_record = lane.setup().form == Form::Records;
+        let becomes_record = lane.setup().layout == Layout::Records;
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut kept = OriginsKept {
             room: self.origins_max - self.origins_kept,
             kept: 0,
             lost: 0,
         };
-        let mut pieces = 0;
+        let mut form = unit.form;
         match (unit.is_record, becomes_record) {
             (false, false) => {
-                pieces = u64::from(unit.is_piece);
                 lane.append(memory, pool, bytes, Some(unit.origin));
                 kept.keep(lane, 1, unit.origin);
             }
             (false, true) => {
-                match unit.is_piece {
-                    true => wrap_piece(bytes, &mut scratch),
-                    false => wrap_frame(bytes, &mut scratch),
-                }
+                wrap_frame(form, bytes, &mut scratch);
                 lane.append(memory, pool, &scratch, None);
                 kept.keep(lane, 1, unit.origin);
             }
@@ -433,9 +430,7 @@ impl<M: Memory> Engine<M> {
                 let record = Record::parse(bytes).map(|(record, _)| record);
                 let record = record.expect("a record that this engine wrote");
                 record.write_frames(&mut scratch);
-                if record.came_by_http() {
-                    pieces = unit.messages;
-                }
+                form = record.form();
                 let mut rest = scratch.as_slice();
                 let mut origin = unit.origin;
                 while let Ok(Some(len)) = frame::peek(rest, u32::MAX) {
@@ -455,8 +450,8 @@ impl<M: Memory> Engine<M> {
             self.receipts
                 .place(ticket, epoch, slot.rerouted, unit.messages);
         }
-        if pieces > 0 {
-            self.note_pieces(chosen, pieces);
+        if !becomes_record {
+            self.note_form(chosen, unit.messages, form);
         }
         self.keep_scratch(scratch);
         self.rerouting.staged.pop_front();
@@ -544,7 +539,7 @@ mod tests {
                     messages: 1,
                     len,
                     is_record: false,
-                    is_piece: false,
+                    form: Form::Raw,
                     ticket: None,
                 });
                 staged.bytes.resize(staged.bytes.len() + len, pushed as u8);

@@ -1,7 +1,7 @@
 //! The engine of one shard: takes received bytes in, gives ranges to send out, balances its books.
 //!
 //! ```text
-//! ingest(emitter, bytes)  ->  frames -> tree -> lanes            stalls when no lane can take more
+//! ingest(emitter, bytes)  ->  elements -> tree -> lanes          stalls when no lane can take more
 //! next_dirty, transmit    <-  ranges to send, per lane
 //! sent, released, acked   ->  what became of them
 //! link_down, reroute      ->  un-ACKed messages back through the tree
@@ -18,22 +18,23 @@ use super::accounts::{Accounts, LaneDue};
 use super::assembler::Assembler;
 use super::counters::{Balance, Counters, LaneReport};
 use super::ended::{Ended, EndedList};
+use super::forms::Forms;
 use super::lane::{Lane, Transmit};
 use super::moves::Tried;
 use super::partial::Evicted;
-use super::pieces::Pieces;
 use super::receipts::Receipts;
 use super::reroute::Rerouting;
 use super::samples::Samples;
 use super::tombstones::Tombstones;
 use super::tree::{Tree, LEAF_COUNT_MAX};
 use super::{room, BufferPool, LaneId, LinkEpoch, Memory};
+use weir_source::Stream;
 
 /// One origin kept beside the arena for so many bytes of it: at 32 bytes each, an eighth of it.
 /// Messages of this size and more never lose theirs.
 const ORIGIN_PER_ARENA_BYTES: usize = 256;
-/// One range of pieces for so many bytes: at 16 bytes each, another eighth.
-const PIECES_PER_ARENA_BYTES: usize = 128;
+/// One run of forms for so many bytes: at 24 bytes each, a fifth of it.
+const FORMS_PER_ARENA_BYTES: usize = 128;
 
 /// What a full analyzer does to the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,8 +161,8 @@ pub(super) struct LaneSlot {
     pub(super) moved_open: u64,
     /// What was moved here because others refused it.
     pub(super) tried: VecDeque<Tried>,
-    /// What of a lane of frames came by HTTP.
-    pub(super) pieces: Pieces,
+    /// What its messages are, where it is a lane of frames.
+    pub(super) forms: Forms,
     /// Its analyzer asked for patience: as if its window were full.
     pub(super) paused: bool,
     /// Messages that were through before older ones; for links over HTTP that die.
@@ -229,7 +230,11 @@ pub struct Engine<M> {
     pub(super) lanes: Vec<LaneSlot>,
     /// The lanes that are up.
     pub(super) lane_by_epoch: BTreeMap<LinkEpoch, LaneId>,
+    /// Of each emitter: what has not arrived whole, and what it speaks.
     pub(super) assemblers: Vec<Assembler>,
+    pub(super) streams: Vec<Stream>,
+    /// See [`Engine::bad_bytes`].
+    pub(super) bad_bytes: Vec<u8>,
     pub(super) partial_bytes: usize,
     /// The time by which partial frames age.
     pub(super) frames_ns: u64,
@@ -241,9 +246,9 @@ pub struct Engine<M> {
     /// Origins that reference lanes keep beside their bytes, and how many they may.
     pub(super) origins_kept: usize,
     pub(super) origins_max: usize,
-    /// Ranges of pieces in all lanes, and how many there may be.
-    pub(super) pieces_kept: usize,
-    pub(super) pieces_max: usize,
+    /// Runs of forms in all lanes, and how many there may be.
+    pub(super) forms_kept: usize,
+    pub(super) forms_max: usize,
     /// So many full lanes stop receiving: one when everybody waits for the slowest.
     pub(super) full_lanes_max: usize,
     pub(super) window_buffers: usize,
@@ -293,6 +298,8 @@ impl<M: Memory> Engine<M> {
             lanes: Vec::new(),
             lane_by_epoch: BTreeMap::new(),
             assemblers: Vec::new(),
+            streams: Vec::new(),
+            bad_bytes: Vec::new(),
             partial_bytes: 0,
             frames_ns: 0,
             evicted: Vec::new(),
@@ -301,8 +308,8 @@ impl<M: Memory> Engine<M> {
             full_lanes: 0,
             origins_kept: 0,
             origins_max: arena_bytes / ORIGIN_PER_ARENA_BYTES,
-            pieces_kept: 0,
-            pieces_max: arena_bytes / PIECES_PER_ARENA_BYTES,
+            forms_kept: 0,
+            forms_max: arena_bytes / FORMS_PER_ARENA_BYTES,
             full_lanes_max: if config.on_slow == OnSlow::Wait {
                 1
             } else {
@@ -430,7 +437,7 @@ impl<M: Memory> Engine<M> {
         }
         slot.lane.ack(messages, now_ns, &mut self.pool);
         self.origins_kept -= slot.lane.forget_origins();
-        self.pieces_kept -= slot.pieces.forget(slot.lane.acked());
+        self.forms_kept -= slot.forms.forget(slot.lane.acked());
         slot.lane.set_message_window(slot.window_messages);
         slot.forget_tried();
         let through = (slot.lane.setup().epoch, slot.lane.acked());

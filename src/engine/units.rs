@@ -7,12 +7,12 @@
 //! ```
 
 use super::counters::Reason;
-use super::lane::Form;
+use super::lane::Layout;
 use super::receipts::{Receipt, Ticket};
 use super::shard::Engine;
 use super::tree::{UnitSize, UNIT_MAX};
 use super::{room, LaneId, Memory};
-use weir_protocol::frame;
+use weir_protocol::{frame, Form};
 
 /// Messages that are routed together.
 pub trait Unit {
@@ -90,7 +90,7 @@ impl<M: Memory> Engine<M> {
         let messages = u64::from(messages);
         let mut scratch = std::mem::take(&mut self.scratch);
         let slot = &mut self.lanes[leaf as usize];
-        let is_record = slot.lane.setup().form == Form::Records;
+        let is_record = slot.lane.setup().layout == Layout::Records;
         if is_record {
             unit.write_record(&mut scratch);
             slot.lane
@@ -100,7 +100,7 @@ impl<M: Memory> Engine<M> {
             let mut rest = scratch.as_slice();
             while let Ok(Some(len)) = frame::peek(rest, u32::MAX) {
                 let (frame, after) = rest.split_at(len);
-                if !slot.lane.append_here(&mut self.memory, frame) {
+                if !slot.lane.append_here(&mut self.memory, &[], frame) {
                     slot.lane
                         .append(&mut self.memory, &mut self.pool, frame, None);
                 }
@@ -114,7 +114,7 @@ impl<M: Memory> Engine<M> {
             self.receipts.open(ticket, epoch, last, messages);
         }
         if !is_record {
-            self.note_pieces(LaneId(leaf), messages);
+            self.note_form(LaneId(leaf), messages, Form::Json);
             self.sample(LaneId(leaf), first_frame(&scratch));
         }
         self.keep_scratch(scratch);

@@ -21,6 +21,7 @@ mod calendar;
 pub mod control;
 pub mod detect;
 pub mod foreign;
+mod form;
 pub mod frame;
 pub mod memory;
 pub mod native;
@@ -28,6 +29,7 @@ pub mod record;
 pub mod text;
 
 pub use calendar::civil;
+pub use form::Form;
 
 /// What an analyzer speaks on its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

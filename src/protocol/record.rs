@@ -18,11 +18,12 @@
 use std::ops::Range;
 
 use crate::frame::{self, FRAME_HEADER_BYTES};
+use crate::Form;
 
 /// Bytes before the packet's id.
 pub const RECORD_HEADER_BYTES: usize = 16;
 /// Bytes before a single frame.
-const RAW_HEADER_BYTES: usize = 8;
+pub const WRAPPED_HEADER_BYTES: usize = 8;
 /// In place of a number of messages: the frame's payload is a message as JSON.
 const PIECE: usize = u32::MAX as usize;
 const HEADER_BYTES: usize = FRAME_HEADER_BYTES as usize;
@@ -53,7 +54,7 @@ impl<'a> Record<'a> {
         let (record, rest) = bytes.split_at_checked(word(bytes, 0)?)?;
         let messages = word(record, 4)?;
         if matches!(messages, 0 | PIECE) {
-            let frame = record.get(RAW_HEADER_BYTES..)?;
+            let frame = record.get(WRAPPED_HEADER_BYTES..)?;
             (word(frame, 0)? == frame.len() && frame.len() >= HEADER_BYTES).then_some(())?;
             let kind = match messages {
                 PIECE => Kind::Piece(frame),
@@ -92,9 +93,13 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// A packet, or a message that was cut out of one: its frame's payload is JSON as Weir writes it.
-    pub fn came_by_http(&self) -> bool {
-        !matches!(self.kind, Kind::Raw(_))
+    /// What the payloads of its frames are: of a packet, and of a message that was cut out of one, JSON as Weir
+    /// writes it.
+    pub fn form(&self) -> Form {
+        match self.kind {
+            Kind::Raw(_) => Form::Raw,
+            Kind::Piece(_) | Kind::Packet { .. } => Form::Json,
+        }
     }
 
     /// Distributors that the packet came through.
@@ -143,8 +148,8 @@ impl<'a> Record<'a> {
         } = self.kind
         else {
             return match self.kind {
-                Kind::Piece(frame) => wrap_piece(frame, out),
-                _ => wrap_frame(self.frame().unwrap_or_default(), out),
+                Kind::Piece(frame) => wrap_frame(Form::Json, frame, out),
+                _ => wrap_frame(Form::Raw, self.frame().unwrap_or_default(), out),
             };
         };
         let is_whole = part == (0..self.messages());
@@ -282,20 +287,22 @@ fn value_bytes(json: &[u8]) -> usize {
     json.len()
 }
 
-/// Appends a raw frame as a record.
-pub fn wrap_frame(frame: &[u8], out: &mut Vec<u8>) {
-    wrap(frame, 0, out);
+/// Appends a frame whose payload is of this form as a record.
+pub fn wrap_frame(form: Form, frame: &[u8], out: &mut Vec<u8>) {
+    wrap_parts(form, &[], frame, out);
 }
 
-/// Appends a frame that was cut out of a packet as a record.
-pub fn wrap_piece(frame: &[u8], out: &mut Vec<u8>) {
-    wrap(frame, PIECE, out);
-}
-
-fn wrap(frame: &[u8], kind: usize, out: &mut Vec<u8>) {
-    out.extend_from_slice(&u32_of(RAW_HEADER_BYTES + frame.len()).to_be_bytes());
+/// The same of a frame in two parts, its header and its payload, or nothing and all of it.
+pub fn wrap_parts(form: Form, header: &[u8], bytes: &[u8], out: &mut Vec<u8>) {
+    let kind = match form {
+        Form::Raw => 0,
+        Form::Json => PIECE,
+    };
+    let total = WRAPPED_HEADER_BYTES + header.len() + bytes.len();
+    out.extend_from_slice(&u32_of(total).to_be_bytes());
     out.extend_from_slice(&u32_of(kind).to_be_bytes());
-    out.extend_from_slice(frame);
+    out.extend_from_slice(header);
+    out.extend_from_slice(bytes);
 }
 
 /// Lengths at the start of a packet's record, in bytes but `messages`.
@@ -377,7 +384,7 @@ mod tests {
     fn raw_frames_come_back_byte_for_byte() {
         let frame = [0, 0, 0, 7, 1, b'h', b'i'];
         let mut out = Vec::new();
-        wrap_frame(&frame, &mut out);
+        wrap_frame(Form::Raw, &frame, &mut out);
         assert_eq!(out, [&[0, 0, 0, 15, 0, 0, 0, 0][..], &frame].concat());
         for cut in 0..out.len() {
             assert_eq!(Record::parse(&out[..cut]), None);

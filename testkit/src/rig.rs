@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use weir_engine::EMITTERS_PORT;
 use weir_engine::{
     Engine, EngineConfig, Entry, Ingest, LaneId, LinkEpoch, Memory, OnSlow, Reach, Roster, Span,
     Transmit, VecMemory, Window,
@@ -440,7 +441,8 @@ impl Rig {
     /// A new emitter; returns its index.
     pub fn emitter(&mut self) -> usize {
         self.sources.push(Source::default());
-        self.engine.emitter_opened(self.sources.len() - 1);
+        self.engine
+            .emitter_opened(self.sources.len() - 1, EMITTERS_PORT);
         self.sources.len() - 1
     }
 
@@ -491,7 +493,7 @@ impl Rig {
     /// The connection ends, perhaps within a frame, and its index is used again.
     pub fn reopen(&mut self, source: usize) {
         self.engine.emitter_closed(source);
-        self.engine.emitter_opened(source);
+        self.engine.emitter_opened(source, EMITTERS_PORT);
         self.sources[source] = Source::default();
         self.check();
     }

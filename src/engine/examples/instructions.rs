@@ -16,6 +16,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use weir_engine::tree::{Tree, UnitSize};
+use weir_engine::EMITTERS_PORT;
 use weir_engine::{
     BufferId, Engine, EngineConfig, Entry, Ingest, LinkEpoch, Memory, OnSlow, Reach, Roster,
     VecMemory, Window,
@@ -95,7 +96,7 @@ fn copies(messages: usize) {
 
 fn pass(messages: usize, is_native: bool, is_sent: bool) {
     let mut engine = engine(is_native);
-    engine.emitter_opened(0);
+    engine.emitter_opened(0, EMITTERS_PORT);
     let chunk = chunk();
     for turn in 0..messages / FRAMES {
         assert!(

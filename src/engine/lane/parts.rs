@@ -49,12 +49,12 @@ pub(super) struct Cursor {
 pub(crate) struct LaneSetup {
     pub(crate) shard: u16,
     pub(crate) epoch: LinkEpoch,
-    pub(crate) form: Form,
+    pub(crate) layout: Layout,
 }
 
 /// What the bytes of a lane are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
+pub(crate) enum Layout {
     /// Frames, one behind the other: the reference dialects.
     Frames,
     /// Batches of frames: native links.

@@ -20,7 +20,7 @@ impl Bench {
     }
 
     fn append(&mut self, lane: &mut Lane, frame: &[u8], origin: Option<Origin>) {
-        if origin.is_some() || !lane.append_here(&mut self.memory, frame) {
+        if origin.is_some() || !lane.append_here(&mut self.memory, &[], frame) {
             lane.append(&mut self.memory, &mut self.pool, frame, origin);
         }
     }
@@ -47,7 +47,11 @@ fn lane(native: bool, link: u64) -> Lane {
     Lane::new(LaneSetup {
         shard: 7,
         epoch,
-        form: if native { Form::Batches } else { Form::Frames },
+        layout: if native {
+            Layout::Batches
+        } else {
+            Layout::Frames
+        },
     })
 }
 
@@ -130,7 +134,7 @@ fn a_tail_that_went_back_is_not_written_to() {
         bench.transmit(&mut lane, false);
         lane.ack(1, 0, &mut bench.pool);
         assert_eq!(bench.pool.free(), 16);
-        assert!(!lane.append_here(&mut bench.memory, &frame(50, 2)));
+        assert!(!lane.append_here(&mut bench.memory, &[], &frame(50, 2)));
         bench.append(&mut lane, &frame(50, 2), None);
         assert_eq!(bench.pool.free(), 15);
         assert_eq!(bench.transmit(&mut lane, false)[0].messages, 1);
@@ -235,8 +239,8 @@ fn the_short_way_ends_before_the_window_does() {
     let (mut bench, mut lane) = (Bench::new(), lane(false, 1));
     lane.set_message_window(3);
     bench.append(&mut lane, &frame(9, 1), None);
-    assert!(lane.append_here(&mut bench.memory, &frame(9, 2)));
-    assert!(!lane.append_here(&mut bench.memory, &frame(9, 3)));
+    assert!(lane.append_here(&mut bench.memory, &[], &frame(9, 2)));
+    assert!(!lane.append_here(&mut bench.memory, &[], &frame(9, 3)));
     assert!(!lane.message_window_full());
     bench.append(&mut lane, &frame(9, 3), None);
     assert!(lane.message_window_full());

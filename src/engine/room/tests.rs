@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::lane::{Form, Lane, LaneSetup, Origin};
+use crate::lane::{Lane, LaneSetup, Layout, Origin};
 use crate::{
     BufferPool, Engine, EngineConfig, Entry, LinkEpoch, OnSlow, Reach, Roster, Unit, VecMemory,
     Window,
@@ -16,7 +16,13 @@ fn message(bytes: usize) -> Vec<u8> {
 }
 
 /// A lane with `before` on it, then `unit`: buffers that the unit took.
-fn taken(form: Form, buffer_bytes: u32, before: &[usize], unit: &[usize], moved: bool) -> usize {
+fn taken(
+    layout: Layout,
+    buffer_bytes: u32,
+    before: &[usize],
+    unit: &[usize],
+    moved: bool,
+) -> usize {
     let buffers = 64
         + 8 * (before.iter().chain(unit).sum::<usize>() / buffer_bytes as usize + 1)
         + 3 * (before.len() + unit.len());
@@ -25,11 +31,11 @@ fn taken(form: Form, buffer_bytes: u32, before: &[usize], unit: &[usize], moved:
     let mut lane = Lane::new(LaneSetup {
         shard: 0,
         epoch: LinkEpoch(9),
-        form,
+        layout,
     });
     let mut append = |pool: &mut BufferPool, bytes: usize, origin: Option<Origin>| {
         let message = message(bytes);
-        if origin.is_some() || !lane.append_here(&mut memory, &message) {
+        if origin.is_some() || !lane.append_here(&mut memory, &[], &message) {
             lane.append(&mut memory, pool, &message, origin);
         }
     };
@@ -99,17 +105,17 @@ proptest! {
         moved: bool,
         native: bool,
     ) {
-        let form = if native { Form::Batches } else { Form::Frames };
+        let layout = if native { Layout::Batches } else { Layout::Frames };
         let bytes: usize = unit.iter().sum();
         let with_origins = bytes + if moved { unit.len() * ORIGIN_BYTES } else { 0 };
-        let taken = taken(form, buffer_bytes, &before, &unit, moved);
+        let taken = taken(layout, buffer_bytes, &before, &unit, moved);
         let reserved = for_unit(with_origins, buffer_bytes);
         prop_assert!(taken <= reserved, "{taken} taken, {reserved} reserved");
         // And not much more than a unit of this many bytes can take.
         prop_assert!(reserved <= 2 * bytes.div_ceil(buffer_bytes as usize) + 2 + with_origins / 900);
         for bytes in unit {
             let one = super::super::room::for_message(bytes, buffer_bytes);
-            prop_assert!(self::taken(form, buffer_bytes, &before, &[bytes], moved) <= one);
+            prop_assert!(self::taken(layout, buffer_bytes, &before, &[bytes], moved) <= one);
         }
     }
 }

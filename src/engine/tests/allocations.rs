@@ -9,6 +9,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
 
+use weir_engine::EMITTERS_PORT;
 use weir_engine::{
     Engine, EngineConfig, Entry, Ingest, LaneId, LinkEpoch, OnSlow, Reach, Roster, VecMemory,
     Window,
@@ -135,7 +136,7 @@ fn messages_allocate_nothing() {
     let mut engine = engine();
     let lanes = connect(&mut engine);
     assert_eq!(lanes, (0..4).map(LaneId).collect::<Vec<_>>());
-    engine.emitter_opened(0);
+    engine.emitter_opened(0, EMITTERS_PORT);
     // Five bytes of header, so that chunks cut frames anywhere.
     let frame = [
         &frame::encode_header(PAYLOAD_BYTES as u32, 1)[..],

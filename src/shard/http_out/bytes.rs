@@ -8,6 +8,7 @@ use weir_config::Joined;
 use weir_http as http;
 use weir_http::{Ids, PacketBuilder, SeededIds};
 use weir_protocol::record::Record;
+use weir_protocol::Form;
 
 /// As many single messages as fit, as one packet; and the bytes that are left.
 pub(super) fn join_frames(
@@ -22,9 +23,9 @@ pub(super) fn join_frames(
         let Some(frame) = record.frame() else {
             break;
         };
-        let has_room = match record.came_by_http() {
-            true => builder.push_piece(frame),
-            false => builder.push(frame, ids.next(), now),
+        let has_room = match record.form() {
+            Form::Json => builder.push_piece(frame),
+            Form::Raw => builder.push(frame, ids.next(), now),
         };
         if !has_room {
             break;

@@ -11,8 +11,8 @@ use crate::slab::{bare, token, Kind, Slot};
 use weir_engine::{Ingest, Reason};
 use weir_protocol::detect;
 use weir_protocol::foreign::{self, Foreign};
-use weir_protocol::frame::FrameError;
 use weir_protocol::native::Welcome;
+use weir_source::EMITTERS_PORT;
 
 impl<I: Io> Intake<I> {
     /// A turn begins, so long after the one before: frames that arrive have had so much of their time.
@@ -58,7 +58,7 @@ impl<I: Io> Intake<I> {
         };
         self.placed += 1;
         let slot = self.table.insert(emitter);
-        cx.engine.emitter_opened(slot.index());
+        cx.engine.emitter_opened(slot.index(), EMITTERS_PORT);
         cx.engine.counters.emitters_accepted += 1;
         self.receive_from(cx, slot);
         if cx.phase == Phase::Farewell {
@@ -219,12 +219,9 @@ impl<I: Io> Intake<I> {
                     return Some(chunk.skip(taken));
                 }
             }
-            Ingest::BadFrame { error, offset } => {
-                let spoken = if offset == 0 {
-                    spoken_at_start(bytes, error)
-                } else {
-                    None
-                };
+            Ingest::BadStream { error, offset } => {
+                let seen = cx.engine.bad_bytes();
+                let spoken = (offset == 0).then(|| spoken_at_start(seen)).flatten();
                 let (kind, why) = match spoken {
                     Some((kind, text)) => {
                         cx.engine.counters.count(Reason::ForeignProtocol);
@@ -354,18 +351,11 @@ impl<I: Io> Intake<I> {
     }
 }
 
-/// What speaks, when the first frame of a stream is none: what to count it as, and a sentence. `bytes` are the
-/// last that came; they may lack what came before them.
-fn spoken_at_start(bytes: &[u8], error: FrameError) -> Option<(&'static str, String)> {
-    let word = error.length().to_be_bytes();
-    let first = if bytes.starts_with(&word) {
-        bytes
-    } else {
-        &word
-    };
-    if let Some(foreign) = foreign::recognize(first) {
+/// What speaks, when a stream begins with these bytes and cannot be followed: what to count it as, and a sentence.
+fn spoken_at_start(seen: &[u8]) -> Option<(&'static str, String)> {
+    if let Some(foreign) = foreign::recognize(seen) {
         return Some((foreign.as_str(), foreign.sentence()));
     }
     let text = "this looks like an analyzer's first weight; analyzers have a port of their own (--analyzers)";
-    detect::is_first_weight(first).then(|| ("first_weight", text.to_owned()))
+    detect::is_first_weight(seen).then(|| ("first_weight", text.to_owned()))
 }

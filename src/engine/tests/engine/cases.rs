@@ -1,6 +1,6 @@
 //! Single stories, each about one promise.
 
-use weir_engine::{EngineConfig, Ingest, LinkEpoch, OnSlow, Reason};
+use weir_engine::{EngineConfig, Ingest, LinkEpoch, OnSlow, Reason, SourceError, EMITTERS_PORT};
 use weir_protocol::frame::FrameError;
 
 use weir_testkit::numbered::number_of;
@@ -232,10 +232,10 @@ fn a_bad_frame_is_placed_and_counted_once_in_any_pieces() {
                 .chunks(chunk)
                 .map(|chunk| rig.engine.ingest(emitter, chunk));
             let bad = outcomes.find(|outcome| *outcome != Ingest::Taken);
-            let error = FrameError::TooShort { length: 4 };
-            assert_eq!(bad, Some(Ingest::BadFrame { error, offset: 50 }));
+            let error = SourceError::Frame(FrameError::TooShort { length: 4 });
+            assert_eq!(bad, Some(Ingest::BadStream { error, offset: 50 }));
             rig.engine.emitter_closed(emitter);
-            rig.engine.emitter_opened(emitter);
+            rig.engine.emitter_opened(emitter, EMITTERS_PORT);
         }
         let count = |reason| rig.engine.counters.of(reason);
         assert_eq!(count(Reason::FrameTooShort), 200);

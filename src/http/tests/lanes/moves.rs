@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use weir_engine::EMITTERS_PORT;
 use weir_engine::{
     Engine, EngineConfig, Entry, LinkEpoch, Memory, Move, OnSlow, Onward, Passed, Reach, Roster,
     Unit, VecMemory, Window,
@@ -90,7 +91,7 @@ impl World {
         };
         let memory = VecMemory::new(BUFFERS as usize, BUFFER_BYTES as usize);
         let mut engine = Engine::new(config, memory);
-        engine.emitter_opened(0);
+        engine.emitter_opened(0, EMITTERS_PORT);
         World {
             engine,
             ids: SeededIds::from_u64(seed),

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use weir_engine::tree::UNIT_MAX;
+use weir_engine::EMITTERS_PORT;
 use weir_engine::{
     Engine, EngineConfig, Entry, LinkEpoch, Memory, OnSlow, Passed, Reach, Receipt, Roster, Unit,
     UnitRefused, VecMemory, Window,
@@ -99,7 +100,7 @@ impl World {
         };
         let memory = VecMemory::new(BUFFERS as usize, BUFFER_BYTES as usize);
         let mut engine = Engine::new(config, memory);
-        engine.emitter_opened(0);
+        engine.emitter_opened(0, EMITTERS_PORT);
         World {
             engine,
             ids: SeededIds::from_u64(seed),
@@ -336,8 +337,11 @@ impl Link {
                     let text = record.body().or(record.frame()).expect("one of both");
                     let numbers = numbers(text);
                     assert_eq!(numbers.len(), record.messages(), "numbers of a record");
-                    let came_by_http = by_http.contains(&numbers[0]);
-                    assert_eq!(record.came_by_http(), came_by_http, "{numbers:?}");
+                    let form = match by_http.contains(&numbers[0]) {
+                        true => weir_protocol::Form::Json,
+                        false => weir_protocol::Form::Raw,
+                    };
+                    assert_eq!(record.form(), form, "{numbers:?}");
                     if record.body().is_some() {
                         assert_eq!(numbers, packets[&numbers[0]], "packets stay together");
                     }

@@ -1,0 +1,62 @@
+//! Elements: what is routed as one message.
+
+use weir_protocol::frame::{encode_header, FRAME_HEADER_BYTES};
+use weir_protocol::Form;
+
+/// One message, borrowed from received bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Element<'a> {
+    /// A whole frame of raw bytes: goes into lanes as it lies.
+    Frame(&'a [u8]),
+    /// Anything else: gets a frame's header on its way into a lane.
+    Payload {
+        /// 0 fatal to 5 trace.
+        severity: u8,
+        /// What the bytes are.
+        form: Form,
+        /// The message, without its framing; short enough to be a frame, see [`crate::Limits`].
+        bytes: &'a [u8],
+    },
+}
+
+impl<'a> Element<'a> {
+    /// Its frame, in two parts: a header, which a frame has in its bytes already, and bytes.
+    #[inline]
+    pub fn parts(&self) -> (Header, &'a [u8]) {
+        match *self {
+            Element::Frame(frame) => (Header::NONE, frame),
+            Element::Payload {
+                severity, bytes, ..
+            } => {
+                let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX - FRAME_HEADER_BYTES);
+                (Header(Some(encode_header(len, severity))), bytes)
+            }
+        }
+    }
+
+    /// What its bytes are.
+    #[inline]
+    pub fn form(&self) -> Form {
+        match self {
+            Element::Frame(_) => Form::Raw,
+            Element::Payload { form, .. } => *form,
+        }
+    }
+}
+
+/// The header that is to be written before an element's bytes, if any.
+#[derive(Clone, Copy, Debug)]
+pub struct Header(Option<[u8; FRAME_HEADER_BYTES as usize]>);
+
+impl Header {
+    const NONE: Header = Header(None);
+
+    /// Its bytes; none where the frame has its own.
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        match &self.0 {
+            Some(bytes) => bytes,
+            None => &[],
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Sources: what emitters speak. A source turns the bytes of one connection into elements, each of which is
+//! routed as one message.
+//!
+//! ```text
+//! first bytes -> detect.rs -> which source; nothing that is spoken here -> its name
+//! bytes       -> Source::next -> Element   goes to one lane
+//!                           |--> Nothing   bytes without a message: padding, a heartbeat
+//!                           `--> NeedMore  the engine carries them until the rest has come
+//! ```
+//!
+//! **A new protocol** is a module with a type that implements [`Source`], one line in the table [`sources!`]
+//! below, one page of docs and one line in `fuzz/src/sources.rs`. The engine does the rest: partial elements and
+//! their memory, time limits, backpressure, re-routes. `docs/adr/0049-what-emitters-speak-is-a-source.md` says why it is so.
+//!
+//! Sources know neither sockets nor clocks, allocate nothing for an element, and believe no length before they
+//! have held it against a limit. What a connection speaks is decided once; the loop over its elements is compiled
+//! for each source by itself.
+#![forbid(unsafe_code)]
+#![deny(clippy::cast_possible_truncation)]
+
+mod detect;
+mod element;
+mod frames;
+
+pub use detect::Undecided;
+pub use element::Element;
+pub use frames::Frames;
+
+use std::fmt;
+use weir_protocol::frame::FrameError;
+
+/// The table of sources: each line is a name in the set of a listener, in logs and metrics, and its type.
+macro_rules! sources {
+    ($($(#[$doc:meta])* $name:ident = $word:literal,)+) => {
+        /// A protocol that emitters speak.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Protocol {
+            $($(#[$doc])* $name,)+
+        }
+
+        impl Protocol {
+            /// All that there are.
+            pub const ALL: &'static [Protocol] = &[$(Protocol::$name),+];
+
+            /// Lower-case name.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Protocol::$name => $word,)+
+                }
+            }
+
+            /// A connection that speaks it, before its first byte.
+            pub fn start(self) -> Stream {
+                match self {
+                    $(Protocol::$name => Stream::$name($name::default()),)+
+                }
+            }
+
+            /// See [`Source::begins`].
+            fn begins(self, first: &[u8], limits: Limits) -> Result<bool, SourceError> {
+                match self {
+                    $(Protocol::$name => <$name as Source>::begins(first, limits),)+
+                }
+            }
+        }
+
+        /// What one connection speaks, and where in that it is.
+        #[derive(Debug)]
+        pub enum Stream {
+            /// Its first bytes have not come.
+            Undecided(Undecided),
+            $($(#[$doc])* $name($name),)+
+        }
+
+        /// `with_source!(stream, source => expression)`: the expression, compiled for each source by itself.
+        #[macro_export]
+        macro_rules! with_source {
+            ($stream:expr, $source:ident => $body:expr) => {
+                match $stream {
+                    $crate::Stream::Undecided($source) => $body,
+                    $($crate::Stream::$name($source) => $body,)+
+                }
+            };
+        }
+    };
+}
+
+impl Stream {
+    /// A connection to a port that speaks these.
+    pub fn undecided(allowed: &'static [Protocol]) -> Stream {
+        Stream::Undecided(Undecided::new(allowed))
+    }
+}
+
+/// A connection that speaks nothing: nobody is there.
+impl Default for Stream {
+    fn default() -> Stream {
+        Stream::undecided(&[])
+    }
+}
+
+sources! {
+    /// Weir's own frames, `docs/PROTOCOL.md` 2.
+    Frames = "frames",
+}
+
+/// What the emitters' port speaks, in the order in which it is tried.
+pub const EMITTERS_PORT: &[Protocol] = &[Protocol::Frames];
+
+/// What a source may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Largest element in bytes, as a frame: with the 5 bytes of a frame's header.
+    pub frame_bytes_max: u32,
+}
+
+/// A protocol of emitters: one value for each connection.
+pub trait Source {
+    /// Whether a stream that starts with `first` is of this protocol. False: it may be, more bytes will tell.
+    ///
+    /// # Errors
+    /// It is not, and why.
+    fn begins(first: &[u8], limits: Limits) -> Result<bool, SourceError>;
+
+    /// What `bytes` begin with. They start where the last step that was [`taken`](Source::taken) ended, and may be
+    /// offered again, the same or more of them, when no lane could take their element: until then nothing of this
+    /// step has happened.
+    ///
+    /// # Errors
+    /// The stream cannot be followed any more. Elements before are routed, and its connection is closed.
+    fn next<'a>(&mut self, bytes: &'a [u8], limits: Limits) -> Result<Step<'a>, SourceError>;
+
+    /// The last step was carried out.
+    fn taken(&mut self) {}
+}
+
+/// One step through a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step<'a> {
+    /// An element.
+    Element {
+        /// Bytes that it takes, its framing included.
+        used: usize,
+        /// What is routed.
+        element: Element<'a>,
+    },
+    /// No message is in this many bytes.
+    Nothing {
+        /// How many; at least 1.
+        used: usize,
+    },
+    /// No step ends before so many bytes are there, those that were given included. Never more than a step
+    /// needs: what lies behind it would wait without a cause.
+    NeedMore {
+        /// How many; more than were given.
+        bytes: usize,
+    },
+    /// It is known now what the connection speaks; no bytes are used.
+    Speaks(Protocol),
+}
+
+/// Why a stream cannot be followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceError {
+    /// A length word that starts no frame.
+    Frame(FrameError),
+    /// Bytes that the protocol does not have there.
+    Malformed {
+        /// Which protocol.
+        protocol: Protocol,
+        /// What there should be.
+        expected: &'static str,
+    },
+    /// Larger than an element may be.
+    TooLong {
+        /// Its bytes, as a frame.
+        bytes: u64,
+        /// What is allowed.
+        max: u32,
+    },
+    /// It begins like none of those that its port speaks.
+    Unspoken {
+        /// Those.
+        allowed: &'static [Protocol],
+    },
+}
+
+impl SourceError {
+    /// Log word, and metric label where it is counted by itself.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Frame(error) => error.as_str(),
+            Self::Malformed { .. } => "stream_malformed",
+            Self::TooLong { .. } => "frame_too_long",
+            Self::Unspoken { .. } => "foreign_protocol",
+        }
+    }
+}
+
+impl fmt::Display for SourceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Frame(error) => error.fmt(f),
+            Self::Malformed { protocol, expected } => {
+                write!(f, "no {} stream: {expected}", protocol.as_str())
+            }
+            Self::TooLong { bytes, max } => write!(
+                f,
+                "a message of {bytes} bytes is above the limit of {max} bytes (--max-frame)"
+            ),
+            Self::Unspoken { allowed } => {
+                let names: Vec<&str> = allowed.iter().map(|protocol| protocol.as_str()).collect();
+                write!(f, "its first bytes begin none of: {}", names.join(", "))
+            }
+        }
+    }
+}
+
+impl std::error::Error for SourceError {}
