@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::VecMemory;
+use weir_protocol::frame;
 
 const BUFFERS: u32 = 16;
 const BYTES: u32 = 4096;
