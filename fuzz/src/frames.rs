@@ -11,13 +11,15 @@ use weir::engine::{
     Engine, EngineConfig, Entry, Ingest, LaneId, LinkEpoch, Memory, OnSlow, Reach, Reason, Roster,
     VecMemory,
 };
-use weir::engine::{SourceError, EMITTERS_PORT};
+use weir::engine::{Protocol, SourceError};
 use weir::protocol::frame::FrameError;
 use weir_testkit::Random;
 
 use super::input::{pieces, Input};
 
 const BUFFER_BYTES: u32 = 4096;
+/// What its emitters speak.
+const FRAMES: &[Protocol] = &[Protocol::Frames];
 
 /// Runs one input.
 pub fn run(data: &[u8]) {
@@ -103,7 +105,7 @@ impl Bench {
             entries: vec![entry],
         };
         assert!(engine.apply_roster(&roster, |_| None));
-        (0..feed.len()).for_each(|emitter| engine.emitter_opened(emitter, EMITTERS_PORT));
+        (0..feed.len()).for_each(|emitter| engine.emitter_opened(emitter, FRAMES));
         let lane = engine.lane_of(epoch).expect("it is up");
         Bench {
             engine,
@@ -235,7 +237,7 @@ impl Bench {
         self.sources[emitter].held.clear();
         self.errors[error] += 1;
         self.engine.emitter_closed(emitter);
-        self.engine.emitter_opened(emitter, EMITTERS_PORT);
+        self.engine.emitter_opened(emitter, FRAMES);
     }
 
     /// All that is queued is sent and ACKed.
