@@ -206,10 +206,10 @@ fn nobody_gives_glommio_a_chance_to_sleep_for_ever() {
     assert_none(&found);
     let control = sources()
         .into_iter()
-        .find(|s| s.name == "control/executor.rs");
+        .find(|s| s.name == "control/executor/mod.rs");
     let control = control.expect("the control's executor").text;
     assert!(control.contains("const LADDER") && control.contains("builder(PREEMPT_AFTER)"));
-    let known = ["control/executor.rs", "runtime/start.rs"].map(|name| (name.to_owned(), true));
+    let known = ["control/executor/mod.rs", "runtime/start.rs"].map(|name| (name.to_owned(), true));
     assert_eq!(
         timers, known,
         "executors, and whether they have a preemption timer that is not glommio's 100 ms"

@@ -9,9 +9,9 @@ use clap::Subcommand;
 use serde_json::{json, Value};
 
 use super::values;
-use crate::control::client::{Client, Target};
-use crate::control::exchange::percent_encoded;
-use crate::control::table;
+use crate::control::http_api::client::{Client, Target};
+use crate::control::view::table;
+use crate::http::percent_encoded;
 use crate::out;
 use crate::streams::say;
 

@@ -15,8 +15,8 @@ use serde_json::Value;
 
 use super::ctl::Reach;
 use super::values;
-use crate::control::client::Client;
-use crate::control::table;
+use crate::control::http_api::client::Client;
+use crate::control::view::table;
 use crate::out;
 use crate::streams::say;
 

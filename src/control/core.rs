@@ -12,11 +12,11 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::bell::{Bell, News};
-use super::health_check::Checks;
-use super::ramps::Ramps;
-use super::state::State;
-use super::{Reloader, Settings, TapSource};
+use crate::executor::bell::{Bell, News};
+use crate::health::ramps::Ramps;
+use crate::health::Checks;
+use crate::view::state::State;
+use crate::{Reloader, Settings, TapSource};
 use weir_config::{Cors, Hosts, Stranger, Token};
 use weir_engine::Order;
 use weir_ledger::certificate::Stamp;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use super::core::{lock, Deck};
-use super::state::State;
+use crate::core::{lock, Deck};
+use crate::view::state::State;
 use weir_engine::{
     Account, Balance, Ended, Entry, LaneReport, LinkEpoch, Order, OrderError, Reach, Roster,
 };

@@ -1,49 +1,20 @@
 //! Everything that an operator looks at and turns. Nothing of it is on the path of a message.
 //!
 //! ```text
-//! lib.rs        what it is made from              core.rs      what all share
-//! executor.rs   tasks: read this first            bell.rs      wakes them; hand.rs: waits for them
-//! questions.rs  what the shards ask               socket.rs    sockets of the executor
-//! answer.rs     questions that change nothing     admin.rs     orders
-//! state.rs      what is shown, made of reports    rates.rs, track.rs, posts.rs: over time
-//! events.rs     what happened                     bottleneck.rs: what slows everything down
-//! metrics.rs    /metrics                          exposition.rs: its two formats
-//! page.rs       the page                          streams.rs   its events
-//! listener.rs   the admin socket                  token.rs     who may
-//! ramps.rs      weights on their way              health_check.rs: analyzers over HTTP; outlier.rs: who refuses
-//! exchange.rs   request and response              http.rs      their bytes; client.rs: the other side
+//! lib.rs       starts it and ends it
+//! http_api/    what is asked over HTTP: answers, orders, event streams
+//! health/      analyzers over HTTP: checks, who comes and who goes; weights on their way
+//! core.rs      what all of these share
+//! executor/    the thread that they run on, and what wakes it
+//! view/        what is shown: state, events, metrics, table; pure
 //! ```
+//!
+//! The mod.rs of each room draws what is in it.
 
-pub mod admin;
-pub mod answer;
-pub mod bell;
-pub mod books;
-pub mod bottleneck;
-pub mod client;
 pub mod core;
-pub mod events;
-pub mod exchange;
 mod executor;
-pub mod exposition;
-mod hand;
-pub mod health_check;
-pub mod http;
-pub mod listener;
-pub mod metrics;
-pub mod outlier;
-pub mod page;
-pub mod posts;
-pub mod probe;
-mod questions;
-pub mod ramps;
-pub mod rates;
-pub mod resolver;
-mod socket;
-pub mod state;
-pub mod streams;
-pub mod table;
-pub mod token;
-pub mod track;
+pub mod health;
+pub mod http_api;
 pub mod view;
 
 #[cfg(test)]
@@ -58,11 +29,11 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 
-use self::core::{lock, Core};
-use self::executor::{sleep, Context};
-use self::listener::{AdminAt, Listener};
-use self::outlier::EjectRule;
-use self::questions::Questions;
+use crate::core::{lock, Core};
+use crate::executor::{sleep, Context};
+use crate::health::outlier::EjectRule;
+use crate::http_api::listener::{AdminAt, Listener};
+use crate::http_api::Questions;
 use weir_config::{Admin, Config, Cors, Hosts, HttpAnalyzer, OwnListeners, Token};
 use weir_ledger::certificate::Stamp;
 use weir_service::sockets::AdminSocket;
@@ -235,7 +206,7 @@ pub fn serve(operator: Operator, settings: Settings) -> io::Result<Running> {
         let answers = Questions::new(context, operator);
         context.spawn_to_its_end("questions", answers.run(questions));
         context.spawn("ramps", step_ramps(context.clone()));
-        context.spawn("health checks", health_check::run(context.clone()));
+        context.spawn("health checks", health::run(context.clone()));
         if let Some(listener) = listener {
             context.spawn("admin listener", listener.serve(context.clone()));
         }
@@ -246,7 +217,7 @@ pub fn serve(operator: Operator, settings: Settings) -> io::Result<Running> {
         thread,
     };
     for analyzer in &http_analyzers {
-        if let Err(error) = health_check::add_at_start(&running.core, analyzer) {
+        if let Err(error) = health::add_at_start(&running.core, analyzer) {
             running.end();
             return Err(io::Error::other(error));
         }
@@ -256,7 +227,7 @@ pub fn serve(operator: Operator, settings: Settings) -> io::Result<Running> {
 
 async fn step_ramps(context: Context) {
     loop {
-        sleep(ramps::STEP).await;
+        sleep(health::ramps::STEP).await;
         if !lock(&context.core.ramps).is_empty() {
             let core = Arc::clone(&context.core);
             context.hand.run(move || core.step_ramps()).await;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use weir_control::state::State;
+use weir_control::view::state::State;
 use weir_engine::Entry;
 use weir_ledger::certificate::Share;
 use weir_streams::grouped;

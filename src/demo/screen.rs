@@ -6,9 +6,9 @@ use std::io::{self, IsTerminal, Write};
 use terminal_size::{terminal_size, Height, Width};
 
 use super::programs::is_log_wanted;
-use weir_control::state::State;
-use weir_control::table::{self, Tone};
-use weir_control::view::view;
+use weir_control::view::snapshot::view;
+use weir_control::view::state::State;
+use weir_control::view::table::{self, Tone};
 
 /// A terminal with fewer rows than the table has lines cannot be drawn over.
 const ROWS_MIN: u16 = 14;

@@ -208,7 +208,7 @@ fn a_million_messages_one_analyzer_killed_and_back() {
         rig.sum(|report| report.balance.acked) == messages
     });
     let reports = rig.operator.reports();
-    let ledger = weir::control::books::ledger(&reports);
+    let ledger = weir::control::view::books::ledger(&reports);
     for share in &ledger.analyzers {
         println!(
             "{}: {} messages, {:.1} its target, off by {:+.1}, bound {:.1}",

@@ -16,7 +16,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::control::core::Core;
-use crate::control::state::State;
+use crate::control::view::state::State;
 use crate::ledger::certificate::Stamp;
 use crate::protocol::text::Time;
 use crate::runtime::Stopper;

@@ -26,7 +26,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::cli::config::{Listening, Loaded};
-use crate::control::books::{self, Closing};
+use crate::control::view::books::{self, Closing};
 use crate::ledger::certificate::{self, Stamp};
 use crate::runtime::behind;
 use crate::runtime::uring::adopt_descriptors;

@@ -22,7 +22,7 @@ use super::manager::Manager;
 use crate::cli::config::{diff, opens, Difference, Loaded};
 use crate::cli::set_log_level;
 use crate::control::core::Core;
-use crate::control::health_check;
+use crate::control::health;
 use crate::control::Reloader;
 use crate::shard::{Live, Operator};
 
@@ -171,7 +171,7 @@ impl Reload {
                 .iter()
                 .any(|other| other.id() == gone.id() && other.endpoint() == gone.endpoint());
             if !stays {
-                health_check::remove(core, gone.id());
+                health::remove(core, gone.id());
             }
         }
         for wanted in new {
@@ -179,7 +179,7 @@ impl Reload {
                 .iter()
                 .find(|other| other.id() == wanted.id() && other.endpoint() == wanted.endpoint());
             let done = match before {
-                None => health_check::add(core, wanted),
+                None => health::add(core, wanted),
                 Some(before) if before.weight() != wanted.weight() => {
                     core.checks.set_weight(wanted.id(), wanted.weight());
                     core.own_weight(wanted.id(), wanted.weight());

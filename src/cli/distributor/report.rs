@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use crate::control::books;
+use crate::control::view::books;
 use crate::engine::{Balance, Counters, Reason};
 use crate::shard::ShardReport;
 use crate::streams;

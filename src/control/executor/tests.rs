@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use futures_lite::future::yield_now;
 
-use super::super::fake::{Fake, FakeDeck};
-use super::super::Settings;
 use super::*;
 use crate::core::lock;
+use crate::fake::{Fake, FakeDeck};
+use crate::Settings;
 use weir_ledger::certificate::Stamp;
 
 fn core() -> Arc<Core> {
@@ -112,7 +112,7 @@ fn a_panic_ends_its_task_only_and_a_long_order_holds_up_nobody() {
 }
 
 async fn aside_of(context: &Context) -> Option<u8> {
-    let aside = super::super::hand::aside("aside", &context.core.bell, || 7);
+    let aside = crate::executor::hand::aside("aside", &context.core.bell, || 7);
     aside.await.expect("a thread")
 }
 

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! No such answer takes the analyzer down. One that refuses everything while others take what they get is
-//! taken out by the control side (`src/control/outlier.rs`).
+//! taken out by the control side (`src/control/health/outlier.rs`).
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! `GET /events`: server-sent events, the view twice a second and every event once.
 //!
 //! ```text
-//! event: state   data: what view.rs makes            every step
+//! event: state   data: what snapshot.rs makes        every step
 //! event: log     data: one event   id: its number    after the last that this client has seen
 //! ```
 //!
@@ -11,10 +11,10 @@
 
 use std::time::Duration;
 
-use super::exchange::{value, Ask, Response};
 use super::http;
-use super::state::State;
-use super::view::view;
+use super::response::{value, Ask, Response};
+use crate::view::snapshot::view;
+use crate::view::state::State;
 
 /// Streams at once; beyond, 503.
 pub const STREAMS_MAX: usize = 32;
@@ -196,8 +196,8 @@ fn events(state: &State, seen: &mut u64) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fake::{at, Fake};
     use super::*;
+    use crate::fake::{at, Fake};
 
     fn ask(page: &str) -> Ask {
         Ask::new("GET", &format!("/events?page={page}"))

@@ -13,11 +13,11 @@ use std::time::Instant;
 
 use futures_lite::future::or;
 
-use super::bell::News;
-use super::exchange::{Ask, Response};
-use super::executor::{give_way, sleep, Context};
+use super::response::{Ask, Response};
 use super::streams::{self, Part, Streams};
 use super::{admin, answer, http, listener};
+use crate::executor::bell::News;
+use crate::executor::{give_way, sleep, Context};
 use weir_ledger::certificate::Stamp;
 use weir_shard::{Operator, Question};
 
@@ -25,7 +25,7 @@ use weir_shard::{Operator, Question};
 const ORDERS_MAX: usize = 64;
 
 /// Answers questions and keeps event streams going.
-pub(super) struct Questions {
+pub(crate) struct Questions {
     context: Context,
     operator: Operator,
     streams: Streams<Question>,
@@ -33,7 +33,7 @@ pub(super) struct Questions {
 }
 
 impl Questions {
-    pub(super) fn new(context: &Context, operator: Operator) -> Questions {
+    pub(crate) fn new(context: &Context, operator: Operator) -> Questions {
         Questions {
             context: context.clone(),
             operator,
@@ -43,7 +43,7 @@ impl Questions {
     }
 
     /// Until the core is over, or the shards are gone.
-    pub(super) async fn run(mut self, questions: Receiver<Question>) {
+    pub(crate) async fn run(mut self, questions: Receiver<Question>) {
         let mut next = Instant::now();
         loop {
             let now = Instant::now();

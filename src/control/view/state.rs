@@ -12,21 +12,18 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use super::books;
 use super::bottleneck;
 use super::events::EventLog;
-use super::exchange::unix_ms;
 use super::posts::PostTotals;
 use super::rates::{AnalyzerSample, Rates, Sample, ShardSample};
+use super::row::{HttpStatus, Kind, RampStatus, Row, RowShare, Standing, Totals};
+use super::snapshot::posts_of;
 use super::track::{Buckets, LaneTrack};
-use super::view::posts_of;
-use crate::books;
+use crate::http_api::response::unix_ms;
 use weir_engine::{Entry, LinkEpoch, Proportion, Reach};
 use weir_ledger::certificate::{Ledger, Share, Stamp};
 use weir_shard::{RefusedCounts, ShardReport};
-
-mod shown;
-
-pub use shown::{HttpStatus, Kind, RampStatus, Row, RowShare, Standing, Totals};
 
 /// Analyzers that left are shown as offline for this long.
 const GONE_SHOWN: Duration = Duration::from_secs(600);

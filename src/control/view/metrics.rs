@@ -11,7 +11,8 @@
 
 use super::exposition::{Exposition, Format, Kind, Labels};
 use super::posts::PostCounts;
-use super::state::{Kind as Reach, Row, Standing, State};
+use super::row::{Kind as Reach, Row, Standing};
+use super::state::State;
 use super::track::BUCKETS_US;
 use weir_engine::Reason;
 use weir_shard::ShardReport;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::*;
 use crate::fake::Fake;
-use crate::state::HttpStatus;
+use crate::view::row::HttpStatus;
 use weir_shard::RefusedCounts;
 
 /// A family as a strict reader sees it.

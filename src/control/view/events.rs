@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::exchange::iso_ms;
-use super::state::{name_of, Row, Standing};
+use super::row::{Row, Standing};
+use super::state::name_of;
+use crate::http_api::response::iso_ms;
 use weir_engine::LinkEpoch;
 use weir_ledger::certificate::Stamp;
 use weir_protocol::WeightText;
@@ -241,9 +242,10 @@ fn turned(was: Standing, row: &Row) -> Option<(&'static str, String)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fake::{at, Fake};
     use super::*;
-    use crate::state::{RampStatus, State};
+    use crate::fake::{at, Fake};
+    use crate::view::row::RampStatus;
+    use crate::view::state::State;
 
     fn texts(state: &State, after: u64) -> Vec<String> {
         let events = state.events.after(after);

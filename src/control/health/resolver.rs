@@ -14,9 +14,9 @@ use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::bell::{Bell, News};
-use super::core::lock;
-use super::executor::within;
+use crate::core::lock;
+use crate::executor::bell::{Bell, News};
+use crate::executor::within;
 use weir_clock::Limit;
 
 /// Lookups under way at the same time, of all names.

@@ -1,6 +1,7 @@
 //! What slows everything down, in one plain sentence; the worst first.
 
-use super::state::{Standing, State};
+use super::row::Standing;
+use super::state::State;
 use weir_protocol::text::Field;
 
 /// Nobody can be given anything.
@@ -94,9 +95,9 @@ fn busy(state: &State) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fake::{at, Fake};
     use super::*;
-    use crate::state::HttpStatus;
+    use crate::fake::{at, Fake};
+    use crate::view::row::HttpStatus;
 
     fn found(fake: &Fake) -> Option<String> {
         fake.state().bottleneck

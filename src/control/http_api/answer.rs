@@ -10,11 +10,12 @@
 
 use serde_json::{json, Map, Value};
 
-use super::exchange::{value, Ask, Response};
-use super::exposition::Format;
 use super::page;
-use super::state::{HttpStatus, Kind, Row, State};
-use super::{metrics, view};
+use super::response::{value, Ask, Response};
+use crate::view::exposition::Format;
+use crate::view::row::{HttpStatus, Kind, Row};
+use crate::view::state::State;
+use crate::view::{metrics, snapshot};
 use weir_engine::Entry;
 
 /// What may be asked here, beside `POST /logs`, which the shards answer themselves.
@@ -169,7 +170,7 @@ fn stats(state: &State) -> Value {
             "shareBound": row.share.share_bound,
         });
         if row.kind == Kind::Http {
-            let (posts, now) = (state.posts.of(&row.id), view::posts_of(state, &row.id));
+            let (posts, now) = (state.posts.of(&row.id), snapshot::posts_of(state, &row.id));
             one["posts"] = json!({
                 "sent": posts.sent,
                 "failed": posts.failed,
@@ -181,14 +182,14 @@ fn stats(state: &State) -> Value {
         (row.id.to_string(), one)
     };
     let analyzers: Map<String, Value> = state.rows.iter().map(analyzer).collect();
-    let totals = view::totals(state);
+    let totals = snapshot::totals(state);
     let mut body = json!({
         "queueLength": state.totals.balance.open(),
         "isProcessing": is_processing(state),
         "totalAnalyzers": analyzers.len(),
         "onlineAnalyzers": state.rows.iter().filter(|row| row.is_online()).count(),
         "analyzers": analyzers,
-        "shards": view::shards(state),
+        "shards": snapshot::shards(state),
         "uptime": state.uptime_s(),
         "bottleneck": state.bottleneck,
     });
@@ -242,8 +243,8 @@ fn analyzers(state: &State) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fake::{at, Fake};
     use super::*;
+    use crate::fake::{at, Fake};
 
     fn ask(method: &str, path: &str, state: &State) -> (u16, Value, Response) {
         let ask = Ask {

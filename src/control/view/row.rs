@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::track::Buckets;
+use super::track::Buckets;
 use weir_engine::{Balance, Counters};
 
 /// How an analyzer stands.

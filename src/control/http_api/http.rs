@@ -10,7 +10,7 @@
 
 use std::io::{self, Read};
 
-use super::exchange::{Ask, Response};
+use super::response::{Ask, Response};
 use weir_http::{http_date as date, HeadWriter, Limits, Reader, Step};
 use weir_ledger::certificate::Stamp;
 

@@ -7,12 +7,18 @@
 //!                       a slow start after a recovery
 //! ```
 //!
-//! What the result of a check leads to is in health_check/verdict.rs. An analyzer that is healthy and refuses
+//! What the result of a check leads to is in verdict.rs. An analyzer that is healthy and refuses
 //! everything is taken out for a while, or until too few others are left: outlier.rs.
 //!
 //! It goes by states, not by events: shards that gave an analyzer up after failed POSTs took it out of the
 //! roster, and the next check that is well brings it back. What the operator ejected stays out until
 //! it is resumed.
+
+pub mod outlier;
+mod probe;
+pub mod ramps;
+mod resolver;
+mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -21,17 +27,15 @@ use std::time::{Duration, Instant};
 
 use futures_lite::future::or;
 
-use super::bell::{Bell, News};
-use super::core::{lock, Core};
-use super::executor::{sleep, Context};
-use super::outlier::{EjectRule, Streak};
-use super::probe::Probe;
-use super::resolver::Resolver;
-use super::state::HttpStatus;
-use super::Settings;
+use self::outlier::{EjectRule, Streak};
+use self::probe::Probe;
+use self::resolver::Resolver;
+use crate::core::{lock, Core};
+use crate::executor::bell::{Bell, News};
+use crate::executor::{sleep, Context};
+use crate::view::row::HttpStatus;
+use crate::Settings;
 use weir_config::{Endpoint, HttpAnalyzer, HTTP_ANALYZERS_MAX};
-
-mod verdict;
 
 /// One of them, over time.
 struct Checked {

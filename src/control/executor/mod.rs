@@ -9,6 +9,10 @@
 //!
 //! Nothing that may wait for another thread or a disk runs here: it would hold up everybody. docs/adr/0044.
 
+pub mod bell;
+pub mod hand;
+pub mod socket;
+
 use std::cell::Cell;
 use std::future::{poll_fn, Future};
 use std::io;
@@ -27,10 +31,10 @@ use glommio::timer::Timer;
 use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
 use weir_clock::Limit;
 
-use super::bell::{Bell, News};
-use super::core::Core;
-use super::hand::Hand;
-use super::socket::Socket;
+use self::bell::{Bell, News};
+use self::hand::Hand;
+use self::socket::Socket;
+use crate::core::Core;
 
 /// Memory that glommio takes for file I/O; there is none here.
 const IO_BYTES: usize = 64 * 1024;

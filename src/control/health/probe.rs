@@ -12,10 +12,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::executor::within;
-use super::http;
 use super::resolver::{Resolver, Unresolved};
-use super::socket::Socket;
+use crate::executor::socket::Socket;
+use crate::executor::within;
+use crate::http_api::http;
 use weir_clock::Limit;
 use weir_config::{Endpoint, OwnListeners};
 use weir_http::HeadWriter;

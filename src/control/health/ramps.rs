@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::state::RampStatus;
+use crate::view::row::RampStatus;
 
 /// Time between two steps.
 pub const STEP: Duration = Duration::from_millis(100);

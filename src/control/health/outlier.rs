@@ -17,8 +17,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::state::{Kind, Row, State};
-use super::view::posts_of;
+use crate::view::row::{Kind, Row};
+use crate::view::snapshot::posts_of;
+use crate::view::state::State;
 
 /// When an analyzer is taken out for what it refuses, and for how long.
 #[derive(Clone, Copy, Debug)]

@@ -2,8 +2,8 @@
 
 use serde_json::{json, Value};
 
-use super::exchange::{iso_ms, value};
 use super::state::State;
+use crate::http_api::response::{iso_ms, value};
 use weir_shard::HttpAnalyzerReport;
 
 /// Everything, without events.

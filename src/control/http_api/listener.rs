@@ -21,13 +21,14 @@ use rustix::fs::Mode;
 use rustix::process::umask;
 use serde_json::json;
 
-use super::core::Core;
-use super::exchange::{Ask, Response};
-use super::executor::{give_way, sleep, within, Context};
 use super::http::{self, Requests};
-use super::socket::{has_connection, Existing, Socket};
+use super::response::{Ask, Response};
 use super::token::is_carried;
-use super::{admin, answer, streams, TapSource};
+use super::{admin, answer, streams};
+use crate::core::Core;
+use crate::executor::socket::{has_connection, Existing, Socket};
+use crate::executor::{give_way, sleep, within, Context};
+use crate::TapSource;
 use weir_clock::Limit;
 use weir_ledger::certificate::Stamp;
 use weir_protocol::text;
@@ -435,7 +436,7 @@ async fn show(
                 break;
             }
             allowance -= 1.0;
-            let json = super::exchange::value(message).to_string();
+            let json = crate::http_api::response::value(message).to_string();
             let line = text::json_for_terminal(&json) + "\n";
             connection.write_all(&http::chunk(line.as_bytes())).await?;
         }

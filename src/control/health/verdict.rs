@@ -10,12 +10,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::outlier::{may_go, may_return, Counts};
+use super::ramps::Ramp;
 use super::Checked;
 use crate::core::{lock, Core};
-use crate::exchange::unix_ms;
-use crate::outlier::{may_go, may_return, Counts};
-use crate::ramps::Ramp;
-use crate::state::State;
+use crate::http_api::response::unix_ms;
+use crate::view::state::State;
 use weir_engine::Reach;
 use weir_ledger::certificate::Stamp;
 use weir_protocol::text::Time;

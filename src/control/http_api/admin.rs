@@ -19,13 +19,13 @@ use serde::de::DeserializeOwned;
 use serde::Deserialize;
 use serde_json::{json, Value};
 
-use super::core::{lock, Core};
-use super::exchange::{percent_decoded, value, Ask, Response};
-use super::executor::Context;
-use super::hand::aside;
-use super::health_check;
-use super::ramps::{Ramp, RAMP_MAX};
-use super::view::view;
+use super::response::{percent_decoded, value, Ask, Response};
+use crate::core::{lock, Core};
+use crate::executor::hand::aside;
+use crate::executor::Context;
+use crate::health;
+use crate::health::ramps::{Ramp, RAMP_MAX};
+use crate::view::snapshot::view;
 use weir_config::{Endpoint, HttpAnalyzer};
 use weir_engine::{Order, OrderError};
 use weir_ledger::certificate::Stamp;
@@ -408,7 +408,7 @@ fn add_http(core: &Arc<Core>, ask: &Ask) -> Answer {
             analyzer.map_err(|error| format!("id {id:?}, weight {}: {error}", WeightText(weight)))
         })
         .map_err(|error| (400, error))?;
-    health_check::add(core, &analyzer).map_err(|error| (409, error))?;
+    health::add(core, &analyzer).map_err(|error| (409, error))?;
     let endpoint = analyzer.endpoint().to_string();
     Ok((
         201,
@@ -417,7 +417,7 @@ fn add_http(core: &Arc<Core>, ask: &Ask) -> Answer {
 }
 
 fn remove_http(core: &Core, id: &str) -> Answer {
-    if health_check::remove(core, id) {
+    if health::remove(core, id) {
         return Ok((200, json!({ "removed": id })));
     }
     let known = core.checks.status();
@@ -455,10 +455,10 @@ fn no_file() -> (u16, String) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::core::Core;
-    use super::super::fake::{Fake, FakeDeck};
-    use super::super::{Reloader, Settings};
     use super::*;
+    use crate::core::Core;
+    use crate::fake::{Fake, FakeDeck};
+    use crate::{Reloader, Settings};
     use weir_config::Config;
 
     struct File;
