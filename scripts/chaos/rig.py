@@ -234,6 +234,15 @@ class Rig:
                 return
             time.sleep(0.01)
 
+    def soon(self, happens, seconds=1.0):
+        """Whether it happens, asked again and again for so long."""
+        deadline = time.monotonic() + seconds
+        while not happens():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        return True
+
     @property
     def admin(self):
         """Where the distributor takes orders, if a scenario asks for it."""
