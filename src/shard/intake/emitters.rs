@@ -12,7 +12,7 @@ use weir_engine::{Ingest, Reason};
 use weir_protocol::detect;
 use weir_protocol::foreign::{self, Foreign};
 use weir_protocol::native::Welcome;
-use weir_source::EMITTERS_PORT;
+use weir_source::{SourceError, EMITTERS_PORT};
 
 impl<I: Io> Intake<I> {
     /// A turn begins, so long after the one before: frames that arrive have had so much of their time.
@@ -224,7 +224,10 @@ impl<I: Io> Intake<I> {
                 let spoken = (offset == 0).then(|| spoken_at_start(seen)).flatten();
                 let (kind, why) = match spoken {
                     Some((kind, text)) => {
-                        cx.engine.counters.count(Reason::ForeignProtocol);
+                        // Where several are spoken, the engine has counted it as that.
+                        if !matches!(error, SourceError::Unspoken { .. }) {
+                            cx.engine.counters.count(Reason::ForeignProtocol);
+                        }
                         (kind, format!("{text} ({error})"))
                     }
                     None => (
