@@ -7,14 +7,14 @@ usage() {
 Usage: scripts/load-test.sh [--seconds N] [--rate MSGS/S] [--shards N] [--weir PATH] [--keep DIR]
 
 A distributor, four analyzers of weight 0.4, 0.3, 0.2 and 0.1, and five emitters that together send 2,500
-messages/s of 256 B, all on loopback, on ports that are free. Every program writes a certificate, and
+messages/s of 256 B, all on loopback, on ports that are free. Every program writes a run report, and
 `weir audit` joins them: no message missing, none twice without being known to be, shares as the weights say.
 
   --seconds N   how long to send (30)
   --rate N      messages per second of all five together (2500)
   --shards N    shards of the distributor (1)
   --weir PATH   the program (target/release/weir, which is built when it is not there)
-  --keep DIR    certificates, journals and logs go there and stay (else a directory that is removed)
+  --keep DIR    run reports, journals and logs go there and stay (else a directory that is removed)
 
 Exit status: 0 balanced; 1 not (missing, unrecognised duplicates, shares off their bound); 2 usage; 3 a program
 did not start or did not end as it should.
@@ -103,12 +103,12 @@ until_logged() {
 
 echo "load-test   $rate messages/s for $seconds s, 5 emitters, 4 analyzers, $shards shard(s)"
 start distributor distributor --emitters "$emitters" --analyzers "$analyzers" --http off \
-    --shards "$shards" --certificate "$dir/distributor.json"
+    --shards "$shards" --report "$dir/distributor.json"
 distributor=${pids[0]}
 weights=(0.4 0.3 0.2 0.1)
 for n in 0 1 2 3; do
     start "analyzer-$n" analyzer --addr "$analyzers" --id "analyzer-$n" --weight "${weights[n]}" \
-        --certificate "$dir/analyzer-$n.json"
+        --report "$dir/analyzer-$n.json"
 done
 until_logged "analyzer up" distributor $((4 * shards))
 for n in 1 2 3 4 5; do
@@ -116,7 +116,7 @@ for n in 1 2 3 4 5; do
     part=$((rate / 5))
     ((n > 1)) || part=$((rate - 4 * part))
     start "emitter-$n" emitter --addr "$emitters" --id "emitter-$n" --rate "$part" --duration "$seconds" \
-        --certificate "$dir/emitter-$n.json"
+        --report "$dir/emitter-$n.json"
 done
 for n in 1 2 3 4 5; do ended "emitter-$n" "${pids[n + 4]}"; done
 kill -TERM "$distributor"

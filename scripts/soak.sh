@@ -17,7 +17,7 @@ be, leave in order, and come back with another weight and dialect. One is left a
   --size BYTES     payload (200)
   --seed N         repeats the churn of an earlier run; printed at the start
 
-Judged: `weir audit` says balanced over the certificates and journals of everything that ran (below TMPDIR
+Judged: `weir audit` says balanced over the run reports and journals of everything that ran (below TMPDIR
 while it runs), and the medians of the first and the last sixth of the samples: resident memory,
 descriptors and threads within 2 %, the median delay within 1.5 times plus 0.5 ms, and never 15 s without a
 message for the analyzer that is left alone.

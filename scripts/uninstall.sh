@@ -9,7 +9,7 @@ Usage: scripts/uninstall.sh [--prefix DIR] [--root DIR] [--purge] [--no-revert] 
 Stops and disables the units (not with --root), puts back the host settings that tune.sh has changed (what is stored
 in /var/lib/weir-tuning, by weir-tuning.service or by hand), and removes every file that scripts/install.sh puts, with
 the directories that are empty then. /etc/weir and /etc/default/weir stay unless --purge is given; /var/lib/weir, with
-certificates, always stays, and so does the group weir-admin.
+run reports, always stays, and so does the group weir-admin.
 
 When a setting cannot be put back, it says which one, and nothing is removed: mend it, or give --no-revert.
 

@@ -20,7 +20,7 @@
 //! - [`demo`]: the whole thing on loopback, checked while it runs
 //! - [`cli`]: arguments, start, exit status
 //!
-//! The way of a message, and where to start reading: [`runtime::uring`] receives it, [`shard::Worker`] gives it to
+//! The way of a message, and where to start reading: [`runtime::uring`] receives it, [`shard::Shard`] gives it to
 //! [`engine::Engine::ingest`], which asks [`engine::tree`] where it goes and appends it to a lane; the shard sends
 //! the lane, and the analyzer's ACK comes back to the engine.
 

@@ -1,4 +1,4 @@
-//! The public ledger, end to end: real programs write certificates and journals, `weir audit` judges
+//! The public ledger, end to end: real programs write run reports and journals, `weir audit` judges
 //! them. It must find nothing when nothing is wrong, whoever was killed on the way, and it must find
 //! what is wrong when something is.
 
@@ -44,20 +44,20 @@ impl Dir {
     /// Replaces text in a file; it must be there.
     fn tamper(&self, file: &str, from: &str, to: &str) -> Tampered {
         let path = self.path(file);
-        let before = fs::read_to_string(&path).expect("a certificate");
+        let before = fs::read_to_string(&path).expect("a run report");
         assert!(before.contains(from), "no {from} in {before}");
         fs::write(&path, before.replacen(from, to, 1)).expect("written");
         Tampered { path, before }
     }
 
     fn distributor(&self, name: &str, flags: &str) -> Distributor {
-        let certificate = self.text(name);
-        Distributor::start(&format!("--certificate {certificate} {flags}"))
+        let run_report = self.text(name);
+        Distributor::start(&format!("--report {run_report} {flags}"))
     }
 
     fn analyzer(&self, distributor: &Distributor, id: &str, flags: &str) -> Program {
         Program::start(&format!(
-            "analyzer --addr {} --id {id} --certificate {} {flags}",
+            "analyzer --addr {} --id {id} --report {} {flags}",
             distributor.analyzers,
             self.text(&format!("{id}.json"))
         ))
@@ -65,7 +65,7 @@ impl Dir {
 
     fn emitter(&self, distributor: &Distributor, id: &str, flags: &str) -> Program {
         Program::start(&format!(
-            "emitter --addr {} --id {id} --size 100 --certificate {} {flags}",
+            "emitter --addr {} --id {id} --size 100 --report {} {flags}",
             distributor.emitters,
             self.text(&format!("{id}.json"))
         ))
@@ -166,14 +166,14 @@ impl Audited {
     }
 }
 
-/// Value of a number in a verdict's or a certificate's JSON.
+/// Value of a number in a verdict's or a run report's JSON.
 fn number(json: &serde_json::Value, path: &str) -> u64 {
     let value = json.pointer(path).and_then(serde_json::Value::as_u64);
     value.unwrap_or_else(|| panic!("no {path} in {json}"))
 }
 
 fn json(path: &Path) -> serde_json::Value {
-    let text = fs::read_to_string(path).expect("a certificate");
+    let text = fs::read_to_string(path).expect("a run report");
     serde_json::from_str(&text).expect("JSON")
 }
 
@@ -343,7 +343,7 @@ fn judge_tampered(dir: &Dir, files: &[&str]) {
     dir.audit(&[files, &["d.json"]].concat())
         .assert_unusable(&["d.json", "field instance"]);
     dir.audit(&["d.json", "e1.json"])
-        .assert_unusable(&["no analyzer's certificate or journal"]);
+        .assert_unusable(&["no analyzer's run report or journal"]);
     judge_journals(dir, files);
 }
 
@@ -428,9 +428,9 @@ fn a_restarted_distributor_balances_while_emitters_go_on() {
     );
     let taken = |name: &str| number(&json(&dir.path(name)), "/ledger/total/received");
     assert!(taken("d1.json") > 0 && taken("d2.json") > 0);
-    // Either distributor's certificate alone leaves something unexplained.
+    // Either distributor's run report alone leaves something unexplained.
     dir.audit(&["d2.json", "e1.json", "a1.json", "a2.json"])
-        .assert_not(&["a distributor's certificate is missing"]);
+        .assert_not(&["a distributor's run report is missing"]);
 }
 
 #[test]
@@ -449,16 +449,16 @@ fn a_second_signal_still_writes_the_books() {
     assert_eq!(ended.code, Some(3), "{ended:#?}");
     analyzer.signal("-KILL");
     drop(analyzer);
-    let certificate = json(&dir.path("d.json"));
-    let outcome = certificate.pointer("/ending/outcome");
+    let run_report = json(&dir.path("d.json"));
+    let outcome = run_report.pointer("/ending/outcome");
     assert_eq!(outcome.and_then(|it| it.as_str()), Some("ended_at_once"));
     let balance = ended.balance();
     assert_eq!(
-        number(&certificate, "/ledger/total/received"),
+        number(&run_report, "/ledger/total/received"),
         balance.received
     );
     assert_eq!(
-        number(&certificate, "/ending/abandoned_in_flight"),
+        number(&run_report, "/ending/abandoned_in_flight"),
         balance.in_flight
     );
     let verdict = dir.audit(&["d.json", "e1.json", "a1.json.journal"]);
@@ -481,10 +481,10 @@ fn paths_that_cannot_be_written_are_refused_at_start() {
         &["emitter", "--addr", "127.0.0.1:1"],
         &["analyzer", "--addr", "127.0.0.1:1"],
     ] {
-        let output = run(&[program, &["--certificate", "/nowhere/x.json"]].concat());
+        let output = run(&[program, &["--report", "/nowhere/x.json"]].concat());
         let text = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{text}");
-        for word in ["--certificate", "/nowhere/x.json", "No such file"] {
+        for word in ["--report", "/nowhere/x.json", "No such file"] {
             assert!(text.contains(word), "no {word} in {text}");
         }
     }

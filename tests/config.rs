@@ -187,8 +187,8 @@ fn variables_of_others_count_when_nothing_else_does() {
         "admin = \"/run/weir/admin.sock\" # RUNTIME_DIRECTORY"
     );
     assert_eq!(
-        line(&said, "refused_dir"),
-        "refused_dir = \"/var/lib/weir\" # STATE_DIRECTORY"
+        line(&said, "dead_letter_dir"),
+        "dead_letter_dir = \"/var/lib/weir\" # STATE_DIRECTORY"
     );
     scratch.write(
         "weir.toml",
@@ -281,7 +281,7 @@ const BAD_FILES: [(&str, &[&str]); 17] = [
     ]),
     ("[delivery]\nack_timeout = 30\nfarewell = ['1s']\non_slow = 'drop'", &[
         "weir.toml:2: delivery.ack_timeout = 30: allowed: text with a number and a unit",
-        "weir.toml:3: delivery.farewell = ['1s']: allowed: text with a number and a unit",
+        "weir.toml:3: delivery.graceful_close = ['1s']: allowed: text with a number and a unit",
         "weir.toml:4: delivery.on_slow = 'drop': allowed: spill, wait",
     ]),
     ("[kernel]\nzero_copy_loopback = 1\nwithout = 'send-zc'\n", &[
@@ -341,10 +341,7 @@ fn files_that_cannot_be_read_are_named() {
         "[protection]\nadmin_token_file = 'short-token'",
     );
     scratch.write("admin.toml", "[sockets]\nadmin = '127.0.0.1:1'");
-    scratch.write(
-        "certificate.toml",
-        "[ledger]\ncertificate = 'no/such/d.json'",
-    );
+    scratch.write("report.toml", "[ledger]\nreport = 'no/such/d.json'");
     let in_dir = |name: &str| scratch.path(name).display().to_string();
     for (file, expected) in [
         ("none.toml", "none.toml: No such file"),
@@ -375,8 +372,8 @@ fn files_that_cannot_be_read_are_named() {
             "6 bytes; allowed: 16 to 256",
         ),
         (
-            "certificate.toml",
-            "--certificate",
+            "report.toml",
+            "--report",
             "no/such/d.json",
             "cannot be written",
         ),
@@ -549,7 +546,7 @@ fn a_file_that_is_read_again_says_what_would_change() {
     assert_eq!(
         shown,
         [
-            "delivery.farewell: 1s -> 2s, needs a restart".to_owned(),
+            "delivery.graceful_close: 1s -> 2s, needs a restart".to_owned(),
             "logging.log_level: info -> debug".to_owned(),
             "http_analyzers.a: weight 1 at http://h:1 -> absent".to_owned(),
             "http_analyzers.c: absent -> weight 1 at http://h:1".to_owned(),

@@ -13,7 +13,7 @@ use weir::config::{HttpAnalyzer, Token};
 use weir::control::http_api::client::{Client, Target};
 use weir::control::http_api::listener::{AdminAt, CONNECTIONS_MAX};
 use weir::control::{serve, Running, Settings, TapSource, Tapped};
-use weir::ledger::certificate::Stamp;
+use weir::ledger::run_report::Stamp;
 use weir::runtime::Distributor;
 use weir_testkit::{until, Analyzer, Dialect, Emitter, Options};
 
@@ -29,7 +29,7 @@ fn config() -> Config {
     let line =
         "weir distributor --emitters 127.0.0.1:0 --analyzers 127.0.0.1:0 --http 127.0.0.1:0 --shards 2 \
         --arena 8MiB --batch-bytes 64KiB --max-frame 64KiB --partial-bytes 1MiB --ingress 1MiB \
-        --zero-copy 0 --farewell 100ms --max-connections 100";
+        --zero-copy 0 --graceful-close 100ms --max-connections 100";
     let parsed = weir::cli::parse(line.split_whitespace().map(Into::into)).expect("flags");
     let weir::cli::Program::Distributor(args) = parsed.program else {
         panic!("{line}");

@@ -27,12 +27,12 @@ fn emit_on(core: usize, addr: SocketAddr) {
 fn received_by(cores: [usize; 2], accept: &str) -> [[u64; 2]; 2] {
     cores.map(|core| {
         let scratch = Scratch::new("accept");
-        let certificate = scratch.path("distributor.json");
+        let run_report = scratch.path("distributor.json");
         let flags = format!(
-            "--cores {},{} --accept {accept} --certificate {}",
+            "--cores {},{} --accept {accept} --report {}",
             cores[0],
             cores[1],
-            certificate.display()
+            run_report.display()
         );
         let distributor = Distributor::start(&flags);
         let options = Options::new(Dialect::Typed, 1.0);
@@ -41,10 +41,10 @@ fn received_by(cores: [usize; 2], accept: &str) -> [[u64; 2]; 2] {
         emit_on(core, distributor.emitters);
         until_read(&[&analyzer], CONNECTIONS as usize);
         distributor.stop().assert_clean();
-        let text = fs::read_to_string(&certificate).expect("a certificate");
-        let certificate: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let text = fs::read_to_string(&run_report).expect("a run report");
+        let run_report: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         [0, 1].map(|shard| {
-            certificate["ledger"]["shards"][shard]["books"]["received"]
+            run_report["ledger"]["shards"][shard]["books"]["received"]
                 .as_u64()
                 .expect("a number")
         })

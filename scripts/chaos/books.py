@@ -78,10 +78,10 @@ class Books:
         """Messages that no analyzer has."""
         return sum(map(len, self.missing.values()))
 
-    def posted_twice(self, certificates):
-        """Messages that came more than once and that their emitter's certificate names as sent again."""
+    def posted_twice(self, run_reports):
+        """Messages that came more than once and that their emitter's run report names as sent again."""
         total = 0
-        for path in certificates:
+        for path in run_reports:
             with open(path) as file:
                 streams = json.load(file)["streams"]
             for stream in streams:

@@ -50,7 +50,7 @@ def http_stop_distributor(rig):
     rig.analyze_all("--delay", "100us")
     emit_both(rig, seconds=9.0)
     connections, packets = 4, 40
-    waiter = rig.helper("waiter", "e", "w", connections, packets, BATCH, rig.certificate("w"), port=HTTP_PORT)
+    waiter = rig.helper("waiter", "e", "w", connections, packets, BATCH, rig.run_report("w"), port=HTTP_PORT)
     rig.sent |= {f"w/{index}": packets * BATCH for index in range(connections)}
     rig.sleep(0.4, 0.8)
     rig.distributor.signal(signal.SIGSTOP)

@@ -1,6 +1,6 @@
 """One run: a distributor, analyzers and emitters on hosts of their own, and the verdict at the end.
 
-Two witnesses that know nothing of each other: `weir audit` joins the certificates and journals of all
+Two witnesses that know nothing of each other: `weir audit` joins the run_reports and journals of all
 programs, and the record files are counted here. They must agree.
 """
 
@@ -95,7 +95,7 @@ class Rig:
         else:
             defaults["--shards"] = str(self.shards)
         name = f"distributor{len(self.distributors)}"
-        defaults["--certificate"] = self.certificate(name)
+        defaults["--report"] = self.run_report(name)
         given = dict(flag.split("=", 1) for flag in flags)
         words = [word for pair in {**defaults, **given}.items() for word in pair]
         if self.is_http:
@@ -130,8 +130,8 @@ class Rig:
             return self.dialect
         return ("native", "compact", "typed")[self.analyzer_hosts().index(host) % 3]
 
-    def certificate(self, name):
-        """Where a program of this name leaves its certificate."""
+    def run_report(self, name):
+        """Where a program of this name leaves its run report."""
         return os.path.join(self.directory, f"{name}.json")
 
     def record(self, host):
@@ -149,7 +149,7 @@ class Rig:
             ]
         argv = [
             self.weir, "analyzer", *reached, "--id", host, "--record", self.record(host), "--json",
-            "--stop-on-eof", "--certificate", self.certificate(host), *flags,
+            "--stop-on-eof", "--report", self.run_report(host), *flags,
         ]
         program = Program(host, argv, self.directory, netns=self.net.name(host))
         self.programs.append(program)
@@ -190,7 +190,7 @@ class Rig:
             self.weir, "emitter", *to, "--id", name,
             "--rate", str(rate), "--count", str(count), "--connections", str(connections),
             "--batch", str(batch), "--size", str(size), "--json", "--stop-on-eof",
-            "--certificate", self.certificate(name), *flags,
+            "--report", self.run_report(name), *flags,
         ]
         program = Program(name, argv, self.directory, netns=self.net.name(host))
         self.programs.append(program)
@@ -315,7 +315,7 @@ class Rig:
         found = books.Books(self.sent, [self.record(host) for host in self.analyzers])
         outcome.sent, outcome.delivered = found.sent, found.delivered
         outcome.duplicates = found.distinct_twice
-        outcome.posted_twice = found.posted_twice(self.certificate(emitter.name) for emitter in self.emitters)
+        outcome.posted_twice = found.posted_twice(self.run_report(emitter.name) for emitter in self.emitters)
         self.expect(found.foreign == 0, f"{found.foreign} messages that nobody sent whole")
         received = self.check_distributors()
         self.tell_missing_apart(found, received)

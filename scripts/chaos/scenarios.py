@@ -412,7 +412,7 @@ def emitter_kill9(rig):
         size = rig.random.choice((200, 3_000, 100_000))
         connections, frames = 4, rig.random.choice((1, 30))
         name = f"cut{number}"
-        cutter = rig.helper("cutter", "e", name, connections, frames, size, rig.certificate(name))
+        cutter = rig.helper("cutter", "e", name, connections, frames, size, rig.run_report(name))
         rig.wait(cutter, "cut", 20)
         cutter.kill()
         for index in range(connections):

@@ -88,15 +88,15 @@ class Soak:
         self.programs.append(program)
         return program
 
-    def certificate(self, name):
-        """Where a program of this name leaves its certificate."""
+    def run_report(self, name):
+        """Where a program of this name leaves its run report."""
         return os.path.join(self.directory, f"{name}.json")
 
     def distribute(self):
         """The distributor on its own cores, on free ports."""
         flags = ["--emitters", "127.0.0.1:0", "--analyzers", "127.0.0.1:0", "--cores", self.args.cores,
                  "--ack-timeout", "5s", "--peer-timeout", "4s", "--drain-timeout", "20s",
-                 "--certificate", self.certificate("distributor")]
+                 "--report", self.run_report("distributor")]
         self.distributor = Distributor("distributor", self.args.weir, flags, self.directory)
         self.programs.append(self.distributor)
         self.distributor.wait_ready()
@@ -110,7 +110,7 @@ class Soak:
                 "--weight", str(weight or self.random.choice(WEIGHTS)),
                 "--dialect", dialect or self.random.choice(DIALECTS),
                 "--ack-every", str(self.random.choice((10, 100, 500))), "--json", "--stop-on-eof",
-                "--certificate", self.certificate(host)]
+                "--report", self.run_report(host)]
         if weight is None and self.random.random() < 0.3:
             argv.append("--vary-weight")
         if host == STEADY:
@@ -124,7 +124,7 @@ class Soak:
         """An emitter of `count` messages."""
         argv = [self.args.weir, "emitter", "--addr", self.emitter_addr, "--id", name, "--rate", str(rate),
                 "--count", str(count), "--connections", str(connections), "--batch", str(batch),
-                "--size", str(self.args.size), "--json", "--stop-on-eof", "--certificate", self.certificate(name)]
+                "--size", str(self.args.size), "--json", "--stop-on-eof", "--report", self.run_report(name)]
         return self.client(name, argv)
 
     # Churn
@@ -215,7 +215,7 @@ class Soak:
         host, port = self.emitter_addr.rsplit(":", 1)
         size = self.random.choice((200, 3_000, 60_000))
         argv = [sys.executable, os.path.join(HERE, "cutter.py"), host, port, name, connections, frames, size,
-                self.certificate(name)]
+                self.run_report(name)]
         program = self.client(name, list(map(str, argv)))
         self.later(0.5, self.cut, program, time.monotonic() + 15)
 

@@ -1,10 +1,10 @@
 """An HTTP client that asks for ACKs: `POST /logs?wait=acked`.
 
-    waiter.py HOST PORT ID CONNECTIONS PACKETS BATCH CERTIFICATE
+    waiter.py HOST PORT ID CONNECTIONS PACKETS BATCH REPORT
 
 Each connection posts PACKETS packets of BATCH messages, numbered as `weir emitter` numbers them, the next when the one
 before is answered. Prints `all acked` when every answer was 200 `acked` on the first connection, after it has written
-an emitter's certificate; else what it got instead.
+an emitter's run report; else what it got instead.
 """
 
 import http.client
@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 
-import certificates
+import run_reports
 
 SIZE = 120
 PAUSE_SECONDS = 0.02
@@ -25,7 +25,7 @@ def post_all(host, port, stream, packets, batch, wrong):
     try:
         for packet in range(packets):
             numbers = range(packet * batch + 1, (packet + 1) * batch + 1)
-            messages = [{"message": certificates.payload(stream, number, SIZE).decode()} for number in numbers]
+            messages = [{"message": run_reports.payload(stream, number, SIZE).decode()} for number in numbers]
             body = json.dumps({"emitterId": stream, "messages": messages})
             connection.request("POST", "/logs?wait=acked", body, {"Content-Type": "application/json"})
             answer = connection.getresponse()
@@ -43,7 +43,7 @@ def post_all(host, port, stream, packets, batch, wrong):
 def main():
     host, port, name = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     connections, packets, batch = map(int, sys.argv[4:7])
-    started, wrong = certificates.moment(), []
+    started, wrong = run_reports.moment(), []
     posters = [
         threading.Thread(target=post_all, args=(host, port, f"{name}/{index}", packets, batch, wrong))
         for index in range(connections)
@@ -54,7 +54,7 @@ def main():
         poster.join()
     if wrong:
         sys.exit(wrong[0])
-    certificates.write(sys.argv[7], name, connections, packets * batch, SIZE, started)
+    run_reports.write(sys.argv[7], name, connections, packets * batch, SIZE, started)
     print("all acked", flush=True)
 
 

@@ -79,14 +79,14 @@ step_install() {
     say "$exposure"
     held "exposure is 2.0 or lower" inside sh -c \
         'systemd-analyze security --offline=yes --threshold=20 weir.service >/dev/null'
-    # Less memory, and certificates of every run in a directory.
+    # Less memory, and run reports of every run in a directory.
     write /etc/weir/weir.toml <<'TOML'
 [cores]
 shards = 2
 [memory]
 arena = "32MiB"
 [ledger]
-certificate = "/var/lib/weir/now.json"
+report = "/var/lib/weir/now.json"
 [delivery]
 drain_timeout = "10s"
 [logging]
@@ -102,14 +102,14 @@ UNIT
     write /etc/systemd/system/analyzer@.service <<'UNIT'
 [Service]
 EnvironmentFile=-/etc/analyzer-%i
-ExecStart=/usr/bin/weir analyzer --addr 127.0.0.1:8081 --id %i --weight ${WEIGHT} --certificate /var/lib/load/%i.json --delay ${DELAY}
+ExecStart=/usr/bin/weir analyzer --addr 127.0.0.1:8081 --id %i --weight ${WEIGHT} --report /var/lib/load/%i.json --delay ${DELAY}
 Environment=WEIGHT=1 DELAY=0ms
 StateDirectory=load
 UNIT
     write /etc/systemd/system/emitter@.service <<'UNIT'
 [Service]
 EnvironmentFile=-/etc/emitter-%i
-ExecStart=/usr/bin/weir emitter --addr 127.0.0.1:8080 --id %i --certificate /var/lib/load/e-%i.json $OPTIONS
+ExecStart=/usr/bin/weir emitter --addr 127.0.0.1:8080 --id %i --report /var/lib/load/e-%i.json $OPTIONS
 StateDirectory=load
 UNIT
     inside systemctl daemon-reload
@@ -256,7 +256,7 @@ knock() {
 
 step_restart() {
     title "restart under load"
-    # From here on everything has certificates: the books begin anew.
+    # From here on everything has run reports: the books begin anew.
     inside systemctl stop analyzer@a1 analyzer@a2 weir.socket weir.service
     inside sh -c 'rm -rf /var/lib/weir/*.json /var/lib/load/*'
     inside systemctl start weir.socket weir.service
@@ -292,7 +292,7 @@ step_restart() {
     held "the emitter and the analyzers were never refused" is "$(since "$cursor" | grep -ci 'refused' || true)" 0
     within 10 nothing_open || true
     inside systemctl stop analyzer@a1 analyzer@a2 weir.socket weir.service
-    held "every run left a certificate" is "$(inside sh -c 'ls /var/lib/weir/*.json | wc -l')" "$((restarts + 1))"
+    held "every run left a run report" is "$(inside sh -c 'ls /var/lib/weir/*.json | wc -l')" "$((restarts + 1))"
     local verdict=0
     inside sh -c 'weir audit /var/lib/weir/*.json /var/lib/load/*.json' >"$scratch/audit" 2>&1 || verdict=$?
     sed 's/^/   /' "$scratch/audit" | cut -c1-160
@@ -389,6 +389,6 @@ step_failure() {
     inside dpkg --purge weir 2>&1 | sed 's/^/   /'
     held "the removal has put them back" is "$(somaxconn)" 128
     held "and nothing is stored any more" not inside test -e /var/lib/weir-tuning
-    held "nothing of it is left but certificates" is \
+    held "nothing of it is left but run reports" is \
         "$(inside sh -c 'ls -d /usr/bin/weir /etc/weir /usr/lib/systemd/system/weir* 2>/dev/null' || true)" ""
 }

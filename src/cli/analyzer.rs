@@ -57,8 +57,8 @@ pub struct Args {
     /// Write at the end what was received, as JSON, for `weir audit`. The messages themselves are
     /// noted in journals before each ACK.
     #[arg(long, value_name = "FILE")]
-    certificate: Option<PathBuf>,
-    /// Directory of the journals; `<certificate>.journal` when left out. They survive SIGKILL, and an
+    report: Option<PathBuf>,
+    /// Directory of the journals; `<report>.journal` when left out. They survive SIGKILL, and an
     /// analyzer with the same id goes on with them.
     #[arg(long, value_name = "DIR")]
     journal: Option<PathBuf>,
@@ -115,7 +115,7 @@ impl Args {
             record: self.record.clone(),
             count: self.count,
             reconnect: self.reconnect,
-            certificate: self.certificate.clone(),
+            report: self.report.clone(),
             journal: self.journal.clone(),
         }
     }

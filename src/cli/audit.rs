@@ -7,12 +7,12 @@ use crate::ledger::audit;
 use crate::out;
 use crate::streams::say;
 
-/// Joins certificates of emitters, distributors and analyzers into one verdict: is every message that
+/// Joins run reports of emitters, distributors and analyzers into one verdict: is every message that
 /// was sent at an analyzer, once, or twice and known to be?
 ///
-/// Certificates are written by `--certificate` of each program. An analyzer's certificate names its
+/// Run reports are written by `--report` of each program. An analyzer's run report names its
 /// journals; those of one that was killed and wrote none are given as files, or as the directory they are
-/// in. At least one certificate of an emitter and of a distributor, and one journal, are needed; give
+/// in. At least one run report of an emitter and of a distributor, and one journal, are needed; give
 /// all, or the verdict says what is not covered.
 ///
 /// Messages that were lost in the socket buffers of a connection that broke were never taken in by a
@@ -23,7 +23,7 @@ use crate::streams::say;
 /// that do not hold, something not covered), 2 a file cannot be used.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Certificates, journals, directories of journals.
+    /// Run reports, journals, directories of journals.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Print the verdict as JSON.

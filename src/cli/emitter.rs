@@ -56,7 +56,7 @@ pub struct Args {
     /// Write at the end which messages were sent, as JSON, for `weir audit`. Each run needs an id of
     /// its own there.
     #[arg(long, value_name = "FILE")]
-    certificate: Option<PathBuf>,
+    report: Option<PathBuf>,
     /// Stop when standard input ends, so that whoever started this can stop it by closing a pipe.
     #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     stop_on_eof: bool,
@@ -89,7 +89,7 @@ impl Args {
             batch: self.batch,
             severities: self.severity.clone(),
             checksum: self.checksum,
-            certificate: self.certificate.clone(),
+            report: self.report.clone(),
         }
     }
 }

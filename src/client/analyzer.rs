@@ -75,9 +75,9 @@ pub struct Options {
     pub count: Option<u64>,
     /// Connect again when a link ends.
     pub reconnect: bool,
-    /// Where to write the certificate at the end.
-    pub certificate: Option<PathBuf>,
-    /// Directory of the journals; beside the certificate when that is given and this is not.
+    /// Where to write the run report at the end.
+    pub report: Option<PathBuf>,
+    /// Directory of the journals; beside the run report when that is given and this is not.
     pub journal: Option<PathBuf>,
 }
 
@@ -100,14 +100,14 @@ impl Options {
             record: None,
             count: None,
             reconnect: true,
-            certificate: None,
+            report: None,
             journal: None,
         }
     }
 
     /// Where journals go, if there are any.
     pub fn journal_dir(&self) -> Option<PathBuf> {
-        let beside = self.certificate.as_ref().map(|path| {
+        let beside = self.report.as_ref().map(|path| {
             let mut name = path.clone().into_os_string();
             name.push(".journal");
             PathBuf::from(name)

@@ -25,7 +25,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
-use weir_ledger::certificate::{self, Emitter, Heading, Kind, Run, Sent, Stamp, Stream};
+use weir_ledger::run_report::{self, Emitter, Heading, Kind, Run, Sent, Stamp, Stream};
 use worker::Worker;
 
 /// Open files besides the connections: standard streams, epoll, the log.
@@ -58,8 +58,8 @@ pub struct Options {
     pub severities: Severities,
     /// Payloads end with a checksum: see [`super::payload`].
     pub checksum: bool,
-    /// Where to write the certificate at the end.
-    pub certificate: Option<PathBuf>,
+    /// Where to write the run report at the end.
+    pub report: Option<PathBuf>,
 }
 
 impl Options {
@@ -78,7 +78,7 @@ impl Options {
             batch: 1,
             severities: Severities::all(3),
             checksum: false,
-            certificate: None,
+            report: None,
         }
     }
 
@@ -260,8 +260,8 @@ impl fmt::Display for Report {
 
 /// Sends until the duration or the count is over, or `stop` is raised; then closes cleanly.
 pub fn run(options: &Options, stop: &Arc<AtomicBool>) -> io::Result<Report> {
-    if let Some(path) = &options.certificate {
-        certificate::check_writable("--certificate", path)?;
+    if let Some(path) = &options.report {
+        run_report::check_writable("--report", path)?;
     }
     let started = Stamp::now();
     allow_open_files(u64::from(options.connections) + FILES_BESIDES)?;
@@ -283,8 +283,8 @@ pub fn run(options: &Options, stop: &Arc<AtomicBool>) -> io::Result<Report> {
         None => stream_frames(options, stop)?,
     };
     report.id.clone_from(&options.id);
-    if let Some(path) = &options.certificate {
-        certificate::write(path, &certify(options, &report, streams, started))?;
+    if let Some(path) = &options.report {
+        run_report::write(path, &certify(options, &report, streams, started))?;
     }
     Ok(report)
 }
@@ -313,7 +313,7 @@ fn stream_frames(options: &Options, stop: &Arc<AtomicBool>) -> io::Result<(Repor
 
 fn certify(options: &Options, report: &Report, streams: Vec<Stream>, started: Stamp) -> Emitter {
     Emitter {
-        certificate: Heading::new(Kind::Emitter),
+        heading: Heading::new(Kind::Emitter),
         run: Run::until_now(started),
         id: options.id.clone(),
         numbered: options.is_numbered(),

@@ -92,7 +92,7 @@ pub(crate) fn listen(text: &str) -> Result<OrOff<SocketAddr>, String> {
     }
 }
 
-pub(crate) fn refused_dir(text: &str) -> Result<OrOff<PathBuf>, String> {
+pub(crate) fn dead_letter_dir(text: &str) -> Result<OrOff<PathBuf>, String> {
     match text {
         "off" => Ok(None),
         _ if text.contains('/') => Ok(Some(text.into())),

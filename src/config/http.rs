@@ -85,16 +85,16 @@ pub struct HttpConfig {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::duration_within(Duration::ZERO..=Duration::from_secs(3600)), help_heading = "HTTP delivery")]
     pub slow_start: Duration,
     /// Folder for packets that every HTTP analyzer refuses: a line of JSON each, counted as dropped. off:
-    /// they are kept in memory, see --refused-memory. Under systemd with StateDirectory= the default is there
-    #[arg(id = "refused_dir", long = "refused-dir", value_name = "DIR|off", default_value = "off", value_parser = flags::refused_dir, help_heading = "HTTP delivery")]
-    pub refused: OrOff<PathBuf>,
+    /// they are kept in memory, see --dead-letter-memory. Under systemd with StateDirectory= the default is there
+    #[arg(id = "dead_letter_dir", long = "dead-letter-dir", value_name = "DIR|off", default_value = "off", value_parser = flags::dead_letter_dir, help_heading = "HTTP delivery")]
+    pub dead_letter_dir: OrOff<PathBuf>,
     /// Most bytes of them, per shard; what does not fit any more is kept in memory
-    #[arg(id = "refused_max", long = "refused-max", value_name = "BYTES", default_value = "1GiB", value_parser = values::bytes_within::<u64>(1 << 10..=1 << 50), help_heading = "HTTP delivery")]
-    pub refused_bytes_max: u64,
+    #[arg(id = "dead_letter_max", long = "dead-letter-max", value_name = "BYTES", default_value = "1GiB", value_parser = values::bytes_within::<u64>(1 << 10..=1 << 50), help_heading = "HTTP delivery")]
+    pub dead_letter_bytes_max: u64,
     /// Most memory, all shards together, for packets that every HTTP analyzer refuses and that are in no
     /// file (weir ctl refused). When it is full the oldest goes, and is counted. 0: none is kept
-    #[arg(id = "refused_memory", long = "refused-memory", value_name = "BYTES", default_value = "16MiB", value_parser = values::bytes_within::<usize>(0..=64 << 30), help_heading = "HTTP delivery")]
-    pub refused_memory_bytes_max: usize,
+    #[arg(id = "dead_letter_memory", long = "dead-letter-memory", value_name = "BYTES", default_value = "16MiB", value_parser = values::bytes_within::<usize>(0..=64 << 30), help_heading = "HTTP delivery")]
+    pub dead_letter_memory_bytes_max: usize,
     /// Take an HTTP analyzer out for --eject-time that has refused so many packets for good and taken none,
     /// while another took more than it refused; never more than half of all analyzers, nor the last: when
     /// others die meanwhile, it comes back with its next health check. 0: never

@@ -185,15 +185,15 @@ pub struct Config {
     /// How long SIGTERM lets emitters finish: it half-closes their connections and reads on until
     /// they close. Who has closed by then is read to its end, the others are cut off
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = values::duration, help_heading = "Delivery")]
-    pub farewell: Duration,
-    /// How long SIGTERM waits for ACKs, the farewell included
+    pub graceful_close: Duration,
+    /// How long SIGTERM waits for ACKs, the graceful close included
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = values::duration, help_heading = "Delivery")]
     pub drain_timeout: Duration as _,
 
     /// Write the books as JSON when it ends, for `weir audit`: received, ACKed, in flight, queued,
     /// dropped; shares against weights
     #[arg(long, value_name = "FILE", help_heading = "Ledger")]
-    pub certificate: Option<PathBuf> as _,
+    pub report: Option<PathBuf> as _,
 
     /// Sends of at least this size are zero-copy, but not to this host and not to where the kernel
     /// copies all the same; 0: never, and the arena is not locked in memory

@@ -19,7 +19,7 @@ use crate::view::state::State;
 use crate::{Reloader, Settings, TapSource};
 use weir_config::{Cors, Hosts, Stranger, Token};
 use weir_engine::Order;
-use weir_ledger::certificate::Stamp;
+use weir_ledger::run_report::Stamp;
 use weir_shard::{HttpTarget, Operator, OrderRefused, RefusedCounts, RefusedPackets, ShardReport};
 
 /// A state that is older than this is made anew before it is shown.

@@ -8,7 +8,7 @@ use crate::view::state::State;
 use weir_engine::{
     Account, Balance, Ended, Entry, LaneReport, LinkEpoch, Order, OrderError, Reach, Roster,
 };
-use weir_ledger::certificate::Stamp;
+use weir_ledger::run_report::Stamp;
 use weir_shard::{HttpTarget, OrderRefused, ShardReport};
 
 /// A moment, in milliseconds since the start of the distributor.

@@ -35,7 +35,7 @@ use crate::health::outlier::EjectRule;
 use crate::http_api::listener::{AdminAt, Listener};
 use crate::http_api::Questions;
 use weir_config::{Admin, Config, Cors, Hosts, HttpAnalyzer, OwnListeners, Token};
-use weir_ledger::certificate::Stamp;
+use weir_ledger::run_report::Stamp;
 use weir_service::sockets::AdminSocket;
 use weir_shard::{pseudonym, Operator};
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use weir_control::view::state::State;
 use weir_engine::Entry;
-use weir_ledger::certificate::Share;
+use weir_ledger::run_report::Share;
 use weir_streams::grouped;
 
 use super::screen::{Look, Paint};

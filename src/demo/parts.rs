@@ -207,7 +207,7 @@ impl Parts {
     }
 
     fn reported(&self, name: &str) -> String {
-        format!("--certificate={}", self.report_of(name).display())
+        format!("--report={}", self.report_of(name).display())
     }
 }
 

@@ -17,7 +17,7 @@ use weir_control::view::books::{self, Closing};
 use weir_control::view::{row::Standing, state::State};
 use weir_control::{Running, Settings};
 use weir_ledger::audit;
-use weir_ledger::certificate::{self, Stamp};
+use weir_ledger::run_report::{self, Stamp};
 use weir_protocol::text::Time;
 use weir_runtime::Distributor;
 use weir_shard::ShardReport;
@@ -417,8 +417,8 @@ impl Demo {
             at_once: false,
             failed: false,
         };
-        let report = books::certificate(&self.config, &reports, closing);
-        certificate::write(&self.parts.report(), &report)?;
+        let report = books::run_report(&self.config, &reports, closing);
+        run_report::write(&self.parts.report(), &report)?;
         self.note(reports)?;
         self.account
             .end(self.seconds(), &self.state.ledger.analyzers);

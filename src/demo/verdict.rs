@@ -79,7 +79,7 @@ pub fn analyzers_agree(analyzers: &[Ended], audit: &Verdict) -> Check {
 
 /// Shares were exact, within the bound.
 pub fn shares_are_exact(audit: &Verdict) -> Check {
-    let excess = |share: &&weir_ledger::certificate::Share| share.error.abs() / share.bound;
+    let excess = |share: &&weir_ledger::run_report::Share| share.error.abs() / share.bound;
     let worst = audit
         .shares
         .iter()
@@ -142,7 +142,7 @@ pub fn say(checks: &[Check], screen: &mut Screen) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use weir_ledger::certificate::{Books, Share};
+    use weir_ledger::run_report::{Books, Share};
 
     fn balance(received: u64, acked: u64, in_flight: u64) -> Balance {
         Balance {

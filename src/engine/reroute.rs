@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 
 use super::lane::{Lane, LaneUnit, Layout, Origin};
 use super::receipts::Ticket;
-use super::shard::{lane_id, Engine, LaneSlot, LaneState, Passed, Rerouted, Through};
+use super::shard::{lane_id, Engine, LaneSlot, LaneState, Passed, PassedRange, Rerouted};
 use super::tree::UnitSize;
 use super::{room, LaneId, LinkEpoch, Memory};
 use weir_protocol::frame;
@@ -181,7 +181,7 @@ impl OriginsKept {
 impl LaneSlot {
     /// A record of these messages, the oldest that are left, whose messages fared differently.
     fn is_cut(&mut self, first: u64, last: u64) -> bool {
-        let through = self.was_through(first);
+        let through = self.was_passed(first);
         match through.or_else(|| self.through.front().copied()) {
             Some(through) => {
                 through.first <= last
@@ -192,8 +192,8 @@ impl LaneSlot {
     }
 
     /// Message `first`, the oldest that is left, was ACKed or refused out of order.
-    fn was_through(&mut self, first: u64) -> Option<Through> {
-        let is_past = |through: &Through| through.last < first;
+    fn was_passed(&mut self, first: u64) -> Option<PassedRange> {
+        let is_past = |through: &PassedRange| through.last < first;
         while self.through.front().is_some_and(is_past) {
             self.through.pop_front();
         }
@@ -282,7 +282,7 @@ impl<M: Memory> Engine<M> {
                 return true;
             }
             let ticket = self.receipts.take(setup.epoch, first + messages - 1);
-            if let Some(through) = slot.was_through(first) {
+            if let Some(through) = slot.was_passed(first) {
                 staged.bytes.truncate(before);
                 match through.passed {
                     Passed::Refused => self.counters.dropped += messages,
@@ -321,7 +321,7 @@ impl<M: Memory> Engine<M> {
         );
         while next < end {
             let slot = &mut self.lanes[dead.0 as usize];
-            let through = slot.was_through(next);
+            let through = slot.was_passed(next);
             let last = match through {
                 Some(through) => through.last,
                 None => slot.through.front().map_or(u64::MAX, |next| next.first - 1),

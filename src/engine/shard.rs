@@ -166,14 +166,14 @@ pub(super) struct LaneSlot {
     /// Its analyzer asked for patience: as if its window were full.
     pub(super) paused: bool,
     /// Messages that were through before older ones; for links over HTTP that die.
-    pub(super) through: VecDeque<Through>,
+    pub(super) through: VecDeque<PassedRange>,
     /// Once its link is gone: what its analyzer had ACKed. A re-route moves the lane's own count on.
     pub(super) acked_at_end: Option<u64>,
 }
 
 /// Messages of a lane that an analyzer has answered, while older ones are open.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Through {
+pub(super) struct PassedRange {
     pub(super) first: u64,
     pub(super) last: u64,
     pub(super) passed: Passed,
@@ -190,7 +190,7 @@ pub enum Passed {
     Moved,
 }
 
-impl Through {
+impl PassedRange {
     fn messages(&self) -> u64 {
         self.last + 1 - self.first
     }
@@ -212,7 +212,7 @@ impl LaneSlot {
     pub(super) fn out_of_order(&self, passed: Passed) -> u64 {
         let through = self.through.iter();
         let kind = through.filter(|through| through.passed == passed);
-        kind.map(Through::messages).sum()
+        kind.map(PassedRange::messages).sum()
     }
 
     /// It takes messages for this link.
@@ -451,7 +451,7 @@ impl<M: Memory> Engine<M> {
     pub fn through(&mut self, lane: LaneId, skipped: u64, messages: u64, passed: Passed) {
         let slot = &mut self.lanes[lane.0 as usize];
         let first = slot.lane.acked() + skipped + 1;
-        slot.through.push_back(Through {
+        slot.through.push_back(PassedRange {
             first,
             last: first + messages - 1,
             passed,

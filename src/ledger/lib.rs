@@ -1,12 +1,12 @@
 //! What programs write down, and what can be proved from it.
 //!
 //! ```text
-//! certificate  what each program says at its end, as JSON
+//! run_report   what each program says at its end, as JSON
 //! journal      which messages an analyzer received, one bit each
-//! audit        joins certificates and journals into one verdict
+//! audit        joins run reports and journals into one verdict
 //! ```
 #![forbid(unsafe_code)]
 
 pub mod audit;
-pub mod certificate;
 pub mod journal;
+pub mod run_report;

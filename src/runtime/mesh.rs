@@ -24,17 +24,17 @@ use weir_shard::port::Wake;
 pub(super) const CHANNEL_MESSAGES: usize = 1024;
 
 /// Messages posted from each shard to each, counted so that receivers know what is there.
-pub(super) struct Postbox {
+pub(super) struct Mailbox {
     shards: usize,
     posted: Vec<AtomicU64>,
     wakes: Vec<Arc<Wake>>,
 }
 
-impl Postbox {
-    pub(super) fn new(wakes: Vec<Arc<Wake>>) -> Postbox {
+impl Mailbox {
+    pub(super) fn new(wakes: Vec<Arc<Wake>>) -> Mailbox {
         let shards = wakes.len();
         let posted = (0..shards * shards).map(|_| AtomicU64::new(0)).collect();
-        Postbox {
+        Mailbox {
             shards,
             posted,
             wakes,
@@ -52,26 +52,26 @@ pub struct GlommioMesh {
     receivers: Vec<(usize, ConnectedReceiver<Message<OwnedFd>>)>,
     received: Vec<u64>,
     outbox: Outbox<OwnedFd>,
-    postbox: Arc<Postbox>,
+    mailbox: Arc<Mailbox>,
 }
 
 impl GlommioMesh {
     /// Joins; completes when all shards have.
     pub(super) async fn join(
         builder: FullMesh<Message<OwnedFd>>,
-        postbox: Arc<Postbox>,
+        mailbox: Arc<Mailbox>,
     ) -> GlommioMesh {
         let (senders, mut receivers) = builder
             .join()
             .await
             .expect("as many shards join as the mesh was made for");
-        let shards = postbox.shards;
+        let shards = mailbox.shards;
         GlommioMesh {
             outbox: Outbox::new(senders.peer_id(), shards),
             senders,
             receivers: receivers.streams(),
             received: vec![0; shards],
-            postbox,
+            mailbox,
         }
     }
 
@@ -85,7 +85,7 @@ impl GlommioMesh {
         let own = self.outbox.own;
         inbox.extend(self.outbox.local.drain(..).map(|message| (own, message)));
         for (from, receiver) in &self.receivers {
-            let posted = self.postbox.posted(*from, own).load(Ordering::Acquire);
+            let posted = self.mailbox.posted(*from, own).load(Ordering::Acquire);
             while self.received[*from] < posted {
                 match poll_once(receiver.recv()).await {
                     Some(Some(message)) => inbox.push_back((*from, message)),
@@ -116,10 +116,10 @@ impl Mesh<OwnedFd> for GlommioMesh {
                 }
             }
             if sent > 0 {
-                self.postbox
+                self.mailbox
                     .posted(self.outbox.own, to)
                     .fetch_add(sent, Ordering::Release);
-                self.postbox.wakes[to].wake();
+                self.mailbox.wakes[to].wake();
             }
         }
     }
@@ -132,7 +132,7 @@ impl Mesh<OwnedFd> for GlommioMesh {
         let own = self.outbox.own;
         !self.outbox.local.is_empty()
             || self.receivers.iter().any(|(from, _)| {
-                self.postbox.posted(*from, own).load(Ordering::Acquire) > self.received[*from]
+                self.mailbox.posted(*from, own).load(Ordering::Acquire) > self.received[*from]
             })
     }
 }

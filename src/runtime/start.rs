@@ -15,7 +15,7 @@ use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement,
 
 use super::descriptors::{self, Needs};
 use super::listen::{bound_unread, divide_passed, listen, not_heeded, place, Listener, Passed};
-use super::mesh::{GlommioMesh, Postbox, CHANNEL_MESSAGES};
+use super::mesh::{GlommioMesh, Mailbox, CHANNEL_MESSAGES};
 use super::run::run;
 use weir_clock::monotonic_ns;
 use weir_config::Config;
@@ -23,7 +23,7 @@ use weir_engine::Balance;
 use weir_shard::mesh::Message;
 use weir_shard::port::Wake;
 use weir_shard::{
-    open_refused, refused_file_name, Listeners, Operator, ShardReport, Shared, Stop, Worker,
+    open_refused, refused_file_name, Listeners, Operator, Shard, ShardReport, Shared, Stop,
 };
 
 use crate::uring::{
@@ -138,7 +138,7 @@ impl fmt::Display for StartError {
             }
             StartError::Refused { path, error } => write!(
                 f,
-                "--refused-dir: cannot write {}: {error}; it must be a folder that this user may write in",
+                "--dead-letter-dir: cannot write {}: {error}; it must be a folder that this user may write in",
                 path.display()
             ),
             StartError::Passed { flag, error } => write!(f, "sockets for {flag}: {error}"),
@@ -233,11 +233,11 @@ impl Distributor {
         config.http.connections_max = division.http;
         config.analyzers_max = division.analyzers;
 
-        let (shards, patience) = (config.shards, config.peer_timeout);
+        let (shards, timeout) = (config.shards, config.peer_timeout);
         let listeners = |flag, address, passed: Vec<_>| match passed.is_empty() {
-            false => divide_passed(passed, shards, patience)
+            false => divide_passed(passed, shards, timeout)
                 .map_err(|error| StartError::Passed { flag, error }),
-            true => listen(address, shards, patience).map_err(|error| StartError::Listen {
+            true => listen(address, shards, timeout).map_err(|error| StartError::Listen {
                 flag,
                 address,
                 error,
@@ -299,7 +299,7 @@ impl Distributor {
         let views: Vec<ArenaView> = arenas.iter().map(Arena::view).collect();
 
         let shared = Arc::new(Shared::new(&config, wakes.clone()));
-        let postbox = Arc::new(Postbox::new(wakes));
+        let mailbox = Arc::new(Mailbox::new(wakes));
         let mesh = MeshBuilder::full(config.shards, CHANNEL_MESSAGES);
         let config = Arc::new(config);
         let mut shards = Vec::new();
@@ -319,7 +319,7 @@ impl Distributor {
             let plan = Plan {
                 config: Arc::clone(&config),
                 shared: Arc::clone(&shared),
-                postbox: Arc::clone(&postbox),
+                mailbox: Arc::clone(&mailbox),
                 views: views.clone(),
                 features,
                 mesh: mesh.clone(),
@@ -452,7 +452,7 @@ impl Stopper {
 struct Plan {
     config: Arc<Config>,
     shared: Arc<Shared>,
-    postbox: Arc<Postbox>,
+    mailbox: Arc<Mailbox>,
     views: Vec<ArenaView>,
     features: Features,
     mesh: FullMesh<Message<OwnedFd>>,
@@ -599,7 +599,7 @@ impl Plan {
         refused: Option<(OwnedFd, bool)>,
     ) -> io::Result<ShardReport> {
         let end_together = EndTogether(Arc::clone(&self.shared));
-        let mesh = GlommioMesh::join(self.mesh, self.postbox).await;
+        let mesh = GlommioMesh::join(self.mesh, self.mailbox).await;
         let own = mesh.own();
         let index = u16::try_from(own).map_err(io::Error::other)?;
         let wake = self.shared.wake(own);
@@ -612,7 +612,7 @@ impl Plan {
         if !self.gate.wait() {
             return Err(io::Error::other("the start was given up"));
         }
-        let mut worker = Worker::new(
+        let mut worker = Shard::new(
             index,
             self.config,
             self.shared,
@@ -645,7 +645,7 @@ fn check_address_space(shards: u64, memory_bytes: u64) -> Result<(), StartError>
 
 /// Where shards set aside what analyzers refuse for good: one file each and whether it is torn, or none.
 fn refused_files(config: &Config) -> Result<Vec<(OwnedFd, bool)>, StartError> {
-    let Some(folder) = &config.http.refused else {
+    let Some(folder) = &config.http.dead_letter_dir else {
         return Ok(Vec::new());
     };
     let open = |index| {

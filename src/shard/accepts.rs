@@ -8,7 +8,7 @@ use weir_engine::Reason;
 
 /// Where a shard accepts connections.
 pub struct Listeners<L> {
-    /// None: the farewell's time for new ones is over.
+    /// None: the graceful close's time for new ones is over.
     pub emitters: Option<L>,
     /// Until the end: also while draining, whoever can ACK may come.
     pub analyzers: L,

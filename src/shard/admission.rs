@@ -46,12 +46,12 @@ pub(super) struct Taken {
 #[derive(Default)]
 struct Part {
     buckets: HashMap<IpAddr, Bucket>,
-    connections: HashMap<(Door, IpAddr), usize>,
+    connections: HashMap<(ListenerKind, IpAddr), usize>,
 }
 
 /// Which listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Door {
+pub(super) enum ListenerKind {
     Emitters,
     /// Links that are up, see [`Admission::enter_link`].
     Analyzers,
@@ -97,11 +97,11 @@ impl Admission {
     }
 
     /// One more connection of an address, of at most `most`.
-    pub(super) fn enter(&self, door: Door, address: IpAddr, most: usize) -> bool {
+    pub(super) fn enter(&self, kind: ListenerKind, address: IpAddr, most: usize) -> bool {
         let address = customer(address);
-        let fits = self.add(door, address, 1) <= most;
+        let fits = self.add(kind, address, 1) <= most;
         if !fits {
-            self.leave(door, address);
+            self.leave(kind, address);
         }
         fits
     }
@@ -109,33 +109,33 @@ impl Admission {
     /// An analyzer's link is up: `parts` of `most` of its address. It is counted in any case, and does not fit
     /// when there are more.
     pub(super) fn enter_link(&self, address: IpAddr, parts: usize, most: usize) -> bool {
-        self.add(Door::Analyzers, customer(address), parts) <= most
+        self.add(ListenerKind::Analyzers, customer(address), parts) <= most
     }
 
     /// A link that was counted is gone.
     pub(super) fn leave_link(&self, address: IpAddr, parts: usize) {
-        self.take_off(Door::Analyzers, address, parts);
+        self.take_off(ListenerKind::Analyzers, address, parts);
     }
 
-    fn add(&self, door: Door, address: IpAddr, parts: usize) -> usize {
+    fn add(&self, kind: ListenerKind, address: IpAddr, parts: usize) -> usize {
         let mut part = self.part(address);
-        let count = part.connections.entry((door, address)).or_default();
+        let count = part.connections.entry((kind, address)).or_default();
         *count += parts;
         *count
     }
 
     /// A connection that was counted is gone.
-    pub(super) fn leave(&self, door: Door, address: IpAddr) {
-        self.take_off(door, address, 1);
+    pub(super) fn leave(&self, kind: ListenerKind, address: IpAddr) {
+        self.take_off(kind, address, 1);
     }
 
-    fn take_off(&self, door: Door, address: IpAddr, parts: usize) {
+    fn take_off(&self, kind: ListenerKind, address: IpAddr, parts: usize) {
         let address = customer(address);
         let mut part = self.part(address);
-        if let Some(count) = part.connections.get_mut(&(door, address)) {
+        if let Some(count) = part.connections.get_mut(&(kind, address)) {
             *count -= parts;
             if *count == 0 {
-                part.connections.remove(&(door, address));
+                part.connections.remove(&(kind, address));
             }
         }
     }
@@ -238,14 +238,14 @@ mod tests {
     #[test]
     fn connections_are_counted_by_address_and_door() {
         let admission = Admission::new();
-        assert!(admission.enter(Door::Http, address(1), 2));
-        assert!(admission.enter(Door::Http, address(1), 2));
-        assert!(!admission.enter(Door::Http, address(1), 2));
-        assert!(admission.enter(Door::Emitters, address(1), 2));
-        assert!(admission.enter(Door::Http, address(2), 2));
-        admission.leave(Door::Http, address(1));
-        assert!(admission.enter(Door::Http, address(1), 2));
-        admission.leave(Door::Http, address(2));
+        assert!(admission.enter(ListenerKind::Http, address(1), 2));
+        assert!(admission.enter(ListenerKind::Http, address(1), 2));
+        assert!(!admission.enter(ListenerKind::Http, address(1), 2));
+        assert!(admission.enter(ListenerKind::Emitters, address(1), 2));
+        assert!(admission.enter(ListenerKind::Http, address(2), 2));
+        admission.leave(ListenerKind::Http, address(1));
+        assert!(admission.enter(ListenerKind::Http, address(1), 2));
+        admission.leave(ListenerKind::Http, address(2));
         let known: usize = (0..PARTS)
             .map(|part| {
                 admission.parts[part]
@@ -263,13 +263,13 @@ mod tests {
     fn an_ipv6_host_is_its_network() {
         let admission = Admission::new();
         let at = |text: &str| text.parse::<IpAddr>().expect("an address");
-        assert!(admission.enter(Door::Http, at("2001:db8::1"), 1));
-        assert!(!admission.enter(Door::Http, at("2001:db8::2"), 1));
-        assert!(admission.enter(Door::Http, at("2001:db8:0:1::1"), 1));
-        assert!(admission.enter(Door::Http, at("10.0.0.1"), 1));
-        assert!(!admission.enter(Door::Http, at("::ffff:10.0.0.1"), 1));
-        admission.leave(Door::Http, at("2001:db8::3"));
-        assert!(admission.enter(Door::Http, at("2001:db8::4"), 1));
+        assert!(admission.enter(ListenerKind::Http, at("2001:db8::1"), 1));
+        assert!(!admission.enter(ListenerKind::Http, at("2001:db8::2"), 1));
+        assert!(admission.enter(ListenerKind::Http, at("2001:db8:0:1::1"), 1));
+        assert!(admission.enter(ListenerKind::Http, at("10.0.0.1"), 1));
+        assert!(!admission.enter(ListenerKind::Http, at("::ffff:10.0.0.1"), 1));
+        admission.leave(ListenerKind::Http, at("2001:db8::3"));
+        assert!(admission.enter(ListenerKind::Http, at("2001:db8::4"), 1));
 
         let rate = RateLimit {
             requests: 1,

@@ -1,7 +1,7 @@
 //! What every part of a shard works with: the ground that it stands on, the engine, the mesh, the settings, the time.
 //!
 //! ```text
-//! turn (worker.rs) --- part.on_something(&mut cx, ...) --> the part changes its own fields, and starts requests
+//! turn (shard.rs) --- part.on_something(&mut cx, ...) --> the part changes its own fields, and starts requests
 //!                 `<-- what it means for another part ----'  as a value: the turn passes it on
 //! ```
 //!
@@ -26,7 +26,7 @@ pub(super) const TICK_HANDSHAKE: Duration = Duration::from_millis(10);
 pub(super) enum Phase {
     Running,
     /// Has told the emitters to go, and reads on until they have.
-    Farewell,
+    GracefulClose,
     /// Takes nothing new from emitters and clients; waits for ACKs, of analyzers that come now as well.
     Draining,
     /// Has nothing left; waits for the other shards.
@@ -148,7 +148,7 @@ impl<I: Io> Context<I> {
 
     /// Emitters are read from.
     pub(super) fn takes_in(&self) -> bool {
-        matches!(self.phase, Phase::Running | Phase::Farewell)
+        matches!(self.phase, Phase::Running | Phase::GracefulClose)
     }
 
     /// The number of one more link.

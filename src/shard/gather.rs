@@ -37,7 +37,7 @@ pub(super) struct Gather {
     /// Messages so far that this shard has received itself.
     received: u64,
     /// Since the last turn began: what other shards brought, and how long connections had been silent.
-    parcel_messages: u64,
+    forwarded_messages: u64,
     heard_silence_ns: u64,
 }
 
@@ -48,14 +48,14 @@ impl Gather {
     }
 
     /// Another shard has brought messages for one of this shard's links.
-    pub(super) fn parcel(&mut self, messages: u64) {
-        self.parcel_messages += messages;
+    pub(super) fn forwarded(&mut self, messages: u64) {
+        self.forwarded_messages += messages;
     }
 
     /// A turn that began `since_ns` after the one before has read what had come. `received`: messages so far.
     pub(super) fn turn(&mut self, since_ns: u64, received: u64) {
         let since_ns = since_ns as f64;
-        let messages = received - self.received + std::mem::take(&mut self.parcel_messages);
+        let messages = received - self.received + std::mem::take(&mut self.forwarded_messages);
         self.received = received;
         let keep = MEMORY_NS / (MEMORY_NS + since_ns);
         self.time_ns = self.time_ns * keep + since_ns;
@@ -156,7 +156,7 @@ mod tests {
     fn what_other_shards_bring_is_waited_for_as_well() {
         let mut gather = Gather::default();
         for _ in 0..1_000 {
-            gather.parcel(3);
+            gather.forwarded(3);
             gather.turn(75_000, 0);
         }
         // 40,000 messages a second, and no connection of its own that speaks.

@@ -2,7 +2,7 @@
 //! neither io_uring nor glommio, and starts no thread.
 //!
 //! ```text
-//! worker.rs     the event loop: read this first. It owns the parts, and alone knows all of them
+//! shard.rs      the event loop: read this first. It owns the parts, and alone knows all of them
 //! context.rs    what every part works with
 //!
 //! parts         accepts.rs     listeners
@@ -38,19 +38,19 @@ mod operator;
 pub mod port;
 mod refused;
 mod report;
+mod shard;
 mod shared;
 mod slab;
 mod tap;
 #[cfg(test)]
 mod testing;
-mod worker;
 
 pub use accepts::Listeners;
 pub use context::Context;
 pub use hops::pseudonym;
-pub use http_out::aside::{open_refused, refused_file_name};
+pub use http_out::dead_letter::{open_refused, refused_file_name};
 pub use operator::{HttpTarget, Operator, OrderDone, OrderRefused, Question};
 pub use refused::{RefusedCounts, RefusedPacket, RefusedPackets};
+pub use shard::{Shard, TURN_COMPLETIONS};
 pub use shared::{HttpAnalyzerReport, HttpReport, Live, Pace, ShardReport, Shared, Stop};
 pub use tap::TappedMessage;
-pub use worker::{Worker, TURN_COMPLETIONS};

@@ -1,7 +1,7 @@
 //! The way out: what a shard does next once it is asked to stop.
 //!
 //! ```text
-//! Running -> Farewell    emitters are told to go, idle clients closed     ends: all have gone, or --farewell
+//! Running -> GracefulClose    emitters are told to go, idle clients closed     ends: all have gone, or --graceful-close
 //!              |  soon   nobody new is listened for but analyzers
 //!         -> Draining    emitters cut off; waits for ACKs                 ends: nothing is left
 //!         -> Drained     waits for the other shards                       ends: all are drained, or the deadline
@@ -32,7 +32,7 @@ pub(super) struct Remains {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// Emitters and clients are told to go.
-    Farewell,
+    GracefulClose,
     /// Nobody new is listened for but analyzers: what waits for an ACK may need one that comes back.
     StopListening,
     /// Nothing more is read from those who have not gone.
@@ -42,28 +42,28 @@ pub(super) enum Step {
 /// How far a shard is on its way out is [`Context::phase`]; this is when it went on.
 #[derive(Default)]
 pub(super) struct Lifecycle {
-    /// When the farewell began.
-    farewell_ns: u64,
+    /// When the graceful close began.
+    close_began_ns: u64,
     /// When draining ends, once its deadline has passed.
     ends_ns: Option<u64>,
 }
 
 impl Lifecycle {
     /// Goes on with stopping. To be called again when the step is done, until there is none.
-    pub(super) fn go_on<I: Io>(&mut self, cx: &mut Context<I>, remains: Remains) -> Option<Step> {
+    pub(super) fn advance<I: Io>(&mut self, cx: &mut Context<I>, remains: Remains) -> Option<Step> {
         match cx.phase {
             Phase::Running => {
-                cx.phase = Phase::Farewell;
-                self.farewell_ns = cx.awake_ns;
-                Some(Step::Farewell)
+                cx.phase = Phase::GracefulClose;
+                self.close_began_ns = cx.awake_ns;
+                Some(Step::GracefulClose)
             }
-            Phase::Farewell => {
-                let since = Duration::from_nanos(cx.awake_ns - self.farewell_ns);
-                let farewell = cx.config.farewell;
-                if remains.listens && since >= TICK_HANDSHAKE.min(farewell) {
+            Phase::GracefulClose => {
+                let since = Duration::from_nanos(cx.awake_ns - self.close_began_ns);
+                let graceful_close = cx.config.graceful_close;
+                if remains.listens && since >= TICK_HANDSHAKE.min(graceful_close) {
                     return Some(Step::StopListening);
                 }
-                let is_over = !remains.listens && !remains.emitters || since >= farewell;
+                let is_over = !remains.listens && !remains.emitters || since >= graceful_close;
                 is_over.then(|| {
                     cx.phase = Phase::Draining;
                     Step::CutOff
@@ -124,25 +124,25 @@ mod tests {
             emitters: true,
             clients: true,
         };
-        assert_eq!(life.go_on(&mut cx, remains), Some(Step::Farewell));
+        assert_eq!(life.advance(&mut cx, remains), Some(Step::GracefulClose));
         assert_eq!(
-            (cx.phase, life.go_on(&mut cx, remains)),
-            (Phase::Farewell, None)
+            (cx.phase, life.advance(&mut cx, remains)),
+            (Phase::GracefulClose, None)
         );
         cx.awake_ns += TICK_HANDSHAKE.as_nanos() as u64;
-        assert_eq!(life.go_on(&mut cx, remains), Some(Step::StopListening));
+        assert_eq!(life.advance(&mut cx, remains), Some(Step::StopListening));
         remains.listens = false;
-        assert_eq!(life.go_on(&mut cx, remains), None, "emitters are there");
-        cx.awake_ns += cx.config.farewell.as_nanos() as u64;
-        assert_eq!(life.go_on(&mut cx, remains), Some(Step::CutOff));
+        assert_eq!(life.advance(&mut cx, remains), None, "emitters are there");
+        cx.awake_ns += cx.config.graceful_close.as_nanos() as u64;
+        assert_eq!(life.advance(&mut cx, remains), Some(Step::CutOff));
         assert_eq!(
-            (cx.phase, life.go_on(&mut cx, remains)),
+            (cx.phase, life.advance(&mut cx, remains)),
             (Phase::Draining, None)
         );
-        assert_eq!(life.go_on(&mut cx, Remains::default()), None);
+        assert_eq!(life.advance(&mut cx, Remains::default()), None);
         assert_eq!(cx.phase, Phase::Drained);
         assert!(!life.is_over(&cx), "one of two shards");
-        life.go_on(&mut cx, Remains::default());
+        life.advance(&mut cx, Remains::default());
         assert!(!life.is_over(&cx), "counted once");
     }
 
@@ -154,13 +154,13 @@ mod tests {
             listens: true,
             ..Remains::default()
         };
-        assert_eq!(life.go_on(&mut cx, remains), Some(Step::Farewell));
-        assert_eq!(life.go_on(&mut cx, remains), None, "others may come");
+        assert_eq!(life.advance(&mut cx, remains), Some(Step::GracefulClose));
+        assert_eq!(life.advance(&mut cx, remains), None, "others may come");
         cx.awake_ns += TICK_HANDSHAKE.as_nanos() as u64;
-        assert_eq!(life.go_on(&mut cx, remains), Some(Step::StopListening));
+        assert_eq!(life.advance(&mut cx, remains), Some(Step::StopListening));
         remains.listens = false;
-        assert_eq!(life.go_on(&mut cx, remains), Some(Step::CutOff));
-        assert_eq!(life.go_on(&mut cx, remains), None);
+        assert_eq!(life.advance(&mut cx, remains), Some(Step::CutOff));
+        assert_eq!(life.advance(&mut cx, remains), None);
         assert!(life.is_over(&cx), "nothing was left");
     }
 }

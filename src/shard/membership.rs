@@ -51,7 +51,7 @@ impl Membership {
 
     /// Shard 0: orders have come.
     pub(super) fn has_orders<I: Io>(&self, cx: &Context<I>) -> bool {
-        self.registrar.is_some() && cx.shared.desk.has_slips()
+        self.registrar.is_some() && cx.shared.control_port.has_commands()
     }
 
     /// Shard 0: what the operator wants.
@@ -59,10 +59,10 @@ impl Membership {
         let Some(registrar) = &mut self.registrar else {
             return;
         };
-        if !cx.shared.desk.has_slips() {
+        if !cx.shared.control_port.has_commands() {
             return;
         }
-        for slip in cx.shared.desk.take_slips() {
+        for slip in cx.shared.control_port.take_commands() {
             log::info!("order: {}", slip.order);
             let done = registrar.order(slip.order).map(|roster| {
                 self.new_roster = roster.or(self.new_roster.take());

@@ -30,7 +30,7 @@ pub struct HandOver<S> {
 
 /// A range of the sender's arena, to be put on the wire by the link's owner.
 #[derive(Debug)]
-pub struct Parcel {
+pub struct ForwardedBatch {
     pub(super) epoch: LinkEpoch,
     pub(super) span: Span,
     pub(super) messages: u64,
@@ -47,8 +47,8 @@ pub enum Message<S> {
     /// To the shard that an analyzer asked for.
     HandOver(Box<HandOver<S>>),
     /// To the owner of a link.
-    Parcel(Parcel),
-    /// From the owner of a link: the next `messages` of your parcels are ACKed.
+    ForwardedBatch(ForwardedBatch),
+    /// From the owner of a link: the next `messages` of your forwarded batches are ACKed.
     Credit {
         /// The link.
         epoch: LinkEpoch,
@@ -60,7 +60,7 @@ pub enum Message<S> {
         /// The link.
         epoch: LinkEpoch,
     },
-    /// From the owner of a link to all: nobody reads your parcels any more.
+    /// From the owner of a link to all: nobody reads your forwarded batches any more.
     LinkDown {
         /// The link.
         epoch: LinkEpoch,

@@ -2,7 +2,7 @@
 //! path of a message.
 //!
 //! ```text
-//! operator thread -- Order ----> slips, wake --> shard 0's registrar --> roster to all shards
+//! operator thread -- Order ----> commands, wake --> shard 0's registrar --> roster to all shards
 //!                 <- result ----'
 //! shard -- Question (anything over HTTP but POST /logs) --> control thread
 //!       <-- Reply, in pieces if it streams -- replies, wake
@@ -26,11 +26,11 @@ use weir_http::Ask;
 use weir_protocol::text::Time;
 
 /// Orders that may wait for shard 0; it takes them every turn.
-const SLIPS_MAX: usize = 1024;
+const COMMANDS_MAX: usize = 1024;
 /// Questions that may wait for the control thread; beyond, the shard answers 503 itself.
 const QUESTIONS_MAX: usize = 1024;
 /// Shard 0 answers within a turn; when it does not, something is wrong with it.
-const ORDER_PATIENCE: Duration = Duration::from_secs(5);
+const ORDER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why an order was not carried out.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,10 +49,10 @@ impl fmt::Display for OrderRefused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             OrderRefused::Order(error) => error.fmt(f),
-            OrderRefused::Busy => write!(f, "{SLIPS_MAX} orders wait already"),
+            OrderRefused::Busy => write!(f, "{COMMANDS_MAX} orders wait already"),
             OrderRefused::InUse(holder) => write!(f, "its id is in use by {holder}"),
             OrderRefused::NoAnswer => {
-                write!(f, "no answer from shard 0 within {}", Time(ORDER_PATIENCE))
+                write!(f, "no answer from shard 0 within {}", Time(ORDER_TIMEOUT))
             }
         }
     }
@@ -64,7 +64,7 @@ impl std::error::Error for OrderRefused {}
 pub type OrderDone = Result<u64, OrderError>;
 
 /// An order on its way, and where its result goes.
-pub(super) struct Slip {
+pub(super) struct Command {
     pub(super) order: Order,
     pub(super) result: SyncSender<OrderDone>,
 }
@@ -114,9 +114,9 @@ struct Replies {
 }
 
 /// What both sides share.
-pub(super) struct Desk {
-    slips: Mutex<VecDeque<Slip>>,
-    any_slips: AtomicBool,
+pub(super) struct ControlPort {
+    commands: Mutex<VecDeque<Command>>,
+    any_commands: AtomicBool,
     targets: Mutex<BTreeMap<u64, Arc<HttpTarget>>>,
     /// How often one of them moved.
     target_moves: AtomicU64,
@@ -126,11 +126,11 @@ pub(super) struct Desk {
     replies: Vec<Replies>,
 }
 
-impl Desk {
-    pub(super) fn new(shards: usize) -> Desk {
-        Desk {
-            slips: Mutex::default(),
-            any_slips: AtomicBool::new(false),
+impl ControlPort {
+    pub(super) fn new(shards: usize) -> ControlPort {
+        ControlPort {
+            commands: Mutex::default(),
+            any_commands: AtomicBool::new(false),
             targets: Mutex::default(),
             target_moves: AtomicU64::new(0),
             generations: AtomicU64::new(0),
@@ -140,14 +140,14 @@ impl Desk {
     }
 
     /// Shard 0: orders have come.
-    pub(super) fn has_slips(&self) -> bool {
-        self.any_slips.load(Ordering::Acquire)
+    pub(super) fn has_commands(&self) -> bool {
+        self.any_commands.load(Ordering::Acquire)
     }
 
-    pub(super) fn take_slips(&self) -> VecDeque<Slip> {
-        let mut slips = self.slips.lock().unwrap_or_else(PoisonError::into_inner);
-        self.any_slips.store(false, Ordering::Release);
-        std::mem::take(&mut slips)
+    pub(super) fn take_commands(&self) -> VecDeque<Command> {
+        let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        self.any_commands.store(false, Ordering::Release);
+        std::mem::take(&mut commands)
     }
 
     pub(super) fn target(&self, generation: u64) -> Option<Arc<HttpTarget>> {
@@ -223,7 +223,7 @@ impl Operator {
     /// What cannot be done, or nobody answers.
     pub fn order(&self, order: Order) -> Result<u64, OrderRefused> {
         let answer = self.order_later(order)?;
-        let mut limit = Limit::new(ORDER_PATIENCE);
+        let mut limit = Limit::new(ORDER_TIMEOUT);
         while let Some(slice) = limit.slice() {
             match answer.recv_timeout(slice) {
                 Ok(done) => return done.map_err(OrderRefused::Order),
@@ -241,13 +241,16 @@ impl Operator {
     pub fn order_later(&self, order: Order) -> Result<Receiver<OrderDone>, OrderRefused> {
         let (result, answer) = sync_channel(1);
         {
-            let desk = &self.shared.desk;
-            let mut slips = desk.slips.lock().unwrap_or_else(PoisonError::into_inner);
-            if slips.len() >= SLIPS_MAX {
+            let control_port = &self.shared.control_port;
+            let mut commands = control_port
+                .commands
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            if commands.len() >= COMMANDS_MAX {
                 return Err(OrderRefused::Busy);
             }
-            slips.push_back(Slip { order, result });
-            desk.any_slips.store(true, Ordering::Release);
+            commands.push_back(Command { order, result });
+            control_port.any_commands.store(true, Ordering::Release);
         }
         if let Some(wake) = self.shared.wakes.first() {
             wake.wake();
@@ -273,7 +276,7 @@ impl Operator {
         });
         // Without an answer it may still be carried out, and shards would look for it.
         if matches!(ordered, Err(OrderRefused::Order(_) | OrderRefused::Busy)) {
-            self.shared.desk.forget_target(generation);
+            self.shared.control_port.forget_target(generation);
         }
         ordered.map(|_| generation)
     }
@@ -281,26 +284,32 @@ impl Operator {
     /// It is at another address by now: POSTs go there as soon as each shard has looked, a tenth of a second.
     /// Those under way end where they are.
     pub fn http_move(&self, generation: u64, target: HttpTarget) {
-        let desk = &self.shared.desk;
-        let mut targets = desk.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        let control_port = &self.shared.control_port;
+        let mut targets = control_port
+            .targets
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = targets.get_mut(&generation) {
             *known = Arc::new(target);
-            desk.target_moves.fetch_add(1, Ordering::AcqRel);
+            control_port.target_moves.fetch_add(1, Ordering::AcqRel);
         }
     }
 
     /// Tells the shards where an analyzer over HTTP is, before the order that it is up. Its generation.
     pub fn announce(&self, target: HttpTarget) -> u64 {
-        let desk = &self.shared.desk;
-        let generation = desk.generations.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut targets = desk.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        let control_port = &self.shared.control_port;
+        let generation = control_port.generations.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut targets = control_port
+            .targets
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         targets.insert(generation, Arc::new(target));
         generation
     }
 
     /// It is down, or about to be: no shard opens links to it any more.
     pub fn forget(&self, generation: u64) {
-        self.shared.desk.forget_target(generation);
+        self.shared.control_port.forget_target(generation);
     }
 
     /// An analyzer over HTTP is configured: from now on its id is nobody else's. Who has it already, if anybody
@@ -348,7 +357,7 @@ impl Operator {
     /// The questions of all shards, from now on; for one thread that answers them, and is woken for each.
     pub fn questions(&self, waker: Waker) -> Receiver<Question> {
         let (sender, receiver) = sync_channel(QUESTIONS_MAX);
-        let questions = &self.shared.desk.questions;
+        let questions = &self.shared.control_port.questions;
         *questions.lock().unwrap_or_else(PoisonError::into_inner) = Some((sender, waker));
         receiver
     }
@@ -365,7 +374,7 @@ impl Operator {
 
     fn leave(&self, question: &Question, bytes: Vec<u8>, is_last: bool, is_newest: bool) {
         let shard = usize::from(question.shard);
-        let replies = &self.shared.desk.replies[shard];
+        let replies = &self.shared.control_port.replies[shard];
         {
             let mut waiting = replies
                 .waiting

@@ -1,7 +1,7 @@
 //! Packets that every analyzer over HTTP refused and that are in no file: the newest, in memory.
 //!
 //! ```text
-//! shard: push -> [ oldest ... newest ]  at most --refused-memory bytes, all shards together
+//! shard: push -> [ oldest ... newest ]  at most --dead-letter-memory bytes, all shards together
 //!          full: the oldest goes, counted as forgotten
 //! operator: a copy of the list, its packets shared
 //! ```

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::context::Context;
 use super::http_in::Clients;
-use super::http_out::Posts;
+use super::http_out::HttpEgress;
 use super::intake::Intake;
 use super::links::Links;
 use super::membership::Membership;
@@ -24,7 +24,7 @@ pub(super) struct Parts<'a, I: Io> {
     pub(super) intake: &'a Intake<I>,
     pub(super) links: &'a Links<I>,
     pub(super) clients: &'a Clients<I>,
-    pub(super) posts: &'a Posts<I>,
+    pub(super) posts: &'a HttpEgress<I>,
     pub(super) membership: &'a Membership,
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::admission::Admission;
 use super::names::Names;
 use super::notices::{self, Notices};
-use super::operator::Desk;
+use super::operator::ControlPort;
 use super::refused::RefusedMemory;
 use super::tap::Tap;
 use crate::port::Wake;
@@ -59,7 +59,7 @@ pub struct ShardReport {
     pub buffers: (usize, usize, usize),
     /// Bytes that were read from emitters and wait for room, whole messages or not.
     pub unrouted_bytes: u64,
-    /// Emitters that had closed when the farewell was over, and are not read to their end yet.
+    /// Emitters that had closed when the graceful close was over, and are not read to their end yet.
     pub unfinished_emitters: u64,
     /// Receiving is stopped: nobody can take more.
     pub stalled: bool,
@@ -151,7 +151,7 @@ pub struct Shared {
     reports: Vec<Mutex<Arc<ShardReport>>>,
     pub(super) wakes: Vec<Arc<Wake>>,
     /// Where control and shards leave things for each other.
-    pub(super) desk: Desk,
+    pub(super) control_port: ControlPort,
     /// Limits over all shards.
     pub(super) admission: Admission,
     /// Who is called what.
@@ -191,13 +191,13 @@ impl Shared {
             drained: AtomicUsize::new(0),
             reports: (0..shards).map(|_| Mutex::default()).collect(),
             wakes,
-            desk: Desk::new(shards),
+            control_port: ControlPort::new(shards),
             admission: Admission::new(),
             names: Names::default(),
             live: Mutex::new(Arc::new(live)),
             live_changes: AtomicU64::new(0),
             tap: Tap::default(),
-            refused: RefusedMemory::new(config.http.refused_memory_bytes_max),
+            refused: RefusedMemory::new(config.http.dead_letter_memory_bytes_max),
             notices: Mutex::default(),
         }
     }

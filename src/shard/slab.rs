@@ -18,7 +18,7 @@ pub(super) enum Kind {
     PostConnect,
     PostReceive,
     PostSend,
-    SetAside,
+    DeadLetter,
 }
 
 const GENERATION_BITS: u32 = 24;
@@ -73,7 +73,7 @@ pub(super) fn untoken(token: u64) -> (Option<Kind>, Slot) {
         12 => Some(Kind::PostConnect),
         13 => Some(Kind::PostReceive),
         14 => Some(Kind::PostSend),
-        15 => Some(Kind::SetAside),
+        15 => Some(Kind::DeadLetter),
         _ => None,
     };
     // Both casts take bits out of a word.

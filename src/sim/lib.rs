@@ -40,7 +40,7 @@ pub use plan::Plan;
 pub use shrink::shrink;
 pub use topology::{Played, Topology};
 
-use weir_shard::Worker;
+use weir_shard::Shard;
 use world::World;
 
 /// What a run that found nothing looked like.
@@ -84,7 +84,7 @@ pub fn run(plan: &Plan) -> Result<Run, String> {
         let mut world = World::new(plan.clone());
         let before_ns = world.now_ns();
         world.run()?;
-        let rerouted = |worker: &Worker<io::SimIo>| worker.cx.engine.counters.rerouted;
+        let rerouted = |worker: &Shard<io::SimIo>| worker.cx.engine.counters.rerouted;
         Ok(Run {
             messages: world.oracle.messages.len() as u64,
             packets: world.oracle.packets.len() as u64,

@@ -15,7 +15,7 @@ use super::world::PEER_TIMEOUT_NS;
 use weir_config::{Config, HttpConfig};
 use weir_engine::VecMemory;
 use weir_shard::Shared;
-use weir_shard::{Listeners, Worker};
+use weir_shard::{Listeners, Shard};
 
 pub(super) fn worker(
     plan: &Plan,
@@ -23,7 +23,7 @@ pub(super) fn worker(
     config: &Arc<Config>,
     shared: &Arc<Shared>,
     net: &Rc<RefCell<Net>>,
-) -> Worker<SimIo> {
+) -> Shard<SimIo> {
     let host = &plan.host;
     let io = SimIo {
         shard,
@@ -43,7 +43,7 @@ pub(super) fn worker(
         port,
         net: Rc::clone(net),
     };
-    Worker::new(
+    Shard::new(
         shard as u16, // a few
         Arc::clone(config),
         Arc::clone(shared),

@@ -20,7 +20,7 @@ use super::random::Random;
 use super::shards;
 use super::topology::{Part, Scene};
 use weir_shard::mesh::{Inbox, Message};
-use weir_shard::Worker;
+use weir_shard::Shard;
 use weir_shard::{Operator, ShardReport};
 use weir_shard::{Shared, Stop};
 
@@ -54,7 +54,7 @@ pub(super) struct World {
     pub(super) plan: Plan,
     pub(super) random: Random,
     pub(super) net: Rc<RefCell<Net>>,
-    pub(super) workers: Vec<Worker<SimIo>>,
+    pub(super) workers: Vec<Shard<SimIo>>,
     pub(super) trouble: Vec<Trouble>,
     pub(super) oracle: Oracle,
     pub(super) emitters: Vec<Emitter>,

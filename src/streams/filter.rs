@@ -6,10 +6,10 @@
 use log::LevelFilter;
 
 /// Parts of Weir that log, or may, as they are asked for (`weir::NAME`), and where their code lies.
-const MODULES: [(&str, &str); 20] = [
+const MODULES: [(&str, &str); 21] = [
     ("audit", "weir_ledger::audit"),
     ("awake", "weir_clock::awake"),
-    ("certificate", "weir_ledger::certificate"),
+    ("certificate", "weir_ledger::run_report"),
     ("cli", "weir::cli"),
     ("client", "weir_client"),
     ("clock", "weir_clock"),
@@ -21,6 +21,7 @@ const MODULES: [(&str, &str); 20] = [
     ("http", "weir_http"),
     ("journal", "weir_ledger::journal"),
     ("protocol", "weir_protocol"),
+    ("run_report", "weir_ledger::run_report"),
     ("runtime", "weir_runtime"),
     ("service", "weir_service"),
     ("shard", "weir_shard"),

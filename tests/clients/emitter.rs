@@ -247,7 +247,7 @@ fn an_emitter_that_is_asked_to_go_loses_nothing() {
     let path = dir.join("e1.json");
     let mut options = options(&addr, 120_000);
     options.batch = 100;
-    options.certificate = Some(path.clone());
+    options.report = Some(path.clone());
     let emitter = start(&options);
     let (stream, _) = listener.accept().expect("accept");
     // In the middle of a message: what is being written comes whole.
@@ -268,14 +268,14 @@ fn an_emitter_that_is_asked_to_go_loses_nothing() {
         "{report}"
     );
     assert_eq!((report.lost_max, report.resent), (0, 0), "{report}");
-    let json = std::fs::read(&path).expect("a certificate");
-    let parsed = weir::ledger::certificate::Certificate::parse(&json);
-    let Ok(weir::ledger::certificate::Certificate::Emitter(certificate)) = parsed else {
+    let json = std::fs::read(&path).expect("a run report");
+    let parsed = weir::ledger::run_report::RunReport::parse(&json);
+    let Ok(weir::ledger::run_report::RunReport::Emitter(run_report)) = parsed else {
         panic!("{parsed:?}");
     };
-    assert_eq!(certificate.sent.farewells, 2);
-    assert_eq!(certificate.streams[0].messages(), 120_000);
-    assert!(certificate.streams[0].maybe_lost.is_empty());
+    assert_eq!(run_report.sent.farewells, 2);
+    assert_eq!(run_report.streams[0].messages(), 120_000);
+    assert!(run_report.streams[0].maybe_lost.is_empty());
     std::fs::remove_dir_all(&dir).expect("removed");
 }
 

@@ -81,7 +81,7 @@ fn what_one_refuses_another_takes() {
 
 #[test]
 fn what_all_refuse_is_kept_in_memory_and_costs_nobody_anything() {
-    let rig = Rig::start(&format!("--shards 2 {NO_RETRY} --refused-memory 2000"));
+    let rig = Rig::start(&format!("--shards 2 {NO_RETRY} --dead-letter-memory 2000"));
     let analyzers = ["a", "b", "c"].map(|name| HttpAnalyzer::start(name, "picky"));
     for analyzer in &analyzers {
         rig.up(analyzer, 1.0);

@@ -98,9 +98,8 @@ fn play(name: &str, act: impl FnOnce(&Proxy, &Proxy, &mut dyn FnMut())) -> Playe
     let path = |file: &str| scratch.path(file).display().to_string();
     let ports = [free_port(), free_port()];
     let start = |index: usize| {
-        let (port, certificate) = (ports[index], path(&format!("a{index}.json")));
-        let line =
-            format!("analyzer --http 127.0.0.1:{port} --id a{index} --certificate {certificate}");
+        let (port, run_report) = (ports[index], path(&format!("a{index}.json")));
+        let line = format!("analyzer --http 127.0.0.1:{port} --id a{index} --report {run_report}");
         let analyzer = Program::start(&line);
         until("the analyzer listens", || is_up(port));
         analyzer
@@ -108,7 +107,7 @@ fn play(name: &str, act: impl FnOnce(&Proxy, &Proxy, &mut dyn FnMut())) -> Playe
     let (first, second) = (start(0), start(1));
     let behind = Proxy::start(([127, 0, 0, 1], ports[0]).into());
     let flags = format!(
-        "--http 127.0.0.1:0 --shards 1 --health-interval 100ms --slow-start 0s --http-backoff 100ms --certificate {} \
+        "--http 127.0.0.1:0 --shards 1 --health-interval 100ms --slow-start 0s --http-backoff 100ms --report {} \
          --http-analyzer a0=0.5@http://{} --http-analyzer a1=0.5@http://127.0.0.1:{}",
         path("d.json"),
         behind.addr,
@@ -118,7 +117,7 @@ fn play(name: &str, act: impl FnOnce(&Proxy, &Proxy, &mut dyn FnMut())) -> Playe
     distributor.wait_lanes(2);
     let before = Proxy::start(distributor.http.expect("it was asked for"));
     let line = format!(
-        "emitter --http http://{} --id e --count {MESSAGES} --rate 1000 --batch {BATCH} --connections 4 --certificate {}",
+        "emitter --http http://{} --id e --count {MESSAGES} --rate 1000 --batch {BATCH} --connections 4 --report {}",
         before.addr,
         path("e.json"),
     );
@@ -155,10 +154,10 @@ fn http_alone_is_audited_also_when_an_analyzer_is_killed() {
     });
     played.assert_balanced();
     assert_eq!(played.number("/maybe_twice"), 0);
-    let certificate = std::fs::read_to_string(played.scratch.path("a0.json")).expect("written");
-    let certificate: Value = serde_json::from_str(&certificate).expect("JSON");
-    assert_eq!(certificate["dialect"], "http");
-    assert_eq!(certificate["weight"], Value::Null);
+    let run_report = std::fs::read_to_string(played.scratch.path("a0.json")).expect("written");
+    let run_report: Value = serde_json::from_str(&run_report).expect("JSON");
+    assert_eq!(run_report["dialect"], "http");
+    assert_eq!(run_report["weight"], Value::Null);
 }
 
 #[test]

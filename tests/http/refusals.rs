@@ -41,7 +41,7 @@ fn a_refused_packet_is_set_aside_and_its_analyzer_stays() {
         scratch.write(&format!("refused-{shard}.ndjson"), "{\"half");
     }
     let flags = format!(
-        "--shards 2 --http-backoff 20ms --refused-dir {}",
+        "--shards 2 --http-backoff 20ms --dead-letter-dir {}",
         folder.display()
     );
     let rig = Rig::start(&flags);
@@ -88,7 +88,7 @@ fn a_refused_packet_is_set_aside_and_its_analyzer_stays() {
 fn only_a_torn_line_is_ended_by_the_next_run() {
     let scratch = Scratch::new("refused-again");
     let folder = scratch.folder();
-    let flags = format!("--shards 1 --refused-dir {}", folder.display());
+    let flags = format!("--shards 1 --dead-letter-dir {}", folder.display());
     let file = scratch.path("refused-0.ndjson");
     let run = || {
         let rig = Rig::start(&flags);
@@ -116,7 +116,10 @@ fn only_a_torn_line_is_ended_by_the_next_run() {
 fn what_does_not_fit_the_file_is_kept_in_memory() {
     let scratch = Scratch::new("refused-full");
     let folder = scratch.folder();
-    let flags = format!("--refused-max 1024 --refused-dir {}", folder.display());
+    let flags = format!(
+        "--dead-letter-max 1024 --dead-letter-dir {}",
+        folder.display()
+    );
     let rig = Rig::start(&format!("--shards 1 --http-backoff 1h {flags}"));
     let picky = HttpAnalyzer::start("picky", "picky");
     rig.up(&picky, 1000.0);

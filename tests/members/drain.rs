@@ -27,7 +27,7 @@ fn links(distributor: &Distributor, dialect: Dialect, acks: Acks) -> Vec<Analyze
 #[test]
 fn an_analyzer_whose_links_break_while_draining_comes_back_and_nothing_is_abandoned() {
     for (dialect, shards) in DIALECTS.into_iter().flat_map(|d| [(d, 1), (d, 2)]) {
-        let flags = format!("--shards {shards} --drain-timeout 60s --farewell 100ms");
+        let flags = format!("--shards {shards} --drain-timeout 60s --graceful-close 100ms");
         let distributor = Distributor::start(&flags);
         let silent = links(&distributor, dialect, Acks::Never);
         distributor.wait_lanes(1);
@@ -83,7 +83,7 @@ fn all_links(dialect: Dialect, shards: usize) -> usize {
 
 #[test]
 fn a_drain_that_waits_for_nothing_ends_at_once() {
-    for flags in ["--shards 1", "--shards 2", "--shards 2 --farewell 0s"] {
+    for flags in ["--shards 1", "--shards 2", "--shards 2 --graceful-close 0s"] {
         let distributor = Distributor::start(&format!("{flags} --drain-timeout 1h"));
         distributor.terminate();
         distributor.wait().assert_clean();
@@ -92,7 +92,7 @@ fn a_drain_that_waits_for_nothing_ends_at_once() {
 
 #[test]
 fn the_first_analyzer_may_come_while_draining() {
-    let distributor = Distributor::start("--shards 2 --drain-timeout 60s --farewell 100ms");
+    let distributor = Distributor::start("--shards 2 --drain-timeout 60s --graceful-close 100ms");
     Emitter::start(distributor.emitters, 0..MESSAGES, 64).join();
     distributor.terminate();
     distributor.wait_log("draining for at most");
@@ -106,7 +106,7 @@ fn the_first_analyzer_may_come_while_draining() {
 
 #[test]
 fn emitters_and_http_clients_are_refused_while_draining() {
-    let distributor = Distributor::start("--shards 1 --drain-timeout 60s --farewell 100ms");
+    let distributor = Distributor::start("--shards 1 --drain-timeout 60s --graceful-close 100ms");
     let silent = links(&distributor, Dialect::Native, Acks::Never);
     distributor.wait_lanes(1);
     Emitter::start(distributor.emitters, 0..10, 64).join();
@@ -124,7 +124,7 @@ fn emitters_and_http_clients_are_refused_while_draining() {
 fn an_analyzer_over_http_that_recovers_while_draining_gets_what_waits() {
     let mut only = HttpAnalyzer::start("only", "fail");
     let flags = format!(
-        "--shards 2 --drain-timeout 60s --farewell 100ms --health-interval 100ms --slow-start 0s \
+        "--shards 2 --drain-timeout 60s --graceful-close 100ms --health-interval 100ms --slow-start 0s \
          --http-backoff 5s --http-analyzer only=1@http://{}",
         only.address
     );

@@ -119,7 +119,7 @@ fn a_question_that_arrived_while_it_was_stopped_is_answered() {
 
 #[test]
 fn acks_that_came_while_it_was_stopped_count_though_the_drain_is_over() {
-    let distributor = Distributor::start("--shards 2 --drain-timeout 2s --farewell 0s");
+    let distributor = Distributor::start("--shards 2 --drain-timeout 2s --graceful-close 0s");
     let links = [0, 1].map(|shard| {
         let options = Options::new(Dialect::Native, 1.0).shard(shard);
         Analyzer::connect(distributor.analyzers, &options.acks(Acks::Never))

@@ -20,7 +20,7 @@ fn start(name: &str, analyzers: &[&HttpAnalyzer], out: Duration) -> Site {
     });
     let analyzers: Vec<String> = analyzers.collect();
     let flags = format!(
-        "--shards 2 --health-interval 100ms --slow-start 0s --refused-dir {folder} \
+        "--shards 2 --health-interval 100ms --slow-start 0s --dead-letter-dir {folder} \
          --eject-refusals {REFUSALS} --eject-time {}s {}",
         out.as_secs(),
         analyzers.join(" ")

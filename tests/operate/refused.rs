@@ -46,7 +46,7 @@ fn fills_up(
     std::fs::create_dir(&folder).expect("a folder");
     let flags = format!(
         "--shards 1 --http-backoff 10ms --http-retries 1 --health-interval 100ms --slow-start 0s \
-         --http-request-timeout 1s --http-analyzer picky=1@http://{} --refused-dir {}",
+         --http-request-timeout 1s --http-analyzer picky=1@http://{} --dead-letter-dir {}",
         picky.address,
         folder.display()
     );
@@ -132,11 +132,11 @@ fn a_file_that_may_not_grow_tears_no_line_but_one() {
 }
 
 #[test]
-fn a_certificate_that_may_not_grow_is_an_error_with_words() {
+fn a_run_report_that_may_not_grow_is_an_error_with_words() {
     // 512 bytes. The kernel signals whoever writes more by himself: without a handler that is the end.
-    let scratch = Scratch::new("certificate-limit");
+    let scratch = Scratch::new("report-limit");
     let path = scratch.path("d.json");
-    let flags = format!("--shards 1 --certificate {}", path.display());
+    let flags = format!("--shards 1 --report {}", path.display());
     let script = "ulimit -S -f 1; exec \"$0\" \"$@\"";
     let ended = Distributor::start_in(&[], script, &flags).stop();
     assert_eq!(ended.code, Some(1), "{ended:#?}");

@@ -78,7 +78,7 @@ fn empty_variables_are_as_good_as_not_set() {
         "WEIR_CONFIG",
         "WEIR_ARENA",
         "WEIR_ALLOW_HTTP",
-        "WEIR_CERTIFICATE",
+        "WEIR_REPORT",
         "WEIR_LOG_LEVEL",
         "PORT",
         "WORKER_COUNT",

@@ -1,4 +1,4 @@
-//! Standard streams that nobody reads, that are closed or full: they stop no shard, cost no certificate, and
+//! Standard streams that nobody reads, that are closed or full: they stop no shard, cost no run report, and
 //! change no exit status.
 
 use std::fs::File;
@@ -117,10 +117,10 @@ fn frames_that_are_none(at: SocketAddr, times: usize) {
 #[test]
 fn a_log_that_nobody_reads_stops_nothing() {
     let scratch = Scratch::new("unread");
-    let certificate = scratch.path("d.json");
+    let run_report = scratch.path("d.json");
     let (stderr, _nobody) = full();
     let stdout = stderr.try_clone().expect("descriptors");
-    let flags = format!("--certificate {}", certificate.display());
+    let flags = format!("--report {}", run_report.display());
     let distributor = Mute::start(&flags, |command| {
         command.stdout(stdout).stderr(stderr);
     });
@@ -131,7 +131,7 @@ fn a_log_that_nobody_reads_stops_nothing() {
     let status = distributor.terminate();
     assert_eq!(status.code(), Some(0), "all is ACKed");
     assert!(began.elapsed() < PATIENCE / 2, "{:?}", began.elapsed());
-    assert!(text_of(&certificate).contains("\"clean\""));
+    assert!(text_of(&run_report).contains("\"clean\""));
 }
 
 fn text_of(path: &Path) -> String {
@@ -225,9 +225,9 @@ fn peers_do_not_fill_the_log() {
     assert!(log.lines().count() < 2_000, "{log}");
 }
 
-/// Closed, and on a disk that is full: at the end of a run, where the report and the certificate come.
+/// Closed, and on a disk that is full: at the end of a run, where the report and the run report come.
 #[test]
-fn streams_that_cannot_be_written_cost_no_certificate() {
+fn streams_that_cannot_be_written_cost_no_run_report() {
     for name in ["deaf", "full"] {
         let stream = || -> Stdio {
             match name {
@@ -236,8 +236,8 @@ fn streams_that_cannot_be_written_cost_no_certificate() {
             }
         };
         let scratch = Scratch::new(name);
-        let certificate = |who: &str| scratch.path(who);
-        let flags = format!("--certificate {}", certificate("d").display());
+        let run_report = |who: &str| scratch.path(who);
+        let flags = format!("--report {}", run_report("d").display());
         let distributor = Mute::start(&flags, |command| {
             command.stdout(stream()).stderr(stream());
         });
@@ -251,22 +251,22 @@ fn streams_that_cannot_be_written_cost_no_certificate() {
             command.spawn().expect("starts")
         };
         let mut analyzer = client(format!(
-            "analyzer --addr {} --certificate {} --count 300",
+            "analyzer --addr {} --report {} --count 300",
             distributor.analyzers,
-            certificate("a").display()
+            run_report("a").display()
         ));
         frames_that_are_none(distributor.emitters, 20);
         let mut emitter = client(format!(
-            "emitter --addr {} --certificate {} --rate 1000 --count 300",
+            "emitter --addr {} --report {} --rate 1000 --count 300",
             distributor.emitters,
-            certificate("e").display()
+            run_report("e").display()
         ));
         assert_eq!(ended(&mut emitter).code(), Some(0), "{name}");
         assert_eq!(ended(&mut analyzer).code(), Some(0), "{name}");
         assert_eq!(distributor.terminate().code(), Some(0), "{name}");
         for who in ["a", "d", "e"] {
             assert!(
-                text_of(&certificate(who)).contains("\"certificate\""),
+                text_of(&run_report(who)).contains("\"certificate\""),
                 "{name} {who}"
             );
         }

@@ -24,7 +24,7 @@ fn with_thousands_of_emitters_a_second_sigterm_is_quick() {
     if limit < EMITTERS as u64 + 200 {
         return println!("SKIPPED: at most {limit} descriptors here");
     }
-    let distributor = Distributor::start("--shards 1 --farewell 30s --drain-timeout 30s");
+    let distributor = Distributor::start("--shards 1 --graceful-close 30s --drain-timeout 30s");
     let emitters: Vec<_> = (0..EMITTERS)
         .map(|_| socket::connect(distributor.emitters))
         .collect();

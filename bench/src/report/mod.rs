@@ -23,7 +23,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use weir::ledger::certificate::{rfc3339, Stamp};
+use weir::ledger::run_report::{rfc3339, Stamp};
 
 use crate::fingerprint::{interface_of, Fingerprint};
 use crate::ksoftirqd::Ksoftirqd;

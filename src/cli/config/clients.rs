@@ -13,6 +13,7 @@ use std::ffi::OsString;
 use clap::{Arg, ArgMatches, Command};
 
 use super::layers::{shown, Environment};
+use super::renamed;
 use super::settings;
 
 /// Programs that have such variables.
@@ -87,14 +88,28 @@ pub fn install(
 ) -> Result<Command, Vec<String>> {
     let mut problems = Vec::new();
     let mut values: Vec<(String, OsString)> = Vec::new();
-    for arg in command.get_arguments().filter(|arg| has_variable(arg)) {
+    let is_shown = |arg: &&Arg| has_variable(arg) && !arg.is_hide_set();
+    for arg in command.get_arguments().filter(is_shown) {
         let id = arg.get_id().as_str();
         if given.value_source(id) == Some(clap::parser::ValueSource::CommandLine) {
             continue;
         }
-        let names = variables(program, id).into_iter();
-        let set = names.filter_map(|name| environment.get(&name).map(|value| (name, value)));
-        let Some((name, value)) = set.into_iter().find(|(_, value)| !value.is_empty()) else {
+        if let Some((_, old)) = renamed::given(id, given) {
+            values.extend(old.into_iter().map(|value| (id.to_owned(), value)));
+            continue;
+        }
+        let set = |id: &str| {
+            let names = variables(program, id).into_iter();
+            let mut set = names.filter_map(|name| Some((environment.get(&name)?, name)));
+            set.find(|(value, _)| !value.is_empty())
+        };
+        let new = set(id);
+        let old = renamed::old_id(id).and_then(set);
+        if let (Some((_, new)), Some((_, old))) = (&new, &old) {
+            problems.push(renamed::both(new, old));
+            continue;
+        }
+        let Some((value, name)) = new.or(old) else {
             continue;
         };
         match settings::refusal(arg, value) {

@@ -8,7 +8,7 @@ use super::layers::{Environment, Source};
 use super::{print, read, schema, settings, Loaded, Refusal};
 use crate::cli::generate;
 use crate::cli::Program;
-use crate::ledger::certificate;
+use crate::ledger::run_report;
 use crate::runtime::Needs;
 use crate::streams;
 
@@ -73,8 +73,8 @@ pub fn run_check(args: &CheckArgs) -> ExitCode {
         Err(Refusal::Line(error)) => return complain(&[error.to_string()], 1),
         Err(Refusal::Values(problems)) => return complain(&problems, 1),
     };
-    if let Some(path) = &loaded.config.certificate {
-        if let Err(error) = certificate::check_writable("--certificate", path) {
+    if let Some(path) = &loaded.config.report {
+        if let Err(error) = run_report::check_writable("--report", path) {
             return complain(&[loaded.args.origins.locate(&error.to_string())], 1);
         }
     }

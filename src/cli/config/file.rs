@@ -19,6 +19,7 @@ use std::path::Path;
 use toml::de::{DeTable, DeValue};
 use toml::Spanned;
 
+use super::renamed;
 use super::settings::{self, Kind, Setting, HTTP_ANALYZER, HTTP_ANALYZERS};
 use crate::config::{Endpoint, HttpAnalyzer, HTTP_ANALYZERS_MAX};
 
@@ -195,7 +196,7 @@ impl Reader<'_> {
     }
 
     fn setting(&mut self, table: &str, key: Key<'_, '_>, value: Value<'_, '_>) {
-        let name = key.get_ref().as_ref();
+        let (written, name) = (key.get_ref().as_ref(), renamed::new_id(key.get_ref()));
         let known = |setting: &&Setting| setting.key == name && setting.id() != HTTP_ANALYZER;
         let Some(setting) = self.settings.iter().find(known).cloned() else {
             let (all, here) = (self.keys(None), self.keys(Some(table)));
@@ -212,8 +213,16 @@ impl Reader<'_> {
             return self.refuse(&key.span(), unknown);
         };
         if setting.table != table {
-            let belongs = format!("{table}.{name}: this key belongs into [{}]", setting.table);
+            let belongs = format!(
+                "{table}.{written}: this key belongs into [{}]",
+                setting.table
+            );
             return self.refuse(&key.span(), belongs);
+        }
+        if self.given.iter().any(|given| given.id == setting.id()) {
+            let old = renamed::old_id(setting.id()).unwrap_or(written);
+            let both = renamed::both(&setting.name(), &format!("{table}.{old}"));
+            return self.refuse(&key.span(), both);
         }
         let texts = match texts(&setting, value) {
             Ok(texts) => texts,

@@ -16,6 +16,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
 
 use super::file::{self, did_you_mean, Given};
+use super::renamed;
 use super::settings::{self, Setting};
 
 /// Flag, variable, and what the flag's value is by the variable's.
@@ -28,7 +29,7 @@ const FALLBACKS: [Fallback; 4] = [
     ("admin", "RUNTIME_DIRECTORY", |list| {
         format!("{}/admin.sock", first(list))
     }),
-    ("refused_dir", "STATE_DIRECTORY", |list| {
+    ("dead_letter_dir", "STATE_DIRECTORY", |list| {
         first(list).to_owned()
     }),
 ];
@@ -131,6 +132,11 @@ impl Layers {
         }
         let is_flag = |id: &str| flags.value_source(id) == Some(ValueSource::CommandLine);
         for setting in settings.iter().filter(|setting| !is_flag(setting.id())) {
+            if let Some((flag, values)) = renamed::given(setting.id(), flags) {
+                let given = (values, Source::Flag(flag));
+                layers.values.insert(setting.id().to_owned(), given);
+                continue;
+            }
             problems.extend(layers.add_variable(setting, environment));
             problems.extend(layers.add_fallback(setting, environment));
         }
@@ -151,8 +157,17 @@ impl Layers {
     }
 
     fn add_variable(&mut self, setting: &Setting, environment: &Environment) -> Option<String> {
-        let variable = settings::variable(setting.id());
-        let value = environment.get(&variable)?;
+        let named = |id: &str| {
+            let variable = settings::variable(id);
+            let value = environment.get(&variable)?;
+            Some((variable, value))
+        };
+        let new = named(setting.id());
+        let old = renamed::old_id(setting.id()).and_then(named);
+        if let (Some((new, _)), Some((old, _))) = (&new, &old) {
+            return Some(renamed::both(new, old));
+        }
+        let (variable, value) = new.or(old)?;
         if let Some(why) = settings::refusal(&setting.arg, value) {
             return Some(format!("{variable}={}: {why}", shown(value)));
         }
@@ -210,10 +225,14 @@ impl Layers {
 /// Others may have variables of this prefix (Kubernetes makes some from a service's name), so that
 /// only what is nearly a setting's is worth a word.
 fn misspelt(settings: &[Setting], environment: &Environment) -> Vec<String> {
-    let mut known: Vec<String> = settings
-        .iter()
-        .map(|setting| settings::variable(setting.id()))
-        .collect();
+    let named = |setting: &Setting| {
+        let old = renamed::old_id(setting.id());
+        old.into_iter()
+            .chain([setting.id()])
+            .map(settings::variable)
+            .collect::<Vec<_>>()
+    };
+    let mut known: Vec<String> = settings.iter().flat_map(named).collect();
     known.push(CONFIG_VARIABLE.to_owned());
     let unknown = environment.0.keys().filter(|name| name.starts_with(PREFIX));
     let unknown = unknown.filter(|name| !known.contains(name));

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!   settings.rs   flags as keys of tables                 read this first
+//!   renamed.rs    settings that had another name
 //!   file.rs       weir.toml -> values with lines, or everything that is wrong
 //!   layers.rs     default < file < environment < flag
 //!   clients.rs    variables of emitter and analyzer
@@ -22,6 +23,7 @@ mod listening;
 mod loaded;
 mod opens;
 mod print;
+mod renamed;
 mod schema;
 mod settings;
 #[cfg(test)]
@@ -44,6 +46,11 @@ use layers::{Environment, Layers};
 /// The program's definition with the variables of each option: for help, manuals and completions.
 pub fn with_variables(command: clap::Command) -> clap::Command {
     clients::with_variables(settings::with_variables(command))
+}
+
+/// The definition that a line is read with.
+fn command() -> clap::Command {
+    renamed::with_old_flags(Cli::command())
 }
 
 /// Why a command line, or what it leads to, is not taken.
@@ -70,7 +77,7 @@ pub(super) fn parse(line: Vec<OsString>) -> Result<Cli, clap::Error> {
 }
 
 fn read(line: Vec<OsString>, environment: Environment) -> Result<Cli, Refusal> {
-    let flags = Cli::command().try_get_matches_from(&line);
+    let flags = command().try_get_matches_from(&line);
     let flags = flags.map_err(|error| Refusal::Line(with_help(error, &line)))?;
     let (name, of_program) = match flags.subcommand() {
         Some((name @ "distributor", of_program)) => (name, of_program),
@@ -80,7 +87,7 @@ fn read(line: Vec<OsString>, environment: Environment) -> Result<Cli, Refusal> {
         _ => return Cli::from_arg_matches(&flags).map_err(Refusal::Line),
     };
     let layers = Layers::collect(of_program, &environment).map_err(Refusal::Values)?;
-    let command = Cli::command().mut_subcommand(name, |program| layers.install(program));
+    let command = command().mut_subcommand(name, |program| layers.install(program));
     let matches = command.try_get_matches_from(&line).map_err(Refusal::Line)?;
     let mut cli = Cli::from_arg_matches(&matches).map_err(Refusal::Line)?;
     let of_program = matches.subcommand_matches(name);
@@ -98,7 +105,7 @@ fn read_client(
     environment: &Environment,
 ) -> Result<Cli, Refusal> {
     let mut problems = Vec::new();
-    let command = Cli::command().mut_subcommand(name, |program| {
+    let command = command().mut_subcommand(name, |program| {
         match clients::install(name, program.clone(), given, environment) {
             Ok(program) => program,
             Err(wrong) => {
@@ -119,7 +126,7 @@ fn read_client(
 fn with_help(error: clap::Error, line: &[OsString]) -> clap::Error {
     match error.kind() {
         ErrorKind::DisplayHelp => {
-            let again = with_variables(Cli::command()).try_get_matches_from(line);
+            let again = with_variables(command()).try_get_matches_from(line);
             again.err().unwrap_or(error)
         }
         _ => error,

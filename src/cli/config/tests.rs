@@ -13,7 +13,7 @@ use crate::cli::distributor::Args;
 use crate::cli::{values, Program};
 
 /// How it ends and what it says, not what it does with messages: not in run reports, whose digests would change.
-const NOT_REPORTED: [&str; 3] = ["certificate", "drain_timeout", "log_level"];
+const NOT_REPORTED: [&str; 3] = ["report", "drain_timeout", "log_level"];
 
 /// A value that is not the default.
 fn another(setting: &Setting, token_file: &Path) -> String {

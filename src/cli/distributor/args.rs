@@ -7,7 +7,7 @@ use crate::config::Config;
 
 /// Takes messages from emitters and gives each to exactly one analyzer, in proportion to weights.
 ///
-/// SIGTERM or SIGINT: tell emitters to go, read on until they close, for --farewell at most, deliver
+/// SIGTERM or SIGINT: tell emitters to go, read on until they close, for --graceful-close at most, deliver
 /// what was taken in, wait for ACKs up to --drain-timeout, print the conservation line. A second
 /// signal ends at once. SIGHUP: read the file of --config again and take over what can change while it
 /// runs.
@@ -50,7 +50,7 @@ fn instance() -> u64 {
     match filled {
         Ok(8) => u64::from_ne_bytes(bytes),
         _ => {
-            crate::ledger::certificate::Stamp::now().mono_ns ^ (u64::from(std::process::id()) << 40)
+            crate::ledger::run_report::Stamp::now().mono_ns ^ (u64::from(std::process::id()) << 40)
         }
     }
 }

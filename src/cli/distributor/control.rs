@@ -7,7 +7,7 @@ use super::manager::Manager;
 use super::reload::Reload;
 use crate::cli::config::Loaded;
 use crate::control::{self, Reloader, Running, Settings, TapSource, Tapped};
-use crate::ledger::certificate::Stamp;
+use crate::ledger::run_report::Stamp;
 use crate::service::sockets::AdminSocket;
 use crate::shard::{Operator, TappedMessage};
 

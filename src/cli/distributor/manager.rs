@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use crate::control::core::Core;
 use crate::control::view::state::State;
-use crate::ledger::certificate::Stamp;
+use crate::ledger::run_report::Stamp;
 use crate::protocol::text::Time;
 use crate::runtime::Stopper;
 use crate::service::notify::Notifier;

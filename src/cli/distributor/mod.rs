@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use crate::cli::config::{Listening, Loaded};
 use crate::control::view::books::{self, Closing};
-use crate::ledger::certificate::{self, Stamp};
+use crate::ledger::run_report::{self, Stamp};
 use crate::runtime::behind;
 use crate::runtime::uring::adopt_descriptors;
 use crate::runtime::{Distributor, Passed, StartError, Stopper};
@@ -58,8 +58,8 @@ pub fn run(args: &Args) -> ExitCode {
         }
     };
     let manager = Arc::new(Manager::from_environment());
-    if let Some(path) = &args.settings.certificate {
-        if let Err(error) = certificate::check_writable("--certificate", path) {
+    if let Some(path) = &args.settings.report {
+        if let Err(error) = run_report::check_writable("--report", path) {
             complain(&error.to_string());
             return ExitCode::from(1);
         }
@@ -151,10 +151,10 @@ pub fn run(args: &Args) -> ExitCode {
     };
     let mut code = report::status(&reports);
     // First of all: whoever does not read what follows shall not cost the evidence.
-    if let Some(path) = &args.settings.certificate {
-        let written = certificate::write(path, &books::certificate(&config, &reports, closing));
+    if let Some(path) = &args.settings.report {
+        let written = run_report::write(path, &books::run_report(&config, &reports, closing));
         if let Err(error) = written {
-            complain(&format!("--certificate {error}"));
+            complain(&format!("--report {error}"));
             code = ExitCode::from(1);
         }
     }

@@ -8,7 +8,7 @@ use crate::engine::{Balance, Counters, Reason};
 use crate::shard::ShardReport;
 use crate::streams;
 
-/// Lines about shares at exit; a certificate has all.
+/// Lines about shares at exit; a run report has all.
 const SHARES_PRINTED_MAX: usize = 64;
 
 /// Adds a line; a String takes all.
@@ -77,7 +77,7 @@ pub(super) fn text(reports: &[ShardReport]) -> String {
     }
     if shares.len() > SHARES_PRINTED_MAX {
         let more = shares.len() - SHARES_PRINTED_MAX;
-        line!(out, "share of {more} more analyzers: see --certificate");
+        line!(out, "share of {more} more analyzers: see --report");
     }
     for (lines, number) in [
         ("dropped", streams::dropped_lines()),

@@ -1,38 +1,38 @@
-//! The analyzer's certificate: its counts, and its journals with their digests.
+//! The analyzer's run report: its counts, and its journals with their digests.
 
 use super::{Options, Report};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use weir_ledger::certificate::{
+use weir_ledger::journal::{is_journal, Reader, Union};
+use weir_ledger::run_report::{
     self, Analyzer, Heading, JournalFile, Journaled, Kind, Received, Run, Stamp,
 };
-use weir_ledger::journal::{is_journal, Reader, Union};
 
 /// Refuses paths that cannot be written, before anything is received.
 pub(super) fn check_paths(options: &Options) -> io::Result<Stamp> {
-    if let Some(path) = &options.certificate {
-        certificate::check_writable("--certificate", path)?;
+    if let Some(path) = &options.report {
+        run_report::check_writable("--report", path)?;
     }
     if let Some(dir) = options.journal_dir() {
         let flag = if options.journal.is_some() {
             "--journal"
         } else {
-            "--certificate"
+            "--report"
         };
         // The links open their files when they start; the directory must be there and writable.
         fs::create_dir_all(&dir).map_err(|error| {
             let text = format!("{flag} {}: cannot be made: {error}", dir.display());
             io::Error::new(error.kind(), text)
         })?;
-        certificate::check_writable(flag, &dir.join("probe"))?;
+        run_report::check_writable(flag, &dir.join("probe"))?;
     }
     Ok(Stamp::now())
 }
 
-/// Writes the certificate, if one is wanted.
+/// Writes the run report, if one is wanted.
 pub(super) fn write(options: &Options, report: &Report, started: Stamp) -> io::Result<()> {
-    let (Some(path), Some(dir)) = (&options.certificate, options.journal_dir()) else {
+    let (Some(path), Some(dir)) = (&options.report, options.journal_dir()) else {
         return Ok(());
     };
     let union = Union::new(open_journals(&dir, &options.id)?);
@@ -41,7 +41,7 @@ pub(super) fn write(options: &Options, report: &Report, started: Stamp) -> io::R
     let journals = union.readers().iter().map(|reader| describe(reader, &base));
     let counts = &report.counts;
     let analyzer = Analyzer {
-        certificate: Heading::new(Kind::Analyzer),
+        heading: Heading::new(Kind::Analyzer),
         run: Run::until_now(started),
         id: options.id.clone(),
         dialect: if options.http {
@@ -69,7 +69,7 @@ pub(super) fn write(options: &Options, report: &Report, started: Stamp) -> io::R
         },
         journals: journals.collect::<io::Result<_>>()?,
     };
-    certificate::write(path, &analyzer)
+    run_report::write(path, &analyzer)
 }
 
 /// The journals of this id, whatever their dialect.
@@ -99,7 +99,7 @@ fn describe(reader: &Reader, base: &Path) -> io::Result<JournalFile> {
         uuid: reader.head.uuid_hex(),
         generation: reader.head.generation,
         bytes: reader.bytes,
-        sha256: certificate::sha256_hex(&mut reader.contents()?)?,
+        sha256: run_report::sha256_hex(&mut reader.contents()?)?,
     })
 }
 

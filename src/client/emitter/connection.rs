@@ -17,7 +17,7 @@ use mio::net::TcpStream;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
-use weir_ledger::certificate::Span;
+use weir_ledger::run_report::Span;
 use weir_protocol::foreign::{self, Foreign};
 use weir_protocol::frame::FRAME_HEADER_BYTES;
 

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A packet whose connection breaks before its answer is sent again, so it may arrive twice; HTTP has nothing that
-//! would tell. The certificate names it (`maybe_twice`), and one that was never answered (`maybe_lost`).
+//! would tell. The run report names it (`maybe_twice`), and one that was never answered (`maybe_lost`).
 
 use super::connection::push_span;
 use super::schedule::Schedule;
@@ -26,7 +26,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use weir_clock::Limit;
 use weir_http::{iso8601, level_of, reason, ResponseReader};
-use weir_ledger::certificate::{Span, Stream};
+use weir_ledger::run_report::{Span, Stream};
 
 /// Most connections: each has a thread.
 const CONNECTIONS_MAX: u32 = 256;

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 use weir_clock::Limit;
-use weir_ledger::certificate::{Span, Stream};
+use weir_ledger::run_report::{Span, Stream};
 use weir_protocol::frame::{encode_header, FRAME_HEADER_BYTES};
 
 /// Handshakes at a time: more than a listener's backlog would only be dropped and retried.

@@ -9,7 +9,7 @@ use super::*;
 use crate::core::lock;
 use crate::fake::{Fake, FakeDeck};
 use crate::Settings;
-use weir_ledger::certificate::Stamp;
+use weir_ledger::run_report::Stamp;
 
 fn core() -> Arc<Core> {
     let deck = Arc::new(FakeDeck::default());

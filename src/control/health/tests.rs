@@ -8,7 +8,7 @@ use super::*;
 use crate::executor::{self, tests::run_alone};
 use crate::fake::{Fake, FakeDeck};
 use weir_config::Config;
-use weir_ledger::certificate::Stamp;
+use weir_ledger::run_report::Stamp;
 
 /// Answers every connection with a status; 0: not at all.
 fn server(status: u16) -> (Arc<AtomicU16>, String) {

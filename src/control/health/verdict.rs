@@ -17,7 +17,7 @@ use crate::core::{lock, Core};
 use crate::http_api::response::unix_ms;
 use crate::view::state::State;
 use weir_engine::Reach;
-use weir_ledger::certificate::Stamp;
+use weir_ledger::run_report::Stamp;
 use weir_protocol::text::Time;
 use weir_shard::HttpTarget;
 

@@ -28,7 +28,7 @@ use crate::health::ramps::{Ramp, RAMP_MAX};
 use crate::view::snapshot::view;
 use weir_config::{Endpoint, HttpAnalyzer};
 use weir_engine::{Order, OrderError};
-use weir_ledger::certificate::Stamp;
+use weir_ledger::run_report::Stamp;
 use weir_protocol::text::Time;
 use weir_protocol::WeightText;
 use weir_shard::{OrderRefused, RefusedPackets};

@@ -365,8 +365,8 @@ mod tests {
 
         let audit = get("/audit", &state);
         assert_eq!(audit["holds"], json!(true));
-        let ledger: weir_ledger::certificate::Ledger =
-            serde_json::from_value(audit["ledger"].clone()).expect("as in the certificate");
+        let ledger: weir_ledger::run_report::Ledger =
+            serde_json::from_value(audit["ledger"].clone()).expect("as in the run report");
         assert_eq!(ledger, state.ledger);
 
         // All ACKed and nothing moves: nothing is old.

@@ -12,7 +12,7 @@ use std::io::{self, Read};
 
 use super::response::{Ask, Response};
 use weir_http::{http_date as date, HeadWriter, Limits, Reader, Step};
-use weir_ledger::certificate::Stamp;
+use weir_ledger::run_report::Stamp;
 
 /// Most bytes of a request or response before its body.
 const HEAD_BYTES_MAX: usize = 16 * 1024;

@@ -30,7 +30,7 @@ use crate::executor::socket::{has_connection, Existing, Socket};
 use crate::executor::{give_way, sleep, within, Context};
 use crate::TapSource;
 use weir_clock::Limit;
-use weir_ledger::certificate::Stamp;
+use weir_ledger::run_report::Stamp;
 use weir_protocol::text;
 use weir_service::sockets::AdminSocket;
 

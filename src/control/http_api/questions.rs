@@ -18,7 +18,7 @@ use super::streams::{self, Part, Streams};
 use super::{admin, answer, http, listener};
 use crate::executor::bell::News;
 use crate::executor::{give_way, sleep, Context};
-use weir_ledger::certificate::Stamp;
+use weir_ledger::run_report::Stamp;
 use weir_shard::{Operator, Question};
 
 /// Orders over the public port that may wait; beyond, 503.

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::{json, Map, Value};
 
 pub use weir_http::{percent_decoded, percent_encoded, Ask};
-use weir_ledger::certificate::{rfc3339, Stamp};
+use weir_ledger::run_report::{rfc3339, Stamp};
 
 /// `application/json`.
 pub const JSON: &str = "application/json";

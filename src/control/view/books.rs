@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use weir_config::Config;
 use weir_engine::{Balance, Reason};
-use weir_ledger::certificate::{
+use weir_ledger::run_report::{
     configuration_digest, Books, Distributor, Ending, Heading, Kind, Ledger, Outcome, Run,
     ShardBooks, Share, Stamp,
 };
@@ -42,7 +42,7 @@ pub fn check_law(shards: &[Balance]) -> Result<Balance, Balance> {
     }
 }
 
-/// The ledger at this moment. The same for a run that goes on and for its certificate.
+/// The ledger at this moment. The same for a run that goes on and for its run report.
 pub fn ledger(reports: &[ShardReport]) -> Ledger {
     let shards: Vec<ShardBooks> = reports.iter().map(shard_books).collect();
     let mut total = Books::default();
@@ -56,8 +56,8 @@ pub fn ledger(reports: &[ShardReport]) -> Ledger {
     }
 }
 
-/// The certificate of a run that has ended.
-pub fn certificate(config: &Config, reports: &[ShardReport], closing: Closing) -> Distributor {
+/// The run report of a run that has ended.
+pub fn run_report(config: &Config, reports: &[ShardReport], closing: Closing) -> Distributor {
     let ledger = ledger(reports);
     let unrouted_bytes = reports.iter().map(|report| report.unrouted_bytes).sum();
     let unfinished_emitters = reports
@@ -74,7 +74,7 @@ pub fn certificate(config: &Config, reports: &[ShardReport], closing: Closing) -
     };
     let configuration = config.texts();
     Distributor {
-        certificate: Heading::new(Kind::Distributor),
+        heading: Heading::new(Kind::Distributor),
         run: Run::until_now(closing.started),
         instance: format!("{:016x}", config.instance),
         configuration_sha256: configuration_digest(&configuration),
@@ -125,7 +125,7 @@ fn shard_books(report: &ShardReport) -> ShardBooks {
 }
 
 /// How far an analyzer may be from its due on one shard, over the whole run. `docs/SHARES.md`: twice the
-/// tree's certificate from any moment until the next change of the table, and changes of
+/// tree's run report from any moment until the next change of the table, and changes of
 /// availability add nothing (Theorem 3). A table that loses an analyzer hands its deficit to
 /// the others, which is at most as much again; so each table is allowed its own.
 fn bound(report: &ShardReport) -> f64 {
@@ -249,10 +249,10 @@ mod tests {
             ..closing
         };
         let outcome = |reports: &[ShardReport], closing| {
-            let certificate = certificate(&config, reports, closing);
-            let json = serde_json::to_vec(&certificate).expect("plain data");
-            weir_ledger::certificate::Certificate::parse(&json).expect("its own kind");
-            certificate.ending.outcome
+            let report = run_report(&config, reports, closing);
+            let json = serde_json::to_vec(&report).expect("plain data");
+            weir_ledger::run_report::RunReport::parse(&json).expect("its own kind");
+            report.ending.outcome
         };
         assert_eq!(outcome(&[report(0, 4, 4)], at_once), Outcome::Clean);
         assert_eq!(outcome(&[report(0, 4, 3)], closing), Outcome::Abandoned);

@@ -14,7 +14,7 @@ use super::row::{Row, Standing};
 use super::state::name_of;
 use crate::http_api::response::iso_ms;
 use weir_engine::LinkEpoch;
-use weir_ledger::certificate::Stamp;
+use weir_ledger::run_report::Stamp;
 use weir_protocol::WeightText;
 use weir_shard::ShardReport;
 

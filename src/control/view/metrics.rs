@@ -219,7 +219,7 @@ fn refused(state: &State, out: &mut Exposition) {
         ("weir_refused_packets", Kind::Gauge, "Packets that every analyzer over HTTP refused and that are kept in memory.", counts.packets as u64),
         ("weir_refused_messages", Kind::Gauge, "Messages in them.", counts.messages),
         ("weir_refused_bytes", Kind::Gauge, "Memory that they take.", counts.bytes as u64),
-        ("weir_refused_bytes_max", Kind::Gauge, "What they may take: --refused-memory.", counts.bytes_max as u64),
+        ("weir_refused_bytes_max", Kind::Gauge, "What they may take: --dead-letter-memory.", counts.bytes_max as u64),
         ("weir_refused_forgotten_packets_total", Kind::Counter, "Of such packets: those that had to go because that memory was full.", counts.forgotten),
         ("weir_refused_forgotten_messages_total", Kind::Counter, "Messages in those.", counts.forgotten_messages),
     ];

@@ -155,7 +155,7 @@ pub struct Row {
     pub latencies: Buckets,
 }
 
-/// One analyzer since the start, as the certificate has it.
+/// One analyzer since the start, as the run report has it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RowShare {

@@ -22,7 +22,7 @@ use super::snapshot::posts_of;
 use super::track::{Buckets, LaneTrack};
 use crate::http_api::response::unix_ms;
 use weir_engine::{Entry, LinkEpoch, Proportion, Reach};
-use weir_ledger::certificate::{Ledger, Share, Stamp};
+use weir_ledger::run_report::{Ledger, Share, Stamp};
 use weir_shard::{RefusedCounts, ShardReport};
 
 /// Analyzers that left are shown as offline for this long.
@@ -71,7 +71,7 @@ pub struct State {
     pub rows: Vec<Row>,
     /// All shards.
     pub totals: Totals,
-    /// The books, as the certificate has them.
+    /// The books, as the run report has them.
     pub ledger: Ledger,
     /// The last seconds.
     pub rates: Rates,

@@ -1,7 +1,7 @@
 //! The audit: every message that was sent against every message that came, and the books between.
 //!
 //! ```text
-//! sent  = never taken + received            emitters' certificates, distributors' books
+//! sent  = never taken + received            emitters' run reports, distributors' books
 //! received = delivered + lost               books, journals
 //! ```
 //!
@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use crate::certificate::{Books, Distributor, Outcome};
+use crate::run_report::{Books, Distributor, Outcome};
 
 use super::load::Evidence;
 use super::streams::{Joined, Said};
@@ -183,13 +183,13 @@ fn judge_sums(verdict: &mut Verdict, evidence: &Evidence) {
     let arrived = delivered + verdict.strays.messages + verdict.twice_as_said;
     verdict.taken_and_lost = received.saturating_sub(arrived + dropped);
     if received > sent + verdict.maybe_twice {
-        let text = format!("distributors received {received} messages, emitters sent {sent}: an emitter's certificate is missing");
+        let text = format!("distributors received {received} messages, emitters sent {sent}: an emitter's run report is missing");
         verdict.find(Finding::Incomplete, text);
     }
     // Unnumbered messages may have come twice.
     let different = verdict.delivered + verdict.strays.messages;
     if different > received {
-        let text = format!("analyzers have {different} different messages, distributors received {received}: a distributor's certificate is missing");
+        let text = format!("analyzers have {different} different messages, distributors received {received}: a distributor's run report is missing");
         verdict.find(Finding::Incomplete, text);
     }
     let acked = verdict.books.acked;
@@ -201,7 +201,7 @@ fn judge_sums(verdict: &mut Verdict, evidence: &Evidence) {
         let (mine, name) = (&analyzer.journaled, path.display());
         if mine.messages > different {
             let text = format!(
-                "{name}: {} has {} messages by its certificate, all journals together {different}",
+                "{name}: {} has {} messages by its run report, all journals together {different}",
                 analyzer.id, mine.messages
             );
             verdict.find(Finding::Incomplete, text);
@@ -252,7 +252,7 @@ fn judge_messages(verdict: &mut Verdict, evidence: &Evidence, strict: bool) {
     }
     if verdict.strays.messages > 0 {
         let text = format!(
-            "{} messages came that no emitter's certificate has",
+            "{} messages came that no emitter's run report has",
             verdict.strays.messages
         );
         verdict.find(Finding::Incomplete, text);

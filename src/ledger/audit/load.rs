@@ -6,18 +6,18 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::certificate::{
-    sha256_hex, Analyzer, Certificate, Distributor, Emitter, Fault, JournalFile,
-};
 use crate::journal::{is_journal, Reader, Union};
+use crate::run_report::{
+    sha256_hex, Analyzer, Distributor, Emitter, Fault, JournalFile, RunReport,
+};
 
 /// Everything that an audit goes by.
 pub struct Evidence {
-    /// Certificates of distributors, and where they were.
+    /// Run reports of distributors, and where they were.
     pub distributors: Vec<(PathBuf, Distributor)>,
-    /// Certificates of emitters.
+    /// Run reports of emitters.
     pub emitters: Vec<(PathBuf, Emitter)>,
-    /// Certificates of analyzers; one that was killed has none.
+    /// Run reports of analyzers; one that was killed has none.
     pub analyzers: Vec<(PathBuf, Analyzer)>,
     /// Journals of analyzers.
     pub journals: Union,
@@ -50,11 +50,11 @@ struct Loader {
     bad: Vec<BadFile>,
 }
 
-/// Reads certificates and journals; for a directory, the journals in it; for an analyzer's
-/// certificate, the journals that it names.
+/// Reads run reports and journals; for a directory, the journals in it; for an analyzer's
+/// run report, the journals that it names.
 ///
 /// # Errors
-/// All files that cannot be used, or kinds of certificates without which nothing can be joined.
+/// All files that cannot be used, or kinds of run reports without which nothing can be joined.
 pub fn load(paths: &[PathBuf]) -> Result<Evidence, Vec<BadFile>> {
     let mut loader = Loader::default();
     for path in paths {
@@ -95,12 +95,12 @@ impl Loader {
             return self.add_journal(path).map(drop);
         }
         let bytes = fs::read(path).map_err(text)?;
-        let certificate = Certificate::parse(&bytes).map_err(|fault| fault.to_string())?;
+        let report = RunReport::parse(&bytes).map_err(|fault| fault.to_string())?;
         let path = path.to_owned();
-        match certificate {
-            Certificate::Distributor(it) => self.distributors.push((path, *it)),
-            Certificate::Emitter(it) => self.emitters.push((path, *it)),
-            Certificate::Analyzer(it) => self.analyzers.push((path, *it)),
+        match report {
+            RunReport::Distributor(it) => self.distributors.push((path, *it)),
+            RunReport::Emitter(it) => self.emitters.push((path, *it)),
+            RunReport::Analyzer(it) => self.analyzers.push((path, *it)),
         }
         Ok(())
     }
@@ -151,7 +151,7 @@ impl Loader {
         let mut once = |key: String, field: String, value: &str, path: &PathBuf| {
             if let Some(first) = seen.insert(key, path.clone()) {
                 let value = format!("{value}, as in {}", first.display());
-                let fault = Fault::new(field, value, "what no other certificate has");
+                let fault = Fault::new(field, value, "what no other run report has");
                 bad.push((path.clone(), fault.to_string()));
             }
         };
@@ -175,7 +175,7 @@ impl Loader {
         }
     }
 
-    /// The journals that analyzers' certificates name are there, and are what they were.
+    /// The journals that analyzers' run reports name are there, and are what they were.
     fn check_named_journals(&mut self) {
         let named: Vec<(PathBuf, usize, JournalFile)> = self
             .analyzers
@@ -194,12 +194,12 @@ impl Loader {
 
     fn check_named(
         &mut self,
-        certificate: &Path,
+        report: &Path,
         index: usize,
         named: &JournalFile,
     ) -> Result<(), String> {
         let field = |name: &str| format!("journals[{index}].{name}");
-        let base = certificate.parent().unwrap_or(Path::new(""));
+        let base = report.parent().unwrap_or(Path::new(""));
         let path = base.join(&named.file);
         let by_uuid = self
             .journals
@@ -218,7 +218,7 @@ impl Loader {
         }
         let generation = reader.head.generation;
         if generation > named.generation {
-            return Ok(()); // The analyzer ran again: the journal has more than the certificate says.
+            return Ok(()); // The analyzer ran again: the journal has more than the run report says.
         }
         if generation < named.generation {
             let allowed = format!("{generation} or less, as the journal has");
@@ -237,12 +237,9 @@ impl Loader {
 
     fn check_complete(&mut self) {
         let missing = [
-            (self.distributors.is_empty(), "distributor's certificate"),
-            (self.emitters.is_empty(), "emitter's certificate"),
-            (
-                self.journals.is_empty(),
-                "analyzer's certificate or journal",
-            ),
+            (self.distributors.is_empty(), "distributor's run report"),
+            (self.emitters.is_empty(), "emitter's run report"),
+            (self.journals.is_empty(), "analyzer's run report or journal"),
         ];
         for (is_missing, what) in missing {
             if is_missing {

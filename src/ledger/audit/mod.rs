@@ -1,9 +1,9 @@
-//! The audit: joins certificates and journals of all programs into one verdict.
+//! The audit: joins run reports and journals of all programs into one verdict.
 //!
 //! ```text
-//! load.rs      files -> certificates and journals          each bad file named
+//! load.rs      files -> run reports and journals          each bad file named
 //! streams.rs   one stream: what was given against what came
-//! join.rs      certificates + journals -> verdict
+//! join.rs      run reports + journals -> verdict
 //! verdict.rs   the verdict as a table or as JSON
 //! ```
 

@@ -5,8 +5,8 @@ use std::io;
 
 use serde::Serialize;
 
-use crate::certificate::Span;
 use crate::journal::{Union, BITS, WORDS};
+use crate::run_report::Span;
 
 /// Ranges that a verdict lists; the rest is only counted.
 const LISTED_MAX: usize = 20;
@@ -96,7 +96,7 @@ pub struct Joined {
     pub lost_on_the_way: Listed,
     /// Received more than once without the flag on native links.
     pub unrecognised: Listed,
-    /// Received, and no emitter's certificate says that it was sent.
+    /// Received, and no emitter's run report says that it was sent.
     pub strays: Listed,
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::streams::Listed;
-use crate::certificate::{Books, Share};
+use crate::run_report::{Books, Share};
 
 /// What is wrong, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -21,7 +21,7 @@ pub enum Finding {
     Lost,
     /// Messages came twice and should not have, or not so.
     Duplicates,
-    /// A program's certificate or journal is not among the files.
+    /// A program's run report or journal is not among the files.
     Incomplete,
     /// A distributor failed.
     Failed,
@@ -45,11 +45,11 @@ pub struct Verdict {
     pub findings: Vec<Found>,
     /// What is worth knowing and not wrong.
     pub notes: Vec<String>,
-    /// Certificates of distributors.
+    /// Run reports of distributors.
     pub distributors: usize,
-    /// Certificates of emitters.
+    /// Run reports of emitters.
     pub emitters: usize,
-    /// Certificates of analyzers.
+    /// Run reports of analyzers.
     pub analyzers: usize,
     /// Journals.
     pub journals: usize,
@@ -87,7 +87,7 @@ pub struct Verdict {
     pub lost_on_the_way: Listed,
     /// Came more than once on native links without the flag.
     pub unrecognised: Listed,
-    /// Came, and no emitter's certificate has them.
+    /// Came, and no emitter's run report has them.
     pub strays: Listed,
     /// Shares against weights, of each distributor in turn.
     pub shares: Vec<Share>,

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Shutdown};
 
 use super::{Clients, Stage, DISCARDED_BYTES_MAX, HELD_BYTES_MAX};
-use crate::admission::Door;
+use crate::admission::ListenerKind;
 use crate::context::Context;
 use crate::port::{Group, Io};
 use crate::slab::{bare, token, Kind, Slot};
@@ -12,7 +12,7 @@ use weir_http::HttpError;
 impl<I: Io> Clients<I> {
     /// What follows from a client's new state, when nothing has to be given up.
     pub(super) fn conclude(&mut self, cx: &mut Context<I>, slot: Slot) {
-        self.heed_end(cx, slot);
+        self.on_eof(cx, slot);
         let Some(client) = self.table.get_mut(slot) else {
             return;
         };
@@ -26,7 +26,7 @@ impl<I: Io> Clients<I> {
     }
 
     /// A client that half-closes still gets the answers to all that it asked.
-    fn heed_end(&mut self, cx: &mut Context<I>, slot: Slot) {
+    fn on_eof(&mut self, cx: &mut Context<I>, slot: Slot) {
         let Some(client) = self.table.get_mut(slot) else {
             return;
         };
@@ -157,7 +157,7 @@ impl<I: Io> Clients<I> {
         let admission = &cx.shared.admission;
         admission.leave_http();
         if let Some(peer) = peer {
-            admission.leave(Door::Http, peer);
+            admission.leave(ListenerKind::Http, peer);
         }
     }
 }

@@ -61,10 +61,10 @@ impl<I: Io> Clients<I> {
     /// What the control side has answered.
     pub(crate) fn take_replies(&mut self, cx: &mut Context<I>) {
         let own = usize::from(cx.index);
-        if !cx.shared.desk.has_replies(own) {
+        if !cx.shared.control_port.has_replies(own) {
             return;
         }
-        for reply in cx.shared.desk.take_replies(own) {
+        for reply in cx.shared.control_port.take_replies(own) {
             self.on_reply(cx, reply);
         }
     }

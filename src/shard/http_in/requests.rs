@@ -230,7 +230,7 @@ impl<I: Io> Clients<I> {
         };
         client.stage = Stage::Control { streams: false };
         client.since_ns = cx.awake_ns;
-        if cx.shared.desk.ask(question).is_err() {
+        if cx.shared.control_port.ask(question).is_err() {
             if let Some(client) = self.table.get_mut(slot) {
                 client.stage = Stage::Ready;
             }

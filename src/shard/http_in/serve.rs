@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::unread::Unread;
 use super::{Client, Clients, Stage, HELD_BYTES_MAX, KEPT_BYTES, PRESSED_BYTES_MAX};
-use crate::admission::Door;
+use crate::admission::ListenerKind;
 use crate::context::{Context, Phase};
 use crate::port::{Completion, Group, Io};
 use crate::slab::{token, Kind, Slot};
@@ -77,7 +77,7 @@ impl<I: Io> Clients<I> {
         self.enter_http(cx)?;
         let is_limited = most > 0 && !is_proxy;
         let admission = &cx.shared.admission;
-        if is_limited && !admission.enter(Door::Http, peer, most) {
+        if is_limited && !admission.enter(ListenerKind::Http, peer, most) {
             admission.leave_http();
             return Err("address_limit");
         }

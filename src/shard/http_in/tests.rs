@@ -99,7 +99,7 @@ fn a_question_waits_for_its_reply_and_what_comes_behind_it_waits_as_well() {
 #[test]
 fn the_farewell_closes_idle_clients_and_lets_nobody_in() {
     let (mut rig, slot) = rig();
-    rig.cx.phase = Phase::Farewell;
+    rig.cx.phase = Phase::GracefulClose;
     rig.clients.dismiss_clients(&mut rig.cx);
     let asked = rig.cx.io.take_asked();
     assert!(asked.contains(&Asked::Shutdown(5)), "{asked:?}");

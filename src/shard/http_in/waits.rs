@@ -1,4 +1,4 @@
-//! HTTP clients that take too long, and their farewell.
+//! HTTP clients that take too long, and their graceful close.
 //!
 //! ```text
 //! Ready      nothing, for the idle time-out              closed
@@ -33,14 +33,14 @@ enum Late {
 }
 
 /// The time that each thing may take.
-struct Patience {
+struct Timeouts {
     head: Duration,
     request: Duration,
     reading: Duration,
     idle: Duration,
 }
 
-impl Patience {
+impl Timeouts {
     fn late<S>(&self, client: &Client<S>, now_ns: u64) -> Option<Late> {
         let passed = |since_ns: u64, limit: Duration| {
             u128::from(now_ns.saturating_sub(since_ns)) >= limit.as_nanos()
@@ -78,7 +78,7 @@ impl<I: Io> Clients<I> {
         self.look_at_all_answers(cx);
         let http = &cx.live.http;
         let request = http.request_timeout;
-        let patience = Patience {
+        let timeouts = Timeouts {
             head: http.head_timeout(),
             request,
             reading: if cx.phase == Phase::Running {
@@ -91,7 +91,7 @@ impl<I: Io> Clients<I> {
         let now_ns = cx.awake_ns;
         let clients = self.table.iter();
         let late: Vec<(Slot, Late)> = clients
-            .filter_map(|(slot, client)| Some((slot, patience.late(client, now_ns)?)))
+            .filter_map(|(slot, client)| Some((slot, timeouts.late(client, now_ns)?)))
             .collect();
         for (slot, found) in late {
             self.on_late(cx, slot, found);
@@ -146,7 +146,7 @@ impl<I: Io> Clients<I> {
         self.after_serving(cx, slot);
     }
 
-    /// The farewell: idle clients are closed, the others after the answer that they wait for.
+    /// The graceful close: idle clients are closed, the others after the answer that they wait for.
     pub(crate) fn dismiss_clients(&mut self, cx: &mut Context<I>) {
         for slot in self.table.slots() {
             let Some(client) = self.table.get_mut(slot) else {
@@ -164,7 +164,7 @@ impl<I: Io> Clients<I> {
         }
     }
 
-    /// The farewell is over: requests that have not arrived whole were never answered.
+    /// The graceful close is over: requests that have not arrived whole were never answered.
     pub(crate) fn cut_off_clients(&mut self, cx: &mut Context<I>) {
         for slot in self.table.slots() {
             let Some(client) = self.table.get_mut(slot) else {

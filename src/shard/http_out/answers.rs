@@ -4,7 +4,7 @@
 //! the connection can be used again.
 
 use super::refused::LOOP_DETECTED;
-use super::{End, Fate, Nack, PostConnection, Posts, Stage};
+use super::{End, HttpEgress, Nack, Outcome, PostConnection, Stage};
 use crate::context::Context;
 use crate::port::{Completion, Group, Io};
 use crate::slab::{token, Kind, Slot};
@@ -29,7 +29,7 @@ enum Step {
     Broken(End, String),
 }
 
-impl<I: Io> Posts<I> {
+impl<I: Io> HttpEgress<I> {
     pub(super) fn connect_for_post(
         &mut self,
         cx: &mut Context<I>,
@@ -149,7 +149,7 @@ impl<I: Io> Posts<I> {
         let is_whole = completion.count().is_ok_and(|sent| sent == request.len());
         if let Some(link) = self.links.get_mut(&epoch) {
             let post = number.and_then(|number| link.post_mut(number));
-            if let Some(post) = post.filter(|post| post.fate == Fate::Open) {
+            if let Some(post) = post.filter(|post| post.outcome == Outcome::Open) {
                 post.request = request;
             }
         }
@@ -280,9 +280,9 @@ impl<I: Io> Posts<I> {
         head: AnswerHead,
     ) {
         let nack = match head.status {
-            200..=299 => return self.post_through(cx, epoch, number, Fate::Acked),
-            408 | 425 | 429 => Nack::Patience(head, false),
-            503 if head.retry_after.is_some() => Nack::Patience(head, true),
+            200..=299 => return self.post_through(cx, epoch, number, Outcome::Acked),
+            408 | 425 | 429 => Nack::RetryLater(head, false),
+            503 if head.retry_after.is_some() => Nack::RetryLater(head, true),
             status @ (400..=499 | LOOP_DETECTED) => Nack::Refused(status),
             status @ 300..=399 => {
                 let to = head.location.as_deref().unwrap_or("nowhere");
@@ -335,7 +335,7 @@ impl<I: Io> Posts<I> {
     }
 
     fn post_not_acked(&mut self, cx: &mut Context<I>, epoch: LinkEpoch, number: u64, nack: Nack) {
-        if matches!(nack, Nack::Refused(_) | Nack::Patience(..)) {
+        if matches!(nack, Nack::Refused(_) | Nack::RetryLater(..)) {
             let link = self.links.get_mut(&epoch);
             if let Some(post) = link.and_then(|link| link.post_mut(number)) {
                 post.maybe_taken = false;
@@ -347,7 +347,7 @@ impl<I: Io> Posts<I> {
             Nack::Gone(why) => self.give_up(cx, epoch, &why),
             Nack::Refused(status) => self.post_refused(cx, epoch, number, status),
             Nack::Odd(status, why) => self.post_odd(cx, epoch, number, status, why),
-            Nack::Patience(head, is_failure) => {
+            Nack::RetryLater(head, is_failure) => {
                 self.post_put_off(cx, epoch, number, head, is_failure);
             }
             Nack::Stale => {

@@ -2,23 +2,23 @@
 
 use std::time::Duration;
 
-use super::{End, HttpLink, PostConnection, Posts, Stage};
+use super::{End, HttpEgress, HttpLink, PostConnection, Stage};
 use crate::context::Context;
 use crate::port::Io;
 use crate::slab::Slot;
 use weir_engine::LinkEpoch;
 
-impl<I: Io> Posts<I> {
+impl<I: Io> HttpEgress<I> {
     /// Analyzers that are at another address by now: their idle connections are closed, the others when they
     /// have been answered.
     fn follow_moves(&mut self, cx: &mut Context<I>) {
-        let moves = cx.shared.desk.target_moves();
+        let moves = cx.shared.control_port.target_moves();
         if moves == std::mem::replace(&mut self.moves_seen, moves) {
             return;
         }
         let mut left = Vec::new();
         for link in self.links.values_mut() {
-            let Some(target) = cx.shared.desk.target(link.generation) else {
+            let Some(target) = cx.shared.control_port.target(link.generation) else {
                 continue;
             };
             if target.address != link.target.address {

@@ -8,7 +8,7 @@
 use std::net::Shutdown;
 use std::time::Duration;
 
-use super::{End, Nack, PostConnection, Posts, Stage, UNREADABLE};
+use super::{End, HttpEgress, Nack, PostConnection, Stage, UNREADABLE};
 use crate::context::Context;
 use crate::port::Io;
 use crate::slab::{bare, token, Kind, Slot};
@@ -46,7 +46,7 @@ impl<S> PostConnection<S> {
     }
 }
 
-impl<I: Io> Posts<I> {
+impl<I: Io> HttpEgress<I> {
     /// A connection is over. Returns whose it was, and the post that it carried and what that has come to.
     pub(super) fn end_connection(
         &mut self,

@@ -1,6 +1,6 @@
 //! Analyzers over HTTP come and go.
 
-use super::{End, Fate, HttpLink, Posts};
+use super::{End, HttpEgress, HttpLink, Outcome};
 use crate::context::{Context, Phase};
 use crate::mesh::{Mesh, Message};
 use crate::port::Io;
@@ -10,7 +10,7 @@ use weir_engine::{Change, LinkEpoch, Passed, Reach, Roster};
 use weir_protocol::text::{Field, Quoted};
 use weir_protocol::WeightText;
 
-impl<I: Io> Posts<I> {
+impl<I: Io> HttpEgress<I> {
     /// Links for the analyzers of a roster that have none yet.
     pub(crate) fn open_links(&mut self, cx: &mut Context<I>, roster: &Roster) {
         for entry in &roster.entries {
@@ -21,7 +21,7 @@ impl<I: Io> Posts<I> {
                 continue;
             }
             // Gone again already: a roster without it is on the way.
-            let Some(target) = cx.shared.desk.target(generation) else {
+            let Some(target) = cx.shared.control_port.target(generation) else {
                 continue;
             };
             let epoch = cx.next_link();
@@ -48,7 +48,7 @@ impl<I: Io> Posts<I> {
                 homeless: Vec::new(),
                 paused_until_ns: 0,
                 taken_newest: 0,
-                patience: 0,
+                retry_requests: 0,
                 odd_said: None,
                 connections: Vec::new(),
                 report: HttpAnalyzerReport::default(),
@@ -121,7 +121,7 @@ impl<I: Io> Posts<I> {
         let generation = link.generation;
         self.link_down(cx, epoch, why);
         // A roster that is on its way has it still: no shard opens a link to it again.
-        cx.shared.desk.forget_target(generation);
+        cx.shared.control_port.forget_target(generation);
         let change = Change::HttpDown { generation };
         cx.mesh.post(0, Message::Change(change));
     }
@@ -143,11 +143,11 @@ impl<I: Io> Posts<I> {
         if let Some(lane) = cx.engine.lane_of(epoch) {
             let mut before = 0;
             for post in link.posts.values() {
-                let passed = match post.fate {
-                    Fate::Open => None,
-                    Fate::Acked => Some(Passed::Acked),
-                    Fate::Refused => Some(Passed::Refused),
-                    Fate::Moved => Some(Passed::Moved),
+                let passed = match post.outcome {
+                    Outcome::Open => None,
+                    Outcome::Acked => Some(Passed::Acked),
+                    Outcome::Refused => Some(Passed::Refused),
+                    Outcome::Moved => Some(Passed::Moved),
                 };
                 if let Some(passed) = passed {
                     cx.engine.through(lane, before, post.messages, passed);
@@ -162,7 +162,7 @@ impl<I: Io> Posts<I> {
         }
     }
 
-    /// An analyzer that asks for more patience than the drain has time for: what it has goes to others, and back to
+    /// An analyzer that asks to wait longer than the drain has time for: what it has goes to others, and back to
     /// it if it is the only one.
     pub(super) fn end_long_pauses(&mut self, cx: &mut Context<I>) {
         if cx.phase != Phase::Draining {
@@ -179,7 +179,7 @@ impl<I: Io> Posts<I> {
             self.give_up(
                 cx,
                 epoch,
-                "it asks for more patience than the drain has time for",
+                "it asks to wait longer than the drain has time for",
             );
         }
     }

@@ -17,7 +17,7 @@
 //!
 //! ```text
 //! pump.rs      lane -> records -> posts -> connections    answers.rs  what a connection brings, what that means
-//! links.rs     analyzers come and go                      refused.rs  4xx and their like; aside.rs: set aside
+//! links.rs     analyzers come and go                      refused.rs  4xx and their like; dead_letter.rs: set aside
 //! through.rs   from the front on, and tried again         check.rs    what takes too long
 //! ```
 
@@ -34,10 +34,10 @@ use weir_engine::LinkEpoch;
 use weir_http::{AnswerHead, ResponseReader, SeededIds};
 
 mod answers;
-pub(crate) mod aside;
 mod bytes;
 mod check;
 mod connection;
+pub(crate) mod dead_letter;
 mod links;
 mod pump;
 mod refused;
@@ -50,7 +50,7 @@ const UNREADABLE: u16 = 0;
 
 /// What became of a post.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+enum Outcome {
     Open,
     Acked,
     /// By all analyzers that were asked; it is set aside.
@@ -72,8 +72,8 @@ enum Nack {
     Refused(u16),
     /// A redirect, a status that HTTP does not have, or what cannot be read, and its description.
     Odd(u16, String),
-    /// It asks for patience, and for how long; whether that counts as a failure.
-    Patience(AnswerHead, bool),
+    /// It asks for a retry, and after how long; whether that counts as a failure.
+    RetryLater(AnswerHead, bool),
 }
 
 /// One packet on its way.
@@ -83,7 +83,7 @@ struct Post {
     unit_end: u64,
     /// Head and body; with the kernel while it is sent, empty when it is through.
     request: Vec<u8>,
-    fate: Fate,
+    outcome: Outcome,
     /// Times that it failed.
     failures: u32,
     /// Times that every analyzer was asked.
@@ -120,8 +120,8 @@ struct HttpLink {
     paused_until_ns: u64,
     /// The newest request, by number, whose post it took.
     taken_newest: u64,
-    /// Times that it asked for patience since it took a POST.
-    patience: u32,
+    /// Times in a row that it asked for a retry instead of taking a POST.
+    retry_requests: u32,
     /// What was said of its answers that are none of HTTP.
     odd_said: Option<String>,
     connections: Vec<Slot>,
@@ -187,7 +187,7 @@ struct Line {
 }
 
 /// The place for refused packets: one line at a time, the others wait. At most as many as posts are open.
-struct Aside<S> {
+struct DeadLetters<S> {
     file: Option<S>,
     writing: Slab<Line>,
     waiting: VecDeque<Line>,
@@ -215,9 +215,9 @@ struct Logged {
     unlogged: u64,
 }
 
-impl<S> Aside<S> {
-    fn new() -> Aside<S> {
-        Aside {
+impl<S> DeadLetters<S> {
+    fn new() -> DeadLetters<S> {
+        DeadLetters {
             file: None,
             writing: Slab::new(),
             waiting: VecDeque::new(),
@@ -232,12 +232,12 @@ impl<S> Aside<S> {
 const ENDED_MAX: usize = 16;
 
 /// A shard's side towards analyzers over HTTP.
-pub(super) struct Posts<I: Io> {
+pub(super) struct HttpEgress<I: Io> {
     links: BTreeMap<LinkEpoch, HttpLink>,
     /// The last that ended, as they were then: whoever adds up would miss what came after his last look.
     ended: VecDeque<HttpAnalyzerReport>,
     connections: Slab<PostConnection<I::Socket>>,
-    aside: Aside<I::Socket>,
+    dead_letters: DeadLetters<I::Socket>,
     /// Links that may have something to post.
     pump: Vec<LinkEpoch>,
     ids: SeededIds,
@@ -247,13 +247,13 @@ pub(super) struct Posts<I: Io> {
     moves_seen: u64,
 }
 
-impl<I: Io> Posts<I> {
-    pub(crate) fn new(seed: u64, instance: u64) -> Posts<I> {
-        Posts {
+impl<I: Io> HttpEgress<I> {
+    pub(crate) fn new(seed: u64, instance: u64) -> HttpEgress<I> {
+        HttpEgress {
             links: BTreeMap::new(),
             ended: VecDeque::new(),
             connections: Slab::new(),
-            aside: Aside::new(),
+            dead_letters: DeadLetters::new(),
             pump: Vec::new(),
             ids: SeededIds::from_u64(seed),
             pseudonym: hops::pseudonym(instance),
@@ -301,7 +301,7 @@ impl<I: Io> Posts<I> {
             .links
             .get(&epoch)
             .and_then(|link| link.posts.get(&number));
-        post.is_some_and(|post| post.fate == Fate::Open && !post.request.is_empty())
+        post.is_some_and(|post| post.outcome == Outcome::Open && !post.request.is_empty())
     }
 
     fn want_pump(&mut self, epoch: LinkEpoch) {

@@ -1,7 +1,7 @@
 //! Out of the lane, into posts, onto connections.
 
 use super::bytes::{join_frames, write_request, Envelope};
-use super::{Fate, Post, Posts, Stage};
+use super::{HttpEgress, Outcome, Post, Stage};
 use crate::context::Context;
 use crate::port::Io;
 use crate::slab::Slot;
@@ -9,7 +9,7 @@ use weir_engine::LinkEpoch;
 use weir_http as http;
 use weir_protocol::record::Record;
 
-impl<I: Io> Posts<I> {
+impl<I: Io> HttpEgress<I> {
     /// A lane towards an analyzer over HTTP got something.
     pub(crate) fn want_send(&mut self, epoch: LinkEpoch) {
         if self.links.contains_key(&epoch) {
@@ -17,7 +17,7 @@ impl<I: Io> Posts<I> {
         }
     }
 
-    /// Posts what there is, as far as the pools have room.
+    /// POSTs what there is, as far as the pools have room.
     pub(crate) fn send(&mut self, cx: &mut Context<I>) {
         while let Some(epoch) = self.pump.pop() {
             while self.post_next(cx, epoch) {}
@@ -106,7 +106,7 @@ impl<I: Io> Posts<I> {
             messages,
             unit_end: number + messages - 1,
             request,
-            fate: Fate::Open,
+            outcome: Outcome::Open,
             failures: 0,
             rounds,
             sent_as: 0,

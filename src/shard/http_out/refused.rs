@@ -3,7 +3,7 @@
 //! ```text
 //! 413, several messages  -> two posts with half of them each, to the same analyzer
 //! 4xx                    -> another analyzer, each once (engine/moves.rs)
-//!    all have refused it -> of the packet (400, 413, 415, 422 ...): set aside (aside.rs)
+//!    all have refused it -> of the packet (400, 413, 415, 422 ...): set aside (dead_letter.rs)
 //!                           of the analyzer (401, 403, 404 ...): it stays, everybody is asked again, later
 //! 3xx, no status of HTTP, no answer that can be read -> as those of the analyzer, and said what it was
 //! 408, 425, 429, 503 with Retry-After -> nothing more is sent to this analyzer for a while
@@ -15,7 +15,7 @@
 use std::time::Duration;
 
 use super::bytes::{join_frames, write_request, Envelope};
-use super::{Became, Fate, Post, Posts};
+use super::{Became, HttpEgress, Outcome, Post};
 use crate::context::Context;
 use crate::port::Io;
 use weir_engine::{LinkEpoch, Move, Onward};
@@ -40,7 +40,7 @@ fn is_of_packet(status: u16) -> bool {
     )
 }
 
-impl<I: Io> Posts<I> {
+impl<I: Io> HttpEgress<I> {
     /// An answer that says nothing of the packet, and that no health check shows: the analyzer is not what it is
     /// configured as. To take it out would be undone by its next check, again and again. So that is a refusal,
     /// and said when it is another one than was said last.
@@ -103,19 +103,19 @@ impl<I: Io> Posts<I> {
         // It takes others by now, sent after this one's refusal, so this one is at fault.
         let is_known = post.waits_since.is_some_and(|before| taken > before);
         if is_known {
-            return self.set_aside(cx, epoch, number, status);
+            return self.dead_letter(cx, epoch, number, status);
         }
         match cx.engine.move_on(lane, what) {
             Onward::Moved => {
                 self.note_refusal(cx, epoch, status, Became::Moved, "");
-                self.post_through(cx, epoch, number, Fate::Moved);
+                self.post_through(cx, epoch, number, Outcome::Moved);
             }
             Onward::NoRoom => {
                 if let Some(link) = self.links.get_mut(&epoch) {
                     link.homeless.push((number, status));
                 }
             }
-            Onward::Nowhere if is_of_packet(status) => self.set_aside(cx, epoch, number, status),
+            Onward::Nowhere if is_of_packet(status) => self.dead_letter(cx, epoch, number, status),
             Onward::Nowhere => self.wait_for_a_mend(cx, epoch, number, status),
         }
     }
@@ -199,7 +199,7 @@ impl<I: Io> Posts<I> {
                 messages,
                 unit_end,
                 request,
-                fate: Fate::Open,
+                outcome: Outcome::Open,
                 failures: 0,
                 rounds,
                 sent_as: 0,
@@ -213,7 +213,7 @@ impl<I: Io> Posts<I> {
         Some(())
     }
 
-    /// An analyzer asks for patience with a post.
+    /// An analyzer asks to be sent a post again later.
     pub(super) fn post_put_off(
         &mut self,
         cx: &mut Context<I>,
@@ -227,8 +227,8 @@ impl<I: Io> Posts<I> {
         let Some(link) = self.links.get_mut(&epoch) else {
             return;
         };
-        link.patience += 1;
-        let nth = link.patience;
+        link.retry_requests += 1;
+        let nth = link.retry_requests;
         let own = Duration::from_nanos(self.pause_ns(cx, nth));
         let pause = asked.unwrap_or(own).min(PATIENCE_MAX);
         let pause_ns = u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX);

@@ -15,7 +15,7 @@ const FRAME: [u8; 6] = [0, 0, 0, 6, 3, b'x'];
 
 struct Rig {
     cx: Context<FakeIo>,
-    posts: Posts<FakeIo>,
+    posts: HttpEgress<FakeIo>,
     link: LinkEpoch,
 }
 
@@ -23,7 +23,7 @@ struct Rig {
 fn rig() -> (Rig, Slot) {
     let mut cx = context(1, 64);
     cx.engine.emitter_opened(0, EMITTERS_PORT);
-    let mut posts = Posts::new(1, 7);
+    let mut posts = HttpEgress::new(1, 7);
     let target = HttpTarget {
         name: "a".into(),
         address: ([127, 0, 0, 1], 80).into(),

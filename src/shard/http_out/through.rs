@@ -2,13 +2,13 @@
 
 use std::ops::Bound;
 
-use super::{Fate, HttpLink, Posts};
+use super::{HttpEgress, HttpLink, Outcome};
 use crate::context::Context;
 use crate::port::Io;
 use weir_engine::LinkEpoch;
 use weir_http::Ids;
 
-impl<I: Io> Posts<I> {
+impl<I: Io> HttpEgress<I> {
     /// A post has been ACKed, or refused and moved or set aside: what is through from the front on is
     /// through in the lane.
     pub(super) fn post_through(
@@ -16,22 +16,22 @@ impl<I: Io> Posts<I> {
         cx: &mut Context<I>,
         epoch: LinkEpoch,
         number: u64,
-        fate: Fate,
+        outcome: Outcome,
     ) {
         let Some(link) = self.links.get_mut(&epoch) else {
             return;
         };
         link.report.consecutive_failures = 0;
         let post = link.post_mut(number);
-        if let Some(post) = post.filter(|post| post.fate == Fate::Open) {
-            post.fate = fate;
+        if let Some(post) = post.filter(|post| post.outcome == Outcome::Open) {
+            post.outcome = outcome;
             post.request = Vec::new();
             let sent_as = post.sent_as;
             link.open -= 1;
-            if fate == Fate::Acked {
+            if outcome == Outcome::Acked {
                 link.report.acked += 1;
                 link.taken_newest = link.taken_newest.max(sent_as);
-                link.patience = 0;
+                link.retry_requests = 0;
             }
             // One more may be in memory, also where no connection became free: what was refused found its home.
             self.want_pump(epoch);
@@ -42,11 +42,11 @@ impl<I: Io> Posts<I> {
         let Some(lane) = cx.engine.lane_of(epoch) else {
             return;
         };
-        while let Some((messages, fate)) = link.take_front() {
-            match fate {
-                Fate::Refused => cx.engine.refused(lane, messages, cx.now_ns),
-                Fate::Moved => cx.engine.moved_past(lane, messages, cx.now_ns),
-                Fate::Acked | Fate::Open => cx.engine.acked(lane, messages, cx.now_ns),
+        while let Some((messages, outcome)) = link.take_front() {
+            match outcome {
+                Outcome::Refused => cx.engine.refused(lane, messages, cx.now_ns),
+                Outcome::Moved => cx.engine.moved_past(lane, messages, cx.now_ns),
+                Outcome::Acked | Outcome::Open => cx.engine.acked(lane, messages, cx.now_ns),
             }
         }
     }
@@ -73,18 +73,18 @@ impl<I: Io> Posts<I> {
 }
 
 impl HttpLink {
-    /// Takes the oldest post out if it is through: its messages and its fate. A unit goes as a whole.
-    fn take_front(&mut self) -> Option<(u64, Fate)> {
+    /// Takes the oldest post out if it is through: its messages and its outcome. A unit goes as a whole.
+    fn take_front(&mut self) -> Option<(u64, Outcome)> {
         let (first, post) = self.posts.first_key_value()?;
         if *first > self.taken_until {
             let unit = (Bound::Included(*first), Bound::Included(post.unit_end));
             let mut parts = self.posts.range(unit);
-            if parts.any(|(_, part)| part.fate == Fate::Open) {
+            if parts.any(|(_, part)| part.outcome == Outcome::Open) {
                 return None;
             }
             self.taken_until = post.unit_end;
         }
         let (_, post) = self.posts.pop_first()?;
-        Some((post.messages, post.fate))
+        Some((post.messages, post.outcome))
     }
 }

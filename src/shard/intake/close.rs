@@ -4,7 +4,7 @@ use std::net::{IpAddr, Shutdown};
 use std::sync::atomic::Ordering;
 
 use super::Intake;
-use crate::admission::Door;
+use crate::admission::ListenerKind;
 use crate::context::Context;
 use crate::port::Io;
 use crate::slab::Slot;
@@ -41,7 +41,7 @@ impl<I: Io> Intake<I> {
         self.placed -= 1;
         cx.shared.emitters.fetch_sub(1, Ordering::Relaxed);
         if let Some(address) = emitter.counted {
-            cx.shared.admission.leave(Door::Emitters, address);
+            cx.shared.admission.leave(ListenerKind::Emitters, address);
         }
     }
 

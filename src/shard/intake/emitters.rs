@@ -4,7 +4,7 @@ use std::net::{IpAddr, Shutdown};
 use std::sync::atomic::Ordering;
 
 use super::{Emitter, Intake, PendingChunk};
-use crate::admission::{customer, Door};
+use crate::admission::{customer, ListenerKind};
 use crate::context::{Context, Phase};
 use crate::port::{Chunk, Completion, Group, Io};
 use crate::slab::{bare, token, Kind, Slot};
@@ -61,8 +61,8 @@ impl<I: Io> Intake<I> {
         cx.engine.emitter_opened(slot.index(), EMITTERS_PORT);
         cx.engine.counters.emitters_accepted += 1;
         self.receive_from(cx, slot);
-        if cx.phase == Phase::Farewell {
-            self.tell_to_go(cx, slot);
+        if cx.phase == Phase::GracefulClose {
+            self.half_close(cx, slot);
         }
     }
 
@@ -85,7 +85,11 @@ impl<I: Io> Intake<I> {
         if most == 0 {
             return Some(None);
         }
-        while !cx.shared.admission.enter(Door::Emitters, peer, most) {
+        while !cx
+            .shared
+            .admission
+            .enter(ListenerKind::Emitters, peer, most)
+        {
             let is_its = |other: Option<IpAddr>| other.map(customer) == Some(customer(peer));
             if !self.forget_broken(cx, is_its) {
                 cx.engine.counters.count(Reason::AddressLimit);
@@ -96,7 +100,7 @@ impl<I: Io> Intake<I> {
     }
 
     /// Asks an emitter to finish and close; what it sends until then is read.
-    fn tell_to_go(&mut self, cx: &mut Context<I>, slot: Slot) {
+    fn half_close(&mut self, cx: &mut Context<I>, slot: Slot) {
         let emitter = self.table.get(slot);
         if let Some(socket) = emitter.and_then(|emitter| emitter.socket.as_ref()) {
             cx.io.shutdown(socket, Shutdown::Write);
@@ -104,9 +108,9 @@ impl<I: Io> Intake<I> {
     }
 
     /// All of them are asked to finish.
-    pub(crate) fn tell_all_to_go(&mut self, cx: &mut Context<I>) {
+    pub(crate) fn half_close_all(&mut self, cx: &mut Context<I>) {
         for slot in self.table.slots() {
-            self.tell_to_go(cx, slot);
+            self.half_close(cx, slot);
         }
     }
 
@@ -333,7 +337,7 @@ impl<I: Io> Intake<I> {
         }
     }
 
-    /// The farewell is over. Emitters that have closed are read to their end, as long as draining
+    /// The graceful close is over. Emitters that have closed are read to their end, as long as draining
     /// lasts: they believe that all is well. What the others' sockets hold was never taken in.
     pub(crate) fn stop_receiving(&mut self, cx: &mut Context<I>) {
         for slot in self.table.slots() {

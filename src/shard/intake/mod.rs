@@ -32,7 +32,7 @@ struct Emitter<S> {
     receiving: bool,
     /// The stream has ended, or is not to be followed any more.
     ended: bool,
-    /// It has closed; the farewell being over, what it sent is read to its end all the same.
+    /// It has closed; the graceful close being over, what it sent is read to its end all the same.
     finishing: bool,
     /// It broke the protocol: what it sent after that is not read.
     rejected: bool,

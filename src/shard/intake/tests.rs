@@ -129,7 +129,7 @@ fn places_are_bounded_and_given_back() {
 #[test]
 fn who_comes_during_the_farewell_is_told_to_go_and_later_nobody_comes() {
     let (mut rig, _) = rig();
-    rig.cx.phase = Phase::Farewell;
+    rig.cx.phase = Phase::GracefulClose;
     rig.intake.add(&mut rig.cx, 6);
     assert_eq!(
         rig.cx.io.take_asked(),

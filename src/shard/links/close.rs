@@ -17,7 +17,7 @@ impl<I: Io> Links<I> {
     pub(super) fn leave_place(&mut self, slot: Slot) {
         let connection = self.table.get_mut(slot);
         if let Some(turn) = connection.and_then(|connection| connection.turn_to_speak.take()) {
-            self.places.leave(turn);
+            self.permits.leave(turn);
         }
     }
 
@@ -31,11 +31,11 @@ impl<I: Io> Links<I> {
     /// Says why, and closes.
     pub(crate) fn refuse(&mut self, cx: &mut Context<I>, slot: Slot, why: &str, reason: Reason) {
         self.say_refused(cx, slot, why);
-        self.kill(cx, slot, why, Some(reason));
+        self.close_link(cx, slot, why, Some(reason));
     }
 
     /// A connection is over, for whatever reason: what it has not ACKed goes to others at once.
-    pub(super) fn kill(
+    pub(super) fn close_link(
         &mut self,
         cx: &mut Context<I>,
         slot: Slot,
@@ -59,7 +59,7 @@ impl<I: Io> Links<I> {
             return;
         };
         if let Some(turn) = connection.turn_to_speak.take() {
-            self.places.leave(turn);
+            self.permits.leave(turn);
         }
         if let Some(reason) = reason {
             cx.engine.counters.count(reason);
@@ -92,12 +92,12 @@ impl<I: Io> Links<I> {
                 connection.go_down(cx, why);
             }
         }
-        self.bury(cx, slot);
+        self.reap(cx, slot);
     }
 
     /// Forgets a dead connection when the kernel is through with it. Only then may other shards use
-    /// the buffers of their parcels again.
-    pub(super) fn bury(&mut self, cx: &mut Context<I>, slot: Slot) {
+    /// the buffers of their forwarded batches again.
+    pub(super) fn reap(&mut self, cx: &mut Context<I>, slot: Slot) {
         let Some(connection) = self.table.get(slot) else {
             return;
         };
@@ -135,7 +135,7 @@ impl<I: Io> Links<I> {
                 };
                 let link = self.table.get(slot);
                 if link.is_some_and(|link| link.is_up() && is_its(link)) {
-                    self.kill(cx, slot, "ejected by the operator", None);
+                    self.close_link(cx, slot, "ejected by the operator", None);
                 }
             }
         }

@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::places::Turn;
+use super::permits::Turn;
 use crate::context::Context;
-use crate::mesh::{Mesh, Message, Parcel};
+use crate::mesh::{ForwardedBatch, Mesh, Message};
 use crate::port::Io;
 use weir_engine::LaneId;
 use weir_engine::{Change, Counters, Entry, Link, LinkEpoch, Reason, Span, Window};
@@ -62,7 +62,7 @@ pub(super) struct Range {
     /// Whose arena it is sent from.
     pub(super) shard: usize,
     pub(super) span: Span,
-    /// Own lane and segment to release, unless the parcel came from another shard.
+    /// Own lane and segment to release, unless the batch came from another shard.
     pub(super) own: Option<(LaneId, u64)>,
 }
 
@@ -103,7 +103,7 @@ pub(super) struct Connection<I: Io> {
     pub(super) window: Window,
     pub(super) sending: Sending<I::Vector>,
     /// Batches of other shards, by shard.
-    pub(super) parcels: Vec<VecDeque<Parcel>>,
+    pub(super) forwarded: Vec<VecDeque<ForwardedBatch>>,
     /// Whose batch goes next, when several shards have some.
     pub(super) turn: usize,
     /// A split message of this shard must be finished first.
@@ -184,7 +184,7 @@ impl<I: Io> Connection<I> {
                 }
                 Ok(Control::Drain) => heard.asks_to_drain = true,
                 Ok(Control::Goodbye { sequence }) => {
-                    // One that ACKs what was never sent is a farewell all the same.
+                    // One that ACKs what was never sent is a graceful close all the same.
                     let _ = self.link.ack(sequence, now_ns);
                     return heard.over("goodbye".to_owned(), None);
                 }
@@ -233,7 +233,7 @@ impl<I: Io> Connection<I> {
 
     /// What a dying link has ACKed is not re-routed, though the send that it came in has not
     /// completed. This shard's lane knows which buffers the kernel still reads; the other shards are
-    /// told when it reads none, see `Links::bury`.
+    /// told when it reads none, see `Links::reap`.
     pub(super) fn pay_last_credits(&mut self, cx: &mut Context<I>) {
         self.pay_credits(cx);
         let epoch = self.epoch;

@@ -25,7 +25,7 @@ use weir_protocol::{foreign, Dialect};
 const MS: u64 = 1_000_000;
 /// A connection that says nothing at all is closed after this.
 const MUTE_MS_MAX: u64 = 10_000;
-/// The same while more than half of the places are taken.
+/// The same while more than half of the permits are taken.
 const MUTE_MS_MAX_SHORT: u64 = 1_000;
 
 impl<I: Io> Links<I> {
@@ -44,9 +44,9 @@ impl<I: Io> Links<I> {
         }
         let peer = cx.io.peer(&socket);
         let address = peer.map(|peer| customer(peer.ip()));
-        if let Some(oldest) = self.places.to_go(address, cx.awake_ns) {
+        if let Some(oldest) = self.permits.to_displace(address, cx.awake_ns) {
             let why = "it had not spoken, and others wanted its place";
-            self.kill(cx, oldest, why, Some(Reason::HandshakeDisplaced));
+            self.close_link(cx, oldest, why, Some(Reason::HandshakeDisplaced));
         }
         let name = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
         let detector = Detector::new(cx.config.dialect);
@@ -56,7 +56,7 @@ impl<I: Io> Links<I> {
             last_byte_ns: cx.awake_ns,
         };
         let slot = self.insert_connection(cx, socket, stage, name.into());
-        let turn = self.places.enter(slot, address, cx.awake_ns);
+        let turn = self.permits.enter(slot, address, cx.awake_ns);
         if let Some(connection) = self.table.get_mut(slot) {
             connection.turn_to_speak = Some(turn);
         }
@@ -66,9 +66,9 @@ impl<I: Io> Links<I> {
 
     /// Descriptors may have run out: who has not spoken needs none.
     pub(crate) fn let_overdue_go(&mut self, cx: &mut Context<I>) {
-        if let Some(overdue) = self.places.overdue(cx.awake_ns) {
+        if let Some(overdue) = self.permits.overdue(cx.awake_ns) {
             let why = "it had not spoken, and a connection could not be accepted";
-            self.kill(cx, overdue, why, Some(Reason::HandshakeDisplaced));
+            self.close_link(cx, overdue, why, Some(Reason::HandshakeDisplaced));
         }
     }
 
@@ -100,7 +100,7 @@ impl<I: Io> Links<I> {
             link: Link::new(Dialect::Compact, cx.awake_ns),
             window: Window::ANY,
             sending: Sending::default(),
-            parcels: (0..cx.config.shards).map(|_| VecDeque::new()).collect(),
+            forwarded: (0..cx.config.shards).map(|_| VecDeque::new()).collect(),
             turn: 0,
             must_continue: None,
             zero_copy,
@@ -156,7 +156,7 @@ impl<I: Io> Links<I> {
                 };
                 let why = error.to_string();
                 if error.is_of_emitter() {
-                    // It takes an end of stream for a farewell, and an answer for an error. To an analyzer
+                    // It takes an end of stream for a graceful close, and an answer for an error. To an analyzer
                     // words are the length of a frame: it would make room for 1.7 GB.
                     self.say(cx, slot, |out| {
                         out.extend_from_slice(format!("{why}\r\n").as_bytes())
@@ -178,7 +178,7 @@ impl<I: Io> Links<I> {
         if !shows_token(&cx.live.protection, &[]) {
             let why =
                 "its dialect has no place for a token, and --analyzer-token-file asks for one";
-            self.kill(cx, slot, why, Some(Reason::TokenRefused));
+            self.close_link(cx, slot, why, Some(Reason::TokenRefused));
             return;
         }
         let Some(connection) = self.table.get_mut(slot) else {
@@ -346,11 +346,11 @@ impl<I: Io> Links<I> {
     pub(crate) fn check_handshakes(&mut self, cx: &mut Context<I>) {
         let now_ns = cx.awake_ns;
         let passed = |since: u64, ms: u64| now_ns.saturating_sub(since) >= ms * MS;
-        let mute_ms_max = match self.places.is_short() {
+        let mute_ms_max = match self.permits.is_short() {
             true => MUTE_MS_MAX_SHORT,
             false => MUTE_MS_MAX,
         };
-        for slot in self.places.slots() {
+        for slot in self.permits.slots() {
             let Some(connection) = self.table.get_mut(slot) else {
                 continue;
             };

@@ -4,7 +4,7 @@
 //! accept -> Detecting -> Greeting (native) -> Settling -> Up -> Closing -> gone
 //!                    `-> reference dialect -^  `-> Leaving: to another shard, Settling there
 //!
-//! places.rs     who has not spoken, and who goes first      connection.rs  what it says, what it ACKs
+//! permits.rs     who has not spoken, and who goes first      connection.rs  what it says, what it ACKs
 //! handshake.rs  who speaks                                  receive.rs     what arrives
 //! up.rs         a link comes up, under its name             send.rs        batches, its own shard's and others'
 //! say.rs        words outside the batches                   stalls.rs      who does not ACK
@@ -22,7 +22,7 @@ use weir_protocol::Dialect;
 mod close;
 mod connection;
 mod handshake;
-mod places;
+mod permits;
 mod receive;
 mod say;
 mod send;
@@ -32,7 +32,7 @@ mod tests;
 mod up;
 
 use connection::Connection;
-use places::{places_of, Places};
+use permits::{permits_of, Permits};
 
 /// A zero-copy send whose buffer the kernel may still read.
 struct ZeroCopySend {
@@ -45,7 +45,7 @@ struct ZeroCopySend {
 pub(super) struct Links<I: Io> {
     table: Slab<Connection<I>>,
     /// Those of them that have not spoken.
-    places: Places,
+    permits: Permits,
     /// The links that are up.
     up: BTreeMap<LinkEpoch, Slot>,
     /// Sent on them and not acknowledged, as of the last look.
@@ -68,7 +68,7 @@ impl<I: Io> Links<I> {
     pub(super) fn new(analyzers_max: usize, address_most: usize, now_ns: u64) -> Links<I> {
         Links {
             table: Slab::new(),
-            places: Places::new(places_of(analyzers_max), address_most),
+            permits: Permits::new(permits_of(analyzers_max), address_most),
             up: BTreeMap::new(),
             unread_bytes: 0,
             told_in_use: BTreeSet::new(),
@@ -92,7 +92,7 @@ impl<I: Io> Links<I> {
 
     /// Somebody has not spoken yet.
     pub(super) fn has_handshakes(&self) -> bool {
-        !self.places.is_empty()
+        !self.permits.is_empty()
     }
 
     /// A link may have something to send.

@@ -33,7 +33,7 @@ impl<I: Io> Links<I> {
             let heard = connection.hear(bytes, &cx.io, cx.awake_ns, counters);
             cx.io.release(Group::Control, chunk);
             if let Some(over) = connection.heed(cx, heard) {
-                self.kill(cx, slot, &over.why, over.reason);
+                self.close_link(cx, slot, &over.why, over.reason);
             }
         } else {
             // The first words, once for each connection.
@@ -84,7 +84,7 @@ impl<I: Io> Links<I> {
         };
         connection.receiving = completion.more();
         if let Some(why) = end_of_stream(completion) {
-            self.kill(cx, slot, &why, None);
+            self.close_link(cx, slot, &why, None);
         }
         if !completion.more() {
             self.after_receive(cx, slot);
@@ -126,7 +126,7 @@ impl<I: Io> Links<I> {
                 let token = token(Kind::LinkReceive, slot);
                 cx.io.receive(&connection.socket, Group::Control, token);
             }
-            Stage::Settling | Stage::Closing => self.bury(cx, slot),
+            Stage::Settling | Stage::Closing => self.reap(cx, slot),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! dirty lane --- own link ----> pump: next ranges -> SEND or SEND_ZC -> result -> next ranges
-//!           `-- other shard --> parcels over the mesh -> its pump, out of this shard's arena
+//!           `-- other shard --> forwarded batches over the mesh -> its pump, out of this shard's arena
 //! ```
 //!
 //! A copying send gathers all ranges that wait, its own shard's and others'. A zero-copy send takes
@@ -11,7 +11,7 @@
 use super::connection::{Connection, Range, Sending};
 use super::{Links, ZeroCopySend};
 use crate::context::Context;
-use crate::mesh::{Mesh, Message, Parcel};
+use crate::mesh::{ForwardedBatch, Mesh, Message};
 use crate::port::{Completion, Io, SEND_RANGES_MAX};
 use crate::slab::{token, Kind, Slot};
 use weir_engine::{LaneId, LinkEpoch, Span};
@@ -43,14 +43,14 @@ impl<I: Io> Links<I> {
     }
 
     /// Another shard's batch for one of this shard's links.
-    pub(crate) fn on_parcel(&mut self, cx: &mut Context<I>, from: usize, parcel: Parcel) {
+    pub(crate) fn on_forwarded(&mut self, cx: &mut Context<I>, from: usize, batch: ForwardedBatch) {
         // A link that died meanwhile: its LinkDown is on the way, the sender re-routes.
-        let Some(slot) = self.up.get(&parcel.epoch).copied() else {
+        let Some(slot) = self.up.get(&batch.epoch).copied() else {
             return;
         };
         if let Some(connection) = self.table.get_mut(slot) {
-            cx.gather.parcel(parcel.messages);
-            connection.parcels[from].push_back(parcel);
+            cx.gather.forwarded(batch.messages);
+            connection.forwarded[from].push_back(batch);
             connection.want_pump(slot, &mut self.pump);
         }
     }
@@ -92,7 +92,7 @@ impl<I: Io> Links<I> {
         let ranges = std::mem::take(&mut connection.sending.ranges);
         let broken = connection.on_sent(cx, slot, &ranges, completion.count());
         if let Some(why) = &broken {
-            self.kill(cx, slot, why, None);
+            self.close_link(cx, slot, why, None);
         }
         for range in &ranges {
             if let Some((lane, segment)) = range.own {
@@ -100,7 +100,7 @@ impl<I: Io> Links<I> {
             }
         }
         match broken {
-            Some(_) => self.bury(cx, slot),
+            Some(_) => self.reap(cx, slot),
             None => self.after_send(cx, slot, ranges),
         }
     }
@@ -122,7 +122,7 @@ impl<I: Io> Links<I> {
                 ranges = std::mem::take(&mut connection.sending.ranges);
                 let broken = connection.on_sent(cx, slot, &ranges, completion.count());
                 if let Some(why) = broken {
-                    self.kill(cx, slot, &why, None);
+                    self.close_link(cx, slot, &why, None);
                 }
             }
         } else if completion.was_copied() {
@@ -139,7 +139,7 @@ impl<I: Io> Links<I> {
         self.after_send(cx, slot, ranges);
     }
 
-    /// After a result: a dead link is buried, a living one may have more to send. A list that a send is through with
+    /// After a result: a dead link is reaped, a living one may have more to send. A list that a send is through with
     /// serves the next, if none has been started.
     #[inline]
     fn after_send(&mut self, cx: &mut Context<I>, slot: Slot, mut ranges: Vec<Range>) {
@@ -152,7 +152,7 @@ impl<I: Io> Links<I> {
             connection.sending.ranges = ranges;
         }
         if !connection.is_up() {
-            self.bury(cx, slot);
+            self.reap(cx, slot);
         } else if is_idle {
             connection.want_pump(slot, &mut self.pump);
         }
@@ -163,13 +163,13 @@ impl<I: Io> Links<I> {
 fn forward<I: Io>(cx: &mut Context<I>, lane: LaneId, home: usize, epoch: LinkEpoch) {
     while let Some(range) = cx.engine.transmit(lane, cx.now_ns, false) {
         cx.engine.counters.handed_over += 1;
-        let parcel = Parcel {
+        let batch = ForwardedBatch {
             epoch,
             span: range.span,
             messages: range.messages,
             continues: range.continues,
         };
-        cx.mesh.post(home, Message::Parcel(parcel));
+        cx.mesh.post(home, Message::ForwardedBatch(batch));
     }
     cx.engine.written(lane);
 }
@@ -213,7 +213,7 @@ impl<I: Io> Connection<I> {
             let next = if shard == usize::from(cx.index) {
                 self.next_own_range(cx)
             } else {
-                self.next_parcel(shard)
+                self.next_forwarded(shard)
             };
             let Some((range, messages, continues)) = next else {
                 continue;
@@ -240,21 +240,21 @@ impl<I: Io> Connection<I> {
         Some((range, next.messages, next.continues))
     }
 
-    fn next_parcel(&mut self, shard: usize) -> Option<(Range, u64, bool)> {
-        let parcel = self.parcels[shard].pop_front()?;
+    fn next_forwarded(&mut self, shard: usize) -> Option<(Range, u64, bool)> {
+        let batch = self.forwarded[shard].pop_front()?;
         let range = Range {
             shard,
-            span: parcel.span,
+            span: batch.span,
             own: None,
         };
-        Some((range, parcel.messages, parcel.continues))
+        Some((range, batch.messages, batch.continues))
     }
 
     /// Something waits behind the send that is in flight.
     fn has_more(&self, cx: &Context<I>) -> bool {
         let lane = cx.engine.lane_of(self.epoch);
         lane.is_some_and(|lane| cx.engine.has_unsent(lane))
-            || self.parcels.iter().any(|queue| !queue.is_empty())
+            || self.forwarded.iter().any(|queue| !queue.is_empty())
     }
 
     fn send_copying(&mut self, cx: &mut Context<I>, slot: Slot) {

@@ -37,7 +37,7 @@ impl<I: Io> Links<I> {
                     Time(cx.config.ack_timeout),
                     connection.link.unacked()
                 );
-                self.kill(cx, slot, &why, Some(Reason::AckStalled));
+                self.close_link(cx, slot, &why, Some(Reason::AckStalled));
                 left -= 1;
                 if left == 0 {
                     return false;
@@ -82,7 +82,7 @@ impl<I: Io> Links<I> {
                 Time(cx.config.ack_timeout),
                 Stall::WindowFull
             );
-            self.kill(cx, slot, &why, Some(Reason::AckStalled));
+            self.close_link(cx, slot, &why, Some(Reason::AckStalled));
         }
     }
 }

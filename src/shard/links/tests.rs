@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::context::Context;
-use crate::mesh::{HandOver, Message, Parcel};
+use crate::mesh::{ForwardedBatch, HandOver, Message};
 use crate::port::Completion;
 use crate::slab::untoken;
 use crate::testing::{context, receives, Asked, FakeIo};
@@ -154,7 +154,7 @@ fn other_shards_are_told_of_their_acks_alone() {
     let mut rig = rig(2);
     let (epoch, slot) = rig.bring_up(5);
     rig.ingest(1);
-    let parcel = Parcel {
+    let batch = ForwardedBatch {
         epoch,
         span: Span {
             buffer: BufferId(0),
@@ -164,7 +164,7 @@ fn other_shards_are_told_of_their_acks_alone() {
         messages: 2,
         continues: false,
     };
-    rig.links.on_parcel(&mut rig.cx, 1, parcel);
+    rig.links.on_forwarded(&mut rig.cx, 1, batch);
     let bytes = FRAME.len() + 12;
     assert_eq!(rig.send(), [Asked::Send(5, bytes)], "one send for both");
     rig.sent(slot, bytes as i32);

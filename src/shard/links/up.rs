@@ -71,7 +71,7 @@ impl<I: Io> Links<I> {
             cx.index
         );
         if dialect == Dialect::Native && !self.welcome(cx, slot, epoch) {
-            self.kill(cx, slot, "WELCOME could not be written", None);
+            self.close_link(cx, slot, "WELCOME could not be written", None);
             return;
         }
         let change = change_of(dialect, epoch, cx.index, name, weight);
@@ -91,7 +91,7 @@ impl<I: Io> Links<I> {
         let counters = &mut cx.engine.counters;
         let heard = connection.hear(unread, &cx.io, cx.awake_ns, counters);
         if let Some(over) = connection.heed(cx, heard) {
-            self.kill(cx, slot, &over.why, over.reason);
+            self.close_link(cx, slot, &over.why, over.reason);
         }
     }
 
@@ -124,7 +124,7 @@ impl<I: Io> Links<I> {
         let why = format!("{most} analyzers are connected, {limit}");
         match dialect {
             Dialect::Native => self.refuse(cx, slot, &why, Reason::TooManyAnalyzers),
-            _ => self.kill(cx, slot, &why, Some(Reason::TooManyAnalyzers)),
+            _ => self.close_link(cx, slot, &why, Some(Reason::TooManyAnalyzers)),
         }
         None
     }
@@ -171,7 +171,7 @@ impl<I: Io> Links<I> {
         };
         match dialect {
             Dialect::Native => self.refuse(cx, slot, &why, reason),
-            _ => self.kill(cx, slot, &why, Some(reason)),
+            _ => self.close_link(cx, slot, &why, Some(reason)),
         }
         None
     }
@@ -220,7 +220,7 @@ impl<I: Io> Links<I> {
                 "analyzer id {name:?}: {address} takes it over from {at}, whose link is taken for dead; if both live, one needs another id"
             );
         }
-        self.kill(
+        self.close_link(
             cx,
             old,
             "the analyzer connected again",
@@ -251,7 +251,7 @@ impl<I: Io> Links<I> {
             connection.stage = Stage::Closing;
             cx.io.shutdown(&connection.socket, Shutdown::Both);
         }
-        self.bury(cx, slot);
+        self.reap(cx, slot);
     }
 }
 

@@ -1,4 +1,4 @@
-"""Certificates of the python emitters: what `weir emitter --certificate` would have written (`docs/LEDGER.md`)."""
+"""Run reports of the python emitters: what `weir emitter --report` would have written (`docs/LEDGER.md`)."""
 
 import datetime
 import json
@@ -21,7 +21,7 @@ def write(path, name, connections, each, message_bytes, started):
     ended = moment()
     messages = connections * each
     stream = lambda index: {"stream": f"{name}/{index}", "given": [[1, each]], "maybe_lost": [], "resent": []}
-    certificate = {
+    report = {
         "certificate": {"version": 2, "kind": "emitter"},
         "run": {"weir": "chaos", "started": started[0], "ended": ended[0],
                 "started_mono_ns": started[1], "ended_mono_ns": ended[1]},
@@ -31,4 +31,4 @@ def write(path, name, connections, each, message_bytes, started):
         "streams": [stream(index) for index in range(connections)],
     }
     with open(path, "w") as file:
-        json.dump(certificate, file)
+        json.dump(report, file)

@@ -1,4 +1,4 @@
-//! Certificates: what each program says at its end about the messages that went through it.
+//! Run reports: what each program says at its end about the messages that went through it.
 //!
 //! ```text
 //! emitter      which messages of which stream were given to the kernel, which of them may be lost
@@ -7,7 +7,7 @@
 //! ```
 //!
 //! One JSON file each, described field by field in `docs/LEDGER.md`. Numbers are exact: u64 in
-//! messages, bytes or nanoseconds, f64 only for shares. A program that reads certificates goes by
+//! messages, bytes or nanoseconds, f64 only for shares. A program that reads run reports goes by
 //! `certificate.version`; a field that this version does not know is refused, not ignored.
 
 mod analyzer;
@@ -30,7 +30,7 @@ pub use weir_clock::{is_rfc3339, rfc3339, Stamp};
 /// Version of the schema that this build writes and reads.
 pub const VERSION: u32 = 2;
 
-/// Which program wrote a certificate.
+/// Which program wrote a run report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -42,7 +42,7 @@ pub enum Kind {
     Analyzer,
 }
 
-/// What kind of certificate, and by which version of the schema.
+/// What kind of run report, and by which version of the schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Heading {
@@ -53,7 +53,7 @@ pub struct Heading {
 }
 
 impl Heading {
-    /// Of a certificate that is written now.
+    /// Of a run report that is written now.
     pub fn new(kind: Kind) -> Heading {
         Heading {
             version: VERSION,
@@ -106,9 +106,9 @@ impl Run {
     }
 }
 
-/// Any certificate.
+/// Any run report.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Certificate {
+pub enum RunReport {
     /// Of a distributor.
     Distributor(Box<Distributor>),
     /// Of an emitter.
@@ -117,7 +117,7 @@ pub enum Certificate {
     Analyzer(Box<Analyzer>),
 }
 
-/// What is wrong with a certificate.
+/// What is wrong with a run report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// Path of the field, such as `ledger.total.received`; `.` for the whole.
@@ -153,7 +153,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// What every certificate begins with; the rest is not looked at yet.
+/// What every run report begins with; the rest is not looked at yet.
 #[derive(Deserialize)]
 struct Probe {
     certificate: ProbeHeading,
@@ -165,13 +165,13 @@ struct ProbeHeading {
     kind: Kind,
 }
 
-impl Certificate {
-    /// Reads a certificate and checks what can be checked in it alone. That its books balance is for
+impl RunReport {
+    /// Reads a run report and checks what can be checked in it alone. That its books balance is for
     /// the audit to say.
     ///
     /// # Errors
     /// Not JSON, another version, a field missing, unknown or out of range.
-    pub fn parse(bytes: &[u8]) -> Result<Certificate, Fault> {
+    pub fn parse(bytes: &[u8]) -> Result<RunReport, Fault> {
         let probe: Probe = from_json(bytes)?;
         // What is new in 2 may be absent: those of 1 are read as before.
         let version = probe.certificate.version;
@@ -184,18 +184,18 @@ impl Certificate {
                 let distributor: Distributor = from_json(bytes)?;
                 distributor.run.check()?;
                 distributor.check()?;
-                Certificate::Distributor(Box::new(distributor))
+                RunReport::Distributor(Box::new(distributor))
             }
             Kind::Emitter => {
                 let emitter: Emitter = from_json(bytes)?;
                 emitter.run.check()?;
                 emitter.check()?;
-                Certificate::Emitter(Box::new(emitter))
+                RunReport::Emitter(Box::new(emitter))
             }
             Kind::Analyzer => {
                 let analyzer: Analyzer = from_json(bytes)?;
                 analyzer.run.check()?;
-                Certificate::Analyzer(Box::new(analyzer))
+                RunReport::Analyzer(Box::new(analyzer))
             }
         })
     }
@@ -215,7 +215,7 @@ mod tests {
 
     fn emitter() -> Emitter {
         Emitter {
-            certificate: Heading::new(Kind::Emitter),
+            heading: Heading::new(Kind::Emitter),
             run: Run::until_now(Stamp::now()),
             id: "e1".into(),
             numbered: true,
@@ -241,8 +241,8 @@ mod tests {
     #[test]
     fn what_is_written_is_what_is_read() {
         let emitter = emitter();
-        let read = Certificate::parse(json(&emitter).as_bytes());
-        assert_eq!(read, Ok(Certificate::Emitter(Box::new(emitter))));
+        let read = RunReport::parse(json(&emitter).as_bytes());
+        assert_eq!(read, Ok(RunReport::Emitter(Box::new(emitter))));
     }
 
     #[test]
@@ -295,9 +295,7 @@ mod tests {
         for (from, to, words) in cases {
             let bad = good.replacen(from, to, 1);
             assert_ne!(bad, good, "{from}");
-            let fault = Certificate::parse(bad.as_bytes())
-                .expect_err(to)
-                .to_string();
+            let fault = RunReport::parse(bad.as_bytes()).expect_err(to).to_string();
             for word in words {
                 assert!(fault.contains(word), "{to}: {fault}");
             }

@@ -2,7 +2,7 @@
 //! (`src/shard/refused.rs`), and leave the books as dropped.
 //!
 //! ```text
-//! nobody takes it -> append to <--refused-dir>/refused-<shard>.ndjson -> written: through
+//! nobody takes it -> append to <--dead-letter-dir>/refused-<shard>.ndjson -> written: through
 //!                              `- no file, no room, disk error: memory -> through
 //! ```
 //!
@@ -16,7 +16,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use super::{Became, Fate, HttpLink, Line, Posts, UNREADABLE};
+use super::{Became, HttpEgress, HttpLink, Line, Outcome, UNREADABLE};
 use crate::context::Context;
 use crate::port::{Completion, Io};
 use crate::refused::RefusedPacket;
@@ -26,22 +26,22 @@ use weir_http as http;
 
 const LOG_EVERY_NS: u64 = 1_000_000_000;
 
-impl<I: Io> Posts<I> {
+impl<I: Io> HttpEgress<I> {
     /// A file, opened to append, that refused packets are set aside in, and whether it ends within a line.
     pub(crate) fn set_refused_file(&mut self, file: I::Socket, is_torn: bool) {
-        self.aside.file = Some(file);
-        self.aside.is_torn = is_torn;
+        self.dead_letters.file = Some(file);
+        self.dead_letters.is_torn = is_torn;
     }
 
     /// Nobody takes a post: it is kept elsewhere.
-    pub(super) fn set_aside(
+    pub(super) fn dead_letter(
         &mut self,
         cx: &mut Context<I>,
         epoch: LinkEpoch,
         number: u64,
         status: u16,
     ) {
-        self.aside.waiting.push_back(Line {
+        self.dead_letters.waiting.push_back(Line {
             link: epoch,
             post: number,
             status,
@@ -51,8 +51,8 @@ impl<I: Io> Posts<I> {
 
     /// Writes the next line, when none is being written. Links that are gone wait for nothing any more.
     fn write_lines(&mut self, cx: &mut Context<I>) {
-        while self.aside.writing.len() == 0 {
-            let Some(line) = self.aside.waiting.pop_front() else {
+        while self.dead_letters.writing.len() == 0 {
+            let Some(line) = self.dead_letters.waiting.pop_front() else {
                 return;
             };
             match self.write_next(cx, line) {
@@ -66,31 +66,36 @@ impl<I: Io> Posts<I> {
 
     /// Starts to write a refused packet's line. The error says why not; none, where it does not belong.
     fn write_next(&mut self, cx: &mut Context<I>, refused: Line) -> Result<(), Option<String>> {
-        let aside = &mut self.aside;
-        let file = aside.file.as_ref().ok_or(None)?;
+        let letters = &mut self.dead_letters;
+        let file = letters.file.as_ref().ok_or(None)?;
         let link = self.links.get_mut(&refused.link).ok_or(None)?;
         let mut line = Vec::new();
-        if aside.is_torn && cx.io.file_bytes(file) > 0 {
+        if letters.is_torn && cx.io.file_bytes(file) > 0 {
             line.push(b'\n');
         }
         let time = http::iso8601(cx.io.unix_ms());
         write_line(&mut line, link, refused.post, refused.status, &time).ok_or(None)?;
-        let (held, max) = (cx.io.file_bytes(file), cx.config.http.refused_bytes_max);
+        let (held, max) = (cx.io.file_bytes(file), cx.config.http.dead_letter_bytes_max);
         if held.saturating_add(line.len() as u64) > max {
             let line = line.len();
             return Err(Some(format!(
-                "it holds {held} bytes, the line has {line}, --refused-max allows {max}"
+                "it holds {held} bytes, the line has {line}, --dead-letter-max allows {max}"
             )));
         }
-        let slot = aside.writing.insert(refused);
-        cx.io.append(file, line, token(Kind::SetAside, slot));
+        let slot = letters.writing.insert(refused);
+        cx.io.append(file, line, token(Kind::DeadLetter, slot));
         Ok(())
     }
 
-    pub(crate) fn on_set_aside(&mut self, cx: &mut Context<I>, slot: Slot, completion: Completion) {
+    pub(crate) fn on_dead_letter(
+        &mut self,
+        cx: &mut Context<I>,
+        slot: Slot,
+        completion: Completion,
+    ) {
         let line = cx.io.sent_bytes(completion.token);
-        let aside = &mut self.aside;
-        let Some(refused) = aside.writing.remove(slot) else {
+        let letters = &mut self.dead_letters;
+        let Some(refused) = letters.writing.remove(slot) else {
             return;
         };
         let why = match completion.count() {
@@ -98,13 +103,13 @@ impl<I: Io> Posts<I> {
             Ok(written) => Some(format!("{written} of {} bytes written", line.len())),
             Err(error) => Some(error.to_string()),
         };
-        aside.is_torn = why.is_some();
+        letters.is_torn = why.is_some();
         match why {
             Some(why) => self.not_written(cx, refused, &why),
             None => {
                 cx.engine.counters.count(Reason::RefusedByAnalyzer);
                 self.note_refusal(cx, refused.link, refused.status, Became::InFile, "");
-                self.post_through(cx, refused.link, refused.post, Fate::Refused);
+                self.post_through(cx, refused.link, refused.post, Outcome::Refused);
             }
         }
         self.want_pump(refused.link);
@@ -131,13 +136,18 @@ impl<I: Io> Posts<I> {
         });
         cx.engine.counters.count(Reason::RefusedByAnalyzer);
         self.note_refusal(cx, refused.link, refused.status, became, why);
-        self.post_through(cx, refused.link, refused.post, Fate::Refused);
+        self.post_through(cx, refused.link, refused.post, Outcome::Refused);
     }
 
     /// There is a file and the line is not in it.
     fn not_written(&mut self, cx: &mut Context<I>, refused: Line, why: &str) {
         cx.engine.counters.count(Reason::NotSetAside);
-        let folder = cx.config.http.refused.as_deref().unwrap_or(Path::new(""));
+        let folder = cx
+            .config
+            .http
+            .dead_letter_dir
+            .as_deref()
+            .unwrap_or(Path::new(""));
         let file = folder.join(refused_file_name(usize::from(cx.index)));
         let file = file.display();
         let why = format!("{file} ({why})");
@@ -156,7 +166,7 @@ impl<I: Io> Posts<I> {
         let Some(found) = self.links.get(&link) else {
             return;
         };
-        let logged = &mut self.aside.logged[became as usize];
+        let logged = &mut self.dead_letters.logged[became as usize];
         logged.unlogged += 1;
         if cx.now_ns.saturating_sub(logged.at_ns) < LOG_EVERY_NS {
             return;
@@ -205,7 +215,7 @@ fn ends_within_a_line(path: &Path) -> io::Result<bool> {
     Ok(last != *b"\n")
 }
 
-/// The file of a shard, in the folder of `--refused-dir`.
+/// The file of a shard, in the folder of `--dead-letter-dir`.
 pub fn refused_file_name(shard: usize) -> String {
     format!("refused-{shard}.ndjson")
 }

@@ -6,7 +6,7 @@ use crate::testing::{ground, FakeIo, Ground};
 use weir_protocol::Dialect;
 
 /// A shard with so many native analyzers that are up, each with its lane.
-fn with_analyzers(count: u32) -> Worker<FakeIo> {
+fn with_analyzers(count: u32) -> Shard<FakeIo> {
     let Ground {
         config,
         shared,
@@ -20,7 +20,7 @@ fn with_analyzers(count: u32) -> Worker<FakeIo> {
         http: Some(()),
         outlives: false,
     };
-    let mut worker = Worker::new(0, config, shared, io, arena, mesh, listeners);
+    let mut worker = Shard::new(0, config, shared, io, arena, mesh, listeners);
     worker.start();
     let mut inbox = Inbox::new();
     for socket in 1..=count {
@@ -42,7 +42,7 @@ fn with_analyzers(count: u32) -> Worker<FakeIo> {
 }
 
 /// A turn that brings nothing; then there is its own mail.
-fn turn(worker: &mut Worker<FakeIo>, inbox: &mut Inbox<u32>) {
+fn turn(worker: &mut Shard<FakeIo>, inbox: &mut Inbox<u32>) {
     let now_ns = worker.cx.io.now_ns.get() + 1_000_000;
     worker.cx.io.now_ns.set(now_ns);
     worker.handle(&mut Vec::new());

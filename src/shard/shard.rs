@@ -19,7 +19,7 @@ use std::time::Duration;
 use super::accepts::{Accepted, Accepts, Listeners};
 use super::context::{Context, Phase, TICK_HANDSHAKE};
 use super::http_in::Clients;
-use super::http_out::Posts;
+use super::http_out::HttpEgress;
 use super::intake::Intake;
 use super::lifecycle::{all_drained, Lifecycle, Remains, Step};
 use super::links::Links;
@@ -44,14 +44,14 @@ const TICK: Duration = Duration::from_millis(100);
 const SECOND_NS: u64 = 1_000_000_000;
 
 /// One shard. Lives on its thread, owns everything that it touches.
-pub struct Worker<I: Io> {
+pub struct Shard<I: Io> {
     /// What its parts work with.
     pub cx: Context<I>,
     accepts: Accepts<I>,
     intake: Intake<I>,
     links: Links<I>,
     clients: Clients<I>,
-    posts: Posts<I>,
+    egress: HttpEgress<I>,
     membership: Membership,
     lifecycle: Lifecycle,
     report: Report,
@@ -62,7 +62,7 @@ pub struct Worker<I: Io> {
 
 /// One turn is `handle`, `conclude_turn`, `finished`: the kernel's shards and the simulator's both
 /// call nothing else.
-impl<I: Io> Worker<I> {
+impl<I: Io> Shard<I> {
     /// A shard that has not started yet. Shard 0 keeps the roster.
     pub fn new(
         index: u16,
@@ -72,17 +72,17 @@ impl<I: Io> Worker<I> {
         arena: I::Memory,
         mesh: I::Mesh,
         listeners: Listeners<I::Listener>,
-    ) -> Worker<I> {
+    ) -> Shard<I> {
         let cx = Context::new(index, config, shared, io, arena, mesh);
         let address_most = cx.config.protection.connections_per_address_max;
         let instance = cx.config.instance;
         let seed = instance ^ u64::from(index).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        Worker {
+        Shard {
             accepts: Accepts::new(listeners),
             intake: Intake::new(),
             links: Links::new(cx.engine.lanes_max(), address_most, cx.now_ns),
             clients: Clients::new(&cx.config, seed),
-            posts: Posts::new(!seed, instance),
+            egress: HttpEgress::new(!seed, instance),
             membership: Membership::new(index, cx.now_ns),
             lifecycle: Lifecycle::default(),
             report: Report::default(),
@@ -94,7 +94,7 @@ impl<I: Io> Worker<I> {
 
     /// A file, opened to append, that refused packets are set aside in, and whether it ends within a line.
     pub fn set_refused_file(&mut self, file: I::Socket, is_torn: bool) {
-        self.posts.set_refused_file(file, is_torn);
+        self.egress.set_refused_file(file, is_torn);
     }
 
     /// Starts to accept.
@@ -159,10 +159,10 @@ impl<I: Io> Worker<I> {
             Kind::ZeroCopySend => self.links.on_zero_copy(cx, slot, completion),
             Kind::HttpReceive => self.clients.on_receive(cx, slot, completion),
             Kind::HttpSend => self.clients.on_sent(cx, slot, completion),
-            Kind::PostConnect => self.posts.on_connected(cx, slot, completion),
-            Kind::PostReceive => self.posts.on_receive(cx, slot, completion),
-            Kind::PostSend => self.posts.on_sent(cx, slot, completion),
-            Kind::SetAside => self.posts.on_set_aside(cx, slot, completion),
+            Kind::PostConnect => self.egress.on_connected(cx, slot, completion),
+            Kind::PostReceive => self.egress.on_receive(cx, slot, completion),
+            Kind::PostSend => self.egress.on_sent(cx, slot, completion),
+            Kind::DeadLetter => self.egress.on_dead_letter(cx, slot, completion),
             Kind::AcceptEmitter | Kind::AcceptAnalyzer | Kind::AcceptHttp => {
                 self.on_accept(kind, &completion);
             }
@@ -189,7 +189,7 @@ impl<I: Io> Worker<I> {
             Message::Change(change) => self.membership.take(change),
             Message::Roster(roster) => self.follow(&roster),
             Message::HandOver(hand_over) => self.links.on_hand_over(cx, *hand_over),
-            Message::Parcel(parcel) => self.links.on_parcel(cx, from, parcel),
+            Message::ForwardedBatch(batch) => self.links.on_forwarded(cx, from, batch),
             Message::Credit { epoch, messages } => {
                 if let Some(lane) = cx.engine.lane_of(epoch) {
                     cx.engine.acked(lane, messages, cx.now_ns);
@@ -203,9 +203,9 @@ impl<I: Io> Worker<I> {
     /// Routes by a new roster.
     fn follow(&mut self, roster: &Arc<Roster>) {
         let cx = &mut self.cx;
-        self.posts.open_links(cx, roster);
+        self.egress.open_links(cx, roster);
         let natives = self.links.natives();
-        let posts = &self.posts;
+        let posts = &self.egress;
         let is_new = self.membership.follow(cx, roster, |entry| {
             if let Reach::Http { generation } = entry.reach {
                 return posts.link_of(generation).map(|epoch| (epoch, Window::ANY));
@@ -214,7 +214,7 @@ impl<I: Io> Worker<I> {
         });
         if is_new {
             self.links.eject(cx, roster);
-            self.posts.close_links(cx, roster);
+            self.egress.close_links(cx, roster);
             self.publish();
         }
     }
@@ -225,12 +225,12 @@ impl<I: Io> Worker<I> {
         self.sent_ns = cx.now_ns;
         while let Some(lane) = cx.engine.next_dirty() {
             if let Some(epoch) = self.links.want_send(cx, lane) {
-                self.posts.want_send(epoch);
+                self.egress.want_send(epoch);
             }
         }
         self.links.send(cx);
         self.membership.note_rerouted(cx);
-        self.posts.send(cx);
+        self.egress.send(cx);
     }
 
     fn housekeeping(&mut self) {
@@ -250,7 +250,7 @@ impl<I: Io> Worker<I> {
         self.links.check_handshakes(cx);
         self.intake.look_at_unread(cx);
         self.clients.check_waits(cx);
-        self.posts.check_waits(cx);
+        self.egress.check_waits(cx);
         if cx.now_ns < self.next_second_ns {
             return;
         }
@@ -283,7 +283,7 @@ impl<I: Io> Worker<I> {
             intake: &self.intake,
             links: &self.links,
             clients: &self.clients,
-            posts: &self.posts,
+            posts: &self.egress,
             membership: &self.membership,
         };
         self.report.of(&mut self.cx, &parts)
@@ -298,7 +298,7 @@ impl<I: Io> Worker<I> {
         }
         loop {
             let remains = self.remains();
-            let Some(step) = self.lifecycle.go_on(&mut self.cx, remains) else {
+            let Some(step) = self.lifecycle.advance(&mut self.cx, remains) else {
                 break;
             };
             self.take_step(step);
@@ -321,12 +321,12 @@ impl<I: Io> Worker<I> {
     fn take_step(&mut self, step: Step) {
         let cx = &mut self.cx;
         match step {
-            Step::Farewell => {
+            Step::GracefulClose => {
                 if self.accepts.outlives() {
                     // Closed a moment later: a request that was queued in this turn still names the socket.
                     self.accepts.cancel(cx, Kind::AcceptEmitter);
                 }
-                self.intake.tell_all_to_go(cx);
+                self.intake.half_close_all(cx);
                 self.accepts.cancel(cx, Kind::AcceptHttp);
                 self.clients.dismiss_clients(cx);
                 self.schedule_tick();
@@ -392,7 +392,7 @@ impl<I: Io> Worker<I> {
         let now_ns = cx.io.now_ns();
         let busy = cx.turn_bytes >= BUSY_BYTES || cx.hurry || self.is_asked(now_ns);
         let mut until_ns = cx.next_tick_ns;
-        let posts_wait = self.posts.is_waiting();
+        let posts_wait = self.egress.is_waiting();
         if cx.engine.has_dirty() || self.links.wants_to_send() || posts_wait {
             until_ns = until_ns.min(self.sent_ns + cx.latency_budget_ns());
         }
@@ -432,7 +432,7 @@ impl<I: Io> Worker<I> {
             || cx.mesh.is_busy()
             || self.links.ends() > 0
             || self.membership.has_orders(cx)
-            || shared.desk.has_replies(usize::from(cx.index))
+            || shared.control_port.has_replies(usize::from(cx.index))
             || (shared.stop() != Stop::No && cx.phase == Phase::Running)
             || shared.stop() == Stop::Now
             || (cx.phase == Phase::Drained && all_drained(cx))

@@ -3,12 +3,13 @@
 use super::{Heading, Run};
 use serde::{Deserialize, Serialize};
 
-/// Certificate of an analyzer. The messages themselves are in its journals.
+/// Run report of an analyzer. The messages themselves are in its journals.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Analyzer {
     /// Schema.
-    pub certificate: Heading,
+    #[serde(rename = "certificate")]
+    pub heading: Heading,
     /// When.
     pub run: Run,
     /// Analyzer id.
@@ -61,11 +62,11 @@ pub struct Journaled {
     pub streams: u64,
 }
 
-/// One journal, as it was when the certificate was written.
+/// One journal, as it was when the run report was written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JournalFile {
-    /// Path; a relative one counts from the certificate's directory.
+    /// Path; a relative one counts from the run report's directory.
     pub file: String,
     /// Names the journal, whatever its path: 32 hexadecimal digits.
     pub uuid: String,

@@ -3,12 +3,13 @@
 use super::{Fault, Heading, Run};
 use serde::{Deserialize, Serialize};
 
-/// Certificate of an emitter.
+/// Run report of an emitter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Emitter {
     /// Schema.
-    pub certificate: Heading,
+    #[serde(rename = "certificate")]
+    pub heading: Heading,
     /// When.
     pub run: Run,
     /// Emitter id.

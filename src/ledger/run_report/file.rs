@@ -1,4 +1,4 @@
-//! Certificates as files: never half written, and known to be writable before the run begins.
+//! Run reports as files: never half written, and known to be writable before the run begins.
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -93,9 +93,9 @@ mod tests {
 
     #[test]
     fn a_file_is_replaced_whole_and_nothing_stays_beside_it() {
-        let dir = dir("certificate");
+        let dir = dir("run-report");
         let path = dir.join("a.json");
-        check_writable("--certificate", &path).expect("writable");
+        check_writable("--report", &path).expect("writable");
         assert!(!path.exists(), "a check leaves nothing behind");
         write(&path, &[1, 2]).expect("written");
         write(&path, &[3]).expect("written again");
@@ -113,12 +113,10 @@ mod tests {
             (dir.clone(), "directory"),
             (PathBuf::from("/proc/a.json"), "cannot be written"),
         ] {
-            let error = check_writable("--certificate", &path).expect_err("not writable");
+            let error = check_writable("--report", &path).expect_err("not writable");
             let error = error.to_string();
             assert!(error.contains(cause), "{error}");
-            assert!(
-                error.contains("--certificate") && error.contains(path.to_str().expect("plain"))
-            );
+            assert!(error.contains("--report") && error.contains(path.to_str().expect("plain")));
         }
         fs::remove_dir_all(&dir).expect("removed");
     }

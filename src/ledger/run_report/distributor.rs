@@ -4,12 +4,13 @@ use super::{sha256_hex, Fault, Heading, Run};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Certificate of a distributor.
+/// Run report of a distributor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Distributor {
     /// Schema.
-    pub certificate: Heading,
+    #[serde(rename = "certificate")]
+    pub heading: Heading,
     /// When.
     pub run: Run,
     /// Random number of the run, 16 hexadecimal digits; native analyzers see it in every WELCOME.

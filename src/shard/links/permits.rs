@@ -1,13 +1,13 @@
-//! Places for those who have not spoken: connections on the analyzers' port that may be anybody.
+//! Permits for those who have not spoken: connections on the analyzers' port that may be anybody.
 //!
 //! ```text
 //! accept -> enter --> [oldest ......... newest] --> leave: has spoken, or is gone
 //!             `-> all taken: the oldest of a crowd goes, else the oldest of all
 //! ```
 //!
-//! They are apart from the places of analyzers, so that mute connections never keep an analyzer out:
+//! They are apart from the permits of analyzers, so that mute connections never keep an analyzer out:
 //! whoever comes gets in, and has until so many others came behind it to say its first word. An address
-//! that holds an eighth of all places is a crowd; where there is one, its own oldest go first. The places
+//! that holds an eighth of all permits is a crowd; where there is one, its own oldest go first. The permits
 //! outnumber the analyzers that can be served, so honest ones that come all at once do not push each other out.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,13 +15,13 @@ use std::net::IpAddr;
 
 use crate::slab::Slot;
 
-/// Places of a shard at least. 1,024 connections of about 1 KiB.
-const PLACES_MIN: usize = 1_024;
-/// An address with this part of the places is a crowd.
+/// Permits of a shard at least. 1,024 connections of about 1 KiB.
+const PERMITS_MIN: usize = 1_024;
+/// An address with this part of the permits is a crowd.
 const CROWD_PART: usize = 8;
 
 /// Nobody is pushed out sooner: what it has said may be in the kernel still. Until then up to twice as many
-/// wait as there are places.
+/// wait as there are permits.
 const GRACE_NS: u64 = 20_000_000;
 
 /// Where descriptors are short, who has said nothing for so long may go. Shorter, and a crowd at another port would
@@ -39,7 +39,7 @@ struct Waiting {
 }
 
 /// The connections of a shard that have not spoken.
-pub(super) struct Places {
+pub(super) struct Permits {
     most: usize,
     /// Of one address; 0: no limit of its own.
     address_most: usize,
@@ -49,16 +49,16 @@ pub(super) struct Places {
     of_address: BTreeMap<Option<IpAddr>, BTreeSet<Turn>>,
 }
 
-/// Places for a shard that can serve so many analyzers.
-pub(super) fn places_of(analyzers_max: usize) -> usize {
-    PLACES_MIN.max(2 * analyzers_max)
+/// Permits for a shard that can serve so many analyzers.
+pub(super) fn permits_of(analyzers_max: usize) -> usize {
+    PERMITS_MIN.max(2 * analyzers_max)
 }
 
-impl Places {
+impl Permits {
     /// `address_most` is the limit of connections of one address; 0: none.
-    pub(super) fn new(most: usize, address_most: usize) -> Places {
+    pub(super) fn new(most: usize, address_most: usize) -> Permits {
         assert!(most > 0);
-        Places {
+        Permits {
             most,
             address_most,
             entered: 0,
@@ -78,7 +78,7 @@ impl Places {
     }
 
     /// Who has to go before one more of this address can enter.
-    pub(super) fn to_go(&self, address: Option<IpAddr>, now_ns: u64) -> Option<Slot> {
+    pub(super) fn to_displace(&self, address: Option<IpAddr>, now_ns: u64) -> Option<Slot> {
         let own = self.of_address.get(&address);
         let own_full = own.filter(|own| self.address_most > 0 && own.len() >= self.address_most);
         let turn = match own_full {
@@ -99,7 +99,7 @@ impl Places {
             .filter(|turns| turns.len() * CROWD_PART >= self.most)
             .max_by_key(|turns| turns.len());
         let oldest = crowd.map_or(self.waiting.keys().next(), BTreeSet::first);
-        *oldest.expect("called when all places are taken")
+        *oldest.expect("called when all permits are taken")
     }
 
     /// Who has waited longest, if that is so long that an honest analyzer would have spoken.
@@ -153,13 +153,13 @@ mod tests {
         Some(IpAddr::from(n.to_be_bytes()))
     }
 
-    /// Places with one connection of each address, in this order.
-    fn taken(places: &mut Places, addresses: impl Iterator<Item = u32>) -> Vec<Slot> {
+    /// Permits with one connection of each address, in this order.
+    fn taken(permits: &mut Permits, addresses: impl Iterator<Item = u32>) -> Vec<Slot> {
         let mut slab = Slab::new();
         addresses
             .map(|address| {
                 let slot = slab.insert(());
-                places.enter(slot, at(address), 0);
+                permits.enter(slot, at(address), 0);
                 slot
             })
             .collect()
@@ -167,47 +167,51 @@ mod tests {
 
     #[test]
     fn the_oldest_goes_when_all_places_are_taken() {
-        let mut places = Places::new(100, 0);
-        let slots = taken(&mut places, 0..99);
-        assert_eq!(places.to_go(at(500), LATER), None);
+        let mut permits = Permits::new(100, 0);
+        let slots = taken(&mut permits, 0..99);
+        assert_eq!(permits.to_displace(at(500), LATER), None);
         let mut slab = Slab::new();
-        let turn = places.enter(slab.insert(()), at(99), 0);
-        assert_eq!(places.to_go(at(500), LATER), Some(slots[0]));
-        assert!(places.is_short());
-        places.leave(turn);
-        places.leave(turn);
-        assert_eq!(places.to_go(at(500), LATER), None, "there is one again");
-        assert_eq!(places.slots(), slots);
+        let turn = permits.enter(slab.insert(()), at(99), 0);
+        assert_eq!(permits.to_displace(at(500), LATER), Some(slots[0]));
+        assert!(permits.is_short());
+        permits.leave(turn);
+        permits.leave(turn);
+        assert_eq!(
+            permits.to_displace(at(500), LATER),
+            None,
+            "there is one again"
+        );
+        assert_eq!(permits.slots(), slots);
     }
 
     #[test]
     fn where_one_address_has_a_crowd_its_own_oldest_goes() {
-        let mut places = Places::new(100, 0);
-        let slots = taken(&mut places, (0..40).chain([7; 60]));
-        assert_eq!(places.to_go(at(500), LATER), Some(slots[7]));
+        let mut permits = Permits::new(100, 0);
+        let slots = taken(&mut permits, (0..40).chain([7; 60]));
+        assert_eq!(permits.to_displace(at(500), LATER), Some(slots[7]));
     }
 
     #[test]
     fn an_address_has_no_more_places_than_connections() {
-        let mut places = Places::new(100, 3);
-        let slots = taken(&mut places, [1, 2, 2, 2].into_iter());
-        assert_eq!(places.to_go(at(1), LATER), None);
-        assert_eq!(places.to_go(at(2), LATER), Some(slots[1]));
+        let mut permits = Permits::new(100, 3);
+        let slots = taken(&mut permits, [1, 2, 2, 2].into_iter());
+        assert_eq!(permits.to_displace(at(1), LATER), None);
+        assert_eq!(permits.to_displace(at(2), LATER), Some(slots[1]));
     }
 
     #[test]
     fn who_has_just_come_has_time_to_be_read_but_not_without_bound() {
-        let mut places = Places::new(100, 0);
-        taken(&mut places, 0..100);
-        assert_eq!(places.to_go(at(500), GRACE_NS - 1), None);
-        assert!(places.to_go(at(500), GRACE_NS).is_some());
-        taken(&mut places, 100..200);
-        assert!(places.to_go(at(500), 0).is_some());
+        let mut permits = Permits::new(100, 0);
+        taken(&mut permits, 0..100);
+        assert_eq!(permits.to_displace(at(500), GRACE_NS - 1), None);
+        assert!(permits.to_displace(at(500), GRACE_NS).is_some());
+        taken(&mut permits, 100..200);
+        assert!(permits.to_displace(at(500), 0).is_some());
     }
 
     #[test]
     fn all_analyzers_that_can_be_served_may_come_at_once() {
-        assert_eq!(places_of(86), 1_024);
-        assert!(places_of(4_000) >= 2 * 4_000);
+        assert_eq!(permits_of(86), 1_024);
+        assert!(permits_of(4_000) >= 2 * 4_000);
     }
 }
