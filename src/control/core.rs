@@ -1,96 +1,29 @@
-//! What all threads of the control side share.
+//! What all tasks of the control side share.
 //!
 //! ```text
-//! control thread    questions of the shards, steps of the event streams   --.
-//! admin thread      POST /admin/... that came by a shard                  --+--> Core --> Deck (orders)
-//! connections       the admin listener, one thread each                   --+        '-> State
-//! checks            health of analyzers over HTTP, one thread each        --+
-//! ramps             a step each 100 ms                                    --'
+//! questions.rs   what the shards ask; event streams   --.
+//! listener.rs    the admin listener                   --+--> Core --> Deck    orders to the shards
+//! health/        analyzers over HTTP                  --+        `--> State   what is shown, made of their reports
+//! lib.rs         a step of the ramps each 100 ms      --'
 //! ```
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
+use crate::deck::Deck;
 use crate::executor::bell::{Bell, News};
+use crate::health::checks::Checks;
 use crate::health::ramps::Ramps;
-use crate::health::Checks;
+use crate::lock::lock;
+use crate::settings::{Reloader, Settings, TapSource};
 use crate::view::state::State;
-use crate::{Reloader, Settings, TapSource};
 use weir_config::{Cors, Hosts, Stranger, Token};
 use weir_engine::Order;
 use weir_ledger::run_report::Stamp;
-use weir_shard::{HttpTarget, Operator, OrderRefused, RefusedCounts, RefusedPackets, ShardReport};
 
 /// A state that is older than this is made anew before it is shown.
 const FRESH_NS: u64 = 150_000_000;
-
-/// What controls the shards; [`Operator`], or a fake of a test.
-pub trait Deck: Send + Sync {
-    /// As [`Operator::reports`].
-    fn reports(&self) -> Vec<ShardReport>;
-    /// As [`Operator::order`].
-    ///
-    /// # Errors
-    /// As there.
-    fn order(&self, order: Order) -> Result<u64, OrderRefused>;
-    /// As [`Operator::http_up`].
-    ///
-    /// # Errors
-    /// As there.
-    fn http_up(&self, target: HttpTarget, weight: f64) -> Result<u64, OrderRefused>;
-    /// As [`Operator::http_down`].
-    ///
-    /// # Errors
-    /// As there.
-    fn http_down(&self, generation: u64) -> Result<u64, OrderRefused>;
-    /// As [`Operator::http_move`].
-    fn http_move(&self, generation: u64, target: HttpTarget);
-    /// As [`Operator::claim`].
-    fn claim(&self, _id: &Arc<str>, _endpoint: String) -> Option<String> {
-        None
-    }
-    /// As [`Operator::unclaim`].
-    fn unclaim(&self, _id: &str) {}
-    /// As [`Operator::refused_counts`].
-    fn refused_counts(&self) -> RefusedCounts {
-        RefusedCounts::default()
-    }
-    /// As [`Operator::refused`].
-    fn refused(&self) -> RefusedPackets {
-        RefusedPackets::default()
-    }
-}
-
-impl Deck for Operator {
-    fn reports(&self) -> Vec<ShardReport> {
-        Operator::reports(self)
-    }
-    fn order(&self, order: Order) -> Result<u64, OrderRefused> {
-        Operator::order(self, order)
-    }
-    fn http_up(&self, target: HttpTarget, weight: f64) -> Result<u64, OrderRefused> {
-        Operator::http_up(self, target, weight)
-    }
-    fn http_down(&self, generation: u64) -> Result<u64, OrderRefused> {
-        Operator::http_down(self, generation)
-    }
-    fn http_move(&self, generation: u64, target: HttpTarget) {
-        Operator::http_move(self, generation, target);
-    }
-    fn claim(&self, id: &Arc<str>, endpoint: String) -> Option<String> {
-        Operator::claim(self, id, endpoint)
-    }
-    fn unclaim(&self, id: &str) {
-        Operator::unclaim(self, id);
-    }
-    fn refused_counts(&self) -> RefusedCounts {
-        Operator::refused_counts(self)
-    }
-    fn refused(&self) -> RefusedPackets {
-        Operator::refused(self)
-    }
-}
 
 /// See the head of this file.
 pub struct Core {
@@ -115,11 +48,6 @@ pub struct Core {
     state: Mutex<State>,
     draining: AtomicBool,
     over: AtomicBool,
-}
-
-/// Locks; a thread that panicked has left nothing half done that matters here.
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a reload may change.

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use crate::core::{lock, Deck};
+use crate::deck::Deck;
+use crate::lock::lock;
 use crate::view::state::State;
 use weir_engine::{
     Account, Balance, Ended, Entry, LaneReport, LinkEpoch, Order, OrderError, Reach, Roster,

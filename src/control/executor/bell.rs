@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Poll, Wake, Waker};
 
-use crate::core::lock;
+use crate::lock::lock;
 
 /// What there is to look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

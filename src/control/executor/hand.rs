@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::Builder;
 
 use super::bell::{Bell, News};
-use crate::core::lock;
+use crate::lock::lock;
 
 /// Work that waits for the hand; each task has one piece at most.
 const JOBS_MAX: usize = 512;

@@ -8,17 +8,19 @@
 //! ```
 //!
 //! Nothing that may wait for another thread or a disk runs here: it would hold up everybody. docs/adr/0044.
+//! bell.rs wakes tasks, hand.rs waits for them, socket.rs is their socket, time.rs their clock.
 
 pub mod bell;
 pub mod hand;
 pub mod socket;
+pub mod time;
 
 use std::cell::Cell;
 use std::future::{poll_fn, Future};
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::panic::AssertUnwindSafe;
-use std::pin::{pin, Pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::mpsc::sync_channel;
 use std::sync::Arc;
@@ -29,11 +31,11 @@ use std::time::Duration;
 use futures_lite::future::{or, FutureExt};
 use glommio::timer::Timer;
 use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
-use weir_clock::Limit;
 
 use self::bell::{Bell, News};
 use self::hand::Hand;
 use self::socket::Socket;
+use self::time::sleep;
 use crate::core::Core;
 
 /// Memory that glommio takes for file I/O; there is none here.
@@ -191,33 +193,6 @@ async fn alive<T>(bell: &Bell, heard: UnixStream, work: impl Future<Output = T>)
         }
     };
     or(work, hears).await
-}
-
-/// Not before this has passed.
-pub async fn sleep(time: Duration) {
-    Timer::new(time).await;
-}
-
-/// Lets all others have their turn. A task that is never pending would keep the executor from its sockets.
-pub async fn give_way() {
-    sleep(Duration::from_micros(1)).await;
-}
-
-/// What a future returns, if that comes within the limit: what has arrived counts, even if this process stood still
-/// meanwhile.
-pub async fn within<T>(limit: &mut Limit, future: impl Future<Output = T>) -> Option<T> {
-    let mut future = pin!(future);
-    while let Some(slice) = limit.slice() {
-        let done = async { Some(future.as_mut().await) };
-        let late = async {
-            sleep(slice).await;
-            None
-        };
-        if let Some(done) = or(done, late).await {
-            return Some(done);
-        }
-    }
-    None
 }
 
 #[cfg(test)]

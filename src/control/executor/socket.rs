@@ -12,7 +12,7 @@ use futures_lite::{AsyncRead, AsyncWrite};
 use glommio::net::TcpStream;
 use weir_clock::Limit;
 
-use super::within;
+use super::time::within;
 
 /// glommio 0.9 takes a socket that is there already in this form only. It looks at neither its family nor its state,
 /// so it takes Unix sockets as well, and those that listen.

@@ -5,10 +5,12 @@ use std::time::Instant;
 
 use futures_lite::future::yield_now;
 
+use super::time::within;
 use super::*;
-use crate::core::lock;
 use crate::fake::{Fake, FakeDeck};
-use crate::Settings;
+use crate::lock::lock;
+use crate::settings::Settings;
+use weir_clock::Limit;
 use weir_ledger::run_report::Stamp;
 
 fn core() -> Arc<Core> {

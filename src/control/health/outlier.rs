@@ -18,7 +18,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::view::row::{Kind, Row};
-use crate::view::snapshot::posts_of;
 use crate::view::state::State;
 
 /// When an analyzer is taken out for what it refuses, and for how long.
@@ -65,7 +64,7 @@ pub(super) struct Counts {
 impl Counts {
     /// As the newest reports have them.
     pub(super) fn of(state: &State, id: &str, generation: u64) -> Counts {
-        let posts = posts_of(state, id);
+        let posts = state.posts_now(id);
         let others = state.rows.iter().filter(|row| *row.id != *id);
         let tally = |row: &Row| {
             let posts = state.posts.of(&row.id);

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::resolver::{Resolver, Unresolved};
 use crate::executor::socket::Socket;
-use crate::executor::within;
+use crate::executor::time::within;
 use crate::http_api::http;
 use weir_clock::Limit;
 use weir_config::{Endpoint, OwnListeners};

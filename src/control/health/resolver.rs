@@ -14,9 +14,9 @@ use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::core::lock;
 use crate::executor::bell::{Bell, News};
-use crate::executor::within;
+use crate::executor::time::within;
+use crate::lock::lock;
 use weir_clock::Limit;
 
 /// Lookups under way at the same time, of all names.

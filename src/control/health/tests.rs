@@ -3,10 +3,15 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
 
+use super::probe::Probe;
+use super::resolver::Resolver;
 use super::*;
+use crate::executor::bell::Bell;
 use crate::executor::{self, tests::run_alone};
 use crate::fake::{Fake, FakeDeck};
+use crate::settings::Settings;
 use weir_config::Config;
 use weir_ledger::run_report::Stamp;
 

@@ -10,11 +10,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::checks::Checked;
 use super::outlier::{may_go, may_return, Counts};
 use super::ramps::Ramp;
-use super::Checked;
-use crate::core::{lock, Core};
-use crate::http_api::response::unix_ms;
+use crate::core::Core;
+use crate::lock::lock;
+use crate::view::json::unix_ms;
 use crate::view::state::State;
 use weir_engine::Reach;
 use weir_ledger::run_report::Stamp;

@@ -19,15 +19,18 @@ use serde::de::DeserializeOwned;
 use serde::Deserialize;
 use serde_json::{json, Value};
 
-use super::response::{percent_decoded, value, Ask, Response};
-use crate::core::{lock, Core};
+use super::response::Response;
+use crate::core::Core;
 use crate::executor::hand::aside;
 use crate::executor::Context;
 use crate::health;
 use crate::health::ramps::{Ramp, RAMP_MAX};
+use crate::lock::lock;
+use crate::view::json::value;
 use crate::view::snapshot::view;
 use weir_config::{Endpoint, HttpAnalyzer};
 use weir_engine::{Order, OrderError};
+use weir_http::{percent_decoded, Ask};
 use weir_ledger::run_report::Stamp;
 use weir_protocol::text::Time;
 use weir_protocol::WeightText;
@@ -458,7 +461,7 @@ mod tests {
     use super::*;
     use crate::core::Core;
     use crate::fake::{Fake, FakeDeck};
-    use crate::{Reloader, Settings};
+    use crate::settings::{Reloader, Settings};
     use weir_config::Config;
 
     struct File;

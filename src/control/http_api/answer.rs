@@ -11,12 +11,14 @@
 use serde_json::{json, Map, Value};
 
 use super::page;
-use super::response::{value, Ask, Response};
+use super::response::Response;
 use crate::view::exposition::Format;
+use crate::view::json::value;
 use crate::view::row::{HttpStatus, Kind, Row};
 use crate::view::state::State;
 use crate::view::{metrics, snapshot};
 use weir_engine::Entry;
+use weir_http::Ask;
 
 /// What may be asked here, beside `POST /logs`, which the shards answer themselves.
 const PATHS: [&str; 10] = [
@@ -170,7 +172,7 @@ fn stats(state: &State) -> Value {
             "shareBound": row.share.share_bound,
         });
         if row.kind == Kind::Http {
-            let (posts, now) = (state.posts.of(&row.id), snapshot::posts_of(state, &row.id));
+            let (posts, now) = (state.posts.of(&row.id), state.posts_now(&row.id));
             one["posts"] = json!({
                 "sent": posts.sent,
                 "failed": posts.failed,

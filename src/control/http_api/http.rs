@@ -10,8 +10,8 @@
 
 use std::io::{self, Read};
 
-use super::response::{Ask, Response};
-use weir_http::{http_date as date, HeadWriter, Limits, Reader, Step};
+use super::response::Response;
+use weir_http::{http_date as date, Ask, HeadWriter, Limits, Reader, Step};
 use weir_ledger::run_report::Stamp;
 
 /// Most bytes of a request or response before its body.

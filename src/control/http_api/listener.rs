@@ -22,14 +22,17 @@ use rustix::process::umask;
 use serde_json::json;
 
 use super::http::{self, Requests};
-use super::response::{Ask, Response};
-use super::token::is_carried;
+use super::response::Response;
+use super::token::{forbidden, may};
 use super::{admin, answer, streams};
 use crate::core::Core;
 use crate::executor::socket::{has_connection, Existing, Socket};
-use crate::executor::{give_way, sleep, within, Context};
-use crate::TapSource;
+use crate::executor::time::{give_way, sleep, within};
+use crate::executor::Context;
+use crate::settings::{AdminAt, TapSource};
+use crate::view::json::value;
 use weir_clock::Limit;
+use weir_http::Ask;
 use weir_ledger::run_report::Stamp;
 use weir_protocol::text;
 use weir_service::sockets::AdminSocket;
@@ -54,15 +57,6 @@ const SOCKET_MASK: u32 = 0o777 & !SOCKET_MODE;
 const TAP_RATE_MAX: u32 = 1000;
 /// How long a tap may last.
 const TAP_MAX: Duration = Duration::from_secs(3600);
-
-/// Where the admin API is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AdminAt {
-    /// A Unix socket; its permissions say who may.
-    Unix(PathBuf),
-    /// TCP; the token says who may.
-    Tcp(SocketAddr),
-}
 
 /// Bytes of answers to one TCP connection that the kernel takes; the rest waits here, [`PATIENCE`] at most.
 const UNREAD_BYTES: usize = 64 * 1024;
@@ -341,18 +335,6 @@ fn stranger(core: &Core, ask: &mut Ask) -> Option<Response> {
     (!is_probe).then(|| Response::error(403, ask, Stamp::now(), found))
 }
 
-/// The client has the token.
-pub fn may(core: &Core, ask: &Ask) -> bool {
-    let token = core.token();
-    token.is_some_and(|token| is_carried(&token, ask.header("authorization")))
-}
-
-/// It has not.
-pub fn forbidden(ask: &Ask) -> Response {
-    let text = "Authorization: the admin token is missing or wrong; allowed: Bearer and the text of --admin-token-file";
-    Response::error(401, ask, Stamp::now(), text).with("WWW-Authenticate", "Bearer")
-}
-
 async fn stream(core: &Core, ask: &Ask, connection: &mut Connection) -> io::Result<()> {
     let (response, first) = streams::head();
     let mut bytes = http::respond_chunked(&response, false);
@@ -436,7 +418,7 @@ async fn show(
                 break;
             }
             allowance -= 1.0;
-            let json = crate::http_api::response::value(message).to_string();
+            let json = value(message).to_string();
             let line = text::json_for_terminal(&json) + "\n";
             connection.write_all(&http::chunk(line.as_bytes())).await?;
         }

@@ -1,11 +1,11 @@
 //! The HTTP API: what the shards hand on from the public port, and the admin listener with `/admin/...`.
 //!
 //! ```text
-//! public port --> questions.rs --.     token.rs: may it?      .--> answer.rs   changes nothing; page.rs: GET /
-//!                                +--> Ask ------------------->+--> admin.rs    orders
-//! admin port --> listener.rs ----'                            `--> streams.rs  GET /events
+//! public port --> questions.rs --.     token.rs: may it?     .--> answer.rs    changes nothing; page.rs: GET /
+//!                                +--> Ask ------------------>+--> admin.rs     orders
+//! admin port --> listener.rs ----'                           `--> streams.rs   GET /events
 //!
-//! response.rs   what they answer      http.rs   its bytes      client.rs   the other side: `weir ctl`, `weir top`
+//! response.rs   what they answer     http.rs   its bytes     client.rs   the other side: `weir ctl`, `weir top`
 //! ```
 
 pub mod admin;

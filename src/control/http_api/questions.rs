@@ -13,11 +13,14 @@ use std::time::Instant;
 
 use futures_lite::future::or;
 
-use super::response::{Ask, Response};
+use super::response::Response;
 use super::streams::{self, Part, Streams};
-use super::{admin, answer, http, listener};
+use super::token::{forbidden, may};
+use super::{admin, answer, http};
 use crate::executor::bell::News;
-use crate::executor::{give_way, sleep, Context};
+use crate::executor::time::{give_way, sleep};
+use crate::executor::Context;
+use weir_http::Ask;
 use weir_ledger::run_report::Stamp;
 use weir_shard::{Operator, Question};
 
@@ -153,8 +156,8 @@ impl Questions {
                 ask.path
             );
             Some(Response::error(404, &ask, Stamp::now(), text))
-        } else if !listener::may(core, &ask) {
-            Some(listener::forbidden(&ask))
+        } else if !may(core, &ask) {
+            Some(forbidden(&ask))
         } else if self.orders.get() >= ORDERS_MAX {
             let text = format!("orders: {ORDERS_MAX} wait, which is the most");
             let response = Response::error(503, &ask, Stamp::now(), text);

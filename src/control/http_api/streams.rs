@@ -12,9 +12,11 @@
 use std::time::Duration;
 
 use super::http;
-use super::response::{value, Ask, Response};
+use super::response::Response;
+use crate::view::json::value;
 use crate::view::snapshot::view;
 use crate::view::state::State;
+use weir_http::Ask;
 
 /// Streams at once; beyond, 503.
 pub const STREAMS_MAX: usize = 32;

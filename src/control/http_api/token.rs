@@ -1,9 +1,25 @@
 //! Who may change anything: the admin token, see [`Token`].
 
+use super::response::Response;
+use crate::core::Core;
 use weir_config::Token;
+use weir_http::Ask;
+use weir_ledger::run_report::Stamp;
+
+/// The client has the token.
+pub fn may(core: &Core, ask: &Ask) -> bool {
+    let token = core.token();
+    token.is_some_and(|token| is_carried(&token, ask.header("authorization")))
+}
+
+/// It has not.
+pub fn forbidden(ask: &Ask) -> Response {
+    let text = "Authorization: the admin token is missing or wrong; allowed: Bearer and the text of --admin-token-file";
+    Response::error(401, ask, Stamp::now(), text).with("WWW-Authenticate", "Bearer")
+}
 
 /// Whether a request carries the token, as `Authorization: Bearer ...`.
-pub fn is_carried(token: &Token, authorization: Option<&str>) -> bool {
+fn is_carried(token: &Token, authorization: Option<&str>) -> bool {
     let given = authorization.and_then(|value| {
         let (scheme, given) = value.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| given.trim())

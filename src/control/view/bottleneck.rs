@@ -1,12 +1,9 @@
 //! What slows everything down, in one plain sentence; the worst first.
 
 use super::row::Standing;
-use super::state::State;
+use super::state::{State, NOBODY};
 use weir_protocol::text::Field;
 
-/// Nobody can be given anything.
-pub const NOBODY: &str =
-    "no analyzer is connected that takes messages: they wait, and emitters with them";
 /// Part of the last ten seconds that receiving may stand still before it is worth a sentence.
 const STALLED_PART_MIN: f64 = 0.05;
 /// Part of the last seconds that a loop may be busy.

@@ -10,9 +10,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::row::{Row, Standing};
-use super::state::name_of;
-use crate::http_api::response::iso_ms;
+use super::json::iso_ms;
+use super::row::{name_of, Row, Standing};
 use weir_engine::LinkEpoch;
 use weir_ledger::run_report::Stamp;
 use weir_protocol::WeightText;

@@ -1,5 +1,6 @@
-//! What is shown of an analyzer, and of all: the shapes of the answers, which `state.rs` fills in.
+//! What is shown of an analyzer, and of all: the shapes of the answers, which `note.rs` fills in.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -196,4 +197,10 @@ pub struct Totals {
     pub links: usize,
     /// HTTP clients connected.
     pub http_connections: usize,
+}
+
+/// Name of an analyzer by its number; the number itself when it came and went between two looks.
+pub(super) fn name_of(names: &BTreeMap<u32, Arc<str>>, analyzer: u32) -> Arc<str> {
+    let name = names.get(&analyzer);
+    name.map_or_else(|| analyzer.to_string().into(), Arc::clone)
 }

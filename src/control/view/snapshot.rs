@@ -2,9 +2,8 @@
 
 use serde_json::{json, Value};
 
+use super::json::{iso_ms, value};
 use super::state::State;
-use crate::http_api::response::{iso_ms, value};
-use weir_shard::HttpAnalyzerReport;
 
 /// Everything, without events.
 pub fn view(state: &State) -> Value {
@@ -73,24 +72,4 @@ pub fn shards(state: &State) -> Value {
             .map(shard)
             .collect::<Vec<_>>(),
     )
-}
-
-/// POSTs to an analyzer over HTTP since it came in, all shards added up; since the start: [`State::posts`].
-pub fn posts_of(state: &State, id: &str) -> HttpAnalyzerReport {
-    let analyzer = state.entry(id).map(|entry| entry.analyzer);
-    let reports = state.reports.iter();
-    let posts = reports.flat_map(|report| &report.http_analyzers);
-    let mine = posts.filter(|posts| Some(posts.analyzer) == analyzer);
-    mine.fold(HttpAnalyzerReport::default(), |sum, one| {
-        HttpAnalyzerReport {
-            analyzer: one.analyzer,
-            connections: sum.connections + one.connections,
-            in_flight: sum.in_flight + one.in_flight,
-            posts: sum.posts + one.posts,
-            failures: sum.failures + one.failures,
-            consecutive_failures: sum.consecutive_failures.max(one.consecutive_failures),
-            acked: sum.acked + one.acked,
-            refused: sum.refused + one.refused,
-        }
-    })
 }
