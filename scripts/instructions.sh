@@ -19,7 +19,7 @@ free of start-up, divided by 32,000 it is the cost of a message. The pieces, see
   ingest     frame, choice, copy into a batch      cycle    the same, sent and ACKed in batches of 64
   compact    cycle towards reference clients       copy     the copy of 256 B alone
 
-What is compiled is src/engine and src/protocol, optimised as packages are, below target/instructions: seconds, not
+What is compiled is src/engine and what it stands on, optimised as packages are, below target/instructions: seconds, not
 minutes. Counts depend on compiler, C library and the CPU that valgrind
 shows. The baseline names them: with the same ones a piece may cost 5 % more than recorded, with others 25 %.
 Record after a change that is meant to cost or to save, and say so in the commit.

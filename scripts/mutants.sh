@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Mutation tests of the engine: breaks src/engine or src/protocol in one place at a time and sees
+# Mutation tests of the engine: breaks src/engine, src/sink or src/protocol in one place at a time and sees
 # whether a test notices. Needs cargo-mutants. Arguments go to it:
 #
 # Usage:
@@ -20,7 +20,7 @@ dir=${MUTANTS_DIR:-target/mutants}
 # clock, which says little on a busy machine. A test that is ended so counts as one that failed.
 ulimit -v $((6 << 20)) -t 60
 mutants() {
-    nice -n 15 cargo mutants -p weir-protocol -p weir-engine --test-package weir-protocol,weir-engine,weir-http \
+    nice -n 15 cargo mutants -p weir-protocol -p weir-sink -p weir-engine --test-package weir-protocol,weir-sink,weir-engine,weir-http \
         --output "$dir" "$@"
 }
 # cargo-mutants says 2 when some live, 3 when some did not end.

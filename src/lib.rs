@@ -4,6 +4,7 @@
 //!
 //! - [`protocol`]: wire formats, pure; and what lies in a lane
 //! - [`source`]: what emitters speak: received bytes to elements; pure
+//! - [`sink`]: what analyzers speak, what follows from that, and their words; pure
 //! - [`clock`]: the clocks, and the time by which peers are judged
 //! - [`http`]: requests, responses, JSON packets; pure
 //! - [`engine`]: decisions: routing, batches, ledger; no I/O, no clock
@@ -40,6 +41,7 @@ pub use weir_runtime as runtime;
 pub use weir_service as service;
 pub use weir_shard as shard;
 pub use weir_sim as sim;
+pub use weir_sink as sink;
 pub use weir_source as source;
 pub use weir_streams as streams;
 pub use weir_streams::out;

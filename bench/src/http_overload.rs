@@ -10,8 +10,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use weir::protocol::control::{encode_ack, encode_first_weight};
-use weir::protocol::Dialect;
+use weir::sink::Dialect;
+use weir::sink::{encode_ack, encode_first_weight};
 
 use crate::check::SequenceSet;
 use crate::child::{System, SystemArgs, UnderTest};

@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use hdrhistogram::Histogram;
 use weir::clock::monotonic_ns;
-use weir::protocol::control::{encode_first_weight, encode_weight};
-use weir::protocol::Dialect;
 use weir::runtime::Distributor;
+use weir::sink::Dialect;
+use weir::sink::{encode_first_weight, encode_weight};
 
 use crate::check::nanosecond_histogram;
 use crate::children::{self, Group};

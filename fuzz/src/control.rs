@@ -1,12 +1,12 @@
-//! Control streams of all dialects: in any split the same words, and those that section 3 and 5 of
+//! Control streams of all sinks: in any split the same words; of all dialects also those that section 3 and 5 of
 //! `docs/PROTOCOL.md` say.
 //!
 //! Input: u8 dialect, u16 split, stream.
 
-use weir::protocol::control::{
-    encode_ack, encode_drain, encode_goodbye, encode_weight, Control, ControlDecoder, ControlError,
+use weir::sink::{
+    encode_ack, encode_drain, encode_goodbye, encode_weight, Control, ControlError, Decoder,
+    Dialect, Sink,
 };
-use weir::protocol::Dialect;
 
 use super::input::{pieces, Input};
 
@@ -38,20 +38,20 @@ pub fn run(data: &[u8]) {
     let seed = input.u16();
     let stream = input.rest();
     let expected = model(dialect, stream);
-    assert_eq!(hear(dialect, &[stream]), expected, "{dialect}, whole");
-    assert_eq!(
-        hear(dialect, &pieces(stream, seed)),
-        expected,
-        "{dialect}, {seed}"
-    );
+    let sink = Sink::from(dialect);
+    assert_eq!(hear(sink, &[stream]), expected, "{dialect}, whole");
+    for sink in Sink::ALL.iter().copied() {
+        let whole = hear(sink, &[stream]);
+        assert_eq!(hear(sink, &pieces(stream, seed)), whole, "{sink}, {seed}");
+    }
     assert_eq!(
         said_again(dialect, &expected.words),
         canonical(dialect, stream, &expected)
     );
 }
 
-fn hear(dialect: Dialect, pieces: &[&[u8]]) -> Heard {
-    let mut decoder = ControlDecoder::new(dialect);
+fn hear(sink: Sink, pieces: &[&[u8]]) -> Heard {
+    let mut decoder = Decoder::new(sink);
     let mut words = Vec::new();
     for piece in pieces {
         let mut rest = *piece;

@@ -4,10 +4,9 @@
 //! Input: u8 pinned dialect, u16 split, u8 silence, u8 silence, u8 deadline (each: after so many
 //! bytes), stream.
 
-use weir::protocol::control::encode_first_weight;
-use weir::protocol::detect::{DetectError, Detection, Detector};
 use weir::protocol::foreign::{self, Foreign};
-use weir::protocol::Dialect;
+use weir::sink::detect::{DetectError, Detection, Detector};
+use weir::sink::{encode_first_weight, Dialect, Sink};
 
 use super::input::{pieces, Input};
 
@@ -104,13 +103,18 @@ fn answer(
 ) -> Option<Answer> {
     Some(match found {
         Ok(Detection::NeedMore) => return None,
-        Ok(Detection::Native) => Answer::Native {
-            rest: rest.to_vec(),
-        },
-        Ok(Detection::Reference { dialect, weight }) => Answer::Reference {
-            dialect,
+        Ok(Detection::Analyzer { sink, weight: None }) => {
+            assert_eq!(sink, Sink::Native, "who greets");
+            let rest = rest.to_vec();
+            Answer::Native { rest }
+        }
+        Ok(Detection::Analyzer {
+            sink,
+            weight: Some(weight),
+        }) => Answer::Reference {
+            dialect: sink.dialect().expect("it connected"),
             weight: weight.to_bits(),
-            rest: [detector.replay(dialect), rest].concat(),
+            rest: [detector.replay(sink), rest].concat(),
         },
         Err(DetectError::Incomplete { bytes }) => Answer::Incomplete { bytes },
         Err(_) => Answer::Refused,

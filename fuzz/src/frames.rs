@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use weir::engine::{
     Engine, EngineConfig, Entry, Ingest, LaneId, LinkEpoch, Memory, OnSlow, Reach, Reason, Roster,
-    VecMemory,
+    Sink, VecMemory,
 };
 use weir::engine::{Protocol, SourceError};
 use weir::protocol::frame::FrameError;
@@ -98,6 +98,7 @@ impl Bench {
             draining: false,
             pinned: false,
             ejected: false,
+            sink: Sink::Compact,
             reach: Reach::SingleLink { home: 0, epoch },
         };
         let roster = Roster {

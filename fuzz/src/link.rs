@@ -7,8 +7,7 @@
 use std::collections::VecDeque;
 
 use weir::engine::{Link, Stall};
-use weir::protocol::control::{encode_ack, resolve_ack, AckStep, Control, UNACKED_MESSAGES_MAX};
-use weir::protocol::Dialect;
+use weir::sink::{encode_ack, AckStep, Control, Dialect, Sink, UNACKED_MESSAGES_MAX};
 
 use super::control::DIALECTS;
 use super::input::Input;
@@ -55,7 +54,7 @@ impl Bench {
     fn new(dialect: Dialect) -> Bench {
         Bench {
             dialect,
-            link: Link::new(dialect, 0),
+            link: Link::new(dialect.into(), 0),
             now_ns: 0,
             runs: VecDeque::new(),
             sent: 0,
@@ -157,7 +156,9 @@ impl Bench {
     /// Gives the link a number, and checks what it makes of it.
     fn ack(&mut self, raw: u64) -> Result<bool, ()> {
         let meaning = meaning(self.dialect, raw, self.acked, self.sent);
-        let resolved = resolve_ack(self.dialect, raw, self.acked, self.sent).map_err(|_| ());
+        let numbers = Sink::from(self.dialect).facts().acks.numbers();
+        let resolved = numbers.resolve(raw, self.acked, self.sent);
+        let resolved = resolved.map_err(|_| ());
         assert_eq!(
             resolved, meaning,
             "{} {raw}: {} of {}",

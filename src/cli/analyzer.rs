@@ -3,7 +3,7 @@
 use super::values;
 use crate::client::{analyzer, automatic_id, stop_on_eof, stop_on_signals};
 use crate::config::token_text;
-use crate::protocol::Dialect;
+use crate::sink::Dialect;
 use crate::streams;
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -29,7 +29,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use weir_ledger::journal::Journal;
-use weir_protocol::{detect, Dialect, WeightText};
+use weir_protocol::WeightText;
+use weir_sink::{detect, Dialect};
 
 /// How often the supervisor looks at its links.
 const SUPERVISE_EVERY: Duration = Duration::from_millis(10);

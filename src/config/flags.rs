@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use log::LevelFilter;
 use weir_engine::OnSlow;
-use weir_protocol::Dialect;
+use weir_sink::Dialect;
 
 use crate::{values, Accept, Admin, RateLimit};
 

@@ -42,9 +42,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, FromArgMatches};
 use log::LevelFilter;
 use weir_engine::{EngineConfig, OnSlow};
-use weir_protocol::control::UNACKED_MESSAGES_MAX;
 use weir_protocol::frame::{FRAME_BYTES_MAX_DEFAULT, FRAME_HEADER_BYTES};
-use weir_protocol::Dialect;
+use weir_sink::{Dialect, UNACKED_MESSAGES_MAX};
 
 use settings::{settings, Reported};
 

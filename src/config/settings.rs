@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use weir_engine::OnSlow;
-use weir_protocol::Dialect;
+use weir_sink::Dialect;
 
 use crate::{Accept, Admin, AllowList, Cors, Hosts, HttpAnalyzer, RateLimit, Token};
 

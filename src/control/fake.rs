@@ -7,7 +7,7 @@ use crate::deck::Deck;
 use crate::lock::lock;
 use crate::view::state::State;
 use weir_engine::{
-    Account, Balance, Ended, Entry, LaneReport, LinkEpoch, Order, OrderError, Reach, Roster,
+    Account, Balance, Ended, Entry, LaneReport, LinkEpoch, Order, OrderError, Reach, Roster, Sink,
 };
 use weir_ledger::run_report::Stamp;
 use weir_shard::{HttpTarget, OrderRefused, ShardReport};
@@ -58,6 +58,7 @@ impl Fake {
                 draining: false,
                 pinned: false,
                 ejected: false,
+                sink: Sink::Native,
                 reach: Reach::LinkPerShard,
             });
         });
@@ -209,6 +210,7 @@ impl Deck for Arc<FakeDeck> {
                     draining: false,
                     pinned: false,
                     ejected: false,
+                    sink: Sink::Http,
                     reach: Reach::Http {
                         generation: *generation,
                     },

@@ -217,7 +217,7 @@ impl<M: Memory> Engine<M> {
 mod tests {
     use super::*;
     use crate::EMITTERS_PORT;
-    use crate::{EngineConfig, Entry, LinkEpoch, OnSlow, Reach, Roster, VecMemory, Window};
+    use crate::{EngineConfig, Entry, LinkEpoch, OnSlow, Reach, Roster, Sink, VecMemory, Window};
 
     const FRAME: [u8; 5] = [0, 0, 0, 5, 3];
 
@@ -250,6 +250,7 @@ mod tests {
             draining: false,
             pinned: false,
             ejected: false,
+            sink: Sink::Native,
             reach: Reach::LinkPerShard,
         });
         let roster = Roster {

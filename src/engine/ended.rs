@@ -64,7 +64,7 @@ impl EndedList {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Engine, EngineConfig, Entry, Ingest, OnSlow, Reach, Roster, VecMemory};
+    use crate::{Engine, EngineConfig, Entry, Ingest, OnSlow, Reach, Roster, Sink, VecMemory};
     use crate::{Window, EMITTERS_PORT};
 
     /// A roster of native analyzers, numbered from 0, each with the link of that count.
@@ -76,6 +76,7 @@ mod tests {
             draining: false,
             pinned: false,
             ejected: false,
+            sink: Sink::Native,
             reach: Reach::LinkPerShard,
         });
         Roster {

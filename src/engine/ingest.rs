@@ -373,6 +373,7 @@ mod tests {
                 draining: false,
                 pinned: false,
                 ejected: false,
+                sink: reach.a_sink(),
                 reach,
             }],
         };

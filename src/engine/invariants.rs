@@ -103,7 +103,7 @@ impl<M: Memory> Engine<M> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{EngineConfig, LaneId, LinkEpoch, OnSlow, Reach, Roster, VecMemory};
+    use crate::{EngineConfig, LaneId, LinkEpoch, OnSlow, Reach, Roster, Sink, VecMemory};
     use crate::{Entry, Ingest, EMITTERS_PORT};
     use weir_protocol::{frame, Form};
 
@@ -130,6 +130,7 @@ mod tests {
             draining: false,
             pinned: false,
             ejected: false,
+            sink: Sink::Compact,
             reach: Reach::SingleLink {
                 home: 0,
                 epoch: LinkEpoch::new(0, u64::from(analyzer) + 1),

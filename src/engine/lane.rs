@@ -29,7 +29,8 @@ mod parts;
 mod read;
 
 use parts::{Cursor, OpenBatch, Segment};
-pub(super) use parts::{LaneSetup, LaneUnit, Layout};
+pub(super) use parts::{LaneSetup, LaneUnit};
+pub(super) use weir_sink::Layout;
 
 const HEADER_BYTES: u32 = BATCH_HEADER_BYTES as u32;
 const RECORD_HEAD_BYTES: u32 = RECORD_COUNT_BYTES as u32;

@@ -6,7 +6,7 @@ use super::accounts::LaneDue;
 use super::counters::Reason;
 use super::ended::Ended;
 use super::forms::Forms;
-use super::lane::{Lane, LaneSetup, Layout};
+use super::lane::{Lane, LaneSetup};
 use super::roster::{Entry, Reach, Roster};
 use super::shard::{lane_id, Engine, LaneSlot, LaneState, Window};
 use super::tree::LEAF_COUNT_MAX;
@@ -14,7 +14,7 @@ use super::{room, LaneId, LinkEpoch, Memory};
 
 impl<M: Memory> Engine<M> {
     /// Takes over a roster, unless it is older than the present one. `own_link` names this shard's
-    /// link of a native analyzer, and what it wants un-ACKed at most, if it has one.
+    /// link of an analyzer that has one to each, and what it wants un-ACKed at most, if it has one.
     pub fn apply_roster(
         &mut self,
         roster: &Roster,
@@ -41,15 +41,10 @@ impl<M: Memory> Engine<M> {
             if self.tombstones.contains(epoch) {
                 continue;
             }
-            let layout = match entry.reach {
-                Reach::LinkPerShard => Layout::Batches,
-                Reach::SingleLink { .. } => Layout::Frames,
-                Reach::Http { .. } => Layout::Records,
-            };
             let setup = LaneSetup {
                 shard: self.config.shard,
                 epoch,
-                layout,
+                layout: entry.sink.facts().layout,
             };
             if lanes_left == 0 {
                 self.counters.count(Reason::TooManyAnalyzers);

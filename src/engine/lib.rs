@@ -69,6 +69,7 @@ pub use shard::{
 };
 pub use units::{Unit, UnitRefused};
 pub use weir_protocol::memory::{BufferId, Memory, Span, VecMemory};
+pub use weir_sink::Sink;
 pub use weir_source::{Protocol, SourceError, EMITTERS_PORT};
 
 /// One shard's queue towards one analyzer: a leaf of the tree and the batches that it retains.

@@ -11,12 +11,11 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use weir_protocol::control::{resolve_ack, AckBeyond, AckStep, ControlDecoder, ControlError};
-use weir_protocol::Dialect;
+use weir_sink::{AckBeyond, AckNumbers, AckStep, ControlError, Decoder, Sink};
 
-/// Before the first ACK of a reference client nobody knows how many messages it collects.
+/// Before the first ACK of an analyzer that keeps remainders nobody knows how many messages it collects.
 const STRIDE_UNKNOWN: u64 = 1024;
-/// A reference client that ACKs every message may still pause for this many.
+/// One that ACKs every message may still pause for this many.
 const STRIDE_MIN: u64 = 64;
 
 /// Why a link must be closed. Recovered by re-routing what it has not ACKed.
@@ -24,7 +23,7 @@ const STRIDE_MIN: u64 = 64;
 pub enum LinkError {
     /// It ACKed what it never got.
     Ack(AckBeyond),
-    /// It sent a word that its dialect does not have.
+    /// It sent a word that its sink does not have.
     Control(ControlError),
 }
 
@@ -69,8 +68,10 @@ struct Owner {
 /// Numbering and ACK state of one connection.
 #[derive(Clone)]
 pub struct Link {
-    dialect: Dialect,
-    decoder: ControlDecoder,
+    sink: Sink,
+    numbers: AckNumbers,
+    keeps_remainder: bool,
+    decoder: Decoder,
     submitted: u64,
     /// A message was submitted in part.
     begun: bool,
@@ -91,11 +92,14 @@ pub struct Link {
 }
 
 impl Link {
-    /// A link that came up at `now_ns`.
-    pub fn new(dialect: Dialect, now_ns: u64) -> Link {
+    /// A link that came up at `now_ns`, to an analyzer whose ACKs are cumulative.
+    pub fn new(sink: Sink, now_ns: u64) -> Link {
+        let acks = sink.facts().acks;
         Link {
-            dialect,
-            decoder: ControlDecoder::new(dialect),
+            sink,
+            numbers: acks.numbers(),
+            keeps_remainder: acks.may_keep_remainder(),
+            decoder: Decoder::new(sink),
             submitted: 0,
             begun: false,
             completed: 0,
@@ -121,12 +125,12 @@ impl Link {
     }
 
     /// What it speaks.
-    pub fn dialect(&self) -> Dialect {
-        self.dialect
+    pub fn sink(&self) -> Sink {
+        self.sink
     }
 
     /// Decoder of its control stream.
-    pub fn decoder(&mut self) -> &mut ControlDecoder {
+    pub fn decoder(&mut self) -> &mut Decoder {
         &mut self.decoder
     }
 
@@ -162,7 +166,7 @@ impl Link {
     /// # Errors
     /// The number was never sent.
     pub fn ack(&mut self, raw: u64, now_ns: u64) -> Result<bool, LinkError> {
-        let step = resolve_ack(self.dialect, raw, self.acked, self.submitted);
+        let step = self.numbers.resolve(raw, self.acked, self.submitted);
         match step.map_err(LinkError::Ack)? {
             AckStep::Advance(sequence) => {
                 self.stride = self.stride.max(sequence - self.acked);
@@ -205,12 +209,12 @@ impl Link {
     /// Whether the ACK timeout has struck. `unread`: a send is outstanding or the socket's send
     /// queue is not empty. `window_full`: this link may be sent nothing more.
     ///
-    /// Reference clients ACK every n-th message and never the remainder, so un-ACKed messages alone
-    /// are no sign of trouble. The rule, per `docs/PROTOCOL.md`: no ACK has advanced for the timeout
+    /// Some analyzers ACK every n-th message and never the remainder ([`weir_sink::Remainder`]), so un-ACKed
+    /// messages alone are no sign of trouble. The rule, per `docs/PROTOCOL.md`: no ACK has advanced for the timeout
     /// although something is un-ACKed or half sent, and for all that time
     /// - the link had unread bytes, or
     /// - more than twice the largest ACK step seen was un-ACKed (at least 64; 1,024 before the first
-    ///   ACK); on a native link any message, since those ACK remainders; or
+    ///   ACK); any message, where the remainder is ACKed; or
     /// - its window was full.
     ///
     /// To be asked about once a second: between two calls everything is taken to be as it was found.
@@ -255,10 +259,10 @@ impl Link {
     }
 
     fn tolerated(&self) -> u64 {
-        match self.dialect {
-            Dialect::Native => 0,
-            _ if self.stride == 0 => STRIDE_UNKNOWN,
-            _ => (2 * self.stride).max(STRIDE_MIN),
+        match self.stride {
+            _ if !self.keeps_remainder => 0,
+            0 => STRIDE_UNKNOWN,
+            stride => (2 * stride).max(STRIDE_MIN),
         }
     }
 }
@@ -272,7 +276,7 @@ mod tests {
 
     #[test]
     fn credits_go_to_the_shards_in_the_order_of_the_wire() {
-        let mut link = Link::new(Dialect::Compact, 0);
+        let mut link = Link::new(Sink::Compact, 0);
         link.submitted(0, 4, 0);
         link.submitted(2, 3, 0);
         link.submitted(2, 1, 0);
@@ -296,7 +300,7 @@ mod tests {
 
     #[test]
     fn acks_that_repeat_are_stale_and_acks_beyond_are_errors() {
-        let mut link = Link::new(Dialect::Typed, 0);
+        let mut link = Link::new(Sink::Typed, 0);
         link.submitted(0, 10, 0);
         assert_eq!(link.ack(10, 0), Ok(true));
         assert_eq!(link.ack(10, 0), Ok(false));
@@ -306,7 +310,7 @@ mod tests {
 
     #[test]
     fn an_idle_reference_client_may_keep_its_remainder_for_ever() {
-        let mut link = Link::new(Dialect::Compact, 0);
+        let mut link = Link::new(Sink::Compact, 0);
         link.submitted(0, 19, 0);
         assert_eq!(link.ack(10, 0), Ok(true));
         assert_eq!(link.stall(3600 * SECOND, TIMEOUT, false, false), None);
@@ -322,7 +326,7 @@ mod tests {
 
     #[test]
     fn a_client_that_stops_acking_under_traffic_is_stalled() {
-        let mut link = Link::new(Dialect::Compact, 0);
+        let mut link = Link::new(Sink::Compact, 0);
         link.submitted(0, 10, 0);
         assert_eq!(link.ack(10, 0), Ok(true));
         link.submitted(0, STRIDE_MIN + 1, 5 * SECOND);
@@ -337,7 +341,7 @@ mod tests {
 
     #[test]
     fn unread_bytes_and_a_full_window_count_from_the_first_message() {
-        let mut link = Link::new(Dialect::Typed, 0);
+        let mut link = Link::new(Sink::Typed, 0);
         link.submitted(0, 1, 10 * SECOND);
         let at = |second: u64, unread, window_full| {
             let mut link = link.clone();
@@ -351,7 +355,7 @@ mod tests {
 
     #[test]
     fn a_burst_after_a_long_pause_is_no_stall() {
-        let mut link = Link::new(Dialect::Compact, 0);
+        let mut link = Link::new(Sink::Compact, 0);
         link.submitted(0, 19, 0);
         assert_eq!(link.ack(10, 0), Ok(true));
         for second in 0..3600 {
@@ -376,7 +380,7 @@ mod tests {
 
     #[test]
     fn a_message_that_is_stuck_half_sent_counts() {
-        let mut link = Link::new(Dialect::Compact, 0);
+        let mut link = Link::new(Sink::Compact, 0);
         link.submitted(0, 10, 0);
         assert_eq!(link.ack(10, 0), Ok(true));
         link.submitted(0, 0, 5 * SECOND);
@@ -399,7 +403,7 @@ mod tests {
             let stall = link.clone().stall(second * SECOND, TIMEOUT, false, false);
             stall == Some(Stall::Unacked)
         };
-        let mut link = Link::new(Dialect::Compact, 0);
+        let mut link = Link::new(Sink::Compact, 0);
         link.submitted(0, STRIDE_UNKNOWN, 0);
         assert!(!is_stalled(&link, 1000), "its step may be larger");
         link.submitted(0, 1, SECOND);
@@ -433,7 +437,7 @@ mod tests {
     #[test]
     fn a_link_may_be_numbered_from_anywhere() {
         let turn = 1 << 31;
-        let mut link = Link::new(Dialect::Compact, 0).numbered_from(turn - 2);
+        let mut link = Link::new(Sink::Compact, 0).numbered_from(turn - 2);
         assert_eq!((link.unacked(), link.sent()), (0, turn - 2));
         link.submitted(5, 4, 0);
         link.completed();
@@ -444,7 +448,7 @@ mod tests {
 
     #[test]
     fn an_error_says_what_its_cause_says() {
-        let mut link = Link::new(Dialect::Typed, 0);
+        let mut link = Link::new(Sink::Typed, 0);
         let error = link.ack(7, 0).expect_err("nothing was sent");
         let cause = AckBeyond { raw: 7, sent: 0 };
         assert_eq!(error, LinkError::Ack(cause));
@@ -454,7 +458,7 @@ mod tests {
 
     #[test]
     fn a_native_link_must_ack_everything() {
-        let mut link = Link::new(Dialect::Native, 0);
+        let mut link = Link::new(Sink::Native, 0);
         link.submitted(0, 1, 10 * SECOND);
         assert_eq!(
             link.stall(40 * SECOND, TIMEOUT, false, false),

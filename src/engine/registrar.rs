@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::roster::{Change, Entry, Order, OrderError, Reach, Roster, KEPT_MAX};
 use super::LinkEpoch;
+use weir_sink::Sink;
 
 /// Keeper of the roster: takes changes one at a time, so that none is lost to another.
 #[derive(Default)]
@@ -44,17 +45,19 @@ impl Registrar {
             self.forget_gone();
         }
         match change {
-            Change::NativeUp {
+            Change::Up {
                 epoch,
-                name,
-                weight,
-            } => self.native_up(epoch, name, weight),
-            Change::SingleUp {
-                epoch,
+                sink,
                 home,
                 name,
                 weight,
-            } => self.add(epoch, name, weight, Reach::SingleLink { home, epoch }),
+            } => {
+                let reach = match sink.has_link_per_shard() {
+                    true => Reach::LinkPerShard,
+                    false => Reach::SingleLink { home, epoch },
+                };
+                self.up(epoch, sink, name, weight, reach)
+            }
             Change::Down { epoch } => self.down(epoch),
             Change::HttpDown { generation } => self.http_down(generation),
             Change::Weight { epoch, weight } => self.own_weight(epoch, weight),
@@ -203,7 +206,7 @@ impl Registrar {
             }
             stays
         });
-        self.push(name, weight, Reach::Http { generation });
+        self.push(name, Sink::Http, weight, Reach::Http { generation });
         true
     }
 
@@ -232,14 +235,23 @@ impl Registrar {
         self.change(epoch, |entry| entry.weight = weight)
     }
 
-    fn native_up(&mut self, epoch: LinkEpoch, name: Arc<str>, weight: f64) -> bool {
-        let known = self
-            .roster
-            .entries
-            .iter_mut()
-            .find(|entry| entry.reach == Reach::LinkPerShard && entry.name == name);
-        let Some(entry) = known else {
-            return self.add(epoch, name, weight, Reach::LinkPerShard);
+    /// A link more of an analyzer that is known, or a new analyzer.
+    fn up(
+        &mut self,
+        epoch: LinkEpoch,
+        sink: Sink,
+        name: Arc<str>,
+        weight: f64,
+        reach: Reach,
+    ) -> bool {
+        // One with a single link is a new analyzer each time, whatever it is called.
+        let is_known = |entry: &&mut Entry| {
+            reach == Reach::LinkPerShard && entry.reach == reach && entry.name == name
+        };
+        let Some(entry) = self.roster.entries.iter_mut().find(is_known) else {
+            let analyzer = self.push(name, sink, weight, reach);
+            self.links.insert(epoch, analyzer);
+            return true;
         };
         if entry.pinned {
             self.own_weights.insert(entry.analyzer, weight);
@@ -251,14 +263,8 @@ impl Registrar {
         true
     }
 
-    fn add(&mut self, epoch: LinkEpoch, name: Arc<str>, weight: f64, reach: Reach) -> bool {
-        let analyzer = self.push(name, weight, reach);
-        self.links.insert(epoch, analyzer);
-        true
-    }
-
     /// A new analyzer, and its number.
-    fn push(&mut self, name: Arc<str>, weight: f64, reach: Reach) -> u32 {
+    fn push(&mut self, name: Arc<str>, sink: Sink, weight: f64, reach: Reach) -> u32 {
         let analyzer = self.analyzers;
         self.analyzers += 1;
         let pin = self.pins.get(&name).copied();
@@ -269,6 +275,7 @@ impl Registrar {
             analyzer,
             draining: self.drained.contains(&name),
             name,
+            sink,
             weight: pin.unwrap_or(weight),
             pinned: pin.is_some(),
             ejected: false,
@@ -351,8 +358,10 @@ mod tests {
     use super::*;
 
     fn native(shard: u16, count: u64, name: &str, weight: f64) -> Change {
-        Change::NativeUp {
+        Change::Up {
             epoch: LinkEpoch::new(shard, count),
+            sink: Sink::Native,
+            home: shard,
             name: name.into(),
             weight,
         }
@@ -383,8 +392,9 @@ mod tests {
     #[test]
     fn analyzers_are_told_apart() {
         let mut registrar = Registrar::default();
-        let single = |count: u64, name: &str| Change::SingleUp {
+        let single = |count: u64, name: &str| Change::Up {
             epoch: LinkEpoch::new(0, count),
+            sink: Sink::Compact,
             home: 0,
             name: name.into(),
             weight: 2.0,
@@ -556,8 +566,9 @@ mod tests {
     #[test]
     fn the_operators_drain_outlives_links_and_lives() {
         let mut registrar = Registrar::default();
-        let single = |count| Change::SingleUp {
+        let single = |count| Change::Up {
             epoch: LinkEpoch::new(0, count),
+            sink: Sink::Compact,
             home: 0,
             name: "s".into(),
             weight: 1.0,
@@ -648,8 +659,9 @@ mod tests {
     fn weights_and_drains_change_the_table_once() {
         let mut registrar = Registrar::default();
         let epoch = LinkEpoch::new(2, 7);
-        registrar.apply(Change::SingleUp {
+        registrar.apply(Change::Up {
             epoch,
+            sink: Sink::Typed,
             home: 2,
             name: "1.2.3.4:5".into(),
             weight: 1.0,

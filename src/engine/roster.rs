@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use super::LinkEpoch;
 use weir_protocol::WeightText;
+use weir_sink::Sink;
 
-/// Where an analyzer can be reached.
+/// Where an analyzer can be reached: what [`weir_sink::Links`] says of its sink, with the place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// Native: each shard sends on a link of its own, if it has one.
+    /// Each shard sends on a link of its own, if it has one.
     LinkPerShard,
-    /// Reference dialects: shard `home` owns the only link, the others hand their batches over.
+    /// Shard `home` owns the only link, the others hand their batches over.
     SingleLink {
         /// Owner of the link.
         home: u16,
@@ -26,13 +27,27 @@ pub enum Reach {
     },
 }
 
+#[cfg(test)]
+impl Reach {
+    /// One that is reached so.
+    pub(crate) fn a_sink(&self) -> Sink {
+        match self {
+            Reach::LinkPerShard => Sink::Native,
+            Reach::SingleLink { .. } => Sink::Compact,
+            Reach::Http { .. } => Sink::Http,
+        }
+    }
+}
+
 /// One analyzer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
     /// Number of the analyzer, never used again in this run.
     pub analyzer: u32,
-    /// Its id, or for reference dialects the address of its host and a number (10.0.0.5-1).
+    /// Its id, or for one that names itself nothing the address of its host and a number (10.0.0.5-1).
     pub name: Arc<str>,
+    /// What it speaks.
+    pub sink: Sink,
     /// Its weight, finite, not below zero.
     pub weight: f64,
     /// It asked to get nothing new, or the operator did.
@@ -68,24 +83,17 @@ pub struct Roster {
 /// What happened to a link.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
-    /// A native link came up.
-    NativeUp {
+    /// A link came up that an analyzer has made.
+    Up {
         /// The link.
         epoch: LinkEpoch,
-        /// Id of its analyzer.
-        name: Arc<str>,
-        /// Weight of its analyzer.
-        weight: f64,
-    },
-    /// A reference client's link came up.
-    SingleUp {
-        /// The link.
-        epoch: LinkEpoch,
+        /// What it speaks.
+        sink: Sink,
         /// Shard that owns it.
         home: u16,
-        /// Address of the peer.
+        /// Id of its analyzer, or the name that it was given.
         name: Arc<str>,
-        /// First weight.
+        /// Weight of its analyzer.
         weight: f64,
     },
     /// A link is gone.

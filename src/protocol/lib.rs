@@ -1,12 +1,12 @@
-//! Wire formats: emitter frames, analyzer control dialects, the native link protocol.
+//! Wire formats: emitter frames, the native link protocol.
 //!
 //! ```text
 //!   emitter  --frame-->  distributor  --frame------------>  typed or compact analyzer
-//!                            ^  |      --native (batches)->  native analyzer
-//!                            |  +- detect: which dialect does this analyzer speak?
-//!                            +---- control: ACK, weight, drain, goodbye
+//!                                     --native (batches)->  native analyzer
 //!   anybody else: foreign names what speaks there
 //! ```
+//!
+//! What analyzers answer is read in `weir-sink`.
 //!
 //! Two formats never leave the process: memory (where batches lie) and record (what a lane towards an HTTP
 //! analyzer keeps).
@@ -16,10 +16,7 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::cast_possible_truncation)]
 
-mod ack;
 mod calendar;
-pub mod control;
-pub mod detect;
 pub mod foreign;
 mod form;
 pub mod frame;
@@ -30,34 +27,6 @@ pub mod text;
 
 pub use calendar::civil;
 pub use form::Form;
-
-/// What an analyzer speaks on its connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Dialect {
-    /// Reference document: f64 first weight, one type byte before each control word.
-    Typed,
-    /// Reference clients: f32 first weight, the top bit of a word tells ACK from weight.
-    Compact,
-    /// Weir's own: batches with an identity, u64 ACKs.
-    Native,
-}
-
-impl Dialect {
-    /// Lower-case name: flag value, metric label, log word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Typed => "typed",
-            Self::Compact => "compact",
-            Self::Native => "native",
-        }
-    }
-}
-
-impl std::fmt::Display for Dialect {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// A weight that a link may have: finite and not below zero. -0.0 becomes 0.0.
 #[inline]
@@ -80,7 +49,7 @@ impl std::fmt::Display for WeightText {
 
 /// Takes the first `N` bytes off `bytes`; nothing is taken when fewer are there.
 #[inline]
-fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+pub fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
     let (head, tail) = bytes.split_first_chunk::<N>()?;
     *bytes = tail;
     Some(*head)
@@ -88,30 +57,41 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
 
 /// Bytes of one word that may arrive in pieces: a fixed inline buffer, never the heap.
 #[derive(Clone, Debug)]
-struct Partial<const CAP: usize> {
+pub struct Partial<const CAP: usize> {
     bytes: [u8; CAP],
     filled: usize,
 }
 
+impl<const CAP: usize> Default for Partial<CAP> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<const CAP: usize> Partial<CAP> {
-    const fn new() -> Self {
+    /// Nothing has arrived.
+    pub const fn new() -> Self {
         Self {
             bytes: [0; CAP],
             filled: 0,
         }
     }
 
-    fn filled(&self) -> &[u8] {
+    /// What has arrived.
+    #[inline]
+    pub fn filled(&self) -> &[u8] {
         &self.bytes[..self.filled]
     }
 
-    fn clear(&mut self) {
+    /// Forgets it.
+    #[inline]
+    pub fn clear(&mut self) {
         self.filled = 0;
     }
 
-    /// Moves bytes in until `want` are held; true when they are.
+    /// Moves bytes in until `want` are held, `CAP` at most; true when they are.
     #[inline]
-    fn fill(&mut self, bytes: &mut &[u8], want: usize) -> bool {
+    pub fn fill(&mut self, bytes: &mut &[u8], want: usize) -> bool {
         assert!(want <= CAP);
         let missing = want.saturating_sub(self.filled);
         let (taken, rest) = bytes.split_at(missing.min(bytes.len()));

@@ -151,10 +151,12 @@ mod tests {
     use super::*;
     use crate::mesh::Message;
     use crate::testing::{context, FakeIo};
+    use weir_sink::Sink;
 
     fn up(n: u64) -> Change {
-        Change::SingleUp {
+        Change::Up {
             epoch: LinkEpoch::new(0, n),
+            sink: Sink::Compact,
             home: 0,
             name: format!("a{n}").into(),
             weight: 1.0,

@@ -13,13 +13,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use weir_engine::{Change, LinkEpoch, Roster, Span, Window};
-use weir_protocol::Dialect;
+use weir_sink::Sink;
 
 /// An analyzer's connection that another shard shall own.
 #[derive(Debug)]
 pub struct HandOver<S> {
     pub(super) socket: S,
-    pub(super) dialect: Dialect,
+    pub(super) sink: Sink,
     pub(super) name: Arc<str>,
     pub(super) instance: Option<u64>,
     pub(super) weight: f64,

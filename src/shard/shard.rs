@@ -204,13 +204,13 @@ impl<I: Io> Shard<I> {
     fn follow(&mut self, roster: &Arc<Roster>) {
         let cx = &mut self.cx;
         self.egress.open_links(cx, roster);
-        let natives = self.links.natives();
+        let own_links = self.links.own_links();
         let posts = &self.egress;
         let is_new = self.membership.follow(cx, roster, |entry| {
             if let Reach::Http { generation } = entry.reach {
                 return posts.link_of(generation).map(|epoch| (epoch, Window::ANY));
             }
-            natives.get(&entry.name).copied()
+            own_links.get(&entry.name).copied()
         });
         if is_new {
             self.links.eject(cx, roster);

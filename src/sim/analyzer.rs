@@ -7,8 +7,9 @@ use super::net::{ConnId, Net, Peer, Port, Read};
 use super::oracle::{MessageId, Oracle};
 use super::plan::{name_of_analyzer, AnalyzerPlan, Noise, What, MS};
 use super::random::Random;
+use weir_protocol::frame;
 use weir_protocol::native::{BatchCursor, BatchHeader, Hello, LinkWord, Welcome};
-use weir_protocol::{control, frame, Dialect};
+use weir_sink::{ControlWord, Dialect};
 
 /// A remainder is ACKed after this much silence.
 const IDLE_NS: u64 = 20 * MS;
@@ -151,7 +152,7 @@ impl Analyzer {
             };
             hello.encode(&mut out).map_err(|error| error.to_string())?;
         } else {
-            let word = control::encode_first_weight(self.plan.dialect, self.plan.weight);
+            let word = weir_sink::encode_first_weight(self.plan.dialect, self.plan.weight);
             out.extend_from_slice(word.as_bytes());
         }
         self.links.push(Link {
@@ -242,7 +243,7 @@ impl Analyzer {
                 oracle.acked(id);
             }
         }
-        let word = control::encode_ack(dialect, to);
+        let word = weir_sink::encode_ack(dialect, to);
         link.out.extend(word.as_bytes());
     }
 
@@ -403,7 +404,7 @@ impl Analyzer {
                     let to = link.received;
                     if dialect == Dialect::Native && link.welcomed {
                         Self::ack(dialect, link, oracle, to);
-                        link.out.extend(control::encode_goodbye(to).as_bytes());
+                        link.out.extend(weir_sink::encode_goodbye(to).as_bytes());
                     } else if dialect != Dialect::Native && to > link.first {
                         Self::ack(dialect, link, oracle, to);
                     }
@@ -413,28 +414,28 @@ impl Analyzer {
             }
             What::Drain { .. } => {
                 self.drained = true;
-                self.say(control::encode_drain(dialect));
+                self.say(weir_sink::encode_drain(dialect));
             }
             What::Weight { weight, .. } => {
                 self.plan.weight = weight;
                 // Who cannot say it yet starts again when all is calm.
                 self.drained |= self.links.iter().any(|link| !ready(dialect, link));
-                self.say(control::encode_weight(dialect, weight));
+                self.say(weir_sink::encode_weight(dialect, weight));
             }
-            What::BadWeight { .. } => self.say(control::encode_weight(dialect, f64::NAN)),
+            What::BadWeight { .. } => self.say(weir_sink::encode_weight(dialect, f64::NAN)),
             What::AckTwice { .. } | What::AckBack { .. } => {
                 let back = u64::from(matches!(what, What::AckBack { .. }));
                 for link in &mut self.links {
                     let number = (link.acked - back.min(link.acked)).max(link.first + 1);
                     if link.acked > link.first && ready(dialect, link) {
-                        let word = control::encode_ack(dialect, number);
+                        let word = weir_sink::encode_ack(dialect, number);
                         link.out.extend(word.as_bytes());
                     }
                 }
             }
             What::AckBeyond { .. } => {
                 for link in self.links.iter_mut().filter(|link| ready(dialect, link)) {
-                    let word = control::encode_ack(dialect, link.received + 1_000_000);
+                    let word = weir_sink::encode_ack(dialect, link.received + 1_000_000);
                     link.out.extend(word.as_bytes());
                 }
             }
@@ -453,7 +454,7 @@ impl Analyzer {
         self.drained = false;
     }
 
-    fn say(&mut self, word: control::ControlWord) {
+    fn say(&mut self, word: ControlWord) {
         let dialect = self.plan.dialect;
         for link in self.links.iter_mut().filter(|link| ready(dialect, link)) {
             link.out.extend(word.as_bytes());
@@ -486,7 +487,10 @@ impl Analyzer {
                 Dialect::Compact | Dialect::Typed
                     if self.links.iter().all(|l| ready(self.plan.dialect, l)) =>
                 {
-                    self.say(control::encode_weight(self.plan.dialect, self.plan.weight));
+                    self.say(weir_sink::encode_weight(
+                        self.plan.dialect,
+                        self.plan.weight,
+                    ));
                 }
                 // A restart: it is not drained any more.
                 _ => {

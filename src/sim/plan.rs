@@ -6,7 +6,7 @@ use std::fmt;
 use super::http::{name_of_server, ClientFault, HttpPlan, ServerFault};
 use super::random::Random;
 use weir_engine::OnSlow;
-use weir_protocol::Dialect;
+use weir_sink::Dialect;
 
 pub(super) const MS: u64 = 1_000_000;
 

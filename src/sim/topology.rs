@@ -11,7 +11,7 @@ use super::http::HttpPlan;
 use super::plan::{AnalyzerPlan, EmitterPlan, Ending, Fault, HostPlan, Noise, Plan, What, MS};
 use super::world::World;
 use weir_engine::OnSlow;
-use weir_protocol::Dialect;
+use weir_sink::Dialect;
 
 /// A file. All times are in seconds, all sizes in bytes.
 #[derive(Clone, Debug, Deserialize)]

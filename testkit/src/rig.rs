@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use weir_engine::EMITTERS_PORT;
 use weir_engine::{
-    Engine, EngineConfig, Entry, Ingest, LaneId, LinkEpoch, Memory, OnSlow, Reach, Roster, Span,
-    Transmit, VecMemory, Window,
+    Engine, EngineConfig, Entry, Ingest, LaneId, LinkEpoch, Memory, OnSlow, Reach, Roster, Sink,
+    Span, Transmit, VecMemory, Window,
 };
 
 use crate::decode::Identity;
@@ -536,6 +536,11 @@ fn entry(analyzer: u32, weight: f64, reach: Reach) -> Entry {
         draining: false,
         pinned: false,
         ejected: false,
+        sink: match reach {
+            Reach::LinkPerShard => Sink::Native,
+            Reach::SingleLink { .. } => Sink::Compact,
+            Reach::Http { .. } => Sink::Http,
+        },
         reach,
     }
 }

@@ -4,8 +4,9 @@ use crate::fake::{listen, Analyzer, Running};
 use std::time::{Duration, Instant};
 use weir::client::analyzer::{self, Options, Report, RECORD_BYTES};
 use weir::client::payload::stream_hash;
-use weir::protocol::control::Control;
-use weir::protocol::{native, Dialect};
+use weir::protocol::native;
+use weir::sink::Control;
+use weir::sink::Dialect;
 
 const DIALECTS: [Dialect; 3] = [Dialect::Native, Dialect::Typed, Dialect::Compact];
 /// Longer than any flush of a remainder.

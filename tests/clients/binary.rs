@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 use weir::client::analyzer::RECORD_BYTES;
-use weir::protocol::control::Control;
+use weir::sink::Control;
 use weir_testkit::process::signal;
 use weir_testkit::Scratch;
 

@@ -8,11 +8,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 use weir::client::payload::{self, Numbered};
-use weir::protocol::control::{Control, ControlDecoder};
-use weir::protocol::detect::{Detection, Detector};
 use weir::protocol::frame;
 use weir::protocol::native::{BatchHeader, HelloReader, Welcome};
-use weir::protocol::Dialect;
+use weir::sink::detect::{Detection, Detector};
+use weir::sink::{Control, Decoder, Dialect};
 
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -86,7 +85,7 @@ pub struct Analyzer {
     pub weight: f64,
     pub id: String,
     pub shard: Option<u16>,
-    decoder: ControlDecoder,
+    decoder: Decoder,
     /// Read and not decoded.
     held: Vec<u8>,
     /// Messages sent on this link.
@@ -113,10 +112,14 @@ impl Analyzer {
             };
             match detection {
                 Detection::NeedMore => {}
-                Detection::Reference { dialect, weight } => {
+                Detection::Analyzer { weight: None, .. } => break,
+                Detection::Analyzer {
+                    sink,
+                    weight: Some(weight),
+                } => {
+                    let dialect = sink.dialect().expect("it connected");
                     return Self::new(stream, dialect, weight, String::new(), None);
                 }
-                Detection::Native => break,
             }
         }
         loop {
@@ -136,7 +139,7 @@ impl Analyzer {
         id: String,
         shard: Option<u16>,
     ) -> Self {
-        let decoder = ControlDecoder::new(dialect);
+        let decoder = Decoder::new(dialect.into());
         let (held, sent, write_bytes) = (Vec::new(), 0, usize::MAX);
         Self {
             stream,

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 use weir_protocol::native::ACK_DELAY_MS_MAX;
-use weir_protocol::Dialect;
+use weir_sink::Dialect;
 
 /// A remainder waits this long for company.
 const REMAINDER_WAIT: Duration = Duration::from_millis(100);

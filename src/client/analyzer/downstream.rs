@@ -2,7 +2,7 @@
 
 use weir_protocol::frame::{self, FrameError};
 use weir_protocol::native::{BatchCursor, BatchHeader, LinkWord, NativeError};
-use weir_protocol::Dialect;
+use weir_sink::Dialect;
 
 /// The analyzer's own limit on a frame: it bounds the read buffer, whatever the distributor allows.
 const FRAME_BYTES_MAX: u32 = 64 << 20;

@@ -15,10 +15,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 use weir_clock::Limit;
-use weir_protocol::control::{self, ControlWord};
 use weir_protocol::foreign;
 use weir_protocol::native::{Hello, NativeError, Welcome};
-use weir_protocol::{Dialect, WeightText};
+use weir_protocol::WeightText;
+use weir_sink::{ControlWord, Dialect};
 
 /// A read that brings nothing for this long makes the link idle: its remainder is ACKed.
 const IDLE: Duration = Duration::from_millis(20);
@@ -272,7 +272,7 @@ impl<'a> Session<'a> {
         if self.dialect() == Dialect::Native {
             return self.greet_native(weight);
         }
-        self.say(control::encode_first_weight(self.dialect(), weight))?;
+        self.say(weir_sink::encode_first_weight(self.dialect(), weight))?;
         self.link.connected();
         Ok(None)
     }
@@ -482,7 +482,7 @@ impl<'a> Session<'a> {
     fn change_weight(&mut self, weight: Option<f64>) -> Result<(), LinkError> {
         let Some(weight) = weight else { return Ok(()) };
         log::debug!("{}: weight {}", self.link.name(), WeightText(weight));
-        self.say(control::encode_weight(self.dialect(), weight))
+        self.say(weir_sink::encode_weight(self.dialect(), weight))
     }
 
     /// Records first: what an ACK covers must survive the death of this process.
@@ -490,7 +490,7 @@ impl<'a> Session<'a> {
         let Some(sequence) = due else { return Ok(()) };
         self.link.tally.write_records().map_err(LinkError::Record)?;
         log::debug!("{}: ACK {sequence}", self.link.name());
-        self.say(control::encode_ack(self.dialect(), sequence))
+        self.say(weir_sink::encode_ack(self.dialect(), sequence))
     }
 
     fn say(&mut self, word: ControlWord) -> Result<(), LinkError> {
@@ -500,13 +500,13 @@ impl<'a> Session<'a> {
     /// Asks for nothing new, processes what is under way, ACKs it, closes.
     fn leave(&mut self) -> Result<End, LinkError> {
         if !self.link.shared.over.load(Ordering::Acquire) {
-            self.say(control::encode_drain(self.dialect()))?;
+            self.say(weir_sink::encode_drain(self.dialect()))?;
             self.drain()?;
         }
         let due = self.acks.flush();
         self.ack(due)?;
         if self.dialect() == Dialect::Native {
-            self.say(control::encode_goodbye(self.acks.processed_sequence()))?;
+            self.say(weir_sink::encode_goodbye(self.acks.processed_sequence()))?;
         }
         self.close();
         Ok(End::Left)

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use weir_engine::tree::{Tree, UnitSize};
 use weir_engine::EMITTERS_PORT;
 use weir_engine::{
-    BufferId, Engine, EngineConfig, Entry, Ingest, LinkEpoch, Memory, OnSlow, Reach, Roster,
+    BufferId, Engine, EngineConfig, Entry, Ingest, LinkEpoch, Memory, OnSlow, Reach, Roster, Sink,
     VecMemory, Window,
 };
 use weir_protocol::frame;
@@ -148,6 +148,10 @@ fn engine(is_native: bool) -> Engine<VecMemory> {
         draining: false,
         pinned: false,
         ejected: false,
+        sink: match is_native {
+            true => Sink::Native,
+            false => Sink::Compact,
+        },
         reach: match is_native {
             true => Reach::LinkPerShard,
             false => Reach::SingleLink {

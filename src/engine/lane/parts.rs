@@ -1,6 +1,6 @@
 //! What a lane is made of.
 
-use super::Origin;
+use super::{Layout, Origin};
 use crate::{BufferId, LinkEpoch};
 
 /// One batch buffer in use by a lane.
@@ -50,17 +50,6 @@ pub(crate) struct LaneSetup {
     pub(crate) shard: u16,
     pub(crate) epoch: LinkEpoch,
     pub(crate) layout: Layout,
-}
-
-/// What the bytes of a lane are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Layout {
-    /// Frames, one behind the other: the reference dialects.
-    Frames,
-    /// Batches of frames: native links.
-    Batches,
-    /// Records: analyzers over HTTP.
-    Records,
 }
 
 /// A record on its way to another lane.

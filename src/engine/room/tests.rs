@@ -165,6 +165,7 @@ fn entry(analyzer: u32, reach: Reach) -> Entry {
         draining: false,
         pinned: false,
         ejected: false,
+        sink: reach.a_sink(),
         reach,
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use weir_engine::EMITTERS_PORT;
 use weir_engine::{
-    Engine, EngineConfig, Entry, Ingest, LaneId, LinkEpoch, OnSlow, Reach, Roster, VecMemory,
+    Engine, EngineConfig, Entry, Ingest, LaneId, LinkEpoch, OnSlow, Reach, Roster, Sink, VecMemory,
     Window,
 };
 use weir_protocol::frame;
@@ -95,6 +95,11 @@ fn connect(engine: &mut Engine<VecMemory>) -> Vec<LaneId> {
         draining: false,
         pinned: false,
         ejected: false,
+        sink: if index < 2 {
+            Sink::Native
+        } else {
+            Sink::Compact
+        },
         reach: reach(index, epoch),
     });
     let roster = Roster {

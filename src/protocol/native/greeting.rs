@@ -147,17 +147,9 @@ fn hello_fields(fixed: &[u8; HELLO_BYTES]) -> (u16, f64, u64, u32, u16) {
     )
 }
 /// Collects a HELLO that arrives in pieces, inline.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct HelloReader {
     held: Partial<HELLO_BYTES_MAX>,
-}
-
-impl Default for HelloReader {
-    fn default() -> Self {
-        Self {
-            held: Partial::new(),
-        }
-    }
 }
 
 impl HelloReader {

@@ -1,13 +1,12 @@
 //! Every hex vector in `docs/PROTOCOL.md`, encoded and decoded.
 
 use std::collections::BTreeSet;
-use weir_protocol::control::{self, Control, ControlDecoder};
-use weir_protocol::detect::{Detection, Detector};
 use weir_protocol::frame::{self, FRAME_BYTES_MAX_DEFAULT};
 use weir_protocol::native::{
     self, BatchCursor, BatchHeader, Hello, HelloReader, LinkWord, NativeError, Welcome,
 };
-use weir_protocol::Dialect;
+use weir_sink::detect::{Detection, Detector};
+use weir_sink::{Control, Decoder, Dialect};
 use weir_testkit::vectors::{self, Vector};
 
 /// Decoded to a value, or to the label of the error that the line names.
@@ -73,10 +72,13 @@ fn check_detect(vector: &Vector) {
         return;
     }
     match result {
-        Ok(Detection::Native) => assert_eq!(vector.get("dialect"), "native"),
-        Ok(Detection::Reference { dialect, weight }) => {
-            assert_eq!(dialect.as_str(), vector.get("dialect"), "{}", vector.line);
-            assert_close(weight, vector);
+        Ok(Detection::Analyzer { sink, weight }) => {
+            assert_eq!(sink.as_str(), vector.get("dialect"), "{}", vector.line);
+            let greets = sink.as_str() == "native";
+            assert_eq!(weight.is_none(), greets, "{}", vector.line);
+            if let Some(weight) = weight {
+                assert_close(weight, vector);
+            }
         }
         other => panic!("{other:?} for {}", vector.line),
     }
@@ -105,16 +107,20 @@ fn check_control(vector: &Vector, kind: &str) {
         if detector.awaits_silence() {
             detection = detector.on_silence();
         }
-        let Ok(Detection::Reference { weight, .. }) = detection else {
+        let Ok(Detection::Analyzer {
+            weight: Some(weight),
+            ..
+        }) = detection
+        else {
             panic!("{}", vector.line)
         };
         assert_close(weight, vector);
-        let encoded = control::encode_first_weight(dialect, vector.number("weight"));
+        let encoded = weir_sink::encode_first_weight(dialect, vector.number("weight"));
         assert_eq!(encoded.as_bytes(), vector.bytes, "{}", vector.line);
         return;
     }
     let mut bytes = &vector.bytes[..];
-    let decoded = ControlDecoder::new(dialect)
+    let decoded = Decoder::new(dialect.into())
         .next(&mut bytes)
         .expect("whole word");
     if is_rejected(vector, decoded.as_ref().err().map(|e| e.as_str())) {
@@ -124,16 +130,16 @@ fn check_control(vector: &Vector, kind: &str) {
     let encoded = match (word, decoded) {
         ("ack", Ok(Control::Ack(number))) => {
             assert_eq!(number, vector.number::<u64>("number"));
-            control::encode_ack(dialect, number)
+            weir_sink::encode_ack(dialect, number)
         }
         ("weight", Ok(Control::Weight(weight))) => {
             assert_close(weight, vector);
-            control::encode_weight(dialect, vector.number("weight"))
+            weir_sink::encode_weight(dialect, vector.number("weight"))
         }
-        ("drain", Ok(Control::Drain)) => control::encode_drain(dialect),
+        ("drain", Ok(Control::Drain)) => weir_sink::encode_drain(dialect),
         ("goodbye", Ok(Control::Goodbye { sequence })) => {
             assert_eq!(sequence, vector.number::<u64>("number"));
-            control::encode_goodbye(sequence)
+            weir_sink::encode_goodbye(sequence)
         }
         (_, other) => panic!("{other:?} for {}", vector.line),
     };

@@ -27,9 +27,10 @@ impl<I: Io> HttpEgress<I> {
             let epoch = cx.next_link();
             let (name, address) = (&entry.name, target.address);
             log::info!(
-                "analyzer up link={} analyzer={} dialect=http weight={} address={address} shard={}",
+                "analyzer up link={} analyzer={} dialect={} weight={} address={address} shard={}",
                 epoch.0,
                 Field(name),
+                entry.sink,
                 WeightText(entry.weight),
                 cx.index
             );

@@ -8,7 +8,7 @@ use crate::slab::{token, Kind};
 use crate::testing::{context, receives, Asked, FakeIo};
 use crate::Operator;
 use weir_engine::EMITTERS_PORT;
-use weir_engine::{Change, Entry, Ingest, Reach, Roster, Window};
+use weir_engine::{Change, Entry, Ingest, Reach, Roster, Sink, Window};
 
 /// A frame of severity 3 with one byte of payload.
 const FRAME: [u8; 6] = [0, 0, 0, 6, 3, b'x'];
@@ -38,6 +38,7 @@ fn rig() -> (Rig, Slot) {
         draining: false,
         pinned: false,
         ejected: false,
+        sink: Sink::Http,
         reach: Reach::Http { generation },
     };
     let roster = Roster {

@@ -9,9 +9,9 @@ use crate::context::{Context, Phase};
 use crate::port::{Chunk, Completion, Group, Io};
 use crate::slab::{bare, token, Kind, Slot};
 use weir_engine::{Ingest, Reason};
-use weir_protocol::detect;
 use weir_protocol::foreign::{self, Foreign};
 use weir_protocol::native::Welcome;
+use weir_sink::detect;
 use weir_source::{SourceError, EMITTERS_PORT};
 
 impl<I: Io> Intake<I> {

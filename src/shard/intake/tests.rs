@@ -4,7 +4,7 @@ use super::*;
 use crate::context::{Context, Phase};
 use crate::port::Completion;
 use crate::testing::{context, receives, Asked, FakeIo};
-use weir_engine::{Entry, LinkEpoch, Reach, Reason, Roster, Window};
+use weir_engine::{Entry, LinkEpoch, Reach, Reason, Roster, Sink, Window};
 
 /// A frame of severity 3 with one byte of payload.
 const FRAME: [u8; 6] = [0, 0, 0, 6, 3, b'x'];
@@ -48,6 +48,7 @@ impl Rig {
             draining: false,
             pinned: false,
             ejected: false,
+            sink: Sink::Native,
             reach: Reach::LinkPerShard,
         };
         let roster = Roster {

@@ -10,7 +10,7 @@ use crate::port::Io;
 use crate::slab::Slot;
 use weir_engine::{Change, LinkEpoch, Reach, Reason, Roster};
 use weir_protocol::text::{Field, Quoted};
-use weir_protocol::Dialect;
+use weir_sink::Sink;
 
 impl<I: Io> Links<I> {
     /// It has spoken, or is gone: its place is for others.
@@ -28,9 +28,16 @@ impl<I: Io> Links<I> {
         }
     }
 
-    /// Says why, and closes.
-    pub(crate) fn refuse(&mut self, cx: &mut Context<I>, slot: Slot, why: &str, reason: Reason) {
-        self.say_refused(cx, slot, why);
+    /// Says why, to whom it can be said, and closes.
+    pub(super) fn refuse(
+        &mut self,
+        cx: &mut Context<I>,
+        slot: Slot,
+        sink: Sink,
+        why: &str,
+        reason: Reason,
+    ) {
+        self.say_refused(cx, slot, sink, why);
         self.close_link(cx, slot, why, Some(reason));
     }
 
@@ -128,7 +135,7 @@ impl<I: Io> Links<I> {
             for slot in self.table.slots() {
                 let is_its = |link: &Connection<I>| match entry.reach {
                     Reach::LinkPerShard => {
-                        link.link.dialect() == Dialect::Native && link.name == entry.name
+                        link.link.sink() == entry.sink && link.name == entry.name
                     }
                     Reach::SingleLink { epoch, .. } => link.epoch == epoch,
                     Reach::Http { .. } => false,

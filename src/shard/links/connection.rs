@@ -10,25 +10,26 @@ use crate::mesh::{ForwardedBatch, Mesh, Message};
 use crate::port::Io;
 use weir_engine::LaneId;
 use weir_engine::{Change, Counters, Entry, Link, LinkEpoch, Reason, Span, Window};
-use weir_protocol::control::Control;
-use weir_protocol::detect::Detector;
 use weir_protocol::native::HelloReader;
 use weir_protocol::text::Field;
-use weir_protocol::{Dialect, WeightText};
+use weir_protocol::WeightText;
+use weir_sink::detect::Detector;
+use weir_sink::{Control, Sink};
 
 /// A weight that differs from the nearest other by this factor is worth a warning.
 const FAR: f64 = 1_000.0;
 
 /// How far a connection has come.
 pub(super) enum Stage {
-    /// Its dialect is not known yet.
+    /// What it speaks is not known yet.
     Detecting {
         detector: Detector,
         first_byte_ns: Option<u64>,
         last_byte_ns: u64,
     },
-    /// A native HELLO is arriving.
+    /// A HELLO is arriving.
     Greeting {
+        sink: Sink,
         reader: Box<HelloReader>,
         first_byte_ns: u64,
     },
@@ -47,7 +48,7 @@ pub(super) enum Stage {
 
 /// What a hand-over says beside the socket.
 pub(super) struct HandOverFacts {
-    pub(super) dialect: Dialect,
+    pub(super) sink: Sink,
     pub(super) name: Arc<str>,
     /// Of a native analyzer that says so: the number of its run.
     pub(super) instance: Option<u64>,

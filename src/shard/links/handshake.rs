@@ -1,8 +1,8 @@
-//! Analyzers' handshakes: from accept to a dialect that is known.
+//! Analyzers' handshakes: from accept to a sink that is known.
 //!
 //! ```text
-//! accept -> Detecting -> Greeting (native) -> settle_down -> up.rs
-//!                    `-> reference dialect -^            `-> Leaving -> hand_over -> up.rs there
+//! accept -> Detecting -> Greeting (HELLO) --> settle_down -> up.rs
+//!                    `-> first weight -------^            `-> Leaving -> hand_over -> up.rs there
 //! ```
 
 use std::collections::VecDeque;
@@ -17,10 +17,11 @@ use crate::port::{Group, Io};
 use crate::slab::{bare, token, Kind, Slot};
 use weir_config::Protection;
 use weir_engine::{Link, LinkEpoch, Reach, Reason, Window};
-use weir_protocol::detect::{DetectError, Detection, Detector, DETECT_MS_MAX, SILENCE_MS};
+use weir_protocol::foreign;
 use weir_protocol::native::{HelloReader, NativeError};
 use weir_protocol::text::check_name;
-use weir_protocol::{foreign, Dialect};
+use weir_sink::detect::{DetectError, Detection, Detector, DETECT_MS_MAX, SILENCE_MS};
+use weir_sink::Sink;
 
 const MS: u64 = 1_000_000;
 /// A connection that says nothing at all is closed after this.
@@ -97,7 +98,8 @@ impl<I: Io> Links<I> {
             receiving: false,
             name,
             epoch: LinkEpoch(0),
-            link: Link::new(Dialect::Compact, cx.awake_ns),
+            // Of nobody: what it speaks is known when it comes up, and the link is another then.
+            link: Link::new(Sink::Compact, cx.awake_ns),
             window: Window::ANY,
             sending: Sending::default(),
             forwarded: (0..cx.config.shards).map(|_| VecDeque::new()).collect(),
@@ -132,19 +134,21 @@ impl<I: Io> Links<I> {
     ) {
         match found {
             Ok(Detection::NeedMore) => {}
-            Ok(Detection::Native) => {
+            Ok(Detection::Analyzer {
+                sink,
+                weight: Some(weight),
+            }) => self.on_first_weight(cx, slot, sink, weight, rest),
+            Ok(Detection::Analyzer { sink, weight: None }) => {
                 let Some(connection) = self.table.get_mut(slot) else {
                     return;
                 };
                 let reader = Box::<HelloReader>::default();
                 connection.stage = Stage::Greeting {
+                    sink,
                     reader,
                     first_byte_ns: cx.awake_ns,
                 };
                 self.on_greeting(cx, slot, rest);
-            }
-            Ok(Detection::Reference { dialect, weight }) => {
-                self.on_reference(cx, slot, dialect, weight, rest);
             }
             Err(error) => {
                 let (reason, kind) = match error {
@@ -167,11 +171,12 @@ impl<I: Io> Links<I> {
         }
     }
 
-    fn on_reference(
+    /// One that does not greet: a weight is all that it says of itself.
+    fn on_first_weight(
         &mut self,
         cx: &mut Context<I>,
         slot: Slot,
-        dialect: Dialect,
+        sink: Sink,
         weight: f64,
         rest: &[u8],
     ) {
@@ -186,12 +191,12 @@ impl<I: Io> Links<I> {
         };
         let mut unread = Vec::new();
         if let Stage::Detecting { detector, .. } = &connection.stage {
-            unread.extend_from_slice(detector.replay(dialect));
+            unread.extend_from_slice(detector.replay(sink));
         }
         unread.extend_from_slice(rest);
         let name = Arc::clone(&connection.name);
         let facts = HandOverFacts {
-            dialect,
+            sink,
             name,
             instance: None,
             weight,
@@ -225,14 +230,15 @@ impl<I: Io> Links<I> {
         let Some(connection) = self.table.get_mut(slot) else {
             return;
         };
-        let Stage::Greeting { reader, .. } = &mut connection.stage else {
+        let Stage::Greeting { sink, reader, .. } = &mut connection.stage else {
             return;
         };
+        let sink = *sink;
         let seen = bytes;
         let hello = match reader.next(&mut bytes) {
             None => return,
             Some(Err(error)) => {
-                self.refuse_greeting(cx, slot, error, seen);
+                self.refuse_greeting(cx, slot, sink, error, seen);
                 return;
             }
             Some(Ok(hello)) => hello,
@@ -253,7 +259,7 @@ impl<I: Io> Links<I> {
         } else {
             let wish = |value: u64| if value == 0 { u64::MAX } else { value };
             let facts = HandOverFacts {
-                dialect: Dialect::Native,
+                sink,
                 name: hello.id.into(),
                 instance: hello.instance,
                 weight: hello.weight,
@@ -266,7 +272,7 @@ impl<I: Io> Links<I> {
             self.settle_down(cx, slot, to, facts);
             return;
         };
-        self.refuse(cx, slot, &why, Reason::HandshakeInvalid);
+        self.refuse(cx, slot, sink, &why, Reason::HandshakeInvalid);
     }
 
     /// What came is no HELLO.
@@ -274,6 +280,7 @@ impl<I: Io> Links<I> {
         &mut self,
         cx: &mut Context<I>,
         slot: Slot,
+        sink: Sink,
         error: NativeError,
         seen: &[u8],
     ) {
@@ -286,11 +293,14 @@ impl<I: Io> Links<I> {
                 let (reason, kind) = (Reason::ForeignProtocol, foreign.as_str());
                 self.kill_as(cx, slot, &foreign.sentence(), Some(reason), kind);
             }
-            None => self.refuse(cx, slot, &error.to_string(), Reason::HandshakeInvalid),
+            None => {
+                let why = error.to_string();
+                self.refuse(cx, slot, sink, &why, Reason::HandshakeInvalid);
+            }
         }
     }
 
-    /// The dialect is known: bring the link up here, or give it to the shard that shall own it.
+    /// What it speaks is known: bring the link up here, or give it to the shard that shall own it.
     fn settle_down(&mut self, cx: &mut Context<I>, slot: Slot, to: usize, facts: HandOverFacts) {
         self.leave_place(slot);
         let Some(connection) = self.table.get_mut(slot) else {
@@ -323,7 +333,7 @@ impl<I: Io> Links<I> {
             return;
         };
         let HandOverFacts {
-            dialect,
+            sink,
             name,
             instance,
             weight,
@@ -332,7 +342,7 @@ impl<I: Io> Links<I> {
         } = *facts;
         let hand_over = HandOver {
             socket: connection.socket,
-            dialect,
+            sink,
             name,
             instance,
             weight,

@@ -1,8 +1,8 @@
 //! Analyzers' links: one connection each, from accept to its end.
 //!
 //! ```text
-//! accept -> Detecting -> Greeting (native) -> Settling -> Up -> Closing -> gone
-//!                    `-> reference dialect -^  `-> Leaving: to another shard, Settling there
+//! accept -> Detecting -> Greeting (HELLO) --> Settling -> Up -> Closing -> gone
+//!                    `-> first weight -------^  `-> Leaving: to another shard, Settling there
 //!
 //! permits.rs     who has not spoken, and who goes first      connection.rs  what it says, what it ACKs
 //! handshake.rs  who speaks                                  receive.rs     what arrives
@@ -17,7 +17,6 @@ use std::sync::Arc;
 use crate::port::{Completion, Io};
 use crate::slab::{token, Kind, Slab, Slot};
 use weir_engine::{LaneId, LinkEpoch, Window};
-use weir_protocol::Dialect;
 
 mod close;
 mod connection;
@@ -100,17 +99,17 @@ impl<I: Io> Links<I> {
         !self.pump.is_empty()
     }
 
-    /// The links of native analyzers, by name.
-    pub(super) fn natives(&self) -> BTreeMap<Arc<str>, (LinkEpoch, Window)> {
-        let mut natives = BTreeMap::new();
+    /// The links of analyzers that have one to each shard, by name.
+    pub(super) fn own_links(&self) -> BTreeMap<Arc<str>, (LinkEpoch, Window)> {
+        let mut own_links = BTreeMap::new();
         for (_, connection) in self.table.iter() {
-            if connection.is_up() && connection.link.dialect() == Dialect::Native {
+            if connection.is_up() && connection.link.sink().has_link_per_shard() {
                 let link = (connection.epoch, connection.window);
                 let name = Arc::clone(&connection.name);
-                natives.entry(name).or_insert(link);
+                own_links.entry(name).or_insert(link);
             }
         }
-        natives
+        own_links
     }
 
     /// The receives that may be under way.

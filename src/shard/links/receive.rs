@@ -134,7 +134,7 @@ impl<I: Io> Links<I> {
     pub(crate) fn on_hand_over(&mut self, cx: &mut Context<I>, hand_over: HandOver<I::Socket>) {
         let HandOver {
             socket,
-            dialect,
+            sink,
             name,
             instance,
             weight,
@@ -143,7 +143,7 @@ impl<I: Io> Links<I> {
         } = hand_over;
         let slot = self.insert_connection(cx, socket, Stage::Settling, Arc::clone(&name));
         let facts = HandOverFacts {
-            dialect,
+            sink,
             name,
             instance,
             weight,

@@ -8,7 +8,8 @@ use crate::slab::untoken;
 use crate::testing::{context, receives, Asked, FakeIo};
 use weir_engine::EMITTERS_PORT;
 use weir_engine::{BufferId, Change, Entry, Ingest, Reach, Reason, Roster, Span};
-use weir_protocol::control::encode_ack;
+use weir_protocol::native;
+use weir_sink::{encode_ack, Dialect, Sink};
 
 /// A frame of severity 3 with one byte of payload.
 const FRAME: [u8; 6] = [0, 0, 0, 6, 3, b'x'];
@@ -30,7 +31,7 @@ impl Rig {
     fn bring_up(&mut self, socket: u32) -> (LinkEpoch, Slot) {
         let hand_over = HandOver {
             socket,
-            dialect: Dialect::Compact,
+            sink: Sink::Compact,
             name: "?".into(),
             instance: None,
             weight: 1.0,
@@ -39,7 +40,7 @@ impl Rig {
         };
         self.links.on_hand_over(&mut self.cx, hand_over);
         let posted = self.cx.mesh.posted(0);
-        let [Message::Change(Change::SingleUp {
+        let [Message::Change(Change::Up {
             epoch, home, name, ..
         })] = &posted[..]
         else {
@@ -52,6 +53,7 @@ impl Rig {
             draining: false,
             pinned: false,
             ejected: false,
+            sink: Sink::Compact,
             reach: Reach::SingleLink {
                 epoch: *epoch,
                 home: *home,
@@ -210,4 +212,47 @@ fn an_analyzer_that_does_not_read_is_closed() {
     }
     assert_eq!(rig.cx.ended, [epoch]);
     assert_eq!(rig.cx.engine.counters.of(Reason::AckStalled), 1);
+}
+
+/// Bytes outside the batches go only to those who read them as words.
+#[test]
+fn who_has_an_ear_is_told_and_nobody_else() {
+    for sink in [Sink::Typed, Sink::Compact, Sink::Native] {
+        let mut rig = rig(1);
+        let hand_over = HandOver {
+            socket: 5,
+            sink,
+            name: "a".into(),
+            instance: Some(1),
+            weight: 1.0,
+            window: Window::ANY,
+            unread: Vec::new(),
+        };
+        rig.links.on_hand_over(&mut rig.cx, hand_over);
+        let posted = rig.cx.mesh.posted(0);
+        let [Message::Change(Change::Up { sink: up, .. })] = &posted[..] else {
+            panic!("{posted:?}");
+        };
+        assert_eq!(*up, sink);
+        let slot = rig.links.table.slots()[0];
+        let told = |rig: &mut Rig| {
+            let asked = rig.cx.io.take_asked().into_iter();
+            let words = asked.filter_map(|asked| match asked {
+                Asked::SendNow(5, bytes) => Some(bytes),
+                _ => None,
+            });
+            words.collect::<Vec<_>>()
+        };
+        let is_native = sink == Sink::Native;
+        assert_eq!(told(&mut rig).len(), usize::from(is_native), "{sink}");
+        rig.links.ask_for_acks(&mut rig.cx);
+        rig.links.ask_for_acks(&mut rig.cx);
+        rig.links.say_goodbye(&mut rig.cx);
+        let words = [native::DRAIN.to_vec(), native::GOODBYE.to_vec()];
+        let expected = if is_native { &words[..] } else { &[] };
+        assert_eq!(told(&mut rig), expected, "{sink}");
+        let reason = Reason::TooManyAnalyzers;
+        rig.links.refuse(&mut rig.cx, slot, sink, "full", reason);
+        assert_eq!(told(&mut rig).len(), usize::from(is_native), "{sink}");
+    }
 }

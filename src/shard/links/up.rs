@@ -10,9 +10,10 @@ use crate::mesh::{Mesh, Message};
 use crate::names::InUse;
 use crate::port::Io;
 use crate::slab::Slot;
-use weir_engine::{Change, Entry, Link, LinkEpoch, Reason};
+use weir_engine::{Change, Entry, Link, Reason};
 use weir_protocol::text::Field;
-use weir_protocol::{Dialect, WeightText};
+use weir_protocol::WeightText;
+use weir_sink::Sink;
 
 /// Who took an id over without saying its instance keeps it so long.
 const TAKEOVER_PAUSE_NS: u64 = 10_000_000_000;
@@ -22,27 +23,27 @@ const TAKEOVER_DOUBLINGS: u32 = 6;
 const TOLD_MAX: usize = 256;
 
 impl<I: Io> Links<I> {
-    /// The dialect is known, and this shard shall own the link: it gets messages from now on, or is refused.
+    /// What it speaks is known, and this shard shall own the link: it gets messages from now on, or is refused.
     pub(super) fn bring_up(&mut self, cx: &mut Context<I>, slot: Slot, facts: HandOverFacts) {
-        let (dialect, name, weight) = (facts.dialect, facts.name, facts.weight);
+        let (sink, name, weight) = (facts.sink, facts.name, facts.weight);
         let Some(peer) = self.table.get(slot).map(|it| cx.io.peer(&it.socket)) else {
             return;
         };
         let address: Arc<str> = peer.map_or("unknown".into(), |peer| peer.to_string().into());
         let host = peer.map(|peer| peer.ip());
-        let Some(counted) = self.admit(cx, slot, dialect, &name, host) else {
+        let Some(counted) = self.admit(cx, slot, sink, &name, host) else {
             return;
         };
-        let (name, takeovers) = match dialect {
-            Dialect::Native => match self.claim(cx, slot, &name, facts.instance, &address) {
+        let (name, takeovers) = match sink.has_link_per_shard() {
+            true => match self.claim(cx, slot, &name, facts.instance, &address) {
                 Ok(takeovers) => (name, takeovers),
                 Err(in_use) => {
                     self.leave_address(cx, counted);
-                    self.refuse_name(cx, slot, name, &address, &in_use);
+                    self.refuse_name(cx, slot, sink, name, &address, &in_use);
                     return;
                 }
             },
-            _ => (cx.shared.names.reference(host, &address), 0),
+            false => (cx.shared.names.reference(host, &address), 0),
         };
         let epoch = cx.next_link();
         let now_ns = cx.awake_ns;
@@ -55,26 +56,32 @@ impl<I: Io> Links<I> {
         connection.takeovers = takeovers;
         connection.counted = counted;
         self.up.insert(epoch, slot);
-        let link = Link::new(dialect, now_ns);
-        connection.link = match dialect {
-            Dialect::Native => link,
-            _ => link.numbered_from(cx.io.first_link_number()),
+        let link = Link::new(sink, now_ns);
+        connection.link = match sink.facts().acks.numbers().wrap() {
+            true => link.numbered_from(cx.io.first_link_number()),
+            false => link,
         };
         connection.name = Arc::clone(&name);
         connection.window = facts.window;
         cx.engine.counters.links_up += 1;
         log::info!(
-            "analyzer up link={} analyzer={} dialect={dialect} weight={} shard={} address={address}",
+            "analyzer up link={} analyzer={} dialect={sink} weight={} shard={} address={address}",
             epoch.0,
             Field(&name),
             WeightText(weight),
             cx.index
         );
-        if dialect == Dialect::Native && !self.welcome(cx, slot, epoch) {
+        if !self.welcome(cx, slot, sink, epoch) {
             self.close_link(cx, slot, "WELCOME could not be written", None);
             return;
         }
-        let change = change_of(dialect, epoch, cx.index, name, weight);
+        let change = Change::Up {
+            epoch,
+            sink,
+            home: cx.index,
+            name,
+            weight,
+        };
         cx.mesh.post(0, Message::Change(change));
         self.hear_first(cx, slot, weight, &facts.unread);
     }
@@ -102,11 +109,11 @@ impl<I: Io> Links<I> {
         &mut self,
         cx: &mut Context<I>,
         slot: Slot,
-        dialect: Dialect,
+        sink: Sink,
         name: &Arc<str>,
         host: Option<IpAddr>,
     ) -> Option<Option<(IpAddr, usize)>> {
-        let known = |entry: &Entry| dialect == Dialect::Native && entry.name == *name;
+        let known = |entry: &Entry| sink.has_link_per_shard() && entry.name == *name;
         let is_known = cx.roster.entries.iter().any(known);
         let by_arena = cx.engine.lanes_max();
         let most = match cx.config.analyzers_max {
@@ -115,29 +122,26 @@ impl<I: Io> Links<I> {
         };
         let taken = cx.roster.entries.len().max(self.up.len());
         if taken < most || is_known {
-            return self.count_link(cx, slot, dialect, host, is_known);
+            return self.count_link(cx, slot, sink, host, is_known);
         }
         let limit = match most == by_arena {
             true => "the arena serves no more (--arena)",
             false => "descriptors are left for no more (RLIMIT_NOFILE, LimitNOFILE in the unit)",
         };
         let why = format!("{most} analyzers are connected, {limit}");
-        match dialect {
-            Dialect::Native => self.refuse(cx, slot, &why, Reason::TooManyAnalyzers),
-            _ => self.close_link(cx, slot, &why, Some(Reason::TooManyAnalyzers)),
-        }
+        self.refuse(cx, slot, sink, &why, Reason::TooManyAnalyzers);
         None
     }
 
-    /// Counts a link under its address, for `--max-per-address` analyzers: native ones have a link to each shard,
-    /// others one alone. A known analyzer that comes again is not refused: the link that it had may not be gone
+    /// Counts a link under its address, for `--max-per-address` analyzers: some have a link to each shard, others
+    /// one alone. A known analyzer that comes again is not refused: the link that it had may not be gone
     /// yet. None: the connection was refused and closed.
     #[allow(clippy::option_option)] // refused; not counted; counted
     fn count_link(
         &mut self,
         cx: &mut Context<I>,
         slot: Slot,
-        dialect: Dialect,
+        sink: Sink,
         host: Option<IpAddr>,
         is_known: bool,
     ) -> Option<Option<(IpAddr, usize)>> {
@@ -146,11 +150,7 @@ impl<I: Io> Links<I> {
             return Some(None);
         }
         let shards = cx.config.shards;
-        let parts = if dialect == Dialect::Native {
-            1
-        } else {
-            shards
-        };
+        let parts = if sink.has_link_per_shard() { 1 } else { shards };
         let (why, reason) = match host {
             None => (
                 "its address is not known any more".to_owned(),
@@ -169,10 +169,7 @@ impl<I: Io> Links<I> {
                 (why, Reason::AddressLimit)
             }
         };
-        match dialect {
-            Dialect::Native => self.refuse(cx, slot, &why, reason),
-            _ => self.close_link(cx, slot, &why, Some(reason)),
-        }
+        self.refuse(cx, slot, sink, &why, reason);
         None
     }
 
@@ -193,7 +190,7 @@ impl<I: Io> Links<I> {
         let namesake = self.table.iter().find(|(other, connection)| {
             *other != slot
                 && connection.is_up()
-                && connection.link.dialect() == Dialect::Native
+                && connection.link.sink().has_link_per_shard()
                 && connection.name == *name
         });
         let Some((old, connection)) = namesake else {
@@ -234,6 +231,7 @@ impl<I: Io> Links<I> {
         &mut self,
         cx: &mut Context<I>,
         slot: Slot,
+        sink: Sink,
         name: Arc<str>,
         address: &str,
         in_use: &InUse,
@@ -241,7 +239,7 @@ impl<I: Io> Links<I> {
         cx.engine.counters.count(Reason::IdInUse);
         let holder = &in_use.holder;
         let why = format!("id {name:?} is in use by {holder}; this one waits until that has gone");
-        self.say_refused(cx, slot, &why);
+        self.say_refused(cx, slot, sink, &why);
         if self.told_in_use.len() < TOLD_MAX && self.told_in_use.insert(Arc::clone(&name)) {
             log::warn!(
                 "analyzer id {name:?}: {address} asks for it, it is in use by {holder}; refused until that has gone, from now on counted only (id_in_use)"
@@ -252,22 +250,5 @@ impl<I: Io> Links<I> {
             cx.io.shutdown(&connection.socket, Shutdown::Both);
         }
         self.reap(cx, slot);
-    }
-}
-
-/// What a link that is up means for the roster.
-fn change_of(dialect: Dialect, epoch: LinkEpoch, home: u16, name: Arc<str>, weight: f64) -> Change {
-    match dialect {
-        Dialect::Native => Change::NativeUp {
-            epoch,
-            name,
-            weight,
-        },
-        _ => Change::SingleUp {
-            epoch,
-            home,
-            name,
-            weight,
-        },
     }
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::mesh::HandOver;
 use crate::testing::{ground, FakeIo, Ground};
-use weir_protocol::Dialect;
+use weir_sink::Sink;
 
 /// A shard with so many native analyzers that are up, each with its lane.
 fn with_analyzers(count: u32) -> Shard<FakeIo> {
@@ -26,7 +26,7 @@ fn with_analyzers(count: u32) -> Shard<FakeIo> {
     for socket in 1..=count {
         let hand_over = HandOver {
             socket,
-            dialect: Dialect::Native,
+            sink: Sink::Native,
             name: format!("analyzer-{socket}").into(),
             instance: Some(u64::from(socket)),
             weight: f64::from(socket),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use weir_engine::EMITTERS_PORT;
 use weir_engine::{
     BufferId, Engine, EngineConfig, Entry, Ingest, LaneId, LinkEpoch, Memory, OnSlow, Reach,
-    Reason, Roster, Span, TableChanges, VecMemory, Window,
+    Reason, Roster, Sink, Span, TableChanges, VecMemory, Window,
 };
 
 use weir_testkit::rig::{config, numbered, plain_roster, Rig, BUFFER_BYTES, SHARD};
@@ -27,6 +27,7 @@ fn connect_native(engine: &mut Engine<VecMemory>, windows: &[Window]) -> Vec<Lan
         draining: false,
         pinned: false,
         ejected: false,
+        sink: Sink::Native,
         reach: Reach::LinkPerShard,
     });
     let roster = Roster {

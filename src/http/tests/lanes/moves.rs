@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use weir_engine::EMITTERS_PORT;
 use weir_engine::{
     Engine, EngineConfig, Entry, LinkEpoch, Memory, Move, OnSlow, Onward, Passed, Reach, Roster,
-    Unit, VecMemory, Window,
+    Sink, Unit, VecMemory, Window,
 };
 use weir_http as http;
 use weir_http::SeededIds;
@@ -126,6 +126,7 @@ impl World {
             draining: false,
             pinned: false,
             ejected: false,
+            sink: Sink::Http,
             reach: Reach::Http {
                 generation: u64::from(*analyzer),
             },

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use weir_engine::tree::UNIT_MAX;
 use weir_engine::EMITTERS_PORT;
 use weir_engine::{
-    Engine, EngineConfig, Entry, LinkEpoch, Memory, OnSlow, Passed, Reach, Receipt, Roster, Unit,
-    UnitRefused, VecMemory, Window,
+    Engine, EngineConfig, Entry, LinkEpoch, Memory, OnSlow, Passed, Reach, Receipt, Roster, Sink,
+    Unit, UnitRefused, VecMemory, Window,
 };
 use weir_http as http;
 use weir_http::SeededIds;
@@ -142,6 +142,11 @@ impl World {
             draining: false,
             pinned: false,
             ejected: false,
+            sink: match link.form {
+                Form::Compact => Sink::Compact,
+                Form::Native => Sink::Native,
+                Form::Http => Sink::Http,
+            },
             reach: match link.form {
                 Form::Compact => Reach::SingleLink {
                     home: 0,

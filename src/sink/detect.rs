@@ -1,4 +1,4 @@
-//! Which dialect does this analyzer speak, if it is one? Decided from its first bytes.
+//! Which sink is this analyzer, if it is one? Decided from its first bytes.
 //!
 //! ```text
 //!   first byte has its top bit set ------------------------------> native (HELLO follows)
@@ -16,9 +16,12 @@
 //! are not. Eight bytes that are zero or printable may be the start of something longer: they wait
 //! for 50 ms of silence, or for a ninth byte that goes on otherwise.
 
-use super::foreign::{self, Foreign};
-use super::{frame, take, valid_weight, Dialect, Partial};
 use std::fmt;
+
+use weir_protocol::foreign::{self, Foreign};
+use weir_protocol::{frame, take, valid_weight, Partial, WeightText};
+
+use super::{Dialect, Sink};
 
 /// How long the peer must be quiet after 4 bytes before they count as a compact weight.
 pub const SILENCE_MS: u64 = 50;
@@ -43,7 +46,7 @@ pub enum DetectError {
     /// NaN, infinite or negative.
     FirstWeight {
         /// How the word was read.
-        dialect: Dialect,
+        sink: Sink,
         /// Its value.
         weight: f64,
     },
@@ -86,11 +89,11 @@ impl DetectError {
 impl fmt::Display for DetectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::FirstWeight { dialect, weight } => {
+            Self::FirstWeight { sink, weight } => {
                 write!(
                     f,
-                    "first weight {} ({dialect}) is not a finite number >= 0",
-                    super::WeightText(*weight)
+                    "first weight {} ({sink}) is not a finite number >= 0",
+                    WeightText(*weight)
                 )
             }
             Self::Foreign(foreign) => write!(f, "{}", foreign.sentence()),
@@ -135,8 +138,13 @@ fn implausible(f: &mut fmt::Formatter<'_>, first: &[u8]) -> fmt::Result {
 pub fn is_first_weight(first: &[u8]) -> bool {
     let found = Detector::new(None).feed(&mut &*first);
     let is_weight = first.len() == COMPACT_BYTES && compact_weight(first).is_some_and(is_plausible);
-    matches!(found, Ok(Detection::Reference { .. }))
-        || (found == Ok(Detection::NeedMore) && is_weight)
+    matches!(
+        found,
+        Ok(Detection::Analyzer {
+            weight: Some(_),
+            ..
+        })
+    ) || (found == Ok(Detection::NeedMore) && is_weight)
 }
 
 /// What is known so far.
@@ -144,14 +152,13 @@ pub fn is_first_weight(first: &[u8]) -> bool {
 pub enum Detection {
     /// Not enough: read on. Arm the silence timer if [`Detector::awaits_silence`].
     NeedMore,
-    /// A native link: the HELLO starts at the first byte of this very call's bytes.
-    Native,
-    /// A reference dialect and its first weight. Control words start with [`Detector::replay`].
-    Reference {
-        /// Typed or compact.
-        dialect: Dialect,
-        /// Valid.
-        weight: f64,
+    /// An analyzer.
+    Analyzer {
+        /// What it speaks.
+        sink: Sink,
+        /// Its first word: valid, and its control words start with [`Detector::replay`]. `None`: it says its
+        /// weight in a HELLO, which starts at the first byte of this very call's bytes.
+        weight: Option<f64>,
     },
 }
 
@@ -178,9 +185,12 @@ impl Detector {
             return Ok(Detection::NeedMore);
         }
         if self.is_native(bytes) {
-            return Ok(Detection::Native);
+            return Ok(Detection::Analyzer {
+                sink: Sink::Native,
+                weight: None,
+            });
         }
-        if self.first.filled < COMPACT_BYTES {
+        if self.first.filled().len() < COMPACT_BYTES {
             if !self.first.fill(bytes, COMPACT_BYTES) {
                 return Ok(Detection::NeedMore);
             }
@@ -189,7 +199,7 @@ impl Detector {
         if self.pinned == Some(Dialect::Compact) {
             return self.compact();
         }
-        if self.first.filled < TYPED_BYTES {
+        if self.first.filled().len() < TYPED_BYTES {
             if !self.first.fill(bytes, TYPED_BYTES) {
                 return Ok(Detection::NeedMore);
             }
@@ -203,7 +213,7 @@ impl Detector {
         if self.may_go_on() {
             match more.first() {
                 None => return Ok(Detection::NeedMore),
-                Some(0) if self.first.bytes == [0; TYPED_BYTES] => return Err(self.foreign(more)),
+                Some(0) if self.first_bytes() == [0; TYPED_BYTES] => return Err(self.foreign(more)),
                 Some(byte) if foreign::is_text(&[*byte]) => return Err(self.foreign(more)),
                 Some(_) => {}
             }
@@ -228,7 +238,7 @@ impl Detector {
 
     /// True while 50 ms without a byte would decide. Restart the timer with every byte.
     pub fn awaits_silence(&self) -> bool {
-        match self.first.filled {
+        match self.first.filled().len() {
             COMPACT_BYTES => self.pinned.is_none(),
             filled => filled == TYPED_BYTES && self.may_go_on(),
         }
@@ -236,7 +246,7 @@ impl Detector {
 
     /// No byte came for [`SILENCE_MS`].
     pub fn on_silence(&mut self) -> Result<Detection, DetectError> {
-        match self.first.filled {
+        match self.first.filled().len() {
             _ if !self.awaits_silence() => Ok(Detection::NeedMore),
             TYPED_BYTES => self.decided(),
             _ => self.compact(),
@@ -245,7 +255,7 @@ impl Detector {
 
     /// [`DETECT_MS_MAX`] have passed since connect or first byte: decide with what is there.
     pub fn on_deadline(&mut self) -> Result<Detection, DetectError> {
-        match self.first.filled {
+        match self.first.filled().len() {
             TYPED_BYTES => self.decided(),
             COMPACT_BYTES if self.pinned.is_none() => self.compact(),
             bytes @ COMPACT_BYTES.. if self.pinned.is_none() => {
@@ -261,10 +271,10 @@ impl Detector {
         }
     }
 
-    /// Bytes taken that are not part of a weight of this dialect: the first of the control data.
-    pub fn replay(&self, dialect: Dialect) -> &[u8] {
-        match dialect {
-            Dialect::Compact => &self.first.filled()[COMPACT_BYTES.min(self.first.filled)..],
+    /// Bytes taken that are not part of a weight of this sink: the first of the control data.
+    pub fn replay(&self, sink: Sink) -> &[u8] {
+        match sink {
+            Sink::Compact => &self.first.filled()[COMPACT_BYTES.min(self.first.filled().len())..],
             _ => &[],
         }
     }
@@ -272,13 +282,13 @@ impl Detector {
     fn is_native(&self, bytes: &[u8]) -> bool {
         match self.pinned {
             Some(pinned) => pinned == Dialect::Native,
-            None => self.first.filled == 0 && bytes[0] & 0x80 != 0,
+            None => self.first.filled().is_empty() && bytes[0] & 0x80 != 0,
         }
     }
 
     /// Zeros and text are words that may be no whole first word at all.
     fn may_go_on(&self) -> bool {
-        self.first.bytes == [0; TYPED_BYTES] || foreign::is_text(self.first.filled())
+        self.first_bytes() == [0; TYPED_BYTES] || foreign::is_text(self.first.filled())
     }
 
     /// Refuses what begins like another protocol; `more` only helps to name it. Zeros may be a weight.
@@ -303,17 +313,25 @@ impl Detector {
 
     fn implausible(&self) -> DetectError {
         DetectError::Implausible {
-            first: self.first.bytes,
-            bytes: self.first.filled,
+            first: self.first_bytes(),
+            bytes: self.first.filled().len(),
         }
     }
 
+    /// What has arrived, and zeros.
+    fn first_bytes(&self) -> [u8; TYPED_BYTES] {
+        let held = self.first.filled();
+        let mut first = [0; TYPED_BYTES];
+        first[..held.len()].copy_from_slice(held);
+        first
+    }
+
     fn f64(&self) -> f64 {
-        f64::from_be_bytes(self.first.bytes)
+        f64::from_be_bytes(self.first_bytes())
     }
 
     fn typed(&self) -> Result<Detection, DetectError> {
-        self.reference(Dialect::Typed, self.f64())
+        self.reference(Sink::Typed, self.f64())
     }
 
     fn compact(&self) -> Result<Detection, DetectError> {
@@ -322,7 +340,7 @@ impl Detector {
         let weight = f32::from_bits(word);
         // -0.0 is the word "ACK 0": valid as a number, but no weight in this dialect.
         let is_ack = weight == 0.0 && word != 0;
-        self.reference(Dialect::Compact, if is_ack { -1.0 } else { weight.into() })
+        self.reference(Sink::Compact, if is_ack { -1.0 } else { weight.into() })
     }
 
     /// The second of two compact words is a weight near the first, or ACKs nothing.
@@ -338,11 +356,14 @@ impl Detector {
         }
     }
 
-    fn reference(&self, dialect: Dialect, weight: f64) -> Result<Detection, DetectError> {
+    fn reference(&self, sink: Sink, weight: f64) -> Result<Detection, DetectError> {
         match valid_weight(weight) {
-            Some(weight) if is_plausible(weight) => Ok(Detection::Reference { dialect, weight }),
+            Some(weight) if is_plausible(weight) => {
+                let weight = Some(weight);
+                Ok(Detection::Analyzer { sink, weight })
+            }
             Some(_) => Err(self.implausible()),
-            None => Err(DetectError::FirstWeight { dialect, weight }),
+            None => Err(DetectError::FirstWeight { sink, weight }),
         }
     }
 }
@@ -360,7 +381,7 @@ fn compact_weight(mut bytes: &[u8]) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::control::encode_first_weight;
+    use super::super::encode_first_weight;
     use super::*;
 
     fn auto() -> Detector {
@@ -372,7 +393,13 @@ mod tests {
     }
 
     fn reference(dialect: Dialect, weight: f64) -> Result<Detection, DetectError> {
-        Ok(Detection::Reference { dialect, weight })
+        let (sink, weight) = (dialect.into(), Some(weight));
+        Ok(Detection::Analyzer { sink, weight })
+    }
+
+    fn greets() -> Result<Detection, DetectError> {
+        let (sink, weight) = (Sink::Native, None);
+        Ok(Detection::Analyzer { sink, weight })
     }
 
     #[test]
@@ -384,7 +411,7 @@ mod tests {
         );
         assert!(detector.awaits_silence());
         assert_eq!(detector.on_silence(), reference(Dialect::Compact, 0.25));
-        assert_eq!(detector.replay(Dialect::Compact), [0u8; 0]);
+        assert_eq!(detector.replay(Sink::Compact), [0u8; 0]);
     }
 
     #[test]
@@ -426,7 +453,7 @@ mod tests {
             detector.feed(&mut rest),
             reference(Dialect::Compact, weight)
         );
-        assert_eq!(detector.replay(Dialect::Compact), 0.06f32.to_be_bytes());
+        assert_eq!(detector.replay(Sink::Compact), 0.06f32.to_be_bytes());
         assert_eq!(rest, [0x80, 0, 0, 1]);
     }
 
@@ -445,7 +472,7 @@ mod tests {
                 assert_eq!(detector.on_silence(), Ok(Detection::NeedMore));
                 let detection = feed(&mut detector, &bytes[cut..]);
                 assert!(
-                    matches!(detection, Ok(Detection::Reference { dialect: d, .. }) if d == dialect)
+                    matches!(detection, Ok(Detection::Analyzer { sink, weight: Some(_) }) if sink == dialect.into())
                 );
             }
         }
@@ -459,7 +486,7 @@ mod tests {
             detector.on_deadline(),
             reference(Dialect::Compact, 0.4f32.into())
         );
-        assert_eq!(detector.replay(Dialect::Compact), [0x3F]);
+        assert_eq!(detector.replay(Sink::Compact), [0x3F]);
         let mut detector = auto();
         let _ = feed(&mut detector, &[0x3E, 0xCC]);
         assert_eq!(detector.on_silence(), Ok(Detection::NeedMore));
@@ -472,11 +499,11 @@ mod tests {
     #[test]
     fn native_leaves_every_byte() {
         let mut bytes: &[u8] = &[0xD7, 0x45];
-        assert_eq!(auto().feed(&mut bytes), Ok(Detection::Native));
+        assert_eq!(auto().feed(&mut bytes), greets());
         assert_eq!(bytes.len(), 2);
         let mut bytes: &[u8] = &[0x3E];
         let mut pinned = Detector::new(Some(Dialect::Native));
-        assert_eq!(pinned.feed(&mut bytes), Ok(Detection::Native));
+        assert_eq!(pinned.feed(&mut bytes), greets());
         assert_eq!(bytes.len(), 1);
     }
 

@@ -1,6 +1,5 @@
 //! What the number in an ACK stands for. On the wire it wraps; on a link it does not.
 
-use super::Dialect;
 use std::fmt;
 
 /// Links keep fewer messages un-ACKed than this; it makes wrapped ACK numbers unambiguous.
@@ -44,49 +43,76 @@ impl fmt::Display for AckBeyond {
 
 impl std::error::Error for AckBeyond {}
 
-/// Finds the sequence that `raw` stands for on a link where `acked` of `sent` messages are ACKed.
-///
-/// ```text
-///   one turn of the wire's numbers, seen from `acked`:
-///   acked        sent               half a turn                 acked again
-///     |-- advance --|----- beyond -----|---- stale: goes back ----|
-/// ```
-///
-/// Fewer than [`UNACKED_MESSAGES_MAX`] may be un-ACKed, so the advancing part never reaches the
-/// other half. A step back to before the link's first message can only be a number never sent.
-pub fn resolve_ack(
-    dialect: Dialect,
-    raw: u64,
-    acked: u64,
-    sent: u64,
-) -> Result<AckStep, AckBeyond> {
-    debug_assert!(acked <= sent && sent - acked < UNACKED_MESSAGES_MAX);
-    let (forward, turn) = match dialect {
-        Dialect::Compact => (raw.wrapping_sub(acked) & ((1 << 31) - 1), 1u64 << 31),
-        Dialect::Typed => (raw.wrapping_sub(acked) & ((1 << 32) - 1), 1u64 << 32),
-        Dialect::Native if raw > sent => return Err(AckBeyond { raw, sent }),
-        Dialect::Native if raw > acked => return Ok(AckStep::Advance(raw)),
-        Dialect::Native => return Ok(AckStep::Stale),
-    };
-    let back = turn - forward;
-    if forward == 0 {
-        Ok(AckStep::Stale)
-    } else if forward <= sent - acked {
-        Ok(AckStep::Advance(acked + forward))
-    } else if forward > turn / 2 && back <= acked {
-        Ok(AckStep::Stale)
-    } else {
-        Err(AckBeyond { raw, sent })
+/// How many numbers ACKs have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AckNumbers {
+    /// The low bits of the sequence: 31 or 32. Numbers begin again after 2^bits messages.
+    Wrapping {
+        /// How many.
+        bits: u32,
+    },
+    /// All 64: a link does not live to see them wrap.
+    Whole,
+}
+
+impl AckNumbers {
+    /// Whether they begin again.
+    pub fn wrap(self) -> bool {
+        self != AckNumbers::Whole
+    }
+
+    /// Finds the sequence that `raw` stands for on a link where `acked` of `sent` messages are ACKed.
+    ///
+    /// ```text
+    ///   one turn of the wire's numbers, seen from `acked`:
+    ///   acked        sent               half a turn                 acked again
+    ///     |-- advance --|----- beyond -----|---- stale: goes back ----|
+    /// ```
+    ///
+    /// Fewer than [`UNACKED_MESSAGES_MAX`] may be un-ACKed, so the advancing part never reaches the
+    /// other half. A step back to before the link's first message can only be a number never sent.
+    ///
+    /// # Errors
+    /// The number was never sent.
+    #[inline]
+    pub fn resolve(self, raw: u64, acked: u64, sent: u64) -> Result<AckStep, AckBeyond> {
+        debug_assert!(acked <= sent && sent - acked < UNACKED_MESSAGES_MAX);
+        let (forward, turn) = match self {
+            Self::Wrapping { bits } => (raw.wrapping_sub(acked) & ((1 << bits) - 1), 1u64 << bits),
+            Self::Whole if raw > sent => return Err(AckBeyond { raw, sent }),
+            Self::Whole if raw > acked => return Ok(AckStep::Advance(raw)),
+            Self::Whole => return Ok(AckStep::Stale),
+        };
+        let back = turn - forward;
+        if forward == 0 {
+            Ok(AckStep::Stale)
+        } else if forward <= sent - acked {
+            Ok(AckStep::Advance(acked + forward))
+        } else if forward > turn / 2 && back <= acked {
+            Ok(AckStep::Stale)
+        } else {
+            Err(AckBeyond { raw, sent })
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::control::{encode_ack, Control, ControlDecoder};
+    use super::super::{encode_ack, Control, Decoder, Dialect, Sink};
     use super::*;
     use proptest::prelude::*;
 
     const DIALECTS: [Dialect; 3] = [Dialect::Typed, Dialect::Compact, Dialect::Native];
+
+    fn resolve_ack(
+        dialect: Dialect,
+        raw: u64,
+        acked: u64,
+        sent: u64,
+    ) -> Result<AckStep, AckBeyond> {
+        let numbers = Sink::from(dialect).facts().acks.numbers();
+        numbers.resolve(raw, acked, sent)
+    }
 
     #[test]
     fn acks_across_the_wrap() {
@@ -163,7 +189,7 @@ mod tests {
             for dialect in DIALECTS {
                 let word = encode_ack(dialect, meant);
                 let Some(Ok(Control::Ack(raw))) =
-                    ControlDecoder::new(dialect).next(&mut word.as_bytes())
+                    Decoder::new(dialect.into()).next(&mut word.as_bytes())
                 else {
                     panic!("not an ACK");
                 };

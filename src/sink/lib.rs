@@ -1,0 +1,127 @@
+//! Sinks: what analyzers speak, and what follows from that.
+//!
+//! ```text
+//!   lane --layout--> link or POST --bytes--> analyzer
+//!                    Link, roster <--words-- Decoder: ACK, weight, drain, goodbye
+//!                                 <--------- detect: who speaks on the analyzers' port?
+//! ```
+//!
+//! A sink is one file and one line of the table below. The file says the facts (`facts.rs`): how its lanes lie, how
+//! it is connected, what its ACKs mean, what it can be told; and it decodes its analyzer's words. Engine and shard
+//! ask for a fact, never for a sink by name.
+//!
+//! ```text
+//!   typed.rs  compact.rs  native.rs    over TCP, the analyzer connects     words.rs    one word, and who reads it
+//!   http.rs                            POSTs, the distributor connects     ack.rs      what an ACK's number stands for
+//!   detect.rs                          first bytes of an analyzer          dialect.rs  the analyzer's end
+//! ```
+//!
+//! Pure: no I/O, no clock, nothing is allocated while decoding, and no input from a peer panics.
+#![forbid(unsafe_code)]
+#![deny(clippy::cast_possible_truncation)]
+
+mod ack;
+mod compact;
+pub mod detect;
+mod dialect;
+mod facts;
+mod http;
+mod native;
+mod typed;
+mod words;
+
+use std::fmt;
+
+pub use ack::{AckBeyond, AckNumbers, AckStep, UNACKED_MESSAGES_MAX};
+pub use dialect::{
+    encode_ack, encode_drain, encode_first_weight, encode_goodbye, encode_weight, Dialect,
+};
+pub use facts::{Acks, Facts, Layout, Links, Remainder, Told};
+pub use words::{Control, ControlError, ControlWord, Decode, FixedWords, Mute, WordFormat};
+
+/// Makes [`Sink`], its facts and [`Decoder`] out of the table. A line is: doc, name, module of its `FACTS` and its
+/// `Words`.
+macro_rules! sinks {
+    ($($(#[$doc:meta])+ $name:ident => $module:ident;)+) => {
+        /// What an analyzer speaks, of all that Weir can send to.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Sink {
+            $($(#[$doc])+ $name,)+
+        }
+
+        impl Sink {
+            /// All of them, in the order of the table.
+            pub const ALL: &'static [Sink] = &[$(Sink::$name,)+];
+
+            /// What follows from it.
+            pub fn facts(self) -> &'static Facts {
+                match self {
+                    $(Sink::$name => &$module::FACTS,)+
+                }
+            }
+        }
+
+        /// Decoder of what one analyzer says. Chosen once for each connection.
+        #[derive(Clone, Debug)]
+        pub enum Decoder {
+            $($(#[$doc])+ $name($module::Words),)+
+        }
+
+        impl Decoder {
+            /// A decoder for a link whose first word or HELLO has been read.
+            pub fn new(sink: Sink) -> Decoder {
+                match sink {
+                    $(Sink::$name => Decoder::$name(Default::default()),)+
+                }
+            }
+
+            /// Takes the next word off `bytes`, see [`Decode::next`].
+            #[inline]
+            pub fn next(&mut self, bytes: &mut &[u8]) -> Option<Result<Control, ControlError>> {
+                match self {
+                    $(Decoder::$name(words) => words.next(bytes),)+
+                }
+            }
+
+            /// Bytes of a word whose rest has not arrived.
+            pub fn partial_bytes(&self) -> usize {
+                match self {
+                    $(Decoder::$name(words) => words.partial_bytes(),)+
+                }
+            }
+        }
+    };
+}
+
+sinks! {
+    /// Reference document: f64 first weight, one type byte before each control word.
+    Typed => typed;
+    /// Reference clients: f32 first weight, the top bit of a word tells ACK from weight.
+    Compact => compact;
+    /// Weir's own: batches with an identity, u64 ACKs.
+    Native => native;
+    /// Packets of JSON by POST; the answer is the ACK, or a refusal.
+    Http => http;
+}
+
+impl Sink {
+    /// Lower-case name: metric label, log word.
+    pub fn as_str(self) -> &'static str {
+        self.facts().name
+    }
+
+    /// It names itself, and has a link to each shard. Others over TCP are named by their address, and have one
+    /// link in all.
+    pub fn has_link_per_shard(self) -> bool {
+        self.facts().links == Links::PerShard
+    }
+}
+
+impl fmt::Display for Sink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests;
