@@ -80,11 +80,12 @@ nightly)
     run simulator target/release/weir sim --runs 100000
     run bugs scripts/bugs.sh
     if needs mutants cargo-mutants; then run mutants scripts/mutants.sh; fi
+    run AddressSanitizer scripts/sanitize.sh address
     if [[ $list == yes ]] || cargo +nightly --version >/dev/null 2>&1; then
-        run sanitizers scripts/sanitize.sh
+        run Miri scripts/sanitize.sh miri
         if needs fuzzers cargo-fuzz; then run fuzzers scripts/fuzz.sh 10; fi
     else
-        skipped+=("sanitizers and fuzzers (a nightly toolchain)")
+        skipped+=("Miri and fuzzers (a nightly toolchain)")
     fi
     if needs instructions valgrind; then run instructions scripts/instructions.sh check; fi
     if needs advisories cargo-deny; then run advisories cargo deny check; fi

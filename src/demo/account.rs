@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 
 use weir_control::view::state::State;
 use weir_engine::Entry;
-use weir_ledger::run_report::Share;
+use weir_ledger::run_report::{Ledger, Share};
 use weir_streams::grouped;
 
 use super::screen::{Look, Paint};
+use super::verdict::Check;
 
 /// Given and due to each analyzer, in messages.
 type Given = BTreeMap<String, (u64, f64)>;
@@ -19,6 +20,8 @@ struct Stretch {
     /// Seconds since the emitters were started.
     from: f64,
     given: Given,
+    /// How far an analyzer may be from its due, in messages.
+    bound: f64,
 }
 
 /// Follows the account.
@@ -28,6 +31,8 @@ pub struct Account {
     table: Vec<(String, f64)>,
     from: f64,
     before: Given,
+    /// Changes of the table before this stretch, and what each allows: all shards, in messages.
+    allowed_before: f64,
     stretches: Vec<Stretch>,
 }
 
@@ -44,15 +49,24 @@ impl Account {
         let mut table: Vec<(String, f64)> = names.zip(chosen).collect();
         table.sort_by(|a, b| a.0.cmp(&b.0));
         if table != self.table {
-            self.end(seconds, &state.ledger.analyzers);
+            self.end(seconds, &state.ledger);
             self.table = table;
         }
     }
 
     /// Ends the stretch that is under way, with the newest account.
-    pub fn end(&mut self, seconds: f64, shares: &[Share]) {
+    pub fn end(&mut self, seconds: f64, ledger: &Ledger) {
+        // Shards follow a change one after the other: each table that came on the way allows its own, and one was
+        // there (docs/SHARES.md, theorem 2).
+        let one_table: f64 = ledger.shards.iter().map(|shard| shard.share_bound).sum();
+        let tables = ledger.shards.iter();
+        let allowed: f64 = tables
+            .map(|shard| shard.share_bound * shard.tables as f64)
+            .sum();
+        let bound = (allowed - self.allowed_before).max(0.0) + one_table;
+        self.allowed_before = allowed;
+        let shares = ledger.analyzers.iter();
         let now: Given = shares
-            .iter()
             .map(|share| (share.analyzer.clone(), (share.assigned, share.target)))
             .collect();
         let since = |(name, (assigned, due)): (&String, &(u64, f64))| {
@@ -63,9 +77,31 @@ impl Account {
         let given: Given = now.iter().filter_map(since).collect();
         if !given.is_empty() {
             let from = self.from;
-            self.stretches.push(Stretch { from, given });
+            self.stretches.push(Stretch { from, given, bound });
         }
         (self.before, self.from) = (now, seconds);
+    }
+
+    /// Shares were within their bound in each stretch by itself.
+    pub fn check(&self) -> Check {
+        let mut worst = (0.0, 0.0);
+        for Stretch { from, given, bound } in &self.stretches {
+            for (name, (given, due)) in given {
+                let off = *given as f64 - due;
+                if off.abs() > *bound {
+                    return Err(format!(
+                        "shares from {from:.2} s on: {name} was {off:+.2} messages from its due, beyond the bound of {bound:.2}"
+                    ));
+                }
+                if off.abs() > worst.0 {
+                    worst = (off.abs(), *bound);
+                }
+            }
+        }
+        let (off, bound) = worst;
+        Ok(format!(
+            "shares exact within {off:.1} messages between any two changes (bound there {bound:.1})"
+        ))
     }
 
     /// A line for what was due, one for what was given, one for the difference, for each stretch.
@@ -80,7 +116,7 @@ impl Account {
         let heading: String = names.iter().map(|name| format!("{name:>10}")).collect();
         let heading = format!("{:>7} {:>11}         {heading}", "from", "messages");
         let mut lines = vec![look.paint(Paint::Bold, &heading)];
-        for Stretch { from, given } in &self.stretches {
+        for Stretch { from, given, .. } in &self.stretches {
             let cells = |cell: &dyn Fn(u64, f64) -> String| -> String {
                 let cell = |name: &&str| match given.get(*name) {
                     Some((given, due)) => format!("{:>10}", cell(*given, *due)),
@@ -117,6 +153,7 @@ fn signed(messages: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use weir_ledger::run_report::ShardBooks;
 
     fn share(name: &str, assigned: u64, target: f64) -> Share {
         Share {
@@ -130,10 +167,11 @@ mod tests {
     #[test]
     fn stretches_are_differences_and_show_who_was_absent() {
         let mut account = Account::default();
-        account.end(0.0, &[]);
-        account.end(2.5, &[share("a", 667, 666.7), share("b", 333, 333.3)]);
-        account.end(3.0, &[share("a", 667, 666.7), share("b", 383, 383.3)]);
-        account.end(3.5, &[share("a", 667, 666.7), share("b", 383, 383.3)]);
+        account.end(0.0, &ledger(0, []));
+        let two = |b, due| [share("a", 667, 666.7), share("b", b, due)];
+        account.end(2.5, &ledger(1, two(333, 333.3)));
+        account.end(3.0, &ledger(2, two(383, 383.3)));
+        account.end(3.5, &ledger(3, two(383, 383.3)));
         let look = Look {
             width: 79,
             colour: false,
@@ -149,6 +187,34 @@ mod tests {
             "                     off             -       0.0 messages",
         ];
         assert_eq!(account.lines(look), expected);
+    }
+
+    /// One shard that has had so many changes; each allows 1 message.
+    fn ledger(tables: u64, analyzers: impl Into<Vec<Share>>) -> Ledger {
+        Ledger {
+            shards: vec![ShardBooks {
+                tables,
+                share_bound: 1.0,
+                ..ShardBooks::default()
+            }],
+            analyzers: analyzers.into(),
+            ..Ledger::default()
+        }
+    }
+
+    #[test]
+    fn each_stretch_has_its_own_bound() {
+        let mut account = Account::default();
+        account.end(0.0, &ledger(1, [share("a", 0, 0.0)]));
+        account.end(1.0, &ledger(1, [share("a", 101, 100.0)]));
+        account.end(2.0, &ledger(2, [share("a", 203, 200.1)]));
+        let held = "shares exact within 1.9 messages between any two changes (bound there 2.0)";
+        assert_eq!(account.check(), Ok(held.into()));
+        // 4 of 5 over the whole run, and 2.1 of 1 since the last change.
+        account.end(3.0, &ledger(2, [share("a", 304, 299.0)]));
+        let broken =
+            "shares from 2.00 s on: a was +2.10 messages from its due, beyond the bound of 1.00";
+        assert_eq!(account.check(), Err(broken.into()));
     }
 
     #[test]

@@ -420,8 +420,7 @@ impl Demo {
         let report = books::run_report(&self.config, &reports, closing);
         run_report::write(&self.parts.report(), &report)?;
         self.note(reports)?;
-        self.account
-            .end(self.seconds(), &self.state.ledger.analyzers);
+        self.account.end(self.seconds(), &self.state.ledger);
         self.analyzers.iter_mut().for_each(Program::ask_to_stop);
         let analyzers = end_all(std::mem::take(&mut self.analyzers), GOODBYE_PATIENCE)?;
 
@@ -478,6 +477,7 @@ impl Demo {
         checks.insert(0, verdict::sent_is_received(&names, &audit));
         checks.push(verdict::analyzers_agree(analyzers, &audit));
         checks.push(verdict::shares_are_exact(&audit));
+        checks.push(self.account.check());
         checks.push(verdict::balanced(&audit));
         Ok(checks)
     }

@@ -125,7 +125,7 @@ fn shard_books(report: &ShardReport) -> ShardBooks {
 }
 
 /// How far an analyzer may be from its due on one shard, over the whole run. `docs/SHARES.md`: twice the
-/// tree's run report from any moment until the next change of the table, and changes of
+/// tree's certificate from any moment until the next change of the table, and changes of
 /// availability add nothing (Theorem 3). A table that loses an analyzer hands its deficit to
 /// the others, which is at most as much again; so each table is allowed its own.
 fn bound(report: &ShardReport) -> f64 {
