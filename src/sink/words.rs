@@ -118,15 +118,20 @@ impl<W: WordFormat> Decode for FixedWords<W> {
             *bytes = &[];
             return None;
         }
-        if !self.partial.fill(bytes, 1) {
-            return None;
-        }
-        let byte = self.partial.filled()[0];
+        let held = self.partial.filled();
+        let byte = *held.first().or(bytes.first())?;
         let Some(word_bytes) = W::word_bytes(byte) else {
             self.failed = true;
             let sink = W::SINK;
             return Some(Err(ControlError::UnknownType { sink, byte }));
         };
+        // Nearly all words come whole: they are read where they lie.
+        if held.is_empty() {
+            if let Some((word, rest)) = bytes.split_at_checked(word_bytes) {
+                *bytes = rest;
+                return W::decode(word).map(Ok);
+            }
+        }
         if !self.partial.fill(bytes, word_bytes) {
             return None;
         }
