@@ -119,6 +119,41 @@ fn other_protocols_at_the_emitters_port_are_refused_by_name() {
     }
 }
 
+/// A greeting is no request, but it might be the start of one until its line ends. Then it is refused: it does not
+/// wait for the time that a head has.
+#[test]
+fn greetings_at_the_http_port_are_refused_at_once_and_by_name() {
+    let distributor = Distributor::start("--shards 1 --http 127.0.0.1:0");
+    let http = distributor.http.expect("asked for");
+    for (greeting, name) in [
+        (&b"SSH-2.0-probe\r\n"[..], "SSH"),
+        (b"stats\r\n", "memcached"),
+        (b"stats\n", "memcached"),
+        (b"EHLO probe\r\n", "SMTP"),
+        (b"OPTIONS sip:nm SIP/2.0\r\nVia: x\r\n", "SIP"),
+    ] {
+        let began = Instant::now();
+        let mut stream = socket::connect(http);
+        stream.write_all(greeting).expect("writes");
+        let answer = socket::read_to_close(&mut stream);
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{name}: {answer}");
+        let looks = format!("looks like {name}");
+        assert!(answer.contains(&looks), "{name}: {answer}");
+        assert!(
+            began.elapsed() < Duration::from_secs(4),
+            "{name}: it waited"
+        );
+        distributor.wait_log(&looks);
+    }
+    // A line that is not known is repeated.
+    let mut stream = socket::connect(http);
+    stream.write_all(b"hello\r\n").expect("writes");
+    let answer = socket::read_to_close(&mut stream);
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.contains("hello"), "{answer}");
+}
+
 #[test]
 fn an_analyzer_at_the_emitters_port_is_told_apart_and_refused() {
     let distributor = Distributor::start("--shards 1");

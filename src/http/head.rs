@@ -15,7 +15,7 @@ use std::mem::MaybeUninit;
 
 use super::error::{quoted, HttpError};
 use super::reader::Limits;
-use weir_protocol::foreign::Foreign;
+use weir_protocol::foreign::{recognize, Foreign};
 
 /// Most headers that any limit can allow: they are read into an array on the stack.
 pub(super) const HEADERS_MAX: usize = 64;
@@ -43,6 +43,9 @@ impl Scan {
         while let Some(found) = memchr::memchr(b'\n', &within[self.scanned..]) {
             let end = self.scanned + found;
             self.check_first_line(end, limits)?;
+            if self.line == 0 {
+                check_request_line(&within[..=end], limits)?;
+            }
             if within[..end].last() != Some(&b'\r') {
                 let line = quoted(&within[self.line..end]);
                 let detail = format!("line {line} ends with LF; allowed is CR LF");
@@ -70,6 +73,29 @@ impl Scan {
         let allowed = limits.request_line_bytes;
         let detail = format!("the request line is longer than {allowed} bytes");
         Err(HttpError::fatal(414, "uri_too_long", detail))
+    }
+}
+
+/// The first line has ended, and no line behind it can make a request of it. Whoever speaks something else greets and
+/// waits for an answer: it is refused now, by name where that is known, and not when its time for a head is over.
+fn check_request_line(line: &[u8], limits: &Limits) -> Result<(), HttpError> {
+    if line.ends_with(b" HTTP/1.1\r\n") || line.ends_with(b" HTTP/1.0\r\n") {
+        return Ok(());
+    }
+    let Err(error) = httparse::Request::new(&mut []).parse(line) else {
+        return Ok(());
+    };
+    match recognize(line) {
+        Some(Foreign::Http | Foreign::Http2 | Foreign::Text) | None => {}
+        Some(foreign) => {
+            let (found, looks) = (quoted(line.trim_ascii_end()), foreign.sentence());
+            let detail = format!("{found} is no request line: {looks}");
+            return Err(HttpError::fatal(400, "bad_method", detail));
+        }
+    }
+    match line.ends_with(b"\r\n") {
+        true => Err(refused(error, line, limits)),
+        false => Ok(()), // that it ends with LF alone is said next
     }
 }
 

@@ -27,13 +27,7 @@ pub fn parse_ndjson<'a>(
 ) -> Result<Packet<'a>, PacketError> {
     let Some(emitter_id) = emitter_id else {
         let detail = "emitterId is missing: lines need header X-Emitter-ID or ?emitterId=";
-        return Err(PacketError::new(
-            400,
-            "emitter_id",
-            "emitterId",
-            None,
-            detail,
-        ));
+        return Err(PacketError::emitter_id(detail));
     };
     check_emitter_id(emitter_id, None)?;
     let mut draft = Draft::new(body, ids, limits)?;

@@ -184,11 +184,9 @@ impl<'a, 'x, I: Ids> Draft<'a, 'x, I> {
         let text = std::str::from_utf8(body).map_err(|error| {
             let at = Position::at(body, error.valid_up_to());
             let byte = body.get(error.valid_up_to()).copied().unwrap_or_default();
-            let detail = match body {
-                [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] => {
-                    "the body begins with the byte order mark of UTF-16; allowed: UTF-8".to_owned()
-                }
-                _ => format!("the body is not UTF-8: byte {byte:#04x}"),
+            let detail = match faults::other_encoding(body) {
+                Some(looks) => looks.to_owned(),
+                None => format!("the body is not UTF-8: byte {byte:#04x}"),
             };
             PacketError::new(400, "not_utf8", "", Some(at), detail)
         })?;

@@ -63,6 +63,11 @@ impl PacketError {
         }
     }
 
+    /// 400: nobody, or not one alone, says who the emitter is.
+    pub fn emitter_id(detail: impl Into<String>) -> Self {
+        Self::new(400, "emitter_id", "emitterId", None, detail)
+    }
+
     /// Appends the body of the answer. `more` are further members, rendered, like `"worker":0`; may be
     /// empty.
     pub fn write_json(&self, more: &str, out: &mut Vec<u8>) {

@@ -26,12 +26,24 @@ pub fn is_printable(c: char) -> bool {
     !is_hidden
 }
 
-/// What is wrong with a name that a peer, or an operator, gives to an analyzer: a character that does not show.
-/// Two names that look the same must be the same.
+/// Does `c` turn the direction of text, or end a line or a paragraph? In the middle of a name it makes a terminal, or
+/// a page, show what follows in another order or place.
+///
+/// Controls (C0, DEL, C1) are not among these; joiners and other characters without width neither: Persian and emoji
+/// need them.
+pub fn reorders(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// What is wrong with a name that a peer, or an operator, gives to an analyzer: a character that does not show, or
+/// none that does. Two names that look the same must be the same. An empty one is for the caller to judge.
 ///
 /// # Errors
 /// The first such character, and what is allowed.
 pub fn check_name(name: &str) -> Result<(), String> {
+    if !name.is_empty() && name.chars().all(char::is_whitespace) {
+        return Err("id is white space alone; allowed: at least one character that shows".into());
+    }
     match name.chars().find(|c| !is_printable(*c)) {
         None => Ok(()),
         Some(c) => Err(format!(
@@ -122,6 +134,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_reorders_text_does_not_print_and_joiners_do_not_reorder() {
+        let marks = "\u{61c}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202e}\u{2066}\u{2069}";
+        assert!(marks.chars().all(|c| reorders(c) && !is_printable(c)));
+        assert!(!"a\u{200c}\u{200d}\u{2030}\u{2065}\u{206a}\n "
+            .chars()
+            .any(reorders));
+    }
+
+    #[test]
     fn what_steers_or_hides_is_not_printable() {
         for c in "\u{0}\u{1b}\u{7f}\u{85}\u{9b}\u{ad}\u{200b}\u{200e}\u{202e}\u{2028}\u{2066}\u{2069}\u{feff}\u{e0041}".chars() {
             assert!(!is_printable(c), "{:04x}", u32::from(c));
@@ -179,6 +200,11 @@ mod tests {
             let why = check_name(bad).expect_err(bad);
             assert!(why.contains("U+") && why.contains("allowed"), "{why}");
         }
+        for blank in [" ", "  ", "\u{a0}", "\u{3000} "] {
+            let why = check_name(blank).expect_err("no name");
+            assert!(why.contains("white space alone; allowed: "), "{why}");
+        }
+        assert_eq!(check_name("a b"), Ok(()));
         assert_eq!(check_name("Ω-1 \"é\" 漢 😀"), Ok(()));
     }
 

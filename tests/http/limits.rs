@@ -1,4 +1,4 @@
-//! Limits, forms of requests and of connections, and what a farewell does to them.
+//! Limits, forms of requests and of connections, and what a graceful close does to them.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -339,9 +339,47 @@ fn bodies_come_in_many_forms() {
     rig.stop();
 }
 
-/// The farewell: what was taken in is delivered, who waits learns how it ended, the others are closed.
+/// Who sends lines is said once. Which of two was meant is not guessed, as with a field of a packet.
 #[test]
-fn a_farewell_leaves_nobody_in_doubt() {
+fn an_emitter_of_lines_that_is_named_twice_is_refused() {
+    let rig = Rig::start("--shards 1");
+    let sink = rig.sink(1.0);
+    let mut client = Client::connect(rig.http);
+    let ndjson = "Content-Type: application/x-ndjson\r\n";
+    for (target, names, said) in [
+        (
+            "/logs",
+            "X-Emitter-ID: a\r\nX-Emitter-ID: b\r\n",
+            "header X-Emitter-ID is there twice",
+        ),
+        (
+            "/logs",
+            "X-Emitter-ID: a\r\nx-emitter-id: a\r\n",
+            "header X-Emitter-ID is there twice",
+        ),
+        (
+            "/logs?emitterId=a&emitterId=b",
+            "",
+            "query emitterId is there twice",
+        ),
+    ] {
+        let answer = client.post(target, &format!("{ndjson}{names}"), "\"hi\"\n");
+        assert_eq!(answer.status, 400, "{answer:?}");
+        assert!(answer.body.contains(said), "{answer:?}");
+        assert_eq!(answer.json()["field"], "emitterId");
+    }
+    // One of each: the header goes before the query.
+    let headers = format!("{ndjson}X-Emitter-ID: a\r\n");
+    let answer = client.post("/logs?emitterId=b&wait=acked", &headers, "\"hi\"\n");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(sink.frames().len(), 1);
+    rig.until_refused("emitter_id", 3);
+    rig.stop();
+}
+
+/// The graceful close: what was taken in is delivered, who waits learns how it ended, the others are closed.
+#[test]
+fn a_graceful_close_leaves_nobody_in_doubt() {
     let rig = Rig::start("--shards 2 --http-request-timeout 20s");
     let sink = rig.sink(1.0);
     let mut idle = Client::connect(rig.http);
@@ -368,7 +406,7 @@ fn a_farewell_leaves_nobody_in_doubt() {
     rig.drain();
     idle.assert_closed();
     queued.assert_closed();
-    // It has the time of the farewell, and then is cut off.
+    // It has the time of the graceful close, and then is cut off.
     unfinished.assert_closed();
     stays("it waits on", Duration::from_millis(200), || {
         rig.sum(|report| report.http.waiting as u64) == 1

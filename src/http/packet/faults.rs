@@ -1,6 +1,7 @@
 //! Why a packet is refused: the field, its place, and what is allowed.
 
 use super::*;
+use weir_protocol::text::reorders;
 
 impl<'a, I: Ids> Draft<'a, '_, I> {
     pub(super) fn once(
@@ -114,8 +115,13 @@ impl<'a, I: Ids> Draft<'a, '_, I> {
         let rest = self.text.get(offset..).unwrap_or_default();
         let is_second = said == "trailing characters" && rest.starts_with('{');
         let hint = match self.reading {
+            _ if other_encoding(self.text.as_bytes()).is_some() => {
+                let looks = other_encoding(self.text.as_bytes()).unwrap_or_default();
+                return PacketError::new(400, "not_json", "", Some(at), looks);
+            }
             Reading::Value => "",
             _ if self.text.is_empty() => " (the body is empty)",
+            _ if self.content().is_empty() => " (the body is a byte order mark and nothing else)",
             _ if is_second && !self.is_lines => {
                 ": a second object; for one message a line allowed: Content-Type application/x-ndjson"
             }
@@ -165,6 +171,35 @@ impl<'a, I: Ids> Draft<'a, '_, I> {
     }
 }
 
+/// What a body is that is no JSON in UTF-8, if its first bytes tell: text in other code units, or what a header
+/// should have said is compressed.
+pub(super) fn other_encoding(body: &[u8]) -> Option<&'static str> {
+    Some(match body {
+        [0xFF, 0xFE, 0, 0, ..] | [0, 0, 0xFE, 0xFF, ..] => {
+            "the body begins with the byte order mark of UTF-32; allowed: UTF-8"
+        }
+        [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] => {
+            "the body begins with the byte order mark of UTF-16; allowed: UTF-8"
+        }
+        [0, 0, 0, 1..=0x7F, ..] | [1..=0x7F, 0, 0, 0, ..] => {
+            "the body looks like UTF-32; allowed: UTF-8"
+        }
+        [0, 1..=0x7F, 0, ..] | [1..=0x7F, 0, 1..=0x7F, 0, ..] => {
+            "the body looks like UTF-16; allowed: UTF-8"
+        }
+        [0x1F, 0x8B, 8, ..] => {
+            "the body looks like gzip: header Content-Encoding: gzip is missing, or it was compressed twice"
+        }
+        [0x28, 0xB5, 0x2F, 0xFD, ..] => {
+            "the body looks like zstd: header Content-Encoding: zstd is missing, or it was compressed twice"
+        }
+        [0x78, 0x01 | 0x5E | 0x9C | 0xDA, ..] => {
+            "the body looks like zlib: header Content-Encoding: deflate is missing, or it was compressed twice"
+        }
+        _ => return None,
+    })
+}
+
 /// An emitter's id becomes the value of a header and the source of messages.
 pub(crate) fn check_emitter_id(id: &str, position: Option<Position>) -> Result<(), PacketError> {
     let detail = if id.is_empty() {
@@ -174,6 +209,9 @@ pub(crate) fn check_emitter_id(id: &str, position: Option<Position>) -> Result<(
         format!("emitterId has {bytes} bytes; allowed: {EMITTER_ID_BYTES_MAX}")
     } else if id.chars().any(char::is_control) {
         "emitterId has control characters".to_string()
+    } else if let Some(mark) = id.chars().find(|c| reorders(*c)) {
+        let mark = u32::from(mark);
+        format!("emitterId has the character U+{mark:04X}; allowed: no marks of direction, no ends of lines")
     } else {
         return Ok(());
     };

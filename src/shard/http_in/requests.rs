@@ -251,11 +251,31 @@ fn read_packet<'a, I: Io>(
     match http::body_kind(request.content_type)? {
         BodyKind::Packet => http::parse_packet(body, now, ids, limits),
         BodyKind::Lines => {
-            let header = request.header("x-emitter-id").map(Cow::Borrowed);
-            let emitter = header.or_else(|| http::parameter(request.query, "emitterId"));
+            let emitter = emitter_of_lines(request)?;
             http::parse_ndjson(body, emitter.as_deref(), now, ids, limits)
         }
     }
+}
+
+/// Who sends lines: header X-Emitter-ID, else `?emitterId=`.
+///
+/// # Errors
+/// 400: one of them is there twice. Which of two was meant is not guessed, as with a field of a packet.
+fn emitter_of_lines<'a>(request: &Request<'a>) -> Result<Option<Cow<'a, str>>, PacketError> {
+    let mut headers = request.headers("x-emitter-id");
+    let header = headers.next();
+    let mut parameters = http::parameters(request.query).filter(|(name, _)| *name == "emitterId");
+    let parameter = parameters.next().and_then(|(_, value)| value);
+    let twice = if headers.next().is_some() {
+        "header X-Emitter-ID"
+    } else if parameters.next().is_some() {
+        "query emitterId"
+    } else {
+        return Ok(header.map(Cow::Borrowed).or(parameter));
+    };
+    Err(PacketError::emitter_id(format!(
+        "{twice} is there twice; allowed: once"
+    )))
 }
 
 /// Whether the client wants its answer when an analyzer has ACKed the packet: `Prefer: wait=acked` (RFC 7240)
