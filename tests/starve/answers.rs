@@ -83,6 +83,70 @@ fn what_the_kernel_holds_for_who_does_not_read_is_bounded() {
     drop(deaf);
 }
 
+/// One value of the metrics, summed over its series.
+fn metric(address: SocketAddr, name: &str, label: &str) -> f64 {
+    let mut text = String::new();
+    let mut stream = TcpStream::connect(address).expect("a listener");
+    let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    stream.write_all(request).expect("it is read");
+    stream.read_to_string(&mut text).expect("an answer");
+    let is_its = |line: &&str| line.starts_with(name) && line.contains(label);
+    let values = text.lines().filter(is_its).filter_map(|line| {
+        let (_, value) = line.rsplit_once(' ')?;
+        value.parse::<f64>().ok()
+    });
+    values.sum()
+}
+
+/// An open page whose machine sleeps: its stream of events is left out while the last is not read, never grows beyond
+/// what one client may hold, and is closed after the time that a reader has.
+#[test]
+fn a_stream_of_events_that_nobody_reads_is_bounded_and_closed() {
+    // Analyzers that are not there: each is a row of the view.
+    let rows: Vec<_> = (0..64)
+        .map(|n| format!("--http-analyzer row-{n:0>40}=1@http://127.0.0.1:9"))
+        .collect();
+    let distributor = Distributor::start(&format!(
+        "--shards 1 --http 127.0.0.1:0 --http-request-timeout 3s {}",
+        rows.join(" ")
+    ));
+    let http = distributor.http.expect("it listens");
+    let stream = b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let began = Instant::now();
+    let deaf: Vec<_> = (0..4).map(|_| deaf(http, stream)).collect();
+    let (mut held, mut with_kernel) = (0.0_f64, 0);
+    until("all are closed", || {
+        held = held.max(metric(http, "weir_http_held_bytes", ""));
+        with_kernel = with_kernel.max(queued(http.port()));
+        metric(http, "weir_http_refused_total", "answers_not_read") >= 4.0
+    });
+    let took = began.elapsed();
+    println!("{held} bytes held, {with_kernel} with the kernel, closed within {took:?}");
+    assert!(with_kernel > 0, "nothing was sent");
+    assert!(held <= 4.0 * 256.0 * 1024.0, "{held} bytes held");
+    assert!(
+        with_kernel <= 4 * (256 << 10),
+        "{with_kernel} with the kernel"
+    );
+    assert!(
+        took >= Duration::from_secs(3),
+        "they have the time of a reader"
+    );
+    let left_out = metric(http, "weir_http_states_left_out_total", "");
+    assert!(left_out > 0.0, "newer views wait for no slow reader");
+    // Reset: the next read of each ends.
+    for socket in deaf {
+        socket.set_nonblocking(false).expect("an option");
+        let time = Some(Duration::from_secs(5));
+        socket.set_read_timeout(time).expect("an option");
+        let mut rest = Vec::new();
+        match (&socket).read_to_end(&mut rest) {
+            Ok(_) => {}
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}"),
+        }
+    }
+}
+
 /// The parts of requests of who never finishes: they go, not whoever comes.
 #[test]
 fn requests_that_never_end_keep_nobody_out() {
