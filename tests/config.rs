@@ -98,6 +98,14 @@ fn flags_go_before_the_environment_before_the_file_before_defaults() {
         "config --effective --config other.toml",
     ));
     assert_eq!(line(&said, "arena"), "arena = \"64MiB\" # default");
+    // Whoever starts a service sees no flag: the variable is named.
+    let missing = [("WEIR_CONFIG", "no/such.toml")];
+    let output = weir(scratch.folder(), &missing, "config --effective");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.starts_with("error: WEIR_CONFIG=no/such.toml: No such file"),
+        "{said}"
+    );
     // A wrong variable does not matter where a flag goes before it.
     let said = stdout(&weir(
         scratch.folder(),

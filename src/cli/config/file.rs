@@ -41,12 +41,14 @@ pub struct Given {
     pub line: usize,
 }
 
-/// Reads a file and checks each value by itself.
+/// Reads a file and checks each value by itself. `by` stands before its path in an error: the variable that
+/// names it, if one does.
 ///
 /// # Errors
-/// Everything that is wrong, a line each: file, line, key, value and what is allowed.
-pub fn read(path: &Path) -> Result<Vec<Given>, Vec<String>> {
-    let text = text_of(path).map_err(|why| vec![format!("{}: {why}", path.display())])?;
+/// Everything that is wrong, a line each: file, line, key, value and what is allowed. Of a file that cannot be read:
+/// who names it, its path, and why.
+pub fn read(path: &Path, by: &str) -> Result<Vec<Given>, Vec<String>> {
+    let text = text_of(path).map_err(|why| vec![format!("{by}{}: {why}", path.display())])?;
     parse(path, &text)
 }
 

@@ -124,8 +124,12 @@ impl Layers {
         let settings = settings::all();
         let from_environment = environment.get(CONFIG_VARIABLE).map(PathBuf::from);
         let path = flags.get_one::<PathBuf>("config").cloned();
+        let by = match path {
+            Some(_) => String::new(),
+            None => format!("{CONFIG_VARIABLE}="),
+        };
         if let Some(path) = path.or(from_environment) {
-            match file::read(&path) {
+            match file::read(&path, &by) {
                 Ok(given) => layers.add_file(&path, given),
                 Err(wrong) => problems.extend(wrong),
             }
