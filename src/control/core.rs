@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! questions.rs   what the shards ask; event streams   --.
-//! listener.rs    the admin listener                   --+--> Core --> Deck    orders to the shards
+//! listener.rs    the admin listener                   --+--> Core --> DataPlane    orders to the shards
 //! health/        analyzers over HTTP                  --+        `--> State   what is shown, made of their reports
 //! lib.rs         a step of the ramps each 100 ms      --'
 //! ```
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::deck::Deck;
+use crate::data_plane::DataPlane;
 use crate::executor::bell::{Bell, News};
 use crate::health::checks::Checks;
 use crate::health::ramps::Ramps;
@@ -28,7 +28,7 @@ const FRESH_NS: u64 = 150_000_000;
 /// See the head of this file.
 pub struct Core {
     /// The shards.
-    pub deck: Box<dyn Deck>,
+    pub data_plane: Box<dyn DataPlane>,
     /// Weights on their way. Whoever orders a weight holds `orders` meanwhile.
     pub ramps: Mutex<Ramps>,
     /// One order of a weight at a time, so that no ramp's step comes after what replaced it.
@@ -59,10 +59,10 @@ struct Guards {
 
 impl Core {
     /// From what the distributor was told.
-    pub fn new(deck: Box<dyn Deck>, settings: Settings) -> Core {
+    pub fn new(data_plane: Box<dyn DataPlane>, settings: Settings) -> Core {
         let bell = Bell::default();
         Core {
-            deck,
+            data_plane,
             ramps: Mutex::default(),
             orders: Mutex::default(),
             checks: Checks::new(&settings, &bell),
@@ -114,15 +114,15 @@ impl Core {
         state.draining = self.draining.load(Ordering::Acquire);
         if state.reports.is_empty() || age_ns >= FRESH_NS {
             state.http = self.checks.status();
-            state.refused = self.deck.refused_counts();
-            state.note(now, self.deck.reports());
+            state.refused = self.data_plane.refused_counts();
+            state.note(now, self.data_plane.reports());
         }
         state
     }
 
     /// Weight of an analyzer in the newest roster: shards publish one as soon as they follow it.
     pub fn weight_now(&self, id: &str) -> Option<f64> {
-        let reports = self.deck.reports();
+        let reports = self.data_plane.reports();
         let mut entries = reports.first()?.roster.entries.iter();
         let entry = entries.find(|entry| *entry.name == *id);
         entry.map(|entry| entry.weight)
@@ -163,7 +163,7 @@ impl Core {
         lock(&self.ramps).end(id);
         let name = id.into();
         // Offline now: it comes back with the new weight.
-        let _ = self.deck.order(Order::OwnWeight { name, weight });
+        let _ = self.data_plane.order(Order::OwnWeight { name, weight });
     }
 
     /// One step of all ramps.
@@ -181,7 +181,7 @@ impl Core {
                     pin: step.pin,
                 },
             };
-            if let Err(error) = self.deck.order(order) {
+            if let Err(error) = self.data_plane.order(order) {
                 log::warn!("ramp ended analyzer={:?}: {error}", step.analyzer);
                 lock(&self.ramps).end(&step.analyzer);
             }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use crate::deck::Deck;
+use crate::data_plane::DataPlane;
 use crate::lock::lock;
 use crate::view::state::State;
 use weir_engine::{
@@ -183,8 +183,8 @@ impl Fake {
 
 /// Takes orders and remembers them.
 #[derive(Default)]
-pub struct FakeDeck {
-    /// What [`Deck::reports`] gives.
+pub struct FakeDataPlane {
+    /// What [`DataPlane::reports`] gives.
     pub reports: Mutex<Vec<ShardReport>>,
     /// What was ordered; analyzers over HTTP as their generation.
     pub orders: Mutex<Vec<String>>,
@@ -196,7 +196,7 @@ pub struct FakeDeck {
     pub refused_ups: Mutex<Vec<String>>,
 }
 
-impl Deck for Arc<FakeDeck> {
+impl DataPlane for Arc<FakeDataPlane> {
     fn reports(&self) -> Vec<ShardReport> {
         let mut reports = lock(&self.reports).clone();
         let up = lock(&self.up);
@@ -231,7 +231,7 @@ impl Deck for Arc<FakeDeck> {
             | Order::Eject { name } => name,
             Order::HttpUp { .. } | Order::HttpDown { .. } => panic!("there are calls for these"),
         };
-        let reports = Deck::reports(self);
+        let reports = DataPlane::reports(self);
         let known = reports[0]
             .roster
             .entries

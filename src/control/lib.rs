@@ -4,7 +4,7 @@
 //! lib.rs       starts it and ends it
 //! http_api/    what is asked over HTTP: answers, orders, event streams
 //! health/      analyzers over HTTP: checks, who comes and who goes; weights on their way
-//! core.rs      what all of these share; deck.rs: the shards, as it sees them
+//! core.rs      what all of these share; data_plane.rs: the shards, as it sees them
 //! executor/    the thread that they run on, and what wakes it
 //! view/        what is shown: state, events, metrics, table; pure
 //! settings.rs  what it is told
@@ -13,7 +13,7 @@
 //! The mod.rs of each room draws what is in it.
 
 pub mod core;
-pub mod deck;
+pub mod data_plane;
 mod executor;
 pub mod health;
 pub mod http_api;

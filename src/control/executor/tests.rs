@@ -7,17 +7,17 @@ use futures_lite::future::yield_now;
 
 use super::time::within;
 use super::*;
-use crate::fake::{Fake, FakeDeck};
+use crate::fake::{Fake, FakeDataPlane};
 use crate::lock::lock;
 use crate::settings::Settings;
 use weir_clock::Limit;
 use weir_ledger::run_report::Stamp;
 
 fn core() -> Arc<Core> {
-    let deck = Arc::new(FakeDeck::default());
-    *lock(&deck.reports) = Fake::new(&[1.0]).reports;
+    let data_plane = Arc::new(FakeDataPlane::default());
+    *lock(&data_plane.reports) = Fake::new(&[1.0]).reports;
     let settings = Settings::of(&weir_config::Config::default(), Stamp::now());
-    Arc::new(Core::new(Box::new(deck), settings))
+    Arc::new(Core::new(Box::new(data_plane), settings))
 }
 
 /// Runs a future on an executor of its own, on this thread.

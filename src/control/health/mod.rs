@@ -108,9 +108,9 @@ fn add_if(core: &Arc<Core>, analyzer: &HttpAnalyzer, must_be_free: bool) -> Resu
                 "analyzers over HTTP: {HTTP_ANALYZERS_MAX} are configured, which is the most"
             ));
         }
-        let holder = core.deck.claim(&id, analyzer.endpoint().to_string());
+        let holder = core.data_plane.claim(&id, analyzer.endpoint().to_string());
         if let Some(holder) = holder.filter(|_| must_be_free) {
-            core.deck.unclaim(&id);
+            core.data_plane.unclaim(&id);
             return Err(format!(
                 "id {id:?}: in use by {holder}; allowed: another id"
             ));
@@ -131,10 +131,10 @@ pub fn remove(core: &Core, id: &str) -> bool {
     let Some(removed) = removed else {
         return false;
     };
-    core.deck.unclaim(id);
+    core.data_plane.unclaim(id);
     lock(&core.ramps).end(id);
     if let Some((generation, _)) = removed.up {
-        if let Err(error) = core.deck.http_down(generation) {
+        if let Err(error) = core.data_plane.http_down(generation) {
             log::warn!("analyzer {id:?} was removed, but: {error}");
         }
     }

@@ -1,4 +1,4 @@
-//! Checks of real servers, against a deck that remembers what it was ordered.
+//! Checks of real servers, against a data_plane that remembers what it was ordered.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -10,7 +10,7 @@ use super::resolver::Resolver;
 use super::*;
 use crate::executor::bell::Bell;
 use crate::executor::{self, tests::run_alone};
-use crate::fake::{Fake, FakeDeck};
+use crate::fake::{Fake, FakeDataPlane};
 use crate::settings::Settings;
 use weir_config::Config;
 use weir_ledger::run_report::Stamp;
@@ -49,17 +49,17 @@ fn analyzer(endpoint: &str) -> HttpAnalyzer {
     HttpAnalyzer::new("h", endpoint, 0.5).expect("valid")
 }
 
-fn core(slow_start: Duration) -> (Arc<Core>, Arc<FakeDeck>) {
-    let deck = Arc::new(FakeDeck::default());
-    *lock(&deck.reports) = Fake::new(&[1.0]).reports;
+fn core(slow_start: Duration) -> (Arc<Core>, Arc<FakeDataPlane>) {
+    let data_plane = Arc::new(FakeDataPlane::default());
+    *lock(&data_plane.reports) = Fake::new(&[1.0]).reports;
     let mut settings = Settings::of(&Config::default(), Stamp::now());
     settings.health_interval = Duration::from_millis(40);
     settings.health_timeout = Duration::from_millis(250);
     settings.slow_start = slow_start;
-    let core = Arc::new(Core::new(Box::new(Arc::clone(&deck)), settings));
+    let core = Arc::new(Core::new(Box::new(Arc::clone(&data_plane)), settings));
     let begin = |context: &Context| context.spawn("health checks", run(context.clone()));
     executor::start(&core, begin).expect("started");
-    (core, deck)
+    (core, data_plane)
 }
 
 fn eventually(what: &str, is_so: impl Fn() -> bool) {
@@ -102,12 +102,12 @@ fn a_check_says_what_is_wrong() {
 
 #[test]
 fn up_at_once_down_when_it_fails_slowly_back() {
-    let (core, deck) = core(Duration::from_secs(3600));
+    let (core, data_plane) = core(Duration::from_secs(3600));
     let (status, endpoint) = server(200);
     let analyzer = analyzer(&endpoint);
     add(&core, &analyzer).expect("added");
     assert!(add(&core, &analyzer).expect_err("twice").contains("in use"));
-    let last = || lock(&deck.orders).last().cloned().unwrap_or_default();
+    let last = || lock(&data_plane.orders).last().cloned().unwrap_or_default();
     eventually("up with its whole weight", || last() == "up h 0.5");
     assert!(lock(&core.ramps).status(0).is_empty());
     status.store(503, Ordering::Relaxed);
@@ -126,16 +126,16 @@ fn up_at_once_down_when_it_fails_slowly_back() {
 
 #[test]
 fn ejected_by_the_operator_it_stays_out_until_it_is_resumed() {
-    let (core, deck) = core(Duration::ZERO);
+    let (core, data_plane) = core(Duration::ZERO);
     let (_, endpoint) = server(200);
     add(&core, &analyzer(&endpoint)).expect("added");
-    let last = || lock(&deck.orders).last().cloned().unwrap_or_default();
+    let last = || lock(&data_plane.orders).last().cloned().unwrap_or_default();
     eventually("up", || last() == "up h 0.5");
     eventually("noted", || {
         matches!(core.checks.eject("h", false), Some(None))
     });
     let out = core.checks.eject("h", true).expect("configured");
-    core.deck
+    core.data_plane
         .http_down(out.expect("was in"))
         .expect("taken out");
     let before = core.checks.status()[0].last_health_check;
@@ -143,7 +143,7 @@ fn ejected_by_the_operator_it_stays_out_until_it_is_resumed() {
         core.checks.status()[0].last_health_check > before
     });
     std::thread::sleep(Duration::from_millis(200));
-    let orders = lock(&deck.orders).clone();
+    let orders = lock(&data_plane.orders).clone();
     assert_eq!(orders, ["up h 0.5", "down h"], "not even for a moment");
     core.checks.eject("h", false);
     eventually("back", || last() == "up h 0.5");
@@ -152,24 +152,24 @@ fn ejected_by_the_operator_it_stays_out_until_it_is_resumed() {
 
 #[test]
 fn who_is_well_and_cannot_be_taken_in_is_told_of_once_a_change() {
-    let (core, deck) = core(Duration::ZERO);
+    let (core, data_plane) = core(Duration::ZERO);
     let (_, endpoint) = server(200);
-    let tries = || lock(&deck.refused_ups).len();
-    *lock(&deck.holder) = Some("one".into());
+    let tries = || lock(&data_plane.refused_ups).len();
+    *lock(&data_plane.holder) = Some("one".into());
     add(&core, &analyzer(&endpoint)).expect("added");
     eventually("tried again and again", || tries() > 5);
     let error = core.checks.status()[0].error.clone().unwrap_or_default();
     assert!(error.contains("in use by one"), "{error}");
-    *lock(&deck.holder) = Some("two".into());
+    *lock(&data_plane.holder) = Some("two".into());
     eventually("another holds it", || {
-        lock(&deck.refused_ups)
+        lock(&data_plane.refused_ups)
             .iter()
             .filter(|h| *h == "two")
             .count()
             > 5
     });
-    *lock(&deck.holder) = None;
-    eventually("up", || !lock(&deck.up).is_empty());
+    *lock(&data_plane.holder) = None;
+    eventually("up", || !lock(&data_plane.up).is_empty());
     eventually("all is well", || core.checks.status()[0].error.is_none());
     let state = core.state();
     let told = state.events.all().map(|event| event.text.clone());
@@ -184,17 +184,17 @@ fn who_is_well_and_cannot_be_taken_in_is_told_of_once_a_change() {
 
 #[test]
 fn what_the_shards_gave_up_comes_back_with_a_healthy_check() {
-    let (core, deck) = core(Duration::ZERO);
+    let (core, data_plane) = core(Duration::ZERO);
     let (_, endpoint) = server(200);
     add(&core, &analyzer(&endpoint)).expect("added");
     let ups = || {
-        lock(&deck.orders)
+        lock(&data_plane.orders)
             .iter()
             .filter(|order| *order == "up h 0.5")
             .count()
     };
     eventually("up", || ups() == 1);
-    lock(&deck.up).clear();
+    lock(&data_plane.up).clear();
     eventually("up again", || ups() == 2);
     core.end();
 }

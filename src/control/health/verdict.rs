@@ -90,11 +90,11 @@ pub(super) fn carry_out(core: &Core, id: &Arc<str>, number: u64, next: Move) {
         Move::Elsewhere(generation, target) => {
             log::info!("analyzer moved id={id:?} to={}", target.address);
             core.tell("note", id, format!("is at {} now", target.address));
-            core.deck.http_move(generation, target);
+            core.data_plane.http_move(generation, target);
         }
         Move::Down(generation) => {
             lock(&core.ramps).end(id);
-            if let Err(error) = core.deck.http_down(generation) {
+            if let Err(error) = core.data_plane.http_down(generation) {
                 log::warn!("analyzer {id:?} cannot be taken out: {error}");
             }
         }
@@ -163,7 +163,7 @@ fn bring_up(
     } else {
         weight
     };
-    let generation = match core.deck.http_up(target, first) {
+    let generation = match core.data_plane.http_up(target, first) {
         Ok(generation) => generation,
         Err(error) => return keep_out(core, id, number, error.to_string()),
     };
@@ -174,7 +174,7 @@ fn bring_up(
         let Some(checked) = checked else {
             // Removed or ejected meanwhile.
             drop(table);
-            let _ = core.deck.http_down(generation);
+            let _ = core.data_plane.http_down(generation);
             return;
         };
         checked.up = Some((generation, Instant::now()));

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! GET    /admin/status /admin/analyzers /admin/config
-//! GET    /admin/refused?limit=100      the newest packets that nobody took
+//! GET    /admin/dead-letters?limit=100  the newest packets that nobody took
 //! POST   /admin/analyzers/{id}/weight {"weight":0.3,"pin":true,"ramp":"10s"}
 //! POST   /admin/analyzers/{id}/unpin | drain | resume | eject
 //! POST   /admin/http-analyzers {"id","endpoint","weight"}     DELETE /admin/http-analyzers/{id}
@@ -122,7 +122,7 @@ pub fn handle(core: &Arc<Core>, ask: &Ask) -> Response {
         return Response::error(405, ask, now, error).with("Allow", allowed);
     }
     // What is asked there is answered as if it had been understood.
-    if !ask.query.is_empty() && parts != ["tap"] && parts != ["refused"] {
+    if !ask.query.is_empty() && !matches!(parts[..], ["tap" | "dead-letters" | "refused"]) {
         let error = format!(
             "query {:?}: this path has none; what it takes is in its body, as JSON",
             ask.query
@@ -135,7 +135,7 @@ pub fn handle(core: &Arc<Core>, ask: &Ask) -> Response {
             Ok((200, json!({ "analyzers": value(&core.state().rows) })))
         }
         ("GET" | "HEAD", ["config"]) => Ok((200, config(core))),
-        ("GET" | "HEAD", ["refused"]) => refused_packets(core, ask),
+        ("GET" | "HEAD", ["dead-letters" | "refused"]) => refused_packets(core, ask),
         ("GET" | "HEAD", ["log-level"]) => Ok((200, level())),
         ("PUT", ["log-level"]) => set_level(ask),
         ("POST", ["analyzers", id, "weight"]) => weight(core, ask, id),
@@ -155,7 +155,7 @@ pub fn handle(core: &Arc<Core>, ask: &Ask) -> Response {
 /// Methods of a path; empty: there is no such path.
 fn allowed(parts: &[&str]) -> &'static str {
     match parts {
-        ["status" | "analyzers" | "config" | "refused" | "tap"] => "GET, HEAD",
+        ["status" | "analyzers" | "config" | "dead-letters" | "refused" | "tap"] => "GET, HEAD",
         ["log-level"] => "GET, HEAD, PUT",
         ["analyzers", _, "weight" | "unpin" | "drain" | "resume" | "eject"] => "POST",
         ["http-analyzers" | "reload" | "rollback"] => "POST",
@@ -225,7 +225,7 @@ fn refused_packets(core: &Core, ask: &Ask) -> Answer {
         );
         (400, error)
     })?;
-    let RefusedPackets { packets, counts } = core.deck.refused();
+    let RefusedPackets { packets, counts } = core.data_plane.refused();
     let mut room = REFUSED_BYTES_SHOWN;
     let newest = packets.iter().rev().take(limit);
     let fits = newest.take_while(|packet| {
@@ -314,7 +314,7 @@ fn weight(core: &Core, ask: &Ask, id: &str) -> Answer {
     if over.is_zero() {
         lock(&core.ramps).end(id);
         let order = Order::Weight { name, weight, pin };
-        let epoch = core.deck.order(order).map_err(refused)?;
+        let epoch = core.data_plane.order(order).map_err(refused)?;
         if !is_pinned {
             core.checks.set_weight(id, weight);
         }
@@ -330,7 +330,7 @@ fn weight(core: &Core, ask: &Ask, id: &str) -> Answer {
             weight: from,
             pin,
         };
-        core.deck.order(order).map_err(refused)?;
+        core.data_plane.order(order).map_err(refused)?;
     }
     let ramp = Ramp {
         from,
@@ -376,23 +376,37 @@ fn act(core: &Core, id: &str, action: &str) -> Answer {
         "eject" => {
             lock(&core.ramps).end(id);
             match core.checks.eject(id, true) {
-                Some(Some(generation)) => done(core.deck.http_down(generation).map_err(refused)?),
+                Some(Some(generation)) => {
+                    done(core.data_plane.http_down(generation).map_err(refused)?)
+                }
                 Some(None) => done(0),
-                None => done(core.deck.order(Order::Eject { name }).map_err(refused)?),
+                None => done(
+                    core.data_plane
+                        .order(Order::Eject { name })
+                        .map_err(refused)?,
+                ),
             }
         }
         "resume" => {
             let is_checked = core.checks.eject(id, false).is_some();
-            match core.deck.order(Order::Resume { name }) {
+            match core.data_plane.order(Order::Resume { name }) {
                 // It comes back with its next check.
                 Err(OrderRefused::Order(OrderError::Unknown { .. })) if is_checked => done(0),
                 other => done(other.map_err(refused)?),
             }
         }
-        "drain" => done(core.deck.order(Order::Drain { name }).map_err(refused)?),
+        "drain" => done(
+            core.data_plane
+                .order(Order::Drain { name })
+                .map_err(refused)?,
+        ),
         _ => {
             lock(&core.ramps).end(id);
-            done(core.deck.order(Order::Unpin { name }).map_err(refused)?)
+            done(
+                core.data_plane
+                    .order(Order::Unpin { name })
+                    .map_err(refused)?,
+            )
         }
     }
 }
@@ -460,7 +474,7 @@ fn no_file() -> (u16, String) {
 mod tests {
     use super::*;
     use crate::core::Core;
-    use crate::fake::{Fake, FakeDeck};
+    use crate::fake::{Fake, FakeDataPlane};
     use crate::settings::{Reloader, Settings};
     use weir_config::Config;
 
@@ -478,14 +492,14 @@ mod tests {
         }
     }
 
-    fn core(change: impl FnOnce(&mut Settings)) -> (Arc<Core>, Arc<FakeDeck>) {
-        let deck = Arc::new(FakeDeck::default());
-        *lock(&deck.reports) = Fake::new(&[0.4, 0.6]).reports;
+    fn core(change: impl FnOnce(&mut Settings)) -> (Arc<Core>, Arc<FakeDataPlane>) {
+        let data_plane = Arc::new(FakeDataPlane::default());
+        *lock(&data_plane.reports) = Fake::new(&[0.4, 0.6]).reports;
         let mut settings = Settings::of(&Config::default(), Stamp::now());
         change(&mut settings);
         (
-            Arc::new(Core::new(Box::new(Arc::clone(&deck)), settings)),
-            deck,
+            Arc::new(Core::new(Box::new(Arc::clone(&data_plane)), settings)),
+            data_plane,
         )
     }
 
@@ -501,7 +515,7 @@ mod tests {
 
     #[test]
     fn orders_reach_the_shards() {
-        let (core, deck) = core(|_| {});
+        let (core, data_plane) = core(|_| {});
         for (what, body) in [
             ("weight", r#"{"weight":0.3,"pin":true}"#),
             ("weight", r#"{"weight":0}"#),
@@ -530,12 +544,12 @@ mod tests {
             "Resume { name: \"a1\" }",
             "Eject { name: \"a1\" }",
         ];
-        assert_eq!(*lock(&deck.orders), expected);
+        assert_eq!(*lock(&data_plane.orders), expected);
     }
 
     #[test]
     fn faults_name_thing_value_and_what_is_allowed() {
-        let (core, deck) = core(|_| {});
+        let (core, data_plane) = core(|_| {});
         for (method, path, body, status, words) in [
             (
                 "POST",
@@ -622,18 +636,18 @@ mod tests {
             let error = answer["error"].as_str().expect("an error");
             assert!(words.iter().all(|word| error.contains(word)), "{error}");
         }
-        assert!(lock(&deck.orders).is_empty());
+        assert!(lock(&data_plane.orders).is_empty());
     }
 
     #[test]
     fn a_ramp_goes_by_steps_and_a_later_order_ends_it() {
-        let (core, deck) = core(|_| {});
+        let (core, data_plane) = core(|_| {});
         let body = r#"{"weight":1.4,"ramp":"1h"}"#;
         let (status, answer) = call(&core, "POST", "/admin/analyzers/a1/weight", body);
         assert_eq!((status, &answer["from"]), (202, &json!(0.4)));
         core.step_ramps();
         core.step_ramps();
-        let orders = lock(&deck.orders).clone();
+        let orders = lock(&data_plane.orders).clone();
         assert!(
             orders.len() == 2 && orders[1].starts_with("weight a1 0.40"),
             "{orders:?}"
@@ -647,7 +661,7 @@ mod tests {
             r#"{"weight":0.7}"#,
         );
         core.step_ramps();
-        let last = lock(&deck.orders).last().cloned();
+        let last = lock(&data_plane.orders).last().cloned();
         assert_eq!(
             last.as_deref(),
             Some("weight a1 0.7 false"),
@@ -659,15 +673,15 @@ mod tests {
 
     #[test]
     fn a_ramp_of_one_that_is_gone_ends() {
-        let (core, deck) = core(|_| {});
+        let (core, data_plane) = core(|_| {});
         call(
             &core,
             "POST",
             "/admin/analyzers/a1/weight",
             r#"{"weight":1,"ramp":"1h"}"#,
         );
-        lock(&deck.reports).clear();
-        *lock(&deck.reports) = Fake::new(&[]).reports;
+        lock(&data_plane.reports).clear();
+        *lock(&data_plane.reports) = Fake::new(&[]).reports;
         core.step_ramps();
         assert!(lock(&core.ramps).status(0).is_empty());
     }

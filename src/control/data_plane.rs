@@ -6,7 +6,7 @@ use weir_engine::Order;
 use weir_shard::{HttpTarget, Operator, OrderRefused, RefusedCounts, RefusedPackets, ShardReport};
 
 /// What controls the shards; [`Operator`], or a fake of a test.
-pub trait Deck: Send + Sync {
+pub trait DataPlane: Send + Sync {
     /// As [`Operator::reports`].
     fn reports(&self) -> Vec<ShardReport>;
     /// As [`Operator::order`].
@@ -42,7 +42,7 @@ pub trait Deck: Send + Sync {
     }
 }
 
-impl Deck for Operator {
+impl DataPlane for Operator {
     fn reports(&self) -> Vec<ShardReport> {
         Operator::reports(self)
     }
