@@ -65,7 +65,7 @@ mod tests {
     fn lines() -> Vec<String> {
         [
             "emitters 64, bytes received 2560000000, receives 160000, stalls 0 (0.000 s)",
-            "links up 4 and down 0, re-routed 0 (duplicates possible 0, identities lost 0), batches handed over 0",
+            "links up 4 and down 0, re-routed 0 (duplicates possible 0, identities lost 0), batches forwarded 0",
             "sends 40000 (30 zero-copy, 20 of them copied), kernel entries 9000",
             "received = acked 10000000",
         ]

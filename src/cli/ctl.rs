@@ -99,7 +99,8 @@ enum Action {
     },
     /// Packets that every analyzer over HTTP refused and that are kept in memory, the newest (--json: with
     /// the packets themselves, to be posted again)
-    Refused {
+    #[command(alias = "refused")]
+    DeadLetters {
         /// So many at most
         #[arg(long, value_name = "N", default_value_t = 100)]
         limit: usize,
@@ -185,7 +186,9 @@ impl Action {
                 let path = format!("/admin/http-analyzers/{}", percent_encoded(id));
                 ("DELETE", path, None)
             }
-            Action::Refused { limit } => ("GET", format!("/admin/refused?limit={limit}"), None),
+            Action::DeadLetters { limit } => {
+                ("GET", format!("/admin/dead-letters?limit={limit}"), None)
+            }
             Action::LogLevel { level: None } => ("GET", "/admin/log-level".into(), None),
             Action::LogLevel { level: Some(level) } => {
                 let body = json!({ "level": level });
@@ -231,13 +234,13 @@ fn ask(args: &Args) -> Result<String, String> {
     }
     Ok(match args.action {
         Action::Status => table::text(&answer, table::WIDTH_ANY),
-        Action::Refused { .. } => refused(&answer),
+        Action::DeadLetters { .. } => dead_letters(&answer),
         _ => plain(&answer),
     })
 }
 
 /// A line for each packet, and one for all.
-fn refused(answer: &Value) -> String {
+fn dead_letters(answer: &Value) -> String {
     let packets = answer["packets"].as_array().into_iter().flatten();
     let text = |value: &Value| value.as_str().map_or(value.to_string(), str::to_owned);
     let mut lines: Vec<String> = packets

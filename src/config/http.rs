@@ -92,7 +92,7 @@ pub struct HttpConfig {
     #[arg(id = "dead_letter_max", long = "dead-letter-max", value_name = "BYTES", default_value = "1GiB", value_parser = values::bytes_within::<u64>(1 << 10..=1 << 50), help_heading = "HTTP delivery")]
     pub dead_letter_bytes_max: u64,
     /// Most memory, all shards together, for packets that every HTTP analyzer refuses and that are in no
-    /// file (weir ctl refused). When it is full the oldest goes, and is counted. 0: none is kept
+    /// file (weir ctl dead-letters). When it is full the oldest goes, and is counted. 0: none is kept
     #[arg(id = "dead_letter_memory", long = "dead-letter-memory", value_name = "BYTES", default_value = "16MiB", value_parser = values::bytes_within::<usize>(0..=64 << 30), help_heading = "HTTP delivery")]
     pub dead_letter_memory_bytes_max: usize,
     /// Take an HTTP analyzer out for --eject-time that has refused so many packets for good and taken none,

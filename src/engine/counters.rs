@@ -149,8 +149,8 @@ pub struct Counters {
     pub sends_zero_copy: u64,
     /// Of those: the kernel copied all the same.
     pub zero_copy_copied: u64,
-    /// Batches handed to the shard that owns the analyzer's only link.
-    pub handed_over: u64,
+    /// Batches forwarded to the shard that owns the analyzer's only link.
+    pub forwarded: u64,
     /// Times that receiving stopped because no lane could take more.
     pub stalls: u64,
     /// Nanoseconds that receiving was stopped.
@@ -193,7 +193,7 @@ impl Counters {
             sent_bytes,
             sends_zero_copy,
             zero_copy_copied,
-            handed_over,
+            forwarded,
             stalls,
             stalled_ns,
             enters,
@@ -215,7 +215,7 @@ impl Counters {
         self.sent_bytes += sent_bytes;
         self.sends_zero_copy += sends_zero_copy;
         self.zero_copy_copied += zero_copy_copied;
-        self.handed_over += handed_over;
+        self.forwarded += forwarded;
         self.stalls += stalls;
         self.stalled_ns += stalled_ns;
         self.enters += enters;
@@ -360,7 +360,7 @@ mod tests {
                 sent_bytes: 8 * factor,
                 sends_zero_copy: 9 * factor,
                 zero_copy_copied: 10 * factor,
-                handed_over: 11 * factor,
+                forwarded: 11 * factor,
                 stalls: 12 * factor,
                 stalled_ns: 13 * factor,
                 enters: 14 * factor,

@@ -318,7 +318,7 @@ impl Ended {
         self.links_line()[3]
     }
 
-    /// Links up, links down, re-routed, duplicates possible, handed over.
+    /// Links up, links down, re-routed, duplicates possible, batches forwarded.
     fn links_line(&self) -> Vec<u64> {
         let line = self.stdout.lines().find(|l| l.starts_with("links up"));
         numbers(line.expect("a line about links"))

@@ -114,13 +114,13 @@ fn write_counters(out: &mut String, counters: &Counters) {
     );
     line!(
         out,
-        "links up {} and down {}, re-routed {} (duplicates possible {}, identities lost {}), batches handed over {}",
+        "links up {} and down {}, re-routed {} (duplicates possible {}, identities lost {}), batches forwarded {}",
         counters.links_up,
         counters.links_down,
         counters.rerouted,
         counters.duplicates_possible,
         counters.identities_lost,
-        counters.handed_over,
+        counters.forwarded,
     );
     line!(
         out,

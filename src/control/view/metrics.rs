@@ -29,7 +29,7 @@ const SECOND_NS: f64 = 1e9;
 
 /// Numbers of every shard.
 #[rustfmt::skip]
-const SHARD: [OfShard; 45] = [
+const SHARD: [OfShard; 46] = [
     ("weir_shard_turns_total", Kind::Counter, "Turns of the event loop.", |r| r.pace.turns as f64),
     ("weir_shard_busy_seconds_total", Kind::Counter, "Time spent in turns, waits left out.", |r| r.pace.busy_ns as f64 / SECOND_NS),
     ("weir_shard_longest_turn_seconds", Kind::Gauge, "Longest turn since the start.", |r| r.pace.longest_ns as f64 / SECOND_NS),
@@ -45,7 +45,8 @@ const SHARD: [OfShard; 45] = [
     ("weir_shard_sent_bytes_total", Kind::Counter, "Bytes put on the wire to analyzers.", |r| r.counters.sent_bytes as f64),
     ("weir_shard_zero_copy_sends_total", Kind::Counter, "Sends from registered memory.", |r| r.counters.sends_zero_copy as f64),
     ("weir_shard_zero_copy_copied_total", Kind::Counter, "Zero-copy sends that the kernel copied all the same.", |r| r.counters.zero_copy_copied as f64),
-    ("weir_shard_batches_handed_over_total", Kind::Counter, "Batches handed to the shard that owns the link.", |r| r.counters.handed_over as f64),
+    ("weir_shard_batches_forwarded_total", Kind::Counter, "Batches forwarded to the shard that owns the link.", |r| r.counters.forwarded as f64),
+    ("weir_shard_batches_handed_over_total", Kind::Counter, "Old name of weir_shard_batches_forwarded_total.", |r| r.counters.forwarded as f64),
     ("weir_shard_unrouted_bytes", Kind::Gauge, "Bytes read from emitters that wait for room.", |r| r.unrouted_bytes as f64),
     ("weir_shard_stalls_total", Kind::Counter, "Times that receiving stopped because nobody could take more.", |r| r.counters.stalls as f64),
     ("weir_shard_stalled_seconds_total", Kind::Counter, "Time that receiving was stopped; counted when it goes on.", |r| r.counters.stalled_ns as f64 / SECOND_NS),
@@ -199,7 +200,7 @@ fn whole(state: &State, out: &mut Exposition) {
         out.family(name, Kind::Counter, help);
         out.count(&[], count);
     }
-    refused(state, out);
+    dead_letters(state, out);
     let oldest = state.oldest_ms().map_or(0.0, |ms| {
         (state.now.unix_ns as f64 / SECOND_NS - ms as f64 / 1e3).max(0.0)
     });
@@ -211,20 +212,33 @@ fn whole(state: &State, out: &mut Exposition) {
     out.number(&[], oldest);
 }
 
-/// Packets that nobody took and that are in no file.
-fn refused(state: &State, out: &mut Exposition) {
+/// Packets that nobody took and that are in no file, under their names and those that they had before 0.2.
+fn dead_letters(state: &State, out: &mut Exposition) {
     let counts = &state.refused;
     #[rustfmt::skip]
-    let families: [(&str, Kind, &str, u64); 6] = [
-        ("weir_refused_packets", Kind::Gauge, "Packets that every analyzer over HTTP refused and that are kept in memory.", counts.packets as u64),
-        ("weir_refused_messages", Kind::Gauge, "Messages in them.", counts.messages),
-        ("weir_refused_bytes", Kind::Gauge, "Memory that they take.", counts.bytes as u64),
-        ("weir_refused_bytes_max", Kind::Gauge, "What they may take: --dead-letter-memory.", counts.bytes_max as u64),
-        ("weir_refused_forgotten_packets_total", Kind::Counter, "Of such packets: those that had to go because that memory was full.", counts.forgotten),
-        ("weir_refused_forgotten_messages_total", Kind::Counter, "Messages in those.", counts.forgotten_messages),
+    let families: [[&'static str; 2]; 6] = [
+        ["weir_dead_letter_packets", "weir_refused_packets"],
+        ["weir_dead_letter_messages", "weir_refused_messages"],
+        ["weir_dead_letter_bytes", "weir_refused_bytes"],
+        ["weir_dead_letter_bytes_max", "weir_refused_bytes_max"],
+        ["weir_dead_letter_forgotten_packets_total", "weir_refused_forgotten_packets_total"],
+        ["weir_dead_letter_forgotten_messages_total", "weir_refused_forgotten_messages_total"],
     ];
-    for (name, kind, help, number) in families {
+    #[rustfmt::skip]
+    let numbers: [(Kind, &str, u64); 6] = [
+        (Kind::Gauge, "Packets that every analyzer over HTTP refused and that are kept in memory.", counts.packets as u64),
+        (Kind::Gauge, "Messages in them.", counts.messages),
+        (Kind::Gauge, "Memory that they take.", counts.bytes as u64),
+        (Kind::Gauge, "What they may take: --dead-letter-memory.", counts.bytes_max as u64),
+        (Kind::Counter, "Of such packets: those that had to go because that memory was full.", counts.forgotten),
+        (Kind::Counter, "Messages in those.", counts.forgotten_messages),
+    ];
+    for ([name, _], (kind, help, number)) in families.into_iter().zip(numbers) {
         out.family(name, kind, help);
+        out.count(&[], number);
+    }
+    for ([name, old], (kind, _, number)) in families.into_iter().zip(numbers) {
+        out.family(old, kind, &format!("Old name of {name}."));
         out.count(&[], number);
     }
 }

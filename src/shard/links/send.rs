@@ -162,7 +162,7 @@ impl<I: Io> Links<I> {
 /// Batches for an analyzer whose only link is on another shard.
 fn forward<I: Io>(cx: &mut Context<I>, lane: LaneId, home: usize, epoch: LinkEpoch) {
     while let Some(range) = cx.engine.transmit(lane, cx.now_ns, false) {
-        cx.engine.counters.handed_over += 1;
+        cx.engine.counters.forwarded += 1;
         let batch = ForwardedBatch {
             epoch,
             span: range.span,

@@ -135,6 +135,7 @@ fn state() -> State {
     fake.reports[0].http.responses.insert(202, 7);
     fake.reports[0].http.refused.insert("body_too_large", 3);
     fake.reports[1].counters.count(Reason::AckStale);
+    fake.reports[1].counters.forwarded = 9;
     state.http.push(HttpStatus {
         id: "h1".into(),
         endpoint: "http://h1:1".into(),
@@ -185,6 +186,10 @@ fn both_formats_are_strictly_right() {
             120.0
         );
         assert_eq!(find(&families, "weir_conservation_holds", ("", "")), 1.0);
+        for name in ["forwarded", "handed_over"] {
+            let name = format!("weir_shard_batches_{name}_total");
+            assert_eq!(find(&families, &name, ("shard", "1")), 9.0, "{name}");
+        }
         for (name, number) in [
             ("packets", 3.0),
             ("messages", 12.0),
@@ -193,8 +198,10 @@ fn both_formats_are_strictly_right() {
             ("forgotten_packets_total", 2.0),
             ("forgotten_messages_total", 5.0),
         ] {
-            let name = format!("weir_refused_{name}");
-            assert_eq!(find(&families, &name, ("", "")), number, "{name}");
+            for family in ["dead_letter", "refused"] {
+                let name = format!("weir_{family}_{name}");
+                assert_eq!(find(&families, &name, ("", "")), number, "{name}");
+            }
         }
         assert_eq!(
             find(&families, "weir_conservation_in_flight_messages", ("", "")),
