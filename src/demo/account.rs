@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use weir_control::view::state::State;
 use weir_engine::Entry;
-use weir_ledger::run_report::{Ledger, Share};
+use weir_ledger::run_report::Ledger;
 use weir_streams::grouped;
 
 use super::screen::{Look, Paint};
@@ -154,6 +154,7 @@ fn signed(messages: f64) -> String {
 mod tests {
     use super::*;
     use weir_ledger::run_report::ShardBooks;
+    use weir_ledger::run_report::Share;
 
     fn share(name: &str, assigned: u64, target: f64) -> Share {
         Share {
