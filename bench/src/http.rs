@@ -4,6 +4,8 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use weir::http::ResponseReader;
+
 use crate::net::connect_within;
 
 /// A connection or an answer that takes longer has failed.
@@ -12,6 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// One connection.
 pub struct HttpClient {
     pub stream: TcpStream,
+    reader: ResponseReader,
     unread: Vec<u8>,
 }
 
@@ -22,6 +25,7 @@ impl HttpClient {
         stream.set_write_timeout(Some(PATIENCE))?;
         Ok(Self {
             stream,
+            reader: ResponseReader::new(),
             unread: Vec::new(),
         })
     }
@@ -35,8 +39,12 @@ impl HttpClient {
 
     fn answer(&mut self) -> io::Result<u16> {
         loop {
-            if let Some(status) = take_answer(&mut self.unread) {
-                return Ok(status);
+            let mut input = &self.unread[..];
+            let answer = self.reader.next(&mut input).map_err(io::Error::other)?;
+            let taken = self.unread.len() - input.len();
+            self.unread.drain(..taken);
+            if let Some(answer) = answer {
+                return Ok(answer.head.status);
             }
             let mut bytes = [0; 16 * 1024];
             match self.stream.read(&mut bytes)? {
@@ -45,24 +53,6 @@ impl HttpClient {
             }
         }
     }
-}
-
-/// Takes the first whole answer out of `bytes`; its status.
-pub fn take_answer(bytes: &mut Vec<u8>) -> Option<u16> {
-    let end = memchr::memmem::find(bytes, b"\r\n\r\n")? + 4;
-    let head = std::str::from_utf8(&bytes[..end]).ok()?;
-    let length = head.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        let is_length = name.eq_ignore_ascii_case("content-length");
-        is_length.then(|| value.trim().parse::<usize>().ok())?
-    });
-    let all = end + length.unwrap_or(0);
-    let status = head.get(9..12)?.parse().ok()?;
-    if bytes.len() < all {
-        return None;
-    }
-    bytes.drain(..all);
-    Some(status)
 }
 
 /// `POST /logs` with JSON; `headers` end with CR LF each.

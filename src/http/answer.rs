@@ -1,8 +1,9 @@
-//! An analyzer's answer to a POST: its status, and whether the connection can be used again.
+//! What was answered to a request: its status, and whether the connection can be used again.
 //!
 //! ```text
 //!   HTTP/1.1 100 Continue\r\n\r\n  HTTP/1.1 202 Accepted\r\n...\r\n\r\n  {"ok":true}
-//!   skipped                        status                                skipped, never held
+//!   skipped                        status                                next: skipped, never held
+//!                                                                        read: given out as it comes
 //! ```
 
 use std::mem::MaybeUninit;
@@ -17,7 +18,7 @@ use weir_protocol::foreign::sentence;
 /// Head of an answer. An analyzer that sends a longer one is not understood.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 /// More of a body than this is not worth skipping: the connection is closed.
-const BODY_BYTES_MAX: usize = 1 << 20;
+const SKIPPED_BYTES_MAX: usize = 1 << 20;
 /// Headers of an answer.
 const HEADERS_MAX: usize = 256;
 /// Of what is no answer, so many bytes are shown.
@@ -75,7 +76,8 @@ impl RetryAfter {
     }
 }
 
-/// Reads the answers of one connection, one after another.
+/// Reads the answers of one connection, one after another: with [`ResponseReader::next`] what only their status is
+/// wanted of, with [`ResponseReader::read`] their bodies as well.
 #[derive(Debug, Default)]
 pub struct ResponseReader {
     /// What came of a head.
@@ -96,9 +98,12 @@ enum Rest {
     Length(usize),
     Chunks {
         decoder: Decoder,
-        room: usize,
+        /// Bytes that it had so far.
+        taken: usize,
     },
-    /// Until the connection closes, or not to be followed.
+    /// Until the connection closes.
+    Close,
+    /// Nothing tells where it ends.
     Unknown,
 }
 
@@ -114,9 +119,77 @@ impl ResponseReader {
     /// # Errors
     /// What came is no answer: close, and count the POST as failed.
     pub fn next(&mut self, input: &mut &[u8]) -> Result<Option<Answer>, HttpError> {
+        self.until_body(input)?;
+        Ok(self.skip(input))
+    }
+
+    /// As [`ResponseReader::next`], with the body given to `sink` as it comes, and whether a chunk ends behind those
+    /// bytes; the last chunk is empty. A body of more than `bytes_max` by its length is refused, and so are chunks of more than that in one
+    /// input. A body that nothing else bounds ends with the connection: [`ResponseReader::end`].
+    ///
+    /// # Errors
+    /// What came is no answer, its body is larger, or nothing tells where it ends.
+    pub fn read(
+        &mut self,
+        input: &mut &[u8],
+        bytes_max: usize,
+        mut sink: impl FnMut(&[u8], bool),
+    ) -> Result<Option<Answer>, HttpError> {
+        self.until_body(input)?;
+        let Some(body) = &mut self.body else {
+            return Ok(None);
+        };
+        match &mut body.rest {
+            Rest::Length(length) if *length > bytes_max => {
+                let detail = format!("body of {length} bytes or more: at most {bytes_max}");
+                return Err(HttpError::fatal(502, "bad_answer", detail));
+            }
+            Rest::Length(rest) => {
+                let (data, behind) = input.split_at((*rest).min(input.len()));
+                (*rest, *input) = (*rest - data.len(), behind);
+                sink(data, false);
+                if *rest > 0 {
+                    return Ok(None);
+                }
+            }
+            Rest::Chunks { decoder, .. } => {
+                if !decoder.feed(input, bytes_max, &mut sink)? {
+                    return Ok(None);
+                }
+                sink(&[], true);
+            }
+            Rest::Close => {
+                sink(std::mem::take(input), false);
+                return Ok(None);
+            }
+            Rest::Unknown => {
+                let detail = "nothing tells where the body of an answer ends";
+                return Err(HttpError::fatal(502, "bad_answer", detail));
+            }
+        }
+        let reusable = body.keep_alive;
+        Ok(self.closed().map(|answer| Answer { reusable, ..answer }))
+    }
+
+    /// The body that is on its way comes in chunks.
+    pub fn is_chunked(&self) -> bool {
+        let body = self.body.as_ref();
+        body.is_some_and(|body| matches!(body.rest, Rest::Chunks { .. }))
+    }
+
+    /// The connection was closed where [`ResponseReader::read`] waited for more: the answer, if that is how its body
+    /// ends.
+    pub fn end(&mut self) -> Option<Answer> {
+        let body = self.body.as_ref();
+        let is_whole = body.is_some_and(|body| matches!(body.rest, Rest::Close));
+        self.closed().filter(|_| is_whole)
+    }
+
+    /// Cuts heads off the input up to the first that is not an interim one.
+    fn until_body(&mut self, input: &mut &[u8]) -> Result<(), HttpError> {
         while self.body.is_none() {
             let Some(head) = self.head(input)? else {
-                return Ok(None);
+                return Ok(());
             };
             let status = head.head.status;
             if !(100..200).contains(&status) || status == 101 {
@@ -129,7 +202,7 @@ impl ResponseReader {
                 return Err(HttpError::fatal(502, "bad_answer", detail));
             }
         }
-        Ok(self.skip(input))
+        Ok(())
     }
 
     /// What the head says as soon as it is there, though the body may be on its way.
@@ -189,6 +262,7 @@ impl ResponseReader {
     fn skip(&mut self, input: &mut &[u8]) -> Option<Answer> {
         let body = self.body.as_mut()?;
         let reusable = match &mut body.rest {
+            Rest::Length(rest) if *rest > SKIPPED_BYTES_MAX => false,
             Rest::Length(rest) => {
                 let len = (*rest).min(input.len());
                 *input = &input[len..];
@@ -198,17 +272,16 @@ impl ResponseReader {
                 }
                 body.keep_alive
             }
-            Rest::Chunks { decoder, room } => {
-                let mut taken = 0;
-                let fed = decoder.feed(input, *room, |data| taken += data.len());
-                *room -= taken;
+            Rest::Chunks { decoder, taken } => {
+                let room = SKIPPED_BYTES_MAX - *taken;
+                let fed = decoder.feed(input, room, |data, _| *taken += data.len());
                 match fed {
                     Ok(false) => return None,
                     Ok(true) => body.keep_alive,
                     Err(_) => false,
                 }
             }
-            Rest::Unknown => false,
+            Rest::Close | Rest::Unknown => false,
         };
         let head = body.head.clone();
         *self = Self::default();
@@ -289,12 +362,10 @@ fn read(head: &[u8]) -> Result<Body, HttpError> {
         (101, ..) => Rest::Unknown,
         (_, 0, 1) if chunked => Rest::Chunks {
             decoder: Decoder::new(),
-            room: BODY_BYTES_MAX,
+            taken: 0,
         },
-        (_, 1, 0) => match length {
-            Some(length) if length <= BODY_BYTES_MAX => Rest::Length(length),
-            _ => Rest::Unknown,
-        },
+        (_, 1, 0) => length.map_or(Rest::Unknown, Rest::Length),
+        (_, 0, 0) => Rest::Close,
         _ => Rest::Unknown,
     };
     let head = AnswerHead {
@@ -316,204 +387,4 @@ fn decimal(value: &[u8]) -> Option<usize> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn head(status: u16) -> AnswerHead {
-        AnswerHead {
-            status,
-            retry_after: None,
-            location: None,
-        }
-    }
-
-    #[test]
-    fn where_a_redirect_leads_is_known_quoted_and_bounded() {
-        let location = |status: u16, location: &str| {
-            let text =
-                format!("HTTP/1.1 {status} X\r\nlocation: {location}\r\nContent-Length: 0\r\n\r\n");
-            let answer = ResponseReader::new().next(&mut text.as_bytes());
-            answer.expect("an answer").expect("whole").head.location
-        };
-        let shown = location(302, "https://b/x?\u{9b}2J");
-        assert_eq!(
-            shown.as_deref(),
-            Some(&*quoted("https://b/x?\u{9b}2J".as_bytes()))
-        );
-        assert!(shown.is_some_and(|shown| !shown.contains('\u{9b}')));
-        let long = location(308, &"x".repeat(10_000)).expect("a place");
-        assert!(long.len() <= 4 * LOCATION_BYTES_KEPT, "{}", long.len());
-        assert_eq!(location(201, "/logs/7"), None, "no redirect");
-    }
-
-    #[test]
-    fn a_status_below_100_is_no_interim_one() {
-        let text = "HTTP/1.1 099 X\r\nContent-Length: 0\r\n\r\n";
-        let answer = ResponseReader::new().next(&mut text.as_bytes());
-        let status = answer.expect("an answer").map(|answer| answer.head.status);
-        assert_eq!(status, Some(99));
-    }
-
-    /// All answers in a stream, by pieces of so many bytes; what closing yields; what is left unread.
-    fn read(stream: &str, piece: usize) -> (Vec<Answer>, Option<Answer>, usize) {
-        let mut reader = ResponseReader::new();
-        let (mut answers, mut left) = (Vec::new(), 0);
-        for piece in stream.as_bytes().chunks(piece) {
-            let mut input = piece;
-            left += input.len();
-            while let Some(answer) = reader.next(&mut input).expect("an answer") {
-                let is_last = !answer.reusable;
-                answers.push(answer);
-                if is_last {
-                    return (answers, None, left);
-                }
-            }
-            left -= piece.len();
-            assert!(input.is_empty() && reader.buf.len() <= HEAD_BYTES_MAX);
-        }
-        (answers, reader.closed(), left)
-    }
-
-    #[test]
-    fn what_is_no_answer_is_not_waited_for() {
-        for (said, named) in [
-            (&b"SSH-2.0-OpenSSH_9.6\r\n"[..], "this looks like SSH"),
-            (b"\x15\x03\x01\0\x02\x02\x46", "this looks like TLS"),
-            (b"220 mail ESMTP\r\n", "220 mail ESMTP"),
-            (b"HTTQ", "HTTQ"),
-        ] {
-            let refused = ResponseReader::new().next(&mut &said[..]);
-            let detail = refused.expect_err("no answer").detail;
-            assert!(
-                detail.contains("no HTTP/1.1 answer") && detail.contains(named),
-                "{detail}"
-            );
-        }
-        for start in ["", "\r\n", "H", "\r\nHTTP", "HTTP/1.1 20"] {
-            let next = ResponseReader::new().next(&mut start.as_bytes());
-            assert_eq!(next.expect("may become one"), None, "{start:?}");
-        }
-    }
-
-    #[test]
-    fn answers() {
-        let answer = |status, reusable| Answer {
-            head: head(status),
-            reusable,
-        };
-        let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
-        let table: &[(&str, &[Answer], Option<Answer>)] = &[
-            (ok, &[answer(200, true)], None),
-            ("HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\nHTTP/1.1 503\r\nContent-Length: 1\r\n\r\nx",
-                &[answer(202, true), answer(503, true)], None),
-            ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nA: b\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
-                &[answer(204, true)], None),
-            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;e\r\nhi\r\n0\r\nT: x\r\n\r\n",
-                &[answer(200, true)], None),
-            ("HTTP/1.1 200 OK\r\nConnection: x, Close\r\nContent-Length: 2\r\n\r\nhi", &[answer(200, false)], None),
-            ("HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi", &[answer(200, false)], None),
-            ("HTTP/1.1 200 OK\r\n\r\nuntil it closes", &[answer(200, false)], None),
-            ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nhi", &[answer(200, false)], None),
-            ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", &[answer(200, false)], None),
-            ("HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nhi", &[answer(200, false)], None),
-            ("HTTP/1.1 200 OK\r\nContent-Length: 1048577\r\n\r\n", &[answer(200, false)], None),
-            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n100001\r\n", &[answer(200, false)], None),
-            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nno", &[answer(200, false)], None),
-            ("HTTP/1.1 200 OK\nContent-Length: 2\n\nhi", &[answer(200, true)], None),
-            ("HTTP/1.1 200 OK\r\nContent-Length: 2\n\r\nhi", &[answer(200, true)], None),
-            ("HTTP/1.1 101 Switching\r\n\r\n", &[answer(101, false)], None),
-            ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhi", &[], Some(answer(200, false))),
-            ("HTTP/1.1 200 OK\r\nContent-", &[], None),
-        ];
-        for (stream, expected, closed) in table {
-            for piece in [1, 2, 7, usize::MAX] {
-                let (found, at_end, _) = read(stream, piece);
-                assert_eq!(
-                    (&found[..], &at_end),
-                    (*expected, closed),
-                    "{stream:?} by {piece}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_no_answer() {
-        let long = format!("HTTP/1.1 200 OK\r\nA: {}", "x".repeat(HEAD_BYTES_MAX));
-        let interim = "HTTP/1.1 100 Continue\r\n\r\n".repeat(9);
-        for stream in [
-            "SSH-2.0-x\r\n\r\n",
-            "HTTP/2 200\r\n\r\n",
-            "HTTP/1.1 2000 OK\r\n\r\n",
-            &long,
-            &interim,
-        ] {
-            for piece in [1, 1000, usize::MAX] {
-                let mut reader = ResponseReader::new();
-                let mut pieces = stream.as_bytes().chunks(piece);
-                let error = pieces.find_map(|mut piece| reader.next(&mut piece).err());
-                assert_eq!(error.expect("none").error, "bad_answer", "{stream:.40}");
-            }
-        }
-    }
-
-    #[test]
-    fn so_many_headers_and_no_more() {
-        let answer = |headers: usize| {
-            let headers = "X: y\r\n".repeat(headers - 1);
-            format!("HTTP/1.1 200 OK\r\n{headers}Content-Length: 0\r\n\r\n")
-        };
-        let most = answer(HEADERS_MAX);
-        let answered = ResponseReader::new().next(&mut most.as_bytes());
-        assert!(answered.expect("an answer").is_some());
-        let more = answer(HEADERS_MAX + 1);
-        let error = ResponseReader::new().next(&mut more.as_bytes());
-        let detail = error.expect_err("too many").detail;
-        assert!(detail.contains("more than 256 headers"), "{detail}");
-    }
-
-    #[test]
-    fn when_to_ask_again() {
-        let table = [
-            ("20", Some(RetryAfter::Seconds(20))),
-            (
-                "Thu, 15 Jan 2026 10:30:00 GMT",
-                Some(RetryAfter::At(1_768_473_000_000)),
-            ),
-            ("-1", None),
-            ("soon", None),
-            ("99999999999999999999", None),
-        ];
-        for (value, expected) in table {
-            let text =
-                format!("HTTP/1.1 503 Busy\r\nretry-after: {value}\r\nContent-Length: 1\r\n\r\n");
-            let mut reader = ResponseReader::new();
-            assert_eq!(reader.next(&mut text.as_bytes()), Ok(None));
-            let head = reader.answer_head().expect("a head");
-            assert_eq!((head.status, head.retry_after), (503, expected), "{value}");
-        }
-        let at = RetryAfter::At(5_000);
-        assert_eq!(
-            [at.from(2_000), at.from(9_000)].map(|d| d.as_secs()),
-            [3, 0]
-        );
-    }
-
-    #[test]
-    fn the_status_is_known_before_the_end() {
-        let mut reader = ResponseReader::new();
-        assert!(reader.is_idle());
-        let mut input = &b"HTTP/1.1 202 Accepted\r\nContent-Length: 5\r\n\r\nhe"[..];
-        assert_eq!(reader.next(&mut input), Ok(None));
-        assert_eq!(
-            (reader.answer_head(), reader.is_idle()),
-            (Some(head(202)), false)
-        );
-        let mut input = &b"lloHTTP"[..];
-        assert!(reader
-            .next(&mut input)
-            .expect("an answer")
-            .is_some_and(|answer| answer.reusable));
-        assert_eq!((input, reader.is_idle()), (&b"HTTP"[..], true));
-    }
-}
+mod tests;

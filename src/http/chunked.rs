@@ -57,13 +57,13 @@ impl Decoder {
         }
     }
 
-    /// Takes bytes off `input` and gives data to `sink`; true at the end of the body. `room` is what the
-    /// body may still grow by: a chunk that announces more is refused before its data.
+    /// Takes bytes off `input` and gives data to `sink`, with whether a chunk ends behind it; true at the end of
+    /// the body. `room` is what the body may still grow by: a chunk that announces more is refused before its data.
     pub fn feed(
         &mut self,
         input: &mut &[u8],
         mut room: usize,
-        mut sink: impl FnMut(&[u8]),
+        mut sink: impl FnMut(&[u8], bool),
     ) -> Result<bool, HttpError> {
         while self.place != Place::End {
             if self.place == Place::Data {
@@ -72,10 +72,10 @@ impl Decoder {
                 if data.is_empty() {
                     return Ok(false);
                 }
-                sink(data);
-                *input = rest;
                 room -= data.len();
                 self.size -= data.len() as u64;
+                sink(data, self.size == 0);
+                *input = rest;
                 if self.size == 0 {
                     self.place = Place::DataCr;
                 }

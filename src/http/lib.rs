@@ -7,7 +7,7 @@
 //!
 //!   raw frames --PacketBuilder--> one packet        POST body
 //!   record --Record::write_frames--> frames         an HTTP analyzer died, a TCP analyzer takes over
-//!   bytes --ResponseReader--> Answer                what the analyzer said to a POST
+//!   bytes --ResponseReader--> Answer                what was said to a POST, to a health check, to `weir ctl`
 //! ```
 //!
 //! Framing of requests is strict: whatever two implementations could read in two ways is refused and

@@ -362,7 +362,7 @@ impl Reader {
             Rest::Chunks(decoder) => {
                 let all = head_bytes + limits.body_bytes;
                 let room = all.saturating_sub(self.buf.len());
-                decoder.feed(input, room, |data| append(&mut self.buf, data, all))?
+                decoder.feed(input, room, |data, _| append(&mut self.buf, data, all))?
             }
         };
         if !complete {

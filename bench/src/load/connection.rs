@@ -4,15 +4,13 @@ use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use crate::http::take_answer;
+use weir::http::ResponseReader;
+
 use crate::net::is_would_block;
 
 /// Sent bytes at the front of a backlog are cut off when they are so many: moving the rest costs
 /// less than once a write then.
 const SENT_LEN_MAX: usize = 256 * 1024;
-/// Answers are some 200 bytes; a peer that sends more than this without one speaks no HTTP.
-const ANSWER_LEN_MAX: usize = 1 << 20;
-
 pub struct Connection {
     pub stream: TcpStream,
     /// Composed bytes, the first `sent` of them gone.
@@ -20,7 +18,7 @@ pub struct Connection {
     sent: usize,
     /// HTTP: messages in each request without an answer yet, oldest first.
     asked: VecDeque<u32>,
-    unread: Vec<u8>,
+    reader: ResponseReader,
 }
 
 /// What answers said.
@@ -39,7 +37,7 @@ impl Connection {
             backlog: Vec::new(),
             sent: 0,
             asked: VecDeque::new(),
-            unread: Vec::new(),
+            reader: ResponseReader::new(),
         }
     }
 
@@ -111,31 +109,29 @@ impl Connection {
     /// HTTP: one read, and the answers in it.
     pub fn read_answers(&mut self) -> io::Result<Answers> {
         let mut bytes = [0; 16 * 1024];
-        match self.stream.read(&mut bytes) {
+        let len = match self.stream.read(&mut bytes) {
             Ok(0) => {
                 return Err(io::Error::other(
                     "the distributor closed an HTTP connection",
                 ));
             }
-            Ok(len) => self.unread.extend_from_slice(&bytes[..len]),
-            Err(e) if is_would_block(&e) => {}
+            Ok(len) => len,
+            Err(e) if is_would_block(&e) => 0,
             Err(e) => {
                 return Err(io::Error::new(
                     e.kind(),
                     format!("HTTP connection lost: {e}"),
                 ))
             }
-        }
-        let mut answers = Answers::default();
-        while let Some(status) = take_answer(&mut self.unread) {
+        };
+        let (mut answers, mut input) = (Answers::default(), &bytes[..len]);
+        let broken = |error| io::Error::other(format!("the peer's answers are not HTTP: {error}"));
+        while let Some(answer) = self.reader.next(&mut input).map_err(broken)? {
             let messages = u64::from(self.asked.pop_front().unwrap_or(0));
-            match status {
+            match answer.head.status {
                 200..=299 => answers.taken += messages,
                 _ => answers.refused += messages,
             }
-        }
-        if self.unread.len() > ANSWER_LEN_MAX {
-            return Err(io::Error::other("the peer's answers are not HTTP"));
         }
         Ok(answers)
     }

@@ -15,10 +15,9 @@ use std::time::Duration;
 use super::resolver::{Resolver, Unresolved};
 use crate::executor::socket::Socket;
 use crate::executor::time::within;
-use crate::http_api::http;
 use weir_clock::Limit;
 use weir_config::{Endpoint, OwnListeners};
-use weir_http::HeadWriter;
+use weir_http::{HeadWriter, ResponseReader};
 use weir_protocol::text::Time;
 
 /// What every check needs.
@@ -98,13 +97,20 @@ impl Probe {
         head.header("Connection", "close");
         head.end();
         socket.write_all(&request, self.timeout).await?;
-        let (mut bytes, mut some) = (Vec::new(), [0; 4096]);
+        let (mut reader, mut some) = (ResponseReader::new(), [0; 4096]);
         loop {
-            match socket.read(&mut some).await? {
+            let mut input = match socket.read(&mut some).await? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                len => bytes.extend_from_slice(&some[..len]),
-            }
-            if let Some(head) = http::response_head(&bytes)? {
+                len => &some[..len],
+            };
+            let answer = reader.next(&mut input);
+            let answer =
+                answer.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.detail))?;
+            // The status is all that is asked for: the body may be on its way.
+            let head = answer
+                .map(|answer| answer.head)
+                .or_else(|| reader.answer_head());
+            if let Some(head) = head {
                 return Ok(head.status);
             }
         }

@@ -1,5 +1,6 @@
 //! The other side of the admin API: `weir ctl`, `weir top` and `weir tap` speak it.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -8,12 +9,14 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::http::{self, Reply};
 use weir_config::Endpoint;
-use weir_http::HeadWriter;
+use weir_http::{HeadWriter, ResponseReader};
 
 /// Answers come within this; a tap's pieces are not bound by it.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Most bytes of a body, and of a chunk of a stream: a status of 10,000 analyzers.
+const BODY_BYTES_MAX: usize = 16 << 20;
+const READ_BYTES: usize = 8 * 1024;
 
 /// Where the admin API is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,7 +124,7 @@ impl Client {
         head.end();
         request.extend_from_slice(body);
         socket.write_all(&request)?;
-        http::read_response(socket)
+        Reply::read(socket)
     }
 
     fn connect(&self, patience: Option<Duration>) -> io::Result<(Box<dyn Socket>, String, String)> {
@@ -155,4 +158,120 @@ impl Client {
             }
         }
     }
+}
+
+/// A response, whole or, if it is chunked, its pieces as they come.
+pub struct Reply<R> {
+    /// Status code.
+    pub status: u16,
+    socket: R,
+    reader: ResponseReader,
+    is_chunked: bool,
+    /// What has come of the body and was not given out; of a chunked one whole chunks.
+    pieces: VecDeque<Vec<u8>>,
+    /// The chunk, or the body, that is on its way.
+    open: Vec<u8>,
+    is_over: bool,
+}
+
+impl<R: Read> Reply<R> {
+    /// Reads a response up to its body.
+    ///
+    /// # Errors
+    /// The socket, or what came is no HTTP response.
+    pub fn read(socket: R) -> io::Result<Reply<R>> {
+        let mut reply = Reply {
+            status: 0,
+            socket,
+            reader: ResponseReader::new(),
+            is_chunked: false,
+            pieces: VecDeque::new(),
+            open: Vec::new(),
+            is_over: false,
+        };
+        while reply.status == 0 {
+            reply.more()?;
+        }
+        Ok(reply)
+    }
+
+    /// The whole body.
+    ///
+    /// # Errors
+    /// The socket, or it is larger than 16 MiB.
+    pub fn body(mut self) -> io::Result<Vec<u8>> {
+        let mut body = Vec::new();
+        loop {
+            for piece in self.pieces.drain(..) {
+                body.extend(piece);
+            }
+            let len = body.len() + self.open.len();
+            if len > BODY_BYTES_MAX {
+                let text = format!("body of {len} bytes or more: at most {BODY_BYTES_MAX}");
+                return Err(invalid(text));
+            }
+            if self.is_over {
+                body.append(&mut self.open);
+                return Ok(body);
+            }
+            self.more()?;
+        }
+    }
+
+    /// The next chunk of a chunked body; none: it is over.
+    ///
+    /// # Errors
+    /// The socket, or what came is not chunked.
+    pub fn piece(&mut self) -> io::Result<Option<Vec<u8>>> {
+        if !self.is_chunked {
+            return Err(invalid("the response is not chunked"));
+        }
+        while self.pieces.is_empty() && !self.is_over {
+            self.more()?;
+        }
+        // The last chunk is empty.
+        Ok(self.pieces.pop_front().filter(|piece| !piece.is_empty()))
+    }
+
+    /// Waits for more bytes.
+    fn more(&mut self) -> io::Result<()> {
+        let mut some = [0; READ_BYTES];
+        let len = loop {
+            match self.socket.read(&mut some) {
+                // A signal of the same process, such as the shards' timers.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => break other?,
+            }
+        };
+        let answer = match len {
+            0 => Some(self.reader.end().ok_or(io::ErrorKind::UnexpectedEof)?),
+            len => {
+                let (pieces, open) = (&mut self.pieces, &mut self.open);
+                let is_chunked = &mut self.is_chunked;
+                let sink = |data: &[u8], is_chunk_end| {
+                    open.extend_from_slice(data);
+                    if is_chunk_end {
+                        *is_chunked = true;
+                        pieces.push_back(std::mem::take(open));
+                    }
+                };
+                let read = self.reader.read(&mut &some[..len], BODY_BYTES_MAX, sink);
+                read.map_err(|error| invalid(error.detail))?
+            }
+        };
+        let head = match &answer {
+            Some(answer) => Some(answer.head.clone()),
+            None => self.reader.answer_head(),
+        };
+        if let (0, Some(head)) = (self.status, head) {
+            self.status = head.status;
+            self.is_chunked |= self.reader.is_chunked();
+        }
+        self.is_over = answer.is_some();
+        Ok(())
+    }
+}
+
+fn invalid(text: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, text.into())
 }

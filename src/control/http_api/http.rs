@@ -1,14 +1,10 @@
-//! The little HTTP/1.1 that the admin listener, health checks and `weir ctl` need: one request to a connection,
-//! everything bounded.
+//! The server's side of HTTP/1.1 as the admin listener and the answers to the shards need it: one request to a
+//! connection, everything bounded.
 //!
 //! ```text
-//! Requests       bytes -> Ask                      server
-//! respond        Response -> bytes                 server
-//! response_head  bytes -> status                   client
-//! read_response  bytes of a socket -> status, body client that waits
+//! Requests       bytes -> Ask
+//! respond        Response -> bytes
 //! ```
-
-use std::io::{self, Read};
 
 use super::response::Response;
 use weir_http::{http_date as date, Ask, HeadWriter, Limits, Reader, Step};
@@ -18,11 +14,6 @@ use weir_ledger::run_report::Stamp;
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Most bytes of a request's body, compressed or not.
 const REQUEST_BODY_MAX: usize = 256 * 1024;
-/// Most bytes of a response's body: a status of 10,000 analyzers.
-const RESPONSE_BODY_MAX: usize = 16 << 20;
-/// Headers of a response.
-const HEADERS_MAX: usize = 256;
-const READ_BYTES: usize = 8 * 1024;
 
 /// Reads one request, as strictly as the shards do.
 #[derive(Default)]
@@ -51,32 +42,6 @@ impl Requests {
             }
         }
     }
-}
-
-fn lower(headers: &[httparse::Header]) -> Vec<(String, String)> {
-    let headers = headers.iter();
-    headers
-        .map(|header| {
-            let value = String::from_utf8_lossy(header.value).trim().to_owned();
-            (header.name.to_ascii_lowercase(), value)
-        })
-        .collect()
-}
-
-fn more(socket: &mut impl Read, bytes: &mut Vec<u8>) -> io::Result<()> {
-    let mut some = [0; READ_BYTES];
-    let len = loop {
-        match socket.read(&mut some) {
-            // A signal of the same process, such as the shards' timers.
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            other => break other?,
-        }
-    };
-    if len == 0 {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    bytes.extend_from_slice(&some[..len]);
-    Ok(())
 }
 
 /// The bytes of an answer. `with_body` is false for HEAD, whose answer has the same head.
@@ -126,148 +91,11 @@ fn head<'a>(out: &'a mut Vec<u8>, response: &Response, keep_alive: bool) -> Head
     head
 }
 
-/// What the head of a response says.
-pub struct Head {
-    /// Status code.
-    pub status: u16,
-    /// Bytes of the head.
-    bytes: usize,
-    is_chunked: bool,
-    length: Option<usize>,
-}
-
-/// The head at the beginning of what has come so far; none: it has not come whole.
-///
-/// # Errors
-/// What came is no HTTP response, or its head is longer than 16 KiB.
-pub fn response_head(bytes: &[u8]) -> io::Result<Option<Head>> {
-    let invalid = |text: String| io::Error::new(io::ErrorKind::InvalidData, text);
-    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-    let mut response = httparse::Response::new(&mut headers);
-    match response.parse(bytes) {
-        Ok(httparse::Status::Complete(head)) => {
-            let status = response.code.unwrap_or_default();
-            let headers = lower(response.headers);
-            let find = |wanted: &str| headers.iter().find(|(name, _)| name == wanted);
-            let is_chunked = find("transfer-encoding")
-                .is_some_and(|(_, value)| value.eq_ignore_ascii_case("chunked"));
-            let length = find("content-length").and_then(|(_, value)| value.parse().ok());
-            Ok(Some(Head {
-                status,
-                bytes: head,
-                is_chunked,
-                length,
-            }))
-        }
-        Ok(httparse::Status::Partial) if bytes.len() < HEAD_BYTES_MAX => Ok(None),
-        Ok(httparse::Status::Partial) => {
-            Err(invalid(format!("head: more than {HEAD_BYTES_MAX} bytes")))
-        }
-        Err(error) => Err(invalid(format!("not an HTTP response: {error}"))),
-    }
-}
-
-/// A response, whole or, if it is chunked, its pieces as they come.
-pub struct Reply<R> {
-    /// Status code.
-    pub status: u16,
-    socket: R,
-    bytes: Vec<u8>,
-    is_chunked: bool,
-    length: Option<usize>,
-}
-
-/// Reads a response up to its body.
-///
-/// # Errors
-/// The socket, or what came is no HTTP response.
-pub fn read_response<R: Read>(mut socket: R) -> io::Result<Reply<R>> {
-    let mut bytes = Vec::new();
-    loop {
-        if let Some(head) = response_head(&bytes)? {
-            bytes.drain(..head.bytes);
-            return Ok(Reply {
-                status: head.status,
-                socket,
-                bytes,
-                is_chunked: head.is_chunked,
-                length: head.length,
-            });
-        }
-        more(&mut socket, &mut bytes)?;
-    }
-}
-
-impl<R: Read> Reply<R> {
-    /// The whole body.
-    ///
-    /// # Errors
-    /// The socket, or it is larger than 16 MiB.
-    pub fn body(mut self) -> io::Result<Vec<u8>> {
-        if self.is_chunked {
-            let mut body = Vec::new();
-            while let Some(piece) = self.piece()? {
-                body.extend_from_slice(&piece);
-                check_body(body.len())?;
-            }
-            return Ok(body);
-        }
-        check_body(self.length.unwrap_or(0))?;
-        while self.length.is_none_or(|length| self.bytes.len() < length) {
-            match more(&mut self.socket, &mut self.bytes) {
-                Err(error)
-                    if error.kind() == io::ErrorKind::UnexpectedEof && self.length.is_none() =>
-                {
-                    break;
-                }
-                other => other?,
-            }
-            check_body(self.bytes.len())?;
-        }
-        if let Some(length) = self.length {
-            self.bytes.truncate(length);
-        }
-        Ok(self.bytes)
-    }
-
-    /// The next piece of a chunked body; none: it is over.
-    ///
-    /// # Errors
-    /// The socket, or what came is not chunked.
-    pub fn piece(&mut self) -> io::Result<Option<Vec<u8>>> {
-        let invalid = |text: &str| io::Error::new(io::ErrorKind::InvalidData, text.to_owned());
-        if !self.is_chunked {
-            return Err(invalid("the response is not chunked"));
-        }
-        loop {
-            match httparse::parse_chunk_size(&self.bytes) {
-                Ok(httparse::Status::Complete((head, size))) => {
-                    let size = usize::try_from(size).unwrap_or(usize::MAX);
-                    check_body(size)?;
-                    while self.bytes.len() < head + size + 2 {
-                        more(&mut self.socket, &mut self.bytes)?;
-                    }
-                    let piece = self.bytes[head..head + size].to_vec();
-                    self.bytes.drain(..head + size + 2);
-                    return Ok((size > 0).then_some(piece));
-                }
-                Ok(httparse::Status::Partial) => more(&mut self.socket, &mut self.bytes)?,
-                Err(_) => return Err(invalid("a chunk without a size")),
-            }
-        }
-    }
-}
-
-fn check_body(len: usize) -> io::Result<()> {
-    if len <= RESPONSE_BODY_MAX {
-        return Ok(());
-    }
-    let text = format!("body of {len} bytes or more: at most {RESPONSE_BODY_MAX}");
-    Err(io::Error::new(io::ErrorKind::InvalidData, text))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::{self, Read};
+
+    use super::super::client::Reply;
     use super::*;
 
     /// Gives one byte at a time, as a slow peer does, and is interrupted before each.
@@ -341,7 +169,7 @@ mod tests {
             body: b"not now".to_vec(),
         };
         let bytes = respond(&response, true, false);
-        let reply = read_response(Drip(&bytes, false)).expect("a response");
+        let reply = Reply::read(Drip(&bytes, false)).expect("a response");
         assert_eq!(reply.status, 503);
         assert_eq!(reply.body().expect("a body"), b"not now");
         let text = String::from_utf8(bytes).expect("text");
@@ -360,7 +188,7 @@ mod tests {
         for piece in ["one", "two", ""] {
             bytes.extend(chunk(piece.as_bytes()));
         }
-        let mut reply = read_response(Drip(&bytes, false)).expect("a response");
+        let mut reply = Reply::read(Drip(&bytes, false)).expect("a response");
         assert_eq!(reply.piece().expect("first"), Some(b"one".to_vec()));
         assert_eq!(reply.piece().expect("second"), Some(b"two".to_vec()));
         assert_eq!(reply.piece().expect("end"), None);
