@@ -8,6 +8,7 @@
 //! ingest     frame, choice, copy into the batch; nothing is ever sent
 //! cycle      the same, and each batch of 64: transmitted, written, released, ACKed
 //! compact    the same towards reference clients: no batch headers
+//! ack        64 ACKs in a read: words, the link's numbers, what its shard is owed
 //! copy       256 B into memory: what of `ingest` is the copy itself
 //! ```
 
@@ -18,10 +19,11 @@ use std::sync::Arc;
 use weir_engine::tree::{Tree, UnitSize};
 use weir_engine::EMITTERS_PORT;
 use weir_engine::{
-    BufferId, Engine, EngineConfig, Entry, Ingest, LinkEpoch, Memory, OnSlow, Reach, Roster, Sink,
-    VecMemory, Window,
+    BufferId, Engine, EngineConfig, Entry, Ingest, Link, LinkEpoch, Memory, OnSlow, Reach, Roster,
+    Sink, VecMemory, Window,
 };
 use weir_protocol::frame;
+use weir_sink::Control;
 
 const FRAME_LEN: usize = 256;
 const FRAMES: usize = 64;
@@ -46,10 +48,11 @@ fn main() -> ExitCode {
         "ingest" => pass(messages, true, false),
         "cycle" => pass(messages, true, true),
         "compact" => pass(messages, false, true),
+        "ack" => acks(messages),
         "copy" => copies(messages),
         other => {
             eprintln!(
-                "unknown piece '{other}': frame tree-4 tree-64 tree-1000 ingest cycle compact copy"
+                "unknown piece '{other}': frame tree-4 tree-64 tree-1000 ingest cycle compact ack copy"
             );
             return ExitCode::from(2);
         }
@@ -92,6 +95,32 @@ fn copies(messages: usize) {
         let at = (n % slots * FRAME_LEN) as u32;
         memory.write(BufferId(0), at, black_box(&chunk[..FRAME_LEN]));
     }
+}
+
+/// An analyzer that ACKs each message, and is read each 64.
+fn acks(messages: usize) {
+    let mut link = Link::new(Sink::Compact, 0);
+    let mut words = [0; 4 * FRAMES];
+    let (mut sent, mut owed) = (0u32, 0);
+    for turn in 0..(messages / FRAMES) as u64 {
+        link.submitted(0, FRAMES as u64, turn);
+        link.completed();
+        for word in words.chunks_exact_mut(4) {
+            sent += 1;
+            word.copy_from_slice(&(sent | 1 << 31).to_be_bytes());
+        }
+        let mut read = black_box(&words[..]);
+        while let Some(word) = link.decoder().next(&mut read) {
+            let Ok(Control::Ack(number)) = word else {
+                panic!("{word:?}, and only ACKs were written");
+            };
+            assert_eq!(link.ack(number, turn), Ok(true));
+        }
+        while let Some((_, messages)) = link.next_credit() {
+            owed += messages;
+        }
+    }
+    assert_eq!(owed, u64::from(sent));
 }
 
 fn pass(messages: usize, is_native: bool, is_sent: bool) {
