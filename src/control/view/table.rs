@@ -116,47 +116,97 @@ fn visible(text: &str) -> String {
     text.escape_debug().collect()
 }
 
-/// An id in `width` characters: both ends stay, since names that are counted differ at their end.
+/// An id in `width` columns: both ends stay, since names that are counted differ at their end.
 fn shortened(id: &str, width: usize) -> String {
-    let chars = id.chars().count();
-    if chars <= width {
+    if columns_of(id) <= width {
         return id.to_owned();
     }
     let kept = width.saturating_sub(CUT.len());
-    let head = id.chars().take(kept.div_ceil(2));
-    let tail = id.chars().skip(chars - kept / 2);
-    head.chain(CUT.chars()).chain(tail).collect()
+    let head = start_of(id.chars(), kept.div_ceil(2));
+    let tail = start_of(id.chars().rev(), kept / 2);
+    let tail = tail.chars().rev();
+    head.chars().chain(CUT.chars()).chain(tail).collect()
 }
 
-/// A line in `width` characters; what was cut is marked.
+/// A line in `width` columns; what was cut is marked.
 pub fn marked(line: String, width: usize) -> String {
-    if line.chars().count() <= width {
+    if columns_of(&line) <= width {
         return line;
     }
-    let kept = line.chars().take(width.saturating_sub(CUT.len()));
-    kept.chain(CUT.chars()).collect()
+    let mut kept = start_of(line.chars(), width.saturating_sub(CUT.len()));
+    kept.push_str(CUT);
+    kept
 }
 
-/// A line broken at spaces so that nothing of it is lost; what follows is indented.
+/// As many characters as have room in so many columns.
+fn start_of(chars: impl Iterator<Item = char>, columns: usize) -> String {
+    let mut room = columns;
+    let fits = |c: &char| {
+        let left = room.checked_sub(width_of(*c));
+        room = left.unwrap_or(0);
+        left.is_some()
+    };
+    chars.take_while(fits).collect()
+}
+
+/// Columns of a terminal that a text takes.
+pub fn columns_of(text: &str) -> usize {
+    text.chars().map(width_of).sum()
+}
+
+/// Two columns for what terminals draw wide: the scripts of East Asia, their forms of other characters, and pictures
+/// (Unicode's East Asian Width W and F, by blocks). None for marks over the character before.
+fn width_of(c: char) -> usize {
+    match c {
+        '\u{300}'..='\u{36f}' | '\u{20d0}'..='\u{20ff}' | '\u{fe00}'..='\u{fe0f}' => 0,
+        '\u{1100}'..='\u{115f}'
+        | '\u{2e80}'..='\u{303e}'
+        | '\u{3041}'..='\u{a4cf}'
+        | '\u{a960}'..='\u{a97f}'
+        | '\u{ac00}'..='\u{d7a3}'
+        | '\u{f900}'..='\u{faff}'
+        | '\u{fe30}'..='\u{fe6f}'
+        | '\u{ff00}'..='\u{ff60}'
+        | '\u{ffe0}'..='\u{ffe6}'
+        | '\u{1f300}'..='\u{1f64f}'
+        | '\u{1f680}'..='\u{1f6ff}'
+        | '\u{1f900}'..='\u{1f9ff}'
+        | '\u{20000}'..='\u{3fffd}' => 2,
+        _ => 1,
+    }
+}
+
+/// A line broken so that nothing of it is lost; what follows is indented. Between items, which two spaces part; within
+/// one only where it is longer than a line.
 pub fn wrapped(line: &str, width: usize) -> Vec<String> {
-    if line.chars().count() <= width {
+    if columns_of(line) <= width {
         return vec![line.to_owned()];
     }
+    let pieces = line.split("  ").flat_map(|item| {
+        let is_whole = columns_of(item) < width;
+        let words: Vec<&str> = match is_whole {
+            true => vec![item],
+            false => item.split(' ').collect(),
+        };
+        let spaces = |index| if index == 0 { "  " } else { " " };
+        words
+            .into_iter()
+            .enumerate()
+            .map(move |(index, word)| (spaces(index), word))
+    });
     let mut lines: Vec<String> = Vec::new();
-    let mut last = String::new();
-    for word in line.split(' ') {
-        let long = last.chars().count() + 1 + word.chars().count();
-        if long > width && !last.trim().is_empty() {
-            lines.push(last.trim_end().to_owned());
-            last = format!(" {word}");
-        } else {
-            if !(lines.is_empty() && last.is_empty()) {
-                last.push(' ');
+    let mut last: Option<String> = None;
+    for (space, piece) in pieces {
+        last = Some(match last {
+            None => piece.to_owned(),
+            Some(line) if columns_of(&line) + space.len() + columns_of(piece) > width => {
+                lines.push(line);
+                format!(" {piece}")
             }
-            last.push_str(word);
-        }
+            Some(line) => line + space + piece,
+        });
     }
-    lines.push(last);
+    lines.extend(last);
     lines
 }
 
@@ -164,7 +214,7 @@ pub fn wrapped(line: &str, width: usize) -> Vec<String> {
 pub struct Fitted {
     /// Which of [`COLUMNS`] there is room for.
     pub columns: Vec<usize>,
-    /// Their widths in characters.
+    /// Their widths in columns of a terminal.
     pub widths: Vec<usize>,
     /// A row for each analyzer, with a cell for each of these columns.
     pub rows: Vec<(Tone, Vec<String>)>,
@@ -173,10 +223,11 @@ pub struct Fitted {
 impl Fitted {
     /// A line; `painted` may give a cell of a column colour.
     pub fn line(&self, cells: &[String], painted: impl Fn(usize, String) -> String) -> String {
+        let room = |cell: &String, width: usize| " ".repeat(width.saturating_sub(columns_of(cell)));
         let cells = cells.iter().zip(&self.columns).zip(&self.widths);
         let padded = cells.map(|((cell, column), width)| match *column < WORDS {
-            true => painted(*column, format!("{cell:<width$}")),
-            false => painted(*column, format!("{cell:>width$}")),
+            true => painted(*column, format!("{cell}{}", room(cell, *width))),
+            false => painted(*column, format!("{}{cell}", room(cell, *width))),
         });
         padded.collect::<Vec<_>>().join(&" ".repeat(GAP))
     }
@@ -197,7 +248,7 @@ pub fn fitted(view: &Value, columns: &[usize], width: usize) -> Fitted {
     let mut widths = COLUMNS.map(str::len);
     for (_, cells) in &rows {
         for (width, cell) in widths.iter_mut().zip(cells) {
-            *width = (*width).max(cell.chars().count());
+            *width = (*width).max(columns_of(cell));
         }
     }
     let all = |columns: &[usize], widths: &[usize]| {
@@ -392,6 +443,61 @@ mod tests {
                 .all(|line| line.chars().count() == lines[0].chars().count()),
             "{lines:?}"
         );
+    }
+
+    #[test]
+    fn wide_characters_take_two_columns_and_a_cut_is_marked() {
+        let id = "漢字漢字漢字漢字分析器-長い名前です";
+        assert_eq!(columns_of(id), 35);
+        assert_eq!((columns_of("e\u{301}"), columns_of("한글🚀")), (1, 6));
+        for width in ID_WIDTH_MIN..40 {
+            let short = shortened(id, width);
+            assert!(columns_of(&short) <= width, "{short} in {width}");
+            assert_eq!(short.contains(CUT), width < 35, "{short}");
+            let line = marked(format!("17:15:50  {id} joined"), width);
+            assert!(columns_of(&line) <= width && line.ends_with(CUT), "{line}");
+        }
+        let view = json!({"analyzers": [{"id": id}, {"id": "a1"}]});
+        for width in [40, 60, 80, 120] {
+            let table = fitted(&view, &STATUS, width);
+            let lines = table
+                .rows
+                .iter()
+                .map(|(_, cells)| table.line(cells, |_, cell| cell));
+            let wide: Vec<usize> = lines.map(|line| columns_of(&line)).collect();
+            assert!(
+                wide[0] == wide[1] && wide[0] <= width,
+                "{wide:?} in {width}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_long_line_breaks_between_its_items() {
+        let line = "received 20,016/s  ACKed 20,030/s  in flight 40  re-routed 0";
+        assert_eq!(
+            wrapped(line, 40),
+            [
+                "received 20,016/s  ACKed 20,030/s",
+                " in flight 40  re-routed 0"
+            ]
+        );
+        assert_eq!(wrapped(line, 60), [line]);
+        // An item that is longer than a line breaks between its words.
+        let sum = "conservation holds: received 377029 = acked 376990 + in flight 39";
+        for width in 12..80 {
+            let lines = wrapped(sum, width);
+            assert!(
+                lines.iter().all(|line| columns_of(line) <= width.max(14)),
+                "{lines:?}"
+            );
+            let words = |text: &str| {
+                text.split_whitespace()
+                    .map(str::to_owned)
+                    .collect::<Vec<_>>()
+            };
+            assert_eq!(words(&lines.join(" ")), words(sum));
+        }
     }
 
     /// Analyzers as they are in the README, with numbers as wide as they become.
