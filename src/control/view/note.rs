@@ -5,6 +5,7 @@
 //!                                                                 `--> rows --> bottleneck --> events
 //! ```
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use super::state::{Known, Pulse, State};
 use super::track::LaneTrack;
 use weir_engine::{Entry, Proportion, Reach};
 use weir_ledger::run_report::{Share, Stamp};
-use weir_shard::ShardReport;
+use weir_shard::{HttpAnalyzerReport, ShardReport};
 
 /// Analyzers that left are shown as offline for this long.
 const GONE_SHOWN: Duration = Duration::from_secs(600);
@@ -27,6 +28,12 @@ const GONE_SHOWN: Duration = Duration::from_secs(600);
 const GONE_MAX: usize = 64;
 /// What a look can say at most of the time before it: whoever looks so late stood still himself.
 const LOOK_COVERS: Duration = Duration::from_secs(1);
+
+/// What the roster says of one analyzer.
+struct Seat<'a> {
+    entry: &'a Entry,
+    target_share: f64,
+}
 
 impl State {
     /// Takes the newest reports. [`State::http`], [`State::refused`], [`State::ramps`] and [`State::draining`] are to be
@@ -212,31 +219,48 @@ impl State {
     }
 
     fn make_rows(&self) -> Vec<Row> {
-        let all = Proportion::of(self.entries().iter().map(Entry::effective_weight));
+        let seats = self.seats();
+        let given = self.rates.given();
         let mut rows: Vec<Row> = Vec::with_capacity(self.known.len());
         for (name, known) in &self.known {
-            let mut row = self.bare_row(name, known);
-            let entries = self.entries().iter().filter(|entry| entry.name == *name);
-            let shares = entries.map(|entry| all.share(entry.effective_weight()));
-            row.target_share = shares.sum();
-            row.recent_share = self.rates.share(name);
+            let seat = seats.get(&**name);
+            let mut row = self.bare_row(name, known, seat.map(|seat| seat.entry));
+            row.target_share = seat.map_or(0.0, |seat| seat.target_share);
+            row.recent_share = given.as_ref().map(|given| given.share(name));
             row.acked_rate = self.rates.acked(name);
             rows.push(row);
         }
         self.add_lanes(&mut rows);
         for row in &mut rows {
-            row.standing = self.standing(row);
+            let entry = seats.get(&*row.id).map(|seat| seat.entry);
+            row.standing = self.standing(row, entry);
         }
         rows
     }
 
-    fn bare_row(&self, name: &Arc<str>, known: &Known) -> Row {
-        let entry = self.entry(name);
+    /// The roster by name. Each row looks here: a search of the roster for each would cost the square of the analyzers.
+    fn seats(&self) -> BTreeMap<&str, Seat<'_>> {
+        let all = Proportion::of(self.entries().iter().map(Entry::effective_weight));
+        let mut seats = BTreeMap::new();
+        for entry in self.entries() {
+            let seat = seats.entry(&*entry.name).or_insert(Seat {
+                entry,
+                target_share: 0.0,
+            });
+            seat.target_share += all.share(entry.effective_weight());
+        }
+        seats
+    }
+
+    fn bare_row(&self, name: &Arc<str>, known: &Known, entry: Option<&Entry>) -> Row {
         let status = self.http.iter().find(|status| status.id == *name);
         let shares = &self.ledger.analyzers;
         let share = shares.binary_search_by(|share| share.analyzer.as_str().cmp(name));
         let share = share.ok().map(|index| &shares[index]);
-        let posts = self.posts_now(name);
+        let posts = match known.kind {
+            Kind::Http => self.posts_now(name),
+            Kind::Native | Kind::Reference => HttpAnalyzerReport::default(),
+        };
         let ramp = self.ramps.iter().find(|ramp| ramp.analyzer == *name);
         // A pin goes before a slow start.
         let is_pinned = entry.is_some_and(|entry| entry.pinned);
@@ -305,9 +329,9 @@ impl State {
         }
     }
 
-    fn standing(&self, row: &Row) -> Standing {
+    fn standing(&self, row: &Row, entry: Option<&Entry>) -> Standing {
         let status = self.http.iter().find(|status| status.id == row.id);
-        let Some(entry) = self.entry(&row.id) else {
+        let Some(entry) = entry else {
             return match status {
                 _ if row.in_flight + row.queued > 0 => Standing::Rerouting,
                 Some(status) if status.ejected => Standing::Ejected,

@@ -55,12 +55,12 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// Messages given to one analyzer, or to all of them.
-    fn assigned(&self, name: Option<&str>) -> u64 {
-        match name {
-            Some(name) => self.analyzers.get(name).map_or(0, |one| one.assigned),
-            None => self.analyzers.values().map(|one| one.assigned).sum(),
-        }
+    fn assigned(&self, name: &str) -> u64 {
+        self.analyzers.get(name).map_or(0, |one| one.assigned)
+    }
+
+    fn assigned_to_all(&self) -> u64 {
+        self.analyzers.values().map(|one| one.assigned).sum()
     }
 }
 
@@ -132,15 +132,30 @@ impl Rates {
         acked(&self.newest).saturating_sub(acked(then)) as f64 / seconds
     }
 
-    /// Its part of what was given out in the last seconds, 0 to 1; none when nothing was.
-    pub fn share(&self, name: &str) -> Option<f64> {
+    /// What was given out in the last seconds; none when nothing was.
+    pub fn given(&self) -> Option<Given<'_>> {
         let (then, _) = self.before(RATE_OVER)?;
-        let given = |name| {
-            let now = self.newest.assigned(name);
-            now.saturating_sub(then.assigned(name)) as f64
-        };
-        let all = given(None);
-        (all > 0.0).then(|| given(Some(name)) / all)
+        let now = &self.newest;
+        let all = now.assigned_to_all().saturating_sub(then.assigned_to_all()) as f64;
+        (all > 0.0).then_some(Given { now, then, all })
+    }
+}
+
+/// What was given out between two moments. Its sum is made once, however many analyzers are asked for.
+pub struct Given<'a> {
+    now: &'a Sample,
+    then: &'a Sample,
+    all: f64,
+}
+
+impl Given<'_> {
+    /// An analyzer's part of it, 0 to 1.
+    pub fn share(&self, name: &str) -> f64 {
+        let given = self
+            .now
+            .assigned(name)
+            .saturating_sub(self.then.assigned(name));
+        given as f64 / self.all
     }
 }
 
@@ -168,7 +183,7 @@ mod tests {
     fn rates_are_over_the_last_five_seconds() {
         let mut rates = Rates::default();
         assert_eq!(rates.of_all(|shard| shard.received), 0.0);
-        assert_eq!(rates.share("a"), None);
+        assert!(rates.given().is_none());
         for half in 0..40_u64 {
             // Ten times as fast in the last five seconds.
             let received = if half < 30 {
@@ -184,8 +199,9 @@ mod tests {
             ));
         }
         assert_eq!(rates.of_all(|shard| shard.received), 20.0);
-        assert_eq!(rates.share("a"), Some(0.75));
-        assert_eq!(rates.share("nobody"), Some(0.0));
+        let given = rates.given().expect("there was something");
+        assert_eq!(given.share("a"), 0.75);
+        assert_eq!(given.share("nobody"), 0.0);
         assert!(
             (rates.acked("b") - 10.0).abs() < 0.2,
             "{}",
