@@ -126,6 +126,7 @@ impl Lane {
         memory.write(self.buffer, self.at + header_bytes, bytes);
         self.at += len;
         self.appended += 1;
+        memory.prefetch(self.buffer, self.at);
         true
     }
 

@@ -368,6 +368,18 @@ impl<M: Memory> Engine<M> {
         !self.dirty.is_empty()
     }
 
+    /// How many lanes [`Engine::next_dirty`] would return.
+    pub fn dirty_lanes(&self) -> usize {
+        self.dirty.len()
+    }
+
+    /// What is in the lanes may stay there for a moment: no lane is full, there are buffers for more, and no
+    /// message looks for another lane.
+    pub fn is_at_ease(&self) -> bool {
+        let has_room = self.pool.free() >= self.resume_level && !self.stalled;
+        has_room && self.full_lanes == 0 && self.rerouting.is_idle()
+    }
+
     /// Messages of dead lanes are on their way to others.
     pub fn is_rerouting(&self) -> bool {
         !self.rerouting.is_idle()

@@ -23,6 +23,11 @@ pub trait Memory {
     /// When the range is not inside the buffer.
     fn write(&mut self, buffer: BufferId, offset: u32, bytes: &[u8]);
 
+    /// The next write goes behind here, after writes to other buffers: memory that is far away may bring the place
+    /// nearer meanwhile. A hint; nothing depends on it, and any offset is allowed.
+    #[inline]
+    fn prefetch(&self, _buffer: BufferId, _offset: u32) {}
+
     /// The bytes of a span.
     ///
     /// # Panics

@@ -16,7 +16,7 @@
 //!
 //! port.rs       what a shard stands on; mesh.rs: what crosses cores
 //! shared.rs     what the shards share: operator.rs, names.rs, admission.rs, notices.rs, refused.rs
-//! gather.rs     how long to wait for more; slab.rs: tables of connections; hops.rs: packets that go in a circle
+//! gather.rs     how long to wait for more; hold.rs: what small sends wait for; slab.rs: tables of connections; hops.rs: packets that go in a circle
 //! ```
 #![forbid(unsafe_code)]
 
@@ -24,6 +24,7 @@ mod accepts;
 mod admission;
 mod context;
 mod gather;
+mod hold;
 mod hops;
 mod http_in;
 mod http_out;

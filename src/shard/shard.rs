@@ -6,7 +6,7 @@
 //!         3 mail         rosters, links, batches and ACKs from other shards
 //!         4 re-route     messages of dead links
 //!         5 resume       chunks that had to wait for room
-//!         6 send         every lane that got something; flush the mesh
+//!         6 send         every lane that got something, unless more is there at once (hold.rs); flush the mesh
 //!         7 housekeeping a few times a second
 //! ```
 //!
@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use super::accepts::{Accepted, Accepts, Listeners};
 use super::context::{Context, Phase, TICK_HANDSHAKE};
+use super::hold::{Hold, Load};
 use super::http_in::Clients;
 use super::http_out::HttpEgress;
 use super::intake::Intake;
@@ -58,6 +59,7 @@ pub struct Shard<I: Io> {
     next_second_ns: u64,
     /// When lanes were sent last.
     sent_ns: u64,
+    hold: Hold,
 }
 
 /// One turn is `handle`, `conclude_turn`, `finished`: the kernel's shards and the simulator's both
@@ -88,6 +90,7 @@ impl<I: Io> Shard<I> {
             report: Report::default(),
             next_second_ns: cx.now_ns,
             sent_ns: 0,
+            hold: Hold::default(),
             cx,
         }
     }
@@ -130,7 +133,7 @@ impl<I: Io> Shard<I> {
         self.cx.engine.reroute();
         self.intake.resume_pending(&mut self.cx);
         self.clients.answer_receipts(&mut self.cx);
-        if !self.holds_sends() {
+        if !self.holds_small_sends() && !self.holds_sends() {
             self.send();
         }
         self.clients.send_answers(&mut self.cx);
@@ -219,16 +222,19 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// Sends what this turn has put into lanes.
+    /// Sends what this turn has put into lanes, and what was held before.
     fn send(&mut self) {
         let cx = &mut self.cx;
         self.sent_ns = cx.now_ns;
+        let is_full = std::mem::take(&mut cx.hurry);
         while let Some(lane) = cx.engine.next_dirty() {
             if let Some(epoch) = self.links.want_send(cx, lane) {
                 self.egress.want_send(epoch);
             }
         }
         self.links.send(cx);
+        self.hold.sent(cx.engine.counters.received_bytes, cx.hurry);
+        cx.hurry |= is_full;
         self.membership.note_rerouted(cx);
         self.egress.send(cx);
     }
@@ -422,12 +428,26 @@ impl<I: Io> Shard<I> {
             && !cx.engine.is_rerouting()
     }
 
+    /// The next turn follows at once, and what has come so far makes small sends.
+    fn holds_small_sends(&mut self) -> bool {
+        let cx = &self.cx;
+        let load = Load {
+            is_busy: cx.turn_bytes >= BUSY_BYTES || cx.hurry,
+            is_at_ease: cx.phase == Phase::Running && cx.engine.is_at_ease(),
+            lanes: cx.engine.dirty_lanes(),
+            received_bytes: cx.engine.counters.received_bytes,
+            budget_ns: cx.latency_budget_ns(),
+        };
+        self.hold.holds(&load, cx.now_ns)
+    }
+
     /// Something can be done without a completion.
     pub fn has_work(&mut self) -> bool {
         let cx = &mut self.cx;
         let takes_more = self.intake.has_pending() && cx.engine.can_ingest();
         let shared = &cx.shared;
         takes_more
+            || self.hold.is_holding()
             || cx.mesh.has_mail()
             || cx.mesh.is_busy()
             || self.links.ends() > 0

@@ -14,6 +14,14 @@ use std::sync::Arc;
 use super::map::Map;
 use weir_protocol::memory::{BufferId, Memory, Span};
 
+/// What is fetched ahead of a lane's tail: room for a common message. Many lanes are more streams than the processor
+/// follows by itself, and each copy would wait for memory (ADR 0052).
+#[cfg(target_arch = "x86_64")]
+const PREFETCH_LINES: usize = 4;
+/// Bytes of a line of the cache.
+#[cfg(target_arch = "x86_64")]
+const LINE_BYTES: usize = 64;
+
 /// A shard's batch buffers. One owner writes; `view` gives others read-only addresses.
 pub struct Arena {
     map: Arc<Map>,
@@ -64,6 +72,20 @@ impl Memory for Arena {
         // cannot overlap because no slice of the arena outlives a call.
         unsafe {
             std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.map.base().add(at), bytes.len());
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    fn prefetch(&self, buffer: BufferId, offset: u32) {
+        use std::arch::x86_64::{_mm_prefetch, _MM_HINT_ET0};
+
+        let at = buffer.0 as usize * self.buffer_bytes + offset as usize;
+        let start = self.map.base().wrapping_add(at);
+        for line in 0..PREFETCH_LINES {
+            let address = start.wrapping_add(line * LINE_BYTES);
+            // SAFETY: a prefetch reads and writes nothing and cannot fault, whatever the address.
+            unsafe { _mm_prefetch::<_MM_HINT_ET0>(address.cast()) };
         }
     }
 
