@@ -11,7 +11,7 @@
 
 use std::fmt;
 
-use super::start::StartError;
+use super::error::StartError;
 use crate::uring::nofile_hard;
 use weir_config::Config;
 use weir_engine::lanes_of;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! start.rs        threads, memory, listeners: what a distributor is made of, and how it ends
+//! error.rs        why it does not start
 //! run.rs          the loop of a shard's thread
 //! kernel.rs       the port `Io` on the data ring
 //! mesh.rs         what crosses cores, on glommio's channels
@@ -10,6 +11,7 @@
 //! ```
 
 mod descriptors;
+mod error;
 mod kernel;
 mod listen;
 mod mesh;
@@ -18,6 +20,7 @@ mod start;
 pub mod uring;
 
 pub use descriptors::{Division, Needs};
+pub use error::StartError;
 pub use listen::{Passed, LISTEN_BACKLOG};
-pub use start::{Distributor, StartError, Stopper};
+pub use start::{Distributor, Stopper};
 pub use uring::behind;

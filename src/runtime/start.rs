@@ -1,12 +1,10 @@
 //! Starts the shards, and stops them.
 
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,6 +12,7 @@ use glommio::channels::channel_mesh::{FullMesh, MeshBuilder};
 use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement, PoolPlacement};
 
 use super::descriptors::{self, Needs};
+use super::error::StartError;
 use super::listen::{bound_unread, divide_passed, listen, not_heeded, place, Listener, Passed};
 use super::mesh::{GlommioMesh, Mailbox, CHANNEL_MESSAGES};
 use super::run::run;
@@ -28,7 +27,7 @@ use weir_shard::{
 
 use crate::uring::{
     address_space, behind, kernel_release, nofile_hard, raise_nofile, Arena, ArenaView, Features,
-    Ring, RingConfig, Unusable,
+    Ring, RingConfig,
 };
 
 /// Address space of a shard beside its arena and its receive memory: the stack of its thread, its rings.
@@ -52,117 +51,6 @@ const CANCEL_LOOK: Duration = Duration::from_millis(20);
 const INCREMENTAL_BUFFER_BYTES: u32 = 256 * 1024;
 /// One receive buffer without: each receive takes a whole one.
 const CLASSIC_BUFFER_BYTES: u32 = 16 * 1024;
-
-/// Why a distributor did not start. Each says what to change.
-#[derive(Debug)]
-pub enum StartError {
-    /// The kernel or its policy.
-    Unusable(Unusable),
-    /// Sockets that were passed cannot be used.
-    Passed {
-        /// Flag that they stand for.
-        flag: &'static str,
-        /// Why.
-        error: io::Error,
-    },
-    /// An address cannot be listened on.
-    Listen {
-        /// Flag that gave it.
-        flag: &'static str,
-        /// The address.
-        address: SocketAddr,
-        /// What the kernel said.
-        error: io::Error,
-    },
-    /// The file for refused packets cannot be written.
-    Refused {
-        /// Which.
-        path: PathBuf,
-        /// What the kernel said.
-        error: io::Error,
-    },
-    /// Too few descriptors for the connections asked for.
-    Nofile {
-        /// Descriptors needed.
-        needed: u64,
-        /// Of them: of the process and its shards.
-        own: u64,
-        /// For links of analyzers at least.
-        links: u64,
-        /// For connections to analyzers over HTTP.
-        posts: u64,
-        /// Hard limit.
-        all: u64,
-    },
-    /// Too few descriptors for the shards alone.
-    Descriptors {
-        /// Shards asked for.
-        shards: usize,
-        /// Descriptors needed.
-        needed: u64,
-        /// Hard limit.
-        hard: u64,
-    },
-    /// Too little address space: some allocation would find nothing, and the process would abort.
-    AddressSpace {
-        /// Bytes needed.
-        needed: u64,
-        /// Bytes allowed.
-        limit: u64,
-    },
-    /// Memory or threads could not be had.
-    Resource {
-        /// What for.
-        what: &'static str,
-        /// What the kernel said.
-        error: io::Error,
-    },
-    /// A shard did not come up.
-    Shard(String),
-    /// Somebody wanted it to end before it was up.
-    Cancelled,
-    /// Values that do not go together.
-    Config(String),
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            StartError::Unusable(unusable) => unusable.fmt(f),
-            StartError::Listen { flag, address, error } => {
-                write!(f, "{flag} {address}: cannot listen: {error}")?;
-                if error.kind() == io::ErrorKind::AddrInUse {
-                    write!(f, "; another process has this port (`ss -ltnp` tells which)")?;
-                }
-                Ok(())
-            }
-            StartError::Refused { path, error } => write!(
-                f,
-                "--dead-letter-dir: cannot write {}: {error}; it must be a folder that this user may write in",
-                path.display()
-            ),
-            StartError::Passed { flag, error } => write!(f, "sockets for {flag}: {error}"),
-            StartError::Nofile { needed, own, links, posts, all } => write!(
-                f,
-                "--max-connections and --max-http-connections need {needed} descriptors ({own} of Weir's own, {links} for links of analyzers at least and {posts} for connections to analyzers over HTTP among them), the hard limit (RLIMIT_NOFILE) is {all}: raise it (`ulimit -Hn`, or LimitNOFILE in the unit) or ask for fewer connections"
-            ),
-            StartError::Resource { what, error } => write!(f, "{what}: {error}{}", behind(error)),
-            StartError::Descriptors { shards, needed, hard } => write!(
-                f,
-                "{shards} shards take {needed} descriptors before the first connection comes, the hard limit (RLIMIT_NOFILE) is {hard}: raise it (`ulimit -Hn`, or LimitNOFILE in the unit) or ask for fewer shards"
-            ),
-            StartError::AddressSpace { needed, limit } => write!(
-                f,
-                "{needed} bytes of address space are needed, {limit} are allowed (RLIMIT_AS): raise it (`ulimit -v`, or LimitAS= in the unit) or ask for fewer shards or a smaller --arena"
-            ),
-            StartError::Shard(text) => write!(f, "a shard did not start: {text}"),
-            StartError::Cancelled => f.write_str("the start was given up"),
-            StartError::Config(text) => f.write_str(text),
-        }
-    }
-}
-
-impl std::error::Error for StartError {}
 
 /// A running distributor.
 pub struct Distributor {
@@ -206,24 +94,7 @@ impl Distributor {
         config: Config,
         passed: Passed,
     ) -> Result<Distributor, StartError> {
-        config.check().map_err(StartError::Config)?;
-        let needed =
-            (config.shards as u64).saturating_mul(descriptors::SHARD) + descriptors::PROCESS;
-        raise_nofile(needed).map_err(|hard| StartError::Descriptors {
-            shards: config.shards,
-            needed,
-            hard,
-        })?;
-        let without: Vec<&str> = config.without.iter().map(String::as_str).collect();
-        let features = Features::probe().map_err(StartError::Unusable)?;
-        let mut features = features.without(&without).map_err(|name| {
-            StartError::Config(format!(
-                "--without {name}: no such feature (allowed: defer-taskrun, incremental, min-wait, send-zc)"
-            ))
-        })?;
-        if config.zero_copy_bytes == 0 {
-            features.send_zc = false;
-        }
+        let features = probe(&config)?;
         let mut config = config;
         let has_http = config.http.listen.is_some() || !passed.http.is_empty();
         let division = Needs::of(&config, has_http).divide_here()?;
@@ -233,121 +104,44 @@ impl Distributor {
         config.http.connections_max = division.http;
         config.analyzers_max = division.analyzers;
 
-        let (shards, timeout) = (config.shards, config.peer_timeout);
-        let listeners = |flag, address, passed: Vec<_>| match passed.is_empty() {
-            false => divide_passed(passed, shards, timeout)
-                .map_err(|error| StartError::Passed { flag, error }),
-            true => listen(address, shards, timeout).map_err(|error| StartError::Listen {
-                flag,
-                address,
-                error,
-            }),
-        };
-        let outlives = !passed.emitters.is_empty();
-        let emitters = listeners("--emitters", config.emitters, passed.emitters)?;
-        let analyzers = listeners("--analyzers", config.analyzers, passed.analyzers)?;
-        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let http = match has_http {
-            true => {
-                let address = config.http.listen.unwrap_or(nowhere);
-                listeners("--http", address, passed.http)?
-            }
-            false => Vec::new(),
-        };
-        bound_unread(&http).map_err(|error| StartError::Passed {
-            flag: "--http",
-            error,
-        })?;
-        if let Some(why) = not_heeded(config.accept, &kernel_release()) {
-            log::warn!("{why}");
-        }
-        for (flag, listeners) in [("--emitters", &emitters), ("--http", &http)] {
-            place(listeners, config.accept, &config.cores)
-                .map_err(|error| StartError::Passed { flag, error })?;
-        }
-        let address = |listeners: &[Listener]| {
-            listeners[0]
-                .socket
-                .local_addr()
-                .map_err(|error| StartError::Resource {
-                    what: "listener",
-                    error,
-                })
-        };
-        let (emitters_at, analyzers_at) = (address(&emitters)?, address(&analyzers)?);
-        let http_at = match http.is_empty() {
-            true => None,
-            false => Some(address(&http)?),
-        };
-
+        let sockets = Bound::of(&config, passed, has_http)?;
         let refused = refused_files(&config)?;
-        let resource = |what| move |error| StartError::Resource { what, error };
-        let buffers = config.arena_bytes / config.batch_bytes as usize;
-        let memory_bytes = config.shards
-            * (buffers * config.batch_bytes as usize
-                + ring_config(&config, features).ingress_buffers as usize
-                    * ring_config(&config, features).ingress_buffer_bytes as usize);
-        check_address_space(config.shards as u64, memory_bytes as u64)?;
-        let arenas = (0..config.shards)
-            .map(|_| Arena::new(buffers, config.batch_bytes as usize))
-            .collect::<io::Result<Vec<_>>>()
-            .map_err(resource("egress arena (--arena)"))?;
-        let wakes = (0..config.shards)
-            .map(|_| Wake::new().map(Arc::new))
-            .collect::<io::Result<Vec<_>>>()
-            .map_err(resource("eventfd"))?;
-        let views: Vec<ArenaView> = arenas.iter().map(Arena::view).collect();
-
-        let shared = Arc::new(Shared::new(&config, wakes.clone()));
-        let mailbox = Arc::new(Mailbox::new(wakes));
-        let mesh = MeshBuilder::full(config.shards, CHANNEL_MESSAGES);
-        let config = Arc::new(config);
-        let mut shards = Vec::new();
+        let memory = Memory::take(&config, features)?;
+        let (emitters, analyzers, http) = sockets.at;
+        let memory_bytes = memory.bytes;
+        let shared = Arc::new(Shared::new(&config, memory.wakes.clone()));
         let gate = Arc::new(Gate::default());
         let _closed_at_last = GivenUp(Arc::clone(&gate));
         let (up, ups) = std::sync::mpsc::channel();
-        let parts = arenas.into_iter().zip(emitters.into_iter().zip(analyzers));
-        let mut http = http.into_iter();
-        let mut refused = refused.into_iter();
-        for (index, (arena, (emitters, analyzers))) in parts.enumerate() {
-            let listeners = Listeners {
-                emitters: Some(emitters),
-                analyzers,
-                http: http.next(),
-                outlives,
-            };
-            let plan = Plan {
-                config: Arc::clone(&config),
-                shared: Arc::clone(&shared),
-                mailbox: Arc::clone(&mailbox),
-                views: views.clone(),
-                features,
-                mesh: mesh.clone(),
-                gate: Arc::clone(&gate),
-                up: Up {
-                    shard: index,
-                    sender: up.clone(),
-                    is_told: false,
-                },
-            };
-            if cancelled.load(Ordering::Acquire) {
-                return Err(StartError::Cancelled);
-            }
-            let handle = plan.spawn(index, arena, listeners, refused.next())?;
-            shards.push(handle);
-        }
-        drop(up);
+        let plan = Plan {
+            config: Arc::new(config),
+            shared: Arc::clone(&shared),
+            features,
+            gate: Arc::clone(&gate),
+        };
+        let shards = plan.spawn_all(cancelled, memory, sockets, refused, up)?;
         let mut distributor = Distributor {
             shared,
             shards,
-            emitters: emitters_at,
-            analyzers: analyzers_at,
-            http: http_at,
+            emitters,
+            analyzers,
+            http,
             features,
             memory_bytes,
         };
+        distributor.until_up(cancelled, &ups)?;
+        gate.set(true);
+        Ok(distributor)
+    }
+
+    /// Waits until every shard has said that it is up.
+    fn until_up(
+        &mut self,
+        cancelled: &AtomicBool,
+        ups: &Receiver<Start>,
+    ) -> Result<(), StartError> {
         let deadline = Instant::now() + START_PATIENCE;
-        for _ in 0..distributor.shards.len() {
+        for _ in 0..self.shards.len() {
             let next = loop {
                 let left = deadline.saturating_duration_since(Instant::now());
                 let next = ups.recv_timeout(left.min(CANCEL_LOOK));
@@ -361,13 +155,12 @@ impl Distributor {
             let failed = match next {
                 Ok(Ok(())) => continue,
                 Ok(Err((_, Some(why)))) => why,
-                Ok(Err((shard, None))) => why_ended(distributor.shards.swap_remove(shard)),
+                Ok(Err((shard, None))) => why_ended(self.shards.swap_remove(shard)),
                 Err(_) => "no sign of life within 10 s: too little CPU time, or too little lockable memory for glommio (RLIMIT_MEMLOCK of 8 MiB or more: `ulimit -l`, LimitMEMLOCK)".to_owned(),
             };
             return Err(StartError::Shard(failed));
         }
-        gate.set(true);
-        Ok(distributor)
+        Ok(())
     }
 
     /// Kernel features in use.
@@ -448,15 +241,145 @@ impl Stopper {
     }
 }
 
+/// Checks the configuration, raises the limit of descriptors as far as shards need it, and asks the kernel what it can.
+fn probe(config: &Config) -> Result<Features, StartError> {
+    config.check().map_err(StartError::Config)?;
+    let needed = (config.shards as u64).saturating_mul(descriptors::SHARD) + descriptors::PROCESS;
+    raise_nofile(needed).map_err(|hard| StartError::Descriptors {
+        shards: config.shards,
+        needed,
+        hard,
+    })?;
+    let without: Vec<&str> = config.without.iter().map(String::as_str).collect();
+    let features = Features::probe().map_err(StartError::Unusable)?;
+    let mut features = features.without(&without).map_err(|name| {
+        StartError::Config(format!(
+            "--without {name}: no such feature (allowed: defer-taskrun, incremental, min-wait, send-zc)"
+        ))
+    })?;
+    if config.zero_copy_bytes == 0 {
+        features.send_zc = false;
+    }
+    Ok(features)
+}
+
+/// Where emitters, analyzers and HTTP clients connect.
+type Addresses = (SocketAddr, SocketAddr, Option<SocketAddr>);
+
+/// The listening sockets of all shards.
+struct Bound {
+    emitters: Vec<Listener>,
+    analyzers: Vec<Listener>,
+    /// Empty: nobody listens for HTTP.
+    http: Vec<Listener>,
+    /// Those of emitters were opened by others, and outlive this process.
+    outlives: bool,
+    at: Addresses,
+}
+
+impl Bound {
+    /// Takes the sockets that were passed, and binds those that were not.
+    fn of(config: &Config, passed: Passed, has_http: bool) -> Result<Bound, StartError> {
+        let (shards, timeout) = (config.shards, config.peer_timeout);
+        let listeners = |flag, address, passed: Vec<_>| match passed.is_empty() {
+            false => divide_passed(passed, shards, timeout)
+                .map_err(|error| StartError::Passed { flag, error }),
+            true => listen(address, shards, timeout).map_err(|error| StartError::Listen {
+                flag,
+                address,
+                error,
+            }),
+        };
+        let outlives = !passed.emitters.is_empty();
+        let emitters = listeners("--emitters", config.emitters, passed.emitters)?;
+        let analyzers = listeners("--analyzers", config.analyzers, passed.analyzers)?;
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let http = match has_http {
+            true => {
+                let address = config.http.listen.unwrap_or(nowhere);
+                listeners("--http", address, passed.http)?
+            }
+            false => Vec::new(),
+        };
+        bound_unread(&http).map_err(|error| StartError::Passed {
+            flag: "--http",
+            error,
+        })?;
+        if let Some(why) = not_heeded(config.accept, &kernel_release()) {
+            log::warn!("{why}");
+        }
+        for (flag, listeners) in [("--emitters", &emitters), ("--http", &http)] {
+            place(listeners, config.accept, &config.cores)
+                .map_err(|error| StartError::Passed { flag, error })?;
+        }
+        let http_at = http.first().map(address).transpose();
+        let at = (address(&emitters[0])?, address(&analyzers[0])?, http_at?);
+        Ok(Bound {
+            emitters,
+            analyzers,
+            http,
+            outlives,
+            at,
+        })
+    }
+}
+
+fn address(listener: &Listener) -> Result<SocketAddr, StartError> {
+    let address = listener.socket.local_addr();
+    address.map_err(|error| StartError::Resource {
+        what: "listener",
+        error,
+    })
+}
+
+/// What all shards take of memory, and what wakes them.
+struct Memory {
+    arenas: Vec<Arena>,
+    wakes: Vec<Arc<Wake>>,
+    /// Egress and receive memory of all shards.
+    bytes: usize,
+}
+
+impl Memory {
+    fn take(config: &Config, features: Features) -> Result<Memory, StartError> {
+        let resource = |what| move |error| StartError::Resource { what, error };
+        let batch_bytes = config.batch_bytes as usize;
+        let buffers = config.arena_bytes / batch_bytes;
+        let ring = ring_config(config, features);
+        let ingress = ring.ingress_buffers as usize * ring.ingress_buffer_bytes as usize;
+        let bytes = config.shards * (buffers * batch_bytes + ingress);
+        check_address_space(config.shards as u64, bytes as u64)?;
+        let arenas = (0..config.shards)
+            .map(|_| Arena::new(buffers, batch_bytes))
+            .collect::<io::Result<Vec<_>>>()
+            .map_err(resource("egress arena (--arena)"))?;
+        let wakes = (0..config.shards)
+            .map(|_| Wake::new().map(Arc::new))
+            .collect::<io::Result<Vec<_>>>()
+            .map_err(resource("eventfd"))?;
+        Ok(Memory {
+            arenas,
+            wakes,
+            bytes,
+        })
+    }
+}
+
 /// What every shard is made from.
+#[derive(Clone)]
 struct Plan {
     config: Arc<Config>,
     shared: Arc<Shared>,
+    features: Features,
+    gate: Arc<Gate>,
+}
+
+/// A shard that is about to start: what it is made from, and what is its own.
+struct Starting {
+    plan: Plan,
     mailbox: Arc<Mailbox>,
     views: Vec<ArenaView>,
-    features: Features,
     mesh: FullMesh<Message<OwnedFd>>,
-    gate: Arc<Gate>,
     up: Up,
 }
 
@@ -564,6 +487,51 @@ impl Drop for EndTogether {
 }
 
 impl Plan {
+    /// Starts a thread for each shard; `up` hears of each.
+    fn spawn_all(
+        &self,
+        cancelled: &AtomicBool,
+        memory: Memory,
+        sockets: Bound,
+        refused: Vec<(OwnedFd, bool)>,
+        up: Sender<Start>,
+    ) -> Result<Vec<ExecutorJoinHandle<io::Result<ShardReport>>>, StartError> {
+        let views: Vec<ArenaView> = memory.arenas.iter().map(Arena::view).collect();
+        let mailbox = Arc::new(Mailbox::new(memory.wakes));
+        let mesh = MeshBuilder::full(self.config.shards, CHANNEL_MESSAGES);
+        let mut shards = Vec::new();
+        let pairs = sockets.emitters.into_iter().zip(sockets.analyzers);
+        let (mut http, mut refused) = (sockets.http.into_iter(), refused.into_iter());
+        for (index, (arena, (emitters, analyzers))) in
+            memory.arenas.into_iter().zip(pairs).enumerate()
+        {
+            let listeners = Listeners {
+                emitters: Some(emitters),
+                analyzers,
+                http: http.next(),
+                outlives: sockets.outlives,
+            };
+            let starting = Starting {
+                plan: self.clone(),
+                mailbox: Arc::clone(&mailbox),
+                views: views.clone(),
+                mesh: mesh.clone(),
+                up: Up {
+                    shard: index,
+                    sender: up.clone(),
+                    is_told: false,
+                },
+            };
+            if cancelled.load(Ordering::Acquire) {
+                return Err(StartError::Cancelled);
+            }
+            shards.push(starting.spawn(index, arena, listeners, refused.next())?);
+        }
+        Ok(shards)
+    }
+}
+
+impl Starting {
     fn spawn(
         self,
         index: usize,
@@ -571,7 +539,7 @@ impl Plan {
         listeners: Listeners<Listener>,
         refused: Option<(OwnedFd, bool)>,
     ) -> Result<ExecutorJoinHandle<io::Result<ShardReport>>, StartError> {
-        let placement = match self.config.cores.get(index) {
+        let placement = match self.plan.config.cores.get(index) {
             Some(core) => Placement::Fixed(*core),
             None => Placement::Unbound,
         };
@@ -598,24 +566,25 @@ impl Plan {
         listeners: Listeners<Listener>,
         refused: Option<(OwnedFd, bool)>,
     ) -> io::Result<ShardReport> {
-        let end_together = EndTogether(Arc::clone(&self.shared));
+        let end_together = EndTogether(Arc::clone(&self.plan.shared));
         let mesh = GlommioMesh::join(self.mesh, self.mailbox).await;
         let own = mesh.own();
         let index = u16::try_from(own).map_err(io::Error::other)?;
-        let wake = self.shared.wake(own);
-        let ring = ring_config(&self.config, self.features);
-        let ring = Ring::new(ring, self.features, self.views, own, wake).map_err(|unusable| {
+        let plan = self.plan;
+        let wake = plan.shared.wake(own);
+        let ring = ring_config(&plan.config, plan.features);
+        let ring = Ring::new(ring, plan.features, self.views, own, wake).map_err(|unusable| {
             self.up.tell(Err(unusable.to_string()));
             io::Error::other(unusable.to_string())
         })?;
         self.up.tell(Ok(()));
-        if !self.gate.wait() {
+        if !plan.gate.wait() {
             return Err(io::Error::other("the start was given up"));
         }
         let mut worker = Shard::new(
             index,
-            self.config,
-            self.shared,
+            plan.config,
+            plan.shared,
             ring,
             arena,
             mesh,

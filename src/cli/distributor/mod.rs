@@ -26,12 +26,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::cli::config::{Listening, Loaded};
+use crate::config::Config;
 use crate::control::view::books::{self, Closing};
 use crate::ledger::run_report::{self, Stamp};
 use crate::runtime::behind;
 use crate::runtime::uring::adopt_descriptors;
 use crate::runtime::{Distributor, Passed, StartError, Stopper};
 use crate::service::sockets::Sockets;
+use crate::shard::ShardReport;
 use crate::streams::{self, complain};
 use manager::{Manager, Telling};
 use signals::{Ear, Running};
@@ -41,82 +43,132 @@ const LAW_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs until a signal.
 pub fn run(args: &Args) -> ExitCode {
+    run_or(args).unwrap_or_else(|code| code)
+}
+
+/// The same; what ends it before it runs has been said.
+fn run_or(args: &Args) -> Result<ExitCode, ExitCode> {
     let started = Stamp::now();
     // First of all: their numbers are only certain while nothing else is open.
-    let sockets = match Sockets::from_environment(adopt_descriptors) {
-        Ok(sockets) => sockets,
-        Err(error) => {
-            complain(&error);
-            return ExitCode::from(2);
-        }
-    };
-    let ear = match Ear::open() {
-        Ok(ear) => ear,
-        Err(error) => {
-            complain(&format!("signals cannot be handled: {error}"));
-            return ExitCode::from(1);
-        }
-    };
+    let sockets = Sockets::from_environment(adopt_descriptors);
+    let sockets = sockets.map_err(|error| refuse(2, &error))?;
+    let ear = Ear::open();
+    let ear = ear.map_err(|error| refuse(1, &format!("signals cannot be handled: {error}")))?;
     let manager = Arc::new(Manager::from_environment());
-    if let Some(path) = &args.settings.report {
-        if let Err(error) = run_report::check_writable("--report", path) {
-            complain(&error.to_string());
-            return ExitCode::from(1);
-        }
-    }
-    let loaded = Loaded::new(args.clone()).and_then(|loaded| {
-        let listening = Listening::of(&sockets).map_err(|why| vec![why])?;
-        loaded.on(listening).map_err(|why| vec![why])
-    });
-    let loaded = match loaded {
-        Ok(loaded) => loaded,
-        Err(problems) => {
-            problems.iter().for_each(|why| complain(why));
-            return ExitCode::from(2);
-        }
-    };
-    for warning in loaded.warnings() {
-        log::warn!("{warning}");
-    }
+    let loaded = load(args, &sockets)?;
     let config = loaded.config.clone();
     let passed = Passed {
         emitters: sockets.emitters,
         analyzers: sockets.analyzers,
         http: sockets.http,
     };
-    let started_on = Distributor::start_unless(ear.starting(), config.clone(), passed);
-    let distributor = match started_on {
-        Ok(distributor) => distributor,
-        // The ear has said so.
-        Err(StartError::Cancelled) => return ExitCode::SUCCESS,
-        Err(error) => {
-            complain(&error.to_string());
-            let usage = matches!(error, StartError::Config(_));
-            return ExitCode::from(if usage { 2 } else { 1 });
-        }
-    };
-    ear.up(distributor.stopper());
+    let distributor = start(&ear, config.clone(), passed)?;
+    let stopper = distributor.stopper();
+    ear.up(stopper.clone());
     let from = control::From {
         loaded,
         started,
         admin: sockets.admin,
         manager: Arc::clone(&manager),
     };
-    let sides = control::start(&distributor.operator(), from).and_then(|control| {
-        let core = Arc::clone(control.running.core());
-        let watch = Watch::start(distributor.stopper())?;
-        let telling = Telling::start(Arc::clone(&manager), distributor.stopper(), core)?;
-        Ok((control, watch, telling))
-    });
-    let (control, watch, telling) = match sides {
+    let sides = match Sides::start(&distributor, from, &manager) {
         Ok(sides) => sides,
         Err(error) => {
             complain(&format!("{error}{}", behind(&error)));
-            distributor.stopper().stop_now();
+            stopper.stop_now();
             let _ = distributor.join();
-            return ExitCode::from(1);
+            return Err(ExitCode::from(1));
         }
     };
+    say_ready(&distributor);
+    ear.running(Running {
+        stopper: stopper.clone(),
+        drain_timeout: config.drain_timeout,
+        reload: Arc::clone(&sides.control.reload),
+        core: Arc::clone(sides.control.running.core()),
+        manager,
+    });
+    let joined = distributor.join();
+    let is_broken = sides.end();
+    let closing = Closing {
+        started,
+        at_once: ear.close(),
+        failed: joined.is_err() || is_broken,
+    };
+    let code = conclude(args, &config, joined, &stopper, closing);
+    Ok(if is_broken { ExitCode::from(1) } else { code })
+}
+
+/// Says why it does not run.
+fn refuse(code: u8, why: &str) -> ExitCode {
+    complain(why);
+    ExitCode::from(code)
+}
+
+/// What it is told, all layers together, for the sockets that were passed.
+fn load(args: &Args, sockets: &Sockets) -> Result<Loaded, ExitCode> {
+    if let Some(path) = &args.settings.report {
+        let writable = run_report::check_writable("--report", path);
+        writable.map_err(|error| refuse(1, &error.to_string()))?;
+    }
+    let loaded = Loaded::new(args.clone()).and_then(|loaded| {
+        let listening = Listening::of(sockets).map_err(|why| vec![why])?;
+        loaded.on(listening).map_err(|why| vec![why])
+    });
+    let loaded = loaded.map_err(|problems| {
+        problems.iter().for_each(|why| complain(why));
+        ExitCode::from(2)
+    })?;
+    for warning in loaded.warnings() {
+        log::warn!("{warning}");
+    }
+    Ok(loaded)
+}
+
+/// Starts the shards.
+fn start(ear: &Ear, config: Config, passed: Passed) -> Result<Distributor, ExitCode> {
+    Distributor::start_unless(ear.starting(), config, passed).map_err(|error| match error {
+        // The ear has said so.
+        StartError::Cancelled => ExitCode::SUCCESS,
+        StartError::Config(_) => refuse(2, &error.to_string()),
+        error => refuse(1, &error.to_string()),
+    })
+}
+
+/// What runs beside the shards.
+struct Sides {
+    control: control::Control,
+    watch: Watch,
+    telling: Telling,
+}
+
+impl Sides {
+    fn start(
+        distributor: &Distributor,
+        from: control::From,
+        manager: &Arc<Manager>,
+    ) -> io::Result<Sides> {
+        let control = control::start(&distributor.operator(), from)?;
+        let core = Arc::clone(control.running.core());
+        let watch = Watch::start(distributor.stopper())?;
+        let telling = Telling::start(Arc::clone(manager), distributor.stopper(), core)?;
+        Ok(Sides {
+            control,
+            watch,
+            telling,
+        })
+    }
+
+    /// Ends them; whether the law was broken.
+    fn end(self) -> bool {
+        let is_broken = self.watch.end();
+        self.telling.end();
+        self.control.running.end();
+        is_broken
+    }
+}
+
+fn say_ready(distributor: &Distributor) {
     log::info!(
         "ready emitters={} analyzers={} http={} shards={} memory_bytes={} {}",
         distributor.emitters,
@@ -128,23 +180,16 @@ pub fn run(args: &Args) -> ExitCode {
         distributor.memory_bytes(),
         distributor.features(),
     );
-    ear.running(Running {
-        stopper: distributor.stopper(),
-        drain_timeout: config.drain_timeout,
-        reload: Arc::clone(&control.reload),
-        core: Arc::clone(control.running.core()),
-        manager,
-    });
-    let stopper = distributor.stopper();
-    let joined = distributor.join();
-    let is_broken = watch.end();
-    telling.end();
-    control.running.end();
-    let closing = Closing {
-        started,
-        at_once: ear.close(),
-        failed: joined.is_err() || is_broken,
-    };
+}
+
+/// Writes the run report and the last lines.
+fn conclude(
+    args: &Args,
+    config: &Config,
+    joined: io::Result<Vec<ShardReport>>,
+    stopper: &Stopper,
+    closing: Closing,
+) -> ExitCode {
     let (reports, failure) = match joined {
         Ok(reports) => (reports, None),
         Err(error) => (stopper.reports(), Some(error)),
@@ -152,21 +197,14 @@ pub fn run(args: &Args) -> ExitCode {
     let mut code = report::status(&reports);
     // First of all: whoever does not read what follows shall not cost the evidence.
     if let Some(path) = &args.settings.report {
-        let written = run_report::write(path, &books::run_report(&config, &reports, closing));
+        let written = run_report::write(path, &books::run_report(config, &reports, closing));
         if let Err(error) = written {
-            complain(&format!("--report {error}"));
-            code = ExitCode::from(1);
+            code = refuse(1, &format!("--report {error}"));
         }
     }
     match failure {
         None => streams::report(report::text(&reports)),
-        Some(error) => {
-            complain(&error.to_string());
-            code = ExitCode::from(1);
-        }
-    }
-    if is_broken {
-        code = ExitCode::from(1);
+        Some(error) => code = refuse(1, &error.to_string()),
     }
     code
 }
