@@ -20,8 +20,8 @@
 use std::collections::VecDeque;
 
 use super::ledger::Ledger;
-use super::origins::Origins;
-use super::{room, BufferId, BufferPool, LinkEpoch, Memory, Span};
+use super::origins::{Origin, Origins};
+use super::{room, BufferId, BufferPool, Memory, Span};
 use weir_protocol::native::{BatchHeader, BATCH_HEADER_BYTES, ORIGIN_BYTES};
 use weir_protocol::record::RECORD_COUNT_BYTES;
 
@@ -34,17 +34,6 @@ pub(super) use weir_sink::Layout;
 
 const HEADER_BYTES: u32 = BATCH_HEADER_BYTES as u32;
 const RECORD_HEAD_BYTES: u32 = RECORD_COUNT_BYTES as u32;
-
-/// Identity of a message's first delivery; stays with it through re-routes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Origin {
-    /// Shard that routed it first.
-    pub shard: u16,
-    /// Link that it was first routed to.
-    pub epoch: LinkEpoch,
-    /// Its number on that lane.
-    pub sequence: u64,
-}
 
 /// A range to put on the wire, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

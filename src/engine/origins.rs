@@ -3,7 +3,18 @@
 
 use std::collections::VecDeque;
 
-use super::lane::Origin;
+use super::LinkEpoch;
+
+/// Identity of a message's first delivery; stays with it through re-routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Shard that routed it first.
+    pub shard: u16,
+    /// Link that it was first routed to.
+    pub epoch: LinkEpoch,
+    /// Its number on that lane.
+    pub sequence: u64,
+}
 
 /// Kept by one lane, oldest first. Bounded by the engine, all lanes together.
 #[derive(Default)]
@@ -40,7 +51,6 @@ impl Origins {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::LinkEpoch;
 
     #[test]
     fn origins_go_with_their_messages() {

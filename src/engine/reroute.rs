@@ -16,7 +16,8 @@
 
 use std::collections::VecDeque;
 
-use super::lane::{Lane, LaneUnit, Layout, Origin};
+use super::lane::{Lane, LaneUnit, Layout};
+use super::origins::Origin;
 use super::receipts::Ticket;
 use super::shard::{lane_id, Engine, LaneSlot, LaneState, Passed, PassedRange, Rerouted};
 use super::tree::UnitSize;

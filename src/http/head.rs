@@ -14,11 +14,8 @@
 use std::mem::MaybeUninit;
 
 use super::error::{quoted, HttpError};
-use super::reader::Limits;
+use super::limits::{Limits, HEADERS_MAX};
 use weir_protocol::foreign::{recognize, Foreign};
-
-/// Most headers that any limit can allow: they are read into an array on the stack.
-pub(super) const HEADERS_MAX: usize = 64;
 
 /// Looks for the end of a head, each byte once however it arrives.
 #[derive(Clone, Copy, Debug, Default)]

@@ -13,39 +13,13 @@ use super::chunked::Decoder;
 use super::error::HttpError;
 use super::head::{self, Coding, Framing, Head, Scan};
 use super::inflate::inflate;
+use super::limits::Limits;
 
 /// What the caller sends when [`Step::Continue`] asks for it.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Capacity that a connection keeps between requests.
 const IDLE_BYTES_MAX: usize = 512;
-
-/// What one request may cost. All in bytes but `headers_max`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Request line and headers with their line ends. 431 beyond.
-    pub head_bytes: usize,
-    /// Request line without its line end. 414 beyond.
-    pub request_line_bytes: usize,
-    /// Headers, at most 64. 431 beyond.
-    pub headers_max: usize,
-    /// Body as received, without the framing of chunks. 413 beyond.
-    pub body_bytes: usize,
-    /// Body after inflation. 413 beyond.
-    pub inflated_bytes: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            head_bytes: 16 << 10,
-            request_line_bytes: 8 << 10,
-            headers_max: head::HEADERS_MAX,
-            body_bytes: 1 << 20,
-            inflated_bytes: 8 << 20,
-        }
-    }
-}
 
 /// What [`Reader::next`] found.
 #[derive(Debug)]

@@ -21,6 +21,7 @@
 mod analyzer;
 mod check;
 mod emitter;
+mod host;
 mod http;
 mod io;
 mod kernel;

@@ -3,12 +3,10 @@
 
 use std::fmt;
 
+pub(super) use super::host::{HostPlan, MS};
 use super::http::{name_of_server, ClientFault, HttpPlan, ServerFault};
 use super::random::Random;
-use weir_engine::OnSlow;
 use weir_sink::Dialect;
-
-pub(super) const MS: u64 = 1_000_000;
 
 /// A run.
 #[derive(Clone, Debug)]
@@ -24,27 +22,6 @@ pub struct Plan {
     /// Faults are over and peers well from here on.
     pub(super) calm_ms: u64,
     pub(super) ending: Ending,
-}
-
-/// Sizes of the distributor.
-#[derive(Clone, Debug)]
-pub(super) struct HostPlan {
-    pub(super) batch_bytes: u32,
-    pub(super) buffers: u32,
-    pub(super) frame_max: u32,
-    pub(super) window_bytes: u64,
-    pub(super) window_messages: u64,
-    pub(super) partial_bytes: usize,
-    pub(super) on_slow: OnSlow,
-    pub(super) receive_buffers: u16,
-    pub(super) receive_bytes: usize,
-    pub(super) incremental: bool,
-    /// Smallest zero-copy send; 0: none.
-    pub(super) zero_copy: usize,
-    pub(super) mesh_messages: usize,
-    /// Where links of reference clients start to count.
-    pub(super) first_number: u64,
-    pub(super) ack_timeout_ms: u64,
 }
 
 /// How unevenly things go without anything being broken. Chances in 100.
@@ -310,45 +287,6 @@ impl Plan {
     pub(super) fn jumps(&self) -> bool {
         let mut faults = self.faults.iter();
         faults.any(|fault| matches!(fault.what, What::ClockJump { .. }))
-    }
-}
-
-impl HostPlan {
-    /// What packets need: large frames, small buffers, and some of these beyond what one packet takes.
-    fn make_room(&mut self, random: &mut Random, analyzers: usize) {
-        self.frame_max = self
-            .frame_max
-            .max(random.pick(&[4_000, 20_000, 60_000, 60_000]));
-        self.partial_bytes = self.partial_bytes.max(self.frame_max as usize);
-        let frame = (self.frame_max + 64).div_ceil(self.batch_bytes);
-        let packet = 2 * self.frame_max / (self.batch_bytes - 64) + 1;
-        let least = 2 * (frame + packet) + 8 + random.pick(&[0, 0, 8, 32, 100]);
-        self.buffers = self.buffers.max(least).max(6 * (analyzers as u32 + 2)); // a few
-    }
-
-    fn draw(random: &mut Random, shards: usize) -> HostPlan {
-        let batch_bytes: u32 = random.pick(&[4096, 4096, 6000, 8192, 16384]);
-        let frame_max: u32 = random.pick(&[64, 300, 2000, 5000, 20_000]);
-        let frame_buffers = (frame_max + 64).div_ceil(batch_bytes);
-        let least = 4 * frame_buffers + 16;
-        let buffers = least + random.pick(&[0, 0, 8, 32, 100]);
-        let receive_bytes = random.pick(&[512, 4096, 16384]);
-        HostPlan {
-            batch_bytes,
-            buffers,
-            frame_max,
-            window_bytes: random.pick(&[1, 16 << 10, 64 << 10, 1 << 30]),
-            window_messages: random.pick(&[1 << 24, 1 << 24, 100, 11]),
-            partial_bytes: (frame_max as usize) * random.pick(&[1, 8, 100, 100, 100, 100]),
-            on_slow: random.pick(&[OnSlow::Spill, OnSlow::Spill, OnSlow::Wait]),
-            receive_buffers: random.pick(&[2, 4, 16]),
-            receive_bytes,
-            incremental: random.chance(60),
-            zero_copy: random.pick(&[0, 0, 1, 500]),
-            mesh_messages: random.pick(&[1, 3, 64, 1024]) * shards,
-            first_number: random.pick(&[0, 0, (1 << 31) - 200, (1 << 32) - 200]),
-            ack_timeout_ms: random.pick(&[1_500, 5_000, 30_000]),
-        }
     }
 }
 

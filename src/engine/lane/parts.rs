@@ -1,7 +1,8 @@
 //! What a lane is made of.
 
-use super::{Layout, Origin};
+use crate::origins::Origin;
 use crate::{BufferId, LinkEpoch};
+use weir_sink::Layout;
 
 /// One batch buffer in use by a lane.
 #[derive(Debug)]

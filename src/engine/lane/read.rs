@@ -5,7 +5,8 @@
 //!                    ^ cursor: start_cursor, then read_message or skip_message, one after the other
 //! ```
 
-use super::{index_of, Cursor, Lane, LaneUnit, Layout, Origin, HEADER_BYTES, RECORD_HEAD_BYTES};
+use super::{index_of, Cursor, Lane, LaneUnit, Layout, HEADER_BYTES, RECORD_HEAD_BYTES};
+use crate::origins::Origin;
 use crate::{BufferId, BufferPool, LinkEpoch, Memory, Span};
 use weir_protocol::frame;
 use weir_protocol::native::{BatchHeader, BATCH_HEADER_BYTES, ORIGIN_BYTES};

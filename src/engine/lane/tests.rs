@@ -1,6 +1,7 @@
 //! What the engine's public calls cannot show of a lane.
 
 use super::*;
+use crate::LinkEpoch;
 use crate::VecMemory;
 use weir_protocol::frame;
 

@@ -1,7 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::lane::{Lane, LaneSetup, Layout, Origin};
+use crate::lane::{Lane, LaneSetup, Layout};
+use crate::Origin;
 use crate::{
     BufferPool, Engine, EngineConfig, Entry, LinkEpoch, OnSlow, Reach, Roster, Unit, VecMemory,
     Window,

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::Receiver;
 use std::sync::Arc;
 
+use super::plan::name_of_server;
 use super::server::Server;
 use crate::net::address_of_server;
 use crate::plan::{OperatorFault, Word, MS};
@@ -13,11 +14,6 @@ use weir_shard::{HttpTarget, Operator, OrderDone};
 
 /// A roster that was ordered is there after this, or the order has got lost.
 const SETTLES_NS: u64 = 2_000 * MS;
-
-/// The name of a server.
-pub(crate) fn name_of_server(server: usize) -> String {
-    format!("h{server}")
-}
 
 /// What the operator has said of one analyzer, and the roster that has it first.
 #[derive(Default)]

@@ -8,8 +8,8 @@ mod server;
 mod text;
 
 pub(super) use client::Client;
-pub(super) use control::{name_of_server, Control};
-pub(super) use plan::{ClientFault, HttpPlan, ServerFault};
+pub(super) use control::Control;
+pub(super) use plan::{name_of_server, ClientFault, HttpPlan, ServerFault};
 pub(super) use server::Server;
 
 use super::kernel::Trouble;

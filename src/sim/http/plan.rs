@@ -1,10 +1,15 @@
 //! What a run has of HTTP: clients, servers (analyzers over HTTP), and what befalls them.
 
-use crate::plan::{HostPlan, MS};
+use crate::host::{HostPlan, MS};
 use crate::random::Random;
 
 /// Of 100 runs so many have HTTP.
 const SHARE: u64 = 40;
+
+/// The name of a server.
+pub(crate) fn name_of_server(server: usize) -> String {
+    format!("h{server}")
+}
 
 /// HTTP in a run.
 #[derive(Clone, Debug, Default)]
