@@ -90,6 +90,51 @@ fn assert_none(found: &[String]) {
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
 
+/// The control side from the bottom to the top; a file uses what lies below it. The first that a name begins with
+/// counts.
+const CONTROL: [(&str, u8); 14] = [
+    ("lock", 0),
+    ("view", 0),
+    ("executor::bell", 1),
+    ("executor::hand", 1),
+    ("executor::socket", 1),
+    ("executor::time", 1),
+    ("health::checks", 2),
+    ("health::outlier", 2),
+    ("health::probe", 2),
+    ("health::ramps", 2),
+    ("health::resolver", 2),
+    ("core", 3),
+    ("health", 4),
+    ("executor", 4),
+    ("http_api", 5),
+];
+
+#[test]
+fn rooms_of_the_control_side_look_down_only() {
+    let level = |name: &str| CONTROL.iter().find(|(known, _)| name.starts_with(known));
+    let (mut found, mut rooms) = (Vec::new(), 0);
+    for source in sources() {
+        let of_control = source.name.strip_prefix("control/");
+        let Some(name) = of_control.filter(|name| !name.ends_with("tests.rs")) else {
+            continue;
+        };
+        let Some((room, own)) = level(&name.replace(".rs", "").replace('/', "::")) else {
+            continue;
+        };
+        rooms += 1;
+        for line in source.product_lines() {
+            let used = line.text.split("crate::").skip(1).filter_map(level);
+            let is_above = |(other, above): &&(&str, u8)| above > own && other != room;
+            for (other, _) in used.filter(is_above) {
+                found.push(format!("{}:{}: {other}", source.name, line.number));
+            }
+        }
+    }
+    assert!(rooms > 25, "{rooms} files of control/");
+    assert_none(&found);
+}
+
 #[test]
 fn pure_layers_touch_nothing_outside() {
     let mut found = Vec::new();

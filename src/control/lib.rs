@@ -10,7 +10,8 @@
 //! settings.rs  what it is told
 //! ```
 //!
-//! The mod.rs of each room draws what is in it.
+//! The mod.rs of each room draws what is in it. No two files use each other, and rooms look down only
+//! (tests/layers.rs).
 
 pub mod core;
 pub mod data_plane;
