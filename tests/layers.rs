@@ -92,7 +92,7 @@ fn assert_none(found: &[String]) {
 
 /// The control side from the bottom to the top; a file uses what lies below it. The first that a name begins with
 /// counts.
-const CONTROL: [(&str, u8); 14] = [
+const CONTROL: [(&str, u8); 15] = [
     ("lock", 0),
     ("view", 0),
     ("executor::bell", 1),
