@@ -127,7 +127,11 @@ fn watch(terminal: &mut DefaultTerminal, client: &Client, every: Duration) -> io
 
 fn draw(frame: &mut Frame, view: &Value, trouble: Option<&str>) {
     let width = usize::from(frame.area().width);
-    let mut head = table::summary(view);
+    // Of a distributor that has not answered yet nothing is known, and nothing of it is broken.
+    let mut head = match view {
+        Value::Null => Vec::new(),
+        _ => table::summary(view),
+    };
     if let Some(trouble) = trouble {
         head.push(format!("no answer: {trouble}"));
     }
@@ -243,6 +247,19 @@ mod tests {
         assert!(more > 0 && text.contains(" more"));
         // The first id stands at the edge of the screen, behind another line's end.
         assert!(shown + more >= 49, "{shown} shown, {more} more");
+    }
+
+    #[test]
+    fn before_the_first_answer_only_the_trouble_is_shown() {
+        let mut terminal = Terminal::new(TestBackend::new(60, 24)).expect("a screen");
+        let drawn = terminal.draw(|frame| draw(frame, &Value::Null, Some("No such file")));
+        drawn.expect("drawn");
+        let cells = terminal.backend().buffer().content();
+        let text: String = cells.iter().map(|cell| cell.symbol()).collect();
+        assert!(text.contains("no answer: No such file"), "{text}");
+        for word in ["BROKEN", "not ready", "received"] {
+            assert!(!text.contains(word), "{word}: nothing is known yet");
+        }
     }
 
     #[test]
