@@ -52,6 +52,6 @@ pub use hops::pseudonym;
 pub use http_out::dead_letter::{open_refused, refused_file_name};
 pub use operator::{HttpTarget, Operator, OrderDone, OrderRefused, Question};
 pub use refused::{RefusedCounts, RefusedPacket, RefusedPackets};
-pub use shard::{Shard, TURN_COMPLETIONS};
+pub use shard::{Shard, BUSY_BYTES, TURN_COMPLETIONS};
 pub use shared::{HttpAnalyzerReport, HttpReport, Live, Pace, ShardReport, Shared, Stop};
 pub use tap::TappedMessage;

@@ -37,7 +37,7 @@ use weir_engine::{Reach, Roster, Window};
 /// Completions handled before sends go out: bounds the time that a batch waits for its send.
 pub const TURN_COMPLETIONS: usize = 512;
 /// A turn that brought this many bytes is followed by the next at once: there is more.
-const BUSY_BYTES: usize = 32 * 1024;
+pub const BUSY_BYTES: usize = 32 * 1024;
 /// HTTP clients ask again as soon as they are answered: for so long after a request nothing is gathered.
 const ASKED_NS: u64 = 500_000;
 /// Longest sleep: housekeeping is due then.
@@ -60,6 +60,8 @@ pub struct Shard<I: Io> {
     /// When lanes were sent last.
     sent_ns: u64,
     hold: Hold,
+    /// [`BUSY_BYTES`], except in the simulator.
+    busy_bytes: usize,
 }
 
 /// One turn is `handle`, `conclude_turn`, `finished`: the kernel's shards and the simulator's both
@@ -91,8 +93,15 @@ impl<I: Io> Shard<I> {
             next_second_ns: cx.now_ns,
             sent_ns: 0,
             hold: Hold::default(),
+            busy_bytes: BUSY_BYTES,
             cx,
         }
+    }
+
+    /// A turn that brings so many bytes counts as busy. For the simulator, whose turns bring little.
+    pub fn busy_from(mut self, bytes: usize) -> Shard<I> {
+        self.busy_bytes = bytes;
+        self
     }
 
     /// A file, opened to append, that refused packets are set aside in, and whether it ends within a line.
@@ -396,7 +405,7 @@ impl<I: Io> Shard<I> {
         }
         let cx = &self.cx;
         let now_ns = cx.io.now_ns();
-        let busy = cx.turn_bytes >= BUSY_BYTES || cx.hurry || self.is_asked(now_ns);
+        let busy = cx.turn_bytes >= self.busy_bytes || cx.hurry || self.is_asked(now_ns);
         let mut until_ns = cx.next_tick_ns;
         let posts_wait = self.egress.is_waiting();
         if cx.engine.has_dirty() || self.links.wants_to_send() || posts_wait {
@@ -432,7 +441,7 @@ impl<I: Io> Shard<I> {
     fn holds_small_sends(&mut self) -> bool {
         let cx = &self.cx;
         let load = Load {
-            is_busy: cx.turn_bytes >= BUSY_BYTES || cx.hurry,
+            is_busy: cx.turn_bytes >= self.busy_bytes || cx.hurry,
             is_at_ease: cx.phase == Phase::Running && cx.engine.is_at_ease(),
             lanes: cx.engine.dirty_lanes(),
             received_bytes: cx.engine.counters.received_bytes,

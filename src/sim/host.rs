@@ -2,6 +2,7 @@
 
 use super::random::Random;
 use weir_engine::OnSlow;
+use weir_shard::BUSY_BYTES;
 
 pub(super) const MS: u64 = 1_000_000;
 
@@ -24,9 +25,21 @@ pub(super) struct HostPlan {
     /// Where links of reference clients start to count.
     pub(super) first_number: u64,
     pub(super) ack_timeout_ms: u64,
+    /// Sends may be held for so long; 0: never.
+    pub(super) latency_budget_us: u64,
+    /// A turn that brings so many bytes is followed by the next at once.
+    pub(super) busy_bytes: usize,
 }
 
 impl HostPlan {
+    /// In some runs sends are held, in most of these also when little has come.
+    pub(super) fn hold(&mut self, random: &mut Random) {
+        if random.chance(30) {
+            self.latency_budget_us = random.pick(&[500, 500, 5_000]);
+            self.busy_bytes = random.pick(&[200, 200, 4_096, BUSY_BYTES]);
+        }
+    }
+
     /// What packets need: large frames, small buffers, and some of these beyond what one packet takes.
     pub(super) fn make_room(&mut self, random: &mut Random, analyzers: usize) {
         self.frame_max = self
@@ -61,6 +74,8 @@ impl HostPlan {
             mesh_messages: random.pick(&[1, 3, 64, 1024]) * shards,
             first_number: random.pick(&[0, 0, (1 << 31) - 200, (1 << 32) - 200]),
             ack_timeout_ms: random.pick(&[1_500, 5_000, 30_000]),
+            latency_budget_us: 0,
+            busy_bytes: BUSY_BYTES,
         }
     }
 }

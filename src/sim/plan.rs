@@ -257,6 +257,7 @@ impl Plan {
             let parts = (http.clients.len(), http.servers.len(), analyzers.len());
             faults.extend((0..count).map(|_| Fault::draw_http(beside, parts, calm_ms)));
         }
+        host.hold(&mut Random::stream(seed, 5));
         faults.sort_by_key(|fault| fault.at_ms);
         let ending = match random.range(0, 10) {
             0 => Ending::Now {

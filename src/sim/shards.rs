@@ -43,7 +43,7 @@ pub(super) fn worker(
         port,
         net: Rc::clone(net),
     };
-    Shard::new(
+    let shard = Shard::new(
         shard as u16, // a few
         Arc::clone(config),
         Arc::clone(shared),
@@ -56,7 +56,8 @@ pub(super) fn worker(
             http: Some(listener(Port::Http)),
             outlives: false,
         },
-    )
+    );
+    shard.busy_from(host.busy_bytes)
 }
 
 pub(super) fn config(plan: &Plan) -> Config {
@@ -74,7 +75,7 @@ pub(super) fn config(plan: &Plan) -> Config {
         window_messages: host.window_messages,
         partial_bytes_max: host.partial_bytes,
         on_slow: host.on_slow,
-        latency_budget: Duration::ZERO,
+        latency_budget: Duration::from_micros(host.latency_budget_us),
         zero_copy_bytes: host.zero_copy,
         zero_copy_loopback: true,
         ack_timeout: Duration::from_millis(host.ack_timeout_ms),

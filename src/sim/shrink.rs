@@ -107,6 +107,9 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
     if plan.host.zero_copy > 0 {
         with(&|plan| plan.host.zero_copy = 0);
     }
+    if plan.host.latency_budget_us > 0 {
+        with(&|plan| plan.host.latency_budget_us = 0);
+    }
     if plan.host.first_number > 0 {
         with(&|plan| plan.host.first_number = 0);
     }

@@ -11,6 +11,7 @@ use super::http::HttpPlan;
 use super::plan::{AnalyzerPlan, EmitterPlan, Ending, Fault, HostPlan, Noise, Plan, What, MS};
 use super::world::World;
 use weir_engine::OnSlow;
+use weir_shard::BUSY_BYTES;
 use weir_sink::Dialect;
 
 /// A file. All times are in seconds, all sizes in bytes.
@@ -327,6 +328,8 @@ impl Distributor {
             mesh_messages: 1024,
             first_number: 0,
             ack_timeout_ms: (self.ack_timeout * 1e3) as u64, // at most an hour
+            latency_budget_us: 0,
+            busy_bytes: BUSY_BYTES,
         })
     }
 }

@@ -334,7 +334,12 @@ impl World {
         let worker = &mut self.workers[shard];
         let busy = again || !worker.cx.io.completions.is_empty() || worker.has_work();
         let soon = 1_000 + self.random.range(0, self.plan.noise.turn_ns);
-        let tick = worker.next_tick_ns().max(now_ns + 1_000);
+        // With a latency budget it wakes up for what it holds.
+        let due_ns = match self.plan.host.latency_budget_us {
+            0 => worker.next_tick_ns(),
+            _ => now_ns + worker.next_wait().timeout.as_nanos() as u64, // a tick at most
+        };
+        let tick = due_ns.max(now_ns + 1_000);
         self.wake_shard(shard, if busy { now_ns + soon } else { tick });
         Ok(())
     }
