@@ -8,7 +8,7 @@
 //!                           `--> NeedMore  the engine carries them until the rest has come
 //! ```
 //!
-//! **A new protocol** is a module with a type that implements [`Source`], one line in the table [`sources!`]
+//! **A new protocol** is a module with a type that implements [`Source`], one line in the table `sources!`
 //! below, one page of docs and one line in `fuzz/src/sources.rs`. The engine does the rest: partial elements and
 //! their memory, time limits, backpressure, re-routes. `docs/adr/0049-what-emitters-speak-is-a-source.md` says why it is so.
 //!
