@@ -68,10 +68,12 @@ impl<I: Io> Links<I> {
     }
 
     /// Another shard's lane to one of this shard's links is full and gets no ACK. It may be this shard that did not
-    /// run: then the analyzer has not even been sent what it is to ACK. The other shard asks again.
+    /// run: then the analyzer has not even been sent what it is to ACK, or its ACK has arrived and is not read. The
+    /// other shard asks again.
     pub(crate) fn on_stalled(&mut self, cx: &mut Context<I>, epoch: LinkEpoch) {
         let timeout_ns = u64::try_from(cx.config.ack_timeout.as_nanos()).unwrap_or(u64::MAX);
         let slot = self.up.get(&epoch).copied();
+        let slot = slot.filter(|_| cx.may_judge());
         let slot = slot.filter(|slot| {
             let connection = self.table.get(*slot);
             connection.is_some_and(|it| it.link.is_overdue(cx.awake_ns, timeout_ns))
