@@ -10,6 +10,10 @@ use weir_engine::{Change, LinkEpoch, Passed, Reach, Roster};
 use weir_protocol::text::{Field, Quoted};
 use weir_protocol::WeightText;
 
+/// A process that is killed closes its connections and its listener one after the other: what connects meanwhile is
+/// reset as well. After so long nobody listens there any more.
+const DYING_NS: u64 = 10_000_000;
+
 impl<I: Io> HttpEgress<I> {
     /// Links for the analyzers of a roster that have none yet.
     pub(crate) fn open_links(&mut self, cx: &mut Context<I>, roster: &Roster) {
@@ -76,7 +80,7 @@ impl<I: Io> HttpEgress<I> {
         }
     }
 
-    /// A post was not ACKed: again, after a pause that doubles, or the first time at `soon_ns`; too often,
+    /// A post was not ACKed: again, after a pause that doubles, or at `soon_ns` the first time, and soon after that the second; too often,
     /// and the analyzer is down.
     pub(super) fn post_failed(
         &mut self,
@@ -109,6 +113,7 @@ impl<I: Io> HttpEgress<I> {
         }
         let at_ns = match soon_ns {
             Some(at_ns) if failures == 1 => at_ns,
+            Some(at_ns) if failures == 2 => at_ns.saturating_add(DYING_NS),
             _ => cx.awake_ns.saturating_add(self.pause_ns(cx, failures)),
         };
         self.retry(epoch, number, at_ns);

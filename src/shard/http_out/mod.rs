@@ -64,7 +64,7 @@ enum Nack {
     /// The connection had been closed before the analyzer saw the request: no failure of its.
     Stale,
     Failed(String),
-    /// The connection broke: the first time it is tried again at once.
+    /// The connection broke: the first time it is tried again at once, the second time soon.
     Lost(String),
     /// Nobody listens at the analyzer's address.
     Gone(String),
