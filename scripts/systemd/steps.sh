@@ -289,7 +289,9 @@ step_restart() {
     held "each of 32 connections was told to go, and was back, at every restart" is \
         "$(journal emitter@run.service | grep -o '[0-9]* reconnects')" "$((restarts * 32)) reconnects"
     held "no accept failed" not says "$cursor" accept_failed
-    held "the emitter and the analyzers were never refused" is "$(since "$cursor" | grep -ci 'refused' || true)" 0
+    # Of their own units: the distributor warns of limits with the same word.
+    held "the emitter and the analyzers were never refused" is \
+        "$(since "$cursor" -u 'emitter@*' -u 'analyzer@*' | grep -ci 'refused' || true)" 0
     within 10 nothing_open || true
     inside systemctl stop analyzer@a1 analyzer@a2 weir.socket weir.service
     held "every run left a run report" is "$(inside sh -c 'ls /var/lib/weir/*.json | wc -l')" "$((restarts + 1))"
@@ -384,7 +386,8 @@ step_failure() {
     held "a file that is mended is enough" is "$(show ActiveState)" active
     inside systemctl stop weir.service weir.socket 2>/dev/null || true
     title "removal"
-    inside /usr/share/weir/tuning/tune.sh apply sysctl --yes >/dev/null
+    # Not every setting can be changed in a namespace; the one that is looked at can.
+    inside /usr/share/weir/tuning/tune.sh apply sysctl --yes >/dev/null || true
     held "host settings applied by hand" is "$(somaxconn)" 16384
     inside dpkg --purge weir 2>&1 | sed 's/^/   /'
     held "the removal has put them back" is "$(somaxconn)" 128
