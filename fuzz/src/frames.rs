@@ -180,7 +180,7 @@ impl Bench {
         let full = outcome == Ingest::PartialMemoryFull;
         let bad = self.follow(emitter, &rest[..taken], full);
         match outcome {
-            Ingest::BadStream { error, offset } => {
+            Ingest::BadStream { error, offset, .. } => {
                 let SourceError::Frame(error) = error else {
                     panic!("frames are all that is spoken: {error}");
                 };

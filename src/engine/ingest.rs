@@ -37,6 +37,8 @@ pub enum Ingest {
     BadStream {
         /// What is wrong.
         error: SourceError,
+        /// What it is counted as.
+        reason: Reason,
         /// Where in the stream that begins, in bytes.
         offset: u64,
     },
@@ -131,10 +133,15 @@ impl<M: Memory> Engine<M> {
                 Ingest::Stalled { taken }
             }
             Err(Refusal::Source(error)) => {
-                self.counters.count(reason_of(error));
+                let reason = reason_of(error);
+                self.counters.count(reason);
                 self.look_at(emitter, rest);
                 let offset = self.assemblers[emitter].offset() - self.forget_carried(emitter);
-                Ingest::BadStream { error, offset }
+                Ingest::BadStream {
+                    error,
+                    reason,
+                    offset,
+                }
             }
             Err(Refusal::PartialMemory) => {
                 self.counters.count(Reason::PartialMemoryFull);

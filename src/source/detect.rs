@@ -19,25 +19,29 @@ impl Undecided {
     pub fn new(allowed: &'static [Protocol]) -> Undecided {
         Undecided { allowed }
     }
+}
 
-    fn decide(&self, first: &[u8], limits: Limits) -> Result<Option<Protocol>, SourceError> {
-        let mut error = None;
-        let mut is_open = false;
-        for protocol in self.allowed {
-            match protocol.begins(first, limits) {
-                Ok(true) => return Ok(Some(*protocol)),
-                Ok(false) => is_open = true,
-                Err(found) => error = error.or(Some(found)),
-            }
+/// What the protocols of a port say of the first bytes. `None`: more bytes will tell.
+fn decide(
+    allowed: &'static [Protocol],
+    answers: impl Iterator<Item = Result<bool, SourceError>>,
+) -> Result<Option<Protocol>, SourceError> {
+    let mut error = None;
+    let mut is_open = false;
+    for (protocol, answer) in allowed.iter().zip(answers) {
+        match answer {
+            Ok(true) => return Ok(Some(*protocol)),
+            Ok(false) => is_open = true,
+            Err(found) => error = error.or(Some(found)),
         }
-        match error {
-            Some(error) if !is_open => Err(match self.allowed {
-                [_] => error,
-                // None is meant more than another.
-                allowed => SourceError::Unspoken { allowed },
-            }),
-            _ => Ok(None),
-        }
+    }
+    match error {
+        Some(error) if !is_open => Err(match allowed {
+            [_] => error,
+            // None is meant more than another.
+            allowed => SourceError::Unspoken { allowed },
+        }),
+        _ => Ok(None),
     }
 }
 
@@ -47,10 +51,37 @@ impl Source for Undecided {
     }
 
     fn next<'a>(&mut self, bytes: &'a [u8], limits: Limits) -> Result<Step<'a>, SourceError> {
-        let found = self.decide(bytes, limits)?;
+        let answers = self.allowed.iter();
+        let answers = answers.map(|protocol| protocol.begins(bytes, limits));
+        let found = decide(self.allowed, answers)?;
         let more = Step::NeedMore {
             bytes: bytes.len() + 1,
         };
         Ok(found.map_or(more, Step::Speaks))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weir_protocol::frame::FrameError;
+
+    #[test]
+    fn a_port_of_several_waits_while_one_may_be_meant() {
+        const ONE: &[Protocol] = &[Protocol::Frames];
+        const TWO: &[Protocol] = &[Protocol::Frames, Protocol::Frames];
+        let no = SourceError::Frame(FrameError::TooShort { length: 1 });
+        let said = |allowed, answers: &[Result<bool, SourceError>]| {
+            decide(allowed, answers.iter().copied())
+        };
+        assert_eq!(said(ONE, &[Ok(false)]), Ok(None));
+        assert_eq!(said(TWO, &[Err(no), Ok(false)]), Ok(None));
+        assert_eq!(said(TWO, &[Ok(false), Err(no)]), Ok(None));
+        assert_eq!(said(TWO, &[Err(no), Ok(true)]), Ok(Some(Protocol::Frames)));
+        assert_eq!(said(ONE, &[Err(no)]), Err(no), "what else was meant?");
+        let unspoken = SourceError::Unspoken { allowed: TWO };
+        assert_eq!(said(TWO, &[Err(no), Err(no)]), Err(unspoken));
+        let text = "its first bytes begin none of: frames, frames";
+        assert_eq!(unspoken.to_string(), text);
     }
 }

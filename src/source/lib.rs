@@ -185,18 +185,6 @@ pub enum SourceError {
     },
 }
 
-impl SourceError {
-    /// Log word, and metric label where it is counted by itself.
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::Frame(error) => error.as_str(),
-            Self::Malformed { .. } => "stream_malformed",
-            Self::TooLong { .. } => "frame_too_long",
-            Self::Unspoken { .. } => "foreign_protocol",
-        }
-    }
-}
-
 impl fmt::Display for SourceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -12,7 +12,7 @@ use weir_engine::{Ingest, Reason};
 use weir_protocol::foreign::{self, Foreign};
 use weir_protocol::native::Welcome;
 use weir_sink::detect;
-use weir_source::{SourceError, EMITTERS_PORT};
+use weir_source::EMITTERS_PORT;
 
 impl<I: Io> Intake<I> {
     /// A turn begins, so long after the one before: frames that arrive have had so much of their time.
@@ -223,19 +223,23 @@ impl<I: Io> Intake<I> {
                     return Some(chunk.skip(taken));
                 }
             }
-            Ingest::BadStream { error, offset } => {
+            Ingest::BadStream {
+                error,
+                reason,
+                offset,
+            } => {
                 let seen = cx.engine.bad_bytes();
                 let spoken = (offset == 0).then(|| spoken_at_start(seen)).flatten();
                 let (kind, why) = match spoken {
                     Some((kind, text)) => {
                         // Where several are spoken, the engine has counted it as that.
-                        if !matches!(error, SourceError::Unspoken { .. }) {
+                        if reason != Reason::ForeignProtocol {
                             cx.engine.counters.count(Reason::ForeignProtocol);
                         }
                         (kind, format!("{text} ({error})"))
                     }
                     None => (
-                        error.as_str(),
+                        reason.as_str(),
                         format!("{error}, at byte {offset} of the stream"),
                     ),
                 };

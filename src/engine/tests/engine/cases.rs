@@ -233,7 +233,13 @@ fn a_bad_frame_is_placed_and_counted_once_in_any_pieces() {
                 .map(|chunk| rig.engine.ingest(emitter, chunk));
             let bad = outcomes.find(|outcome| *outcome != Ingest::Taken);
             let error = SourceError::Frame(FrameError::TooShort { length: 4 });
-            assert_eq!(bad, Some(Ingest::BadStream { error, offset: 50 }));
+            let (reason, offset) = (Reason::FrameTooShort, 50);
+            let expected = Ingest::BadStream {
+                error,
+                reason,
+                offset,
+            };
+            assert_eq!(bad, Some(expected));
             rig.engine.emitter_closed(emitter);
             rig.engine.emitter_opened(emitter, EMITTERS_PORT);
         }
