@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use crate::data_plane::DataPlane;
 use crate::executor::bell::{Bell, News};
 use crate::health::checks::Checks;
-use crate::health::ramps::Ramps;
+use crate::health::ramps::{Ramp, Ramps};
 use crate::lock::lock;
 use crate::settings::{Reloader, Settings, TapSource};
 use crate::view::state::State;
@@ -164,6 +164,16 @@ impl Core {
         let name = id.into();
         // Offline now: it comes back with the new weight.
         let _ = self.data_plane.order(Order::OwnWeight { name, weight });
+    }
+
+    /// Begins a ramp, and wakes the task that takes its steps.
+    ///
+    /// # Errors
+    /// As [`Ramps::begin`].
+    pub fn begin_ramp(&self, analyzer: &Arc<str>, ramp: Ramp) -> Result<(), String> {
+        lock(&self.ramps).begin(Arc::clone(analyzer), ramp)?;
+        self.bell.ring(News::Change);
+        Ok(())
     }
 
     /// One step of all ramps.

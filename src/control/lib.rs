@@ -30,6 +30,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use self::core::Core;
+use self::executor::bell::News;
 use self::executor::time::sleep;
 use self::executor::Context;
 use self::http_api::listener::Listener;
@@ -109,11 +110,13 @@ pub fn serve(operator: Operator, settings: Settings) -> io::Result<Running> {
 }
 
 async fn step_ramps(context: Context) {
+    let core = Arc::clone(&context.core);
+    let is_any = || (!lock(&core.ramps).is_empty()).then_some(());
     loop {
+        // Without one nothing is woken: a wake-up of the executor costs 0.1 ms.
+        core.bell.until(News::Change, is_any).await;
         sleep(health::ramps::STEP).await;
-        if !lock(&context.core.ramps).is_empty() {
-            let core = Arc::clone(&context.core);
-            context.hand.run(move || core.step_ramps()).await;
-        }
+        let core = Arc::clone(&core);
+        context.hand.run(move || core.step_ramps()).await;
     }
 }

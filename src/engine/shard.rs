@@ -240,7 +240,7 @@ pub struct Engine<M> {
     pub(super) frames_ns: u64,
     pub(super) evicted: Vec<Evicted>,
     pub(super) rerouting: Rerouting,
-    pub(super) dirty: Vec<LaneId>,
+    pub(super) dirty: VecDeque<LaneId>,
     /// Lanes that are full and have a weight.
     pub(super) full_lanes: usize,
     /// Origins that reference lanes keep beside their bytes, and how many they may.
@@ -304,7 +304,7 @@ impl<M: Memory> Engine<M> {
             frames_ns: 0,
             evicted: Vec::new(),
             rerouting: Rerouting::default(),
-            dirty: Vec::new(),
+            dirty: VecDeque::new(),
             full_lanes: 0,
             origins_kept: 0,
             origins_max: arena_bytes / ORIGIN_PER_ARENA_BYTES,
@@ -350,15 +350,15 @@ impl<M: Memory> Engine<M> {
         let slot = &mut self.lanes[lane.0 as usize];
         if !slot.dirty {
             slot.dirty = true;
-            self.dirty.push(lane);
+            self.dirty.push_back(lane);
         }
     }
 
     // Egress ----------------------------------------------------------------------------------
 
-    /// A lane that got messages since it was last returned here.
+    /// A lane that got messages since it was last returned here: the one that got its first of them before all others.
     pub fn next_dirty(&mut self) -> Option<LaneId> {
-        let lane = self.dirty.pop()?;
+        let lane = self.dirty.pop_front()?;
         self.lanes[lane.0 as usize].dirty = false;
         Some(lane)
     }

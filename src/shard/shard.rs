@@ -142,8 +142,9 @@ impl<I: Io> Shard<I> {
         self.cx.engine.reroute();
         self.intake.resume_pending(&mut self.cx);
         self.clients.answer_receipts(&mut self.cx);
-        if !self.holds_small_sends() && !self.holds_sends() {
-            self.send();
+        if !self.holds_sends() {
+            let due = self.lanes_due();
+            self.send(due);
         }
         self.clients.send_answers(&mut self.cx);
         self.cx.mesh.flush();
@@ -231,19 +232,21 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// Sends what this turn has put into lanes, and what was held before.
-    fn send(&mut self) {
+    /// Sends what is in the `due` lanes that have waited longest, and what waited behind other sends.
+    fn send(&mut self, due: usize) {
         let cx = &mut self.cx;
-        self.sent_ns = cx.now_ns;
-        let is_full = std::mem::take(&mut cx.hurry);
-        while let Some(lane) = cx.engine.next_dirty() {
+        if due > 0 || !cx.engine.has_dirty() {
+            self.sent_ns = cx.now_ns;
+        }
+        for _ in 0..due {
+            let Some(lane) = cx.engine.next_dirty() else {
+                break;
+            };
             if let Some(epoch) = self.links.want_send(cx, lane) {
                 self.egress.want_send(epoch);
             }
         }
         self.links.send(cx);
-        self.hold.sent(cx.engine.counters.received_bytes, cx.hurry);
-        cx.hurry |= is_full;
         self.membership.note_rerouted(cx);
         self.egress.send(cx);
     }
@@ -437,8 +440,8 @@ impl<I: Io> Shard<I> {
             && !cx.engine.is_rerouting()
     }
 
-    /// The next turn follows at once, and what has come so far makes small sends.
-    fn holds_small_sends(&mut self) -> bool {
+    /// How many lanes are sent in this turn.
+    fn lanes_due(&mut self) -> usize {
         let cx = &self.cx;
         let load = Load {
             is_busy: cx.turn_bytes >= self.busy_bytes || cx.hurry,
@@ -447,7 +450,7 @@ impl<I: Io> Shard<I> {
             received_bytes: cx.engine.counters.received_bytes,
             budget_ns: cx.latency_budget_ns(),
         };
-        self.hold.holds(&load, cx.now_ns)
+        self.hold.due(&load, cx.now_ns)
     }
 
     /// Something can be done without a completion.

@@ -192,7 +192,7 @@ fn bring_up(
             pin: false,
             is_slow_start: true,
         };
-        if let Err(error) = lock(&core.ramps).begin(Arc::clone(id), ramp) {
+        if let Err(error) = core.begin_ramp(id, ramp) {
             log::warn!("slow start of {id:?}: {error}");
         }
     }

@@ -340,9 +340,7 @@ fn weight(core: &Core, ask: &Ask, id: &str) -> Answer {
         pin,
         is_slow_start: false,
     };
-    lock(&core.ramps)
-        .begin(Arc::clone(&name), ramp)
-        .map_err(|error| (409, error))?;
+    core.begin_ramp(&name, ramp).map_err(|error| (409, error))?;
     if !is_pinned {
         core.checks.set_weight(id, weight);
     }

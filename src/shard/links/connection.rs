@@ -112,6 +112,8 @@ pub(super) struct Connection<I: Io> {
     pub(super) zero_copy: bool,
     /// In the pump list.
     pub(super) pumped: bool,
+    /// Something waits for the end of the send that is in flight.
+    pub(super) is_behind: bool,
     /// DRAIN was sent, and nothing since.
     pub(super) drain_sent: bool,
     /// It has sent a weight that is none; more of them are counted only.

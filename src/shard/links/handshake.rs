@@ -107,6 +107,7 @@ impl<I: Io> Links<I> {
             must_continue: None,
             zero_copy,
             pumped: false,
+            is_behind: false,
             drain_sent: false,
             bad_weight_logged: false,
             last_credits: Vec::new(),

@@ -67,7 +67,11 @@ impl<I: Io> Links<I> {
             return;
         };
         connection.pumped = false;
-        if !connection.sending.is_idle() || !connection.is_up() {
+        if !connection.is_up() {
+            return;
+        }
+        if !connection.sending.is_idle() {
+            connection.is_behind = true;
             return;
         }
         match connection.gather(cx) {
@@ -139,7 +143,7 @@ impl<I: Io> Links<I> {
         self.after_send(cx, slot, ranges);
     }
 
-    /// After a result: a dead link is reaped, a living one may have more to send. A list that a send is through with
+    /// After a result: a dead link is reaped, a living one goes on with what waited behind the send. A list that a send is through with
     /// serves the next, if none has been started.
     #[inline]
     fn after_send(&mut self, cx: &mut Context<I>, slot: Slot, mut ranges: Vec<Range>) {
@@ -153,7 +157,7 @@ impl<I: Io> Links<I> {
         }
         if !connection.is_up() {
             self.reap(cx, slot);
-        } else if is_idle {
+        } else if is_idle && std::mem::take(&mut connection.is_behind) {
             connection.want_pump(slot, &mut self.pump);
         }
     }
@@ -250,11 +254,13 @@ impl<I: Io> Connection<I> {
         Some((range, batch.messages, batch.continues))
     }
 
-    /// Something waits behind the send that is in flight.
-    fn has_more(&self, cx: &Context<I>) -> bool {
+    /// Whether more waits than the send carries that has just begun.
+    fn note_more(&mut self, cx: &mut Context<I>) {
         let lane = cx.engine.lane_of(self.epoch);
-        lane.is_some_and(|lane| cx.engine.has_unsent(lane))
-            || self.forwarded.iter().any(|queue| !queue.is_empty())
+        let has_more = lane.is_some_and(|lane| cx.engine.has_unsent(lane))
+            || self.forwarded.iter().any(|queue| !queue.is_empty());
+        self.is_behind |= has_more;
+        cx.hurry |= has_more;
     }
 
     fn send_copying(&mut self, cx: &mut Context<I>, slot: Slot) {
@@ -271,7 +277,7 @@ impl<I: Io> Connection<I> {
         let spans = ranges.iter().map(|range| (range.shard, range.span));
         let token = token(Kind::LinkSend, slot);
         cx.io.send(&self.socket, spans, vector, token);
-        cx.hurry |= self.has_more(cx);
+        self.note_more(cx);
     }
 
     fn send_zero_copy(&mut self, cx: &mut Context<I>, range: Range, token: u64) {
@@ -280,7 +286,7 @@ impl<I: Io> Connection<I> {
         counters.sends_zero_copy += 1;
         counters.sent_bytes += u64::from(range.span.len);
         cx.io.send_zero_copy(&self.socket, range.span, token);
-        cx.hurry |= self.has_more(cx);
+        self.note_more(cx);
     }
 
     /// What the result of a send of `ranges` means. Returns why the link is over, if it is.

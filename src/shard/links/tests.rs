@@ -196,6 +196,27 @@ fn the_rest_of_a_send_that_was_cut_short_goes_first() {
 }
 
 #[test]
+fn what_waited_behind_a_send_goes_when_that_is_through_and_what_is_held_does_not() {
+    let mut rig = rig(1);
+    let (_, slot) = rig.bring_up(5);
+    let len = FRAME.len();
+    rig.ingest(1);
+    rig.send();
+    rig.ingest(1);
+    assert_eq!(rig.send(), [], "one send at a time");
+    rig.sent(slot, len as i32);
+    rig.links.send(&mut rig.cx);
+    assert_eq!(rig.cx.io.take_asked(), [Asked::Send(5, len)]);
+    // Its lane is not due yet: it may get more.
+    rig.ingest(1);
+    rig.sent(slot, len as i32);
+    rig.links.send(&mut rig.cx);
+    assert_eq!(rig.cx.io.take_asked(), []);
+    rig.ingest(1);
+    assert_eq!(rig.send(), [Asked::Send(5, 2 * len)]);
+}
+
+#[test]
 fn an_analyzer_that_does_not_read_is_closed() {
     let mut rig = rig(1);
     let (epoch, slot) = rig.bring_up(5);
