@@ -61,7 +61,7 @@ pub use moves::{Move, Onward};
 pub use origins::Origin;
 pub use partial::Evicted;
 pub use proportion::Proportion;
-pub use receipts::{Receipt, Ticket};
+pub use receipts::{Receipt, Ticket, TicketState};
 pub use registrar::Registrar;
 pub use roster::{Change, Entry, Order, OrderError, Reach, Roster};
 pub use samples::Sample;

@@ -7,7 +7,7 @@
 //! link 5: [ 12..=12 of ticket 7 ]                             re-routed
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use super::LinkEpoch;
 
@@ -19,8 +19,17 @@ pub type Ticket = u64;
 pub struct Receipt {
     /// Whose.
     pub ticket: Ticket,
-    /// Some were refused by an analyzer, and set aside; the others have been ACKed.
-    pub is_refused: bool,
+    /// How many of them an analyzer has refused, and are set aside; the others have been ACKed.
+    pub refused: u64,
+}
+
+/// How far the messages of a ticket have come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TicketState {
+    /// Neither ACKed nor refused.
+    pub open: u64,
+    /// Refused by an analyzer, and set aside.
+    pub refused: u64,
 }
 
 struct Range {
@@ -35,8 +44,8 @@ pub(super) struct Receipts {
     /// Messages of each ticket that no analyzer has ACKed.
     open: BTreeMap<Ticket, u64>,
     links: BTreeMap<LinkEpoch, VecDeque<Range>>,
-    /// Of the open ones: part was refused.
-    refused: BTreeSet<Ticket>,
+    /// Of the open ones: how many messages were refused.
+    refused: BTreeMap<Ticket, u64>,
     done: VecDeque<Receipt>,
 }
 
@@ -127,19 +136,28 @@ impl Receipts {
             return;
         };
         if is_refused {
-            self.refused.insert(ticket);
+            *self.refused.entry(ticket).or_default() += messages;
         }
         *open = open.saturating_sub(messages);
         if *open == 0 {
             self.open.remove(&ticket);
-            let is_refused = self.refused.remove(&ticket);
-            self.done.push_back(Receipt { ticket, is_refused });
+            let refused = self.refused.remove(&ticket).unwrap_or_default();
+            self.done.push_back(Receipt { ticket, refused });
         }
     }
 
     /// A ticket that nothing is open of.
     pub(super) fn next_done(&mut self) -> Option<Receipt> {
         self.done.pop_front()
+    }
+
+    /// How far a ticket has come. Nothing is open of one that is done.
+    pub(super) fn state(&self, ticket: Ticket) -> TicketState {
+        let of = |counts: &BTreeMap<Ticket, u64>| counts.get(&ticket).copied().unwrap_or_default();
+        TicketState {
+            open: of(&self.open),
+            refused: of(&self.refused),
+        }
     }
 
     /// Tickets that are not done.
@@ -172,8 +190,8 @@ mod tests {
     use super::*;
 
     fn acked(ticket: Ticket) -> Option<Receipt> {
-        let is_refused = false;
-        Some(Receipt { ticket, is_refused })
+        let refused = 0;
+        Some(Receipt { ticket, refused })
     }
 
     const A: LinkEpoch = LinkEpoch(1);
@@ -215,20 +233,22 @@ mod tests {
     }
 
     #[test]
-    fn one_refusal_makes_the_whole_ticket_refused() {
+    fn a_ticket_says_how_many_of_its_messages_were_refused() {
         let mut receipts = Receipts::default();
-        receipts.open(7, A, 2, 2);
+        receipts.open(7, A, 3, 3);
         receipts.refused(A, 1);
-        assert_eq!(receipts.next_done(), None, "one message is open");
-        receipts.acked(A, 2);
-        let is_refused = true;
-        let refused = Receipt {
-            ticket: 7,
-            is_refused,
+        assert_eq!(receipts.next_done(), None, "two messages are open");
+        let half = TicketState {
+            open: 2,
+            refused: 1,
         };
-        assert_eq!(receipts.next_done(), Some(refused));
-        receipts.open(8, A, 3, 1);
+        assert_eq!(receipts.state(7), half);
         receipts.acked(A, 3);
+        let (ticket, refused) = (7, 1);
+        assert_eq!(receipts.next_done(), Some(Receipt { ticket, refused }));
+        assert_eq!(receipts.state(7), TicketState::default());
+        receipts.open(8, A, 4, 1);
+        receipts.acked(A, 4);
         assert_eq!(receipts.next_done(), acked(8));
         assert!(receipts.refused.is_empty());
     }

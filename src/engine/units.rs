@@ -8,7 +8,7 @@
 
 use super::counters::Reason;
 use super::lane::Layout;
-use super::receipts::{Receipt, Ticket};
+use super::receipts::{Receipt, Ticket, TicketState};
 use super::shard::Engine;
 use super::tree::{UnitSize, UNIT_MAX};
 use super::{room, LaneId, Memory};
@@ -126,6 +126,11 @@ impl<M: Memory> Engine<M> {
     /// A ticket that nothing is open of.
     pub fn next_receipt(&mut self) -> Option<Receipt> {
         self.receipts.next_done()
+    }
+
+    /// How far a ticket has come. Nothing is open of one that is done.
+    pub fn ticket_state(&self, ticket: Ticket) -> TicketState {
+        self.receipts.state(ticket)
     }
 
     /// Tickets that are not done.

@@ -105,6 +105,7 @@ pub fn reason(status: u16) -> &'static str {
         500 => "Internal Server Error",
         501 => "Not Implemented",
         503 => "Service Unavailable",
+        504 => "Gateway Timeout",
         505 => "HTTP Version Not Supported",
         508 => "Loop Detected",
         _ => "Unknown",
@@ -159,7 +160,7 @@ mod tests {
     fn every_status_that_is_sent_has_a_phrase() {
         for status in [
             200, 201, 202, 204, 400, 401, 403, 404, 409, 411, 422, 405, 408, 413, 414, 415, 417,
-            429, 431, 500, 501, 503, 505,
+            429, 431, 500, 501, 503, 504, 505,
         ] {
             assert_ne!(reason(status), "Unknown", "{status}");
         }

@@ -124,33 +124,47 @@ fn idle_connections_are_closed() {
     rig.stop();
 }
 
-/// An ACK that does not come in time is not awaited for ever.
+/// An ACK that does not come in time is not awaited for ever, and is no success: but for who asked for that.
 #[test]
 fn a_wait_for_an_ack_ends() {
     let rig = Rig::start("--shards 1 --http-request-timeout 300ms");
     let sink = rig.sink(1.0);
     sink.set_acks(false);
     let mut client = Client::connect(rig.http);
-    for _ in 0..3 {
-        client.send(&request(
-            "/logs?wait=acked",
-            JSON,
-            packet("w", 0..2).as_bytes(),
-        ));
-        let answer = client.answer();
+    let body = packet("w", 0..2);
+    for (target, prefer) in [("/logs?wait=acked", ""), ("/logs", "Prefer: wait=acked\r\n")] {
+        let answer = client.post(target, &format!("{JSON}{prefer}"), &body);
+        assert_eq!(answer.status, 504, "{answer:?}");
+        assert!(!answer.head.contains("Preference-Applied"), "{answer:?}");
+        let said = answer.json();
+        let counts = ["messageCount", "notAcked", "refused"].map(|name| said[name].as_u64());
+        assert_eq!(counts, [2, 2, 0].map(Some), "{answer:?}");
+        let detail = said["detail"].as_str().expect("a text");
+        let id = said["packetId"].as_str().expect("a text");
+        assert!(
+            detail.starts_with(&format!("2 of 2 messages of packet {id} are not ACKed within 300ms"))
+                && detail.contains("will still be delivered")
+                && detail.contains("a retry makes duplicates"),
+            "{detail}"
+        );
+    }
+    for prefer in [
+        "Prefer: respond-async, wait=acked\r\n",
+        "Prefer: wait=acked; respond-async\r\n",
+        "Prefer: wait=acked\r\nPrefer: Respond-Async\r\n",
+    ] {
+        let answer = client.post("/logs", &format!("{JSON}{prefer}"), &body);
         assert_eq!(answer.status, 202, "{answer:?}");
         assert_eq!(answer.json()["status"], "queued");
+        let applied = "\r\nPreference-Applied: respond-async\r\n";
+        assert!(answer.head.contains(applied), "{answer:?}");
     }
     sink.set_acks(true);
     until("all are ACKed", || {
-        rig.sum(|report| report.balance.acked) == 6
+        rig.sum(|report| report.balance.acked) == 10
     });
-    client.send(&request(
-        "/logs?wait=acked",
-        JSON,
-        packet("w", 0..2).as_bytes(),
-    ));
-    assert_eq!(client.answer().status, 200);
+    let answer = client.post("/logs?wait=acked", JSON, &body);
+    assert_eq!((answer.status, sink.frames().len()), (200, 12), "each once");
     drop(client);
     rig.stop();
 }

@@ -69,24 +69,29 @@ impl<I: Io> Clients<I> {
         self.answer_error(cx, slot, error.status, text, &error.detail, &[]);
     }
 
+    /// A packet that was taken: 200, 202. `is_async`: its client had wished for more, and for this otherwise.
     pub(super) fn answer_packet(
         &mut self,
         cx: &mut Context<I>,
         slot: Slot,
-        status: u16,
-        word: &str,
-        packet: &[u8; UUID_BYTES],
-        messages: u32,
+        answer: PacketAnswer,
+        is_async: bool,
     ) {
+        let PacketAnswer {
+            status,
+            word,
+            packet,
+            messages,
+        } = answer;
         let client = self.table.get_mut(slot);
         let warning = client.and_then(|client| client.warning.take());
-        let applied = [("Preference-Applied", "wait=acked")];
-        let headers = match status {
-            200 => &applied[..],
+        let headers: &[_] = match (status, is_async) {
+            (200, _) => &[("Preference-Applied", "wait=acked")],
+            (_, true) => &[("Preference-Applied", "respond-async")],
             _ => &[],
         };
         self.answer_body(cx, slot, status, headers, |out, answering| {
-            let packet = std::str::from_utf8(packet).unwrap_or_default();
+            let packet = std::str::from_utf8(&packet).unwrap_or_default();
             let Answering { worker, time } = answering;
             let _ = write!(
                 out,
@@ -123,7 +128,7 @@ impl<I: Io> Clients<I> {
     }
 
     /// Appends an answer; the connection closes behind it unless it is kept alive.
-    fn answer_body(
+    pub(super) fn answer_body(
         &mut self,
         cx: &mut Context<I>,
         slot: Slot,
@@ -209,9 +214,18 @@ impl<I: Io> Clients<I> {
     }
 }
 
+/// What is said of a packet that was taken.
+#[derive(Clone, Copy)]
+pub(super) struct PacketAnswer {
+    pub(super) status: u16,
+    pub(super) word: &'static str,
+    pub(super) packet: [u8; UUID_BYTES],
+    pub(super) messages: u32,
+}
+
 /// What every answer says beside its content.
 #[derive(Clone, Copy)]
-struct Answering<'a> {
-    worker: u16,
-    time: &'a str,
+pub(super) struct Answering<'a> {
+    pub(super) worker: u16,
+    pub(super) time: &'a str,
 }

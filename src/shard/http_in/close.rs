@@ -62,7 +62,7 @@ impl<I: Io> Clients<I> {
         let is_wanted = !client.ended
             && match client.stage {
                 Stage::Ready => client.out.len() <= HELD_BYTES_MAX,
-                Stage::Control { .. } | Stage::Ack { .. } => client.input.len() <= HELD_BYTES_MAX,
+                Stage::Control { .. } | Stage::Ack(_) => client.input.len() <= HELD_BYTES_MAX,
                 Stage::Closing | Stage::Lingering => client.discarded_bytes <= DISCARDED_BYTES_MAX,
                 Stage::Gone => false,
             };

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! accept -> receive -> Reader -> POST /logs -> engine, the packet whole -> 202
-//!                        |                          `- wait=acked -> receipt -> 200
+//!                        |                          `- wait=acked -> receipt -> 200, 422, 504
 //!                        `---> anything else -> question to the control side -> reply
 //! ```
 //!
@@ -23,8 +23,9 @@
 //! ```text
 //! serve.rs     accept, receive, one request after the other     answer.rs   an answer's bytes
 //! requests.rs  what is asked; callers.rs: by whom               replies.rs  answers that came later
-//! pressure.rs  what is held; unread.rs: of it in the kernel     close.rs    receive less, send, end
-//! waits.rs     what takes too long                              rate.rs     what is said of a rate
+//! preferences.rs  what its answer shall be                      close.rs    receive less, send, end
+//! pressure.rs  what is held; unread.rs: of it in the kernel     rate.rs     what is said of a rate
+//! waits.rs     what takes too long
 //! ```
 
 use std::collections::BTreeMap;
@@ -45,6 +46,7 @@ use weir_http::{DATE_BYTES, TIMESTAMP_BYTES, UUID_BYTES};
 mod answer;
 mod callers;
 mod close;
+mod preferences;
 mod pressure;
 mod rate;
 mod replies;
@@ -72,17 +74,23 @@ enum Stage {
     /// The control side's reply; `streams` once a piece of it has come.
     Control { streams: bool },
     /// The ACK of its packet.
-    Ack {
-        packet: [u8; UUID_BYTES],
-        messages: u32,
-        ticket: Ticket,
-    },
+    Ack(AckWait),
     /// Its last answer to be sent.
     Closing,
     /// That was sent, and this side closed: the client is to close as well.
     Lingering,
     /// Closed; the kernel is not through with it.
     Gone,
+}
+
+/// A packet whose client waits for analyzers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct AckWait {
+    packet: [u8; UUID_BYTES],
+    messages: u32,
+    ticket: Ticket,
+    /// When time runs out it is answered 202.
+    is_async: bool,
 }
 
 /// A connection of an HTTP client.

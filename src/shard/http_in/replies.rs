@@ -1,61 +1,122 @@
 //! Answers that came later: of analyzers that have ACKed a packet, and of the control side.
 
-use super::{Clients, Stage, HELD_BYTES_MAX};
+use std::io::Write;
+
+use super::answer::{Answering, PacketAnswer};
+use super::{AckWait, Clients, Stage, HELD_BYTES_MAX};
 use crate::context::Context;
 use crate::operator::Reply;
 use crate::port::Io;
 use crate::slab::{untoken, Slot};
+use weir_engine::{Receipt, TicketState};
+use weir_protocol::text::Time;
 
 impl<I: Io> Clients<I> {
     /// Packets all of whose messages have been ACKed, or refused.
     pub(crate) fn answer_receipts(&mut self, cx: &mut Context<I>) {
-        while let Some(receipt) = cx.engine.next_receipt() {
-            let ticket = receipt.ticket;
+        while let Some(Receipt { ticket, refused }) = cx.engine.next_receipt() {
             let Some(slot) = self.tickets.remove(&ticket) else {
                 continue;
             };
             let client = self.table.get(slot);
-            let waits = |stage| matches!(stage, Stage::Ack { ticket: own, .. } if own == ticket);
-            if !client.is_some_and(|client| waits(client.stage)) {
-                continue;
-            }
-            match receipt.is_refused {
-                true => self.answer_waiting(cx, slot, 422, "refused"),
-                false => self.answer_waiting(cx, slot, 200, "acked"),
+            let waits = |stage| matches!(stage, Stage::Ack(wait) if wait.ticket == ticket);
+            if client.is_some_and(|client| waits(client.stage)) {
+                let state = TicketState { open: 0, refused };
+                self.answer_waiting(cx, slot, state);
             }
         }
     }
 
+    /// Time has run out for a client that waits for its packet's ACK.
+    pub(super) fn answer_late_ack(&mut self, cx: &mut Context<I>, slot: Slot) {
+        let Some(client) = self.table.get(slot) else {
+            return;
+        };
+        if let Stage::Ack(wait) = client.stage {
+            self.tickets.remove(&wait.ticket);
+            let state = cx.engine.ticket_state(wait.ticket);
+            self.answer_waiting(cx, slot, state);
+        }
+    }
+
     /// Answers a client that waits for its packet's ACK, and goes on with what it has sent since.
-    pub(super) fn answer_waiting(
-        &mut self,
-        cx: &mut Context<I>,
-        slot: Slot,
-        status: u16,
-        word: &str,
-    ) {
+    fn answer_waiting(&mut self, cx: &mut Context<I>, slot: Slot, state: TicketState) {
         let Some(client) = self.table.get_mut(slot) else {
             return;
         };
-        let Stage::Ack {
-            packet, messages, ..
-        } = client.stage
-        else {
+        let Stage::Ack(wait) = client.stage else {
             return;
         };
         client.stage = Stage::Ready;
         client.since_ns = cx.awake_ns;
-        match word {
-            "refused" => {
-                let packet = std::str::from_utf8(&packet).unwrap_or_default();
-                let detail = format!(
-                    "an analyzer refuses packet {packet}; the distributor has set it aside"
-                );
-                self.answer_error(cx, slot, status, "Packet refused", &detail, &[]);
+        let taken = |status, word| PacketAnswer {
+            status,
+            word,
+            packet: wait.packet,
+            messages: wait.messages,
+        };
+        match state {
+            TicketState { refused: 1.., .. } => self.answer_refused(cx, slot, &wait, state),
+            TicketState { open: 0, .. } => {
+                self.answer_packet(cx, slot, taken(200, "acked"), false);
             }
-            _ => self.answer_packet(cx, slot, status, word, &packet, messages),
+            _ if wait.is_async => self.answer_packet(cx, slot, taken(202, "queued"), true),
+            _ => self.answer_not_acked(cx, slot, &wait, state),
         }
         self.serve(cx, slot);
+    }
+
+    /// Analyzers have refused some of a packet for good: whoever sends it again sends those again.
+    fn answer_refused(
+        &mut self,
+        cx: &mut Context<I>,
+        slot: Slot,
+        wait: &AckWait,
+        state: TicketState,
+    ) {
+        let TicketState { open, refused } = state;
+        let (packet, messages) = (text_of(wait), wait.messages);
+        let acked = u64::from(messages) - refused - open;
+        let detail = format!(
+            "analyzers refuse {refused} of {messages} messages of packet {packet}; the distributor has set them aside; {acked} are ACKed, {open} are on their way"
+        );
+        self.answer_fault(cx, slot, (422, "Packet refused"), &detail, wait, state);
+    }
+
+    /// Some of a packet are not ACKed in time.
+    fn answer_not_acked(
+        &mut self,
+        cx: &mut Context<I>,
+        slot: Slot,
+        wait: &AckWait,
+        state: TicketState,
+    ) {
+        let TicketState { open, .. } = state;
+        let (packet, messages) = (text_of(wait), wait.messages);
+        let limit = Time(cx.live.http.request_timeout);
+        let detail = format!(
+            "{open} of {messages} messages of packet {packet} are not ACKed within {limit} (--http-request-timeout); they are not lost and will still be delivered; a retry makes duplicates"
+        );
+        self.answer_fault(cx, slot, (504, "Not ACKed in time"), &detail, wait, state);
+    }
+
+    fn answer_fault(
+        &mut self,
+        cx: &mut Context<I>,
+        slot: Slot,
+        (status, error): (u16, &str),
+        detail: &str,
+        wait: &AckWait,
+        state: TicketState,
+    ) {
+        self.answer_body(cx, slot, status, &[], |out, answering| {
+            let Answering { worker, time } = answering;
+            let body = serde_json::json!({
+                "error": error, "detail": detail, "packetId": text_of(wait), "messageCount": wait.messages,
+                "notAcked": state.open, "refused": state.refused, "worker": worker, "timestamp": time,
+            });
+            let _ = write!(out, "{body}");
+        });
     }
 
     /// What the control side has answered.
@@ -105,6 +166,11 @@ impl<I: Io> Clients<I> {
         };
         self.serve(cx, slot);
     }
+}
+
+/// The id of a packet.
+fn text_of(wait: &AckWait) -> &str {
+    std::str::from_utf8(&wait.packet).unwrap_or_default()
 }
 
 /// Appends a response with more headers behind its first line.

@@ -8,20 +8,20 @@
 
 use std::borrow::Cow;
 
-use super::{Clients, Stage};
+use super::answer::PacketAnswer;
+use super::preferences::{shown, Preferences};
+use super::{AckWait, Clients, Stage};
 use crate::context::{Context, Phase};
 use crate::operator::Question;
 use crate::port::Io;
 use crate::slab::{token, Kind, Slot};
 use weir_config::Cors;
-use weir_engine::{Ticket, Unit, UnitRefused};
+use weir_engine::{Unit, UnitRefused};
 use weir_http as http;
-use weir_http::{Ask, BodyKind, Packet, PacketError, Request, TIMESTAMP_BYTES, UUID_BYTES};
+use weir_http::{Ask, BodyKind, Packet, PacketError, Request, TIMESTAMP_BYTES};
 
 /// Body of a request that the control side answers: a thousand of them may wait.
 const QUESTION_BODY_BYTES_MAX: usize = 64 * 1024;
-/// How much of a client's word an error repeats.
-const SHOWN_CHARS_MAX: usize = 60;
 /// One request's packet, in both of its forms.
 struct PacketUnit<'a, 'b> {
     packet: &'a http::Packet<'b>,
@@ -87,8 +87,8 @@ impl<I: Io> Clients<I> {
             self.answer_error(cx, slot, 411, "Length required", detail, &[]);
             return;
         }
-        let wants_ack = match wants_ack(request) {
-            Ok(wants_ack) => wants_ack,
+        let preferences = match Preferences::of(request) {
+            Ok(preferences) => preferences,
             Err(detail) => {
                 self.refuse("bad_query");
                 self.answer_error(cx, slot, 400, "Invalid query", &detail, &[]);
@@ -112,6 +112,7 @@ impl<I: Io> Clients<I> {
         let mut unit = PacketUnit { packet: &packet };
         let messages = unit.messages();
         let next_ticket = self.tickets_counted + 1;
+        let wants_ack = preferences.waits;
         let ticket = wants_ack.then_some(next_ticket);
         if let Err(refused) = cx.engine.ingest_unit(&mut unit, ticket) {
             self.refuse_unit(cx, slot, refused);
@@ -123,8 +124,13 @@ impl<I: Io> Clients<I> {
             self.warn_of(slot, &packet, surrogates);
         }
         if wants_ack && messages > 0 {
-            let since_ns = cx.awake_ns;
-            self.wait_for_ack(slot, next_ticket, packet.id(), messages, since_ns);
+            let wait = AckWait {
+                packet: packet.id(),
+                messages,
+                ticket: next_ticket,
+                is_async: preferences.is_async,
+            };
+            self.wait_for_ack(slot, wait, cx.awake_ns);
             return;
         }
         let (status, word) = if wants_ack {
@@ -132,26 +138,21 @@ impl<I: Io> Clients<I> {
         } else {
             (202, "queued")
         };
-        self.answer_packet(cx, slot, status, word, &packet.id(), messages);
+        let answer = PacketAnswer {
+            status,
+            word,
+            packet: packet.id(),
+            messages,
+        };
+        self.answer_packet(cx, slot, answer, false);
     }
 
     /// A client is answered when its packet has been ACKed.
-    fn wait_for_ack(
-        &mut self,
-        slot: Slot,
-        ticket: Ticket,
-        packet: [u8; UUID_BYTES],
-        messages: u32,
-        since_ns: u64,
-    ) {
+    fn wait_for_ack(&mut self, slot: Slot, wait: AckWait, since_ns: u64) {
         if let Some(client) = self.table.get_mut(slot) {
-            self.tickets_counted = ticket;
-            self.tickets.insert(ticket, slot);
-            client.stage = Stage::Ack {
-                ticket,
-                packet,
-                messages,
-            };
+            self.tickets_counted = wait.ticket;
+            self.tickets.insert(wait.ticket, slot);
+            client.stage = Stage::Ack(wait);
             client.since_ns = since_ns;
         }
     }
@@ -276,58 +277,4 @@ fn emitter_of_lines<'a>(request: &Request<'a>) -> Result<Option<Cow<'a, str>>, P
     Err(PacketError::emitter_id(format!(
         "{twice} is there twice; allowed: once"
     )))
-}
-
-/// Whether the client wants its answer when an analyzer has ACKed the packet: `Prefer: wait=acked` (RFC 7240)
-/// or `?wait=acked`.
-///
-/// # Errors
-/// The query asks for something else; what is allowed. A client that misspells what it asks for would go on as
-/// if it had got it. Preferences that are not known are ignored, as RFC 7240 wants it, but for `wait` itself.
-fn wants_ack(request: &Request) -> Result<bool, String> {
-    let mut wait = None;
-    for (name, value) in http::parameters(request.query) {
-        let Some(value) = value else {
-            let name = shown(name);
-            return Err(format!(
-                "query {name}: its value is not UTF-8 in percent encoding"
-            ));
-        };
-        match (name, &*value) {
-            ("wait", _) if wait.is_some() => return Err("query wait is there twice".to_owned()),
-            ("wait", "acked") => wait = Some(true),
-            ("wait", "queued") => wait = Some(false),
-            ("wait", value) => return Err(format!("query wait={}: {WAITS}", shown(value))),
-            ("emitterId", _) => {}
-            (name, _) => {
-                let name = shown(name);
-                return Err(format!("query {name}: not known; allowed: wait, emitterId"));
-            }
-        }
-    }
-    for preference in request
-        .headers("prefer")
-        .flat_map(|value| value.split([',', ';']))
-    {
-        let (name, value) = preference.split_once('=').unwrap_or((preference, ""));
-        let value = value.trim().trim_matches('"');
-        // A number of seconds is what RFC 7240 has under this name.
-        let is_time = value.bytes().all(|byte| byte.is_ascii_digit());
-        match value {
-            _ if !name.trim().eq_ignore_ascii_case("wait") => {}
-            "acked" => wait = wait.or(Some(true)),
-            "queued" => wait = wait.or(Some(false)),
-            _ if is_time => {}
-            value => return Err(format!("header Prefer: wait={}: {WAITS}", shown(value))),
-        }
-    }
-    Ok(wait.unwrap_or(false))
-}
-
-const WAITS: &str = "allowed: acked, queued";
-
-/// A client's word in an error: quoted, cut.
-fn shown(text: &str) -> String {
-    let text: String = text.chars().take(SHOWN_CHARS_MAX).collect();
-    format!("{text:?}")
 }

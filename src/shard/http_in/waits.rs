@@ -3,7 +3,7 @@
 //! ```text
 //! Ready      nothing, for the idle time-out              closed
 //!            part of a head or of a body, see --http-request-timeout    408
-//! Ack        request time-out                            202 queued: it is not ACKed yet
+//! Ack        request time-out                            504: not ACKed yet; 202 if that was asked for
 //! Control    request time-out                            503
 //! answers    unread for the request time-out             reset
 //! Lingering  LINGER                                      closed
@@ -61,7 +61,7 @@ impl Timeouts {
             Stage::Ready if client.input.is_empty() && client.has_sent_all() => {
                 (self.idle, Late::Idle)
             }
-            Stage::Ack { .. } => (self.request, Late::Ack),
+            Stage::Ack(_) => (self.request, Late::Ack),
             Stage::Control { streams: false } => (self.request, Late::Control),
             Stage::Control { streams: true } => (self.request, Late::Idle),
             Stage::Lingering => (LINGER, Late::Closing),
@@ -110,7 +110,7 @@ impl<I: Io> Clients<I> {
                 return;
             }
             Late::Ack => {
-                self.answer_waiting(cx, slot, 202, "queued");
+                self.answer_late_ack(cx, slot);
                 return;
             }
             Late::Request => {
