@@ -44,6 +44,11 @@ pub(super) fn for_unit(bytes: usize, buffer_bytes: u32) -> usize {
     2 * bytes / (buffer_bytes as usize - 2 * BATCH_HEADER_BYTES) + 1
 }
 
+/// Bytes of the largest unit for which so many buffers are enough: [`for_unit`] the other way round.
+pub(super) fn unit_bytes(buffers: usize, buffer_bytes: u32) -> usize {
+    buffers.saturating_sub(1) * (buffer_bytes as usize - 2 * BATCH_HEADER_BYTES) / 2
+}
+
 /// Bytes that a unit of `bytes` bytes may have on its new lane: as a record it grows by a head, as
 /// messages each may carry its origin.
 pub(super) fn bytes_moved(bytes: usize, messages: u64) -> usize {

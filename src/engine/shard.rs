@@ -17,6 +17,7 @@ use std::sync::Arc;
 use super::accounts::{Accounts, LaneDue};
 use super::assembler::Assembler;
 use super::counters::{Balance, Counters, LaneReport};
+use super::divided::Routes;
 use super::ended::{Ended, EndedList};
 use super::forms::Forms;
 use super::lane::{Lane, Transmit};
@@ -270,6 +271,7 @@ pub struct Engine<M> {
     pub(super) samples: Samples,
     /// Reused: the bytes of a unit, of a record.
     pub(super) scratch: Vec<u8>,
+    pub(super) routes: Routes,
     /// What this shard has counted.
     pub counters: Counters,
 }
@@ -328,6 +330,7 @@ impl<M: Memory> Engine<M> {
             receipts: Receipts::default(),
             samples: Samples::default(),
             scratch: Vec::new(),
+            routes: Routes::default(),
             counters: Counters::default(),
         };
         engine.size_windows();

@@ -1,6 +1,6 @@
 //! A packet as frames for a TCP analyzer, or as the record that a lane keeps for an HTTP analyzer.
 
-use super::ids::uuid_text;
+use super::ids::{uuid_text, UUID_BYTES};
 use super::json::{Count, Sink};
 use super::packet::{Message, Packet, RECEIVED};
 use super::respond::number;
@@ -30,13 +30,16 @@ impl Packet<'_> {
 
     /// Neither its frames nor its record take more bytes than this.
     pub fn bytes_max(&self) -> usize {
+        self.frames_bytes() + self.messages.len() + self.envelope_bytes_max()
+    }
+
+    /// What a record has beside its messages takes no more bytes than this.
+    pub fn envelope_bytes_max(&self) -> usize {
         // Its own fields, their names and quotes.
         const ENVELOPE_BYTES: usize = 512;
         let received = self.received.iter().flatten().map(|value| value.len());
         let others = self.others.iter().map(|run| run.len() + 1);
-        self.frames_bytes()
-            + self.messages.len()
-            + ENVELOPE_BYTES
+        ENVELOPE_BYTES
             + self.emitter.len()
             + self.emitter_id.len()
             + self.metadata.map_or(0, str::len)
@@ -53,20 +56,45 @@ impl Packet<'_> {
     /// Appends the record of this packet, see [`record::Record`]. Its body is what will be POSTed. A packet
     /// without messages has none and appends nothing.
     pub fn write_record(&self, out: &mut Vec<u8>) {
-        if self.messages.is_empty() {
+        self.write_record_of(&self.id(), self.messages.iter(), out);
+    }
+
+    /// The same of some of its messages: those whose numbers `is_in` names, 0 being the first. Of all: the whole
+    /// packet. Of some: a packet with an id of its own, which differs for parts that begin with different messages.
+    pub fn write_part(&self, is_in: impl Fn(usize) -> bool, out: &mut Vec<u8>) {
+        let numbers = 0..self.messages.len();
+        let Some(first) = numbers.clone().find(|number| is_in(*number)) else {
+            return;
+        };
+        if numbers.clone().all(&is_in) {
+            return self.write_record(out);
+        }
+        let id = record::part_id(&self.id(), first);
+        let part = numbers.filter(|number| is_in(*number));
+        self.write_record_of(&id, part.map(|number| &self.messages[number]), out);
+    }
+
+    fn write_record_of<'m>(
+        &self,
+        id: &[u8; UUID_BYTES],
+        messages: impl Iterator<Item = &'m Message<'m>> + Clone,
+        out: &mut Vec<u8>,
+    ) {
+        let count = messages.clone().count();
+        if count == 0 {
             return;
         }
         let start = out.len();
-        let (id, emitter_id) = (self.id(), self.emitter_id.as_bytes());
+        let emitter_id = self.emitter_id.as_bytes();
         out.extend_from_slice(&[0; RECORD_HEADER_BYTES]);
-        out.extend_from_slice(&id);
+        out.extend_from_slice(id);
         out.extend_from_slice(emitter_id);
         let mut header_at = out.len();
-        out.resize(header_at + HEADER_BYTES * self.messages.len(), 0);
+        out.resize(header_at + HEADER_BYTES * count, 0);
         let body = out.len();
-        self.opening(out);
-        let messages = out.len();
-        for message in &self.messages {
+        self.opening(id, out);
+        let first = out.len();
+        for message in messages {
             let message_at = out.len();
             self.message(message, out);
             let frame_bytes = HEADER_BYTES + out.len() - message_at;
@@ -76,21 +104,21 @@ impl Packet<'_> {
             out.push(b',');
         }
         out.pop();
-        self.closing(out);
+        self.closing(count, out);
         let header = record::Header {
             total: out.len() - start,
-            messages: self.messages.len(),
+            messages: count,
             hops: self.hops,
             packet_id: id.len(),
             emitter_id: emitter_id.len(),
-            first_message: messages - body,
+            first_message: first - body,
         };
         out[start..start + RECORD_HEADER_BYTES].copy_from_slice(&header.encode());
     }
 
-    fn opening(&self, out: &mut Vec<u8>) {
+    fn opening(&self, id: &[u8; UUID_BYTES], out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"id\":\"");
-        out.extend_from_slice(&self.id());
+        out.extend_from_slice(id);
         out.extend_from_slice(b"\",\"emitterId\":");
         out.extend_from_slice(self.emitter.as_bytes());
         out.extend_from_slice(b",\"timestamp\":\"");
@@ -98,12 +126,12 @@ impl Packet<'_> {
         out.extend_from_slice(b"\",\"messages\":[");
     }
 
-    fn closing(&self, out: &mut Vec<u8>) {
+    fn closing(&self, count: usize, out: &mut Vec<u8>) {
         out.extend_from_slice(b"],\"metadata\":");
         let metadata = self.metadata.filter(|value| *value != "null");
         out.extend_from_slice(metadata.unwrap_or("{}").as_bytes());
         out.extend_from_slice(b",\"size\":");
-        number(out, self.messages.len());
+        number(out, count);
         if self.received.iter().any(Option::is_some) {
             out.extend_from_slice(b",\"received\":{");
             for (name, value) in RECEIVED.iter().zip(self.received) {

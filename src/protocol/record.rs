@@ -165,7 +165,7 @@ impl<'a> Record<'a> {
         let close = &body[first_message + lengths(headers) - 1..];
         let id = match is_whole {
             true => packet_id.to_owned(),
-            false => part_id(packet_id, &part),
+            false => range_id(packet_id, &part),
         };
         let start = out.len();
         out.extend_from_slice(&[0; RECORD_HEADER_BYTES]);
@@ -230,8 +230,23 @@ pub fn record_messages(head: &[u8]) -> u64 {
     }
 }
 
-/// The id of a part of a packet: its last eight digits differ from the packet's.
-fn part_id(packet_id: &str, part: &Range<usize>) -> String {
+/// The id of a part of a packet that begins with message `first`, 0 being the packet's first: its last eight digits
+/// differ from the packet's, and from those of parts that begin with other messages.
+pub fn part_id<const N: usize>(packet_id: &[u8; N], first: usize) -> [u8; N] {
+    let mut id = *packet_id;
+    let at = N.saturating_sub(8);
+    let text = std::str::from_utf8(&id[at..]).unwrap_or_default();
+    let digits = u32::from_str_radix(text, 16).unwrap_or_default();
+    let low = u32::try_from(first & 0xffff_ffff).unwrap_or_default(); // any bits do
+    // Odd, so that no two numbers become one; and no number but the last becomes 0.
+    let mixed = digits ^ low.wrapping_add(1).wrapping_mul(0xc2b2_ae35);
+    let text = format!("{mixed:08x}");
+    id[at..].copy_from_slice(&text.as_bytes()[text.len() - (N - at)..]);
+    id
+}
+
+/// The same of a range of a record's messages.
+fn range_id(packet_id: &str, part: &Range<usize>) -> String {
     let (start, digits) = packet_id.split_at(packet_id.len().saturating_sub(8));
     let digits = u32::from_str_radix(digits, 16).unwrap_or_default();
     let mix = |number: usize, factor: u32| {

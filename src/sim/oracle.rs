@@ -51,6 +51,8 @@ pub(super) enum Known {
 pub(super) struct Packet {
     pub(super) messages: Range<MessageId>,
     pub(super) known: Known,
+    /// Its messages went their own ways, at some time.
+    pub(super) is_divided: bool,
     client: usize,
 }
 
@@ -103,6 +105,7 @@ impl Oracle {
             messages: first..self.messages.len() as MessageId,
             known: Known::Open,
             client,
+            is_divided: false,
         });
         packet
     }

@@ -250,7 +250,8 @@ impl Plan {
             analyzers.push(twin);
             host.buffers = host.buffers.max(6 * (analyzers.len() as u32 + 2)); // a few
         }
-        let http = HttpPlan::draw(beside, &host, calm_ms);
+        let mut http = HttpPlan::draw(beside, &host, calm_ms);
+        http.draw_wishes(&mut Random::stream(seed, 7));
         if !http.is_empty() {
             host.make_room(beside, analyzers.len() + http.servers.len());
             let count = if quiet { 0 } else { beside.range(0, 16) };

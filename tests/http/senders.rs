@@ -115,7 +115,7 @@ fn a_query_that_is_not_known_is_refused() {
         ("/logs?wait", "allowed: acked, queued"),
         (
             "/logs?wiat=acked",
-            "\\\"wiat\\\": not known; allowed: wait, emitterId",
+            "\\\"wiat\\\": not known; allowed: wait, split, emitterId",
         ),
         ("/logs?wait=acked&wait=queued", "twice"),
         ("/logs?wait=%zz", "percent"),

@@ -3,14 +3,16 @@
 //! ```text
 //! ?wait=acked     Prefer: wait=acked       the answer comes when analyzers have ACKed
 //!                 Prefer: respond-async    with it: time that runs out is 202, not 504
+//! ?split=true                              each message goes its own way
 //! ```
 
 use weir_http as http;
-use weir_http::Request;
+use weir_http::{BodyKind, Request};
 
 /// How much of a client's word an error repeats.
 const SHOWN_CHARS_MAX: usize = 60;
 const WAITS: &str = "allowed: acked, queued";
+const SPLITS: &str = "allowed: true, false";
 
 /// What a client wants of its answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub(super) struct Preferences {
     pub(super) waits: bool,
     /// It takes 202 as well.
     pub(super) is_async: bool,
+    /// Whether the packet is to be divided, if it says so.
+    split: Option<bool>,
 }
 
 impl Preferences {
@@ -29,8 +33,7 @@ impl Preferences {
     /// as if it had got it. Preferences that are not known are ignored, as RFC 7240 wants it, but for `wait`
     /// itself.
     pub(super) fn of(request: &Request) -> Result<Preferences, String> {
-        let asked = wait_of_query(request.query)?;
-        let mut wait = asked;
+        let (mut wait, split) = of_query(request.query)?;
         let mut is_async = false;
         for preference in request
             .headers("prefer")
@@ -46,12 +49,20 @@ impl Preferences {
         Ok(Preferences {
             waits: wait.unwrap_or(false),
             is_async,
+            split,
         })
+    }
+
+    /// Whether each message goes its own way. Lines are no unit: who waits for their ACKs means each of them.
+    pub(super) fn divides(&self, request: &Request) -> bool {
+        let is_lines = || matches!(http::body_kind(request.content_type), Ok(BodyKind::Lines));
+        self.split.unwrap_or_else(|| self.waits && is_lines())
     }
 }
 
-fn wait_of_query(query: &str) -> Result<Option<bool>, String> {
-    let mut wait = None;
+/// `wait` and `split`.
+fn of_query(query: &str) -> Result<(Option<bool>, Option<bool>), String> {
+    let (mut wait, mut split) = (None, None);
     for (name, value) in http::parameters(query) {
         let Some(value) = value else {
             let name = shown(name);
@@ -64,14 +75,20 @@ fn wait_of_query(query: &str) -> Result<Option<bool>, String> {
             ("wait", "acked") => wait = Some(true),
             ("wait", "queued") => wait = Some(false),
             ("wait", value) => return Err(format!("query wait={}: {WAITS}", shown(value))),
+            ("split", _) if split.is_some() => return Err("query split is there twice".to_owned()),
+            ("split", "true") => split = Some(true),
+            ("split", "false") => split = Some(false),
+            ("split", value) => return Err(format!("query split={}: {SPLITS}", shown(value))),
             ("emitterId", _) => {}
             (name, _) => {
                 let name = shown(name);
-                return Err(format!("query {name}: not known; allowed: wait, emitterId"));
+                return Err(format!(
+                    "query {name}: not known; allowed: wait, split, emitterId"
+                ));
             }
         }
     }
-    Ok(wait)
+    Ok((wait, split))
 }
 
 fn wait_of_header(value: &str) -> Result<Option<bool>, String> {

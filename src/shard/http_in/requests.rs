@@ -16,7 +16,7 @@ use crate::operator::Question;
 use crate::port::Io;
 use crate::slab::{token, Kind, Slot};
 use weir_config::Cors;
-use weir_engine::{Unit, UnitRefused};
+use weir_engine::{Divisible, Unit, UnitRefused};
 use weir_http as http;
 use weir_http::{Ask, BodyKind, Packet, PacketError, Request, TIMESTAMP_BYTES};
 
@@ -42,6 +42,16 @@ impl Unit for PacketUnit<'_, '_> {
 
     fn write_record(&mut self, out: &mut Vec<u8>) {
         self.packet.write_record(out);
+    }
+}
+
+impl Divisible for PacketUnit<'_, '_> {
+    fn part_bytes_max(&self) -> usize {
+        self.packet.envelope_bytes_max()
+    }
+
+    fn write_part(&mut self, is_in: impl Fn(usize) -> bool, out: &mut Vec<u8>) {
+        self.packet.write_part(is_in, out);
     }
 }
 
@@ -77,7 +87,7 @@ impl<I: Io> Clients<I> {
         }
     }
 
-    /// A packet: whole to one lane, or not at all.
+    /// A packet: whole to one lane, or each message to its own; or not at all.
     fn on_logs(&mut self, cx: &mut Context<I>, slot: Slot, request: &Request, hops: u8) {
         if !request.has_length {
             self.refuse("length_missing");
@@ -114,7 +124,11 @@ impl<I: Io> Clients<I> {
         let next_ticket = self.tickets_counted + 1;
         let wants_ack = preferences.waits;
         let ticket = wants_ack.then_some(next_ticket);
-        if let Err(refused) = cx.engine.ingest_unit(&mut unit, ticket) {
+        let taken = match preferences.divides(request) {
+            true => cx.engine.ingest_divided(&mut unit, ticket),
+            false => cx.engine.ingest_unit(&mut unit, ticket),
+        };
+        if let Err(refused) = taken {
             self.refuse_unit(cx, slot, refused);
             return;
         }

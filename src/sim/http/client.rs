@@ -18,12 +18,15 @@ struct Asked {
     /// None: it was none that could be taken.
     packet: Option<PacketId>,
     waits: bool,
+    is_async: bool,
 }
 
 pub(crate) struct Client {
     index: usize,
     plan: ClientPlan,
     random: Random,
+    /// Beside it, for what packets wish.
+    wishes: Random,
     conn: Option<ConnId>,
     retry_ns: u64,
     /// What is left of the request that is being written, the last of `asked`.
@@ -50,6 +53,7 @@ impl Client {
             index,
             plan,
             random: Random::stream(seed, 3000 + index as u64),
+            wishes: Random::stream(seed, 5000 + index as u64),
             conn: None,
             retry_ns: 0,
             out: VecDeque::new(),
@@ -151,16 +155,16 @@ impl Client {
                 }
                 continue;
             }
-            let Some(Asked { packet, waits }) = asked else {
+            let Some(asked) = asked else {
                 continue;
             };
-            let Some(packet) = packet else {
+            let Some(packet) = asked.packet else {
                 if answer.status < 400 {
                     return Err(format!("status {} for what is no packet", answer.status));
                 }
                 continue;
             };
-            self.settle(oracle, packet, waits, &answer)?;
+            self.settle(oracle, packet, asked, &answer)?;
             match answer.status {
                 503 => self.rests_until_ns = now_ns + self.random.range(MS, AGAIN_NS),
                 _ => self.answers += 1,
@@ -173,17 +177,25 @@ impl Client {
         &mut self,
         oracle: &mut Oracle,
         packet: PacketId,
-        waits: bool,
+        asked: Asked,
         answer: &text::Answer,
     ) -> Result<(), String> {
         let count = oracle.packets[packet as usize].messages.len();
+        let (waits, is_async) = (asked.waits, asked.is_async);
         match answer.status {
             200 if !waits => return Err("200 though nobody waits for an ACK".into()),
             200 => {
                 oracle.check_acked(packet)?;
                 oracle.answered(packet, Known::Taken)?;
             }
+            202 if waits && !is_async => return Err("202 though its ACK is waited for".into()),
             202 => oracle.answered(packet, Known::Taken)?,
+            504 if waits && !is_async => {
+                if answer.body.contains("\"notAcked\":0,") {
+                    return Err("504 though all is ACKed".into());
+                }
+                oracle.answered(packet, Known::Taken)?;
+            }
             422 if waits => {
                 oracle.check_refused(packet)?;
                 return oracle.answered(packet, Known::Taken);
@@ -225,6 +237,7 @@ impl Client {
             self.asked.push_back(Asked {
                 packet: None,
                 waits: false,
+                is_async: false,
             });
             return;
         }
@@ -244,17 +257,32 @@ impl Client {
         let random = &mut self.random;
         let waits = random.chance(plan.waits);
         self.is_last = random.chance(plan.last);
+        let is_lines = random.chance(plan.lines);
+        let wishes = &mut self.wishes;
+        let is_async = waits && wishes.chance(plan.asyncs);
+        let divides = wishes.chance(plan.splits);
+        // Lines that are waited for are divided if nothing is said.
+        let says = divides != (is_lines && waits) || wishes.chance(20);
+        if divides {
+            oracle.packets[packet as usize].is_divided = true;
+        }
         let form = text::Form {
             client: self.index,
             waits,
-            is_lines: random.chance(plan.lines),
+            is_async,
+            split: says.then_some(divides),
+            is_lines,
             is_chunked: random.chance(plan.chunks),
             is_last: self.is_last,
         };
         let texts: Vec<String> = oracle.texts(packet).collect();
         self.out.extend(text::request(&form, &texts, random));
         let packet = Some(packet);
-        self.asked.push_back(Asked { packet, waits });
+        self.asked.push_back(Asked {
+            packet,
+            waits,
+            is_async,
+        });
     }
 
     fn sizes(&mut self) -> Vec<u32> {

@@ -38,8 +38,11 @@ pub(crate) struct ClientPlan {
     pub(crate) write_max: usize,
     /// Requests that it sends before it has an answer.
     pub(crate) ahead: usize,
-    /// Of 100 packets: those that wait for the ACK.
+    /// Of 100 packets: those that wait for the ACK; of these, those that take 202 as well.
     pub(crate) waits: u64,
+    pub(crate) asyncs: u64,
+    /// Of 100 packets: those whose messages go their own ways.
+    pub(crate) splits: u64,
     /// Of 100 requests: those of JSON lines, of chunks, those that are none, those that are the last.
     pub(crate) lines: u64,
     pub(crate) chunks: u64,
@@ -140,10 +143,22 @@ impl HttpPlan {
         self.clients.is_empty() && self.servers.is_empty()
     }
 
-    /// Messages of the largest packet: shares are as exact as that.
+    /// What clients wish of answers, and of the ways of their messages.
+    pub(crate) fn draw_wishes(&mut self, random: &mut Random) {
+        for client in &mut self.clients {
+            client.asyncs = random.pick(&[0, 0, 50]);
+            client.splits = random.pick(&[0, 0, 30, 100]);
+        }
+    }
+
+    /// Messages of the largest packet that goes whole: shares are as exact as that.
     pub(crate) fn unit_max(&self) -> u32 {
-        let packets = self.clients.iter().map(|client| client.messages_max);
-        packets.max().unwrap_or(1).max(1)
+        let whole = self.clients.iter().filter(|client| client.splits < 100);
+        whole
+            .map(|client| client.messages_max)
+            .max()
+            .unwrap_or(1)
+            .max(1)
     }
 }
 
@@ -161,6 +176,8 @@ impl ClientPlan {
             write_max: random.pick(&[7, 300, 5_000, 100_000, 100_000]),
             ahead: random.pick(&[1, 1, 2, 8]),
             waits: random.pick(&[0, 30, 100]),
+            asyncs: 0,
+            splits: 0,
             lines: random.pick(&[0, 30]),
             chunks: random.pick(&[0, 30]),
             bad: random.pick(&[0, 0, 10]),

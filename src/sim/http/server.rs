@@ -314,7 +314,8 @@ impl Server {
     }
 }
 
-/// The messages of a POST: a client's packet whole and in order, or messages that came as frames.
+/// The messages of a POST: a client's packet whole, or what was divided of it, in order; or messages that came as
+/// frames.
 ///
 /// # Errors
 /// They are not.
@@ -360,7 +361,8 @@ fn recognize(post: &text::Post, oracle: &Oracle) -> Result<Vec<MessageId>, Strin
     let whole = whole.ok_or("a packet of a client with messages of others")?;
     let is_part = ids.iter().all(|id| whole.messages.contains(id));
     let is_whole = ids.iter().copied().eq(whole.messages.clone());
-    let may_be_part = is_part && oracle.too_large;
+    let is_divided = whole.is_divided && ids.is_sorted();
+    let may_be_part = is_part && (oracle.too_large || is_divided);
     if !(is_whole || may_be_part) {
         return Err(format!("a packet of {:?} came as {ids:?}", whole.messages));
     }

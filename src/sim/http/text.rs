@@ -7,6 +7,10 @@ pub(super) struct Form {
     pub(super) client: usize,
     /// For the ACK.
     pub(super) waits: bool,
+    /// It takes 202 as well.
+    pub(super) is_async: bool,
+    /// What it says of how the packet goes on: message by message, or whole.
+    pub(super) split: Option<bool>,
     /// JSON lines.
     pub(super) is_lines: bool,
     pub(super) is_chunked: bool,
@@ -33,13 +37,24 @@ pub(super) fn request(form: &Form, messages: &[String], random: &mut Random) -> 
         ),
     };
     let by_query = random.chance(50);
-    let mut head = String::from("POST /logs");
+    let mut query = Vec::new();
     if form.waits && by_query {
-        head.push_str("?wait=acked");
+        query.push("wait=acked");
+    }
+    query.extend(form.split.map(|split| match split {
+        true => "split=true",
+        false => "split=false",
+    }));
+    let mut head = String::from("POST /logs");
+    if !query.is_empty() {
+        head.push_str(&format!("?{}", query.join("&")));
     }
     head.push_str(" HTTP/1.1\r\nHost: weir\r\n");
     if form.waits && !by_query {
         head.push_str("Prefer: wait=acked\r\n");
+    }
+    if form.is_async {
+        head.push_str("Prefer: respond-async\r\n");
     }
     match form.is_lines {
         true => head.push_str(&format!(

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use weir_engine::tree::UNIT_MAX;
 use weir_engine::EMITTERS_PORT;
 use weir_engine::{
-    Engine, EngineConfig, Entry, LinkEpoch, Memory, OnSlow, Passed, Reach, Receipt, Roster, Sink,
+    Divisible, Engine, EngineConfig, Entry, LinkEpoch, Memory, OnSlow, Passed, Reach, Receipt, Roster, Sink,
     Unit, UnitRefused, VecMemory, Window,
 };
 use weir_http as http;
@@ -49,6 +49,8 @@ struct World {
     /// Packets' messages, to see that they stay together on HTTP lanes.
     packets: BTreeMap<u64, Vec<u64>>,
     by_http: BTreeSet<u64>,
+    /// Went message by message.
+    divided: BTreeSet<u64>,
     tickets: BTreeMap<u64, Vec<u64>>,
     done: BTreeSet<u64>,
     /// Refused by an analyzer for good.
@@ -85,6 +87,25 @@ impl Unit for Packet<'_> {
     }
 }
 
+impl Divisible for Packet<'_> {
+    fn part_bytes_max(&self) -> usize {
+        self.0.envelope_bytes_max()
+    }
+
+    fn write_part(&mut self, is_in: impl Fn(usize) -> bool, out: &mut Vec<u8>) {
+        let before = out.len();
+        let part = (0..self.0.message_count()).filter(|message| is_in(*message));
+        let count = part.count();
+        self.0.write_part(is_in, out);
+        let (record, rest) = Record::parse(&out[before..]).expect("a record");
+        assert!(rest.is_empty());
+        assert_eq!(record.messages(), count);
+        let id = self.0.id();
+        let is_whole = count == self.0.message_count();
+        assert_eq!(record.packet_id().expect("an id").as_bytes() == id, is_whole);
+    }
+}
+
 impl World {
     fn new(seed: u64) -> World {
         let config = EngineConfig {
@@ -111,6 +132,7 @@ impl World {
             acked: BTreeSet::new(),
             packets: BTreeMap::new(),
             by_http: BTreeSet::new(),
+            divided: BTreeSet::new(),
             tickets: BTreeMap::new(),
             done: BTreeSet::new(),
             refused: BTreeSet::new(),
@@ -171,7 +193,7 @@ impl World {
     }
 
     /// A packet of `count` messages; true when it was taken.
-    fn packet(&mut self, count: u64, with_ticket: bool) -> bool {
+    fn packet(&mut self, count: u64, with_ticket: bool, divides: bool) -> bool {
         let numbers: Vec<u64> = (self.next..self.next + count).collect();
         let messages: Vec<String> = numbers
             .iter()
@@ -186,10 +208,21 @@ impl World {
         let packet = http::parse_packet(body.as_bytes(), &now, &mut self.ids, &limits);
         let mut unit = Packet(packet.expect("valid"));
         let ticket = with_ticket.then_some(self.next);
-        match self.engine.ingest_unit(&mut unit, ticket) {
+        let received = self.engine.counters.received;
+        let taken = match divides {
+            true => self.engine.ingest_divided(&mut unit, ticket),
+            false => self.engine.ingest_unit(&mut unit, ticket),
+        };
+        match taken {
             Ok(()) => {}
-            Err(UnitRefused::Stalled) => return false,
+            Err(UnitRefused::Stalled) => {
+                assert_eq!(self.engine.counters.received, received, "nothing of it");
+                return false;
+            }
             Err(error) => panic!("{error:?}"),
+        }
+        if divides {
+            self.divided.extend(&numbers);
         }
         if with_ticket {
             self.tickets.insert(self.next, numbers.clone());
@@ -232,7 +265,7 @@ impl World {
             }
             self.engine.written(lane);
             let seen = link.unacked.len();
-            link.read(&self.packets, &self.by_http);
+            link.read(&self.packets, &self.by_http, &self.divided);
             let news = link.unacked[seen..].iter().flatten();
             for number in news {
                 assert!(
@@ -330,7 +363,12 @@ impl World {
 
 impl Link {
     /// Takes whole units off the bytes.
-    fn read(&mut self, packets: &BTreeMap<u64, Vec<u64>>, by_http: &BTreeSet<u64>) {
+    fn read(
+        &mut self,
+        packets: &BTreeMap<u64, Vec<u64>>,
+        by_http: &BTreeSet<u64>,
+        divided: &BTreeSet<u64>,
+    ) {
         loop {
             let mut rest = self.bytes.as_slice();
             let units: Vec<Vec<u64>> = match self.form {
@@ -347,8 +385,12 @@ impl Link {
                         false => weir_protocol::Form::Raw,
                     };
                     assert_eq!(record.form(), form, "{numbers:?}");
-                    if record.body().is_some() {
-                        assert_eq!(numbers, packets[&numbers[0]], "packets stay together");
+                    let packet = &packets[&numbers[0]];
+                    if divided.contains(&numbers[0]) {
+                        let is_part = numbers.iter().all(|number| packet.contains(number));
+                        assert!(is_part && numbers.is_sorted(), "{numbers:?} of {packet:?}");
+                    } else if record.body().is_some() {
+                        assert_eq!(numbers, *packet, "packets stay together");
                     }
                     vec![numbers]
                 }
@@ -411,7 +453,7 @@ fn run(seed: u64) -> World {
             0..=3 => {
                 let most = if random.below(8) == 0 { 60 } else { 9 };
                 let count = 1 + random.below(most);
-                world.packet(count, random.below(2) == 0);
+                world.packet(count, random.below(2) == 0, random.below(3) == 0);
             }
             4..=6 => {
                 for _ in 0..random.below(20) {
@@ -505,7 +547,7 @@ fn packets_keep_the_bound_of_single_messages_times_their_size() {
         .map(|analyzer| f64::from(1 + analyzer % 4))
         .sum();
     for _ in 0..4000 {
-        assert!(world.packet(1 + random.below(64), false));
+        assert!(world.packet(1 + random.below(64), false, false));
         world.transmit();
         let known: Vec<u32> = world.links.keys().copied().collect();
         known
@@ -519,6 +561,58 @@ fn packets_keep_the_bound_of_single_messages_times_their_size() {
         }
     }
     assert!(world.engine.share_bound() <= 1.34 * 64.0);
+}
+
+#[test]
+fn divided_packets_keep_the_bound_of_single_messages() {
+    let mut world = World::new(1);
+    for form in [Form::Http, Form::Http, Form::Native, Form::Compact] {
+        world.up(form);
+    }
+    let mut random = Random::new(7);
+    let links = world.links.keys();
+    let weights: f64 = links.map(|analyzer| f64::from(1 + analyzer % 4)).sum();
+    for _ in 0..1000 {
+        assert!(world.packet(1 + random.below(200), true, true));
+        world.transmit();
+        let known: Vec<u32> = world.links.keys().copied().collect();
+        for lane in world.engine.lane_reports() {
+            let due = world.next as f64 * f64::from(1 + lane.analyzer % 4) / weights;
+            let off = (lane.assigned as f64 - due).abs();
+            assert!(off <= 1.34, "{off} messages after {}", world.next);
+        }
+        known
+            .iter()
+            .for_each(|analyzer| world.ack(*analyzer, usize::MAX, &mut random));
+    }
+    assert_eq!((world.engine.unit_max(), world.engine.balance().open()), (1, 0));
+    assert_eq!(world.done.len(), world.tickets.len(), "every ticket is done");
+}
+
+/// What would never fit is said to be too long, and not put off for ever.
+#[test]
+fn a_divided_packet_whose_parts_never_fit_is_refused_by_name() {
+    let mut world = World::new(1);
+    for _ in 0..9 {
+        world.up(Form::Http);
+    }
+    // Each part would have the metadata.
+    let body = format!(
+        "{{\"emitterId\":\"e\",\"metadata\":{{\"m\":\"{}\"}},\"messages\":[{}]}}",
+        "x".repeat(14_000),
+        ["{\"message\":\"#0#\"}"; 9].join(",")
+    );
+    let limits = http::PacketLimits::default();
+    let packet = http::parse_packet(body.as_bytes(), &http::iso8601(0), &mut world.ids, &limits);
+    let packet = packet.expect("valid");
+    let part = packet.envelope_bytes_max();
+    let mut unit = Packet(packet);
+    let refused = world.engine.ingest_divided(&mut unit, None);
+    let Err(UnitRefused::TooLong { bytes, max }) = refused else {
+        panic!("{refused:?}");
+    };
+    assert!(bytes > 4 * part && max < bytes, "{bytes} {max}");
+    assert_eq!(world.engine.ingest_unit(&mut unit, None), Ok(()));
 }
 
 #[test]
@@ -567,6 +661,6 @@ fn a_unit_that_may_be_too_long_is_refused_whole() {
         "{refused:?}"
     );
     assert_eq!(world.engine.balance().received, 0);
-    assert!(world.packet(1, true));
+    assert!(world.packet(1, true, false));
     world.check();
 }
