@@ -92,6 +92,17 @@ pub(crate) fn listen(text: &str) -> Result<OrOff<SocketAddr>, String> {
     }
 }
 
+/// Never, or a time in which peers do more than connect.
+pub(crate) fn connection_age(text: &str) -> Result<Duration, String> {
+    let (least, most) = (Duration::from_secs(1), Duration::from_secs(30 * 86_400));
+    let within = values::duration_within(Duration::ZERO..=most)(text);
+    match within {
+        Ok(age) if age.is_zero() || age >= least => Ok(age),
+        Err(why) if !why.contains(" to ") => Err(why),
+        _ => Err("allowed: 1s to 720h, or 0s for never".to_owned()),
+    }
+}
+
 pub(crate) fn dead_letter_dir(text: &str) -> Result<OrOff<PathBuf>, String> {
     match text {
         "off" => Ok(None),
@@ -205,6 +216,21 @@ mod tests {
                 rate_limit(bad).is_err_and(|why| why.contains("allowed: off")),
                 "{bad}"
             );
+        }
+    }
+
+    #[test]
+    fn an_age_is_none_or_a_second_and_more() {
+        assert_eq!(connection_age("0s"), Ok(Duration::ZERO));
+        assert_eq!(connection_age("1s"), Ok(Duration::from_secs(1)));
+        assert_eq!(connection_age("720h"), Ok(Duration::from_secs(2_592_000)));
+        for bad in ["999ms", "721h"] {
+            let why = "allowed: 1s to 720h, or 0s for never".to_owned();
+            assert_eq!(connection_age(bad), Err(why), "{bad}");
+        }
+        for bad in ["", "10", "off", "-1s"] {
+            let why = connection_age(bad).expect_err(bad);
+            assert!(why.contains("allowed: a number and a unit"), "{why}");
         }
     }
 

@@ -189,6 +189,17 @@ pub struct Config {
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = values::duration, help_heading = "Delivery")]
     pub drain_timeout: Duration as _,
 
+    /// Ask a connection of an emitter or of an HTTP client to go when it is so old, so that connections spread
+    /// over all distributors behind one name; each has 90 to 110 % of it, by chance. An emitter's is
+    /// half-closed and read on, and never cut off; a client's next answer says Connection: close. 0s: never
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = flags::connection_age, help_heading = "Delivery")]
+    pub max_connection_age: Duration,
+    /// Time over which SIGTERM asks emitters and HTTP clients to go, one after the other, so that they do not
+    /// all come to the other distributors at once. With --graceful-close, which the last one has, at most
+    /// --drain-timeout. 0s: all at once
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = values::duration_within(Duration::ZERO..=Duration::from_secs(3600)), help_heading = "Delivery")]
+    pub farewell_spread: Duration,
+
     /// Write the books as JSON when it ends, for `weir audit`: received, ACKed, in flight, queued,
     /// dropped; shares against weights
     #[arg(long, value_name = "FILE", help_heading = "Ledger")]
@@ -398,7 +409,25 @@ impl Config {
                 self.partial_bytes_max, self.frame_bytes_max
             ));
         }
+        self.check_farewell()?;
         self.check_listeners()
+    }
+
+    /// Everybody is asked to go before draining ends.
+    fn check_farewell(&self) -> Result<(), String> {
+        let (spread, close, drain) = (
+            self.farewell_spread,
+            self.graceful_close,
+            self.drain_timeout,
+        );
+        if spread.is_zero() || spread + close <= drain {
+            return Ok(());
+        }
+        let [shown, close, drain, most] = [spread, close, drain, drain.saturating_sub(close)]
+            .map(values::show_duration);
+        Err(format!(
+            "--farewell-spread {shown}: with --graceful-close {close} it does not fit into --drain-timeout {drain}; allowed: at most {most}, or a longer --drain-timeout"
+        ))
     }
 
     fn check_listeners(&self) -> Result<(), String> {

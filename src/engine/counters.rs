@@ -159,6 +159,10 @@ pub struct Counters {
     pub enters: u64,
     /// Emitter connections accepted.
     pub emitters_accepted: u64,
+    /// Emitters asked to finish and close.
+    pub farewells: u64,
+    /// Of those: because of their age.
+    pub farewells_at_age: u64,
     /// Analyzer links that came up.
     pub links_up: u64,
     /// Analyzer links that went down.
@@ -198,6 +202,8 @@ impl Counters {
             stalled_ns,
             enters,
             emitters_accepted,
+            farewells,
+            farewells_at_age,
             links_up,
             links_down,
             reasons,
@@ -220,6 +226,8 @@ impl Counters {
         self.stalled_ns += stalled_ns;
         self.enters += enters;
         self.emitters_accepted += emitters_accepted;
+        self.farewells += farewells;
+        self.farewells_at_age += farewells_at_age;
         self.links_up += links_up;
         self.links_down += links_down;
         for (mine, theirs) in self.reasons.iter_mut().zip(reasons) {
@@ -365,6 +373,8 @@ mod tests {
                 stalled_ns: 13 * factor,
                 enters: 14 * factor,
                 emitters_accepted: 15 * factor,
+                farewells: 21 * factor,
+                farewells_at_age: 22 * factor,
                 links_up: 16 * factor,
                 links_down: 17 * factor,
                 reasons,

@@ -17,12 +17,14 @@
 //! port.rs       what a shard stands on; mesh.rs: what crosses cores
 //! shared.rs     what the shards share: operator.rs, names.rs, admission.rs, notices.rs, refused.rs
 //! gather.rs     how long to wait for more; hold.rs: what small sends wait for; slab.rs: tables of connections; hops.rs: packets that go in a circle
+//! farewell.rs   when connections are asked to go
 //! ```
 #![forbid(unsafe_code)]
 
 mod accepts;
 mod admission;
 mod context;
+mod farewell;
 mod gather;
 mod hold;
 mod hops;

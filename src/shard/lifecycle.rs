@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! Running -> GracefulClose    emitters are told to go, idle clients closed     ends: all have gone, or --graceful-close
+//!              |                 evenly over --farewell-spread                          after the last was told
 //!              |  soon   nobody new is listened for but analyzers
 //!         -> Draining    emitters cut off; waits for ACKs                 ends: nothing is left
 //!         -> Drained     waits for the other shards                       ends: all are drained, or the deadline
@@ -31,7 +32,7 @@ pub(super) struct Remains {
 /// What the parts have to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Emitters and clients are told to go.
+    /// Emitters and clients are told to go, over [`Lifecycle::spread`].
     GracefulClose,
     /// Nobody new is listened for but analyzers: what waits for an ACK may need one that comes back.
     StopListening,
@@ -44,17 +45,25 @@ pub(super) enum Step {
 pub(super) struct Lifecycle {
     /// When the graceful close began.
     close_began_ns: u64,
+    /// Time over which emitters and clients are told to go.
+    spread: Duration,
     /// When draining ends, once its deadline has passed.
     ends_ns: Option<u64>,
 }
 
 impl Lifecycle {
+    /// Time over which emitters and clients are told to go.
+    pub(super) fn spread(&self) -> Duration {
+        self.spread
+    }
+
     /// Goes on with stopping. To be called again when the step is done, until there is none.
     pub(super) fn advance<I: Io>(&mut self, cx: &mut Context<I>, remains: Remains) -> Option<Step> {
         match cx.phase {
             Phase::Running => {
                 cx.phase = Phase::GracefulClose;
                 self.close_began_ns = cx.awake_ns;
+                self.spread = spread_of(cx);
                 Some(Step::GracefulClose)
             }
             Phase::GracefulClose => {
@@ -63,7 +72,10 @@ impl Lifecycle {
                 if remains.listens && since >= TICK_HANDSHAKE.min(graceful_close) {
                     return Some(Step::StopListening);
                 }
-                let is_over = !remains.listens && !remains.emitters || since >= graceful_close;
+                // Clients have no graceful close of their own: they go with the emitters, or when all are told.
+                let is_telling = remains.clients && since < self.spread;
+                let have_gone = !remains.listens && !remains.emitters && !is_telling;
+                let is_over = have_gone || since >= self.spread + graceful_close;
                 is_over.then(|| {
                     cx.phase = Phase::Draining;
                     Step::CutOff
@@ -102,6 +114,13 @@ impl Lifecycle {
         };
         cx.now_ns >= *self.ends_ns.get_or_insert(last_ns)
     }
+}
+
+/// Who is told last has the time of the graceful close before draining ends.
+fn spread_of<I: Io>(cx: &Context<I>) -> Duration {
+    let left_ns = cx.shared.deadline_ns().saturating_sub(cx.now_ns);
+    let left = Duration::from_nanos(left_ns).saturating_sub(cx.config.graceful_close);
+    cx.live.farewell_spread.min(left)
 }
 
 /// No shard has anything left.

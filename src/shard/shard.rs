@@ -83,7 +83,7 @@ impl<I: Io> Shard<I> {
         let seed = instance ^ u64::from(index).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         Shard {
             accepts: Accepts::new(listeners),
-            intake: Intake::new(),
+            intake: Intake::new(seed.rotate_left(32)),
             links: Links::new(cx.engine.lanes_max(), address_most, cx.now_ns),
             clients: Clients::new(&cx.config, seed),
             egress: HttpEgress::new(!seed, instance),
@@ -267,6 +267,7 @@ impl<I: Io> Shard<I> {
         let cx = &mut self.cx;
         self.links.check_handshakes(cx);
         self.intake.look_at_unread(cx);
+        self.intake.look_at_ages(cx);
         self.clients.check_waits(cx);
         self.egress.check_waits(cx);
         if cx.now_ns < self.next_second_ns {
@@ -321,6 +322,10 @@ impl<I: Io> Shard<I> {
             };
             self.take_step(step);
         }
+        if self.cx.phase == Phase::GracefulClose {
+            self.intake.go_on_with_farewells(&mut self.cx);
+            self.clients.go_on_with_farewells(&mut self.cx);
+        }
         if self.cx.phase == Phase::Draining && !self.intake.remains() {
             self.links.ask_for_acks(&mut self.cx);
         }
@@ -344,9 +349,9 @@ impl<I: Io> Shard<I> {
                     // Closed a moment later: a request that was queued in this turn still names the socket.
                     self.accepts.cancel(cx, Kind::AcceptEmitter);
                 }
-                self.intake.half_close_all(cx);
+                self.intake.begin_farewells(cx, self.lifecycle.spread());
                 self.accepts.cancel(cx, Kind::AcceptHttp);
-                self.clients.dismiss_clients(cx);
+                self.clients.begin_farewells(cx, self.lifecycle.spread());
                 self.schedule_tick();
             }
             Step::StopListening => self.accepts.stop_listening(cx),

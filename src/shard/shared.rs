@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::admission::Admission;
 use super::names::Names;
@@ -97,7 +98,9 @@ pub struct HttpReport {
     pub requests: u64,
     /// Packets taken in.
     pub packets: u64,
-    /// Messages in them.
+    /// Of those: whose messages went their own ways.
+    pub divided: u64,
+    /// Messages in packets.
     pub messages: u64,
     /// Of those: with a level that is not known, taken as info.
     pub unknown_levels: u64,
@@ -111,6 +114,8 @@ pub struct HttpReport {
     pub refused: BTreeMap<&'static str, u64>,
     /// Requests that wait for the ACK of their packet.
     pub waiting: usize,
+    /// Connections asked to go because of their age.
+    pub farewells_at_age: u64,
     /// Bytes of requests that have not arrived whole, and of responses that are not sent.
     pub held_bytes: u64,
     /// Of them: of responses that were sent, and that clients have not acknowledged.
@@ -174,6 +179,10 @@ pub struct Live {
     pub protection: Protection,
     /// Of HTTP: only the time-outs are read from here.
     pub http: HttpConfig,
+    /// Age at which connections of emitters and clients are asked to go; zero: none.
+    pub max_connection_age: Duration,
+    /// Time over which they are asked to go at SIGTERM.
+    pub farewell_spread: Duration,
 }
 
 impl Shared {
@@ -183,6 +192,8 @@ impl Shared {
         let live = Live {
             protection: config.protection.clone(),
             http: config.http.clone(),
+            max_connection_age: config.max_connection_age,
+            farewell_spread: config.farewell_spread,
         };
         Shared {
             stop: AtomicU8::new(0),

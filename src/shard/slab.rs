@@ -178,6 +178,11 @@ impl<T> Slab<T> {
         self.used
     }
 
+    /// Places, used or not: the bound of [`Slab::slot_at`].
+    pub(super) fn places(&self) -> usize {
+        self.cells.len()
+    }
+
     /// Slots in use, lowest first.
     pub(super) fn slots(&self) -> Vec<Slot> {
         self.iter().map(|(slot, _)| slot).collect()

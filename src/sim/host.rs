@@ -29,6 +29,9 @@ pub(super) struct HostPlan {
     pub(super) latency_budget_us: u64,
     /// A turn that brings so many bytes is followed by the next at once.
     pub(super) busy_bytes: usize,
+    /// Age at which connections are asked to go, time over which they are at the end; 0: never, all at once.
+    pub(super) connection_age_ms: u64,
+    pub(super) farewell_spread_ms: u64,
 }
 
 impl HostPlan {
@@ -38,6 +41,12 @@ impl HostPlan {
             self.latency_budget_us = random.pick(&[500, 500, 5_000]);
             self.busy_bytes = random.pick(&[200, 200, 4_096, BUSY_BYTES]);
         }
+    }
+
+    /// In some runs connections are asked to go at an age, in some one after the other at the end.
+    pub(super) fn say_farewell(&mut self, random: &mut Random) {
+        self.connection_age_ms = random.pick(&[0, 0, 0, 20, 150, 1_000]);
+        self.farewell_spread_ms = random.pick(&[0, 0, 50, 700]);
     }
 
     /// What packets need: large frames, small buffers, and some of these beyond what one packet takes.
@@ -76,6 +85,8 @@ impl HostPlan {
             ack_timeout_ms: random.pick(&[1_500, 5_000, 30_000]),
             latency_budget_us: 0,
             busy_bytes: BUSY_BYTES,
+            connection_age_ms: 0,
+            farewell_spread_ms: 0,
         }
     }
 }

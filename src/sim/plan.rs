@@ -259,6 +259,7 @@ impl Plan {
             faults.extend((0..count).map(|_| Fault::draw_http(beside, parts, calm_ms)));
         }
         host.hold(&mut Random::stream(seed, 5));
+        host.say_farewell(&mut Random::stream(seed, 8));
         faults.sort_by_key(|fault| fault.at_ms);
         let ending = match random.range(0, 10) {
             0 => Ending::Now {

@@ -82,6 +82,8 @@ pub(super) fn config(plan: &Plan) -> Config {
         peer_timeout: Duration::from_nanos(PEER_TIMEOUT_NS),
         frame_timeout: Duration::from_secs(3600),
         connections_max: 1000,
+        max_connection_age: Duration::from_millis(host.connection_age_ms),
+        farewell_spread: Duration::from_millis(host.farewell_spread_ms),
         http: http_config(&plan.http),
         instance: plan.seed,
         ..Config::default()

@@ -17,19 +17,21 @@ use crate::config::HttpAnalyzer;
 use crate::protocol::WeightText;
 
 /// Settings that a distributor can take over without a restart.
-const LIVE: [&str; 15] = [
+const LIVE: [&str; 17] = [
     "admin_token_file",
     "allow_analyzers",
     "allow_emitters",
     "allow_http",
     "analyzer_token_file",
     "cors",
+    "farewell_spread",
     "http_analyzer",
     "http_hosts",
     "http_idle_timeout",
     "http_request_timeout",
     "http_timeout",
     "log_level",
+    "max_connection_age",
     "rate_limit",
     "slow_start",
     "trusted_proxies",

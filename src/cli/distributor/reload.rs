@@ -143,6 +143,8 @@ impl Reload {
         live.http.request_timeout = config.http.request_timeout;
         live.http.idle_timeout = config.http.idle_timeout;
         live.http.push_timeout = config.http.push_timeout;
+        live.max_connection_age = config.max_connection_age;
+        live.farewell_spread = config.farewell_spread;
         // A limit that is counted from the start of each connection stays as it was.
         live.protection.connections_per_address_max =
             state.started.config.protection.connections_per_address_max;

@@ -29,7 +29,7 @@ const SECOND_NS: f64 = 1e9;
 
 /// Numbers of every shard.
 #[rustfmt::skip]
-const SHARD: [OfShard; 46] = [
+const SHARD: [OfShard; 50] = [
     ("weir_shard_turns_total", Kind::Counter, "Turns of the event loop.", |r| r.pace.turns as f64),
     ("weir_shard_busy_seconds_total", Kind::Counter, "Time spent in turns, waits left out.", |r| r.pace.busy_ns as f64 / SECOND_NS),
     ("weir_shard_longest_turn_seconds", Kind::Gauge, "Longest turn since the start.", |r| r.pace.longest_ns as f64 / SECOND_NS),
@@ -54,6 +54,8 @@ const SHARD: [OfShard; 46] = [
     ("weir_shard_kernel_entries_total", Kind::Counter, "Kernel entries of the data ring.", |r| r.counters.enters as f64),
     ("weir_shard_emitters", Kind::Gauge, "Emitters connected.", |r| r.emitters as f64),
     ("weir_shard_emitters_accepted_total", Kind::Counter, "Emitter connections accepted.", |r| r.counters.emitters_accepted as f64),
+    ("weir_shard_farewells_total", Kind::Counter, "Emitter connections that were asked to finish and close.", |r| r.counters.farewells as f64),
+    ("weir_shard_farewells_at_age_total", Kind::Counter, "Of them: because of --max-connection-age.", |r| r.counters.farewells_at_age as f64),
     ("weir_shard_links", Kind::Gauge, "Analyzer connections.", |r| r.links as f64),
     ("weir_shard_links_up_total", Kind::Counter, "Analyzer links that came up.", |r| r.counters.links_up as f64),
     ("weir_shard_links_down_total", Kind::Counter, "Analyzer links that went down.", |r| r.counters.links_down as f64),
@@ -65,9 +67,11 @@ const SHARD: [OfShard; 46] = [
     ("weir_shard_share_bound_messages", Kind::Gauge, "Shares are within this many messages of exact while a table is in force.", |r| 2.0 * r.share_bound),
     ("weir_http_connections", Kind::Gauge, "HTTP clients connected.", |r| r.http.connections as f64),
     ("weir_http_connections_accepted_total", Kind::Counter, "HTTP connections accepted.", |r| r.http.accepted as f64),
+    ("weir_http_farewells_at_age_total", Kind::Counter, "HTTP connections asked to go because of --max-connection-age.", |r| r.http.farewells_at_age as f64),
     ("weir_http_requests_total", Kind::Counter, "Whole HTTP requests read.", |r| r.http.requests as f64),
     ("weir_http_packets_total", Kind::Counter, "Packets taken in over HTTP.", |r| r.http.packets as f64),
-    ("weir_http_messages_total", Kind::Counter, "Messages in them.", |r| r.http.messages as f64),
+    ("weir_http_divided_packets_total", Kind::Counter, "Of them: whose messages went their own ways (split).", |r| r.http.divided as f64),
+    ("weir_http_messages_total", Kind::Counter, "Messages in packets taken in over HTTP.", |r| r.http.messages as f64),
     ("weir_http_unknown_levels_total", Kind::Counter, "Messages over HTTP with a level that is not known, taken as info.", |r| r.http.unknown_levels as f64),
     ("weir_http_surrogates_repaired_total", Kind::Counter, "Lone surrogates in packets that were replaced by U+FFFD.", |r| r.http.surrogates_repaired as f64),
     ("weir_http_states_left_out_total", Kind::Counter, "States of event streams left out for clients that had not taken the one before.", |r| r.http.states_left_out as f64),

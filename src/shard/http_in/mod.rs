@@ -25,12 +25,13 @@
 //! requests.rs  what is asked; callers.rs: by whom               replies.rs  answers that came later
 //! preferences.rs  what its answer shall be                      close.rs    receive less, send, end
 //! pressure.rs  what is held; unread.rs: of it in the kernel     rate.rs     what is said of a rate
-//! waits.rs     what takes too long
+//! waits.rs     what takes too long                              farewell.rs  who is asked to go, and when
 //! ```
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use crate::farewell::{Age, Ages, Spread};
 use crate::hops;
 use crate::port::Io;
 use crate::shared::HttpReport;
@@ -46,6 +47,7 @@ use weir_http::{DATE_BYTES, TIMESTAMP_BYTES, UUID_BYTES};
 mod answer;
 mod callers;
 mod close;
+mod farewell;
 mod preferences;
 mod pressure;
 mod rate;
@@ -139,6 +141,9 @@ struct Client<S> {
     pumped: bool,
     /// When the request in hand began, or the connection became idle.
     since_ns: u64,
+    age: Age,
+    /// It is to go: its next answer is its last.
+    is_dismissed: bool,
     /// Its part of [`Clients::held_bytes`].
     counted: usize,
 }
@@ -187,6 +192,9 @@ pub(super) struct Clients<I: Io> {
     body: Vec<u8>,
     /// What this distributor calls itself in `Via`.
     pseudonym: String,
+    ages: Ages,
+    /// Farewells at SIGTERM that are not all said.
+    spread: Option<Spread>,
 }
 
 impl<I: Io> Clients<I> {
@@ -219,6 +227,8 @@ impl<I: Io> Clients<I> {
             asked_ns: 0,
             body: Vec::new(),
             pseudonym: hops::pseudonym(config.instance),
+            ages: Ages::new(!seed.rotate_left(32)),
+            spread: None,
         }
     }
 

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use super::answer::PacketAnswer;
 use super::preferences::{shown, Preferences};
 use super::{AckWait, Clients, Stage};
-use crate::context::{Context, Phase};
+use crate::context::Context;
 use crate::operator::Question;
 use crate::port::Io;
 use crate::slab::{token, Kind, Slot};
@@ -59,11 +59,10 @@ impl<I: Io> Clients<I> {
     pub(super) fn on_request(&mut self, cx: &mut Context<I>, slot: Slot, request: &Request) {
         self.report.requests += 1;
         self.asked_ns = cx.now_ns;
-        let is_running = cx.phase == Phase::Running;
         let Some(client) = self.table.get_mut(slot) else {
             return;
         };
-        client.keep_alive = request.keep_alive && is_running;
+        client.keep_alive = request.keep_alive && !client.is_dismissed;
         client.http10 = request.http10;
         client.is_head = request.method == "HEAD";
         client.is_stranger = false;
@@ -124,7 +123,8 @@ impl<I: Io> Clients<I> {
         let next_ticket = self.tickets_counted + 1;
         let wants_ack = preferences.waits;
         let ticket = wants_ack.then_some(next_ticket);
-        let taken = match preferences.divides(request) {
+        let divides = preferences.divides(request);
+        let taken = match divides {
             true => cx.engine.ingest_divided(&mut unit, ticket),
             false => cx.engine.ingest_unit(&mut unit, ticket),
         };
@@ -133,6 +133,7 @@ impl<I: Io> Clients<I> {
             return;
         }
         self.report.packets += 1;
+        self.report.divided += u64::from(divides);
         self.report.messages += u64::from(messages);
         if surrogates > 0 || packet.unknown_levels().is_some() {
             self.warn_of(slot, &packet, surrogates);

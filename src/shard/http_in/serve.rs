@@ -51,6 +51,8 @@ impl<I: Io> Clients<I> {
             ended: false,
             pumped: false,
             since_ns: cx.awake_ns,
+            age: self.ages.begin(cx.awake_ns),
+            is_dismissed: false,
             counted: 0,
         });
         self.receive_from_client(cx, slot);

@@ -1,5 +1,7 @@
 //! HTTP clients alone.
 
+use std::time::Duration;
+
 use super::*;
 use crate::context::{Context, Phase};
 use crate::port::Completion;
@@ -100,7 +102,7 @@ fn a_question_waits_for_its_reply_and_what_comes_behind_it_waits_as_well() {
 fn the_farewell_closes_idle_clients_and_lets_nobody_in() {
     let (mut rig, slot) = rig();
     rig.cx.phase = Phase::GracefulClose;
-    rig.clients.dismiss_clients(&mut rig.cx);
+    rig.clients.begin_farewells(&mut rig.cx, Duration::ZERO);
     let asked = rig.cx.io.take_asked();
     assert!(asked.contains(&Asked::Shutdown(5)), "{asked:?}");
     let token = token(Kind::HttpReceive, slot);

@@ -1,7 +1,7 @@
-//! HTTP clients that take too long, and their graceful close.
+//! HTTP clients that take too long.
 //!
 //! ```text
-//! Ready      nothing, for the idle time-out              closed
+//! Ready      nothing, for the idle time-out              closed; QUIET, when its age is over
 //!            part of a head or of a body, see --http-request-timeout    408
 //! Ack        request time-out                            504: not ACKed yet; 202 if that was asked for
 //! Control    request time-out                            503
@@ -20,6 +20,10 @@ use weir_protocol::text::Time;
 
 /// How long a client has to close after its last answer. What it sends meanwhile is thrown away.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// A client that is asked to go because of its age, and says nothing for so long, is between two requests: closing
+/// does not cross one that is on its way.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// What has taken too long.
 #[derive(Clone, Copy)]
@@ -59,7 +63,8 @@ impl Timeouts {
             Stage::Ready if client.reader.in_body() => (self.request, Late::Request),
             Stage::Ready if !client.reader.is_idle() => (self.head, Late::Request),
             Stage::Ready if client.input.is_empty() && client.has_sent_all() => {
-                (self.idle, Late::Idle)
+                let most = if client.is_dismissed { QUIET } else { self.idle };
+                (self.idle.min(most), Late::Idle)
             }
             Stage::Ack(_) => (self.request, Late::Ack),
             Stage::Control { streams: false } => (self.request, Late::Control),
@@ -76,6 +81,7 @@ impl<I: Io> Clients<I> {
     /// Requests that take too long, connections that say nothing, answers that nobody reads.
     pub(crate) fn check_waits(&mut self, cx: &mut Context<I>) {
         self.look_at_all_answers(cx);
+        self.look_at_ages(cx);
         let http = &cx.live.http;
         let request = http.request_timeout;
         let timeouts = Timeouts {
@@ -144,36 +150,5 @@ impl<I: Io> Clients<I> {
             }
         }
         self.after_serving(cx, slot);
-    }
-
-    /// The graceful close: idle clients are closed, the others after the answer that they wait for.
-    pub(crate) fn dismiss_clients(&mut self, cx: &mut Context<I>) {
-        for slot in self.table.slots() {
-            let Some(client) = self.table.get_mut(slot) else {
-                continue;
-            };
-            client.keep_alive = false;
-            let is_idle = client.reader.is_idle() && client.input.is_empty();
-            match client.stage {
-                Stage::Ready if is_idle && client.has_sent_all() => self.hang_up(cx, slot),
-                Stage::Ready if is_idle => client.stage = Stage::Closing,
-                Stage::Control { streams: true } => client.stage = Stage::Closing,
-                _ => {}
-            }
-            self.after_serving(cx, slot);
-        }
-    }
-
-    /// The graceful close is over: requests that have not arrived whole were never answered.
-    pub(crate) fn cut_off_clients(&mut self, cx: &mut Context<I>) {
-        for slot in self.table.slots() {
-            let Some(client) = self.table.get_mut(slot) else {
-                continue;
-            };
-            if client.stage == Stage::Ready {
-                client.stage = Stage::Closing;
-            }
-            self.after_serving(cx, slot);
-        }
     }
 }

@@ -1,6 +1,6 @@
 //! Accepts emitters, receives from them, offers what came to the engine.
 
-use std::net::{IpAddr, Shutdown};
+use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
 use super::{Emitter, Intake, PendingChunk};
@@ -55,6 +55,8 @@ impl<I: Io> Intake<I> {
             has_place: true,
             is_broken: false,
             heard_ns: cx.now_ns,
+            age: self.ages.begin(cx.awake_ns),
+            is_dismissed: false,
         };
         self.placed += 1;
         let slot = self.table.insert(emitter);
@@ -62,7 +64,7 @@ impl<I: Io> Intake<I> {
         cx.engine.counters.emitters_accepted += 1;
         self.receive_from(cx, slot);
         if cx.phase == Phase::GracefulClose {
-            self.half_close(cx, slot);
+            self.bid_farewell(cx, slot);
         }
     }
 
@@ -97,21 +99,6 @@ impl<I: Io> Intake<I> {
             }
         }
         Some(Some(peer))
-    }
-
-    /// Asks an emitter to finish and close; what it sends until then is read.
-    fn half_close(&mut self, cx: &mut Context<I>, slot: Slot) {
-        let emitter = self.table.get(slot);
-        if let Some(socket) = emitter.and_then(|emitter| emitter.socket.as_ref()) {
-            cx.io.shutdown(socket, Shutdown::Write);
-        }
-    }
-
-    /// All of them are asked to finish.
-    pub(crate) fn half_close_all(&mut self, cx: &mut Context<I>) {
-        for slot in self.table.slots() {
-            self.half_close(cx, slot);
-        }
     }
 
     fn receive_from(&mut self, cx: &mut Context<I>, slot: Slot) {

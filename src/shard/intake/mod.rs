@@ -5,7 +5,7 @@
 //!                       `-> stalled: pending, in order; memory stays
 //!
 //! emitters.rs  accept, receive, offer, resume      close.rs  places, rejects, ends
-//! unread.rs    who is late, who is gone while nobody takes messages
+//! farewell.rs  who is asked to go, and when        unread.rs     who is late, who is gone while nobody takes messages
 //! ```
 //!
 //! Backpressure needs no cancelling: while chunks are pending their memory does not go back to the
@@ -15,11 +15,13 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
+use crate::farewell::{Age, Ages, Spread};
 use crate::port::{Chunk, Io};
 use crate::slab::{token, Kind, Slab, Slot};
 
 mod close;
 mod emitters;
+mod farewell;
 #[cfg(test)]
 mod tests;
 mod unread;
@@ -46,6 +48,9 @@ struct Emitter<S> {
     is_broken: bool,
     /// When it last sent something, or came.
     heard_ns: u64,
+    age: Age,
+    /// It has been asked to go.
+    is_dismissed: bool,
 }
 
 /// Bytes that the engine could not take yet.
@@ -68,10 +73,16 @@ pub(super) struct Intake<I: Io> {
     stalled_since_ns: Option<u64>,
     /// The time by which frames are judged: it stands still also while emitters are not read from.
     frames_ns: u64,
+    ages: Ages,
+    /// The place whose age is looked at next.
+    next_age: usize,
+    /// Farewells at SIGTERM that are not all said.
+    spread: Option<Spread>,
 }
 
 impl<I: Io> Intake<I> {
-    pub(super) fn new() -> Intake<I> {
+    /// For the emitters of one shard; `seed` makes their ages differ from all others'.
+    pub(super) fn new(seed: u64) -> Intake<I> {
         Intake {
             table: Slab::new(),
             pending: VecDeque::new(),
@@ -80,6 +91,9 @@ impl<I: Io> Intake<I> {
             placed: 0,
             stalled_since_ns: None,
             frames_ns: 0,
+            ages: Ages::new(seed),
+            next_age: 0,
+            spread: None,
         }
     }
 

@@ -18,7 +18,7 @@ struct Rig {
 fn rig() -> (Rig, Slot) {
     let mut rig = Rig {
         cx: context(1, 64),
-        intake: Intake::new(),
+        intake: Intake::new(1),
     };
     rig.intake.add(&mut rig.cx, 5);
     assert_eq!(rig.cx.io.take_asked(), [Asked::Receive(5)]);

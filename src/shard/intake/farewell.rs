@@ -1,0 +1,77 @@
+//! Emitters that are asked to go: at their age, and at SIGTERM.
+//!
+//! What they send after that is read: at their age without a limit, at SIGTERM until the graceful close is over.
+
+use std::net::Shutdown;
+use std::time::Duration;
+
+use super::Intake;
+use crate::context::Context;
+use crate::farewell::Spread;
+use crate::port::Io;
+use crate::slab::Slot;
+
+/// Connections whose age is looked at in one housekeeping, at least; of more a tenth, so that each is looked at
+/// once a second.
+const LOOKS: usize = 1024;
+const LOOKS_PART: usize = 10;
+
+impl<I: Io> Intake<I> {
+    /// Asks an emitter to finish and close, once; what it sends until then is read.
+    pub(super) fn bid_farewell(&mut self, cx: &mut Context<I>, slot: Slot) {
+        let Some(emitter) = self.table.get_mut(slot) else {
+            return;
+        };
+        if let Some(socket) = emitter.socket.as_ref().filter(|_| !emitter.is_dismissed) {
+            cx.io.shutdown(socket, Shutdown::Write);
+            emitter.is_dismissed = true;
+            cx.engine.counters.farewells += 1;
+        }
+    }
+
+    /// All of them are asked to go, evenly over a time.
+    pub(crate) fn begin_farewells(&mut self, cx: &mut Context<I>, time: Duration) {
+        self.spread = Some(Spread::new(self.table.len(), time, cx.awake_ns));
+        self.go_on_with_farewells(cx);
+    }
+
+    /// Those whose turn it is.
+    pub(crate) fn go_on_with_farewells(&mut self, cx: &mut Context<I>) {
+        let Some(mut spread) = self.spread.take() else {
+            return;
+        };
+        while spread.place < self.table.places() {
+            if let Some(slot) = self.table.slot_at(spread.place) {
+                if !spread.takes_one(cx.awake_ns) {
+                    self.spread = Some(spread);
+                    return;
+                }
+                self.bid_farewell(cx, slot);
+            }
+            spread.place += 1;
+        }
+    }
+
+    /// Those that are as old as they may become are asked to go.
+    pub(crate) fn look_at_ages(&mut self, cx: &mut Context<I>) {
+        let limit = cx.live.max_connection_age;
+        let places = self.table.places();
+        if limit.is_zero() || places == 0 {
+            return;
+        }
+        for _ in 0..(places / LOOKS_PART).max(LOOKS).min(places) {
+            self.next_age = (self.next_age + 1) % places;
+            let Some(slot) = self.table.slot_at(self.next_age) else {
+                continue;
+            };
+            let emitter = self.table.get(slot);
+            let is_over = emitter.is_some_and(|emitter| {
+                !emitter.is_dismissed && emitter.age.is_over(limit, cx.awake_ns)
+            });
+            if is_over {
+                cx.engine.counters.farewells_at_age += 1;
+                self.bid_farewell(cx, slot);
+            }
+        }
+    }
+}
