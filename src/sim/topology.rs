@@ -330,6 +330,8 @@ impl Distributor {
             ack_timeout_ms: (self.ack_timeout * 1e3) as u64, // at most an hour
             latency_budget_us: 0,
             busy_bytes: BUSY_BYTES,
+            connection_age_ms: 0,
+            farewell_spread_ms: 0,
         })
     }
 }

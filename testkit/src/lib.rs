@@ -7,6 +7,7 @@
 //! wait, scratch, socket    patience, folders, connections
 //! process, distributor     children: started on free ports, waited for by their log, ended by their own id
 //! emitter, analyzer        peers of all dialects with numbered messages; checks: what became of them
+//! forwarder                a balancer of connections between them
 //! frame_sink, http, site   peers with text, HTTP clients and analyzers, a distributor with an admin socket
 //! rig                      emitters, kernel and analyzers around an engine without I/O
 //! ```
@@ -18,6 +19,7 @@ pub mod checks;
 pub mod decode;
 pub mod distributor;
 pub mod emitter;
+pub mod forwarder;
 pub mod frame_sink;
 pub mod http;
 pub mod numbered;
@@ -36,6 +38,7 @@ pub use analyzer::{Acks, Analyzer, Options};
 pub use checks::{assert_exactly_once, assert_none_missing, until_read};
 pub use distributor::{Distributor, Ended};
 pub use emitter::Emitter;
+pub use forwarder::Forwarder;
 pub use frame_sink::FrameSink;
 pub use process::Program;
 pub use random::Random;

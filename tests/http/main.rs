@@ -12,3 +12,4 @@ mod packets;
 mod refusals;
 mod rig;
 mod senders;
+mod split;
