@@ -423,8 +423,8 @@ impl Config {
         if spread.is_zero() || spread + close <= drain {
             return Ok(());
         }
-        let [shown, close, drain, most] = [spread, close, drain, drain.saturating_sub(close)]
-            .map(values::show_duration);
+        let [shown, close, drain, most] =
+            [spread, close, drain, drain.saturating_sub(close)].map(values::show_duration);
         Err(format!(
             "--farewell-spread {shown}: with --graceful-close {close} it does not fit into --drain-timeout {drain}; allowed: at most {most}, or a longer --drain-timeout"
         ))

@@ -151,7 +151,10 @@ impl<M: Memory> Engine<M> {
                 continue;
             }
             scratch.clear();
-            unit.write_part(|message| routes.leaves.get(message) == Some(&leaf), &mut scratch);
+            unit.write_part(
+                |message| routes.leaves.get(message) == Some(&leaf),
+                &mut scratch,
+            );
             bytes += scratch.len();
             let lane = &mut self.lanes[leaf as usize].lane;
             lane.append_unit(&mut self.memory, &mut self.pool, &scratch, count, None);

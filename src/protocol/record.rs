@@ -238,7 +238,7 @@ pub fn part_id<const N: usize>(packet_id: &[u8; N], first: usize) -> [u8; N] {
     let text = std::str::from_utf8(&id[at..]).unwrap_or_default();
     let digits = u32::from_str_radix(text, 16).unwrap_or_default();
     let low = u32::try_from(first & 0xffff_ffff).unwrap_or_default(); // any bits do
-    // Odd, so that no two numbers become one; and no number but the last becomes 0.
+                                                                      // Odd, so that no two numbers become one; and no number but the last becomes 0.
     let mixed = digits ^ low.wrapping_add(1).wrapping_mul(0xc2b2_ae35);
     let text = format!("{mixed:08x}");
     id[at..].copy_from_slice(&text.as_bytes()[text.len() - (N - at)..]);

@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 /// A connection's age limit is so many thousandths of the setting, at least and at most.
-const PERMILLE: std::ops::RangeInclusive<u64> = 900..=1100;
+const PERMILLE: std::ops::RangeInclusive<u16> = 900..=1100;
 
 /// Gives connections their ages.
 pub(super) struct Ages {
@@ -22,7 +22,7 @@ pub(super) struct Ages {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Age {
     since_ns: u64,
-    permille: u64,
+    permille: u16,
 }
 
 impl Ages {
@@ -35,7 +35,7 @@ impl Ages {
         let choices = PERMILLE.end() - PERMILLE.start() + 1;
         Age {
             since_ns: now_ns,
-            permille: PERMILLE.start() + self.next() % choices,
+            permille: PERMILLE.start() + (self.next() % u64::from(choices)) as u16, // below `choices`
         }
     }
 

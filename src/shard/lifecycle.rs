@@ -182,4 +182,43 @@ mod tests {
         assert_eq!(life.advance(&mut cx, remains), None);
         assert!(life.is_over(&cx), "nothing was left");
     }
+
+    #[test]
+    fn a_spread_puts_the_cut_off_behind_the_last_farewell_and_not_beyond_the_deadline() {
+        for (deadline_s, spread_s) in [(u64::MAX, 5), (60, 5), (4, 3), (0, 0)] {
+            let mut cx = context(1, 64);
+            cx.live = std::sync::Arc::new(crate::shared::Live {
+                farewell_spread: Duration::from_secs(5),
+                ..(*cx.live).clone()
+            });
+            let close = cx.config.graceful_close;
+            assert_eq!(close, Duration::from_secs(1));
+            let deadline_ns = cx
+                .now_ns
+                .saturating_add(deadline_s.saturating_mul(1_000_000_000));
+            cx.shared.ask(crate::shared::Stop::Drain, deadline_ns);
+            let mut life = Lifecycle::default();
+            let remains = Remains {
+                clients: true,
+                ..Remains::default()
+            };
+            assert_eq!(life.advance(&mut cx, remains), Some(Step::GracefulClose));
+            assert_eq!(life.spread(), Duration::from_secs(spread_s), "{deadline_s}");
+            let emitters = Remains {
+                emitters: true,
+                ..remains
+            };
+            cx.awake_ns += (life.spread() + close).as_nanos() as u64 - 1;
+            assert_eq!(
+                life.advance(&mut cx, emitters),
+                None,
+                "the last has its time"
+            );
+            assert_eq!(
+                life.advance(&mut cx, remains),
+                Some(Step::CutOff),
+                "all are told"
+            );
+        }
+    }
 }

@@ -132,7 +132,10 @@ fn a_wait_for_an_ack_ends() {
     sink.set_acks(false);
     let mut client = Client::connect(rig.http);
     let body = packet("w", 0..2);
-    for (target, prefer) in [("/logs?wait=acked", ""), ("/logs", "Prefer: wait=acked\r\n")] {
+    for (target, prefer) in [
+        ("/logs?wait=acked", ""),
+        ("/logs", "Prefer: wait=acked\r\n"),
+    ] {
         let answer = client.post(target, &format!("{JSON}{prefer}"), &body);
         assert_eq!(answer.status, 504, "{answer:?}");
         assert!(!answer.head.contains("Preference-Applied"), "{answer:?}");
@@ -142,8 +145,9 @@ fn a_wait_for_an_ack_ends() {
         let detail = said["detail"].as_str().expect("a text");
         let id = said["packetId"].as_str().expect("a text");
         assert!(
-            detail.starts_with(&format!("2 of 2 messages of packet {id} are not ACKed within 300ms"))
-                && detail.contains("will still be delivered")
+            detail.starts_with(&format!(
+                "2 of 2 messages of packet {id} are not ACKed within 300ms"
+            )) && detail.contains("will still be delivered")
                 && detail.contains("a retry makes duplicates"),
             "{detail}"
         );

@@ -119,7 +119,10 @@ fn a_query_that_is_not_known_is_refused() {
         ),
         ("/logs?wait=acked&wait=queued", "twice"),
         ("/logs?wait=%zz", "percent"),
-        ("/logs?split=yes", "query split=\\\"yes\\\": allowed: true, false"),
+        (
+            "/logs?split=yes",
+            "query split=\\\"yes\\\": allowed: true, false",
+        ),
         ("/logs?split=true&split=true", "query split is there twice"),
     ] {
         let answer = client.post(target, JSON, ONE);

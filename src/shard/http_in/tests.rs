@@ -112,3 +112,40 @@ fn the_farewell_closes_idle_clients_and_lets_nobody_in() {
     rig.clients.add(&mut rig.cx, 6);
     assert!(!rig.clients.remain());
 }
+
+#[test]
+fn at_its_age_a_client_gets_one_more_answer_or_is_closed_when_it_is_quiet() {
+    let (mut rig, slot) = rig();
+    let mut live = (*rig.cx.live).clone();
+    live.max_connection_age = Duration::from_secs(10);
+    rig.cx.live = std::sync::Arc::new(live);
+    rig.clients.add(&mut rig.cx, 6);
+    let quiet = rig.clients.table.slots()[1];
+    rig.cx.awake_ns += 8 * 1_000_000_000;
+    assert_eq!(rig.asks(slot, &post("{")), ["400"]);
+    rig.sent(slot);
+    rig.asks(quiet, &post("{"));
+    rig.sent(quiet);
+    rig.clients.look_at_ages(&mut rig.cx);
+    assert_eq!(rig.clients.report(0).farewells_at_age, 0);
+    rig.cx.awake_ns += 4 * 1_000_000_000;
+    rig.clients.look_at_ages(&mut rig.cx);
+    rig.clients.look_at_ages(&mut rig.cx);
+    assert_eq!(rig.clients.report(0).farewells_at_age, 2);
+    rig.cx.io.take_asked();
+    let token = token(Kind::HttpReceive, slot);
+    let completion = receives(token, &post("{"), &mut rig.cx.io);
+    rig.clients.on_receive(&mut rig.cx, slot, completion);
+    rig.clients.send_answers(&mut rig.cx);
+    let asked = rig.cx.io.take_asked();
+    let [Asked::SendBytes(5, bytes)] = &asked[..] else {
+        panic!("{asked:?}");
+    };
+    let text = String::from_utf8_lossy(bytes);
+    assert!(text.contains("\r\nConnection: close\r\n"), "{text}");
+    // The other has said nothing for 4 s.
+    rig.clients.check_waits(&mut rig.cx);
+    let asked = rig.cx.io.take_asked();
+    assert!(asked.contains(&Asked::Shutdown(6)), "{asked:?}");
+    assert!(!asked.contains(&Asked::Shutdown(5)), "{asked:?}");
+}

@@ -63,7 +63,11 @@ impl Timeouts {
             Stage::Ready if client.reader.in_body() => (self.request, Late::Request),
             Stage::Ready if !client.reader.is_idle() => (self.head, Late::Request),
             Stage::Ready if client.input.is_empty() && client.has_sent_all() => {
-                let most = if client.is_dismissed { QUIET } else { self.idle };
+                let most = if client.is_dismissed {
+                    QUIET
+                } else {
+                    self.idle
+                };
                 (self.idle.min(most), Late::Idle)
             }
             Stage::Ack(_) => (self.request, Late::Ack),

@@ -1,5 +1,8 @@
 //! Emitters alone: what they send reaches the engine, or waits in order.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use super::*;
 use crate::context::{Context, Phase};
 use crate::port::Completion;
@@ -8,6 +11,7 @@ use weir_engine::{Entry, LinkEpoch, Reach, Reason, Roster, Sink, Window};
 
 /// A frame of severity 3 with one byte of payload.
 const FRAME: [u8; 6] = [0, 0, 0, 6, 3, b'x'];
+const SECOND_NS: u64 = 1_000_000_000;
 
 struct Rig {
     cx: Context<FakeIo>,
@@ -139,4 +143,73 @@ fn who_comes_during_the_farewell_is_told_to_go_and_later_nobody_comes() {
     rig.cx.phase = Phase::Draining;
     rig.intake.add(&mut rig.cx, 7);
     assert_eq!(rig.intake.connected(), 2);
+}
+
+fn with_age(cx: &mut Context<FakeIo>, seconds: u64) {
+    let mut live = (*cx.live).clone();
+    live.max_connection_age = Duration::from_secs(seconds);
+    cx.live = Arc::new(live);
+}
+
+#[test]
+fn at_its_age_an_emitter_is_asked_to_go_once_and_is_read_on() {
+    let (mut rig, slot) = rig();
+    rig.route();
+    rig.cx.awake_ns += 3600 * SECOND_NS;
+    rig.intake.look_at_ages(&mut rig.cx);
+    assert_eq!(rig.cx.io.take_asked(), [], "ages are off");
+    with_age(&mut rig.cx, 4001);
+    rig.intake.look_at_ages(&mut rig.cx);
+    assert_eq!(rig.cx.io.take_asked(), [], "it is younger");
+    rig.cx.awake_ns += 801 * SECOND_NS;
+    rig.intake.look_at_ages(&mut rig.cx);
+    rig.intake.look_at_ages(&mut rig.cx);
+    assert_eq!(rig.cx.io.take_asked(), [Asked::Shutdown(5)]);
+    let counters = &rig.cx.engine.counters;
+    assert_eq!((counters.farewells, counters.farewells_at_age), (1, 1));
+    rig.receives(slot, &FRAME);
+    assert_eq!((rig.received(), rig.intake.connected()), (1, 1), "read on");
+    rig.intake.begin_farewells(&mut rig.cx, Duration::ZERO);
+    assert_eq!(rig.cx.engine.counters.farewells, 1, "it has been asked");
+}
+
+#[test]
+fn of_a_crowd_each_is_looked_at_within_ten_looks() {
+    let (mut rig, _) = rig();
+    rig.cx.config = Arc::new(weir_config::Config {
+        connections_max: 20_000,
+        ..(*rig.cx.config).clone()
+    });
+    for socket in 1..15_000 {
+        rig.intake.add(&mut rig.cx, socket + 10);
+    }
+    with_age(&mut rig.cx, 1);
+    rig.cx.awake_ns += 2 * SECOND_NS;
+    let mut asked = Vec::new();
+    for _ in 0..10 {
+        let before = rig.cx.engine.counters.farewells;
+        rig.intake.look_at_ages(&mut rig.cx);
+        asked.push(rig.cx.engine.counters.farewells - before);
+    }
+    assert_eq!(asked, [1500; 10]);
+}
+
+#[test]
+fn farewells_go_round_evenly() {
+    let (mut rig, _) = rig();
+    for socket in 1..10 {
+        rig.intake.add(&mut rig.cx, socket + 10);
+    }
+    rig.cx.phase = Phase::GracefulClose;
+    rig.cx.io.take_asked();
+    let time = Duration::from_secs(1);
+    rig.intake.begin_farewells(&mut rig.cx, time);
+    let mut asked = Vec::new();
+    for _ in 0..11 {
+        asked.push(rig.cx.io.take_asked().len());
+        rig.cx.awake_ns += SECOND_NS / 10;
+        rig.intake.go_on_with_farewells(&mut rig.cx);
+    }
+    assert_eq!(asked, [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0]);
+    assert_eq!(rig.cx.engine.counters.farewells, 10);
 }

