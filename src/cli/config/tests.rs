@@ -29,6 +29,8 @@ fn another(setting: &Setting, token_file: &Path) -> String {
     match setting.kind {
         Kind::Bytes => values::show_bytes(2 * values::bytes(&text).expect("a default")),
         Kind::Time => match values::duration(&text).expect("a default") {
+            // Never, or a second at least.
+            _ if setting.id() == "max_connection_age" => "1s".into(),
             time if time.is_zero() => "1ms".into(),
             time => values::show_duration(2 * time),
         },
