@@ -1,0 +1,83 @@
+"""Six sets of values, and wrong ones with the path that has to be named."""
+
+CONFIG = """[memory]
+arena = "128MiB"
+
+[delivery]
+on_slow = "wait"
+
+[[http_analyzers]]
+id = "archive"
+endpoint = "http://archive.logs.svc:4001"
+weight = 0.2
+"""
+
+SETS = {
+    "defaults": {},
+    "demo on a laptop": {
+        "replicas": 1,
+        "seccomp": {"type": "unconfined"},
+        "demo": {"enabled": True},
+    },
+    "autoscaled": {
+        "autoscaling": {"enabled": True, "minReplicas": 2, "maxReplicas": 6, "cpuPercent": 50},
+        "resources": {"requests": {"cpu": "4", "memory": "1Gi"}, "limits": {"cpu": "4", "memory": "1Gi"}},
+    },
+    "observed": {
+        "serviceMonitor": {"enabled": True, "rules": True, "labels": {"release": "prometheus"}},
+        "service": {"type": "LoadBalancer", "annotations": {"example.org/internal": "true"}},
+        "seccomp": {"type": "runtimeDefault"},
+        "networkPolicy": {"enabled": False},
+    },
+    "profiles by a DaemonSet": {
+        "seccomp": {"profile": "weir-strict.json", "installer": {"enabled": True, "namespace": "kube-system"}},
+        "podDisruptionBudget": {"maxUnavailable": "25%"},
+        "fullnameOverride": "divider",
+    },
+    "everything": {
+        "image": {
+            "repository": "registry.example.org/logs/weir", "digest": "sha256:" + "0" * 64,
+            "pullPolicy": "Always", "pullSecrets": ["registry"],
+        },
+        "replicas": 5,
+        "config": CONFIG,
+        "listen": "[::]",
+        "extraEnv": [{"name": "RUST_LOG", "value": "debug"}],
+        "extraArgs": ["--on-slow=wait"],
+        "stop": {"preStopSleepSeconds": 10, "drainSeconds": 60, "gracePeriodSeconds": 90},
+        "resources": {"requests": {"cpu": 8, "memory": "2Gi"}, "limits": {"cpu": 8, "memory": "2Gi"}},
+        "runAsUser": 4711,
+        "networkPolicy": {
+            "emitters": [{"ipBlock": {"cidr": "10.20.0.0/16"}}],
+            "http": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}],
+        },
+        "podAnnotations": {"example.org/owner": "logs"},
+        "podLabels": {"team": "logs"},
+        "nodeSelector": {"kubernetes.io/os": "linux"},
+        "tolerations": [{"key": "dedicated", "operator": "Equal", "value": "logs", "effect": "NoSchedule"}],
+        "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+            {"matchExpressions": [{"key": "kubernetes.io/arch", "operator": "In", "values": ["amd64"]}]}]}}},
+        "priorityClassName": "high",
+        "demo": {"enabled": True, "emitter": {"replicas": 2}},
+    },
+}
+
+# Values, and what the refusal has to name.
+WRONG = [
+    ({"replicas": "three"}, "/replicas"),
+    ({"replicas": -1}, "/replicas"),
+    ({"replica": 3}, "replica"),
+    ({"seccomp": {"type": "none"}}, "/seccomp/type"),
+    ({"seccomp": {"installer": {"hostPath": "var/lib"}}}, "/seccomp/installer/hostPath"),
+    ({"stop": {"drainSeconds": 0}}, "/stop/drainSeconds"),
+    ({"stop": {"gracePeriodSeconds": 40}}, "stop.gracePeriodSeconds"),
+    ({"image": {"digest": "latest"}}, "/image/digest"),
+    ({"runAsUser": 0}, "/runAsUser"),
+    ({"listen": "127.0.0.1"}, "/listen"),
+    ({"service": {"type": "ExternalName"}}, "/service/type"),
+    ({"resources": {"requests": {"cpu": "many"}}}, "/resources/requests/cpu"),
+    ({"autoscaling": {"enabled": True, "minReplicas": 4, "maxReplicas": 2}}, "autoscaling.maxReplicas"),
+    ({"autoscaling": {"cpuPercent": 101}}, "/autoscaling/cpuPercent"),
+    ({"demo": {"analyzers": [{"name": "a", "weight": -1, "replicas": 1}]}}, "/demo/analyzers/0/weight"),
+    ({"fullnameOverride": "Weir_1"}, "/fullnameOverride"),
+]

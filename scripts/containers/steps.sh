@@ -1,0 +1,208 @@
+#!/usr/bin/env bash
+# Inside the namespaces of scripts/containers-test.sh: the engine, and the steps.
+# Arguments: scratch directory, store, cargo's profile, seconds that emitters send, a program or nothing.
+set -euo pipefail
+scratch=$1 store=$2 profile=$3 seconds=$4 weir=$5
+
+passed=0 failed=0
+title() { printf '\n== %s\n' "$*"; }
+say() { printf '   %s\n' "$*"; }
+held() { passed=$((passed + 1)); printf 'ok %s\n' "$*"; }
+broken() { failed=$((failed + 1)); printf 'NOT OK %s\n' "$*"; }
+# check WORDS COMMAND...: does the command succeed?
+check() {
+    local words=$1
+    shift
+    if "$@"; then held "$words"; else broken "$words"; fi
+}
+# same WORDS WANTED GOT
+same() { if [[ "$2" == "$3" ]]; then held "$1"; else broken "$1: wanted '$2', got '$3'"; fi; }
+
+export DOCKER_HOST=unix://$scratch/docker.sock COMPOSE_PROJECT_NAME=weirtest DOCKER_BUILDKIT=0
+export COMPOSE_PARALLEL_LIMIT=16 COMPOSE_HTTP_TIMEOUT=120
+base=rust:1-bookworm
+
+start_engine() {
+    ip link set lo up
+    # --dns: nobody is there, so names that are none fail at once, as with a resolver that is reached.
+    mkdir -p "$store/engine"
+    dockerd --host "$DOCKER_HOST" --data-root "$store/engine" --exec-root "$scratch/exec" \
+        --pidfile "$scratch/docker.pid" --log-level warn --dns 127.0.0.1 >"$scratch/dockerd.log" 2>&1 &
+    engine=$!
+    for _ in {1..300}; do
+        docker version >/dev/null 2>&1 && return
+        kill -0 "$engine" 2>/dev/null || break
+        sleep 0.1
+    done
+    tail -n 20 "$scratch/dockerd.log" >&2
+    echo "containers-test: the engine does not come up" >&2
+    exit 1
+}
+
+# Ends what this script started, so that the store can be used again.
+# shellcheck disable=SC2317,SC2329 # called by the trap
+stop_engine() {
+    docker-compose --file compose.yaml down --volumes --timeout 1 >/dev/null 2>&1 || true
+    kill -TERM "$engine" 2>/dev/null || true
+    wait "$engine" 2>/dev/null || true
+}
+
+import_base() {
+    local mark
+    mark=$(cat "$store/base.mark")
+    if [[ "$(docker image inspect --format '{{.Comment}}' weirtest-base 2>/dev/null)" != "$mark" ]]; then
+        docker import --message "$mark" \
+            --change 'ENV PATH=/usr/local/cargo/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' \
+            --change 'ENV CARGO_HOME=/usr/local/cargo RUSTUP_HOME=/usr/local/rustup CARGO_NET_OFFLINE=true' \
+            "$store/base.tar" weirtest-base >/dev/null
+    fi
+    docker tag weirtest-base "$base"
+    [[ -z "$weir" ]] || prebuilt
+}
+
+# A base whose `cargo build` gives the program that was named.
+prebuilt() {
+    mkdir "$scratch/prebuilt"
+    cp "$weir" "$scratch/prebuilt/weir"
+    cat >"$scratch/prebuilt/cargo" <<'CARGO'
+#!/bin/sh
+[ "$1" = build ] || exec /usr/local/rustup/toolchains/this/bin/cargo "$@"
+mkdir -p target/prebuilt && cp /prebuilt/weir target/prebuilt/
+CARGO
+    chmod 755 "$scratch/prebuilt/cargo"
+    printf '%s\n' 'FROM weirtest-base' 'COPY weir /prebuilt/' 'RUN rm /usr/local/cargo/bin/cargo' \
+        'COPY cargo /usr/local/cargo/bin/' >"$scratch/prebuilt/Dockerfile"
+    docker build --quiet --tag "$base" "$scratch/prebuilt" >/dev/null
+}
+
+# Containers of the services that are named; of all without a name.
+containers() { docker-compose ps --quiet "$@"; }
+
+state() { docker inspect --format "$1" "$2"; }
+
+# of_process CONTAINER FIELD: a line of its first process's status.
+of_process() { awk -v field="$2:" '$1 == field {print $2}' "/proc/$(state '{{.State.Pid}}' "$1")/status"; }
+
+# until_true SECONDS COMMAND...
+until_true() {
+    local end=$((SECONDS + $1))
+    shift
+    until "$@"; do
+        ((SECONDS < end)) || return 1
+        sleep 0.2
+    done
+}
+
+step_build() {
+    title "build"
+    local began=$SECONDS size user
+    docker-compose build distributor >"$scratch/build.log" 2>&1 ||
+        { tail -n 40 "$scratch/build.log" >&2; echo "containers-test: the image does not build" >&2; exit 1; }
+    say "${weir:-profile $profile}, $((SECONDS - began)) s"
+    size=$(docker image inspect --format '{{.Size}}' weir)
+    check "the image has $size bytes, at most 12 MB" test "$size" -le 12000000
+    user=$(docker image inspect --format '{{.Config.User}}' weir)
+    check "its user is a number above 0: $user" grep -qE '^[1-9][0-9]*(:[1-9][0-9]*)?$' <<<"$user"
+    check "it says what it is" docker run --rm --network none weir --version
+}
+
+is_healthy() { [[ "$(state '{{.State.Health.Status}}' "$1")" == healthy ]]; }
+
+step_compose() {
+    title "compose, $1"
+    local id name
+    EMITTER_DURATION=$seconds docker-compose up --detach --build \
+        --scale emitter-1=3 --scale analyzer-1=2 >"$scratch/up.log" 2>&1 ||
+        { tail -n 40 "$scratch/up.log" >&2; echo "containers-test: up fails" >&2; exit 1; }
+    say "$(containers | wc -l) containers"
+    for id in $(containers distributor); do
+        check "a distributor is healthy" until_true 30 is_healthy "$id"
+    done
+    for id in $(containers); do
+        name=$(state '{{.Name}}' "$id")
+        check "${name#/}: not root, read-only, no capability, no new privileges, a seccomp filter" confined "$id"
+    done
+}
+
+# The container cannot do what it does not need.
+confined() {
+    local id=$1 field
+    local -A wanted=([Uid]=10001 [NoNewPrivs]=1 [Seccomp]=2)
+    for field in CapEff CapPrm CapBnd CapInh CapAmb; do wanted[$field]=0000000000000000; done
+    [[ "$(state '{{.HostConfig.ReadonlyRootfs}}' "$id")" == true ]] || { say "its root can be written"; return 1; }
+    for field in "${!wanted[@]}"; do
+        [[ "$(of_process "$id" "$field")" == "${wanted[$field]}" ]] ||
+            { say "$field: wanted ${wanted[$field]}, got '$(of_process "$id" "$field")'"; return 1; }
+    done
+}
+
+have_ended() {
+    local id
+    for id in "$@"; do [[ "$(state '{{.State.Running}}' "$id")" == false ]] || return 1; done
+}
+
+step_audit() {
+    title "audit, $1"
+    local id name reports=$scratch/reports-$1
+    mapfile -t emitters < <(containers emitter-1 emitter-2)
+    check "emitters end" until_true $((seconds + 30)) have_ended "${emitters[@]}"
+    mapfile -t all < <(containers)
+    docker-compose stop >"$scratch/stop.log" 2>&1
+    docker-compose logs --no-color --timestamps >"$scratch/logs-$1" 2>&1
+    mkdir "$reports"
+    for id in "${all[@]}"; do
+        name=$(state '{{.Name}}' "$id")
+        same "${name#/}: exit status" 0 "$(state '{{.State.ExitCode}}' "$id")"
+        docker cp --quiet "$id:/var/lib/weir" "$reports/${name#/}" 2>/dev/null ||
+            docker cp "$id:/var/lib/weir" "$reports/${name#/}"
+    done
+    docker run --rm --network none --volume "$reports:$reports:ro" weir audit "$reports"/*/report.json \
+        >"$scratch/audit.log" 2>&1 || true
+    sed 's/^/   /' "$scratch/audit.log"
+    same "weir audit" balanced "$(tail -n 1 "$scratch/audit.log")"
+    ((failed == 0)) || tail -n 60 "$scratch/logs-$1"
+    docker-compose down --volumes >>"$scratch/stop.log" 2>&1
+}
+
+# refusal NAME ERRNO WORDS: io_uring taken out of the profile, as the runtimes have it.
+refusal() {
+    local profile=$scratch/$1.json status=0 out
+    python3 - deploy/seccomp/weir.json "$profile" "$2" <<'PYTHON'
+import json, sys
+data = json.load(open(sys.argv[1]))
+for call in data["syscalls"]:
+    if "io_uring_setup" in call["names"]:
+        call.update(action="SCMP_ACT_ERRNO", errnoRet=int(sys.argv[3]))
+json.dump(data, open(sys.argv[2], "w"))
+PYTHON
+    out=$(docker run --rm --network none --read-only --cap-drop ALL --security-opt no-new-privileges \
+        --security-opt "seccomp=$profile" --tmpfs /run/weir:mode=1777 weir 2>&1) || status=$?
+    say "$(tail -n 1 <<<"$out")"
+    same "$1: exit status" 1 "$status"
+    check "$1: the message names the profile" grep -q "$3" <<<"$out"
+}
+
+step_refusal() {
+    title "refusal"
+    refusal docker-eperm 1 'seccomp'
+    refusal podman-enosys 38 'seccomp'
+}
+
+title "engine"
+trap stop_engine EXIT
+start_engine
+say "Docker $(docker version --format '{{.Server.Version}}'), $(docker-compose version --short)"
+import_base
+export WEIR_PROFILE=$profile WEIR_COMMIT
+WEIR_COMMIT=$(git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+step_build
+step_compose weir
+step_audit weir
+export WEIR_SECCOMP=deploy/seccomp/weir-strict.json
+step_compose strict
+step_audit strict
+step_refusal
+
+title "result"
+say "$passed held, $failed did not"
+((failed == 0))
