@@ -11,9 +11,9 @@ Starts a Docker engine in namespaces of its own (network, mounts, processes; not
 builds the image from the Dockerfile as it is, and does what a user does:
 
   build       docker-compose build; the image is at most 12 MB, its user is a number and not root
-  compose     `up --build --scale emitter-1=3 --scale analyzer-1=2 --scale distributor=2`: healthy, read-only, no
+  compose     `up --build --scale emitter-1=3 --scale analyzer-1=2`: healthy, read-only, no
               capabilities, no new privileges, a seccomp filter
-  audit       emitters end, all is stopped: each container ends with 0, `weir audit` over all run reports: balanced
+  audit       `stop`, in the order of compose.yaml: each container ends with 0, `weir audit` over all run reports: balanced
   strict      the same under deploy/seccomp/weir-strict.json
   refusal     a profile without io_uring (EPERM as Docker's, ENOSYS as podman's): not started, and the message
               names the profile
@@ -26,7 +26,7 @@ toolchain and the downloaded crates of this machine, and imported under the publ
                      with the profile dist, on the same Debian. For a second look, as compiling takes minutes
   --profile NAME     cargo's profile in the image: dist (the default, what users get) or release
   --transcript FILE  writes what is printed there as well
-  --seconds N        how long emitters send (10)
+  --seconds N        how long it runs under load (5)
   --keep             the scratch directory stays; its name is printed
 
 Needs root, a Docker engine (Debian: docker.io), docker-compose, mmdebstrap, cargo with rustc.
@@ -34,7 +34,7 @@ Exit status: 0 all of it held, 1 something did not, 2 usage or not possible here
 TEXT
 }
 
-cache="" weir="" profile=dist transcript="" seconds=10 keep=no
+cache="" weir="" profile=dist transcript="" seconds=5 keep=no
 misuse() { echo "containers-test: $*; see --help" >&2; exit 2; }
 while (($#)); do
     case "$1" in

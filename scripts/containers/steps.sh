@@ -24,10 +24,12 @@ base=rust:1-bookworm
 
 start_engine() {
     ip link set lo up
-    # --dns: nobody is there, so names that are none fail at once, as with a resolver that is reached.
+    # A resolver that is reached, as on a host with a network: it knows no name. (The engine knows its own.)
+    ip address add 192.0.2.53/32 dev lo
+    python3 scripts/containers/no-names.py 192.0.2.53 &
     mkdir -p "$store/engine"
     dockerd --host "$DOCKER_HOST" --data-root "$store/engine" --exec-root "$scratch/exec" \
-        --pidfile "$scratch/docker.pid" --log-level warn --dns 127.0.0.1 >"$scratch/dockerd.log" 2>&1 &
+        --pidfile "$scratch/docker.pid" --log-level warn --dns 192.0.2.53 >"$scratch/dockerd.log" 2>&1 &
     engine=$!
     for _ in {1..300}; do
         docker version >/dev/null 2>&1 && return
@@ -111,7 +113,7 @@ is_healthy() { [[ "$(state '{{.State.Health.Status}}' "$1")" == healthy ]]; }
 step_compose() {
     title "compose, $1"
     local id name
-    EMITTER_DURATION=$seconds docker-compose up --detach --build \
+    docker-compose up --detach --build \
         --scale emitter-1=3 --scale analyzer-1=2 >"$scratch/up.log" 2>&1 ||
         { tail -n 40 "$scratch/up.log" >&2; echo "containers-test: up fails" >&2; exit 1; }
     say "$(containers | wc -l) containers"
@@ -136,16 +138,10 @@ confined() {
     done
 }
 
-have_ended() {
-    local id
-    for id in "$@"; do [[ "$(state '{{.State.Running}}' "$id")" == false ]] || return 1; done
-}
-
 step_audit() {
     title "audit, $1"
     local id name reports=$scratch/reports-$1
-    mapfile -t emitters < <(containers emitter-1 emitter-2)
-    check "emitters end" until_true $((seconds + 30)) have_ended "${emitters[@]}"
+    sleep "$seconds"
     mapfile -t all < <(containers)
     docker-compose stop >"$scratch/stop.log" 2>&1
     docker-compose logs --no-color --timestamps >"$scratch/logs-$1" 2>&1
