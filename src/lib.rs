@@ -9,6 +9,7 @@
 //! - [`http`]: requests, responses, JSON packets; pure
 //! - [`engine`]: decisions: routing, batches, ledger; no I/O, no clock
 //! - [`config`]: everything that a distributor can be told
+//! - [`discover`]: names, lists and files turned into addresses; what appears and leaves
 //! - [`shard`]: one thread's event loop: listeners, links, over a port
 //! - [`runtime`]: the port on a kernel: io_uring and the only unsafe code, threads and mesh of glommio
 //! - [`sim`]: the port on virtual time, with everything that can go wrong
@@ -32,6 +33,7 @@ pub use weir_clock as clock;
 pub use weir_config as config;
 pub use weir_control as control;
 pub use weir_demo as demo;
+pub use weir_discover as discover;
 pub use weir_doctor as doctor;
 pub use weir_engine as engine;
 pub use weir_http as http;

@@ -6,7 +6,7 @@
 use log::LevelFilter;
 
 /// Parts of Weir that log, or may, as they are asked for (`weir::NAME`), and where their code lies.
-const MODULES: [(&str, &str); 23] = [
+const MODULES: [(&str, &str); 24] = [
     ("audit", "weir_ledger::audit"),
     ("awake", "weir_clock::awake"),
     ("certificate", "weir_ledger::run_report"),
@@ -16,6 +16,7 @@ const MODULES: [(&str, &str); 23] = [
     ("config", "weir_config"),
     ("control", "weir_control"),
     ("demo", "weir_demo"),
+    ("discover", "weir_discover"),
     ("doctor", "weir_doctor"),
     ("engine", "weir_engine"),
     ("http", "weir_http"),

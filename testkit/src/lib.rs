@@ -8,6 +8,7 @@
 //! process, distributor     children: started on free ports, waited for by their log, ended by their own id
 //! emitter, analyzer        peers of all dialects with numbered messages; checks: what became of them
 //! forwarder                a balancer of connections between them
+//! dns                      a nameserver of a few names, with everything that nameservers do wrong
 //! frame_sink, http, site   peers with text, HTTP clients and analyzers, a distributor with an admin socket
 //! rig                      emitters, kernel and analyzers around an engine without I/O
 //! ```
@@ -18,6 +19,7 @@ pub mod analyzer;
 pub mod checks;
 pub mod decode;
 pub mod distributor;
+pub mod dns;
 pub mod emitter;
 pub mod forwarder;
 pub mod frame_sink;

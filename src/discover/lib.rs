@@ -1,0 +1,27 @@
+//! Where the distributors are: names, lists and files turned into addresses, and what changes.
+//!
+//! ```text
+//!   text --Targets--> Watch --Resolver--> getaddrinfo, or nameservers (SRV, chosen ones)
+//!                       |
+//!                       '--> Endpoints: what is there now; Changes: what appeared, moved, left
+//! ```
+//!
+//! Lookups block the thread that asks for them. [`Watcher`] is a thread for who cannot wait.
+//! An answer that is empty, or none, changes nothing ([ADR 0053](../../docs/adr/0053-clients-find-every-distributor.md)).
+
+mod dns;
+mod endpoint;
+mod nameservers;
+mod records;
+mod resolve;
+mod rota;
+mod target;
+mod watch;
+mod watcher;
+
+pub use endpoint::Endpoint;
+pub use resolve::{Resolver, Unresolved};
+pub use rota::Rota;
+pub use target::{BadTarget, HostPort, SrvName, Target, Targets, TARGETS_MAX};
+pub use watch::{Changes, Watch, ENDPOINTS_MAX, FILE_BYTES_MAX};
+pub use watcher::{Watcher, REFRESH_EVERY};
