@@ -27,7 +27,7 @@ use super::receipts::Receipts;
 use super::reroute::Rerouting;
 use super::samples::Samples;
 use super::tombstones::Tombstones;
-use super::tree::{Tree, LEAF_COUNT_MAX};
+use super::tree::{self, Tree, LEAF_COUNT_MAX};
 use super::{room, BufferPool, LaneId, LinkEpoch, Memory};
 use weir_source::Stream;
 
@@ -335,6 +335,17 @@ impl<M: Memory> Engine<M> {
         };
         engine.size_windows();
         engine
+    }
+
+    /// Turned against the engines of other replicas: see [`crate::tree::phase`]. For one that has no analyzer yet.
+    #[must_use]
+    pub fn of_instance(mut self, instance: u64) -> Engine<M> {
+        assert!(
+            self.lanes.is_empty(),
+            "analyzers are owed something already"
+        );
+        self.tree = Tree::new(tree::phase(self.config.shard, instance));
+        self
     }
 
     /// Most analyzers that an arena of this size can serve: each has a window of two buffers, which

@@ -88,7 +88,7 @@ impl<I: Io> Context<I> {
         let (live_number, live) = shared.live();
         Context {
             index,
-            engine: Engine::new(config.engine(index), arena),
+            engine: Engine::new(config.engine(index), arena).of_instance(config.instance),
             config,
             shared,
             io,

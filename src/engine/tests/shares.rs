@@ -1,7 +1,7 @@
 //! What the routing tree promises about shares, measured message by message.
 
 use proptest::prelude::*;
-use weir_engine::tree::{Tree, UnitSize, BOUND_TARGET};
+use weir_engine::tree::{phase, Tree, UnitSize, BOUND_TARGET};
 use weir_testkit::Random;
 
 /// Counted from a change of weights, membership or availability: both ends within the bound.
@@ -374,6 +374,46 @@ fn errors_of_shards_with_different_phases_cancel() {
         apart.0 < together.0 && apart.1 < 0.6 * together.1,
         "{apart:?} {together:?}"
     );
+}
+
+/// Three replicas of two shards that take messages in turn: worst distance of the sum, and its mean square.
+fn six_trees(instances: [u64; 3], weights: &[f64]) -> (f64, f64) {
+    let phases = instances.map(|instance| [0, 1].map(|shard| phase(shard, instance)));
+    let mut trees: Vec<Tree> = phases
+        .iter()
+        .flatten()
+        .map(|it| tree_of(*it, weights))
+        .collect();
+    let mut count = Count::new(weights.to_vec());
+    let mut squares = 0.0;
+    for _ in 0..300 {
+        for tree in &mut trees {
+            count.route(tree, 1);
+        }
+        let off = |leaf| count.distance(leaf);
+        let all = 0..weights.len();
+        squares += all.map(|leaf| off(leaf).powi(2)).sum::<f64>();
+    }
+    (count.worst(), squares / 300.0)
+}
+
+#[test]
+fn errors_of_replicas_cancel_as_those_of_shards_do() {
+    let mut random = Random::new(14);
+    let (mut apart, mut together) = (0.0, 0.0);
+    for leaves in [2, 3, 4, 7, 16, 64] {
+        for kind in [0, 1, 2, 5, 9] {
+            let weights = weights(kind, leaves, &mut random);
+            let instances = [(); 3].map(|()| random.next_u64());
+            let (worst, squares) = six_trees(instances, &weights);
+            // Proved: twice the bound for each tree, whatever it starts with.
+            assert!(worst <= 6.0 * 2.0 * BOUND_TARGET, "{worst}");
+            apart += squares;
+            together += six_trees([0; 3], &weights).1;
+        }
+    }
+    println!("mean squares: {apart} apart, {together} in step");
+    assert!(apart < 0.6 * together, "{apart} {together}");
 }
 
 #[test]

@@ -131,8 +131,8 @@ impl Leaf {
 }
 
 impl Tree {
-    /// An empty tree. `phase` is the shard's index: trees of different phase start at different
-    /// points of their cycle, so that shards do not all favour the same leaf at the same time.
+    /// An empty tree. Trees of different [`phase`] start at different points of their cycle, so that shards and replicas
+    /// do not all favour the same leaf at the same time.
     pub fn new(phase: u64) -> Self {
         Tree {
             entry: Ref::NONE,
@@ -266,6 +266,20 @@ impl Node {
         }
         to_f64(self.error) / (2.0 * to_f64(self.weight))
     }
+}
+
+/// Phase of a shard's tree: shards of one distributor divide the cycle, and replicas are turned against each other by
+/// a part of it that their instance decides. An instance of 0 is not turned: the phase is the shard's index.
+pub fn phase(shard: u16, instance: u64) -> u64 {
+    // SplitMix64's mixing: instances that differ in one bit are turned as far apart as any.
+    let mut turn = instance;
+    turn = (turn ^ (turn >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    turn = (turn ^ (turn >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    turn ^= turn >> 31;
+    u64::from(shard)
+        .reverse_bits()
+        .wrapping_add(turn)
+        .reverse_bits()
 }
 
 /// Bit-reversed `phase` as a fraction of a message in (-1/2, 1/2]: 0, 1/2, 1/4, -1/4, 1/8, ...
@@ -530,5 +544,24 @@ mod tests {
     fn phases_divide_the_cycle() {
         let offsets = [0, 1, 2, 3, 4].map(phase_offset);
         assert_eq!(offsets, [0.0, 0.5, 0.25, -0.25, 0.125]);
+    }
+
+    #[test]
+    fn an_instance_turns_all_shards_of_a_distributor_by_the_same_part() {
+        assert_eq!([0, 1, 2, 3].map(|shard| phase(shard, 0)), [0, 1, 2, 3]);
+        for instance in [1, 2, 3, u64::MAX] {
+            let offsets = [0, 1, 2, 3].map(|shard| phase_offset(phase(shard, instance)));
+            assert!(offsets
+                .iter()
+                .all(|offset| *offset > -0.5 && *offset <= 0.5));
+            let apart = |shard: usize| (offsets[shard] - offsets[0]).rem_euclid(1.0);
+            for (shard, part) in [(1, 0.5), (2, 0.25), (3, 0.75)] {
+                assert!(
+                    (apart(shard) - part).abs() < 1e-9,
+                    "{instance}: {offsets:?}"
+                );
+            }
+            assert!(offsets[0] != 0.0, "{instance}");
+        }
     }
 }
