@@ -1,8 +1,10 @@
 //! `weir analyzer`.
 
+use super::reach::{self, Reach};
 use super::values;
 use crate::client::{analyzer, automatic_id, stop_on_eof, stop_on_signals};
 use crate::config::token_text;
+use crate::discover::Targets;
 use crate::sink::Dialect;
 use crate::streams;
 use std::path::PathBuf;
@@ -12,12 +14,16 @@ use std::time::Duration;
 /// Receives messages, checks their order, and ACKs them.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Distributor's analyzer address.
-    #[arg(long, default_value = "localhost:8081", value_name = "HOST:PORT", value_parser = values::host_and_port)]
-    addr: String,
+    /// Distributors' analyzer addresses: one distributor (HOST:PORT), one for each address of a name (dns+HOST:PORT) or
+    /// for each target of an SRV record (dnssrv+_weir-analyzers._tcp.NAME), those in a file (file+PATH), or several of
+    /// these. Links go to every shard of each; what comes and goes is followed.
+    #[arg(long, default_value = "localhost:8081", value_name = reach::VALUE, value_parser = reach::targets)]
+    addr: Vec<Targets>,
+    #[command(flatten)]
+    reach: Reach,
     /// Take packets over HTTP at this address instead (127.0.0.1:3001): POST /logs and GET /health, for --http-analyzer of
     /// the distributor, which has the weight.
-    #[arg(long, value_name = "HOST:PORT", value_parser = values::host_and_port, conflicts_with_all = ["addr", "weight", "token_file", "ack_every",
+    #[arg(long, value_name = "HOST:PORT", value_parser = values::host_and_port, conflicts_with_all = ["addr", "nameserver", "peer_timeout", "weight", "token_file", "ack_every",
         "ack_remainder", "dialect", "vary_weight", "weight_after", "reconnect"])]
     http: Option<String>,
     /// Share of the messages, relative to the other analyzers; 0: none.
@@ -97,7 +103,12 @@ impl Args {
     /// As the analyzer takes them.
     pub fn options(&self) -> analyzer::Options {
         analyzer::Options {
-            addr: self.http.clone().unwrap_or_else(|| self.addr.clone()),
+            addr: self
+                .http
+                .clone()
+                .unwrap_or_else(|| reach::joined(&self.addr)),
+            nameservers: self.reach.nameservers(),
+            peer_timeout: self.reach.peer_timeout(),
             http: self.http.is_some(),
             weight: self.weight,
             id: self.id.clone().unwrap_or_else(|| automatic_id("analyzer")),

@@ -1,9 +1,11 @@
 //! `weir emitter`.
 
+use super::reach::{self, Reach};
 use super::values;
 use crate::client::shapes::{Severities, Sizes, PAYLOAD_BYTES_MAX, SIGMA_MAX};
 use crate::client::{automatic_id, emitter, stop_on_eof, stop_on_signals};
 use crate::config::Endpoint;
+use crate::discover::Targets;
 use crate::streams;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,9 +17,12 @@ const DURATION_DEFAULT: Duration = Duration::from_secs(60);
 /// Sends numbered messages at a steady rate, or as fast as the distributor takes them.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Distributor's emitter address.
-    #[arg(long, default_value = "localhost:8080", value_name = "HOST:PORT", value_parser = values::host_and_port)]
-    addr: String,
+    /// Distributors' emitter addresses: a name (HOST:PORT, dns+HOST:PORT), an SRV record with its priorities and weights
+    /// (dnssrv+_weir-frames._tcp.NAME), those in a file (file+PATH), or several of these. Connections go round.
+    #[arg(long, default_value = "localhost:8080", value_name = reach::VALUE, value_parser = reach::targets)]
+    addr: Vec<Targets>,
+    #[command(flatten)]
+    reach: Reach,
     /// Post packets of --batch messages there instead of sending frames to --addr (http://localhost:3000). At most 256
     /// --connections, each a thread.
     #[arg(long, value_name = "URL", conflicts_with_all = ["addr", "threads"])]
@@ -76,8 +81,10 @@ impl Args {
         emitter::Options {
             addr: match &self.http {
                 Some(url) => url.authority(),
-                None => self.addr.clone(),
+                None => reach::joined(&self.addr),
             },
+            nameservers: self.reach.nameservers(),
+            peer_timeout: self.reach.peer_timeout(),
             http: self.http.as_ref().map(|url| format!("{}/logs", url.path)),
             rate: self.rate,
             duration,

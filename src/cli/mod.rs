@@ -17,6 +17,7 @@ pub mod distributor;
 pub mod doctor;
 pub mod emitter;
 pub mod generate;
+pub mod reach;
 pub mod sim;
 pub mod tap;
 pub mod top;

@@ -1,53 +1,55 @@
 //! The analyzer: one link per shard on native, a single one otherwise; one thread per link.
 //!
 //! ```text
-//!   supervisor --spawns--> link 0 --WELCOME: 4 shards--> supervisor --spawns--> links 1, 2, 3
+//!   discovery --distributors--> supervisor --a group for each--> first link
+//!   link 0 --WELCOME: 4 shards--> supervisor --spawns--> links 1, 2, 3 of that group
 //!   link:  read -> parse -> tally (count, check order, record) -> ACK
 //! ```
 
 mod acks;
 mod certify;
 mod downstream;
+mod group;
 mod http;
 mod inbox;
 mod link;
 mod streams;
+mod supervisor;
 mod tally;
 
 pub use tally::{Counts, RECORD_BYTES};
 
 use super::backoff::Random;
+use group::Owners;
 use hdrhistogram::Histogram;
-use link::Link;
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+use supervisor::Supervisor;
+use weir_discover::Watcher;
 use weir_ledger::journal::Journal;
 use weir_protocol::WeightText;
 use weir_sink::{detect, Dialect};
 
-/// How often the supervisor looks at its links.
-const SUPERVISE_EVERY: Duration = Duration::from_millis(10);
-const PROGRESS_EVERY: Duration = Duration::from_secs(5);
-const PROGRESS_EVERY_VERBOSE: Duration = Duration::from_secs(1);
 /// As the reference analyzers do.
 const VARY_EVERY_MESSAGES: u64 = 5_000;
 /// Longer delays count as this long: a minute, in microseconds.
 const DELAY_MAX_US: u64 = 60_000_000;
-/// More shards than any machine has; what a WELCOME says is bounded by it.
-const LINKS_MAX: u16 = 1_024;
 
 /// What to do.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Distributor's analyzer address; with `http`, where to listen.
+    /// Distributors' analyzer addresses, as [`weir_discover::Targets`] reads them; with `http`, where to listen.
     pub addr: String,
+    /// Who is asked for names; empty: the system.
+    pub nameservers: Vec<SocketAddr>,
+    /// A distributor whose host does not answer for this long is given up.
+    pub peer_timeout: Duration,
     /// Take packets over HTTP instead of a link.
     pub http: bool,
     /// First weight.
@@ -87,6 +89,8 @@ impl Options {
     pub fn new(addr: impl Into<String>, id: impl Into<String>) -> Self {
         Self {
             addr: addr.into(),
+            nameservers: Vec::new(),
+            peer_timeout: super::PEER_TIMEOUT,
             http: false,
             weight: 0.25,
             id: id.into(),
@@ -232,10 +236,10 @@ impl fmt::Display for Report {
 /// State that the links of one analyzer share.
 struct Shared {
     options: Options,
-    /// Shards of the distributor, 0 until a WELCOME has told.
-    shard_count: AtomicU64,
-    /// Shard of the first link, `u64::MAX` until a WELCOME has told.
-    first_shard: AtomicU64,
+    /// Which group has which distributor.
+    owners: Owners,
+    /// None for a single distributor that has a plain name.
+    watcher: Option<Watcher>,
     weight_bits: AtomicU64,
     messages: AtomicU64,
     /// How late messages were when they were processed, in microseconds; the newest of every read,
@@ -255,11 +259,11 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(options: &Options) -> Self {
+    fn new(options: &Options, watcher: Option<Watcher>) -> Self {
         Self {
             options: options.clone(),
-            shard_count: AtomicU64::new(0),
-            first_shard: AtomicU64::new(u64::MAX),
+            owners: Owners::default(),
+            watcher,
             weight_bits: AtomicU64::new(options.weight.to_bits()),
             messages: AtomicU64::new(0),
             delays_us: Mutex::new(delays_us()),
@@ -291,10 +295,23 @@ impl Shared {
         claimed.is_ok()
     }
 
-    /// A new weight, when messages `from..to` crossed a multiple of 5,000.
-    fn varied_weight(&self, from: u64, to: u64) -> Option<f64> {
+    /// A distributor has lost all its links: is it still there?
+    fn ask_discovery(&self) {
+        if let Some(watcher) = &self.watcher {
+            watcher.ask();
+        }
+    }
+
+    /// The weight may change.
+    fn has_other_weights(&self) -> bool {
+        self.options.vary_weight || self.options.weight_after.is_some()
+    }
+
+    /// Takes a new weight when messages `from..to` crossed a multiple of 5,000. Each distributor is told by one of its
+    /// links.
+    fn vary_weight(&self, from: u64, to: u64) {
         if !self.options.vary_weight || from / VARY_EVERY_MESSAGES == to / VARY_EVERY_MESSAGES {
-            return None;
+            return;
         }
         let unit = self
             .random
@@ -303,27 +320,26 @@ impl Shared {
             .unit();
         let weight = self.options.weight * (0.8 + 0.4 * unit);
         self.weight_bits.store(weight.to_bits(), Ordering::Relaxed);
-        Some(weight)
     }
 
-    /// The weight of `weight_after`, once, when its time has come.
-    fn weight_due(&self, now: Instant) -> Option<f64> {
-        let (after, weight) = self.options.weight_after?;
+    /// Takes the weight of `weight_after`, once, when its time has come.
+    fn note_weight_due(&self, now: Instant) {
+        let Some((after, weight)) = self.options.weight_after else {
+            return;
+        };
         if self.is_weight_settled.load(Ordering::Acquire)
             || self.messages.load(Ordering::Relaxed) == 0
         {
-            return None;
+            return;
         }
         let mut due = self
             .weight_due
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let is_due = now >= *due.get_or_insert(now + after);
-        if !is_due || self.is_weight_settled.swap(true, Ordering::AcqRel) {
-            return None;
+        if is_due && !self.is_weight_settled.swap(true, Ordering::AcqRel) {
+            self.weight_bits.store(weight.to_bits(), Ordering::Relaxed);
         }
-        self.weight_bits.store(weight.to_bits(), Ordering::Relaxed);
-        Some(weight)
     }
 
     fn note_delay(&self, delay_ns: u64) {
@@ -378,20 +394,9 @@ pub fn run(options: &Options, stop: &Arc<AtomicBool>) -> io::Result<Report> {
     }
     check_weights(options)?;
     let started = certify::check_paths(options)?;
-    let shared = Arc::new(Shared::new(options));
-    let mut supervisor = Supervisor {
-        shared,
-        stop: stop.clone(),
-        links: BTreeMap::new(),
-        opened: BTreeSet::new(),
-        peak: 0,
-    };
-    supervisor.spawn(None)?;
-    let mut counts = supervisor.watch()?;
-    for (_, link) in std::mem::take(&mut supervisor.links) {
-        counts.add(&joined(link)?);
-    }
-    let shared = &supervisor.shared;
+    let mut supervisor = Supervisor::new(options, stop)?;
+    let counts = supervisor.run()?;
+    let shared = supervisor.shared();
     if let Some(error) = shared
         .failure
         .lock()
@@ -404,7 +409,7 @@ pub fn run(options: &Options, stop: &Arc<AtomicBool>) -> io::Result<Report> {
         id: options.id.clone(),
         counts,
         reconnects: shared.reconnects.load(Ordering::Relaxed),
-        links: supervisor.peak,
+        links: supervisor.peak(),
         weight: Some(shared.weight()),
     };
     certify::write(options, &report, started)?;
@@ -423,113 +428,6 @@ fn check_weights(options: &Options) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-struct Supervisor {
-    shared: Arc<Shared>,
-    stop: Arc<AtomicBool>,
-    /// By shard; `None` is the first link, which takes the shard it is given.
-    links: BTreeMap<Option<u16>, JoinHandle<Counts>>,
-    /// Shards that had a link: without `reconnect` they get no second one.
-    opened: BTreeSet<u16>,
-    peak: usize,
-}
-
-impl Supervisor {
-    fn spawn(&mut self, shard: Option<u16>) -> io::Result<()> {
-        let mut link = Link::new(shard, self.shared.clone(), self.stop.clone())?;
-        let name = shard.map_or("link".into(), |shard| format!("link-{shard}"));
-        let thread = thread::Builder::new()
-            .name(name)
-            .spawn(move || link.run())?;
-        self.links.insert(shard, thread);
-        self.opened.extend(shard);
-        self.peak = self.peak.max(self.links.len());
-        Ok(())
-    }
-
-    /// Until it is over: links to every shard, progress in the log. Counts of links that ended.
-    fn watch(&mut self) -> io::Result<Counts> {
-        let mut counts = Counts::default();
-        let verbose = self.shared.options.verbose;
-        let every = if verbose {
-            PROGRESS_EVERY_VERBOSE
-        } else {
-            PROGRESS_EVERY
-        };
-        let (mut next_progress, mut logged) = (Instant::now() + every, 0);
-        while !self.stop.load(Ordering::Acquire) && !self.shared.over.load(Ordering::Acquire) {
-            for (_, link) in self.links.extract_ended() {
-                counts.add(&joined(link)?);
-            }
-            if self.links.is_empty() && !self.shared.options.reconnect {
-                break;
-            }
-            if !self.links.contains_key(&None) && self.shared.options.reconnect {
-                self.shared.first_shard.store(u64::MAX, Ordering::Release);
-                self.spawn(None)?;
-            }
-            self.open_missing()?;
-            if Instant::now() >= next_progress {
-                logged = self.log_progress(logged, every);
-                next_progress += every;
-            }
-            thread::sleep(SUPERVISE_EVERY);
-        }
-        Ok(counts)
-    }
-
-    /// A link to each shard that has none, once a WELCOME told how many there are.
-    fn open_missing(&mut self) -> io::Result<()> {
-        let shard_count = self.shared.shard_count.load(Ordering::Acquire);
-        let first = self.shared.first_shard.load(Ordering::Acquire);
-        let shard_count = u16::try_from(shard_count)
-            .unwrap_or(LINKS_MAX)
-            .min(LINKS_MAX);
-        for shard in 0..shard_count {
-            let has_link = u64::from(shard) == first || self.links.contains_key(&Some(shard));
-            let had_link = self.opened.contains(&shard) && !self.shared.options.reconnect;
-            if !has_link && !had_link {
-                self.spawn(Some(shard))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn log_progress(&self, logged: u64, every: Duration) -> u64 {
-        let messages = self.shared.messages.load(Ordering::Relaxed);
-        if messages > logged || self.shared.options.verbose {
-            let rate = (messages - logged) as f64 / every.as_secs_f64();
-            let (id, weight) = (&self.shared.options.id, WeightText(self.shared.weight()));
-            let delays = self.shared.take_delays();
-            log::info!("{id}: Processed {messages} messages, {rate:.0}/s, weight {weight}{delays}");
-        }
-        messages
-    }
-}
-
-fn joined(link: JoinHandle<Counts>) -> io::Result<Counts> {
-    link.join()
-        .map_err(|_| io::Error::other("a link thread panicked"))
-}
-
-/// Takes the links out whose threads have ended.
-trait ExtractEnded {
-    fn extract_ended(&mut self) -> Vec<(Option<u16>, JoinHandle<Counts>)>;
-}
-
-impl ExtractEnded for BTreeMap<Option<u16>, JoinHandle<Counts>> {
-    fn extract_ended(&mut self) -> Vec<(Option<u16>, JoinHandle<Counts>)> {
-        let ended: Vec<_> = self
-            .iter()
-            .filter(|(_, l)| l.is_finished())
-            .map(|(s, _)| *s)
-            .collect();
-        ended
-            .into_iter()
-            .filter_map(|shard| self.remove_entry(&shard))
-            .collect()
-    }
 }
 
 #[cfg(test)]
@@ -554,7 +452,7 @@ mod tests {
 
     #[test]
     fn more_delays_than_32_bits_count_are_told() {
-        let shared = Shared::new(&Options::new("x", "a"));
+        let shared = Shared::new(&Options::new("x", "a"), None);
         let mut delays_us = shared.delays_us.lock().expect("not poisoned");
         delays_us.saturating_record_n(1, u64::from(u32::MAX));
         delays_us.saturating_record_n(5_000, u64::from(u32::MAX));
@@ -566,7 +464,7 @@ mod tests {
 
     #[test]
     fn delays_are_told_once() {
-        let shared = Shared::new(&Options::new("x", "a"));
+        let shared = Shared::new(&Options::new("x", "a"), None);
         assert_eq!(shared.take_delays(), "");
         for delay_us in 1..=100 {
             shared.note_delay(delay_us * 1_000);

@@ -11,12 +11,15 @@
 //! to connection g mod n, blocked or not: its messages carry the time at which they were due, so a
 //! delay anywhere shows in what analyzers measure.
 
+mod addresses;
 mod connection;
 mod http;
 mod schedule;
 mod worker;
 
+use super::peers::Peers;
 use super::shapes::{Deck, Severities, SeverityCounts, Sizes};
+use addresses::Addresses;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -34,8 +37,12 @@ const FILES_BESIDES: u64 = 32;
 /// What to do.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Distributor's emitter address, or where it takes HTTP.
+    /// Distributors' emitter addresses, as [`weir_discover::Targets`] reads them; or where it takes HTTP.
     pub addr: String,
+    /// Who is asked for names; empty: the system.
+    pub nameservers: Vec<SocketAddr>,
+    /// A distributor whose host does not answer for this long is given up.
+    pub peer_timeout: Duration,
     /// Path to post to: HTTP instead of frames.
     pub http: Option<String>,
     /// Messages per second over all connections; 0: as fast as it can.
@@ -67,6 +74,8 @@ impl Options {
     pub fn new(addr: impl Into<String>, id: impl Into<String>) -> Self {
         Self {
             addr: addr.into(),
+            nameservers: Vec::new(),
+            peer_timeout: super::PEER_TIMEOUT,
             http: None,
             rate: 100.0,
             duration: None,
@@ -291,10 +300,18 @@ pub fn run(options: &Options, stop: &Arc<AtomicBool>) -> io::Result<Report> {
 
 /// Frames over TCP, from as many threads as are wanted.
 fn stream_frames(options: &Options, stop: &Arc<AtomicBool>) -> io::Result<(Report, Vec<Stream>)> {
-    let addrs: Arc<[SocketAddr]> = super::resolve(&options.addr)?.into();
+    let addresses = Addresses::start(&options.addr, &options.nameservers, super::unix_ns())?;
+    let (addresses, peers) = (Arc::new(addresses), Peers::start(options.peer_timeout)?);
     let threads = options.threads.min(options.connections);
     let workers = (0..threads).map(|index| {
-        let mut worker = Worker::new(options, index, threads, addrs.clone(), stop.clone())?;
+        let mut worker = Worker::new(
+            options,
+            index,
+            threads,
+            Arc::clone(&addresses),
+            Arc::clone(&peers),
+            Arc::clone(stop),
+        )?;
         thread::Builder::new()
             .name(format!("emitter-{index}"))
             .spawn(move || worker.run())

@@ -9,16 +9,21 @@ pub mod analyzer;
 pub mod backoff;
 pub mod emitter;
 pub mod payload;
+pub mod peers;
 pub mod signals;
 
 pub use signals::stop_on_signals;
 pub mod shapes;
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
+
+/// How long a distributor's host may be silent, if nothing else is said: as long as the distributor waits for its
+/// peers.
+pub const PEER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Raises `stop` when standard input ends: a program that was started through a pipe stops with
 /// whoever holds the other end, however that ended.
@@ -44,19 +49,6 @@ fn json_string(text: &str) -> String {
     }
     out.push('"');
     out
-}
-
-/// Every address of `host:port`, or an error that names it.
-fn resolve(addr: &str) -> io::Result<Vec<SocketAddr>> {
-    let named = |why: String| io::Error::other(format!("address {addr:?}: {why}"));
-    let all: Vec<_> = addr
-        .to_socket_addrs()
-        .map_err(|e| named(e.to_string()))?
-        .collect();
-    if all.is_empty() {
-        return Err(named("the name has no address".into()));
-    }
-    Ok(all)
 }
 
 /// An id nobody else has: `prefix-pid-milliseconds`.

@@ -172,6 +172,15 @@ pub fn host_and_port(text: &str) -> Result<String, String> {
         .ok_or_else(|| "allowed: a host and a port (localhost:8080, [::1]:8080)".into())
 }
 
+/// A nameserver: an address, and port 53 where none is given.
+pub fn nameserver(text: &str) -> Result<SocketAddr, String> {
+    let with_port = text.parse::<SocketAddr>().ok().filter(|it| it.port() > 0);
+    let bare = || text.parse().ok().map(|ip| SocketAddr::new(ip, 53));
+    with_port.or_else(bare).ok_or_else(|| {
+        "allowed: an address, with or without a port (10.0.0.10, 127.0.0.1:8600, [::1]:53)".into()
+    })
+}
+
 /// A finite number, 0 or more.
 pub fn weight(text: &str) -> Result<f64, String> {
     text.parse()

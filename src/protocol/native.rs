@@ -21,7 +21,7 @@ pub use batch::{
     BatchCursor, BatchHeader, BatchMessage, LinkWord, BATCH_HEADER_BYTES, DRAIN, GOODBYE,
     ORIGIN_BYTES,
 };
-pub use greeting::{Hello, HelloReader, Welcome, HELLO_BYTES, WELCOME_BYTES};
+pub use greeting::{Hello, HelloReader, Welcome, HELLO_BYTES, SHARD_NONE, WELCOME_BYTES};
 
 use super::frame::FrameError;
 use std::fmt;

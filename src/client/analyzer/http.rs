@@ -14,7 +14,7 @@ use crate::is_wait;
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -131,7 +131,10 @@ pub(super) fn run(options: &Options, stop: &Arc<AtomicBool>) -> io::Result<Repor
 }
 
 fn listen(addr: &str) -> io::Result<TcpListener> {
-    let addrs: Vec<SocketAddr> = crate::resolve(addr)?;
+    let addrs: Vec<SocketAddr> = addr
+        .to_socket_addrs()
+        .map_err(|error| io::Error::other(format!("address {addr:?}: {error}")))?
+        .collect();
     let listener = TcpListener::bind(&addrs[..])
         .map_err(|error| io::Error::new(error.kind(), format!("--http {addr}: {error}")))?;
     listener.set_nonblocking(true)?;

@@ -2,21 +2,22 @@
 
 use super::acks::Acks;
 use super::downstream::{Downstream, Heard};
+use super::group::{Group, NotAdmitted};
 use super::inbox::{Filled, Inbox};
 use super::tally::{Counts, Tally};
 use super::Shared;
 use crate::backoff::Backoff;
-use crate::{resolve, unix_ns};
+use crate::{peers, unix_ns};
 use std::fmt;
 use std::io::{self, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 use weir_clock::Limit;
 use weir_protocol::foreign;
-use weir_protocol::native::{Hello, NativeError, Welcome};
+use weir_protocol::native::{Hello, NativeError, Welcome, SHARD_NONE};
 use weir_protocol::WeightText;
 use weir_sink::{ControlWord, Dialect};
 
@@ -35,15 +36,21 @@ const LASTED: Duration = Duration::from_secs(2);
 /// Sleeping less than this costs more than it sleeps.
 const THINK_MIN: Duration = Duration::from_millis(1);
 
+/// How often a link whose distributor another group has looks whether that is still so.
+const DOUBLE_EVERY: Duration = Duration::from_millis(500);
+
 /// One shard's link, with what outlives its connections.
 pub struct Link {
     shard: Option<u16>,
     is_first: bool,
     shared: Arc<Shared>,
+    group: Arc<Group>,
     stop: Arc<AtomicBool>,
     tally: Tally,
     backoff: Backoff,
     has_connected: bool,
+    /// It has just been said that it leads to another distributor.
+    is_split: bool,
 }
 
 /// Why a connection ended without an error.
@@ -55,6 +62,8 @@ enum End {
     Closed,
     /// The distributor has no such shard any more.
     ShardGone,
+    /// Another group has this distributor's links.
+    Double,
 }
 
 /// Why a connection broke. All but `Record` are answered by connecting again.
@@ -63,6 +72,8 @@ enum LinkError {
     Io(io::Error),
     Protocol(NativeError),
     Refused(String),
+    /// It is not kept.
+    NotAdmitted(NotAdmitted),
     /// What answers is no distributor, or not at this port.
     Stranger(String),
     /// Records cannot be written, so nothing may be ACKed: the analyzer ends.
@@ -75,6 +86,7 @@ impl fmt::Display for LinkError {
             Self::Io(error) => write!(f, "{error}"),
             Self::Protocol(error) => write!(f, "the distributor broke the protocol: {error}"),
             Self::Refused(reason) => write!(f, "the distributor refused: {reason}"),
+            Self::NotAdmitted(why) => write!(f, "{why}"),
             Self::Stranger(why) => {
                 write!(
                     f,
@@ -100,7 +112,12 @@ impl From<NativeError> for LinkError {
 
 impl Link {
     /// A link to `shard`; `None`: the first one, which takes the shard it is given.
-    pub fn new(shard: Option<u16>, shared: Arc<Shared>, stop: Arc<AtomicBool>) -> io::Result<Self> {
+    pub fn new(
+        shard: Option<u16>,
+        shared: Arc<Shared>,
+        group: Arc<Group>,
+        stop: Arc<AtomicBool>,
+    ) -> io::Result<Self> {
         let options = &shared.options;
         let tally = Tally::new(options.record.as_deref(), options.open_journal()?)?;
         let backoff = Backoff::new(unix_ns() ^ u64::from(shard.unwrap_or(u16::MAX)) << 48);
@@ -109,10 +126,12 @@ impl Link {
             shard,
             is_first,
             shared,
+            group,
             stop,
             tally,
             backoff,
             has_connected: false,
+            is_split: false,
         })
     }
 
@@ -121,25 +140,38 @@ impl Link {
         while !self.is_over() {
             match self.connect_and_serve() {
                 Ok(End::Left | End::ShardGone) => break,
+                Ok(End::Double) if self.group.has_left() => break,
+                Ok(End::Double) => {
+                    self.wait(DOUBLE_EVERY);
+                    continue;
+                }
                 Ok(End::Closed) => log::warn!("{}: the distributor closed the link", self.name()),
                 Err(LinkError::Record(error)) => {
                     self.shared.fail(error);
                     break;
                 }
+                Err(LinkError::NotAdmitted(why)) if self.is_split => {
+                    log::debug!("{}: {why}", self.name());
+                }
                 Err(error) if self.has_connected || self.shared.options.reconnect => {
+                    self.is_split = matches!(error, LinkError::NotAdmitted(_));
                     log::warn!("{}: {error}", self.name());
                 }
                 Err(error) => {
-                    let addr = &self.shared.options.addr;
+                    let name = &self.group.name;
                     self.shared
-                        .fail(io::Error::other(format!("{addr}: {error}")));
+                        .fail(io::Error::other(format!("{name}: {error}")));
                     break;
                 }
             }
             if !self.shared.options.reconnect {
                 break;
             }
-            self.wait_before_reconnect();
+            if self.group.has_left() && self.group.live() == 0 {
+                break;
+            }
+            let wait = self.backoff.wait();
+            self.wait(wait);
         }
         self.tally.counts
     }
@@ -149,23 +181,37 @@ impl Link {
     }
 
     fn name(&self) -> String {
+        let id = &self.shared.options.id;
+        let of = match self.group.is_plain() {
+            true => id.clone(),
+            false => format!("{id} at {}", self.group.name),
+        };
         match self.shard {
-            Some(shard) => format!("{} shard {shard}", self.shared.options.id),
-            None => self.shared.options.id.clone(),
+            Some(shard) => format!("{of} shard {shard}"),
+            None => of,
         }
     }
 
-    fn wait_before_reconnect(&mut self) {
-        let until = Instant::now() + self.backoff.wait();
+    fn wait(&self, time: Duration) {
+        let until = Instant::now() + time;
         while Instant::now() < until && !self.is_over() {
             thread::sleep(IDLE.min(until - Instant::now().min(until)));
         }
     }
 
     fn connect_and_serve(&mut self) -> Result<End, LinkError> {
-        let stream = connect(&self.shared.options.addr)?;
+        if self.is_first && !self.group.is_plain() && self.group.live() == 0 {
+            if let Some(end) = self.probe()? {
+                return Ok(end);
+            }
+        }
+        let connected = self.connect();
+        if connected.is_err() {
+            self.group.release(&self.shared.owners);
+        }
+        let (stream, addr) = connected?;
         let opened_at = Instant::now();
-        let mut session = Session::new(self, stream);
+        let mut session = Session::new(self, stream, addr);
         let end = match session.greet() {
             Ok(None) => session.serve(),
             Ok(Some(end)) => Ok(end),
@@ -173,6 +219,7 @@ impl Link {
         };
         let end = end.map_err(|error| session.explained(error));
         let was_useful = session.acks.processed_sequence() > 0 || opened_at.elapsed() >= LASTED;
+        session.dismiss();
         if was_useful {
             self.backoff.reset();
         }
@@ -185,25 +232,52 @@ impl Link {
         if std::mem::replace(&mut self.has_connected, true) {
             self.shared.reconnects.fetch_add(1, Ordering::Relaxed);
         }
-        log::info!("{}: connected to {}", self.name(), self.shared.options.addr);
+        log::info!("{}: connected to {}", self.name(), self.group.name);
     }
-}
 
-/// How journals number dialects.
-fn connect(addr: &str) -> io::Result<TcpStream> {
-    let mut last = None;
-    for addr in resolve(addr)? {
-        match TcpStream::connect_timeout(&addr, PEER_PATIENCE) {
-            Ok(stream) => {
-                stream.set_nodelay(true)?;
-                stream.set_read_timeout(Some(IDLE))?;
-                stream.set_write_timeout(Some(PEER_PATIENCE))?;
-                return Ok(stream);
+    /// To the distributor of this group: an address that answers, and which one that is.
+    fn connect(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let mut last = None;
+        let peer_timeout = self.shared.options.peer_timeout;
+        for addr in self.group.addrs()? {
+            match TcpStream::connect_timeout(&addr, PEER_PATIENCE.min(peer_timeout)) {
+                Ok(stream) => {
+                    stream.set_nodelay(true)?;
+                    stream.set_read_timeout(Some(IDLE))?;
+                    stream.set_write_timeout(Some(PEER_PATIENCE))?;
+                    peers::watch(&socket2::SockRef::from(&stream), peer_timeout)?;
+                    return Ok((stream, addr));
+                }
+                Err(error) => {
+                    let text = format!("{addr}: {error}");
+                    last = Some(io::Error::new(error.kind(), text));
+                }
             }
-            Err(error) => last = Some(error),
+        }
+        Err(last.unwrap_or_else(|| io::Error::other("no address")))
+    }
+
+    /// Asks who is there before a link takes the place of another group's.
+    fn probe(&mut self) -> Result<Option<End>, LinkError> {
+        if self.shared.options.dialect != Dialect::Native {
+            return Ok(None);
+        }
+        let (stream, addr) = self.connect()?;
+        let mut session = Session::new(self, stream, addr);
+        let instance = session.ask_instance();
+        let instance = instance.map_err(|error| session.explained(error))?;
+        match self.group.reserve(&self.shared.owners, instance) {
+            Ok(()) => Ok(None),
+            Err(why) => Ok(Some(self.double(&why))),
         }
     }
-    Err(last.unwrap_or_else(|| io::Error::other("no address")))
+
+    fn double(&self, why: &NotAdmitted) -> End {
+        if self.group.note_double() {
+            log::info!("{}: {why}", self.name());
+        }
+        End::Double
+    }
 }
 
 /// A native link was not welcomed: distributors that know no such links do so.
@@ -217,6 +291,9 @@ fn reference(why: &str) -> LinkError {
 struct Session<'a> {
     link: &'a mut Link,
     stream: TcpStream,
+    addr: SocketAddr,
+    /// The group counts it.
+    is_admitted: bool,
     inbox: Inbox,
     downstream: Downstream,
     acks: Acks,
@@ -231,6 +308,7 @@ struct Session<'a> {
 enum Welcomed {
     Accepted,
     ShardGone,
+    Double,
 }
 
 /// How far a stretch of work got.
@@ -247,13 +325,15 @@ enum Worked {
 }
 
 impl<'a> Session<'a> {
-    fn new(link: &'a mut Link, stream: TcpStream) -> Self {
+    fn new(link: &'a mut Link, stream: TcpStream, addr: SocketAddr) -> Self {
         let options = &link.shared.options;
         let acks = Acks::new(options.dialect, options.ack_every, options.ack_remainder);
         let downstream = Downstream::new(options.dialect);
         Self {
             link,
             stream,
+            addr,
+            is_admitted: false,
             inbox: Inbox::default(),
             downstream,
             acks,
@@ -269,44 +349,89 @@ impl<'a> Session<'a> {
     /// First word, or HELLO and WELCOME. An end when there will be no messages.
     fn greet(&mut self) -> Result<Option<End>, LinkError> {
         let weight = self.link.shared.weight();
+        self.link.group.is_news(weight);
         if self.dialect() == Dialect::Native {
             return self.greet_native(weight);
         }
+        // Nobody says who is there: each group is a distributor.
+        let instance = self.link.group.number();
+        self.admit(instance)?;
         self.say(weir_sink::encode_first_weight(self.dialect(), weight))?;
         self.link.connected();
         Ok(None)
     }
 
-    fn greet_native(&mut self, weight: f64) -> Result<Option<End>, LinkError> {
-        let id = self.link.shared.options.id.clone();
-        let token = self.link.shared.options.token.clone();
-        let shard = self.link.shard;
+    /// Counts this link among those of its group, if it leads to the same distributor.
+    fn admit(&mut self, instance: u64) -> Result<(), LinkError> {
+        let owners = &self.link.shared.owners;
+        let admitted = self.link.group.admit(owners, self.addr, instance);
+        admitted.map_err(LinkError::NotAdmitted)?;
+        self.is_admitted = true;
+        Ok(())
+    }
+
+    /// It is over.
+    fn dismiss(&mut self) {
+        let was_admitted = std::mem::replace(&mut self.is_admitted, false);
+        self.link.group.release(&self.link.shared.owners);
+        if was_admitted && self.link.group.dismiss(&self.link.shared.owners) {
+            self.link.shared.ask_discovery();
+        }
+    }
+
+    fn say_hello(&mut self, shard: Option<u16>, weight: f64) -> Result<(), LinkError> {
+        let shared = &self.link.shared;
         let hello = Hello {
             shard,
             weight,
             window_bytes: 0,
             window_messages: 0,
-            id: &id,
-            token: &token,
-            instance: Some(self.link.shared.instance),
+            id: &shared.options.id,
+            token: &shared.options.token,
+            instance: Some(shared.instance),
         };
         let mut bytes = Vec::new();
         hello.encode(&mut bytes)?;
-        self.stream.write_all(&bytes)?;
+        Ok(self.stream.write_all(&bytes)?)
+    }
+
+    /// Who is there. The link is refused with that, and nothing else happens.
+    fn ask_instance(&mut self) -> Result<u64, LinkError> {
+        let weight = self.link.shared.weight();
+        self.say_hello(Some(SHARD_NONE), weight)?;
+        let mut limit = Limit::new(PEER_PATIENCE);
+        loop {
+            if let Some((welcome, _)) = Welcome::decode(self.inbox.unread())? {
+                return Ok(welcome.instance);
+            }
+            self.read_welcome(&mut limit)?;
+        }
+    }
+
+    /// More of a WELCOME; false when the analyzer is over.
+    fn read_welcome(&mut self, limit: &mut Limit) -> Result<bool, LinkError> {
+        let filled = self.inbox.fill(&mut self.stream);
+        match filled.map_err(|error| reference(&format!("{error} instead of a WELCOME")))? {
+            Filled::Data => Ok(true),
+            Filled::Idle if self.link.is_over() => Ok(false),
+            Filled::Idle if !limit.is_over() => Ok(true),
+            Filled::Idle => Err(reference("no WELCOME came")),
+            Filled::Closed => Err(reference("closed before WELCOME")),
+        }
+    }
+
+    fn greet_native(&mut self, weight: f64) -> Result<Option<End>, LinkError> {
+        self.say_hello(self.link.shard, weight)?;
         let mut limit = Limit::new(PEER_PATIENCE);
         loop {
             match self.take_welcome()? {
                 Some(Welcomed::Accepted) => break,
                 Some(Welcomed::ShardGone) => return Ok(Some(End::ShardGone)),
+                Some(Welcomed::Double) => return Ok(Some(End::Double)),
                 None => {}
             }
-            let filled = self.inbox.fill(&mut self.stream);
-            match filled.map_err(|error| reference(&format!("{error} instead of a WELCOME")))? {
-                Filled::Data => {}
-                Filled::Idle if self.link.is_over() => return Ok(Some(End::Left)),
-                Filled::Idle if !limit.is_over() => {}
-                Filled::Idle => return Err(reference("no WELCOME came")),
-                Filled::Closed => return Err(reference("closed before WELCOME")),
+            if !self.read_welcome(&mut limit)? {
+                return Ok(Some(End::Left));
             }
         }
         self.link.connected();
@@ -337,29 +462,41 @@ impl<'a> Session<'a> {
         let Some((welcome, used)) = Welcome::decode(self.inbox.unread())? else {
             return Ok(None);
         };
-        let link = &mut *self.link;
-        let is_gone = link.shard.is_some_and(|shard| shard >= welcome.shard_count);
+        let is_gone = self
+            .link
+            .shard
+            .is_some_and(|shard| shard >= welcome.shard_count);
         let refused = welcome.refused.map(str::to_owned);
         let (shard_count, shard) = (welcome.shard_count, welcome.shard_index);
+        let instance = welcome.instance;
         self.inbox.consume(used);
-        match refused {
-            Some(reason) if !is_gone => return Err(LinkError::Refused(reason)),
-            None if link.is_first => {
-                link.shard = Some(shard);
-                link.shared
-                    .first_shard
-                    .store(shard.into(), Ordering::Release);
-            }
-            _ => {}
+        if is_gone {
+            // Of another distributor it would say nothing about this one.
+            let (group, owners) = (&self.link.group, &self.link.shared.owners);
+            let same = group.check_same(owners, self.addr, instance);
+            same.map_err(LinkError::NotAdmitted)?;
+            group.set_shards(shard_count);
+            return Ok(Some(Welcomed::ShardGone));
         }
-        link.shared
-            .shard_count
-            .store(shard_count.into(), Ordering::Release);
-        Ok(Some(if is_gone {
-            Welcomed::ShardGone
-        } else {
-            Welcomed::Accepted
-        }))
+        if let Some(reason) = refused {
+            return Err(LinkError::Refused(reason));
+        }
+        match self.admit(instance) {
+            Err(LinkError::NotAdmitted(why @ NotAdmitted::Double { .. })) => {
+                self.link.double(&why);
+                return Ok(Some(Welcomed::Double));
+            }
+            other => other?,
+        }
+        let link = &mut *self.link;
+        if link.is_first {
+            link.shard = Some(shard);
+            link.group
+                .first_shard
+                .store(shard.into(), Ordering::Release);
+        }
+        link.group.set_shards(shard_count);
+        Ok(Some(Welcomed::Accepted))
     }
 
     /// Messages until the link or the analyzer ends.
@@ -372,10 +509,8 @@ impl<'a> Session<'a> {
             if self.link.is_over() {
                 return self.leave();
             }
-            if self.link.shared.options.weight_after.is_some() {
-                let due = self.link.shared.weight_due(Instant::now());
-                self.change_weight(due)?;
-            }
+            self.link.shared.note_weight_due(Instant::now());
+            self.tell_weight()?;
             match self.inbox.fill(&mut self.stream)? {
                 Filled::Data => match self.work()? {
                     Worked::Goodbye => return Ok(End::Closed),
@@ -475,12 +610,19 @@ impl<'a> Session<'a> {
             Some(_) => shared.messages.load(Ordering::Relaxed), // claimed one by one
             None => shared.messages.fetch_add(messages, Ordering::Relaxed) + messages,
         };
-        let varied = shared.varied_weight(to - messages.min(to), to);
-        self.change_weight(varied)
+        shared.vary_weight(to - messages.min(to), to);
+        self.tell_weight()
     }
 
-    fn change_weight(&mut self, weight: Option<f64>) -> Result<(), LinkError> {
-        let Some(weight) = weight else { return Ok(()) };
+    /// Tells the distributor the weight, if none of its links has.
+    fn tell_weight(&mut self) -> Result<(), LinkError> {
+        if !self.link.shared.has_other_weights() {
+            return Ok(());
+        }
+        let weight = self.link.shared.weight();
+        if !self.link.group.is_news(weight) {
+            return Ok(());
+        }
         log::debug!("{}: weight {}", self.link.name(), WeightText(weight));
         self.say(weir_sink::encode_weight(self.dialect(), weight))
     }

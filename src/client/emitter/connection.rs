@@ -12,10 +12,11 @@
 //! finished, this side is shut down, and the next number goes out on the next connection.
 
 use crate::backoff::Backoff;
+use crate::peers::Peer;
 use crate::shapes::SeverityCounts;
 use mio::net::TcpStream;
 use std::io::{self, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
 use weir_ledger::run_report::Span;
 use weir_protocol::foreign::{self, Foreign};
@@ -83,6 +84,14 @@ pub struct Connection {
     pub state: State,
     /// Present unless waiting or closed.
     pub socket: Option<TcpStream>,
+    /// Where the socket is connected to, or was last.
+    pub addr: Option<SocketAddr>,
+    /// Of the present socket, once it is open.
+    pub peer: Option<Peer>,
+    /// Attempts to connect so far.
+    pub attempts: u64,
+    /// Addresses that did not answer, one after the other without a wait.
+    pub tried: usize,
     /// Number of the next message.
     pub next_sequence: u64,
     /// Groups that are due here and not written.
@@ -99,8 +108,8 @@ pub struct Connection {
     pub messages: u64,
     /// Their frames' bytes.
     pub bytes: u64,
-    /// Time it could not write.
-    pub blocked: Duration,
+    /// Time it could not write, up to the last time that it could.
+    blocked: Duration,
     /// For attempts to connect.
     pub backoff: Backoff,
     /// Messages that may have been in a socket buffer when it broke.
@@ -146,6 +155,10 @@ impl Connection {
             stream_name,
             state: State::Waiting,
             socket: None,
+            addr: None,
+            peer: None,
+            attempts: 0,
+            tried: 0,
             next_sequence: 1,
             owed: 0,
             next_group: first_group,
@@ -243,6 +256,12 @@ impl Connection {
         (taken, Wrote::All)
     }
 
+    /// Time that it could not write; until now, if it still cannot.
+    pub fn blocked(&self) -> Duration {
+        let since = self.blocked_since.map(|since| since.elapsed());
+        self.blocked + since.unwrap_or_default()
+    }
+
     fn unblocked(&mut self) {
         if let Some(since) = self.blocked_since.take() {
             self.blocked += since.elapsed();
@@ -278,6 +297,12 @@ impl Connection {
         self.has_connected = true;
         self.was_tried = true;
         self.messages_here = 0;
+        self.tried = 0;
+        let ends = self
+            .socket
+            .as_ref()
+            .and_then(|socket| Some((socket.local_addr().ok()?, socket.peer_addr().ok()?)));
+        self.peer = ends.map(|(local, remote)| Peer::new(local, remote));
         self.opened_at = Some(Instant::now());
         self.is_answered = false;
         self.is_peer_done = false;
@@ -289,8 +314,8 @@ impl Connection {
     pub fn broke(&mut self) -> Breakage {
         let lost_max = self.note_maybe_lost();
         self.socket = None;
+        self.peer = None;
         self.state = State::Waiting;
-        self.was_tried = true;
         self.unblocked();
         let resent = u64::from(self.unsent_at > 0);
         if resent > 0 {
@@ -396,6 +421,7 @@ impl Connection {
     /// Without a socket, until the next attempt to connect.
     fn rest(&mut self) {
         self.unblocked();
+        self.peer = None;
         self.socket = None;
         self.state = State::Waiting;
     }

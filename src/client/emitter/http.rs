@@ -10,16 +10,18 @@
 //! A packet whose connection breaks before its answer is sent again, so it may arrive twice; HTTP has nothing that
 //! would tell. The run report names it (`maybe_twice`), and one that was never answered (`maybe_lost`).
 
+use super::addresses::Addresses;
 use super::connection::push_span;
 use super::schedule::Schedule;
 use super::worker::total_messages;
 use super::{Options, Report};
 use crate::backoff::Backoff;
 use crate::payload::{self, Numbered};
+use crate::peers::{self, Peer, Peers};
 use crate::shapes::{Deck, SeverityCounts};
 use crate::{is_wait, unix_ns};
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::thread;
@@ -41,7 +43,8 @@ const END_PATIENCE: Duration = Duration::from_secs(1);
 /// What all connections share.
 struct Shared {
     options: Options,
-    addrs: Vec<SocketAddr>,
+    addresses: Addresses,
+    peers: Arc<Peers>,
     schedule: Schedule,
     start: Instant,
     start_unix_ns: u64,
@@ -64,7 +67,8 @@ pub(super) fn run(options: &Options, stop: &Arc<AtomicBool>) -> io::Result<(Repo
     }
     let shared = Arc::new(Shared {
         options: options.clone(),
-        addrs: crate::resolve(&options.addr)?,
+        addresses: Addresses::start(&options.addr, &options.nameservers, unix_ns())?,
+        peers: Peers::start(options.peer_timeout)?,
         schedule: Schedule::new(options.rate, options.batch, total_messages(options)),
         start: Instant::now(),
         start_unix_ns: unix_ns(),
@@ -104,6 +108,8 @@ struct Poster {
     payload: Vec<u8>,
     body: Vec<u8>,
     socket: Option<TcpStream>,
+    /// Of the socket.
+    peer: Option<Peer>,
     backoff: Backoff,
     /// Ranges that a 2xx answered, or that nothing answered.
     given: Vec<Span>,
@@ -150,6 +156,7 @@ impl Poster {
             payload: Vec::new(),
             body: Vec::new(),
             socket: None,
+            peer: None,
             backoff: Backoff::new(
                 shared.start_unix_ns ^ payload::stream_hash(stream_name.as_bytes()),
             ),
@@ -307,6 +314,7 @@ impl Poster {
                     ));
                 }
                 Err(error) => {
+                    self.shared.addresses.ask();
                     if self.socket.take().is_some() {
                         self.report.broken += 1;
                         self.report.resent += packet.messages;
@@ -354,9 +362,6 @@ impl Poster {
         if self.socket.is_none() {
             self.socket = Some(self.connect()?);
         }
-        let Some(socket) = &mut self.socket else {
-            return Err(io::ErrorKind::NotConnected.into());
-        };
         let options = &self.shared.options;
         let head = format!(
             "POST {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: weir-emitter/{}\r\nContent-Type: application/json\r\n\
@@ -368,11 +373,50 @@ impl Poster {
         );
         let mut request = head.into_bytes();
         request.extend_from_slice(&self.body);
-        socket.write_all(&request)?;
+        self.write(&request)?;
         packet.maybe_taken = true;
+        self.read_answer()
+    }
+
+    /// The whole request, unless the peer's host is gone.
+    fn write(&mut self, mut request: &[u8]) -> io::Result<()> {
+        let mut limit = Limit::new(ANSWER_TIMEOUT);
+        while !request.is_empty() {
+            let Some(socket) = &mut self.socket else {
+                return Err(io::ErrorKind::NotConnected.into());
+            };
+            match socket.write(request) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    request = &request[count..];
+                    limit = Limit::new(ANSWER_TIMEOUT);
+                }
+                Err(error) if is_wait(&error) && !limit.is_over() => self.check_peer()?,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn check_peer(&mut self) -> io::Result<()> {
+        if self.shared.stop.load(Ordering::Acquire) {
+            return Err(io::Error::other("stopped while an answer was due"));
+        }
+        let peers = &self.shared.peers;
+        let is_gone = |peer: &mut Peer| peer.is_gone(&peers.newest(), peers.patience());
+        match self.peer.as_mut().is_some_and(is_gone) {
+            true => Err(peers::gone(peers.patience())),
+            false => Ok(()),
+        }
+    }
+
+    fn read_answer(&mut self) -> io::Result<Outcome> {
         let (mut reader, mut bytes) = (ResponseReader::new(), [0; 4096]);
         let mut limit = Limit::new(ANSWER_TIMEOUT);
         let answer = loop {
+            let Some(socket) = &mut self.socket else {
+                return Err(io::ErrorKind::NotConnected.into());
+            };
             let count = match socket.read(&mut bytes) {
                 Ok(0) => match reader.closed() {
                     Some(answer) => break answer,
@@ -380,9 +424,7 @@ impl Poster {
                 },
                 Ok(count) => count,
                 Err(error) if is_wait(&error) && !limit.is_over() => {
-                    if self.shared.stop.load(Ordering::Acquire) {
-                        return Err(io::Error::other("stopped while an answer was due"));
-                    }
+                    self.check_peer()?;
                     continue;
                 }
                 Err(error) if is_wait(&error) => {
@@ -410,23 +452,39 @@ impl Poster {
         })
     }
 
+    /// To the address whose turn it is; to the others, if it does not answer.
     fn connect(&mut self) -> io::Result<TcpStream> {
-        let mut failure = io::Error::other("the name has no address");
-        for addr in &self.shared.addrs {
-            match TcpStream::connect_timeout(addr, CONNECT_TIMEOUT) {
+        let patience = CONNECT_TIMEOUT.min(self.shared.peers.patience());
+        let mut tried = 0;
+        loop {
+            let addresses = &self.shared.addresses;
+            let Some(addr) = addresses.next() else {
+                let text = format!("{}: nothing is found yet", addresses.text());
+                return Err(io::Error::other(text));
+            };
+            match TcpStream::connect_timeout(&addr, patience) {
                 Ok(socket) => {
+                    addresses.worked(addr);
                     socket.set_nodelay(true)?;
                     socket.set_read_timeout(Some(LOOK_EVERY))?;
-                    socket.set_write_timeout(Some(ANSWER_TIMEOUT))?;
+                    socket.set_write_timeout(Some(LOOK_EVERY))?;
+                    let patience = self.shared.peers.patience();
+                    peers::keep_alive(&socket2::SockRef::from(&socket), patience)?;
+                    self.peer = Some(Peer::new(socket.local_addr()?, socket.peer_addr()?));
                     match self.report.connected {
                         0 => self.report.connected = 1,
                         _ => self.report.reconnects += 1,
                     }
                     return Ok(socket);
                 }
-                Err(error) => failure = error,
+                Err(error) => {
+                    tried += 1;
+                    if !addresses.failed(addr, tried) {
+                        let text = format!("{addr}: {error}");
+                        return Err(io::Error::new(error.kind(), text));
+                    }
+                }
             }
         }
-        Err(failure)
     }
 }

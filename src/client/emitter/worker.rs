@@ -1,16 +1,17 @@
 //! One emitter thread: its share of the connections and of the schedule.
 
+use super::addresses::Addresses;
 use super::connection::{Connection, Farewell, State, Wrote};
 use super::schedule::{part, Schedule};
 use super::{Options, Report};
 use crate::payload::{self, Numbered};
+use crate::peers::{self, Peers};
 use crate::shapes::{Deck, Shape};
 use crate::unix_ns;
 use mio::{Events, Interest, Poll, Token};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::io;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::thread;
@@ -23,6 +24,10 @@ use weir_protocol::frame::{encode_header, FRAME_HEADER_BYTES};
 const CONNECTING_MAX: usize = 256;
 /// The schedule starts when every connection has been tried, or after this long.
 const START_PATIENCE: Duration = Duration::from_secs(10);
+/// An address that has not answered by then is left for another one; a peer timeout if that is less.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
+/// How soon a connection that has no address to go to looks again.
+const NO_ADDRESS_PAUSE: Duration = Duration::from_millis(50);
 /// After the duration: what is due and blocked has this long.
 const END_PATIENCE: Duration = Duration::from_secs(1);
 /// After the end: without progress for this long, the peer is taken to be stuck.
@@ -41,8 +46,10 @@ pub struct Worker {
     has_checksum: bool,
     duration: Option<Duration>,
     has_count: bool,
-    addrs: Arc<[SocketAddr]>,
-    next_addr: usize,
+    addresses: Arc<Addresses>,
+    peers: Arc<Peers>,
+    /// Looks at peers so far.
+    peers_version: u64,
     stop: Arc<AtomicBool>,
     schedule: Schedule,
     connections: Vec<Connection>,
@@ -51,6 +58,8 @@ pub struct Worker {
     /// When to connect again.
     waiting: BinaryHeap<Reverse<(Instant, usize)>>,
     connecting: usize,
+    /// Until when they may, and which attempt that was.
+    connecting_until: VecDeque<(Instant, usize, u64)>,
     untried: usize,
     poll: Poll,
     events: Events,
@@ -70,7 +79,8 @@ impl Worker {
         options: &Options,
         index: u32,
         workers: u32,
-        addrs: Arc<[SocketAddr]>,
+        addresses: Arc<Addresses>,
+        peers: Arc<Peers>,
         stop: Arc<AtomicBool>,
     ) -> io::Result<Self> {
         let (index, workers) = (u64::from(index), u64::from(workers));
@@ -92,14 +102,16 @@ impl Worker {
             has_checksum: options.checksum,
             duration: options.duration,
             has_count: options.count.is_some(),
-            addrs,
-            next_addr: 0,
+            addresses,
+            peers_version: peers.version(),
+            peers,
             stop,
             schedule: Schedule::new(rate, options.batch, total),
             connections: (0..count).map(connection).collect(),
             ready: VecDeque::new(),
             waiting: (0..count as usize).map(|i| Reverse((now, i))).collect(),
             connecting: 0,
+            connecting_until: VecDeque::new(),
             untried: count as usize,
             poll: Poll::new()?,
             events: Events::with_capacity(EVENTS_MAX),
@@ -119,6 +131,7 @@ impl Worker {
         let start_unix_ns = unix_ns();
         loop {
             self.start_connecting()?;
+            self.check_peers();
             self.check_leaving();
             self.hand_out(start.elapsed());
             self.write_ready(start_unix_ns);
@@ -137,6 +150,7 @@ impl Worker {
         let mut limit = Limit::new(START_PATIENCE);
         while self.untried > 0 && !self.is_stopped() && !limit.is_over() {
             self.start_connecting()?;
+            self.check_peers();
             self.handle_events(Some(POLL_MAX))?;
         }
         Ok(())
@@ -183,40 +197,88 @@ impl Worker {
     }
 
     fn connect(&mut self, index: usize) -> io::Result<()> {
-        let addr = self.addrs[self.next_addr % self.addrs.len()];
+        let now = Instant::now();
+        let Some(addr) = self.addresses.next() else {
+            self.waiting.push(Reverse((now + NO_ADDRESS_PAUSE, index)));
+            return Ok(());
+        };
+        let connection = &mut self.connections[index];
+        connection.addr = Some(addr);
+        connection.attempts += 1;
         match mio::net::TcpStream::connect(addr) {
             Ok(mut socket) => {
                 let interest = Interest::READABLE | Interest::WRITABLE;
                 self.poll
                     .registry()
                     .register(&mut socket, Token(index), interest)?;
-                let connection = &mut self.connections[index];
                 connection.socket = Some(socket);
                 connection.state = State::Connecting;
                 self.connecting += 1;
+                let until = now + CONNECT_PATIENCE.min(self.peers.patience());
+                let attempt = connection.attempts;
+                self.connecting_until.push_back((until, index, attempt));
             }
             Err(error) => self.broken(index, &error),
         }
         Ok(())
     }
 
+    /// Gives up handshakes that take too long, and open connections whose host is silent.
+    fn check_peers(&mut self) {
+        let now = Instant::now();
+        while let Some((until, index, attempt)) = self.connecting_until.front().copied() {
+            let connection = &self.connections[index];
+            let is_over = connection.state != State::Connecting || connection.attempts != attempt;
+            if !is_over && now < until {
+                break;
+            }
+            self.connecting_until.pop_front();
+            if !is_over {
+                let why = "no answer to the request to connect";
+                self.broken(index, &io::Error::new(io::ErrorKind::TimedOut, why));
+            }
+        }
+        let version = self.peers.version();
+        if version == std::mem::replace(&mut self.peers_version, version) {
+            return;
+        }
+        let (look, patience) = (self.peers.newest(), self.peers.patience());
+        for index in 0..self.connections.len() {
+            let peer = self.connections[index].peer.as_mut();
+            if peer.is_some_and(|peer| peer.is_gone(&look, patience)) {
+                self.broken(index, &peers::gone(patience));
+            }
+        }
+    }
+
     fn broken(&mut self, index: usize, error: &io::Error) {
         let connection = &mut self.connections[index];
         let was = connection.state;
+        let was_open = connection.is_open();
         self.connecting -= usize::from(was == State::Connecting);
-        self.untried -= usize::from(!connection.was_tried);
-        self.report.broken += u64::from(connection.is_open());
+        self.report.broken += u64::from(was_open);
         self.report.answered += u64::from(connection.is_answered);
         let breakage = connection.broke();
         self.report.lost_max += breakage.lost_max;
         self.report.resent += breakage.resent;
-        self.next_addr += usize::from(was != State::Open);
+        self.addresses.ask();
+        let addr = connection.addr;
+        if let Some(addr) = addr.filter(|_| !was_open || error.kind() == io::ErrorKind::TimedOut) {
+            connection.tried += 1;
+            if self.addresses.failed(addr, connection.tried) && !was_open {
+                log::debug!("connection to {addr} cannot be made: {error}; the next address");
+                self.waiting.push(Reverse((Instant::now(), index)));
+                return;
+            }
+        }
+        connection.tried = 0;
+        self.untried -= usize::from(!std::mem::replace(&mut connection.was_tried, true));
         self.connect_later(index);
         if !std::mem::replace(&mut self.has_warned, true) {
-            let addr = self.addrs[self.next_addr % self.addrs.len()];
-            let what = match was {
-                State::Waiting | State::Connecting => "cannot be made",
-                _ => "broke",
+            let addr = addr.map_or_else(|| self.addresses.text(), |addr| addr.to_string());
+            let what = match was_open {
+                false => "cannot be made",
+                true => "broke",
             };
             log::warn!("connection to {addr} {what}: {error}; connecting again with back-off");
         }
@@ -465,8 +527,12 @@ impl Worker {
         if !is_connected {
             return;
         }
-        // Best effort: without it only latency suffers.
+        // Best effort: without the first only latency suffers; that the second is missing, the books tell later.
         let _ = socket.set_nodelay(true);
+        let _ = peers::keep_alive(&socket2::SockRef::from(socket), self.peers.patience());
+        if let Some(addr) = connection.addr {
+            self.addresses.worked(addr);
+        }
         self.connecting -= 1;
         self.untried -= usize::from(!connection.was_tried);
         if connection.has_connected {
@@ -505,6 +571,7 @@ impl Worker {
             } else {
                 LEAVE_CHECK_EVERY
             }))?;
+            self.check_peers();
             self.check_leaving();
         }
     }
@@ -513,7 +580,7 @@ impl Worker {
         for connection in &self.connections {
             self.report.messages += connection.messages;
             self.report.bytes += connection.bytes;
-            self.report.blocked += connection.blocked;
+            self.report.blocked += connection.blocked();
             let first = connection.next_group;
             let groups = (0..connection.owed).map(|i| first + i * self.connections.len() as u64);
             self.report.unsent += groups.map(|g| self.schedule.messages(g)).sum::<u64>();

@@ -16,13 +16,15 @@ const FLAG_TOKEN: u8 = 1;
 /// Flag of HELLO: the number of this run of the analyzer stands at its end.
 const FLAG_INSTANCE: u8 = 2;
 const SHARD_ANY: u16 = u16::MAX;
+/// A HELLO that asks for this shard asks who is there: the WELCOME refuses, and tells shards and instance.
+pub const SHARD_NONE: u16 = u16::MAX - 1;
 const STATUS_OK: u8 = 0;
 const STATUS_REFUSED: u8 = 1;
 
 /// First message of an analyzer on a link.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Hello<'a> {
-    /// Shard this link is for; `None`: any.
+    /// Shard this link is for; `None`: any; [`SHARD_NONE`]: it is to be no link.
     pub shard: Option<u16>,
     /// Weight of the analyzer, the same on all its links.
     pub weight: f64,

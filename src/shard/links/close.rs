@@ -41,6 +41,16 @@ impl<I: Io> Links<I> {
         self.close_link(cx, slot, why, Some(reason));
     }
 
+    /// It has been told what it wanted to know: nothing is wrong, and nothing is counted.
+    pub(super) fn hang_up(&mut self, cx: &mut Context<I>, slot: Slot) {
+        self.leave_place(slot);
+        if let Some(connection) = self.table.get_mut(slot) {
+            connection.stage = Stage::Closing;
+            cx.io.shutdown(&connection.socket, Shutdown::Both);
+            self.reap(cx, slot);
+        }
+    }
+
     /// A connection is over, for whatever reason: what it has not ACKed goes to others at once.
     pub(super) fn close_link(
         &mut self,

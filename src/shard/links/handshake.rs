@@ -18,7 +18,7 @@ use crate::slab::{bare, token, Kind, Slot};
 use weir_config::Protection;
 use weir_engine::{Link, LinkEpoch, Reach, Reason, Window};
 use weir_protocol::foreign;
-use weir_protocol::native::{HelloReader, NativeError};
+use weir_protocol::native::{HelloReader, NativeError, SHARD_NONE};
 use weir_protocol::text::check_name;
 use weir_sink::detect::{DetectError, Detection, Detector, DETECT_MS_MAX, SILENCE_MS};
 use weir_sink::Sink;
@@ -255,6 +255,10 @@ impl<I: Io> Links<I> {
                 true => "no token shown, this distributor asks for one".to_owned(),
                 false => "the token is not the one that this distributor asks for".to_owned(),
             }
+        } else if hello.shard == Some(SHARD_NONE) {
+            self.say_refused(cx, slot, sink, "no shard asked for");
+            self.hang_up(cx, slot);
+            return;
         } else if to >= shards {
             format!("shard {to} asked for, there are {shards}")
         } else {

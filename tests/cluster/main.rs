@@ -1,0 +1,6 @@
+//! Several distributors: clients that find them all, and hosts that vanish. Everything is real processes.
+
+mod balancer;
+mod places;
+mod replicas;
+mod silent;

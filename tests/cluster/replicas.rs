@@ -1,0 +1,236 @@
+//! Replicas behind one name of a nameserver: every analyzer reaches every shard of each, and what comes and goes is
+//! followed.
+
+use std::time::{Duration, Instant};
+
+use weir::ledger::run_report::Distributor as RunReport;
+use weir_testkit::dns::{Dns, Says};
+use weir_testkit::process::run;
+use weir_testkit::{stays, until, Distributor, Ended, Scratch};
+
+use crate::places::{ports, replica, Client};
+
+/// What theorem 2 of docs/SHARES.md allows a tree.
+const BOUND: f64 = 2.68;
+/// A refresh, and as long again for everything else.
+const FOUND_WITHIN: Duration = Duration::from_secs(7);
+
+struct Cluster {
+    dns: Dns,
+    ports: (u16, u16),
+    scratch: Scratch,
+}
+
+impl Cluster {
+    fn new(name: &str) -> Cluster {
+        Cluster {
+            dns: Dns::start(),
+            ports: ports(),
+            scratch: Scratch::new(name),
+        }
+    }
+
+    fn replica(&self, last: u8) -> Distributor {
+        let report = self.report(&format!("d{last}"));
+        replica(last, self.ports, &format!("--report {report}"))
+    }
+
+    fn report(&self, name: &str) -> String {
+        let path = self.scratch.path(&format!("{name}.json"));
+        path.display().to_string()
+    }
+
+    fn client(&self, program: &str, id: &str, flags: &str) -> Client {
+        let port = match program {
+            "emitter" => self.ports.0,
+            _ => self.ports.1,
+        };
+        let (dns, report) = (self.dns.addr, self.report(id));
+        Client::start(
+            &[],
+            &format!(
+                "{program} --addr dns+replicas.test:{port} --nameserver {dns} --id {id} --report {report} {flags}"
+            ),
+        )
+    }
+}
+
+fn shares(cluster: &Cluster, names: &[&str], analyzers: &[&str]) -> Vec<(f64, f64)> {
+    let mut sums = vec![(0.0, 0.0); analyzers.len()];
+    for name in names {
+        let text = std::fs::read_to_string(cluster.report(name)).expect("a run report");
+        let report: RunReport = serde_json::from_str(&text).expect("a run report");
+        for share in &report.ledger.analyzers {
+            let at = analyzers.iter().position(|id| *id == share.analyzer);
+            let sum = &mut sums[at.expect("one of ours")];
+            sum.0 += share.target;
+            sum.1 += share.error;
+        }
+    }
+    sums
+}
+
+#[test]
+fn cluster_shares_stay_exact_over_a_killed_analyzer_and_a_changed_weight() {
+    let cluster = Cluster::new("cluster-shares");
+    cluster.dns.says_local("replicas.test", &[2, 3, 4]);
+    let replicas: Vec<Distributor> = [2, 3, 4].map(|last| cluster.replica(last)).into();
+    let weights = [("a1", 0.4), ("a2", 0.3), ("a3", 0.2), ("a4", 0.1)];
+    let start = |(id, weight): &(&str, f64)| {
+        let change = match *id {
+            "a2" => "--weight-after 1s=0.6",
+            _ => "",
+        };
+        let flags = format!("--weight {weight} --ack-every 100 {change}");
+        cluster.client("analyzer", id, &flags)
+    };
+    let mut analyzers: Vec<Client> = weights.iter().map(start).collect();
+    for replica in &replicas {
+        replica.wait_lanes(4); // on each of its two shards
+    }
+    let flags = "--connections 12 --batch 16 --size 100 --count 1000000 --rate 80000 --duration 0";
+    let emitter = cluster.client("emitter", "e1", flags);
+    std::thread::sleep(Duration::from_secs(3));
+    analyzers[3].signal("-KILL");
+    for replica in &replicas {
+        replica.wait_lanes(3);
+    }
+    analyzers[3] = start(&weights[3]);
+    for replica in &replicas {
+        replica.wait_lanes(4);
+    }
+    let (code, text) = emitter.wait();
+    assert_eq!(code, Some(0), "{text}");
+    let ended: Vec<Ended> = replicas.into_iter().map(Distributor::stop).collect();
+    let received: Vec<u64> = ended.iter().map(|it| it.assert_clean().received).collect();
+    assert_eq!(received.iter().sum::<u64>(), 1_000_000, "{received:?}");
+    let least = received.iter().min().expect("three");
+    assert!(*least > 300_000, "connections go round: {received:?}");
+    for analyzer in &analyzers {
+        analyzer.signal("-TERM");
+    }
+    for analyzer in analyzers {
+        assert_eq!(analyzer.wait().0, Some(0));
+    }
+    let ids = weights.map(|(id, _)| id);
+    let sums = shares(&cluster, &["d2", "d3", "d4"], &ids);
+    for (id, (target, error)) in ids.iter().zip(&sums) {
+        println!("{id}: due {target:.2}, off by {error:.2}");
+        assert!(
+            error.abs() <= 3.0 * 2.0 * BOUND,
+            "{id}: {error} of {target}"
+        );
+    }
+    let files = ["d2", "d3", "d4", "e1", "a1", "a2", "a3", "a4"].map(|name| cluster.report(name));
+    let mut args = vec!["audit"];
+    args.extend(files.iter().map(String::as_str));
+    let audited = run(&args);
+    assert!(
+        audited.status.success(),
+        "{}",
+        String::from_utf8_lossy(&audited.stdout)
+    );
+}
+
+#[test]
+fn a_replica_that_appears_is_linked_and_one_that_leaves_is_not_hung_up() {
+    let cluster = Cluster::new("cluster-members");
+    cluster.dns.says_local("replicas.test", &[2, 3]);
+    let (two, three) = (cluster.replica(2), cluster.replica(3));
+    let analyzers = ["a1", "a2"].map(|id| cluster.client("analyzer", id, "--weight 1"));
+    two.wait_lanes(2);
+    three.wait_lanes(2);
+    let four = cluster.replica(4);
+    let appeared = Instant::now();
+    cluster.dns.says_local("replicas.test", &[2, 3, 4]);
+    four.wait_lanes(2);
+    let took = appeared.elapsed();
+    println!("linked {took:?} after its address appeared");
+    assert!(took < FOUND_WITHIN, "{took:?}");
+
+    // One leaves, while messages are on their way to it.
+    let emitter = cluster.client(
+        "emitter",
+        "e1",
+        "--connections 6 --rate 3000 --count 45000 --size 100 --duration 0",
+    );
+    cluster.dns.says_local("replicas.test", &[3, 4]);
+    let left = "127.0.0.2:";
+    for analyzer in &analyzers {
+        until("its address has left", || {
+            let lines = analyzer.lines("is not found any more");
+            lines.iter().any(|line| line.contains(left))
+        });
+    }
+    stays("links of one that left", Duration::from_secs(1), || {
+        two.lines(" roster ")
+            .last()
+            .is_some_and(|line| line.contains("lanes=2"))
+    });
+    let ended = two.stop();
+    ended.assert_clean();
+    assert_eq!((ended.rerouted(), ended.duplicates_possible()), (0, 0));
+    for analyzer in &analyzers {
+        until("it is forgotten", || !analyzer.lines("has gone").is_empty());
+    }
+    let (code, text) = emitter.wait();
+    assert_eq!(code, Some(0), "{text}");
+    for replica in [three, four] {
+        replica.stop().assert_clean();
+    }
+}
+
+#[test]
+fn answers_that_say_nothing_change_nothing() {
+    let cluster = Cluster::new("cluster-answers");
+    cluster.dns.says_local("replicas.test", &[2, 3]);
+    let replicas = [cluster.replica(2), cluster.replica(3)];
+    let analyzer = cluster.client("analyzer", "a1", "--weight 1");
+    replicas.iter().for_each(|it| it.wait_lanes(1));
+    for says in [Says::ServFail, Says::Empty, Says::NoName] {
+        cluster.dns.says("replicas.test", says.clone());
+        let (asked, _) = cluster.dns.asked();
+        // A and AAAA, twice.
+        until("it has asked twice", || cluster.dns.asked().0 >= asked + 4);
+        assert!(
+            analyzer.lines("is not found any more").is_empty(),
+            "{says:?}"
+        );
+    }
+    cluster.dns.says_local("replicas.test", &[2, 3]);
+    cluster.dns.cuts(true);
+    let (_, over_tcp) = cluster.dns.asked();
+    until("it has asked over TCP", || {
+        cluster.dns.asked().1 > over_tcp + 1
+    });
+    let said = analyzer.lines("what was found before stays (2)");
+    assert_eq!(said.len(), 1, "once: {said:?}");
+    for replica in replicas {
+        assert!(replica.lines("link down").is_empty());
+        let ended = replica.stop();
+        ended.assert_clean();
+    }
+}
+
+#[test]
+fn two_addresses_of_one_distributor_are_one() {
+    let dns = Dns::start();
+    let distributor = Distributor::start("--shards 2 --analyzers 0.0.0.0:0");
+    dns.says_local("twice.test", &[2, 3]);
+    let port = distributor.analyzers.port();
+    let line = format!(
+        "analyzer --addr dns+twice.test:{port} --nameserver {} --id a1",
+        dns.addr
+    );
+    let analyzer = Client::start(&[], &line);
+    distributor.wait_lanes(1);
+    until("it says so", || {
+        !analyzer.lines("it is the same distributor as").is_empty()
+    });
+    stays("one link to each shard", Duration::from_secs(2), || {
+        analyzer.lines("connected to").len() == 2
+    });
+    analyzer.signal("-TERM");
+    assert_eq!(analyzer.wait().0, Some(0));
+    distributor.stop().assert_clean();
+}
