@@ -1,9 +1,10 @@
-//! Analyzers over HTTP, and where they listen: `ID=WEIGHT@http://host:port[/path]`.
+//! Analyzers over HTTP, and where they listen: `ID=WEIGHT@http://host:port[/path]`. Groups of them: `group.rs`.
 
 use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
+use crate::group::{Discover, Members, WeightIs, GROUP_ID_BYTES_MAX};
 use weir_protocol::text::check_name;
 use weir_protocol::valid_weight;
 
@@ -20,6 +21,7 @@ pub struct HttpAnalyzer {
     id: String,
     endpoint: Endpoint,
     weight: f64,
+    members: Option<Members>,
 }
 
 impl HttpAnalyzer {
@@ -42,7 +44,54 @@ impl HttpAnalyzer {
             id: id.to_owned(),
             endpoint,
             weight,
+            members: None,
         })
+    }
+
+    /// A group of analyzers with valid parts.
+    ///
+    /// # Errors
+    /// As [`HttpAnalyzer::new`]; the id has at most [`GROUP_ID_BYTES_MAX`] bytes.
+    pub fn group(
+        id: &str,
+        discover: Discover,
+        weight: f64,
+        weight_is: WeightIs,
+    ) -> Result<HttpAnalyzer, String> {
+        if id.len() > GROUP_ID_BYTES_MAX {
+            return Err(format!(
+                "allowed: an id of 1 to {GROUP_ID_BYTES_MAX} bytes for a group, whose members' ids begin with it"
+            ));
+        }
+        let nowhere = Endpoint {
+            host: String::new(),
+            port: 0,
+            path: discover.path.clone(),
+        };
+        let mut group = HttpAnalyzer::new(id, nowhere, weight)?;
+        group.members = Some(Members {
+            discover,
+            weight_is,
+        });
+        Ok(group)
+    }
+
+    /// Where the members of this group are found; none: it is one analyzer.
+    pub fn members(&self) -> Option<&Members> {
+        self.members.as_ref()
+    }
+
+    /// Both are at the same place, or found in the same way.
+    pub fn is_where(&self, other: &HttpAnalyzer) -> bool {
+        self.endpoint == other.endpoint && self.members == other.members
+    }
+
+    /// Where it is, or where its members are found.
+    pub fn place(&self) -> String {
+        match &self.members {
+            Some(members) => members.discover.to_string(),
+            None => self.endpoint.to_string(),
+        }
     }
 
     /// Its name in tables, logs and metrics.
@@ -50,7 +99,7 @@ impl HttpAnalyzer {
         &self.id
     }
 
-    /// Where it listens.
+    /// Where it listens; nowhere if it is a group.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
@@ -63,26 +112,41 @@ impl HttpAnalyzer {
 
 impl fmt::Display for HttpAnalyzer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}={}@{}", self.id, self.weight, self.endpoint)
+        let Self { id, weight, .. } = self;
+        let of = match &self.members {
+            Some(members) if members.weight_is == WeightIs::Group => "/group",
+            _ => "",
+        };
+        write!(f, "{id}={weight}{of}@{}", self.place())
     }
 }
 
 impl FromStr for HttpAnalyzer {
     type Err = String;
 
-    /// `ID=WEIGHT@http://host:port[/path]`. An id may have any of these signs in it.
+    /// `ID=WEIGHT@http://host:port[/path]`, or with dns+ or dnssrv+ a group. An id may have any of these signs in it.
     fn from_str(text: &str) -> Result<HttpAnalyzer, String> {
         let allowed = || {
-            "allowed: ID=WEIGHT@http://host:port[/path] (a1=0.4@http://10.0.0.1:4001)".to_owned()
+            "allowed: ID=WEIGHT@http://host:port[/path] (a1=0.4@http://10.0.0.1:4001), or for a group \
+             ID=WEIGHT[/member|/group]@dns+http://host:port[/path]"
+                .to_owned()
         };
-        let at = text
-            .rfind("@http://")
-            .or_else(|| text.rfind("@https://"))
-            .ok_or_else(allowed)?;
+        let schemes = ["@http://", "@https://", "@dns+http", "@dnssrv+http"];
+        let at = schemes.iter().filter_map(|scheme| text.rfind(scheme)).max();
+        let at = at.ok_or_else(allowed)?;
         let (id, weight) = text[..at].rsplit_once('=').ok_or_else(allowed)?;
-        let endpoint = text[at + 1..].parse()?;
+        let place = &text[at + 1..];
+        if place.starts_with("http") {
+            let endpoint = place.parse()?;
+            let weight = weight.parse().map_err(|_| allowed())?;
+            return HttpAnalyzer::new(id, endpoint, weight);
+        }
+        let (weight, weight_is) = match weight.split_once('/') {
+            Some((weight, of)) => (weight, of.parse()?),
+            None => (weight, WeightIs::Member),
+        };
         let weight = weight.parse().map_err(|_| allowed())?;
-        HttpAnalyzer::new(id, endpoint, weight)
+        HttpAnalyzer::group(id, place.parse()?, weight, weight_is)
     }
 }
 
@@ -230,6 +294,37 @@ mod tests {
         }
         let long = format!("http://a/{}", "x".repeat(PATH_BYTES_MAX));
         assert!(long.parse::<Endpoint>().is_err());
+    }
+
+    #[test]
+    fn groups_are_what_their_text_says() {
+        for (text, weight_is) in [
+            ("pool=0.25@dns+http://h:80/p", WeightIs::Member),
+            ("pool=0.25/group@dns+http://h:4001", WeightIs::Group),
+            (
+                "a=b@c=0.25/group@dnssrv+http://_a._tcp.h/p",
+                WeightIs::Group,
+            ),
+        ] {
+            let group: HttpAnalyzer = text.parse().expect(text);
+            assert_eq!(group.weight(), 0.25);
+            assert_eq!(group.members().map(|it| it.weight_is), Some(weight_is));
+            assert_eq!(group.to_string(), text);
+        }
+        for (bad, why) in [
+            ("p=1/x@dns+http://h:1", "member or group"),
+            ("p=1@dnssrv+http://h", "_SERVICE"),
+            ("p=-1@dns+http://h", "0 or more"),
+            ("p=1/group@http://h", "ID=WEIGHT"),
+        ] {
+            let error = bad.parse::<HttpAnalyzer>().expect_err(bad);
+            assert!(
+                error.contains(why) && error.contains("allowed"),
+                "{bad}: {error}"
+            );
+        }
+        let long = format!("{}=1@dns+http://h", "x".repeat(GROUP_ID_BYTES_MAX + 1));
+        assert!(long.parse::<HttpAnalyzer>().is_err());
     }
 
     #[test]

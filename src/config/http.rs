@@ -51,7 +51,9 @@ pub struct HttpConfig {
     #[arg(id = "max_http_connections", long = "max-http-connections", value_name = "N", default_value_t = 0, value_parser = values::number(0..=usize::MAX), help_heading = "HTTP")]
     pub connections_max: usize as "http_connections_max",
 
-    /// An analyzer to push packets to; give one flag for each (a1=0.4@http://10.0.0.1:4001)
+    /// An analyzer to push packets to; give one flag for each (a1=0.4@http://10.0.0.1:4001). With dns+ or dnssrv+ a
+    /// group: each address of the name is an analyzer of this weight, or with /group they share it
+    /// (pool=0.4/group@dns+http://analyzers:4001)
     #[arg(
         id = "http_analyzer",
         long = "http-analyzer",
@@ -60,6 +62,10 @@ pub struct HttpConfig {
         help_heading = "HTTP delivery"
     )]
     pub analyzers: Vec<HttpAnalyzer> as "http_analyzers",
+    /// Ask this nameserver for the names of HTTP analyzers, and not those of the system (127.0.0.1:8600; port 53
+    /// when left out); names are then taken as absolute
+    #[arg(id = "nameserver", long = "nameserver", value_name = "ADDR", value_delimiter = ',', value_parser = values::nameserver, help_heading = "HTTP delivery")]
+    pub nameservers: Vec<SocketAddr>,
     /// Connections to each HTTP analyzer, per shard
     #[arg(id = "http_pool", long = "http-pool", value_name = "N", default_value_t = 8, value_parser = values::number(1..=1024_u16), help_heading = "HTTP delivery")]
     pub pool_connections: u16 as "http_pool_connections",

@@ -17,6 +17,7 @@
 mod apart;
 mod endpoint;
 mod flags;
+mod group;
 mod hosts;
 mod http;
 mod own;
@@ -26,6 +27,7 @@ pub mod values;
 
 pub use endpoint::{Endpoint, HttpAnalyzer, HTTP_ID_BYTES_MAX};
 pub use flags::{CoreList, OrAuto, OrOff};
+pub use group::{Discover, Members, WeightIs, GROUP_ID_BYTES_MAX};
 pub use hosts::{Hosts, Stranger};
 pub use http::{check_analyzers, HttpConfig, Joined, HTTP_ANALYZERS_MAX, HTTP_HEAD_TIMEOUT};
 pub use own::OwnListeners;
@@ -438,7 +440,12 @@ impl Config {
         }
         self.http.check()?;
         let own = OwnListeners::of(self);
-        self.http.analyzers.iter().try_for_each(|analyzer| {
+        let alone = self
+            .http
+            .analyzers
+            .iter()
+            .filter(|it| it.members().is_none());
+        { alone }.try_for_each(|analyzer| {
             let checked = own.check_endpoint(analyzer.endpoint());
             checked.map_err(|why| format!("--http-analyzer {analyzer}: {why}"))
         })

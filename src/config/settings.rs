@@ -144,6 +144,13 @@ impl Reported for Vec<usize> {
     }
 }
 
+impl Reported for Vec<std::net::SocketAddr> {
+    fn report(&self, name: &str, to: &mut Report) {
+        let texts: Vec<String> = self.iter().map(ToString::to_string).collect();
+        add(name, texts.join(","), to);
+    }
+}
+
 impl Reported for Vec<String> {
     fn report(&self, name: &str, to: &mut Report) {
         add(name, self.join(","), to);

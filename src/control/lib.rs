@@ -91,6 +91,7 @@ pub fn serve(operator: Operator, settings: Settings) -> io::Result<Running> {
         context.spawn_to_its_end("questions", answers.run(questions));
         context.spawn("ramps", step_ramps(context.clone()));
         context.spawn("health checks", health::run(context.clone()));
+        context.spawn("groups", health::groups::run(context.clone()));
         if let Some(listener) = listener {
             context.spawn("admin listener", listener.serve(context.clone()));
         }

@@ -42,6 +42,8 @@ pub struct Settings {
     pub hosts: Hosts,
     /// Analyzers over HTTP.
     pub http_analyzers: Vec<HttpAnalyzer>,
+    /// Who is asked for their names; empty: the system.
+    pub nameservers: Vec<SocketAddr>,
     /// Time between two health checks.
     pub health_interval: Duration,
     /// Time that a health check may take.
@@ -80,6 +82,7 @@ impl Settings {
             cors: protection.cors.clone(),
             hosts: protection.http_hosts.clone(),
             http_analyzers: http.analyzers.clone(),
+            nameservers: http.nameservers.clone(),
             health_interval: http.health_interval,
             health_timeout: http.health_timeout,
             slow_start: http.slow_start,

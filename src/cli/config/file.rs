@@ -21,7 +21,7 @@ use toml::Spanned;
 
 use super::renamed;
 use super::settings::{self, Kind, Setting, HTTP_ANALYZER, HTTP_ANALYZERS};
-use crate::config::{Endpoint, HttpAnalyzer, HTTP_ANALYZERS_MAX};
+use crate::config::{Discover, Endpoint, HttpAnalyzer, WeightIs, HTTP_ANALYZERS_MAX};
 
 /// Largest file, in bytes: all settings and 256 analyzers need a twentieth of it.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -300,18 +300,18 @@ impl Reader<'_> {
         }
     }
 
-    /// One analyzer, and where its id is.
+    /// One analyzer or group, and where its id is.
     fn analyzer(
         &mut self,
         name: &str,
         table: Value<'_, '_>,
     ) -> Option<(HttpAnalyzer, Range<usize>)> {
-        const KEYS: [&str; 3] = ["id", "endpoint", "weight"];
+        const KEYS: [&str; 5] = ["id", "endpoint", "discover", "weight", "weight_is"];
         let DeValue::Table(keys) = table.get_ref() else {
             self.refuse_value(
                 name,
                 &table.span(),
-                "allowed: a table with id, endpoint and weight",
+                "allowed: a table with id, weight, and endpoint or discover",
             );
             return None;
         };
@@ -324,8 +324,9 @@ impl Reader<'_> {
             let key_name = key.get_ref();
             let near = did_you_mean(key_name, &known);
             let key_name = key_name.escape_debug();
-            let unknown =
-                format!("{name}.{key_name}: no such key{near}; it has id, endpoint, weight");
+            let unknown = format!(
+                "{name}.{key_name}: no such key{near}; it has id, endpoint, weight; a group has discover and weight_is"
+            );
             self.refuse(&key.span(), unknown);
         }
         let of = |key: &str| {
@@ -333,32 +334,39 @@ impl Reader<'_> {
                 .find(|(k, _)| k.get_ref() == key)
                 .map(|(_, v)| v)
         };
-        let [id, endpoint, weight] = KEYS.map(of);
-        for (key, value) in KEYS.into_iter().zip([id, endpoint, weight]) {
+        let [id, endpoint, discover, weight, weight_is] = KEYS.map(of);
+        let is_group = discover.is_some();
+        let place = if is_group { discover } else { endpoint };
+        for (key, value) in [("id", id), ("endpoint", place), ("weight", weight)] {
             if value.is_none() {
                 self.refuse(&table.span(), format!("{name}.{key} is missing"));
             }
         }
-        let (id, endpoint, weight) = (id?, endpoint?, weight?);
-        let id_text = self.text(&format!("{name}.id"), id);
-        let at = endpoint.span();
-        let endpoint = self.text(&format!("{name}.endpoint"), endpoint);
-        let endpoint = endpoint.map(|text| text.parse::<Endpoint>());
-        if let Some(Err(why)) = &endpoint {
-            self.refuse_value(&format!("{name}.endpoint"), &at, why);
-        }
-        let number = match weight.get_ref() {
-            DeValue::Integer(whole) => whole.to_string().parse().ok(),
-            DeValue::Float(number) => number.as_str().parse().ok(),
-            _ => None,
+        let alone = match is_group {
+            true => endpoint.map(|at| ("endpoint", at, "allowed: endpoint or discover, not both")),
+            false => weight_is.map(|at| ("weight_is", at, "allowed: with discover only")),
         };
-        let number: Option<f64> = number.and_then(crate::protocol::valid_weight);
-        if number.is_none() {
-            let why = "allowed: a finite number, 0 or more (0.25)";
-            self.refuse_value(&format!("{name}.weight"), &weight.span(), why);
+        if let Some((key, at, why)) = alone {
+            self.refuse_value(&format!("{name}.{key}"), &at.span(), why);
         }
-        let analyzer = HttpAnalyzer::new(&id_text?, endpoint?.ok()?, number?);
-        match analyzer {
+        let (id, place, weight) = (id?, place?, weight?);
+        let id_text = self.text(&format!("{name}.id"), id);
+        let number = self.weight(name, weight);
+        let made = match is_group {
+            true => {
+                let discover = self.parsed::<Discover>(&format!("{name}.discover"), place);
+                let weight_is = match weight_is {
+                    Some(at) => self.parsed(&format!("{name}.weight_is"), at),
+                    None => Some(WeightIs::Member),
+                };
+                HttpAnalyzer::group(&id_text?, discover?, number?, weight_is?)
+            }
+            false => {
+                let endpoint = self.parsed::<Endpoint>(&format!("{name}.endpoint"), place);
+                HttpAnalyzer::new(&id_text?, endpoint?, number?)
+            }
+        };
+        match made {
             Ok(analyzer) if self.problems.len() == before => Some((analyzer, id.span())),
             Ok(_) => None,
             Err(why) => {
@@ -366,6 +374,31 @@ impl Reader<'_> {
                 None
             }
         }
+    }
+
+    fn weight(&mut self, name: &str, value: Value<'_, '_>) -> Option<f64> {
+        let number = match value.get_ref() {
+            DeValue::Integer(whole) => whole.to_string().parse().ok(),
+            DeValue::Float(number) => number.as_str().parse().ok(),
+            _ => None,
+        };
+        let number: Option<f64> = number.and_then(crate::protocol::valid_weight);
+        if number.is_none() {
+            let why = "allowed: a finite number, 0 or more (0.25)";
+            self.refuse_value(&format!("{name}.weight"), &value.span(), why);
+        }
+        number
+    }
+
+    fn parsed<T: std::str::FromStr<Err = String>>(
+        &mut self,
+        name: &str,
+        value: Value<'_, '_>,
+    ) -> Option<T> {
+        let parsed = self.text(name, value)?.parse();
+        parsed
+            .map_err(|why: String| self.refuse_value(name, &value.span(), &why))
+            .ok()
     }
 
     fn text(&mut self, name: &str, value: Value<'_, '_>) -> Option<String> {

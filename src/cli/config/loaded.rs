@@ -13,7 +13,7 @@ use super::settings::{self, Setting, HTTP_ANALYZER};
 use super::{read, Refusal};
 use crate::cli::{distributor, Program};
 use crate::config::Config;
-use crate::config::HttpAnalyzer;
+use crate::config::{HttpAnalyzer, WeightIs};
 use crate::protocol::WeightText;
 
 /// Settings that a distributor can take over without a restart.
@@ -274,7 +274,15 @@ fn analyzers(old: &[HttpAnalyzer], new: &[HttpAnalyzer]) -> Vec<Difference> {
         let found = list.iter().find(|analyzer| analyzer.id() == id);
         found.map_or("absent".into(), |analyzer| {
             let weight = WeightText(analyzer.weight());
-            format!("weight {weight} at {}", analyzer.endpoint())
+            let of = analyzer.members().map(|it| it.weight_is);
+            let of = of.map_or("", |of| {
+                if of == WeightIs::Group {
+                    " of all"
+                } else {
+                    " each"
+                }
+            });
+            format!("weight {weight}{of} at {}", analyzer.place())
         })
     };
     let is_gone = |analyzer: &&HttpAnalyzer| !new.iter().any(|other| other.id() == analyzer.id());

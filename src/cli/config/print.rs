@@ -26,6 +26,12 @@ const ANALYZERS: &str = "\
 #id = \"a1\"
 #endpoint = \"http://10.0.0.1:4001\"
 #weight = 0.4
+#
+# A group has discover in place of endpoint: each address of a name is an analyzer (dns+), or each
+# target of an SRV record (dnssrv+http://_logs._tcp.example.net). The weight is each member's, or
+# (weight_is = \"group\") that of all together, divided among those that are up.
+# discover = \"dns+http://analyzers.example.net:4001\"
+# weight_is = \"member\"
 ";
 
 /// A whole file with every setting explained; as it is, it changes nothing.
@@ -130,10 +136,17 @@ pub fn effective(loaded: &Loaded) -> String {
     }
     let source = origins.value(HTTP_ANALYZER).source;
     for analyzer in &loaded.config.http.analyzers {
+        let place = match analyzer.members() {
+            None => format!("endpoint = {}", quoted(&analyzer.place())),
+            Some(members) => format!(
+                "discover = {}\nweight_is = {}",
+                quoted(&analyzer.place()),
+                quoted(members.weight_is.as_str())
+            ),
+        };
         out.push_str(&format!(
-            "\n[[{HTTP_ANALYZERS}]] # {source}\nid = {}\nendpoint = {}\nweight = {:?}\n",
+            "\n[[{HTTP_ANALYZERS}]] # {source}\nid = {}\n{place}\nweight = {:?}\n",
             quoted(analyzer.id()),
-            quoted(&analyzer.endpoint().to_string()),
             analyzer.weight(),
         ));
     }

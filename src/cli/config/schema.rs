@@ -78,7 +78,8 @@ fn analyzers(setting: &Setting) -> Value {
         "items": {
             "type": "object",
             "additionalProperties": false,
-            "required": ["id", "endpoint", "weight"],
+            "required": ["id", "weight"],
+            "oneOf": [{ "required": ["endpoint"] }, { "required": ["discover"] }],
             "properties": {
                 "id": {
                     "description": "Its name, another for each",
@@ -87,6 +88,14 @@ fn analyzers(setting: &Setting) -> Value {
                 "endpoint": {
                     "description": "Base address: packets go to /logs below it, health checks to /health",
                     "type": "string", "pattern": "^http://[^/?#@]+(/[^?#@]*)?$",
+                },
+                "discover": {
+                    "description": "In place of an endpoint: a group. Each address of the name is an analyzer (dns+), or each target of the SRV record (dnssrv+)",
+                    "type": "string", "pattern": "^(dns|dnssrv)\\+http://[^/?#@]+(/[^?#@]*)?$",
+                },
+                "weight_is": {
+                    "description": "Of a group: whose the weight is, each member's, or that of all together",
+                    "type": "string", "enum": ["member", "group"], "default": "member",
                 },
                 "weight": {
                     "description": "Its share relative to the other analyzers'; 0: nothing new",

@@ -171,7 +171,7 @@ impl Reload {
         for gone in old {
             let stays = new
                 .iter()
-                .any(|other| other.id() == gone.id() && other.endpoint() == gone.endpoint());
+                .any(|other| other.id() == gone.id() && other.is_where(gone));
             if !stays {
                 health::remove(core, gone.id());
             }
@@ -179,10 +179,11 @@ impl Reload {
         for wanted in new {
             let before = old
                 .iter()
-                .find(|other| other.id() == wanted.id() && other.endpoint() == wanted.endpoint());
+                .find(|other| other.id() == wanted.id() && other.is_where(wanted));
             let done = match before {
                 None => health::add(core, wanted),
                 Some(before) if before.weight() != wanted.weight() => {
+                    core.checks.groups.set_weight(wanted.id(), wanted.weight());
                     core.checks.set_weight(wanted.id(), wanted.weight());
                     core.own_weight(wanted.id(), wanted.weight());
                     Ok(())

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use super::groups::Groups;
 use super::outlier::{EjectRule, Streak};
 use super::probe::Probe;
 use super::resolver::Resolver;
@@ -74,6 +75,8 @@ pub struct Checks {
     pub(super) probe: Probe,
     slow_start: Mutex<Duration>,
     pub(super) eject: EjectRule,
+    /// Those whose members come and go.
+    pub groups: Groups,
 }
 
 #[derive(Default)]
@@ -100,13 +103,19 @@ impl Checks {
             interval: settings.health_interval,
             probe: Probe {
                 timeout: settings.health_timeout,
-                resolver: Resolver::system(bell),
+                resolver: Resolver::new(bell, &settings.nameservers),
                 own: settings.own.clone(),
                 via: settings.via.clone(),
             },
             slow_start: Mutex::new(settings.slow_start),
             eject: settings.eject,
+            groups: Groups::new(weir_discover::Resolver::new(settings.nameservers.clone())),
         }
+    }
+
+    /// One of this id is checked.
+    pub(super) fn has(&self, id: &str) -> bool {
+        lock(&self.table).checked.contains_key(id)
     }
 
     /// For whoever looks.

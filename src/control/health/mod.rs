@@ -9,6 +9,7 @@
 //!
 //! ```text
 //! mod.rs   the tasks --> probe.rs, resolver.rs   one check --> verdict.rs   what it leads to
+//! groups.rs   members that come and go
 //!             `--- checks.rs: what is known of each ---'          |-- outlier.rs  refuses everything: out for a
 //!                                                                 |               while, or until few are left
 //!                                                                 `-- ramps.rs    weights on their way
@@ -19,6 +20,7 @@
 //! it is resumed.
 
 pub mod checks;
+pub mod groups;
 pub mod outlier;
 mod probe;
 pub mod ramps;
@@ -93,6 +95,14 @@ pub fn add_at_start(core: &Arc<Core>, analyzer: &HttpAnalyzer) -> Result<(), Str
 }
 
 fn add_if(core: &Arc<Core>, analyzer: &HttpAnalyzer, must_be_free: bool) -> Result<(), String> {
+    if let Some(members) = analyzer.members() {
+        let groups = &core.checks.groups;
+        return groups.add(analyzer.id(), analyzer.weight(), members);
+    }
+    add_one(core, analyzer, must_be_free)
+}
+
+fn add_one(core: &Arc<Core>, analyzer: &HttpAnalyzer, must_be_free: bool) -> Result<(), String> {
     let id: Arc<str> = analyzer.id().into();
     core.checks.probe.own.check_endpoint(analyzer.endpoint())?;
     {
@@ -126,6 +136,16 @@ fn add_if(core: &Arc<Core>, analyzer: &HttpAnalyzer, must_be_free: bool) -> Resu
 
 /// Removes an analyzer; what it has not ACKed goes to others. False: there is none of that id.
 pub fn remove(core: &Core, id: &str) -> bool {
+    if let Some(members) = core.checks.groups.remove(id) {
+        for member in members {
+            remove_one(core, &member);
+        }
+        return true;
+    }
+    remove_one(core, id)
+}
+
+fn remove_one(core: &Core, id: &str) -> bool {
     let removed = lock(&core.checks.table).checked.remove(id);
     core.bell.ring(News::Change);
     let Some(removed) = removed else {

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -51,23 +51,28 @@ type Names = BTreeMap<String, Lookup>;
 pub struct Resolver {
     names: Mutex<Names>,
     bell: Bell,
-    ask: fn(&str) -> io::Result<Vec<IpAddr>>,
+    ask: Box<Asks>,
 }
 
+type Asks = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
+
 impl Resolver {
-    /// The system's; rings when a lookup is over.
-    pub fn system(bell: &Bell) -> Arc<Resolver> {
-        Resolver::with(bell, |host| {
-            let found = (host, 0).to_socket_addrs()?;
-            Ok(found.map(|address| address.ip()).collect())
+    /// The system's, or these nameservers; rings when a lookup is over.
+    pub fn new(bell: &Bell, nameservers: &[SocketAddr]) -> Arc<Resolver> {
+        let resolver = weir_discover::Resolver::new(nameservers.to_vec());
+        Resolver::with(bell, move |host| {
+            resolver.ips(host).map_err(io::Error::other)
         })
     }
 
-    fn with(bell: &Bell, ask: fn(&str) -> io::Result<Vec<IpAddr>>) -> Arc<Resolver> {
+    fn with(
+        bell: &Bell,
+        ask: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static,
+    ) -> Arc<Resolver> {
         Arc::new(Resolver {
             names: Mutex::default(),
             bell: bell.clone(),
-            ask,
+            ask: Box::new(ask),
         })
     }
 

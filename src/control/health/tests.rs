@@ -75,7 +75,7 @@ fn a_check_says_what_is_wrong() {
     let bell = Bell::default();
     let probe = Probe {
         timeout: Duration::from_millis(250),
-        resolver: Resolver::system(&bell),
+        resolver: Resolver::new(&bell, &[]),
         own: weir_config::OwnListeners::default(),
         via: "weir-test".into(),
     };

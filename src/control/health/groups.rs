@@ -1,0 +1,271 @@
+//! Groups of analyzers over HTTP: members come and go with a name ([`weir_discover`]).
+//!
+//! ```text
+//!   name --Watcher, a thread each--> set --each half second--> appeared: an analyzer like any other, GROUP/MEMBER
+//!                                                              left:     weight 0, removed when it has ACKed everything
+//!   weight_is = group: the weight, divided among the members that are up
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::checks::Table;
+use crate::core::Core;
+use crate::executor::time::sleep;
+use crate::executor::Context;
+use crate::lock::lock;
+use weir_config::{Discover, HttpAnalyzer, Members, WeightIs};
+use weir_discover::{Endpoint, Resolver, Targets, Watch, Watcher};
+
+/// How often groups are looked at.
+const STEP: Duration = Duration::from_millis(500);
+/// Groups at once: each has a thread.
+const GROUPS_MAX: usize = 32;
+/// What a member that left holds after that goes to others.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// All groups.
+pub struct Groups {
+    table: Mutex<BTreeMap<String, Arc<Mutex<Group>>>>,
+    resolver: Resolver,
+}
+
+struct Group {
+    members: Members,
+    weight: f64,
+    watcher: Watcher,
+    /// Of the set that it follows.
+    version: u64,
+    there: BTreeMap<Arc<str>, Member>,
+    /// It was removed.
+    is_over: bool,
+}
+
+#[derive(Default)]
+struct Member {
+    /// The weight that it was told last.
+    told: Option<f64>,
+    /// Since when it has left.
+    left: Option<Instant>,
+    /// Why it could not be added; said once.
+    refused: Option<String>,
+}
+
+impl Groups {
+    /// None yet.
+    pub fn new(resolver: Resolver) -> Groups {
+        Groups {
+            table: Mutex::default(),
+            resolver,
+        }
+    }
+
+    /// Follows another one.
+    ///
+    /// # Errors
+    /// There are too many, or there is no thread.
+    pub fn add(&self, id: &str, weight: f64, members: &Members) -> Result<(), String> {
+        let mut table = lock(&self.table);
+        if table.len() >= GROUPS_MAX {
+            return Err(format!(
+                "groups of analyzers over HTTP: {GROUPS_MAX} are configured, which is the most"
+            ));
+        }
+        let targets = Targets::from(members.discover.target.clone());
+        let watch = Watch::new(targets, self.resolver.clone());
+        let watcher = Watcher::start(watch).map_err(|error| format!("no thread: {error}"))?;
+        let group = Group {
+            members: members.clone(),
+            weight,
+            watcher,
+            version: 0,
+            there: BTreeMap::new(),
+            is_over: false,
+        };
+        table.insert(id.to_owned(), Arc::new(Mutex::new(group)));
+        Ok(())
+    }
+
+    /// Ends one; the ids of its members. None: there is no such group.
+    pub fn remove(&self, id: &str) -> Option<Vec<Arc<str>>> {
+        let group = lock(&self.table).remove(id)?;
+        let mut group = lock(&group);
+        group.is_over = true;
+        Some(std::mem::take(&mut group.there).into_keys().collect())
+    }
+
+    /// Another weight, from the next step on.
+    pub fn set_weight(&self, id: &str, weight: f64) {
+        let group = lock(&self.table).get(id).cloned();
+        if let Some(group) = group {
+            lock(&group).weight = weight;
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        lock(&self.table).is_empty()
+    }
+}
+
+/// Looks at all of them again and again.
+pub async fn run(context: Context) {
+    loop {
+        sleep(STEP).await;
+        if !context.core.checks.groups.is_empty() {
+            let core = Arc::clone(&context.core);
+            context.hand.run(move || step(&core)).await;
+        }
+    }
+}
+
+/// One look. Waits for the shards.
+fn step(core: &Arc<Core>) {
+    let groups: Vec<_> = {
+        let table = lock(&core.checks.groups.table);
+        let each = table.iter();
+        each.map(|(id, group)| (id.clone(), Arc::clone(group)))
+            .collect()
+    };
+    for (id, group) in groups {
+        let mut group = lock(&group);
+        if !group.is_over {
+            group.follow(core, &id);
+            group.let_go(core);
+            group.weigh(core);
+        }
+    }
+}
+
+impl Group {
+    /// Members for what is there; what is not there any more gets nothing new.
+    fn follow(&mut self, core: &Arc<Core>, id: &str) {
+        let version = self.watcher.version();
+        let is_refused = |member: &Member| member.refused.is_some() && member.left.is_none();
+        if version == self.version && !self.there.values().any(is_refused) {
+            return;
+        }
+        self.version = version;
+        let set = self.watcher.set();
+        let name = |found: &Endpoint| -> Arc<str> {
+            let member = self.members.discover.member(found);
+            format!("{id}/{member}").into()
+        };
+        let found: BTreeMap<Arc<str>, &Endpoint> = set.iter().map(|it| (name(it), it)).collect();
+        for (id, member) in &mut self.there {
+            match (found.contains_key(id), member.left) {
+                (true, Some(_)) => {
+                    // It is back before it was gone.
+                    *member = Member::default();
+                }
+                (false, None) => {
+                    member.left = Some(Instant::now());
+                    log::info!("analyzer {id} is not found any more: it gets nothing new");
+                    core.checks.set_weight(id, 0.0);
+                    core.own_weight(id, 0.0);
+                }
+                _ => {}
+            }
+        }
+        for (id, found) in found {
+            let member = self.there.entry(Arc::clone(&id)).or_default();
+            if !core.checks.has(&id) {
+                appear(
+                    core,
+                    &id,
+                    &self.members.discover,
+                    found,
+                    self.weight,
+                    member,
+                );
+            }
+        }
+    }
+
+    /// Removes those that left and hold nothing any more.
+    fn let_go(&mut self, core: &Core) {
+        let leaving = self
+            .there
+            .iter()
+            .filter_map(|(id, member)| Some((id, member.left?)));
+        let leaving: Vec<(Arc<str>, Instant)> =
+            leaving.map(|(id, at)| (Arc::clone(id), at)).collect();
+        for (id, since) in leaving {
+            // A step later, so that the shards have heard of its weight.
+            let is_heard = since.elapsed() >= STEP;
+            let is_late = since.elapsed() >= LEAVE_PATIENCE;
+            if is_late || (is_heard && holds_nothing(core, &id)) {
+                super::remove_one(core, &id);
+                self.there.remove(&id);
+                log::info!("analyzer {id} has gone");
+            }
+        }
+    }
+
+    /// Tells each member its weight when that is another.
+    fn weigh(&mut self, core: &Core) {
+        let ramping: Vec<Arc<str>> = {
+            let now_ns = weir_ledger::run_report::Stamp::now().mono_ns;
+            let ramps = lock(&core.ramps).status(now_ns);
+            ramps.into_iter().map(|ramp| ramp.analyzer).collect()
+        };
+        let is_there = |member: &Member| member.left.is_none() && member.refused.is_none();
+        let up = {
+            let table = lock(&core.checks.table);
+            let members = self.there.iter().filter(|(_, member)| is_there(member));
+            members.filter(|(id, _)| is_up(&table, id)).count()
+        };
+        let weight = match self.members.weight_is {
+            WeightIs::Member => self.weight,
+            WeightIs::Group => self.weight / up.max(1) as f64,
+        };
+        for (id, member) in &mut self.there {
+            if !is_there(member) || member.told == Some(weight) {
+                continue;
+            }
+            // That it comes up with, if it is not.
+            core.checks.set_weight(id, weight);
+            if !ramping.contains(id) {
+                core.own_weight(id, weight);
+                member.told = Some(weight);
+            }
+        }
+    }
+}
+
+fn appear(
+    core: &Arc<Core>,
+    id: &Arc<str>,
+    discover: &Discover,
+    found: &Endpoint,
+    weight: f64,
+    member: &mut Member,
+) {
+    let analyzer = discover
+        .endpoint(found)
+        .and_then(|endpoint| HttpAnalyzer::new(id, endpoint, weight));
+    let added = analyzer.and_then(|analyzer| super::add_one(core, &analyzer, true));
+    match added {
+        Ok(()) => {
+            log::info!("analyzer {id} was found");
+            *member = Member::default();
+        }
+        Err(why) => {
+            if member.refused.is_none() {
+                log::warn!("analyzer {id} was found, and cannot be taken in: {why}");
+            }
+            member.refused = Some(why);
+        }
+    }
+}
+
+fn is_up(table: &Table, id: &str) -> bool {
+    table.checked.get(id).is_some_and(|one| one.up.is_some())
+}
+
+/// Nothing is on its way to it, and nothing waits for it.
+fn holds_nothing(core: &Core, id: &str) -> bool {
+    let state = core.state();
+    let mut rows = state.rows.iter().filter(|row| *row.id == *id);
+    rows.all(|row| row.in_flight == 0 && row.queued == 0)
+}
