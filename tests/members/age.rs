@@ -12,7 +12,7 @@ use weir_testkit::process::run;
 use weir_testkit::site::Site;
 use weir_testkit::{
     socket, stays, until, Analyzer, Dialect, Distributor, Emitter, Forwarder, FrameSink, Options,
-    Program, Scratch,
+    Program, Scratch, PATIENCE,
 };
 
 const REPLICAS: usize = 3;
@@ -170,6 +170,7 @@ fn http_clients_are_asked_to_go_with_their_next_answer() {
     let last = loop {
         let answer = busy.post_packet(&packet("e", 0..1));
         assert_eq!(answer.status, 202, "{answer:?}");
+        assert!(began.elapsed() < PATIENCE, "it goes on and on");
         answers += 1;
         if answer.head.contains("\r\nConnection: close\r\n") {
             break began.elapsed();
