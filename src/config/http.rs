@@ -11,6 +11,8 @@ use crate::{flags, values, Config, HttpAnalyzer, OrOff};
 
 /// Most HTTP analyzers: each has connections and a health check in every shard.
 pub const HTTP_ANALYZERS_MAX: usize = 256;
+/// Members that a group of HTTP analyzers is expected to have, where connections are provided for.
+const GROUP_MEMBERS: usize = 16;
 /// Time that the head of a request has, when the whole request has more.
 pub const HTTP_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// What Weir adds to a message on its way: id, time, source, metadata. For an emitter's id of 60 bytes.
@@ -134,6 +136,16 @@ impl Default for HttpConfig {
 }
 
 impl HttpConfig {
+    /// HTTP analyzers that connections are provided for; a group counts as 16.
+    pub fn analyzers_expected(&self) -> usize {
+        let count = |analyzer: &HttpAnalyzer| match analyzer.members() {
+            Some(_) => GROUP_MEMBERS,
+            None => 1,
+        };
+        let all: usize = self.analyzers.iter().map(count).sum();
+        all.min(HTTP_ANALYZERS_MAX)
+    }
+
     /// Bytes of a packet that is as large as the other limits admit, as it is passed on.
     pub fn packet_bytes(&self) -> usize {
         let added = self.messages_max.saturating_mul(ADDED_BYTES);

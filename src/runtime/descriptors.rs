@@ -71,7 +71,7 @@ impl Needs {
         Needs {
             shards: config.shards,
             analyzers: lanes_of(config.arena_bytes / config.batch_bytes.max(1) as usize),
-            http_analyzers: config.http.analyzers.len(),
+            http_analyzers: config.http.analyzers_expected(),
             pool: config.http.pool_connections,
             has_admin: config.admin.is_some(),
             emitters: config.connections_max,

@@ -1,6 +1,7 @@
 //! Several distributors: clients that find them all, and hosts that vanish. Everything is real processes.
 
 mod balancer;
+mod groups;
 mod places;
 mod replicas;
 mod silent;

@@ -182,13 +182,16 @@ impl Reload {
                 .find(|other| other.id() == wanted.id() && other.is_where(wanted));
             let done = match before {
                 None => health::add(core, wanted),
-                Some(before) if before.weight() != wanted.weight() => {
+                Some(before) if before.weight() == wanted.weight() => Ok(()),
+                Some(_) if wanted.members().is_some() => {
                     core.checks.groups.set_weight(wanted.id(), wanted.weight());
+                    Ok(())
+                }
+                Some(_) => {
                     core.checks.set_weight(wanted.id(), wanted.weight());
                     core.own_weight(wanted.id(), wanted.weight());
                     Ok(())
                 }
-                Some(_) => Ok(()),
             };
             if let Err(error) = done {
                 log::error!("reload: analyzer {}: {error}", wanted.id());
