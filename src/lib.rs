@@ -6,6 +6,7 @@
 //! - [`source`]: what emitters speak: received bytes to elements; pure
 //! - [`sink`]: what analyzers speak, what follows from that, and their words; pure
 //! - [`clock`]: the clocks, and the time by which peers are judged
+//! - [`host`]: what the machine and the container runtime allow: groups, limits, filters
 //! - [`http`]: requests, responses, JSON packets; pure
 //! - [`engine`]: decisions: routing, batches, ledger; no I/O, no clock
 //! - [`config`]: everything that a distributor can be told
@@ -36,6 +37,7 @@ pub use weir_demo as demo;
 pub use weir_discover as discover;
 pub use weir_doctor as doctor;
 pub use weir_engine as engine;
+pub use weir_host as host;
 pub use weir_http as http;
 pub use weir_ledger as ledger;
 pub use weir_protocol as protocol;

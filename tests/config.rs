@@ -275,7 +275,7 @@ fn a_wrong_variable_is_named_with_its_value_and_what_is_allowed() {
 }
 
 /// A file, and what each of its errors is said to be, in order.
-const BAD_FILES: [(&str, &[&str]); 17] = [
+const BAD_FILES: [(&str, &[&str]); 20] = [
     ("[memory]\narena = \"64MB\"", &["weir.toml:2: memory.arena = \"64MB\": allowed: a whole number of bytes, or one with B, KiB, MiB or GiB"]),
     ("[memory]\narean = 1", &["weir.toml:2: memory.arean: no such key, did you mean arena?; [memory] has arena, batch_bytes, ingress"]),
     ("[memory]\nwindow = 1\n", &["weir.toml:2: memory.window: this key belongs into [delivery]"]),
@@ -299,6 +299,19 @@ const BAD_FILES: [(&str, &[&str]); 17] = [
     ("[kernel]\nwithout = [\n  'send-zc',\n  'luck',\n  7,\n]\n", &["weir.toml:5: kernel.without = 7: allowed: a list"]),
     ("[kernel]\nwithout = [\n  'send-zc',\n  'luck',\n]\n", &["weir.toml:4: kernel.without = 'luck': allowed: defer-taskrun, incremental"]),
     ("[memory\narena = 1\n[cores]\nshards = \n", &["weir.toml:1: ", "weir.toml:4: "]),
+    ("weights = 1", &["weir.toml:1: weights: allowed: tables that begin with [[weights]]"]),
+    (
+        "[[weights]]\nid = 'a'\nweight = 1\n[[weights]]\nid = 'a'\nweight = 2\npin = 1\n[[weights]]\nid = 'b'\nwieght = 1",
+        &[
+            "weir.toml:7: weights[1].pin = 1: allowed: true or false",
+            "weir.toml:8: weights[2].weight is missing",
+            "weir.toml:10: weights[2].wieght: no such key, did you mean weight?",
+        ],
+    ),
+    (
+        "[[weights]]\nid = 'a'\nweight = 1\n[[weights]]\nid = 'a'\nweight = 2",
+        &["weir.toml:5: weights[1].id = 'a': weights[0] has it too"],
+    ),
     ("http_analyzers = 1", &["weir.toml:1: http_analyzers: allowed: tables that begin with [[http_analyzers]]"]),
     ("[[http_analyzers]]\nid = 'a'\nendpoint = 'https://h'\nweight = -1\nwieght = 1", &[
         "weir.toml:3: http_analyzers[0].endpoint = 'https://h': https is not spoken to analyzers, allowed: http://",
@@ -433,8 +446,13 @@ fn check_says_ok_counts_and_warns() {
     let closed = "[protection]\nallow_emitters = ['10.0.0.0/8']\nanalyzer_token_file = 'token'\nallow_http = ['10.0.0.0/8']\n";
     scratch.write("closed.toml", &format!("{open}{closed}"));
     let said = stdout(&weir(scratch.folder(), &[], "check closed.toml"));
-    let (descriptors, ok) = said.split_once('\n').expect("two lines");
-    assert_eq!(ok, "closed.toml: ok, 6 settings\n");
+    let lines: Vec<&str> = said.lines().collect();
+    let [sizing, memory, descriptors, ok] = lines[..] else {
+        panic!("four lines: {said}");
+    };
+    assert!(sizing.contains(" shards"), "{said}");
+    assert!(memory.contains("68 MiB + 16 MiB = "), "{said}");
+    assert_eq!(ok, "closed.toml: ok, 6 settings");
     assert!(descriptors.contains("(RLIMIT_NOFILE): "), "{said}");
     assert!(!said.contains("warning"), "{said}");
 }

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::{config, generate, values};
+use crate::config::{MemoryNeed, Sizing};
 use crate::doctor::{self, cpus_of_list, Host, Plan};
+use crate::host::cpu_quota;
 use crate::runtime::Needs;
 use crate::streams::say;
 
@@ -123,14 +125,28 @@ fn plan(args: &Args, host: &Host) -> Result<Plan, Vec<String>> {
             "--cores: there is no core {missing} (there are: {there})"
         )]);
     }
+    let quota = cpu_quota(host);
+    let sizing = Sizing::new(
+        &online,
+        chosen.as_deref(),
+        config.shard_count,
+        quota.as_ref(),
+    );
+    let shards = sizing.shards;
     let are_cores_chosen = chosen.is_some();
+    // What is not pinned may run on any core.
     let mut cores = chosen.unwrap_or(online);
-    let shards = config.shard_count.map_or(cores.len().max(1), usize::from);
-    cores.truncate(shards);
+    if !sizing.cores.is_empty() {
+        cores.truncate(shards);
+    }
     Ok(Plan {
         cores,
         are_cores_chosen,
         shards,
+        memory: MemoryNeed {
+            shards: shards as u64,
+            ..MemoryNeed::of(config)
+        },
         arena_bytes: config.arena_bytes as u64,
         ingress_bytes: config.ingress_bytes as u64,
         descriptors: Needs {

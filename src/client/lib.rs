@@ -51,13 +51,33 @@ fn json_string(text: &str) -> String {
     out
 }
 
-/// An id nobody else has: `prefix-pid-milliseconds`.
+/// Longest part of a host's name in an id, in bytes: names of pods have up to 63, and an id may have 256.
+const HOST_BYTES_MAX: usize = 64;
+
+/// An id nobody else has: `prefix-host-pid-milliseconds`. In containers the process's number is 1 in each, and the
+/// host's name is the container's or the pod's.
 pub fn automatic_id(prefix: &str) -> String {
+    let uname = rustix::system::uname();
+    let host = host_part(&uname.nodename().to_string_lossy());
     format!(
-        "{prefix}-{}-{:x}",
+        "{prefix}-{host}-{}-{:x}",
         std::process::id(),
         unix_ns() / 1_000_000
     )
+}
+
+/// What of a host's name stands in an id: its first label, in plain letters.
+fn host_part(name: &str) -> String {
+    let label = name.split('.').next().unwrap_or_default();
+    let plain = |c: char| match c.is_ascii_alphanumeric() {
+        true => c,
+        false => '-',
+    };
+    let part: String = label.chars().take(HOST_BYTES_MAX).map(plain).collect();
+    match part.is_empty() {
+        true => "host".into(),
+        false => part,
+    }
 }
 
 /// Nothing came within the slice that a blocking socket waits; not the end of anything.
@@ -75,6 +95,23 @@ fn unix_ns() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_of_containers_differ_by_their_host() {
+        for (name, part) in [
+            ("weir-0.weir-replicas.logs.svc.cluster.local", "weir-0"),
+            ("7d9f8b6c54-x2v7q", "7d9f8b6c54-x2v7q"),
+            ("a b\n\"ü", "a-b---"),
+            ("", "host"),
+        ] {
+            assert_eq!(host_part(name), part, "{name}");
+        }
+        assert_eq!(host_part(&"x".repeat(300)).len(), HOST_BYTES_MAX);
+        let host = rustix::system::uname();
+        let host = host_part(&host.nodename().to_string_lossy());
+        let begin = format!("analyzer-{host}-{}-", std::process::id());
+        assert!(automatic_id("analyzer").starts_with(&begin), "{begin}");
+    }
 
     #[test]
     fn json_strings_are_escaped() {

@@ -108,6 +108,14 @@ impl HttpAnalyzer {
     pub fn weight(&self) -> f64 {
         self.weight
     }
+
+    /// The same analyzer with another weight, which is valid.
+    pub(crate) fn with_weight(&self, weight: f64) -> HttpAnalyzer {
+        HttpAnalyzer {
+            weight,
+            ..self.clone()
+        }
+    }
 }
 
 impl fmt::Display for HttpAnalyzer {

@@ -7,9 +7,11 @@
 //!   Config       shards, memory, time-outs, Admin                     (here)
 //!   HttpConfig   listener, limits of a request, pushes and health     (http.rs)
 //!   HttpAnalyzer id, weight and Endpoint                              (endpoint.rs)
+//!   WantedWeight id, weight and pin (weights.rs)
 //!   Protection   RateLimit, AllowList per listener, Token, Cors       (protection.rs)
 //!   Hosts        names that it answers to                             (hosts.rs)
 //!   values       bytes, times, numbers, with units                    (values.rs; of single flags: flags.rs)
+//!   Sizing       shards by cores and CPU quota; memory as a sum (sizing.rs)
 //!   listeners    apart from each other (apart.rs), and no analyzers (own.rs)
 //! ```
 #![forbid(unsafe_code)]
@@ -23,7 +25,9 @@ mod http;
 mod own;
 mod protection;
 mod settings;
+mod sizing;
 pub mod values;
+mod weights;
 
 pub use endpoint::{Endpoint, HttpAnalyzer, HTTP_ID_BYTES_MAX};
 pub use flags::{CoreList, OrAuto, OrOff};
@@ -32,6 +36,8 @@ pub use hosts::{Hosts, Stranger};
 pub use http::{check_analyzers, HttpConfig, Joined, HTTP_ANALYZERS_MAX, HTTP_HEAD_TIMEOUT};
 pub use own::OwnListeners;
 pub use protection::{token_text, AllowList, Cors, Protection, RateLimit, Token};
+pub use sizing::{MemoryNeed, Sizing};
+pub use weights::{check_weights, WantedWeight};
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -117,10 +123,11 @@ pub struct Config {
     #[arg(id = "max_connections", long = "max-connections", value_name = "N", default_value_t = 0, value_parser = values::number(0..=usize::MAX), help_heading = "Sockets")]
     pub connections_max: usize,
 
-    /// Cores to pin shards to, such as 0-3 or 0,2; default: all, one shard each
+    /// Cores to pin shards to, such as 0-3 or 0,2; default: all, one shard each, unless a CPU quota is less
     #[arg(id = "cores", long = "cores", value_name = "LIST", value_parser = flags::cores, help_heading = "Cores")]
     pub core_list: Option<CoreList> as _,
-    /// Number of shards; when there are more than cores, none is pinned
+    /// Number of shards; when there are more than cores, none is pinned. Default: one for each core, or the CPU
+    /// quota of the control group rounded up where that is less; then none is pinned
     #[arg(id = "shards", long = "shards", value_name = "N", value_parser = values::number(1..=1024_u16), help_heading = "Cores")]
     pub shard_count: Option<u16> as _,
     /// Number of shards; more than cores are not pinned.
@@ -129,6 +136,9 @@ pub struct Config {
     /// Cores to pin shards to, one each; empty: none is pinned.
     #[arg(skip)]
     pub cores: Vec<usize>,
+    /// Why there are so many shards, and why there.
+    #[arg(skip)]
+    pub sizing: Sizing as _,
     /// Which shard takes a connection: any (the kernel spreads them by their addresses), or the one on the
     /// core where the connection's packets come in. For hosts whose interface has a queue and an interrupt
     /// for each shard's core (from Linux 6.2 on, before it has no effect; --cores must pin the shards)
@@ -173,6 +183,16 @@ pub struct Config {
     /// wait for it: then its shard takes nothing in until it ACKs
     #[arg(long, value_name = "POLICY", default_value = "spill", value_parser = PossibleValuesParser::new(["spill", "wait"]).map(flags::on_slow), help_heading = "Delivery")]
     pub on_slow: OnSlow,
+    /// A weight that is wanted for an analyzer, also for one that is not there yet; give one flag for each. It counts
+    /// in place of the weight that the analyzer comes with; with pin also against what it says later (a1=0.4,pin)
+    #[arg(
+        id = "wanted_weight",
+        long = "wanted-weight",
+        value_name = "ID=WEIGHT[,pin]",
+        value_delimiter = '\n',
+        help_heading = "Delivery"
+    )]
+    pub weights: Vec<WantedWeight> as "wanted_weights",
     /// Give an analyzer up that makes no ACK progress for this long (rule: docs/PROTOCOL.md)
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::positive_duration, help_heading = "Delivery")]
     pub ack_timeout: Duration,
@@ -225,6 +245,11 @@ pub struct Config {
     )]
     pub without: Vec<String>,
 
+    /// Take over what changes in the file of --config, and in the token files that it names, without SIGHUP: within
+    /// a second, also when a link on the way to it is swapped, as Kubernetes changes a ConfigMap
+    #[arg(long, value_name = "BOOL", default_value = "false", num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set, value_parser = values::boolean, help_heading = "Configuration")]
+    pub watch_config: bool,
+
     /// Least severe log lines that are written; RUST_LOG wins
     #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = PossibleValuesParser::new(["error", "warn", "info", "debug", "trace"]).map(flags::level), help_heading = "Logging")]
     pub log_level: LevelFilter as _,
@@ -269,18 +294,17 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Reads what the flags only name: this machine's cores, token files.
+    /// Reads what the flags only name: this machine's cores, the CPU quota, token files.
     ///
     /// # Errors
     /// The flag, the value and what is allowed.
     pub fn resolve(&mut self) -> Result<(), String> {
-        let cores = self.core_list.as_ref().map(|list| list.0.clone());
-        let cores = cores.unwrap_or_else(flags::present_cores);
-        self.shards = self.shard_count.map_or(cores.len().max(1), usize::from);
-        self.cores = cores
-            .get(..self.shards)
-            .map(<[usize]>::to_vec)
-            .unwrap_or_default();
+        let core_list = self.core_list.as_ref().map(|list| &list.0[..]);
+        let quota = weir_host::cpu_quota(&weir_host::Host::here());
+        let present = flags::present_cores();
+        self.sizing = Sizing::new(&present, core_list, self.shard_count, quota.as_ref());
+        self.shards = self.sizing.shards;
+        self.cores.clone_from(&self.sizing.cores);
         let http = &mut self.http;
         http.inflated_bytes_max = http.inflated_bytes_max.max(http.body_bytes_max);
         self.protection.resolve()
@@ -439,6 +463,7 @@ impl Config {
             ));
         }
         self.http.check()?;
+        check_weights(&self.weights)?;
         let own = OwnListeners::of(self);
         let alone = self
             .http

@@ -18,7 +18,7 @@ use std::time::Duration;
 use weir_engine::OnSlow;
 use weir_sink::Dialect;
 
-use crate::{Accept, Admin, AllowList, Cors, Hosts, HttpAnalyzer, RateLimit, Token};
+use crate::{Accept, Admin, AllowList, Cors, Hosts, HttpAnalyzer, RateLimit, Token, WantedWeight};
 
 /// Settings by their names, in base units.
 pub(crate) type Report = BTreeMap<String, String>;
@@ -160,6 +160,13 @@ impl Reported for Vec<String> {
 impl Reported for Vec<HttpAnalyzer> {
     fn report(&self, name: &str, to: &mut Report) {
         let texts: Vec<String> = self.iter().map(HttpAnalyzer::to_string).collect();
+        add(name, texts.join(" "), to);
+    }
+}
+
+impl Reported for Vec<WantedWeight> {
+    fn report(&self, name: &str, to: &mut Report) {
+        let texts: Vec<String> = self.iter().map(WantedWeight::to_string).collect();
         add(name, texts.join(" "), to);
     }
 }

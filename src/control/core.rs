@@ -7,7 +7,7 @@
 //! lib.rs         a step of the ramps each 100 ms      --'
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -19,8 +19,9 @@ use crate::lock::lock;
 use crate::settings::{Reloader, Settings, TapSource};
 use crate::view::state::State;
 use weir_config::{Cors, Hosts, Stranger, Token};
-use weir_engine::Order;
+use weir_engine::{Order, Wanted};
 use weir_ledger::run_report::Stamp;
+use weir_shard::OrderRefused;
 
 /// A state that is older than this is made anew before it is shown.
 const FRESH_NS: u64 = 150_000_000;
@@ -61,6 +62,8 @@ impl Core {
     /// From what the distributor was told.
     pub fn new(data_plane: Box<dyn DataPlane>, settings: Settings) -> Core {
         let bell = Bell::default();
+        let mut state = State::new(settings.started, settings.buffer_bytes);
+        state.wanted = settings.wanted.clone();
         Core {
             data_plane,
             ramps: Mutex::default(),
@@ -75,7 +78,7 @@ impl Core {
             configuration: settings.configuration,
             reloader: settings.reloader,
             tap: settings.tap,
-            state: Mutex::new(State::new(settings.started, settings.buffer_bytes)),
+            state: Mutex::new(state),
             draining: AtomicBool::new(false),
             over: AtomicBool::new(false),
         }
@@ -115,6 +118,7 @@ impl Core {
         if state.reports.is_empty() || age_ns >= FRESH_NS {
             state.http = self.checks.status();
             state.refused = self.data_plane.refused_counts();
+            state.config_problem = self.reloader.as_ref().and_then(|it| it.problem());
             state.note(now, self.data_plane.reports());
         }
         state
@@ -173,6 +177,41 @@ impl Core {
     pub fn begin_ramp(&self, analyzer: &Arc<str>, ramp: Ramp) -> Result<(), String> {
         lock(&self.ramps).begin(Arc::clone(analyzer), ramp)?;
         self.bell.ring(News::Change);
+        Ok(())
+    }
+
+    /// Other weights are wanted. A ramp ends where that says something else of its analyzer; what the operator has
+    /// pinned holds against it.
+    ///
+    /// # Errors
+    /// Nobody answers; the shards may still take it.
+    pub fn want(&self, table: Arc<[Wanted]>) -> Result<(), OrderRefused> {
+        let _one_at_a_time = lock(&self.orders);
+        let before = std::mem::replace(&mut lock(&self.state).wanted, Arc::clone(&table));
+        let of = |table: &[Wanted]| -> BTreeMap<Arc<str>, (u64, bool)> {
+            let one = |one: &Wanted| (Arc::clone(&one.name), (one.weight.to_bits(), one.pin));
+            table.iter().map(one).collect()
+        };
+        let (old, new) = (of(&before), of(&table));
+        let names = old.keys().chain(new.keys());
+        let changed: BTreeSet<&Arc<str>> = names
+            .filter(|name| old.get(*name) != new.get(*name))
+            .collect();
+        {
+            let mut ramps = lock(&self.ramps);
+            changed.iter().for_each(|name| ramps.end(name));
+        }
+        let order = Order::Wanted {
+            table: Arc::clone(&table),
+        };
+        self.data_plane.order(order)?;
+        for one in table.iter().filter(|one| changed.contains(&one.name)) {
+            let (name, weight) = (Arc::clone(&one.name), one.weight);
+            // One over HTTP comes back with it, and has it now if it is there.
+            if self.checks.set_weight(&name, weight) {
+                let _ = self.data_plane.order(Order::OwnWeight { name, weight });
+            }
+        }
         Ok(())
     }
 

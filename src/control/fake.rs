@@ -229,6 +229,15 @@ impl DataPlane for Arc<FakeDataPlane> {
             | Order::Drain { name }
             | Order::Resume { name }
             | Order::Eject { name } => name,
+            Order::Wanted { table } => {
+                let texts = table.iter().map(|one| {
+                    let pin = if one.pin { " pin" } else { "" };
+                    format!("{} {}{pin}", one.name, one.weight)
+                });
+                let mut orders = lock(&self.orders);
+                orders.push(format!("wanted {}", texts.collect::<Vec<_>>().join(", ")));
+                return Ok(orders.len() as u64);
+            }
             Order::HttpUp { .. } | Order::HttpDown { .. } => panic!("there are calls for these"),
         };
         let reports = DataPlane::reports(self);

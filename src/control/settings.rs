@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::health::outlier::EjectRule;
 use weir_config::{Admin, Config, Cors, Hosts, HttpAnalyzer, OwnListeners, Token};
+use weir_engine::Wanted;
 use weir_ledger::run_report::Stamp;
 use weir_service::sockets::AdminSocket;
 use weir_shard::pseudonym;
@@ -44,6 +45,8 @@ pub struct Settings {
     pub http_analyzers: Vec<HttpAnalyzer>,
     /// Who is asked for their names; empty: the system.
     pub nameservers: Vec<SocketAddr>,
+    /// Weights that the configuration wants; the shards have them already.
+    pub wanted: Arc<[Wanted]>,
     /// Time between two health checks.
     pub health_interval: Duration,
     /// Time that a health check may take.
@@ -81,7 +84,8 @@ impl Settings {
             token: protection.admin_token.clone(),
             cors: protection.cors.clone(),
             hosts: protection.http_hosts.clone(),
-            http_analyzers: http.analyzers.clone(),
+            http_analyzers: config.http_analyzers(),
+            wanted: config.wanted(),
             nameservers: http.nameservers.clone(),
             health_interval: http.health_interval,
             health_timeout: http.health_timeout,
@@ -114,6 +118,10 @@ pub trait Reloader: Send + Sync {
     /// # Errors
     /// There was none.
     fn rollback(&self) -> Result<Value, String>;
+    /// Why the configuration was not taken when it was read last; none: it was, or it has not been read again.
+    fn problem(&self) -> Option<String> {
+        None
+    }
 }
 
 /// A message that a tap shows.

@@ -1,8 +1,8 @@
 //! Weir's cores: how fast they are there, and who else wants them.
 
-use super::host::list_of_cpus;
 use super::thresholds::EXIT_LATENCY_US_MAX;
 use super::{found, good, Host, Level, Mend, Outcome, Plan, Worth};
+use weir_host::list_of_cpus;
 
 /// Most interrupts that are listed.
 const LISTED_MAX: usize = 6;

@@ -1,15 +1,14 @@
 //! `weir doctor`: what is wrong with this host for Weir, the command that mends it, and what that is worth.
 //!
 //! ```text
-//!   /proc /sys ethtool --> host.rs --> kernel  process  cores  network  nic  memory --> report.rs
-//!                                        one function a check: as it should be,
-//!                                        found (level, words, mend, worth), or not known
+//!   /proc /sys ethtool --> weir_host --> kernel  process  cores  network  nic  memory --> report.rs
+//!                                         one function a check: as it should be,
+//!                                         found (level, words, mend, worth), or not known
 //! ```
 //!
 //! The values come from `tuning/thresholds.conf`, which the stages of `tuning/tune.sh` read as well.
 
 mod cores;
-mod host;
 mod kernel;
 mod memory;
 mod network;
@@ -17,10 +16,12 @@ mod nic;
 mod process;
 mod report;
 mod thresholds;
+mod whose;
 
-pub use host::{cpus_of_list, list_of_cpus, Host};
 pub use report::{json, text};
+pub use weir_host::{cpus_of_list, list_of_cpus, Host};
 
+use weir_config::MemoryNeed;
 use weir_runtime::Needs;
 
 /// What Weir is to do on the host.
@@ -36,6 +37,8 @@ pub struct Plan {
     pub arena_bytes: u64,
     /// Memory for receiving per shard, in bytes.
     pub ingress_bytes: u64,
+    /// All that it takes at start or on use.
+    pub memory: MemoryNeed,
     /// What it needs descriptors for.
     pub descriptors: Needs,
     /// Whether zero-copy sends are wanted.
@@ -43,14 +46,9 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Bytes that zero-copy and the rings lock: shards x (arena + about 1 MiB).
-    fn locked_bytes(&self) -> u64 {
-        self.shards as u64 * (self.arena_bytes + (1 << 20))
-    }
-
-    /// Bytes that are taken at start or on use, connections left out.
-    fn memory_bytes(&self) -> u64 {
-        self.shards as u64 * (self.arena_bytes + self.ingress_bytes)
+    /// Bytes that zero-copy locks beside the rings.
+    fn arenas_bytes(&self) -> u64 {
+        self.shards as u64 * self.arena_bytes
     }
 
     /// CPUs of the host that are not Weir's.

@@ -1,8 +1,8 @@
 //! Network interfaces: queues, who does the TCP, how often they interrupt.
 
-use super::host::list_of_cpus;
 use super::thresholds::RFS_ENTRIES_MIN;
 use super::{found, good, Host, Level, Mend, Outcome, Plan, Worth};
+use weir_host::list_of_cpus;
 
 const NO_NIC: Outcome = Outcome::Unknown("no network interface with a device");
 const NO_ETHTOOL: Outcome =

@@ -1,15 +1,20 @@
 //! What a process may use: descriptors, locked memory, CPU time, memory. They are those of the process that
 //! asks, or of `--pid`.
 
+use weir_host::{
+    cpu_quota as quota_of, groups, locked_by_others, may_lock_anything, memlock_limit,
+    memory_limit, Locked,
+};
+
 use super::thresholds::{NOFILE_LEAST, NOFILE_MIN};
 use super::{found, good, mib, Host, Level, Mend, Outcome, Plan, Worth};
 
-/// Two shards started with so much locked memory and without zero-copy; with 2 MiB they did not. Bytes.
-const MEMLOCK_LEAST: u64 = 8 << 20;
+/// What glommio asks of the limit before it makes a ring, in bytes.
+const MEMLOCK_LEAST: u64 = 512 << 10;
+/// From this kernel on, what rings lock is counted against the limit.
+const RINGS_COUNT_FROM: (u32, u32) = (6, 14);
 /// What the stage `limits` writes.
 const LIMITS_FILE: &str = "/etc/security/limits.d/90-weir.conf";
-/// Bit of CAP_IPC_LOCK in `CapEff`.
-const CAP_IPC_LOCK: u32 = 14;
 
 /// Soft and hard limit; unlimited is the largest number.
 fn limit(host: &Host, name: &str) -> Option<(u64, u64)> {
@@ -24,13 +29,6 @@ fn limit(host: &Host, name: &str) -> Option<(u64, u64)> {
     Some((values.next()??, values.next()??))
 }
 
-fn may_lock_anything(host: &Host) -> bool {
-    let status = host.of_process("status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let bits = line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
-    bits.is_some_and(|bits| bits >> CAP_IPC_LOCK & 1 == 1)
-}
-
 /// A limit that is too low, and whether limits.d already has the right one.
 fn too_low(host: &Host, level: Level, says: String, worth: Worth) -> Outcome {
     if host.has(LIMITS_FILE) {
@@ -43,21 +41,28 @@ fn too_low(host: &Host, level: Level, says: String, worth: Worth) -> Outcome {
 }
 
 pub fn memlock(host: &Host, plan: &Plan) -> Outcome {
-    let Some((soft, _)) = limit(host, "Max locked memory") else {
+    let Some(soft) = memlock_limit(host) else {
         return Outcome::Unknown("no limits in /proc");
     };
     if may_lock_anything(host) {
         return good("CAP_IPC_LOCK: any amount");
     }
-    let needed = plan.locked_bytes();
-    if soft < MEMLOCK_LEAST {
+    let locked = Locked {
+        shards: plan.shards as u64,
+        others: locked_by_others(host),
+    };
+    let release = host.text("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let kernel = weir_runtime::uring::parse_release(&release);
+    let do_rings_count = kernel.is_none_or(|version| version >= RINGS_COUNT_FROM);
+    if soft < MEMLOCK_LEAST || do_rings_count && soft < locked.bytes() {
         let says = format!(
-            "only {} may be locked: the rings of a shard need more",
+            "only {} may be locked, and the rings need {locked}: the kernel counts all processes of a user id on this host together, those of other containers too",
             mib(soft)
         );
-        let worth = Worth::Measured("two shards start with 8 MiB, and not with 2 MiB (Linux 6.18)");
+        let worth = Worth::Plain("Weir starts");
         return too_low(host, Level::Fault, says, worth);
     }
+    let needed = plan.arenas_bytes() + locked.bytes();
     if plan.is_zero_copy_wanted && soft < needed {
         let says = format!(
             "only {} may be locked, and zero-copy needs {} ({} shards): sends will be copied",
@@ -70,7 +75,7 @@ pub fn memlock(host: &Host, plan: &Plan) -> Outcome {
     }
     good(match soft {
         u64::MAX => "unlimited".into(),
-        bytes => mib(bytes),
+        bytes => format!("{}, the rings need {locked}", mib(bytes)),
     })
 }
 
@@ -100,70 +105,42 @@ pub fn nofile(host: &Host, plan: &Plan) -> Outcome {
     })
 }
 
-/// The process's control group and those above it, without a slash at the end.
-fn groups(host: &Host) -> Vec<String> {
-    let text = host.of_process("cgroup").unwrap_or_default();
-    let own = text.lines().find_map(|line| line.strip_prefix("0::/"));
-    let Some(own) = own.filter(|_| host.has("/sys/fs/cgroup/cgroup.controllers")) else {
-        return Vec::new();
-    };
-    let mut paths = Vec::new();
-    let mut path = own;
-    while !path.is_empty() {
-        paths.push(format!("/sys/fs/cgroup/{path}"));
-        path = path.rsplit_once('/').map_or("", |(above, _)| above);
-    }
-    paths
-}
-
 pub fn cpu_quota(host: &Host, plan: &Plan) -> Outcome {
-    let groups = groups(host);
-    for group in &groups {
-        let Some(max) = host.text(&format!("{group}/cpu.max")) else {
-            continue;
+    let Some(quota) = quota_of(host) else {
+        return match groups(host, "cpu").is_empty() {
+            true => Outcome::Unknown("not in a control group"),
+            false => good("none"),
         };
-        let mut words = max.split_whitespace().map(|word| word.parse::<u64>().ok());
-        let (Some(Some(quota)), Some(Some(period))) = (words.next(), words.next()) else {
-            continue;
-        };
-        let needed = plan.cores.len() as u64;
-        if quota < needed * period {
-            let cores = quota as f64 / period.max(1) as f64;
-            return found(
-                Level::Warning,
-                format!("{group} may use {cores:.2} cores, and Weir has {needed}: when the quota is used up, all shards stand still until the next period ({} ms)", period / 1000),
-                Mend::Advice("take the quota away (CPUQuota= of the unit, --cpus of the container), or give Weir fewer --cores".into()),
-                Worth::Sourced("scheduler/sched-bwc.rst: a throttled group waits for its next period; that is latency for every connection"),
-            );
-        }
+    };
+    if quota.whole_cores() >= plan.shards {
+        return good(format!("{quota}, for {} shards", plan.shards));
     }
-    match groups.is_empty() {
-        true => Outcome::Unknown("not in a control group of version 2"),
-        false => good("none below the cores"),
-    }
+    found(
+        Level::Warning,
+        format!(
+            "{quota}, and Weir has {} shards: when the quota is used up, all of them stand still until the next period ({} ms)",
+            plan.shards,
+            quota.period_us / 1000
+        ),
+        Mend::Advice(
+            "take the quota away, or leave --shards and --cores out: there are as many shards as it allows then".into(),
+        ),
+        Worth::Sourced("scheduler/sched-bwc.rst: a throttled group waits for its next period; that is latency for every connection"),
+    )
 }
 
 pub fn memory(host: &Host, plan: &Plan) -> Outcome {
-    let needed = plan.memory_bytes();
+    let needed = plan.memory.bytes();
     let mend = || Mend::Advice("lower --arena (per shard), or run fewer shards".into());
-    for group in groups(host) {
-        let Some(max) = host.number(&format!("{group}/memory.max")) else {
-            continue;
-        };
-        if max < needed {
-            let says = format!(
-                "{group} may use {}, and {} shards take {}",
-                mib(max),
-                plan.shards,
-                mib(needed)
-            );
-            return found(
-                Level::Fault,
-                says,
-                mend(),
-                Worth::Plain("Weir is not killed for its memory"),
-            );
-        }
+    if let Some(limit) = memory_limit(host).filter(|limit| limit.bytes < needed) {
+        let says = format!(
+            "{} allows {}, and Weir takes {}, connections left out",
+            limit.file,
+            mib(limit.bytes),
+            plan.memory
+        );
+        let worth = Worth::Plain("Weir starts");
+        return found(Level::Fault, says, mend(), worth);
     }
     let info = host.text("/proc/meminfo").unwrap_or_default();
     let bytes = |name: &str| {

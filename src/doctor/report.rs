@@ -3,13 +3,15 @@
 //! ```text
 //! FAULT    io_uring is forbidden: kernel.io_uring_disabled is 2 ...                    io-uring
 //!          mend   sudo tuning/tune.sh apply --yes sysctl
+//!          whose  this host's
 //!          worth  Weir starts
 //! ```
 
 use serde_json::{json, Value};
 
-use super::host::list_of_cpus;
+use super::whose::{self, whose};
 use super::{mib, Checked, Host, Level, Mend, Outcome, Plan, Worth};
+use weir_host::{list_of_cpus, Place};
 
 /// Columns before what is said.
 const INDENT: usize = 9;
@@ -24,12 +26,8 @@ fn stage_command(host: &Host, plan: &Plan, stage: &str) -> String {
     let installed = TUNE_PLACES
         .iter()
         .find(|place| host.is_this() && host.has(place));
-    let where_to = match host.is_sysctl_read_only() {
-        true if stage == "sysctl" => "on the host (/proc/sys is read-only here): ",
-        _ => "",
-    };
     let mut line = format!(
-        "{where_to}sudo {} apply --yes {stage}",
+        "sudo {} apply --yes {stage}",
         installed.unwrap_or(&"tuning/tune.sh")
     );
     if stage == "limits" {
@@ -44,10 +42,21 @@ fn stage_command(host: &Host, plan: &Plan, stage: &str) -> String {
     line
 }
 
-fn mend_text(host: &Host, plan: &Plan, mend: &Mend) -> String {
+/// What to do, and where.
+fn mend_text(host: &Host, plan: &Plan, id: &str, mend: &Mend) -> String {
+    let place = Place::of(host);
+    if let Some(text) = whose::mend_in(place, id, mend) {
+        return text;
+    }
+    let is_sent =
+        place == Place::Host && *mend == Mend::Stage("sysctl") && host.is_sysctl_read_only();
+    let on = match is_sent {
+        true => "on the host (/proc/sys is read-only here): ",
+        false => whose::on(place, id),
+    };
     match mend {
-        Mend::Stage(stage) => stage_command(host, plan, stage),
-        Mend::Command(text) | Mend::Advice(text) => text.clone(),
+        Mend::Stage(stage) => format!("{on}{}", stage_command(host, plan, stage)),
+        Mend::Command(text) | Mend::Advice(text) => format!("{on}{text}"),
     }
 }
 
@@ -100,12 +109,14 @@ fn counts(checked: &[Checked]) -> ([(Level, usize); 3], usize, usize) {
 /// For people: what was found, worst first; with `all` also what is fine. A line for each fine check and
 /// what is said of the others within `width` columns, commands on one line.
 pub fn text(host: &Host, plan: &Plan, checked: &[Checked], all: bool, width: usize) -> String {
+    let place = Place::of(host);
     let mut out = format!(
-        "Weir on cores {} of {} CPUs, shards: {}, {} each\n",
+        "Weir on cores {} of {} CPUs, shards: {}, {} each; this is a {}\n",
         list_of_cpus(&plan.cores),
         host.online().len(),
         plan.shards,
         mib(plan.arena_bytes + plan.ingress_bytes),
+        place.as_str(),
     );
     for wanted in [Level::Fault, Level::Warning, Level::Note] {
         for one in checked {
@@ -132,13 +143,17 @@ pub fn text(host: &Host, plan: &Plan, checked: &[Checked], all: bool, width: usi
             };
             let says = wrapped(&format!("{says} [{}]", one.id), INDENT, width);
             let worth = wrapped(&worth, INDENT + 7, width);
-            let mend = match mend {
+            let is_text =
+                matches!(mend, Mend::Advice(_)) || whose::mend_in(place, one.id, mend).is_some();
+            let mend = mend_text(host, plan, one.id, mend);
+            let mend = match is_text {
+                true => wrapped(&mend, INDENT + 7, width),
                 // To be copied.
-                Mend::Command(_) | Mend::Stage(_) => mend_text(host, plan, mend),
-                Mend::Advice(text) => wrapped(text, INDENT + 7, width),
+                false => mend,
             };
+            let whose = whose(place, one.id);
             out.push_str(&format!(
-                "\n{word:<8} {says}\n         mend   {mend}\n         worth  {worth}\n"
+                "\n{word:<8} {says}\n         mend   {mend}\n         whose  {whose}\n         worth  {worth}\n"
             ));
         }
     }
@@ -147,7 +162,10 @@ pub fn text(host: &Host, plan: &Plan, checked: &[Checked], all: bool, width: usi
         for one in checked {
             match &one.outcome {
                 Outcome::Good(is) => out.push_str(&format!("ok       {:<16} {is}\n", one.id)),
-                Outcome::Unknown(why) => out.push_str(&format!("unknown  {:<16} {why}\n", one.id)),
+                unknown @ Outcome::Unknown(_) => {
+                    let why = whose::unknown(host, place, unknown).unwrap_or_default();
+                    out.push_str(&format!("unknown  {:<16} {why}\n", one.id));
+                }
                 Outcome::Found { .. } => {}
             }
         }
@@ -172,9 +190,13 @@ pub fn text(host: &Host, plan: &Plan, checked: &[Checked], all: bool, width: usi
 
 /// For programs: all checks, in their order.
 pub fn json(host: &Host, plan: &Plan, checked: &[Checked]) -> Value {
+    let place = Place::of(host);
     let check = |one: &Checked| match &one.outcome {
         Outcome::Good(is) => json!({ "id": one.id, "outcome": "ok", "says": is }),
-        Outcome::Unknown(why) => json!({ "id": one.id, "outcome": "unknown", "says": why }),
+        unknown @ Outcome::Unknown(_) => {
+            let why = whose::unknown(host, place, unknown);
+            json!({ "id": one.id, "outcome": "unknown", "says": why })
+        }
         Outcome::Found {
             level,
             says,
@@ -189,13 +211,14 @@ pub fn json(host: &Host, plan: &Plan, checked: &[Checked]) -> Value {
             };
             json!({
                 "id": one.id, "outcome": level.as_str(), "says": says,
-                "mend": { "kind": kind, "stage": stage, "text": mend_text(host, plan, mend) },
+                "mend": { "kind": kind, "stage": stage, "text": mend_text(host, plan, one.id, mend), "whose": whose(place, one.id) },
                 "worth": { "basis": basis, "text": worth },
             })
         }
     };
     let (levels, fine, unknown) = counts(checked);
     json!({
+        "place": place.as_str(),
         "cores": list_of_cpus(&plan.cores),
         "shards": plan.shards,
         "checks": checked.iter().map(check).collect::<Vec<_>>(),

@@ -65,7 +65,7 @@ pub use partial::Evicted;
 pub use proportion::Proportion;
 pub use receipts::{Receipt, Ticket, TicketState};
 pub use registrar::Registrar;
-pub use roster::{Change, Entry, Order, OrderError, Reach, Roster};
+pub use roster::{Change, Entry, Order, OrderError, Reach, Roster, Wanted, WANTED_MAX};
 pub use samples::Sample;
 pub use shard::{
     lanes_of, Engine, EngineConfig, OnSlow, Passed, Rerouted, Share, TableChanges, Window,

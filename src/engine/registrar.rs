@@ -5,11 +5,16 @@
 //!                                         +-> entries, pins, drains -> Roster, epoch + 1
 //! weir ctl, health checks ------> Order --'
 //! ```
+//!
+//! Of weights, the first that there is counts: the operator's pin, what the configuration wants with a pin, what the
+//! analyzer or the operator said last, what the configuration wants, what the analyzer came with.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::roster::{Change, Entry, Order, OrderError, Reach, Roster, KEPT_MAX};
+use super::roster::{
+    Change, Entry, Order, OrderError, Reach, Roster, Wanted, KEPT_MAX, WANTED_MAX,
+};
 use super::LinkEpoch;
 use weir_sink::Sink;
 
@@ -27,13 +32,22 @@ pub struct Registrar {
     /// Analyzers that asked for nothing new themselves: the links that they said it on. When the last of them
     /// is gone, whoever has that id is a new life of it.
     own_drains: BTreeMap<u32, BTreeSet<LinkEpoch>>,
-    /// What analyzers that are pinned have said themselves.
+    /// Weights that the configuration wants, with their pins.
+    wanted: BTreeMap<Arc<str>, (f64, bool)>,
+    /// What analyzers said themselves whose weight is pinned or wanted.
     own_weights: BTreeMap<u32, f64>,
     /// Analyzers that lost a link; those without any are forgotten together.
     lost_link: BTreeSet<u32>,
 }
 
 impl Registrar {
+    /// With the weights that are wanted from the start.
+    pub fn new(table: &[Wanted]) -> Registrar {
+        let mut registrar = Registrar::default();
+        registrar.want(table);
+        registrar
+    }
+
     /// The next roster, unless the change changes nothing.
     pub fn apply(&mut self, change: Change) -> Option<Arc<Roster>> {
         self.take(change).then(|| self.next_roster())
@@ -99,9 +113,8 @@ impl Registrar {
                 let before = self.entry_named(&name)?.clone();
                 if pin {
                     self.pins.insert(Arc::clone(&name), weight);
-                    self.own_weights
-                        .entry(before.analyzer)
-                        .or_insert(before.weight);
+                    let own = self.own_weights.entry(before.analyzer);
+                    own.or_insert(before.weight);
                 }
                 if let Some(pinned) = self.pins.get_mut(&name) {
                     *pinned = weight;
@@ -115,26 +128,19 @@ impl Registrar {
                 let weight =
                     weir_protocol::valid_weight(weight).ok_or(OrderError::BadWeight { weight })?;
                 let analyzer = self.entry_named(&name)?.analyzer;
-                match self.own_weights.get_mut(&analyzer) {
-                    Some(own) => {
-                        *own = weight;
-                        false
-                    }
-                    None => self.change_named(&name, |entry| entry.weight = weight)?,
-                }
+                self.says(analyzer, weight)
             }
+            Order::Wanted { table } => self.want(&table),
             Order::Unpin { name } => {
                 let was_pinned = self.pins.remove(&name).is_some();
-                let analyzer = match self.entry_named(&name) {
-                    Ok(entry) => entry.analyzer,
+                match self.entry_named(&name) {
+                    Ok(entry) => {
+                        let analyzer = entry.analyzer;
+                        self.settle(analyzer)
+                    }
                     Err(_) if was_pinned => return Ok(None), // it is away
                     Err(unknown) => return Err(unknown),
-                };
-                let own = self.own_weights.remove(&analyzer);
-                self.change_named(&name, |entry| {
-                    entry.weight = own.unwrap_or(entry.weight);
-                    entry.pinned = false;
-                })?
+                }
             }
             Order::Drain { name } => self.drain(&name)?,
             Order::Resume { name } => {
@@ -223,16 +229,77 @@ impl Registrar {
         self.roster.entries.len() < before
     }
 
-    /// What an analyzer says of its own weight; it waits while the operator has pinned another.
+    /// What an analyzer says of its own weight on one of its links.
     fn own_weight(&mut self, epoch: LinkEpoch, weight: f64) -> bool {
-        let Some(analyzer) = self.links.get(&epoch).copied() else {
-            return false;
-        };
+        match self.links.get(&epoch).copied() {
+            Some(analyzer) => self.says(analyzer, weight),
+            None => false,
+        }
+    }
+
+    /// An analyzer's own word; it waits while another weight is pinned.
+    fn says(&mut self, analyzer: u32, weight: f64) -> bool {
         if let Some(own) = self.own_weights.get_mut(&analyzer) {
             *own = weight;
-            return false;
         }
-        self.change(epoch, |entry| entry.weight = weight)
+        let mut entries = self.roster.entries.iter_mut();
+        let Some(entry) = entries.find(|entry| entry.analyzer == analyzer) else {
+            return false;
+        };
+        let is_another = !entry.pinned && entry.weight != weight;
+        if is_another {
+            entry.weight = weight;
+        }
+        is_another
+    }
+
+    /// What the configuration wants of an analyzer. Of one over HTTP it says the weight itself when it comes up, unless
+    /// that is pinned.
+    fn wants(&self, name: &Arc<str>, sink: Sink) -> Option<(f64, bool)> {
+        let wanted = self.wanted.get(name).copied();
+        wanted.filter(|(_, pin)| sink != Sink::Http || *pin)
+    }
+
+    /// Another table of wanted weights; whether that changes the roster.
+    fn want(&mut self, table: &[Wanted]) -> bool {
+        let valid = table.iter().filter_map(|one| {
+            let weight = weir_protocol::valid_weight(one.weight)?;
+            Some((Arc::clone(&one.name), (weight, one.pin)))
+        });
+        let new: BTreeMap<_, _> = valid.take(WANTED_MAX).collect();
+        let old = std::mem::replace(&mut self.wanted, new);
+        let entries = self.roster.entries.iter();
+        let is_another = |entry: &&Entry| old.get(&entry.name) != self.wanted.get(&entry.name);
+        let others: Vec<u32> = entries.filter(is_another).map(|e| e.analyzer).collect();
+        let changed = others.into_iter().map(|analyzer| self.settle(analyzer));
+        changed.fold(false, |any, changed| any | changed)
+    }
+
+    /// An analyzer's weight by what holds besides what was said since: the operator's pin, the configuration, its own.
+    fn settle(&mut self, analyzer: u32) -> bool {
+        let mut entries = self.roster.entries.iter();
+        let Some(at) = entries.position(|entry| entry.analyzer == analyzer) else {
+            return false;
+        };
+        let (name, sink) = {
+            let entry = &self.roster.entries[at];
+            (Arc::clone(&entry.name), entry.sink)
+        };
+        let pin = self.pins.get(&name).map(|weight| (*weight, true));
+        let held = pin.or_else(|| self.wants(&name, sink));
+        let entry = &mut self.roster.entries[at];
+        let before = (entry.weight, entry.pinned);
+        (entry.weight, entry.pinned) = match held {
+            Some(held) => {
+                self.own_weights.entry(analyzer).or_insert(entry.weight);
+                held
+            }
+            None => {
+                let own = self.own_weights.remove(&analyzer);
+                (own.unwrap_or(entry.weight), false)
+            }
+        };
+        before != (entry.weight, entry.pinned)
     }
 
     /// A link more of an analyzer that is known, or a new analyzer.
@@ -253,10 +320,10 @@ impl Registrar {
             self.links.insert(epoch, analyzer);
             return true;
         };
-        if entry.pinned {
-            self.own_weights.insert(entry.analyzer, weight);
-        } else {
-            entry.weight = weight;
+        // Of what a link comes with, a wanted weight takes the place.
+        match self.own_weights.get_mut(&entry.analyzer) {
+            Some(own) => *own = weight,
+            None => entry.weight = weight,
         }
         // Drains belong to the analyzer, not to a link. One that is being ejected loses this link as well.
         self.links.insert(epoch, entry.analyzer);
@@ -267,17 +334,19 @@ impl Registrar {
     fn push(&mut self, name: Arc<str>, sink: Sink, weight: f64, reach: Reach) -> u32 {
         let analyzer = self.analyzers;
         self.analyzers += 1;
-        let pin = self.pins.get(&name).copied();
-        if pin.is_some() {
+        let pin = self.pins.get(&name).map(|weight| (*weight, true));
+        let held = pin.or_else(|| self.wants(&name, sink));
+        if held.is_some() {
             self.own_weights.insert(analyzer, weight);
         }
+        let (weight, pinned) = held.unwrap_or((weight, false));
         self.roster.entries.push(Entry {
             analyzer,
             draining: self.drained.contains(&name),
             name,
             sink,
-            weight: pin.unwrap_or(weight),
-            pinned: pin.is_some(),
+            weight,
+            pinned,
             ejected: false,
             reach,
         });
@@ -354,343 +423,4 @@ impl Registrar {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn native(shard: u16, count: u64, name: &str, weight: f64) -> Change {
-        Change::Up {
-            epoch: LinkEpoch::new(shard, count),
-            sink: Sink::Native,
-            home: shard,
-            name: name.into(),
-            weight,
-        }
-    }
-
-    #[test]
-    fn a_native_analyzer_is_one_entry_however_many_links_it_has() {
-        let mut registrar = Registrar::default();
-        registrar.apply(native(0, 1, "a", 0.5));
-        let roster = registrar
-            .apply(native(1, 1, "a", 0.5))
-            .expect("a new table");
-        assert_eq!((roster.epoch, roster.entries.len()), (2, 1));
-        let roster = registrar.apply(Change::Down {
-            epoch: LinkEpoch::new(0, 1),
-        });
-        assert_eq!(
-            roster.expect("a new table").entries.len(),
-            1,
-            "one link is left"
-        );
-        let roster = registrar.apply(Change::Down {
-            epoch: LinkEpoch::new(1, 1),
-        });
-        assert!(roster.expect("a new table").entries.is_empty());
-    }
-
-    #[test]
-    fn analyzers_are_told_apart() {
-        let mut registrar = Registrar::default();
-        let single = |count: u64, name: &str| Change::Up {
-            epoch: LinkEpoch::new(0, count),
-            sink: Sink::Compact,
-            home: 0,
-            name: name.into(),
-            weight: 2.0,
-        };
-        for change in [
-            native(0, 1, "a", 0.5),
-            native(0, 2, "b", 0.25),
-            single(3, "a"),
-            single(4, "a"),
-            native(1, 1, "a", 0.75),
-        ] {
-            assert!(registrar.apply(change).is_some());
-        }
-        let listed = |roster: &Roster| {
-            let entries = roster.entries.iter();
-            entries
-                .map(|entry| (entry.analyzer, entry.effective_weight()))
-                .collect::<Vec<_>>()
-        };
-        let expected = [(0, 0.75), (1, 0.25), (2, 2.0), (3, 2.0)];
-        assert_eq!(listed(&registrar.roster), expected);
-
-        let drain = Change::Drain {
-            epoch: LinkEpoch::new(0, 1),
-        };
-        let roster = registrar.apply(drain).expect("changed");
-        assert_eq!(listed(&roster)[..2], [(0, 0.0), (1, 0.25)]);
-        let roster = registrar.apply(native(2, 1, "a", 0.5)).expect("changed");
-        assert_eq!(listed(&roster)[0], (0, 0.0), "a link more of who drains");
-        let resume = Order::Resume { name: "a".into() };
-        let roster = order(&mut registrar, resume).expect("changed");
-        assert_eq!(listed(&roster)[0], (0, 0.5));
-        let down = |count: u64| Change::Down {
-            epoch: LinkEpoch::new(0, count),
-        };
-        let roster = registrar.apply(down(3)).expect("changed");
-        assert_eq!(listed(&roster), [(0, 0.5), (1, 0.25), (3, 2.0)]);
-        let roster = registrar.apply(down(1)).expect("changed");
-        assert_eq!(listed(&roster).len(), 3, "it has links on other shards");
-    }
-
-    #[test]
-    fn many_that_go_at_once_leave_one_table() {
-        let mut registrar = Registrar::default();
-        for count in 1..=100_u64 {
-            registrar.apply(native(0, count, &format!("a{count}"), 1.0));
-        }
-        let epoch = registrar.epoch();
-        let down = |count| Change::Down {
-            epoch: LinkEpoch::new(0, count),
-        };
-        assert!((1..=99).all(|count| registrar.take(down(count))));
-        assert!(!registrar.take(down(5)), "it was gone");
-        // One that was restarted in the same turn is another one.
-        assert!(registrar.take(native(0, 101, "a7", 2.0)));
-        let roster = registrar.next_roster();
-        assert_eq!(roster.epoch, epoch + 1);
-        let left = roster.entries.iter();
-        let left: Vec<_> = left.map(|entry| (&*entry.name, entry.weight)).collect();
-        assert_eq!(left, [("a100", 1.0), ("a7", 2.0)]);
-    }
-
-    fn order(registrar: &mut Registrar, order: Order) -> Option<Arc<Roster>> {
-        registrar.order(order).expect("it can be done")
-    }
-
-    fn http_up(registrar: &mut Registrar, generation: u64) -> Arc<Roster> {
-        let (name, weight) = ("h".into(), 1.0);
-        let up = Order::HttpUp {
-            name,
-            weight,
-            generation,
-        };
-        order(registrar, up).expect("changed")
-    }
-
-    #[test]
-    fn the_operators_word_outlives_an_analyzer_over_http() {
-        let mut registrar = Registrar::default();
-        let name: Arc<str> = "h".into();
-        http_up(&mut registrar, 1);
-        let set = |weight, pin| Order::Weight {
-            name: "h".into(),
-            weight,
-            pin,
-        };
-        order(&mut registrar, set(5.0, true));
-        order(&mut registrar, Order::Drain { name: "h".into() });
-        let gone = registrar.apply(Change::HttpDown { generation: 1 });
-        assert!(gone.expect("changed").entries.is_empty());
-        let roster = http_up(&mut registrar, 2);
-        let seen = |roster: &Roster| {
-            let entry = &roster.entries[0];
-            (entry.weight, entry.pinned, entry.draining)
-        };
-        assert_eq!(seen(&roster), (5.0, true, true));
-        // A weight without a pin moves the pin; what the configuration says waits.
-        let roster = order(&mut registrar, set(6.0, false)).expect("changed");
-        assert_eq!(seen(&roster), (6.0, true, true));
-        let own = Order::OwnWeight {
-            name: "h".into(),
-            weight: 7.0,
-        };
-        assert_eq!(order(&mut registrar, own), None);
-        registrar.apply(Change::HttpDown { generation: 2 });
-        // Resumed while it is away.
-        let resume = Order::Resume { name: "h".into() };
-        assert_eq!(order(&mut registrar, resume.clone()), None);
-        assert_eq!(seen(&http_up(&mut registrar, 3)), (6.0, true, false));
-        let roster = order(&mut registrar, Order::Unpin { name }).expect("changed");
-        assert_eq!(seen(&roster), (1.0, false, false), "as it came back");
-        registrar.apply(Change::HttpDown { generation: 3 });
-        let unknown = OrderError::Unknown { name: "h".into() };
-        assert_eq!(registrar.order(resume), Err(unknown));
-    }
-
-    #[test]
-    fn an_analyzer_over_http_has_one_entry() {
-        let mut registrar = Registrar::default();
-        http_up(&mut registrar, 1);
-        // The order that took it out has got lost.
-        let roster = http_up(&mut registrar, 2);
-        let reaches: Vec<_> = roster.entries.iter().map(|entry| &entry.reach).collect();
-        assert_eq!(reaches, [&Reach::Http { generation: 2 }]);
-        assert_eq!(registrar.apply(Change::HttpDown { generation: 1 }), None);
-        let eject = Order::Eject { name: "h".into() };
-        let roster = order(&mut registrar, eject).expect("changed");
-        assert!(roster.entries.is_empty());
-    }
-
-    #[test]
-    fn orders_that_cannot_be_done_change_nothing() {
-        let mut registrar = Registrar::default();
-        registrar.apply(native(0, 1, "a", 0.5));
-        let epoch = registrar.epoch();
-        for weight in [-1.0, f64::NAN, f64::INFINITY] {
-            for order in [
-                Order::Weight {
-                    name: "a".into(),
-                    weight,
-                    pin: true,
-                },
-                Order::OwnWeight {
-                    name: "a".into(),
-                    weight,
-                },
-            ] {
-                let refused = registrar.order(order);
-                assert!(matches!(refused, Err(OrderError::BadWeight { .. })));
-            }
-        }
-        let unknown = registrar.order(Order::Drain { name: "b".into() });
-        assert!(matches!(unknown, Err(OrderError::Unknown { .. })));
-        assert_eq!(registrar.epoch(), epoch);
-        // A native analyzer that was ejected may come back.
-        let eject = Order::Eject { name: "a".into() };
-        let roster = order(&mut registrar, eject).expect("changed");
-        assert_eq!(roster.entries[0].effective_weight(), 0.0);
-        let roster = registrar.apply(native(1, 1, "a", 0.5)).expect("changed");
-        assert_eq!(roster.entries[0].effective_weight(), 0.0, "not by a link");
-        for (shard, count) in [(0, 1), (1, 1)] {
-            let epoch = LinkEpoch::new(shard, count);
-            registrar.apply(Change::Down { epoch });
-        }
-        let roster = registrar.apply(native(0, 2, "a", 0.5)).expect("changed");
-        assert_eq!(roster.entries[0].effective_weight(), 0.5);
-    }
-
-    #[test]
-    fn the_operators_drain_outlives_links_and_lives() {
-        let mut registrar = Registrar::default();
-        let single = |count| Change::Up {
-            epoch: LinkEpoch::new(0, count),
-            sink: Sink::Compact,
-            home: 0,
-            name: "s".into(),
-            weight: 1.0,
-        };
-        registrar.apply(native(0, 1, "a", 0.5));
-        registrar.apply(native(1, 1, "a", 0.5));
-        registrar.apply(single(7));
-        for name in ["a", "s"] {
-            order(&mut registrar, Order::Drain { name: name.into() });
-        }
-        let draining = |roster: &Roster| {
-            let entries = roster.entries.iter();
-            entries.map(|entry| entry.draining).collect::<Vec<_>>()
-        };
-        let down = |shard, count| Change::Down {
-            epoch: LinkEpoch::new(shard, count),
-        };
-        registrar.apply(down(1, 1));
-        let roster = registrar.apply(native(1, 2, "a", 0.5)).expect("changed");
-        assert_eq!(draining(&roster), [true, true], "one link came back");
-        for (shard, count) in [(0, 1), (1, 2), (0, 7)] {
-            registrar.apply(down(shard, count));
-        }
-        assert_eq!(registrar.kept(), (0, 2), "of analyzers that are away");
-        registrar.apply(native(0, 3, "a", 0.5));
-        let roster = registrar.apply(single(8)).expect("changed");
-        assert_eq!(draining(&roster), [true, true], "restarted");
-        let resume = Order::Resume { name: "a".into() };
-        let roster = order(&mut registrar, resume).expect("changed");
-        assert_eq!(draining(&roster), [false, true]);
-        assert_eq!(registrar.kept(), (0, 1));
-    }
-
-    #[test]
-    fn the_last_word_of_an_old_life_does_not_bind_the_new_one() {
-        let mut registrar = Registrar::default();
-        registrar.apply(native(0, 1, "a", 0.5));
-        // It was restarted; of its old life a shard that is late has this to tell.
-        registrar.apply(native(1, 1, "a", 0.5));
-        let old = LinkEpoch::new(0, 1);
-        registrar.apply(Change::Drain { epoch: old });
-        let roster = registrar.apply(Change::Down { epoch: old });
-        assert!(!roster.expect("changed").entries[0].draining);
-    }
-
-    #[test]
-    fn an_analyzers_own_drain_ends_with_the_links_that_it_had() {
-        let mut registrar = Registrar::default();
-        let down = |shard, count| Change::Down {
-            epoch: LinkEpoch::new(shard, count),
-        };
-        let is_draining = |roster: Option<Arc<Roster>>| {
-            let roster = roster.expect("changed");
-            roster.entries[0].draining
-        };
-        registrar.apply(native(0, 1, "a", 0.5));
-        registrar.apply(native(1, 1, "a", 0.5));
-        let epoch = LinkEpoch::new(0, 1);
-        assert!(is_draining(registrar.apply(Change::Drain { epoch })));
-        registrar.apply(down(1, 1));
-        assert!(is_draining(registrar.apply(native(1, 2, "a", 0.5))));
-        // The last link of those that it had then: what is left is a new life.
-        assert!(!is_draining(registrar.apply(down(0, 1))));
-        let epoch = LinkEpoch::new(1, 2);
-        assert!(is_draining(registrar.apply(Change::Drain { epoch })));
-        registrar.apply(down(1, 2));
-        assert!(!is_draining(registrar.apply(native(0, 2, "a", 0.5))));
-        assert!(registrar.own_drains.is_empty());
-    }
-
-    #[test]
-    fn as_many_drains_as_are_kept() {
-        let mut registrar = Registrar::default();
-        for n in 0..=KEPT_MAX as u64 {
-            registrar.apply(native(0, n + 1, &n.to_string(), 1.0));
-            let name: Arc<str> = n.to_string().into();
-            let refused = registrar.order(Order::Drain { name }).err();
-            let is_last = n == KEPT_MAX as u64;
-            assert_eq!(refused, is_last.then_some(OrderError::TooManyDrains));
-            registrar.apply(Change::Down {
-                epoch: LinkEpoch::new(0, n + 1),
-            });
-        }
-        assert_eq!(registrar.kept(), (0, KEPT_MAX));
-    }
-
-    #[test]
-    fn weights_and_drains_change_the_table_once() {
-        let mut registrar = Registrar::default();
-        let epoch = LinkEpoch::new(2, 7);
-        registrar.apply(Change::Up {
-            epoch,
-            sink: Sink::Typed,
-            home: 2,
-            name: "1.2.3.4:5".into(),
-            weight: 1.0,
-        });
-        let roster = registrar
-            .apply(Change::Weight {
-                epoch,
-                weight: 0.25,
-            })
-            .expect("changed");
-        assert_eq!(roster.entries[0].effective_weight(), 0.25);
-        assert_eq!(
-            registrar.apply(Change::Weight {
-                epoch,
-                weight: 0.25
-            }),
-            None
-        );
-        let roster = registrar.apply(Change::Drain { epoch }).expect("changed");
-        assert_eq!(roster.entries[0].effective_weight(), 0.0);
-        assert_eq!(registrar.apply(Change::Drain { epoch }), None);
-        let unknown = LinkEpoch::new(3, 1);
-        assert_eq!(
-            registrar.apply(Change::Weight {
-                epoch: unknown,
-                weight: 1.0
-            }),
-            None
-        );
-        assert_eq!(registrar.apply(Change::Down { epoch: unknown }), None);
-    }
-}
+mod tests;

@@ -52,7 +52,7 @@ pub struct Entry {
     pub weight: f64,
     /// It asked to get nothing new, or the operator did.
     pub draining: bool,
-    /// The operator set the weight; what the analyzer says of it does not count.
+    /// The operator or the configuration set the weight; what the analyzer says of it does not count.
     pub pinned: bool,
     /// The operator threw it out: shards close its links.
     pub ejected: bool,
@@ -120,6 +120,20 @@ pub enum Change {
     },
 }
 
+/// Most weights that may be wanted.
+pub const WANTED_MAX: usize = 4096;
+
+/// A weight that the configuration wants, whether the analyzer is there or not.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wanted {
+    /// Which analyzer.
+    pub name: Arc<str>,
+    /// Finite, not below zero.
+    pub weight: f64,
+    /// The analyzer's own weights do not count.
+    pub pin: bool,
+}
+
 /// Pinned weights kept, and drains likewise, also of analyzers that are gone.
 pub(super) const KEPT_MAX: usize = 4096;
 
@@ -143,7 +157,13 @@ pub enum Order {
         /// Finite, not below zero.
         weight: f64,
     },
-    /// The analyzer's own weight counts again.
+    /// All weights that the configuration wants, in place of those that it wanted before. What has not changed leaves
+    /// alone what an analyzer or the operator said since.
+    Wanted {
+        /// At most [`WANTED_MAX`]; of two with one name the last counts.
+        table: Arc<[Wanted]>,
+    },
+    /// The weight that is wanted, or the analyzer's own, counts again.
     Unpin {
         /// Which analyzer.
         name: Arc<str>,
@@ -192,6 +212,7 @@ impl fmt::Display for Order {
                 let weight = WeightText(*weight);
                 write!(f, "weight of {name:?} by the configuration: {weight}")
             }
+            Order::Wanted { table } => write!(f, "{} weights are wanted", table.len()),
             Order::Unpin { name } => write!(f, "unpin {name:?}"),
             Order::Drain { name } => write!(f, "drain {name:?}"),
             Order::Resume { name } => write!(f, "resume {name:?}"),

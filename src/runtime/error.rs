@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::uring::{behind, Unusable};
+use weir_config::MemoryNeed;
+use weir_host::MemoryLimit;
 
 /// Why a distributor did not start. Each says what to change.
 #[derive(Debug)]
@@ -64,6 +66,13 @@ pub enum StartError {
         /// Bytes allowed.
         limit: u64,
     },
+    /// The control group may use less memory than is needed: the kernel would kill the process without a word.
+    MemoryLimit {
+        /// What is needed.
+        need: MemoryNeed,
+        /// What is allowed.
+        limit: MemoryLimit,
+    },
     /// Memory or threads could not be had.
     Resource {
         /// What for.
@@ -108,6 +117,13 @@ impl fmt::Display for StartError {
             StartError::AddressSpace { needed, limit } => write!(
                 f,
                 "{needed} bytes of address space are needed, {limit} are allowed (RLIMIT_AS): raise it (`ulimit -v`, or LimitAS= in the unit) or ask for fewer shards or a smaller --arena"
+            ),
+            StartError::MemoryLimit { need, limit } => write!(
+                f,
+                "--arena, --ingress, --shards: {need} of memory are needed, connections left out, and {} bytes ({} MiB) are allowed ({}): allowed: a smaller --arena, fewer --shards, or a higher limit of the container or unit",
+                limit.bytes,
+                limit.bytes >> 20,
+                limit.file
             ),
             StartError::Shard(text) => write!(f, "a shard did not start: {text}"),
             StartError::Cancelled => f.write_str("the start was given up"),

@@ -17,8 +17,9 @@ use super::listen::{bound_unread, divide_passed, listen, not_heeded, place, List
 use super::mesh::{GlommioMesh, Mailbox, CHANNEL_MESSAGES};
 use super::run::run;
 use weir_clock::monotonic_ns;
-use weir_config::Config;
+use weir_config::{Config, MemoryNeed};
 use weir_engine::Balance;
+use weir_host::{locked_by_others, may_lock_anything, memlock_limit, memory_limit, Host, Locked};
 use weir_shard::mesh::Message;
 use weir_shard::port::Wake;
 use weir_shard::{
@@ -95,6 +96,7 @@ impl Distributor {
         passed: Passed,
     ) -> Result<Distributor, StartError> {
         let features = probe(&config)?;
+        check_memory_limit(&config, &Host::here())?;
         let mut config = config;
         let has_http = config.http.listen.is_some() || !passed.http.is_empty();
         let division = Needs::of(&config, has_http).divide_here()?;
@@ -156,7 +158,7 @@ impl Distributor {
                 Ok(Ok(())) => continue,
                 Ok(Err((_, Some(why)))) => why,
                 Ok(Err((shard, None))) => why_ended(self.shards.swap_remove(shard)),
-                Err(_) => "no sign of life within 10 s: too little CPU time, or too little lockable memory for glommio (RLIMIT_MEMLOCK of 8 MiB or more: `ulimit -l`, LimitMEMLOCK)".to_owned(),
+                Err(_) => no_sign_of_life(self.shards.len() as u64),
             };
             return Err(StartError::Shard(failed));
         }
@@ -261,6 +263,15 @@ fn probe(config: &Config) -> Result<Features, StartError> {
         features.send_zc = false;
     }
     Ok(features)
+}
+
+/// Under a limit that is too small the kernel kills the process when it fills its arenas, which it may do hours later.
+fn check_memory_limit(config: &Config, host: &Host) -> Result<(), StartError> {
+    let need = MemoryNeed::of(config);
+    match memory_limit(host).filter(|limit| limit.bytes < need.bytes()) {
+        Some(limit) => Err(StartError::MemoryLimit { need, limit }),
+        None => Ok(()),
+    }
 }
 
 /// Where emitters, analyzers and HTTP clients connect.
@@ -409,6 +420,18 @@ impl Drop for Up {
             let _ = self.sender.send(Err((self.shard, None)));
         }
     }
+}
+
+/// Why no shard says anything: what it may be, and what lockable memory it would take.
+fn no_sign_of_life(shards: u64) -> String {
+    let host = Host::here();
+    let limit = match memlock_limit(&host).filter(|_| !may_lock_anything(&host)) {
+        None | Some(u64::MAX) => return "no sign of life within 10 s: too little CPU time".into(),
+        Some(limit) => limit,
+    };
+    let others = locked_by_others(&host);
+    let locked = Locked { shards, others };
+    format!("no sign of life within 10 s: too little CPU time, or too little lockable memory: RLIMIT_MEMLOCK is {} KiB, needed are {locked}, and all processes of a user id on this host share it (`ulimit -l`, LimitMEMLOCK; or a user id of its own)", limit >> 10)
 }
 
 /// Why a thread ended before its shard was up.
@@ -574,6 +597,7 @@ impl Starting {
         let wake = plan.shared.wake(own);
         let ring = ring_config(&plan.config, plan.features);
         let ring = Ring::new(ring, plan.features, self.views, own, wake).map_err(|unusable| {
+            let unusable = unusable.of_shards(plan.config.shards as u64);
             self.up.tell(Err(unusable.to_string()));
             io::Error::other(unusable.to_string())
         })?;

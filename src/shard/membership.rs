@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::context::Context;
 use super::mesh::Mesh;
 use super::port::Io;
-use weir_engine::{Change, Entry, LinkEpoch, Registrar, Roster, Window};
+use weir_engine::{Change, Entry, LinkEpoch, Registrar, Roster, Wanted, Window};
 use weir_protocol::text::Field;
 
 /// Names of analyzers that are gone, kept for log lines about their messages.
@@ -31,10 +31,10 @@ pub(super) struct Membership {
 }
 
 impl Membership {
-    /// Of a shard that starts at `now_ns`.
-    pub(super) fn new(shard: u16, now_ns: u64) -> Membership {
+    /// Of a shard that starts at `now_ns`, with the weights that are wanted then.
+    pub(super) fn new(shard: u16, wanted: &[Wanted], now_ns: u64) -> Membership {
         Membership {
-            registrar: (shard == 0).then(Registrar::default),
+            registrar: (shard == 0).then(|| Registrar::new(wanted)),
             new_roster: None,
             has_changes: false,
             applied_ns: now_ns,
@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn many_changes_of_a_turn_are_one_roster_for_every_shard() {
         let mut cx = context(3, 64);
-        let mut membership = Membership::new(0, 0);
+        let mut membership = Membership::new(0, &[], 0);
         for n in 1..=10 {
             membership.take(up(n));
         }
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn an_older_roster_is_not_followed() {
         let mut cx = context(1, 64);
-        let mut membership = Membership::new(0, 0);
+        let mut membership = Membership::new(0, &[], 0);
         let roster = |cx: &mut Context<FakeIo>, membership: &mut Membership, n| {
             membership.take(up(n));
             membership.broadcast(cx);
@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn only_shard_0_keeps_the_roster() {
         let mut cx = context(2, 64);
-        let mut membership = Membership::new(1, 0);
+        let mut membership = Membership::new(1, &[], 0);
         membership.take(up(1));
         membership.broadcast(&mut cx);
         assert!(cx.mesh.posted(0).is_empty() && cx.mesh.posted(1).is_empty());

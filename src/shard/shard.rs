@@ -87,7 +87,7 @@ impl<I: Io> Shard<I> {
             links: Links::new(cx.engine.lanes_max(), address_most, cx.now_ns),
             clients: Clients::new(&cx.config, seed),
             egress: HttpEgress::new(!seed, instance),
-            membership: Membership::new(index, cx.now_ns),
+            membership: Membership::new(index, &cx.config.wanted(), cx.now_ns),
             lifecycle: Lifecycle::default(),
             report: Report::default(),
             next_second_ns: cx.now_ns,

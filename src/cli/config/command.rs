@@ -3,14 +3,20 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use super::layers::{Environment, Source};
 use super::{print, read, schema, settings, Loaded, Refusal};
 use crate::cli::generate;
-use crate::cli::Program;
+use crate::cli::{values, Program};
+use crate::config::MemoryNeed;
+use crate::host::{memory_limit, Host};
 use crate::ledger::run_report;
 use crate::runtime::Needs;
 use crate::streams;
+
+/// Time that a distributor has for its report and its last lines when it has drained.
+const AFTER_DRAIN: Duration = Duration::from_secs(5);
 
 /// Prints settings of the distributor: a commented weir.toml, its JSON schema, or what is in force.
 ///
@@ -40,7 +46,7 @@ pub struct ConfigArgs {
 /// Checks a weir.toml as `weir distributor --config` would, without starting anything.
 ///
 /// Files that it names are read, and sockets are not bound. Environment and flags do not count: what
-/// is checked is the file.
+/// is checked is the file. How many shards it would have here, and why, is printed.
 ///
 /// Exit status: 0 it can be used, 1 it cannot be used, 2 usage.
 #[derive(clap::Args, Debug)]
@@ -48,6 +54,13 @@ pub struct CheckArgs {
     /// The file
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    /// Time between the order to stop and SIGKILL: terminationGracePeriodSeconds of a pod, stop_grace_period
+    /// of Compose, TimeoutStopSec of a unit. Refuses a drain_timeout that does not fit
+    #[arg(long, value_name = "TIME", value_parser = values::positive_duration)]
+    grace: Option<Duration>,
+    /// What of --grace is gone before SIGTERM comes: the sleep of a pod's preStop hook
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = values::duration, requires = "grace")]
+    pre_stop: Duration,
 }
 
 /// Prints what was asked for.
@@ -78,6 +91,11 @@ pub fn run_check(args: &CheckArgs) -> ExitCode {
             return complain(&[loaded.args.origins.locate(&error.to_string())], 1);
         }
     }
+    if let Some(grace) = args.grace {
+        if let Err(why) = fits(&loaded, grace, args.pre_stop) {
+            return complain(&[loaded.args.origins.locate(&why)], 1);
+        }
+    }
     let all = settings::all();
     let of_file = all.iter().filter(|setting| {
         let source = loaded.args.origins.value(setting.id()).source;
@@ -93,9 +111,40 @@ pub fn run_check(args: &CheckArgs) -> ExitCode {
         Ok(division) => division.to_string(),
         Err(error) => format!("warning: would not start here: {error}"),
     };
+    said.push_str(&format!("{file}: {}\n", loaded.config.sizing));
+    said.push_str(&format!("{file}: {}\n", memory(&loaded)));
     said.push_str(&format!("{file}: {descriptors}\n"));
     said.push_str(&format!("{file}: ok, {} settings\n", of_file.count()));
     generate::print(said.as_bytes())
+}
+
+/// Whether a stop ends before it is ended: what passes before SIGTERM, the drain, and the report at the end.
+fn fits(loaded: &Loaded, grace: Duration, pre_stop: Duration) -> Result<(), String> {
+    let drain = loaded.config.drain_timeout;
+    let needed = pre_stop + drain + AFTER_DRAIN;
+    if needed <= grace {
+        return Ok(());
+    }
+    let [pre_stop_text, drain_text, after, needed_text, grace_text] =
+        [pre_stop, drain, AFTER_DRAIN, needed, grace].map(values::show_duration);
+    let most = grace.saturating_sub(pre_stop + AFTER_DRAIN);
+    let most = values::show_duration(most);
+    Err(format!(
+        "--grace {grace_text}: a stop may take {pre_stop_text} before SIGTERM (--pre-stop) + --drain-timeout {drain_text} + {after} for the end = {needed_text}, and is killed before; allowed: a grace of {needed_text}, or --drain-timeout {most} at most"
+    ))
+}
+
+/// What it takes, and whether that is allowed here.
+fn memory(loaded: &Loaded) -> String {
+    let need = MemoryNeed::of(&loaded.config);
+    match memory_limit(&Host::here()) {
+        Some(limit) if limit.bytes < need.bytes() => format!(
+            "warning: would not start here: memory: {need}, {} MiB allowed ({})",
+            limit.bytes >> 20,
+            limit.file
+        ),
+        _ => format!("memory: {need}, connections left out"),
+    }
 }
 
 /// What the distributor would do with these flags.

@@ -8,7 +8,11 @@
 //!   id = "a1"
 //!   endpoint = "http://10.0.0.1:4001"
 //!   weight = 0.4
+//!
+//!   [[weights]]                  what is wanted of an analyzer (file/weights.rs)
 //! ```
+
+mod weights;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -20,7 +24,7 @@ use toml::de::{DeTable, DeValue};
 use toml::Spanned;
 
 use super::renamed;
-use super::settings::{self, Kind, Setting, HTTP_ANALYZER, HTTP_ANALYZERS};
+use super::settings::{self, Kind, Setting, HTTP_ANALYZER, HTTP_ANALYZERS, WEIGHTS};
 use crate::config::{Discover, Endpoint, HttpAnalyzer, WeightIs, HTTP_ANALYZERS_MAX};
 
 /// Largest file, in bytes: all settings and 256 analyzers need a twentieth of it.
@@ -154,6 +158,11 @@ impl Reader<'_> {
                     &key.span(),
                     "http_analyzers: allowed: tables that begin with [[http_analyzers]], one for each analyzer",
                 ),
+                (WEIGHTS, DeValue::Array(_)) => self.weights(value),
+                (WEIGHTS, _) => self.refuse(
+                    &key.span(),
+                    "weights: allowed: tables that begin with [[weights]], one for each analyzer",
+                ),
                 (table, DeValue::Table(keys)) if self.is_table(table) => {
                     keys.iter().for_each(|(key, value)| self.setting(table, key, value));
                 }
@@ -173,7 +182,7 @@ impl Reader<'_> {
     /// Keys of a table, or of all. The analyzers are no key.
     fn keys(&self, table: Option<&str>) -> Vec<String> {
         let of_table = |setting: &&Setting| {
-            setting.id() != HTTP_ANALYZER && table.is_none_or(|table| setting.table == table)
+            !setting.is_array() && table.is_none_or(|table| setting.table == table)
         };
         let settings = self.settings.iter().filter(of_table);
         settings.map(|setting| setting.key.clone()).collect()
@@ -181,13 +190,13 @@ impl Reader<'_> {
 
     fn unknown_at_top(&mut self, name: &str, key: Key<'_, '_>) {
         let known = self.settings.iter().find(|setting| setting.key == name);
-        if let Some(setting) = known.filter(|setting| setting.id() != HTTP_ANALYZER) {
+        if let Some(setting) = known.filter(|setting| !setting.is_array()) {
             let belongs = format!("{name}: this key belongs into [{}]", setting.table);
             return self.refuse(&key.span(), belongs);
         }
         let mut tables: Vec<String> = self.settings.iter().map(|s| s.table.clone()).collect();
         tables.dedup();
-        tables.push(HTTP_ANALYZERS.to_owned());
+        tables.extend([HTTP_ANALYZERS, WEIGHTS].map(str::to_owned));
         let unknown = format!(
             "{}: no such table{}; allowed: {}",
             name.escape_debug(),
@@ -199,7 +208,7 @@ impl Reader<'_> {
 
     fn setting(&mut self, table: &str, key: Key<'_, '_>, value: Value<'_, '_>) {
         let (written, name) = (key.get_ref().as_ref(), renamed::new_id(key.get_ref()));
-        let known = |setting: &&Setting| setting.key == name && setting.id() != HTTP_ANALYZER;
+        let known = |setting: &&Setting| setting.key == name && !setting.is_array();
         let Some(setting) = self.settings.iter().find(known).cloned() else {
             let (all, here) = (self.keys(None), self.keys(Some(table)));
             let nearest = [&here, &all]

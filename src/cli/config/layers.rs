@@ -42,7 +42,8 @@ fn first(list: &str) -> &str {
 /// A name with one wrong letter in so many is a misspelt one.
 const MISSPELT_CHARS: usize = 8;
 const PREFIX: &str = "WEIR_";
-const CONFIG_VARIABLE: &str = "WEIR_CONFIG";
+/// Names the file when no flag does.
+pub const CONFIG_VARIABLE: &str = "WEIR_CONFIG";
 
 /// Where a value comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

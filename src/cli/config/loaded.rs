@@ -1,23 +1,24 @@
 //! What is in force and where it comes from; read again, what would change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fmt;
+use std::path::PathBuf;
 
 use clap::ArgMatches;
 use serde::Serialize;
 
-use super::layers::{Environment, Layers, Source};
+use super::layers::{Environment, Layers, Source, CONFIG_VARIABLE};
 use super::listening::Listening;
-use super::settings::{self, Setting, HTTP_ANALYZER};
+use super::settings::{self, Setting, HTTP_ANALYZER, WANTED_WEIGHT};
 use super::{read, Refusal};
 use crate::cli::{distributor, Program};
 use crate::config::Config;
-use crate::config::{HttpAnalyzer, WeightIs};
+use crate::config::{HttpAnalyzer, WantedWeight, WeightIs};
 use crate::protocol::WeightText;
 
 /// Settings that a distributor can take over without a restart.
-const LIVE: [&str; 17] = [
+const LIVE: [&str; 18] = [
     "admin_token_file",
     "allow_analyzers",
     "allow_emitters",
@@ -35,6 +36,7 @@ const LIVE: [&str; 17] = [
     "rate_limit",
     "slow_start",
     "trusted_proxies",
+    "wanted_weight",
 ];
 /// Shown for a setting without a value.
 const NOT_SET: &str = "not set";
@@ -87,6 +89,11 @@ impl Origins {
         }
     }
 
+    /// The file that a variable names.
+    pub fn file_of_environment(&self) -> Option<PathBuf> {
+        self.environment.get(CONFIG_VARIABLE).map(PathBuf::from)
+    }
+
     /// The value of a flag, by clap's name of it.
     pub fn value(&self, id: &str) -> Value {
         self.values.get(id).cloned().unwrap_or_default()
@@ -127,7 +134,12 @@ impl Loaded {
     pub fn new(args: distributor::Args) -> Result<Loaded, Vec<String>> {
         let located = |why: String| vec![args.origins.locate(&why)];
         let config = args.config().map_err(located)?;
-        config.check().map_err(|error| located(error.to_string()))?;
+        config.check().map_err(located)?;
+        if config.watch_config && args.file().is_none() {
+            let why =
+                "--watch-config: there is no file to watch; allowed: with --config or WEIR_CONFIG";
+            return Err(located(why.into()));
+        }
         let listening = Listening::default();
         Ok(Loaded {
             args,
@@ -152,6 +164,17 @@ impl Loaded {
         let mut warnings = self.args.origins.warnings.clone();
         warnings.extend(self.config.warnings());
         warnings
+    }
+
+    /// Files that a reload reads: the configuration, and the tokens that it names.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let protection = &self.config.protection;
+        let tokens = [
+            &protection.analyzer_token_file,
+            &protection.admin_token_file,
+        ];
+        let tokens = tokens.into_iter().flatten().cloned();
+        self.args.file().into_iter().chain(tokens).collect()
     }
 
     /// Reads the same file again, with the same environment and flags.
@@ -207,12 +230,17 @@ impl fmt::Display for Difference {
 pub fn diff(old: &Loaded, new: &Loaded) -> Vec<Difference> {
     let mut differences = Vec::new();
     for setting in settings::all() {
-        if setting.id() == HTTP_ANALYZER {
-            differences.extend(analyzers(
-                &old.config.http.analyzers,
-                &new.config.http.analyzers,
-            ));
-            continue;
+        match setting.id() {
+            HTTP_ANALYZER => {
+                let (old, new) = (&old.config.http.analyzers, &new.config.http.analyzers);
+                differences.extend(analyzers(old, new));
+                continue;
+            }
+            WANTED_WEIGHT => {
+                differences.extend(weights(&old.config.weights, &new.config.weights));
+                continue;
+            }
+            _ => {}
         }
         let (was, will_be) = (shown(&setting, old), shown(&setting, new));
         if was != will_be {
@@ -294,6 +322,34 @@ fn analyzers(old: &[HttpAnalyzer], new: &[HttpAnalyzer]) -> Vec<Difference> {
         live: is_live(HTTP_ANALYZER),
     };
     ids.map(difference)
+        .filter(|difference| difference.old != difference.new)
+        .collect()
+}
+
+/// Likewise of wanted weights, in the order of their ids.
+fn weights(old: &[WantedWeight], new: &[WantedWeight]) -> Vec<Difference> {
+    let table = |list: &[WantedWeight]| -> BTreeMap<String, String> {
+        let shown = |one: &WantedWeight| {
+            let pinned = if one.pin() { ", pinned" } else { "" };
+            let text = format!("weight {}{pinned}", WeightText(one.weight()));
+            (one.id().to_owned(), text)
+        };
+        list.iter().map(shown).collect()
+    };
+    let (old, new) = (table(old), table(new));
+    let ids: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let of = |table: &BTreeMap<String, String>, id: &String| {
+        let text = table.get(id);
+        text.cloned().unwrap_or_else(|| "absent".into())
+    };
+    let difference = |id: &String| Difference {
+        key: format!("{}.{id}", settings::WEIGHTS),
+        old: of(&old, id),
+        new: of(&new, id),
+        live: is_live(WANTED_WEIGHT),
+    };
+    ids.into_iter()
+        .map(difference)
         .filter(|difference| difference.old != difference.new)
         .collect()
 }

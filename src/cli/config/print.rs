@@ -2,7 +2,7 @@
 
 use super::layers::Source;
 use super::loaded::{is_live, Loaded, Origins};
-use super::settings::{self, Kind, Setting, HTTP_ANALYZER, HTTP_ANALYZERS};
+use super::settings::{self, Kind, Setting, HTTP_ANALYZER, HTTP_ANALYZERS, WANTED_WEIGHT, WEIGHTS};
 
 /// Columns of a comment, its sign included.
 const COLUMNS: usize = 90;
@@ -20,7 +20,14 @@ const PREAMBLE: &str = "\
 # [file]   a path, relative to this file
 ";
 
-const ANALYZERS: &str = "\
+const ARRAYS: &str = "\
+# Wanted weights, one table for each analyzer, also for those that are not there yet [live]. They count in place
+# of the weight that an analyzer comes with; with pin = true also against what it says later.
+#[[weights]]
+#id = \"a1\"
+#weight = 0.4
+#pin = false
+
 # HTTP analyzers, one table for each [live]. Weights are relative to those of all analyzers.
 #[[http_analyzers]]
 #id = \"a1\"
@@ -39,7 +46,7 @@ pub fn default_file() -> String {
     let mut out = PREAMBLE.to_owned();
     let mut table = String::new();
     for setting in settings::all() {
-        if setting.id() == HTTP_ANALYZER {
+        if setting.is_array() {
             continue;
         }
         if setting.table != table {
@@ -60,7 +67,7 @@ pub fn default_file() -> String {
         out.push_str(&line);
     }
     out.push('\n');
-    out.push_str(ANALYZERS);
+    out.push_str(ARRAYS);
     out
 }
 
@@ -124,7 +131,7 @@ pub fn effective(loaded: &Loaded) -> String {
     let mut out = String::new();
     let mut table = String::new();
     for setting in settings::all() {
-        if setting.id() == HTTP_ANALYZER {
+        if setting.is_array() {
             continue;
         }
         if setting.table != table {
@@ -133,6 +140,15 @@ pub fn effective(loaded: &Loaded) -> String {
             out.push_str(&format!("{space}[{table}]\n"));
         }
         out.push_str(&in_force(&setting, origins));
+    }
+    let source = origins.value(WANTED_WEIGHT).source;
+    for wanted in &loaded.config.weights {
+        out.push_str(&format!(
+            "\n[[{WEIGHTS}]] # {source}\nid = {}\nweight = {:?}\npin = {}\n",
+            quoted(wanted.id()),
+            wanted.weight(),
+            wanted.pin(),
+        ));
     }
     let source = origins.value(HTTP_ANALYZER).source;
     for analyzer in &loaded.config.http.analyzers {
@@ -199,6 +215,7 @@ mod tests {
             let values: Vec<_> = values.iter().map(|value| value.to_string_lossy()).collect();
             let expected: Vec<String> = match setting.id() {
                 HTTP_ANALYZER => vec!["a1=0.4@http://10.0.0.1:4001".into()],
+                WANTED_WEIGHT => vec!["a1=0.4".into()],
                 _ => setting.default().into_iter().collect(),
             };
             assert_eq!(values, expected, "{}", setting.name());
@@ -208,7 +225,7 @@ mod tests {
     #[test]
     fn every_setting_is_in_the_default_file_once() {
         let file = default_file();
-        for setting in settings::all().iter().filter(|s| s.id() != HTTP_ANALYZER) {
+        for setting in settings::all().iter().filter(|s| !s.is_array()) {
             let line = format!("{} = ", setting.key);
             let is_it = |text: &&str| {
                 text.trim_start_matches(['#', ' '])

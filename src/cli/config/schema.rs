@@ -3,8 +3,9 @@
 
 use serde_json::{json, Map, Value};
 
-use super::settings::{self, Kind, Setting, HTTP_ANALYZER, HTTP_ANALYZERS};
+use super::settings::{self, Kind, Setting, HTTP_ANALYZER, HTTP_ANALYZERS, WANTED_WEIGHT, WEIGHTS};
 use crate::config::{HTTP_ANALYZERS_MAX, HTTP_ID_BYTES_MAX};
+use crate::engine::WANTED_MAX;
 
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 
@@ -12,8 +13,13 @@ const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 pub fn schema() -> Value {
     let mut tables = Map::new();
     for setting in settings::all() {
-        if setting.id() == HTTP_ANALYZER {
-            tables.insert(HTTP_ANALYZERS.into(), analyzers(&setting));
+        let array = match setting.id() {
+            HTTP_ANALYZER => Some((HTTP_ANALYZERS, analyzers(&setting))),
+            WANTED_WEIGHT => Some((WEIGHTS, weights(&setting))),
+            _ => None,
+        };
+        if let Some((name, described)) = array {
+            tables.insert(name.into(), described);
             continue;
         }
         let table = tables.entry(setting.table.clone()).or_insert_with(
@@ -100,6 +106,33 @@ fn analyzers(setting: &Setting) -> Value {
                 "weight": {
                     "description": "Its share relative to the other analyzers'; 0: nothing new",
                     "type": "number", "minimum": 0,
+                },
+            },
+        },
+    })
+}
+
+fn weights(setting: &Setting) -> Value {
+    json!({
+        "description": setting.help(),
+        "type": "array",
+        "maxItems": WANTED_MAX,
+        "items": {
+            "type": "object",
+            "additionalProperties": false,
+            "required": ["id", "weight"],
+            "properties": {
+                "id": {
+                    "description": "The analyzer's",
+                    "type": "string", "minLength": 1, "maxLength": HTTP_ID_BYTES_MAX,
+                },
+                "weight": {
+                    "description": "Its share relative to the other analyzers'; 0: nothing new",
+                    "type": "number", "minimum": 0,
+                },
+                "pin": {
+                    "description": "What the analyzer says of its own weight does not count",
+                    "type": "boolean", "default": false,
                 },
             },
         },
@@ -194,7 +227,8 @@ mod tests {
     #[test]
     fn the_schema_refuses_what_the_program_refuses() {
         let schema = schema();
-        let good = "[[http_analyzers]]\nid = 'a'\nendpoint = 'http://h'\nweight = 1\n[cores]\nshards = 2\n[kernel]\nwithout = ['send-zc']";
+        let good = "[[http_analyzers]]\nid = 'a'\nendpoint = 'http://h'\nweight = 1\n\
+            [[weights]]\nid = 'a'\nweight = 1\n[[weights]]\nid = 'b'\nweight = 0.5\npin = true\n[cores]\nshards = 2\n[kernel]\nwithout = ['send-zc']";
         assert!(matches(&schema, &json_of(good)));
         for bad in [
             "x = 1",
@@ -209,6 +243,12 @@ mod tests {
             "[kernel]\nwithout = 'send-zc'",
             "[kernel]\nwithout = ['luck']",
             "[[http_analyzers]]\nid = 'a'\nendpoint = 'http://h'",
+            "[[weights]]\nid = 'a'",
+            "[[weights]]\nid = 'a'\nweight = -1",
+            "[[weights]]\nid = 'a'\nweight = 1\npin = 'yes'",
+            "[[weights]]\nid = ''\nweight = 1",
+            "[[weights]]\nid = 'a'\nweight = 1\nramp = '1s'",
+            "weights = 1",
             "[[http_analyzers]]\nid = ''\nendpoint = 'http://h'\nweight = 1",
             "[[http_analyzers]]\nid = 'a'\nendpoint = 'http://h'\nweight = -1",
         ] {

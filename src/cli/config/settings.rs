@@ -14,10 +14,12 @@ use clap::{Arg, ArgAction, Args, Command};
 
 use crate::cli::{distributor, values};
 
-/// The flag with a file form of its own: an array of tables.
+/// The flags with a file form of their own: an array of tables.
 pub const HTTP_ANALYZER: &str = "http_analyzer";
-/// The name of that array.
+pub const WANTED_WEIGHT: &str = "wanted_weight";
+/// The names of these arrays.
 pub const HTTP_ANALYZERS: &str = "http_analyzers";
+pub const WEIGHTS: &str = "weights";
 /// The flag that names the file.
 const CONFIG: &str = "config";
 
@@ -54,7 +56,7 @@ impl Kind {
             "PATH|ADDR" | "DIR|off" => Kind::MaybePath,
             "CIDR" => Kind::Networks,
             "ADDR" | "DIALECT" | "LIST" | "POLICY" | "FEATURES" | "LEVEL" | "N/TIME"
-            | "ORIGINS" | "NAMES" | "ID=WEIGHT@URL" => Kind::Text,
+            | "ORIGINS" | "NAMES" | "ID=WEIGHT@URL" | "ID=WEIGHT[,pin]" => Kind::Text,
             _ => return None,
         })
     }
@@ -151,6 +153,7 @@ impl Setting {
     pub fn name(&self) -> String {
         match self.id() {
             HTTP_ANALYZER => HTTP_ANALYZERS.to_owned(),
+            WANTED_WEIGHT => WEIGHTS.to_owned(),
             _ => format!("{}.{}", self.table, self.key),
         }
     }
@@ -158,6 +161,11 @@ impl Setting {
     /// The flag with its dashes.
     pub fn flag(&self) -> String {
         format!("--{}", self.arg.get_long().unwrap_or_default())
+    }
+
+    /// Whether it is an array of tables in a file, and no key of a table.
+    pub fn is_array(&self) -> bool {
+        matches!(self.id(), HTTP_ANALYZER | WANTED_WEIGHT)
     }
 
     /// Whether it may have several values.
@@ -230,7 +238,9 @@ mod tests {
             .iter()
             .map(|setting| setting.table.as_str())
             .collect();
-        assert!(!tables.contains(&HTTP_ANALYZERS), "that is the array");
+        for array in [HTTP_ANALYZERS, WEIGHTS] {
+            assert!(!tables.contains(&array), "{array} is an array");
+        }
         let mut distinct = tables.clone();
         distinct.dedup();
         let count = distinct.len();

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::layers::{Environment, Source};
 use super::print::{default_file, toml};
 use super::schema::schema;
-use super::settings::{self, Kind, Setting, HTTP_ANALYZER, HTTP_ANALYZERS};
+use super::settings::{self, Kind, Setting, HTTP_ANALYZER, HTTP_ANALYZERS, WANTED_WEIGHT, WEIGHTS};
 use super::{read, try_text};
 use crate::cli::distributor::Args;
 use crate::cli::{values, Program};
@@ -47,6 +47,7 @@ fn another(setting: &Setting, token_file: &Path) -> String {
             "LIST" => "0",
             "N/TIME" => "5/1s",
             "ORIGINS" | "NAMES" => "*",
+            "ID=WEIGHT[,pin]" => "a=1,pin",
             "ID=WEIGHT@URL" => "a=1@http://10.0.0.1:4001",
             other => panic!("{other}: no value to try"),
         }
@@ -61,6 +62,7 @@ fn in_file(setting: &Setting, text: &str) -> String {
         HTTP_ANALYZER => format!(
             "[[{HTTP_ANALYZERS}]]\nid = \"a\"\nweight = 1\nendpoint = \"http://10.0.0.1:4001\""
         ),
+        WANTED_WEIGHT => format!("[[{WEIGHTS}]]\nid = \"a\"\nweight = 1\npin = true"),
         _ if setting.is_list() => format!("[{}]\n{} = [{value}]", setting.table, setting.key),
         _ => format!("[{}]\n{} = {value}", setting.table, setting.key),
     }
@@ -102,6 +104,7 @@ fn what_has_a_flag_has_a_key_a_variable_a_schema_a_default_and_a_line_in_run_rep
         let tables = &schema["properties"];
         let described = match id {
             HTTP_ANALYZER => &tables[HTTP_ANALYZERS],
+            WANTED_WEIGHT => &tables[WEIGHTS],
             _ => &tables[&setting.table]["properties"][&setting.key],
         };
         assert_eq!(

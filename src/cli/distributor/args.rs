@@ -30,6 +30,12 @@ pub struct Args {
 }
 
 impl Args {
+    /// The file, if there is one.
+    pub fn file(&self) -> Option<PathBuf> {
+        let by_flag = self.config.clone();
+        by_flag.or_else(|| self.origins.file_of_environment())
+    }
+
     /// The configuration that the flags describe. Reads the token files.
     ///
     /// # Errors

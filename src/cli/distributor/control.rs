@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::manager::Manager;
 use super::reload::Reload;
+use super::watch;
 use crate::cli::config::Loaded;
 use crate::control::{self, Reloader, Running, Settings, TapSource, Tapped};
 use crate::ledger::run_report::Stamp;
@@ -44,6 +45,9 @@ pub(super) fn start(operator: &Operator, from: From) -> io::Result<Control> {
     settings.tap = Some(Box::new(Tap(operator.clone())));
     let running = control::serve(operator.clone(), settings)?;
     reload.set_core(running.core());
+    if loaded.config.watch_config {
+        watch::start(&reload)?;
+    }
     Ok(Control { running, reload })
 }
 

@@ -7,6 +7,7 @@
 //! reload.rs   the configuration, read again
 //! report.rs   the last lines, and the exit status
 //! signals.rs  what signals mean
+//! watch.rs    files that are another
 //! ```
 
 mod args;
@@ -15,6 +16,7 @@ mod manager;
 mod reload;
 mod report;
 mod signals;
+mod watch;
 
 pub use args::Args;
 
@@ -28,9 +30,10 @@ use std::time::Duration;
 use crate::cli::config::{Listening, Loaded};
 use crate::config::Config;
 use crate::control::view::books::{self, Closing};
+use crate::host::{may_lock_anything, memlock_limit, Host};
 use crate::ledger::run_report::{self, Stamp};
 use crate::runtime::behind;
-use crate::runtime::uring::adopt_descriptors;
+use crate::runtime::uring::{adopt_descriptors, Unusable};
 use crate::runtime::{Distributor, Passed, StartError, Stopper};
 use crate::service::sockets::Sockets;
 use crate::shard::ShardReport;
@@ -74,7 +77,11 @@ fn run_or(args: &Args) -> Result<ExitCode, ExitCode> {
     let sides = match Sides::start(&distributor, from, &manager) {
         Ok(sides) => sides,
         Err(error) => {
-            complain(&format!("{error}{}", behind(&error)));
+            let locked = locked_too_much(&error, &config);
+            complain(&format!(
+                "{error}{}",
+                locked.unwrap_or_else(|| behind(&error))
+            ));
             stopper.stop_now();
             let _ = distributor.join();
             return Err(ExitCode::from(1));
@@ -97,6 +104,15 @@ fn run_or(args: &Args) -> Result<ExitCode, ExitCode> {
     };
     let code = conclude(args, &config, joined, &stopper, closing);
     Ok(if is_broken { ExitCode::from(1) } else { code })
+}
+
+/// What the control side's rings found no room for is lockable memory, where that is limited.
+fn locked_too_much(error: &io::Error, config: &Config) -> Option<String> {
+    let host = Host::here();
+    let limit = memlock_limit(&host).filter(|limit| *limit < u64::MAX)?;
+    let is_it = error.kind() == io::ErrorKind::OutOfMemory && !may_lock_anything(&host);
+    let shards = config.shards as u64;
+    is_it.then(|| format!(": {}", Unusable::Memlock { limit, shards }))
 }
 
 /// Says why it does not run.
@@ -122,6 +138,7 @@ fn load(args: &Args, sockets: &Sockets) -> Result<Loaded, ExitCode> {
     for warning in loaded.warnings() {
         log::warn!("{warning}");
     }
+    log::info!("{}", loaded.config.sizing);
     Ok(loaded)
 }
 
@@ -130,7 +147,7 @@ fn start(ear: &Ear, config: Config, passed: Passed) -> Result<Distributor, ExitC
     Distributor::start_unless(ear.starting(), config, passed).map_err(|error| match error {
         // The ear has said so.
         StartError::Cancelled => ExitCode::SUCCESS,
-        StartError::Config(_) => refuse(2, &error.to_string()),
+        StartError::Config(_) | StartError::MemoryLimit { .. } => refuse(2, &error.to_string()),
         error => refuse(1, &error.to_string()),
     })
 }

@@ -1,16 +1,19 @@
 //! The configuration, read again while the distributor runs.
 //!
 //! ```text
+//! --watch-config    -> thread `config-watch` (watch.rs): a file is another
+//!                       v
 //! SIGHUP            -> thread `reload` ---.
 //! POST /admin/reload -> its own thread ---+-> thread `reload-read`: the same file, environment and flags again,
 //!                                         |   for 5 s at most (a FIFO, a network that is away)
 //!     would it open what is closed? <-----'   then it is refused, unless it is forced
-//!     live settings   -> shards, HTTP analyzers, log level, at once
+//!     live settings   -> shards, wanted weights, HTTP analyzers, log level, at once
 //!     the others      -> named against what runs, and left as they are until a restart
 //! POST /admin/rollback -> what was before, likewise
 //! ```
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{sync_channel, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -52,6 +55,8 @@ pub(super) struct Reload {
     wake: SyncSender<()>,
     /// Files are being read, perhaps by somebody who no longer waits.
     reading: Arc<AtomicBool>,
+    /// Why the last one was not taken.
+    problem: Mutex<Option<String>>,
 }
 
 impl Reload {
@@ -76,6 +81,7 @@ impl Reload {
             }),
             wake,
             reading: Arc::default(),
+            problem: Mutex::default(),
         });
         let own = Arc::downgrade(&reload);
         let work = move || {
@@ -157,6 +163,11 @@ impl Reload {
                 config.protection.http_hosts.clone(),
             );
             core.checks.set_slow_start(config.http.slow_start);
+            if state.current.config.weights != config.weights {
+                if let Err(error) = core.want(config.wanted()) {
+                    log::error!("reload: wanted weights: {error}");
+                }
+            }
             self.take_analyzers(&core, &state.current, to);
         }
         for difference in &differences {
@@ -167,8 +178,8 @@ impl Reload {
 
     /// Removes what is gone, adds what is new, changes what is another.
     fn take_analyzers(&self, core: &Arc<Core>, from: &Loaded, to: &Loaded) {
-        let (old, new) = (&from.config.http.analyzers, &to.config.http.analyzers);
-        for gone in old {
+        let (old, new) = (from.config.http_analyzers(), to.config.http_analyzers());
+        for gone in &old {
             let stays = new
                 .iter()
                 .any(|other| other.id() == gone.id() && other.is_where(gone));
@@ -176,7 +187,7 @@ impl Reload {
                 health::remove(core, gone.id());
             }
         }
-        for wanted in new {
+        for wanted in &new {
             let before = old
                 .iter()
                 .find(|other| other.id() == wanted.id() && other.is_where(wanted));
@@ -197,6 +208,11 @@ impl Reload {
                 log::error!("reload: analyzer {}: {error}", wanted.id());
             }
         }
+    }
+
+    /// Files that a reload reads.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        lock(&self.state).current.files()
     }
 
     fn reload_now(&self, dry_run: bool, force: bool) -> Result<Value, String> {
@@ -250,11 +266,23 @@ impl Reloader for Reload {
     fn reload(&self, dry_run: bool, force: bool) -> Result<Value, String> {
         match dry_run {
             true => self.reload_now(true, force),
-            false => self.manager.reload(|| self.reload_now(false, force)),
+            false => {
+                let done = self.manager.reload(|| self.reload_now(false, force));
+                *lock(&self.problem) = done.as_ref().err().cloned();
+                done
+            }
         }
     }
 
+    fn problem(&self) -> Option<String> {
+        lock(&self.problem).clone()
+    }
+
     fn rollback(&self) -> Result<Value, String> {
-        self.manager.reload(|| self.rollback_now())
+        let done = self.manager.reload(|| self.rollback_now());
+        if done.is_ok() {
+            *lock(&self.problem) = None;
+        }
+        done
     }
 }

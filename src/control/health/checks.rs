@@ -158,11 +158,11 @@ impl Checks {
         *lock(&self.slow_start) = slow_start;
     }
 
-    /// The weight that it comes back with.
-    pub fn set_weight(&self, id: &str, weight: f64) {
-        if let Some(checked) = lock(&self.table).checked.get_mut(id) {
-            checked.weight = weight;
-        }
+    /// The weight that it comes back with. False: no analyzer over HTTP has that id.
+    pub fn set_weight(&self, id: &str, weight: f64) -> bool {
+        let mut table = lock(&self.table);
+        let checked = table.checked.get_mut(id);
+        checked.map(|checked| checked.weight = weight).is_some()
     }
 
     /// Still this one, and what of it a check needs.

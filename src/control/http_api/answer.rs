@@ -424,6 +424,43 @@ mod tests {
     }
 
     #[test]
+    fn a_distributor_is_ready_when_every_shard_has_an_analyzer() {
+        let (mut fake, mut state) = busy();
+        let ready = |state: &State| {
+            let (status, body, _) = ask("GET", "/health/ready", state);
+            (status, body["reason"].as_str().unwrap_or("none").to_owned())
+        };
+        assert_eq!(ready(&state), (200, "none".into()));
+        // Both are there, and the second shard has no link to either.
+        let lanes = std::mem::take(&mut fake.reports[1].lanes);
+        fake.note(&mut state, 6000);
+        let (status, why) = ready(&state);
+        assert_eq!(status, 503, "{why}");
+        assert!(
+            why.starts_with("shard 1 of 2 has no analyzer that takes messages"),
+            "{why}"
+        );
+        assert_eq!(ask("GET", "/health/live", &state).0, 200);
+        // A link that is going does not count, nor one to an analyzer that drains.
+        fake.reports[1].lanes = lanes;
+        fake.reports[1].lanes[0].down = true;
+        fake.roster(|entries| entries[1].draining = true);
+        fake.note(&mut state, 6500);
+        assert_eq!(ready(&state).0, 503);
+        // Every shard hands its batches to the one that has the only link.
+        fake.roster(|entries| {
+            entries[1].draining = false;
+            entries[1].reach = weir_engine::Reach::SingleLink {
+                home: 0,
+                epoch: weir_engine::LinkEpoch::new(0, 9),
+            };
+        });
+        fake.reports[1].lanes.clear();
+        fake.note(&mut state, 7000);
+        assert_eq!(ready(&state), (200, "none".into()));
+    }
+
+    #[test]
     fn what_is_not_there_is_told() {
         let (_, state) = busy();
         let (status, body, _) = ask("GET", "/nothing", &state);

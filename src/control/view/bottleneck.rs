@@ -1,7 +1,7 @@
 //! What slows everything down, in one plain sentence; the worst first.
 
 use super::row::Standing;
-use super::state::{State, NOBODY};
+use super::state::State;
 use weir_protocol::text::Field;
 
 /// Part of the last ten seconds that receiving may stand still before it is worth a sentence.
@@ -21,9 +21,7 @@ fn stuck(state: &State) -> Option<String> {
 }
 
 fn nobody(state: &State) -> Option<String> {
-    let mut entries = state.entries().iter();
-    let anybody = entries.any(|entry| entry.effective_weight() > 0.0);
-    (!anybody).then(|| NOBODY.to_owned())
+    state.nobody()
 }
 
 /// Receiving is stopped while hardly a buffer is free.
@@ -92,9 +90,10 @@ fn busy(state: &State) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+
     use crate::fake::{at, Fake};
     use crate::view::row::HttpStatus;
+    use crate::view::state::NOBODY;
 
     fn found(fake: &Fake) -> Option<String> {
         fake.state().bottleneck
@@ -111,6 +110,11 @@ mod tests {
         let text = found(&fake).expect("found");
         assert_eq!(text, "analyzer a2 is reached by 1 of 2 shards only");
 
+        fake.reports[0].lanes.clear();
+        let text = found(&fake).expect("found");
+        assert!(text.starts_with("shard 0 of 2 has no analyzer that takes messages"));
+
+        let mut fake = Fake::new(&[0.5, 0.5]);
         fake.reports[1].lanes[1].full = true;
         let text = found(&fake).expect("found");
         assert_eq!(

@@ -88,7 +88,7 @@ const ANALYZER: [OfAnalyzer; 18] = [
     ("weir_analyzer_weight", Kind::Gauge, "Weight; during a slow start what that leads to.", |a| a.weight),
     ("weir_analyzer_weight_in_force", Kind::Gauge, "Weight in the roster, also while it is on its way.", |a| a.ramp_weight.unwrap_or(a.weight)),
     ("weir_analyzer_online", Kind::Gauge, "1 while it is in the roster.", |a| f64::from(u8::from(a.is_online()))),
-    ("weir_analyzer_pinned", Kind::Gauge, "1 while the operator holds its weight.", |a| f64::from(u8::from(a.pinned))),
+    ("weir_analyzer_pinned", Kind::Gauge, "1 while the operator or the configuration holds its weight.", |a| f64::from(u8::from(a.pinned))),
     ("weir_analyzer_target_share", Kind::Gauge, "Part of all weights in force, 0 to 1.", |a| a.target_share),
     ("weir_analyzer_assigned_share", Kind::Gauge, "Part of the messages given out in the last 5 s, 0 to 1; no sample when there were none.", |a| a.recent_share.unwrap_or(f64::NAN)),
     ("weir_analyzer_due_share", Kind::Gauge, "Part that was due to it since the start, 0 to 1.", |a| a.share.due_share),
@@ -122,7 +122,7 @@ fn whole(state: &State, out: &mut Exposition) {
     let flag = |is: bool| f64::from(u8::from(is));
     let kept = state.reports.iter().map(|report| report.kept);
     let (pins, drains) = kept.fold((0, 0), |sum, kept| (sum.0 + kept.0, sum.1 + kept.1));
-    let gauges: [(&str, &str, f64); 12] = [
+    let gauges: [(&str, &str, f64); 15] = [
         (
             "weir_start_time_seconds",
             "When it started, in seconds since 1970.",
@@ -152,6 +152,21 @@ fn whole(state: &State, out: &mut Exposition) {
             "weir_drains_kept",
             "Analyzers that the operator drained, also those that are away; 4,096 at most.",
             drains as f64,
+        ),
+        (
+            "weir_weights_digest",
+            "First 48 bits of a hash of ids, weights in force and pins: the same on all replicas that divide alike.",
+            state.weights_digest as f64,
+        ),
+        (
+            "weir_weights_wanted",
+            "Weights that the configuration wants; 4,096 at most.",
+            state.wanted.len() as f64,
+        ),
+        (
+            "weir_config_last_reload_successful",
+            "0: the configuration was not taken when it was read last, and what was in force stays.",
+            flag(state.config_problem.is_none()),
         ),
         (
             "weir_conservation_received_messages",

@@ -8,12 +8,14 @@
 //!                                      books.rs     since the start
 //!                                      events.rs    what happened since the last look
 //!                                      bottleneck.rs: what slows everything down
+//!                                      digest.rs    do replicas have the same weights
 //! state.rs --> snapshot.rs   one structure for the page, `weir top` and `weir ctl status`; table.rs prints it
 //!         `--> metrics.rs    /metrics; exposition.rs: its two formats
 //! ```
 
 pub mod books;
 pub mod bottleneck;
+pub mod digest;
 pub mod events;
 pub mod exposition;
 pub(crate) mod json;

@@ -36,8 +36,8 @@ struct Seat<'a> {
 }
 
 impl State {
-    /// Takes the newest reports. [`State::http`], [`State::refused`], [`State::ramps`] and [`State::draining`] are to be
-    /// set before.
+    /// Takes the newest reports. [`State::http`], [`State::refused`], [`State::ramps`], [`State::wanted`] and
+    /// [`State::draining`] are to be set before.
     pub fn note(&mut self, now: Stamp, reports: Vec<ShardReport>) {
         let since_ns = now.mono_ns.saturating_sub(self.now.mono_ns);
         self.now = now;
@@ -45,6 +45,7 @@ impl State {
         self.totals = totals(&self.reports);
         self.ledger = books::ledger(&self.reports);
         self.note_pulses(since_ns);
+        self.note_digest();
         self.note_names();
         self.note_lanes();
         self.note_ended();

@@ -18,6 +18,9 @@ pub fn view(state: &State) -> Value {
         "analyzers": value(&state.rows),
         "shards": shards(state),
         "ramps": value(&state.ramps),
+        "weightsDigest": format!("{:012x}", state.weights_digest),
+        "weightsWanted": state.wanted.len(),
+        "configProblem": state.config_problem,
         "epoch": state.reports.first().map_or(0, |first| first.roster.epoch),
     })
 }

@@ -10,12 +10,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::digest;
 use super::events::EventLog;
 use super::posts::PostTotals;
 use super::rates::Rates;
 use super::row::{HttpStatus, Kind, RampStatus, Row, Totals};
 use super::track::{Buckets, LaneTrack};
-use weir_engine::{Entry, LinkEpoch};
+use weir_engine::{Entry, LinkEpoch, Reach, Wanted};
 use weir_ledger::run_report::{Ledger, Stamp};
 use weir_shard::{HttpAnalyzerReport, RefusedCounts, ShardReport};
 
@@ -74,6 +75,12 @@ pub struct State {
     pub posts: PostTotals,
     /// Packets that nobody took and that are kept in memory.
     pub refused: RefusedCounts,
+    /// Weights that the configuration wants.
+    pub wanted: Arc<[Wanted]>,
+    /// Of ids, weights and pins: [`super::digest::of`].
+    pub weights_digest: u64,
+    /// Why the configuration was not taken when it was read last.
+    pub config_problem: Option<String>,
     /// Weights on their way.
     pub ramps: Vec<RampStatus>,
     /// The distributor is on its way out.
@@ -85,6 +92,8 @@ pub struct State {
     pub(super) ended: BTreeSet<(u16, LinkEpoch)>,
     pub(super) names: BTreeMap<u32, Arc<str>>,
     pub(super) pulses: Vec<Pulse>,
+    /// What the digest is of: a roster by its number, and a table.
+    digested: Option<(u64, Arc<[Wanted]>)>,
 }
 
 impl State {
@@ -103,6 +112,10 @@ impl State {
             http: Vec::new(),
             posts: PostTotals::default(),
             refused: RefusedCounts::default(),
+            wanted: Arc::default(),
+            weights_digest: digest::of(&[], &[]),
+            config_problem: None,
+            digested: None,
             ramps: Vec::new(),
             draining: false,
             bottleneck: None,
@@ -150,14 +163,56 @@ impl State {
         broken.then(|| self.totals.balance.to_string())
     }
 
-    /// As [`State::unhealthy`], or nobody could take a message.
+    /// As [`State::unhealthy`], or some shard has nobody to give a message to.
     pub fn unready(&self) -> Option<String> {
-        let nobody = || {
-            let mut entries = self.entries().iter();
-            let anybody = entries.any(|entry| entry.effective_weight() > 0.0);
-            (!anybody).then(|| NOBODY.to_owned())
+        self.unhealthy().or_else(|| self.nobody())
+    }
+
+    /// Shards without an analyzer that takes messages, if there are any: their emitters wait, however many analyzers
+    /// the other shards have.
+    pub fn nobody(&self) -> Option<String> {
+        let entries = self.entries().iter();
+        let takers: Vec<&Entry> = entries
+            .filter(|entry| entry.effective_weight() > 0.0)
+            .collect();
+        if takers.is_empty() {
+            return Some(NOBODY.to_owned());
+        }
+        // One with a single link gets its batches from all shards, one over HTTP has connections to each.
+        if takers
+            .iter()
+            .any(|entry| entry.reach != Reach::LinkPerShard)
+        {
+            return None;
+        }
+        let takers: BTreeSet<u32> = takers.iter().map(|entry| entry.analyzer).collect();
+        let is_without = |report: &&ShardReport| {
+            let mut lanes = report.lanes.iter();
+            !lanes.any(|lane| !lane.down && takers.contains(&lane.analyzer))
         };
-        self.unhealthy().or_else(nobody)
+        let without = self.reports.iter().filter(is_without);
+        let shards: Vec<String> = without.map(|report| report.shard.to_string()).collect();
+        let (what, have) = match shards.len() {
+            0 => return None,
+            1 => ("shard", "has"),
+            _ => ("shards", "have"),
+        };
+        Some(format!(
+            "{what} {} of {} {have} no analyzer that takes messages: they wait there, and emitters with them",
+            shards.join(", "),
+            self.reports.len()
+        ))
+    }
+
+    /// The digest follows the roster and the table; it is made anew when one of them is another.
+    pub(super) fn note_digest(&mut self) {
+        let epoch = self.reports.first().map_or(0, |first| first.roster.epoch);
+        let is_same =
+            |(of, table): &(u64, Arc<[Wanted]>)| *of == epoch && Arc::ptr_eq(table, &self.wanted);
+        if !self.digested.as_ref().is_some_and(is_same) {
+            self.weights_digest = digest::of(self.entries(), &self.wanted);
+            self.digested = Some((epoch, Arc::clone(&self.wanted)));
+        }
     }
 
     /// POSTs to an analyzer over HTTP since it came in, all shards added up; since the start: [`State::posts`].

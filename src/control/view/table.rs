@@ -342,11 +342,15 @@ pub fn summary(view: &Value) -> Vec<String> {
     let whole = |name: &str| totals[name].as_u64().unwrap_or(0);
     vec![
         format!(
-            "weir {}  {ready}  up {:.0} s  {} shards  {} emitters",
+            "weir {}  {ready}  up {:.0} s  {} shards  {} emitters{}",
             view["version"].as_str().unwrap_or("?"),
             number(&view["uptime"]),
             view["shards"].as_array().map_or(0, Vec::len),
             count(number(&totals["emitters"])),
+            match view["weightsDigest"].as_str() {
+                Some(digest) => format!("  weights {digest}"),
+                None => String::new(),
+            },
         ),
         format!(
             "received {}/s  ACKed {}/s  in flight {}  re-routed {}",

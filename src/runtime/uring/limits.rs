@@ -42,6 +42,21 @@ pub fn raise_nofile(needed: u64) -> Result<(), u64> {
     Ok(())
 }
 
+/// Whether so many bytes more may be locked, the rings of a shard left out.
+///
+/// # Errors
+/// The soft limit (RLIMIT_MEMLOCK) in bytes, when they are too many for it in any case.
+pub(super) fn may_lock(bytes: u64) -> Result<(), u64> {
+    let Ok((soft, _)) = soft_and_hard(libc::RLIMIT_MEMLOCK) else {
+        return Ok(());
+    };
+    let is_enough = soft >= bytes.saturating_add(weir_host::SHARD_LOCKED_BYTES);
+    match is_enough || weir_host::may_lock_anything(&weir_host::Host::here()) {
+        true => Ok(()),
+        false => Err(soft),
+    }
+}
+
 /// Bytes of address space that this process may have (RLIMIT_AS), if there is a limit, and that it has.
 pub fn address_space() -> Option<(u64, u64)> {
     Some((finite(libc::RLIMIT_AS)?, pages_bytes(0)?))

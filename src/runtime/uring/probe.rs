@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 
 use io_uring::{opcode, IoUring, Probe};
+use weir_host::{has_filter, Host, Locked, Place};
 
 /// Oldest kernel that has every operation the data ring cannot do without.
 pub const KERNEL_MIN: (u32, u32) = (6, 0);
@@ -103,15 +104,28 @@ pub enum Unusable {
     },
     /// The kernel has no io_uring at all.
     NotBuiltIn,
-    /// A sysctl or a seccomp filter forbids io_uring.
+    /// A sysctl or a security module forbids io_uring.
     Forbidden {
         /// Content of /proc/sys/kernel/io_uring_disabled, when it can be read.
         sysctl: Option<String>,
+        /// Who can change that.
+        place: Place,
+    },
+    /// A seccomp filter forbids io_uring: the profile of a container, or a unit's SystemCallFilter=.
+    Filtered {
+        /// What the filter answers: EPERM or ENOSYS.
+        errno: &'static str,
+        /// How that is known.
+        sign: &'static str,
+        /// Who chose the filter.
+        place: Place,
     },
     /// Too little memory may be locked.
     Memlock {
         /// RLIMIT_MEMLOCK in bytes.
         limit: u64,
+        /// Shards that need it; 0: none yet, the kernel was only asked what it can.
+        shards: u64,
     },
     /// An operation is missing.
     NoOperation {
@@ -138,18 +152,40 @@ impl fmt::Display for Unusable {
                 f,
                 "this kernel has no io_uring (ENOSYS): it needs CONFIG_IO_URING=y"
             ),
-            Unusable::Forbidden { sysctl: Some(value) } if value != "0" => write!(
-                f,
-                "io_uring is forbidden by kernel.io_uring_disabled={value} (allowed: 0): run `sysctl kernel.io_uring_disabled=0`"
-            ),
+            Unusable::Forbidden { sysctl: Some(value), place } if value != "0" => {
+                let node = match place {
+                    Place::Host => "",
+                    Place::Container => " on the host of this container",
+                    Place::Pod => " on the node of this pod",
+                };
+                write!(f, "io_uring is forbidden by kernel.io_uring_disabled={value} (allowed: 0): run `sysctl kernel.io_uring_disabled=0`{node}")
+            }
             Unusable::Forbidden { .. } => write!(
                 f,
-                "io_uring is forbidden (EPERM) although the sysctl allows it: a seccomp filter or container profile blocks io_uring_setup; allow io_uring_setup, io_uring_enter and io_uring_register"
+                "io_uring is forbidden (EPERM) although the sysctl allows it, and no seccomp filter is in force: a security module (SELinux: io_uring of the domain) forbids it"
             ),
-            Unusable::Memlock { limit } => write!(
-                f,
-                "too little memory may be locked: RLIMIT_MEMLOCK is {limit} bytes; raise it (`ulimit -l unlimited`, or LimitMEMLOCK=infinity in the unit)"
-            ),
+            Unusable::Filtered { errno, sign, place } => {
+                let mend = match place {
+                    Place::Host => "add them to SystemCallFilter= of the unit",
+                    Place::Container => "start the container with `--security-opt seccomp=weir.json` (deploy/seccomp/weir.json)",
+                    Place::Pod => "give the pod deploy/seccomp/weir.json (securityContext.seccompProfile, type: Localhost)",
+                };
+                write!(
+                    f,
+                    "io_uring is refused ({errno}) by a seccomp profile, not by the kernel ({sign}): allow io_uring_setup, io_uring_enter and io_uring_register; {mend}"
+                )
+            }
+            Unusable::Memlock { limit, shards } => {
+                write!(f, "too little memory may be locked: RLIMIT_MEMLOCK is {limit} bytes")?;
+                if *shards > 0 {
+                    let needed = Locked { shards: *shards, others: 0 };
+                    write!(f, ", needed are {} bytes ({needed})", needed.bytes())?;
+                }
+                write!(
+                    f,
+                    ", and all processes of a user id on this host share it, those of other containers too; raise it (`ulimit -l unlimited`, LimitMEMLOCK=infinity in the unit or in that of the container runtime), give Weir a user id of its own, or ask for fewer --shards"
+                )
+            }
             Unusable::NoOperation { name, release } => write!(
                 f,
                 "kernel {release} has io_uring but not the operation {name}: weir needs Linux {}.{} or later",
@@ -166,26 +202,50 @@ impl fmt::Display for Unusable {
 
 impl std::error::Error for Unusable {}
 
+impl Unusable {
+    /// The same, of a start with so many shards.
+    pub fn of_shards(self, shards: u64) -> Unusable {
+        match self {
+            Unusable::Memlock { limit, .. } => Unusable::Memlock { limit, shards },
+            other => other,
+        }
+    }
+}
+
 /// Turns the errno of a ring set-up into its cause.
 pub(super) fn explain(error: &io::Error, release: &str) -> Unusable {
     match error.raw_os_error() {
-        Some(libc::ENOSYS) => Unusable::NotBuiltIn,
-        Some(libc::EPERM | libc::EACCES) => Unusable::Forbidden {
-            sysctl: std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled")
-                .ok()
-                .map(|text| text.trim().to_owned()),
-        },
+        Some(libc::ENOSYS) => refused("ENOSYS", &Host::here()),
+        Some(libc::EPERM | libc::EACCES) => refused("EPERM", &Host::here()),
         // With too little room for its rings this says so; what may be locked has nothing to do with it then.
         Some(libc::ENOMEM) if !super::behind(error).is_empty() => {
             Unusable::Other(io::Error::other(format!("{error}{}", super::behind(error))))
         }
         Some(libc::ENOMEM) => Unusable::Memlock {
             limit: memlock_limit(),
+            shards: 0,
         },
         Some(libc::EINVAL) => Unusable::OldKernel {
             release: release.to_owned(),
         },
         _ => Unusable::Other(io::Error::other(format!("{error}{}", super::behind(error)))),
+    }
+}
+
+/// Who says no: the kernel, its sysctl, or a filter in front of it. Podman's profile answers ENOSYS, as a kernel without
+/// io_uring does; those of Docker and containerd answer EPERM, as the sysctl does.
+fn refused(errno: &'static str, host: &Host) -> Unusable {
+    let place = Place::of(host);
+    let sysctl = host.text("/proc/sys/kernel/io_uring_disabled");
+    let is_forbidden = sysctl.as_deref().is_some_and(|value| value != "0");
+    let filtered = |sign| Unusable::Filtered { errno, sign, place };
+    match (errno, has_filter(host)) {
+        ("EPERM", _) if is_forbidden => Unusable::Forbidden { sysctl, place },
+        (_, true) => filtered("/proc/self/status says Seccomp: 2"),
+        ("EPERM", false) => Unusable::Forbidden { sysctl, place },
+        // Linux 6.6 and later have the switch where they have io_uring.
+        _ if sysctl.is_some() => filtered("the kernel has kernel.io_uring_disabled"),
+        _ => Unusable::NotBuiltIn,
     }
 }
 
@@ -247,15 +307,75 @@ mod tests {
     #[test]
     fn each_refusal_names_its_cause_and_the_way_out() {
         let text = |errno| explain(&io::Error::from_raw_os_error(errno), "6.1.0").to_string();
-        assert!(text(libc::ENOSYS).contains("CONFIG_IO_URING"));
         assert!(text(libc::EPERM).contains("io_uring"));
         assert!(text(libc::ENOMEM).contains("LimitMEMLOCK=infinity"));
         assert!(text(libc::EINVAL).contains("6.1.0"));
-        let sysctl = Unusable::Forbidden {
-            sysctl: Some("2".to_owned()),
+        let memlock = explain(&io::Error::from_raw_os_error(libc::ENOMEM), "6.18.0");
+        let text = memlock.of_shards(3).to_string();
+        assert!(
+            text.contains("3 shards x 640 KiB + 32 KiB = 1952 KiB"),
+            "{text}"
+        );
+    }
+
+    /// What the host shows, what io_uring_setup answers, and words of the sentence.
+    #[test]
+    fn who_refuses_io_uring_is_named() {
+        let dir = std::env::temp_dir().join(format!("weir-refused-{}", std::process::id()));
+        let filter = ("proc/self/status", "Name:\tweir\nSeccomp:\t2\n");
+        let switch = |value| ("proc/sys/kernel/io_uring_disabled", value);
+        let container = (".dockerenv", "");
+        let pod = ("proc/self/cgroup", "0::/kubepods/besteffort/podx/y");
+        type Case<'a> = (&'static str, &'a [(&'a str, &'a str)], [&'a str; 2]);
+        let cases: [Case<'_>; 8] = [
+            ("ENOSYS", &[], ["no io_uring (ENOSYS)", "CONFIG_IO_URING=y"]),
+            ("ENOSYS", &[filter], ["seccomp profile", "Seccomp: 2"]),
+            (
+                "ENOSYS",
+                &[switch("0"), container],
+                ["kernel.io_uring_disabled", "--security-opt seccomp="],
+            ),
+            (
+                "ENOSYS",
+                &[filter, switch("0"), pod],
+                ["refused (ENOSYS) by a seccomp profile", "seccompProfile"],
+            ),
+            (
+                "EPERM",
+                &[filter, switch("0")],
+                ["refused (EPERM) by a seccomp profile", "SystemCallFilter="],
+            ),
+            (
+                "EPERM",
+                &[filter, switch("2"), pod],
+                ["kernel.io_uring_disabled=2", "on the node of this pod"],
+            ),
+            (
+                "EPERM",
+                &[switch("1")],
+                ["kernel.io_uring_disabled=1", "allowed: 0"],
+            ),
+            (
+                "EPERM",
+                &[switch("0")],
+                ["although the sysctl allows it", "SELinux"],
+            ),
+        ];
+        for (errno, files, words) in cases {
+            let _ = std::fs::remove_dir_all(&dir);
+            for (path, text) in files {
+                let path = dir.join(path);
+                std::fs::create_dir_all(path.parent().expect("below")).expect("a directory");
+                std::fs::write(path, text).expect("written");
+            }
+            std::fs::create_dir_all(&dir).expect("a directory");
+            let host = Host::new(Some(dir.clone()), None, false);
+            let text = refused(errno, &host).to_string();
+            for word in words {
+                assert!(text.contains(word), "{errno} {files:?}: {text}");
+            }
         }
-        .to_string();
-        assert!(sysctl.contains("kernel.io_uring_disabled=2"), "{sysctl}");
+        let _ = std::fs::remove_dir_all(&dir);
     }
 
     #[test]

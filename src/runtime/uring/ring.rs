@@ -15,6 +15,7 @@ use socket2::SockAddr;
 
 use super::arena::ArenaView;
 use super::lent::Lent;
+use super::limits::may_lock;
 use super::probe::{explain, kernel_release, Features, Unusable};
 use super::provided::{ProvidedBuffers, ProvidedConfig};
 use weir_protocol::memory::Span;
@@ -22,8 +23,11 @@ use weir_shard::port::{Chunk, Completion, Group, Wait, Wake, SEND_RANGES_MAX};
 
 /// Submission entries; the ring submits by itself when they run out.
 const SQ_ENTRIES: u32 = 4096;
-/// Completion entries: a burst on every one of 10,000 sockets fits with room for sends.
-const CQ_ENTRIES: u32 = 32_768;
+/// Completion entries. With deferred task work they are made while the shard asks for them, so that few wait at a time;
+/// what does not fit the kernel keeps in a list of its own. Each is 16 bytes that count against RLIMIT_MEMLOCK (ADR 0055).
+const CQ_ENTRIES: u32 = 8_192;
+/// The same without: a burst on every one of 10,000 sockets, while the shard does something else.
+const CQ_ENTRIES_AT_ONCE: u32 = 32_768;
 /// Wait for as many completions as this unless the minimum wait ends first.
 const GATHER_COMPLETIONS: usize = 1024;
 /// Where one provided-buffer group serves the emitters and another the analyzers: ACKs must get
@@ -110,7 +114,11 @@ impl Ring {
     ) -> Result<Ring, Unusable> {
         let failed = |error: io::Error| explain(&error, &kernel_release());
         let mut builder = IoUring::builder();
-        builder.setup_cqsize(CQ_ENTRIES).setup_submit_all();
+        let completions = match features.defer_taskrun {
+            true => CQ_ENTRIES,
+            false => CQ_ENTRIES_AT_ONCE,
+        };
+        builder.setup_cqsize(completions).setup_submit_all();
         if features.defer_taskrun {
             builder
                 .setup_single_issuer()
@@ -449,6 +457,13 @@ impl Ring {
             return;
         }
         let iovec = self.arenas[own].iovec();
+        // The kernel brings all of it into memory before it finds that the limit is too small.
+        if let Err(limit) = may_lock(iovec.iov_len as u64) {
+            return log::warn!(
+                "egress arena of {} bytes not registered (RLIMIT_MEMLOCK is {limit} bytes, and the rings of a shard lock {} of them): sends are copied; raise it for zero-copy, or say --zero-copy 0",
+                iovec.iov_len, weir_host::SHARD_LOCKED_BYTES
+            );
+        }
         // SAFETY: `arenas` keeps the mapping alive as long as the ring, see the field order.
         let registered = unsafe { self.ring.submitter().register_buffers(&[iovec]) };
         match registered {

@@ -37,6 +37,11 @@ impl Host {
         }
     }
 
+    /// This host, and this process.
+    pub fn here() -> Host {
+        Host::new(None, None, false)
+    }
+
     /// Whether it is the host that this runs on.
     pub fn is_this(&self) -> bool {
         self.root.is_none()

@@ -1,0 +1,141 @@
+//! `--watch-config`: the files that a reload reads are looked at; when one is another, it is as if SIGHUP had come.
+//!
+//! ```text
+//! every 200 ms: contents of all files --> twice the same, and not what was taken? --> reload
+//! ```
+//!
+//! It reads instead of waiting for events: so it sees a link that was swapped anywhere on the way to a file (a ConfigMap
+//! is `weir.toml -> ..data/weir.toml`, `..data -> ..2026_11_29`, and the second link is renamed), a mount, and a network
+//! file system. A file that somebody is still writing has other contents the next time.
+
+use std::fs::File;
+use std::hash::{DefaultHasher, Hasher};
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use super::reload::Reload;
+
+/// Between two looks. A change is in force two of them later at most, and the time that a reload takes.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// What is looked at of a file; a configuration has no more. Bytes.
+const FILE_BYTES_MAX: u64 = (1 << 20) + 1;
+
+/// Begins to look, for as long as there is something to reload. What was read at the start is read again once: it may
+/// have changed since.
+///
+/// # Errors
+/// There is no thread.
+pub(super) fn start(reload: &Arc<Reload>) -> io::Result<()> {
+    let files = reload.files();
+    let names: Vec<String> = files
+        .iter()
+        .map(|file| file.display().to_string())
+        .collect();
+    let own = Arc::downgrade(reload);
+    std::thread::Builder::new()
+        .name("config-watch".into())
+        .spawn(move || watch(&own))?;
+    log::info!("watching {}", names.join(", "));
+    Ok(())
+}
+
+fn watch(reload: &Weak<Reload>) {
+    let mut seen = Seen::default();
+    while let Some(reload) = reload.upgrade() {
+        // Which tokens there are may have changed with the last reload.
+        if seen.look(fingerprint(&reload.files())) {
+            reload.request();
+        }
+        drop(reload);
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// Contents of the files, as numbers; none of one that cannot be read.
+type Contents = Vec<Option<u64>>;
+
+/// What was seen before.
+#[derive(Default)]
+struct Seen {
+    /// At the last reload.
+    taken: Option<Contents>,
+    /// At the last look.
+    last: Option<Contents>,
+}
+
+impl Seen {
+    /// Whether it is time for a reload.
+    fn look(&mut self, now: Contents) -> bool {
+        let is_settled = self.last.as_ref() == Some(&now);
+        let is_due = is_settled && self.taken.as_ref() != Some(&now);
+        if is_due {
+            self.taken = Some(now.clone());
+        }
+        self.last = Some(now);
+        is_due
+    }
+}
+
+fn fingerprint(files: &[PathBuf]) -> Contents {
+    let of_file = |path: &PathBuf| {
+        // A FIFO would keep whoever opens it.
+        let is_file = std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
+        let mut bytes = Vec::new();
+        let file = File::open(path).ok().filter(|_| is_file)?;
+        file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).ok()?;
+        let mut hasher = DefaultHasher::new();
+        hasher.write(&bytes);
+        Some(hasher.finish())
+    };
+    files.iter().map(of_file).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_being_written_is_left_alone_until_it_is_still() {
+        let mut seen = Seen::default();
+        let mut look = |n| seen.look(vec![Some(n)]);
+        assert!(!look(1));
+        assert!(look(1), "what it was at the start");
+        assert!(!look(1));
+        assert!(!look(2), "may still be written");
+        assert!(!look(3));
+        assert!(look(3));
+        assert!(!look(3));
+        // For a moment it is what it was.
+        assert!(!look(4));
+        assert!(!look(3));
+        assert!(!look(3), "that was taken");
+        assert!(!seen.look(vec![None]));
+        assert!(seen.look(vec![None]), "gone: that is said once");
+        assert!(!seen.look(vec![None]));
+    }
+
+    #[test]
+    fn a_swapped_link_is_another_content_and_a_fifo_is_none() {
+        let dir = std::env::temp_dir().join(format!("weir-watch-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        for (version, text) in [("v1", "a"), ("v2", "b")] {
+            std::fs::create_dir_all(dir.join(version)).expect("a directory");
+            std::fs::write(dir.join(version).join("weir.toml"), text).expect("written");
+        }
+        let link = |to: &str, at: &str| {
+            std::os::unix::fs::symlink(to, dir.join(at)).expect("a link");
+        };
+        link("v1", "..data");
+        link("..data/weir.toml", "weir.toml");
+        let files = [dir.join("weir.toml")];
+        let before = fingerprint(&files);
+        link("v2", "..tmp");
+        std::fs::rename(dir.join("..tmp"), dir.join("..data")).expect("renamed");
+        let after = fingerprint(&files);
+        assert!(before[0].is_some() && after[0].is_some() && before != after);
+        assert_eq!(fingerprint(std::slice::from_ref(&dir)), [None]);
+        std::fs::remove_dir_all(&dir).expect("removed");
+    }
+}
