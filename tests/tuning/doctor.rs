@@ -102,7 +102,7 @@ const PLANTED: [(&str, &str, &str, &str, Option<&str>); 33] = [
         "proc/meminfo",
         "MemTotal: 200000 kB\nMemAvailable: 100000 kB",
         "memory",
-        "408 MiB",
+        "424 MiB",
         None,
     ),
     (

@@ -21,8 +21,9 @@ const PREAMBLE: &str = "\
 ";
 
 const ARRAYS: &str = "\
-# Wanted weights, one table for each analyzer, also for those that are not there yet [live]. They count in place
-# of the weight that an analyzer comes with; with pin = true also against what it says later.
+# Wanted weights, one table for each analyzer, also for those that are not there yet
+# [live]. They count in place of the weight that an analyzer comes with; with pin = true
+# also against what it says later.
 #[[weights]]
 #id = \"a1\"
 #weight = 0.4
@@ -196,7 +197,7 @@ mod tests {
         let lines = default_file();
         let lines = lines.lines().map(|line| match line.strip_prefix('#') {
             Some(rest) if is_key(line) && !rest.starts_with(' ') => rest.to_owned(),
-            Some("[[http_analyzers]]") => "[[http_analyzers]]".to_owned(),
+            Some(rest) if rest.starts_with("[[") => rest.to_owned(),
             _ => line.to_owned(),
         });
         lines.collect::<Vec<_>>().join("\n")
