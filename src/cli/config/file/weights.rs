@@ -58,7 +58,11 @@ impl Reader<'_> {
     }
 
     /// One, and where its id is.
-    fn wanted_weight(&mut self, name: &str, table: Value<'_, '_>) -> Option<(WantedWeight, Range<usize>)> {
+    fn wanted_weight(
+        &mut self,
+        name: &str,
+        table: Value<'_, '_>,
+    ) -> Option<(WantedWeight, Range<usize>)> {
         let DeValue::Table(keys) = table.get_ref() else {
             let why = "allowed: a table with id, weight and, if it is wanted, pin";
             self.refuse_value(name, &table.span(), why);
