@@ -7,8 +7,8 @@ usage() {
 Usage: scripts/check.sh fast | full | nightly [--list]
 
   fast      format, compile everything, unit tests: seconds once it is built
-  full      what .ci/run does, and the documentation: minutes
-  nightly   simulator, bugs, mutants, sanitizers, fuzzers, chaos, systemd, minimum Rust version: hours
+  full      what .ci/run does but for chart and containers: minutes
+  nightly   simulator, bugs, mutants, sanitizers, fuzzers, chaos, systemd, chart, containers, minimum Rust version: hours
 
 A check whose tool is not on this host is skipped, and named at the end. The first failure of fast and full
 ends them; nightly goes on.
@@ -96,6 +96,12 @@ nightly)
     fi
     if needs chaos ip python3; then run chaos scripts/chaos.sh --runs 3 --weir target/release/weir; fi
     if needs systemd unshare dpkg-deb; then run systemd scripts/systemd-test.sh --weir target/release/weir; fi
+    if [[ $list == yes ]] || python3 -c 'import helm_python, kubernetes_validate' 2>/dev/null; then
+        run chart scripts/chart-test.py --weir target/release/weir
+    else
+        skipped+=("chart (pip install -r scripts/chart/requirements.txt)")
+    fi
+    if needs containers dockerd docker-compose mmdebstrap; then run containers scripts/containers-test.sh; fi
     run soak scripts/soak.sh --minutes 60 --weir target/release/weir --out target/soak
     ;;
 esac

@@ -13,6 +13,8 @@ builds the image from the Dockerfile as it is, and does what a user does:
   build       docker-compose build; the image is at most 12 MB, its user is a number and not root
   compose     `up --build --scale emitter-1=3 --scale analyzer-1=2`: healthy, read-only, no
               capabilities, no new privileges, a seccomp filter
+  observe     Prometheus of the profile (Debian's, under the public name) finds and scrapes them, and has the alerts.
+              Grafana is not tried: it is not among Debian's packages
   audit       `stop`, in the order of compose.yaml: each container ends with 0, `weir audit` over all run reports: balanced
   strict      the same under deploy/seccomp/weir-strict.json
   refusal     a profile without io_uring (EPERM as Docker's, ENOSYS as podman's): not started, and the message
@@ -63,8 +65,8 @@ source scripts/lib/program.sh
 [[ -z "$weir" ]] || why_not weir "$weir" || misuse "--weir $weir: $REPLY"
 impossible() { echo "containers-test: skipped: $*" >&2; exit 2; }
 ((EUID == 0)) || impossible "needs root: an engine, namespaces, mounts"
-for tool in dockerd docker docker-compose mmdebstrap unshare cargo rustc; do
-    command -v "$tool" >/dev/null || impossible "$tool is missing (apt-get install docker.io docker-compose mmdebstrap)"
+for tool in dockerd docker docker-compose mmdebstrap unshare curl python3 cargo rustc; do
+    command -v "$tool" >/dev/null || impossible "$tool is missing (apt-get install docker.io docker-compose mmdebstrap curl python3)"
 done
 
 scratch=$(mktemp -d -t weir-containers-XXXXXXXX)

@@ -36,6 +36,11 @@ def selects(selector, pod_labels):
     return selector.items() <= pod_labels.items()
 
 
+def seconds(o, flag):
+    (word,) = [word for word in o.container["args"] if word.startswith(flag + "=")]
+    return int(word.removeprefix(flag + "=").removesuffix("s"))
+
+
 def workload(o):
     """StatefulSet, Parallel: names that stay; the first does not hold up the others"""
     spec = o.one("StatefulSet")["spec"]
@@ -81,10 +86,15 @@ def probes(o):
 def stop(o):
     """stop: preStop sleeps without a shell; the grace period is above sleep + drain + 5"""
     sleep = o.container["lifecycle"]["preStop"]["sleep"]["seconds"]
-    (drain,) = [word for word in o.container["args"] if word.startswith("--drain-timeout=")]
-    drain = int(drain.removeprefix("--drain-timeout=").removesuffix("s"))
+    drain, spread = seconds(o, "--drain-timeout"), seconds(o, "--farewell-spread")
     assert sleep == o.values["stop"]["preStopSleepSeconds"]
     assert o.pod["terminationGracePeriodSeconds"] > sleep + drain + 5
+    assert spread == o.values["stop"]["farewellSpreadSeconds"] < drain
+
+
+def connections(o):
+    """connections move: their age has an end"""
+    assert seconds(o, "--max-connection-age") == o.values["maxConnectionAgeSeconds"]
 
 
 def disruption_budget(o):
@@ -220,5 +230,5 @@ def demo(o):
     assert f"--addr={o.name}:8080" in emitter["args"]
 
 
-ROWS = [workload, headless_service, ready_service, probes, stop, disruption_budget, autoscaler, security, cores,
+ROWS = [workload, headless_service, ready_service, probes, stop, connections, disruption_budget, autoscaler, security, cores,
         service_links, network_policy, monitoring, profiles, demo]

@@ -44,7 +44,8 @@ SETS = {
         "listen": "[::]",
         "extraEnv": [{"name": "RUST_LOG", "value": "debug"}],
         "extraArgs": ["--on-slow=wait"],
-        "stop": {"preStopSleepSeconds": 10, "drainSeconds": 60, "gracePeriodSeconds": 90},
+        "stop": {"preStopSleepSeconds": 10, "drainSeconds": 60, "gracePeriodSeconds": 90, "farewellSpreadSeconds": 0},
+        "maxConnectionAgeSeconds": 0,
         "resources": {"requests": {"cpu": 8, "memory": "2Gi"}, "limits": {"cpu": 8, "memory": "2Gi"}},
         "runAsUser": 4711,
         "networkPolicy": {
@@ -71,6 +72,8 @@ WRONG = [
     ({"seccomp": {"installer": {"hostPath": "var/lib"}}}, "/seccomp/installer/hostPath"),
     ({"stop": {"drainSeconds": 0}}, "/stop/drainSeconds"),
     ({"stop": {"gracePeriodSeconds": 40}}, "stop.gracePeriodSeconds"),
+    ({"stop": {"drainSeconds": 5}}, "stop.farewellSpreadSeconds"),
+    ({"maxConnectionAgeSeconds": "10m"}, "/maxConnectionAgeSeconds"),
     ({"image": {"digest": "latest"}}, "/image/digest"),
     ({"runAsUser": 0}, "/runAsUser"),
     ({"listen": "127.0.0.1"}, "/listen"),

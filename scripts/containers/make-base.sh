@@ -8,8 +8,8 @@ case "${1:-}" in
 Usage: scripts/containers/make-base.sh DIR
 
 Makes DIR/base.tar: what the public image has that the Dockerfile builds in, for hosts that reach no registry of
-images. /usr/local/rustup and /usr/local/cargo lie where that image has them. What is there already is not made
-again, unless Cargo.lock changed. Exit status: 0 made, 1 failed, 2 usage.
+images. /usr/local/rustup and /usr/local/cargo lie where that image has them. And DIR/prometheus.tar: Debian's
+Prometheus where the public image has it. What is there already is not made again, unless Cargo.lock changed. Exit status: 0 made, 1 failed, 2 usage.
 TEXT
     [[ -n "${1:-}" ]] && exit 0
     exit 2 ;;
@@ -38,4 +38,15 @@ rm -rf "$dir"/base/var/cache/apt/* "$dir"/base/var/lib/apt/lists/* "$dir"/base/d
 tar -C "$dir/base" -cf "$dir/base.tar.new" .
 rm -rf "$dir/base"
 mv "$dir/base.tar.new" "$dir/base.tar"
+
+prometheus=$dir/prometheus
+rm -rf "$prometheus"
+mkdir -p "$prometheus/package" "$prometheus/root/bin" "$prometheus/root/etc/prometheus"
+install -d -m 1777 "$prometheus/root/prometheus"
+(cd "$prometheus" && apt-get download -qq -o APT::Sandbox::User=root prometheus)
+dpkg-deb -x "$prometheus"/prometheus_*.deb "$prometheus/package"
+cp "$prometheus/package/usr/bin/prometheus" "$prometheus/root/bin/"
+ldd "$prometheus/root/bin/prometheus" | grep -o '/[^ ]*' | xargs cp --dereference --parents --target-directory "$prometheus/root"
+tar -C "$prometheus/root" -cf "$dir/prometheus.tar" .
+rm -rf "$prometheus"
 echo "$mark" >"$dir/base.mark"

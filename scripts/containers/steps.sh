@@ -44,7 +44,7 @@ start_engine() {
 # Ends what this script started, so that the store can be used again.
 # shellcheck disable=SC2317,SC2329 # called by the trap
 stop_engine() {
-    docker-compose --file compose.yaml down --volumes --timeout 1 >/dev/null 2>&1 || true
+    docker-compose --profile observe down --volumes --timeout 1 >/dev/null 2>&1 || true
     kill -TERM "$engine" 2>/dev/null || true
     wait "$engine" 2>/dev/null || true
 }
@@ -59,6 +59,8 @@ import_base() {
             "$store/base.tar" weirtest-base >/dev/null
     fi
     docker tag weirtest-base "$base"
+    docker import --change 'ENTRYPOINT ["/bin/prometheus"]' --change 'USER 65534:65534' "$store/prometheus.tar" \
+        "$(docker-compose --profile observe config | sed -n 's/.*image: \(prom.*\)/\1/p')" >/dev/null
     [[ -z "$weir" ]] || prebuilt
 }
 
@@ -138,12 +140,34 @@ confined() {
     done
 }
 
+# prometheus WORDS: what it answers to a query, as one number.
+prometheus() {
+    curl -sf --get --data-urlencode "query=$1" http://127.0.0.1:9090/api/v1/query |
+        python3 -c 'import json, sys; print(json.load(sys.stdin)["data"]["result"][0]["value"][1])' 2>/dev/null
+}
+sees() { [[ "$(prometheus "$1")" == "$2" ]]; }
+
+step_observe() {
+    title "observe"
+    local number rules
+    number=$(containers distributor | wc -l)
+    docker-compose --profile observe up --detach --no-build prometheus >"$scratch/observe.log" 2>&1 ||
+        { tail -n 40 "$scratch/observe.log" >&2; broken "prometheus starts"; return; }
+    check "Prometheus scrapes $number distributor(s), found by their name" \
+        until_true 60 sees 'sum(up{job="weir"})' "$number"
+    check "they are ready" until_true 30 sees 'sum(weir_ready)' "$number"
+    rules=$(curl -sf http://127.0.0.1:9090/api/v1/rules | grep -o '"type":"alerting"' | wc -l)
+    check "it has the alerts: $rules" test "$rules" -eq "$(grep -c 'alert:' deploy/prometheus/alerts.yml)"
+    same "none of them fires" 0 "$(prometheus 'count(ALERTS{alertstate="firing"}) or vector(0)')"
+}
+
 step_audit() {
     title "audit, $1"
     local id name reports=$scratch/reports-$1
     sleep "$seconds"
-    mapfile -t all < <(containers)
-    docker-compose stop >"$scratch/stop.log" 2>&1
+    mapfile -t all < <(docker-compose ps --quiet | xargs docker inspect --format '{{.Id}} {{.Config.Image}}' |
+        awk '$2 == "weir" {print $1}')
+    docker-compose --profile observe stop >"$scratch/stop.log" 2>&1
     docker-compose logs --no-color --timestamps >"$scratch/logs-$1" 2>&1
     mkdir "$reports"
     for id in "${all[@]}"; do
@@ -157,7 +181,7 @@ step_audit() {
     sed 's/^/   /' "$scratch/audit.log"
     same "weir audit" balanced "$(tail -n 1 "$scratch/audit.log")"
     ((failed == 0)) || tail -n 60 "$scratch/logs-$1"
-    docker-compose down --volumes >>"$scratch/stop.log" 2>&1
+    docker-compose --profile observe down --volumes >>"$scratch/stop.log" 2>&1
 }
 
 # refusal NAME ERRNO WORDS: io_uring taken out of the profile, as the runtimes have it.
@@ -193,6 +217,7 @@ export WEIR_PROFILE=$profile WEIR_COMMIT
 WEIR_COMMIT=$(git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 step_build
 step_compose weir
+step_observe
 step_audit weir
 export WEIR_SECCOMP=deploy/seccomp/weir-strict.json
 step_compose strict

@@ -45,6 +45,15 @@ app.kubernetes.io/component: distributor
 {{- end -}}
 {{- end -}}
 
+{{/* --graceful-close, 1 s, comes on top. */}}
+{{- define "weir.farewellSpread" -}}
+{{- $most := sub (.Values.stop.drainSeconds | int64) 1 -}}
+{{- if gt (.Values.stop.farewellSpreadSeconds | int64) $most -}}
+{{- fail (printf "stop.farewellSpreadSeconds: %d: allowed: at most %d, which is drainSeconds - 1" (.Values.stop.farewellSpreadSeconds | int64) $most) -}}
+{{- end -}}
+{{- .Values.stop.farewellSpreadSeconds | int64 -}}
+{{- end -}}
+
 {{- define "weir.seccomp" -}}
 {{- if eq .Values.seccomp.type "localhost" -}}
 type: Localhost
