@@ -11,8 +11,8 @@ Starts a Docker engine in namespaces of its own (network, mounts, processes; not
 builds the image from the Dockerfile as it is, and does what a user does:
 
   build       docker-compose build; the image is at most 12 MB, its user is a number and not root
-  compose     `up --build --scale emitter-1=3 --scale analyzer-1=2`: healthy, read-only, no
-              capabilities, no new privileges, a seccomp filter
+  compose     `up --build --scale emitter-1=3 --scale analyzer-1=2 --scale distributor=2`: healthy, ready, read-only,
+              no capabilities, no new privileges, a seccomp filter
   observe     Prometheus of the profile (Debian's, under the public name) finds and scrapes them, and has the alerts.
               Grafana is not tried: it is not among Debian's packages
   audit       `stop`, in the order of compose.yaml: each container ends with 0, `weir audit` over all run reports: balanced

@@ -110,17 +110,32 @@ step_build() {
     check "it says what it is" docker run --rm --network none weir --version
 }
 
+# Five analyzers, with a link to each of the two shards.
+serves_all() {
+    docker exec "$1" /usr/bin/weir ctl --json status >"$scratch/status.json" &&
+        python3 - "$scratch/status.json" <<'PYTHON'
+import json, sys
+analyzers = json.load(open(sys.argv[1]))["analyzers"]
+sys.exit(0 if len(analyzers) == 5 and all(each["lanes"] == 2 for each in analyzers) else 1)
+PYTHON
+}
+
 is_healthy() { [[ "$(state '{{.State.Health.Status}}' "$1")" == healthy ]]; }
 
 step_compose() {
     title "compose, $1"
-    local id name
+    local id name order
     docker-compose up --detach --build \
-        --scale emitter-1=3 --scale analyzer-1=2 >"$scratch/up.log" 2>&1 ||
+        --scale emitter-1=3 --scale analyzer-1=2 --scale distributor=2 >"$scratch/up.log" 2>&1 ||
         { tail -n 40 "$scratch/up.log" >&2; echo "containers-test: up fails" >&2; exit 1; }
     say "$(containers | wc -l) containers"
     for id in $(containers distributor); do
         check "a distributor is healthy" until_true 30 is_healthy "$id"
+        for order in "status" "reload" "log-level info"; do
+            # shellcheck disable=SC2086 # words of their own
+            check "weir ctl $order in it" docker exec "$id" /usr/bin/weir ctl $order >/dev/null
+        done
+        check "every analyzer serves it" until_true 30 serves_all "$id"
     done
     for id in $(containers); do
         name=$(state '{{.Name}}' "$id")
