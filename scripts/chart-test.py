@@ -8,7 +8,7 @@ Usage: scripts/chart-test.py [--weir PATH] [--write]
   rows        what docs/KUBERNETES.md says of each object (scripts/chart/rows.py), for every set
   refused     wrong values, by the path of the value
   manifest    deploy/kubernetes/weir.yaml is the chart with its defaults
-  program     options that the chart gives exist, and its weir.toml is one that `weir check` takes
+  program     options that the chart gives exist, `weir check` takes its weir.toml, and the drain fits into the grace period
 
   --weir PATH  the program for the last step; without it that step is left out
   --write      writes deploy/kubernetes/weir.yaml and ends
@@ -147,11 +147,18 @@ def program_takes(objects):
     for word in objects.container["args"]:
         flag = word.split("=")[0]
         assert not flag.startswith("--") or f"{flag} " in text or f"{flag}[" in text, flag
-    toml = objects.one("ConfigMap")["data"]["weir.toml"]
+    accepted(objects.one("ConfigMap")["data"]["weir.toml"])
+    drain = rows.seconds(objects, "--drain-timeout")
+    grace = objects.pod["terminationGracePeriodSeconds"]
+    sleep = objects.container["lifecycle"]["preStop"]["sleep"]["seconds"]
+    accepted(f'[delivery]\ndrain_timeout = "{drain}s"\n', f"--grace={grace}s", f"--pre-stop={sleep}s")
+
+
+def accepted(toml, *more):
     with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
         file.write(toml)
         file.flush()
-        result = subprocess.run([PROGRAM, "check", file.name], capture_output=True, text=True, check=False)
+        result = subprocess.run([PROGRAM, "check", file.name, *more], capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stdout + result.stderr
 
 

@@ -92,6 +92,16 @@ def stop(o):
     assert spread == o.values["stop"]["farewellSpreadSeconds"] < drain
 
 
+def configuration(o):
+    """ConfigMap: mounted whole, so that a change arrives; watched, or a checksum makes new pods"""
+    assert "subPath" not in str(o.container["volumeMounts"])
+    assert o.values["config"].strip() in o.one("ConfigMap")["data"]["weir.toml"]
+    watches = o.values["watchConfig"]
+    assert f"--watch-config={str(watches).lower()}" in o.container["args"]
+    annotations = o.one("StatefulSet")["spec"]["template"]["metadata"].get("annotations", {})
+    assert ("checksum/config" in annotations) != watches
+
+
 def connections(o):
     """connections move: their age has an end"""
     assert seconds(o, "--max-connection-age") == o.values["maxConnectionAgeSeconds"]
@@ -230,5 +240,5 @@ def demo(o):
     assert f"--addr={o.name}:8080" in emitter["args"]
 
 
-ROWS = [workload, headless_service, ready_service, probes, stop, connections, disruption_budget, autoscaler, security, cores,
+ROWS = [workload, headless_service, ready_service, probes, stop, configuration, connections, disruption_budget, autoscaler, security, cores,
         service_links, network_policy, monitoring, profiles, demo]

@@ -10,6 +10,10 @@ on_slow = "wait"
 id = "archive"
 endpoint = "http://archive.logs.svc:4001"
 weight = 0.2
+
+[[weights]]
+id = "analyzer-1"
+weight = 0.5
 """
 
 SETS = {
@@ -41,6 +45,7 @@ SETS = {
         },
         "replicas": 5,
         "config": CONFIG,
+        "watchConfig": False,
         "listen": "[::]",
         "extraEnv": [{"name": "RUST_LOG", "value": "debug"}],
         "extraArgs": ["--on-slow=wait"],
@@ -74,6 +79,7 @@ WRONG = [
     ({"stop": {"gracePeriodSeconds": 40}}, "stop.gracePeriodSeconds"),
     ({"stop": {"drainSeconds": 5}}, "stop.farewellSpreadSeconds"),
     ({"maxConnectionAgeSeconds": "10m"}, "/maxConnectionAgeSeconds"),
+    ({"watchConfig": "yes"}, "/watchConfig"),
     ({"image": {"digest": "latest"}}, "/image/digest"),
     ({"runAsUser": 0}, "/runAsUser"),
     ({"listen": "127.0.0.1"}, "/listen"),

@@ -219,8 +219,8 @@ PYTHON
 
 step_refusal() {
     title "refusal"
-    refusal docker-eperm 1 'seccomp'
-    refusal podman-enosys 38 'seccomp\|ENOSYS'
+    refusal docker-eperm 1 'refused (EPERM) by a seccomp profile'
+    refusal podman-enosys 38 'refused (ENOSYS) by a seccomp profile'
 }
 
 title "engine"
