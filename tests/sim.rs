@@ -58,7 +58,6 @@ fn seeds_that_failed_once() {
         7_015_501_586_460_876,
         7_015_504_555_287_735,
         7_015_525_476_470_403,
-        7_015_563_194_844_757,
     ] {
         if let Err(what) = run(&Plan::from_seed(seed)) {
             panic!("weir sim --seed {seed}: {what}");

@@ -65,8 +65,10 @@ impl Membership {
         for slip in cx.shared.control_port.take_commands() {
             log::info!("order: {}", slip.order);
             let done = registrar.order(slip.order).map(|roster| {
+                // What the order says may have been a change of this turn already: the next roster has it first.
+                let is_to_come = roster.is_none() && self.has_changes;
                 self.new_roster = roster.or(self.new_roster.take());
-                registrar.epoch()
+                registrar.epoch() + u64::from(is_to_come)
             });
             // Whoever asked may have given up.
             let _ = slip.result.try_send(done);
@@ -150,7 +152,9 @@ fn log_roster<I: Io>(cx: &Context<I>) {
 mod tests {
     use super::*;
     use crate::mesh::Message;
+    use crate::operator::Operator;
     use crate::testing::{context, FakeIo};
+    use weir_engine::Order;
     use weir_sink::Sink;
 
     fn up(n: u64) -> Change {
@@ -179,6 +183,30 @@ mod tests {
             };
             assert_eq!(roster.entries.len(), 10);
         }
+    }
+
+    /// An analyzer says DRAIN, and in the same turn an operator says it, too.
+    #[test]
+    fn an_order_that_a_change_of_the_turn_has_made_void_is_answered_with_the_roster_that_has_it() {
+        let mut cx = context(1, 64);
+        let mut membership = Membership::new(0, 0);
+        membership.take(up(1));
+        membership.broadcast(&mut cx);
+        membership.take(Change::Drain {
+            epoch: LinkEpoch::new(0, 1),
+        });
+        let operator = Operator::new(Arc::clone(&cx.shared));
+        let name = Arc::from("a1");
+        let answer = operator.order_later(Order::Drain { name });
+        membership.take_orders(&cx);
+        membership.broadcast(&mut cx);
+        let said = answer.expect("taken").try_recv().expect("answered");
+        let posted = cx.mesh.posted(0);
+        let Some(Message::Roster(newest)) = posted.last() else {
+            panic!("{posted:?}");
+        };
+        assert!(newest.entries[0].draining);
+        assert_eq!(said, Ok(newest.epoch));
     }
 
     #[test]

@@ -145,17 +145,12 @@ impl Control {
     /// What has become of the orders.
     fn hear(&mut self) {
         let mut sent = std::mem::take(&mut self.sent);
-        let taken_back = TakenBack::of(&sent);
-        let mut place = 0;
         sent.retain(|one| {
-            place += 1;
             let Ok(done) = one.done.try_recv() else {
                 return true;
             };
             let said = self.said.entry(Arc::clone(&one.name)).or_default();
             match (one.word, done) {
-                // What was taken back since may be over at any moment, also before that is heard.
-                (Word::Drain | Word::Pin(_), Ok(_)) if taken_back.is_after(place, one) => {}
                 (Word::Drain, Ok(epoch)) => said.drained = Some(epoch),
                 (Word::Pin(weight), Ok(epoch)) => said.pinned = Some((weight, epoch)),
                 // Resumes and pins that follow each other are carried out in their order.
@@ -192,34 +187,5 @@ impl Control {
             }
         }
         Ok(())
-    }
-}
-
-/// Where the last order is that takes others back, by name, among those whose outcome is not known.
-struct TakenBack {
-    resumed: BTreeMap<Arc<str>, usize>,
-    pinned: BTreeMap<Arc<str>, usize>,
-}
-
-impl TakenBack {
-    fn of(sent: &[Sent]) -> TakenBack {
-        let places = |takes_back: fn(Word) -> bool| {
-            let those = sent.iter().zip(1..).filter(|(one, _)| takes_back(one.word));
-            those
-                .map(|(one, place)| (Arc::clone(&one.name), place))
-                .collect()
-        };
-        TakenBack {
-            resumed: places(|word| word == Word::Resume),
-            pinned: places(|word| matches!(word, Word::Pin(_) | Word::Unpin)),
-        }
-    }
-
-    fn is_after(&self, place: usize, order: &Sent) -> bool {
-        let places = match order.word {
-            Word::Drain => &self.resumed,
-            _ => &self.pinned,
-        };
-        places.get(&order.name).is_some_and(|last| *last > place)
     }
 }
