@@ -234,3 +234,93 @@ fn two_addresses_of_one_distributor_are_one() {
     assert_eq!(analyzer.wait().0, Some(0));
     distributor.stop().assert_clean();
 }
+
+/// Names, weights and priorities of a service, for emitters; a file that changes, for an analyzer.
+#[test]
+fn services_and_files_are_followed() {
+    let cluster = Cluster::new("cluster-services");
+    let (emitters, analyzers) = cluster.ports;
+    let replicas = [2, 3, 4].map(|last| cluster.replica(last));
+    for (name, last) in [("a.test", 2), ("b.test", 3), ("c.test", 4)] {
+        cluster.dns.says_local(name, &[last]);
+    }
+    let at = |priority, weight, name: &str| (priority, weight, emitters, name.to_owned());
+    let records = vec![at(1, 3, "a.test"), at(1, 1, "b.test"), at(2, 1, "c.test")];
+    cluster
+        .dns
+        .says("_weir-frames._tcp.test", Says::Srv(records));
+
+    let list = cluster.scratch.path("replicas");
+    let line = |last: u8| format!("127.0.0.{last}:{analyzers}\n");
+    std::fs::write(&list, format!("# two\n{}{}", line(2), line(3))).expect("written");
+    let analyzer = Client::start(
+        &[],
+        &format!("analyzer --addr file+{} --id a1 --weight 1", list.display()),
+    );
+    replicas[0].wait_lanes(1);
+    replicas[1].wait_lanes(1);
+    std::fs::write(&list, "nonsense\n").expect("written");
+    until("it says so", || {
+        !analyzer.lines("line 1: \"nonsense\"").is_empty()
+    });
+    std::fs::write(&list, [2, 3, 4].map(line).concat()).expect("written");
+    replicas[2].wait_lanes(1);
+
+    let emitter = Client::start(
+        &[],
+        &format!(
+            "emitter --addr dnssrv+_weir-frames._tcp.test --nameserver {} --id e1 --connections 8 --rate 800 \
+             --count 4000 --duration 0 --size 100",
+            cluster.dns.addr
+        ),
+    );
+    let (code, text) = emitter.wait();
+    assert_eq!(code, Some(0), "{text}");
+    let received = replicas.map(|it| it.stop().assert_clean().received);
+    assert_eq!(
+        received,
+        [3_000, 1_000, 0],
+        "weights 3 and 1, the third in reserve"
+    );
+}
+
+/// Whoever asks for no shard learns who is there; nothing is wrong with that, and nobody loses a place.
+#[test]
+fn a_distributor_says_who_it_is_to_who_wants_no_link() {
+    use std::io::{Read, Write};
+    use weir::protocol::native::{Hello, Welcome, SHARD_NONE};
+
+    let distributor = Distributor::start("--shards 3");
+    let ask = || {
+        let mut bytes = Vec::new();
+        let hello = Hello {
+            shard: Some(SHARD_NONE),
+            weight: 1.0,
+            window_bytes: 0,
+            window_messages: 0,
+            id: "a1",
+            token: b"",
+            instance: Some(1),
+        };
+        hello.encode(&mut bytes).expect("encodes");
+        let mut socket = std::net::TcpStream::connect(distributor.analyzers).expect("connects");
+        socket.write_all(&bytes).expect("sent");
+        let mut answer = Vec::new();
+        socket
+            .read_to_end(&mut answer)
+            .expect("closed by the other side");
+        let (welcome, _) = Welcome::decode(&answer).expect("good").expect("whole");
+        assert!(welcome.refused.is_some());
+        (welcome.instance, welcome.shard_count)
+    };
+    let (instance, shards) = ask();
+    assert_eq!((shards, ask()), (3, (instance, 3)), "the same each time");
+    assert!(
+        distributor.lines("WARN").is_empty(),
+        "{:?}",
+        distributor.lines("WARN")
+    );
+    let ended = distributor.stop();
+    ended.assert_clean();
+    assert_eq!(ended.count("handshake_invalid"), 0);
+}

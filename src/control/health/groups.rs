@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::checks::Table;
 use crate::core::Core;
+use crate::executor::bell::News;
 use crate::executor::time::sleep;
 use crate::executor::Context;
 use crate::lock::lock;
@@ -108,14 +109,14 @@ impl Groups {
     }
 }
 
-/// Looks at all of them again and again.
+/// Looks at all of them again and again, if there are any.
 pub async fn run(context: Context) {
     loop {
+        let has_some = || (!context.core.checks.groups.is_empty()).then_some(());
+        context.core.bell.until(News::Change, has_some).await;
+        let core = Arc::clone(&context.core);
+        context.hand.run(move || step(&core)).await;
         sleep(STEP).await;
-        if !context.core.checks.groups.is_empty() {
-            let core = Arc::clone(&context.core);
-            context.hand.run(move || step(&core)).await;
-        }
     }
 }
 

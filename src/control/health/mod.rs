@@ -97,7 +97,9 @@ pub fn add_at_start(core: &Arc<Core>, analyzer: &HttpAnalyzer) -> Result<(), Str
 fn add_if(core: &Arc<Core>, analyzer: &HttpAnalyzer, must_be_free: bool) -> Result<(), String> {
     if let Some(members) = analyzer.members() {
         let groups = &core.checks.groups;
-        return groups.add(analyzer.id(), analyzer.weight(), members);
+        groups.add(analyzer.id(), analyzer.weight(), members)?;
+        core.bell.ring(News::Change);
+        return Ok(());
     }
     add_one(core, analyzer, must_be_free)
 }
