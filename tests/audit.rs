@@ -312,9 +312,9 @@ fn judge_tampered(dir: &Dir, files: &[&str]) {
         ),
         (
             "d.json",
-            "\"version\": 2",
+            "\"version\": 3",
             "\"version\": 9",
-            ["d.json", "certificate.version: 9", "allowed: 1 to 2"],
+            ["d.json", "certificate.version: 9", "allowed: 1 to 3"],
         ),
         (
             "a1.json",

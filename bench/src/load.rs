@@ -4,12 +4,13 @@
 //! ```text
 //! args.rs      what was asked for            schedule.rs   when, and by whom
 //! sizes.rs     how long messages are         compose.rs    their bytes: frames, syslog, HTTP
-//! connection.rs  one socket and what it did not take
+//! connection.rs  one socket and what it did not take     acked.rs   its batches that are not ACKed
 //! ```
 //!
 //! The open loop stamps the *intended* time, so a distributor that stalls is charged for every
 //! message that should have gone out meanwhile (no coordinated omission).
 
+mod acked;
 mod args;
 mod compose;
 mod connection;
@@ -33,6 +34,7 @@ pub use sizes::Sizes;
 
 use crate::check::nanosecond_histogram;
 use crate::net::{allow_connections, connect_within, event_buffer, mono_ns, Poller};
+use acked::Window;
 use compose::Composer;
 use connection::Connection;
 use schedule::Schedule;
@@ -82,12 +84,18 @@ impl Load {
         let mut connections = Vec::with_capacity(args.connections as usize);
         let poller = Poller::new()?;
         for token in 0..u64::from(args.connections) {
-            let stream = connect_within(emitters, CONNECT_PATIENCE)?;
+            let mut stream = connect_within(emitters, CONNECT_PATIENCE)?;
+            let window = match args.format() {
+                Format::Acked => Some(Window::greet(&mut stream, token)?),
+                _ => None,
+            };
             stream.set_nonblocking(true)?;
-            if args.format() == Format::Http {
+            if args.format().answers() {
                 poller.add(&stream, token, EpollFlags::EPOLLIN)?;
             }
-            connections.push(Connection::new(stream));
+            let mut connection = Connection::new(stream);
+            connection.window = window;
+            connections.push(connection);
         }
         Ok(Self {
             peer: emitters,
@@ -95,7 +103,7 @@ impl Load {
             events: event_buffer(),
             connections,
             composer: Composer::new(
-                args.format(),
+                args.format().of_messages(),
                 &args.size,
                 args.seed,
                 args.packet as usize,
@@ -202,8 +210,7 @@ impl Load {
     pub fn is_finished(&self) -> bool {
         self.sent >= self.total
             && self.backlogged == 0
-            && (self.args.format() != Format::Http
-                || self.connections.iter().all(Connection::is_idle))
+            && (!self.args.format().answers() || self.connections.iter().all(Connection::is_idle))
     }
 
     /// How long the open loop can sleep.
@@ -238,7 +245,8 @@ impl Load {
             match self.due_ns() {
                 Some(due_ns) if due_ns <= now_ns && self.sent < self.total => {
                     let index = self.schedule.as_ref().map_or(0, Schedule::emitter);
-                    if self.connections[index].backlog_len() >= BACKLOG_BYTES_MAX {
+                    let connection = &self.connections[index];
+                    if connection.backlog_len() >= BACKLOG_BYTES_MAX || !connection.has_room() {
                         self.held_ns = now_ns;
                         return Ok(());
                     }
@@ -265,7 +273,7 @@ impl Load {
         let bytes = self.composer.compose(count as usize, first, intended_ns);
         let connection = &mut self.connections[index];
         let was_backlogged = connection.backlog_len() > 0;
-        connection.send(bytes)?;
+        connection.send(bytes, count)?;
         self.sent += count;
         if self.args.format() == Format::Http {
             for from in (0..count).step_by(self.args.packet as usize) {
@@ -286,6 +294,9 @@ impl Load {
         let count = self.poller.wait_up_to(&mut self.events, Duration::ZERO)?;
         for i in 0..count {
             let (index, flags) = (self.events[i].data() as usize, self.events[i].events());
+            if self.args.format() == Format::Acked && flags.contains(EpollFlags::EPOLLIN) {
+                self.on_acks(index)?;
+            }
             if self.args.format() == Format::Http
                 && !flags.difference(EpollFlags::EPOLLOUT).is_empty()
             {
@@ -294,11 +305,23 @@ impl Load {
                 self.answers.refused += answers.refused;
             }
             if flags.contains(EpollFlags::EPOLLOUT)
-                || self.args.format() != Format::Http
+                || !self.args.format().answers()
                     && flags.intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP)
             {
                 self.on_writable(index)?;
             }
+        }
+        Ok(())
+    }
+
+    /// A window that was full may have room again: a firehose goes on.
+    fn on_acks(&mut self, index: usize) -> io::Result<()> {
+        let connection = &mut self.connections[index];
+        let was_full = !connection.has_room();
+        connection.read_acks()?;
+        let goes_on = self.args.rate.is_none() && self.start_ns > 0 && self.sent < self.total;
+        if was_full && goes_on && self.connections[index].has_room() {
+            self.watch(index, true, true)?;
         }
         Ok(())
     }
@@ -321,6 +344,7 @@ impl Load {
         }
         match self.args.unit().min(self.total - self.sent) {
             0 => self.watch(index, false, true),
+            _ if !self.connections[index].has_room() => self.watch(index, false, true),
             _ if self.args.rate.is_some() => self.watch(index, false, true),
             count => self.send_unit(index, count, 0),
         }
@@ -330,11 +354,7 @@ impl Load {
     fn watch(&mut self, index: usize, is_for_writing: bool, is_in_set: bool) -> io::Result<()> {
         let (stream, token) = (&self.connections[index].stream, index as u64);
         let both = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT;
-        match (
-            self.args.format() == Format::Http,
-            is_for_writing,
-            is_in_set,
-        ) {
+        match (self.args.format().answers(), is_for_writing, is_in_set) {
             (true, true, _) => self.poller.modify(stream, token, both),
             (true, false, _) => self.poller.modify(stream, token, EpollFlags::EPOLLIN),
             (false, true, false) => self.poller.add(stream, token, EpollFlags::EPOLLOUT),
@@ -357,6 +377,9 @@ impl Load {
                 continue;
             }
             // Closing takes the old socket out of the set.
+            if self.args.format() == Format::Acked {
+                return Err(io::Error::other("--churn: acked connections stay"));
+            }
             self.connections[index].reopen(self.peer)?;
             self.churned += 1;
             let (stream, token) = (&self.connections[index].stream, index as u64);

@@ -5,6 +5,7 @@ use std::io;
 
 use crate::child::{System, SystemArgs};
 use crate::fingerprint::ABSENT;
+use crate::load::Format;
 use crate::net::pin;
 use crate::report::{median_min_max, sign, Cores, OutputArgs, Series};
 use crate::rounds::order;
@@ -45,6 +46,12 @@ pub struct PairArgs {
     /// What the analyzers of B speak
     #[arg(long, value_enum, default_value = "compact")]
     pub b_dialect: Dialect,
+    /// Emitters of A want ACKs
+    #[arg(long)]
+    pub a_acked: bool,
+    /// Emitters of B want ACKs
+    #[arg(long)]
+    pub b_acked: bool,
     #[command(flatten)]
     pub shape: ShapeArgs,
     #[command(flatten)]
@@ -76,6 +83,11 @@ pub fn run(args: &PairArgs) -> io::Result<bool> {
                 .map(|dialect| args.shape.scenario(*load, size, &weights, dialect));
             a.fit(&mut scenarios[0].load);
             b.fit(&mut scenarios[1].load);
+            for (scenario, is_acked) in scenarios.iter_mut().zip([args.a_acked, args.b_acked]) {
+                if is_acked {
+                    scenario.load.format = Format::Acked;
+                }
+            }
             let [of_a, of_b] = scenarios;
             let sides = [(&a, of_a), (&b, of_b)];
             let pairs = run_pairs(args, &sides)?;

@@ -54,7 +54,7 @@ fn one_by_one(mut stream: Stream, bytes: &[u8], limits: Limits) -> Outcome {
                 stream = protocol.start();
                 wanted = 1;
             }
-            Ok(Step::Nothing { used } | Step::Element { used, .. }) => {
+            Ok(Step::Nothing { used } | Step::Element { used, .. } | Step::Unit { used, .. }) => {
                 assert_eq!(used, to - from, "a step is over as soon as it is whole");
                 assert!(wanted <= used, "asked for {wanted} of {used} bytes");
                 push(&mut messages, step.ok(), limits);
@@ -122,7 +122,9 @@ impl Reader {
                     rest = &rest[more..];
                     continue;
                 }
-                Ok(Step::Nothing { used } | Step::Element { used, .. }) => used,
+                Ok(
+                    Step::Nothing { used } | Step::Element { used, .. } | Step::Unit { used, .. },
+                ) => used,
             };
             push(&mut self.outcome.0, step.ok(), limits);
             with_source!(&mut self.stream, source => source.taken());

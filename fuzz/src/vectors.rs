@@ -40,6 +40,8 @@ fn of_vector(vector: &Vector, number: usize) -> Option<Seed> {
         "hello" => ("native", vec![0, 0, 1]),
         "welcome" => ("native", vec![1, 0, 1]),
         "batch" | "link" => ("native", vec![2, 0, 1, 0]),
+        "emitter" if kind == "emitter-hello" => ("sources", vec![0, 1, 0, 1]),
+        "emitter" => return None,
         dialect => {
             let dialect = ["typed", "compact", "native"]
                 .iter()
@@ -55,6 +57,24 @@ fn of_vector(vector: &Vector, number: usize) -> Option<Seed> {
         format!("vector-{number:02}-{kind}"),
         [&settings[..], bytes].concat(),
     ))
+}
+
+/// A HELLO and three batches of an emitter, the last of them resent.
+fn acked_link() -> Vec<u8> {
+    let mut link = Vec::new();
+    for vector in vectors::all() {
+        if vector.kind == "emitter-hello" && vector.error().is_none() {
+            link.extend_from_slice(&vector.bytes);
+        }
+    }
+    let frames = [0, 0, 0, 6, 3, 9, 0, 0, 0, 5, 3];
+    for (number, flags) in [(1, 0), (3, 2), (5, 1)] {
+        let (count, body) = (2, frames.len() as u8);
+        link.extend([0x10, flags, 0, 0, 0, 0, 0, count, 0, 0, 0, body]);
+        link.extend([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, number]);
+        link.extend(frames);
+    }
+    link
 }
 
 /// Values of flags and command lines, the reference documents' own among them.
@@ -174,6 +194,16 @@ fn of_operations() -> Vec<Seed> {
             "sources",
             "frames".into(),
             [&[1, 0, 3, 1][..], &frames].concat(),
+        ),
+        (
+            "sources",
+            "acked".into(),
+            [&[2, 1, 3, 1][..], &acked_link()].concat(),
+        ),
+        (
+            "sources",
+            "undecided-acked".into(),
+            [&[0, 1, 0, 9][..], &acked_link()].concat(),
         ),
         (
             "frames",

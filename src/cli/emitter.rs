@@ -58,6 +58,13 @@ pub struct Args {
     /// End each payload with a checksum, which `weir analyzer` verifies.
     #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     checksum: bool,
+    /// Wait for ACKs of analyzers: keep what has none, and send it again when a connection breaks.
+    #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set, value_name = "BOOL", conflicts_with = "http")]
+    acked: bool,
+    /// With --acked: most bytes of messages without an ACK, over all connections; then it waits. At least 64 KiB for
+    /// each connection.
+    #[arg(long, default_value = "64MiB", value_name = "BYTES", value_parser = values::bytes)]
+    acked_memory: u64,
     /// Write at the end which messages were sent, as JSON, for `weir audit`. Each run needs an id of
     /// its own there.
     #[arg(long, value_name = "FILE")]
@@ -96,6 +103,7 @@ impl Args {
             batch: self.batch,
             severities: self.severity.clone(),
             checksum: self.checksum,
+            acked: self.acked.then_some(self.acked_memory),
             report: self.report.clone(),
         }
     }

@@ -11,6 +11,7 @@
 //! to connection g mod n, blocked or not: its messages carry the time at which they were due, so a
 //! delay anywhere shows in what analyzers measure.
 
+mod acked;
 mod addresses;
 mod connection;
 mod http;
@@ -20,6 +21,7 @@ mod worker;
 use super::peers::Peers;
 use super::shapes::{Deck, Severities, SeverityCounts, Sizes};
 use addresses::Addresses;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -28,7 +30,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
-use weir_ledger::run_report::{self, Emitter, Heading, Kind, Run, Sent, Stamp, Stream};
+use weir_ledger::run_report::{self, AckedBy, Emitter, Heading, Kind, Run, Sent, Stamp, Stream};
 use worker::Worker;
 
 /// Open files besides the connections: standard streams, epoll, the log.
@@ -65,6 +67,9 @@ pub struct Options {
     pub severities: Severities,
     /// Payloads end with a checksum: see [`super::payload`].
     pub checksum: bool,
+    /// Wait for ACKs, keep at most so many bytes of messages that have none, and send them again where a connection
+    /// breaks.
+    pub acked: Option<u64>,
     /// Where to write the run report at the end.
     pub report: Option<PathBuf>,
 }
@@ -87,6 +92,7 @@ impl Options {
             batch: 1,
             severities: Severities::all(3),
             checksum: false,
+            acked: None,
             report: None,
         }
     }
@@ -143,6 +149,12 @@ pub struct Report {
     /// Messages partly written when their connection broke, and sent again whole. Their receiver
     /// discards the part, so they are no duplicates.
     pub resent: u64,
+    /// Of an acked emitter: messages that analyzers have ACKed.
+    pub acked: u64,
+    /// Of an acked emitter: messages that it gave to a kernel and that were not ACKed at its end.
+    pub unacked: u64,
+    /// Which distributor ACKed how many, by its instance.
+    pub acked_by: BTreeMap<u64, u64>,
     /// Messages that may have been in a socket buffer when their connection broke, and so be lost. An
     /// estimate: the peer's buffer is taken to be as large as this side's. What a distributor that
     /// died had already read is not in it.
@@ -160,7 +172,12 @@ pub struct Report {
 impl Report {
     /// Connected at least once, to a distributor, every open connection was read to its end, and nothing was refused.
     pub fn is_success(&self) -> bool {
-        self.connected > 0 && self.unconfirmed == 0 && self.answered == 0 && self.refused == 0
+        let is_heard = self.unconfirmed == 0 && self.unacked == 0;
+        self.connected > 0 && is_heard && self.answered == 0 && self.refused == 0
+    }
+
+    fn is_acked(&self) -> bool {
+        self.acked + self.unacked > 0
     }
 
     /// Messages per second.
@@ -171,7 +188,7 @@ impl Report {
     /// One line for programs to read.
     pub fn to_json(&self) -> String {
         format!(
-            r#"{{"id":{},"messages":{},"bytes":{},"seconds":{:.3},"connected":{},"broken":{},"answered":{},"farewells":{},"reconnects":{},"resent":{},"lost_max":{},"refused":{},"unsent":{},"unconfirmed":{},"blocked_seconds":{:.3},"severities":{}}}"#,
+            r#"{{"id":{},"messages":{},"bytes":{},"seconds":{:.3},"connected":{},"broken":{},"answered":{},"farewells":{},"reconnects":{},"resent":{},"acked":{},"unacked":{},"lost_max":{},"refused":{},"unsent":{},"unconfirmed":{},"blocked_seconds":{:.3},"severities":{}}}"#,
             super::json_string(&self.id),
             self.messages,
             self.bytes,
@@ -182,6 +199,8 @@ impl Report {
             self.farewells,
             self.reconnects,
             self.resent,
+            self.acked,
+            self.unacked,
             self.lost_max,
             self.refused,
             self.unsent,
@@ -202,6 +221,11 @@ impl Report {
         self.farewells += other.farewells;
         self.reconnects += other.reconnects;
         self.resent += other.resent;
+        self.acked += other.acked;
+        self.unacked += other.unacked;
+        for (instance, messages) in &other.acked_by {
+            *self.acked_by.entry(*instance).or_default() += messages;
+        }
         self.lost_max += other.lost_max;
         self.refused += other.refused;
         self.unsent += other.unsent;
@@ -238,7 +262,11 @@ impl fmt::Display for Report {
         if self.farewells > 0 {
             write!(f, "; {} connections left as asked", self.farewells)?;
         }
-        if self.broken > 0 {
+        if self.is_acked() {
+            write!(f, "; {} ACKed, {} not", self.acked, self.unacked)?;
+            write!(f, "; {} connections broke, ", self.broken)?;
+            write!(f, "{} messages sent again", self.resent)?;
+        } else if self.broken > 0 {
             write!(
                 f,
                 "; {} connections broke: up to about {} messages",
@@ -328,6 +356,15 @@ fn stream_frames(options: &Options, stop: &Arc<AtomicBool>) -> io::Result<(Repor
     Ok((report, streams))
 }
 
+fn acked_by(report: &Report) -> Vec<AckedBy> {
+    let by = report.acked_by.iter();
+    by.map(|(instance, messages)| AckedBy {
+        instance: format!("{instance:016x}"),
+        messages: *messages,
+    })
+    .collect()
+}
+
 fn certify(options: &Options, report: &Report, streams: Vec<Stream>, started: Stamp) -> Emitter {
     Emitter {
         heading: Heading::new(Kind::Emitter),
@@ -343,7 +380,9 @@ fn certify(options: &Options, report: &Report, streams: Vec<Stream>, started: St
             reconnects: report.reconnects,
             unsent: report.unsent,
             unconfirmed: report.unconfirmed,
+            acked: options.acked.map(|_| report.acked),
         },
+        acked_by: acked_by(report),
         streams,
     }
 }

@@ -45,11 +45,17 @@ pub enum Reason {
     RefusedByAnalyzer,
     /// A packet that an analyzer refused for good could not be written to the file of such packets.
     NotSetAside,
+    /// More was un-ACKed on an emitter's link than its WELCOME allowed.
+    WindowExceeded,
+    /// An emitter that wants ACKs came, and what there is for such was granted to others.
+    AckUnitsFull,
+    /// An emitter did not read its ACKs.
+    AnswersNotRead,
 }
 
 impl Reason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Reason; 30] = [
+    pub const ALL: [Reason; 33] = [
         Reason::FrameTooShort,
         Reason::FrameTooLong,
         Reason::FrameCutOff,
@@ -80,6 +86,9 @@ impl Reason {
         Reason::TokenRefused,
         Reason::RefusedByAnalyzer,
         Reason::NotSetAside,
+        Reason::WindowExceeded,
+        Reason::AckUnitsFull,
+        Reason::AnswersNotRead,
     ];
 
     /// Metric label.
@@ -115,6 +124,9 @@ impl Reason {
             Reason::TokenRefused => "token_refused",
             Reason::RefusedByAnalyzer => "refused_by_analyzer",
             Reason::NotSetAside => "not_set_aside",
+            Reason::WindowExceeded => "window_exceeded",
+            Reason::AckUnitsFull => "ack_units_full",
+            Reason::AnswersNotRead => "answers_not_read",
         }
     }
 }
@@ -135,6 +147,10 @@ pub struct Counters {
     /// Of those: sent before, so the dead analyzer may have seen them. And what was posted again to an analyzer over HTTP
     /// that had not answered.
     pub duplicates_possible: u64,
+    /// Messages that their emitter had sent before, to this distributor or another.
+    pub resent: u64,
+    /// Sends that answered emitters.
+    pub answers: u64,
     /// Re-routed messages whose identity was forgotten: a duplicate of theirs cannot be recognised.
     pub identities_lost: u64,
     /// Messages that came by HTTP, go as frames, and would reach an HTTP analyzer as text.
@@ -167,18 +183,28 @@ pub struct Counters {
     pub links_up: u64,
     /// Analyzer links that went down.
     pub links_down: u64,
-    reasons: [u64; Reason::ALL.len()],
+    reasons: Reasons,
+}
+
+/// How often each was counted.
+#[derive(Clone, Debug)]
+struct Reasons([u64; Reason::ALL.len()]);
+
+impl Default for Reasons {
+    fn default() -> Reasons {
+        Reasons([0; Reason::ALL.len()])
+    }
 }
 
 impl Counters {
     /// Counts one more of `reason`.
     pub fn count(&mut self, reason: Reason) {
-        self.reasons[reason as usize] += 1;
+        self.reasons.0[reason as usize] += 1;
     }
 
     /// How often `reason` was counted.
     pub fn of(&self, reason: Reason) -> u64 {
-        self.reasons[reason as usize]
+        self.reasons.0[reason as usize]
     }
 
     /// Adds another shard's counters.
@@ -190,6 +216,8 @@ impl Counters {
             dropped,
             rerouted,
             duplicates_possible,
+            resent,
+            answers,
             identities_lost,
             pieces_lost,
             receives,
@@ -206,7 +234,7 @@ impl Counters {
             farewells_at_age,
             links_up,
             links_down,
-            reasons,
+            reasons: Reasons(reasons),
         } = other;
         self.received += received;
         self.received_bytes += received_bytes;
@@ -214,6 +242,8 @@ impl Counters {
         self.dropped += dropped;
         self.rerouted += rerouted;
         self.duplicates_possible += duplicates_possible;
+        self.resent += resent;
+        self.answers += answers;
         self.identities_lost += identities_lost;
         self.pieces_lost += pieces_lost;
         self.receives += receives;
@@ -230,7 +260,7 @@ impl Counters {
         self.farewells_at_age += farewells_at_age;
         self.links_up += links_up;
         self.links_down += links_down;
-        for (mine, theirs) in self.reasons.iter_mut().zip(reasons) {
+        for (mine, theirs) in self.reasons.0.iter_mut().zip(reasons) {
             *mine += theirs;
         }
     }
@@ -361,6 +391,8 @@ mod tests {
                 dropped: 19 * factor,
                 rerouted: 4 * factor,
                 duplicates_possible: 5 * factor,
+                resent: 21 * factor,
+                answers: 22 * factor,
                 identities_lost: 18 * factor,
                 pieces_lost: 20 * factor,
                 receives: 6 * factor,
@@ -377,7 +409,7 @@ mod tests {
                 farewells_at_age: 22 * factor,
                 links_up: 16 * factor,
                 links_down: 17 * factor,
-                reasons,
+                reasons: Reasons(reasons),
             }
         };
         let mut sum = counters(10);

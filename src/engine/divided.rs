@@ -168,9 +168,9 @@ impl<M: Memory> Engine<M> {
             // Counted before a lane may leave the choice: they were due by the weights so far.
             self.counters.received += count;
             if let Some(ticket) = ticket {
-                let lane = &self.lanes[leaf as usize].lane;
-                let (epoch, last) = (lane.setup().epoch, lane.appended());
-                self.receipts.open(ticket, epoch, last, count);
+                let slot = &mut self.lanes[leaf as usize];
+                let last = slot.lane.appended();
+                self.receipts.open(ticket, &mut slot.tickets, last, count);
             }
             self.mark_dirty(LaneId(leaf));
         }

@@ -14,15 +14,18 @@ use super::counters::Reason;
 use super::lane::Layout;
 use super::shard::Engine;
 use super::tree::UnitSize;
-use super::{LaneId, Memory};
+use super::{LaneId, LinkEpoch, Memory, Origin};
 use weir_protocol::foreign::LOOK_BYTES;
 use weir_protocol::frame::FrameError;
+use weir_protocol::native::NativeError;
 use weir_protocol::record::{wrap_parts, WRAPPED_HEADER_BYTES};
 use weir_protocol::Form;
-use weir_source::{with_source, Element, Limits, Protocol, Source, SourceError, Step, Stream};
+use weir_source::{
+    with_source, Answers, Element, Limits, Protocol, Source, SourceError, Step, Stream,
+};
 
 /// What became of received bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Ingest {
     /// All taken.
     Taken,
@@ -46,6 +49,9 @@ pub enum Ingest {
     /// were taken.
     PartialMemoryFull,
 }
+
+/// The shard of an origin that a sender gave: there is none with this number.
+const ORIGIN_OF_SENDER: u16 = u16::MAX;
 
 /// Why ingest ends early.
 enum Refusal {
@@ -82,6 +88,7 @@ impl<M: Memory> Engine<M> {
         }
         self.assemblers[emitter] = Assembler::default();
         self.streams[emitter] = Stream::default();
+        self.receipts.units.close(emitter);
     }
 
     /// Whether an emitter has sent anything.
@@ -100,7 +107,7 @@ impl<M: Memory> Engine<M> {
         } else {
             self.ingest_floor
         };
-        let ok = self.pool.free() >= level && self.has_open_lane();
+        let ok = self.pool.free() >= level && self.has_open_lane() && !self.tickets_are_full();
         self.stalled = !ok;
         ok
     }
@@ -118,7 +125,12 @@ impl<M: Memory> Engine<M> {
                 self.ingest_stream(emitter, source, &mut rest)
             });
             match outcome {
-                Ok(Some(protocol)) => stream = protocol.start(),
+                Ok(Some(protocol)) => {
+                    stream = protocol.start();
+                    if let Err(error) = self.speaks(emitter, protocol) {
+                        break Err(Refusal::Source(error));
+                    }
+                }
                 Ok(None) => break Ok(()),
                 Err(refusal) => break Err(refusal),
             }
@@ -191,7 +203,11 @@ impl<M: Memory> Engine<M> {
         while !rest.is_empty() {
             let used = match source.next(rest, limits).map_err(Refusal::Source)? {
                 Step::Element { used, element } => {
-                    self.route(element)?;
+                    self.route_of::<S>(emitter, element)?;
+                    used
+                }
+                Step::Unit { used, unit } => {
+                    self.unit_begins(emitter, unit).map_err(Refusal::Source)?;
                     used
                 }
                 Step::Nothing { used } => used,
@@ -234,8 +250,13 @@ impl<M: Memory> Engine<M> {
                 }
                 Ok(Step::Speaks(protocol)) => Ok((0, Finished::Speaks(protocol))),
                 Ok(Step::Nothing { used }) => Ok((used, Finished::Step)),
+                Ok(Step::Unit { used, unit }) => match self.unit_begins(emitter, unit) {
+                    Ok(()) => Ok((used, Finished::Step)),
+                    Err(error) => Err(Refusal::Source(error)),
+                },
                 Ok(Step::Element { used, element }) => {
-                    self.route_carried(element).map(|()| (used, Finished::Step))
+                    let routed = self.route_carried::<S>(emitter, element);
+                    routed.map(|()| (used, Finished::Step))
                 }
             };
             let before = assembler.carried().len();
@@ -268,9 +289,23 @@ impl<M: Memory> Engine<M> {
         Ok(())
     }
 
+    /// Gives one element of a connection to one lane; where its source answers, the lane knows whose it is.
+    #[inline(always)]
+    fn route_of<S: Source>(&mut self, emitter: usize, element: Element) -> Result<(), Refusal> {
+        if S::ANSWERS == Answers::Never {
+            return self.route(element).map(drop);
+        }
+        if self.tickets_are_full() {
+            return Err(Refusal::Stall);
+        }
+        let lane = self.route(element)?;
+        self.note_element(emitter, lane);
+        Ok(())
+    }
+
     /// Gives one element to one lane. In the loop of each source, which knows what its elements are.
     #[inline(always)]
-    fn route(&mut self, element: Element) -> Result<(), Refusal> {
+    fn route(&mut self, element: Element) -> Result<LaneId, Refusal> {
         if self.pool.free() < self.ingest_floor || self.full_lanes >= self.full_lanes_max {
             return Err(Refusal::Stall);
         }
@@ -280,7 +315,8 @@ impl<M: Memory> Engine<M> {
         let (header, bytes) = element.parts();
         let header = header.bytes();
         let slot = &mut self.lanes[leaf as usize];
-        let needs_room = !slot.lane.append_here(&mut self.memory, header, bytes);
+        let is_resent = matches!(element, Element::Resent { .. });
+        let needs_room = is_resent || !slot.lane.append_here(&mut self.memory, header, bytes);
         if needs_room {
             self.append_long(LaneId(leaf), &element);
         }
@@ -292,33 +328,71 @@ impl<M: Memory> Engine<M> {
             self.mark_dirty(LaneId(leaf));
             self.check_full(LaneId(leaf));
         }
-        Ok(())
+        Ok(LaneId(leaf))
     }
 
     /// The same, once a chunk.
     #[inline(never)]
-    fn route_carried(&mut self, element: Element) -> Result<(), Refusal> {
-        self.route(element)
+    fn route_carried<S: Source>(
+        &mut self,
+        emitter: usize,
+        element: Element,
+    ) -> Result<(), Refusal> {
+        self.route_of::<S>(emitter, element)
     }
 
     /// The way of an element that opens a batch or a buffer, or becomes a record.
     fn append_long(&mut self, lane: LaneId, element: &Element) {
         let (header, bytes) = element.parts();
+        let origin = self.origin_of_resent(element);
         let is_record = self.lanes[lane.0 as usize].lane.setup().layout == Layout::Records;
         if header.bytes().is_empty() && !is_record {
             self.sample(lane, bytes);
-            let lane = &mut self.lanes[lane.0 as usize].lane;
-            lane.append(&mut self.memory, &mut self.pool, bytes, None);
+            let to = &mut self.lanes[lane.0 as usize].lane;
+            to.append(&mut self.memory, &mut self.pool, bytes, origin);
+            self.keep_origin_of_newest(lane, origin);
             return;
         }
         let mut scratch = std::mem::take(&mut self.scratch);
         wrap_parts(element.form(), header.bytes(), bytes, &mut scratch);
         let frame = scratch.get(WRAPPED_HEADER_BYTES..).unwrap_or_default();
         self.sample(lane, frame);
-        let lane = &mut self.lanes[lane.0 as usize].lane;
+        let to = &mut self.lanes[lane.0 as usize].lane;
         let appended = if is_record { &scratch[..] } else { frame };
-        lane.append(&mut self.memory, &mut self.pool, appended, None);
+        to.append(&mut self.memory, &mut self.pool, appended, None);
         self.keep_scratch(scratch);
+        self.keep_origin_of_newest(lane, origin);
+    }
+
+    /// Where bytes of a lane do not say it: what the sender calls its newest message.
+    fn keep_origin_of_newest(&mut self, lane: LaneId, origin: Option<Origin>) {
+        let lane = &mut self.lanes[lane.0 as usize].lane;
+        let Some(origin) = origin.filter(|_| lane.setup().layout != Layout::Batches) else {
+            return;
+        };
+        if self.origins_kept < self.origins_max {
+            lane.keep_origin(1, origin);
+            self.origins_kept += 1;
+        } else {
+            self.counters.identities_lost += 1;
+        }
+    }
+
+    /// What a sender calls a message that it has sent again. An analyzer may have it already.
+    fn origin_of_resent(&mut self, element: &Element) -> Option<Origin> {
+        let Element::Resent {
+            session, sequence, ..
+        } = *element
+        else {
+            return None;
+        };
+        self.counters.resent += 1;
+        self.counters.duplicates_possible += 1;
+        Some(Origin {
+            shard: ORIGIN_OF_SENDER,
+            epoch: LinkEpoch(session),
+            sequence,
+        })
     }
 
     /// A raw element has no form to be noted: of a source of frames nothing is left of this.
@@ -345,8 +419,13 @@ fn reason_of(error: SourceError) -> Reason {
         SourceError::Frame(FrameError::TooLong { .. }) | SourceError::TooLong { .. } => {
             Reason::FrameTooLong
         }
-        SourceError::Malformed { .. } => Reason::StreamMalformed,
-        SourceError::Unspoken { .. } => Reason::ForeignProtocol,
+        SourceError::Link {
+            error: NativeError::Frame(error),
+        } => reason_of(SourceError::Frame(error)),
+        SourceError::Malformed { .. } | SourceError::Link { .. } => Reason::StreamMalformed,
+        SourceError::Window { .. } => Reason::WindowExceeded,
+        SourceError::UnitsFull { .. } => Reason::AckUnitsFull,
+        SourceError::Unspoken { .. } | SourceError::OtherStart { .. } => Reason::ForeignProtocol,
     }
 }
 

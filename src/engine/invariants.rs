@@ -34,6 +34,11 @@ impl<M: Memory> Engine<M> {
             let (kept, most) = (self.forms_kept, self.forms_max);
             return Err(format!("{forms} forms, {kept} counted, {most} allowed"));
         }
+        let tickets: usize = self.lanes.iter().map(|slot| slot.tickets.len()).sum();
+        if tickets != self.receipts.ranges_kept {
+            let kept = self.receipts.ranges_kept;
+            return Err(format!("{tickets} ranges of tickets, {kept} counted"));
+        }
         let balance = self.balance();
         if !balance.holds() {
             return Err(balance.to_string());
@@ -155,7 +160,7 @@ mod tests {
     #[test]
     fn books_that_are_wrong_are_found_out() {
         assert_eq!(engine().check(), Ok(()));
-        let tampered: [(&str, Tampering); 15] = [
+        let tampered: [(&str, Tampering); 16] = [
             ("bytes of partial frames, 3 counted", |e| {
                 e.partial_bytes += 1
             }),
@@ -179,6 +184,9 @@ mod tests {
             ("1 forms, 1 counted, 0 allowed", |e| {
                 assert!(e.lanes[1].forms.keep(1, 1, Form::Json, true));
                 (e.forms_kept, e.forms_max) = (1, 0);
+            }),
+            ("0 ranges of tickets, 1 counted", |e| {
+                e.receipts.ranges_kept += 1
             }),
             ("BROKEN", |e| e.counters.received += 1),
             ("0 owners", |e| assert!(e.pool.take().is_some())),

@@ -7,6 +7,7 @@ use super::counters::Reason;
 use super::ended::Ended;
 use super::forms::Forms;
 use super::lane::{Lane, LaneSetup};
+use super::receipts::Ranges;
 use super::roster::{Entry, Reach, Roster};
 use super::shard::{lane_id, Engine, LaneSlot, LaneState, Window};
 use super::tree::LEAF_COUNT_MAX;
@@ -224,6 +225,7 @@ impl<M: Memory> Engine<M> {
             moved_open: 0,
             tried: VecDeque::new(),
             forms: Forms::default(),
+            tickets: Ranges::default(),
             paused: false,
             through: VecDeque::new(),
             acked_at_end: None,

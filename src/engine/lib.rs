@@ -6,6 +6,7 @@
 //! assembler.rs  frame     cursors over received bytes, partial frames carried over
 //! partial.rs              their memory: who goes when it is short
 //! tree/         route     error-diffusion tree: exact shares
+//! ack_units.rs  answers   what senders get one answer for; receipts.rs: when
 //! units.rs                packets: several messages that move together
 //! lane.rs       batch     one copy into the analyzer's tail buffer, kept until its ACK
 //! link.rs       send/ack  numbering on one connection, who is owed an ACK, stall rule
@@ -22,6 +23,7 @@
 #![forbid(unsafe_code)]
 
 mod accounts;
+mod ack_units;
 mod assembler;
 mod buffers;
 mod counters;
@@ -73,7 +75,7 @@ pub use shard::{
 pub use units::{Unit, UnitRefused};
 pub use weir_protocol::memory::{BufferId, Memory, Span, VecMemory};
 pub use weir_sink::Sink;
-pub use weir_source::{Protocol, SourceError, EMITTERS_PORT};
+pub use weir_source::{Facts, Protocol, SourceError, EMITTERS_PORT};
 
 /// One shard's queue towards one analyzer: a leaf of the tree and the batches that it retains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

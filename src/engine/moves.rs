@@ -104,12 +104,12 @@ impl<M: Memory> Engine<M> {
         let Some(chosen) = self.route_without(&tried, what.messages) else {
             return Onward::NoRoom;
         };
-        let epoch = self.lanes[lane.0 as usize].lane.setup().epoch;
         let before = self.lanes[chosen.0 as usize].lane.appended();
         let waiting = self.rerouting.step_aside();
         for unit in units {
             let last = unit.first + unit.messages - 1;
-            let ticket = self.receipts.take_within(epoch, unit.first, last);
+            let tickets = &mut self.lanes[lane.0 as usize].tickets;
+            let ticket = self.receipts.take_within(tickets, unit.first, last);
             self.rerouting.stage(unit, ticket);
             self.place(chosen);
         }

@@ -1,17 +1,18 @@
 //! Receipts: who wants to know when which messages have been ACKed. A packet that came over HTTP with
-//! `wait=acked` has a ticket; its messages may move from lane to lane, one by one, before they are.
+//! `wait=acked` has a ticket, and so has each ack unit of a stream (`ack_units.rs`); its messages may move from
+//! lane to lane, one by one, before they are.
 //!
 //! ```text
 //! ticket 7 -> 3 messages open
-//! link 2: [ 41..=42 of ticket 7 ] [ 50..=57 of ticket 8 ]     in the order of the lane
-//! link 5: [ 12..=12 of ticket 7 ]                             re-routed
+//! lane 2: [ 41..=42 of ticket 7 ] [ 50..=57 of ticket 8 ]     in the order of the lane
+//! lane 5: [ 12..=12 of ticket 7 ]                             re-routed
 //! ```
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::LinkEpoch;
+use super::ack_units::{is_unit, AckUnits};
 
-/// Names a request that waits for its ACK; chosen by the caller.
+/// Names a request that waits for its ACK; chosen by the caller, below 2^63.
 pub type Ticket = u64;
 
 /// What became of all messages of a ticket.
@@ -38,78 +39,58 @@ struct Range {
     ticket: Ticket,
 }
 
-/// Bounded by the requests that wait: each connection has at most one.
+/// Which messages of one lane have a ticket, oldest first. Bounded by the engine, all lanes together.
 #[derive(Default)]
-pub(super) struct Receipts {
-    /// Messages of each ticket that no analyzer has ACKed.
-    open: BTreeMap<Ticket, u64>,
-    links: BTreeMap<LinkEpoch, VecDeque<Range>>,
-    /// Of the open ones: how many messages were refused.
-    refused: BTreeMap<Ticket, u64>,
-    done: VecDeque<Receipt>,
-}
+pub(super) struct Ranges(VecDeque<Range>);
 
-impl Receipts {
-    /// A new ticket for the newest `messages` of a link, the last of them numbered `last`.
-    pub(super) fn open(&mut self, ticket: Ticket, epoch: LinkEpoch, last: u64, messages: u64) {
-        *self.open.entry(ticket).or_default() += messages;
-        self.place(ticket, epoch, last, messages);
-    }
-
-    /// Messages of a ticket were put into a lane.
-    pub(super) fn place(&mut self, ticket: Ticket, epoch: LinkEpoch, last: u64, messages: u64) {
+impl Ranges {
+    /// The newest `messages` of the lane, the last of them numbered `last`, are of a ticket. True: that is one more
+    /// range.
+    #[inline]
+    pub(super) fn place(&mut self, ticket: Ticket, last: u64, messages: u64) -> bool {
         let first = last + 1 - messages;
-        let ranges = self.links.entry(epoch).or_default();
-        if let Some(before) = ranges.back_mut() {
+        if let Some(before) = self.0.back_mut() {
             if before.ticket == ticket && before.last + 1 == first {
                 before.last = last;
-                return;
+                return false;
             }
         }
-        ranges.push_back(Range {
+        self.0.push_back(Range {
             first,
             last,
             ticket,
         });
+        true
     }
 
-    /// The messages of a link up to `acked` are ACKed.
-    #[inline]
-    pub(super) fn acked(&mut self, epoch: LinkEpoch, acked: u64) {
-        if self.links.is_empty() {
-            return;
-        }
-        while let Some((ticket, messages)) = self.cut(epoch, acked) {
-            self.settle(ticket, messages, false);
-        }
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
     }
 
-    /// The messages of a link up to `last` were refused.
-    pub(super) fn refused(&mut self, epoch: LinkEpoch, last: u64) {
-        while let Some((ticket, messages)) = self.cut(epoch, last) {
-            self.settle(ticket, messages, true);
-        }
+    #[cfg(test)]
+    pub(super) fn first_ticket(&self) -> Ticket {
+        self.0[0].ticket
     }
 
-    /// The oldest messages of a dead link, up to number `last`, are taken out; their ticket, if they
-    /// have one.
-    pub(super) fn take(&mut self, epoch: LinkEpoch, last: u64) -> Option<Ticket> {
-        if self.links.is_empty() {
+    /// Cuts what lies up to `last` off the first range.
+    fn cut(&mut self, last: u64) -> Option<(Ticket, u64)> {
+        let range = self.0.front_mut()?;
+        if range.first > last {
             return None;
         }
-        self.cut(epoch, last).map(|(ticket, _)| ticket)
+        let (ticket, end) = (range.ticket, range.last.min(last));
+        let messages = end + 1 - range.first;
+        range.first = end + 1;
+        if range.first > range.last {
+            self.0.pop_front();
+        }
+        Some((ticket, messages))
     }
 
-    /// Messages `first..=last` of a living link, of one unit, are taken out; their ticket, if they have one.
-    pub(super) fn take_within(
-        &mut self,
-        epoch: LinkEpoch,
-        first: u64,
-        last: u64,
-    ) -> Option<Ticket> {
-        let ranges = self.links.get_mut(&epoch)?;
-        let at = ranges.partition_point(|range| range.last < first);
-        let range = ranges.get_mut(at).filter(|range| range.first <= first)?;
+    /// Takes messages `first..=last`, which are of one unit, out; their ticket, if they have one.
+    fn take_within(&mut self, first: u64, last: u64) -> Option<Ticket> {
+        let at = self.0.partition_point(|range| range.last < first);
+        let range = self.0.get_mut(at).filter(|range| range.first <= first)?;
         let ticket = range.ticket;
         let behind = Range {
             first: last + 1,
@@ -119,19 +100,96 @@ impl Receipts {
         range.last = first - 1;
         let is_empty = range.first > range.last;
         if behind.first <= behind.last {
-            ranges.insert(at + 1, behind);
+            self.0.insert(at + 1, behind);
         }
         if is_empty {
-            ranges.remove(at);
-        }
-        if ranges.is_empty() {
-            self.links.remove(&epoch);
+            self.0.remove(at);
         }
         Some(ticket)
     }
+}
+
+/// Of packets bounded by the requests that wait: each connection has at most one.
+#[derive(Default)]
+pub(super) struct Receipts {
+    /// Messages of each packet's ticket that no analyzer has ACKed.
+    open: BTreeMap<Ticket, u64>,
+    /// Of the open ones: how many messages were refused.
+    refused: BTreeMap<Ticket, u64>,
+    done: VecDeque<Receipt>,
+    /// Those of streams.
+    pub(super) units: AckUnits,
+    /// Ranges of all lanes.
+    pub(super) ranges_kept: usize,
+}
+
+impl Receipts {
+    /// A new ticket for the newest `messages` of a lane, the last of them numbered `last`.
+    pub(super) fn open(&mut self, ticket: Ticket, lane: &mut Ranges, last: u64, messages: u64) {
+        *self.open.entry(ticket).or_default() += messages;
+        self.place(ticket, lane, last, messages);
+    }
+
+    /// Messages of a ticket were put into a lane.
+    #[inline]
+    pub(super) fn place(&mut self, ticket: Ticket, lane: &mut Ranges, last: u64, messages: u64) {
+        self.ranges_kept += usize::from(lane.place(ticket, last, messages));
+    }
+
+    /// The messages of a lane up to `acked` are ACKed.
+    #[inline]
+    pub(super) fn acked(&mut self, lane: &mut Ranges, acked: u64) {
+        if lane.0.is_empty() {
+            return;
+        }
+        self.settle_up_to(lane, acked, false);
+    }
+
+    /// The messages of a lane up to `last` were refused.
+    pub(super) fn refused(&mut self, lane: &mut Ranges, last: u64) {
+        self.settle_up_to(lane, last, true);
+    }
+
+    fn settle_up_to(&mut self, lane: &mut Ranges, last: u64, is_refused: bool) {
+        let before = lane.len();
+        while let Some((ticket, messages)) = lane.cut(last) {
+            self.settle(ticket, messages, is_refused);
+        }
+        self.ranges_kept -= before - lane.len();
+    }
+
+    /// The oldest messages of a dead link's lane, up to number `last`, are taken out; their ticket, if they
+    /// have one.
+    pub(super) fn take(&mut self, lane: &mut Ranges, last: u64) -> Option<Ticket> {
+        let before = lane.len();
+        let ticket = lane.cut(last).map(|(ticket, _)| ticket);
+        self.ranges_kept -= before - lane.len();
+        ticket
+    }
+
+    /// Messages `first..=last` of a living link's lane, of one unit, are taken out; their ticket, if they have one.
+    pub(super) fn take_within(
+        &mut self,
+        lane: &mut Ranges,
+        first: u64,
+        last: u64,
+    ) -> Option<Ticket> {
+        let before = lane.len();
+        let ticket = lane.take_within(first, last);
+        self.ranges_kept = self.ranges_kept + lane.len() - before;
+        ticket
+    }
 
     /// Messages of a ticket were ACKed, or refused.
+    #[inline]
     pub(super) fn settle(&mut self, ticket: Ticket, messages: u64, is_refused: bool) {
+        match is_unit(ticket) {
+            true => self.units.settle(ticket, messages, is_refused),
+            false => self.settle_packet(ticket, messages, is_refused),
+        }
+    }
+
+    fn settle_packet(&mut self, ticket: Ticket, messages: u64, is_refused: bool) {
         let Some(open) = self.open.get_mut(&ticket) else {
             return;
         };
@@ -160,28 +218,9 @@ impl Receipts {
         }
     }
 
-    /// Tickets that are not done.
+    /// Packets' tickets that are not done.
     pub(super) fn waiting(&self) -> usize {
         self.open.len()
-    }
-
-    /// Cuts what lies up to `last` off the first range of a link.
-    fn cut(&mut self, epoch: LinkEpoch, last: u64) -> Option<(Ticket, u64)> {
-        let ranges = self.links.get_mut(&epoch)?;
-        let range = ranges.front_mut()?;
-        if range.first > last {
-            return None;
-        }
-        let (ticket, end) = (range.ticket, range.last.min(last));
-        let messages = end + 1 - range.first;
-        range.first = end + 1;
-        if range.first > range.last {
-            ranges.pop_front();
-            if ranges.is_empty() {
-                self.links.remove(&epoch);
-            }
-        }
-        Some((ticket, messages))
     }
 }
 
@@ -194,61 +233,61 @@ mod tests {
         Some(Receipt { ticket, refused })
     }
 
-    const A: LinkEpoch = LinkEpoch(1);
-    const B: LinkEpoch = LinkEpoch(2);
-
     #[test]
     fn a_ticket_is_done_with_its_last_message() {
+        let (mut a, mut b) = (Ranges::default(), Ranges::default());
         let mut receipts = Receipts::default();
-        receipts.open(7, A, 42, 2);
-        receipts.open(8, A, 57, 8);
-        receipts.acked(A, 41);
+        receipts.open(7, &mut a, 42, 2);
+        receipts.open(8, &mut a, 57, 8);
+        receipts.acked(&mut a, 41);
         assert_eq!((receipts.next_done(), receipts.waiting()), (None, 2));
-        receipts.acked(A, 50);
+        receipts.acked(&mut a, 50);
         assert_eq!(
             (receipts.next_done(), receipts.next_done()),
             (acked(7), None)
         );
-        receipts.acked(B, 100);
-        receipts.acked(A, 57);
+        receipts.acked(&mut b, 100);
+        receipts.acked(&mut a, 57);
         assert_eq!((receipts.next_done(), receipts.waiting()), (acked(8), 0));
-        assert!(receipts.links.is_empty());
+        assert_eq!((a.len(), b.len(), receipts.ranges_kept), (0, 0, 0));
     }
 
     #[test]
     fn a_ticket_follows_its_messages() {
+        let (mut a, mut b) = (Ranges::default(), Ranges::default());
         let mut receipts = Receipts::default();
-        receipts.open(7, A, 3, 3);
-        receipts.acked(A, 1);
-        assert_eq!(receipts.take(A, 2), Some(7));
-        receipts.place(7, B, 10, 1);
-        assert_eq!(receipts.take(A, 3), Some(7));
-        receipts.place(7, B, 11, 1);
-        assert_eq!(receipts.links[&B].len(), 1, "neighbours are one range");
-        assert_eq!(receipts.take(A, 4), None);
-        receipts.acked(B, 10);
+        receipts.open(7, &mut a, 3, 3);
+        receipts.acked(&mut a, 1);
+        assert_eq!(receipts.take(&mut a, 2), Some(7));
+        receipts.place(7, &mut b, 10, 1);
+        assert_eq!(receipts.take(&mut a, 3), Some(7));
+        receipts.place(7, &mut b, 11, 1);
+        assert_eq!(b.len(), 1, "neighbours are one range");
+        assert_eq!(receipts.take(&mut a, 4), None);
+        receipts.acked(&mut b, 10);
         assert_eq!(receipts.next_done(), None);
-        receipts.acked(B, 11);
+        receipts.acked(&mut b, 11);
         assert_eq!(receipts.next_done(), acked(7));
     }
 
     #[test]
     fn a_ticket_says_how_many_of_its_messages_were_refused() {
+        let mut a = Ranges::default();
         let mut receipts = Receipts::default();
-        receipts.open(7, A, 3, 3);
-        receipts.refused(A, 1);
+        receipts.open(7, &mut a, 3, 3);
+        receipts.refused(&mut a, 1);
         assert_eq!(receipts.next_done(), None, "two messages are open");
         let half = TicketState {
             open: 2,
             refused: 1,
         };
         assert_eq!(receipts.state(7), half);
-        receipts.acked(A, 3);
+        receipts.acked(&mut a, 3);
         let (ticket, refused) = (7, 1);
         assert_eq!(receipts.next_done(), Some(Receipt { ticket, refused }));
         assert_eq!(receipts.state(7), TicketState::default());
-        receipts.open(8, A, 4, 1);
-        receipts.acked(A, 4);
+        receipts.open(8, &mut a, 4, 1);
+        receipts.acked(&mut a, 4);
         assert_eq!(receipts.next_done(), acked(8));
         assert!(receipts.refused.is_empty());
     }

@@ -282,7 +282,8 @@ impl<M: Memory> Engine<M> {
                 }
                 return true;
             }
-            let ticket = self.receipts.take(setup.epoch, first + messages - 1);
+            let last = first + messages - 1;
+            let ticket = self.receipts.take(&mut slot.tickets, last);
             if let Some(through) = slot.was_passed(first) {
                 staged.bytes.truncate(before);
                 match through.passed {
@@ -315,11 +316,7 @@ impl<M: Memory> Engine<M> {
         let bytes = staged.bytes.split_off(at);
         let record = Record::parse(&bytes).map(|(record, _)| record);
         let record = record.expect("a record that this engine wrote");
-        let (epoch, mut next, end) = (
-            self.lanes[dead.0 as usize].lane.setup().epoch,
-            first,
-            first + messages,
-        );
+        let (mut next, end) = (first, first + messages);
         while next < end {
             let slot = &mut self.lanes[dead.0 as usize];
             let through = slot.was_passed(next);
@@ -331,7 +328,7 @@ impl<M: Memory> Engine<M> {
             let count = last + 1 - next;
             let ticket = match through.map(|through| through.passed) {
                 Some(Passed::Moved) => None,
-                _ => self.receipts.take_within(epoch, next, last),
+                _ => self.receipts.take_within(&mut slot.tickets, next, last),
             };
             match through.map(|through| through.passed) {
                 Some(Passed::Moved) => slot.moved_open -= count,
@@ -447,9 +444,9 @@ impl<M: Memory> Engine<M> {
         self.counters.identities_lost += kept.lost;
         slot.rerouted = slot.lane.appended();
         if let Some(ticket) = unit.ticket {
-            let epoch = slot.lane.setup().epoch;
+            let last = slot.rerouted;
             self.receipts
-                .place(ticket, epoch, slot.rerouted, unit.messages);
+                .place(ticket, &mut slot.tickets, last, unit.messages);
         }
         if !becomes_record {
             self.note_form(chosen, unit.messages, form);

@@ -23,7 +23,7 @@ use super::forms::Forms;
 use super::lane::{Lane, Transmit};
 use super::moves::Tried;
 use super::partial::Evicted;
-use super::receipts::Receipts;
+use super::receipts::{Ranges, Receipts};
 use super::reroute::Rerouting;
 use super::samples::Samples;
 use super::tombstones::Tombstones;
@@ -36,6 +36,8 @@ use weir_source::Stream;
 const ORIGIN_PER_ARENA_BYTES: usize = 256;
 /// One run of forms for so many bytes: at 24 bytes each, a fifth of it.
 const FORMS_PER_ARENA_BYTES: usize = 128;
+/// One range of a ticket for so many bytes: at 24 bytes each, three eighths of it.
+const RANGE_PER_ARENA_BYTES: usize = 64;
 
 /// What a full analyzer does to the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,6 +166,8 @@ pub(super) struct LaneSlot {
     pub(super) tried: VecDeque<Tried>,
     /// What its messages are, where it is a lane of frames.
     pub(super) forms: Forms,
+    /// Who waits for the ACK of which.
+    pub(super) tickets: Ranges,
     /// Its analyzer asked for patience: as if its window were full.
     pub(super) paused: bool,
     /// Messages that were through before older ones; for links over HTTP that die.
@@ -268,6 +272,8 @@ pub struct Engine<M> {
     pub(super) ended: EndedList,
     pub(super) accounts: Accounts,
     pub(super) receipts: Receipts,
+    /// Ranges of tickets in all lanes stop receiving beyond so many.
+    pub(super) ranges_max: usize,
     pub(super) samples: Samples,
     /// Reused: the bytes of a unit, of a record.
     pub(super) scratch: Vec<u8>,
@@ -328,6 +334,7 @@ impl<M: Memory> Engine<M> {
             ended: EndedList::default(),
             accounts: Accounts::default(),
             receipts: Receipts::default(),
+            ranges_max: arena_bytes / RANGE_PER_ARENA_BYTES,
             samples: Samples::default(),
             scratch: Vec::new(),
             routes: Routes::default(),
@@ -433,30 +440,27 @@ impl<M: Memory> Engine<M> {
     /// The next `messages` messages of the lane are ACKed. Nothing for a lane that is down: they
     /// are on their way to others already.
     pub fn acked(&mut self, lane: LaneId, messages: u64, now_ns: u64) {
-        if let Some((epoch, last)) = self.advance(lane, messages, now_ns) {
+        if let Some(last) = self.advance(lane, messages, now_ns) {
             self.counters.acked += messages;
-            self.receipts.acked(epoch, last);
+            let tickets = &mut self.lanes[lane.0 as usize].tickets;
+            self.receipts.acked(tickets, last);
         }
     }
 
     /// The next `messages` messages of the lane were refused by the analyzer for good, and are kept
     /// elsewhere: they are dropped from here. Nothing for a lane that is down.
     pub fn refused(&mut self, lane: LaneId, messages: u64, now_ns: u64) {
-        if let Some((epoch, last)) = self.advance(lane, messages, now_ns) {
-            self.lanes[lane.0 as usize].refused_in_order += messages;
+        if let Some(last) = self.advance(lane, messages, now_ns) {
+            let slot = &mut self.lanes[lane.0 as usize];
+            slot.refused_in_order += messages;
             self.counters.dropped += messages;
-            self.receipts.refused(epoch, last);
+            self.receipts.refused(&mut slot.tickets, last);
         }
     }
 
-    /// The next `messages` messages of a lane that is up are through. Its link, and the last of them.
+    /// The next `messages` messages of a lane that is up are through. The last of them.
     #[inline]
-    pub(super) fn advance(
-        &mut self,
-        lane: LaneId,
-        messages: u64,
-        now_ns: u64,
-    ) -> Option<(LinkEpoch, u64)> {
+    pub(super) fn advance(&mut self, lane: LaneId, messages: u64, now_ns: u64) -> Option<u64> {
         let slot = &mut self.lanes[lane.0 as usize];
         if slot.state != LaneState::Up {
             return None;
@@ -466,7 +470,7 @@ impl<M: Memory> Engine<M> {
         self.forms_kept -= slot.forms.forget(slot.lane.acked());
         slot.lane.set_message_window(slot.window_messages);
         slot.forget_tried();
-        let through = (slot.lane.setup().epoch, slot.lane.acked());
+        let through = slot.lane.acked();
         self.check_full(lane);
         Some(through)
     }

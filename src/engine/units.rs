@@ -110,8 +110,9 @@ impl<M: Memory> Engine<M> {
         self.counters.received += messages;
         self.counters.received_bytes += scratch.len() as u64;
         if let Some(ticket) = ticket {
-            let (epoch, last) = (slot.lane.setup().epoch, slot.lane.appended());
-            self.receipts.open(ticket, epoch, last, messages);
+            let last = slot.lane.appended();
+            self.receipts
+                .open(ticket, &mut slot.tickets, last, messages);
         }
         if !is_record {
             self.note_form(LaneId(leaf), messages, Form::Json);

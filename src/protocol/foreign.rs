@@ -8,7 +8,7 @@
 //! For a port whose own reading has failed, or that must guess: plausible weights other than 0 are
 //! never named, see the tests. An answer may change with more bytes (`CONNECT` of HTTP or of STOMP?).
 
-use super::native::MAGIC;
+use super::native::{EMITTER_MAGIC, MAGIC};
 use std::fmt;
 
 /// Bytes of a stream that are looked at; more do not change the answer.
@@ -70,6 +70,8 @@ pub enum Foreign {
     Text,
     /// A native link's HELLO: `weir analyzer`.
     WeirAnalyzer,
+    /// The HELLO of an acked link: `weir emitter --acked`.
+    WeirEmitter,
 }
 
 use Foreign::*;
@@ -77,6 +79,7 @@ use Foreign::*;
 /// Starts that name a protocol at once. Of two that match, the first counts.
 const STARTS: &[(&[u8], Foreign)] = &[
     (&MAGIC, WeirAnalyzer),
+    (&EMITTER_MAGIC, WeirEmitter),
     (b"PRI * HTTP/2", Http2),
     (b"HTTP/", HttpAnswer),
     (b"RTSP/", Rtsp),
@@ -222,6 +225,7 @@ impl Foreign {
             Zeros => "zeros",
             Text => "text",
             WeirAnalyzer => "weir_analyzer",
+            WeirEmitter => "weir_emitter",
         }
     }
 
@@ -234,6 +238,7 @@ impl Foreign {
                 "PROXY headers are not spoken here: switch them off (send-proxy, proxy_protocol)"
             }
             WeirAnalyzer => "analyzers have a port of their own (--analyzers)",
+            WeirEmitter => "emitters have a port of their own (--emitters)",
             _ => "",
         }
     }
@@ -304,6 +309,7 @@ impl fmt::Display for Foreign {
             Zeros => "zero bytes",
             Text => "text",
             WeirAnalyzer => "a Weir analyzer",
+            WeirEmitter => "a Weir emitter that waits for ACKs",
         })
     }
 }

@@ -15,11 +15,16 @@
 //! unknown flags are an error, because a flag may change how the bytes after it are read.
 
 mod batch;
+mod emitter;
 mod greeting;
 
 pub use batch::{
     BatchCursor, BatchHeader, BatchMessage, LinkWord, BATCH_HEADER_BYTES, DRAIN, GOODBYE,
     ORIGIN_BYTES,
+};
+pub use emitter::{
+    check_kind, EmitterBatch, EmitterHello, EmitterWelcome, EmitterWord, EMITTER_ACK_BYTES,
+    EMITTER_BATCH_BYTES, EMITTER_DRAIN, EMITTER_HELLO_BYTES, EMITTER_MAGIC, EMITTER_WELCOME_BYTES,
 };
 pub use greeting::{Hello, HelloReader, Welcome, HELLO_BYTES, SHARD_NONE, WELCOME_BYTES};
 
@@ -141,18 +146,30 @@ impl fmt::Display for NativeError {
 impl std::error::Error for NativeError {}
 /// Magic and version, checked on as many of their bytes as are there.
 fn check_start(buf: &[u8]) -> Result<(), NativeError> {
-    let there = buf.len().min(MAGIC.len());
-    if buf[..there] != MAGIC[..there] {
+    check_magic(buf, MAGIC)
+}
+
+/// The same for another magic.
+fn check_magic(buf: &[u8], magic: [u8; 4]) -> Result<(), NativeError> {
+    let there = buf.len().min(magic.len());
+    if buf[..there] != magic[..there] {
         return Err(NativeError::Magic);
     }
-    match buf.get(MAGIC.len()) {
+    match buf.get(magic.len()) {
         Some(&version) if version != VERSION => Err(NativeError::Version(version)),
         _ => Ok(()),
     }
 }
-/// `N` bytes of a 32-byte header at the constant offset `at`.
+
+/// `str::floor_char_boundary` is newer than the oldest toolchain supported.
+fn floor_char_boundary_at(text: &str, at: usize) -> usize {
+    let mut back = (0..=at.min(text.len())).rev();
+    back.find(|&i| text.is_char_boundary(i)).unwrap_or(0)
+}
+
+/// `N` bytes of a header at the constant offset `at`.
 #[inline]
-fn field<const N: usize>(header: &[u8; 32], at: usize) -> [u8; N] {
+fn field<const N: usize>(header: &[u8], at: usize) -> [u8; N] {
     let mut bytes = [0; N];
     bytes.copy_from_slice(&header[at..at + N]);
     bytes

@@ -312,6 +312,10 @@ impl Bound {
             }
             false => Vec::new(),
         };
+        bound_unread(&emitters).map_err(|error| StartError::Passed {
+            flag: "--emitters",
+            error,
+        })?;
         bound_unread(&http).map_err(|error| StartError::Passed {
             flag: "--http",
             error,

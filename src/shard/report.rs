@@ -52,6 +52,8 @@ impl Report {
             roster_applied_ns: parts.membership.applied_ns,
             kept: parts.membership.kept(),
             emitters: parts.intake.connected(),
+            emitters_answered: parts.intake.answered(),
+            ack_units: cx.engine.units_open_of_all(),
             links: parts.links.count(),
             links_unread_bytes: parts.links.unread_bytes(),
             buffers: cx.engine.buffers(),

@@ -142,6 +142,7 @@ impl<I: Io> Shard<I> {
         self.cx.engine.reroute();
         self.intake.resume_pending(&mut self.cx);
         self.clients.answer_receipts(&mut self.cx);
+        self.intake.answer(&mut self.cx);
         if !self.holds_sends() {
             let due = self.lanes_due();
             self.send(due);
@@ -166,6 +167,7 @@ impl<I: Io> Shard<I> {
         let cx = &mut self.cx;
         match kind {
             Kind::EmitterReceive => self.intake.on_receive(cx, slot, completion),
+            Kind::EmitterSend => self.intake.on_answers_sent(cx, slot, completion),
             Kind::LinkReceive => self.links.on_receive(cx, slot, completion),
             Kind::LinkSend if completion.result < 0 => self.links.on_failed_send(completion),
             Kind::LinkSend => self.links.on_send(cx, slot, completion),
@@ -268,6 +270,7 @@ impl<I: Io> Shard<I> {
         self.links.check_handshakes(cx);
         self.intake.look_at_unread(cx);
         self.intake.look_at_ages(cx);
+        self.intake.look_at_answers(cx);
         self.clients.check_waits(cx);
         self.egress.check_waits(cx);
         if cx.now_ns < self.next_second_ns {
@@ -326,7 +329,7 @@ impl<I: Io> Shard<I> {
             self.intake.go_on_with_farewells(&mut self.cx);
             self.clients.go_on_with_farewells(&mut self.cx);
         }
-        if self.cx.phase == Phase::Draining && !self.intake.remains() {
+        if self.cx.phase == Phase::Draining && !self.intake.may_bring_more() {
             self.links.ask_for_acks(&mut self.cx);
         }
         self.lifecycle.is_over(&self.cx)
@@ -419,6 +422,7 @@ impl<I: Io> Shard<I> {
         if cx.engine.has_dirty() || self.links.wants_to_send() || posts_wait {
             until_ns = until_ns.min(self.sent_ns + cx.latency_budget_ns());
         }
+        until_ns = until_ns.min(self.intake.answers_due_ns());
         let until_tick = until_ns.saturating_sub(now_ns);
         Wait {
             gather: if busy {

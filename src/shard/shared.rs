@@ -52,6 +52,10 @@ pub struct ShardReport {
     pub kept: (usize, usize),
     /// Emitters connected.
     pub emitters: usize,
+    /// Of those: get ACKs.
+    pub emitters_answered: usize,
+    /// Batches of theirs that are not ACKed to them.
+    pub ack_units: usize,
     /// Analyzer connections.
     pub links: usize,
     /// Bytes sent to analyzers over TCP that their hosts have not acknowledged; looked at once a second.

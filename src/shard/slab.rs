@@ -19,6 +19,7 @@ pub(super) enum Kind {
     PostReceive,
     PostSend,
     DeadLetter,
+    EmitterSend,
 }
 
 const GENERATION_BITS: u32 = 24;
@@ -74,6 +75,7 @@ pub(super) fn untoken(token: u64) -> (Option<Kind>, Slot) {
         13 => Some(Kind::PostReceive),
         14 => Some(Kind::PostSend),
         15 => Some(Kind::DeadLetter),
+        16 => Some(Kind::EmitterSend),
         _ => None,
     };
     // Both casts take bits out of a word.

@@ -1,5 +1,7 @@
 //! What must hold: at every turn, when all has settled, and at the end.
 
+use std::collections::BTreeSet;
+
 use super::plan::Ending;
 use super::world::World;
 use weir_engine::{Proportion, Reason, TableChanges};
@@ -71,7 +73,9 @@ impl World {
     /// No ACK was counted that no analyzer gave.
     fn check_acks(&self) -> Result<(), String> {
         let counted = self.total(|world, shard| world.workers[shard].cx.engine.counters.acked);
-        let given = self.oracle.acked;
+        // What an emitter has sent again is ACKed again.
+        let resent = self.total(|world, shard| world.workers[shard].cx.engine.counters.resent);
+        let given = self.oracle.acked + resent;
         if counted > given {
             return Err(format!("{counted} messages count as ACKed, {given} were"));
         }
@@ -130,6 +134,7 @@ impl World {
     /// Everything that was sent has been dealt with.
     pub(super) fn is_settled(&self) -> bool {
         self.emitters.iter().all(|emitter| emitter.done)
+            && self.acked.iter().all(|emitter| emitter.done)
             && self.http.is_done()
             && self.open() == 0
             && self.net.borrow().unread_by_shards() == 0
@@ -159,7 +164,8 @@ impl World {
     }
 
     pub(super) fn what_is_missing(&self) -> String {
-        let undone = self.emitters.iter().filter(|emitter| !emitter.done).count();
+        let undone = self.emitters.iter().filter(|emitter| !emitter.done).count()
+            + self.acked.iter().filter(|emitter| !emitter.done).count();
         let clients = self.http.clients.iter().filter(|client| !client.done);
         let clients = clients.count();
         let epochs: Vec<u64> = self
@@ -218,8 +224,12 @@ impl World {
         };
         let mut cut_off = self.total(no_memory) > 0;
         let excused = cut_off;
-        for emitter in &self.emitters {
-            for stream in &emitter.streams {
+        let frames = self.emitters.iter().map(|emitter| &emitter.streams);
+        let acked = self.acked.iter().map(|emitter| &emitter.streams);
+        let mut seen = BTreeSet::new();
+        let mut again = 0;
+        for streams in frames.chain(acked) {
+            for stream in streams {
                 let net = self.net.borrow();
                 let consumed = net.consumed(stream.conn);
                 cut_off |= net.is_deaf(stream.conn);
@@ -228,6 +238,7 @@ impl World {
                         break;
                     }
                     taken_in += 1;
+                    again += u64::from(!seen.insert(*id));
                     let message = &self.oracle.messages[*id as usize];
                     if net.is_deaf(stream.conn) || excused {
                         continue;
@@ -254,7 +265,7 @@ impl World {
             ));
         }
         let (acked, set_aside) = (self.oracle.acked, self.oracle.set_aside);
-        let all_are_through = acked <= received && acked + set_aside >= received;
+        let all_are_through = acked <= received && acked + set_aside + again >= received;
         if !all_are_through || set_aside > self.oracle.refusals() {
             return Err(format!(
                 "{received} messages count as received, {acked} were ACKed, {set_aside} count as set aside, {} were refused",
@@ -270,7 +281,7 @@ impl World {
             ));
         }
         let deaths = self.total(|world, shard| world.workers[shard].cx.engine.counters.links_down);
-        if deaths + unanswered == 0 && duplicates > 0 {
+        if deaths + unanswered + again == 0 && duplicates > 0 {
             return Err(format!("{duplicates} duplicates though no link broke"));
         }
         Ok(())

@@ -16,7 +16,7 @@ pub(super) struct Stream {
     pub(super) conn: ConnId,
     /// Where each whole message ends, in bytes of the stream.
     pub(super) messages: Vec<(u64, MessageId)>,
-    written: u64,
+    pub(super) written: u64,
 }
 
 pub(super) struct Emitter {

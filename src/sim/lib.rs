@@ -18,6 +18,7 @@
 //! failure can be replayed, and made small.
 #![forbid(unsafe_code)]
 
+mod acked;
 mod analyzer;
 mod check;
 mod emitter;

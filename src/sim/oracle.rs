@@ -28,6 +28,8 @@ pub(super) struct Message {
     first: bool,
     /// What native links call it.
     identity: Option<Identity>,
+    /// What they call it once its emitter has sent it again.
+    resent_as: Option<Identity>,
 }
 
 /// What native links call a message, on whatever link and however often it comes: shard, link and
@@ -205,7 +207,7 @@ impl Oracle {
     }
 
     /// The frame of a message.
-    fn frame(&self, id: MessageId) -> Vec<u8> {
+    pub(super) fn frame(&self, id: MessageId) -> Vec<u8> {
         let message = &self.messages[id as usize];
         let Some(packet) = message.packet else {
             return frame_of(id, message.frame_bytes - FRAME_HEADER_BYTES);
@@ -254,6 +256,20 @@ impl Oracle {
         }
     }
 
+    /// An emitter was told that a message is ACKed.
+    ///
+    /// # Errors
+    /// It is not.
+    pub(super) fn check_told(&self, id: MessageId) -> Result<(), String> {
+        let message = &self.messages[id as usize];
+        match message.acked || message.refused {
+            true => Ok(()),
+            false => Err(format!(
+                "message {id} was ACKed to its emitter, and no analyzer had ACKed it"
+            )),
+        }
+    }
+
     /// A client was told that a packet is set aside.
     ///
     /// # Errors
@@ -288,7 +304,11 @@ impl Oracle {
             ));
         }
         let message = &mut self.messages[id as usize];
-        let known = *message.identity.get_or_insert(identity);
+        let name = match identity.0 {
+            u16::MAX => &mut message.resent_as,
+            _ => &mut message.identity,
+        };
+        let known = *name.get_or_insert(identity);
         if known != identity {
             return Err(format!("message {id} is called {known:?} and {identity:?}"));
         }

@@ -16,6 +16,7 @@ pub struct Plan {
     pub(super) host: HostPlan,
     pub(super) noise: Noise,
     pub(super) emitters: Vec<EmitterPlan>,
+    pub(super) acked: Vec<AckedPlan>,
     pub(super) analyzers: Vec<AnalyzerPlan>,
     pub(super) http: HttpPlan,
     pub(super) faults: Vec<Fault>,
@@ -58,6 +59,24 @@ pub(super) struct EmitterPlan {
     /// A message is due this often, whatever happens; none: as fast as it likes.
     pub(super) every_ns: Option<u64>,
     /// Goes when it is asked to.
+    pub(super) polite: bool,
+}
+
+/// An emitter that waits for ACKs.
+#[derive(Clone, Debug)]
+pub(super) struct AckedPlan {
+    pub(super) messages: u32,
+    /// Largest payload.
+    pub(super) payload_max: u32,
+    /// Most messages of a batch.
+    pub(super) batch_max: u32,
+    /// Chance in 100 that a batch says that its ACK is waited for.
+    pub(super) awaited: u64,
+    /// Time between writes, at most.
+    pub(super) pause_ns: u64,
+    pub(super) write_max: usize,
+    pub(super) read_max: usize,
+    /// Sends nothing new when it is asked to go.
     pub(super) polite: bool,
 }
 
@@ -139,6 +158,10 @@ pub(super) enum What {
     },
     EmitterVanish {
         emitter: usize,
+    },
+    AckedLinkLost {
+        emitter: usize,
+        reset: bool,
     },
     NoReceiveMemory {
         shard: usize,
@@ -260,6 +283,19 @@ impl Plan {
         }
         host.hold(&mut Random::stream(seed, 5));
         host.say_farewell(&mut Random::stream(seed, 8));
+        let beside = &mut Random::stream(seed, 6);
+        let acked = AckedPlan::draw_some(beside, &host);
+        if !quiet && !acked.is_empty() {
+            let lost = |random: &mut Random| Fault {
+                at_ms: random.range(1, calm_ms),
+                what: What::AckedLinkLost {
+                    emitter: random.index(acked.len()),
+                    reset: random.chance(50),
+                },
+            };
+            let count = beside.range(0, 8);
+            faults.extend((0..count).map(|_| lost(beside)));
+        }
         faults.sort_by_key(|fault| fault.at_ms);
         let ending = match random.range(0, 10) {
             0 => Ending::Now {
@@ -276,6 +312,7 @@ impl Plan {
             host,
             noise,
             emitters,
+            acked,
             analyzers,
             http,
             faults,
@@ -339,6 +376,33 @@ impl EmitterPlan {
             write_max: random.pick(&[1, 7, 300, 5000, 50_000]),
             every_ns: None,
             garbage_after: (!quiet && random.chance(8)).then(|| random.range(0, 60) as u32),
+            polite: random.chance(70),
+        }
+    }
+}
+
+impl AckedPlan {
+    /// Some runs have a few.
+    fn draw_some(random: &mut Random, host: &HostPlan) -> Vec<AckedPlan> {
+        match random.chance(40) {
+            true => (0..random.range(1, 4))
+                .map(|_| AckedPlan::draw(random, host))
+                .collect(),
+            false => Vec::new(),
+        }
+    }
+
+    fn draw(random: &mut Random, host: &HostPlan) -> AckedPlan {
+        let payload_max = (host.frame_max - 5).min(random.pick(&[20, 200, 3000]));
+        let most = if payload_max > 1000 { 30 } else { 300 };
+        AckedPlan {
+            messages: random.pick(&[3, 30, 100, 300]).min(most),
+            payload_max,
+            batch_max: random.pick(&[1, 3, 20, 100]),
+            awaited: random.pick(&[0, 10, 100]),
+            pause_ns: random.pick(&[20_000, 500_000, 10 * MS]),
+            write_max: random.pick(&[1, 7, 300, 5000, 50_000]),
+            read_max: random.pick(&[1, 9, 64, 500]),
             polite: random.chance(70),
         }
     }
@@ -495,6 +559,9 @@ impl fmt::Display for Plan {
         writeln!(f, "  noise   {:?}", self.noise)?;
         for (index, emitter) in self.emitters.iter().enumerate() {
             writeln!(f, "  emitter {index}: {emitter:?}")?;
+        }
+        for (index, emitter) in self.acked.iter().enumerate() {
+            writeln!(f, "  acked emitter {index}: {emitter:?}")?;
         }
         for (index, analyzer) in self.analyzers.iter().enumerate() {
             writeln!(f, "  analyzer {index}: {analyzer:?}")?;

@@ -60,6 +60,12 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
             with(&|plan| plan.emitters[emitter].messages /= 2);
         }
     }
+    for emitter in 0..plan.acked.len() {
+        if plan.acked[emitter].messages > 0 {
+            with(&|plan| plan.acked[emitter].messages = 0);
+            with(&|plan| plan.acked[emitter].messages /= 2);
+        }
+    }
     let last = plan.analyzers.len() - 1;
     if last > 0 && plan.faults.iter().all(|f| f.what.analyzer() != Some(last)) {
         with(&|plan| plan.analyzers.truncate(last));

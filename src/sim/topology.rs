@@ -246,6 +246,7 @@ impl File {
             host: self.distributor.plan(self.emitters.size)?,
             noise: Noise::none(),
             emitters: vec![emitter; connections],
+            acked: Vec::new(),
             analyzers,
             http: HttpPlan::default(),
             faults,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use hdrhistogram::Histogram;
 
+use super::acked::AckedEmitter;
 use super::analyzer::Analyzer;
 use super::emitter::Emitter;
 use super::http::Http;
@@ -36,6 +37,7 @@ pub(super) const PEER_TIMEOUT_NS: u64 = 4_000 * MS;
 pub(super) enum Event {
     Turn(usize),
     Emitter(usize),
+    Acked(usize),
     Analyzer(usize),
     Client(usize),
     Server(usize),
@@ -58,6 +60,7 @@ pub(super) struct World {
     pub(super) trouble: Vec<Trouble>,
     pub(super) oracle: Oracle,
     pub(super) emitters: Vec<Emitter>,
+    pub(super) acked: Vec<AckedEmitter>,
     pub(super) analyzers: Vec<Analyzer>,
     pub(super) http: Http,
     /// Last reports of the shards that have ended.
@@ -98,6 +101,9 @@ impl World {
         let emitters = plan.emitters.iter().enumerate();
         let emitters = emitters.map(|(index, e)| Emitter::new(index, e.clone(), plan.seed));
         let emitters = emitters.collect();
+        let acked = plan.acked.iter().enumerate();
+        let acked = acked.map(|(index, e)| AckedEmitter::new(index, e.clone(), plan.seed));
+        let acked = acked.collect();
         let analyzers = plan.analyzers.iter().enumerate();
         let number = plan.host.first_number;
         let analyzers = analyzers
@@ -114,6 +120,7 @@ impl World {
             trouble: vec![Trouble::default(); shards],
             oracle: Oracle::default(),
             emitters,
+            acked,
             analyzers,
             http: Http::new(&plan, Operator::new(Arc::clone(&shared)), START_NS),
             ended: vec![None; shards],
@@ -149,6 +156,9 @@ impl World {
         }
         for emitter in 0..self.emitters.len() {
             self.schedule(START_NS, Event::Emitter(emitter));
+        }
+        for emitter in 0..self.acked.len() {
+            self.schedule(START_NS, Event::Acked(emitter));
         }
         for analyzer in 0..self.analyzers.len() {
             self.wake_analyzer(analyzer, START_NS);
@@ -250,6 +260,17 @@ impl World {
                 drop(net);
                 if let Some(at_ns) = next {
                     self.schedule(at_ns, Event::Emitter(index));
+                }
+            }
+            Event::Acked(index) => {
+                let noise = &self.plan.noise;
+                let mut net = self.net.borrow_mut();
+                let emitter = &mut self.acked[index];
+                let next = emitter.step(&mut net, &mut self.oracle, noise, self.stopping);
+                drop(net);
+                let next = next.map_err(|what| format!("acked emitter {index}: {what}"))?;
+                if let Some(at_ns) = next {
+                    self.schedule(at_ns, Event::Acked(index));
                 }
             }
             Event::Analyzer(index) => {
@@ -398,6 +419,10 @@ impl World {
                 let mut net = self.net.borrow_mut();
                 hanging.extend(self.emitters[emitter].vanish(&mut net));
             }
+            What::AckedLinkLost { emitter, reset } => {
+                let mut net = self.net.borrow_mut();
+                self.acked[emitter].cut(&mut net, reset);
+            }
             What::NoReceiveMemory { shard, for_ms } => {
                 self.trouble[shard].no_memory_until_ns = now_ns + for_ms * MS;
             }
@@ -464,6 +489,7 @@ impl World {
             self.wake_analyzer(index, now_ns);
         }
         self.emitters.iter_mut().for_each(Emitter::calm);
+        self.acked.iter_mut().for_each(AckedEmitter::calm);
     }
 
     /// What each analyzer and the distributor have now.

@@ -26,22 +26,25 @@ fn decide(
     allowed: &'static [Protocol],
     answers: impl Iterator<Item = Result<bool, SourceError>>,
 ) -> Result<Option<Protocol>, SourceError> {
-    let mut error = None;
+    let (mut error, mut errors) = (None, 0);
     let mut is_open = false;
     for (protocol, answer) in allowed.iter().zip(answers) {
         match answer {
             Ok(true) => return Ok(Some(*protocol)),
             Ok(false) => is_open = true,
-            Err(found) => error = error.or(Some(found)),
+            // Whoever means a protocol with a start of its own begins with that.
+            Err(SourceError::OtherStart { .. }) => {}
+            Err(found) => {
+                errors += 1;
+                error = error.or(Some(found));
+            }
         }
     }
     match error {
-        Some(error) if !is_open => Err(match allowed {
-            [_] => error,
-            // None is meant more than another.
-            allowed => SourceError::Unspoken { allowed },
-        }),
-        _ => Ok(None),
+        _ if is_open => Ok(None),
+        Some(error) if errors == 1 => Err(error),
+        // None is meant more than another.
+        _ => Err(SourceError::Unspoken { allowed }),
     }
 }
 
@@ -69,7 +72,7 @@ mod tests {
     #[test]
     fn a_port_of_several_waits_while_one_may_be_meant() {
         const ONE: &[Protocol] = &[Protocol::Frames];
-        const TWO: &[Protocol] = &[Protocol::Frames, Protocol::Frames];
+        const TWO: &[Protocol] = &[Protocol::Frames, Protocol::Acked];
         let no = SourceError::Frame(FrameError::TooShort { length: 1 });
         let said = |allowed, answers: &[Result<bool, SourceError>]| {
             decide(allowed, answers.iter().copied())
@@ -77,11 +80,19 @@ mod tests {
         assert_eq!(said(ONE, &[Ok(false)]), Ok(None));
         assert_eq!(said(TWO, &[Err(no), Ok(false)]), Ok(None));
         assert_eq!(said(TWO, &[Ok(false), Err(no)]), Ok(None));
-        assert_eq!(said(TWO, &[Err(no), Ok(true)]), Ok(Some(Protocol::Frames)));
+        assert_eq!(said(TWO, &[Err(no), Ok(true)]), Ok(Some(Protocol::Acked)));
         assert_eq!(said(ONE, &[Err(no)]), Err(no), "what else was meant?");
+        let other = SourceError::OtherStart {
+            protocol: Protocol::Acked,
+        };
+        assert_eq!(
+            said(TWO, &[Err(no), Err(other)]),
+            Err(no),
+            "it has no start"
+        );
         let unspoken = SourceError::Unspoken { allowed: TWO };
         assert_eq!(said(TWO, &[Err(no), Err(no)]), Err(unspoken));
-        let text = "its first bytes begin none of: frames, frames";
+        let text = "its first bytes begin none of: frames, acked";
         assert_eq!(unspoken.to_string(), text);
     }
 }

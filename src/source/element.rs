@@ -8,6 +8,16 @@ use weir_protocol::Form;
 pub enum Element<'a> {
     /// A whole frame of raw bytes: goes into lanes as it lies.
     Frame(&'a [u8]),
+    /// A whole frame that its sender has sent before, to this distributor or another. It goes as a message that was
+    /// redelivered, under the identity that its sender gives it.
+    Resent {
+        /// Header and payload.
+        frame: &'a [u8],
+        /// The sender's stream of numbers.
+        session: u64,
+        /// Its number there.
+        sequence: u64,
+    },
     /// Anything else: gets a frame's header on its way into a lane.
     Payload {
         /// 0 fatal to 5 trace.
@@ -24,7 +34,7 @@ impl<'a> Element<'a> {
     #[inline]
     pub fn parts(&self) -> (Header, &'a [u8]) {
         match *self {
-            Element::Frame(frame) => (Header::NONE, frame),
+            Element::Frame(frame) | Element::Resent { frame, .. } => (Header::NONE, frame),
             Element::Payload {
                 severity, bytes, ..
             } => {
@@ -38,7 +48,7 @@ impl<'a> Element<'a> {
     #[inline]
     pub fn form(&self) -> Form {
         match self {
-            Element::Frame(_) => Form::Raw,
+            Element::Frame(_) | Element::Resent { .. } => Form::Raw,
             Element::Payload { form, .. } => *form,
         }
     }

@@ -4,8 +4,10 @@
 //! ```text
 //! first bytes -> detect.rs -> which source; nothing that is spoken here -> its name
 //! bytes       -> Source::next -> Element   goes to one lane
+//!                           |--> Unit      an ack unit begins: its sender gets one answer for its elements
 //!                           |--> Nothing   bytes without a message: padding, a heartbeat
 //!                           `--> NeedMore  the engine carries them until the rest has come
+//! answer      <- Source::answer           once analyzers have ACKed all elements of a unit
 //! ```
 //!
 //! **A new protocol** is a module with a type that implements [`Source`], one line in the table `sources!`
@@ -18,16 +20,21 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::cast_possible_truncation)]
 
+mod acked;
 mod detect;
 mod element;
 mod frames;
+mod unit;
 
+pub use acked::Acked;
 pub use detect::Undecided;
 pub use element::Element;
 pub use frames::Frames;
+pub use unit::{Answered, Answers, Facts, UnitBegin};
 
 use std::fmt;
 use weir_protocol::frame::FrameError;
+use weir_protocol::native::NativeError;
 
 /// The table of sources: each line is a name in the set of a listener, in logs and metrics, and its type.
 macro_rules! sources {
@@ -53,6 +60,13 @@ macro_rules! sources {
             pub fn start(self) -> Stream {
                 match self {
                     $(Protocol::$name => Stream::$name($name::default()),)+
+                }
+            }
+
+            /// See [`Source::ANSWERS`].
+            pub fn answers(self) -> Answers {
+                match self {
+                    $(Protocol::$name => <$name as Source>::ANSWERS,)+
                 }
             }
 
@@ -102,10 +116,12 @@ impl Default for Stream {
 sources! {
     /// Weir's own frames, `docs/PROTOCOL.md` 2.
     Frames = "frames",
+    /// The same in numbered batches, which are ACKed, `docs/PROTOCOL.md` 8.
+    Acked = "acked",
 }
 
 /// What the emitters' port speaks, in the order in which it is tried.
-pub const EMITTERS_PORT: &[Protocol] = &[Protocol::Frames];
+pub const EMITTERS_PORT: &[Protocol] = &[Protocol::Frames, Protocol::Acked];
 
 /// What a source may take.
 #[derive(Clone, Copy, Debug)]
@@ -116,6 +132,9 @@ pub struct Limits {
 
 /// A protocol of emitters: one value for each connection.
 pub trait Source {
+    /// Whether its sender gets answers, and in which order.
+    const ANSWERS: Answers = Answers::Never;
+
     /// Whether a stream that starts with `first` is of this protocol. False: it may be, more bytes will tell.
     ///
     /// # Errors
@@ -132,6 +151,19 @@ pub trait Source {
 
     /// The last step was carried out.
     fn taken(&mut self) {}
+
+    /// All elements of a unit are through: appends its answer to what its sender gets. Nothing is written for one
+    /// whose answer another one includes.
+    fn answer(&mut self, _unit: Answered, _facts: &Facts, _out: &mut Vec<u8>) {}
+
+    /// The connection is closed because of `why`: appends what can be said of that before the first answer.
+    fn refuse(&mut self, _why: &str, _facts: &Facts, _out: &mut Vec<u8>) {}
+
+    /// The distributor shuts down: appends what asks the sender to finish. False: there is no such word, and the
+    /// connection is half-closed.
+    fn farewell(&mut self, _out: &mut Vec<u8>) -> bool {
+        false
+    }
 }
 
 /// One step through a stream.
@@ -143,6 +175,13 @@ pub enum Step<'a> {
         used: usize,
         /// What is routed.
         element: Element<'a>,
+    },
+    /// An ack unit begins: the elements that follow are its own, as many as it says.
+    Unit {
+        /// Bytes that are used; at least 1.
+        used: usize,
+        /// Which.
+        unit: UnitBegin,
     },
     /// No message is in this many bytes.
     Nothing {
@@ -160,7 +199,7 @@ pub enum Step<'a> {
 }
 
 /// Why a stream cannot be followed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum SourceError {
     /// A length word that starts no frame.
     Frame(FrameError),
@@ -170,6 +209,30 @@ pub enum SourceError {
         protocol: Protocol,
         /// What there should be.
         expected: &'static str,
+    },
+    /// A word of the acked link that is none.
+    Link {
+        /// What is wrong.
+        error: NativeError,
+    },
+    /// More units are open, or more of their bytes, than its sender was granted.
+    Window {
+        /// Units that would be open.
+        units: u32,
+        /// Bytes in them.
+        bytes: u64,
+        /// What was granted.
+        facts: Facts,
+    },
+    /// The shard has as many open units, or connections with some, as it has memory for.
+    UnitsFull {
+        /// Units that may be open.
+        max: u32,
+    },
+    /// It does not begin as this protocol does, which tells itself apart by its first bytes.
+    OtherStart {
+        /// Which one it is not.
+        protocol: Protocol,
     },
     /// Larger than an element may be.
     TooLong {
@@ -191,6 +254,23 @@ impl fmt::Display for SourceError {
             Self::Frame(error) => error.fmt(f),
             Self::Malformed { protocol, expected } => {
                 write!(f, "no {} stream: {expected}", protocol.as_str())
+            }
+            Self::Link { error } => error.fmt(f),
+            Self::Window {
+                units,
+                bytes,
+                facts,
+            } => write!(
+                f,
+                "{units} batches with {bytes} bytes would be un-ACKed; its WELCOME allowed {} batches and {} bytes",
+                facts.units_max, facts.unit_bytes_max
+            ),
+            Self::UnitsFull { max } => write!(
+                f,
+                "this shard has granted all of the {max} batches that may be un-ACKed; come again, or connect to another"
+            ),
+            Self::OtherStart { protocol } => {
+                write!(f, "it does not begin as {} does", protocol.as_str())
             }
             Self::TooLong { bytes, max } => write!(
                 f,

@@ -19,6 +19,23 @@ pub enum Format {
     Octet,
     /// POST /logs with JSON packets
     Http,
+    /// Weir's frames in numbered batches, one a write, with ACKs (docs/PROTOCOL.md, 8)
+    Acked,
+}
+
+impl Format {
+    /// Connections are read from.
+    pub fn answers(self) -> bool {
+        matches!(self, Format::Http | Format::Acked)
+    }
+
+    /// What each message looks like.
+    pub fn of_messages(self) -> Format {
+        match self {
+            Format::Acked => Format::Frame,
+            other => other,
+        }
+    }
 }
 
 /// Makes writes of up to a fixed number of messages.

@@ -1,11 +1,12 @@
 //! One emitter connection: its socket, what the socket did not take, and over HTTP the answers.
 
 use std::collections::VecDeque;
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use weir::http::ResponseReader;
 
+use super::acked::Window;
 use crate::net::is_would_block;
 
 /// Sent bytes at the front of a backlog are cut off when they are so many: moving the rest costs
@@ -19,6 +20,8 @@ pub struct Connection {
     /// HTTP: messages in each request without an answer yet, oldest first.
     asked: VecDeque<u32>,
     reader: ResponseReader,
+    /// Acked: what is open.
+    pub window: Option<Window>,
 }
 
 /// What answers said.
@@ -38,6 +41,7 @@ impl Connection {
             sent: 0,
             asked: VecDeque::new(),
             reader: ResponseReader::new(),
+            window: None,
         }
     }
 
@@ -72,7 +76,21 @@ impl Connection {
 
     /// All is sent and answered.
     pub fn is_idle(&self) -> bool {
-        self.backlog_len() == 0 && self.asked.is_empty()
+        let is_acked = self.window.as_ref().is_none_or(Window::is_empty);
+        self.backlog_len() == 0 && self.asked.is_empty() && is_acked
+    }
+
+    /// Acked: another batch may be sent.
+    pub fn has_room(&self) -> bool {
+        self.window.as_ref().is_none_or(Window::has_room)
+    }
+
+    /// Acked: one read, and the ACKs in it.
+    pub fn read_acks(&mut self) -> io::Result<()> {
+        match &mut self.window {
+            Some(window) => window.read(&mut self.stream),
+            None => Ok(()),
+        }
     }
 
     /// Remembers a request of so many messages.
@@ -80,13 +98,20 @@ impl Connection {
         self.asked.push_back(messages);
     }
 
-    /// Writes, and keeps what is not taken.
-    pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+    /// Writes `messages` messages, and keeps what is not taken.
+    pub fn send(&mut self, bytes: &[u8], messages: u64) -> io::Result<()> {
+        let header = self
+            .window
+            .as_mut()
+            .map(|window| window.begin(messages, bytes.len()));
+        let header = header.as_ref().map_or(&[][..], |header| header);
         let taken = match self.backlog_len() {
-            0 => write_some(&mut self.stream, bytes)?,
+            0 => write_some(&mut self.stream, header, bytes)?,
             _ => 0,
         };
-        self.backlog.extend_from_slice(&bytes[taken..]);
+        let of_header = taken.min(header.len());
+        self.backlog.extend_from_slice(&header[of_header..]);
+        self.backlog.extend_from_slice(&bytes[taken - of_header..]);
         Ok(())
     }
 
@@ -95,7 +120,7 @@ impl Connection {
         if self.backlog_len() == 0 {
             return Ok(());
         }
-        self.sent += write_some(&mut self.stream, &self.backlog[self.sent..])?;
+        self.sent += write_some(&mut self.stream, &[], &self.backlog[self.sent..])?;
         if self.sent == self.backlog.len() {
             self.backlog.clear();
             self.sent = 0;
@@ -138,8 +163,12 @@ impl Connection {
 }
 
 /// Bytes taken; 0 when the socket is full, or not connected yet.
-fn write_some(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    match stream.write(bytes) {
+fn write_some(stream: &mut TcpStream, header: &[u8], bytes: &[u8]) -> io::Result<usize> {
+    let written = match header.is_empty() {
+        true => stream.write(bytes),
+        false => stream.write_vectored(&[IoSlice::new(header), IoSlice::new(bytes)]),
+    };
+    match written {
         Err(e) if is_would_block(&e) || e.kind() == io::ErrorKind::NotConnected => Ok(0),
         Err(e) => Err(io::Error::new(
             e.kind(),

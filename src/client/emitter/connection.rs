@@ -11,6 +11,9 @@
 //! An end of stream while it is open is the distributor's request to go: what is being written is
 //! finished, this side is shut down, and the next number goes out on the next connection.
 
+mod acked;
+
+use super::acked::Unacked;
 use crate::backoff::Backoff;
 use crate::peers::Peer;
 use crate::shapes::SeverityCounts;
@@ -66,6 +69,8 @@ pub enum Farewell {
     Broken(io::Error),
 }
 
+/// Bytes that are read at a time: a few ACKs, or what tells who else is there.
+const READ_BYTES: usize = 2 * foreign::LOOK_BYTES;
 /// Ranges of a stream that are kept apart; beyond, later ones become one with the last.
 const SPANS_MAX: usize = 1_024;
 /// After the peer asked to go: how long the rest of what is being written may take.
@@ -112,6 +117,10 @@ pub struct Connection {
     blocked: Duration,
     /// For attempts to connect.
     pub backoff: Backoff,
+    /// Messages are ACKed here: those that are not.
+    pub acked: Option<Box<Unacked>>,
+    /// The distributor asked to go, by a word.
+    is_asked_to_go: bool,
     /// Messages that may have been in a socket buffer when it broke.
     pub maybe_lost: Vec<Span>,
     /// Messages that were partly written when it broke, and sent again.
@@ -169,6 +178,8 @@ impl Connection {
             bytes: 0,
             blocked: Duration::ZERO,
             backoff: Backoff::new(seed),
+            acked: None,
+            is_asked_to_go: false,
             maybe_lost: Vec::new(),
             resent: Vec::new(),
             is_peer_done: false,
@@ -185,9 +196,22 @@ impl Connection {
         }
     }
 
-    /// Open, and the socket took everything so far.
+    /// Open, and the socket took everything so far; of an acked link: there is room for more that is not ACKed.
     pub fn can_write(&self) -> bool {
-        self.state == State::Open && self.unsent.is_empty()
+        let has_room = match &self.acked {
+            Some(acked) => acked.has_room(),
+            None => self.unsent.is_empty(),
+        };
+        self.state == State::Open && has_room
+    }
+
+    /// Something waits that the socket may take.
+    pub fn wants_to_flush(&self) -> bool {
+        let waits = match &self.acked {
+            Some(acked) => acked.wants_to_write(),
+            None => !self.unsent.is_empty(),
+        };
+        self.state == State::Open && waits
     }
 
     /// It has a socket whose end is not settled.
@@ -197,12 +221,30 @@ impl Connection {
 
     /// Messages that are encoded and not taken whole.
     pub fn unsent_messages(&self) -> u64 {
-        self.unsent_messages
+        match self.acked {
+            Some(_) => self.next_sequence - 1 - self.messages,
+            None => self.unsent_messages,
+        }
+    }
+
+    /// Messages that are encoded and not ACKed, where they are ACKed.
+    pub fn unacked_messages(&self) -> u64 {
+        self.acked.as_ref().map_or(0, |acked| acked.messages())
+    }
+
+    /// The distributor has asked to go since this was asked last.
+    pub fn takes_leave(&mut self) -> bool {
+        std::mem::take(&mut self.is_asked_to_go)
     }
 
     /// Writes whole messages; keeps what the socket does not take. `sent` counts what it does.
     pub fn write(&mut self, frames: &[u8], sent: &mut SeverityCounts) -> Wrote {
         assert!(self.can_write());
+        if let Some(acked) = &mut self.acked {
+            let count = whole_frames(frames, |_| ()).messages;
+            acked.push(self.next_sequence - count, frames);
+            return self.flush_acked(true, sent);
+        }
         let (taken, wrote) = self.write_some(frames);
         let whole = whole_frames(&frames[..taken], |severity| sent.note(severity));
         self.took(whole);
@@ -217,6 +259,9 @@ impl Connection {
 
     /// Writes what was kept.
     pub fn flush(&mut self, sent: &mut SeverityCounts) -> Wrote {
+        if self.acked.is_some() {
+            return self.flush_acked(true, sent);
+        }
         let mut unsent = std::mem::take(&mut self.unsent);
         let (taken, wrote) = self.write_some(&unsent[self.unsent_at..]);
         let end = self.unsent_at + taken;
@@ -271,15 +316,16 @@ impl Connection {
     /// Whether the peer has closed its side.
     ///
     /// # Errors
-    /// The connection broke, or the peer sent something: a distributor never does, so it is none.
+    /// The connection broke, or the peer sent something that a distributor does not say here.
     pub fn is_peer_closed(&mut self) -> io::Result<bool> {
-        let mut answer = [0; foreign::LOOK_BYTES];
+        let mut answer = [0; READ_BYTES];
         loop {
             let Some(socket) = &mut self.socket else {
                 return Ok(true);
             };
             match socket.read(&mut answer) {
                 Ok(0) => return Ok(true),
+                Ok(bytes) if self.acked.is_some() => self.hear(&answer[..bytes])?,
                 Ok(bytes) => {
                     self.is_answered = true;
                     return Err(io::Error::other(no_distributor(&answer[..bytes])));
@@ -308,6 +354,10 @@ impl Connection {
         self.is_peer_done = false;
         self.is_shut = false;
         self.leave_by = None;
+        self.is_asked_to_go = false;
+        if let Some(acked) = &mut self.acked {
+            acked.opened();
+        }
     }
 
     /// The socket is gone; the message that it had taken in part will be sent again from its start.
@@ -328,6 +378,9 @@ impl Connection {
 
     /// What the socket's buffer may hold now is noted as possibly lost; how much.
     pub fn note_maybe_lost(&mut self) -> u64 {
+        if self.acked.is_some() {
+            return 0; // It is kept.
+        }
         let buffered = self.socket.as_ref().map_or(0, send_buffer_bytes);
         let in_buffer_max = buffered.div_ceil(self.frame_bytes_min) as u64;
         let lost_max = self.messages_here.min(in_buffer_max) * u64::from(self.is_open());
@@ -365,13 +418,16 @@ impl Connection {
     /// The peer asked to go: nothing new from here on.
     pub fn start_leaving(&mut self, now: Instant) {
         self.state = State::Leaving;
-        self.is_peer_done = true;
+        self.is_peer_done = self.acked.is_none();
         self.leave_by = Some(now + LEAVE_PATIENCE);
     }
 
     /// Goes on with leaving. After [`Farewell::Gone`] and [`Farewell::Unconfirmed`] the connection
     /// waits for its next attempt to connect.
     pub fn leave(&mut self, now: Instant, sent: &mut SeverityCounts) -> Farewell {
+        if self.acked.is_some() {
+            return self.leave_acked(now, sent);
+        }
         if !self.unsent.is_empty() {
             match self.flush(sent) {
                 Wrote::All => {}
@@ -445,13 +501,15 @@ fn no_distributor(answer: &[u8]) -> String {
 
 /// Whole frames at the start of some bytes.
 #[derive(Clone, Copy)]
-struct Whole {
-    messages: u64,
-    bytes: usize,
+pub struct Whole {
+    /// How many.
+    pub messages: u64,
+    /// Their bytes.
+    pub bytes: usize,
 }
 
 /// Walks frames from their first byte on; `each` gets the severity of each whole one.
-fn whole_frames(bytes: &[u8], mut each: impl FnMut(u8)) -> Whole {
+pub fn whole_frames(bytes: &[u8], mut each: impl FnMut(u8)) -> Whole {
     let mut whole = Whole {
         messages: 0,
         bytes: 0,

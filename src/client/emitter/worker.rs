@@ -1,5 +1,8 @@
-//! One emitter thread: its share of the connections and of the schedule.
+//! One emitter thread: its share of the connections and of the schedule. How it ends: `worker/close.rs`.
 
+mod close;
+
+use super::acked::Unacked;
 use super::addresses::Addresses;
 use super::connection::{Connection, Farewell, State, Wrote};
 use super::schedule::{part, Schedule};
@@ -30,8 +33,6 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
 const NO_ADDRESS_PAUSE: Duration = Duration::from_millis(50);
 /// After the duration: what is due and blocked has this long.
 const END_PATIENCE: Duration = Duration::from_secs(1);
-/// After the end: without progress for this long, the peer is taken to be stuck.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 /// How often the stop flag is looked at when nothing happens.
 const POLL_MAX: Duration = Duration::from_millis(50);
 /// epoll counts in milliseconds; shorter waits are slept.
@@ -71,6 +72,10 @@ pub struct Worker {
     /// Connections whose end the peer's kernel has yet to confirm.
     leaving: Vec<usize>,
     next_leave_check: Instant,
+    /// Messages are ACKed.
+    is_acked: bool,
+    /// Nothing new is sent; only what is not ACKed still needs a connection.
+    is_closing: bool,
 }
 
 impl Worker {
@@ -94,7 +99,13 @@ impl Worker {
         let seed = unix_ns();
         let connection = |i| {
             let stream_name = format!("{}/{}", options.id, first + i).into_bytes();
-            Connection::new(stream_name, i, frame_bytes_min, seed ^ (first + i) << 32)
+            let seed = seed ^ (first + i) << 32;
+            let mut connection = Connection::new(stream_name, i, frame_bytes_min, seed);
+            connection.acked = options.acked.map(|kept_bytes| {
+                let session = session_of(&options.id, seed);
+                Box::new(Unacked::new(&options.id, session, kept_bytes, all))
+            });
+            connection
         };
         let now = Instant::now();
         Ok(Self {
@@ -121,6 +132,8 @@ impl Worker {
             has_warned: false,
             leaving: Vec::new(),
             next_leave_check: now,
+            is_acked: options.acked.is_some(),
+            is_closing: false,
         })
     }
 
@@ -141,7 +154,10 @@ impl Worker {
             self.wait(start)?;
         }
         self.report.elapsed = start.elapsed();
-        self.close_all()?;
+        match self.is_acked {
+            true => self.close_acked()?,
+            false => self.close_all()?,
+        }
         let report = self.summary();
         Ok((report, self.streams()))
     }
@@ -197,6 +213,10 @@ impl Worker {
     }
 
     fn connect(&mut self, index: usize) -> io::Result<()> {
+        if self.is_closing && self.connections[index].unacked_messages() == 0 {
+            self.connections[index].close();
+            return Ok(());
+        }
         let now = Instant::now();
         let Some(addr) = self.addresses.next() else {
             self.waiting.push(Reverse((now + NO_ADDRESS_PAUSE, index)));
@@ -479,14 +499,19 @@ impl Worker {
             self.handle_connecting(index);
         }
         let state = self.connections[index].state;
-        if is_readable && matches!(state, State::Open | State::Closing) {
+        let is_read = match state {
+            State::Open | State::Closing => true,
+            State::Leaving => self.is_acked,
+            _ => false,
+        };
+        if is_readable && is_read {
             self.handle_readable(index);
         }
         if self.connections[index].state == State::Leaving {
             self.leave(index);
         }
         let connection = &mut self.connections[index];
-        if connection.state == State::Open && !connection.can_write() {
+        if connection.wants_to_flush() {
             if let Wrote::Broken(error) = connection.flush(&mut self.report.severities) {
                 self.broken(index, &error);
             }
@@ -498,8 +523,24 @@ impl Worker {
     fn handle_readable(&mut self, index: usize) {
         let connection = &mut self.connections[index];
         match connection.is_peer_closed() {
+            Ok(false) if connection.state == State::Open && connection.takes_leave() => {
+                connection.start_leaving(Instant::now());
+                self.leaving.push(index);
+            }
             Ok(false) => {}
             Ok(true) if connection.is_peer_done => {}
+            Ok(true) if self.is_acked && connection.takes_leave() => {
+                connection.start_leaving(Instant::now());
+                connection.is_peer_done = true;
+                self.leaving.push(index);
+            }
+            Ok(true) if self.is_acked && connection.state == State::Leaving => {
+                connection.is_peer_done = true;
+            }
+            Ok(true) if self.is_acked && connection.state == State::Open => {
+                let error = io::Error::other("the distributor closed it");
+                self.broken(index, &error);
+            }
             Ok(true) if connection.state == State::Closing => {
                 connection.is_peer_done = true;
                 self.leaving.push(index);
@@ -543,39 +584,6 @@ impl Worker {
         connection.opened();
     }
 
-    /// Writes what is encoded, then half-closes and waits for the peer to close: only then has it
-    /// read everything.
-    fn close_all(&mut self) -> io::Result<()> {
-        let mut limit = Limit::new(CLOSE_PATIENCE);
-        let mut last_left = u64::MAX;
-        loop {
-            let mut left = 0;
-            for connection in &mut self.connections {
-                if connection.can_write() {
-                    connection.shut_down();
-                }
-                let is_open = connection.is_open();
-                left += u64::from(is_open) + connection.unsent_messages() * u64::from(is_open);
-            }
-            if left == 0 {
-                return Ok(());
-            }
-            if left < last_left {
-                (last_left, limit) = (left, Limit::new(CLOSE_PATIENCE));
-            }
-            if limit.is_over() {
-                return Ok(());
-            }
-            self.handle_events(Some(if self.leaving.is_empty() {
-                POLL_MAX
-            } else {
-                LEAVE_CHECK_EVERY
-            }))?;
-            self.check_peers();
-            self.check_leaving();
-        }
-    }
-
     fn summary(&mut self) -> Report {
         for connection in &self.connections {
             self.report.messages += connection.messages;
@@ -585,6 +593,14 @@ impl Worker {
             let groups = (0..connection.owed).map(|i| first + i * self.connections.len() as u64);
             self.report.unsent += groups.map(|g| self.schedule.messages(g)).sum::<u64>();
             self.report.unsent += connection.unsent_messages();
+            if let Some(acked) = &connection.acked {
+                self.report.acked += acked.acked();
+                self.report.unacked += connection.messages - acked.acked().min(connection.messages);
+                self.report.resent += acked.resent();
+                for (instance, messages) in acked.acked_by() {
+                    *self.report.acked_by.entry(*instance).or_default() += messages;
+                }
+            }
             self.report.unconfirmed += u64::from(connection.is_open());
         }
         self.report.clone()
@@ -608,8 +624,34 @@ impl Worker {
                 maybe_twice: Vec::new(),
             }
         };
-        self.connections.iter_mut().map(stream).collect()
+        let acked = |connection: &Connection, acked: &Unacked| {
+            let span = |first, last| (first <= last).then_some(Span(first, last));
+            let name = String::from_utf8_lossy(&connection.stream_name);
+            Stream {
+                stream: name.into_owned(),
+                given: span(1, connection.messages).into_iter().collect(),
+                maybe_lost: span(acked.acked() + 1, connection.messages)
+                    .into_iter()
+                    .collect(),
+                resent: Vec::new(),
+                maybe_twice: acked.maybe_twice().to_vec(),
+            }
+        };
+        let each = self
+            .connections
+            .iter_mut()
+            .map(|connection| match &connection.acked {
+                Some(kept) => acked(connection, kept),
+                None => stream(connection),
+            });
+        each.collect()
     }
+}
+
+/// Names a stream of numbers among all of all emitters, now and later.
+fn session_of(id: &str, seed: u64) -> u64 {
+    let id = payload::stream_hash(id.as_bytes());
+    payload::stream_hash(&[id.to_be_bytes(), seed.to_be_bytes()].concat())
 }
 
 /// The lower of the count and what rate and duration come to.

@@ -29,7 +29,7 @@ const SECOND_NS: f64 = 1e9;
 
 /// Numbers of every shard.
 #[rustfmt::skip]
-const SHARD: [OfShard; 50] = [
+const SHARD: [OfShard; 54] = [
     ("weir_shard_turns_total", Kind::Counter, "Turns of the event loop.", |r| r.pace.turns as f64),
     ("weir_shard_busy_seconds_total", Kind::Counter, "Time spent in turns, waits left out.", |r| r.pace.busy_ns as f64 / SECOND_NS),
     ("weir_shard_longest_turn_seconds", Kind::Gauge, "Longest turn since the start.", |r| r.pace.longest_ns as f64 / SECOND_NS),
@@ -37,7 +37,11 @@ const SHARD: [OfShard; 50] = [
     ("weir_shard_received_bytes_total", Kind::Counter, "Bytes of messages taken in, frame headers included.", |r| r.counters.received_bytes as f64),
     ("weir_shard_acked_messages_total", Kind::Counter, "Messages that an analyzer ACKed.", |r| r.counters.acked as f64),
     ("weir_shard_rerouted_messages_total", Kind::Counter, "Messages given to another analyzer because theirs died.", |r| r.counters.rerouted as f64),
-    ("weir_shard_duplicates_possible_total", Kind::Counter, "Re-routed messages that had been sent before, and messages posted again for want of an answer.", |r| r.counters.duplicates_possible as f64),
+    ("weir_shard_duplicates_possible_total", Kind::Counter, "Re-routed messages that had been sent before, messages posted again for want of an answer, and messages that their emitter had sent before.", |r| r.counters.duplicates_possible as f64),
+    ("weir_shard_resent_messages_total", Kind::Counter, "Messages that their emitter had sent before, here or to another distributor.", |r| r.counters.resent as f64),
+    ("weir_shard_answers_total", Kind::Counter, "Sends that ACKed emitters' batches.", |r| r.counters.answers as f64),
+    ("weir_shard_emitters_acked", Kind::Gauge, "Emitters that get ACKs.", |r| r.emitters_answered as f64),
+    ("weir_shard_ack_units_open", Kind::Gauge, "Batches of emitters that are not ACKed to them.", |r| r.ack_units as f64),
     ("weir_shard_identities_lost_total", Kind::Counter, "Re-routed messages whose duplicate cannot be recognised.", |r| r.counters.identities_lost as f64),
     ("weir_shard_pieces_lost_total", Kind::Counter, "Messages of packets that an HTTP analyzer would get as text after a re-route.", |r| r.counters.pieces_lost as f64),
     ("weir_shard_receives_total", Kind::Counter, "Receives that brought emitter data.", |r| r.counters.receives as f64),

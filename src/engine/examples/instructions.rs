@@ -8,6 +8,7 @@
 //! ingest     frame, choice, copy into the batch; nothing is ever sent
 //! cycle      the same, and each batch of 64: transmitted, written, released, ACKed
 //! compact    the same towards reference clients: no batch headers
+//! acked      cycle with an emitter that wants ACKs: batches of 64, each of them answered
 //! ack        64 ACKs in a read: words, the link's numbers, what its shard is owed
 //! copy       256 B into memory: what of `ingest` is the copy itself
 //! ```
@@ -23,6 +24,7 @@ use weir_engine::{
     Sink, VecMemory, Window,
 };
 use weir_protocol::frame;
+use weir_protocol::native::{EmitterBatch, EmitterHello, EMITTER_ACK_BYTES, EMITTER_BATCH_BYTES};
 use weir_sink::Control;
 
 const FRAME_LEN: usize = 256;
@@ -48,11 +50,12 @@ fn main() -> ExitCode {
         "ingest" => pass(messages, true, false),
         "cycle" => pass(messages, true, true),
         "compact" => pass(messages, false, true),
+        "acked" => acked(messages),
         "ack" => acks(messages),
         "copy" => copies(messages),
         other => {
             eprintln!(
-                "unknown piece '{other}': frame tree-4 tree-64 tree-1000 ingest cycle compact ack copy"
+                "unknown piece '{other}': frame tree-4 tree-64 tree-1000 ingest cycle compact acked ack copy"
             );
             return ExitCode::from(2);
         }
@@ -138,6 +141,44 @@ fn pass(messages: usize, is_native: bool, is_sent: bool) {
     }
     let balance = engine.balance();
     assert!(balance.holds(), "{balance:?}");
+}
+
+/// As `cycle`, with numbered batches and an ACK for each.
+fn acked(messages: usize) {
+    let mut engine = engine(true);
+    engine.emitter_opened(0, EMITTERS_PORT);
+    let mut hello = Vec::new();
+    let said = EmitterHello {
+        session: 1,
+        id: "e1",
+    };
+    said.encode(&mut hello).expect("an id");
+    assert_eq!(engine.ingest(0, &hello), Ingest::Taken);
+    let frames = chunk();
+    let mut batch = EmitterBatch {
+        resent: false,
+        awaited: false,
+        count: FRAMES as u32,
+        body_bytes: frames.len() as u32,
+        first_sequence: 1,
+    };
+    let mut chunk = [&batch.encode()[..], &frames].concat();
+    let mut out = Vec::new();
+    engine.answer(0, 1, &mut out);
+    for turn in 0..messages / FRAMES {
+        chunk[..EMITTER_BATCH_BYTES].copy_from_slice(&batch.encode());
+        assert!(
+            matches!(engine.ingest(0, black_box(&chunk)), Ingest::Taken),
+            "room for all"
+        );
+        send(&mut engine, turn as u64 * 1_000);
+        out.clear();
+        while engine.next_ripe().is_some() {
+            engine.answer(0, 1, &mut out);
+        }
+        assert_eq!(out.len(), EMITTER_ACK_BYTES, "all of it is ACKed");
+        batch.first_sequence += FRAMES as u64;
+    }
 }
 
 /// One turn of a shard as far as the engine sees it.

@@ -47,6 +47,8 @@ pub struct Verdict {
     pub notes: Vec<String>,
     /// Run reports of distributors.
     pub distributors: usize,
+    /// Distributors that emitters name, and that left no run report.
+    pub unreported: usize,
     /// Run reports of emitters.
     pub emitters: usize,
     /// Run reports of analyzers.
@@ -63,6 +65,8 @@ pub struct Verdict {
     pub maybe_lost: u64,
     /// Of `sent`: sent again over HTTP without knowing whether they had been taken.
     pub maybe_twice: u64,
+    /// Of `sent`: ACKed to their emitters.
+    pub acked_to_emitters: u64,
     /// Due at emitters and never sent.
     pub unsent: u64,
     /// Sum of the distributors' books.
@@ -144,7 +148,7 @@ impl fmt::Display for Verdict {
         )?;
         writeln!(
             f,
-            "duplicates   {}, possible by re-routes {}, by packets sent again {}; not recognised on native links {}; flagged arrivals {}",
+            "duplicates   {}, possible by re-routes {}, by emitters that sent again {}; not recognised on native links {}; flagged arrivals {}",
             self.twice,
             books.duplicates_possible,
             self.maybe_twice,

@@ -18,6 +18,9 @@ pub struct Emitter {
     pub numbered: bool,
     /// Totals of all connections.
     pub sent: Sent,
+    /// Of an acked emitter: the distributors that it met.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub acked_by: Vec<AckedBy>,
     /// One for each connection; connecting again goes on with the same stream.
     pub streams: Vec<Stream>,
 }
@@ -42,6 +45,19 @@ pub struct Sent {
     pub unsent: u64,
     /// Connections whose end the distributor did not confirm.
     pub unconfirmed: u64,
+    /// Of an acked emitter: messages that analyzers have ACKed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acked: Option<u64>,
+}
+
+/// What a distributor ACKed to an emitter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AckedBy {
+    /// Of the distributor's run: 16 hexadecimal digits.
+    pub instance: String,
+    /// Messages.
+    pub messages: u64,
 }
 
 /// Messages of one connection.
@@ -57,8 +73,8 @@ pub struct Stream {
     /// Partly written when a connection broke, and sent again whole. Their receiver discards the
     /// part, so they are no duplicates.
     pub resent: Vec<Span>,
-    /// HTTP: in packets that were sent again because no answer came, or one that does not say whether they
-    /// were taken: they may have come twice.
+    /// Sent again because no answer came, or one that does not say whether they were taken: they may have come
+    /// twice. Over HTTP, and of an acked emitter.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub maybe_twice: Vec<Span>,
 }

@@ -19,7 +19,7 @@ pub use analyzer::{Analyzer, JournalFile, Journaled, Received};
 pub use distributor::{
     configuration_digest, Books, Distributor, Ending, Ledger, Outcome, ShardBooks, Share,
 };
-pub use emitter::{Emitter, Sent, Span, Stream};
+pub use emitter::{AckedBy, Emitter, Sent, Span, Stream};
 pub use file::{check_writable, sha256_hex, write};
 
 use serde::{Deserialize, Serialize};
@@ -28,7 +28,7 @@ use std::fmt;
 pub use weir_clock::{is_rfc3339, rfc3339, Stamp};
 
 /// Version of the schema that this build writes and reads.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Which program wrote a run report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -173,7 +173,7 @@ impl RunReport {
     /// Not JSON, another version, a field missing, unknown or out of range.
     pub fn parse(bytes: &[u8]) -> Result<RunReport, Fault> {
         let probe: Probe = from_json(bytes)?;
-        // What is new in 2 may be absent: those of 1 are read as before.
+        // What is new may be absent: those of 1 and 2 are read as before.
         let version = probe.certificate.version;
         if !(1..=u64::from(VERSION)).contains(&version) {
             let allowed = format!("1 to {VERSION}");
@@ -224,6 +224,10 @@ mod tests {
                 bytes: 1000,
                 ..Sent::default()
             },
+            acked_by: vec![AckedBy {
+                instance: "0123456789abcdef".into(),
+                messages: 7,
+            }],
             streams: vec![Stream {
                 stream: "e1/0".into(),
                 given: vec![Span(1, 10)],
@@ -260,9 +264,9 @@ mod tests {
                 ["sent", "missing field", "messages"],
             ),
             (
-                "\"version\":2",
                 "\"version\":3",
-                ["certificate.version", "3", "allowed: 1 to 2"],
+                "\"version\":4",
+                ["certificate.version", "4", "allowed: 1 to 3"],
             ),
             (
                 "\"emitter\"",

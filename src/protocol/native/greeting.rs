@@ -1,6 +1,9 @@
 //! HELLO and WELCOME: the first message of each side.
 
-use super::{check_start, field, NativeError, ID_BYTES_MAX, MAGIC, TOKEN_BYTES_MAX, VERSION};
+use super::{
+    check_start, field, floor_char_boundary_at, NativeError, ID_BYTES_MAX, MAGIC, TOKEN_BYTES_MAX,
+    VERSION,
+};
 use crate::{valid_weight, Partial};
 
 /// HELLO without its id and token.
@@ -203,7 +206,7 @@ impl<'a> Welcome<'a> {
     /// Appends the wire form to `out`. A reason longer than a u16 counts is cut.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let reason = self.refused.unwrap_or_default();
-        let reason = &reason[..reason.floor_char_boundary_at(usize::from(u16::MAX))];
+        let reason = &reason[..floor_char_boundary_at(reason, usize::from(u16::MAX))];
         let reason_bytes = u16::try_from(reason.len()).unwrap_or(u16::MAX);
         let status = if self.refused.is_some() {
             STATUS_REFUSED
@@ -244,20 +247,6 @@ impl<'a> Welcome<'a> {
             link_epoch: u64::from_be_bytes(field(fixed, 24)),
         };
         Ok(Some((welcome, WELCOME_BYTES + reason_bytes)))
-    }
-}
-
-/// `str::floor_char_boundary` is newer than the oldest toolchain supported.
-trait FloorCharBoundary {
-    fn floor_char_boundary_at(&self, at: usize) -> usize;
-}
-
-impl FloorCharBoundary for str {
-    fn floor_char_boundary_at(&self, at: usize) -> usize {
-        (0..=at.min(self.len()))
-            .rev()
-            .find(|&i| self.is_char_boundary(i))
-            .unwrap_or(0)
     }
 }
 

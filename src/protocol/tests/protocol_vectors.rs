@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use weir_protocol::frame::{self, FRAME_BYTES_MAX_DEFAULT};
 use weir_protocol::native::{
-    self, BatchCursor, BatchHeader, Hello, HelloReader, LinkWord, NativeError, Welcome,
+    self, BatchCursor, BatchHeader, EmitterBatch, EmitterHello, EmitterWelcome, EmitterWord, Hello,
+    HelloReader, LinkWord, NativeError, Welcome, EMITTER_DRAIN,
 };
 use weir_sink::detect::{Detection, Detector};
 use weir_sink::{Control, Decoder, Dialect};
@@ -26,13 +27,17 @@ fn every_vector_holds() {
             "welcome" => check_welcome(&vector),
             "batch" => check_batch(&vector),
             "link" => check_link(&vector),
+            "emitter-hello" => check_emitter_hello(&vector),
+            "emitter-welcome" => check_emitter_welcome(&vector),
+            "emitter-batch" => check_emitter_batch(&vector),
+            "emitter-link" => check_emitter_link(&vector),
             kind => check_control(&vector, kind),
         }
         kinds.insert(vector.kind);
     }
     assert_eq!(
         kinds.len(),
-        18,
+        22,
         "a kind of vector was removed or added: {kinds:?}"
     );
 }
@@ -256,4 +261,77 @@ fn check_link(vector: &Vector) {
     };
     assert_eq!(decoded, Ok(Some((word, 1))), "{}", vector.line);
     assert_eq!(encoded[..], vector.bytes, "{}", vector.line);
+}
+
+fn check_emitter_hello(vector: &Vector) {
+    let decoded = EmitterHello::decode(&vector.bytes);
+    if is_rejected(vector, decoded.err().as_ref().map(NativeError::as_str)) {
+        return;
+    }
+    let hello = EmitterHello {
+        session: vector.number("session"),
+        id: vector.get("id"),
+    };
+    let len = vector.bytes.len();
+    assert_eq!(decoded, Ok(Ok((hello, len))), "{}", vector.line);
+    let mut encoded = Vec::new();
+    hello.encode(&mut encoded).expect("valid");
+    assert_eq!(encoded, vector.bytes, "{}", vector.line);
+}
+
+fn check_emitter_welcome(vector: &Vector) {
+    let decoded = EmitterWelcome::decode(&vector.bytes);
+    if is_rejected(vector, decoded.err().as_ref().map(NativeError::as_str)) {
+        return;
+    }
+    let welcome = EmitterWelcome {
+        refused: vector.find("refused"),
+        instance: vector.number("instance"),
+        window_batches: vector.number("window_batches"),
+        window_bytes: vector.number("window_bytes"),
+    };
+    let len = vector.bytes.len();
+    assert_eq!(decoded, Ok(Some((welcome, len))), "{}", vector.line);
+    let mut encoded = Vec::new();
+    welcome.encode(&mut encoded);
+    assert_eq!(encoded, vector.bytes, "{}", vector.line);
+}
+
+fn check_emitter_batch(vector: &Vector) {
+    let (header, body) = vector.bytes.split_first_chunk().expect("a header");
+    let decoded = EmitterBatch::decode(header);
+    if is_rejected(vector, decoded.err().as_ref().map(NativeError::as_str)) {
+        return;
+    }
+    let flags = vector.find("flags");
+    let expected = EmitterBatch {
+        resent: flags == Some("resent"),
+        awaited: flags == Some("awaited"),
+        count: 1,
+        body_bytes: body.len() as u32,
+        first_sequence: vector.number("first_sequence"),
+    };
+    assert_eq!(decoded, Ok(expected), "{}", vector.line);
+    assert_eq!(expected.encode(), *header, "{}", vector.line);
+    assert_eq!(framed(vector), body, "{}", vector.line);
+}
+
+fn check_emitter_link(vector: &Vector) {
+    let decoded = EmitterWord::decode(&vector.bytes);
+    if is_rejected(vector, decoded.err().as_ref().map(NativeError::as_str)) {
+        return;
+    }
+    let (word, encoded) = match vector.get("word") {
+        "ack" => {
+            let number = vector.number("number");
+            (
+                EmitterWord::Ack(number),
+                EmitterWord::encode_ack(number).to_vec(),
+            )
+        }
+        _ => (EmitterWord::Drain, EMITTER_DRAIN.to_vec()),
+    };
+    let len = vector.bytes.len();
+    assert_eq!(decoded, Ok(Some((word, len))), "{}", vector.line);
+    assert_eq!(encoded, vector.bytes, "{}", vector.line);
 }

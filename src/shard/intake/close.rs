@@ -119,9 +119,12 @@ impl<I: Io> Intake<I> {
         let Some(emitter) = self.table.get_mut(slot) else {
             return;
         };
-        if !emitter.ended || emitter.receiving {
+        if !emitter.ended || emitter.receiving || self.is_still_answered(cx, slot) {
             return;
         }
+        let Some(emitter) = self.table.get_mut(slot) else {
+            return;
+        };
         emitter.socket = None;
         self.give_place_back(cx, slot);
         let Some(emitter) = self.table.get_mut(slot) else {
@@ -133,7 +136,8 @@ impl<I: Io> Intake<I> {
                 cx.engine.counters.count(Reason::Probe);
             }
             cx.engine.emitter_closed(slot.index());
-            self.table.remove(slot);
+            let gone = self.table.remove(slot);
+            self.answered -= usize::from(gone.is_some_and(|gone| gone.answers.is_some()));
         }
     }
 }

@@ -57,6 +57,7 @@ impl<I: Io> Intake<I> {
             heard_ns: cx.now_ns,
             age: self.ages.begin(cx.awake_ns),
             is_dismissed: false,
+            answers: None,
         };
         self.placed += 1;
         let slot = self.table.insert(emitter);
@@ -166,13 +167,13 @@ impl<I: Io> Intake<I> {
             Ok(_) => {}
             Err(error) => match error.raw_os_error() {
                 Some(libc::ENOBUFS | libc::ECANCELED | libc::EINTR | libc::EAGAIN) => {}
-                _ => emitter.ended = true,
+                _ => emitter.broke(),
             },
         }
         if emitter.ended || !is_read {
             emitter.ended = true;
             self.close_if_finished(cx, slot);
-        } else {
+        } else if !emitter.is_paused() {
             self.rearm.push_back(slot);
         }
     }
@@ -233,6 +234,7 @@ impl<I: Io> Intake<I> {
                 if kind == Foreign::WeirAnalyzer.as_str() {
                     self.refuse_analyzer(cx, slot);
                 }
+                self.say_refused(cx, slot, &why);
                 self.reject(cx, slot, kind, &why);
             }
             Ingest::PartialMemoryFull => {
@@ -305,7 +307,7 @@ impl<I: Io> Intake<I> {
                 continue;
             };
             emitter.ended |= !is_read;
-            if emitter.ended || emitter.receiving {
+            if emitter.ended || emitter.receiving || emitter.is_paused() {
                 self.close_if_finished(cx, slot);
                 continue;
             }

@@ -17,15 +17,23 @@ const LOOKS: usize = 1024;
 const LOOKS_PART: usize = 10;
 
 impl<I: Io> Intake<I> {
-    /// Asks an emitter to finish and close, once; what it sends until then is read.
+    /// Asks an emitter to finish and close, once; what it sends until then is read. Who is answered gets a word for
+    /// that, and its answers behind it.
     pub(super) fn bid_farewell(&mut self, cx: &mut Context<I>, slot: Slot) {
         let Some(emitter) = self.table.get_mut(slot) else {
             return;
         };
-        if let Some(socket) = emitter.socket.as_ref().filter(|_| !emitter.is_dismissed) {
+        if emitter.socket.is_none() || emitter.is_dismissed {
+            return;
+        }
+        emitter.is_dismissed = true;
+        cx.engine.counters.farewells += 1;
+        if self.say_farewell(cx, slot) {
+            return;
+        }
+        let emitter = self.table.get(slot);
+        if let Some(socket) = emitter.and_then(|emitter| emitter.socket.as_ref()) {
             cx.io.shutdown(socket, Shutdown::Write);
-            emitter.is_dismissed = true;
-            cx.engine.counters.farewells += 1;
         }
     }
 

@@ -6,6 +6,7 @@
 //!
 //! emitters.rs  accept, receive, offer, resume      close.rs  places, rejects, ends
 //! farewell.rs  who is asked to go, and when        unread.rs     who is late, who is gone while nobody takes messages
+//! answers.rs   ACKs to emitters that want them
 //! ```
 //!
 //! Backpressure needs no cancelling: while chunks are pending their memory does not go back to the
@@ -18,7 +19,9 @@ use std::net::IpAddr;
 use crate::farewell::{Age, Ages, Spread};
 use crate::port::{Chunk, Io};
 use crate::slab::{token, Kind, Slab, Slot};
+use answers::Outbox;
 
+mod answers;
 mod close;
 mod emitters;
 mod farewell;
@@ -51,6 +54,8 @@ struct Emitter<S> {
     age: Age,
     /// It has been asked to go.
     is_dismissed: bool,
+    /// It is answered: what it is told.
+    answers: Option<Box<Outbox>>,
 }
 
 /// Bytes that the engine could not take yet.
@@ -78,6 +83,10 @@ pub(super) struct Intake<I: Io> {
     next_age: usize,
     /// Farewells at SIGTERM that are not all said.
     spread: Option<Spread>,
+    /// Emitters with answers that are gathered, and since when; the first of them is due first.
+    gathered: VecDeque<(Slot, u64)>,
+    /// Emitters that are answered.
+    answered: usize,
 }
 
 impl<I: Io> Intake<I> {
@@ -94,6 +103,8 @@ impl<I: Io> Intake<I> {
             ages: Ages::new(seed),
             next_age: 0,
             spread: None,
+            gathered: VecDeque::new(),
+            answered: 0,
         }
     }
 
@@ -115,6 +126,12 @@ impl<I: Io> Intake<I> {
         self.table.len() > 0 || self.has_pending()
     }
 
+    /// Some emitter may bring more, or has.
+    pub(super) fn may_bring_more(&self) -> bool {
+        let mut emitters = self.table.iter();
+        self.has_pending() || emitters.any(|(_, emitter)| !emitter.ended || emitter.receiving)
+    }
+
     /// Receiving is stopped: nobody can take more.
     pub(super) fn is_stalled(&self) -> bool {
         self.stalled_since_ns.is_some()
@@ -125,9 +142,16 @@ impl<I: Io> Intake<I> {
         self.placed
     }
 
-    /// Emitters that believe they have been read, and have not.
+    /// Emitters that are answered.
+    pub(super) fn answered(&self) -> usize {
+        self.answered
+    }
+
+    /// Emitters that believe they have been read, and have not. Who gets ACKs believes these.
     pub(super) fn unfinished(&self) -> u64 {
-        let finishing = self.table.iter().filter(|(_, emitter)| emitter.finishing);
+        let believes =
+            |emitter: &Emitter<I::Socket>| emitter.finishing && emitter.answers.is_none();
+        let finishing = self.table.iter().filter(|(_, emitter)| believes(emitter));
         finishing.count() as u64
     }
 

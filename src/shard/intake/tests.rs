@@ -7,7 +7,9 @@ use super::*;
 use crate::context::{Context, Phase};
 use crate::port::Completion;
 use crate::testing::{context, receives, Asked, FakeIo};
+use weir_engine::LaneId;
 use weir_engine::{Entry, LinkEpoch, Reach, Reason, Roster, Sink, Window};
+use weir_protocol::native::{EmitterBatch, EmitterHello, EmitterWord, EMITTER_DRAIN};
 
 /// A frame of severity 3 with one byte of payload.
 const FRAME: [u8; 6] = [0, 0, 0, 6, 3, b'x'];
@@ -65,6 +67,53 @@ impl Rig {
             .engine
             .apply_roster(&roster, |_| Some((link, Window::ANY)));
         assert!(applied);
+    }
+
+    /// The emitter greets; what it is told.
+    fn greets(&mut self, slot: Slot) -> Vec<u8> {
+        let mut hello = Vec::new();
+        let said = EmitterHello {
+            session: 9,
+            id: "e1",
+        };
+        said.encode(&mut hello).expect("an id");
+        self.receives(slot, &hello);
+        self.intake.answer(&mut self.cx);
+        match &self.cx.io.take_asked()[..] {
+            [Asked::SendBytes(5, bytes)] => bytes.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A batch of one message comes, and the analyzer ACKs it.
+    fn batch(&mut self, slot: Slot, number: u64, awaited: bool) {
+        let header = EmitterBatch {
+            resent: false,
+            awaited,
+            count: 1,
+            body_bytes: FRAME.len() as u32,
+            first_sequence: number,
+        };
+        self.receives(slot, &[&header.encode()[..], &FRAME].concat());
+        let engine = &mut self.cx.engine;
+        while engine.transmit(LaneId(0), 0, false).is_some() {}
+        engine.acked(LaneId(0), 1, 0);
+        self.intake.answer(&mut self.cx);
+    }
+
+    /// The send of answers that is under way ends.
+    fn sent(&mut self, slot: Slot, result: i32) {
+        let token = token(Kind::EmitterSend, slot);
+        let completion = Completion::simulated(token, result, false, false);
+        self.intake.on_answers_sent(&mut self.cx, slot, completion);
+    }
+
+    fn passes(&mut self, time: Duration) {
+        let ns = time.as_nanos() as u64;
+        self.cx.now_ns += ns;
+        self.cx.awake_ns += ns;
+        self.intake.answer(&mut self.cx);
+        self.intake.look_at_answers(&mut self.cx);
     }
 
     fn received(&self) -> u64 {
@@ -212,4 +261,130 @@ fn farewells_go_round_evenly() {
     }
     assert_eq!(asked, [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0]);
     assert_eq!(rig.cx.engine.counters.farewells, 10);
+}
+
+fn ack(number: u64) -> Asked {
+    Asked::SendBytes(5, EmitterWord::encode_ack(number).to_vec())
+}
+
+#[test]
+fn acks_are_gathered_but_for_who_waits() {
+    let (mut rig, slot) = rig();
+    rig.route();
+    let welcome = rig.greets(slot);
+    rig.sent(slot, welcome.len() as i32);
+    rig.batch(slot, 1, false);
+    rig.batch(slot, 2, false);
+    assert_eq!(rig.cx.io.take_asked(), [], "it does not wait");
+    assert!(rig.intake.answers_due_ns() > rig.cx.now_ns);
+    rig.passes(Duration::from_millis(10));
+    assert_eq!(rig.cx.io.take_asked(), [ack(2)]);
+    // While a send is under way nothing is written.
+    rig.batch(slot, 3, true);
+    rig.batch(slot, 4, true);
+    assert_eq!(rig.cx.io.take_asked(), []);
+    rig.sent(slot, 9);
+    assert_eq!(rig.cx.io.take_asked(), [ack(4)]);
+    rig.sent(slot, 4);
+    let rest = EmitterWord::encode_ack(4)[4..].to_vec();
+    assert_eq!(
+        rig.cx.io.take_asked(),
+        [Asked::SendBytes(5, rest)],
+        "cut short"
+    );
+    rig.sent(slot, 5);
+    rig.batch(slot, 5, true);
+    assert_eq!(rig.cx.io.take_asked(), [ack(5)]);
+}
+
+#[test]
+fn who_does_not_read_is_not_read_from_until_it_does() {
+    let (mut rig, slot) = rig();
+    rig.route();
+    let welcome = rig.greets(slot);
+    rig.passes(Duration::from_millis(999));
+    assert_eq!(rig.cx.io.take_asked(), []);
+    rig.passes(Duration::from_millis(1));
+    let receive = token(Kind::EmitterReceive, slot);
+    assert_eq!(rig.cx.io.take_asked(), [Asked::Cancel(receive)]);
+    rig.passes(Duration::from_secs(1));
+    assert_eq!(rig.cx.engine.counters.of(Reason::AnswersNotRead), 1, "once");
+    rig.ends(slot, -libc::ECANCELED);
+    rig.intake.resume_pending(&mut rig.cx);
+    assert_eq!(rig.cx.io.take_asked(), [], "it does not read");
+    rig.sent(slot, welcome.len() as i32);
+    rig.intake.resume_pending(&mut rig.cx);
+    assert_eq!(rig.cx.io.take_asked(), [Asked::Receive(5)]);
+    // At a shutdown nobody waits for it.
+    rig.batch(slot, 1, true);
+    assert_eq!(rig.cx.io.take_asked(), [ack(1)]);
+    rig.cx.phase = Phase::Draining;
+    rig.passes(Duration::from_secs(1));
+    rig.ends(slot, -libc::ECANCELED);
+    rig.sent(slot, -libc::EPIPE);
+    assert_eq!(rig.intake.table.len(), 0);
+    assert_eq!(rig.intake.answered(), 0);
+}
+
+#[test]
+fn who_has_ended_gets_its_acks_before_it_is_closed() {
+    let (mut rig, slot) = rig();
+    rig.route();
+    let welcome = rig.greets(slot);
+    rig.sent(slot, welcome.len() as i32);
+    let header = EmitterBatch {
+        resent: false,
+        awaited: false,
+        count: 1,
+        body_bytes: FRAME.len() as u32,
+        first_sequence: 1,
+    };
+    rig.receives(slot, &[&header.encode()[..], &FRAME].concat());
+    rig.ends(slot, 0);
+    assert_eq!((rig.intake.connected(), rig.intake.unfinished()), (1, 0));
+    while rig.cx.engine.transmit(LaneId(0), 0, false).is_some() {}
+    rig.cx.engine.acked(LaneId(0), 1, 0);
+    rig.passes(Duration::from_millis(0));
+    rig.passes(Duration::from_millis(10));
+    assert_eq!(rig.cx.io.take_asked(), [ack(1)]);
+    assert_eq!(rig.intake.connected(), 1, "until it is sent");
+    rig.sent(slot, 9);
+    assert_eq!((rig.intake.connected(), rig.intake.table.len()), (0, 0));
+}
+
+#[test]
+fn a_farewell_is_a_word_and_comes_behind_the_welcome() {
+    let (mut rig, slot) = rig();
+    rig.route();
+    let mut hello = Vec::new();
+    let said = EmitterHello {
+        session: 9,
+        id: "e1",
+    };
+    said.encode(&mut hello).expect("an id");
+    rig.receives(slot, &hello);
+    rig.cx.phase = Phase::GracefulClose;
+    rig.intake.bid_farewell(&mut rig.cx, slot);
+    let asked = rig.cx.io.take_asked();
+    let [Asked::SendBytes(5, welcome)] = &asked[..] else {
+        panic!("{asked:?}")
+    };
+    rig.sent(slot, welcome.len() as i32);
+    assert_eq!(
+        rig.cx.io.take_asked(),
+        [Asked::SendBytes(5, EMITTER_DRAIN.to_vec())]
+    );
+}
+
+#[test]
+fn who_breaks_off_with_units_open_leaves_nothing_behind() {
+    let (mut rig, slot) = rig();
+    rig.route();
+    rig.greets(slot);
+    rig.ends(slot, -libc::ECONNRESET);
+    assert_eq!(rig.intake.table.len(), 1, "its send has not ended");
+    assert!(rig.cx.io.take_asked().contains(&Asked::Shutdown(5)));
+    rig.sent(slot, -libc::EPIPE);
+    assert_eq!((rig.intake.table.len(), rig.intake.answered()), (0, 0));
+    assert!(!rig.cx.engine.is_answered(slot.index()));
 }

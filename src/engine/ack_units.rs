@@ -1,0 +1,382 @@
+//! Ack units: what a sender gets one answer for, a batch of an acked emitter for instance. Its elements may go to
+//! all lanes; the answer is due when the last of them is ACKed.
+//!
+//! ```text
+//! begin(emitter, unit) -> cell, open = elements        in the order of its connection
+//! element -> lane      -> a range of its ticket beside the lane (receipts.rs)
+//! ACK of the lane      -> open falls; at 0 the unit is done, and its connection is ripe
+//! answer(emitter)      -> its source writes the answers of what is done, in the order that it wants
+//! ```
+//!
+//! Answers are gathered: one is **urgent** when its sender waits for it, or when half of what the sender may have
+//! open is done. The shard gives the others out when the first of them has waited long enough.
+//!
+//! **Bounds.** A connection is granted so many units and bytes when it begins, and is closed when it has more open. All
+//! that is granted in a shard is at most [`UNITS_MAX`] units of 40 bytes. The more is granted, the less the next one
+//! gets. Ranges beside lanes are bounded by the arena (`Engine::ranges_max`): beyond, emitters wait.
+
+use std::collections::VecDeque;
+
+use super::receipts::Ticket;
+use super::shard::Engine;
+use super::{LaneId, Memory};
+use weir_source::{
+    with_source, Answered, Answers, Facts, Protocol, Source, SourceError, UnitBegin,
+};
+
+/// Units open in a shard, of all connections: 10 MiB of them at most.
+const UNITS_MAX: u32 = 262_144;
+/// A connection gets this part of what is left, so that there is always some for the next.
+const GRANT_PART: u32 = 1024;
+/// Units open on a connection: with batches of 64 messages more than a link to an analyzer has un-ACKed.
+const GRANT_MAX: u32 = 256;
+/// Bytes in them: half a second at 4 MiB/s, or 2 ms at 1 GiB/s.
+const GRANT_BYTES: u64 = 2 * 1024 * 1024;
+
+/// Tells tickets of units from those of packets.
+const UNIT: Ticket = 1 << 63;
+const GENERATION_MASK: u32 = (1 << 31) - 1;
+/// No unit: elements of a source that answers belong to one, so this is never looked up.
+const NONE: Ticket = UNIT | (GENERATION_MASK as u64) << 32 | u32::MAX as u64;
+
+#[inline]
+pub(super) fn is_unit(ticket: Ticket) -> bool {
+    ticket & UNIT != 0
+}
+
+struct Cell {
+    key: u64,
+    /// Elements that are not through.
+    open: u32,
+    bytes: u32,
+    emitter: u32,
+    generation: u32,
+    is_refused: bool,
+    is_awaited: bool,
+}
+
+/// One that answers.
+struct Connection {
+    answers: Answers,
+    /// What it was granted.
+    facts: Facts,
+    /// Its units that are not answered.
+    order: VecDeque<u32>,
+    open_bytes: u64,
+    /// Of those: done.
+    done: u32,
+    done_bytes: u64,
+    /// Of those that are not answered: awaited.
+    awaited: u32,
+    /// Where the next element belongs.
+    current: Ticket,
+    is_ripe: bool,
+    is_urgent: bool,
+}
+
+/// All units of a shard's streams.
+#[derive(Default)]
+pub(super) struct AckUnits {
+    cells: Vec<Cell>,
+    free: Vec<u32>,
+    /// By the index of the emitter.
+    connections: Vec<Option<Box<Connection>>>,
+    granted: u32,
+    /// Connections of which something is done, as it happened.
+    ripe: VecDeque<usize>,
+    urgent: VecDeque<usize>,
+}
+
+impl AckUnits {
+    fn connection(&mut self, emitter: usize) -> Option<&mut Connection> {
+        self.connections.get_mut(emitter)?.as_deref_mut()
+    }
+
+    /// A connection speaks a protocol that answers.
+    fn open(&mut self, emitter: usize, answers: Answers) -> Result<(), SourceError> {
+        self.close(emitter);
+        let left = UNITS_MAX - self.granted;
+        if left == 0 {
+            return Err(SourceError::UnitsFull { max: UNITS_MAX });
+        }
+        let units_max = (left / GRANT_PART).clamp(1, GRANT_MAX);
+        self.granted += units_max;
+        if self.connections.len() <= emitter {
+            self.connections.resize_with(emitter + 1, || None);
+        }
+        self.connections[emitter] = Some(Box::new(Connection {
+            answers,
+            facts: Facts {
+                instance: 0,
+                units_max,
+                unit_bytes_max: GRANT_BYTES,
+            },
+            order: VecDeque::new(),
+            open_bytes: 0,
+            done: 0,
+            done_bytes: 0,
+            awaited: 0,
+            current: NONE,
+            is_ripe: false,
+            is_urgent: false,
+        }));
+        Ok(())
+    }
+
+    /// A connection is gone: nobody waits for its units any more. What lanes know of them names nobody then.
+    pub(super) fn close(&mut self, emitter: usize) {
+        let connection = self.connections.get_mut(emitter).and_then(Option::take);
+        let Some(connection) = connection else {
+            return;
+        };
+        self.granted -= connection.facts.units_max;
+        for index in connection.order {
+            self.forget(index);
+        }
+    }
+
+    fn forget(&mut self, index: u32) {
+        let cell = &mut self.cells[index as usize];
+        cell.generation = (cell.generation + 1) & GENERATION_MASK;
+        self.free.push(index);
+    }
+
+    fn begin(&mut self, emitter: usize, unit: UnitBegin) -> Result<(), SourceError> {
+        let index = match self.free.last() {
+            Some(index) => *index,
+            None => u32::try_from(self.cells.len()).unwrap_or(u32::MAX),
+        };
+        let Some(connection) = self.connection(emitter) else {
+            return Ok(());
+        };
+        let (facts, before) = (connection.facts, connection.order.len());
+        let units = u32::try_from(before).unwrap_or(u32::MAX).saturating_add(1);
+        let bytes = connection.open_bytes + u64::from(unit.bytes);
+        if units > facts.units_max || before > 0 && bytes > facts.unit_bytes_max {
+            return Err(SourceError::Window {
+                units,
+                bytes,
+                facts,
+            });
+        }
+        connection.open_bytes = bytes;
+        connection.awaited += u32::from(unit.is_awaited);
+        connection.order.push_back(index);
+        let generation = self
+            .cells
+            .get(index as usize)
+            .map_or(0, |cell| cell.generation);
+        let cell = Cell {
+            key: unit.key,
+            open: unit.elements,
+            bytes: unit.bytes,
+            emitter: u32::try_from(emitter).unwrap_or(u32::MAX),
+            generation,
+            is_refused: false,
+            is_awaited: unit.is_awaited,
+        };
+        match self.cells.get_mut(index as usize) {
+            Some(free) => {
+                *free = cell;
+                self.free.pop();
+            }
+            None => self.cells.push(cell),
+        }
+        let ticket = UNIT | u64::from(generation) << 32 | u64::from(index);
+        if let Some(connection) = self.connection(emitter) {
+            connection.current = ticket;
+        }
+        if unit.elements == 0 {
+            self.is_done(index);
+        }
+        Ok(())
+    }
+
+    /// The ticket of the next element of a connection.
+    #[inline]
+    fn current(&self, emitter: usize) -> Ticket {
+        let connection = self.connections.get(emitter).and_then(Option::as_deref);
+        connection.map_or(NONE, |connection| connection.current)
+    }
+
+    /// Elements of a unit are through.
+    #[inline]
+    pub(super) fn settle(&mut self, ticket: Ticket, elements: u64, is_refused: bool) {
+        let index = ticket as u32; // the lower half
+        let generation = (ticket >> 32) as u32 & GENERATION_MASK;
+        let cell = self.cells.get_mut(index as usize);
+        let Some(cell) = cell.filter(|cell| cell.generation == generation) else {
+            return;
+        };
+        cell.is_refused |= is_refused;
+        let elements = u32::try_from(elements).unwrap_or(u32::MAX);
+        cell.open = cell.open.saturating_sub(elements);
+        if cell.open == 0 {
+            self.is_done(index);
+        }
+    }
+
+    fn is_done(&mut self, index: u32) {
+        let cell = &self.cells[index as usize];
+        let (emitter, bytes) = (cell.emitter as usize, cell.bytes);
+        let Some(connection) = self
+            .connections
+            .get_mut(emitter)
+            .and_then(Option::as_deref_mut)
+        else {
+            return;
+        };
+        connection.done += 1;
+        connection.done_bytes += u64::from(bytes);
+        let facts = connection.facts;
+        let is_half = connection.done >= facts.units_max / 2
+            || connection.done_bytes >= facts.unit_bytes_max / 2;
+        if (is_half || connection.awaited > 0) && !connection.is_urgent {
+            connection.is_urgent = true;
+            self.urgent.push_back(emitter);
+        }
+        if !connection.is_ripe {
+            connection.is_ripe = true;
+            self.ripe.push_back(emitter);
+        }
+    }
+
+    /// The next unit of a connection that can be answered.
+    fn next_done(&mut self, emitter: usize) -> Option<Answered> {
+        let cells = &self.cells;
+        let connection = self.connections.get_mut(emitter)?.as_deref_mut()?;
+        let is_done = |index: &u32| cells[*index as usize].open == 0;
+        let at = match connection.answers {
+            Answers::AnyOrder => connection.order.iter().position(is_done),
+            _ => connection
+                .order
+                .front()
+                .filter(|index| is_done(index))
+                .map(|_| 0),
+        };
+        let index = connection.order.remove(at?)?;
+        let cell = &cells[index as usize];
+        let answered = Answered {
+            key: cell.key,
+            is_refused: cell.is_refused,
+            is_newest: match connection.answers {
+                Answers::AnyOrder => !connection.order.iter().any(is_done),
+                _ => !connection.order.front().is_some_and(is_done),
+            },
+        };
+        connection.done -= 1;
+        connection.done_bytes -= u64::from(cell.bytes);
+        connection.open_bytes -= u64::from(cell.bytes);
+        connection.awaited -= u32::from(cell.is_awaited);
+        if connection.current as u32 == index {
+            connection.current = NONE; // its elements are all through
+        }
+        self.forget(index);
+        Some(answered)
+    }
+}
+
+impl<M: Memory> Engine<M> {
+    /// What a connection speaks is known now.
+    ///
+    /// # Errors
+    /// It wants answers, and the shard has no room for more that do.
+    pub(super) fn speaks(&mut self, emitter: usize, protocol: Protocol) -> Result<(), SourceError> {
+        match protocol.answers() {
+            Answers::Never => Ok(()),
+            answers => self.receipts.units.open(emitter, answers),
+        }
+    }
+
+    pub(super) fn unit_begins(
+        &mut self,
+        emitter: usize,
+        unit: UnitBegin,
+    ) -> Result<(), SourceError> {
+        self.receipts.units.begin(emitter, unit)
+    }
+
+    /// The newest message of a lane is an element of the connection's unit.
+    #[inline]
+    pub(super) fn note_element(&mut self, emitter: usize, lane: LaneId) {
+        let ticket = self.receipts.units.current(emitter);
+        let slot = &mut self.lanes[lane.0 as usize];
+        let last = slot.lane.appended();
+        self.receipts.place(ticket, &mut slot.tickets, last, 1);
+    }
+
+    /// Lanes may note no more tickets.
+    #[inline]
+    pub(super) fn tickets_are_full(&self) -> bool {
+        self.receipts.ranges_kept >= self.ranges_max
+    }
+
+    /// A connection of which something is done, since it was answered last.
+    pub fn next_ripe(&mut self) -> Option<usize> {
+        self.receipts.units.ripe.pop_front()
+    }
+
+    /// A connection that is to be answered now.
+    pub fn next_urgent(&mut self) -> Option<usize> {
+        self.receipts.units.urgent.pop_front()
+    }
+
+    /// Whether a connection speaks what is answered.
+    pub fn is_answered(&self, emitter: usize) -> bool {
+        let connections = &self.receipts.units.connections;
+        connections.get(emitter).is_some_and(Option::is_some)
+    }
+
+    /// Units of a connection that are not answered.
+    pub fn units_open(&self, emitter: usize) -> usize {
+        let connections = &self.receipts.units.connections;
+        let connection = connections.get(emitter).and_then(Option::as_deref);
+        connection.map_or(0, |connection| connection.order.len())
+    }
+
+    /// Units of all connections that are not answered.
+    pub fn units_open_of_all(&self) -> usize {
+        let units = &self.receipts.units;
+        units.cells.len() - units.free.len()
+    }
+
+    /// Appends the answers of all that is done on a connection; `instance` is this distributor's.
+    pub fn answer(&mut self, emitter: usize, instance: u64, out: &mut Vec<u8>) {
+        let units = &mut self.receipts.units;
+        let Some(connection) = units.connection(emitter) else {
+            return;
+        };
+        (connection.is_ripe, connection.is_urgent) = (false, false);
+        let facts = Facts {
+            instance,
+            ..connection.facts
+        };
+        let Some(stream) = self.streams.get_mut(emitter) else {
+            return;
+        };
+        while let Some(unit) = units.next_done(emitter) {
+            with_source!(&mut *stream, source => source.answer(unit, &facts, out));
+        }
+    }
+
+    /// Appends what a connection may be told that is closed because of `why`.
+    pub fn refusal(&mut self, emitter: usize, why: &str, instance: u64, out: &mut Vec<u8>) {
+        let facts = Facts {
+            instance,
+            units_max: 0,
+            unit_bytes_max: 0,
+        };
+        if let Some(stream) = self.streams.get_mut(emitter) {
+            with_source!(stream, source => source.refuse(why, &facts, out));
+        }
+    }
+
+    /// Appends what asks a connection to finish. False: there is no such word.
+    pub fn farewell(&mut self, emitter: usize, out: &mut Vec<u8>) -> bool {
+        let stream = self.streams.get_mut(emitter);
+        stream.is_some_and(|stream| with_source!(stream, source => source.farewell(out)))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,312 @@
+use super::*;
+use crate::{
+    EngineConfig, Entry, Ingest, LinkEpoch, OnSlow, Reach, Reason, Roster, Sink, VecMemory, Window,
+    EMITTERS_PORT,
+};
+use weir_protocol::frame::encode_header;
+use weir_protocol::native::{EmitterBatch, EmitterHello, EmitterWelcome, EmitterWord};
+
+const BUFFERS: u32 = 64;
+
+/// One engine, native analyzers of equal weights, one emitter.
+struct Rig {
+    engine: Engine<VecMemory>,
+    roster: Roster,
+}
+
+impl Rig {
+    fn new(analyzers: u32) -> Rig {
+        let config = EngineConfig {
+            shard: 0,
+            buffers: BUFFERS,
+            buffer_bytes: 4096,
+            frame_bytes_max: 1024,
+            unit_bytes_max: 0,
+            window_bytes: 1 << 20,
+            window_messages: 10_000,
+            partial_bytes_max: 10_000,
+            on_slow: OnSlow::Spill,
+        };
+        let entry = |analyzer: u32| Entry {
+            analyzer,
+            name: analyzer.to_string().into(),
+            weight: 1.0,
+            draining: false,
+            pinned: false,
+            ejected: false,
+            sink: Sink::Native,
+            reach: Reach::LinkPerShard,
+        };
+        let roster = Roster {
+            epoch: 1,
+            entries: (0..analyzers).map(entry).collect(),
+        };
+        let memory = VecMemory::new(BUFFERS as usize, 4096);
+        let mut rig = Rig {
+            engine: Engine::new(config, memory),
+            roster,
+        };
+        rig.follow(|analyzer| Some(LinkEpoch::new(0, u64::from(analyzer) + 1)));
+        rig.engine.emitter_opened(0, EMITTERS_PORT);
+        rig.greet(0);
+        rig
+    }
+
+    fn follow(&mut self, epoch: impl Fn(u32) -> Option<LinkEpoch>) {
+        let link = |entry: &Entry| epoch(entry.analyzer).map(|epoch| (epoch, Window::ANY));
+        assert!(self.engine.apply_roster(&self.roster, link));
+        self.roster.epoch += 1;
+    }
+
+    fn greet(&mut self, emitter: usize) {
+        let mut hello = Vec::new();
+        let said = EmitterHello {
+            session: 9,
+            id: "e1",
+        };
+        said.encode(&mut hello).expect("an id");
+        assert_eq!(self.engine.ingest(emitter, &hello), Ingest::Taken);
+        assert_eq!(
+            self.engine.next_urgent(),
+            Some(emitter),
+            "it waits for its WELCOME"
+        );
+        let mut out = Vec::new();
+        self.engine.answer(emitter, 7, &mut out);
+        let (welcome, _) = EmitterWelcome::decode(&out).expect("good").expect("whole");
+        assert_eq!((welcome.refused, welcome.instance), (None, 7));
+        assert_eq!(welcome.window_batches, GRANT_MAX);
+        while self.engine.next_ripe().is_some() {}
+    }
+
+    fn send(&mut self, first: u64, count: u32, flags: u8) -> Ingest {
+        self.engine.ingest(0, &batch(first, count, flags))
+    }
+
+    /// All lanes ACK so many messages of what they have been given, as far as they have that many.
+    fn ack(&mut self, lane: u32, messages: u64) {
+        while self.engine.transmit(LaneId(lane), 0, false).is_some() {}
+        self.engine.acked(LaneId(lane), messages, 0);
+        assert_eq!(self.engine.check(), Ok(()));
+    }
+
+    /// What the emitter is told.
+    fn answers(&mut self) -> Option<u64> {
+        let mut out = Vec::new();
+        self.engine.answer(0, 7, &mut out);
+        match EmitterWord::decode(&out).expect("a word") {
+            Some((EmitterWord::Ack(sequence), used)) => {
+                assert_eq!(used, out.len(), "one says it for all");
+                Some(sequence)
+            }
+            None => None,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn batch(first: u64, count: u32, flags: u8) -> Vec<u8> {
+    let frame = [&encode_header(3, 1)[..], b"abc"].concat();
+    let header = EmitterBatch {
+        resent: flags & 1 != 0,
+        awaited: flags & 2 != 0,
+        count,
+        body_bytes: frame.len() as u32 * count,
+        first_sequence: first,
+    };
+    [&header.encode()[..], &frame.repeat(count as usize)].concat()
+}
+
+#[test]
+fn a_batch_is_answered_when_all_its_lanes_have_acked() {
+    let mut rig = Rig::new(2);
+    assert_eq!(rig.send(1, 4, 0), Ingest::Taken);
+    assert_eq!(rig.send(5, 2, 0), Ingest::Taken);
+    assert_eq!((rig.engine.units_open(0), rig.answers()), (2, None));
+    rig.ack(0, 2);
+    assert_eq!((rig.engine.next_ripe(), rig.answers()), (None, None));
+    rig.ack(1, 3);
+    assert_eq!(rig.engine.next_ripe(), Some(0));
+    assert_eq!(rig.answers(), Some(4), "of the second one is open");
+    rig.ack(0, 1);
+    assert_eq!(rig.answers(), Some(6));
+    assert_eq!(
+        (rig.engine.units_open(0), rig.engine.units_open_of_all()),
+        (0, 0)
+    );
+}
+
+#[test]
+fn answers_come_in_order_and_one_includes_those_before() {
+    let mut rig = Rig::new(2);
+    // One for each lane in turn: the second batch is through before the first.
+    assert_eq!(rig.send(1, 1, 0), Ingest::Taken);
+    assert_eq!(rig.send(2, 1, 0), Ingest::Taken);
+    let lanes = rig.engine.lanes.iter();
+    let second = lanes
+        .clone()
+        .position(|slot| slot.lane.appended() == 1 && slot.tickets.len() == 1);
+    assert!(second.is_some() && lanes.clone().all(|slot| slot.lane.appended() == 1));
+    let ticket = |rig: &Rig| {
+        rig.engine
+            .receipts
+            .units
+            .cells
+            .iter()
+            .position(|cell| cell.key == 2)
+    };
+    let index = ticket(&rig).expect("the second batch") as u64;
+    let mut late = 0;
+    for lane in 0..2 {
+        let slot = &rig.engine.lanes[lane];
+        late = match slot.tickets.first_ticket() & 0xffff_ffff == index {
+            true => 1 - lane as u32,
+            false => late,
+        };
+    }
+    rig.ack(1 - late, 1);
+    assert_eq!(rig.answers(), None, "the first is open");
+    rig.ack(late, 1);
+    assert_eq!(rig.answers(), Some(2));
+}
+
+#[test]
+fn messages_that_move_to_another_lane_are_waited_for_there() {
+    let mut rig = Rig::new(2);
+    assert_eq!(rig.send(1, 10, 0), Ingest::Taken);
+    rig.ack(0, 2);
+    rig.ack(1, 5);
+    assert_eq!(rig.answers(), None);
+    rig.engine.link_down(LinkEpoch::new(0, 1), 0);
+    rig.engine.reroute();
+    assert_eq!((rig.answers(), rig.engine.check()), (None, Ok(())));
+    rig.ack(1, 2);
+    assert_eq!(rig.answers(), None);
+    rig.ack(1, 1);
+    assert_eq!(rig.answers(), Some(10));
+}
+
+#[test]
+fn what_a_connection_had_open_when_it_went_disturbs_nobody_after_it() {
+    let mut rig = Rig::new(1);
+    assert_eq!(rig.send(1, 3, 0), Ingest::Taken);
+    rig.engine.emitter_closed(0);
+    assert_eq!(
+        (rig.engine.units_open(0), rig.engine.units_open_of_all()),
+        (0, 0)
+    );
+    rig.engine.emitter_opened(0, EMITTERS_PORT);
+    rig.greet(0);
+    assert_eq!(rig.send(1, 1, 0), Ingest::Taken);
+    rig.ack(0, 3);
+    assert_eq!(rig.answers(), None, "those were others");
+    rig.ack(0, 1);
+    assert_eq!(rig.answers(), Some(1));
+    assert_eq!(rig.engine.receipts.units.granted, GRANT_MAX);
+}
+
+#[test]
+fn an_awaited_batch_is_urgent_and_so_is_half_a_window() {
+    let mut rig = Rig::new(1);
+    assert_eq!(rig.send(1, 1, 0), Ingest::Taken);
+    rig.ack(0, 1);
+    assert_eq!(
+        (rig.engine.next_ripe(), rig.engine.next_urgent()),
+        (Some(0), None)
+    );
+    assert_eq!(rig.send(2, 1, 2), Ingest::Taken);
+    assert_eq!(rig.engine.next_urgent(), None, "nothing is through");
+    rig.ack(0, 1);
+    assert_eq!(
+        (rig.engine.next_urgent(), rig.answers()),
+        (Some(0), Some(2))
+    );
+    let half = u64::from(GRANT_MAX / 2);
+    for sequence in 3..3 + half {
+        assert_eq!(rig.send(sequence, 1, 0), Ingest::Taken);
+    }
+    rig.ack(0, half - 1);
+    assert_eq!(rig.engine.next_urgent(), None);
+    rig.ack(0, 1);
+    assert_eq!(
+        (rig.engine.next_urgent(), rig.answers()),
+        (Some(0), Some(2 + half))
+    );
+}
+
+#[test]
+fn who_has_more_open_than_was_granted_is_refused() {
+    let mut rig = Rig::new(1);
+    for sequence in 1..=u64::from(GRANT_MAX) {
+        assert_eq!(rig.send(sequence, 1, 0), Ingest::Taken);
+    }
+    let received = rig.engine.counters.received;
+    let refused = rig.send(u64::from(GRANT_MAX) + 1, 1, 0);
+    let Ingest::BadStream { error, reason, .. } = refused else {
+        panic!("{refused:?}")
+    };
+    assert_eq!(reason, Reason::WindowExceeded);
+    let allowed = format!("allowed {GRANT_MAX} batches and {GRANT_BYTES} bytes");
+    assert!(error.to_string().contains(&allowed), "{error}");
+    assert_eq!(
+        rig.engine.counters.received, received,
+        "nothing of it is taken in"
+    );
+}
+
+#[test]
+fn the_more_is_granted_the_less_the_next_one_gets() {
+    let mut units = AckUnits::default();
+    let mut grants = Vec::new();
+    for emitter in 0.. {
+        match units.open(emitter, Answers::InOrder) {
+            Ok(()) => {}
+            Err(error) => {
+                assert_eq!(error, SourceError::UnitsFull { max: UNITS_MAX });
+                break;
+            }
+        }
+        let connection = units.connection(emitter).expect("it is open");
+        grants.push(connection.facts.units_max);
+    }
+    assert!(grants.is_sorted_by(|a, b| a >= b) && grants.ends_with(&[1]));
+    assert_eq!(grants.iter().sum::<u32>(), UNITS_MAX);
+    assert!(grants.len() > 5000, "{}", grants.len());
+    units.close(0);
+    assert_eq!(units.open(0, Answers::InOrder), Ok(()));
+}
+
+#[test]
+fn what_was_sent_before_is_flagged_under_the_name_that_its_sender_gives_it() {
+    let mut rig = Rig::new(1);
+    assert_eq!(rig.send(41, 2, 1), Ingest::Taken);
+    assert_eq!(rig.send(43, 1, 0), Ingest::Taken);
+    let counters = &rig.engine.counters;
+    assert_eq!((counters.resent, counters.duplicates_possible), (2, 2));
+    let mut wire = Vec::new();
+    while let Some(range) = rig.engine.transmit(LaneId(0), 0, false) {
+        wire.extend_from_slice(rig.engine.memory.read(range.span));
+    }
+    let header = |at: usize| {
+        let bytes = wire[at..].first_chunk().expect("a header");
+        weir_protocol::native::BatchHeader::decode(bytes).expect("good")
+    };
+    let first = header(0);
+    assert!(first.redelivered && first.count == 2);
+    assert_eq!((first.origin_shard, first.origin_epoch), (u16::MAX, 9));
+    assert_eq!(wire[32..40], u64::to_be_bytes(41));
+    let second = header(32 + first.body_bytes as usize);
+    assert!(!second.redelivered && second.count == 1, "{second:?}");
+}
+
+#[test]
+fn emitters_wait_when_lanes_may_note_no_more_tickets() {
+    let mut rig = Rig::new(1);
+    rig.engine.ranges_max = 2;
+    assert_eq!(rig.send(1, 1, 0), Ingest::Taken);
+    assert_eq!(rig.send(2, 1, 0), Ingest::Taken);
+    assert!(matches!(rig.send(3, 1, 0), Ingest::Stalled { .. }));
+    assert!(!rig.engine.can_ingest());
+    rig.ack(0, 1);
+    assert!(rig.engine.can_ingest());
+}

@@ -1,0 +1,265 @@
+//! Answers to emitters that want them: ACKs of the acked link, and its WELCOME.
+//!
+//! ```text
+//! engine: a unit is through -> ripe    gathered for ANSWER_DELAY
+//!                          `-> urgent  answered in this turn
+//! answer -> one send at a time for each emitter; what becomes due meanwhile waits in the engine
+//! ```
+//!
+//! An answer costs a send and wakes its emitter: gathered, it does so for hundreds of messages. What waits is bounded:
+//! nothing is written while a send is under way, and a connection's units are (`engine/ack_units.rs`).
+//!
+//! An emitter that does not read is not read from either, after [`UNREAD_MAX`], until it does. At a shutdown it is
+//! closed then.
+
+use std::net::Shutdown;
+
+use super::{Emitter, Intake};
+use crate::context::{Context, Phase};
+use crate::port::{Completion, Io};
+use crate::slab::{bare, token, Kind, Slot};
+use weir_engine::Reason;
+
+/// How long answers are gathered. An emitter that waits for one says so, and one that has half of its window un-ACKed
+/// is answered at once, so this holds up nobody.
+const ANSWER_DELAY_NS: u64 = 10_000_000;
+/// A send to an emitter takes that long only if it does not read: the kernel takes tens of KiB before.
+const UNREAD_MAX_NS: u64 = 1_000_000_000;
+
+/// What an emitter is told.
+#[derive(Default)]
+pub(super) struct Outbox {
+    /// For the next send.
+    out: Vec<u8>,
+    /// Bytes that the kernel is sending; 0: none.
+    sending: usize,
+    /// Since when.
+    since_ns: u64,
+    /// It is not read from until it reads.
+    is_paused: bool,
+    /// Its connection broke: nobody is there to be told anything.
+    is_mute: bool,
+}
+
+impl<S> Emitter<S> {
+    /// It is not read from: it does not read.
+    pub(super) fn is_paused(&self) -> bool {
+        self.answers
+            .as_ref()
+            .is_some_and(|answers| answers.is_paused)
+    }
+
+    /// Its connection broke.
+    pub(super) fn broke(&mut self) {
+        self.ended = true;
+        if let Some(answers) = &mut self.answers {
+            answers.is_mute = true;
+        }
+    }
+}
+
+impl<I: Io> Intake<I> {
+    /// Gives out the answers that are due.
+    pub(crate) fn answer(&mut self, cx: &mut Context<I>) {
+        while let Some(emitter) = cx.engine.next_ripe() {
+            if let Some(slot) = self.table.slot_at(emitter) {
+                self.gathered.push_back((slot, cx.now_ns));
+            }
+        }
+        while let Some(emitter) = cx.engine.next_urgent() {
+            if let Some(slot) = self.table.slot_at(emitter) {
+                self.answer_one(cx, slot);
+            }
+        }
+        let is_ending = cx.phase != Phase::Running;
+        while let Some((slot, since_ns)) = self.gathered.front().copied() {
+            if cx.now_ns < since_ns + ANSWER_DELAY_NS && !is_ending {
+                break;
+            }
+            self.gathered.pop_front();
+            self.answer_one(cx, slot);
+        }
+    }
+
+    /// When the next gathered answer is due.
+    pub(crate) fn answers_due_ns(&self) -> u64 {
+        let first = self.gathered.front();
+        first.map_or(u64::MAX, |(_, since_ns)| since_ns + ANSWER_DELAY_NS)
+    }
+
+    fn answer_one(&mut self, cx: &mut Context<I>, slot: Slot) {
+        self.say(cx, slot, |cx, out| {
+            cx.engine.answer(slot.index(), cx.config.instance, out);
+        });
+        self.close_if_finished(cx, slot);
+    }
+
+    /// Sends what `write` has to say to an emitter; behind a send that is under way, what is said then.
+    fn say(
+        &mut self,
+        cx: &mut Context<I>,
+        slot: Slot,
+        write: impl FnOnce(&mut Context<I>, &mut Vec<u8>),
+    ) {
+        let Some(emitter) = self.table.get_mut(slot) else {
+            return;
+        };
+        let Some(socket) = &emitter.socket else {
+            return;
+        };
+        let answers = emitter.answers.get_or_insert_with(|| {
+            self.answered += 1;
+            // Best effort: without it only latency suffers.
+            let _ = cx.io.prepare_link(socket);
+            Box::default()
+        });
+        if answers.sending > 0 {
+            return;
+        }
+        write(cx, &mut answers.out);
+        if answers.out.is_empty() || answers.is_mute || emitter.rejected {
+            answers.out.clear();
+            return;
+        }
+        let bytes = std::mem::take(&mut answers.out);
+        answers.sending = bytes.len();
+        answers.since_ns = cx.awake_ns;
+        cx.engine.counters.answers += 1;
+        cx.io
+            .send_bytes(socket, bytes, token(Kind::EmitterSend, slot));
+    }
+
+    /// A send of answers has ended.
+    pub(crate) fn on_answers_sent(
+        &mut self,
+        cx: &mut Context<I>,
+        slot: Slot,
+        completion: Completion,
+    ) {
+        let mut bytes = cx.io.sent_bytes(completion.token);
+        let Some(emitter) = self.table.get_mut(slot) else {
+            return;
+        };
+        let Some(answers) = &mut emitter.answers else {
+            return;
+        };
+        answers.sending = 0;
+        match completion.count() {
+            Ok(sent) => {
+                bytes.drain(..sent.min(bytes.len()));
+                // The kernel was cut short, or a word came meanwhile.
+                bytes.append(&mut answers.out);
+                answers.out = bytes;
+            }
+            // The receive will tell, or has told.
+            Err(_) => {
+                answers.is_mute = true;
+                answers.out = Vec::new();
+            }
+        }
+        let is_paused = std::mem::take(&mut answers.is_paused);
+        if is_paused && !emitter.ended && !emitter.receiving {
+            self.rearm.push_back(slot);
+        }
+        self.answer_one(cx, slot);
+    }
+
+    /// Who does not read is not read from; while the distributor shuts down it is closed.
+    pub(crate) fn look_at_answers(&mut self, cx: &mut Context<I>) {
+        if self.answered == 0 {
+            return;
+        }
+        let is_late = |emitter: &Emitter<I::Socket>| {
+            let answers = emitter.answers.as_ref();
+            answers.is_some_and(|answers| {
+                let since_ns = cx.awake_ns.saturating_sub(answers.since_ns);
+                answers.sending > 0 && since_ns >= UNREAD_MAX_NS
+            })
+        };
+        let late: Vec<Slot> = self
+            .table
+            .iter()
+            .filter(|(_, emitter)| is_late(emitter))
+            .map(|(slot, _)| slot)
+            .collect();
+        for slot in late {
+            self.on_late(cx, slot);
+        }
+    }
+
+    fn on_late(&mut self, cx: &mut Context<I>, slot: Slot) {
+        let Some(emitter) = self.table.get_mut(slot) else {
+            return;
+        };
+        let Some(answers) = &mut emitter.answers else {
+            return;
+        };
+        if !answers.is_paused && !emitter.rejected {
+            answers.is_paused = true;
+            cx.engine.counters.count(Reason::AnswersNotRead);
+            if emitter.receiving {
+                cx.io
+                    .cancel(token(Kind::EmitterReceive, slot), bare(Kind::Cancel));
+            }
+        }
+        if cx.phase != Phase::Running {
+            emitter.broke();
+            self.close_if_finished(cx, slot);
+        }
+    }
+
+    /// Asks an emitter to finish, in the words of its protocol. False: it has none for that.
+    pub(super) fn say_farewell(&mut self, cx: &mut Context<I>, slot: Slot) -> bool {
+        if !cx.engine.is_answered(slot.index()) {
+            return false;
+        }
+        let mut word = Vec::new();
+        if !cx.engine.farewell(slot.index(), &mut word) {
+            return false;
+        }
+        // A greeting that has not been answered yet comes first.
+        self.answer_one(cx, slot);
+        if let Some(answers) = self.table.get_mut(slot).and_then(|it| it.answers.as_mut()) {
+            answers.out.append(&mut word);
+        }
+        self.say(cx, slot, |_, _| ());
+        true
+    }
+
+    /// An emitter is about to be closed: what its protocol has for that.
+    pub(super) fn say_refused(&mut self, cx: &mut Context<I>, slot: Slot, why: &str) {
+        let mut out = Vec::new();
+        let instance = cx.config.instance;
+        cx.engine.refusal(slot.index(), why, instance, &mut out);
+        let emitter = self.table.get(slot);
+        let socket = emitter.and_then(|emitter| emitter.socket.as_ref());
+        if let (Some(socket), false) = (socket, out.is_empty()) {
+            // As much as fits, and it fits: nothing was ever sent here.
+            let _ = cx.io.send_now(socket, &out);
+        }
+    }
+
+    /// An emitter that has ended gets its answers first, as far as there will be some. False: it can be closed.
+    pub(super) fn is_still_answered(&mut self, cx: &mut Context<I>, slot: Slot) -> bool {
+        let Some(emitter) = self.table.get_mut(slot) else {
+            return false;
+        };
+        let is_gone = emitter.rejected || emitter.is_broken;
+        let Some(answers) = &mut emitter.answers else {
+            return false;
+        };
+        if is_gone || answers.is_mute {
+            if answers.sending > 0 {
+                if let Some(socket) = &emitter.socket {
+                    // Ends the send.
+                    cx.io.drop_unsent_on_close(socket);
+                    cx.io.shutdown(socket, Shutdown::Both);
+                }
+                return true;
+            }
+            return false;
+        }
+        let waits = emitter.pending > 0 || cx.engine.units_open(slot.index()) > 0;
+        waits || answers.sending > 0 || !answers.out.is_empty()
+    }
+}
