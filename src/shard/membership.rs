@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn an_order_that_a_change_of_the_turn_has_made_void_is_answered_with_the_roster_that_has_it() {
         let mut cx = context(1, 64);
-        let mut membership = Membership::new(0, 0);
+        let mut membership = Membership::new(0, &[], 0);
         membership.take(up(1));
         membership.broadcast(&mut cx);
         membership.take(Change::Drain {
