@@ -196,6 +196,20 @@ fn what_must_be_lockable_is_said_as_a_sum() {
     assert!(says.contains("640 KiB"), "{says}");
 }
 
+/// The kernel would bring all of it into memory first, and then find the limit too small.
+#[test]
+fn an_arena_that_cannot_be_locked_is_not_brought_into_memory() {
+    or_skip!(locked(8192, "--version"));
+    let runner = ["setpriv", "--bounding-set=-ipc_lock"].map(str::to_owned);
+    let script = "ulimit -l 8192; exec \"$0\" \"$@\"";
+    let distributor = Distributor::start_in(&runner, script, "--shards 1 --arena 64MiB");
+    let said = distributor.wait_log("not registered");
+    assert!(said.contains("RLIMIT_MEMLOCK is 8388608 bytes"), "{said}");
+    let rss = distributor.rss();
+    assert!(rss < 32 << 20, "{rss} bytes");
+    distributor.stop().assert_clean();
+}
+
 #[test]
 fn an_automatic_id_has_the_hosts_name() {
     let output = run_command(Command::new("uname").arg("-n"));

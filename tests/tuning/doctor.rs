@@ -558,3 +558,104 @@ fn a_container_is_sent_to_its_host() {
         assert_eq!(mend.starts_with("on the host"), is_sent, "{mend}");
     }
 }
+
+/// A finding that the host mends, one that the limits of a process make, and one of its control group.
+#[test]
+fn each_advice_says_whose_knob_it_is() {
+    const TOO_LITTLE: &str =
+        "Max open files  1024  1048576  files\nMax locked memory  65536  65536  bytes";
+    let cases: [(&str, Option<&str>, &str, [&str; 3], [&str; 3]); 3] = [
+        (
+            "host",
+            None,
+            "0::/system.slice/weir.service",
+            [
+                "this host's",
+                "the unit's or the login's",
+                "the unit's or the login's",
+            ],
+            [
+                "sudo tuning/tune.sh",
+                "sudo tuning/tune.sh",
+                "lower --arena",
+            ],
+        ),
+        (
+            "container",
+            Some(".dockerenv"),
+            "0::/system.slice/weir.service",
+            ["the host's", "the container's", "the container's"],
+            [
+                "on the host: sudo",
+                "--ulimit memlock=-1",
+                "--cpus, --memory",
+            ],
+        ),
+        (
+            "pod",
+            None,
+            "0::/system.slice/weir.service/kubepods/pod1/abc",
+            ["the node's", "the node's", "the pod's"],
+            [
+                "on the node: sudo",
+                "containerd.service",
+                "resources.limits",
+            ],
+        ),
+    ];
+    for (place, mark, group, owners, mends) in cases {
+        let tree = Tree::healthy(&format!("doctor-in-{place}"));
+        tree.write("proc/sys/net/core/somaxconn", "4096");
+        tree.write("proc/self/limits", TOO_LITTLE);
+        tree.write("proc/self/cgroup", group);
+        let max = "sys/fs/cgroup/system.slice/weir.service/memory.max";
+        tree.write(max, "104857600");
+        if let Some(mark) = mark {
+            tree.write(mark, "");
+        }
+        let (_, report) = tree.doctor("--cores 2-7");
+        assert_eq!(report["place"], place, "{report:#}");
+        let checks = report["checks"].as_array().expect("a list");
+        for (n, id) in ["somaxconn", "memlock", "memory"].into_iter().enumerate() {
+            let check = checks.iter().find(|check| check["id"] == id);
+            let mend = &check.expect("there")["mend"];
+            assert_eq!(mend["whose"], owners[n], "{place} {id}: {mend}");
+            let text = mend["text"].as_str().expect("text");
+            assert!(text.contains(mends[n]), "{place} {id}: {text}");
+        }
+        let text = said(&doctor(&tree, "--cores 2-7"), 1);
+        assert!(text.contains(&format!("this is a {place}")), "{text}");
+        assert!(text.contains(&format!("whose  {}", owners[0])), "{text}");
+    }
+}
+
+/// Version 1 of control groups has its limits in trees of their own.
+#[test]
+fn limits_of_control_groups_of_version_1_are_seen() {
+    let tree = Tree::healthy("doctor-v1");
+    tree.write(
+        "proc/self/cgroup",
+        "5:memory:/docker/abc\n2:cpu,cpuacct:/docker/abc",
+    );
+    tree.write(
+        "proc/self/mountinfo",
+        "32 31 0:29 /docker/abc /sys/fs/cgroup/cpu,cpuacct ro - cgroup cgroup rw,cpu,cpuacct\n\
+         35 31 0:32 /docker/abc /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory",
+    );
+    tree.write("sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us", "50000");
+    tree.write("sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us", "100000");
+    tree.write("sys/fs/cgroup/memory/memory.limit_in_bytes", "104857600");
+    let (_, report) = tree.doctor("--cores 2-7");
+    assert_eq!(
+        ids(&report, &["fault", "warning"]),
+        ["cpu-quota", "memory"],
+        "{report:#}"
+    );
+    // With nobody's word about cores there are as many shards as the quota allows.
+    let (_, report) = tree.doctor("");
+    assert_eq!(report["shards"], 1, "{report:#}");
+    assert!(
+        !ids(&report, &["fault", "warning"]).contains(&"cpu-quota".to_owned()),
+        "{report:#}"
+    );
+}
