@@ -564,7 +564,14 @@ fn a_container_is_sent_to_its_host() {
 fn each_advice_says_whose_knob_it_is() {
     const TOO_LITTLE: &str =
         "Max open files  1024  1048576  files\nMax locked memory  65536  65536  bytes";
-    let cases: [(&str, Option<&str>, &str, [&str; 3], [&str; 3]); 3] = [
+    type Case<'a> = (
+        &'a str,
+        Option<&'a str>,
+        &'a str,
+        [&'a str; 3],
+        [&'a str; 3],
+    );
+    let cases: [Case<'_>; 3] = [
         (
             "host",
             None,
