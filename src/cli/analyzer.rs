@@ -1,9 +1,10 @@
 //! `weir analyzer`.
 
+use super::instance::instance;
 use super::reach::{self, Reach};
 use super::values;
 use crate::client::{analyzer, automatic_id, stop_on_eof, stop_on_signals};
-use crate::config::token_text;
+use crate::config::{report_file, token_text, with_instance};
 use crate::discover::Targets;
 use crate::sink::Dialect;
 use crate::streams;
@@ -61,8 +62,8 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
     /// Write at the end what was received, as JSON, for `weir audit`. The messages themselves are
-    /// noted in journals before each ACK.
-    #[arg(long, value_name = "FILE")]
+    /// noted in journals before each ACK. {instance} in the file's name stands for a number of this run.
+    #[arg(long, value_name = "FILE", value_parser = report_file())]
     report: Option<PathBuf>,
     /// Directory of the journals; `<report>.journal` when left out. They survive SIGKILL, and an
     /// analyzer with the same id goes on with them.
@@ -126,7 +127,10 @@ impl Args {
             record: self.record.clone(),
             count: self.count,
             reconnect: self.reconnect,
-            report: self.report.clone(),
+            report: self
+                .report
+                .as_deref()
+                .map(|path| with_instance(path, instance())),
             journal: self.journal.clone(),
         }
     }

@@ -1,10 +1,11 @@
 //! `weir emitter`.
 
+use super::instance::instance;
 use super::reach::{self, Reach};
 use super::values;
 use crate::client::shapes::{Severities, Sizes, PAYLOAD_BYTES_MAX, SIGMA_MAX};
 use crate::client::{automatic_id, emitter, stop_on_eof, stop_on_signals};
-use crate::config::Endpoint;
+use crate::config::{report_file, with_instance, Endpoint};
 use crate::discover::Targets;
 use crate::streams;
 use std::path::PathBuf;
@@ -66,8 +67,8 @@ pub struct Args {
     #[arg(long, default_value = "64MiB", value_name = "BYTES", value_parser = values::bytes)]
     acked_memory: u64,
     /// Write at the end which messages were sent, as JSON, for `weir audit`. Each run needs an id of
-    /// its own there.
-    #[arg(long, value_name = "FILE")]
+    /// its own there. {instance} in the file's name stands for a number of this run.
+    #[arg(long, value_name = "FILE", value_parser = report_file())]
     report: Option<PathBuf>,
     /// Stop when standard input ends, so that whoever started this can stop it by closing a pipe.
     #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set, value_name = "BOOL")]
@@ -104,7 +105,10 @@ impl Args {
             severities: self.severity.clone(),
             checksum: self.checksum,
             acked: self.acked.then_some(self.acked_memory),
-            report: self.report.clone(),
+            report: self
+                .report
+                .as_deref()
+                .map(|path| with_instance(path, instance())),
         }
     }
 }

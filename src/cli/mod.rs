@@ -17,6 +17,7 @@ pub mod distributor;
 pub mod doctor;
 pub mod emitter;
 pub mod generate;
+mod instance;
 pub mod reach;
 pub mod sim;
 pub mod tap;

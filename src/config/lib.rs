@@ -24,6 +24,7 @@ mod hosts;
 mod http;
 mod own;
 mod protection;
+mod report_file;
 mod settings;
 mod sizing;
 pub mod values;
@@ -36,6 +37,7 @@ pub use hosts::{Hosts, Stranger};
 pub use http::{check_analyzers, HttpConfig, Joined, HTTP_ANALYZERS_MAX, HTTP_HEAD_TIMEOUT};
 pub use own::OwnListeners;
 pub use protection::{token_text, AllowList, Cors, Protection, RateLimit, Token};
+pub use report_file::{report_file, with_instance};
 pub use sizing::{MemoryNeed, Sizing};
 pub use weights::{check_weights, WantedWeight};
 
@@ -223,8 +225,9 @@ pub struct Config {
     pub farewell_spread: Duration,
 
     /// Write the books as JSON when it ends, for `weir audit`: received, ACKed, in flight, queued,
-    /// dropped; shares against weights
-    #[arg(long, value_name = "FILE", help_heading = "Ledger")]
+    /// dropped; shares against weights. {instance} in the file's name stands for the number of the run, so
+    /// that the next one does not write over it
+    #[arg(long, value_name = "FILE", value_parser = report_file(), help_heading = "Ledger")]
     pub report: Option<PathBuf> as _,
 
     /// Sends of at least this size are zero-copy, but not to this host and not to where the kernel

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::cli::config::Origins;
+use crate::cli::instance::instance;
 use crate::config::Config;
 
 /// Takes messages from emitters and gives each to exactly one analyzer, in proportion to weights.
@@ -45,18 +46,5 @@ impl Args {
         config.resolve()?;
         config.instance = instance();
         Ok(config)
-    }
-}
-
-/// Tells one run from the next: from the kernel's random source, without a file, because a hardened service
-/// may see none of /proc/sys. With the process's number and the time if that fails.
-fn instance() -> u64 {
-    let mut bytes = [0; 8];
-    let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-    match filled {
-        Ok(8) => u64::from_ne_bytes(bytes),
-        _ => {
-            crate::ledger::run_report::Stamp::now().mono_ns ^ (u64::from(std::process::id()) << 40)
-        }
     }
 }

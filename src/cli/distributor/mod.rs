@@ -28,7 +28,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::cli::config::{Listening, Loaded};
-use crate::config::Config;
+use crate::config::{with_instance, Config};
 use crate::control::view::books::{self, Closing};
 use crate::host::{may_lock_anything, memlock_limit, Host};
 use crate::ledger::run_report::{self, Stamp};
@@ -214,7 +214,8 @@ fn conclude(
     let mut code = report::status(&reports);
     // First of all: whoever does not read what follows shall not cost the evidence.
     if let Some(path) = &args.settings.report {
-        let written = run_report::write(path, &books::run_report(config, &reports, closing));
+        let path = with_instance(path, config.instance);
+        let written = run_report::write(&path, &books::run_report(config, &reports, closing));
         if let Err(error) = written {
             code = refuse(1, &format!("--report {error}"));
         }

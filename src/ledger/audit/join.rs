@@ -13,6 +13,7 @@ use std::io;
 
 use crate::run_report::{Books, Distributor, Outcome};
 
+use super::cluster;
 use super::load::Evidence;
 use super::streams::{Joined, Said};
 use super::verdict::{Finding, Verdict};
@@ -37,6 +38,7 @@ pub fn audit(evidence: &Evidence, strict: bool) -> io::Result<Verdict> {
             .shares
             .extend(distributor.ledger.analyzers.iter().cloned());
     }
+    verdict.cluster = cluster::shares(evidence.distributors.iter().map(|(_, one)| one));
     note_unreported(&mut verdict, evidence);
     join_streams(&mut verdict, evidence)?;
     judge_sums(&mut verdict, evidence);

@@ -3,15 +3,18 @@
 //! ```text
 //! load.rs      files -> run reports and journals          each bad file named
 //! streams.rs   one stream: what was given against what came
+//! cluster.rs   shares of all distributors added up
 //! join.rs      run reports + journals -> verdict
 //! verdict.rs   the verdict as a table or as JSON
 //! ```
 
+mod cluster;
 mod join;
 mod load;
 mod streams;
 mod verdict;
 
+pub use cluster::ClusterShare;
 pub use join::audit;
 pub use load::{load, BadFile, Evidence};
 pub use streams::{Listed, Range};

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::cluster::ClusterShare;
 use super::streams::Listed;
 use crate::run_report::{Books, Share};
 
@@ -95,6 +96,8 @@ pub struct Verdict {
     pub strays: Listed,
     /// Shares against weights, of each distributor in turn.
     pub shares: Vec<Share>,
+    /// The same of all distributors together, a line for each analyzer.
+    pub cluster: Vec<ClusterShare>,
 }
 
 impl Verdict {
@@ -190,6 +193,22 @@ impl Verdict {
                 share.assigned,
                 share.error,
                 share.bound
+            )?;
+        }
+        // Of one distributor it would be the same line again.
+        let cluster = self.cluster.iter().filter(|_| self.distributors > 1);
+        for share in cluster {
+            writeln!(
+                f,
+                "cluster      {:<16} {:>7.3} % of {:>7.3} % due; {} messages, off by {:+.2}, bound {:.2}; {} of {} distributors",
+                share.analyzer,
+                share.real_share * 100.0,
+                share.target_share * 100.0,
+                share.assigned,
+                share.error,
+                share.bound,
+                share.distributors,
+                self.distributors
             )?;
         }
         Ok(())
