@@ -237,6 +237,107 @@ fn killed_analyzers_balance_and_what_is_left_out_is_missed() {
     judge_tampered(&dir, &files);
 }
 
+#[test]
+fn runs_under_one_name_keep_a_report_each_and_their_shares_are_added_up() {
+    let dir = Dir::new("cluster");
+    let reports = || {
+        let files = fs::read_dir(&dir.0).expect("a directory").flatten();
+        let names = files.map(|file| file.file_name().into_string().expect("plain"));
+        let mut names: Vec<String> = names.filter(|name| name.starts_with("d-")).collect();
+        names.sort();
+        names
+    };
+    let run_one = |emitter: &str, count: u32| {
+        let distributor = dir.distributor("d-{instance}.json", "--shards 2");
+        // As a pod that starts again: the same id, another run.
+        let analyzers = [("a1", 0.3), ("a2", 0.7)].map(|(id, weight)| {
+            Program::start(&format!(
+                "analyzer --addr {} --id {id} --weight {weight} --report {}",
+                distributor.analyzers,
+                dir.text(&format!("{id}-{{instance}}.json"))
+            ))
+        });
+        distributor.wait_lanes(2);
+        let flags = format!("--rate 0 --count {count} --connections 4");
+        dir.emitter(&distributor, emitter, &flags).wait();
+        let ended = distributor.stop();
+        assert_eq!(ended.code, Some(0), "{ended:#?}");
+        analyzers.into_iter().for_each(end);
+    };
+    run_one("e1", 5_000);
+    run_one("e2", 3_000);
+    let two = reports();
+    assert_eq!(two.len(), 2, "{two:?}");
+    for name in &two {
+        let instance = json(&dir.path(name))["instance"].clone();
+        assert_eq!(
+            *name,
+            format!("d-{}.json", instance.as_str().expect("text"))
+        );
+    }
+
+    let of = |wanted: &str| {
+        let files = fs::read_dir(&dir.0).expect("a directory").flatten();
+        let names = files.map(|file| file.file_name().into_string().expect("plain"));
+        names
+            .filter(|name| name.starts_with(wanted) && name.ends_with(".json"))
+            .collect::<Vec<String>>()
+    };
+    let files: Vec<String> = ["d-", "a1-", "a2-", "e1", "e2"]
+        .iter()
+        .flat_map(|it| of(it))
+        .collect();
+    assert_eq!(files.len(), 8, "{files:?}");
+    let files: Vec<&str> = files.iter().map(String::as_str).collect();
+    let verdict = dir.audit(&files);
+    verdict.assert_balanced();
+    let printed = verdict.stdout();
+    let lines: Vec<&str> = printed
+        .lines()
+        .filter(|line| line.starts_with("cluster "))
+        .collect();
+    assert_eq!(lines.len(), 2, "a line for each analyzer: {printed}");
+    assert!(
+        lines[0].contains(" a1 ") && lines[0].ends_with("; 2 of 2 distributors"),
+        "{printed}"
+    );
+    let verdict = dir.audit(&[&files[..], &["--json"]].concat());
+    let verdict: serde_json::Value = serde_json::from_str(&verdict.stdout()).expect("JSON");
+    let cluster = verdict["cluster"].as_array().expect("lines");
+    let shares = verdict["shares"].as_array().expect("lines");
+    assert_eq!((cluster.len(), shares.len()), (2, 4));
+    for one in cluster {
+        let sum = |field: &str| {
+            let same = shares
+                .iter()
+                .filter(|share| share["analyzer"] == one["analyzer"]);
+            same.map(|share| share[field].as_f64().expect("a number"))
+                .sum::<f64>()
+        };
+        for field in ["assigned", "acked", "target", "bound"] {
+            assert_eq!(one[field].as_f64(), Some(sum(field)), "{field} of {one}");
+        }
+        let error = one["error"].as_f64().expect("a number");
+        assert!(error.abs() <= sum("bound"), "{one}");
+    }
+    assert_eq!(
+        number(&verdict, "/cluster/0/assigned") + number(&verdict, "/cluster/1/assigned"),
+        8_000
+    );
+    // Of one distributor there is nothing to add up.
+    let one = dir.audit(&[two[0].as_str(), "e1.json", files[2]]);
+    assert!(!one.stdout().contains("cluster "), "{}", one.stdout());
+
+    for program in ["distributor", "analyzer", "emitter"] {
+        let refused = run(&[program, "--report", "/tmp/{pod}.json"]);
+        let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(2), "{why}");
+        for word in ["--report", "{pod} is no placeholder", "{instance}"] {
+            assert!(why.contains(word), "{word} in {why}");
+        }
+    }
+}
+
 /// Each of these is one wrong thing in otherwise good evidence.
 fn judge_tampered(dir: &Dir, files: &[&str]) {
     let total = "\"received\": 120000";

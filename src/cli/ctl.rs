@@ -1,42 +1,29 @@
 //! `weir ctl`: turns a running distributor, over its admin API.
 
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Subcommand;
 use serde_json::{json, Value};
 
+use super::fleet::Reach;
 use super::values;
-use crate::control::http_api::client::{Client, Target};
+use crate::control::view::fleet::{self, Replica};
 use crate::control::view::table;
 use crate::http::percent_encoded;
 use crate::out;
 use crate::streams::say;
 
-/// Where a distributor is asked to be when nothing is said.
-const SOCKET_DEFAULT: &str = "/run/weir/admin.sock";
-
-/// How the admin API is reached.
-#[derive(clap::Args, Clone, Debug)]
-pub struct Reach {
-    /// Path of the distributor's admin socket, or http://host:port; default:
-    /// $RUNTIME_DIRECTORY/admin.sock if that is set, else /run/weir/admin.sock
-    #[arg(long, value_name = "PATH|URL", value_parser = Target::from_str, global = true)]
-    pub admin: Option<Target>,
-    /// File with the admin token, for http://
-    #[arg(long, value_name = "FILE", global = true)]
-    pub token_file: Option<PathBuf>,
-}
-
 /// Looks at a running distributor and turns it.
 ///
-/// Exit status: 0 done, 1 refused or not reached, 2 usage.
+/// Exit status: 0 done, 1 refused or not reached (with --all: by one or more), 2 usage.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     #[command(flatten)]
     reach: Reach,
+    /// Ask every distributor that --admin names; who did not take it is named
+    #[arg(long, global = true)]
+    all: bool,
     /// Print the answer as JSON
     #[arg(long, global = true)]
     json: bool,
@@ -124,31 +111,15 @@ enum Action {
     Rollback,
 }
 
-impl Reach {
-    /// A client for it.
-    ///
-    /// # Errors
-    /// The token file cannot be read.
-    pub fn client(&self) -> Result<Client, String> {
-        let token = self.token_file.as_deref().map(token).transpose()?;
-        let target = self.admin.clone().unwrap_or_else(|| {
-            let directory = std::env::var_os("RUNTIME_DIRECTORY").filter(|value| !value.is_empty());
-            Target::Unix(directory.map_or_else(
-                || SOCKET_DEFAULT.into(),
-                |directory| Path::new(&directory).join("admin.sock"),
-            ))
-        });
-        Ok(Client { target, token })
-    }
-}
-
-fn token(path: &Path) -> Result<String, String> {
-    let text = std::fs::read_to_string(path);
-    let text = text.map_err(|error| format!("--token-file {}: {error}", path.display()))?;
-    Ok(text.trim().to_owned())
-}
-
 impl Action {
+    /// An answer of one distributor, for people.
+    fn text(&self, answer: &Value) -> String {
+        match self {
+            Action::DeadLetters { .. } => dead_letters(answer),
+            _ => plain(answer),
+        }
+    }
+
     /// Method, path and body of the request.
     fn request(&self) -> (&'static str, String, Option<Value>) {
         let analyzer = |id: &str, what: &str| {
@@ -205,6 +176,13 @@ impl Action {
 
 /// Asks, prints, and says how it went.
 pub fn run(args: &Args) -> ExitCode {
+    if args.all {
+        return run_all(args);
+    }
+    if args.reach.is_fleet() {
+        say("weir ctl: --admin names more than one distributor; allowed: --all, which asks each of them, or one path or address");
+        return ExitCode::from(2);
+    }
     match ask(args) {
         Ok(text) => {
             out!("{text}");
@@ -234,9 +212,89 @@ fn ask(args: &Args) -> Result<String, String> {
     }
     Ok(match args.action {
         Action::Status => table::text(&answer, table::WIDTH_ANY),
-        Action::DeadLetters { .. } => dead_letters(&answer),
-        _ => plain(&answer),
+        _ => args.action.text(&answer),
     })
+}
+
+/// Asks every replica, prints, and names those that did not take it.
+fn run_all(args: &Args) -> ExitCode {
+    let mut fleet = match args.reach.fleet() {
+        Ok(fleet) => fleet,
+        Err(error) => {
+            say(&format!("weir ctl: {error}"));
+            return ExitCode::from(1);
+        }
+    };
+    let (method, path, body) = args.action.request();
+    let body = body.map_or(Vec::new(), |body| body.to_string().into_bytes());
+    let all = fleet.ask(method, &path, &body);
+    let text = match (&args.action, args.json) {
+        (Action::Status, false) => fleet::text(&fleet::merge(&all), table::WIDTH_ANY),
+        (Action::Status, true) => whole(&all).to_string(),
+        (_, true) => answers(&all).to_string(),
+        (action, false) => {
+            let taken = all
+                .iter()
+                .filter_map(|one| Some((one, one.status.as_ref().ok()?)));
+            let texts = taken
+                .map(|(one, answer)| format!("{}:\n{}", one.name, indented(&action.text(answer))));
+            texts.collect::<Vec<_>>().join("\n")
+        }
+    };
+    if !text.is_empty() {
+        out!("{text}");
+    }
+    let refused = refused(&all);
+    for (name, why) in &refused {
+        say(&format!("weir ctl: {name}: {why}"));
+    }
+    if refused.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    let names: Vec<&str> = refused.iter().map(|(name, _)| *name).collect();
+    say(&format!(
+        "weir ctl: {} of {} distributors did not take it: {}",
+        refused.len(),
+        all.len(),
+        names.join(", ")
+    ));
+    ExitCode::from(1)
+}
+
+/// Who was not reached, or refused, and why.
+fn refused(all: &[Replica]) -> Vec<(&str, &str)> {
+    all.iter()
+        .filter_map(|one| Some((one.name.as_str(), one.status.as_ref().err()?.as_str())))
+        .collect()
+}
+
+/// The fleet, and in each replica's entry all that it says of itself.
+fn whole(all: &[Replica]) -> Value {
+    let mut fleet = fleet::merge(all);
+    for (at, one) in all.iter().enumerate() {
+        if let Ok(status) = &one.status {
+            fleet["replicas"][at]["status"] = status.clone();
+        }
+    }
+    fleet
+}
+
+/// What each answered to an order.
+fn answers(all: &[Replica]) -> Value {
+    let one = |one: &Replica| match &one.status {
+        Ok(answer) => json!({ "replica": one.name, "taken": true, "answer": answer }),
+        Err(why) => json!({ "replica": one.name, "taken": false, "error": why }),
+    };
+    json!({
+        "asked": all.len(),
+        "taken": all.iter().filter(|one| one.status.is_ok()).count(),
+        "replicas": all.iter().map(one).collect::<Vec<_>>(),
+    })
+}
+
+fn indented(text: &str) -> String {
+    let lines: Vec<String> = text.lines().map(|line| format!("  {line}")).collect();
+    lines.join("\n")
 }
 
 /// A line for each packet, and one for all.

@@ -16,6 +16,7 @@ pub mod demo;
 pub mod distributor;
 pub mod doctor;
 pub mod emitter;
+mod fleet;
 pub mod generate;
 mod instance;
 pub mod reach;

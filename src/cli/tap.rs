@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-use super::ctl::Reach;
+use super::fleet::Reach;
 use super::values;
 use crate::streams::{self, say};
 
@@ -25,6 +25,10 @@ pub struct Args {
 
 /// Until the time is over.
 pub fn run(args: &Args) -> ExitCode {
+    if args.reach.is_fleet() {
+        say("weir tap: --admin names more than one distributor; allowed: one path or address");
+        return ExitCode::from(2);
+    }
     match show(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -13,19 +13,24 @@ use ratatui::widgets::{Cell, Paragraph, Row, Table};
 use ratatui::{DefaultTerminal, Frame};
 use serde_json::Value;
 
-use super::ctl::Reach;
+use super::fleet::{Live, Reach};
 use super::values;
 use crate::control::http_api::client::Client;
-use crate::control::view::table;
+use crate::control::view::{fleet, table};
 use crate::out;
 use crate::streams::say;
 
-/// Events below the table.
-const EVENTS_SHOWN: u16 = 6;
+/// Events below the table, and below that of several distributors.
+const EVENTS_SHOWN: usize = 6;
+const EVENTS_OF_FLEET: usize = 4;
+/// Lines of what is not alike, and of the distributors.
+const FINDINGS_SHOWN: usize = 6;
+const REPLICAS_SHOWN: usize = 8;
 
-/// Shows a running distributor's analyzers, live; q ends it.
+/// Shows a running distributor's analyzers, live; q ends it. Of several distributors it shows one table for all: shares
+/// due and got since their starts, and what is not alike.
 ///
-/// Exit status: 0 done, 1 not reached, 2 usage.
+/// Exit status: 0 done, 1 not reached (with --once: one or more), 2 usage.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     #[command(flatten)]
@@ -49,22 +54,11 @@ fn interval(text: &str) -> Result<Duration, String> {
 
 /// Until q, or once.
 pub fn run(args: &Args) -> ExitCode {
-    let shown = args.reach.client().and_then(|client| {
-        if args.once {
-            let view = look(&client)?;
-            out!("{}", table::text(&view, table::WIDTH_ANY));
-            return Ok(());
-        }
-        check_terminal(
-            std::env::var_os("TERM").as_deref(),
-            io::stdout().is_terminal(),
-        )?;
-        // It puts the terminal back when it panics, too.
-        let mut terminal = ratatui::try_init().map_err(|error| no_terminal(&error.to_string()))?;
-        let shown = watch(&mut terminal, &client, args.interval);
-        ratatui::restore();
-        shown.map_err(|error| format!("terminal: {error}"))
-    });
+    let shown = match (args.reach.is_fleet(), args.once) {
+        (true, true) => once_fleet(args),
+        (false, true) => once(args),
+        (_, false) => live(args),
+    };
     match shown {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -72,6 +66,45 @@ pub fn run(args: &Args) -> ExitCode {
             ExitCode::from(1)
         }
     }
+}
+
+fn once(args: &Args) -> Result<(), String> {
+    let view = look(&args.reach.client()?)?;
+    out!("{}", table::text(&view, table::WIDTH_ANY));
+    Ok(())
+}
+
+fn once_fleet(args: &Args) -> Result<(), String> {
+    let all = args.reach.fleet()?.ask("GET", "/admin/status", b"");
+    out!("{}", fleet::text(&fleet::merge(&all), table::WIDTH_ANY));
+    let missing: Vec<&str> = all
+        .iter()
+        .filter(|one| one.status.is_err())
+        .map(|one| one.name.as_str())
+        .collect();
+    match missing.is_empty() {
+        true => Ok(()),
+        false => Err(format!("not reached: {}", missing.join(", "))),
+    }
+}
+
+fn live(args: &Args) -> Result<(), String> {
+    let mut source = match args.reach.is_fleet() {
+        false => Source::One(args.reach.client()?, Value::Null),
+        true => {
+            let live = args.reach.fleet()?.live(args.interval);
+            Source::Fleet(live.map_err(|error| format!("threads: {error}"))?)
+        }
+    };
+    check_terminal(
+        std::env::var_os("TERM").as_deref(),
+        io::stdout().is_terminal(),
+    )?;
+    // It puts the terminal back when it panics, too.
+    let mut terminal = ratatui::try_init().map_err(|error| no_terminal(&error.to_string()))?;
+    let shown = watch(&mut terminal, &mut source, args.interval);
+    ratatui::restore();
+    shown.map_err(|error| format!("terminal: {error}"))
 }
 
 /// Where nothing can be drawn, one look can still be printed.
@@ -98,13 +131,86 @@ fn look(client: &Client) -> Result<Value, String> {
     Err(format!("{error} (status {status})"))
 }
 
-fn watch(terminal: &mut DefaultTerminal, client: &Client, every: Duration) -> io::Result<()> {
-    let mut view = Value::Null;
+/// What is looked at.
+enum Source {
+    /// One distributor, and what it said last.
+    One(Client, Value),
+    /// Several.
+    Fleet(Live),
+}
+
+impl Source {
+    fn look(&mut self) -> Picture {
+        match self {
+            Source::One(client, view) => {
+                let looked = look(client);
+                let trouble = looked.as_ref().err().cloned();
+                if let Ok(new) = looked {
+                    *view = new;
+                }
+                Picture::of_one(view, trouble.as_deref())
+            }
+            Source::Fleet(live) => Picture::of_fleet(fleet::merge(&live.look())),
+        }
+    }
+}
+
+/// What one look shows, at any width.
+struct Picture {
+    head: Vec<String>,
+    view: Value,
+    columns: &'static [usize],
+    events: Vec<String>,
+    is_fleet: bool,
+}
+
+impl Picture {
+    fn of_one(view: &Value, trouble: Option<&str>) -> Picture {
+        // Of a distributor that has not answered yet nothing is known, and nothing of it is broken.
+        let mut head = match view {
+            Value::Null => Vec::new(),
+            _ => table::summary(view),
+        };
+        head.extend(trouble.map(|trouble| format!("no answer: {trouble}")));
+        Picture {
+            head,
+            columns: &table::STATUS,
+            events: table::events(view, EVENTS_SHOWN),
+            view: view.clone(),
+            is_fleet: false,
+        }
+    }
+
+    fn of_fleet(view: Value) -> Picture {
+        Picture {
+            head: fleet::summary(&view),
+            columns: &table::FLEET,
+            events: fleet::events(&view, EVENTS_OF_FLEET),
+            view,
+            is_fleet: true,
+        }
+    }
+
+    /// Lines of the distributors, at most so many; the last says how many found no room.
+    fn replicas(&self, width: usize) -> Vec<String> {
+        if !self.is_fleet {
+            return Vec::new();
+        }
+        let mut lines = fleet::replicas(&self.view, width);
+        if lines.len() > REPLICAS_SHOWN {
+            let more = lines.len() - REPLICAS_SHOWN + 1;
+            lines.truncate(REPLICAS_SHOWN - 1);
+            lines.push(format!("+{more} more"));
+        }
+        lines.push(String::new());
+        lines
+    }
+}
+
+fn watch(terminal: &mut DefaultTerminal, source: &mut Source, every: Duration) -> io::Result<()> {
     loop {
-        let looked = look(client);
-        let trouble = looked.as_ref().err().cloned();
-        view = looked.unwrap_or(view);
-        terminal.draw(|frame| draw(frame, &view, trouble.as_deref()))?;
+        let picture = source.look();
+        terminal.draw(|frame| draw(frame, &picture))?;
         let next = Instant::now() + every;
         while event::poll(next.saturating_duration_since(Instant::now()))? {
             match event::read()? {
@@ -117,7 +223,7 @@ fn watch(terminal: &mut DefaultTerminal, client: &Client, every: Duration) -> io
                     }
                 }
                 Event::Resize(..) => {
-                    terminal.draw(|frame| draw(frame, &view, trouble.as_deref()))?;
+                    terminal.draw(|frame| draw(frame, &picture))?;
                 }
                 _ => {}
             }
@@ -125,40 +231,42 @@ fn watch(terminal: &mut DefaultTerminal, client: &Client, every: Duration) -> io
     }
 }
 
-fn draw(frame: &mut Frame, view: &Value, trouble: Option<&str>) {
+fn draw(frame: &mut Frame, picture: &Picture) {
     let width = usize::from(frame.area().width);
-    // Of a distributor that has not answered yet nothing is known, and nothing of it is broken.
-    let mut head = match view {
-        Value::Null => Vec::new(),
-        _ => table::summary(view),
+    let head = picture.head.iter();
+    let head: Vec<String> = head.flat_map(|line| table::wrapped(line, width)).collect();
+    let findings = fleet::findings(&picture.view, FINDINGS_SHOWN, width);
+    let replicas = picture.replicas(width);
+    let events = match picture.is_fleet {
+        true => EVENTS_OF_FLEET,
+        false => EVENTS_SHOWN,
     };
-    if let Some(trouble) = trouble {
-        head.push(format!("no answer: {trouble}"));
-    }
-    let head: Vec<String> = head
-        .iter()
-        .flat_map(|line| table::wrapped(line, width))
-        .collect();
-    let head_height = u16::try_from(head.len()).unwrap_or(5) + 1;
-    let [top, middle, bottom] = Layout::vertical([
-        Constraint::Length(head_height),
+    let height = |lines: usize| Constraint::Length(u16::try_from(lines).unwrap_or(u16::MAX));
+    let [top, found, _, middle, below, bottom] = Layout::vertical([
+        height(head.len()),
+        height(findings.len()),
+        height(1),
         Constraint::Min(3),
-        Constraint::Length(EVENTS_SHOWN),
+        height(replicas.len()),
+        height(events),
     ])
     .areas(frame.area());
     frame.render_widget(Paragraph::new(head.join("\n")), top);
-    frame.render_widget(analyzers(view, width, usize::from(middle.height)), middle);
-    let events = table::events(view, usize::from(EVENTS_SHOWN));
+    let warn = style(table::Tone::Warn);
+    frame.render_widget(Paragraph::new(findings.join("\n")).style(warn), found);
+    let rows = usize::from(middle.height);
+    frame.render_widget(analyzers(picture, width, rows), middle);
+    frame.render_widget(Paragraph::new(replicas.join("\n")), below);
+    let events = picture.events.iter();
     let events: Vec<String> = events
-        .into_iter()
-        .map(|event| table::marked(event, width))
+        .map(|event| table::marked(event.clone(), width))
         .collect();
     frame.render_widget(Paragraph::new(events.join("\n")), bottom);
 }
 
 /// The table in as many lines as there are, the header among them; the last says what found no room.
-fn analyzers(view: &Value, width: usize, height: usize) -> Table<'static> {
-    let table = table::fitted(view, &table::STATUS, width);
+fn analyzers(picture: &Picture, width: usize, height: usize) -> Table<'static> {
+    let table = table::fitted(&picture.view, picture.columns, width);
     let aligned = |column: usize, text: String| {
         let side = if column < table::WORDS {
             Alignment::Left
@@ -232,7 +340,7 @@ mod tests {
         let view = json!({"analyzers": analyzers});
         let mut terminal = Terminal::new(TestBackend::new(80, 24)).expect("a screen");
         terminal
-            .draw(|frame| draw(frame, &view, None))
+            .draw(|frame| draw(frame, &Picture::of_one(&view, None)))
             .expect("drawn");
         let cells = terminal.backend().buffer().content();
         let text: String = cells.iter().map(|cell| cell.symbol()).collect();
@@ -252,7 +360,8 @@ mod tests {
     #[test]
     fn before_the_first_answer_only_the_trouble_is_shown() {
         let mut terminal = Terminal::new(TestBackend::new(60, 24)).expect("a screen");
-        let drawn = terminal.draw(|frame| draw(frame, &Value::Null, Some("No such file")));
+        let drawn = terminal
+            .draw(|frame| draw(frame, &Picture::of_one(&Value::Null, Some("No such file"))));
         drawn.expect("drawn");
         let cells = terminal.backend().buffer().content();
         let text: String = cells.iter().map(|cell| cell.symbol()).collect();
@@ -267,7 +376,7 @@ mod tests {
         let view = json!({"version": "1", "ready": true, "totals": {"holds": true},
             "analyzers": [{"id": "a1", "standing": "full", "weight": 0.25, "targetShare": 0.5}]});
         let mut terminal = Terminal::new(TestBackend::new(100, 24)).expect("a screen");
-        let drawn = terminal.draw(|frame| draw(frame, &view, Some("refused")));
+        let drawn = terminal.draw(|frame| draw(frame, &Picture::of_one(&view, Some("refused"))));
         drawn.expect("drawn");
         let cells = terminal.backend().buffer().content();
         let text: String = cells.iter().map(|cell| cell.symbol()).collect();

@@ -64,6 +64,7 @@ impl Core {
         let bell = Bell::default();
         let mut state = State::new(settings.started, settings.buffer_bytes);
         state.wanted = settings.wanted.clone();
+        state.instance.clone_from(&settings.instance);
         Core {
             data_plane,
             ramps: Mutex::default(),

@@ -59,6 +59,8 @@ pub struct Settings {
     pub own: OwnListeners,
     /// What it calls itself on its requests.
     pub via: String,
+    /// Number of the run, 16 hexadecimal digits, as the run report has it.
+    pub instance: String,
     /// Every setting by its name.
     pub configuration: BTreeMap<String, String>,
     /// For `POST /admin/reload`.
@@ -96,6 +98,7 @@ impl Settings {
             },
             own: OwnListeners::of(config),
             via: pseudonym(config.instance),
+            instance: format!("{:016x}", config.instance),
             configuration: config.texts(),
             reloader: None,
             tap: None,

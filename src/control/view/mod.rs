@@ -10,6 +10,7 @@
 //!                                      bottleneck.rs: what slows everything down
 //!                                      digest.rs    do replicas have the same weights
 //! state.rs --> snapshot.rs   one structure for the page, `weir top` and `weir ctl status`; table.rs prints it
+//!         |                  several distributors: fleet.rs makes one of their answers, and prints it
 //!         `--> metrics.rs    /metrics; exposition.rs: its two formats
 //! ```
 
@@ -18,6 +19,7 @@ pub mod bottleneck;
 pub mod digest;
 pub mod events;
 pub mod exposition;
+pub mod fleet;
 pub(crate) mod json;
 pub mod metrics;
 mod note;

@@ -10,6 +10,7 @@ pub fn view(state: &State) -> Value {
     json!({
         "timestamp": iso_ms(state.now),
         "version": env!("CARGO_PKG_VERSION"),
+        "instance": state.instance,
         "uptime": state.uptime_s(),
         "ready": state.unready().is_none(),
         "draining": state.draining,

@@ -59,6 +59,8 @@ pub struct State {
     pub now: Stamp,
     /// Newest report of each shard.
     pub reports: Vec<ShardReport>,
+    /// Number of the run, 16 hexadecimal digits; empty where nobody needs to tell runs apart.
+    pub instance: String,
     /// By name; those that left a while ago, and those that were never reached, included.
     pub rows: Vec<Row>,
     /// All shards.
@@ -104,6 +106,7 @@ impl State {
             buffer_bytes,
             now: started,
             reports: Vec::new(),
+            instance: String::new(),
             rows: Vec::new(),
             totals: Totals::default(),
             ledger: Ledger::default(),

@@ -25,7 +25,7 @@ pub const GAP: usize = 2;
 const EVENTS_SHOWN: usize = 5;
 
 /// Columns, left to right.
-pub const COLUMNS: [&str; 12] = [
+pub const COLUMNS: [&str; 16] = [
     "analyzer",
     "state",
     "weight",
@@ -38,15 +38,23 @@ pub const COLUMNS: [&str; 12] = [
     "off by",
     "ACKed",
     "re-routed",
+    "due",
+    "got",
+    "bound",
+    "links",
 ];
 /// Those of a distributor that may run for months.
 pub const STATUS: [usize; 10] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
 /// Those of one that runs for seconds: sums instead of rates.
 pub const DEMO: [usize; 9] = [0, 1, 3, 4, 10, 8, 11, 6, 7];
+/// Those of several distributors together: shares since the start, which are exact, rather than those of the last seconds.
+pub const FLEET: [usize; 11] = [0, 1, 2, 12, 13, 9, 14, 15, 5, 7, 8];
 /// Columns with words rather than numbers.
 pub const WORDS: usize = 2;
 /// Columns in the order in which they go when there is no room; the analyzer's id stays.
 const GIVEN_UP: [usize; 11] = [6, 7, 8, 9, 11, 5, 10, 2, 3, 4, 1];
+/// The same of [`FLEET`].
+const GIVEN_UP_FLEET: [usize; 10] = [8, 7, 5, 14, 9, 2, 15, 12, 13, 1];
 
 /// How a row is to be seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +69,7 @@ pub enum Tone {
     Dim,
 }
 
-fn number(value: &Value) -> f64 {
+pub(super) fn number(value: &Value) -> f64 {
     value.as_f64().unwrap_or(0.0)
 }
 
@@ -76,7 +84,7 @@ pub fn short(n: f64) -> String {
 }
 
 /// As [`short`], of what is counted: no part of one.
-fn count(n: f64) -> String {
+pub(super) fn count(n: f64) -> String {
     short(n.round()).trim_end_matches(".0").to_owned()
 }
 
@@ -97,7 +105,7 @@ fn percent(value: &Value) -> String {
 }
 
 /// `0.25`, `1e-9`, `1e308`: six digits behind the point where these say it, else an exponent.
-fn weight(n: f64) -> String {
+pub(super) fn weight(n: f64) -> String {
     if n == 0.0 || (1e-4..1e9).contains(&n) {
         return format!("{}", (n * 1e6).round() / 1e6);
     }
@@ -112,7 +120,7 @@ fn weight(n: f64) -> String {
 }
 
 /// An id that could hide or colour text does not.
-fn visible(text: &str) -> String {
+pub(super) fn visible(text: &str) -> String {
     text.escape_debug().collect()
 }
 
@@ -259,7 +267,11 @@ pub fn fitted(view: &Value, columns: &[usize], width: usize) -> Fitted {
     if all(&columns, &widths) > width {
         widths[0] = widths[0].min(ID_WIDTH_MAX);
     }
-    for given_up in GIVEN_UP {
+    let given_up = match columns == FLEET {
+        true => &GIVEN_UP_FLEET[..],
+        false => &GIVEN_UP[..],
+    };
+    for given_up in given_up {
         let excess = all(&columns, &widths).saturating_sub(width);
         if excess == 0 {
             break;
@@ -270,7 +282,7 @@ pub fn fitted(view: &Value, columns: &[usize], width: usize) -> Fitted {
             widths[0] -= excess;
             break;
         }
-        columns.retain(|column| *column != given_up);
+        columns.retain(|column| column != given_up);
     }
     widths[0] = widths[0].min(width);
     for (_, cells) in &mut rows {
@@ -309,7 +321,10 @@ fn rows(view: &Value) -> Vec<(Tone, [String; COLUMNS.len()])> {
             let cells = [
                 visible(one["id"].as_str().unwrap_or("-")),
                 standing.to_owned(),
-                format!("{}{pin}{ramp}", weight(number(&one["weight"]))),
+                match one["weights"].as_array() {
+                    Some(of_replicas) => weights(of_replicas),
+                    None => format!("{}{pin}{ramp}", weight(number(&one["weight"]))),
+                },
                 percent(&one["targetShare"]),
                 percent(&one["recentShare"]),
                 short(number(&one["ackedRate"])),
@@ -319,10 +334,40 @@ fn rows(view: &Value) -> Vec<(Tone, [String; COLUMNS.len()])> {
                 format!("{:+.2}", number(&one["shareError"])),
                 grouped(one["acked"].as_u64().unwrap_or(0)),
                 grouped(one["rerouted"].as_u64().unwrap_or(0)),
+                percent(&one["dueShare"]),
+                percent(&one["realShare"]),
+                format!("{:.2}", number(&one["shareBound"])),
+                format!(
+                    "{}/{}",
+                    count(number(&one["lanes"])),
+                    count(number(&one["lanesOf"]))
+                ),
             ];
             (tone, cells)
         })
         .collect()
+}
+
+/// `0.25-0.4`: the least and the most, where replicas have different ones.
+fn weights(of_replicas: &[Value]) -> String {
+    let all = of_replicas.iter().map(|one| number(&one["weight"]));
+    let (least, most) = all.fold((f64::MAX, 0.0_f64), |(least, most), one| {
+        (least.min(one), most.max(one))
+    });
+    match least == most {
+        // Pinned on some only.
+        true => format!("{}*", weight(least)),
+        false => format!("{}-{}", weight(least), weight(most)),
+    }
+}
+
+/// The table as lines: its header, and a line for each analyzer.
+pub fn lines(view: &Value, columns: &[usize], width: usize) -> Vec<String> {
+    let table = fitted(view, columns, width);
+    let plain = |(_, cells): &(Tone, Vec<String>)| table.line(cells, |_, cell| cell);
+    let mut lines = vec![table.header()];
+    lines.extend(table.rows.iter().map(plain));
+    lines
 }
 
 /// Lines above the table.
@@ -389,13 +434,10 @@ pub fn events(view: &Value, most: usize) -> Vec<String> {
 
 /// All of it as plain text, in lines of at most `width` characters.
 pub fn text(view: &Value, width: usize) -> String {
-    let table = fitted(view, &STATUS, width);
     let summary = summary(view);
     let mut lines: Vec<String> = summary.iter().flat_map(|s| wrapped(s, width)).collect();
     lines.push(String::new());
-    lines.push(table.header());
-    let plain = |(_, cells): &(Tone, Vec<String>)| table.line(cells, |_, cell| cell);
-    lines.extend(table.rows.iter().map(plain));
+    lines.extend(self::lines(view, &STATUS, width));
     let events = events(view, EVENTS_SHOWN);
     if !events.is_empty() {
         lines.push(String::new());

@@ -425,7 +425,23 @@ fn what_is_deployed_can_be_read() {
     for panel in panels.iter().filter(|panel| panel["type"] != "row") {
         assert!(panel["targets"][0]["expr"].is_string(), "{panel}");
     }
+    // Several distributors may be chosen: a line for each would be no analyzer's share of the whole.
+    let targets = panels.iter().flat_map(|panel| panel["targets"].as_array());
+    let exprs = targets
+        .flatten()
+        .filter_map(|target| target["expr"].as_str());
+    let of_analyzers: Vec<&str> = exprs
+        .filter(|expr| expr.contains("weir_analyzer_"))
+        .collect();
+    assert!(of_analyzers.len() >= 12, "{of_analyzers:?}");
+    for expr in of_analyzers {
+        assert!(expr.contains(" by (analyzer"), "{expr}");
+    }
     let alerts = deployed("prometheus/alerts.yml");
+    for alert in ["WeirClusterShareOffTarget", "WeirAnalyzerNotEverywhere"] {
+        assert!(alerts.contains(alert), "{alert}");
+    }
+    assert!(alerts.contains("sum by (job, analyzer) (weir_analyzer_share_error_messages)"));
     let documents = saphyr::Yaml::load_from_str(&alerts).expect("YAML");
     use saphyr::LoadableYamlNode;
     let rules = documents[0]["groups"][0]["rules"].as_vec().expect("rules");

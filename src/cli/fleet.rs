@@ -1,0 +1,446 @@
+//! Where distributors are asked, and asking several at once.
+//!
+//! ```text
+//! --admin a,b,dns+c:3000 --> Reach --> one Client                       ctl, top, tap of one distributor
+//!                                 `--> Fleet: names looked up, members --> a thread each --> answers     ctl --all
+//!                                                                 `------> a thread each, again and again  top
+//! ```
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::values;
+use crate::control::http_api::client::{Client, Target};
+use crate::control::view::fleet::Replica;
+use crate::discover::{self, BadTarget, Endpoint, Resolver, Targets, Watch, Watcher};
+
+/// Where a distributor is asked to be when nothing is said.
+const SOCKET_DEFAULT: &str = "/run/weir/admin.sock";
+/// An answer that is older than this, or than three looks, is no answer any more.
+const STALE_AFTER: Duration = Duration::from_secs(3);
+/// The first picture waits so long for everybody.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
+
+/// One place, or a name or a file for several.
+#[derive(Clone, Debug)]
+pub enum Admin {
+    /// One distributor.
+    One(Target),
+    /// `dns+`, `dnssrv+`, `file+`.
+    Several(discover::Target),
+}
+
+impl FromStr for Admin {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Admin, String> {
+        const FORMS: [&str; 3] = ["dns+", "dnssrv+", "file+"];
+        if FORMS.iter().any(|form| text.starts_with(form)) {
+            let target = text.parse();
+            return target
+                .map(Admin::Several)
+                .map_err(|error: BadTarget| error.why());
+        }
+        let one = text.parse().map(Admin::One);
+        one.map_err(|why| {
+            format!(
+                "{why}, dns+HOST:PORT, dnssrv+_SERVICE._PROTO.NAME, file+PATH, or several with commas"
+            )
+        })
+    }
+}
+
+/// How the admin API is reached.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Reach {
+    /// Path of the distributor's admin socket, or http://host:port; several with commas; dns+HOST:PORT: each address of
+    /// the name, dnssrv+NAME: each target of the record, file+PATH: each line. Default: $RUNTIME_DIRECTORY/admin.sock
+    /// if that is set, else /run/weir/admin.sock
+    #[arg(long, value_name = "TARGET,...", value_parser = Admin::from_str, value_delimiter = ',', global = true)]
+    pub admin: Vec<Admin>,
+    /// File with the admin token, for http://; each distributor that --admin leads to is shown it
+    #[arg(long, value_name = "FILE", global = true)]
+    pub token_file: Option<PathBuf>,
+    /// Ask this nameserver for the names of dns+ and dnssrv+, and not those of the system; several with commas
+    #[arg(long, value_name = "ADDR", value_parser = values::nameserver, value_delimiter = ',', global = true)]
+    nameserver: Vec<SocketAddr>,
+}
+
+impl Reach {
+    /// It may lead to more than one distributor.
+    pub fn is_fleet(&self) -> bool {
+        match &self.admin[..] {
+            [] | [Admin::One(_)] => false,
+            [Admin::Several(_)] | [_, _, ..] => true,
+        }
+    }
+
+    /// A client for one distributor: the first that is named, if there are several.
+    ///
+    /// # Errors
+    /// The token file cannot be read.
+    pub fn client(&self) -> Result<Client, String> {
+        let target = self.admin.iter().find_map(|admin| match admin {
+            Admin::One(target) => Some(target.clone()),
+            Admin::Several(_) => None,
+        });
+        let target = target.unwrap_or_else(|| {
+            let directory = std::env::var_os("RUNTIME_DIRECTORY").filter(|value| !value.is_empty());
+            Target::Unix(directory.map_or_else(
+                || SOCKET_DEFAULT.into(),
+                |directory| Path::new(&directory).join("admin.sock"),
+            ))
+        });
+        let token = self.token()?;
+        Ok(Client { target, token })
+    }
+
+    fn token(&self) -> Result<Option<String>, String> {
+        let token = |path: &PathBuf| {
+            let text = std::fs::read_to_string(path);
+            let text = text.map_err(|error| format!("--token-file {}: {error}", path.display()))?;
+            Ok(text.trim().to_owned())
+        };
+        self.token_file.as_ref().map(token).transpose()
+    }
+
+    /// All that are named.
+    ///
+    /// # Errors
+    /// The token file cannot be read, or there are too many.
+    pub fn fleet(&self) -> Result<Fleet, String> {
+        let mut fixed: Vec<Member> = Vec::new();
+        let mut watched: Vec<Targets> = Vec::new();
+        if self.admin.is_empty() {
+            fixed.push(Member::new(self.client()?));
+        }
+        let token = self.token()?;
+        for admin in &self.admin {
+            match admin {
+                Admin::Several(target) => watched.push(target.clone().into()),
+                Admin::One(target) => {
+                    let (target, token) = (target.clone(), token.clone());
+                    let member = Member::new(Client { target, token });
+                    if !fixed.iter().any(|other| other.name == member.name) {
+                        fixed.push(member);
+                    }
+                }
+            }
+        }
+        if fixed.len() > discover::TARGETS_MAX {
+            return Err(format!(
+                "--admin: {} distributors; allowed: at most {}",
+                fixed.len(),
+                discover::TARGETS_MAX
+            ));
+        }
+        let watch = match watched.is_empty() {
+            true => None,
+            false => {
+                let targets = Targets::join(watched).map_err(|error| error.to_string())?;
+                let resolver = Resolver::new(self.nameserver.clone());
+                Some(Watch::new(targets, resolver))
+            }
+        };
+        Ok(Fleet {
+            token,
+            fixed,
+            watch,
+        })
+    }
+}
+
+/// One distributor of several.
+#[derive(Clone, Debug)]
+struct Member {
+    name: String,
+    /// One for each address; the first that can be connected to answers.
+    clients: Vec<Client>,
+}
+
+impl Member {
+    fn new(client: Client) -> Member {
+        let name = match &client.target {
+            Target::Unix(path) => path.display().to_string(),
+            Target::Http(endpoint) => endpoint.authority(),
+        };
+        Member {
+            name,
+            clients: vec![client],
+        }
+    }
+
+    fn found(endpoint: &Endpoint, token: Option<&String>) -> Member {
+        let client = |addr: &SocketAddr| {
+            let target = format!("http://{addr}").parse().map(Target::Http);
+            target.ok().map(|target| Client {
+                target,
+                token: token.cloned(),
+            })
+        };
+        Member {
+            name: endpoint.name.clone(),
+            clients: endpoint.addrs.iter().filter_map(client).collect(),
+        }
+    }
+
+    /// Status and body, or why there are none: without the name, which whoever shows it has.
+    fn ask(&self, method: &str, path: &str, body: &[u8]) -> Result<(u16, Value), String> {
+        let mut failure = "it has no address".to_owned();
+        for client in &self.clients {
+            let (status, bytes) = match client.ask(method, path, body) {
+                Ok(answer) => answer,
+                Err(error) => {
+                    let whole = error.to_string();
+                    let name = format!("{}: ", client.target);
+                    failure = whole.strip_prefix(&name).unwrap_or(&whole).to_owned();
+                    continue;
+                }
+            };
+            let answer = serde_json::from_slice(&bytes);
+            return answer
+                .map(|answer| (status, answer))
+                .map_err(|error| format!("status {status}, and the answer is not JSON: {error}"));
+        }
+        Err(failure)
+    }
+
+    /// As [`Member::ask`]; a refusal is no answer.
+    fn order(&self, method: &str, path: &str, body: &[u8]) -> Result<Value, String> {
+        let (status, answer) = self.ask(method, path, body)?;
+        if status < 300 {
+            return Ok(answer);
+        }
+        let error = answer["error"].as_str().unwrap_or("no reason given");
+        Err(format!("{error} (status {status})"))
+    }
+}
+
+/// Several distributors.
+pub struct Fleet {
+    token: Option<String>,
+    fixed: Vec<Member>,
+    watch: Option<Watch>,
+}
+
+impl Fleet {
+    /// Asks all of them at the same time. What a name stands for is looked up first; a name that stands for nothing is
+    /// among the answers, as one that was not reached.
+    pub fn ask(&mut self, method: &str, path: &str, body: &[u8]) -> Vec<Replica> {
+        let mut members = self.fixed.clone();
+        let mut nameless = Vec::new();
+        if let Some(watch) = &mut self.watch {
+            watch.refresh();
+            members.extend(found(watch.set(), self.token.as_ref(), &members));
+            nameless = watch.problems();
+        }
+        let mut all: Vec<Replica> = std::thread::scope(|scope| {
+            let ask = |member: &Member| Replica {
+                name: member.name.clone(),
+                status: member.order(method, path, body),
+            };
+            let asked: Vec<_> = members
+                .iter()
+                .map(|member| scope.spawn(move || ask(member)))
+                .collect();
+            let answers = asked.into_iter().zip(&members);
+            answers
+                .map(|(thread, member)| {
+                    thread.join().unwrap_or_else(|_| Replica {
+                        name: member.name.clone(),
+                        status: Err("asking it failed".to_owned()),
+                    })
+                })
+                .collect()
+        });
+        all.extend(nameless.into_iter().map(unresolved));
+        all
+    }
+
+    /// Asks them again and again from now on.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn live(self, every: Duration) -> std::io::Result<Live> {
+        let watcher = match self.watch {
+            None => None,
+            Some(mut watch) => {
+                watch.refresh();
+                Some(Watcher::start(watch)?)
+            }
+        };
+        let mut live = Live {
+            token: self.token,
+            fixed: self.fixed,
+            watcher,
+            every,
+            pollers: BTreeMap::new(),
+        };
+        live.follow();
+        let until = Instant::now() + FIRST_LOOK;
+        while Instant::now() < until && live.pollers.values().any(Poller::is_waiting) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(live)
+    }
+}
+
+/// What was found, but for what is named by itself.
+fn found(set: &[Endpoint], token: Option<&String>, fixed: &[Member]) -> Vec<Member> {
+    let members = set.iter().map(|endpoint| Member::found(endpoint, token));
+    members
+        .filter(|member| !fixed.iter().any(|other| other.name == member.name))
+        .collect()
+}
+
+/// `dns+weir:3000: no such name`.
+fn unresolved(problem: String) -> Replica {
+    let (name, why) = match problem.split_once(": ") {
+        Some((name, why)) => (name.to_owned(), why.to_owned()),
+        None => (problem.clone(), problem),
+    };
+    Replica {
+        name,
+        status: Err(why),
+    }
+}
+
+/// Several distributors that are asked again and again, each by a thread of its own: one that is silent holds up nobody.
+pub struct Live {
+    token: Option<String>,
+    fixed: Vec<Member>,
+    watcher: Option<Watcher>,
+    every: Duration,
+    pollers: BTreeMap<String, Poller>,
+}
+
+/// The thread ends after this is dropped, once it has its answer.
+struct Poller {
+    member: Member,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    is_over: AtomicBool,
+    last: Mutex<Last>,
+}
+
+#[derive(Default)]
+struct Last {
+    status: Option<Result<Value, String>>,
+    at: Option<Instant>,
+}
+
+impl Live {
+    /// What each said last.
+    pub fn look(&mut self) -> Vec<Replica> {
+        self.follow();
+        let stale = STALE_AFTER.max(self.every * 3);
+        let pollers = self.pollers.values();
+        let mut all: Vec<Replica> = pollers
+            .map(|poller| Replica {
+                name: poller.member.name.clone(),
+                status: poller.last(stale),
+            })
+            .collect();
+        if let Some(watcher) = self
+            .watcher
+            .as_ref()
+            .filter(|watcher| watcher.set().is_empty())
+        {
+            all.push(Replica {
+                name: watcher.targets().to_string(),
+                status: Err("no address is found".to_owned()),
+            });
+        }
+        all
+    }
+
+    /// Whoever appeared is asked from now on, whoever left is not.
+    fn follow(&mut self) {
+        let mut members = self.fixed.clone();
+        if let Some(watcher) = &self.watcher {
+            members.extend(found(&watcher.set(), self.token.as_ref(), &members));
+        }
+        self.pollers.retain(|name, poller| {
+            let same = members.iter().find(|member| member.name == *name);
+            same.is_some_and(|member| member.is_at(&poller.member))
+        });
+        for member in members {
+            if !self.pollers.contains_key(&member.name) {
+                let (name, every) = (member.name.clone(), self.every);
+                self.pollers.insert(name, Poller::start(member, every));
+            }
+        }
+    }
+}
+
+impl Member {
+    fn is_at(&self, other: &Member) -> bool {
+        let targets = |member: &Member| {
+            let clients = member.clients.iter();
+            clients.map(|it| it.target.clone()).collect::<Vec<_>>()
+        };
+        targets(self) == targets(other)
+    }
+}
+
+impl Poller {
+    fn start(member: Member, every: Duration) -> Poller {
+        let shared = Arc::new(Shared::default());
+        let (of_thread, asked) = (Arc::clone(&shared), member.clone());
+        let thread = std::thread::Builder::new().name("poll".into());
+        let started = thread.spawn(move || {
+            while !of_thread.is_over.load(Ordering::Relaxed) {
+                let status = asked.order("GET", "/admin/status", b"");
+                of_thread.note(status);
+                std::thread::sleep(every);
+            }
+        });
+        if let Err(error) = started {
+            shared.note(Err(format!("no thread to ask it with: {error}")));
+        }
+        Poller { member, shared }
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.shared.lock().at.is_none()
+    }
+
+    fn last(&self, stale: Duration) -> Result<Value, String> {
+        let last = self.shared.lock();
+        match (&last.status, last.at) {
+            (Some(status), Some(at)) if at.elapsed() <= stale => status.clone(),
+            (Some(Err(why)), _) => Err(why.clone()),
+            (_, Some(at)) => Err(format!("no answer for {} s", at.elapsed().as_secs())),
+            _ => Err("no answer yet".to_owned()),
+        }
+    }
+}
+
+impl Drop for Poller {
+    fn drop(&mut self) {
+        self.shared.is_over.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Last> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, status: Result<Value, String>) {
+        *self.lock() = Last {
+            status: Some(status),
+            at: Some(Instant::now()),
+        };
+    }
+}
