@@ -1,10 +1,10 @@
 //! `--report FILE`: a name that may hold `{instance}`, so that a program that is started again, as in a pod with a
 //! volume, does not write over what it said at its last end.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::builder::{PathBufValueParser, TypedValueParser};
 
 const INSTANCE: &str = "{instance}";
 const ALLOWED: &str =
@@ -12,7 +12,7 @@ const ALLOWED: &str =
 
 /// Reads the flag.
 pub fn report_file() -> impl TypedValueParser<Value = PathBuf> {
-    OsStringValueParser::new().try_map(check)
+    PathBufValueParser::new().try_map(check)
 }
 
 /// The path for a run; `instance` is 16 hexadecimal digits in it.
@@ -25,8 +25,7 @@ pub fn with_instance(path: &Path, instance: u64) -> PathBuf {
 }
 
 /// A typing error would make one file of many runs, which is seen when it is too late.
-fn check(text: OsString) -> Result<PathBuf, String> {
-    let path = PathBuf::from(text);
+fn check(path: PathBuf) -> Result<PathBuf, String> {
     let folder = path.parent().unwrap_or(Path::new("")).to_string_lossy();
     if folder.contains(INSTANCE) {
         return Err(format!(
@@ -81,7 +80,7 @@ mod tests {
     #[test]
     fn a_path_that_is_no_text_stays() {
         use std::os::unix::ffi::OsStringExt;
-        let path = OsString::from_vec(b"/r/\xff.json".to_vec());
-        assert_eq!(check(path.clone()), Ok(path.into()));
+        let path = std::ffi::OsString::from_vec(b"/r/\xff.json".to_vec());
+        assert_eq!(check(path.clone().into()), Ok(path.into()));
     }
 }
