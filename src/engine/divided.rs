@@ -139,10 +139,7 @@ impl<M: Memory> Engine<M> {
                 }
                 bytes += len;
                 self.sample(LaneId(*leaf), frame);
-                let lane = &mut self.lanes[*leaf as usize].lane;
-                if !lane.append_here(&mut self.memory, &[], frame) {
-                    lane.append(&mut self.memory, &mut self.pool, frame, None);
-                }
+                self.append_frame(LaneId(*leaf), frame);
             }
         }
         for (leaf, count) in routes.lanes() {

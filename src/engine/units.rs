@@ -100,13 +100,11 @@ impl<M: Memory> Engine<M> {
             let mut rest = scratch.as_slice();
             while let Ok(Some(len)) = frame::peek(rest, u32::MAX) {
                 let (frame, after) = rest.split_at(len);
-                if !slot.lane.append_here(&mut self.memory, &[], frame) {
-                    slot.lane
-                        .append(&mut self.memory, &mut self.pool, frame, None);
-                }
+                self.append_frame(LaneId(leaf), frame);
                 rest = after;
             }
         }
+        let slot = &mut self.lanes[leaf as usize];
         self.counters.received += messages;
         self.counters.received_bytes += scratch.len() as u64;
         if let Some(ticket) = ticket {
@@ -122,6 +120,16 @@ impl<M: Memory> Engine<M> {
         self.mark_dirty(LaneId(leaf));
         self.check_full(LaneId(leaf));
         Ok(())
+    }
+
+    /// Copies a frame behind the tail of a lane of frames or batches. Not into its callers: the short way of a copy
+    /// is compiled into the loop of each source, and how often it is elsewhere must not change that.
+    #[inline(never)]
+    pub(super) fn append_frame(&mut self, lane: LaneId, frame: &[u8]) {
+        let lane = &mut self.lanes[lane.0 as usize].lane;
+        if !lane.append_here(&mut self.memory, &[], frame) {
+            lane.append(&mut self.memory, &mut self.pool, frame, None);
+        }
     }
 
     /// A ticket that nothing is open of.
