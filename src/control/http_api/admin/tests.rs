@@ -200,6 +200,38 @@ fn a_ramp_goes_by_steps_and_a_later_order_ends_it() {
 }
 
 #[test]
+fn a_wanted_weight_ends_the_ramp_of_its_analyzer_and_no_other() {
+    let (core, data_plane) = core(|_| {});
+    for id in ["a1", "a2"] {
+        let path = format!("/admin/analyzers/{id}/weight");
+        let (status, answer) = call(&core, "POST", &path, r#"{"weight":0.9,"ramp":"1m"}"#);
+        assert_eq!(status, 202, "{answer}");
+    }
+    let ramps = || {
+        let status = lock(&core.ramps).status(Stamp::now().mono_ns);
+        let ids = status.iter().map(|ramp| value(ramp)["analyzer"].clone());
+        ids.collect::<Vec<_>>()
+    };
+    assert_eq!(ramps(), ["a1", "a2"]);
+    let wanted = |weight| weir_engine::Wanted {
+        name: "a1".into(),
+        weight,
+        pin: true,
+    };
+    core.want([wanted(0.2)].into()).expect("ordered");
+    assert_eq!(ramps(), ["a2"]);
+    core.want([wanted(0.2)].into()).expect("ordered");
+    assert_eq!(ramps(), ["a2"]);
+    let orders = lock(&data_plane.orders);
+    let tables = orders.iter().filter(|order| order.starts_with("wanted"));
+    assert_eq!(tables.collect::<Vec<_>>(), ["wanted a1 0.2 pin"; 2]);
+    drop(orders);
+    let (_, status) = call(&core, "GET", "/admin/status", "");
+    assert_eq!(status["weightsWanted"], json!(1));
+    assert_eq!(status["weightsDigest"].as_str().map(str::len), Some(12));
+}
+
+#[test]
 fn a_ramp_of_one_that_is_gone_ends() {
     let (core, data_plane) = core(|_| {});
     call(
