@@ -54,15 +54,12 @@ fn there_are_as_many_shards_as_the_cpu_quota_allows_and_none_is_pinned() {
     assert_eq!(distributor.shards, 1);
     let why = distributor.wait_log("not pinned");
     assert!(why.contains("a CPU quota of 0.50 cores"), "{why}");
-    let status = std::fs::read_to_string(format!("/proc/{}/status", distributor.pid()));
-    let status = status.expect("it runs");
-    distributor.stop().assert_clean();
+    assert_eq!(distributor.stop().code, Some(0));
     // Somebody's word goes before the quota.
     let distributor = Distributor::start_in(&[], &group.script(), "--shards 2");
     assert_eq!(distributor.shards, 2);
     distributor.wait_log("--shards; a CPU quota of 0.50 cores");
-    distributor.stop().assert_clean();
-    assert!(status.contains("Threads:"));
+    assert_eq!(distributor.stop().code, Some(0));
     // Without one there is a shard for each core.
     let said = text(&weir_in("exec \"$0\" \"$@\"", &check).stdout);
     let all = format!("{} shards on cores", cores());
