@@ -107,3 +107,40 @@ fn shards_of(host: &Host, pid: &str) -> u64 {
     };
     host.names(&tasks).iter().filter(is_shard).count() as u64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_of_other_distributors_of_the_same_user_are_added_up() {
+        let dir = std::env::temp_dir().join(format!("weir-locked-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        let status = |pid, user| format!("Name:\tweir\nPid:\t{pid}\nUid:\t{user}\t{user}\t0\t0\n");
+        let files = [
+            ("self/status", status(70, 1000)),
+            ("70/status", status(70, 1000)),
+            ("70/task/71/comm", "shard-0\n".into()),
+            ("80/status", status(80, 1000)),
+            ("80/task/80/comm", "weir\n".into()),
+            ("80/task/81/comm", "shard-0\n".into()),
+            ("80/task/82/comm", "shard-1\n".into()),
+            ("90/status", status(90, 1001)),
+            ("90/task/91/comm", "shard-0\n".into()),
+        ];
+        for (path, text) in files {
+            let path = dir.join("proc").join(path);
+            std::fs::create_dir_all(path.parent().expect("below")).expect("a directory");
+            std::fs::write(path, text).expect("written");
+        }
+        let host = Host::new(Some(dir.clone()), None, false);
+        let others = locked_by_others(&host);
+        std::fs::remove_dir_all(&dir).expect("removed");
+        assert_eq!(others, 2, "neither its own nor another user's");
+        let locked = Locked { shards: 1, others };
+        assert_eq!(
+            locked.to_string(),
+            "1 shards x 640 KiB + 2 shards of other distributors x 640 KiB + 32 KiB = 1952 KiB"
+        );
+    }
+}
