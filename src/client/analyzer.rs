@@ -13,6 +13,7 @@ mod group;
 mod http;
 mod inbox;
 mod link;
+mod link_error;
 mod streams;
 mod supervisor;
 mod tally;

@@ -181,6 +181,43 @@ fn a_replica_that_appears_is_linked_and_one_that_leaves_is_not_hung_up() {
 }
 
 #[test]
+fn a_replica_that_is_killed_and_comes_back_is_linked_again() {
+    let cluster = Cluster::new("cluster-killed");
+    cluster.dns.says_local("replicas.test", &[2, 3]);
+    let (two, three) = (cluster.replica(2), cluster.replica(3));
+    let analyzers = ["a1", "a2"].map(|id| cluster.client("analyzer", id, "--weight 1"));
+    two.wait_lanes(2);
+    three.wait_lanes(2);
+    let emitter = cluster.client(
+        "emitter",
+        "e1",
+        "--connections 6 --rate 3000 --count 30000 --size 100 --duration 0",
+    );
+    std::thread::sleep(Duration::from_secs(2));
+    three.signal("-KILL");
+    drop(three);
+    for analyzer in &analyzers {
+        let lost = || {
+            !analyzer
+                .lines("127.0.0.3")
+                .iter()
+                .all(|line| line.contains("INFO"))
+        };
+        until("the analyzer says so", lost);
+    }
+    let three = cluster.replica(3);
+    three.wait_lanes(2);
+    let (code, text) = emitter.wait();
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("3 reconnects"), "{text}");
+    for replica in [two, three] {
+        let ended = replica.stop();
+        ended.assert_clean();
+        assert_eq!(ended.rerouted(), 0);
+    }
+}
+
+#[test]
 fn answers_that_say_nothing_change_nothing() {
     let cluster = Cluster::new("cluster-answers");
     cluster.dns.says_local("replicas.test", &[2, 3]);

@@ -4,11 +4,11 @@ use super::acks::Acks;
 use super::downstream::{Downstream, Heard};
 use super::group::{Group, NotAdmitted};
 use super::inbox::{Filled, Inbox};
+use super::link_error::{reference, LinkError};
 use super::tally::{Counts, Tally};
 use super::Shared;
 use crate::backoff::Backoff;
 use crate::{peers, unix_ns};
-use std::fmt;
 use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,6 +36,8 @@ const LASTED: Duration = Duration::from_secs(2);
 /// Sleeping less than this costs more than it sleeps.
 const THINK_MIN: Duration = Duration::from_millis(1);
 
+/// How often the same failure is a warning.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
 /// How often a link whose distributor another group has looks whether that is still so.
 const DOUBLE_EVERY: Duration = Duration::from_millis(500);
 
@@ -49,8 +51,8 @@ pub struct Link {
     tally: Tally,
     backoff: Backoff,
     has_connected: bool,
-    /// It has just been said that it leads to another distributor.
-    is_split: bool,
+    /// What was wrong, as it was said last, and when.
+    said: Option<(String, Instant)>,
 }
 
 /// Why a connection ended without an error.
@@ -64,50 +66,6 @@ enum End {
     ShardGone,
     /// Another group has this distributor's links.
     Double,
-}
-
-/// Why a connection broke. All but `Record` are answered by connecting again.
-#[derive(Debug)]
-enum LinkError {
-    Io(io::Error),
-    Protocol(NativeError),
-    Refused(String),
-    /// It is not kept.
-    NotAdmitted(NotAdmitted),
-    /// What answers is no distributor, or not at this port.
-    Stranger(String),
-    /// Records cannot be written, so nothing may be ACKed: the analyzer ends.
-    Record(io::Error),
-}
-
-impl fmt::Display for LinkError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io(error) => write!(f, "{error}"),
-            Self::Protocol(error) => write!(f, "the distributor broke the protocol: {error}"),
-            Self::Refused(reason) => write!(f, "the distributor refused: {reason}"),
-            Self::NotAdmitted(why) => write!(f, "{why}"),
-            Self::Stranger(why) => {
-                write!(
-                    f,
-                    "what answers there is no distributor's analyzers' port: {why}"
-                )
-            }
-            Self::Record(error) => write!(f, "cannot write records: {error}"),
-        }
-    }
-}
-
-impl From<io::Error> for LinkError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-impl From<NativeError> for LinkError {
-    fn from(error: NativeError) -> Self {
-        Self::Protocol(error)
-    }
 }
 
 impl Link {
@@ -131,7 +89,7 @@ impl Link {
             tally,
             backoff,
             has_connected: false,
-            is_split: false,
+            said: None,
         })
     }
 
@@ -150,12 +108,8 @@ impl Link {
                     self.shared.fail(error);
                     break;
                 }
-                Err(LinkError::NotAdmitted(why)) if self.is_split => {
-                    log::debug!("{}: {why}", self.name());
-                }
                 Err(error) if self.has_connected || self.shared.options.reconnect => {
-                    self.is_split = matches!(error, LinkError::NotAdmitted(_));
-                    log::warn!("{}: {error}", self.name());
+                    self.warn(&error);
                 }
                 Err(error) => {
                     let name = &self.group.name;
@@ -190,6 +144,18 @@ impl Link {
             Some(shard) => format!("{of} shard {shard}"),
             None => of,
         }
+    }
+
+    /// The same is said once in a while: a replica may be away for hours.
+    fn warn(&mut self, error: &LinkError) {
+        let (text, now) = (error.to_string(), Instant::now());
+        let is_old = |(said, at): &(String, Instant)| *said == text && now - *at < SAY_AGAIN;
+        if self.said.as_ref().is_some_and(is_old) {
+            log::debug!("{}: {text}", self.name());
+            return;
+        }
+        log::warn!("{}: {text}", self.name());
+        self.said = Some((text, now));
     }
 
     fn wait(&self, time: Duration) {
@@ -278,13 +244,6 @@ impl Link {
         }
         End::Double
     }
-}
-
-/// A native link was not welcomed: distributors that know no such links do so.
-fn reference(why: &str) -> LinkError {
-    let hint =
-        "if that is the analyzers' port of a distributor other than Weir, try --dialect compact";
-    LinkError::Io(io::Error::other(format!("{why}; {hint}")))
 }
 
 /// One connection of a link.
