@@ -3,7 +3,10 @@
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use weir_testkit::process::{signal, weir};
 use weir_testkit::{until, Distributor};
@@ -33,6 +36,37 @@ pub fn replica(last: u8, (emitters, analyzers): (u16, u16), flags: &str) -> Dist
     Distributor::start(&format!(
         "--shards 2 --emitters 127.0.0.{last}:{emitters} --analyzers 127.0.0.{last}:{analyzers} {flags}"
     ))
+}
+
+/// How long this machine keeps even a thread waiting that does nothing: no program can be blamed for that time.
+pub struct Late {
+    is_over: Arc<AtomicBool>,
+    thread: JoinHandle<Duration>,
+}
+
+impl Late {
+    /// From now on.
+    pub fn start() -> Late {
+        const PAUSE: Duration = Duration::from_millis(10);
+        let is_over = Arc::new(AtomicBool::new(false));
+        let of_thread = Arc::clone(&is_over);
+        let thread = std::thread::spawn(move || {
+            let mut late = Duration::ZERO;
+            while !of_thread.load(Ordering::Acquire) {
+                let asleep = Instant::now();
+                std::thread::sleep(PAUSE);
+                late += asleep.elapsed().saturating_sub(2 * PAUSE);
+            }
+            late
+        });
+        Late { is_over, thread }
+    }
+
+    /// Until now.
+    pub fn stop(self) -> Duration {
+        self.is_over.store(true, Ordering::Release);
+        self.thread.join().expect("it only sleeps")
+    }
 }
 
 /// A client whose log is looked at; killed when dropped.
