@@ -69,7 +69,7 @@ try() {
 # The engine's tests: first without what takes long, then all.
 try_engine() {
     local status=0
-    local pure=(--locked -p weir-protocol -p weir-sink -p weir-http -p weir-engine)
+    local pure=(--locked -p weir-protocol -p weir-source -p weir-sink -p weir-http -p weir-engine)
     ENGINE_STORIES=150 \
         try "$tree" "${pure[@]}" -- --skip not_bias_shares --skip cannot_fill_the_arena || status=$?
     [ $status = 0 ] || return $status
