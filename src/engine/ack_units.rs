@@ -296,10 +296,14 @@ impl<M: Memory> Engine<M> {
         self.receipts.units.begin(emitter, unit)
     }
 
-    /// The newest message of a lane is an element of the connection's unit.
+    /// Where the next element of a connection belongs.
+    pub(super) fn current_ticket(&self, emitter: usize) -> Ticket {
+        self.receipts.units.current(emitter)
+    }
+
+    /// The newest message of a lane is an element of a unit.
     #[inline]
-    pub(super) fn note_element(&mut self, emitter: usize, lane: LaneId) {
-        let ticket = self.receipts.units.current(emitter);
+    pub(super) fn note_element(&mut self, ticket: Ticket, lane: LaneId) {
         let slot = &mut self.lanes[lane.0 as usize];
         let last = slot.lane.appended();
         self.receipts.place(ticket, &mut slot.tickets, last, 1);

@@ -12,6 +12,7 @@
 use super::assembler::Assembler;
 use super::counters::Reason;
 use super::lane::Layout;
+use super::receipts::Ticket;
 use super::shard::Engine;
 use super::tree::UnitSize;
 use super::{LaneId, LinkEpoch, Memory, Origin};
@@ -200,14 +201,16 @@ impl<M: Memory> Engine<M> {
             }
         }
         let limits = self.limits();
+        let mut ticket = self.ticket_of::<S>(emitter);
         while !rest.is_empty() {
             let used = match source.next(rest, limits).map_err(Refusal::Source)? {
                 Step::Element { used, element } => {
-                    self.route_of::<S>(emitter, element)?;
+                    self.route_of::<S>(ticket, element)?;
                     used
                 }
                 Step::Unit { used, unit } => {
                     self.unit_begins(emitter, unit).map_err(Refusal::Source)?;
+                    ticket = self.ticket_of::<S>(emitter);
                     used
                 }
                 Step::Nothing { used } => used,
@@ -291,7 +294,7 @@ impl<M: Memory> Engine<M> {
 
     /// Gives one element of a connection to one lane; where its source answers, the lane knows whose it is.
     #[inline(always)]
-    fn route_of<S: Source>(&mut self, emitter: usize, element: Element) -> Result<(), Refusal> {
+    fn route_of<S: Source>(&mut self, ticket: Ticket, element: Element) -> Result<(), Refusal> {
         if S::ANSWERS == Answers::Never {
             return self.route(element).map(drop);
         }
@@ -299,8 +302,17 @@ impl<M: Memory> Engine<M> {
             return Err(Refusal::Stall);
         }
         let lane = self.route(element)?;
-        self.note_element(emitter, lane);
+        self.note_element(ticket, lane);
         Ok(())
+    }
+
+    /// Whose the next element is; of a source that answers nobody's.
+    #[inline]
+    fn ticket_of<S: Source>(&self, emitter: usize) -> Ticket {
+        match S::ANSWERS {
+            Answers::Never => 0,
+            _ => self.current_ticket(emitter),
+        }
     }
 
     /// Gives one element to one lane. In the loop of each source, which knows what its elements are.
@@ -338,7 +350,8 @@ impl<M: Memory> Engine<M> {
         emitter: usize,
         element: Element,
     ) -> Result<(), Refusal> {
-        self.route_of::<S>(emitter, element)
+        let ticket = self.ticket_of::<S>(emitter);
+        self.route_of::<S>(ticket, element)
     }
 
     /// The way of an element that opens a batch or a buffer, or becomes a record.

@@ -41,7 +41,11 @@ struct Range {
 
 /// Which messages of one lane have a ticket, oldest first. Bounded by the engine, all lanes together.
 #[derive(Default)]
-pub(super) struct Ranges(VecDeque<Range>);
+pub(super) struct Ranges {
+    older: VecDeque<Range>,
+    /// Apart, because each message of a stream that is answered looks at it.
+    newest: Option<Range>,
+}
 
 impl Ranges {
     /// The newest `messages` of the lane, the last of them numbered `last`, are of a ticket. True: that is one more
@@ -49,13 +53,13 @@ impl Ranges {
     #[inline]
     pub(super) fn place(&mut self, ticket: Ticket, last: u64, messages: u64) -> bool {
         let first = last + 1 - messages;
-        if let Some(before) = self.0.back_mut() {
-            if before.ticket == ticket && before.last + 1 == first {
-                before.last = last;
+        if let Some(newest) = &mut self.newest {
+            if newest.ticket == ticket && newest.last + 1 == first {
+                newest.last = last;
                 return false;
             }
         }
-        self.0.push_back(Range {
+        self.begin(Range {
             first,
             last,
             ticket,
@@ -63,18 +67,33 @@ impl Ranges {
         true
     }
 
+    #[inline(never)]
+    fn begin(&mut self, range: Range) {
+        let before = self.newest.replace(range);
+        self.older.extend(before);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.newest.is_none()
+    }
+
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.older.len() + usize::from(self.newest.is_some())
     }
 
     #[cfg(test)]
     pub(super) fn first_ticket(&self) -> Ticket {
-        self.0[0].ticket
+        let first = self.older.front().or(self.newest.as_ref());
+        first.expect("a range").ticket
     }
 
     /// Cuts what lies up to `last` off the first range.
     fn cut(&mut self, last: u64) -> Option<(Ticket, u64)> {
-        let range = self.0.front_mut()?;
+        let is_newest = self.older.is_empty();
+        let range = match is_newest {
+            true => self.newest.as_mut()?,
+            false => self.older.front_mut()?,
+        };
         if range.first > last {
             return None;
         }
@@ -82,15 +101,29 @@ impl Ranges {
         let messages = end + 1 - range.first;
         range.first = end + 1;
         if range.first > range.last {
-            self.0.pop_front();
+            match is_newest {
+                true => self.newest = None,
+                false => drop(self.older.pop_front()),
+            }
         }
         Some((ticket, messages))
     }
 
     /// Takes messages `first..=last`, which are of one unit, out; their ticket, if they have one.
     fn take_within(&mut self, first: u64, last: u64) -> Option<Ticket> {
-        let at = self.0.partition_point(|range| range.last < first);
-        let range = self.0.get_mut(at).filter(|range| range.first <= first)?;
+        // Moves are rare: all of them in one row for the time of it.
+        self.older.extend(self.newest.take());
+        let ticket = self.take_from_row(first, last);
+        self.newest = self.older.pop_back();
+        ticket
+    }
+
+    fn take_from_row(&mut self, first: u64, last: u64) -> Option<Ticket> {
+        let at = self.older.partition_point(|range| range.last < first);
+        let range = self
+            .older
+            .get_mut(at)
+            .filter(|range| range.first <= first)?;
         let ticket = range.ticket;
         let behind = Range {
             first: last + 1,
@@ -100,10 +133,10 @@ impl Ranges {
         range.last = first - 1;
         let is_empty = range.first > range.last;
         if behind.first <= behind.last {
-            self.0.insert(at + 1, behind);
+            self.older.insert(at + 1, behind);
         }
         if is_empty {
-            self.0.remove(at);
+            self.older.remove(at);
         }
         Some(ticket)
     }
@@ -139,7 +172,7 @@ impl Receipts {
     /// The messages of a lane up to `acked` are ACKed.
     #[inline]
     pub(super) fn acked(&mut self, lane: &mut Ranges, acked: u64) {
-        if lane.0.is_empty() {
+        if lane.is_empty() {
             return;
         }
         self.settle_up_to(lane, acked, false);

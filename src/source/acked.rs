@@ -33,7 +33,9 @@ pub struct Acked {
     session: u64,
     /// Number of the next message; 0: any may come first.
     next_sequence: u64,
-    /// What the last step comes to once it is taken.
+    /// Bytes of the frame that the last step was.
+    frame_bytes: u32,
+    /// What the last step comes to once it is taken, if it was no frame.
     step: Taking,
 }
 
@@ -45,11 +47,10 @@ enum Taking {
         session: u64,
     },
     Batch(EmitterBatch),
-    /// A frame, with its bytes.
-    Frame(u32),
 }
 
 impl Acked {
+    #[inline]
     fn next_frame<'a>(&mut self, bytes: &'a [u8], limits: Limits) -> Result<Step<'a>, SourceError> {
         let length = frame::peek(bytes, limits.frame_bytes_max);
         let Some(used) = length.map_err(|error| link(NativeError::Frame(error)))? else {
@@ -70,7 +71,7 @@ impl Acked {
         let Some(frame) = bytes.get(..used) else {
             return Ok(Step::NeedMore { bytes: used });
         };
-        self.step = Taking::Frame(frame_bytes);
+        self.frame_bytes = frame_bytes;
         let element = match self.is_resent {
             false => Element::Frame(frame),
             true => Element::Resent {
@@ -124,6 +125,22 @@ impl Acked {
         let used = EMITTER_BATCH_BYTES;
         Ok(Step::Unit { used, unit })
     }
+
+    fn taken_no_frame(&mut self) {
+        match std::mem::take(&mut self.step) {
+            Taking::Batch(batch) => {
+                self.count_left = batch.count;
+                self.bytes_left = batch.body_bytes;
+                self.is_resent = batch.resent;
+                self.next_sequence = batch.first_sequence;
+            }
+            Taking::Hello { session } => {
+                self.session = session;
+                self.is_greeted = true;
+            }
+            Taking::Nothing => {}
+        }
+    }
 }
 
 impl Source for Acked {
@@ -152,26 +169,15 @@ impl Source for Acked {
 
     #[inline]
     fn taken(&mut self) {
-        match std::mem::take(&mut self.step) {
-            Taking::Frame(bytes) => {
-                self.count_left -= 1;
-                self.bytes_left -= bytes;
-                self.next_sequence += 1;
-            }
-            Taking::Batch(batch) => {
-                self.count_left = batch.count;
-                self.bytes_left = batch.body_bytes;
-                self.is_resent = batch.resent;
-                self.next_sequence = batch.first_sequence;
-            }
-            Taking::Hello { session } => {
-                self.session = session;
-                self.is_greeted = true;
-            }
-            Taking::Nothing => {}
+        // Within a batch each step is a frame.
+        if self.count_left > 0 {
+            self.count_left -= 1;
+            self.bytes_left -= self.frame_bytes;
+            self.next_sequence += 1;
+        } else {
+            self.taken_no_frame();
         }
     }
-
     fn answer(&mut self, unit: Answered, facts: &Facts, out: &mut Vec<u8>) {
         if unit.key == KEY_HELLO {
             welcome(None, facts, out);
