@@ -4,6 +4,7 @@
 use std::process::Output;
 
 use serde_json::Value;
+use weir_testkit::dns::{Dns, Says};
 use weir_testkit::process::run;
 use weir_testkit::{until, Distributor, Program, Scratch};
 
@@ -257,6 +258,61 @@ fn distributors_come_out_of_a_file_and_the_token_is_checked_by_each() {
         &format!("file+{nowhere}"),
     ]);
     Said(none).assert(1, &["not reached"], &[&nowhere]);
+}
+
+#[test]
+fn a_name_stands_for_each_of_its_addresses_and_one_that_stands_for_nothing_is_named() {
+    let scratch = Scratch::new("fleet-dns");
+    let token = scratch
+        .write("token", "0123456789abcdef")
+        .display()
+        .to_string();
+    let port = free_port();
+    let start = |last: u8| {
+        let admin = format!("127.0.0.{last}:{port}");
+        Distributor::start(&format!(
+            "--shards 1 --admin {admin} --admin-token-file {token}"
+        ))
+    };
+    let _distributors = [start(2), start(3)];
+    let dns = Dns::start();
+    // The third is a replica that is in DNS and does not run.
+    dns.says_local("weir-replicas.test", &[2, 3, 4]);
+    dns.says("empty.test", Says::Empty);
+    let server = dns.addr.to_string();
+    let ask = |admin: &str, words: &[&str]| {
+        let reach = [
+            "--admin",
+            admin,
+            "--token-file",
+            &token,
+            "--nameserver",
+            &server,
+        ];
+        Said(run(&[words, &reach].concat()))
+    };
+    let name = format!("dns+weir-replicas.test:{port}");
+    let gone = format!("127.0.0.4:{port}");
+    let named = format!("1 of 3 distributors did not take it: {gone}");
+    let level = ask(&name, &["ctl", "--all", "log-level", "debug"]);
+    let both = [2, 3].map(|last| format!("127.0.0.{last}:{port}:\n"));
+    level.assert(1, &[&both[0], &both[1]], &[&named, "Connection refused"]);
+    let top = ask(&name, &["top", "--once"]);
+    top.assert(
+        1,
+        &["2 of 3 distributors", &format!("! {gone} not reached: ")],
+        &[&gone],
+    );
+    // A name beside it that stands for nothing.
+    let two = format!("{name},dns+empty.test:{port}");
+    let status = ask(&two, &["ctl", "--all", "status"]);
+    let empty = format!("dns+empty.test:{port}");
+    status.assert(
+        1,
+        &["2 of 4 distributors", &format!("! {empty} not reached: ")],
+        &["2 of 4 distributors did not take it", &empty],
+    );
+    assert!(!status.stderr().contains("WARN"), "{}", status.stderr());
 }
 
 #[test]

@@ -19,7 +19,7 @@ use serde_json::Value;
 use super::values;
 use crate::control::http_api::client::{Client, Target};
 use crate::control::view::fleet::Replica;
-use crate::discover::{self, BadTarget, Endpoint, Resolver, Targets, Watch, Watcher};
+use crate::discover::{self, BadTarget, Endpoint, Resolver, Targets, Watch, REFRESH_EVERY};
 
 /// Where a distributor is asked to be when nothing is said.
 const SOCKET_DEFAULT: &str = "/run/weir/admin.sock";
@@ -269,17 +269,10 @@ impl Fleet {
     /// # Errors
     /// No thread can be started.
     pub fn live(self, every: Duration) -> std::io::Result<Live> {
-        let watcher = match self.watch {
-            None => None,
-            Some(mut watch) => {
-                watch.refresh();
-                Some(Watcher::start(watch)?)
-            }
-        };
         let mut live = Live {
             token: self.token,
             fixed: self.fixed,
-            watcher,
+            lookout: self.watch.map(Lookout::start).transpose()?,
             every,
             pollers: BTreeMap::new(),
         };
@@ -316,7 +309,7 @@ fn unresolved(problem: String) -> Replica {
 pub struct Live {
     token: Option<String>,
     fixed: Vec<Member>,
-    watcher: Option<Watcher>,
+    lookout: Option<Lookout>,
     every: Duration,
     pollers: BTreeMap<String, Poller>,
 }
@@ -351,15 +344,9 @@ impl Live {
                 status: poller.last(stale),
             })
             .collect();
-        if let Some(watcher) = self
-            .watcher
-            .as_ref()
-            .filter(|watcher| watcher.set().is_empty())
-        {
-            all.push(Replica {
-                name: watcher.targets().to_string(),
-                status: Err("no address is found".to_owned()),
-            });
+        if let Some(lookout) = &self.lookout {
+            let problems = lookout.found().1;
+            all.extend(problems.into_iter().map(unresolved));
         }
         all
     }
@@ -367,8 +354,9 @@ impl Live {
     /// Whoever appeared is asked from now on, whoever left is not.
     fn follow(&mut self) {
         let mut members = self.fixed.clone();
-        if let Some(watcher) = &self.watcher {
-            members.extend(found(&watcher.set(), self.token.as_ref(), &members));
+        if let Some(lookout) = &self.lookout {
+            let set = lookout.found().0;
+            members.extend(found(&set, self.token.as_ref(), &members));
         }
         self.pollers.retain(|name, poller| {
             let same = members.iter().find(|member| member.name == *name);
@@ -380,6 +368,48 @@ impl Live {
                 self.pollers.insert(name, Poller::start(member, every));
             }
         }
+    }
+}
+
+/// A thread that looks names up every 5 s. It ends after this is dropped, once the nameserver has answered.
+struct Lookout {
+    is_over: Arc<AtomicBool>,
+    found: Arc<Mutex<Found>>,
+}
+
+/// What is there, and why names stand for nothing now.
+type Found = (Vec<Endpoint>, Vec<String>);
+
+impl Lookout {
+    fn start(mut watch: Watch) -> std::io::Result<Lookout> {
+        watch.refresh();
+        let lookout = Lookout {
+            is_over: Arc::default(),
+            found: Arc::new(Mutex::new((watch.set().to_vec(), watch.problems()))),
+        };
+        let (is_over, found) = (Arc::clone(&lookout.is_over), Arc::clone(&lookout.found));
+        let thread = std::thread::Builder::new().name("names".into());
+        thread.spawn(move || loop {
+            std::thread::sleep(REFRESH_EVERY);
+            if is_over.load(Ordering::Relaxed) {
+                return;
+            }
+            watch.refresh();
+            let new = (watch.set().to_vec(), watch.problems());
+            *found.lock().unwrap_or_else(PoisonError::into_inner) = new;
+        })?;
+        Ok(lookout)
+    }
+
+    fn found(&self) -> Found {
+        let found = self.found.lock();
+        found.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for Lookout {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
     }
 }
 

@@ -140,6 +140,8 @@ fn start_logging(cli: &Cli) {
     streams::start(match &cli.program {
         // Says itself what happens.
         Program::Demo(_) => "warn",
+        // They say themselves what went wrong; a line of a log would lie across the picture.
+        Program::Top(_) | Program::Ctl(_) => "off",
         // Makes things fail a thousand times.
         Program::Sim(_) => "off",
         // The logger lets everything through, so that the level can change while it runs.
