@@ -325,6 +325,11 @@ fn what_is_for_one_distributor_asks_for_one() {
         ));
         said.assert(2, &[], &["more than one distributor"]);
     }
+    // clap would ask the last one alone.
+    let around = [
+        "ctl", "--admin", "/x.sock", "--all", "status", "--admin", "/y.sock",
+    ];
+    Said(run(&around)).assert(2, &[], &["before and behind the verb", "allowed: "]);
     for (admin, why) in [
         ("dns+weir", "a host and a port"),
         ("dnssrv+weir:3000", "has its ports itself"),

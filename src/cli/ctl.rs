@@ -1,5 +1,6 @@
 //! `weir ctl`: turns a running distributor, over its admin API.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -176,6 +177,11 @@ impl Action {
 
 /// Asks, prints, and says how it went.
 pub fn run(args: &Args) -> ExitCode {
+    // An order would go to a part of those that were named.
+    if admins_in(std::env::args_os()) > args.reach.admin.len() {
+        say("weir ctl: --admin stands before and behind the verb; allowed: all of them in one place");
+        return ExitCode::from(2);
+    }
     if args.all {
         return run_all(args);
     }
@@ -193,6 +199,21 @@ pub fn run(args: &Args) -> ExitCode {
             ExitCode::from(1)
         }
     }
+}
+
+/// Values of `--admin` on a command line. clap takes those behind the verb alone if there are some at either side.
+fn admins_in(line: impl Iterator<Item = OsString>) -> usize {
+    let words: Vec<String> = line
+        .map(|word| word.to_string_lossy().into_owned())
+        .take_while(|word| word != "--")
+        .collect();
+    let count = |list: &str| list.split(',').count();
+    let of = |(at, word): (usize, &String)| match word.trim_start_matches('-') {
+        _ if !word.starts_with('-') => 0,
+        "admin" => words.get(at + 1).map_or(0, |list| count(list)),
+        flag => flag.strip_prefix("admin=").map_or(0, count),
+    };
+    words.iter().enumerate().map(of).sum()
 }
 
 fn ask(args: &Args) -> Result<String, String> {
@@ -369,6 +390,21 @@ mod tests {
             Some(json!({ "dryRun": false, "force": true }))
         );
         assert_eq!(request("remove-http h1 --admin /x.sock").0, "DELETE");
+    }
+
+    #[test]
+    fn each_place_that_is_named_is_counted() {
+        for (line, count) in [
+            ("weir ctl status", 0),
+            ("weir ctl --admin a status", 1),
+            ("weir ctl -admin a,b status", 2),
+            ("weir ctl --admin a --all status --admin=b,c", 3),
+            ("weir ctl drain admin --admin a", 1),
+            ("weir ctl drain -- --admin a", 0),
+        ] {
+            let words = line.split(' ').map(OsString::from);
+            assert_eq!(admins_in(words), count, "{line}");
+        }
     }
 
     #[test]
