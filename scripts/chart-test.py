@@ -22,6 +22,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
 sys.dont_write_bytecode = True
@@ -154,6 +155,29 @@ def program_takes(objects):
     accepted(f'[delivery]\ndrain_timeout = "{drain}s"\n', f"--grace={grace}s", f"--pre-stop={sleep}s")
 
 
+def installer_copies(objects):
+    """The DaemonSet's script, run: both files arrive whole, and it ends when it is asked to."""
+    name = f"{objects.name}-seccomp"
+    (container,) = objects.one("DaemonSet", name)["spec"]["template"]["spec"]["containers"]
+    with tempfile.TemporaryDirectory() as folder:
+        profiles, node = pathlib.Path(folder, "profiles"), pathlib.Path(folder, "node")
+        profiles.mkdir()
+        node.mkdir()
+        data = objects.one("ConfigMap", name)["data"]
+        for file, text in data.items():
+            (profiles / file).write_text(text, encoding="utf-8")
+        *shell, script = container["command"]
+        script = script.replace("/profiles", str(profiles)).replace("/node", str(node))
+        with subprocess.Popen([*shell, script]) as process:
+            end = time.monotonic() + 10
+            while len(list(node.glob("[!.]*"))) < len(data) and time.monotonic() < end:
+                time.sleep(0.05)
+            found = {path.name: path.read_text("utf-8") for path in node.iterdir()}
+            process.terminate()
+            assert process.wait(timeout=5) == 0
+        assert found == data
+
+
 def accepted(toml, *more):
     with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
         file.write(toml)
@@ -182,6 +206,8 @@ def main():
                     if each["kind"] not in FOREIGN:
                         words = f"{title}: {each['kind']} {each['metadata']['name']} under {version}"
                         check(words, valid, each, version)
+            if objects.of("DaemonSet"):
+                check(f"{title}: the DaemonSet copies", installer_copies, objects)
             if PROGRAM:
                 check(f"{title}: the program takes it", program_takes, objects)
             print(f"   {title}: {len(found)} objects")

@@ -129,7 +129,7 @@ if [[ "$dry" == no ]] && python3 scripts/notices.py >"$made/notices" 2>"$made/no
 elif [[ "$dry" == no ]]; then
     echo "  left out: THIRD-PARTY-NOTICES: scripts/notices.py: $(tail -n 1 "$made/notices.why")"
 fi
-for file in deploy/grafana/* deploy/prometheus/*; do
+for file in deploy/grafana/* deploy/prometheus/* deploy/seccomp/*; do
     put 644 "$file" "$prefix/share/doc/weir/$file"
 done
 if [[ -d tuning ]]; then
