@@ -1,4 +1,4 @@
-# The image of Weir: the program, the libraries that it is linked with, and nothing else. No shell, no root.
+# The image of Weir: the program, linked statically, and nothing else. No shell, no root.
 #
 #   docker build -t weir .
 #   docker run --security-opt seccomp=deploy/seccomp/weir.json -p 127.0.0.1:3000:3000 weir
@@ -17,7 +17,10 @@ COPY bench bench
 COPY fuzz/src fuzz/src
 COPY testkit testkit
 COPY tuning/thresholds.conf tuning/
-RUN cargo fetch --locked && cargo build --locked --profile "$PROFILE" --package weir --bin weir
+# Static, which is 2 MB less than the C library's files. Its resolver needs no modules for "files" and "dns" (glibc
+# 2.34), see nsswitch.conf below.
+RUN cargo fetch --locked && cargo rustc --locked --profile "$PROFILE" --package weir --bin weir -- \
+    -C target-feature=+crt-static
 COPY LICENSE ./
 COPY deploy/container deploy/container
 COPY scripts/notices.py scripts/
@@ -26,7 +29,6 @@ RUN set -eu; \
     install -d /image/etc/weir /image/usr/bin /image/usr/share/doc/weir; \
     install -d -m 1777 /image/run/weir /image/var/lib/weir; \
     strip -o /image/usr/bin/weir target/*/weir; \
-    ldd /image/usr/bin/weir | grep -o '/[^ ]*' | xargs cp --dereference --parents --target-directory /image; \
     cp deploy/container/weir.toml /image/etc/weir/; \
     echo 'hosts: files dns' > /image/etc/nsswitch.conf; \
     cp LICENSE /image/usr/share/doc/weir/; \

@@ -24,8 +24,8 @@ No registry of images is asked. The base image is made of Debian packages (apt's
 toolchain and the downloaded crates of this machine, and imported under the public name that the Dockerfile has.
 
   --cache DIR        base image and the engine's store are made there and stay: the second run is faster
-  --weir PATH        this program goes into the image instead of one that is compiled there: built on this machine,
-                     with the profile dist, on the same Debian. For a second look, as compiling takes minutes
+  --weir PATH        this program goes into the image instead of one that is compiled there, linked statically as
+                     the Dockerfile does it. For a second look, as compiling takes minutes
   --profile NAME     cargo's profile in the image: dist (the default, what users get) or release
   --transcript FILE  writes what is printed there as well
   --seconds N        how long it runs under load (5)

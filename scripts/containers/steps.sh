@@ -64,13 +64,13 @@ import_base() {
     [[ -z "$weir" ]] || prebuilt
 }
 
-# A base whose `cargo build` gives the program that was named.
+# A base whose `cargo rustc` gives the program that was named.
 prebuilt() {
     mkdir "$scratch/prebuilt"
     cp "$weir" "$scratch/prebuilt/weir"
     cat >"$scratch/prebuilt/cargo" <<'CARGO'
 #!/bin/sh
-[ "$1" = build ] || exec /usr/local/rustup/toolchains/this/bin/cargo "$@"
+[ "$1" = rustc ] || exec /usr/local/rustup/toolchains/this/bin/cargo "$@"
 mkdir -p target/prebuilt && cp /prebuilt/weir target/prebuilt/
 CARGO
     chmod 755 "$scratch/prebuilt/cargo"
@@ -110,10 +110,16 @@ step_build() {
     check "it says what it is" docker run --rm --network none weir --version
 }
 
+# in_it CONTAINER WORDS...: weir, once more in the same container.
+in_it() {
+    local id=$1
+    shift
+    docker exec "$id" /usr/bin/weir "$@" >"$scratch/in-it.log" 2>&1
+}
+
 # Five analyzers, with a link to each of the two shards.
 serves_all() {
-    docker exec "$1" /usr/bin/weir ctl --json status >"$scratch/status.json" &&
-        python3 - "$scratch/status.json" <<'PYTHON'
+    in_it "$1" ctl --json status && python3 - "$scratch/in-it.log" <<'PYTHON'
 import json, sys
 analyzers = json.load(open(sys.argv[1]))["analyzers"]
 sys.exit(0 if len(analyzers) == 5 and all(each["lanes"] == 2 for each in analyzers) else 1)
@@ -133,7 +139,7 @@ step_compose() {
         check "a distributor is healthy" until_true 30 is_healthy "$id"
         for order in "status" "reload" "log-level info"; do
             # shellcheck disable=SC2086 # words of their own
-            check "weir ctl $order in it" docker exec "$id" /usr/bin/weir ctl $order >/dev/null
+            check "weir ctl $order in it" in_it "$id" ctl $order
         done
         check "every analyzer serves it" until_true 30 serves_all "$id"
     done
@@ -178,7 +184,7 @@ step_observe() {
 
 step_audit() {
     title "audit, $1"
-    local id name reports=$scratch/reports-$1
+    local id name before=$failed reports=$scratch/reports-$1
     sleep "$seconds"
     mapfile -t all < <(docker-compose ps --quiet | xargs docker inspect --format '{{.Id}} {{.Config.Image}}' |
         awk '$2 == "weir" {print $1}')
@@ -195,7 +201,7 @@ step_audit() {
         >"$scratch/audit.log" 2>&1 || true
     sed 's/^/   /' "$scratch/audit.log"
     same "weir audit" balanced "$(tail -n 1 "$scratch/audit.log")"
-    ((failed == 0)) || tail -n 60 "$scratch/logs-$1"
+    ((failed == before)) || tail -n 60 "$scratch/logs-$1"
     docker-compose --profile observe down --volumes >>"$scratch/stop.log" 2>&1
 }
 
