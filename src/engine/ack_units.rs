@@ -338,6 +338,15 @@ impl<M: Memory> Engine<M> {
         connection.map_or(0, |connection| connection.order.len())
     }
 
+    /// Of those: the ones that can still be answered when the stream has ended. It may have ended within the last one.
+    pub fn units_due(&self, emitter: usize) -> usize {
+        let stream = self.streams.get(emitter);
+        let is_whole =
+            stream.is_none_or(|stream| with_source!(stream, source => source.is_between_units()));
+        self.units_open(emitter)
+            .saturating_sub(usize::from(!is_whole))
+    }
+
     /// Units of all connections that are not answered.
     pub fn units_open_of_all(&self) -> usize {
         let units = &self.receipts.units;

@@ -187,6 +187,10 @@ impl Source for Acked {
         }
     }
 
+    fn is_between_units(&self) -> bool {
+        self.count_left == 0
+    }
+
     fn refuse(&mut self, why: &str, facts: &Facts, out: &mut Vec<u8>) {
         if !self.is_greeted {
             welcome(Some(why), facts, out);

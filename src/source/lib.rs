@@ -156,6 +156,12 @@ pub trait Source {
     /// whose answer another one includes.
     fn answer(&mut self, _unit: Answered, _facts: &Facts, _out: &mut Vec<u8>) {}
 
+    /// Whether all elements of the units that have begun were there. If the stream ends where they were not, the last
+    /// unit will never be through.
+    fn is_between_units(&self) -> bool {
+        true
+    }
+
     /// The connection is closed because of `why`: appends what can be said of that before the first answer.
     fn refuse(&mut self, _why: &str, _facts: &Facts, _out: &mut Vec<u8>) {}
 

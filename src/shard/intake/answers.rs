@@ -259,7 +259,7 @@ impl<I: Io> Intake<I> {
             }
             return false;
         }
-        let waits = emitter.pending > 0 || cx.engine.units_open(slot.index()) > 0;
+        let waits = emitter.pending > 0 || cx.engine.units_due(slot.index()) > 0;
         waits || answers.sending > 0 || !answers.out.is_empty()
     }
 }
