@@ -115,8 +115,8 @@ impl fmt::Display for NativeError {
                 "weight {} is not a finite number >= 0",
                 crate::WeightText(*weight)
             ),
-            Self::IdLength(n) => write!(f, "analyzer id of {n} bytes, 1 to {ID_BYTES_MAX} allowed"),
-            Self::IdText => write!(f, "analyzer id is not UTF-8"),
+            Self::IdLength(n) => write!(f, "id of {n} bytes, 1 to {ID_BYTES_MAX} allowed"),
+            Self::IdText => write!(f, "id is not UTF-8 without control characters"),
             Self::TokenLength(n) => {
                 write!(
                     f,

@@ -230,3 +230,41 @@ fn an_emitter_at_the_analyzers_port_is_told_where_it_is() {
     let _ = socket.read(&mut [0; 64]);
     distributor.wait_log("a Weir emitter that waits for ACKs");
 }
+
+#[test]
+fn a_hello_that_cannot_be_met_is_told_what_is_wrong_with_it() {
+    let distributor = distributor();
+    for (at, byte, why) in [
+        (4, 2, "protocol version 2, this build speaks 1"),
+        (5, 1, "unknown flags 0x01"),
+        (7, 0, "id of 0 bytes, 1 to 255 allowed"),
+        (32, b'\n', "id is not UTF-8 without control characters"),
+    ] {
+        let mut hello = hello(9);
+        hello[at] = byte;
+        let mut link = Link::connect(&distributor);
+        link.write(&hello);
+        let welcome = link.rest();
+        assert_eq!(welcome[5], 1, "refused: {welcome:?}");
+        let reason = String::from_utf8_lossy(&welcome[32..]);
+        // It has the right port, so nothing is said of ports.
+        assert!(reason.starts_with(why), "{reason}");
+    }
+}
+
+#[test]
+fn who_ends_within_a_batch_is_let_go_once_what_came_before_is_acked() {
+    let distributor = distributor();
+    let mut link = Link::greeted(&distributor);
+    link.write(&batch(1, 2, 0));
+    let cut = batch(3, 10, 0);
+    link.write(&cut[..cut.len() / 2]);
+    link.0.shutdown(Shutdown::Write).expect("open");
+    link.assert_silent();
+    let _analyzer = analyzer(&distributor);
+    assert_eq!(link.ack(), 2);
+    let began = Instant::now();
+    assert!(link.rest().is_empty(), "half a batch has no ACK");
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(10), "not closed after {took:?}");
+}

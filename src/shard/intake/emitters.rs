@@ -352,8 +352,12 @@ impl<I: Io> Intake<I> {
 }
 
 /// What speaks, when a stream begins with these bytes and cannot be followed: what to count it as, and a sentence.
+/// None of who is at the right port: the error says what is wrong.
 fn spoken_at_start(seen: &[u8]) -> Option<(&'static str, String)> {
     if let Some(foreign) = foreign::recognize(seen) {
+        if foreign == Foreign::WeirEmitter {
+            return None;
+        }
         return Some((foreign.as_str(), foreign.sentence()));
     }
     let text = "this looks like an analyzer's first weight; analyzers have a port of their own (--analyzers)";
