@@ -14,7 +14,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{sync_channel, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -53,6 +53,9 @@ pub(super) struct Reload {
     state: Mutex<State>,
     /// Wakes the thread for SIGHUP; one more is remembered while it works.
     wake: SyncSender<()>,
+    /// Requests so far, and the last one that was met.
+    asked: AtomicU64,
+    met: AtomicU64,
     /// Files are being read, perhaps by somebody who no longer waits.
     reading: Arc<AtomicBool>,
     /// Why the last one was not taken.
@@ -80,6 +83,8 @@ impl Reload {
                 before: None,
             }),
             wake,
+            asked: AtomicU64::new(0),
+            met: AtomicU64::new(0),
             reading: Arc::default(),
             problem: Mutex::default(),
         });
@@ -87,10 +92,12 @@ impl Reload {
         let work = move || {
             while wakes.recv().is_ok() {
                 let Some(reload) = own.upgrade() else { return };
+                let asked = reload.asked.load(Ordering::Acquire);
                 match Reloader::reload(&*reload, false, false) {
                     Ok(_) => log::info!("reloaded"),
                     Err(problems) => log::error!("not reloaded: {problems}"),
                 }
+                reload.met.store(asked, Ordering::Release);
             }
         };
         std::thread::Builder::new()
@@ -104,10 +111,17 @@ impl Reload {
         *lock(&self.core) = Arc::downgrade(core);
     }
 
-    /// For SIGHUP: reloads soon, and says in the log what came of it. Waits for nothing.
-    pub(super) fn request(&self) {
+    /// For SIGHUP: reloads soon, and says in the log what came of it. Waits for nothing. The number of the request.
+    pub(super) fn request(&self) -> u64 {
+        let number = self.asked.fetch_add(1, Ordering::AcqRel) + 1;
         // One that waits already will see what is to be seen.
         let _ = self.wake.try_send(());
+        number
+    }
+
+    /// The files were read after this request.
+    pub(super) fn is_met(&self, request: u64) -> bool {
+        self.met.load(Ordering::Acquire) >= request
     }
 
     /// The same files again, for a bounded time: whoever waits longer for a disk is left alone with it.

@@ -132,7 +132,9 @@ impl Shared {
         let phase = self.phase();
         if signal == SIGHUP {
             match &*phase {
-                Phase::Running(running) => running.reload.request(),
+                Phase::Running(running) => {
+                    running.reload.request();
+                }
                 _ => self.reload_later.store(true, Ordering::Release),
             }
             return false;

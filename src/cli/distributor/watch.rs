@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! every 200 ms: contents of all files --> twice the same, and not what was taken? --> reload
+//! after it:     other contents than before it? --> nobody knows which of them were taken: again, once they are still
 //! ```
 //!
 //! It reads instead of waiting for events: so it sees a link that was swapped anywhere on the way to a file (a ConfigMap
@@ -19,6 +20,8 @@ use super::reload::Reload;
 
 /// Between two looks. A change is in force two of them later at most, and the time that a reload takes.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// While a reload is under way: what is looked at soon after it is what it has read.
+const LOOK_AFTER: Duration = Duration::from_millis(5);
 /// What is looked at of a file; a configuration has no more. Bytes.
 const FILE_BYTES_MAX: u64 = (1 << 20) + 1;
 
@@ -44,13 +47,28 @@ pub(super) fn start(reload: &Arc<Reload>) -> io::Result<()> {
 fn watch(reload: &Weak<Reload>) {
     let mut seen = Seen::default();
     while let Some(reload) = reload.upgrade() {
-        // Which tokens there are may have changed with the last reload.
-        if seen.look(fingerprint(&reload.files())) {
-            reload.request();
-        }
+        let wait = step(&mut seen, &reload);
         drop(reload);
-        std::thread::sleep(LOOK_EVERY);
+        std::thread::sleep(wait);
     }
+}
+
+/// One look; the time to the next.
+fn step(seen: &mut Seen, reload: &Reload) -> Duration {
+    match seen.request {
+        Some(request) if !reload.is_met(request) => return LOOK_AFTER,
+        _ => {}
+    }
+    // Which tokens there are may have changed with the last reload.
+    let now = fingerprint(&reload.files());
+    if seen.request.take().is_some() {
+        seen.was_read(&now);
+    }
+    if !seen.look(now) {
+        return LOOK_EVERY;
+    }
+    seen.request = Some(reload.request());
+    LOOK_AFTER
 }
 
 /// Contents of the files, as numbers; none of one that cannot be read.
@@ -63,6 +81,8 @@ struct Seen {
     taken: Option<Contents>,
     /// At the last look.
     last: Option<Contents>,
+    /// A reload that is under way.
+    request: Option<u64>,
 }
 
 impl Seen {
@@ -75,6 +95,13 @@ impl Seen {
         }
         self.last = Some(now);
         is_due
+    }
+
+    /// After a reload. It may have read what was there for a moment, or half of something.
+    fn was_read(&mut self, now: &Contents) {
+        if self.taken.as_ref() != Some(now) {
+            self.taken = None;
+        }
     }
 }
 
@@ -114,6 +141,19 @@ mod tests {
         assert!(!seen.look(vec![None]));
         assert!(seen.look(vec![None]), "gone: that is said once");
         assert!(!seen.look(vec![None]));
+    }
+
+    #[test]
+    fn what_changed_while_it_was_read_is_read_again() {
+        let mut seen = Seen::default();
+        let is_due = |seen: &mut Seen, n| seen.look(vec![Some(n)]);
+        assert!(!is_due(&mut seen, 1) && is_due(&mut seen, 1));
+        seen.was_read(&vec![Some(2)]);
+        assert!(!is_due(&mut seen, 2));
+        assert!(!is_due(&mut seen, 1), "1 or 2 is in force");
+        assert!(is_due(&mut seen, 1));
+        seen.was_read(&vec![Some(1)]);
+        assert!(!is_due(&mut seen, 1), "it is 1");
     }
 
     #[test]
