@@ -6,7 +6,7 @@
 //!   weight_is = group: the weight, divided among the members that are up
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -168,6 +168,7 @@ impl Group {
                 _ => {}
             }
         }
+        let parts = Parts::new(self.weight, self.members.weight_is, 0, found.len());
         for (id, found) in found {
             let member = self.there.entry(Arc::clone(&id)).or_default();
             if !core.checks.has(&id) {
@@ -176,7 +177,7 @@ impl Group {
                     &id,
                     &self.members.discover,
                     found,
-                    self.weight,
+                    parts.coming,
                     member,
                 );
             }
@@ -211,16 +212,19 @@ impl Group {
             ramps.into_iter().map(|ramp| ramp.analyzer).collect()
         };
         let is_there = |member: &Member| member.left.is_none() && member.refused.is_none();
-        let up = {
+        let there = self.there.iter().filter(|(_, member)| is_there(member));
+        let (there, up) = {
             let table = lock(&core.checks.table);
-            let members = self.there.iter().filter(|(_, member)| is_there(member));
-            members.filter(|(id, _)| is_up(&table, id)).count()
+            let ids: BTreeSet<Arc<str>> = there.map(|(id, _)| Arc::clone(id)).collect();
+            let up = ids.iter().filter(|id| is_up(&table, id)).cloned();
+            (ids.len(), up.collect::<BTreeSet<_>>())
         };
-        let weight = match self.members.weight_is {
-            WeightIs::Member => self.weight,
-            WeightIs::Group => self.weight / up.max(1) as f64,
-        };
+        let parts = Parts::new(self.weight, self.members.weight_is, up.len(), there);
         for (id, member) in &mut self.there {
+            let weight = match up.contains(id) {
+                true => parts.up,
+                false => parts.coming,
+            };
             if !is_there(member) || member.told == Some(weight) {
                 continue;
             }
@@ -230,6 +234,30 @@ impl Group {
                 core.own_weight(id, weight);
                 member.told = Some(weight);
             }
+        }
+    }
+}
+
+/// Weights of members.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Parts {
+    /// Of one that is up.
+    up: f64,
+    /// Of one that is not, which it comes up with. All of a group may come up between two looks, and are not to have
+    /// more than the group's weight then.
+    coming: f64,
+}
+
+impl Parts {
+    /// `up` of `there` members are up.
+    fn new(weight: f64, weight_is: WeightIs, up: usize, there: usize) -> Parts {
+        let among = |count: usize| match weight_is {
+            WeightIs::Member => weight,
+            WeightIs::Group => weight / count.max(1) as f64,
+        };
+        Parts {
+            up: among(up),
+            coming: among(there),
         }
     }
 }
@@ -269,4 +297,20 @@ fn holds_nothing(core: &Core, id: &str) -> bool {
     let state = core.state();
     let mut rows = state.rows.iter().filter(|row| *row.id == *id);
     rows.all(|row| row.in_flight == 0 && row.queued == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_that_come_up_together_have_no_more_than_the_groups_weight() {
+        let parts = Parts::new(0.6, WeightIs::Group, 0, 3);
+        assert!((parts.coming * 3.0 - 0.6).abs() < 1e-9, "{parts:?}");
+        let parts = Parts::new(0.6, WeightIs::Group, 2, 3);
+        assert!((parts.up * 2.0 - 0.6).abs() < 1e-9, "{parts:?}");
+        assert!((parts.coming - 0.2).abs() < 1e-9, "{parts:?}");
+        let parts = Parts::new(0.6, WeightIs::Member, 2, 3);
+        assert_eq!((parts.up, parts.coming), (0.6, 0.6));
+    }
 }
