@@ -205,6 +205,11 @@ impl fmt::Display for Target {
 }
 
 impl Target {
+    /// Nobody is asked for it: it has the address itself.
+    pub fn is_literal(&self) -> bool {
+        matches!(self, Target::Host(at) | Target::Dns(at) if at.ip().is_some())
+    }
+
     /// It is looked at again by itself: what it stands for comes and goes.
     pub fn is_watched(&self) -> bool {
         match self {

@@ -98,8 +98,20 @@ impl Watch {
     /// Looks at every target, on this thread. What fails, or brings nothing, stays as it was, and is logged the first
     /// time.
     pub fn refresh(&mut self) -> Changes {
+        self.refresh_telling(|_| ())
+    }
+
+    /// The same, and tells what is there before it waits for a nameserver again: a name that nobody answers for holds
+    /// up no other target. Addresses come first, which nobody is asked for.
+    pub fn refresh_telling(&mut self, mut tell: impl FnMut(&[Endpoint])) -> Changes {
         let targets = self.expand();
-        for target in &targets {
+        let (mut in_turn, names): (Vec<&Target>, Vec<&Target>) =
+            targets.iter().partition(|target| target.is_literal());
+        in_turn.extend(names);
+        for target in in_turn {
+            if !target.is_literal() {
+                tell(&self.collect(&targets));
+            }
             let found = self.resolver.resolve(target);
             self.take(target, found);
         }
@@ -206,6 +218,11 @@ impl Watch {
 /// It cannot be read, is too large, names nothing, or has a line that is no target.
 fn read_file(path: &Path) -> Result<Vec<Target>, String> {
     let mut bytes = Vec::new();
+    // A FIFO would keep whoever opens it.
+    let metadata = std::fs::metadata(path).map_err(|error| error.to_string())?;
+    if !metadata.is_file() {
+        return Err("it is no regular file".into());
+    }
     let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
     let read = file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes);
     read.map_err(|error| error.to_string())?;
@@ -263,6 +280,25 @@ mod tests {
         assert_eq!(names(&changes.left), ["127.0.0.1:8081"]);
         assert_eq!(names(watch.set()), ["127.0.0.2:8081", "127.0.0.9:1"]);
         assert!(watch.problems().is_empty());
+    }
+
+    #[test]
+    fn a_fifo_is_no_file_and_keeps_nobody() {
+        let scratch = Scratch::new("discover-fifo");
+        let path = scratch.path("fifo");
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.is_ok_and(|status| status.success()));
+        let targets = format!("file+{},127.0.0.9:1", path.display());
+        let (done, is_done) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut watch = Watch::new(targets.parse().expect("targets"), Resolver::default());
+            watch.refresh();
+            let _ = done.send((watch.problems(), watch.set().len()));
+        });
+        let patience = std::time::Duration::from_secs(10);
+        let (problems, count) = is_done.recv_timeout(patience).expect("it came back");
+        assert!(problems[0].contains("no regular file"), "{problems:?}");
+        assert_eq!(count, 1, "the others are there");
     }
 
     #[test]

@@ -58,8 +58,7 @@ impl Watcher {
             bell: Condvar::new(),
             version: AtomicU64::new(1),
         });
-        let is_literal = |target: &Target| matches!(target, Target::Host(at) | Target::Dns(at) if at.ip().is_some());
-        if !watch.set().is_empty() && targets.as_slice().iter().all(is_literal) {
+        if !watch.set().is_empty() && targets.as_slice().iter().all(Target::is_literal) {
             return Ok(Watcher { targets, shared });
         }
         let is_watched = targets.as_slice().iter().any(Target::is_watched);
@@ -67,7 +66,7 @@ impl Watcher {
         let thread = std::thread::Builder::new().name("discover".into());
         thread.spawn(move || {
             while of_thread.wait(is_watched || watch.set().is_empty()) {
-                watch.refresh();
+                watch.refresh_telling(|set| of_thread.tell(set));
                 of_thread.publish(watch.set());
             }
         })?;
@@ -134,9 +133,14 @@ impl Shared {
         }
     }
 
+    /// Of a look that is over.
     fn publish(&self, set: &[Endpoint]) {
+        self.tell(set);
+        self.lock().looks += 1;
+    }
+
+    fn tell(&self, set: &[Endpoint]) {
         let mut state = self.lock();
-        state.looks += 1;
         if *state.set != *set {
             state.set = set.into();
             self.version.fetch_add(1, Ordering::AcqRel);

@@ -152,6 +152,21 @@ fn a_watcher_looks_when_asked_and_by_itself() {
 }
 
 #[test]
+fn a_name_that_nobody_answers_for_holds_up_no_other() {
+    let dns = Dns::start();
+    dns.says("dead.test", Says::Nothing);
+    dns.says_local("weir.test", &[2]);
+    let targets = "dns+weir.test:1,dns+dead.test:1,127.0.0.9:1";
+    let began = Instant::now();
+    let watcher = Watcher::start(watch(&dns, targets)).expect("a thread");
+    until("what can be known", || watcher.set().len() == 2);
+    // The dead name costs 8 s: two kinds, asked twice for 2 s.
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert_eq!(watcher.looks(), 0, "the look goes on");
+}
+
+#[test]
 fn addresses_need_no_thread_and_nobody_to_ask() {
     let dns = Dns::start();
     let mut watch = watch(&dns, "127.0.0.1:1,[::1]:2,dns+127.0.0.3:3,localhost:4");
