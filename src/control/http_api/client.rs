@@ -7,7 +7,7 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use weir_config::Endpoint;
 use weir_http::{HeadWriter, ResponseReader};
@@ -124,7 +124,7 @@ impl Client {
         head.end();
         request.extend_from_slice(body);
         socket.write_all(&request)?;
-        Reply::read(socket)
+        Reply::within(socket, patience)
     }
 
     fn connect(&self, patience: Option<Duration>) -> io::Result<(Box<dyn Socket>, String, String)> {
@@ -172,6 +172,8 @@ pub struct Reply<R> {
     /// The chunk, or the body, that is on its way.
     open: Vec<u8>,
     is_over: bool,
+    /// When all of it is to be there.
+    until: Option<Instant>,
 }
 
 impl<R: Read> Reply<R> {
@@ -180,6 +182,12 @@ impl<R: Read> Reply<R> {
     /// # Errors
     /// The socket, or what came is no HTTP response.
     pub fn read(socket: R) -> io::Result<Reply<R>> {
+        Reply::within(socket, None)
+    }
+
+    /// The same. All of it, the body included, is to come within `patience`, and not only each piece: whoever sends a
+    /// byte now and then would keep this side for ever.
+    fn within(socket: R, patience: Option<Duration>) -> io::Result<Reply<R>> {
         let mut reply = Reply {
             status: 0,
             socket,
@@ -188,6 +196,7 @@ impl<R: Read> Reply<R> {
             pieces: VecDeque::new(),
             open: Vec::new(),
             is_over: false,
+            until: patience.map(|patience| Instant::now() + patience),
         };
         while reply.status == 0 {
             reply.more()?;
@@ -235,6 +244,9 @@ impl<R: Read> Reply<R> {
 
     /// Waits for more bytes.
     fn more(&mut self) -> io::Result<()> {
+        if self.until.is_some_and(|until| Instant::now() >= until) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
         let mut some = [0; READ_BYTES];
         let len = loop {
             match self.socket.read(&mut some) {
@@ -274,4 +286,32 @@ impl<R: Read> Reply<R> {
 
 fn invalid(text: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, text.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A byte each 20 ms, for ever.
+    struct Trickle<'a>(std::iter::Cycle<std::str::Bytes<'a>>);
+
+    impl Read for Trickle<'_> {
+        fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+            std::thread::sleep(Duration::from_millis(20));
+            to[0] = self.0.next().ok_or(io::ErrorKind::UnexpectedEof)?;
+            Ok(1)
+        }
+    }
+
+    #[test]
+    fn who_sends_a_byte_now_and_then_is_not_waited_for_for_ever() {
+        let patience = Some(Duration::from_millis(500));
+        let began = Instant::now();
+        let head = Reply::within(Trickle("HTTP/1.1 200 OK\r\nX: ".bytes().cycle()), patience);
+        assert_eq!(
+            head.err().map(|error| error.kind()),
+            Some(io::ErrorKind::TimedOut)
+        );
+        assert!(began.elapsed() < Duration::from_secs(5));
+    }
 }
