@@ -1,6 +1,7 @@
 //! Several distributors as one: what `weir top` and `weir ctl --all` say of real processes, some of which cannot be
 //! reached or were told something else.
 
+use std::io::{Read, Write};
 use std::process::Output;
 
 use serde_json::Value;
@@ -338,6 +339,30 @@ fn what_is_for_one_distributor_asks_for_one() {
     ] {
         let said = Said(run(&["ctl", "--all", "status", "--admin", admin]));
         said.assert(2, &[], &["--admin", why]);
+    }
+}
+
+#[test]
+fn json_of_somebody_else_is_no_distributors_answer() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        for socket in listener.incoming() {
+            let mut socket = socket.expect("accepted");
+            // The request, whole: closing on unread bytes would reset the answer away.
+            let _ = socket.read(&mut [0; 4096]);
+            let answer = "HTTP/1.1 200 OK\r\nContent-Length: 17\r\n\r\n{\"hello\":\"world\"}";
+            let _ = socket.write_all(answer.as_bytes());
+        }
+    });
+    let admin = format!("--admin=http://{at}");
+    for words in [
+        &["ctl", "weight", "a1", "0.5"][..],
+        &["ctl", "--all", "weight", "a1", "0.5"],
+        &["ctl", "--all", "status"],
+    ] {
+        let said = Said(run(&[words, &[&admin]].concat()));
+        said.assert(1, &[], &["not that of a distributor"]);
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Subcommand;
 use serde_json::{json, Value};
 
-use super::fleet::Reach;
+use super::fleet::{read_answer, Reach};
 use super::values;
 use crate::control::view::fleet::{self, Replica};
 use crate::control::view::table;
@@ -222,8 +222,7 @@ fn ask(args: &Args) -> Result<String, String> {
     let body = body.map_or(Vec::new(), |body| body.to_string().into_bytes());
     let asked = client.ask(method, &path, &body);
     let (status, body) = asked.map_err(|error| error.to_string())?;
-    let answer: Value = serde_json::from_slice(&body)
-        .map_err(|error| format!("status {status}, and the answer is not JSON: {error}"))?;
+    let answer = read_answer(status, &body)?;
     if status >= 300 {
         let error = answer["error"].as_str().unwrap_or("no reason given");
         return Err(format!("{error} (status {status})"));

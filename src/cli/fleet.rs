@@ -157,6 +157,21 @@ impl Reach {
     }
 }
 
+/// What a distributor answered.
+///
+/// # Errors
+/// It is no JSON, or somebody else's: each answer of a distributor says which `worker` it is from.
+pub fn read_answer(status: u16, bytes: &[u8]) -> Result<Value, String> {
+    let answer: Value = serde_json::from_slice(bytes)
+        .map_err(|error| format!("status {status}, and the answer is not JSON: {error}"))?;
+    match answer["worker"].is_u64() {
+        true => Ok(answer),
+        false => Err(format!(
+            "status {status}, and the answer is not that of a distributor: something else listens there"
+        )),
+    }
+}
+
 /// One distributor of several.
 #[derive(Clone, Debug)]
 struct Member {
@@ -204,10 +219,7 @@ impl Member {
                     continue;
                 }
             };
-            let answer = serde_json::from_slice(&bytes);
-            return answer
-                .map(|answer| (status, answer))
-                .map_err(|error| format!("status {status}, and the answer is not JSON: {error}"));
+            return read_answer(status, &bytes).map(|answer| (status, answer));
         }
         Err(failure)
     }

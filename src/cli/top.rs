@@ -13,7 +13,7 @@ use ratatui::widgets::{Cell, Paragraph, Row, Table};
 use ratatui::{DefaultTerminal, Frame};
 use serde_json::Value;
 
-use super::fleet::{Live, Reach};
+use super::fleet::{read_answer, Live, Reach};
 use super::values;
 use crate::control::http_api::client::Client;
 use crate::control::view::{fleet, table};
@@ -123,7 +123,7 @@ fn check_terminal(term: Option<&OsStr>, is_terminal: bool) -> Result<(), String>
 fn look(client: &Client) -> Result<Value, String> {
     let asked = client.ask("GET", "/admin/status", b"");
     let (status, body) = asked.map_err(|error| error.to_string())?;
-    let view: Value = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
+    let view = read_answer(status, &body)?;
     if status == 200 {
         return Ok(view);
     }
