@@ -305,6 +305,10 @@ impl Unacked {
             if let Some(why) = welcome.refused {
                 return Err(io::Error::other(format!("refused: {why}")));
             }
+            if welcome.window_batches == 0 {
+                let why = "its WELCOME allows no batch; allowed: a window of 1 or more";
+                return Err(io::Error::other(why));
+            }
             used = bytes;
             self.welcome = Some(Granted {
                 instance: welcome.instance,
@@ -524,6 +528,10 @@ mod tests {
         assert!(stream.heard(&refusal[..10]).is_ok());
         let error = stream.heard(&refusal[10..]).expect_err("refused");
         assert_eq!(error.to_string(), "refused: full");
+        stream.opened();
+        let error = stream.heard(&welcome(7, 0));
+        let error = error.expect_err("it would wait for ever").to_string();
+        assert!(error.contains("allows no batch"), "{error}");
     }
 
     #[test]
