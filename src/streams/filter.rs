@@ -6,7 +6,7 @@
 use log::LevelFilter;
 
 /// Parts of Weir that log, or may, as they are asked for (`weir::NAME`), and where their code lies.
-const MODULES: [(&str, &str); 24] = [
+const MODULES: [(&str, &str); 25] = [
     ("audit", "weir_ledger::audit"),
     ("awake", "weir_clock::awake"),
     ("certificate", "weir_ledger::run_report"),
@@ -19,6 +19,7 @@ const MODULES: [(&str, &str); 24] = [
     ("discover", "weir_discover"),
     ("doctor", "weir_doctor"),
     ("engine", "weir_engine"),
+    ("host", "weir_host"),
     ("http", "weir_http"),
     ("journal", "weir_ledger::journal"),
     ("protocol", "weir_protocol"),
