@@ -10,6 +10,8 @@
 
 use std::time::Duration;
 
+use super::slab::{Slab, Slot};
+
 /// A connection's age limit is so many thousandths of the setting, at least and at most.
 const PERMILLE: std::ops::RangeInclusive<u16> = 900..=1100;
 
@@ -65,7 +67,17 @@ pub(super) struct Spread {
     connections: usize,
     said: usize,
     /// The next place to look at.
-    pub(super) place: usize,
+    place: usize,
+}
+
+/// Whose turn it is.
+pub(super) enum Turn {
+    /// This connection's.
+    Of(Slot),
+    /// Nobody's yet.
+    Later,
+    /// All have been bidden farewell.
+    Over,
 }
 
 impl Spread {
@@ -80,8 +92,23 @@ impl Spread {
         }
     }
 
+    /// The next connection of a table that is due now; it counts as said.
+    pub(super) fn next<T>(&mut self, table: &Slab<T>, now_ns: u64) -> Turn {
+        while self.place < table.places() {
+            let slot = table.slot_at(self.place);
+            if slot.is_some() && !self.takes_one(now_ns) {
+                return Turn::Later;
+            }
+            self.place += 1;
+            if let Some(slot) = slot {
+                return Turn::Of(slot);
+            }
+        }
+        Turn::Over
+    }
+
     /// One more is due now; it counts as said. When the time is over, all that are left are.
-    pub(super) fn takes_one(&mut self, now_ns: u64) -> bool {
+    fn takes_one(&mut self, now_ns: u64) -> bool {
         let since_ns = u128::from(now_ns.saturating_sub(self.began_ns));
         let time_ns = self.time.as_nanos();
         let due = match since_ns < time_ns {

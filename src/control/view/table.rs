@@ -370,33 +370,15 @@ pub fn lines(view: &Value, columns: &[usize], width: usize) -> Vec<String> {
     lines
 }
 
-/// Lines above the table.
-pub fn summary(view: &Value) -> Vec<String> {
-    let totals = &view["totals"];
+/// What flows, and whether the books balance; of one distributor or of several.
+pub(in crate::view) fn totals_lines(totals: &Value) -> [String; 2] {
     let n = |name: &str| short(number(&totals[name]));
-    let ready = match (&view["draining"], &view["ready"]) {
-        (Value::Bool(true), _) => "shutting down",
-        (_, Value::Bool(true)) => "ready",
-        _ => "not ready",
-    };
-    let holds = if totals["holds"] == true {
-        "holds"
-    } else {
-        "BROKEN"
-    };
     let whole = |name: &str| totals[name].as_u64().unwrap_or(0);
-    vec![
-        format!(
-            "weir {}  {ready}  up {:.0} s  {} shards  {} emitters{}",
-            view["version"].as_str().unwrap_or("?"),
-            number(&view["uptime"]),
-            view["shards"].as_array().map_or(0, Vec::len),
-            count(number(&totals["emitters"])),
-            match view["weightsDigest"].as_str() {
-                Some(digest) => format!("  weights {digest}"),
-                None => String::new(),
-            },
-        ),
+    let holds = match totals["holds"] == true {
+        true => "holds",
+        false => "BROKEN",
+    };
+    [
         format!(
             "received {}/s  ACKed {}/s  in flight {}  re-routed {}",
             n("receivedPerSecond"),
@@ -412,6 +394,32 @@ pub fn summary(view: &Value) -> Vec<String> {
             whole("queued"),
             whole("dropped"),
         ),
+    ]
+}
+
+/// Lines above the table.
+pub fn summary(view: &Value) -> Vec<String> {
+    let totals = &view["totals"];
+    let ready = match (&view["draining"], &view["ready"]) {
+        (Value::Bool(true), _) => "shutting down",
+        (_, Value::Bool(true)) => "ready",
+        _ => "not ready",
+    };
+    let [flow, books] = totals_lines(totals);
+    vec![
+        format!(
+            "weir {}  {ready}  up {:.0} s  {} shards  {} emitters{}",
+            view["version"].as_str().unwrap_or("?"),
+            number(&view["uptime"]),
+            view["shards"].as_array().map_or(0, Vec::len),
+            count(number(&totals["emitters"])),
+            match view["weightsDigest"].as_str() {
+                Some(digest) => format!("  weights {digest}"),
+                None => String::new(),
+            },
+        ),
+        flow,
+        books,
         format!(
             "bottleneck: {}",
             view["bottleneck"].as_str().unwrap_or("none")

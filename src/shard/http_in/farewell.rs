@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::{Clients, Stage};
 use crate::context::Context;
-use crate::farewell::Spread;
+use crate::farewell::{Spread, Turn};
 use crate::port::Io;
 use crate::slab::Slot;
 
@@ -25,15 +25,15 @@ impl<I: Io> Clients<I> {
         let Some(mut spread) = self.spread.take() else {
             return;
         };
-        while spread.place < self.table.places() {
-            if let Some(slot) = self.table.slot_at(spread.place) {
-                if !spread.takes_one(cx.awake_ns) {
+        loop {
+            match spread.next(&self.table, cx.awake_ns) {
+                Turn::Of(slot) => self.dismiss_client(cx, slot),
+                Turn::Later => {
                     self.spread = Some(spread);
                     return;
                 }
-                self.dismiss_client(cx, slot);
+                Turn::Over => return,
             }
-            spread.place += 1;
         }
     }
 

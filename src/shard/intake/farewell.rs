@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Intake;
 use crate::context::Context;
-use crate::farewell::Spread;
+use crate::farewell::{Spread, Turn};
 use crate::port::Io;
 use crate::slab::Slot;
 
@@ -48,15 +48,15 @@ impl<I: Io> Intake<I> {
         let Some(mut spread) = self.spread.take() else {
             return;
         };
-        while spread.place < self.table.places() {
-            if let Some(slot) = self.table.slot_at(spread.place) {
-                if !spread.takes_one(cx.awake_ns) {
+        loop {
+            match spread.next(&self.table, cx.awake_ns) {
+                Turn::Of(slot) => self.bid_farewell(cx, slot),
+                Turn::Later => {
                     self.spread = Some(spread);
                     return;
                 }
-                self.bid_farewell(cx, slot);
+                Turn::Over => return,
             }
-            spread.place += 1;
         }
     }
 

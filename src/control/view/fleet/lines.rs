@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
-use crate::view::table::{self, columns_of, count, marked, number, short, visible, wrapped, GAP};
+use crate::view::table::{
+    self, columns_of, count, marked, number, short, totals_lines, visible, wrapped, GAP,
+};
 
 /// Findings that are shown; JSON has all.
 const FINDINGS_SHOWN: usize = 24;
@@ -25,7 +27,6 @@ const WORDS: usize = 2;
 /// Lines above the table, without the findings.
 pub fn summary(fleet: &Value) -> Vec<String> {
     let totals = &fleet["totals"];
-    let n = |name: &str| short(number(&totals[name]));
     let whole = |name: &str| totals[name].as_u64().unwrap_or(0);
     let reached = fleet["replicasReached"].as_u64().unwrap_or(0);
     if reached == 0 {
@@ -33,32 +34,15 @@ pub fn summary(fleet: &Value) -> Vec<String> {
     }
     let replicas = fleet["replicas"].as_array().into_iter().flatten();
     let known = replicas.filter(|one| one["sameAs"].is_null()).count();
-    let holds = if totals["holds"] == true {
-        "holds"
-    } else {
-        "BROKEN"
-    };
+    let [flow, books] = totals_lines(totals);
     vec![
         format!(
             "{reached} of {known} distributors  {} shards  {} emitters",
             whole("shards"),
             count(number(&totals["emitters"])),
         ),
-        format!(
-            "received {}/s  ACKed {}/s  in flight {}  re-routed {}",
-            n("receivedPerSecond"),
-            n("ackedPerSecond"),
-            count(number(&totals["inFlight"]) + number(&totals["queued"])),
-            count(number(&totals["rerouted"])),
-        ),
-        format!(
-            "conservation {holds}: received {} = acked {} + in flight {} + queued {} + dropped {}",
-            whole("received"),
-            whole("acked"),
-            whole("inFlight"),
-            whole("queued"),
-            whole("dropped"),
-        ),
+        flow,
+        books,
     ]
 }
 
