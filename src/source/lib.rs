@@ -24,6 +24,7 @@ mod acked;
 mod detect;
 mod element;
 mod frames;
+pub mod level;
 mod unit;
 
 pub use acked::Acked;
