@@ -10,6 +10,7 @@
 //! forwarder                a balancer of connections between them
 //! dns                      a nameserver of a few names, with everything that nameservers do wrong
 //! frame_sink, http, site   peers with text, HTTP clients and analyzers, a distributor with an admin socket
+//! inputs                   what other programs send: syslog, Forward, Lumberjack, RELP, with the deadlines of real clients
 //! rig                      emitters, kernel and analyzers around an engine without I/O
 //! ```
 
@@ -24,6 +25,7 @@ pub mod emitter;
 pub mod forwarder;
 pub mod frame_sink;
 pub mod http;
+pub mod inputs;
 pub mod numbered;
 pub mod process;
 pub mod random;
