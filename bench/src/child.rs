@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use clap::ValueEnum;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use socket2::Socket;
@@ -18,6 +19,7 @@ use socket2::Socket;
 use crate::children::{self, Group};
 use crate::counters::Counters;
 use crate::cpu::{self, CpuTime};
+use crate::load::Format;
 use crate::net::free_port;
 use crate::peers::{Does, Found, Peer, PeerArgs, Target};
 use crate::sink::Stream;
@@ -85,6 +87,10 @@ pub struct System {
     pub wiring: Wiring,
     /// It takes HTTP as well.
     pub is_http: bool,
+    /// It has an input for this.
+    input: Option<&'static str>,
+    /// What its emitters speak, where the spec says so.
+    format: Option<Format>,
     kind: Kind,
     peer: Option<(Peer, Found)>,
     program: PathBuf,
@@ -100,12 +106,18 @@ impl System {
                 "empty system: give relay, weir or a command",
             ));
         };
+        let (first, format) = match first.split_once('@') {
+            Some(("weir", format)) => ("weir", Some(format_called(format)?)),
+            _ => (first.as_str(), None),
+        };
         if let Some(peer) = Peer::named(first) {
             let found = peer.find(&args.peers)?;
             return Ok(Self {
                 spec: spec.to_owned(),
                 wiring: Wiring::Connects(peer.stream()),
                 is_http: false,
+                input: None,
+                format: None,
                 kind: Kind::Peer,
                 program: found.binary.clone(),
                 args: rest.to_vec(),
@@ -113,7 +125,7 @@ impl System {
             });
         }
         let own = std::env::current_exe()?;
-        let (program, prefix): (PathBuf, Vec<String>) = match first.as_str() {
+        let (program, prefix): (PathBuf, Vec<String>) = match first {
             "relay" => {
                 let unit = message_len.to_string();
                 (
@@ -141,7 +153,7 @@ impl System {
             }
             _ => {
                 return Err(io::Error::other(format!(
-                    "unknown system '{spec}': allowed are 'relay', 'weir [args]', {}, or a command \
+                    "unknown system '{spec}': allowed are 'relay', 'weir [args]', 'weir@FORMAT [args]', {}, or a command \
                      with {{emitters}} and {{analyzers}} where the addresses go",
                     Peer::ALL.map(|p| format!("'{}'", p.name())).join(", ")
                 )))
@@ -157,7 +169,9 @@ impl System {
             spec: spec.to_owned(),
             wiring,
             is_http: false,
-            kind: match first.as_str() {
+            input: None,
+            format,
+            kind: match first {
                 "relay" => Kind::Relay,
                 "weir" => Kind::Weir,
                 _ => Kind::Command,
@@ -194,18 +208,21 @@ impl System {
     }
 
     /// What its emitters have to speak.
-    pub fn format(&self) -> crate::load::Format {
-        self.peer
-            .as_ref()
-            .map_or(crate::load::Format::Frame, |(peer, _)| peer.format())
+    pub fn format(&self) -> Format {
+        let of_peer = self.peer.as_ref().map(|(peer, _)| peer.format());
+        of_peer.or(self.format).unwrap_or_default()
     }
 
-    /// Gives a load the format that it reads, and asks for HTTP if the load speaks that.
+    /// Gives a load the format that it reads, and asks for HTTP or an input if the load speaks that.
     pub fn fit(&mut self, load: &mut crate::load::LoadArgs) {
-        self.is_http = load.format() == crate::load::Format::Http;
-        if self.peer.is_some() {
+        if self.peer.is_some() || self.format.is_some() {
             load.format = self.format();
         }
+        self.is_http = load.format() == Format::Http;
+        self.input = match self.kind {
+            Kind::Weir => load.format().input(),
+            _ => None,
+        };
     }
 
     /// What it is made to do.
@@ -253,9 +270,9 @@ impl System {
         connections: usize,
     ) -> io::Result<UnderTest> {
         // All at once: what is held is not given out a second time.
-        let ((emitters, held_0), (analyzers, held_1), (http, held_2)) =
-            (free_port()?, free_port()?, free_port()?);
-        let ports = [held_0, held_1, held_2];
+        let ((emitters, held_0), (analyzers, held_1), (http, held_2), (input, held_3)) =
+            (free_port()?, free_port()?, free_port()?, free_port()?);
+        let ports = [held_0, held_1, held_2, held_3];
         let program = match self.kind {
             // The program that runs, though its file may have been replaced.
             Kind::Relay => Path::new(children::SELF),
@@ -287,6 +304,9 @@ impl System {
             let arg = arg.replace("{http}", &http.to_string());
             command.arg(arg.replace("{analyzers}", &analyzers.to_string()));
         }
+        if let Some(name) = self.input {
+            command.args(["--input", &format!("{name}@{input}")]);
+        }
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -313,11 +333,24 @@ impl System {
             tail,
             _scratch: scratch,
             _ports: ports,
-            emitters,
+            emitters: self.input.map_or(emitters, |_| input),
             analyzers,
             http,
         })
     }
+}
+
+fn format_called(name: &str) -> io::Result<Format> {
+    Format::from_str(name, false).map_err(|_| {
+        let all = Format::value_variants().iter();
+        let names =
+            all.filter_map(|format| Some(format.to_possible_value()?.get_name().to_owned()));
+        let names: Vec<String> = names.collect();
+        io::Error::other(format!(
+            "unknown format '{name}' in 'weir@{name}': allowed are {}",
+            names.join(", ")
+        ))
+    })
 }
 
 fn weir_prefix(args: &SystemArgs, rest: &[String]) -> Vec<String> {
@@ -402,7 +435,7 @@ pub struct UnderTest {
     tail: VecDeque<String>,
     _scratch: Option<Scratch>,
     /// Keep its ports from all others, and before it listens from being the near end of a connection.
-    _ports: Option<[Socket; 3]>,
+    _ports: Option<[Socket; 4]>,
     /// Where it takes emitters.
     pub emitters: SocketAddr,
     /// Where it takes analyzers.

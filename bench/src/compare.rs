@@ -16,10 +16,10 @@ use crate::sink::Dialect;
 /// Arguments of `weir-bench compare`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct CompareArgs {
-    /// A system, again for each: 'weir [args]', 'relay', nginx, haproxy-tcp, haproxy-log, rsyslog, syslog-ng,
+    /// A system, again for each: 'weir [args]', 'weir@FORMAT [args]' (see load --format), 'relay', nginx, haproxy-tcp, haproxy-log, rsyslog, syslog-ng,
     /// or a command with {emitters} and {analyzers} in it [default: all of these]. Ratios are to the first
     #[arg(long = "system", value_name = "SYSTEM")]
-    systems: Vec<String>,
+    pub systems: Vec<String>,
     /// Loads to compare under
     #[arg(
         long,
@@ -27,28 +27,28 @@ pub struct CompareArgs {
         value_delimiter = ',',
         default_value = "firehose,trickle"
     )]
-    scenario: Vec<Load>,
+    pub scenario: Vec<Load>,
     /// Rounds that count: A B C, C B A, B C A, A C B, ... In 2 n rounds each of n systems comes to each
     /// place twice (of two systems in any 2 rounds once). Six are the fewest in which a sign test can tell
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=sign::RUNS_MAX))]
-    rounds: u32,
+    pub rounds: u32,
     /// Rounds before them that do not
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=sign::RUNS_MAX))]
-    warm_up: u32,
+    pub warm_up: u32,
     /// What Weir's analyzers speak
     #[arg(long, value_enum, default_value = "compact")]
-    dialect: Dialect,
+    pub dialect: Dialect,
     #[command(flatten)]
-    shape: ShapeArgs,
+    pub shape: ShapeArgs,
     #[command(flatten)]
-    system: SystemArgs,
+    pub system: SystemArgs,
     #[command(flatten)]
-    output: OutputArgs,
+    pub output: OutputArgs,
 }
 
 /// One system in one scenario: its runs, or why there are none.
-struct Column {
-    spec: String,
+pub struct Column {
+    pub spec: String,
     system: Option<System>,
     scenario: Option<Scenario>,
     outcomes: Vec<Outcome>,
@@ -90,6 +90,14 @@ impl Column {
         }
     }
 
+    /// CPU per message as a multiple of another's, round by round: the machine drifts by more than systems differ.
+    pub fn ratios_to(&self, base: &Column) -> Vec<f64> {
+        let pairs = self.outcomes.iter().zip(&base.outcomes);
+        pairs
+            .map(|(own, base)| own.cpu_ns_per_message / base.cpu_ns_per_message)
+            .collect()
+    }
+
     /// It keeps its promise, if it made one.
     fn is_honest(&self) -> bool {
         let promises = self.system.as_ref().is_some_and(|s| s.does().has_acks);
@@ -121,13 +129,21 @@ impl Column {
 
 /// All rounds of all scenarios. False when a system that promises delivery did not deliver.
 pub fn run(args: &CompareArgs) -> io::Result<bool> {
+    run_with(args, "compare", "the same work for each", |_| {})
+}
+
+/// The same under another name; `judge` sees the columns of each load.
+pub fn run_with(
+    args: &CompareArgs,
+    kind: &str,
+    title: &str,
+    mut judge: impl FnMut(&[Column]),
+) -> io::Result<bool> {
     let cores = Cores {
         system: &args.system.system_cores,
         load: &args.system.load_cores,
     };
-    let mut draft = args
-        .output
-        .begin("compare", "the same work for each", cores)?;
+    let mut draft = args.output.begin(kind, title, cores)?;
     weir::out!("{}", draft.heading());
     pin(&args.system.load_cores)?;
     let all = ["weir", "relay"]
@@ -153,6 +169,7 @@ pub fn run(args: &CompareArgs) -> io::Result<bool> {
                 weights.len()
             );
             print_table(&columns, &weights);
+            judge(&columns);
             is_honest &= columns.iter().all(Column::is_honest);
             for column in &columns {
                 draft.report.series.extend(column.series(&name)?);
@@ -211,13 +228,7 @@ fn print_row(column: &Column, base: Option<&Column>, weights: &[f64]) {
     let Some(does) = column.system.as_ref().map(System::does) else {
         return;
     };
-    // Round by round: the machine drifts by more than the systems differ.
-    let pairs = base
-        .iter()
-        .flat_map(|b| column.outcomes.iter().zip(&b.outcomes));
-    let ratios: Vec<f64> = pairs
-        .map(|(own, base)| own.cpu_ns_per_message / base.cpu_ns_per_message)
-        .collect();
+    let ratios = base.map_or(Vec::new(), |base| column.ratios_to(base));
     let ratio = match ratios.is_empty() {
         true => "-".to_owned(),
         false => {

@@ -16,6 +16,8 @@ mod compose;
 mod connection;
 mod schedule;
 mod sizes;
+mod units;
+mod window;
 
 use std::io;
 use std::net::SocketAddr;
@@ -34,10 +36,10 @@ pub use sizes::Sizes;
 
 use crate::check::nanosecond_histogram;
 use crate::net::{allow_connections, connect_within, event_buffer, mono_ns, Poller};
-use acked::Window;
 use compose::Composer;
 use connection::Connection;
 use schedule::Schedule;
+use window::Window;
 
 /// Most messages of one turn of the open loop, so that a late schedule does not keep the sinks waiting.
 const TURN_MESSAGES_MAX: u64 = 128;
@@ -85,10 +87,7 @@ impl Load {
         let poller = Poller::new()?;
         for token in 0..u64::from(args.connections) {
             let mut stream = connect_within(emitters, CONNECT_PATIENCE)?;
-            let window = match args.format() {
-                Format::Acked => Some(Window::greet(&mut stream, token)?),
-                _ => None,
-            };
+            let window = Window::greet(args.format(), &mut stream, token)?;
             stream.set_nonblocking(true)?;
             if args.format().answers() {
                 poller.add(&stream, token, EpollFlags::EPOLLIN)?;
@@ -294,7 +293,7 @@ impl Load {
         let count = self.poller.wait_up_to(&mut self.events, Duration::ZERO)?;
         for i in 0..count {
             let (index, flags) = (self.events[i].data() as usize, self.events[i].events());
-            if self.args.format() == Format::Acked && flags.contains(EpollFlags::EPOLLIN) {
+            if self.args.format().has_units() && flags.contains(EpollFlags::EPOLLIN) {
                 self.on_acks(index)?;
             }
             if self.args.format() == Format::Http
@@ -377,8 +376,8 @@ impl Load {
                 continue;
             }
             // Closing takes the old socket out of the set.
-            if self.args.format() == Format::Acked {
-                return Err(io::Error::other("--churn: acked connections stay"));
+            if self.args.format().has_units() {
+                return Err(io::Error::other("--churn: connections that get acks stay"));
             }
             self.connections[index].reopen(self.peer)?;
             self.churned += 1;

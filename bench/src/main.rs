@@ -20,6 +20,7 @@ mod fingerprint;
 mod http;
 mod http_abuse;
 mod http_overload;
+mod inputs;
 mod ksoftirqd;
 mod latency;
 mod load;
@@ -62,6 +63,8 @@ Examples:
   weir-bench latency --rates 10000,100000 --schedule poisson --size lognormal:300,0.8
   weir-bench capacity --burst 16                  NDR and PDR, searched twice, and latency below
   weir-bench scale                                CPU per message over analyzers and emitters
+  weir-bench pair --a weir --b weir@lumberjack    one protocol of emitters beside frames
+  weir-bench inputs --rounds 6                    all of them, beside HAProxy, rsyslog, syslog-ng
   scripts/peers.sh install && weir-bench compare  beside nginx, HAProxy, rsyslog, syslog-ng
   weir-bench pair --size 64,256,1024,8192 --analyzers 4,64
   weir-bench pair --pairs 12 --json a.json --html a.html
@@ -115,6 +118,12 @@ enum Cmd {
     /// beside its figures. scripts/peers.sh fetches the peers; one that does not start is told and left
     /// out. Fails when a system that promises delivery (Weir) loses or repeats a message.
     Compare(compare::CompareArgs),
+    /// What each protocol of emitters costs beside frames: syslog, Forward, Lumberjack, RELP
+    ///
+    /// Rounds as of `compare`: 64 connections, 256 B on the wire for each message, acks chained to the analyzers'
+    /// ACKs where the protocol has some; and the syslog lines through HAProxy, rsyslog and syslog-ng as well. Fails
+    /// when a protocol costs more than its bound, or another program less than its own.
+    Inputs(inputs::InputsArgs),
     /// CPU per message as analyzers and emitters grow: curves
     Scale(scale::ScaleArgs),
     /// The highest sustained rate: emitters that send whenever a socket takes more
@@ -201,6 +210,7 @@ fn run(command: Cmd) -> std::io::Result<u8> {
         Cmd::LoadSink(args) => standalone::run_load_sink(&args),
         Cmd::Pair(args) => pair::run(&args),
         Cmd::Compare(args) => compare::run(&args),
+        Cmd::Inputs(args) => inputs::run(&args),
         Cmd::Scale(args) => scale::run(&args),
         Cmd::Throughput(args) => throughput::run(&args),
         Cmd::Latency(args) => latency::run(&args),
@@ -234,6 +244,7 @@ mod tests {
         for line in [
             "pair --pairs",
             "compare --rounds",
+            "inputs --rounds",
             "scale --rounds",
             "http-abuse --pairs",
         ] {

@@ -12,7 +12,7 @@ use weir::protocol::native::{
 use crate::net::is_would_block;
 
 /// What the distributor granted, and what is open.
-pub struct Window {
+pub struct Batches {
     batches: usize,
     bytes: usize,
     next_sequence: u64,
@@ -22,9 +22,9 @@ pub struct Window {
     read: Vec<u8>,
 }
 
-impl Window {
+impl Batches {
     /// Greets on a socket that blocks.
-    pub fn greet(stream: &mut TcpStream, session: u64) -> io::Result<Window> {
+    pub fn greet(stream: &mut TcpStream, session: u64) -> io::Result<Batches> {
         let mut hello = Vec::new();
         let said = EmitterHello {
             session,
@@ -36,7 +36,7 @@ impl Window {
         stream.read_exact(&mut bytes)?;
         let welcome = EmitterWelcome::decode(&bytes).map_err(io::Error::other)?;
         match welcome {
-            Some((welcome, _)) if welcome.refused.is_none() => Ok(Window {
+            Some((welcome, _)) if welcome.refused.is_none() => Ok(Batches {
                 batches: welcome.window_batches as usize,
                 bytes: usize::try_from(welcome.window_bytes).unwrap_or(usize::MAX),
                 next_sequence: 1,

@@ -7,6 +7,11 @@ use super::sizes::Sizes;
 /// Connections that one process can open: ports of one address are the limit.
 const CONNECTIONS_MAX: i64 = 28_000;
 
+/// Bytes of a chunk of Forward, about: a Fluent Bit that flushes each second has such.
+const CHUNK_LEN: usize = 64 * 1024;
+/// Events of a window of Lumberjack: Beats' `bulk_max_size`.
+const WINDOW_MESSAGES: u64 = 2048;
+
 /// Shape of the load; shared by `load`, `load-sink` and the scenarios.
 #[derive(Debug, Clone, clap::Args)]
 pub struct LoadArgs {
@@ -17,7 +22,7 @@ pub struct LoadArgs {
     /// lines have them, clamped); or file:PATH (its lines are the payloads, behind the stamp)
     #[arg(long, default_value = "256")]
     pub size: Sizes,
-    /// Messages in one write (firehose only)
+    /// Messages in one write (firehose only; Forward has chunks of 64 KiB, Lumberjack windows of 2048)
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub per_write: u32,
     /// Open loop: messages per second over all connections, sent on schedule whatever happens.
@@ -105,14 +110,16 @@ impl LoadArgs {
         }
     }
 
-    /// Messages of one write: of a burst in an open loop, whole packets over HTTP.
+    /// Messages of one write: of a burst in an open loop, whole packets over HTTP, whole units of Forward and Lumberjack.
     pub fn unit(&self) -> u64 {
         let messages = match self.rate {
             Some(_) => self.burst,
             None => self.per_write,
         };
-        match self.format() {
-            Format::Http => u64::from(messages.max(self.packet)),
+        match (self.format(), self.rate) {
+            (Format::Http, _) => u64::from(messages.max(self.packet)),
+            (Format::Forward, None) => (CHUNK_LEN / self.size.typical()).max(1) as u64,
+            (Format::Lumberjack, None) => WINDOW_MESSAGES,
             _ => u64::from(messages),
         }
     }

@@ -6,6 +6,7 @@
 use super::sizes::{Body, Deck, Sizes};
 use crate::syslog::{put_text_stamp, write_text_stamp, HEADER, LINE_LEN_MIN, TEXT_STAMP_LEN};
 use crate::wire::{lay_frames, Stamp, MESSAGE_LEN_MIN};
+use weir_testkit::inputs::{forward, lumberjack};
 
 /// What the emitters speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -21,18 +22,45 @@ pub enum Format {
     Http,
     /// Weir's frames in numbered batches, one a write, with ACKs (docs/PROTOCOL.md, 8)
     Acked,
+    /// Forward v1: PackedForward chunks of 64 KiB, one in flight on each connection, with acks
+    Forward,
+    /// Lumberjack v2: windows of 2048 events, two in flight on each connection, not compressed
+    Lumberjack,
+    /// RELP: 128 messages in flight on each connection
+    Relp,
 }
 
 impl Format {
     /// Connections are read from.
     pub fn answers(self) -> bool {
-        matches!(self, Format::Http | Format::Acked)
+        self == Format::Http || self.has_units()
+    }
+
+    /// So many units may be open on a connection, and each gets an answer.
+    pub fn has_units(self) -> bool {
+        matches!(
+            self,
+            Format::Acked | Format::Forward | Format::Lumberjack | Format::Relp
+        )
+    }
+
+    /// What an input of Weir calls it; `None`: it goes to the emitters' port, or is HTTP.
+    pub fn input(self) -> Option<&'static str> {
+        match self {
+            Format::Frame | Format::Acked | Format::Http => None,
+            Format::Lf | Format::Octet => Some("syslog"),
+            Format::Forward => Some("forward"),
+            Format::Lumberjack => Some("lumberjack"),
+            Format::Relp => Some("relp"),
+        }
     }
 
     /// What each message looks like.
     pub fn of_messages(self) -> Format {
         match self {
             Format::Acked => Format::Frame,
+            // Its head, which is of a connection, takes about as many bytes as a line's own.
+            Format::Relp => Format::Lf,
             other => other,
         }
     }
@@ -67,6 +95,9 @@ impl Composer {
                 let stamp_at = put(format, &mut out, deck.deal(), NO_STAMP);
                 let len = out.len();
                 out = out.repeat(count);
+                if format == Format::Lumberjack {
+                    number_events(&mut out, len);
+                }
                 Some((len, stamp_at))
             }
         };
@@ -102,7 +133,11 @@ impl Composer {
             }
         } else {
             for n in 0..count {
+                let at = self.out.len();
                 put(self.format, &mut self.out, self.deck.deal(), stamp(n));
+                if self.format == Format::Lumberjack {
+                    number_event(&mut self.out[at..], n);
+                }
             }
         }
         &self.out
@@ -111,9 +146,14 @@ impl Composer {
 
 /// Appends one message; returns where in it the stamp begins.
 fn put(format: Format, out: &mut Vec<u8>, body: Body, stamp: Stamp) -> usize {
-    if format == Format::Frame {
-        put_frame(out, body, stamp);
-        return 0;
+    match format {
+        Format::Frame => {
+            put_frame(out, body, stamp);
+            return 0;
+        }
+        Format::Forward => return put_entry(out, body, stamp),
+        Format::Lumberjack => return put_event(out, body, stamp),
+        _ => {}
     }
     let len = match body {
         Body::Bytes(n) => n.max(LINE_LEN_MIN),
@@ -130,6 +170,49 @@ fn put(format: Format, out: &mut Vec<u8>, body: Body, stamp: Stamp) -> usize {
     let at = put_text(out, body, stamp, len - 1);
     out.push(b'\n');
     at - begin
+}
+
+/// The text of an entry or an event: stamp, and filler up to `len` bytes, or the line.
+fn text_of(body: Body, stamp: Stamp, around: usize) -> String {
+    let mut text = Vec::new();
+    put_text_stamp(&mut text, stamp);
+    match body {
+        Body::Bytes(n) => text.resize(n.saturating_sub(around).max(TEXT_STAMP_LEN), b'x'),
+        Body::Line(line) => {
+            text.push(b' ');
+            text.extend_from_slice(line);
+        }
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// An entry of `--size` bytes; returns where its stamp begins.
+fn put_entry(out: &mut Vec<u8>, body: Body, stamp: Stamp) -> usize {
+    const AROUND: usize = 18;
+    let begin = out.len();
+    let text = text_of(body, stamp, AROUND);
+    forward::put_entry(out, &text);
+    out.len() - text.len() - begin
+}
+
+/// An event of `--size` bytes with its head; returns where its stamp begins.
+fn put_event(out: &mut Vec<u8>, body: Body, stamp: Stamp) -> usize {
+    const BEFORE: &str = "{\"message\":";
+    let around = lumberjack::EVENT_HEAD_BYTES + BEFORE.len() + "\"\"}".len();
+    let text = serde_json::Value::from(text_of(body, stamp, around)).to_string();
+    lumberjack::put_event(out, 1, &format!("{BEFORE}{text}}}"));
+    lumberjack::EVENT_HEAD_BYTES + BEFORE.len() + 1
+}
+
+/// Event `n` of its window, from 0.
+fn number_event(event: &mut [u8], n: usize) {
+    event[2..6].copy_from_slice(&(n as u32 + 1).to_be_bytes()); // of one window
+}
+
+fn number_events(events: &mut [u8], len: usize) {
+    for (n, event) in events.chunks_exact_mut(len).enumerate() {
+        number_event(event, n);
+    }
 }
 
 /// A syslog message of `len` bytes; returns the absolute position of its stamp.
@@ -212,7 +295,7 @@ mod tests {
 
     #[test]
     fn every_format_and_size_holds_its_stamps() {
-        for format in [Format::Frame, Format::Lf, Format::Octet] {
+        for format in FORMATS {
             for sizes in ["256", "lognormal:200,1.5"] {
                 let sizes = sizes.parse().expect("valid");
                 let mut composer = Composer::new(format, &sizes, 1, 1, 4);
@@ -223,11 +306,46 @@ mod tests {
                     }
                     let stamps = match format {
                         Format::Frame => stamps_of_frames(&bytes),
+                        Format::Forward | Format::Lumberjack => stamps_anywhere(&bytes),
                         _ => stamps_of_syslog(&bytes),
                     };
                     assert_eq!(stamps, expected(first), "{format:?} {sizes}");
                 }
             }
+        }
+    }
+
+    const FORMATS: [Format; 5] = [
+        Format::Frame,
+        Format::Lf,
+        Format::Octet,
+        Format::Forward,
+        Format::Lumberjack,
+    ];
+
+    fn stamps_anywhere(bytes: &[u8]) -> Vec<Stamp> {
+        let found = memchr::memmem::find_iter(bytes, b"~weir:");
+        let stamps = found.map(|at| read_text_stamp(&bytes[at..]).expect("stamped"));
+        stamps.collect()
+    }
+
+    #[test]
+    fn events_are_numbered_within_their_window() {
+        for sizes in ["256", "lognormal:200,1.5"] {
+            let sizes = sizes.parse().expect("valid");
+            let mut composer = Composer::new(Format::Lumberjack, &sizes, 1, 1, 3);
+            let bytes = composer.compose(3, 9, 0);
+            let (mut at, mut numbers) = (0, Vec::new());
+            while at < bytes.len() {
+                let word = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().expect("4"));
+                assert_eq!(&bytes[at..at + 2], b"2J");
+                numbers.push(word(at + 2));
+                let json = &bytes[at + 10..][..word(at + 6) as usize];
+                let event: serde_json::Value = serde_json::from_slice(json).expect("JSON");
+                assert!(event["message"].is_string());
+                at += 10 + json.len();
+            }
+            assert_eq!(numbers, [1, 2, 3]);
         }
     }
 

@@ -6,7 +6,8 @@ use std::net::{SocketAddr, TcpStream};
 
 use weir::http::ResponseReader;
 
-use super::acked::Window;
+use super::units::Around;
+use super::window::Window;
 use crate::net::is_would_block;
 
 /// Sent bytes at the front of a backlog are cut off when they are so many: moving the rest costs
@@ -20,8 +21,9 @@ pub struct Connection {
     /// HTTP: messages in each request without an answer yet, oldest first.
     asked: VecDeque<u32>,
     reader: ResponseReader,
-    /// Acked: what is open.
+    /// What is open, of protocols that ack.
     pub window: Option<Window>,
+    around: Around,
 }
 
 /// What answers said.
@@ -42,6 +44,7 @@ impl Connection {
             asked: VecDeque::new(),
             reader: ResponseReader::new(),
             window: None,
+            around: Around::default(),
         }
     }
 
@@ -80,12 +83,12 @@ impl Connection {
         self.backlog_len() == 0 && self.asked.is_empty() && is_acked
     }
 
-    /// Acked: another batch may be sent.
+    /// Another unit may be sent.
     pub fn has_room(&self) -> bool {
         self.window.as_ref().is_none_or(Window::has_room)
     }
 
-    /// Acked: one read, and the ACKs in it.
+    /// One read, and the acks in it.
     pub fn read_acks(&mut self) -> io::Result<()> {
         match &mut self.window {
             Some(window) => window.read(&mut self.stream),
@@ -100,18 +103,24 @@ impl Connection {
 
     /// Writes `messages` messages, and keeps what is not taken.
     pub fn send(&mut self, bytes: &[u8], messages: u64) -> io::Result<()> {
-        let header = self
-            .window
-            .as_mut()
-            .map(|window| window.begin(messages, bytes.len()));
-        let header = header.as_ref().map_or(&[][..], |header| header);
-        let taken = match self.backlog_len() {
-            0 => write_some(&mut self.stream, header, bytes)?,
+        if let Some(window) = &mut self.window {
+            window.wrap(messages, bytes, &mut self.around);
+        }
+        let Around {
+            head,
+            tail,
+            is_instead,
+        } = &self.around;
+        let body = if *is_instead { &[][..] } else { bytes };
+        let mut taken = match self.backlog.len() - self.sent {
+            0 => write_some(&mut self.stream, head, body, tail)?,
             _ => 0,
         };
-        let of_header = taken.min(header.len());
-        self.backlog.extend_from_slice(&header[of_header..]);
-        self.backlog.extend_from_slice(&bytes[taken - of_header..]);
+        for part in [head, body, tail] {
+            let of_part = taken.min(part.len());
+            self.backlog.extend_from_slice(&part[of_part..]);
+            taken -= of_part;
+        }
         Ok(())
     }
 
@@ -120,7 +129,7 @@ impl Connection {
         if self.backlog_len() == 0 {
             return Ok(());
         }
-        self.sent += write_some(&mut self.stream, &[], &self.backlog[self.sent..])?;
+        self.sent += write_some(&mut self.stream, &[], &self.backlog[self.sent..], &[])?;
         if self.sent == self.backlog.len() {
             self.backlog.clear();
             self.sent = 0;
@@ -163,10 +172,10 @@ impl Connection {
 }
 
 /// Bytes taken; 0 when the socket is full, or not connected yet.
-fn write_some(stream: &mut TcpStream, header: &[u8], bytes: &[u8]) -> io::Result<usize> {
-    let written = match header.is_empty() {
-        true => stream.write(bytes),
-        false => stream.write_vectored(&[IoSlice::new(header), IoSlice::new(bytes)]),
+fn write_some(stream: &mut TcpStream, head: &[u8], body: &[u8], tail: &[u8]) -> io::Result<usize> {
+    let written = match head.is_empty() && tail.is_empty() {
+        true => stream.write(body),
+        false => stream.write_vectored(&[head, body, tail].map(IoSlice::new)),
     };
     match written {
         Err(e) if is_would_block(&e) || e.kind() == io::ErrorKind::NotConnected => Ok(0),
