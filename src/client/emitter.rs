@@ -165,15 +165,20 @@ pub struct Report {
     pub unsent: u64,
     /// Connections whose end the peer did not confirm.
     pub unconfirmed: u64,
-    /// Time that connections could not write, added up.
+    /// Of an acked emitter: connections that were given up because no WELCOME came.
+    pub welcome_timeouts: u64,
+    /// Time that connections could not write, added up: a socket was full, or an acked link waited for its WELCOME, its
+    /// window or its memory.
     pub blocked: Duration,
 }
 
 impl Report {
-    /// Connected at least once, to a distributor, every open connection was read to its end, and nothing was refused.
+    /// Connected at least once, to a distributor; all that was due was sent, nothing was refused, and every open
+    /// connection was read to its end.
     pub fn is_success(&self) -> bool {
+        let is_sent = self.unsent == 0 && self.refused == 0;
         let is_heard = self.unconfirmed == 0 && self.unacked == 0;
-        self.connected > 0 && is_heard && self.answered == 0 && self.refused == 0
+        self.connected > 0 && is_sent && is_heard && self.answered == 0
     }
 
     fn is_acked(&self) -> bool {
@@ -188,7 +193,7 @@ impl Report {
     /// One line for programs to read.
     pub fn to_json(&self) -> String {
         format!(
-            r#"{{"id":{},"messages":{},"bytes":{},"seconds":{:.3},"connected":{},"broken":{},"answered":{},"farewells":{},"reconnects":{},"resent":{},"acked":{},"unacked":{},"lost_max":{},"refused":{},"unsent":{},"unconfirmed":{},"blocked_seconds":{:.3},"severities":{}}}"#,
+            r#"{{"id":{},"messages":{},"bytes":{},"seconds":{:.3},"connected":{},"broken":{},"answered":{},"farewells":{},"reconnects":{},"resent":{},"acked":{},"unacked":{},"lost_max":{},"refused":{},"unsent":{},"unconfirmed":{},"welcome_timeouts":{},"blocked_seconds":{:.3},"severities":{}}}"#,
             super::json_string(&self.id),
             self.messages,
             self.bytes,
@@ -205,6 +210,7 @@ impl Report {
             self.refused,
             self.unsent,
             self.unconfirmed,
+            self.welcome_timeouts,
             self.blocked.as_secs_f64(),
             self.severities.to_json(),
         )
@@ -230,6 +236,7 @@ impl Report {
         self.refused += other.refused;
         self.unsent += other.unsent;
         self.unconfirmed += other.unconfirmed;
+        self.welcome_timeouts += other.welcome_timeouts;
         self.blocked += other.blocked;
     }
 }
@@ -283,6 +290,10 @@ impl fmt::Display for Report {
         }
         if self.unsent > 0 {
             write!(f, "; {} messages due but not sent", self.unsent)?;
+        }
+        if self.welcome_timeouts > 0 {
+            let count = self.welcome_timeouts;
+            write!(f, "; {count} connections got no WELCOME in time")?;
         }
         if self.unconfirmed > 0 {
             write!(
@@ -381,6 +392,7 @@ fn certify(options: &Options, report: &Report, streams: Vec<Stream>, started: St
             unsent: report.unsent,
             unconfirmed: report.unconfirmed,
             acked: options.acked.map(|_| report.acked),
+            welcome_timeouts: options.acked.map(|_| report.welcome_timeouts),
         },
         acked_by: acked_by(report),
         streams,

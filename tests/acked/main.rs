@@ -3,3 +3,4 @@
 
 mod kills;
 mod link;
+mod welcome;

@@ -190,6 +190,17 @@ impl Unacked {
         (self.next, self.at, self.open_bytes) = (0, 0, 0);
     }
 
+    /// The WELCOME has not come.
+    pub fn awaits_welcome(&self) -> bool {
+        self.welcome.is_none()
+    }
+
+    /// The distributor keeps it from writing: there was no WELCOME yet, or messages wait for its window or for memory.
+    pub fn is_held(&self) -> bool {
+        let waits = self.at == 0 && self.next < self.batches.len();
+        self.awaits_welcome() || waits && !self.may_begin() || !self.has_room()
+    }
+
     /// Something waits that may be written now.
     pub fn wants_to_write(&self) -> bool {
         !self.hello.is_empty() || self.at > 0 || self.may_begin()

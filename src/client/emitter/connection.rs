@@ -131,7 +131,7 @@ pub struct Connection {
     leave_by: Option<Instant>,
     /// The peer sent something on the present or the last socket.
     pub is_answered: bool,
-    /// Since when it is open.
+    /// Since when it is open, and taken in.
     opened_at: Option<Instant>,
     /// This side is shut down.
     is_shut: bool,
@@ -343,13 +343,12 @@ impl Connection {
         self.has_connected = true;
         self.was_tried = true;
         self.messages_here = 0;
-        self.tried = 0;
         let ends = self
             .socket
             .as_ref()
             .and_then(|socket| Some((socket.local_addr().ok()?, socket.peer_addr().ok()?)));
         self.peer = ends.map(|(local, remote)| Peer::new(local, remote));
-        self.opened_at = Some(Instant::now());
+        self.opened_at = None;
         self.is_answered = false;
         self.is_peer_done = false;
         self.is_shut = false;
@@ -357,7 +356,16 @@ impl Connection {
         self.is_asked_to_go = false;
         if let Some(acked) = &mut self.acked {
             acked.opened();
+            self.note_held(false);
+        } else {
+            self.is_taken_in();
         }
+    }
+
+    /// The distributor has taken it in: it is open, and the WELCOME of an acked link was read.
+    pub fn is_taken_in(&mut self) {
+        self.tried = 0;
+        self.opened_at = Some(Instant::now());
     }
 
     /// The socket is gone; the message that it had taken in part will be sent again from its start.

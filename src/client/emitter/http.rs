@@ -39,6 +39,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// After the duration: what was due has this long.
 const END_PATIENCE: Duration = Duration::from_secs(1);
+/// A connection posts one packet after the other. One that is so late at the end was held up, and counts as not sent.
+const LATE: Duration = Duration::from_millis(500);
 
 /// What all connections share.
 struct Shared {
@@ -170,9 +172,14 @@ impl Poster {
     }
 
     fn run(&mut self) {
+        self.post_all();
+        self.note_unsent();
+    }
+
+    fn post_all(&mut self) {
         while let Some((group, due)) = self.take_group() {
             if !self.wait_until(due) {
-                self.report.unsent += self.shared.schedule.messages(group);
+                self.next_group = group;
                 return;
             }
             let due_unix_ns = match self.shared.schedule.is_paced() {
@@ -184,6 +191,17 @@ impl Poster {
                 return;
             }
         }
+    }
+
+    /// What was due here and never taken.
+    fn note_unsent(&mut self) {
+        let (schedule, now) = (&self.shared.schedule, self.shared.start.elapsed());
+        let groups = (self.next_group..).step_by(usize::try_from(self.connections).unwrap_or(1));
+        let late = groups.take_while(|group| {
+            let is_due = schedule.due(*group) + LATE <= now;
+            schedule.is_paced() && is_due && schedule.messages(*group) > 0
+        });
+        self.report.unsent += late.map(|group| schedule.messages(group)).sum::<u64>();
     }
 
     fn finish(mut self) -> (Report, Stream) {
@@ -205,8 +223,12 @@ impl Poster {
             true => self.next_group,
             false => self.shared.next_group.fetch_add(1, Ordering::Relaxed),
         };
+        let due = schedule.due(group);
+        if schedule.messages(group) == 0 || self.is_over() {
+            return None;
+        }
         self.next_group = group + self.connections;
-        (schedule.messages(group) > 0 && !self.is_over()).then(|| (group, schedule.due(group)))
+        Some((group, due))
     }
 
     fn is_over(&self) -> bool {

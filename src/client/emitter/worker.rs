@@ -1,6 +1,9 @@
-//! One emitter thread: its share of the connections and of the schedule. How it ends: `worker/close.rs`.
+//! One emitter thread: its share of the connections and of the schedule. How it ends: `worker/close.rs`, what came of it:
+//! `worker/summary.rs`; peers that are silent: `worker/silent.rs`.
 
 mod close;
+mod silent;
+mod summary;
 
 use super::acked::Unacked;
 use super::addresses::Addresses;
@@ -20,7 +23,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 use weir_clock::Limit;
-use weir_ledger::run_report::{Span, Stream};
+use weir_ledger::run_report::Stream;
 use weir_protocol::frame::{encode_header, FRAME_HEADER_BYTES};
 
 /// Handshakes at a time: more than a listener's backlog would only be dropped and retried.
@@ -29,6 +32,8 @@ const CONNECTING_MAX: usize = 256;
 const START_PATIENCE: Duration = Duration::from_secs(10);
 /// An address that has not answered by then is left for another one; a peer timeout if that is less.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
+/// After a signal: what was due has this long.
+const STOP_PATIENCE: Duration = Duration::from_millis(500);
 /// How soon a connection that has no address to go to looks again.
 const NO_ADDRESS_PAUSE: Duration = Duration::from_millis(50);
 /// After the duration: what is due and blocked has this long.
@@ -61,6 +66,8 @@ pub struct Worker {
     connecting: usize,
     /// Until when they may, and which attempt that was.
     connecting_until: VecDeque<(Instant, usize, u64)>,
+    /// The same of those that wait for a WELCOME.
+    welcome_until: VecDeque<(Instant, usize, u64)>,
     untried: usize,
     poll: Poll,
     events: Events,
@@ -123,6 +130,7 @@ impl Worker {
             waiting: (0..count as usize).map(|i| Reverse((now, i))).collect(),
             connecting: 0,
             connecting_until: VecDeque::new(),
+            welcome_until: VecDeque::new(),
             untried: count as usize,
             poll: Poll::new()?,
             events: Events::with_capacity(EVENTS_MAX),
@@ -142,13 +150,23 @@ impl Worker {
         self.connect_all()?;
         let start = Instant::now();
         let start_unix_ns = unix_ns();
+        let mut stopping: Option<Limit> = None;
         loop {
             self.start_connecting()?;
             self.check_peers();
             self.check_leaving();
-            self.hand_out(start.elapsed());
+            if stopping.is_none() && self.is_stopped() {
+                stopping = Some(Limit::new(STOP_PATIENCE));
+            }
+            if stopping.is_none() {
+                self.hand_out(start.elapsed());
+            }
             self.write_ready(start_unix_ns);
-            if self.is_finished(start.elapsed()) {
+            let is_finished = match &mut stopping {
+                Some(limit) => !self.owes() || limit.is_over(),
+                None => self.is_finished(start.elapsed()),
+            };
+            if is_finished {
                 break;
             }
             self.wait(start)?;
@@ -178,9 +196,6 @@ impl Worker {
 
     /// Nothing is left to send, or no time to send it in.
     fn is_finished(&self, elapsed: Duration) -> bool {
-        if self.is_stopped() {
-            return true;
-        }
         let is_time_over = self.duration.is_some_and(|duration| elapsed >= duration);
         let end = self.duration.map(|duration| duration + END_PATIENCE);
         if is_time_over && !self.schedule.is_paced() {
@@ -190,6 +205,11 @@ impl Worker {
             return true;
         }
         !self.schedule.has_next() && !self.has_backlog()
+    }
+
+    /// Groups are due and not written.
+    fn owes(&self) -> bool {
+        self.connections.iter().any(|c| c.owed > 0)
     }
 
     fn has_backlog(&self) -> bool {
@@ -241,67 +261,6 @@ impl Worker {
             Err(error) => self.broken(index, &error),
         }
         Ok(())
-    }
-
-    /// Gives up handshakes that take too long, and open connections whose host is silent.
-    fn check_peers(&mut self) {
-        let now = Instant::now();
-        while let Some((until, index, attempt)) = self.connecting_until.front().copied() {
-            let connection = &self.connections[index];
-            let is_over = connection.state != State::Connecting || connection.attempts != attempt;
-            if !is_over && now < until {
-                break;
-            }
-            self.connecting_until.pop_front();
-            if !is_over {
-                let why = "no answer to the request to connect";
-                self.broken(index, &io::Error::new(io::ErrorKind::TimedOut, why));
-            }
-        }
-        let version = self.peers.version();
-        if version == std::mem::replace(&mut self.peers_version, version) {
-            return;
-        }
-        let (look, patience) = (self.peers.newest(), self.peers.patience());
-        for index in 0..self.connections.len() {
-            let peer = self.connections[index].peer.as_mut();
-            if peer.is_some_and(|peer| peer.is_gone(&look, patience)) {
-                self.broken(index, &peers::gone(patience));
-            }
-        }
-    }
-
-    fn broken(&mut self, index: usize, error: &io::Error) {
-        let connection = &mut self.connections[index];
-        let was = connection.state;
-        let was_open = connection.is_open();
-        self.connecting -= usize::from(was == State::Connecting);
-        self.report.broken += u64::from(was_open);
-        self.report.answered += u64::from(connection.is_answered);
-        let breakage = connection.broke();
-        self.report.lost_max += breakage.lost_max;
-        self.report.resent += breakage.resent;
-        self.addresses.ask();
-        let addr = connection.addr;
-        if let Some(addr) = addr.filter(|_| !was_open || error.kind() == io::ErrorKind::TimedOut) {
-            connection.tried += 1;
-            if self.addresses.failed(addr, connection.tried) && !was_open {
-                log::debug!("connection to {addr} cannot be made: {error}; the next address");
-                self.waiting.push(Reverse((Instant::now(), index)));
-                return;
-            }
-        }
-        connection.tried = 0;
-        self.untried -= usize::from(!std::mem::replace(&mut connection.was_tried, true));
-        self.connect_later(index);
-        if !std::mem::replace(&mut self.has_warned, true) {
-            let addr = addr.map_or_else(|| self.addresses.text(), |addr| addr.to_string());
-            let what = match was_open {
-                false => "cannot be made",
-                true => "broke",
-            };
-            log::warn!("connection to {addr} {what}: {error}; connecting again with back-off");
-        }
     }
 
     fn connect_later(&mut self, index: usize) {
@@ -458,7 +417,7 @@ impl Worker {
     fn wait(&mut self, start: Instant) -> io::Result<()> {
         let now = Instant::now();
         let due = self.schedule.next_due().map(|due| start + due);
-        let due = due.filter(|_| self.schedule.is_paced());
+        let due = due.filter(|_| self.schedule.is_paced() && !self.is_stopped());
         let connect = self.waiting.peek().map(|Reverse((at, _))| *at);
         let connect = connect.filter(|_| self.connecting < CONNECTING_MAX);
         let until = [due, connect]
@@ -522,7 +481,15 @@ impl Worker {
     /// An end of stream confirms a half-closed connection, and asks an open one to go.
     fn handle_readable(&mut self, index: usize) {
         let connection = &mut self.connections[index];
-        match connection.is_peer_closed() {
+        let was_awaited = connection.awaits_welcome();
+        let is_closed = connection.is_peer_closed();
+        if was_awaited && !connection.awaits_welcome() {
+            connection.is_taken_in();
+            if let Some(addr) = connection.addr {
+                self.addresses.worked(addr);
+            }
+        }
+        match is_closed {
             Ok(false) if connection.state == State::Open && connection.takes_leave() => {
                 connection.start_leaving(Instant::now());
                 self.leaving.push(index);
@@ -571,7 +538,7 @@ impl Worker {
         // Best effort: without the first only latency suffers; that the second is missing, the books tell later.
         let _ = socket.set_nodelay(true);
         let _ = peers::keep_alive(&socket2::SockRef::from(socket), self.peers.patience());
-        if let Some(addr) = connection.addr {
+        if let Some(addr) = connection.addr.filter(|_| connection.acked.is_none()) {
             self.addresses.worked(addr);
         }
         self.connecting -= 1;
@@ -582,69 +549,11 @@ impl Worker {
             self.report.connected += 1;
         }
         connection.opened();
-    }
-
-    fn summary(&mut self) -> Report {
-        for connection in &self.connections {
-            self.report.messages += connection.messages;
-            self.report.bytes += connection.bytes;
-            self.report.blocked += connection.blocked();
-            let first = connection.next_group;
-            let groups = (0..connection.owed).map(|i| first + i * self.connections.len() as u64);
-            self.report.unsent += groups.map(|g| self.schedule.messages(g)).sum::<u64>();
-            self.report.unsent += connection.unsent_messages();
-            if let Some(acked) = &connection.acked {
-                self.report.acked += acked.acked();
-                self.report.unacked += connection.messages - acked.acked().min(connection.messages);
-                self.report.resent += acked.resent();
-                for (instance, messages) in acked.acked_by() {
-                    *self.report.acked_by.entry(*instance).or_default() += messages;
-                }
-            }
-            self.report.unconfirmed += u64::from(connection.is_open());
+        if connection.awaits_welcome() {
+            let attempt = connection.attempts;
+            let until = Instant::now() + self.welcome_patience();
+            self.welcome_until.push_back((until, index, attempt));
         }
-        self.report.clone()
-    }
-}
-
-impl Worker {
-    /// What each connection's stream came to. Messages whose end the peer has not confirmed may be
-    /// lost yet.
-    fn streams(&mut self) -> Vec<Stream> {
-        let stream = |connection: &mut Connection| {
-            if connection.is_open() {
-                connection.note_maybe_lost();
-            }
-            let given = (connection.messages > 0).then_some(Span(1, connection.messages));
-            Stream {
-                stream: String::from_utf8_lossy(&connection.stream_name).into_owned(),
-                given: given.into_iter().collect(),
-                maybe_lost: connection.maybe_lost.clone(),
-                resent: connection.resent.clone(),
-                maybe_twice: Vec::new(),
-            }
-        };
-        let acked = |connection: &Connection, acked: &Unacked| {
-            let span = |first, last| (first <= last).then_some(Span(first, last));
-            let name = String::from_utf8_lossy(&connection.stream_name);
-            Stream {
-                stream: name.into_owned(),
-                given: span(1, connection.messages).into_iter().collect(),
-                maybe_lost: span(acked.acked() + 1, connection.messages)
-                    .into_iter()
-                    .collect(),
-                resent: Vec::new(),
-                maybe_twice: acked.maybe_twice().to_vec(),
-            }
-        };
-        let each = self
-            .connections
-            .iter_mut()
-            .map(|connection| match &connection.acked {
-                Some(kept) => acked(connection, kept),
-                None => stream(connection),
-            });
-        each.collect()
     }
 }
 

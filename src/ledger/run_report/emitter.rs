@@ -48,6 +48,9 @@ pub struct Sent {
     /// Of an acked emitter: messages that analyzers have ACKed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acked: Option<u64>,
+    /// Of an acked emitter: connections that were given up because no WELCOME came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub welcome_timeouts: Option<u64>,
 }
 
 /// What a distributor ACKed to an emitter.

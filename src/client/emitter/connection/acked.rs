@@ -1,7 +1,7 @@
 //! A connection whose messages are ACKed.
 
 use super::super::acked::Heard;
-use super::{Connection, Farewell, Wrote};
+use super::{Connection, Farewell, State, Wrote};
 use crate::shapes::SeverityCounts;
 use std::io;
 use std::time::{Duration, Instant};
@@ -22,15 +22,28 @@ impl Connection {
         self.messages += written.messages;
         self.messages_here += written.messages;
         self.bytes += written.bytes;
-        if written.is_blocked || !acked.has_room() {
-            self.blocked_since.get_or_insert_with(Instant::now);
-        } else {
-            self.unblocked();
-        }
-        match written.is_blocked {
+        let is_blocked = written.is_blocked;
+        self.note_held(is_blocked);
+        match is_blocked {
             true => Wrote::Blocked,
             false => Wrote::All,
         }
+    }
+
+    /// Time without a WELCOME, room in the window, in the memory or in the socket is time that it could not write.
+    pub(super) fn note_held(&mut self, is_blocked: bool) {
+        match is_blocked || self.acked.as_ref().is_some_and(|acked| acked.is_held()) {
+            true => {
+                self.blocked_since.get_or_insert_with(Instant::now);
+            }
+            false => self.unblocked(),
+        }
+    }
+
+    /// It is open, and its distributor has not said WELCOME: whatever is there has not taken it in.
+    pub fn awaits_welcome(&self) -> bool {
+        let acked = self.acked.as_ref();
+        self.state == State::Open && acked.is_some_and(|acked| acked.awaits_welcome())
     }
 
     /// Takes what came on an acked link.
@@ -41,6 +54,10 @@ impl Connection {
         match acked.heard(bytes)? {
             Heard::Nothing => {}
             Heard::Drain => self.is_asked_to_go = true,
+        }
+        // What the socket did not take is looked at when it is written.
+        if !acked.is_held() && !acked.wants_to_write() {
+            self.unblocked();
         }
         Ok(())
     }
