@@ -8,7 +8,10 @@
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
 
+use serde_json::value::RawValue;
+
 use super::ids::{uuid_text, UUID_BYTES};
+use super::inspect::Names;
 use super::json::{self, Count, Sink};
 use super::level::level_of;
 use super::respond::number;
@@ -29,6 +32,9 @@ const MESSAGES_AT: usize = TIME_AT + TIMESTAMP_BYTES + BEFORE_MESSAGES.len();
 const END_BYTES_MAX: usize = AFTER_MESSAGES.len() + 20 + 1;
 /// base64 is encoded in pieces of so many bytes, a multiple of 3.
 const PIECE_BYTES: usize = 48;
+
+/// Brackets of a message, its own included: 64 of a packet, but for those of packet and array.
+const PIECE_DEPTH_MAX: usize = 62;
 
 /// A packet that is being built, with its bounds.
 #[derive(Clone, Debug)]
@@ -94,7 +100,7 @@ impl PacketBuilder {
         has_room
     }
 
-    /// The same for a piece: its payload is a message as JSON already.
+    /// The same for a piece: its payload is a message as JSON already, see [`is_piece`].
     pub fn push_piece(&mut self, frame: &[u8]) -> bool {
         let Some((_, message)) = frame.split_first_chunk::<{ FRAME_HEADER_BYTES as usize }>()
         else {
@@ -179,6 +185,16 @@ fn message(
     sink.put(b",\"source\":\"tcp\"}");
 }
 
+/// Whether a payload that its sender calls JSON can stand in a packet as it is: one object, and nothing in it for which
+/// an analyzer would refuse the whole packet.
+pub fn is_piece(payload: &[u8]) -> bool {
+    let Ok(value) = serde_json::from_slice::<&RawValue>(payload) else {
+        return false;
+    };
+    let value = value.get();
+    value.starts_with('{') && Names::default().inspect(value, PIECE_DEPTH_MAX).is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::iso8601;
@@ -219,6 +235,33 @@ mod tests {
             ],
         });
         assert_eq!(body, expected);
+    }
+
+    #[test]
+    fn only_an_object_that_no_analyzer_refuses_is_a_piece() {
+        let deep = |brackets: usize| {
+            let brackets = brackets - 1;
+            format!("{{\"a\":{}{}}}", "[".repeat(brackets), "]".repeat(brackets))
+        };
+        let cases = [
+            ("{}", true),
+            (r#" {"a":[1,{"b":null}],"c":"\u00e9"} "#, true),
+            (&deep(62), true),
+            (&deep(63), false),
+            ("", false),
+            ("text", false),
+            ("[]", false),
+            ("7", false),
+            (r#"{"a":1}}"#, false),
+            (r#"{"a":1},{"b":2}"#, false),
+            (r#"{"a":1,"a":2}"#, false),
+            (r#"{"a":1e999}"#, false),
+            (r#"{"a":"#, false),
+        ];
+        for (payload, expected) in cases {
+            assert_eq!(is_piece(payload.as_bytes()), expected, "{payload}");
+        }
+        assert!(!is_piece(b"{\"a\":\"\xff\"}"), "not UTF-8");
     }
 
     #[test]

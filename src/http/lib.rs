@@ -40,7 +40,7 @@ mod time;
 
 pub use answer::{Answer, AnswerHead, ResponseReader, RetryAfter};
 pub use ask::Ask;
-pub use builder::{BuiltPacket, PacketBuilder, TCP_EMITTER};
+pub use builder::{is_piece, BuiltPacket, PacketBuilder, TCP_EMITTER};
 pub use error::HttpError;
 pub use ids::{uuid_text, Ids, SeededIds, UUID_BYTES};
 pub use level::{level_of, severity_of};

@@ -7,6 +7,7 @@ use crate::HttpTarget;
 use weir_config::Joined;
 use weir_http as http;
 use weir_http::{Ids, PacketBuilder, SeededIds};
+use weir_protocol::frame::FRAME_HEADER_BYTES;
 use weir_protocol::record::Record;
 use weir_protocol::Form;
 
@@ -24,8 +25,9 @@ pub(super) fn join_frames(
             break;
         };
         let has_room = match record.form() {
-            Form::Json => builder.push_piece(frame),
-            Form::Raw => builder.push(frame, ids.next(), now),
+            // What others call JSON may be none, and would spoil the packet for all of its messages.
+            Form::Json if payload(frame).is_some_and(http::is_piece) => builder.push_piece(frame),
+            _ => builder.push(frame, ids.next(), now),
         };
         if !has_room {
             break;
@@ -34,6 +36,10 @@ pub(super) fn join_frames(
     }
     let packet = builder.finish(ids.next(), now)?;
     Some((packet, rest.len()))
+}
+
+fn payload(frame: &[u8]) -> Option<&[u8]> {
+    frame.get(FRAME_HEADER_BYTES as usize..)
 }
 
 /// What a POST says beside its target.
@@ -66,4 +72,33 @@ pub(super) fn write_request(
         "POST {path}/logs HTTP/1.1\r\nHost: {host}\r\nVia: 1.1 {via}\r\n{HOPS_HEADER}: {hops}\r\nContent-Type: application/json\r\nX-Packet-ID: {packet}\r\nX-Emitter-ID: {emitter}\r\nContent-Length: {bytes}\r\n\r\n"
     );
     out.extend_from_slice(body);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weir_protocol::record::{frame_header, wrap_frame};
+
+    #[test]
+    fn a_payload_that_only_claims_to_be_json_goes_as_text() {
+        let mut records = Vec::new();
+        for payload in [r#"{"a":1}"#, r#"{"b":"#, r#"{"c":1}},{"d":2}"#] {
+            let header = frame_header(5 + payload.len(), 1);
+            let frame = [&header[..], payload.as_bytes()].concat();
+            wrap_frame(Form::Json, &frame, &mut records);
+        }
+        let limits = Joined {
+            bytes_max: 1 << 20,
+            messages_max: 100,
+        };
+        let now = http::iso8601(0);
+        let joined = join_frames(&records, limits, &mut SeededIds::from_u64(1), &now);
+        let (packet, left) = joined.expect("a packet");
+        let body = String::from_utf8(packet.body).expect("text");
+        assert_eq!((packet.messages, left), (3, 0));
+        assert!(body.contains(r#":[{"a":1},{"id":"#), "{body}");
+        let text = |text: &str| format!(r#""level":"error","message":"{text}""#);
+        assert!(body.contains(&text(r#"{\"b\":"#)), "{body}");
+        assert!(body.contains(&text(r#"{\"c\":1}},{\"d\":2}"#)), "{body}");
+    }
 }
