@@ -21,6 +21,7 @@ pub mod foreign;
 mod form;
 pub mod frame;
 pub mod memory;
+pub mod msgpack;
 pub mod native;
 pub mod record;
 pub mod text;

@@ -1,0 +1,469 @@
+//! MessagePack, as far as Fluent Forward needs it: heads of values, values that are skipped, values that are read.
+//!
+//! ```text
+//! 82        a3 61 62 63   c3     a1 78   92 01 02        {"abc": true, "x": [1, 2]}
+//! map of 2  str of 3 "abc" true  "x"     array of 2
+//! ```
+//!
+//! [`Skip`] finds the end of a value that may not be whole yet. It counts the values that are owed and keeps no stack,
+//! so no depth and no declared length can cost it anything. [`Head`] reads one head; what follows it is the caller's.
+//! Specification: <https://github.com/msgpack/msgpack/blob/master/spec.md>.
+
+use std::fmt;
+
+/// Bytes that are no MessagePack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MsgpackError {
+    /// The one byte that begins no value.
+    NeverUsed,
+}
+
+impl fmt::Display for MsgpackError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NeverUsed => f.write_str("0xc1 begins no MessagePack value"),
+        }
+    }
+}
+
+impl std::error::Error for MsgpackError {}
+
+/// What a value begins with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Head {
+    /// Nil.
+    Nil,
+    /// True or false.
+    Bool(bool),
+    /// An integer of any width, signed or not.
+    Int(i128),
+    /// A float of either width.
+    Float(f64),
+    /// Text of so many bytes.
+    Str(u32),
+    /// So many bytes.
+    Bin(u32),
+    /// So many values.
+    Array(u32),
+    /// So many pairs of values.
+    Map(u32),
+    /// A type of its own, of so many bytes.
+    Ext {
+        /// Which.
+        kind: i8,
+        /// Bytes behind the head.
+        bytes: u32,
+    },
+}
+
+/// Bytes of the longest head.
+pub const HEAD_BYTES_MAX: usize = 9;
+
+impl Head {
+    /// The head at the beginning of `bytes`, and its own bytes: those of a string or an element are not among them.
+    /// `None`: it is not whole.
+    ///
+    /// # Errors
+    /// No value begins so.
+    #[inline]
+    pub fn read(bytes: &[u8]) -> Result<Option<(Head, usize)>, MsgpackError> {
+        let Some((first, rest)) = bytes.split_first() else {
+            return Ok(None);
+        };
+        let short = match *first {
+            byte @ 0x00..=0x7f => Head::Int(i128::from(byte)),
+            byte @ 0x80..=0x8f => Head::Map(u32::from(byte & 0x0f)),
+            byte @ 0x90..=0x9f => Head::Array(u32::from(byte & 0x0f)),
+            byte @ 0xa0..=0xbf => Head::Str(u32::from(byte & 0x1f)),
+            byte @ 0xe0..=0xff => Head::Int(i128::from(byte) - 256),
+            0xc0 => Head::Nil,
+            0xc1 => return Err(MsgpackError::NeverUsed),
+            0xc2 => Head::Bool(false),
+            0xc3 => Head::Bool(true),
+            wide => return Ok(Head::read_wide(wide, rest)),
+        };
+        Ok(Some((short, 1)))
+    }
+
+    fn read_wide(first: u8, rest: &[u8]) -> Option<(Head, usize)> {
+        let bytes = wide_bytes(first);
+        let number = rest.get(..bytes)?;
+        let number = number
+            .iter()
+            .fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+        let [.., low] = number.to_be_bytes();
+        let len = u32::try_from(number).unwrap_or(u32::MAX);
+        let signed = |bits: u32| i128::from((number << (64 - bits)).cast_signed() >> (64 - bits));
+        let mut used = 1 + bytes;
+        let head = match first {
+            0xc4..=0xc6 => Head::Bin(len),
+            0xc7..=0xc9 => {
+                let kind = *rest.get(bytes)?;
+                used += 1;
+                Head::Ext {
+                    kind: kind.cast_signed(),
+                    bytes: len,
+                }
+            }
+            0xca => Head::Float(f64::from(f32::from_bits(len))),
+            0xcb => Head::Float(f64::from_bits(number)),
+            0xcc..=0xcf => Head::Int(i128::from(number)),
+            0xd0 => Head::Int(signed(8)),
+            0xd1 => Head::Int(signed(16)),
+            0xd2 => Head::Int(signed(32)),
+            0xd3 => Head::Int(signed(64)),
+            0xd4..=0xd8 => Head::Ext {
+                kind: low.cast_signed(),
+                bytes: 1 << (first - 0xd4),
+            },
+            0xd9..=0xdb => Head::Str(len),
+            0xdc | 0xdd => Head::Array(len),
+            _ => Head::Map(len),
+        };
+        Some((head, used))
+    }
+
+    /// Bytes of its own that follow it.
+    #[inline]
+    pub fn body_bytes(self) -> usize {
+        match self {
+            Head::Str(bytes) | Head::Bin(bytes) | Head::Ext { bytes, .. } => bytes as usize,
+            _ => 0,
+        }
+    }
+
+    /// Values that follow it.
+    #[inline]
+    pub fn values(self) -> u64 {
+        match self {
+            Head::Array(values) => u64::from(values),
+            Head::Map(pairs) => 2 * u64::from(pairs),
+            _ => 0,
+        }
+    }
+}
+
+/// Bytes of the number behind the first byte of a wide head. Of a fixed extension: its type.
+#[inline]
+fn wide_bytes(first: u8) -> usize {
+    match first {
+        0xc4 | 0xc7 | 0xcc | 0xd0 | 0xd4..=0xd9 => 1,
+        0xc5 | 0xc8 | 0xcd | 0xd1 | 0xda | 0xdc | 0xde => 2,
+        0xc6 | 0xc9 | 0xca | 0xce | 0xd2 | 0xdb | 0xdd | 0xdf => 4,
+        _ => 8,
+    }
+}
+
+/// How far a value goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Skipped {
+    /// So many bytes.
+    Whole(usize),
+    /// At least so many bytes; fewer are there.
+    Needs(u64),
+}
+
+/// Looks for the end of a value whose bytes come one after the other. What it has seen it does not look at again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Skip {
+    at: u64,
+    /// Values that begin at `at` or behind it.
+    owed: u64,
+}
+
+impl Default for Skip {
+    fn default() -> Skip {
+        Skip::new(1)
+    }
+}
+
+impl Skip {
+    /// Before so many values.
+    #[inline]
+    pub fn new(values: u64) -> Skip {
+        Skip {
+            at: 0,
+            owed: values,
+        }
+    }
+
+    /// Goes on in `bytes`: the same as last time, and maybe more behind them.
+    ///
+    /// # Errors
+    /// One of its values is none.
+    #[inline]
+    pub fn go_on(&mut self, bytes: &[u8]) -> Result<Skipped, MsgpackError> {
+        let there = bytes.len() as u64;
+        let (mut at, mut owed) = (self.at, self.owed);
+        while owed > 0 {
+            let rest = match usize::try_from(at) {
+                Ok(at) => bytes.get(at..).unwrap_or_default(),
+                Err(_) => &[],
+            };
+            let Some(first) = rest.first() else {
+                break;
+            };
+            match *first {
+                byte @ 0xa0..=0xbf => at += 1 + u64::from(byte & 0x1f),
+                0x00..=0x7f | 0xe0..=0xff => at += 1,
+                byte @ 0x80..=0x8f => {
+                    at += 1;
+                    owed += 2 * u64::from(byte & 0x0f);
+                }
+                byte => match Head::read(rest)? {
+                    Some((head, used)) => {
+                        at += (used + head.body_bytes()) as u64;
+                        // Of 2^32 maps of 2^32 pairs within each other the sum would not fit; nor would their heads
+                        // fit into any memory.
+                        owed = owed.saturating_add(head.values());
+                    }
+                    None => {
+                        (self.at, self.owed) = (at, owed);
+                        let head = 1 + wide_bytes(byte) + usize::from(matches!(byte, 0xc7..=0xc9));
+                        return Ok(Skipped::Needs((at + head as u64).saturating_add(owed - 1)));
+                    }
+                },
+            }
+            owed -= 1;
+        }
+        (self.at, self.owed) = (at, owed);
+        if owed == 0 && at <= there {
+            return Ok(Skipped::Whole(usize::try_from(at).unwrap_or(usize::MAX)));
+        }
+        Ok(Skipped::Needs(at.saturating_add(owed)))
+    }
+}
+
+/// Bytes of the value at the beginning of `bytes`. `None`: it is not whole, or none.
+#[inline]
+pub fn len_of(bytes: &[u8]) -> Option<usize> {
+    match Skip::default().go_on(bytes) {
+        Ok(Skipped::Whole(bytes)) => Some(bytes),
+        _ => None,
+    }
+}
+
+/// Takes the head at the beginning of `bytes` off. `None`: there is none, or not the whole of it.
+#[inline]
+pub fn take_head(bytes: &mut &[u8]) -> Option<Head> {
+    let (head, used) = Head::read(bytes).ok().flatten()?;
+    *bytes = bytes.get(used..)?;
+    Some(head)
+}
+
+/// Takes a whole value off.
+#[inline]
+pub fn take_value<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (value, rest) = bytes.split_at_checked(len_of(bytes)?)?;
+    *bytes = rest;
+    Some(value)
+}
+
+/// Takes a string off, text or bytes: real senders write either. `None`: the next value is another, and stays.
+#[inline]
+pub fn take_string<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let mut rest = *bytes;
+    let (Head::Str(len) | Head::Bin(len)) = take_head(&mut rest)? else {
+        return None;
+    };
+    let (string, rest) = rest.split_at_checked(len as usize)?;
+    *bytes = rest;
+    Some(string)
+}
+
+/// Takes a map's head off: its pairs.
+#[inline]
+pub fn take_map(bytes: &mut &[u8]) -> Option<u32> {
+    let mut rest = *bytes;
+    let Head::Map(pairs) = take_head(&mut rest)? else {
+        return None;
+    };
+    *bytes = rest;
+    Some(pairs)
+}
+
+/// Takes an array's head off: its values.
+#[inline]
+pub fn take_array(bytes: &mut &[u8]) -> Option<u32> {
+    let mut rest = *bytes;
+    let Head::Array(values) = take_head(&mut rest)? else {
+        return None;
+    };
+    *bytes = rest;
+    Some(values)
+}
+
+/// Appends text, with the shortest head.
+pub fn write_str(out: &mut Vec<u8>, text: &[u8]) {
+    let len = u32::try_from(text.len()).unwrap_or(u32::MAX);
+    let [.., high, low] = len.to_be_bytes();
+    match len {
+        0..=31 => out.push(0xa0 | low),
+        32..=0xff => out.extend_from_slice(&[0xd9, low]),
+        0x100..=0xffff => out.extend_from_slice(&[0xda, high, low]),
+        _ => {
+            out.push(0xdb);
+            out.extend_from_slice(&len.to_be_bytes());
+        }
+    }
+    out.extend_from_slice(text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Every head of the specification.
+    const HEADS: &[(&[u8], Head)] = &[
+        (&[0x00], Head::Int(0)),
+        (&[0x7f], Head::Int(127)),
+        (&[0xe0], Head::Int(-32)),
+        (&[0xff], Head::Int(-1)),
+        (&[0x80], Head::Map(0)),
+        (&[0x8f], Head::Map(15)),
+        (&[0x90], Head::Array(0)),
+        (&[0x9f], Head::Array(15)),
+        (&[0xa0], Head::Str(0)),
+        (&[0xbf], Head::Str(31)),
+        (&[0xc0], Head::Nil),
+        (&[0xc2], Head::Bool(false)),
+        (&[0xc3], Head::Bool(true)),
+        (&[0xc4, 7], Head::Bin(7)),
+        (&[0xc5, 1, 2], Head::Bin(0x102)),
+        (&[0xc6, 1, 2, 3, 4], Head::Bin(0x0102_0304)),
+        (&[0xc7, 8, 0], Head::Ext { kind: 0, bytes: 8 }),
+        (
+            &[0xc8, 1, 0, 0xff],
+            Head::Ext {
+                kind: -1,
+                bytes: 256,
+            },
+        ),
+        (&[0xc9, 0, 0, 0, 3, 5], Head::Ext { kind: 5, bytes: 3 }),
+        (&[0xca, 0x3f, 0xc0, 0, 0], Head::Float(1.5)),
+        (&[0xcb, 0xbf, 0xf8, 0, 0, 0, 0, 0, 0], Head::Float(-1.5)),
+        (&[0xcc, 0xff], Head::Int(255)),
+        (&[0xcd, 0xff, 0xff], Head::Int(65_535)),
+        (&[0xce, 0xff, 0xff, 0xff, 0xff], Head::Int(u32::MAX as i128)),
+        (
+            &[0xcf, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+            Head::Int(u64::MAX as i128),
+        ),
+        (&[0xd0, 0x80], Head::Int(-128)),
+        (&[0xd1, 0x80, 0], Head::Int(-32_768)),
+        (&[0xd2, 0xff, 0xff, 0xff, 0xfe], Head::Int(-2)),
+        (
+            &[0xd3, 0x80, 0, 0, 0, 0, 0, 0, 0],
+            Head::Int(i64::MIN as i128),
+        ),
+        (&[0xd4, 1], Head::Ext { kind: 1, bytes: 1 }),
+        (&[0xd5, 1], Head::Ext { kind: 1, bytes: 2 }),
+        (&[0xd6, 0xff], Head::Ext { kind: -1, bytes: 4 }),
+        (&[0xd7, 0], Head::Ext { kind: 0, bytes: 8 }),
+        (&[0xd8, 0], Head::Ext { kind: 0, bytes: 16 }),
+        (&[0xd9, 200], Head::Str(200)),
+        (&[0xda, 1, 0], Head::Str(256)),
+        (&[0xdb, 0, 1, 0, 0], Head::Str(65_536)),
+        (&[0xdc, 0, 16], Head::Array(16)),
+        (&[0xdd, 0, 0, 0, 2], Head::Array(2)),
+        (&[0xde, 0, 16], Head::Map(16)),
+        (&[0xdf, 0, 0, 0, 1], Head::Map(1)),
+    ];
+
+    #[test]
+    fn every_head_is_read_and_none_before_it_is_whole() {
+        for (bytes, head) in HEADS {
+            assert_eq!(
+                Head::read(bytes),
+                Ok(Some((*head, bytes.len()))),
+                "{bytes:x?}"
+            );
+            for cut in 0..bytes.len() {
+                assert_eq!(Head::read(&bytes[..cut]), Ok(None), "{cut} of {bytes:x?}");
+            }
+        }
+        assert_eq!(Head::read(&[0xc1]), Err(MsgpackError::NeverUsed));
+        let firsts: std::collections::BTreeSet<u8> =
+            HEADS.iter().map(|(bytes, _)| bytes[0]).collect();
+        for first in 0xc0..=0xdf {
+            assert!(first == 0xc1 || firsts.contains(&first), "{first:x}");
+        }
+    }
+
+    #[test]
+    fn a_value_ends_where_it_ends_in_any_split() {
+        // {"a": [1, {"b": nil}, ext], "": bin}, then another value.
+        let value = [
+            0x82, 0xa1, 0x61, 0x93, 1, 0x81, 0xa1, 0x62, 0xc0, 0xc7, 3, 9, 1, 2, 3, 0xa0, 0xc4, 2,
+            0xc1, 0xc1,
+        ];
+        let stream = [&value[..], &[0xc0]].concat();
+        assert_eq!(len_of(&stream), Some(value.len()));
+        let mut skip = Skip::default();
+        let mut last = 0;
+        for cut in 0..value.len() {
+            let Ok(Skipped::Needs(needs)) = skip.go_on(&stream[..cut]) else {
+                panic!("{cut}")
+            };
+            assert!(
+                needs > cut as u64 && needs <= value.len() as u64,
+                "{needs} at {cut}"
+            );
+            assert!(needs >= last, "it never needs less than it said");
+            last = needs;
+        }
+        assert_eq!(skip.go_on(&stream), Ok(Skipped::Whole(value.len())));
+    }
+
+    #[test]
+    fn what_is_declared_costs_nothing() {
+        // 2^32 - 1 pairs in each other, half a million times.
+        let bomb = [0xdf, 0xff, 0xff, 0xff, 0xff].repeat(500_000);
+        assert!(
+            matches!(Skip::default().go_on(&bomb), Ok(Skipped::Needs(needs)) if needs > 1 << 50)
+        );
+        let deep = [vec![0x91; 1 << 20], vec![0xc0]].concat();
+        assert_eq!(len_of(&deep), Some(deep.len()));
+        assert_eq!(
+            Skip::default().go_on(&[0xdb, 0xff, 0xff, 0xff, 0xff]),
+            Ok(Skipped::Needs(5 + 0xffff_ffff))
+        );
+        assert_eq!(
+            Skip::default().go_on(&[0x92, 0xc1]),
+            Err(MsgpackError::NeverUsed)
+        );
+    }
+
+    #[test]
+    fn text_has_the_shortest_head() {
+        for len in [0, 1, 31, 32, 255, 256, 65_535, 65_536] {
+            let (text, mut out) = (vec![b'x'; len], Vec::new());
+            write_str(&mut out, &text);
+            let mut rest = &out[..];
+            assert_eq!(take_string(&mut rest), Some(&text[..]));
+            assert!(rest.is_empty());
+            let head = match len {
+                0..=31 => 1,
+                32..=255 => 2,
+                256..=65_535 => 3,
+                _ => 5,
+            };
+            assert_eq!(out.len(), head + len);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic_or_promise_what_it_has(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            match Skip::default().go_on(&bytes) {
+                Ok(Skipped::Whole(whole)) => {
+                    prop_assert!(whole <= bytes.len());
+                    prop_assert_eq!(len_of(&bytes[..whole]), Some(whole));
+                }
+                Ok(Skipped::Needs(needs)) => prop_assert!(needs > bytes.len() as u64),
+                Err(MsgpackError::NeverUsed) => prop_assert!(bytes.contains(&0xc1)),
+            }
+        }
+    }
+}
