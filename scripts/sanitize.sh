@@ -27,8 +27,9 @@ miri() {
 }
 
 # The ring layer has all unsafe code: the whole binary is built with the sanitizer, and the tests that
-# send real traffic through it run. Not `allocations`, which has an allocator of its own, and not the two
-# that hold the process to so many resident bytes: the sanitizer keeps freed memory back.
+# send real traffic through it run. Not `allocations`, which has an allocator of its own, not the two that
+# hold the process to so many resident bytes (the sanitizer keeps freed memory back), and not the two that
+# show that memory is leaked on purpose while the kernel may still read it.
 #
 # The sanitizer's runtime comes with every toolchain; only the flag that asks for it is nightly's.
 address() {
@@ -38,7 +39,9 @@ address() {
         cargo test --target "$triple" --locked -p weir -p weir-runtime \
         --lib --test delivery --test failures --test bad_input --test clients --test demo -- \
         --skip a_slow_analyzer_slows_emitters_down_within_bounded_memory \
-        --skip without_an_analyzer_emitters_are_held_back_and_nothing_is_lost
+        --skip without_an_analyzer_emitters_are_held_back_and_nothing_is_lost \
+        --skip a_write_to_a_disk_that_hangs_reads_what_it_was_given \
+        --skip what_was_not_given_back_is_never_freed
 }
 
 [[ $# -gt 0 ]] || set -- miri address

@@ -3,6 +3,7 @@
 //! Each folder of `src` but `cli` is a crate: it can only use those that its `Cargo.toml` names. Lowest first:
 //!
 //! - [`protocol`]: wire formats, pure; and what lies in a lane
+//! - [`inflate`]: compressed bytes, with a bound on what comes out; pure
 //! - [`source`]: what emitters speak: received bytes to elements; pure
 //! - [`sink`]: what analyzers speak, what follows from that, and their words; pure
 //! - [`clock`]: the clocks, and the time by which peers are judged
@@ -39,6 +40,7 @@ pub use weir_doctor as doctor;
 pub use weir_engine as engine;
 pub use weir_host as host;
 pub use weir_http as http;
+pub use weir_inflate as inflate;
 pub use weir_ledger as ledger;
 pub use weir_protocol as protocol;
 pub use weir_runtime as runtime;

@@ -11,15 +11,18 @@ use weir::engine::{
     Engine, EngineConfig, Entry, Ingest, LaneId, LinkEpoch, Memory, OnSlow, Reach, Reason, Roster,
     Sink, VecMemory,
 };
-use weir::engine::{Protocol, SourceError};
+use weir::engine::{Port, Protocol, SourceError};
 use weir::protocol::frame::FrameError;
+use weir::source::Protocols;
 use weir_testkit::Random;
 
 use super::input::{pieces, Input};
 
 const BUFFER_BYTES: u32 = 4096;
 /// What its emitters speak.
-const FRAMES: &[Protocol] = &[Protocol::Frames];
+fn frames() -> Arc<Port> {
+    Arc::new(Port::new(Protocols::of(&[Protocol::Frames])))
+}
 
 /// Runs one input.
 pub fn run(data: &[u8]) {
@@ -106,7 +109,7 @@ impl Bench {
             entries: vec![entry],
         };
         assert!(engine.apply_roster(&roster, |_| None));
-        (0..feed.len()).for_each(|emitter| engine.emitter_opened(emitter, FRAMES));
+        (0..feed.len()).for_each(|emitter| engine.emitter_opened(emitter, &frames()));
         let lane = engine.lane_of(epoch).expect("it is up");
         Bench {
             engine,
@@ -192,6 +195,7 @@ impl Bench {
                 assert!(self.partial_max < self.frame_max as usize * self.sources.len());
                 self.end(emitter, 2);
             }
+            Ingest::Ended { .. } => panic!("frames have no end"),
             Ingest::Taken | Ingest::Stalled { .. } => assert_eq!(bad, None),
         }
         while let Some(evicted) = self.engine.next_evicted() {
@@ -238,7 +242,7 @@ impl Bench {
         self.sources[emitter].held.clear();
         self.errors[error] += 1;
         self.engine.emitter_closed(emitter);
-        self.engine.emitter_opened(emitter, FRAMES);
+        self.engine.emitter_opened(emitter, &frames());
     }
 
     /// All that is queued is sent and ACKed.

@@ -3,11 +3,18 @@
 //!
 //! Input: u8 protocol (0: none is known yet), u8 largest frame, u16 split, stream.
 
-use weir::source::{with_source, Limits, Protocol, Source, Step, Stream};
+use std::sync::Arc;
+
+use weir::inflate::inflate;
+use weir::source::{with_source, Element, Limits, Port, Protocol, Protocols, Source, Step, Stream};
 
 use super::input::{pieces, Input};
 
 const FRAME_BYTES_MAX: [u32; 3] = [40, 300, 70_000];
+/// A unit, and what comes out of a compressed part.
+const HELD_BYTES_MAX: usize = 100_000;
+/// Steps without bytes that a source may make one behind the other.
+const IDLE_STEPS_MAX: usize = 16;
 
 /// What became of a stream: its messages, and why it cannot be followed.
 type Outcome = (Vec<Vec<u8>>, Option<String>);
@@ -19,121 +26,214 @@ pub fn run(data: &[u8]) {
     let frame_bytes_max = input.pick(&FRAME_BYTES_MAX);
     let seed = input.u16();
     let bytes = input.rest();
-    let limits = Limits { frame_bytes_max };
     let known = (number % (Protocol::ALL.len() + 1)).checked_sub(1);
-    let start = || match known {
-        Some(index) => Protocol::ALL[index].start(),
-        None => Stream::undecided(Protocol::ALL),
+    let spoken = match known {
+        Some(index) => Protocols::of(&[Protocol::ALL[index]]),
+        None => Protocols::of(Protocol::ALL),
     };
-    let expected = one_by_one(start(), bytes, limits);
+    let port = Port {
+        unit_bytes_max: HELD_BYTES_MAX,
+        unpacked_bytes_max: HELD_BYTES_MAX,
+        ..Port::new(spoken)
+    };
+    let port = Arc::new(port);
+    let start = || match known {
+        Some(index) => Protocol::ALL[index].start(&port),
+        None => Stream::at(&port),
+    };
+    let read = |pieces: Vec<&[u8]>| {
+        let mut reader = Reader::new(start(), port.clone(), frame_bytes_max);
+        pieces.into_iter().for_each(|piece| reader.feed(piece));
+        reader.end();
+        reader.outcome
+    };
+    let expected = read(bytes.chunks(1).collect());
     for seed in [0, seed] {
-        let mut reader = Reader::new(start(), limits);
-        for piece in pieces(bytes, seed) {
-            reader.feed(piece);
-        }
-        let Reader { outcome, .. } = reader;
-        assert_eq!(outcome, expected, "split {seed}");
+        assert_eq!(read(pieces(bytes, seed)), expected, "split {seed}");
     }
 }
 
-/// The stream as a peer that sends one byte at a time is read, and the engine's side of the bargain: nothing but
-/// `NeedMore` before a step is whole, and never more than the step takes.
-fn one_by_one(mut stream: Stream, bytes: &[u8], limits: Limits) -> Outcome {
-    let mut messages = Vec::new();
-    let (mut from, mut to, mut wanted) = (0, 1, 1);
-    while to <= bytes.len() {
-        let step = with_source!(&mut stream, source => source.next(&bytes[from..to], limits));
-        match step {
-            Err(error) => return (messages, Some(error.to_string())),
-            Ok(Step::NeedMore { bytes: more }) => {
-                assert!(more > to - from, "more than it has");
-                wanted = more.max(wanted);
-                to += 1;
-            }
-            Ok(Step::Speaks(protocol)) => {
-                stream = protocol.start();
-                wanted = 1;
-            }
-            Ok(Step::Nothing { used } | Step::Element { used, .. } | Step::Unit { used, .. }) => {
-                assert_eq!(used, to - from, "a step is over as soon as it is whole");
-                assert!(wanted <= used, "asked for {wanted} of {used} bytes");
-                push(&mut messages, step.ok(), limits);
-                with_source!(&mut stream, source => source.taken());
-                (from, to, wanted) = (to, to + 1, 1);
-            }
-        }
-    }
-    (messages, None)
-}
-
-fn push(messages: &mut Vec<Vec<u8>>, step: Option<Step>, limits: Limits) {
-    if let Some(Step::Element { element, .. }) = step {
-        let (header, bytes) = element.parts();
-        let frame = [header.bytes(), bytes].concat();
-        let total = u32::from_be_bytes(*frame.first_chunk().expect("a length word"));
-        assert_eq!(total as usize, frame.len(), "a frame says its length");
-        assert!(total <= limits.frame_bytes_max, "{total} bytes");
-        messages.push(frame);
-    }
+/// What a step comes to.
+enum Went {
+    /// So many bytes are used.
+    On(usize),
+    /// The same, and these come first.
+    Unpacked(usize, Vec<u8>),
+    NeedMore(usize),
+    Over,
 }
 
 /// Reads as the engine does: whole steps where they lie, the rest carried.
 struct Reader {
     stream: Stream,
+    port: Arc<Port>,
     limits: Limits,
     carried: Vec<u8>,
+    /// Bytes that the carried step was said to need.
+    wanted: usize,
+    is_over: bool,
     outcome: Outcome,
 }
 
 impl Reader {
-    fn new(stream: Stream, limits: Limits) -> Reader {
+    fn new(stream: Stream, port: Arc<Port>, frame_bytes_max: u32) -> Reader {
         Reader {
             stream,
-            limits,
+            port,
+            limits: Limits { frame_bytes_max },
             carried: Vec::new(),
+            wanted: 0,
+            is_over: false,
             outcome: (Vec::new(), None),
         }
     }
 
     fn feed(&mut self, piece: &[u8]) {
         let mut rest = piece;
-        let limits = self.limits;
-        while self.outcome.1.is_none() {
-            let is_carried = !self.carried.is_empty();
-            let bytes = if is_carried { &self.carried } else { rest };
+        let mut idle = 0;
+        while !self.is_over {
+            let carried = std::mem::take(&mut self.carried);
+            let is_carried = !carried.is_empty();
+            let bytes = if is_carried { &carried } else { rest };
             if bytes.is_empty() {
                 return;
             }
-            let step = with_source!(&mut self.stream, source => source.next(bytes, limits));
-            let used = match step {
-                Err(error) => {
-                    self.outcome.1 = Some(error.to_string());
-                    return;
+            let went = self.step(bytes);
+            if !matches!(went, Went::NeedMore(_)) {
+                assert!(
+                    bytes.len() >= self.wanted,
+                    "it asked for more than it takes"
+                );
+                self.wanted = 0;
+            }
+            let used = match went {
+                Went::Over => return,
+                Went::On(used) => used,
+                Went::Unpacked(used, unpacked) => {
+                    self.read_unpacked(&unpacked);
+                    used
                 }
-                Ok(Step::Speaks(protocol)) => {
-                    self.stream = protocol.start();
-                    continue;
-                }
-                Ok(Step::NeedMore { .. }) if rest.is_empty() => return,
-                Ok(Step::NeedMore { bytes: wanted }) => {
+                Went::NeedMore(wanted) => {
+                    assert!(wanted > bytes.len(), "more than it has");
+                    self.wanted = wanted.max(self.wanted);
                     let wanted = if is_carried { wanted } else { rest.len() };
-                    let more = wanted.saturating_sub(self.carried.len()).min(rest.len());
+                    let more = wanted.saturating_sub(carried.len()).min(rest.len());
+                    let is_all = rest.is_empty();
+                    self.carried = carried;
                     self.carried.extend_from_slice(&rest[..more]);
                     rest = &rest[more..];
-                    continue;
+                    match is_all || !is_carried {
+                        true => return,
+                        false => continue,
+                    }
                 }
-                Ok(
-                    Step::Nothing { used } | Step::Element { used, .. } | Step::Unit { used, .. },
-                ) => used,
             };
-            push(&mut self.outcome.0, step.ok(), limits);
-            with_source!(&mut self.stream, source => source.taken());
-            if is_carried {
-                assert_eq!(used, self.carried.len());
-                self.carried.clear();
-            } else {
-                rest = &rest[used..];
+            idle = if used == 0 { idle + 1 } else { 0 };
+            assert!(idle < IDLE_STEPS_MAX, "it goes on and on");
+            match is_carried {
+                true => self.carried = carried[used..].to_vec(),
+                false => rest = &rest[used..],
             }
         }
     }
+
+    fn step(&mut self, bytes: &[u8]) -> Went {
+        let limits = self.limits;
+        let step = with_source!(&mut self.stream, source => source.next(bytes, limits));
+        let went = match step {
+            Err(error) => {
+                self.outcome.1 = Some(error.to_string());
+                Went::Over
+            }
+            Ok(Step::NeedMore { bytes }) => return Went::NeedMore(bytes),
+            Ok(Step::Speaks(protocol)) => {
+                self.stream = protocol.start(&self.port);
+                return Went::On(0);
+            }
+            Ok(Step::Unpack {
+                used,
+                packed,
+                coding,
+                bytes_max,
+            }) => {
+                assert!(used > 0 && packed.len() <= used && bytes_max <= HELD_BYTES_MAX);
+                match inflate(coding, packed, bytes_max) {
+                    Ok(unpacked) => {
+                        let len = unpacked.len();
+                        with_source!(&mut self.stream, source => source.unpacked(len));
+                        return Went::Unpacked(used, unpacked);
+                    }
+                    Err(error) => {
+                        self.outcome.1 = Some(error.to_string());
+                        Went::Over
+                    }
+                }
+            }
+            Ok(Step::End { used }) => {
+                assert!(used <= bytes.len());
+                Went::Over
+            }
+            Ok(Step::Element { used, element }) => {
+                assert!(used > 0, "an element is some bytes");
+                push(&mut self.outcome.0, element, limits);
+                Went::On(used)
+            }
+            Ok(
+                Step::Unit { used, .. }
+                | Step::UnitEnd { used, .. }
+                | Step::NoUnit { used }
+                | Step::Nothing { used }
+                | Step::Skipped { used, .. },
+            ) => Went::On(used),
+        };
+        match went {
+            Went::Over => self.is_over = true,
+            Went::On(used) => {
+                assert!(used <= bytes.len());
+                with_source!(&mut self.stream, source => source.taken());
+            }
+            _ => {}
+        }
+        went
+    }
+
+    fn read_unpacked(&mut self, mut rest: &[u8]) {
+        let mut idle = 0;
+        while !self.is_over {
+            let used = match self.step(rest) {
+                Went::On(used) => used,
+                Went::NeedMore(_) if rest.is_empty() => return,
+                Went::NeedMore(_) | Went::Unpacked(..) => {
+                    self.outcome.1 = Some("packed wrong".to_owned());
+                    self.is_over = true;
+                    return;
+                }
+                Went::Over => return,
+            };
+            idle = if used == 0 { idle + 1 } else { 0 };
+            assert!(idle < IDLE_STEPS_MAX, "it goes on and on");
+            rest = &rest[used..];
+        }
+    }
+
+    /// The stream is at its end.
+    fn end(&mut self) {
+        if self.is_over {
+            return;
+        }
+        let (limits, rest) = (self.limits, std::mem::take(&mut self.carried));
+        let last = with_source!(&mut self.stream, source => source.ended(&rest, limits));
+        if let Some(element) = last {
+            push(&mut self.outcome.0, element, limits);
+        }
+    }
+}
+
+fn push(messages: &mut Vec<Vec<u8>>, element: Element, limits: Limits) {
+    let (header, bytes) = element.parts();
+    let frame = [header.bytes(), bytes].concat();
+    let total = u32::from_be_bytes(*frame.first_chunk().expect("a length word"));
+    assert_eq!(total as usize, frame.len(), "a frame says its length");
+    assert!(total <= limits.frame_bytes_max, "{total} bytes");
+    messages.push(frame);
 }

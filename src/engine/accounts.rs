@@ -216,7 +216,7 @@ impl<M: Memory> Engine<M> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::EMITTERS_PORT;
+    use crate::Port;
     use crate::{EngineConfig, Entry, LinkEpoch, OnSlow, Reach, Roster, Sink, VecMemory, Window};
 
     const FRAME: [u8; 5] = [0, 0, 0, 5, 3];
@@ -234,7 +234,7 @@ mod tests {
             on_slow: OnSlow::Spill,
         };
         let mut engine = Engine::new(config, VecMemory::new(64, 4096));
-        engine.emitter_opened(0, EMITTERS_PORT);
+        engine.emitter_opened(0, &Port::emitters().into());
         engine
     }
 

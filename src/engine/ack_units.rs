@@ -21,7 +21,8 @@ use super::receipts::Ticket;
 use super::shard::Engine;
 use super::{LaneId, Memory};
 use weir_source::{
-    with_source, Answered, Answers, Facts, Protocol, Source, SourceError, UnitBegin,
+    with_source, AckMode, Answered, Answers, Elements, Facts, Protocol, Source, SourceError,
+    UnitBegin, Window,
 };
 
 /// Units open in a shard, of all connections: 10 MiB of them at most.
@@ -35,9 +36,13 @@ const GRANT_BYTES: u64 = 2 * 1024 * 1024;
 
 /// Tells tickets of units from those of packets.
 const UNIT: Ticket = 1 << 63;
-const GENERATION_MASK: u32 = (1 << 31) - 1;
+/// A unit whose elements are through as soon as they are in lanes.
+const RECEIVED: Ticket = 1 << 62;
+const GENERATION_MASK: u32 = (1 << 30) - 1;
+/// Elements of a unit that does not say how many it has, until it does.
+const UNTOLD: u32 = 1 << 31;
 /// No unit: elements of a source that answers belong to one, so this is never looked up.
-const NONE: Ticket = UNIT | (GENERATION_MASK as u64) << 32 | u32::MAX as u64;
+const NONE: Ticket = UNIT | RECEIVED | (GENERATION_MASK as u64) << 32 | u32::MAX as u64;
 
 #[inline]
 pub(super) fn is_unit(ticket: Ticket) -> bool {
@@ -58,6 +63,8 @@ struct Cell {
 /// One that answers.
 struct Connection {
     answers: Answers,
+    window: Window,
+    ack: AckMode,
     /// What it was granted.
     facts: Facts,
     /// Its units that are not answered.
@@ -93,7 +100,12 @@ impl AckUnits {
     }
 
     /// A connection speaks a protocol that answers.
-    fn open(&mut self, emitter: usize, answers: Answers) -> Result<(), SourceError> {
+    fn open(
+        &mut self,
+        emitter: usize,
+        protocol: Protocol,
+        ack: AckMode,
+    ) -> Result<(), SourceError> {
         self.close(emitter);
         let left = UNITS_MAX - self.granted;
         if left == 0 {
@@ -105,7 +117,9 @@ impl AckUnits {
             self.connections.resize_with(emitter + 1, || None);
         }
         self.connections[emitter] = Some(Box::new(Connection {
-            answers,
+            answers: protocol.answers(),
+            window: protocol.window(),
+            ack,
             facts: Facts {
                 instance: 0,
                 units_max,
@@ -152,7 +166,8 @@ impl AckUnits {
         let (facts, before) = (connection.facts, connection.order.len());
         let units = u32::try_from(before).unwrap_or(u32::MAX).saturating_add(1);
         let bytes = connection.open_bytes + u64::from(unit.bytes);
-        if units > facts.units_max || before > 0 && bytes > facts.unit_bytes_max {
+        let is_above = units > facts.units_max || before > 0 && bytes > facts.unit_bytes_max;
+        if is_above && connection.window == Window::Announced {
             return Err(SourceError::Window {
                 units,
                 bytes,
@@ -168,7 +183,10 @@ impl AckUnits {
             .map_or(0, |cell| cell.generation);
         let cell = Cell {
             key: unit.key,
-            open: unit.elements,
+            open: match unit.elements {
+                Elements::Exactly(elements) => elements,
+                Elements::UntilEnd => UNTOLD,
+            },
             bytes: unit.bytes,
             emitter: u32::try_from(emitter).unwrap_or(u32::MAX),
             generation,
@@ -184,12 +202,36 @@ impl AckUnits {
         }
         let ticket = UNIT | u64::from(generation) << 32 | u64::from(index);
         if let Some(connection) = self.connection(emitter) {
-            connection.current = ticket;
+            connection.current = match connection.ack {
+                AckMode::Received => ticket | RECEIVED,
+                AckMode::Acked => ticket,
+            };
         }
-        if unit.elements == 0 {
+        if unit.elements == Elements::Exactly(0) {
             self.is_done(index);
         }
         Ok(())
+    }
+
+    /// The current unit of a connection has had so many elements, and no more come.
+    fn end(&mut self, emitter: usize, elements: u32) {
+        let Some(connection) = self.connection(emitter) else {
+            return;
+        };
+        let ticket = std::mem::replace(&mut connection.current, NONE);
+        let ended = u64::from(UNTOLD.saturating_sub(elements));
+        self.settle(ticket, ended, false);
+    }
+
+    /// More is open on a connection than it was granted, or as much as that.
+    fn is_above_window(&self, emitter: usize) -> bool {
+        let connection = self.connections.get(emitter).and_then(Option::as_deref);
+        connection.is_some_and(|connection| {
+            let facts = connection.facts;
+            connection.window == Window::Silent
+                && (connection.order.len() >= facts.units_max as usize
+                    || connection.open_bytes >= facts.unit_bytes_max)
+        })
     }
 
     /// The ticket of the next element of a connection.
@@ -281,11 +323,33 @@ impl<M: Memory> Engine<M> {
     ///
     /// # Errors
     /// It wants answers, and the shard has no room for more that do.
-    pub(super) fn speaks(&mut self, emitter: usize, protocol: Protocol) -> Result<(), SourceError> {
+    pub(super) fn speaks(
+        &mut self,
+        emitter: usize,
+        protocol: Protocol,
+        ack: AckMode,
+    ) -> Result<(), SourceError> {
         match protocol.answers() {
             Answers::Never => Ok(()),
-            answers => self.receipts.units.open(emitter, answers),
+            _ => self.receipts.units.open(emitter, protocol, ack),
         }
+    }
+
+    /// The unit of a connection that has said [`Elements::UntilEnd`] has ended.
+    pub(super) fn unit_ends(&mut self, emitter: usize, elements: u32) {
+        self.receipts.units.end(emitter, elements);
+    }
+
+    /// The next elements of a connection belong to no unit.
+    pub(super) fn no_unit(&mut self, emitter: usize) {
+        if let Some(connection) = self.receipts.units.connection(emitter) {
+            connection.current = NONE;
+        }
+    }
+
+    /// Whether a connection is not to be read from until units of it are answered: as much is open as it may have.
+    pub fn is_above_window(&self, emitter: usize) -> bool {
+        self.receipts.units.is_above_window(emitter)
     }
 
     pub(super) fn unit_begins(
@@ -304,6 +368,10 @@ impl<M: Memory> Engine<M> {
     /// The newest message of a lane is an element of a unit.
     #[inline]
     pub(super) fn note_element(&mut self, ticket: Ticket, lane: LaneId) {
+        if ticket & RECEIVED != 0 {
+            self.receipts.units.settle(ticket, 1, false);
+            return;
+        }
         let slot = &mut self.lanes[lane.0 as usize];
         let last = slot.lane.appended();
         self.receipts.place(ticket, &mut slot.tickets, last, 1);
@@ -340,9 +408,7 @@ impl<M: Memory> Engine<M> {
 
     /// Of those: the ones that can still be answered when the stream has ended. It may have ended within the last one.
     pub fn units_due(&self, emitter: usize) -> usize {
-        let stream = self.streams.get(emitter);
-        let is_whole =
-            stream.is_none_or(|stream| with_source!(stream, source => source.is_between_units()));
+        let is_whole = self.is_between_units(emitter);
         self.units_open(emitter)
             .saturating_sub(usize::from(!is_whole))
     }
@@ -367,9 +433,47 @@ impl<M: Memory> Engine<M> {
         let Some(stream) = self.streams.get_mut(emitter) else {
             return;
         };
+        let is_one = with_source!(&*stream, source => answers_one_by_one(source));
         while let Some(unit) = units.next_done(emitter) {
             with_source!(&mut *stream, source => source.answer(unit, &facts, out));
+            if is_one && !out.is_empty() {
+                return;
+            }
         }
+    }
+
+    /// Appends what a connection is told before its first byte.
+    pub fn greeting(&mut self, emitter: usize, instance: u64, out: &mut Vec<u8>) {
+        let facts = Facts {
+            instance,
+            units_max: 0,
+            unit_bytes_max: 0,
+        };
+        if let Some(stream) = self.streams.get_mut(emitter) {
+            with_source!(stream, source => source.greeting(&facts, out));
+        }
+    }
+
+    /// How often a connection with open units is to be told that it is not forgotten, in nanoseconds; 0: never.
+    pub fn alive_every_ns(&self, emitter: usize) -> u64 {
+        let stream = self.streams.get(emitter);
+        stream.map_or(
+            0,
+            |stream| with_source!(stream, source => alive_every_ns(source)),
+        )
+    }
+
+    /// Appends what tells a connection that its units are not forgotten.
+    pub fn alive(&mut self, emitter: usize, out: &mut Vec<u8>) {
+        if let Some(stream) = self.streams.get_mut(emitter) {
+            with_source!(stream, source => source.alive(out));
+        }
+    }
+
+    /// Whether all elements of the units of a connection that have begun were there.
+    pub fn is_between_units(&self, emitter: usize) -> bool {
+        let stream = self.streams.get(emitter);
+        stream.is_none_or(|stream| with_source!(stream, source => source.is_between_units()))
     }
 
     /// Appends what a connection may be told that is closed because of `why`.
@@ -389,6 +493,14 @@ impl<M: Memory> Engine<M> {
         let stream = self.streams.get_mut(emitter);
         stream.is_some_and(|stream| with_source!(stream, source => source.farewell(out)))
     }
+}
+
+fn answers_one_by_one<S: Source>(_: &S) -> bool {
+    S::ONE_ANSWER_A_SEND
+}
+
+fn alive_every_ns<S: Source>(_: &S) -> u64 {
+    S::ALIVE_EVERY_NS
 }
 
 #[cfg(test)]

@@ -51,11 +51,17 @@ pub enum Reason {
     AckUnitsFull,
     /// An emitter did not read its ACKs.
     AnswersNotRead,
+    /// A compressed part is not what it says it is, or ends within a message.
+    PackedCorrupt,
+    /// More comes out of a compressed part than is allowed.
+    PackedTooLarge,
+    /// The rest of a line above the limit was skipped; what came before was delivered.
+    LineCut,
 }
 
 impl Reason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Reason; 33] = [
+    pub const ALL: [Reason; 36] = [
         Reason::FrameTooShort,
         Reason::FrameTooLong,
         Reason::FrameCutOff,
@@ -89,6 +95,9 @@ impl Reason {
         Reason::WindowExceeded,
         Reason::AckUnitsFull,
         Reason::AnswersNotRead,
+        Reason::PackedCorrupt,
+        Reason::PackedTooLarge,
+        Reason::LineCut,
     ];
 
     /// Metric label.
@@ -127,6 +136,9 @@ impl Reason {
             Reason::WindowExceeded => "window_exceeded",
             Reason::AckUnitsFull => "ack_units_full",
             Reason::AnswersNotRead => "answers_not_read",
+            Reason::PackedCorrupt => "packed_corrupt",
+            Reason::PackedTooLarge => "packed_too_large",
+            Reason::LineCut => "line_cut",
         }
     }
 }

@@ -65,7 +65,7 @@ impl EndedList {
 mod tests {
     use super::*;
     use crate::{Engine, EngineConfig, Entry, Ingest, OnSlow, Reach, Roster, Sink, VecMemory};
-    use crate::{Window, EMITTERS_PORT};
+    use crate::{Port, Window};
 
     /// A roster of native analyzers, numbered from 0, each with the link of that count.
     fn roster(epoch: u64, weights: &[f64]) -> Roster {
@@ -107,7 +107,7 @@ mod tests {
             assert!(engine.apply_roster(roster, |entry| Some((link(entry.analyzer), Window::ANY))));
             engine.table_changes().tables
         };
-        engine.emitter_opened(0, EMITTERS_PORT);
+        engine.emitter_opened(0, &Port::emitters().into());
         let ten = [0, 0, 0, 5, 3].repeat(10);
         assert_eq!(apply(&mut engine, &roster(1, &[0.5, 0.5])), 1);
         assert_eq!(engine.ingest(0, &ten), Ingest::Taken);

@@ -9,20 +9,23 @@
 //! What an element is says the connection's source (`src/source`). The loop over a chunk is compiled for each
 //! source by itself: which one it is, is asked once a chunk.
 
-use super::assembler::Assembler;
+use super::assembler::{Assembler, Unpacked};
 use super::counters::Reason;
 use super::lane::Layout;
 use super::receipts::Ticket;
 use super::shard::Engine;
 use super::tree::UnitSize;
 use super::{LaneId, LinkEpoch, Memory, Origin};
+use std::sync::Arc;
+use weir_inflate::{inflate, Coding, InflateError};
 use weir_protocol::foreign::LOOK_BYTES;
 use weir_protocol::frame::FrameError;
 use weir_protocol::native::NativeError;
 use weir_protocol::record::{wrap_parts, WRAPPED_HEADER_BYTES};
 use weir_protocol::Form;
 use weir_source::{
-    with_source, Answers, Element, Limits, Protocol, Source, SourceError, Step, Stream,
+    with_source, Answers, Element, Limits, Oddity, Port, Protocol, Source, SourceError, Step,
+    Stream,
 };
 
 /// What became of received bytes.
@@ -30,9 +33,14 @@ use weir_source::{
 pub enum Ingest {
     /// All taken.
     Taken,
-    /// Only this many bytes were taken, fewer than were offered; offer the rest again when
-    /// [`Engine::can_ingest`].
+    /// Only this many bytes were taken; offer the rest again when [`Engine::can_ingest`], also if there is none: what
+    /// was packed in the bytes that were taken waits.
     Stalled {
+        /// Bytes that were taken.
+        taken: usize,
+    },
+    /// The stream says that it ends here, after so many bytes: nothing more is to be offered.
+    Ended {
         /// Bytes that were taken.
         taken: usize,
     },
@@ -67,18 +75,32 @@ enum Finished {
     Step,
     /// It needs more bytes than there are.
     NotYet,
+    /// Whole; what follows is another thing.
+    Turn(Turn),
+}
+
+/// What a source's loop ends with before its bytes do.
+enum Turn {
     Speaks(Protocol),
+    Ends,
 }
 
 impl<M: Memory> Engine<M> {
-    /// An emitter connected to a port that speaks `allowed`; `emitter` is the index of its connection.
-    pub fn emitter_opened(&mut self, emitter: usize, allowed: &'static [Protocol]) {
+    /// An emitter connected to `port`; `emitter` is the index of its connection.
+    pub fn emitter_opened(&mut self, emitter: usize, port: &Arc<Port>) {
         if self.assemblers.len() <= emitter {
             self.assemblers.resize_with(emitter + 1, Assembler::default);
             self.streams.resize_with(emitter + 1, Stream::default);
         }
         self.assemblers[emitter] = Assembler::default();
-        self.streams[emitter] = Stream::undecided(allowed);
+        self.streams[emitter] = Stream::at(port);
+        if let Some(protocol) = port.greets() {
+            if self.speaks(emitter, protocol, port.ack).is_err() {
+                // Its first bytes are refused, and it is not greeted.
+                self.counters.count(Reason::AckUnitsFull);
+                self.streams[emitter] = Stream::default();
+            }
+        }
     }
 
     /// An emitter is gone. A frame that it left unfinished is counted and forgotten: it was never
@@ -126,13 +148,12 @@ impl<M: Memory> Engine<M> {
                 self.ingest_stream(emitter, source, &mut rest)
             });
             match outcome {
-                Ok(Some(protocol)) => {
-                    stream = protocol.start();
-                    if let Err(error) = self.speaks(emitter, protocol) {
+                Ok(Some(Turn::Speaks(protocol))) => {
+                    if let Err(error) = self.decided(emitter, &mut stream, protocol) {
                         break Err(Refusal::Source(error));
                     }
                 }
-                Ok(None) => break Ok(()),
+                Ok(turn) => break Ok(turn),
                 Err(refusal) => break Err(refusal),
             }
         };
@@ -140,7 +161,8 @@ impl<M: Memory> Engine<M> {
         let taken = data.len() - rest.len();
         self.assemblers[emitter].advance(taken);
         match outcome {
-            Ok(()) => Ingest::Taken,
+            Ok(Some(Turn::Ends)) => Ingest::Ended { taken },
+            Ok(_) => Ingest::Taken,
             Err(Refusal::Stall) => {
                 self.stalled = true;
                 Ingest::Stalled { taken }
@@ -177,28 +199,86 @@ impl<M: Memory> Engine<M> {
         self.bad_bytes.extend(seen);
     }
 
-    /// The stream is not followed any more: its partial frame makes room. Returns the frame's bytes.
+    /// What a connection speaks is known now.
+    fn decided(
+        &mut self,
+        emitter: usize,
+        stream: &mut Stream,
+        protocol: Protocol,
+    ) -> Result<(), SourceError> {
+        let Stream::Undecided(undecided) = stream else {
+            return Ok(());
+        };
+        let Some(port) = undecided.port().cloned() else {
+            return Ok(());
+        };
+        *stream = protocol.start(&port);
+        self.speaks(emitter, protocol, port.ack)
+    }
+
+    /// The stream is not followed any more: its partial frame makes room, and so does what it had packed. Returns the
+    /// frame's bytes.
     pub(super) fn forget_carried(&mut self, emitter: usize) -> u64 {
-        let carried = self.assemblers[emitter].carried().len();
-        self.partial_bytes -= carried;
-        self.assemblers[emitter].clear();
+        let assembler = &mut self.assemblers[emitter];
+        let carried = assembler.carried().len();
+        self.partial_bytes -= assembler.held();
+        assembler.clear();
+        assembler.take_unpacked();
         carried as u64
     }
 
-    /// Takes what `rest` holds, with what was carried before it. Returns what the connection speaks once that is
-    /// known: the rest is for that source.
+    /// A stream has ended, and all of it was offered. Its end may complete an element: then that goes to a lane, or
+    /// waits for one ([`Ingest::Stalled`]; ask again).
+    pub fn emitter_ended(&mut self, emitter: usize) -> Ingest {
+        if self.assemblers[emitter].carried().is_empty() {
+            return Ingest::Taken;
+        }
+        if (self.stalled || !self.rerouting.is_idle()) && !self.can_ingest() {
+            return Ingest::Stalled { taken: 0 };
+        }
+        let mut stream = std::mem::take(&mut self.streams[emitter]);
+        let assembler = std::mem::take(&mut self.assemblers[emitter]);
+        let outcome = with_source!(&mut stream, source => {
+            self.end_of_stream(emitter, source, assembler.carried())
+        });
+        self.streams[emitter] = stream;
+        self.assemblers[emitter] = assembler;
+        match outcome {
+            Ok(is_whole) => {
+                if is_whole {
+                    self.forget_carried(emitter);
+                }
+                Ingest::Taken
+            }
+            Err(_) => {
+                self.stalled = true;
+                Ingest::Stalled { taken: 0 }
+            }
+        }
+    }
+
+    fn end_of_stream<S: Source>(
+        &mut self,
+        emitter: usize,
+        source: &mut S,
+        rest: &[u8],
+    ) -> Result<bool, Refusal> {
+        let limits = self.limits();
+        match source.ended(rest, limits) {
+            Some(element) => self.route_carried::<S>(emitter, element).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Takes what `rest` holds, with what was carried before it, until something else is to be done.
     fn ingest_stream<S: Source>(
         &mut self,
         emitter: usize,
         source: &mut S,
         rest: &mut &[u8],
-    ) -> Result<Option<Protocol>, Refusal> {
-        while !self.assemblers[emitter].carried().is_empty() {
-            match self.finish_carried(emitter, source, rest)? {
-                Finished::Step => {}
-                Finished::NotYet => return Ok(None),
-                Finished::Speaks(protocol) => return Ok(Some(protocol)),
-            }
+    ) -> Result<Option<Turn>, Refusal> {
+        if let Some(turn) = self.ingest_held(emitter, source, rest)? {
+            return Ok(turn);
         }
         let limits = self.limits();
         let mut ticket = self.ticket_of::<S>(emitter);
@@ -208,23 +288,98 @@ impl<M: Memory> Engine<M> {
                     self.route_of::<S>(ticket, element)?;
                     used
                 }
-                Step::Unit { used, unit } => {
-                    self.unit_begins(emitter, unit).map_err(Refusal::Source)?;
-                    ticket = self.ticket_of::<S>(emitter);
-                    used
-                }
-                Step::Nothing { used } => used,
                 Step::NeedMore { .. } => {
                     let bytes = rest.len();
                     self.carry(emitter, rest, bytes)?;
                     break;
                 }
-                Step::Speaks(protocol) => return Ok(Some(protocol)),
+                Step::Unpack {
+                    used,
+                    packed,
+                    coding,
+                    bytes_max,
+                } => {
+                    let bytes = self.unpack(emitter, coding, packed, bytes_max)?;
+                    self.assemblers[emitter].set_unpacked(bytes);
+                    *rest = rest.get(used..).unwrap_or_default();
+                    source.unpacked(self.assemblers[emitter].unpacked_bytes());
+                    self.ingest_unpacked(emitter, source)?;
+                    ticket = self.ticket_of::<S>(emitter);
+                    continue;
+                }
+                step => {
+                    let (used, turn) = self.other_step(emitter, step).map_err(Refusal::Source)?;
+                    if turn.is_some() {
+                        *rest = rest.get(used..).unwrap_or_default();
+                        return Ok(turn);
+                    }
+                    ticket = self.ticket_of::<S>(emitter);
+                    used
+                }
             };
             *rest = rest.get(used..).unwrap_or_default();
             source.taken();
         }
         Ok(None)
+    }
+
+    /// What was unpacked and what was carried comes before what is received. `Some`: nothing of that is taken now.
+    #[inline]
+    fn ingest_held<S: Source>(
+        &mut self,
+        emitter: usize,
+        source: &mut S,
+        rest: &mut &[u8],
+    ) -> Result<Option<Option<Turn>>, Refusal> {
+        if !self.assemblers[emitter].holds_any() {
+            return Ok(None);
+        }
+        loop {
+            self.ingest_unpacked(emitter, source)?;
+            if self.assemblers[emitter].carried().is_empty() {
+                return Ok(None);
+            }
+            match self.finish_carried(emitter, source, rest)? {
+                Finished::Step => {}
+                Finished::NotYet => return Ok(Some(None)),
+                Finished::Turn(turn) => return Ok(Some(Some(turn))),
+            }
+        }
+    }
+
+    /// A step that is neither an element nor about bytes to come: how many it uses, and whether something else is to
+    /// be done behind it.
+    #[inline(never)]
+    fn other_step(
+        &mut self,
+        emitter: usize,
+        step: Step,
+    ) -> Result<(usize, Option<Turn>), SourceError> {
+        match step {
+            Step::Unit { used, unit } => {
+                self.unit_begins(emitter, unit)?;
+                Ok((used, None))
+            }
+            Step::UnitEnd { used, elements } => {
+                self.unit_ends(emitter, elements);
+                Ok((used, None))
+            }
+            Step::NoUnit { used } => {
+                self.no_unit(emitter);
+                Ok((used, None))
+            }
+            Step::Nothing { used } => Ok((used, None)),
+            Step::Skipped { used, why } => {
+                self.counters.count(reason_of_oddity(why));
+                Ok((used, None))
+            }
+            Step::End { used } => Ok((used, Some(Turn::Ends))),
+            Step::Speaks(protocol) => Ok((0, Some(Turn::Speaks(protocol)))),
+            Step::Element { .. } | Step::NeedMore { .. } | Step::Unpack { .. } => {
+                debug_assert!(false, "steps of their own");
+                Ok((0, None))
+            }
+        }
     }
 
     /// Completes the carried step from `rest`, and takes it when it is complete. When no lane can take its
@@ -240,8 +395,8 @@ impl<M: Memory> Engine<M> {
         loop {
             // Taken out, so that its bytes can be routed where they lie.
             let mut assembler = std::mem::take(&mut self.assemblers[emitter]);
-            let step = source.next(assembler.carried(), limits);
-            let outcome = match step {
+            let mut is_unpacked = false;
+            let outcome = match source.next(assembler.carried(), limits) {
                 Err(error) => Err(Refusal::Source(error)),
                 Ok(Step::NeedMore { bytes }) => {
                     self.assemblers[emitter] = assembler;
@@ -251,25 +406,43 @@ impl<M: Memory> Engine<M> {
                     }
                     continue;
                 }
-                Ok(Step::Speaks(protocol)) => Ok((0, Finished::Speaks(protocol))),
-                Ok(Step::Nothing { used }) => Ok((used, Finished::Step)),
-                Ok(Step::Unit { used, unit }) => match self.unit_begins(emitter, unit) {
-                    Ok(()) => Ok((used, Finished::Step)),
-                    Err(error) => Err(Refusal::Source(error)),
-                },
                 Ok(Step::Element { used, element }) => {
                     let routed = self.route_carried::<S>(emitter, element);
                     routed.map(|()| (used, Finished::Step))
                 }
+                Ok(Step::Unpack {
+                    used,
+                    packed,
+                    coding,
+                    bytes_max,
+                }) => {
+                    is_unpacked = true;
+                    let unpacked = self.unpack(emitter, coding, packed, bytes_max);
+                    unpacked.map(|bytes| {
+                        assembler.set_unpacked(bytes);
+                        (used, Finished::Step)
+                    })
+                }
+                Ok(step) => match self.other_step(emitter, step) {
+                    Ok((used, None)) => Ok((used, Finished::Step)),
+                    Ok((used, Some(turn))) => Ok((used, Finished::Turn(turn))),
+                    Err(error) => Err(Refusal::Source(error)),
+                },
             };
             let before = assembler.carried().len();
             match outcome {
-                Ok((used, Finished::Step)) => {
-                    debug_assert_eq!(used, before, "a source asks for what its step needs");
-                    assembler.forget(used);
-                    source.taken();
+                Ok((used, Finished::Turn(Turn::Speaks(_)))) => {
+                    debug_assert_eq!(used, 0);
+                    assembler.truncate(carried_before);
+                    *rest = offered;
                 }
-                Ok(_) | Err(Refusal::Stall) => {
+                Ok((used, _)) => {
+                    assembler.forget(used);
+                    if !is_unpacked {
+                        source.taken();
+                    }
+                }
+                Err(Refusal::Stall) => {
                     assembler.truncate(carried_before);
                     *rest = offered;
                 }
@@ -277,7 +450,82 @@ impl<M: Memory> Engine<M> {
             }
             self.partial_bytes -= before - assembler.carried().len();
             self.assemblers[emitter] = assembler;
+            if is_unpacked && outcome.is_ok() {
+                source.unpacked(self.assemblers[emitter].unpacked_bytes());
+            }
             return outcome.map(|(_, finished)| finished);
+        }
+    }
+
+    /// Unpacks, into memory that counts as that of partial frames does.
+    fn unpack(
+        &mut self,
+        emitter: usize,
+        coding: Coding,
+        packed: &[u8],
+        bytes_max: usize,
+    ) -> Result<Vec<u8>, Refusal> {
+        let bytes = inflate(coding, packed, bytes_max);
+        let bytes = bytes.map_err(|error| Refusal::Source(SourceError::Packed { error }))?;
+        if !self.make_partial_room(emitter, bytes.len()) {
+            return Err(Refusal::PartialMemory);
+        }
+        self.partial_bytes += bytes.len();
+        Ok(bytes)
+    }
+
+    /// Takes what was unpacked before.
+    #[inline]
+    fn ingest_unpacked<S: Source>(
+        &mut self,
+        emitter: usize,
+        source: &mut S,
+    ) -> Result<(), Refusal> {
+        let Some(mut unpacked) = self.assemblers[emitter].take_unpacked() else {
+            return Ok(());
+        };
+        let outcome = self.ingest_all_unpacked(emitter, source, &mut unpacked);
+        match outcome {
+            Err(Refusal::Stall) => self.assemblers[emitter].put_unpacked(unpacked),
+            _ => self.partial_bytes -= unpacked.len(),
+        }
+        outcome
+    }
+
+    fn ingest_all_unpacked<S: Source>(
+        &mut self,
+        emitter: usize,
+        source: &mut S,
+        unpacked: &mut Unpacked,
+    ) -> Result<(), Refusal> {
+        let wrong = |what| Err(Refusal::Source(SourceError::PackedWrong { what }));
+        let limits = self.limits();
+        let mut ticket = self.ticket_of::<S>(emitter);
+        loop {
+            let used = match source.next(unpacked.rest(), limits) {
+                Err(error) => return Err(Refusal::Source(error)),
+                Ok(Step::Element { used, element }) => {
+                    self.route_of::<S>(ticket, element)?;
+                    used
+                }
+                Ok(Step::NeedMore { .. }) if unpacked.rest().is_empty() => return Ok(()),
+                Ok(Step::NeedMore { .. }) => {
+                    return wrong("a compressed part ends within a message")
+                }
+                Ok(Step::Unpack { .. }) => {
+                    return wrong("a compressed part has a compressed part in it")
+                }
+                Ok(Step::End { .. } | Step::Speaks(_)) => {
+                    return wrong("a compressed part says how the connection goes on")
+                }
+                Ok(step) => {
+                    let (used, _) = self.other_step(emitter, step).map_err(Refusal::Source)?;
+                    ticket = self.ticket_of::<S>(emitter);
+                    used
+                }
+            };
+            unpacked.advance(used);
+            source.taken();
         }
     }
 
@@ -426,6 +674,12 @@ impl<M: Memory> Engine<M> {
     }
 }
 
+fn reason_of_oddity(why: Oddity) -> Reason {
+    match why {
+        Oddity::LineCut => Reason::LineCut,
+    }
+}
+
 fn reason_of(error: SourceError) -> Reason {
     match error {
         SourceError::Frame(FrameError::TooShort { .. }) => Reason::FrameTooShort,
@@ -436,6 +690,12 @@ fn reason_of(error: SourceError) -> Reason {
             error: NativeError::Frame(error),
         } => reason_of(SourceError::Frame(error)),
         SourceError::Malformed { .. } | SourceError::Link { .. } => Reason::StreamMalformed,
+        SourceError::Packed {
+            error: InflateError::Corrupt { .. },
+        }
+        | SourceError::PackedWrong { .. } => Reason::PackedCorrupt,
+        SourceError::Packed { .. } => Reason::PackedTooLarge,
+        SourceError::UnitTooLong { .. } => Reason::UnitTooLong,
         SourceError::Window { .. } => Reason::WindowExceeded,
         SourceError::UnitsFull { .. } => Reason::AckUnitsFull,
         SourceError::Unspoken { .. } | SourceError::OtherStart { .. } => Reason::ForeignProtocol,

@@ -109,7 +109,7 @@ impl<M: Memory> Engine<M> {
 mod tests {
     use super::*;
     use crate::{EngineConfig, LaneId, LinkEpoch, OnSlow, Reach, Roster, Sink, VecMemory};
-    use crate::{Entry, Ingest, EMITTERS_PORT};
+    use crate::{Entry, Ingest, Port};
     use weir_protocol::{frame, Form};
 
     type Tampering = fn(&mut Engine<VecMemory>);
@@ -146,7 +146,7 @@ mod tests {
             entries: vec![entry(0), entry(1)],
         };
         assert!(engine.apply_roster(&roster, |_| None));
-        engine.emitter_opened(0, EMITTERS_PORT);
+        engine.emitter_opened(0, &Port::emitters().into());
         let bytes = [frame::encode_header(1, 3).as_slice(), b"x"]
             .concat()
             .repeat(4);

@@ -75,7 +75,7 @@ pub use shard::{
 pub use units::{Unit, UnitRefused};
 pub use weir_protocol::memory::{BufferId, Memory, Span, VecMemory};
 pub use weir_sink::Sink;
-pub use weir_source::{Facts, Protocol, SourceError, EMITTERS_PORT};
+pub use weir_source::{Facts, Port, Protocol, SourceError};
 
 /// One shard's queue towards one analyzer: a leaf of the tree and the batches that it retains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

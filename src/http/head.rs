@@ -15,6 +15,7 @@ use std::mem::MaybeUninit;
 
 use super::error::{quoted, HttpError};
 use super::limits::{Limits, HEADERS_MAX};
+use weir_inflate::Coding;
 use weir_protocol::foreign::{recognize, Foreign};
 
 /// Looks for the end of a head, each byte once however it arrives.
@@ -132,15 +133,6 @@ pub(super) enum Framing {
     Chunked,
 }
 
-/// How the body is compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Coding {
-    Identity,
-    Gzip,
-    Deflate,
-    Zstd,
-}
-
 /// A head that was read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Head<'a> {
@@ -160,7 +152,8 @@ pub(super) struct Head<'a> {
     pub keep_alive: bool,
     pub expects_continue: bool,
     pub framing: Framing,
-    pub coding: Coding,
+    /// How its body is compressed; none: it is not.
+    pub coding: Option<Coding>,
 }
 
 impl<'a> Head<'a> {
@@ -192,7 +185,7 @@ impl<'a> Head<'a> {
         said.check_host(http10)?;
         let framing = said.framing(http10, limits)?;
         let coding = match framing {
-            Framing::Length(0) => Coding::Identity,
+            Framing::Length(0) => None,
             _ => said.coding()?,
         };
         let line = memchr::memchr(b'\n', bytes).map_or(bytes.len(), |end| end + 1);
@@ -318,19 +311,19 @@ impl<'a> Said<'a> {
         }
     }
 
-    fn coding(&self) -> Result<Coding, HttpError> {
+    fn coding(&self) -> Result<Option<Coding>, HttpError> {
         let Some(coding) = self.coding else {
-            return Ok(Coding::Identity);
+            return Ok(None);
         };
         let is = |known: &str| coding.eq_ignore_ascii_case(known.as_bytes());
         if is("identity") {
-            Ok(Coding::Identity)
+            Ok(None)
         } else if is("gzip") || is("x-gzip") {
-            Ok(Coding::Gzip)
+            Ok(Some(Coding::Gzip))
         } else if is("deflate") {
-            Ok(Coding::Deflate)
+            Ok(Some(Coding::Deflate))
         } else if is("zstd") {
-            Ok(Coding::Zstd)
+            Ok(Some(Coding::Zstd))
         } else {
             let found = quoted(coding);
             let detail = format!(

@@ -23,7 +23,6 @@ mod chunked;
 mod error;
 mod head;
 mod ids;
-mod inflate;
 mod inspect;
 mod json;
 mod level;

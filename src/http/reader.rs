@@ -11,9 +11,9 @@
 
 use super::chunked::Decoder;
 use super::error::HttpError;
-use super::head::{self, Coding, Framing, Head, Scan};
-use super::inflate::inflate;
+use super::head::{self, Framing, Head, Scan};
 use super::limits::Limits;
+use weir_inflate::{inflate, Coding, InflateError};
 
 /// What the caller sends when [`Step::Continue`] asks for it.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -104,7 +104,7 @@ enum Phase {
 struct Body {
     head_bytes: usize,
     rest: Rest,
-    coding: Coding,
+    coding: Option<Coding>,
     expects_continue: bool,
 }
 
@@ -126,7 +126,10 @@ enum Found<'a> {
     NeedMore,
     Continue,
     InInput(Head<'a>, &'a [u8]),
-    InBuffer { head_bytes: usize, coding: Coding },
+    InBuffer {
+        head_bytes: usize,
+        coding: Option<Coding>,
+    },
 }
 
 impl Default for Reader {
@@ -168,7 +171,7 @@ impl Reader {
             Found::InBuffer { head_bytes, coding } => {
                 let (head, body) = self.buf.split_at(head_bytes);
                 let body = match coding {
-                    Coding::Identity => body,
+                    None => body,
                     _ => &self.inflated,
                 };
                 Ok(Step::Request(Request::new(
@@ -255,7 +258,7 @@ impl Reader {
         };
         let (head, rest) = input.split_at(end);
         let parsed = Head::parse(head, limits)?;
-        if let (Framing::Length(len), Coding::Identity) = (parsed.framing, parsed.coding) {
+        if let (Framing::Length(len), None) = (parsed.framing, parsed.coding) {
             if let Some((body, rest)) = rest.split_at_checked(len) {
                 *input = rest;
                 return Ok(Found::InInput(parsed, body));
@@ -344,8 +347,8 @@ impl Reader {
         }
         let coding = body.coding;
         self.phase = Phase::Spent;
-        if coding != Coding::Identity {
-            self.inflated = inflate(coding, &self.buf[head_bytes..], limits.inflated_bytes)?;
+        if let Some(coding) = coding {
+            self.inflated = unpack(coding, &self.buf[head_bytes..], limits.inflated_bytes)?;
         }
         Ok(Found::InBuffer { head_bytes, coding })
     }
@@ -363,6 +366,18 @@ impl Reader {
         self.inflated = Vec::new();
         self.phase = Phase::Broken;
     }
+}
+
+fn unpack(coding: Coding, body: &[u8], bytes_max: usize) -> Result<Vec<u8>, HttpError> {
+    inflate(coding, body, bytes_max).map_err(|error| match error {
+        InflateError::Corrupt { .. } => {
+            HttpError::request(400, "bad_compression", error.to_string())
+        }
+        _ => {
+            let detail = format!("the body: {error} (--http-inflated)");
+            HttpError::request(413, "inflated_too_large", detail)
+        }
+    })
 }
 
 /// Appends `data` to what will have `all` bytes at most: capacity doubles, but not beyond.

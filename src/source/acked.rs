@@ -8,8 +8,10 @@
 //! ```
 
 use super::{
-    Answered, Answers, Element, Facts, Limits, Protocol, Source, SourceError, Step, UnitBegin,
+    Answered, Answers, Element, Elements, Facts, Limits, Port, Protocol, Source, SourceError, Step,
+    UnitBegin, Window,
 };
+use std::sync::Arc;
 use weir_protocol::frame::{self, FRAME_HEADER_BYTES};
 use weir_protocol::native::{
     check_kind, EmitterBatch, EmitterHello, EmitterWelcome, EmitterWord, NativeError,
@@ -92,7 +94,7 @@ impl Acked {
                 self.step = Taking::Hello { session };
                 let unit = UnitBegin {
                     key: KEY_HELLO,
-                    elements: 0,
+                    elements: Elements::Exactly(0),
                     bytes: 0,
                     is_awaited: true,
                 };
@@ -118,7 +120,7 @@ impl Acked {
         self.step = Taking::Batch(batch);
         let unit = UnitBegin {
             key: batch.last_sequence(),
-            elements: batch.count,
+            elements: Elements::Exactly(batch.count),
             bytes: batch.body_bytes,
             is_awaited: batch.awaited,
         };
@@ -145,6 +147,11 @@ impl Acked {
 
 impl Source for Acked {
     const ANSWERS: Answers = Answers::InOrder;
+    const WINDOW: Window = Window::Announced;
+
+    fn start(_: &Arc<Port>) -> Acked {
+        Acked::default()
+    }
 
     fn begins(first: &[u8], _: Limits) -> Result<bool, SourceError> {
         let there = first.len().min(EMITTER_MAGIC.len());
@@ -157,7 +164,7 @@ impl Source for Acked {
     }
 
     #[inline]
-    fn next<'a>(&mut self, bytes: &'a [u8], limits: Limits) -> Result<Step<'a>, SourceError> {
+    fn next<'a>(&'a mut self, bytes: &'a [u8], limits: Limits) -> Result<Step<'a>, SourceError> {
         if self.count_left > 0 {
             return self.next_frame(bytes, limits);
         }
@@ -261,7 +268,7 @@ mod tests {
         let mut source = Acked::default();
         let step = source.next(&hello, LIMITS).expect("a HELLO");
         assert!(
-            matches!(step, Step::Unit { used, unit } if used == hello.len() && unit.elements == 0)
+            matches!(step, Step::Unit { used, unit } if used == hello.len() && unit.elements == Elements::Exactly(0))
         );
         source.taken();
         source
@@ -274,7 +281,10 @@ mod tests {
             let used = match source.next(bytes, LIMITS) {
                 Err(error) => return (seen, Some(error)),
                 Ok(Step::Unit { used, unit }) => {
-                    seen.push(format!("{} to {}", unit.elements, unit.key));
+                    let Elements::Exactly(elements) = unit.elements else {
+                        panic!("a batch says how many")
+                    };
+                    seen.push(format!("{elements} to {}", unit.key));
                     used
                 }
                 Ok(Step::Element { used, element }) => {

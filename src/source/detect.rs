@@ -6,31 +6,40 @@
 //!                                                            no: refused, and weir_protocol::foreign names it
 //! ```
 
-use super::{Limits, Protocol, Source, SourceError, Step};
+use super::{Limits, Port, Protocol, Protocols, Source, SourceError, Step};
+use std::sync::Arc;
 
 /// A connection that has not said what it speaks.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Undecided {
-    allowed: &'static [Protocol],
+    /// None: nobody is there.
+    port: Option<Arc<Port>>,
 }
 
 impl Undecided {
-    /// On a port that speaks these; in the order in which they are tried.
-    pub fn new(allowed: &'static [Protocol]) -> Undecided {
-        Undecided { allowed }
+    /// On this port.
+    pub fn new(port: &Arc<Port>) -> Undecided {
+        Undecided {
+            port: Some(port.clone()),
+        }
+    }
+
+    /// Where it came.
+    pub fn port(&self) -> Option<&Arc<Port>> {
+        self.port.as_ref()
     }
 }
 
 /// What the protocols of a port say of the first bytes. `None`: more bytes will tell.
 fn decide(
-    allowed: &'static [Protocol],
+    allowed: Protocols,
     answers: impl Iterator<Item = Result<bool, SourceError>>,
 ) -> Result<Option<Protocol>, SourceError> {
     let (mut error, mut errors) = (None, 0);
     let mut is_open = false;
     for (protocol, answer) in allowed.iter().zip(answers) {
         match answer {
-            Ok(true) => return Ok(Some(*protocol)),
+            Ok(true) => return Ok(Some(protocol)),
             Ok(false) => is_open = true,
             // Whoever means a protocol with a start of its own begins with that.
             Err(SourceError::OtherStart { .. }) => {}
@@ -49,14 +58,20 @@ fn decide(
 }
 
 impl Source for Undecided {
+    fn start(port: &Arc<Port>) -> Undecided {
+        Undecided::new(port)
+    }
+
     fn begins(_: &[u8], _: Limits) -> Result<bool, SourceError> {
         Ok(false)
     }
 
-    fn next<'a>(&mut self, bytes: &'a [u8], limits: Limits) -> Result<Step<'a>, SourceError> {
-        let answers = self.allowed.iter();
+    fn next<'a>(&'a mut self, bytes: &'a [u8], limits: Limits) -> Result<Step<'a>, SourceError> {
+        let port = self.port.as_ref();
+        let allowed = port.map_or(Protocols::default(), |port| port.protocols);
+        let answers = allowed.iter();
         let answers = answers.map(|protocol| protocol.begins(bytes, limits));
-        let found = decide(self.allowed, answers)?;
+        let found = decide(allowed, answers)?;
         let more = Step::NeedMore {
             bytes: bytes.len() + 1,
         };
@@ -71,8 +86,8 @@ mod tests {
 
     #[test]
     fn a_port_of_several_waits_while_one_may_be_meant() {
-        const ONE: &[Protocol] = &[Protocol::Frames];
-        const TWO: &[Protocol] = &[Protocol::Frames, Protocol::Acked];
+        const ONE: Protocols = Protocols::of(&[Protocol::Frames]);
+        const TWO: Protocols = Protocols::of(&[Protocol::Frames, Protocol::Acked]);
         let no = SourceError::Frame(FrameError::TooShort { length: 1 });
         let said = |allowed, answers: &[Result<bool, SourceError>]| {
             decide(allowed, answers.iter().copied())

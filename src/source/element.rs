@@ -3,6 +3,13 @@
 use weir_protocol::frame::{encode_header, FRAME_HEADER_BYTES};
 use weir_protocol::Form;
 
+/// Bytes that are no message, or not all of one: why they are skipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Oddity {
+    /// The rest of a line that was longer than a message may be; what came before was delivered.
+    LineCut,
+}
+
 /// One message, borrowed from received bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Element<'a> {

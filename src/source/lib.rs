@@ -5,9 +5,11 @@
 //! first bytes -> detect.rs -> which source; nothing that is spoken here -> its name
 //! bytes       -> Source::next -> Element   goes to one lane
 //!                           |--> Unit      an ack unit begins: its sender gets one answer for its elements
+//!                           |--> Unpack    a compressed part: the engine unpacks it and offers what was in it
 //!                           |--> Nothing   bytes without a message: padding, a heartbeat
+//!                           |--> Skipped   the same, and it is counted why
 //!                           `--> NeedMore  the engine carries them until the rest has come
-//! answer      <- Source::answer           once analyzers have ACKed all elements of a unit
+//! answer      <- Source::answer           once analyzers have ACKed all elements of a unit, or they are in lanes
 //! ```
 //!
 //! **A new protocol** is a module with a type that implements [`Source`], one line in the table `sources!`
@@ -25,15 +27,19 @@ mod detect;
 mod element;
 mod frames;
 pub mod level;
+mod port;
 mod unit;
 
 pub use acked::Acked;
 pub use detect::Undecided;
-pub use element::Element;
+pub use element::{Element, Oddity};
 pub use frames::Frames;
-pub use unit::{Answered, Answers, Facts, UnitBegin};
+pub use port::{AckMode, Port, Protocols};
+pub use unit::{Answered, Answers, Elements, Facts, UnitBegin, Window};
+pub use weir_inflate::{Coding, InflateError};
 
 use std::fmt;
+use std::sync::Arc;
 use weir_protocol::frame::FrameError;
 use weir_protocol::native::NativeError;
 
@@ -57,10 +63,15 @@ macro_rules! sources {
                 }
             }
 
-            /// A connection that speaks it, before its first byte.
-            pub fn start(self) -> Stream {
+            /// The one of this name.
+            pub fn from_name(name: &str) -> Option<Protocol> {
+                Protocol::ALL.iter().copied().find(|protocol| protocol.as_str() == name)
+            }
+
+            /// A connection to `port` that speaks it, before its first byte.
+            pub fn start(self, port: &Arc<Port>) -> Stream {
                 match self {
-                    $(Protocol::$name => Stream::$name($name::default()),)+
+                    $(Protocol::$name => Stream::$name(<$name as Source>::start(port)),)+
                 }
             }
 
@@ -68,6 +79,20 @@ macro_rules! sources {
             pub fn answers(self) -> Answers {
                 match self {
                     $(Protocol::$name => <$name as Source>::ANSWERS,)+
+                }
+            }
+
+            /// See [`Source::WINDOW`].
+            pub fn window(self) -> Window {
+                match self {
+                    $(Protocol::$name => <$name as Source>::WINDOW,)+
+                }
+            }
+
+            /// See [`Source::greets`].
+            pub fn greets(self, port: &Port) -> bool {
+                match self {
+                    $(Protocol::$name => <$name as Source>::greets(port),)+
                 }
             }
 
@@ -101,16 +126,19 @@ macro_rules! sources {
 }
 
 impl Stream {
-    /// A connection to a port that speaks these.
-    pub fn undecided(allowed: &'static [Protocol]) -> Stream {
-        Stream::Undecided(Undecided::new(allowed))
+    /// A connection to this port.
+    pub fn at(port: &Arc<Port>) -> Stream {
+        match port.greets() {
+            Some(protocol) => protocol.start(port),
+            None => Stream::Undecided(Undecided::new(port)),
+        }
     }
 }
 
 /// A connection that speaks nothing: nobody is there.
 impl Default for Stream {
     fn default() -> Stream {
-        Stream::undecided(&[])
+        Stream::Undecided(Undecided::default())
     }
 }
 
@@ -120,9 +148,6 @@ sources! {
     /// The same in numbered batches, which are ACKed, `docs/PROTOCOL.md` 8.
     Acked = "acked",
 }
-
-/// What the emitters' port speaks, in the order in which it is tried.
-pub const EMITTERS_PORT: &[Protocol] = &[Protocol::Frames, Protocol::Acked];
 
 /// What a source may take.
 #[derive(Clone, Copy, Debug)]
@@ -135,6 +160,21 @@ pub struct Limits {
 pub trait Source {
     /// Whether its sender gets answers, and in which order.
     const ANSWERS: Answers = Answers::Never;
+    /// How its sender is held to what it may have un-ACKed.
+    const WINDOW: Window = Window::Silent;
+    /// Each answer in a send of its own: its sender reads one at a time.
+    const ONE_ANSWER_A_SEND: bool = false;
+    /// A sender with open units that hears nothing for so many nanoseconds is told that it is not forgotten, see
+    /// [`alive`](Source::alive). 0: never.
+    const ALIVE_EVERY_NS: u64 = 0;
+
+    /// A connection to this port, before its first byte.
+    fn start(port: &Arc<Port>) -> Self;
+
+    /// Whether the server speaks first, with [`greeting`](Source::greeting). Such a protocol is alone on its port.
+    fn greets(_port: &Port) -> bool {
+        false
+    }
 
     /// Whether a stream that starts with `first` is of this protocol. False: it may be, more bytes will tell.
     ///
@@ -148,14 +188,31 @@ pub trait Source {
     ///
     /// # Errors
     /// The stream cannot be followed any more. Elements before are routed, and its connection is closed.
-    fn next<'a>(&mut self, bytes: &'a [u8], limits: Limits) -> Result<Step<'a>, SourceError>;
+    fn next<'a>(&'a mut self, bytes: &'a [u8], limits: Limits) -> Result<Step<'a>, SourceError>;
 
     /// The last step was carried out.
     fn taken(&mut self) {}
 
+    /// The last step was to unpack and is taken, and so many bytes came out. They are what is offered next, all that
+    /// are left of them at once, and at last none of them. What the source has to say at their end it says then, in
+    /// steps that use no bytes; [`Step::NeedMore`] when there is nothing to say. Then the stream goes on behind what
+    /// was packed.
+    fn unpacked(&mut self, _bytes: usize) {}
+
+    /// The stream has ended; `rest` is what no step took. Its element, if the end completes one.
+    fn ended<'a>(&'a mut self, _rest: &'a [u8], _limits: Limits) -> Option<Element<'a>> {
+        None
+    }
+
+    /// Appends what the server says first.
+    fn greeting(&mut self, _facts: &Facts, _out: &mut Vec<u8>) {}
+
     /// All elements of a unit are through: appends its answer to what its sender gets. Nothing is written for one
     /// whose answer another one includes.
     fn answer(&mut self, _unit: Answered, _facts: &Facts, _out: &mut Vec<u8>) {}
+
+    /// Appends what tells a sender that its open units are not forgotten.
+    fn alive(&mut self, _out: &mut Vec<u8>) {}
 
     /// Whether all elements of the units that have begun were there. If the stream ends where they were not, the last
     /// unit will never be through.
@@ -185,14 +242,50 @@ pub enum Step<'a> {
     },
     /// An ack unit begins: the elements that follow are its own, as many as it says.
     Unit {
-        /// Bytes that are used; at least 1.
+        /// Bytes that are used. Of a unit that is held whole: 0.
         used: usize,
         /// Which.
         unit: UnitBegin,
     },
+    /// The unit ends that began with [`Elements::UntilEnd`].
+    UnitEnd {
+        /// Bytes that are used.
+        used: usize,
+        /// Elements that it had.
+        elements: u32,
+    },
+    /// The elements that follow belong to no unit.
+    NoUnit {
+        /// Bytes that are used.
+        used: usize,
+    },
+    /// What follows is packed in this. The engine offers what comes out, see [`Source::unpacked`]. Packed bytes do
+    /// not hold packed bytes.
+    Unpack {
+        /// Bytes that it takes, its framing included; at least 1.
+        used: usize,
+        /// The packed part of them.
+        packed: &'a [u8],
+        /// How it is packed.
+        coding: Coding,
+        /// Most bytes that may come out.
+        bytes_max: usize,
+    },
     /// No message is in this many bytes.
     Nothing {
         /// How many; at least 1.
+        used: usize,
+    },
+    /// The same, and it is counted why.
+    Skipped {
+        /// How many.
+        used: usize,
+        /// Why.
+        why: Oddity,
+    },
+    /// Nothing behind these bytes is read; the connection is closed when all answers are out.
+    End {
+        /// How many.
         used: usize,
     },
     /// No step ends before so many bytes are there, those that were given included. Never more than a step
@@ -251,7 +344,24 @@ pub enum SourceError {
     /// It begins like none of those that its port speaks.
     Unspoken {
         /// Those.
-        allowed: &'static [Protocol],
+        allowed: Protocols,
+    },
+    /// A packed part that does not come out.
+    Packed {
+        /// What is wrong with it.
+        error: InflateError,
+    },
+    /// Packed bytes end within an element, or hold packed bytes.
+    PackedWrong {
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// A unit is larger than those that are held.
+    UnitTooLong {
+        /// Its bytes.
+        bytes: u64,
+        /// What is allowed.
+        max: usize,
     },
 }
 
@@ -284,9 +394,14 @@ impl fmt::Display for SourceError {
                 "a message of {bytes} bytes is above the limit of {max} bytes (--max-frame)"
             ),
             Self::Unspoken { allowed } => {
-                let names: Vec<&str> = allowed.iter().map(|protocol| protocol.as_str()).collect();
-                write!(f, "its first bytes begin none of: {}", names.join(", "))
+                write!(f, "its first bytes begin none of: {allowed}")
             }
+            Self::Packed { error } => write!(f, "a compressed part: {error}"),
+            Self::PackedWrong { what } => f.write_str(what),
+            Self::UnitTooLong { bytes, max } => write!(
+                f,
+                "a unit of {bytes} bytes is above the limit of {max} bytes (unit_bytes)"
+            ),
         }
     }
 }

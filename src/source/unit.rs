@@ -11,13 +11,31 @@ pub enum Answers {
     AnyOrder,
 }
 
+/// How a sender is held to what it may have un-ACKed, see [`Facts`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Window {
+    /// It was told, and is closed if it has more.
+    Announced,
+    /// It is not read from while it has more.
+    Silent,
+}
+
+/// Elements of a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Elements {
+    /// The next so many. None: it is answered as soon as those before are.
+    Exactly(u32),
+    /// All that come before [`Step::UnitEnd`](crate::Step::UnitEnd).
+    UntilEnd,
+}
+
 /// A unit begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnitBegin {
     /// What the source calls it; comes back with [`Answered`].
     pub key: u64,
-    /// Elements that belong to it: the next so many. None: it is answered as soon as those before are.
-    pub elements: u32,
+    /// Elements that belong to it.
+    pub elements: Elements,
     /// Their bytes, as they count for the sender's window.
     pub bytes: u32,
     /// Its sender waits for this answer: it is not gathered with others.

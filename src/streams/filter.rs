@@ -6,7 +6,7 @@
 use log::LevelFilter;
 
 /// Parts of Weir that log, or may, as they are asked for (`weir::NAME`), and where their code lies.
-const MODULES: [(&str, &str); 25] = [
+const MODULES: [(&str, &str); 26] = [
     ("audit", "weir_ledger::audit"),
     ("awake", "weir_clock::awake"),
     ("certificate", "weir_ledger::run_report"),
@@ -21,6 +21,7 @@ const MODULES: [(&str, &str); 25] = [
     ("engine", "weir_engine"),
     ("host", "weir_host"),
     ("http", "weir_http"),
+    ("inflate", "weir_inflate"),
     ("journal", "weir_ledger::journal"),
     ("protocol", "weir_protocol"),
     ("run_report", "weir_ledger::run_report"),

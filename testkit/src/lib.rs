@@ -9,6 +9,7 @@
 //! emitter, analyzer        peers of all dialects with numbered messages; checks: what became of them
 //! forwarder                a balancer of connections between them
 //! dns                      a nameserver of a few names, with everything that nameservers do wrong
+//! pack                     gzip, deflate, zstd
 //! frame_sink, http, site   peers with text, HTTP clients and analyzers, a distributor with an admin socket
 //! inputs                   what other programs send: syslog, Forward, Lumberjack, RELP, with the deadlines of real clients
 //! rig                      emitters, kernel and analyzers around an engine without I/O
@@ -27,6 +28,7 @@ pub mod frame_sink;
 pub mod http;
 pub mod inputs;
 pub mod numbered;
+pub mod pack;
 pub mod process;
 pub mod random;
 pub mod rig;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use weir_engine::EMITTERS_PORT;
+use weir_engine::Port;
 use weir_engine::{
     Engine, EngineConfig, Entry, Ingest, LaneId, LinkEpoch, Memory, OnSlow, Reach, Roster, Sink,
     Span, Transmit, VecMemory, Window,
@@ -442,7 +442,7 @@ impl Rig {
     pub fn emitter(&mut self) -> usize {
         self.sources.push(Source::default());
         self.engine
-            .emitter_opened(self.sources.len() - 1, EMITTERS_PORT);
+            .emitter_opened(self.sources.len() - 1, &Port::emitters().into());
         self.sources.len() - 1
     }
 
@@ -493,7 +493,7 @@ impl Rig {
     /// The connection ends, perhaps within a frame, and its index is used again.
     pub fn reopen(&mut self, source: usize) {
         self.engine.emitter_closed(source);
-        self.engine.emitter_opened(source, EMITTERS_PORT);
+        self.engine.emitter_opened(source, &Port::emitters().into());
         self.sources[source] = Source::default();
         self.check();
     }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
-    EngineConfig, Entry, Ingest, LinkEpoch, OnSlow, Reach, Reason, Roster, Sink, VecMemory, Window,
-    EMITTERS_PORT,
+    EngineConfig, Entry, Ingest, LinkEpoch, OnSlow, Port, Reach, Reason, Roster, Sink, VecMemory,
+    Window as LinkWindow,
 };
 use weir_protocol::frame::encode_header;
 use weir_protocol::native::{EmitterBatch, EmitterHello, EmitterWelcome, EmitterWord};
@@ -47,13 +47,13 @@ impl Rig {
             roster,
         };
         rig.follow(|analyzer| Some(LinkEpoch::new(0, u64::from(analyzer) + 1)));
-        rig.engine.emitter_opened(0, EMITTERS_PORT);
+        rig.engine.emitter_opened(0, &Port::emitters().into());
         rig.greet(0);
         rig
     }
 
     fn follow(&mut self, epoch: impl Fn(u32) -> Option<LinkEpoch>) {
-        let link = |entry: &Entry| epoch(entry.analyzer).map(|epoch| (epoch, Window::ANY));
+        let link = |entry: &Entry| epoch(entry.analyzer).map(|epoch| (epoch, LinkWindow::ANY));
         assert!(self.engine.apply_roster(&self.roster, link));
         self.roster.epoch += 1;
     }
@@ -195,7 +195,7 @@ fn what_a_connection_had_open_when_it_went_disturbs_nobody_after_it() {
         (rig.engine.units_open(0), rig.engine.units_open_of_all()),
         (0, 0)
     );
-    rig.engine.emitter_opened(0, EMITTERS_PORT);
+    rig.engine.emitter_opened(0, &Port::emitters().into());
     rig.greet(0);
     assert_eq!(rig.send(1, 1, 0), Ingest::Taken);
     rig.ack(0, 3);
@@ -259,7 +259,7 @@ fn the_more_is_granted_the_less_the_next_one_gets() {
     let mut units = AckUnits::default();
     let mut grants = Vec::new();
     for emitter in 0.. {
-        match units.open(emitter, Answers::InOrder) {
+        match units.open(emitter, Protocol::Acked, AckMode::Acked) {
             Ok(()) => {}
             Err(error) => {
                 assert_eq!(error, SourceError::UnitsFull { max: UNITS_MAX });
@@ -273,7 +273,7 @@ fn the_more_is_granted_the_less_the_next_one_gets() {
     assert_eq!(grants.iter().sum::<u32>(), UNITS_MAX);
     assert!(grants.len() > 5000, "{}", grants.len());
     units.close(0);
-    assert_eq!(units.open(0, Answers::InOrder), Ok(()));
+    assert_eq!(units.open(0, Protocol::Acked, AckMode::Acked), Ok(()));
 }
 
 #[test]

@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use weir_engine::tree::{Tree, UnitSize};
-use weir_engine::EMITTERS_PORT;
+use weir_engine::Port;
 use weir_engine::{
     BufferId, Engine, EngineConfig, Entry, Ingest, Link, LinkEpoch, Memory, OnSlow, Reach, Roster,
     Sink, VecMemory, Window,
@@ -128,7 +128,7 @@ fn acks(messages: usize) {
 
 fn pass(messages: usize, is_native: bool, is_sent: bool) {
     let mut engine = engine(is_native);
-    engine.emitter_opened(0, EMITTERS_PORT);
+    engine.emitter_opened(0, &Port::emitters().into());
     let chunk = chunk();
     for turn in 0..messages / FRAMES {
         assert!(
@@ -146,7 +146,7 @@ fn pass(messages: usize, is_native: bool, is_sent: bool) {
 /// As `cycle`, with numbered batches and an ACK for each.
 fn acked(messages: usize) {
     let mut engine = engine(true);
-    engine.emitter_opened(0, EMITTERS_PORT);
+    engine.emitter_opened(0, &Port::emitters().into());
     let mut hello = Vec::new();
     let said = EmitterHello {
         session: 1,

@@ -9,7 +9,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
 
-use weir_engine::EMITTERS_PORT;
+use weir_engine::Port;
 use weir_engine::{
     Engine, EngineConfig, Entry, Ingest, LaneId, LinkEpoch, OnSlow, Reach, Roster, Sink, VecMemory,
     Window,
@@ -141,7 +141,7 @@ fn messages_allocate_nothing() {
     let mut engine = engine();
     let lanes = connect(&mut engine);
     assert_eq!(lanes, (0..4).map(LaneId).collect::<Vec<_>>());
-    engine.emitter_opened(0, EMITTERS_PORT);
+    engine.emitter_opened(0, &Port::emitters().into());
     // Five bytes of header, so that chunks cut frames anywhere.
     let frame = [
         &frame::encode_header(PAYLOAD_BYTES as u32, 1)[..],

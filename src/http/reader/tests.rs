@@ -573,8 +573,8 @@ fn memory_goes_back_when_a_request_is_through() {
 
 /// Streams of requests, most of them good, some broken by a changed byte.
 fn streams() -> impl Strategy<Value = Vec<u8>> {
-    let gzip = super::super::inflate::tests::gzip(b"hello hello hello");
-    let zstd = super::super::inflate::tests::zstd(b"hello hello hello");
+    let gzip = weir_testkit::pack::gzip(b"hello hello hello");
+    let zstd = weir_testkit::pack::zstd(b"hello hello hello");
     let packed = |coding: &str, body: &[u8]| {
         let head = format!(
             "POST /z HTTP/1.1\r\nHost: h\r\nContent-Encoding: {coding}\r\nContent-Length: {}\r\n\r\n",

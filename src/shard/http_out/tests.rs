@@ -7,7 +7,7 @@ use crate::port::Completion;
 use crate::slab::{token, Kind};
 use crate::testing::{context, receives, Asked, FakeIo};
 use crate::Operator;
-use weir_engine::EMITTERS_PORT;
+use weir_engine::Port;
 use weir_engine::{Change, Entry, Ingest, Reach, Roster, Sink, Window};
 
 /// A frame of severity 3 with one byte of payload.
@@ -22,7 +22,7 @@ struct Rig {
 /// One analyzer, one message for it, and a connection under way.
 fn rig() -> (Rig, Slot) {
     let mut cx = context(1, 64);
-    cx.engine.emitter_opened(0, EMITTERS_PORT);
+    cx.engine.emitter_opened(0, &Port::emitters().into());
     let mut posts = HttpEgress::new(1, 7);
     let target = HttpTarget {
         name: "a".into(),

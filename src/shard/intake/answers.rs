@@ -35,6 +35,8 @@ pub(super) struct Outbox {
     sending: usize,
     /// Since when.
     since_ns: u64,
+    /// When it was told something last, or began.
+    told_ns: u64,
     /// It is not read from until it reads.
     is_paused: bool,
     /// Its connection broke: nobody is there to be told anything.
@@ -42,11 +44,10 @@ pub(super) struct Outbox {
 }
 
 impl<S> Emitter<S> {
-    /// It is not read from: it does not read.
+    /// It is not read from: it does not read, or has as much un-ACKed as it may.
     pub(super) fn is_paused(&self) -> bool {
-        self.answers
-            .as_ref()
-            .is_some_and(|answers| answers.is_paused)
+        let answers = self.answers.as_ref();
+        self.is_held || answers.is_some_and(|answers| answers.is_paused)
     }
 
     /// Its connection broke.
@@ -91,7 +92,89 @@ impl<I: Io> Intake<I> {
         self.say(cx, slot, |cx, out| {
             cx.engine.answer(slot.index(), cx.config.instance, out);
         });
+        self.go_on_reading(cx, slot);
         self.close_if_finished(cx, slot);
+    }
+
+    /// Where the server speaks first: what it says.
+    pub(super) fn greet(&mut self, cx: &mut Context<I>, slot: Slot) {
+        if self.port.greets().is_some() {
+            self.say(cx, slot, |cx, out| {
+                cx.engine.greeting(slot.index(), cx.config.instance, out);
+            });
+        }
+    }
+
+    /// Bytes of an emitter were taken. If it has as much un-ACKed as it may, it is not read from for now.
+    #[inline]
+    pub(super) fn note_units(&mut self, cx: &mut Context<I>, slot: Slot) {
+        if cx.engine.is_answered(slot.index()) {
+            self.note_units_of_answered(cx, slot);
+        }
+    }
+
+    fn note_units_of_answered(&mut self, cx: &mut Context<I>, slot: Slot) {
+        let Some(emitter) = self.table.get_mut(slot) else {
+            return;
+        };
+        if emitter.answers.is_none() {
+            self.say(cx, slot, |_, _| ());
+        } else if emitter.is_leaving {
+            self.leave(cx, slot);
+        } else if cx.engine.is_above_window(slot.index()) {
+            self.hold(cx, slot);
+        }
+    }
+
+    /// An emitter is not read from.
+    fn hold(&mut self, cx: &mut Context<I>, slot: Slot) {
+        let Some(emitter) = self.table.get_mut(slot) else {
+            return;
+        };
+        if !std::mem::replace(&mut emitter.is_held, true) && emitter.receiving {
+            cx.io
+                .cancel(token(Kind::EmitterReceive, slot), bare(Kind::Cancel));
+        }
+    }
+
+    /// An emitter that has been answered is read from again, or leaves.
+    fn go_on_reading(&mut self, cx: &mut Context<I>, slot: Slot) {
+        let Some(emitter) = self.table.get_mut(slot) else {
+            return;
+        };
+        if emitter.is_leaving {
+            self.leave(cx, slot);
+        } else if emitter.is_held && !cx.engine.is_above_window(slot.index()) {
+            emitter.is_held = false;
+            if !emitter.ended && !emitter.receiving {
+                self.rearm.push_back(slot);
+            }
+        }
+    }
+
+    /// An emitter is to go, and its protocol has no word for that. Its connection is half-closed when all that it has
+    /// sent is answered: to such a protocol an end before the answer says that there will be none. Until then no more
+    /// units are read.
+    pub(super) fn leave(&mut self, cx: &mut Context<I>, slot: Slot) {
+        let Some(emitter) = self.table.get_mut(slot) else {
+            return;
+        };
+        emitter.is_leaving = true;
+        if emitter.is_over || emitter.ended || !cx.engine.is_between_units(slot.index()) {
+            return;
+        }
+        let is_sending = emitter.answers.as_ref().is_some_and(|it| it.sending > 0);
+        if is_sending || emitter.pending > 0 || cx.engine.units_open(slot.index()) > 0 {
+            self.hold(cx, slot);
+            return;
+        }
+        (emitter.is_over, emitter.is_held) = (true, false);
+        if let Some(socket) = &emitter.socket {
+            cx.io.shutdown(socket, Shutdown::Write);
+        }
+        if !emitter.receiving {
+            self.rearm.push_back(slot);
+        }
     }
 
     /// Sends what `write` has to say to an emitter; behind a send that is under way, what is said then.
@@ -111,7 +194,10 @@ impl<I: Io> Intake<I> {
             self.answered += 1;
             // Best effort: without it only latency suffers.
             let _ = cx.io.prepare_link(socket);
-            Box::default()
+            Box::new(Outbox {
+                told_ns: cx.awake_ns,
+                ..Outbox::default()
+            })
         });
         if answers.sending > 0 {
             return;
@@ -123,7 +209,7 @@ impl<I: Io> Intake<I> {
         }
         let bytes = std::mem::take(&mut answers.out);
         answers.sending = bytes.len();
-        answers.since_ns = cx.awake_ns;
+        (answers.since_ns, answers.told_ns) = (cx.awake_ns, cx.awake_ns);
         cx.engine.counters.answers += 1;
         cx.io
             .send_bytes(socket, bytes, token(Kind::EmitterSend, slot));
@@ -184,6 +270,25 @@ impl<I: Io> Intake<I> {
             .collect();
         for slot in late {
             self.on_late(cx, slot);
+        }
+        self.say_alive(cx);
+    }
+
+    /// Who waits for long is told that it is not forgotten, where its protocol has a word for that.
+    fn say_alive(&mut self, cx: &mut Context<I>) {
+        let engine = &cx.engine;
+        let waits = |slot: &Slot, emitter: &Emitter<I::Socket>| {
+            emitter.answers.as_ref().is_some_and(|answers| {
+                let every_ns = engine.alive_every_ns(slot.index());
+                let since_ns = cx.awake_ns.saturating_sub(answers.told_ns);
+                every_ns > 0 && since_ns >= every_ns && engine.units_open(slot.index()) > 0
+            })
+        };
+        let waiting = self.table.iter();
+        let waiting = waiting.filter(|(slot, emitter)| waits(slot, emitter));
+        let waiting: Vec<Slot> = waiting.map(|(slot, _)| slot).collect();
+        for slot in waiting {
+            self.say(cx, slot, |cx, out| cx.engine.alive(slot.index(), out));
         }
     }
 

@@ -8,7 +8,7 @@ use crate::admission::ListenerKind;
 use crate::context::Context;
 use crate::port::Io;
 use crate::slab::Slot;
-use weir_engine::{Evicted, Reason};
+use weir_engine::{Evicted, Ingest, Reason};
 use weir_protocol::text::Time;
 
 /// Emitters without a place whose last chunks wait to be taken in, about 10 MB. Beyond, they keep their places.
@@ -115,11 +115,30 @@ impl<I: Io> Intake<I> {
         }
     }
 
+    /// The source of a stream that has ended as streams do hears of it, once. False: its last element waits for a lane.
+    fn end_stream(&mut self, cx: &mut Context<I>, slot: Slot) -> bool {
+        let Some(emitter) = self.table.get_mut(slot) else {
+            return true;
+        };
+        if !emitter.has_eof || emitter.pending > 0 || emitter.rejected || emitter.is_over {
+            return true;
+        }
+        if let Ingest::Stalled { .. } = cx.engine.emitter_ended(slot.index()) {
+            self.ending.push_back(slot);
+            return false;
+        }
+        emitter.has_eof = false;
+        true
+    }
+
     pub(super) fn close_if_finished(&mut self, cx: &mut Context<I>, slot: Slot) {
         let Some(emitter) = self.table.get_mut(slot) else {
             return;
         };
-        if !emitter.ended || emitter.receiving || self.is_still_answered(cx, slot) {
+        if !emitter.ended || emitter.receiving {
+            return;
+        }
+        if !self.end_stream(cx, slot) || self.is_still_answered(cx, slot) {
             return;
         }
         let Some(emitter) = self.table.get_mut(slot) else {

@@ -12,7 +12,6 @@ use weir_engine::{Ingest, Reason};
 use weir_protocol::foreign::{self, Foreign};
 use weir_protocol::native::Welcome;
 use weir_sink::detect;
-use weir_source::EMITTERS_PORT;
 
 impl<I: Io> Intake<I> {
     /// A turn begins, so long after the one before: frames that arrive have had so much of their time.
@@ -50,6 +49,10 @@ impl<I: Io> Intake<I> {
             ended: false,
             finishing,
             rejected: false,
+            has_eof: false,
+            is_held: false,
+            is_leaving: false,
+            is_over: false,
             pending: 0,
             counted,
             has_place: true,
@@ -61,9 +64,10 @@ impl<I: Io> Intake<I> {
         };
         self.placed += 1;
         let slot = self.table.insert(emitter);
-        cx.engine.emitter_opened(slot.index(), EMITTERS_PORT);
+        cx.engine.emitter_opened(slot.index(), &self.port);
         cx.engine.counters.emitters_accepted += 1;
         self.receive_from(cx, slot);
+        self.greet(cx, slot);
         if cx.phase == Phase::GracefulClose {
             self.bid_farewell(cx, slot);
         }
@@ -130,13 +134,13 @@ impl<I: Io> Intake<I> {
             let last_ns = std::mem::replace(&mut emitter.heard_ns, cx.now_ns);
             cx.gather.heard_after(cx.now_ns - last_ns);
             cx.engine.counters.receives += 1;
-            if emitter.rejected {
+            if emitter.rejected || emitter.is_over {
                 cx.io.release(Group::Ingress, chunk);
             } else {
                 self.offer(cx, slot, chunk);
             }
         } else if completion.result == 0 {
-            emitter.ended = true;
+            (emitter.ended, emitter.has_eof) = (true, true);
         }
         if !completion.more() {
             self.on_receive_ended(cx, slot, &completion);
@@ -205,12 +209,9 @@ impl<I: Io> Intake<I> {
     fn ingest(&mut self, cx: &mut Context<I>, slot: Slot, chunk: Chunk) -> Option<Chunk> {
         let bytes = cx.io.bytes_of(Group::Ingress, chunk);
         match cx.engine.ingest(slot.index(), bytes) {
-            Ingest::Taken => {}
-            Ingest::Stalled { taken } => {
-                if taken < chunk.len() {
-                    return Some(chunk.skip(taken));
-                }
-            }
+            Ingest::Taken => self.note_units(cx, slot),
+            Ingest::Stalled { taken } => return Some(chunk.skip(taken)),
+            Ingest::Ended { .. } => self.leave(cx, slot),
             Ingest::BadStream {
                 error,
                 reason,
@@ -279,7 +280,7 @@ impl<I: Io> Intake<I> {
                 break;
             };
             let emitter = self.table.get(slot);
-            if emitter.is_none_or(|emitter| emitter.rejected) {
+            if emitter.is_none_or(|emitter| emitter.rejected || emitter.is_over) {
                 cx.io.release(Group::Ingress, chunk);
             } else if let Some(chunk) = self.ingest(cx, slot, chunk) {
                 self.pending.push_front(PendingChunk {
@@ -292,6 +293,11 @@ impl<I: Io> Intake<I> {
                 emitter.pending -= 1;
             }
             self.close_if_finished(cx, slot);
+        }
+        while !self.ending.is_empty() && self.pending.is_empty() && cx.engine.can_ingest() {
+            if let Some(slot) = self.ending.pop_front() {
+                self.close_if_finished(cx, slot);
+            }
         }
         self.account_stall(cx);
         if self.pending.is_empty() {

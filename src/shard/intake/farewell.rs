@@ -31,6 +31,10 @@ impl<I: Io> Intake<I> {
         if self.say_farewell(cx, slot) {
             return;
         }
+        if cx.engine.is_answered(slot.index()) {
+            self.leave(cx, slot);
+            return;
+        }
         let emitter = self.table.get(slot);
         if let Some(socket) = emitter.and_then(|emitter| emitter.socket.as_ref()) {
             cx.io.shutdown(socket, Shutdown::Write);

@@ -15,11 +15,13 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::farewell::{Age, Ages, Spread};
 use crate::port::{Chunk, Io};
 use crate::slab::{token, Kind, Slab, Slot};
 use answers::Outbox;
+use weir_engine::Port;
 
 mod answers;
 mod close;
@@ -41,6 +43,14 @@ struct Emitter<S> {
     finishing: bool,
     /// It broke the protocol: what it sent after that is not read.
     rejected: bool,
+    /// Its stream has ended as streams do, and its source has not been told.
+    has_eof: bool,
+    /// It is not read from until units of it are answered.
+    is_held: bool,
+    /// It is asked to go as soon as what it has sent is answered.
+    is_leaving: bool,
+    /// It has been; what comes after that is not looked at.
+    is_over: bool,
     /// Chunks of it that are pending.
     pending: u32,
     /// Its address, when connections are counted by address.
@@ -73,6 +83,10 @@ pub(super) struct Intake<I: Io> {
     rearm: VecDeque<Slot>,
     /// Of those: their connections broke, and not all is read that they had sent.
     broken: VecDeque<Slot>,
+    /// Emitters whose stream ends with an element that no lane could take yet.
+    ending: VecDeque<Slot>,
+    /// What they connect to.
+    port: Arc<Port>,
     /// Emitters that have a place among `--max-connections`.
     placed: usize,
     stalled_since_ns: Option<u64>,
@@ -97,6 +111,8 @@ impl<I: Io> Intake<I> {
             pending: VecDeque::new(),
             rearm: VecDeque::new(),
             broken: VecDeque::new(),
+            ending: VecDeque::new(),
+            port: Arc::new(Port::emitters()),
             placed: 0,
             stalled_since_ns: None,
             frames_ns: 0,

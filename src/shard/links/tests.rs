@@ -6,7 +6,7 @@ use crate::mesh::{ForwardedBatch, HandOver, Message};
 use crate::port::Completion;
 use crate::slab::untoken;
 use crate::testing::{context, receives, Asked, FakeIo};
-use weir_engine::EMITTERS_PORT;
+use weir_engine::Port;
 use weir_engine::{BufferId, Change, Entry, Ingest, Reach, Reason, Roster, Span};
 use weir_protocol::native;
 use weir_sink::{encode_ack, Dialect, Sink};
@@ -21,7 +21,7 @@ struct Rig {
 
 fn rig(shards: usize) -> Rig {
     let mut cx = context(shards, 64);
-    cx.engine.emitter_opened(0, EMITTERS_PORT);
+    cx.engine.emitter_opened(0, &Port::emitters().into());
     let links = Links::new(cx.engine.lanes_max(), 0, cx.now_ns);
     Rig { cx, links }
 }

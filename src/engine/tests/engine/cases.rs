@@ -1,6 +1,6 @@
 //! Single stories, each about one promise.
 
-use weir_engine::{EngineConfig, Ingest, LinkEpoch, OnSlow, Reason, SourceError, EMITTERS_PORT};
+use weir_engine::{EngineConfig, Ingest, LinkEpoch, OnSlow, Port, Reason, SourceError};
 use weir_protocol::frame::FrameError;
 
 use weir_testkit::numbered::number_of;
@@ -241,7 +241,7 @@ fn a_bad_frame_is_placed_and_counted_once_in_any_pieces() {
             };
             assert_eq!(bad, Some(expected));
             rig.engine.emitter_closed(emitter);
-            rig.engine.emitter_opened(emitter, EMITTERS_PORT);
+            rig.engine.emitter_opened(emitter, &Port::emitters().into());
         }
         let count = |reason| rig.engine.counters.of(reason);
         assert_eq!(count(Reason::FrameTooShort), 200);

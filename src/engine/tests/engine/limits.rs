@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use weir_engine::EMITTERS_PORT;
+use weir_engine::Port;
 use weir_engine::{
     BufferId, Engine, EngineConfig, Entry, Ingest, LaneId, LinkEpoch, Memory, OnSlow, Reach,
     Reason, Roster, Sink, Span, TableChanges, VecMemory, Window,
@@ -13,7 +13,7 @@ use weir_testkit::rig::{config, numbered, plain_roster, Rig, BUFFER_BYTES, SHARD
 fn engine(config: EngineConfig) -> Engine<VecMemory> {
     let memory = VecMemory::new(config.buffers as usize, config.buffer_bytes as usize);
     let mut engine = Engine::new(config, memory);
-    engine.emitter_opened(0, EMITTERS_PORT);
+    engine.emitter_opened(0, &Port::emitters().into());
     engine
 }
 

@@ -1,6 +1,6 @@
 //! Exact shares through the whole engine, not only the tree.
 
-use weir_engine::{Engine, Ingest, VecMemory, EMITTERS_PORT};
+use weir_engine::{Engine, Ingest, Port, VecMemory};
 
 use weir_testkit::rig::{config, plain_roster, BUFFER_BYTES, SHARD};
 use weir_testkit::wire::frame_of;
@@ -15,7 +15,7 @@ fn a_million_single_messages_are_shared_within_two() {
     let mut engine = Engine::new(config, memory);
     let (roster, epochs) = plain_roster(SHARD, &WEIGHTS);
     assert!(engine.apply_roster(&roster, |_| None));
-    engine.emitter_opened(0, EMITTERS_PORT);
+    engine.emitter_opened(0, &Port::emitters().into());
 
     let frame = frame_of(3, b"one");
     let mut left = MESSAGES;

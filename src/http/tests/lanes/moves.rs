@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use weir_engine::EMITTERS_PORT;
+use weir_engine::Port;
 use weir_engine::{
     Engine, EngineConfig, Entry, LinkEpoch, Memory, Move, OnSlow, Onward, Passed, Reach, Roster,
     Sink, Unit, VecMemory, Window,
@@ -91,7 +91,7 @@ impl World {
         };
         let memory = VecMemory::new(BUFFERS as usize, BUFFER_BYTES as usize);
         let mut engine = Engine::new(config, memory);
-        engine.emitter_opened(0, EMITTERS_PORT);
+        engine.emitter_opened(0, &Port::emitters().into());
         World {
             engine,
             ids: SeededIds::from_u64(seed),

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use weir_engine::tree::UNIT_MAX;
-use weir_engine::EMITTERS_PORT;
+use weir_engine::Port;
 use weir_engine::{
     Divisible, Engine, EngineConfig, Entry, LinkEpoch, Memory, OnSlow, Passed, Reach, Receipt,
     Roster, Sink, Unit, UnitRefused, VecMemory, Window,
@@ -124,7 +124,7 @@ impl World {
         };
         let memory = VecMemory::new(BUFFERS as usize, BUFFER_BYTES as usize);
         let mut engine = Engine::new(config, memory);
-        engine.emitter_opened(0, EMITTERS_PORT);
+        engine.emitter_opened(0, &Port::emitters().into());
         World {
             engine,
             ids: SeededIds::from_u64(seed),

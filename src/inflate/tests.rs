@@ -1,57 +1,23 @@
 //! Bodies that were compressed, cut, corrupted, and bombs.
 
-use flate2::{Compress, Compression, FlushCompress};
 use proptest::prelude::*;
+use weir_testkit::pack::{deflated, gzip, member, zstd};
 
 use super::*;
 
-/// One member without optional fields.
-pub fn gzip(data: &[u8]) -> Vec<u8> {
-    member(data, 0, &[])
+#[derive(Debug, PartialEq)]
+enum Kind {
+    Corrupt,
+    TooLarge,
 }
+use Kind::{Corrupt as CORRUPT, TooLarge as TOO_LARGE};
 
-/// One member whose header has `flags` and what they announce.
-fn member(data: &[u8], flags: u8, fields: &[u8]) -> Vec<u8> {
-    let mut out = vec![0x1F, 0x8B, 8, flags, 0, 0, 0, 0, 0, 255];
-    out.extend_from_slice(fields);
-    let mut packed = Vec::with_capacity(data.len() + 100);
-    let mut state = Compress::new(Compression::fast(), false);
-    state
-        .compress_vec(data, &mut packed, FlushCompress::Finish)
-        .expect("room is there");
-    out.append(&mut packed);
-    let mut crc = Crc::new();
-    crc.update(data);
-    out.extend_from_slice(&crc.sum().to_le_bytes());
-    out.extend_from_slice(&crc.amount().to_le_bytes());
-    out
+fn failure(coding: Coding, body: &[u8], max: usize) -> Kind {
+    match inflate(coding, body, max).expect_err("refused") {
+        InflateError::Corrupt { .. } => CORRUPT,
+        _ => TOO_LARGE,
+    }
 }
-
-/// One stream, with zlib's header and checksum or without.
-pub fn deflated(data: &[u8], has_header: bool) -> Vec<u8> {
-    let mut out = Vec::with_capacity(data.len() + 100);
-    let mut state = Compress::new(Compression::fast(), has_header);
-    state
-        .compress_vec(data, &mut out, FlushCompress::Finish)
-        .expect("room is there");
-    out
-}
-
-/// One frame.
-pub fn zstd(data: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(zstd_safe::compress_bound(data.len()));
-    zstd_safe::compress(&mut out, data, 3).expect("room is there");
-    out
-}
-
-fn failure(coding: Coding, body: &[u8], max: usize) -> (u16, &'static str) {
-    let error = inflate(coding, body, max).expect_err("refused");
-    assert!(!error.close, "the request was read to its end");
-    (error.status, error.error)
-}
-
-const CORRUPT: (u16, &str) = (400, "bad_compression");
-const TOO_LARGE: (u16, &str) = (413, "inflated_too_large");
 
 #[test]
 fn bounds_are_exact_and_hold_for_bombs() {

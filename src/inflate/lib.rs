@@ -1,4 +1,4 @@
-//! Compressed bodies, with a hard bound on what comes out.
+//! Compressed bytes, with a hard bound on what comes out.
 //!
 //! ```text
 //!   gzip    | header | deflate | CRC-32, length | header | ...   members, one behind the other
@@ -7,14 +7,17 @@
 //!   zstd    | frame | frame | ...
 //! ```
 
+#![forbid(unsafe_code)]
+
 use flate2::{Crc, Decompress, FlushDecompress, Status};
+use std::fmt;
 use zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer};
 
-use super::error::HttpError;
-use super::head::Coding;
+#[cfg(test)]
+mod tests;
 
-/// Parts of one body: a part without content costs time and yields nothing.
-const PARTS_MAX: usize = 1024;
+/// Members or frames of one body: one without content costs time and yields nothing.
+pub const PARTS_MAX: usize = 1024;
 /// First capacity of the output; it doubles from there.
 const OUTPUT_BYTES_MIN: usize = 4096;
 /// zstd's name for a frame whose window is above the bound.
@@ -23,15 +26,78 @@ const WINDOW_TOO_LARGE: &str = "Frame requires too much memory for decoding";
 const WINDOW_LOG_MIN: u32 = 10;
 const WINDOW_LOG_MAX: u32 = 27;
 
+/// How bytes are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coding {
+    /// Members of RFC 1952.
+    Gzip,
+    /// One stream of RFC 1950, or its deflate part alone.
+    Deflate,
+    /// Frames of RFC 8878.
+    Zstd,
+}
+
+impl Coding {
+    /// Lower-case name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Coding::Gzip => "gzip",
+            Coding::Deflate => "deflate",
+            Coding::Zstd => "zstd",
+        }
+    }
+}
+
+/// Why nothing comes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InflateError {
+    /// More comes out than so many bytes.
+    TooLarge {
+        /// What is allowed.
+        max: usize,
+    },
+    /// A frame wants a window of more than 2^`log` bytes.
+    WindowTooLarge {
+        /// What is allowed, as a power of two.
+        log: u32,
+    },
+    /// More than [`PARTS_MAX`] members or frames.
+    TooManyParts,
+    /// Not what it says it is.
+    Corrupt {
+        /// How it should be compressed.
+        coding: Coding,
+        /// What is wrong.
+        what: &'static str,
+    },
+}
+
+impl fmt::Display for InflateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLarge { max } => write!(f, "it inflates to more than {max} bytes"),
+            Self::WindowTooLarge { log } => {
+                write!(f, "zstd: a window above 2^{log} bytes; allowed is 2^{log}")
+            }
+            Self::TooManyParts => write!(f, "more than {PARTS_MAX} members or frames"),
+            Self::Corrupt { coding, what } => write!(f, "{}: {what}", coding.as_str()),
+        }
+    }
+}
+
+impl std::error::Error for InflateError {}
+
 /// Inflates a whole body. Never holds more than one byte above `bytes_max` of output; beside that, zstd
 /// takes a window of at most the next power of two, and both some 200 KiB of state, for this call.
-pub(super) fn inflate(coding: Coding, body: &[u8], bytes_max: usize) -> Result<Vec<u8>, HttpError> {
+///
+/// # Errors
+/// It is not what `coding` says, or more comes out than is allowed.
+pub fn inflate(coding: Coding, body: &[u8], bytes_max: usize) -> Result<Vec<u8>, InflateError> {
     let mut output = Output {
         bytes: Vec::new(),
         bytes_max,
     };
     match coding {
-        Coding::Identity => output.bytes.extend_from_slice(body),
         Coding::Gzip => gzip(body, &mut output)?,
         Coding::Deflate => zlib(body, &mut output)?,
         Coding::Zstd => zstd(body, &mut output)?,
@@ -45,18 +111,16 @@ struct Output {
 }
 
 impl Output {
-    /// 413 when there is more than allowed.
-    fn check(&self) -> Result<(), HttpError> {
-        let allowed = self.bytes_max;
-        if self.bytes.len() <= allowed {
-            return Ok(());
+    fn check(&self) -> Result<(), InflateError> {
+        let max = self.bytes_max;
+        match self.bytes.len() <= max {
+            true => Ok(()),
+            false => Err(InflateError::TooLarge { max }),
         }
-        let detail = format!("the body inflates to more than {allowed} bytes (--http-inflated)");
-        Err(HttpError::request(413, "inflated_too_large", detail))
     }
 
-    /// Room for one byte more at least, or 413.
-    fn make_room(&mut self) -> Result<(), HttpError> {
+    /// Room for one byte more at least.
+    fn make_room(&mut self) -> Result<(), InflateError> {
         self.check()?;
         let (len, allowed) = (self.bytes.len(), self.bytes_max);
         if len == self.bytes.capacity() {
@@ -69,29 +133,25 @@ impl Output {
     }
 }
 
-fn corrupt(detail: impl Into<String>) -> HttpError {
-    HttpError::request(400, "bad_compression", detail)
+fn corrupt(coding: Coding, what: &'static str) -> InflateError {
+    InflateError::Corrupt { coding, what }
 }
 
-fn too_many_parts() -> HttpError {
-    let detail = format!("the compressed body has more than {PARTS_MAX} members or frames");
-    HttpError::request(413, "inflated_too_large", detail)
-}
-
-fn gzip(mut body: &[u8], output: &mut Output) -> Result<(), HttpError> {
+fn gzip(mut body: &[u8], output: &mut Output) -> Result<(), InflateError> {
     let mut state = Decompress::new(false);
     for _ in 0..PARTS_MAX {
         let start = output.bytes.len();
-        body = gzip_header(body).ok_or_else(|| corrupt("gzip: no header, or cut short in it"))?;
-        body = deflate("gzip", &mut state, body, output)?;
+        body = gzip_header(body)
+            .ok_or_else(|| corrupt(Coding::Gzip, "no header, or cut short in it"))?;
+        body = deflate(Coding::Gzip, &mut state, body, output)?;
         let (trailer, rest) = body
             .split_first_chunk::<8>()
-            .ok_or_else(|| corrupt("gzip: cut short before its checksum"))?;
+            .ok_or_else(|| corrupt(Coding::Gzip, "cut short before its checksum"))?;
         let mut crc = Crc::new();
         crc.update(&output.bytes[start..]);
         let expected = [crc.sum().to_le_bytes(), crc.amount().to_le_bytes()].concat();
         if trailer != expected.as_slice() {
-            return Err(corrupt("gzip: checksum or length does not match"));
+            return Err(corrupt(Coding::Gzip, "checksum or length does not match"));
         }
         if rest.is_empty() {
             return output.check();
@@ -99,19 +159,18 @@ fn gzip(mut body: &[u8], output: &mut Output) -> Result<(), HttpError> {
         body = rest;
         state.reset(false);
     }
-    Err(too_many_parts())
+    Err(InflateError::TooManyParts)
 }
 
 /// One zlib stream (RFC 1950), or one of deflate without header and checksum.
-fn zlib(body: &[u8], output: &mut Output) -> Result<(), HttpError> {
+fn zlib(body: &[u8], output: &mut Output) -> Result<(), InflateError> {
     // Method 8, and a header that is a multiple of 31: RFC 1950 section 2.2.
     let has_header = matches!(body, [first, second, ..]
         if first & 0x0F == 8 && u16::from_be_bytes([*first, *second]).is_multiple_of(31));
     let mut state = Decompress::new(has_header);
-    let rest = deflate("deflate", &mut state, body, output)?;
+    let rest = deflate(Coding::Deflate, &mut state, body, output)?;
     if !rest.is_empty() {
-        let behind = rest.len();
-        return Err(corrupt(format!("deflate: {behind} bytes behind its end")));
+        return Err(corrupt(Coding::Deflate, "bytes behind its end"));
     }
     output.check()
 }
@@ -145,40 +204,37 @@ fn gzip_header(bytes: &[u8]) -> Option<&[u8]> {
 
 /// Inflates one deflate stream; what lies behind it.
 fn deflate<'a>(
-    name: &str,
+    coding: Coding,
     state: &mut Decompress,
     body: &'a [u8],
     output: &mut Output,
-) -> Result<&'a [u8], HttpError> {
+) -> Result<&'a [u8], InflateError> {
     let mut rest = body;
     loop {
         output.make_room()?;
         let (read, written) = (state.total_in(), output.bytes.len());
         let status = state
             .decompress_vec(rest, &mut output.bytes, FlushDecompress::None)
-            .map_err(|error| corrupt(format!("{name}: {error}")))?;
+            .map_err(|_| corrupt(coding, "not valid"))?;
         let read = usize::try_from(state.total_in() - read).unwrap_or(usize::MAX);
         rest = rest.get(read..).unwrap_or_default();
         match status {
             Status::StreamEnd => return Ok(rest),
             _ if read == 0 && output.bytes.len() == written => {
-                return Err(corrupt(format!("{name}: cut short")));
+                return Err(corrupt(coding, "cut short"));
             }
             _ => {}
         }
     }
 }
 
-fn zstd(body: &[u8], output: &mut Output) -> Result<(), HttpError> {
-    let mut state = DCtx::try_create().ok_or_else(|| corrupt("zstd: no memory"))?;
+fn zstd(body: &[u8], output: &mut Output) -> Result<(), InflateError> {
+    let mut state = DCtx::try_create().ok_or_else(|| corrupt(Coding::Zstd, "no memory"))?;
     let window = output.bytes_max.max(1).next_power_of_two().ilog2();
     let window = window.clamp(WINDOW_LOG_MIN, WINDOW_LOG_MAX);
     let failed = |code| match zstd_safe::get_error_name(code) {
-        WINDOW_TOO_LARGE => {
-            let detail = format!("zstd: a window above 2^{window} bytes; allowed is 2^{window}");
-            HttpError::request(413, "inflated_too_large", detail)
-        }
-        name => corrupt(format!("zstd: {name}")),
+        WINDOW_TOO_LARGE => InflateError::WindowTooLarge { log: window },
+        name => corrupt(Coding::Zstd, name),
     };
     state
         .set_parameter(DParameter::WindowLogMax(window))
@@ -198,13 +254,10 @@ fn zstd(body: &[u8], output: &mut Output) -> Result<(), HttpError> {
                 return output.check();
             }
             if frames == PARTS_MAX {
-                return Err(too_many_parts());
+                return Err(InflateError::TooManyParts);
             }
         } else if input.pos() == read && output.bytes.len() == written {
-            return Err(corrupt("zstd: cut short"));
+            return Err(corrupt(Coding::Zstd, "cut short"));
         }
     }
 }
-
-#[cfg(test)]
-pub(super) mod tests;
