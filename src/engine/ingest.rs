@@ -9,7 +9,11 @@
 //! What an element is says the connection's source (`src/source`). The loop over a chunk is compiled for each
 //! source by itself: which one it is, is asked once a chunk.
 
-use super::assembler::{Assembler, Unpacked};
+mod held;
+#[cfg(test)]
+mod tests;
+
+use super::assembler::Assembler;
 use super::counters::Reason;
 use super::lane::Layout;
 use super::receipts::Ticket;
@@ -17,7 +21,7 @@ use super::shard::Engine;
 use super::tree::UnitSize;
 use super::{LaneId, LinkEpoch, Memory, Origin};
 use std::sync::Arc;
-use weir_inflate::{inflate, Coding, InflateError};
+use weir_inflate::InflateError;
 use weir_protocol::foreign::LOOK_BYTES;
 use weir_protocol::frame::FrameError;
 use weir_protocol::native::NativeError;
@@ -67,16 +71,6 @@ enum Refusal {
     Stall,
     Source(SourceError),
     PartialMemory,
-}
-
-/// What [`Engine::finish_carried`] has come to.
-enum Finished {
-    /// The step is done.
-    Step,
-    /// It needs more bytes than there are.
-    NotYet,
-    /// Whole; what follows is another thing.
-    Turn(Turn),
 }
 
 /// What a source's loop ends with before its bytes do.
@@ -216,60 +210,6 @@ impl<M: Memory> Engine<M> {
         self.speaks(emitter, protocol, port.ack)
     }
 
-    /// The stream is not followed any more: its partial frame makes room, and so does what it had packed. Returns the
-    /// frame's bytes.
-    pub(super) fn forget_carried(&mut self, emitter: usize) -> u64 {
-        let assembler = &mut self.assemblers[emitter];
-        let carried = assembler.carried().len();
-        self.partial_bytes -= assembler.held();
-        assembler.clear();
-        assembler.take_unpacked();
-        carried as u64
-    }
-
-    /// A stream has ended, and all of it was offered. Its end may complete an element: then that goes to a lane, or
-    /// waits for one ([`Ingest::Stalled`]; ask again).
-    pub fn emitter_ended(&mut self, emitter: usize) -> Ingest {
-        if self.assemblers[emitter].carried().is_empty() {
-            return Ingest::Taken;
-        }
-        if (self.stalled || !self.rerouting.is_idle()) && !self.can_ingest() {
-            return Ingest::Stalled { taken: 0 };
-        }
-        let mut stream = std::mem::take(&mut self.streams[emitter]);
-        let assembler = std::mem::take(&mut self.assemblers[emitter]);
-        let outcome = with_source!(&mut stream, source => {
-            self.end_of_stream(emitter, source, assembler.carried())
-        });
-        self.streams[emitter] = stream;
-        self.assemblers[emitter] = assembler;
-        match outcome {
-            Ok(is_whole) => {
-                if is_whole {
-                    self.forget_carried(emitter);
-                }
-                Ingest::Taken
-            }
-            Err(_) => {
-                self.stalled = true;
-                Ingest::Stalled { taken: 0 }
-            }
-        }
-    }
-
-    fn end_of_stream<S: Source>(
-        &mut self,
-        emitter: usize,
-        source: &mut S,
-        rest: &[u8],
-    ) -> Result<bool, Refusal> {
-        let limits = self.limits();
-        match source.ended(rest, limits) {
-            Some(element) => self.route_carried::<S>(emitter, element).map(|()| true),
-            None => Ok(false),
-        }
-    }
-
     /// Takes what `rest` holds, with what was carried before it, until something else is to be done.
     fn ingest_stream<S: Source>(
         &mut self,
@@ -323,30 +263,6 @@ impl<M: Memory> Engine<M> {
         Ok(None)
     }
 
-    /// What was unpacked and what was carried comes before what is received. `Some`: nothing of that is taken now.
-    #[inline]
-    fn ingest_held<S: Source>(
-        &mut self,
-        emitter: usize,
-        source: &mut S,
-        rest: &mut &[u8],
-    ) -> Result<Option<Option<Turn>>, Refusal> {
-        if !self.assemblers[emitter].holds_any() {
-            return Ok(None);
-        }
-        loop {
-            self.ingest_unpacked(emitter, source)?;
-            if self.assemblers[emitter].carried().is_empty() {
-                return Ok(None);
-            }
-            match self.finish_carried(emitter, source, rest)? {
-                Finished::Step => {}
-                Finished::NotYet => return Ok(Some(None)),
-                Finished::Turn(turn) => return Ok(Some(Some(turn))),
-            }
-        }
-    }
-
     /// A step that is neither an element nor about bytes to come: how many it uses, and whether something else is to
     /// be done behind it.
     #[inline(never)]
@@ -380,164 +296,6 @@ impl<M: Memory> Engine<M> {
                 Ok((0, None))
             }
         }
-    }
-
-    /// Completes the carried step from `rest`, and takes it when it is complete. When no lane can take its
-    /// element, its last bytes stay in `rest`: what stays there is what the caller offers again.
-    fn finish_carried<S: Source>(
-        &mut self,
-        emitter: usize,
-        source: &mut S,
-        rest: &mut &[u8],
-    ) -> Result<Finished, Refusal> {
-        let (offered, carried_before) = (*rest, self.assemblers[emitter].carried().len());
-        let limits = self.limits();
-        loop {
-            // Taken out, so that its bytes can be routed where they lie.
-            let mut assembler = std::mem::take(&mut self.assemblers[emitter]);
-            let mut is_unpacked = false;
-            let outcome = match source.next(assembler.carried(), limits) {
-                Err(error) => Err(Refusal::Source(error)),
-                Ok(Step::NeedMore { bytes }) => {
-                    self.assemblers[emitter] = assembler;
-                    self.carry(emitter, rest, bytes)?;
-                    if self.assemblers[emitter].carried().len() < bytes {
-                        return Ok(Finished::NotYet);
-                    }
-                    continue;
-                }
-                Ok(Step::Element { used, element }) => {
-                    let routed = self.route_carried::<S>(emitter, element);
-                    routed.map(|()| (used, Finished::Step))
-                }
-                Ok(Step::Unpack {
-                    used,
-                    packed,
-                    coding,
-                    bytes_max,
-                }) => {
-                    is_unpacked = true;
-                    let unpacked = self.unpack(emitter, coding, packed, bytes_max);
-                    unpacked.map(|bytes| {
-                        assembler.set_unpacked(bytes);
-                        (used, Finished::Step)
-                    })
-                }
-                Ok(step) => match self.other_step(emitter, step) {
-                    Ok((used, None)) => Ok((used, Finished::Step)),
-                    Ok((used, Some(turn))) => Ok((used, Finished::Turn(turn))),
-                    Err(error) => Err(Refusal::Source(error)),
-                },
-            };
-            let before = assembler.carried().len();
-            match outcome {
-                Ok((used, Finished::Turn(Turn::Speaks(_)))) => {
-                    debug_assert_eq!(used, 0);
-                    assembler.truncate(carried_before);
-                    *rest = offered;
-                }
-                Ok((used, _)) => {
-                    assembler.forget(used);
-                    if !is_unpacked {
-                        source.taken();
-                    }
-                }
-                Err(Refusal::Stall) => {
-                    assembler.truncate(carried_before);
-                    *rest = offered;
-                }
-                Err(_) => {}
-            }
-            self.partial_bytes -= before - assembler.carried().len();
-            self.assemblers[emitter] = assembler;
-            if is_unpacked && outcome.is_ok() {
-                source.unpacked(self.assemblers[emitter].unpacked_bytes());
-            }
-            return outcome.map(|(_, finished)| finished);
-        }
-    }
-
-    /// Unpacks, into memory that counts as that of partial frames does.
-    fn unpack(
-        &mut self,
-        emitter: usize,
-        coding: Coding,
-        packed: &[u8],
-        bytes_max: usize,
-    ) -> Result<Vec<u8>, Refusal> {
-        let bytes = inflate(coding, packed, bytes_max);
-        let bytes = bytes.map_err(|error| Refusal::Source(SourceError::Packed { error }))?;
-        if !self.make_partial_room(emitter, bytes.len()) {
-            return Err(Refusal::PartialMemory);
-        }
-        self.partial_bytes += bytes.len();
-        Ok(bytes)
-    }
-
-    /// Takes what was unpacked before.
-    #[inline]
-    fn ingest_unpacked<S: Source>(
-        &mut self,
-        emitter: usize,
-        source: &mut S,
-    ) -> Result<(), Refusal> {
-        let Some(mut unpacked) = self.assemblers[emitter].take_unpacked() else {
-            return Ok(());
-        };
-        let outcome = self.ingest_all_unpacked(emitter, source, &mut unpacked);
-        match outcome {
-            Err(Refusal::Stall) => self.assemblers[emitter].put_unpacked(unpacked),
-            _ => self.partial_bytes -= unpacked.len(),
-        }
-        outcome
-    }
-
-    fn ingest_all_unpacked<S: Source>(
-        &mut self,
-        emitter: usize,
-        source: &mut S,
-        unpacked: &mut Unpacked,
-    ) -> Result<(), Refusal> {
-        let wrong = |what| Err(Refusal::Source(SourceError::PackedWrong { what }));
-        let limits = self.limits();
-        let mut ticket = self.ticket_of::<S>(emitter);
-        loop {
-            let used = match source.next(unpacked.rest(), limits) {
-                Err(error) => return Err(Refusal::Source(error)),
-                Ok(Step::Element { used, element }) => {
-                    self.route_of::<S>(ticket, element)?;
-                    used
-                }
-                Ok(Step::NeedMore { .. }) if unpacked.rest().is_empty() => return Ok(()),
-                Ok(Step::NeedMore { .. }) => {
-                    return wrong("a compressed part ends within a message")
-                }
-                Ok(Step::Unpack { .. }) => {
-                    return wrong("a compressed part has a compressed part in it")
-                }
-                Ok(Step::End { .. } | Step::Speaks(_)) => {
-                    return wrong("a compressed part says how the connection goes on")
-                }
-                Ok(step) => {
-                    let (used, _) = self.other_step(emitter, step).map_err(Refusal::Source)?;
-                    ticket = self.ticket_of::<S>(emitter);
-                    used
-                }
-            };
-            unpacked.advance(used);
-            source.taken();
-        }
-    }
-
-    fn carry(&mut self, emitter: usize, rest: &mut &[u8], want: usize) -> Result<(), Refusal> {
-        let before = rest.len();
-        let missing = want.saturating_sub(self.assemblers[emitter].carried().len());
-        if !self.make_partial_room(emitter, missing.min(before)) {
-            return Err(Refusal::PartialMemory);
-        }
-        self.assemblers[emitter].fill(rest, want, self.frames_ns);
-        self.partial_bytes += before - rest.len();
-        Ok(())
     }
 
     /// Gives one element of a connection to one lane; where its source answers, the lane knows whose it is.
@@ -699,125 +457,5 @@ fn reason_of(error: SourceError) -> Reason {
         SourceError::Window { .. } => Reason::WindowExceeded,
         SourceError::UnitsFull { .. } => Reason::AckUnitsFull,
         SourceError::Unspoken { .. } | SourceError::OtherStart { .. } => Reason::ForeignProtocol,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{EngineConfig, Entry, LinkEpoch, OnSlow, Reach, Roster, VecMemory, Window};
-    use weir_protocol::frame::encode_header;
-    use weir_protocol::record::Record;
-
-    /// One analyzer, reached so.
-    fn engine(reach: Reach) -> Engine<VecMemory> {
-        let config = EngineConfig {
-            shard: 0,
-            buffers: 32,
-            buffer_bytes: 4096,
-            frame_bytes_max: 8192,
-            unit_bytes_max: 0,
-            window_bytes: 1 << 20,
-            window_messages: 100,
-            partial_bytes_max: 1000,
-            on_slow: OnSlow::Spill,
-        };
-        let mut engine = Engine::new(config, VecMemory::new(32, 4096));
-        let roster = Roster {
-            epoch: 1,
-            entries: vec![Entry {
-                analyzer: 0,
-                name: "a".into(),
-                weight: 1.0,
-                draining: false,
-                pinned: false,
-                ejected: false,
-                sink: reach.a_sink(),
-                reach,
-            }],
-        };
-        let link = (LinkEpoch::new(0, 1), Window::ANY);
-        assert!(engine.apply_roster(&roster, |_| Some(link)));
-        engine
-    }
-
-    fn sent(engine: &mut Engine<VecMemory>) -> Vec<u8> {
-        let mut out = Vec::new();
-        while let Some(range) = engine.transmit(LaneId(0), 0, false) {
-            out.extend_from_slice(engine.memory.read(range.span));
-        }
-        out
-    }
-
-    /// The short one goes behind the tail, the others open a buffer, or take several.
-    const SIZES: [usize; 4] = [7, 10, 4000, 6000];
-
-    #[test]
-    fn a_payload_becomes_a_frame_and_its_form_is_noted() {
-        let home = Reach::SingleLink {
-            home: 0,
-            epoch: LinkEpoch::new(0, 1),
-        };
-        let mut engine = engine(home);
-        let mut expected = Vec::new();
-        for (form, len) in [Form::Json, Form::Raw]
-            .into_iter()
-            .zip(SIZES)
-            .cycle()
-            .take(6)
-        {
-            let bytes = vec![b'j'; len];
-            let (severity, bytes) = (4, &bytes[..]);
-            let element = Element::Payload {
-                severity,
-                form,
-                bytes,
-            };
-            assert!(engine.route(element).is_ok());
-            expected.extend_from_slice(&encode_header(len as u32, severity));
-            expected.extend_from_slice(bytes);
-        }
-        for bytes in SIZES.map(|len| vec![b'r'; len]) {
-            let frame = [&encode_header(bytes.len() as u32, 1)[..], &bytes].concat();
-            assert!(engine.route(Element::Frame(&frame)).is_ok());
-            expected.extend_from_slice(&frame);
-        }
-        assert_eq!(engine.counters.received_bytes, expected.len() as u64);
-        assert!(sent(&mut engine) == expected, "frames, in order");
-        let forms: Vec<Form> = (1..=10)
-            .map(|message| engine.lanes[0].forms.of(message))
-            .collect();
-        let (json, raw) = (Form::Json, Form::Raw);
-        assert_eq!(forms, [json, raw, json, raw, json, raw, raw, raw, raw, raw]);
-        assert_eq!(engine.check(), Ok(()));
-    }
-
-    #[test]
-    fn a_lane_of_records_says_the_form_of_each() {
-        let mut engine = engine(Reach::Http { generation: 1 });
-        let big = vec![b'{'; 6000];
-        let payloads = [
-            (Form::Json, &b"{}"[..]),
-            (Form::Raw, b"text"),
-            (Form::Json, &big),
-        ];
-        for (form, bytes) in payloads {
-            let element = Element::Payload {
-                severity: 3,
-                form,
-                bytes,
-            };
-            assert!(engine.route(element).is_ok());
-        }
-        let out = sent(&mut engine);
-        let mut rest = &out[..];
-        for (form, bytes) in payloads {
-            let (record, after) = Record::parse(rest).expect("a record");
-            let frame = record.frame().expect("of one frame");
-            assert_eq!((record.form(), &frame[5..]), (form, bytes));
-            rest = after;
-        }
-        assert!(rest.is_empty());
-        assert_eq!(engine.forms_kept, 0, "the records say it");
     }
 }

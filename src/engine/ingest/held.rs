@@ -1,0 +1,266 @@
+//! What comes before the bytes that are received: what was unpacked and not taken yet, and the part of a step that was
+//! carried.
+//!
+//! ```text
+//! unpacked -> carried, completed from what is received -> received, where it lies (ingest.rs)
+//! ```
+
+use super::{Ingest, Refusal, Turn};
+use crate::assembler::Unpacked;
+use crate::shard::Engine;
+use crate::Memory;
+use weir_inflate::{inflate, Coding};
+use weir_source::{with_source, Source, SourceError, Step};
+
+/// What [`Engine::finish_carried`] has come to.
+enum Finished {
+    /// The step is done.
+    Step,
+    /// It needs more bytes than there are.
+    NotYet,
+    /// Whole; what follows is another thing.
+    Turn(Turn),
+}
+
+impl<M: Memory> Engine<M> {
+    /// What was unpacked and what was carried comes before what is received. `Some`: nothing of that is taken now.
+    #[inline]
+    pub(super) fn ingest_held<S: Source>(
+        &mut self,
+        emitter: usize,
+        source: &mut S,
+        rest: &mut &[u8],
+    ) -> Result<Option<Option<Turn>>, Refusal> {
+        if !self.assemblers[emitter].holds_any() {
+            return Ok(None);
+        }
+        loop {
+            self.ingest_unpacked(emitter, source)?;
+            if self.assemblers[emitter].carried().is_empty() {
+                return Ok(None);
+            }
+            match self.finish_carried(emitter, source, rest)? {
+                Finished::Step => {}
+                Finished::NotYet => return Ok(Some(None)),
+                Finished::Turn(turn) => return Ok(Some(Some(turn))),
+            }
+        }
+    }
+
+    /// Completes the carried step from `rest`, and takes it when it is complete. When no lane can take its
+    /// element, its last bytes stay in `rest`: what stays there is what the caller offers again.
+    fn finish_carried<S: Source>(
+        &mut self,
+        emitter: usize,
+        source: &mut S,
+        rest: &mut &[u8],
+    ) -> Result<Finished, Refusal> {
+        let (offered, carried_before) = (*rest, self.assemblers[emitter].carried().len());
+        let limits = self.limits();
+        loop {
+            // Taken out, so that its bytes can be routed where they lie.
+            let mut assembler = std::mem::take(&mut self.assemblers[emitter]);
+            let mut is_unpacked = false;
+            let outcome = match source.next(assembler.carried(), limits) {
+                Err(error) => Err(Refusal::Source(error)),
+                Ok(Step::NeedMore { bytes }) => {
+                    self.assemblers[emitter] = assembler;
+                    self.carry(emitter, rest, bytes)?;
+                    if self.assemblers[emitter].carried().len() < bytes {
+                        return Ok(Finished::NotYet);
+                    }
+                    continue;
+                }
+                Ok(Step::Element { used, element }) => {
+                    let routed = self.route_carried::<S>(emitter, element);
+                    routed.map(|()| (used, Finished::Step))
+                }
+                Ok(Step::Unpack {
+                    used,
+                    packed,
+                    coding,
+                    bytes_max,
+                }) => {
+                    is_unpacked = true;
+                    let unpacked = self.unpack(emitter, coding, packed, bytes_max);
+                    unpacked.map(|bytes| {
+                        assembler.set_unpacked(bytes);
+                        (used, Finished::Step)
+                    })
+                }
+                Ok(step) => match self.other_step(emitter, step) {
+                    Ok((used, None)) => Ok((used, Finished::Step)),
+                    Ok((used, Some(turn))) => Ok((used, Finished::Turn(turn))),
+                    Err(error) => Err(Refusal::Source(error)),
+                },
+            };
+            let before = assembler.carried().len();
+            match outcome {
+                Ok((used, Finished::Turn(Turn::Speaks(_)))) => {
+                    debug_assert_eq!(used, 0);
+                    assembler.truncate(carried_before);
+                    *rest = offered;
+                }
+                Ok((used, _)) => {
+                    assembler.forget(used);
+                    if !is_unpacked {
+                        source.taken();
+                    }
+                }
+                Err(Refusal::Stall) => {
+                    assembler.truncate(carried_before);
+                    *rest = offered;
+                }
+                Err(_) => {}
+            }
+            self.partial_bytes -= before - assembler.carried().len();
+            self.assemblers[emitter] = assembler;
+            if is_unpacked && outcome.is_ok() {
+                source.unpacked(self.assemblers[emitter].unpacked_bytes());
+            }
+            return outcome.map(|(_, finished)| finished);
+        }
+    }
+
+    /// Unpacks, into memory that counts as that of partial frames does.
+    pub(super) fn unpack(
+        &mut self,
+        emitter: usize,
+        coding: Coding,
+        packed: &[u8],
+        bytes_max: usize,
+    ) -> Result<Vec<u8>, Refusal> {
+        let bytes = inflate(coding, packed, bytes_max);
+        let bytes = bytes.map_err(|error| Refusal::Source(SourceError::Packed { error }))?;
+        if !self.make_partial_room(emitter, bytes.len()) {
+            return Err(Refusal::PartialMemory);
+        }
+        self.partial_bytes += bytes.len();
+        Ok(bytes)
+    }
+
+    /// Takes what was unpacked before.
+    #[inline]
+    pub(super) fn ingest_unpacked<S: Source>(
+        &mut self,
+        emitter: usize,
+        source: &mut S,
+    ) -> Result<(), Refusal> {
+        let Some(mut unpacked) = self.assemblers[emitter].take_unpacked() else {
+            return Ok(());
+        };
+        let outcome = self.ingest_all_unpacked(emitter, source, &mut unpacked);
+        match outcome {
+            Err(Refusal::Stall) => self.assemblers[emitter].put_unpacked(unpacked),
+            _ => self.partial_bytes -= unpacked.len(),
+        }
+        outcome
+    }
+
+    fn ingest_all_unpacked<S: Source>(
+        &mut self,
+        emitter: usize,
+        source: &mut S,
+        unpacked: &mut Unpacked,
+    ) -> Result<(), Refusal> {
+        let wrong = |what| Err(Refusal::Source(SourceError::PackedWrong { what }));
+        let limits = self.limits();
+        let mut ticket = self.ticket_of::<S>(emitter);
+        loop {
+            let used = match source.next(unpacked.rest(), limits) {
+                Err(error) => return Err(Refusal::Source(error)),
+                Ok(Step::Element { used, element }) => {
+                    self.route_of::<S>(ticket, element)?;
+                    used
+                }
+                Ok(Step::NeedMore { .. }) if unpacked.rest().is_empty() => return Ok(()),
+                Ok(Step::NeedMore { .. }) => {
+                    return wrong("a compressed part ends within a message")
+                }
+                Ok(Step::Unpack { .. }) => {
+                    return wrong("a compressed part has a compressed part in it")
+                }
+                Ok(Step::End { .. } | Step::Speaks(_)) => {
+                    return wrong("a compressed part says how the connection goes on")
+                }
+                Ok(step) => {
+                    let (used, _) = self.other_step(emitter, step).map_err(Refusal::Source)?;
+                    ticket = self.ticket_of::<S>(emitter);
+                    used
+                }
+            };
+            unpacked.advance(used);
+            source.taken();
+        }
+    }
+
+    pub(super) fn carry(
+        &mut self,
+        emitter: usize,
+        rest: &mut &[u8],
+        want: usize,
+    ) -> Result<(), Refusal> {
+        let before = rest.len();
+        let missing = want.saturating_sub(self.assemblers[emitter].carried().len());
+        if !self.make_partial_room(emitter, missing.min(before)) {
+            return Err(Refusal::PartialMemory);
+        }
+        self.assemblers[emitter].fill(rest, want, self.frames_ns);
+        self.partial_bytes += before - rest.len();
+        Ok(())
+    }
+
+    /// The stream is not followed any more: its partial frame makes room, and so does what it had packed. Returns the
+    /// frame's bytes.
+    pub(crate) fn forget_carried(&mut self, emitter: usize) -> u64 {
+        let assembler = &mut self.assemblers[emitter];
+        let carried = assembler.carried().len();
+        self.partial_bytes -= assembler.held();
+        assembler.clear();
+        assembler.take_unpacked();
+        carried as u64
+    }
+
+    /// A stream has ended, and all of it was offered. Its end may complete an element: then that goes to a lane, or
+    /// waits for one ([`Ingest::Stalled`]; ask again).
+    pub fn emitter_ended(&mut self, emitter: usize) -> Ingest {
+        if self.assemblers[emitter].carried().is_empty() {
+            return Ingest::Taken;
+        }
+        if (self.stalled || !self.rerouting.is_idle()) && !self.can_ingest() {
+            return Ingest::Stalled { taken: 0 };
+        }
+        let mut stream = std::mem::take(&mut self.streams[emitter]);
+        let assembler = std::mem::take(&mut self.assemblers[emitter]);
+        let outcome = with_source!(&mut stream, source => {
+            self.end_of_stream(emitter, source, assembler.carried())
+        });
+        self.streams[emitter] = stream;
+        self.assemblers[emitter] = assembler;
+        match outcome {
+            Ok(is_whole) => {
+                if is_whole {
+                    self.forget_carried(emitter);
+                }
+                Ingest::Taken
+            }
+            Err(_) => {
+                self.stalled = true;
+                Ingest::Stalled { taken: 0 }
+            }
+        }
+    }
+
+    fn end_of_stream<S: Source>(
+        &mut self,
+        emitter: usize,
+        source: &mut S,
+        rest: &[u8],
+    ) -> Result<bool, Refusal> {
+        let limits = self.limits();
+        match source.ended(rest, limits) {
+            Some(element) => self.route_carried::<S>(emitter, element).map(|()| true),
+            None => Ok(false),
+        }
+    }
+}
