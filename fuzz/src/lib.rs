@@ -19,6 +19,7 @@ pub mod http;
 pub mod input;
 pub mod link;
 pub mod native;
+pub mod proxy;
 pub mod sources;
 pub mod tree;
 pub mod values;
@@ -28,7 +29,7 @@ pub mod vectors;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets. Each has a file in `fuzz_targets` and a folder in `corpus`.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     ("frames", frames::run),
     ("sources", sources::run),
     ("control", control::run),
@@ -41,4 +42,5 @@ pub const TARGETS: [Target; 12] = [
     ("engine", engine::run),
     ("config", config::run),
     ("http", http::run),
+    ("proxy", proxy::run),
 ];

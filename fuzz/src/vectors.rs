@@ -18,6 +18,7 @@ pub fn seeds() -> Vec<Seed> {
     seeds.extend(of_texts());
     seeds.extend(of_operations());
     seeds.extend(of_http());
+    seeds.extend(of_proxies());
     for (target, name, _) in &seeds {
         assert!(TARGETS.iter().any(|(known, _)| known == target), "{name}");
     }
@@ -298,5 +299,42 @@ fn of_http() -> Vec<Seed> {
             [&settings(what)[..], &bytes].concat(),
         )
     };
+    seeds.into_iter().map(seed).collect()
+}
+
+/// PROXY headers: what is said of a client, and what cannot be.
+fn of_proxies() -> Vec<Seed> {
+    let v4 = [192, 0, 2, 1, 198, 51, 100, 7, 0xDC, 4, 2, 2];
+    let v6 = [&[0x20, 1, 13, 0xB8][..], &[0; 27], &[1, 0, 1, 2, 2]].concat();
+    let binary = |command: u8, family: u8, body: &[u8]| {
+        let fixed = [command, family, 0, body.len() as u8];
+        [&[2][..], &fixed, body, b"6 <131>x"].concat()
+    };
+    let text = |line: &str| [&[0], line.as_bytes()].concat();
+    let seeds = [
+        (
+            "text-4",
+            text("PROXY TCP4 192.0.2.1 198.51.100.7 56324 514\r\n<13>x\n"),
+        ),
+        (
+            "text-6",
+            text("PROXY TCP6 2001:db8::1 ::ffff:1.2.3.4 1 65535\r\n"),
+        ),
+        ("text-unknown", text("PROXY UNKNOWN ffff:: what ever\r\n")),
+        (
+            "text-bad-port",
+            text("PROXY TCP4 192.0.2.1 198.51.100.7 56324 65536\r\n"),
+        ),
+        ("binary-4", binary(0x21, 0x11, &v4)),
+        (
+            "binary-4-tlv",
+            binary(0x21, 0x11, &[&v4[..], &[4, 0, 1, 0]].concat()),
+        ),
+        ("binary-6", binary(0x21, 0x21, &v6)),
+        ("binary-local", binary(0x20, 0, &[])),
+        ("binary-unix", binary(0x21, 0x31, &[b'a'; 216])),
+        ("binary-short", binary(0x21, 0x21, &v4)),
+    ];
+    let seed = |(name, bytes): (&str, Vec<u8>)| ("proxy", name.to_string(), bytes);
     seeds.into_iter().map(seed).collect()
 }

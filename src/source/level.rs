@@ -1,6 +1,6 @@
 //! How severe is this message? Read from where senders say it: a syslog PRI, a word, a number, a key of a JSON object.
 //!
-//! | severity | syslog `PRI & 7` | words | numbers of pino and bunyan |
+//! | severity | syslog `PRI & 7`, GELF | words | numbers of pino and bunyan |
 //! |---|---|---|---|
 //! | 0 fatal | 0 1 2 | fatal emerg emergency alert crit critical panic | 60 |
 //! | 1 error | 3 | error err severe failure | 50 |
@@ -96,10 +96,12 @@ pub fn of_word(word: &[u8]) -> Option<u8> {
     known.map(|(_, severity)| *severity)
 }
 
-/// Severity of a number as pino and bunyan have them; a level between two is the lower one. None: below all of them.
+/// Severity of a number: up to 7 as syslog and GELF have them, from 10 on as pino and bunyan; a level between two is the
+/// lower one. None: neither.
 pub fn of_number(number: u64) -> Option<u8> {
     match number {
-        0..10 => None,
+        0..8 => OF_SYSLOG.get(usize::try_from(number).ok()?).copied(),
+        8..10 => None,
         10..20 => Some(5),
         20..30 => Some(4),
         30..40 => Some(3),
@@ -337,8 +339,10 @@ mod tests {
             assert_eq!(of_word(&word.to_ascii_uppercase()), Some(*severity));
         }
         assert_eq!(of_word(b"inform"), None);
-        let numbers = [9, 10, 29, 30, 60, 61].map(of_number);
-        let expected = [None, Some(5), Some(4), Some(3), Some(0), Some(0)];
-        assert_eq!(numbers, expected);
+        let numbers = [2, 3, 7, 8, 9, 10, 29, 30, 60, 61].map(of_number);
+        let syslog = [Some(0), Some(1), Some(4), None];
+        let pino = [None, Some(5), Some(4), Some(3), Some(0), Some(0)];
+        let expected = [&syslog[..], &pino].concat();
+        assert_eq!(numbers[..], expected);
     }
 }

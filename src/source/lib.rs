@@ -28,6 +28,7 @@ mod element;
 mod frames;
 pub mod level;
 mod port;
+pub mod proxy;
 mod unit;
 
 pub use acked::Acked;

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Unpacks the programs that tests send with, rsyslog, syslog-ng's loggen and HAProxy, with what they are linked to. Nothing
+# is installed, and root is not needed: packages of Debian or Ubuntu are downloaded and unpacked into a folder.
+#
+# Usage: scripts/senders.sh [folder]
+#
+# The folder is $WEIR_SENDERS, by default `senders` where cargo builds; tests look there, and in the PATH. Exit status:
+# 0 they are there, 2 something is missing.
+set -euo pipefail
+case "${1:-}" in -h | --help) sed -n '2,/^set /s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
+cd "$(dirname "$0")/.."
+
+readonly PACKAGES=(
+    rsyslog rsyslog-relp librelp0 libestr0 libfastjson4 liblognorm5
+    syslog-ng-core libivykis0 libnet1 libpcre3 libwrap0 libglib2.0-0 libjson-c5
+    haproxy liblua5.3-0 libopentracing-c-wrapper0 libopentracing1
+)
+folder=${1:-${WEIR_SENDERS:-${CARGO_TARGET_DIR:-target}/senders}}
+mkdir -p "$folder/packages"
+folder=$(cd "$folder" && pwd)
+
+is_there() { [ -x "$folder/usr/sbin/rsyslogd" ] && [ -x "$folder/usr/sbin/haproxy" ] && [ -x "$folder/usr/bin/loggen" ]; }
+is_there && exit 0
+
+command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || {
+    echo "senders.sh: apt-get and dpkg-deb are missing: this needs packages of Debian or Ubuntu" >&2
+    exit 2
+}
+for package in "${PACKAGES[@]}"; do
+    # Libraries are called otherwise elsewhere, and what is installed already need not be unpacked.
+    (cd "$folder/packages" && apt-get download -qq "$package" 2>/dev/null) || echo "senders.sh: no package $package" >&2
+done
+for package in "$folder"/packages/*.deb; do
+    dpkg-deb -x "$package" "$folder"
+done
+rm -r "$folder/packages"
+is_there || {
+    echo "senders.sh: not all programs are in $folder now" >&2
+    exit 2
+}
