@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::decode::Decoder;
+use crate::inputs::marked;
 use crate::numbered::check_numbered;
 use crate::socket;
 use crate::wait::POLL;
@@ -33,6 +34,10 @@ pub enum Payloads {
     Numbers,
     /// Text, which is kept with its severity.
     Texts,
+    /// Text with a mark in it ([`crate::inputs::marked`]); only the numbers are kept.
+    Marked,
+    /// The same; what has no mark is counted as read and nothing more.
+    MarkedAmongStrangers,
 }
 
 /// How an analyzer connects and what it does then.
@@ -52,6 +57,8 @@ pub struct Options {
     pub reading: bool,
     /// What it takes for a message.
     pub payloads: Payloads,
+    /// Messages a second that it can take; none: all that comes.
+    pub per_second: Option<u32>,
 }
 
 impl Options {
@@ -65,6 +72,7 @@ impl Options {
             acks: Acks::All,
             reading: true,
             payloads: Payloads::Numbers,
+            per_second: None,
         }
     }
 
@@ -89,6 +97,24 @@ impl Options {
     /// One that does not read before it is told to.
     pub fn not_reading(mut self) -> Options {
         self.reading = false;
+        self
+    }
+
+    /// One of messages that carry a mark.
+    pub fn marked(mut self) -> Options {
+        self.payloads = Payloads::Marked;
+        self
+    }
+
+    /// One of messages that carry a mark, and of others.
+    pub fn strangers(mut self) -> Options {
+        self.payloads = Payloads::MarkedAmongStrangers;
+        self
+    }
+
+    /// One that takes so many messages a second.
+    pub fn per_second(mut self, messages: u32) -> Options {
+        self.per_second = Some(messages);
         self
     }
 
@@ -159,6 +185,7 @@ impl Analyzer {
             stream: stream.try_clone().expect("clone"),
             dialect,
             payloads: options.payloads,
+            per_second: options.per_second,
             decoder: Decoder::new(dialect),
             state: Arc::clone(&state),
             held: Vec::new(),
@@ -180,6 +207,11 @@ impl Analyzer {
     /// Messages read.
     pub fn read(&self) -> usize {
         usize::try_from(self.state().read).expect("fits")
+    }
+
+    /// Messages read that carry a number.
+    pub fn read_numbered(&self) -> usize {
+        self.state().ids.len()
     }
 
     /// Severity and payload of what was read, in order ([`Payloads::Texts`]).
@@ -277,6 +309,7 @@ struct Job {
     stream: TcpStream,
     dialect: Dialect,
     payloads: Payloads,
+    per_second: Option<u32>,
     decoder: Decoder,
     state: Arc<Mutex<State>>,
     /// Read and not yet understood.
@@ -285,7 +318,9 @@ struct Job {
 
 impl Job {
     fn run(mut self) {
-        let mut bytes = vec![0; 64 * 1024];
+        // Who is slow reads little at once, and ACKs as it goes.
+        let read_bytes = if self.per_second.is_some() { 4 } else { 64 };
+        let mut bytes = vec![0; read_bytes * 1024];
         loop {
             let (reading, closing) = {
                 let state = self.state.lock().expect("the test goes on");
@@ -306,10 +341,20 @@ impl Job {
                 Err(e) if is_to_be_tried_again(e.kind()) => {}
                 Err(_) => break,
             }
+            let before = self.decoder.ackable();
             self.understand();
+            self.work(self.decoder.ackable() - before);
             self.ack();
         }
         self.state.lock().expect("the test goes on").ended = true;
+    }
+
+    /// Takes its time for so many messages.
+    fn work(&self, messages: u64) {
+        if let Some(per_second) = self.per_second {
+            let took = Duration::from_secs(messages) / per_second;
+            std::thread::sleep(took);
+        }
     }
 
     fn understand(&mut self) {
@@ -319,6 +364,11 @@ impl Job {
             state.read += 1;
             match self.payloads {
                 Payloads::Numbers => state.ids.push(check_numbered(message.frame)),
+                Payloads::Marked => {
+                    let id = marked::find(message.frame);
+                    state.ids.push(id.expect("a mark"));
+                }
+                Payloads::MarkedAmongStrangers => state.ids.extend(marked::find(message.frame)),
                 Payloads::Texts => {
                     let text = message.frame[FRAME_HEADER_BYTES..].to_vec();
                     let text = String::from_utf8(text).expect("UTF-8");

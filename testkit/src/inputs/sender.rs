@@ -48,8 +48,8 @@ pub struct Client {
     pub deadline: Option<Duration>,
     /// It sends again what was not acked.
     pub resends: bool,
-    /// Pause after each unit.
-    pub pause: Duration,
+    /// A unit is due this often, whatever happened before; zero: as fast as it goes.
+    pub every: Duration,
 }
 
 impl Client {
@@ -61,7 +61,7 @@ impl Client {
             text_bytes: 200,
             deadline,
             resends: true,
-            pause: Duration::ZERO,
+            every: Duration::ZERO,
         }
     }
 
@@ -101,9 +101,15 @@ impl Client {
         self
     }
 
-    /// With a pause after each unit.
-    pub fn paced(mut self, pause: Duration) -> Client {
-        self.pause = pause;
+    /// With a unit due this often.
+    pub fn every(mut self, every: Duration) -> Client {
+        self.every = every;
+        self
+    }
+
+    /// With another window.
+    pub fn window(mut self, units: usize) -> Client {
+        self.window = units;
         self
     }
 
@@ -154,6 +160,7 @@ impl Sender {
             open: VecDeque::new(),
             again: VecDeque::new(),
             link: None,
+            due: Instant::now(),
             stop: Arc::clone(&stop),
             record: Arc::clone(&record),
         };
@@ -239,6 +246,8 @@ struct Job {
     /// Of connections before.
     again: VecDeque<Range<u64>>,
     link: Option<Link>,
+    /// When the next unit is.
+    due: Instant,
     stop: Arc<AtomicBool>,
     record: Arc<Mutex<Record>>,
 }
@@ -327,7 +336,7 @@ impl Job {
             return false;
         };
         let is_full = self.open.len() >= self.client.window || link.at < link.out.len();
-        if is_full || !link.is_open {
+        if is_full || !link.is_open || self.due > Instant::now() {
             return false;
         }
         let ids = match self.again.pop_front() {
@@ -340,6 +349,8 @@ impl Job {
                 ids
             }
         };
+        // On schedule: what was held up is made up for.
+        self.due += self.client.every;
         link.out.clear();
         link.at = 0;
         // As long as Fluentd's, and the same again when it is sent again.
@@ -391,9 +402,6 @@ impl Job {
             whole.for_each(|unit| {
                 unit.written.get_or_insert(now);
             });
-            if link.at == link.out.len() && !self.client.pause.is_zero() {
-                std::thread::sleep(self.client.pause);
-            }
         }
         let mut bytes = [0; 4096];
         match link.stream.read(&mut bytes) {
