@@ -339,7 +339,7 @@ pub fn run(options: &Options, stop: &Arc<AtomicBool>) -> io::Result<Report> {
 
 /// Frames over TCP, from as many threads as are wanted.
 fn stream_frames(options: &Options, stop: &Arc<AtomicBool>) -> io::Result<(Report, Vec<Stream>)> {
-    let addresses = Addresses::start(&options.addr, &options.nameservers, super::unix_ns())?;
+    let addresses = Addresses::start(&options.addr, &options.nameservers, super::unix_ns(), stop)?;
     let (addresses, peers) = (Arc::new(addresses), Peers::start(options.peer_timeout)?);
     let threads = options.threads.min(options.connections);
     let workers = (0..threads).map(|index| {

@@ -6,11 +6,13 @@
 //!                       '--> Endpoints: what is there now; Changes: what appeared, moved, left
 //! ```
 //!
-//! Lookups block the thread that asks for them. [`Watcher`] is a thread for who cannot wait.
+//! A [`Resolver`]'s calls block. A [`Watch`] asks for all its names at once, each on a thread; [`Watcher`] is a thread that
+//! looks again and again.
 //! An answer that is empty, or none, changes nothing ([ADR 0053](../../docs/adr/0053-clients-find-every-distributor.md)).
 
 mod dns;
 mod endpoint;
+mod lookups;
 mod nameservers;
 mod records;
 mod resolve;

@@ -1,10 +1,13 @@
 //! One look at one target.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::time::Duration;
 
 use crate::dns::{look_up, Found};
 use crate::endpoint::Endpoint;
+use crate::lookups::{Lookups, Question};
 use crate::nameservers::Nameservers;
 use crate::records::{Answer, Kind, Service};
 use crate::target::{HostPort, SrvName, Target};
@@ -12,6 +15,18 @@ use crate::watch::ENDPOINTS_MAX;
 
 /// Addresses of one name that are taken.
 const ADDRESSES_MAX: usize = ENDPOINTS_MAX;
+
+/// How often it is looked whether a lookup is still wanted.
+const STOP_LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// What a look found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Look {
+    /// What is taken. A target of an SRV record that came without an address has none here.
+    pub(crate) endpoints: Vec<Endpoint>,
+    /// How many there are besides, which are not taken.
+    pub(crate) cut: usize,
+}
 
 /// Why a target has no address now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,21 +97,58 @@ impl Resolver {
         Ok(ips.into_iter().map(addr).collect())
     }
 
-    /// What a target that is no file stands for now. A target of an SRV record whose own name has no address now is
-    /// there without one.
-    pub(crate) fn resolve(&self, target: &Target) -> Result<Vec<Endpoint>, Unresolved> {
-        match target {
-            Target::Host(at) => Ok(vec![Endpoint::new(at.to_string(), self.addrs(at)?)]),
-            Target::Dns(at) => {
-                let each = |addr: SocketAddr| Endpoint::new(addr.to_string(), vec![addr]);
-                Ok(self.addrs(at)?.into_iter().map(each).collect())
+    /// The same for who may be stopped meanwhile: the lookup has a thread of its own, which is then left alone.
+    ///
+    /// # Errors
+    /// As [`Resolver::ips`]; it was stopped.
+    pub fn addrs_until(
+        &self,
+        at: &HostPort,
+        is_stopped: impl Fn() -> bool,
+    ) -> Result<Vec<SocketAddr>, Unresolved> {
+        let mut lookups = Lookups::new(self.clone());
+        lookups.ask(Question::Given(Target::Host(at.clone())));
+        loop {
+            if let Some((_, found)) = lookups.hear(STOP_LOOK_EVERY) {
+                let endpoints = found?.endpoints.into_iter();
+                return Ok(endpoints.flat_map(|it| it.addrs).collect());
             }
-            Target::Srv(name) => self.services(name),
-            Target::File(path) => Err(Unresolved(format!("{} is a file", path.display()))),
+            if is_stopped() {
+                return Err(Unresolved("stopped before a nameserver answered".into()));
+            }
         }
     }
 
-    fn services(&self, name: &SrvName) -> Result<Vec<Endpoint>, Unresolved> {
+    /// What a question comes to now.
+    pub(crate) fn answer(&self, question: &Question) -> Result<Look, Unresolved> {
+        match question {
+            Question::Of(_, at) | Question::Given(Target::Host(at)) => {
+                let (addrs, cut) = self.places(at)?;
+                let endpoints = vec![Endpoint::new(at.to_string(), addrs)];
+                Ok(Look { endpoints, cut })
+            }
+            Question::Given(Target::Dns(at)) => {
+                let each = |addr: SocketAddr| Endpoint::new(addr.to_string(), vec![addr]);
+                let (addrs, cut) = self.places(at)?;
+                let endpoints = addrs.into_iter().map(each).collect();
+                Ok(Look { endpoints, cut })
+            }
+            Question::Given(Target::Srv(name)) => self.services(name),
+            Question::Given(Target::File(path)) => {
+                Err(Unresolved(format!("{} is a file", path.display())))
+            }
+        }
+    }
+
+    /// Addresses that are taken, and how many there are besides.
+    fn places(&self, at: &HostPort) -> Result<(Vec<SocketAddr>, usize), Unresolved> {
+        let mut addrs = self.addrs(at)?;
+        let cut = addrs.len().saturating_sub(ADDRESSES_MAX);
+        addrs.truncate(ADDRESSES_MAX);
+        Ok((addrs, cut))
+    }
+
+    fn services(&self, name: &SrvName) -> Result<Look, Unresolved> {
         let of = match self.chosen.is_empty() {
             true => Nameservers::of_system(),
             false => Nameservers::chosen(&self.chosen),
@@ -106,26 +158,28 @@ impl Resolver {
             Ok(_) => return Err(Unresolved("the name has no SRV record".into())),
             Err(why) => return Err(Unresolved(why)),
         };
+        let cut = services.len().saturating_sub(ENDPOINTS_MAX);
         let services = services.into_iter().take(ENDPOINTS_MAX);
-        Ok(services.map(|service| self.endpoint(service)).collect())
+        let endpoints = services.map(endpoint).collect();
+        Ok(Look { endpoints, cut })
     }
+}
 
-    fn endpoint(&self, service: Service) -> Endpoint {
-        let at = HostPort {
-            host: service.target,
-            port: service.port,
-        };
-        let ips = match service.ips.is_empty() {
-            false => service.ips,
-            true => self.ips(&at.host).unwrap_or_default(),
-        };
-        let addrs = ips.into_iter().map(|ip| SocketAddr::new(ip, at.port));
-        Endpoint {
-            name: at.to_string(),
-            addrs: addrs.collect(),
-            priority: service.priority,
-            weight: service.weight,
-        }
+/// Without addresses if none came along.
+fn endpoint(service: Service) -> Endpoint {
+    let at = HostPort {
+        host: service.target,
+        port: service.port,
+    };
+    let addrs = service
+        .ips
+        .into_iter()
+        .map(|ip| SocketAddr::new(ip, at.port));
+    Endpoint {
+        name: at.to_string(),
+        addrs: addrs.collect(),
+        priority: service.priority,
+        weight: service.weight,
     }
 }
 
@@ -136,11 +190,12 @@ fn of_system(host: &str) -> Result<Vec<IpAddr>, Unresolved> {
     }
 }
 
-/// In the order in which they were told, each once.
+/// In the order in which they were told, each once. The codec and the system bound them.
 fn some(ips: Vec<IpAddr>) -> Result<Vec<IpAddr>, Unresolved> {
     let mut all: Vec<IpAddr> = Vec::new();
+    let mut seen = BTreeSet::new();
     for ip in ips {
-        if !all.contains(&ip) && all.len() < ADDRESSES_MAX {
+        if seen.insert(ip) {
             all.push(ip);
         }
     }

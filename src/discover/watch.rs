@@ -3,15 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::endpoint::Endpoint;
-use crate::resolve::{Resolver, Unresolved};
-use crate::target::{lines, Target, Targets, TARGETS_MAX};
+use crate::lookups::{Lookups, Question};
+use crate::resolve::{Look, Resolver, Unresolved};
+use crate::target::{lines, HostPort, Target, Targets, TARGETS_MAX};
 
 /// Most endpoints of a target, and of all targets together.
 pub const ENDPOINTS_MAX: usize = 256;
 /// Largest file of targets.
 pub const FILE_BYTES_MAX: u64 = 256 << 10;
+
+/// Between two looks at the answers that [`Watch::refresh`] waits for.
+const HEAR_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a look found to be different.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,30 +54,44 @@ impl Changes {
 #[derive(Default)]
 struct Known {
     endpoints: Vec<Endpoint>,
+    /// Found at the last look, and not taken: there were too many.
+    cut: usize,
+    /// Of an SRV record: all of its targets, those without an address included.
+    services: Vec<Endpoint>,
+    /// Of them: whose lookups go on.
+    awaited: BTreeSet<String>,
+    /// One of these lookups failed.
+    has_failed: bool,
     /// Why the last look brought nothing; it has been said.
     problem: Option<String>,
 }
 
 /// Targets, and what they stand for.
 pub struct Watch {
-    resolver: Resolver,
+    lookups: Lookups,
     given: Targets,
     files: BTreeMap<PathBuf, Vec<Target>>,
+    /// As of the last look: no files, each once.
+    targets: Vec<Target>,
     known: BTreeMap<Target, Known>,
     set: Vec<Endpoint>,
-    is_full: bool,
+    found: usize,
+    /// So many were said to be too many.
+    too_many: usize,
 }
 
 impl Watch {
     /// Nothing is known before the first [`Watch::refresh`].
     pub fn new(targets: Targets, resolver: Resolver) -> Watch {
         Watch {
-            resolver,
+            lookups: Lookups::new(resolver),
             given: targets,
             files: BTreeMap::new(),
+            targets: Vec::new(),
             known: BTreeMap::new(),
             set: Vec::new(),
-            is_full: false,
+            found: 0,
+            too_many: 0,
         }
     }
 
@@ -86,6 +105,11 @@ impl Watch {
         &self.set
     }
 
+    /// How many were found; more than are in the set when there were too many.
+    pub fn found(&self) -> usize {
+        self.found
+    }
+
     /// Why targets brought nothing at the last look, a line each.
     pub fn problems(&self) -> Vec<String> {
         let known = self.known.iter();
@@ -95,32 +119,57 @@ impl Watch {
         known.filter_map(problem).collect()
     }
 
-    /// Looks at every target, on this thread. What fails, or brings nothing, stays as it was, and is logged the first
-    /// time.
+    /// Looks at every target, and waits for all answers. What fails, or brings nothing, stays as it was, and is logged
+    /// the first time.
     pub fn refresh(&mut self) -> Changes {
-        self.refresh_telling(|_| ())
+        let before = self.set.clone();
+        self.look();
+        while self.is_waiting() {
+            self.hear(HEAR_PATIENCE);
+        }
+        Changes::between(&before, &self.set)
     }
 
-    /// The same, and tells what is there before it waits for a nameserver again: a name that nobody answers for holds
-    /// up no other target. Addresses come first, which nobody is asked for.
-    pub fn refresh_telling(&mut self, mut tell: impl FnMut(&[Endpoint])) -> Changes {
-        let targets = self.expand();
-        let (mut in_turn, names): (Vec<&Target>, Vec<&Target>) =
-            targets.iter().partition(|target| target.is_literal());
-        in_turn.extend(names);
-        for target in in_turn {
-            if !target.is_literal() {
-                tell(&self.collect(&targets));
+    /// Looks at every target: files and addresses at once, names each on a thread of its own, unless it is looked up
+    /// already. [`Watch::hear`] takes the answers.
+    pub fn look(&mut self) {
+        self.targets = self.expand();
+        for target in self.targets.clone() {
+            match target.is_literal() {
+                true => {
+                    let question = Question::Given(target.clone());
+                    let found = self.lookups.answer_here(&question);
+                    self.take(&target, found);
+                }
+                false => self.lookups.ask(Question::Given(target)),
             }
-            let found = self.resolver.resolve(target);
-            self.take(target, found);
         }
-        let is_there: BTreeSet<&Target> = targets.iter().chain(self.given.as_slice()).collect();
+        let is_there: BTreeSet<&Target> =
+            self.targets.iter().chain(self.given.as_slice()).collect();
         self.known.retain(|target, _| is_there.contains(target));
-        let set = self.collect(&targets);
-        let changes = Changes::between(&self.set, &set);
-        self.set = set;
-        changes
+        self.settle();
+    }
+
+    /// Answers are to come.
+    pub fn is_waiting(&self) -> bool {
+        !self.lookups.is_idle()
+    }
+
+    /// Takes an answer that comes within this time, after which the set may be another one. False: none came.
+    pub fn hear(&mut self, patience: Duration) -> bool {
+        let Some((question, found)) = self.lookups.hear(patience) else {
+            return false;
+        };
+        match question {
+            Question::Given(target) if self.targets.contains(&target) => self.take(&target, found),
+            Question::Of(target, at) if self.known.contains_key(&target) => {
+                self.take_service(&target, &at.to_string(), found);
+            }
+            // It is not wanted any more.
+            _ => {}
+        }
+        self.settle();
+        true
     }
 
     /// Targets that are no files, each once.
@@ -146,36 +195,77 @@ impl Watch {
         all
     }
 
-    fn take(&mut self, target: &Target, found: Result<Vec<Endpoint>, Unresolved>) {
+    fn take(&mut self, target: &Target, found: Result<Look, Unresolved>) {
         let found = match found {
             Ok(found) => found,
             Err(Unresolved(why)) => return self.fail(target, why),
         };
         let known = self.known.entry(target.clone()).or_default();
-        let mut endpoints = Vec::new();
-        let mut without = None;
-        for mut endpoint in found {
-            if endpoint.addrs.is_empty() {
-                // Its record is there, its address is not known now: where it was.
-                let before = known.endpoints.iter().find(|it| it.name == endpoint.name);
-                endpoint.addrs = before.map_or_else(Vec::new, |it| it.addrs.clone());
-                without = Some(endpoint.name.clone());
-            }
-            if !endpoint.addrs.is_empty() {
-                endpoints.push(endpoint);
+        known.cut = found.cut;
+        if let Target::Srv(_) = target {
+            return self.take_services(target, found.endpoints);
+        }
+        known.endpoints = found.endpoints;
+        self.well(target);
+    }
+
+    /// Targets of an SRV record: those that came without an address are looked up, and are where they were until then.
+    fn take_services(&mut self, target: &Target, services: Vec<Endpoint>) {
+        let known = self.known.entry(target.clone()).or_default();
+        let before = std::mem::replace(&mut known.services, services);
+        if known.awaited.is_empty() {
+            known.has_failed = false;
+        }
+        let mut questions = Vec::new();
+        for service in &mut known.services {
+            let at = service.name.parse::<HostPort>();
+            if let (true, Ok(at)) = (service.addrs.is_empty(), at) {
+                let was = before.iter().find(|it| it.name == service.name);
+                service.addrs = was.map_or_else(Vec::new, |it| it.addrs.clone());
+                known.awaited.insert(service.name.clone());
+                questions.push(Question::Of(target.clone(), at));
             }
         }
-        if let Some(name) = without {
-            if endpoints.is_empty() {
-                return self.fail(target, format!("{name} has no address"));
-            }
-            known.endpoints = endpoints;
-            return self.fail(target, format!("{name} has no address now"));
+        known.rebuild();
+        let is_whole = questions.is_empty() && known.awaited.is_empty();
+        for question in questions {
+            self.lookups.ask(question);
         }
-        if known.problem.take().is_some() {
+        if is_whole {
+            self.well(target);
+        }
+    }
+
+    /// Where a target of an SRV record is. One that has no address now is where it was.
+    fn take_service(&mut self, target: &Target, name: &str, found: Result<Look, Unresolved>) {
+        let Some(known) = self.known.get_mut(target) else {
+            return;
+        };
+        known.awaited.remove(name);
+        let mut services = known.services.iter_mut();
+        let Some(service) = services.find(|it| it.name == name) else {
+            return;
+        };
+        match found {
+            Ok(look) => {
+                service.addrs = look.endpoints.into_iter().flat_map(|it| it.addrs).collect();
+                known.rebuild();
+                if known.awaited.is_empty() && !known.has_failed {
+                    self.well(target);
+                }
+            }
+            Err(_) => {
+                known.has_failed = true;
+                self.fail(target, format!("{name} has no address now"));
+            }
+        }
+    }
+
+    fn well(&mut self, target: &Target) {
+        let known = self.known.get_mut(target);
+        if known.is_some_and(|known| known.problem.take().is_some()) {
             log::info!("{target}: found again");
         }
-        known.endpoints = endpoints;
     }
 
     /// Says it once.
@@ -194,23 +284,49 @@ impl Watch {
         known.problem = Some(why);
     }
 
-    /// Two targets may find the same.
-    fn collect(&mut self, targets: &[Target]) -> Vec<Endpoint> {
-        let known = targets.iter().filter_map(|target| self.known.get(target));
+    /// Makes the set of all that is known. Two targets may find the same.
+    fn settle(&mut self) {
+        let known = self
+            .targets
+            .iter()
+            .filter_map(|target| self.known.get(target));
         let mut all: Vec<Endpoint> = Vec::new();
         let mut names = BTreeSet::new();
-        for endpoint in known.flat_map(|known| &known.endpoints) {
-            if names.insert(endpoint.name.clone()) {
-                all.push(endpoint.clone());
+        let mut cut = 0;
+        for known in known {
+            cut += known.cut;
+            for endpoint in &known.endpoints {
+                if names.insert(endpoint.name.clone()) {
+                    all.push(endpoint.clone());
+                }
             }
         }
-        let count = all.len();
-        if count > ENDPOINTS_MAX && !self.is_full {
-            log::warn!("{}: {count} found, {ENDPOINTS_MAX} are taken", self.given);
-        }
-        self.is_full = count > ENDPOINTS_MAX;
+        self.found = all.len() + cut;
         all.truncate(ENDPOINTS_MAX);
-        all
+        let (found, taken) = (self.found, all.len());
+        if found > taken && found > self.too_many {
+            log::warn!(
+                "{}: {found} found, {taken} are taken, the most that there can be",
+                self.given
+            );
+        }
+        self.too_many = if found > taken {
+            self.too_many.max(found)
+        } else {
+            0
+        };
+        self.set = all;
+    }
+}
+
+impl Known {
+    /// Services that have an address; those before while none has.
+    fn rebuild(&mut self) {
+        let placed = self.services.iter().filter(|it| !it.addrs.is_empty());
+        let placed: Vec<Endpoint> = placed.cloned().collect();
+        if !placed.is_empty() {
+            self.endpoints = placed;
+        }
     }
 }
 

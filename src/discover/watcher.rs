@@ -13,8 +13,10 @@ use crate::watch::Watch;
 pub const REFRESH_EVERY: Duration = Duration::from_secs(5);
 /// Who asks more often gets the answer of the look before: ten thousand connections may break at once.
 const LOOKS_APART: Duration = Duration::from_millis(500);
+/// How long answers are waited for before it is looked whether there is something else to do.
+const HEAR_PATIENCE: Duration = Duration::from_millis(50);
 
-/// See the head of this file. The thread ends after it is dropped, once the system has answered.
+/// See the head of this file. The thread ends soon after it is dropped, those that wait for a nameserver when it has answered.
 pub struct Watcher {
     targets: Targets,
     shared: Arc<Shared>,
@@ -29,9 +31,10 @@ struct Shared {
 
 struct State {
     set: Arc<[Endpoint]>,
+    found: usize,
     is_asked: bool,
     is_over: bool,
-    /// Looks so far.
+    /// Looks whose answers have all come.
     looks: u64,
 }
 
@@ -51,6 +54,7 @@ impl Watcher {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 set: watch.set().into(),
+                found: watch.found(),
                 is_asked: watch.set().is_empty(),
                 is_over: false,
                 looks: 0,
@@ -64,12 +68,7 @@ impl Watcher {
         let is_watched = targets.as_slice().iter().any(Target::is_watched);
         let of_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("discover".into());
-        thread.spawn(move || {
-            while of_thread.wait(is_watched || watch.set().is_empty()) {
-                watch.refresh_telling(|set| of_thread.tell(set));
-                of_thread.publish(watch.set());
-            }
-        })?;
+        thread.spawn(move || of_thread.run(&mut watch, is_watched))?;
         Ok(Watcher { targets, shared })
     }
 
@@ -88,7 +87,12 @@ impl Watcher {
         Arc::clone(&self.shared.lock().set)
     }
 
-    /// How often it has looked.
+    /// How many were found; more than are in the set when there were too many.
+    pub fn found(&self) -> usize {
+        self.shared.lock().found
+    }
+
+    /// How often it has looked and got every answer.
     pub fn looks(&self) -> u64 {
         self.shared.lock().looks
     }
@@ -107,21 +111,53 @@ impl Drop for Watcher {
     }
 }
 
+/// What is to be done next.
+enum Turn {
+    Look,
+    Hear,
+    End,
+}
+
 impl Shared {
-    /// Until it is time to look; false when it is over.
-    fn wait(&self, is_watched: bool) -> bool {
-        let began = Instant::now();
+    fn run(&self, watch: &mut Watch, is_watched: bool) {
+        let (mut began, mut is_looking) = (Instant::now(), watch.is_waiting());
+        loop {
+            let is_watched = is_watched || watch.set().is_empty();
+            match self.wait(began, is_watched, is_looking) {
+                Turn::End => return,
+                Turn::Hear => {}
+                Turn::Look => {
+                    (began, is_looking) = (Instant::now(), true);
+                    watch.look();
+                    self.tell(watch);
+                }
+            }
+            while watch.hear(HEAR_PATIENCE) {
+                self.tell(watch);
+            }
+            if is_looking && !watch.is_waiting() {
+                is_looking = false;
+                self.lock().looks += 1;
+            }
+        }
+    }
+
+    /// Until it is time to look. `is_looking`: not all answers of the last look have come, so there is no wait.
+    fn wait(&self, began: Instant, is_watched: bool, is_looking: bool) -> Turn {
         let mut state = self.lock();
         loop {
             if state.is_over {
-                return false;
+                return Turn::End;
             }
             let elapsed = began.elapsed();
             let is_due = is_watched && elapsed >= REFRESH_EVERY;
-            let may_look = state.looks == 0 || elapsed >= LOOKS_APART;
+            let may_look = (state.looks == 0 && !is_looking) || elapsed >= LOOKS_APART;
             if is_due || (state.is_asked && may_look) {
                 state.is_asked = false;
-                return true;
+                return Turn::Look;
+            }
+            if is_looking {
+                return Turn::Hear;
             }
             let wait = match (state.is_asked, is_watched) {
                 (true, _) => LOOKS_APART.saturating_sub(elapsed),
@@ -133,16 +169,11 @@ impl Shared {
         }
     }
 
-    /// Of a look that is over.
-    fn publish(&self, set: &[Endpoint]) {
-        self.tell(set);
-        self.lock().looks += 1;
-    }
-
-    fn tell(&self, set: &[Endpoint]) {
+    fn tell(&self, watch: &Watch) {
         let mut state = self.lock();
-        if *state.set != *set {
-            state.set = set.into();
+        if *state.set != *watch.set() || state.found != watch.found() {
+            state.set = watch.set().into();
+            state.found = watch.found();
             self.version.fetch_add(1, Ordering::AcqRel);
         }
     }

@@ -4,4 +4,5 @@ mod balancer;
 mod groups;
 mod places;
 mod replicas;
+mod resolver;
 mod silent;

@@ -149,17 +149,18 @@ impl Group {
         lock(&self.state).live
     }
 
-    /// Where a link is to go: where the others are; without others, anywhere. Blocks while a name is looked up.
+    /// Where a link is to go: where the others are; without others, anywhere. Blocks while a name is looked up, until
+    /// `stop` is raised.
     ///
     /// # Errors
     /// The name has no address.
-    pub fn addrs(&self) -> io::Result<Vec<SocketAddr>> {
+    pub fn addrs(&self, stop: &AtomicBool) -> io::Result<Vec<SocketAddr>> {
         if let Some(addr) = lock(&self.state).addr {
             return Ok(vec![addr]);
         }
         match &self.plain {
             Some((at, resolver)) => resolver
-                .addrs(at)
+                .addrs_until(at, || stop.load(Ordering::Acquire))
                 .map_err(|error| io::Error::other(format!("address {at}: {error}"))),
             None => Ok(lock(&self.found).clone()),
         }
@@ -304,14 +305,18 @@ mod tests {
         let (owners, group) = (Owners::default(), group(1));
         let [a, b] = [8081, 8082].map(|port| SocketAddr::from(([127, 0, 0, 2], port)));
         assert_eq!(group.admit(&owners, a, 7), Ok(()));
-        assert_eq!(group.addrs().expect("known"), [a]);
+        assert_eq!(group.addrs(&AtomicBool::new(false)).expect("known"), [a]);
         let refused = group.admit(&owners, b, 8).expect_err("another one");
         assert!(refused
             .to_string()
             .contains("127.0.0.2:8082 leads to another distributor"));
         assert_eq!(group.admit(&owners, a, 7), Ok(()));
         assert!(!group.dismiss(&owners) && group.dismiss(&owners));
-        assert_ne!(group.addrs().expect("found"), [a], "anywhere again");
+        assert_ne!(
+            group.addrs(&AtomicBool::new(false)).expect("found"),
+            [a],
+            "anywhere again"
+        );
         assert_eq!(group.admit(&owners, b, 8), Ok(()), "it was started anew");
     }
 

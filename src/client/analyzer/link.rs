@@ -205,7 +205,7 @@ impl Link {
     fn connect(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let mut last = None;
         let peer_timeout = self.shared.options.peer_timeout;
-        for addr in self.group.addrs()? {
+        for addr in self.group.addrs(&self.stop)? {
             match TcpStream::connect_timeout(&addr, PEER_PATIENCE.min(peer_timeout)) {
                 Ok(stream) => {
                     stream.set_nodelay(true)?;

@@ -8,10 +8,14 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use weir_discover::{Resolver, Rota, Targets, Watch, Watcher};
+
+/// How often it is looked whether the first lookup is still wanted.
+const STOP_LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Shared by all threads of one emitter.
 pub struct Addresses {
@@ -28,13 +32,29 @@ impl Addresses {
     /// Looks once, and goes on looking.
     ///
     /// # Errors
-    /// A text that is no target, or a plain `HOST:PORT` that has no address: what is named otherwise may come later.
-    pub fn start(addr: &str, nameservers: &[SocketAddr], seed: u64) -> io::Result<Addresses> {
+    /// A text that is no target, or a plain `HOST:PORT` that has no address, or had none when `stop` was raised: what is
+    /// named otherwise may come later.
+    pub fn start(
+        addr: &str,
+        nameservers: &[SocketAddr],
+        seed: u64,
+        stop: &AtomicBool,
+    ) -> io::Result<Addresses> {
         let targets: Targets = addr.parse().map_err(io::Error::other)?;
         let is_plain = targets.single().is_some();
         let mut watch = Watch::new(targets, Resolver::new(nameservers.to_vec()));
         if is_plain {
-            watch.refresh();
+            watch.look();
+            while watch.is_waiting() && !stop.load(Ordering::Acquire) {
+                watch.hear(STOP_LOOK_EVERY);
+            }
+            if watch.is_waiting() {
+                let text = format!(
+                    "stopped before a nameserver answered for {}",
+                    watch.targets()
+                );
+                return Err(io::Error::other(text));
+            }
             if watch.set().is_empty() {
                 let why = watch.problems().join("; ");
                 return Err(io::Error::other(format!("address {why}")));

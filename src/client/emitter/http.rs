@@ -69,7 +69,7 @@ pub(super) fn run(options: &Options, stop: &Arc<AtomicBool>) -> io::Result<(Repo
     }
     let shared = Arc::new(Shared {
         options: options.clone(),
-        addresses: Addresses::start(&options.addr, &options.nameservers, unix_ns())?,
+        addresses: Addresses::start(&options.addr, &options.nameservers, unix_ns(), stop)?,
         peers: Peers::start(options.peer_timeout)?,
         schedule: Schedule::new(options.rate, options.batch, total_messages(options)),
         start: Instant::now(),

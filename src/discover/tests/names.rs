@@ -151,19 +151,85 @@ fn a_watcher_looks_when_asked_and_by_itself() {
     });
 }
 
+/// A dead name costs 8 s: two kinds, asked twice for 2 s.
 #[test]
-fn a_name_that_nobody_answers_for_holds_up_no_other() {
+fn names_that_nobody_answers_for_hold_up_no_other() {
     let dns = Dns::start();
     dns.says("dead.test", Says::Nothing);
+    dns.says("gone.test", Says::Nothing);
     dns.says_local("weir.test", &[2]);
-    let targets = "dns+weir.test:1,dns+dead.test:1,127.0.0.9:1";
+    let targets = "dns+dead.test:1,dns+gone.test:1,dns+weir.test:1,127.0.0.9:1";
     let began = Instant::now();
     let watcher = Watcher::start(watch(&dns, targets)).expect("a thread");
     until("what can be known", || watcher.set().len() == 2);
-    // The dead name costs 8 s: two kinds, asked twice for 2 s.
     let took = began.elapsed();
-    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert!(took < Duration::from_secs(1), "{took:?}");
     assert_eq!(watcher.looks(), 0, "the look goes on");
+    // Nor does it keep what changes from being seen.
+    dns.says_local("weir.test", &[2, 3]);
+    watcher.ask();
+    until("another look at who answers", || watcher.set().len() == 3);
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(6), "{took:?}");
+    assert_eq!(watcher.looks(), 0, "the first look goes on");
+    until("both dead names at once", || watcher.looks() == 1);
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(14), "{took:?}");
+}
+
+#[test]
+fn a_target_of_a_service_that_nobody_answers_for_holds_up_no_other() {
+    let dns = Dns::start();
+    let target = |name: &str| (0, 1, 8080, name.to_owned());
+    let records = ["dead.test", "a.test", "gone.test", "b.test"].map(target);
+    dns.says("_a._tcp.test", Says::Srv(records.to_vec()));
+    dns.says("dead.test", Says::Nothing);
+    dns.says("gone.test", Says::Nothing);
+    dns.says_local("a.test", &[2]);
+    dns.says_local("b.test", &[3]);
+    let began = Instant::now();
+    let mut watch = watch(&dns, "dnssrv+_a._tcp.test");
+    watch.look();
+    while watch.set().len() < 2 {
+        watch.hear(Duration::from_secs(1));
+    }
+    assert_eq!(names(&watch), ["a.test:8080", "b.test:8080"]);
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    while watch.is_waiting() {
+        watch.hear(Duration::from_secs(1));
+    }
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(14), "both at once: {took:?}");
+    let problems = watch.problems();
+    assert!(problems[0].contains("has no address now"), "{problems:?}");
+    // What changes as a whole is kept until the first of it is found.
+    dns.says("_a._tcp.test", Says::Srv(vec![target("c.test")]));
+    dns.says_local("c.test", &[4]);
+    watch.look();
+    assert!(watch.hear(Duration::from_secs(5)) && watch.set().len() == 2);
+    assert!(watch.hear(Duration::from_secs(5)));
+    assert_eq!(names(&watch), ["c.test:8080"]);
+    assert!(watch.problems().is_empty(), "{:?}", watch.problems());
+}
+
+#[test]
+fn more_addresses_than_are_taken_are_counted() {
+    let dns = Dns::start();
+    let ip = |n: u16| Ipv4Addr::new(127, 1, (n >> 8) as u8, n as u8);
+    dns.says("weir.test", Says::A((0..300).map(ip).collect()));
+    for (targets, taken, found) in [
+        ("dns+weir.test:1", 256, 300),
+        ("weir.test:1,127.0.0.9:1", 2, 46),
+    ] {
+        let mut watch = watch(&dns, targets);
+        watch.refresh();
+        assert_eq!(
+            (watch.set().len(), watch.found()),
+            (taken, found),
+            "{targets}"
+        );
+    }
 }
 
 #[test]
