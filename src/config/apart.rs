@@ -3,8 +3,7 @@
 
 use std::net::SocketAddr;
 
-use super::Admin;
-use super::Config;
+use super::{Admin, Config};
 
 impl Config {
     /// No two listeners have the same port, unless on different addresses.
@@ -16,12 +15,15 @@ impl Config {
             Some(Admin::Tcp(address)) => Some(*address),
             _ => None,
         };
-        let all = [
-            ("--emitters", Some(self.emitters)),
-            ("--analyzers", Some(self.analyzers)),
-            ("--http", self.http.listen),
-            ("--admin", admin),
+        let own = [
+            ("--emitters".to_owned(), Some(self.emitters)),
+            ("--analyzers".to_owned(), Some(self.analyzers)),
+            ("--http".to_owned(), self.http.listen),
+            ("--admin".to_owned(), admin),
         ];
+        let inputs = self.all_inputs().into_iter();
+        let inputs = inputs.map(|input| (input.flag(), Some(input.listen)));
+        let all: Vec<(String, Option<SocketAddr>)> = own.into_iter().chain(inputs).collect();
         for (index, (flag, address)) in all.iter().enumerate() {
             for (other, second) in &all[..index] {
                 let (Some(address), Some(second)) = (address, second) else {

@@ -102,6 +102,16 @@ pub(crate) fn connection_age(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Never, or a time in which an analyzer that ACKs at once has done so.
+pub(crate) fn ack_presume(text: &str) -> Result<Duration, String> {
+    let (least, most) = (Duration::from_millis(10), Duration::from_secs(3600));
+    let time = values::duration(text)?;
+    match time.is_zero() || (least..=most).contains(&time) {
+        true => Ok(time),
+        false => Err("allowed: 10ms to 1h, or 0s for never".to_owned()),
+    }
+}
+
 pub(crate) fn dead_letter_dir(text: &str) -> Result<OrOff<PathBuf>, String> {
     match text {
         "off" => Ok(None),
@@ -230,6 +240,16 @@ mod tests {
         for bad in ["", "10", "off"] {
             let why = connection_age(bad).expect_err(bad);
             assert!(why.contains("allowed: a number and a unit"), "{why}");
+        }
+    }
+
+    #[test]
+    fn an_ack_is_presumed_never_or_after_a_time() {
+        assert_eq!(ack_presume("0s"), Ok(Duration::ZERO));
+        assert_eq!(ack_presume("1s"), Ok(Duration::from_secs(1)));
+        for bad in ["9ms", "61m"] {
+            let why = "allowed: 10ms to 1h, or 0s for never".to_owned();
+            assert_eq!(ack_presume(bad), Err(why), "{bad}");
         }
     }
 

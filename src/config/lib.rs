@@ -12,19 +12,24 @@
 //!   Hosts        names that it answers to                             (hosts.rs)
 //!   values       bytes, times, numbers, with units                    (values.rs; of single flags: flags.rs)
 //!   Sizing       shards by cores and CPU quota; memory as a sum (sizing.rs)
+//!   Input        one more place where emitters connect               (input.rs; input_options.rs, conflicts.rs)
 //!   listeners    apart from each other (apart.rs), and no analyzers (own.rs)
 //! ```
 #![forbid(unsafe_code)]
 
 mod apart;
+mod conflicts;
 mod endpoint;
 mod flags;
 mod group;
 mod hosts;
 mod http;
+mod input;
+mod input_options;
 mod own;
 mod protection;
 mod report_file;
+mod secret;
 mod settings;
 mod sizing;
 pub mod values;
@@ -35,9 +40,12 @@ pub use flags::{CoreList, OrAuto, OrOff};
 pub use group::{Discover, Members, WeightIs, GROUP_ID_BYTES_MAX};
 pub use hosts::{Hosts, Stranger};
 pub use http::{check_analyzers, HttpConfig, Joined, HTTP_ANALYZERS_MAX, HTTP_HEAD_TIMEOUT};
+pub use input::{AckWhen, Framing, Input, Secrets, Speaks, ANY, INPUTS_MAX, INPUT_NAME_BYTES_MAX};
+pub use input_options::{InputOption, OptionKind, INPUT_OPTIONS};
 pub use own::OwnListeners;
 pub use protection::{token_text, AllowList, Cors, Protection, RateLimit, Token};
 pub use report_file::{report_file, with_instance};
+pub use secret::Secret;
 pub use sizing::{MemoryNeed, Sizing};
 pub use weights::{check_weights, WantedWeight};
 
@@ -118,6 +126,19 @@ pub struct Config {
         help_heading = "Sockets"
     )]
     pub analyzers: SocketAddr,
+    /// One more place where emitters connect, for what others speak; give one flag for each. Behind ? come options
+    /// (syslog@0.0.0.0:514?allow=10.0.0.0/8), see docs/INPUTS.md
+    #[arg(
+        id = "input",
+        long = "input",
+        value_name = "PROTOCOL@ADDR",
+        value_delimiter = '\n',
+        help_heading = "Sockets"
+    )]
+    pub inputs: Vec<Input>,
+    /// One port for everything that an emitter may speak, told by its first bytes; or off
+    #[arg(long, value_name = "ADDR", default_value = "off", value_parser = flags::listen, help_heading = "Sockets")]
+    pub any: OrOff<SocketAddr>,
     /// What reference clients speak, when it is not to be guessed
     #[arg(long, value_name = "DIALECT", default_value = "auto", value_parser = PossibleValuesParser::new(["auto", "typed", "compact"]).map(flags::dialect), help_heading = "Sockets")]
     pub dialect: OrAuto<Dialect>,
@@ -198,6 +219,11 @@ pub struct Config {
     /// Give an analyzer up that makes no ACK progress for this long (rule: docs/PROTOCOL.md)
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::positive_duration, help_heading = "Delivery")]
     pub ack_timeout: Duration,
+    /// Towards emitters that wait for acks, an analyzer that has been sent everything, whose host has it all, and that has
+    /// been silent for this long counts as having ACKed it. For reference analyzers, which ACK every tenth message and
+    /// never the rest. Nothing else changes: its messages are re-routed when it dies. 0s: never
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = flags::ack_presume, help_heading = "Delivery")]
+    pub ack_presume: Duration,
     /// Give a peer up whose host does not answer for this long (TCP_USER_TIMEOUT)
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = values::duration_within(Duration::from_secs(4)..=Duration::from_secs(3600)), help_heading = "Delivery")]
     pub peer_timeout: Duration,
@@ -310,6 +336,10 @@ impl Config {
         self.cores.clone_from(&self.sizing.cores);
         let http = &mut self.http;
         http.inflated_bytes_max = http.inflated_bytes_max.max(http.body_bytes_max);
+        for input in &mut self.inputs {
+            let resolved = input.resolve();
+            resolved.map_err(|why| format!("--input {input}: {why}"))?;
+        }
         self.protection.resolve()
     }
 
@@ -466,6 +496,7 @@ impl Config {
             ));
         }
         self.http.check()?;
+        self.check_inputs()?;
         check_weights(&self.weights)?;
         let own = OwnListeners::of(self);
         let alone = self

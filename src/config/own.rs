@@ -22,7 +22,12 @@ impl OwnListeners {
             ("--analyzers", Some(config.analyzers)),
             ("--admin", admin),
         ];
-        let known = all.into_iter().filter_map(|(flag, at)| Some((flag, at?)));
+        let inputs = config.all_inputs().into_iter();
+        let inputs = inputs.map(|input| ("--input", Some(input.listen)));
+        let known = all
+            .into_iter()
+            .chain(inputs)
+            .filter_map(|(flag, at)| Some((flag, at?)));
         OwnListeners(known.filter(|(_, at)| at.port() != 0).collect())
     }
 

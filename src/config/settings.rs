@@ -18,7 +18,9 @@ use std::time::Duration;
 use weir_engine::OnSlow;
 use weir_sink::Dialect;
 
-use crate::{Accept, Admin, AllowList, Cors, Hosts, HttpAnalyzer, RateLimit, Token, WantedWeight};
+use crate::{
+    Accept, Admin, AllowList, Cors, Hosts, HttpAnalyzer, Input, RateLimit, Token, WantedWeight,
+};
 
 /// Settings by their names, in base units.
 pub(crate) type Report = BTreeMap<String, String>;
@@ -167,6 +169,13 @@ impl Reported for Vec<HttpAnalyzer> {
 impl Reported for Vec<WantedWeight> {
     fn report(&self, name: &str, to: &mut Report) {
         let texts: Vec<String> = self.iter().map(WantedWeight::to_string).collect();
+        add(name, texts.join(" "), to);
+    }
+}
+
+impl Reported for Vec<Input> {
+    fn report(&self, name: &str, to: &mut Report) {
+        let texts: Vec<String> = self.iter().map(Input::to_string).collect();
         add(name, texts.join(" "), to);
     }
 }

@@ -13,6 +13,8 @@ use std::fmt;
 pub const FRAME_HEADER_BYTES: u32 = 5;
 /// Largest frame by default: 1 MiB, header included.
 pub const FRAME_BYTES_MAX_DEFAULT: u32 = 1 << 20;
+/// Largest frame whose first byte is 0, as no other protocol's is.
+pub const FRAME_FIRST_BYTE_BYTES_MAX: u32 = (1 << 24) - 1;
 
 const LENGTH_BYTES: usize = 4;
 const _: () = assert!(FRAME_HEADER_BYTES < FRAME_BYTES_MAX_DEFAULT);

@@ -23,6 +23,7 @@
 #![deny(clippy::cast_possible_truncation)]
 
 mod acked;
+mod apart;
 mod detect;
 mod element;
 mod frames;
@@ -32,6 +33,7 @@ pub mod proxy;
 mod unit;
 
 pub use acked::Acked;
+pub use apart::clash;
 pub use detect::Undecided;
 pub use element::{Element, Oddity};
 pub use frames::Frames;

@@ -9,9 +9,11 @@
 //!   endpoint = "http://10.0.0.1:4001"
 //!   weight = 0.4
 //!
+//!   [[inputs]]                   more places where emitters connect (file/inputs.rs)
 //!   [[weights]]                  what is wanted of an analyzer (file/weights.rs)
 //! ```
 
+mod inputs;
 mod weights;
 
 use std::ffi::OsString;
@@ -24,7 +26,7 @@ use toml::de::{DeTable, DeValue};
 use toml::Spanned;
 
 use super::renamed;
-use super::settings::{self, Kind, Setting, HTTP_ANALYZER, HTTP_ANALYZERS, WEIGHTS};
+use super::settings::{self, Kind, Setting, HTTP_ANALYZER, HTTP_ANALYZERS, INPUTS, WEIGHTS};
 use crate::config::{Discover, Endpoint, HttpAnalyzer, WeightIs, HTTP_ANALYZERS_MAX};
 
 /// Largest file, in bytes: all settings and 256 analyzers need a twentieth of it.
@@ -158,6 +160,11 @@ impl Reader<'_> {
                     &key.span(),
                     "http_analyzers: allowed: tables that begin with [[http_analyzers]], one for each analyzer",
                 ),
+                (INPUTS, DeValue::Array(_)) => self.inputs(value),
+                (INPUTS, _) => self.refuse(
+                    &key.span(),
+                    "inputs: allowed: tables that begin with [[inputs]], one for each input",
+                ),
                 (WEIGHTS, DeValue::Array(_)) => self.weights(value),
                 (WEIGHTS, _) => self.refuse(
                     &key.span(),
@@ -196,7 +203,7 @@ impl Reader<'_> {
         }
         let mut tables: Vec<String> = self.settings.iter().map(|s| s.table.clone()).collect();
         tables.dedup();
-        tables.extend([HTTP_ANALYZERS, WEIGHTS].map(str::to_owned));
+        tables.extend([HTTP_ANALYZERS, INPUTS, WEIGHTS].map(str::to_owned));
         let unknown = format!(
             "{}: no such table{}; allowed: {}",
             name.escape_debug(),

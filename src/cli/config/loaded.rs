@@ -10,11 +10,11 @@ use serde::Serialize;
 
 use super::layers::{Environment, Layers, Source, CONFIG_VARIABLE};
 use super::listening::Listening;
-use super::settings::{self, Setting, HTTP_ANALYZER, WANTED_WEIGHT};
+use super::settings::{self, Setting, HTTP_ANALYZER, INPUT, WANTED_WEIGHT};
 use super::{read, Refusal};
 use crate::cli::{distributor, Program};
 use crate::config::Config;
-use crate::config::{HttpAnalyzer, WantedWeight, WeightIs};
+use crate::config::{HttpAnalyzer, Input, WantedWeight, WeightIs};
 use crate::protocol::WeightText;
 
 /// Settings that a distributor can take over without a restart.
@@ -236,6 +236,10 @@ pub fn diff(old: &Loaded, new: &Loaded) -> Vec<Difference> {
                 differences.extend(analyzers(old, new));
                 continue;
             }
+            INPUT => {
+                differences.extend(inputs(&old.config.inputs, &new.config.inputs));
+                continue;
+            }
             WANTED_WEIGHT => {
                 differences.extend(weights(&old.config.weights, &new.config.weights));
                 continue;
@@ -322,6 +326,26 @@ fn analyzers(old: &[HttpAnalyzer], new: &[HttpAnalyzer]) -> Vec<Difference> {
         live: is_live(HTTP_ANALYZER),
     };
     ids.map(difference)
+        .filter(|difference| difference.old != difference.new)
+        .collect()
+}
+
+/// Likewise of inputs, by their names.
+fn inputs(old: &[Input], new: &[Input]) -> Vec<Difference> {
+    let of = |list: &[Input], name: &str| {
+        let found = list.iter().find(|input| input.name() == name);
+        found.map_or("absent".into(), Input::to_string)
+    };
+    let is_gone = |input: &&Input| !new.iter().any(|other| other.name() == input.name());
+    let names = old.iter().filter(is_gone).chain(new).map(Input::name);
+    let difference = |name: String| Difference {
+        old: of(old, &name),
+        new: of(new, &name),
+        live: is_live(INPUT),
+        key: format!("{}.{name}", settings::INPUTS),
+    };
+    names
+        .map(difference)
         .filter(|difference| difference.old != difference.new)
         .collect()
 }

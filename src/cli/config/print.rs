@@ -2,7 +2,10 @@
 
 use super::layers::Source;
 use super::loaded::{is_live, Loaded, Origins};
-use super::settings::{self, Kind, Setting, HTTP_ANALYZER, HTTP_ANALYZERS, WANTED_WEIGHT, WEIGHTS};
+use super::settings::{
+    self, Kind, Setting, HTTP_ANALYZER, HTTP_ANALYZERS, INPUT, INPUTS, WANTED_WEIGHT, WEIGHTS,
+};
+use crate::config::{Input, InputOption, OptionKind, Speaks, INPUT_OPTIONS};
 
 /// Columns of a comment, its sign included.
 const COLUMNS: usize = 90;
@@ -18,6 +21,14 @@ const PREAMBLE: &str = "\
 #
 # [bytes]  a number, or text with B, KiB, MiB or GiB     [time]  text with ns, us, ms, s, m or h
 # [file]   a path, relative to this file
+";
+
+const INPUT_HEAD: &str = "\
+# More places where emitters connect, for what others speak, one table for each (docs/INPUTS.md).
+# protocol is one, a list (told apart by first bytes), or \"any\".
+#[[inputs]]
+#protocol = \"frames\"
+#listen = \"127.0.0.1:8090\"
 ";
 
 const ARRAYS: &str = "\
@@ -68,8 +79,49 @@ pub fn default_file() -> String {
         out.push_str(&line);
     }
     out.push('\n');
+    out.push_str(INPUT_HEAD);
+    for InputOption {
+        key,
+        help,
+        default,
+        only,
+        ..
+    } in INPUT_OPTIONS
+    {
+        let of = match only.is_empty() {
+            true => String::new(),
+            false => format!(" (of {})", only.join(", ")),
+        };
+        out.push_str(&wrapped(&format!("{key}: {help}{of}; default: {default}")));
+    }
+    out.push('\n');
     out.push_str(ARRAYS);
     out
+}
+
+/// An input as the file has it.
+fn input_in_file(input: &Input) -> String {
+    let protocol = match &input.speaks {
+        Speaks::Any => quoted("any"),
+        Speaks::Only(all) => {
+            let words: Vec<String> = all.iter().map(|one| quoted(one.as_str())).collect();
+            format!("[{}]", words.join(", "))
+        }
+    };
+    let listen = quoted(&input.listen.to_string());
+    let mut text = format!("protocol = {protocol}\nlisten = {listen}\n");
+    for (option, value) in input.options() {
+        let value = match option.kind {
+            OptionKind::Whole | OptionKind::Boolean => value,
+            OptionKind::Networks => {
+                let all: Vec<String> = value.split(',').map(quoted).collect();
+                format!("[{}]", all.join(", "))
+            }
+            _ => quoted(&value),
+        };
+        text.push_str(&format!("{} = {value}\n", option.key));
+    }
+    text
 }
 
 /// Help, what is allowed, and whether it is live.
@@ -141,6 +193,13 @@ pub fn effective(loaded: &Loaded) -> String {
             out.push_str(&format!("{space}[{table}]\n"));
         }
         out.push_str(&in_force(&setting, origins));
+    }
+    let source = origins.value(INPUT).source;
+    for input in &loaded.config.inputs {
+        out.push_str(&format!(
+            "\n[[{INPUTS}]] # {source}\n{}",
+            input_in_file(input)
+        ));
     }
     let source = origins.value(WANTED_WEIGHT).source;
     for wanted in &loaded.config.weights {
@@ -217,6 +276,7 @@ mod tests {
             let expected: Vec<String> = match setting.id() {
                 HTTP_ANALYZER => vec!["a1=0.4@http://10.0.0.1:4001".into()],
                 WANTED_WEIGHT => vec!["a1=0.4".into()],
+                INPUT => vec!["frames@127.0.0.1:8090".into()],
                 _ => setting.default().into_iter().collect(),
             };
             assert_eq!(values, expected, "{}", setting.name());

@@ -3,9 +3,14 @@
 
 use serde_json::{json, Map, Value};
 
-use super::settings::{self, Kind, Setting, HTTP_ANALYZER, HTTP_ANALYZERS, WANTED_WEIGHT, WEIGHTS};
-use crate::config::{HTTP_ANALYZERS_MAX, HTTP_ID_BYTES_MAX};
-use crate::engine::WANTED_MAX;
+use super::settings::{
+    self, Kind, Setting, HTTP_ANALYZER, HTTP_ANALYZERS, INPUT, INPUTS, WANTED_WEIGHT, WEIGHTS,
+};
+use crate::config::{
+    InputOption, OptionKind, ANY, HTTP_ANALYZERS_MAX, HTTP_ID_BYTES_MAX, INPUTS_MAX,
+    INPUT_NAME_BYTES_MAX, INPUT_OPTIONS,
+};
+use crate::engine::{Protocol, WANTED_MAX};
 
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 
@@ -15,6 +20,7 @@ pub fn schema() -> Value {
     for setting in settings::all() {
         let array = match setting.id() {
             HTTP_ANALYZER => Some((HTTP_ANALYZERS, analyzers(&setting))),
+            INPUT => Some((INPUTS, inputs(&setting))),
             WANTED_WEIGHT => Some((WEIGHTS, weights(&setting))),
             _ => None,
         };
@@ -41,13 +47,8 @@ fn key(setting: &Setting) -> Value {
     let words = setting.words();
     let one = match setting.kind {
         _ if !words.is_empty() => json!({"type": "string", "enum": words}),
-        Kind::Bytes => json!({"oneOf": [
-            {"type": "integer", "minimum": 0},
-            {"type": "string", "pattern": "^[0-9]+ *(B|KiB|MiB|GiB)?$"},
-        ]}),
-        Kind::Time => {
-            json!({"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)? *(ns|us|ms|s|m|h)$"})
-        }
+        Kind::Bytes => bytes(),
+        Kind::Time => time(),
         Kind::Whole => json!({"type": "integer", "minimum": 0}),
         Kind::Boolean => json!({"type": "boolean"}),
         Kind::Path | Kind::MaybePath | Kind::Networks | Kind::Text => {
@@ -65,6 +66,17 @@ fn key(setting: &Setting) -> Value {
         None => {}
     }
     value
+}
+
+fn bytes() -> Value {
+    json!({"oneOf": [
+        {"type": "integer", "minimum": 0},
+        {"type": "string", "pattern": "^[0-9]+ *(B|KiB|MiB|GiB)?$"},
+    ]})
+}
+
+fn time() -> Value {
+    json!({"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)? *(ns|us|ms|s|m|h)$"})
 }
 
 /// A default as JSON.
@@ -110,6 +122,60 @@ fn analyzers(setting: &Setting) -> Value {
             },
         },
     })
+}
+
+fn inputs(setting: &Setting) -> Value {
+    let words: Vec<&str> = Protocol::ALL.iter().map(|one| one.as_str()).collect();
+    let alone: Vec<&str> = words.iter().copied().chain([ANY]).collect();
+    let mut keys = Map::new();
+    keys.insert(
+        "protocol".into(),
+        json!({
+            "description": "What is spoken there: one, a list, or any, told by first bytes",
+            "oneOf": [
+                {"type": "string", "enum": alone},
+                {"type": "array", "items": {"type": "string", "enum": words}},
+            ],
+        }),
+    );
+    keys.insert(
+        "listen".into(),
+        json!({"description": "Where emitters connect", "type": "string", "minLength": 1}),
+    );
+    for option in INPUT_OPTIONS {
+        keys.insert(option.key.into(), input_option(option));
+    }
+    json!({
+        "description": setting.help(),
+        "type": "array",
+        "maxItems": INPUTS_MAX,
+        "items": {
+            "type": "object",
+            "additionalProperties": false,
+            "required": ["protocol", "listen"],
+            "properties": keys,
+        },
+    })
+}
+
+fn input_option(option: &InputOption) -> Value {
+    let mut value = match option.kind {
+        OptionKind::Word(words) => json!({"type": "string", "enum": words}),
+        OptionKind::Bytes => bytes(),
+        OptionKind::Time => time(),
+        OptionKind::Whole => json!({"type": "integer", "minimum": 1}),
+        OptionKind::Boolean => json!({"type": "boolean"}),
+        OptionKind::Path => json!({"type": "string", "minLength": 1}),
+        OptionKind::Text => {
+            json!({"type": "string", "minLength": 1, "maxLength": INPUT_NAME_BYTES_MAX})
+        }
+        OptionKind::Networks => json!({"oneOf": [
+            {"type": "string", "minLength": 1},
+            {"type": "array", "items": {"type": "string", "minLength": 1}},
+        ]}),
+    };
+    value["description"] = format!("{}. Default: {}", option.help, option.default).into();
+    value
 }
 
 fn weights(setting: &Setting) -> Value {
@@ -228,6 +294,7 @@ mod tests {
     fn the_schema_refuses_what_the_program_refuses() {
         let schema = schema();
         let good = "[[http_analyzers]]\nid = 'a'\nendpoint = 'http://h'\nweight = 1\n\
+            [[inputs]]\nprotocol = 'frames'\nlisten = '127.0.0.1:9'\nallow = ['10.0.0.0/8']\n\
             [[weights]]\nid = 'a'\nweight = 1\n[[weights]]\nid = 'b'\nweight = 0.5\npin = true\n[cores]\nshards = 2\n[kernel]\nwithout = ['send-zc']";
         assert!(matches(&schema, &json_of(good)));
         for bad in [
@@ -249,6 +316,13 @@ mod tests {
             "[[weights]]\nid = ''\nweight = 1",
             "[[weights]]\nid = 'a'\nweight = 1\nramp = '1s'",
             "weights = 1",
+            "inputs = 1",
+            "[[inputs]]\nlisten = '127.0.0.1:9'",
+            "[[inputs]]\nprotocol = 'frames'",
+            "[[inputs]]\nprotocol = 'smoke'\nlisten = '127.0.0.1:9'",
+            "[[inputs]]\nprotocol = 'acked'\nlisten = '127.0.0.1:9'\nack = 'now'",
+            "[[inputs]]\nprotocol = 'acked'\nlisten = '127.0.0.1:9'\nmax_connections = 0",
+            "[[inputs]]\nprotocol = 'acked'\nlisten = '127.0.0.1:9'\nlimit = 1",
             "[[http_analyzers]]\nid = ''\nendpoint = 'http://h'\nweight = 1",
             "[[http_analyzers]]\nid = 'a'\nendpoint = 'http://h'\nweight = -1",
         ] {

@@ -16,9 +16,11 @@ use crate::cli::{distributor, values};
 
 /// The flags with a file form of their own: an array of tables.
 pub const HTTP_ANALYZER: &str = "http_analyzer";
+pub const INPUT: &str = "input";
 pub const WANTED_WEIGHT: &str = "wanted_weight";
 /// The names of these arrays.
 pub const HTTP_ANALYZERS: &str = "http_analyzers";
+pub const INPUTS: &str = "inputs";
 pub const WEIGHTS: &str = "weights";
 /// The flag that names the file.
 const CONFIG: &str = "config";
@@ -56,7 +58,9 @@ impl Kind {
             "PATH|ADDR" | "DIR|off" => Kind::MaybePath,
             "CIDR" => Kind::Networks,
             "ADDR" | "DIALECT" | "LIST" | "POLICY" | "FEATURES" | "LEVEL" | "N/TIME"
-            | "ORIGINS" | "NAMES" | "ID=WEIGHT@URL" | "ID=WEIGHT[,pin]" => Kind::Text,
+            | "ORIGINS" | "NAMES" | "PROTOCOL@ADDR" | "ID=WEIGHT@URL" | "ID=WEIGHT[,pin]" => {
+                Kind::Text
+            }
             _ => return None,
         })
     }
@@ -153,6 +157,7 @@ impl Setting {
     pub fn name(&self) -> String {
         match self.id() {
             HTTP_ANALYZER => HTTP_ANALYZERS.to_owned(),
+            INPUT => INPUTS.to_owned(),
             WANTED_WEIGHT => WEIGHTS.to_owned(),
             _ => format!("{}.{}", self.table, self.key),
         }
@@ -165,7 +170,7 @@ impl Setting {
 
     /// Whether it is an array of tables in a file, and no key of a table.
     pub fn is_array(&self) -> bool {
-        matches!(self.id(), HTTP_ANALYZER | WANTED_WEIGHT)
+        matches!(self.id(), HTTP_ANALYZER | INPUT | WANTED_WEIGHT)
     }
 
     /// Whether it may have several values.
@@ -238,7 +243,7 @@ mod tests {
             .iter()
             .map(|setting| setting.table.as_str())
             .collect();
-        for array in [HTTP_ANALYZERS, WEIGHTS] {
+        for array in [HTTP_ANALYZERS, INPUTS, WEIGHTS] {
             assert!(!tables.contains(&array), "{array} is an array");
         }
         let mut distinct = tables.clone();

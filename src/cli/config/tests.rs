@@ -7,7 +7,9 @@ use serde_json::Value;
 use super::layers::{Environment, Source};
 use super::print::{default_file, toml};
 use super::schema::schema;
-use super::settings::{self, Kind, Setting, HTTP_ANALYZER, HTTP_ANALYZERS, WANTED_WEIGHT, WEIGHTS};
+use super::settings::{
+    self, Kind, Setting, HTTP_ANALYZER, HTTP_ANALYZERS, INPUT, INPUTS, WANTED_WEIGHT, WEIGHTS,
+};
 use super::{read, try_text};
 use crate::cli::distributor::Args;
 use crate::cli::{values, Program};
@@ -30,7 +32,7 @@ fn another(setting: &Setting, token_file: &Path) -> String {
         Kind::Bytes => values::show_bytes(2 * values::bytes(&text).expect("a default")),
         Kind::Time => match values::duration(&text).expect("a default") {
             // Never, or a second at least.
-            _ if setting.id() == "max_connection_age" => "1s".into(),
+            _ if ["ack_presume", "max_connection_age"].contains(&setting.id()) => "1s".into(),
             time if time.is_zero() => "1ms".into(),
             time => values::show_duration(2 * time),
         },
@@ -47,6 +49,7 @@ fn another(setting: &Setting, token_file: &Path) -> String {
             "LIST" => "0",
             "N/TIME" => "5/1s",
             "ORIGINS" | "NAMES" => "*",
+            "PROTOCOL@ADDR" => "frames@127.0.0.1:9?name=x",
             "ID=WEIGHT[,pin]" => "a=1,pin",
             "ID=WEIGHT@URL" => "a=1@http://10.0.0.1:4001",
             other => panic!("{other}: no value to try"),
@@ -62,6 +65,9 @@ fn in_file(setting: &Setting, text: &str) -> String {
         HTTP_ANALYZER => format!(
             "[[{HTTP_ANALYZERS}]]\nid = \"a\"\nweight = 1\nendpoint = \"http://10.0.0.1:4001\""
         ),
+        INPUT => {
+            format!("[[{INPUTS}]]\nname = \"x\"\nprotocol = \"frames\"\nlisten = \"127.0.0.1:9\"")
+        }
         WANTED_WEIGHT => format!("[[{WEIGHTS}]]\nid = \"a\"\nweight = 1\npin = true"),
         _ if setting.is_list() => format!("[{}]\n{} = [{value}]", setting.table, setting.key),
         _ => format!("[{}]\n{} = {value}", setting.table, setting.key),
@@ -104,6 +110,7 @@ fn what_has_a_flag_has_a_key_a_variable_a_schema_a_default_and_a_line_in_run_rep
         let tables = &schema["properties"];
         let described = match id {
             HTTP_ANALYZER => &tables[HTTP_ANALYZERS],
+            INPUT => &tables[INPUTS],
             WANTED_WEIGHT => &tables[WEIGHTS],
             _ => &tables[&setting.table]["properties"][&setting.key],
         };

@@ -1,0 +1,224 @@
+//! Options of an input that do not go together, and inputs that do not go together with the rest.
+
+use weir_protocol::frame::FRAME_FIRST_BYTE_BYTES_MAX;
+use weir_source::{clash, Answers, Protocol};
+
+use crate::input::{AckWhen, Input, Speaks, ANY, INPUTS_MAX};
+use crate::input_options::INPUT_OPTIONS;
+use crate::{values, Config};
+
+impl Input {
+    /// Whether its options go together.
+    ///
+    /// # Errors
+    /// Which do not, and what is allowed.
+    pub fn check(&self) -> Result<(), String> {
+        let protocols = self.speaks.to_string();
+        if !self.has_acks() {
+            let has_none = |what: &str| {
+                Err(format!(
+                    "{what}: {protocols} has no acks; allowed: without it"
+                ))
+            };
+            if self.ack == Some(AckWhen::Acked) {
+                return has_none("ack=acked");
+            }
+            if self.deadline.is_some() {
+                return has_none("deadline");
+            }
+        }
+        for (option, _) in self.options() {
+            if !option.only.is_empty() && !self.speaks_one_of(option.only) {
+                let key = option.key;
+                let with = option.only.join(", ");
+                return Err(format!("{key}: {protocols} has none; allowed: with {with}"));
+            }
+        }
+        self.check_pairs()?;
+        if self.users_file.is_some() && self.shared_key_file.is_none() {
+            return Err("users_file: users are asked for with a shared key only; allowed: with shared_key_file".to_owned());
+        }
+        let is_alone = matches!(&self.speaks, Speaks::Only(all) if all.len() == 1);
+        if self.shared_key_file.is_some() && !is_alone {
+            return Err(format!("protocol {protocols}: with shared_key_file the distributor speaks first, so nothing can be told by first bytes; allowed: forward alone"));
+        }
+        Ok(())
+    }
+
+    /// The flag that it is given by, with its name.
+    pub(crate) fn flag(&self) -> String {
+        match self.is_of_any() {
+            true => "--any".to_owned(),
+            false => format!("--input {}", self.name()),
+        }
+    }
+
+    /// It is that of `--any`.
+    fn is_of_any(&self) -> bool {
+        self.own_name.as_deref() == Some(ANY) && self.speaks == Speaks::Any
+    }
+
+    /// What it speaks can be told apart by first bytes.
+    fn check_pairs(&self) -> Result<(), String> {
+        let Speaks::Only(protocols) = &self.speaks else {
+            return Ok(());
+        };
+        for (index, one) in protocols.iter().enumerate() {
+            for other in &protocols[..index] {
+                if let Some(why) = clash(*other, *one) {
+                    return Err(format!(
+                        "protocol {}: {} and {} cannot be told apart by their first bytes: {why}; allowed: an input for each",
+                        self.speaks,
+                        other.as_str(),
+                        one.as_str()
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Its emitters may wait for an ack that a reference client gives only when more messages come.
+    fn may_hang(&self) -> bool {
+        // Whoever speaks Weir's own acked link has a window, and is asked for the last ACKs when it ends.
+        let is_others = |one: &Protocol| one.answers() != Answers::Never && *one != Protocol::Acked;
+        let waits = self.protocols().iter().any(is_others);
+        waits && self.ack_when() == AckWhen::Acked
+    }
+}
+
+impl Config {
+    /// All inputs: those of `--input`, and that of `--any`.
+    pub fn all_inputs(&self) -> Vec<Input> {
+        let mut inputs = self.inputs.clone();
+        if let Some(listen) = self.any {
+            let mut input = Input::new(Speaks::Any, listen);
+            input.own_name = Some(ANY.to_owned());
+            inputs.push(input);
+        }
+        inputs
+    }
+
+    /// Whether inputs go together with each other, and with the rest.
+    ///
+    /// # Errors
+    /// The input, and what is allowed.
+    pub(crate) fn check_inputs(&self) -> Result<(), String> {
+        let inputs = self.all_inputs();
+        if inputs.len() > INPUTS_MAX {
+            let count = inputs.len();
+            return Err(format!(
+                "--input: {count} inputs, at most {INPUTS_MAX} allowed"
+            ));
+        }
+        for (index, input) in inputs.iter().enumerate() {
+            let flag = flag_of(input);
+            let name = input.name();
+            if inputs[..index].iter().any(|other| other.name() == name) {
+                return Err(format!(
+                    "{flag}: another input is called {name} as well; allowed: a name of its own (name=...)"
+                ));
+            }
+            input.check().map_err(|why| format!("{flag}: {why}"))?;
+            self.check_frames(input)
+                .map_err(|why| format!("{flag}: {why}"))?;
+            if input.may_hang() && self.may_ack_late() {
+                return Err(format!("{flag}: {}", late_acks()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Frames can be told from others as long as their first byte is 0.
+    fn check_frames(&self, input: &Input) -> Result<(), String> {
+        let has_frames = input.protocols().contains(&Protocol::Frames);
+        let others = |one: &&Protocol| ![Protocol::Frames, Protocol::Acked].contains(one);
+        let has_others = input.protocols().iter().any(|one| others(&one));
+        let (largest, most) = (self.frame_bytes_max, FRAME_FIRST_BYTE_BYTES_MAX);
+        if has_frames && has_others && largest > most {
+            let [largest, most] = [largest, most].map(|bytes| values::show_bytes(u64::from(bytes)));
+            return Err(format!(
+                "with --max-frame {largest} a frame may begin with any byte, so it cannot be told from what else is spoken here; allowed: --max-frame {most} at most, or frames on an input of their own"
+            ));
+        }
+        Ok(())
+    }
+
+    /// An analyzer may come that ACKs only every n-th message and never the rest: a reference client. Where
+    /// analyzers must show a token, those are refused.
+    fn may_ack_late(&self) -> bool {
+        self.protection.analyzer_token_file.is_none() && self.ack_presume.is_zero()
+    }
+}
+
+/// What stands before an error of an input.
+fn flag_of(input: &Input) -> String {
+    match input.is_of_any() {
+        true => format!("--any {}", input.listen),
+        false => format!("--input {input}"),
+    }
+}
+
+fn late_acks() -> String {
+    let option = INPUT_OPTIONS.iter().find(|option| option.key == "ack");
+    let key = option.map_or("ack", |option| option.key);
+    format!(
+        "its senders wait for an ack before they send more, and it comes when analyzers have ACKed. A reference analyzer (--analyzers) ACKs every tenth message and never the rest, so both would wait for ever; allowed: {key}=received for this input, --ack-presume TIME (1s), or --analyzer-token-file, which only native analyzers have a place for"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(inputs: &[&str]) -> Config {
+        let parsed = inputs.iter().map(|text| text.parse().expect(text));
+        Config {
+            inputs: parsed.collect(),
+            ..Config::default()
+        }
+    }
+
+    #[test]
+    fn inputs_have_names_and_places_of_their_own() {
+        let ok = config(&[
+            "frames@127.0.0.1:1",
+            "frames@127.0.0.1:2",
+            "frames@127.0.0.2:1?name=x",
+        ]);
+        assert_eq!(ok.check(), Ok(()));
+        for (inputs, why) in [
+            (
+                ["frames@127.0.0.1:1", "frames@127.0.0.2:1"],
+                "called frames-1 as well",
+            ),
+            (["frames@127.0.0.1:1", "acked@0.0.0.0:1"], "listens there"),
+            (
+                ["frames@127.0.0.1:1", "acked@127.0.0.1:8080"],
+                "--emitters listens there",
+            ),
+        ] {
+            let error = config(&inputs).check().expect_err(why);
+            assert!(error.contains(why) && error.contains("allowed"), "{error}");
+        }
+        let many: Vec<String> = (0..=INPUTS_MAX)
+            .map(|n| format!("frames@127.0.0.1:{}", n + 1))
+            .collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert!(config(&many)
+            .check()
+            .is_err_and(|why| why.contains("33 inputs")));
+    }
+
+    #[test]
+    fn the_port_for_all_is_an_input() {
+        let mut config = config(&[]);
+        config.any = Some(([127, 0, 0, 1], 5000).into());
+        let all = config.all_inputs();
+        assert_eq!((all.len(), all[0].name().as_str()), (1, "any"));
+        config.inputs = vec!["frames@127.0.0.1:1?name=any".parse().expect("valid")];
+        assert!(config
+            .check()
+            .is_err_and(|why| why.contains("--any 127.0.0.1:5000: another input is called any")));
+    }
+}

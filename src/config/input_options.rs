@@ -1,0 +1,307 @@
+//! The options of an input: one line each. Keys of `[[inputs]]`, options of `--input`, the schema and the table in
+//! docs/INPUTS.md are made of it.
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::input::{AckWhen, Framing, Input, INPUT_NAME_BYTES_MAX};
+use crate::{flags, values};
+
+/// What an option's value is, in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OptionKind {
+    /// Text of any kind.
+    Text,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// Bytes, with or without a unit.
+    Bytes,
+    /// A time with a unit.
+    Time,
+    /// A whole number.
+    Whole,
+    /// True or false.
+    Boolean,
+    /// A path; one in a file is relative to the file.
+    Path,
+    /// A list of networks.
+    Networks,
+}
+
+/// An option of an input.
+#[derive(Debug)]
+pub struct InputOption {
+    /// Its name, in file and flag.
+    pub key: &'static str,
+    /// What its value is.
+    pub kind: OptionKind,
+    /// Its default, in words.
+    pub default: &'static str,
+    /// What it is for.
+    pub help: &'static str,
+    /// Protocols that have it; empty: all.
+    pub only: &'static [&'static str],
+    /// Gives it to an input.
+    pub(crate) set: fn(&mut Input, &str) -> Result<(), String>,
+    /// Of an input; none at the default.
+    pub(crate) get: fn(&Input) -> Option<String>,
+}
+
+const TEXT: &[&str] = &["syslog", "lines"];
+const JSON: &[&str] = &["ndjson", "lumberjack", "forward"];
+const HELD: &[&str] = &["acked", "forward", "lumberjack", "relp"];
+const PACKED: &[&str] = &["syslog", "forward", "lumberjack"];
+const FORWARD: &[&str] = &["forward"];
+/// Largest unit that may be held, in bytes.
+const UNIT_BYTES_MAX: u64 = 64 << 20;
+/// Most bytes that a block may be allowed to unpack to.
+const UNPACKED_BYTES_MAX: u64 = 1 << 30;
+
+/// All of them.
+pub const INPUT_OPTIONS: &[InputOption] = &[
+    InputOption {
+        key: "name",
+        kind: OptionKind::Text,
+        default: "PROTOCOL-PORT",
+        help: "What it is called in logs and metrics",
+        only: &[],
+        set: |input, text| {
+            input.own_name = Some(name(text)?);
+            Ok(())
+        },
+        get: |input| input.own_name.clone(),
+    },
+    InputOption {
+        key: "ack",
+        kind: OptionKind::Word(&["received", "acked"]),
+        default: "acked",
+        help: "When an emitter gets the ack of its protocol: when the distributor has routed its messages, or when analyzers have ACKed them",
+        only: &[],
+        set: |input, text| {
+            input.ack = Some(match text {
+                "received" => AckWhen::Received,
+                "acked" => AckWhen::Acked,
+                _ => return Err("allowed: received, acked".to_owned()),
+            });
+            Ok(())
+        },
+        get: |input| input.ack.map(|ack| ack.as_str().to_owned()),
+    },
+    InputOption {
+        key: "allow",
+        kind: OptionKind::Networks,
+        default: "those of --allow-emitters",
+        help: "Networks that may connect",
+        only: &[],
+        set: |input, text| {
+            input.allow = networks(text)?;
+            Ok(())
+        },
+        get: |input| shown(&input.allow),
+    },
+    InputOption {
+        key: "proxy_from",
+        kind: OptionKind::Networks,
+        default: "none",
+        help: "Networks of proxies that begin each connection with a PROXY header (v1 or v2); limits and logs then see the address in it. Others may not connect",
+        only: &[],
+        set: |input, text| {
+            input.proxy_from = networks(text)?;
+            Ok(())
+        },
+        get: |input| shown(&input.proxy_from),
+    },
+    InputOption {
+        key: "max_connections",
+        kind: OptionKind::Whole,
+        default: "what --max-connections leaves",
+        help: "Most connections, all shards together",
+        only: &[],
+        set: |input, text| {
+            input.connections_max = values::number(1..=usize::MAX)(text)?;
+            Ok(())
+        },
+        get: |input| (input.connections_max > 0).then(|| input.connections_max.to_string()),
+    },
+    InputOption {
+        key: "unit_bytes",
+        kind: OptionKind::Bytes,
+        default: "16MiB",
+        help: "Largest ack unit (a chunk, a window) that is held and checked whole before its first message is routed",
+        only: HELD,
+        set: |input, text| {
+            input.unit_bytes_max = values::bytes_within(4 << 10..=UNIT_BYTES_MAX)(text)?;
+            Ok(())
+        },
+        get: |input| bytes_unless(input.unit_bytes_max, 16 << 20),
+    },
+    InputOption {
+        key: "unpacked_bytes",
+        kind: OptionKind::Bytes,
+        default: "64MiB",
+        help: "Most bytes that one compressed block may unpack to",
+        only: PACKED,
+        set: |input, text| {
+            input.unpacked_bytes_max = values::bytes_within(4 << 10..=UNPACKED_BYTES_MAX)(text)?;
+            Ok(())
+        },
+        get: |input| bytes_unless(input.unpacked_bytes_max, 64 << 20),
+    },
+    InputOption {
+        key: "deadline",
+        kind: OptionKind::Time,
+        default: "of the protocol",
+        help: "How long its senders wait for an ack before they send again. When analyzers would take longer than half of it, its connections are not read from",
+        only: &[],
+        set: |input, text| {
+            let range = Duration::from_millis(100)..=Duration::from_secs(3600);
+            input.deadline = Some(values::duration_within(range)(text)?);
+            Ok(())
+        },
+        get: |input| input.deadline.map(values::show_duration),
+    },
+    InputOption {
+        key: "framing",
+        kind: OptionKind::Word(&["auto", "lf", "nul", "counted"]),
+        default: "auto",
+        help: "What ends a message: LF, NUL, or a count of bytes before it; auto: told by each message",
+        only: TEXT,
+        set: |input, text| {
+            input.framing = match text {
+                "auto" => None,
+                "lf" => Some(Framing::Lf),
+                "nul" => Some(Framing::Nul),
+                "counted" => Some(Framing::Counted),
+                _ => return Err("allowed: auto, lf, nul, counted".to_owned()),
+            };
+            Ok(())
+        },
+        get: |input| {
+            let word = match input.framing? {
+                Framing::Lf => "lf",
+                Framing::Nul => "nul",
+                Framing::Counted => "counted",
+            };
+            Some(word.to_owned())
+        },
+    },
+    InputOption {
+        key: "continuation",
+        kind: OptionKind::Word(&["split", "join"]),
+        default: "split",
+        help: "What a line is that begins with white space: a message of its own, or the rest of the one before",
+        only: TEXT,
+        set: |input, text| {
+            input.joins_continuations = match text {
+                "split" => false,
+                "join" => true,
+                _ => return Err("allowed: split, join".to_owned()),
+            };
+            Ok(())
+        },
+        get: |input| input.joins_continuations.then(|| "join".to_owned()),
+    },
+    InputOption {
+        key: "find_level",
+        kind: OptionKind::Boolean,
+        default: "true",
+        help: "Look for the severity at the top level of JSON and of records (level, severity, log.level, loglevel, severity_text)",
+        only: JSON,
+        set: |input, text| {
+            input.finds_level = values::boolean(text)?;
+            Ok(())
+        },
+        get: |input| (!input.finds_level).then(|| "false".to_owned()),
+    },
+    InputOption {
+        key: "shared_key_file",
+        kind: OptionKind::Path,
+        default: "none",
+        help: "File whose first line is the shared key of Forward; such an input greets, and speaks nothing else",
+        only: FORWARD,
+        set: |input, text| {
+            input.shared_key_file = Some(path(text)?);
+            Ok(())
+        },
+        get: |input| input.shared_key_file.as_ref().map(|path| path.display().to_string()),
+    },
+    InputOption {
+        key: "users_file",
+        kind: OptionKind::Path,
+        default: "none",
+        help: "File with a user on each line, NAME:PASSWORD, of whom each connection must be one; with shared_key_file",
+        only: FORWARD,
+        set: |input, text| {
+            input.users_file = Some(path(text)?);
+            Ok(())
+        },
+        get: |input| input.users_file.as_ref().map(|path| path.display().to_string()),
+    },
+];
+
+fn name(text: &str) -> Result<String, String> {
+    let is_sign = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let is_name = (1..=INPUT_NAME_BYTES_MAX).contains(&text.len()) && text.bytes().all(is_sign);
+    match is_name && text != "emitters" {
+        true => Ok(text.to_owned()),
+        false => Err(format!(
+            "allowed: 1 to {INPUT_NAME_BYTES_MAX} letters, digits, and - _ . (edge-1), and not emitters, which is the port of --emitters"
+        )),
+    }
+}
+
+fn path(text: &str) -> Result<std::path::PathBuf, String> {
+    match text.is_empty() {
+        true => Err("allowed: the path of a file".to_owned()),
+        false => Ok(text.into()),
+    }
+}
+
+fn networks(text: &str) -> Result<Vec<IpNet>, String> {
+    let mut networks = Vec::new();
+    for one in text.split(',') {
+        networks.push(flags::network(one)?);
+    }
+    crate::AllowList::new(networks.clone())?;
+    Ok(networks)
+}
+
+fn shown(networks: &[IpNet]) -> Option<String> {
+    let texts: Vec<String> = networks.iter().map(IpNet::to_string).collect();
+    (!texts.is_empty()).then(|| texts.join(","))
+}
+
+fn bytes_unless(bytes: u32, default: u32) -> Option<String> {
+    (bytes != default).then(|| values::show_bytes(u64::from(bytes)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_differ_and_their_defaults_are_not_written() {
+        let input = Input::new(crate::Speaks::Any, ([127, 0, 0, 1], 0).into());
+        assert_eq!(input.options().count(), 0);
+        let mut keys: Vec<&str> = INPUT_OPTIONS.iter().map(|option| option.key).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), INPUT_OPTIONS.len());
+    }
+
+    #[test]
+    fn what_is_no_value_is_refused_with_what_is_allowed() {
+        for option in INPUT_OPTIONS {
+            let mut input = Input::new(crate::Speaks::Any, ([127, 0, 0, 1], 0).into());
+            let refused = (option.set)(&mut input, "");
+            let why = refused.expect_err(option.key);
+            assert!(why.contains("allowed: "), "{}: {why}", option.key);
+            if let OptionKind::Word(words) = option.kind {
+                for word in words {
+                    assert_eq!((option.set)(&mut input, word), Ok(()), "{}", option.key);
+                }
+            }
+        }
+    }
+}
