@@ -1,9 +1,9 @@
 //! Options of an input that do not go together, and inputs that do not go together with the rest.
 
 use weir_protocol::frame::FRAME_FIRST_BYTE_BYTES_MAX;
-use weir_source::{clash, Answers, Protocol};
+use weir_source::{clash, AckMode, Answers, Protocol};
 
-use crate::input::{AckWhen, Input, Speaks, ANY, INPUTS_MAX};
+use crate::input::{Input, Speaks, ANY, INPUTS_MAX};
 use crate::input_options::INPUT_OPTIONS;
 use crate::{values, Config};
 
@@ -20,7 +20,7 @@ impl Input {
                     "{what}: {protocols} has no acks; allowed: without it"
                 ))
             };
-            if self.ack == Some(AckWhen::Acked) {
+            if self.ack == Some(AckMode::Acked) {
                 return has_none("ack=acked");
             }
             if self.deadline.is_some() {
@@ -83,7 +83,7 @@ impl Input {
         // Whoever speaks Weir's own acked link has a window, and is asked for the last ACKs when it ends.
         let is_others = |one: &Protocol| one.answers() != Answers::Never && *one != Protocol::Acked;
         let waits = self.protocols().iter().any(is_others);
-        waits && self.ack_when() == AckWhen::Acked
+        waits && self.ack_mode() == AckMode::Acked
     }
 }
 

@@ -17,7 +17,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use weir_source::{Answers, Protocol};
+use weir_source::{AckMode, Answers, Protocol};
 
 use crate::input_options::{InputOption, INPUT_OPTIONS};
 use crate::{values, Secret};
@@ -28,25 +28,6 @@ pub const INPUTS_MAX: usize = 32;
 pub const INPUT_NAME_BYTES_MAX: usize = 64;
 /// The word for all protocols that tell themselves apart by their first bytes.
 pub const ANY: &str = "any";
-
-/// When an emitter gets the ack of its protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AckWhen {
-    /// When all messages of its unit are in lanes: the distributor has them.
-    Received,
-    /// When analyzers have ACKed all of them.
-    Acked,
-}
-
-impl AckWhen {
-    /// As it is written.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            AckWhen::Received => "received",
-            AckWhen::Acked => "acked",
-        }
-    }
-}
 
 /// What an input speaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +48,7 @@ pub struct Input {
     /// Where emitters connect.
     pub listen: SocketAddr,
     /// When they get acks; none: as analyzers ACK, where the protocol has acks.
-    pub ack: Option<AckWhen>,
+    pub ack: Option<AckMode>,
     /// Networks that may connect; empty: those of `--allow-emitters`.
     pub allow: Vec<IpNet>,
     /// Networks of proxies that begin each connection with a PROXY header; empty: there is none.
@@ -170,8 +151,8 @@ impl Input {
     }
 
     /// When they get them.
-    pub fn ack_when(&self) -> AckWhen {
-        self.ack.unwrap_or(AckWhen::Acked)
+    pub fn ack_mode(&self) -> AckMode {
+        self.ack.unwrap_or(AckMode::Acked)
     }
 
     /// Gives an option its value.

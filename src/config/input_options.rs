@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use ipnet::IpNet;
+use weir_source::AckMode;
 
-use crate::input::{AckWhen, Framing, Input, INPUT_NAME_BYTES_MAX};
+use crate::input::{Framing, Input, INPUT_NAME_BYTES_MAX};
 use crate::{flags, values};
 
 /// What an option's value is, in a file.
@@ -80,13 +81,19 @@ pub const INPUT_OPTIONS: &[InputOption] = &[
         only: &[],
         set: |input, text| {
             input.ack = Some(match text {
-                "received" => AckWhen::Received,
-                "acked" => AckWhen::Acked,
+                "received" => AckMode::Received,
+                "acked" => AckMode::Acked,
                 _ => return Err("allowed: received, acked".to_owned()),
             });
             Ok(())
         },
-        get: |input| input.ack.map(|ack| ack.as_str().to_owned()),
+        get: |input| {
+            let word = match input.ack? {
+                AckMode::Received => "received",
+                AckMode::Acked => "acked",
+            };
+            Some(word.to_owned())
+        },
     },
     InputOption {
         key: "allow",

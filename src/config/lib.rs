@@ -40,7 +40,7 @@ pub use flags::{CoreList, OrAuto, OrOff};
 pub use group::{Discover, Members, WeightIs, GROUP_ID_BYTES_MAX};
 pub use hosts::{Hosts, Stranger};
 pub use http::{check_analyzers, HttpConfig, Joined, HTTP_ANALYZERS_MAX, HTTP_HEAD_TIMEOUT};
-pub use input::{AckWhen, Framing, Input, Secrets, Speaks, ANY, INPUTS_MAX, INPUT_NAME_BYTES_MAX};
+pub use input::{Framing, Input, Secrets, Speaks, ANY, INPUTS_MAX, INPUT_NAME_BYTES_MAX};
 pub use input_options::{InputOption, OptionKind, INPUT_OPTIONS};
 pub use own::OwnListeners;
 pub use protection::{token_text, AllowList, Cors, Protection, RateLimit, Token};

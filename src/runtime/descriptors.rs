@@ -40,6 +40,8 @@ pub struct Needs {
     pub pool: u16,
     /// Somebody may connect as an operator, and add analyzers.
     pub has_admin: bool,
+    /// Inputs beside the port of `--emitters`: a listener on each shard.
+    pub inputs: usize,
     /// Emitters asked for; 0: as many as go.
     pub emitters: usize,
     /// HTTP clients, likewise; none: nobody listens.
@@ -74,6 +76,7 @@ impl Needs {
             http_analyzers: config.http.analyzers_expected(),
             pool: config.http.pool_connections,
             has_admin: config.admin.is_some(),
+            inputs: config.all_inputs().len(),
             emitters: config.connections_max,
             http: has_http.then_some(config.http.connections_max),
         }
@@ -96,7 +99,7 @@ impl Needs {
         let has_operator = self.has_admin || self.http.is_some();
         let admin = if self.has_admin { ADMIN } else { 0 };
         let http_analyzers = self.http_analyzers as u64;
-        let own = PROCESS + SHARD * shards + admin + http_analyzers;
+        let own = PROCESS + (SHARD + self.inputs as u64) * shards + admin + http_analyzers;
         let pools = shards * u64::from(self.pool);
         let posts = pools * http_analyzers;
         let spare = match has_operator {
@@ -188,6 +191,7 @@ mod tests {
         http_analyzers: 0,
         pool: 8,
         has_admin: false,
+        inputs: 0,
         emitters: 0,
         http: Some(0),
     };
@@ -247,6 +251,9 @@ mod tests {
         ] {
             assert!(refused.contains(word), "{word}: {refused}");
         }
+        let listening = Needs { inputs: 3, ..asked };
+        assert_eq!(divided(listening, 1044).own, 56, "two shards");
+        assert!(listening.divide(1043).is_err());
         let rest = Needs {
             http: Some(0),
             ..asked

@@ -17,14 +17,14 @@ pub enum StartError {
     /// Sockets that were passed cannot be used.
     Passed {
         /// Flag that they stand for.
-        flag: &'static str,
+        flag: String,
         /// Why.
         error: io::Error,
     },
     /// An address cannot be listened on.
     Listen {
         /// Flag that gave it.
-        flag: &'static str,
+        flag: String,
         /// The address.
         address: SocketAddr,
         /// What the kernel said.
@@ -96,6 +96,9 @@ impl fmt::Display for StartError {
                 write!(f, "{flag} {address}: cannot listen: {error}")?;
                 if error.kind() == io::ErrorKind::AddrInUse {
                     write!(f, "; another process has this port (`ss -ltnp` tells which)")?;
+                }
+                if error.kind() == io::ErrorKind::PermissionDenied {
+                    write!(f, "; ports below net.ipv4.ip_unprivileged_port_start (1024) need CAP_NET_BIND_SERVICE: AmbientCapabilities=CAP_NET_BIND_SERVICE in the unit, a socket that systemd hands over, or a higher port")?;
                 }
                 Ok(())
             }

@@ -6,6 +6,7 @@
 //! passed, fewer        shards accept from one socket, one connection each in turn
 //! ```
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
@@ -38,6 +39,8 @@ pub struct Passed {
     pub analyzers: Vec<TcpListener>,
     /// Where HTTP clients connect.
     pub http: Vec<TcpListener>,
+    /// Where emitters connect to inputs, by the names of these.
+    pub inputs: BTreeMap<String, Vec<TcpListener>>,
 }
 
 /// A shard's listening socket.

@@ -1,7 +1,7 @@
 //! Starts the shards, and stops them.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -23,7 +23,8 @@ use weir_host::{locked_by_others, may_lock_anything, memlock_limit, memory_limit
 use weir_shard::mesh::Message;
 use weir_shard::port::Wake;
 use weir_shard::{
-    open_refused, refused_file_name, Listeners, Operator, Shard, ShardReport, Shared, Stop,
+    open_refused, refused_file_name, EmitterListener, InputAt, Listeners, Operator, Shard,
+    ShardReport, Shared, Stop,
 };
 
 use crate::uring::{
@@ -63,6 +64,8 @@ pub struct Distributor {
     pub analyzers: SocketAddr,
     /// Where HTTP clients connect, with the port that was chosen.
     pub http: Option<SocketAddr>,
+    /// Where emitters connect to inputs, with the ports that were chosen.
+    pub inputs: Vec<InputAt>,
     features: Features,
     memory_bytes: usize,
 }
@@ -110,6 +113,7 @@ impl Distributor {
         let refused = refused_files(&config)?;
         let memory = Memory::take(&config, features)?;
         let (emitters, analyzers, http) = sockets.at;
+        let inputs = sockets.inputs_at.clone();
         let memory_bytes = memory.bytes;
         let shared = Arc::new(Shared::new(&config, memory.wakes.clone()));
         let gate = Arc::new(Gate::default());
@@ -128,6 +132,7 @@ impl Distributor {
             emitters,
             analyzers,
             http,
+            inputs,
             features,
             memory_bytes,
         };
@@ -279,64 +284,96 @@ type Addresses = (SocketAddr, SocketAddr, Option<SocketAddr>);
 
 /// The listening sockets of all shards.
 struct Bound {
-    emitters: Vec<Listener>,
+    /// Of each shard: that of `--emitters`, then one for each input.
+    emitters: Vec<Vec<EmitterListener<Listener>>>,
     analyzers: Vec<Listener>,
     /// Empty: nobody listens for HTTP.
     http: Vec<Listener>,
-    /// Those of emitters were opened by others, and outlive this process.
-    outlives: bool,
     at: Addresses,
+    inputs_at: Vec<InputAt>,
 }
 
 impl Bound {
     /// Takes the sockets that were passed, and binds those that were not.
-    fn of(config: &Config, passed: Passed, has_http: bool) -> Result<Bound, StartError> {
-        let (shards, timeout) = (config.shards, config.peer_timeout);
-        let listeners = |flag, address, passed: Vec<_>| match passed.is_empty() {
-            false => divide_passed(passed, shards, timeout)
-                .map_err(|error| StartError::Passed { flag, error }),
-            true => listen(address, shards, timeout).map_err(|error| StartError::Listen {
-                flag,
-                address,
-                error,
-            }),
+    fn of(config: &Config, mut passed: Passed, has_http: bool) -> Result<Bound, StartError> {
+        let shards = config.shards;
+        let mut emitters: Vec<Vec<EmitterListener<Listener>>> = Vec::new();
+        emitters.resize_with(shards, Vec::new);
+        let mut take = |flag: &str, at: SocketAddr, sockets: Vec<TcpListener>| {
+            let outlives = !sockets.is_empty();
+            let listeners = of_emitters(config, flag, at, sockets)?;
+            let at = address(&listeners[0])?;
+            for (of_shard, listener) in emitters.iter_mut().zip(listeners) {
+                of_shard.push(EmitterListener { listener, outlives });
+            }
+            Ok(at)
         };
-        let outlives = !passed.emitters.is_empty();
-        let emitters = listeners("--emitters", config.emitters, passed.emitters)?;
-        let analyzers = listeners("--analyzers", config.analyzers, passed.analyzers)?;
+        let emitters_at = take("--emitters", config.emitters, passed.emitters)?;
+        let mut inputs_at = Vec::new();
+        for input in config.all_inputs() {
+            let name = input.name();
+            let sockets = passed.inputs.remove(&name).unwrap_or_default();
+            let address = take(&format!("--input {name}"), input.listen, sockets)?;
+            inputs_at.push(InputAt { name, address });
+        }
+        let analyzers = listeners(config, "--analyzers", config.analyzers, passed.analyzers)?;
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         let http = match has_http {
             true => {
                 let address = config.http.listen.unwrap_or(nowhere);
-                listeners("--http", address, passed.http)?
+                of_emitters(config, "--http", address, passed.http)?
             }
             false => Vec::new(),
         };
-        bound_unread(&emitters).map_err(|error| StartError::Passed {
-            flag: "--emitters",
-            error,
-        })?;
-        bound_unread(&http).map_err(|error| StartError::Passed {
-            flag: "--http",
-            error,
-        })?;
         if let Some(why) = not_heeded(config.accept, &kernel_release()) {
             log::warn!("{why}");
         }
-        for (flag, listeners) in [("--emitters", &emitters), ("--http", &http)] {
-            place(listeners, config.accept, &config.cores)
-                .map_err(|error| StartError::Passed { flag, error })?;
-        }
         let http_at = http.first().map(address).transpose();
-        let at = (address(&emitters[0])?, address(&analyzers[0])?, http_at?);
+        let at = (emitters_at, address(&analyzers[0])?, http_at?);
         Ok(Bound {
             emitters,
             analyzers,
             http,
-            outlives,
             at,
+            inputs_at,
         })
     }
+}
+
+/// A listener for each shard: those that were passed, or new ones.
+fn listeners(
+    config: &Config,
+    flag: &str,
+    address: SocketAddr,
+    passed: Vec<TcpListener>,
+) -> Result<Vec<Listener>, StartError> {
+    let (shards, timeout, flag) = (config.shards, config.peer_timeout, flag.to_owned());
+    match passed.is_empty() {
+        false => divide_passed(passed, shards, timeout)
+            .map_err(|error| StartError::Passed { flag, error }),
+        true => listen(address, shards, timeout).map_err(|error| StartError::Listen {
+            flag,
+            address,
+            error,
+        }),
+    }
+}
+
+/// The same for emitters or HTTP clients: what they do not read is bounded, and each shard has its core's.
+fn of_emitters(
+    config: &Config,
+    flag: &str,
+    address: SocketAddr,
+    passed: Vec<TcpListener>,
+) -> Result<Vec<Listener>, StartError> {
+    let listeners = listeners(config, flag, address, passed)?;
+    let bound = bound_unread(&listeners);
+    let placed = bound.and_then(|()| place(&listeners, config.accept, &config.cores));
+    placed.map_err(|error| StartError::Passed {
+        flag: flag.to_owned(),
+        error,
+    })?;
+    Ok(listeners)
 }
 
 fn address(listener: &Listener) -> Result<SocketAddr, StartError> {
@@ -533,10 +570,9 @@ impl Plan {
             memory.arenas.into_iter().zip(pairs).enumerate()
         {
             let listeners = Listeners {
-                emitters: Some(emitters),
+                emitters,
                 analyzers,
                 http: http.next(),
-                outlives: sockets.outlives,
             };
             let starting = Starting {
                 plan: self.clone(),

@@ -6,6 +6,7 @@
 //!   descriptors           3             4             5
 //! ```
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{OwnedFd, RawFd};
@@ -19,6 +20,8 @@ const FIRST: RawFd = 3;
 const SOCKETS_MAX: u16 = 4096;
 /// Names that sockets may have (FileDescriptorName= of the socket unit).
 pub const NAMES: [&str; 4] = ["emitters", "analyzers", "http", "admin"];
+/// What stands before the name of an input in that of its socket.
+pub const INPUT_PREFIX: &str = "input-";
 
 /// Where operators connect.
 #[derive(Debug)]
@@ -40,6 +43,8 @@ pub struct Sockets {
     pub http: Vec<TcpListener>,
     /// Where operators connect.
     pub admin: Option<AdminSocket>,
+    /// Where emitters connect to inputs, by the names of these.
+    pub inputs: BTreeMap<String, Vec<TcpListener>>,
 }
 
 impl Sockets {
@@ -74,15 +79,25 @@ impl Sockets {
     /// # Errors
     /// The kernel does not say.
     pub fn addresses(&self) -> Result<[Option<SocketAddr>; 3], String> {
-        let address = |sockets: &[TcpListener]| {
-            let first = sockets.first().map(TcpListener::local_addr).transpose();
-            first.map_err(|error| format!("a socket that was passed: {error}"))
-        };
         Ok([
             address(&self.emitters)?,
             address(&self.analyzers)?,
             address(&self.http)?,
         ])
+    }
+
+    /// Where the sockets of inputs listen, by the names of these.
+    ///
+    /// # Errors
+    /// As [`Sockets::addresses`].
+    pub fn input_addresses(&self) -> Result<BTreeMap<String, SocketAddr>, String> {
+        let mut all = BTreeMap::new();
+        for (name, sockets) in &self.inputs {
+            if let Some(at) = address(sockets)? {
+                all.insert(name.clone(), at);
+            }
+        }
+        Ok(all)
     }
 
     fn take(&mut self, name: &str, descriptor: OwnedFd) -> Result<(), String> {
@@ -101,12 +116,24 @@ impl Sockets {
             "emitters" => self.emitters.push(descriptor.into()),
             "analyzers" => self.analyzers.push(descriptor.into()),
             "http" => self.http.push(descriptor.into()),
+            _ if name.starts_with(INPUT_PREFIX) => {
+                let input = name[INPUT_PREFIX.len()..].to_owned();
+                self.inputs
+                    .entry(input)
+                    .or_default()
+                    .push(descriptor.into());
+            }
             _ if self.admin.is_some() => return Err("there may be one of this name".into()),
             _ if is_tcp => self.admin = Some(AdminSocket::Tcp(descriptor.into())),
             _ => self.admin = Some(AdminSocket::Unix(descriptor.into())),
         }
         Ok(())
     }
+}
+
+fn address(sockets: &[TcpListener]) -> Result<Option<SocketAddr>, String> {
+    let first = sockets.first().map(TcpListener::local_addr).transpose();
+    first.map_err(|error| format!("a socket that was passed: {error}"))
 }
 
 /// A name for each descriptor; none when they are for another process, or there are none.
@@ -131,12 +158,12 @@ fn names_of(
         return Ok(Vec::new());
     }
     let allowed = || {
-        let allowed = NAMES.join(", ");
+        let allowed = format!("{}, {INPUT_PREFIX}NAME of an input", NAMES.join(", "));
         format!("allowed: {sockets} of {allowed} with colons between (FileDescriptorName= of each socket unit)")
     };
     let given = names.ok_or_else(|| format!("LISTEN_FDNAMES is not set; {}", allowed()))?;
     let names: Vec<String> = given.split(':').map(str::to_owned).collect();
-    let is_known = |name: &String| NAMES.contains(&name.as_str());
+    let is_known = |name: &String| NAMES.contains(&name.as_str()) || name.starts_with(INPUT_PREFIX);
     if names.len() != usize::from(sockets) || !names.iter().all(is_known) {
         return Err(format!("LISTEN_FDNAMES={given:?}: {}", allowed()));
     }
@@ -197,5 +224,10 @@ mod tests {
         let at = tcp.local_addr().expect("bound");
         sockets.take("http", tcp.into()).expect("a listener");
         assert_eq!(sockets.addresses(), Ok([None, None, Some(at)]));
+        let tcp = TcpListener::bind("127.0.0.1:0").expect("free port");
+        let at = tcp.local_addr().expect("bound");
+        sockets.take("input-edge", tcp.into()).expect("a listener");
+        let inputs = sockets.input_addresses().expect("known");
+        assert_eq!(inputs, BTreeMap::from([("edge".to_owned(), at)]));
     }
 }

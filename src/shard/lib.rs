@@ -15,7 +15,7 @@
 //!               report.rs      what is told of all this; tap.rs: a sample of what passes
 //!
 //! port.rs       what a shard stands on; mesh.rs: what crosses cores
-//! shared.rs     what the shards share: operator.rs, names.rs, admission.rs, notices.rs, refused.rs
+//! shared.rs     what the shards share: operator.rs, inputs.rs, names.rs, admission.rs, notices.rs, refused.rs
 //! gather.rs     how long to wait for more; hold.rs: what small sends wait for; slab.rs: tables of connections; hops.rs: packets that go in a circle
 //! farewell.rs   when connections are asked to go
 //! ```
@@ -30,6 +30,7 @@ mod hold;
 mod hops;
 mod http_in;
 mod http_out;
+mod inputs;
 mod intake;
 mod lifecycle;
 mod links;
@@ -48,10 +49,11 @@ mod tap;
 #[cfg(test)]
 mod testing;
 
-pub use accepts::Listeners;
+pub use accepts::{EmitterListener, Listeners};
 pub use context::Context;
 pub use hops::pseudonym;
 pub use http_out::dead_letter::{open_refused, refused_file_name};
+pub use inputs::{allow_lists, InputAt, InputReport, Place};
 pub use operator::{HttpTarget, Operator, OrderDone, OrderRefused, Question};
 pub use refused::{RefusedCounts, RefusedPacket, RefusedPackets};
 pub use shard::{Shard, BUSY_BYTES, TURN_COMPLETIONS};

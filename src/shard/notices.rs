@@ -15,7 +15,7 @@ const ENTRIES_MAX: usize = 1_024;
 const QUIET_NS: u64 = 3_600_000_000_000;
 
 /// Port, a peer's address if it is known, and what was said about it.
-type Key = (&'static str, Option<IpAddr>, &'static str);
+type Key = (String, Option<IpAddr>, &'static str);
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
@@ -35,12 +35,12 @@ impl Notices {
     /// Whether to say this now: `Some` with how often it was not said since the last time.
     pub(super) fn note(
         &mut self,
-        port: &'static str,
+        port: &str,
         peer: Option<IpAddr>,
         kind: &'static str,
         now_ns: u64,
     ) -> Option<u64> {
-        let key = (port, peer.map(customer), kind);
+        let key = (port.to_owned(), peer.map(customer), kind);
         if let Some(entry) = self.entries.get_mut(&key) {
             if now_ns.saturating_sub(entry.said_ns) < QUIET_NS {
                 entry.unsaid += 1;
@@ -54,7 +54,7 @@ impl Notices {
                 self.entries.remove(&oldest);
             }
         }
-        self.order.push_back(key);
+        self.order.push_back(key.clone());
         let entry = Entry {
             said_ns: now_ns,
             unsaid: 0,

@@ -52,6 +52,7 @@ impl Report {
             roster_applied_ns: parts.membership.applied_ns,
             kept: parts.membership.kept(),
             emitters: parts.intake.connected(),
+            inputs: parts.intake.inputs().to_vec(),
             emitters_answered: parts.intake.answered(),
             ack_units: cx.engine.units_open_of_all(),
             links: parts.links.count(),

@@ -16,7 +16,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::accepts::{Accepted, Accepts, Listeners};
+use super::accepts::{input_of, Accepted, Accepts, Listeners};
 use super::context::{Context, Phase, TICK_HANDSHAKE};
 use super::hold::{Hold, Load};
 use super::http_in::Clients;
@@ -83,7 +83,7 @@ impl<I: Io> Shard<I> {
         let seed = instance ^ u64::from(index).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         Shard {
             accepts: Accepts::new(listeners),
-            intake: Intake::new(seed.rotate_left(32)),
+            intake: Intake::new(seed.rotate_left(32), cx.shared.places().len()),
             links: Links::new(cx.engine.lanes_max(), address_most, cx.now_ns),
             clients: Clients::new(&cx.config, seed),
             egress: HttpEgress::new(!seed, instance),
@@ -188,8 +188,9 @@ impl<I: Io> Shard<I> {
 
     fn on_accept(&mut self, kind: Kind, completion: &Completion) {
         let cx = &mut self.cx;
+        let input = input_of(untoken(completion.token).1);
         match (self.accepts.take(cx, completion), kind) {
-            (Accepted::Socket(socket), Kind::AcceptEmitter) => self.intake.add(cx, socket),
+            (Accepted::Socket(socket), Kind::AcceptEmitter) => self.intake.add(cx, input, socket),
             (Accepted::Socket(socket), Kind::AcceptAnalyzer) => self.links.add(cx, socket),
             (Accepted::Socket(socket), _) => self.clients.add(cx, socket),
             (Accepted::Failed, _) => self.links.let_overdue_go(cx),
@@ -348,10 +349,8 @@ impl<I: Io> Shard<I> {
         let cx = &mut self.cx;
         match step {
             Step::GracefulClose => {
-                if self.accepts.outlives() {
-                    // Closed a moment later: a request that was queued in this turn still names the socket.
-                    self.accepts.cancel(cx, Kind::AcceptEmitter);
-                }
+                // Closed a moment later: a request that was queued in this turn still names the socket.
+                self.accepts.cancel_outliving(cx);
                 self.intake.begin_farewells(cx, self.lifecycle.spread());
                 self.accepts.cancel(cx, Kind::AcceptHttp);
                 self.clients.begin_farewells(cx, self.lifecycle.spread());

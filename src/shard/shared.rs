@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::admission::Admission;
+use super::inputs::{allow_lists, places, InputReport, Place};
 use super::names::Names;
 use super::notices::{self, Notices};
 use super::operator::ControlPort;
 use super::refused::RefusedMemory;
 use super::tap::Tap;
 use crate::port::Wake;
-use weir_config::{Config, HttpConfig, Protection};
+use weir_config::{AllowList, Config, HttpConfig, Protection};
 use weir_engine::{Account, Balance, Counters, Ended, LaneReport, Roster, TableChanges};
 
 /// How far the distributor is on its way out.
@@ -52,6 +53,8 @@ pub struct ShardReport {
     pub kept: (usize, usize),
     /// Emitters connected.
     pub emitters: usize,
+    /// What came at each place where emitters connect: `--emitters`, then the inputs.
+    pub inputs: Vec<InputReport>,
     /// Of those: get ACKs.
     pub emitters_answered: usize,
     /// Batches of theirs that are not ACKed to them.
@@ -154,6 +157,8 @@ pub struct Shared {
     deadline_ns: AtomicU64,
     /// Emitters connected, on all shards.
     pub(super) emitters: AtomicUsize,
+    /// Where emitters connect: `--emitters`, then the inputs.
+    places: Vec<Place>,
     /// Shards that have nothing left to wait for.
     pub(super) drained: AtomicUsize,
     /// The newest of each: whoever reads takes a handle, so that no shard waits for a reader.
@@ -181,6 +186,8 @@ pub struct Shared {
 pub struct Live {
     /// Who may connect, and how often.
     pub protection: Protection,
+    /// Who may connect to each place where emitters do, see [`allow_lists`].
+    pub allow_inputs: Vec<AllowList>,
     /// Of HTTP: only the time-outs are read from here.
     pub http: HttpConfig,
     /// Age at which connections of emitters and clients are asked to go; zero: none.
@@ -195,6 +202,7 @@ impl Shared {
         let shards = config.shards;
         let live = Live {
             protection: config.protection.clone(),
+            allow_inputs: allow_lists(config),
             http: config.http.clone(),
             max_connection_age: config.max_connection_age,
             farewell_spread: config.farewell_spread,
@@ -203,6 +211,7 @@ impl Shared {
             stop: AtomicU8::new(0),
             deadline_ns: AtomicU64::new(u64::MAX),
             emitters: AtomicUsize::new(0),
+            places: places(config),
             drained: AtomicUsize::new(0),
             reports: (0..shards).map(|_| Mutex::default()).collect(),
             wakes,
@@ -217,11 +226,16 @@ impl Shared {
         }
     }
 
+    /// Where emitters connect, by their numbers.
+    pub fn places(&self) -> &[Place] {
+        &self.places
+    }
+
     /// Whether to say this of a peer now, and if so what to say behind it; see `notices.rs`. Whoever asks writes the
     /// line itself: lines are limited by the place that writes them.
     pub(super) fn notice(
         &self,
-        port: &'static str,
+        port: &str,
         peer: Option<IpAddr>,
         kind: &'static str,
         now_ns: u64,

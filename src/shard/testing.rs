@@ -70,7 +70,11 @@ pub(crate) struct Ground {
 }
 
 pub(crate) fn ground(shards: usize, buffers: usize) -> Ground {
-    let config = Arc::new(config(shards, buffers));
+    ground_of(config(shards, buffers), buffers)
+}
+
+fn ground_of(config: Config, buffers: usize) -> Ground {
+    let (config, shards) = (Arc::new(config.clone()), config.shards);
     let wakes = Vec::new();
     Ground {
         shared: Arc::new(Shared::new(&config, wakes)),
@@ -91,13 +95,24 @@ pub(crate) fn ground(shards: usize, buffers: usize) -> Ground {
 
 /// What a part works with; messages to other shards stay in the outbox.
 pub(crate) fn context(shards: usize, buffers: usize) -> Context<FakeIo> {
+    context_of(shards, buffers, |_| ())
+}
+
+/// The same with other settings.
+pub(crate) fn context_of(
+    shards: usize,
+    buffers: usize,
+    change: impl FnOnce(&mut Config),
+) -> Context<FakeIo> {
+    let mut config = config(shards, buffers);
+    change(&mut config);
     let Ground {
         config,
         shared,
         io,
         arena,
         mesh,
-    } = ground(shards, buffers);
+    } = ground_of(config, buffers);
     Context::new(0, config, shared, io, arena, mesh)
 }
 

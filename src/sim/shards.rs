@@ -15,7 +15,7 @@ use super::world::PEER_TIMEOUT_NS;
 use weir_config::{Config, HttpConfig};
 use weir_engine::VecMemory;
 use weir_shard::Shared;
-use weir_shard::{Listeners, Shard};
+use weir_shard::{EmitterListener, Listeners, Shard};
 
 pub(super) fn worker(
     plan: &Plan,
@@ -51,10 +51,12 @@ pub(super) fn worker(
         VecMemory::new(host.buffers as usize, host.batch_bytes as usize),
         SimMesh::new(shard, plan.shards, host.mesh_messages),
         Listeners {
-            emitters: Some(listener(Port::Emitters)),
+            emitters: vec![EmitterListener {
+                listener: listener(Port::Emitters),
+                outlives: false,
+            }],
             analyzers: listener(Port::Analyzers),
             http: Some(listener(Port::Http)),
-            outlives: false,
         },
     );
     shard.busy_from(host.busy_bytes)

@@ -152,6 +152,13 @@ impl Distributor {
         self.shards = field(&ready, "shards").parse().expect("a number");
     }
 
+    /// Where emitters connect to an input.
+    pub fn input(&self, name: &str) -> SocketAddr {
+        let line = self.wait_log(&format!("input {name} at "));
+        let address = line.rsplit(' ').next();
+        address.and_then(|it| it.parse().ok()).expect("an address")
+    }
+
     /// Log lines so far that contain `text`.
     pub fn lines(&self, text: &str) -> Vec<String> {
         let log = self.log.lock().expect("no panic while held");

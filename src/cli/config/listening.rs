@@ -3,13 +3,14 @@
 //! A socket goes before the default of its flag. An address that somebody wrote down must be the socket's:
 //! of two places that say where the distributor listens, one would be silently wrong.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::layers::Source;
 use super::loaded::Origins;
-use crate::config::{Admin, Config};
-use crate::service::sockets::{AdminSocket, Sockets};
+use crate::config::{Admin, Config, Input};
+use crate::service::sockets::{AdminSocket, Sockets, INPUT_PREFIX};
 
 /// Where the sockets that were passed listen; none: the distributor opens its own.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +19,7 @@ pub struct Listening {
     analyzers: Option<SocketAddr>,
     http: Option<SocketAddr>,
     admin: Option<Admin>,
+    inputs: BTreeMap<String, SocketAddr>,
 }
 
 impl Listening {
@@ -44,7 +46,31 @@ impl Listening {
             analyzers,
             http,
             admin,
+            inputs: sockets.input_addresses()?,
         })
+    }
+
+    /// A socket that was passed for an input listens where the input is configured.
+    fn check_inputs(&self, config: &Config) -> Result<(), String> {
+        let inputs = config.all_inputs();
+        let names: Vec<String> = inputs.iter().map(Input::name).collect();
+        for (name, at) in &self.inputs {
+            let Some(input) = inputs.iter().find(|input| input.name() == *name) else {
+                let known = match names.is_empty() {
+                    true => "there is none".to_owned(),
+                    false => format!("allowed: {INPUT_PREFIX} and one of {}", names.join(", ")),
+                };
+                return Err(format!(
+                    "a socket called {INPUT_PREFIX}{name} was passed (FileDescriptorName=), and no input is called {name}; {known}"
+                ));
+            };
+            if input.listen != *at {
+                return Err(format!(
+                    "--input {input}: the socket that was passed listens on {at}; allowed: that address, or another ListenStream= of the socket unit"
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Puts their addresses into the configuration.
@@ -52,6 +78,7 @@ impl Listening {
     /// # Errors
     /// An address was configured, and it is another.
     pub(super) fn put_into(&self, config: &mut Config, origins: &Origins) -> Result<(), String> {
+        self.check_inputs(config)?;
         let check = |id: &str, configured: &str, passed: &str| {
             let source = origins.value(id).source;
             let is_written = !matches!(source, Source::Default | Source::Fallback(_));

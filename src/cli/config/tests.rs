@@ -13,6 +13,8 @@ use super::settings::{
 use super::{read, try_text};
 use crate::cli::distributor::Args;
 use crate::cli::{values, Program};
+use crate::config::INPUT_OPTIONS;
+use crate::engine::Protocol;
 
 /// How it ends and what it says, not what it does with messages: not in run reports, whose digests would change.
 const NOT_REPORTED: [&str; 3] = ["report", "drain_timeout", "log_level"];
@@ -160,4 +162,23 @@ fn the_document_has_the_defaults_of_the_flags() {
         );
     }
     assert!(rows >= 10, "{rows} rows");
+}
+
+#[test]
+fn the_document_has_the_options_and_protocols_of_inputs() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/INPUTS.md");
+    let text = std::fs::read_to_string(path).expect("the document");
+    for option in INPUT_OPTIONS {
+        let of = match option.only.is_empty() {
+            true => "all".to_owned(),
+            false => option.only.join(", "),
+        };
+        let (key, default, help) = (option.key, option.default, option.help);
+        let row = format!("| `{key}` | {default} | {of} | {help} |");
+        assert!(text.lines().any(|line| line == row), "{row}");
+    }
+    for protocol in Protocol::ALL {
+        let start = format!("| `{}` | ", protocol.as_str());
+        assert!(text.contains(&start), "{start}");
+    }
 }

@@ -36,7 +36,7 @@ use crate::runtime::behind;
 use crate::runtime::uring::{adopt_descriptors, Unusable};
 use crate::runtime::{Distributor, Passed, StartError, Stopper};
 use crate::service::sockets::Sockets;
-use crate::shard::ShardReport;
+use crate::shard::{InputAt, ShardReport};
 use crate::streams::{self, complain};
 use manager::{Manager, Telling};
 use signals::{Ear, Running};
@@ -64,6 +64,7 @@ fn run_or(args: &Args) -> Result<ExitCode, ExitCode> {
         emitters: sockets.emitters,
         analyzers: sockets.analyzers,
         http: sockets.http,
+        inputs: sockets.inputs,
     };
     let distributor = start(&ear, config.clone(), passed)?;
     let stopper = distributor.stopper();
@@ -186,6 +187,9 @@ impl Sides {
 }
 
 fn say_ready(distributor: &Distributor) {
+    for InputAt { name, address } in &distributor.inputs {
+        log::info!("input {name} at {address}");
+    }
     log::info!(
         "ready emitters={} analyzers={} http={} shards={} memory_bytes={} {}",
         distributor.emitters,

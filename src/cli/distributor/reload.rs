@@ -24,10 +24,11 @@ use serde_json::{json, Value};
 use super::manager::Manager;
 use crate::cli::config::{diff, opens, Difference, Loaded};
 use crate::cli::set_log_level;
+use crate::config::Config;
 use crate::control::core::Core;
 use crate::control::health;
 use crate::control::Reloader;
-use crate::shard::{Live, Operator};
+use crate::shard::{allow_lists, Live, Operator};
 
 /// Time that files have to be read.
 const READ_PATIENCE: Duration = Duration::from_secs(5);
@@ -160,6 +161,12 @@ impl Reload {
         let config = &to.config;
         let mut live: Live = self.operator.live();
         live.protection = config.protection.clone();
+        // Which inputs there are is as it was at the start.
+        live.allow_inputs = allow_lists(&Config {
+            inputs: state.started.config.inputs.clone(),
+            any: state.started.config.any,
+            ..config.clone()
+        });
         live.http.request_timeout = config.http.request_timeout;
         live.http.idle_timeout = config.http.idle_timeout;
         live.http.push_timeout = config.http.push_timeout;

@@ -16,6 +16,7 @@ use std::net::Shutdown;
 
 use super::{Emitter, Intake};
 use crate::context::{Context, Phase};
+use crate::inputs::EMITTERS;
 use crate::port::{Completion, Io};
 use crate::slab::{bare, token, Kind, Slot};
 use weir_engine::Reason;
@@ -98,7 +99,11 @@ impl<I: Io> Intake<I> {
 
     /// Where the server speaks first: what it says.
     pub(super) fn greet(&mut self, cx: &mut Context<I>, slot: Slot) {
-        if self.port.greets().is_some() {
+        let input = self
+            .table
+            .get(slot)
+            .map_or(EMITTERS, |emitter| emitter.input);
+        if cx.shared.places()[input].port.greets().is_some() {
             self.say(cx, slot, |cx, out| {
                 cx.engine.greeting(slot.index(), cx.config.instance, out);
             });

@@ -1,11 +1,12 @@
 //! Emitters' places, and how their connections end.
 
-use std::net::{IpAddr, Shutdown};
+use std::net::Shutdown;
 use std::sync::atomic::Ordering;
 
-use super::Intake;
+use super::{Emitter, Intake};
 use crate::admission::ListenerKind;
 use crate::context::Context;
+use crate::inputs::{Taken, EMITTERS};
 use crate::port::Io;
 use crate::slab::Slot;
 use weir_engine::{Evicted, Ingest, Reason};
@@ -15,16 +16,37 @@ use weir_protocol::text::Time;
 const GONE_MAX: usize = 65_536;
 
 impl<I: Io> Intake<I> {
-    /// A place among all connections; a broken one makes room if there is none.
-    pub(super) fn take_place(&mut self, cx: &mut Context<I>) -> bool {
+    /// A place among all connections, and among those of its input; a broken one makes room if there is none.
+    pub(super) fn take_place(&mut self, cx: &mut Context<I>, input: usize) -> bool {
         let most = cx.config.connections_max;
         while cx.shared.emitters.fetch_add(1, Ordering::Relaxed) >= most {
             cx.shared.emitters.fetch_sub(1, Ordering::Relaxed);
             if !self.forget_broken(cx, |_| true) {
+                self.say_full(cx, input, most, "--max-connections");
+                return false;
+            }
+        }
+        while !cx.shared.places()[input].enter() {
+            if !self.forget_broken(cx, |emitter| emitter.input == input) {
+                cx.shared.emitters.fetch_sub(1, Ordering::Relaxed);
+                let most = cx.shared.places()[input].connections_max();
+                self.say_full(cx, input, most, "max_connections of this input");
                 return false;
             }
         }
         true
+    }
+
+    /// The first time that somebody is refused for want of a place.
+    fn say_full(&self, cx: &Context<I>, input: usize, most: usize, limit: &str) {
+        let refused = &self.inputs[input].refused;
+        if !refused
+            .iter()
+            .any(|(reason, _)| *reason == Reason::ConnectionLimit)
+        {
+            let (shard, at) = (cx.index, at_input(cx, input));
+            log::warn!("shard {shard}: emitter{at} refused: {most} are connected ({limit})");
+        }
     }
 
     /// The socket of this emitter is closed; what it has sent may still wait to be taken in. Somebody else may
@@ -39,7 +61,8 @@ impl<I: Io> Intake<I> {
         }
         emitter.has_place = false;
         self.placed -= 1;
-        cx.shared.emitters.fetch_sub(1, Ordering::Relaxed);
+        self.inputs[emitter.input].connections -= 1;
+        leave_place(cx, emitter.input);
         if let Some(address) = emitter.counted {
             cx.shared.admission.leave(ListenerKind::Emitters, address);
         }
@@ -50,12 +73,12 @@ impl<I: Io> Intake<I> {
     pub(super) fn forget_broken(
         &mut self,
         cx: &mut Context<I>,
-        is_wanted: impl Fn(Option<IpAddr>) -> bool,
+        is_wanted: impl Fn(&Emitter<I::Socket>) -> bool,
     ) -> bool {
         let emitters = &self.table;
         let found = self.broken.iter().position(|slot| {
             let emitter = emitters.get(*slot);
-            emitter.is_some_and(|emitter| emitter.has_place && is_wanted(emitter.counted))
+            emitter.is_some_and(|emitter| emitter.has_place && is_wanted(emitter))
         });
         let Some(slot) = found.and_then(|index| self.broken.remove(index)) else {
             return false;
@@ -63,6 +86,7 @@ impl<I: Io> Intake<I> {
         cx.engine.counters.count(Reason::ResetUnread);
         if let Some(emitter) = self.table.get_mut(slot) {
             emitter.ended = true;
+            self.inputs[emitter.input].refuse(Reason::ResetUnread);
         }
         self.close_if_finished(cx, slot);
         true
@@ -83,8 +107,10 @@ impl<I: Io> Intake<I> {
         let peer = socket.and_then(|socket| cx.io.peer(socket));
         let name = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
         let address = peer.map(|peer| peer.ip());
-        if let Some(tail) = cx.shared.notice("emitters", address, kind, cx.now_ns) {
-            log::warn!("shard {}: emitter {name} closed: {why}{tail}", cx.index);
+        let input = &cx.shared.places()[emitter.input].name;
+        if let Some(tail) = cx.shared.notice(input, address, kind, cx.now_ns) {
+            let at = at_input(cx, emitter.input);
+            log::warn!("shard {}: emitter {name}{at} closed: {why}{tail}", cx.index);
         }
         // Ends the receive, and that closes the connection.
         if let Some(socket) = socket {
@@ -110,6 +136,9 @@ impl<I: Io> Intake<I> {
                     format!("others need room, and of the {limit} bytes for partial frames (--partial-bytes) its own has taken most for longest")
                 }
             };
+            if let Some(emitter) = self.table.get(slot) {
+                self.inputs[emitter.input].refuse(reason);
+            }
             self.reject(cx, slot, reason.as_str(), &why);
             self.close_if_finished(cx, slot);
         }
@@ -123,11 +152,16 @@ impl<I: Io> Intake<I> {
         if !emitter.has_eof || emitter.pending > 0 || emitter.rejected || emitter.is_over {
             return true;
         }
-        if let Ingest::Stalled { .. } = cx.engine.emitter_ended(slot.index()) {
+        let (input, before) = (emitter.input, Taken::of(&cx.engine.counters));
+        let ended = cx.engine.emitter_ended(slot.index());
+        self.inputs[input].take(before, &cx.engine.counters);
+        if let Ingest::Stalled { .. } = ended {
             self.ending.push_back(slot);
             return false;
         }
-        emitter.has_eof = false;
+        if let Some(emitter) = self.table.get_mut(slot) {
+            emitter.has_eof = false;
+        }
         true
     }
 
@@ -150,13 +184,29 @@ impl<I: Io> Intake<I> {
             return;
         };
         if emitter.pending == 0 {
+            let input = emitter.input;
             let has_sent = emitter.rejected || emitter.is_broken;
             if !has_sent && !cx.engine.emitter_was_heard(slot.index()) {
+                self.inputs[input].refuse(Reason::Probe);
                 cx.engine.counters.count(Reason::Probe);
             }
             cx.engine.emitter_closed(slot.index());
             let gone = self.table.remove(slot);
             self.answered -= usize::from(gone.is_some_and(|gone| gone.answers.is_some()));
         }
+    }
+}
+
+/// Somebody else may come in place of a connection of this input.
+pub(super) fn leave_place<I: Io>(cx: &Context<I>, input: usize) {
+    cx.shared.emitters.fetch_sub(1, Ordering::Relaxed);
+    cx.shared.places()[input].leave();
+}
+
+/// Behind the word emitter in a line of the log: which input, if it is not the port of `--emitters`.
+fn at_input<I: Io>(cx: &Context<I>, input: usize) -> String {
+    match input {
+        EMITTERS => String::new(),
+        _ => format!(" of input {}", cx.shared.places()[input].name),
     }
 }

@@ -1,13 +1,15 @@
 //! Accepts emitters, receives from them, offers what came to the engine.
 
 use std::net::IpAddr;
-use std::sync::atomic::Ordering;
 
+use super::close::leave_place;
 use super::{Emitter, Intake, PendingChunk};
 use crate::admission::{customer, ListenerKind};
 use crate::context::{Context, Phase};
+use crate::inputs::Taken;
 use crate::port::{Chunk, Completion, Group, Io};
 use crate::slab::{bare, token, Kind, Slot};
+use weir_config::AllowList;
 use weir_engine::{Ingest, Reason};
 use weir_protocol::foreign::{self, Foreign};
 use weir_protocol::native::Welcome;
@@ -22,28 +24,26 @@ impl<I: Io> Intake<I> {
         }
     }
 
-    pub(crate) fn add(&mut self, cx: &mut Context<I>, socket: I::Socket) {
+    pub(crate) fn add(&mut self, cx: &mut Context<I>, input: usize, socket: I::Socket) {
         // Whoever was accepted too late and has closed already believes that all is well.
         let finishing = cx.phase == Phase::Draining && cx.io.peer_has_ended(&socket);
         if !cx.takes_in() && !finishing {
             return;
         }
-        if !self.take_place(cx) {
-            if cx.engine.counters.of(Reason::ConnectionLimit) == 0 {
-                let most = cx.config.connections_max;
-                log::warn!(
-                    "shard {}: emitter refused: {most} are connected (--max-connections)",
-                    cx.index
-                );
-            }
-            cx.engine.counters.count(Reason::ConnectionLimit);
+        if !self.take_place(cx, input) {
+            self.count(cx, input, Reason::ConnectionLimit);
             return;
         }
-        let Some(counted) = self.admit(cx, &socket) else {
-            cx.shared.emitters.fetch_sub(1, Ordering::Relaxed);
-            return;
+        let counted = match self.admit(cx, input, &socket) {
+            Ok(counted) => counted,
+            Err(reason) => {
+                self.count(cx, input, reason);
+                leave_place(cx, input);
+                return;
+            }
         };
         let emitter = Emitter {
+            input,
             socket: Some(socket),
             receiving: false,
             ended: false,
@@ -64,8 +64,11 @@ impl<I: Io> Intake<I> {
         };
         self.placed += 1;
         let slot = self.table.insert(emitter);
-        cx.engine.emitter_opened(slot.index(), &self.port);
+        let port = &cx.shared.places()[input].port;
+        cx.engine.emitter_opened(slot.index(), port);
         cx.engine.counters.emitters_accepted += 1;
+        self.inputs[input].accepted += 1;
+        self.inputs[input].connections += 1;
         self.receive_from(cx, slot);
         self.greet(cx, slot);
         if cx.phase == Phase::GracefulClose {
@@ -73,24 +76,39 @@ impl<I: Io> Intake<I> {
         }
     }
 
+    /// Something that an operator may want to know of, under its reason and that of its input.
+    pub(super) fn count(&mut self, cx: &mut Context<I>, input: usize, reason: Reason) {
+        cx.engine.counters.count(reason);
+        self.inputs[input].refuse(reason);
+    }
+
     /// Whether an emitter may connect; its address when it is counted under it.
-    fn admit(&mut self, cx: &mut Context<I>, socket: &I::Socket) -> Option<Option<IpAddr>> {
+    fn admit(
+        &mut self,
+        cx: &mut Context<I>,
+        input: usize,
+        socket: &I::Socket,
+    ) -> Result<Option<IpAddr>, Reason> {
         let most = cx.config.protection.connections_per_address_max;
-        if cx.live.protection.allow_emitters.is_empty() && most == 0 {
-            return Some(None);
+        let allows_all = cx
+            .live
+            .allow_inputs
+            .get(input)
+            .is_none_or(AllowList::is_empty);
+        if allows_all && most == 0 {
+            return Ok(None);
         }
         let Some(peer) = cx.io.peer(socket).map(|peer| peer.ip().to_canonical()) else {
             // It has reset the connection, and what it had sent can still be read. Without an address
             // nothing of it may pass where addresses matter.
-            cx.engine.counters.count(Reason::AddressUnknown);
-            return None;
+            return Err(Reason::AddressUnknown);
         };
-        if !cx.live.protection.allow_emitters.allows(peer) {
-            cx.engine.counters.count(Reason::AddressNotAllowed);
-            return None;
+        let list = cx.live.allow_inputs.get(input);
+        if list.is_some_and(|list| !list.allows(peer)) {
+            return Err(Reason::AddressNotAllowed);
         }
         if most == 0 {
-            return Some(None);
+            return Ok(None);
         }
         while !cx
             .shared
@@ -98,12 +116,11 @@ impl<I: Io> Intake<I> {
             .enter(ListenerKind::Emitters, peer, most)
         {
             let is_its = |other: Option<IpAddr>| other.map(customer) == Some(customer(peer));
-            if !self.forget_broken(cx, is_its) {
-                cx.engine.counters.count(Reason::AddressLimit);
-                return None;
+            if !self.forget_broken(cx, |emitter| is_its(emitter.counted)) {
+                return Err(Reason::AddressLimit);
             }
         }
-        Some(Some(peer))
+        Ok(Some(peer))
     }
 
     fn receive_from(&mut self, cx: &mut Context<I>, slot: Slot) {
@@ -207,8 +224,15 @@ impl<I: Io> Intake<I> {
     /// Lets the engine take a chunk; what it cannot take now is returned.
     #[inline]
     fn ingest(&mut self, cx: &mut Context<I>, slot: Slot, chunk: Chunk) -> Option<Chunk> {
+        let Some(input) = self.table.get(slot).map(|emitter| emitter.input) else {
+            cx.io.release(Group::Ingress, chunk);
+            return None;
+        };
         let bytes = cx.io.bytes_of(Group::Ingress, chunk);
-        match cx.engine.ingest(slot.index(), bytes) {
+        let before = Taken::of(&cx.engine.counters);
+        let ingested = cx.engine.ingest(slot.index(), bytes);
+        self.inputs[input].take(before, &cx.engine.counters);
+        match ingested {
             Ingest::Taken => self.note_units(cx, slot),
             Ingest::Stalled { taken } => return Some(chunk.skip(taken)),
             Ingest::Ended { .. } => self.leave(cx, slot),
@@ -218,6 +242,7 @@ impl<I: Io> Intake<I> {
                 offset,
             } => {
                 let seen = cx.engine.bad_bytes();
+                let mut counted = reason;
                 let spoken = (offset == 0).then(|| spoken_at_start(seen)).flatten();
                 let (kind, why) = match spoken {
                     Some((kind, text)) => {
@@ -225,6 +250,7 @@ impl<I: Io> Intake<I> {
                         if reason != Reason::ForeignProtocol {
                             cx.engine.counters.count(Reason::ForeignProtocol);
                         }
+                        counted = Reason::ForeignProtocol;
                         (kind, format!("{text} ({error})"))
                     }
                     None => (
@@ -232,6 +258,7 @@ impl<I: Io> Intake<I> {
                         format!("{error}, at byte {offset} of the stream"),
                     ),
                 };
+                self.inputs[input].refuse(counted);
                 if kind == Foreign::WeirAnalyzer.as_str() {
                     self.refuse_analyzer(cx, slot);
                 }
@@ -239,6 +266,7 @@ impl<I: Io> Intake<I> {
                 self.reject(cx, slot, kind, &why);
             }
             Ingest::PartialMemoryFull => {
+                self.inputs[input].refuse(Reason::PartialMemoryFull);
                 let limit = cx.config.partial_bytes_max;
                 self.reject(cx, slot, "partial_memory_full", &format!("its frame takes most of the {limit} bytes for partial frames (--partial-bytes), and they are used up"));
             }

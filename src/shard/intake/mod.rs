@@ -15,13 +15,12 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use crate::farewell::{Age, Ages, Spread};
+use crate::inputs::InputReport;
 use crate::port::{Chunk, Io};
 use crate::slab::{token, Kind, Slab, Slot};
 use answers::Outbox;
-use weir_engine::Port;
 
 mod answers;
 mod close;
@@ -33,6 +32,8 @@ mod unread;
 
 /// An emitter's connection.
 struct Emitter<S> {
+    /// Number of the place where it connected.
+    input: usize,
     /// Closed as soon as nothing more is read from it, so that a peer which is cut off knows.
     socket: Option<S>,
     /// A receive is armed.
@@ -85,8 +86,6 @@ pub(super) struct Intake<I: Io> {
     broken: VecDeque<Slot>,
     /// Emitters whose stream ends with an element that no lane could take yet.
     ending: VecDeque<Slot>,
-    /// What they connect to.
-    port: Arc<Port>,
     /// Emitters that have a place among `--max-connections`.
     placed: usize,
     stalled_since_ns: Option<u64>,
@@ -101,18 +100,20 @@ pub(super) struct Intake<I: Io> {
     gathered: VecDeque<(Slot, u64)>,
     /// Emitters that are answered.
     answered: usize,
+    /// What each place has brought.
+    inputs: Vec<InputReport>,
 }
 
 impl<I: Io> Intake<I> {
     /// For the emitters of one shard; `seed` makes their ages differ from all others'.
-    pub(super) fn new(seed: u64) -> Intake<I> {
+    pub(super) fn new(seed: u64, inputs: usize) -> Intake<I> {
         Intake {
+            inputs: vec![InputReport::default(); inputs],
             table: Slab::new(),
             pending: VecDeque::new(),
             rearm: VecDeque::new(),
             broken: VecDeque::new(),
             ending: VecDeque::new(),
-            port: Arc::new(Port::emitters()),
             placed: 0,
             stalled_since_ns: None,
             frames_ns: 0,
@@ -156,6 +157,11 @@ impl<I: Io> Intake<I> {
     /// Emitters that are connected.
     pub(super) fn connected(&self) -> usize {
         self.placed
+    }
+
+    /// What each place has brought.
+    pub(super) fn inputs(&self) -> &[InputReport] {
+        &self.inputs
     }
 
     /// Emitters that are answered.

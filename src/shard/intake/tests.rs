@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::context::{Context, Phase};
+use crate::inputs::EMITTERS;
 use crate::port::Completion;
-use crate::testing::{context, receives, Asked, FakeIo};
+use crate::testing::{context, context_of, receives, Asked, FakeIo};
 use weir_engine::LaneId;
 use weir_engine::{Entry, LinkEpoch, Reach, Reason, Roster, Sink, Window};
 use weir_protocol::native::{EmitterBatch, EmitterHello, EmitterWord, EMITTER_DRAIN};
@@ -24,9 +25,9 @@ struct Rig {
 fn rig() -> (Rig, Slot) {
     let mut rig = Rig {
         cx: context(1, 64),
-        intake: Intake::new(1),
+        intake: Intake::new(1, 1),
     };
-    rig.intake.add(&mut rig.cx, 5);
+    rig.intake.add(&mut rig.cx, EMITTERS, 5);
     assert_eq!(rig.cx.io.take_asked(), [Asked::Receive(5)]);
     let slot = rig.intake.table.slots()[0];
     (rig, slot)
@@ -170,27 +171,63 @@ fn who_sends_no_frames_is_rejected_and_nothing_more_is_read_from_him() {
 fn places_are_bounded_and_given_back() {
     let (mut rig, slot) = rig();
     for socket in 1..=rig.cx.config.connections_max as u32 {
-        rig.intake.add(&mut rig.cx, socket + 10);
+        rig.intake.add(&mut rig.cx, EMITTERS, socket + 10);
     }
     assert_eq!(rig.cx.engine.counters.of(Reason::ConnectionLimit), 1);
     assert_eq!(rig.intake.connected(), rig.cx.config.connections_max);
     rig.ends(slot, 0);
     assert_eq!(rig.intake.connected(), rig.cx.config.connections_max - 1);
-    rig.intake.add(&mut rig.cx, 9);
+    rig.intake.add(&mut rig.cx, EMITTERS, 9);
     assert_eq!(rig.intake.connected(), rig.cx.config.connections_max);
+}
+
+#[test]
+fn each_input_has_limits_and_counts_of_its_own() {
+    let inputs = vec!["frames@127.0.0.1:1?max_connections=2&allow=0.0.0.0/0"
+        .parse()
+        .expect("an input")];
+    let mut rig = Rig {
+        cx: context_of(1, 64, |config| config.inputs = inputs),
+        intake: Intake::new(1, 2),
+    };
+    for (input, socket) in [(EMITTERS, 5), (1, 6), (1, 7), (1, 8), (EMITTERS, 9)] {
+        rig.intake.add(&mut rig.cx, input, socket);
+    }
+    rig.route();
+    let slots = rig.intake.table.slots();
+    assert_eq!(slots.len(), 4, "one was too many");
+    rig.receives(slots[1], &FRAME);
+    rig.receives(slots[1], b"\xff\xff\xff\xff");
+    rig.ends(slots[1], 0);
+    rig.ends(slots[2], 0);
+    let [emitters, input] = rig.intake.inputs() else {
+        panic!("two places")
+    };
+    assert_eq!((emitters.accepted, emitters.connections), (2, 2));
+    assert_eq!((emitters.messages, &emitters.refused[..]), (0, &[][..]));
+    assert_eq!((input.accepted, input.connections), (2, 0));
+    assert_eq!((input.messages, input.bytes), (1, 6));
+    let reasons = [
+        (Reason::ConnectionLimit, 1),
+        (Reason::FrameTooLong, 1),
+        (Reason::Probe, 1),
+    ];
+    assert_eq!(input.refused, reasons);
+    rig.intake.add(&mut rig.cx, 1, 10);
+    assert_eq!(rig.intake.inputs()[1].connections, 1, "there is room again");
 }
 
 #[test]
 fn who_comes_during_the_farewell_is_told_to_go_and_later_nobody_comes() {
     let (mut rig, _) = rig();
     rig.cx.phase = Phase::GracefulClose;
-    rig.intake.add(&mut rig.cx, 6);
+    rig.intake.add(&mut rig.cx, EMITTERS, 6);
     assert_eq!(
         rig.cx.io.take_asked(),
         [Asked::Receive(6), Asked::Shutdown(6)]
     );
     rig.cx.phase = Phase::Draining;
-    rig.intake.add(&mut rig.cx, 7);
+    rig.intake.add(&mut rig.cx, EMITTERS, 7);
     assert_eq!(rig.intake.connected(), 2);
 }
 
@@ -230,7 +267,7 @@ fn of_a_crowd_each_is_looked_at_within_ten_looks() {
         ..(*rig.cx.config).clone()
     });
     for socket in 1..15_000 {
-        rig.intake.add(&mut rig.cx, socket + 10);
+        rig.intake.add(&mut rig.cx, EMITTERS, socket + 10);
     }
     with_age(&mut rig.cx, 1);
     rig.cx.awake_ns += 2 * SECOND_NS;
@@ -247,7 +284,7 @@ fn of_a_crowd_each_is_looked_at_within_ten_looks() {
 fn farewells_go_round_evenly() {
     let (mut rig, _) = rig();
     for socket in 1..10 {
-        rig.intake.add(&mut rig.cx, socket + 10);
+        rig.intake.add(&mut rig.cx, EMITTERS, socket + 10);
     }
     rig.cx.phase = Phase::GracefulClose;
     rig.cx.io.take_asked();

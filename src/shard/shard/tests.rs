@@ -3,6 +3,7 @@
 use super::*;
 use crate::mesh::HandOver;
 use crate::testing::{ground, receives, Asked, FakeIo, Ground};
+use crate::EmitterListener;
 use weir_sink::Sink;
 
 /// A shard with so many native analyzers that are up, each with its lane.
@@ -22,10 +23,12 @@ fn with_budget(count: u32, budget: Duration) -> Shard<FakeIo> {
     let settings = Arc::get_mut(&mut config).expect("nobody else has it");
     settings.latency_budget = budget;
     let listeners = Listeners {
-        emitters: Some(()),
+        emitters: vec![EmitterListener {
+            listener: (),
+            outlives: false,
+        }],
         analyzers: (),
         http: Some(()),
-        outlives: false,
     };
     let mut worker = Shard::new(0, config, shared, io, arena, mesh, listeners);
     worker.start();

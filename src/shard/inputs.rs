@@ -1,0 +1,143 @@
+//! The places where emitters connect: number 0 is the port of `--emitters`, then come the inputs.
+//!
+//! Shared by the shards; touched when a connection comes or goes. What a shard counts for each is its own
+//! ([`InputReport`]), and costs a few additions for each receive.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+
+use weir_config::{AllowList, Config, Input};
+use weir_engine::{Counters, Reason};
+use weir_source::{Port, Protocols};
+
+/// Number of the port of `--emitters`.
+pub(super) const EMITTERS: usize = 0;
+
+/// One place.
+pub struct Place {
+    /// What it is called in logs and metrics.
+    pub name: String,
+    /// What is spoken there, and what its connections are held to.
+    pub(super) port: Arc<Port>,
+    /// Connections, on all shards.
+    connected: AtomicUsize,
+    /// Most of them; 0: no limit of its own.
+    connections_max: usize,
+}
+
+impl Place {
+    /// One more connection, if there may be one more.
+    pub(super) fn enter(&self) -> bool {
+        let before = self.connected.fetch_add(1, Ordering::Relaxed);
+        let fits = self.connections_max == 0 || before < self.connections_max;
+        if !fits {
+            self.leave();
+        }
+        fits
+    }
+
+    pub(super) fn leave(&self) {
+        self.connected.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Most connections; 0: no limit of its own.
+    pub(super) fn connections_max(&self) -> usize {
+        self.connections_max
+    }
+}
+
+/// All places of a configuration, in the order of their numbers.
+pub(super) fn places(config: &Config) -> Vec<Place> {
+    let place = |name: String, port, connections_max| Place {
+        name,
+        port: Arc::new(port),
+        connected: AtomicUsize::new(0),
+        connections_max,
+    };
+    let inputs = config.all_inputs().into_iter();
+    let inputs = inputs.map(|input| place(input.name(), port_of(&input), input.connections_max));
+    let emitters = place("emitters".to_owned(), Port::emitters(), 0);
+    std::iter::once(emitters).chain(inputs).collect()
+}
+
+/// What the sources of an input are told.
+fn port_of(input: &Input) -> Port {
+    Port {
+        ack: input.ack_mode(),
+        unit_bytes_max: input.unit_bytes_max as usize,
+        unpacked_bytes_max: input.unpacked_bytes_max as usize,
+        ..Port::new(Protocols::of(&input.protocols()))
+    }
+}
+
+/// Who may connect to each place, in the order of their numbers.
+pub fn allow_lists(config: &Config) -> Vec<AllowList> {
+    let emitters = &config.protection.allow_emitters;
+    let inputs = config.all_inputs().into_iter();
+    // The number of networks was looked at when they were read.
+    let lists = inputs.map(|input| match input.allow.is_empty() {
+        true => emitters.clone(),
+        false => AllowList::new(input.allow).unwrap_or_default(),
+    });
+    std::iter::once(emitters.clone()).chain(lists).collect()
+}
+
+/// What one shard has counted at one place, since the start.
+#[derive(Clone, Debug, Default)]
+pub struct InputReport {
+    /// Connected now.
+    pub connections: usize,
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Whole messages taken in.
+    pub messages: u64,
+    /// Their bytes, as frames.
+    pub bytes: u64,
+    /// Connections refused or closed, by reason.
+    pub refused: Vec<(Reason, u64)>,
+}
+
+/// What a shard's engine has taken in, over all places.
+#[derive(Clone, Copy)]
+pub(super) struct Taken {
+    messages: u64,
+    bytes: u64,
+}
+
+impl Taken {
+    #[inline]
+    pub(super) fn of(counters: &Counters) -> Taken {
+        Taken {
+            messages: counters.received,
+            bytes: counters.received_bytes,
+        }
+    }
+}
+
+impl InputReport {
+    /// What was taken in since `before` came here.
+    #[inline]
+    pub(super) fn take(&mut self, before: Taken, counters: &Counters) {
+        let now = Taken::of(counters);
+        self.messages += now.messages - before.messages;
+        self.bytes += now.bytes - before.bytes;
+    }
+
+    /// One more of a reason.
+    pub(super) fn refuse(&mut self, reason: Reason) {
+        match self.refused.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, count)) => *count += 1,
+            None => self.refused.push((reason, 1)),
+        }
+    }
+}
+
+/// What an input is called, and where it listens with the port that was chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InputAt {
+    /// Its name.
+    pub name: String,
+    /// Its address.
+    pub address: SocketAddr,
+}
