@@ -3,10 +3,15 @@
 //!
 //! Input: u8 protocol (0: none is known yet), u8 largest frame, u16 split, stream.
 
+use serde_json::value::RawValue;
 use std::sync::Arc;
 
 use weir::inflate::inflate;
-use weir::source::{with_source, Element, Limits, Port, Protocol, Protocols, Source, Step, Stream};
+use weir::protocol::frame::FRAME_HEADER_BYTES;
+use weir::protocol::Form;
+use weir::source::{
+    render, with_source, Element, Limits, Port, Protocol, Protocols, Source, Step, Stream,
+};
 
 use super::input::{pieces, Input};
 
@@ -99,7 +104,8 @@ impl Reader {
                 return;
             }
             let went = self.step(bytes);
-            if !matches!(went, Went::NeedMore(_)) {
+            // What is wrong may be seen before all that was asked for is there.
+            if let Went::On(_) | Went::Unpacked(..) = went {
                 assert!(
                     bytes.len() >= self.wanted,
                     "it asked for more than it takes"
@@ -230,6 +236,24 @@ impl Reader {
 }
 
 fn push(messages: &mut Vec<Vec<u8>>, element: Element, limits: Limits) {
+    let mut json = Vec::new();
+    let element = match element {
+        Element::Entry {
+            severity,
+            tag,
+            entry,
+        } => {
+            let bytes_max = limits.frame_bytes_max - FRAME_HEADER_BYTES;
+            render::entry(tag, entry, bytes_max as usize, &mut json);
+            serde_json::from_slice::<&RawValue>(&json).expect("JSON");
+            Element::Payload {
+                severity,
+                form: Form::Json,
+                bytes: &json,
+            }
+        }
+        element => element,
+    };
     let (header, bytes) = element.parts();
     let frame = [header.bytes(), bytes].concat();
     let total = u32::from_be_bytes(*frame.first_chunk().expect("a length word"));

@@ -124,6 +124,7 @@ impl AckUnits {
                 instance: 0,
                 units_max,
                 unit_bytes_max: GRANT_BYTES,
+                connection: 0,
             },
             order: VecDeque::new(),
             open_bytes: 0,
@@ -442,12 +443,18 @@ impl<M: Memory> Engine<M> {
         }
     }
 
+    /// A number that no other connection has that was accepted by any shard of this run.
+    fn newest_connection(&self) -> u64 {
+        self.counters.emitters_accepted << 16 | u64::from(self.config.shard)
+    }
+
     /// Appends what a connection is told before its first byte.
     pub fn greeting(&mut self, emitter: usize, instance: u64, out: &mut Vec<u8>) {
         let facts = Facts {
             instance,
             units_max: 0,
             unit_bytes_max: 0,
+            connection: self.newest_connection(),
         };
         if let Some(stream) = self.streams.get_mut(emitter) {
             with_source!(stream, source => source.greeting(&facts, out));
@@ -482,6 +489,7 @@ impl<M: Memory> Engine<M> {
             instance,
             units_max: 0,
             unit_bytes_max: 0,
+            connection: self.newest_connection(),
         };
         if let Some(stream) = self.streams.get_mut(emitter) {
             with_source!(stream, source => source.refuse(why, &facts, out));

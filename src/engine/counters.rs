@@ -57,11 +57,21 @@ pub enum Reason {
     PackedTooLarge,
     /// The rest of a line above the limit was skipped; what came before was delivered.
     LineCut,
+    /// An entry above the limit of a message was delivered without what had no room.
+    EntryCut,
+    /// A value that has no shape of a message was skipped.
+    WrongShape,
+    /// A mark around entries, as Fluent Bit sends them, was skipped.
+    GroupMark,
+    /// Metrics or traces were acked and not delivered.
+    NotLogs,
+    /// A client did not know the key of its input, or no name and password.
+    KeyRefused,
 }
 
 impl Reason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Reason; 36] = [
+    pub const ALL: [Reason; 41] = [
         Reason::FrameTooShort,
         Reason::FrameTooLong,
         Reason::FrameCutOff,
@@ -98,6 +108,11 @@ impl Reason {
         Reason::PackedCorrupt,
         Reason::PackedTooLarge,
         Reason::LineCut,
+        Reason::EntryCut,
+        Reason::WrongShape,
+        Reason::GroupMark,
+        Reason::NotLogs,
+        Reason::KeyRefused,
     ];
 
     /// Metric label.
@@ -139,6 +154,11 @@ impl Reason {
             Reason::PackedCorrupt => "packed_corrupt",
             Reason::PackedTooLarge => "packed_too_large",
             Reason::LineCut => "line_cut",
+            Reason::EntryCut => "entry_cut",
+            Reason::WrongShape => "wrong_shape",
+            Reason::GroupMark => "group_mark",
+            Reason::NotLogs => "not_logs",
+            Reason::KeyRefused => "key_refused",
         }
     }
 }

@@ -19,17 +19,19 @@ use super::lane::Layout;
 use super::receipts::Ticket;
 use super::shard::Engine;
 use super::tree::UnitSize;
+use super::units::SCRATCH_BYTES_KEPT;
 use super::{LaneId, LinkEpoch, Memory, Origin};
 use std::sync::Arc;
 use weir_inflate::InflateError;
 use weir_protocol::foreign::LOOK_BYTES;
-use weir_protocol::frame::FrameError;
+use weir_protocol::frame::{FrameError, FRAME_HEADER_BYTES};
 use weir_protocol::native::NativeError;
 use weir_protocol::record::{wrap_parts, WRAPPED_HEADER_BYTES};
 use weir_protocol::Form;
+use weir_source::forward::ForwardError;
 use weir_source::{
-    with_source, Answers, Element, Limits, Oddity, Port, Protocol, Source, SourceError, Step,
-    Stream,
+    render, with_source, Answers, Element, Limits, Oddity, Port, Protocol, Source, SourceError,
+    Step, Stream,
 };
 
 /// What became of received bytes.
@@ -301,6 +303,48 @@ impl<M: Memory> Engine<M> {
     /// Gives one element of a connection to one lane; where its source answers, the lane knows whose it is.
     #[inline(always)]
     fn route_of<S: Source>(&mut self, ticket: Ticket, element: Element) -> Result<(), Refusal> {
+        if let Element::Entry {
+            severity,
+            tag,
+            entry,
+        } = element
+        {
+            return self.route_entry::<S>(ticket, severity, tag, entry);
+        }
+        self.route_ready::<S>(ticket, element)
+    }
+
+    /// An entry goes as JSON.
+    #[inline]
+    fn route_entry<S: Source>(
+        &mut self,
+        ticket: Ticket,
+        severity: u8,
+        tag: &[u8],
+        entry: &[u8],
+    ) -> Result<(), Refusal> {
+        let bytes_max = self.config.frame_bytes_max - FRAME_HEADER_BYTES;
+        let mut json = std::mem::take(&mut self.rendered);
+        json.clear();
+        let is_whole = render::entry(tag, entry, bytes_max as usize, &mut json);
+        let element = Element::Payload {
+            severity,
+            form: Form::Json,
+            bytes: &json,
+        };
+        let routed = self.route_ready::<S>(ticket, element);
+        if routed.is_ok() && !is_whole {
+            self.counters.count(Reason::EntryCut);
+        }
+        if json.capacity() <= SCRATCH_BYTES_KEPT {
+            self.rendered = json;
+        }
+        routed
+    }
+
+    /// The same of an element whose bytes are those of its message.
+    #[inline(always)]
+    fn route_ready<S: Source>(&mut self, ticket: Ticket, element: Element) -> Result<(), Refusal> {
         if S::ANSWERS == Answers::Never {
             return self.route(element).map(drop);
         }
@@ -435,6 +479,10 @@ impl<M: Memory> Engine<M> {
 fn reason_of_oddity(why: Oddity) -> Reason {
     match why {
         Oddity::LineCut => Reason::LineCut,
+        Oddity::WrongShape => Reason::WrongShape,
+        Oddity::GroupMark => Reason::GroupMark,
+        Oddity::NotLogs => Reason::NotLogs,
+        Oddity::KeyRefused => Reason::KeyRefused,
     }
 }
 
@@ -447,6 +495,10 @@ fn reason_of(error: SourceError) -> Reason {
         SourceError::Link {
             error: NativeError::Frame(error),
         } => reason_of(SourceError::Frame(error)),
+        SourceError::Forward {
+            error: ForwardError::NoPing,
+        } => Reason::KeyRefused,
+        SourceError::Forward { .. } => Reason::StreamMalformed,
         SourceError::Malformed { .. } | SourceError::Link { .. } => Reason::StreamMalformed,
         SourceError::Packed {
             error: InflateError::Corrupt { .. },

@@ -277,6 +277,8 @@ pub struct Engine<M> {
     pub(super) samples: Samples,
     /// Reused: the bytes of a unit, of a record.
     pub(super) scratch: Vec<u8>,
+    /// An entry as JSON, on its way into a lane.
+    pub(super) rendered: Vec<u8>,
     pub(super) routes: Routes,
     /// What this shard has counted.
     pub counters: Counters,
@@ -337,6 +339,7 @@ impl<M: Memory> Engine<M> {
             ranges_max: arena_bytes / RANGE_PER_ARENA_BYTES,
             samples: Samples::default(),
             scratch: Vec::new(),
+            rendered: Vec::new(),
             routes: Routes::default(),
             counters: Counters::default(),
         };

@@ -48,7 +48,7 @@ pub enum UnitRefused {
 }
 
 /// Kept for the next unit; most fit.
-const SCRATCH_BYTES_KEPT: usize = 64 * 1024;
+pub(super) const SCRATCH_BYTES_KEPT: usize = 64 * 1024;
 
 impl<M: Memory> Engine<M> {
     /// Takes in a unit: all of its messages go to one lane. With a ticket, [`Engine::next_receipt`]

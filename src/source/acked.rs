@@ -381,6 +381,7 @@ mod tests {
             instance: 7,
             units_max: 4,
             unit_bytes_max: 1000,
+            connection: 1,
         };
         let (mut source, mut out) = (greeted(), Vec::new());
         for (key, is_newest) in [(KEY_HELLO, false), (6, false), (7, true)] {

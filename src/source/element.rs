@@ -8,6 +8,14 @@ use weir_protocol::Form;
 pub enum Oddity {
     /// The rest of a line that was longer than a message may be; what came before was delivered.
     LineCut,
+    /// A value that has no shape of a message: a record that is no map, a time that is none.
+    WrongShape,
+    /// A mark that Fluent Bit puts around entries; it is no message.
+    GroupMark,
+    /// Metrics or traces.
+    NotLogs,
+    /// A client that did not know the key of its port, or no name and password.
+    KeyRefused,
 }
 
 /// One message, borrowed from received bytes.
@@ -24,6 +32,15 @@ pub enum Element<'a> {
         session: u64,
         /// Its number there.
         sequence: u64,
+    },
+    /// An entry of Fluent Forward, which the engine renders, see [`crate::render`].
+    Entry {
+        /// 0 fatal to 5 trace.
+        severity: u8,
+        /// Under which it came.
+        tag: &'a [u8],
+        /// Its time and its record as MessagePack, one behind the other: without the head of their array.
+        entry: &'a [u8],
     },
     /// Anything else: gets a frame's header on its way into a lane.
     Payload {
@@ -42,6 +59,10 @@ impl<'a> Element<'a> {
     pub fn parts(&self) -> (Header, &'a [u8]) {
         match *self {
             Element::Frame(frame) | Element::Resent { frame, .. } => (Header::NONE, frame),
+            Element::Entry { entry, .. } => {
+                debug_assert!(false, "it is rendered before");
+                (Header::NONE, entry)
+            }
             Element::Payload {
                 severity, bytes, ..
             } => {
@@ -56,6 +77,7 @@ impl<'a> Element<'a> {
     pub fn form(&self) -> Form {
         match self {
             Element::Frame(_) | Element::Resent { .. } => Form::Raw,
+            Element::Entry { .. } => Form::Json,
             Element::Payload { form, .. } => *form,
         }
     }

@@ -26,16 +26,19 @@ mod acked;
 mod apart;
 mod detect;
 mod element;
+pub mod forward;
 mod frames;
 pub mod level;
 mod port;
 pub mod proxy;
+pub mod render;
 mod unit;
 
 pub use acked::Acked;
 pub use apart::clash;
 pub use detect::Undecided;
 pub use element::{Element, Oddity};
+pub use forward::Forward;
 pub use frames::Frames;
 pub use port::{AckMode, Port, Protocols};
 pub use unit::{Answered, Answers, Elements, Facts, UnitBegin, Window};
@@ -150,6 +153,8 @@ sources! {
     Frames = "frames",
     /// The same in numbered batches, which are ACKed, `docs/PROTOCOL.md` 8.
     Acked = "acked",
+    /// Fluent Forward, `docs/FORWARD.md`.
+    Forward = "forward",
 }
 
 /// What a source may take.
@@ -349,6 +354,11 @@ pub enum SourceError {
         /// Those.
         allowed: Protocols,
     },
+    /// Values that Fluent Forward does not have there.
+    Forward {
+        /// What is wrong.
+        error: forward::ForwardError,
+    },
     /// A packed part that does not come out.
     Packed {
         /// What is wrong with it.
@@ -399,6 +409,7 @@ impl fmt::Display for SourceError {
             Self::Unspoken { allowed } => {
                 write!(f, "its first bytes begin none of: {allowed}")
             }
+            Self::Forward { error } => error.fmt(f),
             Self::Packed { error } => write!(f, "a compressed part: {error}"),
             Self::PackedWrong { what } => f.write_str(what),
             Self::UnitTooLong { bytes, max } => write!(

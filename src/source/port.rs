@@ -1,5 +1,6 @@
 //! Ports: what a listener speaks, and what its connections are held to.
 
+use super::forward::Secrets;
 use super::{Limits, Protocol};
 use std::fmt;
 
@@ -72,6 +73,8 @@ pub struct Port {
     pub unit_bytes_max: usize,
     /// Most bytes that come out of one compressed part.
     pub unpacked_bytes_max: usize,
+    /// What clients of Fluent Forward must know before they may send. With it the server speaks first.
+    pub forward: Option<Secrets>,
 }
 
 impl Port {
@@ -82,6 +85,7 @@ impl Port {
             ack: AckMode::Acked,
             unit_bytes_max: UNIT_BYTES_MAX,
             unpacked_bytes_max: UNPACKED_BYTES_MAX,
+            forward: None,
         }
     }
 

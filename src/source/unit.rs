@@ -62,4 +62,6 @@ pub struct Facts {
     pub units_max: u32,
     /// Most bytes in them; a single one may have more.
     pub unit_bytes_max: u64,
+    /// A number that no other connection of this run has.
+    pub connection: u64,
 }

@@ -1,0 +1,455 @@
+//! Fluent Forward v1, what Fluentd, Fluent Bit and Docker's log driver send. One entry is one message; a unit is an
+//! outer value whose options have a `chunk`, and its answer is `{"ack": chunk}` (`docs/FORWARD.md`).
+//!
+//! ```text
+//! outer value is not whole      NeedMore, or, beyond `unit_bytes_max`: read entry by entry while it comes
+//! outer value is whole          checked to its end, and only then:
+//!     Unit(n) or Nothing        its head; Unit if it has a chunk
+//!     Element, Skipped ...      its entries
+//!     Nothing                   its options
+//! compressed                    Unpack, then the same of what was inside
+//! ```
+//!
+//! Broken bytes close the connection before anything of their unit is routed: its sender would send it again, and
+//! what was routed would be there twice. Values of another shape are skipped and counted, and the rest of their unit
+//! is taken: they will not be better the next time.
+
+mod auth;
+mod error;
+mod ids;
+mod outer;
+mod plan;
+mod shape;
+#[cfg(test)]
+mod tests;
+
+pub use auth::Secrets;
+pub use error::ForwardError;
+pub use outer::{CHUNK_BYTES_MAX, TAG_BYTES_MAX};
+pub use shape::Time;
+
+use crate::{
+    Answered, Answers, Coding, Element, Elements, Facts, Limits, Oddity, Port, Protocol, Source,
+    SourceError, Step, UnitBegin,
+};
+use auth::{Greeting, Verdict, PING_BYTES_MAX};
+use ids::{ChunkId, Ids};
+use outer::{coding_of, Body, Options, Outer};
+use plan::{messages_in, Plan};
+use shape::Entry;
+use std::ops::Range;
+use std::sync::Arc;
+use weir_protocol::msgpack::{take_array, take_head, take_string, write_str, Head, Skip, Skipped};
+
+/// Key of the unit that a PING is. Chunks are numbered from 1.
+const KEY_PING: u64 = 0;
+/// Bytes that are looked at to see how a body is compressed.
+const MAGIC_BYTES: usize = 4;
+/// One client's connection.
+#[derive(Debug)]
+pub struct Forward(Box<Connection>);
+
+#[derive(Debug)]
+struct Connection {
+    port: Arc<Port>,
+    handshake: Handshake,
+    state: State,
+    /// The value that has begun, as far as it was looked at.
+    skip: Skip,
+    /// What the outer value comes to that has begun.
+    plan: Option<Plan>,
+    after: After,
+    /// Elements belong to the unit that began last.
+    is_in_unit: bool,
+    /// Of a unit that is read while it comes: its elements so far.
+    messages: u32,
+    tag: Vec<u8>,
+    ids: Ids,
+}
+
+#[derive(Debug)]
+enum Handshake {
+    /// Not here, or over.
+    Done,
+    /// It was greeted, or will be.
+    Ping(Greeting),
+    Pong(Greeting, Verdict),
+}
+
+#[derive(Debug, Default)]
+enum State {
+    /// The next value is an outer one.
+    #[default]
+    Between,
+    /// Entries of the outer value.
+    Entries(Region),
+    /// A compressed body was handed over, of the unit with this id.
+    Packed(Option<ChunkId>),
+    /// So many bytes of it are offered now.
+    Unpacked(Option<ChunkId>, usize),
+}
+
+/// Entries that are to be read.
+#[derive(Clone, Copy, Debug)]
+struct Region {
+    left: Left,
+    tail: Tail,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Left {
+    /// Entries in so many bytes.
+    Bytes(u64),
+    /// So many entries.
+    Entries(u32),
+    /// One without the head of its array, or none.
+    Bare(bool),
+}
+
+/// What follows the entries.
+#[derive(Clone, Copy, Debug)]
+enum Tail {
+    /// So many bytes that were read.
+    Read(usize),
+    /// Options that were not. They end a unit.
+    Options,
+}
+
+impl Region {
+    fn is_empty(&self) -> bool {
+        matches!(
+            self.left,
+            Left::Bytes(0) | Left::Entries(0) | Left::Bare(false)
+        )
+    }
+}
+
+/// What the last step comes to once it is taken.
+#[derive(Debug, Default)]
+enum After {
+    #[default]
+    Nothing,
+    /// The plan, or the first thing that it says.
+    Plan,
+    /// What comes before the plan.
+    NoUnit,
+    /// An entry of so many bytes.
+    Entry {
+        used: usize,
+        is_message: bool,
+    },
+    Tail,
+    /// The options that came last.
+    Options(Option<ChunkId>),
+}
+
+impl Connection {
+    fn next_outer<'a>(&'a mut self, bytes: &'a [u8]) -> Stepped<'a> {
+        if self.plan.is_none() {
+            let nils = bytes.iter().take_while(|byte| **byte == 0xc0).count();
+            if nils > 0 && self.skip == Skip::default() {
+                self.after = After::Nothing;
+                return Ok(Step::Nothing { used: nils });
+            }
+            let unit_bytes_max = self.unit_bytes_max();
+            let plan = match self.skip.go_on(bytes).map_err(ForwardError::Msgpack)? {
+                Skipped::Whole(used) => self.plan_of(bytes.get(..used).unwrap_or_default()),
+                Skipped::Needs(needs) if needs <= unit_bytes_max as u64 => {
+                    return Ok(need_more(needs));
+                }
+                Skipped::Needs(needs) => match self.plan_of_stream(bytes, needs, unit_bytes_max)? {
+                    Some(plan) => Ok(plan),
+                    None => return Ok(need_more(bytes.len() as u64 + 1)),
+                },
+            };
+            self.plan = Some(plan?);
+        }
+        self.next_of_plan(bytes)
+    }
+
+    /// Bytes of the largest value that is held until it is whole.
+    fn unit_bytes_max(&self) -> usize {
+        match self.is_known() {
+            true => self.port.unit_bytes_max,
+            false => PING_BYTES_MAX,
+        }
+    }
+
+    /// Whether it has shown that it knows the key, or need not.
+    fn is_known(&self) -> bool {
+        match &self.handshake {
+            Handshake::Done => true,
+            Handshake::Ping(_) => false,
+            Handshake::Pong(_, verdict) => verdict.refused.is_empty(),
+        }
+    }
+
+    #[inline]
+    fn end_if_empty(&mut self) {
+        if let State::Entries(region) = &self.state {
+            if region.is_empty() && matches!(region.tail, Tail::Read(0)) {
+                self.state = State::Between;
+            }
+        }
+    }
+
+    #[inline]
+    fn next_entry<'a>(&'a mut self, bytes: &'a [u8]) -> Stepped<'a> {
+        let State::Entries(region) = self.state else {
+            return self.next_outer(bytes);
+        };
+        if region.is_empty() {
+            return self.next_tail(region.tail, bytes);
+        }
+        let there = match region.left {
+            Left::Bytes(left) => match usize::try_from(left) {
+                Ok(left) if left < bytes.len() => bytes.get(..left).unwrap_or_default(),
+                _ => bytes,
+            },
+            _ => bytes,
+        };
+        let found = match (region.left, self.skip == Skip::default()) {
+            (Left::Bare(_), _) => shape::pair(there),
+            (_, true) => shape::entry(there),
+            // It was looked at before, and was not whole.
+            (_, false) => None,
+        };
+        let (used, entry) = match found {
+            Some(found) => found,
+            None => match self.skip.go_on(there).map_err(ForwardError::Msgpack)? {
+                Skipped::Whole(used) => shape::entry(there).unwrap_or((used, Entry::Other)),
+                Skipped::Needs(needs) => {
+                    return need_entry(needs, region.left, self.port.unit_bytes_max)
+                }
+            },
+        };
+        let is_message = matches!(entry, Entry::Message(_));
+        self.after = After::Entry { used, is_message };
+        Ok(match entry {
+            Entry::Message(pair) => message(used, &self.tag, pair),
+            Entry::Group => Step::Skipped {
+                used,
+                why: Oddity::GroupMark,
+            },
+            Entry::Other => Step::Skipped {
+                used,
+                why: Oddity::WrongShape,
+            },
+        })
+    }
+
+    fn next_tail<'a>(&'a mut self, tail: Tail, bytes: &'a [u8]) -> Stepped<'a> {
+        match tail {
+            Tail::Read(used) if bytes.len() < used => Ok(need_more(used as u64)),
+            Tail::Read(used) => {
+                self.after = After::Tail;
+                Ok(Step::Nothing { used })
+            }
+            Tail::Options => match self.skip.go_on(bytes).map_err(ForwardError::Msgpack)? {
+                Skipped::Needs(needs) => {
+                    need_entry(needs, Left::Entries(1), self.port.unit_bytes_max)
+                }
+                Skipped::Whole(used) => {
+                    let options = Options::read(&mut bytes.get(..used).unwrap_or_default());
+                    let chunk = options?.chunk;
+                    self.after = After::Options(chunk.map(ChunkId::from));
+                    Ok(Step::UnitEnd {
+                        used,
+                        elements: self.messages,
+                    })
+                }
+            },
+        }
+    }
+
+    /// The last step was carried out.
+    #[inline]
+    fn taken(&mut self) {
+        match (std::mem::take(&mut self.after), &mut self.state) {
+            (After::Entry { used, is_message }, State::Entries(region)) => {
+                self.messages += u32::from(is_message);
+                match &mut region.left {
+                    Left::Bytes(left) => *left = left.saturating_sub(used as u64),
+                    Left::Entries(left) => *left -= 1,
+                    Left::Bare(left) => *left = false,
+                }
+                self.skip = Skip::default();
+                self.end_if_empty();
+            }
+            (After::Plan, _) => self.plan_taken(),
+            (After::Options(chunk), _) => {
+                self.ids.end(chunk);
+                self.is_in_unit = false;
+                (self.state, self.skip) = (State::Between, Skip::default());
+            }
+            (After::Tail, _) => (self.state, self.skip) = (State::Between, Skip::default()),
+            (After::NoUnit, _) => self.is_in_unit = false,
+            (After::Nothing | After::Entry { .. }, _) => {}
+        }
+    }
+
+    /// A body was unpacked: the same of what was inside.
+    fn next_unpacked<'a>(&'a mut self, bytes: &'a [u8]) -> Stepped<'a> {
+        let State::Unpacked(_, len) = &self.state else {
+            return self.next_entry(bytes);
+        };
+        if self.plan.is_none() {
+            let Some(inside) = bytes.get(..*len) else {
+                return Ok(need_more(*len as u64));
+            };
+            let messages = messages_in(inside)?;
+            let region = Region {
+                left: Left::Bytes(inside.len() as u64),
+                tail: Tail::Read(0),
+            };
+            let State::Unpacked(chunk, _) = std::mem::take(&mut self.state) else {
+                return Ok(need_more(bytes.len() as u64 + 1));
+            };
+            self.plan = Some(Plan::Entries {
+                head: 0,
+                bytes: inside.len(),
+                region,
+                messages,
+                chunk,
+            });
+        }
+        self.next_of_plan(bytes)
+    }
+}
+
+type Stepped<'a> = Result<Step<'a>, SourceError>;
+
+#[inline]
+fn message<'a>(used: usize, tag: &'a [u8], pair: &'a [u8]) -> Step<'a> {
+    let element = Element::Entry {
+        severity: shape::severity(pair),
+        tag,
+        entry: pair,
+    };
+    Step::Element { used, element }
+}
+
+fn need_more(bytes: u64) -> Step<'static> {
+    Step::NeedMore {
+        bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
+    }
+}
+
+/// An entry that needs so many bytes. It must not need more than there will be, or than there may be.
+fn need_entry(needs: u64, left: Left, max: usize) -> Stepped<'static> {
+    match left {
+        Left::Bytes(left) if needs > left => Err(ForwardError::Entries.into()),
+        _ if needs > max as u64 => Err(SourceError::UnitTooLong { bytes: needs, max }),
+        _ => Ok(need_more(needs)),
+    }
+}
+
+impl Source for Forward {
+    const ANSWERS: Answers = Answers::InOrder;
+    /// Fluent Bit reads once, and takes what it has for one ack.
+    const ONE_ANSWER_A_SEND: bool = true;
+
+    fn start(port: &Arc<Port>) -> Forward {
+        let handshake = match port.forward {
+            Some(_) => Handshake::Ping(Greeting::default()),
+            None => Handshake::Done,
+        };
+        Forward(Box::new(Connection {
+            port: port.clone(),
+            handshake,
+            state: State::default(),
+            skip: Skip::default(),
+            plan: None,
+            after: After::default(),
+            is_in_unit: false,
+            messages: 0,
+            tag: Vec::new(),
+            ids: Ids::default(),
+        }))
+    }
+
+    fn greets(port: &Port) -> bool {
+        port.protocols.has(Protocol::Forward) && port.forward.is_some()
+    }
+
+    fn begins(first: &[u8], _: Limits) -> Result<bool, SourceError> {
+        let tag_at = match first {
+            [] | [0xdc] | [0xdc, 0] | [0xdd] | [0xdd, 0] | [0xdd, 0, 0] | [0xdd, 0, 0, 0] => {
+                return Ok(false);
+            }
+            [0xc0, ..] => return Ok(true),
+            [0x92..=0x95, ..] => 1,
+            [0xdc, 0, 2..=5, ..] => 3,
+            [0xdd, 0, 0, 0, 2..=5, ..] => 5,
+            _ => return Err(other_start()),
+        };
+        match first.get(tag_at) {
+            None => Ok(false),
+            Some(0xa0..=0xbf | 0xc4..=0xc6 | 0xd9..=0xdb) => Ok(true),
+            Some(_) => Err(other_start()),
+        }
+    }
+
+    #[inline]
+    fn next<'a>(&'a mut self, bytes: &'a [u8], _: Limits) -> Stepped<'a> {
+        let connection = &mut *self.0;
+        match connection.state {
+            State::Entries(_) => connection.next_entry(bytes),
+            State::Between => connection.next_outer(bytes),
+            State::Packed(_) => Ok(need_more(bytes.len() as u64 + 1)),
+            State::Unpacked(..) => connection.next_unpacked(bytes),
+        }
+    }
+
+    #[inline]
+    fn taken(&mut self) {
+        self.0.taken();
+    }
+
+    fn unpacked(&mut self, len: usize) {
+        self.0.taken();
+        if let State::Packed(chunk) = &mut self.0.state {
+            self.0.state = State::Unpacked(chunk.take(), len);
+        }
+    }
+
+    fn greeting(&mut self, facts: &Facts, out: &mut Vec<u8>) {
+        let Connection {
+            handshake, port, ..
+        } = &mut *self.0;
+        if let (Handshake::Ping(greeting), Some(secrets)) = (handshake, &port.forward) {
+            *greeting = Greeting::new(secrets, facts.connection);
+            greeting.write(secrets, out);
+        }
+    }
+
+    fn answer(&mut self, unit: Answered, _: &Facts, out: &mut Vec<u8>) {
+        if unit.key != KEY_PING {
+            if let Some(id) = self.0.ids.take(unit.key) {
+                out.push(0x81);
+                write_str(out, b"ack");
+                write_str(out, &id);
+            }
+            return;
+        }
+        let Handshake::Pong(greeting, verdict) = &self.0.handshake else {
+            return;
+        };
+        if let Some(secrets) = &self.0.port.forward {
+            verdict.write(greeting, secrets, out);
+        }
+        if verdict.refused.is_empty() {
+            self.0.handshake = Handshake::Done;
+        }
+    }
+
+    fn is_between_units(&self) -> bool {
+        matches!(self.0.state, State::Between)
+    }
+}
+
+fn other_start() -> SourceError {
+    SourceError::OtherStart {
+        protocol: Protocol::Forward,
+    }
+}

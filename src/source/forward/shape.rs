@@ -1,0 +1,199 @@
+//! Entries: what has the shape of a message, and what is something else.
+//!
+//! ```text
+//! 92 | time | record          [time, record]             time: integer, float, EventTime
+//! 92 | 92 time meta | record  [[time, metadata], record] Fluent Bit
+//! ```
+
+use crate::level;
+use weir_protocol::msgpack::{
+    len_of, take_array, take_head, take_map, take_value, Head, Skip, Skipped,
+};
+
+/// When an entry happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Time {
+    /// Since 1970 in UTC.
+    pub seconds: u64,
+    /// Of a second: below 10^9.
+    pub nanoseconds: u32,
+}
+
+/// What stands where an entry's time does.
+enum When<'a> {
+    At(Time, &'a [u8]),
+    /// Fluent Bit puts the context of the entries between two such marks, with -1 and -2 as their seconds.
+    Group,
+}
+
+const NANOSECONDS_MAX: u32 = 999_999_999;
+/// Seconds of an EventTime that says -1 and -2.
+const GROUP_SECONDS: [u32; 2] = [u32::MAX, u32::MAX - 1];
+
+impl Time {
+    /// Takes time and metadata off an entry in shape. Metadata is a map; empty bytes where there is none.
+    pub fn take<'a>(entry: &mut &'a [u8]) -> Option<(Time, &'a [u8])> {
+        match take_when(entry)? {
+            When::At(time, metadata) => Some((time, metadata)),
+            When::Group => None,
+        }
+    }
+}
+
+#[inline]
+fn take_when<'a>(rest: &mut &'a [u8]) -> Option<When<'a>> {
+    match take_head(rest)? {
+        Head::Array(2) => {
+            let head = take_head(rest)?;
+            let when = when_of(head, rest)?;
+            let metadata = take_value(rest)?;
+            let is_map = matches!(take_head(&mut &*metadata), Some(Head::Map(_)));
+            match when {
+                When::At(time, _) if is_map => Some(When::At(time, metadata)),
+                When::At(..) => None,
+                When::Group => Some(When::Group),
+            }
+        }
+        head => when_of(head, rest),
+    }
+}
+
+#[inline]
+fn when_of<'a>(head: Head, rest: &mut &'a [u8]) -> Option<When<'a>> {
+    let time = match head {
+        Head::Ext { kind: 0, bytes: 8 } => {
+            let (time, after) = rest.split_first_chunk::<8>()?;
+            *rest = after;
+            let [a, b, c, d, e, f, g, h] = *time;
+            let seconds = u32::from_be_bytes([a, b, c, d]);
+            if GROUP_SECONDS.contains(&seconds) {
+                return Some(When::Group);
+            }
+            Time {
+                seconds: u64::from(seconds),
+                nanoseconds: u32::from_be_bytes([e, f, g, h]).min(NANOSECONDS_MAX),
+            }
+        }
+        Head::Int(-1 | -2) => return Some(When::Group),
+        Head::Int(seconds) => Time {
+            seconds: u64::try_from(seconds).ok()?,
+            nanoseconds: 0,
+        },
+        Head::Float(-1.0 | -2.0) => return Some(When::Group),
+        // What is above is no time, and is not below 2^64 either.
+        Head::Float(seconds) if (0.0..1e18).contains(&seconds) => of_float(seconds),
+        _ => return None,
+    };
+    Some(When::At(time, &[]))
+}
+
+/// Both parts are held against their range before.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn of_float(seconds: f64) -> Time {
+    Time {
+        seconds: seconds as u64,
+        nanoseconds: ((seconds.fract() * 1e9) as u32).min(NANOSECONDS_MAX),
+    }
+}
+
+/// What is where an entry should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry<'a> {
+    /// A message: its time and its record, one behind the other.
+    Message(&'a [u8]),
+    /// A mark of a group.
+    Group,
+    /// Something else.
+    Other,
+}
+
+/// Looks at the entry at the beginning of whole and valid values; its bytes.
+#[inline]
+pub fn entry(bytes: &[u8]) -> Option<(usize, Entry<'_>)> {
+    let mut rest = bytes;
+    if let Some(2) = take_array(&mut rest) {
+        let pair = rest;
+        if let Some((len, entry)) = self::pair(pair) {
+            return Some((bytes.len() - pair.len() + len, entry));
+        }
+    }
+    Some((len_of(bytes)?, Entry::Other))
+}
+
+/// Time and record without the head of their array, as a Message has them. `None`: they are something else.
+#[inline]
+pub fn pair(bytes: &[u8]) -> Option<(usize, Entry<'_>)> {
+    let mut rest = bytes;
+    let when = take_when(&mut rest)?;
+    let pairs = take_map(&mut rest)?;
+    let head = bytes.len() - rest.len();
+    let Ok(Skipped::Whole(body)) = Skip::new(2 * u64::from(pairs)).go_on(rest) else {
+        return None;
+    };
+    let (pair, _) = bytes.split_at_checked(head + body)?;
+    let entry = match when {
+        When::At(..) => Entry::Message(pair),
+        When::Group => Entry::Group,
+    };
+    Some((pair.len(), entry))
+}
+
+/// Severity of a message by the first of the keys of its record that says one; 3 where none does.
+#[inline]
+pub fn severity(pair: &[u8]) -> u8 {
+    severity_of(pair).unwrap_or(level::INFO)
+}
+
+fn severity_of(pair: &[u8]) -> Option<u8> {
+    let mut rest = pair;
+    Time::take(&mut rest)?;
+    let pairs = take_map(&mut rest)?;
+    let mut found: Option<(usize, u8)> = None;
+    for _ in 0..pairs {
+        let rank = match take_head(&mut rest)? {
+            Head::Str(len) | Head::Bin(len) => {
+                let (key, after) = rest.split_at_checked(len as usize)?;
+                rest = after;
+                rank_of(key)
+            }
+            head => {
+                let inside = match Skip::new(head.values()).go_on(rest.get(head.body_bytes()..)?) {
+                    Ok(Skipped::Whole(len)) => head.body_bytes() + len,
+                    _ => return None,
+                };
+                rest = rest.get(inside..)?;
+                None
+            }
+        };
+        let value = take_value(&mut rest)?;
+        let Some(rank) = rank else {
+            continue;
+        };
+        if found.is_none_or(|(best, _)| rank < best) {
+            found = level_of(value).map(|severity| (rank, severity)).or(found);
+        }
+    }
+    found.map(|(_, severity)| severity)
+}
+
+/// Where a key stands among those that say a severity.
+#[inline]
+fn rank_of(key: &[u8]) -> Option<usize> {
+    match key {
+        b"level" => Some(0),
+        b"severity" => Some(1),
+        b"log.level" => Some(2),
+        b"loglevel" => Some(3),
+        b"severity_text" => Some(4),
+        _ => None,
+    }
+}
+
+fn level_of(value: &[u8]) -> Option<u8> {
+    let mut rest = value;
+    match take_head(&mut rest)? {
+        Head::Str(_) | Head::Bin(_) => level::of_word(rest),
+        Head::Int(number) => level::of_number(u64::try_from(number).ok()?),
+        _ => None,
+    }
+}

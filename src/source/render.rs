@@ -1,0 +1,457 @@
+//! Entries of Fluent Forward as JSON, for analyzers that do not speak MessagePack.
+//!
+//! ```text
+//! tag app, entry 2026-11-29 00:00:00 {"log": "hi", "n": 1}
+//!     -> {"log":"hi","n":1,"@timestamp":"2026-11-29T00:00:00.000000000Z","tag":"app"}
+//! ```
+//!
+//! | MessagePack | JSON |
+//! |---|---|
+//! | text, and bytes that are UTF-8 | a string |
+//! | text and bytes that are not | `{"encoding":"base64","data":"..."}` |
+//! | a key that is no text | its JSON text as a string |
+//! | NaN, infinities, extensions | `null` |
+//! | what lies deeper than [`DEPTH_MAX`] | `null`, and the message counts as cut |
+//!
+//! Own keys come first and in their order. `@timestamp` and `tag` follow unless the record has them, then the metadata
+//! of the entry, if it has some, as `_metadata`.
+//!
+//! This is on the way of each message: a string without anything to escape, as most are, is looked at once, 32 bytes at
+//! a time, and copied.
+
+use super::forward::Time;
+use weir_protocol::civil;
+use weir_protocol::msgpack::{len_of, take_head, take_value, Head};
+
+/// Arrays and maps within each other, the record itself included. The C implementation of MessagePack, which Fluent
+/// Bit uses, takes 32.
+pub const DEPTH_MAX: usize = 64;
+/// The last second that RFC 3339 has a date for.
+const SECOND_MAX: u64 = 253_402_300_799;
+/// Added to an entry of which something is missing.
+const CUT: &[u8] = b"\"_cut\":true";
+
+/// Appends an entry as a JSON object of at most `bytes_max` bytes. `entry` is its time and its record, one behind the
+/// other, whole and in shape, as [`crate::Element::Entry`] has it. False: something had to be left out, and the
+/// object says `"_cut":true`; of `bytes_max` below 100 bytes it may say less.
+pub fn entry(tag: &[u8], entry: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> bool {
+    let start = out.len();
+    let Some((time, metadata, record)) = parts(entry) else {
+        debug_assert!(false, "an entry in shape");
+        out.extend_from_slice(b"{}");
+        return false;
+    };
+    let mut writer = Writer { out, is_cut: false };
+    writer.out.push(b'{');
+    let known = writer.pairs(record, DEPTH_MAX - 1);
+    writer.context(tag, time, metadata, known);
+    if writer.is_cut {
+        writer.comma_before(CUT);
+    }
+    writer.out.push(b'}');
+    let is_whole = !writer.is_cut;
+    if out.len() - start <= bytes_max {
+        return is_whole;
+    }
+    out.truncate(start);
+    cut(tag, (time, metadata, record), bytes_max, out);
+    false
+}
+
+/// Time, metadata (empty: none) and record of an entry.
+fn parts(mut entry: &[u8]) -> Option<(Time, &[u8], &[u8])> {
+    let (time, metadata) = Time::take(&mut entry)?;
+    Some((time, metadata, entry))
+}
+
+/// What a record says by itself.
+#[derive(Clone, Copy, Default)]
+struct Known {
+    tag: bool,
+    timestamp: bool,
+}
+
+/// Keys that an entry is given.
+const TIMESTAMP: &[u8] = b"@timestamp";
+const TAG: &[u8] = b"tag";
+
+struct Writer<'a> {
+    out: &'a mut Vec<u8>,
+    is_cut: bool,
+}
+
+impl Writer<'_> {
+    /// The pairs of a map, without braces; which of the keys of an entry are among them.
+    fn pairs(&mut self, map: &[u8], depth: usize) -> Known {
+        let mut known = Known::default();
+        let mut rest = map;
+        let Some(Head::Map(pairs)) = take_head(&mut rest) else {
+            return known;
+        };
+        for pair in 0..pairs {
+            if pair > 0 {
+                self.out.push(b',');
+            }
+            match self.key(&mut rest, depth) {
+                Some(TAG) => known.tag = true,
+                Some(TIMESTAMP) => known.timestamp = true,
+                Some(_) => {}
+                None => return known,
+            }
+            self.value(&mut rest, depth);
+        }
+        known
+    }
+
+    /// A key and its colon. One that is no text goes down one level at most: within each other their escapes would grow
+    /// without end.
+    fn key<'a>(&mut self, rest: &mut &'a [u8], depth: usize) -> Option<&'a [u8]> {
+        let before = *rest;
+        let name = match take_head(rest)? {
+            Head::Str(len) | Head::Bin(len) => {
+                let (name, after) = rest.split_at_checked(len as usize)?;
+                *rest = after;
+                match is_plain(name) {
+                    true => self.quoted(name),
+                    false => self.text(&String::from_utf8_lossy(name)),
+                }
+                name
+            }
+            // No text: what JSON would say of it.
+            _ => {
+                *rest = before;
+                let value = take_value(rest)?;
+                let mut text = Vec::new();
+                let mut writer = Writer {
+                    out: &mut text,
+                    is_cut: false,
+                };
+                writer.value(&mut &*value, depth.min(1));
+                self.is_cut |= writer.is_cut;
+                self.text(&String::from_utf8_lossy(&text));
+                &[]
+            }
+        };
+        self.out.push(b':');
+        Some(name)
+    }
+
+    /// A value, with so many levels that it may go down.
+    fn value(&mut self, rest: &mut &[u8], depth: usize) {
+        let before = *rest;
+        let Some(head) = take_head(rest) else {
+            return self.put(b"null");
+        };
+        match head {
+            Head::Str(len) | Head::Bin(len) => {
+                let (string, after) = rest.split_at_checked(len as usize).unwrap_or((rest, &[]));
+                *rest = after;
+                self.string(string);
+            }
+            Head::Int(number) => self.integer(number),
+            Head::Nil => self.put(b"null"),
+            Head::Bool(true) => self.put(b"true"),
+            Head::Bool(false) => self.put(b"false"),
+            Head::Float(number) => self.float(number, before.first() == Some(&0xca)),
+            Head::Ext { bytes, .. } => {
+                *rest = rest.get(bytes as usize..).unwrap_or_default();
+                self.put(b"null");
+            }
+            Head::Array(_) | Head::Map(_) if depth == 0 => {
+                let len = len_of(before).unwrap_or(before.len());
+                *rest = before.get(len..).unwrap_or_default();
+                self.is_cut = true;
+                self.put(b"null");
+            }
+            Head::Array(values) => {
+                self.out.push(b'[');
+                for value in 0..values {
+                    if value > 0 {
+                        self.out.push(b',');
+                    }
+                    self.value(rest, depth - 1);
+                }
+                self.out.push(b']');
+            }
+            Head::Map(pairs) => {
+                self.out.push(b'{');
+                for pair in 0..pairs {
+                    if pair > 0 {
+                        self.out.push(b',');
+                    }
+                    if self.key(rest, depth - 1).is_none() {
+                        break;
+                    }
+                    self.value(rest, depth - 1);
+                }
+                self.out.push(b'}');
+            }
+        }
+    }
+
+    /// What the record does not say by itself.
+    fn context(&mut self, tag: &[u8], time: Time, metadata: &[u8], known: Known) {
+        if !known.timestamp {
+            self.comma_before(b"\"@timestamp\":");
+            self.time(time);
+        }
+        if !known.tag {
+            self.comma_before(b"\"tag\":");
+            self.string(tag);
+        }
+        let is_empty = matches!(take_head(&mut &*metadata), None | Some(Head::Map(0)));
+        if !is_empty {
+            self.comma_before(b"\"_metadata\":");
+            self.value(&mut &*metadata, DEPTH_MAX - 1);
+        }
+    }
+
+    fn comma_before(&mut self, bytes: &[u8]) {
+        if self.out.last() != Some(&b'{') {
+            self.out.push(b',');
+        }
+        self.put(bytes);
+    }
+
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
+    }
+
+    #[inline]
+    fn quoted(&mut self, plain: &[u8]) {
+        self.out.reserve(plain.len() + 2);
+        self.out.push(b'"');
+        self.out.extend_from_slice(plain);
+        self.out.push(b'"');
+    }
+
+    #[inline]
+    fn string(&mut self, bytes: &[u8]) {
+        if is_plain(bytes) {
+            return self.quoted(bytes);
+        }
+        match std::str::from_utf8(bytes) {
+            Ok(text) => self.text(text),
+            Err(_) => self.base64(bytes),
+        }
+    }
+
+    /// Text with what JSON wants escaped.
+    fn text(&mut self, text: &str) {
+        let bytes = text.as_bytes();
+        self.out.reserve(bytes.len() + 2);
+        self.out.push(b'"');
+        let mut from = 0;
+        for (at, byte) in bytes.iter().enumerate() {
+            if ESCAPED[usize::from(*byte)] {
+                self.put(&bytes[from..at]);
+                self.escape(*byte);
+                from = at + 1;
+            }
+        }
+        self.put(&bytes[from..]);
+        self.out.push(b'"');
+    }
+
+    fn escape(&mut self, byte: u8) {
+        match byte {
+            b'"' => self.put(b"\\\""),
+            b'\\' => self.put(b"\\\\"),
+            b'\n' => self.put(b"\\n"),
+            b'\r' => self.put(b"\\r"),
+            b'\t' => self.put(b"\\t"),
+            _ => {
+                let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble)];
+                self.put(&[b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte & 15)]);
+            }
+        }
+    }
+
+    fn base64(&mut self, bytes: &[u8]) {
+        const DIGITS: &[u8; 64] =
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        self.put(b"{\"encoding\":\"base64\",\"data\":\"");
+        for three in bytes.chunks(3) {
+            let word = [0, 1, 2].map(|at| u32::from(three.get(at).copied().unwrap_or(0)));
+            let bits = word[0] << 16 | word[1] << 8 | word[2];
+            for digit in 0..4_usize {
+                let six = bits >> (18 - 6 * digit) & 63;
+                let text = match digit <= three.len() {
+                    true => DIGITS[six as usize],
+                    false => b'=',
+                };
+                self.out.push(text);
+            }
+        }
+        self.put(b"\"}");
+    }
+
+    fn integer(&mut self, number: i128) {
+        if number < 0 {
+            self.out.push(b'-');
+        }
+        // Integers of MessagePack have 64 bits.
+        let magnitude = u64::try_from(number.unsigned_abs()).unwrap_or(u64::MAX);
+        self.digits(magnitude, 1);
+    }
+
+    /// At least so many digits.
+    fn digits(&mut self, mut number: u64, least: usize) {
+        let mut text = [b'0'; 20];
+        let mut from = text.len();
+        while number > 0 || from > text.len() - least {
+            from -= 1;
+            let [digit, ..] = (number % 10).to_le_bytes();
+            text[from] = b'0' + digit;
+            number /= 10;
+        }
+        self.put(&text[from..]);
+    }
+
+    fn float(&mut self, number: f64, is_single: bool) {
+        use std::io::Write as _;
+        // Into memory nothing fails.
+        let _ = match (number.is_finite(), is_single) {
+            (false, _) => self.out.write_all(b"null"),
+            // As its sender wrote it: 0.1, not 0.10000000149011612.
+            #[allow(clippy::cast_possible_truncation)]
+            (true, true) => write!(self.out, "{:?}", number as f32),
+            (true, false) => write!(self.out, "{number:?}"),
+        };
+    }
+
+    fn time(&mut self, time: Time) {
+        let seconds = time.seconds;
+        if seconds > SECOND_MAX {
+            // Milliseconds from a client that was made by hand, most likely: as they came.
+            return self.digits(seconds, 1);
+        }
+        let (year, month, day) = civil(seconds / 86_400);
+        let of_day = seconds % 86_400;
+        let parts = [
+            (b'"', year, 4),
+            (b'-', month, 2),
+            (b'-', day, 2),
+            (b'T', of_day / 3600, 2),
+            (b':', of_day / 60 % 60, 2),
+            (b':', of_day % 60, 2),
+            (b'.', u64::from(time.nanoseconds), 9),
+        ];
+        for (before, number, digits) in parts {
+            self.out.push(before);
+            self.digits(number, digits);
+        }
+        self.put(b"Z\"");
+    }
+}
+
+/// What JSON strings do not hold as it is.
+const ESCAPED: [bool; 256] = {
+    let mut escaped = [false; 256];
+    let mut byte = 0;
+    while byte < 32 {
+        escaped[byte] = true;
+        byte += 1;
+    }
+    escaped[b'"' as usize] = true;
+    escaped[b'\\' as usize] = true;
+    escaped
+};
+
+/// ASCII with nothing to escape. Without a branch in a chunk, so that the compiler makes vectors of it.
+#[inline]
+fn is_plain(bytes: &[u8]) -> bool {
+    let is_odd = |byte: u8| !(0x20..0x80).contains(&byte) | (byte == b'"') | (byte == b'\\');
+    let chunks = bytes.chunks_exact(32);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        if chunk.iter().fold(false, |odd, byte| odd | is_odd(*byte)) {
+            return false;
+        }
+    }
+    !rest.iter().fold(false, |odd, byte| odd | is_odd(*byte))
+}
+
+/// An entry that is larger than a message may be: whole pairs as far as there is room, texts cut.
+#[cold]
+fn cut(tag: &[u8], entry: (Time, &[u8], &[u8]), bytes_max: usize, out: &mut Vec<u8>) {
+    let (time, _, record) = entry;
+    let start = out.len();
+    let mut writer = Writer { out, is_cut: true };
+    writer.out.push(b'{');
+    writer.comma_before(CUT);
+    writer.context(tag, time, &[], Known::default());
+    let mut known = Known {
+        tag: true,
+        timestamp: true,
+    };
+    if writer.out.len() - start + 1 > bytes_max {
+        // Not even that has room.
+        writer.out.truncate(start + 1);
+        known = Known::default();
+    }
+    let mut rest = record;
+    let pairs = match take_head(&mut rest) {
+        Some(Head::Map(pairs)) => pairs,
+        _ => 0,
+    };
+    for _ in 0..pairs {
+        let before = writer.out.len();
+        if before > start + 1 {
+            writer.out.push(b',');
+        }
+        let Some(name) = writer.key(&mut rest, 1) else {
+            break;
+        };
+        let after_key = writer.out.len();
+        let value = take_value(&mut rest).unwrap_or_default();
+        writer.value(&mut &*value, DEPTH_MAX - 1);
+        let room = bytes_max
+            .saturating_sub(1)
+            .saturating_sub(after_key - start);
+        let is_ours = known.tag && (name == TAG || name == TIMESTAMP);
+        if writer.out.len() - after_key > room || is_ours {
+            writer.out.truncate(after_key);
+            if is_ours || !writer.part(value, room) {
+                writer.out.truncate(before);
+            }
+        }
+    }
+    writer.out.push(b'}');
+}
+
+impl Writer<'_> {
+    /// As much of a text as has room. False: it is none, or there is no room.
+    fn part(&mut self, value: &[u8], room: usize) -> bool {
+        let mut rest = value;
+        let Some(Head::Str(_) | Head::Bin(_)) = take_head(&mut rest) else {
+            return false;
+        };
+        let Ok(text) = std::str::from_utf8(rest) else {
+            return false;
+        };
+        let mut room = room.saturating_sub(2);
+        let mut end = 0;
+        for (at, c) in text.char_indices() {
+            let bytes = match c {
+                '"' | '\\' | '\n' | '\r' | '\t' => 2,
+                '\0'..='\x1f' => 6,
+                _ => c.len_utf8(),
+            };
+            if bytes > room {
+                break;
+            }
+            room -= bytes;
+            end = at + c.len_utf8();
+        }
+        if end > 0 {
+            self.text(&text[..end]);
+        }
+        end > 0
+    }
+}
+
+#[cfg(test)]
+#[path = "render/tests.rs"]
+mod tests;
