@@ -224,14 +224,17 @@ impl AckUnits {
         self.settle(ticket, ended, false);
     }
 
-    /// More is open on a connection than it was granted, or as much as that.
-    fn is_above_window(&self, emitter: usize) -> bool {
+    /// More is open on a connection than it was granted, or as much as that. A unit that is not whole does not count: it
+    /// is answered only if the rest of it is read.
+    fn is_above_window(&self, emitter: usize, is_whole: bool) -> bool {
         let connection = self.connections.get(emitter).and_then(Option::as_deref);
         connection.is_some_and(|connection| {
             let facts = connection.facts;
+            let units =
+                connection.order.len() - usize::from(!is_whole && !connection.order.is_empty());
             connection.window == Window::Silent
-                && (connection.order.len() >= facts.units_max as usize
-                    || connection.open_bytes >= facts.unit_bytes_max)
+                && (units >= facts.units_max as usize
+                    || units > 0 && connection.open_bytes >= facts.unit_bytes_max)
         })
     }
 
@@ -350,7 +353,8 @@ impl<M: Memory> Engine<M> {
 
     /// Whether a connection is not to be read from until units of it are answered: as much is open as it may have.
     pub fn is_above_window(&self, emitter: usize) -> bool {
-        self.receipts.units.is_above_window(emitter)
+        let is_whole = self.is_between_units(emitter);
+        self.receipts.units.is_above_window(emitter, is_whole)
     }
 
     pub(super) fn unit_begins(
@@ -493,6 +497,13 @@ impl<M: Memory> Engine<M> {
         };
         if let Some(stream) = self.streams.get_mut(emitter) {
             with_source!(stream, source => source.refuse(why, &facts, out));
+        }
+    }
+
+    /// Appends what a connection is told last.
+    pub fn goodbye(&mut self, emitter: usize, out: &mut Vec<u8>) {
+        if let Some(stream) = self.streams.get_mut(emitter) {
+            with_source!(stream, source => source.goodbye(out));
         }
     }
 

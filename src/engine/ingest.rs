@@ -499,7 +499,10 @@ fn reason_of(error: SourceError) -> Reason {
             error: ForwardError::NoPing,
         } => Reason::KeyRefused,
         SourceError::Forward { .. } => Reason::StreamMalformed,
-        SourceError::Malformed { .. } | SourceError::Link { .. } => Reason::StreamMalformed,
+        SourceError::Malformed { .. }
+        | SourceError::Link { .. }
+        | SourceError::Lumberjack { .. }
+        | SourceError::Relp { .. } => Reason::StreamMalformed,
         SourceError::Packed {
             error: InflateError::Corrupt { .. },
         }

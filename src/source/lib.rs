@@ -29,9 +29,11 @@ mod element;
 pub mod forward;
 mod frames;
 pub mod level;
+mod lumberjack;
 mod port;
 pub mod proxy;
 pub mod render;
+mod relp;
 mod unit;
 
 pub use acked::Acked;
@@ -40,7 +42,9 @@ pub use detect::Undecided;
 pub use element::{Element, Oddity};
 pub use forward::Forward;
 pub use frames::Frames;
+pub use lumberjack::{Lumberjack, LumberjackError};
 pub use port::{AckMode, Port, Protocols};
+pub use relp::{Relp, RelpError};
 pub use unit::{Answered, Answers, Elements, Facts, UnitBegin, Window};
 pub use weir_inflate::{Coding, InflateError};
 
@@ -155,6 +159,10 @@ sources! {
     Acked = "acked",
     /// Fluent Forward, `docs/FORWARD.md`.
     Forward = "forward",
+    /// Lumberjack version 2, `docs/LUMBERJACK.md`.
+    Lumberjack = "lumberjack",
+    /// RELP, `docs/RELP.md`.
+    Relp = "relp",
 }
 
 /// What a source may take.
@@ -231,8 +239,11 @@ pub trait Source {
     /// The connection is closed because of `why`: appends what can be said of that before the first answer.
     fn refuse(&mut self, _why: &str, _facts: &Facts, _out: &mut Vec<u8>) {}
 
+    /// The connection is half-closed now, after its last answer: appends what the sender is told before.
+    fn goodbye(&mut self, _out: &mut Vec<u8>) {}
+
     /// The distributor shuts down: appends what asks the sender to finish. False: there is no such word, and the
-    /// connection is half-closed.
+    /// connection is half-closed; where there are answers, behind the last of them.
     fn farewell(&mut self, _out: &mut Vec<u8>) -> bool {
         false
     }
@@ -323,6 +334,16 @@ pub enum SourceError {
         /// What is wrong.
         error: NativeError,
     },
+    /// Lumberjack that is none.
+    Lumberjack {
+        /// What is wrong.
+        error: LumberjackError,
+    },
+    /// RELP that is none.
+    Relp {
+        /// What is wrong.
+        error: RelpError,
+    },
     /// More units are open, or more of their bytes, than its sender was granted.
     Window {
         /// Units that would be open.
@@ -378,6 +399,13 @@ pub enum SourceError {
     },
 }
 
+impl SourceError {
+    /// Whether only a sender of the right protocol gets this: there is no other to be named.
+    pub fn is_of_its_protocol(&self) -> bool {
+        matches!(self, Self::Lumberjack { .. } | Self::Relp { .. })
+    }
+}
+
 impl fmt::Display for SourceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -386,6 +414,8 @@ impl fmt::Display for SourceError {
                 write!(f, "no {} stream: {expected}", protocol.as_str())
             }
             Self::Link { error } => error.fmt(f),
+            Self::Lumberjack { error } => error.fmt(f),
+            Self::Relp { error } => error.fmt(f),
             Self::Window {
                 units,
                 bytes,

@@ -9,6 +9,9 @@ const UNIT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Most bytes that come out of one compressed part, unless a listener says otherwise.
 const UNPACKED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// Events of a Lumberjack window, unless a listener says otherwise: as many as go-lumber takes. Beats send 2048.
+const WINDOW_EVENTS_MAX: u32 = 10_000;
+
 /// A set of protocols.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Protocols(u32);
@@ -75,6 +78,8 @@ pub struct Port {
     pub unpacked_bytes_max: usize,
     /// What clients of Fluent Forward must know before they may send. With it the server speaks first.
     pub forward: Option<Secrets>,
+    /// Most events of a Lumberjack window.
+    pub window_events_max: u32,
 }
 
 impl Port {
@@ -86,6 +91,7 @@ impl Port {
             unit_bytes_max: UNIT_BYTES_MAX,
             unpacked_bytes_max: UNPACKED_BYTES_MAX,
             forward: None,
+            window_events_max: WINDOW_EVENTS_MAX,
         }
     }
 

@@ -5,6 +5,7 @@ use crate::{
 };
 use weir_protocol::frame::encode_header;
 use weir_protocol::native::{EmitterBatch, EmitterHello, EmitterWelcome, EmitterWord};
+use weir_source::Protocols;
 
 const BUFFERS: u32 = 64;
 
@@ -309,4 +310,29 @@ fn emitters_wait_when_lanes_may_note_no_more_tickets() {
     assert!(!rig.engine.can_ingest());
     rig.ack(0, 1);
     assert!(rig.engine.can_ingest());
+}
+
+#[test]
+fn a_unit_that_is_not_whole_is_read_on_whatever_its_window() {
+    let mut rig = Rig::new(1);
+    // So much is granted that the next connection gets one unit.
+    rig.engine.receipts.units.granted = UNITS_MAX - 1;
+    let port = Port::new(Protocols::of(&[Protocol::Lumberjack]));
+    rig.engine.emitter_opened(1, &port.into());
+    let event = b"2J\0\0\0\x01\0\0\0\x02{}";
+    let window = [&b"2W\0\0\0\x02"[..], event].concat();
+    assert_eq!(rig.engine.ingest(1, &window), Ingest::Taken);
+    assert_eq!(
+        (rig.engine.units_open(1), rig.engine.is_above_window(1)),
+        (1, false)
+    );
+    assert_eq!(rig.engine.ingest(1, event), Ingest::Taken);
+    assert!(rig.engine.is_above_window(1), "whole, and not ACKed");
+    rig.ack(0, 2);
+    let mut out = Vec::new();
+    rig.engine.answer(1, 7, &mut out);
+    assert_eq!(
+        (&out[..], rig.engine.is_above_window(1)),
+        (&b"2A\0\0\0\x01"[..], false)
+    );
 }

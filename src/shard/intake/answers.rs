@@ -173,6 +173,13 @@ impl<I: Io> Intake<I> {
             self.hold(cx, slot);
             return;
         }
+        if !emitter.has_last_word {
+            emitter.has_last_word = true;
+            self.say(cx, slot, |cx, out| cx.engine.goodbye(slot.index(), out));
+            // Behind that word, if there is one.
+            self.leave(cx, slot);
+            return;
+        }
         (emitter.is_over, emitter.is_held) = (true, false);
         if let Some(socket) = &emitter.socket {
             cx.io.shutdown(socket, Shutdown::Write);

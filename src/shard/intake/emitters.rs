@@ -52,6 +52,7 @@ impl<I: Io> Intake<I> {
             has_eof: false,
             is_held: false,
             is_leaving: false,
+            has_last_word: false,
             is_over: false,
             pending: 0,
             counted,
@@ -243,7 +244,9 @@ impl<I: Io> Intake<I> {
             } => {
                 let seen = cx.engine.bad_bytes();
                 let mut counted = reason;
-                let spoken = (offset == 0).then(|| spoken_at_start(seen)).flatten();
+                let spoken = (offset == 0 && !error.is_of_its_protocol())
+                    .then(|| spoken_at_start(seen))
+                    .flatten();
                 let (kind, why) = match spoken {
                     Some((kind, text)) => {
                         // Where several are spoken, the engine has counted it as that.

@@ -50,6 +50,8 @@ struct Emitter<S> {
     is_held: bool,
     /// It is asked to go as soon as what it has sent is answered.
     is_leaving: bool,
+    /// What its protocol says at the end is said, or there is nothing.
+    has_last_word: bool,
     /// It has been; what comes after that is not looked at.
     is_over: bool,
     /// Chunks of it that are pending.
