@@ -32,8 +32,8 @@ pub mod level;
 mod lumberjack;
 mod port;
 pub mod proxy;
-pub mod render;
 mod relp;
+pub mod render;
 mod unit;
 
 pub use acked::Acked;

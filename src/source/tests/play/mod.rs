@@ -12,6 +12,7 @@ use weir_source::{Answered, Elements, Facts, Limits, Port, Protocols, Source, So
 /// What a sender may be told here.
 pub const FACTS: Facts = Facts {
     instance: 7,
+    connection: 1,
     units_max: 256,
     unit_bytes_max: 1 << 21,
 };
