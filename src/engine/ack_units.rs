@@ -11,11 +11,18 @@
 //! Answers are gathered: one is **urgent** when its sender waits for it, or when half of what the sender may have
 //! open is done. The shard gives the others out when the first of them has waited long enough.
 //!
+//! **Sent again.** Who loses its connection before the answer sends the unit again on the next one. While the first is
+//! un-ACKed the second joins it, if the source says by which name it is known (`joins.rs`): nothing is routed twice.
+//!
 //! **Bounds.** A connection is granted so many units and bytes when it begins, and is closed when it has more open. All
-//! that is granted in a shard is at most [`UNITS_MAX`] units of 40 bytes. The more is granted, the less the next one
+//! that is granted in a shard is at most [`UNITS_MAX`] units of 56 bytes. The more is granted, the less the next one
 //! gets. Ranges beside lanes are bounded by the arena (`Engine::ranges_max`): beyond, emitters wait.
 
+mod joins;
+
 use std::collections::VecDeque;
+
+use joins::Joins;
 
 use super::receipts::Ticket;
 use super::shard::Engine;
@@ -25,7 +32,7 @@ use weir_source::{
     UnitBegin, Window,
 };
 
-/// Units open in a shard, of all connections: 10 MiB of them at most.
+/// Units open in a shard, of all connections: 14 MiB of them at most.
 const UNITS_MAX: u32 = 262_144;
 /// A connection gets this part of what is left, so that there is always some for the next.
 const GRANT_PART: u32 = 1024;
@@ -38,11 +45,21 @@ const GRANT_BYTES: u64 = 2 * 1024 * 1024;
 const UNIT: Ticket = 1 << 63;
 /// A unit whose elements are through as soon as they are in lanes.
 const RECEIVED: Ticket = 1 << 62;
-const GENERATION_MASK: u32 = (1 << 30) - 1;
+/// A unit that was joined to one under way: its elements are not routed.
+const SKIP: Ticket = 1 << 61;
+const GENERATION_MASK: u32 = (1 << 29) - 1;
+/// The connection of a unit that may be joined is gone.
+const NOBODY: u32 = u32::MAX;
 /// Elements of a unit that does not say how many it has, until it does.
 const UNTOLD: u32 = 1 << 31;
 /// No unit: elements of a source that answers belong to one, so this is never looked up.
 const NONE: Ticket = UNIT | RECEIVED | (GENERATION_MASK as u64) << 32 | u32::MAX as u64;
+
+/// Elements of this ticket are not routed.
+#[inline]
+pub(super) fn is_skipped(ticket: Ticket) -> bool {
+    ticket & SKIP != 0
+}
 
 #[inline]
 pub(super) fn is_unit(ticket: Ticket) -> bool {
@@ -58,6 +75,8 @@ struct Cell {
     generation: u32,
     is_refused: bool,
     is_awaited: bool,
+    /// Others may join it.
+    name: Option<Box<joins::Name>>,
 }
 
 /// One that answers.
@@ -92,6 +111,9 @@ pub(super) struct AckUnits {
     /// Connections of which something is done, as it happened.
     ripe: VecDeque<usize>,
     urgent: VecDeque<usize>,
+    joins: Joins,
+    /// Where the sender of each emitter's connection is; 0: not known.
+    addresses: Vec<u128>,
 }
 
 impl AckUnits {
@@ -106,7 +128,7 @@ impl AckUnits {
         protocol: Protocol,
         ack: AckMode,
     ) -> Result<(), SourceError> {
-        self.close(emitter);
+        self.close(emitter, false);
         let left = UNITS_MAX - self.granted;
         if left == 0 {
             return Err(SourceError::UnitsFull { max: UNITS_MAX });
@@ -139,19 +161,27 @@ impl AckUnits {
     }
 
     /// A connection is gone: nobody waits for its units any more. What lanes know of them names nobody then.
-    pub(super) fn close(&mut self, emitter: usize) {
+    ///
+    /// `is_whole`: all elements of its newest unit had come.
+    pub(super) fn close(&mut self, emitter: usize, is_whole: bool) {
         let connection = self.connections.get_mut(emitter).and_then(Option::take);
         let Some(connection) = connection else {
             return;
         };
         self.granted -= connection.facts.units_max;
+        let newest = connection.order.back().copied();
         for index in connection.order {
-            self.forget(index);
+            if !self.leave_open(index, is_whole || newest != Some(index)) {
+                self.forget(index);
+            }
         }
     }
 
     fn forget(&mut self, index: u32) {
         let cell = &mut self.cells[index as usize];
+        if let Some(name) = cell.name.take() {
+            self.joins.forget(&name);
+        }
         cell.generation = (cell.generation + 1) & GENERATION_MASK;
         self.free.push(index);
     }
@@ -193,6 +223,7 @@ impl AckUnits {
             generation,
             is_refused: false,
             is_awaited: unit.is_awaited,
+            name: None,
         };
         match self.cells.get_mut(index as usize) {
             Some(free) => {
@@ -220,6 +251,9 @@ impl AckUnits {
             return;
         };
         let ticket = std::mem::replace(&mut connection.current, NONE);
+        if is_skipped(ticket) {
+            return;
+        }
         let ended = u64::from(UNTOLD.saturating_sub(elements));
         self.settle(ticket, ended, false);
     }
@@ -263,8 +297,14 @@ impl AckUnits {
     }
 
     fn is_done(&mut self, index: u32) {
+        self.settle_joined(index);
         let cell = &self.cells[index as usize];
         let (emitter, bytes) = (cell.emitter as usize, cell.bytes);
+        if cell.emitter == NOBODY {
+            self.joins.left_open -= 1;
+            self.forget(index);
+            return;
+        }
         let Some(connection) = self
             .connections
             .get_mut(emitter)
@@ -351,6 +391,16 @@ impl<M: Memory> Engine<M> {
         }
     }
 
+    /// Where the sender of a connection is, as a number. Where its source calls its units by name
+    /// ([`Port::joins`](weir_source::Port::joins)) they can be joined then.
+    pub fn emitter_is_at(&mut self, emitter: usize, address: u128) {
+        let addresses = &mut self.receipts.units.addresses;
+        if addresses.len() <= emitter {
+            addresses.resize(emitter + 1, 0);
+        }
+        addresses[emitter] = address;
+    }
+
     /// Whether a connection is not to be read from until units of it are answered: as much is open as it may have.
     pub fn is_above_window(&self, emitter: usize) -> bool {
         let is_whole = self.is_between_units(emitter);
@@ -362,7 +412,11 @@ impl<M: Memory> Engine<M> {
         emitter: usize,
         unit: UnitBegin,
     ) -> Result<(), SourceError> {
-        self.receipts.units.begin(emitter, unit)
+        self.receipts.units.begin(emitter, unit)?;
+        if let Some(key) = unit.join {
+            self.join(emitter, key);
+        }
+        Ok(())
     }
 
     /// Where the next element of a connection belongs.

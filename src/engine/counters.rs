@@ -55,6 +55,8 @@ pub enum Reason {
     PackedCorrupt,
     /// More comes out of a compressed part than is allowed.
     PackedTooLarge,
+    /// A place was not read from, for ACKs took too long for its senders' deadline.
+    AcksLate,
     /// The rest of a line above the limit was skipped; what came before was delivered.
     LineCut,
     /// An entry above the limit of a message was delivered without what had no room.
@@ -71,7 +73,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Reason; 41] = [
+    pub const ALL: [Reason; 42] = [
         Reason::FrameTooShort,
         Reason::FrameTooLong,
         Reason::FrameCutOff,
@@ -107,6 +109,7 @@ impl Reason {
         Reason::AnswersNotRead,
         Reason::PackedCorrupt,
         Reason::PackedTooLarge,
+        Reason::AcksLate,
         Reason::LineCut,
         Reason::EntryCut,
         Reason::WrongShape,
@@ -153,6 +156,7 @@ impl Reason {
             Reason::AnswersNotRead => "answers_not_read",
             Reason::PackedCorrupt => "packed_corrupt",
             Reason::PackedTooLarge => "packed_too_large",
+            Reason::AcksLate => "acks_late",
             Reason::LineCut => "line_cut",
             Reason::EntryCut => "entry_cut",
             Reason::WrongShape => "wrong_shape",
@@ -183,6 +187,10 @@ pub struct Counters {
     pub resent: u64,
     /// Sends that answered emitters.
     pub answers: u64,
+    /// Messages whose senders were answered although their analyzer had not ACKed them, see [`crate::Link::presume`].
+    pub presumed: u64,
+    /// Messages of units that their sender sent again while the first were un-ACKed: not routed, answered with those.
+    pub joined: u64,
     /// Re-routed messages whose identity was forgotten: a duplicate of theirs cannot be recognised.
     pub identities_lost: u64,
     /// Messages that came by HTTP, go as frames, and would reach an HTTP analyzer as text.
@@ -250,6 +258,8 @@ impl Counters {
             duplicates_possible,
             resent,
             answers,
+            presumed,
+            joined,
             identities_lost,
             pieces_lost,
             receives,
@@ -276,6 +286,8 @@ impl Counters {
         self.duplicates_possible += duplicates_possible;
         self.resent += resent;
         self.answers += answers;
+        self.presumed += presumed;
+        self.joined += joined;
         self.identities_lost += identities_lost;
         self.pieces_lost += pieces_lost;
         self.receives += receives;
@@ -425,6 +437,8 @@ mod tests {
                 duplicates_possible: 5 * factor,
                 resent: 21 * factor,
                 answers: 22 * factor,
+                presumed: 23 * factor,
+                joined: 24 * factor,
                 identities_lost: 18 * factor,
                 pieces_lost: 20 * factor,
                 receives: 6 * factor,

@@ -13,6 +13,7 @@ mod held;
 #[cfg(test)]
 mod tests;
 
+use super::ack_units::is_skipped;
 use super::assembler::Assembler;
 use super::counters::Reason;
 use super::lane::Layout;
@@ -69,7 +70,7 @@ pub enum Ingest {
 const ORIGIN_OF_SENDER: u16 = u16::MAX;
 
 /// Why ingest ends early.
-enum Refusal {
+pub(super) enum Refusal {
     Stall,
     Source(SourceError),
     PartialMemory,
@@ -106,8 +107,10 @@ impl<M: Memory> Engine<M> {
             self.counters.count(Reason::FrameCutOff);
         }
         self.assemblers[emitter] = Assembler::default();
+        let is_whole = self.is_between_units(emitter);
         self.streams[emitter] = Stream::default();
-        self.receipts.units.close(emitter);
+        self.receipts.units.close(emitter, is_whole);
+        self.emitter_is_at(emitter, 0);
     }
 
     /// Whether an emitter has sent anything.
@@ -302,7 +305,11 @@ impl<M: Memory> Engine<M> {
 
     /// Gives one element of a connection to one lane; where its source answers, the lane knows whose it is.
     #[inline(always)]
-    fn route_of<S: Source>(&mut self, ticket: Ticket, element: Element) -> Result<(), Refusal> {
+    pub(super) fn route_of<S: Source>(
+        &mut self,
+        ticket: Ticket,
+        element: Element,
+    ) -> Result<(), Refusal> {
         if let Element::Entry {
             severity,
             tag,
@@ -347,6 +354,10 @@ impl<M: Memory> Engine<M> {
     fn route_ready<S: Source>(&mut self, ticket: Ticket, element: Element) -> Result<(), Refusal> {
         if S::ANSWERS == Answers::Never {
             return self.route(element).map(drop);
+        }
+        if is_skipped(ticket) {
+            self.counters.joined += 1;
+            return Ok(());
         }
         if self.tickets_are_full() {
             return Err(Refusal::Stall);

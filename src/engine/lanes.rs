@@ -7,6 +7,7 @@ use super::counters::Reason;
 use super::ended::Ended;
 use super::forms::Forms;
 use super::lane::{Lane, LaneSetup};
+use super::pace::Pace;
 use super::receipts::Ranges;
 use super::roster::{Entry, Reach, Roster};
 use super::shard::{lane_id, Engine, LaneSlot, LaneState, Window};
@@ -226,6 +227,7 @@ impl<M: Memory> Engine<M> {
             tried: VecDeque::new(),
             forms: Forms::default(),
             tickets: Ranges::default(),
+            pace: Pace::default(),
             paused: false,
             through: VecDeque::new(),
             acked_at_end: None,

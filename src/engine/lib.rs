@@ -7,6 +7,7 @@
 //! partial.rs              their memory: who goes when it is short
 //! tree/         route     error-diffusion tree: exact shares
 //! ack_units.rs  answers   what senders get one answer for; receipts.rs: when
+//! pace.rs                 how long an ACK takes now
 //! units.rs                packets: several messages that move together
 //! lane.rs       batch     one copy into the analyzer's tail buffer, kept until its ACK
 //! link.rs       send/ack  numbering on one connection, who is owed an ACK, stall rule
@@ -39,6 +40,7 @@ mod ledger;
 mod link;
 mod moves;
 mod origins;
+mod pace;
 mod partial;
 mod proportion;
 mod receipts;

@@ -89,6 +89,10 @@ pub struct Link {
     read_at_ns: u64,
     /// Last time that `stall` found room in the window.
     room_at_ns: u64,
+    /// Last time that something was sent or ACKed.
+    traffic_at_ns: u64,
+    /// Messages up to here were presumed, see [`Link::presume`].
+    presumed: u64,
 }
 
 impl Link {
@@ -111,6 +115,8 @@ impl Link {
             suspect_since_ns: None,
             read_at_ns: now_ns,
             room_at_ns: now_ns,
+            traffic_at_ns: now_ns,
+            presumed: 0,
         }
     }
 
@@ -121,6 +127,7 @@ impl Link {
         self.completed = acked;
         self.acked = acked;
         self.credited = acked;
+        self.presumed = acked;
         self
     }
 
@@ -141,6 +148,7 @@ impl Link {
             self.progress_at_ns = now_ns;
         }
         self.begun = messages == 0;
+        self.traffic_at_ns = now_ns;
         if self.begun {
             return;
         }
@@ -172,6 +180,7 @@ impl Link {
                 self.stride = self.stride.max(sequence - self.acked);
                 self.acked = sequence;
                 self.progress_at_ns = now_ns;
+                self.traffic_at_ns = now_ns;
                 self.suspect_since_ns = None;
                 self.watch(now_ns);
                 Ok(true)
@@ -252,6 +261,31 @@ impl Link {
         awaited && now_ns.saturating_sub(self.progress_at_ns) >= timeout_ns
     }
 
+    /// How many un-ACKed messages of each shard are presumed to have arrived, those that the shard was credited not
+    /// counted: nothing was sent or ACKed on the link for `quiet_ns`. Asked when nothing is unsent and nothing
+    /// unread. Once for each message; none where no remainder is kept, or a message was sent in part.
+    ///
+    /// A presumed message stays un-ACKed. It is only that its sender hears no more of it than it could: the analyzer
+    /// will not ACK it before more comes, and the sender sends no more before it is ACKed.
+    pub fn presume(&mut self, now_ns: u64, quiet_ns: u64) -> Vec<(u16, u64)> {
+        let is_quiet = now_ns.saturating_sub(self.traffic_at_ns) >= quiet_ns;
+        let is_new = self.presumed.max(self.acked) < self.submitted;
+        if !is_quiet || !is_new || !self.keeps_remainder || self.begun {
+            return Vec::new();
+        }
+        self.presumed = self.submitted;
+        let (mut from, mut counts) = (self.credited, Vec::<(u16, u64)>::new());
+        for owner in &self.owners {
+            let messages = owner.through - from;
+            from = owner.through;
+            match counts.iter_mut().find(|(shard, _)| *shard == owner.shard) {
+                Some((_, count)) => *count += messages,
+                None => counts.push((owner.shard, messages)),
+            }
+        }
+        counts
+    }
+
     fn watch(&mut self, now_ns: u64) {
         if self.unacked() > self.tolerated() && self.suspect_since_ns.is_none() {
             self.suspect_since_ns = Some(now_ns);
@@ -296,6 +330,29 @@ mod tests {
         assert_eq!(link.next_credit(), Some((0, 2)));
         assert_eq!(link.next_credit(), None);
         assert!(link.owners.is_empty());
+    }
+
+    #[test]
+    fn what_a_quiet_link_keeps_is_presumed_once() {
+        let mut link = Link::new(Sink::Compact, 0);
+        link.submitted(0, 4, 0);
+        link.submitted(2, 3, 0);
+        link.submitted(0, 2, 5);
+        link.completed();
+        assert_eq!(link.ack(2, 10), Ok(true));
+        assert_eq!(link.next_credit(), Some((0, 2)));
+        assert_eq!(link.presume(14, 5), [], "an ACK came a moment ago");
+        assert_eq!(link.presume(15, 5), [(0, 4), (2, 3)]);
+        assert_eq!(link.presume(99, 5), [], "once");
+        link.submitted(2, 1, 100);
+        assert_eq!(link.presume(104, 5), []);
+        assert_eq!(link.presume(105, 5), [(0, 4), (2, 4)]);
+        assert_eq!(link.unacked(), 8, "they are un-ACKed all the same");
+        link.submitted(1, 0, 110);
+        assert_eq!(link.presume(999, 5), [], "a message is sent in part");
+        let mut native = Link::new(Sink::Native, 0);
+        native.submitted(0, 1, 0);
+        assert_eq!(native.presume(999, 5), [], "it ACKs every message");
     }
 
     #[test]

@@ -22,6 +22,7 @@ use super::ended::{Ended, EndedList};
 use super::forms::Forms;
 use super::lane::{Lane, Transmit};
 use super::moves::Tried;
+use super::pace::Pace;
 use super::partial::Evicted;
 use super::receipts::{Ranges, Receipts};
 use super::reroute::Rerouting;
@@ -168,6 +169,8 @@ pub(super) struct LaneSlot {
     pub(super) forms: Forms,
     /// Who waits for the ACK of which.
     pub(super) tickets: Ranges,
+    /// How long its ACKs take.
+    pub(super) pace: Pace,
     /// Its analyzer asked for patience: as if its window were full.
     pub(super) paused: bool,
     /// Messages that were through before older ones; for links over HTTP that die.
@@ -448,6 +451,15 @@ impl<M: Memory> Engine<M> {
             let tickets = &mut self.lanes[lane.0 as usize].tickets;
             self.receipts.acked(tickets, last);
         }
+    }
+
+    /// The next `messages` messages of the lane are presumed to have arrived ([`Link::presume`](crate::Link::presume)):
+    /// their senders hear that they are ACKed. They stay un-ACKed, and are re-routed if the link dies.
+    pub fn presumed(&mut self, lane: LaneId, messages: u64) {
+        let slot = &mut self.lanes[lane.0 as usize];
+        let last = slot.lane.submitted().min(slot.lane.acked() + messages);
+        self.counters.presumed += messages;
+        self.receipts.acked(&mut slot.tickets, last);
     }
 
     /// The next `messages` messages of the lane were refused by the analyzer for good, and are kept

@@ -63,11 +63,15 @@ pub(super) fn places(config: &Config) -> Vec<Place> {
 
 /// What the sources of an input are told.
 fn port_of(input: &Input) -> Port {
+    let protocols = Protocols::of(&input.protocols());
+    let usual_ns = Port::usual_deadline_ns(protocols);
+    let deadline = input.deadline.map(|deadline| deadline.as_nanos());
     Port {
+        deadline_ns: deadline.map_or(usual_ns, |ns| u64::try_from(ns).unwrap_or(u64::MAX)),
         ack: input.ack_mode(),
         unit_bytes_max: input.unit_bytes_max as usize,
         unpacked_bytes_max: input.unpacked_bytes_max as usize,
-        ..Port::new(Protocols::of(&input.protocols()))
+        ..Port::new(protocols)
     }
 }
 

@@ -55,6 +55,14 @@ pub enum Message<S> {
         /// How many.
         messages: u64,
     },
+    /// From the owner of a link: the next `messages` of your forwarded batches behind the ACKed ones are presumed to
+    /// have arrived, see `Engine::presumed`.
+    Presumed {
+        /// The link.
+        epoch: LinkEpoch,
+        /// How many.
+        messages: u64,
+    },
     /// To the owner of a link: a lane of mine is full and gets no ACK.
     Stalled {
         /// The link.

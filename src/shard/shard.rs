@@ -211,6 +211,11 @@ impl<I: Io> Shard<I> {
                     cx.engine.acked(lane, messages, cx.now_ns);
                 }
             }
+            Message::Presumed { epoch, messages } => {
+                if let Some(lane) = cx.engine.lane_of(epoch) {
+                    cx.engine.presumed(lane, messages);
+                }
+            }
             Message::Stalled { epoch } => self.links.on_stalled(cx, epoch),
             Message::LinkDown { epoch } => cx.ended.push(epoch),
         }
@@ -269,9 +274,11 @@ impl<I: Io> Shard<I> {
     fn judge_peers(&mut self) {
         let cx = &mut self.cx;
         self.links.check_handshakes(cx);
+        self.links.check_quiet(cx);
         self.intake.look_at_unread(cx);
         self.intake.look_at_ages(cx);
         self.intake.look_at_answers(cx);
+        self.intake.look_at_deadlines(cx);
         self.clients.check_waits(cx);
         self.egress.check_waits(cx);
         if cx.now_ns < self.next_second_ns {

@@ -97,6 +97,7 @@ impl Acked {
                     elements: Elements::Exactly(0),
                     bytes: 0,
                     is_awaited: true,
+                    join: None,
                 };
                 Ok(Step::Unit { used, unit })
             }
@@ -123,6 +124,7 @@ impl Acked {
             elements: Elements::Exactly(batch.count),
             bytes: batch.body_bytes,
             is_awaited: batch.awaited,
+            join: None,
         };
         let used = EMITTER_BATCH_BYTES;
         Ok(Step::Unit { used, unit })

@@ -45,7 +45,7 @@ pub use frames::Frames;
 pub use lumberjack::{Lumberjack, LumberjackError};
 pub use port::{AckMode, Port, Protocols};
 pub use relp::{Relp, RelpError};
-pub use unit::{Answered, Answers, Elements, Facts, UnitBegin, Window};
+pub use unit::{Answered, Answers, Elements, Facts, JoinKey, UnitBegin, Window};
 pub use weir_inflate::{Coding, InflateError};
 
 use std::fmt;
@@ -96,6 +96,20 @@ macro_rules! sources {
             pub fn window(self) -> Window {
                 match self {
                     $(Protocol::$name => <$name as Source>::WINDOW,)+
+                }
+            }
+
+            /// See [`Source::DEADLINE_NS`].
+            pub fn deadline_ns(self) -> u64 {
+                match self {
+                    $(Protocol::$name => <$name as Source>::DEADLINE_NS,)+
+                }
+            }
+
+            /// See [`Source::JOINS`].
+            pub fn joins(self) -> bool {
+                match self {
+                    $(Protocol::$name => <$name as Source>::JOINS,)+
                 }
             }
 
@@ -178,6 +192,11 @@ pub trait Source {
     const ANSWERS: Answers = Answers::Never;
     /// How its sender is held to what it may have un-ACKed.
     const WINDOW: Window = Window::Silent;
+    /// Its units have names under which they are known when they come again, see [`UnitBegin::join`].
+    const JOINS: bool = false;
+    /// How long its usual senders wait for an answer before they send the unit again, in nanoseconds. 0: for ever, or
+    /// as long as they hear that they are not forgotten.
+    const DEADLINE_NS: u64 = 0;
     /// Each answer in a send of its own: its sender reads one at a time.
     const ONE_ANSWER_A_SEND: bool = false;
     /// A sender with open units that hears nothing for so many nanoseconds is told that it is not forgotten, see

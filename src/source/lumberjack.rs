@@ -239,6 +239,7 @@ impl Lumberjack {
             elements: Elements::Exactly(events),
             bytes: 0,
             is_awaited: true,
+            join: None,
         };
         Ok(Step::Unit {
             used: WORD_BYTES,

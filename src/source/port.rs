@@ -80,6 +80,9 @@ pub struct Port {
     pub forward: Option<Secrets>,
     /// Most events of a Lumberjack window.
     pub window_events_max: u32,
+    /// How long its senders wait for an ack, in nanoseconds; 0: as long as it takes. While ACKs take so long that this
+    /// may be missed nothing is read: what is taken in and answered too late is sent again.
+    pub deadline_ns: u64,
 }
 
 impl Port {
@@ -92,7 +95,17 @@ impl Port {
             unpacked_bytes_max: UNPACKED_BYTES_MAX,
             forward: None,
             window_events_max: WINDOW_EVENTS_MAX,
+            deadline_ns: 0,
         }
+    }
+
+    /// How long the least patient of its senders wait, where the listener does not say.
+    pub fn usual_deadline_ns(protocols: Protocols) -> u64 {
+        let deadlines = protocols.iter().map(Protocol::deadline_ns);
+        deadlines
+            .filter(|deadline| *deadline > 0)
+            .min()
+            .unwrap_or_default()
     }
 
     /// What the emitters' port speaks.
@@ -103,6 +116,11 @@ impl Port {
     /// The protocol whose server speaks first, if that is spoken here: there is nothing to look at before.
     pub fn greets(&self) -> Option<Protocol> {
         self.protocols.iter().find(|protocol| protocol.greets(self))
+    }
+
+    /// Whether units may come here that are known when they come again.
+    pub fn joins(&self) -> bool {
+        self.ack == AckMode::Acked && self.protocols.iter().any(Protocol::joins)
     }
 
     /// What its sources are held to, where frames are `frame_bytes_max` at most.

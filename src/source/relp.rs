@@ -309,6 +309,7 @@ impl Relp {
             bytes: header.data_bytes,
             // It sent nothing behind it: its window may be full.
             is_awaited: bytes.len() <= end,
+            join: None,
         };
         Ok(Step::Unit { used, unit })
     }
@@ -344,6 +345,7 @@ impl Relp {
             elements: Elements::Exactly(0),
             bytes: 0,
             is_awaited: true,
+            join: None,
         };
         Ok(Step::Unit { used, unit })
     }

@@ -29,6 +29,10 @@ pub enum Elements {
     UntilEnd,
 }
 
+/// What a sender calls a unit, so that the same unit is known when it comes again: a digest, so that no other sender at
+/// its address can make one of the same name.
+pub type JoinKey = [u8; 16];
+
 /// A unit begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnitBegin {
@@ -40,6 +44,9 @@ pub struct UnitBegin {
     pub bytes: u32,
     /// Its sender waits for this answer: it is not gathered with others.
     pub is_awaited: bool,
+    /// If a unit of this name from the same address is un-ACKed, this is the same: its elements are not routed, and it
+    /// is answered with that one.
+    pub join: Option<JoinKey>,
 }
 
 /// A unit whose elements are all through.

@@ -29,7 +29,7 @@ const SECOND_NS: f64 = 1e9;
 
 /// Numbers of every shard.
 #[rustfmt::skip]
-const SHARD: [OfShard; 54] = [
+const SHARD: [OfShard; 56] = [
     ("weir_shard_turns_total", Kind::Counter, "Turns of the event loop.", |r| r.pace.turns as f64),
     ("weir_shard_busy_seconds_total", Kind::Counter, "Time spent in turns, waits left out.", |r| r.pace.busy_ns as f64 / SECOND_NS),
     ("weir_shard_longest_turn_seconds", Kind::Gauge, "Longest turn since the start.", |r| r.pace.longest_ns as f64 / SECOND_NS),
@@ -42,6 +42,8 @@ const SHARD: [OfShard; 54] = [
     ("weir_shard_answers_total", Kind::Counter, "Sends that ACKed emitters' batches.", |r| r.counters.answers as f64),
     ("weir_shard_emitters_acked", Kind::Gauge, "Emitters that get ACKs.", |r| r.emitters_answered as f64),
     ("weir_shard_ack_units_open", Kind::Gauge, "Batches of emitters that are not ACKed to them.", |r| r.ack_units as f64),
+    ("weir_shard_presumed_total", Kind::Counter, "Messages whose senders were answered although their analyzer had not ACKed them (--ack-presume).", |r| r.counters.presumed as f64),
+    ("weir_shard_joined_total", Kind::Counter, "Messages of units sent again while the first were un-ACKed: not routed twice.", |r| r.counters.joined as f64),
     ("weir_shard_identities_lost_total", Kind::Counter, "Re-routed messages whose duplicate cannot be recognised.", |r| r.counters.identities_lost as f64),
     ("weir_shard_pieces_lost_total", Kind::Counter, "Messages of packets that an HTTP analyzer would get as text after a re-route.", |r| r.counters.pieces_lost as f64),
     ("weir_shard_receives_total", Kind::Counter, "Receives that brought emitter data.", |r| r.counters.receives as f64),

@@ -132,7 +132,7 @@ impl<I: Io> Intake<I> {
     }
 
     /// An emitter is not read from.
-    fn hold(&mut self, cx: &mut Context<I>, slot: Slot) {
+    pub(super) fn hold(&mut self, cx: &mut Context<I>, slot: Slot) {
         let Some(emitter) = self.table.get_mut(slot) else {
             return;
         };
@@ -143,13 +143,14 @@ impl<I: Io> Intake<I> {
     }
 
     /// An emitter that has been answered is read from again, or leaves.
-    fn go_on_reading(&mut self, cx: &mut Context<I>, slot: Slot) {
+    pub(super) fn go_on_reading(&mut self, cx: &mut Context<I>, slot: Slot) {
+        let is_late = self.is_late(slot);
         let Some(emitter) = self.table.get_mut(slot) else {
             return;
         };
         if emitter.is_leaving {
             self.leave(cx, slot);
-        } else if emitter.is_held && !cx.engine.is_above_window(slot.index()) {
+        } else if emitter.is_held && !is_late && !cx.engine.is_above_window(slot.index()) {
             emitter.is_held = false;
             if !emitter.ended && !emitter.receiving {
                 self.rearm.push_back(slot);

@@ -42,6 +42,10 @@ impl<I: Io> Intake<I> {
                 return;
             }
         };
+        let address = match cx.shared.places()[input].port.joins() {
+            true => cx.io.peer(&socket).map_or(0, |peer| number_of(peer.ip())),
+            false => 0,
+        };
         let emitter = Emitter {
             input,
             socket: Some(socket),
@@ -67,10 +71,16 @@ impl<I: Io> Intake<I> {
         let slot = self.table.insert(emitter);
         let port = &cx.shared.places()[input].port;
         cx.engine.emitter_opened(slot.index(), port);
+        if address != 0 {
+            cx.engine.emitter_is_at(slot.index(), address);
+        }
         cx.engine.counters.emitters_accepted += 1;
         self.inputs[input].accepted += 1;
         self.inputs[input].connections += 1;
-        self.receive_from(cx, slot);
+        match self.late[input] {
+            true => self.hold(cx, slot),
+            false => self.receive_from(cx, slot),
+        }
         self.greet(cx, slot);
         if cx.phase == Phase::GracefulClose {
             self.bid_farewell(cx, slot);
@@ -386,6 +396,15 @@ impl<I: Io> Intake<I> {
             }
         }
     }
+}
+
+/// An address as the engine knows it.
+fn number_of(address: IpAddr) -> u128 {
+    let v6 = match address.to_canonical() {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    };
+    u128::from(v6)
 }
 
 /// What speaks, when a stream begins with these bytes and cannot be followed: what to count it as, and a sentence.

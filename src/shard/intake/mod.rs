@@ -6,7 +6,7 @@
 //!
 //! emitters.rs  accept, receive, offer, resume      close.rs  places, rejects, ends
 //! farewell.rs  who is asked to go, and when        unread.rs     who is late, who is gone while nobody takes messages
-//! answers.rs   ACKs to emitters that want them
+//! answers.rs   ACKs to emitters that want them      late.rs      who is not read from, so that ACKs are in time
 //! ```
 //!
 //! Backpressure needs no cancelling: while chunks are pending their memory does not go back to the
@@ -26,6 +26,7 @@ mod answers;
 mod close;
 mod emitters;
 mod farewell;
+mod late;
 #[cfg(test)]
 mod tests;
 mod unread;
@@ -104,6 +105,8 @@ pub(super) struct Intake<I: Io> {
     answered: usize,
     /// What each place has brought.
     inputs: Vec<InputReport>,
+    /// Places whose senders are not read from: ACKs take too long for them.
+    late: Vec<bool>,
 }
 
 impl<I: Io> Intake<I> {
@@ -111,6 +114,7 @@ impl<I: Io> Intake<I> {
     pub(super) fn new(seed: u64, inputs: usize) -> Intake<I> {
         Intake {
             inputs: vec![InputReport::default(); inputs],
+            late: vec![false; inputs],
             table: Slab::new(),
             pending: VecDeque::new(),
             rearm: VecDeque::new(),

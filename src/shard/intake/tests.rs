@@ -425,3 +425,80 @@ fn who_breaks_off_with_units_open_leaves_nothing_behind() {
     assert_eq!((rig.intake.table.len(), rig.intake.answered()), (0, 0));
     assert!(!rig.cx.engine.is_answered(slot.index()));
 }
+
+#[test]
+fn a_place_whose_deadline_acks_would_miss_is_not_read_from() {
+    let input = "acked@127.0.0.1:1?deadline=1s".parse().expect("an input");
+    let cx = context_of(1, 64, |config| config.inputs.push(input));
+    let places = cx.shared.places().len();
+    let intake = Intake::new(1, places);
+    let mut rig = Rig { cx, intake };
+    rig.route();
+    for (place, socket) in [(EMITTERS, 5), (1, 6)] {
+        rig.intake.add(&mut rig.cx, place, socket);
+    }
+    let slots = rig.intake.table.slots();
+    rig.cx.io.take_asked();
+    rig.receives(slots[0], &FRAME);
+    while rig.cx.engine.transmit(LaneId(0), 0, false).is_some() {}
+    let look = |rig: &mut Rig, ms: u64| {
+        rig.cx.awake_ns += ms * 1_000_000;
+        rig.intake.look_at_deadlines(&mut rig.cx);
+        rig.intake.resume_pending(&mut rig.cx);
+        rig.cx.io.take_asked()
+    };
+    assert_eq!(look(&mut rig, 100), []);
+    assert_eq!(look(&mut rig, 249), [], "a quarter of its deadline");
+    let receive = token(Kind::EmitterReceive, slots[1]);
+    assert_eq!(look(&mut rig, 1), [Asked::Cancel(receive)]);
+    let ended = Completion::simulated(receive, -libc::ECANCELED, false, false);
+    rig.intake.on_receive(&mut rig.cx, slots[1], ended);
+    rig.intake.add(&mut rig.cx, 1, 7);
+    assert_eq!(look(&mut rig, 500), [], "who comes now waits as well");
+    assert_eq!(rig.cx.engine.counters.of(Reason::AcksLate), 1);
+    rig.cx.engine.acked(LaneId(0), 1, 0);
+    look(&mut rig, 100);
+    let all = look(&mut rig, 100);
+    assert_eq!(all, [Asked::Receive(6), Asked::Receive(7)]);
+}
+
+#[test]
+fn who_is_answered_leaves_when_it_has_its_answers() {
+    let (mut rig, slot) = rig();
+    rig.route();
+    rig.greets(slot);
+    rig.sent(slot, 1000);
+    rig.cx.io.take_asked();
+    let header = EmitterBatch {
+        resent: false,
+        awaited: true,
+        count: 1,
+        body_bytes: FRAME.len() as u32,
+        first_sequence: 1,
+    };
+    rig.receives(slot, &[&header.encode()[..], &FRAME].concat());
+    rig.cx.io.take_asked();
+    rig.intake.leave(&mut rig.cx, slot);
+    let receive = token(Kind::EmitterReceive, slot);
+    assert_eq!(rig.cx.io.take_asked(), [Asked::Cancel(receive)]);
+    rig.ends(slot, -libc::ECANCELED);
+    while rig.cx.engine.transmit(LaneId(0), 0, false).is_some() {}
+    rig.cx.engine.acked(LaneId(0), 1, 0);
+    rig.intake.answer(&mut rig.cx);
+    assert!(matches!(
+        rig.cx.io.take_asked()[..],
+        [Asked::SendBytes(5, _)]
+    ));
+    rig.sent(slot, 1000);
+    assert_eq!(rig.cx.io.take_asked(), [Asked::Shutdown(5)]);
+    rig.intake.resume_pending(&mut rig.cx);
+    assert_eq!(
+        rig.cx.io.take_asked(),
+        [Asked::Receive(5)],
+        "until it has closed"
+    );
+    rig.receives(slot, b"what nobody looks at");
+    rig.ends(slot, 0);
+    assert_eq!(rig.intake.table.len(), 0);
+    assert_eq!(rig.received(), 1);
+}

@@ -48,6 +48,37 @@ impl<I: Io> Links<I> {
         true
     }
 
+    /// Where the operator said so, what a quiet link has read and not ACKed counts as arrived for who waits for the
+    /// answer: see `Link::presume`.
+    pub(crate) fn check_quiet(&mut self, cx: &mut Context<I>) {
+        let quiet_ns = u64::try_from(cx.config.ack_presume.as_nanos()).unwrap_or(u64::MAX);
+        if quiet_ns == 0 {
+            return;
+        }
+        for slot in self.table.slots() {
+            let Some(connection) = self.table.get_mut(slot) else {
+                continue;
+            };
+            if !connection.is_up() || !connection.sending.is_idle() {
+                continue;
+            }
+            if connection.link.unacked() == 0 || cx.io.unread_bytes(&connection.socket) > 0 {
+                continue;
+            }
+            let epoch = connection.epoch;
+            let lane = cx.engine.lane_of(epoch);
+            for (shard, messages) in connection.link.presume(cx.awake_ns, quiet_ns) {
+                match lane.filter(|_| shard == cx.index) {
+                    Some(lane) => cx.engine.presumed(lane, messages),
+                    None => {
+                        let presumed = Message::Presumed { epoch, messages };
+                        cx.mesh.post(usize::from(shard), presumed);
+                    }
+                }
+            }
+        }
+    }
+
     /// A full lane whose link is on another shard, which cannot see that: the link's owner is told
     /// when no ACK came for the timeout.
     pub(crate) fn check_remote_lanes(&mut self, cx: &mut Context<I>) {

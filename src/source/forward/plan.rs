@@ -167,6 +167,7 @@ impl Connection {
                 elements,
                 bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
                 is_awaited: true,
+                join: None,
             },
         };
         let Some(plan) = &self.plan else {
@@ -230,6 +231,7 @@ impl Connection {
                     elements: Elements::Exactly(0),
                     bytes: 0,
                     is_awaited: true,
+                    join: None,
                 },
             },
             1 if is_refused => Step::Skipped {
