@@ -7,8 +7,9 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
-use weir_config::{AllowList, Config, Input};
+use weir_config::{AllowList, Config, Input, Secret};
 use weir_engine::{Counters, Reason};
+use weir_source::forward::Secrets;
 use weir_source::{Port, Protocols};
 
 /// Number of the port of `--emitters`.
@@ -71,8 +72,30 @@ fn port_of(input: &Input) -> Port {
         ack: input.ack_mode(),
         unit_bytes_max: input.unit_bytes_max as usize,
         unpacked_bytes_max: input.unpacked_bytes_max as usize,
+        finds_level: input.finds_level,
+        forward: secrets_of(input),
         ..Port::new(protocols)
     }
+}
+
+/// What clients of Fluent Forward must know, if anything.
+fn secrets_of(input: &Input) -> Option<Secrets> {
+    let shared_key = input.secrets.shared_key.as_ref()?.bytes().to_vec();
+    let text = |secret: &Secret| String::from_utf8_lossy(secret.bytes()).into_owned();
+    let users = input.secrets.users.iter();
+    let mut seed = [0; 32];
+    // An old kernel without it has no io_uring either; nonces then only count.
+    let _ = rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty());
+    let host = rustix::system::uname();
+    Some(Secrets {
+        // Fluentd takes no server that has the name of its own host.
+        hostname: format!("weir-{}", host.nodename().to_string_lossy()),
+        shared_key,
+        users: users
+            .map(|(name, password)| (name.clone(), text(password)))
+            .collect(),
+        seed,
+    })
 }
 
 /// Who may connect to each place, in the order of their numbers.

@@ -28,6 +28,7 @@ pub use error::ForwardError;
 pub use outer::{CHUNK_BYTES_MAX, TAG_BYTES_MAX};
 pub use shape::Time;
 
+use crate::level::INFO;
 use crate::{
     Answered, Answers, Coding, Element, Elements, Facts, Limits, Oddity, Port, Protocol, Source,
     SourceError, Step, UnitBegin,
@@ -226,7 +227,7 @@ impl Connection {
         let is_message = matches!(entry, Entry::Message(_));
         self.after = After::Entry { used, is_message };
         Ok(match entry {
-            Entry::Message(pair) => message(used, &self.tag, pair),
+            Entry::Message(pair) => message(used, &self.tag, pair, self.port.finds_level),
             Entry::Group => Step::Skipped {
                 used,
                 why: Oddity::GroupMark,
@@ -320,9 +321,13 @@ impl Connection {
 type Stepped<'a> = Result<Step<'a>, SourceError>;
 
 #[inline]
-fn message<'a>(used: usize, tag: &'a [u8], pair: &'a [u8]) -> Step<'a> {
+fn message<'a>(used: usize, tag: &'a [u8], pair: &'a [u8], finds_level: bool) -> Step<'a> {
     let element = Element::Entry {
-        severity: shape::severity(pair),
+        severity: if finds_level {
+            shape::severity(pair)
+        } else {
+            INFO
+        },
         tag,
         entry: pair,
     };

@@ -76,6 +76,8 @@ pub struct Port {
     pub unit_bytes_max: usize,
     /// Most bytes that come out of one compressed part.
     pub unpacked_bytes_max: usize,
+    /// Severities are looked for in JSON and in records.
+    pub finds_level: bool,
     /// What clients of Fluent Forward must know before they may send. With it the server speaks first.
     pub forward: Option<Secrets>,
     /// Most events of a Lumberjack window.
@@ -93,6 +95,7 @@ impl Port {
             ack: AckMode::Acked,
             unit_bytes_max: UNIT_BYTES_MAX,
             unpacked_bytes_max: UNPACKED_BYTES_MAX,
+            finds_level: true,
             forward: None,
             window_events_max: WINDOW_EVENTS_MAX,
             deadline_ns: 0,

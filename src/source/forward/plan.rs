@@ -188,7 +188,9 @@ impl Connection {
         let of = |range: &Range<usize>| bytes.get(range.clone()).unwrap_or_default();
         Ok(match plan {
             Plan::Alone { .. } if self.is_in_unit => Step::NoUnit { used: 0 },
-            Plan::Alone { used, tag, pair } => message(*used, of(tag), of(pair)),
+            Plan::Alone { used, tag, pair } => {
+                message(*used, of(tag), of(pair), self.port.finds_level)
+            }
             Plan::Entries {
                 head,
                 bytes,
