@@ -1,7 +1,8 @@
 //! Every source of the table: the same elements in any split of its stream, and what `Source` promises the engine.
 //! A new source is fuzzed by being in the table.
 //!
-//! Input: u8 protocol (0: none is known yet), u8 largest frame, u16 split, stream.
+//! Input: u8 protocol (0: none is known yet), u8 largest frame, u16 split, of which the low three bits are also how
+//! messages of text are told apart; then the stream.
 
 use serde_json::value::RawValue;
 use std::sync::Arc;
@@ -10,7 +11,8 @@ use weir::inflate::inflate;
 use weir::protocol::frame::FRAME_HEADER_BYTES;
 use weir::protocol::Form;
 use weir::source::{
-    render, with_source, Element, Limits, Port, Protocol, Protocols, Source, Step, Stream,
+    render, with_source, Element, Framing, Limits, Port, Protocol, Protocols, Source, Step, Stream,
+    TextSettings,
 };
 
 use super::input::{pieces, Input};
@@ -36,7 +38,13 @@ pub fn run(data: &[u8]) {
         Some(index) => Protocols::of(&[Protocol::ALL[index]]),
         None => Protocols::of(Protocol::ALL),
     };
+    let text = TextSettings {
+        framing: Framing::ALL[usize::from(seed & 3)],
+        joins: seed & 4 != 0,
+        ..TextSettings::DEFAULT
+    };
     let port = Port {
+        text,
         unit_bytes_max: HELD_BYTES_MAX,
         unpacked_bytes_max: HELD_BYTES_MAX,
         ..Port::new(spoken)
@@ -121,6 +129,12 @@ impl Reader {
                 }
                 Went::NeedMore(wanted) => {
                     assert!(wanted > bytes.len(), "more than it has");
+                    let wanted = match is_carried {
+                        true => {
+                            with_source!(&self.stream, source => source.reach(carried.len(), wanted, rest))
+                        }
+                        false => wanted,
+                    };
                     self.wanted = wanted.max(self.wanted);
                     let wanted = if is_carried { wanted } else { rest.len() };
                     let more = wanted.saturating_sub(carried.len()).min(rest.len());

@@ -2,6 +2,7 @@
 //! hand-written input or more for each other target. `tests/fuzz.rs` keeps the files in `corpus` equal
 //! to them.
 
+use weir::source::Protocol;
 use weir_testkit::vectors::{self, Vector};
 
 use super::TARGETS;
@@ -19,6 +20,7 @@ pub fn seeds() -> Vec<Seed> {
     seeds.extend(of_operations());
     seeds.extend(of_http());
     seeds.extend(of_proxies());
+    seeds.extend(of_texts_of_senders());
     for (target, name, _) in &seeds {
         assert!(TARGETS.iter().any(|(known, _)| known == target), "{name}");
     }
@@ -337,4 +339,60 @@ fn of_proxies() -> Vec<Seed> {
     ];
     let seed = |(name, bytes): (&str, Vec<u8>)| ("proxy", name.to_string(), bytes);
     seeds.into_iter().map(seed).collect()
+}
+
+/// Syslog and other texts. The low bits of the second setting are the framing.
+fn of_texts_of_senders() -> Vec<Seed> {
+    let packed = [
+        0x78, 0x9c, 0xb3, 0x31, 0x34, 0xb4, 0x2b, 0x48, 0x4c, 0xce, 0x4e, 0x4d, 0xe1, 0x02, 0x00,
+        0x13, 0x24, 0x03, 0x4f,
+    ];
+    let zip = [b"<11>a\n20 z", &packed[..], b"<11>b\n"].concat();
+    let seeds: [(Protocol, u8, &[u8]); 10] = [
+        (
+            Protocol::Syslog,
+            0,
+            b"<131>a\n6 <131>b \n<12>c\0\xEF\xBB\xBF<1>d\r\n2026-11-29 e\n<192>f",
+        ),
+        (
+            Protocol::Syslog,
+            0,
+            b"300 <131>this is above the limit of 40 bytes <13> and goes on, and on\n",
+        ),
+        (Protocol::Syslog, 0, &zip),
+        (
+            Protocol::Syslog,
+            4,
+            b"<11>Traceback\n  File\n<11>next\n6 <131>x\n 7 \n",
+        ),
+        (Protocol::Syslog, 2, b"<11>line1\nline2\0<11>x"),
+        (Protocol::Syslog, 3, b"6 <131>x 3 abc\n2 de<1>"),
+        (Protocol::Syslog, 0, b"\x78\x01"),
+        (
+            Protocol::Lines,
+            0,
+            b"a\r\n\n<11>b\n a line that is longer than a frame of 40 bytes may be\nc",
+        ),
+        (
+            Protocol::Ndjson,
+            0,
+            b"{\"level\":\"warn\",\"a\":[1,{}]}\n{\"severity\":50}\nplain\n{\n",
+        ),
+        (
+            Protocol::Gelf,
+            0,
+            b"{\"version\":\"1.1\",\"level\":3}\0{}\n\0",
+        ),
+    ];
+    let number = |protocol: Protocol| Protocol::ALL.iter().position(|one| *one == protocol);
+    let seed = |(index, (protocol, framing, bytes)): (usize, (Protocol, u8, &[u8]))| {
+        let number = number(protocol).unwrap_or_default() as u8 + 1;
+        let name = format!("text-{index:02}-{}", protocol.as_str());
+        (
+            "sources",
+            name,
+            [&[number, 0, 0, framing][..], bytes].concat(),
+        )
+    };
+    seeds.into_iter().enumerate().map(seed).collect()
 }

@@ -30,15 +30,26 @@ impl Undecided {
     }
 }
 
-/// What the protocols of a port say of the first bytes. `None`: more bytes will tell.
+/// The protocols of a port in the order in which they are tried. Nearly anything may be a line: whatever else it may be
+/// comes first.
+fn in_order(allowed: Protocols) -> impl Iterator<Item = Protocol> {
+    let is_line = |protocol: &Protocol| *protocol == Protocol::Lines;
+    let lines = allowed.iter().filter(is_line);
+    let others = allowed.iter().filter(move |protocol| !is_line(protocol));
+    others.chain(lines)
+}
+
+/// What the protocols of a port say of the first bytes, in their order. `None`: more bytes will tell.
 fn decide(
     allowed: Protocols,
     answers: impl Iterator<Item = Result<bool, SourceError>>,
 ) -> Result<Option<Protocol>, SourceError> {
     let (mut error, mut errors) = (None, 0);
     let mut is_open = false;
-    for (protocol, answer) in allowed.iter().zip(answers) {
+    for (protocol, answer) in in_order(allowed).zip(answers) {
         match answer {
+            // One that is tried before it may still be meant.
+            Ok(true) if is_open => return Ok(None),
             Ok(true) => return Ok(Some(protocol)),
             Ok(false) => is_open = true,
             // Whoever means a protocol with a start of its own begins with that.
@@ -69,7 +80,7 @@ impl Source for Undecided {
     fn next<'a>(&'a mut self, bytes: &'a [u8], limits: Limits) -> Result<Step<'a>, SourceError> {
         let port = self.port.as_ref();
         let allowed = port.map_or(Protocols::default(), |port| port.protocols);
-        let answers = allowed.iter();
+        let answers = in_order(allowed);
         let answers = answers.map(|protocol| protocol.begins(bytes, limits));
         let found = decide(allowed, answers)?;
         let more = Step::NeedMore {
@@ -96,6 +107,7 @@ mod tests {
         assert_eq!(said(TWO, &[Err(no), Ok(false)]), Ok(None));
         assert_eq!(said(TWO, &[Ok(false), Err(no)]), Ok(None));
         assert_eq!(said(TWO, &[Err(no), Ok(true)]), Ok(Some(Protocol::Acked)));
+        assert_eq!(said(TWO, &[Ok(false), Ok(true)]), Ok(None));
         assert_eq!(said(ONE, &[Err(no)]), Err(no), "what else was meant?");
         let other = SourceError::OtherStart {
             protocol: Protocol::Acked,

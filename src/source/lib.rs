@@ -30,6 +30,7 @@ pub mod forward;
 mod frames;
 pub mod level;
 mod lumberjack;
+mod lines;
 mod port;
 pub mod proxy;
 mod relp;
@@ -43,6 +44,7 @@ pub use element::{Element, Oddity};
 pub use forward::Forward;
 pub use frames::Frames;
 pub use lumberjack::{Lumberjack, LumberjackError};
+pub use lines::{Framing, Gelf, Lines, Ndjson, Syslog, TextSettings};
 pub use port::{AckMode, Port, Protocols};
 pub use relp::{Relp, RelpError};
 pub use unit::{Answered, Answers, Elements, Facts, JoinKey, UnitBegin, Window};
@@ -177,6 +179,14 @@ sources! {
     Lumberjack = "lumberjack",
     /// RELP, `docs/RELP.md`.
     Relp = "relp",
+    /// Syslog over TCP, `docs/SYSLOG.md`.
+    Syslog = "syslog",
+    /// Lines of text, `docs/SYSLOG.md`.
+    Lines = "lines",
+    /// JSON lines, `docs/SYSLOG.md`.
+    Ndjson = "ndjson",
+    /// GELF, `docs/SYSLOG.md`.
+    Gelf = "gelf",
 }
 
 /// What a source may take.
@@ -224,6 +234,12 @@ pub trait Source {
     /// # Errors
     /// The stream cannot be followed any more. Elements before are routed, and its connection is closed.
     fn next<'a>(&'a mut self, bytes: &'a [u8], limits: Limits) -> Result<Step<'a>, SourceError>;
+
+    /// The last step asked for `wanted` bytes, `carried` of them are there, and `rest` follows. To how many bytes it is
+    /// carried on before it is asked again: a step whose end is a byte finds that at once. Never more than it takes.
+    fn reach(&self, _carried: usize, wanted: usize, _rest: &[u8]) -> usize {
+        wanted
+    }
 
     /// The last step was carried out.
     fn taken(&mut self) {}

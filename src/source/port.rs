@@ -1,7 +1,7 @@
 //! Ports: what a listener speaks, and what its connections are held to.
 
 use super::forward::Secrets;
-use super::{Limits, Protocol};
+use super::{Limits, Protocol, TextSettings};
 use std::fmt;
 
 /// Largest unit that is held and checked whole, in bytes, unless a listener says otherwise.
@@ -85,6 +85,8 @@ pub struct Port {
     /// How long its senders wait for an ack, in nanoseconds; 0: as long as it takes. While ACKs take so long that this
     /// may be missed nothing is read: what is taken in and answered too late is sent again.
     pub deadline_ns: u64,
+    /// Of messages of text.
+    pub text: TextSettings,
 }
 
 impl Port {
@@ -99,6 +101,7 @@ impl Port {
             forward: None,
             window_events_max: WINDOW_EVENTS_MAX,
             deadline_ns: 0,
+            text: TextSettings::DEFAULT,
         }
     }
 

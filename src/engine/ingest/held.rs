@@ -64,6 +64,7 @@ impl<M: Memory> Engine<M> {
             let outcome = match source.next(assembler.carried(), limits) {
                 Err(error) => Err(Refusal::Source(error)),
                 Ok(Step::NeedMore { bytes }) => {
+                    let bytes = source.reach(assembler.carried().len(), bytes, rest);
                     self.assemblers[emitter] = assembler;
                     self.carry(emitter, rest, bytes)?;
                     if self.assemblers[emitter].carried().len() < bytes {
