@@ -41,7 +41,6 @@ pub fn run(data: &[u8]) {
     let text = TextSettings {
         framing: Framing::ALL[usize::from(seed & 3)],
         joins: seed & 4 != 0,
-        ..TextSettings::DEFAULT
     };
     let port = Port {
         text,

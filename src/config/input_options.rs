@@ -197,7 +197,7 @@ pub const INPUT_OPTIONS: &[InputOption] = &[
         key: "continuation",
         kind: OptionKind::Word(&["split", "join"]),
         default: "split",
-        help: "What a line is that begins with white space: a message of its own, or the rest of the one before",
+        help: "What a line is that begins without a PRI (syslog) or with white space (others): a message of its own, or the rest of the one before",
         only: TEXT,
         set: |input, text| {
             input.joins_continuations = match text {

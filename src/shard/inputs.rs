@@ -10,7 +10,7 @@ use std::sync::Arc;
 use weir_config::{AllowList, Config, Input, Secret};
 use weir_engine::{Counters, Reason};
 use weir_source::forward::Secrets;
-use weir_source::{Port, Protocols};
+use weir_source::{Framing, Port, Protocols, TextSettings};
 
 /// Number of the port of `--emitters`.
 pub(super) const EMITTERS: usize = 0;
@@ -74,6 +74,7 @@ fn port_of(input: &Input) -> Port {
         unpacked_bytes_max: input.unpacked_bytes_max as usize,
         finds_level: input.finds_level,
         forward: secrets_of(input),
+        text: text_of(input),
         ..Port::new(protocols)
     }
 }
@@ -96,6 +97,20 @@ fn secrets_of(input: &Input) -> Option<Secrets> {
             .collect(),
         seed,
     })
+}
+
+/// How messages of text are told apart.
+fn text_of(input: &Input) -> TextSettings {
+    let framing = match input.framing {
+        None => Framing::Auto,
+        Some(weir_config::Framing::Lf) => Framing::Lf,
+        Some(weir_config::Framing::Nul) => Framing::Nul,
+        Some(weir_config::Framing::Counted) => Framing::Counted,
+    };
+    TextSettings {
+        framing,
+        joins: input.joins_continuations,
+    }
 }
 
 /// Who may connect to each place, in the order of their numbers.

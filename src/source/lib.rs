@@ -29,8 +29,8 @@ mod element;
 pub mod forward;
 mod frames;
 pub mod level;
-mod lumberjack;
 mod lines;
+mod lumberjack;
 mod port;
 pub mod proxy;
 mod relp;
@@ -43,8 +43,8 @@ pub use detect::Undecided;
 pub use element::{Element, Oddity};
 pub use forward::Forward;
 pub use frames::Frames;
-pub use lumberjack::{Lumberjack, LumberjackError};
 pub use lines::{Framing, Gelf, Lines, Ndjson, Syslog, TextSettings};
+pub use lumberjack::{Lumberjack, LumberjackError};
 pub use port::{AckMode, Port, Protocols};
 pub use relp::{Relp, RelpError};
 pub use unit::{Answered, Answers, Elements, Facts, JoinKey, UnitBegin, Window};
@@ -149,6 +149,16 @@ macro_rules! sources {
             };
         }
     };
+}
+
+impl Protocol {
+    /// Messages of text, of which any may look like anything.
+    fn is_text(self) -> bool {
+        matches!(
+            self,
+            Protocol::Syslog | Protocol::Lines | Protocol::Ndjson | Protocol::Gelf
+        )
+    }
 }
 
 impl Stream {

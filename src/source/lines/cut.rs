@@ -109,12 +109,23 @@ enum Taking {
     Unpacked,
 }
 
+/// Where a line goes on behind its LF.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Joins {
+    /// Nowhere.
+    #[default]
+    Never,
+    /// Where no PRI and no count follows.
+    WithoutStart,
+    /// Where white space follows.
+    Indented,
+}
+
 /// The place in a stream of messages of text.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Cutter {
     framing: Framing,
-    /// A line goes on behind an LF that no start of a message follows.
-    joins: bool,
+    joins: Joins,
     /// What is skipped was said.
     is_said: bool,
     /// The line that is being read goes on at least to the end of what was offered.
@@ -151,7 +162,7 @@ enum Count {
 }
 
 impl Cutter {
-    pub(super) fn new(framing: Framing, joins: bool) -> Cutter {
+    pub(super) fn new(framing: Framing, joins: Joins) -> Cutter {
         Cutter {
             framing,
             joins,
@@ -224,7 +235,7 @@ impl Cutter {
             && rest.first() != Some(&b'<')
             && matches!(count(rest, false), Count::Is { .. });
         let mut text = trimmed(rest);
-        if self.joins && self.max > 0 {
+        if self.joins != Joins::Never && self.max > 0 {
             // What was looked at behind an LF may be more than fits.
             text = text.get(..self.max).unwrap_or(text);
         }
@@ -323,10 +334,17 @@ impl Cutter {
                 return End::None;
             };
             let end = self.scanned + found;
-            if !self.joins || bytes.get(end) == Some(&0) {
-                return End::At(end);
-            }
-            match begins_message(bytes.get(end + 1..).unwrap_or_default()) {
+            let behind = bytes.get(end + 1..).unwrap_or_default();
+            let begins = match self.joins {
+                Joins::Never => Some(true),
+                _ if bytes.get(end) == Some(&0) => Some(true),
+                Joins::WithoutStart => begins_message(behind),
+                Joins::Indented => {
+                    let first = behind.first();
+                    first.map(|first| !matches!(first, b' ' | b'\t'))
+                }
+            };
+            match begins {
                 Some(true) => return End::At(end),
                 Some(false) => self.scanned = end + 1,
                 None => {

@@ -12,7 +12,7 @@ use super::level;
 use super::{Coding, Element, Limits, Oddity, Port, Protocol, Source, SourceError, Step};
 use std::sync::Arc;
 
-use cut::{Cut, Cutter, COUNT_MAX};
+use cut::{Cut, Cutter, Joins, COUNT_MAX};
 use weir_protocol::frame::FRAME_HEADER_BYTES;
 use weir_protocol::Form;
 
@@ -29,10 +29,8 @@ const SPACES_MAX: usize = 16;
 pub struct TextSettings {
     /// Where messages end.
     pub framing: Framing,
-    /// A line that begins without a PRI goes on with the message before it.
+    /// A line goes on with the message before it: of syslog one without a PRI, of others one that begins with white space.
     pub joins: bool,
-    /// Severities are read out of JSON objects.
-    pub reads_levels: bool,
 }
 
 impl TextSettings {
@@ -40,7 +38,6 @@ impl TextSettings {
     pub const DEFAULT: TextSettings = TextSettings {
         framing: Framing::Auto,
         joins: false,
-        reads_levels: true,
     };
 }
 
@@ -108,9 +105,14 @@ impl<K: Kind> Texts<K> {
             Framing::Auto => K::FRAMING,
             framing => framing,
         };
+        let joins = match settings.joins {
+            false => Joins::Never,
+            true if K::PROTOCOL == Protocol::Syslog => Joins::WithoutStart,
+            true => Joins::Indented,
+        };
         Texts {
-            cutter: Cutter::new(framing, settings.joins),
-            reads_levels: settings.reads_levels,
+            cutter: Cutter::new(framing, joins),
+            reads_levels: port.finds_level,
             is_begun: false,
             unpacked_bytes_max: port.unpacked_bytes_max,
             cut: Vec::new(),

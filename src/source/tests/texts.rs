@@ -60,7 +60,6 @@ fn a_second_decoder_finds_the_same_messages() {
         let settings = TextSettings {
             framing,
             joins,
-            ..TextSettings::default()
         };
         let hex: String = stream.iter().map(|byte| format!("{byte:02x}")).collect();
         let join = if joins { "join" } else { "-" };
