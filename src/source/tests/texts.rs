@@ -57,10 +57,7 @@ fn a_second_decoder_finds_the_same_messages() {
             // Whether an LF at the very end is of its line, nobody ever knows.
             stream.extend_from_slice(b"\n<13>end");
         }
-        let settings = TextSettings {
-            framing,
-            joins,
-        };
+        let settings = TextSettings { framing, joins };
         let hex: String = stream.iter().map(|byte| format!("{byte:02x}")).collect();
         let join = if joins { "join" } else { "-" };
         let line = format!("{} {join} {max} {hex}", framing.as_str());
