@@ -118,6 +118,7 @@ impl Core {
         state.draining = self.draining.load(Ordering::Acquire);
         if state.reports.is_empty() || age_ns >= FRESH_NS {
             state.http = self.checks.status();
+            state.groups = self.checks.groups.status();
             state.refused = self.data_plane.refused_counts();
             state.config_problem = self.reloader.as_ref().and_then(|it| it.problem());
             state.note(now, self.data_plane.reports());

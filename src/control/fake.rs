@@ -34,6 +34,7 @@ impl Fake {
                 .map(|shard| ShardReport {
                     shard,
                     buffers: (400, 300, 512),
+                    analyzers_max: (85, "the arena serves no more (--arena)"),
                     ..ShardReport::default()
                 })
                 .collect(),

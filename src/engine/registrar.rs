@@ -38,6 +38,8 @@ pub struct Registrar {
     own_weights: BTreeMap<u32, f64>,
     /// Analyzers that lost a link; those without any are forgotten together.
     lost_link: BTreeSet<u32>,
+    /// Most analyzers, and what sets this limit; None: any number.
+    room: Option<(usize, &'static str)>,
 }
 
 impl Registrar {
@@ -46,6 +48,12 @@ impl Registrar {
         let mut registrar = Registrar::default();
         registrar.want(table);
         registrar
+    }
+
+    /// Refuses analyzers over HTTP beyond this number, which a shard would have no lane for. Others are refused by the
+    /// shard that they connect to.
+    pub fn limit(&mut self, max: usize, limit: &'static str) {
+        self.room = Some((max, limit));
     }
 
     /// The next roster, unless the change changes nothing.
@@ -159,7 +167,7 @@ impl Registrar {
                 name,
                 weight,
                 generation,
-            } => self.http_up(name, weight, generation),
+            } => self.http_up(name, weight, generation)?,
             Order::HttpDown { generation } => self.http_down(generation),
         };
         Ok(changed.then(|| self.next_roster()))
@@ -200,10 +208,20 @@ impl Registrar {
         }
     }
 
-    fn http_up(&mut self, name: Arc<str>, weight: f64, generation: u64) -> bool {
+    fn http_up(
+        &mut self,
+        name: Arc<str>,
+        weight: f64,
+        generation: u64,
+    ) -> Result<bool, OrderError> {
         // Known under another number: the order that took it out has got lost.
         let is_old =
             |entry: &Entry| matches!(entry.reach, Reach::Http { .. }) && entry.name == name;
+        let others = self.roster.entries.iter().filter(|entry| !is_old(entry));
+        let count = others.count();
+        if let Some((max, limit)) = self.room.filter(|(max, _)| count >= *max) {
+            return Err(OrderError::TooManyAnalyzers { max, limit });
+        }
         let own_weights = &mut self.own_weights;
         self.roster.entries.retain(|entry| {
             let stays = !is_old(entry);
@@ -213,7 +231,7 @@ impl Registrar {
             stays
         });
         self.push(name, Sink::Http, weight, Reach::Http { generation });
-        true
+        Ok(true)
     }
 
     fn http_down(&mut self, gone: u64) -> bool {

@@ -241,6 +241,13 @@ pub enum OrderError {
     TooManyPins,
     /// As many analyzers are drained as are kept.
     TooManyDrains,
+    /// There are as many analyzers as a shard serves.
+    TooManyAnalyzers {
+        /// How many.
+        max: usize,
+        /// What sets this limit.
+        limit: &'static str,
+    },
     /// A weight that is none.
     BadWeight {
         /// The weight.
@@ -255,6 +262,9 @@ impl fmt::Display for OrderError {
                 write!(f, "analyzer {:?}: not connected", name.as_ref())
             }
             OrderError::TooManyPins => write!(f, "{KEPT_MAX} weights are pinned already"),
+            OrderError::TooManyAnalyzers { max, limit } => {
+                write!(f, "{max} analyzers are connected, {limit}")
+            }
             OrderError::TooManyDrains => write!(f, "{KEPT_MAX} analyzers are drained already"),
             OrderError::BadWeight { weight } => {
                 let weight = WeightText(*weight);

@@ -109,6 +109,18 @@ impl<I: Io> Context<I> {
         }
     }
 
+    /// Most analyzers that this shard serves, and what sets this limit.
+    pub(super) fn analyzers_max(&self) -> (usize, &'static str) {
+        let (by_arena, by_descriptors) = (self.engine.lanes_max(), self.config.analyzers_max);
+        match by_descriptors > 0 && by_descriptors < by_arena {
+            true => (
+                by_descriptors,
+                "descriptors are left for no more (RLIMIT_NOFILE, LimitNOFILE in the unit)",
+            ),
+            false => (by_arena, "the arena serves no more (--arena)"),
+        }
+    }
+
     /// A turn begins; `is_full`: with all the completions that one takes.
     pub(super) fn begin_turn(&mut self, is_full: bool) -> Passed {
         let last_ns = std::mem::replace(&mut self.now_ns, self.io.now_ns());

@@ -42,6 +42,13 @@ impl Membership {
         }
     }
 
+    /// Shard 0: more analyzers than this have no place.
+    pub(super) fn limit(&mut self, (max, limit): (usize, &'static str)) {
+        if let Some(registrar) = &mut self.registrar {
+            registrar.limit(max, limit);
+        }
+    }
+
     /// Shard 0: the roster changes, everybody gets the whole of it.
     pub(super) fn take(&mut self, change: Change) {
         if let Some(registrar) = &mut self.registrar {

@@ -51,6 +51,7 @@ impl Report {
             roster: Arc::clone(&cx.roster),
             roster_applied_ns: parts.membership.applied_ns,
             kept: parts.membership.kept(),
+            analyzers_max: cx.analyzers_max(),
             emitters: parts.intake.connected(),
             inputs: parts.intake.inputs().to_vec(),
             emitters_answered: parts.intake.answered(),

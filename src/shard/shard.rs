@@ -81,13 +81,15 @@ impl<I: Io> Shard<I> {
         let address_most = cx.config.protection.connections_per_address_max;
         let instance = cx.config.instance;
         let seed = instance ^ u64::from(index).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut membership = Membership::new(index, &cx.config.wanted(), cx.now_ns);
+        membership.limit(cx.analyzers_max());
         Shard {
             accepts: Accepts::new(listeners),
             intake: Intake::new(seed.rotate_left(32), cx.shared.places().len()),
             links: Links::new(cx.engine.lanes_max(), address_most, cx.now_ns),
             clients: Clients::new(&cx.config, seed),
             egress: HttpEgress::new(!seed, instance),
-            membership: Membership::new(index, &cx.config.wanted(), cx.now_ns),
+            membership,
             lifecycle: Lifecycle::default(),
             report: Report::default(),
             next_second_ns: cx.now_ns,

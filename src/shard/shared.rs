@@ -51,6 +51,8 @@ pub struct ShardReport {
     pub roster_applied_ns: u64,
     /// Weights that are pinned and drains by the operator, also of analyzers that are away. Of shard 0.
     pub kept: (usize, usize),
+    /// Most analyzers that it serves, and what sets this limit.
+    pub analyzers_max: (usize, &'static str),
     /// Emitters connected.
     pub emitters: usize,
     /// What came at each place where emitters connect: `--emitters`, then the inputs.

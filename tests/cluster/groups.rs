@@ -128,3 +128,78 @@ fn targets_of_a_service_are_members_with_a_weight_each_and_a_reload_ends_the_gro
     until("the group has gone", || members(&site).is_empty());
     site.stop().assert_clean();
 }
+
+/// 8 MiB in buffers of 64 KiB serve 21 analyzers.
+#[test]
+fn members_without_a_place_are_counted_and_said() {
+    const FITS: usize = 21;
+    let (dns, (port, _)) = (Dns::start(), ports());
+    let says = |count: u16| {
+        let ip = |n: u16| std::net::Ipv4Addr::new(127, 1, (n >> 8) as u8, n as u8);
+        dns.says("pool.test", Says::A((0..count).map(ip).collect()));
+    };
+    says(20);
+    let _server = Client::start(&[], &format!("analyzer --http 0.0.0.0:{port} --id all"));
+    let discover = format!("dns+http://pool.test:{port}");
+    let toml = config(&dns, &discover, "member");
+    let flags = "--shards 1 --cores 0 --arena 8MiB --batch-bytes 64KiB";
+    let site = Site::start("groups-many", &toml, flags);
+    let up = |count: usize| until("members are up", || members(&site).len() == count);
+    let metric = |line: &str| {
+        let text = String::from_utf8(site.text("/metrics")).expect("text");
+        text.lines().any(|it| it == line)
+    };
+    up(20);
+    assert!(site.distributor.lines("members found").is_empty());
+    for (found, taken, more) in [
+        (30, 30, ""),
+        (
+            300,
+            256,
+            " (at most 256 of a name, and 256 analyzers over HTTP)",
+        ),
+    ] {
+        says(found);
+        let line = site
+            .distributor
+            .wait_log(&format!("{found} members found, {taken} taken{more}, "));
+        let why =
+            format!("up: a shard serves {FITS} analyzers, the arena serves no more (--arena)");
+        assert!(
+            line.contains("group pool: ") && line.contains(&why),
+            "{line}"
+        );
+        up(FITS);
+        let is_said = || {
+            let status = site.get("/admin/status");
+            let group = &status["httpGroups"][0];
+            let counts = [
+                ("found", usize::from(found)),
+                ("taken", taken),
+                ("up", FITS),
+            ];
+            let mut counts = counts.iter();
+            let bottleneck = status["bottleneck"].as_str().unwrap_or_default();
+            counts.all(|(name, count)| group[*name] == *count)
+                && bottleneck.contains("group pool: ")
+        };
+        until("status and page say so", is_said);
+        for (state, count) in [
+            ("found", usize::from(found)),
+            ("taken", taken),
+            ("up", FITS),
+        ] {
+            let line =
+                format!("weir_http_group_members{{group=\"pool\",state=\"{state}\"}} {count}");
+            until(&line, || metric(&line));
+        }
+    }
+    assert!(metric(&format!(
+        "weir_shard_analyzers_max{{shard=\"0\"}} {FITS}"
+    )));
+    // All that have no place have one reason, and nobody is reached by halves.
+    let rows = site.get("/admin/analyzers");
+    let rows = rows["analyzers"].as_array().expect("a list").iter();
+    assert!(rows.clone().all(|row| row["standing"] != "partly"));
+    site.stop().assert_clean();
+}

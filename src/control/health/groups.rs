@@ -16,8 +16,9 @@ use crate::executor::bell::News;
 use crate::executor::time::sleep;
 use crate::executor::Context;
 use crate::lock::lock;
-use weir_config::{Discover, HttpAnalyzer, Members, WeightIs};
-use weir_discover::{Endpoint, Resolver, Targets, Watch, Watcher};
+use crate::view::row::GroupStatus;
+use weir_config::{Discover, HttpAnalyzer, Members, WeightIs, HTTP_ANALYZERS_MAX};
+use weir_discover::{Endpoint, Resolver, Targets, Watch, Watcher, ENDPOINTS_MAX};
 
 /// How often groups are looked at.
 const STEP: Duration = Duration::from_millis(500);
@@ -29,6 +30,8 @@ const LEAVE_PATIENCE: Duration = Duration::from_secs(30);
 /// All groups.
 pub struct Groups {
     table: Mutex<BTreeMap<String, Arc<Mutex<Group>>>>,
+    /// As of the last look, for who cannot wait for one.
+    seen: Mutex<BTreeMap<String, GroupStatus>>,
     resolver: Resolver,
 }
 
@@ -39,6 +42,8 @@ struct Group {
     /// Of the set that it follows.
     version: u64,
     there: BTreeMap<Arc<str>, Member>,
+    /// So many were said to be too many.
+    said: usize,
     /// It was removed.
     is_over: bool,
 }
@@ -58,6 +63,7 @@ impl Groups {
     pub fn new(resolver: Resolver) -> Groups {
         Groups {
             table: Mutex::default(),
+            seen: Mutex::default(),
             resolver,
         }
     }
@@ -82,6 +88,7 @@ impl Groups {
             watcher,
             version: 0,
             there: BTreeMap::new(),
+            said: 0,
             is_over: false,
         };
         table.insert(id.to_owned(), Arc::new(Mutex::new(group)));
@@ -91,6 +98,7 @@ impl Groups {
     /// Ends one; the ids of its members. None: there is no such group.
     pub fn remove(&self, id: &str) -> Option<Vec<Arc<str>>> {
         let group = lock(&self.table).remove(id)?;
+        lock(&self.seen).remove(id);
         let mut group = lock(&group);
         group.is_over = true;
         Some(std::mem::take(&mut group.there).into_keys().collect())
@@ -102,6 +110,17 @@ impl Groups {
         if let Some(group) = group {
             lock(&group).weight = weight;
         }
+    }
+
+    /// How they stood at the last look.
+    pub fn status(&self) -> Vec<GroupStatus> {
+        lock(&self.seen).values().cloned().collect()
+    }
+
+    /// An analyzer of this id is a member of one.
+    pub(super) fn has_member(&self, id: &str) -> bool {
+        let group = id.split_once('/');
+        group.is_some_and(|(group, _)| lock(&self.table).contains_key(group))
     }
 
     fn is_empty(&self) -> bool {
@@ -134,6 +153,7 @@ fn step(core: &Arc<Core>) {
             group.follow(core, &id);
             group.let_go(core);
             group.weigh(core);
+            group.note(core, &id);
         }
     }
 }
@@ -204,6 +224,45 @@ impl Group {
         }
     }
 
+    /// How it stands, for all to see. That there are more members than have a place is said, and again when there are
+    /// more.
+    fn note(&mut self, core: &Core, id: &str) {
+        let is_taken = |member: &&Member| member.left.is_none() && member.refused.is_none();
+        let taken = self.there.values().filter(is_taken).count();
+        let up = {
+            let table = lock(&core.checks.table);
+            self.there.keys().filter(|id| is_up(&table, id)).count()
+        };
+        let reports = core.data_plane.reports();
+        let room = reports.first().map(|report| report.analyzers_max);
+        let Some((analyzers_max, limit)) = room.filter(|(max, _)| *max > 0) else {
+            return; // The shards have said nothing yet.
+        };
+        let found = self.watcher.found().max(taken);
+        let problem = too_many(found, taken, up, analyzers_max, limit);
+        let status = GroupStatus {
+            id: id.into(),
+            found,
+            taken,
+            up,
+            analyzers_max,
+            problem,
+        };
+        match &status.problem {
+            Some(problem) if found > self.said => {
+                self.said = found;
+                log::warn!("group {id}: {problem}");
+                core.tell("bad", &status.id, problem.clone());
+            }
+            Some(_) => {}
+            None => self.said = 0,
+        }
+        // Unless it was removed meanwhile.
+        if lock(&core.checks.groups.table).contains_key(id) {
+            lock(&core.checks.groups.seen).insert(id.to_owned(), status);
+        }
+    }
+
     /// Tells each member its weight when that is another.
     fn weigh(&mut self, core: &Core) {
         let ramping: Vec<Arc<str>> = {
@@ -236,6 +295,31 @@ impl Group {
             }
         }
     }
+}
+
+/// What is wrong when more members were found than have a place.
+fn too_many(
+    found: usize,
+    taken: usize,
+    up: usize,
+    analyzers_max: usize,
+    limit: &str,
+) -> Option<String> {
+    if found <= taken && taken <= analyzers_max {
+        return None;
+    }
+    let mut text = format!("{found} members found, {taken} taken");
+    if found > taken {
+        text.push_str(&format!(
+            " (at most {ENDPOINTS_MAX} of a name, and {HTTP_ANALYZERS_MAX} analyzers over HTTP)"
+        ));
+    }
+    if taken > analyzers_max {
+        text.push_str(&format!(
+            ", {up} up: a shard serves {analyzers_max} analyzers, {limit}"
+        ));
+    }
+    Some(text)
 }
 
 /// Weights of members.
@@ -302,6 +386,26 @@ fn holds_nothing(core: &Core, id: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn members_without_a_place_are_said_with_what_allows_more() {
+        let arena = "the arena serves no more (--arena)";
+        let say = |found, taken, up, max| too_many(found, taken, up, max, arena);
+        assert_eq!(say(85, 85, 85, 85), None);
+        let text = say(300, 256, 85, 85).expect("too many");
+        assert_eq!(
+            text,
+            "300 members found, 256 taken (at most 256 of a name, and 256 analyzers over HTTP), 85 up: a shard serves \
+             85 analyzers, the arena serves no more (--arena)"
+        );
+        let text = say(90, 90, 85, 85).expect("too many");
+        assert_eq!(
+            text,
+            "90 members found, 90 taken, 85 up: a shard serves 85 analyzers, the arena serves no more (--arena)"
+        );
+        let text = say(300, 256, 256, 500).expect("too many");
+        assert!(text.ends_with("256 analyzers over HTTP)"), "{text}");
+    }
 
     #[test]
     fn members_that_come_up_together_have_no_more_than_the_groups_weight() {

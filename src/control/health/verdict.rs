@@ -17,7 +17,7 @@ use crate::core::Core;
 use crate::lock::lock;
 use crate::view::json::unix_ms;
 use crate::view::state::State;
-use weir_engine::Reach;
+use weir_engine::{OrderError, Reach};
 use weir_ledger::run_report::Stamp;
 use weir_protocol::text::Time;
 use weir_shard::HttpTarget;
@@ -163,6 +163,9 @@ fn bring_up(
     } else {
         weight
     };
+    if let Some(why) = has_no_place(core, id) {
+        return keep_out(core, id, number, why);
+    }
     let generation = match core.data_plane.http_up(target, first) {
         Ok(generation) => generation,
         Err(error) => return keep_out(core, id, number, error.to_string()),
@@ -198,6 +201,16 @@ fn bring_up(
     }
 }
 
+/// As the shards would say, without an order for each check of each that has no place.
+fn has_no_place(core: &Core, id: &str) -> Option<String> {
+    let reports = core.data_plane.reports();
+    let report = reports.first()?;
+    let (max, limit) = report.analyzers_max;
+    let entries = &report.roster.entries;
+    let is_full = max > 0 && entries.len() >= max && !entries.iter().any(|it| *it.name == *id);
+    is_full.then(|| OrderError::TooManyAnalyzers { max, limit }.to_string())
+}
+
 /// It is well and cannot be taken in: said when the reason is another one, else counted. The next check tries
 /// again.
 fn keep_out(core: &Core, id: &Arc<str>, number: u64, why: String) {
@@ -216,6 +229,10 @@ fn keep_out(core: &Core, id: &Arc<str>, number: u64, why: String) {
             }
             other => *other = Some((text, 1)),
         }
+    }
+    if core.checks.groups.has_member(id) {
+        // Hundreds may be; their group says it of all.
+        return log::debug!("analyzer {id:?} cannot be taken in: {why}");
     }
     log::warn!("analyzer {id:?} cannot be taken in: {why}; tried again with each health check, and said when it changes");
     core.tell("bad", id, format!("cannot be taken in: {why}"));

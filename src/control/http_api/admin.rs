@@ -184,7 +184,11 @@ fn refused(error: OrderRefused) -> (u16, String) {
     let status = match &error {
         OrderRefused::Order(OrderError::Unknown { .. }) => 404,
         OrderRefused::Order(OrderError::BadWeight { .. }) => 400,
-        OrderRefused::Order(OrderError::TooManyPins | OrderError::TooManyDrains)
+        OrderRefused::Order(
+            OrderError::TooManyPins
+            | OrderError::TooManyDrains
+            | OrderError::TooManyAnalyzers { .. },
+        )
         | OrderRefused::InUse(_) => 409,
         OrderRefused::Busy | OrderRefused::NoAnswer => 503,
     };
@@ -198,6 +202,7 @@ fn status(core: &Core) -> Value {
         let events: Vec<_> = state.events.all().collect();
         body.insert("events".into(), value(events));
         body.insert("httpAnalyzers".into(), value(&state.http));
+        body.insert("httpGroups".into(), value(&state.groups));
         body.insert(
             "conservation".into(),
             json!(state.totals.balance.to_string()),

@@ -11,7 +11,9 @@ const BUSY_PART_MIN: f64 = 0.95;
 
 /// The sentence, if anything is wrong.
 pub fn find(state: &State) -> Option<String> {
-    let rules = [stuck, nobody, arena, window, partly, offline, stalled, busy];
+    let rules = [
+        stuck, nobody, arena, window, partly, offline, crowded, stalled, busy,
+    ];
     rules.into_iter().find_map(|rule| rule(state))
 }
 
@@ -67,6 +69,15 @@ fn offline(state: &State) -> Option<String> {
         .find(|status| status.is_healthy == Some(false))?;
     let why = status.error.as_deref().unwrap_or("its health check failed");
     Some(format!("analyzer {} is offline: {why}", Field(&status.id)))
+}
+
+/// Members of a group that have no place.
+fn crowded(state: &State) -> Option<String> {
+    let mut groups = state.groups.iter();
+    groups.find_map(|group| {
+        let problem = group.problem.as_ref()?;
+        Some(format!("group {}: {problem}", Field(&group.id)))
+    })
 }
 
 fn stalled(state: &State) -> Option<String> {

@@ -29,7 +29,7 @@ const SECOND_NS: f64 = 1e9;
 
 /// Numbers of every shard.
 #[rustfmt::skip]
-const SHARD: [OfShard; 56] = [
+const SHARD: &[OfShard] = &[
     ("weir_shard_turns_total", Kind::Counter, "Turns of the event loop.", |r| r.pace.turns as f64),
     ("weir_shard_busy_seconds_total", Kind::Counter, "Time spent in turns, waits left out.", |r| r.pace.busy_ns as f64 / SECOND_NS),
     ("weir_shard_longest_turn_seconds", Kind::Gauge, "Longest turn since the start.", |r| r.pace.longest_ns as f64 / SECOND_NS),
@@ -63,6 +63,7 @@ const SHARD: [OfShard; 56] = [
     ("weir_shard_farewells_total", Kind::Counter, "Emitter connections that were asked to finish and close.", |r| r.counters.farewells as f64),
     ("weir_shard_farewells_at_age_total", Kind::Counter, "Of them: because of --max-connection-age.", |r| r.counters.farewells_at_age as f64),
     ("weir_shard_links", Kind::Gauge, "Analyzer connections.", |r| r.links as f64),
+    ("weir_shard_analyzers_max", Kind::Gauge, "Most analyzers that it serves: memory (--arena) and descriptors.", |r| r.analyzers_max.0 as f64),
     ("weir_shard_links_up_total", Kind::Counter, "Analyzer links that came up.", |r| r.counters.links_up as f64),
     ("weir_shard_links_down_total", Kind::Counter, "Analyzer links that went down.", |r| r.counters.links_down as f64),
     ("weir_shard_in_flight_messages", Kind::Gauge, "Messages sent and not ACKed.", |r| r.balance.in_flight as f64),
@@ -117,7 +118,27 @@ pub fn render(state: &State, format: Format) -> String {
     whole(state, &mut out);
     shards(state, &mut out);
     analyzers(state, &mut out);
+    groups(state, &mut out);
     out.finish()
+}
+
+/// Groups of analyzers over HTTP: 32 at most.
+fn groups(state: &State, out: &mut Exposition) {
+    out.family(
+        "weir_http_group_members",
+        Kind::Gauge,
+        "Members of a group of analyzers over HTTP: found by its name, taken and checked, up.",
+    );
+    for group in &state.groups {
+        let states = [
+            ("found", group.found),
+            ("taken", group.taken),
+            ("up", group.up),
+        ];
+        for (name, count) in states {
+            out.count(&[("group", &group.id), ("state", name)], count as u64);
+        }
+    }
 }
 
 fn whole(state: &State, out: &mut Exposition) {
@@ -274,7 +295,7 @@ fn shards(state: &State, out: &mut Exposition) {
         .iter()
         .map(|report| report.shard.to_string())
         .collect();
-    for (name, kind, help, number) in SHARD {
+    for (name, kind, help, number) in SHARD.iter().copied() {
         out.family(name, kind, help);
         for (shard, report) in names.iter().zip(&state.reports) {
             out.number(&[("shard", shard)], number(report));

@@ -55,6 +55,24 @@ pub enum Kind {
     Http,
 }
 
+/// A group of analyzers over HTTP whose members a name stands for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GroupStatus {
+    /// Its id.
+    pub id: Arc<str>,
+    /// Members that its name stands for.
+    pub found: usize,
+    /// Of those: are analyzers here, and checked.
+    pub taken: usize,
+    /// Of those: get messages.
+    pub up: usize,
+    /// Most analyzers of all kinds that a shard serves.
+    pub analyzers_max: usize,
+    /// That there are more than have a place, and what allows more.
+    pub problem: Option<String>,
+}
+
 /// An analyzer over HTTP, as configured and as its health was seen last.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]

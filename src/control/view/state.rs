@@ -14,7 +14,7 @@ use super::digest;
 use super::events::EventLog;
 use super::posts::PostTotals;
 use super::rates::Rates;
-use super::row::{HttpStatus, Kind, RampStatus, Row, Totals};
+use super::row::{GroupStatus, HttpStatus, Kind, RampStatus, Row, Totals};
 use super::track::{Buckets, LaneTrack};
 use weir_engine::{Entry, LinkEpoch, Reach, Wanted};
 use weir_ledger::run_report::{Ledger, Stamp};
@@ -73,6 +73,8 @@ pub struct State {
     pub events: EventLog,
     /// Configured analyzers over HTTP.
     pub http: Vec<HttpStatus>,
+    /// Groups of them, whose members come and go.
+    pub groups: Vec<GroupStatus>,
     /// POSTs to them.
     pub posts: PostTotals,
     /// Packets that nobody took and that are kept in memory.
@@ -113,6 +115,7 @@ impl State {
             rates: Rates::default(),
             events: EventLog::default(),
             http: Vec::new(),
+            groups: Vec::new(),
             posts: PostTotals::default(),
             refused: RefusedCounts::default(),
             wanted: Arc::default(),

@@ -453,3 +453,29 @@ fn as_many_weights_as_may_be_wanted() {
     let table: Vec<Wanted> = (0..=WANTED_MAX).map(one).collect();
     assert_eq!(Registrar::new(&table).wanted.len(), WANTED_MAX);
 }
+
+#[test]
+fn analyzers_over_http_beyond_the_room_are_refused_by_name() {
+    let mut registrar = Registrar::default();
+    registrar.limit(2, "the arena serves no more (--arena)");
+    let up = |registrar: &mut Registrar, name: &str, generation| {
+        registrar.order(Order::HttpUp {
+            name: name.into(),
+            weight: 1.0,
+            generation,
+        })
+    };
+    for (name, generation) in [("a", 1), ("b", 2)] {
+        assert!(up(&mut registrar, name, generation).is_ok());
+    }
+    let error = up(&mut registrar, "c", 3).expect_err("full").to_string();
+    assert_eq!(
+        error,
+        "2 analyzers are connected, the arena serves no more (--arena)"
+    );
+    // One that is there comes again under another number; one that goes makes room.
+    assert!(up(&mut registrar, "b", 4).is_ok());
+    let down = Order::HttpDown { generation: 1 };
+    assert!(registrar.order(down).is_ok());
+    assert!(up(&mut registrar, "c", 5).is_ok());
+}

@@ -115,19 +115,11 @@ impl<I: Io> Links<I> {
     ) -> Option<Option<(IpAddr, usize)>> {
         let known = |entry: &Entry| sink.has_link_per_shard() && entry.name == *name;
         let is_known = cx.roster.entries.iter().any(known);
-        let by_arena = cx.engine.lanes_max();
-        let most = match cx.config.analyzers_max {
-            0 => by_arena,
-            by_descriptors => by_arena.min(by_descriptors),
-        };
+        let (most, limit) = cx.analyzers_max();
         let taken = cx.roster.entries.len().max(self.up.len());
         if taken < most || is_known {
             return self.count_link(cx, slot, sink, host, is_known);
         }
-        let limit = match most == by_arena {
-            true => "the arena serves no more (--arena)",
-            false => "descriptors are left for no more (RLIMIT_NOFILE, LimitNOFILE in the unit)",
-        };
         let why = format!("{most} analyzers are connected, {limit}");
         self.refuse(cx, slot, sink, &why, Reason::TooManyAnalyzers);
         None

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::*;
 use crate::fake::Fake;
-use crate::view::row::HttpStatus;
+use crate::view::row::{GroupStatus, HttpStatus};
 use weir_shard::RefusedCounts;
 
 /// A family as a strict reader sees it.
@@ -147,6 +147,14 @@ fn state() -> State {
         ejections: 2,
         error: None,
     });
+    state.groups.push(GroupStatus {
+        id: "pool".into(),
+        found: 300,
+        taken: 256,
+        up: 85,
+        analyzers_max: 85,
+        problem: None,
+    });
     state.refused = RefusedCounts {
         packets: 3,
         messages: 12,
@@ -186,6 +194,12 @@ fn both_formats_are_strictly_right() {
             120.0
         );
         assert_eq!(find(&families, "weir_conservation_holds", ("", "")), 1.0);
+        for (state, count) in [("found", 300.0), ("taken", 256.0), ("up", 85.0)] {
+            let name = "weir_http_group_members";
+            assert_eq!(find(&families, name, ("state", state)), count, "{state}");
+        }
+        let name = "weir_shard_analyzers_max";
+        assert_eq!(find(&families, name, ("shard", "0")), 85.0);
         for name in ["forwarded", "handed_over"] {
             let name = format!("weir_shard_batches_{name}_total");
             assert_eq!(find(&families, &name, ("shard", "1")), 9.0, "{name}");
