@@ -30,8 +30,8 @@ pub use shape::Time;
 
 use crate::level::INFO;
 use crate::{
-    Answered, Answers, Coding, Element, Elements, Facts, Limits, Oddity, Port, Protocol, Source,
-    SourceError, Step, UnitBegin,
+    Answered, Answers, Coding, Element, Elements, Facts, JoinKey, Limits, Oddity, Port, Protocol,
+    Source, SourceError, Step, UnitBegin,
 };
 use auth::{Greeting, Verdict, PING_BYTES_MAX};
 use ids::{ChunkId, Ids};
@@ -65,6 +65,8 @@ struct Connection {
     /// Of a unit that is read while it comes: its elements so far.
     messages: u32,
     tag: Vec<u8>,
+    /// Under which the outer value that has begun is known when it comes again.
+    name: Option<JoinKey>,
     ids: Ids,
 }
 
@@ -351,6 +353,9 @@ fn need_entry(needs: u64, left: Left, max: usize) -> Stepped<'static> {
 
 impl Source for Forward {
     const ANSWERS: Answers = Answers::InOrder;
+    const JOINS: bool = true;
+    /// Fluentd's `ack_response_timeout`.
+    const DEADLINE_NS: u64 = 190_000_000_000;
     /// Fluent Bit reads once, and takes what it has for one ack.
     const ONE_ANSWER_A_SEND: bool = true;
 
@@ -369,6 +374,7 @@ impl Source for Forward {
             is_in_unit: false,
             messages: 0,
             tag: Vec::new(),
+            name: None,
             ids: Ids::default(),
         }))
     }

@@ -134,7 +134,7 @@ impl Verdict {
 }
 
 /// SHA-512 of the parts, one behind the other.
-fn sha512(parts: &[&[u8]]) -> [u8; 64] {
+pub fn sha512(parts: &[&[u8]]) -> [u8; 64] {
     let mut hash = Sha512::new();
     for part in parts {
         hash.update(part);

@@ -52,6 +52,7 @@ impl Connection {
         }
         let outer = Outer::read(whole)?;
         let chunk = outer.options.chunk.map(ChunkId::from);
+        self.name = outer.options.chunk.map(|chunk| name_of(chunk, whole));
         let skip = |why, chunk| Ok(Plan::Skip { used, why, chunk });
         if outer.options.is_not_logs {
             return skip(Oddity::NotLogs, chunk);
@@ -160,14 +161,15 @@ impl Connection {
             _ => After::Plan,
         };
         let (key, unit_bytes) = (self.ids.next(), bytes.len());
-        let unit = |used, bytes: usize, elements| Step::Unit {
+        let name = self.name;
+        let unit = |used, bytes: usize, elements, join| Step::Unit {
             used,
             unit: UnitBegin {
                 key,
                 elements,
                 bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
                 is_awaited: true,
-                join: None,
+                join,
             },
         };
         let Some(plan) = &self.plan else {
@@ -197,10 +199,10 @@ impl Connection {
                 messages,
                 chunk: Some(_),
                 ..
-            } => unit(*head, *bytes, Elements::Exactly(*messages)),
+            } => unit(*head, *bytes, Elements::Exactly(*messages), name),
             Plan::Entries { head, .. } => Step::NoUnit { used: *head },
             Plan::Stream { head, region } => match region.tail {
-                Tail::Options => unit(*head, 0, Elements::UntilEnd),
+                Tail::Options => unit(*head, 0, Elements::UntilEnd, None),
                 Tail::Read(_) => Step::NoUnit { used: *head },
             },
             Plan::Unpack {
@@ -214,7 +216,7 @@ impl Connection {
                 coding: *coding,
                 bytes_max: self.port.unpacked_bytes_max,
             },
-            Plan::Skip { chunk: Some(_), .. } => unit(0, 0, Elements::Exactly(0)),
+            Plan::Skip { chunk: Some(_), .. } => unit(0, 0, Elements::Exactly(0), None),
             Plan::Skip { used, why, .. } => Step::Skipped {
                 used: *used,
                 why: *why,
@@ -299,6 +301,19 @@ pub fn messages_in(bytes: &[u8]) -> Result<u32, ForwardError> {
         rest = rest.get(used..).unwrap_or_default();
     }
     Ok(messages)
+}
+
+/// Under which a chunk is known when it comes again: made of its id, and of its length and both ends as well, for
+/// clients that number their chunks and share an address.
+fn name_of(chunk: &[u8], whole: &[u8]) -> JoinKey {
+    const END_BYTES: usize = 96;
+    let first = whole.get(..END_BYTES).unwrap_or(whole);
+    let last = whole.get(whole.len().saturating_sub(END_BYTES)..);
+    let len = (whole.len() as u64).to_be_bytes();
+    let digest = auth::sha512(&[chunk, &len, first, last.unwrap_or_default()]);
+    let mut name = JoinKey::default();
+    name.copy_from_slice(&digest[..size_of::<JoinKey>()]);
+    name
 }
 
 /// Where a part of `whole` is.

@@ -412,6 +412,25 @@ fn ids_come_back_as_they_came_up_to_their_limit() {
 }
 
 #[test]
+fn a_chunk_that_comes_again_has_the_same_name() {
+    let name = |stream: &[u8]| {
+        let mut source = Forward::start(&Arc::new(port()));
+        match source.next(stream, LIMITS) {
+            Ok(Step::Unit { unit, .. }) => unit.join.expect("a name"),
+            other => panic!("{other:?}"),
+        }
+    };
+    let first = outer(&[0x91, 0x92, 1, 0x80], &[]);
+    let names = [
+        outer(&[0x91, 0x92, 1, 0x80], &[]),
+        outer(&[0x91, 0x92, 2, 0x80], &[]),
+        [&first[..first.len() - 1], b"2"].concat(),
+    ];
+    let same = names.map(|stream| name(&stream) == name(&first));
+    assert_eq!(same, [true, false, false]);
+}
+
+#[test]
 fn units_that_are_open_are_answered_in_their_order() {
     let mut ids = Ids::default();
     for id in [b"a", b"b", b"c"] {
