@@ -256,6 +256,7 @@ fn who_has_more_open_than_was_granted_is_refused() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "as many as there may be take Miri an hour")]
 fn the_more_is_granted_the_less_the_next_one_gets() {
     let mut units = AckUnits::default();
     let mut grants = Vec::new();

@@ -283,6 +283,7 @@ fn an_analyzers_own_drain_ends_with_the_links_that_it_had() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "as many as there may be take Miri an hour")]
 fn as_many_drains_as_are_kept() {
     let mut registrar = Registrar::default();
     for n in 0..=KEPT_MAX as u64 {
@@ -443,6 +444,7 @@ fn of_an_analyzer_over_http_the_table_pins_only() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "as many as there may be take Miri an hour")]
 fn as_many_weights_as_may_be_wanted() {
     let name = |n: usize| -> Arc<str> { n.to_string().into() };
     let one = |n: usize| Wanted {
