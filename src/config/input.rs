@@ -107,7 +107,7 @@ impl Input {
             proxy_from: Vec::new(),
             connections_max: 0,
             unit_bytes_max: 16 << 20,
-            unpacked_bytes_max: 64 << 20,
+            unpacked_bytes_max: 16 << 20,
             deadline: None,
             framing: None,
             joins_continuations: false,

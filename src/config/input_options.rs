@@ -146,14 +146,14 @@ pub const INPUT_OPTIONS: &[InputOption] = &[
     InputOption {
         key: "unpacked_bytes",
         kind: OptionKind::Bytes,
-        default: "64MiB",
+        default: "16MiB",
         help: "Most bytes that one compressed block may unpack to",
         only: PACKED,
         set: |input, text| {
             input.unpacked_bytes_max = values::bytes_within(4 << 10..=UNPACKED_BYTES_MAX)(text)?;
             Ok(())
         },
-        get: |input| bytes_unless(input.unpacked_bytes_max, 64 << 20),
+        get: |input| bytes_unless(input.unpacked_bytes_max, 16 << 20),
     },
     InputOption {
         key: "deadline",

@@ -60,11 +60,6 @@ impl Assembler {
         !self.carry.is_empty() || self.unpacked.is_some()
     }
 
-    /// Bytes of memory that count: carried, and unpacked.
-    pub(super) fn held(&self) -> usize {
-        self.carried().len() + self.unpacked.as_ref().map_or(0, |unpacked| unpacked.len())
-    }
-
     pub(super) fn set_unpacked(&mut self, bytes: Vec<u8>) {
         self.unpacked = Some(Box::new(Unpacked { bytes, at: 0 }));
     }

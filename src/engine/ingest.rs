@@ -244,7 +244,7 @@ impl<M: Memory> Engine<M> {
                     coding,
                     bytes_max,
                 } => {
-                    let bytes = self.unpack(emitter, coding, packed, bytes_max)?;
+                    let bytes = Self::unpack(coding, packed, bytes_max)?;
                     self.assemblers[emitter].set_unpacked(bytes);
                     *rest = rest.get(used..).unwrap_or_default();
                     source.unpacked(self.assemblers[emitter].unpacked_bytes());

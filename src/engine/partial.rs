@@ -62,7 +62,7 @@ impl<M: Memory> Engine<M> {
         let cost = |index: usize| {
             let assembler = &self.assemblers[index];
             let more = if index == emitter { wanted } else { 0 };
-            let bytes = assembler.held() + more;
+            let bytes = assembler.carried().len() + more;
             // Of equal ones another's goes, not that of the emitter that wants more.
             let cost = bytes as u128 * u128::from(assembler.age_ns(self.frames_ns));
             (bytes > 0).then_some((cost, index != emitter, bytes, index))

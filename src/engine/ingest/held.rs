@@ -83,7 +83,7 @@ impl<M: Memory> Engine<M> {
                     bytes_max,
                 }) => {
                     is_unpacked = true;
-                    let unpacked = self.unpack(emitter, coding, packed, bytes_max);
+                    let unpacked = Self::unpack(coding, packed, bytes_max);
                     unpacked.map(|bytes| {
                         assembler.set_unpacked(bytes);
                         (used, Finished::Step)
@@ -123,21 +123,15 @@ impl<M: Memory> Engine<M> {
         }
     }
 
-    /// Unpacks, into memory that counts as that of partial frames does.
+    /// Unpacks. What comes out is taken at once, but for the one connection that every other waits behind when no lane
+    /// has room: so there is one such part in a shard.
     pub(super) fn unpack(
-        &mut self,
-        emitter: usize,
         coding: Coding,
         packed: &[u8],
         bytes_max: usize,
     ) -> Result<Vec<u8>, Refusal> {
-        let bytes = inflate(coding, packed, bytes_max);
-        let bytes = bytes.map_err(|error| Refusal::Source(SourceError::Packed { error }))?;
-        if !self.make_partial_room(emitter, bytes.len()) {
-            return Err(Refusal::PartialMemory);
-        }
-        self.partial_bytes += bytes.len();
-        Ok(bytes)
+        inflate(coding, packed, bytes_max)
+            .map_err(|error| Refusal::Source(SourceError::Packed { error }))
     }
 
     /// Takes what was unpacked before.
@@ -151,9 +145,8 @@ impl<M: Memory> Engine<M> {
             return Ok(());
         };
         let outcome = self.ingest_all_unpacked(emitter, source, &mut unpacked);
-        match outcome {
-            Err(Refusal::Stall) => self.assemblers[emitter].put_unpacked(unpacked),
-            _ => self.partial_bytes -= unpacked.len(),
+        if let Err(Refusal::Stall) = outcome {
+            self.assemblers[emitter].put_unpacked(unpacked);
         }
         outcome
     }
@@ -216,7 +209,7 @@ impl<M: Memory> Engine<M> {
     pub(crate) fn forget_carried(&mut self, emitter: usize) -> u64 {
         let assembler = &mut self.assemblers[emitter];
         let carried = assembler.carried().len();
-        self.partial_bytes -= assembler.held();
+        self.partial_bytes -= carried;
         assembler.clear();
         assembler.take_unpacked();
         carried as u64
