@@ -113,6 +113,20 @@ impl<M: Memory> Engine<M> {
         self.emitter_is_at(emitter, 0);
     }
 
+    /// Whether it is not known yet what an emitter speaks.
+    pub fn is_undecided(&self, emitter: usize) -> bool {
+        matches!(self.streams[emitter], Stream::Undecided(_))
+    }
+
+    /// What was sent decides what an emitter speaks, though more could tell better: it was waited for long enough. As
+    /// [`Engine::ingest`] of no bytes.
+    pub fn decide_now(&mut self, emitter: usize) -> Ingest {
+        if let Stream::Undecided(undecided) = &mut self.streams[emitter] {
+            undecided.decide_now();
+        }
+        self.ingest(emitter, &[])
+    }
+
     /// Whether an emitter has sent anything.
     pub fn emitter_was_heard(&self, emitter: usize) -> bool {
         self.assemblers[emitter].offset() > 0

@@ -281,6 +281,7 @@ impl<I: Io> Shard<I> {
         self.intake.look_at_ages(cx);
         self.intake.look_at_answers(cx);
         self.intake.look_at_deadlines(cx);
+        self.intake.settle_undecided(cx);
         self.clients.check_waits(cx);
         self.egress.check_waits(cx);
         if cx.now_ns < self.next_second_ns {

@@ -2,18 +2,34 @@
 //!
 //! ```text
 //! first bytes -> begins one of the protocols of this port?   yes: that one
-//!                                                            not yet: more bytes
-//!                                                            no: refused, and weir_protocol::foreign names it
+//!                                                            not yet: more bytes, for a second
+//!                                                            no: lines, if those are spoken and it is text; else
+//!                                                                refused, and weir_protocol::foreign names it
 //! ```
+//!
+//! Where several are spoken, white space and a mark of UTF-8 may stand before what tells them apart.
 
 use super::{Limits, Port, Protocol, Protocols, Source, SourceError, Step};
 use std::sync::Arc;
+
+/// White space before first bytes that is looked past, at most so many bytes.
+const PADDING_BYTES_MAX: usize = 16;
+/// The byte order mark of UTF-8.
+const MARK: &[u8] = b"\xef\xbb\xbf";
+/// Bytes that are looked at to see whether they are text.
+const TEXT_LOOK_BYTES: usize = 256;
+/// How requests of HTTP begin.
+const METHODS: [&[u8]; 9] = [
+    b"GET", b"POST", b"PUT", b"HEAD", b"DELETE", b"OPTIONS", b"PATCH", b"CONNECT", b"TRACE",
+];
 
 /// A connection that has not said what it speaks.
 #[derive(Clone, Debug, Default)]
 pub struct Undecided {
     /// None: nobody is there.
     port: Option<Arc<Port>>,
+    /// It was waited for more: what is there decides.
+    is_late: bool,
 }
 
 impl Undecided {
@@ -21,6 +37,7 @@ impl Undecided {
     pub fn new(port: &Arc<Port>) -> Undecided {
         Undecided {
             port: Some(port.clone()),
+            is_late: false,
         }
     }
 
@@ -28,25 +45,75 @@ impl Undecided {
     pub fn port(&self) -> Option<&Arc<Port>> {
         self.port.as_ref()
     }
+
+    /// It was waited for more, or no more will come: what is there decides.
+    pub fn decide_now(&mut self) {
+        self.is_late = true;
+    }
+
+    /// What is spoken, if that is known; `None`: more bytes will tell.
+    fn look(&self, bytes: &[u8], limits: Limits) -> Result<Option<Protocol>, SourceError> {
+        let port = self.port.as_ref();
+        let allowed = port.map_or(Protocols::default(), |port| port.protocols);
+        let begins = |protocol: Protocol| (protocol, protocol.begins(bytes, limits));
+        let rest = allowed.iter().find(|protocol| takes_rest(*protocol));
+        let rest = rest.filter(|_| allowed.single().is_none());
+        let others = || allowed.iter().filter(|protocol| Some(*protocol) != rest);
+        let found = decide(allowed, others().map(begins));
+        if let (Ok(None), true) = (found, self.is_late) {
+            // Another could have been meant, and was not.
+            let meant = others().map(begins).find(|(_, answer)| *answer == Ok(true));
+            if let Some((protocol, _)) = meant {
+                return Ok(Some(protocol));
+            }
+        }
+        match (found, rest) {
+            (Ok(Some(protocol)), _) => Ok(Some(protocol)),
+            (Ok(None), _) if !self.is_late => Ok(None),
+            (Err(error), None) => Err(error),
+            (Ok(None), None) => Err(SourceError::Unspoken { allowed }),
+            (Ok(None) | Err(_), Some(rest)) => match text(bytes) {
+                Some(true) => Ok(Some(rest)),
+                None if self.is_late => Ok(Some(rest)),
+                None => Ok(None),
+                Some(false) => Err(SourceError::Unspoken { allowed }),
+            },
+        }
+    }
+
+    /// Bytes that stand before what tells protocols apart.
+    fn padding(&self, bytes: &[u8]) -> usize {
+        let is_mixed = self.port.as_ref().is_some_and(|it| it.protocols.is_mixed());
+        if !is_mixed {
+            return 0;
+        }
+        let mark = if bytes.starts_with(MARK) {
+            MARK.len()
+        } else {
+            0
+        };
+        let is_white = |byte: &&u8| b" \t\r\n".contains(byte);
+        let white = bytes[mark..]
+            .iter()
+            .take(PADDING_BYTES_MAX)
+            .take_while(is_white);
+        mark + white.count()
+    }
 }
 
-/// The protocols of a port in the order in which they are tried. Nearly anything may be a line: whatever else it may be
-/// comes first.
-fn in_order(allowed: Protocols) -> impl Iterator<Item = Protocol> {
-    let is_line = |protocol: &Protocol| *protocol == Protocol::Lines;
-    let lines = allowed.iter().filter(is_line);
-    let others = allowed.iter().filter(move |protocol| !is_line(protocol));
-    others.chain(lines)
+/// Nearly anything may be a line: whatever else it may be comes first.
+fn takes_rest(protocol: Protocol) -> bool {
+    protocol == Protocol::Lines
 }
 
-/// What the protocols of a port say of the first bytes, in their order. `None`: more bytes will tell.
+/// What protocols of a port say of the first bytes. `None`: more bytes will tell.
 fn decide(
     allowed: Protocols,
-    answers: impl Iterator<Item = Result<bool, SourceError>>,
+    answers: impl Iterator<Item = (Protocol, Result<bool, SourceError>)>,
 ) -> Result<Option<Protocol>, SourceError> {
     let (mut error, mut errors) = (None, 0);
     let mut is_open = false;
-    for (protocol, answer) in in_order(allowed).zip(answers) {
+    for (protocol, answer) in answers {
         match answer {
             // One that is tried before it may still be meant.
             Ok(true) if is_open => return Ok(None),
@@ -68,6 +135,32 @@ fn decide(
     }
 }
 
+/// Whether first bytes are a line of text, and no request of HTTP. `None`: more bytes will tell.
+fn text(bytes: &[u8]) -> Option<bool> {
+    let first = &bytes[..bytes.len().min(TEXT_LOOK_BYTES)];
+    let is_cut = |at: usize| first.len() - at < 4;
+    let is_utf8 = match std::str::from_utf8(first) {
+        Ok(_) => true,
+        // A sign that is not whole yet.
+        Err(error) => error.error_len().is_none() && is_cut(error.valid_up_to()),
+    };
+    // ESC begins the colours of logs that were meant for a terminal.
+    let is_sign = |byte: &u8| *byte >= b' ' && *byte != 0x7f || b"\t\r\n\x1b".contains(byte);
+    if !is_utf8 || !first.iter().all(is_sign) {
+        return Some(false);
+    }
+    match METHODS
+        .iter()
+        .find_map(|method| first.strip_prefix(*method))
+    {
+        None => Some(true),
+        // `POST failed` is a line.
+        Some([]) | Some([b' ']) => None,
+        Some([b' ', next, ..]) => Some(!b"/*h".contains(next)),
+        Some(_) => Some(true),
+    }
+}
+
 impl Source for Undecided {
     fn start(port: &Arc<Port>) -> Undecided {
         Undecided::new(port)
@@ -79,18 +172,25 @@ impl Source for Undecided {
 
     fn next<'a>(&'a mut self, bytes: &'a [u8], limits: Limits) -> Result<Step<'a>, SourceError> {
         let port = self.port.as_ref();
-        let allowed = port.map_or(Protocols::default(), |port| port.protocols);
+        let single = port.and_then(|port| port.protocols.single());
         // Where only such messages come, they need not begin as they should.
-        if let Some(only) = allowed.single().filter(|only| only.is_text()) {
+        if let Some(only) = single.filter(|only| only.is_text()) {
             return Ok(Step::Speaks(only));
         }
-        let answers = in_order(allowed);
-        let answers = answers.map(|protocol| protocol.begins(bytes, limits));
-        let found = decide(allowed, answers)?;
+        let padding = self.padding(bytes);
+        let rest = &bytes[padding..];
         let more = Step::NeedMore {
             bytes: bytes.len() + 1,
         };
-        Ok(found.map_or(more, Step::Speaks))
+        if rest.is_empty() && padding > 0 && !self.is_late {
+            return Ok(more);
+        }
+        match self.look(rest, limits)? {
+            None => Ok(more),
+            // A line keeps the white space that it begins with.
+            Some(protocol) if padding == 0 || takes_rest(protocol) => Ok(Step::Speaks(protocol)),
+            Some(_) => Ok(Step::Nothing { used: padding }),
+        }
     }
 }
 
@@ -105,7 +205,7 @@ mod tests {
         const TWO: Protocols = Protocols::of(&[Protocol::Frames, Protocol::Acked]);
         let no = SourceError::Frame(FrameError::TooShort { length: 1 });
         let said = |allowed, answers: &[Result<bool, SourceError>]| {
-            decide(allowed, answers.iter().copied())
+            decide(allowed, allowed.iter().zip(answers.iter().copied()))
         };
         assert_eq!(said(ONE, &[Ok(false)]), Ok(None));
         assert_eq!(said(TWO, &[Err(no), Ok(false)]), Ok(None));
@@ -125,5 +225,78 @@ mod tests {
         assert_eq!(said(TWO, &[Err(no), Err(no)]), Err(unspoken));
         let text = "its first bytes begin none of: frames, acked";
         assert_eq!(unspoken.to_string(), text);
+    }
+
+    #[test]
+    fn text_is_a_line_and_a_request_is_not() {
+        for (first, is_line) in [
+            (&b"plain"[..], Some(true)),
+            (b"\x1b[31mred\x1b[0m", Some(true)),
+            ("\u{fc}ber".as_bytes(), Some(true)),
+            (b"\xc3", Some(true)),
+            (b"\xc3\x28", Some(false)),
+            (b"\x16\x03\x01", Some(false)),
+            (b"x\0", Some(false)),
+            (b"GET / HTTP/1.1", Some(false)),
+            (b"OPTIONS * HTTP/1.1", Some(false)),
+            (b"GET http://a/", Some(false)),
+            (b"POST failed", Some(true)),
+            (b"GETTING", Some(true)),
+            (b"GET", None),
+            (b"GET ", None),
+        ] {
+            assert_eq!(text(first), is_line, "{first:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_there_decides_when_it_was_waited_for() {
+        let limits = Limits {
+            frame_bytes_max: 1024,
+        };
+        let on =
+            |protocols: &[Protocol]| Undecided::new(&Arc::new(Port::new(Protocols::of(protocols))));
+        let all = [
+            Protocol::Frames,
+            Protocol::Forward,
+            Protocol::Syslog,
+            Protocol::Lines,
+        ];
+        let more = |bytes: &[u8]| {
+            Ok(Step::NeedMore {
+                bytes: bytes.len() + 1,
+            })
+        };
+        let unspoken = |allowed| Err(SourceError::Unspoken { allowed });
+        let three = Protocols::of(&all[..3]);
+        for (protocols, first, soon, late) in [
+            (
+                &all[..],
+                &b"plain text"[..],
+                Ok(Step::Speaks(Protocol::Lines)),
+                Ok(Step::Speaks(Protocol::Lines)),
+            ),
+            (&all, b"1", more(b"1"), Ok(Step::Speaks(Protocol::Lines))),
+            (&all, b"<1", more(b"<1"), Ok(Step::Speaks(Protocol::Syslog))),
+            (
+                &all,
+                b" \r\n<13>x y",
+                Ok(Step::Nothing { used: 3 }),
+                Ok(Step::Nothing { used: 3 }),
+            ),
+            (
+                &all,
+                b"  indented",
+                Ok(Step::Speaks(Protocol::Lines)),
+                Ok(Step::Speaks(Protocol::Lines)),
+            ),
+            (&all, b"\0\0", more(b"\0\0"), unspoken(Protocols::of(&all))),
+            (&all[..3], b"plain text", unspoken(three), unspoken(three)),
+        ] {
+            let mut source = on(protocols);
+            assert_eq!(source.next(first, limits), soon, "{first:?}");
+            source.decide_now();
+            assert_eq!(source.next(first, limits), late, "{first:?} later");
+        }
     }
 }

@@ -38,6 +38,13 @@ impl Protocols {
         all.filter(move |protocol| self.has(*protocol))
     }
 
+    /// What others speak is among them, and more than one may be meant: first bytes that could be several are waited
+    /// for a short time only.
+    pub fn is_mixed(self) -> bool {
+        let own = Protocols::of(&[Protocol::Frames, Protocol::Acked]);
+        self.0 & !own.0 != 0 && self.single().is_none()
+    }
+
     /// The one that it is, if it is one.
     pub fn single(self) -> Option<Protocol> {
         let mut all = self.iter();

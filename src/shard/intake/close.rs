@@ -136,9 +136,7 @@ impl<I: Io> Intake<I> {
                     format!("others need room, and of the {limit} bytes for partial frames (--partial-bytes) its own has taken most for longest")
                 }
             };
-            if let Some(emitter) = self.table.get(slot) {
-                self.inputs[emitter.input].refuse(reason);
-            }
+            self.refuse(slot, reason);
             self.reject(cx, slot, reason.as_str(), &why);
             self.close_if_finished(cx, slot);
         }
@@ -152,6 +150,13 @@ impl<I: Io> Intake<I> {
         if !emitter.has_eof || emitter.pending > 0 || emitter.rejected || emitter.is_over {
             return true;
         }
+        if !self.settle(cx, slot) {
+            self.ending.push_back(slot);
+            return false;
+        }
+        let Some(emitter) = self.table.get(slot).filter(|emitter| !emitter.rejected) else {
+            return true;
+        };
         let (input, before) = (emitter.input, Taken::of(&cx.engine.counters));
         let ended = cx.engine.emitter_ended(slot.index());
         self.inputs[input].take(before, &cx.engine.counters);

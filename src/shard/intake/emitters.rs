@@ -1,19 +1,23 @@
 //! Accepts emitters, receives from them, offers what came to the engine.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::close::leave_place;
-use super::{Emitter, Intake, PendingChunk};
+use super::{Emitter, First, Intake, PendingChunk};
 use crate::admission::{customer, ListenerKind};
 use crate::context::{Context, Phase};
 use crate::inputs::Taken;
 use crate::port::{Chunk, Completion, Group, Io};
 use crate::slab::{bare, token, Kind, Slot};
 use weir_config::AllowList;
-use weir_engine::{Ingest, Reason};
+use weir_engine::{Ingest, Reason, SourceError};
 use weir_protocol::foreign::{self, Foreign};
 use weir_protocol::native::Welcome;
 use weir_sink::detect;
+
+/// Bytes of a stream that is not known which are shown.
+const HEX_BYTES: usize = 16;
 
 impl<I: Io> Intake<I> {
     /// A turn begins, so long after the one before: frames that arrive have had so much of their time.
@@ -42,12 +46,17 @@ impl<I: Io> Intake<I> {
                 return;
             }
         };
-        let address = match cx.shared.places()[input].port.joins() {
+        let port = Arc::clone(&cx.shared.places()[input].port);
+        let address = match port.joins() {
             true => cx.io.peer(&socket).map_or(0, |peer| number_of(peer.ip())),
             false => 0,
         };
         let emitter = Emitter {
             input,
+            first: match port.protocols.is_mixed() {
+                true => First::Unheard,
+                false => First::Told,
+            },
             socket: Some(socket),
             receiving: false,
             ended: false,
@@ -69,8 +78,7 @@ impl<I: Io> Intake<I> {
         };
         self.placed += 1;
         let slot = self.table.insert(emitter);
-        let port = &cx.shared.places()[input].port;
-        cx.engine.emitter_opened(slot.index(), port);
+        cx.engine.emitter_opened(slot.index(), &port);
         if address != 0 {
             cx.engine.emitter_is_at(slot.index(), address);
         }
@@ -243,50 +251,93 @@ impl<I: Io> Intake<I> {
         let before = Taken::of(&cx.engine.counters);
         let ingested = cx.engine.ingest(slot.index(), bytes);
         self.inputs[input].take(before, &cx.engine.counters);
+        if let Some(taken) = self.on_ingested(cx, slot, ingested) {
+            return Some(chunk.skip(taken));
+        }
+        cx.io.release(Group::Ingress, chunk);
+        self.close_evicted(cx);
+        None
+    }
+
+    /// What the engine says of what it was offered. So much of it was taken, when not all was.
+    #[inline]
+    pub(super) fn on_ingested(
+        &mut self,
+        cx: &mut Context<I>,
+        slot: Slot,
+        ingested: Ingest,
+    ) -> Option<usize> {
         match ingested {
-            Ingest::Taken => self.note_units(cx, slot),
-            Ingest::Stalled { taken } => return Some(chunk.skip(taken)),
+            Ingest::Taken => {
+                self.note_units(cx, slot);
+                let first = self.table.get(slot).map(|emitter| emitter.first);
+                if first != Some(First::Told) {
+                    self.note_first(cx, slot);
+                }
+            }
+            Ingest::Stalled { taken } => return Some(taken),
             Ingest::Ended { .. } => self.leave(cx, slot),
             Ingest::BadStream {
                 error,
                 reason,
                 offset,
-            } => {
-                let seen = cx.engine.bad_bytes();
-                let mut counted = reason;
-                let spoken = (offset == 0 && !error.is_of_its_protocol())
-                    .then(|| spoken_at_start(seen))
-                    .flatten();
-                let (kind, why) = match spoken {
-                    Some((kind, text)) => {
-                        // Where several are spoken, the engine has counted it as that.
-                        if reason != Reason::ForeignProtocol {
-                            cx.engine.counters.count(Reason::ForeignProtocol);
-                        }
-                        counted = Reason::ForeignProtocol;
-                        (kind, format!("{text} ({error})"))
-                    }
-                    None => (
-                        reason.as_str(),
-                        format!("{error}, at byte {offset} of the stream"),
-                    ),
-                };
-                self.inputs[input].refuse(counted);
-                if kind == Foreign::WeirAnalyzer.as_str() {
-                    self.refuse_analyzer(cx, slot);
-                }
-                self.say_refused(cx, slot, &why);
-                self.reject(cx, slot, kind, &why);
-            }
+            } => self.on_bad_stream(cx, slot, error, reason, offset),
             Ingest::PartialMemoryFull => {
-                self.inputs[input].refuse(Reason::PartialMemoryFull);
                 let limit = cx.config.partial_bytes_max;
+                self.refuse(slot, Reason::PartialMemoryFull);
                 self.reject(cx, slot, "partial_memory_full", &format!("its frame takes most of the {limit} bytes for partial frames (--partial-bytes), and they are used up"));
             }
         }
-        cx.io.release(Group::Ingress, chunk);
-        self.close_evicted(cx);
         None
+    }
+
+    /// Counted at the place where it connected.
+    pub(super) fn refuse(&mut self, slot: Slot, reason: Reason) {
+        if let Some(emitter) = self.table.get(slot) {
+            self.inputs[emitter.input].refuse(reason);
+        }
+    }
+
+    /// A stream that cannot be followed, from its byte `offset` on.
+    #[cold]
+    fn on_bad_stream(
+        &mut self,
+        cx: &mut Context<I>,
+        slot: Slot,
+        error: SourceError,
+        reason: Reason,
+        offset: u64,
+    ) {
+        let seen = cx.engine.bad_bytes();
+        let spoken = (offset == 0 && !error.is_of_its_protocol())
+            .then(|| spoken_at_start(seen))
+            .flatten();
+        let (kind, why) = match spoken {
+            Some((kind, text)) => {
+                // Where several are spoken, the engine has counted it as that.
+                if reason != Reason::ForeignProtocol {
+                    cx.engine.counters.count(Reason::ForeignProtocol);
+                }
+                self.refuse(slot, Reason::ForeignProtocol);
+                (kind, format!("{text} ({error})"))
+            }
+            None => {
+                let begin = match reason {
+                    Reason::ForeignProtocol => format!("; it begins {}", hex(seen)),
+                    _ => String::new(),
+                };
+                self.refuse(slot, reason);
+                (
+                    reason.as_str(),
+                    format!("{error}, at byte {offset} of the stream{begin}"),
+                )
+            }
+        };
+        if kind == Foreign::WeirAnalyzer.as_str() {
+            self.refuse_analyzer(cx, slot);
+        }
+        self.say_refused(cx, slot, &why);
+        self.reject(cx, slot, kind, &why);
     }
 
     /// A native analyzer at the wrong port learns that from the answer that it waits for.
@@ -405,6 +456,15 @@ fn number_of(address: IpAddr) -> u128 {
         IpAddr::V6(v6) => v6,
     };
     u128::from(v6)
+}
+
+/// The first bytes of a stream that is not known.
+fn hex(seen: &[u8]) -> String {
+    let digits = seen
+        .iter()
+        .take(HEX_BYTES)
+        .map(|byte| format!("{byte:02x}"));
+    digits.collect()
 }
 
 /// What speaks, when a stream begins with these bytes and cannot be followed: what to count it as, and a sentence.

@@ -7,6 +7,7 @@
 //! emitters.rs  accept, receive, offer, resume      close.rs  places, rejects, ends
 //! farewell.rs  who is asked to go, and when        unread.rs     who is late, who is gone while nobody takes messages
 //! answers.rs   ACKs to emitters that want them      late.rs      who is not read from, so that ACKs are in time
+//! undecided.rs who has sent too little to tell what it speaks
 //! ```
 //!
 //! Backpressure needs no cancelling: while chunks are pending their memory does not go back to the
@@ -29,12 +30,15 @@ mod farewell;
 mod late;
 #[cfg(test)]
 mod tests;
+mod undecided;
 mod unread;
 
 /// An emitter's connection.
 struct Emitter<S> {
     /// Number of the place where it connected.
     input: usize,
+    /// What its first bytes have told.
+    first: First,
     /// Closed as soon as nothing more is read from it, so that a peer which is cut off knows.
     socket: Option<S>,
     /// A receive is armed.
@@ -72,6 +76,17 @@ struct Emitter<S> {
     answers: Option<Box<Outbox>>,
 }
 
+/// What first bytes have told of what a connection speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum First {
+    /// It speaks what its place speaks, or is known to speak one of that.
+    Told,
+    /// Nothing has come.
+    Unheard,
+    /// What came may be several protocols'.
+    Several,
+}
+
 /// Bytes that the engine could not take yet.
 struct PendingChunk {
     emitter: Slot,
@@ -107,6 +122,8 @@ pub(super) struct Intake<I: Io> {
     inputs: Vec<InputReport>,
     /// Places whose senders are not read from: ACKs take too long for them.
     late: Vec<bool>,
+    /// Connections whose first bytes may be several protocols', oldest first, and since when.
+    undecided: VecDeque<(Slot, u64)>,
 }
 
 impl<I: Io> Intake<I> {
@@ -115,6 +132,7 @@ impl<I: Io> Intake<I> {
         Intake {
             inputs: vec![InputReport::default(); inputs],
             late: vec![false; inputs],
+            undecided: VecDeque::new(),
             table: Slab::new(),
             pending: VecDeque::new(),
             rearm: VecDeque::new(),
