@@ -91,14 +91,15 @@ fn users(text: &[u8]) -> Result<Vec<(String, Secret)>, String> {
             continue;
         }
         let allowed = || {
-            format!("line {number}: allowed: NAME:PASSWORD, each of 1 to {SECRET_BYTES_MAX} bytes, the name in UTF-8")
+            format!("line {number}: allowed: NAME:PASSWORD, each of 1 to {SECRET_BYTES_MAX} bytes in UTF-8")
         };
         let colon = line.iter().position(|byte| *byte == b':');
         let (name, password) = line.split_at(colon.ok_or_else(allowed)?);
         let password = &password[1..];
         let fits = |part: &[u8]| (1..=SECRET_BYTES_MAX).contains(&part.len());
         let name = std::str::from_utf8(name).map_err(|_| allowed())?;
-        if !fits(name.as_bytes()) || !fits(password) {
+        let is_text = std::str::from_utf8(password).is_ok();
+        if !fits(name.as_bytes()) || !fits(password) || !is_text {
             return Err(allowed());
         }
         if users.iter().any(|(other, _)| other == name) {

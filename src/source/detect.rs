@@ -291,7 +291,7 @@ mod tests {
                 Ok(Step::Speaks(Protocol::Lines)),
             ),
             (&all, b"\0\0", more(b"\0\0"), unspoken(Protocols::of(&all))),
-            (&all[..3], b"plain text", unspoken(three), unspoken(three)),
+            (&all[..3], b"\xff\xff", more(b"\xff\xff"), unspoken(three)),
         ] {
             let mut source = on(protocols);
             assert_eq!(source.next(first, limits), soon, "{first:?}");

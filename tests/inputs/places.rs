@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use weir_testkit::{
     assert_exactly_once, until, until_read, Analyzer, Dialect, Distributor, Emitter, Options,
@@ -108,4 +108,61 @@ fn a_port_that_is_taken_is_named_with_its_input() {
         said.contains(&wanted) && said.contains("another process has this port"),
         "{said}"
     );
+}
+
+/// Reads until the connection is closed; what came, and how long it took.
+fn read_to_end(mut stream: &TcpStream) -> (Vec<u8>, Duration) {
+    let since = Instant::now();
+    let patience = Some(Duration::from_secs(10));
+    stream.set_read_timeout(patience).expect("a socket");
+    let mut bytes = Vec::new();
+    let ended = stream.read_to_end(&mut bytes);
+    let is_end = ended.is_ok_and(|_| true) || since.elapsed() < Duration::from_secs(10);
+    assert!(is_end, "it is still open");
+    (bytes, since.elapsed())
+}
+
+#[test]
+fn first_bytes_that_could_be_several_are_waited_for_a_second() {
+    let distributor = Distributor::start(
+        "--shards 1 --input frames,acked,forward@127.0.0.1:0?name=mixed&ack=received",
+    );
+    let analyzer = analyzer(&distributor);
+    let mixed = distributor.input("mixed");
+    let silent = TcpStream::connect(mixed).expect("it listens");
+    drop(TcpStream::connect(mixed).expect("it listens"));
+    for prefix in [&b"\x93"[..], b"\0\0", b"\xff\xfe\xfd\xfc"] {
+        let mut stream = TcpStream::connect(mixed).expect("it listens");
+        stream.write_all(prefix).expect("written");
+        let (bytes, took) = read_to_end(&stream);
+        assert_eq!(bytes, b"", "nothing is said before it is known");
+        let waits = prefix[0] != 0xff;
+        let range = match waits {
+            true => Duration::from_millis(900)..Duration::from_secs(5),
+            false => Duration::ZERO..Duration::from_secs(1),
+        };
+        assert!(range.contains(&took), "{prefix:?} after {took:?}");
+    }
+    let said = distributor.wait_log("of input mixed closed");
+    assert!(said.contains("it begins "), "{said}");
+    // A slow one that goes on in time, and behind white space.
+    let mut slow = TcpStream::connect(mixed).expect("it listens");
+    for bytes in [&b"\0\0"[..], b"\0\x0d\x01\0\0\0\0\0\0\0\x01"] {
+        slow.write_all(bytes).expect("written");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let mut padded = TcpStream::connect(mixed).expect("it listens");
+    padded
+        .write_all(b" \r\n\0\0\0\x0d\x02\0\0\0\0\0\0\0\x02")
+        .expect("written");
+    until_read(&[&analyzer], 2);
+    drop((slow, padded));
+    assert!(!is_closed_now(&silent), "silence is legal");
+    drop(silent);
+    distributor.stop().assert_clean();
+}
+
+fn is_closed_now(mut stream: &TcpStream) -> bool {
+    stream.set_nonblocking(true).expect("a socket");
+    !matches!(stream.read(&mut [0; 1]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
 }

@@ -70,3 +70,48 @@ fn tables_that_are_not_whole_and_inputs_that_collide_are_refused() {
         assert!(said.contains(wanted), "{text}: {said}");
     }
 }
+
+#[test]
+fn senders_that_wait_and_analyzers_that_ack_late_do_not_go_together() {
+    let forward = "[[inputs]]\nprotocol = 'forward'\nlisten = '127.0.0.1:24224'\n";
+    let any = "[sockets]\nany = '127.0.0.1:24224'\n";
+    let (status, said) = check(forward);
+    assert_eq!(status, 1, "{said}");
+    for words in [
+        "--input forward@127.0.0.1:24224: its senders wait for an ack",
+        "ACKs every tenth message and never the rest",
+        "allowed: ack=received for this input, --ack-presume TIME (1s), or --analyzer-token-file",
+        "(--input: weir.toml:1)",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let (status, said) = check(any);
+    assert_eq!(status, 1, "{said}");
+    assert!(
+        said.contains("--any 127.0.0.1:24224: its senders"),
+        "{said}"
+    );
+    for more in ["[delivery]\nack_presume = '1s'\n"] {
+        for inputs in [forward, any] {
+            let (status, said) = check(&format!("{inputs}{more}"));
+            assert_eq!(status, 0, "{said}");
+        }
+    }
+    let (status, said) = check(&format!("{forward}ack = 'received'"));
+    assert_eq!(status, 0, "{said}");
+}
+
+#[test]
+fn what_speaks_first_stands_alone_and_frames_that_may_begin_with_any_byte_too() {
+    let received = "listen = '127.0.0.1:9'\nack = 'received'\n";
+    for (text, wanted) in [
+        (format!("[[inputs]]\nprotocol = ['forward', 'frames']\nshared_key_file = 'key'\n{received}"), "with shared_key_file the distributor speaks first"),
+        (format!("[[inputs]]\nprotocol = 'forward'\nusers_file = 'users'\n{received}"), "users_file: users are asked for with a shared key only"),
+        (format!("[[inputs]]\nprotocol = 'forward'\nshared_key_file = 'gone'\n{received}"), "shared_key_file=gone: No such file"),
+        (format!("[[inputs]]\nprotocol = 'any'\n{received}[memory]\nmax_frame = '16MiB'\narena = '512MiB'\n"), "with --max-frame 16MiB a frame may begin with any byte"),
+    ] {
+        let (status, said) = check(&text);
+        assert_eq!(status, 1, "{text}: {said}");
+        assert!(said.contains(wanted), "{wanted}: {said}");
+    }
+}
