@@ -35,8 +35,10 @@ pub enum Head {
     Nil,
     /// True or false.
     Bool(bool),
-    /// An integer of any width, signed or not.
-    Int(i128),
+    /// An integer from 0 on.
+    Uint(u64),
+    /// One below 0, or one that is signed and may be.
+    Int(i64),
     /// A float of either width.
     Float(f64),
     /// Text of so many bytes.
@@ -71,11 +73,11 @@ impl Head {
             return Ok(None);
         };
         let short = match *first {
-            byte @ 0x00..=0x7f => Head::Int(i128::from(byte)),
+            byte @ 0x00..=0x7f => Head::Uint(u64::from(byte)),
             byte @ 0x80..=0x8f => Head::Map(u32::from(byte & 0x0f)),
             byte @ 0x90..=0x9f => Head::Array(u32::from(byte & 0x0f)),
             byte @ 0xa0..=0xbf => Head::Str(u32::from(byte & 0x1f)),
-            byte @ 0xe0..=0xff => Head::Int(i128::from(byte) - 256),
+            byte @ 0xe0..=0xff => Head::Int(i64::from(byte.cast_signed())),
             0xc0 => Head::Nil,
             0xc1 => return Err(MsgpackError::NeverUsed),
             0xc2 => Head::Bool(false),
@@ -85,42 +87,50 @@ impl Head {
         Ok(Some((short, 1)))
     }
 
+    #[inline]
     fn read_wide(first: u8, rest: &[u8]) -> Option<(Head, usize)> {
-        let bytes = wide_bytes(first);
-        let number = rest.get(..bytes)?;
-        let number = number
-            .iter()
-            .fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
-        let [.., low] = number.to_be_bytes();
-        let len = u32::try_from(number).unwrap_or(u32::MAX);
-        let signed = |bits: u32| i128::from((number << (64 - bits)).cast_signed() >> (64 - bits));
-        let mut used = 1 + bytes;
-        let head = match first {
-            0xc4..=0xc6 => Head::Bin(len),
-            0xc7..=0xc9 => {
-                let kind = *rest.get(bytes)?;
-                used += 1;
-                Head::Ext {
-                    kind: kind.cast_signed(),
-                    bytes: len,
-                }
-            }
-            0xca => Head::Float(f64::from(f32::from_bits(len))),
-            0xcb => Head::Float(f64::from_bits(number)),
-            0xcc..=0xcf => Head::Int(i128::from(number)),
-            0xd0 => Head::Int(signed(8)),
-            0xd1 => Head::Int(signed(16)),
-            0xd2 => Head::Int(signed(32)),
-            0xd3 => Head::Int(signed(64)),
-            0xd4..=0xd8 => Head::Ext {
-                kind: low.cast_signed(),
-                bytes: 1 << (first - 0xd4),
-            },
-            0xd9..=0xdb => Head::Str(len),
-            0xdc | 0xdd => Head::Array(len),
-            _ => Head::Map(len),
+        let byte = || rest.first().copied();
+        let two = || rest.first_chunk().map(|two| u16::from_be_bytes(*two));
+        let four = || rest.first_chunk().map(|four| u32::from_be_bytes(*four));
+        let eight = || rest.first_chunk().map(|eight| u64::from_be_bytes(*eight));
+        let ext = |at: usize, bytes: u32| {
+            let kind = rest.get(at)?.cast_signed();
+            Some((Head::Ext { kind, bytes }, at + 2))
         };
-        Some((head, used))
+        let len = |bytes: usize| match bytes {
+            1 => byte().map(u32::from),
+            2 => two().map(u32::from),
+            _ => four(),
+        };
+        match first {
+            0xd9..=0xdb => {
+                let bytes = 1 << (first - 0xd9);
+                Some((Head::Str(len(bytes)?), 1 + bytes))
+            }
+            0xc4..=0xc6 => {
+                let bytes = 1 << (first - 0xc4);
+                Some((Head::Bin(len(bytes)?), 1 + bytes))
+            }
+            0xc7..=0xc9 => {
+                let bytes = 1 << (first - 0xc7);
+                ext(bytes, len(bytes)?)
+            }
+            0xca => Some((Head::Float(f64::from(f32::from_bits(four()?))), 5)),
+            0xcb => Some((Head::Float(f64::from_bits(eight()?)), 9)),
+            0xcc => Some((Head::Uint(u64::from(byte()?)), 2)),
+            0xcd => Some((Head::Uint(u64::from(two()?)), 3)),
+            0xce => Some((Head::Uint(u64::from(four()?)), 5)),
+            0xcf => Some((Head::Uint(eight()?), 9)),
+            0xd0 => Some((Head::Int(i64::from(byte()?.cast_signed())), 2)),
+            0xd1 => Some((Head::Int(i64::from(two()?.cast_signed())), 3)),
+            0xd2 => Some((Head::Int(i64::from(four()?.cast_signed())), 5)),
+            0xd3 => Some((Head::Int(eight()?.cast_signed()), 9)),
+            0xd4..=0xd8 => ext(0, 1 << (first - 0xd4)),
+            0xdc => Some((Head::Array(u32::from(two()?)), 3)),
+            0xdd => Some((Head::Array(four()?), 5)),
+            0xde => Some((Head::Map(u32::from(two()?)), 3)),
+            _ => Some((Head::Map(four()?), 5)),
+        }
     }
 
     /// Bytes of its own that follow it.
@@ -209,6 +219,10 @@ impl Skip {
                 byte @ 0x80..=0x8f => {
                     at += 1;
                     owed += 2 * u64::from(byte & 0x0f);
+                }
+                0xd9 if rest.len() > 1 => at += 2 + u64::from(rest[1]),
+                0xda if rest.len() > 2 => {
+                    at += 3 + u64::from(u16::from_be_bytes([rest[1], rest[2]]));
                 }
                 byte => match Head::read(rest)? {
                     Some((head, used)) => {
@@ -316,8 +330,8 @@ mod tests {
 
     /// Every head of the specification.
     const HEADS: &[(&[u8], Head)] = &[
-        (&[0x00], Head::Int(0)),
-        (&[0x7f], Head::Int(127)),
+        (&[0x00], Head::Uint(0)),
+        (&[0x7f], Head::Uint(127)),
         (&[0xe0], Head::Int(-32)),
         (&[0xff], Head::Int(-1)),
         (&[0x80], Head::Map(0)),
@@ -343,20 +357,17 @@ mod tests {
         (&[0xc9, 0, 0, 0, 3, 5], Head::Ext { kind: 5, bytes: 3 }),
         (&[0xca, 0x3f, 0xc0, 0, 0], Head::Float(1.5)),
         (&[0xcb, 0xbf, 0xf8, 0, 0, 0, 0, 0, 0], Head::Float(-1.5)),
-        (&[0xcc, 0xff], Head::Int(255)),
-        (&[0xcd, 0xff, 0xff], Head::Int(65_535)),
-        (&[0xce, 0xff, 0xff, 0xff, 0xff], Head::Int(u32::MAX as i128)),
+        (&[0xcc, 0xff], Head::Uint(255)),
+        (&[0xcd, 0xff, 0xff], Head::Uint(65_535)),
+        (&[0xce, 0xff, 0xff, 0xff, 0xff], Head::Uint(u32::MAX as u64)),
         (
             &[0xcf, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
-            Head::Int(u64::MAX as i128),
+            Head::Uint(u64::MAX),
         ),
         (&[0xd0, 0x80], Head::Int(-128)),
         (&[0xd1, 0x80, 0], Head::Int(-32_768)),
         (&[0xd2, 0xff, 0xff, 0xff, 0xfe], Head::Int(-2)),
-        (
-            &[0xd3, 0x80, 0, 0, 0, 0, 0, 0, 0],
-            Head::Int(i64::MIN as i128),
-        ),
+        (&[0xd3, 0x80, 0, 0, 0, 0, 0, 0, 0], Head::Int(i64::MIN)),
         (&[0xd4, 1], Head::Ext { kind: 1, bytes: 1 }),
         (&[0xd5, 1], Head::Ext { kind: 1, bytes: 2 }),
         (&[0xd6, 0xff], Head::Ext { kind: -1, bytes: 4 }),

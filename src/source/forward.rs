@@ -211,25 +211,28 @@ impl Connection {
             },
             _ => bytes,
         };
+        let finds_level = self.port.finds_level;
         let found = match (region.left, self.skip == Skip::default()) {
-            (Left::Bare(_), _) => shape::pair(there),
-            (_, true) => shape::entry(there),
+            (Left::Bare(_), _) => shape::pair_and_severity(there, finds_level),
+            (_, true) => shape::entry_and_severity(there, finds_level),
             // It was looked at before, and was not whole.
             (_, false) => None,
         };
-        let (used, entry) = match found {
-            Some(found) => found,
-            None => match self.skip.go_on(there).map_err(ForwardError::Msgpack)? {
-                Skipped::Whole(used) => shape::entry(there).unwrap_or((used, Entry::Other)),
-                Skipped::Needs(needs) => {
-                    return need_entry(needs, region.left, self.port.unit_bytes_max)
-                }
-            },
-        };
+        let (used, entry, severity) =
+            match found {
+                Some(found) => found,
+                None => match self.skip.go_on(there).map_err(ForwardError::Msgpack)? {
+                    Skipped::Whole(used) => shape::entry_and_severity(there, finds_level)
+                        .unwrap_or((used, Entry::Other, INFO)),
+                    Skipped::Needs(needs) => {
+                        return need_entry(needs, region.left, self.port.unit_bytes_max)
+                    }
+                },
+            };
         let is_message = matches!(entry, Entry::Message(_));
         self.after = After::Entry { used, is_message };
         Ok(match entry {
-            Entry::Message(pair) => message(used, &self.tag, pair, self.port.finds_level),
+            Entry::Message(pair) => message(used, severity, &self.tag, pair),
             Entry::Group => Step::Skipped {
                 used,
                 why: Oddity::GroupMark,
@@ -323,13 +326,9 @@ impl Connection {
 type Stepped<'a> = Result<Step<'a>, SourceError>;
 
 #[inline]
-fn message<'a>(used: usize, tag: &'a [u8], pair: &'a [u8], finds_level: bool) -> Step<'a> {
+fn message<'a>(used: usize, severity: u8, tag: &'a [u8], pair: &'a [u8]) -> Step<'a> {
     let element = Element::Entry {
-        severity: if finds_level {
-            shape::severity(pair)
-        } else {
-            INFO
-        },
+        severity,
         tag,
         entry: pair,
     };

@@ -41,6 +41,7 @@ pub fn entry(tag: &[u8], entry: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> b
         out.extend_from_slice(b"{}");
         return false;
     };
+    out.reserve(entry.len() + tag.len() + CONTEXT_BYTES);
     let mut writer = Writer { out, is_cut: false };
     writer.out.push(b'{');
     let known = writer.pairs(record, DEPTH_MAX - 1);
@@ -71,6 +72,8 @@ struct Known {
     timestamp: bool,
 }
 
+/// About what time, names and signs come to.
+const CONTEXT_BYTES: usize = 96;
 /// Keys that an entry is given.
 const TIMESTAMP: &[u8] = b"@timestamp";
 const TAG: &[u8] = b"tag";
@@ -148,6 +151,7 @@ impl Writer<'_> {
                 *rest = after;
                 self.string(string);
             }
+            Head::Uint(number) => self.unsigned(number),
             Head::Int(number) => self.integer(number),
             Head::Nil => self.put(b"null"),
             Head::Bool(true) => self.put(b"true"),
@@ -287,26 +291,25 @@ impl Writer<'_> {
         self.put(b"\"}");
     }
 
-    fn integer(&mut self, number: i128) {
+    fn integer(&mut self, number: i64) {
         if number < 0 {
             self.out.push(b'-');
         }
-        // Integers of MessagePack have 64 bits.
-        let magnitude = u64::try_from(number.unsigned_abs()).unwrap_or(u64::MAX);
-        self.digits(magnitude, 1);
+        self.unsigned(number.unsigned_abs());
     }
 
-    /// At least so many digits.
-    fn digits(&mut self, mut number: u64, least: usize) {
+    fn unsigned(&mut self, mut number: u64) {
         let mut text = [b'0'; 20];
         let mut from = text.len();
-        while number > 0 || from > text.len() - least {
+        loop {
             from -= 1;
             let [digit, ..] = (number % 10).to_le_bytes();
             text[from] = b'0' + digit;
             number /= 10;
+            if number == 0 {
+                return self.put(&text[from..]);
+            }
         }
-        self.put(&text[from..]);
     }
 
     fn float(&mut self, number: f64, is_single: bool) {
@@ -325,24 +328,33 @@ impl Writer<'_> {
         let seconds = time.seconds;
         if seconds > SECOND_MAX {
             // Milliseconds from a client that was made by hand, most likely: as they came.
-            return self.digits(seconds, 1);
+            return self.unsigned(seconds);
         }
         let (year, month, day) = civil(seconds / 86_400);
         let of_day = seconds % 86_400;
-        let parts = [
-            (b'"', year, 4),
-            (b'-', month, 2),
-            (b'-', day, 2),
-            (b'T', of_day / 3600, 2),
-            (b':', of_day / 60 % 60, 2),
-            (b':', of_day % 60, 2),
-            (b'.', u64::from(time.nanoseconds), 9),
-        ];
-        for (before, number, digits) in parts {
-            self.out.push(before);
-            self.digits(number, digits);
+        let mut text = *b"\"0000-00-00T00:00:00.000000000Z\"";
+        let nanoseconds = u64::from(time.nanoseconds);
+        for (at, two) in [
+            (1, year / 100),
+            (3, year % 100),
+            (6, month),
+            (9, day),
+            (12, of_day / 3600),
+            (15, of_day / 60 % 60),
+            (18, of_day % 60),
+            (21, nanoseconds / 10_000_000),
+            (23, nanoseconds / 100_000 % 100),
+            (25, nanoseconds / 1000 % 100),
+            (27, nanoseconds / 10 % 100),
+        ] {
+            let [tens, ..] = (two / 10).to_le_bytes();
+            let [ones, ..] = (two % 10).to_le_bytes();
+            text[at] += tens;
+            text[at + 1] += ones;
         }
-        self.put(b"Z\"");
+        let [last, ..] = (nanoseconds % 10).to_le_bytes();
+        text[29] += last;
+        self.put(&text);
     }
 }
 

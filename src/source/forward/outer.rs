@@ -138,7 +138,7 @@ impl<'a> Options<'a> {
                 Some(b"chunk") => options.chunk = Some(chunk_of(value)?),
                 Some(b"compressed") => options.compressed = take_string(&mut &*value),
                 Some(b"fluent_signal") => {
-                    options.is_not_logs = !matches!(take_head(&mut &*value), Some(Head::Int(0)));
+                    options.is_not_logs = !matches!(take_head(&mut &*value), Some(Head::Uint(0)));
                 }
                 _ => {}
             }

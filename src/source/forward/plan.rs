@@ -8,6 +8,7 @@ pub enum Plan {
     /// A message without a chunk.
     Alone {
         used: usize,
+        severity: u8,
         tag: Range<usize>,
         pair: Range<usize>,
     },
@@ -71,7 +72,15 @@ impl Connection {
             }
             Body::Message(pair) if chunk.is_none() => {
                 let tag = range_of(outer.tag, whole);
-                return Ok(Plan::Alone { used, tag, pair });
+                let bytes = whole.get(pair.clone()).unwrap_or_default();
+                let read = shape::pair_and_severity(bytes, self.port.finds_level);
+                let severity = read.map_or(INFO, |(_, _, severity)| severity);
+                return Ok(Plan::Alone {
+                    used,
+                    severity,
+                    tag,
+                    pair,
+                });
             }
             Body::Message(pair) => (pair, Left::Bare(true), 1),
             Body::Entries(entries, values) => {
@@ -190,9 +199,12 @@ impl Connection {
         let of = |range: &Range<usize>| bytes.get(range.clone()).unwrap_or_default();
         Ok(match plan {
             Plan::Alone { .. } if self.is_in_unit => Step::NoUnit { used: 0 },
-            Plan::Alone { used, tag, pair } => {
-                message(*used, of(tag), of(pair), self.port.finds_level)
-            }
+            Plan::Alone {
+                used,
+                severity,
+                tag,
+                pair,
+            } => message(*used, *severity, of(tag), of(pair)),
             Plan::Entries {
                 head,
                 bytes,

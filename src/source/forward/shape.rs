@@ -7,7 +7,7 @@
 
 use crate::level;
 use weir_protocol::msgpack::{
-    len_of, take_array, take_head, take_map, take_value, Head, Skip, Skipped,
+    len_of, take_array, take_head, take_map, take_string, take_value, Head, Skip, Skipped,
 };
 
 /// When an entry happened.
@@ -42,6 +42,10 @@ impl Time {
 
 #[inline]
 fn take_when<'a>(rest: &mut &'a [u8]) -> Option<When<'a>> {
+    if let [0xd7, 0, a, b, c, d, e, f, g, h, after @ ..] = *rest {
+        *rest = after;
+        return Some(of_event_time([*a, *b, *c, *d], [*e, *f, *g, *h]));
+    }
     match take_head(rest)? {
         Head::Array(2) => {
             let head = take_head(rest)?;
@@ -65,15 +69,12 @@ fn when_of<'a>(head: Head, rest: &mut &'a [u8]) -> Option<When<'a>> {
             let (time, after) = rest.split_first_chunk::<8>()?;
             *rest = after;
             let [a, b, c, d, e, f, g, h] = *time;
-            let seconds = u32::from_be_bytes([a, b, c, d]);
-            if GROUP_SECONDS.contains(&seconds) {
-                return Some(When::Group);
-            }
-            Time {
-                seconds: u64::from(seconds),
-                nanoseconds: u32::from_be_bytes([e, f, g, h]).min(NANOSECONDS_MAX),
-            }
+            return Some(of_event_time([a, b, c, d], [e, f, g, h]));
         }
+        Head::Uint(seconds) => Time {
+            seconds,
+            nanoseconds: 0,
+        },
         Head::Int(-1 | -2) => return Some(When::Group),
         Head::Int(seconds) => Time {
             seconds: u64::try_from(seconds).ok()?,
@@ -85,6 +86,19 @@ fn when_of<'a>(head: Head, rest: &mut &'a [u8]) -> Option<When<'a>> {
         _ => return None,
     };
     Some(When::At(time, &[]))
+}
+
+#[inline]
+fn of_event_time(seconds: [u8; 4], nanoseconds: [u8; 4]) -> When<'static> {
+    let seconds = u32::from_be_bytes(seconds);
+    if GROUP_SECONDS.contains(&seconds) {
+        return When::Group;
+    }
+    let time = Time {
+        seconds: u64::from(seconds),
+        nanoseconds: u32::from_be_bytes(nanoseconds).min(NANOSECONDS_MAX),
+    };
+    When::At(time, &[])
 }
 
 /// Both parts are held against their range before.
@@ -112,9 +126,9 @@ pub enum Entry<'a> {
 pub fn entry(bytes: &[u8]) -> Option<(usize, Entry<'_>)> {
     let mut rest = bytes;
     if let Some(2) = take_array(&mut rest) {
-        let pair = rest;
-        if let Some((len, entry)) = self::pair(pair) {
-            return Some((bytes.len() - pair.len() + len, entry));
+        let head = bytes.len() - rest.len();
+        if let Some((len, entry)) = pair(rest) {
+            return Some((head + len, entry));
         }
     }
     Some((len_of(bytes)?, Entry::Other))
@@ -138,43 +152,73 @@ pub fn pair(bytes: &[u8]) -> Option<(usize, Entry<'_>)> {
     Some((pair.len(), entry))
 }
 
-/// Severity of a message by the first of the keys of its record that says one; 3 where none does.
+/// The same as [`entry`] in one walk with the severity of a message: by the first of the keys of its record that says
+/// one; 3 where none does, or where it is not looked for.
 #[inline]
-pub fn severity(pair: &[u8]) -> u8 {
-    severity_of(pair).unwrap_or(level::INFO)
+pub fn entry_and_severity(bytes: &[u8], finds_level: bool) -> Option<(usize, Entry<'_>, u8)> {
+    if !finds_level {
+        let (len, entry) = entry(bytes)?;
+        return Some((len, entry, level::INFO));
+    }
+    let mut rest = bytes;
+    if let Some(2) = take_array(&mut rest) {
+        let head = bytes.len() - rest.len();
+        if let Some((len, entry, severity)) = pair_and_severity(rest, true) {
+            return Some((head + len, entry, severity));
+        }
+    }
+    Some((len_of(bytes)?, Entry::Other, level::INFO))
 }
 
-fn severity_of(pair: &[u8]) -> Option<u8> {
-    let mut rest = pair;
-    Time::take(&mut rest)?;
-    let pairs = take_map(&mut rest)?;
+/// The same as [`pair`].
+#[inline]
+pub fn pair_and_severity(bytes: &[u8], finds_level: bool) -> Option<(usize, Entry<'_>, u8)> {
+    if !finds_level {
+        let (len, entry) = pair(bytes)?;
+        return Some((len, entry, level::INFO));
+    }
+    let mut rest = bytes;
+    let when = take_when(&mut rest)?;
+    let severity = take_record(&mut rest)?;
+    let len = bytes.len() - rest.len();
+    let entry = match when {
+        When::At(..) => Entry::Message(bytes.get(..len)?),
+        When::Group => Entry::Group,
+    };
+    Some((len, entry, severity))
+}
+
+/// Takes a record off; its severity.
+#[inline]
+fn take_record(rest: &mut &[u8]) -> Option<u8> {
+    let pairs = take_map(rest)?;
+    // The key that has said it so far.
     let mut found: Option<(usize, u8)> = None;
     for _ in 0..pairs {
-        let rank = match take_head(&mut rest)? {
-            Head::Str(len) | Head::Bin(len) => {
-                let (key, after) = rest.split_at_checked(len as usize)?;
-                rest = after;
-                rank_of(key)
-            }
-            head => {
-                let inside = match Skip::new(head.values()).go_on(rest.get(head.body_bytes()..)?) {
-                    Ok(Skipped::Whole(len)) => head.body_bytes() + len,
-                    _ => return None,
-                };
-                rest = rest.get(inside..)?;
+        let rank = match take_string(rest) {
+            Some(key) => rank_of(key),
+            None => {
+                take_value(rest)?;
                 None
             }
         };
-        let value = take_value(&mut rest)?;
-        let Some(rank) = rank else {
+        let value = take_value(rest)?;
+        let Some(rank) = rank.filter(|rank| found.is_none_or(|(best, _)| *rank < best)) else {
             continue;
         };
-        if found.is_none_or(|(best, _)| rank < best) {
-            found = level_of(value).map(|severity| (rank, severity)).or(found);
-        }
+        let said = match rank {
+            LOG => level_within(value).map(|severity| (LOG_LEVEL, severity)),
+            rank => level_of(value).map(|severity| (rank, severity)),
+        };
+        found = said.or(found);
     }
-    found.map(|(_, severity)| severity)
+    Some(found.map_or(level::INFO, |(_, severity)| severity))
 }
+
+/// Place of `log.level` among the keys that say a severity.
+const LOG_LEVEL: usize = 2;
+/// A map that has it as `level`. Behind it, so that it counts as that.
+const LOG: usize = 3;
 
 /// Where a key stands among those that say a severity.
 #[inline]
@@ -182,9 +226,10 @@ fn rank_of(key: &[u8]) -> Option<usize> {
     match key {
         b"level" => Some(0),
         b"severity" => Some(1),
-        b"log.level" => Some(2),
-        b"loglevel" => Some(3),
-        b"severity_text" => Some(4),
+        b"log.level" => Some(LOG_LEVEL),
+        b"log" => Some(LOG),
+        b"loglevel" => Some(4),
+        b"severity_text" => Some(5),
         _ => None,
     }
 }
@@ -193,7 +238,26 @@ fn level_of(value: &[u8]) -> Option<u8> {
     let mut rest = value;
     match take_head(&mut rest)? {
         Head::Str(_) | Head::Bin(_) => level::of_word(rest),
-        Head::Int(number) => level::of_number(u64::try_from(number).ok()?),
+        Head::Uint(number) => level::of_number(number),
         _ => None,
     }
+}
+
+/// Of a map, what its `level` says.
+fn level_within(value: &[u8]) -> Option<u8> {
+    let mut rest = value;
+    for _ in 0..take_map(&mut rest)? {
+        let is_level = match take_string(&mut rest) {
+            Some(key) => key == b"level",
+            None => {
+                take_value(&mut rest)?;
+                false
+            }
+        };
+        let value = take_value(&mut rest)?;
+        if is_level {
+            return level_of(value);
+        }
+    }
+    None
 }
