@@ -59,6 +59,10 @@ pub enum Reason {
     AcksLate,
     /// The rest of a line above the limit was skipped; what came before was delivered.
     LineCut,
+    /// A connection began with no PROXY header, or one that cannot be read.
+    ProxyHeader,
+    /// Who connected is no proxy, where each connection comes from one.
+    NoProxy,
     /// An entry above the limit of a message was delivered without what had no room.
     EntryCut,
     /// A value that has no shape of a message was skipped.
@@ -73,7 +77,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Reason; 42] = [
+    pub const ALL: [Reason; 44] = [
         Reason::FrameTooShort,
         Reason::FrameTooLong,
         Reason::FrameCutOff,
@@ -111,6 +115,8 @@ impl Reason {
         Reason::PackedTooLarge,
         Reason::AcksLate,
         Reason::LineCut,
+        Reason::ProxyHeader,
+        Reason::NoProxy,
         Reason::EntryCut,
         Reason::WrongShape,
         Reason::GroupMark,
@@ -158,6 +164,8 @@ impl Reason {
             Reason::PackedTooLarge => "packed_too_large",
             Reason::AcksLate => "acks_late",
             Reason::LineCut => "line_cut",
+            Reason::ProxyHeader => "proxy_header",
+            Reason::NoProxy => "no_proxy",
             Reason::EntryCut => "entry_cut",
             Reason::WrongShape => "wrong_shape",
             Reason::GroupMark => "group_mark",

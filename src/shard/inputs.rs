@@ -21,6 +21,8 @@ pub struct Place {
     pub name: String,
     /// What is spoken there, and what its connections are held to.
     pub(super) port: Arc<Port>,
+    /// Proxies that say whose their connections are; empty: there are none.
+    pub(super) proxies: AllowList,
     /// Connections, on all shards.
     connected: AtomicUsize,
     /// Most of them; 0: no limit of its own.
@@ -50,15 +52,30 @@ impl Place {
 
 /// All places of a configuration, in the order of their numbers.
 pub(super) fn places(config: &Config) -> Vec<Place> {
-    let place = |name: String, port, connections_max| Place {
+    let place = |name: String, port, proxies, connections_max| Place {
         name,
         port: Arc::new(port),
+        proxies,
         connected: AtomicUsize::new(0),
         connections_max,
     };
     let inputs = config.all_inputs().into_iter();
-    let inputs = inputs.map(|input| place(input.name(), port_of(&input), input.connections_max));
-    let emitters = place("emitters".to_owned(), Port::emitters(), 0);
+    let inputs = inputs.map(|input| {
+        // The number of networks was looked at when they were read.
+        let proxies = AllowList::new(input.proxy_from.clone()).unwrap_or_default();
+        place(
+            input.name(),
+            port_of(&input),
+            proxies,
+            input.connections_max,
+        )
+    });
+    let emitters = place(
+        "emitters".to_owned(),
+        Port::emitters(),
+        AllowList::default(),
+        0,
+    );
     std::iter::once(emitters).chain(inputs).collect()
 }
 

@@ -265,6 +265,12 @@ pub trait Source {
         None
     }
 
+    /// Nothing has come behind `rest`, which no step took, for a while. Its element, if silence completes one: it takes
+    /// all of `rest`.
+    fn quiet<'a>(&'a mut self, _rest: &'a [u8], _limits: Limits) -> Option<Element<'a>> {
+        None
+    }
+
     /// Appends what the server says first.
     fn greeting(&mut self, _facts: &Facts, _out: &mut Vec<u8>) {}
 

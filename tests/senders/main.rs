@@ -2,4 +2,5 @@
 //! those that are not installed; a test whose program is not there says so and is skipped.
 
 mod found;
+mod proxy;
 mod syslog;

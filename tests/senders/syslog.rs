@@ -244,3 +244,23 @@ fn loggen_with_lf_and_with_counts() {
         assert_eq!(sorted, expected);
     }
 }
+
+#[test]
+fn a_joined_message_waits_for_the_next_line_or_for_silence() {
+    let site = Site::start("&continuation=join");
+    let mut stream = std::net::TcpStream::connect(site.input).expect("connects");
+    let trace = b"<11>Traceback\n  File \"a\"\n<11>next\n  of it\n";
+    stream.write_all(trace).expect("sent");
+    until("the last message, of an open connection", || {
+        site.sink.frames().len() == 2
+    });
+    let expected = [
+        (1, "<11>Traceback\n  File \"a\"".to_owned()),
+        (1, "<11>next\n  of it".to_owned()),
+    ];
+    stream.write_all(b"<12>behind it").expect("sent");
+    drop(stream);
+    let messages = site.messages(3);
+    assert_eq!(messages[..2], expected);
+    assert_eq!(messages[2], (2, "<12>behind it".to_owned()));
+}

@@ -257,4 +257,34 @@ impl<M: Memory> Engine<M> {
             None => Ok(false),
         }
     }
+
+    /// Takes what an emitter's source calls whole when nothing has come behind it for so long, in nanoseconds.
+    pub fn take_quiet(&mut self, emitter: usize, quiet_ns: u64) {
+        let assembler = &self.assemblers[emitter];
+        let is_quiet = assembler.age_ns(self.frames_ns) >= quiet_ns;
+        if assembler.carried().is_empty() || !is_quiet || !self.can_ingest() {
+            return;
+        }
+        let mut stream = std::mem::take(&mut self.streams[emitter]);
+        let assembler = std::mem::take(&mut self.assemblers[emitter]);
+        let is_taken = with_source!(&mut stream, source => {
+            self.quiet_element(emitter, source, assembler.carried())
+        });
+        self.streams[emitter] = stream;
+        self.assemblers[emitter] = assembler;
+        if is_taken {
+            self.forget_carried(emitter);
+        }
+    }
+
+    fn quiet_element<S: Source>(&mut self, emitter: usize, source: &mut S, rest: &[u8]) -> bool {
+        let limits = self.limits();
+        let element = source.quiet(rest, limits);
+        let is_taken =
+            element.is_some_and(|element| self.route_carried::<S>(emitter, element).is_ok());
+        if is_taken {
+            source.taken();
+        }
+        is_taken
+    }
 }

@@ -104,7 +104,7 @@ impl<I: Io> Intake<I> {
             return;
         };
         let socket = emitter.socket.as_ref();
-        let peer = socket.and_then(|socket| cx.io.peer(socket));
+        let peer = emitter.address(cx);
         let name = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
         let address = peer.map(|peer| peer.ip());
         let input = &cx.shared.places()[emitter.input].name;

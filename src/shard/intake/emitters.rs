@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::close::leave_place;
+use super::proxied::Header;
 use super::{Emitter, First, Intake, PendingChunk};
 use crate::admission::{customer, ListenerKind};
 use crate::context::{Context, Phase};
@@ -38,7 +39,16 @@ impl<I: Io> Intake<I> {
             self.count(cx, input, Reason::ConnectionLimit);
             return;
         }
-        let counted = match self.admit(cx, input, &socket) {
+        let is_proxied = !cx.shared.places()[input].proxies.is_empty();
+        let admitted = match is_proxied {
+            // Lists and limits are about the address in the header.
+            true => self.admit_proxy(cx, input, &socket).map(|()| None),
+            false => {
+                let peer = cx.io.peer(&socket).map(|peer| peer.ip());
+                self.admit_address(cx, input, peer)
+            }
+        };
+        let counted = match admitted {
             Ok(counted) => counted,
             Err(reason) => {
                 self.count(cx, input, reason);
@@ -48,8 +58,8 @@ impl<I: Io> Intake<I> {
         };
         let port = Arc::clone(&cx.shared.places()[input].port);
         let address = match port.joins() {
-            true => cx.io.peer(&socket).map_or(0, |peer| number_of(peer.ip())),
-            false => 0,
+            true if !is_proxied => cx.io.peer(&socket).map_or(0, |peer| number_of(peer.ip())),
+            _ => 0,
         };
         let emitter = Emitter {
             input,
@@ -68,6 +78,8 @@ impl<I: Io> Intake<I> {
             has_last_word: false,
             is_over: false,
             pending: 0,
+            header: is_proxied.then(|| Header::new(cx.now_ns)),
+            client: None,
             counted,
             has_place: true,
             is_broken: false,
@@ -101,12 +113,12 @@ impl<I: Io> Intake<I> {
         self.inputs[input].refuse(reason);
     }
 
-    /// Whether an emitter may connect; its address when it is counted under it.
-    fn admit(
+    /// Whether an emitter of this address may connect; the address when it is counted under it.
+    pub(super) fn admit_address(
         &mut self,
         cx: &mut Context<I>,
         input: usize,
-        socket: &I::Socket,
+        peer: Option<IpAddr>,
     ) -> Result<Option<IpAddr>, Reason> {
         let most = cx.config.protection.connections_per_address_max;
         let allows_all = cx
@@ -117,7 +129,7 @@ impl<I: Io> Intake<I> {
         if allows_all && most == 0 {
             return Ok(None);
         }
-        let Some(peer) = cx.io.peer(socket).map(|peer| peer.ip().to_canonical()) else {
+        let Some(peer) = peer.map(|peer| peer.to_canonical()) else {
             // It has reset the connection, and what it had sent can still be read. Without an address
             // nothing of it may pass where addresses matter.
             return Err(Reason::AddressUnknown);
@@ -173,7 +185,7 @@ impl<I: Io> Intake<I> {
             if emitter.rejected || emitter.is_over {
                 cx.io.release(Group::Ingress, chunk);
             } else {
-                self.offer(cx, slot, chunk);
+                self.offer_behind_header(cx, slot, chunk);
             }
         } else if completion.result == 0 {
             (emitter.ended, emitter.has_eof) = (true, true);
@@ -215,6 +227,19 @@ impl<I: Io> Intake<I> {
             self.close_if_finished(cx, slot);
         } else if !emitter.is_paused() {
             self.rearm.push_back(slot);
+        }
+    }
+
+    #[inline]
+    fn offer_behind_header(&mut self, cx: &mut Context<I>, slot: Slot, chunk: Chunk) {
+        let emitter = self.table.get(slot);
+        let has_header = emitter.is_some_and(|emitter| emitter.header.is_some());
+        let chunk = match has_header {
+            true => self.read_header(cx, slot, chunk),
+            false => Some(chunk),
+        };
+        if let Some(chunk) = chunk {
+            self.offer(cx, slot, chunk);
         }
     }
 
@@ -450,7 +475,7 @@ impl<I: Io> Intake<I> {
 }
 
 /// An address as the engine knows it.
-fn number_of(address: IpAddr) -> u128 {
+pub(super) fn number_of(address: IpAddr) -> u128 {
     let v6 = match address.to_canonical() {
         IpAddr::V4(v4) => v4.to_ipv6_mapped(),
         IpAddr::V6(v6) => v6,

@@ -15,7 +15,7 @@
 //! They are armed again when nothing is pending any more.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::farewell::{Age, Ages, Spread};
 use crate::inputs::InputReport;
@@ -28,6 +28,7 @@ mod close;
 mod emitters;
 mod farewell;
 mod late;
+mod proxied;
 #[cfg(test)]
 mod tests;
 mod undecided;
@@ -61,6 +62,10 @@ struct Emitter<S> {
     is_over: bool,
     /// Chunks of it that are pending.
     pending: u32,
+    /// The header that its proxy begins with has not come whole.
+    header: Option<Box<proxied::Header>>,
+    /// Who it is, where a proxy says it.
+    client: Option<SocketAddr>,
     /// Its address, when connections are counted by address.
     counted: Option<IpAddr>,
     /// It is one of `--max-connections`, and of its address: until its socket is closed.

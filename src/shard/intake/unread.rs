@@ -44,6 +44,8 @@ impl<I: Io> Intake<I> {
 
     /// Frames that take too long to arrive.
     pub(crate) fn check_frames(&mut self, cx: &mut Context<I>) {
+        self.check_headers(cx);
+        self.take_quiet(cx);
         let limit = cx.config.frame_timeout.as_nanos();
         cx.engine
             .evict_overdue(u64::try_from(limit).unwrap_or(u64::MAX));

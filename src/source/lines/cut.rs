@@ -242,6 +242,14 @@ impl Cutter {
         (!is_counted && !text.is_empty()).then_some(text)
     }
 
+    /// Nothing comes behind `rest`: the message that it is, if all but the next line says so.
+    pub(super) fn quiet<'a>(&self, rest: &'a [u8]) -> Option<&'a [u8]> {
+        let waits = self.joins != Joins::Never && self.skip.is_none() && self.inside == 0;
+        let is_line = self.scanned > 0 && rest.len() == self.scanned + 1 && rest.ends_with(b"\n");
+        let text = trimmed(rest);
+        (waits && is_line && !text.is_empty() && text.len() <= self.max).then_some(text)
+    }
+
     fn next_rare<'a>(&mut self, bytes: &'a [u8], max: usize) -> Cut<'a> {
         if bytes.is_empty() {
             return Cut::NeedMore { bytes: 1 };

@@ -120,6 +120,15 @@ impl<K: Kind> Texts<K> {
         }
     }
 
+    fn rest<'a>(&self, text: &'a [u8]) -> Option<Element<'a>> {
+        let (severity, form, bytes) = K::read(text, self.reads_levels)?;
+        Some(Element::Payload {
+            severity,
+            form,
+            bytes,
+        })
+    }
+
     /// What is no message in whole, or no message.
     fn rare<'a>(&'a mut self, cut: Cut<'a>) -> Result<Step<'a>, SourceError> {
         let malformed = |expected| SourceError::Malformed {
@@ -237,12 +246,11 @@ impl<K: Kind> Source for Texts<K> {
     }
 
     fn ended<'a>(&'a mut self, rest: &'a [u8], _: Limits) -> Option<Element<'a>> {
-        let (severity, form, bytes) = K::read(self.cutter.ended(rest)?, self.reads_levels)?;
-        Some(Element::Payload {
-            severity,
-            form,
-            bytes,
-        })
+        self.rest(self.cutter.ended(rest)?)
+    }
+
+    fn quiet<'a>(&'a mut self, rest: &'a [u8], _: Limits) -> Option<Element<'a>> {
+        self.rest(self.cutter.quiet(rest)?)
     }
 }
 
