@@ -2,177 +2,98 @@
 
 use std::fmt;
 
-/// Why something was refused, closed or ignored. The text is the metric label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)] // each says what its label says
-pub enum Reason {
-    FrameTooShort,
-    FrameTooLong,
-    FrameCutOff,
-    /// It had not arrived whole when its time was over.
-    FrameTimeout,
-    /// Bytes that its protocol does not have there.
-    StreamMalformed,
-    PartialMemoryFull,
-    FirstWeightInvalid,
-    HandshakeTimeout,
-    HandshakeInvalid,
-    /// Another protocol spoke.
-    ForeignProtocol,
-    /// Closed without having sent a byte.
-    Probe,
-    /// Had not spoken when others needed its place.
-    HandshakeDisplaced,
-    WeightInvalid,
-    AckBeyondSent,
-    AckStale,
-    ControlUnknownType,
-    AckStalled,
-    LinkReplaced,
-    /// An analyzer came with the id of another that lives.
-    IdInUse,
-    TooManyAnalyzers,
-    ConnectionLimit,
-    /// An emitter's connection broke while nobody took messages, and its place was wanted: what it had sent is lost.
-    ResetUnread,
-    AcceptFailed,
-    UnitTooLong,
-    AddressNotAllowed,
-    /// The peer had reset the connection before it was accepted, and a rule asks for its address.
-    AddressUnknown,
-    AddressLimit,
-    TokenRefused,
-    RefusedByAnalyzer,
-    /// A packet that an analyzer refused for good could not be written to the file of such packets.
-    NotSetAside,
-    /// More was un-ACKed on an emitter's link than its WELCOME allowed.
-    WindowExceeded,
-    /// An emitter that wants ACKs came, and what there is for such was granted to others.
-    AckUnitsFull,
-    /// An emitter did not read its ACKs.
-    AnswersNotRead,
-    /// A compressed part is not what it says it is, or ends within a message.
-    PackedCorrupt,
-    /// More comes out of a compressed part than is allowed.
-    PackedTooLarge,
-    /// A place was not read from, for ACKs took too long for its senders' deadline.
-    AcksLate,
-    /// The rest of a line above the limit was skipped; what came before was delivered.
-    LineCut,
-    /// A connection began with no PROXY header, or one that cannot be read.
-    ProxyHeader,
-    /// Who connected is no proxy, where each connection comes from one.
-    NoProxy,
-    /// An entry above the limit of a message was delivered without what had no room.
-    EntryCut,
-    /// A value that has no shape of a message was skipped.
-    WrongShape,
-    /// A mark around entries, as Fluent Bit sends them, was skipped.
-    GroupMark,
-    /// Metrics or traces were acked and not delivered.
-    NotLogs,
-    /// A client did not know the key of its input, or no name and password.
-    KeyRefused,
+/// The table of reasons: each line is a variant, and its label in metrics and answers.
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $word:literal,)+) => {
+        /// Why something was refused, closed or ignored. The text is the metric label.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[allow(missing_docs)] // each says what its label says
+        pub enum Reason {
+            $($(#[$doc])* $name,)+
+        }
+
+        impl Reason {
+            /// All of them, in the order of their numbers.
+            pub const ALL: &'static [Reason] = &[$(Reason::$name),+];
+
+            /// Metric label.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Reason::$name => $word,)+
+                }
+            }
+        }
+    };
 }
 
-impl Reason {
-    /// All of them, in the order of their numbers.
-    pub const ALL: [Reason; 44] = [
-        Reason::FrameTooShort,
-        Reason::FrameTooLong,
-        Reason::FrameCutOff,
-        Reason::FrameTimeout,
-        Reason::StreamMalformed,
-        Reason::PartialMemoryFull,
-        Reason::FirstWeightInvalid,
-        Reason::HandshakeTimeout,
-        Reason::HandshakeInvalid,
-        Reason::ForeignProtocol,
-        Reason::Probe,
-        Reason::HandshakeDisplaced,
-        Reason::WeightInvalid,
-        Reason::AckBeyondSent,
-        Reason::AckStale,
-        Reason::ControlUnknownType,
-        Reason::AckStalled,
-        Reason::LinkReplaced,
-        Reason::IdInUse,
-        Reason::TooManyAnalyzers,
-        Reason::ConnectionLimit,
-        Reason::ResetUnread,
-        Reason::AcceptFailed,
-        Reason::UnitTooLong,
-        Reason::AddressNotAllowed,
-        Reason::AddressUnknown,
-        Reason::AddressLimit,
-        Reason::TokenRefused,
-        Reason::RefusedByAnalyzer,
-        Reason::NotSetAside,
-        Reason::WindowExceeded,
-        Reason::AckUnitsFull,
-        Reason::AnswersNotRead,
-        Reason::PackedCorrupt,
-        Reason::PackedTooLarge,
-        Reason::AcksLate,
-        Reason::LineCut,
-        Reason::ProxyHeader,
-        Reason::NoProxy,
-        Reason::EntryCut,
-        Reason::WrongShape,
-        Reason::GroupMark,
-        Reason::NotLogs,
-        Reason::KeyRefused,
-    ];
-
-    /// Metric label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Reason::FrameTooShort => "frame_too_short",
-            Reason::FrameTooLong => "frame_too_long",
-            Reason::FrameCutOff => "frame_cut_off",
-            Reason::FrameTimeout => "frame_timeout",
-            Reason::StreamMalformed => "stream_malformed",
-            Reason::PartialMemoryFull => "partial_memory_full",
-            Reason::FirstWeightInvalid => "first_weight_invalid",
-            Reason::HandshakeTimeout => "handshake_timeout",
-            Reason::HandshakeInvalid => "handshake_invalid",
-            Reason::ForeignProtocol => "foreign_protocol",
-            Reason::Probe => "probe",
-            Reason::HandshakeDisplaced => "handshake_displaced",
-            Reason::WeightInvalid => "weight_invalid",
-            Reason::AckBeyondSent => "ack_beyond_sent",
-            Reason::AckStale => "ack_stale",
-            Reason::ControlUnknownType => "control_unknown_type",
-            Reason::AckStalled => "ack_stalled",
-            Reason::LinkReplaced => "link_replaced",
-            Reason::IdInUse => "id_in_use",
-            Reason::TooManyAnalyzers => "too_many_analyzers",
-            Reason::ConnectionLimit => "connection_limit",
-            Reason::ResetUnread => "reset_unread",
-            Reason::AcceptFailed => "accept_failed",
-            Reason::UnitTooLong => "unit_too_long",
-            Reason::AddressNotAllowed => "address_not_allowed",
-            Reason::AddressUnknown => "address_unknown",
-            Reason::AddressLimit => "address_limit",
-            Reason::TokenRefused => "token_refused",
-            Reason::RefusedByAnalyzer => "refused_by_analyzer",
-            Reason::NotSetAside => "not_set_aside",
-            Reason::WindowExceeded => "window_exceeded",
-            Reason::AckUnitsFull => "ack_units_full",
-            Reason::AnswersNotRead => "answers_not_read",
-            Reason::PackedCorrupt => "packed_corrupt",
-            Reason::PackedTooLarge => "packed_too_large",
-            Reason::AcksLate => "acks_late",
-            Reason::LineCut => "line_cut",
-            Reason::ProxyHeader => "proxy_header",
-            Reason::NoProxy => "no_proxy",
-            Reason::EntryCut => "entry_cut",
-            Reason::WrongShape => "wrong_shape",
-            Reason::GroupMark => "group_mark",
-            Reason::NotLogs => "not_logs",
-            Reason::KeyRefused => "key_refused",
-        }
-    }
+reasons! {
+    FrameTooShort = "frame_too_short",
+    FrameTooLong = "frame_too_long",
+    FrameCutOff = "frame_cut_off",
+    /// It had not arrived whole when its time was over.
+    FrameTimeout = "frame_timeout",
+    /// Bytes that its protocol does not have there.
+    StreamMalformed = "stream_malformed",
+    PartialMemoryFull = "partial_memory_full",
+    FirstWeightInvalid = "first_weight_invalid",
+    HandshakeTimeout = "handshake_timeout",
+    HandshakeInvalid = "handshake_invalid",
+    /// Another protocol spoke.
+    ForeignProtocol = "foreign_protocol",
+    /// Closed without having sent a byte.
+    Probe = "probe",
+    /// Had not spoken when others needed its place.
+    HandshakeDisplaced = "handshake_displaced",
+    WeightInvalid = "weight_invalid",
+    AckBeyondSent = "ack_beyond_sent",
+    AckStale = "ack_stale",
+    ControlUnknownType = "control_unknown_type",
+    AckStalled = "ack_stalled",
+    LinkReplaced = "link_replaced",
+    /// An analyzer came with the id of another that lives.
+    IdInUse = "id_in_use",
+    TooManyAnalyzers = "too_many_analyzers",
+    ConnectionLimit = "connection_limit",
+    /// An emitter's connection broke while nobody took messages, and its place was wanted: what it had sent is lost.
+    ResetUnread = "reset_unread",
+    AcceptFailed = "accept_failed",
+    UnitTooLong = "unit_too_long",
+    AddressNotAllowed = "address_not_allowed",
+    /// The peer had reset the connection before it was accepted, and a rule asks for its address.
+    AddressUnknown = "address_unknown",
+    AddressLimit = "address_limit",
+    TokenRefused = "token_refused",
+    RefusedByAnalyzer = "refused_by_analyzer",
+    /// A packet that an analyzer refused for good could not be written to the file of such packets.
+    NotSetAside = "not_set_aside",
+    /// More was un-ACKed on an emitter's link than its WELCOME allowed.
+    WindowExceeded = "window_exceeded",
+    /// An emitter that wants ACKs came, and what there is for such was granted to others.
+    AckUnitsFull = "ack_units_full",
+    /// An emitter did not read its ACKs.
+    AnswersNotRead = "answers_not_read",
+    /// A compressed part is not what it says it is, or ends within a message.
+    PackedCorrupt = "packed_corrupt",
+    /// More comes out of a compressed part than is allowed.
+    PackedTooLarge = "packed_too_large",
+    /// A place was not read from, for ACKs took too long for its senders' deadline.
+    AcksLate = "acks_late",
+    /// The rest of a line above the limit was skipped; what came before was delivered.
+    LineCut = "line_cut",
+    /// A connection began with no PROXY header, or one that cannot be read.
+    ProxyHeader = "proxy_header",
+    /// Who connected is no proxy, where each connection comes from one.
+    NoProxy = "no_proxy",
+    /// An entry above the limit of a message was delivered without what had no room.
+    EntryCut = "entry_cut",
+    /// A value that has no shape of a message was skipped.
+    WrongShape = "wrong_shape",
+    /// A mark around entries, as Fluent Bit sends them, was skipped.
+    GroupMark = "group_mark",
+    /// Metrics or traces were acked and not delivered.
+    NotLogs = "not_logs",
+    /// A client did not know the key of its input, or no name and password.
+    KeyRefused = "key_refused",
 }
 
 /// Counters of one shard since its start.

@@ -131,7 +131,8 @@ fn write_counters(out: &mut String, counters: &Counters) {
         counters.enters,
     );
     for reason in Reason::ALL
-        .into_iter()
+        .iter()
+        .copied()
         .filter(|reason| counters.of(*reason) > 0)
     {
         line!(out, "{} {}", reason.as_str(), counters.of(reason));

@@ -329,7 +329,7 @@ fn shards(state: &State, out: &mut Exposition) {
         "Connections refused or closed and words ignored, by reason.",
     );
     for (shard, report) in names.iter().zip(&state.reports) {
-        for reason in Reason::ALL {
+        for reason in Reason::ALL.iter().copied() {
             out.count(
                 &[("shard", shard), ("reason", reason.as_str())],
                 report.counters.of(reason),
