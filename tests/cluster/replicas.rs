@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use weir::ledger::run_report::Distributor as RunReport;
 use weir_testkit::dns::{Dns, Says};
+use weir_testkit::http::Client as HttpClient;
 use weir_testkit::process::run;
 use weir_testkit::{stays, until, Distributor, Ended, Scratch};
 
@@ -132,6 +133,14 @@ fn cluster_shares_stay_exact_over_a_killed_analyzer_and_a_changed_weight() {
     );
 }
 
+/// What `/health/ready` says.
+fn ready(distributor: &Distributor) -> (u16, String) {
+    let mut client = HttpClient::connect(distributor.http.expect("it listens"));
+    client.send(b"GET /health/ready HTTP/1.1\r\nHost: weir\r\nConnection: close\r\n\r\n");
+    let answer = client.answer();
+    (answer.status, answer.body)
+}
+
 #[test]
 fn a_replica_that_appears_is_linked_and_one_that_leaves_is_not_hung_up() {
     let cluster = Cluster::new("cluster-members");
@@ -140,13 +149,23 @@ fn a_replica_that_appears_is_linked_and_one_that_leaves_is_not_hung_up() {
     let analyzers = ["a1", "a2"].map(|id| cluster.client("analyzer", id, "--weight 1"));
     two.wait_lanes(2);
     three.wait_lanes(2);
-    let four = cluster.replica(4);
+    let four = replica(4, cluster.ports, "--http 127.0.0.4:0");
+    let ready = || ready(&four);
+    let (status, text) = ready();
+    assert_eq!(status, 503, "nobody has linked to it: {text}");
     let (appeared, late) = (Instant::now(), Late::start());
     cluster.dns.says_local("replicas.test", &[2, 3, 4]);
-    four.wait_lanes(2);
+    // The other way round it would be ready before anybody takes its messages.
+    until("it is ready", || ready().0 == 200);
     let (took, late) = (appeared.elapsed(), late.stop());
-    println!("linked {took:?} after its address appeared, {late:?} of it this machine stood still");
+    println!("ready {took:?} after its address appeared, {late:?} of it this machine stood still");
     assert!(took < FOUND_WITHIN + late, "{took:?}");
+    let links = four.rosters();
+    assert!(
+        links.iter().all(|(epoch, _)| *epoch > 0),
+        "ready without links: {links:?}"
+    );
+    four.wait_lanes(2);
 
     // One leaves, while messages are on their way to it.
     let emitter = cluster.client(

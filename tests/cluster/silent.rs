@@ -35,43 +35,125 @@ fn enter(pid: u32) -> Vec<String> {
 
 /// Drops every packet from and to an address.
 fn cut(inside: &[String], address: &str) {
-    let rules = format!(
-        "add table ip cut\nadd chain ip cut in {{ type filter hook input priority 0; }}\n\
-         add rule ip cut in ip saddr {address} drop\nadd rule ip cut in ip daddr {address} drop\n"
-    );
+    let chain = |hook: &str| {
+        format!(
+            "add chain ip cut {hook} {{ type filter hook {hook} priority 0; }}\n\
+             add rule ip cut {hook} ip saddr {address} drop\nadd rule ip cut {hook} ip daddr {address} drop\n"
+        )
+    };
+    let rules = format!("add table ip cut\n{}{}", chain("input"), chain("output"));
     let mut nft = Command::new(&inside[0]);
     nft.args(&inside[1..]).args(["nft", &rules]);
     let output = nft.output().expect("nft runs");
     assert!(output.status.success(), "{output:?}");
 }
 
+fn script(network: &str) -> String {
+    format!("{network}exec \"$0\" \"$@\"")
+}
+
+/// Of a distributor at this address.
+fn flags(ip: &str) -> String {
+    format!("--shards 2 --peer-timeout 4s --emitters {ip}:8080 --analyzers {ip}:8081")
+}
+
 #[test]
 fn clients_notice_a_host_that_vanishes() {
     let Some(unshare) = network() else { return };
-    let flags = |last: u8| {
-        format!(
-            "--shards 2 --peer-timeout 4s --emitters 127.0.0.{last}:8080 --analyzers 127.0.0.{last}:8081"
-        )
-    };
-    let script = |network: &str| format!("{network}exec \"$0\" \"$@\"");
-    let stays_there = Distributor::start_in(&unshare, &script(NETWORK), &flags(2));
+    let stays_there = Distributor::start_in(&unshare, &script(NETWORK), &flags("127.0.0.2"));
     let inside = enter(stays_there.pid());
-    let vanishes = Distributor::start_in(&inside, &script(""), &flags(3));
-    let analyzer = Client::start(
+    let vanishes = Distributor::start_in(&inside, &script(""), &flags("127.0.0.3"));
+    let cut = || cut(&inside, "127.0.0.3");
+    notice(
         &inside,
-        "analyzer --addr 127.0.0.2:8081,127.0.0.3:8081 --id a1 --peer-timeout 4s",
+        ("127.0.0.2", stays_there),
+        ("127.0.0.3", vanishes),
+        &cut,
+    );
+}
+
+/// Two named namespaces and the cable between them, as two hosts have it.
+struct TwoHosts {
+    names: [String; 2],
+}
+
+impl TwoHosts {
+    const ADDRESSES: [&str; 2] = ["10.77.0.1", "10.77.0.2"];
+
+    fn new() -> Result<TwoHosts, String> {
+        let pid = std::process::id();
+        let hosts = TwoHosts {
+            names: ["a", "b"].map(|host| format!("weir-{pid}-{host}")),
+        };
+        let [a, b] = &hosts.names;
+        let [at_a, at_b] = TwoHosts::ADDRESSES;
+        let script = format!(
+            "ip netns add {a}\nip netns add {b}\n\
+             ip -n {a} link add cable type veth peer name cable netns {b}\n\
+             ip -n {a} addr add {at_a}/24 dev cable\nip -n {b} addr add {at_b}/24 dev cable\n\
+             for host in {a} {b}; do ip -n $host link set lo up; ip -n $host link set cable up; done\n\
+             ip netns exec {b} nft add table ip trial\n"
+        );
+        let output = Command::new("sh").args(["-ec", &script]).output();
+        match output {
+            Ok(output) if output.status.success() => Ok(hosts),
+            Ok(output) => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn inside(&self, host: usize) -> Vec<String> {
+        ["ip", "netns", "exec", &self.names[host]]
+            .map(str::to_owned)
+            .into()
+    }
+}
+
+impl Drop for TwoHosts {
+    fn drop(&mut self) {
+        for name in &self.names {
+            let _ = Command::new("ip").args(["netns", "delete", name]).status();
+        }
+    }
+}
+
+#[test]
+fn clients_notice_when_another_host_vanishes() {
+    let hosts = match TwoHosts::new() {
+        Ok(hosts) => hosts,
+        Err(why) => return println!("SKIPPED: needs root, ip netns and nft: {why}"),
+    };
+    let [here, there] = TwoHosts::ADDRESSES;
+    let (inside, outside) = (hosts.inside(0), hosts.inside(1));
+    let stays_there = Distributor::start_in(&inside, &script(""), &flags(here));
+    let vanishes = Distributor::start_in(&outside, &script(""), &flags(there));
+    let cut = || cut(&outside, there);
+    notice(&inside, (here, stays_there), (there, vanishes), &cut);
+}
+
+/// Clients of two distributors, all of whose packets of one are dropped: emitters are on the other within the peer
+/// time-out and 2 s, what is lost is at most that time's and is told, and the analyzer says that a link is lost.
+fn notice(
+    inside: &[String],
+    (here, stays_there): (&str, Distributor),
+    (there, vanishes): (&str, Distributor),
+    cut: &dyn Fn(),
+) {
+    let analyzer = Client::start(
+        inside,
+        &format!("analyzer --addr {here}:8081,{there}:8081 --id a1 --peer-timeout 4s"),
     );
     stays_there.wait_lanes(1);
     vanishes.wait_lanes(1);
     let emitter = Client::start(
-        &inside,
+        inside,
         &format!(
-            "emitter --addr 127.0.0.2:8080,127.0.0.3:8080 --id e1 --peer-timeout 4s --connections 8 --rate {RATE} \
+            "emitter --addr {here}:8080,{there}:8080 --id e1 --peer-timeout 4s --connections 8 --rate {RATE} \
              --duration 15 --size 100 --json"
         ),
     );
     std::thread::sleep(Duration::from_secs(3));
-    cut(&inside, "127.0.0.3");
+    cut();
     let (from, late) = (Instant::now(), Late::start());
     until("the emitter notices", || {
         !emitter.lines("has not answered for 4 s").is_empty()
@@ -83,7 +165,7 @@ fn clients_notice_a_host_that_vanishes() {
         "{took:?}"
     );
     until("the analyzer notices", || {
-        let lines = analyzer.lines("127.0.0.3:8081");
+        let lines = analyzer.lines(&format!("{there}:8081"));
         lines.iter().any(|line| line.contains("timed out"))
     });
     let (code, text) = emitter.wait();
