@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::{config, generate, values};
-use crate::config::{MemoryNeed, Sizing};
+use crate::config::{MemoryNeed, OwnListeners, Sizing};
 use crate::doctor::{self, cpus_of_list, Host, Plan};
 use crate::host::cpu_quota;
 use crate::runtime::Needs;
@@ -154,6 +154,7 @@ fn plan(args: &Args, host: &Host) -> Result<Plan, Vec<String>> {
             ..Needs::of(config, config.http.listen.is_some())
         },
         is_zero_copy_wanted: config.zero_copy_bytes > 0,
+        listeners: OwnListeners::of(config).iter().collect(),
     })
 }
 

@@ -31,6 +31,11 @@ impl OwnListeners {
         OwnListeners(known.filter(|(_, at)| at.port() != 0).collect())
     }
 
+    /// Each flag and its address, as far as ports are known.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, SocketAddr)> + '_ {
+        self.0.iter().copied()
+    }
+
     /// Refuses an address of this distributor.
     ///
     /// # Errors

@@ -7,10 +7,11 @@ use crate::data_plane::DataPlane;
 use crate::lock::lock;
 use crate::view::state::State;
 use weir_engine::{
-    Account, Balance, Ended, Entry, LaneReport, LinkEpoch, Order, OrderError, Reach, Roster, Sink,
+    Account, Balance, Ended, Entry, LaneReport, LinkEpoch, Order, OrderError, Reach, Reason,
+    Roster, Sink,
 };
 use weir_ledger::run_report::Stamp;
-use weir_shard::{HttpTarget, OrderRefused, ShardReport};
+use weir_shard::{HttpTarget, InputReport, OrderRefused, ShardReport};
 
 /// A moment, in milliseconds since the start of the distributor.
 pub fn at(ms: u64) -> Stamp {
@@ -26,6 +27,20 @@ pub struct Fake {
     pub reports: Vec<ShardReport>,
 }
 
+/// A place that has brought something, and refused somebody.
+fn input(name: &str) -> InputReport {
+    InputReport {
+        name: name.into(),
+        connections: 1,
+        accepted: 2,
+        messages: 3,
+        bytes: 40,
+        units_open: 5,
+        answers: 6,
+        refused: vec![(Reason::AddressLimit, 7)],
+    }
+}
+
 impl Fake {
     /// Native analyzers `a1`, `a2`, ... with these weights, each with a lane on both shards.
     pub fn new(weights: &[f64]) -> Fake {
@@ -35,6 +50,7 @@ impl Fake {
                     shard,
                     buffers: (400, 300, 512),
                     analyzers_max: (85, "the arena serves no more (--arena)"),
+                    inputs: ["emitters", "syslog-514"].map(input).to_vec(),
                     ..ShardReport::default()
                 })
                 .collect(),

@@ -21,6 +21,8 @@ mod whose;
 pub use report::{json, text};
 pub use weir_host::{cpus_of_list, list_of_cpus, Host};
 
+use std::net::SocketAddr;
+
 use weir_config::MemoryNeed;
 use weir_runtime::Needs;
 
@@ -43,6 +45,8 @@ pub struct Plan {
     pub descriptors: Needs,
     /// Whether zero-copy sends are wanted.
     pub is_zero_copy_wanted: bool,
+    /// Where it listens, by the flags; without ports that the kernel chooses.
+    pub listeners: Vec<(&'static str, SocketAddr)>,
 }
 
 impl Plan {
@@ -144,7 +148,7 @@ pub struct Checked {
 type Check = fn(&Host, &Plan) -> Outcome;
 
 /// All checks, in the order of reports.
-const CHECKS: [(&str, Check); 34] = [
+const CHECKS: [(&str, Check); 35] = [
     ("kernel", kernel::version),
     ("io-uring", kernel::io_uring),
     ("ring-features", kernel::ring_features),
@@ -162,6 +166,7 @@ const CHECKS: [(&str, Check); 34] = [
     ("irqbalance", cores::irqbalance),
     ("siblings", cores::siblings),
     ("numa", cores::numa),
+    ("ports", network::ports),
     ("somaxconn", network::somaxconn),
     ("syn-backlog", network::syn_backlog),
     ("device-backlog", network::device_backlog),

@@ -1,5 +1,9 @@
 //! Kernel settings of TCP.
 
+use std::net::SocketAddr;
+
+use weir_host::lowest_port;
+
 use super::thresholds::{DEVICE_BACKLOG_MIN, SOMAXCONN_MIN, SYN_BACKLOG_MIN, TCP_BUFFER_BYTES_MIN};
 use super::{found, good, mib, Host, Level, Mend, Outcome, Plan, Worth};
 
@@ -15,6 +19,46 @@ fn at_least(host: &Host, name: &str, least: u64, why: &str, worth: Worth) -> Out
             Mend::Stage("sysctl"),
             worth,
         ),
+    }
+}
+
+/// A socket that listens, in `/proc/net/tcp`.
+const LISTENS: &str = "0A";
+
+/// Ports that something listens on, whatever the address.
+fn ports_taken(host: &Host) -> Vec<u16> {
+    let port = |line: &str| {
+        let mut words = line.split_whitespace().skip(1);
+        let (local, state) = (words.next()?, words.nth(1)?);
+        let port = local.rsplit_once(':')?.1;
+        (state == LISTENS).then(|| u16::from_str_radix(port, 16).ok())?
+    };
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| host.text(path));
+    let lines = tables.iter().flatten().flat_map(|table| table.lines());
+    lines.filter_map(port).collect()
+}
+
+/// Whether it may listen where it shall, and whether nobody else does.
+pub fn ports(host: &Host, plan: &Plan) -> Outcome {
+    let lowest = lowest_port(host);
+    if let Some((flag, at)) = plan.listeners.iter().find(|(_, at)| at.port() < lowest) {
+        return found(
+            Level::Fault,
+            format!("{flag} {at}: ports below {lowest} need CAP_NET_BIND_SERVICE, which this process has not"),
+            Mend::Advice("AmbientCapabilities=CAP_NET_BIND_SERVICE in the unit, a socket that systemd hands over, or a higher port".into()),
+            Worth::Plain("Weir starts"),
+        );
+    }
+    let taken = ports_taken(host);
+    let is_taken = |(_, at): &&(&str, SocketAddr)| taken.contains(&at.port());
+    match plan.listeners.iter().find(is_taken) {
+        Some((flag, at)) => found(
+            Level::Note,
+            format!("{flag} {at}: something listens on port {} already; if that is not this distributor, it will not start", at.port()),
+            Mend::Command(format!("ss -ltnp 'sport = :{}'", at.port())),
+            Worth::Plain("Weir starts"),
+        ),
+        None => good(format!("{} free, from {lowest} on allowed", plan.listeners.len())),
     }
 }
 

@@ -18,7 +18,7 @@ pub(super) const EMITTERS: usize = 0;
 /// One place.
 pub struct Place {
     /// What it is called in logs and metrics.
-    pub name: String,
+    pub name: Arc<str>,
     /// What is spoken there, and what its connections are held to.
     pub(super) port: Arc<Port>,
     /// Proxies that say whose their connections are; empty: there are none.
@@ -30,6 +30,14 @@ pub struct Place {
 }
 
 impl Place {
+    /// Nothing has come here.
+    pub(super) fn report(&self) -> InputReport {
+        InputReport {
+            name: Arc::clone(&self.name),
+            ..InputReport::default()
+        }
+    }
+
     /// One more connection, if there may be one more.
     pub(super) fn enter(&self) -> bool {
         let before = self.connected.fetch_add(1, Ordering::Relaxed);
@@ -53,7 +61,7 @@ impl Place {
 /// All places of a configuration, in the order of their numbers.
 pub(super) fn places(config: &Config) -> Vec<Place> {
     let place = |name: String, port, proxies, connections_max| Place {
-        name,
+        name: name.into(),
         port: Arc::new(port),
         proxies,
         connected: AtomicUsize::new(0),
@@ -145,6 +153,8 @@ pub fn allow_lists(config: &Config) -> Vec<AllowList> {
 /// What one shard has counted at one place, since the start.
 #[derive(Clone, Debug, Default)]
 pub struct InputReport {
+    /// What it is called.
+    pub name: Arc<str>,
     /// Connected now.
     pub connections: usize,
     /// Connections accepted.
@@ -153,6 +163,10 @@ pub struct InputReport {
     pub messages: u64,
     /// Their bytes, as frames.
     pub bytes: u64,
+    /// Ack units that are not answered.
+    pub units_open: usize,
+    /// Sends of acks.
+    pub answers: u64,
     /// Connections refused or closed, by reason.
     pub refused: Vec<(Reason, u64)>,
 }

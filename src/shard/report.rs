@@ -53,7 +53,9 @@ impl Report {
             kept: parts.membership.kept(),
             analyzers_max: cx.analyzers_max(),
             emitters: parts.intake.connected(),
-            inputs: parts.intake.inputs().to_vec(),
+            inputs: parts
+                .intake
+                .inputs(|slot| cx.engine.units_open(slot.index()) as usize),
             emitters_answered: parts.intake.answered(),
             ack_units: cx.engine.units_open_of_all(),
             links: parts.links.count(),

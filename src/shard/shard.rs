@@ -85,7 +85,7 @@ impl<I: Io> Shard<I> {
         membership.limit(cx.analyzers_max());
         Shard {
             accepts: Accepts::new(listeners),
-            intake: Intake::new(seed.rotate_left(32), cx.shared.places().len()),
+            intake: Intake::new(seed.rotate_left(32), cx.shared.input_reports()),
             links: Links::new(cx.engine.lanes_max(), address_most, cx.now_ns),
             clients: Clients::new(&cx.config, seed),
             egress: HttpEgress::new(!seed, instance),

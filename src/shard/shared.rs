@@ -233,6 +233,11 @@ impl Shared {
         &self.places
     }
 
+    /// A report for each of them, before anything has come.
+    pub(super) fn input_reports(&self) -> Vec<InputReport> {
+        self.places.iter().map(Place::report).collect()
+    }
+
     /// Whether to say this of a peer now, and if so what to say behind it; see `notices.rs`. Whoever asks writes the
     /// line itself: lines are limited by the place that writes them.
     pub(super) fn notice(

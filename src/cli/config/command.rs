@@ -9,8 +9,8 @@ use super::layers::{Environment, Source};
 use super::{print, read, schema, settings, Loaded, Refusal};
 use crate::cli::generate;
 use crate::cli::{values, Program};
-use crate::config::MemoryNeed;
-use crate::host::{memory_limit, Host};
+use crate::config::{MemoryNeed, OwnListeners};
+use crate::host::{lowest_port, memory_limit, Host};
 use crate::ledger::run_report;
 use crate::runtime::Needs;
 use crate::streams;
@@ -111,6 +111,12 @@ pub fn run_check(args: &CheckArgs) -> ExitCode {
         Ok(division) => division.to_string(),
         Err(error) => format!("warning: would not start here: {error}"),
     };
+    let lowest = lowest_port(&Host::here());
+    for (flag, at) in OwnListeners::of(&loaded.config).iter() {
+        if at.port() < lowest {
+            said.push_str(&format!("{file}: warning: would not start here: {flag} {at}: ports below {lowest} need CAP_NET_BIND_SERVICE (AmbientCapabilities= in the unit), or a socket that systemd hands over\n"));
+        }
+    }
     said.push_str(&format!("{file}: {}\n", loaded.config.sizing));
     said.push_str(&format!("{file}: {}\n", memory(&loaded)));
     said.push_str(&format!("{file}: {descriptors}\n"));

@@ -3,6 +3,7 @@
 //! ```text
 //! weir_*            the whole distributor: build, start, the law
 //! weir_shard_*      {shard}
+//! weir_input_*      {input}: the port of --emitters and the inputs, all shards together
 //! weir_analyzer_*   {analyzer}: those of the roster and those over HTTP that are configured
 //! ```
 //!
@@ -10,6 +11,7 @@
 //! reasons and states. An analyzer that left has no series; what it had is in its shards' counters.
 
 use super::exposition::{Exposition, Format, Kind, Labels};
+use super::inputs::{self, InputRow};
 use super::posts::PostCounts;
 use super::row::{Kind as Reach, Row, Standing};
 use super::state::State;
@@ -24,6 +26,8 @@ pub const ANALYZERS_MAX: usize = 256;
 type OfShard = (&'static str, Kind, &'static str, fn(&ShardReport) -> f64);
 type Arena = (&'static str, &'static str, fn(&ShardReport) -> usize);
 type OfAnalyzer = (&'static str, Kind, &'static str, fn(&Row) -> f64);
+
+type OfInput = (&'static str, Kind, &'static str, fn(&InputRow) -> u64);
 
 const SECOND_NS: f64 = 1e9;
 
@@ -117,6 +121,7 @@ pub fn render(state: &State, format: Format) -> String {
     let mut out = Exposition::new(format);
     whole(state, &mut out);
     shards(state, &mut out);
+    inputs(state, &mut out);
     analyzers(state, &mut out);
     groups(state, &mut out);
     out.finish()
@@ -354,6 +359,38 @@ fn shards(state: &State, out: &mut Exposition) {
     for (shard, report) in names.iter().zip(&state.reports) {
         for (reason, count) in &report.http.refused {
             out.count(&[("shard", shard), ("reason", reason)], *count);
+        }
+    }
+}
+
+/// Numbers of every place where emitters connect.
+#[rustfmt::skip]
+const INPUT: [OfInput; 6] = [
+    ("weir_input_connections", Kind::Gauge, "Emitters connected at this input; emitters: the port of --emitters.", |i| i.connections as u64),
+    ("weir_input_accepted_total", Kind::Counter, "Connections accepted there.", |i| i.accepted),
+    ("weir_input_messages_total", Kind::Counter, "Whole messages taken in there.", |i| i.messages),
+    ("weir_input_bytes_total", Kind::Counter, "Bytes of them, frame headers included.", |i| i.bytes),
+    ("weir_input_ack_units_open", Kind::Gauge, "Ack units of its emitters that are not answered.", |i| i.units_open as u64),
+    ("weir_input_answers_total", Kind::Counter, "Sends of acks to its emitters.", |i| i.answers),
+];
+
+/// At most 33, see `INPUTS_MAX`; of reasons those that came.
+fn inputs(state: &State, out: &mut Exposition) {
+    let rows = inputs::rows(state);
+    for (name, kind, help, number) in INPUT {
+        out.family(name, kind, help);
+        for row in &rows {
+            out.count(&[("input", &row.name)], number(row));
+        }
+    }
+    out.family(
+        "weir_input_refused_total",
+        Kind::Counter,
+        "Connections refused or closed there, by reason.",
+    );
+    for row in &rows {
+        for (reason, count) in &row.refused {
+            out.count(&[("input", &row.name), ("reason", reason)], *count);
         }
     }
 }

@@ -20,6 +20,7 @@ pub mod digest;
 pub mod events;
 pub mod exposition;
 pub mod fleet;
+pub mod inputs;
 pub(crate) mod json;
 pub mod metrics;
 mod note;

@@ -212,7 +212,15 @@ impl State {
             };
             (share.analyzer.as_str().into(), sample)
         };
+        let mut inputs: Vec<u64> = Vec::new();
+        for report in &self.reports {
+            inputs.resize(inputs.len().max(report.inputs.len()), 0);
+            for (sum, input) in inputs.iter_mut().zip(&report.inputs) {
+                *sum += input.messages;
+            }
+        }
         Sample {
+            inputs,
             mono_ns: self.now.mono_ns,
             shards: self.reports.iter().zip(&self.pulses).map(shard).collect(),
             analyzers: self.ledger.analyzers.iter().map(analyzer).collect(),

@@ -50,6 +50,8 @@ pub struct Sample {
     pub mono_ns: u64,
     /// In the order of the shards.
     pub shards: Vec<ShardSample>,
+    /// Messages of each place where emitters connect, in the order of their numbers.
+    pub inputs: Vec<u64>,
     /// By name.
     pub analyzers: BTreeMap<Arc<str>, AnalyzerSample>,
 }
@@ -123,6 +125,15 @@ impl Rates {
         shards.map(|index| self.of_shard(index, part)).sum()
     }
 
+    /// Messages that came at a place, per second.
+    pub fn input(&self, index: usize) -> f64 {
+        let Some((then, seconds)) = self.before(RATE_OVER) else {
+            return 0.0;
+        };
+        let messages = |sample: &Sample| sample.inputs.get(index).copied().unwrap_or_default();
+        messages(&self.newest).saturating_sub(messages(then)) as f64 / seconds
+    }
+
     /// Messages that an analyzer ACKed, per second.
     pub fn acked(&self, name: &str) -> f64 {
         let Some((then, seconds)) = self.before(RATE_OVER) else {
@@ -170,6 +181,7 @@ mod tests {
         };
         Sample {
             mono_ns: (seconds * 1e9) as u64,
+            inputs: Vec::new(),
             shards: vec![ShardSample {
                 received,
                 stalled_ns: (seconds * 0.4e9) as u64,

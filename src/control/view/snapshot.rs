@@ -2,6 +2,7 @@
 
 use serde_json::{json, Value};
 
+use super::inputs;
 use super::json::{iso_ms, value};
 use super::state::State;
 
@@ -18,6 +19,7 @@ pub fn view(state: &State) -> Value {
         "totals": totals(state),
         "analyzers": value(&state.rows),
         "shards": shards(state),
+        "inputs": value(&inputs::rows(state)),
         "ramps": value(&state.ramps),
         "weightsDigest": format!("{:012x}", state.weights_digest),
         "weightsWanted": state.wanted.len(),

@@ -224,6 +224,7 @@ impl<I: Io> Intake<I> {
         answers.sending = bytes.len();
         (answers.since_ns, answers.told_ns) = (cx.awake_ns, cx.awake_ns);
         cx.engine.counters.answers += 1;
+        self.inputs[emitter.input].answers += 1;
         cx.io
             .send_bytes(socket, bytes, token(Kind::EmitterSend, slot));
     }

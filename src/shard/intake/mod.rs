@@ -133,10 +133,10 @@ pub(super) struct Intake<I: Io> {
 
 impl<I: Io> Intake<I> {
     /// For the emitters of one shard; `seed` makes their ages differ from all others'.
-    pub(super) fn new(seed: u64, inputs: usize) -> Intake<I> {
+    pub(super) fn new(seed: u64, inputs: Vec<InputReport>) -> Intake<I> {
         Intake {
-            inputs: vec![InputReport::default(); inputs],
-            late: vec![false; inputs],
+            late: vec![false; inputs.len()],
+            inputs,
             undecided: VecDeque::new(),
             table: Slab::new(),
             pending: VecDeque::new(),
@@ -188,9 +188,16 @@ impl<I: Io> Intake<I> {
         self.placed
     }
 
-    /// What each place has brought.
-    pub(super) fn inputs(&self) -> &[InputReport] {
-        &self.inputs
+    /// What each place has brought; of whom it has open units `units` knows.
+    pub(super) fn inputs(&self, units: impl Fn(Slot) -> usize) -> Vec<InputReport> {
+        let mut inputs = self.inputs.clone();
+        if self.answered > 0 {
+            let answered = self.table.iter().filter(|(_, it)| it.answers.is_some());
+            for (slot, emitter) in answered {
+                inputs[emitter.input].units_open += units(slot);
+            }
+        }
+        inputs
     }
 
     /// Emitters that are answered.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::context::{Context, Phase};
-use crate::inputs::EMITTERS;
+use crate::inputs::{InputReport, EMITTERS};
 use crate::port::Completion;
 use crate::testing::{context, context_of, receives, Asked, FakeIo};
 use weir_engine::LaneId;
@@ -25,7 +25,7 @@ struct Rig {
 fn rig() -> (Rig, Slot) {
     let mut rig = Rig {
         cx: context(1, 64),
-        intake: Intake::new(1, 1),
+        intake: Intake::new(1, vec![InputReport::default()]),
     };
     rig.intake.add(&mut rig.cx, EMITTERS, 5);
     assert_eq!(rig.cx.io.take_asked(), [Asked::Receive(5)]);
@@ -188,7 +188,7 @@ fn each_input_has_limits_and_counts_of_its_own() {
         .expect("an input")];
     let mut rig = Rig {
         cx: context_of(1, 64, |config| config.inputs = inputs),
-        intake: Intake::new(1, 2),
+        intake: Intake::new(1, vec![InputReport::default(); 2]),
     };
     for (input, socket) in [(EMITTERS, 5), (1, 6), (1, 7), (1, 8), (EMITTERS, 9)] {
         rig.intake.add(&mut rig.cx, input, socket);
@@ -200,7 +200,7 @@ fn each_input_has_limits_and_counts_of_its_own() {
     rig.receives(slots[1], b"\xff\xff\xff\xff");
     rig.ends(slots[1], 0);
     rig.ends(slots[2], 0);
-    let [emitters, input] = rig.intake.inputs() else {
+    let [emitters, input] = &rig.intake.inputs(|_| 0)[..] else {
         panic!("two places")
     };
     assert_eq!((emitters.accepted, emitters.connections), (2, 2));
@@ -214,7 +214,11 @@ fn each_input_has_limits_and_counts_of_its_own() {
     ];
     assert_eq!(input.refused, reasons);
     rig.intake.add(&mut rig.cx, 1, 10);
-    assert_eq!(rig.intake.inputs()[1].connections, 1, "there is room again");
+    assert_eq!(
+        rig.intake.inputs(|_| 0)[1].connections,
+        1,
+        "there is room again"
+    );
 }
 
 #[test]
@@ -431,7 +435,7 @@ fn a_place_whose_deadline_acks_would_miss_is_not_read_from() {
     let input = "acked@127.0.0.1:1?deadline=1s".parse().expect("an input");
     let cx = context_of(1, 64, |config| config.inputs.push(input));
     let places = cx.shared.places().len();
-    let intake = Intake::new(1, places);
+    let intake = Intake::new(1, vec![InputReport::default(); places]);
     let mut rig = Rig { cx, intake };
     rig.route();
     for (place, socket) in [(EMITTERS, 5), (1, 6)] {

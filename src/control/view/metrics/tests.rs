@@ -200,6 +200,19 @@ fn both_formats_are_strictly_right() {
         }
         let name = "weir_shard_analyzers_max";
         assert_eq!(find(&families, name, ("shard", "0")), 85.0);
+        for (name, number) in [
+            ("connections", 2.0),
+            ("accepted_total", 4.0),
+            ("messages_total", 6.0),
+            ("bytes_total", 80.0),
+            ("ack_units_open", 10.0),
+            ("answers_total", 12.0),
+            ("refused_total", 14.0),
+        ] {
+            let name = format!("weir_input_{name}");
+            let label = ("input", "syslog-514");
+            assert_eq!(find(&families, &name, label), number, "{name}");
+        }
         for name in ["forwarded", "handed_over"] {
             let name = format!("weir_shard_batches_{name}_total");
             assert_eq!(find(&families, &name, ("shard", "1")), 9.0, "{name}");
