@@ -98,6 +98,8 @@ struct Connection {
     current: Ticket,
     is_ripe: bool,
     is_urgent: bool,
+    /// Its sender sends nothing more.
+    has_ended: bool,
 }
 
 /// All units of a shard's streams.
@@ -156,6 +158,7 @@ impl AckUnits {
             current: NONE,
             is_ripe: false,
             is_urgent: false,
+            has_ended: false,
         }));
         Ok(())
     }
@@ -399,6 +402,13 @@ impl<M: Memory> Engine<M> {
             addresses.resize(emitter + 1, 0);
         }
         addresses[emitter] = address;
+    }
+
+    /// The stream of a connection has ended. Its sender may come again with what is not answered.
+    pub(super) fn note_end(&mut self, emitter: usize) {
+        if let Some(connection) = self.receipts.units.connection(emitter) {
+            connection.has_ended = true;
+        }
     }
 
     /// Whether a connection is not to be read from until units of it are answered: as much is open as it may have.

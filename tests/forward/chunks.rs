@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use weir_testkit::{until, Acks, Distributor};
+use weir_testkit::{until, Acks, Analyzer, Dialect, Distributor, Options};
 
 use super::{analyzer, distributor};
 
@@ -135,5 +135,67 @@ fn a_chunk_that_is_larger_than_what_is_held_comes_through_one_entry_at_a_time() 
     assert_eq!(analyzer.read(), 2 * ENTRIES);
     assert!(analyzer.texts().iter().all(|text| *text == (3, json(5))));
     drop(stream);
+    distributor.stop().assert_clean();
+}
+
+/// An analyzer that ACKs every tenth message and a sender with one in flight wait for each other. Two shards: the
+/// analyzer's only link is on one of them, and what the other gave it is presumed there as well.
+#[test]
+fn one_in_flight_goes_on_with_an_analyzer_that_acks_every_tenth() {
+    let distributor = Distributor::start(
+        "--shards 2 --ack-presume 200ms --input forward@127.0.0.1:0?name=forward",
+    );
+    let tenth = Options::new(Dialect::Compact, 1.0)
+        .texts()
+        .acks(Acks::Every(10));
+    let analyzer = Analyzer::connect(distributor.analyzers, &tenth);
+    distributor.wait_lanes(1);
+    let mut senders: Vec<TcpStream> = (0..6).map(|_| connect(&distributor)).collect();
+    for number in 0..4 {
+        for sender in &mut senders {
+            sender
+                .write_all(&chunk(number..number + 1, b"1"))
+                .expect("written");
+        }
+        for sender in &mut senders {
+            assert_eq!(read(sender, 7), ack(b"1"), "number {number}");
+        }
+    }
+    until("all are there", || analyzer.read() == 24);
+    assert_eq!(analyzer.acked(), 20);
+    // What was presumed and never ACKed is still the distributor's: it goes to another when its analyzer dies.
+    let other = Options::new(Dialect::Compact, 1.0).texts().acks(Acks::All);
+    drop(analyzer);
+    let other = Analyzer::connect(distributor.analyzers, &other);
+    until("the rest was re-routed", || other.read() == 4);
+    drop(senders);
+    distributor.stop().assert_clean();
+}
+
+/// A sender whose connection breaks sends again what has no ack; while that is on its way it goes to nobody twice.
+#[test]
+fn a_chunk_that_comes_again_on_another_connection_is_delivered_once() {
+    let distributor = distributor("");
+    let analyzer = analyzer(&distributor);
+    analyzer.set_acks(Acks::Never);
+    let mut first = connect(&distributor);
+    first.write_all(&chunk(0..3, b"again")).expect("written");
+    until("they are at the analyzer", || analyzer.read() == 3);
+    let mut neighbour = connect(&distributor);
+    neighbour
+        .write_all(&chunk(0..3, b"again"))
+        .expect("written");
+    until("a neighbour's chunk is its own", || analyzer.read() == 6);
+    drop(first);
+    std::thread::sleep(Duration::from_millis(300));
+    let mut second = connect(&distributor);
+    second.write_all(&chunk(0..3, b"again")).expect("written");
+    analyzer.set_acks(Acks::All);
+    second.write_all(&chunk(3..4, b"2")).expect("written");
+    let both = [ack(b"again"), ack(b"2")].concat();
+    assert_eq!(read(&mut second, both.len()), both);
+    assert_eq!(read(&mut neighbour, 11), ack(b"again"));
+    assert_eq!(analyzer.read(), 7);
+    drop((second, neighbour));
     distributor.stop().assert_clean();
 }

@@ -6,7 +6,7 @@
 //!               ACKs of the first -> both are done -> 2 is answered
 //! ```
 //!
-//! A name is a digest of what the sender calls the unit, and it counts at its own address only.
+//! Only the unit of a connection that has ended is joined. A name is a digest of what the sender calls the unit, and it counts at its own address only.
 //!
 //! **Bounds.** A name belongs to an open unit, and at most [`LEFT_OPEN_MAX`] of these have lost their connection. Beyond,
 //! and when [`JOINED_MAX`] wait for one, a unit that comes again is routed again.
@@ -53,17 +53,20 @@ impl<M: Memory> Engine<M> {
         let Some(name) = units.name_of(emitter, key) else {
             return;
         };
-        // What has not come to its end may never do so.
-        let is_whole = |first: u32| {
+        // As long as its sender is there this is somebody else's: a name made of the content (Fluent Bit) is the same for
+        // two who say the same. And what has not come to its end may never do so.
+        let was_left = |first: u32| {
             let first_emitter = units.cells[first as usize].emitter;
             let of_first = units.connections.get(first_emitter as usize);
-            let connection = of_first.and_then(Option::as_deref);
-            let is_last = connection.is_some_and(|it| it.order.back() == Some(&first));
-            !is_last || self.is_between_units(first_emitter as usize)
+            let Some(connection) = of_first.and_then(Option::as_deref) else {
+                return true;
+            };
+            let is_last = connection.order.back() == Some(&first);
+            connection.has_ended && (!is_last || self.is_between_units(first_emitter as usize))
         };
         match units.joins.open.get(&name).map(|pending| pending.first) {
             None => self.receipts.units.may_be_joined(emitter, name),
-            Some(first) if is_whole(first) => self.receipts.units.join(emitter, name),
+            Some(first) if was_left(first) => self.receipts.units.join(emitter, name),
             Some(_) => {}
         }
     }

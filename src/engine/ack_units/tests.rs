@@ -384,8 +384,9 @@ fn a_unit_that_comes_again_joins_the_one_that_is_under_way() {
         let mut rig = Rig::new(1);
         (1..4).for_each(|emitter| rig.connects(emitter, PLACE));
         rig.unit(1, 9, 3);
-        if is_gone {
-            rig.engine.emitter_closed(1);
+        match is_gone {
+            true => rig.engine.emitter_closed(1),
+            false => assert_eq!(rig.engine.emitter_ended(1), Ingest::Taken),
         }
         rig.unit(2, 9, 3);
         rig.unit(3, 9, 3);
@@ -406,14 +407,16 @@ fn a_unit_that_comes_again_joins_the_one_that_is_under_way() {
 }
 
 #[test]
-fn nobody_joins_the_unit_of_another_address_or_one_that_is_only_received() {
+fn nobody_joins_a_unit_that_may_be_somebody_elses_or_is_only_received() {
     let mut rig = Rig::new(1);
-    rig.connects(1, PLACE);
-    rig.connects(2, PLACE + 1);
-    rig.connects(3, 0);
-    rig.connects(4, 0);
-    for emitter in 1..5 {
+    for (emitter, address) in [(1, PLACE), (2, PLACE + 1), (3, 0), (4, 0)] {
+        rig.connects(emitter, address);
         rig.unit(emitter, 9, 2);
+        assert_eq!(rig.engine.emitter_ended(emitter), Ingest::Taken);
+    }
+    for emitter in 7..9 {
+        rig.connects(emitter, PLACE + 2);
+        rig.unit(emitter, 9, 2); // the first is still there
     }
     let port = Port {
         ack: AckMode::Received,
@@ -428,7 +431,7 @@ fn nobody_joins_the_unit_of_another_address_or_one_that_is_only_received() {
         assert_eq!(rig.answer_of(emitter), ack_of(9), "as soon as it is there");
         while rig.engine.next_urgent().is_some() {}
     }
-    assert_eq!(rig.engine.counters.received, 12);
+    assert_eq!(rig.engine.counters.received, 16);
     assert_eq!(rig.engine.counters.joined, 0);
 }
 

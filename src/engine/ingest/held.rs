@@ -218,6 +218,7 @@ impl<M: Memory> Engine<M> {
     /// A stream has ended, and all of it was offered. Its end may complete an element: then that goes to a lane, or
     /// waits for one ([`Ingest::Stalled`]; ask again).
     pub fn emitter_ended(&mut self, emitter: usize) -> Ingest {
+        self.note_end(emitter);
         if self.assemblers[emitter].carried().is_empty() {
             return Ingest::Taken;
         }
