@@ -59,6 +59,8 @@ pub struct Input {
     pub unit_bytes_max: u32,
     /// Most bytes that one compressed block may unpack to.
     pub unpacked_bytes_max: u32,
+    /// Most events of a Lumberjack window.
+    pub window_events_max: u32,
     /// How long its senders wait for an ack.
     pub deadline: Option<Duration>,
     /// How messages of a stream of text are told apart; none: by looking at each.
@@ -108,6 +110,7 @@ impl Input {
             connections_max: 0,
             unit_bytes_max: 16 << 20,
             unpacked_bytes_max: 16 << 20,
+            window_events_max: 10_000,
             deadline: None,
             framing: None,
             joins_continuations: false,

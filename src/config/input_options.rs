@@ -156,6 +156,21 @@ pub const INPUT_OPTIONS: &[InputOption] = &[
         get: |input| bytes_unless(input.unpacked_bytes_max, 16 << 20),
     },
     InputOption {
+        key: "window_events",
+        kind: OptionKind::Whole,
+        default: "10000",
+        help: "Most events of a Lumberjack window; Beats send 2048 (bulk_max_size)",
+        only: &["lumberjack"],
+        set: |input, text| {
+            input.window_events_max = values::number(1..=1_000_000_u32)(text)?;
+            Ok(())
+        },
+        get: |input| {
+            let events = input.window_events_max;
+            (events != 10_000).then(|| events.to_string())
+        },
+    },
+    InputOption {
         key: "deadline",
         kind: OptionKind::Time,
         default: "of the protocol",

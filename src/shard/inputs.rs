@@ -98,6 +98,7 @@ fn port_of(input: &Input) -> Port {
         unit_bytes_max: input.unit_bytes_max as usize,
         unpacked_bytes_max: input.unpacked_bytes_max as usize,
         finds_level: input.finds_level,
+        window_events_max: input.window_events_max,
         forward: secrets_of(input),
         text: text_of(input),
         ..Port::new(protocols)

@@ -9,7 +9,7 @@
 //!
 //! Beats number the events of each window from 1, others count on for the life of the connection, and both wait for
 //! exactly their own last number. So numbers are never computed: each window's last one is kept until its answer is due.
-//! There is one answer for each window, and none is merged into another.
+//! There is one answer for each window, and none is merged into another (`docs/adr/0063-windows-are-units-and-are-acked-whole.md`).
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -136,7 +136,7 @@ impl fmt::Display for LumberjackError {
             ),
             Self::WindowTooLarge { events, max } => write!(
                 f,
-                "a Lumberjack window of {events} events; at most {max} are allowed (bulk_max_size of Beats)"
+                "a Lumberjack window of {events} events; at most {max} are allowed (window_events; bulk_max_size of Beats)"
             ),
             Self::Nested { found } => write!(
                 f,
@@ -194,7 +194,10 @@ impl Lumberjack {
         };
         let bytes = without_line_end(json);
         let element = Element::Payload {
-            severity: level::of_json(bytes),
+            severity: match self.port.finds_level {
+                true => level::of_json(bytes),
+                false => level::INFO,
+            },
             form: Form::Json,
             bytes,
         };

@@ -34,6 +34,8 @@ const UNKNOWN: &[u8] = b"500 unknown command, allowed are open, syslog and close
 /// What every session begins with, behind its number.
 const START: &[u8] = b" open ";
 const LF: u8 = b'\n';
+/// How long librelp waits for an answer while its window is full, unless it is told otherwise.
+const DEADLINE_NS: u64 = 90_000_000_000;
 
 /// One sender's session.
 #[derive(Debug, Default)]
@@ -371,6 +373,7 @@ impl Relp {
 
 impl Source for Relp {
     const ANSWERS: Answers = Answers::InOrder;
+    const DEADLINE_NS: u64 = DEADLINE_NS;
 
     fn start(_: &Arc<Port>) -> Relp {
         Relp::default()
