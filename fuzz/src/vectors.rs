@@ -3,6 +3,7 @@
 //! to them.
 
 use weir::source::Protocol;
+use weir_testkit::sessions;
 use weir_testkit::vectors::{self, Vector};
 
 use super::TARGETS;
@@ -21,6 +22,7 @@ pub fn seeds() -> Vec<Seed> {
     seeds.extend(of_http());
     seeds.extend(of_proxies());
     seeds.extend(of_texts_of_senders());
+    seeds.extend(of_sessions());
     for (target, name, _) in &seeds {
         assert!(TARGETS.iter().any(|(known, _)| known == target), "{name}");
     }
@@ -339,6 +341,31 @@ fn of_proxies() -> Vec<Seed> {
     ];
     let seed = |(name, bytes): (&str, Vec<u8>)| ("proxy", name.to_string(), bytes);
     seeds.into_iter().map(seed).collect()
+}
+
+/// What senders send in the sessions of their pages.
+fn of_sessions() -> Vec<Seed> {
+    let lumberjack = include_str!("../../docs/LUMBERJACK.md");
+    let relp = include_str!("../../docs/RELP.md");
+    let mut seeds = of_page(Protocol::Lumberjack, lumberjack, sessions::hex);
+    seeds.extend(of_page(Protocol::Relp, relp, sessions::text));
+    seeds
+}
+
+fn of_page(protocol: Protocol, page: &str, bytes_of: fn(&str) -> Vec<u8>) -> Vec<Seed> {
+    let number = Protocol::ALL.iter().position(|one| *one == protocol);
+    let number = number.unwrap_or_default() as u8 + 1;
+    let seed = |(index, session): (usize, &Vec<&str>)| {
+        let sent = session.iter().filter_map(|line| line.strip_prefix("C "));
+        let bytes: Vec<u8> = sent.flat_map(bytes_of).collect();
+        let name = format!("session-{index:02}-{}", protocol.as_str());
+        ("sources", name, [&[number, 1, 0, 7][..], &bytes].concat())
+    };
+    sessions::sessions(page)
+        .iter()
+        .enumerate()
+        .map(seed)
+        .collect()
 }
 
 /// Syslog and other texts. The low bits of the second setting are the framing.

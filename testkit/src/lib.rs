@@ -2,6 +2,7 @@
 //! product it uses one crate, in one module: the engine, which the rig drives.
 //!
 //! ```text
+//! sessions                 what senders of other protocols say and are told, out of their pages
 //! wire, decode, vectors    the formats of docs/PROTOCOL.md, a second time: independent of weir-protocol
 //! random                   the one generator, with seeds
 //! wait, scratch, socket    patience, folders, connections
@@ -33,6 +34,7 @@ pub mod process;
 pub mod random;
 pub mod rig;
 pub mod scratch;
+pub mod sessions;
 #[cfg(feature = "json")]
 pub mod site;
 pub mod socket;

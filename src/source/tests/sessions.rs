@@ -4,59 +4,13 @@ mod play;
 
 use play::Play;
 use weir_source::{Lumberjack, Relp, Source};
+use weir_testkit::sessions::{hex, sessions, text};
 
 /// Unless configured otherwise.
 const FRAME_BYTES_MAX: u32 = 1024 * 1024;
 
 const LUMBERJACK: &str = include_str!("../../../docs/LUMBERJACK.md");
 const RELP: &str = include_str!("../../../docs/RELP.md");
-
-/// The sessions of a page: the lines of its blocks, divided at empty ones.
-fn sessions(page: &str) -> Vec<Vec<&str>> {
-    let mut all = vec![Vec::new()];
-    let mut is_inside = false;
-    for line in page.lines() {
-        match line {
-            "```session" => is_inside = true,
-            "```" if is_inside => {
-                is_inside = false;
-                all.push(Vec::new());
-            }
-            "" if is_inside => all.push(Vec::new()),
-            _ if is_inside && !line.starts_with('#') => all.last_mut().expect("one").push(line),
-            _ => {}
-        }
-    }
-    all.retain(|session| !session.is_empty());
-    all
-}
-
-/// `\n` and the like as the bytes that they are.
-fn text(line: &str) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut rest = line.as_bytes();
-    while let Some((&byte, behind)) = rest.split_first() {
-        let (byte, taken) = match (byte, behind) {
-            (b'\\', [b'n', ..]) => (b'\n', 2),
-            (b'\\', [b'r', ..]) => (b'\r', 2),
-            (b'\\', [b'0', ..]) => (0, 2),
-            (b'\\', [b'x', a, b, ..]) => {
-                let digits = [*a, *b];
-                let digits = std::str::from_utf8(&digits).expect("ASCII");
-                (u8::from_str_radix(digits, 16).expect("hex"), 4)
-            }
-            _ => (byte, 1),
-        };
-        bytes.push(byte);
-        rest = &rest[taken..];
-    }
-    bytes
-}
-
-fn hex(line: &str) -> Vec<u8> {
-    let byte = |word| u8::from_str_radix(word, 16).expect("hex");
-    line.split_whitespace().map(byte).collect()
-}
 
 /// Plays all sessions of a page, whole lines at a time and byte by byte.
 fn hold<S: Source>(page: &str, bytes_of: fn(&str) -> Vec<u8>) -> usize {
