@@ -20,6 +20,7 @@ pub mod input;
 pub mod link;
 pub mod native;
 pub mod proxy;
+pub mod shippers;
 pub mod sources;
 pub mod tree;
 pub mod values;
@@ -29,7 +30,7 @@ pub mod vectors;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets. Each has a file in `fuzz_targets` and a folder in `corpus`.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
     ("frames", frames::run),
     ("sources", sources::run),
     ("control", control::run),
@@ -43,4 +44,5 @@ pub const TARGETS: [Target; 13] = [
     ("config", config::run),
     ("http", http::run),
     ("proxy", proxy::run),
+    ("shippers", shippers::run),
 ];

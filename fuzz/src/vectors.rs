@@ -347,19 +347,17 @@ fn of_proxies() -> Vec<Seed> {
 fn of_sessions() -> Vec<Seed> {
     let lumberjack = include_str!("../../docs/LUMBERJACK.md");
     let relp = include_str!("../../docs/RELP.md");
-    let mut seeds = of_page(Protocol::Lumberjack, lumberjack, sessions::hex);
-    seeds.extend(of_page(Protocol::Relp, relp, sessions::text));
+    let mut seeds = of_page(0, "lumberjack", lumberjack, sessions::hex);
+    seeds.extend(of_page(1, "relp", relp, sessions::text));
     seeds
 }
 
-fn of_page(protocol: Protocol, page: &str, bytes_of: fn(&str) -> Vec<u8>) -> Vec<Seed> {
-    let number = Protocol::ALL.iter().position(|one| *one == protocol);
-    let number = number.unwrap_or_default() as u8 + 1;
+fn of_page(number: u8, protocol: &str, page: &str, bytes_of: fn(&str) -> Vec<u8>) -> Vec<Seed> {
     let seed = |(index, session): (usize, &Vec<&str>)| {
         let sent = session.iter().filter_map(|line| line.strip_prefix("C "));
         let bytes: Vec<u8> = sent.flat_map(bytes_of).collect();
-        let name = format!("session-{index:02}-{}", protocol.as_str());
-        ("sources", name, [&[number, 1, 0, 7][..], &bytes].concat())
+        let name = format!("session-{index:02}-{protocol}");
+        ("shippers", name, [&[number, 1, 0, 7][..], &bytes].concat())
     };
     sessions::sessions(page)
         .iter()
