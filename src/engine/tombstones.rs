@@ -38,6 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "as many as there may be take Miri an hour")]
     fn the_oldest_tombstone_goes_when_there_are_too_many() {
         let link = |count: usize| LinkEpoch::new(0, count as u64);
         let mut tombstones = Tombstones::default();
