@@ -166,12 +166,17 @@ mod tests {
         assert!((light[1] - 1000.0).abs() < 0.001, "{light:?}");
     }
 
+    /// Exact, which `powi` need not be.
+    fn power_of_two(exponent: i32) -> f64 {
+        f64::from_bits(((exponent + 1023) as u64) << 52)
+    }
+
     #[test]
     fn a_year_of_messages_is_counted_to_a_thousandth() {
         let denormal = |bits| f64::from_bits(bits);
         for three_to_one in [
             [3.0, 1.0],
-            [1.5 * 2_f64.powi(1023), 2_f64.powi(1022)],
+            [1.5 * power_of_two(1023), power_of_two(1022)],
             [denormal(3000), denormal(1000)],
             [0.3, 0.1],
         ] {
@@ -215,7 +220,7 @@ mod tests {
         fn parts_are_those_of_the_weights(
             weights in proptest::collection::vec(1..1_u64 << 53, 1..40), exponent in -1000..900_i32
         ) {
-            let scale = 2_f64.powi(exponent);
+            let scale = power_of_two(exponent);
             let scaled = || weights.iter().map(|weight| *weight as f64 * scale);
             let all = Proportion::of(scaled());
             let sum: u128 = weights.iter().map(|weight| u128::from(*weight)).sum();
