@@ -6,10 +6,12 @@
 //! run.rs          the loop of a shard's thread
 //! kernel.rs       the port `Io` on the data ring
 //! mesh.rs         what crosses cores, on glommio's channels
+//! bound.rs        where it listens
 //! listen.rs       sockets; descriptors.rs: who gets how many
 //! uring/          the data ring: the only place with io_uring and unsafe code
 //! ```
 
+mod bound;
 mod descriptors;
 mod error;
 mod kernel;

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::state::State;
+use super::table::{count, number, visible};
 
 /// One place.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -55,11 +57,43 @@ pub fn rows(state: &State) -> Vec<InputRow> {
     rows
 }
 
+/// Inputs that are shown above the table; more are in the answer only.
+const INPUTS_SHOWN: usize = 8;
+
+/// A line for each place where emitters connect, if there is more than the port of `--emitters`.
+pub fn lines(view: &Value) -> Vec<String> {
+    let all = view["inputs"].as_array().map_or(&[][..], Vec::as_slice);
+    if all.len() < 2 {
+        return Vec::new();
+    }
+    let line = |input: &Value| {
+        let refused = input["refused"].as_object();
+        let refused: f64 = refused.map_or(0.0, |all| all.values().map(number).sum());
+        let units = match number(&input["unitsOpen"]) {
+            0.0 => String::new(),
+            units => format!("  {} units open", count(units)),
+        };
+        format!(
+            "input {}  {} / s  {} connected{units}  {} refused",
+            visible(input["name"].as_str().unwrap_or("?")),
+            count(number(&input["messagesPerSecond"])),
+            count(number(&input["connections"])),
+            count(refused),
+        )
+    };
+    let mut lines: Vec<String> = all.iter().take(INPUTS_SHOWN).map(line).collect();
+    if all.len() > INPUTS_SHOWN {
+        lines.push(format!("and {} more inputs", all.len() - INPUTS_SHOWN));
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::fake::Fake;
     use crate::view::snapshot;
+    use serde_json::json;
 
     #[test]
     fn shards_are_added_up() {
@@ -73,5 +107,25 @@ mod tests {
             (&shown["name"], &shown["unitsOpen"]),
             (&"syslog-514".into(), &10.into())
         );
+    }
+
+    #[test]
+    fn inputs_have_lines_when_there_are_some() {
+        let emitters =
+            json!({"name": "emitters", "messagesPerSecond": 1.0, "connections": 2, "refused": {}});
+        let syslog = json!({
+            "name": "syslog-514", "messagesPerSecond": 1200.0, "connections": 3, "unitsOpen": 4,
+            "refused": {"address_limit": 5, "probe": 6},
+        });
+        let shown = |inputs: &[&Value]| lines(&json!({"inputs": inputs}));
+        assert_eq!(shown(&[&emitters]), Vec::<String>::new());
+        let two = shown(&[&emitters, &syslog]);
+        let words = "3 connected  4 units open  11 refused";
+        assert!(
+            two[1].starts_with("input syslog-514  1") && two[1].ends_with(words),
+            "{two:?}"
+        );
+        let many = [&syslog; 33];
+        assert_eq!(shown(&many).len(), INPUTS_SHOWN + 1);
     }
 }

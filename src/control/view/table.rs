@@ -9,6 +9,7 @@
 
 use serde_json::Value;
 
+use super::inputs;
 use weir_streams::grouped;
 
 /// Lines as long as they are.
@@ -425,38 +426,7 @@ pub fn summary(view: &Value) -> Vec<String> {
             view["bottleneck"].as_str().unwrap_or("none")
         ),
     ];
-    lines.extend(inputs(view));
-    lines
-}
-
-/// Inputs that are shown above the table; more are in the answer only.
-const INPUTS_SHOWN: usize = 8;
-
-/// A line for each place where emitters connect, if there is more than the port of `--emitters`.
-fn inputs(view: &Value) -> Vec<String> {
-    let all = view["inputs"].as_array().map_or(&[][..], Vec::as_slice);
-    if all.len() < 2 {
-        return Vec::new();
-    }
-    let line = |input: &Value| {
-        let refused = input["refused"].as_object();
-        let refused: f64 = refused.map_or(0.0, |all| all.values().map(number).sum());
-        let units = match number(&input["unitsOpen"]) {
-            0.0 => String::new(),
-            units => format!("  {} units open", count(units)),
-        };
-        format!(
-            "input {}  {} / s  {} connected{units}  {} refused",
-            visible(input["name"].as_str().unwrap_or("?")),
-            count(number(&input["messagesPerSecond"])),
-            count(number(&input["connections"])),
-            count(refused),
-        )
-    };
-    let mut lines: Vec<String> = all.iter().take(INPUTS_SHOWN).map(line).collect();
-    if all.len() > INPUTS_SHOWN {
-        lines.push(format!("and {} more inputs", all.len() - INPUTS_SHOWN));
-    }
+    lines.extend(inputs::lines(view));
     lines
 }
 
@@ -491,30 +461,6 @@ pub fn text(view: &Value, width: usize) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
-
-    #[test]
-    fn inputs_have_lines_when_there_are_some() {
-        let emitters =
-            json!({"name": "emitters", "messagesPerSecond": 1.0, "connections": 2, "refused": {}});
-        let syslog = json!({
-            "name": "syslog-514", "messagesPerSecond": 1200.0, "connections": 3, "unitsOpen": 4,
-            "refused": {"address_limit": 5, "probe": 6},
-        });
-        let shown = |inputs: &[&Value]| inputs_of(&json!({"inputs": inputs}));
-        assert_eq!(shown(&[&emitters]), Vec::<String>::new());
-        let two = shown(&[&emitters, &syslog]);
-        let words = "3 connected  4 units open  11 refused";
-        assert!(
-            two[1].starts_with("input syslog-514  1") && two[1].ends_with(words),
-            "{two:?}"
-        );
-        let many = [&syslog; 33];
-        assert_eq!(shown(&many).len(), INPUTS_SHOWN + 1);
-    }
-
-    fn inputs_of(view: &Value) -> Vec<String> {
-        super::inputs(view)
-    }
 
     #[test]
     fn the_table_shows_what_is_there_and_nothing_hides() {

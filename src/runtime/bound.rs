@@ -1,0 +1,118 @@
+//! Where a distributor listens: the sockets that were passed, and those that it binds itself.
+
+use std::net::{SocketAddr, TcpListener};
+
+use super::error::StartError;
+use super::listen::{bound_unread, divide_passed, listen, not_heeded, place, Listener, Passed};
+use crate::uring::kernel_release;
+use weir_config::Config;
+use weir_shard::{EmitterListener, InputAt};
+
+/// Where emitters, analyzers and HTTP clients connect.
+type Addresses = (SocketAddr, SocketAddr, Option<SocketAddr>);
+
+/// The listening sockets of all shards.
+pub(super) struct Bound {
+    /// Of each shard: that of `--emitters`, then one for each input.
+    pub(super) emitters: Vec<Vec<EmitterListener<Listener>>>,
+    pub(super) analyzers: Vec<Listener>,
+    /// Empty: nobody listens for HTTP.
+    pub(super) http: Vec<Listener>,
+    pub(super) at: Addresses,
+    pub(super) inputs_at: Vec<InputAt>,
+}
+
+impl Bound {
+    /// Takes the sockets that were passed, and binds those that were not.
+    pub(super) fn of(
+        config: &Config,
+        mut passed: Passed,
+        has_http: bool,
+    ) -> Result<Bound, StartError> {
+        let shards = config.shards;
+        let mut emitters: Vec<Vec<EmitterListener<Listener>>> = Vec::new();
+        emitters.resize_with(shards, Vec::new);
+        let mut take = |flag: &str, at: SocketAddr, sockets: Vec<TcpListener>| {
+            let outlives = !sockets.is_empty();
+            let listeners = of_emitters(config, flag, at, sockets)?;
+            let at = address(&listeners[0])?;
+            for (of_shard, listener) in emitters.iter_mut().zip(listeners) {
+                of_shard.push(EmitterListener { listener, outlives });
+            }
+            Ok(at)
+        };
+        let emitters_at = take("--emitters", config.emitters, passed.emitters)?;
+        let mut inputs_at = Vec::new();
+        for input in config.all_inputs() {
+            let name = input.name();
+            let sockets = passed.inputs.remove(&name).unwrap_or_default();
+            let address = take(&format!("--input {name}"), input.listen, sockets)?;
+            inputs_at.push(InputAt { name, address });
+        }
+        let analyzers = listeners(config, "--analyzers", config.analyzers, passed.analyzers)?;
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let http = match has_http {
+            true => {
+                let address = config.http.listen.unwrap_or(nowhere);
+                of_emitters(config, "--http", address, passed.http)?
+            }
+            false => Vec::new(),
+        };
+        if let Some(why) = not_heeded(config.accept, &kernel_release()) {
+            log::warn!("{why}");
+        }
+        let http_at = http.first().map(address).transpose();
+        let at = (emitters_at, address(&analyzers[0])?, http_at?);
+        Ok(Bound {
+            emitters,
+            analyzers,
+            http,
+            at,
+            inputs_at,
+        })
+    }
+}
+
+/// A listener for each shard: those that were passed, or new ones.
+fn listeners(
+    config: &Config,
+    flag: &str,
+    address: SocketAddr,
+    passed: Vec<TcpListener>,
+) -> Result<Vec<Listener>, StartError> {
+    let (shards, timeout, flag) = (config.shards, config.peer_timeout, flag.to_owned());
+    match passed.is_empty() {
+        false => divide_passed(passed, shards, timeout)
+            .map_err(|error| StartError::Passed { flag, error }),
+        true => listen(address, shards, timeout).map_err(|error| StartError::Listen {
+            flag,
+            address,
+            error,
+        }),
+    }
+}
+
+/// The same for emitters or HTTP clients: what they do not read is bounded, and each shard has its core's.
+fn of_emitters(
+    config: &Config,
+    flag: &str,
+    address: SocketAddr,
+    passed: Vec<TcpListener>,
+) -> Result<Vec<Listener>, StartError> {
+    let listeners = listeners(config, flag, address, passed)?;
+    let bound = bound_unread(&listeners);
+    let placed = bound.and_then(|()| place(&listeners, config.accept, &config.cores));
+    placed.map_err(|error| StartError::Passed {
+        flag: flag.to_owned(),
+        error,
+    })?;
+    Ok(listeners)
+}
+
+fn address(listener: &Listener) -> Result<SocketAddr, StartError> {
+    let address = listener.socket.local_addr();
+    address.map_err(|error| StartError::Resource {
+        what: "listener",
+        error,
+    })
+}
