@@ -81,7 +81,11 @@ impl Source {
     /// Lines before the tests, which may do as they please.
     fn product_lines(&self) -> impl Iterator<Item = Line<'_>> {
         let tests = self.text.lines().position(|l| l.trim() == "#[cfg(test)]");
-        let tests = tests.unwrap_or(usize::MAX);
+        let is_all_tests = self.name.ends_with("/tests.rs");
+        let tests = match is_all_tests {
+            true => 0,
+            false => tests.unwrap_or(usize::MAX),
+        };
         self.lines().take_while(move |line| line.number <= tests)
     }
 }

@@ -11,8 +11,8 @@
 //! The protocol forbids guessing: a listener expects the header of whoever may send one, or of nobody. Believed is what it
 //! says of the client; the rest is passed.
 
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use memchr::memchr;
 

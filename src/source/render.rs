@@ -19,6 +19,8 @@
 //! This is on the way of each message: a string without anything to escape, as most are, is looked at once, 32 bytes at
 //! a time, and copied.
 
+use std::fmt::{self, Write as _};
+
 use super::forward::Time;
 use weir_protocol::civil;
 use weir_protocol::msgpack::{len_of, take_head, take_value, Head};
@@ -77,6 +79,16 @@ const CONTEXT_BYTES: usize = 96;
 /// Keys that an entry is given.
 const TIMESTAMP: &[u8] = b"@timestamp";
 const TAG: &[u8] = b"tag";
+
+/// Text that is appended.
+struct Text<'a>(&'a mut Vec<u8>);
+
+impl fmt::Write for Text<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+}
 
 struct Writer<'a> {
     out: &'a mut Vec<u8>,
@@ -313,14 +325,14 @@ impl Writer<'_> {
     }
 
     fn float(&mut self, number: f64, is_single: bool) {
-        use std::io::Write as _;
+        let mut out = Text(self.out);
         // Into memory nothing fails.
         let _ = match (number.is_finite(), is_single) {
-            (false, _) => self.out.write_all(b"null"),
+            (false, _) => out.write_str("null"),
             // As its sender wrote it: 0.1, not 0.10000000149011612.
             #[allow(clippy::cast_possible_truncation)]
-            (true, true) => write!(self.out, "{:?}", number as f32),
-            (true, false) => write!(self.out, "{number:?}"),
+            (true, true) => write!(out, "{:?}", number as f32),
+            (true, false) => write!(out, "{number:?}"),
         };
     }
 
