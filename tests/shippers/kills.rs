@@ -16,6 +16,16 @@ const ANALYZERS: usize = 2;
 /// Far more than are sent until the last kill.
 const END: usize = 900_000;
 
+/// `examples/analyzer.py`, which takes its time: what was acked too early is still on its way when somebody is killed.
+const SLOW_ANALYZER: &str = "
+import sys, time
+sys.path.insert(0, sys.argv[1])
+import analyzer
+process = analyzer.process
+analyzer.process = lambda severity, payload: (time.sleep(0.002), process(severity, payload))
+analyzer.main(*sys.argv[2:])
+";
+
 /// A client with a record of what was acked to it.
 pub struct Peer<'a> {
     /// A new one.
@@ -44,11 +54,12 @@ impl Stage<'_> {
     fn start_analyzer(&mut self) {
         let file = self.file("analyzer");
         let mut command = Command::new("python3");
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/analyzer.py");
+        let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
         let address = self.distributor.as_ref().expect("it runs").analyzers;
         let id = format!("a{}", self.started);
         // Unbuffered: a message is in the file before its ACK is sent.
-        command.args(["-u", script, &address.to_string(), &id, "0.5"]);
+        command.args(["-u", "-c", SLOW_ANALYZER, examples]);
+        command.args([&address.to_string(), &id, "0.5"]);
         self.analyzers.push(program(command, &file));
     }
 
