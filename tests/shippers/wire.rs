@@ -144,8 +144,10 @@ fn version_1_is_refused_by_name() {
     let mut stream = connect(&site);
     stream.write_all(b"1W\0\0\0\x01").expect("it reads");
     expect_end(&mut stream);
-    let line = site
-        .distributor
+    site.distributor
         .wait_log("version 1 of Lumberjack is not spoken here");
-    assert!(!line.contains("analyzers"), "{line}");
+    let ended = site.distributor.stop();
+    // It is at the right port, and is not told of another one.
+    let reasons = ["stream_malformed", "foreign_protocol"];
+    assert_eq!(reasons.map(|reason| ended.count(reason)), [1, 0]);
 }
