@@ -95,21 +95,15 @@ pub(crate) fn listen(text: &str) -> Result<OrOff<SocketAddr>, String> {
 /// Never, or a time in which peers do more than connect.
 pub(crate) fn connection_age(text: &str) -> Result<Duration, String> {
     let (least, most) = (Duration::from_secs(1), Duration::from_secs(30 * 86_400));
-    let age = values::duration(text)?;
-    match age.is_zero() || (least..=most).contains(&age) {
-        true => Ok(age),
-        false => Err("allowed: 1s to 720h, or 0s for never".to_owned()),
-    }
+    let fits = |age: Duration| age.is_zero() || (least..=most).contains(&age);
+    values::duration_where(text, fits, "1s to 720h, or 0s for never")
 }
 
 /// Never, or a time in which an analyzer that ACKs at once has done so.
 pub(crate) fn ack_presume(text: &str) -> Result<Duration, String> {
     let (least, most) = (Duration::from_millis(10), Duration::from_secs(3600));
-    let time = values::duration(text)?;
-    match time.is_zero() || (least..=most).contains(&time) {
-        true => Ok(time),
-        false => Err("allowed: 10ms to 1h, or 0s for never".to_owned()),
-    }
+    let fits = |time: Duration| time.is_zero() || (least..=most).contains(&time);
+    values::duration_where(text, fits, "10ms to 1h, or 0s for never")
 }
 
 pub(crate) fn dead_letter_dir(text: &str) -> Result<OrOff<PathBuf>, String> {

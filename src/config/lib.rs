@@ -59,7 +59,7 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, FromArgMatches};
 use log::LevelFilter;
-use weir_engine::{EngineConfig, OnSlow};
+use weir_engine::{AckWindow, EngineConfig, OnSlow};
 use weir_protocol::frame::{FRAME_BYTES_MAX_DEFAULT, FRAME_HEADER_BYTES};
 use weir_sink::{Dialect, UNACKED_MESSAGES_MAX};
 
@@ -202,6 +202,13 @@ pub struct Config {
     /// Most messages that one analyzer may leave un-ACKed per shard
     #[arg(long, value_name = "N", default_value_t = 1 << 24, value_parser = values::number(1..=1_u64 << 28), help_heading = "Delivery")]
     pub window_messages: u64,
+    /// Most batches that a connection of an emitter with ACKs may have un-ACKed; fewer are granted once most of the
+    /// 262,144 of a shard are
+    #[arg(long, value_name = "N", default_value_t = AckWindow::DEFAULT.units, value_parser = values::number(1..=65_536_u32), help_heading = "Delivery")]
+    pub acked_window_batches: u32,
+    /// Most bytes in them; one batch may have more, alone
+    #[arg(id = "acked_window", long = "acked-window", value_name = "BYTES", default_value = values::show_bytes(AckWindow::DEFAULT.bytes), value_parser = values::bytes_within::<u64>(64 << 10..=1 << 30), help_heading = "Delivery")]
+    pub acked_window_bytes: u64,
     /// What to do with the share of an analyzer whose window is full: spill it to the others, or
     /// wait for it: then its shard takes nothing in until it ACKs
     #[arg(long, value_name = "POLICY", default_value = "spill", value_parser = PossibleValuesParser::new(["spill", "wait"]).map(flags::on_slow), help_heading = "Delivery")]
@@ -365,6 +372,14 @@ impl Config {
                 .min((UNACKED_MESSAGES_MAX - 1) / self.shards as u64),
             partial_bytes_max: self.partial_bytes_max,
             on_slow: self.on_slow,
+        }
+    }
+
+    /// What a connection of an emitter with ACKs is granted.
+    pub fn ack_window(&self) -> AckWindow {
+        AckWindow {
+            units: self.acked_window_batches,
+            bytes: self.acked_window_bytes,
         }
     }
 

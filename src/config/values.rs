@@ -27,17 +27,30 @@ const DURATION_MAX: f64 = 100.0 * 365.0 * 86_400.0;
 
 /// `500us`, `1.5s`, `2m`.
 pub fn duration(text: &str) -> Result<Duration, String> {
+    duration_where(text, |_| true, "0s to 100 years")
+}
+
+/// One that `fits`. Whatever does not, a negative one included, is told what is `allowed`.
+pub(crate) fn duration_where(
+    text: &str,
+    fits: impl Fn(Duration) -> bool,
+    allowed: &str,
+) -> Result<Duration, String> {
+    let seconds = seconds_of(text)?;
+    let is_time = (0.0..=DURATION_MAX).contains(&seconds);
+    let time = is_time.then(|| Duration::from_secs_f64(seconds));
+    time.filter(|time| fits(*time))
+        .ok_or_else(|| format!("allowed: {allowed}"))
+}
+
+fn seconds_of(text: &str) -> Result<f64, String> {
     let allowed = || "allowed: a number and a unit, ns us ms s m or h (500us, 30s, 2m)".to_string();
     let (number, unit) = split(text);
     let (_, scale) = DURATION_UNITS
         .iter()
         .find(|(u, _)| *u == unit)
         .ok_or_else(allowed)?;
-    let seconds = number.parse::<f64>().map_err(|_| allowed())? * scale;
-    if !(0.0..=DURATION_MAX).contains(&seconds) {
-        return Err("allowed: at most 100 years".into());
-    }
-    Ok(Duration::from_secs_f64(seconds))
+    Ok(number.parse::<f64>().map_err(|_| allowed())? * scale)
 }
 
 /// Plain seconds, as the reference programs take them, or a [`duration`].
@@ -99,12 +112,12 @@ pub fn duration_within(
     range: RangeInclusive<Duration>,
 ) -> impl Fn(&str) -> Result<Duration, String> + Clone {
     move |text| {
-        let duration = duration(text)?;
-        if range.contains(&duration) {
-            return Ok(duration);
-        }
         let (first, last) = (show_duration(*range.start()), show_duration(*range.end()));
-        Err(format!("allowed: {first} to {last}"))
+        duration_where(
+            text,
+            |time| range.contains(&time),
+            &format!("{first} to {last}"),
+        )
     }
 }
 

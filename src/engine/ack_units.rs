@@ -36,10 +36,29 @@ use weir_source::{
 const UNITS_MAX: u32 = 262_144;
 /// A connection gets this part of what is left, so that there is always some for the next.
 const GRANT_PART: u32 = 1024;
-/// Units open on a connection: with batches of 64 messages more than a link to an analyzer has un-ACKed.
-const GRANT_MAX: u32 = 256;
-/// Bytes in them: half a second at 4 MiB/s, or 2 ms at 1 GiB/s.
-const GRANT_BYTES: u64 = 2 * 1024 * 1024;
+/// What a connection is granted: open units, and bytes in them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AckWindow {
+    /// Units, at least 1; fewer are granted once much is.
+    pub units: u32,
+    /// Bytes; one unit may have more, alone.
+    pub bytes: u64,
+}
+
+impl AckWindow {
+    /// With batches of 64 messages more than a link to an analyzer has un-ACKed; half a second at 4 MiB/s, or 2 ms at
+    /// 1 GiB/s.
+    pub const DEFAULT: AckWindow = AckWindow {
+        units: 256,
+        bytes: 2 << 20,
+    };
+}
+
+impl Default for AckWindow {
+    fn default() -> AckWindow {
+        AckWindow::DEFAULT
+    }
+}
 
 /// Tells tickets of units from those of packets.
 const UNIT: Ticket = 1 << 63;
@@ -110,6 +129,8 @@ pub(super) struct AckUnits {
     /// By the index of the emitter.
     connections: Vec<Option<Box<Connection>>>,
     granted: u32,
+    /// What the next connection is granted at most.
+    pub(super) window: AckWindow,
     /// Connections of which something is done, as it happened.
     ripe: VecDeque<usize>,
     urgent: VecDeque<usize>,
@@ -135,7 +156,7 @@ impl AckUnits {
         if left == 0 {
             return Err(SourceError::UnitsFull { max: UNITS_MAX });
         }
-        let units_max = (left / GRANT_PART).clamp(1, GRANT_MAX);
+        let units_max = (left / GRANT_PART).clamp(1, self.window.units.max(1));
         self.granted += units_max;
         if self.connections.len() <= emitter {
             self.connections.resize_with(emitter + 1, || None);
@@ -147,7 +168,7 @@ impl AckUnits {
             facts: Facts {
                 instance: 0,
                 units_max,
-                unit_bytes_max: GRANT_BYTES,
+                unit_bytes_max: self.window.bytes,
                 connection: 0,
             },
             order: VecDeque::new(),

@@ -55,6 +55,7 @@ pub mod tree;
 mod units;
 
 pub use accounts::{Account, OTHERS};
+pub use ack_units::AckWindow;
 pub use buffers::BufferPool;
 pub use counters::{Balance, Counters, LaneReport, Reason};
 pub use divided::Divisible;

@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::accounts::{Accounts, LaneDue};
+use super::ack_units::AckWindow;
 use super::assembler::Assembler;
 use super::counters::{Balance, Counters, LaneReport};
 use super::divided::Routes;
@@ -358,6 +359,12 @@ impl<M: Memory> Engine<M> {
             "analyzers are owed something already"
         );
         self.tree = Tree::new(tree::phase(self.config.shard, instance));
+        self
+    }
+
+    /// What connections with answers are granted from now on.
+    pub fn granting(mut self, window: AckWindow) -> Self {
+        self.receipts.units.window = window;
         self
     }
 

@@ -68,7 +68,29 @@ impl fmt::Display for Field<'_> {
     }
 }
 
-/// The same, in quotes always.
+/// Longest text of a peer in a log line, in characters.
+pub const BRIEF_CHARS_MAX: usize = 256;
+
+/// A peer's explanation within a sentence: what is not printable is escaped, and it is cut after [`BRIEF_CHARS_MAX`]
+/// characters. A peer that sends 64 KiB of reason does not get a log line of that length.
+pub struct Brief<'a>(pub &'a str);
+
+impl fmt::Display for Brief<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars().take(BRIEF_CHARS_MAX) {
+            match is_printable(c) {
+                true => f.write_char(c)?,
+                false => write!(f, "{}", c.escape_unicode())?,
+            }
+        }
+        match self.0.chars().nth(BRIEF_CHARS_MAX) {
+            Some(_) => write!(f, "... ({} bytes)", self.0.len()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// As [`Field`], in quotes always.
 pub struct Quoted<'a>(pub &'a str);
 
 impl fmt::Display for Quoted<'_> {
@@ -132,6 +154,18 @@ pub fn json_for_terminal(json: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_peers_explanation_is_cut_and_cannot_write_a_line_of_its_own() {
+        assert_eq!(Brief("full").to_string(), "full");
+        let most = "x".repeat(BRIEF_CHARS_MAX);
+        assert_eq!(Brief(&most).to_string(), most);
+        let long = "é".repeat(40_000);
+        let said = Brief(&long).to_string();
+        let start = "é".repeat(BRIEF_CHARS_MAX);
+        assert_eq!(said, format!("{start}... (80000 bytes)"));
+        assert_eq!(Brief("a\nb").to_string(), "a\\u{a}b");
+    }
 
     #[test]
     fn what_reorders_text_does_not_print_and_joiners_do_not_reorder() {

@@ -88,7 +88,9 @@ impl<I: Io> Context<I> {
         let (live_number, live) = shared.live();
         Context {
             index,
-            engine: Engine::new(config.engine(index), arena).of_instance(config.instance),
+            engine: Engine::new(config.engine(index), arena)
+                .of_instance(config.instance)
+                .granting(config.ack_window()),
             config,
             shared,
             io,

@@ -205,6 +205,52 @@ fn more_than_the_window_closes_the_connection() {
 }
 
 #[test]
+fn the_window_is_a_setting() {
+    let flags = "--acked-window-batches 3 --acked-window 64KiB --drain-timeout 1s";
+    let distributor = Distributor::start(&format!("--cores 0 --shards 1 {flags}"));
+    // A compact client that ACKs nothing.
+    let mut analyzer = TcpStream::connect(distributor.analyzers).expect("it listens");
+    analyzer.write_all(&1f32.to_be_bytes()).expect("it is read");
+    distributor.wait_lanes(1);
+    let mut link = Link::connect(&distributor);
+    link.write(&hello(9));
+    let welcome: [u8; 32] = link.read();
+    let number = |at: usize, bytes: usize| {
+        let bytes = &welcome[at..at + bytes];
+        bytes
+            .iter()
+            .fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+    };
+    assert_eq!((number(16, 4), number(24, 8)), (3, 65_536));
+    for first in 1..=4 {
+        link.write(&batch(first, 1, 0));
+    }
+    assert!(link.rest().is_empty());
+    distributor.wait_log("its WELCOME allowed 3 batches and 65536 bytes");
+    distributor.terminate();
+    drop(analyzer);
+    assert_eq!(distributor.wait().count("window_exceeded"), 1);
+    for (wrong, allowed) in [
+        ("--acked-window-batches=0", "1..=65536"),
+        ("--acked-window-batches=65537", "1..=65536"),
+        ("--acked-window=1KiB", "64KiB to 1GiB"),
+        ("--acked-window=2GiB", "64KiB to 1GiB"),
+        ("--max-connection-age=-1s", "1s to 720h, or 0s for never"),
+        (
+            "--max-connection-age=900000h",
+            "1s to 720h, or 0s for never",
+        ),
+    ] {
+        let output = weir_testkit::process::run(&["distributor", wrong]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.code() != Some(0) && said.contains(allowed),
+            "{wrong}: {said}"
+        );
+    }
+}
+
+#[test]
 fn a_broken_link_loses_nothing_and_a_resent_batch_is_flagged() {
     let distributor = distributor();
     let _analyzer = analyzer(&distributor);

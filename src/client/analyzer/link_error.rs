@@ -4,6 +4,7 @@ use super::group::NotAdmitted;
 use std::fmt;
 use std::io;
 use weir_protocol::native::NativeError;
+use weir_protocol::text::Brief;
 
 /// Why a connection broke. All but `Record` are answered by connecting again.
 #[derive(Debug)]
@@ -27,7 +28,7 @@ impl fmt::Display for LinkError {
         match self {
             Self::Io(error) => write!(f, "{error}"),
             Self::Protocol(error) => write!(f, "the distributor broke the protocol: {error}"),
-            Self::Refused(reason) => write!(f, "the distributor refused: {reason}"),
+            Self::Refused(reason) => write!(f, "the distributor refused: {}", Brief(reason)),
             Self::NotAdmitted(why) => write!(f, "{why}"),
             Self::Stranger(why) => {
                 write!(

@@ -14,6 +14,7 @@ use weir_ledger::run_report::Span;
 use weir_protocol::native::{
     EmitterBatch, EmitterHello, EmitterWelcome, EmitterWord, NativeError, EMITTER_BATCH_BYTES,
 };
+use weir_protocol::text::Brief;
 
 use super::connection::{push_span, whole_frames};
 use crate::shapes::SeverityCounts;
@@ -314,7 +315,7 @@ impl Unacked {
                 return Ok(heard);
             };
             if let Some(why) = welcome.refused {
-                return Err(io::Error::other(format!("refused: {why}")));
+                return Err(io::Error::other(format!("refused: {}", Brief(why))));
             }
             if welcome.window_batches == 0 {
                 let why = "its WELCOME allows no batch; allowed: a window of 1 or more";
@@ -362,6 +363,13 @@ impl Unacked {
             self.acked = front.last();
             self.next -= 1;
             self.batches.pop_front();
+        }
+        // Nothing is ACKed by halves: who says so counts otherwise than this side.
+        let front = self.batches.front();
+        if let Some(front) = front.filter(|front| front.first <= sequence) {
+            let (first, last) = (front.first, front.last());
+            let text = format!("it ACKs message {sequence} within the batch {first} to {last}");
+            return Err(io::Error::other(text));
         }
         let by = self.welcome.map(|granted| granted.instance);
         let mut known = self.acked_by.iter_mut();
@@ -552,6 +560,22 @@ mod tests {
         write(&mut stream, 10_000);
         stream.push(2, &frames(1));
         assert!(stream.heard(&EmitterWord::encode_ack(2)).is_err());
+    }
+
+    #[test]
+    fn an_ack_within_a_batch_is_an_error_and_one_that_repeats_is_not() {
+        let mut stream = connected(7, 10);
+        for (first, count) in [(1, 2), (3, 3)] {
+            stream.push(first, &frames(count));
+            write(&mut stream, 10_000);
+        }
+        for sequence in [2, 1, 0, 2] {
+            let heard = stream.heard(&EmitterWord::encode_ack(sequence));
+            assert!(heard.is_ok(), "{sequence}: {heard:?}");
+        }
+        let error = stream.heard(&EmitterWord::encode_ack(4));
+        let error = error.expect_err("not by halves").to_string();
+        assert_eq!(error, "it ACKs message 4 within the batch 3 to 5");
     }
 
     #[test]

@@ -7,6 +7,9 @@ use weir_protocol::frame::encode_header;
 use weir_protocol::native::{EmitterBatch, EmitterHello, EmitterWelcome, EmitterWord};
 use weir_source::Protocols;
 
+const GRANT_MAX: u32 = AckWindow::DEFAULT.units;
+const GRANT_BYTES: u64 = AckWindow::DEFAULT.bytes;
+
 const BUFFERS: u32 = 64;
 
 /// One engine, native analyzers of equal weights, one emitter.
