@@ -55,7 +55,7 @@ impl Report {
             emitters: parts.intake.connected(),
             inputs: parts
                 .intake
-                .inputs(|slot| cx.engine.units_open(slot.index()) as usize),
+                .inputs(|slot| cx.engine.units_open(slot.index())),
             emitters_answered: parts.intake.answered(),
             ack_units: cx.engine.units_open_of_all(),
             links: parts.links.count(),
