@@ -19,7 +19,7 @@ pub fn view(state: &State) -> Value {
         "totals": totals(state),
         "analyzers": value(&state.rows),
         "shards": shards(state),
-        "inputs": value(&inputs::rows(state)),
+        "inputs": value(inputs::rows(state)),
         "ramps": value(&state.ramps),
         "weightsDigest": format!("{:012x}", state.weights_digest),
         "weightsWanted": state.wanted.len(),
