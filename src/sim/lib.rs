@@ -8,6 +8,7 @@
 //! mesh.rs      what crosses cores; net.rs: what crosses the network
 //! build.rs     the shards of a plan
 //! emitter.rs, analyzer.rs   the peers; http/: those that speak HTTP, and the control side
+//! chained/     senders of Forward and Lumberjack, whose acks are chained to those of analyzers
 //! oracle.rs    what is true of every message
 //! check.rs     what must hold
 //! shrink.rs    makes a failing plan small
@@ -20,6 +21,7 @@
 
 mod acked;
 mod analyzer;
+mod chained;
 mod check;
 mod emitter;
 mod host;

@@ -24,10 +24,12 @@ pub(super) enum Port {
     Emitters,
     Analyzers,
     Http,
+    Forward,
+    Lumberjack,
 }
 
 /// How many there are.
-const PORT_KINDS: usize = 3;
+const PORT_KINDS: usize = 5;
 
 /// Who plays the far side of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -559,6 +561,11 @@ impl Net {
         address_of(conn, self.conns[conn].peer)
     }
 
+    /// The shard has said its last to the peer.
+    pub(super) fn is_half_closed(&self, id: ConnId) -> bool {
+        self.conns[id].to_peer.end_ns.is_some()
+    }
+
     pub(super) fn consumed(&self, id: ConnId) -> u64 {
         self.conns[id].consumed
     }
@@ -593,12 +600,33 @@ impl Net {
 
     /// Bytes on their way to a shard, or arrived and not read, on a connection that lives.
     pub(super) fn unread_by_shards(&self) -> usize {
-        let alive = self.conns.iter().filter(|conn| {
+        self.unread().map(|(_, bytes)| bytes).sum()
+    }
+
+    /// Bytes that shards have not read of connections that are whole.
+    fn unread(&self) -> impl Iterator<Item = (ConnId, usize)> + '_ {
+        let all = self.conns.iter().enumerate();
+        let alive = all.filter(|(_, conn)| {
             !conn.shard_closed && !conn.vanished && conn.shard_broken.is_none() && !conn.shard_deaf
         });
-        alive
-            .map(|conn| conn.to_shard.flying_bytes + conn.to_shard.readable.len())
-            .sum()
+        alive.map(|(id, conn)| {
+            let bytes = conn.to_shard.flying_bytes + conn.to_shard.readable.len();
+            (id, bytes)
+        })
+    }
+
+    /// The connections that have some: whose, at which shard, how many bytes, whether they have ended.
+    pub(super) fn describe_unread(&self) -> Vec<String> {
+        let some = self.unread().filter(|(_, bytes)| *bytes > 0);
+        some.map(|(id, bytes)| {
+            let conn = &self.conns[id];
+            let end = if conn.peer_closed { ", ended" } else { "" };
+            format!(
+                "{id} of {:?} at shard {}: {bytes} bytes unread, {} read{end}",
+                conn.peer, conn.shard, conn.consumed
+            )
+        })
+        .collect()
     }
 }
 

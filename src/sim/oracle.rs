@@ -18,8 +18,8 @@ pub(super) type PacketId = u32;
 pub(super) struct Message {
     /// Bytes of its frame.
     pub(super) frame_bytes: u32,
-    /// The packet that it came in over HTTP; none: it came as a frame.
-    packet: Option<PacketId>,
+    /// What it came in.
+    came: Came,
     pub(super) deliveries: u32,
     pub(super) acked: bool,
     /// An analyzer over HTTP has said that it will never take it.
@@ -30,6 +30,19 @@ pub(super) struct Message {
     identity: Option<Identity>,
     /// What they call it once its emitter has sent it again.
     resent_as: Option<Identity>,
+    /// Its sender has sent it again without saying so.
+    is_resent: bool,
+}
+
+/// What a message came in.
+#[derive(Clone, Copy, Debug, Default)]
+enum Came {
+    #[default]
+    Frame,
+    /// A packet over HTTP.
+    Packet(PacketId),
+    /// JSON of a sender of another protocol.
+    Json { sender: usize },
 }
 
 /// What native links call a message, on whatever link and however often it comes: shard, link and
@@ -77,6 +90,8 @@ pub(super) struct Oracle {
     pub(super) set_aside: u64,
     /// An analyzer has called a packet too large: it may come in parts.
     pub(super) too_large: bool,
+    /// Copies of messages that their senders began to send again, without saying so.
+    pub(super) resent: u64,
 }
 
 impl Oracle {
@@ -99,7 +114,7 @@ impl Oracle {
             let text = json_of(id, client, *size);
             self.messages.push(Message {
                 frame_bytes: text.len() as u32 + FRAME_HEADER_BYTES, // below the frame limit
-                packet: Some(packet),
+                came: Came::Packet(packet),
                 ..Message::default()
             });
         }
@@ -110,6 +125,54 @@ impl Oracle {
             is_divided: false,
         });
         packet
+    }
+
+    /// A new message of a sender of another protocol, its JSON with so many bytes, or as few as it can have.
+    pub(super) fn create_json(&mut self, sender: usize, json_bytes: u32) -> MessageId {
+        let id = self.messages.len() as MessageId; // far fewer
+        self.messages.push(Message {
+            came: Came::Json { sender },
+            frame_bytes: json_bytes,
+            ..Message::default()
+        });
+        let text = self.json(id);
+        self.messages[id as usize].frame_bytes = text.len() as u32 + FRAME_HEADER_BYTES; // below the frame limit
+        id
+    }
+
+    /// Fields of such a message, in order. All that the distributor would add is there; `{}` is an empty map.
+    pub(super) fn fields(&self, id: MessageId) -> Vec<(&'static str, String)> {
+        let message = &self.messages[id as usize];
+        let Came::Json { sender } = message.came else {
+            return Vec::new();
+        };
+        let time = "2026-01-01T00:00:00.000000000Z".to_owned();
+        let mut fields = vec![
+            ("id", id.to_string()),
+            ("level", level_of(severity(id)).to_owned()),
+            ("message", String::new()),
+            ("source", format!("s{sender}")),
+            ("metadata", "{}".to_owned()),
+            ("tag", "sim".to_owned()),
+            ("@timestamp", time),
+        ];
+        let least = json_object(&fields).len() as u32 + FRAME_HEADER_BYTES; // a few
+        let filler = message.frame_bytes.saturating_sub(least);
+        let mut random = Random::new(u64::from(id) | 1 << 33);
+        let letters = (0..filler).map(|_| char::from(b'a' + (random.next() % 26) as u8)); // a letter
+        fields[2].1 = letters.collect();
+        fields
+    }
+
+    /// Such a message as JSON.
+    pub(super) fn json(&self, id: MessageId) -> String {
+        json_object(&self.fields(id))
+    }
+
+    /// The sender of such a message begins to send it again.
+    pub(super) fn resend(&mut self, id: MessageId) {
+        self.messages[id as usize].is_resent = true;
+        self.resent += 1;
     }
 
     /// Messages that some analyzer over HTTP has refused for good.
@@ -158,14 +221,16 @@ impl Oracle {
     pub(super) fn recognize(&self, frame: &[u8]) -> Result<MessageId, String> {
         let payload = frame.get(FRAME_HEADER_BYTES as usize..).unwrap_or_default();
         let id = number_of(payload).ok_or("a frame without a number was delivered")?;
-        let Some(message) = self.messages.get(id as usize) else {
+        if self.messages.get(id as usize).is_none() {
             return Err(format!("message {id} was delivered and never sent"));
-        };
+        }
         if frame != self.frame(id) {
             return Err(format!("message {id} was delivered with other bytes"));
         }
-        let packet = message.packet.map(|packet| &self.packets[packet as usize]);
-        if packet.is_some_and(|packet| packet.known == Known::Refused) {
+        if self
+            .packet_of(id)
+            .is_some_and(|packet| packet.known == Known::Refused)
+        {
             return Err(format!(
                 "message {id} was delivered, and its client knows that its packet was not taken in"
             ));
@@ -209,19 +274,24 @@ impl Oracle {
     /// The frame of a message.
     pub(super) fn frame(&self, id: MessageId) -> Vec<u8> {
         let message = &self.messages[id as usize];
-        let Some(packet) = message.packet else {
-            return frame_of(id, message.frame_bytes - FRAME_HEADER_BYTES);
+        let text = match message.came {
+            Came::Frame => return frame_of(id, message.frame_bytes - FRAME_HEADER_BYTES),
+            Came::Packet(packet) => {
+                let client = self.packets[packet as usize].client;
+                json_of(id, client, message.frame_bytes)
+            }
+            Came::Json { .. } => self.json(id),
         };
-        let client = self.packets[packet as usize].client;
-        let text = json_of(id, client, message.frame_bytes);
         let header = frame::encode_header(text.len() as u32, severity(id));
         [&header, text.as_bytes()].concat()
     }
 
     /// The packet of a message.
     pub(super) fn packet_of(&self, id: MessageId) -> Option<&Packet> {
-        let packet = self.messages.get(id as usize)?.packet?;
-        self.packets.get(packet as usize)
+        match self.messages.get(id as usize)?.came {
+            Came::Packet(packet) => self.packets.get(packet as usize),
+            _ => None,
+        }
     }
 
     /// A client has read the answer to a packet.
@@ -304,6 +374,10 @@ impl Oracle {
             ));
         }
         let message = &mut self.messages[id as usize];
+        // Nobody can know that they are one.
+        if message.is_resent {
+            return Ok(());
+        }
         let name = match identity.0 {
             u16::MAX => &mut message.resent_as,
             _ => &mut message.identity,
@@ -367,6 +441,16 @@ fn json_of(id: MessageId, client: usize, frame_bytes: u32) -> String {
     }
     text.push_str(&end);
     text
+}
+
+/// Fields as a JSON object without white space; their texts need no escapes.
+fn json_object(fields: &[(&str, String)]) -> String {
+    let field = |(name, text): &(&str, String)| match text.as_str() {
+        "{}" => format!("\"{name}\":{{}}"),
+        text => format!("\"{name}\":\"{text}\""),
+    };
+    let fields: Vec<String> = fields.iter().map(field).collect();
+    format!("{{{}}}", fields.join(","))
 }
 
 /// The number that a payload says it has.

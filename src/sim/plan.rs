@@ -3,10 +3,14 @@
 
 use std::fmt;
 
+use super::chained::ChainedPlan;
 pub(super) use super::host::{HostPlan, MS};
 use super::http::{name_of_server, ClientFault, HttpPlan, ServerFault};
 use super::random::Random;
 use weir_sink::Dialect;
+
+/// Memory for units of other protocols that have not arrived whole: several times the largest.
+const UNITS_BYTES: usize = 1 << 20;
 
 /// A run.
 #[derive(Clone, Debug)]
@@ -17,6 +21,7 @@ pub struct Plan {
     pub(super) noise: Noise,
     pub(super) emitters: Vec<EmitterPlan>,
     pub(super) acked: Vec<AckedPlan>,
+    pub(super) chained: Vec<ChainedPlan>,
     pub(super) analyzers: Vec<AnalyzerPlan>,
     pub(super) http: HttpPlan,
     pub(super) faults: Vec<Fault>,
@@ -163,6 +168,10 @@ pub(super) enum What {
         emitter: usize,
         reset: bool,
     },
+    ChainedLinkLost {
+        sender: usize,
+        reset: bool,
+    },
     NoReceiveMemory {
         shard: usize,
         for_ms: u64,
@@ -296,6 +305,22 @@ impl Plan {
             let count = beside.range(0, 8);
             faults.extend((0..count).map(|_| lost(beside)));
         }
+        let beside = &mut Random::stream(seed, 9);
+        let chained = ChainedPlan::draw_some(beside);
+        if !chained.is_empty() {
+            host.make_room(beside, analyzers.len() + http.servers.len());
+            // A unit is held whole, and there is room for those of all senders.
+            host.partial_bytes = host.partial_bytes.max(UNITS_BYTES);
+            let lost = |random: &mut Random| Fault {
+                at_ms: random.range(1, calm_ms),
+                what: What::ChainedLinkLost {
+                    sender: random.index(chained.len()),
+                    reset: random.chance(50),
+                },
+            };
+            let count = if quiet { 0 } else { beside.range(0, 8) };
+            faults.extend((0..count).map(|_| lost(beside)));
+        }
         faults.sort_by_key(|fault| fault.at_ms);
         let ending = match random.range(0, 10) {
             0 => Ending::Now {
@@ -313,6 +338,7 @@ impl Plan {
             noise,
             emitters,
             acked,
+            chained,
             analyzers,
             http,
             faults,
@@ -562,6 +588,9 @@ impl fmt::Display for Plan {
         }
         for (index, emitter) in self.acked.iter().enumerate() {
             writeln!(f, "  acked emitter {index}: {emitter:?}")?;
+        }
+        for (index, sender) in self.chained.iter().enumerate() {
+            writeln!(f, "  chained sender {index}: {sender:?}")?;
         }
         for (index, analyzer) in self.analyzers.iter().enumerate() {
             writeln!(f, "  analyzer {index}: {analyzer:?}")?;

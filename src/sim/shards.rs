@@ -12,8 +12,8 @@ use super::mesh::SimMesh;
 use super::net::{Net, Port, SimListener};
 use super::plan::Plan;
 use super::world::PEER_TIMEOUT_NS;
-use weir_config::{Config, HttpConfig};
-use weir_engine::VecMemory;
+use weir_config::{Config, HttpConfig, Input, Speaks};
+use weir_engine::{Protocol, VecMemory};
 use weir_shard::Shared;
 use weir_shard::{EmitterListener, Listeners, Shard};
 
@@ -51,15 +51,32 @@ pub(super) fn worker(
         VecMemory::new(host.buffers as usize, host.batch_bytes as usize),
         SimMesh::new(shard, plan.shards, host.mesh_messages),
         Listeners {
-            emitters: vec![EmitterListener {
-                listener: listener(Port::Emitters),
-                outlives: false,
-            }],
+            emitters: { std::iter::once(Port::Emitters) }
+                .chain(inputs(plan).map(|(port, _)| port))
+                .map(|port| EmitterListener {
+                    listener: listener(port),
+                    outlives: false,
+                })
+                .collect(),
             analyzers: listener(Port::Analyzers),
             http: Some(listener(Port::Http)),
         },
     );
     shard.busy_from(host.busy_bytes)
+}
+
+/// Where senders of other protocols connect, if there are some.
+fn inputs(plan: &Plan) -> impl Iterator<Item = (Port, Input)> + '_ {
+    const INPUTS: [(Port, Protocol); 2] = [
+        (Port::Forward, Protocol::Forward),
+        (Port::Lumberjack, Protocol::Lumberjack),
+    ];
+    let wanted = |port| plan.chained.iter().any(|sender| sender.port() == port);
+    let inputs = INPUTS.into_iter().filter(move |(port, _)| wanted(*port));
+    inputs.map(|(port, protocol)| {
+        let at = ([127, 0, 0, 1], 1 + port as u16).into();
+        (port, Input::new(Speaks::Only(vec![protocol]), at))
+    })
 }
 
 pub(super) fn config(plan: &Plan) -> Config {
@@ -87,6 +104,7 @@ pub(super) fn config(plan: &Plan) -> Config {
         max_connection_age: Duration::from_millis(host.connection_age_ms),
         farewell_spread: Duration::from_millis(host.farewell_spread_ms),
         http: http_config(&plan.http),
+        inputs: inputs(plan).map(|(_, input)| input).collect(),
         instance: plan.seed,
         ..Config::default()
     }

@@ -66,6 +66,12 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
             with(&|plan| plan.acked[emitter].messages /= 2);
         }
     }
+    for sender in 0..plan.chained.len() {
+        if plan.chained[sender].messages > 0 {
+            with(&|plan| plan.chained[sender].messages = 0);
+            with(&|plan| plan.chained[sender].messages /= 2);
+        }
+    }
     let last = plan.analyzers.len() - 1;
     if last > 0 && plan.faults.iter().all(|f| f.what.analyzer() != Some(last)) {
         with(&|plan| plan.analyzers.truncate(last));

@@ -247,6 +247,7 @@ impl File {
             noise: Noise::none(),
             emitters: vec![emitter; connections],
             acked: Vec::new(),
+            chained: Vec::new(),
             analyzers,
             http: HttpPlan::default(),
             faults,

@@ -10,6 +10,7 @@ use hdrhistogram::Histogram;
 
 use super::acked::AckedEmitter;
 use super::analyzer::Analyzer;
+use super::chained::ChainedSender;
 use super::emitter::Emitter;
 use super::http::Http;
 use super::io::SimIo;
@@ -38,6 +39,7 @@ pub(super) enum Event {
     Turn(usize),
     Emitter(usize),
     Acked(usize),
+    Chained(usize),
     Analyzer(usize),
     Client(usize),
     Server(usize),
@@ -61,6 +63,7 @@ pub(super) struct World {
     pub(super) oracle: Oracle,
     pub(super) emitters: Vec<Emitter>,
     pub(super) acked: Vec<AckedEmitter>,
+    pub(super) chained: Vec<ChainedSender>,
     pub(super) analyzers: Vec<Analyzer>,
     pub(super) http: Http,
     /// Last reports of the shards that have ended.
@@ -104,6 +107,9 @@ impl World {
         let acked = plan.acked.iter().enumerate();
         let acked = acked.map(|(index, e)| AckedEmitter::new(index, e.clone(), plan.seed));
         let acked = acked.collect();
+        let chained = plan.chained.iter().enumerate();
+        let chained = chained.map(|(index, e)| ChainedSender::new(index, e.clone(), plan.seed));
+        let chained = chained.collect();
         let analyzers = plan.analyzers.iter().enumerate();
         let number = plan.host.first_number;
         let analyzers = analyzers
@@ -121,6 +127,7 @@ impl World {
             oracle: Oracle::default(),
             emitters,
             acked,
+            chained,
             analyzers,
             http: Http::new(&plan, Operator::new(Arc::clone(&shared)), START_NS),
             ended: vec![None; shards],
@@ -159,6 +166,9 @@ impl World {
         }
         for emitter in 0..self.acked.len() {
             self.schedule(START_NS, Event::Acked(emitter));
+        }
+        for sender in 0..self.chained.len() {
+            self.schedule(START_NS, Event::Chained(sender));
         }
         for analyzer in 0..self.analyzers.len() {
             self.wake_analyzer(analyzer, START_NS);
@@ -271,6 +281,17 @@ impl World {
                 let next = next.map_err(|what| format!("acked emitter {index}: {what}"))?;
                 if let Some(at_ns) = next {
                     self.schedule(at_ns, Event::Acked(index));
+                }
+            }
+            Event::Chained(index) => {
+                let noise = &self.plan.noise;
+                let mut net = self.net.borrow_mut();
+                let sender = &mut self.chained[index];
+                let next = sender.step(&mut net, &mut self.oracle, noise, self.stopping);
+                drop(net);
+                let next = next.map_err(|what| format!("chained sender {index}: {what}"))?;
+                if let Some(at_ns) = next {
+                    self.schedule(at_ns, Event::Chained(index));
                 }
             }
             Event::Analyzer(index) => {
@@ -423,6 +444,10 @@ impl World {
                 let mut net = self.net.borrow_mut();
                 self.acked[emitter].cut(&mut net, reset);
             }
+            What::ChainedLinkLost { sender, reset } => {
+                let mut net = self.net.borrow_mut();
+                self.chained[sender].cut(&mut net, reset);
+            }
             What::NoReceiveMemory { shard, for_ms } => {
                 self.trouble[shard].no_memory_until_ns = now_ns + for_ms * MS;
             }
@@ -490,6 +515,7 @@ impl World {
         }
         self.emitters.iter_mut().for_each(Emitter::calm);
         self.acked.iter_mut().for_each(AckedEmitter::calm);
+        self.chained.iter_mut().for_each(ChainedSender::calm);
     }
 
     /// What each analyzer and the distributor have now.

@@ -166,7 +166,14 @@ impl<I: Io> Intake<I> {
             return;
         };
         emitter.is_leaving = true;
-        if emitter.is_over || emitter.ended || !cx.engine.is_between_units(slot.index()) {
+        if emitter.is_over || emitter.ended {
+            return;
+        }
+        if !cx.engine.is_between_units(slot.index()) {
+            // The rest of the unit is read, though it was held for what waited before.
+            if std::mem::take(&mut emitter.is_held) && !emitter.receiving {
+                self.rearm.push_back(slot);
+            }
             return;
         }
         let is_sending = emitter.answers.as_ref().is_some_and(|it| it.sending > 0);

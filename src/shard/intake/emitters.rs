@@ -408,6 +408,10 @@ impl<I: Io> Intake<I> {
             }
             if let Some(emitter) = self.table.get_mut(slot) {
                 emitter.pending -= 1;
+                // It was held while this waited.
+                if emitter.is_leaving {
+                    self.leave(cx, slot);
+                }
             }
             self.close_if_finished(cx, slot);
         }
