@@ -1,4 +1,7 @@
 //! Inputs: more places where emitters connect, on real sockets and with real processes.
 
+mod flood;
+mod mix;
+mod overload;
 mod places;
 mod settings;
