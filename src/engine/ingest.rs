@@ -229,7 +229,9 @@ impl<M: Memory> Engine<M> {
         self.speaks(emitter, protocol, port.ack)
     }
 
-    /// Takes what `rest` holds, with what was carried before it, until something else is to be done.
+    /// Takes what `rest` holds, with what was carried before it, until something else is to be done. A function for each
+    /// source: in one for all, each loop would have fewer registers.
+    #[inline(never)]
     fn ingest_stream<S: Source>(
         &mut self,
         emitter: usize,
@@ -418,6 +420,12 @@ impl<M: Memory> Engine<M> {
         Ok(LaneId(leaf))
     }
 
+    /// The same, out of the loop.
+    #[inline(never)]
+    fn route_apart<S: Source>(&mut self, ticket: Ticket, element: Element) -> Result<(), Refusal> {
+        self.route_of::<S>(ticket, element)
+    }
+
     /// The same, once a chunk.
     #[inline(never)]
     fn route_carried<S: Source>(
@@ -484,7 +492,7 @@ impl<M: Memory> Engine<M> {
     }
 
     /// A raw element has no form to be noted: of a source of frames nothing is left of this.
-    #[inline]
+    #[inline(always)]
     fn note_element_form(&mut self, lane: LaneId, form: Form) {
         if form == Form::Raw {
             return;

@@ -94,7 +94,7 @@ impl Lane {
     }
 
     /// The common case: copies a frame, which may lie in two parts, behind the tail. False: take [`Lane::append`].
-    #[inline]
+    #[inline(always)]
     pub(super) fn append_here<M: Memory>(
         &mut self,
         memory: &mut M,

@@ -55,7 +55,7 @@ pub enum Element<'a> {
 
 impl<'a> Element<'a> {
     /// Its frame, in two parts: a header, which a frame has in its bytes already, and bytes.
-    #[inline]
+    #[inline(always)]
     pub fn parts(&self) -> (Header, &'a [u8]) {
         match *self {
             Element::Frame(frame) | Element::Resent { frame, .. } => (Header::NONE, frame),
@@ -73,7 +73,7 @@ impl<'a> Element<'a> {
     }
 
     /// What its bytes are.
-    #[inline]
+    #[inline(always)]
     pub fn form(&self) -> Form {
         match self {
             Element::Frame(_) | Element::Resent { .. } => Form::Raw,
@@ -91,7 +91,7 @@ impl Header {
     const NONE: Header = Header(None);
 
     /// Its bytes; none where the frame has its own.
-    #[inline]
+    #[inline(always)]
     pub fn bytes(&self) -> &[u8] {
         match &self.0 {
             Some(bytes) => bytes,

@@ -164,7 +164,7 @@ impl<M: Memory> Engine<M> {
             let used = match source.next(unpacked.rest(), limits) {
                 Err(error) => return Err(Refusal::Source(error)),
                 Ok(Step::Element { used, element }) => {
-                    self.route_of::<S>(ticket, element)?;
+                    self.route_apart::<S>(ticket, element)?;
                     used
                 }
                 Ok(Step::NeedMore { .. }) if unpacked.rest().is_empty() => return Ok(()),
