@@ -1,4 +1,7 @@
 use super::*;
+
+mod oracle;
+
 use crate::{render, Protocols};
 use std::io::Read as _;
 

@@ -1,0 +1,257 @@
+//! Random messages, written and read by another implementation of MessagePack (rmpv): what the source makes of them is
+//! what a model makes of the values.
+
+use super::{port, read_at, write_str, ACK};
+use proptest::prelude::*;
+use rmpv::Value;
+use serde_json::{json, Value as Json};
+use weir_protocol::msgpack::{len_of, Skip, Skipped};
+
+fn value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Nil),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        any::<f32>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        ".{0,40}".prop_map(Value::from),
+        "[ -~]{0,100}".prop_map(Value::from),
+        proptest::collection::vec(any::<u8>(), 0..40).prop_map(Value::from),
+        (any::<i8>(), proptest::collection::vec(any::<u8>(), 0..40))
+            .prop_map(|(kind, bytes)| Value::Ext(kind, bytes)),
+    ];
+    leaf.prop_recursive(4, 24, 6, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..6).prop_map(Value::Array),
+            proptest::collection::vec((key(), inner), 0..6).prop_map(Value::Map),
+        ]
+    })
+}
+
+fn key() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        8 => "[a-z@_]{1,12}".prop_map(Value::from),
+        1 => Just(Value::from("tag")),
+        1 => Just(Value::from("@timestamp")),
+        1 => any::<i32>().prop_map(Value::from),
+        1 => Just(Value::Nil),
+    ]
+}
+
+fn map() -> impl Strategy<Value = Value> {
+    proptest::collection::vec((key(), value()), 0..6).prop_map(Value::Map)
+}
+
+/// One entry: seconds, nanoseconds if it is an EventTime, metadata, record.
+type Parts = (u32, Option<u32>, Option<Value>, Value);
+
+fn entry() -> impl Strategy<Value = Parts> {
+    let seconds = 0..u32::MAX - 1;
+    let nanoseconds = proptest::option::of(0..1_000_000_000_u32);
+    let metadata = proptest::option::of(map());
+    (seconds, nanoseconds, metadata, map())
+}
+
+fn time_of((seconds, nanoseconds, metadata, _): &Parts) -> Value {
+    let time = match nanoseconds {
+        None => Value::from(*seconds),
+        Some(nanoseconds) => {
+            let bytes = [seconds.to_be_bytes(), nanoseconds.to_be_bytes()].concat();
+            Value::Ext(0, bytes)
+        }
+    };
+    match metadata {
+        None => time,
+        Some(metadata) => Value::Array(vec![time, metadata.clone()]),
+    }
+}
+
+fn written(value: &Value) -> Vec<u8> {
+    let mut out = Vec::new();
+    rmpv::encode::write_value(&mut out, value).expect("into memory");
+    out
+}
+
+/// The outer value of one mode.
+fn outer(mode: u8, entries: &[Parts]) -> Value {
+    let pairs = entries
+        .iter()
+        .map(|parts| Value::Array(vec![time_of(parts), parts.3.clone()]));
+    let mut values = vec![Value::from("t")];
+    match mode {
+        0 => values.extend([time_of(&entries[0]), entries[0].3.clone()]),
+        1 => values.push(Value::Array(pairs.collect())),
+        _ => values.push(Value::from(
+            pairs.flat_map(|pair| written(&pair)).collect::<Vec<u8>>(),
+        )),
+    }
+    values.push(Value::Map(vec![("chunk".into(), "1".into())]));
+    Value::Array(values)
+}
+
+/// What JSON says of a value.
+fn model(value: &Value) -> Json {
+    let number = |text: String| serde_json::from_str(&text).expect("a number");
+    let bytes = |bytes: &[u8]| match std::str::from_utf8(bytes) {
+        Ok(text) => json!(text),
+        Err(_) => {
+            let mut packet = String::new();
+            for three in bytes.chunks(3) {
+                let mut word = [0; 4];
+                word[1..=three.len()].copy_from_slice(three);
+                let word = u32::from_be_bytes(word);
+                for digit in 0..4 {
+                    let six = (word >> (18 - 6 * digit)) % 64;
+                    let code = match six {
+                        0..=25 => b'A' + six as u8,
+                        26..=51 => b'a' + six as u8 - 26,
+                        52..=61 => b'0' + six as u8 - 52,
+                        62 => b'+',
+                        _ => b'/',
+                    };
+                    packet.push(if digit <= three.len() {
+                        code as char
+                    } else {
+                        '='
+                    });
+                }
+            }
+            json!({"encoding": "base64", "data": packet})
+        }
+    };
+    match value {
+        Value::Nil | Value::Ext(..) => Json::Null,
+        Value::Boolean(is) => json!(is),
+        Value::Integer(integer) => number(integer.to_string()),
+        Value::F32(float) if float.is_finite() => number(format!("{float:?}")),
+        Value::F64(float) if float.is_finite() => number(format!("{float:?}")),
+        Value::F32(_) | Value::F64(_) => Json::Null,
+        Value::String(text) => bytes(text.as_bytes()),
+        Value::Binary(binary) => bytes(binary),
+        Value::Array(values) => values.iter().map(model).collect(),
+        Value::Map(pairs) => Json::Object(pairs.iter().map(pair).collect()),
+    }
+}
+
+fn pair((key, value): &(Value, Value)) -> (String, Json) {
+    let name = match key.as_str() {
+        Some(text) => text.to_owned(),
+        None => model(key).to_string(),
+    };
+    (name, model(value))
+}
+
+/// What is routed of an entry.
+fn message(parts: &Parts) -> Json {
+    let (seconds, nanoseconds, metadata, record) = parts;
+    let Json::Object(mut object) = model(record) else {
+        panic!("a record is a map")
+    };
+    let days = i64::from(*seconds) / 86_400;
+    let (mut year, mut left) = (1970, days);
+    let of_year =
+        |year: i64| 365 + i64::from(year % 4 == 0 && (year % 100 != 0 || year % 400 == 0));
+    while left >= of_year(year) {
+        left -= of_year(year);
+        year += 1;
+    }
+    let lengths = [
+        31,
+        of_year(year) - 337,
+        31,
+        30,
+        31,
+        30,
+        31,
+        31,
+        30,
+        31,
+        30,
+        31,
+    ];
+    let mut month = 1;
+    for length in lengths {
+        if left < length {
+            break;
+        }
+        left -= length;
+        month += 1;
+    }
+    let of_day = seconds % 86_400;
+    let time = format!(
+        "{year:04}-{month:02}-{:02}T{:02}:{:02}:{:02}.{:09}Z",
+        left + 1,
+        of_day / 3600,
+        of_day / 60 % 60,
+        of_day % 60,
+        nanoseconds.unwrap_or_default()
+    );
+    object.entry("@timestamp").or_insert(json!(time));
+    object.entry("tag").or_insert(json!("t"));
+    if let Some(Value::Map(pairs)) = metadata {
+        if !pairs.is_empty() {
+            object.insert("_metadata".into(), model(&Value::Map(pairs.clone())));
+        }
+    }
+    Json::Object(object)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn what_another_implementation_writes_is_read(
+        mode in 0..3_u8,
+        mut entries in proptest::collection::vec(entry(), 1..4),
+        piece in 40..2000_usize,
+    ) {
+        if mode == 0 {
+            // An array there would be that of Forward: nobody sends metadata so.
+            entries[0].2 = None;
+        }
+        let stream = written(&outer(mode, &entries));
+        let said = read_at(port(), &stream, piece);
+        let sent = if mode == 0 { &entries[..1] } else { &entries[..] };
+        prop_assert_eq!(said.len(), sent.len() + 1, "{:?}", said);
+        prop_assert_eq!(said.last().map(String::as_str), Some(ACK));
+        for (said, parts) in said.iter().zip(sent) {
+            let json: Json = serde_json::from_str(&said[5..]).expect("JSON");
+            prop_assert_eq!(json, message(parts));
+        }
+    }
+
+    #[test]
+    fn values_end_where_another_implementation_ends_them(value in value(), more in any::<u8>()) {
+        let mut stream = written(&value);
+        let len = stream.len();
+        stream.push(more);
+        prop_assert_eq!(len_of(&stream), Some(len));
+    }
+
+    #[test]
+    fn bytes_are_a_value_for_both_or_for_none(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+        let mut rest = &bytes[..];
+        let theirs = rmpv::decode::read_value_ref(&mut rest);
+        let used = bytes.len() - rest.len();
+        match Skip::default().go_on(&bytes) {
+            Ok(Skipped::Whole(len)) => {
+                prop_assert!(theirs.is_ok(), "{:?}", theirs);
+                prop_assert_eq!(len, used);
+            }
+            // They take the byte that is never used for nil.
+            Err(_) => prop_assert!(bytes.contains(&0xc1)),
+            Ok(Skipped::Needs(_)) => prop_assert!(theirs.is_err(), "{:?}", theirs),
+        }
+    }
+}
+
+#[test]
+fn the_model_is_no_copy() {
+    // The list of the specification, by hand.
+    let mut chunk = vec![0x93, 0xa1, b't', 0x90];
+    chunk.push(0x81);
+    write_str(&mut chunk, b"chunk");
+    write_str(&mut chunk, b"1");
+    assert_eq!(written(&outer(1, &[])), chunk);
+}
