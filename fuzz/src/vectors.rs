@@ -23,6 +23,7 @@ pub fn seeds() -> Vec<Seed> {
     seeds.extend(of_proxies());
     seeds.extend(of_texts_of_senders());
     seeds.extend(of_sessions());
+    seeds.extend(of_forward());
     for (target, name, _) in &seeds {
         assert!(TARGETS.iter().any(|(known, _)| known == target), "{name}");
     }
@@ -420,4 +421,24 @@ fn of_texts_of_senders() -> Vec<Seed> {
         )
     };
     seeds.into_iter().enumerate().map(seed).collect()
+}
+
+/// The vectors of `docs/FORWARD.md`, each as it is and read while it comes.
+fn of_forward() -> Vec<Seed> {
+    let text = include_str!("../../docs/FORWARD.md");
+    let (_, text) = text.split_once("```forward\n").unwrap_or_default();
+    let (text, _) = text.split_once("```").unwrap_or_default();
+    let number = Protocol::ALL
+        .iter()
+        .position(|one| *one == Protocol::Forward);
+    let number = number.unwrap_or_default() as u8 + 1;
+    let blocks = text.split("\n\n").filter_map(|block| block.lines().nth(1));
+    let seed = |(index, hex): (usize, &str)| {
+        let byte = |word| u8::from_str_radix(word, 16).expect("hex");
+        let bytes: Vec<u8> = hex.split_whitespace().map(byte).collect();
+        let settings = [number, 2, 0, if index % 2 == 0 { 1 } else { 9 }];
+        let name = format!("forward-{index:02}");
+        ("sources", name, [&settings[..], &bytes].concat())
+    };
+    blocks.enumerate().map(seed).collect()
 }

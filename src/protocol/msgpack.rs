@@ -153,17 +153,6 @@ impl Head {
     }
 }
 
-/// Bytes of the number behind the first byte of a wide head. Of a fixed extension: its type.
-#[inline]
-fn wide_bytes(first: u8) -> usize {
-    match first {
-        0xc4 | 0xc7 | 0xcc | 0xd0 | 0xd4..=0xd9 => 1,
-        0xc5 | 0xc8 | 0xcd | 0xd1 | 0xda | 0xdc | 0xde => 2,
-        0xc6 | 0xc9 | 0xca | 0xce | 0xd2 | 0xdb | 0xdd | 0xdf => 4,
-        _ => 8,
-    }
-}
-
 /// How far a value goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Skipped {
@@ -203,9 +192,19 @@ impl Skip {
     /// One of its values is none.
     #[inline]
     pub fn go_on(&mut self, bytes: &[u8]) -> Result<Skipped, MsgpackError> {
+        self.go_on_within(bytes, u64::MAX)
+    }
+
+    /// The same. It ends where more than `max` bytes are needed, and looks at nothing behind: so that it does not
+    /// matter how many of the bytes are there already.
+    ///
+    /// # Errors
+    /// One of its values is none.
+    #[inline]
+    pub fn go_on_within(&mut self, bytes: &[u8], max: u64) -> Result<Skipped, MsgpackError> {
         let there = bytes.len() as u64;
         let (mut at, mut owed) = (self.at, self.owed);
-        while owed > 0 {
+        while owed > 0 && at.saturating_add(owed) <= max {
             let rest = match usize::try_from(at) {
                 Ok(at) => bytes.get(at..).unwrap_or_default(),
                 Err(_) => &[],
@@ -224,7 +223,7 @@ impl Skip {
                 0xda if rest.len() > 2 => {
                     at += 3 + u64::from(u16::from_be_bytes([rest[1], rest[2]]));
                 }
-                byte => match Head::read(rest)? {
+                _ => match Head::read(rest)? {
                     Some((head, used)) => {
                         at += (used + head.body_bytes()) as u64;
                         // Of 2^32 maps of 2^32 pairs within each other the sum would not fit; nor would their heads
@@ -233,15 +232,14 @@ impl Skip {
                     }
                     None => {
                         (self.at, self.owed) = (at, owed);
-                        let head = 1 + wide_bytes(byte) + usize::from(matches!(byte, 0xc7..=0xc9));
-                        return Ok(Skipped::Needs((at + head as u64).saturating_add(owed - 1)));
+                        return Ok(Skipped::Needs(at.saturating_add(owed).max(there + 1)));
                     }
                 },
             }
             owed -= 1;
         }
         (self.at, self.owed) = (at, owed);
-        if owed == 0 && at <= there {
+        if owed == 0 && at <= there.min(max) {
             return Ok(Skipped::Whole(usize::try_from(at).unwrap_or(usize::MAX)));
         }
         Ok(Skipped::Needs(at.saturating_add(owed)))

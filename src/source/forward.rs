@@ -40,7 +40,7 @@ use plan::{messages_in, Plan};
 use shape::Entry;
 use std::ops::Range;
 use std::sync::Arc;
-use weir_protocol::msgpack::{take_array, take_head, take_string, write_str, Head, Skip, Skipped};
+use weir_protocol::msgpack::{take_head, write_str, Head, Skip, Skipped};
 
 /// Key of the unit that a PING is. Chunks are numbered from 1.
 const KEY_PING: u64 = 0;
@@ -97,6 +97,8 @@ enum State {
 struct Region {
     left: Left,
     tail: Tail,
+    /// It was checked to its end, and is there.
+    is_held: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -154,13 +156,12 @@ impl Connection {
                 self.after = After::Nothing;
                 return Ok(Step::Nothing { used: nils });
             }
-            let unit_bytes_max = self.unit_bytes_max();
-            let plan = match self.skip.go_on(bytes).map_err(ForwardError::Msgpack)? {
+            let max = self.unit_bytes_max();
+            let skipped = self.skip.go_on_within(bytes, max as u64);
+            let plan = match skipped.map_err(ForwardError::Msgpack)? {
                 Skipped::Whole(used) => self.plan_of(bytes.get(..used).unwrap_or_default()),
-                Skipped::Needs(needs) if needs <= unit_bytes_max as u64 => {
-                    return Ok(need_more(needs));
-                }
-                Skipped::Needs(needs) => match self.plan_of_stream(bytes, needs, unit_bytes_max)? {
+                Skipped::Needs(needs) if needs <= max as u64 => return Ok(need_more(needs)),
+                Skipped::Needs(needs) => match self.plan_of_stream(bytes, needs, max)? {
                     Some(plan) => Ok(plan),
                     None => return Ok(need_more(bytes.len() as u64 + 1)),
                 },
@@ -221,7 +222,7 @@ impl Connection {
         let (used, entry, severity) =
             match found {
                 Some(found) => found,
-                None => match self.skip.go_on(there).map_err(ForwardError::Msgpack)? {
+                None => match self.skip_entry(there, region.left)? {
                     Skipped::Whole(used) => shape::entry_and_severity(there, finds_level)
                         .unwrap_or((used, Entry::Other, INFO)),
                     Skipped::Needs(needs) => {
@@ -229,6 +230,12 @@ impl Connection {
                     }
                 },
             };
+        let max = self.port.unit_bytes_max;
+        if !region.is_held && used > max {
+            // As if less of it were there.
+            let bytes = used as u64;
+            return Err(SourceError::UnitTooLong { bytes, max });
+        }
         let is_message = matches!(entry, Entry::Message(_));
         self.after = After::Entry { used, is_message };
         Ok(match entry {
@@ -244,6 +251,19 @@ impl Connection {
         })
     }
 
+    /// Looks for the end of a value that is read while it comes.
+    fn skip_entry(&mut self, bytes: &[u8], left: Left) -> Result<Skipped, SourceError> {
+        let max = self.port.unit_bytes_max as u64;
+        let max = match left {
+            Left::Bytes(left) => max.min(left),
+            Left::Entries(_) | Left::Bare(_) => max,
+        };
+        Ok(self
+            .skip
+            .go_on_within(bytes, max)
+            .map_err(ForwardError::Msgpack)?)
+    }
+
     fn next_tail<'a>(&'a mut self, tail: Tail, bytes: &'a [u8]) -> Stepped<'a> {
         match tail {
             Tail::Read(used) if bytes.len() < used => Ok(need_more(used as u64)),
@@ -251,7 +271,7 @@ impl Connection {
                 self.after = After::Tail;
                 Ok(Step::Nothing { used })
             }
-            Tail::Options => match self.skip.go_on(bytes).map_err(ForwardError::Msgpack)? {
+            Tail::Options => match self.skip_entry(bytes, Left::Entries(1))? {
                 Skipped::Needs(needs) => {
                     need_entry(needs, Left::Entries(1), self.port.unit_bytes_max)
                 }
@@ -307,6 +327,7 @@ impl Connection {
             let region = Region {
                 left: Left::Bytes(inside.len() as u64),
                 tail: Tail::Read(0),
+                is_held: true,
             };
             let State::Unpacked(chunk, _) = std::mem::take(&mut self.state) else {
                 return Ok(need_more(bytes.len() as u64 + 1));

@@ -98,7 +98,11 @@ impl Connection {
         Ok(Plan::Entries {
             head: entries.start,
             bytes: used,
-            region: Region { left, tail },
+            region: Region {
+                left,
+                tail,
+                is_held: true,
+            },
             messages,
             chunk,
         })
@@ -113,14 +117,23 @@ impl Connection {
     ) -> Result<Option<Plan>, SourceError> {
         let too_large = SourceError::UnitTooLong { bytes: needs, max };
         let mut rest = bytes;
-        let values = take_array(&mut rest).filter(|values| (2..=3).contains(values));
-        let tag = values.and_then(|_| take_string(&mut rest));
-        let (Some(values), Some(tag), true) = (values, tag, self.is_known()) else {
-            return Err(too_large);
+        let values = match take_head(&mut rest) {
+            Some(Head::Array(values @ 2..=3)) if self.is_known() => values,
+            None => return Ok(None),
+            Some(_) => return Err(too_large),
         };
-        if tag.len() > TAG_BYTES_MAX {
-            return Err(SourceError::from(ForwardError::Tag { bytes: tag.len() }));
+        let tag = match take_head(&mut rest) {
+            Some(Head::Str(bytes) | Head::Bin(bytes)) => bytes as usize,
+            None => return Ok(None),
+            Some(_) => return Err(too_large),
+        };
+        if tag > TAG_BYTES_MAX {
+            return Err(SourceError::from(ForwardError::Tag { bytes: tag }));
         }
+        let Some((tag, after)) = rest.split_at_checked(tag) else {
+            return Ok(None);
+        };
+        rest = after;
         let left = match take_head(&mut rest) {
             Some(Head::Array(entries)) => Left::Entries(entries),
             Some(Head::Str(body) | Head::Bin(body)) => {
@@ -132,7 +145,8 @@ impl Connection {
                 }
                 Left::Bytes(u64::from(body))
             }
-            _ => return Err(too_large),
+            None => return Ok(None),
+            Some(_) => return Err(too_large),
         };
         self.keep_tag(tag);
         let tail = match values {
@@ -141,7 +155,11 @@ impl Connection {
         };
         Ok(Some(Plan::Stream {
             head: bytes.len() - rest.len(),
-            region: Region { left, tail },
+            region: Region {
+                left,
+                tail,
+                is_held: false,
+            },
         }))
     }
 

@@ -3,7 +3,6 @@ use super::*;
 mod oracle;
 
 use crate::{render, Protocols};
-use std::io::Read as _;
 
 const LIMITS: Limits = Limits {
     frame_bytes_max: 1 << 20,
@@ -21,6 +20,8 @@ struct Engine {
     bytes: Vec<u8>,
     /// Key of the unit that elements belong to, and those to come.
     unit: Option<(u64, Option<u32>)>,
+    /// Its elements so far.
+    elements: u32,
     said: Vec<String>,
     is_over: bool,
 }
@@ -38,6 +39,7 @@ impl Engine {
             source: Forward::start(&Arc::new(port)),
             bytes: Vec::new(),
             unit: None,
+            elements: 0,
             said: Vec::new(),
             is_over: false,
         }
@@ -95,9 +97,17 @@ impl Engine {
                 packed,
                 coding,
                 ..
-            }) => return Went::Inside(used, unpack(packed, coding)),
+            }) => match unpack(packed, coding) {
+                Some(inside) => return Went::Inside(used, inside),
+                None => {
+                    self.said.push("error it is not packed so".into());
+                    self.is_over = true;
+                    return Went::NeedMore;
+                }
+            },
             Ok(Step::Element { used, element }) => {
                 self.said.push(rendered(element));
+                self.elements += 1;
                 if let Some((key, Some(left))) = &mut self.unit {
                     assert!(*left > 0, "an element of a unit that has all of its own");
                     *left -= 1;
@@ -111,13 +121,12 @@ impl Engine {
                     Elements::UntilEnd => None,
                 };
                 self.unit = Some((unit.key, left));
+                self.elements = 0;
                 ended = Some(unit.key).filter(|_| left == Some(0));
                 used
             }
             Ok(Step::UnitEnd { used, elements }) => {
-                let messages = self.said.iter().rev();
-                let messages = messages.take_while(|said| !said.starts_with("ack")).count();
-                assert_eq!(elements as usize, messages);
+                assert_eq!(elements, self.elements);
                 ended = self.unit.take().map(|(key, _)| key);
                 used
             }
@@ -182,20 +191,8 @@ fn name_of(why: Oddity) -> &'static str {
     }
 }
 
-fn unpack(packed: &[u8], coding: Coding) -> Vec<u8> {
-    let mut out = Vec::new();
-    match coding {
-        Coding::Gzip => {
-            let mut reader = flate2::read::MultiGzDecoder::new(packed);
-            reader.read_to_end(&mut out).expect("gzip");
-        }
-        _ => {
-            let mut context = zstd_safe::DCtx::create();
-            out.reserve(1 << 20);
-            context.decompress(&mut out, packed).expect("zstd");
-        }
-    }
-    out
+fn unpack(packed: &[u8], coding: Coding) -> Option<Vec<u8>> {
+    weir_inflate::inflate(coding, packed, 1 << 20).ok()
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -1,7 +1,7 @@
 //! Random messages, written and read by another implementation of MessagePack (rmpv): what the source makes of them is
 //! what a model makes of the values.
 
-use super::{port, read_at, write_str, ACK};
+use super::{port, read_at, vectors, write_str, Port, ACK};
 use proptest::prelude::*;
 use rmpv::Value;
 use serde_json::{json, Value as Json};
@@ -88,6 +88,26 @@ fn outer(mode: u8, entries: &[Parts]) -> Value {
     }
     values.push(Value::Map(vec![("chunk".into(), "1".into())]));
     Value::Array(values)
+}
+
+/// Two vectors of the document, with one to four changes.
+fn damaged() -> impl Strategy<Value = Vec<u8>> {
+    let change = (any::<prop::sample::Index>(), any::<u8>(), 0..4_u8);
+    let changes = proptest::collection::vec(change, 1..5);
+    let vector = || prop::sample::select(vectors());
+    (vector(), vector(), changes).prop_map(|((_, first, _), (_, second, _), changes)| {
+        let mut stream = [first, second].concat();
+        for (at, byte, kind) in changes {
+            let at = at.index(stream.len());
+            match kind {
+                0 => stream.insert(at, byte),
+                1 if stream.len() > 1 => drop(stream.remove(at)),
+                2 => stream[at] ^= 1 << (byte % 8),
+                _ => stream[at] = byte,
+            }
+        }
+        stream
+    })
 }
 
 /// What JSON says of a value.
@@ -219,6 +239,26 @@ proptest! {
             let json: Json = serde_json::from_str(&said[5..]).expect("JSON");
             prop_assert_eq!(json, message(parts));
         }
+    }
+
+    #[test]
+    fn what_is_damaged_comes_to_the_same_in_any_pieces(
+        stream in damaged(),
+        piece in 1..100_usize,
+        unit_bytes_max in prop_oneof![Just(40_usize), Just(1 << 20)],
+    ) {
+        let port = || Port { unit_bytes_max, ..port() };
+        // How many bytes something has may be known later when they come in pieces.
+        let read = |piece: usize| -> Vec<String> {
+            let said = read_at(port(), &stream, piece).into_iter();
+            said.map(|said| match said.starts_with("error") {
+                true => said.chars().filter(|c| !c.is_ascii_digit()).collect(),
+                false => said,
+            }).collect()
+        };
+        let whole = read(stream.len());
+        prop_assert_eq!(&read(1), &whole);
+        prop_assert_eq!(&read(piece), &whole);
     }
 
     #[test]
