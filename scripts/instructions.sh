@@ -2,7 +2,7 @@
 # Instructions per message of the hot path's pieces: a cost that a busy machine cannot blur.
 set -euo pipefail
 
-PIECES=(frame tree-4 tree-64 tree-1000 ingest cycle compact acked ack copy)
+PIECES=(frame tree-4 tree-64 tree-1000 ingest cycle compact syslog counted acked ack copy)
 MESSAGES=32000
 BASELINE=bench/instructions.toml
 
@@ -19,6 +19,7 @@ free of start-up, divided by 32,000 it is the cost of a message. The pieces, see
   ingest     frame, choice, copy into a batch      cycle    the same, sent and ACKed in batches of 64
   compact    cycle towards reference clients       copy     the copy of 256 B alone
   ack        a compact ACK, from bytes to credit
+  syslog     cycle with lines of syslog of 256 B    counted  cycle with counted messages of syslog
   acked      cycle with an emitter that wants ACKs, in batches of 64
 
 What is compiled is src/engine and what it stands on, optimised as packages are, below target/instructions: seconds, not

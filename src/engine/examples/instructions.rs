@@ -8,6 +8,8 @@
 //! ingest     frame, choice, copy into the batch; nothing is ever sent
 //! cycle      the same, and each batch of 64: transmitted, written, released, ACKed
 //! compact    the same towards reference clients: no batch headers
+//! syslog     cycle with lines of syslog of 256 B
+//! counted    cycle with counted messages of syslog
 //! acked      cycle with an emitter that wants ACKs: batches of 64, each of them answered
 //! ack        64 ACKs in a read: words, the link's numbers, what its shard is owed
 //! copy       256 B into memory: what of `ingest` is the copy itself
@@ -26,6 +28,7 @@ use weir_engine::{
 use weir_protocol::frame;
 use weir_protocol::native::{EmitterBatch, EmitterHello, EMITTER_ACK_BYTES, EMITTER_BATCH_BYTES};
 use weir_sink::Control;
+use weir_source::{Protocol, Protocols};
 
 const FRAME_LEN: usize = 256;
 const FRAMES: usize = 64;
@@ -50,12 +53,14 @@ fn main() -> ExitCode {
         "ingest" => pass(messages, true, false),
         "cycle" => pass(messages, true, true),
         "compact" => pass(messages, false, true),
+        "syslog" => syslog(messages, false),
+        "counted" => syslog(messages, true),
         "acked" => acked(messages),
         "ack" => acks(messages),
         "copy" => copies(messages),
         other => {
             eprintln!(
-                "unknown piece '{other}': frame tree-4 tree-64 tree-1000 ingest cycle compact acked ack copy"
+                "unknown piece '{other}': frame tree-4 tree-64 tree-1000 ingest cycle compact syslog counted acked ack copy"
             );
             return ExitCode::from(2);
         }
@@ -138,6 +143,28 @@ fn pass(messages: usize, is_native: bool, is_sent: bool) {
         if is_sent {
             send(&mut engine, turn as u64 * 1_000);
         }
+    }
+    let balance = engine.balance();
+    assert!(balance.holds(), "{balance:?}");
+}
+
+/// As `cycle`, with messages of text whose payloads are as long.
+fn syslog(messages: usize, is_counted: bool) {
+    let mut engine = engine(true);
+    let port = Port::new(Protocols::of(&[Protocol::Syslog]));
+    engine.emitter_opened(0, &port.into());
+    let text = format!("{:a<width$}", "<14>", width = FRAME_LEN - 5);
+    let message = match is_counted {
+        true => format!("{} {text}", text.len()),
+        false => format!("{text}\n"),
+    };
+    let chunk = message.repeat(FRAMES).into_bytes();
+    for turn in 0..messages / FRAMES {
+        assert!(
+            matches!(engine.ingest(0, black_box(&chunk)), Ingest::Taken),
+            "room for all"
+        );
+        send(&mut engine, turn as u64 * 1_000);
     }
     let balance = engine.balance();
     assert!(balance.holds(), "{balance:?}");

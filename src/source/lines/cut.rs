@@ -121,9 +121,24 @@ pub(super) enum Joins {
     Indented,
 }
 
+/// Which messages are cut without a look at the state: those that are whole, begin as most do, and are short enough.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Plain {
+    /// None.
+    #[default]
+    No,
+    /// `<` up to LF or NUL, and counts.
+    Auto,
+    /// Up to LF.
+    Lf,
+}
+
 /// The place in a stream of messages of text.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Cutter {
+    plain: Plain,
+    /// Of the message that is being read: so many bytes hold no end.
+    scanned: usize,
     framing: Framing,
     joins: Joins,
     /// What is skipped was said.
@@ -131,8 +146,6 @@ pub(super) struct Cutter {
     /// The line that is being read goes on at least to the end of what was offered.
     is_open: bool,
     taking: Taking,
-    /// Of the message that is being read: so many bytes hold no end.
-    scanned: usize,
     skip: Option<Skip>,
     /// Bytes of an unpacked message.
     inside: usize,
@@ -170,6 +183,36 @@ impl Cutter {
         }
     }
 
+    /// A message that is whole and as most are, and the bytes that it takes. Nothing of the state but that it is taken.
+    #[inline(always)]
+    pub(super) fn plain<'a>(&self, bytes: &'a [u8], max: usize) -> Option<(usize, &'a [u8])> {
+        let first = *bytes.first()?;
+        let unseen = bytes.get(self.scanned..)?;
+        let (used, text) = match self.plain {
+            Plain::No => return None,
+            Plain::Auto if first == b'<' => {
+                let end = self.scanned + memchr2(b'\n', 0, unseen)?;
+                (end + 1, bytes.get(..end)?)
+            }
+            Plain::Auto => plain_counted(bytes)?,
+            Plain::Lf if first > b' ' => {
+                let end = self.scanned + memchr(b'\n', unseen)?;
+                (end + 1, bytes.get(..end)?)
+            }
+            Plain::Lf => return None,
+        };
+        match text {
+            [.., b'\n' | b'\r' | 0] => None,
+            _ => (text.len() <= max).then_some((used, text)),
+        }
+    }
+
+    /// The last one was [`plain`](Cutter::plain).
+    #[inline(always)]
+    pub(super) fn taken_plain(&mut self) {
+        self.scanned = 0;
+    }
+
     /// What `bytes` begin with, when a text has at most `max` bytes.
     #[inline]
     pub(super) fn next<'a>(&mut self, bytes: &'a [u8], max: usize) -> Cut<'a> {
@@ -199,15 +242,21 @@ impl Cutter {
     }
 
     /// The last cut was carried out.
-    #[inline]
     pub(super) fn taken(&mut self) {
         self.scanned = 0;
-        if self.taking != Taking::Nothing {
-            self.taken_rare();
-        }
+        self.taken_rare();
+        self.set_plain();
     }
 
-    #[cold]
+    fn set_plain(&mut self) {
+        let is_free = self.skip.is_none() && self.inside == 0 && self.joins == Joins::Never;
+        self.plain = match self.framing {
+            Framing::Auto if is_free => Plain::Auto,
+            Framing::Lf if is_free => Plain::Lf,
+            _ => Plain::No,
+        };
+    }
+
     fn taken_rare(&mut self) {
         match std::mem::take(&mut self.taking) {
             Taking::Nothing => {}
@@ -224,6 +273,7 @@ impl Cutter {
     pub(super) fn unpacked(&mut self, bytes: usize) {
         self.taken();
         self.inside = bytes;
+        self.set_plain();
     }
 
     /// The stream has ended behind `rest`, for which more was needed: the message that it is. None: a part of one.
@@ -476,6 +526,29 @@ impl Cutter {
             true => Cut::Nothing { used },
             false => Cut::TooLong { used },
         }
+    }
+}
+
+/// `count SP <digit`, whole, with a count of at most seven digits.
+#[inline(always)]
+fn plain_counted(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let mut count = usize::from(match *bytes.first()? {
+        digit @ b'1'..=b'9' => digit - b'0',
+        _ => return None,
+    });
+    let mut at = 1;
+    loop {
+        match *bytes.get(at)? {
+            digit @ b'0'..=b'9' if at < 7 => count = count * 10 + usize::from(digit - b'0'),
+            b' ' => break,
+            _ => return None,
+        }
+        at += 1;
+    }
+    let used = at + 1 + count;
+    match bytes.get(at + 1..used)? {
+        text @ [b'<', b'0'..=b'9', ..] => Some((used, text)),
+        _ => None,
     }
 }
 

@@ -92,6 +92,8 @@ pub struct Texts<K> {
     cutter: Cutter,
     reads_levels: bool,
     is_begun: bool,
+    /// The last message was one that needs no state.
+    is_plain: bool,
     unpacked_bytes_max: usize,
     /// A message that was too long, with its mark, until it is taken.
     cut: Vec<u8>,
@@ -114,6 +116,7 @@ impl<K: Kind> Texts<K> {
             cutter: Cutter::new(framing, joins),
             reads_levels: port.finds_level,
             is_begun: false,
+            is_plain: false,
             unpacked_bytes_max: port.unpacked_bytes_max,
             cut: Vec::new(),
             kind: std::marker::PhantomData,
@@ -127,6 +130,18 @@ impl<K: Kind> Texts<K> {
             form,
             bytes,
         })
+    }
+
+    #[inline(never)]
+    fn next_rare<'a>(&'a mut self, bytes: &'a [u8], max: usize) -> Result<Step<'a>, SourceError> {
+        self.is_plain = false;
+        if !self.is_begun {
+            if let Some(step) = first_bytes(K::PROTOCOL, bytes)? {
+                return Ok(step);
+            }
+        }
+        let cut = self.cutter.next(bytes, max);
+        self.rare(cut)
     }
 
     /// What is no message in whole, or no message.
@@ -208,23 +223,14 @@ impl<K: Kind> Source for Texts<K> {
 
     #[inline]
     fn next<'a>(&'a mut self, bytes: &'a [u8], limits: Limits) -> Result<Step<'a>, SourceError> {
-        if !self.is_begun {
-            if let Some(step) = first_bytes(K::PROTOCOL, bytes)? {
-                return Ok(step);
+        let max = limits.frame_bytes_max.saturating_sub(FRAME_HEADER_BYTES) as usize;
+        if let Some((used, text)) = self.cutter.plain(bytes, max) {
+            if let Some(read) = K::read(text, self.reads_levels) {
+                self.is_plain = true;
+                return Ok(element(used, read));
             }
         }
-        let max = limits.frame_bytes_max.saturating_sub(FRAME_HEADER_BYTES) as usize;
-        match self.cutter.next(bytes, max) {
-            Cut::Text {
-                used,
-                text,
-                is_cut: false,
-            } => match K::read(text, self.reads_levels) {
-                Some(read) => Ok(element(used, read)),
-                None => Ok(Step::Nothing { used }),
-            },
-            cut => self.rare(cut),
-        }
+        self.next_rare(bytes, max)
     }
 
     fn reach(&self, carried: usize, wanted: usize, rest: &[u8]) -> usize {
@@ -233,6 +239,9 @@ impl<K: Kind> Source for Texts<K> {
 
     #[inline]
     fn taken(&mut self) {
+        if self.is_plain {
+            return self.cutter.taken_plain();
+        }
         self.is_begun = true;
         self.cutter.taken();
         if self.cut.capacity() > 0 {
@@ -241,7 +250,7 @@ impl<K: Kind> Source for Texts<K> {
     }
 
     fn unpacked(&mut self, bytes: usize) {
-        self.is_begun = true;
+        (self.is_begun, self.is_plain) = (true, false);
         self.cutter.unpacked(bytes);
     }
 
