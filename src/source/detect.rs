@@ -135,9 +135,12 @@ fn decide(
     }
 }
 
-/// Whether first bytes are a line of text, and no request of HTTP. `None`: more bytes will tell.
+/// Whether first bytes are a line of text, and no request of HTTP. `None`: more bytes will tell. It is the same in any
+/// pieces: a line is one when its end is there, or as much as is looked at.
 fn text(bytes: &[u8]) -> Option<bool> {
-    let first = &bytes[..bytes.len().min(TEXT_LOOK_BYTES)];
+    let most = &bytes[..bytes.len().min(TEXT_LOOK_BYTES)];
+    let end = memchr::memchr(b'\n', most);
+    let first = end.map_or(most, |end| &most[..=end]);
     let is_cut = |at: usize| first.len() - at < 4;
     let is_utf8 = match std::str::from_utf8(first) {
         Ok(_) => true,
@@ -149,16 +152,12 @@ fn text(bytes: &[u8]) -> Option<bool> {
     if !is_utf8 || !first.iter().all(is_sign) {
         return Some(false);
     }
-    match METHODS
-        .iter()
-        .find_map(|method| first.strip_prefix(*method))
-    {
-        None => Some(true),
-        // `POST failed` is a line.
-        Some([]) | Some([b' ']) => None,
-        Some([b' ', next, ..]) => Some(!b"/*h".contains(next)),
-        Some(_) => Some(true),
+    let mut requests = METHODS.iter().filter_map(|it| first.strip_prefix(*it));
+    // `POST failed` is a line.
+    if let Some([b' ', b'/' | b'*' | b'h', ..]) = requests.next() {
+        return Some(false);
     }
+    (end.is_some() || first.len() == TEXT_LOOK_BYTES).then_some(true)
 }
 
 impl Source for Undecided {
@@ -230,18 +229,22 @@ mod tests {
     #[test]
     fn text_is_a_line_and_a_request_is_not() {
         for (first, is_line) in [
-            (&b"plain"[..], Some(true)),
-            (b"\x1b[31mred\x1b[0m", Some(true)),
-            ("\u{fc}ber".as_bytes(), Some(true)),
-            (b"\xc3", Some(true)),
+            (&b"plain\n"[..], Some(true)),
+            (b"plain", None),
+            (&[b'a'; 300], Some(true)),
+            (b"\x1b[31mred\x1b[0m\n", Some(true)),
+            ("\u{fc}ber\nx".as_bytes(), Some(true)),
+            (b"\xc3", None),
+            (b"a\n\0", Some(true)),
             (b"\xc3\x28", Some(false)),
             (b"\x16\x03\x01", Some(false)),
             (b"x\0", Some(false)),
             (b"GET / HTTP/1.1", Some(false)),
             (b"OPTIONS * HTTP/1.1", Some(false)),
             (b"GET http://a/", Some(false)),
-            (b"POST failed", Some(true)),
-            (b"GETTING", Some(true)),
+            (b"POST failed\r\n", Some(true)),
+            (b"GETTING\n", Some(true)),
+            (b"GET\n", Some(true)),
             (b"GET", None),
             (b"GET ", None),
         ] {
@@ -272,8 +275,14 @@ mod tests {
         for (protocols, first, soon, late) in [
             (
                 &all[..],
-                &b"plain text"[..],
+                &b"plain text\n"[..],
                 Ok(Step::Speaks(Protocol::Lines)),
+                Ok(Step::Speaks(Protocol::Lines)),
+            ),
+            (
+                &all,
+                b"plain",
+                more(b"plain"),
                 Ok(Step::Speaks(Protocol::Lines)),
             ),
             (&all, b"1", more(b"1"), Ok(Step::Speaks(Protocol::Lines))),
@@ -286,7 +295,7 @@ mod tests {
             ),
             (
                 &all,
-                b"  indented",
+                b"  indented\n",
                 Ok(Step::Speaks(Protocol::Lines)),
                 Ok(Step::Speaks(Protocol::Lines)),
             ),
