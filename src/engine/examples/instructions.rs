@@ -11,6 +11,8 @@
 //! syslog     cycle with lines of syslog of 256 B
 //! counted    cycle with counted messages of syslog
 //! acked      cycle with an emitter that wants ACKs: batches of 64, each of them answered
+//! lumberjack the same with windows of 64 events of Lumberjack, whose level is looked for and is not there
+//! relp       the same with 64 messages of RELP, each of them answered
 //! ack        64 ACKs in a read: words, the link's numbers, what its shard is owed
 //! copy       256 B into memory: what of `ingest` is the copy itself
 //! ```
@@ -56,11 +58,13 @@ fn main() -> ExitCode {
         "syslog" => syslog(messages, false),
         "counted" => syslog(messages, true),
         "acked" => acked(messages),
+        "lumberjack" => shipper(messages, Protocol::Lumberjack, &window()),
+        "relp" => shipper(messages, Protocol::Relp, &messages_of_relp()),
         "ack" => acks(messages),
         "copy" => copies(messages),
         other => {
             eprintln!(
-                "unknown piece '{other}': frame tree-4 tree-64 tree-1000 ingest cycle compact syslog counted acked ack copy"
+                "unknown piece '{other}': frame tree-4 tree-64 tree-1000 ingest cycle compact syslog counted acked lumberjack relp ack copy"
             );
             return ExitCode::from(2);
         }
@@ -205,6 +209,62 @@ fn acked(messages: usize) {
         }
         assert_eq!(out.len(), EMITTER_ACK_BYTES, "all of it is ACKed");
         batch.first_sequence += FRAMES as u64;
+    }
+}
+
+/// JSON, or text, as long as the payload of a frame here.
+fn payload(begin: &str, end: &str) -> Vec<u8> {
+    let fill = FRAME_LEN - frame::FRAME_HEADER_BYTES as usize - begin.len() - end.len();
+    [begin.as_bytes(), &vec![b'x'; fill], end.as_bytes()].concat()
+}
+
+fn window() -> Vec<u8> {
+    let json = payload(
+        "{\"@timestamp\":\"2026-11-29T10:00:00.000Z\",\"host\":{\"name\":\"a\"},\"message\":\"",
+        "\"}",
+    );
+    let mut chunk = [&b"2W"[..], &(FRAMES as u32).to_be_bytes()].concat();
+    for sequence in 1..=FRAMES as u32 {
+        chunk.extend_from_slice(b"2J");
+        chunk.extend_from_slice(&sequence.to_be_bytes());
+        chunk.extend_from_slice(&(json.len() as u32).to_be_bytes());
+        chunk.extend_from_slice(&json);
+    }
+    chunk
+}
+
+fn messages_of_relp() -> Vec<u8> {
+    let text = payload("<13>2026-11-29T10:00:00.000Z host app: ", "");
+    let frame = |number: usize| {
+        let head = format!("{number} syslog {} ", text.len());
+        [head.as_bytes(), &text, b"\n"].concat()
+    };
+    (1000..1000 + FRAMES).flat_map(frame).collect()
+}
+
+fn shipper(messages: usize, protocol: Protocol, chunk: &[u8]) {
+    let mut engine = engine(true);
+    let port = Port::new(Protocols::of(&[protocol]));
+    engine.emitter_opened(0, &Arc::new(port));
+    let mut out = Vec::new();
+    if protocol == Protocol::Relp {
+        assert_eq!(engine.ingest(0, b"1 open 0\n"), Ingest::Taken);
+        engine.answer(0, 1, &mut out);
+    }
+    for turn in 0..messages / FRAMES {
+        assert!(
+            matches!(engine.ingest(0, black_box(chunk)), Ingest::Taken),
+            "room for all"
+        );
+        send(&mut engine, turn as u64 * 1_000);
+        out.clear();
+        while engine.next_ripe().is_some() {
+            engine.answer(0, 1, &mut out);
+        }
+        assert!(
+            !out.is_empty() && engine.units_open(0) == 0,
+            "all of it is ACKed"
+        );
     }
 }
 
