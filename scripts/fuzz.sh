@@ -15,7 +15,7 @@ case "${1:-}" in -h | --help) sed -n '2,/^set /s/^# \{0,1\}//p' "$0"; exit 0 ;; 
 cd "$(dirname "$0")/.."
 
 : "${FUZZ_JOBS:=1}" "${FUZZ_SANITIZER:=none}"
-readonly ALL=(frames sources control native detect values arguments tree link engine config http proxy shippers)
+readonly ALL=(frames sources control native detect values arguments tree link engine config http proxy dns shippers)
 # Kept in the repository per target: all corpora together stay below 300 KiB, and a folder readable.
 readonly KEPT_BYTES_MAX=24576 KEPT_FILES_MAX=200
 readonly INPUT_BYTES_MAX=2048

@@ -13,6 +13,7 @@ pub mod arguments;
 pub mod config;
 pub mod control;
 pub mod detect;
+pub mod dns;
 pub mod engine;
 pub mod frames;
 pub mod http;
@@ -30,7 +31,7 @@ pub mod vectors;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets. Each has a file in `fuzz_targets` and a folder in `corpus`.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 15] = [
     ("frames", frames::run),
     ("sources", sources::run),
     ("control", control::run),
@@ -44,5 +45,6 @@ pub const TARGETS: [Target; 14] = [
     ("config", config::run),
     ("http", http::run),
     ("proxy", proxy::run),
+    ("dns", dns::run),
     ("shippers", shippers::run),
 ];

@@ -22,6 +22,7 @@ mod watch;
 mod watcher;
 
 pub use endpoint::Endpoint;
+pub use records::{read_answer, Heard};
 pub use resolve::{Resolver, Unresolved};
 pub use rota::Rota;
 pub use target::{BadTarget, HostPort, SrvName, Target, Targets, TARGETS_MAX};

@@ -72,6 +72,36 @@ impl Kind {
     }
 }
 
+/// What [`read_answer`] made of bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// No answer to this question: others may follow.
+    NotTheAnswer,
+    /// An answer without records: cut, refused, failed, no such name.
+    NoRecords,
+    /// Addresses that it gives, those of all targets of an SRV record included.
+    Addresses(Vec<IpAddr>),
+}
+
+/// Reads a nameserver's bytes as the answer to a question with this number: for A, or for SRV. For fuzzers and other tests
+/// of the reader.
+pub fn read_answer(id: u16, name: &str, is_srv: bool, bytes: &[u8]) -> Heard {
+    let query = Query {
+        id,
+        name: name.to_owned(),
+        kind: if is_srv { Kind::Srv } else { Kind::A },
+        edns: true,
+    };
+    match query.read(bytes) {
+        Err(NotTheAnswer) => Heard::NotTheAnswer,
+        Ok(Answer::Addresses(ips)) => Heard::Addresses(ips),
+        Ok(Answer::Services(services)) => {
+            Heard::Addresses(services.into_iter().flat_map(|it| it.ips).collect())
+        }
+        Ok(_) => Heard::NoRecords,
+    }
+}
+
 /// Names are compared without case, and without the dot at the end.
 fn bare(name: &Name) -> String {
     name.to_string().trim_end_matches('.').to_ascii_lowercase()
