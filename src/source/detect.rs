@@ -18,6 +18,8 @@ const PADDING_BYTES_MAX: usize = 16;
 const MARK: &[u8] = b"\xef\xbb\xbf";
 /// Bytes that are looked at to see whether they are text.
 const TEXT_LOOK_BYTES: usize = 256;
+/// Bytes of a first JSON object that are waited for to see how it ends; a longer one is taken for a line.
+const JSON_LOOK_BYTES: usize = 64 << 10;
 /// How requests of HTTP begin.
 const METHODS: [&[u8]; 9] = [
     b"GET", b"POST", b"PUT", b"HEAD", b"DELETE", b"OPTIONS", b"PATCH", b"CONNECT", b"TRACE",
@@ -56,6 +58,10 @@ impl Undecided {
         let port = self.port.as_ref();
         let allowed = port.map_or(Protocols::default(), |port| port.protocols);
         let begins = |protocol: Protocol| (protocol, protocol.begins(bytes, limits));
+        let is_json = allowed.has(Protocol::Ndjson) && allowed.has(Protocol::Gelf);
+        if is_json && bytes.first() == Some(&b'{') {
+            return Ok(self.json(bytes));
+        }
         let rest = allowed.iter().find(|protocol| takes_rest(*protocol));
         let rest = rest.filter(|_| allowed.single().is_none());
         let others = || allowed.iter().filter(|protocol| Some(*protocol) != rest);
@@ -78,6 +84,16 @@ impl Undecided {
                 None => Ok(None),
                 Some(false) => Err(SourceError::Unspoken { allowed }),
             },
+        }
+    }
+
+    /// What JSON ends with tells lines of it from GELF.
+    fn json(&self, bytes: &[u8]) -> Option<Protocol> {
+        let is_end = |byte: &&u8| [0, b'\n'].contains(*byte);
+        match bytes.iter().take(JSON_LOOK_BYTES).find(is_end) {
+            Some(0) => Some(Protocol::Gelf),
+            Some(_) => Some(Protocol::Ndjson),
+            None => (self.is_late || bytes.len() >= JSON_LOOK_BYTES).then_some(Protocol::Ndjson),
         }
     }
 
@@ -306,6 +322,26 @@ mod tests {
             assert_eq!(source.next(first, limits), soon, "{first:?}");
             source.decide_now();
             assert_eq!(source.next(first, limits), late, "{first:?} later");
+        }
+    }
+
+    #[test]
+    fn json_is_told_by_what_ends_it() {
+        let limits = Limits {
+            frame_bytes_max: 1024,
+        };
+        let long = [b"{", &[b'x'; JSON_LOOK_BYTES][..]].concat();
+        for (first, soon) in [
+            (&b"{\"a\":1}\n"[..], Some(Protocol::Ndjson)),
+            (b"{\"a\":1}\0{", Some(Protocol::Gelf)),
+            (b"{\"a\":1}", None),
+            (&long, Some(Protocol::Ndjson)),
+        ] {
+            let mut source = Undecided::new(&Arc::new(Port::new(Protocols::of(Protocol::ALL))));
+            assert_eq!(source.look(first, limits), Ok(soon));
+            source.decide_now();
+            let late = soon.unwrap_or(Protocol::Ndjson);
+            assert_eq!(source.look(first, limits), Ok(Some(late)));
         }
     }
 }
