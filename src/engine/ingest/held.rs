@@ -22,6 +22,10 @@ enum Finished {
     Turn(Turn),
 }
 
+/// A step that has asked for more so many times gets twice what it has. Each time costs as much as some message: a value
+/// that is nested a million times asks a million times.
+const ASKED_MAX: u32 = 64;
+
 impl<M: Memory> Engine<M> {
     /// What was unpacked and what was carried comes before what is received. `Some`: nothing of that is taken now.
     #[inline]
@@ -57,6 +61,7 @@ impl<M: Memory> Engine<M> {
     ) -> Result<Finished, Refusal> {
         let (offered, carried_before) = (*rest, self.assemblers[emitter].carried().len());
         let limits = self.limits();
+        let mut asked = 0;
         loop {
             // Taken out, so that its bytes can be routed where they lie.
             let mut assembler = std::mem::take(&mut self.assemblers[emitter]);
@@ -66,7 +71,12 @@ impl<M: Memory> Engine<M> {
                 Ok(Step::NeedMore { bytes }) => {
                     let bytes = source.reach(assembler.carried().len(), bytes, rest);
                     self.assemblers[emitter] = assembler;
-                    self.carry(emitter, rest, bytes)?;
+                    asked += 1;
+                    let more = match asked {
+                        0..ASKED_MAX => 0,
+                        _ => 2 * self.assemblers[emitter].carried().len(),
+                    };
+                    self.carry(emitter, rest, bytes.max(more))?;
                     if self.assemblers[emitter].carried().len() < bytes {
                         return Ok(Finished::NotYet);
                     }
