@@ -60,6 +60,7 @@ impl VecMemory {
 }
 
 impl Memory for VecMemory {
+    #[inline(always)]
     fn write(&mut self, buffer: BufferId, offset: u32, bytes: &[u8]) {
         let at = self.start(buffer, offset, bytes.len());
         self.bytes[at..at + bytes.len()].copy_from_slice(bytes);

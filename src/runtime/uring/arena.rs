@@ -64,7 +64,7 @@ impl Arena {
 }
 
 impl Memory for Arena {
-    #[inline]
+    #[inline(always)]
     fn write(&mut self, buffer: BufferId, offset: u32, bytes: &[u8]) {
         let at = self.start(buffer, offset, bytes.len());
         // SAFETY: the range was checked to lie in one buffer of the mapping; `&mut self` makes this
