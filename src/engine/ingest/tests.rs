@@ -135,6 +135,7 @@ fn compressed_window(events: u32) -> Vec<u8> {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "thousands of events take Miri an hour")]
 fn what_was_unpacked_waits_for_lanes_and_all_of_it_goes_once() {
     let mut engine = engine(Reach::LinkPerShard);
     let port = Port::new(weir_source::Protocols::of(&[Protocol::Lumberjack]));
