@@ -228,6 +228,7 @@ impl<M: Memory> Engine<M> {
             forms: Forms::default(),
             tickets: Ranges::default(),
             pace: Pace::default(),
+            presumed: 0,
             paused: false,
             through: VecDeque::new(),
             acked_at_end: None,

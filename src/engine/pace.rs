@@ -53,7 +53,8 @@ impl<M: Memory> Engine<M> {
     pub fn ack_pace_ns(&mut self, now_ns: u64) -> u64 {
         let lanes = self.lanes.iter_mut();
         let paces = lanes.map(|slot| {
-            let (appended, acked) = (slot.lane.appended(), slot.lane.acked());
+            // Nobody waits for the ACK of what is presumed to have arrived.
+            let (appended, acked) = (slot.lane.appended(), slot.lane.acked().max(slot.presumed));
             slot.pace.look(appended, acked, now_ns)
         });
         paces.max().unwrap_or_default()

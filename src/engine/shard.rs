@@ -172,6 +172,8 @@ pub(super) struct LaneSlot {
     pub(super) tickets: Ranges,
     /// How long its ACKs take.
     pub(super) pace: Pace,
+    /// Last message that is presumed to have arrived, see [`Engine::presumed`].
+    pub(super) presumed: u64,
     /// Its analyzer asked for patience: as if its window were full.
     pub(super) paused: bool,
     /// Messages that were through before older ones; for links over HTTP that die.
@@ -465,6 +467,7 @@ impl<M: Memory> Engine<M> {
     pub fn presumed(&mut self, lane: LaneId, messages: u64) {
         let slot = &mut self.lanes[lane.0 as usize];
         let last = slot.lane.submitted().min(slot.lane.acked() + messages);
+        slot.presumed = last;
         self.counters.presumed += messages;
         self.receipts.acked(&mut slot.tickets, last);
     }

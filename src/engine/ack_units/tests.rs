@@ -473,8 +473,16 @@ fn what_is_presumed_is_answered_and_stays_un_acked() {
     while rig.engine.transmit(LaneId(0), 0, false).is_some() {}
     rig.engine.presumed(LaneId(0), 2);
     assert_eq!(rig.answers(), None);
+    assert_eq!(rig.engine.ack_pace_ns(0), 0);
+    assert_eq!(rig.engine.ack_pace_ns(100), 100);
     rig.engine.presumed(LaneId(0), 3);
     assert_eq!(rig.answers(), Some(3));
+    let later = [200, 300, 100_000].map(|now_ns| rig.engine.ack_pace_ns(now_ns));
+    assert_eq!(
+        later,
+        [100, 0, 0],
+        "a remainder that stays un-ACKed keeps nobody waiting"
+    );
     let counters = &rig.engine.counters;
     assert_eq!((counters.acked, counters.presumed), (0, 5));
     assert_eq!(rig.engine.check(), Ok(()));
