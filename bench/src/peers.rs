@@ -156,8 +156,8 @@ impl Peer {
         if let Some(path) = named {
             return match path.is_file() {
                 true => Ok(Found {
+                    root: root_around(path, program),
                     binary: path.clone(),
-                    root: PathBuf::from("/"),
                     configs: args.peer_configs.clone(),
                 }),
                 false => Err(io::Error::other(format!(
@@ -226,20 +226,30 @@ impl Peer {
         };
         std::fs::write(&path, render(&template, found, dir, to))?;
         let (path, dir) = (path.display(), dir.display());
+        // The directory of the module that is named: without it the peer would only print its usage.
         let modules = |name: &str| {
-            find_below(&found.root.join("usr/lib"), name).map(|m| m.display().to_string())
+            let libraries = found.root.join("usr/lib");
+            find_below(&libraries, name)
+                .and_then(|module| Some(module.parent()?.display().to_string()))
+                .ok_or_else(|| {
+                    io::Error::other(format!(
+                        "{} has no {name} below {}: run scripts/peers.sh install {}, and leave --{} out",
+                        found.binary.display(),
+                        libraries.display(),
+                        self.program(),
+                        self.program(),
+                    ))
+                })
         };
         let line = match self {
             Self::Nginx => format!("-p {dir} -e stderr -c {path}"),
             Self::HaproxyTcp | Self::HaproxyLog => format!("-db -f {path}"),
             Self::Rsyslog => {
-                let modules = modules("imptcp.so").unwrap_or_default();
-                let modules = modules.trim_end_matches("/imptcp.so");
+                let modules = modules("imptcp.so")?;
                 format!("-n -i NONE -M {modules} -f {path}")
             }
             Self::SyslogNg => {
-                let modules = modules("libconfgen.so").unwrap_or_default();
-                let modules = modules.trim_end_matches("/libconfgen.so");
+                let modules = modules("libconfgen.so")?;
                 format!(
                     "-F --no-caps --module-path={modules} -f {path} -R {dir}/persist -p {dir}/pid -c {dir}/ctl"
                 )
@@ -307,6 +317,18 @@ pub struct Found {
     pub root: PathBuf,
     /// Directory of configurations to use in the place of the ones compiled in.
     pub configs: Option<PathBuf>,
+}
+
+/// What stands in for `/` around a binary that somebody named: `DIR/bin/PROGRAM` as `scripts/peers.sh` lays it out has its
+/// modules below `DIR/PROGRAM`, anything else has them in the host's directories.
+fn root_around(binary: &Path, program: &str) -> PathBuf {
+    let laid_out = binary
+        .canonicalize()
+        .ok()
+        .and_then(|b| Some(b.parent()?.parent()?.join(program)));
+    laid_out
+        .filter(|root| root.join("usr").is_dir())
+        .unwrap_or_else(|| PathBuf::from("/"))
 }
 
 /// What a configuration is made for.
@@ -407,6 +429,29 @@ mod tests {
     fn weights_keep_their_proportions() {
         let whole: Vec<u32> = (0..4).map(|n| target().whole_weight(n)).collect();
         assert_eq!(whole, [100, 75, 50, 25]);
+    }
+
+    #[test]
+    fn a_named_binary_of_the_script_has_its_own_root() {
+        let dir = std::env::temp_dir().join(format!("weir-bench-root-{}", std::process::id()));
+        std::fs::create_dir_all(dir.join("bin")).expect("made");
+        std::fs::create_dir_all(dir.join("rsyslog/usr/lib")).expect("made");
+        let binary = dir.join("bin/rsyslog");
+        std::fs::write(&binary, "").expect("written");
+        let args = PeerArgs {
+            rsyslog: Some(binary),
+            syslog_ng: Some("/bin/sh".into()),
+            ..PeerArgs::default()
+        };
+        let found = Peer::Rsyslog.find(&args).expect("there");
+        let real = dir.canonicalize().expect("there");
+        assert_eq!(found.root, real.join("rsyslog"));
+        let error = Peer::Rsyslog.configure(&found, &dir, &target());
+        let error = error.expect_err("no modules").to_string();
+        assert!(error.contains("imptcp.so"), "{error}");
+        let host = Peer::SyslogNg.find(&args).expect("there");
+        assert_eq!(host.root, Path::new("/"), "a binary of the host");
+        std::fs::remove_dir_all(&dir).expect("removed");
     }
 
     #[test]
