@@ -12,7 +12,7 @@ use std::str::FromStr;
 
 use weir_discover::{Endpoint as Found, HostPort, SrvName, Target};
 
-use crate::endpoint::Endpoint;
+use crate::delivery::{Delivery, Place};
 
 /// Longest id of a group, in bytes: those of its members begin with it.
 pub const GROUP_ID_BYTES_MAX: usize = 64;
@@ -24,8 +24,10 @@ const ALLOWED: &str =
 pub struct Discover {
     /// What is looked up: a name of addresses, or of SRV records.
     pub target: Target,
-    /// As of an [`Endpoint`].
+    /// As of an [`crate::Endpoint`].
     pub path: String,
+    /// What its members take.
+    pub delivery: Delivery,
 }
 
 /// Whose weight it is.
@@ -52,9 +54,14 @@ impl Discover {
     ///
     /// # Errors
     /// Its name is none that an endpoint can have.
-    pub fn endpoint(&self, found: &Found) -> Result<Endpoint, String> {
-        let at = format!("http://{}{}", found.name, self.path);
-        at.parse().map_err(|why| format!("{at}: {why}"))
+    pub fn place(&self, found: &Found) -> Result<Place, String> {
+        let word = self.delivery.scheme().word;
+        let at = format!("{word}://{}{}", found.name, self.path);
+        let place = at.parse::<Place>().map_err(|why| format!("{at}: {why}"))?;
+        Ok(Place {
+            delivery: self.delivery.clone(),
+            ..place
+        })
     }
 
     /// The end of a member's id: its address, or target and port.
@@ -71,14 +78,16 @@ impl FromStr for Discover {
 
     fn from_str(text: &str) -> Result<Discover, String> {
         let (form, url) = text.split_once('+').ok_or(ALLOWED)?;
-        let endpoint: Endpoint = url.parse().map_err(|why| format!("{why}; {ALLOWED}"))?;
+        let place: Place = url.parse().map_err(|why| format!("{why}; {ALLOWED}"))?;
+        let (endpoint, delivery) = (place.endpoint, place.delivery);
         let target = match form {
             "dns" => Target::Dns(HostPort {
                 host: endpoint.host,
                 port: endpoint.port,
             }),
             "dnssrv" => {
-                let authority = url.trim_start_matches("http://").split('/').next();
+                let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
+                let authority = authority.split(['/', '?']).next();
                 let name: SrvName = authority
                     .unwrap_or_default()
                     .parse()
@@ -90,18 +99,20 @@ impl FromStr for Discover {
         Ok(Discover {
             target,
             path: endpoint.path,
+            delivery,
         })
     }
 }
 
 impl fmt::Display for Discover {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = &self.path;
+        let (path, word) = (&self.path, self.delivery.scheme().word);
         match &self.target {
-            Target::Srv(name) => write!(f, "dnssrv+http://{}{path}", name.as_str()),
-            Target::Dns(at) => write!(f, "dns+http://{at}{path}"),
-            other => write!(f, "{other}{path}"),
+            Target::Srv(name) => write!(f, "dnssrv+{word}://{}{path}", name.as_str())?,
+            Target::Dns(at) => write!(f, "dns+{word}://{at}{path}")?,
+            other => write!(f, "{other}{path}")?,
         }
+        self.delivery.write_options(f)
     }
 }
 
@@ -163,11 +174,14 @@ mod tests {
         let found = Found::new(addr.to_string(), vec![addr]);
         let discover: Discover = "dns+http://a:4001/v1".parse().expect("good");
         assert_eq!(discover.member(&found), "10.0.0.5");
-        let endpoint = discover.endpoint(&found).expect("good");
+        let endpoint = discover.place(&found).expect("good").endpoint;
         assert_eq!(endpoint.to_string(), "http://10.0.0.5:4001/v1");
         let found = Found::new("b.test:9".into(), vec![addr]);
         let discover: Discover = "dnssrv+http://_a._tcp.b".parse().expect("good");
         assert_eq!(discover.member(&found), "b.test:9");
-        assert_eq!(discover.endpoint(&found).expect("good").host, "b.test");
+        assert_eq!(
+            discover.place(&found).expect("good").endpoint.host,
+            "b.test"
+        );
     }
 }

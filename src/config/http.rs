@@ -59,6 +59,7 @@ pub struct HttpConfig {
     #[arg(
         id = "http_analyzer",
         long = "http-analyzer",
+        visible_alias = "analyzer",
         value_name = "ID=WEIGHT@URL",
         value_delimiter = '\n',
         help_heading = "HTTP delivery"

@@ -258,15 +258,20 @@ impl fmt::Display for Input {
         write!(f, "{}@{}", self.speaks, self.listen)?;
         for (nth, (option, value)) in self.options().enumerate() {
             let sign = if nth == 0 { '?' } else { '&' };
-            let value = value.replace('%', "%25").replace('&', "%26");
+            let value = encoded(&value);
             write!(f, "{sign}{}={value}", option.key)?;
         }
         Ok(())
     }
 }
 
+/// A value as it stands behind an option's `=`.
+pub(crate) fn encoded(value: &str) -> String {
+    value.replace('%', "%25").replace('&', "%26")
+}
+
 /// A value with `%26` and its like as the signs that they stand for.
-fn decoded(value: &str) -> Result<String, String> {
+pub(crate) fn decoded(value: &str) -> Result<String, String> {
     let mut parts = value.split('%');
     let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
     for part in parts {

@@ -6,7 +6,7 @@
 //!   settings     what a definition says                               (settings.rs: read this first)
 //!   Config       shards, memory, time-outs, Admin                     (here)
 //!   HttpConfig   listener, limits of a request, pushes and health     (http.rs)
-//!   HttpAnalyzer id, weight and Endpoint                              (endpoint.rs)
+//!   HttpAnalyzer id, weight and Place                                 (analyzer.rs, delivery.rs, endpoint.rs)
 //!   WantedWeight id, weight and pin (weights.rs)
 //!   Protection   RateLimit, AllowList per listener, Token, Cors       (protection.rs)
 //!   Hosts        names that it answers to                             (hosts.rs)
@@ -17,8 +17,10 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod analyzer;
 mod apart;
 mod conflicts;
+mod delivery;
 mod endpoint;
 mod flags;
 mod group;
@@ -35,7 +37,9 @@ mod sizing;
 pub mod values;
 mod weights;
 
-pub use endpoint::{Endpoint, HttpAnalyzer, HTTP_ID_BYTES_MAX};
+pub use analyzer::{HttpAnalyzer, HTTP_ID_BYTES_MAX};
+pub use delivery::{Delivery, DeliveryOption, Place, Scheme, DELIVERY_OPTIONS, SCHEMES};
+pub use endpoint::Endpoint;
 pub use flags::{CoreList, OrAuto, OrOff};
 pub use group::{Discover, Members, WeightIs, GROUP_ID_BYTES_MAX};
 pub use hosts::{Hosts, Stranger};
@@ -347,6 +351,10 @@ impl Config {
             let resolved = input.resolve();
             resolved.map_err(|why| format!("--input {input}: {why}"))?;
         }
+        for analyzer in &mut self.http.analyzers {
+            let resolved = analyzer.resolve();
+            resolved.map_err(|why| format!("--analyzer {analyzer}: {why}"))?;
+        }
         self.protection.resolve()
     }
 
@@ -520,7 +528,7 @@ impl Config {
             .iter()
             .filter(|it| it.members().is_none());
         { alone }.try_for_each(|analyzer| {
-            let checked = own.check_endpoint(analyzer.endpoint());
+            let checked = own.check_endpoint(&analyzer.place().endpoint);
             checked.map_err(|why| format!("--http-analyzer {analyzer}: {why}"))
         })
     }

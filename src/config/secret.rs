@@ -44,7 +44,7 @@ impl Input {
     pub(crate) fn resolve(&mut self) -> Result<(), String> {
         let mut secrets = Secrets::default();
         if let Some(path) = &self.shared_key_file {
-            let key = read(path).and_then(|text| shared_key(&text));
+            let key = first_line(path);
             let key = key.map_err(|why| format!("shared_key_file={}: {why}", path.display()))?;
             secrets.shared_key = Some(key);
         }
@@ -55,6 +55,14 @@ impl Input {
         self.secrets = secrets;
         Ok(())
     }
+}
+
+/// The first line of a file.
+///
+/// # Errors
+/// Why it cannot be read, or what is allowed.
+pub(crate) fn first_line(path: &Path) -> Result<Secret, String> {
+    read(path).and_then(|text| shared_key(&text))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {

@@ -83,7 +83,9 @@ impl Parts {
         let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let analyzer = |((id, weight), port): (&(&str, f64), &u16)| {
             let endpoint = format!("http://127.0.0.1:{port}").parse();
-            endpoint.and_then(|endpoint| HttpAnalyzer::new(id, endpoint, *weight))
+            endpoint.and_then(|endpoint: weir_config::Endpoint| {
+                HttpAnalyzer::new(id, endpoint, *weight)
+            })
         };
         let analyzers = ANALYZERS.iter().zip(&self.ports).map(analyzer);
         let analyzers: Result<Vec<HttpAnalyzer>, String> = analyzers.collect();

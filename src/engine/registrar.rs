@@ -165,9 +165,10 @@ impl Registrar {
             Order::Eject { name } => self.eject(&name)?,
             Order::HttpUp {
                 name,
+                sink,
                 weight,
                 generation,
-            } => self.http_up(name, weight, generation)?,
+            } => self.http_up(name, sink, weight, generation)?,
             Order::HttpDown { generation } => self.http_down(generation),
         };
         Ok(changed.then(|| self.next_roster()))
@@ -211,6 +212,7 @@ impl Registrar {
     fn http_up(
         &mut self,
         name: Arc<str>,
+        sink: Sink,
         weight: f64,
         generation: u64,
     ) -> Result<bool, OrderError> {
@@ -230,7 +232,7 @@ impl Registrar {
             }
             stays
         });
-        self.push(name, Sink::Http, weight, Reach::Http { generation });
+        self.push(name, sink, weight, Reach::Http { generation });
         Ok(true)
     }
 
@@ -275,7 +277,7 @@ impl Registrar {
     /// that is pinned.
     fn wants(&self, name: &Arc<str>, sink: Sink) -> Option<(f64, bool)> {
         let wanted = self.wanted.get(name).copied();
-        wanted.filter(|(_, pin)| sink != Sink::Http || *pin)
+        wanted.filter(|(_, pin)| !sink.facts().links.are_made_here() || *pin)
     }
 
     /// Another table of wanted weights; whether that changes the roster.

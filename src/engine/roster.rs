@@ -188,6 +188,8 @@ pub enum Order {
     HttpUp {
         /// Its id.
         name: Arc<str>,
+        /// What it takes.
+        sink: Sink,
         /// Finite, not below zero.
         weight: f64,
         /// Number of this time that it is up.

@@ -189,6 +189,33 @@ impl<'a> Record<'a> {
         out[start..start + RECORD_HEADER_BYTES].copy_from_slice(&header.encode());
     }
 
+    /// Its messages one by one: severity, form and payload.
+    pub fn each(&self, mut take: impl FnMut(u8, Form, &'a [u8])) {
+        let (headers, body, mut at) = match self.kind {
+            Kind::Raw(frame) | Kind::Piece(frame) => {
+                if let Some((header, payload)) = frame.split_at_checked(HEADER_BYTES) {
+                    take(header[HEADER_BYTES - 1], self.form(), payload);
+                }
+                return;
+            }
+            Kind::Packet {
+                headers,
+                body,
+                first_message,
+                ..
+            } => (headers, body, first_message),
+        };
+        for header in headers.chunks_exact(HEADER_BYTES) {
+            let bytes = word(header, 0).unwrap_or_default();
+            let end = at.saturating_add(bytes.saturating_sub(HEADER_BYTES));
+            let Some(message) = body.get(at..end) else {
+                return;
+            };
+            take(header[HEADER_BYTES - 1], Form::Json, message);
+            at = end + 1;
+        }
+    }
+
     /// Appends its messages as frames: what the packet itself would have written, or the
     /// frame. A record that is not one of ours appends what it can.
     pub fn write_frames(&self, out: &mut Vec<u8>) {

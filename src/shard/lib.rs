@@ -10,6 +10,7 @@
 //!               links/         analyzers by TCP
 //!               http_in/       HTTP clients
 //!               http_out/      analyzers by HTTP
+//!               outlets/       analyzers by a stream that the shard makes: Forward
 //!               membership.rs  who the analyzers are
 //!               lifecycle.rs   the way out
 //!               report.rs      what is told of all this; tap.rs: a sample of what passes
@@ -39,6 +40,7 @@ pub mod mesh;
 mod names;
 mod notices;
 mod operator;
+mod outlets;
 pub mod port;
 mod refused;
 mod report;

@@ -24,6 +24,8 @@ use weir_clock::Limit;
 use weir_engine::{Order, OrderError};
 use weir_http::Ask;
 use weir_protocol::text::Time;
+use weir_sink::outlet::OutletOptions;
+use weir_sink::Sink;
 
 /// Orders that may wait for shard 0; it takes them every turn.
 const COMMANDS_MAX: usize = 1024;
@@ -80,6 +82,10 @@ pub struct HttpTarget {
     pub host: String,
     /// Path before `/logs`; empty or with a leading slash, without one at its end.
     pub path: String,
+    /// What it takes.
+    pub sink: Sink,
+    /// What its outlet is told, if it has one.
+    pub outlet: Arc<OutletOptions>,
 }
 
 /// A request that a shard leaves to the control side.
@@ -267,10 +273,11 @@ impl Operator {
         if let Some(in_use) = self.shared.names.holder(&target.name) {
             return Err(OrderRefused::InUse(in_use.holder));
         }
-        let name = Arc::clone(&target.name);
+        let (name, sink) = (Arc::clone(&target.name), target.sink);
         let generation = self.announce(target);
         let ordered = self.order(Order::HttpUp {
             name,
+            sink,
             weight,
             generation,
         });

@@ -9,6 +9,7 @@ use super::http_out::HttpEgress;
 use super::intake::Intake;
 use super::links::Links;
 use super::membership::Membership;
+use super::outlets::Outlets;
 use super::port::Io;
 use super::shared::{Pace, ShardReport};
 use super::tap::TappedMessage;
@@ -25,6 +26,7 @@ pub(super) struct Parts<'a, I: Io> {
     pub(super) links: &'a Links<I>,
     pub(super) clients: &'a Clients<I>,
     pub(super) posts: &'a HttpEgress<I>,
+    pub(super) outlets: &'a Outlets<I>,
     pub(super) membership: &'a Membership,
 }
 
@@ -68,7 +70,7 @@ impl Report {
             share_bound_max: cx.engine.share_bound_max(),
             pace: self.pace,
             http: parts.clients.report(cx.engine.receipts_waiting()),
-            http_analyzers: parts.posts.reports(),
+            http_analyzers: [parts.posts.reports(), parts.outlets.reports()].concat(),
         }
     }
 }

@@ -26,6 +26,7 @@ use super::lifecycle::{all_drained, Lifecycle, Remains, Step};
 use super::links::Links;
 use super::membership::Membership;
 use super::mesh::{Inbox, Mesh, Message};
+use super::outlets::Outlets;
 use super::port::Io;
 use super::report::{serve_tap, Parts, Report};
 use super::shared::{HttpReport, ShardReport, Shared, Stop};
@@ -53,6 +54,7 @@ pub struct Shard<I: Io> {
     links: Links<I>,
     clients: Clients<I>,
     egress: HttpEgress<I>,
+    outlets: Outlets<I>,
     membership: Membership,
     lifecycle: Lifecycle,
     report: Report,
@@ -89,6 +91,7 @@ impl<I: Io> Shard<I> {
             links: Links::new(cx.engine.lanes_max(), address_most, cx.now_ns),
             clients: Clients::new(&cx.config, seed),
             egress: HttpEgress::new(!seed, instance),
+            outlets: Outlets::new(seed.rotate_left(16), instance),
             membership,
             lifecycle: Lifecycle::default(),
             report: Report::default(),
@@ -179,6 +182,9 @@ impl<I: Io> Shard<I> {
             Kind::PostConnect => self.egress.on_connected(cx, slot, completion),
             Kind::PostReceive => self.egress.on_receive(cx, slot, completion),
             Kind::PostSend => self.egress.on_sent(cx, slot, completion),
+            Kind::OutletConnect => self.outlets.on_connected(cx, slot, completion),
+            Kind::OutletReceive => self.outlets.on_receive(cx, slot, completion),
+            Kind::OutletSend => self.outlets.on_sent(cx, slot, completion),
             Kind::DeadLetter => self.egress.on_dead_letter(cx, slot, completion),
             Kind::AcceptEmitter | Kind::AcceptAnalyzer | Kind::AcceptHttp => {
                 self.on_accept(kind, &completion);
@@ -227,17 +233,21 @@ impl<I: Io> Shard<I> {
     fn follow(&mut self, roster: &Arc<Roster>) {
         let cx = &mut self.cx;
         self.egress.open_links(cx, roster);
+        self.outlets.open_links(cx, roster);
         let own_links = self.links.own_links();
-        let posts = &self.egress;
+        let (posts, outlets) = (&self.egress, &self.outlets);
         let is_new = self.membership.follow(cx, roster, |entry| {
             if let Reach::Http { generation } = entry.reach {
-                return posts.link_of(generation).map(|epoch| (epoch, Window::ANY));
+                let link = posts.link_of(generation);
+                let link = link.or_else(|| outlets.link_of(generation));
+                return link.map(|epoch| (epoch, Window::ANY));
             }
             own_links.get(&entry.name).copied()
         });
         if is_new {
             self.links.eject(cx, roster);
             self.egress.close_links(cx, roster);
+            self.outlets.close_links(cx, roster);
             self.publish();
         }
     }
@@ -254,11 +264,13 @@ impl<I: Io> Shard<I> {
             };
             if let Some(epoch) = self.links.want_send(cx, lane) {
                 self.egress.want_send(epoch);
+                self.outlets.want_send(epoch);
             }
         }
         self.links.send(cx);
         self.membership.note_rerouted(cx);
         self.egress.send(cx);
+        self.outlets.send(cx);
     }
 
     fn housekeeping(&mut self) {
@@ -284,6 +296,7 @@ impl<I: Io> Shard<I> {
         self.intake.settle_undecided(cx);
         self.clients.check_waits(cx);
         self.egress.check_waits(cx);
+        self.outlets.check_waits(cx);
         if cx.now_ns < self.next_second_ns {
             return;
         }
@@ -317,6 +330,7 @@ impl<I: Io> Shard<I> {
             links: &self.links,
             clients: &self.clients,
             posts: &self.egress,
+            outlets: &self.outlets,
             membership: &self.membership,
         };
         self.report.of(&mut self.cx, &parts)
@@ -427,7 +441,7 @@ impl<I: Io> Shard<I> {
         let now_ns = cx.io.now_ns();
         let busy = cx.turn_bytes >= self.busy_bytes || cx.hurry || self.is_asked(now_ns);
         let mut until_ns = cx.next_tick_ns;
-        let posts_wait = self.egress.is_waiting();
+        let posts_wait = self.egress.is_waiting() || self.outlets.is_waiting();
         if cx.engine.has_dirty() || self.links.wants_to_send() || posts_wait {
             until_ns = until_ns.min(self.sent_ns + cx.latency_budget_ns());
         }

@@ -20,6 +20,9 @@ pub(super) enum Kind {
     PostSend,
     DeadLetter,
     EmitterSend,
+    OutletConnect,
+    OutletReceive,
+    OutletSend,
 }
 
 const GENERATION_BITS: u32 = 24;
@@ -76,6 +79,9 @@ pub(super) fn untoken(token: u64) -> (Option<Kind>, Slot) {
         14 => Some(Kind::PostSend),
         15 => Some(Kind::DeadLetter),
         16 => Some(Kind::EmitterSend),
+        17 => Some(Kind::OutletConnect),
+        18 => Some(Kind::OutletReceive),
+        19 => Some(Kind::OutletSend),
         _ => None,
     };
     // Both casts take bits out of a word.

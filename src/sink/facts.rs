@@ -39,6 +39,15 @@ pub enum Links {
     Single,
     /// It is configured under an id, and each shard has connections of its own to it.
     Pool,
+    /// It is configured under an id, and each shard has one connection to it, see [`crate::outlet`].
+    Outlet,
+}
+
+impl Links {
+    /// The distributor connects, to a place that is configured.
+    pub fn are_made_here(self) -> bool {
+        matches!(self, Links::Pool | Links::Outlet)
+    }
 }
 
 /// What an analyzer's ACKs mean.

@@ -13,6 +13,7 @@
 //! ```text
 //!   typed.rs  compact.rs  native.rs    over TCP, the analyzer connects     words.rs    one word, and who reads it
 //!   http.rs                            POSTs, the distributor connects     ack.rs      what an ACK's number stands for
+//!   outlet/                            streams, the distributor connects   render/     any form as what they take
 //!   detect.rs                          first bytes of an analyzer          dialect.rs  the analyzer's end
 //! ```
 //!
@@ -27,10 +28,14 @@ mod dialect;
 mod facts;
 mod http;
 mod native;
+pub mod outlet;
+mod render;
 mod typed;
 mod words;
 
 use std::fmt;
+
+use outlet::forward;
 
 pub use ack::{AckBeyond, AckNumbers, AckStep, UNACKED_MESSAGES_MAX};
 pub use dialect::{
@@ -102,6 +107,8 @@ sinks! {
     Native => native;
     /// Packets of JSON by POST; the answer is the ACK, or a refusal.
     Http => http;
+    /// Chunks of Fluent Forward, each acked.
+    Forward => forward;
 }
 
 impl Sink {

@@ -29,7 +29,8 @@ fn the_table_says_what_the_documents_say() {
     assert_eq!(listed(named("native")), (Batches, PerShard, 64, false));
     assert_eq!(listed(named("http")), (Records, Pool, 64, false));
     assert_eq!(named("http").facts().acks, Acks::PerItem);
-    assert_eq!(Sink::ALL.len(), 4, "a line more: say here what it is");
+    assert_eq!(listed(named("forward")), (Records, Outlet, 64, false));
+    assert_eq!(Sink::ALL.len(), 5, "a line more: say here what it is");
 }
 
 #[test]

@@ -53,6 +53,8 @@ impl Rig {
             address: analyzer.address,
             host: analyzer.address.to_string(),
             path: String::new(),
+            sink: weir::engine::Sink::Http,
+            outlet: Default::default(),
         };
         let generation = self.operator.http_up(target, weight).expect("an order");
         let name = analyzer.name.as_str();

@@ -27,7 +27,7 @@ use toml::Spanned;
 
 use super::renamed;
 use super::settings::{self, Kind, Setting, HTTP_ANALYZER, HTTP_ANALYZERS, INPUTS, WEIGHTS};
-use crate::config::{Discover, Endpoint, HttpAnalyzer, WeightIs, HTTP_ANALYZERS_MAX};
+use crate::config::{Discover, HttpAnalyzer, Place, WeightIs, HTTP_ANALYZERS_MAX};
 
 /// Largest file, in bytes: all settings and 256 analyzers need a twentieth of it.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -378,7 +378,7 @@ impl Reader<'_> {
                 HttpAnalyzer::group(&id_text?, discover?, number?, weight_is?)
             }
             false => {
-                let endpoint = self.parsed::<Endpoint>(&format!("{name}.endpoint"), place);
+                let endpoint = self.parsed::<Place>(&format!("{name}.endpoint"), place);
                 HttpAnalyzer::new(&id_text?, endpoint?, number?)
             }
         };

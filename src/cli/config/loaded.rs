@@ -314,7 +314,7 @@ fn analyzers(old: &[HttpAnalyzer], new: &[HttpAnalyzer]) -> Vec<Difference> {
                     " each"
                 }
             });
-            format!("weight {weight}{of} at {}", analyzer.place())
+            format!("weight {weight}{of} at {}", analyzer.place_text())
         })
     };
     let is_gone = |analyzer: &&HttpAnalyzer| !new.iter().any(|other| other.id() == analyzer.id());
@@ -385,7 +385,8 @@ mod tests {
     #[test]
     fn weights_that_change_are_shown_without_hundreds_of_digits() {
         let analyzer = |weight| {
-            let endpoint = "http://127.0.0.1:3001".parse().expect("an endpoint");
+            let endpoint: crate::config::Endpoint =
+                "http://127.0.0.1:3001".parse().expect("an endpoint");
             HttpAnalyzer::new("a", endpoint, weight).expect("valid")
         };
         let changed = analyzers(&[analyzer(1e308)], &[analyzer(1e-308)]);

@@ -213,10 +213,10 @@ pub fn effective(loaded: &Loaded) -> String {
     let source = origins.value(HTTP_ANALYZER).source;
     for analyzer in &loaded.config.http.analyzers {
         let place = match analyzer.members() {
-            None => format!("endpoint = {}", quoted(&analyzer.place())),
+            None => format!("endpoint = {}", quoted(&analyzer.place_text())),
             Some(members) => format!(
                 "discover = {}\nweight_is = {}",
-                quoted(&analyzer.place()),
+                quoted(&analyzer.place_text()),
                 quoted(members.weight_is.as_str())
             ),
         };

@@ -13,12 +13,12 @@ use crate::executor::bell::{Bell, News};
 use crate::lock::lock;
 use crate::settings::Settings;
 use crate::view::row::HttpStatus;
-use weir_config::{Endpoint, HttpAnalyzer};
+use weir_config::{HttpAnalyzer, Place};
 
 /// One of them, over time.
 pub(super) struct Checked {
     pub(super) id: Arc<str>,
-    pub(super) endpoint: Endpoint,
+    pub(super) place: Place,
     /// That it comes back with.
     pub(super) weight: f64,
     /// Changes when it is removed and added again: the task of the old one ends.
@@ -47,7 +47,7 @@ impl Checked {
     pub(super) fn new(analyzer: &HttpAnalyzer, number: u64) -> Checked {
         Checked {
             id: analyzer.id().into(),
-            endpoint: analyzer.endpoint().clone(),
+            place: analyzer.place().clone(),
             weight: analyzer.weight(),
             number,
             up: None,
@@ -123,7 +123,7 @@ impl Checks {
         let table = lock(&self.table);
         let status = |checked: &Checked| HttpStatus {
             id: Arc::clone(&checked.id),
-            endpoint: checked.endpoint.to_string(),
+            endpoint: checked.place.to_string(),
             weight: checked.weight,
             is_healthy: checked.is_healthy,
             last_health_check: checked.last_check_ms,
@@ -166,10 +166,10 @@ impl Checks {
     }
 
     /// Still this one, and what of it a check needs.
-    pub(super) fn look(&self, id: &str, number: u64) -> Option<(Endpoint, Option<SocketAddr>)> {
+    pub(super) fn look(&self, id: &str, number: u64) -> Option<(Place, Option<SocketAddr>)> {
         let table = lock(&self.table);
         let checked = table.checked.get(id)?;
-        (checked.number == number).then(|| (checked.endpoint.clone(), checked.at))
+        (checked.number == number).then(|| (checked.place.clone(), checked.at))
     }
 
     /// Waits until it is removed.

@@ -355,7 +355,7 @@ fn appear(
     member: &mut Member,
 ) {
     let analyzer = discover
-        .endpoint(found)
+        .place(found)
         .and_then(|endpoint| HttpAnalyzer::new(id, endpoint, weight));
     let added = analyzer.and_then(|analyzer| super::add_one(core, &analyzer, true));
     match added {

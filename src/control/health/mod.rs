@@ -58,8 +58,8 @@ pub async fn run(context: Context) {
 /// Checks one again and again, until it is removed.
 async fn watch(context: Context, id: Arc<str>, number: u64) {
     let checks = &context.core.checks;
-    while let Some((endpoint, at)) = checks.look(&id, number) {
-        let result = async { Some(checks.probe.check(&endpoint, at).await) };
+    while let Some((place, at)) = checks.look(&id, number) {
+        let result = async { Some(checks.probe.check(&place, at).await) };
         let removed = async {
             checks.removed(&id, number).await;
             None
@@ -106,11 +106,14 @@ fn add_if(core: &Arc<Core>, analyzer: &HttpAnalyzer, must_be_free: bool) -> Resu
 
 fn add_one(core: &Arc<Core>, analyzer: &HttpAnalyzer, must_be_free: bool) -> Result<(), String> {
     let id: Arc<str> = analyzer.id().into();
-    core.checks.probe.own.check_endpoint(analyzer.endpoint())?;
+    core.checks
+        .probe
+        .own
+        .check_endpoint(&analyzer.place().endpoint)?;
     {
         let mut table = lock(&core.checks.table);
         if let Some(there) = table.checked.get(&id) {
-            let endpoint = &there.endpoint;
+            let endpoint = &there.place;
             return Err(format!(
                 "id {id:?}: in use by {endpoint}; allowed: another id"
             ));
@@ -120,7 +123,7 @@ fn add_one(core: &Arc<Core>, analyzer: &HttpAnalyzer, must_be_free: bool) -> Res
                 "analyzers over HTTP: {HTTP_ANALYZERS_MAX} are configured, which is the most"
             ));
         }
-        let holder = core.data_plane.claim(&id, analyzer.endpoint().to_string());
+        let holder = core.data_plane.claim(&id, analyzer.place().to_string());
         if let Some(holder) = holder.filter(|_| must_be_free) {
             core.data_plane.unclaim(&id);
             return Err(format!(

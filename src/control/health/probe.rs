@@ -1,5 +1,5 @@
 //! One health check: `GET {endpoint}/health` of the address that POSTs go to, or of another that its name has
-//! by now.
+//! by now. Of an analyzer that is no HTTP server: whether it can be connected to.
 //!
 //! ```text
 //! name -> resolver -> [ where POSTs go, if the name still has that; then the others ]
@@ -16,9 +16,10 @@ use super::resolver::{Resolver, Unresolved};
 use crate::executor::socket::Socket;
 use crate::executor::time::within;
 use weir_clock::Limit;
-use weir_config::{Endpoint, OwnListeners};
+use weir_config::{Endpoint, OwnListeners, Place};
 use weir_http::{HeadWriter, ResponseReader};
 use weir_protocol::text::Time;
+use weir_sink::Links;
 
 /// What every check needs.
 pub struct Probe {
@@ -37,11 +38,9 @@ impl Probe {
     ///
     /// # Errors
     /// What was wrong with the last address, or with the name.
-    pub async fn check(
-        &self,
-        endpoint: &Endpoint,
-        at: Option<SocketAddr>,
-    ) -> Result<SocketAddr, String> {
+    pub async fn check(&self, place: &Place, at: Option<SocketAddr>) -> Result<SocketAddr, String> {
+        let endpoint = &place.endpoint;
+        let is_http = place.delivery.sink().facts().links == Links::Pool;
         let (timeout, host) = (self.timeout, &endpoint.host);
         let mut limit = Limit::new(timeout);
         let found = self.resolver.addresses(host, &mut limit).await;
@@ -67,6 +66,11 @@ impl Probe {
         for address in addresses {
             error = match self.own.check(address) {
                 Err(why) => why,
+                Ok(()) if !is_http => match within(&mut limit, Socket::connect(address)).await {
+                    Some(Ok(_)) => return Ok(address),
+                    Some(Err(why)) => format!("{address}: {why}"),
+                    None => format!("{address}: no connection within {}", Time(timeout)),
+                },
                 Ok(()) => match within(&mut limit, self.ask(endpoint, address)).await {
                     Some(Ok(200..=299)) => return Ok(address),
                     Some(Ok(508)) => format!(

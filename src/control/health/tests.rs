@@ -45,7 +45,7 @@ fn server(status: u16) -> (Arc<AtomicU16>, String) {
 }
 
 fn analyzer(endpoint: &str) -> HttpAnalyzer {
-    let endpoint = endpoint.parse().expect("an endpoint");
+    let endpoint: weir_config::Place = endpoint.parse().expect("an endpoint");
     HttpAnalyzer::new("h", endpoint, 0.5).expect("valid")
 }
 

@@ -273,8 +273,10 @@ impl Checked {
         let target = |address| HttpTarget {
             name: Arc::clone(&self.id),
             address,
-            host: self.endpoint.authority(),
-            path: self.endpoint.path.clone(),
+            host: self.place.endpoint.authority(),
+            path: self.place.endpoint.path.clone(),
+            sink: self.place.delivery.sink(),
+            outlet: self.place.delivery.outlet(),
         };
         match (self.up, at) {
             (Some((generation, _)), None) => {

@@ -28,7 +28,7 @@ use crate::health::ramps::{Ramp, RAMP_MAX};
 use crate::lock::lock;
 use crate::view::json::value;
 use crate::view::snapshot::view;
-use weir_config::{Endpoint, HttpAnalyzer};
+use weir_config::{HttpAnalyzer, Place};
 use weir_engine::{Order, OrderError};
 use weir_http::{percent_decoded, Ask};
 use weir_ledger::run_report::Stamp;
@@ -421,15 +421,16 @@ fn add_http(core: &Arc<Core>, ask: &Ask) -> Answer {
         weight,
     } = body(ask)?;
     let analyzer = endpoint
-        .parse::<Endpoint>()
+        .parse::<Place>()
         .map_err(|error| format!("endpoint {endpoint:?}: {error}"))
-        .and_then(|endpoint| {
-            let analyzer = HttpAnalyzer::new(&id, endpoint, weight);
+        .and_then(|place| {
+            let analyzer = HttpAnalyzer::new(&id, place, weight);
+            let analyzer = analyzer.and_then(|mut one| one.resolve().map(|()| one));
             analyzer.map_err(|error| format!("id {id:?}, weight {}: {error}", WeightText(weight)))
         })
         .map_err(|error| (400, error))?;
     health::add(core, &analyzer).map_err(|error| (409, error))?;
-    let endpoint = analyzer.endpoint().to_string();
+    let endpoint = analyzer.place().to_string();
     Ok((
         201,
         json!({ "id": id, "endpoint": endpoint, "weight": weight }),

@@ -108,6 +108,7 @@ fn http_up(registrar: &mut Registrar, generation: u64) -> Arc<Roster> {
     let (name, weight) = ("h".into(), 1.0);
     let up = Order::HttpUp {
         name,
+        sink: weir_sink::Sink::Http,
         weight,
         generation,
     };
@@ -463,6 +464,7 @@ fn analyzers_over_http_beyond_the_room_are_refused_by_name() {
     let up = |registrar: &mut Registrar, name: &str, generation| {
         registrar.order(Order::HttpUp {
             name: name.into(),
+            sink: weir_sink::Sink::Http,
             weight: 1.0,
             generation,
         })

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use weir_engine::{Change, LinkEpoch, Passed, Reach, Roster};
 use weir_protocol::text::{Field, Quoted};
 use weir_protocol::WeightText;
+use weir_sink::Links;
 
 /// A process that is killed closes its connections and its listener one after the other: what connects meanwhile is
 /// reset as well. After so long nobody listens there any more.
@@ -21,7 +22,8 @@ impl<I: Io> HttpEgress<I> {
             let Reach::Http { generation } = entry.reach else {
                 continue;
             };
-            if self.link_of(generation).is_some() {
+            let is_mine = entry.sink.facts().links == Links::Pool;
+            if !is_mine || self.link_of(generation).is_some() {
                 continue;
             }
             // Gone again already: a roster without it is on the way.

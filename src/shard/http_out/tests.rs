@@ -29,6 +29,8 @@ fn rig() -> (Rig, Slot) {
         address: ([127, 0, 0, 1], 80).into(),
         host: "localhost".to_owned(),
         path: String::new(),
+        sink: Sink::Http,
+        outlet: Arc::default(),
     };
     let generation = Operator::new(Arc::clone(&cx.shared)).announce(target);
     let entry = Entry {

@@ -72,9 +72,12 @@ impl Control {
                         address: address_of_server(index),
                         host: name.to_string(),
                         path: String::new(),
+                        sink: weir_sink::Sink::Http,
+                        outlet: Arc::default(),
                     });
                     let order = Order::HttpUp {
                         name,
+                        sink: weir_sink::Sink::Http,
                         weight,
                         generation,
                     };

@@ -1,0 +1,203 @@
+//! What connections bring, and what that means for the packets in flight.
+
+use super::{Outlets, Stage, PARTIAL_BYTES_MAX};
+use crate::context::Context;
+use crate::port::{Completion, Group, Io};
+use crate::slab::{token, Kind, Slot};
+use weir_engine::LinkEpoch;
+use weir_sink::outlet::Heard;
+
+impl<I: Io> Outlets<I> {
+    pub(crate) fn on_connected(&mut self, cx: &mut Context<I>, slot: Slot, completion: Completion) {
+        cx.io.connected(completion.token);
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        connection.connecting = false;
+        let epoch = connection.link;
+        if connection.closing {
+            self.bury(slot);
+            return;
+        }
+        if let Err(error) = completion.count() {
+            self.give_up(cx, epoch, &format!("cannot connect: {error}"));
+            return;
+        }
+        if let Err(error) = cx.io.prepare_link(&connection.socket) {
+            log::debug!("connection to an analyzer as it is: {error}");
+        }
+        self.receive(cx, slot);
+        if let Some(link) = self.links.get_mut(&epoch) {
+            link.stage = match link.outlet.hello(&mut link.out) {
+                true => Stage::Open,
+                false => Stage::Greeting,
+            };
+            link.heard_ns = cx.awake_ns;
+        }
+        self.want_pump(epoch);
+    }
+
+    fn receive(&mut self, cx: &mut Context<I>, slot: Slot) {
+        if let Some(connection) = self.connections.get_mut(slot) {
+            connection.receiving = true;
+            let token = token(Kind::OutletReceive, slot);
+            cx.io.receive(&connection.socket, Group::Http, token);
+        }
+    }
+
+    pub(crate) fn on_sent(&mut self, cx: &mut Context<I>, slot: Slot, completion: Completion) {
+        let mut bytes = cx.io.sent_bytes(completion.token);
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        connection.sending = false;
+        let epoch = connection.link;
+        if connection.closing {
+            self.bury(slot);
+            return;
+        }
+        match completion.count() {
+            Ok(sent) if sent == bytes.len() => {}
+            Ok(sent) => {
+                let len = bytes.len();
+                return self.lost(cx, epoch, slot, &format!("{sent} of {len} bytes were sent"));
+            }
+            Err(error) => return self.lost(cx, epoch, slot, &format!("send: {error}")),
+        }
+        if let Some(link) = self.links.get_mut(&epoch) {
+            if link.out.is_empty() {
+                bytes.clear();
+                link.out = bytes;
+            }
+        }
+        self.want_pump(epoch);
+    }
+
+    pub(crate) fn on_receive(&mut self, cx: &mut Context<I>, slot: Slot, completion: Completion) {
+        let chunk = cx.io.chunk(Group::Http, &completion);
+        let mut end = None;
+        let mut epoch = None;
+        if let Some(connection) = self.connections.get_mut(slot) {
+            connection.receiving = completion.more();
+            epoch = Some(connection.link).filter(|_| !connection.closing);
+            if let Some(chunk) = chunk.filter(|_| !connection.closing) {
+                connection
+                    .partial
+                    .extend_from_slice(cx.io.bytes_of(Group::Http, chunk));
+            } else if completion.result == 0 {
+                end = Some("closed by the analyzer".to_owned());
+            } else if let Err(error) = completion.count() {
+                let goes_on = matches!(
+                    error.raw_os_error(),
+                    Some(libc::ENOBUFS | libc::ECANCELED | libc::EINTR | libc::EAGAIN)
+                );
+                end = (!goes_on).then(|| error.to_string());
+            }
+        }
+        if let Some(chunk) = chunk {
+            cx.io.release(Group::Http, chunk);
+        }
+        if let Some(epoch) = epoch {
+            match end {
+                Some(why) => self.lost(cx, epoch, slot, &why),
+                None => self.hear(cx, epoch, slot),
+            }
+        }
+        let Some(connection) = self.connections.get(slot) else {
+            return;
+        };
+        if connection.closing {
+            self.bury(slot);
+        } else if !connection.receiving {
+            self.receive(cx, slot);
+        }
+    }
+
+    /// Reads all answers that are there.
+    fn hear(&mut self, cx: &mut Context<I>, epoch: LinkEpoch, slot: Slot) {
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        let mut bytes = std::mem::take(&mut connection.partial);
+        let Some(link) = self.links.get_mut(&epoch) else {
+            return;
+        };
+        let (mut rest, mut broken) = (&bytes[..], None);
+        loop {
+            let heard = match link.outlet.hear(&mut rest, &mut link.out) {
+                Ok(Some(heard)) => heard,
+                Ok(None) => break,
+                Err(error) => {
+                    broken = Some(error.detail);
+                    break;
+                }
+            };
+            match heard {
+                Heard::Ready => link.stage = Stage::Open,
+                Heard::Alive => link.heard_ns = cx.awake_ns,
+                Heard::Closing => link.stage = Stage::Closing,
+                Heard::Acked(messages) => match link.flight.through(messages) {
+                    Some(ended) => link.report.acked += ended,
+                    None => {
+                        let open = link.flight.messages();
+                        broken = Some(format!(
+                            "it acks {messages} messages, and {open} are on their way"
+                        ));
+                        break;
+                    }
+                },
+                Heard::Done(first) => match link.flight.done(first) {
+                    true => link.report.acked += 1,
+                    false => {
+                        broken = Some(format!(
+                            "it acks the packet of message {first}, which is not on its way"
+                        ));
+                        break;
+                    }
+                },
+            }
+        }
+        let left = rest.len();
+        let acked = link.flight.take_acks();
+        if acked > 0 {
+            link.heard_ns = cx.awake_ns;
+            link.report.consecutive_failures = 0;
+            if let Some(lane) = cx.engine.lane_of(epoch) {
+                cx.engine.acked(lane, acked, cx.now_ns);
+            }
+        }
+        if broken.is_none() && left > PARTIAL_BYTES_MAX {
+            broken = Some(format!("its answer does not end within {left} bytes"));
+        }
+        if let Some(why) = broken {
+            return self.give_up(cx, epoch, &why);
+        }
+        bytes.drain(..bytes.len() - left);
+        if let Some(connection) = self.connections.get_mut(slot) {
+            connection.partial = bytes;
+        }
+        self.want_pump(epoch);
+    }
+
+    /// A connection is over. With nothing in flight that says nothing of the analyzer: some close what is idle.
+    pub(super) fn lost(&mut self, cx: &mut Context<I>, epoch: LinkEpoch, slot: Slot, why: &str) {
+        let Some(link) = self.links.get_mut(&epoch) else {
+            return self.close_connection(cx, slot);
+        };
+        let was_open = matches!(link.stage, Stage::Open | Stage::Closing);
+        if !was_open || link.owes() {
+            link.report.failures += 1;
+            return self.give_up(cx, epoch, why);
+        }
+        let salt = weir_http::Ids::next(&mut self.salts);
+        match weir_sink::outlet::Outlet::new(link.target.sink, &link.target.outlet, salt) {
+            Some(outlet) => link.outlet = outlet,
+            None => debug_assert!(false, "it had one"),
+        }
+        link.stage = Stage::Away;
+        link.connection = None;
+        link.out.clear();
+        self.close_connection(cx, slot);
+        self.want_pump(epoch);
+    }
+}

@@ -1,0 +1,153 @@
+//! Analyzers come and go.
+
+use std::net::Shutdown;
+
+use super::flight::Flight;
+use super::{Link, Outlets, Stage};
+use crate::context::Context;
+use crate::mesh::{Mesh, Message};
+use crate::port::Io;
+use crate::shared::HttpAnalyzerReport;
+use crate::slab::{bare, token, Kind, Slot};
+use weir_engine::{Change, LinkEpoch, Passed, Reach, Roster};
+use weir_http::Ids;
+use weir_protocol::text::{Field, Quoted};
+use weir_protocol::WeightText;
+use weir_sink::outlet::Outlet;
+
+impl<I: Io> Outlets<I> {
+    /// Links for the analyzers of a roster that have none yet.
+    pub(crate) fn open_links(&mut self, cx: &mut Context<I>, roster: &Roster) {
+        for entry in &roster.entries {
+            let Reach::Http { generation } = entry.reach else {
+                continue;
+            };
+            if self.link_of(generation).is_some() {
+                continue;
+            }
+            // Gone again already: a roster without it is on the way.
+            let Some(target) = cx.shared.control_port.target(generation) else {
+                continue;
+            };
+            let Some(outlet) = Outlet::new(entry.sink, &target.outlet, self.salts.next()) else {
+                continue;
+            };
+            let epoch = cx.next_link();
+            log::info!(
+                "analyzer up link={} analyzer={} dialect={} weight={} address={} shard={}",
+                epoch.0,
+                Field(&entry.name),
+                entry.sink,
+                WeightText(entry.weight),
+                target.address,
+                cx.index
+            );
+            cx.engine.counters.links_up += 1;
+            let link = Link {
+                generation,
+                analyzer: entry.analyzer,
+                target,
+                stage: Stage::Away,
+                connection: None,
+                outlet,
+                range: None,
+                partial: Vec::new(),
+                flight: Flight::new(),
+                out: Vec::new(),
+                heard_ns: cx.awake_ns,
+                report: HttpAnalyzerReport::default(),
+            };
+            self.links.insert(epoch, link);
+            self.connect(cx, epoch);
+        }
+    }
+
+    /// Links of analyzers that a roster does not have any more.
+    pub(crate) fn close_links(&mut self, cx: &mut Context<I>, roster: &Roster) {
+        let is_listed = |wanted: u64| {
+            let mut entries = roster.entries.iter();
+            entries.any(
+                |entry| matches!(entry.reach, Reach::Http { generation } if generation == wanted),
+            )
+        };
+        let links = self.links.iter();
+        let gone: Vec<LinkEpoch> = links
+            .filter(|(_, link)| !is_listed(link.generation))
+            .map(|(epoch, _)| *epoch)
+            .collect();
+        for epoch in gone {
+            self.link_down(cx, epoch, "taken out of the roster");
+        }
+    }
+
+    /// The analyzer is down, and all shards shall know.
+    pub(super) fn give_up(&mut self, cx: &mut Context<I>, epoch: LinkEpoch, why: &str) {
+        let Some(link) = self.links.get(&epoch) else {
+            return;
+        };
+        log::warn!("analyzer {}: {why}", Field(&link.target.name));
+        let generation = link.generation;
+        self.link_down(cx, epoch, why);
+        // A roster that is on its way has it still: no shard opens a link to it again.
+        cx.shared.control_port.forget_target(generation);
+        let change = Change::HttpDown { generation };
+        cx.mesh.post(0, Message::Change(change));
+    }
+
+    /// The analyzer is down: what it has not ACKed goes to others.
+    fn link_down(&mut self, cx: &mut Context<I>, epoch: LinkEpoch, why: &str) {
+        let Some(mut link) = self.links.remove(&epoch) else {
+            return;
+        };
+        log::info!(
+            "analyzer down link={} analyzer={} why={} packets={}",
+            epoch.0,
+            Field(&link.target.name),
+            Quoted(why),
+            link.flight.packets()
+        );
+        cx.engine.counters.links_down += 1;
+        if let Some(lane) = cx.engine.lane_of(epoch) {
+            for (skipped, messages) in link.flight.passed() {
+                cx.engine.through(lane, skipped, messages, Passed::Acked);
+            }
+        }
+        cx.ended.push(epoch);
+        if let Some(slot) = link.connection.take() {
+            if link.stage == Stage::Open && !link.owes() {
+                let mut last = Vec::new();
+                link.outlet.goodbye(&mut last);
+                if let Some(connection) = self.connections.get(slot).filter(|it| !it.sending) {
+                    // What does not fit is not waited for.
+                    let _ = cx.io.send_now(&connection.socket, &last);
+                }
+            }
+            self.close_connection(cx, slot);
+        }
+    }
+
+    /// A connection is not needed any more.
+    pub(super) fn close_connection(&mut self, cx: &mut Context<I>, slot: Slot) {
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        if !std::mem::replace(&mut connection.closing, true) {
+            cx.io.shutdown(&connection.socket, Shutdown::Both);
+            if connection.connecting {
+                cx.io
+                    .cancel(token(Kind::OutletConnect, slot), bare(Kind::Cancel));
+            }
+        }
+        self.bury(slot);
+    }
+
+    pub(super) fn bury(&mut self, slot: Slot) {
+        let Some(connection) = self.connections.get(slot) else {
+            return;
+        };
+        let is_idle = !connection.receiving && !connection.sending && !connection.connecting;
+        if is_idle && connection.closing {
+            self.connections.remove(slot);
+        }
+    }
+}

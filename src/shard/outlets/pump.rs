@@ -1,0 +1,236 @@
+//! Out of the lane, into packets, onto the connection.
+
+use super::{Connection, Link, Outlets, Stage, SEND_BYTES};
+use crate::context::Context;
+use crate::port::Io;
+use crate::slab::{token, Kind};
+use weir_engine::{LaneId, LinkEpoch, Memory, Span};
+use weir_protocol::record::Record;
+use weir_sink::outlet::{Identity, Message, Pushed, Stamp};
+
+impl<I: Io> Outlets<I> {
+    /// A lane towards such an analyzer got something.
+    pub(crate) fn want_send(&mut self, epoch: LinkEpoch) {
+        if self.links.contains_key(&epoch) {
+            self.want_pump(epoch);
+        }
+    }
+
+    /// Sends what there is, as far as the analyzers' windows have room.
+    pub(crate) fn send(&mut self, cx: &mut Context<I>) {
+        while let Some(epoch) = self.pump.pop() {
+            self.send_next(cx, epoch);
+        }
+    }
+
+    /// A connection for a link that has none.
+    pub(super) fn connect(&mut self, cx: &mut Context<I>, epoch: LinkEpoch) {
+        let Some(link) = self.links.get_mut(&epoch) else {
+            return;
+        };
+        let slot = self.connections.next_slot();
+        let address = link.target.address;
+        match cx.io.connect(address, token(Kind::OutletConnect, slot)) {
+            Ok(socket) => {
+                let made = self.connections.insert(Connection {
+                    socket,
+                    link: epoch,
+                    address,
+                    connecting: true,
+                    receiving: false,
+                    sending: false,
+                    closing: false,
+                    partial: Vec::new(),
+                });
+                debug_assert_eq!(made, slot);
+                link.connection = Some(slot);
+                link.stage = Stage::Connecting;
+                link.heard_ns = cx.awake_ns;
+            }
+            Err(error) => self.give_up(cx, epoch, &format!("no socket: {error}")),
+        }
+    }
+
+    /// Packs and sends what is next, if nothing is being sent.
+    fn send_next(&mut self, cx: &mut Context<I>, epoch: LinkEpoch) {
+        let Some(link) = self.links.get_mut(&epoch) else {
+            return;
+        };
+        let slot = match (link.stage, link.connection) {
+            (Stage::Away, _) => {
+                let has_something = link.range.is_some()
+                    || cx
+                        .engine
+                        .lane_of(epoch)
+                        .is_some_and(|lane| cx.engine.has_unsent(lane));
+                if has_something {
+                    self.connect(cx, epoch);
+                }
+                return;
+            }
+            (Stage::Open | Stage::Greeting, Some(slot)) => slot,
+            _ => return,
+        };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        if connection.sending {
+            return;
+        }
+        if link.stage == Stage::Open {
+            link.pack(cx, epoch, self.instance);
+        }
+        if link.out.is_empty() {
+            return;
+        }
+        connection.sending = true;
+        cx.engine.counters.sends += 1;
+        cx.engine.counters.sent_bytes += link.out.len() as u64;
+        let bytes = std::mem::take(&mut link.out);
+        let token = token(Kind::OutletSend, slot);
+        cx.io.send_bytes(&connection.socket, bytes, token);
+    }
+}
+
+/// What packets are made with.
+struct Packing {
+    stamp: Stamp,
+    instance: u64,
+    epoch: LinkEpoch,
+    now_ns: u64,
+    /// Messages of the packet that is open, and where it begins in `out`.
+    messages: u64,
+    start: usize,
+}
+
+impl Link {
+    /// Makes packets of what the lane has, as many as a send takes and the window has room for.
+    fn pack<I: Io>(&mut self, cx: &mut Context<I>, epoch: LinkEpoch, instance: u64) {
+        let Some(lane) = cx.engine.lane_of(epoch) else {
+            return;
+        };
+        if !self.owes() {
+            self.heard_ns = cx.awake_ns;
+        }
+        let mut packing = Packing {
+            stamp: Stamp {
+                unix_ms: cx.io.unix_ms(),
+            },
+            instance,
+            epoch,
+            now_ns: cx.awake_ns,
+            messages: 0,
+            start: self.out.len(),
+        };
+        while self.has_room(&packing) && self.fill(cx, lane) {
+            self.take_records(cx, &mut packing);
+        }
+        self.close(&mut packing);
+    }
+
+    /// More may be put on its way.
+    fn has_room(&self, packing: &Packing) -> bool {
+        let open = (self.out.len() - packing.start) as u64;
+        self.out.len() < SEND_BYTES
+            && self.flight.bytes() + open < u64::from(self.target.outlet.in_flight_bytes)
+            && self.flight.messages() + packing.messages < self.outlet.messages_max()
+    }
+
+    /// There is a range of the lane to take records out of.
+    fn fill<I: Io>(&mut self, cx: &mut Context<I>, lane: LaneId) -> bool {
+        if self.range.is_none() {
+            let range = cx.engine.transmit(lane, cx.now_ns, false);
+            if range.is_some() {
+                cx.engine.written(lane);
+            }
+            self.range = range.map(|range| (range, 0));
+        }
+        self.range.is_some()
+    }
+
+    /// Takes records out of the range, to its end or until there is no room.
+    fn take_records<I: Io>(&mut self, cx: &Context<I>, packing: &mut Packing) {
+        let Some((range, offset)) = self.range else {
+            return;
+        };
+        let rest = Span {
+            buffer: range.span.buffer,
+            offset: range.span.offset + offset,
+            len: range.span.len - offset,
+        };
+        let mut bytes = cx.engine.memory().read(rest);
+        if !self.partial.is_empty() {
+            // A record over several ranges, which nothing else shares.
+            self.partial.extend_from_slice(bytes);
+            let whole = std::mem::take(&mut self.partial);
+            match Record::parse(&whole) {
+                Some((record, behind)) => {
+                    debug_assert!(behind.len() <= bytes.len());
+                    self.take_record(&record, packing);
+                    bytes = &bytes[bytes.len() - behind.len()..];
+                }
+                None => {
+                    self.partial = whole;
+                    self.range = None;
+                    return;
+                }
+            }
+        }
+        while !bytes.is_empty() {
+            if !self.has_room(packing) {
+                let left = u32::try_from(bytes.len()).unwrap_or(u32::MAX); // of a span
+                self.range = Some((range, range.span.len - left));
+                return;
+            }
+            let Some((record, behind)) = Record::parse(bytes) else {
+                self.partial.extend_from_slice(bytes);
+                break;
+            };
+            self.take_record(&record, packing);
+            bytes = behind;
+        }
+        self.range = None;
+    }
+
+    #[inline]
+    fn take_record(&mut self, record: &Record<'_>, packing: &mut Packing) {
+        let first = self.flight.next() + packing.messages;
+        self.flight.note_unit(first, record.messages() as u64); // from a u32
+        record.each(|severity, form, payload| {
+            let message = Message {
+                severity,
+                form,
+                payload,
+            };
+            let is_full = self.out.len() - packing.start + payload.len()
+                > self.target.outlet.packet_bytes as usize;
+            if is_full && packing.messages > 0 {
+                self.close(packing);
+            }
+            if self.outlet.push(&message, &packing.stamp, &mut self.out) == Pushed::Other {
+                self.close(packing);
+                let pushed = self.outlet.push(&message, &packing.stamp, &mut self.out);
+                debug_assert_eq!(pushed, Pushed::Taken);
+            }
+            packing.messages += 1;
+        });
+    }
+
+    /// The open packet is on its way.
+    fn close(&mut self, packing: &mut Packing) {
+        if packing.messages == 0 {
+            return;
+        }
+        let identity = Identity {
+            instance: packing.instance,
+            epoch: packing.epoch.0,
+            first: self.flight.next(),
+        };
+        self.outlet.close(&identity, &mut self.out);
+        let bytes = (self.out.len() - packing.start) as u64;
+        self.flight.launch(packing.messages, bytes, packing.now_ns);
+        self.report.posts += 1;
+        packing.messages = 0;
+        packing.start = self.out.len();
+    }
+}

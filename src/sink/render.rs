@@ -1,0 +1,44 @@
+//! Any form of a message as what an analyzer takes.
+//!
+//! ```text
+//!                 Fluent record (fluent.rs)
+//!   JSON object   its pairs
+//!   other text    {"message": text, "severity": n}, and "facility" where it begins with a PRI
+//! ```
+
+pub(crate) mod fluent;
+
+/// Number of a syslog PRI at the beginning of a message: facility times 8, and severity. At most 191.
+pub fn pri_of(message: &[u8]) -> Option<u8> {
+    let rest = message.strip_prefix(b"<")?;
+    let end = rest.iter().take(4).position(|byte| *byte == b'>')?;
+    let digits = &rest[..end];
+    let is_number = (1..=3).contains(&end) && digits.iter().all(u8::is_ascii_digit);
+    let number = digits
+        .iter()
+        .fold(0u16, |number, digit| number * 10 + u16::from(digit - b'0'));
+    (is_number && number <= 191).then(|| u8::try_from(number).ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_pri_is_one() {
+        for (text, pri) in [
+            ("<0>x", Some(0)),
+            ("<13>1 -", Some(13)),
+            ("<191>", Some(191)),
+            ("<192>", None),
+            ("<>", None),
+            ("<1234>", None),
+            ("<12", None),
+            ("<1a>", None),
+            ("13>", None),
+            ("", None),
+        ] {
+            assert_eq!(pri_of(text.as_bytes()), pri, "{text}");
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! A message as the record of a Fluent entry.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use serde::Deserializer;
+use weir_protocol::msgpack::write_str;
+use weir_protocol::Form;
+
+use super::pri_of;
+use crate::outlet::Message;
+
+/// Brackets within each other, the record's own included: what Fluent Bit's reader takes.
+const DEPTH_MAX: u8 = 32;
+
+/// Appends the record of a message: the pairs of a JSON object, or the message as text.
+pub(crate) fn record(message: &Message<'_>, out: &mut Vec<u8>) {
+    let start = out.len();
+    if message.form == Form::Json && object(message.payload, out).is_some() {
+        return;
+    }
+    out.truncate(start);
+    text(message, out);
+}
+
+/// A record around text: it stays what it is, whatever it holds.
+fn text(message: &Message<'_>, out: &mut Vec<u8>) {
+    let pri = pri_of(message.payload);
+    out.push(if pri.is_some() { 0x83 } else { 0x82 });
+    write_str(out, b"message");
+    match std::str::from_utf8(message.payload) {
+        Ok(_) => write_str(out, message.payload),
+        Err(_) => write_bin(out, message.payload),
+    }
+    write_str(out, b"severity");
+    write_uint(out, u64::from(message.severity));
+    if let Some(pri) = pri {
+        write_str(out, b"facility");
+        write_uint(out, u64::from(pri / 8));
+    }
+}
+
+/// Appends a JSON object as a map. `None`: it is none; what was appended is to be forgotten.
+pub(crate) fn object(json: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    let first = json.iter().find(|byte| !byte.is_ascii_whitespace());
+    if first != Some(&b'{') {
+        return None;
+    }
+    let mut reader = serde_json::Deserializer::from_slice(json);
+    let value = Value {
+        out,
+        depth: DEPTH_MAX,
+    };
+    value.deserialize(&mut reader).ok()?;
+    reader.end().ok()
+}
+
+/// One JSON value on its way.
+struct Value<'a> {
+    out: &'a mut Vec<u8>,
+    /// Brackets that may still open.
+    depth: u8,
+}
+
+impl<'de> DeserializeSeed<'de> for Value<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<(), D::Error> {
+        reader.deserialize_any(self)
+    }
+}
+
+impl Value<'_> {
+    fn inner<E: serde::de::Error>(&self) -> Result<u8, E> {
+        self.depth
+            .checked_sub(1)
+            .ok_or_else(|| E::custom("too many brackets"))
+    }
+}
+
+impl<'de> Visitor<'de> for Value<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        self.out.push(0xc0);
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<(), E> {
+        self.out.push(0xc2 | u8::from(value));
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<(), E> {
+        write_uint(self.out, value);
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<(), E> {
+        write_int(self.out, value);
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<(), E> {
+        self.out.push(0xcb);
+        self.out.extend_from_slice(&value.to_be_bytes());
+        Ok(())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<(), E> {
+        write_str(self.out, value.as_bytes());
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let depth = self.inner()?;
+        let at = self.out.len();
+        // How many there are is known at their end: the widest head, written then.
+        self.out.extend_from_slice(&[0xdd, 0, 0, 0, 0]);
+        let mut count = 0u32;
+        while seq
+            .next_element_seed(Value {
+                out: &mut *self.out,
+                depth,
+            })?
+            .is_some()
+        {
+            count += 1;
+        }
+        self.out[at + 1..at + 5].copy_from_slice(&count.to_be_bytes());
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let depth = self.inner()?;
+        let at = self.out.len();
+        self.out.extend_from_slice(&[0xdf, 0, 0, 0, 0]);
+        let mut count = 0u32;
+        while map
+            .next_key_seed(Value {
+                out: &mut *self.out,
+                depth,
+            })?
+            .is_some()
+        {
+            map.next_value_seed(Value {
+                out: &mut *self.out,
+                depth,
+            })?;
+            count += 1;
+        }
+        self.out[at + 1..at + 5].copy_from_slice(&count.to_be_bytes());
+        Ok(())
+    }
+}
+
+/// Appends bytes, with the shortest head.
+pub(crate) fn write_bin(out: &mut Vec<u8>, bytes: &[u8]) {
+    let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    let [.., high, low] = len.to_be_bytes();
+    match len {
+        0..=0xff => out.extend_from_slice(&[0xc4, low]),
+        0x100..=0xffff => out.extend_from_slice(&[0xc5, high, low]),
+        _ => {
+            out.push(0xc6);
+            out.extend_from_slice(&len.to_be_bytes());
+        }
+    }
+    out.extend_from_slice(bytes);
+}
+
+/// Appends a whole number from 0 on.
+pub(crate) fn write_uint(out: &mut Vec<u8>, value: u64) {
+    let [.., high, low] = value.to_be_bytes();
+    match value {
+        0..=0x7f => out.push(low),
+        0x80..=0xff => out.extend_from_slice(&[0xcc, low]),
+        0x100..=0xffff => out.extend_from_slice(&[0xcd, high, low]),
+        0x1_0000..=0xffff_ffff => {
+            out.push(0xce);
+            out.extend_from_slice(&value.to_be_bytes()[4..]);
+        }
+        _ => {
+            out.push(0xcf);
+            out.extend_from_slice(&value.to_be_bytes());
+        }
+    }
+}
+
+/// Appends a whole number.
+fn write_int(out: &mut Vec<u8>, value: i64) {
+    match u64::try_from(value) {
+        Ok(value) => write_uint(out, value),
+        Err(_) if value >= -32 => out.push(value.to_be_bytes()[7]),
+        Err(_) => {
+            out.push(0xd3);
+            out.extend_from_slice(&value.to_be_bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(bytes: &[u8]) -> rmpv::Value {
+        let mut rest = bytes;
+        let value = rmpv::decode::read_value(&mut rest).expect("MessagePack");
+        assert!(rest.is_empty());
+        value
+    }
+
+    fn rendered(form: Form, payload: &[u8], severity: u8) -> String {
+        let mut out = Vec::new();
+        let message = Message {
+            severity,
+            form,
+            payload,
+        };
+        record(&message, &mut out);
+        read(&out).to_string()
+    }
+
+    #[test]
+    fn objects_are_records_and_all_else_is_text() {
+        for (form, payload, expected) in [
+            (
+                Form::Json,
+                r#"{"a":1,"b":[true,null,-7],"c":{"d":"e"}}"#,
+                r#"{"a": 1, "b": [true, nil, -7], "c": {"d": "e"}}"#,
+            ),
+            (Form::Json, " { } ", "{}"),
+            (Form::Json, r#"{"a":"\u00e9\n"}"#, r#"{"a": "é\n"}"#),
+            (Form::Json, "[1]", r#"{"message": "[1]", "severity": 3}"#),
+            (
+                Form::Json,
+                r#"{"a":1} x"#,
+                r#"{"message": "{\"a\":1} x", "severity": 3}"#,
+            ),
+            (
+                Form::Json,
+                r#"{"a":"#,
+                r#"{"message": "{\"a\":", "severity": 3}"#,
+            ),
+            (
+                Form::Raw,
+                r#"{"a":1}"#,
+                r#"{"message": "{\"a\":1}", "severity": 3}"#,
+            ),
+            (
+                Form::Raw,
+                "<165>1 - h",
+                r#"{"message": "<165>1 - h", "severity": 3, "facility": 20}"#,
+            ),
+            (Form::Raw, "", r#"{"message": "", "severity": 3}"#),
+        ] {
+            assert_eq!(rendered(form, payload.as_bytes(), 3), expected, "{payload}");
+        }
+        let mut out = Vec::new();
+        let message = Message {
+            severity: 0,
+            form: Form::Raw,
+            payload: &[0xff, 0xfe],
+        };
+        record(&message, &mut out);
+        let rmpv::Value::Map(pairs) = read(&out) else {
+            panic!("a map");
+        };
+        assert_eq!(pairs[0].1, rmpv::Value::Binary(vec![0xff, 0xfe]));
+    }
+
+    #[test]
+    fn brackets_beyond_what_readers_take_are_text() {
+        let deep = |n: usize| format!("{{\"a\":{}{}}}", "[".repeat(n - 1), "]".repeat(n - 1));
+        let mut out = Vec::new();
+        assert!(object(deep(32).as_bytes(), &mut out).is_some());
+        read(&out);
+        assert!(object(deep(33).as_bytes(), &mut Vec::new()).is_none());
+    }
+
+    proptest! {
+        /// Another writer of MessagePack, and another reader of JSON.
+        #[test]
+        fn whole_numbers_are_what_another_reader_finds(value: i64, unsigned: u64) {
+            let mut out = Vec::new();
+            write_int(&mut out, value);
+            prop_assert_eq!(read(&out).as_i64(), Some(value));
+            out.clear();
+            write_uint(&mut out, unsigned);
+            prop_assert_eq!(read(&out).as_u64(), Some(unsigned));
+        }
+
+        #[test]
+        fn objects_say_the_same(pairs in proptest::collection::btree_map("[a-z]{1,40}", ".{0,80}", 0..20)) {
+            let json = serde_json::to_vec(&pairs).expect("JSON");
+            let mut out = Vec::new();
+            prop_assert!(object(&json, &mut out).is_some());
+            let rmpv::Value::Map(found) = read(&out) else { panic!("a map") };
+            let found: std::collections::BTreeMap<String, String> = found
+                .into_iter()
+                .map(|(key, value)| (key.as_str().expect("text").to_owned(), value.as_str().expect("text").to_owned()))
+                .collect();
+            prop_assert_eq!(found, pairs);
+        }
+
+        #[test]
+        fn anything_is_a_record(payload in proptest::collection::vec(any::<u8>(), 0..300), json: bool) {
+            let mut out = Vec::new();
+            let form = if json { Form::Json } else { Form::Raw };
+            record(&Message { severity: 1, form, payload: &payload }, &mut out);
+            prop_assert!(matches!(read(&out), rmpv::Value::Map(_)));
+        }
+    }
+}
