@@ -2,7 +2,7 @@
 # Instructions per message of the hot path's pieces: a cost that a busy machine cannot blur.
 set -euo pipefail
 
-PIECES=(frame tree-4 tree-64 tree-1000 ingest cycle compact syslog counted acked ack copy)
+PIECES=(frame tree-4 tree-64 tree-1000 ingest cycle compact syslog counted acked lumberjack relp forward ack copy)
 MESSAGES=32000
 BASELINE=bench/instructions.toml
 
@@ -21,6 +21,8 @@ free of start-up, divided by 32,000 it is the cost of a message. The pieces, see
   ack        a compact ACK, from bytes to credit
   syslog     cycle with lines of syslog of 256 B    counted  cycle with counted messages of syslog
   acked      cycle with an emitter that wants ACKs, in batches of 64
+  lumberjack the same with windows of 64 events        relp     the same with 64 messages of RELP
+  forward    the same with packed chunks of 256 entries, rendered as JSON
 
 What is compiled is src/engine and what it stands on, optimised as packages are, below target/instructions: seconds, not
 minutes. Counts depend on compiler, C library and the CPU that valgrind

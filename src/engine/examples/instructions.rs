@@ -13,6 +13,7 @@
 //! acked      cycle with an emitter that wants ACKs: batches of 64, each of them answered
 //! lumberjack the same with windows of 64 events of Lumberjack, whose level is looked for and is not there
 //! relp       the same with 64 messages of RELP, each of them answered
+//! forward    the same with packed chunks of 256 entries of Fluent Forward, each of them answered, rendered as JSON
 //! ack        64 ACKs in a read: words, the link's numbers, what its shard is owed
 //! copy       256 B into memory: what of `ingest` is the copy itself
 //! ```
@@ -34,6 +35,8 @@ use weir_source::{Protocol, Protocols};
 
 const FRAME_LEN: usize = 256;
 const FRAMES: usize = 64;
+/// Entries of a chunk of Fluent Forward: 64 KiB.
+const ENTRIES: usize = 256;
 const BUFFER_LEN: u32 = 128 * 1024;
 /// Holds all that `ingest` may be asked for.
 const BUFFERS: u32 = 1024;
@@ -58,13 +61,14 @@ fn main() -> ExitCode {
         "syslog" => syslog(messages, false),
         "counted" => syslog(messages, true),
         "acked" => acked(messages),
-        "lumberjack" => shipper(messages, Protocol::Lumberjack, &window()),
-        "relp" => shipper(messages, Protocol::Relp, &messages_of_relp()),
+        "lumberjack" => shipper(messages / FRAMES, Protocol::Lumberjack, &window()),
+        "relp" => shipper(messages / FRAMES, Protocol::Relp, &messages_of_relp()),
+        "forward" => shipper(messages / ENTRIES, Protocol::Forward, &packed_chunk()),
         "ack" => acks(messages),
         "copy" => copies(messages),
         other => {
             eprintln!(
-                "unknown piece '{other}': frame tree-4 tree-64 tree-1000 ingest cycle compact syslog counted acked lumberjack relp ack copy"
+                "unknown piece '{other}': frame tree-4 tree-64 tree-1000 ingest cycle compact syslog counted acked lumberjack relp forward ack copy"
             );
             return ExitCode::from(2);
         }
@@ -242,7 +246,23 @@ fn messages_of_relp() -> Vec<u8> {
     (1000..1000 + FRAMES).flat_map(frame).collect()
 }
 
-fn shipper(messages: usize, protocol: Protocol, chunk: &[u8]) {
+/// One field and a time each, as of containers.
+fn packed_chunk() -> Vec<u8> {
+    let head = b"\x92\xd7\x00\x69\x2a\x37\x80\x00\x00\x00\x05\x81\xa3log\xd9";
+    let text = [b'x'; FRAME_LEN - 18];
+    let entry = [&head[..], &[text.len() as u8], &text].concat();
+    let bytes = (ENTRIES * entry.len()) as u32;
+    [
+        &b"\x93\xa3app\xc6"[..],
+        &bytes.to_be_bytes(),
+        &entry.repeat(ENTRIES),
+        b"\x82\xa4size\xcd\x01\x00\xa5chunk\xb8000000000000000000000001",
+    ]
+    .concat()
+}
+
+/// `turns` times the same bytes.
+fn shipper(turns: usize, protocol: Protocol, chunk: &[u8]) {
     let mut engine = engine(true);
     let port = Port::new(Protocols::of(&[protocol]));
     engine.emitter_opened(0, &Arc::new(port));
@@ -251,7 +271,7 @@ fn shipper(messages: usize, protocol: Protocol, chunk: &[u8]) {
         assert_eq!(engine.ingest(0, b"1 open 0\n"), Ingest::Taken);
         engine.answer(0, 1, &mut out);
     }
-    for turn in 0..messages / FRAMES {
+    for turn in 0..turns {
         assert!(
             matches!(engine.ingest(0, black_box(chunk)), Ingest::Taken),
             "room for all"
