@@ -263,7 +263,13 @@ fn push(messages: &mut Vec<Vec<u8>>, element: Element, limits: Limits) {
             entry,
         } => {
             let bytes_max = limits.frame_bytes_max - FRAME_HEADER_BYTES;
-            render::entry(tag, entry, bytes_max as usize, &mut json);
+            render::entry(
+                &mut render::Context::default(),
+                tag,
+                entry,
+                bytes_max as usize,
+                &mut json,
+            );
             serde_json::from_slice::<&RawValue>(&json).expect("JSON");
             Element::Payload {
                 severity,

@@ -349,7 +349,13 @@ impl<M: Memory> Engine<M> {
         let bytes_max = self.config.frame_bytes_max - FRAME_HEADER_BYTES;
         let mut json = std::mem::take(&mut self.rendered);
         json.clear();
-        let is_whole = render::entry(tag, entry, bytes_max as usize, &mut json);
+        let is_whole = render::entry(
+            &mut self.render_context,
+            tag,
+            entry,
+            bytes_max as usize,
+            &mut json,
+        );
         let element = Element::Payload {
             severity,
             form: Form::Json,

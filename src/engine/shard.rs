@@ -31,7 +31,7 @@ use super::samples::Samples;
 use super::tombstones::Tombstones;
 use super::tree::{self, Tree, LEAF_COUNT_MAX};
 use super::{room, BufferPool, LaneId, LinkEpoch, Memory};
-use weir_source::Stream;
+use weir_source::{render, Stream};
 
 /// One origin kept beside the arena for so many bytes of it: at 32 bytes each, an eighth of it.
 /// Messages of this size and more never lose theirs.
@@ -285,6 +285,7 @@ pub struct Engine<M> {
     pub(super) scratch: Vec<u8>,
     /// An entry as JSON, on its way into a lane.
     pub(super) rendered: Vec<u8>,
+    pub(super) render_context: render::Context,
     pub(super) routes: Routes,
     /// What this shard has counted.
     pub counters: Counters,
@@ -346,6 +347,7 @@ impl<M: Memory> Engine<M> {
             samples: Samples::default(),
             scratch: Vec::new(),
             rendered: Vec::new(),
+            render_context: render::Context::default(),
             routes: Routes::default(),
             counters: Counters::default(),
         };

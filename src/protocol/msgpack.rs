@@ -249,6 +249,19 @@ impl Skip {
 /// Bytes of the value at the beginning of `bytes`. `None`: it is not whole, or none.
 #[inline]
 pub fn len_of(bytes: &[u8]) -> Option<usize> {
+    // What nearly all values of a record are.
+    let len = match *bytes {
+        [0x00..=0x7f | 0xe0..=0xff, ..] => 1,
+        [head @ 0xa0..=0xbf, ..] => 1 + usize::from(head & 0x1f),
+        [0xd9, len, ..] => 2 + usize::from(len),
+        [0xda, high, low, ..] => 3 + usize::from(u16::from_be_bytes([high, low])),
+        _ => return len_of_any(bytes),
+    };
+    (len <= bytes.len()).then_some(len)
+}
+
+#[inline(never)]
+fn len_of_any(bytes: &[u8]) -> Option<usize> {
     match Skip::default().go_on(bytes) {
         Ok(Skipped::Whole(bytes)) => Some(bytes),
         _ => None,
@@ -274,6 +287,28 @@ pub fn take_value<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
 /// Takes a string off, text or bytes: real senders write either. `None`: the next value is another, and stays.
 #[inline]
 pub fn take_string<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+    match **bytes {
+        [0xa0..=0xbf | 0xd9 | 0xda, ..] => take_short_text(bytes),
+        _ => take_any_string(bytes),
+    }
+}
+
+/// Takes a text of less than 64 KiB off. `None`: the next value is another, and stays.
+#[inline]
+pub fn take_short_text<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (len, rest) = match *bytes {
+        [head @ 0xa0..=0xbf, rest @ ..] => (usize::from(head & 0x1f), rest),
+        [0xd9, len, rest @ ..] => (usize::from(*len), rest),
+        [0xda, high, low, rest @ ..] => (usize::from(u16::from_be_bytes([*high, *low])), rest),
+        _ => return None,
+    };
+    let (text, rest) = rest.split_at_checked(len)?;
+    *bytes = rest;
+    Some(text)
+}
+
+#[inline(never)]
+fn take_any_string<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
     let mut rest = *bytes;
     let (Head::Str(len) | Head::Bin(len)) = take_head(&mut rest)? else {
         return None;
@@ -283,23 +318,27 @@ pub fn take_string<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
     Some(string)
 }
 
-/// Takes a map's head off: its pairs.
+/// Takes a map's head off: its pairs. `None`: the next value is another, and stays.
 #[inline]
 pub fn take_map(bytes: &mut &[u8]) -> Option<u32> {
-    let mut rest = *bytes;
-    let Head::Map(pairs) = take_head(&mut rest)? else {
-        return None;
+    let (pairs, rest) = match *bytes {
+        [head @ 0x80..=0x8f, rest @ ..] => (u32::from(head & 0x0f), rest),
+        [0xde, a, b, rest @ ..] => (u32::from(u16::from_be_bytes([*a, *b])), rest),
+        [0xdf, a, b, c, d, rest @ ..] => (u32::from_be_bytes([*a, *b, *c, *d]), rest),
+        _ => return None,
     };
     *bytes = rest;
     Some(pairs)
 }
 
-/// Takes an array's head off: its values.
+/// Takes an array's head off: its values. `None`: the next value is another, and stays.
 #[inline]
 pub fn take_array(bytes: &mut &[u8]) -> Option<u32> {
-    let mut rest = *bytes;
-    let Head::Array(values) = take_head(&mut rest)? else {
-        return None;
+    let (values, rest) = match *bytes {
+        [head @ 0x90..=0x9f, rest @ ..] => (u32::from(head & 0x0f), rest),
+        [0xdc, a, b, rest @ ..] => (u32::from(u16::from_be_bytes([*a, *b])), rest),
+        [0xdd, a, b, c, d, rest @ ..] => (u32::from_be_bytes([*a, *b, *c, *d]), rest),
+        _ => return None,
     };
     *bytes = rest;
     Some(values)

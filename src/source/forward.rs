@@ -17,6 +17,7 @@
 mod auth;
 mod error;
 mod ids;
+mod marks;
 mod outer;
 mod plan;
 mod shape;
@@ -35,8 +36,9 @@ use crate::{
 };
 use auth::{Greeting, Verdict, PING_BYTES_MAX};
 use ids::{ChunkId, Ids};
+use marks::{Mark, Marks};
 use outer::{coding_of, Body, Options, Outer};
-use plan::{messages_in, Plan};
+use plan::Plan;
 use shape::Entry;
 use std::ops::Range;
 use std::sync::Arc;
@@ -59,7 +61,11 @@ struct Connection {
     skip: Skip,
     /// What the outer value comes to that has begun.
     plan: Option<Plan>,
+    /// Its entries, if it is held.
+    marks: Marks,
     after: After,
+    /// Id of the chunk whose options came last.
+    chunk_read: Option<ChunkId>,
     /// Elements belong to the unit that began last.
     is_in_unit: bool,
     /// Of a unit that is read while it comes: its elements so far.
@@ -130,7 +136,7 @@ impl Region {
 }
 
 /// What the last step comes to once it is taken.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 enum After {
     #[default]
     Nothing,
@@ -145,7 +151,7 @@ enum After {
     },
     Tail,
     /// The options that came last.
-    Options(Option<ChunkId>),
+    Options,
 }
 
 impl Connection {
@@ -191,8 +197,11 @@ impl Connection {
     #[inline]
     fn end_if_empty(&mut self) {
         if let State::Entries(region) = &self.state {
-            if region.is_empty() && matches!(region.tail, Tail::Read(0)) {
-                self.state = State::Between;
+            if region.is_empty() {
+                self.marks.clear();
+                if matches!(region.tail, Tail::Read(0)) {
+                    self.state = State::Between;
+                }
             }
         }
     }
@@ -202,43 +211,31 @@ impl Connection {
         let State::Entries(region) = self.state else {
             return self.next_outer(bytes);
         };
+        if let Some(mark) = self.marks.next() {
+            return Ok(self.next_marked(mark, bytes));
+        }
         if region.is_empty() {
             return self.next_tail(region.tail, bytes);
         }
-        let there = match region.left {
-            Left::Bytes(left) => match usize::try_from(left) {
-                Ok(left) if left < bytes.len() => bytes.get(..left).unwrap_or_default(),
-                _ => bytes,
-            },
-            _ => bytes,
-        };
-        let finds_level = self.port.finds_level;
-        let found = match (region.left, self.skip == Skip::default()) {
-            (Left::Bare(_), _) => shape::pair_and_severity(there, finds_level),
-            (_, true) => shape::entry_and_severity(there, finds_level),
-            // It was looked at before, and was not whole.
-            (_, false) => None,
-        };
-        let (used, entry, severity) =
-            match found {
-                Some(found) => found,
-                None => match self.skip_entry(there, region.left)? {
-                    Skipped::Whole(used) => shape::entry_and_severity(there, finds_level)
-                        .unwrap_or((used, Entry::Other, INFO)),
-                    Skipped::Needs(needs) => {
-                        return need_entry(needs, region.left, self.port.unit_bytes_max)
-                    }
-                },
-            };
-        let max = self.port.unit_bytes_max;
-        if !region.is_held && used > max {
-            // As if less of it were there.
-            let bytes = used as u64;
-            return Err(SourceError::UnitTooLong { bytes, max });
+        self.next_unmarked(region, bytes)
+    }
+
+    /// An entry that was looked at when its unit was checked.
+    #[inline]
+    fn next_marked<'a>(&'a mut self, mark: Mark, bytes: &'a [u8]) -> Step<'a> {
+        let used = mark.bytes as usize;
+        match bytes.get(..used) {
+            Some(bytes) => self.step_of(used, mark.read(bytes)),
+            // It was there before, and not all of it is offered this time.
+            None => need_more(used as u64),
         }
+    }
+
+    #[inline]
+    fn step_of<'a>(&'a mut self, used: usize, (entry, severity): (Entry<'a>, u8)) -> Step<'a> {
         let is_message = matches!(entry, Entry::Message(_));
         self.after = After::Entry { used, is_message };
-        Ok(match entry {
+        match entry {
             Entry::Message(pair) => message(used, severity, &self.tag, pair),
             Entry::Group => Step::Skipped {
                 used,
@@ -248,7 +245,45 @@ impl Connection {
                 used,
                 why: Oddity::WrongShape,
             },
-        })
+        }
+    }
+
+    #[inline(never)]
+    fn next_unmarked<'a>(&'a mut self, region: Region, bytes: &'a [u8]) -> Stepped<'a> {
+        let there = match region.left {
+            Left::Bytes(left) => match usize::try_from(left) {
+                Ok(left) if left < bytes.len() => bytes.get(..left).unwrap_or_default(),
+                _ => bytes,
+            },
+            _ => bytes,
+        };
+        let found = match (region.left, self.skip == Skip::default()) {
+            (Left::Bare(_), _) => shape::pair(there),
+            (_, true) => shape::entry(there),
+            // It was looked at before, and was not whole.
+            (_, false) => None,
+        };
+        let (used, entry, severity) = match found {
+            Some(found) => found,
+            None => match self.skip_entry(there, region.left)? {
+                Skipped::Whole(used) => shape::entry(there).unwrap_or((used, Entry::Other, INFO)),
+                Skipped::Needs(needs) => {
+                    return need_entry(needs, region.left, self.port.unit_bytes_max)
+                }
+            },
+        };
+        let max = self.port.unit_bytes_max;
+        if !region.is_held && used > max {
+            // As if less of it were there.
+            let bytes = used as u64;
+            return Err(SourceError::UnitTooLong { bytes, max });
+        }
+        let severity = if self.port.finds_level {
+            severity
+        } else {
+            INFO
+        };
+        Ok(self.step_of(used, (entry, severity)))
     }
 
     /// Looks for the end of a value that is read while it comes.
@@ -278,7 +313,8 @@ impl Connection {
                 Skipped::Whole(used) => {
                     let options = Options::read(&mut bytes.get(..used).unwrap_or_default());
                     let chunk = options?.chunk;
-                    self.after = After::Options(chunk.map(ChunkId::from));
+                    self.chunk_read = chunk.map(ChunkId::from);
+                    self.after = After::Options;
                     Ok(Step::UnitEnd {
                         used,
                         elements: self.messages,
@@ -294,6 +330,7 @@ impl Connection {
         match (std::mem::take(&mut self.after), &mut self.state) {
             (After::Entry { used, is_message }, State::Entries(region)) => {
                 self.messages += u32::from(is_message);
+                self.marks.taken();
                 match &mut region.left {
                     Left::Bytes(left) => *left = left.saturating_sub(used as u64),
                     Left::Entries(left) => *left -= 1,
@@ -303,8 +340,8 @@ impl Connection {
                 self.end_if_empty();
             }
             (After::Plan, _) => self.plan_taken(),
-            (After::Options(chunk), _) => {
-                self.ids.end(chunk);
+            (After::Options, _) => {
+                self.ids.end(self.chunk_read.take());
                 self.is_in_unit = false;
                 (self.state, self.skip) = (State::Between, Skip::default());
             }
@@ -323,7 +360,7 @@ impl Connection {
             let Some(inside) = bytes.get(..*len) else {
                 return Ok(need_more(*len as u64));
             };
-            let messages = messages_in(inside)?;
+            let messages = self.marks.check(inside, self.port.finds_level)?;
             let region = Region {
                 left: Left::Bytes(inside.len() as u64),
                 tail: Tail::Read(0),
@@ -390,7 +427,9 @@ impl Source for Forward {
             state: State::default(),
             skip: Skip::default(),
             plan: None,
+            marks: Marks::default(),
             after: After::default(),
+            chunk_read: None,
             is_in_unit: false,
             messages: 0,
             tag: Vec::new(),

@@ -16,27 +16,36 @@
 //! Own keys come first and in their order. `@timestamp` and `tag` follow unless the record has them, then the metadata
 //! of the entry, if it has some, as `_metadata`.
 //!
-//! This is on the way of each message: a string without anything to escape, as most are, is looked at once, 32 bytes at
-//! a time, and copied.
+//! This is on the way of each message: a string without anything to escape, as most are, is looked at once, 16 bytes at
+//! a time, and copied. Date and tag are rendered once for many entries ([`Context`]).
+
+mod context;
+mod plain;
 
 use std::fmt::{self, Write as _};
 
 use super::forward::Time;
-use weir_protocol::civil;
-use weir_protocol::msgpack::{len_of, take_head, take_value, Head};
+use plain::{is_plain, plain_run};
+use weir_protocol::msgpack::{len_of, take_head, take_map, take_short_text, take_value, Head};
+
+pub use context::Context;
 
 /// Arrays and maps within each other, the record itself included. The C implementation of MessagePack, which Fluent
 /// Bit uses, takes 32.
 pub const DEPTH_MAX: usize = 64;
-/// The last second that RFC 3339 has a date for.
-const SECOND_MAX: u64 = 253_402_300_799;
 /// Added to an entry of which something is missing.
 const CUT: &[u8] = b"\"_cut\":true";
 
 /// Appends an entry as a JSON object of at most `bytes_max` bytes. `entry` is its time and its record, one behind the
 /// other, whole and in shape, as [`crate::Element::Entry`] has it. False: something had to be left out, and the
-/// object says `"_cut":true`; of `bytes_max` below 100 bytes it may say less.
-pub fn entry(tag: &[u8], entry: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> bool {
+/// object says `"_cut":true`; of `bytes_max` below 100 bytes it may say less. What `context` knows changes no byte.
+pub fn entry(
+    context: &mut Context,
+    tag: &[u8],
+    entry: &[u8],
+    bytes_max: usize,
+    out: &mut Vec<u8>,
+) -> bool {
     let start = out.len();
     let Some((time, metadata, record)) = parts(entry) else {
         debug_assert!(false, "an entry in shape");
@@ -47,7 +56,7 @@ pub fn entry(tag: &[u8], entry: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> b
     let mut writer = Writer { out, is_cut: false };
     writer.out.push(b'{');
     let known = writer.pairs(record, DEPTH_MAX - 1);
-    writer.context(tag, time, metadata, known);
+    writer.context(context, (tag, time), metadata, known);
     if writer.is_cut {
         writer.comma_before(CUT);
     }
@@ -57,7 +66,7 @@ pub fn entry(tag: &[u8], entry: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> b
         return is_whole;
     }
     out.truncate(start);
-    cut(tag, (time, metadata, record), bytes_max, out);
+    cut(context, (tag, time), record, bytes_max, out);
     false
 }
 
@@ -76,7 +85,7 @@ struct Known {
 
 /// About what time, names and signs come to.
 const CONTEXT_BYTES: usize = 96;
-/// Keys that an entry is given.
+/// Keys that an entry is given. As they are written: [`Context`].
 const TIMESTAMP: &[u8] = b"@timestamp";
 const TAG: &[u8] = b"tag";
 
@@ -100,7 +109,7 @@ impl Writer<'_> {
     fn pairs(&mut self, map: &[u8], depth: usize) -> Known {
         let mut known = Known::default();
         let mut rest = map;
-        let Some(Head::Map(pairs)) = take_head(&mut rest) else {
+        let Some(pairs) = take_map(&mut rest) else {
             return known;
         };
         for pair in 0..pairs {
@@ -120,7 +129,23 @@ impl Writer<'_> {
 
     /// A key and its colon. One that is no text goes down one level at most: within each other their escapes would grow
     /// without end.
+    #[inline]
     fn key<'a>(&mut self, rest: &mut &'a [u8], depth: usize) -> Option<&'a [u8]> {
+        let mut after = *rest;
+        match take_short_text(&mut after) {
+            Some(name) if is_plain(name) => {
+                *rest = after;
+                self.out.push(b'"');
+                self.out.extend_from_slice(name);
+                self.out.extend_from_slice(b"\":");
+                Some(name)
+            }
+            _ => self.key_of_any(rest, depth),
+        }
+    }
+
+    #[inline(never)]
+    fn key_of_any<'a>(&mut self, rest: &mut &'a [u8], depth: usize) -> Option<&'a [u8]> {
         let before = *rest;
         let name = match take_head(rest)? {
             Head::Str(len) | Head::Bin(len) => {
@@ -152,7 +177,16 @@ impl Writer<'_> {
     }
 
     /// A value, with so many levels that it may go down.
+    #[inline]
     fn value(&mut self, rest: &mut &[u8], depth: usize) {
+        match take_short_text(rest) {
+            Some(text) => self.string(text),
+            None => self.value_of_any(rest, depth),
+        }
+    }
+
+    #[inline(never)]
+    fn value_of_any(&mut self, rest: &mut &[u8], depth: usize) {
         let before = *rest;
         let Some(head) = take_head(rest) else {
             return self.put(b"null");
@@ -206,24 +240,42 @@ impl Writer<'_> {
     }
 
     /// What the record does not say by itself.
-    fn context(&mut self, tag: &[u8], time: Time, metadata: &[u8], known: Known) {
+    #[inline]
+    fn context(
+        &mut self,
+        context: &mut Context,
+        (tag, time): (&[u8], Time),
+        metadata: &[u8],
+        known: Known,
+    ) {
         if !known.timestamp {
-            self.comma_before(b"\"@timestamp\":");
-            self.time(time);
+            let is_first = self.is_first();
+            context.put_time(time, is_first, self.out);
         }
         if !known.tag {
-            self.comma_before(b"\"tag\":");
-            self.string(tag);
+            let is_first = self.is_first();
+            context.put_tag(tag, is_first, self.out);
         }
-        let is_empty = matches!(take_head(&mut &*metadata), None | Some(Head::Map(0)));
-        if !is_empty {
+        if !metadata.is_empty() {
+            self.metadata(metadata);
+        }
+    }
+
+    #[inline(never)]
+    fn metadata(&mut self, metadata: &[u8]) {
+        if take_map(&mut &*metadata) != Some(0) {
             self.comma_before(b"\"_metadata\":");
             self.value(&mut &*metadata, DEPTH_MAX - 1);
         }
     }
 
+    #[inline]
+    fn is_first(&self) -> bool {
+        self.out.last() == Some(&b'{')
+    }
+
     fn comma_before(&mut self, bytes: &[u8]) {
-        if self.out.last() != Some(&b'{') {
+        if !self.is_first() {
             self.out.push(b',');
         }
         self.put(bytes);
@@ -236,7 +288,6 @@ impl Writer<'_> {
 
     #[inline]
     fn quoted(&mut self, plain: &[u8]) {
-        self.out.reserve(plain.len() + 2);
         self.out.push(b'"');
         self.out.extend_from_slice(plain);
         self.out.push(b'"');
@@ -244,9 +295,14 @@ impl Writer<'_> {
 
     #[inline]
     fn string(&mut self, bytes: &[u8]) {
-        if is_plain(bytes) {
-            return self.quoted(bytes);
+        match is_plain(bytes) {
+            true => self.quoted(bytes),
+            false => self.odd_string(bytes),
         }
+    }
+
+    #[inline(never)]
+    fn odd_string(&mut self, bytes: &[u8]) {
         match std::str::from_utf8(bytes) {
             Ok(text) => self.text(text),
             Err(_) => self.base64(bytes),
@@ -255,18 +311,18 @@ impl Writer<'_> {
 
     /// Text with what JSON wants escaped.
     fn text(&mut self, text: &str) {
-        let bytes = text.as_bytes();
-        self.out.reserve(bytes.len() + 2);
+        let mut rest = text.as_bytes();
+        self.out.reserve(rest.len() + 2);
         self.out.push(b'"');
-        let mut from = 0;
-        for (at, byte) in bytes.iter().enumerate() {
-            if ESCAPED[usize::from(*byte)] {
-                self.put(&bytes[from..at]);
-                self.escape(*byte);
-                from = at + 1;
-            }
+        loop {
+            let (plain, odd) = rest.split_at(plain_run(rest));
+            self.put(plain);
+            let Some((odd, behind)) = odd.split_first() else {
+                break;
+            };
+            self.escape(*odd);
+            rest = behind;
         }
-        self.put(&bytes[from..]);
         self.out.push(b'"');
     }
 
@@ -335,77 +391,22 @@ impl Writer<'_> {
             (true, false) => write!(out, "{number:?}"),
         };
     }
-
-    fn time(&mut self, time: Time) {
-        let seconds = time.seconds;
-        if seconds > SECOND_MAX {
-            // Milliseconds from a client that was made by hand, most likely: as they came.
-            return self.unsigned(seconds);
-        }
-        let (year, month, day) = civil(seconds / 86_400);
-        let of_day = seconds % 86_400;
-        let mut text = *b"\"0000-00-00T00:00:00.000000000Z\"";
-        let nanoseconds = u64::from(time.nanoseconds);
-        for (at, two) in [
-            (1, year / 100),
-            (3, year % 100),
-            (6, month),
-            (9, day),
-            (12, of_day / 3600),
-            (15, of_day / 60 % 60),
-            (18, of_day % 60),
-            (21, nanoseconds / 10_000_000),
-            (23, nanoseconds / 100_000 % 100),
-            (25, nanoseconds / 1000 % 100),
-            (27, nanoseconds / 10 % 100),
-        ] {
-            let [tens, ..] = (two / 10).to_le_bytes();
-            let [ones, ..] = (two % 10).to_le_bytes();
-            text[at] += tens;
-            text[at + 1] += ones;
-        }
-        let [last, ..] = (nanoseconds % 10).to_le_bytes();
-        text[29] += last;
-        self.put(&text);
-    }
-}
-
-/// What JSON strings do not hold as it is.
-const ESCAPED: [bool; 256] = {
-    let mut escaped = [false; 256];
-    let mut byte = 0;
-    while byte < 32 {
-        escaped[byte] = true;
-        byte += 1;
-    }
-    escaped[b'"' as usize] = true;
-    escaped[b'\\' as usize] = true;
-    escaped
-};
-
-/// ASCII with nothing to escape. Without a branch in a chunk, so that the compiler makes vectors of it.
-#[inline]
-fn is_plain(bytes: &[u8]) -> bool {
-    let is_odd = |byte: u8| !(0x20..0x80).contains(&byte) | (byte == b'"') | (byte == b'\\');
-    let chunks = bytes.chunks_exact(32);
-    let rest = chunks.remainder();
-    for chunk in chunks {
-        if chunk.iter().fold(false, |odd, byte| odd | is_odd(*byte)) {
-            return false;
-        }
-    }
-    !rest.iter().fold(false, |odd, byte| odd | is_odd(*byte))
 }
 
 /// An entry that is larger than a message may be: whole pairs as far as there is room, texts cut.
 #[cold]
-fn cut(tag: &[u8], entry: (Time, &[u8], &[u8]), bytes_max: usize, out: &mut Vec<u8>) {
-    let (time, _, record) = entry;
+fn cut(
+    context: &mut Context,
+    of: (&[u8], Time),
+    record: &[u8],
+    bytes_max: usize,
+    out: &mut Vec<u8>,
+) {
     let start = out.len();
     let mut writer = Writer { out, is_cut: true };
     writer.out.push(b'{');
     writer.comma_before(CUT);
-    writer.context(tag, time, &[], Known::default());
+    writer.context(context, of, &[], Known::default());
     let mut known = Known {
         tag: true,
         timestamp: true,

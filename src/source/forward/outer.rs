@@ -27,8 +27,8 @@ pub struct Outer<'a> {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
-    /// Time and record.
-    Message(Range<usize>),
+    /// Time and record, and the severity that the record says.
+    Message(Range<usize>, u8),
     /// So many entries, as values.
     Entries(u32, Range<usize>),
     /// Entries, one behind the other.
@@ -99,11 +99,11 @@ impl<'a> Outer<'a> {
                 before_option = 3;
                 rest = second;
                 match shape::pair(second).filter(|_| values >= 3) {
-                    Some((len, entry)) => {
+                    Some((len, entry, severity)) => {
                         let from = at(rest);
                         rest = rest.get(len..).unwrap_or_default();
                         match entry {
-                            Entry::Message(_) => Body::Message(from..at(rest)),
+                            Entry::Message(_) => Body::Message(from..at(rest), severity),
                             Entry::Group | Entry::Other => Body::Group,
                         }
                     }

@@ -70,11 +70,13 @@ impl Connection {
                     chunk,
                 });
             }
-            Body::Message(pair) if chunk.is_none() => {
+            Body::Message(pair, severity) if chunk.is_none() => {
                 let tag = range_of(outer.tag, whole);
-                let bytes = whole.get(pair.clone()).unwrap_or_default();
-                let read = shape::pair_and_severity(bytes, self.port.finds_level);
-                let severity = read.map_or(INFO, |(_, _, severity)| severity);
+                let severity = if self.port.finds_level {
+                    severity
+                } else {
+                    INFO
+                };
                 return Ok(Plan::Alone {
                     used,
                     severity,
@@ -82,15 +84,23 @@ impl Connection {
                     pair,
                 });
             }
-            Body::Message(pair) => (pair, Left::Bare(true), 1),
+            Body::Message(pair, _) => (pair, Left::Bare(true), 1),
             Body::Entries(entries, values) => {
                 let bytes = whole.get(values.clone()).unwrap_or_default();
-                (values, Left::Entries(entries), messages_in(bytes)?)
+                (
+                    values,
+                    Left::Entries(entries),
+                    self.marks.check(bytes, self.port.finds_level)?,
+                )
             }
             Body::Packed(packed) => {
                 let bytes = whole.get(packed.clone()).unwrap_or_default();
                 let left = Left::Bytes(bytes.len() as u64);
-                (packed, left, messages_in(bytes)?)
+                (
+                    packed,
+                    left,
+                    self.marks.check(bytes, self.port.finds_level)?,
+                )
             }
         };
         self.keep_tag(outer.tag);
@@ -320,17 +330,6 @@ impl Connection {
         self.skip = Skip::default();
         self.end_if_empty();
     }
-}
-
-/// Messages among entries, which end where `bytes` do.
-pub fn messages_in(bytes: &[u8]) -> Result<u32, ForwardError> {
-    let (mut rest, mut messages) = (bytes, 0);
-    while !rest.is_empty() {
-        let (used, entry) = shape::entry(rest).ok_or(ForwardError::Entries)?;
-        messages += u32::from(matches!(entry, Entry::Message(_)));
-        rest = rest.get(used..).unwrap_or_default();
-    }
-    Ok(messages)
 }
 
 /// Under which a chunk is known when it comes again: made of its id, and of its length and both ends as well, for

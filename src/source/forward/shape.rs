@@ -7,7 +7,7 @@
 
 use crate::level;
 use weir_protocol::msgpack::{
-    len_of, take_array, take_head, take_map, take_string, take_value, Head, Skip, Skipped,
+    len_of, take_array, take_head, take_map, take_string, take_value, Head,
 };
 
 /// When an entry happened.
@@ -32,17 +32,40 @@ const GROUP_SECONDS: [u32; 2] = [u32::MAX, u32::MAX - 1];
 
 impl Time {
     /// Takes time and metadata off an entry in shape. Metadata is a map; empty bytes where there is none.
+    #[inline]
     pub fn take<'a>(entry: &mut &'a [u8]) -> Option<(Time, &'a [u8])> {
-        match take_when(entry)? {
+        match take_event_time(entry) {
+            Some(time) => time,
+            None => take_when(entry)?,
+        }
+        .time()
+    }
+}
+
+impl<'a> When<'a> {
+    #[inline]
+    fn time(self) -> Option<(Time, &'a [u8])> {
+        match self {
             When::At(time, metadata) => Some((time, metadata)),
             When::Group => None,
         }
     }
 }
 
-#[inline]
+/// What nearly all entries have.
+#[inline(always)]
+fn take_event_time(rest: &mut &[u8]) -> Option<When<'static>> {
+    let [0xd7, 0, a, b, c, d, e, f, g, h, after @ ..] = *rest else {
+        return None;
+    };
+    *rest = after;
+    Some(of_event_time([*a, *b, *c, *d], [*e, *f, *g, *h]))
+}
+
+#[inline(never)]
 fn take_when<'a>(rest: &mut &'a [u8]) -> Option<When<'a>> {
-    if let [0xd7, 0, a, b, c, d, e, f, g, h, after @ ..] = *rest {
+    // What Fluent Bit has with most entries: no metadata.
+    if let [0x92, 0xd7, 0, a, b, c, d, e, f, g, h, 0x80, after @ ..] = *rest {
         *rest = after;
         return Some(of_event_time([*a, *b, *c, *d], [*e, *f, *g, *h]));
     }
@@ -88,7 +111,7 @@ fn when_of<'a>(head: Head, rest: &mut &'a [u8]) -> Option<When<'a>> {
     Some(When::At(time, &[]))
 }
 
-#[inline]
+#[inline(always)]
 fn of_event_time(seconds: [u8; 4], nanoseconds: [u8; 4]) -> When<'static> {
     let seconds = u32::from_be_bytes(seconds);
     if GROUP_SECONDS.contains(&seconds) {
@@ -121,71 +144,35 @@ pub enum Entry<'a> {
     Other,
 }
 
-/// Looks at the entry at the beginning of whole and valid values; its bytes.
+/// Looks at the entry at the beginning of `bytes`: its bytes, what it is, and the severity of a message. That is by the
+/// first of the keys of its record that says one; 3 where none does. `None`: it is not whole, or no value.
 #[inline]
-pub fn entry(bytes: &[u8]) -> Option<(usize, Entry<'_>)> {
+pub fn entry(bytes: &[u8]) -> Option<(usize, Entry<'_>, u8)> {
     let mut rest = bytes;
     if let Some(2) = take_array(&mut rest) {
         let head = bytes.len() - rest.len();
-        if let Some((len, entry)) = pair(rest) {
-            return Some((head + len, entry));
-        }
-    }
-    Some((len_of(bytes)?, Entry::Other))
-}
-
-/// Time and record without the head of their array, as a Message has them. `None`: they are something else.
-#[inline]
-pub fn pair(bytes: &[u8]) -> Option<(usize, Entry<'_>)> {
-    let mut rest = bytes;
-    let when = take_when(&mut rest)?;
-    let pairs = take_map(&mut rest)?;
-    let head = bytes.len() - rest.len();
-    let Ok(Skipped::Whole(body)) = Skip::new(2 * u64::from(pairs)).go_on(rest) else {
-        return None;
-    };
-    let (pair, _) = bytes.split_at_checked(head + body)?;
-    let entry = match when {
-        When::At(..) => Entry::Message(pair),
-        When::Group => Entry::Group,
-    };
-    Some((pair.len(), entry))
-}
-
-/// The same as [`entry`] in one walk with the severity of a message: by the first of the keys of its record that says
-/// one; 3 where none does, or where it is not looked for.
-#[inline]
-pub fn entry_and_severity(bytes: &[u8], finds_level: bool) -> Option<(usize, Entry<'_>, u8)> {
-    if !finds_level {
-        let (len, entry) = entry(bytes)?;
-        return Some((len, entry, level::INFO));
-    }
-    let mut rest = bytes;
-    if let Some(2) = take_array(&mut rest) {
-        let head = bytes.len() - rest.len();
-        if let Some((len, entry, severity)) = pair_and_severity(rest, true) {
+        if let Some((len, entry, severity)) = pair(rest) {
             return Some((head + len, entry, severity));
         }
     }
     Some((len_of(bytes)?, Entry::Other, level::INFO))
 }
 
-/// The same as [`pair`].
+/// The same of time and record without the head of their array, as a Message has them. `None`: they are something else.
 #[inline]
-pub fn pair_and_severity(bytes: &[u8], finds_level: bool) -> Option<(usize, Entry<'_>, u8)> {
-    if !finds_level {
-        let (len, entry) = pair(bytes)?;
-        return Some((len, entry, level::INFO));
-    }
+pub fn pair(bytes: &[u8]) -> Option<(usize, Entry<'_>, u8)> {
     let mut rest = bytes;
-    let when = take_when(&mut rest)?;
+    let when = match take_event_time(&mut rest) {
+        Some(when) => when,
+        None => take_when(&mut rest)?,
+    };
     let severity = take_record(&mut rest)?;
-    let len = bytes.len() - rest.len();
+    let (pair, _) = bytes.split_at_checked(bytes.len() - rest.len())?;
     let entry = match when {
-        When::At(..) => Entry::Message(bytes.get(..len)?),
+        When::At(..) => Entry::Message(pair),
         When::Group => Entry::Group,
     };
-    Some((len, entry, severity))
+    Some((pair.len(), entry, severity))
 }
 
 /// Takes a record off; its severity.
@@ -203,16 +190,19 @@ fn take_record(rest: &mut &[u8]) -> Option<u8> {
             }
         };
         let value = take_value(rest)?;
-        let Some(rank) = rank.filter(|rank| found.is_none_or(|(best, _)| *rank < best)) else {
-            continue;
-        };
-        let said = match rank {
-            LOG => level_within(value).map(|severity| (LOG_LEVEL, severity)),
-            rank => level_of(value).map(|severity| (rank, severity)),
-        };
-        found = said.or(found);
+        if let Some(rank) = rank.filter(|rank| found.is_none_or(|(best, _)| *rank < best)) {
+            found = said(rank, value).or(found);
+        }
     }
     Some(found.map_or(level::INFO, |(_, severity)| severity))
+}
+
+/// What the value of a key of this rank says, and what that counts as.
+fn said(rank: usize, value: &[u8]) -> Option<(usize, u8)> {
+    match rank {
+        LOG => level_within(value).map(|severity| (LOG_LEVEL, severity)),
+        rank => level_of(value).map(|severity| (rank, severity)),
+    }
 }
 
 /// Place of `log.level` among the keys that say a severity.

@@ -177,7 +177,13 @@ fn rendered(element: Element) -> String {
         panic!("{element:?}")
     };
     let mut json = Vec::new();
-    render::entry(tag, entry, LIMITS.frame_bytes_max as usize, &mut json);
+    render::entry(
+        &mut render::Context::default(),
+        tag,
+        entry,
+        LIMITS.frame_bytes_max as usize,
+        &mut json,
+    );
     format!("-> {severity} {}", String::from_utf8(json).expect("text"))
 }
 
@@ -288,6 +294,40 @@ fn outer(body: &[u8], more: &[&str]) -> Vec<u8> {
 }
 
 const ACK: &str = "ack 81 a3 61 63 6b a1 31";
+
+/// More than are marked: the rest is looked at again.
+#[test]
+fn a_unit_of_many_entries_is_gone_through_to_its_end() {
+    // A message, one that says how severe it is, a mark of a group, what is no entry, one with a long head.
+    let kinds: [&[u8]; 5] = [
+        &[0x92, 1, 0x81, 0xa1, b'n', 1],
+        b"\x92\x02\x81\xa5level\xa5error",
+        &[0x92, 0xff, 0x80],
+        &[0xc0],
+        &[0xdc, 0, 2, 3, 0x81, 0xa1, b'n', 3],
+    ];
+    let said = [
+        said_of(1),
+        "-> 1 {\"level\":\"error\",\"@timestamp\":\"1970-01-01T00:00:02.000000000Z\",\"tag\":\"t\"}".into(),
+        "skip group_mark".into(),
+        "skip wrong_shape".into(),
+        said_of(3),
+    ];
+    for turns in [1, 800, 1200] {
+        let entries = kinds.concat().repeat(turns);
+        let count = u16::try_from(kinds.len() * turns)
+            .expect("few")
+            .to_be_bytes();
+        let array = [&[0xdc][..], &count, &entries].concat();
+        let all = said.iter().cycle().take(said.len() * turns).cloned();
+        let expected: Vec<String> = all.chain([ACK.into()]).collect();
+        for body in [bin(&entries), array] {
+            for piece in [usize::MAX, 1000] {
+                assert_eq!(read(&outer(&body, &[]), piece), expected, "{turns}");
+            }
+        }
+    }
+}
 
 #[test]
 #[cfg_attr(miri, ignore = "zstd is a C library")]

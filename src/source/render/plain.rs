@@ -1,0 +1,107 @@
+//! What JSON strings hold as it is: looked for many bytes at a time.
+
+/// Bytes that are looked at together: a vector of every x86-64 and AArch64.
+const VECTOR: usize = 16;
+
+/// ASCII with nothing to escape. All of it is looked at, and the verdict is read once: most strings are plain, and a
+/// branch for each vector costs more than the few that end early save.
+#[inline]
+pub(super) fn is_plain(bytes: &[u8]) -> bool {
+    let (vectors, rest) = bytes.as_chunks::<VECTOR>();
+    let Some(last) = bytes.last_chunk::<VECTOR>() else {
+        return is_plain_short(rest);
+    };
+    // What is behind the vectors is the end of `last`. These loops become vector instructions as they stand.
+    let odd = vectors
+        .as_flattened()
+        .iter()
+        .fold(0, |odd, byte| odd | is_odd(*byte));
+    odd | last.iter().fold(0, |odd, byte| odd | is_odd(*byte)) == 0
+}
+
+/// What is not ASCII is negative, and so below a space as well.
+#[inline(always)]
+fn is_odd(byte: u8) -> u8 {
+    u8::from(byte.cast_signed() < 0x20) | u8::from(byte == b'"') | u8::from(byte == b'\\')
+}
+
+/// Of less than a vector: as two words, which may overlap.
+#[inline(always)]
+fn is_plain_short(bytes: &[u8]) -> bool {
+    if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        let (first, last) = (u64::from_le_bytes(*first), u64::from_le_bytes(*last));
+        return escapes_in(first) | escapes_in(last) | (first | last) & HIGH == 0;
+    }
+    if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        let (first, last) = (u32::from_le_bytes(*first), u32::from_le_bytes(*last));
+        let both = u64::from(first) | u64::from(last) << 32;
+        return escapes_in(both) | both & HIGH == 0;
+    }
+    bytes.iter().all(|byte| is_odd(*byte) == 0)
+}
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+const HIGH: u64 = 0x80 * ONES;
+
+/// The high bit of each byte that JSON wants escaped; bits above the lowest of them may be wrong.
+#[inline(always)]
+fn escapes_in(word: u64) -> u64 {
+    let equals = |byte: u8| {
+        let x = word ^ (u64::from(byte) * ONES);
+        x.wrapping_sub(ONES) & !x
+    };
+    let is_control = word.wrapping_sub(0x20 * ONES) & !word;
+    (is_control | equals(b'"') | equals(b'\\')) & HIGH
+}
+
+/// Bytes before the first one that JSON wants escaped.
+#[inline]
+pub(super) fn plain_run(bytes: &[u8]) -> usize {
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (at, word) in words.iter().enumerate() {
+        let found = escapes_in(u64::from_le_bytes(*word));
+        if found != 0 {
+            return 8 * at + found.trailing_zeros() as usize / 8;
+        }
+    }
+    let is_escaped = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
+    let found = rest.iter().position(is_escaped);
+    found.map_or(bytes.len(), |at| bytes.len() - rest.len() + at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_odd_is_found_at_every_place_of_every_length() {
+        for len in 0..80 {
+            let text = vec![b'x'; len];
+            assert!(is_plain(&text) && plain_run(&text) == len);
+            for at in 0..len {
+                for odd in 0..=255 {
+                    let mut text = text.clone();
+                    text[at] = odd;
+                    let is_escaped = odd < 0x20 || odd == b'"' || odd == b'\\';
+                    let run = if is_escaped { at } else { len };
+                    assert_eq!(plain_run(&text), run, "{odd:x} at {at} of {len}");
+                    let plain = odd < 0x80 && !is_escaped;
+                    assert_eq!(is_plain(&text), plain, "{odd:x} at {at} of {len}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_of_several_counts() {
+        for first in 0..24 {
+            for second in first..24 {
+                let mut text = vec![0xff; 24];
+                (text[second], text[first]) = (b'!', b'"');
+                assert_eq!(plain_run(&text), first, "and ! at {second}");
+                text[second] = 0x1f;
+                assert_eq!(plain_run(&text), first, "and 1f at {second}");
+            }
+        }
+    }
+}
