@@ -15,7 +15,7 @@ use super::inspect::Names;
 use super::json::{self, Count, Sink};
 use super::level::level_of;
 use super::respond::number;
-use super::time::TIMESTAMP_BYTES;
+use super::TIMESTAMP_BYTES;
 use weir_protocol::frame::FRAME_HEADER_BYTES;
 
 /// `emitterId` of packets that were joined, and `source` of messages that came by TCP.

@@ -51,4 +51,5 @@ pub use reader::{Reader, Request, Step, CONTINUE};
 pub use refusal::{body_kind, BodyKind, PacketError, Position, INVALID_BODY};
 pub use respond::{reason, respond, respond_head, HeadWriter};
 pub use surrogates::without_lone_surrogates;
-pub use time::{http_date, iso8601, DATE_BYTES, TIMESTAMP_BYTES};
+pub use time::{http_date, DATE_BYTES};
+pub use weir_protocol::{iso8601, TIMESTAMP_BYTES};

@@ -12,7 +12,7 @@ use super::ids::Ids;
 use super::json;
 use super::packet::{check_emitter_id, Draft, Packet, PacketLimits, BYTE_ORDER_MARK};
 use super::refusal::PacketError;
-use super::time::TIMESTAMP_BYTES;
+use super::TIMESTAMP_BYTES;
 
 /// Reads a body of lines. `emitter_id` comes from header `X-Emitter-ID` or parameter `emitterId`.
 ///

@@ -23,7 +23,7 @@ use serde_json::value::RawValue;
 use super::ids::{uuid_text, Ids, UUID_BYTES};
 use super::inspect::{shown, Fault, Names};
 use super::refusal::{PacketError, Position};
-use super::time::TIMESTAMP_BYTES;
+use super::TIMESTAMP_BYTES;
 use super::{json, level};
 
 pub(super) use faults::check_emitter_id;

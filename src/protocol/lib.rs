@@ -26,7 +26,7 @@ pub mod native;
 pub mod record;
 pub mod text;
 
-pub use calendar::civil;
+pub use calendar::{civil, digits, iso8601, TIMESTAMP_BYTES};
 pub use form::Form;
 
 /// A weight that a link may have: finite and not below zero. -0.0 becomes 0.0.

@@ -1,12 +1,14 @@
 //! Any form of a message as what an analyzer takes.
 //!
 //! ```text
-//!                 Fluent record (fluent.rs)
-//!   JSON object   its pairs
-//!   other text    {"message": text, "severity": n}, and "facility" where it begins with a PRI
+//!                 Fluent record (fluent.rs)   JSON object (json.rs)   syslog (text.rs)
+//!   JSON object   its pairs                   as it came              its text behind a header
+//!   other text    {"message": text, "severity": n}, and "facility"    as it came, or behind a header
+//!                 where it begins with a PRI
 //! ```
 
 pub(crate) mod fluent;
+pub(crate) mod json;
 
 /// Number of a syslog PRI at the beginning of a message: facility times 8, and severity. At most 191.
 pub fn pri_of(message: &[u8]) -> Option<u8> {

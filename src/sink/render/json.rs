@@ -1,0 +1,262 @@
+//! A message as one JSON object.
+//!
+//! ```text
+//! form JSON, one object   as it came
+//! all else                {"message":"<165>1 - h","severity":4,"facility":20,"@timestamp":"2026-11-30T02:30:00.000Z"}
+//!   no UTF-8              {"message":"//4=","encoding":"base64","severity":3,"@timestamp":...}
+//! ```
+//!
+//! Text is never looked into for an object: what it is was said by its sender. `severity` is Weir's, 0 fatal to 5
+//! trace; `facility` is there where the text begins with a PRI; `@timestamp` is when it was packed.
+
+use base64::engine::general_purpose::STANDARD;
+use base64::Engine;
+use serde::de::IgnoredAny;
+use weir_protocol::{iso8601, Form};
+
+use super::pri_of;
+use crate::outlet::{Message, Stamp};
+
+/// Brackets within each other, the object's own included: what Ruby's reader takes, the least of those that are known.
+const DEPTH_MAX: usize = 100;
+/// base64 is encoded in pieces of so many bytes, a multiple of 3.
+const PIECE_BYTES: usize = 192;
+
+/// Appends a message as one JSON object (RFC 8259): valid, in UTF-8, with nothing behind it. Line feeds may stand
+/// between its values, see [`line`].
+pub(crate) fn object(message: &Message<'_>, stamp: &Stamp, out: &mut Vec<u8>) {
+    match message.form {
+        Form::Json if is_object(message.payload) => out.extend_from_slice(message.payload),
+        Form::Json | Form::Raw => text(message, stamp, out),
+    }
+}
+
+/// The same without an end of a line in it: for formats with one object on each. The end is not written.
+#[allow(dead_code)] // until NDJSON is delivered
+pub(crate) fn line(message: &Message<'_>, stamp: &Stamp, out: &mut Vec<u8>) {
+    let start = out.len();
+    object(message, stamp, out);
+    // In an object that is valid they stand between values only, where a space says the same.
+    for byte in &mut out[start..] {
+        if matches!(byte, b'\n' | b'\r') {
+            *byte = b' ';
+        }
+    }
+}
+
+/// It is one JSON object, whatever stands around it as white space, with brackets at most [`DEPTH_MAX`] deep.
+fn is_object(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return false;
+    };
+    text.trim_start().starts_with('{')
+        && serde_json::from_str::<IgnoredAny>(text).is_ok()
+        && !is_too_deep(bytes)
+}
+
+/// Of JSON that is valid.
+fn is_too_deep(json: &[u8]) -> bool {
+    let opens = |byte: &u8| matches!(byte, b'{' | b'[');
+    if json.iter().filter(|byte| opens(byte)).count() <= DEPTH_MAX {
+        return false;
+    }
+    let (mut depth, mut in_string, mut is_escaped) = (0, false, false);
+    json.iter().any(|byte| {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth -= 1,
+            _ => {}
+        }
+        depth > DEPTH_MAX
+    })
+}
+
+/// An object around text: it stays what it is, whatever it holds.
+fn text(message: &Message<'_>, stamp: &Stamp, out: &mut Vec<u8>) {
+    let payload = message.payload;
+    out.reserve(payload.len() + 96);
+    out.extend_from_slice(b"{\"message\":");
+    match std::str::from_utf8(payload) {
+        Ok(text) => {
+            let written = serde_json::to_writer(&mut *out, text);
+            debug_assert!(written.is_ok(), "memory takes all");
+        }
+        Err(_) => base64_of(payload, out),
+    }
+    out.extend_from_slice(b",\"severity\":");
+    number(out, message.severity);
+    if let Some(pri) = pri_of(payload) {
+        out.extend_from_slice(b",\"facility\":");
+        number(out, pri / 8);
+    }
+    out.extend_from_slice(b",\"@timestamp\":\"");
+    out.extend_from_slice(&iso8601(stamp.unix_ms));
+    out.extend_from_slice(b"\"}");
+}
+
+/// The string, and the mark that says what it is.
+fn base64_of(bytes: &[u8], out: &mut Vec<u8>) {
+    out.push(b'"');
+    for piece in bytes.chunks(PIECE_BYTES) {
+        let mut text = [0; PIECE_BYTES / 3 * 4];
+        let len = STANDARD.encode_slice(piece, &mut text).unwrap_or_default();
+        out.extend_from_slice(&text[..len]);
+    }
+    out.extend_from_slice(b"\",\"encoding\":\"base64\"");
+}
+
+fn number(out: &mut Vec<u8>, value: u8) {
+    if value >= 100 {
+        out.push(b'0' + value / 100);
+    }
+    if value >= 10 {
+        out.push(b'0' + value / 10 % 10);
+    }
+    out.push(b'0' + value % 10);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    const STAMP: Stamp = Stamp { unix_ms: 1_500 };
+
+    fn rendered(form: Form, payload: &[u8], severity: u8) -> String {
+        let mut out = b"before".to_vec();
+        let message = Message {
+            severity,
+            form,
+            payload,
+        };
+        object(&message, &STAMP, &mut out);
+        String::from_utf8(out.split_off(6)).expect("UTF-8")
+    }
+
+    /// What follows the message's text.
+    fn around(message: &str, more: &str) -> String {
+        format!("{{\"message\":{message},{more},\"@timestamp\":\"1970-01-01T00:00:01.500Z\"}}")
+    }
+
+    #[test]
+    fn objects_stay_as_they_came() {
+        for object in [
+            r#"{"a":1,"b":[true,null,-7e3],"a":2}"#,
+            " \t{ \"a\" :\n{} } ",
+            r#"{"a":"\u00e9\n\ud800"}"#,
+        ] {
+            assert_eq!(rendered(Form::Json, object.as_bytes(), 3), object);
+        }
+    }
+
+    #[test]
+    fn all_else_becomes_the_message_of_one() {
+        for (form, payload, message, more) in [
+            (Form::Json, &b"[1]"[..], r#""[1]""#, r#""severity":3"#),
+            (
+                Form::Json,
+                b"{\"a\":1} x",
+                r#""{\"a\":1} x""#,
+                r#""severity":3"#,
+            ),
+            (
+                Form::Json,
+                b"{\"a\":1}{}",
+                r#""{\"a\":1}{}""#,
+                r#""severity":3"#,
+            ),
+            (Form::Json, b"{\"a\":", r#""{\"a\":""#, r#""severity":3"#),
+            (Form::Json, b"", r#""""#, r#""severity":3"#),
+            (
+                Form::Json,
+                b"{\"a\":\"\xff\"}",
+                r#""eyJhIjoi/yJ9","encoding":"base64""#,
+                r#""severity":3"#,
+            ),
+            (Form::Raw, b"{\"a\":1}", r#""{\"a\":1}""#, r#""severity":3"#),
+            (
+                Form::Raw,
+                b"<165>1 - h",
+                r#""<165>1 - h""#,
+                r#""severity":3,"facility":20"#,
+            ),
+            (
+                Form::Raw,
+                b"<13>a\n\"b\"\0",
+                r#""<13>a\n\"b\"\u0000""#,
+                r#""severity":3,"facility":1"#,
+            ),
+            (
+                Form::Raw,
+                &[0xff, 0xfe],
+                r#""//4=","encoding":"base64""#,
+                r#""severity":3"#,
+            ),
+        ] {
+            let shown = String::from_utf8_lossy(payload);
+            assert_eq!(rendered(form, payload, 3), around(message, more), "{shown}");
+        }
+        assert_eq!(
+            rendered(Form::Raw, b"", 255),
+            around("\"\"", "\"severity\":255")
+        );
+    }
+
+    #[test]
+    fn brackets_beyond_what_readers_take_are_text() {
+        let deep = |n: usize| format!("{{\"a\":{}{}}}", "[".repeat(n - 1), "]".repeat(n - 1));
+        assert!(is_object(deep(DEPTH_MAX).as_bytes()));
+        assert!(!is_object(deep(DEPTH_MAX + 1).as_bytes()));
+        assert!(
+            !is_object(deep(1 << 20).as_bytes()),
+            "nor do they fill the stack"
+        );
+        let shallow = format!("{{\"a\":\"\\\"{}\",\"b\":[]}}", "[".repeat(500));
+        assert!(is_object(shallow.as_bytes()), "within a string");
+        let wide = format!("{{\"a\":[{}[]]}}", "[],".repeat(500));
+        assert!(is_object(wide.as_bytes()), "beside each other");
+    }
+
+    #[test]
+    fn a_line_has_no_end_of_a_line() {
+        let message = Message {
+            severity: 3,
+            form: Form::Json,
+            payload: b"{\"a\":\r\n\"\\n\",\n\"b\":1}\n",
+        };
+        let mut out = b"\n".to_vec();
+        line(&message, &STAMP, &mut out);
+        assert_eq!(out, b"\n{\"a\":  \"\\n\", \"b\":1} ");
+    }
+
+    proptest! {
+        /// Another reader of JSON finds what came, and nothing of it ends a line.
+        #[test]
+        fn anything_is_one_object(payload in proptest::collection::vec(any::<u8>(), 0..600), json: bool, severity: u8) {
+            let form = if json { Form::Json } else { Form::Raw };
+            let mut out = Vec::new();
+            line(&Message { severity, form, payload: &payload }, &STAMP, &mut out);
+            prop_assert!(!out.contains(&b'\n'));
+            let value: Value = serde_json::from_slice(&out).expect("JSON");
+            let said = value["message"].as_str().expect("text");
+            let found = match value.get("encoding") {
+                Some(_) => STANDARD.decode(said).expect("base64"),
+                None => said.as_bytes().to_vec(),
+            };
+            prop_assert_eq!(found, payload);
+            prop_assert_eq!(value["severity"].as_u64(), Some(severity.into()));
+        }
+
+        #[test]
+        fn text_comes_back(said in ".{0,200}") {
+            let value: Value = serde_json::from_str(&rendered(Form::Raw, said.as_bytes(), 3)).expect("JSON");
+            prop_assert_eq!(value["message"].as_str(), Some(&said[..]));
+        }
+    }
+}
