@@ -9,6 +9,7 @@
 //! What an element is says the connection's source (`src/source`). The loop over a chunk is compiled for each
 //! source by itself: which one it is, is asked once a chunk.
 
+mod entries;
 mod held;
 #[cfg(test)]
 mod tests;
@@ -27,7 +28,7 @@ use weir_inflate::InflateError;
 use weir_protocol::foreign::LOOK_BYTES;
 use weir_protocol::frame::{FrameError, FRAME_HEADER_BYTES};
 use weir_protocol::native::NativeError;
-use weir_protocol::record::{wrap_parts, WRAPPED_HEADER_BYTES};
+use weir_protocol::record::{wrap_parts, wrapped_header, WRAPPED_HEADER_BYTES};
 use weir_protocol::Form;
 use weir_source::forward::ForwardError;
 use weir_source::{
@@ -346,6 +347,9 @@ impl<M: Memory> Engine<M> {
         tag: &[u8],
         entry: &[u8],
     ) -> Result<(), Refusal> {
+        if self.record_lanes > 0 {
+            return self.route_wire_entry::<S>(ticket, severity, tag, entry);
+        }
         let bytes_max = self.config.frame_bytes_max - FRAME_HEADER_BYTES;
         let mut json = std::mem::take(&mut self.rendered);
         json.clear();
@@ -401,12 +405,26 @@ impl<M: Memory> Engine<M> {
     /// Gives one element to one lane. In the loop of each source, which knows what its elements are.
     #[inline(always)]
     fn route(&mut self, element: Element) -> Result<LaneId, Refusal> {
+        let lane = self.choose()?;
+        self.put(lane, element);
+        Ok(lane)
+    }
+
+    /// The lane that is due.
+    #[inline(always)]
+    fn choose(&mut self) -> Result<LaneId, Refusal> {
         if self.pool.free() < self.ingest_floor || self.full_lanes >= self.full_lanes_max {
             return Err(Refusal::Stall);
         }
-        let Some(leaf) = self.tree.route(UnitSize::ONE) else {
-            return Err(Refusal::Stall);
-        };
+        self.tree
+            .route(UnitSize::ONE)
+            .map(LaneId)
+            .ok_or(Refusal::Stall)
+    }
+
+    #[inline(always)]
+    fn put(&mut self, lane: LaneId, element: Element) {
+        let LaneId(leaf) = lane;
         let (header, bytes) = element.parts();
         let header = header.bytes();
         let slot = &mut self.lanes[leaf as usize];
@@ -423,7 +441,6 @@ impl<M: Memory> Engine<M> {
             self.mark_dirty(LaneId(leaf));
             self.check_full(LaneId(leaf));
         }
-        Ok(LaneId(leaf))
     }
 
     /// The same, out of the loop.
@@ -453,6 +470,12 @@ impl<M: Memory> Engine<M> {
             let to = &mut self.lanes[lane.0 as usize].lane;
             to.append(&mut self.memory, &mut self.pool, bytes, origin);
             self.keep_origin_of_newest(lane, origin);
+            return;
+        }
+        let record = wrapped_header(element.form(), header.bytes().len() + bytes.len());
+        let parts = [&record[..], header.bytes(), bytes, &[]];
+        let to = &mut self.lanes[lane.0 as usize].lane;
+        if origin.is_none() && to.append_record_here(&mut self.memory, parts) {
             return;
         }
         let mut scratch = std::mem::take(&mut self.scratch);

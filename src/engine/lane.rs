@@ -53,6 +53,8 @@ pub(super) struct Lane {
     at: u32,
     /// End of the room for plain appends; 0 sends the next append the long way round.
     limit: u32,
+    /// The same for records.
+    record_limit: u32,
     buffer: BufferId,
     appended: u64,
     /// Appending this message makes the lane full.
@@ -77,6 +79,7 @@ impl Lane {
         Lane {
             at: 0,
             limit: 0,
+            record_limit: 0,
             buffer: BufferId(0),
             appended: 0,
             sequence_limit: u64::MAX,
@@ -114,6 +117,28 @@ impl Lane {
         }
         memory.write(self.buffer, self.at + header_bytes, bytes);
         self.at += len;
+        self.appended += 1;
+        memory.prefetch(self.buffer, self.at);
+        true
+    }
+
+    /// The same on a lane of records, of a record in parts.
+    #[inline]
+    pub(super) fn append_record_here<M: Memory>(
+        &mut self,
+        memory: &mut M,
+        parts: [&[u8]; 4],
+    ) -> bool {
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        if len > (self.record_limit.saturating_sub(self.at)) as usize
+            || self.appended + 1 >= self.sequence_limit
+        {
+            return false;
+        }
+        for part in parts.into_iter().filter(|part| !part.is_empty()) {
+            memory.write(self.buffer, self.at, part);
+            self.at += part.len() as u32; // of a buffer
+        }
         self.appended += 1;
         memory.prefetch(self.buffer, self.at);
         true
@@ -174,14 +199,24 @@ impl Lane {
         }
         self.appended += messages;
         // The short way is for plain frames behind an open batch. Re-routed messages carry an origin
-        // each, behind a split message a batch must be opened first, and records are made of frames
-        // only here: these come this way.
+        // each, and behind a split message a batch must be opened first: these come this way.
         let short = match self.setup.layout {
             Layout::Frames => true,
             Layout::Batches => self.batch.is_some() && tag.is_none(),
             Layout::Records => false,
         };
         self.limit = if short { buffer_bytes } else { 0 };
+        self.record_limit = match self.setup.layout {
+            Layout::Records => buffer_bytes,
+            _ => 0,
+        };
+        self.sync_tail();
+    }
+
+    /// What is appended now opens a batch and reports that there is something to send.
+    fn close_tail<M: Memory>(&mut self, memory: &mut M) {
+        self.close_batch(memory);
+        (self.limit, self.record_limit) = (0, 0);
         self.sync_tail();
     }
 
@@ -222,9 +257,7 @@ impl Lane {
         if self.segments.is_empty() {
             return None;
         }
-        self.close_batch(memory);
-        self.limit = 0; // the next append opens a batch and reports that there is something to send
-        self.sync_tail();
+        self.close_tail(memory);
         loop {
             let index = index_of(self.transmit_segment, self.first_segment);
             let last = index + 1 == self.segments.len();
@@ -457,7 +490,11 @@ impl Lane {
                     return;
                 }
                 // Nothing is ACKed, or taken out of a dead lane, before `transmit` or `unacked_front`.
-                debug_assert_eq!(self.limit, 0, "the tail is closed");
+                debug_assert_eq!(
+                    (self.limit, self.record_limit),
+                    (0, 0),
+                    "the tail is closed"
+                );
             } else if front.through > self.acked || front.holds > 0 {
                 return;
             }

@@ -6,7 +6,7 @@ use super::accounts::LaneDue;
 use super::counters::Reason;
 use super::ended::Ended;
 use super::forms::Forms;
-use super::lane::{Lane, LaneSetup};
+use super::lane::{Lane, LaneSetup, Layout};
 use super::pace::Pace;
 use super::receipts::Ranges;
 use super::roster::{Entry, Reach, Roster};
@@ -58,6 +58,9 @@ impl<M: Memory> Engine<M> {
                 self.lanes[lane.0 as usize].weight = entry.effective_weight();
             }
         }
+        let takes_records =
+            |slot: &&LaneSlot| slot.weight > 0.0 && slot.lane.setup().layout == Layout::Records;
+        self.record_lanes = self.lanes.iter().filter(takes_records).count();
         self.size_windows();
         self.set_tree();
         true

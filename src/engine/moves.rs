@@ -14,6 +14,7 @@
 //! other lanes of records are full one of them takes up to twice its window.
 
 use super::lane::{LaneUnit, Layout};
+use super::reroute::rendered;
 use super::shard::{lane_id, Engine, LaneSlot, LaneState};
 use super::tree::UnitSize;
 use super::{room, LaneId, Memory};
@@ -91,7 +92,13 @@ impl<M: Memory> Engine<M> {
         if !self.lanes.iter().any(is_left) {
             return Onward::Nowhere;
         }
-        let units = slot.lane.units_of(&self.memory, what.first, what.messages);
+        let mut units = slot.lane.units_of(&self.memory, what.first, what.messages);
+        for unit in &mut units {
+            // Where it goes is not known yet: in a form that all lanes have.
+            if let Some(json) = rendered(&unit.bytes, self.config.frame_bytes_max as usize) {
+                unit.bytes = json;
+            }
+        }
         let bytes = |unit: &LaneUnit| room::bytes_moved(unit.bytes.len(), unit.messages);
         let bytes: usize = units.iter().map(bytes).sum();
         if self.pool.free() < room::for_unit(bytes, self.config.buffer_bytes) {

@@ -23,8 +23,10 @@ use super::shard::{lane_id, Engine, LaneSlot, LaneState, Passed, PassedRange, Re
 use super::tree::UnitSize;
 use super::{room, LaneId, LinkEpoch, Memory};
 use weir_protocol::frame;
-use weir_protocol::record::{wrap_frame, Record};
+use weir_protocol::frame::FRAME_HEADER_BYTES;
+use weir_protocol::record::{frame_header, split_entry, wrap_frame, wrap_parts, Record};
 use weir_protocol::Form;
+use weir_source::render;
 
 /// Kept for the next re-route; most frames fit.
 const STAGED_BYTES_KEPT: usize = 64 * 1024;
@@ -67,6 +69,8 @@ struct Staged {
     /// Their frames and records, behind `read` bytes of others that are in their lanes.
     bytes: Vec<u8>,
     read: usize,
+    /// The first unit, where it is not what its bytes say any more.
+    first: Option<Vec<u8>>,
 }
 
 impl Staged {
@@ -77,7 +81,18 @@ impl Staged {
 
     fn front(&self) -> Option<(StagedUnit, &[u8])> {
         let unit = *self.units.front()?;
-        Some((unit, &self.bytes[self.read..self.read + unit.len]))
+        let bytes = &self.bytes[self.read..self.read + unit.len];
+        Some((unit, self.first.as_deref().unwrap_or(bytes)))
+    }
+
+    /// An entry of Fluent Forward that is staged first becomes JSON: its new lane has no place for it as it came. Its
+    /// bytes then.
+    fn render_first(&mut self, frame_bytes_max: usize) -> usize {
+        let len = self.front().map_or(0, |(_, bytes)| bytes.len());
+        if let Some((_, bytes)) = self.front().filter(|(unit, _)| unit.is_record) {
+            self.first = rendered(bytes, frame_bytes_max).or(self.first.take());
+        }
+        self.first.as_ref().map_or(len, Vec::len)
     }
 
     fn pop_front(&mut self) {
@@ -86,6 +101,7 @@ impl Staged {
         };
         self.messages -= unit.messages;
         self.read += unit.len;
+        self.first = None;
         if self.read > self.bytes.len() / 2 {
             self.bytes.drain(..self.read);
             self.read = 0;
@@ -95,6 +111,22 @@ impl Staged {
     fn len_bytes(&self) -> usize {
         self.bytes.len() - self.read
     }
+}
+
+/// The record of an entry of Fluent Forward as the record of a message of JSON. `None`: it is another.
+pub(super) fn rendered(bytes: &[u8], frame_bytes_max: usize) -> Option<Vec<u8>> {
+    let (record, _) = Record::parse(bytes)?;
+    let frame = record.frame().filter(|_| record.form() == Form::Entry)?;
+    let (header, payload) = frame.split_first_chunk::<{ FRAME_HEADER_BYTES as usize }>()?;
+    let (tag, entry) = split_entry(payload)?;
+    let mut json = Vec::new();
+    let bytes_max = frame_bytes_max - header.len();
+    let mut context = render::Context::default();
+    render::entry(&mut context, tag, entry, bytes_max, &mut json);
+    let header = frame_header(header.len() + json.len(), header[header.len() - 1]);
+    let mut record = Vec::new();
+    wrap_parts(Form::Json, &header, &json, &mut record);
+    Some(record)
 }
 
 /// Re-routes under way. At most one per lane.
@@ -366,16 +398,24 @@ impl<M: Memory> Engine<M> {
 
     /// Moves what is staged first to a living lane. False: no room, or nobody alive.
     fn place_staged(&mut self) -> bool {
-        let Some((unit, _)) = self.rerouting.staged.front() else {
+        let Some((unit, bytes)) = self.rerouting.staged.front() else {
             return true;
         };
+        let len = bytes.len();
         let Some(chosen) = self.chosen_lane(unit.messages) else {
             return false;
         };
         let lane = &self.lanes[chosen.0 as usize].lane;
         let is_record = lane.setup().layout == Layout::Records;
         let needed = if unit.is_record || is_record {
-            let bytes = room::bytes_moved(unit.len, unit.messages);
+            let len = match is_record {
+                true => len,
+                false => {
+                    let frame_bytes_max = self.config.frame_bytes_max as usize;
+                    self.rerouting.staged.render_first(frame_bytes_max)
+                }
+            };
+            let bytes = room::bytes_moved(len, unit.messages);
             room::for_unit(bytes, self.config.buffer_bytes)
         } else {
             lane.buffers_needed(unit.len, self.config.buffer_bytes)

@@ -4,6 +4,7 @@
 use super::shard::Engine;
 use super::{LaneId, Memory};
 use weir_protocol::frame::FRAME_HEADER_BYTES;
+use weir_source::render;
 
 /// Payload kept of a sample, in bytes.
 const PAYLOAD_BYTES_MAX: usize = 1024;
@@ -39,6 +40,22 @@ impl<M: Memory> Engine<M> {
     pub(super) fn sample(&mut self, lane: LaneId, frame: &[u8]) {
         if self.samples.wanted > 0 {
             self.take_sample(lane, frame);
+        }
+    }
+
+    /// The same of an entry, which is shown as JSON.
+    #[inline]
+    pub(super) fn sample_entry(&mut self, lane: LaneId, severity: u8, tag: &[u8], entry: &[u8]) {
+        if self.samples.wanted > 0 {
+            let mut frame = vec![0, 0, 0, 0, severity];
+            render::entry(
+                &mut self.render_context,
+                tag,
+                entry,
+                PAYLOAD_BYTES_MAX,
+                &mut frame,
+            );
+            self.take_sample(lane, &frame);
         }
     }
 

@@ -286,6 +286,8 @@ pub struct Engine<M> {
     /// An entry as JSON, on its way into a lane.
     pub(super) rendered: Vec<u8>,
     pub(super) render_context: render::Context,
+    /// Lanes of records: what takes entries as they come.
+    pub(super) record_lanes: usize,
     pub(super) routes: Routes,
     /// What this shard has counted.
     pub counters: Counters,
@@ -348,6 +350,7 @@ impl<M: Memory> Engine<M> {
             scratch: Vec::new(),
             rendered: Vec::new(),
             render_context: render::Context::default(),
+            record_lanes: 0,
             routes: Routes::default(),
             counters: Counters::default(),
         };

@@ -8,4 +8,7 @@ pub enum Form {
     Raw,
     /// One message as a JSON object, as a packet has it.
     Json,
+    /// An entry of Fluent Forward as it came, behind its tag: see [`crate::record::split_entry`]. Only in lanes of records;
+    /// everywhere else it is rendered.
+    Entry,
 }

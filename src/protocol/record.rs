@@ -10,6 +10,7 @@
 //!
 //!   | total | 0     | frame |          a message that came by TCP, as it came
 //!   | total | !0    | frame |          a piece: a message that came by HTTP and was cut out of its packet
+//!   | total | !1    | frame |          an entry of Fluent Forward: its payload is | length u16 | tag | time | record |
 //! ```
 //!
 //! The k frame headers are those that the messages would have by TCP: when an HTTP analyzer dies, its
@@ -26,6 +27,10 @@ pub const RECORD_HEADER_BYTES: usize = 16;
 pub const WRAPPED_HEADER_BYTES: usize = 8;
 /// In place of a number of messages: the frame's payload is a message as JSON.
 const PIECE: usize = u32::MAX as usize;
+/// In place of a number of messages: the frame's payload is an entry of Fluent Forward behind its tag.
+const ENTRY: usize = PIECE - 1;
+/// Bytes before an entry's tag: how long that is.
+pub const TAG_LENGTH_BYTES: usize = 2;
 const HEADER_BYTES: usize = FRAME_HEADER_BYTES as usize;
 
 /// One record, borrowed.
@@ -38,6 +43,7 @@ pub struct Record<'a> {
 enum Kind<'a> {
     Raw(&'a [u8]),
     Piece(&'a [u8]),
+    Entry(&'a [u8]),
     Packet {
         hops: u8,
         packet_id: &'a str,
@@ -53,11 +59,12 @@ impl<'a> Record<'a> {
     pub fn parse(bytes: &'a [u8]) -> Option<(Record<'a>, &'a [u8])> {
         let (record, rest) = bytes.split_at_checked(word(bytes, 0)?)?;
         let messages = word(record, 4)?;
-        if matches!(messages, 0 | PIECE) {
+        if matches!(messages, 0 | PIECE | ENTRY) {
             let frame = record.get(WRAPPED_HEADER_BYTES..)?;
             (word(frame, 0)? == frame.len() && frame.len() >= HEADER_BYTES).then_some(())?;
             let kind = match messages {
                 PIECE => Kind::Piece(frame),
+                ENTRY => Kind::Entry(frame),
                 _ => Kind::Raw(frame),
             };
             return Some((Record { kind }, rest));
@@ -80,7 +87,7 @@ impl<'a> Record<'a> {
     /// Messages in it, at least 1.
     pub fn messages(&self) -> usize {
         match self.kind {
-            Kind::Raw(_) | Kind::Piece(_) => 1,
+            Kind::Raw(_) | Kind::Piece(_) | Kind::Entry(_) => 1,
             Kind::Packet { headers, .. } => headers.len() / HEADER_BYTES,
         }
     }
@@ -88,7 +95,7 @@ impl<'a> Record<'a> {
     /// The frame, if it is one.
     pub fn frame(&self) -> Option<&'a [u8]> {
         match self.kind {
-            Kind::Raw(frame) | Kind::Piece(frame) => Some(frame),
+            Kind::Raw(frame) | Kind::Piece(frame) | Kind::Entry(frame) => Some(frame),
             Kind::Packet { .. } => None,
         }
     }
@@ -98,6 +105,7 @@ impl<'a> Record<'a> {
     pub fn form(&self) -> Form {
         match self.kind {
             Kind::Raw(_) => Form::Raw,
+            Kind::Entry(_) => Form::Entry,
             Kind::Piece(_) | Kind::Packet { .. } => Form::Json,
         }
     }
@@ -105,7 +113,7 @@ impl<'a> Record<'a> {
     /// Distributors that the packet came through.
     pub fn hops(&self) -> u8 {
         match self.kind {
-            Kind::Raw(_) | Kind::Piece(_) => 0,
+            Kind::Raw(_) | Kind::Piece(_) | Kind::Entry(_) => 0,
             Kind::Packet { hops, .. } => hops,
         }
     }
@@ -113,7 +121,7 @@ impl<'a> Record<'a> {
     /// Id of the packet.
     pub fn packet_id(&self) -> Option<&'a str> {
         match self.kind {
-            Kind::Raw(_) | Kind::Piece(_) => None,
+            Kind::Raw(_) | Kind::Piece(_) | Kind::Entry(_) => None,
             Kind::Packet { packet_id, .. } => Some(packet_id),
         }
     }
@@ -121,7 +129,7 @@ impl<'a> Record<'a> {
     /// Who sent the packet: no control characters, so that it can be a header's value.
     pub fn emitter_id(&self) -> Option<&'a str> {
         match self.kind {
-            Kind::Raw(_) | Kind::Piece(_) => None,
+            Kind::Raw(_) | Kind::Piece(_) | Kind::Entry(_) => None,
             Kind::Packet { emitter_id, .. } => Some(emitter_id),
         }
     }
@@ -129,7 +137,7 @@ impl<'a> Record<'a> {
     /// The JSON to be POSTed.
     pub fn body(&self) -> Option<&'a [u8]> {
         match self.kind {
-            Kind::Raw(_) | Kind::Piece(_) => None,
+            Kind::Raw(_) | Kind::Piece(_) | Kind::Entry(_) => None,
             Kind::Packet { body, .. } => Some(body),
         }
     }
@@ -149,6 +157,7 @@ impl<'a> Record<'a> {
         else {
             return match self.kind {
                 Kind::Piece(frame) => wrap_frame(Form::Json, frame, out),
+                Kind::Entry(frame) => wrap_frame(Form::Entry, frame, out),
                 _ => wrap_frame(Form::Raw, self.frame().unwrap_or_default(), out),
             };
         };
@@ -192,7 +201,7 @@ impl<'a> Record<'a> {
     /// Its messages one by one: severity, form and payload.
     pub fn each(&self, mut take: impl FnMut(u8, Form, &'a [u8])) {
         let (headers, body, mut at) = match self.kind {
-            Kind::Raw(frame) | Kind::Piece(frame) => {
+            Kind::Raw(frame) | Kind::Piece(frame) | Kind::Entry(frame) => {
                 if let Some((header, payload)) = frame.split_at_checked(HEADER_BYTES) {
                     take(header[HEADER_BYTES - 1], self.form(), payload);
                 }
@@ -221,6 +230,10 @@ impl<'a> Record<'a> {
     pub fn write_frames(&self, out: &mut Vec<u8>) {
         let (headers, body, mut at) = match self.kind {
             Kind::Raw(frame) | Kind::Piece(frame) => return out.extend_from_slice(frame),
+            Kind::Entry(frame) => {
+                debug_assert!(false, "it is rendered before");
+                return out.extend_from_slice(frame);
+            }
             Kind::Packet {
                 headers,
                 body,
@@ -252,7 +265,7 @@ pub const RECORD_COUNT_BYTES: usize = 8;
 /// Messages of the record that starts with these bytes, at least [`RECORD_COUNT_BYTES`].
 pub fn record_messages(head: &[u8]) -> u64 {
     match word(head, 4) {
-        None | Some(0 | PIECE) => 1,
+        None | Some(0 | PIECE | ENTRY) => 1,
         Some(count) => count as u64, // from a u32
     }
 }
@@ -336,15 +349,37 @@ pub fn wrap_frame(form: Form, frame: &[u8], out: &mut Vec<u8>) {
 
 /// The same of a frame in two parts, its header and its payload, or nothing and all of it.
 pub fn wrap_parts(form: Form, header: &[u8], bytes: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(&wrapped_header(form, header.len() + bytes.len()));
+    out.extend_from_slice(header);
+    out.extend_from_slice(bytes);
+}
+
+/// What stands before a frame of so many bytes, so that it is a record.
+#[inline]
+pub fn wrapped_header(form: Form, frame_bytes: usize) -> [u8; WRAPPED_HEADER_BYTES] {
     let kind = match form {
         Form::Raw => 0,
         Form::Json => PIECE,
+        Form::Entry => ENTRY,
     };
-    let total = WRAPPED_HEADER_BYTES + header.len() + bytes.len();
-    out.extend_from_slice(&u32_of(total).to_be_bytes());
-    out.extend_from_slice(&u32_of(kind).to_be_bytes());
-    out.extend_from_slice(header);
-    out.extend_from_slice(bytes);
+    let mut header = [0; WRAPPED_HEADER_BYTES];
+    header[..4].copy_from_slice(&u32_of(WRAPPED_HEADER_BYTES + frame_bytes).to_be_bytes());
+    header[4..].copy_from_slice(&u32_of(kind).to_be_bytes());
+    header
+}
+
+/// What stands before the tag of an entry. `None`: a tag of 64 KiB and more has no place.
+#[inline]
+pub fn tag_length(tag: &[u8]) -> Option<[u8; TAG_LENGTH_BYTES]> {
+    Some(u16::try_from(tag.len()).ok()?.to_be_bytes())
+}
+
+/// Tag and entry of a payload of [`Form::Entry`]; the entry is its time and its record as MessagePack, one behind the
+/// other. `None`: it is none.
+#[inline]
+pub fn split_entry(payload: &[u8]) -> Option<(&[u8], &[u8])> {
+    let behind = payload.get(TAG_LENGTH_BYTES..)?;
+    behind.split_at_checked(half(payload, 0)?)
 }
 
 /// Lengths at the start of a packet's record, in bytes but `messages`.

@@ -23,9 +23,7 @@ impl Lane {
         if self.acked == self.appended {
             return None;
         }
-        self.close_batch(memory);
-        self.limit = 0;
-        self.sync_tail();
+        self.close_tail(memory);
         if !self.cursor.started {
             self.start_cursor(memory);
         }

@@ -8,8 +8,12 @@ use weir_config::Joined;
 use weir_http as http;
 use weir_http::{Ids, PacketBuilder, SeededIds};
 use weir_protocol::frame::FRAME_HEADER_BYTES;
-use weir_protocol::record::Record;
+use weir_protocol::record::{split_entry, Record};
 use weir_protocol::Form;
+use weir_source::render;
+
+/// An entry as JSON has at most so many bytes: what is longer is cut. Six times the largest frame of the defaults.
+const ENTRY_JSON_BYTES_MAX: usize = 6 << 20;
 
 /// As many single messages as fit, as one packet; and the bytes that are left.
 pub(super) fn join_frames(
@@ -27,6 +31,7 @@ pub(super) fn join_frames(
         let has_room = match record.form() {
             // What others call JSON may be none, and would spoil the packet for all of its messages.
             Form::Json if payload(frame).is_some_and(http::is_piece) => builder.push_piece(frame),
+            Form::Entry => builder.push_piece(&as_json(frame)?),
             _ => builder.push(frame, ids.next(), now),
         };
         if !has_room {
@@ -36,6 +41,16 @@ pub(super) fn join_frames(
     }
     let packet = builder.finish(ids.next(), now)?;
     Some((packet, rest.len()))
+}
+
+/// The frame of an entry of Fluent Forward as one of JSON.
+fn as_json(frame: &[u8]) -> Option<Vec<u8>> {
+    let (header, payload) = frame.split_at_checked(FRAME_HEADER_BYTES as usize)?;
+    let (tag, entry) = split_entry(payload)?;
+    let mut json = header.to_vec();
+    let mut context = render::Context::default();
+    render::entry(&mut context, tag, entry, ENTRY_JSON_BYTES_MAX, &mut json);
+    Some(json)
 }
 
 fn payload(frame: &[u8]) -> Option<&[u8]> {

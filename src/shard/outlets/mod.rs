@@ -36,8 +36,6 @@ mod check;
 mod flight;
 mod links;
 mod pump;
-#[cfg(test)]
-mod tests;
 
 use flight::Flight;
 

@@ -21,6 +21,9 @@ use weir_protocol::msgpack::{
     take_array, take_head, take_map, take_string, take_value, write_str, Head, Skip, Skipped,
 };
 
+use weir_protocol::record::split_entry;
+use weir_protocol::Form;
+
 use super::{
     Compression, Heard, Identity, Message, OutletError, OutletOptions, Pushed, Speak, Stamp,
     IDENTITY_BYTES,
@@ -69,6 +72,8 @@ pub struct Outlet {
     salt: [u8; 16],
     stage: Stage,
     packet: Option<Open>,
+    /// Of the packet that is open.
+    tag: Vec<u8>,
     /// Instance and link of what was sent.
     sent_as: Option<(u64, u64)>,
     packed: Vec<u8>,
@@ -84,6 +89,7 @@ impl Speak for Outlet {
                 false => Stage::Helo,
             },
             packet: None,
+            tag: Vec::new(),
             sent_as: None,
             packed: Vec::new(),
         }
@@ -94,21 +100,35 @@ impl Speak for Outlet {
     }
 
     fn push(&mut self, message: &Message<'_>, stamp: &Stamp, out: &mut Vec<u8>) -> Pushed {
-        let packet = self.packet.get_or_insert_with(|| {
-            out.push(0x93);
-            write_str(out, self.options.tag.as_bytes());
-            out.extend_from_slice(&[0xc6, 0, 0, 0, 0]);
-            Open {
-                entries: out.len(),
-                messages: 0,
+        let came = match message.form {
+            Form::Entry => split_entry(message.payload),
+            _ => None,
+        };
+        let tag = came.map_or(self.options.tag.as_bytes(), |(tag, _)| tag);
+        match &mut self.packet {
+            Some(_) if self.tag != tag => return Pushed::Other,
+            Some(packet) => packet.messages += 1,
+            None => {
+                self.tag.clear();
+                self.tag.extend_from_slice(tag);
+                out.push(0x93);
+                write_str(out, tag);
+                out.extend_from_slice(&[0xc6, 0, 0, 0, 0]);
+                self.packet = Some(Open {
+                    entries: out.len(),
+                    messages: 1,
+                });
             }
-        });
-        packet.messages += 1;
-        out.extend_from_slice(&[0x92, 0xd7, 0x00]);
-        let (seconds, ms) = (stamp.unix_ms / 1000, stamp.unix_ms % 1000);
-        out.extend_from_slice(&seconds.to_be_bytes()[4..]);
-        out.extend_from_slice(&(ms * 1_000_000).to_be_bytes()[4..]);
-        fluent::record(message, out);
+        }
+        let start = out.len();
+        let taken = came.and_then(|(_, entry)| fluent::entry(entry, out));
+        if taken.is_none() {
+            out.truncate(start);
+            out.push(0x92);
+            let ms = (stamp.unix_ms % 1000) as u32; // below 1000
+            fluent::write_event_time(stamp.unix_ms / 1000, ms * 1_000_000, out);
+            fluent::record(message, out);
+        }
         Pushed::Taken
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde::Deserializer;
-use weir_protocol::msgpack::write_str;
+use weir_protocol::msgpack::{take_array, take_head, take_value, write_str, Head};
 use weir_protocol::Form;
 
 use super::pri_of;
@@ -12,6 +12,41 @@ use crate::outlet::Message;
 
 /// Brackets within each other, the record's own included: what Fluent Bit's reader takes.
 const DEPTH_MAX: u8 = 32;
+
+/// Appends an entry of Fluent Forward that came as one: without its metadata, which not every server reads. `None`: it is
+/// none; nothing was appended.
+pub(crate) fn entry(entry: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    let mut record = entry;
+    let when = take_value(&mut record)?;
+    let mut time = when;
+    if take_array(&mut time) == Some(2) {
+        let when = take_value(&mut time)?;
+        return plain(when, record, out);
+    }
+    plain(when, record, out)
+}
+
+fn plain(time: &[u8], record: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    let is_map = matches!(take_head(&mut &*record)?, Head::Map(_));
+    is_map.then_some(())?;
+    out.push(0x92);
+    match take_head(&mut &*time)? {
+        // Some servers read no fractions as a float.
+        Head::Float(seconds) if (0.0..4e9).contains(&seconds) => {
+            write_event_time(seconds.trunc() as u64, (seconds.fract() * 1e9) as u32, out);
+        }
+        _ => out.extend_from_slice(time),
+    }
+    out.extend_from_slice(record);
+    Some(())
+}
+
+/// Appends a time with its nanoseconds.
+pub(crate) fn write_event_time(seconds: u64, nanoseconds: u32, out: &mut Vec<u8>) {
+    out.extend_from_slice(&[0xd7, 0x00]);
+    out.extend_from_slice(&seconds.to_be_bytes()[4..]);
+    out.extend_from_slice(&nanoseconds.to_be_bytes());
+}
 
 /// Appends the record of a message: the pairs of a JSON object, or the message as text.
 pub(crate) fn record(message: &Message<'_>, out: &mut Vec<u8>) {

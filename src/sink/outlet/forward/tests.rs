@@ -247,3 +247,76 @@ fn who_is_not_who_is_meant_gets_no_message() {
     let (all, out) = heard(&mut without, &helo(b"auth"));
     assert_eq!((all, out), (vec![Err("user_missing")], Vec::new()));
 }
+
+fn entry_payload(tag: &str, entry: &[u8]) -> Vec<u8> {
+    let length = weir_protocol::record::tag_length(tag.as_bytes()).expect("short");
+    [&length[..], tag.as_bytes(), entry].concat()
+}
+
+#[test]
+fn entries_stay_what_they_are_and_share_packets_by_tag() {
+    let record = [0x81, 0xa1, b'a', 0xc4, 2, 0xff, 0xfe]; // {"a": bytes}
+    let event_time = [0xd7, 0, 0, 0, 0, 9, 0, 0, 0, 1];
+    let with_metadata = [&[0x92][..], &event_time, &[0x81, 0xa1, b'm', 1]].concat();
+    let float = [&[0xcb][..], &1.5f64.to_be_bytes()].concat();
+    let half = [0xd7, 0, 0, 0, 0, 1, 0x1d, 0xcd, 0x65, 0];
+    for (time, expected) in [
+        (&[7][..], &[7][..]),
+        (&event_time, &event_time),
+        (&with_metadata, &event_time),
+        (&float, &half),
+    ] {
+        let mut outlet = outlet(OutletOptions::default());
+        let mut out = Vec::new();
+        let payload = entry_payload("app", &[time, &record].concat());
+        let message = Message {
+            severity: 1,
+            form: Form::Entry,
+            payload: &payload,
+        };
+        assert_eq!(outlet.push(&message, &STAMP, &mut out), Pushed::Taken);
+        let len = out.len();
+        let other = entry_payload("other", &[time, &record].concat());
+        let other = Message {
+            payload: &other,
+            ..message
+        };
+        assert_eq!(outlet.push(&other, &STAMP, &mut out), Pushed::Other);
+        assert_eq!(out.len(), len, "nothing was written");
+        assert_eq!(outlet.push(&message, &STAMP, &mut out), Pushed::Taken);
+        outlet.close(&IDENTITY, &mut out);
+        assert_eq!(outlet.push(&other, &STAMP, &mut out), Pushed::Taken);
+        outlet.close(&IDENTITY, &mut out);
+        let packets = read(&out);
+        assert_eq!(packets[0][0].as_str(), Some("app"));
+        assert_eq!(packets[1][0].as_str(), Some("other"));
+        let one = [&[0x92][..], expected, &record].concat();
+        let entries = packets[0][1].as_slice().expect("bytes");
+        assert_eq!(entries, [&one[..], &one].concat());
+    }
+}
+
+#[test]
+fn what_only_claims_to_be_an_entry_goes_as_text() {
+    for payload in [
+        &b""[..],
+        &[0, 9, 1],
+        &[0, 0],
+        &[0, 0, 7],
+        &[0, 0, 7, 7],
+        &[0, 0, 0x92, 1],
+    ] {
+        let mut outlet = outlet(OutletOptions::default());
+        let mut out = Vec::new();
+        let message = Message {
+            severity: 1,
+            form: Form::Entry,
+            payload,
+        };
+        outlet.push(&message, &STAMP, &mut out);
+        outlet.close(&IDENTITY, &mut out);
+        let entry = read(read(&out)[0][1].as_slice().expect("bytes")).remove(0);
+        assert_eq!(entry[1][0].as_str(), None);
+        assert!(entry[1].is_map(), "{payload:?}: {entry}");
+    }
+}
