@@ -26,6 +26,8 @@ pub(crate) fn entry(entry: &[u8], out: &mut Vec<u8>) -> Option<()> {
     plain(when, record, out)
 }
 
+/// Both parts of a float are held against their range before.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn plain(time: &[u8], record: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let is_map = matches!(take_head(&mut &*record)?, Head::Map(_));
     is_map.then_some(())?;
