@@ -6,11 +6,16 @@
 //! counted   <length of what follows in decimal> SP <14>1 ... filler
 //! ```
 
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
 use crate::wire::{Stamp, StreamError, MESSAGE_LEN_MAX};
 
 /// Header of every message (RFC 5424): user.info, no structured data.
 pub const HEADER: &[u8] = b"<14>1 2026-01-01T00:00:00Z bench weir - - - ";
 const MARK: &[u8] = b"~weir:";
+static MARK_FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(MARK));
 /// Mark and two numbers of 16 hexadecimal digits.
 pub const TEXT_STAMP_LEN: usize = MARK.len() + 32;
 /// Smallest line: header, stamp, LF.
@@ -34,7 +39,7 @@ pub fn write_text_stamp(at: &mut [u8], stamp: Stamp) {
 /// `None` when there is no stamp near the start: somebody else's message, or a cut one.
 pub fn read_text_stamp(message: &[u8]) -> Option<Stamp> {
     let near = &message[..message.len().min(SEARCHED)];
-    let at = memchr::memmem::find(near, MARK)? + MARK.len();
+    let at = MARK_FINDER.find(near)? + MARK.len();
     let digits = message.get(at..at + 32)?;
     Some(Stamp {
         intended_ns: unhex(&digits[..16])?,
@@ -42,18 +47,39 @@ pub fn read_text_stamp(message: &[u8]) -> Option<Stamp> {
     })
 }
 
+/// Stamps are written and read once a message, and a load that costs more than the system under test measures itself:
+/// eight digits at a time.
 fn hex(n: u64) -> [u8; 16] {
     let mut out = [0; 16];
-    for (i, digit) in out.iter_mut().enumerate() {
-        *digit = b"0123456789abcdef"[(n >> (60 - 4 * i)) as usize & 15];
-    }
+    out[..8].copy_from_slice(&hex_of_half((n >> 32) as u32));
+    out[8..].copy_from_slice(&hex_of_half(n as u32)); // the lower half
     out
 }
 
+const ONES: u64 = 0x0101_0101_0101_0101;
+
+fn hex_of_half(n: u32) -> [u8; 8] {
+    let mut x = u64::from(n);
+    x = (x | x << 16) & 0x0000_ffff_0000_ffff;
+    x = (x | x << 8) & 0x00ff_00ff_00ff_00ff;
+    x = (x | x << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    let is_letter = (x + 6 * ONES) >> 4 & ONES;
+    (x + u64::from(b'0') * ONES + is_letter * u64::from(b'a' - b'0' - 10)).to_be_bytes()
+}
+
 fn unhex(digits: &[u8]) -> Option<u64> {
-    digits.iter().try_fold(0, |n, digit| {
-        Some(n << 4 | u64::from((*digit as char).to_digit(16)?))
-    })
+    let (high, low) = (digits.first_chunk()?, digits.last_chunk()?);
+    Some(u64::from(unhex_half(*high)?) << 32 | u64::from(unhex_half(*low)?))
+}
+
+/// `None`: they are no lower-case digits.
+fn unhex_half(digits: [u8; 8]) -> Option<u32> {
+    let x = u64::from_be_bytes(digits);
+    let mut n = (x & 0x0f * ONES) + 9 * (x >> 6 & ONES);
+    n = (n | n >> 4) & 0x00ff_00ff_00ff_00ff;
+    n = (n | n >> 8) & 0x0000_ffff_0000_ffff;
+    let n = (n | n >> 16) as u32; // what is above was moved down
+    (hex_of_half(n) == digits).then_some(n)
 }
 
 /// Length of the message at the start of a stream, and of its text within: a digit begins a counted
@@ -91,6 +117,25 @@ mod tests {
         intended_ns: 0x0123_4567_89ab_cdef,
         sequence: u64::MAX,
     };
+
+    #[test]
+    fn digits_are_those_of_the_library() {
+        let mut n = 1_u64;
+        for _ in 0..10_000 {
+            n = n.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(7) ^ 1;
+            let text = format!("{n:016x}");
+            assert_eq!(hex(n), text.as_bytes());
+            assert_eq!(unhex(text.as_bytes()), Some(n));
+        }
+        for at in 0..16 {
+            for odd in 0..=255_u8 {
+                let mut text = *b"0123456789abcdef";
+                text[at] = odd;
+                let is_digit = odd.is_ascii_digit() || (b'a'..=b'f').contains(&odd);
+                assert_eq!(unhex(&text).is_some(), is_digit, "{odd:x} at {at}");
+            }
+        }
+    }
 
     #[test]
     fn a_text_stamp_comes_back_behind_any_header() {
