@@ -63,7 +63,7 @@ fn hex_of_half(n: u32) -> [u8; 8] {
     x = (x | x << 16) & 0x0000_ffff_0000_ffff;
     x = (x | x << 8) & 0x00ff_00ff_00ff_00ff;
     x = (x | x << 4) & 0x0f0f_0f0f_0f0f_0f0f;
-    let is_letter = (x + 6 * ONES) >> 4 & ONES;
+    let is_letter = ((x + 6 * ONES) >> 4) & ONES;
     (x + u64::from(b'0') * ONES + is_letter * u64::from(b'a' - b'0' - 10)).to_be_bytes()
 }
 
@@ -75,7 +75,7 @@ fn unhex(digits: &[u8]) -> Option<u64> {
 /// `None`: they are no lower-case digits.
 fn unhex_half(digits: [u8; 8]) -> Option<u32> {
     let x = u64::from_be_bytes(digits);
-    let mut n = (x & 0x0f * ONES) + 9 * (x >> 6 & ONES);
+    let mut n = (x & (0x0f * ONES)) + 9 * ((x >> 6) & ONES);
     n = (n | n >> 4) & 0x00ff_00ff_00ff_00ff;
     n = (n | n >> 8) & 0x0000_ffff_0000_ffff;
     let n = (n | n >> 16) as u32; // what is above was moved down
