@@ -27,7 +27,8 @@ const PIECE_BYTES: usize = 192;
 pub(crate) fn object(message: &Message<'_>, stamp: &Stamp, out: &mut Vec<u8>) {
     match message.form {
         Form::Json if is_object(message.payload) => out.extend_from_slice(message.payload),
-        Form::Json | Form::Raw => text(message, stamp, out),
+        // Entries are rendered before they come here.
+        Form::Json | Form::Raw | Form::Entry => text(message, stamp, out),
     }
 }
 
