@@ -155,6 +155,13 @@ fn plan(args: &Args, host: &Host) -> Result<Plan, Vec<String>> {
         },
         is_zero_copy_wanted: config.zero_copy_bytes > 0,
         listeners: OwnListeners::of(config).iter().collect(),
+        datagrams: OwnListeners::of_datagrams(config),
+        datagram_buffer_bytes: {
+            let inputs = config.all_inputs();
+            let asked = inputs.iter().filter(|input| input.is_udp());
+            let most = asked.map(|input| input.receive_buffer_bytes()).max();
+            u64::from(most.unwrap_or(0))
+        },
     })
 }
 

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Admin, Config};
+use super::{Admin, Config, Transport};
 
 impl Config {
     /// No two listeners have the same port, unless on different addresses.
@@ -22,14 +22,17 @@ impl Config {
             ("--admin".to_owned(), admin),
         ];
         let inputs = self.all_inputs().into_iter();
-        let inputs = inputs.map(|input| (input.flag(), Some(input.listen)));
-        let all: Vec<(String, Option<SocketAddr>)> = own.into_iter().chain(inputs).collect();
-        for (index, (flag, address)) in all.iter().enumerate() {
-            for (other, second) in &all[..index] {
+        let inputs = inputs.map(|input| (input.flag(), Some(input.listen), input.transport));
+        let own = own.map(|(flag, address)| (flag, address, Transport::Tcp));
+        let all: Vec<(String, Option<SocketAddr>, Transport)> =
+            own.into_iter().chain(inputs).collect();
+        for (index, (flag, address, transport)) in all.iter().enumerate() {
+            for (other, second, others) in &all[..index] {
                 let (Some(address), Some(second)) = (address, second) else {
                     continue;
                 };
-                if collide(*address, *second) {
+                // Ports of TCP and of UDP are other ports.
+                if transport == others && collide(*address, *second) {
                     return Err(format!(
                         "{flag} {address}: {other} listens there ({second}); allowed: a port or an address of its own"
                     ));

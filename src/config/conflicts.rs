@@ -14,6 +14,7 @@ impl Input {
     /// Which do not, and what is allowed.
     pub fn check(&self) -> Result<(), String> {
         let protocols = self.speaks.to_string();
+        self.check_transport()?;
         if !self.has_acks() {
             let has_none = |what: &str| {
                 Err(format!(
@@ -41,6 +42,35 @@ impl Input {
         let is_alone = matches!(&self.speaks, Speaks::Only(all) if all.len() == 1);
         if self.shared_key_file.is_some() && !is_alone {
             return Err(format!("protocol {protocols}: with shared_key_file the distributor speaks first, so nothing can be told by first bytes; allowed: forward alone"));
+        }
+        Ok(())
+    }
+
+    /// What goes with datagrams, or only with them.
+    fn check_transport(&self) -> Result<(), String> {
+        if !self.is_udp() {
+            return match self.receive_buffer_bytes {
+                Some(_) => Err("receive_buffer: allowed: with transport=udp".to_owned()),
+                None => Ok(()),
+            };
+        }
+        let protocols = self.protocols();
+        if protocols.len() > 1 {
+            return Err(format!(
+                "transport=udp: protocol {} is told by the first bytes of a connection, and a datagram has none; allowed: syslog alone",
+                self.speaks
+            ));
+        }
+        for (option, _) in self.options() {
+            let why = match option.key {
+                "ack" | "deadline" => "nothing is ever answered to a datagram",
+                "proxy_from" => "a datagram has no PROXY header",
+                "framing" | "continuation" => "a datagram is one message",
+                "max_connections" => "datagrams have no connections",
+                _ => continue,
+            };
+            let key = option.key;
+            return Err(format!("{key}: {why}; allowed: without it"));
         }
         Ok(())
     }

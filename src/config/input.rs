@@ -26,6 +26,9 @@ use crate::{values, Secret};
 pub const INPUTS_MAX: usize = 32;
 /// Longest name of an input, in bytes.
 pub const INPUT_NAME_BYTES_MAX: usize = 64;
+/// What is asked of the kernel for datagrams that wait on each shard unless an input says otherwise: some 5,000 messages of
+/// syslog, each of which counts with the kernel's own record.
+pub const RECEIVE_BUFFER_BYTES: u32 = 4 << 20;
 /// The word for all protocols that tell themselves apart by their first bytes.
 pub const ANY: &str = "any";
 
@@ -69,12 +72,26 @@ pub struct Input {
     pub joins_continuations: bool,
     /// The severity is looked for in JSON.
     pub finds_level: bool,
+    /// How its messages come.
+    pub transport: Transport,
+    /// What is asked of the kernel for datagrams that wait, in bytes; none: [`RECEIVE_BUFFER_BYTES`].
+    pub receive_buffer_bytes: Option<u32>,
     /// File with the shared key of Forward.
     pub shared_key_file: Option<PathBuf>,
     /// File with users of Forward and their passwords.
     pub users_file: Option<PathBuf>,
     /// What these files have, once they were read.
     pub secrets: Secrets,
+}
+
+/// How messages come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transport {
+    /// Over connections.
+    #[default]
+    Tcp,
+    /// One in each datagram.
+    Udp,
 }
 
 /// How messages of a stream of text are told apart.
@@ -115,6 +132,8 @@ impl Input {
             framing: None,
             joins_continuations: false,
             finds_level: true,
+            transport: Transport::Tcp,
+            receive_buffer_bytes: None,
             shared_key_file: None,
             users_file: None,
             secrets: Secrets::default(),
@@ -128,9 +147,21 @@ impl Input {
             (None, Speaks::Any) => format!("{ANY}-{}", self.listen.port()),
             (None, Speaks::Only(protocols)) => {
                 let first = protocols.first().map_or("", |first| first.as_str());
-                format!("{first}-{}", self.listen.port())
+                // 514 is often both, and both have names.
+                let udp = if self.is_udp() { "-udp" } else { "" };
+                format!("{first}{udp}-{}", self.listen.port())
             }
         }
+    }
+
+    /// Its messages come in datagrams.
+    pub fn is_udp(&self) -> bool {
+        self.transport == Transport::Udp
+    }
+
+    /// What is asked of the kernel for datagrams that wait on each shard, in bytes.
+    pub fn receive_buffer_bytes(&self) -> u32 {
+        self.receive_buffer_bytes.unwrap_or(RECEIVE_BUFFER_BYTES)
     }
 
     /// All that it speaks, in the order in which first bytes are compared.
@@ -298,6 +329,7 @@ mod tests {
             "frames,acked@[::1]:8090?ack=received",
             "any@127.0.0.1:0?name=edge&allow=10.0.0.0/8,fd00::/8&max_connections=7",
             "acked@127.0.0.1:1?unit_bytes=1MiB&deadline=30s",
+            "syslog@0.0.0.0:514?transport=udp&receive_buffer=8MiB",
         ] {
             let input: Input = text.parse().expect(text);
             assert_eq!(input.to_string(), text);
@@ -367,12 +399,69 @@ mod tests {
                 "frames@127.0.0.1:1?framing=lf",
                 "framing: frames has none; allowed",
             ),
+            (
+                "syslog@127.0.0.1:1?transport=sctp",
+                "transport=sctp: allowed: tcp, udp",
+            ),
+            (
+                "syslog@127.0.0.1:1?receive_buffer=1MiB",
+                "receive_buffer: allowed: with transport=udp",
+            ),
+            (
+                "syslog@127.0.0.1:1?transport=udp&receive_buffer=1KiB",
+                "receive_buffer=1KiB: allowed: 4KiB to 1GiB",
+            ),
+            (
+                "relp@127.0.0.1:1?transport=udp",
+                "relp has none; allowed: with syslog",
+            ),
+            (
+                "any@127.0.0.1:1?transport=udp",
+                "protocol any is told by the first bytes of a connection",
+            ),
+            (
+                "syslog,relp@127.0.0.1:1?transport=udp",
+                "protocol syslog,relp is told by the first bytes of a connection",
+            ),
+            (
+                "syslog@127.0.0.1:1?transport=udp&ack=acked",
+                "ack: nothing is ever answered to a datagram; allowed: without it",
+            ),
+            (
+                "syslog@127.0.0.1:1?transport=udp&ack=received",
+                "ack: nothing is ever answered to a datagram",
+            ),
+            (
+                "syslog@127.0.0.1:1?transport=udp&proxy_from=10.0.0.1",
+                "proxy_from: a datagram has no PROXY header",
+            ),
+            (
+                "syslog@127.0.0.1:1?transport=udp&framing=lf",
+                "framing: a datagram is one message",
+            ),
+            (
+                "syslog@127.0.0.1:1?transport=udp&continuation=join",
+                "continuation: a datagram is one message",
+            ),
+            (
+                "syslog@127.0.0.1:1?transport=udp&max_connections=7",
+                "max_connections: datagrams have no connections",
+            ),
             ("frames@127.0.0.1:1?name=%4", "allowed: % with two"),
         ] {
             let error = bad.parse::<Input>().expect_err(bad);
             assert!(error.contains(why), "{bad}: {error}");
             assert!(error.contains("allowed"), "{bad}: {error}");
         }
+    }
+
+    #[test]
+    fn an_input_of_datagrams_may_share_its_port_with_one_of_connections() {
+        let names = ["syslog@[::]:514", "syslog@[::]:514?transport=udp"].map(|text| {
+            let input: Input = text.parse().expect(text);
+            input.name()
+        });
+        assert_eq!(names, ["syslog-514", "syslog-udp-514"]);
     }
 
     #[test]

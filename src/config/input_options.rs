@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use weir_source::AckMode;
 
-use crate::input::{Framing, Input, INPUT_NAME_BYTES_MAX};
+use crate::input::{Framing, Input, Transport, INPUT_NAME_BYTES_MAX};
 use crate::{flags, values};
 
 /// What an option's value is, in a file.
@@ -53,11 +53,15 @@ const TEXT: &[&str] = &["syslog", "lines"];
 const JSON: &[&str] = &["ndjson", "lumberjack", "forward"];
 const HELD: &[&str] = &["acked", "forward", "lumberjack", "relp"];
 const PACKED: &[&str] = &["syslog", "forward", "lumberjack"];
+const DATAGRAMS: &[&str] = &["syslog"];
 const FORWARD: &[&str] = &["forward"];
 /// Largest unit that may be held, in bytes.
 const UNIT_BYTES_MAX: u64 = 64 << 20;
 /// Most bytes that a block may be allowed to unpack to.
 const UNPACKED_BYTES_MAX: u64 = 1 << 30;
+
+/// Most memory that may be asked for datagrams that wait, in bytes: SO_RCVBUF is an int, which the kernel doubles.
+const RECEIVE_BUFFER_BYTES_MAX: u64 = 1 << 30;
 
 /// All of them.
 pub const INPUT_OPTIONS: &[InputOption] = &[
@@ -106,6 +110,38 @@ pub const INPUT_OPTIONS: &[InputOption] = &[
             Ok(())
         },
         get: |input| shown(&input.allow),
+    },
+    InputOption {
+        key: "transport",
+        kind: OptionKind::Word(&["tcp", "udp"]),
+        default: "tcp",
+        help: "How its messages come: over connections, or one in each datagram. What the kernel drops of datagrams is counted as lost before receipt",
+        only: DATAGRAMS,
+        set: |input, text| {
+            input.transport = match text {
+                "tcp" => Transport::Tcp,
+                "udp" => Transport::Udp,
+                _ => return Err("allowed: tcp, udp".to_owned()),
+            };
+            Ok(())
+        },
+        get: |input| input.is_udp().then(|| "udp".to_owned()),
+    },
+    InputOption {
+        key: "receive_buffer",
+        kind: OptionKind::Bytes,
+        default: "4MiB",
+        help: "With transport = \"udp\": memory of the kernel for datagrams that wait, for each shard (SO_RCVBUF). Without CAP_NET_ADMIN the kernel gives at most net.core.rmem_max",
+        only: DATAGRAMS,
+        set: |input, text| {
+            let bytes = values::bytes_within(4 << 10..=RECEIVE_BUFFER_BYTES_MAX)(text)?;
+            input.receive_buffer_bytes = Some(bytes);
+            Ok(())
+        },
+        get: |input| {
+            let bytes = input.receive_buffer_bytes?;
+            Some(values::show_bytes(u64::from(bytes)))
+        },
     },
     InputOption {
         key: "proxy_from",

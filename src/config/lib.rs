@@ -44,13 +44,16 @@ pub use flags::{CoreList, OrAuto, OrOff};
 pub use group::{Discover, Members, WeightIs, GROUP_ID_BYTES_MAX};
 pub use hosts::{Hosts, Stranger};
 pub use http::{check_analyzers, HttpConfig, Joined, HTTP_ANALYZERS_MAX, HTTP_HEAD_TIMEOUT};
-pub use input::{Framing, Input, Secrets, Speaks, ANY, INPUTS_MAX, INPUT_NAME_BYTES_MAX};
+pub use input::{
+    Framing, Input, Secrets, Speaks, Transport, ANY, INPUTS_MAX, INPUT_NAME_BYTES_MAX,
+    RECEIVE_BUFFER_BYTES,
+};
 pub use input_options::{InputOption, OptionKind, INPUT_OPTIONS};
 pub use own::OwnListeners;
 pub use protection::{token_text, AllowList, Cors, Protection, RateLimit, Token};
 pub use report_file::{report_file, with_instance};
 pub use secret::Secret;
-pub use sizing::{MemoryNeed, Sizing};
+pub use sizing::{MemoryNeed, Sizing, DATAGRAM_BUFFERS, DATAGRAM_BYTES_MAX};
 pub use weights::{check_weights, WantedWeight};
 
 use std::collections::BTreeMap;

@@ -23,12 +23,20 @@ impl OwnListeners {
             ("--admin", admin),
         ];
         let inputs = config.all_inputs().into_iter();
+        let inputs = inputs.filter(|input| !input.is_udp());
         let inputs = inputs.map(|input| ("--input", Some(input.listen)));
         let known = all
             .into_iter()
             .chain(inputs)
             .filter_map(|(flag, at)| Some((flag, at?)));
         OwnListeners(known.filter(|(_, at)| at.port() != 0).collect())
+    }
+
+    /// Where datagrams come, by the flag, as far as ports are known.
+    pub fn of_datagrams(config: &Config) -> Vec<(&'static str, SocketAddr)> {
+        let inputs = config.all_inputs().into_iter();
+        let inputs = inputs.filter(|input| input.is_udp() && input.listen.port() != 0);
+        inputs.map(|input| ("--input", input.listen)).collect()
     }
 
     /// Each flag and its address, as far as ports are known.

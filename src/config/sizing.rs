@@ -85,7 +85,9 @@ impl MemoryNeed {
     pub fn of(config: &Config) -> MemoryNeed {
         MemoryNeed {
             shards: config.shards as u64,
-            shard_bytes: config.arena_bytes as u64 + config.ingress_bytes as u64,
+            shard_bytes: config.arena_bytes as u64
+                + config.ingress_bytes as u64
+                + datagrams_bytes(config),
         }
     }
 
@@ -93,6 +95,22 @@ impl MemoryNeed {
     pub fn bytes(&self) -> u64 {
         let shards = self.shards.saturating_mul(self.shard_bytes);
         shards.saturating_add(PROCESS_BYTES)
+    }
+}
+
+/// Datagrams that a shard receives before any of their memory has gone back. More wait with the kernel; how many there says its
+/// buffer. Only the pages of a buffer that a datagram fills are ever used.
+pub const DATAGRAM_BUFFERS: u16 = 128;
+/// Longest datagram of IP without its extension for jumbograms, in bytes.
+pub const DATAGRAM_BYTES_MAX: u32 = 65_535;
+
+/// Receive memory of each shard for datagrams, in bytes.
+fn datagrams_bytes(config: &Config) -> u64 {
+    let has_datagrams = config.all_inputs().iter().any(crate::Input::is_udp);
+    let each = config.frame_bytes_max.min(DATAGRAM_BYTES_MAX);
+    match has_datagrams {
+        true => u64::from(DATAGRAM_BUFFERS) * u64::from(each),
+        false => 0,
     }
 }
 

@@ -37,6 +37,7 @@ fn input(name: &str) -> InputReport {
         bytes: 40,
         units_open: 5,
         answers: 6,
+        lost: (name != "emitters").then_some(8),
         refused: vec![(Reason::AddressLimit, 7)],
     }
 }

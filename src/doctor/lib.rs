@@ -47,6 +47,10 @@ pub struct Plan {
     pub is_zero_copy_wanted: bool,
     /// Where it listens, by the flags; without ports that the kernel chooses.
     pub listeners: Vec<(&'static str, SocketAddr)>,
+    /// Where datagrams come to it, likewise.
+    pub datagrams: Vec<(&'static str, SocketAddr)>,
+    /// Most memory in bytes that an input asks for datagrams that wait; 0: there are none.
+    pub datagram_buffer_bytes: u64,
 }
 
 impl Plan {
@@ -148,7 +152,7 @@ pub struct Checked {
 type Check = fn(&Host, &Plan) -> Outcome;
 
 /// All checks, in the order of reports.
-const CHECKS: [(&str, Check); 35] = [
+const CHECKS: [(&str, Check); 36] = [
     ("kernel", kernel::version),
     ("io-uring", kernel::io_uring),
     ("ring-features", kernel::ring_features),
@@ -170,6 +174,7 @@ const CHECKS: [(&str, Check); 35] = [
     ("somaxconn", network::somaxconn),
     ("syn-backlog", network::syn_backlog),
     ("device-backlog", network::device_backlog),
+    ("datagram-buffer", network::datagram_buffer),
     ("receive-buffer", network::receive_buffer),
     ("send-buffer", network::send_buffer),
     ("idle-restart", network::idle_restart),

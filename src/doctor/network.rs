@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use weir_host::lowest_port;
+use weir_host::{lowest_port, receive_buffer_max};
 
 use super::thresholds::{DEVICE_BACKLOG_MIN, SOMAXCONN_MIN, SYN_BACKLOG_MIN, TCP_BUFFER_BYTES_MIN};
 use super::{found, good, mib, Host, Level, Mend, Outcome, Plan, Worth};
@@ -25,15 +25,18 @@ fn at_least(host: &Host, name: &str, least: u64, why: &str, worth: Worth) -> Out
 /// A socket that listens, in `/proc/net/tcp`.
 const LISTENS: &str = "0A";
 
-/// Ports that something listens on, whatever the address.
-fn ports_taken(host: &Host) -> Vec<u16> {
+/// A socket without a peer, in `/proc/net/udp`.
+const UNCONNECTED: &str = "07";
+
+/// Ports that something listens on, whatever the address: those of a table that have this state.
+fn ports_taken(host: &Host, protocol: &str, wanted: &str) -> Vec<u16> {
     let port = |line: &str| {
         let mut words = line.split_whitespace().skip(1);
         let (local, state) = (words.next()?, words.nth(1)?);
         let port = local.rsplit_once(':')?.1;
-        (state == LISTENS).then(|| u16::from_str_radix(port, 16).ok())?
+        (state == wanted).then(|| u16::from_str_radix(port, 16).ok())?
     };
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| host.text(path));
+    let tables = ["", "6"].map(|version| host.text(&format!("/proc/net/{protocol}{version}")));
     let lines = tables.iter().flatten().flat_map(|table| table.lines());
     lines.filter_map(port).collect()
 }
@@ -41,7 +44,8 @@ fn ports_taken(host: &Host) -> Vec<u16> {
 /// Whether it may listen where it shall, and whether nobody else does.
 pub fn ports(host: &Host, plan: &Plan) -> Outcome {
     let lowest = lowest_port(host);
-    if let Some((flag, at)) = plan.listeners.iter().find(|(_, at)| at.port() < lowest) {
+    let mut all = plan.listeners.iter().chain(&plan.datagrams);
+    if let Some((flag, at)) = all.find(|(_, at)| at.port() < lowest) {
         return found(
             Level::Fault,
             format!("{flag} {at}: ports below {lowest} need CAP_NET_BIND_SERVICE, which this process has not"),
@@ -49,17 +53,23 @@ pub fn ports(host: &Host, plan: &Plan) -> Outcome {
             Worth::Plain("Weir starts"),
         );
     }
-    let taken = ports_taken(host);
-    let is_taken = |(_, at): &&(&str, SocketAddr)| taken.contains(&at.port());
-    match plan.listeners.iter().find(is_taken) {
-        Some((flag, at)) => found(
-            Level::Note,
-            format!("{flag} {at}: something listens on port {} already; if that is not this distributor, it will not start", at.port()),
-            Mend::Command(format!("ss -ltnp 'sport = :{}'", at.port())),
-            Worth::Plain("Weir starts"),
-        ),
-        None => good(format!("{} free, from {lowest} on allowed", plan.listeners.len())),
+    for (listeners, protocol, state, option) in [
+        (&plan.listeners, "tcp", LISTENS, "-ltnp"),
+        (&plan.datagrams, "udp", UNCONNECTED, "-lunp"),
+    ] {
+        let taken = ports_taken(host, protocol, state);
+        let is_taken = |(_, at): &&(&str, SocketAddr)| taken.contains(&at.port());
+        if let Some((flag, at)) = listeners.iter().find(is_taken) {
+            return found(
+                Level::Note,
+                format!("{flag} {at}: something listens on port {} already; if that is not this distributor, it will not start", at.port()),
+                Mend::Command(format!("ss {option} 'sport = :{}'", at.port())),
+                Worth::Plain("Weir starts"),
+            );
+        }
     }
+    let all = plan.listeners.len() + plan.datagrams.len();
+    good(format!("{all} free, from {lowest} on allowed"))
 }
 
 pub fn somaxconn(host: &Host, _: &Plan) -> Outcome {
@@ -112,6 +122,35 @@ fn buffer(host: &Host, name: &str) -> Outcome {
     match outcome {
         Outcome::Good(_) => good(format!("net.ipv4.{name} up to {}", mib(most))),
         other => other,
+    }
+}
+
+/// Largest buffer that the stage `sysctl` allows, in bytes.
+const STAGE_RMEM_MAX: u64 = 16 << 20;
+
+/// Memory for datagrams that wait: what is asked for, and what the kernel gives.
+pub fn datagram_buffer(host: &Host, plan: &Plan) -> Outcome {
+    let asked = plan.datagram_buffer_bytes;
+    if asked == 0 {
+        return good("no input takes datagrams");
+    }
+    let kib = |bytes: u64| format!("{} KiB", bytes >> 10);
+    match receive_buffer_max(host) {
+        Some(most) if most < asked => found(
+            Level::Warning,
+            format!(
+                "an input asks for {} for datagrams that wait, and the kernel gives {} (net.core.rmem_max): a burst that does not fit is lost before receipt",
+                kib(asked),
+                kib(most)
+            ),
+            match asked <= STAGE_RMEM_MAX {
+                true => Mend::Stage("sysctl"),
+                false => Mend::Command(format!("sudo sysctl -w net.core.rmem_max={asked}")),
+            },
+            Worth::Sourced("socket(7), SO_RCVBUF: rmem_max is the most, and the kernel counts its own record of each datagram as well; CAP_NET_ADMIN goes beyond it"),
+        ),
+        Some(_) => good(format!("{} as asked for", kib(asked))),
+        None => good(format!("{} as asked for, by CAP_NET_ADMIN", kib(asked))),
     }
 }
 

@@ -94,6 +94,8 @@ reasons! {
     NotLogs = "not_logs",
     /// A client did not know the key of its input, or no name and password.
     KeyRefused = "key_refused",
+    /// A datagram without a message.
+    DatagramEmpty = "datagram_empty",
 }
 
 /// Counters of one shard since its start.
@@ -124,6 +126,8 @@ pub struct Counters {
     pub identities_lost: u64,
     /// Messages that came by HTTP, go as frames, and would reach an HTTP analyzer as text.
     pub pieces_lost: u64,
+    /// Datagrams that the kernel dropped: nobody here has seen them, and they are in no balance.
+    pub lost_before_receipt: u64,
     /// Receives that brought emitter data.
     pub receives: u64,
     /// Sends to analyzers, their bytes, and how many of the sends were zero-copy.
@@ -191,6 +195,7 @@ impl Counters {
             joined,
             identities_lost,
             pieces_lost,
+            lost_before_receipt,
             receives,
             sends,
             sent_bytes,
@@ -219,6 +224,7 @@ impl Counters {
         self.joined += joined;
         self.identities_lost += identities_lost;
         self.pieces_lost += pieces_lost;
+        self.lost_before_receipt += lost_before_receipt;
         self.receives += receives;
         self.sends += sends;
         self.sent_bytes += sent_bytes;
@@ -370,6 +376,7 @@ mod tests {
                 joined: 24 * factor,
                 identities_lost: 18 * factor,
                 pieces_lost: 20 * factor,
+                lost_before_receipt: 25 * factor,
                 receives: 6 * factor,
                 sends: 7 * factor,
                 sent_bytes: 8 * factor,

@@ -9,6 +9,7 @@
 //! What an element is says the connection's source (`src/source`). The loop over a chunk is compiled for each
 //! source by itself: which one it is, is asked once a chunk.
 
+mod datagram;
 mod entries;
 mod held;
 #[cfg(test)]
@@ -66,6 +67,8 @@ pub enum Ingest {
     /// were taken.
     PartialMemoryFull,
 }
+
+pub use datagram::DatagramTaken;
 
 /// The shard of an origin that a sender gave: there is none with this number.
 const ORIGIN_OF_SENDER: u16 = u16::MAX;

@@ -60,7 +60,7 @@ pub use buffers::BufferPool;
 pub use counters::{Balance, Counters, LaneReport, Reason};
 pub use divided::Divisible;
 pub use ended::Ended;
-pub use ingest::Ingest;
+pub use ingest::{DatagramTaken, Ingest};
 pub use lane::Transmit;
 pub use latencies::Latencies;
 pub use link::{Link, LinkError, Stall};

@@ -20,6 +20,6 @@ mod seccomp;
 pub use cgroup::{cpu_quota, groups, memory_limit, CpuQuota, MemoryLimit};
 pub use memlock::{locked_by_others, may_lock_anything, memlock_limit, Locked, SHARD_LOCKED_BYTES};
 pub use place::Place;
-pub use ports::lowest_port;
+pub use ports::{lowest_port, receive_buffer_max};
 pub use read::{cpus_of_list, list_of_cpus, Host};
 pub use seccomp::has_filter;

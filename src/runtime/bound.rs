@@ -1,11 +1,13 @@
 //! Where a distributor listens: the sockets that were passed, and those that it binds itself.
 
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 
+use super::datagrams::open;
 use super::error::StartError;
 use super::listen::{bound_unread, divide_passed, listen, not_heeded, place, Listener, Passed};
 use crate::uring::kernel_release;
-use weir_config::Config;
+use weir_config::{Config, Input};
 use weir_shard::{EmitterListener, InputAt};
 
 /// Where emitters, analyzers and HTTP clients connect.
@@ -16,6 +18,8 @@ pub(super) struct Bound {
     /// Of each shard: that of `--emitters`, then one for each input.
     pub(super) emitters: Vec<Vec<EmitterListener<Listener>>>,
     pub(super) analyzers: Vec<Listener>,
+    /// Of each shard: where datagrams come, with the numbers of their inputs.
+    pub(super) datagrams: Vec<Vec<(usize, OwnedFd)>>,
     /// Empty: nobody listens for HTTP.
     pub(super) http: Vec<Listener>,
     pub(super) at: Addresses,
@@ -32,21 +36,23 @@ impl Bound {
         let shards = config.shards;
         let mut emitters: Vec<Vec<EmitterListener<Listener>>> = Vec::new();
         emitters.resize_with(shards, Vec::new);
-        let mut take = |flag: &str, at: SocketAddr, sockets: Vec<TcpListener>| {
-            let outlives = !sockets.is_empty();
-            let listeners = of_emitters(config, flag, at, sockets)?;
-            let at = address(&listeners[0])?;
-            for (of_shard, listener) in emitters.iter_mut().zip(listeners) {
-                of_shard.push(EmitterListener { listener, outlives });
-            }
-            Ok(at)
-        };
-        let emitters_at = take("--emitters", config.emitters, passed.emitters)?;
+        let own = ("--emitters", config.emitters);
+        let emitters_at = take(config, &mut emitters, own, passed.emitters)?;
         let mut inputs_at = Vec::new();
-        for input in config.all_inputs() {
+        let mut datagrams: Vec<Vec<(usize, OwnedFd)>> = Vec::new();
+        datagrams.resize_with(shards, Vec::new);
+        for (number, input) in (1..).zip(config.all_inputs()) {
             let name = input.name();
+            if input.is_udp() {
+                let address = input_of_datagrams(config, (number, &input), &mut datagrams)?;
+                inputs_at.push(InputAt { name, address });
+                no_listener(&mut emitters);
+                continue;
+            }
             let sockets = passed.inputs.remove(&name).unwrap_or_default();
-            let address = take(&format!("--input {name}"), input.listen, sockets)?;
+            let flag = format!("--input {name}");
+            let at = (&flag[..], input.listen);
+            let address = take(config, &mut emitters, at, sockets)?;
             inputs_at.push(InputAt { name, address });
         }
         let analyzers = listeners(config, "--analyzers", config.analyzers, passed.analyzers)?;
@@ -66,10 +72,56 @@ impl Bound {
         Ok(Bound {
             emitters,
             analyzers,
+            datagrams,
             http,
             at,
             inputs_at,
         })
+    }
+}
+
+/// A listener for each shard where emitters connect; where that is.
+fn take(
+    config: &Config,
+    emitters: &mut [Vec<EmitterListener<Listener>>],
+    (flag, at): (&str, SocketAddr),
+    sockets: Vec<TcpListener>,
+) -> Result<SocketAddr, StartError> {
+    let outlives = !sockets.is_empty();
+    let listeners = of_emitters(config, flag, at, sockets)?;
+    let at = address(&listeners[0])?;
+    for (of_shard, listener) in emitters.iter_mut().zip(listeners) {
+        let listener = Some(listener);
+        of_shard.push(EmitterListener { listener, outlives });
+    }
+    Ok(at)
+}
+
+/// A socket for each shard where datagrams come.
+fn input_of_datagrams(
+    config: &Config,
+    (number, input): (usize, &Input),
+    datagrams: &mut [Vec<(usize, OwnedFd)>],
+) -> Result<SocketAddr, StartError> {
+    let opened = open(input, config.shards);
+    let (address, sockets) = opened.map_err(|error| StartError::Listen {
+        flag: format!("--input {}", input.name()),
+        address: input.listen,
+        error,
+    })?;
+    for (of_shard, socket) in datagrams.iter_mut().zip(sockets) {
+        of_shard.push((number, socket));
+    }
+    Ok(address)
+}
+
+/// Listeners have the numbers of their inputs: one that has none keeps its place.
+fn no_listener(emitters: &mut [Vec<EmitterListener<Listener>>]) {
+    for of_shard in emitters {
+        of_shard.push(EmitterListener {
+            listener: None,
+            outlives: false,
+        });
     }
 }
 

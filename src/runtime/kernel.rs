@@ -9,14 +9,16 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::listen::Listener;
 use super::mesh::GlommioMesh;
-use crate::uring::{left_of, peer_has_ended, unread_bytes};
+use crate::uring::{datagrams_dropped, left_of, peer_has_ended, unread_bytes};
 use crate::uring::{Arena, Ring, SendVector};
 use weir_clock::monotonic_ns;
 use weir_protocol::memory::Span;
-use weir_shard::port::{Chunk, Completion, Group, Io, Left};
+use weir_shard::port::{Chunk, Completion, Datagram, Group, Io, Left};
 
 /// Connections that a turn takes of each listener. Each costs some 30 us, its peer's first words included.
 const ACCEPTS: u32 = 16;
+/// Most datagrams that are thrown away at once: a sender that goes on shall not hold up the end.
+const DISCARDED_MAX: u32 = 1 << 20;
 
 impl Io for Ring {
     type Socket = OwnedFd;
@@ -79,6 +81,28 @@ impl Io for Ring {
     #[inline]
     fn release(&mut self, group: Group, chunk: Chunk) {
         Ring::release(self, group, chunk);
+    }
+
+    #[inline]
+    fn receive_datagrams(&mut self, socket: &OwnedFd, token: u64) {
+        Ring::receive_datagrams(self, socket.as_raw_fd(), token);
+    }
+
+    #[inline]
+    fn datagram_of(&self, chunk: Chunk) -> Datagram<'_> {
+        Ring::datagram_of(self, chunk)
+    }
+
+    fn datagrams_dropped(&self, socket: &OwnedFd) -> u32 {
+        datagrams_dropped(socket)
+    }
+
+    fn discard_datagrams(&self, socket: &OwnedFd) -> u32 {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
+        let socket = SockRef::from(socket);
+        let is_there = |_: &u32| socket.recv_with_flags(&mut [], flags).is_ok();
+        let count = (0..DISCARDED_MAX).take_while(is_there).count();
+        u32::try_from(count).unwrap_or(DISCARDED_MAX)
     }
 
     fn zero_copy(&self) -> bool {

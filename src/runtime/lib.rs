@@ -7,11 +7,13 @@
 //! kernel.rs       the port `Io` on the data ring
 //! mesh.rs         what crosses cores, on glommio's channels
 //! bound.rs        where it listens
+//! datagrams.rs    sockets of inputs without connections
 //! listen.rs       sockets; descriptors.rs: who gets how many
 //! uring/          the data ring: the only place with io_uring and unsafe code
 //! ```
 
 mod bound;
+mod datagrams;
 mod descriptors;
 mod error;
 mod kernel;

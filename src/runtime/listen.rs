@@ -11,7 +11,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 
 use weir_config::Accept;
 
@@ -97,7 +97,7 @@ pub(super) fn listen(
     shards: usize,
     peer_timeout: Duration,
 ) -> io::Result<Vec<Listener>> {
-    let exclusive = bound_patiently(address)?;
+    let exclusive = bound_patiently(address, Type::STREAM)?;
     exclusive.listen(1)?;
     let address = exclusive
         .local_addr()?
@@ -106,7 +106,7 @@ pub(super) fn listen(
     drop(exclusive);
     (0..shards)
         .map(|_| {
-            let socket = bound(address, true)?;
+            let socket = bound(address, true, Type::STREAM)?;
             watch_peers(SockRef::from(&socket), peer_timeout)?;
             socket.listen(LISTEN_BACKLOG)?;
             Ok(Listener {
@@ -166,10 +166,10 @@ pub(super) fn place(listeners: &[Listener], accept: Accept, cores: &[usize]) -> 
 
 /// A distributor that was killed leaves its port to the kernel, which closes its rings when it gets
 /// round to it: a restart may have to wait a moment.
-fn bound_patiently(address: SocketAddr) -> io::Result<Socket> {
+pub(super) fn bound_patiently(address: SocketAddr, kind: Type) -> io::Result<Socket> {
     let deadline = Instant::now() + PORT_PATIENCE;
     loop {
-        match bound(address, false) {
+        match bound(address, false, kind) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(20));
             }
@@ -188,13 +188,10 @@ fn watch_peers(socket: SockRef<'_>, timeout: Duration) -> io::Result<()> {
     socket.set_tcp_user_timeout(Some(timeout))
 }
 
-fn bound(address: SocketAddr, shared: bool) -> io::Result<Socket> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    socket.set_reuse_address(true)?;
+pub(super) fn bound(address: SocketAddr, shared: bool, kind: Type) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind, None)?;
+    // Of datagrams it would let two processes have one port.
+    socket.set_reuse_address(kind == Type::STREAM)?;
     socket.set_reuse_port(shared)?;
     socket.bind(&address.into())?;
     Ok(socket)

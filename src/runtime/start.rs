@@ -18,7 +18,7 @@ use super::listen::{Listener, Passed};
 use super::mesh::{GlommioMesh, Mailbox, CHANNEL_MESSAGES};
 use super::run::run;
 use weir_clock::monotonic_ns;
-use weir_config::{Config, MemoryNeed};
+use weir_config::{Config, Input, MemoryNeed};
 use weir_engine::Balance;
 use weir_host::{locked_by_others, may_lock_anything, memlock_limit, memory_limit, Host, Locked};
 use weir_shard::mesh::Message;
@@ -320,6 +320,13 @@ struct Plan {
     gate: Arc<Gate>,
 }
 
+/// Where peers of one shard come.
+struct Sockets {
+    listeners: Listeners<Listener>,
+    /// Where datagrams come, with the numbers of their inputs.
+    datagrams: Vec<(usize, OwnedFd)>,
+}
+
 /// A shard that is about to start: what it is made from, and what is its own.
 struct Starting {
     plan: Plan,
@@ -460,13 +467,17 @@ impl Plan {
         let mut shards = Vec::new();
         let pairs = sockets.emitters.into_iter().zip(sockets.analyzers);
         let (mut http, mut refused) = (sockets.http.into_iter(), refused.into_iter());
+        let mut datagrams = sockets.datagrams.into_iter();
         for (index, (arena, (emitters, analyzers))) in
             memory.arenas.into_iter().zip(pairs).enumerate()
         {
-            let listeners = Listeners {
-                emitters,
-                analyzers,
-                http: http.next(),
+            let sockets = Sockets {
+                listeners: Listeners {
+                    emitters,
+                    analyzers,
+                    http: http.next(),
+                },
+                datagrams: datagrams.next().unwrap_or_default(),
             };
             let starting = Starting {
                 plan: self.clone(),
@@ -482,7 +493,7 @@ impl Plan {
             if cancelled.load(Ordering::Acquire) {
                 return Err(StartError::Cancelled);
             }
-            shards.push(starting.spawn(index, arena, listeners, refused.next())?);
+            shards.push(starting.spawn(index, arena, sockets, refused.next())?);
         }
         Ok(shards)
     }
@@ -493,7 +504,7 @@ impl Starting {
         self,
         index: usize,
         arena: Arena,
-        listeners: Listeners<Listener>,
+        sockets: Sockets,
         refused: Option<(OwnedFd, bool)>,
     ) -> Result<ExecutorJoinHandle<io::Result<ShardReport>>, StartError> {
         let placement = match self.plan.config.cores.get(index) {
@@ -507,7 +518,7 @@ impl Starting {
             .preempt_timer(PREEMPT_AFTER)
             // No thread for blocking calls: a shard makes none.
             .blocking_thread_pool_placement(PoolPlacement::Custom(Vec::new()))
-            .spawn(move || self.run(arena, listeners, refused))
+            .spawn(move || self.run(arena, sockets, refused))
             .map_err(|error| StartError::Resource {
                 what: "shard thread (glommio executor)",
                 error: match error {
@@ -520,7 +531,7 @@ impl Starting {
     async fn run(
         mut self,
         arena: Arena,
-        listeners: Listeners<Listener>,
+        sockets: Sockets,
         refused: Option<(OwnedFd, bool)>,
     ) -> io::Result<ShardReport> {
         let end_together = EndTogether(Arc::clone(&self.plan.shared));
@@ -546,8 +557,9 @@ impl Starting {
             ring,
             arena,
             mesh,
-            listeners,
+            sockets.listeners,
         );
+        worker.set_datagram_sockets(sockets.datagrams);
         if let Some((file, is_torn)) = refused {
             worker.set_refused_file(file, is_torn);
         }
@@ -594,7 +606,13 @@ fn ring_config(config: &Config, features: Features) -> RingConfig {
     } else {
         buffers.next_power_of_two() / 2
     };
+    let has_datagrams = config.all_inputs().iter().any(Input::is_udp);
     RingConfig {
+        datagram_bytes: if has_datagrams {
+            config.frame_bytes_max
+        } else {
+            0
+        },
         ingress_buffers: u16::try_from(buffers).unwrap_or(32_768),
         ingress_buffer_bytes: buffer_bytes,
         busy_poll: config.busy_poll,

@@ -18,8 +18,8 @@ pub struct Listeners<L> {
 
 /// One of those where emitters connect.
 pub struct EmitterListener<L> {
-    /// The socket.
-    pub listener: L,
+    /// The socket; none where datagrams come, see [`crate::Shard::set_datagram_sockets`].
+    pub listener: Option<L>,
     /// It stays open when this process ends: who is not accepted waits for the next one.
     pub outlives: bool,
 }
@@ -28,7 +28,7 @@ impl<L> Listeners<L> {
     /// The one that a kind of accept is for; of emitters that of this input.
     fn of(&self, accept: Kind, input: usize) -> Option<&L> {
         match accept {
-            Kind::AcceptEmitter => self.emitters.get(input).map(|it| &it.listener),
+            Kind::AcceptEmitter => self.emitters.get(input)?.listener.as_ref(),
             Kind::AcceptAnalyzer => Some(&self.analyzers),
             _ => self.http.as_ref(),
         }
@@ -223,7 +223,7 @@ mod tests {
 
     fn listener(outlives: bool) -> EmitterListener<()> {
         EmitterListener {
-            listener: (),
+            listener: Some(()),
             outlives,
         }
     }

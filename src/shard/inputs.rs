@@ -27,6 +27,8 @@ pub struct Place {
     connected: AtomicUsize,
     /// Most of them; 0: no limit of its own.
     connections_max: usize,
+    /// Datagrams come here.
+    is_udp: bool,
 }
 
 impl Place {
@@ -34,6 +36,7 @@ impl Place {
     pub(super) fn report(&self) -> InputReport {
         InputReport {
             name: Arc::clone(&self.name),
+            lost: self.is_udp.then_some(0),
             ..InputReport::default()
         }
     }
@@ -66,17 +69,18 @@ pub(super) fn places(config: &Config) -> Vec<Place> {
         proxies,
         connected: AtomicUsize::new(0),
         connections_max,
+        is_udp: false,
     };
     let inputs = config.all_inputs().into_iter();
     let inputs = inputs.map(|input| {
         // The number of networks was looked at when they were read.
         let proxies = AllowList::new(input.proxy_from.clone()).unwrap_or_default();
-        place(
-            input.name(),
-            port_of(&input),
-            proxies,
-            input.connections_max,
-        )
+        let is_udp = input.is_udp();
+        let most = input.connections_max;
+        Place {
+            is_udp,
+            ..place(input.name(), port_of(&input), proxies, most)
+        }
     });
     let emitters = place(
         "emitters".to_owned(),
@@ -168,6 +172,8 @@ pub struct InputReport {
     pub units_open: usize,
     /// Sends of acks.
     pub answers: u64,
+    /// Datagrams that the kernel dropped before they were received; none where connections come.
+    pub lost: Option<u64>,
     /// Connections refused or closed, by reason.
     pub refused: Vec<(Reason, u64)>,
 }

@@ -12,12 +12,12 @@ use crate::mesh::Mesh;
 mod types;
 mod wake;
 
-pub use types::{Chunk, Completion, Group, Left, Wait, SEND_RANGES_MAX};
+pub use types::{Chunk, Completion, Datagram, Group, Left, Wait, SEND_RANGES_MAX};
 pub use wake::Wake;
 
 /// Requests are only started here; each ends with one completion or more that carry its token.
 pub trait Io {
-    /// A connection, or a file; closed when dropped.
+    /// A connection, a socket of datagrams, or a file; closed when dropped.
     type Socket;
     /// A listening socket; closed when dropped.
     type Listener;
@@ -60,6 +60,15 @@ pub trait Io {
     fn bytes_of(&self, group: Group, chunk: Chunk) -> &[u8];
     /// Gives a chunk's memory back.
     fn release(&mut self, group: Group, chunk: Chunk);
+
+    /// Receives datagrams into [`Group::Datagrams`] until an error, ENOBUFS, or the kernel's whim.
+    fn receive_datagrams(&mut self, socket: &Self::Socket, token: u64);
+    /// The datagram that a chunk of [`Group::Datagrams`] holds.
+    fn datagram_of(&self, chunk: Chunk) -> Datagram<'_>;
+    /// Datagrams that the kernel has dropped at this socket since it was opened. It wraps.
+    fn datagrams_dropped(&self, socket: &Self::Socket) -> u32;
+    /// Throws away the datagrams that wait at this socket; how many those were.
+    fn discard_datagrams(&self, socket: &Self::Socket) -> u32;
 
     /// Whether zero-copy sends are possible at all.
     fn zero_copy(&self) -> bool;

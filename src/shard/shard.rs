@@ -114,9 +114,15 @@ impl<I: Io> Shard<I> {
         self.egress.set_refused_file(file, is_torn);
     }
 
+    /// Sockets where datagrams come, each with the number of its input: 1 for the first of the configuration.
+    pub fn set_datagram_sockets(&mut self, sockets: Vec<(usize, I::Socket)>) {
+        self.intake.set_datagram_sockets(self.cx.now_ns, sockets);
+    }
+
     /// Starts to accept.
     pub fn start(&mut self) {
         self.accepts.start(&mut self.cx);
+        self.intake.receive_datagrams(&mut self.cx);
         self.cx.io.arm_wake(bare(Kind::Wake));
     }
 
@@ -172,6 +178,7 @@ impl<I: Io> Shard<I> {
         let cx = &mut self.cx;
         match kind {
             Kind::EmitterReceive => self.intake.on_receive(cx, slot, completion),
+            Kind::Datagrams => self.intake.on_datagram(cx, slot, completion),
             Kind::EmitterSend => self.intake.on_answers_sent(cx, slot, completion),
             Kind::LinkReceive => self.links.on_receive(cx, slot, completion),
             Kind::LinkSend if completion.result < 0 => self.links.on_failed_send(completion),
@@ -281,6 +288,7 @@ impl<I: Io> Shard<I> {
             self.judge_peers();
         }
         self.accepts.retry(&mut self.cx);
+        self.intake.look_at_datagrams(&mut self.cx);
         self.publish();
     }
 
@@ -380,9 +388,13 @@ impl<I: Io> Shard<I> {
                 self.clients.begin_farewells(cx, self.lifecycle.spread());
                 self.schedule_tick();
             }
-            Step::StopListening => self.accepts.stop_listening(cx),
+            Step::StopListening => {
+                self.accepts.stop_listening(cx);
+                self.intake.stop_datagrams();
+            }
             Step::CutOff => {
                 self.intake.stop_receiving(cx);
+                self.intake.cut_off_datagrams(cx);
                 self.clients.cut_off_clients(cx);
                 self.schedule_tick();
             }
@@ -392,6 +404,7 @@ impl<I: Io> Shard<I> {
     /// The last words and the last report.
     pub fn end(&mut self) -> ShardReport {
         self.links.say_goodbye(&mut self.cx);
+        self.intake.look_at_datagrams(&mut self.cx);
         let report = self.report();
         self.accepts.close();
         // Each by its token: of all requests only these are many.

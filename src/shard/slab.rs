@@ -23,6 +23,7 @@ pub(super) enum Kind {
     OutletConnect,
     OutletReceive,
     OutletSend,
+    Datagrams,
 }
 
 const GENERATION_BITS: u32 = 24;
@@ -82,6 +83,7 @@ pub(super) fn untoken(token: u64) -> (Option<Kind>, Slot) {
         17 => Some(Kind::OutletConnect),
         18 => Some(Kind::OutletReceive),
         19 => Some(Kind::OutletSend),
+        20 => Some(Kind::Datagrams),
         _ => None,
     };
     // Both casts take bits out of a word.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::context::Context;
 use super::mesh::{Mesh, Message, Outbox};
-use super::port::{Chunk, Completion, Group, Io, Left};
+use super::port::{Chunk, Completion, Datagram, Group, Io, Left};
 use super::shared::Shared;
 use weir_config::{Config, HttpConfig};
 use weir_engine::{Span, VecMemory};
@@ -20,6 +20,7 @@ pub(crate) enum Asked {
     Accept,
     Receive(u32),
     ReceiveOnce(u32),
+    ReceiveDatagrams(u32),
     Send(u32, usize),
     SendBytes(u32, Vec<u8>),
     SendNow(u32, Vec<u8>),
@@ -39,6 +40,8 @@ pub(crate) struct FakeIo {
     pub(crate) lent: usize,
     /// Bytes that peers have not acknowledged, by socket.
     pub(crate) unread: BTreeMap<u32, usize>,
+    /// What the kernel says of datagrams that it dropped.
+    pub(crate) dropped: u32,
     next_socket: u32,
     sent: BTreeMap<u64, Vec<u8>>,
 }
@@ -85,6 +88,7 @@ fn ground_of(config: Config, buffers: usize) -> Ground {
             arrives: Vec::new(),
             lent: 0,
             unread: BTreeMap::new(),
+            dropped: 0,
             next_socket: 1000,
             sent: BTreeMap::new(),
         },
@@ -231,6 +235,29 @@ impl Io for FakeIo {
 
     fn release(&mut self, _group: Group, _chunk: Chunk) {
         self.lent -= 1;
+    }
+
+    fn receive_datagrams(&mut self, socket: &u32, _token: u64) {
+        self.note(Asked::ReceiveDatagrams(*socket));
+    }
+
+    /// The first four bytes are who sent it, the fifth is 1 when it was cut.
+    fn datagram_of(&self, chunk: Chunk) -> Datagram<'_> {
+        let bytes = self.bytes_of(Group::Datagrams, chunk);
+        let from: [u8; 4] = bytes[..4].try_into().expect("four");
+        Datagram {
+            from: Some(from.into()),
+            bytes: &bytes[5..],
+            is_cut: bytes[4] == 1,
+        }
+    }
+
+    fn datagrams_dropped(&self, _socket: &u32) -> u32 {
+        self.dropped
+    }
+
+    fn discard_datagrams(&self, _socket: &u32) -> u32 {
+        0
     }
 
     fn zero_copy(&self) -> bool {

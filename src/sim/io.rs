@@ -11,10 +11,13 @@ use super::mesh::SimMesh;
 use super::net::{ConnId, Net, Port, SimListener, SimSocket};
 use weir_engine::{Span, VecMemory};
 use weir_shard::port::Io;
-use weir_shard::port::{Chunk, Completion, Group, Left};
+use weir_shard::port::{Chunk, Completion, Datagram, Group, Left};
 
 /// Written over receive memory that the shard has given back: whoever reads on sees it.
 const POISON: u8 = 0xDD;
+
+/// Plans have no input of datagrams: what a kernel drops is no fault of the distributor, and nothing else is special.
+const NO_DATAGRAMS: &str = "nobody sends datagrams in the simulated world";
 
 /// Receive memory of a group, as the kernel's provided buffers: pieces of a buffer, or whole ones.
 pub(super) struct Provided {
@@ -159,6 +162,7 @@ impl SimIo {
             Group::Ingress => &mut self.ingress,
             Group::Control => &mut self.control,
             Group::Http => &mut self.http,
+            Group::Datagrams => unreachable!("{}", NO_DATAGRAMS),
         }
     }
 
@@ -260,11 +264,28 @@ impl Io for SimIo {
             Group::Ingress => self.ingress.bytes_of(chunk),
             Group::Control => self.control.bytes_of(chunk),
             Group::Http => self.http.bytes_of(chunk),
+            Group::Datagrams => unreachable!("{}", NO_DATAGRAMS),
         }
     }
 
     fn release(&mut self, group: Group, chunk: Chunk) {
         self.group(group).release(chunk);
+    }
+
+    fn receive_datagrams(&mut self, _: &SimSocket, _: u64) {
+        unreachable!("{}", NO_DATAGRAMS);
+    }
+
+    fn datagram_of(&self, _: Chunk) -> Datagram<'_> {
+        unreachable!("{}", NO_DATAGRAMS);
+    }
+
+    fn datagrams_dropped(&self, _: &SimSocket) -> u32 {
+        0
+    }
+
+    fn discard_datagrams(&self, _: &SimSocket) -> u32 {
+        0
     }
 
     fn zero_copy(&self) -> bool {

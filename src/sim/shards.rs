@@ -54,7 +54,7 @@ pub(super) fn worker(
             emitters: { std::iter::once(Port::Emitters) }
                 .chain(inputs(plan).map(|(port, _)| port))
                 .map(|port| EmitterListener {
-                    listener: listener(port),
+                    listener: Some(listener(port)),
                     outlives: false,
                 })
                 .collect(),

@@ -1,5 +1,6 @@
 //! Inputs: more places where emitters connect, on real sockets and with real processes.
 
+mod datagrams;
 mod flood;
 mod mix;
 mod overload;

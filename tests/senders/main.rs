@@ -4,3 +4,4 @@
 mod found;
 mod proxy;
 mod syslog;
+mod udp;

@@ -11,7 +11,7 @@ use weir_testkit::process::run_command;
 use weir_testkit::{until, Distributor, FrameSink, Program, Scratch};
 
 /// A distributor with one input of syslog, and an analyzer that keeps what it gets.
-struct Site {
+pub struct Site {
     distributor: Distributor,
     sink: FrameSink,
     input: SocketAddr,
@@ -19,7 +19,7 @@ struct Site {
 
 impl Site {
     /// `options` of the input begin with `&`, or are empty.
-    fn start(options: &str) -> Site {
+    pub fn start(options: &str) -> Site {
         let flags = format!("--shards 1 --input syslog@127.0.0.1:0?name=syslog{options}");
         let distributor = Distributor::start(&flags);
         let input = distributor.input("syslog");
@@ -32,12 +32,12 @@ impl Site {
         }
     }
 
-    fn port(&self) -> String {
+    pub fn port(&self) -> String {
         self.input.port().to_string()
     }
 
     /// Waits for so many messages, and that no more come; they are sorted.
-    fn messages(self, count: usize) -> Vec<(u8, String)> {
+    pub fn messages(self, count: usize) -> Vec<(u8, String)> {
         until("all messages", || self.sink.frames().len() >= count);
         let Site {
             distributor, sink, ..
@@ -52,12 +52,12 @@ impl Site {
 }
 
 /// Text that tells its number.
-fn numbered(number: usize) -> String {
+pub fn numbered(number: usize) -> String {
     format!("message {number:04}")
 }
 
 /// Each number once, each with a text that begins and ends so.
-fn assert_numbered(messages: &[(u8, String)], severity: u8, begins: &str) {
+pub fn assert_numbered(messages: &[(u8, String)], severity: u8, begins: &str) {
     let mut seen: Vec<&str> = Vec::new();
     for (said, text) in messages {
         assert_eq!(*said, severity, "{text}");

@@ -2,6 +2,7 @@
 //! namespace.
 
 mod crash;
+mod datagrams;
 mod doctor;
 mod namespace;
 mod outside;

@@ -6,7 +6,7 @@ are quiet between batches; a congestion window that is thrown away after each pa
 GAIN="Measured (9,000 connections at once to one shard, loopback, tuning/measure/storm.py): with a somaxconn of 128 the
 last one is there after 1.3 to 1.4 s (20 to 40 % of them try again after a second), with 16,384 after 0.4 to 0.5 s. When
 the distributor accepts nothing for 0.7 s before: with 4,096 it takes 1.6 to 2.6 s more, with 16,384 0.04 to 0.07 s. Not
-measured, for want of a distance: full rate of a connection, bursts without slow start. net.core.rmem_max and wmem_max change nothing for Weir, which leaves its buffers to the kernel: they let other
+measured, for want of a distance: full rate of a connection, bursts without slow start. net.core.rmem_max is the most that an input of datagrams gets (receive_buffer). Of TCP Weir leaves the buffers to the kernel: rmem_max and wmem_max let other
 senders on this host ask for the same."
 RISK="Buffers may grow to their maximum for every connection whose peer is slow: tcp_mem bounds all of them. io_uring was
 perhaps forbidden on purpose: it has had security bugs."

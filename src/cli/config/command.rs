@@ -112,7 +112,9 @@ pub fn run_check(args: &CheckArgs) -> ExitCode {
         Err(error) => format!("warning: would not start here: {error}"),
     };
     let lowest = lowest_port(&Host::here());
-    for (flag, at) in OwnListeners::of(&loaded.config).iter() {
+    let own = OwnListeners::of(&loaded.config);
+    let datagrams = OwnListeners::of_datagrams(&loaded.config);
+    for (flag, at) in own.iter().chain(datagrams) {
         if at.port() < lowest {
             said.push_str(&format!("{file}: warning: would not start here: {flag} {at}: ports below {lowest} need CAP_NET_BIND_SERVICE (AmbientCapabilities= in the unit), or a socket that systemd hands over\n"));
         }

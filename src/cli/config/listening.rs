@@ -64,6 +64,11 @@ impl Listening {
                     "a socket called {INPUT_PREFIX}{name} was passed (FileDescriptorName=), and no input is called {name}; {known}"
                 ));
             };
+            if input.is_udp() {
+                return Err(format!(
+                    "--input {input}: the socket that was passed takes connections (ListenStream=); allowed: none for transport=udp"
+                ));
+            }
             if input.listen != *at {
                 return Err(format!(
                     "--input {input}: the socket that was passed listens on {at}; allowed: that address, or another ListenStream= of the socket unit"

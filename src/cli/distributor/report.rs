@@ -130,6 +130,13 @@ fn write_counters(out: &mut String, counters: &Counters) {
         counters.zero_copy_copied,
         counters.enters,
     );
+    if counters.lost_before_receipt > 0 {
+        line!(
+            out,
+            "lost before receipt {} (datagrams that the kernel dropped)",
+            counters.lost_before_receipt
+        );
+    }
     for reason in Reason::ALL
         .iter()
         .copied()

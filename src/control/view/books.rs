@@ -114,6 +114,7 @@ fn shard_books(report: &ShardReport) -> ShardBooks {
             rerouted: counters.rerouted,
             duplicates_possible: counters.duplicates_possible,
             refused: refused.collect(),
+            lost_before_receipt: counters.lost_before_receipt,
             emitters: counters.emitters_accepted,
             links_up: counters.links_up,
             links_down: counters.links_down,

@@ -29,7 +29,9 @@ pub struct InputRow {
     pub units_open: usize,
     /// Sends of acks.
     pub answers: u64,
-    /// Connections refused or closed, by reason.
+    /// Datagrams that the kernel dropped: lost before receipt. None where connections come.
+    pub lost: Option<u64>,
+    /// Connections and datagrams refused, by reason.
     pub refused: BTreeMap<&'static str, u64>,
 }
 
@@ -46,6 +48,9 @@ pub fn rows(state: &State) -> Vec<InputRow> {
             row.bytes += input.bytes;
             row.units_open += input.units_open;
             row.answers += input.answers;
+            if let Some(lost) = input.lost {
+                *row.lost.get_or_insert(0) += lost;
+            }
             for (reason, count) in &input.refused {
                 *row.refused.entry(reason.as_str()).or_default() += count;
             }
@@ -73,11 +78,14 @@ pub fn lines(view: &Value) -> Vec<String> {
             0.0 => String::new(),
             units => format!("  {} units open", count(units)),
         };
+        let there = match &input["lost"] {
+            Value::Null => format!("{} connected", count(number(&input["connections"]))),
+            lost => format!("{} lost before receipt", count(number(lost))),
+        };
         format!(
-            "input {}  {} / s  {} connected{units}  {} refused",
+            "input {}  {} / s  {there}{units}  {} refused",
             visible(input["name"].as_str().unwrap_or("?")),
             count(number(&input["messagesPerSecond"])),
-            count(number(&input["connections"])),
             count(refused),
         )
     };
@@ -102,6 +110,7 @@ mod tests {
         assert_eq!((rows.len(), &*rows[1].name), (2, "syslog-514"));
         assert_eq!((rows[1].connections, rows[1].messages), (2, 6));
         assert_eq!(rows[1].refused["address_limit"], 14);
+        assert_eq!((rows[0].lost, rows[1].lost), (None, Some(16)));
         let shown = &snapshot::view(&state)["inputs"][1];
         assert_eq!(
             (&shown["name"], &shown["unitsOpen"]),
@@ -125,6 +134,12 @@ mod tests {
             two[1].starts_with("input syslog-514  1") && two[1].ends_with(words),
             "{two:?}"
         );
+        let udp = json!({
+            "name": "syslog-udp-514", "messagesPerSecond": 0.0, "connections": 0, "lost": 7,
+            "refused": {},
+        });
+        let line = &shown(&[&emitters, &udp])[1];
+        assert!(line.ends_with("7 lost before receipt  0 refused"), "{line}");
         let many = [&syslog; 33];
         assert_eq!(shown(&many).len(), INPUTS_SHOWN + 1);
     }

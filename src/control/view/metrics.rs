@@ -384,9 +384,19 @@ fn inputs(state: &State, out: &mut Exposition) {
         }
     }
     out.family(
+        "weir_input_lost_before_receipt_total",
+        Kind::Counter,
+        "Datagrams that the kernel dropped before the distributor could read them (transport = \"udp\").",
+    );
+    for row in &rows {
+        if let Some(lost) = row.lost {
+            out.count(&[("input", &row.name)], lost);
+        }
+    }
+    out.family(
         "weir_input_refused_total",
         Kind::Counter,
-        "Connections refused or closed there, by reason.",
+        "Connections refused or closed there and datagrams skipped, by reason.",
     );
     for row in &rows {
         for (reason, count) in &row.refused {

@@ -133,6 +133,13 @@ impl fmt::Display for Verdict {
             books.queued,
             books.dropped_messages()
         )?;
+        if books.lost_before_receipt > 0 {
+            writeln!(
+                f,
+                "not received {} lost before receipt: datagrams that distributors' kernels dropped, in no other number here",
+                books.lost_before_receipt
+            )?;
+        }
         writeln!(
             f,
             "delivered    {}: once {}, more than once {}; without a number {}",

@@ -92,6 +92,9 @@ pub struct Books {
     pub duplicates_possible: u64,
     /// Connections refused or closed and words ignored, by reason. No messages.
     pub refused: BTreeMap<String, u64>,
+    /// Datagrams that the kernel dropped: never received, and in no other number here.
+    #[serde(default)]
+    pub lost_before_receipt: u64,
     /// Emitter connections accepted.
     pub emitters: u64,
     /// Analyzer links that came up.
@@ -169,6 +172,7 @@ impl Books {
             rerouted,
             duplicates_possible,
             refused,
+            lost_before_receipt,
             emitters,
             links_up,
             links_down,
@@ -181,6 +185,7 @@ impl Books {
             (&mut self.queued, queued),
             (&mut self.rerouted, rerouted),
             (&mut self.duplicates_possible, duplicates_possible),
+            (&mut self.lost_before_receipt, lost_before_receipt),
             (&mut self.emitters, emitters),
             (&mut self.links_up, links_up),
             (&mut self.links_down, links_down),

@@ -130,6 +130,7 @@ mod tests {
 
     fn ring() -> Ring {
         let config = RingConfig {
+            datagram_bytes: 0,
             ingress_buffers: 2,
             ingress_buffer_bytes: 4096,
             busy_poll: Duration::ZERO,

@@ -9,6 +9,7 @@
 #![allow(unsafe_code)]
 
 mod arena;
+mod datagrams;
 mod inherit;
 mod lent;
 mod limits;
@@ -19,6 +20,7 @@ mod provided;
 mod ring;
 
 pub use arena::{Arena, ArenaView};
+pub use datagrams::{datagrams_dropped, force_receive_buffer};
 pub use inherit::adopt_descriptors;
 pub use limits::{address_space, behind, nofile_hard, raise_nofile};
 pub use peers::{left_of, peer_has_ended, unread_bytes};

@@ -14,12 +14,14 @@ use io_uring::{opcode, squeue, IoUring};
 use socket2::SockAddr;
 
 use super::arena::ArenaView;
+use super::datagrams::{MessageHeader, BEFORE_BYTES};
 use super::lent::Lent;
 use super::limits::may_lock;
 use super::probe::{explain, kernel_release, Features, Unusable};
 use super::provided::{ProvidedBuffers, ProvidedConfig};
+use weir_config::{DATAGRAM_BUFFERS, DATAGRAM_BYTES_MAX};
 use weir_protocol::memory::Span;
-use weir_shard::port::{Chunk, Completion, Group, Wait, Wake, SEND_RANGES_MAX};
+use weir_shard::port::{Chunk, Completion, Datagram, Group, Wait, Wake, SEND_RANGES_MAX};
 
 /// Submission entries; the ring submits by itself when they run out.
 const SQ_ENTRIES: u32 = 4096;
@@ -35,6 +37,7 @@ const GATHER_COMPLETIONS: usize = 1024;
 const INGRESS_GROUP: u16 = 1;
 const CONTROL_GROUP: u16 = 2;
 const HTTP_GROUP: u16 = 3;
+const DATAGRAM_GROUP: u16 = 4;
 /// Analyzers' control words are tiny and handled at once.
 const CONTROL_BUFFERS: u16 = 64;
 const CONTROL_BUFFER_BYTES: u32 = 4096;
@@ -72,6 +75,8 @@ pub struct RingConfig {
     pub ingress_buffers: u16,
     /// Bytes of each.
     pub ingress_buffer_bytes: u32,
+    /// Bytes of the longest datagram that is received whole; 0: there are none.
+    pub datagram_bytes: u32,
     /// Before it sleeps, the ring looks into the interface's queues itself for this long; zero: never.
     /// Whole microseconds, at most `u32::MAX`.
     pub busy_poll: Duration,
@@ -86,6 +91,9 @@ pub struct Ring {
     ingress: ProvidedBuffers,
     control: ProvidedBuffers,
     http: ProvidedBuffers,
+    datagrams: Option<ProvidedBuffers>,
+    /// Of receives of datagrams.
+    message_header: MessageHeader,
     /// Bytes that sends outside the arenas, and appends to files, read.
     outgoing: Lent<Vec<u8>>,
     /// Addresses that connects read.
@@ -162,11 +170,24 @@ impl Ring {
             incremental: features.incremental,
         };
         let http = ProvidedBuffers::register(&ring, http).map_err(failed)?;
+        let datagrams = ProvidedConfig {
+            group: DATAGRAM_GROUP,
+            buffers: DATAGRAM_BUFFERS,
+            buffer_bytes: config.datagram_bytes.min(DATAGRAM_BYTES_MAX) + BEFORE_BYTES,
+            // What is left of a buffer may be too little for the next one.
+            incremental: false,
+        };
+        let datagrams = match config.datagram_bytes {
+            0 => None,
+            _ => Some(ProvidedBuffers::register(&ring, datagrams).map_err(failed)?),
+        };
         let mut this = Ring {
             ring,
             ingress,
             control,
             http,
+            datagrams,
+            message_header: MessageHeader::new(),
             outgoing: Lent::new(),
             addresses: Lent::new(),
             arenas,
@@ -198,6 +219,21 @@ impl Ring {
     pub fn receive(&mut self, fd: RawFd, group: Group, token: u64) {
         let group = self.group(group).group();
         self.push(opcode::RecvMulti::new(Fd(fd), group).build(), token);
+    }
+
+    /// Receives datagrams until an error, ENOBUFS, or the kernel's whim. To be called only where there is memory for them
+    /// ([`RingConfig::datagram_bytes`]).
+    pub fn receive_datagrams(&mut self, fd: RawFd, token: u64) {
+        let header = self.message_header.address();
+        let entry = opcode::RecvMsgMulti::new(Fd(fd), header, DATAGRAM_GROUP).build();
+        self.push(entry, token);
+    }
+
+    /// The datagram that a chunk holds.
+    #[inline]
+    pub fn datagram_of(&self, chunk: Chunk) -> Datagram<'_> {
+        self.message_header
+            .read(self.bytes_of(Group::Datagrams, chunk))
     }
 
     /// Receives once.
@@ -360,6 +396,7 @@ impl Ring {
             Group::Ingress => &mut self.ingress,
             Group::Control => &mut self.control,
             Group::Http => &mut self.http,
+            Group::Datagrams => self.datagrams.as_mut()?,
         };
         let chunk = buffers.take(len, completion.flags)?;
         if chunk.is_empty() {
@@ -382,6 +419,11 @@ impl Ring {
             Group::Ingress => self.ingress.release(chunk),
             Group::Control => self.control.release(chunk),
             Group::Http => self.http.release(chunk),
+            Group::Datagrams => {
+                if let Some(datagrams) = &mut self.datagrams {
+                    datagrams.release(chunk);
+                }
+            }
         }
     }
 
@@ -441,7 +483,8 @@ impl Ring {
 
     /// Receive memory in bytes, all groups.
     pub fn receive_bytes(&self) -> usize {
-        self.ingress.bytes() + self.control.bytes() + self.http.bytes()
+        let datagrams = self.datagrams.as_ref().map_or(0, ProvidedBuffers::bytes);
+        self.ingress.bytes() + self.control.bytes() + self.http.bytes() + datagrams
     }
 
     fn group(&self, group: Group) -> &ProvidedBuffers {
@@ -449,6 +492,8 @@ impl Ring {
             Group::Ingress => &self.ingress,
             Group::Control => &self.control,
             Group::Http => &self.http,
+            // A chunk of it exists only where there is memory for it.
+            Group::Datagrams => self.datagrams.as_ref().unwrap_or(&self.control),
         }
     }
 
@@ -495,7 +540,7 @@ impl Ring {
     fn push(&mut self, entry: squeue::Entry, token: u64) {
         let entry = entry.user_data(token);
         // SAFETY: every entry built above points to memory that outlives the ring (arenas and provided
-        // buffers by field order, the wake word by ownership) or the request (a send's vector, by the
+        // buffers by field order, the wake word and the header of datagrams by ownership) or the request (a send's vector, by the
         // contract of `SendVector`; bytes and addresses by that of `Lent`). A vector of bytes and a
         // boxed address do not move when their table grows.
         while unsafe { self.ring.submission().push(&entry) }.is_err() {

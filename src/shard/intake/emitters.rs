@@ -388,6 +388,7 @@ impl<I: Io> Intake<I> {
 
     /// Chunks that had to wait, oldest first, as far as there is room.
     pub(crate) fn resume_pending(&mut self, cx: &mut Context<I>) {
+        self.resume_some_datagrams(cx);
         while !self.pending.is_empty() && cx.engine.can_ingest() {
             let Some(PendingChunk {
                 emitter: slot,
@@ -420,6 +421,9 @@ impl<I: Io> Intake<I> {
                 self.close_if_finished(cx, slot);
             }
         }
+        if self.pending.is_empty() {
+            self.resume_datagrams(cx);
+        }
         self.account_stall(cx);
         if self.pending.is_empty() {
             self.rearm_receives(cx);
@@ -443,7 +447,7 @@ impl<I: Io> Intake<I> {
     }
 
     fn account_stall(&mut self, cx: &mut Context<I>) {
-        let stalled = !self.pending.is_empty();
+        let stalled = self.has_pending();
         match (stalled, self.stalled_since_ns) {
             (true, None) => {
                 self.stalled_since_ns = Some(cx.now_ns);

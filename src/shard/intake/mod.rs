@@ -7,6 +7,7 @@
 //! emitters.rs  accept, receive, offer, resume      close.rs  places, rejects, ends
 //! farewell.rs  who is asked to go, and when        unread.rs     who is late, who is gone while nobody takes messages
 //! answers.rs   ACKs to emitters that want them      late.rs      who is not read from, so that ACKs are in time
+//! datagrams.rs what comes without connections
 //! undecided.rs who has sent too little to tell what it speaks
 //! ```
 //!
@@ -22,9 +23,11 @@ use crate::inputs::InputReport;
 use crate::port::{Chunk, Io};
 use crate::slab::{token, Kind, Slab, Slot};
 use answers::Outbox;
+use datagrams::Datagrams;
 
 mod answers;
 mod close;
+mod datagrams;
 mod emitters;
 mod farewell;
 mod late;
@@ -129,6 +132,7 @@ pub(super) struct Intake<I: Io> {
     late: Vec<bool>,
     /// Connections whose first bytes may be several protocols', oldest first, and since when.
     undecided: VecDeque<(Slot, u64)>,
+    datagrams: Datagrams<I::Socket>,
 }
 
 impl<I: Io> Intake<I> {
@@ -151,31 +155,33 @@ impl<I: Io> Intake<I> {
             spread: None,
             gathered: VecDeque::new(),
             answered: 0,
+            datagrams: Datagrams::default(),
         }
     }
 
     /// Chunks wait that were received, and nobody could take them.
     pub(super) fn has_pending(&self) -> bool {
-        !self.pending.is_empty()
+        !self.pending.is_empty() || self.datagrams.has_pending()
     }
 
     /// Bytes that were read and that the engine has not taken.
     pub(super) fn pending_bytes(&self) -> u64 {
-        self.pending
-            .iter()
-            .map(|pending| pending.chunk.len() as u64)
-            .sum()
+        let pending = self.pending.iter();
+        let of_streams: u64 = pending.map(|pending| pending.chunk.len() as u64).sum();
+        of_streams + self.datagrams.pending_bytes()
     }
 
     /// Emitters, or what they sent.
     pub(super) fn remains(&self) -> bool {
-        self.table.len() > 0 || self.has_pending()
+        self.table.len() > 0 || self.has_pending() || self.datagrams.is_open()
     }
 
     /// Some emitter may bring more, or has.
     pub(super) fn may_bring_more(&self) -> bool {
         let mut emitters = self.table.iter();
-        self.has_pending() || emitters.any(|(_, emitter)| !emitter.ended || emitter.receiving)
+        self.has_pending()
+            || self.datagrams.is_open()
+            || emitters.any(|(_, emitter)| !emitter.ended || emitter.receiving)
     }
 
     /// Receiving is stopped: nobody can take more.
@@ -216,6 +222,7 @@ impl<I: Io> Intake<I> {
     /// The receives that may be under way.
     pub(super) fn receives(&self) -> impl Iterator<Item = u64> {
         let slots = self.table.slots().into_iter();
-        slots.map(|slot| token(Kind::EmitterReceive, slot))
+        let streams = slots.map(|slot| token(Kind::EmitterReceive, slot));
+        streams.chain(self.datagrams.receives())
     }
 }

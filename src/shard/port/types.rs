@@ -1,6 +1,7 @@
 //! What goes through the port: completions, received bytes, and how long to wait.
 
 use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// IORING_CQE_F_MORE.
@@ -17,6 +18,19 @@ pub enum Group {
     Control,
     /// HTTP clients, and answers of analyzers over HTTP: handled at once, never held back.
     Http,
+    /// Datagrams: each takes a whole buffer.
+    Datagrams,
+}
+
+/// One datagram, as it lies in receive memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Datagram<'a> {
+    /// Who sent it, as it says; none where that is no address of IP.
+    pub from: Option<IpAddr>,
+    /// What it holds, as much of it as had room.
+    pub bytes: &'a [u8],
+    /// It held more.
+    pub is_cut: bool,
 }
 
 /// One completion.

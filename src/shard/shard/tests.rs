@@ -24,7 +24,7 @@ fn with_budget(count: u32, budget: Duration) -> Shard<FakeIo> {
     settings.latency_budget = budget;
     let listeners = Listeners {
         emitters: vec![EmitterListener {
-            listener: (),
+            listener: Some(()),
             outlives: false,
         }],
         analyzers: (),

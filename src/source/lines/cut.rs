@@ -554,7 +554,7 @@ fn plain_counted(bytes: &[u8]) -> Option<(usize, &[u8])> {
 
 /// A message without what ends it.
 #[inline]
-fn trimmed(mut text: &[u8]) -> &[u8] {
+pub(super) fn trimmed(mut text: &[u8]) -> &[u8] {
     while let [rest @ .., b'\n' | b'\r' | 0] = text {
         text = rest;
     }

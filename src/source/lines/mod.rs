@@ -7,6 +7,7 @@
 //! ```
 
 mod cut;
+mod datagram;
 
 use super::level;
 use super::{Coding, Element, Limits, Oddity, Port, Protocol, Source, SourceError, Step};
@@ -17,6 +18,7 @@ use weir_protocol::frame::FRAME_HEADER_BYTES;
 use weir_protocol::Form;
 
 pub use cut::Framing;
+pub use datagram::{syslog_datagram, InDatagram};
 
 /// Ends the text of a message that was too long.
 const CUT_MARK: &[u8] = b" [cut]";

@@ -207,6 +207,7 @@ fn both_formats_are_strictly_right() {
             ("bytes_total", 80.0),
             ("ack_units_open", 10.0),
             ("answers_total", 12.0),
+            ("lost_before_receipt_total", 16.0),
             ("refused_total", 14.0),
         ] {
             let name = format!("weir_input_{name}");
