@@ -12,13 +12,17 @@
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
 use serde::de::IgnoredAny;
+use weir_protocol::record::split_entry;
 use weir_protocol::{iso8601, Form};
+use weir_source::render;
 
 use super::pri_of;
 use crate::outlet::{Message, Stamp};
 
 /// Brackets within each other, the object's own included: what Ruby's reader takes, the least of those that are known.
 const DEPTH_MAX: usize = 100;
+/// An entry of Fluent Forward has at most so many bytes as JSON; what is longer is cut, and says so.
+const ENTRY_BYTES_MAX: usize = 16 << 20;
 /// base64 is encoded in pieces of so many bytes, a multiple of 3.
 const PIECE_BYTES: usize = 192;
 
@@ -27,8 +31,14 @@ const PIECE_BYTES: usize = 192;
 pub(crate) fn object(message: &Message<'_>, stamp: &Stamp, out: &mut Vec<u8>) {
     match message.form {
         Form::Json if is_object(message.payload) => out.extend_from_slice(message.payload),
-        // Entries are rendered before they come here.
-        Form::Json | Form::Raw | Form::Entry => text(message, stamp, out),
+        Form::Entry => match split_entry(message.payload) {
+            Some((tag, entry)) => {
+                let mut context = render::Context::default();
+                render::entry(&mut context, tag, entry, ENTRY_BYTES_MAX, out);
+            }
+            None => text(message, stamp, out),
+        },
+        Form::Json | Form::Raw => text(message, stamp, out),
     }
 }
 
