@@ -331,6 +331,11 @@ impl TapSource for Beat {
         assert_eq!(look, 7);
         let at = self.0.fetch_add(1, Ordering::Relaxed);
         let tapped = |at| Tapped {
+            form: "raw",
+            input: "emitters".to_owned(),
+            protocol: "frames".to_owned(),
+            peer: String::new(),
+            tag: String::new(),
             at,
             shard: 1,
             analyzer: "a1".into(),

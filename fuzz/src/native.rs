@@ -29,8 +29,17 @@ pub fn run(data: &[u8]) {
 
 // Greetings ---------------------------------------------------------------------------------------
 
-/// Shard, weight, window in bytes and in messages, id, token, instance.
-type HelloFields = (Option<u16>, u64, u64, u32, String, Vec<u8>, Option<u64>);
+/// Shard, weight, window in bytes and in messages, id, token, instance, forms.
+type HelloFields = (
+    Option<u16>,
+    u64,
+    u64,
+    u32,
+    String,
+    Vec<u8>,
+    Option<u64>,
+    bool,
+);
 
 fn fields(hello: &Hello) -> HelloFields {
     let Hello {
@@ -41,6 +50,7 @@ fn fields(hello: &Hello) -> HelloFields {
         id,
         token,
         instance,
+        forms,
     } = *hello;
     (
         shard,
@@ -50,6 +60,7 @@ fn fields(hello: &Hello) -> HelloFields {
         id.to_owned(),
         token.to_vec(),
         instance,
+        forms,
     )
 }
 
@@ -89,7 +100,7 @@ fn hello_model(stream: &[u8]) -> Result<Option<(HelloFields, usize)>, &'static s
     match stream {
         [_, _, _, _, version, ..] if *version != 1 => return Err("native_version"),
         _ if stream.len() < HELLO_BYTES => return Ok(None),
-        [_, _, _, _, _, flags, ..] if *flags > 3 => return Err("native_flags"),
+        [_, _, _, _, _, flags, ..] if *flags > 7 => return Err("native_flags"),
         _ => {}
     }
     let number = |at: usize, len: usize| {
@@ -129,13 +140,14 @@ fn hello_model(stream: &[u8]) -> Result<Option<(HelloFields, usize)>, &'static s
         id,
         token.to_vec(),
         instance,
+        stream[5] & 4 == 4,
     );
     Ok(Some((hello, end)))
 }
 
 /// Written again it is the same, reserved bytes and the sign of a zero apart.
 fn check_hello_bytes(hello: &HelloFields, bytes: &[u8]) {
-    let (shard, weight, window_bytes, window_messages, id, token, instance) = hello;
+    let (shard, weight, window_bytes, window_messages, id, token, instance, forms) = hello;
     let hello = Hello {
         shard: *shard,
         weight: f64::from_bits(*weight),
@@ -144,6 +156,7 @@ fn check_hello_bytes(hello: &HelloFields, bytes: &[u8]) {
         id,
         token,
         instance: *instance,
+        forms: *forms,
     };
     let mut again = Vec::new();
     hello.encode(&mut again).expect("it was decoded");
@@ -170,6 +183,7 @@ fn hello_again(input: &mut Input, seed: u16) {
         id: &id,
         token: &[],
         instance: (shard % 2 == 1).then_some(window_bytes),
+        forms: shard % 3 == 1,
     };
     let mut bytes = Vec::new();
     let encoded = hello.encode(&mut bytes);

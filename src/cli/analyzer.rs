@@ -25,7 +25,7 @@ pub struct Args {
     /// Take packets over HTTP at this address instead (127.0.0.1:3001): POST /logs and GET /health, for --http-analyzer of
     /// the distributor, which has the weight.
     #[arg(long, value_name = "HOST:PORT", value_parser = values::host_and_port, conflicts_with_all = ["addr", "nameserver", "peer_timeout", "weight", "token_file", "ack_every",
-        "ack_remainder", "dialect", "vary_weight", "weight_after", "reconnect"])]
+        "ack_remainder", "dialect", "forms", "vary_weight", "weight_after", "reconnect"])]
     http: Option<String>,
     /// Share of the messages, relative to the other analyzers; 0: none.
     #[arg(long, default_value = "0.25", value_parser = values::weight)]
@@ -51,6 +51,9 @@ pub struct Args {
     /// What to speak with the distributor.
     #[arg(long, default_value = "native", value_parser = dialect, value_name = "native|typed|compact")]
     dialect: Dialect,
+    /// Ask what each message is and where it came from; the summary says how many there were of each form.
+    #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    forms: bool,
     /// Change the weight every 5,000 messages, to 80 to 120 % of it.
     #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     vary_weight: bool,
@@ -122,6 +125,7 @@ impl Args {
             delay: self.delay,
             verbose: self.verbose,
             dialect: self.dialect,
+            forms: self.forms,
             vary_weight: self.vary_weight,
             weight_after: self.weight_after,
             record: self.record.clone(),

@@ -69,6 +69,8 @@ pub struct Options {
     pub verbose: bool,
     /// What to speak.
     pub dialect: Dialect,
+    /// Ask what each message is and where it came from; native links only.
+    pub forms: bool,
     /// Change the weight every 5,000 messages.
     pub vary_weight: bool,
     /// Change the weight once, so long after the first message.
@@ -101,6 +103,7 @@ impl Options {
             delay: Duration::ZERO,
             verbose: false,
             dialect: Dialect::Native,
+            forms: false,
             vary_weight: false,
             weight_after: None,
             record: None,
@@ -164,10 +167,19 @@ impl Report {
         }
     }
 
+    /// How many messages of each form there were; nothing where that was not asked for.
+    fn forms_json(&self) -> String {
+        let [raw, json, syslog, line] = self.counts.forms;
+        if raw + json + syslog + line == 0 {
+            return String::new();
+        }
+        format!(r#","forms":{{"raw":{raw},"json":{json},"syslog":{syslog},"line":{line}}}"#)
+    }
+
     /// One line for programs to read.
     pub fn to_json(&self) -> String {
         format!(
-            r#"{{"id":{},"messages":{},"bytes":{},"out_of_order":{},"duplicates":{},"redelivered":{},"unnumbered":{},"unchecked":{},"reconnects":{},"weight":{},"sound":{},"corrupt":{},"severities":{}}}"#,
+            r#"{{"id":{},"messages":{},"bytes":{},"out_of_order":{},"duplicates":{},"redelivered":{},"unnumbered":{},"unchecked":{},"reconnects":{},"weight":{},"sound":{},"corrupt":{},"severities":{}{}}}"#,
             super::json_string(&self.id),
             self.counts.messages,
             self.counts.bytes,
@@ -182,6 +194,7 @@ impl Report {
             self.counts.sound,
             self.counts.corrupt,
             self.counts.severities.to_json(),
+            self.forms_json(),
         )
     }
 }

@@ -71,6 +71,7 @@ pub struct DeliveryOption {
 
 const OUTLETS: &[&str] = &["forward"];
 const FORWARD: &[&str] = &["forward"];
+const HTTP: &[&str] = &["http"];
 
 /// All of them.
 pub const DELIVERY_OPTIONS: &[DeliveryOption] = &[
@@ -129,6 +130,20 @@ pub const DELIVERY_OPTIONS: &[DeliveryOption] = &[
         },
     },
     DeliveryOption {
+        key: "forms",
+        default: "0",
+        help: "1: say in the JSON of each message what it is and where it came from",
+        only: HTTP,
+        set: |delivery, text| {
+            delivery.forms = match text {
+                "1" => true,
+                "0" => false,
+                _ => return Err("allowed: 0, 1".to_owned()),
+            };
+            Ok(())
+        },
+    },
+    DeliveryOption {
         key: "packet_bytes",
         default: "256KiB",
         help: "Most bytes of a packet; a single message may have more",
@@ -170,6 +185,7 @@ pub struct Delivery {
     /// As they were written.
     given: Vec<(&'static str, String)>,
     options: OutletOptions,
+    forms: bool,
     shared_key_file: Option<PathBuf>,
     password_file: Option<PathBuf>,
 }
@@ -181,6 +197,7 @@ impl Delivery {
             scheme,
             given: Vec::new(),
             options: OutletOptions::default(),
+            forms: false,
             shared_key_file: None,
             password_file: None,
         }
@@ -194,6 +211,11 @@ impl Delivery {
     /// What the analyzer takes.
     pub fn sink(&self) -> Sink {
         self.scheme.sink
+    }
+
+    /// Messages say there what they are and where they came from.
+    pub fn asks_forms(&self) -> bool {
+        self.forms
     }
 
     /// What its outlet is told.
@@ -222,6 +244,17 @@ impl Delivery {
         (option.set)(self, value).map_err(|why| format!("{key}={value}: {why}"))?;
         self.given.push((option.key, value.to_owned()));
         Ok(())
+    }
+
+    /// What stands behind the `?` of a URL that is to have this shape.
+    fn set_all(&mut self, query: Option<&str>, shape: &str) -> Result<(), String> {
+        for pair in query.into_iter().flat_map(|query| query.split('&')) {
+            let (key, value) = pair
+                .split_once('=')
+                .ok_or_else(|| format!("option {pair:?}: {shape}"))?;
+            self.set(key, &decoded(value)?)?;
+        }
+        self.check()
     }
 
     /// Values that do not go together.
@@ -304,7 +337,14 @@ impl FromStr for Place {
 
     fn from_str(text: &str) -> Result<Place, String> {
         if text.starts_with("http://") || text.starts_with("https://") {
-            return Ok(text.parse::<Endpoint>()?.into());
+            let (url, query) = match text.split_once('?') {
+                Some((url, query)) => (url, Some(query)),
+                None => (text, None),
+            };
+            let mut place = Place::from(url.parse::<Endpoint>()?);
+            let shape = "allowed: http://host:port[/path][?option=value&...]";
+            place.delivery.set_all(query, shape)?;
+            return Ok(place);
         }
         let (word, rest) = text.split_once("://").ok_or_else(allowed)?;
         let scheme = SCHEMES.iter().find(|scheme| scheme.word == word);
@@ -329,13 +369,7 @@ impl FromStr for Place {
         let (authority, path) = place.split_at(place.find('/').unwrap_or(place.len()));
         let (host, port) = host_and_port(authority, scheme.port).ok_or_else(|| shape.to_owned())?;
         let mut delivery = Delivery::new(scheme);
-        for pair in query.into_iter().flat_map(|query| query.split('&')) {
-            let (key, value) = pair
-                .split_once('=')
-                .ok_or_else(|| format!("option {pair:?}: {shape}"))?;
-            delivery.set(key, &decoded(value)?)?;
-        }
-        delivery.check()?;
+        delivery.set_all(query, &shape)?;
         Ok(Place {
             endpoint: Endpoint {
                 host: host.to_owned(),
@@ -385,6 +419,7 @@ mod tests {
                 "forward://[::1]:24224?tag=x%26y",
             ),
             ("http://a/p/", 80, "http://a:80/p"),
+            ("http://a/p/?forms=1", 80, "http://a:80/p?forms=1"),
         ] {
             let place: Place = text.parse().expect(text);
             assert_eq!(place.endpoint.port, port);
@@ -398,6 +433,8 @@ mod tests {
         assert_eq!(outlet.timeout, Duration::from_secs(2));
         assert_eq!(outlet.packet_bytes, 64 << 10);
         assert_eq!(outlet.compression, Compression::Gzip);
+        let asks = |text: &str| text.parse::<Place>().expect("good").delivery.asks_forms();
+        assert!(asks("http://a?forms=1") && !asks("http://a"));
     }
 
     #[test]
@@ -427,7 +464,12 @@ mod tests {
                 "forward://a?packet_bytes=2MiB&in_flight=1MiB",
                 "at most in_flight",
             ),
-            ("http://a?tag=x", "no query"),
+            (
+                "http://a?tag=x",
+                "option \"tag\": http:// has no such option; allowed: forms",
+            ),
+            ("http://a?forms=2", "forms=2: allowed: 0, 1"),
+            ("http://a?x", "option \"x\": allowed: http://host:port"),
             ("https://a", "https"),
         ] {
             let error = bad.parse::<Place>().expect_err(bad);

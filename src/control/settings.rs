@@ -143,6 +143,20 @@ pub struct Tapped {
     pub bytes: u64,
     /// Its payload, cut and with what is no UTF-8 replaced.
     pub payload: String,
+    /// raw, json, syslog or line.
+    pub form: &'static str,
+    /// Input where it came in; `emitters` of the emitters' port, `http` of POSTs. Empty: not known.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub input: String,
+    /// What its emitter speaks.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub protocol: String,
+    /// Address of its emitter.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub peer: String,
+    /// Its tag, of Fluent Forward.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub tag: String,
 }
 
 /// Shows some of the messages that pass. Waits for nothing.

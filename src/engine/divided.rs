@@ -84,7 +84,7 @@ impl<M: Memory> Engine<M> {
         });
         let parts = lanes.min(unit.messages() as usize); // in memory
         let more_bytes = records.min(parts).saturating_sub(1) * unit.part_bytes_max();
-        let bytes = bytes + more_bytes;
+        let bytes = bytes + more_bytes + self.http_description_bytes(unit.messages());
         let buffer_bytes = self.config.buffer_bytes;
         // Each lane's last buffer may be begun.
         let needed = self.ingest_floor + room::for_unit(bytes, buffer_bytes) + parts;
@@ -138,7 +138,7 @@ impl<M: Memory> Engine<M> {
                     continue;
                 }
                 bytes += len;
-                self.sample(LaneId(*leaf), frame);
+                self.sample_posted(LaneId(*leaf), frame);
                 self.append_frame(LaneId(*leaf), frame);
             }
         }

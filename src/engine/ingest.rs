@@ -161,6 +161,7 @@ impl<M: Memory> Engine<M> {
         let mut rest = data;
         let mut stream = std::mem::take(&mut self.streams[emitter]);
         let outcome = loop {
+            self.note_protocol(&stream);
             let outcome = with_source!(&mut stream, source => {
                 self.ingest_stream(emitter, source, &mut rest)
             });
@@ -174,6 +175,7 @@ impl<M: Memory> Engine<M> {
                 Err(refusal) => break Err(refusal),
             }
         };
+        self.whence_is_over();
         self.streams[emitter] = stream;
         let taken = data.len() - rest.len();
         self.assemblers[emitter].advance(taken);
@@ -350,6 +352,7 @@ impl<M: Memory> Engine<M> {
         tag: &[u8],
         entry: &[u8],
     ) -> Result<(), Refusal> {
+        self.note_tag(tag);
         if self.record_lanes > 0 {
             return self.route_wire_entry::<S>(ticket, severity, tag, entry);
         }
@@ -467,9 +470,14 @@ impl<M: Memory> Engine<M> {
     fn append_long(&mut self, lane: LaneId, element: &Element) {
         let (header, bytes) = element.parts();
         let origin = self.origin_of_resent(element);
+        if self.is_described(lane) {
+            self.append_described(lane, element, origin);
+            self.keep_origin_of_newest(lane, origin);
+            return;
+        }
         let is_record = self.lanes[lane.0 as usize].lane.setup().layout == Layout::Records;
         if header.bytes().is_empty() && !is_record {
-            self.sample(lane, bytes);
+            self.sample(lane, bytes, element.form());
             let to = &mut self.lanes[lane.0 as usize].lane;
             to.append(&mut self.memory, &mut self.pool, bytes, origin);
             self.keep_origin_of_newest(lane, origin);
@@ -484,7 +492,7 @@ impl<M: Memory> Engine<M> {
         let mut scratch = std::mem::take(&mut self.scratch);
         wrap_parts(element.form(), header.bytes(), bytes, &mut scratch);
         let frame = scratch.get(WRAPPED_HEADER_BYTES..).unwrap_or_default();
-        self.sample(lane, frame);
+        self.sample(lane, frame, element.form());
         let to = &mut self.lanes[lane.0 as usize].lane;
         let appended = if is_record { &scratch[..] } else { frame };
         to.append(&mut self.memory, &mut self.pool, appended, None);

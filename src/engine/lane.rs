@@ -199,8 +199,10 @@ impl Lane {
         }
         self.appended += messages;
         // The short way is for plain frames behind an open batch. Re-routed messages carry an origin
-        // each, and behind a split message a batch must be opened first: these come this way.
+        // each, and behind a split message a batch must be opened first; descriptions are made only here: these come
+        // this way.
         let short = match self.setup.layout {
+            _ if self.setup.described => false,
             Layout::Frames => true,
             Layout::Batches => self.batch.is_some() && tag.is_none(),
             Layout::Records => false,

@@ -47,6 +47,7 @@ impl<M: Memory> Engine<M> {
                 shard: self.config.shard,
                 epoch,
                 layout: entry.sink.facts().layout,
+                described: window.described,
             };
             if lanes_left == 0 {
                 self.counters.count(Reason::TooManyAnalyzers);
@@ -63,6 +64,7 @@ impl<M: Memory> Engine<M> {
         self.record_lanes = self.lanes.iter().filter(takes_records).count();
         self.size_windows();
         self.set_tree();
+        self.find_described();
         true
     }
 

@@ -28,6 +28,7 @@ mod ack_units;
 mod assembler;
 mod buffers;
 mod counters;
+mod described;
 mod divided;
 mod ended;
 mod forms;
@@ -71,7 +72,7 @@ pub use proportion::Proportion;
 pub use receipts::{Receipt, Ticket, TicketState};
 pub use registrar::Registrar;
 pub use roster::{Change, Entry, Order, OrderError, Reach, Roster, Wanted, WANTED_MAX};
-pub use samples::Sample;
+pub use samples::{Sample, SampleAbout};
 pub use shard::{
     lanes_of, Engine, EngineConfig, OnSlow, Passed, Rerouted, Share, TableChanges, Window,
 };

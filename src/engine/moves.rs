@@ -18,6 +18,7 @@ use super::reroute::rendered;
 use super::shard::{lane_id, Engine, LaneSlot, LaneState};
 use super::tree::UnitSize;
 use super::{room, LaneId, Memory};
+use weir_protocol::described::ABOUT_HEAD_BYTES;
 
 /// Messages of a lane that were moved there, and by whom they had been refused.
 pub(super) struct Tried {
@@ -99,7 +100,10 @@ impl<M: Memory> Engine<M> {
                 unit.bytes = json;
             }
         }
-        let bytes = |unit: &LaneUnit| room::bytes_moved(unit.bytes.len(), unit.messages);
+        let bytes = |unit: &LaneUnit| {
+            let said = ABOUT_HEAD_BYTES * unit.messages as usize; // in memory
+            room::bytes_moved(unit.bytes.len() + said, unit.messages)
+        };
         let bytes: usize = units.iter().map(bytes).sum();
         if self.pool.free() < room::for_unit(bytes, self.config.buffer_bytes) {
             // Buffers of a dead lane may be free only when this one goes on.

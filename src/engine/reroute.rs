@@ -16,6 +16,7 @@
 
 use std::collections::VecDeque;
 
+use super::described::{moved, record_of};
 use super::lane::{Lane, LaneUnit, Layout};
 use super::origins::Origin;
 use super::receipts::Ticket;
@@ -24,7 +25,7 @@ use super::tree::UnitSize;
 use super::{room, LaneId, LinkEpoch, Memory};
 use weir_protocol::frame;
 use weir_protocol::frame::FRAME_HEADER_BYTES;
-use weir_protocol::record::{frame_header, split_entry, wrap_frame, wrap_parts, Record};
+use weir_protocol::record::{frame_header, split_entry, wrap_parts, Record};
 use weir_protocol::Form;
 use weir_source::render;
 
@@ -55,6 +56,8 @@ struct StagedUnit {
     /// Bytes.
     len: usize,
     is_record: bool,
+    /// A frame that may be described.
+    is_described: bool,
     /// A frame that came by HTTP.
     form: Form,
     ticket: Option<Ticket>,
@@ -175,6 +178,7 @@ impl Rerouting {
             messages: unit.messages,
             len: unit.bytes.len(),
             is_record: true,
+            is_described: false,
             form: Form::Raw,
             ticket,
         });
@@ -334,6 +338,7 @@ impl<M: Memory> Engine<M> {
                 messages,
                 len: staged.bytes.len() - before,
                 is_record: setup.layout == Layout::Records,
+                is_described: setup.described,
                 form,
                 ticket,
             });
@@ -407,6 +412,7 @@ impl<M: Memory> Engine<M> {
         };
         let lane = &self.lanes[chosen.0 as usize].lane;
         let is_record = lane.setup().layout == Layout::Records;
+        let said = self.moved_description_bytes(chosen, unit.messages);
         let needed = if unit.is_record || is_record {
             let len = match is_record {
                 true => len,
@@ -415,10 +421,10 @@ impl<M: Memory> Engine<M> {
                     self.rerouting.staged.render_first(frame_bytes_max)
                 }
             };
-            let bytes = room::bytes_moved(len, unit.messages);
+            let bytes = room::bytes_moved(len + said, unit.messages);
             room::for_unit(bytes, self.config.buffer_bytes)
         } else {
-            lane.buffers_needed(unit.len, self.config.buffer_bytes)
+            lane.buffers_needed(len + said, self.config.buffer_bytes)
         };
         while self.pool.free() < needed {
             if !self.free_by_staging() {
@@ -443,6 +449,8 @@ impl<M: Memory> Engine<M> {
         let lane = &mut slot.lane;
         let (memory, pool) = (&mut self.memory, &mut self.pool);
         let becomes_record = lane.setup().layout == Layout::Records;
+        let described = (unit.is_described, lane.setup().described);
+        let frame_max = self.config.frame_bytes_max;
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut kept = OriginsKept {
             room: self.origins_max - self.origins_kept,
@@ -452,27 +460,45 @@ impl<M: Memory> Engine<M> {
         let mut form = unit.form;
         match (unit.is_record, becomes_record) {
             (false, false) => {
-                lane.append(memory, pool, bytes, Some(unit.origin));
+                let changed = moved(bytes, described, &mut form, frame_max);
+                let frame = changed.as_deref().unwrap_or(bytes);
+                lane.append(memory, pool, frame, Some(unit.origin));
                 kept.keep(lane, 1, unit.origin);
             }
             (false, true) => {
-                wrap_frame(form, bytes, &mut scratch);
+                record_of(bytes, described.0, described.1, form, &mut scratch);
                 lane.append(memory, pool, &scratch, None);
                 kept.keep(lane, 1, unit.origin);
             }
             (true, true) => {
-                lane.append_unit(memory, pool, bytes, unit.messages, None);
+                let record = Record::parse(bytes).map(|(record, _)| record);
+                let stripped = record.filter(|record| record.is_described() && !described.1);
+                if let Some(frame) = stripped.and_then(|record| record.frame()) {
+                    record_of(frame, true, false, form, &mut scratch);
+                }
+                let record = if scratch.is_empty() {
+                    bytes
+                } else {
+                    &scratch[..]
+                };
+                lane.append_unit(memory, pool, record, unit.messages, None);
                 kept.keep(lane, unit.messages, unit.origin);
             }
             (true, false) => {
                 let record = Record::parse(bytes).map(|(record, _)| record);
                 let record = record.expect("a record that this engine wrote");
-                record.write_frames(&mut scratch);
+                let keeps = described.1 && record.is_described();
+                match record.frame().filter(|_| keeps) {
+                    Some(frame) => scratch.extend_from_slice(frame),
+                    None => record.write_frames(&mut scratch),
+                }
                 form = record.form();
                 let mut rest = scratch.as_slice();
                 let mut origin = unit.origin;
                 while let Ok(Some(len)) = frame::peek(rest, u32::MAX) {
                     let (frame, after) = rest.split_at(len);
+                    let changed = moved(frame, (keeps, described.1), &mut form, frame_max);
+                    let frame = changed.as_deref().unwrap_or(frame);
                     lane.append(memory, pool, frame, Some(origin));
                     kept.keep(lane, 1, origin);
                     origin.sequence += 1;
@@ -577,6 +603,7 @@ mod tests {
                     messages: 1,
                     len,
                     is_record: false,
+                    is_described: false,
                     form: Form::Raw,
                     ticket: None,
                 });

@@ -18,6 +18,7 @@ use super::accounts::{Accounts, LaneDue};
 use super::ack_units::AckWindow;
 use super::assembler::Assembler;
 use super::counters::{Balance, Counters, LaneReport};
+use super::described::Whence;
 use super::divided::Routes;
 use super::ended::{Ended, EndedList};
 use super::forms::Forms;
@@ -80,13 +81,16 @@ impl EngineConfig {
     }
 }
 
-/// What an analyzer wants un-ACKed at most, per link. The distributor's own limits hold as well.
+/// What an analyzer wishes of a link: what is un-ACKed at most, within the distributor's own limits, and how it is told
+/// of messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     /// Messages.
     pub messages: u64,
     /// Bytes of batch buffers; exceeded by a buffer and a frame at most.
     pub bytes: u64,
+    /// It asks what messages are and where they came from, see `weir_protocol::described`.
+    pub described: bool,
 }
 
 impl Window {
@@ -94,6 +98,7 @@ impl Window {
     pub const ANY: Window = Window {
         messages: u64::MAX,
         bytes: u64::MAX,
+        described: false,
     };
 }
 
@@ -281,6 +286,10 @@ pub struct Engine<M> {
     /// Ranges of tickets in all lanes stop receiving beyond so many.
     pub(super) ranges_max: usize,
     pub(super) samples: Samples,
+    /// Where bytes come from, while somebody asks.
+    pub(super) whence: Whence,
+    /// A lane that is up has an analyzer that asks.
+    pub(super) has_described: bool,
     /// Reused: the bytes of a unit, of a record.
     pub(super) scratch: Vec<u8>,
     /// An entry as JSON, on its way into a lane.
@@ -347,6 +356,8 @@ impl<M: Memory> Engine<M> {
             receipts: Receipts::default(),
             ranges_max: arena_bytes / RANGE_PER_ARENA_BYTES,
             samples: Samples::default(),
+            whence: Whence::default(),
+            has_described: false,
             scratch: Vec::new(),
             rendered: Vec::new(),
             render_context: render::Context::default(),

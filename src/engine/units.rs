@@ -77,6 +77,7 @@ impl<M: Memory> Engine<M> {
         };
         // Checked without `can_ingest`, which would hold TCP emitters up until the resume level.
         let is_ready = self.rerouting.is_idle() && !self.stalled;
+        let bytes = bytes + self.http_description_bytes(messages);
         let needed = self.ingest_floor + room::for_unit(bytes, self.config.buffer_bytes);
         if !is_ready && !self.can_ingest()
             || self.full_lanes >= self.full_lanes_max
@@ -114,7 +115,7 @@ impl<M: Memory> Engine<M> {
         }
         if !is_record {
             self.note_form(LaneId(leaf), messages, Form::Json);
-            self.sample(LaneId(leaf), first_frame(&scratch));
+            self.sample_posted(LaneId(leaf), first_frame(&scratch));
         }
         self.keep_scratch(scratch);
         self.mark_dirty(LaneId(leaf));
@@ -126,6 +127,9 @@ impl<M: Memory> Engine<M> {
     /// is compiled into the loop of each source, and how often it is elsewhere must not change that.
     #[inline(never)]
     pub(super) fn append_frame(&mut self, lane: LaneId, frame: &[u8]) {
+        if self.is_described(lane) {
+            return self.append_described_frame(lane, frame);
+        }
         let lane = &mut self.lanes[lane.0 as usize].lane;
         if !lane.append_here(&mut self.memory, &[], frame) {
             lane.append(&mut self.memory, &mut self.pool, frame, None);

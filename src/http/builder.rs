@@ -16,6 +16,7 @@ use super::json::{self, Count, Sink};
 use super::level::level_of;
 use super::respond::number;
 use super::TIMESTAMP_BYTES;
+use weir_protocol::described::{About, Kind};
 use weir_protocol::frame::FRAME_HEADER_BYTES;
 
 /// `emitterId` of packets that were joined, and `source` of messages that came by TCP.
@@ -100,12 +101,42 @@ impl PacketBuilder {
         has_room
     }
 
+    /// The same for a message that says what it is and where it came from: both go into its JSON. What came by HTTP is a
+    /// message as JSON already.
+    pub fn push_described(
+        &mut self,
+        about: &About,
+        severity: u8,
+        payload: &[u8],
+        id: [u8; 16],
+        now: &[u8; TIMESTAMP_BYTES],
+    ) -> bool {
+        let is_json = about.kind == Kind::Json;
+        if is_json && matches!(about.protocol, "" | "http") && is_piece(payload) {
+            return self.push_message(payload);
+        }
+        let is_value = is_json && is_piece_below(payload, PIECE_DEPTH_MAX - 1);
+        let mut message = Vec::new();
+        opening(&mut message, severity, id, now);
+        match is_value {
+            true => message.put(payload.trim_ascii()),
+            false => text(&mut message, payload),
+        }
+        described(&mut message, about, is_value, severity, payload);
+        self.push_message(&message)
+    }
+
     /// The same for a piece: its payload is a message as JSON already, see [`is_piece`].
     pub fn push_piece(&mut self, frame: &[u8]) -> bool {
         let Some((_, message)) = frame.split_first_chunk::<{ FRAME_HEADER_BYTES as usize }>()
         else {
             return false;
         };
+        self.push_message(message)
+    }
+
+    /// A message as JSON.
+    fn push_message(&mut self, message: &[u8]) -> bool {
         let has_room = self.open(|| message.len());
         if has_room {
             self.body.extend_from_slice(message);
@@ -163,6 +194,13 @@ fn message(
     id: [u8; 16],
     now: &[u8; TIMESTAMP_BYTES],
 ) {
+    opening(sink, severity, id, now);
+    text(sink, payload);
+    sink.put(b",\"source\":\"tcp\"}");
+}
+
+/// All before what the message says.
+fn opening(sink: &mut impl Sink, severity: u8, id: [u8; 16], now: &[u8; TIMESTAMP_BYTES]) {
     sink.put(b"{\"id\":\"");
     sink.put(&uuid_text(id));
     sink.put(b"\",\"timestamp\":\"");
@@ -170,6 +208,10 @@ fn message(
     sink.put(b"\",\"level\":\"");
     sink.put(level_of(severity).as_bytes());
     sink.put(b"\",\"message\":");
+}
+
+/// A payload as a JSON string.
+fn text(sink: &mut impl Sink, payload: &[u8]) {
     match std::str::from_utf8(payload) {
         Ok(text) => json::write_string(sink, text),
         Err(_) => {
@@ -182,17 +224,64 @@ fn message(
             sink.put(b"\",\"encoding\":\"base64\"");
         }
     }
-    sink.put(b",\"source\":\"tcp\"}");
+}
+
+/// All behind what the message says. What its sender calls JSON and is none is raw.
+fn described(sink: &mut impl Sink, about: &About, is_value: bool, severity: u8, payload: &[u8]) {
+    let kind = match about.kind {
+        Kind::Json if !is_value => Kind::Raw,
+        kind => kind,
+    };
+    sink.put(b",\"source\":\"tcp\",\"form\":\"");
+    sink.put(kind.as_str().as_bytes());
+    sink.put(b"\",\"severity\":");
+    put_number(sink, severity);
+    if let Some(facility) = facility(payload).filter(|_| kind == Kind::Syslog) {
+        sink.put(b",\"facility\":");
+        put_number(sink, facility);
+    }
+    let tag = String::from_utf8_lossy(about.tag);
+    let fields = [
+        (&b",\"input\":"[..], about.input),
+        (b",\"protocol\":", about.protocol),
+        (b",\"peer\":", about.peer),
+        (b",\"tag\":", &tag),
+    ];
+    for (name, value) in fields {
+        if !value.is_empty() {
+            sink.put(name);
+            json::write_string(sink, value);
+        }
+    }
+    sink.put(b"}");
+}
+
+fn put_number(sink: &mut impl Sink, value: u8) {
+    let mut digits = Vec::with_capacity(3);
+    number(&mut digits, usize::from(value));
+    sink.put(&digits);
+}
+
+/// Facility of a syslog message: 0 to 23, where its PRI is one.
+fn facility(message: &[u8]) -> Option<u8> {
+    let digits = message.strip_prefix(b"<")?;
+    let end = digits.iter().take(4).position(|byte| *byte == b'>')?;
+    let pri: u8 = std::str::from_utf8(&digits[..end]).ok()?.parse().ok()?;
+    (digits[0].is_ascii_digit() && pri <= 191).then_some(pri >> 3)
 }
 
 /// Whether a payload that its sender calls JSON can stand in a packet as it is: one object, and nothing in it for which
 /// an analyzer would refuse the whole packet.
 pub fn is_piece(payload: &[u8]) -> bool {
+    is_piece_below(payload, PIECE_DEPTH_MAX)
+}
+
+fn is_piece_below(payload: &[u8], depth_max: usize) -> bool {
     let Ok(value) = serde_json::from_slice::<&RawValue>(payload) else {
         return false;
     };
     let value = value.get();
-    value.starts_with('{') && Names::default().inspect(value, PIECE_DEPTH_MAX).is_ok()
+    value.starts_with('{') && Names::default().inspect(value, depth_max).is_ok()
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@
 #![deny(clippy::cast_possible_truncation)]
 
 mod calendar;
+pub mod described;
 pub mod foreign;
 mod form;
 pub mod frame;

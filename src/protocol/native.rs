@@ -79,6 +79,8 @@ pub enum NativeError {
     },
     /// A bad frame inside a batch.
     Frame(FrameError),
+    /// A message that says it is described, and is not.
+    Description,
     /// A batch body that ends within a frame or goes on after the last.
     BatchBody,
 }
@@ -99,6 +101,7 @@ impl NativeError {
             Self::BatchSize { .. } => "native_batch_size",
             Self::BatchSequence { .. } => "native_batch_sequence",
             Self::Frame(error) => error.as_str(),
+            Self::Description => "native_description",
             Self::BatchBody => "native_batch_body",
         }
     }
@@ -138,6 +141,7 @@ impl fmt::Display for NativeError {
                 )
             }
             Self::Frame(error) => write!(f, "in a batch: {error}"),
+            Self::Description => write!(f, "a message says that it is described, and is not"),
             Self::BatchBody => write!(f, "batch body and its frames end at different places"),
         }
     }

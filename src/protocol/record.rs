@@ -11,6 +11,7 @@
 //!   | total | 0     | frame |          a message that came by TCP, as it came
 //!   | total | !0    | frame |          a piece: a message that came by HTTP and was cut out of its packet
 //!   | total | !1    | frame |          an entry of Fluent Forward: its payload is | length u16 | tag | time | record |
+//!   | total | !2    | frame |          a message that says where it came from (described.rs)
 //! ```
 //!
 //! The k frame headers are those that the messages would have by TCP: when an HTTP analyzer dies, its
@@ -18,6 +19,7 @@
 
 use std::ops::Range;
 
+use crate::described;
 use crate::frame::{self, FRAME_HEADER_BYTES};
 use crate::Form;
 
@@ -31,6 +33,8 @@ const PIECE: usize = u32::MAX as usize;
 const ENTRY: usize = PIECE - 1;
 /// Bytes before an entry's tag: how long that is.
 pub const TAG_LENGTH_BYTES: usize = 2;
+/// The same: the frame is a described one.
+const ABOUT: usize = PIECE - 2;
 const HEADER_BYTES: usize = FRAME_HEADER_BYTES as usize;
 
 /// One record, borrowed.
@@ -44,6 +48,7 @@ enum Kind<'a> {
     Raw(&'a [u8]),
     Piece(&'a [u8]),
     Entry(&'a [u8]),
+    Described(&'a [u8]),
     Packet {
         hops: u8,
         packet_id: &'a str,
@@ -59,12 +64,13 @@ impl<'a> Record<'a> {
     pub fn parse(bytes: &'a [u8]) -> Option<(Record<'a>, &'a [u8])> {
         let (record, rest) = bytes.split_at_checked(word(bytes, 0)?)?;
         let messages = word(record, 4)?;
-        if matches!(messages, 0 | PIECE | ENTRY) {
+        if matches!(messages, 0 | PIECE | ENTRY | ABOUT) {
             let frame = record.get(WRAPPED_HEADER_BYTES..)?;
             (word(frame, 0)? == frame.len() && frame.len() >= HEADER_BYTES).then_some(())?;
             let kind = match messages {
                 PIECE => Kind::Piece(frame),
                 ENTRY => Kind::Entry(frame),
+                ABOUT => Kind::Described(frame),
                 _ => Kind::Raw(frame),
             };
             return Some((Record { kind }, rest));
@@ -87,7 +93,7 @@ impl<'a> Record<'a> {
     /// Messages in it, at least 1.
     pub fn messages(&self) -> usize {
         match self.kind {
-            Kind::Raw(_) | Kind::Piece(_) | Kind::Entry(_) => 1,
+            Kind::Raw(_) | Kind::Piece(_) | Kind::Entry(_) | Kind::Described(_) => 1,
             Kind::Packet { headers, .. } => headers.len() / HEADER_BYTES,
         }
     }
@@ -95,7 +101,9 @@ impl<'a> Record<'a> {
     /// The frame, if it is one.
     pub fn frame(&self) -> Option<&'a [u8]> {
         match self.kind {
-            Kind::Raw(frame) | Kind::Piece(frame) | Kind::Entry(frame) => Some(frame),
+            Kind::Raw(frame) | Kind::Piece(frame) | Kind::Entry(frame) | Kind::Described(frame) => {
+                Some(frame)
+            }
             Kind::Packet { .. } => None,
         }
     }
@@ -106,14 +114,23 @@ impl<'a> Record<'a> {
         match self.kind {
             Kind::Raw(_) => Form::Raw,
             Kind::Entry(_) => Form::Entry,
+            Kind::Described(frame) => match described::read(frame) {
+                Some((Some(about), ..)) if about.kind == described::Kind::Json => Form::Json,
+                _ => Form::Raw,
+            },
             Kind::Piece(_) | Kind::Packet { .. } => Form::Json,
         }
+    }
+
+    /// Whether its frame is a described one.
+    pub fn is_described(&self) -> bool {
+        matches!(self.kind, Kind::Described(_))
     }
 
     /// Distributors that the packet came through.
     pub fn hops(&self) -> u8 {
         match self.kind {
-            Kind::Raw(_) | Kind::Piece(_) | Kind::Entry(_) => 0,
+            Kind::Raw(_) | Kind::Piece(_) | Kind::Entry(_) | Kind::Described(_) => 0,
             Kind::Packet { hops, .. } => hops,
         }
     }
@@ -121,7 +138,7 @@ impl<'a> Record<'a> {
     /// Id of the packet.
     pub fn packet_id(&self) -> Option<&'a str> {
         match self.kind {
-            Kind::Raw(_) | Kind::Piece(_) | Kind::Entry(_) => None,
+            Kind::Raw(_) | Kind::Piece(_) | Kind::Entry(_) | Kind::Described(_) => None,
             Kind::Packet { packet_id, .. } => Some(packet_id),
         }
     }
@@ -129,7 +146,7 @@ impl<'a> Record<'a> {
     /// Who sent the packet: no control characters, so that it can be a header's value.
     pub fn emitter_id(&self) -> Option<&'a str> {
         match self.kind {
-            Kind::Raw(_) | Kind::Piece(_) | Kind::Entry(_) => None,
+            Kind::Raw(_) | Kind::Piece(_) | Kind::Entry(_) | Kind::Described(_) => None,
             Kind::Packet { emitter_id, .. } => Some(emitter_id),
         }
     }
@@ -137,7 +154,7 @@ impl<'a> Record<'a> {
     /// The JSON to be POSTed.
     pub fn body(&self) -> Option<&'a [u8]> {
         match self.kind {
-            Kind::Raw(_) | Kind::Piece(_) | Kind::Entry(_) => None,
+            Kind::Raw(_) | Kind::Piece(_) | Kind::Entry(_) | Kind::Described(_) => None,
             Kind::Packet { body, .. } => Some(body),
         }
     }
@@ -158,6 +175,7 @@ impl<'a> Record<'a> {
             return match self.kind {
                 Kind::Piece(frame) => wrap_frame(Form::Json, frame, out),
                 Kind::Entry(frame) => wrap_frame(Form::Entry, frame, out),
+                Kind::Described(frame) => wrap_described(frame, out),
                 _ => wrap_frame(Form::Raw, self.frame().unwrap_or_default(), out),
             };
         };
@@ -207,6 +225,12 @@ impl<'a> Record<'a> {
                 }
                 return;
             }
+            Kind::Described(frame) => {
+                if let Some((_, severity, payload)) = described::read(frame) {
+                    take(severity, self.form(), payload);
+                }
+                return;
+            }
             Kind::Packet {
                 headers,
                 body,
@@ -226,13 +250,17 @@ impl<'a> Record<'a> {
     }
 
     /// Appends its messages as frames: what the packet itself would have written, or the
-    /// frame. A record that is not one of ours appends what it can.
+    /// frame without its description. A record that is not one of ours appends what it can.
     pub fn write_frames(&self, out: &mut Vec<u8>) {
         let (headers, body, mut at) = match self.kind {
             Kind::Raw(frame) | Kind::Piece(frame) => return out.extend_from_slice(frame),
             Kind::Entry(frame) => {
                 debug_assert!(false, "it is rendered before");
                 return out.extend_from_slice(frame);
+            }
+            Kind::Described(frame) => {
+                described::strip(frame, out);
+                return;
             }
             Kind::Packet {
                 headers,
@@ -265,7 +293,7 @@ pub const RECORD_COUNT_BYTES: usize = 8;
 /// Messages of the record that starts with these bytes, at least [`RECORD_COUNT_BYTES`].
 pub fn record_messages(head: &[u8]) -> u64 {
     match word(head, 4) {
-        None | Some(0 | PIECE | ENTRY) => 1,
+        None | Some(0 | PIECE | ENTRY | ABOUT) => 1,
         Some(count) => count as u64, // from a u32
     }
 }
@@ -345,6 +373,14 @@ fn value_bytes(json: &[u8]) -> usize {
 /// Appends a frame whose payload is of this form as a record.
 pub fn wrap_frame(form: Form, frame: &[u8], out: &mut Vec<u8>) {
     wrap_parts(form, &[], frame, out);
+}
+
+/// Appends a described frame as a record.
+pub fn wrap_described(frame: &[u8], out: &mut Vec<u8>) {
+    let total = WRAPPED_HEADER_BYTES + frame.len();
+    out.extend_from_slice(&u32_of(total).to_be_bytes());
+    out.extend_from_slice(&u32_of(ABOUT).to_be_bytes());
+    out.extend_from_slice(frame);
 }
 
 /// The same of a frame in two parts, its header and its payload, or nothing and all of it.

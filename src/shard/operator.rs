@@ -86,6 +86,8 @@ pub struct HttpTarget {
     pub sink: Sink,
     /// What its outlet is told, if it has one.
     pub outlet: Arc<OutletOptions>,
+    /// Messages say there what they are and where they came from.
+    pub forms: bool,
 }
 
 /// A request that a shard leaves to the control side.

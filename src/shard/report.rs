@@ -90,6 +90,7 @@ pub(super) fn serve_tap<I: Io>(cx: &mut Context<I>, membership: &Membership) {
         severity: sample.severity,
         bytes: sample.bytes,
         payload: sample.payload,
+        about: sample.about,
     });
     cx.shared.tap.push(passed);
 }

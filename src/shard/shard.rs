@@ -247,7 +247,13 @@ impl<I: Io> Shard<I> {
             if let Reach::Http { generation } = entry.reach {
                 let link = posts.link_of(generation);
                 let link = link.or_else(|| outlets.link_of(generation));
-                return link.map(|epoch| (epoch, Window::ANY));
+                return link.map(|epoch| {
+                    let wish = Window {
+                        described: posts.asks_forms(epoch),
+                        ..Window::ANY
+                    };
+                    (epoch, wish)
+                });
             }
             own_links.get(&entry.name).copied()
         });

@@ -10,6 +10,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use weir_engine::SampleAbout;
 
 /// Messages that wait for whoever looks; beyond, the oldest go.
 const WAITING_MAX: usize = 1024;
@@ -31,6 +32,8 @@ pub struct TappedMessage {
     pub bytes: u64,
     /// The first of them.
     pub payload: Vec<u8>,
+    /// What it is and where it came from.
+    pub about: SampleAbout,
 }
 
 /// Shared by the shards and whoever looks.

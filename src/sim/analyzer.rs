@@ -149,6 +149,7 @@ impl Analyzer {
                 id: &self.name,
                 token: &[],
                 instance: Some(self.index as u64),
+                forms: false,
             };
             hello.encode(&mut out).map_err(|error| error.to_string())?;
         } else {

@@ -138,6 +138,16 @@ macro_rules! sources {
             $($(#[$doc])* $name($name),)+
         }
 
+        impl Stream {
+            /// What is spoken, once that is known.
+            pub fn protocol(&self) -> Option<Protocol> {
+                match self {
+                    Stream::Undecided(_) => None,
+                    $(Stream::$name(_) => Some(Protocol::$name),)+
+                }
+            }
+        }
+
         /// `with_source!(stream, source => expression)`: the expression, compiled for each source by itself.
         #[macro_export]
         macro_rules! with_source {

@@ -189,6 +189,7 @@ impl Rig {
         let own_link = |entry: &Entry| {
             let peer = &peers[entry.analyzer as usize];
             let window = Window {
+                described: false,
                 messages: peer.window_messages,
                 ..Window::ANY
             };

@@ -357,6 +357,7 @@ fn a_distributor_says_who_it_is_to_who_wants_no_link() {
             id: "a1",
             token: b"",
             instance: Some(1),
+            forms: false,
         };
         hello.encode(&mut bytes).expect("encodes");
         let mut socket = std::net::TcpStream::connect(distributor.analyzers).expect("connects");

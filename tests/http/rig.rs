@@ -55,6 +55,7 @@ impl Rig {
             path: String::new(),
             sink: weir::engine::Sink::Http,
             outlet: Default::default(),
+            forms: false,
         };
         let generation = self.operator.http_up(target, weight).expect("an order");
         let name = analyzer.name.as_str();

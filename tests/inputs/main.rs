@@ -2,6 +2,7 @@
 
 mod datagrams;
 mod flood;
+mod forms;
 mod mix;
 mod overload;
 mod places;

@@ -67,6 +67,11 @@ impl TapSource for Tap {
             severity: message.severity,
             bytes: message.bytes,
             payload: String::from_utf8_lossy(&message.payload).into_owned(),
+            form: message.about.form,
+            input: message.about.input,
+            protocol: message.about.protocol,
+            peer: message.about.peer,
+            tag: message.about.tag,
         };
         let messages = self.0.tapped(look)?;
         Some(messages.into_iter().map(shown).collect())

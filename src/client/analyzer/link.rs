@@ -348,6 +348,7 @@ impl<'a> Session<'a> {
             id: &shared.options.id,
             token: &shared.options.token,
             instance: Some(shared.instance),
+            forms: shared.options.forms,
         };
         let mut bytes = Vec::new();
         hello.encode(&mut bytes)?;
@@ -514,6 +515,7 @@ impl<'a> Session<'a> {
     fn work_until_pause(&mut self) -> Result<Worked, LinkError> {
         let options = &self.link.shared.options;
         let (delay, is_counted) = (options.delay, options.count.is_some());
+        let asks_forms = options.forms;
         if !delay.is_zero() && self.has_no_time(delay) {
             return Ok(Worked::Enough);
         }
@@ -527,7 +529,10 @@ impl<'a> Session<'a> {
                         worked = Worked::Enough;
                         break;
                     }
-                    self.link.tally.take(frame, redelivered);
+                    match asks_forms {
+                        false => self.link.tally.take(frame, redelivered),
+                        true => self.link.tally.take_described(frame, redelivered)?,
+                    }
                     self.acks.processed();
                     self.think += delay;
                 }

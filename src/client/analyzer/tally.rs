@@ -8,7 +8,9 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Instant;
 use weir_ledger::journal::{Arrival, Journal};
+use weir_protocol::described;
 use weir_protocol::frame::FRAME_HEADER_BYTES;
+use weir_protocol::native::NativeError;
 
 /// Bytes of a record: stream hash and number.
 pub const RECORD_BYTES: usize = 16;
@@ -37,6 +39,8 @@ pub struct Counts {
     pub corrupt: u64,
     /// How many of each severity.
     pub severities: SeverityCounts,
+    /// How many of each form, where that was asked for: raw, JSON, syslog, lines.
+    pub forms: [u64; 4],
     /// First and last moment at which messages were processed.
     pub span: Option<(Instant, Instant)>,
 }
@@ -54,6 +58,9 @@ impl Counts {
         self.sound += other.sound;
         self.corrupt += other.corrupt;
         self.severities.add(&other.severities);
+        for (sum, more) in self.forms.iter_mut().zip(other.forms) {
+            *sum += more;
+        }
         self.span = match (self.span, other.span) {
             (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
             (a, b) => a.or(b),
@@ -103,6 +110,18 @@ impl Tally {
     pub fn take(&mut self, frame: &[u8], redelivered: bool) {
         self.counts.bytes += frame.len() as u64;
         self.take_payload(frame[4], &frame[FRAME_HEADER_BYTES as usize..], redelivered);
+    }
+
+    /// Takes one message of a link that asked what messages are.
+    ///
+    /// # Errors
+    /// It says that it is described, and is not.
+    pub fn take_described(&mut self, frame: &[u8], redelivered: bool) -> Result<(), NativeError> {
+        let (about, severity, message) = described::read(frame).ok_or(NativeError::Description)?;
+        self.counts.bytes += frame.len() as u64;
+        self.counts.forms[about.unwrap_or_default().kind as usize] += 1;
+        self.take_payload(severity, message, redelivered);
+        Ok(())
     }
 
     /// Takes a message without a frame; its bytes are for the caller to count.

@@ -277,6 +277,7 @@ impl Checked {
             path: self.place.endpoint.path.clone(),
             sink: self.place.delivery.sink(),
             outlet: self.place.delivery.outlet(),
+            forms: self.place.delivery.asks_forms(),
         };
         match (self.up, at) {
             (Some((generation, _)), None) => {

@@ -1,7 +1,7 @@
 //! Datagrams: a message each, and no stream.
 
 use super::{Engine, Memory, Reason, Refusal};
-use weir_source::{syslog_datagram, InDatagram};
+use weir_source::{syslog_datagram, InDatagram, Protocol};
 
 /// What became of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,10 @@ impl<M: Memory> Engine<M> {
             InDatagram::Cut(element) => (element, Some(Reason::LineCut)),
             InDatagram::Nothing => return DatagramTaken::Odd(Reason::DatagramEmpty),
         };
-        match self.route_apart::<weir_source::Syslog>(0, element) {
+        self.note_spoken(Protocol::Syslog);
+        let routed = self.route_apart::<weir_source::Syslog>(0, element);
+        self.whence_is_over();
+        match routed {
             Ok(()) => odd.map_or(DatagramTaken::Whole, DatagramTaken::Odd),
             Err(Refusal::Stall | Refusal::Source(_) | Refusal::PartialMemory) => {
                 self.stalled = true;

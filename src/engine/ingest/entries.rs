@@ -41,7 +41,8 @@ impl<M: Memory> Engine<M> {
             return Err(Refusal::Stall);
         }
         let lane = self.choose()?;
-        let is_record = self.lanes[lane.0 as usize].lane.setup().layout == Layout::Records;
+        let setup = self.lanes[lane.0 as usize].lane.setup();
+        let is_record = setup.layout == Layout::Records && !setup.described;
         let bytes_max = (self.config.frame_bytes_max - FRAME_HEADER_BYTES) as usize;
         let payload_bytes = TAG_LENGTH_BYTES + tag.len() + entry.len();
         let tag_length = tag_length(tag).filter(|_| is_record && payload_bytes <= bytes_max);

@@ -237,9 +237,11 @@ impl<M: Memory> Engine<M> {
         }
         let mut stream = std::mem::take(&mut self.streams[emitter]);
         let assembler = std::mem::take(&mut self.assemblers[emitter]);
+        self.note_protocol(&stream);
         let outcome = with_source!(&mut stream, source => {
             self.end_of_stream(emitter, source, assembler.carried())
         });
+        self.whence_is_over();
         self.streams[emitter] = stream;
         self.assemblers[emitter] = assembler;
         match outcome {
@@ -278,9 +280,11 @@ impl<M: Memory> Engine<M> {
         }
         let mut stream = std::mem::take(&mut self.streams[emitter]);
         let assembler = std::mem::take(&mut self.assemblers[emitter]);
+        self.note_protocol(&stream);
         let is_taken = with_source!(&mut stream, source => {
             self.quiet_element(emitter, source, assembler.carried())
         });
+        self.whence_is_over();
         self.streams[emitter] = stream;
         self.assemblers[emitter] = assembler;
         if is_taken {

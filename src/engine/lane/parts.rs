@@ -51,6 +51,8 @@ pub(crate) struct LaneSetup {
     pub(crate) shard: u16,
     pub(crate) epoch: LinkEpoch,
     pub(crate) layout: Layout,
+    /// Its analyzer asked what messages are: its frames may be described.
+    pub(crate) described: bool,
 }
 
 /// A record on its way to another lane.

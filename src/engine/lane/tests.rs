@@ -47,6 +47,7 @@ impl Bench {
 fn lane(native: bool, link: u64) -> Lane {
     let epoch = LinkEpoch(link);
     Lane::new(LaneSetup {
+        described: false,
         shard: 7,
         epoch,
         layout: if native {

@@ -30,6 +30,7 @@ fn taken(
     let mut memory = VecMemory::new(buffers, buffer_bytes as usize);
     let mut pool = BufferPool::new(u32::try_from(buffers).expect("few"), buffer_bytes);
     let mut lane = Lane::new(LaneSetup {
+        described: false,
         shard: 0,
         epoch: LinkEpoch(9),
         layout,

@@ -18,6 +18,8 @@ const INSTANCE_BYTES: usize = 8;
 const FLAG_TOKEN: u8 = 1;
 /// Flag of HELLO: the number of this run of the analyzer stands at its end.
 const FLAG_INSTANCE: u8 = 2;
+/// Flag of HELLO: messages are to be described (`crate::described`).
+const FLAG_FORMS: u8 = 4;
 const SHARD_ANY: u16 = u16::MAX;
 /// A HELLO that asks for this shard asks who is there: the WELCOME refuses, and tells shards and instance.
 pub const SHARD_NONE: u16 = u16::MAX - 1;
@@ -41,6 +43,8 @@ pub struct Hello<'a> {
     pub token: &'a [u8],
     /// Random number of this run of the analyzer, the same on all its links: who has another one is another.
     pub instance: Option<u64>,
+    /// Messages are to say what they are and where they came from, see [`crate::described`].
+    pub forms: bool,
 }
 
 impl<'a> Hello<'a> {
@@ -57,6 +61,9 @@ impl<'a> Hello<'a> {
         let mut flags = if token_bytes > 0 { FLAG_TOKEN } else { 0 };
         if self.instance.is_some() {
             flags |= FLAG_INSTANCE;
+        }
+        if self.forms {
+            flags |= FLAG_FORMS;
         }
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&[VERSION, flags]);
@@ -108,6 +115,7 @@ impl<'a> Hello<'a> {
             id,
             token,
             instance,
+            forms: fixed[5] & FLAG_FORMS != 0,
         };
         let bytes = HELLO_BYTES + id.len() + token.len() + instance_bytes(fixed);
         Ok(Some((hello, bytes)))
@@ -117,7 +125,7 @@ impl<'a> Hello<'a> {
 /// Length of the token; 0 without one, whatever the reserved word says.
 fn token_bytes(fixed: &[u8; HELLO_BYTES]) -> Result<usize, NativeError> {
     let flags = fixed[5];
-    if flags & !(FLAG_TOKEN | FLAG_INSTANCE) != 0 {
+    if flags & !(FLAG_TOKEN | FLAG_INSTANCE | FLAG_FORMS) != 0 {
         return Err(NativeError::Flags(flags));
     }
     if flags & FLAG_TOKEN == 0 {
@@ -262,6 +270,7 @@ mod tests {
         token: &[],
         instance: None,
         id: "analyzer-1",
+        forms: false,
     };
 
     fn hello_bytes() -> Vec<u8> {
@@ -301,7 +310,7 @@ mod tests {
         let decode = |bytes: &[u8]| Hello::decode(bytes).map(|_| ());
         assert_eq!(decode(&[0xD8]), Err(NativeError::Magic));
         assert_eq!(decode(&patched(4, &[2])[..5]), Err(NativeError::Version(2)));
-        assert_eq!(decode(&patched(5, &[4])), Err(NativeError::Flags(4)));
+        assert_eq!(decode(&patched(5, &[8])), Err(NativeError::Flags(8)));
         assert_eq!(decode(&patched(5, &[1])), Err(NativeError::TokenLength(0)));
         let mut long = patched(5, &[1]);
         long[28..30].copy_from_slice(&257u16.to_be_bytes());

@@ -1,6 +1,7 @@
 //! Every hex vector in `docs/PROTOCOL.md`, encoded and decoded.
 
 use std::collections::BTreeSet;
+use weir_protocol::described;
 use weir_protocol::frame::{self, FRAME_BYTES_MAX_DEFAULT};
 use weir_protocol::native::{
     self, BatchCursor, BatchHeader, EmitterBatch, EmitterHello, EmitterWelcome, EmitterWord, Hello,
@@ -26,6 +27,7 @@ fn every_vector_holds() {
             "hello" => check_hello(&vector),
             "welcome" => check_welcome(&vector),
             "batch" => check_batch(&vector),
+            "described" => check_described(&vector),
             "link" => check_link(&vector),
             "emitter-hello" => check_emitter_hello(&vector),
             "emitter-welcome" => check_emitter_welcome(&vector),
@@ -37,7 +39,7 @@ fn every_vector_holds() {
     }
     assert_eq!(
         kinds.len(),
-        22,
+        23,
         "a kind of vector was removed or added: {kinds:?}"
     );
 }
@@ -173,6 +175,7 @@ fn check_hello(vector: &Vector) {
         instance: vector
             .find("instance")
             .map(|number| number.parse().expect("a number")),
+        forms: vector.find("forms").is_some_and(|forms| forms == "yes"),
     };
     assert_eq!(
         decoded,
@@ -212,6 +215,29 @@ fn check_welcome(vector: &Vector) {
     let mut encoded = Vec::new();
     welcome.encode(&mut encoded);
     assert_eq!(encoded, vector.bytes, "{}", vector.line);
+}
+
+fn check_described(vector: &Vector) {
+    let read = described::read(&vector.bytes).ok_or(NativeError::Description);
+    if is_rejected(vector, read.err().as_ref().map(NativeError::as_str)) {
+        return;
+    }
+    let (about, severity, message) = read.expect("valid");
+    let text = |key: &str| vector.find(key).unwrap_or_default();
+    assert_eq!(severity, vector.number::<u8>("severity"), "{}", vector.line);
+    assert_eq!(message, text("message").as_bytes(), "{}", vector.line);
+    let Some(about) = about else {
+        assert_eq!(vector.find("form"), None, "{}", vector.line);
+        return;
+    };
+    let said = [about.kind.as_str(), about.input, about.protocol, about.peer];
+    let expected = ["form", "input", "protocol", "peer"].map(text);
+    assert_eq!(said, expected, "{}", vector.line);
+    let mut again = Vec::new();
+    about.write_frame(severity, message, 1000, &mut again);
+    if about.bytes() + 5 + message.len() == vector.bytes.len() {
+        assert_eq!(again, vector.bytes, "{}", vector.line);
+    }
 }
 
 fn check_batch(vector: &Vector) {

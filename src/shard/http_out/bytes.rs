@@ -7,6 +7,7 @@ use crate::HttpTarget;
 use weir_config::Joined;
 use weir_http as http;
 use weir_http::{Ids, PacketBuilder, SeededIds};
+use weir_protocol::described;
 use weir_protocol::frame::FRAME_HEADER_BYTES;
 use weir_protocol::record::{split_entry, Record};
 use weir_protocol::Form;
@@ -28,7 +29,14 @@ pub(super) fn join_frames(
         let Some(frame) = record.frame() else {
             break;
         };
+        let described = record.is_described().then(|| described::read(frame));
         let has_room = match record.form() {
+            _ if described.is_some() => match described.flatten() {
+                Some((Some(about), severity, message)) => {
+                    builder.push_described(&about, severity, message, ids.next(), now)
+                }
+                _ => builder.push(frame, ids.next(), now),
+            },
             // What others call JSON may be none, and would spoil the packet for all of its messages.
             Form::Json if payload(frame).is_some_and(http::is_piece) => builder.push_piece(frame),
             Form::Entry => builder.push_piece(&as_json(frame)?),

@@ -16,6 +16,12 @@ use weir_sink::Links;
 const DYING_NS: u64 = 10_000_000;
 
 impl<I: Io> HttpEgress<I> {
+    /// The analyzer of a link asked what messages are.
+    pub(crate) fn asks_forms(&self, epoch: LinkEpoch) -> bool {
+        let link = self.links.get(&epoch);
+        link.is_some_and(|link| link.target.forms)
+    }
+
     /// Links for the analyzers of a roster that have none yet.
     pub(crate) fn open_links(&mut self, cx: &mut Context<I>, roster: &Roster) {
         for entry in &roster.entries {

@@ -31,6 +31,7 @@ fn rig() -> (Rig, Slot) {
         path: String::new(),
         sink: Sink::Http,
         outlet: Arc::default(),
+        forms: false,
     };
     let generation = Operator::new(Arc::clone(&cx.shared)).announce(target);
     let entry = Entry {

@@ -158,6 +158,9 @@ impl<I: Io> Intake<I> {
             return true;
         };
         let (input, before) = (emitter.input, Taken::of(&cx.engine.counters));
+        if cx.engine.asks_whence() {
+            self.say_whence(cx, slot);
+        }
         let ended = cx.engine.emitter_ended(slot.index());
         self.inputs[input].take(before, &cx.engine.counters);
         if let Ingest::Stalled { .. } = ended {

@@ -163,6 +163,10 @@ impl<I: Io> Intake<I> {
             Some(Some(false)) => Some(Reason::AddressNotAllowed),
             Some(Some(true)) | None => {
                 let before = Taken::of(&cx.engine.counters);
+                if cx.engine.asks_whence() {
+                    let name = &cx.shared.places()[input].name;
+                    cx.engine.comes_from(name, datagram.from);
+                }
                 let taken = cx.engine.ingest_datagram(datagram.bytes, datagram.is_cut);
                 self.inputs[input].take(before, &cx.engine.counters);
                 match taken {

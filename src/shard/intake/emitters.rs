@@ -272,6 +272,9 @@ impl<I: Io> Intake<I> {
             cx.io.release(Group::Ingress, chunk);
             return None;
         };
+        if cx.engine.asks_whence() {
+            self.say_whence(cx, slot);
+        }
         let bytes = cx.io.bytes_of(Group::Ingress, chunk);
         let before = Taken::of(&cx.engine.counters);
         let ingested = cx.engine.ingest(slot.index(), bytes);

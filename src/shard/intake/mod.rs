@@ -8,6 +8,7 @@
 //! farewell.rs  who is asked to go, and when        unread.rs     who is late, who is gone while nobody takes messages
 //! answers.rs   ACKs to emitters that want them      late.rs      who is not read from, so that ACKs are in time
 //! datagrams.rs what comes without connections
+//! whence.rs    where messages come from, for analyzers that ask
 //! undecided.rs who has sent too little to tell what it speaks
 //! ```
 //!
@@ -36,6 +37,7 @@ mod proxied;
 mod tests;
 mod undecided;
 mod unread;
+mod whence;
 
 /// An emitter's connection.
 struct Emitter<S> {

@@ -167,6 +167,9 @@ impl<I: Io> Intake<I> {
             };
             if places.places()[input].port.text.joins {
                 let before = Taken::of(&cx.engine.counters);
+                if cx.engine.asks_whence() {
+                    self.say_whence(cx, slot);
+                }
                 cx.engine.take_quiet(slot.index(), QUIET_NS);
                 self.inputs[input].take(before, &cx.engine.counters);
             }

@@ -46,6 +46,9 @@ impl<I: Io> Intake<I> {
             return true;
         }
         let (input, before) = (emitter.input, Taken::of(&cx.engine.counters));
+        if cx.engine.asks_whence() {
+            self.say_whence(cx, slot);
+        }
         let ingested = cx.engine.decide_now(slot.index());
         self.inputs[input].take(before, &cx.engine.counters);
         let is_taken = self.on_ingested(cx, slot, ingested).is_none();

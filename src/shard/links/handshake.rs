@@ -271,6 +271,7 @@ impl<I: Io> Links<I> {
                 window: Window {
                     messages: wish(u64::from(hello.window_messages)),
                     bytes: wish(hello.window_bytes),
+                    described: hello.forms,
                 },
                 unread: bytes.to_vec(),
             };

@@ -74,6 +74,7 @@ impl Control {
                         path: String::new(),
                         sink: weir_sink::Sink::Http,
                         outlet: Arc::default(),
+                        forms: false,
                     });
                     let order = Order::HttpUp {
                         name,

@@ -85,6 +85,7 @@ fn windows_divide_what_the_floor_leaves_of_the_arena() {
 fn the_window_that_an_analyzer_asks_for_is_kept() {
     let buffer = u64::from(BUFFER_BYTES);
     let wishes = [0, 3 * buffer, 3 * buffer + 100, 5 * buffer].map(|bytes| Window {
+        described: false,
         bytes,
         ..Window::ANY
     });
@@ -97,6 +98,7 @@ fn the_window_that_an_analyzer_asks_for_is_kept() {
         ..config(256, 3000)
     });
     let wishes = [0, 1, 5, 9].map(|messages| Window {
+        described: false,
         messages,
         ..Window::ANY
     });
