@@ -1,5 +1,6 @@
 //! Fluent Forward on real sockets: chunks and their acks, clients that are killed, and the programs that people run.
 
+mod chain;
 mod chunks;
 mod kills;
 mod programs;

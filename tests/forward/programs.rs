@@ -51,7 +51,7 @@ fn packages(
     folder.clone()
 }
 
-fn node(script: &str) -> Option<Command> {
+pub fn node(script: &str) -> Option<Command> {
     static ONCE: OnceLock<Option<PathBuf>> = OnceLock::new();
     let folder = packages("forward-npm", &ONCE, |folder| {
         let names = ["@fluent-org/logger@1.0.10", "fluent-logger@3.4.1"];
@@ -91,18 +91,15 @@ fn docker() -> Option<Command> {
     Some(Command::new(folder.join("ack")))
 }
 
-/// A client that runs, and its record.
-struct Client {
+/// A program that runs, and what it says.
+pub struct Program {
     child: Child,
     said: Arc<Mutex<Vec<String>>>,
     reader: Option<JoinHandle<()>>,
 }
 
-impl Client {
-    fn start(mut command: Command, arguments: &[&str], distributor: &Distributor) -> Client {
-        let forward = distributor.input("forward");
-        command.arg(forward.ip().to_string());
-        command.arg(forward.port().to_string()).args(arguments);
+impl Program {
+    pub fn start(mut command: Command) -> Program {
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
         let mut child = child.expect("it is installed");
         let said = Arc::new(Mutex::new(Vec::new()));
@@ -112,15 +109,55 @@ impl Client {
                 lines.lock().expect("no panic").push(line);
             }
         });
-        Client {
+        Program {
             child,
             said,
             reader: Some(reader),
         }
     }
 
-    fn said(&self) -> Vec<String> {
+    pub fn said(&self) -> Vec<String> {
         self.said.lock().expect("no panic").clone()
+    }
+
+    pub fn has_said(&self, line: &str) -> bool {
+        let said = self.said.lock().expect("no panic");
+        said.iter().any(|other| other == line)
+    }
+
+    /// SIGKILL; all that it said is read then.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        self.read_to_the_end();
+    }
+
+    fn read_to_the_end(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("it reads to the end");
+        }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A client that runs, and its record.
+struct Client(Program);
+
+impl Client {
+    fn start(mut command: Command, arguments: &[&str], distributor: &Distributor) -> Client {
+        let forward = distributor.input("forward");
+        command.arg(forward.ip().to_string());
+        command.arg(forward.port().to_string()).args(arguments);
+        Client(Program::start(command))
+    }
+
+    fn said(&self) -> Vec<String> {
+        self.0.said()
     }
 
     /// Numbers that were acked to it.
@@ -134,20 +171,12 @@ impl Client {
 
     /// Waits for its end; whether that was a success.
     fn ended(&mut self) -> bool {
+        let child = &mut self.0.child;
         until("the client ends", || {
-            self.child.try_wait().expect("a child").is_some()
+            child.try_wait().expect("a child").is_some()
         });
-        if let Some(reader) = self.reader.take() {
-            reader.join().expect("it reads to the end");
-        }
-        self.child.wait().expect("a child").success()
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.0.read_to_the_end();
+        self.0.child.wait().expect("a child").success()
     }
 }
 
@@ -290,7 +319,7 @@ fn what_was_acked_to_a_client_that_is_killed_was_at_an_analyzer() {
         let arguments = ["PackedForward", "1000000", "", "", ""];
         let mut client = Client::start(node, &arguments, &distributor);
         until("chunks are acked", || client.acked().len() > 100);
-        client.child.kill().expect("it runs");
+        client.0.child.kill().expect("it runs");
         client.ended();
         let delivered: BTreeSet<u64> = analyzer.ids().into_iter().collect();
         let acked = client.acked();
