@@ -1,9 +1,12 @@
 //! PROXY headers: any bytes, in any pieces, give what a second reader finds that was written from the specification.
+//! The same bytes as what a client wrote into `Forwarded` and `X-Forwarded-For`: it changes nothing of what the proxy in front
+//! of it wrote behind.
 //!
 //! Input: u8 what, then a stream, or the fields of a header of version 2.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use weir::http::{forwarded, x_forwarded_for, Hop};
 use weir::source::proxy::{read, Proxied, PROXY_BYTES_MAX};
 
 use super::input::Input;
@@ -20,6 +23,7 @@ pub fn run(data: &[u8]) {
         1 => [b"PROXY TCP4 ", input.rest()].concat(),
         _ => [b"\r\n\r\n\0\r\nQUIT\n", input.rest()].concat(),
     };
+    check_forwarded(&stream);
     let mut found = Ok(None);
     let mut wanted = 1;
     for there in 1..=stream.len() {
@@ -49,6 +53,91 @@ pub fn run(data: &[u8]) {
     };
     assert_eq!(whole, found, "whole, and byte by byte");
     assert_eq!(found, model(&stream), "the model");
+}
+
+/// Hops are read from the right, none is left out or made of two, and what is well formed is what a reader from the left
+/// finds.
+fn check_forwarded(client: &[u8]) {
+    let address = IpAddr::from([203, 0, 113, 9]);
+    for written in [
+        &b"for=203.0.113.9"[..],
+        b"By=_a;for=\"203.0.113.9:80\";host=\"a,\\\"b\"",
+    ] {
+        let value = [client, b",", written].concat();
+        let mut hops = forwarded(&value);
+        assert_eq!(hops.next(), Some(Hop::Address(address)), "{value:?}");
+        let others: Vec<Hop> = hops.collect();
+        assert_eq!(others, forwarded(client).collect::<Vec<_>>(), "{value:?}");
+        assert!(others.len() <= client.len() + 1);
+    }
+    let value = [client, b", 203.0.113.9"].concat();
+    let mut hops = x_forwarded_for(&value);
+    assert_eq!(hops.next(), Some(Hop::Address(address)), "{value:?}");
+    let commas = client.iter().filter(|byte| **byte == b',').count();
+    assert_eq!(hops.count(), commas + 1);
+    if let Some(model) = model_forwarded(client) {
+        let mut found: Vec<Hop> = forwarded(client).collect();
+        found.reverse();
+        assert_eq!(found.len(), model.len(), "{client:?}");
+        for (found, model) in found.iter().zip(model) {
+            match model {
+                None => assert_eq!(*found, Hop::Unsaid, "{client:?}"),
+                Some(ip) => assert_eq!(*found, Hop::Address(ip), "{client:?}"),
+            }
+        }
+    }
+}
+
+/// Elements from the left by the grammar of RFC 7239, section 4, without white space, escapes and ports: whose `for` each
+/// has. None: it is not of this grammar.
+fn model_forwarded(value: &[u8]) -> Option<Vec<Option<IpAddr>>> {
+    let text = std::str::from_utf8(value).ok()?;
+    if text.contains(['\\', ' ', '\t']) || text.is_empty() {
+        return None;
+    }
+    // Commas and semicolons in quotes stand aside meanwhile.
+    let mut is_quoted = false;
+    let masked: String = text
+        .chars()
+        .map(|c| {
+            is_quoted ^= c == '"';
+            match c {
+                ',' if is_quoted => '\u{1}',
+                ';' if is_quoted => '\u{2}',
+                c => c,
+            }
+        })
+        .collect();
+    let is_name = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric());
+    let of_element = |element: &str| -> Option<Option<IpAddr>> {
+        let mut client = None;
+        for pair in element.split(';') {
+            let (name, value) = pair.split_once('=')?;
+            let inner = value.strip_prefix('"').and_then(|v| v.strip_suffix('"'));
+            let is_value = match inner {
+                Some(inner) => !inner.contains('"'),
+                None => is_name(&value.replace(['.', '_'], "")),
+            };
+            if !is_name(name) || !is_value {
+                return None;
+            }
+            if name.eq_ignore_ascii_case("for") {
+                let node = inner.unwrap_or(value);
+                let v6 = node.strip_prefix('[').and_then(|v| v.strip_suffix(']'));
+                let ip: Option<IpAddr> = match (v6, node.parse()) {
+                    (Some(v6), _) => Some(IpAddr::V6(v6.parse().ok()?)),
+                    (None, Ok(IpAddr::V4(v4))) => Some(v4.into()),
+                    (None, _) if node == "unknown" => None,
+                    _ => return None,
+                };
+                if client.replace(ip.map(|ip| ip.to_canonical())).is_some() {
+                    return None;
+                }
+            }
+        }
+        Some(client.flatten())
+    };
+    masked.split(',').map(of_element).collect()
 }
 
 /// A header, more bytes, or none.

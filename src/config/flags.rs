@@ -9,7 +9,7 @@ use log::LevelFilter;
 use weir_engine::OnSlow;
 use weir_sink::Dialect;
 
-use crate::{values, Accept, Admin, RateLimit};
+use crate::{values, Accept, Admin, ProxyHeader, RateLimit};
 
 /// Longest path of a Unix socket, in bytes (`sun_path` and its final zero).
 const SOCKET_PATH_BYTES_MAX: usize = 107;
@@ -69,6 +69,13 @@ pub(crate) fn accept(text: String) -> Accept {
     match text.as_str() {
         "local" => Accept::Local,
         _ => Accept::Spread,
+    }
+}
+
+pub(crate) fn proxy_header(text: String) -> ProxyHeader {
+    match text.as_str() {
+        "forwarded" => ProxyHeader::Forwarded,
+        _ => ProxyHeader::XForwardedFor,
     }
 }
 

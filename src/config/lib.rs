@@ -50,7 +50,7 @@ pub use input::{
 };
 pub use input_options::{InputOption, OptionKind, INPUT_OPTIONS};
 pub use own::OwnListeners;
-pub use protection::{token_text, AllowList, Cors, Protection, RateLimit, Token};
+pub use protection::{token_text, AllowList, Cors, Protection, ProxyHeader, RateLimit, Token};
 pub use report_file::{report_file, with_instance};
 pub use secret::Secret;
 pub use sizing::{MemoryNeed, Sizing, DATAGRAM_BUFFERS, DATAGRAM_BYTES_MAX};

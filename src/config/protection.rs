@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
@@ -85,14 +86,37 @@ pub struct Protection {
     )]
     pub http_hosts: Hosts,
     /// Networks of proxies in front of --http: --rate-limit and --allow-http are about the right-most address of
-    /// X-Forwarded-For that is none of theirs, and --max-per-address leaves them out. Default: none; then all
+    /// --proxy-header that is none of theirs, and --max-per-address leaves them out. Default: none; then all
     /// clients behind a proxy are one, the proxy
     #[arg(id = "trusted_proxies", long = "trusted-proxies", value_name = "CIDR", value_delimiter = ',', value_parser = flags::network, help_heading = "Protection")]
     pub proxy_networks: Vec<IpNet> as _,
     /// Those of `--trusted-proxies`.
     #[arg(skip)]
     pub trusted_proxies: AllowList,
+    /// Header in which the proxies of --trusted-proxies say who asks. The other one is the client's own word:
+    /// proxies pass on what they do not write
+    #[arg(long, value_name = "HEADER", default_value = "x-forwarded-for", value_parser = PossibleValuesParser::new(["x-forwarded-for", "forwarded"]).map(flags::proxy_header), help_heading = "Protection")]
+    pub proxy_header: ProxyHeader,
 }
+}
+
+/// Where a proxy says who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyHeader {
+    /// `X-Forwarded-For`, addresses with commas between.
+    XForwardedFor,
+    /// `Forwarded`, RFC 7239.
+    Forwarded,
+}
+
+impl ProxyHeader {
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ProxyHeader::XForwardedFor => "X-Forwarded-For",
+            ProxyHeader::Forwarded => "Forwarded",
+        }
+    }
 }
 
 impl Default for Protection {

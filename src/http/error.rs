@@ -48,7 +48,7 @@ impl fmt::Display for HttpError {
 impl std::error::Error for HttpError {}
 
 /// A peer's bytes for an error: printable, quoted, cut.
-pub(super) fn quoted(bytes: &[u8]) -> String {
+pub fn quoted(bytes: &[u8]) -> String {
     let shown = &bytes[..bytes.len().min(QUOTED_BYTES_MAX)];
     let more = if shown.len() < bytes.len() { "..." } else { "" };
     format!("\"{}{more}\"", shown.escape_ascii())

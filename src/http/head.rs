@@ -119,7 +119,7 @@ fn no_method(bytes: &[u8]) -> HttpError {
 fn proxy_header(version: u8) -> HttpError {
     let detail = format!(
         "a PROXY header (version {version}) is not spoken here; allowed: HTTP/1.1 from the first byte on, \
-         the client's address in X-Forwarded-For (--trusted-proxies)"
+         the client's address in X-Forwarded-For or Forwarded (--trusted-proxies, --proxy-header)"
     );
     HttpError::fatal(400, "proxy_header", detail)
 }
@@ -554,13 +554,19 @@ pub(super) fn headers<'a>(
     fields: &'a [u8],
     name: &'a str,
 ) -> impl DoubleEndedIterator<Item = &'a str> {
+    header_values(fields, name).filter_map(|value| std::str::from_utf8(value).ok())
+}
+
+/// The same, also those that are no text.
+pub(super) fn header_values<'a>(
+    fields: &'a [u8],
+    name: &'a str,
+) -> impl DoubleEndedIterator<Item = &'a [u8]> {
     let lines = fields.split(|byte| *byte == b'\n');
     lines.filter_map(move |line| {
         let (found, value) = line.split_at_checked(name.len())?;
         let value = value.strip_prefix(b":")?;
         let is_named = found.eq_ignore_ascii_case(name.as_bytes());
-        std::str::from_utf8(value.trim_ascii())
-            .ok()
-            .filter(|_| is_named)
+        is_named.then(|| value.trim_ascii())
     })
 }

@@ -86,6 +86,11 @@ impl<'a> Request<'a> {
     pub fn headers(&self, name: &'a str) -> impl DoubleEndedIterator<Item = &'a str> {
         head::headers(self.fields, name)
     }
+
+    /// The same with values that are no text.
+    pub fn header_values(&self, name: &'a str) -> impl DoubleEndedIterator<Item = &'a [u8]> {
+        head::header_values(self.fields, name)
+    }
 }
 
 #[derive(Debug)]

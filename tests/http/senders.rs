@@ -346,3 +346,83 @@ fn clients_behind_a_trusted_proxy_are_told_apart() {
     }
     rig.stop();
 }
+
+#[test]
+fn forwarded_of_a_trusted_proxy_is_read_request_by_request() {
+    let rig = Rig::start(
+        "--shards 1 --rate-limit 2/1h --allow-http 203.0.113.0/24,2001:db8::/32 --trusted-proxies 127.0.0.0/8 --proxy-header forwarded",
+    );
+    let _sink = rig.sink(1.0);
+    let mut client = Client::connect(rig.http);
+    let mut post = |headers: &[u8]| {
+        let body = packet("e", 0..1);
+        let length = body.len();
+        let head =
+            format!("POST /logs HTTP/1.1\r\nHost: weir\r\n{JSON}Content-Length: {length}\r\n");
+        client.send(&[head.as_bytes(), headers, b"\r\n", body.as_bytes()].concat());
+        client.answer()
+    };
+    let cases: [(&[u8], u16, &str); 12] = [
+        (b"Forwarded: for=203.0.113.1;proto=https\r\n", 202, ""),
+        (b"Forwarded: for=203.0.113.1\r\n", 202, ""),
+        (b"Forwarded: for=203.0.113.1\r\n", 429, "used up"),
+        // Another client of the same connection.
+        (b"Forwarded: for=\"[2001:db8::7]:4711\"\r\n", 202, ""),
+        (
+            b"Forwarded: for=203.0.113.1, for=198.51.100.1, for=127.0.0.9\r\n",
+            403,
+            "198.51.100.1",
+        ),
+        // The word of a client that its proxy passed on.
+        (
+            b"X-Forwarded-For: 203.0.113.2\r\nForwarded: for=198.51.100.1\r\n",
+            403,
+            "198.51.100.1",
+        ),
+        (b"X-Forwarded-For: 203.0.113.2\r\n", 403, "127.0.0.1"),
+        (b"Forwarded: for=\"evil, for=203.0.113.3\r\n", 202, ""),
+        (b"Forwarded: \xff\xfe, for=203.0.113.3\r\n", 202, ""),
+        (b"Forwarded: for=unknown\r\n", 403, "does not say who asks"),
+        (b"Forwarded: for=_hidden\r\n", 403, "does not say who asks"),
+        (
+            b"Forwarded: for=203.0.113\r\n",
+            403,
+            "has \\\"203.0.113\\\"",
+        ),
+    ];
+    for (headers, status, word) in cases {
+        let answer = post(headers);
+        let shown = headers.escape_ascii();
+        assert_eq!(answer.status, status, "{shown}: {answer:?}");
+        assert!(answer.body.contains(word), "{shown}: {answer:?}");
+    }
+    // What another client of the connection has left is not told to whom nobody knows.
+    client.send(b"POST /logs HTTP/1.1\r\n\r\n");
+    let answer = client.answer();
+    assert_eq!(answer.status, 400, "{answer:?}");
+    assert!(!answer.head.contains("RateLimit"), "{answer:?}");
+    rig.until_refused("address_not_allowed", 3);
+    rig.until_refused("address_unknown", 3);
+    rig.stop();
+}
+
+/// A line that is no text hides nothing: of nginx the proxy's address stands behind the client's word.
+#[test]
+fn bytes_that_are_no_text_hide_no_address() {
+    let rig = Rig::start("--shards 1 --rate-limit 1/1h --trusted-proxies 127.0.0.0/8");
+    let _sink = rig.sink(1.0);
+    let mut client = Client::connect(rig.http);
+    for status in [202, 429] {
+        let body = packet("e", 0..1);
+        let length = body.len();
+        let head =
+            format!("POST /logs HTTP/1.1\r\nHost: weir\r\n{JSON}Content-Length: {length}\r\n");
+        let forwarded = b"X-Forwarded-For: \xff, 203.0.113.1\r\n\r\n";
+        client.send(&[head.as_bytes(), forwarded, body.as_bytes()].concat());
+        assert_eq!(client.answer().status, status);
+    }
+    // The proxy itself has not asked.
+    let answer = client.post("/logs", JSON, ONE);
+    assert_eq!(answer.status, 202, "{answer:?}");
+    rig.stop();
+}

@@ -18,7 +18,7 @@ use crate::config::{HttpAnalyzer, Input, WantedWeight, WeightIs};
 use crate::protocol::WeightText;
 
 /// Settings that a distributor can take over without a restart.
-const LIVE: [&str; 18] = [
+const LIVE: [&str; 19] = [
     "admin_token_file",
     "allow_analyzers",
     "allow_emitters",
@@ -33,6 +33,7 @@ const LIVE: [&str; 18] = [
     "http_timeout",
     "log_level",
     "max_connection_age",
+    "proxy_header",
     "rate_limit",
     "slow_start",
     "trusted_proxies",

@@ -58,9 +58,8 @@ impl Kind {
             "PATH|ADDR" | "DIR|off" => Kind::MaybePath,
             "CIDR" => Kind::Networks,
             "ADDR" | "DIALECT" | "LIST" | "POLICY" | "FEATURES" | "LEVEL" | "N/TIME"
-            | "ORIGINS" | "NAMES" | "PROTOCOL@ADDR" | "ID=WEIGHT@URL" | "ID=WEIGHT[,pin]" => {
-                Kind::Text
-            }
+            | "ORIGINS" | "NAMES" | "HEADER" | "PROTOCOL@ADDR" | "ID=WEIGHT@URL"
+            | "ID=WEIGHT[,pin]" => Kind::Text,
             _ => return None,
         })
     }

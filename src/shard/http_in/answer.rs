@@ -25,6 +25,8 @@ impl<I: Io> Clients<I> {
         self.asked_ns = cx.now_ns;
         if let Some(client) = self.table.get_mut(slot) {
             client.is_head = false; // not known
+                                    // Of the request before, behind a proxy of another client.
+            client.rate = None;
         }
         self.answer_http_error(cx, slot, error);
     }

@@ -1,12 +1,12 @@
 //! Who sends a request, and whether its answer is theirs to have.
 //!
 //! ```text
-//! client --> trusted proxy --> shard     X-Forwarded-For: what the client says, client's address
-//!                                                                               '- the right-most that is no
-//! browser of a page ----------> shard     Host, Origin: src/config/hosts.rs   trusted proxy's
+//! client --> trusted proxy --> shard     --proxy-header: what the client says, client's address
+//!                                                                              '- the right-most that is no
+//! browser of a page ----------> shard     Host, Origin: src/config/hosts.rs  trusted proxy's
 //! ```
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use super::rate::RateHeaders;
 use super::Clients;
@@ -14,8 +14,8 @@ use crate::context::Context;
 use crate::hops::{self, HEADER as HOPS_HEADER, MAX as HOPS_MAX};
 use crate::port::Io;
 use crate::slab::Slot;
-use weir_config::AllowList;
-use weir_http::Request;
+use weir_config::{AllowList, Protection, ProxyHeader};
+use weir_http::{forwarded, quoted, x_forwarded_for, Hop, Request};
 
 impl<I: Io> Clients<I> {
     /// Whether a request may be served; if not it has been answered.
@@ -70,20 +70,23 @@ impl<I: Io> Clients<I> {
         let protection = &cx.live.protection;
         let proxies = &protection.trusted_proxies;
         let is_forwarded = client.peer.is_some_and(|peer| proxies.lists(peer));
-        client.caller = match client.peer {
-            Some(peer) if is_forwarded => {
-                forwarded(request.headers("x-forwarded-for"), peer, proxies)
-            }
-            peer => peer,
+        let said = match client.peer {
+            Some(peer) if is_forwarded => caller_of(request, protection, peer),
+            Some(peer) => Hop::Address(peer),
+            None => Hop::Unsaid,
         };
-        let caller = client.caller;
+        let caller = match said {
+            Hop::Address(caller) => Some(caller),
+            Hop::Unsaid | Hop::Malformed(_) => None,
+        };
+        client.caller = caller;
         let (allow, rate) = (&protection.allow_http, protection.rate_limit);
         // Who has no proxy between was looked at when it connected.
         if is_forwarded
             && !caller.is_some_and(|caller| allow.allows(caller))
             && (caller.is_some() || !allow.is_empty() || rate.is_some())
         {
-            let (reason, detail) = not_allowed(caller);
+            let (reason, detail) = not_allowed(said, protection.proxy_header.as_str());
             self.refuse(reason);
             self.answer_error(cx, slot, 403, "Forbidden", &detail, &[]);
             return false;
@@ -135,44 +138,49 @@ impl<I: Io> Clients<I> {
     }
 }
 
-fn not_allowed(caller: Option<IpAddr>) -> (&'static str, String) {
-    match caller {
-        Some(caller) => (
-            "address_not_allowed",
-            format!("address {caller}: not in the networks of --allow-http"),
+fn not_allowed(said: Hop, header: &str) -> (&'static str, String) {
+    let detail = match said {
+        Hop::Address(caller) => {
+            let detail = format!("address {caller}: not in the networks of --allow-http");
+            return ("address_not_allowed", detail);
+        }
+        Hop::Unsaid => format!("header {header} of a trusted proxy does not say who asks, and a rule is about addresses"),
+        Hop::Malformed(value) => format!(
+            "header {header} of a trusted proxy has {}, and a rule is about addresses; allowed: an IP address, with or without a port",
+            quoted(value)
         ),
-        None => (
-            "address_unknown",
-            "header X-Forwarded-For of a trusted proxy does not end with an IP address".to_owned(),
-        ),
+    };
+    ("address_unknown", detail)
+}
+
+/// The right-most address that is no trusted proxy's, of all headers together; the left-most if all are. What a proxy
+/// hides ends the way there.
+fn caller_of<'a>(request: &Request<'a>, protection: &Protection, peer: IpAddr) -> Hop<'a> {
+    let proxies = &protection.trusted_proxies;
+    let header = protection.proxy_header;
+    let values = request.header_values(header.as_str()).rev();
+    match header {
+        ProxyHeader::XForwardedFor => first_client(values.flat_map(x_forwarded_for), peer, proxies),
+        ProxyHeader::Forwarded => first_client(values.flat_map(forwarded), peer, proxies),
     }
 }
 
-/// The right-most address that is no trusted proxy's, of all headers together; the left-most if all are. None:
-/// what a trusted proxy wrote is no address.
-fn forwarded<'a>(
-    headers: impl DoubleEndedIterator<Item = &'a str>,
+fn first_client<'a>(
+    hops: impl Iterator<Item = Hop<'a>>,
     peer: IpAddr,
     proxies: &AllowList,
-) -> Option<IpAddr> {
+) -> Hop<'a> {
     let mut caller = peer;
-    for entry in headers.rev().flat_map(|header| header.rsplit(',')) {
-        caller = address(entry.trim())?;
+    for hop in hops {
+        let Hop::Address(address) = hop else {
+            return hop;
+        };
+        caller = address;
         if !proxies.lists(caller) {
             break;
         }
     }
-    Some(caller)
-}
-
-/// `1.2.3.4`, `1.2.3.4:5`, `::1`, `[::1]`, `[::1]:5`.
-fn address(text: &str) -> Option<IpAddr> {
-    let bare = text
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'));
-    let address = bare.unwrap_or(text).parse::<IpAddr>();
-    let address = address.or_else(|_| text.parse::<SocketAddr>().map(|socket| socket.ip()));
-    address.ok().map(|address| address.to_canonical())
+    Hop::Address(caller)
 }
 
 #[cfg(test)]
@@ -184,8 +192,8 @@ mod tests {
         let networks = ["10.0.0.0/8", "fd00::/8"].map(|net| net.parse().expect("a network"));
         let proxies = AllowList::new(networks.to_vec()).expect("short");
         let peer = "10.0.0.1".parse().expect("an address");
-        for (headers, expected) in [
-            (&[][..], Some("10.0.0.1")),
+        let x_cases: [(&[&str], Option<&str>); 12] = [
+            (&[], Some("10.0.0.1")),
             (&["203.0.113.1"], Some("203.0.113.1")),
             (&["1.1.1.1, 203.0.113.1"], Some("203.0.113.1")),
             (&["1.1.1.1", "203.0.113.2 ,10.9.9.9"], Some("203.0.113.2")),
@@ -196,10 +204,44 @@ mod tests {
             (&["203.0.113.1, unknown"], None),
             (&["203.0.113.1,"], None),
             (&["unknown, 203.0.113.1"], Some("203.0.113.1")),
-        ] {
-            let found = forwarded(headers.iter().copied(), peer, &proxies);
-            let expected: Option<IpAddr> = expected.map(|text| text.parse().expect("an address"));
-            assert_eq!(found, expected, "{headers:?}");
+            (&["203.0.113.1, unknown, 10.2.2.2"], None),
+        ];
+        let cases: [(&[&str], Option<&str>); 8] = [
+            (&[], Some("10.0.0.1")),
+            (&["for=1.1.1.1, for=203.0.113.1"], Some("203.0.113.1")),
+            (
+                &[
+                    "for=1.1.1.1",
+                    "for=203.0.113.2, for=\"[fd00::1]:80\";proto=https",
+                ],
+                Some("203.0.113.2"),
+            ),
+            (&["for=203.0.113.1, for=_hidden, for=10.2.2.2"], None),
+            (&["for=203.0.113.1, proto=https"], None),
+            (&["for=\"evil", "for=203.0.113.1"], Some("203.0.113.1")),
+            (&["for=10.1.1.1, for=10.2.2.2"], Some("10.1.1.1")),
+            (&["203.0.113.1"], None),
+        ];
+        let said = |hop| match hop {
+            Hop::Address(address) => Some(address),
+            Hop::Unsaid | Hop::Malformed(_) => None,
+        };
+        let expected = |text: Option<&str>| text.map(|text| text.parse().expect("an address"));
+        for (headers, caller) in x_cases {
+            let hops = headers
+                .iter()
+                .rev()
+                .flat_map(|value| x_forwarded_for(value.as_bytes()));
+            let found = said(first_client(hops, peer, &proxies));
+            assert_eq!(found, expected(caller), "{headers:?}");
+        }
+        for (headers, caller) in cases {
+            let hops = headers
+                .iter()
+                .rev()
+                .flat_map(|value| forwarded(value.as_bytes()));
+            let found = said(first_client(hops, peer, &proxies));
+            assert_eq!(found, expected(caller), "{headers:?}");
         }
     }
 }
