@@ -6,7 +6,7 @@
 //!                                         `-> any other lane: as ever
 //! ```
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 use std::sync::Arc;
 
 use super::lane::Layout;
