@@ -64,12 +64,32 @@ def ready_service(o):
     """Service: ports 8080 and 3000, ready distributors only"""
     service = o.one("Service")
     assert not service["spec"].get("publishNotReadyAddresses")
-    assert ports(service) == {"weir-frames": 8080, "weir-http": 3000}
+    inputs = {f"in-{each['name']}": each.get("servicePort", each["port"]) for each in o.values["inputs"]}
+    assert ports(service) == {"weir-frames": 8080, "weir-http": 3000} | inputs
     labels = o.one("StatefulSet")["spec"]["template"]["metadata"]["labels"]
     assert selects(service["spec"]["selector"], labels)
     for other in o.of("Deployment") + o.of("DaemonSet"):
         labels = other["spec"]["template"]["metadata"]["labels"]
         assert not selects(service["spec"]["selector"], labels), other["metadata"]["name"]
+
+
+def inputs(o):
+    """inputs: an option of the program, a port of the pod, one of the Service, and one of the emitters' rule each"""
+    words = [word.removeprefix("--input=") for word in o.container["args"] if word.startswith("--input=")]
+    assert len(words) == len(o.values["inputs"])
+    service = {port["name"]: port for port in o.one("Service")["spec"]["ports"]}
+    pod = {port["name"]: port for port in o.container["ports"]}
+    for word, each in zip(words, o.values["inputs"]):
+        place, _, options = word.partition("?")
+        assert place == f"{each['protocol']}@{o.values['listen']}:{each['port']}", word
+        given = dict(pair.split("=", 1) for pair in options.split("&"))
+        assert given == {"name": each["name"]} | {key: str(value) for key, value in each.get("options", {}).items()}
+        name, transport = f"in-{each['name']}", each.get("options", {}).get("transport", "tcp").upper()
+        assert pod[name]["containerPort"] == each["port"] and pod[name]["protocol"] == transport
+        assert service[name]["targetPort"] == name and service[name]["protocol"] == transport
+        if o.values["networkPolicy"]["enabled"]:
+            emitters = o.one("NetworkPolicy")["spec"]["ingress"][0]["ports"]
+            assert {"port": name, "protocol": transport} in emitters
 
 
 def probes(o):
@@ -240,5 +260,5 @@ def demo(o):
     assert f"--addr={o.name}:8080" in emitter["args"]
 
 
-ROWS = [workload, headless_service, ready_service, probes, stop, configuration, connections, disruption_budget, autoscaler, security, cores,
+ROWS = [workload, headless_service, ready_service, inputs, probes, stop, configuration, connections, disruption_budget, autoscaler, security, cores,
         service_links, network_policy, monitoring, profiles, demo]

@@ -25,6 +25,20 @@ app.kubernetes.io/component: distributor
 {{- end -}}
 {{- end -}}
 
+{{/* An input as --input takes it; the address has been looked at by the schema. */}}
+{{- define "weir.input" -}}
+{{- $input := index . 1 -}}
+{{- $text := printf "%s@%s:%d?name=%s" $input.protocol (index . 0) ($input.port | int64) $input.name -}}
+{{- range $key, $value := $input.options -}}
+{{- $text = printf "%s&%s=%s" $text $key ($value | toString | replace "%" "%25" | replace "&" "%26") -}}
+{{- end -}}
+{{- $text -}}
+{{- end -}}
+
+{{- define "weir.transport" -}}
+{{- if eq (dig "transport" "tcp" (default dict .options)) "udp" -}}UDP{{- else -}}TCP{{- end -}}
+{{- end -}}
+
 {{/* A user for each release: locked memory is counted by the user on a host, not by the pod. */}}
 {{- define "weir.user" -}}
 {{- if kindIs "invalid" .Values.runAsUser -}}
