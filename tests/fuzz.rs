@@ -12,8 +12,9 @@ use weir_fuzz_targets::{Target, TARGETS};
 use weir_testkit::Random;
 
 /// Mutated inputs of each target, in the order of `TARGETS`: some seconds in all, unoptimised.
-const MUTATIONS: [usize; 15] = [
-    1500, 3000, 8000, 8000, 8000, 8000, 150, 300, 3000, 300, 150, 8000, 8000, 8000, 3000,
+const MUTATIONS: [usize; 21] = [
+    1500, 3000, 8000, 8000, 8000, 8000, 150, 300, 3000, 300, 150, 8000, 8000, 8000, 3000, 3000,
+    3000, 3000, 3000, 3000, 3000,
 ];
 /// Mutations may grow an input to this.
 const INPUT_BYTES_MAX: usize = 1024;
@@ -130,7 +131,8 @@ macro_rules! smoke_tests {
     };
 }
 
-smoke_tests!(frames sources control native detect values arguments tree link engine config http proxy dns shippers);
+smoke_tests!(frames sources control native detect values arguments tree link engine config http proxy dns syslog lines
+    ndjson gelf forward lumberjack relp);
 
 #[test]
 fn the_corpus_is_small() {

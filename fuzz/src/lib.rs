@@ -21,7 +21,6 @@ pub mod input;
 pub mod link;
 pub mod native;
 pub mod proxy;
-pub mod shippers;
 pub mod sources;
 pub mod tree;
 pub mod values;
@@ -31,7 +30,7 @@ pub mod vectors;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets. Each has a file in `fuzz_targets` and a folder in `corpus`.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 21] = [
     ("frames", frames::run),
     ("sources", sources::run),
     ("control", control::run),
@@ -46,5 +45,11 @@ pub const TARGETS: [Target; 15] = [
     ("http", http::run),
     ("proxy", proxy::run),
     ("dns", dns::run),
-    ("shippers", shippers::run),
+    ("syslog", sources::syslog),
+    ("lines", sources::lines),
+    ("ndjson", sources::ndjson),
+    ("gelf", sources::gelf),
+    ("forward", sources::forward),
+    ("lumberjack", sources::lumberjack),
+    ("relp", sources::relp),
 ];

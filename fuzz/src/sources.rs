@@ -2,7 +2,7 @@
 //! A new source is fuzzed by being in the table.
 //!
 //! Input: u8 protocol (0: none is known yet), u8 largest frame, u16 split, of which the low three bits are also how
-//! messages of text are told apart; then the stream.
+//! messages of text are told apart; then the stream. The targets of one protocol each have all of it but the first byte.
 
 use serde_json::value::RawValue;
 use std::sync::Arc;
@@ -29,13 +29,52 @@ type Outcome = (Vec<Vec<u8>>, Option<String>);
 /// Runs one input.
 pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
-    let number = usize::from(input.u8());
+    let number = usize::from(input.u8()) % (Protocol::ALL.len() + 1);
+    let known = number.checked_sub(1).map(|index| Protocol::ALL[index]);
+    read_all(known, input);
+}
+
+/// Syslog.
+pub fn syslog(data: &[u8]) {
+    read_all(Some(Protocol::Syslog), Input::new(data));
+}
+
+/// Lines.
+pub fn lines(data: &[u8]) {
+    read_all(Some(Protocol::Lines), Input::new(data));
+}
+
+/// Lines of JSON.
+pub fn ndjson(data: &[u8]) {
+    read_all(Some(Protocol::Ndjson), Input::new(data));
+}
+
+/// GELF over TCP.
+pub fn gelf(data: &[u8]) {
+    read_all(Some(Protocol::Gelf), Input::new(data));
+}
+
+/// Fluent Forward.
+pub fn forward(data: &[u8]) {
+    read_all(Some(Protocol::Forward), Input::new(data));
+}
+
+/// Lumberjack.
+pub fn lumberjack(data: &[u8]) {
+    read_all(Some(Protocol::Lumberjack), Input::new(data));
+}
+
+/// RELP.
+pub fn relp(data: &[u8]) {
+    read_all(Some(Protocol::Relp), Input::new(data));
+}
+
+fn read_all(known: Option<Protocol>, mut input: Input) {
     let frame_bytes_max = input.pick(&FRAME_BYTES_MAX);
     let seed = input.u16();
     let bytes = input.rest();
-    let known = (number % (Protocol::ALL.len() + 1)).checked_sub(1);
     let spoken = match known {
-        Some(index) => Protocols::of(&[Protocol::ALL[index]]),
+        Some(protocol) => Protocols::of(&[protocol]),
         None => Protocols::of(Protocol::ALL),
     };
     let text = TextSettings {
@@ -50,7 +89,7 @@ pub fn run(data: &[u8]) {
     };
     let port = Arc::new(port);
     let start = || match known {
-        Some(index) => Protocol::ALL[index].start(&port),
+        Some(protocol) => protocol.start(&port),
         None => Stream::at(&port),
     };
     let read = |pieces: Vec<&[u8]>| {

@@ -348,17 +348,17 @@ fn of_proxies() -> Vec<Seed> {
 fn of_sessions() -> Vec<Seed> {
     let lumberjack = include_str!("../../docs/LUMBERJACK.md");
     let relp = include_str!("../../docs/RELP.md");
-    let mut seeds = of_page(0, "lumberjack", lumberjack, sessions::hex);
-    seeds.extend(of_page(1, "relp", relp, sessions::text));
+    let mut seeds = of_page("lumberjack", lumberjack, sessions::hex);
+    seeds.extend(of_page("relp", relp, sessions::text));
     seeds
 }
 
-fn of_page(number: u8, protocol: &str, page: &str, bytes_of: fn(&str) -> Vec<u8>) -> Vec<Seed> {
+fn of_page(protocol: &'static str, page: &str, bytes_of: fn(&str) -> Vec<u8>) -> Vec<Seed> {
     let seed = |(index, session): (usize, &Vec<&str>)| {
         let sent = session.iter().filter_map(|line| line.strip_prefix("C "));
         let bytes: Vec<u8> = sent.flat_map(bytes_of).collect();
-        let name = format!("session-{index:02}-{protocol}");
-        ("shippers", name, [&[number, 1, 0, 7][..], &bytes].concat())
+        let name = format!("session-{index:02}");
+        (protocol, name, [&[1, 0, 7][..], &bytes].concat())
     };
     sessions::sessions(page)
         .iter()
@@ -410,15 +410,10 @@ fn of_texts_of_senders() -> Vec<Seed> {
             b"{\"version\":\"1.1\",\"level\":3}\0{}\n\0",
         ),
     ];
-    let number = |protocol: Protocol| Protocol::ALL.iter().position(|one| *one == protocol);
     let seed = |(index, (protocol, framing, bytes)): (usize, (Protocol, u8, &[u8]))| {
-        let number = number(protocol).unwrap_or_default() as u8 + 1;
-        let name = format!("text-{index:02}-{}", protocol.as_str());
-        (
-            "sources",
-            name,
-            [&[number, 0, 0, framing][..], bytes].concat(),
-        )
+        let name = format!("text-{index:02}");
+        let bytes = [&[0, 0, framing][..], bytes].concat();
+        (protocol.as_str(), name, bytes)
     };
     seeds.into_iter().enumerate().map(seed).collect()
 }
@@ -428,17 +423,13 @@ fn of_forward() -> Vec<Seed> {
     let text = include_str!("../../docs/FORWARD.md");
     let (_, text) = text.split_once("```forward\n").unwrap_or_default();
     let (text, _) = text.split_once("```").unwrap_or_default();
-    let number = Protocol::ALL
-        .iter()
-        .position(|one| *one == Protocol::Forward);
-    let number = number.unwrap_or_default() as u8 + 1;
     let blocks = text.split("\n\n").filter_map(|block| block.lines().nth(1));
     let seed = |(index, hex): (usize, &str)| {
         let byte = |word| u8::from_str_radix(word, 16).expect("hex");
         let bytes: Vec<u8> = hex.split_whitespace().map(byte).collect();
-        let settings = [number, 2, 0, if index % 2 == 0 { 1 } else { 9 }];
-        let name = format!("forward-{index:02}");
-        ("sources", name, [&settings[..], &bytes].concat())
+        let settings = [2, 0, if index % 2 == 0 { 1 } else { 9 }];
+        let name = format!("vector-{index:02}");
+        ("forward", name, [&settings[..], &bytes].concat())
     };
     blocks.enumerate().map(seed).collect()
 }

@@ -399,10 +399,13 @@ fn need_more(bytes: u64) -> Step<'static> {
     }
 }
 
-/// An entry that needs so many bytes. It must not need more than there will be, or than there may be.
+/// An entry that needs so many bytes. It must not need more than there will be, or than there may be: the smaller of
+/// the two, which is exceeded first when bytes come one by one.
 fn need_entry(needs: u64, left: Left, max: usize) -> Stepped<'static> {
     match left {
-        Left::Bytes(left) if needs > left => Err(ForwardError::Entries.into()),
+        Left::Bytes(left) if needs > left && left <= max as u64 => {
+            Err(ForwardError::Entries.into())
+        }
         _ if needs > max as u64 => Err(SourceError::UnitTooLong { bytes: needs, max }),
         _ => Ok(need_more(needs)),
     }
