@@ -195,7 +195,9 @@ impl Bench {
                 assert!(self.partial_max < self.frame_max as usize * self.sources.len());
                 self.end(emitter, 2);
             }
-            Ingest::Ended { .. } => panic!("frames have no end"),
+            Ingest::Ended { .. } | Ingest::Held { .. } => {
+                panic!("frames have no end, and go one by one")
+            }
             Ingest::Taken | Ingest::Stalled { .. } => assert_eq!(bad, None),
         }
         while let Some(evicted) = self.engine.next_evicted() {

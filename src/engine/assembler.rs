@@ -97,6 +97,12 @@ impl Assembler {
         self.carried().len() >= want
     }
 
+    /// Room for so many bytes more, and for no others: many may wait with theirs.
+    pub(super) fn reserve(&mut self, bytes: usize) {
+        self.compact();
+        self.carry.reserve_exact(bytes);
+    }
+
     /// Forgets all but the first `len` carried bytes.
     pub(super) fn truncate(&mut self, len: usize) {
         self.carry.truncate(self.at + len);

@@ -48,6 +48,12 @@ pub enum Ingest {
         /// Bytes that were taken.
         taken: usize,
     },
+    /// All taken, and what is packed in it, or was held whole, is more than one turn's work: the rest waits. Offer
+    /// nothing in a later turn, so that it goes on; what comes until then goes behind it ([`Engine::keep`]).
+    Held {
+        /// Not before [`Engine::is_unpacking`] says no.
+        is_queued: bool,
+    },
     /// The stream says that it ends here, after so many bytes: nothing more is to be offered.
     Ended {
         /// Bytes that were taken.
@@ -75,7 +81,12 @@ const ORIGIN_OF_SENDER: u16 = u16::MAX;
 
 /// Why ingest ends early.
 pub(super) enum Refusal {
+    /// No lane can take anything.
     Stall,
+    /// There was enough work for one turn.
+    Held,
+    /// The same, and somebody else comes first.
+    Queued,
     Source(SourceError),
     PartialMemory,
 }
@@ -177,6 +188,13 @@ impl<M: Memory> Engine<M> {
         };
         self.whence_is_over();
         self.streams[emitter] = stream;
+        let outcome = match outcome {
+            Err(held @ (Refusal::Held | Refusal::Queued)) => {
+                // Receive memory is for those who are read from.
+                self.carry_all(emitter, &mut rest).and(Err(held))
+            }
+            outcome => outcome,
+        };
         let taken = data.len() - rest.len();
         self.assemblers[emitter].advance(taken);
         match outcome {
@@ -186,6 +204,8 @@ impl<M: Memory> Engine<M> {
                 self.stalled = true;
                 Ingest::Stalled { taken }
             }
+            Err(Refusal::Held) => Ingest::Held { is_queued: false },
+            Err(Refusal::Queued) => Ingest::Held { is_queued: true },
             Err(Refusal::Source(error)) => {
                 let reason = reason_of(error);
                 self.counters.count(reason);
@@ -197,12 +217,23 @@ impl<M: Memory> Engine<M> {
                     offset,
                 }
             }
-            Err(Refusal::PartialMemory) => {
-                self.counters.count(Reason::PartialMemoryFull);
-                self.forget_carried(emitter);
-                Ingest::PartialMemoryFull
-            }
+            Err(Refusal::PartialMemory) => self.partial_memory_is_full(emitter),
         }
+    }
+
+    fn partial_memory_is_full(&mut self, emitter: usize) -> Ingest {
+        self.counters.count(Reason::PartialMemoryFull);
+        self.forget_carried(emitter);
+        Ingest::PartialMemoryFull
+    }
+
+    /// Puts what has come behind what waits for its turn: [`Ingest::Taken`], or [`Ingest::PartialMemoryFull`].
+    pub fn keep(&mut self, emitter: usize, data: &[u8]) -> Ingest {
+        if self.carry_all(emitter, &mut &*data).is_err() {
+            return self.partial_memory_is_full(emitter);
+        }
+        self.assemblers[emitter].advance(data.len());
+        Ingest::Taken
     }
 
     /// What a stream that cannot be followed has at [`Ingest::BadStream`]'s offset: the first bytes of it that were
@@ -266,7 +297,7 @@ impl<M: Memory> Engine<M> {
                     coding,
                     bytes_max,
                 } => {
-                    let bytes = Self::unpack(coding, packed, bytes_max)?;
+                    let bytes = self.unpack(emitter, (coding, packed, bytes_max))?;
                     self.assemblers[emitter].set_unpacked(bytes);
                     *rest = rest.get(used..).unwrap_or_default();
                     source.unpacked(self.assemblers[emitter].unpacked_bytes());

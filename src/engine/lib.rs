@@ -54,6 +54,7 @@ mod shard;
 mod tombstones;
 pub mod tree;
 mod units;
+mod unpacking;
 
 pub use accounts::{Account, OTHERS};
 pub use ack_units::AckWindow;

@@ -31,6 +31,7 @@ use super::reroute::Rerouting;
 use super::samples::Samples;
 use super::tombstones::Tombstones;
 use super::tree::{self, Tree, LEAF_COUNT_MAX};
+use super::unpacking::Unpacking;
 use super::{room, BufferPool, LaneId, LinkEpoch, Memory};
 use weir_source::{render, Stream};
 
@@ -283,6 +284,7 @@ pub struct Engine<M> {
     pub(super) ended: EndedList,
     pub(super) accounts: Accounts,
     pub(super) receipts: Receipts,
+    pub(super) unpacking: Unpacking,
     /// Ranges of tickets in all lanes stop receiving beyond so many.
     pub(super) ranges_max: usize,
     pub(super) samples: Samples,
@@ -354,6 +356,7 @@ impl<M: Memory> Engine<M> {
             ended: EndedList::default(),
             accounts: Accounts::default(),
             receipts: Receipts::default(),
+            unpacking: Unpacking::default(),
             ranges_max: arena_bytes / RANGE_PER_ARENA_BYTES,
             samples: Samples::default(),
             whence: Whence::default(),

@@ -18,8 +18,10 @@ mod tests;
 
 /// Members or frames of one body: one without content costs time and yields nothing.
 pub const PARTS_MAX: usize = 1024;
-/// First capacity of the output; it doubles from there.
+/// First capacity of the output; it doubles from there, up to the next. Then it is what may come out, almost: pages that
+/// are not written to cost nothing.
 const OUTPUT_BYTES_MIN: usize = 4096;
+const OUTPUT_BYTES_LARGE: usize = 1 << 20;
 /// zstd's name for a frame whose window is above the bound.
 const WINDOW_TOO_LARGE: &str = "Frame requires too much memory for decoding";
 /// zstd's own bounds of a window.
@@ -93,16 +95,203 @@ impl std::error::Error for InflateError {}
 /// # Errors
 /// It is not what `coding` says, or more comes out than is allowed.
 pub fn inflate(coding: Coding, body: &[u8], bytes_max: usize) -> Result<Vec<u8>, InflateError> {
-    let mut output = Output {
-        bytes: Vec::new(),
-        bytes_max,
-    };
-    match coding {
-        Coding::Gzip => gzip(body, &mut output)?,
-        Coding::Deflate => zlib(body, &mut output)?,
-        Coding::Zstd => zstd(body, &mut output)?,
+    let mut inflater = Inflater::new(coding, body, bytes_max)?;
+    while !inflater.step(body, usize::MAX)? {}
+    Ok(inflater.finish())
+}
+
+/// One body that is inflated a piece at a time, so that other work comes between. It holds what [`inflate`] does, until
+/// it is dropped.
+pub struct Inflater {
+    coding: Coding,
+    state: State,
+    /// Bytes of the body that are read.
+    read: usize,
+    /// Members or frames that are whole.
+    parts: usize,
+    output: Output,
+}
+
+enum State {
+    Gzip {
+        state: Decompress,
+        /// Of the member that is being read, if one is.
+        crc: Option<Crc>,
+    },
+    Deflate(Decompress),
+    Zstd {
+        state: DCtx<'static>,
+        window_log: u32,
+    },
+}
+
+/// What a part of a body has come to.
+enum Part {
+    /// It is whole.
+    Ended,
+    /// The piece is used up.
+    GoesOn,
+}
+
+impl Inflater {
+    /// Before the first byte of `body`.
+    ///
+    /// # Errors
+    /// zstd has no memory for its state.
+    pub fn new(coding: Coding, body: &[u8], bytes_max: usize) -> Result<Inflater, InflateError> {
+        let state = match coding {
+            Coding::Gzip => State::Gzip {
+                state: Decompress::new(false),
+                crc: None,
+            },
+            Coding::Deflate => State::Deflate(Decompress::new(has_zlib_header(body))),
+            Coding::Zstd => zstd_state(bytes_max)?,
+        };
+        Ok(Inflater {
+            coding,
+            state,
+            read: 0,
+            parts: 0,
+            output: Output {
+                bytes: Vec::new(),
+                bytes_max,
+            },
+        })
     }
-    Ok(output.bytes)
+
+    /// Goes on until all is out (true), or until `piece` bytes were read and written, at least some and at most twice as
+    /// many. `body` is the same at each call.
+    ///
+    /// # Errors
+    /// See [`inflate`]; what is out is worth nothing then.
+    pub fn step(&mut self, body: &[u8], piece: usize) -> Result<bool, InflateError> {
+        let mut left = piece.max(1);
+        loop {
+            let part = match &mut self.state {
+                State::Gzip { .. } => self.gzip(body, &mut left)?,
+                State::Deflate(_) => self.deflate(body, &mut left)?,
+                State::Zstd { .. } => self.zstd(body, &mut left)?,
+            };
+            if let Part::GoesOn = part {
+                return Ok(false);
+            }
+            self.parts += 1;
+            if self.read >= body.len() {
+                return self.output.check().map(|()| true);
+            }
+            if let Coding::Deflate = self.coding {
+                return Err(corrupt(Coding::Deflate, "bytes behind its end"));
+            }
+            if self.parts == PARTS_MAX {
+                return Err(InflateError::TooManyParts);
+            }
+        }
+    }
+
+    /// Bytes that were read and written so far.
+    pub fn work(&self) -> usize {
+        self.read + self.output.bytes.len()
+    }
+
+    /// What came out.
+    pub fn finish(self) -> Vec<u8> {
+        self.output.bytes
+    }
+
+    /// One member of gzip.
+    fn gzip(&mut self, body: &[u8], left: &mut usize) -> Result<Part, InflateError> {
+        let State::Gzip { state, crc } = &mut self.state else {
+            return Ok(Part::Ended);
+        };
+        if crc.is_none() {
+            let rest = body.get(self.read..).unwrap_or_default();
+            let behind = gzip_header(rest)
+                .ok_or_else(|| corrupt(Coding::Gzip, "no header, or cut short in it"))?;
+            self.read = body.len() - behind.len();
+            if self.parts > 0 {
+                state.reset(false);
+            }
+            *crc = Some(Crc::new());
+        }
+        let start = self.output.bytes.len();
+        let part = self.deflate(body, left)?;
+        let State::Gzip { crc, .. } = &mut self.state else {
+            return Ok(part);
+        };
+        let sum = crc.get_or_insert_default();
+        sum.update(self.output.bytes.get(start..).unwrap_or_default());
+        if let Part::GoesOn = part {
+            return Ok(part);
+        }
+        let rest = body.get(self.read..).unwrap_or_default();
+        let (trailer, behind) = rest
+            .split_first_chunk::<8>()
+            .ok_or_else(|| corrupt(Coding::Gzip, "cut short before its checksum"))?;
+        let expected = [sum.sum().to_le_bytes(), sum.amount().to_le_bytes()].concat();
+        if trailer != expected.as_slice() {
+            return Err(corrupt(Coding::Gzip, "checksum or length does not match"));
+        }
+        self.read = body.len() - behind.len();
+        *crc = None;
+        Ok(Part::Ended)
+    }
+
+    /// One stream of deflate.
+    fn deflate(&mut self, body: &[u8], left: &mut usize) -> Result<Part, InflateError> {
+        let (State::Gzip { state, .. } | State::Deflate(state)) = &mut self.state else {
+            return Ok(Part::Ended);
+        };
+        while *left > 0 {
+            let rest = body.get(self.read..).unwrap_or_default();
+            let piece = rest.get(..*left).unwrap_or(rest);
+            let (in_before, out_before) = (state.total_in(), state.total_out());
+            let mut status = Ok(Status::BufError);
+            let coding = self.coding;
+            self.output.write(*left, |room| {
+                status = state
+                    .decompress(piece, room, FlushDecompress::None)
+                    .map_err(|_| corrupt(coding, "not valid"));
+                usize::try_from(state.total_out() - out_before).unwrap_or(usize::MAX)
+            })?;
+            let read = usize::try_from(state.total_in() - in_before).unwrap_or(usize::MAX);
+            let written = usize::try_from(state.total_out() - out_before).unwrap_or(usize::MAX);
+            self.read += read;
+            *left = left.saturating_sub(read.saturating_add(written));
+            match status? {
+                Status::StreamEnd => return Ok(Part::Ended),
+                _ if read == 0 && written == 0 => return Err(corrupt(coding, "cut short")),
+                _ => {}
+            }
+        }
+        Ok(Part::GoesOn)
+    }
+
+    /// One frame of zstd.
+    fn zstd(&mut self, body: &[u8], left: &mut usize) -> Result<Part, InflateError> {
+        let State::Zstd { state, window_log } = &mut self.state else {
+            return Ok(Part::Ended);
+        };
+        while *left > 0 {
+            let rest = body.get(self.read..).unwrap_or_default();
+            let mut input = InBuffer::around(rest.get(..*left).unwrap_or(rest));
+            let mut outcome = Ok(0);
+            let written = self.output.write(*left, |room| {
+                let mut room = OutBuffer::around(room);
+                outcome = state.decompress_stream(&mut room, &mut input);
+                room.pos()
+            })?;
+            self.read += input.pos();
+            *left = left.saturating_sub(input.pos().saturating_add(written));
+            let owed = outcome.map_err(|code| zstd_error(code, *window_log))?;
+            if owed == 0 {
+                return Ok(Part::Ended);
+            }
+            if input.pos() == 0 && written == 0 {
+                return Err(corrupt(Coding::Zstd, "cut short"));
+            }
+        }
+        Ok(Part::GoesOn)
+    }
 }
 
 struct Output {
@@ -119,17 +308,31 @@ impl Output {
         }
     }
 
-    /// Room for one byte more at least.
-    fn make_room(&mut self) -> Result<(), InflateError> {
+    /// Gives `write` room for one byte at least, and for `most` at most. It returns how many it has written.
+    fn write(
+        &mut self,
+        most: usize,
+        write: impl FnOnce(&mut [u8]) -> usize,
+    ) -> Result<usize, InflateError> {
         self.check()?;
         let (len, allowed) = (self.bytes.len(), self.bytes_max);
         if len == self.bytes.capacity() {
-            let capacity = (2 * len)
+            let times = match len {
+                0..OUTPUT_BYTES_LARGE => 2,
+                // What it leaves behind is of no use to what follows, and seldom given back.
+                _ => 16,
+            };
+            let capacity = len
+                .saturating_mul(times)
                 .max(OUTPUT_BYTES_MIN)
                 .min(allowed.saturating_add(1));
             self.bytes.reserve_exact(capacity - len);
         }
-        Ok(())
+        let room = (self.bytes.capacity() - len).min(most);
+        self.bytes.resize(len + room, 0);
+        let written = write(self.bytes.get_mut(len..).unwrap_or_default());
+        self.bytes.truncate(len.saturating_add(written));
+        Ok(written)
     }
 }
 
@@ -137,42 +340,11 @@ fn corrupt(coding: Coding, what: &'static str) -> InflateError {
     InflateError::Corrupt { coding, what }
 }
 
-fn gzip(mut body: &[u8], output: &mut Output) -> Result<(), InflateError> {
-    let mut state = Decompress::new(false);
-    for _ in 0..PARTS_MAX {
-        let start = output.bytes.len();
-        body = gzip_header(body)
-            .ok_or_else(|| corrupt(Coding::Gzip, "no header, or cut short in it"))?;
-        body = deflate(Coding::Gzip, &mut state, body, output)?;
-        let (trailer, rest) = body
-            .split_first_chunk::<8>()
-            .ok_or_else(|| corrupt(Coding::Gzip, "cut short before its checksum"))?;
-        let mut crc = Crc::new();
-        crc.update(&output.bytes[start..]);
-        let expected = [crc.sum().to_le_bytes(), crc.amount().to_le_bytes()].concat();
-        if trailer != expected.as_slice() {
-            return Err(corrupt(Coding::Gzip, "checksum or length does not match"));
-        }
-        if rest.is_empty() {
-            return output.check();
-        }
-        body = rest;
-        state.reset(false);
-    }
-    Err(InflateError::TooManyParts)
-}
-
-/// One zlib stream (RFC 1950), or one of deflate without header and checksum.
-fn zlib(body: &[u8], output: &mut Output) -> Result<(), InflateError> {
-    // Method 8, and a header that is a multiple of 31: RFC 1950 section 2.2.
-    let has_header = matches!(body, [first, second, ..]
-        if first & 0x0F == 8 && u16::from_be_bytes([*first, *second]).is_multiple_of(31));
-    let mut state = Decompress::new(has_header);
-    let rest = deflate(Coding::Deflate, &mut state, body, output)?;
-    if !rest.is_empty() {
-        return Err(corrupt(Coding::Deflate, "bytes behind its end"));
-    }
-    output.check()
+/// One zlib stream (RFC 1950), and not one of deflate without header and checksum: method 8, and a header that is a
+/// multiple of 31 (section 2.2).
+fn has_zlib_header(body: &[u8]) -> bool {
+    matches!(body, [first, second, ..]
+        if first & 0x0F == 8 && u16::from_be_bytes([*first, *second]).is_multiple_of(31))
 }
 
 /// Behind the header of a member, RFC 1952 section 2.3.
@@ -202,62 +374,20 @@ fn gzip_header(bytes: &[u8]) -> Option<&[u8]> {
     Some(rest)
 }
 
-/// Inflates one deflate stream; what lies behind it.
-fn deflate<'a>(
-    coding: Coding,
-    state: &mut Decompress,
-    body: &'a [u8],
-    output: &mut Output,
-) -> Result<&'a [u8], InflateError> {
-    let mut rest = body;
-    loop {
-        output.make_room()?;
-        let (read, written) = (state.total_in(), output.bytes.len());
-        let status = state
-            .decompress_vec(rest, &mut output.bytes, FlushDecompress::None)
-            .map_err(|_| corrupt(coding, "not valid"))?;
-        let read = usize::try_from(state.total_in() - read).unwrap_or(usize::MAX);
-        rest = rest.get(read..).unwrap_or_default();
-        match status {
-            Status::StreamEnd => return Ok(rest),
-            _ if read == 0 && output.bytes.len() == written => {
-                return Err(corrupt(coding, "cut short"));
-            }
-            _ => {}
-        }
-    }
+/// For frames whose window is at most the next power of two of what may come out.
+fn zstd_state(bytes_max: usize) -> Result<State, InflateError> {
+    let mut state = DCtx::try_create().ok_or_else(|| corrupt(Coding::Zstd, "no memory"))?;
+    let window = bytes_max.max(1).next_power_of_two().ilog2();
+    let window_log = window.clamp(WINDOW_LOG_MIN, WINDOW_LOG_MAX);
+    state
+        .set_parameter(DParameter::WindowLogMax(window_log))
+        .map_err(|code| zstd_error(code, window_log))?;
+    Ok(State::Zstd { state, window_log })
 }
 
-fn zstd(body: &[u8], output: &mut Output) -> Result<(), InflateError> {
-    let mut state = DCtx::try_create().ok_or_else(|| corrupt(Coding::Zstd, "no memory"))?;
-    let window = output.bytes_max.max(1).next_power_of_two().ilog2();
-    let window = window.clamp(WINDOW_LOG_MIN, WINDOW_LOG_MAX);
-    let failed = |code| match zstd_safe::get_error_name(code) {
-        WINDOW_TOO_LARGE => InflateError::WindowTooLarge { log: window },
+fn zstd_error(code: zstd_safe::ErrorCode, log: u32) -> InflateError {
+    match zstd_safe::get_error_name(code) {
+        WINDOW_TOO_LARGE => InflateError::WindowTooLarge { log },
         name => corrupt(Coding::Zstd, name),
-    };
-    state
-        .set_parameter(DParameter::WindowLogMax(window))
-        .map_err(failed)?;
-    let mut input = InBuffer::around(body);
-    let mut frames = 0;
-    loop {
-        output.make_room()?;
-        let (read, written) = (input.pos(), output.bytes.len());
-        let mut room = OutBuffer::around_pos(&mut output.bytes, written);
-        let left = state
-            .decompress_stream(&mut room, &mut input)
-            .map_err(failed)?;
-        if left == 0 {
-            frames += 1;
-            if input.pos() == body.len() {
-                return output.check();
-            }
-            if frames == PARTS_MAX {
-                return Err(InflateError::TooManyParts);
-            }
-        } else if input.pos() == read && output.bytes.len() == written {
-            return Err(corrupt(Coding::Zstd, "cut short"));
-        }
     }
 }

@@ -101,7 +101,49 @@ fn windows_of_zstd_are_bounded() {
     assert_eq!(failure(Coding::Zstd, &window(24), 8 << 20), TOO_LARGE);
 }
 
+fn in_pieces(
+    coding: Coding,
+    body: &[u8],
+    bytes_max: usize,
+    piece: usize,
+) -> Result<Vec<u8>, InflateError> {
+    let mut inflater = Inflater::new(coding, body, bytes_max)?;
+    // Headers and checksums of two parts cost nothing.
+    let most = 2 * piece + 2 * 18;
+    loop {
+        let before = inflater.work();
+        let is_done = inflater.step(body, piece)?;
+        assert!(inflater.work() <= before + most, "more than a piece");
+        if is_done {
+            return Ok(inflater.finish());
+        }
+        assert!(inflater.work() > before, "each step goes on");
+    }
+}
+
 proptest! {
+    #[test]
+    fn a_body_is_the_same_in_pieces(
+        data in proptest::collection::vec(0_u8..4, 0..3000),
+        piece in 1_usize..2000,
+        bytes_max in 0_usize..4000,
+        cut in 0_usize..4,
+    ) {
+        let (one, two) = data.split_at(data.len() / 3);
+        let bodies = [
+            (Coding::Gzip, [gzip(one), gzip(two)].concat()),
+            (Coding::Zstd, [zstd(one), zstd(two)].concat()),
+            (Coding::Deflate, deflated(&data, true)),
+            (Coding::Deflate, deflated(&data, false)),
+        ];
+        for (coding, mut body) in bodies {
+            let whole = body.len().saturating_sub(cut.pow(2));
+            body.truncate(whole);
+            let expected = inflate(coding, &body, bytes_max);
+            prop_assert_eq!(in_pieces(coding, &body, bytes_max, piece), expected);
+        }
+    }
+
     #[test]
     fn any_bytes_are_safe(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let packed = [&[0x1F, 0x8B, 8, 0, 0, 0, 0, 0, 0, 0][..], &bytes].concat();

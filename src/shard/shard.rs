@@ -507,7 +507,8 @@ impl<I: Io> Shard<I> {
     /// Something can be done without a completion.
     pub fn has_work(&mut self) -> bool {
         let cx = &mut self.cx;
-        let takes_more = self.intake.has_pending() && cx.engine.can_ingest();
+        let has_more = self.intake.has_pending() || self.intake.has_turns();
+        let takes_more = has_more && cx.engine.can_ingest();
         let shared = &cx.shared;
         takes_more
             || self.hold.is_holding()

@@ -1,6 +1,6 @@
 //! Datagrams: a message each, and no stream.
 
-use super::{Engine, Memory, Reason, Refusal};
+use super::{Engine, Memory, Reason};
 use weir_source::{syslog_datagram, InDatagram, Protocol};
 
 /// What became of a datagram.
@@ -32,7 +32,7 @@ impl<M: Memory> Engine<M> {
         self.whence_is_over();
         match routed {
             Ok(()) => odd.map_or(DatagramTaken::Whole, DatagramTaken::Odd),
-            Err(Refusal::Stall | Refusal::Source(_) | Refusal::PartialMemory) => {
+            Err(_) => {
                 self.stalled = true;
                 DatagramTaken::Stalled
             }

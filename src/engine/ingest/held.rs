@@ -1,5 +1,5 @@
 //! What comes before the bytes that are received: what was unpacked and not taken yet, and the part of a step that was
-//! carried.
+//! carried. Of that a turn takes what `unpacking.rs` allows.
 //!
 //! ```text
 //! unpacked -> carried, completed from what is received -> received, where it lies (ingest.rs)
@@ -9,7 +9,6 @@ use super::{Ingest, Refusal, Turn};
 use crate::assembler::Unpacked;
 use crate::shard::Engine;
 use crate::Memory;
-use weir_inflate::{inflate, Coding};
 use weir_source::{with_source, Source, SourceError, Step};
 
 /// What [`Engine::finish_carried`] has come to.
@@ -43,11 +42,28 @@ impl<M: Memory> Engine<M> {
             if self.assemblers[emitter].carried().is_empty() {
                 return Ok(None);
             }
+            let before = self.assemblers[emitter].carried().len();
             match self.finish_carried(emitter, source, rest)? {
-                Finished::Step => {}
+                Finished::Step => {
+                    let left = self.assemblers[emitter].carried().len();
+                    self.took_carried(before.saturating_sub(left), left)?;
+                }
                 Finished::NotYet => return Ok(Some(None)),
                 Finished::Turn(turn) => return Ok(Some(Some(turn))),
             }
+        }
+    }
+
+    /// A unit that was held whole is taken in pieces as well. What follows one frame is none.
+    #[inline]
+    fn took_carried(&mut self, bytes: usize, left: usize) -> Result<(), Refusal> {
+        if left == 0 {
+            return Ok(());
+        }
+        self.unpacking.took(bytes);
+        match self.unpacking.is_spent() {
+            true => Err(Refusal::Held),
+            false => Ok(()),
         }
     }
 
@@ -93,7 +109,7 @@ impl<M: Memory> Engine<M> {
                     bytes_max,
                 }) => {
                     is_unpacked = true;
-                    let unpacked = Self::unpack(coding, packed, bytes_max);
+                    let unpacked = self.unpack(emitter, (coding, packed, bytes_max));
                     unpacked.map(|bytes| {
                         assembler.set_unpacked(bytes);
                         (used, Finished::Step)
@@ -118,7 +134,7 @@ impl<M: Memory> Engine<M> {
                         source.taken();
                     }
                 }
-                Err(Refusal::Stall) => {
+                Err(Refusal::Stall | Refusal::Held | Refusal::Queued) => {
                     assembler.truncate(carried_before);
                     *rest = offered;
                 }
@@ -133,17 +149,6 @@ impl<M: Memory> Engine<M> {
         }
     }
 
-    /// Unpacks. What comes out is taken at once, but for the one connection that every other waits behind when no lane
-    /// has room: so there is one such part in a shard.
-    pub(super) fn unpack(
-        coding: Coding,
-        packed: &[u8],
-        bytes_max: usize,
-    ) -> Result<Vec<u8>, Refusal> {
-        inflate(coding, packed, bytes_max)
-            .map_err(|error| Refusal::Source(SourceError::Packed { error }))
-    }
-
     /// Takes what was unpacked before.
     #[inline]
     pub(super) fn ingest_unpacked<S: Source>(
@@ -155,8 +160,12 @@ impl<M: Memory> Engine<M> {
             return Ok(());
         };
         let outcome = self.ingest_all_unpacked(emitter, source, &mut unpacked);
-        if let Err(Refusal::Stall) = outcome {
-            self.assemblers[emitter].put_unpacked(unpacked);
+        match outcome {
+            Err(Refusal::Stall | Refusal::Held) => {
+                self.assemblers[emitter].put_unpacked(unpacked);
+                self.unpacking.pause(emitter);
+            }
+            _ => self.unpacking.release(emitter),
         }
         outcome
     }
@@ -195,6 +204,11 @@ impl<M: Memory> Engine<M> {
             };
             unpacked.advance(used);
             source.taken();
+            self.unpacking.took(used);
+            let is_over = unpacked.rest().is_empty() || !self.unpacking.is_spent();
+            if !is_over && self.unpacking.may_pause(emitter) {
+                return Err(Refusal::Held);
+            }
         }
     }
 
@@ -214,6 +228,14 @@ impl<M: Memory> Engine<M> {
         Ok(())
     }
 
+    pub(super) fn carry_all(&mut self, emitter: usize, rest: &mut &[u8]) -> Result<(), Refusal> {
+        let want = self.assemblers[emitter].carried().len() + rest.len();
+        if self.make_partial_room(emitter, rest.len()) {
+            self.assemblers[emitter].reserve(rest.len());
+        }
+        self.carry(emitter, rest, want)
+    }
+
     /// The stream is not followed any more: its partial frame makes room, and so does what it had packed. Returns the
     /// frame's bytes.
     pub(crate) fn forget_carried(&mut self, emitter: usize) -> u64 {
@@ -222,6 +244,7 @@ impl<M: Memory> Engine<M> {
         self.partial_bytes -= carried;
         assembler.clear();
         assembler.take_unpacked();
+        self.unpacking.release(emitter);
         carried as u64
     }
 

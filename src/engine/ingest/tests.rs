@@ -43,6 +43,13 @@ fn sent(engine: &mut Engine<VecMemory>) -> Vec<u8> {
     out
 }
 
+/// The analyzer takes and ACKs all that there is.
+fn drain(engine: &mut Engine<VecMemory>) {
+    while let Some(range) = engine.transmit(LaneId(0), 0, false) {
+        engine.acked(LaneId(0), range.messages, 0);
+    }
+}
+
 /// The short one goes behind the tail, the others open a buffer, or take several.
 const SIZES: [usize; 4] = [7, 10, 4000, 6000];
 
@@ -158,9 +165,12 @@ fn what_was_unpacked_waits_for_lanes_and_all_of_it_goes_once() {
                     rest = &rest[taken..];
                     stalls += 1;
                     assert!(stalls < 1000, "nothing moves");
-                    while let Some(range) = engine.transmit(LaneId(0), 0, false) {
-                        engine.acked(LaneId(0), range.messages, 0);
-                    }
+                    drain(&mut engine);
+                }
+                Ingest::Held { is_queued } => {
+                    rest = &[];
+                    assert!(!is_queued, "nobody else has anything packed");
+                    engine.begin_turn();
                 }
                 other => panic!("{other:?}"),
             }
@@ -184,9 +194,7 @@ fn a_line_that_the_end_of_its_stream_completes_waits_for_a_lane() {
     while engine.ingest(1, &big) == Ingest::Taken {}
     assert_eq!(engine.emitter_ended(0), Ingest::Stalled { taken: 0 });
     let before = engine.counters.received;
-    while let Some(range) = engine.transmit(LaneId(0), 0, false) {
-        engine.acked(LaneId(0), range.messages, 0);
-    }
+    drain(&mut engine);
     assert_eq!(engine.emitter_ended(0), Ingest::Taken);
     assert_eq!(
         engine.emitter_ended(0),
@@ -196,4 +204,136 @@ fn a_line_that_the_end_of_its_stream_completes_waits_for_a_lane() {
     assert_eq!(engine.counters.received - before, 1);
     engine.emitter_closed(0);
     assert_eq!(engine.counters.of(Reason::FrameCutOff), 0);
+}
+
+/// A connection, and what it has not got rid of.
+struct Sender {
+    emitter: usize,
+    rest: Vec<u8>,
+}
+
+impl Sender {
+    fn new(engine: &mut Engine<VecMemory>, emitter: usize, sent: Vec<u8>) -> Sender {
+        let port = Port::new(weir_source::Protocols::of(&[Protocol::Lumberjack]));
+        engine.emitter_opened(emitter, &port.into());
+        let rest = sent;
+        Sender { emitter, rest }
+    }
+
+    /// As far as it goes in this turn: whether it is held, and queued.
+    fn offer(&mut self, engine: &mut Engine<VecMemory>) -> (bool, bool) {
+        loop {
+            let (taken, held) = match engine.ingest(self.emitter, &self.rest) {
+                Ingest::Taken => (self.rest.len(), Some((false, false))),
+                Ingest::Held { is_queued } => (self.rest.len(), Some((true, is_queued))),
+                Ingest::Stalled { taken } => (taken, None),
+                other => panic!("{other:?}"),
+            };
+            self.rest.drain(..taken);
+            drain(engine);
+            assert_eq!(engine.check(), Ok(()));
+            if let Some(held) = held {
+                return held;
+            }
+        }
+    }
+}
+
+const HELD: (bool, bool) = (true, false);
+const QUEUED: (bool, bool) = (true, true);
+const DONE: (bool, bool) = (false, false);
+
+#[test]
+#[cfg_attr(miri, ignore = "thousands of events take Miri an hour")]
+fn a_large_part_takes_turns_and_others_go_on() {
+    let mut engine = engine(Reach::LinkPerShard);
+    const LARGE: u32 = 6000;
+    let mut large = Sender::new(&mut engine, 0, compressed_window(LARGE));
+    let mut small = Sender::new(&mut engine, 1, Vec::new());
+    let mut other = Sender::new(&mut engine, 2, compressed_window(LARGE));
+    assert_eq!(large.offer(&mut engine), HELD);
+    assert_eq!(other.offer(&mut engine), HELD, "no work is left");
+    let (mut turns, mut received) = (1, 0);
+    loop {
+        engine.begin_turn();
+        small.rest = compressed_window(20);
+        assert_eq!(small.offer(&mut engine), DONE, "beside the large one");
+        assert_eq!(engine.counters.received - received, 20);
+        received = engine.counters.received;
+        assert!(engine.is_unpacking());
+        assert_eq!(other.offer(&mut engine), QUEUED, "one large part is there");
+        assert_eq!(engine.counters.received, received);
+        let held = large.offer(&mut engine);
+        let took = engine.counters.received - received;
+        assert!(took <= 600, "{took} of more than 400 bytes of work each");
+        received = engine.counters.received;
+        turns += 1;
+        if held == DONE {
+            break;
+        }
+    }
+    // 1.3 MiB out, and again, and 256 bytes for each.
+    assert!((12..40).contains(&turns), "{turns} turns");
+    assert_eq!(received, u64::from(LARGE) + 20 * (turns - 1));
+    assert!(!engine.is_unpacking() && !engine.has_turn(), "others first");
+    engine.begin_turn();
+    assert_eq!(other.offer(&mut engine), HELD);
+    engine.emitter_closed(2);
+    assert!(!engine.is_unpacking(), "what it had is gone with it");
+}
+
+#[test]
+fn a_bomb_is_refused_after_some_turns_and_holds_up_nobody_behind_it() {
+    let mut engine = engine(Reach::LinkPerShard);
+    let packed = weir_testkit::pack::deflated(&vec![0; 17 << 20], true);
+    let mut bomb = b"2W\0\0\0\x012C".to_vec();
+    bomb.extend_from_slice(&(packed.len() as u32).to_be_bytes());
+    bomb.extend_from_slice(&packed);
+    let port = Port::new(weir_source::Protocols::of(&[Protocol::Lumberjack]));
+    engine.emitter_opened(0, &port.into());
+    let mut turns = 0;
+    let reason = loop {
+        match engine.ingest(0, &bomb) {
+            Ingest::Held { .. } => bomb.clear(),
+            Ingest::BadStream { reason, .. } => break reason,
+            other => panic!("{other:?}"),
+        }
+        engine.begin_turn();
+        turns += 1;
+    };
+    assert_eq!(reason, Reason::PackedTooLarge);
+    assert!((64..80).contains(&turns), "16 MiB, 256 KiB each: {turns}");
+    assert!(!engine.is_unpacking());
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "thousands of entries take Miri an hour")]
+fn a_unit_that_was_held_whole_takes_turns() {
+    let mut engine = engine(Reach::LinkPerShard);
+    const ENTRIES: usize = 20_000;
+    let mut chunk = b"\x93\xa1t\xdc".to_vec();
+    chunk.extend_from_slice(&(ENTRIES as u16).to_be_bytes());
+    chunk.extend_from_slice(&b"\x92\x00\x80".repeat(ENTRIES));
+    chunk.extend_from_slice(b"\x81\xa5chunk\xa1x");
+    let port = Port::new(weir_source::Protocols::of(&[Protocol::Forward]));
+    engine.emitter_opened(0, &port.into());
+    let (first, rest) = chunk.split_at(1000);
+    assert_eq!(engine.ingest(0, first), Ingest::Taken, "and carried");
+    let (mut rest, mut turns) = (rest, 0);
+    loop {
+        match engine.ingest(0, rest) {
+            Ingest::Taken => break,
+            Ingest::Held { .. } => {
+                rest = &[];
+                engine.begin_turn();
+                turns += 1;
+            }
+            Ingest::Stalled { taken } => rest = &rest[taken..],
+            other => panic!("{other:?}"),
+        }
+        drain(&mut engine);
+    }
+    assert_eq!(engine.counters.received, ENTRIES as u64);
+    assert!((15..30).contains(&turns), "{turns}");
+    assert_eq!(engine.check(), Ok(()));
 }

@@ -45,10 +45,16 @@ pub(super) struct Outbox {
 }
 
 impl<S> Emitter<S> {
-    /// It is not read from: it does not read, or has as much un-ACKed as it may.
+    /// It is not read from: it does not read, has as much un-ACKed as it may, or waits for its turn.
     pub(super) fn is_paused(&self) -> bool {
         let answers = self.answers.as_ref();
-        self.is_held || answers.is_some_and(|answers| answers.is_paused)
+        let is_waiting = self.is_held || self.is_waiting;
+        is_waiting || answers.is_some_and(|answers| answers.is_paused)
+    }
+
+    /// What it sends is not looked at.
+    pub(super) fn is_unread(&self) -> bool {
+        self.rejected || self.is_over
     }
 
     /// Its connection broke.

@@ -154,7 +154,8 @@ impl<I: Io> Intake<I> {
             self.ending.push_back(slot);
             return false;
         }
-        let Some(emitter) = self.table.get(slot).filter(|emitter| !emitter.rejected) else {
+        let emitter = self.table.get(slot);
+        let Some(emitter) = emitter.filter(|it| !it.rejected && it.pending == 0) else {
             return true;
         };
         let (input, before) = (emitter.input, Taken::of(&cx.engine.counters));

@@ -27,6 +27,7 @@ impl<I: Io> Intake<I> {
             self.frames_ns += awake_ns;
             cx.engine.set_frames_time(self.frames_ns);
         }
+        self.take_turns(cx);
     }
 
     pub(crate) fn add(&mut self, cx: &mut Context<I>, input: usize, socket: I::Socket) {
@@ -78,6 +79,7 @@ impl<I: Io> Intake<I> {
             has_last_word: false,
             is_over: false,
             pending: 0,
+            is_waiting: false,
             header: is_proxied.then(|| Header::new(cx.now_ns)),
             client: None,
             counted,
@@ -182,7 +184,7 @@ impl<I: Io> Intake<I> {
             let last_ns = std::mem::replace(&mut emitter.heard_ns, cx.now_ns);
             cx.gather.heard_after(cx.now_ns - last_ns);
             cx.engine.counters.receives += 1;
-            if emitter.rejected || emitter.is_over {
+            if emitter.is_unread() {
                 cx.io.release(Group::Ingress, chunk);
             } else {
                 self.offer_behind_header(cx, slot, chunk);
@@ -255,7 +257,7 @@ impl<I: Io> Intake<I> {
         }
     }
 
-    fn push_pending(&mut self, slot: Slot, chunk: Chunk) {
+    pub(super) fn push_pending(&mut self, slot: Slot, chunk: Chunk) {
         if let Some(emitter) = self.table.get_mut(slot) {
             emitter.pending += 1;
         }
@@ -267,17 +269,26 @@ impl<I: Io> Intake<I> {
 
     /// Lets the engine take a chunk; what it cannot take now is returned.
     #[inline]
-    fn ingest(&mut self, cx: &mut Context<I>, slot: Slot, chunk: Chunk) -> Option<Chunk> {
-        let Some(input) = self.table.get(slot).map(|emitter| emitter.input) else {
+    pub(super) fn ingest(
+        &mut self,
+        cx: &mut Context<I>,
+        slot: Slot,
+        chunk: Chunk,
+    ) -> Option<Chunk> {
+        let Some(emitter) = self.table.get(slot) else {
             cx.io.release(Group::Ingress, chunk);
             return None;
         };
+        let (input, is_waiting) = (emitter.input, emitter.is_waiting);
         if cx.engine.asks_whence() {
             self.say_whence(cx, slot);
         }
         let bytes = cx.io.bytes_of(Group::Ingress, chunk);
         let before = Taken::of(&cx.engine.counters);
-        let ingested = cx.engine.ingest(slot.index(), bytes);
+        let ingested = match is_waiting {
+            false => cx.engine.ingest(slot.index(), bytes),
+            true => cx.engine.keep(slot.index(), bytes),
+        };
         self.inputs[input].take(before, &cx.engine.counters);
         if let Some(taken) = self.on_ingested(cx, slot, ingested) {
             return Some(chunk.skip(taken));
@@ -304,6 +315,7 @@ impl<I: Io> Intake<I> {
                 }
             }
             Ingest::Stalled { taken } => return Some(taken),
+            Ingest::Held { is_queued } => self.wait_for_turn(cx, slot, is_queued),
             Ingest::Ended { .. } => self.leave(cx, slot),
             Ingest::BadStream {
                 error,
@@ -401,7 +413,7 @@ impl<I: Io> Intake<I> {
                 break;
             };
             let emitter = self.table.get(slot);
-            if emitter.is_none_or(|emitter| emitter.rejected || emitter.is_over) {
+            if emitter.is_none_or(Emitter::is_unread) {
                 cx.io.release(Group::Ingress, chunk);
             } else if let Some(chunk) = self.ingest(cx, slot, chunk) {
                 self.pending.push_front(PendingChunk {

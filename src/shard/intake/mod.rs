@@ -10,6 +10,7 @@
 //! datagrams.rs what comes without connections
 //! whence.rs    where messages come from, for analyzers that ask
 //! undecided.rs who has sent too little to tell what it speaks
+//! turns.rs     who has sent more than the work of a turn
 //! ```
 //!
 //! Backpressure needs no cancelling: while chunks are pending their memory does not go back to the
@@ -25,6 +26,7 @@ use crate::port::{Chunk, Io};
 use crate::slab::{token, Kind, Slab, Slot};
 use answers::Outbox;
 use datagrams::Datagrams;
+use turns::Turns;
 
 mod answers;
 mod close;
@@ -35,6 +37,7 @@ mod late;
 mod proxied;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod undecided;
 mod unread;
 mod whence;
@@ -67,6 +70,8 @@ struct Emitter<S> {
     is_over: bool,
     /// Chunks of it that are pending.
     pending: u32,
+    /// It waits for its next turn; that counts as pending.
+    is_waiting: bool,
     /// The header that its proxy begins with has not come whole.
     header: Option<Box<proxied::Header>>,
     /// Who it is, where a proxy says it.
@@ -135,6 +140,7 @@ pub(super) struct Intake<I: Io> {
     /// Connections whose first bytes may be several protocols', oldest first, and since when.
     undecided: VecDeque<(Slot, u64)>,
     datagrams: Datagrams<I::Socket>,
+    turns: Turns,
 }
 
 impl<I: Io> Intake<I> {
@@ -144,6 +150,7 @@ impl<I: Io> Intake<I> {
             late: vec![false; inputs.len()],
             inputs,
             undecided: VecDeque::new(),
+            turns: Turns::default(),
             table: Slab::new(),
             pending: VecDeque::new(),
             rearm: VecDeque::new(),
@@ -175,7 +182,8 @@ impl<I: Io> Intake<I> {
 
     /// Emitters, or what they sent.
     pub(super) fn remains(&self) -> bool {
-        self.table.len() > 0 || self.has_pending() || self.datagrams.is_open()
+        let of_streams = self.table.len() > 0 || self.has_pending() || self.has_turns();
+        of_streams || self.datagrams.is_open()
     }
 
     /// Some emitter may bring more, or has.
@@ -183,6 +191,7 @@ impl<I: Io> Intake<I> {
         let mut emitters = self.table.iter();
         self.has_pending()
             || self.datagrams.is_open()
+            || self.has_turns()
             || emitters.any(|(_, emitter)| !emitter.ended || emitter.receiving)
     }
 
