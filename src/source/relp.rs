@@ -29,6 +29,8 @@ const OFFERS_BYTES_MAX: u32 = 4096;
 /// Version 1 is answered with 0: librelp refuses a server that offers anything else, and tries again for ever.
 const OFFERS: &[u8] = b"200 OK\nrelp_version=0\nrelp_software=weir\ncommands=syslog";
 const SERVER_CLOSE: &[u8] = b"0 serverclose 0\n";
+/// The answer to a message, behind its number.
+const TAKEN: &[u8] = b" rsp 6 200 OK\n";
 const OPEN_AGAIN: &[u8] = b"500 this session is open already";
 const UNKNOWN: &[u8] = b"500 unknown command, allowed are open, syslog and close: ";
 /// What every session begins with, behind its number.
@@ -418,7 +420,11 @@ impl Source for Relp {
         let number = unit.key & u64::from(u32::MAX);
         let kind = usize::try_from(unit.key >> 32).unwrap_or_default();
         match Kind::ALL.get(kind).unwrap_or(&Kind::Message) {
-            Kind::Message => answer(number, &[b"200 OK"], out),
+            Kind::Message => {
+                // One for each message.
+                decimal(number, out);
+                out.extend_from_slice(TAKEN);
+            }
             Kind::Open => answer(number, &[OFFERS], out),
             Kind::OpenAgain => {
                 answer(number, &[OPEN_AGAIN], out);

@@ -223,7 +223,7 @@ impl<K: Kind> Source for Texts<K> {
         K::begins(first)
     }
 
-    #[inline]
+    #[inline(always)]
     fn next<'a>(&'a mut self, bytes: &'a [u8], limits: Limits) -> Result<Step<'a>, SourceError> {
         let max = limits.frame_bytes_max.saturating_sub(FRAME_HEADER_BYTES) as usize;
         if let Some((used, text)) = self.cutter.plain(bytes, max) {
