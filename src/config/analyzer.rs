@@ -104,6 +104,14 @@ impl HttpAnalyzer {
         &self.place
     }
 
+    /// Emitters of acked inputs may not be told of its ACKs, see [`crate::Delivery::refuses_to_chain`].
+    pub fn refuses_to_chain(&self) -> bool {
+        match &self.members {
+            Some(members) => members.discover.delivery.refuses_to_chain(),
+            None => self.place.delivery.refuses_to_chain(),
+        }
+    }
+
     /// Reads the files that it only names.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 use weir_protocol::frame::FRAME_FIRST_BYTE_BYTES_MAX;
 use weir_source::{clash, AckMode, Answers, Protocol};
 
+use crate::analyzer::HttpAnalyzer;
 use crate::input::{Input, Speaks, ANY, INPUTS_MAX};
 use crate::input_options::INPUT_OPTIONS;
 use crate::{values, Config};
@@ -108,6 +109,12 @@ impl Input {
         Ok(())
     }
 
+    /// Its emitters are answered when analyzers have ACKed.
+    pub fn chains_acks(&self) -> bool {
+        let is_acked = |one: &Protocol| one.answers() != Answers::Never;
+        self.protocols().iter().any(is_acked) && self.ack_mode() == AckMode::Acked
+    }
+
     /// Its emitters may wait for an ack that a reference client gives only when more messages come.
     fn may_hang(&self) -> bool {
         // Whoever speaks Weir's own acked link has a window, and is asked for the last ACKs when it ends.
@@ -155,8 +162,17 @@ impl Config {
             if input.may_hang() && self.may_ack_late() {
                 return Err(format!("{flag}: {}", late_acks()));
             }
+            if let Some(weak) = self.weak_analyzer().filter(|_| input.chains_acks()) {
+                return Err(format!("{flag}: {}", weak_acks(weak)));
+            }
         }
         Ok(())
+    }
+
+    /// The first analyzer whose ACKs prove too little for an emitter that waits for them.
+    fn weak_analyzer(&self) -> Option<&HttpAnalyzer> {
+        let mut analyzers = self.http.analyzers.iter();
+        analyzers.find(|analyzer| analyzer.refuses_to_chain())
     }
 
     /// Frames can be told from others as long as their first byte is 0.
@@ -194,6 +210,13 @@ fn late_acks() -> String {
     let key = option.map_or("ack", |option| option.key);
     format!(
         "its senders wait for an ack before they send more, and it comes when analyzers have ACKed. A reference analyzer (--analyzers) ACKs every tenth message and never the rest, so both would wait for ever; allowed: {key}=received for this input, --ack-presume TIME (1s), or --analyzer-token-file, which only native analyzers have a place for"
+    )
+}
+
+fn weak_acks(analyzer: &HttpAnalyzer) -> String {
+    let (id, place) = (analyzer.id(), analyzer.place_text());
+    format!(
+        "its senders are told that analyzers have ACKed, and analyzer {id} ({place}) never says so: only its kernel does; allowed: ack=received for this input, or weak_acks=allow behind that URL"
     )
 }
 
@@ -238,6 +261,37 @@ mod tests {
         assert!(config(&many)
             .check()
             .is_err_and(|why| why.contains("33 inputs")));
+    }
+
+    #[test]
+    fn acks_that_prove_too_little_answer_nobody() {
+        let weak = |inputs: &[&str], analyzer: &str| {
+            let mut config = config(inputs);
+            config.ack_presume = std::time::Duration::from_secs(1);
+            let [id, place] = ["old", analyzer];
+            let place: crate::Place = place.parse().expect(place);
+            let analyzer = HttpAnalyzer::new(id, place, 1.0).expect("valid");
+            config.http.analyzers = vec![analyzer];
+            config.check()
+        };
+        let input = "forward@127.0.0.1:1?name=f";
+        let error = weak(&[input], "syslog://h").expect_err("chained");
+        for what in [
+            "--input forward@127.0.0.1:1?name=f: ",
+            "analyzer old (syslog://h:514)",
+            "ack=received for this input",
+            "weak_acks=allow behind that URL",
+        ] {
+            assert!(error.contains(what), "{error}");
+        }
+        for (input, analyzer) in [
+            (input, "syslog://h?weak_acks=allow"),
+            ("forward@127.0.0.1:1?ack=received", "syslog://h"),
+            ("syslog@127.0.0.1:1", "syslog-octet://h"),
+            (input, "relp://h"),
+        ] {
+            assert_eq!(weak(&[input], analyzer), Ok(()), "{input} {analyzer}");
+        }
     }
 
     #[test]

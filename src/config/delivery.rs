@@ -13,8 +13,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_sink::outlet::{Compression, OutletOptions};
-use weir_sink::Sink;
+use weir_sink::outlet::{Compression, Framing, Numbering, OutletOptions};
+use weir_sink::{Acks, Sink, Worth};
 
 use crate::endpoint::{host_and_port, Endpoint};
 use crate::input::{decoded, encoded};
@@ -52,7 +52,37 @@ pub const SCHEMES: &[Scheme] = &[
         has_path: false,
         help: "Fluentd, Fluent Bit, Vector: chunks of Fluent Forward, each acked",
     },
+    Scheme {
+        word: "lumberjack",
+        sink: Sink::Lumberjack,
+        port: 5044,
+        has_path: false,
+        help: "Logstash, Vector, rsyslog's imbeats: windows of Lumberjack 2, acked",
+    },
+    Scheme {
+        word: "relp",
+        sink: Sink::Relp,
+        port: 2514,
+        has_path: false,
+        help: "rsyslog's imrelp: each message is answered",
+    },
+    Scheme {
+        word: "syslog",
+        sink: Sink::Syslog,
+        port: 514,
+        has_path: false,
+        help: "syslog over TCP, a message a line; without acks",
+    },
+    Scheme {
+        word: SYSLOG_OCTET,
+        sink: Sink::Syslog,
+        port: 514,
+        has_path: false,
+        help: "syslog over TCP, bytes counted; without acks",
+    },
 ];
+
+const SYSLOG_OCTET: &str = "syslog-octet";
 
 /// An option of an analyzer's URL.
 #[derive(Debug)]
@@ -69,32 +99,104 @@ pub struct DeliveryOption {
     set: fn(&mut Delivery, &str) -> Result<(), String>,
 }
 
-const OUTLETS: &[&str] = &["forward"];
+const OUTLETS: &[&str] = &["forward", "lumberjack", "relp", "syslog", SYSLOG_OCTET];
 const FORWARD: &[&str] = &["forward"];
 const HTTP: &[&str] = &["http"];
+const LUMBERJACK: &[&str] = &["lumberjack"];
+const RELP: &[&str] = &["relp"];
+/// Those without acks.
+const LAGGED: &[&str] = &["syslog", SYSLOG_OCTET];
+/// Those that may have to write a header of syslog.
+const HEADED: &[&str] = &["relp", "syslog", SYSLOG_OCTET];
 
 /// All of them.
 pub const DELIVERY_OPTIONS: &[DeliveryOption] = &[
     DeliveryOption {
         key: "tag",
         default: "weir",
-        help: "Tag of messages that came without one",
-        only: FORWARD,
+        help: "Tag of messages that came without one; the program in a header of syslog",
+        only: &["forward", "relp", "syslog", SYSLOG_OCTET],
         set: |delivery, text| {
-            delivery.options.tag = short("tag", text)?;
+            delivery.options.tag = match delivery.has_header() {
+                true => app_name(text)?,
+                false => short("tag", text)?,
+            };
+            Ok(())
+        },
+    },
+    DeliveryOption {
+        key: "facility",
+        default: "user",
+        help: "Facility of messages that came without a PRI: its name (local0) or number, 0 to 23",
+        only: HEADED,
+        set: |delivery, text| {
+            delivery.options.facility = facility(text)?;
             Ok(())
         },
     },
     DeliveryOption {
         key: "compress",
         default: "none",
-        help: "How packets are compressed: none, gzip",
-        only: FORWARD,
+        help: "How packets are compressed: none; forward: gzip; lumberjack: zlib",
+        only: &["forward", "lumberjack"],
         set: |delivery, text| {
+            let (word, own) = match delivery.scheme.sink {
+                Sink::Lumberjack => ("zlib", Compression::Zlib),
+                _ => ("gzip", Compression::Gzip),
+            };
             delivery.options.compression = match text {
                 "none" => Compression::None,
-                "gzip" => Compression::Gzip,
-                _ => return Err("allowed: none, gzip".to_owned()),
+                _ if text == word => own,
+                _ => return Err(format!("allowed: none, {word}")),
+            };
+            Ok(())
+        },
+    },
+    DeliveryOption {
+        key: "seq",
+        default: "window",
+        help: "Numbers of messages: window (from 1 in each window, as Beats), cumulative (on and on, for rsyslog's imbeats)",
+        only: LUMBERJACK,
+        set: |delivery, text| {
+            delivery.options.numbering = match text {
+                "window" => Numbering::Window,
+                "cumulative" => Numbering::Cumulative,
+                _ => return Err("allowed: window, cumulative".to_owned()),
+            };
+            Ok(())
+        },
+    },
+    DeliveryOption {
+        key: "window",
+        default: "128",
+        help: "Most messages that wait for an answer, on each connection",
+        only: RELP,
+        set: |delivery, text| {
+            let window = text.parse().ok().filter(|it| (1..=65_536).contains(it));
+            delivery.options.window = window.ok_or("allowed: 1 to 65536")?;
+            Ok(())
+        },
+    },
+    DeliveryOption {
+        key: "lag",
+        default: "256KiB",
+        help: "A message counts as delivered when so many bytes more have reached the analyzer's kernel, or all have for 5 s",
+        only: LAGGED,
+        set: |delivery, text| {
+            delivery.options.lag_bytes = values::bytes_within::<u32>(0..=1 << 30)(text)?;
+            Ok(())
+        },
+    },
+    DeliveryOption {
+        key: "weak_acks",
+        default: "refuse",
+        help: "Whether that may answer emitters of an input with ack=acked: refuse, allow",
+        only: LAGGED,
+        set: |delivery, text| {
+            delivery.options.allows_weak_acks = match text {
+                "refuse" => false,
+                "allow" => true,
+                _ => return Err("allowed: refuse, allow".to_owned()),
             };
             Ok(())
         },
@@ -193,10 +295,17 @@ pub struct Delivery {
 impl Delivery {
     /// With every option at its default.
     pub fn new(scheme: &'static Scheme) -> Delivery {
+        let framing = match scheme.word {
+            SYSLOG_OCTET => Framing::Counted,
+            _ => Framing::LineFeed,
+        };
         Delivery {
             scheme,
             given: Vec::new(),
-            options: OutletOptions::default(),
+            options: OutletOptions {
+                framing,
+                ..OutletOptions::default()
+            },
             forms: false,
             shared_key_file: None,
             password_file: None,
@@ -221,6 +330,16 @@ impl Delivery {
     /// What its outlet is told.
     pub fn outlet(&self) -> Arc<OutletOptions> {
         Arc::new(self.options.clone())
+    }
+
+    /// An emitter of an acked input may not be told of ACKs of this kind.
+    pub fn refuses_to_chain(&self) -> bool {
+        self.sink().facts().acks.worth() == Worth::Weak && !self.options.allows_weak_acks
+    }
+
+    /// Messages may be given a header of syslog.
+    fn has_header(&self) -> bool {
+        HEADED.contains(&self.scheme.word)
     }
 
     fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
@@ -270,6 +389,13 @@ impl Delivery {
             return Err(format!(
                 "packet_bytes {}: at most in_flight allowed, {}",
                 options.packet_bytes, options.in_flight_bytes
+            ));
+        }
+        let (lag, in_flight) = (options.lag_bytes, options.in_flight_bytes);
+        let is_lagged = self.sink().facts().acks == Acks::Lagged;
+        if is_lagged && u64::from(lag) + u64::from(options.packet_bytes) > u64::from(in_flight) {
+            return Err(format!(
+                "lag {lag}: with packet_bytes at most in_flight allowed, {in_flight}"
             ));
         }
         Ok(())
@@ -397,6 +523,35 @@ fn short(what: &str, text: &str) -> Result<String, String> {
     }
 }
 
+/// The name of a program in a header of syslog (RFC 5424, 6.2.5).
+fn app_name(text: &str) -> Result<String, String> {
+    let fits = (1..=48).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    match fits {
+        true => Ok(text.to_owned()),
+        false => Err("allowed: a tag of 1 to 48 printable characters of ASCII".to_owned()),
+    }
+}
+
+/// Names of facilities, as syslog(3) has them.
+const FACILITIES: [&str; 12] = [
+    "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv",
+    "ftp",
+];
+
+fn facility(text: &str) -> Result<u8, String> {
+    let named = FACILITIES.iter().position(|name| *name == text);
+    let named = named.and_then(|at| u8::try_from(at).ok());
+    let local = text
+        .strip_prefix("local")
+        .and_then(|digit| digit.parse::<u8>().ok());
+    let local = local.filter(|digit| *digit <= 7).map(|digit| 16 + digit);
+    let number = text.parse::<u8>().ok().filter(|number| *number <= 23);
+    named.or(local).or(number).ok_or_else(|| {
+        let names = FACILITIES.join(", ");
+        format!("allowed: {names}, local0 to local7, or 0 to 23")
+    })
+}
+
 fn path(text: &str) -> Result<PathBuf, String> {
     match text.is_empty() {
         true => Err("allowed: the path of a file".to_owned()),
@@ -405,94 +560,4 @@ fn path(text: &str) -> Result<PathBuf, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_place_is_what_its_text_says() {
-        for (text, port, shown) in [
-            ("forward://a", 24224, "forward://a:24224"),
-            ("forward://a:1/", 1, "forward://a:1"),
-            (
-                "forward://[::1]?tag=x%26y",
-                24224,
-                "forward://[::1]:24224?tag=x%26y",
-            ),
-            ("http://a/p/", 80, "http://a:80/p"),
-            ("http://a/p/?forms=1", 80, "http://a:80/p?forms=1"),
-        ] {
-            let place: Place = text.parse().expect(text);
-            assert_eq!(place.endpoint.port, port);
-            assert_eq!(place.to_string(), shown);
-            assert_eq!(shown.parse(), Ok(place));
-        }
-        let place: Place = "forward://a?timeout=2s&packet_bytes=64KiB&compress=gzip"
-            .parse()
-            .expect("good");
-        let outlet = place.delivery.outlet();
-        assert_eq!(outlet.timeout, Duration::from_secs(2));
-        assert_eq!(outlet.packet_bytes, 64 << 10);
-        assert_eq!(outlet.compression, Compression::Gzip);
-        let asks = |text: &str| text.parse::<Place>().expect("good").delivery.asks_forms();
-        assert!(asks("http://a?forms=1") && !asks("http://a"));
-    }
-
-    #[test]
-    fn what_is_wrong_is_named_with_what_is_allowed() {
-        for (bad, why) in [
-            ("fluent://a", "scheme \"fluent\": allowed"),
-            ("a:1", "allowed: host:port behind"),
-            ("forward://", "host[:port]"),
-            ("forward://a/p", "no path"),
-            ("forward://u:p@a", "no user and no password"),
-            ("forward://a:0", "host[:port]"),
-            ("forward://a?", "option \"\": allowed"),
-            (
-                "forward://a?tga=x",
-                "no such option; allowed: tag, compress",
-            ),
-            ("forward://a?tag=x&tag=y", "given twice"),
-            ("forward://a?tag=", "a tag of 1 to 255"),
-            ("forward://a?compress=zstd", "allowed: none, gzip"),
-            ("forward://a?timeout=0s", "timeout=0s"),
-            ("forward://a?user=u", "both, or none"),
-            (
-                "forward://a?user=u&password_file=/x",
-                "with shared_key_file",
-            ),
-            (
-                "forward://a?packet_bytes=2MiB&in_flight=1MiB",
-                "at most in_flight",
-            ),
-            (
-                "http://a?tag=x",
-                "option \"tag\": http:// has no such option; allowed: forms",
-            ),
-            ("http://a?forms=2", "forms=2: allowed: 0, 1"),
-            ("http://a?x", "option \"x\": allowed: http://host:port"),
-            ("https://a", "https"),
-        ] {
-            let error = bad.parse::<Place>().expect_err(bad);
-            assert!(error.contains(why), "{bad}: {error}");
-        }
-    }
-
-    #[test]
-    fn options_belong_to_schemes_that_exist() {
-        for option in DELIVERY_OPTIONS {
-            let known = |word: &&str| SCHEMES.iter().any(|scheme| scheme.word == *word);
-            assert!(option.only.iter().all(known), "{}", option.key);
-        }
-    }
-
-    #[test]
-    fn a_file_that_cannot_be_read_is_named() {
-        let text = "forward://a?shared_key_file=/nowhere/key";
-        let mut place: Place = text.parse().expect("good");
-        let error = place.delivery.resolve().expect_err("no such file");
-        assert!(
-            error.starts_with("shared_key_file=/nowhere/key: "),
-            "{error}"
-        );
-    }
-}
+mod tests;

@@ -154,6 +154,7 @@ impl<I: Io> Shard<I> {
         self.intake.resume_pending(&mut self.cx);
         self.clients.answer_receipts(&mut self.cx);
         self.intake.answer(&mut self.cx);
+        self.set_aside();
         if !self.holds_sends() {
             let due = self.lanes_due();
             self.send(due);
@@ -262,6 +263,20 @@ impl<I: Io> Shard<I> {
             self.egress.close_links(cx, roster);
             self.outlets.close_links(cx, roster);
             self.publish();
+        }
+    }
+
+    /// Messages that no analyzer with an outlet takes go where refused packets are.
+    fn set_aside(&mut self) {
+        let cx = &mut self.cx;
+        for aside in self.outlets.take_asides() {
+            // Those of a link that is down have gone to others.
+            if self.outlets.waits_for(aside.link) {
+                self.egress.set_aside(cx, aside);
+            }
+        }
+        for (link, message) in self.egress.take_set_aside() {
+            self.outlets.on_aside(cx, link, message);
         }
     }
 

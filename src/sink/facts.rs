@@ -62,6 +62,28 @@ pub enum Acks {
     },
     /// Each item has an answer of its own, in any order, and may be refused.
     PerItem,
+    /// There are none. A packet counts as delivered when the analyzer's kernel has it and so many bytes more, or has had
+    /// all for a while: what is in the buffers of kernel and program until then is re-routed when the connection dies.
+    Lagged,
+}
+
+/// What an ACK of an analyzer proves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Worth {
+    /// A program has said so.
+    Acked,
+    /// Only its kernel has.
+    Weak,
+}
+
+impl Worth {
+    /// Lower-case word: metric label, JSON value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Worth::Acked => "acked",
+            Worth::Weak => "weak",
+        }
+    }
 }
 
 /// Messages at the end of a stream, too few for an ACK by the analyzer's habit.
@@ -98,7 +120,15 @@ impl Acks {
     pub fn numbers(self) -> AckNumbers {
         match self {
             Acks::Cumulative { numbers, .. } => numbers,
-            Acks::PerItem => AckNumbers::Whole,
+            Acks::PerItem | Acks::Lagged => AckNumbers::Whole,
+        }
+    }
+
+    /// What one of them proves.
+    pub fn worth(self) -> Worth {
+        match self {
+            Acks::Cumulative { .. } | Acks::PerItem => Worth::Acked,
+            Acks::Lagged => Worth::Weak,
         }
     }
 

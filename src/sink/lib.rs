@@ -35,13 +35,13 @@ mod words;
 
 use std::fmt;
 
-use outlet::forward;
+use outlet::{forward, lumberjack, relp, syslog};
 
 pub use ack::{AckBeyond, AckNumbers, AckStep, UNACKED_MESSAGES_MAX};
 pub use dialect::{
     encode_ack, encode_drain, encode_first_weight, encode_goodbye, encode_weight, Dialect,
 };
-pub use facts::{Acks, Facts, Layout, Links, Remainder, Told};
+pub use facts::{Acks, Facts, Layout, Links, Remainder, Told, Worth};
 pub use words::{Control, ControlError, ControlWord, Decode, FixedWords, Mute, WordFormat};
 
 /// Makes [`Sink`], its facts and [`Decoder`] out of the table. A line is: doc, name, module of its `FACTS` and its
@@ -109,6 +109,12 @@ sinks! {
     Http => http;
     /// Chunks of Fluent Forward, each acked.
     Forward => forward;
+    /// Windows of Lumberjack 2, ACKed up to a number.
+    Lumberjack => lumberjack;
+    /// Messages of RELP, each answered.
+    Relp => relp;
+    /// Syslog over TCP, without answers.
+    Syslog => syslog;
 }
 
 impl Sink {

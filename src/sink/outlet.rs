@@ -9,7 +9,11 @@
 //! An outlet is a state machine for one connection: it writes packets and reads answers, and knows no socket, no lane
 //! and no clock. It is one file here, one line of the table below, and one of `sinks!`.
 
+mod compress;
 pub(crate) mod forward;
+pub(crate) mod lumberjack;
+pub(crate) mod relp;
+pub(crate) mod syslog;
 
 use std::fmt;
 use std::sync::Arc;
@@ -96,6 +100,8 @@ pub enum Heard {
     Acked(u64),
     /// The packet whose first message has this number is through, in any order.
     Done(u64),
+    /// It does not take the oldest message that is in flight, by this status, and never will.
+    Refused(u16),
     /// It lives and is not through yet.
     Alive,
     /// It says goodbye: nothing more is to be sent on this connection.
@@ -125,12 +131,34 @@ pub enum Compression {
     None,
     /// With gzip.
     Gzip,
+    /// With zlib.
+    Zlib,
+}
+
+/// How messages of Lumberjack are numbered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Numbering {
+    /// From 1 in each window, as Beats does.
+    #[default]
+    Window,
+    /// From 1 on each connection, on and on, as rsyslog's imbeats wants it.
+    Cumulative,
+}
+
+/// Where a message of syslog ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Framing {
+    /// At a line feed.
+    #[default]
+    LineFeed,
+    /// Where the number before it says.
+    Counted,
 }
 
 /// What an outlet is told. Options of an analyzer's URL.
 #[derive(Clone, PartialEq, Eq)]
 pub struct OutletOptions {
-    /// Tag of messages that came without one.
+    /// Tag of messages that came without one; the program's name in a header of syslog.
     pub tag: String,
     /// How packets are compressed.
     pub compression: Compression,
@@ -142,6 +170,19 @@ pub struct OutletOptions {
     pub password: Vec<u8>,
     /// What the distributor calls its host.
     pub host: String,
+    /// Facility in a header of syslog, up to 23.
+    pub facility: u8,
+    /// Where messages of syslog end.
+    pub framing: Framing,
+    /// How messages of Lumberjack are numbered.
+    pub numbering: Numbering,
+    /// Most messages in flight where each has an answer of its own.
+    pub window: u32,
+    /// So many bytes more must have reached the analyzer's kernel before a packet without an answer counts as
+    /// delivered.
+    pub lag_bytes: u32,
+    /// Emitters may be told that messages are through when only the analyzer's kernel has said so.
+    pub allows_weak_acks: bool,
     /// Most bytes of a packet; one message may have more.
     pub packet_bytes: u32,
     /// Most bytes in flight, all packets of a connection together.
@@ -159,6 +200,12 @@ impl Default for OutletOptions {
             user: String::new(),
             password: Vec::new(),
             host: "weir".to_owned(),
+            facility: 1, // user
+            framing: Framing::LineFeed,
+            numbering: Numbering::Window,
+            window: 128,          // as librelp
+            lag_bytes: 256 << 10, // a receiver's buffer and its kernel's
+            allows_weak_acks: false,
             packet_bytes: 256 << 10,
             in_flight_bytes: 4 << 20,
             timeout: Duration::from_secs(30),
@@ -193,6 +240,11 @@ pub trait Speak: Sized {
     /// Most messages in flight.
     fn messages_max(&self) -> u64 {
         u64::MAX
+    }
+
+    /// Most packets in flight.
+    fn packets_max(&self) -> usize {
+        usize::MAX
     }
 
     /// Appends a message to the packet at the end of `out`; begins one where there is none.
@@ -239,6 +291,11 @@ macro_rules! outlets {
                 match self { $(Outlet::$name(outlet) => outlet.messages_max(),)+ }
             }
 
+            /// As [`Speak::packets_max`].
+            pub fn packets_max(&self) -> usize {
+                match self { $(Outlet::$name(outlet) => outlet.packets_max(),)+ }
+            }
+
             /// As [`Speak::push`].
             #[inline]
             pub fn push(&mut self, message: &Message<'_>, stamp: &Stamp, out: &mut Vec<u8>) -> Pushed {
@@ -273,6 +330,12 @@ macro_rules! outlets {
 outlets! {
     /// Fluentd, Fluent Bit, Vector.
     Forward => forward::Outlet;
+    /// Logstash, Vector, rsyslog's imbeats.
+    Lumberjack => lumberjack::Outlet;
+    /// rsyslog's imrelp.
+    Relp => relp::Outlet;
+    /// Whatever takes syslog over TCP.
+    Syslog => syslog::Outlet;
 }
 
 #[cfg(test)]

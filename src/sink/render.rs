@@ -9,6 +9,7 @@
 
 pub(crate) mod fluent;
 pub(crate) mod json;
+pub(crate) mod text;
 
 /// Number of a syslog PRI at the beginning of a message: facility times 8, and severity. At most 191.
 pub fn pri_of(message: &[u8]) -> Option<u8> {

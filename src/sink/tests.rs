@@ -29,8 +29,18 @@ fn the_table_says_what_the_documents_say() {
     assert_eq!(listed(named("native")), (Batches, PerShard, 64, false));
     assert_eq!(listed(named("http")), (Records, Pool, 64, false));
     assert_eq!(named("http").facts().acks, Acks::PerItem);
-    assert_eq!(listed(named("forward")), (Records, Outlet, 64, false));
-    assert_eq!(Sink::ALL.len(), 5, "a line more: say here what it is");
+    for (name, acks) in [
+        ("forward", Acks::PerItem),
+        ("lumberjack", Acks::PerItem),
+        ("relp", Acks::PerItem),
+        ("syslog", Acks::Lagged),
+    ] {
+        assert_eq!(listed(named(name)), (Records, Outlet, 64, false));
+        assert_eq!(named(name).facts().acks, acks);
+        let is_weak = acks.worth() == Worth::Weak;
+        assert_eq!(is_weak, name == "syslog");
+    }
+    assert_eq!(Sink::ALL.len(), 8, "a line more: say here what it is");
 }
 
 #[test]

@@ -16,13 +16,17 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use super::{Became, HttpEgress, HttpLink, Line, Outcome, UNREADABLE};
+use super::bytes::join_frames;
+use super::{Became, Foreign, HttpEgress, HttpLink, Line, Outcome, UNREADABLE};
 use crate::context::Context;
+use crate::outlets::Aside;
 use crate::port::{Completion, Io};
 use crate::refused::RefusedPacket;
 use crate::slab::{token, Kind, Slot};
+use weir_config::Joined;
 use weir_engine::{LinkEpoch, Reason};
 use weir_http as http;
+use weir_protocol::record::Record;
 
 const LOG_EVERY_NS: u64 = 1_000_000_000;
 
@@ -45,8 +49,44 @@ impl<I: Io> HttpEgress<I> {
             link: epoch,
             post: number,
             status,
+            foreign: None,
         });
         self.write_lines(cx);
+    }
+
+    /// The same for a message that an analyzer with an outlet refused. [`HttpEgress::take_set_aside`] says when it is
+    /// done.
+    pub(crate) fn set_aside(&mut self, cx: &mut Context<I>, aside: Aside) {
+        let limits = Joined {
+            bytes_max: usize::MAX,
+            messages_max: 1,
+        };
+        let now = http::iso8601(cx.io.unix_ms());
+        let whole =
+            Record::parse(&aside.record).and_then(|(record, _)| Some(record.body()?.to_vec()));
+        let joined = || {
+            Some(
+                join_frames(&aside.record, limits, &mut self.ids, &now)?
+                    .0
+                    .body,
+            )
+        };
+        let packet = whole.or_else(joined).unwrap_or_else(|| b"null".to_vec());
+        self.dead_letters.waiting.push_back(Line {
+            link: aside.link,
+            post: aside.message,
+            status: aside.status,
+            foreign: Some(Foreign {
+                analyzer: aside.analyzer,
+                packet,
+            }),
+        });
+        self.write_lines(cx);
+    }
+
+    /// Messages of outlets that are set aside by now.
+    pub(crate) fn take_set_aside(&mut self) -> Vec<(LinkEpoch, u64)> {
+        std::mem::take(&mut self.dead_letters.set_aside)
     }
 
     /// Writes the next line, when none is being written. Links that are gone wait for nothing any more.
@@ -55,32 +95,49 @@ impl<I: Io> HttpEgress<I> {
             let Some(line) = self.dead_letters.waiting.pop_front() else {
                 return;
             };
+            let link = line.link;
             match self.write_next(cx, line) {
                 Ok(()) => continue,
-                Err(Some(why)) => self.not_written(cx, line, &why),
-                Err(None) => self.keep(cx, line, Became::InMemory, ""),
+                Err((line, Some(why))) => self.not_written(cx, line, &why),
+                Err((line, None)) => self.keep(cx, line, Became::InMemory, ""),
             }
-            self.want_pump(line.link);
+            self.want_pump(link);
         }
     }
 
     /// Starts to write a refused packet's line. The error says why not; none, where it does not belong.
-    fn write_next(&mut self, cx: &mut Context<I>, refused: Line) -> Result<(), Option<String>> {
+    fn write_next(
+        &mut self,
+        cx: &mut Context<I>,
+        refused: Line,
+    ) -> Result<(), (Line, Option<String>)> {
         let letters = &mut self.dead_letters;
-        let file = letters.file.as_ref().ok_or(None)?;
-        let link = self.links.get_mut(&refused.link).ok_or(None)?;
+        let Some(file) = letters.file.as_ref() else {
+            return Err((refused, None));
+        };
         let mut line = Vec::new();
         if letters.is_torn && cx.io.file_bytes(file) > 0 {
             line.push(b'\n');
         }
         let time = http::iso8601(cx.io.unix_ms());
-        write_line(&mut line, link, refused.post, refused.status, &time).ok_or(None)?;
+        let written = match (&refused.foreign, self.links.get_mut(&refused.link)) {
+            (Some(foreign), _) => {
+                let Foreign { analyzer, packet } = foreign;
+                write_line(&mut line, &time, analyzer, refused.status, 1, packet)
+            }
+            (None, Some(link)) => link.write_line(&mut line, &time, &refused),
+            (None, None) => None,
+        };
+        if written.is_none() {
+            return Err((refused, None));
+        }
         let (held, max) = (cx.io.file_bytes(file), cx.config.http.dead_letter_bytes_max);
         if held.saturating_add(line.len() as u64) > max {
             let line = line.len();
-            return Err(Some(format!(
+            let why = format!(
                 "it holds {held} bytes, the line has {line}, --dead-letter-max allows {max}"
-            )));
+            );
+            return Err((refused, Some(why)));
         }
         let slot = letters.writing.insert(refused);
         cx.io.append(file, line, token(Kind::DeadLetter, slot));
@@ -104,39 +161,74 @@ impl<I: Io> HttpEgress<I> {
             Err(error) => Some(error.to_string()),
         };
         letters.is_torn = why.is_some();
+        let link = refused.link;
         match why {
             Some(why) => self.not_written(cx, refused, &why),
             None => {
                 cx.engine.counters.count(Reason::RefusedByAnalyzer);
-                self.note_refusal(cx, refused.link, refused.status, Became::InFile, "");
-                self.post_through(cx, refused.link, refused.post, Outcome::Refused);
+                self.set_aside_through(cx, &refused, Became::InFile, "");
             }
         }
-        self.want_pump(refused.link);
+        self.want_pump(link);
         self.write_lines(cx);
     }
 
     /// Keeps a packet in memory.
-    fn keep(&mut self, cx: &mut Context<I>, refused: Line, became: Became, why: &str) {
-        let Some(link) = self.links.get_mut(&refused.link) else {
-            return;
+    fn keep(&mut self, cx: &mut Context<I>, mut refused: Line, became: Became, why: &str) {
+        let (analyzer, messages, packet) = match refused.foreign.take() {
+            Some(Foreign { analyzer, packet }) => {
+                refused.foreign = Some(Foreign {
+                    analyzer: std::sync::Arc::clone(&analyzer),
+                    packet: Vec::new(),
+                });
+                (analyzer, 1, packet)
+            }
+            None => {
+                let Some(link) = self.links.get_mut(&refused.link) else {
+                    return;
+                };
+                let analyzer = std::sync::Arc::clone(&link.target.name);
+                let Some(post) = link.post_mut(refused.post) else {
+                    return;
+                };
+                let head = memchr::memmem::find(&post.request, b"\r\n\r\n");
+                let body = head.map_or(post.request.len(), |head| head + 4);
+                (analyzer, post.messages, post.request.split_off(body))
+            }
         };
-        let analyzer = std::sync::Arc::clone(&link.target.name);
-        let Some(post) = link.post_mut(refused.post) else {
-            return;
-        };
-        let head = memchr::memmem::find(&post.request, b"\r\n\r\n");
-        let body = head.map_or(post.request.len(), |head| head + 4);
         cx.shared.refused.push(RefusedPacket {
             unix_ms: cx.io.unix_ms(),
             analyzer,
             status: refused.status,
-            messages: post.messages,
-            packet: post.request.split_off(body),
+            messages,
+            packet,
         });
         cx.engine.counters.count(Reason::RefusedByAnalyzer);
-        self.note_refusal(cx, refused.link, refused.status, became, why);
-        self.post_through(cx, refused.link, refused.post, Outcome::Refused);
+        self.set_aside_through(cx, &refused, became, why);
+    }
+
+    /// A packet is set aside: it is through.
+    fn set_aside_through(
+        &mut self,
+        cx: &mut Context<I>,
+        refused: &Line,
+        became: Became,
+        why: &str,
+    ) {
+        let Line {
+            link, post, status, ..
+        } = *refused;
+        match &refused.foreign {
+            Some(foreign) => {
+                let analyzer = std::sync::Arc::clone(&foreign.analyzer);
+                self.say_refusal(cx, &analyzer, status, became, why);
+                self.dead_letters.set_aside.push((link, post));
+            }
+            None => {
+                self.note_refusal(cx, link, status, became, why);
+                self.post_through(cx, link, post, Outcome::Refused);
+            }
+        }
     }
 
     /// There is a file and the line is not in it.
@@ -166,13 +258,25 @@ impl<I: Io> HttpEgress<I> {
         let Some(found) = self.links.get(&link) else {
             return;
         };
+        let name = std::sync::Arc::clone(&found.target.name);
+        self.say_refusal(cx, &name, status, became, why);
+    }
+
+    fn say_refusal(
+        &mut self,
+        cx: &mut Context<I>,
+        name: &str,
+        status: u16,
+        became: Became,
+        why: &str,
+    ) {
         let logged = &mut self.dead_letters.logged[became as usize];
         logged.unlogged += 1;
         if cx.now_ns.saturating_sub(logged.at_ns) < LOG_EVERY_NS {
             return;
         }
         logged.at_ns = cx.now_ns;
-        let (name, count) = (&found.target.name, std::mem::take(&mut logged.unlogged));
+        let count = std::mem::take(&mut logged.unlogged);
         let what = match became {
             Became::Moved => "another analyzer is asked",
             Became::Waits => {
@@ -220,27 +324,34 @@ pub fn refused_file_name(shard: usize) -> String {
     format!("refused-{shard}.ndjson")
 }
 
+impl HttpLink {
+    fn write_line(&mut self, out: &mut Vec<u8>, time: &[u8], refused: &Line) -> Option<()> {
+        let name = std::sync::Arc::clone(&self.target.name);
+        let post = self.post_mut(refused.post)?;
+        let head = memchr::memmem::find(&post.request, b"\r\n\r\n")?;
+        let packet = &post.request[head + 4..];
+        write_line(out, time, &name, refused.status, post.messages, packet)
+    }
+}
+
 /// One line: what was refused, by whom, when and how. Line ends within the packet lie between its
 /// values, as JSON has none inside of strings; they become spaces.
 fn write_line(
     out: &mut Vec<u8>,
-    link: &mut HttpLink,
-    number: u64,
-    status: u16,
     time: &[u8],
+    analyzer: &str,
+    status: u16,
+    messages: u64,
+    packet: &[u8],
 ) -> Option<()> {
-    let name = std::sync::Arc::clone(&link.target);
-    let post = link.post_mut(number)?;
-    let head = memchr::memmem::find(&post.request, b"\r\n\r\n")?;
     let heading = serde_json::json!({
-        "time": String::from_utf8_lossy(time), "analyzer": &*name.name, "status": status,
-        "messages": post.messages,
+        "time": String::from_utf8_lossy(time), "analyzer": analyzer, "status": status,
+        "messages": messages,
     });
     let heading = heading.to_string();
     out.extend_from_slice(heading.strip_suffix('}')?.as_bytes());
     out.extend_from_slice(b",\"packet\":");
     let is_line_end = |byte: u8| byte == b'\n' || byte == b'\r';
-    let packet = &post.request[head + 4..];
     out.extend(packet.iter().map(|byte| match is_line_end(*byte) {
         true => b' ',
         false => *byte,

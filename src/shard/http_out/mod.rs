@@ -179,11 +179,18 @@ struct PostConnection<S> {
 }
 
 /// A refused packet whose line is being written, or waits for that.
-#[derive(Clone, Copy)]
 struct Line {
     link: LinkEpoch,
     post: u64,
     status: u16,
+    /// It is no post of ours: a message that an analyzer with an outlet refused, as a packet.
+    foreign: Option<Foreign>,
+}
+
+/// A packet that lies with nobody else.
+struct Foreign {
+    analyzer: Arc<str>,
+    packet: Vec<u8>,
 }
 
 /// The place for refused packets: one line at a time, the others wait. At most as many as posts are open.
@@ -191,6 +198,8 @@ struct DeadLetters<S> {
     file: Option<S>,
     writing: Slab<Line>,
     waiting: VecDeque<Line>,
+    /// Messages of outlets that are set aside: link and message.
+    set_aside: Vec<(LinkEpoch, u64)>,
     /// The file ends within a line, of this run or an earlier one: the next begins on a line of its own.
     is_torn: bool,
     /// Of this second's refusals only the first of each end is logged.
@@ -221,6 +230,7 @@ impl<S> DeadLetters<S> {
             file: None,
             writing: Slab::new(),
             waiting: VecDeque::new(),
+            set_aside: Vec::new(),
             is_torn: false,
             logged: [Logged::default(); 5],
         }

@@ -1,10 +1,10 @@
 //! What connections bring, and what that means for the packets in flight.
 
-use super::{Outlets, Stage, PARTIAL_BYTES_MAX};
+use super::{Lag, Link, Outlets, Stage, PARTIAL_BYTES_MAX};
 use crate::context::Context;
 use crate::port::{Completion, Group, Io};
 use crate::slab::{token, Kind, Slot};
-use weir_engine::LinkEpoch;
+use weir_engine::{LinkEpoch, Passed};
 use weir_sink::outlet::Heard;
 
 impl<I: Io> Outlets<I> {
@@ -57,7 +57,11 @@ impl<I: Io> Outlets<I> {
             return;
         }
         match completion.count() {
-            Ok(sent) if sent == bytes.len() => {}
+            Ok(sent) if sent == bytes.len() => {
+                if let Some(link) = self.links.get_mut(&epoch) {
+                    link.lag.sent_bytes += sent as u64;
+                }
+            }
             Ok(sent) => {
                 let len = bytes.len();
                 return self.lost(cx, epoch, slot, &format!("{sent} of {len} bytes were sent"));
@@ -70,6 +74,7 @@ impl<I: Io> Outlets<I> {
                 link.out = bytes;
             }
         }
+        self.look_at_lag(cx, epoch);
         self.want_pump(epoch);
     }
 
@@ -122,61 +127,60 @@ impl<I: Io> Outlets<I> {
         let Some(link) = self.links.get_mut(&epoch) else {
             return;
         };
-        let (mut rest, mut broken) = (&bytes[..], None);
-        loop {
-            let heard = match link.outlet.hear(&mut rest, &mut link.out) {
-                Ok(Some(heard)) => heard,
-                Ok(None) => break,
-                Err(error) => {
-                    broken = Some(error.detail);
-                    break;
+        let (mut rest, mut refused) = (&bytes[..], Vec::new());
+        let mut broken = loop {
+            match link.outlet.hear(&mut rest, &mut link.out) {
+                Ok(Some(heard)) => {
+                    if let Err(why) = link.take(heard, cx.awake_ns, &mut refused) {
+                        break Some(why);
+                    }
                 }
-            };
-            match heard {
-                Heard::Ready => link.stage = Stage::Open,
-                Heard::Alive => link.heard_ns = cx.awake_ns,
-                Heard::Closing => link.stage = Stage::Closing,
-                Heard::Acked(messages) => match link.flight.through(messages) {
-                    Some(ended) => link.report.acked += ended,
-                    None => {
-                        let open = link.flight.messages();
-                        broken = Some(format!(
-                            "it acks {messages} messages, and {open} are on their way"
-                        ));
-                        break;
-                    }
-                },
-                Heard::Done(first) => match link.flight.done(first) {
-                    true => link.report.acked += 1,
-                    false => {
-                        broken = Some(format!(
-                            "it acks the packet of message {first}, which is not on its way"
-                        ));
-                        break;
-                    }
-                },
+                Ok(None) => break None,
+                Err(error) => break Some(error.detail),
             }
-        }
+        };
         let left = rest.len();
-        let acked = link.flight.take_acks();
-        if acked > 0 {
-            link.heard_ns = cx.awake_ns;
-            link.report.consecutive_failures = 0;
-            if let Some(lane) = cx.engine.lane_of(epoch) {
-                cx.engine.acked(lane, acked, cx.now_ns);
-            }
-        }
         if broken.is_none() && left > PARTIAL_BYTES_MAX {
             broken = Some(format!("its answer does not end within {left} bytes"));
         }
+        self.advance(cx, epoch);
+        for (message, status) in refused {
+            self.find_another(cx, epoch, message, status);
+        }
         if let Some(why) = broken {
+            if let Some(link) = self.links.get_mut(&epoch) {
+                link.report.failures += 1;
+            }
             return self.give_up(cx, epoch, &why);
         }
         bytes.drain(..bytes.len() - left);
         if let Some(connection) = self.connections.get_mut(slot) {
             connection.partial = bytes;
         }
+        let link = self.links.get(&epoch);
+        if link.is_some_and(|link| link.stage == Stage::Closing && !link.owes()) {
+            return self.lost(cx, epoch, slot, "it said goodbye");
+        }
         self.want_pump(epoch);
+    }
+
+    /// What is through from the front on is through in the lane.
+    pub(super) fn advance(&mut self, cx: &mut Context<I>, epoch: LinkEpoch) {
+        let Some(link) = self.links.get_mut(&epoch) else {
+            return;
+        };
+        let Some(lane) = cx.engine.lane_of(epoch) else {
+            return;
+        };
+        while let Some((messages, passed)) = link.flight.take_passed() {
+            link.heard_ns = cx.awake_ns;
+            link.report.consecutive_failures = 0;
+            match passed {
+                Passed::Acked => cx.engine.acked(lane, messages, cx.now_ns),
+                Passed::Refused => cx.engine.refused(lane, messages, cx.now_ns),
+                Passed::Moved => cx.engine.moved_past(lane, messages, cx.now_ns),
+            }
+        }
     }
 
     /// A connection is over. With nothing in flight that says nothing of the analyzer: some close what is idle.
@@ -197,7 +201,48 @@ impl<I: Io> Outlets<I> {
         link.stage = Stage::Away;
         link.connection = None;
         link.out.clear();
+        link.lag = Lag::default();
+        link.flight.begin_connection();
         self.close_connection(cx, slot);
         self.want_pump(epoch);
+    }
+}
+
+impl Link {
+    /// What an answer means for what is in flight. Refused messages and their statuses go to `refused`.
+    ///
+    /// # Errors
+    /// It is about what is not in flight.
+    fn take(
+        &mut self,
+        heard: Heard,
+        awake_ns: u64,
+        refused: &mut Vec<(u64, u16)>,
+    ) -> Result<(), String> {
+        let open = self.flight.messages();
+        match heard {
+            Heard::Ready => self.stage = Stage::Open,
+            Heard::Alive => self.heard_ns = awake_ns,
+            Heard::Closing => self.stage = Stage::Closing,
+            Heard::Acked(messages) => {
+                let ended = self.flight.through(messages);
+                self.report.acked += ended.ok_or_else(|| {
+                    format!("it acks {messages} messages, and {open} are on their way")
+                })?;
+            }
+            Heard::Done(first) if self.flight.done(first) => self.report.acked += 1,
+            Heard::Done(first) => {
+                return Err(format!(
+                    "it acks the packet of message {first}, which is not on its way"
+                ));
+            }
+            Heard::Refused(status) => {
+                let message = self.flight.refuse();
+                let message = message.ok_or("it refuses a message, and none is on its way")?;
+                self.report.refused += 1;
+                refused.push((message, status));
+            }
+        }
+        Ok(())
     }
 }

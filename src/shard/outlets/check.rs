@@ -12,6 +12,8 @@ impl<I: Io> Outlets<I> {
     /// Answers that do not come.
     pub(crate) fn check_waits(&mut self, cx: &mut Context<I>) {
         self.follow_moves(cx);
+        self.look_at_lags(cx);
+        self.find_homes(cx);
         let now_ns = cx.awake_ns;
         let connect = cx.live.http.push_timeout;
         let late: Vec<(LinkEpoch, String)> = self

@@ -3,13 +3,13 @@
 use std::net::Shutdown;
 
 use super::flight::Flight;
-use super::{Link, Outlets, Stage};
+use super::{Lag, Link, Outlets, Stage};
 use crate::context::Context;
 use crate::mesh::{Mesh, Message};
 use crate::port::Io;
 use crate::shared::HttpAnalyzerReport;
 use crate::slab::{bare, token, Kind, Slot};
-use weir_engine::{Change, LinkEpoch, Passed, Reach, Roster};
+use weir_engine::{Change, LinkEpoch, Reach, Roster};
 use weir_http::Ids;
 use weir_protocol::text::{Field, Quoted};
 use weir_protocol::WeightText;
@@ -53,6 +53,8 @@ impl<I: Io> Outlets<I> {
                 range: None,
                 partial: Vec::new(),
                 flight: Flight::new(),
+                lag: Lag::default(),
+                homeless: Vec::new(),
                 out: Vec::new(),
                 heard_ns: cx.awake_ns,
                 report: HttpAnalyzerReport::default(),
@@ -108,8 +110,8 @@ impl<I: Io> Outlets<I> {
         );
         cx.engine.counters.links_down += 1;
         if let Some(lane) = cx.engine.lane_of(epoch) {
-            for (skipped, messages) in link.flight.passed() {
-                cx.engine.through(lane, skipped, messages, Passed::Acked);
+            for (skipped, messages, passed) in link.flight.passed() {
+                cx.engine.through(lane, skipped, messages, passed);
             }
         }
         cx.ended.push(epoch);

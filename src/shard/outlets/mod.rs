@@ -4,7 +4,7 @@
 //! ```text
 //! lane -> records -> packets  [ through | in flight | through | in flight ]  -> one send at a time
 //!                      ^ ACKed up to here: packets may be through in any order, a lane is ACKed from its front
-//!      <- answer: through
+//!      <- answer: through, or this message is for others
 //!      <- closed with nothing in flight: connected again when there is something to send
 //!      <- closed otherwise, an answer that cannot be followed, or none in time: the analyzer is down, and what it
 //!         has not ACKed goes to others
@@ -16,7 +16,8 @@
 //! ```text
 //! pump.rs      lane -> records -> packets -> sends      answers.rs   what a connection brings, what that means
 //! links.rs     analyzers come and go                    check.rs     what takes too long
-//! flight.rs    packets in flight, and how far the lane is ACKed
+//! flight.rs    packets in flight, how far the lane is   refused.rs   messages that the analyzer does not take
+//! lag.rs       analyzers that answer nothing
 //! ```
 
 use std::collections::BTreeMap;
@@ -34,10 +35,15 @@ use weir_sink::outlet::Outlet;
 mod answers;
 mod check;
 mod flight;
+mod lag;
 mod links;
 mod pump;
+mod refused;
 
 use flight::Flight;
+use lag::Lag;
+pub(crate) use refused::Aside;
+use refused::Said;
 
 /// Bytes of a send: packets are gathered up to here.
 const SEND_BYTES: usize = 256 << 10;
@@ -70,6 +76,9 @@ struct Link {
     /// The beginning of a record whose rest lies in the next range.
     partial: Vec<u8>,
     flight: Flight,
+    lag: Lag,
+    /// Messages that were refused and wait for room in another lane, and their statuses.
+    homeless: Vec<(u64, u16)>,
     /// To be sent.
     out: Vec<u8>,
     /// When the oldest packet was through, when the analyzer last said that it lives, or when the first packet went
@@ -99,6 +108,9 @@ pub(super) struct Outlets<I: Io> {
     connections: Slab<Connection<I::Socket>>,
     /// Links that may have something to send.
     pump: Vec<LinkEpoch>,
+    /// Messages that nobody takes, on their way to where they are set aside.
+    asides: Vec<Aside>,
+    said: Said,
     salts: SeededIds,
     instance: u64,
     /// Moves of analyzers that were looked at.
@@ -111,6 +123,8 @@ impl<I: Io> Outlets<I> {
             links: BTreeMap::new(),
             connections: Slab::new(),
             pump: Vec::new(),
+            asides: Vec::new(),
+            said: Said::default(),
             salts: SeededIds::from_u64(seed),
             instance,
             moves_seen: 0,

@@ -133,7 +133,9 @@ impl Link {
         let open = (self.out.len() - packing.start) as u64;
         self.out.len() < SEND_BYTES
             && self.flight.bytes() + open < u64::from(self.target.outlet.in_flight_bytes)
-            && self.flight.messages() + packing.messages < self.outlet.messages_max()
+            && self.flight.messages() + self.flight.homeless() + packing.messages
+                < self.outlet.messages_max()
+            && (packing.messages > 0 || self.flight.packets() < self.outlet.packets_max())
     }
 
     /// There is a range of the lane to take records out of.
@@ -166,7 +168,8 @@ impl Link {
             match Record::parse(&whole) {
                 Some((record, behind)) => {
                     debug_assert!(behind.len() <= bytes.len());
-                    self.take_record(&record, packing);
+                    let is_taken = self.take_record(&record, packing, true);
+                    debug_assert!(is_taken);
                     bytes = &bytes[bytes.len() - behind.len()..];
                 }
                 None => {
@@ -186,34 +189,48 @@ impl Link {
                 self.partial.extend_from_slice(bytes);
                 break;
             };
-            self.take_record(&record, packing);
+            if !self.take_record(&record, packing, false) {
+                continue; // it is found to have no room
+            }
             bytes = behind;
         }
         self.range = None;
     }
 
+    /// Puts a record's messages into packets. False: a single message begins a packet that has no room, and was not
+    /// taken; `must`: it is all the same.
     #[inline]
-    fn take_record(&mut self, record: &Record<'_>, packing: &mut Packing) {
+    fn take_record(&mut self, record: &Record<'_>, packing: &mut Packing, must: bool) -> bool {
         let first = self.flight.next() + packing.messages;
-        self.flight.note_unit(first, record.messages() as u64); // from a u32
+        let messages = record.messages() as u64; // from a u32
+        self.flight.note_unit(first, messages);
+        let must = must || messages > 1;
+        let mut is_taken = true;
         record.each(|severity, form, payload| {
             let message = Message {
                 severity,
                 form,
                 payload,
             };
-            let is_full = self.out.len() - packing.start + payload.len()
-                > self.target.outlet.packet_bytes as usize;
-            if is_full && packing.messages > 0 {
+            let bytes = self.out.len() - packing.start + payload.len();
+            let is_full = bytes > self.target.outlet.packet_bytes as usize && packing.messages > 0;
+            if is_full || self.push(&message, packing) == Pushed::Other {
                 self.close(packing);
-            }
-            if self.outlet.push(&message, &packing.stamp, &mut self.out) == Pushed::Other {
-                self.close(packing);
-                let pushed = self.outlet.push(&message, &packing.stamp, &mut self.out);
+                is_taken = must || self.has_room(packing);
+                if !is_taken {
+                    return;
+                }
+                let pushed = self.push(&message, packing);
                 debug_assert_eq!(pushed, Pushed::Taken);
             }
             packing.messages += 1;
         });
+        is_taken
+    }
+
+    #[inline]
+    fn push(&mut self, message: &Message<'_>, packing: &Packing) -> Pushed {
+        self.outlet.push(message, &packing.stamp, &mut self.out)
     }
 
     /// The open packet is on its way.

@@ -15,7 +15,6 @@ use std::sync::Arc;
 
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
-use flate2::{Compress, Crc, FlushCompress, Status};
 use sha2::{Digest, Sha512};
 use weir_protocol::msgpack::{
     take_array, take_head, take_map, take_string, take_value, write_str, Head, Skip, Skipped,
@@ -25,8 +24,8 @@ use weir_protocol::record::split_entry;
 use weir_protocol::Form;
 
 use super::{
-    Compression, Heard, Identity, Message, OutletError, OutletOptions, Pushed, Speak, Stamp,
-    IDENTITY_BYTES,
+    compress, Compression, Heard, Identity, Message, OutletError, OutletOptions, Pushed, Speak,
+    Stamp, IDENTITY_BYTES,
 };
 use crate::render::fluent;
 use crate::{Acks, Facts, Layout, Links, Mute, Told};
@@ -140,7 +139,7 @@ impl Speak for Outlet {
         let is_packed = self.options.compression == Compression::Gzip;
         if is_packed {
             self.packed.clear();
-            gzip(&out[entries..], &mut self.packed);
+            compress::gzip(&out[entries..], &mut self.packed);
             out.truncate(entries);
             out.extend_from_slice(&self.packed);
         }
@@ -321,29 +320,6 @@ fn digest(parts: &[&[u8]]) -> [u8; 128] {
         two.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
     }
     digits
-}
-
-/// One gzip member (RFC 1952) with `bytes` in it.
-fn gzip(bytes: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255]);
-    let mut deflate = Compress::new(flate2::Compression::fast(), false);
-    let mut crc = Crc::new();
-    crc.update(bytes);
-    loop {
-        out.reserve(64 << 10);
-        let used = usize::try_from(deflate.total_in()).unwrap_or(usize::MAX);
-        let rest = bytes.get(used..).unwrap_or_default();
-        match deflate.compress_vec(rest, out, FlushCompress::Finish) {
-            Ok(Status::StreamEnd) => break,
-            Ok(_) => {}
-            Err(error) => {
-                debug_assert!(false, "memory is all that compressing needs: {error}");
-                break;
-            }
-        }
-    }
-    out.extend_from_slice(&crc.sum().to_le_bytes());
-    out.extend_from_slice(&crc.amount().to_le_bytes());
 }
 
 fn refused(reason: &'static str, detail: &str) -> OutletError {
