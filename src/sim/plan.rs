@@ -284,6 +284,7 @@ impl Plan {
         }
         let mut http = HttpPlan::draw(beside, &host, calm_ms);
         http.draw_wishes(&mut Random::stream(seed, 7));
+        http.draw_sinks(&mut Random::stream(seed, 10));
         if !http.is_empty() {
             host.make_room(beside, analyzers.len() + http.servers.len());
             let count = if quiet { 0 } else { beside.range(0, 16) };

@@ -67,18 +67,19 @@ impl Control {
                 (true, Some(_)) if is_listed || settles => {}
                 (true, _) => {
                     let weight = server.weight();
+                    let (sink, outlet) = server.delivery();
                     let generation = self.operator.announce(HttpTarget {
                         name: Arc::clone(&name),
                         address: address_of_server(index),
                         host: name.to_string(),
                         path: String::new(),
-                        sink: weir_sink::Sink::Http,
-                        outlet: Arc::default(),
+                        sink,
+                        outlet: Arc::new(outlet),
                         forms: false,
                     });
                     let order = Order::HttpUp {
                         name,
-                        sink: weir_sink::Sink::Http,
+                        sink,
                         weight,
                         generation,
                     };

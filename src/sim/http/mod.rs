@@ -1,6 +1,7 @@
-//! HTTP in the simulated world: clients that POST packets, servers (analyzers over HTTP) that get them, and
-//! the control side that tells the shards of servers.
+//! HTTP in the simulated world: clients that POST packets, servers that get them (analyzers over HTTP, and servers of
+//! Fluent Forward, which get chunks), and the control side that tells the shards of servers.
 
+mod chunk;
 mod client;
 mod control;
 mod plan;

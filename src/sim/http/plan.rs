@@ -1,10 +1,15 @@
 //! What a run has of HTTP: clients, servers (analyzers over HTTP), and what befalls them.
 
+use std::time::Duration;
+
 use crate::host::{HostPlan, MS};
 use crate::random::Random;
 
 /// Of 100 runs so many have HTTP.
 const SHARE: u64 = 40;
+
+/// Of 100 servers so many take chunks of Forward.
+const FORWARD: u64 = 40;
 
 /// The name of a server.
 pub(crate) fn name_of_server(server: usize) -> String {
@@ -68,6 +73,17 @@ pub(crate) struct ServerPlan {
     pub(crate) read_max: usize,
     /// Of 100 answers: those that are the connection's last.
     pub(crate) last: u64,
+    /// What it takes.
+    pub(crate) takes: Takes,
+}
+
+/// What a server takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Takes {
+    /// POSTs.
+    Http,
+    /// Chunks of Fluent Forward of at most so many bytes, so many of them un-ACKed.
+    Forward { packet_bytes: u32, in_flight: u32 },
 }
 
 /// What befalls a client.
@@ -151,6 +167,19 @@ impl HttpPlan {
         }
     }
 
+    /// What servers take.
+    pub(crate) fn draw_sinks(&mut self, random: &mut Random) {
+        for server in &mut self.servers {
+            if random.chance(FORWARD) {
+                let packet_bytes = random.pick(&[1 << 10, 1 << 14, 1 << 18]);
+                server.takes = Takes::Forward {
+                    packet_bytes,
+                    in_flight: packet_bytes * random.pick(&[1, 4, 16]),
+                };
+            }
+        }
+    }
+
     /// Messages of the largest packet that goes whole: shares are as exact as that.
     pub(crate) fn unit_max(&self) -> u32 {
         let whole = self.clients.iter().filter(|client| client.splits < 100);
@@ -197,7 +226,15 @@ impl ServerPlan {
             think_ns: random.pick(&[1_000, 200_000, 20 * MS]),
             read_max: random.pick(&[60, 4096, 1 << 20, 1 << 20]),
             last: random.pick(&[0, 0, 5, 100]),
+            takes: Takes::Http,
         }
+    }
+}
+
+impl ServerPlan {
+    /// How long one may be silent that owes an answer: more than it thinks.
+    pub(crate) fn timeout(&self) -> Duration {
+        Duration::from_nanos(self.think_ns) + Duration::from_millis(500)
     }
 }
 

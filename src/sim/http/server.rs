@@ -7,13 +7,16 @@ use base64::Engine;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::plan::{ServerFault, ServerPlan};
+use super::chunk;
+use super::plan::{ServerFault, ServerPlan, Takes};
 use super::text;
 use crate::net::{ConnId, Door, Net, Read};
 use crate::oracle::{MessageId, Oracle};
 use crate::plan::MS;
 use crate::random::Random;
 use weir_http::TCP_EMITTER;
+use weir_sink::outlet::OutletOptions;
+use weir_sink::Sink;
 
 /// A connection that a shard has made.
 struct Visit {
@@ -21,6 +24,8 @@ struct Visit {
     unread: Vec<u8>,
     /// What it answers next, and when.
     due: Option<(u64, u16, Vec<MessageId>)>,
+    /// Chunks that it has taken, and when it acks each.
+    due_acks: VecDeque<(u64, Vec<u8>, Vec<MessageId>)>,
     out: VecDeque<u8>,
     /// Bytes of answers so far, `out` included.
     answered_bytes: u64,
@@ -92,6 +97,23 @@ impl Server {
         self.plan.weight
     }
 
+    /// What it takes, and how.
+    pub(crate) fn delivery(&self) -> (Sink, OutletOptions) {
+        let mut options = OutletOptions::default();
+        match self.plan.takes {
+            Takes::Http => (Sink::Http, options),
+            Takes::Forward {
+                packet_bytes,
+                in_flight,
+            } => {
+                options.packet_bytes = packet_bytes;
+                options.in_flight_bytes = in_flight;
+                options.timeout = self.plan.timeout();
+                (Sink::Forward, options)
+            }
+        }
+    }
+
     /// What a health check finds.
     pub(crate) fn is_healthy(&self, now_ns: u64) -> bool {
         let (status, until_ns) = self.answers;
@@ -130,6 +152,7 @@ impl Server {
                 conn,
                 unread: Vec::new(),
                 due: None,
+                due_acks: VecDeque::new(),
                 out: VecDeque::new(),
                 answered_bytes: 0,
                 at_risk: Vec::new(),
@@ -176,6 +199,9 @@ impl Server {
                 return Ok(u64::MAX);
             }
         }
+        if self.plan.takes != Takes::Http {
+            return self.step_chunks(index, net, oracle);
+        }
         if self.visits[index].due.is_none() {
             self.take_post(index, now_ns, oracle)?;
         }
@@ -217,6 +243,81 @@ impl Server {
         }
         let due = visit.due.as_ref().map(|(at_ns, ..)| *at_ns);
         Ok(due.unwrap_or(now_ns + 20 * MS))
+    }
+
+    /// Takes chunks, and acks them one after the other; when to look again.
+    fn step_chunks(
+        &mut self,
+        index: usize,
+        net: &mut Net,
+        oracle: &mut Oracle,
+    ) -> Result<u64, String> {
+        let now_ns = net.now_ns;
+        let (status, until_ns) = self.answers;
+        let refuses = now_ns < until_ns && status != 200;
+        while let Some(chunk) = chunk::take_chunk(&mut self.visits[index].unread)? {
+            let ids = chunk.recognize(oracle)?;
+            // Forward knows no refusal: it closes, or says nothing.
+            if refuses && status >= 500 {
+                self.end_visit(index, net, oracle, Some(true));
+                return Ok(u64::MAX);
+            }
+            if refuses {
+                continue;
+            }
+            ids.iter().for_each(|id| oracle.deliver(*id));
+            let messages = ids.len() as u64; // a chunk's
+            self.posts += 1;
+            self.deliveries += messages;
+            let think_ns = if self.is_calm { 0 } else { self.plan.think_ns };
+            let at_ns = now_ns + self.random.range(0, think_ns);
+            let visit = &mut self.visits[index];
+            visit.at_risk.push((None, messages));
+            let after_ns = visit.due_acks.back().map_or(0, |(at_ns, ..)| *at_ns);
+            visit
+                .due_acks
+                .push_back((at_ns.max(after_ns), chunk.ack, ids));
+            if self.mute > 0 {
+                self.mute -= 1;
+                self.end_visit(index, net, oracle, Some(false));
+                return Ok(u64::MAX);
+            }
+        }
+        let visit = &mut self.visits[index];
+        while visit
+            .due_acks
+            .front()
+            .is_some_and(|(at_ns, ..)| *at_ns <= now_ns)
+        {
+            let Some((_, ack, ids)) = visit.due_acks.pop_front() else {
+                break;
+            };
+            visit.answered_bytes += ack.len() as u64;
+            visit.out.extend(ack);
+            ids.iter().for_each(|id| oracle.acked(*id));
+            let open = visit.at_risk.iter_mut().find(|(end, _)| end.is_none());
+            if let Some((end, _)) = open {
+                *end = Some(visit.answered_bytes);
+            }
+            visit.closes = !self.is_calm && self.random.chance(self.plan.last);
+        }
+        let bytes = visit.out.make_contiguous();
+        let len = match !self.is_calm && self.random.chance(10) {
+            true => bytes.len().min(20),
+            false => bytes.len(),
+        };
+        let written = net.peer_write(visit.conn, &bytes[..len]);
+        visit.out.drain(..written);
+        if visit.closes && visit.out.is_empty() {
+            self.end_visit(index, net, oracle, Some(false));
+            return Ok(u64::MAX);
+        }
+        let due = visit.due_acks.front().map(|(at_ns, ..)| *at_ns);
+        let soon_ns = match visit.out.is_empty() && written == 0 {
+            true => now_ns + 20 * MS,
+            false => now_ns + 20_000,
+        };
+        Ok(due.map_or(soon_ns, |due| due.min(soon_ns)))
     }
 
     fn take_post(&mut self, index: usize, now_ns: u64, oracle: &mut Oracle) -> Result<(), String> {
