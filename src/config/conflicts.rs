@@ -67,6 +67,7 @@ impl Input {
                 "ack" | "deadline" => "nothing is ever answered to a datagram",
                 "proxy_from" => "a datagram has no PROXY header",
                 "framing" | "continuation" => "a datagram is one message",
+                "unpacked_bytes" => "a datagram unpacks to 64KiB at most",
                 "max_connections" => "datagrams have no connections",
                 _ => continue,
             };

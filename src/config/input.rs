@@ -447,6 +447,10 @@ mod tests {
                 "syslog@127.0.0.1:1?transport=udp&max_connections=7",
                 "max_connections: datagrams have no connections",
             ),
+            (
+                "syslog@127.0.0.1:1?transport=udp&unpacked_bytes=1MiB",
+                "unpacked_bytes: a datagram unpacks to 64KiB at most",
+            ),
             ("frames@127.0.0.1:1?name=%4", "allowed: % with two"),
         ] {
             let error = bad.parse::<Input>().expect_err(bad);

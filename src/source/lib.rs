@@ -43,7 +43,10 @@ pub use detect::Undecided;
 pub use element::{Element, Oddity};
 pub use forward::Forward;
 pub use frames::Frames;
-pub use lines::{syslog_datagram, Framing, Gelf, InDatagram, Lines, Ndjson, Syslog, TextSettings};
+pub use lines::{
+    packed_datagram, syslog_datagram, Framing, Gelf, InDatagram, Lines, Ndjson, Syslog,
+    TextSettings,
+};
 pub use lumberjack::{Lumberjack, LumberjackError};
 pub use port::{AckMode, Port, Protocols};
 pub use relp::{Relp, RelpError};

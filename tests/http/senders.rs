@@ -396,6 +396,8 @@ fn forwarded_of_a_trusted_proxy_is_read_request_by_request() {
         assert_eq!(answer.status, status, "{shown}: {answer:?}");
         assert!(answer.body.contains(word), "{shown}: {answer:?}");
     }
+    let answer = post(b"Forwarded: for=203.0.113.4\r\n");
+    assert!(answer.head.contains("RateLimit-Remaining: 1"), "{answer:?}");
     // What another client of the connection has left is not told to whom nobody knows.
     client.send(b"POST /logs HTTP/1.1\r\n\r\n");
     let answer = client.answer();

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use weir_testkit::http::Client;
+use weir_testkit::pack::deflated;
 use weir_testkit::{until, Distributor, Ended, FrameSink};
 
 /// From a port of its own.
@@ -142,12 +143,22 @@ fn what_is_no_message_is_counted_and_what_is_too_long_is_cut() {
     for text in ["", "\n", "<12>a\nb\n", &long, &fits, "", "<999>after all\0"] {
         send(&socket, udp, text);
     }
+    // A bomb, and what is no zlib stream.
+    let packed = |bytes: &[u8]| [b"z", &deflated(bytes, true)[..]].concat();
+    for bytes in [
+        packed(&[b'<'; 2000]),
+        b"zx\x9cnothing".to_vec(),
+        packed(b"<11>packed\n"),
+    ] {
+        socket.send_to(&bytes, udp).expect("sent");
+    }
     send(&socket, far, "<131>not from here");
-    until("four messages", || sink.frames().len() >= 4);
+    until("five messages", || sink.frames().len() >= 5);
     let mut messages = sink.frames();
     messages.sort();
     let cut = format!("<131>{} [cut]", "y".repeat(1024 - 5 - 5 - 6));
     let expected = [
+        (1, "<11>packed".to_owned()),
         (1, cut),
         (1, fits.trim_end_matches(['\r', '\n', '\0']).to_owned()),
         (2, "<12>a\nb".to_owned()),
@@ -155,9 +166,11 @@ fn what_is_no_message_is_counted_and_what_is_too_long_is_cut() {
     ];
     assert_eq!(messages, expected);
     let ended = distributor.stop();
-    assert_eq!(ended.assert_clean().received, 4);
+    assert_eq!(ended.assert_clean().received, 5);
     let counted = ["datagram_empty", "line_cut", "address_not_allowed"].map(|it| ended.count(it));
     assert_eq!((counted, lost(&ended)), ([3, 1, 1], 0));
+    let counted = ["packed_too_large", "packed_corrupt"].map(|it| ended.count(it));
+    assert_eq!(counted, [1, 1]);
 }
 
 #[test]

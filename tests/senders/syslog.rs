@@ -137,6 +137,11 @@ fn python_ends_messages_with_nul() {
 
 /// rsyslog reads from a socket of its own and forwards with these words.
 fn rsyslog(site: &Site, action: &str, lines: &[String]) -> Option<()> {
+    rsyslog_by(site, "tcp", action, lines)
+}
+
+/// The same over another transport.
+pub fn rsyslog_by(site: &Site, protocol: &str, action: &str, lines: &[String]) -> Option<()> {
     let mut command = program("rsyslogd")?;
     let scratch = Scratch::new("rsyslog");
     let socket = scratch.path("log");
@@ -144,7 +149,7 @@ fn rsyslog(site: &Site, action: &str, lines: &[String]) -> Option<()> {
         r#"global(workDirectory="{folder}")
 module(load="imuxsock" SysSock.Use="off")
 input(type="imuxsock" Socket="{socket}" CreatePath="on" RateLimit.Interval="0")
-*.* action(type="omfwd" target="127.0.0.1" port="{port}" protocol="tcp" {action})
+*.* action(type="omfwd" target="127.0.0.1" port="{port}" protocol="{protocol}" {action})
 "#,
         folder = scratch.folder().display(),
         socket = socket.display(),

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use crate::found::program;
-use crate::syslog::{assert_numbered, numbered, Site};
+use crate::syslog::{assert_numbered, numbered, rsyslog_by, Site};
 use weir_testkit::process::run_command;
 
 fn site() -> Site {
@@ -29,6 +29,24 @@ fn logger_sends_datagrams() {
         drop(stdin);
         assert!(child.wait().expect("it ends").success());
         assert_numbered(&site.messages(50), 1, begins);
+    }
+}
+
+#[test]
+fn rsyslog_sends_datagrams_and_compressed_ones() {
+    // Above some 60 bytes rsyslog compresses.
+    let lines: Vec<String> = (0..50)
+        .map(|number| match number % 2 {
+            0 => numbered(number),
+            _ => format!("{}{}", "compress me ".repeat(20), numbered(number)),
+        })
+        .collect();
+    for action in ["", r#"ZipLevel="9""#] {
+        let site = site();
+        if rsyslog_by(&site, "udp", action, &lines).is_none() {
+            return;
+        }
+        assert_numbered(&site.messages(50), 2, "<12>");
     }
 }
 

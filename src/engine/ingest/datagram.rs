@@ -1,7 +1,8 @@
 //! Datagrams: a message each, and no stream.
 
-use super::{Engine, Memory, Reason};
-use weir_source::{syslog_datagram, InDatagram, Protocol};
+use super::{reason_of, Engine, Limits, Memory, Reason, SourceError};
+use weir_inflate::inflate;
+use weir_source::{packed_datagram, syslog_datagram, Coding, InDatagram, Protocol};
 
 /// What became of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +22,12 @@ impl<M: Memory> Engine<M> {
             return DatagramTaken::Stalled;
         }
         let limits = self.limits();
+        let unpacked = match packed_datagram(bytes).map(|packed| unpack(packed, is_cut, limits)) {
+            None => None,
+            Some(Ok(unpacked)) => Some(unpacked),
+            Some(Err(reason)) => return DatagramTaken::Odd(reason),
+        };
+        let bytes = unpacked.as_deref().unwrap_or(bytes);
         let mut marked = Vec::new();
         let (element, odd) = match syslog_datagram(bytes, is_cut, limits, &mut marked) {
             InDatagram::Message(element) => (element, None),
@@ -38,4 +45,18 @@ impl<M: Memory> Engine<M> {
             }
         }
     }
+}
+
+/// Most bytes that come out of a packed datagram: as many as one that is not packed may have. Anybody can send these, and a
+/// hundred may come in a turn.
+const UNPACKED_BYTES_MAX: u32 = 64 << 10;
+
+/// What comes out of a packed datagram. A part of it is worth nothing.
+fn unpack(packed: &[u8], is_cut: bool, limits: Limits) -> Result<Vec<u8>, Reason> {
+    if is_cut {
+        return Err(Reason::PackedCorrupt);
+    }
+    let bytes_max = limits.frame_bytes_max.min(UNPACKED_BYTES_MAX);
+    inflate(Coding::Deflate, packed, bytes_max as usize)
+        .map_err(|error| reason_of(SourceError::Packed { error }))
 }

@@ -279,3 +279,93 @@ impl<I: Io> Intake<I> {
         *self.inputs[place.input].lost.get_or_insert(0) += left;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::context::Phase;
+    use crate::inputs::InputReport;
+    use crate::testing::{context, receives, Asked, FakeIo};
+
+    /// Nobody is there who takes messages; socket 7 is at input 0.
+    fn stalled() -> (Context<FakeIo>, Intake<FakeIo>) {
+        let mut cx = context(1, 64);
+        let mut intake = Intake::new(1, vec![InputReport::default()]);
+        intake.set_datagram_sockets(cx.now_ns, vec![(0, 7)]);
+        intake.receive_datagrams(&mut cx);
+        intake.receive_datagrams(&mut cx);
+        assert_eq!(
+            cx.io.take_asked(),
+            [Asked::ReceiveDatagrams(7)],
+            "one at a time"
+        );
+        (cx, intake)
+    }
+
+    fn slot() -> Slot {
+        crate::slab::untoken(token_of(0)).1
+    }
+
+    fn ends(cx: &mut Context<FakeIo>, intake: &mut Intake<FakeIo>, result: i32) {
+        let completion = Completion::simulated(token_of(0), result, false, false);
+        intake.on_datagram(cx, slot(), completion);
+    }
+
+    #[test]
+    fn nothing_is_received_while_one_waits_for_a_lane() {
+        let (mut cx, mut intake) = stalled();
+        let completion = receives(token_of(0), b"\x0a\0\0\x01\0<131>x", &mut cx.io);
+        intake.on_datagram(&mut cx, slot(), completion);
+        assert!(intake.has_pending() && intake.pending_bytes() > 0);
+        ends(&mut cx, &mut intake, -libc::ENOBUFS);
+        intake.resume_pending(&mut cx);
+        assert_eq!((cx.io.take_asked(), cx.io.lent), (vec![], 1));
+        assert!(intake.is_stalled() && intake.may_bring_more());
+    }
+
+    #[test]
+    fn a_receive_that_fails_begins_again_with_housekeeping_and_one_that_ran_out_at_once() {
+        let (mut cx, mut intake) = stalled();
+        ends(&mut cx, &mut intake, -libc::ENOBUFS);
+        intake.resume_pending(&mut cx);
+        assert_eq!(cx.io.take_asked(), [Asked::ReceiveDatagrams(7)]);
+        ends(&mut cx, &mut intake, -libc::ENOMEM);
+        intake.resume_pending(&mut cx);
+        assert_eq!(cx.io.take_asked(), [], "it would fail again and again");
+        intake.look_at_datagrams(&mut cx);
+        intake.resume_pending(&mut cx);
+        assert_eq!(cx.io.take_asked(), [Asked::ReceiveDatagrams(7)]);
+    }
+
+    #[test]
+    fn what_the_kernel_dropped_is_counted_also_when_its_counter_wraps() {
+        let (mut cx, mut intake) = stalled();
+        for (dropped, lost) in [(0, 0), (5, 5), (5, 5), (u32::MAX, u64::from(u32::MAX))] {
+            cx.io.dropped = dropped;
+            intake.look_at_datagrams(&mut cx);
+            assert_eq!(cx.engine.counters.lost_before_receipt, lost, "{dropped}");
+        }
+        cx.io.dropped = 1;
+        intake.look_at_datagrams(&mut cx);
+        let inputs = intake.inputs(|_| 0);
+        assert_eq!(inputs[0].lost, Some(u64::from(u32::MAX) + 2));
+    }
+
+    #[test]
+    fn at_the_end_a_socket_is_read_until_it_is_quiet() {
+        let (mut cx, mut intake) = stalled();
+        cx.phase = Phase::GracefulClose;
+        intake.stop_datagrams();
+        intake.resume_pending(&mut cx);
+        assert_eq!(cx.io.take_asked(), [], "it may have some");
+        cx.now_ns += QUIET_NS;
+        intake.resume_pending(&mut cx);
+        intake.cut_off_datagrams(&mut cx);
+        assert_eq!(cx.io.take_asked(), [Asked::Cancel(token_of(0))], "once");
+        assert!(intake.remains(), "the kernel has the request still");
+        ends(&mut cx, &mut intake, -libc::ECANCELED);
+        intake.resume_pending(&mut cx);
+        assert!(!intake.remains());
+        assert_eq!(cx.io.take_asked(), []);
+    }
+}

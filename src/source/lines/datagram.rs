@@ -15,6 +15,13 @@ pub enum InDatagram<'a> {
     Nothing,
 }
 
+/// The zlib stream that a datagram is of which a message comes out: rsyslog's ZipLevel writes `z` before it. None: it is the
+/// message.
+pub fn packed_datagram(bytes: &[u8]) -> Option<&[u8]> {
+    let packed = bytes.strip_prefix(b"z")?;
+    matches!(packed, [0x78, 0x01 | 0x5E | 0x9C | 0xDA, ..]).then_some(packed)
+}
+
 /// Reads the message of syslog that a datagram is: all of it, without the LF, CR and NUL that some senders end it with.
 /// `is_cut`: it had more bytes. `marked` holds a message that is too long.
 pub fn syslog_datagram<'a>(
@@ -95,6 +102,14 @@ mod tests {
         for (bytes, expected) in cases {
             let expected = expected.map(|(severity, text)| (severity, text.to_owned()));
             assert_eq!(read(bytes, false), (expected, false), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_z_before_a_zlib_stream_says_that_it_is_packed() {
+        assert_eq!(packed_datagram(b"zx\x9cab"), Some(&b"x\x9cab"[..]));
+        for text in [&b"z"[..], b"zx", b"zxy", b"x\x9c", b"<131>zx\x9c", b""] {
+            assert_eq!(packed_datagram(text), None, "{text:?}");
         }
     }
 

@@ -18,7 +18,7 @@ use weir_protocol::frame::FRAME_HEADER_BYTES;
 use weir_protocol::Form;
 
 pub use cut::Framing;
-pub use datagram::{syslog_datagram, InDatagram};
+pub use datagram::{packed_datagram, syslog_datagram, InDatagram};
 
 /// Ends the text of a message that was too long.
 const CUT_MARK: &[u8] = b" [cut]";
