@@ -155,6 +155,16 @@ pub fn allow_lists(config: &Config) -> Vec<AllowList> {
     std::iter::once(emitters.clone()).chain(lists).collect()
 }
 
+/// What new connections are held to at places where clients must know a key, in the order of their numbers.
+pub fn secret_ports(config: &Config) -> Vec<Option<Arc<Port>>> {
+    let inputs = config.all_inputs().into_iter();
+    let ports = inputs.map(|input| {
+        let is_secret = input.secrets.shared_key.is_some();
+        is_secret.then(|| Arc::new(port_of(&input)))
+    });
+    std::iter::once(None).chain(ports).collect()
+}
+
 /// What one shard has counted at one place, since the start.
 #[derive(Clone, Debug, Default)]
 pub struct InputReport {

@@ -55,7 +55,7 @@ pub use accepts::{EmitterListener, Listeners};
 pub use context::Context;
 pub use hops::pseudonym;
 pub use http_out::dead_letter::{open_refused, refused_file_name};
-pub use inputs::{allow_lists, InputAt, InputReport, Place};
+pub use inputs::{allow_lists, secret_ports, InputAt, InputReport, Place};
 pub use operator::{HttpTarget, Operator, OrderDone, OrderRefused, Question};
 pub use refused::{RefusedCounts, RefusedPacket, RefusedPackets};
 pub use shard::{Shard, BUSY_BYTES, TURN_COMPLETIONS};

@@ -15,7 +15,7 @@ use super::refused::RefusedMemory;
 use super::tap::Tap;
 use crate::port::Wake;
 use weir_config::{AllowList, Config, HttpConfig, Protection};
-use weir_engine::{Account, Balance, Counters, Ended, LaneReport, Roster, TableChanges};
+use weir_engine::{Account, Balance, Counters, Ended, LaneReport, Port, Roster, TableChanges};
 
 /// How far the distributor is on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -190,6 +190,8 @@ pub struct Live {
     pub protection: Protection,
     /// Who may connect to each place where emitters do, see [`allow_lists`].
     pub allow_inputs: Vec<AllowList>,
+    /// Of each place whose clients must know something: what its new connections are held to, see [`secret_ports`].
+    pub secret_ports: Vec<Option<Arc<Port>>>,
     /// Of HTTP: only the time-outs are read from here.
     pub http: HttpConfig,
     /// Age at which connections of emitters and clients are asked to go; zero: none.
@@ -205,6 +207,8 @@ impl Shared {
         let live = Live {
             protection: config.protection.clone(),
             allow_inputs: allow_lists(config),
+            // As the places have them.
+            secret_ports: Vec::new(),
             http: config.http.clone(),
             max_connection_age: config.max_connection_age,
             farewell_spread: config.farewell_spread,

@@ -2,6 +2,7 @@
 
 mod chain;
 mod chunks;
+mod keys;
 mod kills;
 mod programs;
 

@@ -55,6 +55,18 @@ pub fn opens(old: &Loaded, new: &Loaded) -> Vec<String> {
         };
         opens.push(format!("{change}{how}"));
     }
+    let is_open = |name: &str| {
+        let mut inputs = new.config.inputs.iter();
+        inputs.any(|input| input.name() == name && input.allow.is_empty())
+    };
+    for input in &old.config.inputs {
+        let name = input.name();
+        if !input.allow.is_empty() && is_open(&name) {
+            opens.push(format!(
+                "inputs.{name} has no allow any more (written out: [\"0.0.0.0/0\", \"::/0\"])"
+            ));
+        }
+    }
     let (had, has) = (&old.config.http.analyzers, &new.config.http.analyzers);
     if !had.is_empty() && has.is_empty() {
         let ids: Vec<&str> = had.iter().map(|analyzer| analyzer.id()).collect();

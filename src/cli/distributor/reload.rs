@@ -24,11 +24,11 @@ use serde_json::{json, Value};
 use super::manager::Manager;
 use crate::cli::config::{diff, opens, Difference, Loaded};
 use crate::cli::set_log_level;
-use crate::config::Config;
+use crate::config::{Config, Input};
 use crate::control::core::Core;
 use crate::control::health;
 use crate::control::Reloader;
-use crate::shard::{allow_lists, Live, Operator};
+use crate::shard::{allow_lists, secret_ports, Live, Operator};
 
 /// Time that files have to be read.
 const READ_PATIENCE: Duration = Duration::from_secs(5);
@@ -161,12 +161,20 @@ impl Reload {
         let config = &to.config;
         let mut live: Live = self.operator.live();
         live.protection = config.protection.clone();
-        // Which inputs there are is as it was at the start.
-        live.allow_inputs = allow_lists(&Config {
-            inputs: state.started.config.inputs.clone(),
+        let with_inputs = Config {
+            inputs: inputs_now(&state.started.config.inputs, &config.inputs),
             any: state.started.config.any,
             ..config.clone()
-        });
+        };
+        live.allow_inputs = allow_lists(&with_inputs);
+        live.secret_ports = secret_ports(&with_inputs);
+        let known = inputs_now(&state.started.config.inputs, &state.current.config.inputs);
+        for (input, before) in with_inputs.inputs.iter().zip(known) {
+            if input.secrets != before.secrets {
+                let name = input.name();
+                log::info!("reload inputs.{name}: new connections need the key and users that its files have now");
+            }
+        }
         live.http.request_timeout = config.http.request_timeout;
         live.http.idle_timeout = config.http.idle_timeout;
         live.http.push_timeout = config.http.push_timeout;
@@ -306,4 +314,21 @@ impl Reloader for Reload {
         }
         done
     }
+}
+/// Which inputs there are is as it was at the start. Who may connect to one, and what its clients must know, is as it is
+/// now: the networks, and what the same files have.
+fn inputs_now(started: &[Input], now: &[Input]) -> Vec<Input> {
+    let one = |input: &Input| {
+        let name = input.name();
+        let mut input = input.clone();
+        if let Some(now) = now.iter().find(|other| other.name() == name) {
+            input.allow.clone_from(&now.allow);
+            let files = |of: &Input| (of.shared_key_file.clone(), of.users_file.clone());
+            if files(&input) == files(now) {
+                input.secrets = now.secrets.clone();
+            }
+        }
+        input
+    };
+    started.iter().map(one).collect()
 }

@@ -57,7 +57,8 @@ impl<I: Io> Intake<I> {
                 return;
             }
         };
-        let port = Arc::clone(&cx.shared.places()[input].port);
+        let reloaded = cx.live.secret_ports.get(input).cloned().flatten();
+        let port = reloaded.unwrap_or_else(|| Arc::clone(&cx.shared.places()[input].port));
         let address = match port.joins() {
             true if !is_proxied => cx.io.peer(&socket).map_or(0, |peer| number_of(peer.ip())),
             _ => 0,
