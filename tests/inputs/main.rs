@@ -6,4 +6,5 @@ mod forms;
 mod mix;
 mod overload;
 mod places;
+mod reload;
 mod settings;

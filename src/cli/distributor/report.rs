@@ -1,5 +1,6 @@
 //! The last lines of a distributor: what was counted, and whether the books balance.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
@@ -62,6 +63,7 @@ pub(super) fn text(reports: &[ShardReport]) -> String {
         counters.add(&report.counters);
     }
     write_counters(&mut out, &counters);
+    write_inputs(&mut out, reports);
     let shares = books::ledger(reports).analyzers;
     for share in shares.iter().take(SHARES_PRINTED_MAX) {
         line!(
@@ -100,6 +102,37 @@ pub(super) fn text(reports: &[ShardReport]) -> String {
         );
     }
     out
+}
+
+/// What each place took in and refused, where there is more than the port of `--emitters`.
+fn write_inputs(out: &mut String, reports: &[ShardReport]) {
+    let places = reports.iter().map(|report| report.inputs.len());
+    let places = places.max().unwrap_or_default();
+    for place in (0..places).filter(|_| places > 1) {
+        let of_place = || reports.iter().filter_map(|report| report.inputs.get(place));
+        let name = of_place().next().map_or("", |input| &*input.name);
+        let mut refused = BTreeMap::new();
+        for (reason, count) in of_place().flat_map(|input| &input.refused) {
+            *refused.entry(reason.as_str()).or_insert(0) += count;
+        }
+        let refused: Vec<String> = refused
+            .into_iter()
+            .map(|(reason, count)| format!("{reason} {count}"))
+            .collect();
+        line!(
+            out,
+            "input {}: {} connections, {} messages, {} bytes, {} units unanswered; refused: {}",
+            name.escape_debug(),
+            of_place().map(|input| input.accepted).sum::<u64>(),
+            of_place().map(|input| input.messages).sum::<u64>(),
+            of_place().map(|input| input.bytes).sum::<u64>(),
+            of_place().map(|input| input.units_open).sum::<usize>(),
+            match refused.is_empty() {
+                true => "none".to_owned(),
+                false => refused.join(", "),
+            },
+        );
+    }
 }
 
 fn write_counters(out: &mut String, counters: &Counters) {
