@@ -40,6 +40,8 @@ pub(crate) struct FakeIo {
     pub(crate) lent: usize,
     /// Bytes that peers have not acknowledged, by socket.
     pub(crate) unread: BTreeMap<u32, usize>,
+    /// What is left of connections; of the others all.
+    pub(crate) left: BTreeMap<u32, Left>,
     /// What the kernel says of datagrams that it dropped.
     pub(crate) dropped: u32,
     next_socket: u32,
@@ -88,6 +90,7 @@ fn ground_of(config: Config, buffers: usize) -> Ground {
             arrives: Vec::new(),
             lent: 0,
             unread: BTreeMap::new(),
+            left: BTreeMap::new(),
             dropped: 0,
             next_socket: 1000,
             sent: BTreeMap::new(),
@@ -334,8 +337,8 @@ impl Io for FakeIo {
         false
     }
 
-    fn left_of(&self, _socket: &u32) -> Left {
-        Left::Open
+    fn left_of(&self, socket: &u32) -> Left {
+        self.left.get(socket).copied().unwrap_or(Left::Open)
     }
 
     fn unread_bytes(&self, socket: &u32) -> usize {

@@ -204,7 +204,7 @@ impl<I: Io> Intake<I> {
     }
 
     /// Sends what `write` has to say to an emitter; behind a send that is under way, what is said then.
-    fn say(
+    pub(super) fn say(
         &mut self,
         cx: &mut Context<I>,
         slot: Slot,

@@ -127,6 +127,8 @@ pub(super) struct Intake<I: Io> {
     ages: Ages,
     /// The place whose age is looked at next.
     next_age: usize,
+    /// Who of those that are held is looked at next.
+    next_held: usize,
     /// Farewells at SIGTERM that are not all said.
     spread: Option<Spread>,
     /// Emitters with answers that are gathered, and since when; the first of them is due first.
@@ -161,6 +163,7 @@ impl<I: Io> Intake<I> {
             frames_ns: 0,
             ages: Ages::new(seed),
             next_age: 0,
+            next_held: 0,
             spread: None,
             gathered: VecDeque::new(),
             answered: 0,

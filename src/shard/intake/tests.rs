@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::context::{Context, Phase};
 use crate::inputs::{InputReport, EMITTERS};
-use crate::port::Completion;
+use crate::port::{Completion, Left};
 use crate::testing::{context, context_of, receives, Asked, FakeIo};
 use weir_engine::LaneId;
 use weir_engine::{Entry, LinkEpoch, Reach, Reason, Roster, Sink, Window};
@@ -464,6 +464,39 @@ fn a_place_whose_deadline_acks_would_miss_is_not_read_from() {
     look(&mut rig, 100);
     let all = look(&mut rig, 100);
     assert_eq!(all, [Asked::Receive(6), Asked::Receive(7)]);
+}
+
+#[test]
+fn who_is_gone_while_it_is_held_gives_its_place_back() {
+    let input = "acked@127.0.0.1:1?deadline=1s".parse().expect("an input");
+    let cx = context_of(1, 64, |config| config.inputs.push(input));
+    let places = cx.shared.places().len();
+    let intake = Intake::new(1, vec![InputReport::default(); places]);
+    let mut rig = Rig { cx, intake };
+    rig.route();
+    rig.intake.late[1] = true;
+    for socket in [5, 6, 7] {
+        rig.intake.add(&mut rig.cx, 1, socket);
+    }
+    let slots = rig.intake.table.slots();
+    for slot in [slots[1], slots[2]] {
+        rig.intake.say(&mut rig.cx, slot, |_, _| ());
+    }
+    let look = |rig: &mut Rig| {
+        rig.cx.io.take_asked();
+        rig.intake.check_frames(&mut rig.cx);
+        rig.intake.resume_pending(&mut rig.cx);
+        rig.cx.io.take_asked()
+    };
+    assert_eq!(look(&mut rig), [], "all of them are there");
+    rig.cx.io.left.insert(6, Left::Nothing);
+    rig.cx.io.left.insert(7, Left::Remains);
+    assert_eq!(look(&mut rig), [Asked::Receive(6)], "to its end");
+    assert_eq!(rig.intake.connected(), 2, "and of 7 nothing was ACKed");
+    assert_eq!(rig.cx.engine.counters.of(Reason::ResetUnread), 1);
+    rig.ends(slots[1], 0);
+    assert_eq!(rig.intake.connected(), 1);
+    assert_eq!(look(&mut rig), [], "5 waits on");
 }
 
 #[test]
