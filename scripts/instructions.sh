@@ -22,7 +22,7 @@ free of start-up, divided by 32,000 it is the cost of a message. The pieces, see
   syslog     cycle with lines of syslog of 256 B    counted  cycle with counted messages of syslog
   acked      cycle with an emitter that wants ACKs, in batches of 64
   lumberjack the same with windows of 64 events        relp     the same with 64 messages of RELP
-  forward    the same with packed chunks of 256 entries, rendered as JSON
+  forward    the same with packed chunks of 256 entries in two receives, rendered as JSON
 
 What is compiled is src/engine and what it stands on, optimised as packages are, below target/instructions: seconds, not
 minutes. Counts depend on compiler, C library and the CPU that valgrind

@@ -37,6 +37,8 @@ const FRAME_LEN: usize = 256;
 const FRAMES: usize = 64;
 /// Entries of a chunk of Fluent Forward: 64 KiB.
 const ENTRIES: usize = 256;
+/// Most that one segment of the loopback interface has.
+const SEGMENT_BYTES: usize = 65_483;
 const BUFFER_LEN: u32 = 128 * 1024;
 /// Holds all that `ingest` may be asked for.
 const BUFFERS: u32 = 1024;
@@ -261,7 +263,7 @@ fn packed_chunk() -> Vec<u8> {
     .concat()
 }
 
-/// `turns` times the same bytes.
+/// `turns` times the same bytes, in the pieces in which the loopback interface has them.
 fn shipper(turns: usize, protocol: Protocol, chunk: &[u8]) {
     let mut engine = engine(true);
     let port = Port::new(Protocols::of(&[protocol]));
@@ -272,10 +274,13 @@ fn shipper(turns: usize, protocol: Protocol, chunk: &[u8]) {
         engine.answer(0, 1, &mut out);
     }
     for turn in 0..turns {
-        assert!(
-            matches!(engine.ingest(0, black_box(chunk)), Ingest::Taken),
-            "room for all"
-        );
+        engine.begin_turn();
+        for piece in chunk.chunks(SEGMENT_BYTES) {
+            assert!(
+                matches!(engine.ingest(0, black_box(piece)), Ingest::Taken),
+                "room for all"
+            );
+        }
         send(&mut engine, turn as u64 * 1_000);
         out.clear();
         while engine.next_ripe().is_some() {

@@ -47,6 +47,7 @@ impl<M: Memory> Engine<M> {
                 Finished::Step => {
                     let left = self.assemblers[emitter].carried().len();
                     self.took_carried(before.saturating_sub(left), left)?;
+                    self.take_whole(emitter, source)?;
                 }
                 Finished::NotYet => return Ok(Some(None)),
                 Finished::Turn(turn) => return Ok(Some(Some(turn))),
@@ -65,6 +66,40 @@ impl<M: Memory> Engine<M> {
             true => Err(Refusal::Held),
             false => Ok(()),
         }
+    }
+
+    /// Takes the elements that are whole in what is carried. Of a unit that was held until it was whole all are, and each
+    /// that is completed for itself costs as much as two that are not.
+    fn take_whole<S: Source>(&mut self, emitter: usize, source: &mut S) -> Result<(), Refusal> {
+        if self.assemblers[emitter].carried().is_empty() {
+            return Ok(());
+        }
+        let mut assembler = std::mem::take(&mut self.assemblers[emitter]);
+        let before = assembler.carried().len();
+        let (limits, ticket) = (self.limits(), self.ticket_of::<S>(emitter));
+        let mut rest = assembler.carried();
+        let mut outcome = Ok(());
+        while !rest.is_empty() {
+            // Whatever else comes is asked for again where there is more to it.
+            let Ok(Step::Element { used, element }) = source.next(rest, limits) else {
+                break;
+            };
+            outcome = self.route_apart::<S>(ticket, element);
+            if outcome.is_err() {
+                break;
+            }
+            rest = rest.get(used..).unwrap_or_default();
+            source.taken();
+            outcome = self.took_carried(used, rest.len());
+            if outcome.is_err() {
+                break;
+            }
+        }
+        let left = rest.len();
+        assembler.forget(before - left);
+        self.partial_bytes -= before - left;
+        self.assemblers[emitter] = assembler;
+        outcome
     }
 
     /// Completes the carried step from `rest`, and takes it when it is complete. When no lane can take its
