@@ -21,6 +21,7 @@ use crate::counters::Counters;
 use crate::cpu::{self, CpuTime};
 use crate::load::Format;
 use crate::net::free_port;
+use crate::outlet::Speaks;
 use crate::peers::{Does, Found, Peer, PeerArgs, Target};
 use crate::sink::Stream;
 use crate::version;
@@ -106,6 +107,10 @@ impl System {
                 "empty system: give relay, weir or a command",
             ));
         };
+        let (first, outlet) = match first.split_once('>') {
+            Some((first, scheme)) => (first.to_owned(), Some(outlet_called(scheme)?)),
+            None => (first.clone(), None),
+        };
         let (first, format) = match first.split_once('@') {
             Some(("weir", format)) => ("weir", Some(format_called(format)?)),
             _ => (first.as_str(), None),
@@ -153,16 +158,16 @@ impl System {
             }
             _ => {
                 return Err(io::Error::other(format!(
-                    "unknown system '{spec}': allowed are 'relay', 'weir [args]', 'weir@FORMAT [args]', {}, or a command \
+                    "unknown system '{spec}': allowed are 'relay', 'weir [args]', 'weir@FORMAT [args]', 'weir[@FORMAT]>PROTOCOL', {}, or a command \
                      with {{emitters}} and {{analyzers}} where the addresses go",
                     Peer::ALL.map(|p| format!("'{}'", p.name())).join(", ")
                 )))
             }
         };
-        let wiring = if first == "relay" {
-            Wiring::Relay
-        } else {
-            Wiring::Weir
+        let wiring = match (first, outlet) {
+            ("relay", _) => Wiring::Relay,
+            (_, Some(speaks)) => Wiring::Connects(Stream::Outlet(speaks)),
+            _ => Wiring::Weir,
         };
         let args = prefix.into_iter().chain(rest.iter().cloned()).collect();
         Ok(Self {
@@ -184,7 +189,7 @@ impl System {
 
     /// It ends by the signal itself and says nothing: only Weir reports and exits 0.
     pub fn is_weir(&self) -> bool {
-        self.wiring == Wiring::Weir
+        matches!(self.kind, Kind::Weir | Kind::Command) && self.wiring != Wiring::Relay
     }
 
     /// Software of others.
@@ -304,6 +309,12 @@ impl System {
             let arg = arg.replace("{http}", &http.to_string());
             command.arg(arg.replace("{analyzers}", &analyzers.to_string()));
         }
+        if let Wiring::Connects(Stream::Outlet(speaks)) = self.wiring {
+            for ((number, target), weight) in targets.iter().enumerate().zip(weights) {
+                let url = format!("a{number}={weight}@{}://{target}", speaks.scheme());
+                command.args(["--http-analyzer", &url]);
+            }
+        }
         if let Some(name) = self.input {
             command.args(["--input", &format!("{name}@{input}")]);
             // The bench's analyzers ACK what they read, whatever they speak: nothing is presumed.
@@ -340,6 +351,16 @@ impl System {
             http,
         })
     }
+}
+
+fn outlet_called(scheme: &str) -> io::Result<Speaks> {
+    let mut all = Speaks::ALL.into_iter();
+    all.find(|speaks| speaks.scheme() == scheme).ok_or_else(|| {
+        let all = Speaks::ALL.map(Speaks::scheme).join(", ");
+        io::Error::other(format!(
+            "unknown protocol '{scheme}' in 'weir>{scheme}': allowed are {all}"
+        ))
+    })
 }
 
 fn format_called(name: &str) -> io::Result<Format> {

@@ -103,7 +103,7 @@ pub fn run(args: &InputsArgs) -> io::Result<bool> {
 }
 
 /// A line about one system. One that was not asked for or did not run says nothing.
-fn judge(
+pub fn judge(
     columns: &[Column],
     system: &str,
     base: &str,

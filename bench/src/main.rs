@@ -25,6 +25,8 @@ mod ksoftirqd;
 mod latency;
 mod load;
 mod net;
+mod outlet;
+mod outlets;
 mod pair;
 mod peers;
 mod progress;
@@ -65,6 +67,7 @@ Examples:
   weir-bench scale                                CPU per message over analyzers and emitters
   weir-bench pair --a weir --b weir@lumberjack    one protocol of emitters beside frames
   weir-bench inputs --rounds 6                    all of them, beside HAProxy, rsyslog, syslog-ng
+  weir-bench outlets --rounds 6                   delivering to Fluentd, Logstash, rsyslog beside native analyzers
   scripts/peers.sh install && weir-bench compare  beside nginx, HAProxy, rsyslog, syslog-ng
   weir-bench pair --size 64,256,1024,8192 --analyzers 4,64
   weir-bench pair --pairs 12 --json a.json --html a.html
@@ -124,6 +127,11 @@ enum Cmd {
     /// ACKs where the protocol has some; and the syslog lines through HAProxy, rsyslog and syslog-ng as well. Fails
     /// when a protocol costs more than its bound, or another program less than its own.
     Inputs(inputs::InputsArgs),
+    /// What delivering to Forward, Lumberjack and RELP costs beside native analyzers
+    ///
+    /// Rounds as of `compare`: lines of syslog over 64 connections come in, each receiver acks what it has read. Fails
+    /// when a protocol costs more than its bound.
+    Outlets(outlets::OutletsArgs),
     /// CPU per message as analyzers and emitters grow: curves
     Scale(scale::ScaleArgs),
     /// The highest sustained rate: emitters that send whenever a socket takes more
@@ -211,6 +219,7 @@ fn run(command: Cmd) -> std::io::Result<u8> {
         Cmd::Pair(args) => pair::run(&args),
         Cmd::Compare(args) => compare::run(&args),
         Cmd::Inputs(args) => inputs::run(&args),
+        Cmd::Outlets(args) => outlets::run(&args),
         Cmd::Scale(args) => scale::run(&args),
         Cmd::Throughput(args) => throughput::run(&args),
         Cmd::Latency(args) => latency::run(&args),
@@ -245,6 +254,7 @@ mod tests {
             "pair --pairs",
             "compare --rounds",
             "inputs --rounds",
+            "outlets --rounds",
             "scale --rounds",
             "http-abuse --pairs",
         ] {

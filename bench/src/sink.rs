@@ -24,6 +24,7 @@ use weir_testkit::wire;
 
 use crate::check::Tally;
 use crate::net::{connect_within, free_port, is_would_block, listen, mono_ns, Poller};
+use crate::outlet::{Receiver, Speaks};
 use crate::wire::Decoder;
 use link::{native_streams, read_len, Link, CONNECT_PATIENCE};
 
@@ -39,6 +40,8 @@ pub enum Stream {
     Frames,
     /// Syslog, lines or counted.
     Syslog,
+    /// A protocol with answers of its own.
+    Outlet(Speaks),
 }
 
 /// Receives the sequence numbers of a read before they are ACKed (see [`crate::analyzers`]).
@@ -302,6 +305,7 @@ impl Sink {
         let decoder = match self.stream {
             Stream::Frames => Decoder::Frames,
             Stream::Syslog => Decoder::Syslog,
+            Stream::Outlet(speaks) => Decoder::Outlet(Receiver::new(speaks)),
         };
         let token = self.links.len();
         poller.add(&stream, token as u64, EpollFlags::EPOLLIN)?;

@@ -10,6 +10,7 @@ use std::fmt;
 use weir_testkit::decode::{self, frames};
 use weir_testkit::wire::{Dialect, WireError, FRAME_BYTES_MAX, FRAME_HEADER_BYTES};
 
+use crate::outlet::Receiver;
 use crate::syslog::{next_message, read_text_stamp};
 
 /// Intended send time, magic, sequence number.
@@ -28,12 +29,17 @@ pub enum StreamError {
     Wire(WireError),
     /// A syslog message whose count is no number, or over the maximum; or a line over it.
     SyslogLength,
+    /// What a receiver of Forward, Lumberjack or RELP cannot read.
+    Outlet,
 }
 
 impl fmt::Display for StreamError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Wire(error) => error.fmt(f),
+            Self::Outlet => f.write_str(
+                "what came is no packet of its protocol, or not as the distributor writes them",
+            ),
             Self::SyslogLength => write!(
                 f,
                 "a syslog message's length is no number up to {MESSAGE_LEN_MAX}"
@@ -116,6 +122,8 @@ pub enum Decoder {
     Frames,
     /// Lines or counted messages from a peer that speaks syslog.
     Syslog,
+    /// A protocol with answers of its own.
+    Outlet(Receiver),
 }
 
 impl Decoder {
@@ -134,6 +142,7 @@ impl Decoder {
         match self {
             Self::Link(link) => Ok(link.decode(bytes, |message| on_frame(message.frame))?),
             Self::Frames => Ok(frames(bytes, on_frame)?),
+            Self::Outlet(receiver) => receiver.decode(bytes, on_frame),
             Self::Syslog => {
                 let mut used = 0;
                 while let Some((len, text)) = next_message(&bytes[used..])? {
@@ -149,6 +158,7 @@ impl Decoder {
     pub fn ackable(&self) -> u64 {
         match self {
             Self::Link(link) => link.ackable(),
+            Self::Outlet(receiver) => receiver.received(),
             Self::Frames | Self::Syslog => 0,
         }
     }
@@ -157,14 +167,16 @@ impl Decoder {
     pub fn redelivered(&self) -> u64 {
         match self {
             Self::Link(link) => link.redelivered(),
-            Self::Frames | Self::Syslog => 0,
+            Self::Frames | Self::Syslog | Self::Outlet(_) => 0,
         }
     }
 
     /// Appends the cumulative ACK of everything ackable.
-    pub fn put_ack(&self, out: &mut Vec<u8>) {
-        if let Self::Link(link) = self {
-            link.put_ack(out);
+    pub fn put_ack(&mut self, out: &mut Vec<u8>) {
+        match self {
+            Self::Link(link) => link.put_ack(out),
+            Self::Outlet(receiver) => receiver.take_answers(out),
+            Self::Frames | Self::Syslog => {}
         }
     }
 }
