@@ -16,7 +16,7 @@ readonly PACKAGES=(
     syslog-ng-core libivykis0 libnet1 libpcre3 libwrap0 libglib2.0-0 libjson-c5
     haproxy liblua5.3-0 libopentracing-c-wrapper0 libopentracing1
 )
-readonly PYTHON=(pylogbeat==2.1.0 python-logstash-async==4.1.0 relppy==0.4)
+readonly PYTHON=(pylogbeat==2.1.0 python-logstash-async==4.1.0 relppy==0.4 timbersnake==0.1.0)
 readonly NPM=(lumberjack-client@1.0.3)
 folder=${1:-${WEIR_SENDERS:-${CARGO_TARGET_DIR:-target}/senders}}
 mkdir -p "$folder/packages"
@@ -25,7 +25,7 @@ folder=$(cd "$folder" && pwd)
 is_there() { [ -x "$folder/usr/sbin/rsyslogd" ] && [ -x "$folder/usr/sbin/haproxy" ] && [ -x "$folder/usr/bin/loggen" ]; }
 
 missing=0
-"$folder/python/bin/python" -c 'import logstash_async, pylogbeat, relppy' 2>/dev/null ||
+"$folder/python/bin/python" -c 'import logstash_async, pylogbeat, relppy, timbersnake' 2>/dev/null ||
     { python3 -m venv "$folder/python" && "$folder/python/bin/pip" install --quiet "${PYTHON[@]}"; } ||
     { echo "senders.sh: no ${PYTHON[*]}: this needs python3 with venv" >&2; missing=2; }
 [ -d "$folder/npm/node_modules/lumberjack-client" ] ||

@@ -425,6 +425,7 @@ impl<I: Io> Shard<I> {
     /// The last words and the last report.
     pub fn end(&mut self) -> ShardReport {
         self.links.say_goodbye(&mut self.cx);
+        self.outlets.say_goodbye(&mut self.cx);
         self.intake.look_at_datagrams(&mut self.cx);
         let report = self.report();
         self.accepts.close();

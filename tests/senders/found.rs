@@ -21,7 +21,8 @@ pub fn program(name: &str) -> Option<Command> {
         let mut command = Command::new(program);
         let libraries = folder.join("usr/lib");
         let arch = format!("{}-linux-gnu", std::env::consts::ARCH);
-        let paths = [libraries.join(arch), libraries.join("syslog-ng")];
+        let own = folder.join("lib").join(&arch);
+        let paths = [libraries.join(arch), libraries.join("syslog-ng"), own];
         let paths = paths.map(|path| path.display().to_string());
         command.env("LD_LIBRARY_PATH", paths.join(":"));
         command.env("SYSLOGNG_PREFIX", folder.join("usr"));

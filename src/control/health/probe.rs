@@ -1,5 +1,6 @@
 //! One health check: `GET {endpoint}/health` of the address that POSTs go to, or of another that its name has
-//! by now. Of an analyzer that is no HTTP server: whether it can be connected to.
+//! by now. Of an analyzer that is no HTTP server: whether it can be connected to, and whether it
+//! lets us in where its protocol begins with greetings.
 //!
 //! ```text
 //! name -> resolver -> [ where POSTs go, if the name still has that; then the others ]
@@ -7,6 +8,7 @@
 //!             `- no answer: where POSTs go
 //! ```
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,7 +21,20 @@ use weir_clock::Limit;
 use weir_config::{Endpoint, OwnListeners, Place};
 use weir_http::{HeadWriter, ResponseReader};
 use weir_protocol::text::Time;
+use weir_sink::outlet::{Heard, Outlet};
 use weir_sink::Links;
+
+/// Most bytes of a greeting that is not whole.
+const GREETING_BYTES_MAX: usize = 64 << 10;
+
+/// Random bytes: a server proves with them that it knows the key as well.
+fn salt() -> [u8; 16] {
+    let mut salt = [0; 16];
+    for half in salt.chunks_exact_mut(8) {
+        half.copy_from_slice(&RandomState::new().build_hasher().finish().to_ne_bytes());
+    }
+    salt
+}
 
 /// What every check needs.
 pub struct Probe {
@@ -66,10 +81,14 @@ impl Probe {
         for address in addresses {
             error = match self.own.check(address) {
                 Err(why) => why,
-                Ok(()) if !is_http => match within(&mut limit, Socket::connect(address)).await {
-                    Some(Ok(_)) => return Ok(address),
-                    Some(Err(why)) => format!("{address}: {why}"),
-                    None => format!("{address}: no connection within {}", Time(timeout)),
+                Ok(()) if !is_http => match within(&mut limit, self.greet(place, address)).await {
+                    Some(Ok(())) => return Ok(address),
+                    Some(Err(why)) if why.kind() != io::ErrorKind::TimedOut => {
+                        format!("{address}: {why}")
+                    }
+                    Some(Err(_)) | None => {
+                        format!("{address}: no greeting within {}", Time(timeout))
+                    }
                 },
                 Ok(()) => match within(&mut limit, self.ask(endpoint, address)).await {
                     Some(Ok(200..=299)) => return Ok(address),
@@ -88,6 +107,49 @@ impl Probe {
             }
         }
         Err(error)
+    }
+
+    /// As a shard that connects, and goes again.
+    async fn greet(&self, place: &Place, address: SocketAddr) -> io::Result<()> {
+        let mut socket = Socket::connect(address).await?;
+        let delivery = &place.delivery;
+        let outlet = Outlet::new(delivery.sink(), &delivery.outlet(), salt());
+        let (Some(mut outlet), mut out) = (outlet, Vec::new()) else {
+            return Ok(());
+        };
+        let mut is_open = outlet.hello(&mut out);
+        let (mut heard, mut some) = (Vec::new(), [0; 4096]);
+        if is_open {
+            return Ok(());
+        }
+        while !is_open {
+            socket.write_all(&out, self.timeout).await?;
+            out.clear();
+            match socket.read(&mut some).await? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                len => heard.extend_from_slice(&some[..len]),
+            }
+            let mut rest = &heard[..];
+            while let Some(said) = outlet
+                .hear(&mut rest, &mut out)
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.detail))?
+            {
+                is_open |= said == Heard::Ready;
+            }
+            let left = rest.len();
+            heard.drain(..heard.len() - left);
+            if left > GREETING_BYTES_MAX {
+                let error = format!("its greeting does not end within {left} bytes");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+            }
+        }
+        outlet.goodbye(&mut out);
+        if !out.is_empty() {
+            socket.write_all(&out, self.timeout).await?;
+            // Its own goodbye: some call it an error when nobody waits for that.
+            let _ = socket.read(&mut some).await;
+        }
+        Ok(())
     }
 
     async fn ask(&self, endpoint: &Endpoint, address: SocketAddr) -> io::Result<u16> {

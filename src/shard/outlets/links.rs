@@ -115,17 +115,32 @@ impl<I: Io> Outlets<I> {
             }
         }
         cx.ended.push(epoch);
-        if let Some(slot) = link.connection.take() {
-            if link.stage == Stage::Open && !link.owes() {
-                let mut last = Vec::new();
-                link.outlet.goodbye(&mut last);
-                if let Some(connection) = self.connections.get(slot).filter(|it| !it.sending) {
-                    // What does not fit is not waited for.
-                    let _ = cx.io.send_now(&connection.socket, &last);
-                }
-            }
+        if let Some(slot) = link.connection {
+            self.leave(cx, &mut link);
             self.close_connection(cx, slot);
         }
+    }
+
+    /// What is said to an analyzer that has answered everything. What does not fit is not waited for.
+    fn leave(&self, cx: &mut Context<I>, link: &mut Link) {
+        let connection = link.connection.and_then(|slot| self.connections.get(slot));
+        let Some(connection) = connection.filter(|it| !it.sending) else {
+            return;
+        };
+        if link.stage == Stage::Open && !link.owes() {
+            let mut last = Vec::new();
+            link.outlet.goodbye(&mut last);
+            let _ = cx.io.send_now(&connection.socket, &last);
+        }
+    }
+
+    /// The last words of a shard that ends.
+    pub(crate) fn say_goodbye(&mut self, cx: &mut Context<I>) {
+        let mut links = std::mem::take(&mut self.links);
+        for link in links.values_mut() {
+            self.leave(cx, link);
+        }
+        self.links = links;
     }
 
     /// A connection is not needed any more.
