@@ -91,6 +91,15 @@ pub(super) enum Refusal {
     PartialMemory,
 }
 
+/// No lane can take anything: all that can keep one element from its lane, and smaller than a [`Refusal`].
+pub(super) struct Stalled;
+
+impl From<Stalled> for Refusal {
+    fn from(Stalled: Stalled) -> Refusal {
+        Refusal::Stall
+    }
+}
+
 /// What a source's loop ends with before its bytes do.
 enum Turn {
     Speaks(Protocol),
@@ -362,7 +371,7 @@ impl<M: Memory> Engine<M> {
         &mut self,
         ticket: Ticket,
         element: Element,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Stalled> {
         if let Element::Entry {
             severity,
             tag,
@@ -382,7 +391,7 @@ impl<M: Memory> Engine<M> {
         severity: u8,
         tag: &[u8],
         entry: &[u8],
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Stalled> {
         self.note_tag(tag);
         if self.record_lanes > 0 {
             return self.route_wire_entry::<S>(ticket, severity, tag, entry);
@@ -414,7 +423,7 @@ impl<M: Memory> Engine<M> {
 
     /// The same of an element whose bytes are those of its message.
     #[inline(always)]
-    fn route_ready<S: Source>(&mut self, ticket: Ticket, element: Element) -> Result<(), Refusal> {
+    fn route_ready<S: Source>(&mut self, ticket: Ticket, element: Element) -> Result<(), Stalled> {
         if S::ANSWERS == Answers::Never {
             return self.route(element).map(drop);
         }
@@ -423,7 +432,7 @@ impl<M: Memory> Engine<M> {
             return Ok(());
         }
         if self.tickets_are_full() {
-            return Err(Refusal::Stall);
+            return Err(Stalled);
         }
         let lane = self.route(element)?;
         self.note_element(ticket, lane);
@@ -441,22 +450,24 @@ impl<M: Memory> Engine<M> {
 
     /// Gives one element to one lane. In the loop of each source, which knows what its elements are.
     #[inline(always)]
-    fn route(&mut self, element: Element) -> Result<LaneId, Refusal> {
-        let lane = self.choose()?;
+    fn route(&mut self, element: Element) -> Result<LaneId, Stalled> {
+        let Some(lane) = self.choose() else {
+            return Err(Stalled);
+        };
         self.put(lane, element);
         Ok(lane)
     }
 
-    /// The lane that is due.
+    /// The lane that is due; none: nobody can take anything.
     #[inline(always)]
-    fn choose(&mut self) -> Result<LaneId, Refusal> {
+    fn choose(&mut self) -> Option<LaneId> {
         if self.pool.free() < self.ingest_floor || self.full_lanes >= self.full_lanes_max {
-            return Err(Refusal::Stall);
+            return None;
         }
-        self.tree
-            .route(UnitSize::ONE)
-            .map(LaneId)
-            .ok_or(Refusal::Stall)
+        let Some(leaf) = self.tree.route(UnitSize::ONE) else {
+            return None;
+        };
+        Some(LaneId(leaf))
     }
 
     #[inline(always)]
@@ -483,7 +494,7 @@ impl<M: Memory> Engine<M> {
     /// The same, out of the loop.
     #[inline(never)]
     fn route_apart<S: Source>(&mut self, ticket: Ticket, element: Element) -> Result<(), Refusal> {
-        self.route_of::<S>(ticket, element)
+        self.route_of::<S>(ticket, element).map_err(Refusal::from)
     }
 
     /// The same, once a chunk.
@@ -494,7 +505,7 @@ impl<M: Memory> Engine<M> {
         element: Element,
     ) -> Result<(), Refusal> {
         let ticket = self.ticket_of::<S>(emitter);
-        self.route_of::<S>(ticket, element)
+        self.route_of::<S>(ticket, element).map_err(Refusal::from)
     }
 
     /// The way of an element that opens a batch or a buffer, or becomes a record.

@@ -7,7 +7,7 @@
 //!
 //! Where no lane is of records, which is asked once an entry, none of this is on its way.
 
-use super::Refusal;
+use super::Stalled;
 use crate::ack_units::is_skipped;
 use crate::counters::Reason;
 use crate::lane::Layout;
@@ -31,16 +31,16 @@ impl<M: Memory> Engine<M> {
         severity: u8,
         tag: &[u8],
         entry: &[u8],
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Stalled> {
         let is_answered = S::ANSWERS != Answers::Never;
         if is_answered && is_skipped(ticket) {
             self.counters.joined += 1;
             return Ok(());
         }
         if is_answered && self.tickets_are_full() {
-            return Err(Refusal::Stall);
+            return Err(Stalled);
         }
-        let lane = self.choose()?;
+        let lane = self.choose().ok_or(Stalled)?;
         let setup = self.lanes[lane.0 as usize].lane.setup();
         let is_record = setup.layout == Layout::Records && !setup.described;
         let bytes_max = (self.config.frame_bytes_max - FRAME_HEADER_BYTES) as usize;
