@@ -170,6 +170,12 @@ impl Config {
         Ok(())
     }
 
+    /// The first input whose emitters are answered when analyzers have ACKed, as it is given.
+    pub fn chained_input(&self) -> Option<String> {
+        let inputs = self.all_inputs();
+        inputs.iter().find(|input| input.chains_acks()).map(flag_of)
+    }
+
     /// The first analyzer whose ACKs prove too little for an emitter that waits for them.
     fn weak_analyzer(&self) -> Option<&HttpAnalyzer> {
         let mut analyzers = self.http.analyzers.iter();
@@ -212,6 +218,19 @@ fn late_acks() -> String {
     format!(
         "its senders wait for an ack before they send more, and it comes when analyzers have ACKed. A reference analyzer (--analyzers) ACKs every tenth message and never the rest, so both would wait for ever; allowed: {key}=received for this input, --ack-presume TIME (1s), or --analyzer-token-file, which only native analyzers have a place for"
     )
+}
+
+impl HttpAnalyzer {
+    /// Whether it goes together with such an input, see [`Config::chained_input`].
+    ///
+    /// # Errors
+    /// The input, and what is allowed.
+    pub fn check_chain(&self, input: Option<&str>) -> Result<(), String> {
+        match input.filter(|_| self.refuses_to_chain()) {
+            Some(flag) => Err(format!("{flag}: {}", weak_acks(self))),
+            None => Ok(()),
+        }
+    }
 }
 
 fn weak_acks(analyzer: &HttpAnalyzer) -> String {

@@ -38,6 +38,8 @@ pub struct Core {
     pub checks: Checks,
     /// Who may change anything, and who may look.
     guards: Mutex<Guards>,
+    /// As [`Settings::chained_input`].
+    pub chained_input: Option<String>,
     /// For `GET /admin/config`.
     pub configuration: BTreeMap<String, String>,
     /// For `POST /admin/reload`.
@@ -76,6 +78,7 @@ impl Core {
                 cors: settings.cors,
                 hosts: settings.hosts,
             }),
+            chained_input: settings.chained_input,
             configuration: settings.configuration,
             reloader: settings.reloader,
             tap: settings.tap,

@@ -41,6 +41,8 @@ pub struct Settings {
     pub cors: Cors,
     /// Names that browsers may ask for.
     pub hosts: Hosts,
+    /// An input whose emitters are answered when analyzers have ACKed: not every analyzer may come then.
+    pub chained_input: Option<String>,
     /// Analyzers over HTTP.
     pub http_analyzers: Vec<HttpAnalyzer>,
     /// Who is asked for their names; empty: the system.
@@ -76,6 +78,7 @@ impl Settings {
             http, protection, ..
         } = config;
         Settings {
+            chained_input: config.chained_input(),
             started,
             buffer_bytes: u64::from(config.batch_bytes),
             admin: config.admin.as_ref().map(|admin| match admin {

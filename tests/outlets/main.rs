@@ -6,6 +6,7 @@ mod dying;
 mod found;
 mod programs;
 mod server;
+mod weak;
 mod wrong;
 
 use std::collections::BTreeSet;

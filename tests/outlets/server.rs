@@ -326,7 +326,7 @@ impl Connection {
     fn answer(&mut self, item: Item) {
         match self.habit {
             Habit::Wrong => self.write_ack(item.number + 7, 200),
-            Habit::Refuses if self.items % 3 == 0 => self.refuse(&item),
+            Habit::Refuses if self.items.is_multiple_of(3) => self.refuse(&item),
             Habit::RefusesAll => self.refuse(&item),
             Habit::Never | Habit::Deaf => {}
             Habit::Two | Habit::Slow => {

@@ -13,8 +13,9 @@ use super::settings::{
 use super::{read, try_text};
 use crate::cli::distributor::Args;
 use crate::cli::{values, Program};
-use crate::config::INPUT_OPTIONS;
+use crate::config::{DELIVERY_OPTIONS, INPUT_OPTIONS, SCHEMES};
 use crate::engine::Protocol;
+use weir_sink::Links;
 
 /// How it ends and what it says, not what it does with messages: not in run reports, whose digests would change.
 const NOT_REPORTED: [&str; 3] = ["report", "drain_timeout", "log_level"];
@@ -162,6 +163,31 @@ fn the_document_has_the_defaults_of_the_flags() {
         );
     }
     assert!(rows >= 10, "{rows} rows");
+}
+
+#[test]
+fn the_document_has_the_options_and_schemes_of_outlets() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/OUTLETS.md");
+    let text = std::fs::read_to_string(path).expect("the document");
+    let is_outlet = |word: &&str| {
+        let scheme = SCHEMES.iter().find(|scheme| scheme.word == *word);
+        scheme.is_some_and(|scheme| scheme.sink.facts().links == Links::Outlet)
+    };
+    for option in DELIVERY_OPTIONS {
+        if !option.only.iter().any(is_outlet) {
+            continue;
+        }
+        let (key, default, help) = (option.key, option.default, option.help);
+        let row = format!(
+            "| `{key}` | {default} | {} | {help} |",
+            option.only.join(", ")
+        );
+        assert!(text.lines().any(|line| line == row), "{row}");
+    }
+    for scheme in SCHEMES.iter().filter(|scheme| is_outlet(&scheme.word)) {
+        let start = format!("| `{}` | {} | ", scheme.word, scheme.port);
+        assert!(text.contains(&start), "{start}");
+    }
 }
 
 #[test]

@@ -429,6 +429,9 @@ fn add_http(core: &Arc<Core>, ask: &Ask) -> Answer {
             analyzer.map_err(|error| format!("id {id:?}, weight {}: {error}", WeightText(weight)))
         })
         .map_err(|error| (400, error))?;
+    analyzer
+        .check_chain(core.chained_input.as_deref())
+        .map_err(|error| (409, format!("id {id:?}: {error}")))?;
     health::add(core, &analyzer).map_err(|error| (409, error))?;
     let endpoint = analyzer.place().to_string();
     Ok((

@@ -225,6 +225,8 @@ fn analyzers(state: &State) -> Value {
             "consecutiveFailures": row.consecutive_failures,
             "lastHealthCheck": row.last_health_check,
             "kind": row.kind,
+            "protocol": row.protocol,
+            "acks": row.acks,
             "standing": row.standing,
             "effectiveWeight": entry.map_or(0.0, Entry::effective_weight),
             "pinned": row.pinned,

@@ -418,6 +418,19 @@ fn analyzers(state: &State, out: &mut Exposition) {
         "Analyzers beyond those that have series here.",
     );
     out.count(&[], (rows.len() - shown.len()) as u64);
+    out.family(
+        "weir_analyzer_info",
+        Kind::Gauge,
+        "1; what it speaks, and what its ACKs prove: acked, it has the messages; weak, its kernel has them.",
+    );
+    for row in shown {
+        let labels = [
+            ("analyzer", &*row.id),
+            ("protocol", row.protocol),
+            ("acks", row.acks),
+        ];
+        out.count(&labels, 1);
+    }
     for (name, kind, help, number) in ANALYZER {
         out.family(name, kind, help);
         for row in shown {

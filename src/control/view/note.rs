@@ -18,9 +18,11 @@ use super::rates::{AnalyzerSample, Sample, ShardSample};
 use super::row::{name_of, Kind, Row, RowShare, Standing, Totals};
 use super::state::{Known, Pulse, State};
 use super::track::LaneTrack;
+use weir_config::SCHEMES;
 use weir_engine::{Entry, Proportion, Reach};
 use weir_ledger::run_report::{Share, Stamp};
 use weir_shard::{HttpAnalyzerReport, ShardReport};
+use weir_sink::Sink;
 
 /// Analyzers that left are shown as offline for this long.
 const GONE_SHOWN: Duration = Duration::from_secs(600);
@@ -147,6 +149,7 @@ impl State {
             let known = self.known.entry(Arc::clone(&entry.name));
             let known = known.or_insert_with(|| Known::new(kind, now_ms));
             (known.kind, known.weight, known.seen_ns) = (kind, entry.weight, now_ns);
+            known.sink = Some(entry.sink);
         }
         for status in &self.http {
             let known = self.known.entry(Arc::clone(&status.id));
@@ -275,9 +278,18 @@ impl State {
         let is_pinned = entry.is_some_and(|entry| entry.pinned);
         let ramp = ramp.filter(|ramp| !(ramp.is_slow_start && is_pinned));
         let slow_start = ramp.filter(|ramp| ramp.is_slow_start);
+        // One that never was up is what its URL says.
+        let scheme = || {
+            let (word, _) = status?.endpoint.split_once("://")?;
+            let scheme = SCHEMES.iter().find(|scheme| scheme.word == word)?;
+            Some(scheme.sink)
+        };
+        let sink = known.sink.or_else(scheme).unwrap_or(Sink::Http);
         Row {
             id: Arc::clone(name),
             kind: known.kind,
+            protocol: sink.as_str(),
+            acks: sink.facts().acks.worth().as_str(),
             standing: Standing::Offline,
             weight: slow_start.map_or(known.weight, |ramp| ramp.to),
             ramp_weight: ramp.map(|_| known.weight),

@@ -123,6 +123,10 @@ pub struct Row {
     pub id: Arc<str>,
     /// How it is connected.
     pub kind: Kind,
+    /// What it speaks.
+    pub protocol: &'static str,
+    /// What its ACKs prove: `acked`, it has the messages; `weak`, its kernel has them.
+    pub acks: &'static str,
     /// How it stands.
     pub standing: Standing,
     /// Weight in the roster; what was configured, or the last known, when it is not in it. During a slow start

@@ -19,6 +19,7 @@ use super::track::{Buckets, LaneTrack};
 use weir_engine::{Entry, LinkEpoch, Reach, Wanted};
 use weir_ledger::run_report::{Ledger, Stamp};
 use weir_shard::{HttpAnalyzerReport, RefusedCounts, ShardReport};
+use weir_sink::Sink;
 
 /// Nobody can be given anything.
 pub const NOBODY: &str =
@@ -29,6 +30,8 @@ const STUCK_AFTER: Duration = Duration::from_secs(5);
 /// What is known of one analyzer beyond its lanes' lives.
 pub(super) struct Known {
     pub(super) kind: Kind,
+    /// What it speaks; none: it never was in the roster.
+    pub(super) sink: Option<Sink>,
     pub(super) weight: f64,
     pub(super) assigned: u64,
     pub(super) last_distribution_ms: u64,
@@ -254,6 +257,7 @@ impl Known {
     pub(super) fn new(kind: Kind, now_ms: u64) -> Known {
         Known {
             kind,
+            sink: None,
             weight: 0.0,
             assigned: 0,
             last_distribution_ms: now_ms,

@@ -321,7 +321,10 @@ fn rows(view: &Value) -> Vec<(Tone, [String; COLUMNS.len()])> {
             let open = number(&one["inFlight"]) + number(&one["queued"]);
             let cells = [
                 visible(one["id"].as_str().unwrap_or("-")),
-                standing.to_owned(),
+                match one["acks"] == "weak" {
+                    true => format!("{standing}, weak"),
+                    false => standing.to_owned(),
+                },
                 match one["weights"].as_array() {
                     Some(of_replicas) => weights(of_replicas),
                     None => format!("{}{pin}{ramp}", weight(number(&one["weight"]))),

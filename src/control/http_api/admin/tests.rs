@@ -141,7 +141,7 @@ fn faults_name_thing_value_and_what_is_allowed() {
             "http-analyzers",
             "{\"id\":\"h\",\"endpoint\":\"h\",\"weight\":1}",
             400,
-            ["\"h\"", "http://host"],
+            ["\"h\"", "host:port behind http://"],
         ),
         (
             "POST",

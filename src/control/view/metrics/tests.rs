@@ -255,6 +255,13 @@ fn both_formats_are_strictly_right() {
             ),
             220.0
         );
+        let info = &families["weir_analyzer_info"].samples;
+        let h1 = info
+            .iter()
+            .find(|(_, labels, _)| labels["analyzer"] == "h1");
+        let (_, labels, value) = h1.expect("it is there");
+        let (protocol, acks) = (&*labels["protocol"], &*labels["acks"]);
+        assert_eq!((protocol, acks, *value), ("http", "acked", 1.0));
         assert_eq!(
             find(&families, "weir_analyzer_target_share", ("analyzer", "a1")),
             0.125
