@@ -90,6 +90,8 @@ pub(super) struct Oracle {
     pub(super) set_aside: u64,
     /// An analyzer has called a packet too large: it may come in parts.
     pub(super) too_large: bool,
+    /// Some servers take chunks of Forward.
+    pub(super) has_chunks: bool,
     /// Copies of messages that their senders began to send again, without saying so.
     pub(super) resent: u64,
 }

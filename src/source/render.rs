@@ -21,11 +21,12 @@
 
 mod context;
 mod plain;
+pub use plain::is_plain;
 
 use std::fmt::{self, Write as _};
 
 use super::forward::Time;
-use plain::{is_plain, plain_run};
+use plain::plain_run;
 use weir_protocol::msgpack::{len_of, take_head, take_map, take_short_text, take_value, Head};
 
 pub use context::Context;

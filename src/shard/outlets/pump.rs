@@ -201,6 +201,12 @@ impl Link {
     /// taken; `must`: it is all the same.
     #[inline]
     fn take_record(&mut self, record: &Record<'_>, packing: &mut Packing, must: bool) -> bool {
+        let packet_bytes = self.target.outlet.packet_bytes as usize;
+        // What came together stays together where it fits.
+        let body_bytes = record.body().map_or(0, <[u8]>::len);
+        if self.out.len() - packing.start + body_bytes > packet_bytes && body_bytes > 0 {
+            self.close(packing);
+        }
         let first = self.flight.next() + packing.messages;
         let messages = record.messages() as u64; // from a u32
         self.flight.note_unit(first, messages);
@@ -213,7 +219,7 @@ impl Link {
                 payload,
             };
             let bytes = self.out.len() - packing.start + payload.len();
-            let is_full = bytes > self.target.outlet.packet_bytes as usize && packing.messages > 0;
+            let is_full = bytes > packet_bytes && packing.messages > 0;
             if is_full || self.push(&message, packing) == Pushed::Other {
                 self.close(packing);
                 is_taken = must || self.has_room(packing);

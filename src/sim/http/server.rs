@@ -256,6 +256,7 @@ impl Server {
         let (status, until_ns) = self.answers;
         let refuses = now_ns < until_ns && status != 200;
         while let Some(chunk) = chunk::take_chunk(&mut self.visits[index].unread)? {
+            oracle.has_chunks = true;
             let ids = chunk.recognize(oracle)?;
             // Forward knows no refusal: it closes, or says nothing.
             if refuses && status >= 500 {
@@ -463,7 +464,8 @@ fn recognize(post: &text::Post, oracle: &Oracle) -> Result<Vec<MessageId>, Strin
     let is_part = ids.iter().all(|id| whole.messages.contains(id));
     let is_whole = ids.iter().copied().eq(whole.messages.clone());
     let is_divided = whole.is_divided && ids.is_sorted();
-    let may_be_part = is_part && (oracle.too_large || is_divided);
+    // A server of Forward acks chunks: of a packet in two of them one may be through, and the other comes here.
+    let may_be_part = is_part && (oracle.too_large || oracle.has_chunks || is_divided);
     if !(is_whole || may_be_part) {
         return Err(format!("a packet of {:?} came as {ids:?}", whole.messages));
     }

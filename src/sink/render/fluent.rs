@@ -6,6 +6,7 @@ use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde::Deserializer;
 use weir_protocol::msgpack::{take_array, take_head, take_value, write_str, Head};
 use weir_protocol::Form;
+use weir_source::render;
 
 use super::pri_of;
 use crate::outlet::Message;
@@ -65,9 +66,9 @@ fn text(message: &Message<'_>, out: &mut Vec<u8>) {
     let pri = pri_of(message.payload);
     out.push(if pri.is_some() { 0x83 } else { 0x82 });
     write_str(out, b"message");
-    match std::str::from_utf8(message.payload) {
-        Ok(_) => write_str(out, message.payload),
-        Err(_) => write_bin(out, message.payload),
+    match render::is_plain(message.payload) || std::str::from_utf8(message.payload).is_ok() {
+        true => write_str(out, message.payload),
+        false => write_bin(out, message.payload),
     }
     write_str(out, b"severity");
     write_uint(out, u64::from(message.severity));

@@ -91,12 +91,16 @@ fn text(message: &Message<'_>, stamp: &Stamp, out: &mut Vec<u8>) {
     let payload = message.payload;
     out.reserve(payload.len() + 96);
     out.extend_from_slice(b"{\"message\":");
-    match std::str::from_utf8(payload) {
-        Ok(text) => {
-            let written = serde_json::to_writer(&mut *out, text);
-            debug_assert!(written.is_ok(), "memory takes all");
-        }
-        Err(_) => base64_of(payload, out),
+    if render::is_plain(payload) {
+        // As most are: nothing of it is to be escaped.
+        out.push(b'"');
+        out.extend_from_slice(payload);
+        out.push(b'"');
+    } else if let Ok(text) = std::str::from_utf8(payload) {
+        let written = serde_json::to_writer(&mut *out, text);
+        debug_assert!(written.is_ok(), "memory takes all");
+    } else {
+        base64_of(payload, out);
     }
     out.extend_from_slice(b",\"severity\":");
     number(out, message.severity);

@@ -6,7 +6,7 @@ const VECTOR: usize = 16;
 /// ASCII with nothing to escape. All of it is looked at, and the verdict is read once: most strings are plain, and a
 /// branch for each vector costs more than the few that end early save.
 #[inline]
-pub(super) fn is_plain(bytes: &[u8]) -> bool {
+pub fn is_plain(bytes: &[u8]) -> bool {
     let (vectors, rest) = bytes.as_chunks::<VECTOR>();
     let Some(last) = bytes.last_chunk::<VECTOR>() else {
         return is_plain_short(rest);
