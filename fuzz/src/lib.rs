@@ -20,6 +20,7 @@ pub mod http;
 pub mod input;
 pub mod link;
 pub mod native;
+pub mod outlets;
 pub mod proxy;
 pub mod sources;
 pub mod tree;
@@ -30,7 +31,7 @@ pub mod vectors;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets. Each has a file in `fuzz_targets` and a folder in `corpus`.
-pub const TARGETS: [Target; 21] = [
+pub const TARGETS: [Target; 24] = [
     ("frames", frames::run),
     ("sources", sources::run),
     ("control", control::run),
@@ -52,4 +53,7 @@ pub const TARGETS: [Target; 21] = [
     ("forward", sources::forward),
     ("lumberjack", sources::lumberjack),
     ("relp", sources::relp),
+    ("hear_forward", outlets::forward),
+    ("hear_lumberjack", outlets::lumberjack),
+    ("hear_relp", outlets::relp),
 ];

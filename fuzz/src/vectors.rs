@@ -24,6 +24,7 @@ pub fn seeds() -> Vec<Seed> {
     seeds.extend(of_texts_of_senders());
     seeds.extend(of_sessions());
     seeds.extend(of_forward());
+    seeds.extend(of_outlets());
     for (target, name, _) in &seeds {
         assert!(TARGETS.iter().any(|(known, _)| known == target), "{name}");
     }
@@ -432,4 +433,45 @@ fn of_forward() -> Vec<Seed> {
         ("forward", name, [&settings[..], &bytes].concat())
     };
     blocks.enumerate().map(seed).collect()
+}
+
+/// What servers say to outlets that have sent three packets of two messages.
+fn of_outlets() -> Vec<Seed> {
+    let settings = |flags| vec![flags, 3, 1, 6];
+    let seed = |target, name: &str, flags, said: &[&[u8]]| {
+        let bytes = [settings(flags), said.concat()].concat();
+        (target, format!("vector-{name}"), bytes)
+    };
+    let open = b"1 rsp 60 200 OK\nrelp_version=0\nrelp_software=weir,0.1\ncommands=syslog\n";
+    let ack = |id: &[u8]| [&b"\x81\xa3ack\xd9\x20"[..], id].concat();
+    // Identities: instance 1, link 2, first message 1 and 3, in base64.
+    let ids = [
+        &b"AAAAAAAAAAEAAAAAAAAAAgAAAAAAAAAB"[..],
+        b"AAAAAAAAAAEAAAAAAAAAAgAAAAAAAAAD",
+    ];
+    let helo = b"\x92\xa4HELO\x83\xa5nonce\xc4\x0412345\xa4auth\xc4\x00\xa9keepalive\xc3";
+    vec![
+        seed(
+            "hear_relp",
+            "answers",
+            0,
+            &[open, b"2 rsp 6 200 OK\n3 rsp 3 500\n0 serverclose 0\n"],
+        ),
+        seed("hear_relp", "refused", 0, &[b"1 rsp 10 500 no way\n"]),
+        seed("hear_relp", "other-number", 0, &[open, b"3 rsp 6 200 OK\n"]),
+        seed(
+            "hear_lumberjack",
+            "window",
+            0,
+            &[b"2A\0\0\0\x02", b"2A\0\0\0\0", b"2A\0\0\0\x01"],
+        ),
+        seed(
+            "hear_lumberjack",
+            "cumulative",
+            1,
+            &[b"2A\0\0\0\x02", b"2A\0\0\0\x04", b"2A\0\0\0\x07"],
+        ),
+        seed("hear_forward", "acks", 0, &[&ack(ids[1]), &ack(ids[0])]),
+        seed("hear_forward", "helo", 2, &[helo]),
+    ]
 }
