@@ -4,7 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::delivery::{Place, SCHEMES};
+use crate::delivery::{Delivery, Place, SCHEMES};
 use crate::endpoint::Endpoint;
 use crate::group::{Discover, Members, WeightIs, GROUP_ID_BYTES_MAX};
 use weir_protocol::text::check_name;
@@ -104,12 +104,17 @@ impl HttpAnalyzer {
         &self.place
     }
 
+    /// How messages get there, or to its members.
+    pub fn delivery(&self) -> &Delivery {
+        match &self.members {
+            Some(members) => &members.discover.delivery,
+            None => &self.place.delivery,
+        }
+    }
+
     /// Emitters of acked inputs may not be told of its ACKs, see [`crate::Delivery::refuses_to_chain`].
     pub fn refuses_to_chain(&self) -> bool {
-        match &self.members {
-            Some(members) => members.discover.delivery.refuses_to_chain(),
-            None => self.place.delivery.refuses_to_chain(),
-        }
+        self.delivery().refuses_to_chain()
     }
 
     /// Reads the files that it only names.

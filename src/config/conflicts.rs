@@ -1,6 +1,7 @@
 //! Options of an input that do not go together, and inputs that do not go together with the rest.
 
 use weir_protocol::frame::FRAME_FIRST_BYTE_BYTES_MAX;
+use weir_sink::Acks;
 use weir_source::{clash, AckMode, Answers, Protocol};
 
 use crate::analyzer::HttpAnalyzer;
@@ -176,6 +177,23 @@ impl Config {
         inputs.iter().find(|input| input.chains_acks()).map(flag_of)
     }
 
+    /// What waits for the lag of an analyzer without ACKs is in its window: a smaller one would move every 5 s only.
+    pub(crate) fn check_lags(&self) -> Result<(), String> {
+        for analyzer in &self.http.analyzers {
+            let delivery = analyzer.delivery();
+            let lag = delivery.outlet().lag_bytes;
+            let is_lagged = delivery.sink().facts().acks == Acks::Lagged;
+            if is_lagged && u64::from(lag) > self.window_bytes / 2 {
+                let (id, place) = (analyzer.id(), analyzer.place_text());
+                let [lag, most] = [u64::from(lag), self.window_bytes / 2].map(values::show_bytes);
+                return Err(format!(
+                    "analyzer {id} ({place}): lag {lag}: allowed: at most half of --window, {most}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// The first analyzer whose ACKs prove too little for an emitter that waits for them.
     fn weak_analyzer(&self) -> Option<&HttpAnalyzer> {
         let mut analyzers = self.http.analyzers.iter();
@@ -312,6 +330,31 @@ mod tests {
         ] {
             assert_eq!(weak(&[input], analyzer), Ok(()), "{input} {analyzer}");
         }
+    }
+
+    #[test]
+    fn a_lag_fits_into_the_window() {
+        let with = |place: &str, window_bytes: u64| {
+            let place: crate::Place = place.parse().expect(place);
+            let mut config = Config {
+                window_bytes,
+                ..Config::default()
+            };
+            config.http.analyzers = vec![HttpAnalyzer::new("old", place, 1.0).expect("valid")];
+            config.check_lags()
+        };
+        let error = with("syslog://h", 256 << 10).expect_err("too large");
+        assert!(
+            error.contains("analyzer old (syslog://h:514): lag 256KiB"),
+            "{error}"
+        );
+        assert!(
+            error.contains("at most half of --window, 128KiB"),
+            "{error}"
+        );
+        assert_eq!(with("syslog://h", 512 << 10), Ok(()));
+        assert_eq!(with("syslog://h?lag=1KiB", 256 << 10), Ok(()));
+        assert_eq!(with("relp://h", 256 << 10), Ok(()));
     }
 
     #[test]

@@ -523,6 +523,7 @@ impl Config {
         }
         self.http.check()?;
         self.check_inputs()?;
+        self.check_lags()?;
         check_weights(&self.weights)?;
         let own = OwnListeners::of(self);
         let alone = self

@@ -125,6 +125,8 @@ fn a_receiver_of_syslog_that_resets_costs_duplicates_and_no_message() {
     until("both have their share", || {
         dies.read().len() == 2000 && lives.read().len() == 2000
     });
+    // Ten times a second is looked at what has arrived.
+    std::thread::sleep(Duration::from_millis(500));
     dies.cut();
     distributor.wait_log("analyzer down");
     // The lag of 64 KiB at least, and not all: most was ACKed by what came behind it.
