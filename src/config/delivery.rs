@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   forward://10.0.0.2:24224?tag=app&compress=gzip&shared_key_file=/etc/weir/key
+//!   es+http://10.0.0.3:9200?index=logs-app-prod&api_key_file=/etc/weir/es
 //!   SCHEME://HOST[:PORT][/PATH][?option=value&...]        `&` and `%` within a value: %26, %25
 //! ```
 //!
@@ -14,10 +15,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir_sink::outlet::{Compression, Framing, Numbering, OutletOptions};
+use weir_sink::request::RequestOptions;
 use weir_sink::{Acks, Sink, Worth};
 
 use crate::endpoint::{host_and_port, Endpoint};
 use crate::input::{decoded, encoded};
+use crate::request::{Requests, REQUESTS, REQUEST_OPTIONS};
 use crate::secret::first_line;
 use crate::values;
 
@@ -80,6 +83,48 @@ pub const SCHEMES: &[Scheme] = &[
         has_path: false,
         help: "syslog over TCP, bytes counted; without acks",
     },
+    Scheme {
+        word: "http+ndjson",
+        sink: Sink::Ndjson,
+        port: 80,
+        has_path: true,
+        help: "any HTTP server: a JSON object a line; 2xx is the ACK",
+    },
+    Scheme {
+        word: "http+json",
+        sink: Sink::Json,
+        port: 80,
+        has_path: true,
+        help: "any HTTP server: an array of JSON objects; 2xx is the ACK",
+    },
+    Scheme {
+        word: "es+http",
+        sink: Sink::Elasticsearch,
+        port: 9200,
+        has_path: true,
+        help: "Elasticsearch, OpenSearch: _bulk, an answer for each message",
+    },
+    Scheme {
+        word: "otlp+http",
+        sink: Sink::Otlp,
+        port: 4318,
+        has_path: true,
+        help: "an OpenTelemetry collector: logs over OTLP/HTTP",
+    },
+    Scheme {
+        word: "loki+http",
+        sink: Sink::Loki,
+        port: 3100,
+        has_path: true,
+        help: "Grafana Loki: its push API",
+    },
+    Scheme {
+        word: "hec+http",
+        sink: Sink::Hec,
+        port: 8088,
+        has_path: true,
+        help: "Splunk: its HTTP event collector",
+    },
 ];
 
 const SYSLOG_OCTET: &str = "syslog-octet";
@@ -96,7 +141,14 @@ pub struct DeliveryOption {
     /// Schemes that have it.
     pub only: &'static [&'static str],
     /// Gives it to a delivery.
-    set: fn(&mut Delivery, &str) -> Result<(), String>,
+    pub(crate) set: fn(&mut Delivery, &str) -> Result<(), String>,
+}
+
+impl DeliveryOption {
+    /// All of them: those of outlets, then those of requests.
+    pub fn all() -> impl Iterator<Item = &'static DeliveryOption> + Clone {
+        DELIVERY_OPTIONS.iter().chain(REQUEST_OPTIONS)
+    }
 }
 
 const OUTLETS: &[&str] = &["forward", "lumberjack", "relp", "syslog", SYSLOG_OCTET];
@@ -109,7 +161,7 @@ const LAGGED: &[&str] = &["syslog", SYSLOG_OCTET];
 /// Those that may have to write a header of syslog.
 const HEADED: &[&str] = &["relp", "syslog", SYSLOG_OCTET];
 
-/// All of them.
+/// Of outlets.
 pub const DELIVERY_OPTIONS: &[DeliveryOption] = &[
     DeliveryOption {
         key: "tag",
@@ -290,6 +342,7 @@ pub struct Delivery {
     forms: bool,
     shared_key_file: Option<PathBuf>,
     password_file: Option<PathBuf>,
+    pub(crate) requests: Requests,
 }
 
 impl Delivery {
@@ -309,6 +362,7 @@ impl Delivery {
             forms: false,
             shared_key_file: None,
             password_file: None,
+            requests: Requests::default(),
         }
     }
 
@@ -344,9 +398,7 @@ impl Delivery {
 
     fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
         let word = self.scheme.word;
-        let mut own = DELIVERY_OPTIONS
-            .iter()
-            .filter(|option| option.only.contains(&word));
+        let mut own = DeliveryOption::all().filter(|option| option.only.contains(&word));
         let Some(option) = own.clone().find(|option| option.key == key) else {
             let keys: Vec<&str> = own.by_ref().map(|option| option.key).collect();
             return Err(match keys.is_empty() {
@@ -376,8 +428,21 @@ impl Delivery {
         self.check()
     }
 
+    /// What its requests are made with.
+    pub fn request(&self) -> Arc<RequestOptions> {
+        Arc::new(self.requests.options.clone())
+    }
+
+    /// Path of a `GET` that says whether it is well; none: that it can be connected to is enough.
+    pub fn health(&self) -> Option<&str> {
+        self.requests.health.as_deref()
+    }
+
     /// Values that do not go together.
     fn check(&self) -> Result<(), String> {
+        if REQUESTS.contains(&self.scheme.word) {
+            return self.requests.check(self.scheme.word);
+        }
         let options = &self.options;
         if self.password_file.is_some() == options.user.is_empty() {
             return Err("user and password_file: allowed: both, or none".to_owned());
@@ -406,6 +471,7 @@ impl Delivery {
     /// # Errors
     /// The option, the path, and what is allowed; never the secret.
     pub(crate) fn resolve(&mut self) -> Result<(), String> {
+        self.requests.resolve(self.scheme.word)?;
         if let Some(path) = &self.shared_key_file {
             let key = first_line(path);
             let key = key.map_err(|why| format!("shared_key_file={}: {why}", path.display()))?;
@@ -496,11 +562,18 @@ impl FromStr for Place {
         let (host, port) = host_and_port(authority, scheme.port).ok_or_else(|| shape.to_owned())?;
         let mut delivery = Delivery::new(scheme);
         delivery.set_all(query, &shape)?;
+        if REQUESTS.contains(&word) {
+            delivery.requests.set_path(word, path)?;
+        }
+        let path = match REQUESTS.contains(&word) {
+            true => path,
+            false => path.trim_end_matches('/'),
+        };
         Ok(Place {
             endpoint: Endpoint {
                 host: host.to_owned(),
                 port,
-                path: path.trim_end_matches('/').to_owned(),
+                path: path.to_owned(),
             },
             delivery,
         })
@@ -513,7 +586,7 @@ fn allowed() -> String {
     format!("allowed: host:port behind {}", words.join(" "))
 }
 
-fn short(what: &str, text: &str) -> Result<String, String> {
+pub(crate) fn short(what: &str, text: &str) -> Result<String, String> {
     let fits = (1..=255).contains(&text.len()) && !text.chars().any(char::is_control);
     match fits {
         true => Ok(text.to_owned()),
@@ -552,7 +625,7 @@ fn facility(text: &str) -> Result<u8, String> {
     })
 }
 
-fn path(text: &str) -> Result<PathBuf, String> {
+pub(crate) fn path(text: &str) -> Result<PathBuf, String> {
     match text.is_empty() {
         true => Err("allowed: the path of a file".to_owned()),
         false => Ok(text.into()),

@@ -6,7 +6,7 @@
 //!   settings     what a definition says                               (settings.rs: read this first)
 //!   Config       shards, memory, time-outs, Admin                     (here)
 //!   HttpConfig   listener, limits of a request, pushes and health     (http.rs)
-//!   HttpAnalyzer id, weight and Place                                 (analyzer.rs, delivery.rs, endpoint.rs)
+//!   HttpAnalyzer id, weight and Place                                 (analyzer.rs, delivery.rs, request.rs, endpoint.rs)
 //!   WantedWeight id, weight and pin (weights.rs)
 //!   Protection   RateLimit, AllowList per listener, Token, Cors       (protection.rs)
 //!   Hosts        names that it answers to                             (hosts.rs)
@@ -31,6 +31,7 @@ mod input_options;
 mod own;
 mod protection;
 mod report_file;
+mod request;
 mod secret;
 mod settings;
 mod sizing;
@@ -52,6 +53,7 @@ pub use input_options::{InputOption, OptionKind, INPUT_OPTIONS};
 pub use own::OwnListeners;
 pub use protection::{token_text, AllowList, Cors, Protection, ProxyHeader, RateLimit, Token};
 pub use report_file::{report_file, with_instance};
+pub use request::{REQUESTS, REQUEST_OPTIONS};
 pub use secret::Secret;
 pub use sizing::{MemoryNeed, Sizing, DATAGRAM_BUFFERS, DATAGRAM_BYTES_MAX};
 pub use weights::{check_weights, WantedWeight};

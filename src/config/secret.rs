@@ -65,6 +65,14 @@ pub(crate) fn first_line(path: &Path) -> Result<Secret, String> {
     read(path).and_then(|text| shared_key(&text))
 }
 
+/// A file of lines.
+///
+/// # Errors
+/// As for [`first_line`].
+pub(crate) fn lines(path: &Path) -> Result<Vec<u8>, String> {
+    read(path)
+}
+
 fn read(path: &Path) -> Result<Vec<u8>, String> {
     let file = File::open(path).map_err(|error| error.to_string())?;
     let mut text = Vec::new();

@@ -228,6 +228,16 @@ impl Lane {
         self.origins.keep(self.appended + 1 - messages, origin);
     }
 
+    /// Where the message was delivered first: a unit's first message, or a single one.
+    pub(super) fn origin_of(&self, message: u64) -> Origin {
+        let here = Origin {
+            shard: self.setup.shard,
+            epoch: self.setup.epoch,
+            sequence: message,
+        };
+        self.origins.of(message).unwrap_or(here)
+    }
+
     /// Forgets the origins of messages that are gone; how many.
     pub(super) fn forget_origins(&mut self) -> usize {
         self.origins.forget(self.acked)

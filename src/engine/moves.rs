@@ -17,7 +17,7 @@ use super::lane::{LaneUnit, Layout};
 use super::reroute::rendered;
 use super::shard::{lane_id, Engine, LaneSlot, LaneState};
 use super::tree::UnitSize;
-use super::{room, LaneId, Memory};
+use super::{room, LaneId, Memory, Origin};
 use weir_protocol::described::ABOUT_HEAD_BYTES;
 
 /// Messages of a lane that were moved there, and by whom they had been refused.
@@ -72,6 +72,12 @@ impl<M: Memory> Engine<M> {
     pub fn rounds(&self, lane: LaneId, message: u64) -> u32 {
         let tried = self.lanes[lane.0 as usize].tried(message);
         tried.map_or(0, |tried| tried.rounds)
+    }
+
+    /// The last message of those that were moved to this lane together with this one, if it was moved.
+    pub fn moved_until(&self, lane: LaneId, message: u64) -> Option<u64> {
+        let tried = self.lanes[lane.0 as usize].tried(message);
+        tried.map(|tried| tried.last)
     }
 
     /// The analyzer of a lane of records refused a unit, or a part of one: another gets it, none twice in a
@@ -146,6 +152,26 @@ impl<M: Memory> Engine<M> {
         let lane = &self.lanes[lane.0 as usize].lane;
         let units = lane.units_of(&self.memory, first, messages);
         units.into_iter().flat_map(|unit| unit.bytes).collect()
+    }
+
+    /// The same, each with the identity of its first message.
+    pub fn identified_records_of(
+        &self,
+        lane: LaneId,
+        first: u64,
+        messages: u64,
+    ) -> Vec<(Origin, Vec<u8>)> {
+        let lane = &self.lanes[lane.0 as usize].lane;
+        let units = lane.units_of(&self.memory, first, messages);
+        units
+            .into_iter()
+            .map(|unit| (unit.origin, unit.bytes))
+            .collect()
+    }
+
+    /// The identity of a record's first message, by the message's number in the lane.
+    pub fn origin_of(&self, lane: LaneId, message: u64) -> Origin {
+        self.lanes[lane.0 as usize].lane.origin_of(message)
     }
 
     /// The next `messages` messages of the lane are in another one: their place here is passed.

@@ -205,6 +205,16 @@ impl ResponseReader {
         Ok(())
     }
 
+    /// Takes the head of the next answer off `input`, if it is whole by then: what it says tells whether its body is
+    /// wanted ([`ResponseReader::read`]) or not ([`ResponseReader::next`]).
+    ///
+    /// # Errors
+    /// What came is no answer.
+    pub fn begin(&mut self, input: &mut &[u8]) -> Result<Option<AnswerHead>, HttpError> {
+        self.until_body(input)?;
+        Ok(self.answer_head())
+    }
+
     /// What the head says as soon as it is there, though the body may be on its way.
     pub fn answer_head(&self) -> Option<AnswerHead> {
         self.body.as_ref().map(|body| body.head.clone())

@@ -25,6 +25,7 @@ use weir_engine::{Order, OrderError};
 use weir_http::Ask;
 use weir_protocol::text::Time;
 use weir_sink::outlet::OutletOptions;
+use weir_sink::request::RequestOptions;
 use weir_sink::Sink;
 
 /// Orders that may wait for shard 0; it takes them every turn.
@@ -88,6 +89,8 @@ pub struct HttpTarget {
     pub outlet: Arc<OutletOptions>,
     /// Messages say there what they are and where they came from.
     pub forms: bool,
+    /// What its requests are made with, if it takes such.
+    pub request: Arc<RequestOptions>,
 }
 
 /// A request that a shard leaves to the control side.

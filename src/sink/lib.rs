@@ -12,7 +12,7 @@
 //!
 //! ```text
 //!   typed.rs  compact.rs  native.rs    over TCP, the analyzer connects     words.rs    one word, and who reads it
-//!   http.rs                            POSTs, the distributor connects     ack.rs      what an ACK's number stands for
+//!   http.rs  request/                  POSTs, the distributor connects     ack.rs      what an ACK's number stands for
 //!   outlet/                            streams, the distributor connects   render/     any form as what they take
 //!   detect.rs                          first bytes of an analyzer          dialect.rs  the analyzer's end
 //! ```
@@ -30,12 +30,14 @@ mod http;
 mod native;
 pub mod outlet;
 mod render;
+pub mod request;
 mod typed;
 mod words;
 
 use std::fmt;
 
 use outlet::{forward, lumberjack, relp, syslog};
+use request::{array_sink, bulk_sink, hec_sink, loki_sink, ndjson_sink, otlp_sink};
 
 pub use ack::{AckBeyond, AckNumbers, AckStep, UNACKED_MESSAGES_MAX};
 pub use dialect::{
@@ -115,6 +117,18 @@ sinks! {
     Relp => relp;
     /// Syslog over TCP, without answers.
     Syslog => syslog;
+    /// A JSON object a line, by POST.
+    Ndjson => ndjson_sink;
+    /// An array of JSON objects, by POST.
+    Json => array_sink;
+    /// `_bulk` of Elasticsearch and OpenSearch: an answer for each item.
+    Elasticsearch => bulk_sink;
+    /// Logs of OpenTelemetry, by POST.
+    Otlp => otlp_sink;
+    /// Pushes to Grafana Loki.
+    Loki => loki_sink;
+    /// Events to Splunk's HTTP event collector.
+    Hec => hec_sink;
 }
 
 impl Sink {

@@ -7,6 +7,7 @@
 //!                 where it begins with a PRI
 //! ```
 
+pub(crate) mod escape;
 pub(crate) mod fluent;
 pub(crate) mod json;
 pub(crate) mod text;
@@ -16,11 +17,13 @@ pub fn pri_of(message: &[u8]) -> Option<u8> {
     let rest = message.strip_prefix(b"<")?;
     let end = rest.iter().take(4).position(|byte| *byte == b'>')?;
     let digits = &rest[..end];
-    let is_number = (1..=3).contains(&end) && digits.iter().all(u8::is_ascii_digit);
+    if !(1..=3).contains(&end) || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
     let number = digits
         .iter()
         .fold(0u16, |number, digit| number * 10 + u16::from(digit - b'0'));
-    (is_number && number <= 191).then(|| u8::try_from(number).ok())?
+    u8::try_from(number).ok().filter(|number| *number <= 191)
 }
 
 #[cfg(test)]
@@ -38,6 +41,7 @@ mod tests {
             ("<1234>", None),
             ("<12", None),
             ("<1a>", None),
+            ("<#>", None),
             ("13>", None),
             ("", None),
         ] {

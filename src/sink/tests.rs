@@ -40,7 +40,14 @@ fn the_table_says_what_the_documents_say() {
         let is_weak = acks.worth() == Worth::Weak;
         assert_eq!(is_weak, name == "syslog");
     }
-    assert_eq!(Sink::ALL.len(), 8, "a line more: say here what it is");
+    for requests in ["ndjson", "json", "elasticsearch", "otlp", "loki", "hec"] {
+        let sink = named(requests);
+        assert_eq!(listed(sink), (Records, Pool, 64, false));
+        assert_eq!(sink.facts().acks, Acks::PerItem);
+        let format = request::Format::of(sink, &Default::default());
+        assert!(format.is_some(), "{sink}");
+    }
+    assert_eq!(Sink::ALL.len(), 14, "a line more: say here what it is");
 }
 
 #[test]

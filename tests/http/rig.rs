@@ -56,6 +56,7 @@ impl Rig {
             sink: weir::engine::Sink::Http,
             outlet: Default::default(),
             forms: false,
+            request: Default::default(),
         };
         let generation = self.operator.http_up(target, weight).expect("an order");
         let name = analyzer.name.as_str();

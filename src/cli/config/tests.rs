@@ -13,7 +13,7 @@ use super::settings::{
 use super::{read, try_text};
 use crate::cli::distributor::Args;
 use crate::cli::{values, Program};
-use crate::config::{DELIVERY_OPTIONS, INPUT_OPTIONS, SCHEMES};
+use crate::config::{DELIVERY_OPTIONS, INPUT_OPTIONS, REQUESTS, REQUEST_OPTIONS, SCHEMES};
 use crate::engine::Protocol;
 use weir_sink::Links;
 
@@ -206,5 +206,29 @@ fn the_document_has_the_options_and_protocols_of_inputs() {
     for protocol in Protocol::ALL {
         let start = format!("| `{}` | ", protocol.as_str());
         assert!(text.contains(&start), "{start}");
+    }
+}
+
+#[test]
+fn the_document_has_the_schemes_and_options_of_requests() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/DELIVERY.md");
+    let text = std::fs::read_to_string(path).expect("the document");
+    for option in REQUEST_OPTIONS {
+        let of = match option.only == REQUESTS {
+            true => "all".to_owned(),
+            false => option.only.join(", "),
+        };
+        let (key, default, help) = (option.key, option.default, option.help);
+        let row = format!("| `{key}` | {default} | {of} | {help} |");
+        assert!(text.lines().any(|line| line == row), "{row}");
+    }
+    for scheme in SCHEMES.iter().filter(|it| REQUESTS.contains(&it.word)) {
+        let row = format!("| `{}://` | ", scheme.word);
+        let rows = text.lines().filter(|line| line.starts_with(&row));
+        let port = format!(" | {} | ", scheme.port);
+        assert!(
+            rows.clone().count() == 1 && rows.clone().all(|row| row.contains(&port)),
+            "{row}"
+        );
     }
 }

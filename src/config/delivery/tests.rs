@@ -24,6 +24,16 @@ fn a_place_is_what_its_text_says() {
         ),
         ("syslog://a?lag=0", 514, "syslog://a:514?lag=0"),
         ("syslog-octet://a:601", 601, "syslog-octet://a:601"),
+        (
+            "es+http://a?index=logs-x-y&id=off",
+            9200,
+            "es+http://a:9200?index=logs-x-y&id=off",
+        ),
+        (
+            "http+ndjson://a/in/?query=x%3D1",
+            80,
+            "http+ndjson://a:80/in/?query=x=1",
+        ),
     ] {
         let place: Place = text.parse().expect(text);
         assert_eq!(place.endpoint.port, port);
@@ -116,6 +126,29 @@ fn what_is_wrong_is_named_with_what_is_allowed() {
         ),
         ("http://a?forms=2", "forms=2: allowed: 0, 1"),
         ("http://a?x", "option \"x\": allowed: http://host:port"),
+        ("es+http://a?tag=x", "allowed: index, id"),
+        ("es+http://a?index=A", "lower-case"),
+        ("es+http://a?index=a/_all", "lower-case"),
+        ("es+http://a?id=maybe", "on, off"),
+        ("es+http://a?user=u", "both, or none"),
+        (
+            "es+http://a?user=u&password_file=/x&api_key_file=/y",
+            "one of them",
+        ),
+        ("loki+http://a?labels=a", "name=value"),
+        ("loki+http://a?labels=1a=x", "name=value"),
+        ("loki+http://a?labels=level=x", "level"),
+        ("hec+http://a", "token_file"),
+        (
+            "hec+http://a?token_file=/x&ack_timeout=5s",
+            "with acks=indexer",
+        ),
+        ("otlp+http://a?encoding=xml", "protobuf, json"),
+        ("http+json://a?method=GET", "POST, PUT"),
+        ("http+json://a/a b", "visible ASCII"),
+        ("http+json://a?query=a b", "visible ASCII"),
+        ("http+json://a?health=x", "from its / on"),
+        ("http+json://a?content_type=a%0Ab", "control"),
         ("https://a", "https"),
     ] {
         let error = bad.parse::<Place>().expect_err(bad);
@@ -125,7 +158,7 @@ fn what_is_wrong_is_named_with_what_is_allowed() {
 
 #[test]
 fn options_belong_to_schemes_that_exist() {
-    for option in DELIVERY_OPTIONS {
+    for option in DeliveryOption::all() {
         let known = |word: &&str| SCHEMES.iter().any(|scheme| scheme.word == *word);
         assert!(option.only.iter().all(known), "{}", option.key);
     }

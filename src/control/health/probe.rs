@@ -1,6 +1,6 @@
 //! One health check: `GET {endpoint}/health` of the address that POSTs go to, or of another that its name has
-//! by now. Of an analyzer that is no HTTP server: whether it can be connected to, and whether it
-//! lets us in where its protocol begins with greetings.
+//! by now. Of an analyzer that takes no packets of Weir: a path of its own, or whether it can be connected to, and
+//! whether it lets us in where its protocol begins with greetings.
 //!
 //! ```text
 //! name -> resolver -> [ where POSTs go, if the name still has that; then the others ]
@@ -22,7 +22,7 @@ use weir_config::{Endpoint, OwnListeners, Place};
 use weir_http::{HeadWriter, ResponseReader};
 use weir_protocol::text::Time;
 use weir_sink::outlet::{Heard, Outlet};
-use weir_sink::Links;
+use weir_sink::Sink;
 
 /// Most bytes of a greeting that is not whole.
 const GREETING_BYTES_MAX: usize = 64 << 10;
@@ -55,7 +55,11 @@ impl Probe {
     /// What was wrong with the last address, or with the name.
     pub async fn check(&self, place: &Place, at: Option<SocketAddr>) -> Result<SocketAddr, String> {
         let endpoint = &place.endpoint;
-        let is_http = place.delivery.sink().facts().links == Links::Pool;
+        let health = match place.delivery.sink() {
+            Sink::Http => Some(format!("{}/health", endpoint.path)),
+            _ => place.delivery.health().map(str::to_owned),
+        };
+        let headers = &place.delivery.request().headers;
         let (timeout, host) = (self.timeout, &endpoint.host);
         let mut limit = Limit::new(timeout);
         let found = self.resolver.addresses(host, &mut limit).await;
@@ -81,25 +85,33 @@ impl Probe {
         for address in addresses {
             error = match self.own.check(address) {
                 Err(why) => why,
-                Ok(()) if !is_http => match within(&mut limit, self.greet(place, address)).await {
-                    Some(Ok(())) => return Ok(address),
-                    Some(Err(why)) if why.kind() != io::ErrorKind::TimedOut => {
-                        format!("{address}: {why}")
-                    }
-                    Some(Err(_)) | None => {
-                        format!("{address}: no greeting within {}", Time(timeout))
-                    }
-                },
-                Ok(()) => match within(&mut limit, self.ask(endpoint, address)).await {
-                    Some(Ok(200..=299)) => return Ok(address),
-                    Some(Ok(508)) => format!(
+                Ok(()) => match &health {
+                    None => match within(&mut limit, self.greet(place, address)).await {
+                        Some(Ok(())) => return Ok(address),
+                        Some(Err(why)) if why.kind() != io::ErrorKind::TimedOut => {
+                            format!("{address}: {why}")
+                        }
+                        Some(Err(_)) | None => {
+                            format!("{address}: no greeting within {}", Time(timeout))
+                        }
+                    },
+                    Some(path) => {
+                        match within(&mut limit, self.ask(endpoint, path, headers, address)).await {
+                            Some(Ok(200..=299)) => return Ok(address),
+                            Some(Ok(508)) => format!(
                         "{address}: status 508: it is this distributor itself, or leads back to it"
                     ),
-                    Some(Ok(status)) => format!("{address}: status {status}; 2xx is healthy"),
-                    Some(Err(why)) if why.kind() != io::ErrorKind::TimedOut => {
-                        format!("{address}: {why}")
+                            Some(Ok(status)) => {
+                                format!("{address}: status {status}; 2xx is healthy")
+                            }
+                            Some(Err(why)) if why.kind() != io::ErrorKind::TimedOut => {
+                                format!("{address}: {why}")
+                            }
+                            Some(Err(_)) | None => {
+                                format!("{address}: no answer within {}", Time(timeout))
+                            }
+                        }
                     }
-                    Some(Err(_)) | None => format!("{address}: no answer within {}", Time(timeout)),
                 },
             };
             if limit.is_over() {
@@ -152,15 +164,26 @@ impl Probe {
         Ok(())
     }
 
-    async fn ask(&self, endpoint: &Endpoint, address: SocketAddr) -> io::Result<u16> {
+    /// Asks for `path`, with more header lines.
+    async fn ask(
+        &self,
+        endpoint: &Endpoint,
+        path: &str,
+        headers: &[u8],
+        address: SocketAddr,
+    ) -> io::Result<u16> {
         let mut socket = Socket::connect(address).await?;
         let mut request = Vec::new();
-        let mut head = HeadWriter::request(&mut request, "GET", &endpoint.path, "/health");
+        let mut head = HeadWriter::request(&mut request, "GET", path, "");
         head.header("Host", &endpoint.authority());
         head.header("Via", &format!("1.1 {}", self.via));
         head.header("User-Agent", concat!("weir/", env!("CARGO_PKG_VERSION")));
         head.header("Accept", "*/*");
         head.header("Connection", "close");
+        let headers = String::from_utf8_lossy(headers);
+        for (name, value) in headers.lines().filter_map(|line| line.split_once(": ")) {
+            head.header(name, value);
+        }
         head.end();
         socket.write_all(&request, self.timeout).await?;
         let (mut reader, mut some) = (ResponseReader::new(), [0; 4096]);

@@ -278,6 +278,7 @@ impl Checked {
             sink: self.place.delivery.sink(),
             outlet: self.place.delivery.outlet(),
             forms: self.place.delivery.asks_forms(),
+            request: self.place.delivery.request(),
         };
         match (self.up, at) {
             (Some((generation, _)), None) => {

@@ -11,6 +11,7 @@ use crate::slab::{token, Kind, Slot};
 use weir_engine::LinkEpoch;
 use weir_http as http;
 use weir_http::{AnswerHead, ResponseReader};
+use weir_sink::request::Reply;
 
 /// What connect says when nobody is there, rather than when somebody is slow.
 const GONE: [i32; 4] = [
@@ -21,7 +22,7 @@ const GONE: [i32; 4] = [
 ];
 
 /// What to do after bytes of an answer.
-enum Step {
+pub(super) enum Step {
     /// All of it.
     Answer(http::Answer, bool),
     /// Its head.
@@ -30,11 +31,12 @@ enum Step {
 }
 
 impl<I: Io> HttpEgress<I> {
-    pub(super) fn connect_for_post(
+    /// A connection for a post, or for a question.
+    pub(super) fn connect_for(
         &mut self,
         cx: &mut Context<I>,
         epoch: LinkEpoch,
-        number: u64,
+        number: Option<u64>,
     ) -> bool {
         let Some(link) = self.links.get_mut(&epoch) else {
             return false;
@@ -48,8 +50,9 @@ impl<I: Io> HttpEgress<I> {
                     link: epoch,
                     address: link.target.address,
                     stage: Stage::Connecting,
-                    post: Some(number),
+                    post: number,
                     reader: ResponseReader::new(),
+                    reply: None,
                     is_used: false,
                     receiving: false,
                     sending: false,
@@ -64,7 +67,9 @@ impl<I: Io> HttpEgress<I> {
             }
             Err(error) => {
                 let why = format!("no socket: {error}");
-                self.post_failed(cx, epoch, number, &why, None);
+                if let Some(number) = number {
+                    self.post_failed(cx, epoch, number, &why, None);
+                }
                 false
             }
         }
@@ -92,8 +97,9 @@ impl<I: Io> HttpEgress<I> {
         connection.stage = Stage::Idle;
         let post = connection.post;
         self.receive_answers(cx, slot);
-        if let Some(number) = post {
-            self.send_post(cx, slot, number);
+        match post {
+            Some(number) => self.send_post(cx, slot, number),
+            None => self.poll_over(cx, slot),
         }
     }
 
@@ -118,10 +124,13 @@ impl<I: Io> HttpEgress<I> {
         };
         let request = std::mem::take(&mut post.request);
         post.sent_as = sent_as;
+        let messages = post.missing();
         if std::mem::replace(&mut post.maybe_taken, true) {
-            cx.engine.counters.duplicates_possible += post.messages;
+            cx.engine.counters.duplicates_possible += messages;
         }
         link.report.posts += 1;
+        let format = link.format;
+        connection.reply = format.and_then(|it| it.reply(&link.target.request, messages));
         debug_assert!(!request.is_empty(), "its request came back");
         connection.post = Some(number);
         connection.carried = Some(number);
@@ -181,18 +190,13 @@ impl<I: Io> HttpEgress<I> {
             connection.receiving = completion.more();
             if let Some(chunk) = chunk {
                 let mut bytes = cx.io.bytes_of(Group::Http, chunk);
-                let answer = connection.reader.next(&mut bytes);
-                let has_more = !bytes.is_empty();
-                step = match answer {
-                    Ok(Some(answer)) => Some(Step::Answer(answer, has_more)),
-                    Ok(None) => connection.reader.answer_head().map(Step::Head),
-                    Err(error) => {
-                        let why = format!("its answer cannot be read: {}", error.detail);
-                        Some(Step::Broken(End::Unreadable, why))
-                    }
-                };
+                step = connection.read_answer(&mut bytes);
             } else if completion.result == 0 {
-                step = Some(match connection.reader.closed() {
+                let answer = match connection.awaits_body() {
+                    true => connection.reader.end(),
+                    false => connection.reader.closed(),
+                };
+                step = Some(match answer {
                     Some(answer) => Step::Answer(answer, false),
                     None => Step::Broken(End::Lost, "closed by the analyzer".to_owned()),
                 });
@@ -230,6 +234,8 @@ impl<I: Io> HttpEgress<I> {
             return;
         };
         let (epoch, post) = (connection.link, connection.post.take());
+        let reply = connection.reply.take();
+        let is_poll = matches!(reply, Some(Reply::AckPoll(_)));
         if connection.stage == Stage::Closing {
             return;
         }
@@ -244,8 +250,17 @@ impl<I: Io> HttpEgress<I> {
         } else {
             self.close_connection(cx, slot, End::Over, "not to be used again");
         }
-        if let Some(number) = post {
-            self.judge(cx, slot, epoch, number, answer.head);
+        let is_taken = (200..=299).contains(&answer.head.status);
+        let messages = self.missing_of(epoch, post);
+        let verdict = reply.filter(|_| is_taken).map(|reply| reply.end(messages));
+        match (post, verdict) {
+            (Some(number), Some(verdict)) => {
+                let judged = Nack::Judged(answer.head, verdict);
+                self.nack_when_sent(cx, slot, epoch, number, judged);
+            }
+            (Some(number), None) => self.judge(cx, slot, epoch, number, answer.head),
+            (None, verdict) if is_poll => self.polled(cx, epoch, &answer.head, verdict),
+            (None, _) => {}
         }
         self.want_pump(epoch);
     }
@@ -256,17 +271,22 @@ impl<I: Io> HttpEgress<I> {
             return;
         };
         let epoch = connection.link;
-        let Some(number) = connection.post.take() else {
-            return;
-        };
         connection.is_used = true;
+        let (post, reply) = (connection.post.take(), connection.reply.take());
+        let is_poll = matches!(reply, Some(Reply::AckPoll(_)));
+        if post.is_none() && !is_poll {
+            return;
+        }
         if connection.stage == Stage::Answering {
             connection.stage = Stage::Draining;
             connection.since_ns = cx.awake_ns;
         } else {
             self.close_connection(cx, slot, End::Over, "not to be used again");
         }
-        self.judge(cx, slot, epoch, number, head);
+        match post {
+            Some(number) => self.judge(cx, slot, epoch, number, head),
+            None => self.polled(cx, epoch, &head, None),
+        }
         self.want_pump(epoch);
     }
 
@@ -282,7 +302,7 @@ impl<I: Io> HttpEgress<I> {
         let nack = match head.status {
             200..=299 => return self.post_through(cx, epoch, number, Outcome::Acked),
             408 | 425 | 429 => Nack::RetryLater(head, false),
-            503 if head.retry_after.is_some() => Nack::RetryLater(head, true),
+            502..=504 if head.retry_after.is_some() => Nack::RetryLater(head, true),
             status @ (400..=499 | LOOP_DETECTED) => Nack::Refused(status),
             status @ 300..=399 => {
                 let to = head.location.as_deref().unwrap_or("nowhere");
@@ -320,7 +340,7 @@ impl<I: Io> HttpEgress<I> {
 
     /// A post that a connection carried was not ACKed. Its request comes back when the send completes:
     /// not before then is it sent again.
-    fn nack_when_sent(
+    pub(super) fn nack_when_sent(
         &mut self,
         cx: &mut Context<I>,
         slot: Slot,
@@ -334,7 +354,13 @@ impl<I: Io> HttpEgress<I> {
         }
     }
 
-    fn post_not_acked(&mut self, cx: &mut Context<I>, epoch: LinkEpoch, number: u64, nack: Nack) {
+    pub(super) fn post_not_acked(
+        &mut self,
+        cx: &mut Context<I>,
+        epoch: LinkEpoch,
+        number: u64,
+        nack: Nack,
+    ) {
         if matches!(nack, Nack::Refused(_) | Nack::RetryLater(..)) {
             let link = self.links.get_mut(&epoch);
             if let Some(post) = link.and_then(|link| link.post_mut(number)) {
@@ -347,6 +373,7 @@ impl<I: Io> HttpEgress<I> {
             Nack::Gone(why) => self.give_up(cx, epoch, &why),
             Nack::Refused(status) => self.post_refused(cx, epoch, number, status),
             Nack::Odd(status, why) => self.post_odd(cx, epoch, number, status, why),
+            Nack::Judged(head, verdict) => self.judge_verdict(cx, epoch, number, head, verdict),
             Nack::RetryLater(head, is_failure) => {
                 self.post_put_off(cx, epoch, number, head, is_failure);
             }

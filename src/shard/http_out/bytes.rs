@@ -52,7 +52,7 @@ pub(super) fn join_frames(
 }
 
 /// The frame of an entry of Fluent Forward as one of JSON.
-fn as_json(frame: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn as_json(frame: &[u8]) -> Option<Vec<u8>> {
     let (header, payload) = frame.split_at_checked(FRAME_HEADER_BYTES as usize)?;
     let (tag, entry) = split_entry(payload)?;
     let mut json = header.to_vec();

@@ -56,6 +56,7 @@ impl<I: Io> HttpEgress<I> {
             }
             self.close_connection(cx, slot, End::Fault, &why);
         }
+        self.poll_numbers(cx);
         self.end_long_pauses(cx);
         self.end_pauses(cx);
         self.find_homes(cx);

@@ -8,6 +8,7 @@
 use std::net::Shutdown;
 use std::time::Duration;
 
+use super::answers::Step;
 use super::{End, HttpEgress, Nack, PostConnection, Stage, UNREADABLE};
 use crate::context::Context;
 use crate::port::Io;
@@ -20,10 +21,44 @@ const DRAIN_MAX: Duration = Duration::from_secs(1);
 /// The same when all places of the pool are in use.
 const DRAIN_CROWDED_MAX: Duration = Duration::from_millis(50);
 
+/// Most bytes of a body that is read. Little of it is kept.
+const BODY_BYTES_MAX: usize = 64 << 20;
+
 impl<S> PostConnection<S> {
     /// Which analyzer's it is.
     pub(super) fn link(&self) -> LinkEpoch {
         self.link
+    }
+
+    /// The body of the answer is wanted, and its end has not come.
+    pub(super) fn awaits_body(&self) -> bool {
+        let head = self.reader.answer_head();
+        self.reply.is_some() && head.is_some_and(|head| (200..=299).contains(&head.status))
+    }
+
+    /// Reads on in an answer. Of one with 2xx whose body says something, all is awaited; of others the head is enough.
+    pub(super) fn read_answer(&mut self, bytes: &mut &[u8]) -> Option<Step> {
+        let read = |connection: &mut Self, bytes: &mut &[u8]| {
+            connection.reader.begin(bytes)?;
+            if !connection.awaits_body() {
+                return connection.reader.next(bytes);
+            }
+            let (reader, reply) = (&mut connection.reader, &mut connection.reply);
+            reader.read(bytes, BODY_BYTES_MAX, |piece, _| {
+                if let Some(reply) = reply {
+                    reply.feed(piece);
+                }
+            })
+        };
+        match read(self, bytes) {
+            Ok(Some(answer)) => Some(Step::Answer(answer, !bytes.is_empty())),
+            Ok(None) if self.awaits_body() => None,
+            Ok(None) => self.reader.answer_head().map(Step::Head),
+            Err(error) => {
+                let why = format!("its answer cannot be read: {}", error.detail);
+                Some(Step::Broken(End::Unreadable, why))
+            }
+        }
     }
 
     /// What it has waited for in vain, `since` its last step.

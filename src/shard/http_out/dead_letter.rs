@@ -17,6 +17,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::bytes::join_frames;
+use super::draft::packet_of;
 use super::{Became, Foreign, HttpEgress, HttpLink, Line, Outcome, UNREADABLE};
 use crate::context::Context;
 use crate::outlets::Aside;
@@ -105,12 +106,37 @@ impl<I: Io> HttpEgress<I> {
         }
     }
 
+    /// What is set aside of a post, as JSON: its packet, or what a request in another format has, as one.
+    fn packet(&mut self, cx: &mut Context<I>, refused: &Line) -> Option<Vec<u8>> {
+        let unix_ms = cx.io.unix_ms();
+        let link = self.links.get_mut(&refused.link)?;
+        let is_packets = link.format.is_none();
+        let post = link.post_mut(refused.post)?;
+        if is_packets {
+            let head = memchr::memmem::find(&post.request, b"\r\n\r\n")?;
+            return Some(post.request[head + 4..].to_vec());
+        }
+        let lane = cx.engine.lane_of(refused.link)?;
+        let (first, messages) = post.aside.unwrap_or((refused.post, post.messages));
+        let records = cx.engine.identified_records_of(lane, first, messages);
+        let records = records.iter().map(|(_, bytes)| &bytes[..]);
+        let is_in = |number: u64| post.aside.is_none() && post.has_arrived(number);
+        Some(packet_of(records, &mut self.ids, unix_ms, is_in))
+    }
+
     /// Starts to write a refused packet's line. The error says why not; none, where it does not belong.
     fn write_next(
         &mut self,
         cx: &mut Context<I>,
         refused: Line,
     ) -> Result<(), (Line, Option<String>)> {
+        let packet = match (&refused.foreign, &self.dead_letters.file) {
+            (None, Some(_)) => match self.packet(cx, &refused) {
+                Some(packet) => packet,
+                None => return Err((refused, None)),
+            },
+            _ => Vec::new(),
+        };
         let letters = &mut self.dead_letters;
         let Some(file) = letters.file.as_ref() else {
             return Err((refused, None));
@@ -125,7 +151,7 @@ impl<I: Io> HttpEgress<I> {
                 let Foreign { analyzer, packet } = foreign;
                 write_line(&mut line, &time, analyzer, refused.status, 1, packet)
             }
-            (None, Some(link)) => link.write_line(&mut line, &time, &refused),
+            (None, Some(link)) => link.write_line(&mut line, &time, &refused, &packet),
             (None, None) => None,
         };
         if written.is_none() {
@@ -184,6 +210,7 @@ impl<I: Io> HttpEgress<I> {
                 (analyzer, 1, packet)
             }
             None => {
+                let packet = self.packet(cx, &refused).unwrap_or_default();
                 let Some(link) = self.links.get_mut(&refused.link) else {
                     return;
                 };
@@ -191,9 +218,7 @@ impl<I: Io> HttpEgress<I> {
                 let Some(post) = link.post_mut(refused.post) else {
                     return;
                 };
-                let head = memchr::memmem::find(&post.request, b"\r\n\r\n");
-                let body = head.map_or(post.request.len(), |head| head + 4);
-                (analyzer, post.messages, post.request.split_off(body))
+                (analyzer, post.missing(), packet)
             }
         };
         cx.shared.refused.push(RefusedPacket {
@@ -325,12 +350,22 @@ pub fn refused_file_name(shard: usize) -> String {
 }
 
 impl HttpLink {
-    fn write_line(&mut self, out: &mut Vec<u8>, time: &[u8], refused: &Line) -> Option<()> {
-        let name = std::sync::Arc::clone(&self.target.name);
-        let post = self.post_mut(refused.post)?;
-        let head = memchr::memmem::find(&post.request, b"\r\n\r\n")?;
-        let packet = &post.request[head + 4..];
-        write_line(out, time, &name, refused.status, post.messages, packet)
+    fn write_line(
+        &self,
+        out: &mut Vec<u8>,
+        time: &[u8],
+        refused: &Line,
+        packet: &[u8],
+    ) -> Option<()> {
+        let messages = self.posts.get(&refused.post)?.missing();
+        write_line(
+            out,
+            time,
+            &self.target.name,
+            refused.status,
+            messages,
+            packet,
+        )
     }
 }
 

@@ -9,11 +9,20 @@ use std::collections::BTreeMap;
 use weir_engine::{Change, LinkEpoch, Passed, Reach, Roster};
 use weir_protocol::text::{Field, Quoted};
 use weir_protocol::WeightText;
+use weir_sink::request::Format;
 use weir_sink::Links;
 
 /// A process that is killed closes its connections and its listener one after the other: what connects meanwhile is
 /// reset as well. After so long nobody listens there any more.
 const DYING_NS: u64 = 10_000_000;
+
+/// A name that no other link has, in the form of a UUID, as Splunk demands it.
+fn channel_of(instance: u64, epoch: LinkEpoch) -> String {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&instance.to_be_bytes());
+    bytes[8..].copy_from_slice(&epoch.0.to_be_bytes());
+    String::from_utf8_lossy(&weir_http::uuid_text(bytes)).into_owned()
+}
 
 impl<I: Io> HttpEgress<I> {
     /// The analyzer of a link asked what messages are.
@@ -47,6 +56,11 @@ impl<I: Io> HttpEgress<I> {
                 cx.index
             );
             cx.engine.counters.links_up += 1;
+            let format = Format::of(entry.sink, &target.request);
+            let channel = match target.request.indexer_acks {
+                true => channel_of(self.instance, epoch),
+                false => String::new(),
+            };
             let link = HttpLink {
                 generation,
                 analyzer: entry.analyzer,
@@ -64,6 +78,10 @@ impl<I: Io> HttpEgress<I> {
                 retry_requests: 0,
                 odd_said: None,
                 connections: Vec::new(),
+                format,
+                channel,
+                numbered: BTreeMap::new(),
+                polled_ns: 0,
                 report: HttpAnalyzerReport::default(),
             };
             self.links.insert(epoch, link);
@@ -158,7 +176,13 @@ impl<I: Io> HttpEgress<I> {
             let mut before = 0;
             for post in link.posts.values() {
                 let passed = match post.outcome {
-                    Outcome::Open => None,
+                    Outcome::Open => {
+                        for (offset, messages) in &post.arrived {
+                            let skipped = before + offset;
+                            cx.engine.through(lane, skipped, *messages, Passed::Acked);
+                        }
+                        None
+                    }
                     Outcome::Acked => Some(Passed::Acked),
                     Outcome::Refused => Some(Passed::Refused),
                     Outcome::Moved => Some(Passed::Moved),

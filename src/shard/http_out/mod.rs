@@ -17,6 +17,7 @@
 //!
 //! ```text
 //! pump.rs      lane -> records -> posts -> connections    answers.rs  what a connection brings, what that means
+//! draft.rs     a request in another format than packets   items.rs    answers that say more than a status
 //! links.rs     analyzers come and go                      refused.rs  4xx and their like; dead_letter.rs: set aside
 //! through.rs   from the front on, and tried again         check.rs    what takes too long
 //! ```
@@ -32,12 +33,15 @@ use crate::shared::HttpAnalyzerReport;
 use crate::slab::{Slab, Slot};
 use weir_engine::LinkEpoch;
 use weir_http::{AnswerHead, ResponseReader, SeededIds};
+use weir_sink::request::{Format, Reply, Verdict};
 
 mod answers;
 mod bytes;
 mod check;
 mod connection;
 pub(crate) mod dead_letter;
+mod draft;
+mod items;
 mod links;
 mod pump;
 mod refused;
@@ -72,6 +76,8 @@ enum Nack {
     Refused(u16),
     /// A redirect, a status that HTTP does not have, or what cannot be read, and its description.
     Odd(u16, String),
+    /// It was taken, but for what its answer says.
+    Judged(AnswerHead, Verdict),
     /// It asks for a retry, and after how long; whether that counts as a failure.
     RetryLater(AnswerHead, bool),
 }
@@ -94,6 +100,13 @@ struct Post {
     waits_since: Option<u64>,
     /// It was sent, and no answer said that it was not taken.
     maybe_taken: bool,
+    /// Runs of its messages that have arrived while others have not, in order: where they begin in it, from 0, and how
+    /// many.
+    arrived: Vec<(u64, u64)>,
+    /// Messages that are set aside in its place, first and how many: those of the request that it was a part of.
+    aside: Option<(u64, u64)>,
+    /// Its last refusal blames it, and not the analyzer.
+    is_at_fault: bool,
 }
 
 /// This shard's way to one analyzer.
@@ -125,6 +138,14 @@ struct HttpLink {
     /// What was said of its answers that are none of HTTP.
     odd_said: Option<String>,
     connections: Vec<Slot>,
+    /// How its requests are written; none: packets.
+    format: Option<Format>,
+    /// Names it to an analyzer whose answers are asked for by number; empty: it is none.
+    channel: String,
+    /// Numbers of answers that are asked for, the posts that they are of, and since when.
+    numbered: BTreeMap<u64, (u64, u64)>,
+    /// When it was asked last.
+    polled_ns: u64,
     report: HttpAnalyzerReport,
 }
 
@@ -166,6 +187,8 @@ struct PostConnection<S> {
     /// Number of the post that it carries.
     post: Option<u64>,
     reader: ResponseReader,
+    /// Reads the body of the answer, if the status is not all.
+    reply: Option<Reply>,
     /// It has been answered on before: it may have been closed meanwhile.
     is_used: bool,
     receiving: bool,
@@ -251,6 +274,8 @@ pub(super) struct HttpEgress<I: Io> {
     /// Links that may have something to post.
     pump: Vec<LinkEpoch>,
     ids: SeededIds,
+    /// Random number of this run.
+    instance: u64,
     /// What this distributor calls itself on its requests.
     pseudonym: String,
     /// Moves of analyzers that were looked at.
@@ -266,6 +291,7 @@ impl<I: Io> HttpEgress<I> {
             dead_letters: DeadLetters::new(),
             pump: Vec::new(),
             ids: SeededIds::from_u64(seed),
+            instance,
             pseudonym: hops::pseudonym(instance),
             moves_seen: 0,
         }

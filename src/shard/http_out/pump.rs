@@ -1,6 +1,8 @@
 //! Out of the lane, into posts, onto connections.
 
 use super::bytes::{join_frames, write_request, Envelope};
+use super::draft::{Draft, Making};
+use super::items::NUMBERED_MAX;
 use super::{HttpEgress, Outcome, Post, Stage};
 use crate::context::Context;
 use crate::port::Io;
@@ -8,6 +10,7 @@ use crate::slab::Slot;
 use weir_engine::LinkEpoch;
 use weir_http as http;
 use weir_protocol::record::Record;
+use weir_sink::request::Format;
 
 impl<I: Io> HttpEgress<I> {
     /// A lane towards an analyzer over HTTP got something.
@@ -47,16 +50,19 @@ impl<I: Io> HttpEgress<I> {
         let number = match due {
             Some(due) => link.retries.swap_remove(due).0,
             // As many requests in memory as connections, those included that wait to be sent again.
-            None if link.open >= pool => return false,
+            None if link.open - link.numbered.len() >= pool => return false,
+            None if link.numbered.len() >= NUMBERED_MAX => return false,
             None => match self.build_post(cx, epoch) {
                 Some(number) => number,
                 None => return false,
             },
         };
-        debug_assert!(self.is_open(epoch, number), "it can be sent");
+        if !self.is_open(epoch, number) && !self.rebuild(cx, epoch, number) {
+            return true;
+        }
         match idle {
             Some(slot) => self.send_post(cx, slot, number),
-            None => return self.connect_for_post(cx, epoch, number),
+            None => return self.connect_for(cx, epoch, Some(number)),
         }
         true
     }
@@ -65,6 +71,9 @@ impl<I: Io> HttpEgress<I> {
     fn build_post(&mut self, cx: &mut Context<I>, epoch: LinkEpoch) -> Option<u64> {
         self.fill_unposted(cx, epoch);
         let link = self.links.get_mut(&epoch)?;
+        if let Some(format) = link.format {
+            return self.build_request(cx, epoch, format);
+        }
         let (record, rest) = Record::parse(&link.unposted[link.read..])?;
         let limits = cx.config.http.joined;
         let messages = record.messages() as u64; // a packet's
@@ -112,12 +121,74 @@ impl<I: Io> HttpEgress<I> {
             sent_as: 0,
             waits_since: None,
             maybe_taken: false,
+            arrived: Vec::new(),
+            aside: None,
+            is_at_fault: false,
         };
         link.posts.insert(number, post);
         Some(number)
     }
 
-    /// Takes bytes out of the lane until there is a whole record, or nothing left.
+    /// The same in another format than packets: as many records as a body takes.
+    fn build_request(
+        &mut self,
+        cx: &mut Context<I>,
+        epoch: LinkEpoch,
+        format: Format,
+    ) -> Option<u64> {
+        let lane = cx.engine.lane_of(epoch)?;
+        let link = self.links.get_mut(&epoch)?;
+        let number = link.next_post;
+        let making = Making {
+            target: &link.target,
+            format,
+            via: &self.pseudonym,
+            channel: &link.channel,
+            instance: self.instance,
+            unix_ms: cx.io.unix_ms(),
+        };
+        let mut draft = Draft::new(&making, link.unposted.len() - link.read);
+        // Who has refused a message goes with it: it stands with those alone that have been refused by the same.
+        let moved = cx.engine.moved_until(lane, number);
+        let mut rest = &link.unposted[link.read..];
+        while let Some((record, behind)) = Record::parse(rest) {
+            let first = number + draft.messages();
+            let origin = cx.engine.origin_of(lane, first);
+            if cx.engine.moved_until(lane, first) != moved
+                || !draft.push(&record, origin, |_| false)
+            {
+                break;
+            }
+            rest = behind;
+        }
+        let (messages, left) = (draft.messages(), rest.len());
+        if messages == 0 {
+            return None;
+        }
+        let request = draft.finish();
+        link.read = link.unposted.len() - left;
+        link.open += 1;
+        link.next_post += messages;
+        let rounds = cx.engine.rounds(lane, number);
+        let post = Post {
+            messages,
+            unit_end: number + messages - 1,
+            request,
+            outcome: Outcome::Open,
+            failures: 0,
+            rounds,
+            sent_as: 0,
+            waits_since: None,
+            maybe_taken: false,
+            arrived: Vec::new(),
+            aside: None,
+            is_at_fault: false,
+        };
+        link.posts.insert(number, post);
+        Some(number)
+    }
+
+    /// Takes bytes out of the lane until there is a whole record, and as many as a body takes, or nothing left.
     fn fill_unposted(&mut self, cx: &mut Context<I>, epoch: LinkEpoch) {
         let Some(lane) = cx.engine.lane_of(epoch) else {
             return;
@@ -129,7 +200,13 @@ impl<I: Io> HttpEgress<I> {
             link.unposted.clear();
             link.read = 0;
         }
-        while Record::parse(&link.unposted[link.read..]).is_none() {
+        let wanted = match link.format {
+            Some(_) => link.target.request.body_bytes,
+            None => 0,
+        };
+        while link.unposted.len() - link.read < wanted
+            || Record::parse(&link.unposted[link.read..]).is_none()
+        {
             let Some(range) = cx.engine.transmit(lane, cx.now_ns, false) else {
                 return;
             };

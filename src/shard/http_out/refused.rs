@@ -77,8 +77,41 @@ impl<I: Io> HttpEgress<I> {
         if status == 413 && self.halve(cx, epoch, number).is_some() {
             return self.want_pump(epoch);
         }
+        let format = self.links.get(&epoch).and_then(|link| link.format);
+        let blames_itself = format.is_some_and(|format| format.blames_itself(status));
+        self.blame(
+            cx,
+            epoch,
+            number,
+            status,
+            is_of_packet(status) && !blames_itself,
+        );
+    }
+
+    /// Of a request that was taken the analyzer does not take a part.
+    pub(super) fn part_refused(
+        &mut self,
+        cx: &mut Context<I>,
+        epoch: LinkEpoch,
+        number: u64,
+        status: u16,
+    ) {
+        self.blame(cx, epoch, number, status, is_of_packet(status));
+    }
+
+    fn blame(
+        &mut self,
+        cx: &mut Context<I>,
+        epoch: LinkEpoch,
+        number: u64,
+        status: u16,
+        is_at_fault: bool,
+    ) {
         if let Some(link) = self.links.get_mut(&epoch) {
             link.report.refused += 1;
+            if let Some(post) = link.post_mut(number) {
+                post.is_at_fault = is_at_fault;
+            }
         }
         self.find_another(cx, epoch, number, status);
     }
@@ -95,6 +128,7 @@ impl<I: Io> HttpEgress<I> {
         let Some(post) = link.post_mut(number) else {
             return;
         };
+        let is_at_fault = post.is_at_fault;
         let what = Move {
             first: number,
             messages: post.messages,
@@ -115,7 +149,7 @@ impl<I: Io> HttpEgress<I> {
                     link.homeless.push((number, status));
                 }
             }
-            Onward::Nowhere if is_of_packet(status) => self.dead_letter(cx, epoch, number, status),
+            Onward::Nowhere if is_at_fault => self.dead_letter(cx, epoch, number, status),
             Onward::Nowhere => self.wait_for_a_mend(cx, epoch, number, status),
         }
     }
@@ -157,9 +191,13 @@ impl<I: Io> HttpEgress<I> {
     fn halve(&mut self, cx: &mut Context<I>, epoch: LinkEpoch, number: u64) -> Option<()> {
         let lane = cx.engine.lane_of(epoch)?;
         let link = self.links.get_mut(&epoch)?;
+        let is_packets = link.format.is_none();
         let whole = link.post_mut(number)?;
         if whole.messages < 2 {
             return None;
+        }
+        if !is_packets {
+            return self.halve_request(cx, epoch, number);
         }
         let half = whole.messages / 2;
         let parts = [(number, half), (number + half, whole.messages - half)];
@@ -205,6 +243,9 @@ impl<I: Io> HttpEgress<I> {
                 sent_as: 0,
                 waits_since: None,
                 maybe_taken: false,
+                arrived: Vec::new(),
+                aside: None,
+                is_at_fault: false,
             };
             link.posts.insert(first, part);
             link.retries.push((first, cx.awake_ns));

@@ -32,6 +32,7 @@ fn rig() -> (Rig, Slot) {
         sink: Sink::Http,
         outlet: Arc::default(),
         forms: false,
+        request: Arc::default(),
     };
     let generation = Operator::new(Arc::clone(&cx.shared)).announce(target);
     let entry = Entry {

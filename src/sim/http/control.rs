@@ -76,6 +76,7 @@ impl Control {
                         sink,
                         outlet: Arc::new(outlet),
                         forms: false,
+                        request: Arc::default(),
                     });
                     let order = Order::HttpUp {
                         name,

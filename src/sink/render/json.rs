@@ -9,13 +9,12 @@
 //! Text is never looked into for an object: what it is was said by its sender. `severity` is Weir's, 0 fatal to 5
 //! trace; `facility` is there where the text begins with a PRI; `@timestamp` is when it was packed.
 
-use base64::engine::general_purpose::STANDARD;
-use base64::Engine;
 use serde::de::IgnoredAny;
 use weir_protocol::record::split_entry;
 use weir_protocol::{iso8601, Form};
 use weir_source::render;
 
+use super::escape::{base64, string};
 use super::pri_of;
 use crate::outlet::{Message, Stamp};
 
@@ -23,12 +22,15 @@ use crate::outlet::{Message, Stamp};
 const DEPTH_MAX: usize = 100;
 /// An entry of Fluent Forward has at most so many bytes as JSON; what is longer is cut, and says so.
 const ENTRY_BYTES_MAX: usize = 16 << 20;
-/// base64 is encoded in pieces of so many bytes, a multiple of 3.
-const PIECE_BYTES: usize = 192;
 
 /// Appends a message as one JSON object (RFC 8259): valid, in UTF-8, with nothing behind it. Line feeds may stand
 /// between its values, see [`line`].
 pub(crate) fn object(message: &Message<'_>, stamp: &Stamp, out: &mut Vec<u8>) {
+    object_at(message, || iso8601(stamp.unix_ms), out);
+}
+
+/// The same with the time as text.
+pub(crate) fn object_at(message: &Message<'_>, time: impl FnOnce() -> [u8; 24], out: &mut Vec<u8>) {
     match message.form {
         Form::Json if is_object(message.payload) => out.extend_from_slice(message.payload),
         Form::Entry => match split_entry(message.payload) {
@@ -36,22 +38,21 @@ pub(crate) fn object(message: &Message<'_>, stamp: &Stamp, out: &mut Vec<u8>) {
                 let mut context = render::Context::default();
                 render::entry(&mut context, tag, entry, ENTRY_BYTES_MAX, out);
             }
-            None => text(message, stamp, out),
+            None => text(message, &time(), out),
         },
-        Form::Json | Form::Raw => text(message, stamp, out),
+        Form::Json | Form::Raw => text(message, &time(), out),
     }
 }
 
 /// The same without an end of a line in it: for formats with one object on each. The end is not written.
-#[allow(dead_code)] // until NDJSON is delivered
-pub(crate) fn line(message: &Message<'_>, stamp: &Stamp, out: &mut Vec<u8>) {
+pub(crate) fn line(message: &Message<'_>, time: &[u8; 24], out: &mut Vec<u8>) {
     let start = out.len();
-    object(message, stamp, out);
+    object_at(message, || *time, out);
     // In an object that is valid they stand between values only, where a space says the same.
-    for byte in &mut out[start..] {
-        if matches!(byte, b'\n' | b'\r') {
-            *byte = b' ';
-        }
+    let mut rest = &mut out[start..];
+    while let Some(at) = memchr::memchr2(b'\n', b'\r', rest) {
+        rest[at] = b' ';
+        rest = &mut rest[at + 1..];
     }
 }
 
@@ -87,20 +88,16 @@ fn is_too_deep(json: &[u8]) -> bool {
 }
 
 /// An object around text: it stays what it is, whatever it holds.
-fn text(message: &Message<'_>, stamp: &Stamp, out: &mut Vec<u8>) {
+fn text(message: &Message<'_>, time: &[u8; 24], out: &mut Vec<u8>) {
     let payload = message.payload;
     out.reserve(payload.len() + 96);
     out.extend_from_slice(b"{\"message\":");
-    if render::is_plain(payload) {
-        // As most are: nothing of it is to be escaped.
-        out.push(b'"');
-        out.extend_from_slice(payload);
-        out.push(b'"');
-    } else if let Ok(text) = std::str::from_utf8(payload) {
-        let written = serde_json::to_writer(&mut *out, text);
-        debug_assert!(written.is_ok(), "memory takes all");
-    } else {
-        base64_of(payload, out);
+    match std::str::from_utf8(payload) {
+        Ok(text) => string(text, out),
+        Err(_) => {
+            base64(payload, out);
+            out.extend_from_slice(b",\"encoding\":\"base64\"");
+        }
     }
     out.extend_from_slice(b",\"severity\":");
     number(out, message.severity);
@@ -109,19 +106,8 @@ fn text(message: &Message<'_>, stamp: &Stamp, out: &mut Vec<u8>) {
         number(out, pri / 8);
     }
     out.extend_from_slice(b",\"@timestamp\":\"");
-    out.extend_from_slice(&iso8601(stamp.unix_ms));
+    out.extend_from_slice(time);
     out.extend_from_slice(b"\"}");
-}
-
-/// The string, and the mark that says what it is.
-fn base64_of(bytes: &[u8], out: &mut Vec<u8>) {
-    out.push(b'"');
-    for piece in bytes.chunks(PIECE_BYTES) {
-        let mut text = [0; PIECE_BYTES / 3 * 4];
-        let len = STANDARD.encode_slice(piece, &mut text).unwrap_or_default();
-        out.extend_from_slice(&text[..len]);
-    }
-    out.extend_from_slice(b"\",\"encoding\":\"base64\"");
 }
 
 fn number(out: &mut Vec<u8>, value: u8) {
@@ -136,6 +122,8 @@ fn number(out: &mut Vec<u8>, value: u8) {
 
 #[cfg(test)]
 mod tests {
+    use base64::engine::general_purpose::STANDARD;
+    use base64::Engine;
     use proptest::prelude::*;
     use serde_json::Value;
 
@@ -246,7 +234,7 @@ mod tests {
             payload: b"{\"a\":\r\n\"\\n\",\n\"b\":1}\n",
         };
         let mut out = b"\n".to_vec();
-        line(&message, &STAMP, &mut out);
+        line(&message, &iso8601(STAMP.unix_ms), &mut out);
         assert_eq!(out, b"\n{\"a\":  \"\\n\", \"b\":1} ");
     }
 
@@ -256,7 +244,7 @@ mod tests {
         fn anything_is_one_object(payload in proptest::collection::vec(any::<u8>(), 0..600), json: bool, severity: u8) {
             let form = if json { Form::Json } else { Form::Raw };
             let mut out = Vec::new();
-            line(&Message { severity, form, payload: &payload }, &STAMP, &mut out);
+            line(&Message { severity, form, payload: &payload }, &iso8601(STAMP.unix_ms), &mut out);
             prop_assert!(!out.contains(&b'\n'));
             let value: Value = serde_json::from_slice(&out).expect("JSON");
             let said = value["message"].as_str().expect("text");
