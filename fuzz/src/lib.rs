@@ -22,6 +22,7 @@ pub mod link;
 pub mod native;
 pub mod outlets;
 pub mod proxy;
+pub mod requests;
 pub mod sources;
 pub mod tree;
 pub mod values;
@@ -31,7 +32,7 @@ pub mod vectors;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets. Each has a file in `fuzz_targets` and a folder in `corpus`.
-pub const TARGETS: [Target; 24] = [
+pub const TARGETS: [Target; 25] = [
     ("frames", frames::run),
     ("sources", sources::run),
     ("control", control::run),
@@ -56,4 +57,5 @@ pub const TARGETS: [Target; 24] = [
     ("hear_forward", outlets::forward),
     ("hear_lumberjack", outlets::lumberjack),
     ("hear_relp", outlets::relp),
+    ("requests", requests::run),
 ];

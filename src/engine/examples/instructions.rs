@@ -14,6 +14,7 @@
 //! lumberjack the same with windows of 64 events of Lumberjack, whose level is looked for and is not there
 //! relp       the same with 64 messages of RELP, each of them answered
 //! forward    the same with packed chunks of 256 entries of Fluent Forward, each of them answered, rendered as JSON
+//! bulk       bodies of `_bulk` made of 64 records of text of 256 B; otlp, loki, lines: the same in those formats
 //! ack        64 ACKs in a read: words, the link's numbers, what its shard is owed
 //! copy       256 B into memory: what of `ingest` is the copy itself
 //! ```
@@ -30,6 +31,10 @@ use weir_engine::{
 };
 use weir_protocol::frame;
 use weir_protocol::native::{EmitterBatch, EmitterHello, EMITTER_ACK_BYTES, EMITTER_BATCH_BYTES};
+use weir_protocol::record::{wrap_frame, Record};
+use weir_protocol::Form;
+use weir_sink::outlet::Message;
+use weir_sink::request::{Body, Format, MessageId, Moment, RequestOptions};
 use weir_sink::Control;
 use weir_source::{Protocol, Protocols};
 
@@ -67,6 +72,10 @@ fn main() -> ExitCode {
         "relp" => shipper(messages / FRAMES, Protocol::Relp, &messages_of_relp()),
         "forward" => shipper(messages / ENTRIES, Protocol::Forward, &packed_chunk()),
         "ack" => acks(messages),
+        "bulk" => requests(Format::Bulk, messages),
+        "otlp" => requests(Format::Otlp, messages),
+        "loki" => requests(Format::Loki, messages),
+        "lines" => requests(Format::Lines, messages),
         "copy" => copies(messages),
         other => {
             eprintln!(
@@ -348,4 +357,50 @@ fn engine(is_native: bool) -> Engine<VecMemory> {
     };
     engine.apply_roster(&roster, |entry| Some((epoch(entry.analyzer), Window::ANY)));
     engine
+}
+
+/// Bodies of requests, each of as many messages as a batch has.
+fn requests(format: Format, messages: usize) {
+    let mut frame = frame::encode_header(251, 3).to_vec();
+    frame.extend(
+        b"10.0.0.1 - - [30/Nov/2026:03:00:00 +0000] \"GET / HTTP/1.1\" 200 "
+            .iter()
+            .cycle()
+            .take(251),
+    );
+    let mut records = Vec::new();
+    for _ in 0..FRAMES {
+        wrap_frame(Form::Raw, &frame, &mut records);
+    }
+    let options = RequestOptions::default();
+    let at = Moment {
+        unix_ms: 1_700_000_000_123,
+        text: *b"2023-11-14T22:13:20.123Z",
+    };
+    let mut id = MessageId {
+        instance: u64::MAX,
+        shard: 1,
+        epoch: 12,
+        sequence: 1_000_000,
+    };
+    let mut out = Vec::with_capacity(64 << 10);
+    for _ in 0..messages / FRAMES {
+        out.clear();
+        let mut body = Body::begin(format, &options, &mut out);
+        let mut rest = &records[..];
+        while let Some((record, behind)) = Record::parse(rest) {
+            record.each(|severity, form, payload| {
+                let message = Message {
+                    severity,
+                    form,
+                    payload,
+                };
+                body.push(&message, &id, &at, &mut out);
+                id.sequence += 1;
+            });
+            rest = behind;
+        }
+        body.end(&mut out);
+        black_box(&out);
+    }
 }
