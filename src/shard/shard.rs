@@ -269,14 +269,17 @@ impl<I: Io> Shard<I> {
     /// Messages that no analyzer with an outlet takes go where refused packets are.
     fn set_aside(&mut self) {
         let cx = &mut self.cx;
-        for aside in self.outlets.take_asides() {
-            // Those of a link that is down have gone to others.
-            if self.outlets.waits_for(aside.link) {
+        loop {
+            while let Some(aside) = self.outlets.next_aside(cx) {
                 self.egress.set_aside(cx, aside);
             }
-        }
-        for (link, message) in self.egress.take_set_aside() {
-            self.outlets.on_aside(cx, link, message);
+            let through = self.egress.take_set_aside();
+            if through.is_empty() {
+                break;
+            }
+            for (link, message) in through {
+                self.outlets.on_aside(cx, link, message);
+            }
         }
     }
 

@@ -20,7 +20,7 @@
 //! lag.rs       analyzers that answer nothing
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -108,8 +108,10 @@ pub(super) struct Outlets<I: Io> {
     connections: Slab<Connection<I::Socket>>,
     /// Links that may have something to send.
     pump: Vec<LinkEpoch>,
-    /// Messages that nobody takes, on their way to where they are set aside.
-    asides: Vec<Aside>,
+    /// Messages that nobody takes, by link and number, with their statuses. Each holds its place in a window.
+    asides: VecDeque<(LinkEpoch, u64, u16)>,
+    /// Of those that were before them: on their way to where they are set aside.
+    asides_out: usize,
     said: Said,
     salts: SeededIds,
     instance: u64,
@@ -123,7 +125,8 @@ impl<I: Io> Outlets<I> {
             links: BTreeMap::new(),
             connections: Slab::new(),
             pump: Vec::new(),
-            asides: Vec::new(),
+            asides: VecDeque::new(),
+            asides_out: 0,
             said: Said::default(),
             salts: SeededIds::from_u64(seed),
             instance,

@@ -16,6 +16,8 @@ use weir_engine::{LinkEpoch, Move, Onward, Passed};
 use weir_protocol::text::Field;
 
 const LOG_EVERY_NS: u64 = 1_000_000_000;
+/// Messages that are being set aside at once, each a copy.
+const ASIDES_OUT_MAX: usize = 8;
 
 /// A message that nobody takes.
 #[derive(Debug)]
@@ -56,13 +58,7 @@ impl<I: Io> Outlets<I> {
             }
             Onward::NoRoom => return link.homeless.push((message, status)),
             Onward::Nowhere => {
-                self.asides.push(Aside {
-                    link: epoch,
-                    message,
-                    analyzer: Arc::clone(&name),
-                    status,
-                    record: cx.engine.records_of(lane, message, 1),
-                });
+                self.asides.push_back((epoch, message, status));
                 "nobody takes it"
             }
         };
@@ -94,23 +90,36 @@ impl<I: Io> Outlets<I> {
         }
     }
 
-    /// What is to be set aside.
-    pub(crate) fn take_asides(&mut self) -> Vec<Aside> {
-        std::mem::take(&mut self.asides)
+    /// What is to be set aside next: a copy, of which few are made at once. Those of a link that is down have gone to
+    /// others.
+    pub(crate) fn next_aside(&mut self, cx: &Context<I>) -> Option<Aside> {
+        while self.asides_out < ASIDES_OUT_MAX {
+            let (epoch, message, status) = self.asides.pop_front()?;
+            let (Some(link), Some(lane)) = (self.links.get(&epoch), cx.engine.lane_of(epoch))
+            else {
+                continue;
+            };
+            self.asides_out += 1;
+            return Some(Aside {
+                link: epoch,
+                message,
+                analyzer: Arc::clone(&link.target.name),
+                status,
+                record: cx.engine.records_of(lane, message, 1),
+            });
+        }
+        None
     }
 
     /// A message is set aside: it is through.
     pub(crate) fn on_aside(&mut self, cx: &mut Context<I>, epoch: LinkEpoch, message: u64) {
+        debug_assert!(self.asides_out > 0);
+        self.asides_out -= 1;
         if let Some(link) = self.links.get_mut(&epoch) {
             link.flight.settle(message, Passed::Refused);
             self.advance(cx, epoch);
             self.want_pump(epoch);
         }
-    }
-
-    /// It waits still: its link is the one that refused it.
-    pub(crate) fn waits_for(&self, epoch: LinkEpoch) -> bool {
-        self.links.contains_key(&epoch)
     }
 }
 
