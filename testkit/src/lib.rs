@@ -9,6 +9,7 @@
 //! process, distributor     children: started on free ports, waited for by their log, ended by their own id
 //! emitter, analyzer        peers of all dialects with numbered messages; checks: what became of them
 //! forwarder                a balancer of connections between them
+//! peers                    programs of others, where scripts/senders.sh unpacks them or in the PATH
 //! dns                      a nameserver of a few names, with everything that nameservers do wrong
 //! pack                     gzip, deflate, zstd
 //! frame_sink, http, site   peers with text, HTTP clients and analyzers, a distributor with an admin socket
@@ -30,6 +31,7 @@ pub mod http;
 pub mod inputs;
 pub mod numbered;
 pub mod pack;
+pub mod peers;
 pub mod process;
 pub mod random;
 pub mod rig;

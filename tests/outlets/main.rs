@@ -2,8 +2,6 @@
 //! sockets: servers whose answers go wrong, servers that die, and the programs that people run.
 
 mod dying;
-#[path = "../senders/found.rs"]
-mod found;
 mod programs;
 mod server;
 mod weak;

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use weir_testkit::inputs::{marked, Client, Sender};
+use weir_testkit::peers::{program, unpacked};
 use weir_testkit::{until, Distributor, Scratch};
 
-use super::found::{program, unpacked};
 use super::{distributor, send};
 
 const MESSAGES: u64 = 5000;

@@ -1,7 +1,6 @@
 //! Unmodified programs that send logs, against a distributor: real processes and real sockets. `scripts/senders.sh` unpacks
 //! those that are not installed; a test whose program is not there says so and is skipped.
 
-mod found;
 mod proxy;
 mod syslog;
 mod udp;

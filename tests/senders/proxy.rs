@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use crate::found::program;
+use weir_testkit::peers::program;
 use weir_testkit::process::run_command;
 use weir_testkit::{until, Distributor, FrameSink, Program, Scratch};
 

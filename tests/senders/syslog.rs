@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::found::{program, unpacked};
+use weir_testkit::peers::{program, unpacked};
 use weir_testkit::process::run_command;
 use weir_testkit::{until, Distributor, FrameSink, Program, Scratch};
 

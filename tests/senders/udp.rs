@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use crate::found::program;
 use crate::syslog::{assert_numbered, numbered, rsyslog_by, Site};
+use weir_testkit::peers::program;
 use weir_testkit::process::run_command;
 
 fn site() -> Site {

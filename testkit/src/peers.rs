@@ -8,7 +8,7 @@ pub fn unpacked() -> PathBuf {
     if let Some(folder) = std::env::var_os("WEIR_SENDERS") {
         return folder.into();
     }
-    let program = Path::new(weir_testkit::process::weir());
+    let program = Path::new(crate::process::weir());
     let built = program.ancestors().nth(2).unwrap_or(program);
     built.join("senders")
 }
