@@ -2,7 +2,7 @@
 # Instructions per message of the hot path's pieces: a cost that a busy machine cannot blur.
 set -euo pipefail
 
-PIECES=(frame tree-4 tree-64 tree-1000 ingest cycle compact syslog counted acked lumberjack relp forward ack copy)
+PIECES=(frame tree-4 tree-64 tree-1000 ingest cycle compact syslog counted acked lumberjack relp forward bulk otlp loki ndjson ack copy)
 MESSAGES=32000
 BASELINE=bench/instructions.toml
 
@@ -23,6 +23,7 @@ free of start-up, divided by 32,000 it is the cost of a message. The pieces, see
   acked      cycle with an emitter that wants ACKs, in batches of 64
   lumberjack the same with windows of 64 events        relp     the same with 64 messages of RELP
   forward    the same with packed chunks of 256 entries in two receives, rendered as JSON
+  bulk       bodies of _bulk made of 64 records of text of 256 B; otlp, loki, ndjson the same in those formats
 
 What is compiled is src/engine and what it stands on, optimised as packages are, below target/instructions: seconds, not
 minutes. Counts depend on compiler, C library and the CPU that valgrind

@@ -37,10 +37,21 @@ fn a_secret_is_in_requests_alone() {
             let answer = client.answer();
             shown += &answer.body;
         }
-        let analyzer = format!("a1=1@{url}");
-        let output = process::run(&["check", "--analyzer", &analyzer]);
-        shown += &String::from_utf8_lossy(&output.stdout);
-        shown += &String::from_utf8_lossy(&output.stderr);
+        let toml = format!("[[http_analyzers]]\nid = \"a1\"\nweight = 1.0\nendpoint = \"{url}\"\n");
+        let toml = scratch.write("weir.toml", &toml).display().to_string();
+        for arguments in [
+            &["check", &toml][..],
+            &["config", "--effective", "--config", &toml],
+        ] {
+            let output = process::run(arguments);
+            assert!(output.status.success(), "{arguments:?}");
+            shown += &String::from_utf8_lossy(&output.stdout);
+            shown += &String::from_utf8_lossy(&output.stderr);
+        }
+        assert!(
+            shown.contains(&url),
+            "where it goes is shown, options included"
+        );
         let ended = distributor.stop();
         shown += &ended.stdout;
         shown += &ended.stderr;

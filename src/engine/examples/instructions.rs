@@ -14,7 +14,7 @@
 //! lumberjack the same with windows of 64 events of Lumberjack, whose level is looked for and is not there
 //! relp       the same with 64 messages of RELP, each of them answered
 //! forward    the same with packed chunks of 256 entries of Fluent Forward, each of them answered, rendered as JSON
-//! bulk       bodies of `_bulk` made of 64 records of text of 256 B; otlp, loki, lines: the same in those formats
+//! bulk       bodies of `_bulk` made of 64 records of text of 256 B; otlp, loki, ndjson: the same in those formats
 //! ack        64 ACKs in a read: words, the link's numbers, what its shard is owed
 //! copy       256 B into memory: what of `ingest` is the copy itself
 //! ```
@@ -75,11 +75,11 @@ fn main() -> ExitCode {
         "bulk" => requests(Format::Bulk, messages),
         "otlp" => requests(Format::Otlp, messages),
         "loki" => requests(Format::Loki, messages),
-        "lines" => requests(Format::Lines, messages),
+        "ndjson" => requests(Format::Lines, messages),
         "copy" => copies(messages),
         other => {
             eprintln!(
-                "unknown piece '{other}': frame tree-4 tree-64 tree-1000 ingest cycle compact syslog counted acked lumberjack relp forward ack copy"
+                "unknown piece '{other}': frame tree-4 tree-64 tree-1000 ingest cycle compact syslog counted acked lumberjack relp forward bulk otlp loki ndjson ack copy"
             );
             return ExitCode::from(2);
         }
