@@ -464,10 +464,7 @@ impl<M: Memory> Engine<M> {
         if self.pool.free() < self.ingest_floor || self.full_lanes >= self.full_lanes_max {
             return None;
         }
-        let Some(leaf) = self.tree.route(UnitSize::ONE) else {
-            return None;
-        };
-        Some(LaneId(leaf))
+        self.tree.route(UnitSize::ONE).map(LaneId)
     }
 
     #[inline(always)]
