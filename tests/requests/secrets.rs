@@ -23,7 +23,7 @@ fn a_secret_is_in_requests_alone() {
             option => format!("{option}{}", file.display()),
         };
         let url = receiver.url(&scratch, &option);
-        let distributor = distributor(&[url.clone()], "--http-backoff 50ms");
+        let distributor = distributor(std::slice::from_ref(&url), "--http-backoff 50ms");
         send_texts(&distributor, &texts(5));
         until("they arrive", || receiver.texts().len() == 5);
         for request in receiver.requests() {
