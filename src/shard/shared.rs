@@ -190,7 +190,8 @@ pub struct Live {
     pub protection: Protection,
     /// Who may connect to each place where emitters do, see [`allow_lists`].
     pub allow_inputs: Vec<AllowList>,
-    /// Of each place whose clients must know something: what its new connections are held to, see [`secret_ports`].
+    /// Of each place whose clients must know something: what its new connections are held to, see
+    /// [`crate::secret_ports`].
     pub secret_ports: Vec<Option<Arc<Port>>>,
     /// Of HTTP: only the time-outs are read from here.
     pub http: HttpConfig,
