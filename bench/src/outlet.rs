@@ -156,6 +156,16 @@ impl Receiver {
         }
     }
 
+    /// A goodbye, which has no data: its LF is behind the length.
+    fn relp_close(&mut self, bytes: &[u8]) -> Option<usize> {
+        let end = bytes.iter().position(|byte| *byte == b'\n')?;
+        let number = bytes[..end].strip_suffix(b" close 0")?;
+        self.answers.extend_from_slice(number);
+        self.answers.extend_from_slice(b" rsp 0\n0 serverclose 0\n");
+        self.received += 1;
+        Some(end + 1)
+    }
+
     fn relp(
         &mut self,
         bytes: &[u8],
@@ -165,8 +175,7 @@ impl Receiver {
         let (Some(number), Some(command), Some(len), Some(data)) =
             (words.next(), words.next(), words.next(), words.next())
         else {
-            // A frame without data has its LF behind the length.
-            return Ok(None);
+            return Ok(self.relp_close(bytes));
         };
         let len = std::str::from_utf8(len)
             .ok()
@@ -260,7 +269,7 @@ mod tests {
             receiver.take_answers(&mut answers);
         }
         assert!(held.is_empty());
-        let greetings = u64::from(speaks == Speaks::Relp);
+        let greetings = if speaks == Speaks::Relp { 2 } else { 0 };
         assert_eq!(receiver.received(), texts.len() as u64 + greetings);
         (texts, answers)
     }
@@ -269,11 +278,14 @@ mod tests {
     fn texts_are_found_and_answered() {
         let (texts, answers) = read(
             Speaks::Relp,
-            b"1 open 14 relp_version=0\n2 syslog 2 a \n3 syslog 3 b\nc\n",
+            b"1 open 14 relp_version=0\n2 syslog 2 a \n3 syslog 3 b\nc\n4 close 0\n",
         );
         assert_eq!(texts, ["a ", "b\nc"]);
         let answers = String::from_utf8(answers).expect("text");
-        assert!(answers.ends_with("2 rsp 6 200 OK\n3 rsp 6 200 OK\n"));
+        assert!(
+            answers.ends_with("3 rsp 6 200 OK\n4 rsp 0\n0 serverclose 0\n"),
+            "{answers}"
+        );
         let frames = b"2W\0\0\0\x022J\0\0\0\x01\0\0\0\x02{}2J\0\0\0\x02\0\0\0\x02{}";
         let (texts, answers) = read(Speaks::Lumberjack, frames);
         assert_eq!(texts, ["{}", "{}"]);

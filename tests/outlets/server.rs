@@ -58,6 +58,8 @@ pub enum Habit {
     RefusesAll,
     /// RELP: says goodbye after 50 messages.
     Closes,
+    /// RELP: says no goodbye.
+    Rude,
 }
 
 /// One message.
@@ -252,7 +254,9 @@ impl Connection {
                 if len == 0 {
                     self.bytes.drain(..end + 1);
                     assert_eq!(command, "close", "{line}");
-                    self.write(format!("{number} rsp 0\n").as_bytes());
+                    if self.habit != Habit::Rude {
+                        self.write(format!("{number} rsp 0\n").as_bytes());
+                    }
                     continue;
                 }
                 let head = format!("{number} {command} {len} ").len();

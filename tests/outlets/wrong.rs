@@ -127,6 +127,18 @@ fn who_does_not_greet_is_not_healthy() {
 }
 
 #[test]
+fn who_says_no_goodbye_is_healthy() {
+    // Time for a check is short: were the goodbye a part of it, none would pass.
+    let server = Server::start(Speaks::Relp, Habit::Rude);
+    let analyzer = format!("a=1@relp://{}", server.address);
+    let distributor = distributor(&[analyzer], "--health-timeout 1s");
+    distributor.wait_lanes(1);
+    send(&distributor, 0, 100);
+    wait_taken(&[&server], 100);
+    distributor.stop().assert_clean();
+}
+
+#[test]
 fn a_reset_after_everything_was_acked_is_no_death() {
     for speaks in [Speaks::Relp, Speaks::Lumberjack] {
         let (resets, other) = (

@@ -24,6 +24,8 @@ use weir_protocol::text::Time;
 use weir_sink::outlet::{Heard, Outlet};
 use weir_sink::Sink;
 
+/// How long a goodbye is waited for.
+const GOODBYE_PATIENCE: Duration = Duration::from_millis(200);
 /// Most bytes of a greeting that is not whole.
 const GREETING_BYTES_MAX: usize = 64 << 10;
 
@@ -158,8 +160,9 @@ impl Probe {
         outlet.goodbye(&mut out);
         if !out.is_empty() {
             socket.write_all(&out, self.timeout).await?;
-            // Its own goodbye: some call it an error when nobody waits for that.
-            let _ = socket.read(&mut some).await;
+            // Its own goodbye: some call it an error when nobody waits for that, and others say none. It is well.
+            let mut patience = Limit::new(GOODBYE_PATIENCE);
+            let _ = within(&mut patience, socket.read(&mut some)).await;
         }
         Ok(())
     }
