@@ -70,17 +70,17 @@ enum Action {
         /// Its id
         id: String,
     },
-    /// Add an analyzer over HTTP
+    /// Add an analyzer that the distributor connects to
     AddHttp {
         /// Its id
         id: String,
-        /// Such as http://host:8090
+        /// Such as http://host:8090 or forward://host:24224
         endpoint: String,
         /// A finite number, 0 or more
         #[arg(value_parser = values::weight, allow_hyphen_values = true)]
         weight: f64,
     },
-    /// Remove an analyzer over HTTP
+    /// Remove an analyzer that the distributor connects to
     RemoveHttp {
         /// Its id
         id: String,
