@@ -80,6 +80,14 @@ pub struct Roster {
     pub entries: Vec<Entry>,
 }
 
+impl Roster {
+    /// An analyzer that the distributor connects to is there in this time that it is up.
+    pub fn has_generation(&self, wanted: u64) -> bool {
+        let is_it = |entry: &Entry| matches!(entry.reach, Reach::Http { generation } if generation == wanted);
+        self.entries.iter().any(is_it)
+    }
+}
+
 /// What happened to a link.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {

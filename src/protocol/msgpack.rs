@@ -360,6 +360,51 @@ pub fn write_str(out: &mut Vec<u8>, text: &[u8]) {
     out.extend_from_slice(text);
 }
 
+/// Appends bytes, with the shortest head.
+pub fn write_bin(out: &mut Vec<u8>, bytes: &[u8]) {
+    let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    let [.., high, low] = len.to_be_bytes();
+    match len {
+        0..=0xff => out.extend_from_slice(&[0xc4, low]),
+        0x100..=0xffff => out.extend_from_slice(&[0xc5, high, low]),
+        _ => {
+            out.push(0xc6);
+            out.extend_from_slice(&len.to_be_bytes());
+        }
+    }
+    out.extend_from_slice(bytes);
+}
+
+/// Appends a whole number from 0 on.
+pub fn write_uint(out: &mut Vec<u8>, value: u64) {
+    let [.., high, low] = value.to_be_bytes();
+    match value {
+        0..=0x7f => out.push(low),
+        0x80..=0xff => out.extend_from_slice(&[0xcc, low]),
+        0x100..=0xffff => out.extend_from_slice(&[0xcd, high, low]),
+        0x1_0000..=0xffff_ffff => {
+            out.push(0xce);
+            out.extend_from_slice(&value.to_be_bytes()[4..]);
+        }
+        _ => {
+            out.push(0xcf);
+            out.extend_from_slice(&value.to_be_bytes());
+        }
+    }
+}
+
+/// Appends a whole number.
+pub fn write_int(out: &mut Vec<u8>, value: i64) {
+    match u64::try_from(value) {
+        Ok(value) => write_uint(out, value),
+        Err(_) if value >= -32 => out.push(value.to_be_bytes()[7]),
+        Err(_) => {
+            out.push(0xd3);
+            out.extend_from_slice(&value.to_be_bytes());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -502,6 +547,17 @@ mod tests {
     }
 
     proptest! {
+        /// Another reader finds the same.
+        #[test]
+        fn whole_numbers_are_what_another_reader_finds(value: i64, unsigned: u64) {
+            let mut out = Vec::new();
+            write_int(&mut out, value);
+            prop_assert_eq!(rmpv::decode::read_value(&mut &out[..]).expect("a value").as_i64(), Some(value));
+            out.clear();
+            write_uint(&mut out, unsigned);
+            prop_assert_eq!(rmpv::decode::read_value(&mut &out[..]).expect("a value").as_u64(), Some(unsigned));
+        }
+
         #[test]
         fn no_bytes_make_it_panic_or_promise_what_it_has(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             match Skip::default().go_on(&bytes) {

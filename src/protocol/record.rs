@@ -218,7 +218,7 @@ impl<'a> Record<'a> {
 
     /// Its messages one by one: severity, form and payload.
     pub fn each(&self, mut take: impl FnMut(u8, Form, &'a [u8])) {
-        let (headers, body, mut at) = match self.kind {
+        let (headers, body, first_message) = match self.kind {
             Kind::Raw(frame) | Kind::Piece(frame) | Kind::Entry(frame) => {
                 if let Some((header, payload)) = frame.split_at_checked(HEADER_BYTES) {
                     take(header[HEADER_BYTES - 1], self.form(), payload);
@@ -238,21 +238,15 @@ impl<'a> Record<'a> {
                 ..
             } => (headers, body, first_message),
         };
-        for header in headers.chunks_exact(HEADER_BYTES) {
-            let bytes = word(header, 0).unwrap_or_default();
-            let end = at.saturating_add(bytes.saturating_sub(HEADER_BYTES));
-            let Some(message) = body.get(at..end) else {
-                return;
-            };
+        for (header, message) in messages_of(headers, body, first_message) {
             take(header[HEADER_BYTES - 1], Form::Json, message);
-            at = end + 1;
         }
     }
 
     /// Appends its messages as frames: what the packet itself would have written, or the
     /// frame without its description. A record that is not one of ours appends what it can.
     pub fn write_frames(&self, out: &mut Vec<u8>) {
-        let (headers, body, mut at) = match self.kind {
+        let (headers, body, first_message) = match self.kind {
             Kind::Raw(frame) | Kind::Piece(frame) => return out.extend_from_slice(frame),
             Kind::Entry(frame) => {
                 debug_assert!(false, "it is rendered before");
@@ -269,17 +263,28 @@ impl<'a> Record<'a> {
                 ..
             } => (headers, body, first_message),
         };
-        for header in headers.chunks_exact(HEADER_BYTES) {
-            let bytes = word(header, 0).unwrap_or_default();
-            let end = at.saturating_add(bytes.saturating_sub(HEADER_BYTES));
-            let Some(message) = body.get(at..end) else {
-                return;
-            };
+        for (header, message) in messages_of(headers, body, first_message) {
             out.extend_from_slice(header);
             out.extend_from_slice(message);
-            at = end + 1;
         }
     }
+}
+
+/// Messages of a packet with their headers, the first at this offset of the body, a comma between two. It ends where the
+/// body does.
+fn messages_of<'a>(
+    headers: &'a [u8],
+    body: &'a [u8],
+    first_message: usize,
+) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+    let headers = headers.chunks_exact(HEADER_BYTES);
+    headers.scan(first_message, |at, header| {
+        let bytes = word(header, 0).unwrap_or_default();
+        let end = at.saturating_add(bytes.saturating_sub(HEADER_BYTES));
+        let message = body.get(*at..end)?;
+        *at = end + 1;
+        Some((header, message))
+    })
 }
 
 /// What stands before the packet's id in a body, and between its messages and their number.

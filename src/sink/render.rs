@@ -7,7 +7,6 @@
 //!                 where it begins with a PRI
 //! ```
 
-pub(crate) mod escape;
 pub(crate) mod fluent;
 pub(crate) mod json;
 pub(crate) mod text;

@@ -24,7 +24,7 @@ mod shape;
 #[cfg(test)]
 mod tests;
 
-pub use auth::Secrets;
+pub use auth::{hex_sha512, Secrets};
 pub use error::ForwardError;
 pub use outer::{CHUNK_BYTES_MAX, TAG_BYTES_MAX};
 pub use shape::Time;

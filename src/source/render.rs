@@ -21,12 +21,11 @@
 
 mod context;
 mod plain;
-pub use plain::is_plain;
+pub use plain::{is_plain, write_string};
 
 use std::fmt::{self, Write as _};
 
 use super::forward::Time;
-use plain::plain_run;
 use weir_protocol::msgpack::{len_of, take_head, take_map, take_short_text, take_value, Head};
 
 pub use context::Context;
@@ -154,7 +153,7 @@ impl Writer<'_> {
                 *rest = after;
                 match is_plain(name) {
                     true => self.quoted(name),
-                    false => self.text(&String::from_utf8_lossy(name)),
+                    false => write_string(&String::from_utf8_lossy(name), self.out),
                 }
                 name
             }
@@ -169,7 +168,7 @@ impl Writer<'_> {
                 };
                 writer.value(&mut &*value, depth.min(1));
                 self.is_cut |= writer.is_cut;
-                self.text(&String::from_utf8_lossy(&text));
+                write_string(&String::from_utf8_lossy(&text), self.out);
                 &[]
             }
         };
@@ -305,39 +304,8 @@ impl Writer<'_> {
     #[inline(never)]
     fn odd_string(&mut self, bytes: &[u8]) {
         match std::str::from_utf8(bytes) {
-            Ok(text) => self.text(text),
+            Ok(text) => write_string(text, self.out),
             Err(_) => self.base64(bytes),
-        }
-    }
-
-    /// Text with what JSON wants escaped.
-    fn text(&mut self, text: &str) {
-        let mut rest = text.as_bytes();
-        self.out.reserve(rest.len() + 2);
-        self.out.push(b'"');
-        loop {
-            let (plain, odd) = rest.split_at(plain_run(rest));
-            self.put(plain);
-            let Some((odd, behind)) = odd.split_first() else {
-                break;
-            };
-            self.escape(*odd);
-            rest = behind;
-        }
-        self.out.push(b'"');
-    }
-
-    fn escape(&mut self, byte: u8) {
-        match byte {
-            b'"' => self.put(b"\\\""),
-            b'\\' => self.put(b"\\\\"),
-            b'\n' => self.put(b"\\n"),
-            b'\r' => self.put(b"\\r"),
-            b'\t' => self.put(b"\\t"),
-            _ => {
-                let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble)];
-                self.put(&[b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte & 15)]);
-            }
         }
     }
 
@@ -472,7 +440,7 @@ impl Writer<'_> {
             end = at + c.len_utf8();
         }
         if end > 0 {
-            self.text(&text[..end]);
+            write_string(&text[..end], self.out);
         }
         end > 0
     }

@@ -62,18 +62,10 @@ impl Post {
             (from < to).then(|| (from - offset, to - from))
         };
         Post {
-            messages,
-            unit_end: self.unit_end,
-            request: Vec::new(),
-            outcome: Outcome::Open,
             failures: self.failures,
-            rounds: self.rounds,
             sent_as: self.sent_as,
-            waits_since: None,
-            maybe_taken: false,
             arrived: self.arrived.iter().filter_map(within).collect(),
-            aside: None,
-            is_at_fault: false,
+            ..Post::new(messages, self.unit_end, Vec::new(), self.rounds)
         }
     }
 }

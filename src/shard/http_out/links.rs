@@ -90,15 +90,9 @@ impl<I: Io> HttpEgress<I> {
 
     /// Links of analyzers that a roster does not have any more.
     pub(crate) fn close_links(&mut self, cx: &mut Context<I>, roster: &Roster) {
-        let is_listed = |wanted: u64| {
-            let mut entries = roster.entries.iter();
-            entries.any(
-                |entry| matches!(entry.reach, Reach::Http { generation } if generation == wanted),
-            )
-        };
         let links = self.links.iter();
         let gone: Vec<LinkEpoch> = links
-            .filter(|(_, link)| !is_listed(link.generation))
+            .filter(|(_, link)| !roster.has_generation(link.generation))
             .map(|(epoch, _)| *epoch)
             .collect();
         for epoch in gone {

@@ -109,6 +109,26 @@ struct Post {
     is_at_fault: bool,
 }
 
+impl Post {
+    /// One that was not sent yet, of so many messages.
+    fn new(messages: u64, unit_end: u64, request: Vec<u8>, rounds: u32) -> Post {
+        Post {
+            messages,
+            unit_end,
+            request,
+            outcome: Outcome::Open,
+            failures: 0,
+            rounds,
+            sent_as: 0,
+            waits_since: None,
+            maybe_taken: false,
+            arrived: Vec::new(),
+            aside: None,
+            is_at_fault: false,
+        }
+    }
+}
+
 /// This shard's way to one analyzer.
 struct HttpLink {
     generation: u64,

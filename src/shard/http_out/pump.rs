@@ -3,7 +3,7 @@
 use super::bytes::{join_frames, write_request, Envelope};
 use super::draft::{Draft, Making};
 use super::items::NUMBERED_MAX;
-use super::{HttpEgress, Outcome, Post, Stage};
+use super::{HttpEgress, Post, Stage};
 use crate::context::Context;
 use crate::port::Io;
 use crate::slab::Slot;
@@ -111,20 +111,7 @@ impl<I: Io> HttpEgress<I> {
         link.next_post += messages;
         let rounds = cx.engine.lane_of(epoch);
         let rounds = rounds.map_or(0, |lane| cx.engine.rounds(lane, number));
-        let post = Post {
-            messages,
-            unit_end: number + messages - 1,
-            request,
-            outcome: Outcome::Open,
-            failures: 0,
-            rounds,
-            sent_as: 0,
-            waits_since: None,
-            maybe_taken: false,
-            arrived: Vec::new(),
-            aside: None,
-            is_at_fault: false,
-        };
+        let post = Post::new(messages, number + messages - 1, request, rounds);
         link.posts.insert(number, post);
         Some(number)
     }
@@ -170,20 +157,7 @@ impl<I: Io> HttpEgress<I> {
         link.open += 1;
         link.next_post += messages;
         let rounds = cx.engine.rounds(lane, number);
-        let post = Post {
-            messages,
-            unit_end: number + messages - 1,
-            request,
-            outcome: Outcome::Open,
-            failures: 0,
-            rounds,
-            sent_as: 0,
-            waits_since: None,
-            maybe_taken: false,
-            arrived: Vec::new(),
-            aside: None,
-            is_at_fault: false,
-        };
+        let post = Post::new(messages, number + messages - 1, request, rounds);
         link.posts.insert(number, post);
         Some(number)
     }

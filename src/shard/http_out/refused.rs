@@ -233,20 +233,7 @@ impl<I: Io> HttpEgress<I> {
                     write_request(&mut request, &link.target, &envelope, &packet.body);
                 }
             }
-            let part = Post {
-                messages,
-                unit_end,
-                request,
-                outcome: Outcome::Open,
-                failures: 0,
-                rounds,
-                sent_as: 0,
-                waits_since: None,
-                maybe_taken: false,
-                arrived: Vec::new(),
-                aside: None,
-                is_at_fault: false,
-            };
+            let part = Post::new(messages, unit_end, request, rounds);
             link.posts.insert(first, part);
             link.retries.push((first, cx.awake_ns));
         }

@@ -9,7 +9,7 @@ use super::plan::name_of_server;
 use super::server::Server;
 use crate::net::address_of_server;
 use crate::plan::{OperatorFault, Word, MS};
-use weir_engine::{Order, Reach, Roster};
+use weir_engine::{Order, Roster};
 use weir_shard::{HttpTarget, Operator, OrderDone};
 
 /// A roster that was ordered is there after this, or the order has got lost.
@@ -56,13 +56,9 @@ impl Control {
         for (index, server) in servers.iter().enumerate() {
             let name: Arc<str> = name_of_server(index).into();
             let is_healthy = server.is_healthy(now_ns) && !self.ejected.contains(&name);
-            let is_listed = |wanted: u64| {
-                let mut entries = roster.entries.iter();
-                entries.any(|entry| matches!(entry.reach, Reach::Http { generation } if generation == wanted))
-            };
             let up = self.up[index];
             let settles = up.is_some_and(|(_, since_ns)| now_ns < since_ns + SETTLES_NS);
-            let is_listed = up.is_some_and(|(generation, _)| is_listed(generation));
+            let is_listed = up.is_some_and(|(generation, _)| roster.has_generation(generation));
             match (is_healthy, up) {
                 (true, Some(_)) if is_listed || settles => {}
                 (true, _) => {

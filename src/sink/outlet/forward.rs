@@ -15,13 +15,14 @@ use std::sync::Arc;
 
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
-use sha2::{Digest, Sha512};
 use weir_protocol::msgpack::{
-    take_array, take_head, take_map, take_string, take_value, write_str, Head, Skip, Skipped,
+    take_array, take_head, take_map, take_string, take_value, write_bin, write_str, write_uint,
+    Head, Skip, Skipped,
 };
 
 use weir_protocol::record::split_entry;
 use weir_protocol::Form;
+use weir_source::forward::hex_sha512;
 
 use super::{
     compress, Compression, Heard, Identity, Message, OutletError, OutletOptions, Pushed, Speak,
@@ -147,7 +148,7 @@ impl Speak for Outlet {
         out[entries - 4..entries].copy_from_slice(&bytes.to_be_bytes());
         out.push(if is_packed { 0x83 } else { 0x82 });
         write_str(out, b"size");
-        fluent::write_uint(out, u64::from(messages));
+        write_uint(out, u64::from(messages));
         write_str(out, b"chunk");
         let mut id = [0; ID_BYTES];
         let written = STANDARD.encode_slice(identity.encode(), &mut id);
@@ -246,13 +247,13 @@ impl Outlet {
         out.push(0x96);
         write_str(out, b"PING");
         write_str(out, host);
-        fluent::write_bin(out, &self.salt);
-        write_str(out, &digest(&[&self.salt, host, nonce, key]));
+        write_bin(out, &self.salt);
+        write_str(out, &hex_sha512(&[&self.salt, host, nonce, key]));
         let (user, password) = match auth.is_empty() {
             true => (&b""[..], String::new().into_bytes()),
             false => {
                 let user = options.user.as_bytes();
-                (user, digest(&[auth, user, &options.password]).to_vec())
+                (user, hex_sha512(&[auth, user, &options.password]).to_vec())
             }
         };
         write_str(out, user);
@@ -287,7 +288,7 @@ impl Outlet {
             let detail = format!("it refuses this distributor: {reason:?}");
             return Err(refused("refused_by_peer", &detail));
         }
-        let expected = digest(&[&self.salt, host, nonce, &self.options.shared_key]);
+        let expected = hex_sha512(&[&self.salt, host, nonce, &self.options.shared_key]);
         if proof != expected {
             let error = "it does not know the shared key";
             return Err(refused("shared_key_wrong", error));
@@ -306,20 +307,6 @@ fn decoded(id: &[u8]) -> Option<Identity> {
         .ok()?;
     let bytes = bytes.first_chunk().filter(|_| len == IDENTITY_BYTES)?;
     Some(Identity::decode(bytes))
-}
-
-/// SHA-512 in hexadecimal digits.
-fn digest(parts: &[&[u8]]) -> [u8; 128] {
-    let mut hash = Sha512::new();
-    for part in parts {
-        hash.update(part);
-    }
-    let mut digits = [0; 128];
-    for (two, byte) in digits.chunks_exact_mut(2).zip(hash.finalize()) {
-        let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble)];
-        two.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
-    }
-    digits
 }
 
 fn refused(reason: &'static str, detail: &str) -> OutletError {

@@ -4,7 +4,9 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde::Deserializer;
-use weir_protocol::msgpack::{take_array, take_head, take_value, write_str, Head};
+use weir_protocol::msgpack::{
+    take_array, take_head, take_value, write_bin, write_int, write_str, write_uint, Head,
+};
 use weir_protocol::Form;
 use weir_source::render;
 
@@ -196,51 +198,6 @@ impl<'de> Visitor<'de> for Value<'_> {
     }
 }
 
-/// Appends bytes, with the shortest head.
-pub(crate) fn write_bin(out: &mut Vec<u8>, bytes: &[u8]) {
-    let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-    let [.., high, low] = len.to_be_bytes();
-    match len {
-        0..=0xff => out.extend_from_slice(&[0xc4, low]),
-        0x100..=0xffff => out.extend_from_slice(&[0xc5, high, low]),
-        _ => {
-            out.push(0xc6);
-            out.extend_from_slice(&len.to_be_bytes());
-        }
-    }
-    out.extend_from_slice(bytes);
-}
-
-/// Appends a whole number from 0 on.
-pub(crate) fn write_uint(out: &mut Vec<u8>, value: u64) {
-    let [.., high, low] = value.to_be_bytes();
-    match value {
-        0..=0x7f => out.push(low),
-        0x80..=0xff => out.extend_from_slice(&[0xcc, low]),
-        0x100..=0xffff => out.extend_from_slice(&[0xcd, high, low]),
-        0x1_0000..=0xffff_ffff => {
-            out.push(0xce);
-            out.extend_from_slice(&value.to_be_bytes()[4..]);
-        }
-        _ => {
-            out.push(0xcf);
-            out.extend_from_slice(&value.to_be_bytes());
-        }
-    }
-}
-
-/// Appends a whole number.
-fn write_int(out: &mut Vec<u8>, value: i64) {
-    match u64::try_from(value) {
-        Ok(value) => write_uint(out, value),
-        Err(_) if value >= -32 => out.push(value.to_be_bytes()[7]),
-        Err(_) => {
-            out.push(0xd3);
-            out.extend_from_slice(&value.to_be_bytes());
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -322,17 +279,6 @@ mod tests {
     }
 
     proptest! {
-        /// Another writer of MessagePack, and another reader of JSON.
-        #[test]
-        fn whole_numbers_are_what_another_reader_finds(value: i64, unsigned: u64) {
-            let mut out = Vec::new();
-            write_int(&mut out, value);
-            prop_assert_eq!(read(&out).as_i64(), Some(value));
-            out.clear();
-            write_uint(&mut out, unsigned);
-            prop_assert_eq!(read(&out).as_u64(), Some(unsigned));
-        }
-
         #[test]
         fn objects_say_the_same(pairs in proptest::collection::btree_map("[a-z]{1,40}", ".{0,80}", 0..20)) {
             let json = serde_json::to_vec(&pairs).expect("JSON");

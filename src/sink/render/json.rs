@@ -9,15 +9,18 @@
 //! Text is never looked into for an object: what it is was said by its sender. `severity` is Weir's, 0 fatal to 5
 //! trace; `facility` is there where the text begins with a PRI; `@timestamp` is when it was packed.
 
+use base64::engine::general_purpose::STANDARD;
+use base64::Engine;
 use serde::de::IgnoredAny;
 use weir_protocol::record::split_entry;
 use weir_protocol::{iso8601, Form};
-use weir_source::render;
+use weir_source::render::{self, write_string};
 
-use super::escape::{base64, string};
 use super::pri_of;
 use crate::outlet::{Message, Stamp};
 
+/// base64 is written in pieces of so many bytes, a multiple of 3.
+const PIECE_BYTES: usize = 48;
 /// Brackets within each other, the object's own included: what Ruby's reader takes, the least of those that are known.
 const DEPTH_MAX: usize = 100;
 /// An entry of Fluent Forward has at most so many bytes as JSON; what is longer is cut, and says so.
@@ -93,7 +96,7 @@ fn text(message: &Message<'_>, time: &[u8; 24], out: &mut Vec<u8>) {
     out.reserve(payload.len() + 96);
     out.extend_from_slice(b"{\"message\":");
     match std::str::from_utf8(payload) {
-        Ok(text) => string(text, out),
+        Ok(text) => write_string(text, out),
         Err(_) => {
             base64(payload, out);
             out.extend_from_slice(b",\"encoding\":\"base64\"");
@@ -120,10 +123,19 @@ fn number(out: &mut Vec<u8>, value: u8) {
     out.push(b'0' + value % 10);
 }
 
+/// Appends `bytes` as base64 between quotes.
+pub(crate) fn base64(bytes: &[u8], out: &mut Vec<u8>) {
+    out.push(b'"');
+    for piece in bytes.chunks(PIECE_BYTES) {
+        let mut text = [0; PIECE_BYTES / 3 * 4];
+        let len = STANDARD.encode_slice(piece, &mut text).unwrap_or_default();
+        out.extend_from_slice(&text[..len]);
+    }
+    out.push(b'"');
+}
+
 #[cfg(test)]
 mod tests {
-    use base64::engine::general_purpose::STANDARD;
-    use base64::Engine;
     use proptest::prelude::*;
     use serde_json::Value;
 

@@ -10,7 +10,7 @@
 use weir_protocol::Form;
 
 use super::{decimal, level_of, object, Message, Moment, RequestOptions, Short, Verdict};
-use crate::render::escape::string;
+use weir_source::render::write_string;
 
 /// Appends a message as an event. An empty one would make Splunk refuse the whole request.
 pub(super) fn write(
@@ -34,13 +34,13 @@ pub(super) fn write(
             out.extend_from_slice(b",\"");
             out.extend_from_slice(key.as_bytes());
             out.extend_from_slice(b"\":");
-            string(value, out);
+            write_string(value, out);
         }
     }
     out.extend_from_slice(b",\"event\":");
     let is_blank = message.payload.trim_ascii().is_empty();
     match std::str::from_utf8(message.payload) {
-        Ok(text) if message.form == Form::Raw && !is_blank => string(text, out),
+        Ok(text) if message.form == Form::Raw && !is_blank => write_string(text, out),
         _ => object::write_object(message, at, out),
     }
     out.extend_from_slice(b",\"fields\":{\"severity\":\"");

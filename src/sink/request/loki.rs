@@ -9,7 +9,7 @@
 //! and time: so no two times of a link are equal within a millisecond.
 
 use super::{decimal, level_of, object, Message, MessageId, Moment, RequestOptions};
-use crate::render::escape::string;
+use weir_source::render::write_string;
 
 pub(super) const OPEN: &[u8] = b"{\"streams\":[";
 pub(super) const CLOSE: &[u8] = b"]}]}";
@@ -51,11 +51,11 @@ pub(super) fn write(
     );
     out.extend_from_slice(b"\",");
     match std::str::from_utf8(&object::text_of(message, at)) {
-        Ok(text) => string(text, out),
+        Ok(text) => write_string(text, out),
         Err(_) => {
             let mut line = Vec::new();
             object::write_object(message, at, &mut line);
-            string(&String::from_utf8_lossy(&line), out); // JSON with base64 in it: ASCII
+            write_string(&String::from_utf8_lossy(&line), out); // JSON with base64 in it: ASCII
         }
     }
     out.push(b']');

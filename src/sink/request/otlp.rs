@@ -15,8 +15,9 @@
 use weir_protocol::Form;
 
 use super::{decimal, object, shown, Message, Moment, Short, Verdict};
-use crate::render::escape::{base64, string};
+use crate::render::json::base64;
 use crate::render::pri_of;
+use weir_source::render::write_string;
 
 /// Bytes of a length that is written later.
 const LENGTH_BYTES: usize = 5;
@@ -76,7 +77,7 @@ pub(super) fn write_json(message: &Message<'_>, at: &Moment, out: &mut Vec<u8>) 
     match std::str::from_utf8(&payload) {
         Ok(text) => {
             out.extend_from_slice(b",\"body\":{\"stringValue\":");
-            string(text, out);
+            write_string(text, out);
         }
         Err(_) => {
             out.extend_from_slice(b",\"body\":{\"bytesValue\":");

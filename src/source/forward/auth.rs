@@ -8,7 +8,7 @@
 
 use sha2::{Digest, Sha512};
 use std::fmt;
-use weir_protocol::msgpack::{take_array, take_string, write_str};
+use weir_protocol::msgpack::{take_array, take_string, write_bin, write_str};
 
 /// Bytes of a nonce and of a salt.
 pub const SALT_BYTES: usize = 16;
@@ -55,22 +55,18 @@ impl Greeting {
     }
 
     pub fn write(&self, secrets: &Secrets, out: &mut Vec<u8>) {
-        let bin = |out: &mut Vec<u8>, bytes: &[u8]| {
-            out.extend_from_slice(&[0xc4, u8::try_from(bytes.len()).unwrap_or(u8::MAX)]);
-            out.extend_from_slice(bytes);
-        };
         out.push(0x92);
         write_str(out, b"HELO");
         out.push(0x83);
         write_str(out, b"nonce");
-        bin(out, &self.nonce);
+        write_bin(out, &self.nonce);
         write_str(out, b"auth");
         let auth = if secrets.users.is_empty() {
             &[][..]
         } else {
             &self.auth
         };
-        bin(out, auth);
+        write_bin(out, auth);
         write_str(out, b"keepalive");
         out.push(0xc3);
     }

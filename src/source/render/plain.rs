@@ -56,7 +56,7 @@ fn escapes_in(word: u64) -> u64 {
 
 /// Bytes before the first one that JSON wants escaped.
 #[inline]
-pub(super) fn plain_run(bytes: &[u8]) -> usize {
+fn plain_run(bytes: &[u8]) -> usize {
     let (words, rest) = bytes.as_chunks::<8>();
     for (at, word) in words.iter().enumerate() {
         let found = escapes_in(u64::from_le_bytes(*word));
@@ -69,9 +69,51 @@ pub(super) fn plain_run(bytes: &[u8]) -> usize {
     found.map_or(bytes.len(), |at| bytes.len() - rest.len() + at)
 }
 
+/// Appends text between quotes, with what JSON wants escaped (RFC 8259, 7).
+pub fn write_string(text: &str, out: &mut Vec<u8>) {
+    let mut rest = text.as_bytes();
+    out.reserve(rest.len() + 2);
+    out.push(b'"');
+    loop {
+        let (plain, odd) = rest.split_at(plain_run(rest));
+        out.extend_from_slice(plain);
+        let Some((odd, behind)) = odd.split_first() else {
+            break;
+        };
+        write_escaped(*odd, out);
+        rest = behind;
+    }
+    out.push(b'"');
+}
+
+fn write_escaped(byte: u8, out: &mut Vec<u8>) {
+    match byte {
+        b'"' => out.extend_from_slice(b"\\\""),
+        b'\\' => out.extend_from_slice(b"\\\\"),
+        b'\n' => out.extend_from_slice(b"\\n"),
+        b'\r' => out.extend_from_slice(b"\\r"),
+        b'\t' => out.extend_from_slice(b"\\t"),
+        _ => {
+            let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble)];
+            out.extend_from_slice(&[b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte & 15)]);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn strings_come_back(text in "[ -~\\n\\t\\x00-\\x1fäß€😀\\x7f]{0,60}") {
+            let mut out = Vec::new();
+            write_string(&text, &mut out);
+            let back: String = serde_json::from_slice(&out).expect("a string");
+            prop_assert_eq!(back, text);
+        }
+    }
 
     #[test]
     fn what_is_odd_is_found_at_every_place_of_every_length() {

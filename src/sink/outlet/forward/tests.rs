@@ -186,9 +186,9 @@ fn helo(auth: &[u8]) -> Vec<u8> {
     write_str(&mut out, b"HELO");
     out.push(0x83);
     write_str(&mut out, b"nonce");
-    fluent::write_bin(&mut out, b"nonce...");
+    write_bin(&mut out, b"nonce...");
     write_str(&mut out, b"auth");
-    fluent::write_bin(&mut out, auth);
+    write_bin(&mut out, auth);
     write_str(&mut out, b"keepalive");
     out.push(0xc3);
     out
@@ -200,7 +200,10 @@ fn pong(is_taken: bool, key: &[u8]) -> Vec<u8> {
     out.push(if is_taken { 0xc3 } else { 0xc2 });
     write_str(&mut out, b"no");
     write_str(&mut out, b"there");
-    write_str(&mut out, &digest(&[&[7; 16], b"there", b"nonce...", key]));
+    write_str(
+        &mut out,
+        &hex_sha512(&[&[7; 16], b"there", b"nonce...", key]),
+    );
     out
 }
 
@@ -214,10 +217,10 @@ fn a_shared_key_is_shown_and_asked_for() {
     let text = |at: usize| ping[at].as_str().expect("text").as_bytes();
     assert_eq!(text(0), b"PING");
     assert_eq!(text(1), b"here");
-    let key = digest(&[&[7; 16], b"here", b"nonce...", b"sesame"]);
+    let key = hex_sha512(&[&[7; 16], b"here", b"nonce...", b"sesame"]);
     assert_eq!(text(3), key);
     assert_eq!(text(4), b"u");
-    assert_eq!(text(5), digest(&[b"auth", b"u", b"pw"]));
+    assert_eq!(text(5), hex_sha512(&[b"auth", b"u", b"pw"]));
     let (all, _) = heard(&mut outlet, &pong(true, b"sesame"));
     assert_eq!(all, [Ok(Heard::Ready)]);
 }
