@@ -57,11 +57,26 @@ fn escapes_in(word: u64) -> u64 {
 /// Bytes before the first one that JSON wants escaped.
 #[inline]
 fn plain_run(bytes: &[u8]) -> usize {
-    let (words, rest) = bytes.as_chunks::<8>();
-    for (at, word) in words.iter().enumerate() {
+    let first = |found: u64| found.trailing_zeros() as usize / 8;
+    let (vectors, rest) = bytes.as_chunks::<VECTOR>();
+    for (at, vector) in vectors.iter().enumerate() {
+        let (words, _) = vector.as_chunks::<8>();
+        let [low, high] = [words[0], words[1]].map(|word| escapes_in(u64::from_le_bytes(word)));
+        if low | high != 0 {
+            let within = if low != 0 {
+                first(low)
+            } else {
+                8 + first(high)
+            };
+            return VECTOR * at + within;
+        }
+    }
+    let at = bytes.len() - rest.len();
+    let (words, rest) = rest.as_chunks::<8>();
+    if let [word] = words {
         let found = escapes_in(u64::from_le_bytes(*word));
         if found != 0 {
-            return 8 * at + found.trailing_zeros() as usize / 8;
+            return at + first(found);
         }
     }
     let is_escaped = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
