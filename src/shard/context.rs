@@ -12,11 +12,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::gather::Gather;
+use super::mesh::{Mesh, Message};
 use super::port::Io;
 use super::shared::{Live, Shared};
 use weir_clock::Awake;
 use weir_config::Config;
-use weir_engine::{Engine, LinkEpoch, Roster};
+use weir_engine::{Change, Engine, LinkEpoch, Roster};
 
 /// Housekeeping while a handshake is under way: dialects are told apart by 50 ms of silence.
 pub(super) const TICK_HANDSHAKE: Duration = Duration::from_millis(10);
@@ -169,6 +170,14 @@ impl<I: Io> Context<I> {
     pub(super) fn next_link(&mut self) -> LinkEpoch {
         self.links_counted += 1;
         LinkEpoch::new(self.index, self.links_counted)
+    }
+
+    /// An analyzer that this shard connects to is down, and all shards shall know.
+    pub(super) fn say_down(&mut self, generation: u64) {
+        // A roster that is on its way has it still: no shard opens a link to it again.
+        self.shared.control_port.forget_target(generation);
+        let change = Change::HttpDown { generation };
+        self.mesh.post(0, Message::Change(change));
     }
 
     /// The lanes of all links that ended in this turn. What the engine does for each table it does once:

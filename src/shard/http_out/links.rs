@@ -2,11 +2,10 @@
 
 use super::{End, HttpEgress, HttpLink, Outcome};
 use crate::context::{Context, Phase};
-use crate::mesh::{Mesh, Message};
 use crate::port::Io;
 use crate::shared::HttpAnalyzerReport;
 use std::collections::BTreeMap;
-use weir_engine::{Change, LinkEpoch, Passed, Reach, Roster};
+use weir_engine::{LinkEpoch, Passed, Reach, Roster};
 use weir_protocol::text::{Field, Quoted};
 use weir_protocol::WeightText;
 use weir_sink::request::Format;
@@ -146,10 +145,7 @@ impl<I: Io> HttpEgress<I> {
         };
         let generation = link.generation;
         self.link_down(cx, epoch, why);
-        // A roster that is on its way has it still: no shard opens a link to it again.
-        cx.shared.control_port.forget_target(generation);
-        let change = Change::HttpDown { generation };
-        cx.mesh.post(0, Message::Change(change));
+        cx.say_down(generation);
     }
 
     /// The analyzer is down: what it has not ACKed goes to others.

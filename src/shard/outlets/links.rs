@@ -5,11 +5,10 @@ use std::net::Shutdown;
 use super::flight::Flight;
 use super::{Lag, Link, Outlets, Stage};
 use crate::context::Context;
-use crate::mesh::{Mesh, Message};
 use crate::port::Io;
 use crate::shared::HttpAnalyzerReport;
 use crate::slab::{bare, token, Kind, Slot};
-use weir_engine::{Change, LinkEpoch, Reach, Roster};
+use weir_engine::{LinkEpoch, Reach, Roster};
 use weir_http::Ids;
 use weir_protocol::text::{Field, Quoted};
 use weir_protocol::WeightText;
@@ -84,10 +83,7 @@ impl<I: Io> Outlets<I> {
         log::warn!("analyzer {}: {why}", Field(&link.target.name));
         let generation = link.generation;
         self.link_down(cx, epoch, why);
-        // A roster that is on its way has it still: no shard opens a link to it again.
-        cx.shared.control_port.forget_target(generation);
-        let change = Change::HttpDown { generation };
-        cx.mesh.post(0, Message::Change(change));
+        cx.say_down(generation);
     }
 
     /// The analyzer is down: what it has not ACKed goes to others.

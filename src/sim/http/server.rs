@@ -227,13 +227,8 @@ impl Server {
                 end.get_or_insert(visit.answered_bytes);
             }
         }
-        let bytes = visit.out.make_contiguous();
-        let len = match !self.is_calm && self.random.chance(10) {
-            true => bytes.len().min(20),
-            false => bytes.len(),
-        };
-        let written = net.peer_write(visit.conn, &bytes[..len]);
-        visit.out.drain(..written);
+        let written = self.write_out(index, net);
+        let visit = &mut self.visits[index];
         if visit.closes && visit.out.is_empty() {
             self.end_visit(index, net, oracle, Some(false));
             return Ok(u64::MAX);
@@ -302,13 +297,8 @@ impl Server {
             }
             visit.closes = !self.is_calm && self.random.chance(self.plan.last);
         }
-        let bytes = visit.out.make_contiguous();
-        let len = match !self.is_calm && self.random.chance(10) {
-            true => bytes.len().min(20),
-            false => bytes.len(),
-        };
-        let written = net.peer_write(visit.conn, &bytes[..len]);
-        visit.out.drain(..written);
+        let written = self.write_out(index, net);
+        let visit = &mut self.visits[index];
         if visit.closes && visit.out.is_empty() {
             self.end_visit(index, net, oracle, Some(false));
             return Ok(u64::MAX);
@@ -319,6 +309,19 @@ impl Server {
             false => now_ns + 20_000,
         };
         Ok(due.map_or(soon_ns, |due| due.min(soon_ns)))
+    }
+
+    /// Writes what the visitor's host takes of the answers, or a few bytes of them; how many.
+    fn write_out(&mut self, index: usize, net: &mut Net) -> usize {
+        let visit = &mut self.visits[index];
+        let bytes = visit.out.make_contiguous();
+        let len = match !self.is_calm && self.random.chance(10) {
+            true => bytes.len().min(20),
+            false => bytes.len(),
+        };
+        let written = net.peer_write(visit.conn, &bytes[..len]);
+        visit.out.drain(..written);
+        written
     }
 
     fn take_post(&mut self, index: usize, now_ns: u64, oracle: &mut Oracle) -> Result<(), String> {
