@@ -7,7 +7,7 @@ use std::process::Output;
 use serde_json::Value;
 use weir_testkit::dns::{Dns, Says};
 use weir_testkit::process::run;
-use weir_testkit::{until, Distributor, Program, Scratch};
+use weir_testkit::{until, Distributor, Port, Program, Scratch};
 
 const SHARDS: usize = 2;
 const EACH: u64 = 3_000;
@@ -207,13 +207,13 @@ fn distributors_come_out_of_a_file_and_the_token_is_checked_by_each() {
     let scratch = Scratch::new("fleet-file");
     let token = scratch.write("token", "0123456789abcdef");
     let start = || {
-        let (distributor, token) = (free_port(), token.display());
-        let flags =
-            format!("--shards 1 --admin 127.0.0.1:{distributor} --admin-token-file {token}");
-        (Distributor::start(&flags), distributor)
+        let (port, token) = (Port::hold(), token.display());
+        let admin = port.address();
+        let flags = format!("--shards 1 --admin {admin} --admin-token-file {token}");
+        (Distributor::start(&flags), port)
     };
-    let (_first, one) = start();
-    let (_second, two) = start();
+    let ((_first, one), (_second, two)) = (start(), start());
+    let (one, two) = (one.number(), two.number());
     let list = scratch.write(
         "replicas",
         &format!("# both\n127.0.0.1:{one}\n127.0.0.1:{two}\n"),
@@ -268,7 +268,8 @@ fn a_name_stands_for_each_of_its_addresses_and_one_that_stands_for_nothing_is_na
         .write("token", "0123456789abcdef")
         .display()
         .to_string();
-    let port = free_port();
+    let held = Port::hold();
+    let port = held.number();
     let start = |last: u8| {
         let admin = format!("127.0.0.{last}:{port}");
         Distributor::start(&format!(
@@ -364,10 +365,4 @@ fn json_of_somebody_else_is_no_distributors_answer() {
         let said = Said(run(&[words, &[&admin]].concat()));
         said.assert(1, &[], &["not that of a distributor"]);
     }
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("bound").port()
 }

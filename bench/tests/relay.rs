@@ -2,32 +2,37 @@
 //! arrives once, and the checker says so in its exit code.
 
 use std::io::Read;
-use std::net::TcpListener;
+use std::net::SocketAddr;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
+
+use weir_testkit::Port;
 
 const BENCH: &str = env!("CARGO_BIN_EXE_weir-bench");
 
 /// A relay on ports of its own, killed at the end of the test.
 struct Relay {
     child: Child,
-    emitters: String,
-    analyzers: String,
+    emitters: SocketAddr,
+    analyzers: SocketAddr,
+    _ports: [Port; 2],
 }
 
 impl Relay {
     fn start(unit: u32) -> Self {
-        let (emitters, analyzers) = (free_address(), free_address());
+        let ports = [Port::hold(), Port::hold()];
+        let [emitters, analyzers] = ports.each_ref().map(Port::address);
         let child = Command::new(BENCH)
-            .args(["relay", "--emitters", &emitters, "--analyzers", &analyzers])
+            .args(["relay", "--emitters", &emitters.to_string()])
+            .args(["--analyzers", &analyzers.to_string()])
             .args(["--unit", &unit.to_string()])
-            .stderr(Stdio::null())
             .spawn()
             .expect("relay starts");
         Self {
             child,
             emitters,
             analyzers,
+            _ports: ports,
         }
     }
 }
@@ -37,11 +42,6 @@ impl Drop for Relay {
         self.child.kill().expect("relay runs");
         self.child.wait().expect("relay ends");
     }
-}
-
-fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
-    listener.local_addr().expect("bound").to_string()
 }
 
 fn bench(line: &str) -> Command {
@@ -88,7 +88,7 @@ fn a_full_analyzer_stops_its_emitters() {
     const MESSAGES: u64 = 400_000;
     let relay = Relay::start(256);
     let mut analyzer = loop {
-        match std::net::TcpStream::connect(&relay.analyzers) {
+        match std::net::TcpStream::connect(relay.analyzers) {
             Ok(stream) => break stream,
             Err(_) => std::thread::sleep(Duration::from_millis(5)),
         }

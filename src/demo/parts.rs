@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
 
 use super::programs::Program;
 use super::{Failure, Options};
@@ -56,6 +58,7 @@ pub struct Parts {
     scratch: Scratch,
     /// Where analyzers over HTTP listen, in their order.
     ports: Vec<u16>,
+    _holders: Vec<Socket>,
 }
 
 impl Parts {
@@ -68,10 +71,12 @@ impl Parts {
         let scratch = Scratch(std::env::temp_dir().join(name));
         fs::create_dir_all(&scratch.0)?;
         let count = if options.http { ANALYZERS.len() } else { 0 };
+        let (ports, holders) = hold_ports(count)?;
         Ok(Parts {
             options: *options,
             scratch,
-            ports: free_ports(count)?,
+            ports,
+            _holders: holders,
         })
     }
 
@@ -213,12 +218,17 @@ impl Parts {
     }
 }
 
-/// Ports of loopback that were free a moment ago.
-fn free_ports(count: usize) -> io::Result<Vec<u16>> {
-    let anywhere = (Ipv4Addr::LOCALHOST, 0);
-    let bound: Vec<TcpListener> = (0..count)
-        .map(|_| TcpListener::bind(anywhere))
-        .collect::<io::Result<_>>()?;
-    let port = |listener: &TcpListener| Ok(listener.local_addr()?.port());
-    bound.iter().map(port).collect()
+/// Free ports of loopback, and sockets that hold them: bound, never listening. Nobody else gets a port while its socket
+/// lives; a server with SO_REUSEADDR can listen there.
+fn hold_ports(count: usize) -> io::Result<(Vec<u16>, Vec<Socket>)> {
+    let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let hold = || {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&anywhere.into())?;
+        let address = socket.local_addr()?.as_socket();
+        let address = address.ok_or_else(|| io::Error::other("not an IP address"))?;
+        Ok((address.port(), socket))
+    };
+    (0..count).map(|_| hold()).collect()
 }

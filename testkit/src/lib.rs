@@ -6,6 +6,7 @@
 //! wire, decode, vectors    the formats of docs/PROTOCOL.md, a second time: independent of weir-protocol
 //! random                   the one generator, with seeds
 //! wait, scratch, socket    patience, folders, connections
+//! port                     ports that nobody else gets, for programs that must be told one
 //! process, distributor     children: started on free ports, waited for by their log, ended by their own id
 //! emitter, analyzer        peers of all dialects with numbered messages; checks: what became of them
 //! forwarder                a balancer of connections between them
@@ -32,6 +33,7 @@ pub mod inputs;
 pub mod numbered;
 pub mod pack;
 pub mod peers;
+pub mod port;
 pub mod process;
 pub mod random;
 pub mod rig;
@@ -50,6 +52,7 @@ pub use distributor::{Distributor, Ended};
 pub use emitter::Emitter;
 pub use forwarder::Forwarder;
 pub use frame_sink::FrameSink;
+pub use port::Port;
 pub use process::Program;
 pub use random::Random;
 pub use scratch::Scratch;

@@ -1,17 +1,11 @@
 //! Our own clients on both ends over HTTP: emitter, distributor, analyzers, each a process.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::Command;
 
 use weir_testkit::process::weir;
-use weir_testkit::{until, Distributor, Program};
-
-/// A port of loopback that was free a moment ago.
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
-    listener.local_addr().expect("bound").port()
-}
+use weir_testkit::{until, Distributor, Port, Program};
 
 pub fn is_up(port: u16) -> bool {
     TcpStream::connect(("127.0.0.1", port)).is_ok()
@@ -26,7 +20,8 @@ fn number(json: &str, key: &str) -> u64 {
 
 #[test]
 fn messages_go_from_our_emitter_to_our_analyzers_over_http_alone() {
-    let ports = [free_port(), free_port()];
+    let held = [Port::hold(), Port::hold()];
+    let ports = held.each_ref().map(Port::number);
     let analyzers = ports.map(|port| {
         let line = format!("analyzer --http 127.0.0.1:{port} --id a{port} --json");
         let analyzer = Program::start(&line);
@@ -76,7 +71,8 @@ fn messages_go_from_our_emitter_to_our_analyzers_over_http_alone() {
 
 #[test]
 fn a_changed_payload_is_noticed_and_costs_the_exit_status() {
-    let port = free_port();
+    let held = Port::hold();
+    let port = held.number();
     let mut analyzer = Command::new(weir());
     analyzer
         .args(["analyzer", "--json", "--count", "2", "--http"])

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::clients::{free_port, is_up};
+use crate::clients::is_up;
 use weir_testkit::process::run;
-use weir_testkit::{until, Distributor, Program, Scratch};
+use weir_testkit::{until, Distributor, Port, Program, Scratch};
 
 const MESSAGES: u64 = 2_000;
 const BATCH: u64 = 10;
@@ -96,7 +96,8 @@ impl Played {
 fn play(name: &str, act: impl FnOnce(&Proxy, &Proxy, &mut dyn FnMut())) -> Played {
     let scratch = Scratch::new(name);
     let path = |file: &str| scratch.path(file).display().to_string();
-    let ports = [free_port(), free_port()];
+    let held = [Port::hold(), Port::hold()];
+    let ports = held.each_ref().map(Port::number);
     let start = |index: usize| {
         let (port, run_report) = (ports[index], path(&format!("a{index}.json")));
         let line = format!("analyzer --http 127.0.0.1:{port} --id a{index} --report {run_report}");
