@@ -60,7 +60,7 @@ run_one() {
     mkdir -p "$work" "$artifacts"
     local status=ok
     "$BINARIES/$target" -max_len=$INPUT_BYTES_MAX -timeout=60 \
-        -rss_limit_mb=2048 -print_final_stats=1 -artifact_prefix="$artifacts/" \
+        -rss_limit_mb=2048 -print_final_stats=1 -interrupted_exit_code=0 -artifact_prefix="$artifacts/" \
         "$work" "fuzz/corpus/$target" >"$work.log" 2>&1 &
     local fuzzer=$! used=0
     while [[ $used -lt $((minutes * 60)) ]] && kill -0 $fuzzer 2>/dev/null; do

@@ -21,7 +21,8 @@
 
 mod context;
 mod plain;
-pub use plain::{is_plain, write_string};
+use plain::{is_plain, write_odd, write_plain};
+pub use plain::{write_string, write_text};
 
 use std::fmt::{self, Write as _};
 
@@ -152,8 +153,8 @@ impl Writer<'_> {
                 let (name, after) = rest.split_at_checked(len as usize)?;
                 *rest = after;
                 match is_plain(name) {
-                    true => self.quoted(name),
-                    false => write_string(&String::from_utf8_lossy(name), self.out),
+                    true => write_plain(name, self.out),
+                    false => write_odd(String::from_utf8_lossy(name).as_bytes(), self.out),
                 }
                 name
             }
@@ -248,6 +249,20 @@ impl Writer<'_> {
         metadata: &[u8],
         known: Known,
     ) {
+        match known {
+            Known {
+                tag: false,
+                timestamp: false,
+            } if !self.is_first() => context.put(time, tag, self.out),
+            _ => self.context_apart(context, (tag, time), known),
+        }
+        if !metadata.is_empty() {
+            self.metadata(metadata);
+        }
+    }
+
+    #[inline(never)]
+    fn context_apart(&mut self, context: &mut Context, (tag, time): (&[u8], Time), known: Known) {
         if !known.timestamp {
             let is_first = self.is_first();
             context.put_time(time, is_first, self.out);
@@ -255,9 +270,6 @@ impl Writer<'_> {
         if !known.tag {
             let is_first = self.is_first();
             context.put_tag(tag, is_first, self.out);
-        }
-        if !metadata.is_empty() {
-            self.metadata(metadata);
         }
     }
 
@@ -287,28 +299,13 @@ impl Writer<'_> {
     }
 
     #[inline]
-    fn quoted(&mut self, plain: &[u8]) {
-        self.out.push(b'"');
-        self.out.extend_from_slice(plain);
-        self.out.push(b'"');
-    }
-
-    #[inline]
     fn string(&mut self, bytes: &[u8]) {
-        match is_plain(bytes) {
-            true => self.quoted(bytes),
-            false => self.odd_string(bytes),
+        if !write_text(bytes, self.out) {
+            self.base64(bytes);
         }
     }
 
     #[inline(never)]
-    fn odd_string(&mut self, bytes: &[u8]) {
-        match std::str::from_utf8(bytes) {
-            Ok(text) => write_string(text, self.out),
-            Err(_) => self.base64(bytes),
-        }
-    }
-
     fn base64(&mut self, bytes: &[u8]) {
         const DIGITS: &[u8; 64] =
             b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

@@ -8,7 +8,6 @@ use weir_protocol::msgpack::{
     take_array, take_head, take_value, write_bin, write_int, write_str, write_uint, Head,
 };
 use weir_protocol::Form;
-use weir_source::render;
 
 use super::pri_of;
 use crate::outlet::Message;
@@ -68,7 +67,7 @@ fn text(message: &Message<'_>, out: &mut Vec<u8>) {
     let pri = pri_of(message.payload);
     out.push(if pri.is_some() { 0x83 } else { 0x82 });
     write_str(out, b"message");
-    match render::is_plain(message.payload) || std::str::from_utf8(message.payload).is_ok() {
+    match std::str::from_utf8(message.payload).is_ok() {
         true => write_str(out, message.payload),
         false => write_bin(out, message.payload),
     }

@@ -14,7 +14,7 @@ use base64::Engine;
 use serde::de::IgnoredAny;
 use weir_protocol::record::split_entry;
 use weir_protocol::{iso8601, Form};
-use weir_source::render::{self, write_string};
+use weir_source::render::{self, write_text};
 
 use super::pri_of;
 use crate::outlet::{Message, Stamp};
@@ -49,6 +49,9 @@ pub(crate) fn object_at(message: &Message<'_>, time: impl FnOnce() -> [u8; 24], 
 
 /// The same without an end of a line in it: for formats with one object on each. The end is not written.
 pub(crate) fn line(message: &Message<'_>, time: &[u8; 24], out: &mut Vec<u8>) {
+    if message.form == Form::Raw {
+        return text(message, time, out);
+    }
     let start = out.len();
     object_at(message, || *time, out);
     // In an object that is valid they stand between values only, where a space says the same.
@@ -95,12 +98,9 @@ fn text(message: &Message<'_>, time: &[u8; 24], out: &mut Vec<u8>) {
     let payload = message.payload;
     out.reserve(payload.len() + 96);
     out.extend_from_slice(b"{\"message\":");
-    match std::str::from_utf8(payload) {
-        Ok(text) => write_string(text, out),
-        Err(_) => {
-            base64(payload, out);
-            out.extend_from_slice(b",\"encoding\":\"base64\"");
-        }
+    if !write_text(payload, out) {
+        base64(payload, out);
+        out.extend_from_slice(b",\"encoding\":\"base64\"");
     }
     out.extend_from_slice(b",\"severity\":");
     number(out, message.severity);

@@ -10,7 +10,7 @@
 use weir_protocol::Form;
 
 use super::{decimal, level_of, object, Message, Moment, RequestOptions, Short, Verdict};
-use weir_source::render::write_string;
+use weir_source::render::{write_string, write_text};
 
 /// Appends a message as an event. An empty one would make Splunk refuse the whole request.
 pub(super) fn write(
@@ -39,9 +39,9 @@ pub(super) fn write(
     }
     out.extend_from_slice(b",\"event\":");
     let is_blank = message.payload.trim_ascii().is_empty();
-    match std::str::from_utf8(message.payload) {
-        Ok(text) if message.form == Form::Raw && !is_blank => write_string(text, out),
-        _ => object::write_object(message, at, out),
+    let is_text = message.form == Form::Raw && !is_blank;
+    if !is_text || !write_text(message.payload, out) {
+        object::write_object(message, at, out);
     }
     out.extend_from_slice(b",\"fields\":{\"severity\":\"");
     out.extend_from_slice(level_of(message.severity).as_bytes());

@@ -9,7 +9,7 @@
 //! and time: so no two times of a link are equal within a millisecond.
 
 use super::{decimal, level_of, object, Message, MessageId, Moment, RequestOptions};
-use weir_source::render::write_string;
+use weir_source::render::{write_string, write_text};
 
 pub(super) const OPEN: &[u8] = b"{\"streams\":[";
 pub(super) const CLOSE: &[u8] = b"]}]}";
@@ -50,13 +50,10 @@ pub(super) fn write(
         at.unix_ms.saturating_mul(NS).saturating_add(within_ms(id)),
     );
     out.extend_from_slice(b"\",");
-    match std::str::from_utf8(&object::text_of(message, at)) {
-        Ok(text) => write_string(text, out),
-        Err(_) => {
-            let mut line = Vec::new();
-            object::write_object(message, at, &mut line);
-            write_string(&String::from_utf8_lossy(&line), out); // JSON with base64 in it: ASCII
-        }
+    if !write_text(&object::text_of(message, at), out) {
+        let mut line = Vec::new();
+        object::write_object(message, at, &mut line);
+        write_string(&String::from_utf8_lossy(&line), out); // JSON with base64 in it: ASCII
     }
     out.push(b']');
 }

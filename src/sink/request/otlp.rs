@@ -17,7 +17,7 @@ use weir_protocol::Form;
 use super::{decimal, object, shown, Message, Moment, Short, Verdict};
 use crate::render::json::base64;
 use crate::render::pri_of;
-use weir_source::render::write_string;
+use weir_source::render::write_text;
 
 /// Bytes of a length that is written later.
 const LENGTH_BYTES: usize = 5;
@@ -74,15 +74,12 @@ pub(super) fn write_json(message: &Message<'_>, at: &Moment, out: &mut Vec<u8>) 
     out.extend_from_slice(b"\",\"severityNumber\":");
     decimal(out, u64::from(severity_number(message)));
     let payload = object::text_of(message, at);
-    match std::str::from_utf8(&payload) {
-        Ok(text) => {
-            out.extend_from_slice(b",\"body\":{\"stringValue\":");
-            write_string(text, out);
-        }
-        Err(_) => {
-            out.extend_from_slice(b",\"body\":{\"bytesValue\":");
-            base64(&payload, out);
-        }
+    let start = out.len();
+    out.extend_from_slice(b",\"body\":{\"stringValue\":");
+    if !write_text(&payload, out) {
+        out.truncate(start);
+        out.extend_from_slice(b",\"body\":{\"bytesValue\":");
+        base64(&payload, out);
     }
     out.extend_from_slice(b"}}");
 }

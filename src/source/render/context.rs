@@ -17,26 +17,47 @@ const TAG_BYTES_KEPT: usize = 256;
 /// What the last entries had: the second in which they happened, their tag.
 #[derive(Debug)]
 pub struct Context {
-    /// Of `stamp`.
     second: u64,
-    stamp: [u8; STAMP.len()],
     tag: Vec<u8>,
-    /// `,"tag":"..."`; empty: of none.
-    tag_json: Vec<u8>,
+    /// The stamp of `second`, and `,"tag":"..."` behind it; no more than the stamp: of no tag.
+    pairs: Vec<u8>,
 }
 
 impl Default for Context {
     fn default() -> Context {
         Context {
             second: 0,
-            stamp: *STAMP,
             tag: Vec::new(),
-            tag_json: Vec::new(),
+            pairs: STAMP.to_vec(),
         }
     }
 }
 
 impl Context {
+    /// Appends both, behind other keys.
+    #[inline]
+    pub(super) fn put(&mut self, time: Time, tag: &[u8], out: &mut Vec<u8>) {
+        let is_known = time.seconds == self.second && self.tag == tag && self.has_tag();
+        match self.pairs.first_chunk_mut().filter(|_| is_known) {
+            Some(stamp) => {
+                put_fraction(stamp, time.nanoseconds);
+                out.extend_from_slice(&self.pairs);
+            }
+            None => {
+                self.put_time(time, false, out);
+                self.put_tag(tag, false, out);
+            }
+        }
+    }
+
+    fn has_tag(&self) -> bool {
+        self.pairs.len() > STAMP.len()
+    }
+
+    fn stamp(&mut self) -> &mut [u8; STAMP.len()] {
+        self.pairs.first_chunk_mut().expect("it is never shorter")
+    }
+
     /// Appends the key of a time and its value; `is_first`: no comma before it.
     #[inline]
     pub(super) fn put_time(&mut self, time: Time, is_first: bool, out: &mut Vec<u8>) {
@@ -45,11 +66,8 @@ impl Context {
             out.extend_from_slice(&STAMP[usize::from(is_first)..DATE_AT - 1]);
             return Writer { out, is_cut: false }.unsigned(time.seconds);
         }
-        put_fraction(&mut self.stamp, time.nanoseconds);
-        match is_first {
-            true => out.extend_from_slice(&self.stamp[1..]),
-            false => out.extend_from_slice(&self.stamp),
-        }
+        put_fraction(self.stamp(), time.nanoseconds);
+        out.extend_from_slice(&self.stamp()[usize::from(is_first)..]);
     }
 
     /// False: there is no date for it.
@@ -72,8 +90,8 @@ impl Context {
         ] {
             let [tens, ..] = (two / 10).to_le_bytes();
             let [ones, ..] = (two % 10).to_le_bytes();
-            self.stamp[DATE_AT + at] = b'0' + tens;
-            self.stamp[DATE_AT + at + 1] = b'0' + ones;
+            self.stamp()[DATE_AT + at] = b'0' + tens;
+            self.stamp()[DATE_AT + at + 1] = b'0' + ones;
         }
         true
     }
@@ -81,12 +99,14 @@ impl Context {
     /// The same of a tag.
     #[inline]
     pub(super) fn put_tag(&mut self, tag: &[u8], is_first: bool, out: &mut Vec<u8>) {
-        if self.tag != tag || self.tag_json.is_empty() {
+        if self.tag != tag || !self.has_tag() {
             self.begin_tag(tag);
         }
-        out.extend_from_slice(&self.tag_json[usize::from(is_first)..]);
+        out.extend_from_slice(&self.pairs[STAMP.len() + usize::from(is_first)..]);
         if self.tag.len() > TAG_BYTES_KEPT {
-            (self.tag, self.tag_json) = (Vec::new(), Vec::new());
+            self.tag = Vec::new();
+            self.pairs.truncate(STAMP.len());
+            self.pairs.shrink_to_fit();
         }
     }
 
@@ -94,8 +114,8 @@ impl Context {
     fn begin_tag(&mut self, tag: &[u8]) {
         self.tag.clear();
         self.tag.extend_from_slice(tag);
-        self.tag_json.clear();
-        let out = &mut self.tag_json;
+        self.pairs.truncate(STAMP.len());
+        let out = &mut self.pairs;
         let mut writer = Writer { out, is_cut: false };
         writer.put(b",\"tag\":");
         writer.string(tag);

@@ -19,10 +19,14 @@ pub fn is_plain(bytes: &[u8]) -> bool {
     odd | last.iter().fold(0, |odd, byte| odd | is_odd(*byte)) == 0
 }
 
-/// What is not ASCII is negative, and so below a space as well.
+/// A space and a quote change places by this bit. Then what is below [`ODD`] is below a space, a quote, or not ASCII, which
+/// is negative.
+const TURN: u8 = 0x02;
+const ODD: i8 = 0x21;
+
 #[inline(always)]
 fn is_odd(byte: u8) -> u8 {
-    u8::from(byte.cast_signed() < 0x20) | u8::from(byte == b'"') | u8::from(byte == b'\\')
+    u8::from((byte ^ TURN).cast_signed() < ODD) | u8::from(byte == b'\\')
 }
 
 /// Of less than a vector: as two words, which may overlap.
@@ -46,12 +50,10 @@ const HIGH: u64 = 0x80 * ONES;
 /// The high bit of each byte that JSON wants escaped; bits above the lowest of them may be wrong.
 #[inline(always)]
 fn escapes_in(word: u64) -> u64 {
-    let equals = |byte: u8| {
-        let x = word ^ (u64::from(byte) * ONES);
-        x.wrapping_sub(ONES) & !x
-    };
-    let is_control = word.wrapping_sub(0x20 * ONES) & !word;
-    (is_control | equals(b'"') | equals(b'\\')) & HIGH
+    let below = |word: u64, byte: u8| word.wrapping_sub(u64::from(byte) * ONES) & !word;
+    let is_low = below(word ^ (u64::from(TURN) * ONES), ODD.cast_unsigned());
+    let is_backslash = below(word ^ (u64::from(b'\\') * ONES), 1);
+    (is_low | is_backslash) & HIGH
 }
 
 /// Bytes before the first one that JSON wants escaped.
@@ -84,9 +86,46 @@ fn plain_run(bytes: &[u8]) -> usize {
     found.map_or(bytes.len(), |at| bytes.len() - rest.len() + at)
 }
 
-/// Appends text between quotes, with what JSON wants escaped (RFC 8259, 7).
+/// Appends text between quotes, with what JSON wants escaped (RFC 8259, 7). False: that is no UTF-8, and nothing is
+/// appended.
+#[inline]
+pub fn write_text(text: &[u8], out: &mut Vec<u8>) -> bool {
+    if is_plain(text) {
+        write_plain(text, out);
+        return true;
+    }
+    write_if_text(text, out)
+}
+
+#[inline(never)]
+fn write_if_text(text: &[u8], out: &mut Vec<u8>) -> bool {
+    let is_text = std::str::from_utf8(text).is_ok();
+    if is_text {
+        write_odd(text, out);
+    }
+    is_text
+}
+
+/// The same of what is UTF-8.
 pub fn write_string(text: &str, out: &mut Vec<u8>) {
-    let mut rest = text.as_bytes();
+    match is_plain(text.as_bytes()) {
+        true => write_plain(text.as_bytes(), out),
+        false => write_odd(text.as_bytes(), out),
+    }
+}
+
+/// Appends ASCII with nothing to escape between quotes.
+#[inline]
+pub(super) fn write_plain(text: &[u8], out: &mut Vec<u8>) {
+    out.reserve(text.len() + 2);
+    out.push(b'"');
+    out.extend_from_slice(text);
+    out.push(b'"');
+}
+
+/// Appends UTF-8 between quotes.
+pub(super) fn write_odd(text: &[u8], out: &mut Vec<u8>) {
+    let mut rest = text;
     out.reserve(rest.len() + 2);
     out.push(b'"');
     loop {
