@@ -282,6 +282,20 @@ impl Analyzer {
         (self.ids(), self.acked_ids())
     }
 
+    /// Ends as a process that is killed with something unread: by a reset. What was read and ACKed until then.
+    pub fn reset(mut self) -> (Vec<u64>, Vec<u64>) {
+        let options = socket2::SockRef::from(&self.stream);
+        options.set_linger(Some(Duration::ZERO)).expect("option");
+        self.state().closing = true;
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("no fault");
+        }
+        let read = (self.ids(), self.acked_ids());
+        // Both of its descriptors are gone with it, and nobody was told of an end before.
+        drop(self);
+        read
+    }
+
     /// No message with a smaller id came after one with a larger: what one emitter sends on a link
     /// stays in order.
     pub fn assert_in_order(&self) {
@@ -289,13 +303,14 @@ impl Analyzer {
     }
 
     fn end(&mut self) {
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
         if let Ok(mut state) = self.state.lock() {
             state.closing = true;
         }
         let _ = self.stream.shutdown(Shutdown::Both);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        let _ = thread.join();
     }
 }
 

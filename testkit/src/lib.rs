@@ -11,8 +11,10 @@
 //! emitter, analyzer        peers of all dialects with numbered messages; checks: what became of them
 //! forwarder                a balancer of connections between them
 //! peers                    programs of others, where scripts/senders.sh unpacks them or in the PATH
+//! reports                  what programs of others would write for the audit
 //! dns                      a nameserver of a few names, with everything that nameservers do wrong
 //! pack                     gzip, deflate, zstd
+//! receiver                 servers that take requests in formats of others
 //! frame_sink, http, site   peers with text, HTTP clients and analyzers, a distributor with an admin socket
 //! inputs                   what other programs send: syslog, Forward, Lumberjack, RELP, with the deadlines of real clients
 //! rig                      emitters, kernel and analyzers around an engine without I/O
@@ -36,6 +38,9 @@ pub mod peers;
 pub mod port;
 pub mod process;
 pub mod random;
+#[cfg(feature = "json")]
+pub mod receiver;
+pub mod reports;
 pub mod rig;
 pub mod scratch;
 pub mod sessions;

@@ -8,9 +8,16 @@ use weir_testkit::until;
 use super::server::{Habit, Server, Speaks};
 use super::{distributor, send, wait_taken};
 
+const KINDS: [Speaks; 4] = [
+    Speaks::Relp,
+    Speaks::Lumberjack,
+    Speaks::Forward,
+    Speaks::Syslog,
+];
+
 #[test]
 fn nobody_listens_and_the_other_gets_all() {
-    for speaks in [Speaks::Relp, Speaks::Lumberjack, Speaks::Syslog] {
+    for speaks in KINDS {
         let free = Server::start(speaks, Habit::Acks).address;
         let good = Server::start(speaks, Habit::Acks);
         let scheme = speaks.scheme();
@@ -31,7 +38,7 @@ fn nobody_listens_and_the_other_gets_all() {
 /// Everything that the dead one had not acked is with the other within milliseconds.
 #[test]
 fn what_the_dead_had_not_acked_goes_to_the_living_at_once() {
-    for speaks in [Speaks::Relp, Speaks::Lumberjack, Speaks::Syslog] {
+    for speaks in KINDS {
         let (mut dies, lives) = (
             Server::start(speaks, Habit::Never),
             Server::start(speaks, Habit::Acks),
@@ -63,7 +70,7 @@ fn what_the_dead_had_not_acked_goes_to_the_living_at_once() {
 /// Two servers, one of them killed and back again and again; judged by what they have said.
 #[test]
 fn nothing_is_missing_whoever_is_killed_and_back() {
-    for speaks in [Speaks::Relp, Speaks::Lumberjack, Speaks::Syslog] {
+    for speaks in KINDS {
         let (mut victim, other) = (
             Server::start(speaks, Habit::Acks),
             Server::start(speaks, Habit::Acks),

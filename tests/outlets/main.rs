@@ -1,7 +1,9 @@
-//! Analyzers that were not written for Weir, over streams that the distributor makes: RELP, Lumberjack, syslog. On real
-//! sockets: servers whose answers go wrong, servers that die, and the programs that people run.
+//! Analyzers that were not written for Weir, over streams that the distributor makes: RELP, Lumberjack, Forward,
+//! syslog. On real sockets: servers whose answers go wrong, servers that die, all kinds in one pool, and the programs that
+//! people run.
 
 mod dying;
+mod mixed;
 mod programs;
 mod server;
 mod weak;

@@ -1,7 +1,8 @@
-//! A server of RELP, Lumberjack 2 or syslog with a habit, good or bad. Written from the specifications.
+//! A server of RELP, Lumberjack 2, Forward or syslog with a habit, good or bad. Written from the specifications.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
@@ -18,7 +19,10 @@ const QUIET: Duration = Duration::from_millis(30);
 pub enum Speaks {
     Relp,
     Lumberjack,
+    Forward,
     Syslog,
+    /// Syslog with counted bytes.
+    Counted,
 }
 
 impl Speaks {
@@ -26,8 +30,15 @@ impl Speaks {
         match self {
             Speaks::Relp => "relp",
             Speaks::Lumberjack => "lumberjack",
+            Speaks::Forward => "forward",
             Speaks::Syslog => "syslog",
+            Speaks::Counted => "syslog-octet",
         }
+    }
+
+    /// It acks nothing: what arrived is all that can be known.
+    fn is_weak(self) -> bool {
+        matches!(self, Speaks::Syslog | Speaks::Counted)
     }
 }
 
@@ -62,13 +73,15 @@ pub enum Habit {
     Rude,
 }
 
-/// One message.
+/// One message, or what is acked as one.
 struct Item {
-    /// To be acked by this number.
+    /// To be acked by this number,
     number: u32,
+    /// or by this name.
+    chunk: String,
     /// Its window ends with it.
     is_last: bool,
-    mark: Option<u64>,
+    marks: Vec<u64>,
 }
 
 #[derive(Default)]
@@ -101,6 +114,11 @@ impl Server {
 
     pub fn at(address: SocketAddr, speaks: Speaks, habit: Habit) -> Server {
         let listener = TcpListener::bind(address).expect("a port");
+        if speaks.is_weak() {
+            // Less than the distributor's lag: what the kernel has when it dies is sent to others.
+            let options = socket2::SockRef::from(&listener);
+            options.set_recv_buffer_size(16 << 10).expect("set");
+        }
         listener.set_nonblocking(true).expect("set");
         let address = listener.local_addr().expect("an address");
         let state = Arc::new(State::default());
@@ -241,94 +259,151 @@ impl Connection {
         let _ = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
     }
 
-    /// The next whole message.
+    /// The next whole message, or chunk of messages.
     fn take(&mut self) -> Option<Item> {
-        let (number, is_last, text, used) = match self.speaks {
-            Speaks::Relp => loop {
-                let end = self.bytes.iter().position(|byte| *byte == b'\n')?;
-                let line = String::from_utf8_lossy(&self.bytes[..end]).into_owned();
-                let mut words = line.splitn(4, ' ');
-                let number: u32 = words.next()?.parse().expect("a number");
-                let command = words.next()?.to_owned();
-                let len: usize = words.next()?.parse().expect("a length");
-                if len == 0 {
-                    self.bytes.drain(..end + 1);
-                    assert_eq!(command, "close", "{line}");
-                    if self.habit != Habit::Rude {
-                        self.write(format!("{number} rsp 0\n").as_bytes());
-                    }
-                    continue;
-                }
-                let head = format!("{number} {command} {len} ").len();
-                let data = self.bytes.get(head..head + len + 1)?.to_vec();
-                assert_eq!(data.last(), Some(&b'\n'), "{line}");
-                if command == "open" {
-                    assert!(data.starts_with(b"relp_version=0\n"), "{line}");
-                    self.bytes.drain(..head + len + 1);
-                    let offers = "200 OK\nrelp_version=0\ncommands=syslog";
-                    let answer = format!("{number} rsp {} {offers}\n", offers.len());
-                    self.write(answer.as_bytes());
-                    continue;
-                }
-                assert_eq!(command, "syslog");
-                break (number, true, data[..len].to_vec(), head + len + 1);
-            },
-            Speaks::Lumberjack => loop {
-                let kind = self.bytes.get(..2)?.to_vec();
-                let word = |at: usize| {
-                    let four = self.bytes.get(at..at + 4)?;
-                    Some(u32::from_be_bytes(four.try_into().expect("four")))
-                };
-                match &kind[..] {
-                    b"2W" => {
-                        assert_eq!(self.left, 0, "the window before is whole");
-                        self.left = word(2)?;
-                        assert!((1..=2048).contains(&self.left), "{}", self.left);
-                        self.bytes.drain(..6);
-                    }
-                    b"2J" => {
-                        let (number, len) = (word(2)?, word(6)? as usize);
-                        let data = self.bytes.get(10..10 + len)?.to_vec();
-                        let object: serde_json::Value =
-                            serde_json::from_slice(&data).expect("JSON");
-                        assert!(object.is_object(), "{object}");
-                        self.left -= 1;
-                        break (number, self.left == 0, data, 10 + len);
-                    }
-                    b"2C" => {
-                        let len = word(2)? as usize;
-                        let packed = self.bytes.get(6..6 + len)?.to_vec();
-                        let mut plain = Vec::new();
-                        let mut reader = flate2::read::ZlibDecoder::new(&packed[..]);
-                        reader.read_to_end(&mut plain).expect("zlib");
-                        self.bytes.splice(..6 + len, plain);
-                    }
-                    other => panic!("no frame of Lumberjack 2: {other:?}"),
-                }
-            },
+        let item = match self.speaks {
+            Speaks::Relp => self.take_relp()?,
+            Speaks::Lumberjack => self.take_lumberjack()?,
+            Speaks::Forward => self.take_chunk()?,
             Speaks::Syslog => {
                 let end = self.bytes.iter().position(|byte| *byte == b'\n')?;
-                (0, true, self.bytes[..end].to_vec(), end + 1)
+                self.take_text(0, true, 0..end, end + 1)
+            }
+            Speaks::Counted => {
+                let space = self.bytes.iter().position(|byte| *byte == b' ')?;
+                let digits = String::from_utf8_lossy(&self.bytes[..space]).into_owned();
+                let len: usize = digits.parse().expect("a length");
+                let end = space + 1 + len;
+                self.bytes.get(..end)?;
+                self.take_text(0, true, space + 1..end, end)
             }
         };
-        self.bytes.drain(..used);
         if self.items == 0 {
             self.state.connections.fetch_add(1, Ordering::Relaxed);
         }
         self.items += 1;
         self.read_at = Instant::now();
-        let mark = marked::find(&text);
         let mut records = self.state.records.lock().expect("no panic");
-        records.read.extend(mark);
-        Some(Item {
+        records.read.extend(&item.marks);
+        Some(item)
+    }
+
+    /// Of `used` bytes, the message at `text`.
+    fn take_text(&mut self, number: u32, is_last: bool, text: Range<usize>, used: usize) -> Item {
+        let marks = marked::find(&self.bytes[text]).into_iter().collect();
+        self.bytes.drain(..used);
+        Item {
             number,
+            chunk: String::new(),
             is_last,
-            mark,
-        })
+            marks,
+        }
+    }
+
+    fn take_relp(&mut self) -> Option<Item> {
+        loop {
+            let end = self.bytes.iter().position(|byte| *byte == b'\n')?;
+            let line = String::from_utf8_lossy(&self.bytes[..end]).into_owned();
+            let mut words = line.splitn(4, ' ');
+            let number: u32 = words.next()?.parse().expect("a number");
+            let command = words.next()?.to_owned();
+            let len: usize = words.next()?.parse().expect("a length");
+            if len == 0 {
+                self.bytes.drain(..end + 1);
+                assert_eq!(command, "close", "{line}");
+                if self.habit != Habit::Rude {
+                    self.write(format!("{number} rsp 0\n").as_bytes());
+                }
+                continue;
+            }
+            let head = format!("{number} {command} {len} ").len();
+            let used = head + len + 1;
+            let data = self.bytes.get(head..used)?;
+            assert_eq!(data.last(), Some(&b'\n'), "{line}");
+            if command != "open" {
+                assert_eq!(command, "syslog");
+                return Some(self.take_text(number, true, head..head + len, used));
+            }
+            assert!(data.starts_with(b"relp_version=0\n"), "{line}");
+            self.bytes.drain(..used);
+            let offers = "200 OK\nrelp_version=0\ncommands=syslog";
+            let answer = format!("{number} rsp {} {offers}\n", offers.len());
+            self.write(answer.as_bytes());
+        }
+    }
+
+    fn take_lumberjack(&mut self) -> Option<Item> {
+        loop {
+            let kind = self.bytes.get(..2)?.to_vec();
+            let word = |at: usize| {
+                let four = self.bytes.get(at..at + 4)?;
+                Some(u32::from_be_bytes(four.try_into().expect("four")))
+            };
+            match &kind[..] {
+                b"2W" => {
+                    assert_eq!(self.left, 0, "the window before is whole");
+                    self.left = word(2)?;
+                    assert!((1..=2048).contains(&self.left), "{}", self.left);
+                    self.bytes.drain(..6);
+                }
+                b"2J" => {
+                    let (number, len) = (word(2)?, word(6)? as usize);
+                    let data = self.bytes.get(10..10 + len)?;
+                    let object: serde_json::Value = serde_json::from_slice(data).expect("JSON");
+                    assert!(object.is_object(), "{object}");
+                    self.left -= 1;
+                    return Some(self.take_text(number, self.left == 0, 10..10 + len, 10 + len));
+                }
+                b"2C" => {
+                    let len = word(2)? as usize;
+                    let packed = self.bytes.get(6..6 + len)?.to_vec();
+                    let mut plain = Vec::new();
+                    let mut reader = flate2::read::ZlibDecoder::new(&packed[..]);
+                    reader.read_to_end(&mut plain).expect("zlib");
+                    self.bytes.splice(..6 + len, plain);
+                }
+                other => panic!("no frame of Lumberjack 2: {other:?}"),
+            }
+        }
+    }
+
+    /// A chunk of Forward: its tag, its entries packed, and options.
+    fn take_chunk(&mut self) -> Option<Item> {
+        let mut rest = &self.bytes[..];
+        // What is cut off is no value yet.
+        let chunk = rmpv::decode::read_value_ref(&mut rest).ok()?;
+        let used = self.bytes.len() - rest.len();
+        let parts = chunk.to_owned();
+        let parts = parts.as_array().expect("an array");
+        assert_eq!(parts.len(), 3, "{parts:?}");
+        assert!(parts[0].is_str(), "a tag: {:?}", parts[0]);
+        let option = |name: &str| {
+            let options = parts[2].as_map().expect("options").iter();
+            let mut found = options.filter(|(key, _)| key.as_str() == Some(name));
+            found.next().map(|(_, value)| value.clone()).expect(name)
+        };
+        let mut entries = parts[1].as_slice().expect("packed entries");
+        let mut marks = Vec::new();
+        while !entries.is_empty() {
+            let entry = rmpv::decode::read_value(&mut entries).expect("an entry");
+            marks.extend(marked::find(entry.to_string().as_bytes()));
+        }
+        assert_eq!(option("size").as_u64(), Some(marks.len() as u64));
+        let item = Item {
+            number: 0,
+            chunk: option("chunk").as_str().expect("text").to_owned(),
+            is_last: true,
+            marks,
+        };
+        self.bytes.drain(..used);
+        Some(item)
     }
 
     fn answer(&mut self, item: Item) {
         match self.habit {
+            Habit::Wrong if self.speaks == Speaks::Forward => {
+                self.write(&chunk_ack("bm90IHlvdXJz"));
+            }
             Habit::Wrong => self.write_ack(item.number + 7, 200),
             Habit::Refuses if self.items.is_multiple_of(3) => self.refuse(&item),
             Habit::RefusesAll => self.refuse(&item),
@@ -371,10 +446,11 @@ impl Connection {
                     out.extend_from_slice(b"2A");
                     out.extend_from_slice(&item.number.to_be_bytes());
                 }
-                Speaks::Lumberjack | Speaks::Syslog => {}
+                Speaks::Forward => out.extend_from_slice(&chunk_ack(&item.chunk)),
+                Speaks::Lumberjack | Speaks::Syslog | Speaks::Counted => {}
             }
         }
-        let marks = items.iter().filter_map(|item| item.mark);
+        let marks = items.iter().flat_map(|item| &item.marks);
         // Before the ack leaves: what is acked is in the record.
         let mut records = self.state.records.lock().expect("no panic");
         records.acked.extend(marks);
@@ -390,7 +466,7 @@ impl Connection {
 
     fn refuse(&mut self, item: &Item) {
         let mut records = self.state.records.lock().expect("no panic");
-        records.refused.extend(item.mark);
+        records.refused.extend(&item.marks);
         drop(records);
         self.write_ack(item.number, 500);
     }
@@ -412,4 +488,11 @@ impl Connection {
             }
         }
     }
+}
+
+/// `{"ack": id}`
+fn chunk_ack(id: &str) -> Vec<u8> {
+    let mut out = b"\x81\xa3ack".to_vec();
+    weir_testkit::inputs::forward::put_str(&mut out, id);
+    out
 }

@@ -62,18 +62,28 @@ fn an_ack_of_what_was_not_sent_takes_the_analyzer_down() {
     );
     assert!(lumberjack.acked().is_empty());
     assert_eq!(good.acked().len(), 3000);
+    let [forward, good] = pool(
+        Speaks::Forward,
+        Habit::Wrong,
+        "",
+        &["analyzer bad: it acks chunk ", "which was not sent to it"],
+    );
+    assert!(forward.acked().is_empty());
+    assert_eq!(good.acked().len(), 3000);
 }
 
 #[test]
 fn two_acks_may_come_in_one_segment() {
     is_no_fault(Speaks::Relp, Habit::Two);
     is_no_fault(Speaks::Lumberjack, Habit::Two);
+    is_no_fault(Speaks::Forward, Habit::Two);
 }
 
 #[test]
 fn an_ack_may_come_in_pieces() {
     is_no_fault(Speaks::Relp, Habit::Split);
     is_no_fault(Speaks::Lumberjack, Habit::Split);
+    is_no_fault(Speaks::Forward, Habit::Split);
 }
 
 #[test]
@@ -92,6 +102,7 @@ fn who_never_acks_is_down_after_the_time_out() {
     for (speaks, text) in [
         (Speaks::Relp, "analyzer bad: no ack within 500ms"),
         (Speaks::Lumberjack, "analyzer bad: no ack within 500ms"),
+        (Speaks::Forward, "analyzer bad: no ack within 500ms"),
     ] {
         let begun = Instant::now();
         let [bad, good] = pool(speaks, Habit::Never, "?timeout=500ms", &[text]);
@@ -140,7 +151,7 @@ fn who_says_no_goodbye_is_healthy() {
 
 #[test]
 fn a_reset_after_everything_was_acked_is_no_death() {
-    for speaks in [Speaks::Relp, Speaks::Lumberjack] {
+    for speaks in [Speaks::Relp, Speaks::Lumberjack, Speaks::Forward] {
         let (resets, other) = (
             Server::start(speaks, Habit::Resets),
             Server::start(speaks, Habit::Acks),

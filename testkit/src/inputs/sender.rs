@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::{forward, lumberjack, marked, relp, syslog};
+use crate::wire::frame_of;
 
 /// Between looks at a socket that had nothing.
 const GLANCE: Duration = Duration::from_millis(1);
@@ -21,6 +22,8 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 /// A protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Speaks {
+    /// Weir's frames.
+    Frames,
     /// Syslog lines.
     Lines,
     /// Syslog with octet counting.
@@ -63,6 +66,11 @@ impl Client {
             resends: true,
             every: Duration::ZERO,
         }
+    }
+
+    /// Weir's own framing: no acks.
+    pub fn frames() -> Client {
+        Client::new(Speaks::Frames, 64, 1, None)
     }
 
     /// rsyslog's omfwd or loggen: no acks.
@@ -114,7 +122,10 @@ impl Client {
     }
 
     fn has_acks(&self) -> bool {
-        !matches!(self.speaks, Speaks::Lines | Speaks::Counted)
+        !matches!(
+            self.speaks,
+            Speaks::Frames | Speaks::Lines | Speaks::Counted
+        )
     }
 }
 
@@ -424,8 +435,8 @@ impl Job {
                 return Ok(());
             };
             let used = match self.client.speaks {
-                Speaks::Lines | Speaks::Counted => {
-                    return Err(Lost::Fault("a syslog client was written to".into()));
+                Speaks::Frames | Speaks::Lines | Speaks::Counted => {
+                    return Err(Lost::Fault("a client without acks was written to".into()));
                 }
                 Speaks::Forward => forward::read_ack(&link.read)
                     .map(|ack| ack.map(|(id, used)| (Heard::Key(id.to_owned()), used))),
@@ -542,6 +553,9 @@ fn put_unit(out: &mut Vec<u8>, client: &Client, ids: &Range<u64>, key: &str, txn
         .collect();
     let line = |text: &str| format!("{}{text}", syslog::HEADER);
     match client.speaks {
+        Speaks::Frames => texts
+            .iter()
+            .for_each(|text| out.extend(frame_of(3, text.as_bytes()))),
         Speaks::Lines => texts
             .iter()
             .for_each(|text| syslog::put_line(out, line(text).as_bytes())),
