@@ -399,8 +399,19 @@ impl<M: Memory> Engine<M> {
     ) -> Result<(), SourceError> {
         match protocol.answers() {
             Answers::Never => Ok(()),
+            _ if ack == AckMode::Acked && self.has_weak_acks => Err(SourceError::WeakAcks),
             _ => self.receipts.units.open(emitter, protocol, ack),
         }
+    }
+
+    /// Whether an analyzer's ACKs prove too little for who wants some: nobody that comes now is answered with them.
+    pub fn set_weak_acks(&mut self, has_some: bool) {
+        self.has_weak_acks = has_some;
+    }
+
+    /// As [`Engine::set_weak_acks`] was told.
+    pub fn has_weak_acks(&self) -> bool {
+        self.has_weak_acks
     }
 
     /// The unit of a connection that has said [`Elements::UntilEnd`] has ended.

@@ -70,6 +70,8 @@ reasons! {
     WindowExceeded = "window_exceeded",
     /// An emitter that wants ACKs came, and what there is for such was granted to others.
     AckUnitsFull = "ack_units_full",
+    /// An emitter that wants ACKs came, and an analyzer has only weak ones.
+    WeakAcks = "weak_acks",
     /// An emitter did not read its ACKs.
     AnswersNotRead = "answers_not_read",
     /// A compressed part is not what it says it is, or ends within a message.

@@ -116,9 +116,9 @@ impl<M: Memory> Engine<M> {
         self.assemblers[emitter] = Assembler::default();
         self.streams[emitter] = Stream::at(port);
         if let Some(protocol) = port.greets() {
-            if self.speaks(emitter, protocol, port.ack).is_err() {
+            if let Err(error) = self.speaks(emitter, protocol, port.ack) {
                 // Its first bytes are refused, and it is not greeted.
-                self.counters.count(Reason::AckUnitsFull);
+                self.counters.count(reason_of(error));
                 self.streams[emitter] = Stream::default();
             }
         }
@@ -623,6 +623,7 @@ fn reason_of(error: SourceError) -> Reason {
         SourceError::UnitTooLong { .. } => Reason::UnitTooLong,
         SourceError::Window { .. } => Reason::WindowExceeded,
         SourceError::UnitsFull { .. } => Reason::AckUnitsFull,
+        SourceError::WeakAcks => Reason::WeakAcks,
         SourceError::Unspoken { .. } | SourceError::OtherStart { .. } => Reason::ForeignProtocol,
     }
 }

@@ -422,6 +422,8 @@ pub enum SourceError {
         /// Units that may be open.
         max: u32,
     },
+    /// Its sender wants to know what analyzers have, and the ACKs of one say only that its kernel has it.
+    WeakAcks,
     /// It does not begin as this protocol does, which tells itself apart by its first bytes.
     OtherStart {
         /// Which one it is not.
@@ -492,6 +494,9 @@ impl fmt::Display for SourceError {
             Self::UnitsFull { max } => write!(
                 f,
                 "this shard has granted all of the {max} batches that may be un-ACKed; come again, or connect to another"
+            ),
+            Self::WeakAcks => f.write_str(
+                "who wants ACKs is told that analyzers have a message, and one analyzer never says so: only its kernel does; allowed: without ACKs, or weak_acks=allow behind that analyzer's URL",
             ),
             Self::OtherStart { protocol } => {
                 write!(f, "it does not begin as {} does", protocol.as_str())

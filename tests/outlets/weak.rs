@@ -1,8 +1,10 @@
 //! ACKs that prove little are called so, and answer no emitter that wants to know more.
 
+use std::io::{Read, Write};
+
 use weir_testkit::process::run;
 use weir_testkit::site::Site;
-use weir_testkit::until;
+use weir_testkit::{until, Distributor, Program};
 
 use super::server::{Habit, Server, Speaks};
 
@@ -68,6 +70,34 @@ fn a_chain_over_weak_acks_is_refused_at_the_start_and_later() {
         !refused.status.success() && said.contains("weak_acks=allow"),
         "{said}"
     );
+    let chained = format!("--http 127.0.0.1:0 --shards 1 --analyzer s=1@{place}");
+    let distributor = Distributor::start(&chained);
+    distributor.wait_lanes(1);
+    let http = distributor.http.expect("it was asked for");
+    let post = |query: &str| {
+        let body = r#"{"emitterId":"e","messages":[{"message":"x"}]}"#;
+        let head = format!(
+            "POST /logs{query} HTTP/1.1\r\nHost: w\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            body.len()
+        );
+        let mut stream = weir_testkit::socket::connect(http);
+        stream.write_all((head + body).as_bytes()).expect("written");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("answered");
+        answer
+    };
+    let refused = post("?wait=acked");
+    assert!(refused.starts_with("HTTP/1.1 409 "), "{refused}");
+    assert!(refused.contains("weak_acks=allow"), "{refused}");
+    let taken = post("");
+    assert!(taken.starts_with("HTTP/1.1 202 "), "{taken}");
+    let emitter = Program::start(&format!(
+        "emitter --addr {} --acked --count 1",
+        distributor.emitters
+    ));
+    distributor.wait_log("closed: who wants ACKs is told");
+    drop(emitter);
+    assert!(distributor.stop().count("weak_acks") > 0);
     site.ctl(&format!("add-http s {place}?weak_acks=allow 1"));
     until("it is up", || site.analyzer("s")["standing"] == "up");
     site.stop();

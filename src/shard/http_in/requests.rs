@@ -19,6 +19,7 @@ use weir_config::Cors;
 use weir_engine::{Divisible, Unit, UnitRefused};
 use weir_http as http;
 use weir_http::{Ask, BodyKind, Packet, PacketError, Request, TIMESTAMP_BYTES};
+use weir_source::SourceError;
 
 /// Body of a request that the control side answers: a thousand of them may wait.
 const QUESTION_BODY_BYTES_MAX: usize = 64 * 1024;
@@ -104,6 +105,12 @@ impl<I: Io> Clients<I> {
                 return;
             }
         };
+        if preferences.waits && cx.engine.has_weak_acks() {
+            self.refuse("weak_acks");
+            let detail = SourceError::WeakAcks.to_string();
+            self.answer_error(cx, slot, 409, "No such ACKs", &detail, &[]);
+            return;
+        }
         let now = self.time_text(cx);
         let repaired = http::without_lone_surrogates(request.body);
         let (body, surrogates) = match &repaired {

@@ -8,15 +8,28 @@ use crate::context::Context;
 use crate::port::Io;
 use crate::shared::HttpAnalyzerReport;
 use crate::slab::{bare, token, Kind, Slot};
-use weir_engine::{LinkEpoch, Reach, Roster};
+use weir_engine::{Entry, LinkEpoch, Reach, Roster};
 use weir_http::Ids;
 use weir_protocol::text::{Field, Quoted};
 use weir_protocol::WeightText;
 use weir_sink::outlet::Outlet;
+use weir_sink::Worth;
+
+/// ACKs of this analyzer may not answer emitters that want to know what analyzers have.
+fn is_too_weak<I: Io>(cx: &Context<I>, entry: &Entry) -> bool {
+    let Reach::Http { generation } = entry.reach else {
+        return false;
+    };
+    let target = cx.shared.control_port.target(generation);
+    entry.sink.facts().acks.worth() == Worth::Weak
+        && target.is_some_and(|target| !target.outlet.allows_weak_acks)
+}
 
 impl<I: Io> Outlets<I> {
     /// Links for the analyzers of a roster that have none yet.
     pub(crate) fn open_links(&mut self, cx: &mut Context<I>, roster: &Roster) {
+        let is_too_weak = roster.entries.iter().any(|entry| is_too_weak(cx, entry));
+        cx.engine.set_weak_acks(is_too_weak);
         for entry in &roster.entries {
             let Reach::Http { generation } = entry.reach else {
                 continue;
