@@ -14,6 +14,7 @@
 //! - [`discover`]: names, lists and files turned into addresses; what appears and leaves
 //! - [`shard`]: one thread's event loop: listeners, links, over a port
 //! - [`runtime`]: the port on a kernel: io_uring and the only unsafe code, threads and mesh of glommio
+//! - [`local`]: analyzers on this host that are no servers: files that are written, programs that are started
 //! - [`sim`]: the port on virtual time, with everything that can go wrong
 //! - [`ledger`]: what each program says at its end, which messages came, and one verdict over all of it
 //! - [`service`]: the service manager: what it passes, what it is told, its journal
@@ -42,6 +43,7 @@ pub use weir_host as host;
 pub use weir_http as http;
 pub use weir_inflate as inflate;
 pub use weir_ledger as ledger;
+pub use weir_local as local;
 pub use weir_protocol as protocol;
 pub use weir_runtime as runtime;
 pub use weir_service as service;

@@ -31,6 +31,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 pub use crate::config::values;
+use crate::local::launched;
+use crate::runtime::uring::pass_standard_streams_alone;
 use crate::streams::{self, Streams};
 
 const PROGRAMS: [&str; 3] = ["distributor", "emitter", "analyzer"];
@@ -84,6 +86,10 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Erro
 
 /// The whole program, from the process's arguments to its exit status.
 pub fn run() -> ExitCode {
+    if let Some(why) = launched(std::env::args_os(), pass_standard_streams_alone) {
+        streams::say(&format!("{why}\n"));
+        return ExitCode::from(127); // as a shell says it
+    }
     let _streams = Streams::open();
     let cli = match parse(std::env::args_os()) {
         Ok(cli) => cli,

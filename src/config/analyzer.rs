@@ -183,6 +183,13 @@ impl FromStr for HttpAnalyzer {
 
 /// Where the @ before its place is, and whether that is a group's. The last place counts: an id may have any sign in it.
 fn place_of(text: &str) -> Option<(usize, bool)> {
+    // A command may have any sign in it.
+    if let Some(at) = text.find("@exec:") {
+        let weight = text[..at].rsplit_once('=').map(|(_, weight)| weight);
+        if weight.is_some_and(|weight| weight.parse::<f64>().is_ok()) {
+            return Some((at, false));
+        }
+    }
     let of = |scheme: &str, before: &str| {
         let place = text.rfind(&format!("@{before}{scheme}"))?;
         Some((place, !before.is_empty()))

@@ -4,6 +4,7 @@
 //!   forward://10.0.0.2:24224?tag=app&compress=gzip&shared_key_file=/etc/weir/key
 //!   es+http://10.0.0.3:9200?index=logs-app-prod&api_key_file=/etc/weir/es
 //!   SCHEME://HOST[:PORT][/PATH][?option=value&...]        `&` and `%` within a value: %26, %25
+//!   file:///PATH[?...]   exec:PROGRAM ARGUMENTS[?...]     on this host, see local.rs
 //! ```
 //!
 //! Schemes and options are one table each: flag, file and documents are made of them.
@@ -20,6 +21,7 @@ use weir_sink::{Acks, Sink, Worth};
 
 use crate::endpoint::{host_and_port, Endpoint};
 use crate::input::{decoded, encoded};
+use crate::local::{self, Local, EXEC, FILE, LOCAL_OPTIONS};
 use crate::request::{Requests, REQUESTS, REQUEST_OPTIONS};
 use crate::secret::first_line;
 use crate::values;
@@ -31,7 +33,7 @@ pub struct Scheme {
     pub word: &'static str,
     /// What such an analyzer takes.
     pub sink: Sink,
-    /// Where none is given.
+    /// Where none is given; 0: it is on this host, and has none.
     pub port: u16,
     /// A path may follow.
     pub has_path: bool,
@@ -125,6 +127,20 @@ pub const SCHEMES: &[Scheme] = &[
         has_path: true,
         help: "Splunk: its HTTP event collector",
     },
+    Scheme {
+        word: FILE,
+        sink: Sink::File,
+        port: 0,
+        has_path: true,
+        help: "a file of this host: a JSON object a line; on the disk is the ACK",
+    },
+    Scheme {
+        word: EXEC,
+        sink: Sink::Exec,
+        port: 0,
+        has_path: false,
+        help: "a program of this host: the same lines on its standard input; it says how many are done",
+    },
 ];
 
 const SYSLOG_OCTET: &str = "syslog-octet";
@@ -145,13 +161,22 @@ pub struct DeliveryOption {
 }
 
 impl DeliveryOption {
-    /// All of them: those of outlets, then those of requests.
+    /// All of them: those of outlets, of analyzers on this host, then those of requests.
     pub fn all() -> impl Iterator<Item = &'static DeliveryOption> + Clone {
-        DELIVERY_OPTIONS.iter().chain(REQUEST_OPTIONS)
+        let outlets = DELIVERY_OPTIONS.iter().chain(LOCAL_OPTIONS);
+        outlets.chain(REQUEST_OPTIONS)
     }
 }
 
-const OUTLETS: &[&str] = &["forward", "lumberjack", "relp", "syslog", SYSLOG_OCTET];
+const OUTLETS: &[&str] = &[
+    "forward",
+    "lumberjack",
+    "relp",
+    "syslog",
+    SYSLOG_OCTET,
+    FILE,
+    EXEC,
+];
 const FORWARD: &[&str] = &["forward"];
 const HTTP: &[&str] = &["http"];
 const LUMBERJACK: &[&str] = &["lumberjack"];
@@ -343,6 +368,7 @@ pub struct Delivery {
     shared_key_file: Option<PathBuf>,
     password_file: Option<PathBuf>,
     pub(crate) requests: Requests,
+    pub(crate) local: Option<Local>,
 }
 
 impl Delivery {
@@ -363,6 +389,7 @@ impl Delivery {
             shared_key_file: None,
             password_file: None,
             requests: Requests::default(),
+            local: None,
         }
     }
 
@@ -418,7 +445,7 @@ impl Delivery {
     }
 
     /// What stands behind the `?` of a URL that is to have this shape.
-    fn set_all(&mut self, query: Option<&str>, shape: &str) -> Result<(), String> {
+    pub(crate) fn set_all(&mut self, query: Option<&str>, shape: &str) -> Result<(), String> {
         for pair in query.into_iter().flat_map(|query| query.split('&')) {
             let (key, value) = pair
                 .split_once('=')
@@ -431,6 +458,11 @@ impl Delivery {
     /// What its requests are made with.
     pub fn request(&self) -> Arc<RequestOptions> {
         Arc::new(self.requests.options.clone())
+    }
+
+    /// What it is on this host; none: it is a server.
+    pub fn local(&self) -> Option<&Local> {
+        self.local.as_ref()
     }
 
     /// Path of a `GET` that says whether it is well; none: that it can be connected to is enough.
@@ -472,6 +504,9 @@ impl Delivery {
     /// The option, the path, and what is allowed; never the secret.
     pub(crate) fn resolve(&mut self) -> Result<(), String> {
         self.requests.resolve(self.scheme.word)?;
+        if let Some(local) = &self.local {
+            local.check_host()?;
+        }
         if let Some(path) = &self.shared_key_file {
             let key = first_line(path);
             let key = key.map_err(|why| format!("shared_key_file={}: {why}", path.display()))?;
@@ -519,7 +554,10 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Endpoint { path, .. } = &self.endpoint;
         let word = self.delivery.scheme.word;
-        write!(f, "{word}://{}{path}", self.endpoint.authority())?;
+        match &self.delivery.local {
+            Some(local) => local.fmt(f)?,
+            None => write!(f, "{word}://{}{path}", self.endpoint.authority())?,
+        }
         self.delivery.write_options(f)
     }
 }
@@ -537,6 +575,9 @@ impl FromStr for Place {
             let shape = "allowed: http://host:port[/path][?option=value&...]";
             place.delivery.set_all(query, shape)?;
             return Ok(place);
+        }
+        if let Some(place) = local::place(text) {
+            return place;
         }
         let (word, rest) = text.split_once("://").ok_or_else(allowed)?;
         let scheme = SCHEMES.iter().find(|scheme| scheme.word == word);
@@ -581,9 +622,13 @@ impl FromStr for Place {
 }
 
 fn allowed() -> String {
-    let words = SCHEMES.iter().map(|scheme| format!("{}://", scheme.word));
+    let servers = SCHEMES.iter().filter(|scheme| scheme.port > 0);
+    let words = servers.map(|scheme| format!("{}://", scheme.word));
     let words: Vec<String> = words.collect();
-    format!("allowed: host:port behind {}", words.join(" "))
+    format!(
+        "allowed: host:port behind {}, file:///path, or exec:program",
+        words.join(" ")
+    )
 }
 
 pub(crate) fn short(what: &str, text: &str) -> Result<String, String> {

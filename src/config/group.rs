@@ -80,6 +80,12 @@ impl FromStr for Discover {
         let (form, url) = text.split_once('+').ok_or(ALLOWED)?;
         let place: Place = url.parse().map_err(|why| format!("{why}; {ALLOWED}"))?;
         let (endpoint, delivery) = (place.endpoint, place.delivery);
+        if delivery.local().is_some() {
+            let word = delivery.scheme().word;
+            return Err(format!(
+                "{word}: is no server that a name leads to; {ALLOWED}"
+            ));
+        }
         let target = match form {
             "dns" => Target::Dns(HostPort {
                 host: endpoint.host,

@@ -1,13 +1,13 @@
 //! What HTTP can be told: the listener, limits of a request, pushes and health.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use weir_engine::tree::UNIT_MAX;
 
 use crate::settings::settings;
-use crate::{flags, values, Config, HttpAnalyzer, OrOff};
+use crate::{flags, values, Config, HttpAnalyzer, Local, OrOff};
 
 /// Most HTTP analyzers: each has connections and a health check in every shard.
 pub const HTTP_ANALYZERS_MAX: usize = 256;
@@ -55,7 +55,7 @@ pub struct HttpConfig {
 
     /// An analyzer to connect to; give one flag for each. http:// takes packets of JSON (a1=0.4@http://10.0.0.1:4001).
     /// Other programs take what they always do: forward:// relp:// lumberjack:// syslog:// syslog-octet://
-    /// (docs/OUTLETS.md), es+http:// otlp+http:// loki+http:// hec+http:// http+ndjson:// http+json://
+    /// (docs/OUTLETS.md), files and programs of this host file:///path exec:program (there as well), es+http:// otlp+http:// loki+http:// hec+http:// http+ndjson:// http+json://
     /// (docs/DELIVERY.md). With dns+ or dnssrv+ a group: each address of the name is an analyzer of this weight, or with
     /// /group they share it (pool=0.4/group@dns+http://analyzers:4001)
     #[arg(
@@ -186,7 +186,14 @@ impl HttpConfig {
     }
 }
 
-/// Not too many, and each id once.
+fn path_of(analyzer: &HttpAnalyzer) -> Option<&Path> {
+    match analyzer.delivery().local() {
+        Some(Local::File(file)) => Some(&file.path),
+        _ => None,
+    }
+}
+
+/// Not too many, and each id and each file once.
 ///
 /// # Errors
 /// The flag, the value and what is allowed.
@@ -199,6 +206,14 @@ pub fn check_analyzers(analyzers: &[HttpAnalyzer]) -> Result<(), String> {
     }
     let mut ids: Vec<&str> = analyzers.iter().map(HttpAnalyzer::id).collect();
     ids.sort_unstable();
+    let mut files: Vec<&Path> = analyzers.iter().filter_map(path_of).collect();
+    files.sort_unstable();
+    if let Some(pair) = files.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(format!(
+            "--http-analyzer file://{}: two analyzers have this file, each must have its own",
+            pair[0].display()
+        ));
+    }
     match ids.windows(2).find(|pair| pair[0] == pair[1]) {
         Some(pair) => Err(format!(
             "--http-analyzer {}: two analyzers have this id, each must have its own",

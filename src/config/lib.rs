@@ -28,6 +28,7 @@ mod hosts;
 mod http;
 mod input;
 mod input_options;
+mod local;
 mod own;
 mod protection;
 mod report_file;
@@ -50,6 +51,7 @@ pub use input::{
     RECEIVE_BUFFER_BYTES,
 };
 pub use input_options::{InputOption, OptionKind, INPUT_OPTIONS};
+pub use local::{ExecOptions, FileOptions, Local, LOCAL_OPTIONS};
 pub use own::OwnListeners;
 pub use protection::{token_text, AllowList, Cors, Protection, ProxyHeader, RateLimit, Token};
 pub use report_file::{report_file, with_instance};
@@ -532,7 +534,7 @@ impl Config {
             .http
             .analyzers
             .iter()
-            .filter(|it| it.members().is_none());
+            .filter(|it| it.members().is_none() && it.delivery().local().is_none());
         { alone }.try_for_each(|analyzer| {
             let checked = own.check_endpoint(&analyzer.place().endpoint);
             checked.map_err(|why| format!("--http-analyzer {analyzer}: {why}"))

@@ -291,7 +291,7 @@ impl DataPlane for Arc<FakeDataPlane> {
     }
 
     fn http_move(&self, generation: u64, target: HttpTarget) {
-        let address = target.address;
+        let address = target.at.address();
         lock(&self.orders).push(format!("move {} {address}", target.name));
         if let Some(entry) = lock(&self.up).get_mut(&generation) {
             entry.0 = target;

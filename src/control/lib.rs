@@ -62,8 +62,10 @@ impl Running {
     /// Ends all tasks and threads, and removes the admin socket. Connections have half a second to end.
     pub fn end(self) {
         self.core.end();
+        let patience = self.core.checks.end_local();
         // If it panicked, it has said so.
         let _ = self.thread.join();
+        self.core.checks.wait_local(patience);
     }
 }
 

@@ -49,6 +49,8 @@ pub struct Settings {
     pub nameservers: Vec<SocketAddr>,
     /// Weights that the configuration wants; the shards have them already.
     pub wanted: Arc<[Wanted]>,
+    /// Shards, each with its own way to every analyzer.
+    pub shards: u16,
     /// Time between two health checks.
     pub health_interval: Duration,
     /// Time that a health check may take.
@@ -91,6 +93,7 @@ impl Settings {
             hosts: protection.http_hosts.clone(),
             http_analyzers: config.http_analyzers(),
             wanted: config.wanted(),
+            shards: u16::try_from(config.shards).unwrap_or(u16::MAX),
             nameservers: http.nameservers.clone(),
             health_interval: http.health_interval,
             health_timeout: http.health_timeout,

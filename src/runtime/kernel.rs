@@ -149,6 +149,10 @@ impl Io for Ring {
         Ok(socket)
     }
 
+    fn adopt(&mut self, stream: OwnedFd) -> io::Result<OwnedFd> {
+        Ok(stream)
+    }
+
     fn connected(&mut self, token: u64) {
         Ring::connected(self, token);
     }

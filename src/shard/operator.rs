@@ -10,13 +10,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{sync_channel, Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
+use super::local::At;
 use super::refused::{RefusedCounts, RefusedPackets};
 use super::shared::{Live, ShardReport, Shared};
 use super::tap::TappedMessage;
@@ -77,8 +77,8 @@ pub(super) struct Command {
 pub struct HttpTarget {
     /// Its id.
     pub name: Arc<str>,
-    /// Where to connect.
-    pub address: SocketAddr,
+    /// Where it is.
+    pub at: At,
     /// For the Host header: name and port as configured.
     pub host: String,
     /// Path before `/logs`; empty or with a leading slash, without one at its end.

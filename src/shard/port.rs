@@ -4,6 +4,7 @@
 
 use std::io;
 use std::net::{Shutdown, SocketAddr};
+use std::os::fd::OwnedFd;
 
 use weir_engine::{Memory, Span};
 
@@ -100,6 +101,11 @@ pub trait Io {
     /// # Errors
     /// There is no socket to be had.
     fn connect(&mut self, address: SocketAddr, token: u64) -> io::Result<Self::Socket>;
+    /// A stream that somebody else has connected.
+    ///
+    /// # Errors
+    /// There is no such thing here.
+    fn adopt(&mut self, stream: OwnedFd) -> io::Result<Self::Socket>;
     /// A connect has completed.
     fn connected(&mut self, token: u64);
     /// Sends at once, outside the requests, as much as fits.

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -303,6 +304,10 @@ impl Io for FakeIo {
         self.note(Asked::Connect(address));
         self.next_socket += 1;
         Ok(self.next_socket)
+    }
+
+    fn adopt(&mut self, _stream: OwnedFd) -> io::Result<u32> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     fn connected(&mut self, _token: u64) {}

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{Shutdown, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use super::mesh::SimMesh;
@@ -353,6 +354,10 @@ impl Io for SimIo {
             conn,
             net: Rc::clone(&self.net),
         })
+    }
+
+    fn adopt(&mut self, _stream: OwnedFd) -> io::Result<SimSocket> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     fn connected(&mut self, _token: u64) {}

@@ -62,6 +62,8 @@ pub enum Acks {
     },
     /// Each item has an answer of its own, in any order, and may be refused.
     PerItem,
+    /// Each stands for what is on a disk that was told to write it.
+    Durable,
     /// There are none. A packet counts as delivered when the analyzer's kernel has it and so many bytes more, or has had
     /// all for a while: what is in the buffers of kernel and program until then is re-routed when the connection dies.
     Lagged,
@@ -70,6 +72,8 @@ pub enum Acks {
 /// What an ACK of an analyzer proves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Worth {
+    /// It is on a disk.
+    Durable,
     /// A program has said so.
     Acked,
     /// Only its kernel has.
@@ -80,6 +84,7 @@ impl Worth {
     /// Lower-case word: metric label, JSON value.
     pub fn as_str(self) -> &'static str {
         match self {
+            Worth::Durable => "durable",
             Worth::Acked => "acked",
             Worth::Weak => "weak",
         }
@@ -120,7 +125,7 @@ impl Acks {
     pub fn numbers(self) -> AckNumbers {
         match self {
             Acks::Cumulative { numbers, .. } => numbers,
-            Acks::PerItem | Acks::Lagged => AckNumbers::Whole,
+            Acks::PerItem | Acks::Durable | Acks::Lagged => AckNumbers::Whole,
         }
     }
 
@@ -128,6 +133,7 @@ impl Acks {
     pub fn worth(self) -> Worth {
         match self {
             Acks::Cumulative { .. } | Acks::PerItem => Worth::Acked,
+            Acks::Durable => Worth::Durable,
             Acks::Lagged => Worth::Weak,
         }
     }

@@ -36,6 +36,7 @@ mod words;
 
 use std::fmt;
 
+use outlet::lines::{exec_sink, file_sink};
 use outlet::{forward, lumberjack, relp, syslog};
 use request::{array_sink, bulk_sink, hec_sink, loki_sink, ndjson_sink, otlp_sink};
 
@@ -129,6 +130,10 @@ sinks! {
     Loki => loki_sink;
     /// Events to Splunk's HTTP event collector.
     Hec => hec_sink;
+    /// A file of this host: a JSON object a line, ACKed when it is on the disk.
+    File => file_sink;
+    /// A program of this host: the same lines on its standard input, ACKed on its standard output.
+    Exec => exec_sink;
 }
 
 impl Sink {

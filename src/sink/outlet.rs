@@ -11,6 +11,7 @@
 
 mod compress;
 pub(crate) mod forward;
+pub(crate) mod lines;
 pub(crate) mod lumberjack;
 pub(crate) mod relp;
 pub(crate) mod syslog;
@@ -336,6 +337,10 @@ outlets! {
     Relp => relp::Outlet;
     /// Whatever takes syslog over TCP.
     Syslog => syslog::Outlet;
+    /// A file's writer.
+    File => lines::Outlet;
+    /// A program, on its standard input.
+    Exec => lines::Outlet;
 }
 
 #[cfg(test)]

@@ -34,6 +34,8 @@ fn the_table_says_what_the_documents_say() {
         ("lumberjack", Acks::PerItem),
         ("relp", Acks::PerItem),
         ("syslog", Acks::Lagged),
+        ("file", Acks::Durable),
+        ("exec", Acks::PerItem),
     ] {
         assert_eq!(listed(named(name)), (Records, Outlet, 64, false));
         assert_eq!(named(name).facts().acks, acks);
@@ -47,7 +49,7 @@ fn the_table_says_what_the_documents_say() {
         let format = request::Format::of(sink, &Default::default());
         assert!(format.is_some(), "{sink}");
     }
-    assert_eq!(Sink::ALL.len(), 14, "a line more: say here what it is");
+    assert_eq!(Sink::ALL.len(), 16, "a line more: say here what it is");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use weir::cli::{self, Program};
 use weir::runtime::Distributor;
-use weir::shard::{HttpTarget, Operator, ShardReport};
+use weir::shard::{At, HttpTarget, Operator, ShardReport};
 
 use weir_testkit::http::HttpAnalyzer;
 use weir_testkit::{until, FrameSink, PATIENCE};
@@ -50,7 +50,7 @@ impl Rig {
     pub fn up(&self, analyzer: &HttpAnalyzer, weight: f64) -> u64 {
         let target = HttpTarget {
             name: analyzer.name.as_str().into(),
-            address: analyzer.address,
+            at: At::Address(analyzer.address),
             host: analyzer.address.to_string(),
             path: String::new(),
             sink: weir::engine::Sink::Http,

@@ -1,8 +1,11 @@
 //! Analyzers that were not written for Weir, over streams that the distributor makes: RELP, Lumberjack, Forward,
-//! syslog. On real sockets: servers whose answers go wrong, servers that die, all kinds in one pool, and the programs that
-//! people run.
+//! syslog; files and programs. On real sockets: servers whose answers go wrong, servers that die, all kinds in one pool,
+//! and the programs that people run.
 
 mod dying;
+mod exec;
+mod files;
+mod local;
 mod mixed;
 mod programs;
 mod server;

@@ -378,7 +378,12 @@ impl Reader<'_> {
                 HttpAnalyzer::group(&id_text?, discover?, number?, weight_is?)
             }
             false => {
-                let endpoint = self.parsed::<Place>(&format!("{name}.endpoint"), place);
+                let key = format!("{name}.endpoint");
+                let endpoint = self.parsed::<Place>(&key, place);
+                let local = endpoint.as_ref().and_then(|it| it.delivery.local());
+                if let Some(Err(why)) = local.map(|local| local.check_host()) {
+                    self.refuse_value(&key, &place.span(), &why);
+                }
                 HttpAnalyzer::new(&id_text?, endpoint?, number?)
             }
         };

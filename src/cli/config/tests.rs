@@ -13,7 +13,9 @@ use super::settings::{
 use super::{read, try_text};
 use crate::cli::distributor::Args;
 use crate::cli::{values, Program};
-use crate::config::{DELIVERY_OPTIONS, INPUT_OPTIONS, REQUESTS, REQUEST_OPTIONS, SCHEMES};
+use crate::config::{
+    DELIVERY_OPTIONS, INPUT_OPTIONS, LOCAL_OPTIONS, REQUESTS, REQUEST_OPTIONS, SCHEMES,
+};
 use crate::engine::Protocol;
 use weir_sink::Links;
 
@@ -173,7 +175,7 @@ fn the_document_has_the_options_and_schemes_of_outlets() {
         let scheme = SCHEMES.iter().find(|scheme| scheme.word == *word);
         scheme.is_some_and(|scheme| scheme.sink.facts().links == Links::Outlet)
     };
-    for option in DELIVERY_OPTIONS {
+    for option in DELIVERY_OPTIONS.iter().chain(LOCAL_OPTIONS) {
         if !option.only.iter().any(is_outlet) {
             continue;
         }
@@ -185,7 +187,11 @@ fn the_document_has_the_options_and_schemes_of_outlets() {
         assert!(text.lines().any(|line| line == row), "{row}");
     }
     for scheme in SCHEMES.iter().filter(|scheme| is_outlet(&scheme.word)) {
-        let start = format!("| `{}` | {} | ", scheme.word, scheme.port);
+        let port = match scheme.port {
+            0 => "-".to_owned(),
+            port => port.to_string(),
+        };
+        let start = format!("| `{}` | {port} | ", scheme.word);
         assert!(text.contains(&start), "{start}");
     }
 }

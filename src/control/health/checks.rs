@@ -5,15 +5,21 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use futures_lite::future::or;
+
 use super::groups::Groups;
 use super::outlier::{EjectRule, Streak};
 use super::probe::Probe;
 use super::resolver::Resolver;
 use crate::executor::bell::{Bell, News};
+use crate::executor::time::sleep;
 use crate::lock::lock;
 use crate::settings::Settings;
 use crate::view::row::HttpStatus;
 use weir_config::{HttpAnalyzer, Place};
+use weir_local::{Keeper, Keepers};
+use weir_protocol::text::Time;
+use weir_shard::{At, LocalEnds};
 
 /// One of them, over time.
 pub(super) struct Checked {
@@ -25,8 +31,10 @@ pub(super) struct Checked {
     pub(super) number: u64,
     /// In the roster under this generation, since then.
     pub(super) up: Option<(u64, Instant)>,
-    /// Where it was well last, and POSTs go while it is in the roster.
-    pub(super) at: Option<SocketAddr>,
+    /// Where it was well last, and messages go while it is in the roster.
+    pub(super) at: Option<At>,
+    /// Of one on this host that is no server.
+    pub(super) keeper: Option<Arc<Keeper>>,
     pub(super) was_up: bool,
     pub(super) is_healthy: Option<bool>,
     pub(super) last_check_ms: Option<u64>,
@@ -44,7 +52,11 @@ pub(super) struct Checked {
 }
 
 impl Checked {
-    pub(super) fn new(analyzer: &HttpAnalyzer, number: u64) -> Checked {
+    pub(super) fn new(
+        analyzer: &HttpAnalyzer,
+        number: u64,
+        keeper: Option<Arc<Keeper>>,
+    ) -> Checked {
         Checked {
             id: analyzer.id().into(),
             place: analyzer.place().clone(),
@@ -52,6 +64,7 @@ impl Checked {
             number,
             up: None,
             at: None,
+            keeper,
             was_up: false,
             is_healthy: None,
             last_check_ms: None,
@@ -67,6 +80,13 @@ impl Checked {
     }
 }
 
+/// What a check needs of one.
+pub(super) struct Looked {
+    pub(super) place: Place,
+    pub(super) at: Option<SocketAddr>,
+    pub(super) keeper: Option<Arc<Keeper>>,
+}
+
 /// All of them.
 pub struct Checks {
     pub(super) table: Mutex<Table>,
@@ -74,6 +94,8 @@ pub struct Checks {
     pub(super) interval: Duration,
     pub(super) probe: Probe,
     slow_start: Mutex<Duration>,
+    keepers: Keepers,
+    shards: u16,
     pub(super) eject: EjectRule,
     /// Those whose members come and go.
     pub groups: Groups,
@@ -108,6 +130,8 @@ impl Checks {
                 via: settings.via.clone(),
             },
             slow_start: Mutex::new(settings.slow_start),
+            keepers: Keepers::default(),
+            shards: settings.shards,
             eject: settings.eject,
             groups: Groups::new(weir_discover::Resolver::new(settings.nameservers.clone())),
         }
@@ -166,10 +190,67 @@ impl Checks {
     }
 
     /// Still this one, and what of it a check needs.
-    pub(super) fn look(&self, id: &str, number: u64) -> Option<(Place, Option<SocketAddr>)> {
+    pub(super) fn look(&self, id: &str, number: u64) -> Option<Looked> {
         let table = lock(&self.table);
         let checked = table.checked.get(id)?;
-        (checked.number == number).then(|| (checked.place.clone(), checked.at))
+        (checked.number == number).then(|| Looked {
+            place: checked.place.clone(),
+            at: checked.at.as_ref().map(At::address),
+            keeper: checked.keeper.clone(),
+        })
+    }
+
+    /// The keeper of an analyzer on this host; none: it is a server.
+    ///
+    /// # Errors
+    /// There is no thread, or no descriptor.
+    pub(super) fn keeper(
+        &self,
+        id: &Arc<str>,
+        analyzer: &HttpAnalyzer,
+    ) -> Result<Option<Arc<Keeper>>, String> {
+        let Some(local) = analyzer.delivery().local() else {
+            return Ok(None);
+        };
+        let bell = self.bell.clone();
+        let told = move || bell.ring(News::Change);
+        let keeper = Keeper::start(&self.keepers, id, local, self.shards, told);
+        let keeper = keeper.map_err(|error| format!("analyzer {id:?}: {error}"))?;
+        Ok(Some(Arc::new(keeper)))
+    }
+
+    /// How one on this host stands. What is not known yet is waited for, as long as a check may take.
+    pub(super) async fn look_at(&self, keeper: &Keeper) -> Result<Arc<LocalEnds>, String> {
+        let known = self.bell.until(News::Change, || keeper.look());
+        let late = async {
+            sleep(self.probe.timeout).await;
+            let time = Time(self.probe.timeout);
+            Err(format!(
+                "it is not open within {time}, or does not come to an end"
+            ))
+        };
+        or(known, late).await
+    }
+
+    /// Waits until it stands otherwise.
+    pub(super) async fn changed(&self, keeper: &Keeper, seen: u64) {
+        let has_changed = || (keeper.changes() != seen).then_some(());
+        self.bell.until(News::Change, has_changed).await;
+    }
+
+    /// All analyzers on this host that are no servers shall end. How long that may take.
+    pub(crate) fn end_local(&self) -> Duration {
+        let table = lock(&self.table);
+        let ended = table.checked.values().filter_map(|checked| {
+            checked.keeper.as_ref()?.end();
+            checked.place.delivery.local().map(Keeper::patience)
+        });
+        ended.max().unwrap_or_default()
+    }
+
+    /// Waits until they have, for so long at most.
+    pub(crate) fn wait_local(&self, patience: Duration) {
+        self.keepers.wait(patience);
     }
 
     /// Waits until it is removed.

@@ -27,17 +27,19 @@ pub mod ramps;
 mod resolver;
 mod verdict;
 
+use std::future::pending;
 use std::sync::Arc;
 
 use futures_lite::future::or;
 
-use self::checks::Checked;
+use self::checks::{Checked, Looked};
 use crate::core::Core;
 use crate::executor::bell::News;
 use crate::executor::time::sleep;
 use crate::executor::Context;
 use crate::lock::lock;
 use weir_config::{HttpAnalyzer, HTTP_ANALYZERS_MAX};
+use weir_shard::At;
 
 /// Checks all that are in the table, each in a task of its own.
 pub async fn run(context: Context) {
@@ -58,8 +60,14 @@ pub async fn run(context: Context) {
 /// Checks one again and again, until it is removed.
 async fn watch(context: Context, id: Arc<str>, number: u64) {
     let checks = &context.core.checks;
-    while let Some((place, at)) = checks.look(&id, number) {
-        let result = async { Some(checks.probe.check(&place, at).await) };
+    while let Some(Looked { place, at, keeper }) = checks.look(&id, number) {
+        let changes = keeper.as_ref().map_or(0, |keeper| keeper.changes());
+        let result = async {
+            Some(match &keeper {
+                Some(keeper) => checks.look_at(keeper).await.map(At::Local),
+                None => checks.probe.check(&place, at).await.map(At::Address),
+            })
+        };
         let removed = async {
             checks.removed(&id, number).await;
             None
@@ -67,13 +75,25 @@ async fn watch(context: Context, id: Arc<str>, number: u64) {
         let Some(result) = or(result, removed).await else {
             return;
         };
+        let is_well = result.is_ok();
         let next = verdict::judge(&context.core, &id, number, result);
+        let begins_anew = keeper.is_some() && is_well && matches!(next, verdict::Move::Down(_));
         if next != verdict::Move::Nothing {
             let (core, id) = (Arc::clone(&context.core), Arc::clone(&id));
             let carry_out = move || verdict::carry_out(&core, &id, number, next);
             context.hand.run(carry_out).await;
         }
-        or(sleep(checks.interval), checks.removed(&id, number)).await;
+        if begins_anew {
+            continue;
+        }
+        let changed = async {
+            match &keeper {
+                Some(keeper) => checks.changed(keeper, changes).await,
+                None => pending().await,
+            }
+        };
+        let removed = checks.removed(&id, number);
+        or(sleep(checks.interval), or(removed, changed)).await;
     }
 }
 
@@ -106,10 +126,10 @@ fn add_if(core: &Arc<Core>, analyzer: &HttpAnalyzer, must_be_free: bool) -> Resu
 
 fn add_one(core: &Arc<Core>, analyzer: &HttpAnalyzer, must_be_free: bool) -> Result<(), String> {
     let id: Arc<str> = analyzer.id().into();
-    core.checks
-        .probe
-        .own
-        .check_endpoint(&analyzer.place().endpoint)?;
+    if analyzer.delivery().local().is_none() {
+        let own = &core.checks.probe.own;
+        own.check_endpoint(&analyzer.place().endpoint)?;
+    }
     {
         let mut table = lock(&core.checks.table);
         if let Some(there) = table.checked.get(&id) {
@@ -130,9 +150,11 @@ fn add_one(core: &Arc<Core>, analyzer: &HttpAnalyzer, must_be_free: bool) -> Res
                 "id {id:?}: in use by {holder}; allowed: another id"
             ));
         }
+        let keeper = core.checks.keeper(&id, analyzer);
+        let keeper = keeper.inspect_err(|_| core.data_plane.unclaim(&id))?;
         table.numbers += 1;
         let number = table.numbers;
-        let checked = Checked::new(analyzer, number);
+        let checked = Checked::new(analyzer, number, keeper);
         table.checked.insert(Arc::clone(&id), checked);
     }
     core.bell.ring(News::Change);

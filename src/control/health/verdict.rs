@@ -6,7 +6,6 @@
 //! ```
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,7 +19,7 @@ use crate::view::state::State;
 use weir_engine::{OrderError, Reach};
 use weir_ledger::run_report::Stamp;
 use weir_protocol::text::Time;
-use weir_shard::HttpTarget;
+use weir_shard::{At, HttpTarget};
 
 /// Part of its weight that an analyzer begins with after a recovery.
 const SLOW_START_FROM: f64 = 0.1;
@@ -42,12 +41,7 @@ pub(super) enum Move {
 }
 
 /// Notes the result of a check, and says what follows. Waits for nothing.
-pub(super) fn judge(
-    core: &Core,
-    id: &Arc<str>,
-    number: u64,
-    result: Result<SocketAddr, String>,
-) -> Move {
+pub(super) fn judge(core: &Core, id: &Arc<str>, number: u64, result: Result<At, String>) -> Move {
     let (in_roster, returns, next) = {
         let state = core.state();
         let mut entries = state.entries().iter();
@@ -88,8 +82,8 @@ pub(super) fn carry_out(core: &Core, id: &Arc<str>, number: u64, next: Move) {
     match next {
         Move::Nothing => {}
         Move::Elsewhere(generation, target) => {
-            log::info!("analyzer moved id={id:?} to={}", target.address);
-            core.tell("note", id, format!("is at {} now", target.address));
+            log::info!("analyzer moved id={id:?} to={}", target.at);
+            core.tell("note", id, format!("is at {} now", target.at));
             core.data_plane.http_move(generation, target);
         }
         Move::Down(generation) => {
@@ -239,7 +233,7 @@ fn keep_out(core: &Core, id: &Arc<str>, number: u64, why: String) {
 }
 
 impl Checked {
-    fn note(&mut self, result: &Result<SocketAddr, String>) {
+    fn note(&mut self, result: &Result<At, String>) {
         self.last_check_ms = Some(unix_ms(Stamp::now()));
         let is_healthy = result.is_ok();
         if self.is_healthy != Some(is_healthy) {
@@ -263,16 +257,16 @@ impl Checked {
         self.error = result.as_ref().err().cloned().or(out).or(kept_out);
     }
 
-    fn next(&mut self, in_roster: Option<u64>, at: Option<SocketAddr>, slow: bool) -> Move {
+    fn next(&mut self, in_roster: Option<u64>, at: Option<At>, slow: bool) -> Move {
         let is_settled = |since: &Instant| since.elapsed() >= ROSTER_SETTLES;
         if self.up.is_some_and(|(_, since)| is_settled(&since)) && in_roster.is_none() {
             // The shards gave it up.
             self.up = None;
         }
-        let before = at.and_then(|address| self.at.replace(address));
-        let target = |address| HttpTarget {
+        let before = at.as_ref().and_then(|at| self.at.replace(at.clone()));
+        let target = |at| HttpTarget {
             name: Arc::clone(&self.id),
-            address,
+            at,
             host: self.place.endpoint.authority(),
             path: self.place.endpoint.path.clone(),
             sink: self.place.delivery.sink(),
@@ -285,13 +279,18 @@ impl Checked {
                 self.up = None;
                 Move::Down(generation)
             }
-            (Some((generation, _)), Some(address)) if before != Some(address) => {
-                Move::Elsewhere(generation, target(address))
-            }
-            (None, Some(address)) if !self.ejected && self.out.is_none() => Move::Up {
+            (Some((generation, _)), Some(at)) if before.as_ref() != Some(&at) => match at {
+                At::Address(_) => Move::Elsewhere(generation, target(at)),
+                // What has begun anew is another: the next check brings it up.
+                At::Local(_) => {
+                    self.up = None;
+                    Move::Down(generation)
+                }
+            },
+            (None, Some(at)) if !self.ejected && self.out.is_none() => Move::Up {
                 slowly: self.was_up && slow,
                 weight: self.weight,
-                target: target(address),
+                target: target(at),
             },
             _ => Move::Nothing,
         }

@@ -422,6 +422,11 @@ fn add_http(core: &Arc<Core>, ask: &Ask) -> Answer {
     } = body(ask)?;
     let analyzer = endpoint
         .parse::<Place>()
+        .and_then(|place| match place.delivery.local() {
+            // Who may set weights may not start programs and write files.
+            Some(_) => Err("allowed: in the configuration file, and by flags".to_owned()),
+            None => Ok(place),
+        })
         .map_err(|error| format!("endpoint {endpoint:?}: {error}"))
         .and_then(|place| {
             let analyzer = HttpAnalyzer::new(&id, place, weight);

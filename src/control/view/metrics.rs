@@ -421,7 +421,7 @@ fn analyzers(state: &State, out: &mut Exposition) {
     out.family(
         "weir_analyzer_info",
         Kind::Gauge,
-        "1; what it speaks, and what its ACKs prove: acked, it has the messages; weak, its kernel has them.",
+        "1; what it speaks, and what its ACKs prove: durable, they are on a disk; acked, it has the messages; weak, its kernel has them.",
     );
     for row in shown {
         let labels = [

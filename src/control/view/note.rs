@@ -280,7 +280,7 @@ impl State {
         let slow_start = ramp.filter(|ramp| ramp.is_slow_start);
         // One that never was up is what its URL says.
         let scheme = || {
-            let (word, _) = status?.endpoint.split_once("://")?;
+            let (word, _) = status?.endpoint.split_once(':')?;
             let scheme = SCHEMES.iter().find(|scheme| scheme.word == word)?;
             Some(scheme.sink)
         };

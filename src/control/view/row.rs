@@ -125,7 +125,7 @@ pub struct Row {
     pub kind: Kind,
     /// What it speaks.
     pub protocol: &'static str,
-    /// What its ACKs prove: `acked`, it has the messages; `weak`, its kernel has them.
+    /// What its ACKs prove: `durable`, they are on a disk; `acked`, it has the messages; `weak`, its kernel has them.
     pub acks: &'static str,
     /// How it stands.
     pub standing: Standing,

@@ -43,12 +43,12 @@ impl<I: Io> HttpEgress<I> {
         };
         let slot = self.connections.next_slot();
         let connect = token(Kind::PostConnect, slot);
-        match cx.io.connect(link.target.address, connect) {
+        match cx.io.connect(link.target.at.address(), connect) {
             Ok(socket) => {
                 let made = self.connections.insert(PostConnection {
                     socket,
                     link: epoch,
-                    address: link.target.address,
+                    address: link.target.at.address(),
                     stage: Stage::Connecting,
                     post: number,
                     reader: ResponseReader::new(),
@@ -243,7 +243,7 @@ impl<I: Io> HttpEgress<I> {
         let is_sent = matches!(connection.stage, Stage::Answering | Stage::Draining);
         connection.is_used = true;
         let link = self.links.get(&epoch);
-        let is_there = link.is_some_and(|link| link.target.address == connection.address);
+        let is_there = link.is_some_and(|link| link.target.at.address() == connection.address);
         if answer.reusable && !has_more && is_sent && is_there {
             connection.stage = Stage::Idle;
             connection.since_ns = cx.awake_ns;

@@ -21,7 +21,7 @@ impl<I: Io> HttpEgress<I> {
             let Some(target) = cx.shared.control_port.target(link.generation) else {
                 continue;
             };
-            if target.address != link.target.address {
+            if target.at != link.target.at {
                 link.target = target;
                 left.extend(link.connections.iter().copied());
             }

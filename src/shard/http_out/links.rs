@@ -45,7 +45,7 @@ impl<I: Io> HttpEgress<I> {
                 continue;
             };
             let epoch = cx.next_link();
-            let (name, address) = (&entry.name, target.address);
+            let (name, address) = (&entry.name, &target.at);
             log::info!(
                 "analyzer up link={} analyzer={} dialect={} weight={} address={address} shard={}",
                 epoch.0,

@@ -26,7 +26,7 @@ fn rig() -> (Rig, Slot) {
     let mut posts = HttpEgress::new(1, 7);
     let target = HttpTarget {
         name: "a".into(),
-        address: ([127, 0, 0, 1], 80).into(),
+        at: crate::At::Address(([127, 0, 0, 1], 80).into()),
         host: "localhost".to_owned(),
         path: String::new(),
         sink: Sink::Http,

@@ -26,6 +26,11 @@ impl<I: Io> Outlets<I> {
         if let Err(error) = cx.io.prepare_link(&connection.socket) {
             log::debug!("connection to an analyzer as it is: {error}");
         }
+        self.on_open(cx, epoch, slot);
+    }
+
+    /// There is a connection: greetings, or messages at once.
+    pub(super) fn on_open(&mut self, cx: &mut Context<I>, epoch: LinkEpoch, slot: Slot) {
         self.receive(cx, slot);
         if let Some(link) = self.links.get_mut(&epoch) {
             link.stage = match link.outlet.hello(&mut link.out) {
@@ -189,9 +194,11 @@ impl<I: Io> Outlets<I> {
             return self.close_connection(cx, slot);
         };
         let was_open = matches!(link.stage, Stage::Open | Stage::Closing);
-        if !was_open || link.owes() {
+        let local = link.target.at.local().cloned();
+        if !was_open || link.owes() || local.is_some() {
             link.report.failures += 1;
-            return self.give_up(cx, epoch, why);
+            let ended = local.as_ref().and_then(|ends| ends.why_ended());
+            return self.give_up(cx, epoch, ended.unwrap_or(why));
         }
         let salt = weir_http::Ids::next(&mut self.salts);
         match weir_sink::outlet::Outlet::new(link.target.sink, &link.target.outlet, salt) {

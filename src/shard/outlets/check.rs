@@ -42,7 +42,7 @@ impl<I: Io> Outlets<I> {
                 }
             }
             let connection = link.connection.and_then(|slot| self.connections.get(slot));
-            let is_elsewhere = connection.is_some_and(|it| it.address != link.target.address);
+            let is_elsewhere = connection.is_some_and(|it| it.address != link.target.at.address());
             if is_elsewhere && link.stage == Stage::Open && !link.owes() {
                 left.extend(link.connection.map(|slot| (*epoch, slot)));
             }

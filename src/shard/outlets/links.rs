@@ -51,7 +51,7 @@ impl<I: Io> Outlets<I> {
                 Field(&entry.name),
                 entry.sink,
                 WeightText(entry.weight),
-                target.address,
+                target.at,
                 cx.index
             );
             cx.engine.counters.links_up += 1;
@@ -118,6 +118,9 @@ impl<I: Io> Outlets<I> {
             }
         }
         cx.ended.push(epoch);
+        if let Some(ends) = link.target.at.local() {
+            ends.leave();
+        }
         if let Some(slot) = link.connection {
             self.leave(cx, &mut link);
             self.close_connection(cx, slot);

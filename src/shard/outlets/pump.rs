@@ -1,7 +1,11 @@
 //! Out of the lane, into packets, onto the connection.
 
+use std::io;
+use std::sync::Arc;
+
 use super::{Connection, Link, Outlets, Stage, SEND_BYTES};
 use crate::context::Context;
+use crate::local::LocalEnds;
 use crate::port::Io;
 use crate::slab::{token, Kind};
 use weir_engine::{LaneId, LinkEpoch, Memory, Span};
@@ -29,7 +33,11 @@ impl<I: Io> Outlets<I> {
             return;
         };
         let slot = self.connections.next_slot();
-        let address = link.target.address;
+        let address = link.target.at.address();
+        if let Some(ends) = link.target.at.local() {
+            let ends = Arc::clone(ends);
+            return self.take_end(cx, epoch, &ends);
+        }
         match cx.io.connect(address, token(Kind::OutletConnect, slot)) {
             Ok(socket) => {
                 let made = self.connections.insert(Connection {
@@ -49,6 +57,36 @@ impl<I: Io> Outlets<I> {
             }
             Err(error) => self.give_up(cx, epoch, &format!("no socket: {error}")),
         }
+    }
+
+    /// The same for an analyzer that is connected already: once, there is no second connection to it.
+    fn take_end(&mut self, cx: &mut Context<I>, epoch: LinkEpoch, ends: &LocalEnds) {
+        let end = ends
+            .take(cx.index)
+            .ok_or(io::ErrorKind::NotConnected.into());
+        let socket = match end.and_then(|end| cx.io.adopt(end)) {
+            Ok(socket) => socket,
+            Err(error) => {
+                let why = ends.why_ended().map(str::to_owned);
+                let why = why.unwrap_or_else(|| format!("its end is closed: {error}"));
+                return self.give_up(cx, epoch, &why);
+            }
+        };
+        let Some(link) = self.links.get_mut(&epoch) else {
+            return;
+        };
+        let slot = self.connections.insert(Connection {
+            socket,
+            link: epoch,
+            address: link.target.at.address(),
+            connecting: false,
+            receiving: false,
+            sending: false,
+            closing: false,
+            partial: Vec::new(),
+        });
+        link.connection = Some(slot);
+        self.on_open(cx, epoch, slot);
     }
 
     /// Packs and sends what is next, if nothing is being sent.

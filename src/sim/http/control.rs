@@ -10,7 +10,7 @@ use super::server::Server;
 use crate::net::address_of_server;
 use crate::plan::{OperatorFault, Word, MS};
 use weir_engine::{Order, Roster};
-use weir_shard::{HttpTarget, Operator, OrderDone};
+use weir_shard::{At, HttpTarget, Operator, OrderDone};
 
 /// A roster that was ordered is there after this, or the order has got lost.
 const SETTLES_NS: u64 = 2_000 * MS;
@@ -66,7 +66,7 @@ impl Control {
                     let (sink, outlet) = server.delivery();
                     let generation = self.operator.announce(HttpTarget {
                         name: Arc::clone(&name),
-                        address: address_of_server(index),
+                        at: At::Address(address_of_server(index)),
                         host: name.to_string(),
                         path: String::new(),
                         sink,
