@@ -88,7 +88,7 @@ fn outlet(sink: Sink, flags: u8, sent: &Sent) -> Outlet {
                 form: Form::Raw,
                 payload: b"m",
             };
-            let pushed = outlet.push(&message, &Stamp { unix_ms: 0 }, &mut out);
+            let pushed = outlet.push(&message, &Stamp::at(0), &mut out);
             assert_eq!(pushed, Pushed::Taken);
         }
         let identity = Identity {

@@ -20,7 +20,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_protocol::Form;
+use weir_protocol::{iso8601, Form, TIMESTAMP_BYTES};
 
 use crate::Sink;
 
@@ -40,6 +40,18 @@ pub struct Message<'a> {
 pub struct Stamp {
     /// Milliseconds since 1970: for messages that do not say when they were.
     pub unix_ms: u64,
+    /// The same as RFC 3339 has it.
+    pub text: [u8; TIMESTAMP_BYTES],
+}
+
+impl Stamp {
+    /// Of a time in milliseconds since 1970.
+    pub fn at(unix_ms: u64) -> Stamp {
+        Stamp {
+            unix_ms,
+            text: iso8601(unix_ms),
+        }
+    }
 }
 
 /// Which messages a packet has: as native links and `weir audit` call them.

@@ -115,7 +115,7 @@ impl<I: Io> Outlets<I> {
         if connection.sending {
             return;
         }
-        if link.stage == Stage::Open {
+        if link.stage == Stage::Open && link.has_gathered_room() {
             link.pack(cx, epoch, self.instance);
         }
         if link.out.is_empty() {
@@ -151,9 +151,7 @@ impl Link {
             self.heard_ns = cx.awake_ns;
         }
         let mut packing = Packing {
-            stamp: Stamp {
-                unix_ms: cx.io.unix_ms(),
-            },
+            stamp: Stamp::at(cx.io.unix_ms()),
             instance,
             epoch,
             now_ns: cx.awake_ns,
@@ -164,6 +162,12 @@ impl Link {
             self.take_records(cx, &mut packing);
         }
         self.close(&mut packing);
+    }
+
+    /// Half of what may be on its way is through, or nothing is on its way: each answer by itself would let one message
+    /// go, and cost a send. What is on its way will be answered, so this is asked again.
+    fn has_gathered_room(&self) -> bool {
+        self.flight.messages() <= self.outlet.messages_max() / 2
     }
 
     /// More may be put on its way.

@@ -78,9 +78,18 @@ impl Speak for Outlet {
     }
 
     fn push(&mut self, message: &Message<'_>, stamp: &Stamp, out: &mut Vec<u8>) -> Pushed {
-        let start = out.len();
-        text::syslog(message, stamp, &self.options, out);
-        self.frame(b" syslog ", start, out);
+        match text::as_it_came(message) {
+            Some(text) => {
+                self.head(b" syslog ", text.len(), out);
+                out.extend_from_slice(text);
+                self.end(out);
+            }
+            None => {
+                let start = out.len();
+                text::syslog(message, stamp, &self.options, out);
+                self.frame(b" syslog ", start, out);
+            }
+        }
         Pushed::Taken
     }
 
@@ -138,12 +147,20 @@ impl Outlet {
     /// Puts a head before the data at the end of `out`, from `start` on, and an end behind them.
     fn frame(&mut self, command: &[u8], start: usize, out: &mut Vec<u8>) {
         let bytes = out.len() - start;
+        self.head(command, bytes, out);
+        let head = out.len() - start - bytes;
+        out[start..].rotate_right(head);
+        self.end(out);
+    }
+
+    fn head(&self, command: &[u8], bytes: usize, out: &mut Vec<u8>) {
         text::number(u64::from(self.next), out);
         out.extend_from_slice(command);
         text::number(bytes as u64, out);
         out.push(b' ');
-        let head = out.len() - start - bytes;
-        out[start..].rotate_right(head);
+    }
+
+    fn end(&mut self, out: &mut Vec<u8>) {
         out.push(b'\n');
         self.next = after(self.next);
     }

@@ -94,7 +94,7 @@ mod tests {
                 form: Form::Raw,
                 payload: payload.as_bytes(),
             };
-            let pushed = outlet.push(&message, &Stamp { unix_ms: 0 }, &mut out);
+            let pushed = outlet.push(&message, &Stamp::at(0), &mut out);
             assert_eq!(pushed, Pushed::Taken);
         }
         outlet.goodbye(&mut out);

@@ -67,7 +67,7 @@ fn text(message: &Message<'_>, out: &mut Vec<u8>) {
     let pri = pri_of(message.payload);
     out.push(if pri.is_some() { 0x83 } else { 0x82 });
     write_str(out, b"message");
-    match std::str::from_utf8(message.payload).is_ok() {
+    match simdutf8::basic::from_utf8(message.payload).is_ok() {
         true => write_str(out, message.payload),
         false => write_bin(out, message.payload),
     }

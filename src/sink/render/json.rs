@@ -13,7 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
 use serde::de::IgnoredAny;
 use weir_protocol::record::split_entry;
-use weir_protocol::{iso8601, Form};
+use weir_protocol::{Form, TIMESTAMP_BYTES};
 use weir_source::render::{self, write_text};
 
 use super::pri_of;
@@ -29,11 +29,11 @@ const ENTRY_BYTES_MAX: usize = 16 << 20;
 /// Appends a message as one JSON object (RFC 8259): valid, in UTF-8, with nothing behind it. Line feeds may stand
 /// between its values, see [`line`].
 pub(crate) fn object(message: &Message<'_>, stamp: &Stamp, out: &mut Vec<u8>) {
-    object_at(message, || iso8601(stamp.unix_ms), out);
+    object_at(message, &stamp.text, out);
 }
 
 /// The same with the time as text.
-pub(crate) fn object_at(message: &Message<'_>, time: impl FnOnce() -> [u8; 24], out: &mut Vec<u8>) {
+pub(crate) fn object_at(message: &Message<'_>, time: &[u8; TIMESTAMP_BYTES], out: &mut Vec<u8>) {
     match message.form {
         Form::Json if is_object(message.payload) => out.extend_from_slice(message.payload),
         Form::Entry => match split_entry(message.payload) {
@@ -41,19 +41,19 @@ pub(crate) fn object_at(message: &Message<'_>, time: impl FnOnce() -> [u8; 24], 
                 let mut context = render::Context::default();
                 render::entry(&mut context, tag, entry, ENTRY_BYTES_MAX, out);
             }
-            None => text(message, &time(), out),
+            None => text(message, time, out),
         },
-        Form::Json | Form::Raw => text(message, &time(), out),
+        Form::Json | Form::Raw => text(message, time, out),
     }
 }
 
 /// The same without an end of a line in it: for formats with one object on each. The end is not written.
-pub(crate) fn line(message: &Message<'_>, time: &[u8; 24], out: &mut Vec<u8>) {
+pub(crate) fn line(message: &Message<'_>, time: &[u8; TIMESTAMP_BYTES], out: &mut Vec<u8>) {
     if message.form == Form::Raw {
         return text(message, time, out);
     }
     let start = out.len();
-    object_at(message, || *time, out);
+    object_at(message, time, out);
     // In an object that is valid they stand between values only, where a space says the same.
     let mut rest = &mut out[start..];
     while let Some(at) = memchr::memchr2(b'\n', b'\r', rest) {
@@ -64,7 +64,7 @@ pub(crate) fn line(message: &Message<'_>, time: &[u8; 24], out: &mut Vec<u8>) {
 
 /// It is one JSON object, whatever stands around it as white space, with brackets at most [`DEPTH_MAX`] deep.
 fn is_object(bytes: &[u8]) -> bool {
-    let Ok(text) = std::str::from_utf8(bytes) else {
+    let Ok(text) = simdutf8::basic::from_utf8(bytes) else {
         return false;
     };
     text.trim_start().starts_with('{')
@@ -94,7 +94,7 @@ fn is_too_deep(json: &[u8]) -> bool {
 }
 
 /// An object around text: it stays what it is, whatever it holds.
-fn text(message: &Message<'_>, time: &[u8; 24], out: &mut Vec<u8>) {
+fn text(message: &Message<'_>, time: &[u8; TIMESTAMP_BYTES], out: &mut Vec<u8>) {
     let payload = message.payload;
     out.reserve(payload.len() + 96);
     out.extend_from_slice(b"{\"message\":");
@@ -141,7 +141,10 @@ mod tests {
 
     use super::*;
 
-    const STAMP: Stamp = Stamp { unix_ms: 1_500 };
+    const STAMP: Stamp = Stamp {
+        unix_ms: 1_500,
+        text: *b"1970-01-01T00:00:01.500Z",
+    };
 
     fn rendered(form: Form, payload: &[u8], severity: u8) -> String {
         let mut out = b"before".to_vec();
@@ -246,7 +249,7 @@ mod tests {
             payload: b"{\"a\":\r\n\"\\n\",\n\"b\":1}\n",
         };
         let mut out = b"\n".to_vec();
-        line(&message, &iso8601(STAMP.unix_ms), &mut out);
+        line(&message, &STAMP.text, &mut out);
         assert_eq!(out, b"\n{\"a\":  \"\\n\", \"b\":1} ");
     }
 
@@ -256,7 +259,7 @@ mod tests {
         fn anything_is_one_object(payload in proptest::collection::vec(any::<u8>(), 0..600), json: bool, severity: u8) {
             let form = if json { Form::Json } else { Form::Raw };
             let mut out = Vec::new();
-            line(&Message { severity, form, payload: &payload }, &iso8601(STAMP.unix_ms), &mut out);
+            line(&Message { severity, form, payload: &payload }, &STAMP.text, &mut out);
             prop_assert!(!out.contains(&b'\n'));
             let value: Value = serde_json::from_slice(&out).expect("JSON");
             let said = value["message"].as_str().expect("text");

@@ -6,13 +6,20 @@
 //!                      8 * facility + severity                                 an entry of Fluent Forward as JSON
 //! ```
 
-use weir_protocol::{iso8601, Form};
+use weir_protocol::Form;
 
 use super::{json, pri_of};
 use crate::outlet::{Message, OutletOptions, Stamp};
 
 /// Facilities have numbers up to this one (RFC 5424, 6.2.1).
 pub const FACILITY_MAX: u8 = 23;
+
+/// The message, if it is one of syslog by itself.
+#[inline]
+pub(crate) fn as_it_came<'a>(message: &Message<'a>) -> Option<&'a [u8]> {
+    let is_syslog = message.form == Form::Raw && pri_of(message.payload).is_some();
+    is_syslog.then_some(message.payload)
+}
 
 /// Appends a message as the text of syslog, without any framing.
 pub(crate) fn syslog(
@@ -21,8 +28,10 @@ pub(crate) fn syslog(
     options: &OutletOptions,
     out: &mut Vec<u8>,
 ) {
+    if let Some(text) = as_it_came(message) {
+        return out.extend_from_slice(text);
+    }
     match message.form {
-        Form::Raw if pri_of(message.payload).is_some() => out.extend_from_slice(message.payload),
         Form::Raw | Form::Json => {
             header(message.severity, stamp, options, out);
             out.extend_from_slice(message.payload);
@@ -39,7 +48,7 @@ fn header(severity: u8, stamp: &Stamp, options: &OutletOptions, out: &mut Vec<u8
     out.push(b'<');
     number(pri, out);
     out.extend_from_slice(b">1 ");
-    out.extend_from_slice(&iso8601(stamp.unix_ms));
+    out.extend_from_slice(&stamp.text);
     out.push(b' ');
     word(&options.host, 255, out);
     out.push(b' ');
@@ -106,7 +115,10 @@ pub(crate) fn on_one_line(start: usize, out: &mut Vec<u8>) {
 mod tests {
     use super::*;
 
-    const STAMP: Stamp = Stamp { unix_ms: 1_500 };
+    const STAMP: Stamp = Stamp {
+        unix_ms: 1_500,
+        text: *b"1970-01-01T00:00:01.500Z",
+    };
 
     fn rendered(severity: u8, form: Form, payload: &[u8], options: &OutletOptions) -> String {
         let mut out = Vec::new();

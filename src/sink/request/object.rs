@@ -48,7 +48,7 @@ pub(super) fn text_of<'a>(message: &Message<'a>, at: &Moment) -> Cow<'a, [u8]> {
 
 /// Appends it as an object, on any number of lines.
 pub(super) fn write_object(message: &Message<'_>, at: &Moment, out: &mut Vec<u8>) {
-    object_at(message, || at.text, out);
+    object_at(message, &at.text, out);
 }
 
 /// Whether a valid object has the key at its top.

@@ -51,7 +51,7 @@ pub(super) fn end(start: usize, out: &mut [u8]) {
 pub(super) fn write(message: &Message<'_>, at: &Moment, out: &mut Vec<u8>) {
     let text = object::text_of(message, at);
     let payload = &*text;
-    let is_text = std::str::from_utf8(payload).is_ok();
+    let is_text = simdutf8::basic::from_utf8(payload).is_ok();
     let value_bytes = 1 + varint_bytes(payload.len()) + payload.len();
     // The severities are below 128.
     let record_bytes = 9 + 2 + 1 + varint_bytes(value_bytes) + value_bytes;

@@ -99,7 +99,7 @@ pub fn write_text(text: &[u8], out: &mut Vec<u8>) -> bool {
 
 #[inline(never)]
 fn write_if_text(text: &[u8], out: &mut Vec<u8>) -> bool {
-    let is_text = std::str::from_utf8(text).is_ok();
+    let is_text = simdutf8::basic::from_utf8(text).is_ok();
     if is_text {
         write_odd(text, out);
     }

@@ -5,7 +5,10 @@ use weir_protocol::Form;
 
 use super::*;
 
-const STAMP: Stamp = Stamp { unix_ms: 1_500 };
+const STAMP: Stamp = Stamp {
+    unix_ms: 1_500,
+    text: *b"1970-01-01T00:00:01.500Z",
+};
 const IDENTITY: Identity = Identity {
     instance: 0x1122_3344_5566_7788,
     epoch: 5,
