@@ -32,7 +32,7 @@ pub mod vectors;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets. Each has a file in `fuzz_targets` and a folder in `corpus`.
-pub const TARGETS: [Target; 25] = [
+pub const TARGETS: [Target; 26] = [
     ("frames", frames::run),
     ("sources", sources::run),
     ("control", control::run),
@@ -57,5 +57,6 @@ pub const TARGETS: [Target; 25] = [
     ("hear_forward", outlets::forward),
     ("hear_lumberjack", outlets::lumberjack),
     ("hear_relp", outlets::relp),
+    ("hear_lines", outlets::lines),
     ("requests", requests::run),
 ];

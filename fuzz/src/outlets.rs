@@ -28,6 +28,11 @@ pub fn relp(data: &[u8]) {
     run(Sink::Relp, data);
 }
 
+/// Lines that say how many are done.
+pub fn lines(data: &[u8]) {
+    run(Sink::Exec, data);
+}
+
 /// What was sent: the first message of each packet, and how many each has.
 struct Sent {
     packets: u64,

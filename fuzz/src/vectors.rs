@@ -471,6 +471,21 @@ fn of_outlets() -> Vec<Seed> {
             1,
             &[b"2A\0\0\0\x02", b"2A\0\0\0\x04", b"2A\0\0\0\x07"],
         ),
+        seed("hear_lines", "all", 0, &[b"0\n2\n2\n6\n"]),
+        seed("hear_lines", "beyond", 0, &[b"1\n7\n"]),
+        seed("hear_lines", "back", 0, &[b"4\n3\n"]),
+        seed(
+            "hear_lines",
+            "long",
+            0,
+            &[b"00000000000000000002\n184467440737095516160\n"],
+        ),
+        seed(
+            "hear_lines",
+            "words",
+            0,
+            &[b"1\nTraceback (most recent call last):\n"],
+        ),
         seed("hear_forward", "acks", 0, &[&ack(ids[1]), &ack(ids[0])]),
         seed("hear_forward", "helo", 2, &[helo]),
     ]

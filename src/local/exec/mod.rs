@@ -57,7 +57,9 @@ impl Children {
             let ready = readable(&waited.collect::<Vec<_>>(), time);
             ready.map_err(|error| format!("poll: {error}"))?;
             self.0.iter_mut().for_each(Child::log_what_it_says);
-            if let Some(why) = self.0.iter_mut().find_map(Child::exited) {
+            let exited = self.0.iter_mut().find_map(Child::exited);
+            // One whose input has ended may do so.
+            if let Some(why) = exited.filter(|_| !ends.is_left()) {
                 return Err(why);
             }
         }

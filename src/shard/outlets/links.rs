@@ -145,6 +145,9 @@ impl<I: Io> Outlets<I> {
         let mut links = std::mem::take(&mut self.links);
         for link in links.values_mut() {
             self.leave(cx, link);
+            if let Some(ends) = link.target.at.local() {
+                ends.leave();
+            }
         }
         self.links = links;
     }
