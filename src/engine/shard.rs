@@ -292,8 +292,6 @@ pub struct Engine<M> {
     pub(super) whence: Whence,
     /// A lane that is up has an analyzer that asks.
     pub(super) has_described: bool,
-    /// An analyzer's ACKs prove too little for emitters that want some.
-    pub(super) has_weak_acks: bool,
     /// Reused: the bytes of a unit, of a record.
     pub(super) scratch: Vec<u8>,
     /// An entry as JSON, on its way into a lane.
@@ -363,7 +361,6 @@ impl<M: Memory> Engine<M> {
             samples: Samples::default(),
             whence: Whence::default(),
             has_described: false,
-            has_weak_acks: false,
             scratch: Vec::new(),
             rendered: Vec::new(),
             render_context: render::Context::default(),
