@@ -11,8 +11,6 @@
 
 use std::sync::Arc;
 
-use weir_protocol::iso8601;
-
 use super::{Heard, Identity, Message, OutletError, OutletOptions, Pushed, Speak, Stamp};
 use crate::render::json;
 
@@ -54,8 +52,6 @@ const DIGITS_MAX: usize = 20;
 pub struct Outlet {
     sent: u64,
     done: u64,
-    /// The last packet's time, and how it is written.
-    stamp: Option<(Stamp, [u8; 24])>,
 }
 
 impl Speak for Outlet {
@@ -68,15 +64,7 @@ impl Speak for Outlet {
     }
 
     fn push(&mut self, message: &Message<'_>, stamp: &Stamp, out: &mut Vec<u8>) -> Pushed {
-        let time = match self.stamp {
-            Some((known, time)) if known == *stamp => time,
-            _ => {
-                let time = iso8601(stamp.unix_ms);
-                self.stamp = Some((*stamp, time));
-                time
-            }
-        };
-        json::line(message, &time, out);
+        json::line(message, &stamp.text, out);
         out.push(b'\n');
         self.sent += 1;
         Pushed::Taken
@@ -158,7 +146,7 @@ mod tests {
                 form: *form,
                 payload: payload.as_bytes(),
             };
-            let pushed = outlet.push(&message, &Stamp { unix_ms: 1_500 }, &mut out);
+            let pushed = outlet.push(&message, &Stamp::at(1_500), &mut out);
             assert_eq!(pushed, Pushed::Taken);
         }
         (outlet, String::from_utf8(out).expect("UTF-8"))
