@@ -413,9 +413,9 @@ fn judge_tampered(dir: &Dir, files: &[&str]) {
         ),
         (
             "d.json",
-            "\"version\": 4",
+            "\"version\": 5",
             "\"version\": 9",
-            ["d.json", "certificate.version: 9", "allowed: 1 to 4"],
+            ["d.json", "certificate.version: 9", "allowed: 1 to 5"],
         ),
         (
             "a1.json",

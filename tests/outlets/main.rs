@@ -5,9 +5,11 @@
 mod dying;
 mod exec;
 mod files;
+mod identity;
 mod local;
 mod mixed;
 mod programs;
+mod rsyslog;
 mod server;
 mod weak;
 mod wrong;

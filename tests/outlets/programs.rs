@@ -21,14 +21,14 @@ fn free() -> SocketAddr {
 }
 
 /// A program that writes what it gets to a file.
-struct Receiver {
+pub struct Receiver {
     child: Child,
     record: PathBuf,
 }
 
 impl Receiver {
     /// Waits until it listens there.
-    fn start(mut command: Command, address: SocketAddr, record: PathBuf) -> Receiver {
+    pub fn start(mut command: Command, address: SocketAddr, record: PathBuf) -> Receiver {
         command.stdin(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn();
         let child = child.expect("it is there");
@@ -39,13 +39,13 @@ impl Receiver {
     }
 
     /// Numbers of what is in its record.
-    fn numbers(&self) -> Vec<u64> {
+    pub fn numbers(&self) -> Vec<u64> {
         let text = std::fs::read(&self.record).unwrap_or_default();
         let lines = text.split(|byte| *byte == b'\n');
         lines.filter_map(marked::find).collect()
     }
 
-    fn kill(&mut self) {
+    pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -78,7 +78,7 @@ fn rsyslog(folder: &Scratch, input: &str, address: SocketAddr, record: &str) -> 
 }
 
 /// Where rsyslog's modules are, if they are unpacked.
-fn modules(command: &mut Command) {
+pub fn modules(command: &mut Command) {
     let arch = format!("usr/lib/{}-linux-gnu/rsyslog", std::env::consts::ARCH);
     let folder = unpacked().join(arch);
     if folder.is_dir() {
@@ -233,12 +233,16 @@ fn timbersnake_takes_lumberjack() {
 /// Kills in `cargo test`; `WEIR_OUTLET_KILLS` says another number.
 const KILLS: u32 = 3;
 
+pub fn kills() -> u32 {
+    let kills = std::env::var("WEIR_OUTLET_KILLS");
+    kills.map_or(KILLS, |text| text.parse().expect("a number of kills"))
+}
+
 /// A chain over RELP: what is acked to the sender is in the record of a receiver, whoever is killed. rsyslog would answer
 /// before its file has a message; relppy's handler writes it down first.
 #[test]
 fn what_is_acked_over_relp_is_at_a_receiver_whoever_is_killed() {
-    let kills = std::env::var("WEIR_OUTLET_KILLS");
-    let kills = kills.map_or(KILLS, |text| text.parse().expect("a number of kills"));
+    let kills = kills();
     let folder = Scratch::new("outlets-chain");
     let addresses = [free(), free()];
     let serve = |at: usize, start: u32| {

@@ -99,6 +99,8 @@ struct Records {
     read: Vec<u64>,
     acked: Vec<u64>,
     refused: Vec<u64>,
+    /// Chunks of Forward, by their ids.
+    chunks: Vec<(String, Vec<u64>)>,
 }
 
 pub struct Server {
@@ -159,6 +161,11 @@ impl Server {
 
     pub fn refused(&self) -> Vec<u64> {
         self.records().refused.clone()
+    }
+
+    /// Ids of chunks that were read, and the numbers in each, in order.
+    pub fn chunks(&self) -> Vec<(String, Vec<u64>)> {
+        self.records().chunks.clone()
     }
 
     pub fn connections(&self) -> u64 {
@@ -285,6 +292,10 @@ impl Connection {
         self.read_at = Instant::now();
         let mut records = self.state.records.lock().expect("no panic");
         records.read.extend(&item.marks);
+        if self.speaks == Speaks::Forward {
+            let chunk = (item.chunk.clone(), item.marks.clone());
+            records.chunks.push(chunk);
+        }
         Some(item)
     }
 

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use weir_config::Config;
 use weir_engine::{Balance, Reason};
 use weir_ledger::run_report::{
-    configuration_digest, Books, Distributor, Ending, Heading, Kind, Ledger, Outcome, Run,
-    ShardBooks, Share, Stamp,
+    configuration_digest, Books, Distributor, Ending, Heading, Kind, Ledger, LinkBooks, Outcome,
+    Run, ShardBooks, Share, Stamp,
 };
 use weir_shard::ShardReport;
 
@@ -53,6 +53,7 @@ pub fn ledger(reports: &[ShardReport]) -> Ledger {
         total,
         shards,
         analyzers: shares(reports),
+        links: links(reports),
     }
 }
 
@@ -170,6 +171,37 @@ fn shares(reports: &[ShardReport]) -> Vec<Share> {
         ..share
     };
     by_name.into_iter().map(finish).collect()
+}
+
+/// What is known of links: a bounded number, since lanes are and a shard keeps the last few that ended.
+fn links(reports: &[ShardReport]) -> Vec<LinkBooks> {
+    let mut links = Vec::new();
+    for report in reports {
+        let name = |analyzer: u32| {
+            let entries = report.roster.entries.iter();
+            let mut found = entries.filter(|entry| entry.analyzer == analyzer);
+            found.next().map(|entry| entry.name.to_string())
+        };
+        // A lane whose link is down is among those that ended; it stays while its messages are with nobody else.
+        let lanes = report.lanes.iter().filter(|lane| !lane.down);
+        links.extend(lanes.map(|lane| LinkBooks {
+            shard: report.shard,
+            epoch: lane.epoch.0,
+            analyzer: name(lane.analyzer),
+            assigned: lane.assigned,
+            acked: lane.acked,
+            ended: false,
+        }));
+        links.extend(report.ended.iter().map(|ended| LinkBooks {
+            shard: report.shard,
+            epoch: ended.epoch.0,
+            analyzer: name(ended.analyzer),
+            assigned: ended.assigned,
+            acked: ended.acked,
+            ended: true,
+        }));
+    }
+    links
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::run_report::{Books, Distributor, Outcome};
 use super::cluster;
 use super::load::Evidence;
 use super::streams::{Joined, Said};
-use super::verdict::{Finding, Verdict};
+use super::verdict::{Finding, Link, Verdict};
 
 /// Joins everything.
 ///
@@ -37,6 +37,11 @@ pub fn audit(evidence: &Evidence, strict: bool) -> io::Result<Verdict> {
         verdict
             .shares
             .extend(distributor.ledger.analyzers.iter().cloned());
+        let links = distributor.ledger.links.iter().map(|books| Link {
+            instance: distributor.instance.clone(),
+            books: books.clone(),
+        });
+        verdict.links.extend(links);
     }
     verdict.cluster = cluster::shares(evidence.distributors.iter().map(|(_, one)| one));
     note_unreported(&mut verdict, evidence);

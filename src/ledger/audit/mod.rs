@@ -18,4 +18,4 @@ pub use cluster::ClusterShare;
 pub use join::audit;
 pub use load::{load, BadFile, Evidence};
 pub use streams::{Listed, Range};
-pub use verdict::{Finding, Found, Verdict};
+pub use verdict::{Finding, Found, Link, Verdict};

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::cluster::ClusterShare;
 use super::streams::Listed;
-use crate::run_report::{Books, Share};
+use crate::run_report::{Books, LinkBooks, Share};
 
 /// What is wrong, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -35,6 +35,16 @@ pub struct Found {
     pub finding: Finding,
     /// With figures.
     pub text: String,
+}
+
+/// A link, and whose it was.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Link {
+    /// The distributor's `instance`, 16 hexadecimal digits.
+    pub instance: String,
+    /// What its run report says of the link.
+    #[serde(flatten)]
+    pub books: LinkBooks,
 }
 
 /// What an audit came to. In messages unless said otherwise.
@@ -96,6 +106,9 @@ pub struct Verdict {
     pub strays: Listed,
     /// Shares against weights, of each distributor in turn.
     pub shares: Vec<Share>,
+    /// Links of each distributor, by which the identity of a message is looked up: of an `_id` of Elasticsearch, of a
+    /// chunk of Forward, of a native link.
+    pub links: Vec<Link>,
     /// The same of all distributors together, a line for each analyzer.
     pub cluster: Vec<ClusterShare>,
 }

@@ -68,6 +68,28 @@ pub struct Ledger {
     pub shards: Vec<ShardBooks>,
     /// Shares against weights, all shards added up, by analyzer.
     pub analyzers: Vec<Share>,
+    /// Links that were up, and of each shard the last that had ended: what identities of messages name.
+    #[serde(default)]
+    pub links: Vec<LinkBooks>,
+}
+
+/// One link, as a shard fed it. Message n of `assigned` has the identity (instance, shard, epoch, n), unless it came from
+/// a link that had died: then it keeps that of its first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinkBooks {
+    /// Index of the shard.
+    pub shard: u16,
+    /// Names the link among all of this run.
+    pub epoch: u64,
+    /// Id (native) or address; null when it is gone.
+    pub analyzer: Option<String>,
+    /// Messages given to it, re-routed ones included.
+    pub assigned: u64,
+    /// Of those: ACKed.
+    pub acked: u64,
+    /// It had ended.
+    pub ended: bool,
 }
 
 /// One set of books, in messages unless said otherwise.

@@ -17,7 +17,7 @@ mod file;
 
 pub use analyzer::{Analyzer, JournalFile, Journaled, Received};
 pub use distributor::{
-    configuration_digest, Books, Distributor, Ending, Ledger, Outcome, ShardBooks, Share,
+    configuration_digest, Books, Distributor, Ending, Ledger, LinkBooks, Outcome, ShardBooks, Share,
 };
 pub use emitter::{AckedBy, Emitter, Sent, Span, Stream};
 pub use file::{check_writable, sha256_hex, write};
@@ -28,7 +28,7 @@ use std::fmt;
 pub use weir_clock::{is_rfc3339, rfc3339, Stamp};
 
 /// Version of the schema that this build writes and reads.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// Which program wrote a run report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -173,7 +173,7 @@ impl RunReport {
     /// Not JSON, another version, a field missing, unknown or out of range.
     pub fn parse(bytes: &[u8]) -> Result<RunReport, Fault> {
         let probe: Probe = from_json(bytes)?;
-        // What is new may be absent: those of 1 to 3 are read as before.
+        // What is new may be absent: those of 1 to 4 are read as before.
         let version = probe.certificate.version;
         if !(1..=u64::from(VERSION)).contains(&version) {
             let allowed = format!("1 to {VERSION}");
@@ -264,9 +264,9 @@ mod tests {
                 ["sent", "missing field", "messages"],
             ),
             (
-                "\"version\":4",
                 "\"version\":5",
-                ["certificate.version", "5", "allowed: 1 to 4"],
+                "\"version\":6",
+                ["certificate.version", "6", "allowed: 1 to 5"],
             ),
             (
                 "\"emitter\"",
