@@ -15,6 +15,8 @@ use super::launch;
 
 /// Of a line on its standard error: what is logged; more is left out.
 const LINE_BYTES_MAX: usize = 1024;
+/// Reads of it at once: who writes on and on holds up nobody.
+const READS_MAX: usize = 16;
 /// What a service manager has told this process alone.
 const NOT_PASSED: [&str; 6] = [
     "NOTIFY_SOCKET",
@@ -132,7 +134,10 @@ impl Child {
     /// What is on its standard error, a line each, and no more of a line than it is worth.
     pub(super) fn log_what_it_says(&mut self) {
         let mut some = [0; 4096];
-        while let Some(errors) = &mut self.errors {
+        for _ in 0..READS_MAX {
+            let Some(errors) = &mut self.errors else {
+                return;
+            };
             match errors.read(&mut some) {
                 Ok(0) => {
                     self.errors = None;

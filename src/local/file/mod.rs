@@ -161,3 +161,53 @@ impl Shard {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads until there is a whole line, or the end.
+    fn read(shard: &mut Shard) {
+        for _ in 0..1000 {
+            shard.read();
+            if shard.whole > 0 || shard.stream.is_none() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn a_line_may_be_longer_than_a_round_and_is_counted_once() {
+        let (near, far) = UnixStream::pair().expect("sockets");
+        far.set_nonblocking(true).expect("set");
+        let mut shard = Shard::new(far);
+        let long = vec![b'x'; 3 * ROUND_BYTES as usize];
+        let writer = std::thread::spawn(move || {
+            let mut near = near;
+            near.write_all(&long).expect("written");
+            near.write_all(b"\nb\nrest").expect("written");
+            near
+        });
+        read(&mut shard);
+        let mut near = writer.join().expect("no panic");
+        while !shard.bytes.ends_with(b"rest") {
+            shard.read();
+        }
+        assert_eq!(shard.whole, 3 * ROUND_BYTES as usize + 3);
+        shard.tell();
+        assert_eq!((shard.done, &shard.bytes[..]), (2, &b"rest"[..]));
+        let mut told = [0; 16];
+        let len = near.read(&mut told).expect("told");
+        assert_eq!(&told[..len], b"2\n");
+        near.write_all(b" of it\n").expect("written");
+        read(&mut shard);
+        shard.tell();
+        assert_eq!(shard.done, 3);
+        // The beginning of a line whose shard is gone is nothing.
+        near.write_all(b"torn").expect("written");
+        drop(near);
+        read(&mut shard);
+        assert_eq!((shard.whole, shard.stream.is_none()), (0, true));
+    }
+}

@@ -26,6 +26,10 @@ const PIECE_BYTES: u64 = 64 << 10;
 /// Another may put it in our place between two calls; so often that is believed.
 const TRIES: usize = 5;
 
+/// A lock that another has is tried so often, and so long apart.
+const LOCK_TRIES: usize = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
 /// See the head of this file.
 pub(super) struct Writer {
     options: FileOptions,
@@ -237,18 +241,25 @@ fn locked(path: &Path) -> Result<File, String> {
         if !file.metadata().map_err(|error| named(&error))?.is_file() {
             return Err(named(&"it is no regular file"));
         }
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(named(&"another analyzer or distributor writes to it"));
-            }
-            Err(error) => return Err(named(&format!("flock: {error}"))),
+        if !lock(&file).map_err(|error| named(&format!("flock: {error}")))? {
+            return Err(named(&"another analyzer or distributor writes to it"));
         }
         if is_at(&file, path).map_err(|error| named(&error))? {
             return Ok(file);
         }
     }
     Err(named(&"others put files there again and again"))
+}
+
+/// False: another has it. One that a reload has taken out ends soon, and is waited for.
+fn lock(file: &File) -> io::Result<bool> {
+    for _ in 0..LOCK_TRIES {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(LOCK_PAUSE),
+            done => return Ok(done.map(|()| true)?),
+        }
+    }
+    Ok(false)
 }
 
 /// The path leads to this file.
