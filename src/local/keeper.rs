@@ -15,6 +15,7 @@ use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 use weir_config::Local;
+use weir_protocol::text::Time;
 use weir_shard::LocalEnds;
 
 use crate::wait::readable;
@@ -153,11 +154,13 @@ impl Stage {
             if began.elapsed() >= WELL || ended.is_ok() {
                 pause = PAUSES.0;
             }
+            let time = jittered(pause);
             if let Err(why) = ended {
-                log::warn!("analyzer {}: {why}", self.name);
+                let again = Time(time);
+                log::warn!("analyzer {}: {why}; opened again in {again}", self.name);
                 self.set(Standing::Down(why));
             }
-            self.pause(jittered(pause));
+            self.pause(time);
             pause = (pause * 2).min(PAUSES.1);
         }
     }
@@ -240,6 +243,12 @@ impl Drop for Keeper {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// A shard's reason, if one has given it up.
+pub(crate) fn given_up(ends: &LocalEnds) -> Result<(), String> {
+    ends.why_given_up()
+        .map_or(Ok(()), |why| Err(why.to_owned()))
 }
 
 /// A pair of sockets for each shard: the shards' ends, then the others.

@@ -65,6 +65,7 @@ impl fmt::Display for At {
 pub struct LocalEnds {
     ends: Mutex<Vec<Option<OwnedFd>>>,
     is_left: AtomicBool,
+    given_up: OnceLock<String>,
     ended: OnceLock<String>,
 }
 
@@ -74,6 +75,7 @@ impl LocalEnds {
         LocalEnds {
             ends: Mutex::new(ends.into_iter().map(Some).collect()),
             is_left: AtomicBool::new(false),
+            given_up: OnceLock::new(),
             ended: OnceLock::new(),
         }
     }
@@ -82,6 +84,16 @@ impl LocalEnds {
     pub(crate) fn take(&self, shard: u16) -> Option<OwnedFd> {
         let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
         ends.get_mut(usize::from(shard))?.take()
+    }
+
+    /// A shard gives the analyzer up for this reason.
+    pub(crate) fn give_up(&self, why: &str) {
+        let _ = self.given_up.set(why.to_owned());
+    }
+
+    /// Why a shard has given the analyzer up; none: it has not, or it has let go of one that was well.
+    pub fn why_given_up(&self) -> Option<&str> {
+        self.given_up.get().map(String::as_str)
     }
 
     /// A shard has let go of the analyzer: this life is over.

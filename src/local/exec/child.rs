@@ -36,6 +36,7 @@ pub(super) struct Child {
     /// Readable when it has exited.
     exit: OwnedFd,
     has_exited: bool,
+    has_failed: bool,
     errors: Option<ChildStderr>,
     /// The beginning of a line.
     line: Vec<u8>,
@@ -91,6 +92,7 @@ impl Child {
             pid,
             exit,
             has_exited: false,
+            has_failed: false,
             errors,
             line: Vec::new(),
         })
@@ -114,7 +116,10 @@ impl Child {
         }
         self.has_exited = true;
         let ended = match self.process.wait() {
-            Ok(status) => in_words(status),
+            Ok(status) => {
+                self.has_failed = !status.success();
+                in_words(status)
+            }
             Err(error) => error.to_string(),
         };
         self.log_what_it_says();
@@ -122,6 +127,11 @@ impl Child {
             "its program of shard {} has ended: {ended}",
             self.shard
         ))
+    }
+
+    /// It has ended otherwise than with status 0.
+    pub(super) fn has_failed(&self) -> bool {
+        self.has_failed
     }
 
     /// To it, and to what it has started.

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use weir_config::ExecOptions;
 
-use crate::keeper::{pairs, Stage, GLANCE};
+use crate::keeper::{given_up, pairs, Stage, GLANCE};
 use crate::wait::readable;
 use child::Child;
 
@@ -33,10 +33,16 @@ pub(crate) fn live(options: &ExecOptions, stage: &Stage) -> Result<(), String> {
         children.0.push(child?);
     }
     let ended = children.serve(&ends, stage);
+    let is_known = ended.is_err();
+    let ended = ended.and_then(|()| given_up(&ends));
     stage.ended(&ends, &ended);
     drop(ends); // and with it the input of programs whose shards have not taken their ends
-    children.end(options.patience);
-    ended
+    let failed = children.end(options.patience);
+    // A shard may have seen its end before we knew of an exit.
+    match failed {
+        Some(why) if ended.is_err() && !is_known => Err(why),
+        _ => ended,
+    }
 }
 
 struct Children(Vec<Child>);
@@ -66,8 +72,9 @@ impl Children {
         Ok(())
     }
 
-    /// Waits for all, and then longer, and then not.
-    fn end(&mut self, patience: Duration) {
+    /// Waits for all, and then longer, and then not. How one failed that nobody had told to end.
+    fn end(&mut self, patience: Duration) -> Option<String> {
+        let mut failed = None;
         let asked: [Option<rustix::process::Signal>; 3] = [
             None,
             Some(rustix::process::Signal::TERM),
@@ -80,7 +87,13 @@ impl Children {
             let until = Instant::now() + patience;
             loop {
                 self.0.iter_mut().for_each(Child::log_what_it_says);
-                self.0.retain_mut(|child| child.exited().is_none());
+                self.0.retain_mut(|child| {
+                    let exited = child.exited();
+                    if signal.is_none() && child.has_failed() {
+                        failed = failed.take().or(exited.clone());
+                    }
+                    exited.is_none()
+                });
                 let left = until.saturating_duration_since(Instant::now());
                 if self.0.is_empty() || left.is_zero() {
                     break;
@@ -91,5 +104,6 @@ impl Children {
                 }
             }
         }
+        failed
     }
 }

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use weir_config::FileOptions;
 use weir_shard::LocalEnds;
 
-use crate::keeper::{pairs, Stage, GLANCE};
+use crate::keeper::{given_up, pairs, Stage, GLANCE};
 use crate::wait::readable;
 use writer::Writer;
 
@@ -61,6 +61,7 @@ pub(crate) fn live(options: &FileOptions, stage: &Stage) -> Result<(), String> {
     if ended.is_err() {
         writer.forget_unsynced();
     }
+    let ended = ended.and_then(|()| given_up(&ends));
     stage.ended(&ends, &ended);
     ended
 }

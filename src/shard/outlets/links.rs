@@ -95,6 +95,9 @@ impl<I: Io> Outlets<I> {
         };
         log::warn!("analyzer {}: {why}", Field(&link.target.name));
         let generation = link.generation;
+        if let Some(ends) = link.target.at.local() {
+            ends.give_up(why);
+        }
         self.link_down(cx, epoch, why);
         cx.say_down(generation);
     }
