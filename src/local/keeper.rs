@@ -110,6 +110,7 @@ impl Stage {
                 self.set(Standing::Down(why.clone()));
             }
         }
+        ends.close();
     }
 
     /// It shall end.

@@ -111,6 +111,12 @@ impl LocalEnds {
         let _ = self.ended.set(why);
     }
 
+    /// This life is over: ends that no shard has taken are closed.
+    pub fn close(&self) {
+        let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        ends.clear();
+    }
+
     /// Why it takes nothing more, if it has said so.
     pub fn why_ended(&self) -> Option<&str> {
         self.ended.get().map(String::as_str)

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use weir_testkit::inputs::marked;
-use weir_testkit::process::field;
+use weir_testkit::process::{field, signal};
 use weir_testkit::{until, Distributor, Ended, Scratch};
 
 use super::local::start;
@@ -222,12 +222,23 @@ fn a_sign_of_life_holds_the_clock() {
     assert_eq!(numbers(folder.folder(), "out-").len(), 500);
 }
 
+/// Ends processes when a test is over, however it ends.
+struct Ending(Vec<String>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        for pid in self.0.iter().filter(|pid| lives(pid)) {
+            signal("-KILL", pid.parse().expect("a number"));
+        }
+    }
+}
+
 /// It takes no hint, has started another, and both are gone: when the distributor ends, and when it is killed.
 #[test]
 fn no_program_outlives_its_distributor() {
     let script = "trap '' TERM INT HUP; (trap '' TERM; while :; do sleep 0.2; done) &
         echo $! > \"$1/other\"; while :; do sleep 0.2; done";
-    for signal in ["-TERM", "-KILL"] {
+    for how in ["-TERM", "-KILL"] {
         let folder = Scratch::new("outlets-exec-ends");
         let place = shell(&folder, "stubborn.sh", script);
         let distributor = start(&[format!("p=1@{place}?patience=200ms")], "--shards 1");
@@ -235,17 +246,17 @@ fn no_program_outlives_its_distributor() {
         let pids = pids(&distributor);
         let other = || fs::read_to_string(folder.path("other")).unwrap_or_default();
         until("it has started another", || other().ends_with('\n'));
-        assert!(lives(&pids[0]) && lives(other().trim()));
+        let other = other().trim().to_owned();
+        let _ending = Ending([pids.clone(), vec![other.clone()]].concat());
+        assert!(lives(&pids[0]) && lives(&other));
         let began = Instant::now();
-        distributor.signal(signal);
+        distributor.signal(how);
         distributor.wait();
         until("it is gone", || !lives(&pids[0]));
-        eprintln!("{signal}: gone after {:?}", began.elapsed());
+        eprintln!("{how}: gone after {:?}", began.elapsed());
         assert!(began.elapsed() < Duration::from_secs(3));
-        if signal == "-TERM" {
-            until("the other as well", || !lives(other().trim()));
-        } else {
-            weir_testkit::process::signal("-KILL", other().trim().parse().expect("a number"));
+        if how == "-TERM" {
+            until("the other as well", || !lives(&other));
         }
     }
 }

@@ -36,7 +36,6 @@ pub(crate) fn live(options: &ExecOptions, stage: &Stage) -> Result<(), String> {
     let is_known = ended.is_err();
     let ended = ended.and_then(|()| given_up(&ends));
     stage.ended(&ends, &ended);
-    drop(ends); // and with it the input of programs whose shards have not taken their ends
     let failed = children.end(options.patience);
     // A shard may have seen its end before we knew of an exit.
     match failed {
