@@ -238,7 +238,7 @@ fn a_server_that_says_goodbye_is_left_and_met_again() {
         Server::start(Speaks::Relp, Habit::Acks),
     );
     let analyzers = [
-        format!("closes=1@relp://{}", closes.address),
+        format!("closes=1@relp://{}?window=100", closes.address),
         format!("other=1@relp://{}", other.address),
     ];
     let distributor = distributor(&analyzers, "");
