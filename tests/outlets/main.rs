@@ -5,6 +5,7 @@
 mod dying;
 mod exec;
 mod files;
+mod hostile;
 mod identity;
 mod local;
 mod mixed;

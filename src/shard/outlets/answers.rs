@@ -188,18 +188,33 @@ impl<I: Io> Outlets<I> {
         }
     }
 
-    /// A connection is over. With nothing in flight that says nothing of the analyzer: some close what is idle.
+    /// A connection is over. With nothing in flight that says nothing of the analyzer: some close what is idle. But who
+    /// ends it before a packet went over it, while there is one to send, would do so for ever, and its share would wait.
     pub(super) fn lost(&mut self, cx: &mut Context<I>, epoch: LinkEpoch, slot: Slot, why: &str) {
         let Some(link) = self.links.get_mut(&epoch) else {
             return self.close_connection(cx, slot);
         };
         let was_open = matches!(link.stage, Stage::Open | Stage::Closing);
         let local = link.target.at.local().cloned();
-        if !was_open || link.owes() || local.is_some() {
+        let is_wanted = link.range.is_some()
+            || cx
+                .engine
+                .lane_of(epoch)
+                .is_some_and(|lane| cx.engine.has_unsent(lane));
+        let is_useless = is_wanted && link.flight.is_new_connection();
+        if !was_open || link.owes() || is_useless || local.is_some() {
             link.report.failures += 1;
             let ended = local.as_ref().and_then(|ends| ends.why_ended());
             return self.give_up(cx, epoch, ended.unwrap_or(why));
         }
+        self.disconnect(cx, epoch, slot);
+    }
+
+    /// Nothing is in flight. What comes next makes a connection.
+    pub(super) fn disconnect(&mut self, cx: &mut Context<I>, epoch: LinkEpoch, slot: Slot) {
+        let Some(link) = self.links.get_mut(&epoch) else {
+            return;
+        };
         let salt = weir_http::Ids::next(&mut self.salts);
         match weir_sink::outlet::Outlet::new(link.target.sink, &link.target.outlet, salt) {
             Some(outlet) => link.outlet = outlet,

@@ -48,7 +48,8 @@ impl<I: Io> Outlets<I> {
             }
         }
         for (epoch, slot) in left {
-            self.lost(cx, epoch, slot, "the analyzer has moved");
+            log::debug!("an analyzer has moved: its connection is closed");
+            self.disconnect(cx, epoch, slot);
         }
     }
 }

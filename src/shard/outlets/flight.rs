@@ -86,6 +86,11 @@ impl Flight {
         }
     }
 
+    /// No packet went over this connection.
+    pub(super) fn is_new_connection(&self) -> bool {
+        self.end == 0
+    }
+
     /// The next messages are on their way as one packet.
     pub(super) fn launch(&mut self, messages: u64, bytes: u64, now_ns: u64) {
         self.end += bytes;
