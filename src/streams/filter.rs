@@ -6,7 +6,7 @@
 use log::LevelFilter;
 
 /// Parts of Weir that log, or may, as they are asked for (`weir::NAME`), and where their code lies.
-const MODULES: [(&str, &str); 26] = [
+const MODULES: [(&str, &str); 27] = [
     ("audit", "weir_ledger::audit"),
     ("awake", "weir_clock::awake"),
     ("certificate", "weir_ledger::run_report"),
@@ -23,6 +23,7 @@ const MODULES: [(&str, &str); 26] = [
     ("http", "weir_http"),
     ("inflate", "weir_inflate"),
     ("journal", "weir_ledger::journal"),
+    ("local", "weir_local"),
     ("protocol", "weir_protocol"),
     ("run_report", "weir_ledger::run_report"),
     ("runtime", "weir_runtime"),
