@@ -245,7 +245,7 @@ pub const DELIVERY_OPTIONS: &[DeliveryOption] = &[
     },
     DeliveryOption {
         key: "window",
-        default: "1024",
+        default: "128",
         help: "Most messages that wait for an answer, on each connection",
         only: RELP,
         set: |delivery, text| {

@@ -216,7 +216,7 @@ impl Default for OutletOptions {
             facility: 1, // user
             framing: Framing::LineFeed,
             numbering: Numbering::Window,
-            window: 1024,         // librelp has 128, and nothing negotiates it
+            window: 128,          // as librelp
             lag_bytes: 256 << 10, // a receiver's buffer and its kernel's
             allows_weak_acks: false,
             packet_bytes: 256 << 10,

@@ -115,7 +115,7 @@ impl<I: Io> Outlets<I> {
         if connection.sending {
             return;
         }
-        if link.stage == Stage::Open && link.has_gathered_room() {
+        if link.stage == Stage::Open {
             link.pack(cx, epoch, self.instance);
         }
         if link.out.is_empty() {
@@ -162,12 +162,6 @@ impl Link {
             self.take_records(cx, &mut packing);
         }
         self.close(&mut packing);
-    }
-
-    /// Half of what may be on its way is through, or nothing is on its way: each answer by itself would let one message
-    /// go, and cost a send. What is on its way will be answered, so this is asked again.
-    fn has_gathered_room(&self) -> bool {
-        self.flight.messages() <= self.outlet.messages_max() / 2
     }
 
     /// More may be put on its way.
