@@ -30,7 +30,8 @@ enum Attack {
     Drips(&'static [u8], &'static [u8]),
     /// Nothing more, and a reset.
     Resets(&'static [u8]),
-    /// The same before it has read anything.
+    /// The same before it has read anything. What was sent meanwhile must not be what this acks: a receiver that lies is
+    /// believed.
     Early(&'static [u8]),
     /// This at each first word, and a close.
     Leaves(&'static [u8]),
@@ -191,7 +192,6 @@ fn survives(attacks: &[(&str, Attack, &str)]) {
 }
 
 #[test]
-#[ignore = "open: under load, in one of four runs, a message stays behind with one of the hostile"]
 fn answers_of_streams_that_do_not_end() {
     const FORWARD: &str = "forward://AT?timeout=1s";
     const RELP: &str = "relp://AT?timeout=1s";
@@ -250,7 +250,7 @@ fn answers_of_streams_that_do_not_end() {
             "it acks message 4294967295",
         ),
         (LUMBERJACK, Attack::Resets(b"2A\0\0"), "reset"),
-        (LUMBERJACK, Attack::Early(b"2A\0\0\0\x05"), "reset"),
+        (LUMBERJACK, Attack::Early(BEYOND), "reset"),
     ]);
 }
 
