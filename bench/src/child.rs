@@ -15,12 +15,12 @@ use clap::ValueEnum;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use socket2::Socket;
+use weir::runtime::hold_port;
 
 use crate::children::{self, Group};
 use crate::counters::Counters;
 use crate::cpu::{self, CpuTime};
 use crate::load::Format;
-use crate::net::free_port;
 use crate::outlet::Speaks;
 use crate::peers::{Does, Found, Peer, PeerArgs, Target};
 use crate::sink::Stream;
@@ -276,7 +276,7 @@ impl System {
     ) -> io::Result<UnderTest> {
         // All at once: what is held is not given out a second time.
         let ((emitters, held_0), (analyzers, held_1), (http, held_2), (input, held_3)) =
-            (free_port()?, free_port()?, free_port()?, free_port()?);
+            (hold_port()?, hold_port()?, hold_port()?, hold_port()?);
         let ports = [held_0, held_1, held_2, held_3];
         let program = match self.kind {
             // The program that runs, though its file may have been replaced.

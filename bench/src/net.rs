@@ -143,53 +143,10 @@ pub fn connect_within(address: SocketAddr, patience: Duration) -> io::Result<Tcp
     }
 }
 
-/// A loopback port and what holds it: a socket that is bound and never listens. While it lives the kernel
-/// gives the port to nobody else, neither to another `free_port` nor to a connection, and whoever sets
-/// SO_REUSEADDR, as servers do, can listen there. A new port for each run keeps the TIME_WAIT of thousands
-/// of closed connections out of the next.
-///
-/// # Errors
-/// No port is free.
-pub fn free_port() -> io::Result<(SocketAddr, Socket)> {
-    let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.bind(&any.into())?;
-    let address = socket.local_addr()?.as_socket();
-    let address = address.ok_or_else(|| io::Error::other("not an IP address"))?;
-    Ok((address, socket))
-}
-
 /// True for the errors that mean "try again when the socket is ready".
 pub fn is_would_block(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeSet;
-
-    #[test]
-    fn ports_that_are_held_differ_and_are_for_one_listener_each() {
-        let held: Vec<(SocketAddr, Socket)> =
-            (0..200).map(|_| free_port().expect("free")).collect();
-        let different: BTreeSet<SocketAddr> = held.iter().map(|(address, _)| *address).collect();
-        assert_eq!(different.len(), held.len());
-        let plain = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        for (address, _) in held.iter().take(10) {
-            let refused = plain.bind(&(*address).into()).expect_err("held");
-            assert_eq!(refused.kind(), io::ErrorKind::AddrInUse, "{address}");
-            let refused = TcpStream::connect(address).expect_err("nobody listens");
-            assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
-            let listener = listen(*address).expect("beside the holder");
-            TcpStream::connect(address).expect("a listener");
-            let (_, from) = listener.accept().expect("it came");
-            assert!(!different.contains(&from), "{from}");
-            listen(*address).expect_err("one listener");
-        }
-    }
 }

@@ -20,10 +20,11 @@ use nix::sys::epoll::EpollFlags;
 
 pub use args::{weights_of, Dialect, SinkArgs};
 
+use weir::runtime::hold_port;
 use weir_testkit::wire;
 
 use crate::check::Tally;
-use crate::net::{connect_within, free_port, is_would_block, listen, mono_ns, Poller};
+use crate::net::{connect_within, is_would_block, listen, mono_ns, Poller};
 use crate::outlet::{Receiver, Speaks};
 use crate::wire::Decoder;
 use link::{native_streams, read_len, Link, CONNECT_PATIENCE};
@@ -110,7 +111,7 @@ impl Sink {
     pub fn listen(args: &SinkArgs, stream: Stream, poller: &Poller) -> io::Result<Self> {
         let mut result = Err(io::Error::other("no try made"));
         for _ in 0..PORT_TRIES {
-            let (address, _held) = free_port()?;
+            let (address, _held) = hold_port()?;
             let port = address.port();
             result = (0..args.weights.len())
                 .map(|n| listen(SocketAddr::from((address_of(n), port))))

@@ -54,9 +54,9 @@ pub struct HttpConfig {
     pub connections_max: usize as "http_connections_max",
 
     /// An analyzer to connect to; give one flag for each. http:// takes packets of JSON (a1=0.4@http://10.0.0.1:4001).
-    /// Other programs take what they always do: forward:// relp:// lumberjack:// syslog:// syslog-octet://
-    /// (docs/OUTLETS.md), files and programs of this host file:///path exec:program (there as well), es+http:// otlp+http:// loki+http:// hec+http:// http+ndjson:// http+json://
-    /// (docs/DELIVERY.md). With dns+ or dnssrv+ a group: each address of the name is an analyzer of this weight, or with
+    /// Other programs take what they always do: forward:// relp:// lumberjack:// syslog:// syslog-octet://, files and
+    /// programs of this host file:///path exec:program (docs/OUTLETS.md), es+http:// otlp+http:// loki+http://
+    /// hec+http:// http+ndjson:// http+json:// (docs/DELIVERY.md). With dns+ or dnssrv+ a group: each address of the name is an analyzer of this weight, or with
     /// /group they share it (pool=0.4/group@dns+http://analyzers:4001)
     #[arg(
         id = "http_analyzer",

@@ -6,12 +6,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::Socket;
 
 use super::programs::Program;
 use super::{Failure, Options};
 use weir_config::{Admin, Config, HttpAnalyzer, HttpConfig};
-use weir_runtime::Distributor;
+use weir_runtime::{hold_port, Distributor};
 
 /// Analyzers and their weights.
 pub const ANALYZERS: [(&str, f64); 4] = [("a1", 0.4), ("a2", 0.3), ("a3", 0.2), ("a4", 0.1)];
@@ -218,17 +218,12 @@ impl Parts {
     }
 }
 
-/// Free ports of loopback, and sockets that hold them: bound, never listening. Nobody else gets a port while its socket
-/// lives; a server with SO_REUSEADDR can listen there.
+/// Free ports of loopback, and what holds them.
 fn hold_ports(count: usize) -> io::Result<(Vec<u16>, Vec<Socket>)> {
-    let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let hold = || {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        socket.bind(&anywhere.into())?;
-        let address = socket.local_addr()?.as_socket();
-        let address = address.ok_or_else(|| io::Error::other("not an IP address"))?;
-        Ok((address.port(), socket))
-    };
-    (0..count).map(|_| hold()).collect()
+    let held = (0..count).map(|_| hold_port());
+    let held: Vec<_> = held.collect::<io::Result<_>>()?;
+    Ok(held
+        .into_iter()
+        .map(|(at, holder)| (at.port(), holder))
+        .unzip())
 }

@@ -25,6 +25,6 @@ pub mod uring;
 
 pub use descriptors::{Division, Needs};
 pub use error::StartError;
-pub use listen::{Passed, LISTEN_BACKLOG};
+pub use listen::{hold_port, Passed, LISTEN_BACKLOG};
 pub use start::{Distributor, Stopper};
 pub use uring::behind;

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
@@ -188,6 +188,20 @@ fn watch_peers(socket: SockRef<'_>, timeout: Duration) -> io::Result<()> {
     socket.set_tcp_user_timeout(Some(timeout))
 }
 
+/// A free port of loopback, and what holds it: a socket that is bound and never listens. While it lives the kernel gives
+/// the port to nobody else, neither to who asks here nor to a connection, and whoever sets SO_REUSEADDR, as servers do,
+/// can listen there.
+///
+/// # Errors
+/// No port is free.
+pub fn hold_port() -> io::Result<(SocketAddr, Socket)> {
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let socket = bound(any, false, Type::STREAM)?;
+    let address = socket.local_addr()?.as_socket();
+    let address = address.ok_or_else(|| io::Error::other("not an IP address"))?;
+    Ok((address, socket))
+}
+
 pub(super) fn bound(address: SocketAddr, shared: bool, kind: Type) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), kind, None)?;
     // Of datagrams it would let two processes have one port.
@@ -200,6 +214,28 @@ pub(super) fn bound(address: SocketAddr, shared: bool, kind: Type) -> io::Result
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
+    use std::net::TcpStream;
+
+    #[test]
+    fn ports_that_are_held_differ_and_are_for_one_listener_each() {
+        let held: Vec<(SocketAddr, Socket)> =
+            (0..200).map(|_| hold_port().expect("free")).collect();
+        let different: BTreeSet<SocketAddr> = held.iter().map(|(address, _)| *address).collect();
+        assert_eq!(different.len(), held.len());
+        let plain = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        for (address, _) in held.iter().take(10) {
+            let refused = plain.bind(&(*address).into()).expect_err("held");
+            assert_eq!(refused.kind(), io::ErrorKind::AddrInUse, "{address}");
+            let refused = TcpStream::connect(address).expect_err("nobody listens");
+            assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+            let listener = TcpListener::bind(address).expect("beside the holder");
+            TcpStream::connect(address).expect("a listener");
+            let (_, from) = listener.accept().expect("it came");
+            assert!(!different.contains(&from), "{from}");
+            TcpListener::bind(address).expect_err("one listener");
+        }
+    }
 
     #[test]
     fn all_shards_share_a_port_and_nobody_else_may() {

@@ -20,9 +20,11 @@ fn is_too_weak<I: Io>(cx: &Context<I>, entry: &Entry) -> bool {
     let Reach::Http { generation } = entry.reach else {
         return false;
     };
-    let target = cx.shared.control_port.target(generation);
-    entry.sink.facts().acks.worth() == Worth::Weak
-        && target.is_some_and(|target| !target.outlet.allows_weak_acks)
+    let is_allowed = || {
+        let target = cx.shared.control_port.target(generation);
+        target.is_none_or(|target| target.outlet.allows_weak_acks)
+    };
+    entry.sink.facts().acks.worth() == Worth::Weak && !is_allowed()
 }
 
 impl<I: Io> Outlets<I> {
