@@ -108,7 +108,7 @@ impl System {
             ));
         };
         let (first, outlet) = match first.split_once('>') {
-            Some((first, scheme)) => (first.to_owned(), Some(outlet_called(scheme)?)),
+            Some((first, name)) => (first.to_owned(), Some(outlet_called(name)?)),
             None => (first.clone(), None),
         };
         let (first, format) = match first.split_once('@') {
@@ -353,12 +353,12 @@ impl System {
     }
 }
 
-fn outlet_called(scheme: &str) -> io::Result<Speaks> {
+fn outlet_called(name: &str) -> io::Result<Speaks> {
     let mut all = Speaks::ALL.into_iter();
-    all.find(|speaks| speaks.scheme() == scheme).ok_or_else(|| {
-        let all = Speaks::ALL.map(Speaks::scheme).join(", ");
+    all.find(|speaks| speaks.name() == name).ok_or_else(|| {
+        let all = Speaks::ALL.map(Speaks::name).join(", ");
         io::Error::other(format!(
-            "unknown protocol '{scheme}' in 'weir>{scheme}': allowed are {all}"
+            "unknown protocol '{name}' in 'weir>{name}': allowed are {all}"
         ))
     })
 }

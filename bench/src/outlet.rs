@@ -1,15 +1,22 @@
-//! What programs that were not written for Weir receive and answer, for the load's text: Forward, Lumberjack, RELP. By
-//! other code than the distributor's. A message's text is found where the protocol puts it, its answers are gathered.
+//! What programs that were not written for Weir receive and answer, for the load's text: Forward, Lumberjack, RELP, and
+//! requests over HTTP. By other code than the distributor's. A message's text is found where the protocol puts it, its
+//! answers are gathered.
 //!
 //! ```text
 //! forward      93 tag bin([92 time {"message": text, ..}] ..) {"size": n, "chunk": id}   -> {"ack": id}
 //! lumberjack   2W n  2J seq len {"message": text, ..} x n                                -> 2A n
 //! relp         1 open, then n syslog len text LF                                         -> n rsp 6 200 OK
+//! otlp         POST, ExportLogsServiceRequest as protocol buffers                        -> 200, an empty message
+//! bulk         POST, ({"create": ..} LF {"message": text, ..} LF) x n                    -> 200, a status for each of n
+//! ndjson       POST, ({"message": text, ..} LF) x n                                      -> 200
 //! ```
+
+mod requests;
 
 use memchr::memmem::Finder;
 
 use crate::wire::{StreamError, MESSAGE_LEN_MAX};
+use requests::Request;
 
 /// What a receiver speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,17 +24,40 @@ pub enum Speaks {
     Forward,
     Lumberjack,
     Relp,
+    Otlp,
+    Bulk,
+    Ndjson,
 }
 
 impl Speaks {
-    pub const ALL: [Speaks; 3] = [Self::Forward, Self::Lumberjack, Self::Relp];
+    pub const ALL: [Speaks; 6] = [
+        Self::Forward,
+        Self::Lumberjack,
+        Self::Relp,
+        Self::Otlp,
+        Self::Bulk,
+        Self::Ndjson,
+    ];
 
-    /// Scheme of an analyzer's URL.
-    pub fn scheme(self) -> &'static str {
+    /// As the command line has it.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Forward => "forward",
             Self::Lumberjack => "lumberjack",
             Self::Relp => "relp",
+            Self::Otlp => "otlp",
+            Self::Bulk => "bulk",
+            Self::Ndjson => "ndjson",
+        }
+    }
+
+    /// Scheme of an analyzer's URL.
+    pub fn scheme(self) -> &'static str {
+        match self {
+            Self::Otlp => "otlp+http",
+            Self::Bulk => "es+http",
+            Self::Ndjson => "http+ndjson",
+            other => other.name(),
         }
     }
 }
@@ -42,6 +72,7 @@ pub struct Receiver {
     received: u64,
     /// Frames that are left of a window, and its length.
     window: (u32, u32),
+    request: Request,
 }
 
 impl Receiver {
@@ -51,6 +82,7 @@ impl Receiver {
             answers: Vec::new(),
             received: 0,
             window: (0, 0),
+            request: Request::default(),
         }
     }
 
@@ -76,6 +108,15 @@ impl Receiver {
                 Speaks::Forward => self.chunk(rest, &mut on_text)?,
                 Speaks::Lumberjack => self.frame(rest, &mut on_text)?,
                 Speaks::Relp => self.relp(rest, &mut on_text)?,
+                Speaks::Otlp | Speaks::Bulk | Speaks::Ndjson => {
+                    let mut on_text = |text: &[u8]| {
+                        on_text(text);
+                        self.received += 1;
+                    };
+                    let answers = &mut self.answers;
+                    self.request
+                        .take(self.speaks, rest, answers, &mut on_text)?
+                }
             };
             match next {
                 Some(len) => used += len,
@@ -299,5 +340,78 @@ mod tests {
         let (texts, answers) = read(Speaks::Forward, &chunk);
         assert_eq!(texts, ["hi", "hi"]);
         assert_eq!(answers, b"\x81\xa3ack\xd9\x02id");
+    }
+
+    fn post(query: &str, body: &[u8]) -> Vec<u8> {
+        let head = format!(
+            "POST /x{query} HTTP/1.1\r\nHost: a\r\nContent-Length:      {}\r\n\r\n",
+            body.len()
+        );
+        [head.as_bytes(), body].concat()
+    }
+
+    #[test]
+    fn requests_are_read_and_answered() {
+        let lines = b"{\"a\":1}\n{\"b\":2}\n";
+        let (texts, answers) = read(Speaks::Ndjson, &post("", lines).repeat(2));
+        assert_eq!(texts, ["{\"a\":1}", "{\"b\":2}"].repeat(2));
+        let ok = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+        assert_eq!(String::from_utf8_lossy(&answers), ok.repeat(2));
+
+        let bulk = b"{\"create\":{}}\n{\"a\":1}\n{\"create\":{}}\n{\"b\":2}\n";
+        let asked = post("?filter_path=errors,items.*.status", bulk);
+        let (texts, answers) = read(Speaks::Bulk, &asked);
+        assert_eq!(texts, ["{\"a\":1}", "{\"b\":2}"]);
+        let answers = String::from_utf8_lossy(&answers);
+        let items =
+            r#"{"errors":false,"items":[{"create":{"status":201}},{"create":{"status":201}}]}"#;
+        assert!(answers.ends_with(items), "{answers}");
+        assert!(answers.contains(&format!("Content-Length: {}\r\n", items.len())));
+        let (_, answers) = read(Speaks::Bulk, &post("", bulk));
+        let answers = String::from_utf8_lossy(&answers);
+        assert_eq!(answers.matches("\"_seq_no\"").count(), 2, "{answers}");
+
+        let record = [
+            &[0x12, 17, 0x59][..],
+            &[0; 8],
+            &[0x10, 17, 0x2a, 4, 0x0a, 2, b'h', b'i'],
+        ]
+        .concat();
+        let mut body = vec![
+            0x0a,
+            6 + 38,
+            0x80,
+            0x80,
+            0x80,
+            0,
+            0x12,
+            38,
+            0x80,
+            0x80,
+            0x80,
+            0,
+        ];
+        body[1] |= 0x80;
+        body[7] |= 0x80;
+        body.extend_from_slice(&record.repeat(2));
+        let (texts, _) = read(Speaks::Otlp, &post("", &body));
+        assert_eq!(texts, ["hi", "hi"]);
+    }
+
+    #[test]
+    fn a_request_that_cannot_be_counted_is_an_error() {
+        for (speaks, body) in [
+            (Speaks::Ndjson, &b"{}"[..]),
+            (Speaks::Bulk, b"{\"create\":{}}\n"),
+            (Speaks::Otlp, b"\x0a\x01x"),
+        ] {
+            let mut receiver = Receiver::new(speaks);
+            assert!(
+                receiver.decode(&post("", body), |_| {}).is_err(),
+                "{speaks:?}"
+            );
+        }
+        let mut receiver = Receiver::new(Speaks::Ndjson);
+        assert!(receiver.decode(b"POST / HTTP/1.1\r\n\r\n", |_| {}).is_err());
     }
 }

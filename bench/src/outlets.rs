@@ -1,5 +1,5 @@
 //! What it costs to deliver to programs that were not written for Weir, beside native analyzers: the same lines of syslog
-//! come in, and go out over Forward, Lumberjack or RELP, acked by the receiver.
+//! come in, and go out over Forward, Lumberjack, RELP or as requests over HTTP, acked by the receiver.
 
 use std::io;
 
@@ -15,6 +15,8 @@ const AT_MOST: &[(&str, f64)] = &[
     ("weir@lf>forward", 1.3),
     ("weir@lf>lumberjack", 1.4),
     ("weir@lf>relp", 2.0),
+    ("weir@lf>otlp", 2.0),
+    ("weir@lf>bulk", 2.0),
 ];
 /// Native analyzers.
 const MEASURE: &str = "weir@lf";
@@ -22,7 +24,7 @@ const MEASURE: &str = "weir@lf";
 /// Arguments of `weir-bench outlets`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct OutletsArgs {
-    /// Only these protocols, such as forward,relp [default: forward, lumberjack, relp]
+    /// Only these protocols, such as forward,ndjson [default: forward, lumberjack, relp, otlp, bulk]
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     protocols: Vec<String>,
     /// Rounds that count: A B C, C B A, B C A, ... Six are the fewest in which a sign test can tell

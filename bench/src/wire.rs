@@ -29,7 +29,7 @@ pub enum StreamError {
     Wire(WireError),
     /// A syslog message whose count is no number, or over the maximum; or a line over it.
     SyslogLength,
-    /// What a receiver of Forward, Lumberjack or RELP cannot read.
+    /// What a receiver of Forward, Lumberjack, RELP or HTTP cannot read.
     Outlet,
 }
 
