@@ -21,6 +21,8 @@ readonly ALL=(frames sources control native detect values arguments tree link en
 # Kept in the repository per target: all corpora together stay below 300 KiB, and a folder readable.
 readonly KEPT_BYTES_MAX=24576 KEPT_FILES_MAX=200
 readonly INPUT_BYTES_MAX=2048
+# Exit status of a fuzzer whose time was over.
+readonly INTERRUPTED=72
 
 need() {
     echo "fuzz.sh: $1 is missing. To install it: $2" >&2
@@ -60,7 +62,7 @@ run_one() {
     mkdir -p "$work" "$artifacts"
     local status=ok
     "$BINARIES/$target" -max_len=$INPUT_BYTES_MAX -timeout=60 \
-        -rss_limit_mb=2048 -print_final_stats=1 -interrupted_exit_code=0 -artifact_prefix="$artifacts/" \
+        -rss_limit_mb=2048 -print_final_stats=1 -artifact_prefix="$artifacts/" \
         "$work" "fuzz/corpus/$target" >"$work.log" 2>&1 &
     local fuzzer=$! used=0
     while [[ $used -lt $((minutes * 60)) ]] && kill -0 $fuzzer 2>/dev/null; do
@@ -68,7 +70,9 @@ run_one() {
         used=$(cpu_seconds $fuzzer "$used")
     done
     kill -INT $fuzzer 2>/dev/null || true
-    wait $fuzzer || status=FINDING
+    local ended=0
+    wait $fuzzer || ended=$?
+    [[ $ended == 0 || $ended == "$INTERRUPTED" ]] || status=FINDING
     stat() { sed -n "s/^stat::$1: *//p" "$work.log"; }
     edges=$(sed -n 's/.* cov: \([0-9]*\) .*/\1/p' "$work.log" | tail -1)
     printf '%-10s %-8s %12s executions %6s CPU s %6s edges %6s inputs\n' "$target" $status \

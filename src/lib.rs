@@ -14,6 +14,7 @@
 //! - [`discover`]: names, lists and files turned into addresses; what appears and leaves
 //! - [`shard`]: one thread's event loop: listeners, links, over a port
 //! - [`runtime`]: the port on a kernel: io_uring and the only unsafe code, threads and mesh of glommio
+//! - [`tls`]: TLS as bytes in and bytes out: certificates, who is let in, records
 //! - [`local`]: analyzers on this host that are no servers: files that are written, programs that are started
 //! - [`sim`]: the port on virtual time, with everything that can go wrong
 //! - [`ledger`]: what each program says at its end, which messages came, and one verdict over all of it
@@ -53,3 +54,4 @@ pub use weir_sink as sink;
 pub use weir_source as source;
 pub use weir_streams as streams;
 pub use weir_streams::out;
+pub use weir_tls as tls;

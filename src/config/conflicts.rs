@@ -7,7 +7,7 @@ use weir_source::{clash, AckMode, Answers, Protocol};
 use crate::analyzer::HttpAnalyzer;
 use crate::input::{Input, Speaks, ANY, INPUTS_MAX};
 use crate::input_options::INPUT_OPTIONS;
-use crate::{values, Config};
+use crate::{values, Config, TlsMode};
 
 impl Input {
     /// Whether its options go together.
@@ -38,6 +38,12 @@ impl Input {
             }
         }
         self.check_pairs()?;
+        if self.tls != TlsMode::Off && !self.proxy_from.is_empty() {
+            return Err("tls: a PROXY header stands before the first byte of TLS, and that is not read yet; allowed: without proxy_from".to_owned());
+        }
+        if self.tls == TlsMode::Optional && self.shared_key_file.is_some() {
+            return Err("tls=optional: with shared_key_file the distributor speaks first, so no first bytes tell whether it is TLS; allowed: tls=required".to_owned());
+        }
         if self.users_file.is_some() && self.shared_key_file.is_none() {
             return Err("users_file: users are asked for with a shared key only; allowed: with shared_key_file".to_owned());
         }
@@ -67,6 +73,7 @@ impl Input {
             let why = match option.key {
                 "ack" | "deadline" => "nothing is ever answered to a datagram",
                 "proxy_from" => "a datagram has no PROXY header",
+                "tls" => "TLS needs a connection",
                 "framing" | "continuation" => "a datagram is one message",
                 "unpacked_bytes" => "a datagram unpacks to 64KiB at most",
                 "max_connections" => "datagrams have no connections",

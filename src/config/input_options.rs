@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use weir_source::AckMode;
 
 use crate::input::{Framing, Input, Transport, INPUT_NAME_BYTES_MAX};
+use crate::tls::{TlsMode, TLS_MODES};
 use crate::{flags, values};
 
 /// What an option's value is, in a file.
@@ -110,6 +111,19 @@ pub const INPUT_OPTIONS: &[InputOption] = &[
             Ok(())
         },
         get: |input| shown(&input.allow),
+    },
+    InputOption {
+        key: "tls",
+        kind: OptionKind::Word(TLS_MODES),
+        default: "off",
+        help: "Whether TLS is spoken there: optional lets in who does not speak it as well. With --tls-cert and --tls-key",
+        only: &[],
+        set: |input, text| {
+            let mode = TlsMode::of(text);
+            input.tls = mode.ok_or_else(|| format!("allowed: {}", TLS_MODES.join(", ")))?;
+            Ok(())
+        },
+        get: |input| (input.tls != TlsMode::Off).then(|| input.tls.as_str().to_owned()),
     },
     InputOption {
         key: "transport",

@@ -36,6 +36,7 @@ mod request;
 mod secret;
 mod settings;
 mod sizing;
+mod tls;
 pub mod values;
 mod weights;
 
@@ -58,6 +59,7 @@ pub use report_file::{report_file, with_instance};
 pub use request::{REQUESTS, REQUEST_OPTIONS};
 pub use secret::Secret;
 pub use sizing::{MemoryNeed, Sizing, DATAGRAM_BUFFERS, DATAGRAM_BYTES_MAX};
+pub use tls::{TlsConfig, TlsMode};
 pub use weights::{check_weights, WantedWeight};
 
 use std::collections::BTreeMap;
@@ -311,6 +313,9 @@ pub struct Config {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub protection: Protection,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub tls: TlsConfig,
 
     /// Most analyzers that a shard serves; 0: as many as its arena does. What descriptors leave, no setting.
     #[arg(skip)]
@@ -527,6 +532,7 @@ impl Config {
         }
         self.http.check()?;
         self.check_inputs()?;
+        self.check_tls()?;
         self.check_lags()?;
         check_weights(&self.weights)?;
         let own = OwnListeners::of(self);

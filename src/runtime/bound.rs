@@ -2,13 +2,16 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use super::datagrams::open;
 use super::error::StartError;
 use super::listen::{bound_unread, divide_passed, listen, not_heeded, place, Listener, Passed};
+use crate::secured::SecuredPort;
 use crate::uring::kernel_release;
-use weir_config::{Config, Input};
+use weir_config::{Config, Input, TlsMode};
 use weir_shard::{EmitterListener, InputAt};
+use weir_tls::ServerPort;
 
 /// Where emitters, analyzers and HTTP clients connect.
 type Addresses = (SocketAddr, SocketAddr, Option<SocketAddr>);
@@ -32,12 +35,15 @@ impl Bound {
         config: &Config,
         mut passed: Passed,
         has_http: bool,
+        served: Option<&Arc<ServerPort>>,
     ) -> Result<Bound, StartError> {
+        let secured = |name: &str, mode| secured(served, name, mode);
         let shards = config.shards;
         let mut emitters: Vec<Vec<EmitterListener<Listener>>> = Vec::new();
         emitters.resize_with(shards, Vec::new);
         let own = ("--emitters", config.emitters);
-        let emitters_at = take(config, &mut emitters, own, passed.emitters)?;
+        let tls = secured("emitters", config.tls.emitters_tls);
+        let emitters_at = take(config, &mut emitters, own, passed.emitters, tls)?;
         let mut inputs_at = Vec::new();
         let mut datagrams: Vec<Vec<(usize, OwnedFd)>> = Vec::new();
         datagrams.resize_with(shards, Vec::new);
@@ -52,15 +58,22 @@ impl Bound {
             let sockets = passed.inputs.remove(&name).unwrap_or_default();
             let flag = format!("--input {name}");
             let at = (&flag[..], input.listen);
-            let address = take(config, &mut emitters, at, sockets)?;
+            let tls = secured(&name, input.tls);
+            let address = take(config, &mut emitters, at, sockets, tls)?;
             inputs_at.push(InputAt { name, address });
         }
-        let analyzers = listeners(config, "--analyzers", config.analyzers, passed.analyzers)?;
+        let mut analyzers = listeners(config, "--analyzers", config.analyzers, passed.analyzers)?;
+        set(
+            &mut analyzers,
+            secured("analyzers", config.tls.analyzers_tls),
+        );
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         let http = match has_http {
             true => {
                 let address = config.http.listen.unwrap_or(nowhere);
-                of_emitters(config, "--http", address, passed.http)?
+                let mut http = of_emitters(config, "--http", address, passed.http)?;
+                set(&mut http, secured("http", config.tls.http_tls));
+                http
             }
             false => Vec::new(),
         };
@@ -86,9 +99,11 @@ fn take(
     emitters: &mut [Vec<EmitterListener<Listener>>],
     (flag, at): (&str, SocketAddr),
     sockets: Vec<TcpListener>,
+    secured: Option<Arc<SecuredPort>>,
 ) -> Result<SocketAddr, StartError> {
     let outlives = !sockets.is_empty();
-    let listeners = of_emitters(config, flag, at, sockets)?;
+    let mut listeners = of_emitters(config, flag, at, sockets)?;
+    set(&mut listeners, secured);
     let at = address(&listeners[0])?;
     for (of_shard, listener) in emitters.iter_mut().zip(listeners) {
         let listener = Some(listener);
@@ -159,6 +174,26 @@ fn of_emitters(
         error,
     })?;
     Ok(listeners)
+}
+
+/// What is served at a port where TLS is spoken.
+fn secured(
+    served: Option<&Arc<ServerPort>>,
+    name: &str,
+    mode: TlsMode,
+) -> Option<Arc<SecuredPort>> {
+    let served = served.filter(|_| mode != TlsMode::Off)?;
+    Some(Arc::new(SecuredPort {
+        name: name.to_owned(),
+        is_optional: mode == TlsMode::Optional,
+        served: Arc::clone(served),
+    }))
+}
+
+fn set(listeners: &mut [Listener], secured: Option<Arc<SecuredPort>>) {
+    for listener in listeners {
+        listener.secured.clone_from(&secured);
+    }
 }
 
 fn address(listener: &Listener) -> Result<SocketAddr, StartError> {

@@ -86,6 +86,8 @@ pub enum StartError {
     Cancelled,
     /// Values that do not go together.
     Config(String),
+    /// A certificate, a key or a list of CAs cannot be used.
+    Tls(weir_tls::Unusable),
 }
 
 impl fmt::Display for StartError {
@@ -131,6 +133,7 @@ impl fmt::Display for StartError {
             StartError::Shard(text) => write!(f, "a shard did not start: {text}"),
             StartError::Cancelled => f.write_str("the start was given up"),
             StartError::Config(text) => f.write_str(text),
+            StartError::Tls(unusable) => write!(f, "TLS: {unusable}"),
         }
     }
 }

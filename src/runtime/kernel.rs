@@ -5,23 +5,67 @@ use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 
 use super::listen::Listener;
 use super::mesh::GlommioMesh;
+use super::secured::{is_plain, send_now, Notice, Socket, Tls, OPENED};
 use crate::uring::{datagrams_dropped, left_of, peer_has_ended, unread_bytes};
 use crate::uring::{Arena, Ring, SendVector};
 use weir_clock::monotonic_ns;
 use weir_protocol::memory::Span;
-use weir_shard::port::{Chunk, Completion, Datagram, Group, Io, Left};
+use weir_shard::port::{Chunk, Completion, Datagram, Group, Io, Left, Wait};
 
 /// Connections that a turn takes of each listener. Each costs some 30 us, its peer's first words included.
 const ACCEPTS: u32 = 16;
 /// Most datagrams that are thrown away at once: a sender that goes on shall not hold up the end.
 const DISCARDED_MAX: u32 = 1 << 20;
 
-impl Io for Ring {
-    type Socket = OwnedFd;
+/// The data ring, and TLS between it and the shard where a port has it.
+pub(super) struct Kernel {
+    ring: Ring,
+    tls: Option<Box<Tls>>,
+}
+
+impl Kernel {
+    /// Without `notice`, nobody speaks TLS here.
+    pub(super) fn new(ring: Ring, notice: Option<Notice>) -> Kernel {
+        Kernel {
+            ring,
+            tls: notice.map(|notice| Box::new(Tls::new(notice))),
+        }
+    }
+
+    /// Submits what is queued and waits; not when there is something to do already.
+    ///
+    /// # Errors
+    /// As of [`Ring::wait`].
+    pub(super) fn wait(&mut self, wait: Wait) -> io::Result<()> {
+        let has_work = self.tls.as_mut().is_some_and(|tls| tls.has_work());
+        match has_work {
+            true => self.ring.look(),
+            false => self.ring.wait(wait),
+        }
+    }
+
+    /// Moves at most `max` completions of the ring, and what came of them, into `out`.
+    #[inline]
+    pub(super) fn drain(&mut self, out: &mut Vec<Completion>, max: usize) {
+        match &mut self.tls {
+            None => self.ring.drain(out, max),
+            Some(tls) => tls.drain(&mut self.ring, out, max, monotonic_ns()),
+        }
+    }
+
+    /// Of connections with TLS, which are there only where TLS is.
+    fn tls(&mut self) -> (&mut Tls, &mut Ring) {
+        let tls = self.tls.as_mut().expect("a port with TLS has it");
+        (tls, &mut self.ring)
+    }
+}
+
+impl Io for Kernel {
+    type Socket = Socket;
     type Listener = Listener;
     type Memory = Arena;
     type Vector = SendVector;
@@ -39,11 +83,19 @@ impl Io for Ring {
     }
 
     fn enters(&self) -> u64 {
-        self.enters
+        self.ring.enters
     }
 
     fn accept(&mut self, listener: &Listener, token: u64) {
-        Ring::accept(self, listener.socket.as_raw_fd(), token);
+        let fd = listener.socket.as_raw_fd();
+        match &listener.secured {
+            None => self.ring.accept(fd, token),
+            Some(port) => {
+                let at_once = Kernel::accepts_at_once(listener);
+                let (tls, ring) = self.tls();
+                tls.accept(ring, port, fd, at_once, token);
+            }
+        }
     }
 
     fn accepts_at_once(listener: &Listener) -> u32 {
@@ -55,49 +107,76 @@ impl Io for Ring {
         }
     }
 
-    fn accepted(&mut self, completion: &Completion) -> io::Result<OwnedFd> {
-        Ring::accepted(self, completion)
+    fn accepted(&mut self, completion: &Completion) -> io::Result<Socket> {
+        completion.count()?;
+        match (&mut self.tls, completion.flags & OPENED) {
+            (None, _) | (_, 0) => self.ring.accepted(completion).map(Socket::Plain),
+            (Some(tls), _) => tls
+                .take_accepted(completion)
+                .ok_or_else(|| io::ErrorKind::NotFound.into()),
+        }
     }
 
     #[inline]
-    fn receive(&mut self, socket: &OwnedFd, group: Group, token: u64) {
-        Ring::receive(self, socket.as_raw_fd(), group, token);
+    fn receive(&mut self, socket: &Socket, group: Group, token: u64) {
+        match socket {
+            Socket::Plain(fd) => self.ring.receive(fd.as_raw_fd(), group, token),
+            Socket::Secured(owner) => {
+                let (tls, ring) = self.tls();
+                tls.receive(ring, owner, group, token, false);
+            }
+        }
     }
 
-    fn receive_once(&mut self, socket: &OwnedFd, group: Group, token: u64) {
-        Ring::receive_once(self, socket.as_raw_fd(), group, token);
+    fn receive_once(&mut self, socket: &Socket, group: Group, token: u64) {
+        match socket {
+            Socket::Plain(fd) => self.ring.receive_once(fd.as_raw_fd(), group, token),
+            Socket::Secured(owner) => {
+                let (tls, ring) = self.tls();
+                tls.receive(ring, owner, group, token, true);
+            }
+        }
     }
 
     #[inline]
     fn chunk(&mut self, group: Group, completion: &Completion) -> Option<Chunk> {
-        Ring::chunk(self, group, completion)
+        match (&mut self.tls, completion.flags & OPENED) {
+            (None, _) | (_, 0) => self.ring.chunk(group, completion),
+            (Some(tls), _) => tls.take_chunk(completion),
+        }
     }
 
     #[inline]
     fn bytes_of(&self, group: Group, chunk: Chunk) -> &[u8] {
-        Ring::bytes_of(self, group, chunk)
+        match &self.tls {
+            Some(tls) if is_plain(chunk) => tls.bytes_of(chunk),
+            _ => self.ring.bytes_of(group, chunk),
+        }
     }
 
     #[inline]
     fn release(&mut self, group: Group, chunk: Chunk) {
-        Ring::release(self, group, chunk);
+        match &mut self.tls {
+            Some(tls) if is_plain(chunk) => tls.release(chunk),
+            _ => self.ring.release(group, chunk),
+        }
     }
 
     #[inline]
-    fn receive_datagrams(&mut self, socket: &OwnedFd, token: u64) {
-        Ring::receive_datagrams(self, socket.as_raw_fd(), token);
+    fn receive_datagrams(&mut self, socket: &Socket, token: u64) {
+        self.ring.receive_datagrams(socket.as_raw_fd(), token);
     }
 
     #[inline]
     fn datagram_of(&self, chunk: Chunk) -> Datagram<'_> {
-        Ring::datagram_of(self, chunk)
+        self.ring.datagram_of(chunk)
     }
 
-    fn datagrams_dropped(&self, socket: &OwnedFd) -> u32 {
+    fn datagrams_dropped(&self, socket: &Socket) -> u32 {
         datagrams_dropped(socket)
     }
 
-    fn discard_datagrams(&self, socket: &OwnedFd) -> u32 {
+    fn discard_datagrams(&self, socket: &Socket) -> u32 {
         let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
         let socket = SockRef::from(socket);
         let is_there = |_: &u32| socket.recv_with_flags(&mut [], flags).is_ok();
@@ -105,110 +184,136 @@ impl Io for Ring {
         u32::try_from(count).unwrap_or(DISCARDED_MAX)
     }
 
-    fn zero_copy(&self) -> bool {
-        Ring::zero_copy(self)
+    /// What is sealed is a copy already.
+    fn zero_copy(&self, socket: &Socket) -> bool {
+        matches!(socket, Socket::Plain(_)) && self.ring.zero_copy()
     }
 
     fn send(
         &mut self,
-        socket: &OwnedFd,
+        socket: &Socket,
         spans: impl Iterator<Item = (usize, Span)>,
         vector: &mut SendVector,
         token: u64,
     ) {
-        Ring::send(self, socket.as_raw_fd(), spans, vector, token);
+        match socket {
+            Socket::Plain(fd) => self.ring.send(fd.as_raw_fd(), spans, vector, token),
+            Socket::Secured(owner) => {
+                let (tls, ring) = self.tls();
+                tls.send_spans(ring, owner, spans, token);
+            }
+        }
     }
 
-    fn send_zero_copy(&mut self, socket: &OwnedFd, span: Span, token: u64) {
-        Ring::send_zero_copy(self, socket.as_raw_fd(), span, token);
+    fn send_zero_copy(&mut self, socket: &Socket, span: Span, token: u64) {
+        self.ring.send_zero_copy(socket.as_raw_fd(), span, token);
     }
 
-    fn send_bytes(&mut self, socket: &OwnedFd, bytes: Vec<u8>, token: u64) {
-        Ring::send_bytes(self, socket.as_raw_fd(), bytes, token);
+    fn send_bytes(&mut self, socket: &Socket, bytes: Vec<u8>, token: u64) {
+        match socket {
+            Socket::Plain(fd) => self.ring.send_bytes(fd.as_raw_fd(), bytes, token),
+            Socket::Secured(owner) => {
+                let (tls, ring) = self.tls();
+                tls.send_bytes(ring, owner, bytes, token);
+            }
+        }
     }
 
     fn sent_bytes(&mut self, token: u64) -> Vec<u8> {
-        Ring::sent_bytes(self, token)
+        let sealed = self.tls.as_mut().and_then(|tls| tls.sent_bytes(token));
+        sealed.unwrap_or_else(|| self.ring.sent_bytes(token))
     }
 
-    fn append(&mut self, file: &OwnedFd, bytes: Vec<u8>, token: u64) {
-        Ring::append(self, file.as_raw_fd(), bytes, token);
+    fn append(&mut self, file: &Socket, bytes: Vec<u8>, token: u64) {
+        self.ring.append(file.as_raw_fd(), bytes, token);
     }
 
-    fn file_bytes(&self, file: &OwnedFd) -> u64 {
+    fn file_bytes(&self, file: &Socket) -> u64 {
         let state = rustix::fs::fstat(file);
         state.map_or(u64::MAX, |state| u64::try_from(state.st_size).unwrap_or(0))
     }
 
-    fn connect(&mut self, address: SocketAddr, token: u64) -> io::Result<OwnedFd> {
+    fn connect(&mut self, address: SocketAddr, token: u64) -> io::Result<Socket> {
         let domain = Domain::for_address(address);
-        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+        let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
         socket.set_tcp_nodelay(true)?;
         let socket = OwnedFd::from(socket);
-        Ring::connect(self, socket.as_raw_fd(), address, token);
-        Ok(socket)
+        self.ring.connect(socket.as_raw_fd(), address, token);
+        Ok(Socket::Plain(socket))
     }
 
-    fn adopt(&mut self, stream: OwnedFd) -> io::Result<OwnedFd> {
-        Ok(stream)
+    fn adopt(&mut self, stream: OwnedFd) -> io::Result<Socket> {
+        Ok(Socket::Plain(stream))
     }
 
     fn connected(&mut self, token: u64) {
-        Ring::connected(self, token);
+        self.ring.connected(token);
     }
 
-    fn send_now(&mut self, socket: &OwnedFd, bytes: &[u8]) -> io::Result<usize> {
-        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-        SockRef::from(socket).send_with_flags(bytes, flags)
+    fn send_now(&mut self, socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
+        match socket {
+            Socket::Plain(fd) => send_now(fd, bytes),
+            Socket::Secured(owner) => {
+                let (tls, ring) = self.tls();
+                tls.send_now(ring, owner, bytes)
+            }
+        }
     }
 
     fn cancel(&mut self, target: u64, token: u64) {
-        Ring::cancel(self, target, token);
+        let ring = &mut self.ring;
+        let tls = self.tls.as_mut();
+        if !tls.is_some_and(|tls| tls.cancel(ring, target, token)) {
+            ring.cancel(target, token);
+        }
     }
 
     fn arm_wake(&mut self, token: u64) {
-        Ring::arm_wake(self, token);
+        self.ring.arm_wake(token);
     }
 
     fn quiesce(&mut self) {
-        Ring::quiesce(self);
+        self.ring.quiesce();
     }
 
-    fn peer(&self, socket: &OwnedFd) -> Option<SocketAddr> {
+    fn peer(&self, socket: &Socket) -> Option<SocketAddr> {
         internet(SockRef::from(socket).peer_addr())
     }
 
-    fn is_on_this_host(&self, socket: &OwnedFd) -> bool {
+    fn is_on_this_host(&self, socket: &Socket) -> bool {
         let local = internet(SockRef::from(socket).local_addr()).map(|address| address.ip());
         let peer = self.peer(socket).map(|address| address.ip());
         peer.is_some() && (peer == local || peer.is_some_and(|peer| peer.is_loopback()))
     }
 
     /// Time-outs come from the listener, see `listen.rs`.
-    fn prepare_link(&self, socket: &OwnedFd) -> io::Result<()> {
+    fn prepare_link(&self, socket: &Socket) -> io::Result<()> {
         let socket = SockRef::from(socket);
         socket.set_tcp_nodelay(true)?;
         // The kernel's ACK of an analyzer's few bytes travels with the next batch.
         socket.set_tcp_quickack(false)
     }
 
-    fn peer_has_ended(&self, socket: &OwnedFd) -> bool {
+    fn peer_has_ended(&self, socket: &Socket) -> bool {
         peer_has_ended(socket)
     }
 
-    fn left_of(&self, socket: &OwnedFd) -> Left {
+    fn left_of(&self, socket: &Socket) -> Left {
         left_of(socket)
     }
 
-    fn unread_bytes(&self, socket: &OwnedFd) -> usize {
+    fn unread_bytes(&self, socket: &Socket) -> usize {
         unread_bytes(socket)
     }
 
-    fn drop_unsent_on_close(&self, socket: &OwnedFd) {
+    fn drop_unsent_on_close(&self, socket: &Socket) {
         let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
     }
 
-    fn shutdown(&self, socket: &OwnedFd, how: Shutdown) {
+    fn shutdown(&self, socket: &Socket, how: Shutdown) {
+        if let (Socket::Secured(owner), Shutdown::Write | Shutdown::Both) = (socket, how) {
+            owner.say_end();
+        }
         let _ = SockRef::from(socket).shutdown(how);
     }
 }

@@ -6,6 +6,7 @@
 //! run.rs          the loop of a shard's thread
 //! kernel.rs       the port `Io` on the data ring
 //! mesh.rs         what crosses cores, on glommio's channels
+//! secured/        TLS between the data ring and a shard
 //! bound.rs        where it listens
 //! datagrams.rs    sockets of inputs without connections
 //! listen.rs       sockets; descriptors.rs: who gets how many
@@ -20,6 +21,7 @@ mod kernel;
 mod listen;
 mod mesh;
 mod run;
+pub mod secured;
 mod start;
 pub mod uring;
 

@@ -9,12 +9,14 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 
 use weir_config::Accept;
 
+use crate::secured::SecuredPort;
 use crate::uring::parse_release;
 
 /// Connections that the kernel completes before they are accepted; capped by net.core.somaxconn.
@@ -49,6 +51,8 @@ pub struct Listener {
     pub(super) socket: TcpListener,
     /// Other shards accept from it as well.
     pub(super) is_shared: bool,
+    /// TLS is spoken there.
+    pub(super) secured: Option<Arc<SecuredPort>>,
 }
 
 /// Gives passed sockets to shards: shard i gets the i-th, or shares one.
@@ -82,7 +86,11 @@ pub(super) fn divide_passed(
     let listener = |shard: usize| {
         let is_shared = shard >= sockets || shard + sockets < shards;
         let socket = passed[shard % sockets].try_clone()?;
-        Ok(Listener { socket, is_shared })
+        Ok(Listener {
+            socket,
+            is_shared,
+            secured: None,
+        })
     };
     (0..shards).map(listener).collect()
 }
@@ -112,6 +120,7 @@ pub(super) fn listen(
             Ok(Listener {
                 socket: socket.into(),
                 is_shared: false,
+                secured: None,
             })
         })
         .collect()

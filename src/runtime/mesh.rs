@@ -8,10 +8,10 @@
 //! A receiver is polled exactly as often as its sender has sent, so it is never pending: no glommio
 //! waker is registered, and the executor need not run for a message to arrive.
 
-use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
+use crate::secured::Socket;
 use futures_lite::future::poll_once;
 use glommio::channels::channel_mesh::{FullMesh, Senders};
 use glommio::channels::shared_channel::ConnectedReceiver;
@@ -48,17 +48,17 @@ impl Mailbox {
 
 /// The mesh between threads.
 pub struct GlommioMesh {
-    senders: Senders<Message<OwnedFd>>,
-    receivers: Vec<(usize, ConnectedReceiver<Message<OwnedFd>>)>,
+    senders: Senders<Message<Socket>>,
+    receivers: Vec<(usize, ConnectedReceiver<Message<Socket>>)>,
     received: Vec<u64>,
-    outbox: Outbox<OwnedFd>,
+    outbox: Outbox<Socket>,
     mailbox: Arc<Mailbox>,
 }
 
 impl GlommioMesh {
     /// Joins; completes when all shards have.
     pub(super) async fn join(
-        builder: FullMesh<Message<OwnedFd>>,
+        builder: FullMesh<Message<Socket>>,
         mailbox: Arc<Mailbox>,
     ) -> GlommioMesh {
         let (senders, mut receivers) = builder
@@ -81,7 +81,7 @@ impl GlommioMesh {
     }
 
     /// Moves what has arrived into `inbox`, with its sender.
-    pub(super) async fn receive(&mut self, inbox: &mut Inbox<OwnedFd>) {
+    pub(super) async fn receive(&mut self, inbox: &mut Inbox<Socket>) {
         let own = self.outbox.own;
         inbox.extend(self.outbox.local.drain(..).map(|message| (own, message)));
         for (from, receiver) in &self.receivers {
@@ -97,8 +97,8 @@ impl GlommioMesh {
     }
 }
 
-impl Mesh<OwnedFd> for GlommioMesh {
-    fn outbox(&mut self) -> &mut Outbox<OwnedFd> {
+impl Mesh<Socket> for GlommioMesh {
+    fn outbox(&mut self) -> &mut Outbox<Socket> {
         &mut self.outbox
     }
 

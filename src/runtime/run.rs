@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use weir_shard::mesh::{Inbox, Mesh};
-use weir_shard::port::Completion;
+use weir_shard::port::{Completion, Io};
 use weir_shard::{Shard, ShardReport, TURN_COMPLETIONS};
 
-use crate::uring::Ring;
+use crate::kernel::Kernel;
 
 /// Runs until the distributor stops; the last report balances the books.
 ///
 /// # Errors
 /// The data ring failed in a way that cannot be waited out.
-pub(super) async fn run(mut shard: Shard<Ring>) -> std::io::Result<ShardReport> {
+pub(super) async fn run(mut shard: Shard<Kernel>) -> std::io::Result<ShardReport> {
     shard.start();
     let mut completions: Vec<Completion> = Vec::with_capacity(TURN_COMPLETIONS);
     let mut inbox = Inbox::new();
@@ -34,7 +34,7 @@ pub(super) async fn run(mut shard: Shard<Ring>) -> std::io::Result<ShardReport> 
     }
 }
 
-fn wait(shard: &mut Shard<Ring>) -> std::io::Result<()> {
+fn wait(shard: &mut Shard<Kernel>) -> std::io::Result<()> {
     let wake = Arc::clone(shard.wake());
     wake.announce_sleep();
     let wait = shard.next_wait();

@@ -14,9 +14,11 @@ use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement,
 use super::bound::Bound;
 use super::descriptors::{self, Needs};
 use super::error::StartError;
+use super::kernel::Kernel;
 use super::listen::{Listener, Passed};
 use super::mesh::{GlommioMesh, Mailbox, CHANNEL_MESSAGES};
 use super::run::run;
+use super::secured::{Notice, Socket};
 use weir_clock::monotonic_ns;
 use weir_config::{Config, Input, MemoryNeed};
 use weir_engine::Balance;
@@ -108,7 +110,8 @@ impl Distributor {
         config.http.connections_max = division.http;
         config.analyzers_max = division.analyzers;
 
-        let sockets = Bound::of(&config, passed, has_http)?;
+        let served = config.read_tls().map_err(StartError::Tls)?;
+        let sockets = Bound::of(&config, passed, has_http, served.as_ref())?;
         let refused = refused_files(&config)?;
         let memory = Memory::take(&config, features)?;
         let (emitters, analyzers, http) = sockets.at;
@@ -332,7 +335,7 @@ struct Starting {
     plan: Plan,
     mailbox: Arc<Mailbox>,
     views: Vec<ArenaView>,
-    mesh: FullMesh<Message<OwnedFd>>,
+    mesh: FullMesh<Message<Socket>>,
     up: Up,
 }
 
@@ -452,6 +455,14 @@ impl Drop for EndTogether {
 }
 
 impl Plan {
+    /// What shards say of peers that TLS keeps out; none where nobody speaks it.
+    fn notice(&self) -> Option<Notice> {
+        let shared = Arc::clone(&self.shared);
+        let say: Notice =
+            Box::new(move |port, peer, kind| shared.notice(port, peer, kind, monotonic_ns()));
+        self.config.speaks_tls().then_some(say)
+    }
+
     /// Starts a thread for each shard; `up` hears of each.
     fn spawn_all(
         &self,
@@ -550,18 +561,20 @@ impl Starting {
         if !plan.gate.wait() {
             return Err(io::Error::other("the start was given up"));
         }
+        let notice = plan.notice();
         let mut worker = Shard::new(
             index,
             plan.config,
             plan.shared,
-            ring,
+            Kernel::new(ring, notice),
             arena,
             mesh,
             sockets.listeners,
         );
-        worker.set_datagram_sockets(sockets.datagrams);
+        let datagrams = sockets.datagrams.into_iter();
+        worker.set_datagram_sockets(datagrams.map(|(at, fd)| (at, fd.into())).collect());
         if let Some((file, is_torn)) = refused {
-            worker.set_refused_file(file, is_torn);
+            worker.set_refused_file(file.into(), is_torn);
         }
         let ended = run(worker).await;
         drop(end_together);

@@ -71,8 +71,8 @@ pub trait Io {
     /// Throws away the datagrams that wait at this socket; how many those were.
     fn discard_datagrams(&self, socket: &Self::Socket) -> u32;
 
-    /// Whether zero-copy sends are possible at all.
-    fn zero_copy(&self) -> bool;
+    /// Whether zero-copy sends are possible on this connection.
+    fn zero_copy(&self, socket: &Self::Socket) -> bool;
     /// Sends spans of shards' arenas one after the other. The completion tells how many bytes went,
     /// and that the memory is not read any more.
     fn send(

@@ -245,7 +245,7 @@ impl Shared {
 
     /// Whether to say this of a peer now, and if so what to say behind it; see `notices.rs`. Whoever asks writes the
     /// line itself: lines are limited by the place that writes them.
-    pub(super) fn notice(
+    pub fn notice(
         &self,
         port: &str,
         peer: Option<IpAddr>,

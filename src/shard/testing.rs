@@ -264,7 +264,7 @@ impl Io for FakeIo {
         0
     }
 
-    fn zero_copy(&self) -> bool {
+    fn zero_copy(&self, _socket: &u32) -> bool {
         false
     }
 

@@ -289,7 +289,7 @@ impl Io for SimIo {
         0
     }
 
-    fn zero_copy(&self) -> bool {
+    fn zero_copy(&self, _socket: &Self::Socket) -> bool {
         self.zero_copy
     }
 

@@ -119,6 +119,15 @@ impl ArenaView {
         unsafe { self.map.base().add(at) }
     }
 
+    /// The bytes of a span that the kernel may read as well.
+    #[inline]
+    pub(super) fn bytes(&self, span: Span) -> &[u8] {
+        let start = self.address(span);
+        // SAFETY: checked to lie inside the mapping. Its shard writes to no byte before a lane's tail, and
+        // spans that are sent lie before it, until they are released.
+        unsafe { std::slice::from_raw_parts(start, span.len as usize) }
+    }
+
     /// The whole arena as one region to register.
     pub(super) fn iovec(&self) -> libc::iovec {
         libc::iovec {

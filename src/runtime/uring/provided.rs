@@ -130,6 +130,16 @@ impl ProvidedBuffers {
         unsafe { std::slice::from_raw_parts(self.memory.base().add(at), chunk.len()) }
     }
 
+    /// The bytes of a chunk, to be changed where they lie.
+    #[inline]
+    pub fn bytes_of_mut(&mut self, chunk: Chunk) -> &mut [u8] {
+        let (buffer, offset) = chunk.place();
+        let at = usize::from(buffer) * self.config.buffer_bytes as usize + offset as usize;
+        assert!(at + chunk.len() <= self.memory.len());
+        // SAFETY: as in `bytes_of`; `&mut self` makes this the only look at them.
+        unsafe { std::slice::from_raw_parts_mut(self.memory.base().add(at), chunk.len()) }
+    }
+
     /// Gives a chunk back; its buffer returns to the kernel with its last chunk.
     #[inline]
     pub fn release(&mut self, chunk: Chunk) {

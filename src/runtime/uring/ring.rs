@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -236,6 +237,17 @@ impl Ring {
             .read(self.bytes_of(Group::Datagrams, chunk))
     }
 
+    /// Looks at what has come without taking it.
+    pub fn peek(&mut self, fd: RawFd, group: Group, token: u64) {
+        let group = self.group(group);
+        let entry = opcode::Recv::new(Fd(fd), std::ptr::null_mut(), CONTROL_BUFFER_BYTES)
+            .flags(libc::MSG_PEEK)
+            .buf_group(group.group())
+            .build()
+            .flags(squeue::Flags::BUFFER_SELECT);
+        self.push(entry, token);
+    }
+
     /// Receives once.
     pub fn receive_once(&mut self, fd: RawFd, group: Group, token: u64) {
         let group = self.group(group);
@@ -298,8 +310,15 @@ impl Ring {
     /// Sends bytes that lie outside the arenas, all of them unless an error cuts them short. They are
     /// kept until [`Ring::sent_bytes`], to be called when the completion comes.
     pub fn send_bytes(&mut self, fd: RawFd, bytes: Vec<u8>, token: u64) {
-        let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        let entry = opcode::Send::new(Fd(fd), bytes.as_ptr(), len)
+        let all = 0..bytes.len();
+        self.send_part(fd, bytes, all, token);
+    }
+
+    /// The same with a part of the bytes.
+    pub fn send_part(&mut self, fd: RawFd, bytes: Vec<u8>, part: Range<usize>, token: u64) {
+        let slice = &bytes[part];
+        let len = u32::try_from(slice.len()).unwrap_or(u32::MAX);
+        let entry = opcode::Send::new(Fd(fd), slice.as_ptr(), len)
             .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
             .build();
         self.outgoing.lend(token, bytes);
@@ -346,6 +365,14 @@ impl Ring {
         let word = self.wake_word.as_mut_ptr();
         let fd = self.wake.as_fd().as_raw_fd();
         self.push(opcode::Read::new(Fd(fd), word, 8).build(), token);
+    }
+
+    /// Submits what is queued and looks what has come, without a wait.
+    ///
+    /// # Errors
+    /// As of [`Ring::wait`].
+    pub fn look(&mut self) -> io::Result<()> {
+        self.enter(0, Duration::ZERO, 0)
     }
 
     /// Submits what is queued and waits.
@@ -410,6 +437,24 @@ impl Ring {
     #[inline]
     pub fn bytes_of(&self, group: Group, chunk: Chunk) -> &[u8] {
         self.group(group).bytes_of(chunk)
+    }
+
+    /// A chunk's bytes, to be changed where they lie.
+    #[inline]
+    pub fn bytes_of_mut(&mut self, group: Group, chunk: Chunk) -> &mut [u8] {
+        let buffers = match group {
+            Group::Ingress => &mut self.ingress,
+            Group::Control => &mut self.control,
+            Group::Http => &mut self.http,
+            Group::Datagrams => self.datagrams.as_mut().unwrap_or(&mut self.control),
+        };
+        buffers.bytes_of_mut(chunk)
+    }
+
+    /// The bytes of a span of a shard's arena, as a send would read them.
+    #[inline]
+    pub fn sent_from(&self, shard: usize, span: Span) -> &[u8] {
+        self.arenas[shard].bytes(span)
     }
 
     /// Gives a chunk's memory back.

@@ -84,7 +84,7 @@ impl<I: Io> Links<I> {
             log::warn!("analyzer {name}: TCP_NODELAY or TCP_QUICKACK not set: {error}");
         }
         let worth_it = cx.config.zero_copy_loopback || !cx.io.is_on_this_host(&socket);
-        let zero_copy = cx.io.zero_copy() && cx.config.zero_copy_bytes > 0 && worth_it;
+        let zero_copy = cx.io.zero_copy(&socket) && cx.config.zero_copy_bytes > 0 && worth_it;
         let peer = cx.io.peer(&socket);
         self.table.insert(Connection {
             socket,

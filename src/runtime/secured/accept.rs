@@ -1,0 +1,609 @@
+//! Connections that come to a port with TLS, until the shard may have them.
+//!
+//! ```text
+//! accept --> looked at (tls = "optional": is it TLS?) --plain--> the shard
+//!       `--> handshake: bytes in, work within the budget of a turn, bytes out --established--> the shard
+//!                      `- refused, too slow, displaced: counted, said, closed
+//! ```
+//!
+//! A crowd waits in the kernel's backlog while [`HANDSHAKES_MAX`] are under way. Who has been silent for
+//! longest gives its place to others, so that silence keeps nobody out.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+
+use socket2::SockRef;
+
+use super::requests::Request;
+use super::socket::{send_now, Owner, Secured, Socket};
+use super::{told, Listening, Tls};
+use crate::uring::Ring;
+use weir_clock::monotonic_ns;
+use weir_shard::port::{Completion, Group};
+use weir_tls::{begins_tls, Failure, FailureKind, ServerPort, Session};
+
+/// Handshakes under way at most, for all ports of a shard: some 10 KiB each.
+const HANDSHAKES_MAX: usize = 1024;
+/// A handshake whose peer was silent for so long gives its place to another.
+const DISPLACED_AFTER_NS: u64 = 1_000_000_000;
+/// From the accept to its end.
+const DEADLINE_NS: u64 = 10_000_000_000;
+/// A port that takes both waits so long for the first byte: who says nothing speaks no TLS.
+const SILENCE_NS: u64 = 1_000_000_000;
+/// A byte alone does not tell what it is: looked at again after this.
+const LOOK_AGAIN_NS: u64 = 10_000_000;
+/// Work on handshakes in a turn: 8 of them, 4 with certificates of clients.
+const BUDGET_NS: u64 = 1_000_000;
+/// Time that passes between two looks counts for no more than this: a process that stood still judges nobody.
+const STEP_NS_MAX: u64 = 150_000_000;
+/// Connections that are done and that the shard has not asked for.
+const READY_MAX: usize = 256;
+
+/// A port where TLS is spoken.
+#[derive(Debug)]
+pub struct SecuredPort {
+    /// What it is called in logs.
+    pub name: String,
+    /// Who does not speak TLS is let in as well.
+    pub is_optional: bool,
+    /// What it serves.
+    pub served: Arc<ServerPort>,
+}
+
+/// How many came to nothing, by what went wrong.
+pub(crate) type Refusals = [u64; FailureKind::ALL.len()];
+
+/// Accepts at one listener.
+struct Port {
+    listening: Listening,
+    /// Accepts in the ring.
+    under_way: u32,
+    at_once: u32,
+    /// Tokens of the shard's accepts.
+    wanted: VecDeque<u64>,
+    ready: VecDeque<Socket>,
+    /// The tokens of the accepts in the ring.
+    raw: Vec<u64>,
+}
+
+/// What a handshake waits for.
+enum Stage {
+    /// Its first byte, without taking it.
+    Looked(OwnedFd),
+    /// The same, and a look at this time.
+    LookAgain(OwnedFd, u64),
+    Shaking(Arc<Secured>),
+    /// On its way from one to the next.
+    Between,
+}
+
+struct Handshake {
+    port: usize,
+    stage: Stage,
+    /// Time of this shard's when it was accepted, and when its peer was heard last.
+    since_ns: u64,
+    heard_ns: u64,
+    has_spoken: bool,
+    /// Received and not worked on.
+    bytes: Vec<u8>,
+    /// It is in `due`.
+    is_due: bool,
+    /// A receive or a look is in the ring.
+    request: Option<u64>,
+}
+
+/// All that are under way.
+#[derive(Default)]
+pub(super) struct Handshakes {
+    ports: Vec<Port>,
+    all: Vec<Option<Handshake>>,
+    free: Vec<u32>,
+    /// Those with bytes to work on, oldest first.
+    due: VecDeque<u32>,
+    /// The time that this shard has run.
+    clock_ns: u64,
+    looked_ns: u64,
+    checked_ns: u64,
+}
+
+impl Handshakes {
+    fn count(&self) -> usize {
+        self.all.len() - self.free.len()
+    }
+
+    pub(super) fn has_work(&self) -> bool {
+        !self.due.is_empty()
+    }
+
+    fn get(&mut self, number: u32) -> Option<&mut Handshake> {
+        self.all.get_mut(number as usize)?.as_mut()
+    }
+
+    fn add(&mut self, handshake: Handshake) -> u32 {
+        match self.free.pop() {
+            Some(number) => {
+                self.all[number as usize] = Some(handshake);
+                number
+            }
+            None => {
+                self.all.push(Some(handshake));
+                (self.all.len() - 1) as u32 // HANDSHAKES_MAX at most
+            }
+        }
+    }
+
+    fn take(&mut self, number: u32) -> Option<Handshake> {
+        let handshake = self.all.get_mut(number as usize)?.take()?;
+        self.free.push(number);
+        if handshake.is_due {
+            self.due.retain(|due| *due != number);
+        }
+        Some(handshake)
+    }
+}
+
+impl Tls {
+    /// The shard accepts one connection at a port with TLS.
+    pub(crate) fn accept(
+        &mut self,
+        ring: &mut Ring,
+        port: &Arc<SecuredPort>,
+        fd: RawFd,
+        at_once: u32,
+        token: u64,
+    ) {
+        let ports = &mut self.handshakes.ports;
+        let known = ports.iter().position(|known| known.listening.fd == fd);
+        let at = known.unwrap_or_else(|| {
+            ports.push(Port {
+                listening: Listening {
+                    port: Arc::clone(port),
+                    fd,
+                },
+                under_way: 0,
+                at_once,
+                wanted: VecDeque::new(),
+                ready: VecDeque::new(),
+                raw: Vec::new(),
+            });
+            ports.len() - 1
+        });
+        ports[at].wanted.push_back(token);
+        self.hand_out(at);
+        self.accept_more(ring, at);
+    }
+
+    /// Gives the shard what is ready, as far as it has asked.
+    fn hand_out(&mut self, at: usize) {
+        let port = &mut self.handshakes.ports[at];
+        while !port.ready.is_empty() {
+            let Some(token) = port.wanted.pop_front() else {
+                return;
+            };
+            let Some(socket) = port.ready.pop_front() else {
+                return;
+            };
+            if let Some(number) = self.accepted.add(socket) {
+                self.told.push(told(token, 0, u32::from(number) << 16));
+            }
+        }
+    }
+
+    /// Accepts go on while there are places.
+    fn accept_more(&mut self, ring: &mut Ring, at: usize) {
+        let places = HANDSHAKES_MAX.saturating_sub(self.handshakes.count());
+        let port = &mut self.handshakes.ports[at];
+        if port.wanted.is_empty() || port.ready.len() >= READY_MAX {
+            return;
+        }
+        while port.under_way < port.at_once && (port.under_way as usize) < places {
+            let token = self.requests.add(Request::Accept(at));
+            port.under_way += 1;
+            port.raw.push(token);
+            ring.accept(port.listening.fd, token);
+        }
+    }
+
+    /// Ends an accept of the shard's, if it is one that came here.
+    pub(super) fn cancel_accept(&mut self, ring: &mut Ring, target: u64, cancel: u64) -> bool {
+        for at in 0..self.handshakes.ports.len() {
+            let port = &mut self.handshakes.ports[at];
+            let Some(nth) = port.wanted.iter().position(|token| *token == target) else {
+                continue;
+            };
+            port.wanted.remove(nth);
+            self.told.push(told(target, -libc::ECANCELED, 0));
+            if port.wanted.is_empty() {
+                port.ready.clear();
+                for raw in port.raw.clone() {
+                    ring.cancel(raw, cancel);
+                }
+                self.drop_all_of(at);
+            }
+            return true;
+        }
+        false
+    }
+
+    /// Nobody is listened for at a port any more: who has not finished its handshake has sent nothing.
+    fn drop_all_of(&mut self, at: usize) {
+        for number in 0..self.handshakes.all.len() as u32 {
+            let is_its = self
+                .handshakes
+                .get(number)
+                .is_some_and(|one| one.port == at);
+            if is_its {
+                self.end_handshake(number);
+            }
+        }
+    }
+
+    /// Its connection closes.
+    fn end_handshake(&mut self, number: u32) -> Option<Handshake> {
+        let handshake = self.handshakes.take(number)?;
+        let fd = match &handshake.stage {
+            Stage::Looked(fd) | Stage::LookAgain(fd, _) => fd.as_fd(),
+            Stage::Shaking(connection) => connection.fd.as_fd(),
+            Stage::Between => return Some(handshake),
+        };
+        // What is in the ring of it ends, and finds nobody.
+        let _ = SockRef::from(&fd).shutdown(std::net::Shutdown::Both);
+        Some(handshake)
+    }
+
+    pub(super) fn on_accept(&mut self, ring: &mut Ring, completion: Completion) {
+        let Some(Request::Accept(at)) = self.requests.remove(completion.token) else {
+            return;
+        };
+        let clock_ns = self.handshakes.clock_ns;
+        let port = &mut self.handshakes.ports[at];
+        port.under_way -= 1;
+        port.raw.retain(|raw| *raw != completion.token);
+        match ring.accepted(&completion) {
+            Ok(fd) if port.wanted.is_empty() => drop(fd),
+            Ok(fd) => {
+                let _ = SockRef::from(&fd).set_tcp_nodelay(true);
+                let listening = port.listening.clone();
+                self.begin(ring, at, &listening.port, fd, clock_ns);
+            }
+            // The shard counts it, and asks again after a while.
+            Err(error) => {
+                let errno = error.raw_os_error().unwrap_or(libc::EIO);
+                if errno != libc::ECANCELED {
+                    if let Some(token) = port.wanted.pop_front() {
+                        self.told.push(told(token, -errno, 0));
+                    }
+                }
+                return;
+            }
+        }
+        self.accept_more(ring, at);
+    }
+
+    fn begin(
+        &mut self,
+        ring: &mut Ring,
+        at: usize,
+        port: &SecuredPort,
+        fd: OwnedFd,
+        clock_ns: u64,
+    ) {
+        let stage = match port.is_optional {
+            true => Stage::Looked(fd),
+            false => match shaking(port, fd) {
+                Ok(connection) => Stage::Shaking(connection),
+                Err(failure) => return self.note_refused(&port.name, None, &failure),
+            },
+        };
+        let number = self.handshakes.add(Handshake {
+            port: at,
+            stage,
+            since_ns: clock_ns,
+            heard_ns: clock_ns,
+            has_spoken: false,
+            bytes: Vec::new(),
+            is_due: false,
+            request: None,
+        });
+        self.listen_to(ring, number);
+    }
+
+    /// Starts the next receive, or the next look.
+    fn listen_to(&mut self, ring: &mut Ring, number: u32) {
+        let Some(handshake) = self.handshakes.get(number) else {
+            return;
+        };
+        let token = self.requests.add(Request::Handshake(number));
+        handshake.request = Some(token);
+        match &handshake.stage {
+            Stage::Looked(fd) | Stage::LookAgain(fd, _) => {
+                ring.peek(fd.as_raw_fd(), Group::Http, token);
+            }
+            Stage::Shaking(connection) => {
+                ring.receive_once(connection.fd.as_raw_fd(), Group::Http, token);
+            }
+            Stage::Between => drop(self.requests.remove(token)),
+        }
+    }
+
+    /// A receive, or a look, of a handshake.
+    pub(super) fn on_handshake(&mut self, ring: &mut Ring, completion: Completion) {
+        let chunk = ring.chunk(Group::Http, &completion);
+        let Some(Request::Handshake(number)) = self.requests.remove(completion.token) else {
+            return;
+        };
+        let clock_ns = self.handshakes.clock_ns;
+        let handshake = self.handshakes.get(number);
+        let handshake = handshake.filter(|one| one.request == Some(completion.token));
+        let Some(handshake) = handshake else {
+            // Its place is somebody else's.
+            return chunk
+                .into_iter()
+                .for_each(|chunk| ring.release(Group::Http, chunk));
+        };
+        handshake.request = None;
+        let Some(chunk) = chunk else {
+            let is_again = matches!(
+                -completion.result,
+                libc::ENOBUFS | libc::EINTR | libc::EAGAIN
+            );
+            return match is_again {
+                true => self.listen_to(ring, number),
+                false => self.closed(ring, number),
+            };
+        };
+        handshake.heard_ns = clock_ns;
+        handshake.has_spoken = true;
+        let bytes = ring.bytes_of(Group::Http, chunk);
+        match std::mem::replace(&mut handshake.stage, Stage::Between) {
+            Stage::Shaking(connection) => {
+                handshake.stage = Stage::Shaking(connection);
+                handshake.bytes.extend_from_slice(bytes);
+                handshake.is_due = true;
+                self.handshakes.due.push_back(number);
+            }
+            Stage::Looked(fd) | Stage::LookAgain(fd, _) => {
+                let is_tls = begins_tls(bytes);
+                self.on_look(ring, number, fd, is_tls);
+            }
+            Stage::Between => {}
+        }
+        ring.release(Group::Http, chunk);
+    }
+
+    /// What the first bytes at a port that takes both say.
+    fn on_look(&mut self, ring: &mut Ring, number: u32, fd: OwnedFd, is_tls: Option<bool>) {
+        let clock_ns = self.handshakes.clock_ns;
+        let Some(handshake) = self.handshakes.get(number) else {
+            return;
+        };
+        let at = handshake.port;
+        match is_tls {
+            None => handshake.stage = Stage::LookAgain(fd, clock_ns + LOOK_AGAIN_NS),
+            Some(false) => self.ready(ring, number, Socket::Plain(fd)),
+            Some(true) => {
+                let port = Arc::clone(&self.handshakes.ports[at].listening.port);
+                match shaking(&port, fd) {
+                    Ok(connection) => {
+                        if let Some(handshake) = self.handshakes.get(number) {
+                            handshake.stage = Stage::Shaking(connection);
+                        }
+                        self.listen_to(ring, number);
+                    }
+                    Err(failure) => {
+                        self.handshakes.take(number);
+                        self.note_refused(&port.name, None, &failure);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A connection that the shard may have.
+    fn ready(&mut self, ring: &mut Ring, number: u32, socket: Socket) {
+        let Some(handshake) = self.handshakes.take(number) else {
+            return;
+        };
+        let at = handshake.port;
+        self.handshakes.ports[at].ready.push_back(socket);
+        self.hand_out(at);
+        self.accept_more(ring, at);
+    }
+
+    /// The peer has closed before its handshake was done.
+    fn closed(&mut self, ring: &mut Ring, number: u32) {
+        let Some(handshake) = self.end_handshake(number) else {
+            return;
+        };
+        let at = handshake.port;
+        if let Stage::Shaking(connection) = &handshake.stage {
+            let text = "it closed before the handshake was done; its log may say why";
+            match handshake.has_spoken {
+                true => self.refuse(connection, &Failure::new(FailureKind::Closed, text)),
+                // A health check: nobody minds.
+                false => self.counts.refusals[FailureKind::Closed as usize] += 1,
+            }
+        }
+        self.accept_more(ring, at);
+    }
+
+    /// Works on handshakes, as far as the budget of a turn goes; looks at their deadlines.
+    pub(super) fn go_on_with_handshakes(&mut self, ring: &mut Ring, now_ns: u64) {
+        let all = &mut self.handshakes;
+        let passed_ns = now_ns.saturating_sub(all.looked_ns).min(STEP_NS_MAX);
+        all.looked_ns = now_ns;
+        all.clock_ns += passed_ns;
+        if all.count() == 0 {
+            return;
+        }
+        let from_ns = monotonic_ns();
+        while let Some(number) = self.handshakes.due.pop_front() {
+            self.work_on(ring, number);
+            if monotonic_ns() - from_ns >= BUDGET_NS {
+                break;
+            }
+        }
+        if self.handshakes.clock_ns >= self.handshakes.checked_ns + LOOK_AGAIN_NS {
+            self.handshakes.checked_ns = self.handshakes.clock_ns;
+            self.check_deadlines(ring);
+        }
+    }
+
+    fn work_on(&mut self, ring: &mut Ring, number: u32) {
+        let Some(handshake) = self.handshakes.get(number) else {
+            return;
+        };
+        handshake.is_due = false;
+        let Stage::Shaking(connection) = &handshake.stage else {
+            return;
+        };
+        let connection = Arc::clone(connection);
+        let mut bytes = std::mem::take(&mut handshake.bytes);
+        let (opened, is_established, has_ended) = {
+            let mut guard = connection.lock();
+            let stream = &mut *guard;
+            let (early, wire) = (&mut stream.early, &mut stream.out.wire);
+            let opened = stream.session.open(
+                &mut bytes,
+                &mut |bytes| early.extend_from_slice(bytes),
+                wire,
+            );
+            if opened.is_ok() && stream.session.is_established() {
+                stream.peer = stream.session.peer().map(Arc::new);
+            }
+            (
+                opened,
+                stream.session.is_established(),
+                stream.session.has_ended(),
+            )
+        };
+        if opened.is_ok() {
+            self.pump(ring, &connection);
+        }
+        match opened {
+            Err(failure) => {
+                say_alert(&connection);
+                let failure = match (failure.kind, begins_tls(&bytes)) {
+                    (FailureKind::Protocol, Some(false)) if !is_established => plain_spoken(),
+                    _ => failure,
+                };
+                let port = self.end_handshake(number).map(|handshake| handshake.port);
+                self.refuse(&connection, &failure);
+                if let Some(at) = port {
+                    self.accept_more(ring, at);
+                }
+            }
+            Ok(()) if is_established => {
+                self.counts.established += 1;
+                self.counts.resumed += u64::from(connection.lock().session.is_resumed());
+                self.ready(ring, number, Socket::Secured(Owner(connection)));
+            }
+            Ok(()) if has_ended => self.closed(ring, number),
+            Ok(()) => self.listen_to(ring, number),
+        }
+    }
+
+    fn check_deadlines(&mut self, ring: &mut Ring) {
+        let clock_ns = self.handshakes.clock_ns;
+        let is_full = self.handshakes.count() >= HANDSHAKES_MAX;
+        let mut silent: Option<(u64, u32)> = None;
+        for number in 0..self.handshakes.all.len() as u32 {
+            let Some(handshake) = self.handshakes.get(number) else {
+                continue;
+            };
+            let is_late = clock_ns >= handshake.since_ns + DEADLINE_NS;
+            match &handshake.stage {
+                Stage::LookAgain(_, at_ns) if handshake.request.is_none() && clock_ns >= *at_ns => {
+                    self.listen_to(ring, number);
+                }
+                Stage::Looked(_) if clock_ns >= handshake.since_ns + SILENCE_NS => {
+                    self.let_in_silent(ring, number);
+                }
+                _ if is_late && !handshake.is_due => self.too_slow(ring, number),
+                Stage::Shaking(_) if !handshake.is_due => {
+                    let heard = (handshake.heard_ns, number);
+                    silent = Some(silent.map_or(heard, |other| other.min(heard)));
+                }
+                _ => {}
+            }
+        }
+        if let Some((heard_ns, number)) = silent.filter(|_| is_full) {
+            if clock_ns >= heard_ns + DISPLACED_AFTER_NS {
+                self.displace(ring, number);
+            }
+        }
+    }
+
+    /// Who says nothing at a port that takes both is let in as it is. What looks at it ends first.
+    fn let_in_silent(&mut self, ring: &mut Ring, number: u32) {
+        let Some(handshake) = self.handshakes.get(number) else {
+            return;
+        };
+        if let Some(look) = handshake.request.take() {
+            ring.cancel(look, super::CANCEL);
+        }
+        let stage = std::mem::replace(&mut handshake.stage, Stage::Between);
+        if let Stage::Looked(fd) = stage {
+            self.ready(ring, number, Socket::Plain(fd));
+        }
+    }
+
+    fn too_slow(&mut self, ring: &mut Ring, number: u32) {
+        let text = "its handshake was not done within 10 s";
+        self.give_up(ring, number, &Failure::new(FailureKind::Timeout, text));
+    }
+
+    fn displace(&mut self, ring: &mut Ring, number: u32) {
+        let text = "1,024 handshakes are under way, and it has been silent for longest";
+        self.give_up(ring, number, &Failure::new(FailureKind::Crowded, text));
+    }
+
+    fn give_up(&mut self, ring: &mut Ring, number: u32, failure: &Failure) {
+        let Some(handshake) = self.end_handshake(number) else {
+            return;
+        };
+        if let Stage::Shaking(connection) = &handshake.stage {
+            self.refuse(connection, failure);
+        }
+        self.accept_more(ring, handshake.port);
+    }
+
+    /// A connection that came to nothing, or broke.
+    pub(super) fn refuse(&mut self, connection: &Secured, failure: &Failure) {
+        self.note_refused(&connection.port, connection.peer, failure);
+    }
+
+    /// Counted, and said: a peer that comes again and again is said once in a while.
+    fn note_refused(&mut self, port: &str, peer: Option<IpAddr>, failure: &Failure) {
+        self.counts.refusals[failure.kind as usize] += 1;
+        let Some(tail) = (self.notice)(port, peer, failure.kind.as_str()) else {
+            return;
+        };
+        let peer = peer.map_or_else(|| "a peer".to_owned(), |peer| peer.to_string());
+        log::warn!("{port}: {peer} refused: {failure}{tail}");
+    }
+}
+
+/// Tells the peer why, before its connection closes: as much as fits at once.
+fn say_alert(connection: &Secured) {
+    let mut stream = connection.lock();
+    let wire = std::mem::take(&mut stream.out.wire);
+    if !stream.out.is_under_way && !wire.is_empty() {
+        let _ = send_now(&connection.fd, wire.bytes());
+    }
+}
+
+fn shaking(port: &SecuredPort, fd: OwnedFd) -> Result<Arc<Secured>, Failure> {
+    let served = port.served.served();
+    let session = Session::server(Arc::clone(&served.config))?;
+    Ok(Arc::new(Secured::new(fd, session, &port.name)))
+}
+
+fn plain_spoken() -> Failure {
+    Failure::new(
+        FailureKind::Plain,
+        "it does not speak TLS, and this port takes nothing else; it is to be told to, or the port to take both (tls = \"optional\")",
+    )
+}

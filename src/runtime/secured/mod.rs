@@ -1,0 +1,251 @@
+//! TLS between the data ring and the shard: the shard sees plain bytes, and connections whose peers are known.
+//!
+//! ```text
+//! ring --accept--> handshakes (accept.rs) --done--> the shard's accept completes
+//!     --receive--> opened into plain.rs -----------> the shard's receive completes (receive.rs)
+//!     <--send----- sealed, 64 KiB at a time <------- the shard's send (send.rs)
+//! ```
+//!
+//! Requests of connections without TLS do not come here: their tokens lack [`SECURED`]. With it a token is the
+//! number of a request in [`Requests`]. What the shard is told has its own token again, and bytes that it is
+//! told of have [`OPENED`] in their completion's flags.
+
+mod accept;
+mod plain;
+mod receive;
+mod requests;
+mod send;
+mod socket;
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+use self::accept::{Handshakes, Refusals};
+use self::plain::PlainBuffers;
+use self::receive::Ciphertext;
+use self::requests::Requests;
+use self::send::Sending;
+use crate::uring::Ring;
+use weir_shard::port::{Chunk, Completion, Group};
+
+pub use self::accept::SecuredPort;
+pub(crate) use self::socket::send_now;
+pub use self::socket::Socket;
+
+/// In the tokens of requests that are made here: no shard has it.
+pub(crate) const SECURED: u64 = 1 << 63;
+/// The token of a cancel that is made here: the number of no request.
+const CANCEL: u64 = u64::MAX;
+/// In the flags of completions that are made here: no kernel has it. What stands above bit 16 is a number of
+/// [`Tls::chunks`] then, or of a socket that was accepted.
+pub(crate) const OPENED: u32 = 1 << 14;
+/// IORING_CQE_F_MORE.
+pub(crate) const MORE: u32 = 1 << 1;
+
+/// What is opened and waits for the shard, at most; beyond it stays as it came.
+const INGRESS_BYTES: usize = 4 << 20;
+/// The same of what the shard handles at once.
+const PROMPT_BYTES: usize = 4 << 20;
+
+/// All of TLS that a shard has.
+pub(crate) struct Tls {
+    requests: Requests,
+    handshakes: Handshakes,
+    sending: Sending,
+    /// What was opened of what emitters sent, and of what others sent.
+    plain: [PlainBuffers; 2],
+    /// Chunks that the shard was told of and has not asked for.
+    chunks: Numbered<Chunk>,
+    /// Connections that the shard was told of and has not taken.
+    accepted: Numbered<Socket>,
+    /// Received and not opened: there was no room.
+    waiting: [VecDeque<Ciphertext>; 2],
+    /// What the shard is told next.
+    told: Vec<Completion>,
+    /// Of one completion's bytes.
+    opened: Vec<Chunk>,
+    raw: Vec<Completion>,
+    /// Whether to say of a peer that it was refused, and what to say behind it.
+    notice: Notice,
+    /// What is counted.
+    pub(crate) counts: Counts,
+}
+
+/// Port, address and kind of what would be said.
+pub(crate) type Notice = Box<dyn Fn(&str, Option<IpAddr>, &'static str) -> Option<String>>;
+
+/// What a shard counts of TLS.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Counts {
+    /// Handshakes that were done, and of these the ones that a ticket shortened.
+    pub(crate) established: u64,
+    pub(crate) resumed: u64,
+    /// Streams that ended without close_notify.
+    pub(crate) truncated: u64,
+    /// Connections that came to nothing, by what went wrong.
+    pub(crate) refusals: Refusals,
+}
+
+impl Tls {
+    pub(crate) fn new(notice: Notice) -> Tls {
+        Tls {
+            notice,
+            requests: Requests::default(),
+            handshakes: Handshakes::default(),
+            sending: Sending::default(),
+            plain: [
+                PlainBuffers::new(0, INGRESS_BYTES),
+                PlainBuffers::new(1, PROMPT_BYTES),
+            ],
+            chunks: Numbered::default(),
+            accepted: Numbered::default(),
+            waiting: Default::default(),
+            told: Vec::new(),
+            opened: Vec::new(),
+            raw: Vec::new(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// There is something to do without a completion of the ring.
+    pub(crate) fn has_work(&mut self) -> bool {
+        !self.told.is_empty() || self.handshakes.has_work() || self.can_open()
+    }
+
+    /// Moves what the ring has, at most `max` completions, and what was made of them to `out`.
+    pub(crate) fn drain(
+        &mut self,
+        ring: &mut Ring,
+        out: &mut Vec<Completion>,
+        max: usize,
+        now_ns: u64,
+    ) {
+        out.append(&mut self.told);
+        let mut raw = std::mem::take(&mut self.raw);
+        ring.drain(&mut raw, max);
+        self.open_waiting(ring);
+        for completion in raw.drain(..) {
+            match completion.token & SECURED {
+                0 => out.push(completion),
+                _ => self.on_completion(ring, completion),
+            }
+        }
+        self.raw = raw;
+        self.go_on_with_handshakes(ring, now_ns);
+        out.append(&mut self.told);
+    }
+
+    fn on_completion(&mut self, ring: &mut Ring, completion: Completion) {
+        let Some(request) = self.requests.get(completion.token) else {
+            return; // its cancel
+        };
+        match request.kind() {
+            requests::What::Receive => self.on_receive(ring, completion),
+            requests::What::Send => self.on_sent(ring, completion),
+            requests::What::Accept => self.on_accept(ring, completion),
+            requests::What::Handshake => self.on_handshake(ring, completion),
+        }
+    }
+
+    /// The chunk that a completion tells of.
+    pub(crate) fn take_chunk(&mut self, completion: &Completion) -> Option<Chunk> {
+        match completion.result {
+            1.. => self.chunks.take(completion.flags >> 16),
+            _ => None,
+        }
+    }
+
+    /// The connection that an accept's completion tells of.
+    pub(crate) fn take_accepted(&mut self, completion: &Completion) -> Option<Socket> {
+        self.accepted.take(completion.flags >> 16)
+    }
+
+    pub(crate) fn bytes_of(&self, chunk: Chunk) -> &[u8] {
+        let of = self.plain.iter().find(|plain| plain.has(chunk));
+        of.map_or(&[], |plain| plain.bytes_of(chunk))
+    }
+
+    pub(crate) fn release(&mut self, chunk: Chunk) {
+        if let Some(plain) = self.plain.iter_mut().find(|plain| plain.has(chunk)) {
+            plain.release(chunk);
+        }
+    }
+
+    /// Ends a request of the shard's, if it is one that came here.
+    pub(crate) fn cancel(&mut self, ring: &mut Ring, target: u64, token: u64) -> bool {
+        if let Some(raw) = self.requests.of_shard(target) {
+            ring.cancel(raw, token);
+            return true;
+        }
+        self.cancel_accept(ring, target, token)
+    }
+}
+
+pub(crate) fn is_plain(chunk: Chunk) -> bool {
+    plain::is_plain(chunk)
+}
+
+/// Which buffers a group's bytes are opened into.
+fn pool_of(group: Group) -> usize {
+    match group {
+        Group::Ingress => 0,
+        _ => 1,
+    }
+}
+
+/// Values that are asked for by number, once.
+struct Numbered<T> {
+    values: Vec<Option<T>>,
+    free: Vec<u16>,
+}
+
+impl<T> Default for Numbered<T> {
+    fn default() -> Numbered<T> {
+        Numbered {
+            values: Vec::new(),
+            free: Vec::new(),
+        }
+    }
+}
+
+impl<T> Numbered<T> {
+    /// None: there are 65,536.
+    fn add(&mut self, value: T) -> Option<u16> {
+        if let Some(number) = self.free.pop() {
+            self.values[usize::from(number)] = Some(value);
+            return Some(number);
+        }
+        let number = u16::try_from(self.values.len()).ok()?;
+        self.values.push(Some(value));
+        Some(number)
+    }
+
+    fn take(&mut self, number: u32) -> Option<T> {
+        let at = u16::try_from(number).ok()?;
+        let value = self.values.get_mut(usize::from(at))?.take()?;
+        self.free.push(at);
+        Some(value)
+    }
+
+    fn len(&self) -> usize {
+        self.values.len() - self.free.len()
+    }
+}
+
+/// A completion of a request of the shard's.
+fn told(token: u64, result: i32, flags: u32) -> Completion {
+    Completion {
+        token,
+        result,
+        flags: flags | OPENED,
+    }
+}
+
+/// What listens with TLS: which port it is, and its descriptor for accepts.
+#[derive(Clone)]
+struct Listening {
+    port: Arc<SecuredPort>,
+    fd: RawFd,
+}

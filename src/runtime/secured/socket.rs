@@ -1,0 +1,156 @@
+//! A connection as the shard holds it: plain, or with TLS around it.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use socket2::SockRef;
+
+use weir_protocol::memory::Span;
+use weir_tls::{Peer, Session, Wire};
+
+/// Closed when dropped.
+pub enum Socket {
+    /// Bytes go as they are.
+    Plain(OwnedFd),
+    /// They go through TLS.
+    Secured(Owner),
+}
+
+impl From<OwnedFd> for Socket {
+    fn from(fd: OwnedFd) -> Socket {
+        Socket::Plain(fd)
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Socket::Plain(fd) => fd.as_fd(),
+            Socket::Secured(owner) => owner.0.fd.as_fd(),
+        }
+    }
+}
+
+impl AsRawFd for Socket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
+/// Of the one who holds the connection: when it goes, the peer is told that nothing more comes. What is under way in
+/// the ring may keep the connection itself for a little longer.
+pub struct Owner(pub(super) Arc<Secured>);
+
+impl Owner {
+    /// See [`Secured::say_end`].
+    pub(crate) fn say_end(&self) {
+        self.0.say_end();
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.0.say_end();
+        self.0.lock().is_left = true;
+    }
+}
+
+/// A connection with TLS around it. The lock is never waited for: one shard at a time has the connection.
+pub(super) struct Secured {
+    pub(super) fd: OwnedFd,
+    /// What its port, or its peer, is called in logs.
+    pub(super) port: String,
+    /// Where its peer is, as long as that could be asked.
+    pub(super) peer: Option<IpAddr>,
+    stream: Mutex<Stream>,
+}
+
+/// What a connection has of TLS.
+pub(super) struct Stream {
+    pub(super) session: Session,
+    /// Who it is; none: it has shown no certificate.
+    pub(super) peer: Option<Arc<Peer>>,
+    /// Plain bytes that came together with the end of the handshake.
+    pub(super) early: Vec<u8>,
+    pub(super) out: Outgoing,
+    /// It cannot go on.
+    pub(super) is_broken: bool,
+    /// Nobody holds it any more.
+    pub(super) is_left: bool,
+}
+
+/// What goes out, in the order of its records' numbers.
+#[derive(Default)]
+pub(super) struct Outgoing {
+    /// A send is in the ring, and nothing may overtake it.
+    pub(super) is_under_way: bool,
+    /// Sealed already, and goes before anything else.
+    pub(super) wire: Wire,
+    /// What the shard sends.
+    pub(super) send: Option<Send>,
+}
+
+/// One send of the shard's.
+pub(super) struct Send {
+    pub(super) token: u64,
+    pub(super) source: Source,
+    /// Bytes that it has in all.
+    pub(super) total: usize,
+}
+
+/// Where the bytes of a send are that are not sealed yet.
+pub(super) enum Source {
+    /// In arenas: number of the shard, and span.
+    Spans(VecDeque<(usize, Span)>),
+    /// In memory, from here on.
+    Bytes(Vec<u8>, usize),
+}
+
+impl Secured {
+    pub(super) fn new(fd: OwnedFd, session: Session, port: &str) -> Secured {
+        let peer = SockRef::from(&fd).peer_addr().ok();
+        Secured {
+            fd,
+            peer: peer
+                .and_then(|peer| peer.as_socket())
+                .map(|peer| peer.ip().to_canonical()),
+            port: port.to_owned(),
+            stream: Mutex::new(Stream {
+                session,
+                peer: None,
+                early: Vec::new(),
+                out: Outgoing::default(),
+                is_broken: false,
+                is_left: false,
+            }),
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Stream> {
+        self.stream.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says that nothing more comes, if that can be said at once.
+    pub(super) fn say_end(&self) {
+        let mut stream = self.lock();
+        let Stream { session, out, .. } = &mut *stream;
+        if out.is_under_way || out.send.is_some() {
+            return;
+        }
+        session.end(&mut out.wire);
+        let wire = std::mem::take(&mut out.wire);
+        if !wire.is_empty() {
+            // Whoever does not read does not need to know.
+            let _ = send_now(&self.fd, wire.bytes());
+        }
+        stream.is_broken = true;
+    }
+}
+
+/// As much as the kernel takes at once.
+pub(crate) fn send_now(fd: impl AsFd, bytes: &[u8]) -> std::io::Result<usize> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    SockRef::from(&fd).send_with_flags(bytes, flags)
+}

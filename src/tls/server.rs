@@ -1,0 +1,422 @@
+//! What a port serves: certificates, who is let in. Read from files, checked as a whole, then served as a whole.
+//!
+//! ```text
+//! files --read, checked--> Served --put--> ServerPort <-- each new handshake takes what is there
+//!             `- anything wrong: the file and why; what was served before stays
+//! ```
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::{Error as PemError, PemObject};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientHello, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore,
+    ServerConfig, SignatureScheme, SupportedProtocolVersion,
+};
+
+use crate::certificate::{Facts, Peer};
+use crate::names::{AllowedNames, NotAllowed};
+
+/// Longest file that is read, in bytes.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+/// Most certificates of a file.
+const CERTIFICATES_MAX: usize = 256;
+
+/// Whether clients show certificates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientCertificates {
+    /// They are not asked.
+    #[default]
+    Off,
+    /// They are asked; who shows none is let in, who shows a wrong one is not.
+    Optional,
+    /// Who shows none is not let in.
+    Required,
+}
+
+/// Oldest version that is spoken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MinVersion {
+    /// 1.2: many appliances have no other.
+    #[default]
+    Tls12,
+    /// 1.3 alone.
+    Tls13,
+}
+
+/// What a port serves, as files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerFiles {
+    /// Chains and their keys, PEM. The first serves who asks for no name, or for one that nobody has.
+    pub pairs: Vec<(PathBuf, PathBuf)>,
+    /// CAs of clients, PEM.
+    pub client_ca: Option<PathBuf>,
+    /// What of it is asked.
+    pub clients: ClientCertificates,
+    /// Lists of revoked certificates, PEM.
+    pub revoked: Option<PathBuf>,
+    /// Which clients are let in.
+    pub names: AllowedNames,
+    /// Oldest version.
+    pub min_version: MinVersion,
+    /// Protocols inside TLS (ALPN); empty: none is spoken of.
+    pub alpn: Vec<&'static str>,
+}
+
+/// A file that cannot be used, and why.
+#[derive(Debug)]
+pub struct Unusable {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong, and what is allowed.
+    pub why: String,
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.why)
+    }
+}
+
+impl std::error::Error for Unusable {}
+
+/// What was read, checked, and can be served.
+pub struct Served {
+    /// For new handshakes.
+    pub config: Arc<ServerConfig>,
+    /// Of each certificate that is served.
+    pub facts: Vec<Facts>,
+}
+
+impl fmt::Debug for Served {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Served")
+            .field("facts", &self.facts)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a port serves now.
+#[derive(Debug)]
+pub struct ServerPort(Mutex<Arc<Served>>);
+
+impl ServerPort {
+    /// It begins with this.
+    pub fn new(served: Served) -> ServerPort {
+        ServerPort(Mutex::new(Arc::new(served)))
+    }
+
+    /// What is served now.
+    pub fn served(&self) -> Arc<Served> {
+        let served = self.0.lock();
+        Arc::clone(&served.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// From now on this is served; connections that are there keep what they have.
+    pub fn serve(&self, served: Served) {
+        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *current = Arc::new(served);
+    }
+}
+
+impl Served {
+    /// Reads and checks everything. It blocks. `tickets` are shared by all that accept each other's.
+    ///
+    /// # Errors
+    /// The first file that cannot be used.
+    pub fn read(
+        files: &ServerFiles,
+        tickets: Arc<dyn ProducesTickets>,
+    ) -> Result<Served, Unusable> {
+        let provider = provider();
+        let mut facts = Vec::new();
+        let mut keys = Vec::new();
+        for (chain, key) in &files.pairs {
+            let (certified, fact) = read_pair(chain, key, &provider)?;
+            facts.push(fact.clone());
+            keys.push((fact.peer.names, Arc::new(certified)));
+        }
+        let versions: &[&SupportedProtocolVersion] = match files.min_version {
+            MinVersion::Tls12 => rustls::ALL_VERSIONS,
+            MinVersion::Tls13 => &[&rustls::version::TLS13],
+        };
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
+        let builder = builder
+            .with_protocol_versions(versions)
+            .map_err(|error| of_first(files, &error))?;
+        let builder = match client_verifier(files, provider)? {
+            Some(verifier) => builder.with_client_cert_verifier(verifier),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_cert_resolver(Arc::new(BySni(keys)));
+        config.alpn_protocols = files
+            .alpn
+            .iter()
+            .map(|name| name.as_bytes().to_vec())
+            .collect();
+        config.ticketer = tickets;
+        // A resumed handshake of TLS 1.3 exchanges keys all the same: it saves the client's certificate and nothing else.
+        config.send_tls13_tickets = match files.clients {
+            ClientCertificates::Off => 0,
+            _ => 2,
+        };
+        config.max_early_data_size = 0;
+        Ok(Served {
+            config: Arc::new(config),
+            facts,
+        })
+    }
+
+    /// When the first of its certificates ends, in seconds since 1970.
+    pub fn not_after(&self) -> Option<i64> {
+        self.facts.iter().map(|fact| fact.not_after).min()
+    }
+}
+
+/// The algorithms: those of AWS-LC.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+/// Tickets that this process makes and takes, with keys that change every six hours.
+///
+/// # Errors
+/// No random numbers are to be had.
+pub fn own_tickets() -> Result<Arc<dyn ProducesTickets>, String> {
+    rustls::crypto::aws_lc_rs::Ticketer::new().map_err(|error| error.to_string())
+}
+
+fn unusable(path: &Path, why: impl fmt::Display) -> Unusable {
+    Unusable {
+        path: path.to_owned(),
+        why: why.to_string(),
+    }
+}
+
+fn of_first(files: &ServerFiles, error: &Error) -> Unusable {
+    let path = files.pairs.first().map(|(chain, _)| chain.clone());
+    unusable(&path.unwrap_or_default(), error)
+}
+
+/// A file, if it is not longer than such files are.
+pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, Unusable> {
+    let read = || -> io::Result<Vec<u8>> {
+        let len = fs::metadata(path)?.len();
+        if len > FILE_BYTES_MAX {
+            return Err(io::Error::other(format!(
+                "{len} bytes, allowed: {FILE_BYTES_MAX}"
+            )));
+        }
+        fs::read(path)
+    };
+    read().map_err(|error| unusable(path, error))
+}
+
+/// The certificates of a PEM file, at least one.
+pub(crate) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Unusable> {
+    let bytes = read_file(path)?;
+    let all: Result<Vec<_>, PemError> = CertificateDer::pem_slice_iter(&bytes).collect();
+    let all = all.map_err(|error| unusable(path, format!("not PEM: {error}")))?;
+    match all.len() {
+        0 => Err(unusable(
+            path,
+            "no certificate in it (PEM, -----BEGIN CERTIFICATE-----)",
+        )),
+        1..=CERTIFICATES_MAX => Ok(all),
+        many => Err(unusable(
+            path,
+            format!("{many} certificates, allowed: {CERTIFICATES_MAX}"),
+        )),
+    }
+}
+
+/// A chain and its key: that they belong together, and are valid now.
+pub(crate) fn read_pair(
+    chain: &Path,
+    key: &Path,
+    provider: &CryptoProvider,
+) -> Result<(CertifiedKey, Facts), Unusable> {
+    let certificates = read_certificates(chain)?;
+    let facts = Facts::of(&certificates[0])
+        .ok_or_else(|| unusable(chain, "its first certificate cannot be read (X.509)"))?;
+    check_time(&facts, now_s()).map_err(|why| unusable(chain, why))?;
+    let der = PrivateKeyDer::from_pem_slice(&read_file(key)?);
+    let der = der.map_err(|error| match error {
+        PemError::NoItemsFound => unusable(
+            key,
+            "no private key in it (PEM: PKCS#8, PKCS#1 or SEC1, without a passphrase)",
+        ),
+        other => unusable(key, format!("not PEM: {other}")),
+    })?;
+    let certified = CertifiedKey::from_der(certificates, der, provider);
+    let certified = certified.map_err(|error| match error {
+        Error::InconsistentKeys(_) => {
+            unusable(key, format!("it is not the key of {}", chain.display()))
+        }
+        other => unusable(key, format!("this key cannot be used: {other}")),
+    })?;
+    Ok((certified, facts))
+}
+
+fn check_time(facts: &Facts, now_s: i64) -> Result<(), String> {
+    let days = |from: i64, to: i64| (to - from) / 86_400;
+    if now_s > facts.not_after {
+        let ago = days(facts.not_after, now_s);
+        return Err(format!(
+            "its certificate expired {ago} days ago; a new one is needed"
+        ));
+    }
+    if now_s < facts.not_before {
+        return Err("its certificate is not valid yet; the clock of this host?".to_owned());
+    }
+    Ok(())
+}
+
+fn now_s() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    })
+}
+
+/// The roots of a PEM file of CAs.
+pub(crate) fn read_roots(path: &Path) -> Result<RootCertStore, Unusable> {
+    let mut roots = RootCertStore::empty();
+    for certificate in read_certificates(path)? {
+        let added = roots.add(certificate);
+        added
+            .map_err(|error| unusable(path, format!("a certificate in it is no CA's: {error}")))?;
+    }
+    Ok(roots)
+}
+
+fn client_verifier(
+    files: &ServerFiles,
+    provider: Arc<CryptoProvider>,
+) -> Result<Option<Arc<dyn ClientCertVerifier>>, Unusable> {
+    let Some(path) = files
+        .client_ca
+        .as_ref()
+        .filter(|_| files.clients != ClientCertificates::Off)
+    else {
+        return Ok(None);
+    };
+    let roots = read_roots(path)?;
+    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    if files.clients == ClientCertificates::Optional {
+        builder = builder.allow_unauthenticated();
+    }
+    if let Some(path) = &files.revoked {
+        let bytes = read_file(path)?;
+        let lists: Result<Vec<_>, PemError> =
+            CertificateRevocationListDer::pem_slice_iter(&bytes).collect();
+        let lists = lists.map_err(|error| unusable(path, format!("not PEM: {error}")))?;
+        if lists.is_empty() {
+            return Err(unusable(
+                path,
+                "no list of revoked certificates in it (PEM, -----BEGIN X509 CRL-----)",
+            ));
+        }
+        builder = builder
+            .with_crls(lists)
+            .allow_unknown_revocation_status()
+            .only_check_end_entity_revocation();
+    }
+    let inner = builder.build().map_err(|error| unusable(path, error))?;
+    Ok(Some(Arc::new(OnTheList {
+        inner,
+        names: files.names.clone(),
+    })))
+}
+
+/// A certificate by the name that the client asks for.
+#[derive(Debug)]
+struct BySni(Vec<(Vec<String>, Arc<CertifiedKey>)>);
+
+impl ResolvesServerCert for BySni {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let is_its = |names: &Vec<String>, wanted: &str| {
+            names.iter().any(|name| match name.strip_prefix("*.") {
+                Some(rest) => { wanted.split_once('.') }
+                    .is_some_and(|(_, behind)| behind.eq_ignore_ascii_case(rest)),
+                None => name.eq_ignore_ascii_case(wanted),
+            })
+        };
+        let asked = hello.server_name();
+        let found = asked.and_then(|wanted| self.0.iter().find(|(names, _)| is_its(names, wanted)));
+        let (_, key) = found.or_else(|| self.0.first())?;
+        Some(Arc::clone(key))
+    }
+}
+
+/// A client whose certificate is trusted must be on the list as well. It learns by an alert that it is not.
+#[derive(Debug)]
+struct OnTheList {
+    inner: Arc<dyn ClientCertVerifier>,
+    names: AllowedNames,
+}
+
+impl ClientCertVerifier for OnTheList {
+    fn offer_client_auth(&self) -> bool {
+        self.inner.offer_client_auth()
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.inner.client_auth_mandatory()
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.inner.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let verified = self.inner.verify_client_cert(certificate, chain, now)?;
+        let refused = |not_allowed: NotAllowed| {
+            let other = OtherError(Arc::new(not_allowed));
+            Error::InvalidCertificate(CertificateError::Other(other))
+        };
+        let peer = Peer::of(certificate)
+            .ok_or(Error::InvalidCertificate(CertificateError::BadEncoding))?;
+        self.names.check(&peer).map_err(refused)?;
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner
+            .verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner
+            .verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}

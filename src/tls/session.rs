@@ -1,0 +1,402 @@
+//! One connection's TLS: bytes in, bytes out, no I/O.
+//!
+//! ```text
+//! from the wire --open()--> plain bytes                      records that were cut are carried
+//!                      `--> wire bytes that answer           handshake, key updates, alerts
+//! plain bytes --seal()----> wire bytes                       in the order of the calls: it is the order of their numbers
+//! ```
+//!
+//! rustls does the protocol, by its unbuffered interface. What comes out of one call of [`Session::seal`] or
+//! [`Session::open`] must reach the wire before what comes out of the next.
+
+use std::fmt;
+use std::mem;
+use std::sync::Arc;
+
+use rustls::client::UnbufferedClientConnection;
+use rustls::pki_types::ServerName;
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus,
+};
+use rustls::{ClientConfig, Error, HandshakeKind, ProtocolVersion, ServerConfig};
+
+use crate::certificate::Peer;
+use crate::failure::Failure;
+use crate::record::{record_bytes, whole_records, HEADER_BYTES};
+use crate::wire::Wire;
+
+/// Most bytes that are carried of records that were cut, and of handshake messages that travel in several.
+pub const CARRIED_BYTES_MAX: usize = 64 * 1024;
+/// Records without contents that may come one behind the other.
+const EMPTY_RECORDS_MAX: u32 = 32;
+/// A record that holds no more than this behind its header has no contents: what TLS 1.3 and 1.2 add at least.
+const EMPTY_BYTES: [usize; 2] = [17, 24];
+/// More than the header, number, type and tag of a record.
+const OVERHEAD_BYTES: usize = 64;
+/// Bytes that rustls puts into one record.
+const FRAGMENT_BYTES: usize = 16_384;
+
+enum Side {
+    Server(UnbufferedServerConnection),
+    Client(UnbufferedClientConnection),
+}
+
+/// See the head of this file.
+pub struct Session {
+    side: Side,
+    /// Of a record that was cut, or of a handshake message of which more must come.
+    carried: Vec<u8>,
+    is_established: bool,
+    has_ended: bool,
+    has_failed: bool,
+    empty_records: u32,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("is_established", &self.is_established)
+            .field("has_ended", &self.has_ended)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a side of rustls has been asked to do comes to this, until it wants bytes.
+enum Step {
+    /// So many bytes are through.
+    Discard(usize),
+    /// Nothing more to do with what is there; so many bytes are through.
+    Wants(usize),
+}
+
+/// One state of rustls, of either side.
+macro_rules! step {
+    ($conn:expr, $bytes:expr, $plain:expr, $wire:expr, $established:expr, $ended:expr) => {{
+        let UnbufferedStatus { discard, state } = $conn.process_tls_records($bytes);
+        let mut through = discard;
+        match state? {
+            ConnectionState::ReadTraffic(mut traffic) => {
+                while let Some(record) = traffic.next_record() {
+                    let record = record?;
+                    through += record.discard;
+                    $plain(record.payload);
+                }
+                Step::Discard(through)
+            }
+            ConnectionState::EncodeTlsData(mut data) => {
+                append($wire, |room| match data.encode(room) {
+                    Err(EncodeError::InsufficientSize(size)) => Err(Some(size)),
+                    Err(EncodeError::AlreadyEncoded) => Err(None),
+                    Ok(written) => Ok(written),
+                });
+                Step::Discard(through)
+            }
+            ConnectionState::TransmitTlsData(data) => {
+                data.done();
+                Step::Discard(through)
+            }
+            ConnectionState::WriteTraffic(_) => {
+                *$established = true;
+                Step::Wants(through)
+            }
+            ConnectionState::PeerClosed | ConnectionState::Closed => {
+                *$ended = true;
+                Step::Wants(through)
+            }
+            _ => Step::Wants(through),
+        }
+    }};
+}
+
+/// Writes to an established side. False: it cannot.
+macro_rules! write {
+    ($conn:expr, $carried:expr, $what:expr, $wire:expr) => {
+        match $conn.process_tls_records($carried).state {
+            Ok(ConnectionState::WriteTraffic(mut traffic)) => append($wire, |room| {
+                let written = match $what {
+                    Out::Bytes(plain) => traffic.encrypt(plain, room),
+                    Out::End => traffic.queue_close_notify(room),
+                };
+                written.map_err(|error| match error {
+                    EncryptError::InsufficientSize(size) => Some(size),
+                    EncryptError::EncryptExhausted => None,
+                })
+            }),
+            _ => false,
+        }
+    };
+}
+
+impl Session {
+    /// One that answers a client.
+    ///
+    /// # Errors
+    /// The settings do not go together.
+    pub fn server(config: Arc<ServerConfig>) -> Result<Session, Failure> {
+        let connection = UnbufferedServerConnection::new(config);
+        let connection = connection.map_err(|error| Failure::of(&error))?;
+        Ok(Session::of(Side::Server(connection)))
+    }
+
+    /// One that asks a server of this name.
+    ///
+    /// # Errors
+    /// The settings do not go together.
+    pub fn client(
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> Result<Session, Failure> {
+        let connection = UnbufferedClientConnection::new(config, name);
+        let connection = connection.map_err(|error| Failure::of(&error))?;
+        Ok(Session::of(Side::Client(connection)))
+    }
+
+    fn of(side: Side) -> Session {
+        Session {
+            side,
+            carried: Vec::new(),
+            is_established: false,
+            has_ended: false,
+            has_failed: false,
+            empty_records: 0,
+        }
+    }
+
+    /// Both sides know each other, and bytes may go both ways.
+    pub fn is_established(&self) -> bool {
+        self.is_established
+    }
+
+    /// The peer has said that nothing more comes (close_notify).
+    pub fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
+    /// Bytes that are carried until more come.
+    pub fn carried_bytes(&self) -> usize {
+        self.carried.len()
+    }
+
+    /// Who the peer is by its certificate; none when it has shown none.
+    pub fn peer(&self) -> Option<Peer> {
+        let chain = match &self.side {
+            Side::Server(connection) => connection.peer_certificates(),
+            Side::Client(connection) => connection.peer_certificates(),
+        };
+        Peer::of(chain?.first()?)
+    }
+
+    /// TLS 1.2 or 1.3, as it is written.
+    pub fn version(&self) -> &'static str {
+        let version = match &self.side {
+            Side::Server(connection) => connection.protocol_version(),
+            Side::Client(connection) => connection.protocol_version(),
+        };
+        match version {
+            Some(ProtocolVersion::TLSv1_3) => "1.3",
+            Some(ProtocolVersion::TLSv1_2) => "1.2",
+            _ => "none",
+        }
+    }
+
+    /// The handshake was shortened by a ticket.
+    pub fn is_resumed(&self) -> bool {
+        let kind = match &self.side {
+            Side::Server(connection) => connection.handshake_kind(),
+            Side::Client(connection) => connection.handshake_kind(),
+        };
+        kind == Some(HandshakeKind::Resumed)
+    }
+
+    /// A client says its first words.
+    ///
+    /// # Errors
+    /// As of [`Session::open`].
+    pub fn begin(&mut self, wire: &mut Wire) -> Result<(), Failure> {
+        self.process(&mut [], &mut |_| (), wire).map(drop)
+    }
+
+    /// Takes bytes from the wire, in any pieces. `plain` gets what they held, record by record; what is to be answered
+    /// is appended to `wire`. The bytes are overwritten.
+    ///
+    /// # Errors
+    /// The connection is over; the alert that says so is in `wire`.
+    pub fn open(
+        &mut self,
+        mut bytes: &mut [u8],
+        plain: &mut dyn FnMut(&[u8]),
+        wire: &mut Wire,
+    ) -> Result<(), Failure> {
+        while !bytes.is_empty() && !self.has_ended && !self.has_failed {
+            if self.carried.is_empty() {
+                self.count_empty(bytes)?;
+                let through = self.process(bytes, plain, wire)?;
+                self.carried.extend_from_slice(&bytes[through..]);
+                return self.check_carried();
+            }
+            let (now, later) = bytes.split_at_mut(self.wanted().min(bytes.len()));
+            self.carried.extend_from_slice(now);
+            bytes = later;
+            if whole_records(&self.carried) < self.carried.len() {
+                continue; // it is the last that is cut still
+            }
+            let mut carried = mem::take(&mut self.carried);
+            self.count_empty(&carried)?;
+            let through = self.process(&mut carried, plain, wire)?;
+            carried.drain(..through);
+            self.carried = carried;
+            self.check_carried()?;
+        }
+        Ok(())
+    }
+
+    /// Bytes that the record that was cut wants, or the next header.
+    fn wanted(&self) -> usize {
+        let cut = &self.carried[whole_records(&self.carried)..];
+        record_bytes(cut).unwrap_or(HEADER_BYTES) - cut.len()
+    }
+
+    fn check_carried(&mut self) -> Result<(), Failure> {
+        if self.carried.is_empty() && self.carried.capacity() > 0 {
+            self.carried = Vec::new(); // idle connections hold nothing
+        }
+        match self.carried.len() > CARRIED_BYTES_MAX {
+            true => Err(Failure::oversized()),
+            false => Ok(()),
+        }
+    }
+
+    /// Each costs as much to open as one with a message.
+    fn count_empty(&mut self, mut bytes: &[u8]) -> Result<(), Failure> {
+        let is_old = self.version() == "1.2";
+        while let Some(len) = record_bytes(bytes).filter(|len| *len <= bytes.len()) {
+            let is_empty = len - HEADER_BYTES <= EMPTY_BYTES[usize::from(is_old)];
+            self.empty_records = match is_empty && self.is_established {
+                true => self.empty_records + 1,
+                false => 0,
+            };
+            if self.empty_records > EMPTY_RECORDS_MAX {
+                return Err(Failure::empty_records());
+            }
+            bytes = &bytes[len..];
+        }
+        Ok(())
+    }
+
+    /// Lets rustls take what it can; how many bytes it is through with.
+    fn process(
+        &mut self,
+        bytes: &mut [u8],
+        plain: &mut dyn FnMut(&[u8]),
+        wire: &mut Wire,
+    ) -> Result<usize, Failure> {
+        let mut at = 0;
+        loop {
+            match self.step(&mut bytes[at..], plain, wire) {
+                Ok(Step::Discard(through)) => at += through,
+                Ok(Step::Wants(through)) => return Ok(at + through),
+                Err(error) => {
+                    self.has_failed = true;
+                    self.say_alert(&mut bytes[at..], wire);
+                    return Err(Failure::of(&error));
+                }
+            }
+        }
+    }
+
+    fn step(
+        &mut self,
+        bytes: &mut [u8],
+        plain: &mut dyn FnMut(&[u8]),
+        wire: &mut Wire,
+    ) -> Result<Step, Error> {
+        let (established, ended) = (&mut self.is_established, &mut self.has_ended);
+        Ok(match &mut self.side {
+            Side::Server(side) => step!(side, bytes, plain, wire, established, ended),
+            Side::Client(side) => step!(side, bytes, plain, wire, established, ended),
+        })
+    }
+
+    /// After a failure rustls has an alert for the peer. It is asked once: it would read on otherwise, and fail again.
+    fn say_alert(&mut self, bytes: &mut [u8], wire: &mut Wire) {
+        let _ = self.step(bytes, &mut |_| (), wire);
+    }
+
+    /// Seals bytes into records behind what `wire` holds.
+    ///
+    /// # Errors
+    /// The connection is not established, has failed, or its keys are used up.
+    pub fn seal(&mut self, plain: &[u8], wire: &mut Wire) -> Result<(), Failure> {
+        wire.room(plain.len() + (plain.len() / FRAGMENT_BYTES + 1) * OVERHEAD_BYTES);
+        self.write(Out::Bytes(plain), wire)
+    }
+
+    /// Says that nothing more comes (close_notify).
+    pub fn end(&mut self, wire: &mut Wire) {
+        let _ = self.write(Out::End, wire);
+    }
+
+    fn write(&mut self, what: Out<'_>, wire: &mut Wire) -> Result<(), Failure> {
+        if self.has_failed || !self.is_established {
+            return Err(Failure::not_open());
+        }
+        // It remembers where in what is carried it was.
+        let mut carried = mem::take(&mut self.carried);
+        let written = self.write_beside(&mut carried, what, wire);
+        self.carried = carried;
+        written
+    }
+
+    fn write_beside(
+        &mut self,
+        carried: &mut [u8],
+        what: Out<'_>,
+        wire: &mut Wire,
+    ) -> Result<(), Failure> {
+        // Answers that are due go first: a key update says by which key the next record is to be read.
+        loop {
+            match self.step(carried, &mut |_| (), wire) {
+                Ok(Step::Discard(0)) => {}
+                Ok(Step::Wants(0)) => break,
+                Ok(_) => return Err(Failure::not_open()),
+                Err(error) => return Err(Failure::of(&error)),
+            }
+        }
+        let written = match &mut self.side {
+            Side::Server(side) => write!(side, carried, what, wire),
+            Side::Client(side) => write!(side, carried, what, wire),
+        };
+        match written {
+            true => Ok(()),
+            false => Err(Failure::keys_used_up()),
+        }
+    }
+}
+
+/// What is to be written.
+enum Out<'a> {
+    Bytes(&'a [u8]),
+    End,
+}
+
+/// Appends what `fill` writes, with as much room as it asks for. False: it cannot.
+fn append(
+    wire: &mut Wire,
+    mut fill: impl FnMut(&mut [u8]) -> Result<usize, Option<InsufficientSizeError>>,
+) -> bool {
+    let mut wanted = OVERHEAD_BYTES;
+    loop {
+        match fill(wire.room(wanted)) {
+            Ok(written) => {
+                wire.filled(written);
+                return true;
+            }
+            Err(Some(InsufficientSizeError { required_size })) => wanted = required_size,
+            Err(None) => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

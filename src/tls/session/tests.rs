@@ -1,0 +1,308 @@
+//! Sessions against rustls' own buffered connections, in memory, with bytes cut at any place.
+
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rcgen::{CertificateParams, Issuer, KeyPair};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
+
+use super::*;
+use crate::failure::FailureKind;
+use crate::server::{own_tickets, provider, ClientCertificates, Served, ServerFiles};
+
+/// A CA, and certificates of it, as files in a folder that goes away.
+struct Ca {
+    folder: PathBuf,
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Ca {
+    fn new(name: &str) -> Ca {
+        let folder = std::env::temp_dir().join(format!("weir-tls-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let mut params = CertificateParams::new(Vec::new()).expect("valid");
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        let pem = params.self_signed(&key).expect("signed").pem();
+        std::fs::write(folder.join("ca.pem"), &pem).expect("written");
+        let issuer = Issuer::new(params, key);
+        Ca {
+            folder,
+            issuer,
+            pem,
+        }
+    }
+
+    fn pair(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> (PathBuf, PathBuf) {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        change(&mut params);
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.issuer).expect("signed");
+        let paths = ["pem", "key"].map(|end| self.folder.join(format!("{name}.{end}")));
+        std::fs::write(&paths[0], certificate.pem()).expect("written");
+        std::fs::write(&paths[1], key.serialize_pem()).expect("written");
+        let [chain, key] = paths;
+        (chain, key)
+    }
+
+    fn served(&self, change: impl FnOnce(&mut ServerFiles)) -> Served {
+        let mut files = ServerFiles {
+            pairs: vec![self.pair("localhost", |_| ())],
+            ..ServerFiles::default()
+        };
+        change(&mut files);
+        Served::read(&files, own_tickets().expect("random numbers")).expect("files that fit")
+    }
+
+    fn client(
+        &self,
+        with: Option<&(PathBuf, PathBuf)>,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> ClientConnection {
+        let mut roots = RootCertStore::empty();
+        let ca = CertificateDer::from_pem_slice(self.pem.as_bytes()).expect("PEM");
+        roots.add(ca).expect("a CA");
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(versions)
+            .expect("versions")
+            .with_root_certificates(roots);
+        let config = match with {
+            None => builder.with_no_client_auth(),
+            Some((chain, key)) => {
+                let chain = CertificateDer::from_pem_file(chain).expect("PEM");
+                let key = PrivateKeyDer::from_pem_file(key).expect("PEM");
+                builder
+                    .with_client_auth_cert(vec![chain], key)
+                    .expect("a pair")
+            }
+        };
+        let name = ServerName::try_from("localhost").expect("a name");
+        ClientConnection::new(Arc::new(config), name).expect("a client")
+    }
+}
+
+impl Drop for Ca {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Lets both talk, in pieces of so many bytes, until neither has anything to say. What the session received.
+fn talk(
+    client: &mut ClientConnection,
+    session: &mut Session,
+    piece: usize,
+) -> Result<Vec<u8>, Failure> {
+    let (mut plain, mut wire) = (Vec::new(), Wire::default());
+    loop {
+        let mut said = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut said).expect("memory");
+        }
+        let is_silent = said.is_empty();
+        let mut failed = None;
+        for part in said.chunks_mut(piece) {
+            if let Err(failure) =
+                session.open(part, &mut |bytes| plain.extend_from_slice(bytes), &mut wire)
+            {
+                failed = Some(failure);
+                break;
+            }
+        }
+        let mut answer = wire.bytes();
+        while !answer.is_empty() {
+            client.read_tls(&mut answer).expect("memory");
+            let _ = client.process_new_packets();
+        }
+        wire.clear();
+        if let Some(failure) = failed {
+            return Err(failure);
+        }
+        if is_silent && !client.wants_write() {
+            return Ok(plain);
+        }
+    }
+}
+
+#[test]
+fn bytes_go_both_ways_however_they_are_cut() {
+    let ca = Ca::new("cut");
+    let served = ca.served(|_| ());
+    let said: Vec<u8> = (0..200_000u32).map(|nth| (nth % 251) as u8).collect();
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        for piece in [1, 2, 5, 6, 21, 1_000, 16_384, 16_406, 70_000] {
+            let mut session = Session::server(Arc::clone(&served.config)).expect("settings");
+            let mut client = ca.client(None, &[version]);
+            client.set_buffer_limit(None);
+            talk(&mut client, &mut session, piece).expect("a handshake");
+            assert!(session.is_established(), "{version:?} {piece}");
+            client.writer().write_all(&said).expect("memory");
+            let heard = talk(&mut client, &mut session, piece).expect("open");
+            assert!(heard == said, "{version:?} {piece}");
+            assert_eq!(session.carried_bytes(), 0);
+
+            let mut wire = Wire::default();
+            session.seal(&said, &mut wire).expect("open");
+            session.end(&mut wire);
+            let (mut sealed, mut heard) = (wire.bytes(), Vec::new());
+            while !sealed.is_empty() {
+                client.read_tls(&mut sealed).expect("memory");
+                client
+                    .process_new_packets()
+                    .expect("sealed as it should be");
+                let mut part = vec![0; 100_000];
+                while let Ok(n @ 1..) = client.reader().read(&mut part) {
+                    heard.extend_from_slice(&part[..n]);
+                }
+            }
+            assert!(heard == said, "{version:?} {piece}");
+        }
+    }
+}
+
+#[test]
+fn keys_are_updated_from_either_side_in_mid_stream() {
+    let ca = Ca::new("update");
+    let served = ca.served(|_| ());
+    let mut session = Session::server(Arc::clone(&served.config)).expect("settings");
+    let mut client = ca.client(None, &[&rustls::version::TLS13]);
+    talk(&mut client, &mut session, 100).expect("a handshake");
+    for turn in 0..10u8 {
+        client.refresh_traffic_keys().expect("1.3");
+        client.writer().write_all(&[turn; 1000]).expect("memory");
+        let heard = talk(&mut client, &mut session, 7).expect("open");
+        assert_eq!(heard, [turn; 1000]);
+        let mut wire = Wire::default();
+        session.seal(&[turn; 500], &mut wire).expect("open");
+        client.read_tls(&mut wire.bytes()).expect("memory");
+        client.process_new_packets().expect("the new key");
+        let mut heard = [0; 500];
+        client.reader().read_exact(&mut heard).expect("500 bytes");
+        assert_eq!(heard, [turn; 500]);
+    }
+}
+
+#[test]
+fn strangers_are_refused_by_their_reason() {
+    let (ca, other) = (Ca::new("known"), Ca::new("unknown"));
+    let served = ca.served(|files| {
+        files.client_ca = Some(ca.folder.join("ca.pem"));
+        files.clients = ClientCertificates::Required;
+        files.names = crate::AllowedNames::new(vec!["web1".parse().expect("a name")]);
+    });
+    let old = |params: &mut CertificateParams| {
+        params.not_before = rcgen::date_time_ymd(2001, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2002, 1, 1);
+    };
+    let early = |params: &mut CertificateParams| {
+        params.not_before = rcgen::date_time_ymd(2090, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2091, 1, 1);
+    };
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        for (with, kind) in [
+            (None, Some(FailureKind::NoCertificate)),
+            (
+                Some(other.pair("web1", |_| ())),
+                Some(FailureKind::UnknownCa),
+            ),
+            (Some(ca.pair("old", old)), Some(FailureKind::Expired)),
+            (
+                Some(ca.pair("early", early)),
+                Some(FailureKind::NotYetValid),
+            ),
+            (
+                Some(ca.pair("web2", |_| ())),
+                Some(FailureKind::NameNotAllowed),
+            ),
+            (Some(ca.pair("web1", |_| ())), None),
+        ] {
+            let mut session = Session::server(Arc::clone(&served.config)).expect("settings");
+            let mut client = ca.client(with.as_ref(), &[version]);
+            client.writer().write_all(b"a log").expect("memory");
+            match (talk(&mut client, &mut session, 4096), kind) {
+                (Err(failure), Some(kind)) => {
+                    assert_eq!(failure.kind, kind, "{version:?}: {failure}");
+                    assert!(!session.is_established());
+                    let why = client.process_new_packets().expect_err("an alert");
+                    assert!(matches!(why, Error::AlertReceived(_)), "{why}");
+                }
+                (Ok(heard), None) => {
+                    assert_eq!(heard, b"a log");
+                    assert_eq!(session.peer().expect("shown").name(), "web1");
+                }
+                (came, kind) => panic!("{version:?}: {came:?}, not {kind:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_no_tls_is_refused_and_so_are_records_without_end() {
+    let ca = Ca::new("none");
+    let served = ca.served(|_| ());
+    for bytes in [
+        &b"GET / HTTP/1.1\r\n\r\n"[..],
+        &[0; 300],
+        &[22, 3, 1, 255, 255, 1, 0],
+    ] {
+        let mut session = Session::server(Arc::clone(&served.config)).expect("settings");
+        let mut bytes = bytes.to_vec();
+        let mut wire = Wire::default();
+        let failure = session
+            .open(&mut bytes, &mut |_| (), &mut wire)
+            .expect_err("no TLS");
+        assert_eq!(failure.kind, FailureKind::Protocol);
+    }
+    let mut session = Session::server(Arc::clone(&served.config)).expect("settings");
+    // A handshake message that never ends, in records that are whole.
+    let mut failed = None;
+    for nth in 0..20u8 {
+        let mut record = vec![22, 3, 1, 0x40, 0x00];
+        record.extend([0; 0x4000]);
+        if nth == 0 {
+            record[5..9].copy_from_slice(&[1, 0, 0xff, 0xff]);
+        }
+        failed = failed.or(session
+            .open(&mut record, &mut |_| (), &mut Wire::default())
+            .err());
+    }
+    assert!(failed.is_some() && session.carried_bytes() <= CARRIED_BYTES_MAX + 16_389);
+}
+
+#[test]
+fn files_that_do_not_fit_are_named() {
+    let ca = Ca::new("files");
+    let (chain, key) = ca.pair("localhost", |_| ());
+    let (_, other_key) = ca.pair("other", |_| ());
+    let old = ca.pair("old", |params| {
+        params.not_after = rcgen::date_time_ymd(2002, 1, 1)
+    });
+    let none = ca.folder.join("none.pem");
+    for ((chain, key), named, why) in [
+        (
+            (chain.clone(), other_key.clone()),
+            &other_key,
+            "it is not the key of",
+        ),
+        ((key.clone(), key.clone()), &key, "no certificate in it"),
+        (
+            (chain.clone(), chain.clone()),
+            &chain,
+            "no private key in it",
+        ),
+        ((none.clone(), key.clone()), &none, "No such file"),
+        (old.clone(), &old.0, "expired"),
+    ] {
+        let files = ServerFiles {
+            pairs: vec![(chain, key)],
+            ..ServerFiles::default()
+        };
+        let unusable = Served::read(&files, own_tickets().expect("random")).expect_err(why);
+        assert_eq!(&unusable.path, named);
+        assert!(unusable.why.contains(why), "{unusable}");
+    }
+}
