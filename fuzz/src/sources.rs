@@ -198,7 +198,15 @@ impl Reader {
 
     fn step(&mut self, bytes: &[u8]) -> Went {
         let limits = self.limits;
+        let plain = with_source!(&mut self.stream, source => {
+            let plain = source.plain(bytes, limits);
+            plain.map(|(used, element)| format!("{:?}", Step::Element { used, element }))
+        });
+        let is_plain = plain.is_some();
         let step = with_source!(&mut self.stream, source => source.next(bytes, limits));
+        if let (Some(plain), Ok(step)) = (plain, &step) {
+            assert_eq!(plain, format!("{step:?}"), "what is seen at once");
+        }
         let went = match step {
             Err(error) => {
                 self.outcome.1 = Some(without_numbers(&error.to_string()));
@@ -249,7 +257,10 @@ impl Reader {
             Went::Over => self.is_over = true,
             Went::On(used) => {
                 assert!(used <= bytes.len());
-                with_source!(&mut self.stream, source => source.taken());
+                with_source!(&mut self.stream, source => match is_plain {
+                    true => source.plain_taken(),
+                    false => source.taken(),
+                });
             }
             _ => {}
         }

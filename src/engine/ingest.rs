@@ -290,6 +290,12 @@ impl<M: Memory> Engine<M> {
         let limits = self.limits();
         let mut ticket = self.ticket_of::<S>(emitter);
         while !rest.is_empty() {
+            if let Some((used, element)) = source.plain(rest, limits) {
+                self.route_of::<S>(ticket, element)?;
+                *rest = rest.get(used..).unwrap_or_default();
+                source.plain_taken();
+                continue;
+            }
             let used = match source.next(rest, limits).map_err(Refusal::Source)? {
                 Step::Element { used, element } => {
                     self.route_of::<S>(ticket, element)?;

@@ -258,6 +258,18 @@ pub trait Source {
     /// The stream cannot be followed any more. Elements before are routed, and its connection is closed.
     fn next<'a>(&'a mut self, bytes: &'a [u8], limits: Limits) -> Result<Step<'a>, SourceError>;
 
+    /// The element that `bytes` begin with and the bytes that it takes, where that is seen at once: as
+    /// [`next`](Source::next) would say it, for nearly all of a stream. It is asked first, and changes nothing. What it
+    /// returns stays in registers, which a [`Step`] of all kinds does not.
+    #[inline(always)]
+    fn plain<'a>(&'a self, _bytes: &'a [u8], _limits: Limits) -> Option<(usize, Element<'a>)> {
+        None
+    }
+
+    /// The element that [`plain`](Source::plain) has seen was carried out.
+    #[inline(always)]
+    fn plain_taken(&mut self) {}
+
     /// The last step asked for `wanted` bytes, `carried` of them are there, and `rest` follows. To how many bytes it is
     /// carried on before it is asked again: a step whose end is a byte finds that at once. Never more than it takes.
     fn reach(&self, _carried: usize, wanted: usize, _rest: &[u8]) -> usize {

@@ -209,7 +209,7 @@ impl Cutter {
 
     /// The last one was [`plain`](Cutter::plain).
     #[inline(always)]
-    pub(super) fn taken_plain(&mut self) {
+    pub(super) fn plain_taken(&mut self) {
         self.scanned = 0;
     }
 

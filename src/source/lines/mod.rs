@@ -59,6 +59,12 @@ pub trait Kind {
     /// Severity and form of a message, and its text. None: nothing is in it.
     fn read(text: &[u8], reads_levels: bool) -> Option<(u8, Form, &[u8])>;
 
+    /// The same of what most messages are. None: ask for it.
+    #[inline(always)]
+    fn plain(text: &[u8], reads_levels: bool) -> Option<(u8, Form, &[u8])> {
+        Self::read(text, reads_levels)
+    }
+
     /// Whether a stream begins so; see [`Source::begins`].
     ///
     /// # Errors
@@ -94,8 +100,6 @@ pub struct Texts<K> {
     cutter: Cutter,
     reads_levels: bool,
     is_begun: bool,
-    /// The last message was one that needs no state.
-    is_plain: bool,
     unpacked_bytes_max: usize,
     /// A message that was too long, with its mark, until it is taken.
     cut: Vec<u8>,
@@ -118,7 +122,6 @@ impl<K: Kind> Texts<K> {
             cutter: Cutter::new(framing, joins),
             reads_levels: port.finds_level,
             is_begun: false,
-            is_plain: false,
             unpacked_bytes_max: port.unpacked_bytes_max,
             cut: Vec::new(),
             kind: std::marker::PhantomData,
@@ -126,28 +129,10 @@ impl<K: Kind> Texts<K> {
     }
 
     fn rest<'a>(&self, text: &'a [u8]) -> Option<Element<'a>> {
-        let (severity, form, bytes) = K::read(text, self.reads_levels)?;
-        Some(Element::Payload {
-            severity,
-            form,
-            bytes,
-        })
+        K::read(text, self.reads_levels).map(element)
     }
 
-    #[inline(never)]
-    fn next_rare<'a>(&'a mut self, bytes: &'a [u8], max: usize) -> Result<Step<'a>, SourceError> {
-        self.is_plain = false;
-        if !self.is_begun {
-            if let Some(step) = first_bytes(K::PROTOCOL, bytes)? {
-                return Ok(step);
-            }
-        }
-        let cut = self.cutter.next(bytes, max);
-        self.rare(cut)
-    }
-
-    /// What is no message in whole, or no message.
-    fn rare<'a>(&'a mut self, cut: Cut<'a>) -> Result<Step<'a>, SourceError> {
+    fn step_of<'a>(&'a mut self, cut: Cut<'a>) -> Result<Step<'a>, SourceError> {
         let malformed = |expected| SourceError::Malformed {
             protocol: K::PROTOCOL,
             expected,
@@ -159,7 +144,10 @@ impl<K: Kind> Texts<K> {
                 }
                 let text = if is_cut { &self.cut } else { text };
                 Ok(match K::read(text, self.reads_levels) {
-                    Some(read) => element(used, read),
+                    Some(read) => Step::Element {
+                        used,
+                        element: element(read),
+                    },
                     None => Step::Nothing { used },
                 })
             }
@@ -186,15 +174,18 @@ impl<K: Kind> Texts<K> {
     }
 }
 
-#[inline]
-fn element<'a>(used: usize, (severity, form, bytes): (u8, Form, &'a [u8])) -> Step<'a> {
-    Step::Element {
-        used,
-        element: Element::Payload {
-            severity,
-            form,
-            bytes,
-        },
+/// The longest text that is a message.
+#[inline(always)]
+fn text_max(limits: Limits) -> usize {
+    limits.frame_bytes_max.saturating_sub(FRAME_HEADER_BYTES) as usize
+}
+
+#[inline(always)]
+fn element((severity, form, bytes): (u8, Form, &[u8])) -> Element<'_> {
+    Element::Payload {
+        severity,
+        form,
+        bytes,
     }
 }
 
@@ -224,26 +215,33 @@ impl<K: Kind> Source for Texts<K> {
     }
 
     #[inline(always)]
+    fn plain<'a>(&'a self, bytes: &'a [u8], limits: Limits) -> Option<(usize, Element<'a>)> {
+        let (used, text) = self.cutter.plain(bytes, text_max(limits))?;
+        let read = K::plain(text, self.reads_levels)?;
+        Some((used, element(read)))
+    }
+
+    #[inline(always)]
+    fn plain_taken(&mut self) {
+        self.cutter.plain_taken();
+    }
+
+    #[inline(never)]
     fn next<'a>(&'a mut self, bytes: &'a [u8], limits: Limits) -> Result<Step<'a>, SourceError> {
-        let max = limits.frame_bytes_max.saturating_sub(FRAME_HEADER_BYTES) as usize;
-        if let Some((used, text)) = self.cutter.plain(bytes, max) {
-            if let Some(read) = K::read(text, self.reads_levels) {
-                self.is_plain = true;
-                return Ok(element(used, read));
+        if !self.is_begun {
+            if let Some(step) = first_bytes(K::PROTOCOL, bytes)? {
+                return Ok(step);
             }
         }
-        self.next_rare(bytes, max)
+        let cut = self.cutter.next(bytes, text_max(limits));
+        self.step_of(cut)
     }
 
     fn reach(&self, carried: usize, wanted: usize, rest: &[u8]) -> usize {
         self.cutter.reach(carried, wanted, rest)
     }
 
-    #[inline]
     fn taken(&mut self) {
-        if self.is_plain {
-            return self.cutter.taken_plain();
-        }
         self.is_begun = true;
         self.cutter.taken();
         if self.cut.capacity() > 0 {
@@ -252,7 +250,7 @@ impl<K: Kind> Source for Texts<K> {
     }
 
     fn unpacked(&mut self, bytes: usize) {
-        (self.is_begun, self.is_plain) = (true, false);
+        self.is_begun = true;
         self.cutter.unpacked(bytes);
     }
 
@@ -301,12 +299,13 @@ impl Kind for OfSyslog {
     const PROTOCOL: Protocol = Protocol::Syslog;
     const FRAMING: Framing = Framing::Auto;
 
-    #[inline]
-    fn read(text: &[u8], _: bool) -> Option<(u8, Form, &[u8])> {
-        match pri(text) {
-            Some(pri) => Some((level::of_pri(u16::from(pri)), Form::Raw, text)),
-            None => read_padded(text),
-        }
+    fn read(text: &[u8], reads_levels: bool) -> Option<(u8, Form, &[u8])> {
+        OfSyslog::plain(text, reads_levels).or_else(|| read_padded(text))
+    }
+
+    #[inline(always)]
+    fn plain(text: &[u8], _: bool) -> Option<(u8, Form, &[u8])> {
+        pri(text).map(|pri| (level::of_pri(u16::from(pri)), Form::Raw, text))
     }
 
     fn begins(first: &[u8]) -> Result<bool, SourceError> {

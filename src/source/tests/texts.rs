@@ -40,6 +40,30 @@ fn every_vector_holds_in_any_split() {
     }
 }
 
+/// What is not seen at once costs more: of a stream of usual messages only the first is not.
+#[test]
+fn usual_messages_are_seen_at_once() {
+    for (protocol, stream) in [
+        (
+            Protocol::Syslog,
+            &b"<13>a\n<14>b\n6 <131>x<191>c\n5 <9>xy"[..],
+        ),
+        (Protocol::Lines, b"a\nb\nc\nd\ne\n"),
+        (Protocol::Ndjson, b"{\"a\":1}\n{}\n{}\nno\n{\"level\":1}\n"),
+    ] {
+        let vector = Vector {
+            protocol,
+            settings: TextSettings::DEFAULT,
+            max: 100,
+            stream: stream.to_vec(),
+            expected: String::new(),
+            line: String::new(),
+        };
+        let run = run(&vector, usize::MAX);
+        assert_eq!((run.plain, run.messages.len()), (4, 5), "{protocol:?}");
+    }
+}
+
 /// A decoder of another kind, `texts_reference.py`: it sees the whole stream, and looks with regular expressions.
 #[test]
 fn a_second_decoder_finds_the_same_messages() {
@@ -259,6 +283,7 @@ fn run(vector: &Vector, size: usize) -> Run {
         limits: Limits {
             frame_bytes_max: vector.max + 5,
         },
+        plain: 0,
         seen: Vec::new(),
         messages: Vec::new(),
     };
@@ -284,6 +309,8 @@ fn run(vector: &Vector, size: usize) -> Run {
 struct Run {
     stream: Stream,
     limits: Limits,
+    /// Elements that were seen at once.
+    plain: usize,
     /// As vectors have it.
     seen: Vec<String>,
     /// As the other decoder has it.
@@ -297,7 +324,14 @@ impl Run {
         while at < bytes.len() {
             let mut inside = None;
             let rest = &bytes[at..];
+            let plain = with_source!(&mut self.stream, source => {
+                let plain = source.plain(rest, self.limits);
+                plain.map(|(used, element)| format!("{:?}", Step::Element { used, element }))
+            });
             let used = with_source!(&mut self.stream, source => match source.next(rest, self.limits) {
+                Ok(step) if plain.as_ref().is_some_and(|plain| *plain != format!("{step:?}")) => {
+                    panic!("{step:?} is no plain {plain:?}");
+                }
                 Err(_) => {
                     event("refused", &mut self.seen, &mut self.messages);
                     return None;
@@ -327,7 +361,11 @@ impl Run {
                 Ok(other) => panic!("{other:?}"),
             });
             assert!((1..=rest.len()).contains(&used), "{used}");
-            with_source!(&mut self.stream, source => source.taken());
+            with_source!(&mut self.stream, source => match plain {
+                Some(_) => source.plain_taken(),
+                None => source.taken(),
+            });
+            self.plain += usize::from(plain.is_some());
             at += used;
             if let Some(inside) = inside {
                 with_source!(&mut self.stream, source => source.unpacked(inside.len()));
