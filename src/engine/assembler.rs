@@ -11,6 +11,42 @@
 /// Capacity that an idle emitter may keep: most partial frames fit, 10,000 emitters keep 5 MB.
 const KEPT_BYTES: usize = 512;
 
+/// Buffers of a shard that held parts of units, for the next ones: the allocator gives pieces of this size back to the
+/// kernel, which clears them, page by page, when they are used again.
+#[derive(Default)]
+pub(super) struct Spares {
+    buffers: Vec<Vec<u8>>,
+    /// Their capacity.
+    bytes: usize,
+}
+
+/// Bytes of all spare buffers, and of one at least and at most.
+const SPARES_BYTES_MAX: usize = 1 << 20;
+const SPARE_BYTES: std::ops::RangeInclusive<usize> = (16 << 10)..=(256 << 10);
+/// Who gets one fills this part of it: it may be kept for long.
+const SPARE_PART: usize = 4;
+
+impl Spares {
+    fn give(&mut self, mut buffer: Vec<u8>) {
+        let bytes = buffer.capacity();
+        if SPARE_BYTES.contains(&bytes) && self.bytes + bytes <= SPARES_BYTES_MAX {
+            buffer.clear();
+            self.bytes += bytes;
+            self.buffers.push(buffer);
+        }
+    }
+
+    /// One for so many bytes, which are there.
+    fn take(&mut self, bytes: usize) -> Option<Vec<u8>> {
+        let sizes = bytes..=bytes.saturating_mul(SPARE_PART);
+        let mut buffers = self.buffers.iter();
+        let at = buffers.rposition(|buffer| sizes.contains(&buffer.capacity()))?;
+        let buffer = self.buffers.swap_remove(at);
+        self.bytes -= buffer.capacity();
+        Some(buffer)
+    }
+}
+
 /// Partial frame of one emitter.
 #[derive(Default)]
 pub(super) struct Assembler {
@@ -85,16 +121,38 @@ impl Assembler {
     }
 
     /// Moves bytes from `data` until `want` are carried; true when they are.
-    pub(super) fn fill(&mut self, data: &mut &[u8], want: usize, now_ns: u64) -> bool {
+    pub(super) fn fill(
+        &mut self,
+        data: &mut &[u8],
+        want: usize,
+        now_ns: u64,
+        spares: &mut Spares,
+    ) -> bool {
         if self.carry.is_empty() {
             self.since_ns = now_ns;
         }
         let missing = want.saturating_sub(self.carried().len());
         let (head, rest) = data.split_at(missing.min(data.len()));
         self.compact();
+        self.grow(head.len(), spares);
         self.carry.extend_from_slice(head);
         *data = rest;
         self.carried().len() >= want
+    }
+
+    /// Room for so many bytes more.
+    fn grow(&mut self, bytes: usize, spares: &mut Spares) {
+        let (len, room) = (self.carry.len(), self.carry.capacity());
+        if bytes <= room - len {
+            return;
+        }
+        if let Some(mut larger) = spares.take(len + bytes) {
+            larger.extend_from_slice(&self.carry);
+            spares.give(std::mem::replace(&mut self.carry, larger));
+        } else {
+            // Not twice as much: how much is to come is known of most.
+            self.carry.reserve_exact(bytes.max(len / 4));
+        }
     }
 
     /// Room for so many bytes more, and for no others: many may wait with theirs.
@@ -104,10 +162,10 @@ impl Assembler {
     }
 
     /// Forgets all but the first `len` carried bytes.
-    pub(super) fn truncate(&mut self, len: usize) {
+    pub(super) fn truncate(&mut self, len: usize, spares: &mut Spares) {
         self.carry.truncate(self.at + len);
         if self.at == self.carry.len() {
-            self.clear();
+            self.clear(spares);
         }
     }
 
@@ -120,19 +178,19 @@ impl Assembler {
     }
 
     /// Forgets the first `len` carried bytes.
-    pub(super) fn forget(&mut self, len: usize) {
+    pub(super) fn forget(&mut self, len: usize, spares: &mut Spares) {
         self.at += len;
         if self.at >= self.carry.len() {
-            self.clear();
+            self.clear(spares);
         }
     }
 
     /// Forgets the carried bytes.
-    pub(super) fn clear(&mut self) {
+    pub(super) fn clear(&mut self, spares: &mut Spares) {
         self.carry.clear();
         self.at = 0;
         if self.carry.capacity() > KEPT_BYTES {
-            self.carry = Vec::new();
+            spares.give(std::mem::take(&mut self.carry));
         }
     }
 
@@ -153,16 +211,44 @@ mod tests {
 
     #[test]
     fn an_idle_emitter_keeps_little_memory() {
-        let mut assembler = Assembler::default();
+        let (mut assembler, mut spares) = (Assembler::default(), Spares::default());
         for bytes in [100, KEPT_BYTES, 100_000, 3] {
             let received = vec![7; bytes];
-            assert!(assembler.fill(&mut &received[..], bytes, 0));
+            assert!(assembler.fill(&mut &received[..], bytes, 0, &mut spares));
             assert_eq!(assembler.carried(), received);
-            assembler.clear();
+            assembler.clear(&mut spares);
             assert!(assembler.carried().is_empty() && assembler.carry.capacity() <= KEPT_BYTES);
             if bytes == KEPT_BYTES {
                 assert_eq!(assembler.carry.capacity(), KEPT_BYTES, "that much is kept");
             }
         }
+    }
+
+    #[test]
+    fn buffers_are_used_again_and_no_more_is_kept_than_allowed() {
+        let mut spares = Spares::default();
+        let mut all: Vec<_> = (0..20).map(|_| Assembler::default()).collect();
+        let received = vec![7; 80_000];
+        let fill = |assembler: &mut Assembler, spares: &mut Spares, bytes: usize| {
+            assert!(assembler.fill(&mut &received[..bytes], bytes, 0, spares));
+            assert_eq!(assembler.carried(), &received[..bytes]);
+        };
+        for assembler in &mut all {
+            fill(assembler, &mut spares, 60_000);
+            fill(assembler, &mut spares, 70_000); // 10,000 more
+            assert_eq!(assembler.carry.capacity(), 75_000);
+        }
+        all.iter_mut()
+            .for_each(|assembler| assembler.clear(&mut spares));
+        assert_eq!((spares.buffers.len(), spares.bytes), (13, 13 * 75_000));
+        fill(&mut all[0], &mut spares, 18_000);
+        assert_eq!(spares.buffers.len(), 13, "it would fill too little of one");
+        fill(&mut all[0], &mut spares, 76_000);
+        assert_eq!(spares.buffers.len(), 13, "none is large enough");
+        fill(&mut all[1], &mut spares, 74_000);
+        assert_eq!(all[1].carry.capacity(), 75_000);
+        assert_eq!(spares.bytes, 12 * 75_000);
+        all[1].clear(&mut spares);
+        assert_eq!(spares.bytes, 13 * 75_000);
     }
 }

@@ -500,6 +500,32 @@ impl<M: Memory> Engine<M> {
         self.route_of::<S>(ticket, element).map_err(Refusal::from)
     }
 
+    /// The same of what was held before it is routed: entries of Fluent Forward in the first place.
+    #[inline(always)]
+    pub(super) fn route_held<S: Source>(
+        &mut self,
+        ticket: Ticket,
+        element: Element,
+    ) -> Result<(), Stalled> {
+        match element {
+            Element::Entry {
+                severity,
+                tag,
+                entry,
+            } => self.route_entry::<S>(ticket, severity, tag, entry),
+            element => self.route_of_held::<S>(ticket, element),
+        }
+    }
+
+    #[inline(never)]
+    fn route_of_held<S: Source>(
+        &mut self,
+        ticket: Ticket,
+        element: Element,
+    ) -> Result<(), Stalled> {
+        self.route_ready::<S>(ticket, element)
+    }
+
     /// The same, once a chunk.
     #[inline(never)]
     fn route_carried<S: Source>(

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use super::accounts::{Accounts, LaneDue};
 use super::ack_units::AckWindow;
-use super::assembler::Assembler;
+use super::assembler::{Assembler, Spares};
 use super::counters::{Balance, Counters, LaneReport};
 use super::described::Whence;
 use super::divided::Routes;
@@ -296,6 +296,8 @@ pub struct Engine<M> {
     pub(super) scratch: Vec<u8>,
     /// An entry as JSON, on its way into a lane.
     pub(super) rendered: Vec<u8>,
+    /// For what assemblers hold.
+    pub(super) spares: Spares,
     pub(super) render_context: render::Context,
     /// Lanes of records: what takes entries as they come.
     pub(super) record_lanes: usize,
@@ -363,6 +365,7 @@ impl<M: Memory> Engine<M> {
             has_described: false,
             scratch: Vec::new(),
             rendered: Vec::new(),
+            spares: Spares::default(),
             render_context: render::Context::default(),
             record_lanes: 0,
             routes: Routes::default(),

@@ -117,6 +117,18 @@ enum Left {
     Bare(bool),
 }
 
+impl Left {
+    /// One of so many bytes was.
+    #[inline]
+    fn take(&mut self, bytes: usize) {
+        match self {
+            Left::Bytes(left) => *left = left.saturating_sub(bytes as u64),
+            Left::Entries(left) => *left -= 1,
+            Left::Bare(left) => *left = false,
+        }
+    }
+}
+
 /// What follows the entries.
 #[derive(Clone, Copy, Debug)]
 enum Tail {
@@ -331,11 +343,7 @@ impl Connection {
             (After::Entry { used, is_message }, State::Entries(region)) => {
                 self.messages += u32::from(is_message);
                 self.marks.taken();
-                match &mut region.left {
-                    Left::Bytes(left) => *left = left.saturating_sub(used as u64),
-                    Left::Entries(left) => *left -= 1,
-                    Left::Bare(left) => *left = false,
-                }
+                region.left.take(used);
                 self.skip = Skip::default();
                 self.end_if_empty();
             }
@@ -348,6 +356,17 @@ impl Connection {
             (After::Tail, _) => (self.state, self.skip) = (State::Between, Skip::default()),
             (After::NoUnit, _) => self.is_in_unit = false,
             (After::Nothing | After::Entry { .. }, _) => {}
+        }
+    }
+
+    /// A marked message was carried out.
+    #[inline]
+    fn marked_taken(&mut self) {
+        if let (Some(mark), State::Entries(region)) = (self.marks.next(), &mut self.state) {
+            self.messages += 1;
+            self.marks.taken();
+            region.left.take(mark.bytes as usize);
+            self.end_if_empty();
         }
     }
 
@@ -461,6 +480,28 @@ impl Source for Forward {
             Some(0xa0..=0xbf | 0xc4..=0xc6 | 0xd9..=0xdb) => Ok(true),
             Some(_) => Err(other_start()),
         }
+    }
+
+    #[inline]
+    fn plain<'a>(&'a self, bytes: &'a [u8], _: Limits) -> Option<(usize, Element<'a>)> {
+        let connection = &*self.0;
+        let mark = match connection.state {
+            State::Entries(_) => connection.marks.next()?,
+            _ => return None,
+        };
+        let (severity, entry) = mark.message(bytes)?;
+        let tag = &connection.tag;
+        let element = Element::Entry {
+            severity,
+            tag,
+            entry,
+        };
+        Some((mark.bytes as usize, element))
+    }
+
+    #[inline]
+    fn plain_taken(&mut self) {
+        self.0.marked_taken();
     }
 
     #[inline]

@@ -61,7 +61,7 @@ impl<M: Memory> Engine<M> {
         if left == 0 {
             return Ok(());
         }
-        self.unpacking.took(bytes);
+        self.unpacking.took_held(bytes);
         match self.unpacking.is_spent() {
             true => Err(Refusal::Held),
             false => Ok(()),
@@ -79,24 +79,31 @@ impl<M: Memory> Engine<M> {
         let (limits, ticket) = (self.limits(), self.ticket_of::<S>(emitter));
         let mut rest = assembler.carried();
         let mut outcome = Ok(());
-        while !rest.is_empty() {
-            // Whatever else comes is asked for again where there is more to it.
-            let Ok(Step::Element { used, element }) = source.next(rest, limits) else {
-                break;
+        while !rest.is_empty() && outcome.is_ok() {
+            let used = if let Some((used, element)) = source.plain(rest, limits) {
+                if let Err(stalled) = self.route_held::<S>(ticket, element) {
+                    outcome = Err(stalled.into());
+                    break;
+                }
+                source.plain_taken();
+                used
+            } else {
+                // Whatever else comes is asked for again where there is more to it.
+                let Ok(Step::Element { used, element }) = source.next(rest, limits) else {
+                    break;
+                };
+                outcome = self.route_apart::<S>(ticket, element);
+                if outcome.is_err() {
+                    break;
+                }
+                source.taken();
+                used
             };
-            outcome = self.route_apart::<S>(ticket, element);
-            if outcome.is_err() {
-                break;
-            }
             rest = rest.get(used..).unwrap_or_default();
-            source.taken();
             outcome = self.took_carried(used, rest.len());
-            if outcome.is_err() {
-                break;
-            }
         }
         let left = rest.len();
-        assembler.forget(before - left);
+        assembler.forget(before - left, &mut self.spares);
         self.partial_bytes -= before - left;
         self.assemblers[emitter] = assembler;
         outcome
@@ -160,17 +167,17 @@ impl<M: Memory> Engine<M> {
             match outcome {
                 Ok((used, Finished::Turn(Turn::Speaks(_)))) => {
                     debug_assert_eq!(used, 0);
-                    assembler.truncate(carried_before);
+                    assembler.truncate(carried_before, &mut self.spares);
                     *rest = offered;
                 }
                 Ok((used, _)) => {
-                    assembler.forget(used);
+                    assembler.forget(used, &mut self.spares);
                     if !is_unpacked {
                         source.taken();
                     }
                 }
                 Err(Refusal::Stall | Refusal::Held | Refusal::Queued) => {
-                    assembler.truncate(carried_before);
+                    assembler.truncate(carried_before, &mut self.spares);
                     *rest = offered;
                 }
                 Err(_) => {}
@@ -215,6 +222,13 @@ impl<M: Memory> Engine<M> {
         let limits = self.limits();
         let mut ticket = self.ticket_of::<S>(emitter);
         loop {
+            if let Some((used, element)) = source.plain(unpacked.rest(), limits) {
+                self.route_held::<S>(ticket, element)?;
+                unpacked.advance(used);
+                source.plain_taken();
+                self.took_unpacked(emitter, used, unpacked)?;
+                continue;
+            }
             let used = match source.next(unpacked.rest(), limits) {
                 Err(error) => return Err(Refusal::Source(error)),
                 Ok(Step::Element { used, element }) => {
@@ -239,11 +253,22 @@ impl<M: Memory> Engine<M> {
             };
             unpacked.advance(used);
             source.taken();
-            self.unpacking.took(used);
-            let is_over = unpacked.rest().is_empty() || !self.unpacking.is_spent();
-            if !is_over && self.unpacking.may_pause(emitter) {
-                return Err(Refusal::Held);
-            }
+            self.took_unpacked(emitter, used, unpacked)?;
+        }
+    }
+
+    #[inline]
+    fn took_unpacked(
+        &mut self,
+        emitter: usize,
+        bytes: usize,
+        unpacked: &Unpacked,
+    ) -> Result<(), Refusal> {
+        self.unpacking.took(bytes);
+        let is_over = unpacked.rest().is_empty() || !self.unpacking.is_spent();
+        match !is_over && self.unpacking.may_pause(emitter) {
+            true => Err(Refusal::Held),
+            false => Ok(()),
         }
     }
 
@@ -258,7 +283,8 @@ impl<M: Memory> Engine<M> {
         if !self.make_partial_room(emitter, missing.min(before)) {
             return Err(Refusal::PartialMemory);
         }
-        self.assemblers[emitter].fill(rest, want, self.frames_ns);
+        let spares = &mut self.spares;
+        self.assemblers[emitter].fill(rest, want, self.frames_ns, spares);
         self.partial_bytes += before - rest.len();
         Ok(())
     }
@@ -277,7 +303,7 @@ impl<M: Memory> Engine<M> {
         let assembler = &mut self.assemblers[emitter];
         let carried = assembler.carried().len();
         self.partial_bytes -= carried;
-        assembler.clear();
+        assembler.clear(&mut self.spares);
         assembler.take_unpacked();
         self.unpacking.release(emitter);
         carried as u64

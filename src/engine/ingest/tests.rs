@@ -310,7 +310,7 @@ fn a_bomb_is_refused_after_some_turns_and_holds_up_nobody_behind_it() {
 #[cfg_attr(miri, ignore = "thousands of entries take Miri an hour")]
 fn a_unit_that_was_held_whole_takes_turns() {
     let mut engine = engine(Reach::LinkPerShard);
-    const ENTRIES: usize = 20_000;
+    const ENTRIES: usize = 30_000;
     let mut chunk = b"\x93\xa1t\xdc".to_vec();
     chunk.extend_from_slice(&(ENTRIES as u16).to_be_bytes());
     chunk.extend_from_slice(&b"\x92\x00\x80".repeat(ENTRIES));
@@ -334,6 +334,6 @@ fn a_unit_that_was_held_whole_takes_turns() {
         drain(&mut engine);
     }
     assert_eq!(engine.counters.received, ENTRIES as u64);
-    assert!((15..30).contains(&turns), "{turns}");
+    assert!((6..10).contains(&turns), "{turns}");
     assert_eq!(engine.check(), Ok(()));
 }

@@ -46,6 +46,20 @@ impl Mark {
     }
 }
 
+impl Mark {
+    /// Severity, time and record of a message, out of its bytes. `None`: it is none, or they are not all there.
+    #[inline(always)]
+    pub fn message(self, bytes: &[u8]) -> Option<(u8, &[u8])> {
+        match self.is {
+            Is::Message(severity) => {
+                let entry = bytes.get(usize::from(self.head)..self.bytes as usize)?;
+                Some((severity, entry))
+            }
+            Is::Group | Is::Other => None,
+        }
+    }
+}
+
 /// Those of a unit, and which is next.
 #[derive(Debug, Default)]
 pub struct Marks {
@@ -63,6 +77,17 @@ impl Marks {
         let mut marks = Vec::with_capacity(guess);
         let (mut rest, mut messages) = (bytes, 0);
         while !rest.is_empty() {
+            if let Some((used, severity)) = shape::usual(rest) {
+                messages += 1;
+                let severity = if finds_level { severity } else { INFO };
+                if marks.len() < MARKS_MAX {
+                    let bytes = u32::try_from(used).unwrap_or(u32::MAX);
+                    let (is, head) = (Is::Message(severity), 1);
+                    marks.push(Mark { bytes, head, is });
+                }
+                rest = rest.get(used..).unwrap_or_default();
+                continue;
+            }
             let (used, entry, severity) = shape::entry(rest).ok_or(ForwardError::Entries)?;
             let (is, head) = match entry {
                 Entry::Message(pair) => {

@@ -7,7 +7,7 @@
 
 use crate::level;
 use weir_protocol::msgpack::{
-    len_of, take_array, take_head, take_map, take_string, take_value, Head,
+    len_of, take_array, take_head, take_map, take_short_text, take_string, take_value, Head,
 };
 
 /// When an entry happened.
@@ -158,6 +158,42 @@ pub fn entry(bytes: &[u8]) -> Option<(usize, Entry<'_>, u8)> {
     Some((len_of(bytes)?, Entry::Other, level::INFO))
 }
 
+/// Bytes and severity of a message as nearly all are: an EventTime, perhaps with the empty metadata of Fluent Bit, and a
+/// map of at most 15 pairs whose keys are short texts. `None`: look at it with [`entry`]. All of it in registers.
+#[inline(always)]
+pub fn usual(bytes: &[u8]) -> Option<(usize, u8)> {
+    let (seconds, mut rest) = match *bytes {
+        [0x92, 0xd7, 0, a, b, c, d, _, _, _, _, ref rest @ ..]
+        | [0x92, 0x92, 0xd7, 0, a, b, c, d, _, _, _, _, 0x80, ref rest @ ..] => {
+            (u32::from_be_bytes([a, b, c, d]), rest)
+        }
+        _ => return None,
+    };
+    let (head, pairs) = rest.split_first()?;
+    rest = pairs;
+    if GROUP_SECONDS.contains(&seconds) || head & 0xf0 != 0x80 {
+        return None;
+    }
+    let mut found: Option<(usize, u8)> = None;
+    for _ in 0..head & 0x0f {
+        let rank = rank_of(take_short_text(&mut rest)?);
+        let from = rest;
+        if take_short_text(&mut rest).is_none() {
+            take_value(&mut rest)?;
+        }
+        let Some(rank) = rank.filter(|rank| found.is_none_or(|(best, _)| *rank < best)) else {
+            continue;
+        };
+        // What is `log` is a text nearly always.
+        if rank != LOG || take_map(&mut &*from).is_some() {
+            let value = from.get(..from.len() - rest.len())?;
+            found = said(rank, value).or(found);
+        }
+    }
+    let severity = found.map_or(level::INFO, |(_, severity)| severity);
+    Some((bytes.len() - rest.len(), severity))
+}
+
 /// The same of time and record without the head of their array, as a Message has them. `None`: they are something else.
 #[inline]
 pub fn pair(bytes: &[u8]) -> Option<(usize, Entry<'_>, u8)> {
@@ -198,6 +234,7 @@ fn take_record(rest: &mut &[u8]) -> Option<u8> {
 }
 
 /// What the value of a key of this rank says, and what that counts as.
+#[inline(never)]
 fn said(rank: usize, value: &[u8]) -> Option<(usize, u8)> {
     match rank {
         LOG => level_within(value).map(|severity| (LOG_LEVEL, severity)),

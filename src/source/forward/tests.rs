@@ -77,10 +77,15 @@ impl Engine {
     }
 
     fn step(&mut self, bytes: &[u8]) -> Went {
+        let plain = self.source.plain(bytes, LIMITS);
+        let plain = plain.map(|(used, element)| format!("{:?}", Step::Element { used, element }));
         // What was not taken has not happened.
         let first = format!("{:?}", self.source.next(bytes, LIMITS));
         let step = self.source.next(bytes, LIMITS);
         assert_eq!(format!("{step:?}"), first);
+        if let (Some(plain), Ok(step)) = (&plain, &step) {
+            assert_eq!(*plain, format!("{step:?}"));
+        }
         let mut ended = None;
         let used = match step {
             Err(error) => {
@@ -146,7 +151,10 @@ impl Engine {
             }
             Ok(Step::Speaks(_)) => panic!("it speaks Forward"),
         };
-        self.source.taken();
+        match plain {
+            Some(_) => self.source.plain_taken(),
+            None => self.source.taken(),
+        }
         if let Some(key) = ended {
             self.answer(key);
         }

@@ -1,6 +1,7 @@
 //! Random messages, written and read by another implementation of MessagePack (rmpv): what the source makes of them is
 //! what a model makes of the values.
 
+use super::super::shape::{self, Entry};
 use super::{port, read_at, vectors, write_str, Port, ACK};
 use proptest::prelude::*;
 use rmpv::Value;
@@ -88,6 +89,34 @@ fn outer(mode: u8, entries: &[Parts]) -> Value {
     }
     values.push(Value::Map(vec![("chunk".into(), "1".into())]));
     Value::Array(values)
+}
+
+/// Records whose keys say a severity, or seem to.
+fn levelled() -> impl Strategy<Value = Value> {
+    let keys = [
+        "level",
+        "severity",
+        "log.level",
+        "log",
+        "loglevel",
+        "severity_text",
+        "levels",
+        "message",
+    ];
+    let key = prop_oneof![
+        20 => prop::sample::select(keys.to_vec()).prop_map(Value::from),
+        1 => key(),
+    ];
+    let said = prop_oneof![
+        prop::sample::select(vec!["error", "WARN", "debug", "nothing"]).prop_map(Value::from),
+        (0..70_u8).prop_map(Value::from),
+        value(),
+    ];
+    let within = said
+        .clone()
+        .prop_map(|said| Value::Map(vec![("level".into(), said)]));
+    let pair = (key, prop_oneof![said, within]);
+    proptest::collection::vec(pair, 0..20).prop_map(Value::Map)
 }
 
 /// Two vectors of the document, with one to four changes.
@@ -218,6 +247,24 @@ fn message(parts: &Parts) -> Json {
 }
 
 proptest! {
+    /// What is seen in registers is what a look at everything says, and is not seen where bytes are missing.
+    #[test]
+    fn what_is_usual_is_looked_at_rightly(
+        parts in entry(),
+        record in levelled(),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let bytes = written(&Value::Array(vec![time_of(&parts), record]));
+        for bytes in [&bytes[..], &bytes[..cut.index(bytes.len())]] {
+            if let Some((used, severity)) = shape::usual(bytes) {
+                let message = Entry::Message(&bytes[1..used]);
+                prop_assert_eq!(shape::entry(bytes), Some((used, message, severity)));
+            }
+        }
+    }
+}
+
+proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
@@ -294,4 +341,17 @@ fn the_model_is_no_copy() {
     write_str(&mut chunk, b"chunk");
     write_str(&mut chunk, b"1");
     assert_eq!(written(&outer(1, &[])), chunk);
+}
+
+#[test]
+fn entries_of_fluentd_and_fluent_bit_are_usual() {
+    let record = Value::Map(vec![
+        ("log".into(), "x".repeat(300).into()),
+        ("level".into(), "warn".into()),
+    ]);
+    for metadata in [None, Some(Value::Map(Vec::new()))] {
+        let parts = (1, Some(2), metadata, record.clone());
+        let bytes = written(&Value::Array(vec![time_of(&parts), record.clone()]));
+        assert_eq!(shape::usual(&bytes), Some((bytes.len(), 2)));
+    }
 }
