@@ -367,6 +367,8 @@ impl Config {
             let resolved = analyzer.resolve();
             resolved.map_err(|why| format!("--analyzer {analyzer}: {why}"))?;
         }
+        self.read_tls()
+            .map_err(|unusable| format!("TLS: {unusable}"))?;
         self.protection.resolve()
     }
 

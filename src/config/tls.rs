@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use weir_tls::{
-    own_tickets, Allowed, AllowedNames, ClientCertificates, MinVersion, Served, ServerFiles,
-    ServerPort, Unusable, NAMES_MAX,
+    Allowed, AllowedNames, ClientCertificates, MinVersion, Served, ServerFiles, Unusable, NAMES_MAX,
 };
 
 use crate::settings::{settings, Report, Reported};
@@ -155,10 +154,24 @@ pub struct TlsConfig {
     /// Oldest version that is spoken
     #[arg(long, value_name = "POLICY", default_value = "1.2", value_parser = PossibleValuesParser::new(["1.2", "1.3"]).map(min_version), help_heading = "TLS")]
     pub tls_min: MinVersion,
+    /// What these files have, once they were read; none where TLS is not spoken.
+    #[arg(skip)]
+    pub served: Option<Arc<Served>> as _,
 }
 }
 
 impl TlsConfig {
+    /// Files that are read, and that may change while the distributor runs.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        let all = [
+            &self.tls_cert,
+            &self.tls_key,
+            &self.tls_client_ca,
+            &self.tls_revoked,
+        ];
+        all.into_iter().flatten().cloned().collect()
+    }
+
     /// What is served, as files; none without a certificate.
     pub fn files(&self) -> Option<ServerFiles> {
         let pair = self.tls_cert.clone().zip(self.tls_key.clone())?;
@@ -190,20 +203,16 @@ impl Config {
             .any(|mode| mode != TlsMode::Off)
     }
 
-    /// Reads certificates and keys. None: TLS is spoken nowhere.
+    /// Reads certificates and keys, where TLS is spoken.
     ///
     /// # Errors
     /// The file that cannot be used, and why.
-    pub fn read_tls(&self) -> Result<Option<Arc<ServerPort>>, Unusable> {
-        let Some(files) = self.tls.files().filter(|_| self.speaks_tls()) else {
-            return Ok(None);
+    pub fn read_tls(&mut self) -> Result<(), Unusable> {
+        self.tls.served = match self.tls.files().filter(|_| self.speaks_tls()) {
+            Some(files) => Some(Arc::new(Served::read(&files)?)),
+            None => None,
         };
-        let tickets = own_tickets().map_err(|why| Unusable {
-            path: PathBuf::new(),
-            why,
-        })?;
-        let served = Served::read(&files, tickets)?;
-        Ok(Some(Arc::new(ServerPort::new(served))))
+        Ok(())
     }
 
     /// Whether what is said of TLS goes together.

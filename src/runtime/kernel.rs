@@ -14,7 +14,7 @@ use crate::uring::{datagrams_dropped, left_of, peer_has_ended, unread_bytes};
 use crate::uring::{Arena, Ring, SendVector};
 use weir_clock::monotonic_ns;
 use weir_protocol::memory::Span;
-use weir_shard::port::{Chunk, Completion, Datagram, Group, Io, Left, Wait};
+use weir_shard::port::{Chunk, Completion, Datagram, Group, Io, Left, TlsCounts, Wait};
 
 /// Connections that a turn takes of each listener. Each costs some 30 us, its peer's first words included.
 const ACCEPTS: u32 = 16;
@@ -84,6 +84,11 @@ impl Io for Kernel {
 
     fn enters(&self) -> u64 {
         self.ring.enters
+    }
+
+    fn tls_counts(&self) -> Vec<TlsCounts> {
+        let tls = self.tls.as_ref();
+        tls.map_or_else(Vec::new, |tls| tls.counts())
     }
 
     fn accept(&mut self, listener: &Listener, token: u64) {

@@ -29,6 +29,8 @@ use weir_shard::{
     open_refused, refused_file_name, InputAt, Listeners, Operator, Shard, ShardReport, Shared, Stop,
 };
 
+use weir_tls::ServerPort;
+
 use crate::uring::{
     address_space, behind, nofile_hard, raise_nofile, Arena, ArenaView, Features, Ring, RingConfig,
 };
@@ -67,6 +69,8 @@ pub struct Distributor {
     pub http: Option<SocketAddr>,
     /// Where emitters connect to inputs, with the ports that were chosen.
     pub inputs: Vec<InputAt>,
+    /// What is served where TLS is spoken.
+    pub served: Option<Arc<ServerPort>>,
     features: Features,
     memory_bytes: usize,
 }
@@ -110,7 +114,11 @@ impl Distributor {
         config.http.connections_max = division.http;
         config.analyzers_max = division.analyzers;
 
-        let served = config.read_tls().map_err(StartError::Tls)?;
+        if config.tls.served.is_none() {
+            config.read_tls().map_err(StartError::Tls)?;
+        }
+        let served = config.tls.served.clone();
+        let served = served.map(|served| Arc::new(ServerPort::new(served)));
         let sockets = Bound::of(&config, passed, has_http, served.as_ref())?;
         let refused = refused_files(&config)?;
         let memory = Memory::take(&config, features)?;
@@ -135,6 +143,7 @@ impl Distributor {
             analyzers,
             http,
             inputs,
+            served,
             features,
             memory_bytes,
         };

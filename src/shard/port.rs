@@ -13,7 +13,7 @@ use crate::mesh::Mesh;
 mod types;
 mod wake;
 
-pub use types::{Chunk, Completion, Datagram, Group, Left, Wait, SEND_RANGES_MAX};
+pub use types::{Chunk, Completion, Datagram, Group, Left, TlsCounts, Wait, SEND_RANGES_MAX};
 pub use wake::Wake;
 
 /// Requests are only started here; each ends with one completion or more that carry its token.
@@ -39,6 +39,10 @@ pub trait Io {
     }
     /// Kernel entries so far.
     fn enters(&self) -> u64;
+    /// Of each port where TLS is spoken; TLS is below the shard, see `src/runtime/secured`.
+    fn tls_counts(&self) -> Vec<TlsCounts> {
+        Vec::new()
+    }
 
     /// Accepts one connection, see [`Io::accepted`].
     fn accept(&mut self, listener: &Self::Listener, token: u64);

@@ -69,6 +69,7 @@ impl Report {
             share_bound: cx.engine.share_bound(),
             share_bound_max: cx.engine.share_bound_max(),
             pace: self.pace,
+            tls: cx.io.tls_counts(),
             http: parts.clients.report(cx.engine.receipts_waiting()),
             http_analyzers: [parts.posts.reports(), parts.outlets.reports()].concat(),
         }

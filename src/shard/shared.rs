@@ -13,7 +13,7 @@ use super::notices::{self, Notices};
 use super::operator::ControlPort;
 use super::refused::RefusedMemory;
 use super::tap::Tap;
-use crate::port::Wake;
+use crate::port::{TlsCounts, Wake};
 use weir_config::{AllowList, Config, HttpConfig, Protection};
 use weir_engine::{Account, Balance, Counters, Ended, LaneReport, Port, Roster, TableChanges};
 
@@ -79,6 +79,8 @@ pub struct ShardReport {
     pub share_bound_max: f64,
     /// How fast its event loop turns.
     pub pace: Pace,
+    /// Of each port where TLS is spoken.
+    pub tls: Vec<TlsCounts>,
     /// Its side towards HTTP clients.
     pub http: HttpReport,
     /// Its side towards analyzers over HTTP, those of the roster; behind them the last links that ended.

@@ -27,8 +27,6 @@ pub use failure::{Failure, FailureKind};
 pub use fingerprint::Fingerprint;
 pub use names::{Allowed, AllowedNames, NotAllowed, NAMES_MAX};
 pub use record::{begins_tls, record_bytes, whole_records, RECORD_BYTES_MAX};
-pub use server::{
-    own_tickets, ClientCertificates, MinVersion, Served, ServerFiles, ServerPort, Unusable,
-};
+pub use server::{ClientCertificates, MinVersion, Served, ServerFiles, ServerPort, Unusable};
 pub use session::{Session, CARRIED_BYTES_MAX};
 pub use wire::Wire;

@@ -25,6 +25,7 @@ use rustls::{
 };
 
 use crate::certificate::{Facts, Peer};
+use crate::fingerprint::Fingerprint;
 use crate::names::{AllowedNames, NotAllowed};
 
 /// Longest file that is read, in bytes.
@@ -94,6 +95,8 @@ impl std::error::Error for Unusable {}
 pub struct Served {
     /// For new handshakes.
     pub config: Arc<ServerConfig>,
+    /// Of what says which clients are let in.
+    trust: Fingerprint,
     /// Of each certificate that is served.
     pub facts: Vec<Facts>,
 }
@@ -112,8 +115,8 @@ pub struct ServerPort(Mutex<Arc<Served>>);
 
 impl ServerPort {
     /// It begins with this.
-    pub fn new(served: Served) -> ServerPort {
-        ServerPort(Mutex::new(Arc::new(served)))
+    pub fn new(served: Arc<Served>) -> ServerPort {
+        ServerPort(Mutex::new(served))
     }
 
     /// What is served now.
@@ -122,22 +125,30 @@ impl ServerPort {
         Arc::clone(&served.unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// From now on this is served; connections that are there keep what they have.
-    pub fn serve(&self, served: Served) {
+    /// From now on this is served; connections that are there keep what they have. Tickets go on to be taken, unless other
+    /// clients are let in than before: who has one is not looked at again.
+    pub fn serve(&self, served: &Arc<Served>) {
         let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *current = Arc::new(served);
+        let mut next = Served {
+            config: Arc::clone(&served.config),
+            trust: served.trust,
+            facts: served.facts.clone(),
+        };
+        if next.trust == current.trust {
+            let mut config = (*served.config).clone();
+            config.ticketer = Arc::clone(&current.config.ticketer);
+            next.config = Arc::new(config);
+        }
+        *current = Arc::new(next);
     }
 }
 
 impl Served {
-    /// Reads and checks everything. It blocks. `tickets` are shared by all that accept each other's.
+    /// Reads and checks everything. It blocks.
     ///
     /// # Errors
     /// The first file that cannot be used.
-    pub fn read(
-        files: &ServerFiles,
-        tickets: Arc<dyn ProducesTickets>,
-    ) -> Result<Served, Unusable> {
+    pub fn read(files: &ServerFiles) -> Result<Served, Unusable> {
         let provider = provider();
         let mut facts = Vec::new();
         let mut keys = Vec::new();
@@ -153,7 +164,7 @@ impl Served {
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
         let builder = builder
             .with_protocol_versions(versions)
-            .map_err(|error| of_first(files, &error))?;
+            .map_err(|error| of_first(files, error))?;
         let builder = match client_verifier(files, provider)? {
             Some(verifier) => builder.with_client_cert_verifier(verifier),
             None => builder.with_no_client_auth(),
@@ -164,7 +175,7 @@ impl Served {
             .iter()
             .map(|name| name.as_bytes().to_vec())
             .collect();
-        config.ticketer = tickets;
+        config.ticketer = own_tickets().map_err(|why| of_first(files, why))?;
         // A resumed handshake of TLS 1.3 exchanges keys all the same: it saves the client's certificate and nothing else.
         config.send_tls13_tickets = match files.clients {
             ClientCertificates::Off => 0,
@@ -173,6 +184,7 @@ impl Served {
         config.max_early_data_size = 0;
         Ok(Served {
             config: Arc::new(config),
+            trust: trust_of(files)?,
             facts,
         })
     }
@@ -188,11 +200,8 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
-/// Tickets that this process makes and takes, with keys that change every six hours.
-///
-/// # Errors
-/// No random numbers are to be had.
-pub fn own_tickets() -> Result<Arc<dyn ProducesTickets>, String> {
+/// Tickets that all shards of this process make and take, with keys that change every six hours.
+fn own_tickets() -> Result<Arc<dyn ProducesTickets>, String> {
     rustls::crypto::aws_lc_rs::Ticketer::new().map_err(|error| error.to_string())
 }
 
@@ -203,7 +212,17 @@ fn unusable(path: &Path, why: impl fmt::Display) -> Unusable {
     }
 }
 
-fn of_first(files: &ServerFiles, error: &Error) -> Unusable {
+/// Of everything that says which clients are let in.
+fn trust_of(files: &ServerFiles) -> Result<Fingerprint, Unusable> {
+    let mut all = format!("{:?} {:?}", files.clients, files.names).into_bytes();
+    for path in [&files.client_ca, &files.revoked].into_iter().flatten() {
+        all.push(0);
+        all.extend(read_file(path)?);
+    }
+    Ok(Fingerprint::of(&all))
+}
+
+fn of_first(files: &ServerFiles, error: impl fmt::Display) -> Unusable {
     let path = files.pairs.first().map(|(chain, _)| chain.clone());
     unusable(&path.unwrap_or_default(), error)
 }

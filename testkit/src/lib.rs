@@ -14,6 +14,7 @@
 //! reports                  what programs of others would write for the audit
 //! dns                      a nameserver of a few names, with everything that nameservers do wrong
 //! pack                     gzip, deflate, zstd
+//! authority                a CA and certificates of it
 //! receiver                 servers that take requests in formats of others
 //! frame_sink, http, site   peers with text, HTTP clients and analyzers, a distributor with an admin socket
 //! inputs                   what other programs send: syslog, Forward, Lumberjack, RELP, with the deadlines of real clients
@@ -23,6 +24,8 @@
 #![forbid(unsafe_code)]
 
 pub mod analyzer;
+#[cfg(feature = "tls")]
+pub mod authority;
 pub mod checks;
 pub mod decode;
 pub mod distributor;
@@ -52,6 +55,8 @@ pub mod wait;
 pub mod wire;
 
 pub use analyzer::{Acks, Analyzer, Options};
+#[cfg(feature = "tls")]
+pub use authority::{Authority, Pair};
 pub use checks::{assert_exactly_once, assert_none_missing, until_read};
 pub use distributor::{Distributor, Ended};
 pub use emitter::Emitter;

@@ -18,7 +18,7 @@ use crate::config::{HttpAnalyzer, Input, WantedWeight, WeightIs};
 use crate::protocol::WeightText;
 
 /// Settings that a distributor can take over without a restart.
-const LIVE: [&str; 19] = [
+const LIVE: [&str; 26] = [
     "admin_token_file",
     "allow_analyzers",
     "allow_emitters",
@@ -36,6 +36,13 @@ const LIVE: [&str; 19] = [
     "proxy_header",
     "rate_limit",
     "slow_start",
+    "tls_cert",
+    "tls_client_ca",
+    "tls_clients",
+    "tls_key",
+    "tls_min",
+    "tls_names",
+    "tls_revoked",
     "trusted_proxies",
     "wanted_weight",
 ];
@@ -175,7 +182,9 @@ impl Loaded {
             &protection.admin_token_file,
         ];
         let tokens = tokens.into_iter().flatten().cloned();
-        self.args.file().into_iter().chain(tokens).collect()
+        let certificates = self.config.tls.paths();
+        let file = self.args.file().into_iter();
+        file.chain(tokens).chain(certificates).collect()
     }
 
     /// Reads the same file again, with the same environment and flags.

@@ -7,13 +7,15 @@ use super::settings;
 use crate::cli::config::diff;
 
 /// Settings whose absence leaves a door open.
-const WALLS: [&str; 6] = [
+const WALLS: [&str; 8] = [
     "allow_emitters",
     "allow_analyzers",
     "allow_http",
     "analyzer_token_file",
     "admin_token_file",
     "rate_limit",
+    "tls_client_ca",
+    "tls_names",
 ];
 
 /// What `new` opens, one sentence each, with what to write when it is meant. Nothing when it only closes, or
@@ -33,6 +35,8 @@ pub fn opens(old: &Loaded, new: &Loaded) -> Vec<String> {
                 "allow_http" => !protection.allow_http.is_empty(),
                 "analyzer_token_file" => protection.analyzer_token.is_some(),
                 "admin_token_file" => protection.admin_token.is_some(),
+                "tls_client_ca" => loaded.config.tls.tls_client_ca.is_some(),
+                "tls_names" => !loaded.config.tls.tls_names.is_empty(),
                 _ => protection.rate_limit.is_some(),
             }
         });

@@ -11,6 +11,7 @@ use crate::control::{self, Reloader, Running, Settings, TapSource, Tapped};
 use crate::ledger::run_report::Stamp;
 use crate::service::sockets::AdminSocket;
 use crate::shard::{Operator, TappedMessage};
+use crate::tls::ServerPort;
 
 /// The control side of a running distributor.
 pub(super) struct Control {
@@ -21,6 +22,8 @@ pub(super) struct Control {
 /// What it is made from.
 pub(super) struct From {
     pub(super) loaded: Loaded,
+    /// What is served where TLS is spoken.
+    pub(super) served: Option<Arc<ServerPort>>,
     pub(super) started: Stamp,
     /// An admin socket that was opened for it.
     pub(super) admin: Option<AdminSocket>,
@@ -34,19 +37,21 @@ pub(super) struct From {
 pub(super) fn start(operator: &Operator, from: From) -> io::Result<Control> {
     let From {
         loaded,
+        served,
         started,
         admin,
         manager,
     } = from;
-    let reload = Reload::start(operator.clone(), manager, loaded.clone())?;
+    let reload = Reload::start(operator.clone(), served, manager, loaded.clone())?;
     let mut settings = Settings::of(&loaded.config, started);
     settings.admin_socket = admin;
     settings.reloader = Some(Arc::clone(&reload) as Arc<dyn Reloader>);
     settings.tap = Some(Box::new(Tap(operator.clone())));
     let running = control::serve(operator.clone(), settings)?;
     reload.set_core(running.core());
-    if loaded.config.watch_config {
-        watch::start(&reload)?;
+    match loaded.config.watch_config {
+        true => watch::start(&reload)?,
+        false => watch::start_for_certificates(&reload)?,
     }
     Ok(Control { running, reload })
 }

@@ -71,6 +71,7 @@ fn run_or(args: &Args) -> Result<ExitCode, ExitCode> {
     ear.up(stopper.clone());
     let from = control::From {
         loaded,
+        served: distributor.served.clone(),
         started,
         admin: sockets.admin,
         manager: Arc::clone(&manager),

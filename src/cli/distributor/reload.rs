@@ -29,6 +29,7 @@ use crate::control::core::Core;
 use crate::control::health;
 use crate::control::Reloader;
 use crate::shard::{allow_lists, secret_ports, Live, Operator};
+use crate::tls::{Served, ServerPort};
 
 /// Time that files have to be read.
 const READ_PATIENCE: Duration = Duration::from_secs(5);
@@ -49,6 +50,8 @@ struct State {
 /// Reads the configuration again.
 pub(super) struct Reload {
     operator: Operator,
+    /// What is served where TLS is spoken.
+    served: Option<Arc<ServerPort>>,
     core: Mutex<Weak<Core>>,
     manager: Arc<Manager>,
     state: Mutex<State>,
@@ -70,12 +73,14 @@ impl Reload {
     /// There is no thread.
     pub(super) fn start(
         operator: Operator,
+        served: Option<Arc<ServerPort>>,
         manager: Arc<Manager>,
         loaded: Loaded,
     ) -> io::Result<Arc<Reload>> {
         let (wake, wakes) = sync_channel(1);
         let reload = Arc::new(Reload {
             operator,
+            served,
             core: Mutex::new(Weak::new()),
             manager,
             state: Mutex::new(State {
@@ -184,6 +189,7 @@ impl Reload {
         live.protection.connections_per_address_max =
             state.started.config.protection.connections_per_address_max;
         self.operator.set_live(live);
+        self.serve(config);
         set_log_level(config.log_level);
         if let Some(core) = lock(&self.core).upgrade() {
             core.set_protection(
@@ -203,6 +209,46 @@ impl Reload {
             log::info!("reload {difference}");
         }
         differences
+    }
+
+    /// New handshakes get the certificates that the files have now.
+    fn serve(&self, config: &Config) {
+        let (Some(port), Some(next)) = (&self.served, &config.tls.served) else {
+            return;
+        };
+        let shown = |served: &Served| served.facts.first().map(|fact| fact.serial.clone());
+        let (before, now) = (shown(&port.served()), shown(next));
+        port.serve(next);
+        if before != now {
+            let serial = now.unwrap_or_default();
+            log::info!("TLS: new connections are shown the certificate {serial}");
+        }
+    }
+
+    /// For the certificates alone: what their files have now is served, if it can be.
+    pub(super) fn renew_certificates(&self) {
+        let mut state = lock(&self.state);
+        let mut config = state.current.config.clone();
+        match config.read_tls() {
+            Ok(()) => {
+                self.serve(&config);
+                state.current.config.tls = config.tls;
+                *lock(&self.problem) = None;
+            }
+            Err(unusable) => {
+                let why = format!("TLS: {unusable}; what was served before is served on");
+                log::error!("{why}");
+                *lock(&self.problem) = Some(why);
+            }
+        }
+    }
+
+    /// The files of certificates alone.
+    pub(super) fn certificate_files(&self) -> Vec<PathBuf> {
+        match self.served {
+            Some(_) => lock(&self.state).current.config.tls.paths(),
+            None => Vec::new(),
+        }
     }
 
     /// Removes what is gone, adds what is new, changes what is another.

@@ -5,6 +5,8 @@
 //! after it:     other contents than before it? --> nobody knows which of them were taken: again, once they are still
 //! ```
 //!
+//! Without it, the files of certificates are looked at all the same, and alone.
+//!
 //! It reads instead of waiting for events: so it sees a link that was swapped anywhere on the way to a file (a ConfigMap
 //! is `weir.toml -> ..data/weir.toml`, `..data -> ..2026_11_29`, and the second link is renamed), a mount, and a network
 //! file system. A file that somebody is still writing has other contents the next time.
@@ -41,6 +43,33 @@ pub(super) fn start(reload: &Arc<Reload>) -> io::Result<()> {
         .name("config-watch".into())
         .spawn(move || watch(&own))?;
     log::info!("watching {}", names.join(", "));
+    Ok(())
+}
+
+/// The same for certificates alone, which are followed without being asked for: whoever renews them shall not have to
+/// tell every program. Nothing where TLS is not spoken.
+///
+/// # Errors
+/// There is no thread.
+pub(super) fn start_for_certificates(reload: &Arc<Reload>) -> io::Result<()> {
+    if reload.certificate_files().is_empty() {
+        return Ok(());
+    }
+    let own = Arc::downgrade(reload);
+    let look = move || {
+        let mut seen = Seen::default();
+        while let Some(reload) = own.upgrade() {
+            // Once at the start as well: they may have changed since they were read.
+            if seen.look(fingerprint(&reload.certificate_files())) {
+                reload.renew_certificates();
+            }
+            drop(reload);
+            std::thread::sleep(LOOK_EVERY);
+        }
+    };
+    std::thread::Builder::new()
+        .name("config-watch".into())
+        .spawn(look)?;
     Ok(())
 }
 

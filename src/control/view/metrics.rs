@@ -4,6 +4,7 @@
 //! weir_*            the whole distributor: build, start, the law
 //! weir_shard_*      {shard}
 //! weir_input_*      {input}: the port of --emitters and the inputs, all shards together
+//! weir_tls_*        {port}: where TLS is spoken, all shards together
 //! weir_analyzer_*   {analyzer}: those of the roster and those over HTTP that are configured
 //! ```
 //!
@@ -15,6 +16,7 @@ use super::inputs::{self, InputRow};
 use super::posts::PostCounts;
 use super::row::{Kind as Reach, Row, Standing};
 use super::state::State;
+use super::tls::{self, TlsRow};
 use super::track::BUCKETS_US;
 use weir_engine::Reason;
 use weir_shard::ShardReport;
@@ -122,6 +124,7 @@ pub fn render(state: &State, format: Format) -> String {
     whole(state, &mut out);
     shards(state, &mut out);
     inputs(state, &mut out);
+    tls(state, &mut out);
     analyzers(state, &mut out);
     groups(state, &mut out);
     out.finish()
@@ -402,6 +405,48 @@ fn inputs(state: &State, out: &mut Exposition) {
         for (reason, count) in &row.refused {
             out.count(&[("input", &row.name), ("reason", reason)], *count);
         }
+    }
+}
+
+/// Numbers of every port where TLS is spoken.
+#[rustfmt::skip]
+const TLS: [(&str, Kind, &str, fn(&TlsRow) -> u64); 4] = [
+    ("weir_tls_handshakes_under_way", Kind::Gauge, "Connections whose handshake is not done; the shard does not have them yet.", |t| t.under_way),
+    ("weir_tls_handshakes_total", Kind::Counter, "Handshakes that were done.", |t| t.established),
+    ("weir_tls_resumed_total", Kind::Counter, "Of them: shortened by a ticket.", |t| t.resumed),
+    ("weir_tls_truncated_total", Kind::Counter, "Streams that ended without close_notify: perhaps somebody has cut them.", |t| t.truncated),
+];
+
+/// None where TLS is not spoken.
+fn tls(state: &State, out: &mut Exposition) {
+    let rows = tls::rows(state);
+    if rows.is_empty() {
+        return;
+    }
+    for (name, kind, help, number) in TLS {
+        out.family(name, kind, help);
+        for row in &rows {
+            out.count(&[("port", &row.port)], number(row));
+        }
+    }
+    out.family(
+        "weir_tls_refused_total",
+        Kind::Counter,
+        "Connections that came to nothing over TLS, by reason.",
+    );
+    for row in &rows {
+        for (reason, count) in &row.refused {
+            out.count(&[("port", &row.port), ("reason", reason)], *count);
+        }
+    }
+    out.family(
+        "weir_tls_certificate_expires_seconds",
+        Kind::Gauge,
+        "When the certificate that is shown there ends, in seconds since 1970.",
+    );
+    for row in &rows {
+        let labels = [("port", &row.port[..]), ("serial", &row.serial)];
+        out.number(&labels, row.not_after as f64);
     }
 }
 

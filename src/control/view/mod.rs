@@ -30,4 +30,5 @@ pub mod row;
 pub mod snapshot;
 pub mod state;
 pub mod table;
+pub mod tls;
 pub mod track;

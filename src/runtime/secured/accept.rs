@@ -21,7 +21,7 @@ use super::socket::{send_now, Owner, Secured, Socket};
 use super::{told, Listening, Tls};
 use crate::uring::Ring;
 use weir_clock::monotonic_ns;
-use weir_shard::port::{Completion, Group};
+use weir_shard::port::{Completion, Group, TlsCounts};
 use weir_tls::{begins_tls, Failure, FailureKind, ServerPort, Session};
 
 /// Handshakes under way at most, for all ports of a shard: some 10 KiB each.
@@ -52,8 +52,15 @@ pub struct SecuredPort {
     pub served: Arc<ServerPort>,
 }
 
-/// How many came to nothing, by what went wrong.
-pub(crate) type Refusals = [u64; FailureKind::ALL.len()];
+/// What a port has counted.
+#[derive(Default)]
+struct Counts {
+    established: u64,
+    resumed: u64,
+    truncated: u64,
+    /// By the number of the kind.
+    refused: [u64; FailureKind::ALL.len()],
+}
 
 /// Accepts at one listener.
 struct Port {
@@ -66,6 +73,7 @@ struct Port {
     ready: VecDeque<Socket>,
     /// The tokens of the accepts in the ring.
     raw: Vec<u64>,
+    counts: Counts,
 }
 
 /// What a handshake waits for.
@@ -115,6 +123,43 @@ impl Handshakes {
 
     pub(super) fn has_work(&self) -> bool {
         !self.due.is_empty()
+    }
+
+    /// What is counted at the port of this name.
+    fn counts_of(&mut self, port: &str) -> Option<&mut Counts> {
+        let port = self
+            .ports
+            .iter_mut()
+            .find(|one| one.listening.port.name == port);
+        port.map(|port| &mut port.counts)
+    }
+
+    pub(super) fn counts(&self) -> Vec<TlsCounts> {
+        let of = |(at, port): (usize, &Port)| {
+            let under_way = self
+                .all
+                .iter()
+                .flatten()
+                .filter(|one| one.port == at)
+                .count();
+            let refused = FailureKind::ALL.iter().zip(port.counts.refused);
+            let served = port.listening.port.served.served();
+            let shown = served.facts.first();
+            TlsCounts {
+                serial: shown.map_or_else(String::new, |fact| fact.serial.clone()),
+                not_after_s: served.not_after().unwrap_or(i64::MAX),
+                port: port.listening.port.name.clone(),
+                under_way: under_way as u64,
+                established: port.counts.established,
+                resumed: port.counts.resumed,
+                truncated: port.counts.truncated,
+                refused: refused
+                    .filter(|(_, count)| *count > 0)
+                    .map(|(kind, count)| (kind.as_str(), count))
+                    .collect(),
+            }
+        };
+        self.ports.iter().enumerate().map(of).collect()
     }
 
     fn get(&mut self, number: u32) -> Option<&mut Handshake> {
@@ -167,6 +212,7 @@ impl Tls {
                 wanted: VecDeque::new(),
                 ready: VecDeque::new(),
                 raw: Vec::new(),
+                counts: Counts::default(),
             });
             ports.len() - 1
         });
@@ -423,7 +469,7 @@ impl Tls {
             match handshake.has_spoken {
                 true => self.refuse(connection, &Failure::new(FailureKind::Closed, text)),
                 // A health check: nobody minds.
-                false => self.counts.refusals[FailureKind::Closed as usize] += 1,
+                false => self.count(&connection.port, FailureKind::Closed),
             }
         }
         self.accept_more(ring, at);
@@ -496,8 +542,11 @@ impl Tls {
                 }
             }
             Ok(()) if is_established => {
-                self.counts.established += 1;
-                self.counts.resumed += u64::from(connection.lock().session.is_resumed());
+                let is_resumed = connection.lock().session.is_resumed();
+                if let Some(counts) = self.handshakes.counts_of(&connection.port) {
+                    counts.established += 1;
+                    counts.resumed += u64::from(is_resumed);
+                }
                 self.ready(ring, number, Socket::Secured(Owner(connection)));
             }
             Ok(()) if has_ended => self.closed(ring, number),
@@ -575,9 +624,22 @@ impl Tls {
         self.note_refused(&connection.port, connection.peer, failure);
     }
 
+    fn count(&mut self, port: &str, kind: FailureKind) {
+        if let Some(counts) = self.handshakes.counts_of(port) {
+            counts.refused[kind as usize] += 1;
+        }
+    }
+
+    /// A stream ended without close_notify.
+    pub(super) fn note_truncated(&mut self, port: &str) {
+        if let Some(counts) = self.handshakes.counts_of(port) {
+            counts.truncated += 1;
+        }
+    }
+
     /// Counted, and said: a peer that comes again and again is said once in a while.
     fn note_refused(&mut self, port: &str, peer: Option<IpAddr>, failure: &Failure) {
-        self.counts.refusals[failure.kind as usize] += 1;
+        self.count(port, failure.kind);
         let Some(tail) = (self.notice)(port, peer, failure.kind.as_str()) else {
             return;
         };

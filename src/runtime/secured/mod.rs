@@ -22,13 +22,13 @@ use std::net::IpAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
-use self::accept::{Handshakes, Refusals};
+use self::accept::Handshakes;
 use self::plain::PlainBuffers;
 use self::receive::Ciphertext;
 use self::requests::Requests;
 use self::send::Sending;
 use crate::uring::Ring;
-use weir_shard::port::{Chunk, Completion, Group};
+use weir_shard::port::{Chunk, Completion, Group, TlsCounts};
 
 pub use self::accept::SecuredPort;
 pub(crate) use self::socket::send_now;
@@ -69,24 +69,10 @@ pub(crate) struct Tls {
     raw: Vec<Completion>,
     /// Whether to say of a peer that it was refused, and what to say behind it.
     notice: Notice,
-    /// What is counted.
-    pub(crate) counts: Counts,
 }
 
 /// Port, address and kind of what would be said.
 pub(crate) type Notice = Box<dyn Fn(&str, Option<IpAddr>, &'static str) -> Option<String>>;
-
-/// What a shard counts of TLS.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Counts {
-    /// Handshakes that were done, and of these the ones that a ticket shortened.
-    pub(crate) established: u64,
-    pub(crate) resumed: u64,
-    /// Streams that ended without close_notify.
-    pub(crate) truncated: u64,
-    /// Connections that came to nothing, by what went wrong.
-    pub(crate) refusals: Refusals,
-}
 
 impl Tls {
     pub(crate) fn new(notice: Notice) -> Tls {
@@ -105,7 +91,6 @@ impl Tls {
             told: Vec::new(),
             opened: Vec::new(),
             raw: Vec::new(),
-            counts: Counts::default(),
         }
     }
 
@@ -171,6 +156,11 @@ impl Tls {
         if let Some(plain) = self.plain.iter_mut().find(|plain| plain.has(chunk)) {
             plain.release(chunk);
         }
+    }
+
+    /// What each port has counted.
+    pub(crate) fn counts(&self) -> Vec<TlsCounts> {
+        self.handshakes.counts()
     }
 
     /// Ends a request of the shard's, if it is one that came here.

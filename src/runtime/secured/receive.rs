@@ -187,8 +187,9 @@ impl Tls {
         let has_opened = !self.opened.is_empty();
         let ends = match next {
             Next::Goes if result <= 0 => {
-                let is_cut = result == 0;
-                self.counts.truncated += u64::from(is_cut);
+                if result == 0 {
+                    self.note_truncated(&receive.connection.port);
+                }
                 Some(result)
             }
             Next::Goes if receive.is_once && !has_opened => {

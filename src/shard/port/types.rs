@@ -149,3 +149,24 @@ pub struct Wait {
     /// Return after this long whatever happens.
     pub timeout: Duration,
 }
+
+/// What a port with TLS has counted, since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsCounts {
+    /// What the port is called: `emitters`, `analyzers`, `http`, or the name of an input.
+    pub port: String,
+    /// Handshakes that are under way.
+    pub under_way: u64,
+    /// Handshakes that were done.
+    pub established: u64,
+    /// Those of them that a ticket shortened.
+    pub resumed: u64,
+    /// Streams that ended without close_notify: perhaps somebody has cut them.
+    pub truncated: u64,
+    /// Connections that came to nothing, by why; none that never happened.
+    pub refused: Vec<(&'static str, u64)>,
+    /// Serial number of the certificate that is shown now, hexadecimal.
+    pub serial: String,
+    /// When the first certificate of those that are shown ends, in seconds since 1970.
+    pub not_after_s: i64,
+}

@@ -11,7 +11,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 use super::*;
 use crate::failure::FailureKind;
-use crate::server::{own_tickets, provider, ClientCertificates, Served, ServerFiles};
+use crate::server::{provider, ClientCertificates, Served, ServerFiles};
 
 /// A CA, and certificates of it, as files in a folder that goes away.
 struct Ca {
@@ -55,7 +55,7 @@ impl Ca {
             ..ServerFiles::default()
         };
         change(&mut files);
-        Served::read(&files, own_tickets().expect("random numbers")).expect("files that fit")
+        Served::read(&files).expect("files that fit")
     }
 
     fn client(
@@ -301,7 +301,7 @@ fn files_that_do_not_fit_are_named() {
             pairs: vec![(chain, key)],
             ..ServerFiles::default()
         };
-        let unusable = Served::read(&files, own_tickets().expect("random")).expect_err(why);
+        let unusable = Served::read(&files).expect_err(why);
         assert_eq!(&unusable.path, named);
         assert!(unusable.why.contains(why), "{unusable}");
     }

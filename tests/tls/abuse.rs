@@ -1,0 +1,216 @@
+//! Peers that take without giving: others keep their rate, and all are gone after their deadlines.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use weir_testkit::numbered::numbered;
+use weir_testkit::{until, Authority};
+
+use super::client::Manner;
+use super::{distributor, Payloads};
+
+/// What hostile peers do, each in a thread, until told to stop; each with so many connections.
+const KINDS: [(&str, fn(SocketAddr, &Manner, &AtomicBool)); 7] = [
+    ("one byte a second", drip),
+    ("silent", silent),
+    ("silent behind the handshake", silent_behind),
+    ("hellos and no more", hellos),
+    ("empty records", empty),
+    ("lengths of 65,535", long),
+    ("key updates", updates),
+];
+
+fn connect(address: SocketAddr) -> Option<TcpStream> {
+    let stream = TcpStream::connect(address).ok()?;
+    let glance = Some(Duration::from_millis(50));
+    stream.set_read_timeout(glance).ok()?;
+    stream.set_write_timeout(glance).ok()?;
+    Some(stream)
+}
+
+fn goes_on(stop: &AtomicBool) -> bool {
+    std::thread::sleep(Duration::from_millis(2));
+    !stop.load(Ordering::Relaxed)
+}
+
+/// A hello as a client says it, up to where the other side answers.
+fn hello(manner: &Manner) -> Vec<u8> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = listener.local_addr().expect("bound");
+    let manner = manner.clone();
+    let client = std::thread::spawn(move || manner.connect(at).err());
+    let (mut stream, _) = listener.accept().expect("it comes");
+    let mut bytes = vec![0; 4096];
+    let len = stream.read(&mut bytes).expect("its hello");
+    drop((stream, listener));
+    let _ = client.join();
+    bytes.truncate(len);
+    bytes
+}
+
+fn drip(address: SocketAddr, manner: &Manner, stop: &AtomicBool) {
+    let hello = hello(manner);
+    let mut all: Vec<_> = (0..50).filter_map(|_| connect(address)).collect();
+    let mut sent = 0;
+    while goes_on(stop) {
+        for stream in &mut all {
+            let _ = stream.write(&hello[sent % hello.len()..][..1]);
+        }
+        sent += 1;
+        (0..500).take_while(|_| goes_on(stop)).for_each(drop);
+    }
+}
+
+fn silent(address: SocketAddr, _: &Manner, stop: &AtomicBool) {
+    let _all: Vec<_> = (0..100).filter_map(|_| connect(address)).collect();
+    while goes_on(stop) {}
+}
+
+fn silent_behind(address: SocketAddr, manner: &Manner, stop: &AtomicBool) {
+    let _all: Vec<_> = (0..50)
+        .filter_map(|_| manner.connect(address).ok())
+        .collect();
+    while goes_on(stop) {}
+}
+
+fn hellos(address: SocketAddr, manner: &Manner, stop: &AtomicBool) {
+    let hello = hello(manner);
+    let mut all = Vec::new();
+    while goes_on(stop) {
+        if let Some(mut stream) = connect(address) {
+            let _ = stream.write(&hello);
+            all.push(stream);
+        }
+        if all.len() > 200 {
+            all.clear();
+        }
+    }
+}
+
+fn empty(address: SocketAddr, _: &Manner, stop: &AtomicBool) {
+    while goes_on(stop) {
+        let Some(mut stream) = connect(address) else {
+            continue;
+        };
+        let records = [22, 3, 1, 0, 0].repeat(1000);
+        while goes_on(stop) && stream.write_all(&records).is_ok() {}
+    }
+}
+
+fn long(address: SocketAddr, _: &Manner, stop: &AtomicBool) {
+    while goes_on(stop) {
+        let Some(mut stream) = connect(address) else {
+            continue;
+        };
+        let mut record = vec![22, 3, 1, 0xff, 0xff, 1, 0xff, 0xff, 0xff];
+        record.resize(100_000, 0);
+        let _ = stream.write_all(&record);
+        let _ = stream.read(&mut [0; 100]);
+    }
+}
+
+fn updates(address: SocketAddr, manner: &Manner, stop: &AtomicBool) {
+    while goes_on(stop) {
+        let Ok(mut client) = manner.connect(address) else {
+            continue;
+        };
+        while goes_on(stop) {
+            if client.0.conn.refresh_traffic_keys().is_err() || client.0.flush().is_err() {
+                break;
+            }
+        }
+    }
+}
+
+/// Messages that honest clients get through in this time, at a pace well below what the machine can do.
+fn honest(address: SocketAddr, manner: &Manner, time: Duration, sent: &AtomicU64) {
+    let mut client = manner.connect(address).expect("let in");
+    let (from, pause) = (Instant::now(), Duration::from_millis(4));
+    let mut due = 0;
+    while from.elapsed() < time {
+        while pause * due < from.elapsed() {
+            let id = sent.fetch_add(1, Ordering::Relaxed);
+            client.send(&numbered(id, 60)).expect("let in");
+            due += 1;
+        }
+        std::thread::sleep(pause / 2);
+    }
+    client.finish().expect("the end");
+}
+
+fn seconds() -> Duration {
+    let asked = std::env::var("WEIR_FLOOD_SECONDS").ok();
+    Duration::from_secs(asked.and_then(|asked| asked.parse().ok()).unwrap_or(4))
+}
+
+#[test]
+fn hostile_peers_take_nothing_from_others_and_are_gone_after_their_deadlines() {
+    let authority = Authority::new("abuse");
+    let flags = format!(
+        "{} --emitters-tls required",
+        authority.pair("localhost").flags()
+    );
+    let (distributor, analyzer) = distributor(&flags, Payloads::Numbered);
+    let manner = Manner::new(&authority.ca(), None);
+    let (stop, address) = (Arc::new(AtomicBool::new(false)), distributor.emitters);
+    let memory = distributor.rss();
+    let hostile: Vec<_> = KINDS
+        .iter()
+        .map(|(_, kind)| {
+            let (manner, stop) = (manner.clone(), Arc::clone(&stop));
+            std::thread::spawn(move || kind(address, &manner, &stop))
+        })
+        .collect();
+    std::thread::sleep(Duration::from_millis(300));
+    let sent = Arc::new(AtomicU64::new(0));
+    let threads: Vec<_> = (0..4)
+        .map(|_| {
+            let (manner, sent) = (manner.clone(), Arc::clone(&sent));
+            std::thread::spawn(move || honest(address, &manner, seconds(), &sent))
+        })
+        .collect();
+    for thread in threads {
+        thread.join().expect("an honest client is served");
+    }
+    // On a schedule: whoever keeps up has sent all that was due.
+    let sent = sent.load(Ordering::Relaxed);
+    let due = seconds().as_millis() as u64 / 4 * 4;
+    assert!(sent >= due * 95 / 100, "{sent} of {due}");
+    until("what honest clients sent", || {
+        analyzer.read() as u64 >= sent
+    });
+    let more = distributor.rss().saturating_sub(memory);
+    assert!(more < 64 << 20, "{more} bytes more");
+    stop.store(true, Ordering::Relaxed);
+    for thread in hostile {
+        thread.join().expect("a hostile client");
+    }
+    drop(analyzer);
+    distributor.stop().assert_clean();
+}
+
+#[test]
+fn who_is_silent_is_closed_after_its_deadline() {
+    let authority = Authority::new("deadline");
+    let flags = format!(
+        "{} --emitters-tls required",
+        authority.pair("localhost").flags()
+    );
+    let (distributor, analyzer) = distributor(&flags, Payloads::Numbered);
+    let mut silent = TcpStream::connect(distributor.emitters).expect("connected");
+    let from = Instant::now();
+    let patience = Some(Duration::from_secs(30));
+    silent.set_read_timeout(patience).expect("a time");
+    assert_eq!(silent.read(&mut [0; 10]).expect("the end"), 0);
+    let took = from.elapsed();
+    assert!(
+        took > Duration::from_secs(9) && took < Duration::from_secs(15),
+        "{took:?}"
+    );
+    distributor.wait_log("its handshake was not done within 10 s");
+    drop(analyzer);
+    distributor.stop().assert_clean();
+}

@@ -1,0 +1,86 @@
+//! A client of TLS that a test is in control of: rustls' own connection, on a socket.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use weir_testkit::Pair;
+
+/// How a client comes.
+#[derive(Clone)]
+pub(super) struct Manner(Arc<ClientConfig>);
+
+/// One connection.
+pub(super) struct Client(pub(super) StreamOwned<ClientConnection, TcpStream>);
+
+impl Manner {
+    /// One that trusts this CA, and shows this certificate.
+    pub(super) fn new(ca: &Path, shows: Option<&Pair>) -> Manner {
+        let mut roots = RootCertStore::empty();
+        let ca = CertificateDer::from_pem_file(ca).expect("PEM");
+        roots.add(ca).expect("a CA");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots);
+        let config = match shows {
+            None => builder.with_no_client_auth(),
+            Some(pair) => {
+                let chain = CertificateDer::from_pem_file(&pair.cert).expect("PEM");
+                let key = PrivateKeyDer::from_pem_file(&pair.key).expect("PEM");
+                let shown = builder.with_client_auth_cert(vec![chain], key);
+                shown.expect("a pair")
+            }
+        };
+        Manner(Arc::new(config))
+    }
+
+    /// Connects, and is through with the handshake as far as this side can know.
+    pub(super) fn connect(&self, address: SocketAddr) -> io::Result<Client> {
+        let socket = TcpStream::connect(address)?;
+        socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+        self.on(socket)
+    }
+
+    /// The same on a connection that is there.
+    pub(super) fn on(&self, mut socket: TcpStream) -> io::Result<Client> {
+        let name = ServerName::try_from("localhost").expect("a name");
+        let connection = ClientConnection::new(Arc::clone(&self.0), name);
+        let mut connection = connection.map_err(io::Error::other)?;
+        while connection.is_handshaking() {
+            connection.complete_io(&mut socket)?;
+        }
+        Ok(Client(StreamOwned::new(connection, socket)))
+    }
+}
+
+impl Client {
+    pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(bytes)?;
+        self.0.flush()
+    }
+
+    /// Says that nothing more comes, and waits until the other side says so.
+    pub(super) fn finish(mut self) -> io::Result<()> {
+        self.0.conn.send_close_notify();
+        self.0.flush()?;
+        let mut rest = Vec::new();
+        match self.0.read_to_end(&mut rest) {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Serial number of the certificate that was shown.
+    pub(super) fn server_certificate(&self) -> Vec<u8> {
+        let shown = self.0.conn.peer_certificates();
+        shown.expect("established")[0].to_vec()
+    }
+}

@@ -1,0 +1,28 @@
+//! TLS at the ports of a distributor: real sockets, real processes, clients of others.
+
+mod abuse;
+mod client;
+mod programs;
+mod renewal;
+mod strangers;
+
+use weir_testkit::{Analyzer, Dialect, Distributor, Options};
+
+/// A distributor of one shard with TLS as flags say, and an analyzer that takes everything.
+fn distributor(flags: &str, payloads: Payloads) -> (Distributor, Analyzer) {
+    let ports = "--emitters 127.0.0.1:0 --analyzers 127.0.0.1:0 --shards 1";
+    let distributor = Distributor::start(&format!("{ports} {flags}"));
+    let options = Options::new(Dialect::Native, 1.0).id("a1");
+    let options = match payloads {
+        Payloads::Numbered => options,
+        Payloads::Texts => options.texts(),
+    };
+    let analyzer = Analyzer::connect(distributor.analyzers, &options);
+    (distributor, analyzer)
+}
+
+/// What emitters send.
+enum Payloads {
+    Numbered,
+    Texts,
+}
