@@ -122,11 +122,18 @@ impl HttpAnalyzer {
     /// # Errors
     /// The option, the path, and what is allowed; never the secret.
     pub fn resolve(&mut self) -> Result<(), String> {
-        self.place.delivery.resolve()?;
-        match &mut self.members {
-            Some(members) => members.discover.delivery.resolve(),
-            None => Ok(()),
-        }
+        let Some(members) = &mut self.members else {
+            let host = self.place.endpoint.host.clone();
+            return self.place.delivery.resolve(&self.id, Some(&host));
+        };
+        let discover = &mut members.discover;
+        let host = match &discover.target {
+            Target::Dns(at) => Some(at.host.clone()),
+            _ => None,
+        };
+        discover.delivery.resolve(&self.id, host.as_deref())?;
+        self.place.delivery = discover.delivery.clone();
+        Ok(())
     }
 
     /// Its share relative to the others'; finite, 0 or more.

@@ -25,6 +25,12 @@ use crate::local::{self, Local, EXEC, FILE, LOCAL_OPTIONS};
 use crate::request::{Requests, REQUESTS, REQUEST_OPTIONS};
 use crate::secret::first_line;
 use crate::values;
+use weir_tls::SecuredLink;
+
+mod secured;
+
+pub use secured::TLS_OPTIONS;
+use secured::{port_with_tls, without_tls, word_with_tls, Secured};
 
 /// A scheme of an analyzer's URL.
 #[derive(Debug, PartialEq, Eq)]
@@ -161,10 +167,10 @@ pub struct DeliveryOption {
 }
 
 impl DeliveryOption {
-    /// All of them: those of outlets, of analyzers on this host, then those of requests.
+    /// All of them: those of outlets, of analyzers on this host, of requests, then those of TLS.
     pub fn all() -> impl Iterator<Item = &'static DeliveryOption> + Clone {
         let outlets = DELIVERY_OPTIONS.iter().chain(LOCAL_OPTIONS);
-        outlets.chain(REQUEST_OPTIONS)
+        outlets.chain(REQUEST_OPTIONS).chain(TLS_OPTIONS)
     }
 }
 
@@ -369,6 +375,8 @@ pub struct Delivery {
     password_file: Option<PathBuf>,
     pub(crate) requests: Requests,
     pub(crate) local: Option<Local>,
+    /// What is said of TLS, if it is spoken there.
+    pub(crate) secured: Option<Secured>,
 }
 
 impl Delivery {
@@ -390,7 +398,27 @@ impl Delivery {
             password_file: None,
             requests: Requests::default(),
             local: None,
+            secured: None,
         }
+    }
+
+    /// Its scheme as it is written, with TLS in it where that is spoken.
+    pub fn word(&self) -> String {
+        match self.secured {
+            Some(_) => word_with_tls(self.scheme.word),
+            None => self.scheme.word.to_owned(),
+        }
+    }
+
+    /// How TLS is begun with it; none: it is not spoken there, or its files were not read yet.
+    pub fn link(&self) -> Option<&Arc<SecuredLink>> {
+        self.secured.as_ref()?.link()
+    }
+
+    /// Files of TLS, which may change while the distributor runs.
+    pub fn tls_paths(&self) -> Vec<PathBuf> {
+        let secured = self.secured.iter();
+        secured.flat_map(Secured::paths).cloned().collect()
     }
 
     /// Its scheme.
@@ -498,12 +526,15 @@ impl Delivery {
         Ok(())
     }
 
-    /// Reads the files that it only names.
+    /// Reads the files that it only names, for the analyzer of this id. `host`: where it is, as the operator wrote it.
     ///
     /// # Errors
     /// The option, the path, and what is allowed; never the secret.
-    pub(crate) fn resolve(&mut self) -> Result<(), String> {
+    pub(crate) fn resolve(&mut self, id: &str, host: Option<&str>) -> Result<(), String> {
         self.requests.resolve(self.scheme.word)?;
+        if let Some(secured) = &mut self.secured {
+            secured.resolve(id, host)?;
+        }
         if let Some(local) = &self.local {
             local.check_host()?;
         }
@@ -553,7 +584,7 @@ impl From<Endpoint> for Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Endpoint { path, .. } = &self.endpoint;
-        let word = self.delivery.scheme.word;
+        let word = self.delivery.word();
         match &self.delivery.local {
             Some(local) => local.fmt(f)?,
             None => write!(f, "{word}://{}{path}", self.endpoint.authority())?,
@@ -566,12 +597,19 @@ impl FromStr for Place {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Place, String> {
-        if text.starts_with("http://") || text.starts_with("https://") {
+        let (plain, is_secured) = without_tls(text);
+        let text = &plain[..];
+        let secured = is_secured.then(Secured::default);
+        if text.starts_with("http://") {
             let (url, query) = match text.split_once('?') {
                 Some((url, query)) => (url, Some(query)),
                 None => (text, None),
             };
             let mut place = Place::from(url.parse::<Endpoint>()?);
+            if is_secured && !has_port(url) {
+                place.endpoint.port = 443;
+            }
+            place.delivery.secured = secured;
             let shape = "allowed: http://host:port[/path][?option=value&...]";
             place.delivery.set_all(query, shape)?;
             return Ok(place);
@@ -600,8 +638,11 @@ impl FromStr for Place {
             return Err(format!("no user and no password in the URL, {shape}"));
         }
         let (authority, path) = place.split_at(place.find('/').unwrap_or(place.len()));
-        let (host, port) = host_and_port(authority, scheme.port).ok_or_else(|| shape.to_owned())?;
+        let usual = port_with_tls(word).filter(|_| is_secured);
+        let usual = usual.unwrap_or(scheme.port);
+        let (host, port) = host_and_port(authority, usual).ok_or_else(|| shape.to_owned())?;
         let mut delivery = Delivery::new(scheme);
+        delivery.secured = secured;
         delivery.set_all(query, &shape)?;
         if REQUESTS.contains(&word) {
             delivery.requests.set_path(word, path)?;
@@ -621,12 +662,19 @@ impl FromStr for Place {
     }
 }
 
+/// A URL without a query names its port.
+fn has_port(url: &str) -> bool {
+    let authority = url.split('/').nth(2).unwrap_or_default();
+    let behind = authority.rsplit_once(']').map_or(authority, |(_, behind)| behind);
+    behind.contains(':')
+}
+
 fn allowed() -> String {
     let servers = SCHEMES.iter().filter(|scheme| scheme.port > 0);
     let words = servers.map(|scheme| format!("{}://", scheme.word));
     let words: Vec<String> = words.collect();
     format!(
-        "allowed: host:port behind {}, file:///path, or exec:program",
+        "allowed: host:port behind {}, with TLS https for http, +tls behind the others; file:///path, or exec:program",
         words.join(" ")
     )
 }

@@ -41,9 +41,6 @@ impl FromStr for Endpoint {
 
     fn from_str(text: &str) -> Result<Endpoint, String> {
         let allowed = || "allowed: http://host:port[/path]".to_owned();
-        if text.starts_with("https://") {
-            return Err("https is not spoken to analyzers, allowed: http://host:port[/path] (of a TLS proxy beside the analyzer)".into());
-        }
         let rest = text.strip_prefix("http://").ok_or_else(allowed)?;
         if rest.contains(['?', '#']) {
             return Err("no query and no fragment, allowed: http://host:port[/path]".into());

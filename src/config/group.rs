@@ -112,7 +112,7 @@ impl FromStr for Discover {
 
 impl fmt::Display for Discover {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (path, word) = (&self.path, self.delivery.scheme().word);
+        let (path, word) = (&self.path, self.delivery.word());
         match &self.target {
             Target::Srv(name) => write!(f, "dnssrv+{word}://{}{path}", name.as_str())?,
             Target::Dns(at) => write!(f, "dns+{word}://{at}{path}")?,

@@ -233,7 +233,7 @@ impl Foreign {
     pub fn hint(self) -> &'static str {
         match self {
             Http | Http2 | HttpAnswer => "HTTP has a port of its own (--http)",
-            Tls => "TLS is not spoken here: let a proxy end it",
+            Tls => "TLS is not spoken at this port (--emitters-tls, --analyzers-tls, --http-tls, tls of an input)",
             Proxy => {
                 "PROXY headers are not spoken here: switch them off (send-proxy, proxy_protocol)"
             }
@@ -243,7 +243,7 @@ impl Foreign {
         }
     }
 
-    /// "this looks like TLS; TLS is not spoken here: ...".
+    /// "this looks like TLS; TLS is not spoken at this port ...".
     pub fn sentence(self) -> String {
         match self.hint() {
             "" => format!("this looks like {self}"),
@@ -252,7 +252,7 @@ impl Foreign {
     }
 }
 
-/// "this looks like TLS; TLS is not spoken here: ...": for a log line or an answer. Empty if `first` is
+/// "this looks like TLS; TLS is not spoken at this port ...": for a log line or an answer. Empty if `first` is
 /// not recognized.
 pub fn sentence(first: &[u8]) -> String {
     recognize(first).map_or_else(String::new, Foreign::sentence)

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
@@ -14,6 +15,7 @@ use crate::uring::{datagrams_dropped, left_of, peer_has_ended, unread_bytes};
 use crate::uring::{Arena, Ring, SendVector};
 use weir_clock::monotonic_ns;
 use weir_protocol::memory::Span;
+use weir_tls::SecuredLink;
 use weir_shard::port::{Chunk, Completion, Datagram, Group, Io, Left, TlsCounts, Wait};
 
 /// Connections that a turn takes of each listener. Each costs some 30 us, its peer's first words included.
@@ -21,19 +23,16 @@ const ACCEPTS: u32 = 16;
 /// Most datagrams that are thrown away at once: a sender that goes on shall not hold up the end.
 const DISCARDED_MAX: u32 = 1 << 20;
 
-/// The data ring, and TLS between it and the shard where a port has it.
+/// The data ring, and TLS between it and the shard.
 pub(super) struct Kernel {
     ring: Ring,
-    tls: Option<Box<Tls>>,
+    tls: Box<Tls>,
 }
 
 impl Kernel {
-    /// Without `notice`, nobody speaks TLS here.
-    pub(super) fn new(ring: Ring, notice: Option<Notice>) -> Kernel {
-        Kernel {
-            ring,
-            tls: notice.map(|notice| Box::new(Tls::new(notice))),
-        }
+    pub(super) fn new(ring: Ring, notice: Notice) -> Kernel {
+        let tls = Box::new(Tls::new(notice));
+        Kernel { ring, tls }
     }
 
     /// Submits what is queued and waits; not when there is something to do already.
@@ -41,8 +40,7 @@ impl Kernel {
     /// # Errors
     /// As of [`Ring::wait`].
     pub(super) fn wait(&mut self, wait: Wait) -> io::Result<()> {
-        let has_work = self.tls.as_mut().is_some_and(|tls| tls.has_work());
-        match has_work {
+        match self.tls.has_work() {
             true => self.ring.look(),
             false => self.ring.wait(wait),
         }
@@ -51,16 +49,14 @@ impl Kernel {
     /// Moves at most `max` completions of the ring, and what came of them, into `out`.
     #[inline]
     pub(super) fn drain(&mut self, out: &mut Vec<Completion>, max: usize) {
-        match &mut self.tls {
-            None => self.ring.drain(out, max),
-            Some(tls) => tls.drain(&mut self.ring, out, max, monotonic_ns()),
+        match self.tls.is_used() {
+            false => self.ring.drain(out, max),
+            true => self.tls.drain(&mut self.ring, out, max, monotonic_ns()),
         }
     }
 
-    /// Of connections with TLS, which are there only where TLS is.
     fn tls(&mut self) -> (&mut Tls, &mut Ring) {
-        let tls = self.tls.as_mut().expect("a port with TLS has it");
-        (tls, &mut self.ring)
+        (&mut self.tls, &mut self.ring)
     }
 }
 
@@ -87,8 +83,7 @@ impl Io for Kernel {
     }
 
     fn tls_counts(&self) -> Vec<TlsCounts> {
-        let tls = self.tls.as_ref();
-        tls.map_or_else(Vec::new, |tls| tls.counts())
+        self.tls.counts()
     }
 
     fn accept(&mut self, listener: &Listener, token: u64) {
@@ -114,11 +109,12 @@ impl Io for Kernel {
 
     fn accepted(&mut self, completion: &Completion) -> io::Result<Socket> {
         completion.count()?;
-        match (&mut self.tls, completion.flags & OPENED) {
-            (None, _) | (_, 0) => self.ring.accepted(completion).map(Socket::Plain),
-            (Some(tls), _) => tls
-                .take_accepted(completion)
-                .ok_or_else(|| io::ErrorKind::NotFound.into()),
+        match completion.flags & OPENED {
+            0 => self.ring.accepted(completion).map(Socket::Plain),
+            _ => {
+                let taken = self.tls.take_accepted(completion);
+                taken.ok_or_else(|| io::ErrorKind::NotFound.into())
+            }
         }
     }
 
@@ -145,25 +141,25 @@ impl Io for Kernel {
 
     #[inline]
     fn chunk(&mut self, group: Group, completion: &Completion) -> Option<Chunk> {
-        match (&mut self.tls, completion.flags & OPENED) {
-            (None, _) | (_, 0) => self.ring.chunk(group, completion),
-            (Some(tls), _) => tls.take_chunk(completion),
+        match completion.flags & OPENED {
+            0 => self.ring.chunk(group, completion),
+            _ => self.tls.take_chunk(completion),
         }
     }
 
     #[inline]
     fn bytes_of(&self, group: Group, chunk: Chunk) -> &[u8] {
-        match &self.tls {
-            Some(tls) if is_plain(chunk) => tls.bytes_of(chunk),
-            _ => self.ring.bytes_of(group, chunk),
+        match is_plain(chunk) {
+            true => self.tls.bytes_of(chunk),
+            false => self.ring.bytes_of(group, chunk),
         }
     }
 
     #[inline]
     fn release(&mut self, group: Group, chunk: Chunk) {
-        match &mut self.tls {
-            Some(tls) if is_plain(chunk) => tls.release(chunk),
-            _ => self.ring.release(group, chunk),
+        match is_plain(chunk) {
+            true => self.tls.release(chunk),
+            false => self.ring.release(group, chunk),
         }
     }
 
@@ -225,7 +221,7 @@ impl Io for Kernel {
     }
 
     fn sent_bytes(&mut self, token: u64) -> Vec<u8> {
-        let sealed = self.tls.as_mut().and_then(|tls| tls.sent_bytes(token));
+        let sealed = self.tls.sent_bytes(token);
         sealed.unwrap_or_else(|| self.ring.sent_bytes(token))
     }
 
@@ -238,11 +234,20 @@ impl Io for Kernel {
         state.map_or(u64::MAX, |state| u64::try_from(state.st_size).unwrap_or(0))
     }
 
-    fn connect(&mut self, address: SocketAddr, token: u64) -> io::Result<Socket> {
+    fn connect(
+        &mut self,
+        address: SocketAddr,
+        link: Option<&Arc<SecuredLink>>,
+        token: u64,
+    ) -> io::Result<Socket> {
         let domain = Domain::for_address(address);
         let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
         socket.set_tcp_nodelay(true)?;
         let socket = OwnedFd::from(socket);
+        if let Some(link) = link {
+            let (tls, ring) = self.tls();
+            return tls.connect(ring, socket, link, address, token);
+        }
         self.ring.connect(socket.as_raw_fd(), address, token);
         Ok(Socket::Plain(socket))
     }
@@ -266,9 +271,8 @@ impl Io for Kernel {
     }
 
     fn cancel(&mut self, target: u64, token: u64) {
-        let ring = &mut self.ring;
-        let tls = self.tls.as_mut();
-        if !tls.is_some_and(|tls| tls.cancel(ring, target, token)) {
+        let (tls, ring) = self.tls();
+        if !tls.cancel(ring, target, token) {
             ring.cancel(target, token);
         }
     }

@@ -464,12 +464,10 @@ impl Drop for EndTogether {
 }
 
 impl Plan {
-    /// What shards say of peers that TLS keeps out; none where nobody speaks it.
-    fn notice(&self) -> Option<Notice> {
+    /// What shards say of peers that TLS keeps out.
+    fn notice(&self) -> Notice {
         let shared = Arc::clone(&self.shared);
-        let say: Notice =
-            Box::new(move |port, peer, kind| shared.notice(port, peer, kind, monotonic_ns()));
-        self.config.speaks_tls().then_some(say)
+        Box::new(move |port, peer, kind| shared.notice(port, peer, kind, monotonic_ns()))
     }
 
     /// Starts a thread for each shard; `up` hears of each.

@@ -91,6 +91,8 @@ pub struct HttpTarget {
     pub forms: bool,
     /// What its requests are made with, if it takes such.
     pub request: Arc<RequestOptions>,
+    /// How TLS is begun with it, if it is spoken there.
+    pub secured: Option<Arc<SecuredLink>>,
 }
 
 /// A request that a shard leaves to the control side.

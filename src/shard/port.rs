@@ -5,8 +5,10 @@
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use weir_engine::{Memory, Span};
+use weir_tls::SecuredLink;
 
 use crate::mesh::Mesh;
 
@@ -100,11 +102,16 @@ pub trait Io {
     /// How long a file is, in bytes.
     fn file_bytes(&self, file: &Self::Socket) -> u64;
     /// A new socket that connects to a server; [`Io::connected`] is to be called when the request
-    /// completes.
+    /// completes. With `link` that is when TLS is established on it.
     ///
     /// # Errors
     /// There is no socket to be had.
-    fn connect(&mut self, address: SocketAddr, token: u64) -> io::Result<Self::Socket>;
+    fn connect(
+        &mut self,
+        address: SocketAddr,
+        link: Option<&Arc<SecuredLink>>,
+        token: u64,
+    ) -> io::Result<Self::Socket>;
     /// A stream that somebody else has connected.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ use super::port::{Chunk, Completion, Datagram, Group, Io, Left};
 use super::shared::Shared;
 use weir_config::{Config, HttpConfig};
 use weir_engine::{Span, VecMemory};
+use weir_tls::SecuredLink;
 
 /// What a part asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -300,7 +301,12 @@ impl Io for FakeIo {
         0
     }
 
-    fn connect(&mut self, address: SocketAddr, _token: u64) -> io::Result<u32> {
+    fn connect(
+        &mut self,
+        address: SocketAddr,
+        _link: Option<&Arc<SecuredLink>>,
+        _token: u64,
+    ) -> io::Result<u32> {
         self.note(Asked::Connect(address));
         self.next_socket += 1;
         Ok(self.next_socket)

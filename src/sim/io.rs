@@ -7,12 +7,14 @@ use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::mesh::SimMesh;
 use super::net::{ConnId, Net, Port, SimListener, SimSocket};
 use weir_engine::{Span, VecMemory};
 use weir_shard::port::Io;
 use weir_shard::port::{Chunk, Completion, Datagram, Group, Left};
+use weir_tls::SecuredLink;
 
 /// Written over receive memory that the shard has given back: whoever reads on sees it.
 const POISON: u8 = 0xDD;
@@ -341,7 +343,12 @@ impl Io for SimIo {
         u64::MAX
     }
 
-    fn connect(&mut self, address: SocketAddr, token: u64) -> io::Result<SimSocket> {
+    fn connect(
+        &mut self,
+        address: SocketAddr,
+        _link: Option<&Arc<SecuredLink>>,
+        token: u64,
+    ) -> io::Result<SimSocket> {
         let mut net = self.net.borrow_mut();
         if net.now_ns < self.no_descriptors_until_ns {
             return Err(io::Error::from_raw_os_error(libc::EMFILE));

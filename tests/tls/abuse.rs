@@ -12,8 +12,11 @@ use weir_testkit::{until, Authority};
 use super::client::Manner;
 use super::{distributor, Payloads};
 
+/// Goes on until it is told to stop.
+type Kind = fn(SocketAddr, &Manner, &AtomicBool);
+
 /// What hostile peers do, each in a thread, until told to stop; each with so many connections.
-const KINDS: [(&str, fn(SocketAddr, &Manner, &AtomicBool)); 7] = [
+const KINDS: [(&str, Kind); 7] = [
     ("one byte a second", drip),
     ("silent", silent),
     ("silent behind the handshake", silent_behind),

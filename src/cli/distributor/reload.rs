@@ -266,6 +266,11 @@ impl Reload {
             let before = old
                 .iter()
                 .find(|other| other.id() == wanted.id() && other.is_where(wanted));
+            // What is trusted and shown may have changed in its files.
+            let links = before.and_then(|before| before.delivery().link());
+            if let Some((link, next)) = links.zip(wanted.delivery().link()) {
+                link.follow(next);
+            }
             let done = match before {
                 None => health::add(core, wanted),
                 Some(before) if before.weight() == wanted.weight() => Ok(()),

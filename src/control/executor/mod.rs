@@ -12,6 +12,7 @@
 
 pub mod bell;
 pub mod hand;
+pub mod secured;
 pub mod socket;
 pub mod time;
 

@@ -15,10 +15,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::resolver::{Resolver, Unresolved};
-use crate::executor::socket::Socket;
+use crate::executor::secured::Stream;
 use crate::executor::time::within;
 use weir_clock::Limit;
-use weir_config::{Endpoint, OwnListeners, Place};
+use weir_config::{OwnListeners, Place};
 use weir_http::{HeadWriter, ResponseReader};
 use weir_protocol::text::Time;
 use weir_sink::outlet::{Heard, Outlet};
@@ -98,7 +98,7 @@ impl Probe {
                         }
                     },
                     Some(path) => {
-                        match within(&mut limit, self.ask(endpoint, path, headers, address)).await {
+                        match within(&mut limit, self.ask(place, path, headers, address)).await {
                             Some(Ok(200..=299)) => return Ok(address),
                             Some(Ok(508)) => format!(
                         "{address}: status 508: it is this distributor itself, or leads back to it"
@@ -125,8 +125,9 @@ impl Probe {
 
     /// As a shard that connects, and goes again.
     async fn greet(&self, place: &Place, address: SocketAddr) -> io::Result<()> {
-        let mut socket = Socket::connect(address).await?;
         let delivery = &place.delivery;
+        let link = delivery.link().map(Arc::as_ref);
+        let mut socket = Stream::connect(address, link, self.timeout).await?;
         let outlet = Outlet::new(delivery.sink(), &delivery.outlet(), salt());
         let (Some(mut outlet), mut out) = (outlet, Vec::new()) else {
             return Ok(());
@@ -170,12 +171,14 @@ impl Probe {
     /// Asks for `path`, with more header lines.
     async fn ask(
         &self,
-        endpoint: &Endpoint,
+        place: &Place,
         path: &str,
         headers: &[u8],
         address: SocketAddr,
     ) -> io::Result<u16> {
-        let mut socket = Socket::connect(address).await?;
+        let link = place.delivery.link().map(Arc::as_ref);
+        let mut socket = Stream::connect(address, link, self.timeout).await?;
+        let endpoint = &place.endpoint;
         let mut request = Vec::new();
         let mut head = HeadWriter::request(&mut request, "GET", path, "");
         head.header("Host", &endpoint.authority());

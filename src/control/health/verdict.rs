@@ -273,6 +273,7 @@ impl Checked {
             outlet: self.place.delivery.outlet(),
             forms: self.place.delivery.asks_forms(),
             request: self.place.delivery.request(),
+            secured: self.place.delivery.link().cloned(),
         };
         match (self.up, at) {
             (Some((generation, _)), None) => {

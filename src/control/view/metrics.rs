@@ -30,6 +30,7 @@ type Arena = (&'static str, &'static str, fn(&ShardReport) -> usize);
 type OfAnalyzer = (&'static str, Kind, &'static str, fn(&Row) -> f64);
 
 type OfInput = (&'static str, Kind, &'static str, fn(&InputRow) -> u64);
+type OfPort = (&'static str, Kind, &'static str, fn(&TlsRow) -> u64);
 
 const SECOND_NS: f64 = 1e9;
 
@@ -410,7 +411,7 @@ fn inputs(state: &State, out: &mut Exposition) {
 
 /// Numbers of every port where TLS is spoken.
 #[rustfmt::skip]
-const TLS: [(&str, Kind, &str, fn(&TlsRow) -> u64); 4] = [
+const TLS: [OfPort; 4] = [
     ("weir_tls_handshakes_under_way", Kind::Gauge, "Connections whose handshake is not done; the shard does not have them yet.", |t| t.under_way),
     ("weir_tls_handshakes_total", Kind::Counter, "Handshakes that were done.", |t| t.established),
     ("weir_tls_resumed_total", Kind::Counter, "Of them: shortened by a ticket.", |t| t.resumed),

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use socket2::SockRef;
 
 use super::requests::Request;
-use super::socket::{send_now, Owner, Secured, Socket};
+use super::socket::{peer_of, send_now, Owner, Secured, Socket};
 use super::{told, Listening, Tls};
 use crate::uring::Ring;
 use weir_clock::monotonic_ns;
@@ -76,8 +76,17 @@ struct Port {
     counts: Counts,
 }
 
+/// Who gets the connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// The next accept at the port of this number.
+    Port(usize),
+    /// The shard's connect with this token.
+    Link(u64),
+}
+
 /// What a handshake waits for.
-enum Stage {
+pub(super) enum Stage {
     /// Its first byte, without taking it.
     Looked(OwnedFd),
     /// The same, and a look at this time.
@@ -87,8 +96,8 @@ enum Stage {
     Between,
 }
 
-struct Handshake {
-    port: usize,
+pub(super) struct Handshake {
+    pub(super) whose: Whose,
     stage: Stage,
     /// Time of this shard's when it was accepted, and when its peer was heard last.
     since_ns: u64,
@@ -117,8 +126,12 @@ pub(super) struct Handshakes {
 }
 
 impl Handshakes {
-    fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.all.len() - self.free.len()
+    }
+
+    pub(super) fn has_ports(&self) -> bool {
+        !self.ports.is_empty()
     }
 
     pub(super) fn has_work(&self) -> bool {
@@ -140,7 +153,7 @@ impl Handshakes {
                 .all
                 .iter()
                 .flatten()
-                .filter(|one| one.port == at)
+                .filter(|one| one.whose == Whose::Port(at))
                 .count();
             let refused = FailureKind::ALL.iter().zip(port.counts.refused);
             let served = port.listening.port.served.served();
@@ -177,6 +190,13 @@ impl Handshakes {
                 (self.all.len() - 1) as u32 // HANDSHAKES_MAX at most
             }
         }
+    }
+
+    /// The handshake of a connect of the shard's.
+    pub(super) fn of_link(&self, token: u64) -> Option<u32> {
+        let is_it = |one: &Option<Handshake>| one.as_ref().is_some_and(|one| one.whose == Whose::Link(token));
+        let at = self.all.iter().position(is_it)?;
+        u32::try_from(at).ok()
     }
 
     fn take(&mut self, number: u32) -> Option<Handshake> {
@@ -279,7 +299,7 @@ impl Tls {
             let is_its = self
                 .handshakes
                 .get(number)
-                .is_some_and(|one| one.port == at);
+                .is_some_and(|one| one.whose == Whose::Port(at));
             if is_its {
                 self.end_handshake(number);
             }
@@ -287,7 +307,7 @@ impl Tls {
     }
 
     /// Its connection closes.
-    fn end_handshake(&mut self, number: u32) -> Option<Handshake> {
+    pub(super) fn end_handshake(&mut self, number: u32) -> Option<Handshake> {
         let handshake = self.handshakes.take(number)?;
         let fd = match &handshake.stage {
             Stage::Looked(fd) | Stage::LookAgain(fd, _) => fd.as_fd(),
@@ -303,7 +323,6 @@ impl Tls {
         let Some(Request::Accept(at)) = self.requests.remove(completion.token) else {
             return;
         };
-        let clock_ns = self.handshakes.clock_ns;
         let port = &mut self.handshakes.ports[at];
         port.under_way -= 1;
         port.raw.retain(|raw| *raw != completion.token);
@@ -312,7 +331,7 @@ impl Tls {
             Ok(fd) => {
                 let _ = SockRef::from(&fd).set_tcp_nodelay(true);
                 let listening = port.listening.clone();
-                self.begin(ring, at, &listening.port, fd, clock_ns);
+                self.begin(ring, at, &listening.port, fd);
             }
             // The shard counts it, and asks again after a while.
             Err(error) => {
@@ -334,7 +353,6 @@ impl Tls {
         at: usize,
         port: &SecuredPort,
         fd: OwnedFd,
-        clock_ns: u64,
     ) {
         let stage = match port.is_optional {
             true => Stage::Looked(fd),
@@ -343,8 +361,14 @@ impl Tls {
                 Err(failure) => return self.note_refused(&port.name, None, &failure),
             },
         };
+        self.shake(ring, Whose::Port(at), stage);
+    }
+
+    /// A handshake begins.
+    pub(super) fn shake(&mut self, ring: &mut Ring, whose: Whose, stage: Stage) {
+        let clock_ns = self.handshakes.clock_ns;
         let number = self.handshakes.add(Handshake {
-            port: at,
+            whose,
             stage,
             since_ns: clock_ns,
             heard_ns: clock_ns,
@@ -390,6 +414,13 @@ impl Tls {
                 .for_each(|chunk| ring.release(Group::Http, chunk));
         };
         handshake.request = None;
+        if let Stage::Shaking(connection) = &handshake.stage {
+            if connection.lock().is_left {
+                // The shard has given up its connect.
+                self.end_handshake(number);
+                return chunk.into_iter().for_each(|chunk| ring.release(Group::Http, chunk));
+            }
+        }
         let Some(chunk) = chunk else {
             let is_again = matches!(
                 -completion.result,
@@ -425,10 +456,12 @@ impl Tls {
         let Some(handshake) = self.handshakes.get(number) else {
             return;
         };
-        let at = handshake.port;
+        let Whose::Port(at) = handshake.whose else {
+            return;
+        };
         match is_tls {
             None => handshake.stage = Stage::LookAgain(fd, clock_ns + LOOK_AGAIN_NS),
-            Some(false) => self.ready(ring, number, Socket::Plain(fd)),
+            Some(false) => self.ready(ring, number, || Socket::Plain(fd)),
             Some(true) => {
                 let port = Arc::clone(&self.handshakes.ports[at].listening.port);
                 match shaking(&port, fd) {
@@ -447,15 +480,27 @@ impl Tls {
         }
     }
 
-    /// A connection that the shard may have.
-    fn ready(&mut self, ring: &mut Ring, number: u32, socket: Socket) {
+    /// A connection that the shard may have; that of its connect it has already.
+    fn ready(&mut self, ring: &mut Ring, number: u32, socket: impl FnOnce() -> Socket) {
         let Some(handshake) = self.handshakes.take(number) else {
             return;
         };
-        let at = handshake.port;
-        self.handshakes.ports[at].ready.push_back(socket);
-        self.hand_out(at);
-        self.accept_more(ring, at);
+        match handshake.whose {
+            Whose::Port(at) => {
+                self.handshakes.ports[at].ready.push_back(socket());
+                self.hand_out(at);
+                self.accept_more(ring, at);
+            }
+            Whose::Link(token) => self.told.push(told(token, 0, 0)),
+        }
+    }
+
+    /// A place is free again; a connect of the shard's that came to nothing is told so.
+    fn after_end(&mut self, ring: &mut Ring, whose: Whose) {
+        match whose {
+            Whose::Port(at) => self.accept_more(ring, at),
+            Whose::Link(token) => self.told.push(told(token, -libc::ECONNABORTED, 0)),
+        }
     }
 
     /// The peer has closed before its handshake was done.
@@ -463,7 +508,6 @@ impl Tls {
         let Some(handshake) = self.end_handshake(number) else {
             return;
         };
-        let at = handshake.port;
         if let Stage::Shaking(connection) = &handshake.stage {
             let text = "it closed before the handshake was done; its log may say why";
             match handshake.has_spoken {
@@ -472,7 +516,7 @@ impl Tls {
                 false => self.count(&connection.port, FailureKind::Closed),
             }
         }
-        self.accept_more(ring, at);
+        self.after_end(ring, handshake.whose);
     }
 
     /// Works on handshakes, as far as the budget of a turn goes; looks at their deadlines.
@@ -535,10 +579,10 @@ impl Tls {
                     (FailureKind::Protocol, Some(false)) if !is_established => plain_spoken(),
                     _ => failure,
                 };
-                let port = self.end_handshake(number).map(|handshake| handshake.port);
+                let whose = self.end_handshake(number).map(|handshake| handshake.whose);
                 self.refuse(&connection, &failure);
-                if let Some(at) = port {
-                    self.accept_more(ring, at);
+                if let Some(whose) = whose {
+                    self.after_end(ring, whose);
                 }
             }
             Ok(()) if is_established => {
@@ -547,7 +591,7 @@ impl Tls {
                     counts.established += 1;
                     counts.resumed += u64::from(is_resumed);
                 }
-                self.ready(ring, number, Socket::Secured(Owner(connection)));
+                self.ready(ring, number, || Socket::Secured(Owner(connection)));
             }
             Ok(()) if has_ended => self.closed(ring, number),
             Ok(()) => self.listen_to(ring, number),
@@ -595,7 +639,7 @@ impl Tls {
         }
         let stage = std::mem::replace(&mut handshake.stage, Stage::Between);
         if let Stage::Looked(fd) = stage {
-            self.ready(ring, number, Socket::Plain(fd));
+            self.ready(ring, number, || Socket::Plain(fd));
         }
     }
 
@@ -616,7 +660,7 @@ impl Tls {
         if let Stage::Shaking(connection) = &handshake.stage {
             self.refuse(connection, failure);
         }
-        self.accept_more(ring, handshake.port);
+        self.after_end(ring, handshake.whose);
     }
 
     /// A connection that came to nothing, or broke.
@@ -660,7 +704,8 @@ fn say_alert(connection: &Secured) {
 fn shaking(port: &SecuredPort, fd: OwnedFd) -> Result<Arc<Secured>, Failure> {
     let served = port.served.served();
     let session = Session::server(Arc::clone(&served.config))?;
-    Ok(Arc::new(Secured::new(fd, session, &port.name)))
+    let peer = peer_of(&fd);
+    Ok(Arc::new(Secured::new(fd, session, &port.name, peer)))
 }
 
 fn plain_spoken() -> Failure {

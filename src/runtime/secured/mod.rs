@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! ring --accept--> handshakes (accept.rs) --done--> the shard's accept completes
+//!     --connect-> handshakes (connect.rs) --done--> the shard's connect completes
 //!     --receive--> opened into plain.rs -----------> the shard's receive completes (receive.rs)
 //!     <--send----- sealed, 64 KiB at a time <------- the shard's send (send.rs)
 //! ```
@@ -11,6 +12,7 @@
 //! told of have [`OPENED`] in their completion's flags.
 
 mod accept;
+mod connect;
 mod plain;
 mod receive;
 mod requests;
@@ -94,6 +96,12 @@ impl Tls {
         }
     }
 
+    /// Somebody speaks TLS, or may: otherwise completions are the shard's as they are.
+    pub(crate) fn is_used(&self) -> bool {
+        let has_handshakes = self.handshakes.has_ports() || self.handshakes.count() > 0;
+        has_handshakes || !self.requests.is_empty() || !self.told.is_empty()
+    }
+
     /// There is something to do without a completion of the ring.
     pub(crate) fn has_work(&mut self) -> bool {
         !self.told.is_empty() || self.handshakes.has_work() || self.can_open()
@@ -131,6 +139,7 @@ impl Tls {
             requests::What::Send => self.on_sent(ring, completion),
             requests::What::Accept => self.on_accept(ring, completion),
             requests::What::Handshake => self.on_handshake(ring, completion),
+            requests::What::Connect => self.on_connect(ring, completion),
         }
     }
 
@@ -169,7 +178,7 @@ impl Tls {
             ring.cancel(raw, token);
             return true;
         }
-        self.cancel_accept(ring, target, token)
+        self.cancel_link(target) || self.cancel_accept(ring, target, token)
     }
 }
 

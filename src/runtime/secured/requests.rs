@@ -16,6 +16,7 @@ pub(super) enum What {
     Send,
     Accept,
     Handshake,
+    Connect,
 }
 
 /// One that is under way.
@@ -30,6 +31,11 @@ pub(super) enum Request {
     },
     /// At the port of this number.
     Accept(usize),
+    /// The shard's connect, by its token.
+    Connect {
+        connection: Arc<Secured>,
+        token: u64,
+    },
     /// Of the handshake of this number: it receives, or looks whether it is one.
     Handshake(u32),
 }
@@ -48,12 +54,22 @@ pub(super) struct Receive {
 }
 
 impl Request {
+    /// The shard's token of what it may cancel.
+    fn of_shard(&self) -> Option<u64> {
+        match self {
+            Request::Receive(receive) => Some(receive.token),
+            Request::Connect { token, .. } => Some(*token),
+            _ => None,
+        }
+    }
+
     pub(super) fn kind(&self) -> What {
         match self {
             Request::Receive(_) => What::Receive,
             Request::Send { .. } => What::Send,
             Request::Accept(_) => What::Accept,
             Request::Handshake(_) => What::Handshake,
+            Request::Connect { .. } => What::Connect,
         }
     }
 }
@@ -69,7 +85,7 @@ struct Slot {
 pub(super) struct Requests {
     slots: Vec<Slot>,
     free: Vec<u32>,
-    /// The ring's tokens by those of the shard: of receives, which may be cancelled.
+    /// The ring's tokens by those of the shard: of receives and connects, which may be cancelled.
     of_shard: HashMap<u64, u64>,
 }
 
@@ -78,6 +94,11 @@ fn token_of(generation: u32, index: u32) -> u64 {
 }
 
 impl Requests {
+    /// None is under way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.len() == self.free.len()
+    }
+
     /// The ring's token of a new request.
     pub(super) fn add(&mut self, request: Request) -> u64 {
         let index = match self.free.pop() {
@@ -89,8 +110,8 @@ impl Requests {
         };
         let slot = &mut self.slots[index as usize];
         let token = token_of(slot.generation, index);
-        if let Request::Receive(receive) = &request {
-            self.of_shard.insert(receive.token, token);
+        if let Some(of_shard) = request.of_shard() {
+            self.of_shard.insert(of_shard, token);
         }
         slot.request = Some(request);
         token
@@ -119,9 +140,9 @@ impl Requests {
         let next = self.slots[at].generation + 1;
         self.slots[at].generation = next & ((1 << GENERATION_BITS) - 1);
         self.free.push(at as u32); // an index
-        if let Request::Receive(receive) = &request {
-            if self.of_shard.get(&receive.token) == Some(&token) {
-                self.of_shard.remove(&receive.token);
+        if let Some(of_shard) = request.of_shard() {
+            if self.of_shard.get(&of_shard) == Some(&token) {
+                self.of_shard.remove(&of_shard);
             }
         }
         Some(request)

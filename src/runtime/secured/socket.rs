@@ -1,7 +1,7 @@
 //! A connection as the shard holds it: plain, or with TLS around it.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::{IpAddr, Shutdown};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -53,7 +53,12 @@ impl Owner {
 impl Drop for Owner {
     fn drop(&mut self) {
         self.0.say_end();
-        self.0.lock().is_left = true;
+        let mut stream = self.0.lock();
+        stream.is_left = true;
+        if !stream.session.is_established() {
+            // What waits for the rest of its handshake ends with it.
+            let _ = SockRef::from(&self.0.fd).shutdown(Shutdown::Both);
+        }
     }
 }
 
@@ -108,14 +113,17 @@ pub(super) enum Source {
     Bytes(Vec<u8>, usize),
 }
 
+/// Where the other end is, while that can be asked.
+pub(super) fn peer_of(fd: &OwnedFd) -> Option<IpAddr> {
+    let peer = SockRef::from(fd).peer_addr().ok()?.as_socket()?;
+    Some(peer.ip().to_canonical())
+}
+
 impl Secured {
-    pub(super) fn new(fd: OwnedFd, session: Session, port: &str) -> Secured {
-        let peer = SockRef::from(&fd).peer_addr().ok();
+    pub(super) fn new(fd: OwnedFd, session: Session, port: &str, peer: Option<IpAddr>) -> Secured {
         Secured {
             fd,
-            peer: peer
-                .and_then(|peer| peer.as_socket())
-                .map(|peer| peer.ip().to_canonical()),
+            peer,
             port: port.to_owned(),
             stream: Mutex::new(Stream {
                 session,

@@ -43,7 +43,8 @@ impl<I: Io> HttpEgress<I> {
         };
         let slot = self.connections.next_slot();
         let connect = token(Kind::PostConnect, slot);
-        match cx.io.connect(link.target.at.address(), connect) {
+        let secured = link.target.secured.as_ref();
+        match cx.io.connect(link.target.at.address(), secured, connect) {
             Ok(socket) => {
                 let made = self.connections.insert(PostConnection {
                     socket,

@@ -33,6 +33,7 @@ fn rig() -> (Rig, Slot) {
         outlet: Arc::default(),
         forms: false,
         request: Arc::default(),
+        secured: None,
     };
     let generation = Operator::new(Arc::clone(&cx.shared)).announce(target);
     let entry = Entry {

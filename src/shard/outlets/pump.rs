@@ -38,7 +38,11 @@ impl<I: Io> Outlets<I> {
             let ends = Arc::clone(ends);
             return self.take_end(cx, epoch, &ends);
         }
-        match cx.io.connect(address, token(Kind::OutletConnect, slot)) {
+        let secured = link.target.secured.as_ref();
+        match cx
+            .io
+            .connect(address, secured, token(Kind::OutletConnect, slot))
+        {
             Ok(socket) => {
                 let made = self.connections.insert(Connection {
                     socket,

@@ -73,6 +73,7 @@ impl Control {
                         outlet: Arc::new(outlet),
                         forms: false,
                         request: Arc::default(),
+                        secured: None,
                     });
                     let order = Order::HttpUp {
                         name,

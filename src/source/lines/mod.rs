@@ -267,7 +267,7 @@ impl<K: Kind> Source for Texts<K> {
 #[cold]
 fn first_bytes(protocol: Protocol, bytes: &[u8]) -> Result<Option<Step<'static>>, SourceError> {
     let expected = match bytes {
-        [0x16, 0x03, ..] => "it begins as TLS does, which is not spoken here",
+        [0x16, 0x03, ..] => "it begins as TLS does, which is not spoken at this port (tls of the input)",
         [0x78, 0x01 | 0x9C | 0xDA, ..] => {
             "it begins as a zlib stream; of rsyslog's compression only ZipLevel is understood, not compression.mode=\"stream:always\""
         }
