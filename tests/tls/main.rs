@@ -2,6 +2,7 @@
 
 mod abuse;
 mod client;
+mod own_programs;
 mod programs;
 mod renewal;
 mod strangers;
