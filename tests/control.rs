@@ -55,6 +55,7 @@ fn rig(name: &str, change: impl FnOnce(&mut Settings)) -> Rig {
     let client = Client {
         target,
         token: None,
+        tls: None,
     };
     Rig {
         distributor,
@@ -591,6 +592,7 @@ fn event_streams_go_on_while_others_ask_without_pause() {
         let events = Client {
             target: format!("http://{http}").parse().expect("a target"),
             token: None,
+            tls: None,
         };
         let mut stream = events.stream("/events").expect("a stream");
         let began = std::time::Instant::now();

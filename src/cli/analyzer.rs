@@ -2,12 +2,14 @@
 
 use super::instance::instance;
 use super::reach::{self, Reach};
+use super::secure::Secure;
 use super::values;
 use crate::client::{analyzer, automatic_id, stop_on_eof, stop_on_signals};
 use crate::config::{report_file, token_text, with_instance};
 use crate::discover::Targets;
 use crate::sink::Dialect;
 use crate::streams;
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -22,9 +24,11 @@ pub struct Args {
     addr: Vec<Targets>,
     #[command(flatten)]
     reach: Reach,
+    #[command(flatten)]
+    secure: Secure,
     /// Take packets over HTTP at this address instead (127.0.0.1:3001): POST /logs and GET /health, for --http-analyzer of
     /// the distributor, which has the weight.
-    #[arg(long, value_name = "HOST:PORT", value_parser = values::host_and_port, conflicts_with_all = ["addr", "nameserver", "peer_timeout", "weight", "token_file", "ack_every",
+    #[arg(long, value_name = "HOST:PORT", value_parser = values::host_and_port, conflicts_with_all = ["addr", "nameserver", "peer_timeout", "tls", "tls_ca", "tls_cert", "tls_key", "tls_name", "weight", "token_file", "ack_every",
         "ack_remainder", "dialect", "forms", "vary_weight", "weight_after", "reconnect"])]
     http: Option<String>,
     /// Share of the messages, relative to the other analyzers; 0: none.
@@ -104,7 +108,7 @@ fn token(path: &str) -> Result<AnalyzerToken, String> {
 }
 
 impl Args {
-    /// As the analyzer takes them.
+    /// As the analyzer takes them, but for TLS.
     pub fn options(&self) -> analyzer::Options {
         analyzer::Options {
             addr: self
@@ -113,6 +117,7 @@ impl Args {
                 .unwrap_or_else(|| reach::joined(&self.addr)),
             nameservers: self.reach.nameservers(),
             peer_timeout: self.reach.peer_timeout(),
+            tls: None,
             http: self.http.is_some(),
             weight: self.weight,
             id: self.id.clone().unwrap_or_else(|| automatic_id("analyzer")),
@@ -147,7 +152,10 @@ pub fn run(args: &Args) -> ExitCode {
         if args.stop_on_eof {
             stop_on_eof(&stop)?;
         }
-        analyzer::run(&args.options(), &stop)
+        let mut options = args.options();
+        let tls = args.secure.connector_to(&args.addr);
+        options.tls = tls.map_err(io::Error::other)?;
+        analyzer::run(&options, &stop)
     };
     match run() {
         Ok(report) => {

@@ -2,14 +2,18 @@
 
 use super::instance::instance;
 use super::reach::{self, Reach};
+use super::secure::Secure;
 use super::values;
 use crate::client::shapes::{Severities, Sizes, PAYLOAD_BYTES_MAX, SIGMA_MAX};
 use crate::client::{automatic_id, emitter, stop_on_eof, stop_on_signals};
-use crate::config::{report_file, with_instance, Endpoint};
+use crate::config::{report_file, with_instance, Url};
 use crate::discover::Targets;
 use crate::streams;
+use crate::tls::Connector;
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// As the reference emitter.
@@ -24,10 +28,12 @@ pub struct Args {
     addr: Vec<Targets>,
     #[command(flatten)]
     reach: Reach,
-    /// Post packets of --batch messages there instead of sending frames to --addr (http://localhost:3000). At most 256
-    /// --connections, each a thread.
+    #[command(flatten)]
+    secure: Secure,
+    /// Post packets of --batch messages there instead of sending frames to --addr (http://localhost:3000, or https://).
+    /// At most 256 --connections, each a thread.
     #[arg(long, value_name = "URL", conflicts_with_all = ["addr", "threads"])]
-    http: Option<Endpoint>,
+    http: Option<Url>,
     /// Messages per second over all connections; 0: as fast as it can.
     #[arg(long, default_value = "100", value_parser = rate)]
     rate: f64,
@@ -79,7 +85,18 @@ pub struct Args {
 }
 
 impl Args {
-    /// As the emitter takes them.
+    /// How TLS is spoken, if it is. It reads files.
+    fn connector(&self) -> Result<Option<Arc<Connector>>, String> {
+        match &self.http {
+            None => self.secure.connector_to(&self.addr),
+            Some(url) if self.secure.is_asked() && !url.is_secure => {
+                Err(format!("--tls: --http is {url}; allowed: https://"))
+            }
+            Some(url) => self.secure.connector(url.is_secure),
+        }
+    }
+
+    /// As the emitter takes them, but for TLS.
     pub fn options(&self) -> emitter::Options {
         let default = self.count.is_none().then_some(DURATION_DEFAULT);
         let duration = self
@@ -88,12 +105,16 @@ impl Args {
             .filter(|duration| !duration.is_zero());
         emitter::Options {
             addr: match &self.http {
-                Some(url) => url.authority(),
+                Some(url) => url.endpoint.authority(),
                 None => reach::joined(&self.addr),
             },
             nameservers: self.reach.nameservers(),
             peer_timeout: self.reach.peer_timeout(),
-            http: self.http.as_ref().map(|url| format!("{}/logs", url.path)),
+            tls: None,
+            http: self
+                .http
+                .as_ref()
+                .map(|url| format!("{}/logs", url.endpoint.path)),
             rate: self.rate,
             duration,
             count: self.count,
@@ -120,7 +141,9 @@ pub fn run(args: &Args) -> ExitCode {
         if args.stop_on_eof {
             stop_on_eof(&stop)?;
         }
-        emitter::run(&args.options(), &stop)
+        let mut options = args.options();
+        options.tls = args.connector().map_err(io::Error::other)?;
+        emitter::run(&options, &stop)
     };
     match run() {
         Ok(report) => {

@@ -16,10 +16,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::secure::Secure;
 use super::values;
-use crate::control::http_api::client::{Client, Target};
+use crate::config::Url;
+use crate::control::http_api::client::{Client, Secured, Target};
 use crate::control::view::fleet::Replica;
 use crate::discover::{self, BadTarget, Endpoint, Resolver, Targets, Watch, REFRESH_EVERY};
+use crate::tls::Connector;
 
 /// Where a distributor is asked to be when nothing is said.
 const SOCKET_DEFAULT: &str = "/run/weir/admin.sock";
@@ -60,7 +63,7 @@ impl FromStr for Admin {
 /// How the admin API is reached.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Reach {
-    /// Path of the distributor's admin socket, or http://host:port; several with commas; dns+HOST:PORT: each address of
+    /// Path of the distributor's admin socket, or http://host:port (https:// with TLS); several with commas; dns+HOST:PORT: each address of
     /// the name, dnssrv+NAME: each target of the record, file+PATH: each line. Default: $RUNTIME_DIRECTORY/admin.sock
     /// if that is set, else /run/weir/admin.sock
     #[arg(long, value_name = "TARGET,...", value_parser = Admin::from_str, value_delimiter = ',', global = true)]
@@ -71,6 +74,41 @@ pub struct Reach {
     /// Ask this nameserver for the names of dns+ and dnssrv+, and not those of the system; several with commas
     #[arg(long, value_name = "ADDR", value_parser = values::nameserver, value_delimiter = ',', global = true)]
     nameserver: Vec<SocketAddr>,
+    #[command(flatten)]
+    secure: Secure,
+}
+
+/// What all members of a fleet are asked with.
+#[derive(Clone)]
+struct With {
+    token: Option<String>,
+    tls: Option<Arc<Connector>>,
+    /// `--tls`: also those whose address does not say so.
+    is_secure: bool,
+}
+
+impl With {
+    /// `host`: whose certificate is expected.
+    fn client(&self, mut target: Target, host: Option<String>) -> Client {
+        if let Target::Http(url) = &mut target {
+            url.is_secure |= self.is_secure;
+        }
+        let tls = self.tls.clone();
+        Client {
+            target,
+            token: self.token.clone(),
+            tls: tls.map(|connector| Secured { connector, host }),
+        }
+    }
+
+    /// Of one whose address the operator wrote.
+    fn client_of(&self, target: &Target) -> Client {
+        let host = match target {
+            Target::Unix(_) => None,
+            Target::Http(url) => Some(url.endpoint.host.clone()),
+        };
+        self.client(target.clone(), host)
+    }
 }
 
 impl Reach {
@@ -98,8 +136,19 @@ impl Reach {
                 |directory| Path::new(&directory).join("admin.sock"),
             ))
         });
-        let token = self.token()?;
-        Ok(Client { target, token })
+        Ok(self.with()?.client_of(&target))
+    }
+
+    fn with(&self) -> Result<With, String> {
+        let is_secure = |admin: &Admin| match admin {
+            Admin::One(Target::Http(url)) => url.is_secure,
+            _ => false,
+        };
+        Ok(With {
+            token: self.token()?,
+            tls: self.secure.connector(self.admin.iter().any(is_secure))?,
+            is_secure: self.secure.is_asked(),
+        })
     }
 
     fn token(&self) -> Result<Option<String>, String> {
@@ -121,13 +170,12 @@ impl Reach {
         if self.admin.is_empty() {
             fixed.push(Member::new(self.client()?));
         }
-        let token = self.token()?;
+        let with = self.with()?;
         for admin in &self.admin {
             match admin {
                 Admin::Several(target) => watched.push(target.clone().into()),
                 Admin::One(target) => {
-                    let (target, token) = (target.clone(), token.clone());
-                    let member = Member::new(Client { target, token });
+                    let member = Member::new(with.client_of(target));
                     if !fixed.iter().any(|other| other.name == member.name) {
                         fixed.push(member);
                     }
@@ -149,11 +197,7 @@ impl Reach {
                 Some(Watch::new(targets, resolver))
             }
         };
-        Ok(Fleet {
-            token,
-            fixed,
-            watch,
-        })
+        Ok(Fleet { with, fixed, watch })
     }
 }
 
@@ -184,7 +228,7 @@ impl Member {
     fn new(client: Client) -> Member {
         let name = match &client.target {
             Target::Unix(path) => path.display().to_string(),
-            Target::Http(endpoint) => endpoint.authority(),
+            Target::Http(url) => url.endpoint.authority(),
         };
         Member {
             name,
@@ -192,13 +236,10 @@ impl Member {
         }
     }
 
-    fn found(endpoint: &Endpoint, token: Option<&String>) -> Member {
+    fn found(endpoint: &Endpoint, with: &With) -> Member {
         let client = |addr: &SocketAddr| {
-            let target = format!("http://{addr}").parse().map(Target::Http);
-            target.ok().map(|target| Client {
-                target,
-                token: token.cloned(),
-            })
+            let url: Url = format!("http://{addr}").parse().ok()?;
+            Some(with.client(Target::Http(url), endpoint.host.clone()))
         };
         Member {
             name: endpoint.name.clone(),
@@ -237,7 +278,7 @@ impl Member {
 
 /// Several distributors.
 pub struct Fleet {
-    token: Option<String>,
+    with: With,
     fixed: Vec<Member>,
     watch: Option<Watch>,
 }
@@ -250,7 +291,7 @@ impl Fleet {
         let mut nameless = Vec::new();
         if let Some(watch) = &mut self.watch {
             watch.refresh();
-            members.extend(found(watch.set(), self.token.as_ref(), &members));
+            members.extend(found(watch.set(), &self.with, &members));
             nameless = watch.problems();
         }
         let mut all: Vec<Replica> = std::thread::scope(|scope| {
@@ -282,7 +323,7 @@ impl Fleet {
     /// No thread can be started.
     pub fn live(self, every: Duration) -> std::io::Result<Live> {
         let mut live = Live {
-            token: self.token,
+            with: self.with,
             fixed: self.fixed,
             lookout: self.watch.map(Lookout::start).transpose()?,
             every,
@@ -298,8 +339,8 @@ impl Fleet {
 }
 
 /// What was found, but for what is named by itself.
-fn found(set: &[Endpoint], token: Option<&String>, fixed: &[Member]) -> Vec<Member> {
-    let members = set.iter().map(|endpoint| Member::found(endpoint, token));
+fn found(set: &[Endpoint], with: &With, fixed: &[Member]) -> Vec<Member> {
+    let members = set.iter().map(|endpoint| Member::found(endpoint, with));
     members
         .filter(|member| !fixed.iter().any(|other| other.name == member.name))
         .collect()
@@ -319,7 +360,7 @@ fn unresolved(problem: String) -> Replica {
 
 /// Several distributors that are asked again and again, each by a thread of its own: one that is silent holds up nobody.
 pub struct Live {
-    token: Option<String>,
+    with: With,
     fixed: Vec<Member>,
     lookout: Option<Lookout>,
     every: Duration,
@@ -368,7 +409,7 @@ impl Live {
         let mut members = self.fixed.clone();
         if let Some(lookout) = &self.lookout {
             let set = lookout.found().0;
-            members.extend(found(&set, self.token.as_ref(), &members));
+            members.extend(found(&set, &self.with, &members));
         }
         self.pollers.retain(|name, poller| {
             let same = members.iter().find(|member| member.name == *name);

@@ -10,6 +10,7 @@
 pub mod analyzer;
 pub mod audit;
 pub mod bench;
+pub mod cert;
 pub mod config;
 pub mod ctl;
 pub mod demo;
@@ -20,6 +21,7 @@ mod fleet;
 pub mod generate;
 mod instance;
 pub mod reach;
+mod secure;
 pub mod sim;
 pub mod tap;
 pub mod top;
@@ -72,6 +74,7 @@ pub enum Program {
     Ctl(ctl::Args),
     Top(top::Args),
     Tap(tap::Args),
+    Cert(cert::Args),
     Bench(bench::Args),
 }
 
@@ -113,6 +116,7 @@ pub fn run() -> ExitCode {
         Program::Ctl(args) => tool(ctl::run(args)),
         Program::Top(args) => tool(top::run(args)),
         Program::Tap(args) => tool(tap::run(args)),
+        Program::Cert(args) => tool(cert::run(args)),
         Program::Bench(args) => bench::run(args),
     }
 }

@@ -36,6 +36,7 @@ use weir_discover::Watcher;
 use weir_ledger::journal::Journal;
 use weir_protocol::WeightText;
 use weir_sink::{detect, Dialect};
+use weir_tls::Connector;
 
 /// As the reference analyzers do.
 const VARY_EVERY_MESSAGES: u64 = 5_000;
@@ -51,6 +52,8 @@ pub struct Options {
     pub nameservers: Vec<SocketAddr>,
     /// A distributor whose host does not answer for this long is given up.
     pub peer_timeout: Duration,
+    /// Speak TLS with distributors.
+    pub tls: Option<Arc<Connector>>,
     /// Take packets over HTTP instead of a link.
     pub http: bool,
     /// First weight.
@@ -94,6 +97,7 @@ impl Options {
             addr: addr.into(),
             nameservers: Vec::new(),
             peer_timeout: super::PEER_TIMEOUT,
+            tls: None,
             http: false,
             weight: 0.25,
             id: id.into(),

@@ -31,6 +31,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 use weir_ledger::run_report::{self, AckedBy, Emitter, Heading, Kind, Run, Sent, Stamp, Stream};
+use weir_tls::Connector;
 use worker::Worker;
 
 /// Open files besides the connections: standard streams, epoll, the log.
@@ -45,6 +46,8 @@ pub struct Options {
     pub nameservers: Vec<SocketAddr>,
     /// A distributor whose host does not answer for this long is given up.
     pub peer_timeout: Duration,
+    /// Speak TLS with distributors.
+    pub tls: Option<Arc<Connector>>,
     /// Path to post to: HTTP instead of frames.
     pub http: Option<String>,
     /// Messages per second over all connections; 0: as fast as it can.
@@ -81,6 +84,7 @@ impl Options {
             addr: addr.into(),
             nameservers: Vec::new(),
             peer_timeout: super::PEER_TIMEOUT,
+            tls: None,
             http: None,
             rate: 100.0,
             duration: None,

@@ -11,6 +11,7 @@ pub mod emitter;
 pub mod payload;
 pub mod peers;
 pub mod signals;
+pub mod socket;
 
 pub use signals::stop_on_signals;
 pub mod shapes;

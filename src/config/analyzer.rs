@@ -4,9 +4,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::delivery::word_with_tls;
 use crate::delivery::{Delivery, Place, SCHEMES};
 use crate::endpoint::Endpoint;
 use crate::group::{Discover, Members, WeightIs, GROUP_ID_BYTES_MAX};
+use weir_discover::Target;
 use weir_protocol::text::check_name;
 use weir_protocol::valid_weight;
 
@@ -201,8 +203,9 @@ fn place_of(text: &str) -> Option<(usize, bool)> {
         let place = text.rfind(&format!("@{before}{scheme}"))?;
         Some((place, !before.is_empty()))
     };
-    let schemes = SCHEMES.iter().map(|scheme| scheme.word);
-    let places = schemes.chain(["https"]).flat_map(|word| {
+    let plain = SCHEMES.iter().map(|scheme| scheme.word.to_owned());
+    let secured = SCHEMES.iter().map(|scheme| word_with_tls(scheme.word));
+    let places = plain.chain(secured).flat_map(|word| {
         let url = format!("{word}:");
         [of(&url, ""), of(&url, "dns+"), of(&url, "dnssrv+")]
     });
@@ -252,7 +255,29 @@ mod tests {
             assert_eq!((analyzer.id(), analyzer.weight()), (id, 0.25));
             assert_eq!(analyzer.to_string(), text);
         }
+        for (text, port) in [
+            ("a=1@https://h", 443),
+            ("a=1@https://h:80/p", 80),
+            ("a=1@https://[::1]", 443),
+            ("a=1@es+https://h", 9200),
+            ("a=1@syslog+tls://h", 6514),
+            ("a=1@forward+tls://h?tls_name=other", 24224),
+            ("a=1@dns+https://h:443/p", 443),
+        ] {
+            let analyzer: HttpAnalyzer = text.parse().expect(text);
+            let shown = analyzer.to_string();
+            let again: HttpAnalyzer = shown.parse().expect(&shown);
+            assert_eq!(analyzer, again);
+            assert!(shown.contains(&format!(":{port}")), "{shown}");
+            assert!(shown.contains("https") || shown.contains("+tls"), "{shown}");
+        }
         for (bad, why) in [
+            (
+                "a1=1@http://h?tls_ca=x",
+                "TLS is not spoken to http://; allowed: https://",
+            ),
+            ("a1=1@file+tls:///x", "scheme \"file+tls\""),
+            ("a1=1@https://h?tls_what=1", "no such option"),
             ("a1", "ID=WEIGHT@"),
             ("a1@http://h", "ID=WEIGHT@"),
             ("a1=x@http://h", "ID=WEIGHT@"),
@@ -260,7 +285,6 @@ mod tests {
             ("a1=NaN@http://h", "0 or more"),
             ("=1@http://h", "an id of 1 to 256"),
             ("a\nb=1@http://h", "control"),
-            ("a1=1@https://h", "https"),
         ] {
             let error = bad.parse::<HttpAnalyzer>().expect_err(bad);
             assert!(

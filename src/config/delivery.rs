@@ -29,8 +29,9 @@ use weir_tls::SecuredLink;
 
 mod secured;
 
+pub(crate) use secured::word_with_tls;
 pub use secured::TLS_OPTIONS;
-use secured::{port_with_tls, without_tls, word_with_tls, Secured};
+use secured::{port_with_tls, without_tls, Secured};
 
 /// A scheme of an analyzer's URL.
 #[derive(Debug, PartialEq, Eq)]
@@ -665,7 +666,9 @@ impl FromStr for Place {
 /// A URL without a query names its port.
 fn has_port(url: &str) -> bool {
     let authority = url.split('/').nth(2).unwrap_or_default();
-    let behind = authority.rsplit_once(']').map_or(authority, |(_, behind)| behind);
+    let behind = authority
+        .rsplit_once(']')
+        .map_or(authority, |(_, behind)| behind);
     behind.contains(':')
 }
 

@@ -122,7 +122,7 @@ mod tests {
             assert_eq!(shown.parse(), Ok(endpoint));
         }
         for (bad, why) in [
-            ("https://a:1", "https"),
+            ("https://a:1", "http://host:port"),
             ("http://u:p@a:1", "user"),
             ("http://a:1/?x", "query"),
             ("http://a:1#x", "fragment"),

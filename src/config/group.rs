@@ -161,7 +161,6 @@ mod tests {
         for (bad, why) in [
             ("http://a:1", "allowed: dns+http://"),
             ("dns+a:1", "http://host:port"),
-            ("dns+https://a:1", "https"),
             ("file+http://a:1", "file+ is not known"),
             ("dnssrv+http://a:1", "_SERVICE._PROTO"),
             ("dnssrv+http://_a._tcp.b:80", "_SERVICE._PROTO"),

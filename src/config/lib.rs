@@ -7,6 +7,7 @@
 //!   Config       shards, memory, time-outs, Admin                     (here)
 //!   HttpConfig   listener, limits of a request, pushes and health     (http.rs)
 //!   HttpAnalyzer id, weight and Place                                 (analyzer.rs, delivery.rs, request.rs, endpoint.rs)
+//!   Url          where a distributor's HTTP is, for who asks it  (url.rs)
 //!   WantedWeight id, weight and pin (weights.rs)
 //!   Protection   RateLimit, AllowList per listener, Token, Cors       (protection.rs)
 //!   Hosts        names that it answers to                             (hosts.rs)
@@ -37,6 +38,7 @@ mod secret;
 mod settings;
 mod sizing;
 mod tls;
+mod url;
 pub mod values;
 mod weights;
 
@@ -60,6 +62,7 @@ pub use request::{REQUESTS, REQUEST_OPTIONS};
 pub use secret::Secret;
 pub use sizing::{MemoryNeed, Sizing, DATAGRAM_BUFFERS, DATAGRAM_BYTES_MAX};
 pub use tls::{TlsConfig, TlsMode};
+pub use url::Url;
 pub use weights::{check_weights, WantedWeight};
 
 use std::collections::BTreeMap;

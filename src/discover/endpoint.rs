@@ -9,6 +9,8 @@ pub struct Endpoint {
     /// What it is known by for as long as it is there: `HOST:PORT` as it was given, an address, or target and port of
     /// an SRV record.
     pub name: String,
+    /// The host as the operator wrote it: whose certificate is expected of it. None where DNS has said the name (SRV).
+    pub host: Option<String>,
     /// At least one. With several, each of them is this distributor.
     pub addrs: Vec<SocketAddr>,
     /// Of its SRV record, 0 otherwise: who has a higher number is used when those before do not answer.
@@ -22,10 +24,18 @@ impl Endpoint {
     pub fn new(name: String, addrs: Vec<SocketAddr>) -> Endpoint {
         Endpoint {
             name,
+            host: None,
             addrs,
             priority: 0,
             weight: 1,
         }
+    }
+
+    /// Of this host, as the operator wrote it.
+    #[must_use]
+    pub fn of_host(mut self, host: &str) -> Endpoint {
+        self.host = Some(host.to_owned());
+        self
     }
 }
 

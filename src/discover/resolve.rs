@@ -124,11 +124,14 @@ impl Resolver {
         match question {
             Question::Of(_, at) | Question::Given(Target::Host(at)) => {
                 let (addrs, cut) = self.places(at)?;
-                let endpoints = vec![Endpoint::new(at.to_string(), addrs)];
+                let one = Endpoint::new(at.to_string(), addrs).of_host(&at.host);
+                let endpoints = vec![one];
                 Ok(Look { endpoints, cut })
             }
             Question::Given(Target::Dns(at)) => {
-                let each = |addr: SocketAddr| Endpoint::new(addr.to_string(), vec![addr]);
+                let each = |addr: SocketAddr| {
+                    Endpoint::new(addr.to_string(), vec![addr]).of_host(&at.host)
+                };
                 let (addrs, cut) = self.places(at)?;
                 let endpoints = addrs.into_iter().map(each).collect();
                 Ok(Look { endpoints, cut })
@@ -177,6 +180,7 @@ fn endpoint(service: Service) -> Endpoint {
         .map(|ip| SocketAddr::new(ip, at.port));
     Endpoint {
         name: at.to_string(),
+        host: None,
         addrs: addrs.collect(),
         priority: service.priority,
         weight: service.weight,

@@ -160,6 +160,7 @@ mod tests {
     fn endpoint(port: u16, priority: u16, weight: u16) -> Endpoint {
         Endpoint {
             name: port.to_string(),
+            host: None,
             addrs: vec![addr(port)],
             priority,
             weight,

@@ -15,8 +15,8 @@ use crate::uring::{datagrams_dropped, left_of, peer_has_ended, unread_bytes};
 use crate::uring::{Arena, Ring, SendVector};
 use weir_clock::monotonic_ns;
 use weir_protocol::memory::Span;
-use weir_tls::SecuredLink;
 use weir_shard::port::{Chunk, Completion, Datagram, Group, Io, Left, TlsCounts, Wait};
+use weir_tls::SecuredLink;
 
 /// Connections that a turn takes of each listener. Each costs some 30 us, its peer's first words included.
 const ACCEPTS: u32 = 16;

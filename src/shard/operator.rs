@@ -27,6 +27,7 @@ use weir_protocol::text::Time;
 use weir_sink::outlet::OutletOptions;
 use weir_sink::request::RequestOptions;
 use weir_sink::Sink;
+use weir_tls::SecuredLink;
 
 /// Orders that may wait for shard 0; it takes them every turn.
 const COMMANDS_MAX: usize = 1024;

@@ -12,6 +12,8 @@ use crate::fingerprint::Fingerprint;
 const NAME_BYTES_MAX: usize = 256;
 /// Most names of a certificate that are looked at.
 const NAMES_MAX: usize = 64;
+/// Most names that a line shows.
+const NAMES_SHOWN: usize = 8;
 
 /// Whom a certificate names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +31,8 @@ pub struct Peer {
 pub struct Facts {
     /// Serial number, hexadecimal with colons.
     pub serial: String,
+    /// Who has signed it, as it is named there.
+    pub issuer: String,
     /// Valid from, in seconds since 1970.
     pub not_before: i64,
     /// Valid until, in seconds since 1970.
@@ -71,6 +75,7 @@ impl Facts {
         });
         Some(Facts {
             serial: parsed.raw_serial_as_string(),
+            issuer: readable(&parsed.issuer().to_string()).unwrap_or_default(),
             not_before: parsed.validity().not_before.timestamp(),
             not_after: parsed.validity().not_after.timestamp(),
             peer: Peer {
@@ -80,6 +85,37 @@ impl Facts {
             },
         })
     }
+}
+
+impl fmt::Display for Facts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.peer.names.iter().map(String::as_str);
+        let names = match self.peer.names.is_empty() {
+            true => self.peer.name(),
+            false => names.take(NAMES_SHOWN).collect::<Vec<_>>().join(", "),
+        };
+        let [from, until] = [self.not_before, self.not_after].map(day);
+        let Facts { serial, issuer, .. } = self;
+        write!(
+            f,
+            "certificate of {names}; serial {serial}; issuer {issuer}; valid {from} to {until}"
+        )
+    }
+}
+
+/// `2026-11-30`, of seconds since 1970 (Hinnant, days_from_civil).
+fn day(seconds: i64) -> String {
+    let days = seconds.div_euclid(86_400) + 719_468;
+    let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let of_era_year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * of_era_year + of_era_year / 4 - of_era_year / 100);
+    let part = (5 * of_year + 2) / 153;
+    let month = if part < 10 { part + 3 } else { part - 9 };
+    let year = of_era_year + era * 400 + i64::from(month <= 2);
+    format!(
+        "{year:04}-{month:02}-{:02}",
+        of_year - (153 * part + 2) / 5 + 1
+    )
 }
 
 fn name_of(name: &GeneralName<'_>) -> Option<String> {
@@ -100,4 +136,22 @@ fn name_of(name: &GeneralName<'_>) -> Option<String> {
 fn readable(name: &str) -> Option<String> {
     let fits = !name.is_empty() && name.len() <= NAME_BYTES_MAX;
     (fits && !name.chars().any(char::is_control)).then(|| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_are_those_of_the_calendar() {
+        for (seconds, text) in [
+            (0, "1970-01-01"),
+            (-1, "1969-12-31"),
+            (951_782_400, "2000-02-29"),
+            (1_796_083_199, "2026-11-30"),
+            (4_107_542_400, "2100-03-01"),
+        ] {
+            assert_eq!(day(seconds), text);
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 
 use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
 
+use crate::certificate::Facts;
 use crate::names::NotAllowed;
 
 /// The table of kinds: each line is a variant, and its label in metrics.
@@ -141,6 +142,45 @@ impl Failure {
             ),
             other => (Kind::Protocol, other.to_string()),
         };
+        Failure { kind, text }
+    }
+}
+
+impl Failure {
+    /// The same, of a server that this side has asked; `shown`: its certificate, when that is what is wrong.
+    pub(crate) fn of_server(error: &Error, shown: Option<&Facts>) -> Failure {
+        let Failure { kind, mut text } = Failure::of(error);
+        let next = match error {
+            Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+                Some("its certificate is of a CA that is not trusted here; name that CA's file by --tls-ca")
+            }
+            // webpki has no name for it of rustls' own.
+            Error::InvalidCertificate(other) if other.to_string().contains("CaUsedAsEndEntity") => {
+                Some("its certificate is that of a CA (basicConstraints CA:TRUE), and a server needs one that a CA has signed: `weir cert` makes both")
+            }
+            Error::InvalidCertificate(CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }) => {
+                Some("its certificate is of somebody else than who was asked for; --tls-name says whose is expected, if the address cannot")
+            }
+            Error::AlertReceived(AlertDescription::CertificateRequired) => {
+                Some("it lets in only who shows a certificate (alert CertificateRequired); show one by --tls-cert and --tls-key")
+            }
+            Error::AlertReceived(AlertDescription::HandshakeFailure) => {
+                Some("it does not agree to a handshake (alert HandshakeFailure): no suite in common, or it wants a certificate of this side (--tls-cert and --tls-key)")
+            }
+            Error::AlertReceived(AlertDescription::AccessDenied) => {
+                Some("it does not let in who this side's certificate (--tls-cert) names (alert AccessDenied)")
+            }
+            Error::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13) => {
+                Some("it speaks no version of TLS that is allowed here (1.2 and 1.3, or 1.3 alone)")
+            }
+            _ => None,
+        };
+        if let Some(next) = next {
+            text = next.to_owned();
+        }
+        if let Some(shown) = shown {
+            text = format!("{text} [{shown}]");
+        }
         Failure { kind, text }
     }
 }

@@ -4,16 +4,19 @@
 //! session.rs      one connection: bytes in, bytes out; rustls does the protocol
 //! record.rs       where a record ends
 //! wire.rs         bytes on their way out
-//! server.rs       what a port serves, read from files; link.rs: how TLS is begun with a server
+//! server.rs       what a port serves, read from files
+//! client.rs       what a client shows and whom it trusts, read from files; link.rs: how a distributor begins with a server
+//! stream.rs       TLS around a socket, for programs that are no shards
 //! certificate.rs  whom a certificate names, until when it is valid
 //! names.rs        who is let in
 //! failure.rs      why a connection came to nothing
 //! ```
 //!
-//! Nothing here does I/O on connections: `src/runtime/secured.rs` moves the bytes. Files are read in
-//! `server.rs` alone, when settings are read.
+//! But for `stream.rs` nothing here does I/O on connections: `src/runtime/secured` moves the bytes of shards. Files are
+//! read in `server.rs` and `client.rs` alone, when settings are read or have changed.
 
 mod certificate;
+mod client;
 mod failure;
 mod fingerprint;
 mod link;
@@ -21,14 +24,19 @@ mod names;
 mod record;
 mod server;
 mod session;
+mod stream;
 mod wire;
 
 pub use certificate::{Facts, Peer};
+pub use client::{server_name, ClientFiles, Connector};
 pub use failure::{Failure, FailureKind};
 pub use fingerprint::Fingerprint;
 pub use link::SecuredLink;
 pub use names::{Allowed, AllowedNames, NotAllowed, NAMES_MAX};
 pub use record::{begins_tls, record_bytes, whole_records, RECORD_BYTES_MAX};
-pub use server::{ClientCertificates, MinVersion, Served, ServerFiles, ServerPort, Unusable};
+pub use server::{
+    check_pair, ClientCertificates, MinVersion, Served, ServerFiles, ServerPort, Unusable,
+};
 pub use session::{Session, CARRIED_BYTES_MAX};
+pub use stream::{timed_out, Stream};
 pub use wire::Wire;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustls::pki_types::ServerName;
 use rustls::ClientConfig;
 
+use crate::client::server_name;
 use crate::failure::Failure;
 use crate::session::Session;
 
@@ -47,12 +48,9 @@ impl SecuredLink {
     /// # Errors
     /// No certificate can have such a name.
     pub fn new(label: &str, name: &str, config: Arc<ClientConfig>) -> Result<SecuredLink, String> {
-        let parsed = ServerName::try_from(name.trim_end_matches('.').to_owned());
         Ok(SecuredLink {
             label: label.to_owned(),
-            name: parsed.map_err(|_| {
-                format!("{name:?} is no name that a certificate can have; allowed: a DNS name or an IP address")
-            })?,
+            name: server_name(name)?,
             current: Mutex::new(Arc::new(Mutex::new(config))),
         })
     }

@@ -205,7 +205,7 @@ fn own_tickets() -> Result<Arc<dyn ProducesTickets>, String> {
     rustls::crypto::aws_lc_rs::Ticketer::new().map_err(|error| error.to_string())
 }
 
-fn unusable(path: &Path, why: impl fmt::Display) -> Unusable {
+pub(crate) fn unusable(path: &Path, why: impl fmt::Display) -> Unusable {
     Unusable {
         path: path.to_owned(),
         why: why.to_string(),
@@ -285,6 +285,14 @@ pub(crate) fn read_pair(
         other => unusable(key, format!("this key cannot be used: {other}")),
     })?;
     Ok((certified, facts))
+}
+
+/// Whether a chain and its key can be used: that they belong together, and are valid now. It reads files.
+///
+/// # Errors
+/// The file that cannot be used, and why.
+pub fn check_pair(chain: &Path, key: &Path) -> Result<Facts, Unusable> {
+    read_pair(chain, key, &provider()).map(|(_, facts)| facts)
 }
 
 fn check_time(facts: &Facts, now_s: i64) -> Result<(), String> {

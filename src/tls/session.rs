@@ -22,6 +22,7 @@ use rustls::unbuffered::{
 use rustls::{ClientConfig, Error, HandshakeKind, ProtocolVersion, ServerConfig};
 
 use crate::certificate::Peer;
+use crate::client::{take_asked, take_shown};
 use crate::failure::Failure;
 use crate::record::{record_bytes, whole_records, HEADER_BYTES};
 use crate::wire::Wire;
@@ -51,6 +52,10 @@ pub struct Session {
     has_ended: bool,
     has_failed: bool,
     empty_records: u32,
+    /// A client: the server has asked for a certificate.
+    was_asked: bool,
+    /// A client: the server has said something since the handshake.
+    is_heard: bool,
 }
 
 impl fmt::Debug for Session {
@@ -160,12 +165,20 @@ impl Session {
             has_ended: false,
             has_failed: false,
             empty_records: 0,
+            was_asked: false,
+            is_heard: false,
         }
     }
 
     /// Both sides know each other, and bytes may go both ways.
     pub fn is_established(&self) -> bool {
         self.is_established
+    }
+
+    /// A client was asked for a certificate, and the server has not shown what it thinks of the answer. In TLS 1.3 it
+    /// does so after the handshake: by tickets, by data, or by an alert.
+    pub fn awaits_verdict(&self) -> bool {
+        self.was_asked && !self.is_heard && self.version() == "1.3"
     }
 
     /// The peer has said that nothing more comes (close_notify).
@@ -292,15 +305,37 @@ impl Session {
         wire: &mut Wire,
     ) -> Result<usize, Failure> {
         let mut at = 0;
+        let was_established = self.is_established;
         loop {
             match self.step(&mut bytes[at..], plain, wire) {
                 Ok(Step::Discard(through)) => at += through,
-                Ok(Step::Wants(through)) => return Ok(at + through),
+                Ok(Step::Wants(through)) => {
+                    let through = at + through;
+                    self.note_of_server(was_established && through > 0);
+                    return Ok(through);
+                }
                 Err(error) => {
                     self.has_failed = true;
                     self.say_alert(&mut bytes[at..], wire);
-                    return Err(Failure::of(&error));
+                    return Err(self.failure(&error));
                 }
+            }
+        }
+    }
+
+    fn note_of_server(&mut self, is_heard: bool) {
+        if let Side::Client(_) = self.side {
+            self.was_asked |= take_asked();
+            self.is_heard |= is_heard;
+        }
+    }
+
+    fn failure(&self, error: &Error) -> Failure {
+        match self.side {
+            Side::Server(_) => Failure::of(error),
+            Side::Client(_) => {
+                take_asked();
+                Failure::of_server(error, take_shown().as_ref())
             }
         }
     }

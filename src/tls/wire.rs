@@ -8,6 +8,14 @@ pub struct Wire {
 }
 
 impl Wire {
+    /// Nothing, without memory.
+    pub const fn new() -> Wire {
+        Wire {
+            memory: Vec::new(),
+            len: 0,
+        }
+    }
+
     /// Nothing, with room for so many bytes.
     pub fn with_room(bytes: usize) -> Wire {
         Wire {

@@ -2,6 +2,8 @@
 
 mod abuse;
 mod client;
+mod outgoing;
+mod own_programs;
 mod programs;
 mod renewal;
 mod strangers;

@@ -27,6 +27,8 @@ pub struct Group {
     number: u64,
     /// What it is called in logs and errors.
     pub name: String,
+    /// The host as the operator wrote it; none where DNS has said it.
+    host: Option<String>,
     /// The only one, given as `HOST:PORT`: its name is looked up for each first link.
     plain: Option<(HostPort, Resolver)>,
     /// What discovery knows; unused if it is plain.
@@ -96,12 +98,17 @@ impl fmt::Display for NotAdmitted {
 impl Group {
     /// One that discovery found.
     pub fn found(number: u64, endpoint: &Endpoint) -> Group {
-        Group::new(number, endpoint.name.clone(), None, endpoint.addrs.clone())
+        let mut group = Group::new(number, endpoint.name.clone(), None, endpoint.addrs.clone());
+        group.host.clone_from(&endpoint.host);
+        group
     }
 
     /// The only one.
     pub fn plain(at: HostPort, resolver: Resolver) -> Group {
-        Group::new(0, at.to_string(), Some((at, resolver)), Vec::new())
+        let (name, host) = (at.to_string(), at.host.clone());
+        let mut group = Group::new(0, name, Some((at, resolver)), Vec::new());
+        group.host = Some(host);
+        group
     }
 
     fn new(
@@ -113,6 +120,7 @@ impl Group {
         Group {
             number,
             name,
+            host: None,
             plain,
             found: Mutex::new(found),
             state: Mutex::default(),
@@ -122,6 +130,11 @@ impl Group {
             has_left: AtomicBool::new(false),
             is_double: AtomicBool::new(false),
         }
+    }
+
+    /// Whose certificate is expected.
+    pub fn host(&self) -> Option<&str> {
+        self.host.as_deref()
     }
 
     /// It is the only one there can be.

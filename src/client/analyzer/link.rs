@@ -8,9 +8,10 @@ use super::link_error::{reference, LinkError};
 use super::tally::{Counts, Tally};
 use super::Shared;
 use crate::backoff::Backoff;
+use crate::socket::Socket;
 use crate::{peers, unix_ns};
 use std::io::{self, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::thread;
@@ -202,7 +203,7 @@ impl Link {
     }
 
     /// To the distributor of this group: an address that answers, and which one that is.
-    fn connect(&self) -> io::Result<(TcpStream, SocketAddr)> {
+    fn connect(&self) -> io::Result<(Socket<TcpStream>, SocketAddr)> {
         let mut last = None;
         let peer_timeout = self.shared.options.peer_timeout;
         for addr in self.group.addrs(&self.stop)? {
@@ -212,7 +213,13 @@ impl Link {
                     stream.set_read_timeout(Some(IDLE))?;
                     stream.set_write_timeout(Some(PEER_PATIENCE))?;
                     peers::watch(&socket2::SockRef::from(&stream), peer_timeout)?;
-                    return Ok((stream, addr));
+                    match self.secure(stream) {
+                        Ok(stream) => return Ok((stream, addr)),
+                        Err(error) => {
+                            let text = format!("{addr}: {error}");
+                            last = Some(io::Error::new(error.kind(), text));
+                        }
+                    }
                 }
                 Err(error) => {
                     let text = format!("{addr}: {error}");
@@ -221,6 +228,16 @@ impl Link {
             }
         }
         Err(last.unwrap_or_else(|| io::Error::other("no address")))
+    }
+
+    /// TLS on a connection, if it is spoken.
+    fn secure(&self, stream: TcpStream) -> io::Result<Socket<TcpStream>> {
+        let tls = self.shared.options.tls.as_ref();
+        let mut socket = Socket::begin(stream, tls, self.group.host())?;
+        if let Some(stream) = socket.secured() {
+            stream.handshake(PEER_PATIENCE, || self.is_over())?;
+        }
+        Ok(socket)
     }
 
     /// Asks who is there before a link takes the place of another group's.
@@ -249,7 +266,7 @@ impl Link {
 /// One connection of a link.
 struct Session<'a> {
     link: &'a mut Link,
-    stream: TcpStream,
+    stream: Socket<TcpStream>,
     addr: SocketAddr,
     /// The group counts it.
     is_admitted: bool,
@@ -284,7 +301,7 @@ enum Worked {
 }
 
 impl<'a> Session<'a> {
-    fn new(link: &'a mut Link, stream: TcpStream, addr: SocketAddr) -> Self {
+    fn new(link: &'a mut Link, stream: Socket<TcpStream>, addr: SocketAddr) -> Self {
         let options = &link.shared.options;
         let acks = Acks::new(options.dialect, options.ack_every, options.ack_remainder);
         let downstream = Downstream::new(options.dialect);
@@ -647,7 +664,7 @@ impl<'a> Session<'a> {
     /// connection, and the reset could overtake the last ACK.
     fn close(&mut self) {
         let mut limit = Limit::new(CLOSE_PATIENCE);
-        let mut is_open = self.stream.shutdown(Shutdown::Write).is_ok();
+        let mut is_open = self.stream.shut_write().is_ok();
         while is_open && !limit.is_over() {
             let unread = self.inbox.unread().len();
             self.inbox.consume(unread);

@@ -87,6 +87,13 @@ impl Addresses {
         self.turns().rota.next(Instant::now())
     }
 
+    /// The host of an address as the operator wrote it; none where DNS has said it.
+    pub fn host_of(&self, addr: SocketAddr) -> Option<String> {
+        let set = self.watcher.set();
+        let endpoint = set.iter().find(|it| it.addrs.contains(&addr))?;
+        endpoint.host.clone()
+    }
+
     /// It does not answer. Whether another one is worth a try at once, after so many in a row.
     pub fn failed(&self, addr: SocketAddr, tried: usize) -> bool {
         let (mut turns, now) = (self.turns(), Instant::now());

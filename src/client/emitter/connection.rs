@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   Waiting --time--> Connecting --writable--> Open --all sent--> Closing --EOF--> Closed
+//!      ^                  |  `- with TLS: Securing --handshake done-- Open       (the same from there)
 //!      ^                  |                     | |
 //!      +---- back-off ----+------ broken -------+ EOF
 //!      ^                                          v
@@ -17,9 +18,10 @@ use super::acked::Unacked;
 use crate::backoff::Backoff;
 use crate::peers::Peer;
 use crate::shapes::SeverityCounts;
+use crate::socket::Socket;
 use mio::net::TcpStream;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use weir_ledger::run_report::Span;
 use weir_protocol::foreign::{self, Foreign};
@@ -32,6 +34,8 @@ pub enum State {
     Waiting,
     /// For the handshake.
     Connecting,
+    /// For the end of the handshake of TLS.
+    Securing,
     /// Can be written to.
     Open,
     /// Everything is written; the peer has not closed yet.
@@ -88,7 +92,7 @@ pub struct Connection {
     /// Where it is.
     pub state: State,
     /// Present unless waiting or closed.
-    pub socket: Option<TcpStream>,
+    pub socket: Option<Socket<TcpStream>>,
     /// Where the socket is connected to, or was last.
     pub addr: Option<SocketAddr>,
     /// Of the present socket, once it is open.
@@ -212,6 +216,14 @@ impl Connection {
             None => !self.unsent.is_empty(),
         };
         self.state == State::Open && waits
+    }
+
+    /// The kernel may take more of what TLS has sealed.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn settle(&mut self) -> io::Result<()> {
+        self.socket.as_mut().map_or(Ok(()), Socket::settle)
     }
 
     /// It has a socket whose end is not settled.
@@ -346,6 +358,7 @@ impl Connection {
         let ends = self
             .socket
             .as_ref()
+            .map(Socket::get_ref)
             .and_then(|socket| Some((socket.local_addr().ok()?, socket.peer_addr().ok()?)));
         self.peer = ends.map(|(local, remote)| Peer::new(local, remote));
         self.opened_at = None;
@@ -417,9 +430,9 @@ impl Connection {
 
     fn shut_write_side(&mut self) {
         self.is_shut = true;
-        if let Some(socket) = &self.socket {
+        if let Some(socket) = &mut self.socket {
             // Fails only on a socket that is broken already: reading will tell.
-            let _ = socket.shutdown(Shutdown::Write);
+            let _ = socket.shut_write();
         }
     }
 
@@ -469,7 +482,7 @@ impl Connection {
     /// Both sides are closed, and the peer's kernel has confirmed every byte: only then does a
     /// socket forget its peer without an error.
     pub fn is_confirmed(&self) -> io::Result<bool> {
-        let Some(socket) = &self.socket else {
+        let Some(socket) = self.socket.as_ref().map(Socket::get_ref) else {
             return Ok(true);
         };
         if let Some(error) = socket.take_error()? {
@@ -546,11 +559,11 @@ pub fn push_span(spans: &mut Vec<Span>, span: Span) {
     }
 }
 
-/// What this side's kernel may have held, and as much again for the peer's, which it cannot know.
-fn send_buffer_bytes(socket: &TcpStream) -> usize {
-    2 * socket2::SockRef::from(socket)
-        .send_buffer_size()
-        .unwrap_or(0)
+/// What this side's kernel may have held, and as much again for the peer's, which it cannot know; and what was sealed
+/// and had not come as far.
+fn send_buffer_bytes(socket: &Socket<TcpStream>) -> usize {
+    let kernel = socket2::SockRef::from(socket.get_ref()).send_buffer_size();
+    2 * kernel.unwrap_or(0) + socket.unsent_bytes()
 }
 
 #[cfg(test)]
@@ -580,7 +593,7 @@ mod tests {
         let stream = stream.expect("connect");
         stream.set_nonblocking(true).expect("nonblocking");
         let mut connection = Connection::new(b"e/0".to_vec(), 0, FRAME, 1);
-        connection.socket = Some(TcpStream::from_std(stream));
+        connection.socket = Some(TcpStream::from_std(stream).into());
         connection.opened();
         (connection, listener.accept().expect("accept").0)
     }

@@ -19,9 +19,10 @@ use crate::backoff::Backoff;
 use crate::payload::{self, Numbered};
 use crate::peers::{self, Peer, Peers};
 use crate::shapes::{Deck, SeverityCounts};
+use crate::socket::Socket;
 use crate::{is_wait, unix_ns};
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::thread;
@@ -109,7 +110,7 @@ struct Poster {
     deck: Deck,
     payload: Vec<u8>,
     body: Vec<u8>,
-    socket: Option<TcpStream>,
+    socket: Option<Socket<TcpStream>>,
     /// Of the socket.
     peer: Option<Peer>,
     backoff: Backoff,
@@ -474,8 +475,20 @@ impl Poster {
         })
     }
 
+    /// TLS on a connection, if it is spoken.
+    fn secure(&self, socket: TcpStream, addr: SocketAddr) -> io::Result<Socket<TcpStream>> {
+        let host = self.shared.addresses.host_of(addr);
+        let tls = self.shared.options.tls.as_ref();
+        let mut socket = Socket::begin(socket, tls, host.as_deref())?;
+        if let Some(stream) = socket.secured() {
+            let stop = &self.shared.stop;
+            stream.handshake(CONNECT_TIMEOUT, || stop.load(Ordering::Acquire))?;
+        }
+        Ok(socket)
+    }
+
     /// To the address whose turn it is; to the others, if it does not answer.
-    fn connect(&mut self) -> io::Result<TcpStream> {
+    fn connect(&mut self) -> io::Result<Socket<TcpStream>> {
         let patience = CONNECT_TIMEOUT.min(self.shared.peers.patience());
         let mut tried = 0;
         loop {
@@ -486,13 +499,23 @@ impl Poster {
             };
             match TcpStream::connect_timeout(&addr, patience) {
                 Ok(socket) => {
-                    addresses.worked(addr);
                     socket.set_nodelay(true)?;
                     socket.set_read_timeout(Some(LOOK_EVERY))?;
                     socket.set_write_timeout(Some(LOOK_EVERY))?;
                     let patience = self.shared.peers.patience();
                     peers::keep_alive(&socket2::SockRef::from(&socket), patience)?;
                     self.peer = Some(Peer::new(socket.local_addr()?, socket.peer_addr()?));
+                    let secured = self.secure(socket, addr);
+                    let addresses = &self.shared.addresses;
+                    let socket = match secured {
+                        Ok(socket) => socket,
+                        Err(error) => {
+                            addresses.failed(addr, tried + 1);
+                            let text = format!("{addr}: {error}");
+                            return Err(io::Error::new(error.kind(), text));
+                        }
+                    };
+                    addresses.worked(addr);
                     match self.report.connected {
                         0 => self.report.connected = 1,
                         _ => self.report.reconnects += 1,

@@ -2,6 +2,7 @@
 //! `worker/summary.rs`; peers that are silent: `worker/silent.rs`.
 
 mod close;
+mod secure;
 mod silent;
 mod summary;
 
@@ -13,6 +14,7 @@ use super::{Options, Report};
 use crate::payload::{self, Numbered};
 use crate::peers::{self, Peers};
 use crate::shapes::{Deck, Shape};
+use crate::socket::Socket;
 use crate::unix_ns;
 use mio::{Events, Interest, Poll, Token};
 use std::cmp::Reverse;
@@ -25,6 +27,7 @@ use std::time::{Duration, Instant};
 use weir_clock::Limit;
 use weir_ledger::run_report::Stream;
 use weir_protocol::frame::{encode_header, FRAME_HEADER_BYTES};
+use weir_tls::Connector;
 
 /// Handshakes at a time: more than a listener's backlog would only be dropped and retried.
 const CONNECTING_MAX: usize = 256;
@@ -54,6 +57,7 @@ pub struct Worker {
     has_count: bool,
     addresses: Arc<Addresses>,
     peers: Arc<Peers>,
+    tls: Option<Arc<Connector>>,
     /// Looks at peers so far.
     peers_version: u64,
     stop: Arc<AtomicBool>,
@@ -68,6 +72,8 @@ pub struct Worker {
     connecting_until: VecDeque<(Instant, usize, u64)>,
     /// The same of those that wait for a WELCOME.
     welcome_until: VecDeque<(Instant, usize, u64)>,
+    /// The same of handshakes of TLS.
+    securing_until: VecDeque<(Instant, usize, u64)>,
     untried: usize,
     poll: Poll,
     events: Events,
@@ -123,6 +129,7 @@ impl Worker {
             addresses,
             peers_version: peers.version(),
             peers,
+            tls: options.tls.clone(),
             stop,
             schedule: Schedule::new(rate, options.batch, total),
             connections: (0..count).map(connection).collect(),
@@ -131,6 +138,7 @@ impl Worker {
             connecting: 0,
             connecting_until: VecDeque::new(),
             welcome_until: VecDeque::new(),
+            securing_until: VecDeque::new(),
             untried: count as usize,
             poll: Poll::new()?,
             events: Events::with_capacity(EVENTS_MAX),
@@ -251,7 +259,7 @@ impl Worker {
                 self.poll
                     .registry()
                     .register(&mut socket, Token(index), interest)?;
-                connection.socket = Some(socket);
+                connection.socket = Some(socket.into());
                 connection.state = State::Connecting;
                 self.connecting += 1;
                 let until = now + CONNECT_PATIENCE.min(self.peers.patience());
@@ -457,6 +465,14 @@ impl Worker {
         if self.connections[index].state == State::Connecting {
             self.handle_connecting(index);
         }
+        if self.connections[index].state == State::Securing {
+            self.handle_securing(index);
+        }
+        if self.connections[index].is_open() {
+            if let Err(error) = self.connections[index].settle() {
+                self.broken(index, &error);
+            }
+        }
         let state = self.connections[index].state;
         let is_read = match state {
             State::Open | State::Closing => true,
@@ -523,7 +539,7 @@ impl Worker {
 
     fn handle_connecting(&mut self, index: usize) {
         let connection = &mut self.connections[index];
-        let Some(socket) = &connection.socket else {
+        let Some(socket) = connection.socket.as_ref().map(Socket::get_ref) else {
             return;
         };
         let is_connected = match (socket.take_error(), socket.peer_addr()) {
@@ -538,6 +554,15 @@ impl Worker {
         // Best effort: without the first only latency suffers; that the second is missing, the books tell later.
         let _ = socket.set_nodelay(true);
         let _ = peers::keep_alive(&socket2::SockRef::from(socket), self.peers.patience());
+        match self.tls {
+            None => self.opened(index),
+            Some(_) => self.secure(index),
+        }
+    }
+
+    /// TCP and TLS are done.
+    fn opened(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
         if let Some(addr) = connection.addr.filter(|_| connection.acked.is_none()) {
             self.addresses.worked(addr);
         }

@@ -86,7 +86,7 @@ fn secured(delivery: &mut Delivery) -> Result<&mut Secured, String> {
 }
 
 /// A scheme as it is written where TLS is spoken.
-pub(super) fn word_with_tls(word: &str) -> String {
+pub(crate) fn word_with_tls(word: &str) -> String {
     match word.contains("http") {
         true => word.replace("http", "https"),
         false => format!("{word}+tls"),
@@ -99,8 +99,11 @@ pub(super) fn without_tls(url: &str) -> (String, bool) {
         let (word, rest) = url.split_once("://")?;
         let is_request = |plain: &str| plain == "http" || REQUESTS.contains(&plain);
         let word = match word.strip_suffix("+tls") {
-            Some(word) => word.to_owned(),
-            None => Some(word.replace("https", "http")).filter(|it| it != word && is_request(it))?,
+            Some(word) if SERVERS.contains(&word) && !is_request(word) => word.to_owned(),
+            Some(_) => return None,
+            None => {
+                Some(word.replace("https", "http")).filter(|it| it != word && is_request(it))?
+            }
         };
         Some(format!("{word}://{rest}"))
     };
@@ -138,7 +141,9 @@ impl Secured {
             pair,
             ..ClientFiles::default()
         };
-        let config = files.read().map_err(|unusable| format!("TLS: {unusable}"))?;
+        let config = files
+            .read()
+            .map_err(|unusable| format!("TLS: {unusable}"))?;
         let link = SecuredLink::new(id, name, config).map_err(|why| format!("tls_name: {why}"))?;
         self.link = Some(Arc::new(link));
         Ok(())

@@ -149,7 +149,8 @@ fn what_is_wrong_is_named_with_what_is_allowed() {
         ("http+json://a?query=a b", "visible ASCII"),
         ("http+json://a?health=x", "from its / on"),
         ("http+json://a?content_type=a%0Ab", "control"),
-        ("https://a", "https"),
+        ("https://a?tls_name=", "tls_name=: allowed: "),
+        ("http+tls://a", "scheme \"http+tls\""),
     ] {
         let error = bad.parse::<Place>().expect_err(bad);
         assert!(error.contains(why), "{bad}: {error}");
@@ -168,7 +169,7 @@ fn options_belong_to_schemes_that_exist() {
 fn a_file_that_cannot_be_read_is_named() {
     let text = "forward://a?shared_key_file=/nowhere/key";
     let mut place: Place = text.parse().expect("good");
-    let error = place.delivery.resolve().expect_err("no such file");
+    let error = place.delivery.resolve("a", None).expect_err("no such file");
     assert!(
         error.starts_with("shared_key_file=/nowhere/key: "),
         "{error}"

@@ -4,10 +4,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use weir_clock::Limit;
 use weir_tls::{SecuredLink, Session, Wire};
 
 use super::socket::Socket;
+use super::time::within;
 
+/// How long a verdict is waited for.
+const VERDICT_PATIENCE: Duration = Duration::from_millis(200);
 /// Bytes that are read at once.
 const READ_BYTES: usize = 4096;
 
@@ -59,7 +63,12 @@ impl Stream {
         loop {
             tls.flush(&mut self.socket, patience).await?;
             if tls.session.is_established() {
-                return Ok(());
+                // In TLS 1.3 a server judges the client's certificate behind the handshake. Most give tickets then.
+                let more = tls.more(&mut self.socket, patience);
+                return match within(&mut Limit::new(VERDICT_PATIENCE), more).await {
+                    Some(Err(why)) => Err(why),
+                    _ => Ok(()),
+                };
             }
             if tls.more(&mut self.socket, patience).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
@@ -113,7 +122,9 @@ impl Tls {
         let len = socket.read(&mut some).await?;
         let plain = &mut self.plain;
         let mut put = |bytes: &[u8]| plain.extend_from_slice(bytes);
-        let opened = self.session.open(&mut some[..len], &mut put, &mut self.wire);
+        let opened = self
+            .session
+            .open(&mut some[..len], &mut put, &mut self.wire);
         // An alert says why, also when nothing else can be said.
         let flushed = self.flush(socket, patience).await;
         opened.map_err(refused)?;

@@ -3,14 +3,16 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use weir_config::Endpoint;
+use weir_config::Url;
 use weir_http::{HeadWriter, ResponseReader};
+use weir_tls::Connector;
 
 /// Answers come within this; a tap's pieces are not bound by it.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -23,19 +25,21 @@ const READ_BYTES: usize = 8 * 1024;
 pub enum Target {
     /// A Unix socket.
     Unix(PathBuf),
-    /// `http://host:port`.
-    Http(Endpoint),
+    /// `http://host:port`, or `https://`.
+    Http(Url),
 }
 
 impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Target, String> {
-        if text.starts_with("http://") {
+        if text.starts_with("http://") || text.starts_with("https://") {
             return text.parse().map(Target::Http);
         }
         if text.is_empty() || text.contains("://") {
-            return Err("allowed: the path of a Unix socket, or http://host:port".into());
+            return Err(
+                "allowed: the path of a Unix socket, http://host:port, or https://host:port".into(),
+            );
         }
         // The distributor's own --admin takes HOST:PORT; a socket of such a name is ./HOST:PORT.
         let port = text.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
@@ -50,7 +54,7 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Target::Unix(path) => path.display().fmt(f),
-            Target::Http(endpoint) => endpoint.fmt(f),
+            Target::Http(url) => url.fmt(f),
         }
     }
 }
@@ -62,6 +66,17 @@ pub struct Client {
     pub target: Target,
     /// The text of its token, for TCP.
     pub token: Option<String>,
+    /// For `https://`.
+    pub tls: Option<Secured>,
+}
+
+/// How TLS is spoken with one distributor.
+#[derive(Clone, Debug)]
+pub struct Secured {
+    /// What makes the connection.
+    pub connector: Arc<Connector>,
+    /// Whose certificate is expected, as the operator wrote it.
+    pub host: Option<String>,
 }
 
 /// A socket of either kind.
@@ -139,24 +154,44 @@ impl Client {
                 socket.set_write_timeout(Some(PATIENCE))?;
                 Ok((Box::new(socket), "weir".into(), String::new()))
             }
-            Target::Http(endpoint) => {
+            Target::Http(url) => {
+                let endpoint = &url.endpoint;
                 let addresses = (endpoint.host.as_str(), endpoint.port).to_socket_addrs();
-                let addresses = addresses.map_err(named(endpoint.to_string()))?;
+                let addresses = addresses.map_err(named(url.to_string()))?;
                 let mut failure = io::Error::other("no address");
                 for address in addresses {
-                    match TcpStream::connect_timeout(&address, PATIENCE) {
+                    match self.connect_to(address, url.is_secure, patience) {
                         Ok(socket) => {
-                            socket.set_read_timeout(patience)?;
-                            socket.set_write_timeout(Some(PATIENCE))?;
-                            let host = endpoint.authority();
-                            return Ok((Box::new(socket), host, endpoint.path.clone()));
+                            return Ok((socket, endpoint.authority(), endpoint.path.clone()))
                         }
                         Err(error) => failure = error,
                     }
                 }
-                Err(named(endpoint.to_string())(failure))
+                Err(named(url.to_string())(failure))
             }
         }
+    }
+
+    fn connect_to(
+        &self,
+        address: SocketAddr,
+        is_secure: bool,
+        patience: Option<Duration>,
+    ) -> io::Result<Box<dyn Socket>> {
+        let socket = TcpStream::connect_timeout(&address, PATIENCE)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_write_timeout(Some(PATIENCE))?;
+        if !is_secure {
+            socket.set_read_timeout(patience)?;
+            return Ok(Box::new(socket));
+        }
+        let Some(tls) = &self.tls else {
+            return Err(io::Error::other("nothing is known of how TLS is spoken"));
+        };
+        let mut stream = tls.connector.connect(socket, tls.host.as_deref())?;
+        stream.handshake(PATIENCE, || false)?;
+        stream.get_ref().set_read_timeout(patience)?;
+        Ok(Box::new(stream))
     }
 }
 

@@ -18,7 +18,7 @@ use super::rates::{AnalyzerSample, Sample, ShardSample};
 use super::row::{name_of, Kind, Row, RowShare, Standing, Totals};
 use super::state::{Known, Pulse, State};
 use super::track::LaneTrack;
-use weir_config::SCHEMES;
+use weir_config::Place;
 use weir_engine::{Entry, Proportion, Reach};
 use weir_ledger::run_report::{Share, Stamp};
 use weir_shard::{HttpAnalyzerReport, ShardReport};
@@ -280,9 +280,8 @@ impl State {
         let slow_start = ramp.filter(|ramp| ramp.is_slow_start);
         // One that never was up is what its URL says.
         let scheme = || {
-            let (word, _) = status?.endpoint.split_once(':')?;
-            let scheme = SCHEMES.iter().find(|scheme| scheme.word == word)?;
-            Some(scheme.sink)
+            let place: Place = status?.endpoint.parse().ok()?;
+            Some(place.delivery.sink())
         };
         let sink = known.sink.or_else(scheme).unwrap_or(Sink::Http);
         Row {

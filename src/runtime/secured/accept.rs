@@ -194,7 +194,10 @@ impl Handshakes {
 
     /// The handshake of a connect of the shard's.
     pub(super) fn of_link(&self, token: u64) -> Option<u32> {
-        let is_it = |one: &Option<Handshake>| one.as_ref().is_some_and(|one| one.whose == Whose::Link(token));
+        let is_it = |one: &Option<Handshake>| {
+            one.as_ref()
+                .is_some_and(|one| one.whose == Whose::Link(token))
+        };
         let at = self.all.iter().position(is_it)?;
         u32::try_from(at).ok()
     }
@@ -347,13 +350,7 @@ impl Tls {
         self.accept_more(ring, at);
     }
 
-    fn begin(
-        &mut self,
-        ring: &mut Ring,
-        at: usize,
-        port: &SecuredPort,
-        fd: OwnedFd,
-    ) {
+    fn begin(&mut self, ring: &mut Ring, at: usize, port: &SecuredPort, fd: OwnedFd) {
         let stage = match port.is_optional {
             true => Stage::Looked(fd),
             false => match shaking(port, fd) {
@@ -418,7 +415,9 @@ impl Tls {
             if connection.lock().is_left {
                 // The shard has given up its connect.
                 self.end_handshake(number);
-                return chunk.into_iter().for_each(|chunk| ring.release(Group::Http, chunk));
+                return chunk
+                    .into_iter()
+                    .for_each(|chunk| ring.release(Group::Http, chunk));
             }
         }
         let Some(chunk) = chunk else {
@@ -665,7 +664,10 @@ impl Tls {
 
     /// A connection that came to nothing, or broke.
     pub(super) fn refuse(&mut self, connection: &Secured, failure: &Failure) {
-        self.note_refused(&connection.port, connection.peer, failure);
+        match connection.is_link {
+            false => self.note_refused(&connection.port, connection.peer, failure),
+            true => self.note_broken(connection, failure),
+        }
     }
 
     fn count(&mut self, port: &str, kind: FailureKind) {
@@ -689,6 +691,16 @@ impl Tls {
         };
         let peer = peer.map_or_else(|| "a peer".to_owned(), |peer| peer.to_string());
         log::warn!("{port}: {peer} refused: {failure}{tail}");
+    }
+
+    /// The shard says that its connection has failed, and this why.
+    fn note_broken(&self, connection: &Secured, failure: &Failure) {
+        let id = &connection.port;
+        let about = format!("analyzer {id:?}");
+        let said = (self.notice)(&about, connection.peer, failure.kind.as_str());
+        if let (Some(tail), Some(peer)) = (said, connection.peer) {
+            log::warn!("{about}: TLS with {peer}: {failure}{tail}");
+        }
     }
 }
 

@@ -27,7 +27,9 @@ impl Tls {
     ) -> std::io::Result<Socket> {
         let session = link.session().map_err(std::io::Error::other)?;
         let peer = Some(address.ip());
-        let connection = Arc::new(Secured::new(fd, session, link.label(), peer));
+        let mut connection = Secured::new(fd, session, link.label(), peer);
+        connection.is_link = true;
+        let connection = Arc::new(connection);
         let raw = self.requests.add(Request::Connect {
             connection: Arc::clone(&connection),
             token,

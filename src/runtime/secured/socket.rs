@@ -65,8 +65,10 @@ impl Drop for Owner {
 /// A connection with TLS around it. The lock is never waited for: one shard at a time has the connection.
 pub(super) struct Secured {
     pub(super) fd: OwnedFd,
-    /// What its port, or its peer, is called in logs.
+    /// What its port is called in logs, or the analyzer that it leads to.
     pub(super) port: String,
+    /// It leads to an analyzer.
+    pub(super) is_link: bool,
     /// Where its peer is, as long as that could be asked.
     pub(super) peer: Option<IpAddr>,
     stream: Mutex<Stream>,
@@ -125,6 +127,7 @@ impl Secured {
             fd,
             peer,
             port: port.to_owned(),
+            is_link: false,
             stream: Mutex::new(Stream {
                 session,
                 peer: None,

@@ -15,6 +15,7 @@ impl Worker {
     pub(super) fn check_peers(&mut self) {
         let now = Instant::now();
         self.check_welcomes(now);
+        self.check_handshakes(now);
         while let Some((until, index, attempt)) = self.connecting_until.front().copied() {
             let connection = &self.connections[index];
             let is_over = connection.state != State::Connecting || connection.attempts != attempt;
@@ -71,7 +72,7 @@ impl Worker {
         let was = connection.state;
         let was_open = connection.is_open();
         let was_taken_in = was_open && !connection.awaits_welcome();
-        self.connecting -= usize::from(was == State::Connecting);
+        self.connecting -= usize::from(matches!(was, State::Connecting | State::Securing));
         self.report.broken += u64::from(was_open);
         self.report.answered += u64::from(connection.is_answered);
         let breakage = connection.broke();

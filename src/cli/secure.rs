@@ -1,0 +1,107 @@
+//! TLS with distributors: options that all programs share which talk to one.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
+use crate::discover::{Target, Targets};
+use crate::tls::{server_name, ClientFiles, Connector, MinVersion};
+
+/// See the head of this file. The certificate of a distributor must be of the host that was asked for, as it stands on
+/// the command line: what DNS answers does not count.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct Secure {
+    /// Speak TLS with distributors; https:// says so as well
+    #[arg(long, global = true, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set, value_name = "BOOL", help_heading = "TLS")]
+    tls: bool,
+    /// CAs whose certificates distributors may show, PEM; default: those that this system trusts
+    #[arg(long, global = true, value_name = "FILE", help_heading = "TLS")]
+    tls_ca: Option<PathBuf>,
+    /// Certificate to show to distributors that ask for one, and behind it those of the CAs that signed it, PEM
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        requires = "tls_key",
+        help_heading = "TLS"
+    )]
+    tls_cert: Option<PathBuf>,
+    /// Its private key, PEM, without a passphrase
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        requires = "tls_cert",
+        help_heading = "TLS"
+    )]
+    tls_key: Option<PathBuf>,
+    /// Whose certificate is expected (a DNS name or an IP address); default: that of the host in the address
+    #[arg(long, global = true, value_name = "NAME", value_parser = name, help_heading = "TLS")]
+    tls_name: Option<String>,
+    /// Oldest version that is spoken
+    #[arg(long, global = true, value_name = "POLICY", default_value = "1.2", value_parser = PossibleValuesParser::new(["1.2", "1.3"]).map(min_version), help_heading = "TLS")]
+    tls_min: MinVersion,
+}
+
+fn name(text: &str) -> Result<String, String> {
+    server_name(text).map(|_| text.to_owned())
+}
+
+fn min_version(word: String) -> MinVersion {
+    match word.as_str() {
+        "1.3" => MinVersion::Tls13,
+        _ => MinVersion::Tls12,
+    }
+}
+
+impl Secure {
+    /// `--tls` was said.
+    pub fn is_asked(&self) -> bool {
+        self.tls
+    }
+
+    /// What makes connections; none without TLS. `is_needed`: an address says https://. It reads files.
+    ///
+    /// # Errors
+    /// The flag, or the file, that does not fit, and why.
+    pub fn connector(&self, is_needed: bool) -> Result<Option<Arc<Connector>>, String> {
+        if !self.tls && !is_needed {
+            let idle = [
+                ("--tls-ca", self.tls_ca.is_some()),
+                ("--tls-cert", self.tls_cert.is_some()),
+                ("--tls-name", self.tls_name.is_some()),
+            ];
+            return match idle.into_iter().find(|(_, is_given)| *is_given) {
+                Some((flag, _)) => Err(format!(
+                    "{flag}: TLS is not spoken; allowed: with --tls, or where an address says https://"
+                )),
+                None => Ok(None),
+            };
+        }
+        let connector = Connector::new(ClientFiles {
+            ca: self.tls_ca.clone(),
+            pair: self.tls_cert.clone().zip(self.tls_key.clone()),
+            name: self.tls_name.clone(),
+            min_version: self.tls_min,
+        });
+        connector
+            .map(|connector| Some(Arc::new(connector)))
+            .map_err(|why| format!("TLS: {why}"))
+    }
+
+    /// The same for `--addr`.
+    ///
+    /// # Errors
+    /// As [`Secure::connector`]; nobody has written whose certificate is expected.
+    pub fn connector_to(&self, addr: &[Targets]) -> Result<Option<Arc<Connector>>, String> {
+        let connector = self.connector(false)?;
+        let mut targets = addr.iter().flat_map(|it| it.as_slice());
+        match targets.find(|target| matches!(target, Target::Srv(_))) {
+            Some(target) if self.tls && self.tls_name.is_none() => Err(format!(
+                "--addr {target}: DNS says who is there, so it is not known whose certificate to expect; allowed: with --tls-name"
+            )),
+            _ => Ok(connector),
+        }
+    }
+}

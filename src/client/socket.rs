@@ -1,0 +1,158 @@
+//! A connection to a distributor: plain, or with TLS around it.
+
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::sync::Arc;
+
+use weir_tls::{Connector, Stream};
+
+/// What sockets of the standard library and of mio have in common, beyond reading and writing.
+pub trait HalfClose {
+    /// Nothing more comes from this side.
+    ///
+    /// # Errors
+    /// The socket is broken.
+    fn shut_write(&self) -> io::Result<()>;
+}
+
+impl HalfClose for std::net::TcpStream {
+    fn shut_write(&self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
+impl HalfClose for mio::net::TcpStream {
+    fn shut_write(&self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
+/// See the head of this file.
+pub enum Socket<S: Read + Write> {
+    /// Bytes go as they are.
+    Plain(S),
+    /// They go through TLS.
+    Secured(Box<Secured<S>>),
+}
+
+/// With TLS around it.
+pub struct Secured<S: Read + Write> {
+    stream: Stream<S>,
+    /// This side is to be closed once all is sent, and is closed.
+    is_ending: bool,
+    is_shut: bool,
+}
+
+impl<S: Read + Write> From<S> for Socket<S> {
+    fn from(socket: S) -> Socket<S> {
+        Socket::Plain(socket)
+    }
+}
+
+impl<S: Read + Write> Socket<S> {
+    /// The socket itself, for what has nothing to do with its bytes.
+    pub fn get_ref(&self) -> &S {
+        match self {
+            Socket::Plain(socket) => socket,
+            Socket::Secured(secured) => secured.stream.get_ref(),
+        }
+    }
+
+    /// Bytes that it took and the kernel did not.
+    pub fn unsent_bytes(&self) -> usize {
+        match self {
+            Socket::Plain(_) => 0,
+            Socket::Secured(secured) => secured.stream.unsent_bytes(),
+        }
+    }
+}
+
+impl<S: Read + Write + HalfClose> Socket<S> {
+    /// A connection that is there already: TLS begins on it, if it is spoken. `host`: see [`Connector::connect`].
+    ///
+    /// # Errors
+    /// As [`Connector::connect`].
+    pub fn begin(
+        socket: S,
+        tls: Option<&Arc<Connector>>,
+        host: Option<&str>,
+    ) -> io::Result<Socket<S>> {
+        let Some(tls) = tls else {
+            return Ok(Socket::Plain(socket));
+        };
+        Ok(Socket::of(tls.connect(socket, host)?))
+    }
+
+    /// With TLS around it.
+    pub fn of(stream: Stream<S>) -> Socket<S> {
+        Socket::Secured(Box::new(Secured {
+            stream,
+            is_ending: false,
+            is_shut: false,
+        }))
+    }
+
+    /// The stream of TLS, if there is one.
+    pub fn secured(&mut self) -> Option<&mut Stream<S>> {
+        match self {
+            Socket::Plain(_) => None,
+            Socket::Secured(secured) => Some(&mut secured.stream),
+        }
+    }
+
+    /// Closes this side: at once, or with TLS when all that it took is sent (see [`Socket::settle`]).
+    ///
+    /// # Errors
+    /// The socket is broken.
+    pub fn shut_write(&mut self) -> io::Result<()> {
+        match self {
+            Socket::Plain(socket) => socket.shut_write(),
+            Socket::Secured(secured) => {
+                secured.is_ending = true;
+                secured.stream.end()?;
+                self.settle()
+            }
+        }
+    }
+
+    /// Sends what it took and the kernel did not, as far as the kernel takes it now; closes this side behind it, if that
+    /// is to be.
+    ///
+    /// # Errors
+    /// The socket is broken.
+    pub fn settle(&mut self) -> io::Result<()> {
+        let Socket::Secured(secured) = self else {
+            return Ok(());
+        };
+        let is_sent = secured.stream.send_unsent()?;
+        if is_sent && secured.is_ending && !std::mem::replace(&mut secured.is_shut, true) {
+            secured.stream.get_ref().shut_write()?;
+        }
+        Ok(())
+    }
+}
+
+impl<S: Read + Write> Read for Socket<S> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Socket::Plain(socket) => socket.read(to),
+            Socket::Secured(secured) => secured.stream.read(to),
+        }
+    }
+}
+
+impl<S: Read + Write> Write for Socket<S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Socket::Plain(socket) => socket.write(bytes),
+            Socket::Secured(secured) => secured.stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Socket::Plain(socket) => socket.flush(),
+            Socket::Secured(secured) => secured.stream.flush(),
+        }
+    }
+}

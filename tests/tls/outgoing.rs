@@ -1,0 +1,198 @@
+//! TLS towards analyzers: servers of others, whose certificates are looked at.
+
+use std::fs::File;
+use std::net::TcpStream;
+use std::process::Stdio;
+
+use weir_testkit::{peers, until, Authority, Distributor, Emitter, Pair, Port, Program, Scratch};
+
+/// An HTTPS server that writes down what is posted, a request in turn.
+const SERVER: &str = r#"
+import http.server, ssl, sys
+port, cert, key, ca, out = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4], open(sys.argv[5], 'ab')
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = 'HTTP/1.1'
+    def do_POST(self):
+        out.write(self.rfile.read(int(self.headers['Content-Length'])))
+        out.flush()
+        self.send_response(200)
+        self.send_header('Content-Length', '0')
+        self.end_headers()
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header('Content-Length', '0')
+        self.end_headers()
+    def log_message(self, *arguments):
+        pass
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(cert, key)
+if ca != '-':
+    context.load_verify_locations(ca)
+    context.verify_mode = ssl.CERT_REQUIRED
+server = http.server.ThreadingHTTPServer(('127.0.0.1', port), Handler)
+server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+server.serve_forever()
+"#;
+
+const FLAGS: &str = "--shards 2 --health-interval 1s --slow-start 0s";
+
+/// Its address is known before it is there.
+struct Server {
+    port: u16,
+    scratch: Scratch,
+    _program: Program,
+}
+
+impl Server {
+    fn start(shows: &Pair, ca: Option<&Authority>) -> Option<Server> {
+        let mut python = peers::program("python3")?;
+        let (scratch, held) = (Scratch::new("https"), Port::hold());
+        let port = held.number();
+        let ca = ca.map_or_else(|| "-".into(), Authority::ca);
+        python.args(["-c", SERVER, &port.to_string()]);
+        python
+            .args([&shows.cert, &shows.key, &ca])
+            .arg(scratch.path("out"));
+        let program = Program::start_command(python, "an HTTPS server");
+        until("it listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        Some(Server {
+            port,
+            scratch,
+            _program: program,
+        })
+    }
+
+    fn lines(&self) -> usize {
+        let text = std::fs::read(self.scratch.path("out")).unwrap_or_default();
+        text.iter().filter(|byte| **byte == b'\n').count()
+    }
+}
+
+fn distributor(flags: &str, analyzers: &[String]) -> Distributor {
+    let of = |analyzer: &String| format!(" --analyzer {analyzer}");
+    let analyzers: String = analyzers.iter().map(of).collect();
+    Distributor::start(&format!("{flags}{analyzers}"))
+}
+
+#[test]
+fn messages_go_to_servers_whose_certificates_are_right() {
+    let authority = Authority::new("outgoing");
+    let server = authority.pair("localhost");
+    let client = authority.pair("weir1");
+    let (Some(plain), Some(asks)) = (
+        Server::start(&server, None),
+        Server::start(&server, Some(&authority)),
+    ) else {
+        return;
+    };
+    let ca = authority.ca();
+    let distributor = distributor(FLAGS, &[
+        format!(
+            "a=1@https+ndjson://localhost:{}/in?tls_ca={}",
+            plain.port,
+            ca.display()
+        ),
+        format!(
+            "b=1@https+ndjson://127.0.0.1:{}/in?tls_ca={}&tls_name=localhost&tls_cert={}&tls_key={}",
+            asks.port,
+            ca.display(),
+            client.cert.display(),
+            client.key.display()
+        ),
+    ]);
+    for id in ["a", "b"] {
+        distributor.wait_log(&format!("analyzer healthy id=\"{id}\""));
+    }
+    let emitter = Emitter::start(distributor.emitters, 0..20_000, 100);
+    until("all of them", || plain.lines() + asks.lines() >= 20_000);
+    emitter.join();
+    let (a, b) = (plain.lines(), asks.lines());
+    assert!(a.abs_diff(b) <= 8, "{a} and {b}");
+    let ended = distributor.stop();
+    ended.assert_clean();
+}
+
+#[test]
+fn servers_that_are_somebody_else_get_nothing_and_are_named() {
+    let (known, unknown) = (Authority::new("known"), Authority::new("unknown"));
+    let (Some(stranger), Some(other), Some(old), Some(asks)) = (
+        Server::start(&unknown.pair("localhost"), None),
+        Server::start(&known.pair("elsewhere.example"), None),
+        Server::start(&known.expired("localhost"), None),
+        Server::start(&known.pair("localhost"), Some(&known)),
+    ) else {
+        return;
+    };
+    let ca = known.ca();
+    let at = |id: &str, server: &Server| {
+        let (port, ca) = (server.port, ca.display());
+        format!("{id}=1@https+ndjson://localhost:{port}/in?tls_ca={ca}")
+    };
+    let distributor = distributor(
+        FLAGS,
+        &[
+            at("stranger", &stranger),
+            at("other", &other),
+            at("old", &old),
+            at("asks", &asks),
+        ],
+    );
+    let _emitter = Emitter::start(distributor.emitters, 0..100, 100);
+    for (id, line) in [
+        ("stranger", "is of a CA that is not trusted here"),
+        ("other", "is of somebody else"),
+        ("old", "has expired"),
+        ("asks", "a certificate"),
+    ] {
+        until(id, || {
+            let said = distributor.lines(&format!("analyzer unhealthy id={id:?}"));
+            said.iter().any(|said| said.contains(line))
+        });
+    }
+    for server in [&stranger, &other, &old, &asks] {
+        assert_eq!(server.lines(), 0);
+    }
+    distributor.signal("KILL");
+    drop(distributor);
+}
+
+#[test]
+fn syslog_goes_to_openssl() {
+    let Some(mut openssl) = peers::program("openssl") else {
+        return;
+    };
+    let authority = Authority::new("s_server");
+    let server = authority.pair("localhost");
+    let (scratch, held) = (Scratch::new("s_server"), Port::hold());
+    let port = held.number();
+    let out = File::create(scratch.path("out")).expect("a file");
+    openssl.args(["s_server", "-quiet", "-accept", &port.to_string()]);
+    openssl
+        .arg("-cert")
+        .arg(&server.cert)
+        .arg("-key")
+        .arg(&server.key);
+    openssl.stdin(Stdio::piped());
+    let program = Program::start_into(openssl, out, "openssl s_server");
+    until("it listens", || {
+        TcpStream::connect(("127.0.0.1", port)).is_ok()
+    });
+    // s_server has one connection at a time.
+    let flags = "--shards 1 --health-interval 1h --slow-start 0s";
+    let distributor = distributor(
+        flags,
+        &[format!(
+            "s=1@syslog+tls://localhost:{port}?tls_ca={}",
+            authority.ca().display()
+        )],
+    );
+    let emitter = Emitter::start(distributor.emitters, 0..5_000, 100);
+    let lines = || {
+        let text = std::fs::read(scratch.path("out")).unwrap_or_default();
+        text.iter().filter(|byte| **byte == b'\n').count()
+    };
+    until("all of it", || lines() >= 5_000);
+    emitter.join();
+    distributor.stop().assert_clean();
+    drop(program);
+}
