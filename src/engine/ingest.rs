@@ -22,19 +22,18 @@ use super::lane::Layout;
 use super::receipts::Ticket;
 use super::shard::Engine;
 use super::tree::UnitSize;
-use super::units::SCRATCH_BYTES_KEPT;
 use super::{LaneId, LinkEpoch, Memory, Origin};
 use std::sync::Arc;
 use weir_inflate::InflateError;
 use weir_protocol::foreign::LOOK_BYTES;
-use weir_protocol::frame::{FrameError, FRAME_HEADER_BYTES};
+use weir_protocol::frame::FrameError;
 use weir_protocol::native::NativeError;
 use weir_protocol::record::{wrap_parts, wrapped_header, WRAPPED_HEADER_BYTES};
 use weir_protocol::Form;
 use weir_source::forward::ForwardError;
 use weir_source::{
-    render, with_source, Answers, Element, Limits, Oddity, Port, Protocol, Source, SourceError,
-    Step, Stream,
+    with_source, Answers, Element, Limits, Oddity, Port, Protocol, Source, SourceError, Step,
+    Stream,
 };
 
 /// What became of received bytes.
@@ -387,44 +386,6 @@ impl<M: Memory> Engine<M> {
             return self.route_entry::<S>(ticket, severity, tag, entry);
         }
         self.route_ready::<S>(ticket, element)
-    }
-
-    /// An entry goes as JSON.
-    #[inline]
-    fn route_entry<S: Source>(
-        &mut self,
-        ticket: Ticket,
-        severity: u8,
-        tag: &[u8],
-        entry: &[u8],
-    ) -> Result<(), Stalled> {
-        self.note_tag(tag);
-        if self.record_lanes > 0 {
-            return self.route_wire_entry::<S>(ticket, severity, tag, entry);
-        }
-        let bytes_max = self.config.frame_bytes_max - FRAME_HEADER_BYTES;
-        let mut json = std::mem::take(&mut self.rendered);
-        json.clear();
-        let is_whole = render::entry(
-            &mut self.render_context,
-            tag,
-            entry,
-            bytes_max as usize,
-            &mut json,
-        );
-        let element = Element::Payload {
-            severity,
-            form: Form::Json,
-            bytes: &json,
-        };
-        let routed = self.route_ready::<S>(ticket, element);
-        if routed.is_ok() && !is_whole {
-            self.counters.count(Reason::EntryCut);
-        }
-        if json.capacity() <= SCRATCH_BYTES_KEPT {
-            self.rendered = json;
-        }
-        routed
     }
 
     /// The same of an element whose bytes are those of its message.
