@@ -442,14 +442,12 @@ impl<M: Memory> Engine<M> {
         let slot = &mut self.lanes[leaf as usize];
         let is_resent = matches!(element, Element::Resent { .. });
         let needs_room = is_resent || !slot.lane.append_here(&mut self.memory, header, bytes);
-        if needs_room {
-            self.append_long(LaneId(leaf), &element);
-        }
+        let is_news = needs_room && self.append_long(LaneId(leaf), &element);
         // Counted before the lane may leave the choice: it was due by the weights so far.
         self.counters.received += 1;
         self.counters.received_bytes += (header.len() + bytes.len()) as u64;
         self.note_element_form(LaneId(leaf), element.form());
-        if needs_room {
+        if is_news {
             self.mark_dirty(LaneId(leaf));
             self.check_full(LaneId(leaf));
         }
@@ -498,14 +496,15 @@ impl<M: Memory> Engine<M> {
         self.route_of::<S>(ticket, element).map_err(Refusal::from)
     }
 
-    /// The way of an element that opens a batch or a buffer, or becomes a record.
-    fn append_long(&mut self, lane: LaneId, element: &Element) {
+    /// The way of an element that opens a batch or a buffer, or becomes a record. False: the lane is as it was, but for
+    /// one more behind others that wait to be sent.
+    fn append_long(&mut self, lane: LaneId, element: &Element) -> bool {
         let (header, bytes) = element.parts();
         let origin = self.origin_of_resent(element);
         if self.is_described(lane) {
             self.append_described(lane, element, origin);
             self.keep_origin_of_newest(lane, origin);
-            return;
+            return true;
         }
         let is_record = self.lanes[lane.0 as usize].lane.setup().layout == Layout::Records;
         if header.bytes().is_empty() && !is_record {
@@ -513,13 +512,13 @@ impl<M: Memory> Engine<M> {
             let to = &mut self.lanes[lane.0 as usize].lane;
             to.append(&mut self.memory, &mut self.pool, bytes, origin);
             self.keep_origin_of_newest(lane, origin);
-            return;
+            return true;
         }
         let record = wrapped_header(element.form(), header.bytes().len() + bytes.len());
         let parts = [&record[..], header.bytes(), bytes, &[]];
         let to = &mut self.lanes[lane.0 as usize].lane;
         if origin.is_none() && to.append_record_here(&mut self.memory, parts) {
-            return;
+            return false;
         }
         let mut scratch = std::mem::take(&mut self.scratch);
         wrap_parts(element.form(), header.bytes(), bytes, &mut scratch);
@@ -530,6 +529,7 @@ impl<M: Memory> Engine<M> {
         to.append(&mut self.memory, &mut self.pool, appended, None);
         self.keep_scratch(scratch);
         self.keep_origin_of_newest(lane, origin);
+        true
     }
 
     /// Where bytes of a lane do not say it: what the sender calls its newest message.

@@ -22,8 +22,8 @@
 mod context;
 mod plain;
 mod usual;
-use plain::{is_plain, write_odd, write_plain};
-pub use plain::{write_string, write_text};
+pub use plain::{is_plain, write_string, write_text, write_unplain_text};
+use plain::{write_odd, write_plain};
 
 use std::fmt::{self, Write as _};
 

@@ -120,11 +120,12 @@ pub fn write_text(text: &[u8], out: &mut Vec<u8>) -> bool {
         write_plain(text, out);
         return true;
     }
-    write_if_text(text, out)
+    write_unplain_text(text, out)
 }
 
+/// The same, of what [`is_plain`] has said not to be plain.
 #[inline(never)]
-fn write_if_text(text: &[u8], out: &mut Vec<u8>) -> bool {
+pub fn write_unplain_text(text: &[u8], out: &mut Vec<u8>) -> bool {
     let is_text = simdutf8::basic::from_utf8(text).is_ok();
     if is_text {
         write_odd(text, out);
