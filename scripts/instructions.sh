@@ -2,7 +2,7 @@
 # Instructions per message of the hot path's pieces: a cost that a busy machine cannot blur.
 set -euo pipefail
 
-PIECES=(frame tree-4 tree-64 tree-1000 ingest cycle compact syslog counted acked lumberjack relp forward bulk otlp loki ndjson ack copy)
+PIECES=(frame tree-4 tree-64 tree-1000 ingest cycle compact syslog counted acked lumberjack relp forward bulk otlp loki ndjson to-forward to-lumberjack to-relp ack copy)
 MESSAGES=32000
 BASELINE=bench/instructions.toml
 
@@ -24,6 +24,7 @@ free of start-up, divided by 32,000 it is the cost of a message. The pieces, see
   lumberjack the same with windows of 64 events        relp     the same with 64 messages of RELP
   forward    the same with packed chunks of 256 entries in two receives, rendered as JSON
   bulk       bodies of _bulk made of 64 records of text of 256 B; otlp, loki, ndjson the same in those formats
+  to-forward chunks of 64 records of text for a server of Forward, and its acks; to-lumberjack, to-relp the same
 
 What is compiled is src/engine and what it stands on, optimised as packages are, below target/instructions: seconds, not
 minutes. Counts depend on compiler, C library and the CPU that valgrind
@@ -81,7 +82,7 @@ check() {
         echo "counted with:  $(environment)"
         echo "they differ, so a piece may cost $bound % more"
     fi
-    printf '%-10s %12s %12s %9s\n' piece recorded now change
+    printf '%-13s %12s %12s %9s\n' piece recorded now change
     for piece in "${PIECES[@]}"; do
         was=$(recorded "$piece")
         [[ -n $was ]] || fail 2 "$BASELINE has no '$piece': scripts/instructions.sh record"
@@ -89,7 +90,7 @@ check() {
         # A piece of a few instructions may grow by one.
         verdict=$(awk -v a="$was" -v b="$now" -v p="$bound" \
             'BEGIN { c = (b / a - 1) * 100; printf "%+.1f %% %s", c, (b > a * (1 + p / 100) && b > a + 1) ? "TOO MUCH" : "" }')
-        printf '%-10s %12s %12s %9s\n' "$piece" "$was" "$now" "$verdict"
+        printf '%-13s %12s %12s %9s\n' "$piece" "$was" "$now" "$verdict"
         [[ $verdict == *TOO* ]] && status=1
     done
     ((status == 0)) || echo "instructions.sh: a piece costs over $bound % more than recorded" >&2
@@ -121,5 +122,5 @@ build
 case "$1" in
 check) check ;;
 record) record ;;
-show) for piece in "${PIECES[@]}"; do printf '%-10s %12s\n' "$piece" "$(count "$piece")"; done ;;
+show) for piece in "${PIECES[@]}"; do printf '%-13s %12s\n' "$piece" "$(count "$piece")"; done ;;
 esac

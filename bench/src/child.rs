@@ -96,6 +96,8 @@ pub struct System {
     peer: Option<(Peer, Found)>,
     program: PathBuf,
     args: Vec<String>,
+    /// Of its analyzers' URLs.
+    options: String,
 }
 
 impl System {
@@ -108,7 +110,11 @@ impl System {
             ));
         };
         let (first, outlet) = match first.split_once('>') {
-            Some((first, name)) => (first.to_owned(), Some(outlet_called(name)?)),
+            Some((first, name)) => {
+                let (name, options) = name.split_once('?').unwrap_or((name, ""));
+                let outlet = (outlet_called(name)?, options.to_owned());
+                (first.to_owned(), Some(outlet))
+            }
             None => (first.clone(), None),
         };
         let (first, format) = match first.split_once('@') {
@@ -126,6 +132,7 @@ impl System {
                 kind: Kind::Peer,
                 program: found.binary.clone(),
                 args: rest.to_vec(),
+                options: String::new(),
                 peer: Some((peer, found)),
             });
         }
@@ -158,15 +165,15 @@ impl System {
             }
             _ => {
                 return Err(io::Error::other(format!(
-                    "unknown system '{spec}': allowed are 'relay', 'weir [args]', 'weir@FORMAT [args]', 'weir[@FORMAT]>PROTOCOL', {}, or a command \
+                    "unknown system '{spec}': allowed are 'relay', 'weir [args]', 'weir@FORMAT [args]', 'weir[@FORMAT]>PROTOCOL[?OPTIONS]', {}, or a command \
                      with {{emitters}} and {{analyzers}} where the addresses go",
                     Peer::ALL.map(|p| format!("'{}'", p.name())).join(", ")
                 )))
             }
         };
-        let wiring = match (first, outlet) {
+        let wiring = match (first, &outlet) {
             ("relay", _) => Wiring::Relay,
-            (_, Some(speaks)) => Wiring::Connects(Stream::Outlet(speaks)),
+            (_, Some((speaks, _))) => Wiring::Connects(Stream::Outlet(*speaks)),
             _ => Wiring::Weir,
         };
         let args = prefix.into_iter().chain(rest.iter().cloned()).collect();
@@ -184,6 +191,7 @@ impl System {
             peer: None,
             program,
             args,
+            options: outlet.map_or_else(String::new, |(_, options)| options),
         })
     }
 
@@ -311,7 +319,9 @@ impl System {
         }
         if let Wiring::Connects(Stream::Outlet(speaks)) = self.wiring {
             for ((number, target), weight) in targets.iter().enumerate().zip(weights) {
-                let url = format!("a{number}={weight}@{}://{target}", speaks.scheme());
+                let (scheme, options) = (speaks.scheme(), &self.options);
+                let mark = if options.is_empty() { "" } else { "?" };
+                let url = format!("a{number}={weight}@{scheme}://{target}{mark}{options}");
                 command.args(["--http-analyzer", &url]);
             }
         }

@@ -7,8 +7,8 @@ use serde_json::Value;
 use weir::protocol::Form;
 use weir::sink::outlet::Message;
 use weir::sink::request::{
-    AckPollReply, AckReply, Body, BulkReply, Format, MessageId, Moment, OtlpJsonReply, OtlpReply,
-    Reply, RequestOptions, Run, Verdict,
+    AckPollReply, AckReply, Body, BulkReply, Context, Format, MessageId, Moment, OtlpJsonReply,
+    OtlpReply, Reply, RequestOptions, Run, Verdict,
 };
 
 use super::input::Input;
@@ -122,6 +122,7 @@ fn bodies(input: &mut Input<'_>) {
         Format::Hec,
     ] {
         let mut out = Vec::new();
+        let mut context = Context::default();
         let mut body = Body::begin(format, &options, &mut out);
         for (sequence, (severity, form, payload)) in (1..).zip(&messages) {
             let id = MessageId {
@@ -139,7 +140,7 @@ fn bodies(input: &mut Input<'_>) {
                 form: *form,
                 payload,
             };
-            body.push(&message, &id, &at, &mut out);
+            body.push(&message, &id, &at, &mut context, &mut out);
         }
         assert_eq!(body.messages(), messages.len() as u64);
         body.end(&mut out);

@@ -27,8 +27,9 @@ pub struct Args {
     #[command(flatten)]
     secure: Secure,
     /// Take packets over HTTP at this address instead (127.0.0.1:3001): POST /logs and GET /health, for --http-analyzer of
-    /// the distributor, which has the weight.
-    #[arg(long, value_name = "HOST:PORT", value_parser = values::host_and_port, conflicts_with_all = ["addr", "nameserver", "peer_timeout", "tls", "tls_ca", "tls_cert", "tls_key", "tls_name", "weight", "token_file", "ack_every",
+    /// the distributor, which has the weight. With --tls-cert and --tls-key it speaks TLS there, and with --tls-ca it lets
+    /// in only who shows a certificate of these CAs.
+    #[arg(long, value_name = "HOST:PORT", value_parser = values::host_and_port, conflicts_with_all = ["addr", "nameserver", "peer_timeout", "tls", "tls_name", "weight", "token_file", "ack_every",
         "ack_remainder", "dialect", "forms", "vary_weight", "weight_after", "reconnect"])]
     http: Option<String>,
     /// Share of the messages, relative to the other analyzers; 0: none.
@@ -118,6 +119,7 @@ impl Args {
             nameservers: self.reach.nameservers(),
             peer_timeout: self.reach.peer_timeout(),
             tls: None,
+            served: None,
             http: self.http.is_some(),
             weight: self.weight,
             id: self.id.clone().unwrap_or_else(|| automatic_id("analyzer")),
@@ -153,8 +155,11 @@ pub fn run(args: &Args) -> ExitCode {
             stop_on_eof(&stop)?;
         }
         let mut options = args.options();
-        let tls = args.secure.connector_to(&args.addr);
-        options.tls = tls.map_err(io::Error::other)?;
+        let secure = &args.secure;
+        match args.http {
+            Some(_) => options.served = secure.served().map_err(io::Error::other)?,
+            None => options.tls = secure.connector_to(&args.addr).map_err(io::Error::other)?,
+        }
         analyzer::run(&options, &stop)
     };
     match run() {

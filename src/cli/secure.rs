@@ -6,7 +6,9 @@ use std::sync::Arc;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::discover::{Target, Targets};
-use crate::tls::{server_name, ClientFiles, Connector, MinVersion};
+use crate::tls::{
+    server_name, ClientCertificates, ClientFiles, Connector, MinVersion, Served, ServerFiles,
+};
 
 /// See the head of this file. The certificate of a distributor must be of the host that was asked for, as it stands on
 /// the command line: what DNS answers does not count.
@@ -87,6 +89,37 @@ impl Secure {
         });
         connector
             .map(|connector| Some(Arc::new(connector)))
+            .map_err(|why| format!("TLS: {why}"))
+    }
+
+    /// The other way round: what is shown to who connects here, with `--tls-cert`; with `--tls-ca` only who shows a
+    /// certificate of these CAs is let in. It reads files.
+    ///
+    /// # Errors
+    /// As [`Secure::connector`].
+    pub fn served(&self) -> Result<Option<Arc<Served>>, String> {
+        let Some(pair) = self.tls_cert.clone().zip(self.tls_key.clone()) else {
+            return match &self.tls_ca {
+                Some(_) => Err(
+                    "--tls-ca: TLS is not spoken at --http; allowed: with --tls-cert and --tls-key"
+                        .into(),
+                ),
+                None => Ok(None),
+            };
+        };
+        let clients = match self.tls_ca {
+            Some(_) => ClientCertificates::Required,
+            None => ClientCertificates::Off,
+        };
+        let served = Served::read(&ServerFiles {
+            pairs: vec![pair],
+            client_ca: self.tls_ca.clone(),
+            clients,
+            min_version: self.tls_min,
+            ..ServerFiles::default()
+        });
+        served
+            .map(|served| Some(Arc::new(served)))
             .map_err(|why| format!("TLS: {why}"))
     }
 

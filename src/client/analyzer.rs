@@ -36,7 +36,7 @@ use weir_discover::Watcher;
 use weir_ledger::journal::Journal;
 use weir_protocol::WeightText;
 use weir_sink::{detect, Dialect};
-use weir_tls::Connector;
+use weir_tls::{Connector, Served};
 
 /// As the reference analyzers do.
 const VARY_EVERY_MESSAGES: u64 = 5_000;
@@ -54,6 +54,8 @@ pub struct Options {
     pub peer_timeout: Duration,
     /// Speak TLS with distributors.
     pub tls: Option<Arc<Connector>>,
+    /// With `http`: speak TLS there, with this certificate.
+    pub served: Option<Arc<Served>>,
     /// Take packets over HTTP instead of a link.
     pub http: bool,
     /// First weight.
@@ -98,6 +100,7 @@ impl Options {
             nameservers: Vec::new(),
             peer_timeout: super::PEER_TIMEOUT,
             tls: None,
+            served: None,
             http: false,
             weight: 0.25,
             id: id.into(),

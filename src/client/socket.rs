@@ -80,7 +80,11 @@ impl<S: Read + Write + HalfClose> Socket<S> {
         let Some(tls) = tls else {
             return Ok(Socket::Plain(socket));
         };
-        Ok(Socket::of(tls.connect(socket, host)?))
+        let stream = tls.connect(socket, host);
+        if let Some(why) = tls.take_refusal() {
+            log::warn!("TLS: {why}; what was read before stays in use");
+        }
+        Ok(Socket::of(stream?))
     }
 
     /// With TLS around it.

@@ -251,8 +251,19 @@ pub const DELIVERY_OPTIONS: &[DeliveryOption] = &[
         },
     },
     DeliveryOption {
+        key: "windows",
+        default: "8",
+        help: "Most windows that wait for an ACK, on each connection; Beats call it pipelining, and have 2",
+        only: LUMBERJACK,
+        set: |delivery, text| {
+            let windows = text.parse().ok().filter(|it| (1..=64).contains(it));
+            delivery.options.windows = windows.ok_or("allowed: 1 to 64")?;
+            Ok(())
+        },
+    },
+    DeliveryOption {
         key: "window",
-        default: "128",
+        default: "1024",
         help: "Most messages that wait for an answer, on each connection",
         only: RELP,
         set: |delivery, text| {

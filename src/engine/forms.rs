@@ -40,6 +40,18 @@ impl Forms {
         true
     }
 
+    /// The same where the newest run goes on. False: it does not.
+    #[inline]
+    fn go_on(&mut self, last: u64, messages: u64, form: Form) -> bool {
+        match self.runs.back_mut() {
+            Some(newest) if newest.last + messages == last && newest.form == form => {
+                newest.last = last;
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// The form of a message.
     pub(super) fn of(&self, message: u64) -> Form {
         let behind = self.runs.partition_point(|run| run.last < message);
@@ -64,10 +76,19 @@ impl Forms {
 
 impl<M: Memory> Engine<M> {
     /// The newest messages of a lane of frames are of this form. Beyond the bound they count as raw.
+    #[inline]
     pub(super) fn note_form(&mut self, lane: LaneId, messages: u64, form: Form) {
         if form == Form::Raw {
             return;
         }
+        let slot = &mut self.lanes[lane.0 as usize];
+        if !slot.forms.go_on(slot.lane.appended(), messages, form) {
+            self.note_other_form(lane, messages, form);
+        }
+    }
+
+    #[inline(never)]
+    fn note_other_form(&mut self, lane: LaneId, messages: u64, form: Form) {
         let slot = &mut self.lanes[lane.0 as usize];
         let before = slot.forms.len();
         let has_room = self.forms_kept < self.forms_max;

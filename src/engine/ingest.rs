@@ -22,19 +22,18 @@ use super::lane::Layout;
 use super::receipts::Ticket;
 use super::shard::Engine;
 use super::tree::UnitSize;
-use super::units::SCRATCH_BYTES_KEPT;
 use super::{LaneId, LinkEpoch, Memory, Origin};
 use std::sync::Arc;
 use weir_inflate::InflateError;
 use weir_protocol::foreign::LOOK_BYTES;
-use weir_protocol::frame::{FrameError, FRAME_HEADER_BYTES};
+use weir_protocol::frame::FrameError;
 use weir_protocol::native::NativeError;
 use weir_protocol::record::{wrap_parts, wrapped_header, WRAPPED_HEADER_BYTES};
 use weir_protocol::Form;
 use weir_source::forward::ForwardError;
 use weir_source::{
-    render, with_source, Answers, Element, Limits, Oddity, Port, Protocol, Source, SourceError,
-    Step, Stream,
+    with_source, Answers, Element, Limits, Oddity, Port, Protocol, Source, SourceError, Step,
+    Stream,
 };
 
 /// What became of received bytes.
@@ -389,44 +388,6 @@ impl<M: Memory> Engine<M> {
         self.route_ready::<S>(ticket, element)
     }
 
-    /// An entry goes as JSON.
-    #[inline]
-    fn route_entry<S: Source>(
-        &mut self,
-        ticket: Ticket,
-        severity: u8,
-        tag: &[u8],
-        entry: &[u8],
-    ) -> Result<(), Stalled> {
-        self.note_tag(tag);
-        if self.record_lanes > 0 {
-            return self.route_wire_entry::<S>(ticket, severity, tag, entry);
-        }
-        let bytes_max = self.config.frame_bytes_max - FRAME_HEADER_BYTES;
-        let mut json = std::mem::take(&mut self.rendered);
-        json.clear();
-        let is_whole = render::entry(
-            &mut self.render_context,
-            tag,
-            entry,
-            bytes_max as usize,
-            &mut json,
-        );
-        let element = Element::Payload {
-            severity,
-            form: Form::Json,
-            bytes: &json,
-        };
-        let routed = self.route_ready::<S>(ticket, element);
-        if routed.is_ok() && !is_whole {
-            self.counters.count(Reason::EntryCut);
-        }
-        if json.capacity() <= SCRATCH_BYTES_KEPT {
-            self.rendered = json;
-        }
-        routed
-    }
-
     /// The same of an element whose bytes are those of its message.
     #[inline(always)]
     fn route_ready<S: Source>(&mut self, ticket: Ticket, element: Element) -> Result<(), Stalled> {
@@ -481,14 +442,12 @@ impl<M: Memory> Engine<M> {
         let slot = &mut self.lanes[leaf as usize];
         let is_resent = matches!(element, Element::Resent { .. });
         let needs_room = is_resent || !slot.lane.append_here(&mut self.memory, header, bytes);
-        if needs_room {
-            self.append_long(LaneId(leaf), &element);
-        }
+        let is_news = needs_room && self.append_long(LaneId(leaf), &element);
         // Counted before the lane may leave the choice: it was due by the weights so far.
         self.counters.received += 1;
         self.counters.received_bytes += (header.len() + bytes.len()) as u64;
         self.note_element_form(LaneId(leaf), element.form());
-        if needs_room {
+        if is_news {
             self.mark_dirty(LaneId(leaf));
             self.check_full(LaneId(leaf));
         }
@@ -537,14 +496,15 @@ impl<M: Memory> Engine<M> {
         self.route_of::<S>(ticket, element).map_err(Refusal::from)
     }
 
-    /// The way of an element that opens a batch or a buffer, or becomes a record.
-    fn append_long(&mut self, lane: LaneId, element: &Element) {
+    /// The way of an element that opens a batch or a buffer, or becomes a record. False: the lane is as it was, but for
+    /// one more behind others that wait to be sent.
+    fn append_long(&mut self, lane: LaneId, element: &Element) -> bool {
         let (header, bytes) = element.parts();
         let origin = self.origin_of_resent(element);
         if self.is_described(lane) {
             self.append_described(lane, element, origin);
             self.keep_origin_of_newest(lane, origin);
-            return;
+            return true;
         }
         let is_record = self.lanes[lane.0 as usize].lane.setup().layout == Layout::Records;
         if header.bytes().is_empty() && !is_record {
@@ -552,13 +512,13 @@ impl<M: Memory> Engine<M> {
             let to = &mut self.lanes[lane.0 as usize].lane;
             to.append(&mut self.memory, &mut self.pool, bytes, origin);
             self.keep_origin_of_newest(lane, origin);
-            return;
+            return true;
         }
         let record = wrapped_header(element.form(), header.bytes().len() + bytes.len());
         let parts = [&record[..], header.bytes(), bytes, &[]];
         let to = &mut self.lanes[lane.0 as usize].lane;
         if origin.is_none() && to.append_record_here(&mut self.memory, parts) {
-            return;
+            return false;
         }
         let mut scratch = std::mem::take(&mut self.scratch);
         wrap_parts(element.form(), header.bytes(), bytes, &mut scratch);
@@ -569,6 +529,7 @@ impl<M: Memory> Engine<M> {
         to.append(&mut self.memory, &mut self.pool, appended, None);
         self.keep_scratch(scratch);
         self.keep_origin_of_newest(lane, origin);
+        true
     }
 
     /// Where bytes of a lane do not say it: what the sender calls its newest message.

@@ -122,6 +122,27 @@ impl Lane {
         true
     }
 
+    /// The same of a frame that is made where it will lie, in `room` bytes: `make` says how many it takes. None: it made
+    /// none, or there is no room; take [`Lane::append`].
+    #[inline(always)]
+    pub(super) fn append_made_here<M: Memory>(
+        &mut self,
+        memory: &mut M,
+        room: usize,
+        make: impl FnOnce(&mut [u8]) -> Option<u32>,
+    ) -> Option<u32> {
+        if room > (self.limit.saturating_sub(self.at)) as usize
+            || self.appended + 1 >= self.sequence_limit
+        {
+            return None;
+        }
+        let len = make(memory.room(self.buffer, self.at, room))?;
+        self.at += len;
+        self.appended += 1;
+        memory.prefetch(self.buffer, self.at);
+        Some(len)
+    }
+
     /// The same on a lane of records, of a record in parts.
     #[inline]
     pub(super) fn append_record_here<M: Memory>(

@@ -23,6 +23,12 @@ pub trait Memory {
     /// When the range is not inside the buffer.
     fn write(&mut self, buffer: BufferId, offset: u32, bytes: &[u8]);
 
+    /// So many bytes of a buffer, to write to.
+    ///
+    /// # Panics
+    /// When the range is not inside the buffer.
+    fn room(&mut self, buffer: BufferId, offset: u32, len: usize) -> &mut [u8];
+
     /// The next write goes behind here, after writes to other buffers: memory that is far away may bring the place
     /// nearer meanwhile. A hint; nothing depends on it, and any offset is allowed.
     #[inline]
@@ -64,6 +70,12 @@ impl Memory for VecMemory {
     fn write(&mut self, buffer: BufferId, offset: u32, bytes: &[u8]) {
         let at = self.start(buffer, offset, bytes.len());
         self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+
+    #[inline(always)]
+    fn room(&mut self, buffer: BufferId, offset: u32, len: usize) -> &mut [u8] {
+        let at = self.start(buffer, offset, len);
+        &mut self.bytes[at..at + len]
     }
 
     fn read(&self, span: Span) -> &[u8] {

@@ -294,7 +294,7 @@ pub fn take_string<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
 }
 
 /// Takes a text of less than 64 KiB off. `None`: the next value is another, and stays.
-#[inline]
+#[inline(always)]
 pub fn take_short_text<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (len, rest) = match *bytes {
         [head @ 0xa0..=0xbf, rest @ ..] => (usize::from(head & 0x1f), rest),

@@ -61,6 +61,7 @@ enum Kind<'a> {
 
 impl<'a> Record<'a> {
     /// The record that starts `bytes`, and what follows it. `None` when it is incomplete or none.
+    #[inline]
     pub fn parse(bytes: &'a [u8]) -> Option<(Record<'a>, &'a [u8])> {
         let (record, rest) = bytes.split_at_checked(word(bytes, 0)?)?;
         let messages = word(record, 4)?;
@@ -75,6 +76,12 @@ impl<'a> Record<'a> {
             };
             return Some((Record { kind }, rest));
         }
+        Some((Record::packet(record, messages)?, rest))
+    }
+
+    /// A record of a packet, which nobody reads a million times a second.
+    #[inline(never)]
+    fn packet(record: &'a [u8], messages: usize) -> Option<Record<'a>> {
         let behind = record.get(RECORD_HEADER_BYTES..)?;
         let (packet_id, behind) = behind.split_at_checked(usize::from(*record.get(9)?))?;
         let (emitter_id, behind) = behind.split_at_checked(half(record, 10)?)?;
@@ -87,10 +94,11 @@ impl<'a> Record<'a> {
             body,
             first_message: word(record, 12)?,
         };
-        Some((Record { kind }, rest))
+        Some(Record { kind })
     }
 
     /// Messages in it, at least 1.
+    #[inline]
     pub fn messages(&self) -> usize {
         match self.kind {
             Kind::Raw(_) | Kind::Piece(_) | Kind::Entry(_) | Kind::Described(_) => 1,
@@ -106,6 +114,19 @@ impl<'a> Record<'a> {
             }
             Kind::Packet { .. } => None,
         }
+    }
+
+    /// Severity, form and payload of a single message that says nothing of where it came from: of nearly all records.
+    #[inline]
+    pub fn single(&self) -> Option<(u8, Form, &'a [u8])> {
+        let (form, frame) = match self.kind {
+            Kind::Raw(frame) => (Form::Raw, frame),
+            Kind::Piece(frame) => (Form::Json, frame),
+            Kind::Entry(frame) => (Form::Entry, frame),
+            Kind::Described(_) | Kind::Packet { .. } => return None,
+        };
+        let ([.., severity], payload) = frame.split_first_chunk::<HEADER_BYTES>()?;
+        Some((*severity, form, payload))
     }
 
     /// What the payloads of its frames are: of a packet, and of a message that was cut out of one, JSON as Weir
@@ -152,6 +173,7 @@ impl<'a> Record<'a> {
     }
 
     /// The JSON to be POSTed.
+    #[inline]
     pub fn body(&self) -> Option<&'a [u8]> {
         match self.kind {
             Kind::Raw(_) | Kind::Piece(_) | Kind::Entry(_) | Kind::Described(_) => None,
@@ -217,6 +239,7 @@ impl<'a> Record<'a> {
     }
 
     /// Its messages one by one: severity, form and payload.
+    #[inline]
     pub fn each(&self, mut take: impl FnMut(u8, Form, &'a [u8])) {
         let (headers, body, first_message) = match self.kind {
             Kind::Raw(frame) | Kind::Piece(frame) | Kind::Entry(frame) => {

@@ -48,6 +48,7 @@ mod report;
 mod shard;
 mod shared;
 mod slab;
+mod spare;
 mod tap;
 #[cfg(test)]
 mod testing;

@@ -191,6 +191,8 @@ pub struct OutletOptions {
     pub numbering: Numbering,
     /// Most messages in flight where each has an answer of its own.
     pub window: u32,
+    /// Most windows of Lumberjack in flight.
+    pub windows: usize,
     /// So many bytes more must have reached the analyzer's kernel before a packet without an answer counts as
     /// delivered.
     pub lag_bytes: u32,
@@ -216,7 +218,8 @@ impl Default for OutletOptions {
             facility: 1, // user
             framing: Framing::LineFeed,
             numbering: Numbering::Window,
-            window: 128,          // as librelp
+            windows: 8,
+            window: 1024,         // librelp has 128, and nothing negotiates it
             lag_bytes: 256 << 10, // a receiver's buffer and its kernel's
             allows_weak_acks: false,
             packet_bytes: 256 << 10,

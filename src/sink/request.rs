@@ -23,6 +23,8 @@ use std::time::Duration;
 use crate::outlet::Message;
 use crate::Sink;
 
+pub use weir_source::render::Context;
+
 pub use bulk::BulkReply;
 pub use hec::{write_ack_poll, AckPollReply, AckReply};
 pub use otlp::{OtlpJsonReply, OtlpReply};
@@ -392,9 +394,16 @@ impl<'a> Body<'a> {
         out.len() - self.start
     }
 
-    /// Appends a message.
+    /// Appends a message. `context`: what was rendered before may be rendered once.
     #[inline]
-    pub fn push(&mut self, message: &Message<'_>, id: &MessageId, at: &Moment, out: &mut Vec<u8>) {
+    pub fn push(
+        &mut self,
+        message: &Message<'_>,
+        id: &MessageId,
+        at: &Moment,
+        context: &mut Context,
+        out: &mut Vec<u8>,
+    ) {
         let is_first = self.messages == 0;
         let comma = |out: &mut Vec<u8>| {
             if !is_first {
@@ -403,32 +412,40 @@ impl<'a> Body<'a> {
         };
         match self.format {
             Format::Lines => {
-                object::write(message, at, out);
+                object::write(message, at, context, out);
                 out.push(b'\n');
             }
             Format::Array => {
                 comma(out);
-                object::write(message, at, out);
+                object::write(message, at, context, out);
             }
             Format::Bulk => {
                 bulk::open(out, self.options);
                 if self.options.has_ids {
                     self.write_id(id, out);
                 }
-                bulk::write(message, at, self.options, out);
+                bulk::write(message, at, self.options, context, out);
             }
-            Format::Otlp => otlp::write(message, at, out),
+            Format::Otlp => otlp::write(message, at, context, out),
             Format::OtlpJson => {
                 comma(out);
-                otlp::write_json(message, at, out);
+                otlp::write_json(message, at, context, out);
             }
             Format::Loki => {
                 let is_new =
                     is_first || (self.options.level_label && self.severity != message.severity);
                 self.severity = message.severity;
-                loki::write(message, id, at, (is_first, is_new), self.options, out);
+                loki::write(
+                    message,
+                    id,
+                    at,
+                    (is_first, is_new),
+                    self.options,
+                    context,
+                    out,
+                );
             }
-            Format::Hec => hec::write(message, at, self.options, out),
+            Format::Hec => hec::write(message, at, self.options, context, out),
         }
         self.messages += 1;
     }

@@ -21,8 +21,9 @@
 
 mod context;
 mod plain;
-use plain::{is_plain, write_odd, write_plain};
-pub use plain::{write_string, write_text};
+mod usual;
+pub use plain::{is_plain, write_string, write_text, write_unplain_text};
+use plain::{write_odd, write_plain};
 
 use std::fmt::{self, Write as _};
 
@@ -30,6 +31,7 @@ use super::forward::Time;
 use weir_protocol::msgpack::{len_of, take_head, take_map, take_short_text, take_value, Head};
 
 pub use context::Context;
+pub use usual::{usual, usual_room};
 
 /// Arrays and maps within each other, the record itself included. The C implementation of MessagePack, which Fluent
 /// Bit uses, takes 32.

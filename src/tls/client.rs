@@ -12,9 +12,10 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::fs;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ResolvesClientCert, WebPkiServerVerifier};
@@ -90,15 +91,18 @@ impl ClientFiles {
     }
 
     /// What says whether one of them has changed.
-    fn stamps(&self) -> Vec<Option<(SystemTime, u64)>> {
+    fn stamps(&self) -> Vec<Option<Stamp>> {
         let pair = self.pair.iter().flat_map(|(chain, key)| [chain, key]);
         let stamp = |path: &PathBuf| {
-            let metadata = fs::metadata(path).ok()?;
-            Some((metadata.modified().ok()?, metadata.len()))
+            let it = fs::metadata(path).ok()?;
+            Some((it.ino(), it.mtime(), it.mtime_nsec(), it.len()))
         };
         self.ca.iter().chain(pair).map(stamp).collect()
     }
 }
+
+/// Inode, time of the last change in seconds and nanoseconds, length: another file, or other contents.
+type Stamp = (u64, i64, i64, u64);
 
 /// The file that `SSL_CERT_FILE` names, or the system's.
 fn system_roots() -> Result<RootCertStore, Unusable> {
@@ -131,10 +135,10 @@ pub struct Connector {
 
 struct Current {
     config: Arc<ClientConfig>,
-    stamps: Vec<Option<(SystemTime, u64)>>,
+    stamps: Vec<Option<Stamp>>,
     looked_at: Instant,
-    /// Why what changed could not be used, as it was said.
-    refused: Option<String>,
+    /// Why what has changed cannot be used, and whether that was asked for.
+    refused: Option<(String, bool)>,
 }
 
 impl fmt::Debug for Connector {
@@ -206,17 +210,21 @@ impl Connector {
                     current.refused = None;
                 }
                 // It may be half written: it is read again at the next look.
-                Err(why) => current.refused = Some(why.to_string()),
+                Err(why) => {
+                    let (why, was) = (why.to_string(), current.refused.take());
+                    let is_told = was.is_some_and(|(before, is_told)| is_told && before == why);
+                    current.refused = Some((why, is_told));
+                }
             }
         }
         Arc::clone(&current.config)
     }
 
-    /// Why files that have changed are not used; none: what they say is in use.
-    pub fn refused(&self) -> Option<String> {
-        let current = self.current.lock();
-        let current = current.unwrap_or_else(PoisonError::into_inner);
-        current.refused.clone()
+    /// Why files that have changed are not used, once for each reason; none: what they say is in use.
+    pub fn take_refusal(&self) -> Option<String> {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let (why, is_told) = current.refused.as_mut()?;
+        (!std::mem::replace(is_told, true)).then(|| why.clone())
     }
 }
 

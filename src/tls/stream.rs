@@ -369,3 +369,6 @@ fn plain_text(bytes: &[u8]) -> Failure {
     let text = format!("it does not speak TLS at that port: its answer begins with {begin}");
     Failure::new(FailureKind::Plain, text)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,5 @@
-//! SIGKILL of one of three replicas under load, again and again; SIGTERM; a connection that breaks.
+//! SIGKILL of one of three replicas under load, again and again; SIGTERM; a connection that breaks. All of it with TLS
+//! and client certificates as well.
 
 use std::fs;
 use std::path::PathBuf;
@@ -6,7 +7,7 @@ use std::process::Output;
 use std::time::{Duration, Instant};
 
 use weir_testkit::process::run;
-use weir_testkit::{until, Distributor, Program};
+use weir_testkit::{until, Authority, Distributor, Program};
 
 /// Kills in `cargo test`; `WEIR_ACKED_KILLS` says another number.
 const KILLS: u32 = 3;
@@ -21,10 +22,38 @@ struct Replicas {
     analyzers: Vec<(String, Program)>,
     started: usize,
     reports: Vec<String>,
+    tls: Option<Tls>,
+}
+
+/// What is said of TLS to distributors, and to their peers.
+struct Tls {
+    served: String,
+    shown: String,
+    _authority: Authority,
+}
+
+impl Tls {
+    fn new(name: &str) -> Tls {
+        let authority = Authority::new(name);
+        let (ca, client) = (authority.ca(), authority.pair("client"));
+        let ca = ca.display();
+        let served = authority.pair("localhost").flags();
+        Tls {
+            served: format!(
+                "--emitters-tls required --analyzers-tls required --tls-client-ca {ca} {served}"
+            ),
+            shown: format!("--tls --tls-ca {ca} {}", client.flags()),
+            _authority: authority,
+        }
+    }
 }
 
 impl Replicas {
     fn start(name: &str) -> Replicas {
+        Replicas::start_over(name, None)
+    }
+
+    fn start_over(name: &str, tls: Option<Tls>) -> Replicas {
         let dir = format!("acked-{name}-{}", std::process::id());
         let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(dir);
         let _ = fs::remove_dir_all(&dir);
@@ -35,15 +64,18 @@ impl Replicas {
             analyzers: Vec::new(),
             started: 0,
             reports: Vec::new(),
+            tls,
         };
         for replica in 0..REPLICAS {
-            let distributor = replicas.distributor("");
+            let distributor =
+                replicas.distributor("--emitters 127.0.0.1:0 --analyzers 127.0.0.1:0");
             for analyzer in 0..ANALYZERS {
                 let id = format!("a{analyzer}-{replica}");
                 let report = replicas.path(&format!("{id}.json"));
                 let program = Program::start(&format!(
-                    "analyzer --addr {} --id {id} --report {report}",
-                    distributor.analyzers
+                    "analyzer --addr {} --id {id} --report {report} {}",
+                    distributor.analyzers,
+                    replicas.shown()
                 ));
                 replicas.analyzers.push((report, program));
             }
@@ -60,9 +92,14 @@ impl Replicas {
     fn distributor(&mut self, flags: &str) -> Distributor {
         self.started += 1;
         let report = self.path(&format!("d{}.json", self.started));
-        let flags = format!("--cores 0 --shards 1 --report {report} {flags}");
+        let served = self.tls.as_ref().map_or("", |tls| &tls.served);
+        let flags = format!("--cores 0 --shards 1 --report {report} {served} {flags}");
         self.reports.push(report);
         Distributor::start(&flags)
+    }
+
+    fn shown(&self) -> &str {
+        self.tls.as_ref().map_or("", |tls| &tls.shown)
     }
 
     fn emitter(&self, flags: &str) -> Program {
@@ -72,9 +109,10 @@ impl Replicas {
             .map(|replica| replica.emitters.to_string());
         let addrs: Vec<String> = addrs.collect();
         Program::start(&format!(
-            "emitter --acked --addr {} --id e1 --size 100 --json --report {} {flags}",
+            "emitter --acked --addr {} --id e1 --size 100 --json --report {} {} {flags}",
             addrs.join(","),
-            self.path("e1.json")
+            self.path("e1.json"),
+            self.shown()
         ))
     }
 
@@ -134,9 +172,18 @@ fn number(json: &serde_json::Value, pointer: &str) -> u64 {
 
 #[test]
 fn replicas_are_killed_under_load_and_nothing_is_missing() {
+    killed_and_nothing_is_missing(Replicas::start("kills"));
+}
+
+#[test]
+fn the_same_over_tls() {
+    let tls = Tls::new("acked-kills");
+    killed_and_nothing_is_missing(Replicas::start_over("kills-tls", Some(tls)));
+}
+
+fn killed_and_nothing_is_missing(mut replicas: Replicas) {
     let kills = std::env::var("WEIR_ACKED_KILLS");
     let kills = kills.map_or(KILLS, |text| text.parse().expect("a number of kills"));
-    let mut replicas = Replicas::start("kills");
     let mut emitter = replicas.emitter("--connections 6 --batch 8 --rate 20000 --duration 0");
     for kill in 0..kills {
         std::thread::sleep(Duration::from_millis(700));
@@ -174,7 +221,16 @@ fn replicas_are_killed_under_load_and_nothing_is_missing() {
 
 #[test]
 fn a_replica_that_drains_acks_what_it_has_and_nothing_is_sent_again() {
-    let mut replicas = Replicas::start("drain");
+    drained_and_nothing_is_sent_again(Replicas::start("drain"));
+}
+
+#[test]
+fn so_it_does_over_tls() {
+    let tls = Tls::new("acked-drain");
+    drained_and_nothing_is_sent_again(Replicas::start_over("drain-tls", Some(tls)));
+}
+
+fn drained_and_nothing_is_sent_again(mut replicas: Replicas) {
     let mut emitter = replicas.emitter("--connections 6 --batch 8 --rate 5000 --duration 0");
     for replica in 0..REPLICAS {
         std::thread::sleep(Duration::from_millis(300));

@@ -51,7 +51,7 @@ fn what_the_dead_had_not_acked_goes_to_the_living_at_once() {
         let distributor = distributor(&analyzers, "");
         distributor.wait_lanes(2);
         send(&distributor, 0, 200);
-        // Not all that is meant for the dying one need be with it: Lumberjack has two windows on their way at most.
+        // Not all that is meant for the dying one need be with it: Lumberjack has eight windows on their way at most.
         until("both have something", || {
             !dies.read().is_empty() && lives.acked().len() == 100
         });

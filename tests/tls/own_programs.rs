@@ -12,7 +12,7 @@ use std::sync::Arc;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use weir_testkit::process::{run, run_command, weir};
-use weir_testkit::{until, Authority, Distributor, Pair, Program, Scratch};
+use weir_testkit::{until, Authority, Distributor, Pair, Port, Program, Scratch};
 
 const PORTS: &str = "--emitters 127.0.0.1:0 --analyzers 127.0.0.1:0 --emitters-tls required --analyzers-tls required";
 
@@ -272,6 +272,39 @@ fn packets_and_orders_go_over_https() {
     analyzer.signal("-TERM");
     analyzer.wait();
     assert_eq!(distributor.stop().assert_clean().received, 10);
+}
+
+#[test]
+fn an_analyzer_takes_packets_over_https_of_who_shows_a_certificate() {
+    let certs = Certs::new("tls-analyzer-https");
+    let held = Port::hold();
+    let (port, ca) = (held.number(), certs.path("ca.pem"));
+    let analyzer = Program::start(&format!(
+        "analyzer --http 127.0.0.1:{port} --id a1 --json --count 10 --tls-cert {} --tls-key {} --tls-ca {ca}",
+        certs.path("localhost.pem"),
+        certs.path("localhost.key")
+    ));
+    let url = format!("https://localhost:{port}");
+    until("the analyzer listens", || {
+        std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+    });
+    let stranger = text(&emit(&format!("--http {url} --tls-ca {ca}")));
+    assert!(
+        stranger.contains("lets in only who shows a certificate"),
+        "{stranger}"
+    );
+    let plain = text(&emit(&format!("--http http://localhost:{port}")));
+    assert!(plain.contains("closed without an answer"), "{plain}");
+    let shown = certs.shown().replace("--tls ", "");
+    let sent = text(&emit(&format!("--http {url} {shown}")));
+    assert!(sent.contains("Sent 10 messages"), "{sent}");
+    assert!(analyzer.wait().contains(r#""messages":10,"#));
+    let refused = run(&["analyzer", "--http", "127.0.0.1:1", "--tls-ca", &ca]);
+    assert!(
+        text(&refused).contains("--tls-ca: TLS is not spoken at --http"),
+        "{}",
+        text(&refused)
+    );
 }
 
 #[test]

@@ -11,6 +11,7 @@
 use super::tally::{Counts, Tally};
 use super::{Options, Report};
 use crate::is_wait;
+use crate::socket::Socket;
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::io::{self, Read, Write};
@@ -20,11 +21,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use weir_http::{respond, severity_of, Limits, Reader, Request, Step, CONTINUE};
+use weir_tls::{Session, Stream};
 
 /// Connections at once, each with a thread; beyond, they wait to be accepted.
 const CONNECTIONS_MAX: usize = 512;
 /// Largest body, compressed or not: what the distributor can post at most (`--max-frame`).
 const BODY_BYTES_MAX: usize = 64 << 20;
+/// Longest handshake of TLS.
+const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
 /// How often the stop flag is looked at while nothing happens.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 const ACCEPT_EVERY: Duration = Duration::from_millis(2);
@@ -57,6 +61,8 @@ struct Server {
     /// The count is reached, or something cannot be written.
     over: AtomicBool,
     failure: Mutex<Option<io::Error>>,
+    /// It was said that a handshake came to nothing.
+    has_warned: AtomicBool,
 }
 
 /// Serves at `options.addr` until `stop` is raised or the count is reached.
@@ -76,10 +82,15 @@ pub(super) fn run(options: &Options, stop: &Arc<AtomicBool>) -> io::Result<Repor
         stop: Arc::clone(stop),
         over: AtomicBool::new(false),
         failure: Mutex::new(None),
+        has_warned: AtomicBool::new(false),
     });
     let addr = listener.local_addr()?;
+    let scheme = match options.served {
+        Some(_) => "https",
+        None => "http",
+    };
     log::info!(
-        "{}: takes POST /logs and GET /health at http://{addr}; for the distributor: --http-analyzer {}=WEIGHT@http://{addr}",
+        "{}: takes POST /logs and GET /health at {scheme}://{addr}; for the distributor: --http-analyzer {}=WEIGHT@{scheme}://{addr}",
         options.id, options.id
     );
     let (mut next_progress, mut logged) = (Instant::now() + PROGRESS_EVERY, 0);
@@ -147,8 +158,18 @@ fn serve(server: &Arc<Server>, socket: TcpStream, peer: SocketAddr) -> io::Resul
     let thread = thread::Builder::new()
         .name("packets".into())
         .spawn(move || {
-            if let Err(error) = own.talk(socket) {
-                log::debug!("{peer}: {error}");
+            match own.secured(socket) {
+                Ok(socket) => {
+                    if let Err(error) = own.talk(socket) {
+                        log::debug!("{peer}: {error}");
+                    }
+                }
+                Err(error) if !own.has_warned.swap(true, Ordering::Relaxed) => {
+                    log::warn!(
+                        "{peer} refused: {error}; more of this is only told with RUST_LOG=debug"
+                    );
+                }
+                Err(error) => log::debug!("{peer} refused: {error}"),
             }
             own.open.fetch_sub(1, Ordering::AcqRel);
         });
@@ -171,12 +192,23 @@ impl Server {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Requests of one connection, until it closes or it is over.
-    fn talk(&self, mut socket: TcpStream) -> io::Result<()> {
+    /// TLS on a connection, if it is spoken.
+    fn secured(&self, socket: TcpStream) -> io::Result<Socket<TcpStream>> {
         socket.set_nonblocking(false)?;
         socket.set_read_timeout(Some(LOOK_EVERY))?;
         socket.set_write_timeout(Some(PROGRESS_EVERY))?;
         socket.set_nodelay(true)?;
+        let Some(served) = &self.options.served else {
+            return Ok(Socket::Plain(socket));
+        };
+        let session = Session::server(Arc::clone(&served.config)).map_err(io::Error::other)?;
+        let mut stream = Stream::begin(socket, session)?;
+        stream.handshake(HANDSHAKE_PATIENCE, || self.is_over())?;
+        Ok(Socket::of(stream))
+    }
+
+    /// Requests of one connection, until it closes or it is over.
+    fn talk(&self, mut socket: Socket<TcpStream>) -> io::Result<()> {
         let limits = Limits {
             body_bytes: BODY_BYTES_MAX,
             inflated_bytes: BODY_BYTES_MAX,

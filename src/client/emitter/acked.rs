@@ -75,6 +75,8 @@ pub struct Unacked {
     /// The batch that is written next, and how much of it was.
     next: usize,
     at: usize,
+    /// Its header says what it is to say on this connection; the socket may have taken nothing of it.
+    is_begun: bool,
     /// Bodies that were begun and are not ACKed.
     open_bytes: usize,
 }
@@ -116,6 +118,7 @@ impl Unacked {
             read: Vec::new(),
             next: 0,
             at: 0,
+            is_begun: false,
             open_bytes: 0,
         }
     }
@@ -189,6 +192,7 @@ impl Unacked {
         self.welcome = None;
         self.read.clear();
         (self.next, self.at, self.open_bytes) = (0, 0, 0);
+        self.is_begun = false;
     }
 
     /// The WELCOME has not come.
@@ -248,8 +252,8 @@ impl Unacked {
             }
             self.hello.drain(..taken);
         }
-        while self.at > 0 || begins && self.may_begin() {
-            if self.at == 0 {
+        while self.at > 0 || begins && (self.is_begun || self.may_begin()) {
+            if !std::mem::replace(&mut self.is_begun, true) {
                 self.begin();
             }
             let Some(batch) = self.batches.get_mut(self.next) else {
@@ -273,6 +277,7 @@ impl Unacked {
             }
             self.next += 1;
             self.at = 0;
+            self.is_begun = false;
         }
         Ok(written)
     }
@@ -507,6 +512,21 @@ mod tests {
         reconnect(&mut stream, 7, 10);
         let (wire, written) = write(&mut stream, 10_000);
         assert_eq!((batches(&wire), written.messages), (vec![(true, 1, 2)], 2));
+    }
+
+    #[test]
+    fn a_socket_that_is_full_between_two_batches_changes_nothing() {
+        let mut stream = connected(7, 10);
+        stream.push(1, &frames(2));
+        let first = write(&mut stream, EMITTER_BATCH_BYTES + 16).0;
+        assert_eq!(batches(&first), [(false, 1, 2)]);
+        stream.push(3, &frames(2));
+        for _ in 0..3 {
+            assert!(write(&mut stream, 0).1.is_blocked);
+        }
+        let (wire, _) = write(&mut stream, 10_000);
+        assert_eq!(batches(&wire), [(false, 3, 2)]);
+        assert_eq!((stream.resent(), stream.open_bytes), (0, 32));
     }
 
     #[test]

@@ -15,6 +15,7 @@
 //! relp       the same with 64 messages of RELP, each of them answered
 //! forward    the same with packed chunks of 256 entries of Fluent Forward, each of them answered, rendered as JSON
 //! bulk       bodies of `_bulk` made of 64 records of text of 256 B; otlp, loki, ndjson: the same in those formats
+//! to-forward chunks of 64 records of the same text for a server of Forward, and its acks; to-lumberjack, to-relp
 //! ack        64 ACKs in a read: words, the link's numbers, what its shard is owed
 //! copy       256 B into memory: what of `ingest` is the copy itself
 //! ```
@@ -33,8 +34,8 @@ use weir_protocol::frame;
 use weir_protocol::native::{EmitterBatch, EmitterHello, EMITTER_ACK_BYTES, EMITTER_BATCH_BYTES};
 use weir_protocol::record::{wrap_frame, Record};
 use weir_protocol::Form;
-use weir_sink::outlet::Message;
-use weir_sink::request::{Body, Format, MessageId, Moment, RequestOptions};
+use weir_sink::outlet::{Heard, Identity, Message, Outlet, OutletOptions, Pushed, Stamp};
+use weir_sink::request::{Body, Context, Format, MessageId, Moment, RequestOptions};
 use weir_sink::Control;
 use weir_source::{Protocol, Protocols};
 
@@ -76,10 +77,13 @@ fn main() -> ExitCode {
         "otlp" => requests(Format::Otlp, messages),
         "loki" => requests(Format::Loki, messages),
         "ndjson" => requests(Format::Lines, messages),
+        "to-forward" => packets(Sink::Forward, messages),
+        "to-lumberjack" => packets(Sink::Lumberjack, messages),
+        "to-relp" => packets(Sink::Relp, messages),
         "copy" => copies(messages),
         other => {
             eprintln!(
-                "unknown piece '{other}': frame tree-4 tree-64 tree-1000 ingest cycle compact syslog counted acked lumberjack relp forward bulk otlp loki ndjson ack copy"
+                "unknown piece '{other}': frame tree-4 tree-64 tree-1000 ingest cycle compact syslog counted acked lumberjack relp forward bulk otlp loki ndjson to-forward to-lumberjack to-relp ack copy"
             );
             return ExitCode::from(2);
         }
@@ -359,19 +363,80 @@ fn engine(is_native: bool) -> Engine<VecMemory> {
     engine
 }
 
-/// Bodies of requests, each of as many messages as a batch has.
-fn requests(format: Format, messages: usize) {
+/// Records of text.
+fn records_of(text: &[u8]) -> Vec<u8> {
     let mut frame = frame::encode_header(251, 3).to_vec();
-    frame.extend(
-        b"10.0.0.1 - - [30/Nov/2026:03:00:00 +0000] \"GET / HTTP/1.1\" 200 "
-            .iter()
-            .cycle()
-            .take(251),
-    );
+    frame.extend(text.iter().cycle().take(251));
     let mut records = Vec::new();
     for _ in 0..FRAMES {
         wrap_frame(Form::Raw, &frame, &mut records);
     }
+    records
+}
+
+/// Packets of as many messages as a batch has, each answered as its server does.
+fn packets(sink: Sink, messages: usize) {
+    let records = records_of(b"<14>1 2026-01-01T00:00:00Z host app - - - text");
+    let options = Arc::new(OutletOptions::default());
+    let mut outlet = Outlet::new(sink, &options, [0; 16]).expect("an outlet");
+    let mut out = Vec::with_capacity(64 << 10);
+    if !outlet.hello(&mut out) {
+        let opened = outlet.hear(&mut &b"1 rsp 6 200 OK\n"[..], &mut out);
+        assert_eq!(opened, Ok(Some(Heard::Ready)));
+    }
+    let stamp = Stamp::at(1_700_000_000_123);
+    let mut answer = Vec::new();
+    for turn in 0..messages / FRAMES {
+        out.clear();
+        let mut rest = &records[..];
+        while let Some((record, behind)) = Record::parse(rest) {
+            let (severity, form, payload) = record.single().expect("a message");
+            let message = Message {
+                severity,
+                form,
+                payload,
+            };
+            assert_eq!(outlet.push(&message, &stamp, &mut out), Pushed::Taken);
+            rest = behind;
+        }
+        let first = (turn * FRAMES) as u64 + 1;
+        let identity = Identity {
+            instance: 1,
+            epoch: 1,
+            first,
+        };
+        outlet.close(&identity, &mut out);
+        answer.clear();
+        match sink {
+            Sink::Forward => {
+                // The id is the end of the packet.
+                answer.extend_from_slice(b"\x81\xa3ack");
+                answer.extend_from_slice(&out[out.len() - 34..]);
+            }
+            Sink::Lumberjack => answer.extend_from_slice(b"2A\0\0\0\x40"),
+            _ => {
+                for number in first + 1..=first + FRAMES as u64 {
+                    answer.extend_from_slice(number.to_string().as_bytes());
+                    answer.extend_from_slice(b" rsp 6 200 OK\n");
+                }
+            }
+        }
+        let (mut answers, mut through) = (black_box(&answer[..]), 0);
+        while let Ok(Some(heard)) = outlet.hear(&mut answers, &mut Vec::new()) {
+            through += match heard {
+                Heard::Acked(messages) => messages,
+                Heard::Done(_) => FRAMES as u64,
+                other => panic!("{other:?}"),
+            };
+        }
+        assert!(answers.is_empty());
+        assert_eq!(through, FRAMES as u64);
+    }
+}
+
+/// Bodies of requests, each of as many messages as a batch has.
+fn requests(format: Format, messages: usize) {
+    let records = records_of(b"10.0.0.1 - - [30/Nov/2026:03:00:00 +0000] \"GET / HTTP/1.1\" 200 ");
     let options = RequestOptions::default();
     let at = Moment {
         unix_ms: 1_700_000_000_123,
@@ -383,7 +448,7 @@ fn requests(format: Format, messages: usize) {
         epoch: 12,
         sequence: 1_000_000,
     };
-    let mut out = Vec::with_capacity(64 << 10);
+    let (mut out, mut context) = (Vec::with_capacity(64 << 10), Context::default());
     for _ in 0..messages / FRAMES {
         out.clear();
         let mut body = Body::begin(format, &options, &mut out);
@@ -395,7 +460,7 @@ fn requests(format: Format, messages: usize) {
                     form,
                     payload,
                 };
-                body.push(&message, &id, &at, &mut out);
+                body.push(&message, &id, &at, &mut context, &mut out);
                 id.sequence += 1;
             });
             rest = behind;

@@ -1,11 +1,10 @@
-//! Entries of Fluent Forward where some analyzers take them as they came.
+//! Entries of Fluent Forward: the lane is chosen first, and says what becomes of them.
 //!
 //! ```text
 //! entry -> lane of records: as it came, behind its tag; rendered for who takes it, when that is known
-//!       `-> any other lane: as JSON, at once
+//!       |-> another lane: as JSON where its message will lie, if it is as nearly all are (render/usual.rs)
+//!       `-> as JSON, apart, and copied
 //! ```
-//!
-//! Where no lane is of records, which is asked once an entry, none of this is on its way.
 
 use super::Stalled;
 use crate::ack_units::is_skipped;
@@ -15,23 +14,25 @@ use crate::receipts::Ticket;
 use crate::shard::Engine;
 use crate::units::SCRATCH_BYTES_KEPT;
 use crate::{LaneId, Memory};
-use weir_protocol::frame::FRAME_HEADER_BYTES;
+use weir_protocol::frame::{encode_header, FRAME_HEADER_BYTES};
 use weir_protocol::record::{
     frame_header, tag_length, wrapped_header, TAG_LENGTH_BYTES, WRAPPED_HEADER_BYTES,
 };
 use weir_protocol::Form;
 use weir_source::{render, Answers, Element, Source};
 
+const HEADER_BYTES: usize = FRAME_HEADER_BYTES as usize;
+
 impl<M: Memory> Engine<M> {
-    /// Where some analyzers take entries as they come, the lane is chosen first.
-    #[inline(never)]
-    pub(super) fn route_wire_entry<S: Source>(
+    #[inline]
+    pub(super) fn route_entry<S: Source>(
         &mut self,
         ticket: Ticket,
         severity: u8,
         tag: &[u8],
         entry: &[u8],
     ) -> Result<(), Stalled> {
+        self.note_tag(tag);
         let is_answered = S::ANSWERS != Answers::Never;
         if is_answered && is_skipped(ticket) {
             self.counters.joined += 1;
@@ -41,14 +42,8 @@ impl<M: Memory> Engine<M> {
             return Err(Stalled);
         }
         let lane = self.choose().ok_or(Stalled)?;
-        let setup = self.lanes[lane.0 as usize].lane.setup();
-        let is_record = setup.layout == Layout::Records && !setup.described;
-        let bytes_max = (self.config.frame_bytes_max - FRAME_HEADER_BYTES) as usize;
-        let payload_bytes = TAG_LENGTH_BYTES + tag.len() + entry.len();
-        let tag_length = tag_length(tag).filter(|_| is_record && payload_bytes <= bytes_max);
-        match tag_length {
-            Some(length) => self.put_entry(lane, severity, (length, tag), entry),
-            None => self.put_rendered(lane, severity, tag, entry, bytes_max),
+        if !self.put_usual(lane, severity, tag, entry) {
+            self.put_entry(lane, severity, tag, entry);
         }
         if is_answered {
             self.note_element(ticket, lane);
@@ -56,8 +51,47 @@ impl<M: Memory> Engine<M> {
         Ok(())
     }
 
+    /// Writes an entry as JSON to where its message will lie. False: it is not one of the usual ones, or not in that lane.
+    #[inline]
+    fn put_usual(&mut self, lane: LaneId, severity: u8, tag: &[u8], entry: &[u8]) -> bool {
+        let context = &self.render_context;
+        let room = HEADER_BYTES + render::usual_room(context, entry);
+        if room > self.config.frame_bytes_max as usize {
+            return false;
+        }
+        let to = &mut self.lanes[lane.0 as usize].lane;
+        let made = to.append_made_here(&mut self.memory, room, |room| {
+            let (header, payload) = room.split_first_chunk_mut::<HEADER_BYTES>()?;
+            let bytes = render::usual(context, tag, entry, payload)?;
+            let bytes = u32::try_from(bytes).ok()?;
+            *header = encode_header(bytes, severity);
+            Some(FRAME_HEADER_BYTES + bytes)
+        });
+        let Some(bytes) = made else {
+            return false;
+        };
+        self.counters.received += 1;
+        self.counters.received_bytes += u64::from(bytes);
+        self.note_form(lane, 1, Form::Json);
+        true
+    }
+
+    /// As it came, or as JSON.
+    #[inline(never)]
+    fn put_entry(&mut self, lane: LaneId, severity: u8, tag: &[u8], entry: &[u8]) {
+        let setup = self.lanes[lane.0 as usize].lane.setup();
+        let is_record = setup.layout == Layout::Records && !setup.described;
+        let bytes_max = self.config.frame_bytes_max as usize - HEADER_BYTES;
+        let payload_bytes = TAG_LENGTH_BYTES + tag.len() + entry.len();
+        let tag_length = tag_length(tag).filter(|_| is_record && payload_bytes <= bytes_max);
+        match tag_length {
+            Some(length) => self.put_as_it_came(lane, severity, (length, tag), entry),
+            None => self.put_rendered(lane, severity, tag, entry, bytes_max),
+        }
+    }
+
     /// Gives a lane of records an entry as it came.
-    fn put_entry(
+    fn put_as_it_came(
         &mut self,
         lane: LaneId,
         severity: u8,
@@ -233,6 +267,41 @@ mod tests {
         let expected = texts.map(|text| (b"app".to_vec(), entry(text)));
         assert_eq!(entries(&sent(&mut engine, 0)), expected);
         assert_eq!(engine.check(), Ok(()));
+    }
+
+    /// What is written where it will lie, what is copied there, and what is over the end of a buffer are the same.
+    #[test]
+    fn a_lane_of_frames_gets_usual_entries_and_others() {
+        let mut engine = engine([0.0, 1.0, 0.0]);
+        let mut expected = Vec::new();
+        for number in 0..90 {
+            let text = format!(
+                "{}{}",
+                "x".repeat(number * 3 % 256),
+                ["", "\n"][number % 5 / 4]
+            );
+            let seconds = (number / 10) as u8; // of one second each are usual ones
+            let time = [0xd7, 0, 0, 0, 0, seconds, 0, 0, 0, 7];
+            let entry = [&time[..], &entry(&text)[1..]].concat();
+            let (severity, tag) = (2, &b"app"[..]);
+            let element = Element::Entry {
+                severity,
+                tag,
+                entry: &entry,
+            };
+            let routed = engine.route_of::<weir_source::Frames>(0, element);
+            assert!(routed.is_ok());
+            let mut json = Vec::new();
+            let mut context = render::Context::default();
+            assert!(render::entry(&mut context, tag, &entry, 1 << 20, &mut json));
+            expected.extend_from_slice(&frame_header(5 + json.len(), severity));
+            expected.extend_from_slice(&json);
+        }
+        assert_eq!(engine.counters.received, 90);
+        assert_eq!(engine.counters.received_bytes, expected.len() as u64);
+        assert_eq!(sent(&mut engine, 1), expected);
+        assert_eq!(engine.check(), Ok(()));
+        assert_eq!(engine.forms_kept, 1, "all of them are JSON");
     }
 
     #[test]

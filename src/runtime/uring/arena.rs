@@ -75,6 +75,15 @@ impl Memory for Arena {
         }
     }
 
+    #[inline(always)]
+    fn room(&mut self, buffer: BufferId, offset: u32, len: usize) -> &mut [u8] {
+        let at = self.start(buffer, offset, len);
+        // SAFETY: the range was checked to lie in one buffer of the mapping, whose bytes are all initialised; `&mut self`
+        // is borrowed as long as the slice lives, so nobody else of this thread reads or writes, and the kernel and other
+        // shards only read ranges before a lane's tail.
+        unsafe { std::slice::from_raw_parts_mut(self.map.base().add(at), len) }
+    }
+
     #[cfg(target_arch = "x86_64")]
     #[inline]
     fn prefetch(&self, buffer: BufferId, offset: u32) {

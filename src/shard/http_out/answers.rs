@@ -158,9 +158,11 @@ impl<I: Io> HttpEgress<I> {
         let stage = connection.stage;
         let is_whole = completion.count().is_ok_and(|sent| sent == request.len());
         if let Some(link) = self.links.get_mut(&epoch) {
+            let can_be_made_again = link.format.is_some();
             let post = number.and_then(|number| link.post_mut(number));
-            if let Some(post) = post.filter(|post| post.outcome == Outcome::Open) {
-                post.request = request;
+            match post.filter(|post| post.outcome == Outcome::Open) {
+                Some(post) if !can_be_made_again => post.request = request,
+                _ => self.spare.give(request),
             }
         }
         if let Some((number, nack)) = nack {

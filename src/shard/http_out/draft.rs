@@ -9,6 +9,7 @@ use std::io::Write;
 
 use super::bytes::as_json;
 use crate::hops::HEADER as HOPS_HEADER;
+use crate::spare::Spare;
 use crate::HttpTarget;
 use weir_engine::Origin;
 use weir_http as http;
@@ -17,7 +18,7 @@ use weir_protocol::frame::FRAME_HEADER_BYTES;
 use weir_protocol::record::{frame_header, Record};
 use weir_protocol::Form;
 use weir_sink::outlet::Message;
-use weir_sink::request::{Body, Format, MessageId, Moment};
+use weir_sink::request::{Body, Context, Format, MessageId, Moment};
 
 /// Digits of a body's length, and of a number of distributors.
 const LENGTH_DIGITS: usize = 10;
@@ -42,6 +43,7 @@ pub(super) struct Draft<'a> {
     at: Moment,
     request: Vec<u8>,
     body: Body<'a>,
+    context: Context,
     hops: u8,
     /// It may be full.
     is_bounded: bool,
@@ -52,10 +54,10 @@ pub(super) struct Draft<'a> {
 
 impl<'a> Draft<'a> {
     /// With nothing in it, and room for messages of about so many bytes.
-    pub(super) fn new(making: &'a Making<'a>, bytes: usize) -> Draft<'a> {
+    pub(super) fn new(making: &'a Making<'a>, bytes: usize, spare: &mut Spare) -> Draft<'a> {
         let options = &*making.target.request;
         let most = bytes.saturating_add(bytes / 2).min(options.body_bytes);
-        let mut request = Vec::with_capacity(most + 1024);
+        let mut request = spare.take(most + 1024);
         let hops_end = open_head(&mut request, making, options.method, &options.path);
         let content_type = match options.content_type.as_str() {
             "" => making.format.content_type(),
@@ -70,6 +72,7 @@ impl<'a> Draft<'a> {
             },
             body: Body::begin(making.format, options, &mut request),
             request,
+            context: Context::default(),
             hops: 0,
             is_bounded: true,
             length_end,
@@ -119,7 +122,13 @@ impl<'a> Draft<'a> {
                 sequence: origin.sequence + number,
             };
             if !is_in(number) {
-                self.body.push(&message, &id, &self.at, &mut self.request);
+                self.body.push(
+                    &message,
+                    &id,
+                    &self.at,
+                    &mut self.context,
+                    &mut self.request,
+                );
             }
             number += 1;
         });
@@ -130,6 +139,11 @@ impl<'a> Draft<'a> {
         }
         self.hops = self.hops.max(record.hops());
         true
+    }
+
+    /// Nothing is to be sent.
+    pub(super) fn discard(self, spare: &mut Spare) {
+        spare.give(self.request);
     }
 
     /// Its bytes.

@@ -64,6 +64,7 @@ impl Post {
         Post {
             failures: self.failures,
             sent_as: self.sent_as,
+            made_ms: self.made_ms,
             arrived: self.arrived.iter().filter_map(within).collect(),
             ..Post::new(messages, self.unit_end, Vec::new(), self.rounds)
         }
@@ -77,7 +78,7 @@ impl<I: Io> HttpEgress<I> {
         let Some(lane) = cx.engine.lane_of(epoch) else {
             return false;
         };
-        let unix_ms = cx.io.unix_ms();
+        let now_ms = cx.io.unix_ms();
         let Some(link) = self.links.get_mut(&epoch) else {
             return false;
         };
@@ -86,6 +87,11 @@ impl<I: Io> HttpEgress<I> {
         };
         let Some(post) = link.posts.get(&number) else {
             return false;
+        };
+        // Some tell what came twice by its time.
+        let unix_ms = match post.made_ms {
+            0 => now_ms,
+            made_ms => made_ms,
         };
         let making = Making {
             target: &link.target,
@@ -97,7 +103,7 @@ impl<I: Io> HttpEgress<I> {
         };
         let records = cx.engine.identified_records_of(lane, number, post.messages);
         let bytes = records.iter().map(|(_, bytes)| bytes.len()).sum();
-        let mut draft = Draft::new(&making, bytes).unbounded();
+        let mut draft = Draft::new(&making, bytes, &mut self.spare).unbounded();
         let mut offset = 0;
         for (origin, bytes) in records {
             let Some((record, _)) = Record::parse(&bytes) else {
@@ -110,6 +116,7 @@ impl<I: Io> HttpEgress<I> {
         let request = draft.finish();
         if let Some(post) = link.post_mut(number) {
             post.request = request;
+            post.made_ms = unix_ms;
         }
         true
     }
@@ -271,7 +278,8 @@ impl<I: Io> HttpEgress<I> {
         }
         if let Some(link) = self.links.get_mut(&epoch) {
             if let Some(post) = link.post_mut(number) {
-                post.request = Vec::new(); // made anew out of the lane if it is wanted again
+                // Made anew out of the lane if it is wanted again.
+                self.spare.give(std::mem::take(&mut post.request));
             }
         }
         self.want_pump(epoch);

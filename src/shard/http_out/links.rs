@@ -64,6 +64,7 @@ impl<I: Io> HttpEgress<I> {
                 generation,
                 analyzer: entry.analyzer,
                 target,
+                range: None,
                 unposted: Vec::new(),
                 read: 0,
                 posts: BTreeMap::new(),

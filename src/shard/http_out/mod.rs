@@ -12,8 +12,9 @@
 //!
 //! A post has the lane's number of its first message: one that is halved (413) becomes two.
 //!
-//! A post keeps its request until it is done, so that it can be sent again: at most as many requests as
-//! the pool has connections, each of at most the largest frame.
+//! A packet keeps its request until it is done, so that it can be sent again: at most as many requests as
+//! the pool has connections, each of at most the largest frame. A request in another format is kept until it is sent;
+//! if it is wanted again it is made again, out of the lane.
 //!
 //! ```text
 //! pump.rs      lane -> records -> posts -> connections    answers.rs  what a connection brings, what that means
@@ -31,7 +32,8 @@ use crate::operator::HttpTarget;
 use crate::port::Io;
 use crate::shared::HttpAnalyzerReport;
 use crate::slab::{Slab, Slot};
-use weir_engine::LinkEpoch;
+use crate::spare::Spare;
+use weir_engine::{LinkEpoch, Transmit};
 use weir_http::{AnswerHead, ResponseReader, SeededIds};
 use weir_sink::request::{Format, Reply, Verdict};
 
@@ -87,8 +89,10 @@ struct Post {
     messages: u64,
     /// Last message of the lane's unit that it is, or is a part of: units are through as a whole.
     unit_end: u64,
-    /// Head and body; with the kernel while it is sent, empty when it is through.
+    /// Head and body; with the kernel while it is sent, empty when it is through, or can be made again.
     request: Vec<u8>,
+    /// When it was made, in milliseconds since 1970: made again it says the same. 0: it was not.
+    made_ms: u64,
     outcome: Outcome,
     /// Times that it failed.
     failures: u32,
@@ -116,6 +120,7 @@ impl Post {
             messages,
             unit_end,
             request,
+            made_ms: 0,
             outcome: Outcome::Open,
             failures: 0,
             rounds,
@@ -134,7 +139,10 @@ struct HttpLink {
     generation: u64,
     analyzer: u32,
     target: Arc<HttpTarget>,
-    /// Bytes of the lane that are in no post yet, from `read` on.
+    /// A range of the lane whose records are in no post yet, from `offset` on: those of formats.
+    range: Option<(Transmit, u32)>,
+    /// Bytes of the lane that are in no post yet, from `read` on: those of packets; of formats the beginning of a record
+    /// whose rest lies in the next range.
     unposted: Vec<u8>,
     read: usize,
     /// By the lane's number of their first message.
@@ -293,6 +301,8 @@ pub(super) struct HttpEgress<I: Io> {
     dead_letters: DeadLetters<I::Socket>,
     /// Links that may have something to post.
     pump: Vec<LinkEpoch>,
+    /// For requests.
+    spare: Spare,
     ids: SeededIds,
     /// Random number of this run.
     instance: u64,
@@ -310,6 +320,7 @@ impl<I: Io> HttpEgress<I> {
             connections: Slab::new(),
             dead_letters: DeadLetters::new(),
             pump: Vec::new(),
+            spare: Spare::default(),
             ids: SeededIds::from_u64(seed),
             instance,
             pseudonym: hops::pseudonym(instance),

@@ -1,13 +1,15 @@
 //! Out of the lane, into posts, onto connections.
 
+use std::sync::Arc;
+
 use super::bytes::{join_frames, write_request, Envelope};
 use super::draft::{Draft, Making};
 use super::items::NUMBERED_MAX;
-use super::{HttpEgress, Post, Stage};
+use super::{HttpEgress, HttpLink, Post, Stage};
 use crate::context::Context;
 use crate::port::Io;
 use crate::slab::Slot;
-use weir_engine::LinkEpoch;
+use weir_engine::{LaneId, LinkEpoch, Transmit};
 use weir_http as http;
 use weir_protocol::record::Record;
 use weir_sink::request::Format;
@@ -69,11 +71,12 @@ impl<I: Io> HttpEgress<I> {
 
     /// Makes the next records of the lane a post, and returns its number.
     fn build_post(&mut self, cx: &mut Context<I>, epoch: LinkEpoch) -> Option<u64> {
-        self.fill_unposted(cx, epoch);
-        let link = self.links.get_mut(&epoch)?;
-        if let Some(format) = link.format {
+        let format = self.links.get(&epoch)?.format;
+        if let Some(format) = format {
             return self.build_request(cx, epoch, format);
         }
+        self.fill_unposted(cx, epoch);
+        let link = self.links.get_mut(&epoch)?;
         let (record, rest) = Record::parse(&link.unposted[link.read..])?;
         let limits = cx.config.http.joined;
         let messages = record.messages() as u64; // a packet's
@@ -116,7 +119,7 @@ impl<I: Io> HttpEgress<I> {
         Some(number)
     }
 
-    /// The same in another format than packets: as many records as a body takes.
+    /// The same in another format than packets: as many records as a body takes, straight out of the lane.
     fn build_request(
         &mut self,
         cx: &mut Context<I>,
@@ -126,43 +129,54 @@ impl<I: Io> HttpEgress<I> {
         let lane = cx.engine.lane_of(epoch)?;
         let link = self.links.get_mut(&epoch)?;
         let number = link.next_post;
+        let (target, channel) = (Arc::clone(&link.target), link.channel.clone());
         let making = Making {
-            target: &link.target,
+            target: &target,
             format,
             via: &self.pseudonym,
-            channel: &link.channel,
+            channel: &channel,
             instance: self.instance,
             unix_ms: cx.io.unix_ms(),
         };
-        let mut draft = Draft::new(&making, link.unposted.len() - link.read);
+        let mut draft: Option<Draft<'_>> = None;
         // Who has refused a message goes with it: it stands with those alone that have been refused by the same.
         let moved = cx.engine.moved_until(lane, number);
-        let mut rest = &link.unposted[link.read..];
-        while let Some((record, behind)) = Record::parse(rest) {
-            let first = number + draft.messages();
-            let origin = cx.engine.origin_of(lane, first);
-            if cx.engine.moved_until(lane, first) != moved
-                || !draft.push(&record, origin, |_| false)
-            {
+        while let Some((range, offset)) = link.take_range(cx, lane) {
+            let bytes = range.span.len as usize;
+            let draft = draft.get_or_insert_with(|| Draft::new(&making, bytes, &mut self.spare));
+            let engine = &cx.engine;
+            let bytes = weir_engine::Memory::read(engine.memory(), range.span);
+            let bytes = bytes.get(offset as usize..).unwrap_or_default();
+            let left = link.take_records(bytes, |record| {
+                let first = number + draft.messages();
+                let origin = engine.origin_of(lane, first);
+                engine.moved_until(lane, first) == moved && draft.push(record, origin, |_| false)
+            });
+            if left > 0 {
+                let left = u32::try_from(left).unwrap_or(u32::MAX); // of a span
+                link.range = Some((range, range.span.len - left));
                 break;
             }
-            rest = behind;
         }
-        let (messages, left) = (draft.messages(), rest.len());
+        let draft = draft?;
+        let messages = draft.messages();
         if messages == 0 {
+            draft.discard(&mut self.spare);
             return None;
         }
         let request = draft.finish();
-        link.read = link.unposted.len() - left;
         link.open += 1;
         link.next_post += messages;
         let rounds = cx.engine.rounds(lane, number);
-        let post = Post::new(messages, number + messages - 1, request, rounds);
+        let post = Post {
+            made_ms: making.unix_ms,
+            ..Post::new(messages, number + messages - 1, request, rounds)
+        };
         link.posts.insert(number, post);
         Some(number)
     }
 
-    /// Takes bytes out of the lane until there is a whole record, and as many as a body takes, or nothing left.
+    /// Takes bytes out of the lane until there is a whole record, or nothing left.
     fn fill_unposted(&mut self, cx: &mut Context<I>, epoch: LinkEpoch) {
         let Some(lane) = cx.engine.lane_of(epoch) else {
             return;
@@ -174,13 +188,7 @@ impl<I: Io> HttpEgress<I> {
             link.unposted.clear();
             link.read = 0;
         }
-        let wanted = match link.format {
-            Some(_) => link.target.request.body_bytes,
-            None => 0,
-        };
-        while link.unposted.len() - link.read < wanted
-            || Record::parse(&link.unposted[link.read..]).is_none()
-        {
+        while Record::parse(&link.unposted[link.read..]).is_none() {
             let Some(range) = cx.engine.transmit(lane, cx.now_ns, false) else {
                 return;
             };
@@ -192,5 +200,47 @@ impl<I: Io> HttpEgress<I> {
             link.unposted.extend_from_slice(bytes);
             cx.engine.written(lane);
         }
+    }
+}
+
+impl HttpLink {
+    /// The range of the lane whose records come next, and where in it they begin.
+    fn take_range<I: Io>(&mut self, cx: &mut Context<I>, lane: LaneId) -> Option<(Transmit, u32)> {
+        self.range.take().or_else(|| {
+            let range = cx.engine.transmit(lane, cx.now_ns, false)?;
+            cx.engine.written(lane);
+            Some((range, 0))
+        })
+    }
+
+    /// Hands records to `take` until it says that one is not taken: how many bytes are left. The beginning of a record
+    /// that is not whole is kept until its rest comes.
+    fn take_records(&mut self, bytes: &[u8], mut take: impl FnMut(&Record<'_>) -> bool) -> usize {
+        let mut rest = bytes;
+        if !self.unposted.is_empty() {
+            // A record over several ranges, which nothing else shares.
+            let held = self.unposted.len();
+            self.unposted.extend_from_slice(rest);
+            let Some((record, behind)) = Record::parse(&self.unposted) else {
+                return 0;
+            };
+            if !take(&record) {
+                self.unposted.truncate(held);
+                return rest.len();
+            }
+            rest = &rest[rest.len() - behind.len()..];
+            self.unposted.clear();
+        }
+        while !rest.is_empty() {
+            let Some((record, behind)) = Record::parse(rest) else {
+                self.unposted.extend_from_slice(rest);
+                return 0;
+            };
+            if !take(&record) {
+                break;
+            }
+            rest = behind;
+        }
+        rest.len()
     }
 }

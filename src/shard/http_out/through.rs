@@ -25,7 +25,7 @@ impl<I: Io> HttpEgress<I> {
         let post = link.post_mut(number);
         if let Some(post) = post.filter(|post| post.outcome == Outcome::Open) {
             post.outcome = outcome;
-            post.request = Vec::new();
+            self.spare.give(std::mem::take(&mut post.request));
             let sent_as = post.sent_as;
             link.open -= 1;
             if outcome == Outcome::Acked {

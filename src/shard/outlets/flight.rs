@@ -69,6 +69,7 @@ impl Flight {
     }
 
     /// The number of the next message.
+    #[inline]
     pub(super) fn next(&self) -> u64 {
         self.next
     }
@@ -80,6 +81,7 @@ impl Flight {
     }
 
     /// A record of so many messages begins with the next one.
+    #[inline]
     pub(super) fn note_unit(&mut self, first: u64, messages: u64) {
         if messages > 1 {
             self.units.push_back((first, first + messages - 1));
@@ -252,6 +254,7 @@ impl Flight {
     }
 
     /// Packets on their way.
+    #[inline]
     pub(super) fn packets(&self) -> usize {
         self.packets.len()
     }

@@ -45,8 +45,9 @@ use lag::Lag;
 pub(crate) use refused::Aside;
 use refused::Said;
 
-/// Bytes of a send: packets are gathered up to here.
-const SEND_BYTES: usize = 256 << 10;
+/// Bytes of a send: packets are gathered up to here. Less than a turn brings for one analyzer costs a turn of its own for
+/// the rest; more than a core's cache holds is written and read in memory.
+const SEND_BYTES: usize = 512 << 10;
 /// Most bytes of an answer that is not whole yet.
 const PARTIAL_BYTES_MAX: usize = 64 << 10;
 

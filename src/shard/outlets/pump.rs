@@ -143,6 +143,9 @@ struct Packing {
     /// Messages of the packet that is open, and where it begins in `out`.
     messages: u64,
     start: usize,
+    /// Messages that may still be put on their way, and how long `out` may become.
+    messages_left: u64,
+    bytes_end: usize,
 }
 
 impl Link {
@@ -154,6 +157,10 @@ impl Link {
         if !self.owes() {
             self.heard_ns = cx.awake_ns;
         }
+        let on_their_way = self.flight.messages() + self.flight.homeless();
+        let bytes_left = u64::from(self.target.outlet.in_flight_bytes);
+        let bytes_left = bytes_left.saturating_sub(self.flight.bytes());
+        let bytes_end = self.out.len() as u64 + bytes_left;
         let mut packing = Packing {
             stamp: Stamp::at(cx.io.unix_ms()),
             instance,
@@ -161,6 +168,8 @@ impl Link {
             now_ns: cx.awake_ns,
             messages: 0,
             start: self.out.len(),
+            messages_left: self.outlet.messages_max().saturating_sub(on_their_way),
+            bytes_end: usize::try_from(bytes_end).map_or(SEND_BYTES, |end| end.min(SEND_BYTES)),
         };
         while self.has_room(&packing) && self.fill(cx, lane) {
             self.take_records(cx, &mut packing);
@@ -169,12 +178,10 @@ impl Link {
     }
 
     /// More may be put on its way.
+    #[inline]
     fn has_room(&self, packing: &Packing) -> bool {
-        let open = (self.out.len() - packing.start) as u64;
-        self.out.len() < SEND_BYTES
-            && self.flight.bytes() + open < u64::from(self.target.outlet.in_flight_bytes)
-            && self.flight.messages() + self.flight.homeless() + packing.messages
-                < self.outlet.messages_max()
+        self.out.len() < packing.bytes_end
+            && packing.messages_left > 0
             && (packing.messages > 0 || self.flight.packets() < self.outlet.packets_max())
     }
 
@@ -242,6 +249,14 @@ impl Link {
     #[inline]
     fn take_record(&mut self, record: &Record<'_>, packing: &mut Packing, must: bool) -> bool {
         let packet_bytes = self.target.outlet.packet_bytes as usize;
+        if let Some((severity, form, payload)) = record.single() {
+            let message = Message {
+                severity,
+                form,
+                payload,
+            };
+            return self.take_message(&message, packing, must);
+        }
         // What came together stays together where it fits.
         let body_bytes = record.body().map_or(0, <[u8]>::len);
         if self.out.len() - packing.start + body_bytes > packet_bytes && body_bytes > 0 {
@@ -258,20 +273,28 @@ impl Link {
                 form,
                 payload,
             };
-            let bytes = self.out.len() - packing.start + payload.len();
-            let is_full = bytes > packet_bytes && packing.messages > 0;
-            if is_full || self.push(&message, packing) == Pushed::Other {
-                self.close(packing);
-                is_taken = must || self.has_room(packing);
-                if !is_taken {
-                    return;
-                }
-                let pushed = self.push(&message, packing);
-                debug_assert_eq!(pushed, Pushed::Taken);
-            }
-            packing.messages += 1;
+            is_taken &= self.take_message(&message, packing, must);
         });
         is_taken
+    }
+
+    #[inline(always)]
+    fn take_message(&mut self, message: &Message<'_>, packing: &mut Packing, must: bool) -> bool {
+        let packet_bytes = self.target.outlet.packet_bytes as usize;
+        let bytes = self.out.len() - packing.start + message.payload.len();
+        let is_full = bytes > packet_bytes && packing.messages > 0;
+        if is_full || self.push(message, packing) == Pushed::Other {
+            self.close(packing);
+            if !must && !self.has_room(packing) {
+                return false;
+            }
+            let pushed = self.push(message, packing);
+            debug_assert_eq!(pushed, Pushed::Taken);
+        }
+        packing.messages += 1;
+        // What came as one goes as one, also where it is more than fits.
+        packing.messages_left = packing.messages_left.saturating_sub(1);
+        true
     }
 
     #[inline]

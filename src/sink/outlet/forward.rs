@@ -63,6 +63,11 @@ struct Open {
     /// Where its entries begin.
     entries: usize,
     messages: u32,
+    /// Its tag is that of messages that came without one.
+    is_own: bool,
+    /// The beginning of entries that do not say when they were, and which millisecond that is.
+    head: [u8; fluent::ENTRY_HEAD_BYTES],
+    unix_ms: u64,
 }
 
 /// See the head of this file.
@@ -100,42 +105,35 @@ impl Speak for Outlet {
     }
 
     fn push(&mut self, message: &Message<'_>, stamp: &Stamp, out: &mut Vec<u8>) -> Pushed {
-        let came = match message.form {
-            Form::Entry => split_entry(message.payload),
-            _ => None,
-        };
-        let tag = came.map_or(self.options.tag.as_bytes(), |(tag, _)| tag);
+        if message.form == Form::Entry {
+            return self.push_entry(message, stamp, out);
+        }
         match &mut self.packet {
-            Some(_) if self.tag != tag => return Pushed::Other,
-            Some(packet) => packet.messages += 1,
-            None => {
-                self.tag.clear();
-                self.tag.extend_from_slice(tag);
-                out.push(0x93);
-                write_str(out, tag);
-                out.extend_from_slice(&[0xc6, 0, 0, 0, 0]);
-                self.packet = Some(Open {
-                    entries: out.len(),
-                    messages: 1,
-                });
+            Some(packet) if packet.is_own && packet.unix_ms == stamp.unix_ms => {
+                packet.messages += 1;
+                out.extend_from_slice(&packet.head);
+            }
+            _ => {
+                if self.open(None, stamp, out) == Pushed::Other {
+                    return Pushed::Other;
+                }
+                out.extend_from_slice(&head_of(stamp));
             }
         }
-        let start = out.len();
-        let taken = came.and_then(|(_, entry)| fluent::entry(entry, out));
-        if taken.is_none() {
-            out.truncate(start);
-            out.push(0x92);
-            let ms = (stamp.unix_ms % 1000) as u32; // below 1000
-            fluent::write_event_time(stamp.unix_ms / 1000, ms * 1_000_000, out);
-            fluent::record(message, out);
+        match message.form {
+            Form::Raw => fluent::text(message, out),
+            Form::Json | Form::Entry => fluent::record(message, out),
         }
         Pushed::Taken
     }
 
     fn close(&mut self, identity: &Identity, out: &mut Vec<u8>) {
-        let Some(Open { entries, messages }) = self.packet.take() else {
+        let Some(packet) = self.packet.take() else {
             return;
         };
+        let Open {
+            entries, messages, ..
+        } = packet;
         self.sent_as = Some((identity.instance, identity.epoch));
         let is_packed = self.options.compression == Compression::Gzip;
         if is_packed {
@@ -186,7 +184,53 @@ impl Speak for Outlet {
     fn goodbye(&mut self, _out: &mut Vec<u8>) {}
 }
 
+/// The beginning of an entry of this time.
+fn head_of(stamp: &Stamp) -> [u8; fluent::ENTRY_HEAD_BYTES] {
+    let ms = (stamp.unix_ms % 1000) as u32; // below 1000
+    fluent::entry_head(stamp.unix_ms / 1000, ms * 1_000_000)
+}
+
 impl Outlet {
+    /// One more message with this tag, or with none: into the packet that is open, or into a new one.
+    fn open(&mut self, tag: Option<&[u8]>, stamp: &Stamp, out: &mut Vec<u8>) -> Pushed {
+        let tag = tag.unwrap_or(self.options.tag.as_bytes());
+        match &mut self.packet {
+            Some(_) if self.tag != tag => return Pushed::Other,
+            Some(packet) => packet.messages += 1,
+            None => {
+                self.tag.clear();
+                self.tag.extend_from_slice(tag);
+                out.push(0x93);
+                write_str(out, tag);
+                out.extend_from_slice(&[0xc6, 0, 0, 0, 0]);
+                self.packet = Some(Open {
+                    entries: out.len(),
+                    messages: 1,
+                    is_own: tag == self.options.tag.as_bytes(),
+                    head: head_of(stamp),
+                    unix_ms: stamp.unix_ms,
+                });
+            }
+        }
+        Pushed::Taken
+    }
+
+    /// What came as an entry goes out as it is, with its tag.
+    fn push_entry(&mut self, message: &Message<'_>, stamp: &Stamp, out: &mut Vec<u8>) -> Pushed {
+        let came = split_entry(message.payload);
+        if self.open(came.map(|(tag, _)| tag), stamp, out) == Pushed::Other {
+            return Pushed::Other;
+        }
+        let start = out.len();
+        let taken = came.and_then(|(_, entry)| fluent::entry(entry, out));
+        if taken.is_none() {
+            out.truncate(start);
+            out.extend_from_slice(&head_of(stamp));
+            fluent::record(message, out);
+        }
+        Pushed::Taken
+    }
+
     fn ack(&self, value: &mut &[u8]) -> Result<Heard, OutletError> {
         if value.first() == Some(&0x92) {
             let error = "it greets with HELO, which asks for a shared key; give shared_key_file";

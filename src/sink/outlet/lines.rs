@@ -11,6 +11,8 @@
 
 use std::sync::Arc;
 
+use weir_source::render::Context;
+
 use super::{Heard, Identity, Message, OutletError, OutletOptions, Pushed, Speak, Stamp};
 use crate::render::json;
 
@@ -52,6 +54,7 @@ const DIGITS_MAX: usize = 20;
 pub struct Outlet {
     sent: u64,
     done: u64,
+    context: Context,
 }
 
 impl Speak for Outlet {
@@ -64,7 +67,7 @@ impl Speak for Outlet {
     }
 
     fn push(&mut self, message: &Message<'_>, stamp: &Stamp, out: &mut Vec<u8>) -> Pushed {
-        json::line(message, &stamp.text, out);
+        json::line(message, &stamp.text, &mut self.context, out);
         out.push(b'\n');
         self.sent += 1;
         Pushed::Taken

@@ -13,6 +13,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use weir_source::render::Context;
+
 use super::{compress, Numbering, Stamp};
 use super::{Compression, Heard, Identity, Message, OutletError, OutletOptions, Pushed, Speak};
 use crate::render::json;
@@ -30,8 +32,6 @@ pub(crate) type Words = Mute;
 
 /// Messages of a window: what Beats sends at most.
 const WINDOW_MESSAGES_MAX: u32 = 2048;
-/// Windows in flight: as many as Beats has.
-const WINDOWS_MAX: usize = 2;
 /// Bytes of a window's head, and of an answer.
 const HEAD_BYTES: usize = 6;
 
@@ -61,6 +61,7 @@ pub struct Outlet {
     /// Number of the last message.
     last: u32,
     packed: Vec<u8>,
+    context: Context,
 }
 
 impl Speak for Outlet {
@@ -71,6 +72,7 @@ impl Speak for Outlet {
             windows: VecDeque::new(),
             last: 0,
             packed: Vec::new(),
+            context: Context::default(),
         }
     }
 
@@ -79,7 +81,7 @@ impl Speak for Outlet {
     }
 
     fn packets_max(&self) -> usize {
-        WINDOWS_MAX
+        self.options.windows
     }
 
     fn push(&mut self, message: &Message<'_>, stamp: &Stamp, out: &mut Vec<u8>) -> Pushed {
@@ -98,11 +100,11 @@ impl Speak for Outlet {
         }
         open.messages += 1;
         self.last = self.last.wrapping_add(1);
-        out.extend_from_slice(b"2J");
-        out.extend_from_slice(&self.last.to_be_bytes());
-        let len = out.len();
-        out.extend_from_slice(&[0; 4]);
-        json::object(message, stamp, out);
+        let mut head = *b"2J\0\0\0\0\0\0\0\0";
+        head[2..6].copy_from_slice(&self.last.to_be_bytes());
+        out.extend_from_slice(&head);
+        let len = out.len() - 4;
+        json::object(message, stamp, &mut self.context, out);
         put_len(out, len);
         Pushed::Taken
     }

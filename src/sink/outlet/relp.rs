@@ -11,6 +11,8 @@
 
 use std::sync::Arc;
 
+use weir_source::render::Context;
+
 use super::{Heard, Identity, Message, OutletError, OutletOptions, Pushed, Speak, Stamp};
 use crate::render::text;
 use crate::{Acks, Facts, Layout, Links, Mute, Told};
@@ -44,15 +46,63 @@ pub struct Outlet {
     options: Arc<OutletOptions>,
     is_open: bool,
     /// Number of the next command.
-    next: u32,
+    next: Number,
     /// Number of the next answer.
-    answered: u32,
+    answered: Number,
+    context: Context,
 }
 
-fn after(number: u32) -> u32 {
-    match number >= NUMBER_MAX {
-        true => 1,
-        false => number + 1,
+/// Digits of the largest number.
+const DIGITS: usize = 9;
+
+/// A number of a transaction, and its text: counted up in place, for a division a digit is more than all else that a
+/// message costs here.
+#[derive(Clone, Debug)]
+struct Number {
+    value: u32,
+    digits: [u8; DIGITS],
+    /// Where they begin.
+    at: usize,
+}
+
+impl Number {
+    fn first() -> Number {
+        Number::of(1)
+    }
+
+    /// Of 1 to [`NUMBER_MAX`].
+    fn of(value: u32) -> Number {
+        let (mut digits, mut rest, mut at) = ([b'0'; DIGITS], value, DIGITS);
+        while rest > 0 && at > 0 {
+            at -= 1;
+            let [digit, ..] = (rest % 10).to_le_bytes();
+            digits[at] = b'0' + digit;
+            rest /= 10;
+        }
+        Number { value, digits, at }
+    }
+
+    #[inline]
+    fn text(&self) -> &[u8] {
+        &self.digits[self.at..]
+    }
+
+    /// The next one.
+    #[inline]
+    fn advance(&mut self) {
+        if self.value >= NUMBER_MAX {
+            *self = Number::first();
+            return;
+        }
+        self.value += 1;
+        for (at, digit) in self.digits.iter_mut().enumerate().rev() {
+            if *digit < b'9' {
+                *digit += 1;
+                self.at = self.at.min(at);
+                return;
+            }
+            *digit = b'0';
+        }
     }
 }
 
@@ -61,8 +111,9 @@ impl Speak for Outlet {
         Outlet {
             options: Arc::clone(options),
             is_open: false,
-            next: 1,
-            answered: 1,
+            next: Number::first(),
+            answered: Number::first(),
+            context: Context::default(),
         }
     }
 
@@ -80,13 +131,14 @@ impl Speak for Outlet {
     fn push(&mut self, message: &Message<'_>, stamp: &Stamp, out: &mut Vec<u8>) -> Pushed {
         match text::as_it_came(message) {
             Some(text) => {
+                out.reserve(text.len() + HEAD_BYTES_MAX);
                 self.head(b" syslog ", text.len(), out);
                 out.extend_from_slice(text);
                 self.end(out);
             }
             None => {
                 let start = out.len();
-                text::syslog(message, stamp, &self.options, out);
+                text::syslog(message, stamp, &self.options, &mut self.context, out);
                 self.frame(b" syslog ", start, out);
             }
         }
@@ -100,25 +152,30 @@ impl Speak for Outlet {
         bytes: &mut &[u8],
         _out: &mut Vec<u8>,
     ) -> Result<Option<Heard>, OutletError> {
+        let taken = self.take_plain(bytes);
+        if taken > 0 {
+            return Ok(Some(Heard::Acked(taken)));
+        }
         let Some(answer) = Answer::take(bytes)? else {
             return Ok(None);
         };
         match (answer.number, answer.command) {
             (0, b"serverclose") => return Ok(Some(Heard::Closing)),
-            (number, b"rsp") if number == self.answered => {}
+            (number, b"rsp") if number == self.answered.value => {}
             (number, command) => {
                 let command = command.escape_ascii();
-                let expected = self.answered;
+                let expected = self.answered.value;
                 let detail = format!("it answers {number} {command}, expected: {expected} rsp");
                 return Err(refused("answer_unexpected", detail));
             }
         }
         let is_open = std::mem::replace(&mut self.is_open, true);
-        if is_open && self.answered == self.next {
-            let detail = format!("it answers command {}, which was not sent", self.next);
+        if is_open && self.answered.value == self.next.value {
+            let next = self.next.value;
+            let detail = format!("it answers command {next}, which was not sent");
             return Err(refused("answer_unexpected", detail));
         }
-        self.answered = after(self.answered);
+        self.answered.advance();
         match (status_of(answer.data), is_open) {
             (Some(200), true) => Ok(Some(Heard::Acked(1))),
             (Some(200), false) => check_offers(answer.data).map(|()| Some(Heard::Ready)),
@@ -136,14 +193,30 @@ impl Speak for Outlet {
 
     fn goodbye(&mut self, out: &mut Vec<u8>) {
         if self.is_open {
-            text::number(u64::from(self.next), out);
+            out.extend_from_slice(self.next.text());
             out.extend_from_slice(b" close 0\n");
-            self.next = after(self.next);
+            self.next.advance();
         }
     }
 }
 
 impl Outlet {
+    /// Takes answers off `bytes` that say what nearly all say, in the words of librelp. How many there were.
+    fn take_plain(&mut self, bytes: &mut &[u8]) -> u64 {
+        const OK: &[u8] = b" rsp 6 200 OK\n";
+        let mut taken = 0;
+        while self.is_open && self.answered.value != self.next.value {
+            let rest = bytes.strip_prefix(self.answered.text());
+            let Some(rest) = rest.and_then(|rest| rest.strip_prefix(OK)) else {
+                break;
+            };
+            *bytes = rest;
+            self.answered.advance();
+            taken += 1;
+        }
+        taken
+    }
+
     /// Puts a head before the data at the end of `out`, from `start` on, and an end behind them.
     fn frame(&mut self, command: &[u8], start: usize, out: &mut Vec<u8>) {
         let bytes = out.len() - start;
@@ -154,7 +227,7 @@ impl Outlet {
     }
 
     fn head(&self, command: &[u8], bytes: usize, out: &mut Vec<u8>) {
-        text::number(u64::from(self.next), out);
+        out.extend_from_slice(self.next.text());
         out.extend_from_slice(command);
         text::number(bytes as u64, out);
         out.push(b' ');
@@ -162,7 +235,7 @@ impl Outlet {
 
     fn end(&mut self, out: &mut Vec<u8>) {
         out.push(b'\n');
-        self.next = after(self.next);
+        self.next.advance();
     }
 }
 

@@ -10,6 +10,8 @@
 
 use std::sync::Arc;
 
+use weir_source::render::Context;
+
 use super::{Framing, Heard, Identity, Message, OutletError, OutletOptions, Pushed, Speak, Stamp};
 use crate::render::text;
 use crate::{Acks, Facts, Layout, Links, Mute, Told};
@@ -28,12 +30,14 @@ pub(crate) type Words = Mute;
 #[derive(Debug)]
 pub struct Outlet {
     options: Arc<OutletOptions>,
+    context: Context,
 }
 
 impl Speak for Outlet {
     fn start(options: &Arc<OutletOptions>, _salt: [u8; 16]) -> Self {
         Outlet {
             options: Arc::clone(options),
+            context: Context::default(),
         }
     }
 
@@ -43,7 +47,7 @@ impl Speak for Outlet {
 
     fn push(&mut self, message: &Message<'_>, stamp: &Stamp, out: &mut Vec<u8>) -> Pushed {
         let start = out.len();
-        text::syslog(message, stamp, &self.options, out);
+        text::syslog(message, stamp, &self.options, &mut self.context, out);
         match self.options.framing {
             Framing::LineFeed => {
                 text::on_one_line(start, out);

@@ -33,23 +33,31 @@ pub(crate) fn entry(entry: &[u8], out: &mut Vec<u8>) -> Option<()> {
 fn plain(time: &[u8], record: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let is_map = matches!(take_head(&mut &*record)?, Head::Map(_));
     is_map.then_some(())?;
-    out.push(0x92);
     match take_head(&mut &*time)? {
         // Some servers read no fractions as a float.
         Head::Float(seconds) if (0.0..4e9).contains(&seconds) => {
-            write_event_time(seconds.trunc() as u64, (seconds.fract() * 1e9) as u32, out);
+            let head = entry_head(seconds.trunc() as u64, (seconds.fract() * 1e9) as u32);
+            out.extend_from_slice(&head);
         }
-        _ => out.extend_from_slice(time),
+        _ => {
+            out.push(0x92);
+            out.extend_from_slice(time);
+        }
     }
     out.extend_from_slice(record);
     Some(())
 }
 
-/// Appends a time with its nanoseconds.
-pub(crate) fn write_event_time(seconds: u64, nanoseconds: u32, out: &mut Vec<u8>) {
-    out.extend_from_slice(&[0xd7, 0x00]);
-    out.extend_from_slice(&seconds.to_be_bytes()[4..]);
-    out.extend_from_slice(&nanoseconds.to_be_bytes());
+/// Bytes of an entry before its record, where its time has nanoseconds.
+pub(crate) const ENTRY_HEAD_BYTES: usize = 11;
+
+/// The beginning of an entry of this time.
+pub(crate) fn entry_head(seconds: u64, nanoseconds: u32) -> [u8; ENTRY_HEAD_BYTES] {
+    let mut head = [0; ENTRY_HEAD_BYTES];
+    head[..3].copy_from_slice(&[0x92, 0xd7, 0x00]);
+    head[3..7].copy_from_slice(&seconds.to_be_bytes()[4..]);
+    head[7..].copy_from_slice(&nanoseconds.to_be_bytes());
+    head
 }
 
 /// Appends the record of a message: the pairs of a JSON object, or the message as text.
@@ -62,20 +70,53 @@ pub(crate) fn record(message: &Message<'_>, out: &mut Vec<u8>) {
     text(message, out);
 }
 
-/// A record around text: it stays what it is, whatever it holds.
-fn text(message: &Message<'_>, out: &mut Vec<u8>) {
-    let pri = pri_of(message.payload);
-    out.push(if pri.is_some() { 0x83 } else { 0x82 });
-    write_str(out, b"message");
-    match simdutf8::basic::from_utf8(message.payload).is_ok() {
-        true => write_str(out, message.payload),
-        false => write_bin(out, message.payload),
+/// A record around text: it stays what it is, whatever it holds. Written in few pieces: this is most of what an entry
+/// costs.
+#[inline]
+pub(crate) fn text(message: &Message<'_>, out: &mut Vec<u8>) {
+    const MESSAGE: [u8; 11] = *b"\x82\xa7message\xd9\0";
+    const SEVERITY: [u8; 10] = *b"\xa8severity\0";
+    const BOTH: [u8; 20] = *b"\xa8severity\0\xa8facility\0";
+    let (payload, severity) = (message.payload, message.severity);
+    let pri = pri_of(payload);
+    out.reserve(payload.len() + 48);
+    let mut head = MESSAGE;
+    head[0] |= u8::from(pri.is_some());
+    match (super::is_text(payload), u8::try_from(payload.len())) {
+        // What most messages are.
+        (true, Ok(len @ 32..)) => {
+            head[10] = len;
+            out.extend_from_slice(&head);
+            out.extend_from_slice(payload);
+        }
+        (is_text, _) => {
+            out.extend_from_slice(&head[..9]);
+            match is_text {
+                true => write_str(out, payload),
+                false => write_bin(out, payload),
+            }
+        }
     }
-    write_str(out, b"severity");
-    write_uint(out, u64::from(message.severity));
-    if let Some(pri) = pri {
-        write_str(out, b"facility");
-        write_uint(out, u64::from(pri / 8));
+    match pri {
+        // Numbers below 128 are themselves.
+        None if severity < 128 => {
+            let mut tail = SEVERITY;
+            tail[9] = severity;
+            out.extend_from_slice(&tail);
+        }
+        Some(pri) if severity < 128 => {
+            let mut tail = BOTH;
+            (tail[9], tail[19]) = (severity, pri / 8);
+            out.extend_from_slice(&tail);
+        }
+        _ => {
+            out.extend_from_slice(&SEVERITY[..9]);
+            write_uint(out, severity.into());
+            if let Some(pri) = pri {
+                write_str(out, b"facility");
+                write_uint(out, u64::from(pri / 8));
+            }
+        }
     }
 }
 

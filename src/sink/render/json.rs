@@ -14,7 +14,7 @@ use base64::Engine;
 use serde::de::IgnoredAny;
 use weir_protocol::record::split_entry;
 use weir_protocol::{Form, TIMESTAMP_BYTES};
-use weir_source::render::{self, write_text};
+use weir_source::render::{self, is_plain, write_unplain_text, Context};
 
 use super::pri_of;
 use crate::outlet::{Message, Stamp};
@@ -28,18 +28,27 @@ const ENTRY_BYTES_MAX: usize = 16 << 20;
 
 /// Appends a message as one JSON object (RFC 8259): valid, in UTF-8, with nothing behind it. Line feeds may stand
 /// between its values, see [`line`].
-pub(crate) fn object(message: &Message<'_>, stamp: &Stamp, out: &mut Vec<u8>) {
-    object_at(message, &stamp.text, out);
+pub(crate) fn object(
+    message: &Message<'_>,
+    stamp: &Stamp,
+    context: &mut Context,
+    out: &mut Vec<u8>,
+) {
+    object_at(message, &stamp.text, context, out);
 }
 
 /// The same with the time as text.
-pub(crate) fn object_at(message: &Message<'_>, time: &[u8; TIMESTAMP_BYTES], out: &mut Vec<u8>) {
+pub(crate) fn object_at(
+    message: &Message<'_>,
+    time: &[u8; TIMESTAMP_BYTES],
+    context: &mut Context,
+    out: &mut Vec<u8>,
+) {
     match message.form {
         Form::Json if is_object(message.payload) => out.extend_from_slice(message.payload),
         Form::Entry => match split_entry(message.payload) {
             Some((tag, entry)) => {
-                let mut context = render::Context::default();
-                render::entry(&mut context, tag, entry, ENTRY_BYTES_MAX, out);
+                render::entry(context, tag, entry, ENTRY_BYTES_MAX, out);
             }
             None => text(message, time, out),
         },
@@ -48,12 +57,17 @@ pub(crate) fn object_at(message: &Message<'_>, time: &[u8; TIMESTAMP_BYTES], out
 }
 
 /// The same without an end of a line in it: for formats with one object on each. The end is not written.
-pub(crate) fn line(message: &Message<'_>, time: &[u8; TIMESTAMP_BYTES], out: &mut Vec<u8>) {
+pub(crate) fn line(
+    message: &Message<'_>,
+    time: &[u8; TIMESTAMP_BYTES],
+    context: &mut Context,
+    out: &mut Vec<u8>,
+) {
     if message.form == Form::Raw {
         return text(message, time, out);
     }
     let start = out.len();
-    object_at(message, time, out);
+    object_at(message, time, context, out);
     // In an object that is valid they stand between values only, where a space says the same.
     let mut rest = &mut out[start..];
     while let Some(at) = memchr::memchr2(b'\n', b'\r', rest) {
@@ -96,21 +110,65 @@ fn is_too_deep(json: &[u8]) -> bool {
 /// An object around text: it stays what it is, whatever it holds.
 fn text(message: &Message<'_>, time: &[u8; TIMESTAMP_BYTES], out: &mut Vec<u8>) {
     let payload = message.payload;
-    out.reserve(payload.len() + 96);
+    let facility = pri_of(payload).map(|pri| pri / 8);
+    if message.severity < 10 && is_plain(payload) {
+        return plain_text(message, facility, time, out);
+    }
+    out.reserve(payload.len() + 128);
     out.extend_from_slice(b"{\"message\":");
-    if !write_text(payload, out) {
+    if !write_unplain_text(payload, out) {
         base64(payload, out);
         out.extend_from_slice(b",\"encoding\":\"base64\"");
     }
     out.extend_from_slice(b",\"severity\":");
     number(out, message.severity);
-    if let Some(pri) = pri_of(payload) {
+    if let Some(facility) = facility {
         out.extend_from_slice(b",\"facility\":");
-        number(out, pri / 8);
+        number(out, facility);
     }
     out.extend_from_slice(b",\"@timestamp\":\"");
     out.extend_from_slice(time);
     out.extend_from_slice(b"\"}");
+}
+
+/// The same of nearly all messages, which have nothing to escape: what is around the text has a fixed length, and is two
+/// pieces.
+#[inline]
+fn plain_text(
+    message: &Message<'_>,
+    facility: Option<u8>,
+    time: &[u8; TIMESTAMP_BYTES],
+    out: &mut Vec<u8>,
+) {
+    /// Puts what differs into a tail: a digit, and the time before its last two bytes.
+    fn filled<const N: usize>(mut tail: [u8; N], severity: u8, time: &[u8]) -> [u8; N] {
+        tail[13] += severity;
+        let end = N - 2;
+        tail[end - TIMESTAMP_BYTES..end].copy_from_slice(time);
+        tail
+    }
+    const NONE: &[u8; 55] = b"\",\"severity\":0,\"@timestamp\":\"                        \"}";
+    const ONE: &[u8; 68] =
+        b"\",\"severity\":0,\"facility\":0,\"@timestamp\":\"                        \"}";
+    const TWO: &[u8; 69] =
+        b"\",\"severity\":0,\"facility\":00,\"@timestamp\":\"                        \"}";
+    out.reserve(message.payload.len() + 128);
+    out.extend_from_slice(b"{\"message\":\"");
+    out.extend_from_slice(message.payload);
+    match facility {
+        None => out.extend_from_slice(&filled(*NONE, message.severity, time)),
+        Some(facility @ 0..=9) => {
+            let mut tail = filled(*ONE, message.severity, time);
+            tail[26] += facility;
+            out.extend_from_slice(&tail);
+        }
+        Some(facility) => {
+            let mut tail = filled(*TWO, message.severity, time);
+            tail[26] += facility / 10; // up to 23
+            tail[27] += facility % 10;
+            out.extend_from_slice(&tail);
+        }
+    }
 }
 
 fn number(out: &mut Vec<u8>, value: u8) {
@@ -153,7 +211,7 @@ mod tests {
             form,
             payload,
         };
-        object(&message, &STAMP, &mut out);
+        object(&message, &STAMP, &mut Context::default(), &mut out);
         String::from_utf8(out.split_off(6)).expect("UTF-8")
     }
 
@@ -249,7 +307,7 @@ mod tests {
             payload: b"{\"a\":\r\n\"\\n\",\n\"b\":1}\n",
         };
         let mut out = b"\n".to_vec();
-        line(&message, &STAMP.text, &mut out);
+        line(&message, &STAMP.text, &mut Context::default(), &mut out);
         assert_eq!(out, b"\n{\"a\":  \"\\n\", \"b\":1} ");
     }
 
@@ -259,7 +317,7 @@ mod tests {
         fn anything_is_one_object(payload in proptest::collection::vec(any::<u8>(), 0..600), json: bool, severity: u8) {
             let form = if json { Form::Json } else { Form::Raw };
             let mut out = Vec::new();
-            line(&Message { severity, form, payload: &payload }, &STAMP.text, &mut out);
+            line(&Message { severity, form, payload: &payload }, &STAMP.text, &mut Context::default(), &mut out);
             prop_assert!(!out.contains(&b'\n'));
             let value: Value = serde_json::from_slice(&out).expect("JSON");
             let said = value["message"].as_str().expect("text");

@@ -7,6 +7,7 @@
 //! ```
 
 use weir_protocol::Form;
+use weir_source::render::Context;
 
 use super::{json, pri_of};
 use crate::outlet::{Message, OutletOptions, Stamp};
@@ -26,6 +27,7 @@ pub(crate) fn syslog(
     message: &Message<'_>,
     stamp: &Stamp,
     options: &OutletOptions,
+    context: &mut Context,
     out: &mut Vec<u8>,
 ) {
     if let Some(text) = as_it_came(message) {
@@ -38,7 +40,7 @@ pub(crate) fn syslog(
         }
         Form::Entry => {
             header(message.severity, stamp, options, out);
-            json::object(message, stamp, out);
+            json::object(message, stamp, context, out);
         }
     }
 }
@@ -78,15 +80,21 @@ fn level_of(severity: u8) -> u8 {
 }
 
 /// Appends a number in decimal digits.
-pub(crate) fn number(mut number: u64, out: &mut Vec<u8>) {
+#[inline]
+pub(crate) fn number(number: u64, out: &mut Vec<u8>) {
+    // Lengths and priorities, nearly always.
+    if let Ok(small @ 0..=999) = u16::try_from(number) {
+        let digits = [small / 100, small / 10 % 10, small % 10];
+        let digits = digits.map(|digit| b'0' + digit.to_le_bytes()[0]);
+        let leading = usize::from(small < 10) + usize::from(small < 100);
+        return out.extend_from_slice(&digits[leading..]);
+    }
     let start = out.len();
-    loop {
-        let [digit, ..] = (number % 10).to_le_bytes();
+    let mut rest = number;
+    while rest > 0 {
+        let [digit, ..] = (rest % 10).to_le_bytes();
         out.push(b'0' + digit);
-        number /= 10;
-        if number == 0 {
-            break;
-        }
+        rest /= 10;
     }
     out[start..].reverse();
 }
@@ -127,7 +135,7 @@ mod tests {
             form,
             payload,
         };
-        syslog(&message, &STAMP, options, &mut out);
+        syslog(&message, &STAMP, options, &mut Context::default(), &mut out);
         String::from_utf8(out).expect("UTF-8")
     }
 

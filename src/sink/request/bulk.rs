@@ -12,6 +12,8 @@
 //!
 //! The id is the message's identity: a message that comes twice, over whatever analyzer, is one document.
 
+use weir_source::render::Context;
+
 use super::scan::{Event, Scanner};
 use super::{object, Message, Moment, RequestOptions, Run, Verdict};
 
@@ -31,13 +33,14 @@ pub(super) fn write(
     message: &Message<'_>,
     at: &Moment,
     options: &RequestOptions,
+    context: &mut Context,
     out: &mut Vec<u8>,
 ) {
     out.extend_from_slice(match options.has_ids {
         true => b"\"}}\n",
         false => b"}}\n",
     });
-    object::write_timed(message, at, out);
+    object::write_timed(message, at, context, out);
     out.push(b'\n');
 }
 

@@ -10,13 +10,14 @@
 use weir_protocol::Form;
 
 use super::{decimal, level_of, object, Message, Moment, RequestOptions, Short, Verdict};
-use weir_source::render::{write_string, write_text};
+use weir_source::render::{write_string, write_text, Context};
 
 /// Appends a message as an event. An empty one would make Splunk refuse the whole request.
 pub(super) fn write(
     message: &Message<'_>,
     at: &Moment,
     options: &RequestOptions,
+    context: &mut Context,
     out: &mut Vec<u8>,
 ) {
     out.extend_from_slice(b"{\"time\":");
@@ -41,7 +42,7 @@ pub(super) fn write(
     let is_blank = message.payload.trim_ascii().is_empty();
     let is_text = message.form == Form::Raw && !is_blank;
     if !is_text || !write_text(message.payload, out) {
-        object::write_object(message, at, out);
+        object::write_object(message, at, context, out);
     }
     out.extend_from_slice(b",\"fields\":{\"severity\":\"");
     out.extend_from_slice(level_of(message.severity).as_bytes());

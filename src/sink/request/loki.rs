@@ -9,7 +9,7 @@
 //! and time: so no two times of a link are equal within a millisecond.
 
 use super::{decimal, level_of, object, Message, MessageId, Moment, RequestOptions};
-use weir_source::render::{write_string, write_text};
+use weir_source::render::{write_string, write_text, Context};
 
 pub(super) const OPEN: &[u8] = b"{\"streams\":[";
 pub(super) const CLOSE: &[u8] = b"]}]}";
@@ -24,6 +24,7 @@ pub(super) fn write(
     at: &Moment,
     (is_first, is_new): (bool, bool),
     options: &RequestOptions,
+    context: &mut Context,
     out: &mut Vec<u8>,
 ) {
     if is_new {
@@ -50,9 +51,9 @@ pub(super) fn write(
         at.unix_ms.saturating_mul(NS).saturating_add(within_ms(id)),
     );
     out.extend_from_slice(b"\",");
-    if !write_text(&object::text_of(message, at), out) {
+    if !write_text(&object::text_of(message, at, context), out) {
         let mut line = Vec::new();
-        object::write_object(message, at, &mut line);
+        object::write_object(message, at, context, &mut line);
         write_string(&String::from_utf8_lossy(&line), out); // JSON with base64 in it: ASCII
     }
     out.push(b']');

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use weir_protocol::Form;
+use weir_source::render::Context;
 
 use super::Moment;
 use crate::outlet::Message;
@@ -11,14 +12,19 @@ use crate::render::json::{line, object_at};
 const TIMESTAMP: &[u8] = b"\"@timestamp\"";
 
 /// Appends it as an object.
-pub(super) fn write(message: &Message<'_>, at: &Moment, out: &mut Vec<u8>) {
-    line(message, &at.text, out);
+pub(super) fn write(message: &Message<'_>, at: &Moment, context: &mut Context, out: &mut Vec<u8>) {
+    line(message, &at.text, context, out);
 }
 
 /// The same, and it says when it was, as a data stream demands.
-pub(super) fn write_timed(message: &Message<'_>, at: &Moment, out: &mut Vec<u8>) {
+pub(super) fn write_timed(
+    message: &Message<'_>,
+    at: &Moment,
+    context: &mut Context,
+    out: &mut Vec<u8>,
+) {
     let start = out.len();
-    line(message, &at.text, out);
+    line(message, &at.text, context, out);
     let object = &out[start..];
     // What is made of text says it.
     if message.form == Form::Raw || has_timestamp(object) {
@@ -35,20 +41,29 @@ pub(super) fn write_timed(message: &Message<'_>, at: &Moment, out: &mut Vec<u8>)
 }
 
 /// Its text, or bytes that are none.
-pub(super) fn text_of<'a>(message: &Message<'a>, at: &Moment) -> Cow<'a, [u8]> {
+pub(super) fn text_of<'a>(
+    message: &Message<'a>,
+    at: &Moment,
+    context: &mut Context,
+) -> Cow<'a, [u8]> {
     match message.form {
         Form::Raw | Form::Json => Cow::Borrowed(message.payload),
         Form::Entry => {
             let mut object = Vec::new();
-            write_object(message, at, &mut object);
+            write_object(message, at, context, &mut object);
             Cow::Owned(object)
         }
     }
 }
 
 /// Appends it as an object, on any number of lines.
-pub(super) fn write_object(message: &Message<'_>, at: &Moment, out: &mut Vec<u8>) {
-    object_at(message, &at.text, out);
+pub(super) fn write_object(
+    message: &Message<'_>,
+    at: &Moment,
+    context: &mut Context,
+    out: &mut Vec<u8>,
+) {
+    object_at(message, &at.text, context, out);
 }
 
 /// Whether a valid object has the key at its top.
@@ -121,7 +136,7 @@ mod tests {
                 ..message(payload.as_bytes())
             };
             let mut out = b"before".to_vec();
-            write_timed(&message, &at(), &mut out);
+            write_timed(&message, &at(), &mut Context::default(), &mut out);
             assert_eq!(String::from_utf8_lossy(&out[6..]), expected);
         }
     }

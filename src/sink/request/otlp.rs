@@ -16,8 +16,8 @@ use weir_protocol::Form;
 
 use super::{decimal, object, shown, Message, Moment, Short, Verdict};
 use crate::render::json::base64;
-use crate::render::pri_of;
-use weir_source::render::write_text;
+use crate::render::{is_text, pri_of};
+use weir_source::render::{write_text, Context};
 
 /// Bytes of a length that is written later.
 const LENGTH_BYTES: usize = 5;
@@ -48,10 +48,10 @@ pub(super) fn end(start: usize, out: &mut [u8]) {
 }
 
 /// Appends a message as a record.
-pub(super) fn write(message: &Message<'_>, at: &Moment, out: &mut Vec<u8>) {
-    let text = object::text_of(message, at);
+pub(super) fn write(message: &Message<'_>, at: &Moment, context: &mut Context, out: &mut Vec<u8>) {
+    let text = object::text_of(message, at, context);
     let payload = &*text;
-    let is_text = simdutf8::basic::from_utf8(payload).is_ok();
+    let is_text = is_text(payload);
     let value_bytes = 1 + varint_bytes(payload.len()) + payload.len();
     // The severities are below 128.
     let record_bytes = 9 + 2 + 1 + varint_bytes(value_bytes) + value_bytes;
@@ -68,12 +68,17 @@ pub(super) fn write(message: &Message<'_>, at: &Moment, out: &mut Vec<u8>) {
 }
 
 /// The same as JSON.
-pub(super) fn write_json(message: &Message<'_>, at: &Moment, out: &mut Vec<u8>) {
+pub(super) fn write_json(
+    message: &Message<'_>,
+    at: &Moment,
+    context: &mut Context,
+    out: &mut Vec<u8>,
+) {
     out.extend_from_slice(b"{\"observedTimeUnixNano\":\"");
     decimal(out, unix_ns(at));
     out.extend_from_slice(b"\",\"severityNumber\":");
     decimal(out, u64::from(severity_number(message)));
-    let payload = object::text_of(message, at);
+    let payload = object::text_of(message, at, context);
     let start = out.len();
     out.extend_from_slice(b",\"body\":{\"stringValue\":");
     if !write_text(&payload, out) {
@@ -236,7 +241,7 @@ mod tests {
     fn a_request_has_the_bytes_of_the_specification() {
         let mut out = b"before".to_vec();
         begin(&mut out);
-        write(&message(b"hi"), &at(), &mut out);
+        write(&message(b"hi"), &at(), &mut Context::default(), &mut out);
         end(6, &mut out);
         let record = [
             &[0x12, 17, 0x59][..],

@@ -37,7 +37,13 @@ fn body(format: Format, options: &RequestOptions, payloads: &[(u8, Form, &[u8])]
             form: *form,
             payload,
         };
-        body.push(&message, &id(number), &at(), &mut out);
+        body.push(
+            &message,
+            &id(number),
+            &at(),
+            &mut Context::default(),
+            &mut out,
+        );
     }
     assert_eq!(body.messages(), payloads.len() as u64);
     assert!(body.bytes(&out) < out.len());

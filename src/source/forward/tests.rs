@@ -184,14 +184,14 @@ fn rendered(element: Element) -> String {
     else {
         panic!("{element:?}")
     };
-    let mut json = Vec::new();
-    render::entry(
-        &mut render::Context::default(),
-        tag,
-        entry,
-        LIMITS.frame_bytes_max as usize,
-        &mut json,
-    );
+    let (mut context, mut json) = (render::Context::default(), Vec::new());
+    let bytes_max = LIMITS.frame_bytes_max as usize;
+    let is_whole = render::entry(&mut context, tag, entry, bytes_max, &mut json);
+    // The same again, where its message will lie.
+    let mut room = vec![b'?'; render::usual_room(&context, entry)];
+    if let Some(bytes) = render::usual(&context, tag, entry, &mut room) {
+        assert!(!is_whole || room[..bytes] == json, "{room:?}");
+    }
     format!("-> {severity} {}", String::from_utf8(json).expect("text"))
 }
 

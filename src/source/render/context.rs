@@ -37,17 +37,34 @@ impl Context {
     /// Appends both, behind other keys.
     #[inline]
     pub(super) fn put(&mut self, time: Time, tag: &[u8], out: &mut Vec<u8>) {
-        let is_known = time.seconds == self.second && self.tag == tag && self.has_tag();
-        match self.pairs.first_chunk_mut().filter(|_| is_known) {
-            Some(stamp) => {
-                put_fraction(stamp, time.nanoseconds);
-                out.extend_from_slice(&self.pairs);
-            }
-            None => {
-                self.put_time(time, false, out);
-                self.put_tag(tag, false, out);
-            }
+        if self.is_of(time.seconds, tag) {
+            let at = out.len();
+            out.extend_from_slice(&self.pairs);
+            put_fraction(&mut out[at..], time.nanoseconds);
+        } else {
+            self.put_time(time, false, out);
+            self.put_tag(tag, false, out);
         }
+    }
+
+    /// Whether it is that of this second and this tag.
+    #[inline(always)]
+    pub(super) fn is_of(&self, second: u64, tag: &[u8]) -> bool {
+        second == self.second && self.tag == tag && self.has_tag()
+    }
+
+    /// Both, of some fraction of the second.
+    #[inline(always)]
+    pub(super) fn pairs(&self) -> &[u8] {
+        &self.pairs
+    }
+
+    /// Writes both to where they have just enough room. The fraction goes behind the rest: what is copied of bytes that
+    /// were written a moment ago waits until they are in the cache.
+    #[inline(always)]
+    pub(super) fn write(&self, nanoseconds: u32, to: &mut [u8]) {
+        to.copy_from_slice(&self.pairs);
+        put_fraction(to, nanoseconds);
     }
 
     fn has_tag(&self) -> bool {
@@ -66,8 +83,12 @@ impl Context {
             out.extend_from_slice(&STAMP[usize::from(is_first)..DATE_AT - 1]);
             return Writer { out, is_cut: false }.unsigned(time.seconds);
         }
-        put_fraction(self.stamp(), time.nanoseconds);
-        out.extend_from_slice(&self.stamp()[usize::from(is_first)..]);
+        let at = out.len();
+        out.extend_from_slice(&*self.stamp());
+        put_fraction(&mut out[at..], time.nanoseconds);
+        if is_first {
+            out.remove(at);
+        }
     }
 
     /// False: there is no date for it.
@@ -132,9 +153,12 @@ const PAIRS: [[u8; 2]; 100] = {
     pairs
 };
 
-/// Nine digits of nanoseconds, which are below 10^9.
-#[inline]
-fn put_fraction(stamp: &mut [u8; STAMP.len()], nanoseconds: u32) {
+/// Nine digits of nanoseconds, which are below 10^9, into a stamp.
+#[inline(always)]
+fn put_fraction(stamp: &mut [u8], nanoseconds: u32) {
+    let Some(stamp) = stamp.first_chunk_mut::<{ STAMP.len() }>() else {
+        return;
+    };
     let two = |by: u32| PAIRS[(nanoseconds / by % 100) as usize];
     let [[a, b], [c, d], [e, f], [g, h]] = [two(10_000_000), two(100_000), two(1000), two(10)];
     let [last, ..] = (nanoseconds % 10).to_le_bytes();

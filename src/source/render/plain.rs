@@ -7,16 +7,19 @@ const VECTOR: usize = 16;
 /// branch for each vector costs more than the few that end early save.
 #[inline]
 pub fn is_plain(bytes: &[u8]) -> bool {
-    let (vectors, rest) = bytes.as_chunks::<VECTOR>();
-    let Some(last) = bytes.last_chunk::<VECTOR>() else {
-        return is_plain_short(rest);
-    };
+    match bytes.last_chunk() {
+        Some(last) => is_plain_long(bytes, last),
+        None => is_plain_short(bytes),
+    }
+}
+
+#[inline(never)]
+fn is_plain_long(bytes: &[u8], last: &[u8; VECTOR]) -> bool {
+    let (vectors, _) = bytes.as_chunks::<VECTOR>();
     // What is behind the vectors is the end of `last`. These loops become vector instructions as they stand.
-    let odd = vectors
-        .as_flattened()
-        .iter()
-        .fold(0, |odd, byte| odd | is_odd(*byte));
-    odd | last.iter().fold(0, |odd, byte| odd | is_odd(*byte)) == 0
+    let odd = last.iter().fold(0, |odd, byte| odd | is_odd(*byte));
+    let vectors = vectors.as_flattened().iter();
+    vectors.fold(odd, |odd, byte| odd | is_odd(*byte)) == 0
 }
 
 /// A space and a quote change places by this bit. Then what is below [`ODD`] is below a space, a quote, or not ASCII, which
@@ -42,6 +45,29 @@ fn is_plain_short(bytes: &[u8]) -> bool {
         return escapes_in(both) | both & HIGH == 0;
     }
     bytes.iter().all(|byte| is_odd(*byte) == 0)
+}
+
+/// Copies ASCII with nothing to escape to where it has just enough room. False: it is not all that, and what is there is
+/// nothing.
+#[inline(always)]
+pub(super) fn copy_plain(text: &[u8], to: &mut [u8]) -> bool {
+    if text.len() >= VECTOR {
+        to.copy_from_slice(text);
+        return is_plain(text);
+    }
+    if let (Some(first), Some(last)) = (text.first_chunk::<8>(), text.last_chunk::<8>()) {
+        if let Some(to) = to.first_chunk_mut() {
+            *to = *first;
+        }
+        if let Some(to) = to.last_chunk_mut() {
+            *to = *last;
+        }
+    } else {
+        for (to, byte) in to.iter_mut().zip(text) {
+            *to = *byte;
+        }
+    }
+    is_plain_short(text)
 }
 
 const ONES: u64 = 0x0101_0101_0101_0101;
@@ -94,11 +120,12 @@ pub fn write_text(text: &[u8], out: &mut Vec<u8>) -> bool {
         write_plain(text, out);
         return true;
     }
-    write_if_text(text, out)
+    write_unplain_text(text, out)
 }
 
+/// The same, of what [`is_plain`] has said not to be plain.
 #[inline(never)]
-fn write_if_text(text: &[u8], out: &mut Vec<u8>) -> bool {
+pub fn write_unplain_text(text: &[u8], out: &mut Vec<u8>) -> bool {
     let is_text = simdutf8::basic::from_utf8(text).is_ok();
     if is_text {
         write_odd(text, out);
@@ -174,6 +201,8 @@ mod tests {
         for len in 0..80 {
             let text = vec![b'x'; len];
             assert!(is_plain(&text) && plain_run(&text) == len);
+            let mut copy = vec![0; len];
+            assert!(copy_plain(&text, &mut copy) && copy == text);
             for at in 0..len {
                 for odd in 0..=255 {
                     let mut text = text.clone();
@@ -183,6 +212,11 @@ mod tests {
                     assert_eq!(plain_run(&text), run, "{odd:x} at {at} of {len}");
                     let plain = odd < 0x80 && !is_escaped;
                     assert_eq!(is_plain(&text), plain, "{odd:x} at {at} of {len}");
+                    assert_eq!(
+                        copy_plain(&text, &mut copy),
+                        plain,
+                        "{odd:x} at {at} of {len}"
+                    );
                 }
             }
         }

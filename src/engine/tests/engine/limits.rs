@@ -512,6 +512,10 @@ impl Memory for NoMemory {
         unreachable!("nothing is taken in");
     }
 
+    fn room(&mut self, _: BufferId, _: u32, _: usize) -> &mut [u8] {
+        unreachable!("nothing is taken in");
+    }
+
     fn read(&self, _: Span) -> &[u8] {
         unreachable!("nothing is sent");
     }

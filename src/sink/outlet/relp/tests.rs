@@ -145,11 +145,26 @@ fn who_takes_no_messages_says_so_at_the_beginning() {
 #[test]
 fn numbers_begin_again_at_one() {
     let mut outlet = open(0);
-    (outlet.next, outlet.answered) = (NUMBER_MAX, NUMBER_MAX);
+    (outlet.next, outlet.answered) = (Number::of(NUMBER_MAX), Number::of(NUMBER_MAX));
     let mut out = Vec::new();
     outlet.push(&message("<13>x"), &STAMP, &mut out);
     outlet.push(&message("<13>y"), &STAMP, &mut out);
     assert_eq!(out, b"999999999 syslog 5 <13>x\n1 syslog 5 <13>y\n");
     let acks = b"999999999 rsp 6 200 OK\n1 rsp 6 200 OK\n";
-    assert_eq!(heard(&mut outlet, acks), [Ok(Heard::Acked(1)); 2]);
+    assert_eq!(heard(&mut outlet, acks), [Ok(Heard::Acked(2))]);
+}
+
+#[test]
+fn numbers_are_counted_up_as_text() {
+    let mut number = Number::first();
+    for value in 1..=12_345 {
+        assert_eq!(number.text(), value.to_string().as_bytes());
+        assert_eq!(number.value, value);
+        number.advance();
+    }
+    for value in [9, 10, 99, 199_999_999, NUMBER_MAX - 1] {
+        let mut number = Number::of(value);
+        number.advance();
+        assert_eq!(number.text(), (value + 1).to_string().as_bytes());
+    }
 }

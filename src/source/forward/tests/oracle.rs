@@ -3,6 +3,7 @@
 
 use super::super::shape::{self, Entry};
 use super::{port, read_at, vectors, write_str, Port, ACK};
+use crate::render::{self, Context};
 use proptest::prelude::*;
 use rmpv::Value;
 use serde_json::{json, Value as Json};
@@ -341,6 +342,85 @@ fn the_model_is_no_copy() {
     write_str(&mut chunk, b"chunk");
     write_str(&mut chunk, b"1");
     assert_eq!(written(&outer(1, &[])), chunk);
+}
+
+/// Seconds and nanoseconds, and this record, without the head of their array.
+fn entry_of(seconds: u32, nanoseconds: u32, record: &Value) -> Vec<u8> {
+    let parts = (seconds, Some(nanoseconds), None, Value::Nil);
+    [written(&time_of(&parts)), written(record)].concat()
+}
+
+/// Written where its message will lie, in just the room that it is said to need. None: it is not one of the usual ones.
+fn usual_of(entry: &[u8]) -> Option<String> {
+    let (mut context, mut json) = (Context::default(), Vec::new());
+    assert!(render::entry(&mut context, b"t", entry, 1 << 20, &mut json));
+    let mut room = vec![0; render::usual_room(&context, entry)];
+    let bytes = render::usual(&context, b"t", entry, &mut room)?;
+    assert_eq!(room[..bytes], json);
+    for less in 0..bytes {
+        let room = &mut room[..less];
+        assert_eq!(render::usual(&context, b"t", entry, room), None, "{less}");
+    }
+    assert_eq!(render::usual(&context, b"u", entry, &mut room), None);
+    let later = [&entry_of(70, 5, &Value::Nil)[..10], &entry[10..]].concat();
+    assert_eq!(render::usual(&context, b"t", &later, &mut room), None);
+    String::from_utf8(json).ok()
+}
+
+#[test]
+fn usual_entries_are_written_where_they_will_lie() {
+    let texts = |bytes: std::ops::Range<usize>| {
+        bytes.map(|bytes| {
+            (
+                Value::from("k".repeat(1 + bytes % 20)),
+                Value::from("x".repeat(bytes)),
+            )
+        })
+    };
+    let numbers = [0, 9, 10, 127, 128, 255, 256, 65_535, 65_536, u32::MAX];
+    let numbers = numbers.map(|number| (Value::from("n"), Value::from(number)));
+    let words = [Value::Nil, true.into(), false.into()].map(|word| (Value::from("w"), word));
+    let wide = (0..15).map(|_| (Value::from(""), Value::from(u32::MAX)));
+    let records = [
+        texts(0..15).collect(),
+        texts(15..30).collect(),
+        texts(300..301).collect(),
+        numbers.to_vec(),
+        words.to_vec(),
+        wide.collect::<Vec<_>>(),
+    ];
+    for record in records {
+        let entry = entry_of(7, 999_999_999, &Value::Map(record.clone()));
+        assert!(usual_of(&entry).is_some(), "{record:?}");
+        let nested = [&[0x92], &entry[..10], &[0x80], &entry[10..]].concat();
+        let mut context = Context::default();
+        render::entry(&mut context, b"t", &entry, 1 << 20, &mut Vec::new());
+        let mut room = vec![0; render::usual_room(&context, &nested)];
+        assert!(render::usual(&context, b"t", &nested, &mut room).is_some());
+    }
+}
+
+#[test]
+fn what_is_unusual_is_left_to_others() {
+    let pair = |key: &str, value: Value| Value::Map(vec![(key.into(), value)]);
+    for record in [
+        Value::Map(Vec::new()),
+        Value::Map(vec![("k".into(), 1.into()); 16]),
+        pair("tag", 1.into()),
+        pair("@timestamp", 1.into()),
+        pair("k\"", 1.into()),
+        pair("k", "\n".into()),
+        pair("k", "\u{e9}".into()),
+        pair("k", (-1).into()),
+        pair("k", (1_u64 << 32).into()),
+        pair("k", 1.5.into()),
+        pair("k", Value::Array(Vec::new())),
+        pair("k", pair("k", 1.into())),
+        pair("k", Value::Binary(vec![b'x'])),
+    ] {
+        assert_eq!(usual_of(&entry_of(7, 1, &record)), None, "{record:?}");
+    }
+    assert_eq!(usual_of(&entry_of(7, u32::MAX, &pair("k", 1.into()))), None);
 }
 
 #[test]
