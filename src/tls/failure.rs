@@ -80,6 +80,12 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 impl Failure {
+    /// The same towards a server that a URL leads to: its options are the URL's, and no flags.
+    pub fn of_url(mut self) -> Failure {
+        self.text = self.text.replace("--tls-", "tls_");
+        self
+    }
+
     /// Of this kind.
     pub fn new(kind: FailureKind, text: impl Into<String>) -> Failure {
         let text = text.into();

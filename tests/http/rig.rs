@@ -57,6 +57,7 @@ impl Rig {
             outlet: Default::default(),
             forms: false,
             request: Default::default(),
+            secured: None,
         };
         let generation = self.operator.http_up(target, weight).expect("an order");
         let name = analyzer.name.as_str();

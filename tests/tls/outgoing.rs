@@ -54,7 +54,9 @@ impl Server {
             .args([&shows.cert, &shows.key, &ca])
             .arg(scratch.path("out"));
         let program = Program::start_command(python, "an HTTPS server");
-        until("it listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        until("it listens", || {
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
         Some(Server {
             port,
             scratch,
@@ -152,8 +154,6 @@ fn servers_that_are_somebody_else_get_nothing_and_are_named() {
     for server in [&stranger, &other, &old, &asks] {
         assert_eq!(server.lines(), 0);
     }
-    distributor.signal("KILL");
-    drop(distributor);
 }
 
 #[test]

@@ -134,5 +134,8 @@ impl Tls {
 }
 
 fn refused(failure: weir_tls::Failure) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("TLS: {failure}"))
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("TLS: {}", failure.of_url()),
+    )
 }

@@ -699,6 +699,7 @@ impl Tls {
         let about = format!("analyzer {id:?}");
         let said = (self.notice)(&about, connection.peer, failure.kind.as_str());
         if let (Some(tail), Some(peer)) = (said, connection.peer) {
+            let failure = failure.clone().of_url();
             log::warn!("{about}: TLS with {peer}: {failure}{tail}");
         }
     }
