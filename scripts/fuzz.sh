@@ -17,7 +17,7 @@ cd "$(dirname "$0")/.."
 
 : "${FUZZ_JOBS:=1}" "${FUZZ_SANITIZER:=none}"
 readonly ALL=(frames sources control native detect values arguments tree link engine config http proxy dns
-    syslog lines ndjson gelf forward lumberjack relp hear_forward hear_lumberjack hear_relp hear_lines requests)
+    syslog lines ndjson gelf forward lumberjack relp hear_forward hear_lumberjack hear_relp hear_lines requests tls)
 # Kept in the repository per target: all corpora together stay below 300 KiB, and a folder readable.
 readonly KEPT_BYTES_MAX=24576 KEPT_FILES_MAX=200
 readonly INPUT_BYTES_MAX=2048

@@ -12,9 +12,9 @@ use weir_fuzz_targets::{Target, TARGETS};
 use weir_testkit::Random;
 
 /// Mutated inputs of each target, in the order of `TARGETS`: some seconds in all, unoptimised.
-const MUTATIONS: [usize; 26] = [
+const MUTATIONS: [usize; 27] = [
     1500, 3000, 8000, 8000, 8000, 8000, 150, 300, 3000, 300, 150, 8000, 8000, 8000, 3000, 3000,
-    3000, 3000, 3000, 3000, 3000, 8000, 8000, 8000, 8000, 5000,
+    3000, 3000, 3000, 3000, 3000, 8000, 8000, 8000, 8000, 5000, 300,
 ];
 /// Mutations may grow an input to this.
 const INPUT_BYTES_MAX: usize = 1024;
@@ -132,7 +132,7 @@ macro_rules! smoke_tests {
 }
 
 smoke_tests!(frames sources control native detect values arguments tree link engine config http proxy dns syslog lines
-    ndjson gelf forward lumberjack relp hear_forward hear_lumberjack hear_relp hear_lines requests);
+    ndjson gelf forward lumberjack relp hear_forward hear_lumberjack hear_relp hear_lines requests tls);
 
 #[test]
 fn the_corpus_is_small() {

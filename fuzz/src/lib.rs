@@ -24,6 +24,7 @@ pub mod outlets;
 pub mod proxy;
 pub mod requests;
 pub mod sources;
+pub mod tls;
 pub mod tree;
 pub mod values;
 pub mod vectors;
@@ -32,7 +33,7 @@ pub mod vectors;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets. Each has a file in `fuzz_targets` and a folder in `corpus`.
-pub const TARGETS: [Target; 26] = [
+pub const TARGETS: [Target; 27] = [
     ("frames", frames::run),
     ("sources", sources::run),
     ("control", control::run),
@@ -59,4 +60,5 @@ pub const TARGETS: [Target; 26] = [
     ("hear_relp", outlets::relp),
     ("hear_lines", outlets::lines),
     ("requests", requests::run),
+    ("tls", tls::run),
 ];

@@ -17,7 +17,8 @@ use super::input::Input;
 pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
     let what = input.below(6);
-    let messages = u64::from(input.u8());
+    // A request has at least one.
+    let messages = u64::from(input.u8()).max(1);
     if what == 0 {
         return bodies(&mut input);
     }

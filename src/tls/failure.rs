@@ -56,7 +56,7 @@ kinds! {
     Protocol = "protocol",
     /// Its handshake took too long.
     Timeout = "handshake_timeout",
-    /// Too many handshakes at once, and it has been silent for longest.
+    /// Too many handshakes at once, and it has been silent.
     Crowded = "handshake_displaced",
     /// It closed before the handshake was done.
     Closed = "closed_early",

@@ -29,6 +29,8 @@ use crate::wire::Wire;
 
 /// Most bytes that are carried of records that were cut, and of handshake messages that travel in several.
 pub const CARRIED_BYTES_MAX: usize = 64 * 1024;
+/// The same behind the handshake, where messages are small: a record and half of another.
+const CARRIED_LATER_BYTES_MAX: usize = 28 * 1024;
 /// Records without contents that may come one behind the other.
 const EMPTY_RECORDS_MAX: u32 = 32;
 /// A record that holds no more than this behind its header has no contents: what TLS 1.3 and 1.2 add at least.
@@ -274,7 +276,11 @@ impl Session {
         if self.carried.is_empty() && self.carried.capacity() > 0 {
             self.carried = Vec::new(); // idle connections hold nothing
         }
-        match self.carried.len() > CARRIED_BYTES_MAX {
+        let most = match self.is_established {
+            true => CARRIED_LATER_BYTES_MAX,
+            false => CARRIED_BYTES_MAX,
+        };
+        match self.carried.len() > most {
             true => Err(Failure::oversized()),
             false => Ok(()),
         }

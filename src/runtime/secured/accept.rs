@@ -6,8 +6,8 @@
 //!                      `- refused, too slow, displaced: counted, said, closed
 //! ```
 //!
-//! A crowd waits in the kernel's backlog while [`HANDSHAKES_MAX`] are under way. Who has been silent for
-//! longest gives its place to others, so that silence keeps nobody out.
+//! A crowd waits in the kernel's backlog while [`HANDSHAKES_MAX`] are under way. Who has been silent for a second
+//! gives its place to others then, so that silence keeps nobody out.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -600,7 +600,7 @@ impl Tls {
     fn check_deadlines(&mut self, ring: &mut Ring) {
         let clock_ns = self.handshakes.clock_ns;
         let is_full = self.handshakes.count() >= HANDSHAKES_MAX;
-        let mut silent: Option<(u64, u32)> = None;
+        let mut silent = Vec::new();
         for number in 0..self.handshakes.all.len() as u32 {
             let Some(handshake) = self.handshakes.get(number) else {
                 continue;
@@ -614,17 +614,15 @@ impl Tls {
                     self.let_in_silent(ring, number);
                 }
                 _ if is_late && !handshake.is_due => self.too_slow(ring, number),
-                Stage::Shaking(_) if !handshake.is_due => {
-                    let heard = (handshake.heard_ns, number);
-                    silent = Some(silent.map_or(heard, |other| other.min(heard)));
+                Stage::Shaking(_) if is_full && !handshake.is_due => {
+                    let is_silent = clock_ns >= handshake.heard_ns + DISPLACED_AFTER_NS;
+                    silent.extend(is_silent.then_some(number));
                 }
                 _ => {}
             }
         }
-        if let Some((heard_ns, number)) = silent.filter(|_| is_full) {
-            if clock_ns >= heard_ns + DISPLACED_AFTER_NS {
-                self.displace(ring, number);
-            }
+        for number in silent {
+            self.displace(ring, number);
         }
     }
 
@@ -648,7 +646,7 @@ impl Tls {
     }
 
     fn displace(&mut self, ring: &mut Ring, number: u32) {
-        let text = "1,024 handshakes are under way, and it has been silent for longest";
+        let text = "1,024 handshakes were under way, and it was silent for a second";
         self.give_up(ring, number, &Failure::new(FailureKind::Crowded, text));
     }
 
