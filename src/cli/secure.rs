@@ -7,7 +7,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::discover::{Target, Targets};
 use crate::tls::{
-    server_name, ClientCertificates, ClientFiles, Connector, MinVersion, Served, ServerFiles,
+    exposed_key, server_name, ClientCertificates, ClientFiles, Connector, MinVersion, Served,
+    ServerFiles,
 };
 
 /// See the head of this file. The certificate of a distributor must be of the host that was asked for, as it stands on
@@ -81,6 +82,7 @@ impl Secure {
                 None => Ok(None),
             };
         }
+        self.warn_of_key();
         let connector = Connector::new(ClientFiles {
             ca: self.tls_ca.clone(),
             pair: self.tls_cert.clone().zip(self.tls_key.clone()),
@@ -90,6 +92,12 @@ impl Secure {
         connector
             .map(|connector| Some(Arc::new(connector)))
             .map_err(|why| format!("TLS: {why}"))
+    }
+
+    fn warn_of_key(&self) {
+        if let Some(why) = self.tls_key.as_deref().and_then(exposed_key) {
+            log::warn!("--tls-key {why}");
+        }
     }
 
     /// The other way round: what is shown to who connects here, with `--tls-cert`; with `--tls-ca` only who shows a
@@ -111,6 +119,7 @@ impl Secure {
             Some(_) => ClientCertificates::Required,
             None => ClientCertificates::Off,
         };
+        self.warn_of_key();
         let served = Served::read(&ServerFiles {
             pairs: vec![pair],
             client_ca: self.tls_ca.clone(),

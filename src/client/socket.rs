@@ -160,3 +160,87 @@ impl<S: Read + Write> Write for Socket<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
+    use weir_testkit::Authority;
+    use weir_tls::{ClientFiles, Served, ServerFiles, Session};
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    fn pair() -> (Socket<TcpStream>, Stream<TcpStream>) {
+        let authority = Authority::new("client-socket");
+        let pair = authority.pair("localhost");
+        let served = Served::read(&ServerFiles {
+            pairs: vec![(pair.cert, pair.key)],
+            ..ServerFiles::default()
+        });
+        let connector = Connector::new(ClientFiles {
+            ca: Some(authority.ca()),
+            ..ClientFiles::default()
+        });
+        let connector = Some(Arc::new(connector.expect("files that fit")));
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let near = TcpStream::connect(listener.local_addr().expect("bound")).expect("connected");
+        let far = listener.accept().expect("accepted").0;
+        let server = std::thread::spawn(move || {
+            let config = Arc::clone(&served.expect("files that fit").config);
+            let session = Session::server(config).expect("settings");
+            let mut server = Stream::begin(far, session).expect("a socket");
+            server.handshake(PATIENCE, || false).expect("a handshake");
+            server
+        });
+        let mut client = Socket::begin(near, connector.as_ref(), Some("localhost")).expect("begun");
+        let stream = client.secured().expect("TLS");
+        stream.handshake(PATIENCE, || false).expect("a handshake");
+        client.get_ref().set_nonblocking(true).expect("an option");
+        (client, server.join().expect("no panic"))
+    }
+
+    /// It is asked to close while much of what it took is not in the kernel.
+    #[test]
+    fn what_was_taken_is_sent_before_this_side_is_closed() {
+        let (mut client, mut server) = pair();
+        let (bytes, mut taken) = (vec![7; 60_000], 0);
+        while let Ok(count) = client.write(&bytes) {
+            taken += count;
+        }
+        assert!(client.unsent_bytes() > 0, "the kernel is full");
+        client.shut_write().expect("not broken");
+        let reader = std::thread::spawn(move || {
+            let mut all = Vec::new();
+            server.read_to_end(&mut all).expect("an end that was said");
+            (all.len(), server)
+        });
+        while client.unsent_bytes() > 0 {
+            client.settle().expect("not broken");
+            std::thread::yield_now();
+        }
+        let (got, mut server) = reader.join().expect("no panic");
+        assert_eq!(got, taken);
+        // The socket is closed behind it, and the other side may still answer.
+        assert_eq!(server.get_ref().read(&mut [0; 9]).expect("closed"), 0);
+        server.write_all(b"bye").expect("written");
+        drop(server);
+        let mut answer = String::new();
+        client.get_ref().set_nonblocking(false).expect("an option");
+        client.read_to_string(&mut answer).expect("read");
+        assert_eq!(answer, "bye");
+    }
+
+    #[test]
+    fn without_tls_it_is_the_socket() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let near = TcpStream::connect(listener.local_addr().expect("bound")).expect("connected");
+        let mut far = listener.accept().expect("accepted").0;
+        let mut client = Socket::begin(near, None, None).expect("begun");
+        client.write_all(b"plain").expect("written");
+        client.shut_write().expect("closed");
+        let mut got = String::new();
+        far.read_to_string(&mut got).expect("read");
+        assert_eq!((got.as_str(), client.unsent_bytes()), ("plain", 0));
+    }
+}

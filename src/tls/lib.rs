@@ -35,7 +35,8 @@ pub use link::SecuredLink;
 pub use names::{Allowed, AllowedNames, NotAllowed, NAMES_MAX};
 pub use record::{begins_tls, record_bytes, whole_records, RECORD_BYTES_MAX};
 pub use server::{
-    check_pair, ClientCertificates, MinVersion, Served, ServerFiles, ServerPort, Unusable,
+    check_pair, exposed_key, ClientCertificates, MinVersion, Served, ServerFiles, ServerPort,
+    Unusable,
 };
 pub use session::{Session, CARRIED_BYTES_MAX};
 pub use stream::{timed_out, Stream};

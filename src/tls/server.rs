@@ -30,6 +30,8 @@ use crate::names::{AllowedNames, NotAllowed};
 
 /// Longest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
+/// In a file's mode: everybody may read it.
+const OTHERS_READ: u32 = 0o004;
 /// Most certificates of a file.
 const CERTIFICATES_MAX: usize = 256;
 
@@ -293,6 +295,19 @@ pub(crate) fn read_pair(
 /// The file that cannot be used, and why.
 pub fn check_pair(chain: &Path, key: &Path) -> Result<Facts, Unusable> {
     read_pair(chain, key, &provider()).map(|(_, facts)| facts)
+}
+
+/// Whether others than its owner and group can read a private key; what to do about it.
+pub fn exposed_key(key: &Path) -> Option<String> {
+    use std::os::unix::fs::MetadataExt;
+    let mode = fs::metadata(key).ok()?.mode();
+    (mode & OTHERS_READ != 0).then(|| {
+        format!(
+            "{}: everybody on this host can read this key (mode {:04o}); allowed: chmod 600, or 640 with a group of its own",
+            key.display(),
+            mode & 0o7777
+        )
+    })
 }
 
 fn check_time(facts: &Facts, now_s: i64) -> Result<(), String> {

@@ -115,13 +115,13 @@ impl<S: Read + Write> Stream<S> {
     /// It comes to nothing; what was wrong is a [`Failure`] within.
     pub fn progress(&mut self) -> io::Result<bool> {
         loop {
-            self.send_unsent()?;
             if self.is_ready() {
+                self.send_unsent()?;
                 return Ok(true);
             }
-            match self.receive(READ_BYTES_MAX) {
-                Ok(true) => {}
-                Ok(false) => return Err(self.closed_early()),
+            match self.exchange(&mut []) {
+                Ok(Some(_)) => {}
+                Ok(None) => return Err(self.closed_early()),
                 Err(error) if is_wait(&error) => return Ok(self.is_ready()),
                 Err(error) => return Err(error),
             }
@@ -196,11 +196,25 @@ impl<S: Read + Write> Stream<S> {
         Ok(())
     }
 
-    /// Reads from the socket once and opens what came. False: it is over.
-    fn receive(&mut self, wanted: usize) -> io::Result<bool> {
+    /// Sends what waits, and receives. Who refuses this side says why before it closes: that counts, and not that
+    /// nothing can be sent to it any more.
+    fn exchange(&mut self, to: &mut [u8]) -> io::Result<Option<usize>> {
+        let sent = self.send_unsent();
+        match (self.receive(to), sent) {
+            (Err(error), Err(broken)) if is_wait(&error) => Err(broken),
+            (received, _) => received,
+        }
+    }
+
+    /// Reads from the socket once and opens what came, into `to` as far as that has room: so many bytes are in it. None: it
+    /// is over.
+    fn receive(&mut self, to: &mut [u8]) -> io::Result<Option<usize>> {
         with_passing(|buffer, wire| {
             buffer.resize(READ_BYTES_MAX, 0);
-            let wanted = wanted.clamp(READ_BYTES_MIN, READ_BYTES_MAX);
+            let wanted = match to.len() {
+                0 => READ_BYTES_MAX,
+                room => room.clamp(READ_BYTES_MIN, READ_BYTES_MAX),
+            };
             let count = loop {
                 match self.socket.read(&mut buffer[..wanted]) {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -209,22 +223,28 @@ impl<S: Read + Write> Stream<S> {
             };
             let bytes = &mut buffer[..count];
             let Some(first) = bytes.first() else {
-                return Ok(false);
+                return Ok(None);
             };
             if !std::mem::replace(&mut self.is_answered, true) && !CONTENT_TYPES.contains(first) {
                 self.failed = Some(plain_text(bytes));
-                return Ok(true);
+                return Ok(Some(0));
             }
-            let (session, opened) = (&mut self.session, &mut self.opened);
-            let done = session.open(bytes, &mut |plain| opened.extend_from_slice(plain), wire);
+            let (opened, mut filled) = (&mut self.opened, 0);
+            let mut take = |plain: &[u8]| {
+                let (fits, rest) = plain.split_at(plain.len().min(to.len() - filled));
+                to[filled..filled + fits.len()].copy_from_slice(fits);
+                filled += fits.len();
+                opened.extend_from_slice(rest);
+            };
+            let done = self.session.open(bytes, &mut take, wire);
             self.failed = done.err();
             if self.session.is_established() {
                 self.established_at.get_or_insert_with(Instant::now);
             }
             // With a failure an alert goes out; who does not take it does not need to know.
             match (self.send(wire), &self.failed) {
-                (Err(error), None) => Err(error),
-                _ => Ok(true),
+                (Err(error), None) if filled == 0 => Err(error),
+                _ => Ok(Some(filled)),
             }
         })
     }
@@ -270,10 +290,10 @@ impl<S: Read + Write> Read for Stream<S> {
             if self.session.has_ended() {
                 return Ok(0);
             }
-            self.send_unsent()?;
-            if !self.receive(to.len())? {
-                let why = "it closed the connection without saying so (no close_notify): it died, or somebody between cut it off";
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
+            match self.exchange(to)? {
+                Some(0) => {}
+                Some(filled) => return Ok(filled),
+                None => return Err(cut_off()),
             }
         }
     }
@@ -361,6 +381,12 @@ pub fn timed_out(patience: Duration) -> io::Error {
         io::ErrorKind::TimedOut,
         Failure::new(FailureKind::Timeout, text),
     )
+}
+
+/// A stream that ended without a word.
+fn cut_off() -> io::Error {
+    let why = "it closed the connection without saying so (no close_notify): it died, or somebody between cut it off";
+    io::Error::new(io::ErrorKind::UnexpectedEof, why)
 }
 
 /// What answers is no TLS.

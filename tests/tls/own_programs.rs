@@ -307,6 +307,43 @@ fn an_analyzer_takes_packets_over_https_of_who_shows_a_certificate() {
     );
 }
 
+/// TLS all the way: an emitter's packets over HTTPS, and on to an analyzer over HTTPS, with certificates everywhere.
+#[test]
+fn packets_go_over_https_to_an_analyzer_and_are_balanced() {
+    let certs = Certs::new("tls-all-the-way");
+    let held = Port::hold();
+    let (port, ca) = (held.number(), certs.path("ca.pem"));
+    let file = |name: &str| certs.0.path(name).display().to_string();
+    let (server, key) = (certs.path("localhost.pem"), certs.path("localhost.key"));
+    let shown = certs.shown().replace("--tls ", "");
+    let analyzer = Program::start(&format!(
+        "analyzer --http 127.0.0.1:{port} --id a1 --report {} --tls-cert {server} --tls-key {key} --tls-ca {ca}",
+        file("a1.json")
+    ));
+    let (own, own_key) = (certs.path("web1.pem"), certs.path("web1.key"));
+    let distributor = Distributor::start(&format!(
+        "--emitters 127.0.0.1:0 --analyzers 127.0.0.1:0 --http 127.0.0.1:0 --http-tls required --shards 1 \
+         --tls-cert {server} --tls-key {key} --tls-client-ca {ca} --report {} \
+         --http-analyzer a1=1@https://localhost:{port}?tls_ca={ca}&tls_cert={own}&tls_key={own_key}",
+        file("d.json")
+    ));
+    let http = localhost(distributor.http.expect("it listens"));
+    let emitter = Program::start(&format!(
+        "emitter --http https://{http} --id e1 --rate 0 --count 100000 --batch 500 --connections 4 --report {} {shown}",
+        file("e1.json")
+    ));
+    emitter.wait();
+    let balance = distributor.stop().assert_clean();
+    assert_eq!(balance.received, 100_000);
+    analyzer.signal("-TERM");
+    analyzer.wait();
+    let files = ["d", "a1", "e1"].map(|name| file(&format!("{name}.json")));
+    let mut args = vec!["audit"];
+    args.extend(files.iter().map(String::as_str));
+    let audited = run(&args);
+    assert!(audited.status.success(), "{}", text(&audited));
+}
+
 #[test]
 fn a_port_that_speaks_no_tls_is_named_so() {
     let certs = Certs::new("tls-plain-port");
@@ -439,6 +476,20 @@ fn cert_never_overwrites_and_goes_on_with_its_ca() {
     ));
     assert!(text(&told).contains("1 connections"), "{}", text(&told));
     assert!(!text(&told).contains("certificate"), "{}", text(&told));
+    assert!(
+        !text(&told).contains("can read this key"),
+        "{}",
+        text(&told)
+    );
+    fs::set_permissions(certs.path("web2.key"), fs::Permissions::from_mode(0o644)).expect("set");
+    let told = emit(&format!(
+        "--addr 127.0.0.1:1 --tls-name other.example {shown}"
+    ));
+    assert!(
+        text(&told).contains("everybody on this host can read this key (mode 0644)"),
+        "{}",
+        text(&told)
+    );
     drop(distributor);
     fs::remove_file(certs.path("ca.key")).expect("removed");
     let half = certs.cert("--name third.example");

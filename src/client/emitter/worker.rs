@@ -468,11 +468,6 @@ impl Worker {
         if self.connections[index].state == State::Securing {
             self.handle_securing(index);
         }
-        if self.connections[index].is_open() {
-            if let Err(error) = self.connections[index].settle() {
-                self.broken(index, &error);
-            }
-        }
         let state = self.connections[index].state;
         let is_read = match state {
             State::Open | State::Closing => true,
@@ -481,6 +476,11 @@ impl Worker {
         };
         if is_readable && is_read {
             self.handle_readable(index);
+        }
+        if self.connections[index].is_open() {
+            if let Err(error) = self.connections[index].settle() {
+                self.broken(index, &error);
+            }
         }
         if self.connections[index].state == State::Leaving {
             self.leave(index);
