@@ -121,7 +121,7 @@ impl Talk {
         let mut wire = Wire::default();
         let sealed = self.session.seal(&vec![7; len], &mut wire);
         assert!(sealed.is_ok() || self.is_changed, "{sealed:?}");
-        self.to_client(&wire);
+        self.client_hears(&wire);
     }
 
     /// What the client has said arrives, in pieces, with `changes` of its bytes changed. False: it has said nothing.
@@ -157,10 +157,10 @@ impl Talk {
             assert!(self.is_changed, "{failure}");
             self.is_over = true;
         }
-        self.to_client(&wire);
+        self.client_hears(&wire);
     }
 
-    fn to_client(&mut self, wire: &Wire) {
+    fn client_hears(&mut self, wire: &Wire) {
         let mut bytes = wire.bytes();
         while !bytes.is_empty() {
             if self.client.read_tls(&mut bytes).is_err() {
