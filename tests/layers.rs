@@ -96,11 +96,12 @@ fn assert_none(found: &[String]) {
 
 /// The control side from the bottom to the top; a file uses what lies below it. The first that a name begins with
 /// counts.
-const CONTROL: [(&str, u8); 15] = [
+const CONTROL: [(&str, u8); 16] = [
     ("lock", 0),
     ("view", 0),
     ("executor::bell", 1),
     ("executor::hand", 1),
+    ("executor::secured", 1),
     ("executor::socket", 1),
     ("executor::time", 1),
     ("health::checks", 2),

@@ -1,7 +1,7 @@
 //! TLS between the data ring and the shard: the shard sees plain bytes, and connections whose peers are known.
 //!
 //! ```text
-//! ring --accept--> handshakes (accept.rs) --done--> the shard's accept completes
+//! ring --accept--> handshakes (accept.rs, shake.rs) --done--> the shard's accept completes
 //!     --connect-> handshakes (connect.rs) --done--> the shard's connect completes
 //!     --receive--> opened into plain.rs -----------> the shard's receive completes (receive.rs)
 //!     <--send----- sealed, 64 KiB at a time <------- the shard's send (send.rs)
@@ -17,6 +17,7 @@ mod plain;
 mod receive;
 mod requests;
 mod send;
+mod shake;
 mod socket;
 
 use std::collections::VecDeque;

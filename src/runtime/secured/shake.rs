@@ -1,0 +1,224 @@
+//! Work on handshakes: within the budget of a turn, within their deadlines; and what is said of those that fail.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::accept::{Stage, HANDSHAKES_MAX, LOOK_AGAIN_NS};
+use super::socket::{send_now, Owner, Secured, Socket};
+use super::Tls;
+use crate::uring::Ring;
+use weir_clock::monotonic_ns;
+use weir_tls::{begins_tls, Failure, FailureKind};
+
+/// A handshake whose peer was silent for so long gives its place to another.
+const DISPLACED_AFTER_NS: u64 = 1_000_000_000;
+/// From the accept to its end.
+const DEADLINE_NS: u64 = 10_000_000_000;
+/// A port that takes both waits so long for the first byte: who says nothing speaks no TLS.
+const SILENCE_NS: u64 = 1_000_000_000;
+/// Work on handshakes in a turn: 8 of them, 4 with certificates of clients.
+const BUDGET_NS: u64 = 1_000_000;
+/// Time that passes between two looks counts for no more than this: a process that stood still judges nobody.
+const STEP_NS_MAX: u64 = 150_000_000;
+
+impl Tls {
+    /// Works on handshakes, as far as the budget of a turn goes; looks at their deadlines.
+    pub(super) fn go_on_with_handshakes(&mut self, ring: &mut Ring, now_ns: u64) {
+        let all = &mut self.handshakes;
+        let passed_ns = now_ns.saturating_sub(all.looked_ns).min(STEP_NS_MAX);
+        all.looked_ns = now_ns;
+        all.clock_ns += passed_ns;
+        if all.count() == 0 {
+            return;
+        }
+        let from_ns = monotonic_ns();
+        while let Some(number) = self.handshakes.due.pop_front() {
+            self.work_on(ring, number);
+            if monotonic_ns() - from_ns >= BUDGET_NS {
+                break;
+            }
+        }
+        if self.handshakes.clock_ns >= self.handshakes.checked_ns + LOOK_AGAIN_NS {
+            self.handshakes.checked_ns = self.handshakes.clock_ns;
+            self.check_deadlines(ring);
+        }
+    }
+
+    fn work_on(&mut self, ring: &mut Ring, number: u32) {
+        let Some(handshake) = self.handshakes.get(number) else {
+            return;
+        };
+        handshake.is_due = false;
+        let Stage::Shaking(connection) = &handshake.stage else {
+            return;
+        };
+        let connection = Arc::clone(connection);
+        let mut bytes = std::mem::take(&mut handshake.bytes);
+        let (opened, is_established, has_ended) = {
+            let mut guard = connection.lock();
+            let stream = &mut *guard;
+            let (early, wire) = (&mut stream.early, &mut stream.out.wire);
+            let opened = stream.session.open(
+                &mut bytes,
+                &mut |bytes| early.extend_from_slice(bytes),
+                wire,
+            );
+            if opened.is_ok() && stream.session.is_established() {
+                stream.peer = stream.session.peer().map(Arc::new);
+            }
+            (
+                opened,
+                stream.session.is_established(),
+                stream.session.has_ended(),
+            )
+        };
+        if opened.is_ok() {
+            self.pump(ring, &connection);
+        }
+        match opened {
+            Err(failure) => {
+                say_alert(&connection);
+                let failure = match (failure.kind, begins_tls(&bytes)) {
+                    (FailureKind::Protocol, Some(false)) if !is_established => plain_spoken(),
+                    _ => failure,
+                };
+                let whose = self.end_handshake(number).map(|handshake| handshake.whose);
+                self.refuse(&connection, &failure);
+                if let Some(whose) = whose {
+                    self.after_end(ring, whose);
+                }
+            }
+            Ok(()) if is_established => {
+                let is_resumed = connection.lock().session.is_resumed();
+                if let Some(counts) = self.handshakes.counts_of(&connection.port) {
+                    counts.established += 1;
+                    counts.resumed += u64::from(is_resumed);
+                }
+                self.ready(ring, number, || Socket::Secured(Owner(connection)));
+            }
+            Ok(()) if has_ended => self.closed(ring, number),
+            Ok(()) => self.listen_to(ring, number),
+        }
+    }
+
+    fn check_deadlines(&mut self, ring: &mut Ring) {
+        let clock_ns = self.handshakes.clock_ns;
+        let is_full = self.handshakes.count() >= HANDSHAKES_MAX;
+        let mut silent = Vec::new();
+        for number in 0..self.handshakes.all.len() as u32 {
+            let Some(handshake) = self.handshakes.get(number) else {
+                continue;
+            };
+            let is_late = clock_ns >= handshake.since_ns + DEADLINE_NS;
+            match &handshake.stage {
+                Stage::LookAgain(_, at_ns) if handshake.request.is_none() && clock_ns >= *at_ns => {
+                    self.listen_to(ring, number);
+                }
+                Stage::Looked(_) if clock_ns >= handshake.since_ns + SILENCE_NS => {
+                    self.let_in_silent(ring, number);
+                }
+                _ if is_late && !handshake.is_due => self.too_slow(ring, number),
+                Stage::Shaking(_) if is_full && !handshake.is_due => {
+                    let is_silent = clock_ns >= handshake.heard_ns + DISPLACED_AFTER_NS;
+                    silent.extend(is_silent.then_some(number));
+                }
+                _ => {}
+            }
+        }
+        for number in silent {
+            self.displace(ring, number);
+        }
+    }
+
+    /// Who says nothing at a port that takes both is let in as it is. What looks at it ends first.
+    fn let_in_silent(&mut self, ring: &mut Ring, number: u32) {
+        let Some(handshake) = self.handshakes.get(number) else {
+            return;
+        };
+        if let Some(look) = handshake.request.take() {
+            ring.cancel(look, super::CANCEL);
+        }
+        let stage = std::mem::replace(&mut handshake.stage, Stage::Between);
+        if let Stage::Looked(fd) = stage {
+            self.ready(ring, number, || Socket::Plain(fd));
+        }
+    }
+
+    fn too_slow(&mut self, ring: &mut Ring, number: u32) {
+        let text = "its handshake was not done within 10 s";
+        self.give_up(ring, number, &Failure::new(FailureKind::Timeout, text));
+    }
+
+    fn displace(&mut self, ring: &mut Ring, number: u32) {
+        let text = "1,024 handshakes were under way, and it was silent for a second";
+        self.give_up(ring, number, &Failure::new(FailureKind::Crowded, text));
+    }
+
+    fn give_up(&mut self, ring: &mut Ring, number: u32, failure: &Failure) {
+        let Some(handshake) = self.end_handshake(number) else {
+            return;
+        };
+        if let Stage::Shaking(connection) = &handshake.stage {
+            self.refuse(connection, failure);
+        }
+        self.after_end(ring, handshake.whose);
+    }
+
+    /// A connection that came to nothing, or broke.
+    pub(super) fn refuse(&mut self, connection: &Secured, failure: &Failure) {
+        match connection.is_link {
+            false => self.note_refused(&connection.port, connection.peer, failure),
+            true => self.note_broken(connection, failure),
+        }
+    }
+
+    pub(super) fn count(&mut self, port: &str, kind: FailureKind) {
+        if let Some(counts) = self.handshakes.counts_of(port) {
+            counts.refused[kind as usize] += 1;
+        }
+    }
+
+    /// A stream ended without close_notify.
+    pub(super) fn note_truncated(&mut self, port: &str) {
+        if let Some(counts) = self.handshakes.counts_of(port) {
+            counts.truncated += 1;
+        }
+    }
+
+    /// Counted, and said: a peer that comes again and again is said once in a while.
+    pub(super) fn note_refused(&mut self, port: &str, peer: Option<IpAddr>, failure: &Failure) {
+        self.count(port, failure.kind);
+        let Some(tail) = (self.notice)(port, peer, failure.kind.as_str()) else {
+            return;
+        };
+        let peer = peer.map_or_else(|| "a peer".to_owned(), |peer| peer.to_string());
+        log::warn!("{port}: {peer} refused: {failure}{tail}");
+    }
+
+    /// The shard says that its connection has failed, and this why.
+    fn note_broken(&self, connection: &Secured, failure: &Failure) {
+        let id = &connection.port;
+        let about = format!("analyzer {id:?}");
+        let said = (self.notice)(&about, connection.peer, failure.kind.as_str());
+        if let (Some(tail), Some(peer)) = (said, connection.peer) {
+            let failure = failure.clone().of_url();
+            log::warn!("{about}: TLS with {peer}: {failure}{tail}");
+        }
+    }
+}
+
+/// Tells the peer why, before its connection closes: as much as fits at once.
+fn say_alert(connection: &Secured) {
+    let mut stream = connection.lock();
+    let wire = std::mem::take(&mut stream.out.wire);
+    if !stream.out.is_under_way && !wire.is_empty() {
+        let _ = send_now(&connection.fd, wire.bytes());
+    }
+}
+
+fn plain_spoken() -> Failure {
+    Failure::new(
+        FailureKind::Plain,
+        "it does not speak TLS, and this port takes nothing else; it is to be told to, or the port to take both (tls = \"optional\")",
+    )
+}
