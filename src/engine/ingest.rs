@@ -289,11 +289,19 @@ impl<M: Memory> Engine<M> {
         let limits = self.limits();
         let mut ticket = self.ticket_of::<S>(emitter);
         while !rest.is_empty() {
-            if let Some((used, element)) = source.plain(rest, limits) {
-                self.route_of::<S>(ticket, element)?;
-                *rest = rest.get(used..).unwrap_or_default();
+            let mut left = *rest;
+            while let Some((used, element)) = source.plain(left, limits) {
+                let routed = self.route_of::<S>(ticket, element);
+                if routed.is_err() {
+                    *rest = left;
+                    return Err(Refusal::Stall);
+                }
+                left = left.get(used..).unwrap_or_default();
                 source.plain_taken();
-                continue;
+            }
+            *rest = left;
+            if left.is_empty() {
+                break;
             }
             let used = match source.next(rest, limits).map_err(Refusal::Source)? {
                 Step::Element { used, element } => {

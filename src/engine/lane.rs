@@ -110,13 +110,15 @@ impl Lane {
         {
             return false;
         }
-        let len = len as u32; // frames are at most u32::MAX long
-        let header_bytes = header.len() as u32;
-        if header_bytes > 0 {
-            memory.write(self.buffer, self.at, header);
+        if header.is_empty() {
+            memory.write(self.buffer, self.at, bytes);
+        } else {
+            let room = memory.room(self.buffer, self.at, len);
+            let (header_at, bytes_at) = room.split_at_mut(header.len());
+            header_at.copy_from_slice(header);
+            bytes_at.copy_from_slice(bytes);
         }
-        memory.write(self.buffer, self.at + header_bytes, bytes);
-        self.at += len;
+        self.at += len as u32; // frames are at most u32::MAX long
         self.appended += 1;
         memory.prefetch(self.buffer, self.at);
         true

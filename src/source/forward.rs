@@ -27,6 +27,7 @@ mod tests;
 pub use auth::{hex_sha512, Secrets};
 pub use error::ForwardError;
 pub use outer::{CHUNK_BYTES_MAX, TAG_BYTES_MAX};
+pub(crate) use shape::usual_time;
 pub use shape::Time;
 
 use crate::level::INFO;

@@ -158,19 +158,34 @@ pub fn entry(bytes: &[u8]) -> Option<(usize, Entry<'_>, u8)> {
     Some((len_of(bytes)?, Entry::Other, level::INFO))
 }
 
+/// Seconds and nanoseconds of an EventTime without metadata, or with the empty one of Fluent Bit, and what follows.
+#[inline(always)]
+pub fn usual_time(entry: &[u8]) -> Option<(u32, u32, &[u8])> {
+    let (is_nested, time) = match entry {
+        [0xd7, 0, time @ ..] => (false, time),
+        [0x92, 0xd7, 0, time @ ..] => (true, time),
+        _ => return None,
+    };
+    let (seconds, rest) = time.split_first_chunk()?;
+    let (nanoseconds, rest) = rest.split_first_chunk()?;
+    let map = match is_nested {
+        false => rest,
+        true => rest.strip_prefix(&[0x80])?,
+    };
+    let (seconds, nanoseconds) = (*seconds, *nanoseconds);
+    Some((
+        u32::from_be_bytes(seconds),
+        u32::from_be_bytes(nanoseconds),
+        map,
+    ))
+}
+
 /// Bytes and severity of a message as nearly all are: an EventTime, perhaps with the empty metadata of Fluent Bit, and a
 /// map of at most 15 pairs whose keys are short texts. `None`: look at it with [`entry`]. All of it in registers.
 #[inline(always)]
 pub fn usual(bytes: &[u8]) -> Option<(usize, u8)> {
-    let (seconds, mut rest) = match *bytes {
-        [0x92, 0xd7, 0, a, b, c, d, _, _, _, _, ref rest @ ..]
-        | [0x92, 0x92, 0xd7, 0, a, b, c, d, _, _, _, _, 0x80, ref rest @ ..] => {
-            (u32::from_be_bytes([a, b, c, d]), rest)
-        }
-        _ => return None,
-    };
-    let (head, pairs) = rest.split_first()?;
-    rest = pairs;
+    let (seconds, _, map) = usual_time(bytes.strip_prefix(&[0x92])?)?;
+    let (head, mut rest) = map.split_first()?;
     if GROUP_SECONDS.contains(&seconds) || head & 0xf0 != 0x80 {
         return None;
     }

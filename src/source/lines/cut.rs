@@ -529,24 +529,26 @@ impl Cutter {
     }
 }
 
-/// `count SP <digit`, whole, with a count of at most seven digits.
+/// `count SP <digit`, whole, with a count of two to four digits: what is shorter or longer is rare, or copied for longer
+/// than it is looked at.
 #[inline(always)]
 fn plain_counted(bytes: &[u8]) -> Option<(usize, &[u8])> {
-    let mut count = usize::from(match *bytes.first()? {
-        digit @ b'1'..=b'9' => digit - b'0',
-        _ => return None,
-    });
-    let mut at = 1;
-    loop {
-        match *bytes.get(at)? {
-            digit @ b'0'..=b'9' if at < 7 => count = count * 10 + usize::from(digit - b'0'),
-            b' ' => break,
-            _ => return None,
+    let number = |digits: [u8; 4]| {
+        let digits = digits.into_iter();
+        digits.fold(0, |sum, digit| 10 * sum + usize::from(digit - b'0'))
+    };
+    let (body_at, count) = match *bytes {
+        [a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', b' ', ..] => {
+            (4, number([b'0', a, b, c]))
         }
-        at += 1;
-    }
-    let used = at + 1 + count;
-    match bytes.get(at + 1..used)? {
+        [a @ b'1'..=b'9', b @ b'0'..=b'9', b' ', ..] => (3, number([b'0', b'0', a, b])),
+        [a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', d @ b'0'..=b'9', b' ', ..] => {
+            (5, number([a, b, c, d]))
+        }
+        _ => return None,
+    };
+    let used = body_at + count;
+    match bytes.get(body_at..used)? {
         text @ [b'<', b'0'..=b'9', ..] => Some((used, text)),
         _ => None,
     }

@@ -11,6 +11,7 @@
 use super::context::Context;
 use super::plain::copy_plain;
 use super::{TAG, TIMESTAMP};
+use crate::forward::usual_time;
 use weir_protocol::msgpack::take_short_text;
 
 /// Pairs of a map whose head is one byte.
@@ -28,7 +29,7 @@ pub fn usual_room(context: &Context, entry: &[u8]) -> usize {
 /// usual ones, and what is in `out` is nothing.
 #[inline]
 pub fn usual(context: &Context, tag: &[u8], entry: &[u8], out: &mut [u8]) -> Option<usize> {
-    let (seconds, nanoseconds, map) = time_of(entry)?;
+    let (seconds, nanoseconds, map) = usual_time(entry)?;
     if !context.is_of(u64::from(seconds), tag) || nanoseconds >= 1_000_000_000 {
         return None;
     }
@@ -54,28 +55,6 @@ pub fn usual(context: &Context, tag: &[u8], entry: &[u8], out: &mut [u8]) -> Opt
     context.write(nanoseconds, to);
     place.put([b'}'])?;
     Some(bytes - place.left.len())
-}
-
-/// Seconds and nanoseconds of an EventTime without metadata, and what follows.
-#[inline(always)]
-fn time_of(entry: &[u8]) -> Option<(u32, u32, &[u8])> {
-    let (is_nested, time) = match entry {
-        [0xd7, 0, time @ ..] => (false, time),
-        [0x92, 0xd7, 0, time @ ..] => (true, time),
-        _ => return None,
-    };
-    let (seconds, rest) = time.split_first_chunk()?;
-    let (nanoseconds, rest) = rest.split_first_chunk()?;
-    let map = match is_nested {
-        false => rest,
-        true => rest.strip_prefix(&[0x80])?,
-    };
-    let (seconds, nanoseconds) = (*seconds, *nanoseconds);
-    Some((
-        u32::from_be_bytes(seconds),
-        u32::from_be_bytes(nanoseconds),
-        map,
-    ))
 }
 
 /// What is left of the room.

@@ -43,18 +43,17 @@ fn every_vector_holds_in_any_split() {
 /// What is not seen at once costs more: of a stream of usual messages only the first is not.
 #[test]
 fn usual_messages_are_seen_at_once() {
+    let [hundred, thousand] = [95, 995].map(|bytes| "g".repeat(bytes));
+    let counted = format!("<13>a\n10 <14>bcdefg100 <131>{hundred}1000 <131>{thousand}<9>x\n");
     for (protocol, stream) in [
-        (
-            Protocol::Syslog,
-            &b"<13>a\n<14>b\n6 <131>x<191>c\n5 <9>xy"[..],
-        ),
+        (Protocol::Syslog, counted.as_bytes()),
         (Protocol::Lines, b"a\nb\nc\nd\ne\n"),
         (Protocol::Ndjson, b"{\"a\":1}\n{}\n{}\nno\n{\"level\":1}\n"),
     ] {
         let vector = Vector {
             protocol,
             settings: TextSettings::DEFAULT,
-            max: 100,
+            max: 1000,
             stream: stream.to_vec(),
             expected: String::new(),
             line: String::new(),
