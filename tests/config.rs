@@ -229,14 +229,14 @@ fn a_wrong_variable_is_named_with_its_value_and_what_is_allowed() {
         ("WEIR_EMITTERS", "8080"),
         ("WEIR_ARENA", "64MB"),
         ("WEIR_ON_SLOW", "drop"),
-        ("WEIR_HTTP_ANALYZER", "a=1@https://h?tls_ca"),
+        ("WEIR_HTTP_ANALYZER", "a=1@gopher://h"),
     ];
     let said = stderr(&weir(scratch.folder(), &bad, "distributor"), 2);
     for expected in [
         "error: WEIR_EMITTERS=8080: allowed: an IP address and a port",
         "error: WEIR_ARENA=64MB: allowed: a whole number of bytes",
         "error: WEIR_ON_SLOW=drop: allowed: spill, wait",
-        "error: WEIR_HTTP_ANALYZER=a=1@https://h?tls_ca: ",
+        "error: WEIR_HTTP_ANALYZER=a=1@gopher://h: allowed: ID=WEIGHT@http://host:port",
     ] {
         assert!(
             said.lines().any(|line| line.starts_with(expected)),
@@ -313,8 +313,8 @@ const BAD_FILES: [(&str, &[&str]); 20] = [
         &["weir.toml:5: weights[1].id = 'a': weights[0] has it too"],
     ),
     ("http_analyzers = 1", &["weir.toml:1: http_analyzers: allowed: tables that begin with [[http_analyzers]]"]),
-    ("[[http_analyzers]]\nid = 'a'\nendpoint = 'ftp://h'\nweight = -1\nwieght = 1", &[
-        "weir.toml:3: http_analyzers[0].endpoint = 'ftp://h': scheme",
+    ("[[http_analyzers]]\nid = 'a'\nendpoint = 'gopher://h'\nweight = -1\nwieght = 1", &[
+        "weir.toml:3: http_analyzers[0].endpoint = 'gopher://h': scheme \"gopher\": allowed: host:port behind http://",
         "weir.toml:4: http_analyzers[0].weight = -1: allowed: a finite number, 0 or more",
         "weir.toml:5: http_analyzers[0].wieght: no such key, did you mean weight?; it has id, endpoint, weight",
     ]),

@@ -5,6 +5,8 @@
 
 /// Most bytes that a shard keeps so. What is over goes back.
 const SPARE_BYTES_MAX: usize = 8 << 20;
+/// Smaller buffers are not kept: the allocator has them at hand, and a large request would not fit them.
+const BUFFER_BYTES_MIN: usize = 16 << 10;
 
 /// Buffers that are not in use; the last one that was comes first, as its bytes may be in a cache.
 #[derive(Debug, Default)]
@@ -26,7 +28,7 @@ impl Spare {
     /// Keeps a buffer that is not needed any more, if there is room for it.
     pub(crate) fn give(&mut self, mut buffer: Vec<u8>) {
         let bytes = buffer.capacity();
-        if bytes == 0 || self.bytes + bytes > SPARE_BYTES_MAX {
+        if bytes < BUFFER_BYTES_MIN || self.bytes + bytes > SPARE_BYTES_MAX {
             return;
         }
         buffer.clear();
@@ -55,7 +57,8 @@ mod tests {
         assert!(spare.bytes <= SPARE_BYTES_MAX, "{}", spare.bytes);
         let kept: usize = spare.buffers.iter().map(Vec::capacity).sum();
         assert_eq!(kept, spare.bytes);
-        spare.give(Vec::new());
-        assert!(spare.take(0).capacity() > 0, "what has no room is not kept");
+        spare.give(Vec::with_capacity(100));
+        let last = spare.take(0);
+        assert!(last.capacity() > 100, "what has little room is not kept");
     }
 }

@@ -25,11 +25,16 @@ pub(crate) fn is_text(bytes: &[u8]) -> bool {
 fn is_ascii(bytes: &[u8]) -> bool {
     let fold = |bytes: &[u8]| bytes.iter().fold(0, |all, byte| all | byte);
     let (vectors, rest) = bytes.as_chunks::<VECTOR>();
-    let Some(last) = bytes.last_chunk::<VECTOR>() else {
+    // What is behind the vectors is the end of the last one.
+    let Some(mut all) = bytes.last_chunk::<VECTOR>().copied() else {
         return fold(rest) < 0x80;
     };
-    // What is behind the vectors is the end of `last`.
-    fold(vectors.as_flattened()) | fold(last) < 0x80
+    for vector in vectors {
+        for (all, byte) in all.iter_mut().zip(vector) {
+            *all |= byte;
+        }
+    }
+    fold(&all) < 0x80
 }
 
 /// Number of a syslog PRI at the beginning of a message: facility times 8, and severity. At most 191.

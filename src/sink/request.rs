@@ -481,17 +481,30 @@ impl<'a> Body<'a> {
     }
 }
 
-/// Appends a number.
+/// The digits of 0 to 99.
+const PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[b'0'; 2]; 100];
+    let mut number = 0u8;
+    while number < 100 {
+        pairs[number as usize] = [b'0' + number / 10, b'0' + number % 10];
+        number += 1;
+    }
+    pairs
+};
+
+/// Appends a number: two digits with each division.
 fn decimal(out: &mut Vec<u8>, mut number: u64) {
     let mut digits = [0; 20];
     let mut at = digits.len();
-    loop {
+    let pair = |number: u64| PAIRS[usize::try_from(number % 100).unwrap_or(0)];
+    while number > 9 {
+        at -= 2;
+        digits[at..at + 2].copy_from_slice(&pair(number));
+        number /= 100;
+    }
+    if number > 0 || at == digits.len() {
         at -= 1;
-        digits[at] = b'0' + u8::try_from(number % 10).unwrap_or(0);
-        number /= 10;
-        if number == 0 {
-            break;
-        }
+        digits[at] = pair(number)[1];
     }
     out.extend_from_slice(&digits[at..]);
 }

@@ -385,7 +385,7 @@ fn packets(sink: Sink, messages: usize) {
         assert_eq!(opened, Ok(Some(Heard::Ready)));
     }
     let stamp = Stamp::at(1_700_000_000_123);
-    let mut answer = Vec::new();
+    let mut answer = Vec::with_capacity(2048);
     for turn in 0..messages / FRAMES {
         out.clear();
         let mut rest = &records[..];

@@ -20,6 +20,8 @@ use weir_protocol::Form;
 use weir_sink::outlet::Message;
 use weir_sink::request::{Body, Context, Format, MessageId, Moment};
 
+/// Room for a head, and for the message that is found not to fit.
+const SLACK_BYTES: usize = 16 << 10;
 /// Digits of a body's length, and of a number of distributors.
 const LENGTH_DIGITS: usize = 10;
 const HOPS_DIGITS: usize = 3;
@@ -57,7 +59,7 @@ impl<'a> Draft<'a> {
     pub(super) fn new(making: &'a Making<'a>, bytes: usize, spare: &mut Spare) -> Draft<'a> {
         let options = &*making.target.request;
         let most = bytes.saturating_add(bytes / 2).min(options.body_bytes);
-        let mut request = spare.take(most + 1024);
+        let mut request = spare.take(most + SLACK_BYTES);
         let hops_end = open_head(&mut request, making, options.method, &options.path);
         let content_type = match options.content_type.as_str() {
             "" => making.format.content_type(),

@@ -80,7 +80,7 @@ impl<I: Io> HttpEgress<I> {
         let (record, rest) = Record::parse(&link.unposted[link.read..])?;
         let limits = cx.config.http.joined;
         let messages = record.messages() as u64; // a packet's
-        let mut request = Vec::new();
+        let mut request = self.spare.take(0);
         let mut left = rest.len();
         let messages = match (record.body(), record.packet_id(), record.emitter_id()) {
             (Some(body), Some(packet), Some(emitter)) => {
@@ -142,9 +142,15 @@ impl<I: Io> HttpEgress<I> {
         // Who has refused a message goes with it: it stands with those alone that have been refused by the same.
         let moved = cx.engine.moved_until(lane, number);
         while let Some((range, offset)) = link.take_range(cx, lane) {
-            let bytes = range.span.len as usize;
-            let draft = draft.get_or_insert_with(|| Draft::new(&making, bytes, &mut self.spare));
             let engine = &cx.engine;
+            let draft = draft.get_or_insert_with(|| {
+                // More than this range: most likely as much as a body takes.
+                let bytes = match engine.has_unsent(lane) {
+                    true => target.request.body_bytes,
+                    false => range.span.len as usize,
+                };
+                Draft::new(&making, bytes, &mut self.spare)
+            });
             let bytes = weir_engine::Memory::read(engine.memory(), range.span);
             let bytes = bytes.get(offset as usize..).unwrap_or_default();
             let left = link.take_records(bytes, |record| {

@@ -21,6 +21,11 @@ struct Rig {
 
 /// One analyzer, one message for it, and a connection under way.
 fn rig() -> (Rig, Slot) {
+    rig_of(Sink::Http)
+}
+
+/// The same with an analyzer of another kind.
+fn rig_of(sink: Sink) -> (Rig, Slot) {
     let mut cx = context(1, 64);
     cx.engine.emitter_opened(0, &Port::emitters().into());
     let mut posts = HttpEgress::new(1, 7);
@@ -29,7 +34,7 @@ fn rig() -> (Rig, Slot) {
         at: crate::At::Address(([127, 0, 0, 1], 80).into()),
         host: "localhost".to_owned(),
         path: String::new(),
-        sink: Sink::Http,
+        sink,
         outlet: Arc::default(),
         forms: false,
         request: Arc::default(),
@@ -43,7 +48,7 @@ fn rig() -> (Rig, Slot) {
         draining: false,
         pinned: false,
         ejected: false,
-        sink: Sink::Http,
+        sink,
         reach: Reach::Http { generation },
     };
     let roster = Roster {
@@ -126,6 +131,25 @@ fn a_post_that_fails_is_sent_again_after_a_pause() {
     rig.answers(slot, "204 No Content");
     assert_eq!(rig.cx.engine.counters.acked, 1);
     assert_eq!(rig.posts.reports()[0].failures, 1);
+}
+
+#[test]
+fn a_request_that_is_made_again_says_the_same() {
+    let (mut rig, slot) = rig_of(Sink::Otlp);
+    rig.connected(slot, 0);
+    let first = rig.request(slot);
+    let post = &rig.posts.links[&rig.link].posts[&1];
+    assert!(post.request.is_empty(), "nothing is kept of what was sent");
+    rig.answers(slot, "500 Oh");
+    let later_ns = rig.cx.awake_ns + 60_000_000_000;
+    rig.cx.awake_ns = later_ns;
+    rig.cx.io.now_ns.set(later_ns);
+    rig.posts.want_send(rig.link);
+    rig.posts.send(&mut rig.cx);
+    assert_eq!(rig.request(slot), first, "its time included");
+    rig.answers(slot, "200 OK");
+    assert_eq!(rig.cx.engine.counters.acked, 1);
+    assert!(rig.cx.engine.balance().holds());
 }
 
 #[test]

@@ -87,6 +87,8 @@ impl<I: Io> Outlets<I> {
             for (message, status) in waiting.unwrap_or_default() {
                 self.find_another(cx, epoch, message, status);
             }
+            // They held places of its window.
+            self.want_pump(epoch);
         }
     }
 

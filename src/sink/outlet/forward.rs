@@ -108,21 +108,23 @@ impl Speak for Outlet {
         if message.form == Form::Entry {
             return self.push_entry(message, stamp, out);
         }
-        match &mut self.packet {
+        let head = match &mut self.packet {
             Some(packet) if packet.is_own && packet.unix_ms == stamp.unix_ms => {
                 packet.messages += 1;
-                out.extend_from_slice(&packet.head);
+                packet.head
             }
             _ => {
                 if self.open(None, stamp, out) == Pushed::Other {
                     return Pushed::Other;
                 }
-                out.extend_from_slice(&head_of(stamp));
+                head_of(stamp)
             }
-        }
-        match message.form {
-            Form::Raw => fluent::text(message, out),
-            Form::Json | Form::Entry => fluent::record(message, out),
+        };
+        if message.form == Form::Raw {
+            fluent::entry_of_text(&head, message, out);
+        } else {
+            out.extend_from_slice(&head);
+            fluent::record(message, out);
         }
         Pushed::Taken
     }

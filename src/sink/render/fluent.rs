@@ -9,7 +9,7 @@ use weir_protocol::msgpack::{
 };
 use weir_protocol::Form;
 
-use super::pri_of;
+use super::{is_text, pri_of};
 use crate::outlet::Message;
 
 /// Brackets within each other, the record's own included: what Fluent Bit's reader takes.
@@ -70,42 +70,71 @@ pub(crate) fn record(message: &Message<'_>, out: &mut Vec<u8>) {
     text(message, out);
 }
 
-/// A record around text: it stays what it is, whatever it holds. Written in few pieces: this is most of what an entry
-/// costs.
-#[inline]
-pub(crate) fn text(message: &Message<'_>, out: &mut Vec<u8>) {
-    const MESSAGE: [u8; 11] = *b"\x82\xa7message\xd9\0";
-    const SEVERITY: [u8; 10] = *b"\xa8severity\0";
-    const BOTH: [u8; 20] = *b"\xa8severity\0\xa8facility\0";
-    let (payload, severity) = (message.payload, message.severity);
+/// Appends an entry that begins with `head`, around text: a short string in nearly all of them, which is written in three
+/// pieces.
+pub(crate) fn entry_of_text(
+    head: &[u8; ENTRY_HEAD_BYTES],
+    message: &Message<'_>,
+    out: &mut Vec<u8>,
+) {
+    const SHORT: usize = ENTRY_HEAD_BYTES + 11;
+    const LONG: usize = ENTRY_HEAD_BYTES + 12;
+    let payload = message.payload;
+    let len = u16::try_from(payload.len()).unwrap_or(0);
     let pri = pri_of(payload);
-    out.reserve(payload.len() + 48);
-    let mut head = MESSAGE;
-    head[0] |= u8::from(pri.is_some());
-    match (super::is_text(payload), u8::try_from(payload.len())) {
-        // What most messages are.
-        (true, Ok(len @ 32..)) => {
-            head[10] = len;
-            out.extend_from_slice(&head);
+    let pairs = 0x82 | u8::from(pri.is_some());
+    out.reserve(payload.len() + 64);
+    match len.to_be_bytes() {
+        [0, low @ 32..=0xff] if is_text(payload) => {
+            let mut open = [0; SHORT];
+            open[..ENTRY_HEAD_BYTES].copy_from_slice(head);
+            open[ENTRY_HEAD_BYTES..].copy_from_slice(b"\x82\xa7message\xd9\0");
+            (open[ENTRY_HEAD_BYTES], open[SHORT - 1]) = (pairs, low);
+            out.extend_from_slice(&open);
             out.extend_from_slice(payload);
         }
-        (is_text, _) => {
-            out.extend_from_slice(&head[..9]);
-            match is_text {
-                true => write_str(out, payload),
-                false => write_bin(out, payload),
-            }
+        [high @ 1..=0xff, low] if is_text(payload) => {
+            let mut open = [0; LONG];
+            open[..ENTRY_HEAD_BYTES].copy_from_slice(head);
+            open[ENTRY_HEAD_BYTES..].copy_from_slice(b"\x82\xa7message\xda\0\0");
+            (open[ENTRY_HEAD_BYTES], open[LONG - 2], open[LONG - 1]) = (pairs, high, low);
+            out.extend_from_slice(&open);
+            out.extend_from_slice(payload);
+        }
+        _ => {
+            out.extend_from_slice(head);
+            return text(message, out);
         }
     }
+    numbers(message.severity, pri, out);
+}
+
+/// A record around text: it stays what it is, whatever it holds.
+fn text(message: &Message<'_>, out: &mut Vec<u8>) {
+    let pri = pri_of(message.payload);
+    out.push(0x82 | u8::from(pri.is_some()));
+    write_str(out, b"message");
+    match is_text(message.payload) {
+        true => write_str(out, message.payload),
+        false => write_bin(out, message.payload),
+    }
+    numbers(message.severity, pri, out);
+}
+
+/// The pairs behind the text.
+#[inline]
+fn numbers(severity: u8, pri: Option<u8>, out: &mut Vec<u8>) {
+    const SEVERITY: &[u8; 10] = b"\xa8severity\0";
+    const BOTH: &[u8; 20] = b"\xa8severity\0\xa8facility\0";
     match pri {
         // Numbers below 128 are themselves.
         None if severity < 128 => {
-            let mut tail = SEVERITY;
+            let mut tail = *SEVERITY;
             tail[9] = severity;
             out.extend_from_slice(&tail);
         }
         Some(pri) if severity < 128 => {
-            let mut tail = BOTH;
+            let mut tail = *BOTH;
             (tail[9], tail[19]) = (severity, pri / 8);
             out.extend_from_slice(&tail);
         }
@@ -318,7 +347,48 @@ mod tests {
         assert!(object(deep(33).as_bytes(), &mut Vec::new()).is_none());
     }
 
+    /// The short way says what the long way says.
+    fn assert_entry(payload: &[u8], severity: u8) {
+        let message = Message {
+            severity,
+            form: Form::Raw,
+            payload,
+        };
+        let head = entry_head(1_700_000_000, 7);
+        let mut expected = head.to_vec();
+        text(&message, &mut expected);
+        let mut out = Vec::new();
+        entry_of_text(&head, &message, &mut out);
+        assert_eq!(out, expected, "{} bytes, {severity}", payload.len());
+    }
+
+    #[test]
+    fn entries_of_text_have_the_shortest_heads() {
+        for len in [
+            0, 1, 31, 32, 33, 254, 255, 256, 257, 65_534, 65_535, 65_536, 70_000,
+        ] {
+            for severity in [0, 5, 127, 128, 255] {
+                let mut payload = vec![b'x'; len];
+                assert_entry(&payload, severity);
+                if let Some(at) = len.checked_sub(1) {
+                    payload[at] = 0xff;
+                    assert_entry(&payload, severity);
+                }
+                let start = len.min(5);
+                payload[..start].copy_from_slice(&b"<165>"[..start]);
+                assert_entry(&payload, severity);
+            }
+        }
+    }
+
     proptest! {
+        #[test]
+        fn entries_of_text_are_records(payload in proptest::collection::vec(any::<u8>(), 0..300), ascii: bool, severity: u8) {
+            let mask = if ascii { 0x7f } else { 0xff };
+            let payload: Vec<u8> = payload.iter().map(|byte| byte & mask).collect();
+            assert_entry(&payload, severity);
+        }
+
         #[test]
         fn objects_say_the_same(pairs in proptest::collection::btree_map("[a-z]{1,40}", ".{0,80}", 0..20)) {
             let json = serde_json::to_vec(&pairs).expect("JSON");

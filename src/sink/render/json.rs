@@ -28,13 +28,17 @@ const ENTRY_BYTES_MAX: usize = 16 << 20;
 
 /// Appends a message as one JSON object (RFC 8259): valid, in UTF-8, with nothing behind it. Line feeds may stand
 /// between its values, see [`line`].
+#[inline]
 pub(crate) fn object(
     message: &Message<'_>,
     stamp: &Stamp,
     context: &mut Context,
     out: &mut Vec<u8>,
 ) {
-    object_at(message, &stamp.text, context, out);
+    match message.form {
+        Form::Raw => text(message, &stamp.text, out),
+        Form::Json | Form::Entry => object_at(message, &stamp.text, context, out),
+    }
 }
 
 /// The same with the time as text.

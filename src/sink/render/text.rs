@@ -184,6 +184,16 @@ mod tests {
     }
 
     #[test]
+    fn numbers_have_their_digits() {
+        let large = [1_001, 9_999, 10_000, 65_535, 65_536, u64::MAX];
+        for value in (0..=1_000).chain(large) {
+            let mut out = b"x".to_vec();
+            number(value, &mut out);
+            assert_eq!(String::from_utf8_lossy(&out), format!("x{value}"));
+        }
+    }
+
+    #[test]
     fn no_line_feed_is_left_in_a_line() {
         for (text, expected) in [
             (&b"<13>a"[..], &b"<13>a"[..]),

@@ -167,3 +167,14 @@ fn secrets_are_not_shown() {
     };
     assert!(!format!("{options:?}").contains("sesame"));
 }
+
+#[test]
+fn numbers_have_their_digits() {
+    let powers = (0..20).map(|power| 10u64.pow(power));
+    let around = powers.flat_map(|power| [power - 1, power, power + 1, power.wrapping_mul(7)]);
+    for number in around.chain(0..1000).chain([u64::MAX]) {
+        let mut out = Vec::new();
+        super::decimal(&mut out, number);
+        assert_eq!(String::from_utf8_lossy(&out), number.to_string());
+    }
+}
