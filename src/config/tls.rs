@@ -112,7 +112,8 @@ fn names(text: &str) -> Result<AllowedNames, String> {
         .collect();
     let names = names?;
     match names.len() {
-        0..=NAMES_MAX => Ok(AllowedNames::new(names)),
+        0 => Err("allowed: one name at least, with commas between several".to_owned()),
+        1..=NAMES_MAX => Ok(AllowedNames::new(names)),
         many => Err(format!("{many} names, allowed: {NAMES_MAX}")),
     }
 }
@@ -146,8 +147,8 @@ pub struct TlsConfig {
     pub tls_clients: Clients,
     /// Whose certificates let a client in: names of them (DNS, *.DNS, URI, e-mail, IP), CN=name, or sha256:FINGERPRINT;
     /// default: everybody's that the CAs have signed
-    #[arg(long, value_name = "NAMES", default_value = "", hide_default_value = true, value_parser = names, help_heading = "TLS")]
-    pub tls_names: AllowedNames,
+    #[arg(long, value_name = "LIST", value_parser = names, help_heading = "TLS")]
+    pub tls_names: Option<AllowedNames>,
     /// Certificates of clients that were revoked: lists of the CAs (CRL), PEM
     #[arg(long, value_name = "FILE", help_heading = "TLS")]
     pub tls_revoked: Option<PathBuf>,
@@ -184,7 +185,7 @@ impl TlsConfig {
             client_ca: self.tls_client_ca.clone(),
             clients: self.tls_clients.unwrap_or(auto),
             revoked: self.tls_revoked.clone(),
-            names: self.tls_names.clone(),
+            names: self.tls_names.clone().unwrap_or_default(),
             min_version: self.tls_min,
             alpn: Vec::new(),
         })
@@ -239,7 +240,7 @@ impl Config {
             return Err("--tls-clients: clients are asked for certificates, and no CA of theirs is known; allowed: with --tls-client-ca".to_owned());
         }
         for (flag, is_given) in [
-            ("--tls-names", !tls.tls_names.is_empty()),
+            ("--tls-names", tls.tls_names.is_some()),
             ("--tls-revoked", tls.tls_revoked.is_some()),
         ] {
             if is_given && tls.tls_client_ca.is_none() {

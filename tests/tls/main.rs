@@ -2,6 +2,7 @@
 
 mod abuse;
 mod client;
+mod daemons;
 mod outgoing;
 mod own_programs;
 mod programs;

@@ -105,6 +105,7 @@ fn messages_go_to_servers_whose_certificates_are_right() {
     for id in ["a", "b"] {
         distributor.wait_log(&format!("analyzer healthy id=\"{id}\""));
     }
+    distributor.wait_lanes(2);
     let emitter = Emitter::start(distributor.emitters, 0..20_000, 100);
     until("all of them", || plain.lines() + asks.lines() >= 20_000);
     emitter.join();

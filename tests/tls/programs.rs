@@ -9,12 +9,12 @@ use weir_testkit::{peers, until, Authority};
 use super::{distributor, Payloads};
 
 /// Messages of a program; `WEIR_TLS_MESSAGES=100000` for the whole of it.
-fn messages() -> usize {
+pub(super) fn messages() -> usize {
     let asked = std::env::var("WEIR_TLS_MESSAGES").ok();
     asked.and_then(|asked| asked.parse().ok()).unwrap_or(20_000)
 }
 
-fn lines(count: usize) -> String {
+pub(super) fn lines(count: usize) -> String {
     (0..count)
         .map(|nth| format!("<13>message {nth}\n"))
         .collect()

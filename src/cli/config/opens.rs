@@ -36,7 +36,7 @@ pub fn opens(old: &Loaded, new: &Loaded) -> Vec<String> {
                 "analyzer_token_file" => protection.analyzer_token.is_some(),
                 "admin_token_file" => protection.admin_token.is_some(),
                 "tls_client_ca" => loaded.config.tls.tls_client_ca.is_some(),
-                "tls_names" => !loaded.config.tls.tls_names.is_empty(),
+                "tls_names" => loaded.config.tls.tls_names.is_some(),
                 _ => protection.rate_limit.is_some(),
             }
         });

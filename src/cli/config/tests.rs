@@ -14,7 +14,7 @@ use super::{read, try_text};
 use crate::cli::distributor::Args;
 use crate::cli::{values, Program};
 use crate::config::{
-    DELIVERY_OPTIONS, INPUT_OPTIONS, LOCAL_OPTIONS, REQUESTS, REQUEST_OPTIONS, SCHEMES,
+    DELIVERY_OPTIONS, INPUT_OPTIONS, LOCAL_OPTIONS, REQUESTS, REQUEST_OPTIONS, SCHEMES, TLS_OPTIONS,
 };
 use crate::engine::Protocol;
 use weir_sink::Links;
@@ -236,5 +236,18 @@ fn the_document_has_the_schemes_and_options_of_requests() {
             rows.clone().count() == 1 && rows.clone().all(|row| row.contains(&port)),
             "{row}"
         );
+    }
+}
+
+#[test]
+fn the_document_has_the_options_of_tls_towards_analyzers() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/TLS.md");
+    let text = std::fs::read_to_string(path).expect("the document");
+    for option in TLS_OPTIONS {
+        let row = format!(
+            "| `{}` | {} | {} |",
+            option.key, option.default, option.help
+        );
+        assert!(text.lines().any(|line| line == row), "{row}");
     }
 }

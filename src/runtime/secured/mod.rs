@@ -7,9 +7,9 @@
 //!     <--send----- sealed, 64 KiB at a time <------- the shard's send (send.rs)
 //! ```
 //!
-//! Requests of connections without TLS do not come here: their tokens lack [`SECURED`]. With it a token is the
-//! number of a request in [`Requests`]. What the shard is told has its own token again, and bytes that it is
-//! told of have [`OPENED`] in their completion's flags.
+//! Requests of connections without TLS do not come here: their tokens lack `SECURED`. With it a token is the
+//! number of a request in `Requests`. What the shard is told has its own token again, and bytes that it is
+//! told of have `OPENED` in their completion's flags.
 
 mod accept;
 mod connect;
