@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::*;
 use crate::fake::Fake;
 use crate::view::row::{GroupStatus, HttpStatus};
+use weir_shard::port::TlsCounts;
 use weir_shard::RefusedCounts;
 
 /// A family as a strict reader sees it.
@@ -136,6 +137,18 @@ fn state() -> State {
     fake.reports[0].http.refused.insert("body_too_large", 3);
     fake.reports[1].counters.count(Reason::AckStale);
     fake.reports[1].counters.forwarded = 9;
+    for report in &mut fake.reports {
+        report.tls.push(TlsCounts {
+            port: "syslog-6514".to_owned(),
+            under_way: 1,
+            established: 20,
+            resumed: 5,
+            truncated: 2,
+            refused: vec![("expired", 3)],
+            serial: "0a:0b".to_owned(),
+            not_after_s: 1_800_000_000,
+        });
+    }
     state.http.push(HttpStatus {
         id: "h1".into(),
         endpoint: "http://h1:1".into(),
@@ -432,6 +445,27 @@ fn named(text: &str) -> BTreeSet<String> {
 fn deployed(path: &str) -> String {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy");
     std::fs::read_to_string(root.join(path)).expect(path)
+}
+
+#[test]
+fn ports_with_tls_are_added_up_over_shards() {
+    let families = parse(&render(&state(), Format::Text), Format::Text);
+    for (name, value) in [
+        ("handshakes_under_way", 2.0),
+        ("handshakes_total", 40.0),
+        ("resumed_total", 10.0),
+        ("truncated_total", 4.0),
+        ("certificate_expires_seconds", 1_800_000_000.0),
+    ] {
+        let name = format!("weir_tls_{name}");
+        assert_eq!(
+            find(&families, &name, ("port", "syslog-6514")),
+            value,
+            "{name}"
+        );
+    }
+    let refused = find(&families, "weir_tls_refused_total", ("reason", "expired"));
+    assert_eq!(refused, 6.0);
 }
 
 #[test]
