@@ -263,6 +263,13 @@ impl Tls {
         }
     }
 
+    /// The same at each port: places are for all of them.
+    pub(super) fn accept_everywhere(&mut self, ring: &mut Ring) {
+        for at in 0..self.handshakes.ports.len() {
+            self.accept_more(ring, at);
+        }
+    }
+
     /// Ends an accept of the shard's, if it is one that came here.
     pub(super) fn cancel_accept(&mut self, ring: &mut Ring, target: u64, cancel: u64) -> bool {
         for at in 0..self.handshakes.ports.len() {

@@ -191,7 +191,8 @@ impl Tls {
         let mut guard = connection.lock();
         let stream = &mut *guard;
         let out = &mut stream.out;
-        if out.is_under_way || out.send.is_some() || stream.is_broken {
+        let is_over = stream.is_broken || stream.has_said_end;
+        if out.is_under_way || out.send.is_some() || is_over {
             return Err(std::io::ErrorKind::WouldBlock.into());
         }
         let bytes = &bytes[..bytes.len().min(RECORD_BYTES)];

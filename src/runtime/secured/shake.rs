@@ -28,9 +28,6 @@ impl Tls {
         let passed_ns = now_ns.saturating_sub(all.looked_ns).min(STEP_NS_MAX);
         all.looked_ns = now_ns;
         all.clock_ns += passed_ns;
-        if all.count() == 0 {
-            return;
-        }
         let from_ns = monotonic_ns();
         while let Some(number) = self.handshakes.due.pop_front() {
             self.work_on(ring, number);
@@ -41,6 +38,8 @@ impl Tls {
         if self.handshakes.clock_ns >= self.handshakes.checked_ns + LOOK_AGAIN_NS {
             self.handshakes.checked_ns = self.handshakes.clock_ns;
             self.check_deadlines(ring);
+            // A port that found no place left hears of none that another port's peer has given up.
+            self.accept_everywhere(ring);
         }
     }
 

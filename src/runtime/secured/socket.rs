@@ -84,6 +84,8 @@ pub(super) struct Stream {
     pub(super) out: Outgoing,
     /// It cannot go on.
     pub(super) is_broken: bool,
+    /// The peer was told that nothing more comes; it may still send.
+    pub(super) has_said_end: bool,
     /// Nobody holds it any more.
     pub(super) is_left: bool,
 }
@@ -134,6 +136,7 @@ impl Secured {
                 early: Vec::new(),
                 out: Outgoing::default(),
                 is_broken: false,
+                has_said_end: false,
                 is_left: false,
             }),
         }
@@ -146,8 +149,13 @@ impl Secured {
     /// Says that nothing more comes, if that can be said at once.
     pub(super) fn say_end(&self) {
         let mut stream = self.lock();
-        let Stream { session, out, .. } = &mut *stream;
-        if out.is_under_way || out.send.is_some() {
+        let Stream {
+            session,
+            out,
+            has_said_end,
+            ..
+        } = &mut *stream;
+        if out.is_under_way || out.send.is_some() || *has_said_end {
             return;
         }
         session.end(&mut out.wire);
@@ -156,7 +164,7 @@ impl Secured {
             // Whoever does not read does not need to know.
             let _ = send_now(&self.fd, wire.bytes());
         }
-        stream.is_broken = true;
+        *has_said_end = true;
     }
 }
 
