@@ -217,3 +217,35 @@ fn who_is_silent_is_closed_after_its_deadline() {
     drop(analyzer);
     distributor.stop().assert_clean();
 }
+
+/// Handshakes of a shard, as the distributor has it.
+const HANDSHAKES_MAX: usize = 1024;
+
+#[test]
+fn a_crowd_at_one_port_does_not_end_the_accepts_of_another() {
+    let authority = Authority::new("crowd");
+    let flags = format!(
+        "{} --emitters-tls required --input frames@127.0.0.1:0?name=other&tls=required",
+        authority.pair("localhost").flags()
+    );
+    let (distributor, analyzer) = distributor(&flags, Payloads::Numbered);
+    let other = distributor.input("other");
+    let crowd: Vec<_> = (0..HANDSHAKES_MAX + 64)
+        .filter_map(|_| TcpStream::connect(distributor.emitters).ok())
+        .collect();
+    assert!(crowd.len() > HANDSHAKES_MAX);
+    std::thread::sleep(Duration::from_millis(300));
+    // All accepts of the other port bring somebody while there is no place, who goes again.
+    let few: Vec<_> = (0..64)
+        .filter_map(|_| TcpStream::connect(other).ok())
+        .collect();
+    std::thread::sleep(Duration::from_millis(300));
+    drop((few, crowd));
+    let manner = Manner::new(&authority.ca(), None);
+    let mut client = manner.connect(other).expect("it is let in");
+    client.send(&numbered(1, 60)).expect("let in");
+    client.finish().expect("the end");
+    until("its message", || analyzer.read() == 1);
+    drop(analyzer);
+    distributor.stop().assert_clean();
+}

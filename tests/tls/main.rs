@@ -3,6 +3,7 @@
 mod abuse;
 mod client;
 mod daemons;
+mod ends;
 mod outgoing;
 mod own_programs;
 mod programs;
