@@ -43,19 +43,12 @@ pub struct Secure {
     #[arg(long, global = true, value_name = "NAME", value_parser = name, help_heading = "TLS")]
     tls_name: Option<String>,
     /// Oldest version that is spoken
-    #[arg(long, global = true, value_name = "POLICY", default_value = "1.2", value_parser = PossibleValuesParser::new(["1.2", "1.3"]).map(min_version), help_heading = "TLS")]
+    #[arg(long, global = true, value_name = "POLICY", default_value = "1.2", value_parser = PossibleValuesParser::new(MinVersion::WORDS).map(|word| MinVersion::of(&word)), help_heading = "TLS")]
     tls_min: MinVersion,
 }
 
 fn name(text: &str) -> Result<String, String> {
     server_name(text).map(|_| text.to_owned())
-}
-
-fn min_version(word: String) -> MinVersion {
-    match word.as_str() {
-        "1.3" => MinVersion::Tls13,
-        _ => MinVersion::Tls12,
-    }
 }
 
 impl Secure {

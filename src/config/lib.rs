@@ -463,6 +463,10 @@ impl Config {
                 ));
             }
         }
+        let key = self.tls.tls_key.as_deref().filter(|_| self.speaks_tls());
+        if let Some(why) = key.and_then(weir_tls::exposed_key) {
+            warnings.push(format!("--tls-key {why}"));
+        }
         warnings
     }
 

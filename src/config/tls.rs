@@ -57,7 +57,7 @@ impl Reported for AllowedNames {
 
 impl Reported for MinVersion {
     fn report(&self, name: &str, to: &mut Report) {
-        to.insert(name.to_owned(), version_word(*self).to_owned());
+        to.insert(name.to_owned(), self.as_str().to_owned());
     }
 }
 
@@ -72,22 +72,8 @@ impl Reported for Option<ClientCertificates> {
     }
 }
 
-fn version_word(version: MinVersion) -> &'static str {
-    match version {
-        MinVersion::Tls12 => "1.2",
-        MinVersion::Tls13 => "1.3",
-    }
-}
-
 fn mode(word: String) -> TlsMode {
     TlsMode::of(&word).unwrap_or_default()
-}
-
-fn min_version(word: String) -> MinVersion {
-    match word.as_str() {
-        "1.3" => MinVersion::Tls13,
-        _ => MinVersion::Tls12,
-    }
 }
 
 /// Behind an alias, so that clap takes it for one value.
@@ -153,7 +139,7 @@ pub struct TlsConfig {
     #[arg(long, value_name = "FILE", help_heading = "TLS")]
     pub tls_revoked: Option<PathBuf>,
     /// Oldest version that is spoken
-    #[arg(long, value_name = "POLICY", default_value = "1.2", value_parser = PossibleValuesParser::new(["1.2", "1.3"]).map(min_version), help_heading = "TLS")]
+    #[arg(long, value_name = "POLICY", default_value = "1.2", value_parser = PossibleValuesParser::new(MinVersion::WORDS).map(|word| MinVersion::of(&word)), help_heading = "TLS")]
     pub tls_min: MinVersion,
     /// What these files have, once they were read; none where TLS is not spoken.
     #[arg(skip)]
@@ -187,7 +173,6 @@ impl TlsConfig {
             revoked: self.tls_revoked.clone(),
             names: self.tls_names.clone().unwrap_or_default(),
             min_version: self.tls_min,
-            alpn: Vec::new(),
         })
     }
 }

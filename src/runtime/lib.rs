@@ -21,7 +21,7 @@ mod kernel;
 mod listen;
 mod mesh;
 mod run;
-pub mod secured;
+mod secured;
 mod start;
 pub mod uring;
 

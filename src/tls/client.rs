@@ -22,10 +22,7 @@ use rustls::client::{ResolvesClientCert, WebPkiServerVerifier};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
-use rustls::{
-    ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-    SupportedProtocolVersion,
-};
+use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
 use crate::certificate::Facts;
 use crate::server::{provider, read_pair, read_roots, unusable, MinVersion, Unusable};
@@ -76,12 +73,8 @@ impl ClientFiles {
             Some((chain, key)) => Some(Arc::new(read_pair(chain, key, &provider)?.0)),
             None => None,
         };
-        let versions: &[&SupportedProtocolVersion] = match self.min_version {
-            MinVersion::Tls12 => rustls::ALL_VERSIONS,
-            MinVersion::Tls13 => &[&rustls::version::TLS13],
-        };
         let builder = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(versions)
+            .with_protocol_versions(self.min_version.versions())
             .map_err(|error| unusable(&of, error))?;
         let config = builder
             .dangerous()

@@ -57,6 +57,36 @@ pub enum MinVersion {
     Tls13,
 }
 
+impl MinVersion {
+    /// The words for it.
+    pub const WORDS: [&'static str; 2] = ["1.2", "1.3"];
+
+    /// That of a word; 1.2 of what is none.
+    pub fn of(word: &str) -> MinVersion {
+        match word {
+            "1.3" => MinVersion::Tls13,
+            _ => MinVersion::Tls12,
+        }
+    }
+
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            MinVersion::Tls12 => "1.2",
+            MinVersion::Tls13 => "1.3",
+        }
+    }
+
+    /// What is spoken.
+    pub(crate) fn versions(self) -> &'static [&'static SupportedProtocolVersion] {
+        static TLS13: [&SupportedProtocolVersion; 1] = [&rustls::version::TLS13];
+        match self {
+            MinVersion::Tls12 => rustls::ALL_VERSIONS,
+            MinVersion::Tls13 => &TLS13,
+        }
+    }
+}
+
 /// What a port serves, as files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerFiles {
@@ -72,8 +102,6 @@ pub struct ServerFiles {
     pub names: AllowedNames,
     /// Oldest version.
     pub min_version: MinVersion,
-    /// Protocols inside TLS (ALPN); empty: none is spoken of.
-    pub alpn: Vec<&'static str>,
 }
 
 /// A file that cannot be used, and why.
@@ -159,24 +187,15 @@ impl Served {
             facts.push(fact.clone());
             keys.push((fact.peer.names, Arc::new(certified)));
         }
-        let versions: &[&SupportedProtocolVersion] = match files.min_version {
-            MinVersion::Tls12 => rustls::ALL_VERSIONS,
-            MinVersion::Tls13 => &[&rustls::version::TLS13],
-        };
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
         let builder = builder
-            .with_protocol_versions(versions)
+            .with_protocol_versions(files.min_version.versions())
             .map_err(|error| of_first(files, error))?;
         let builder = match client_verifier(files, provider)? {
             Some(verifier) => builder.with_client_cert_verifier(verifier),
             None => builder.with_no_client_auth(),
         };
         let mut config = builder.with_cert_resolver(Arc::new(BySni(keys)));
-        config.alpn_protocols = files
-            .alpn
-            .iter()
-            .map(|name| name.as_bytes().to_vec())
-            .collect();
         config.ticketer = own_tickets().map_err(|why| of_first(files, why))?;
         // A resumed handshake of TLS 1.3 exchanges keys all the same: it saves the client's certificate and nothing else.
         config.send_tls13_tickets = match files.clients {

@@ -188,6 +188,11 @@ impl Session {
         self.has_ended
     }
 
+    /// What came could not be opened: nothing that follows can be.
+    pub fn has_failed(&self) -> bool {
+        self.has_failed
+    }
+
     /// Bytes that are carried until more come.
     pub fn carried_bytes(&self) -> usize {
         self.carried.len()
@@ -238,6 +243,17 @@ impl Session {
     /// # Errors
     /// The connection is over; the alert that says so is in `wire`.
     pub fn open(
+        &mut self,
+        bytes: &mut [u8],
+        plain: &mut dyn FnMut(&[u8]),
+        wire: &mut Wire,
+    ) -> Result<(), Failure> {
+        let opened = self.open_all(bytes, plain, wire);
+        self.has_failed |= opened.is_err();
+        opened
+    }
+
+    fn open_all(
         &mut self,
         mut bytes: &mut [u8],
         plain: &mut dyn FnMut(&[u8]),

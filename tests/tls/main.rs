@@ -1,6 +1,7 @@
 //! TLS at the ports of a distributor: real sockets, real processes, clients of others.
 
 mod abuse;
+mod both;
 mod client;
 mod daemons;
 mod ends;

@@ -4,7 +4,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use weir_testkit::{until, Authority, Options};
+use weir_testkit::http::Client;
+use weir_testkit::{until, Authority, Distributor, Emitter};
 
 use super::client::Manner;
 use super::{distributor, Payloads};
@@ -15,27 +16,33 @@ fn each_kind_of_stranger_is_refused_by_name() {
     let server = known.pair("localhost");
     let revoked = known.revoke(&[77]);
     let flags = format!(
-        "{} --emitters-tls required --analyzers-tls off --tls-client-ca {} --tls-revoked {} --tls-names web1,*.example.org",
+        "{} --http 127.0.0.1:0 --emitters-tls required --analyzers-tls off --tls-client-ca {} --tls-revoked {} --tls-names web1,*.example.org",
         server.flags(),
         known.ca().display(),
         revoked.display(),
     );
     let (distributor, analyzer) = distributor(&flags, Payloads::Numbered);
     let strangers = [
-        (None, "shown no certificate"),
+        (None, "no_certificate", "shown no certificate"),
         (
             Some(unknown.pair("web1")),
+            "unknown_ca",
             "of a CA that is not trusted here",
         ),
-        (Some(known.expired("web1")), "has expired"),
-        (Some(known.not_yet_valid("web1")), "is not valid yet"),
-        (Some(known.numbered("web1", 77)), "was revoked"),
+        (Some(known.expired("web1")), "expired", "has expired"),
+        (
+            Some(known.not_yet_valid("web1")),
+            "not_yet_valid",
+            "is not valid yet",
+        ),
+        (Some(known.numbered("web1", 77)), "revoked", "was revoked"),
         (
             Some(known.pair("db1")),
+            "name_not_allowed",
             "is of db1, who is not on the list of names",
         ),
     ];
-    for (shows, line) in &strangers {
+    for (shows, reason, line) in &strangers {
         let manner = Manner::new(&known.ca(), shows.as_ref());
         // In TLS 1.3 a client learns after its first words that it is not let in.
         let said = manner.connect(distributor.emitters).and_then(|mut client| {
@@ -46,11 +53,18 @@ fn each_kind_of_stranger_is_refused_by_name() {
         assert!(error.to_string().contains("alert"), "{line}: {error}");
         let said = distributor.wait_log(line);
         assert!(said.contains("emitters: 127.0.0.1 refused"), "{said}");
+        is_counted(&distributor, reason);
     }
+    let mut old = TcpStream::connect(distributor.emitters).expect("connected");
+    old.write_all(&hello_of_1_1()).expect("written");
+    assert!(!read_all(&mut old).is_empty(), "an alert");
+    distributor.wait_log("speaks no version of TLS that is allowed here");
+    is_counted(&distributor, "no_shared_version");
     let mut plain = TcpStream::connect(distributor.emitters).expect("connected");
     plain.write_all(&[0; 400]).expect("written");
     assert_eq!(read_all(&mut plain), alert(), "an alert and no more");
     distributor.wait_log("it does not speak TLS");
+    is_counted(&distributor, "plain_text");
 
     for name in ["web1", "a.example.org"] {
         let pair = known.pair(name);
@@ -66,6 +80,25 @@ fn each_kind_of_stranger_is_refused_by_name() {
     drop(analyzer);
     let ended = distributor.stop();
     ended.assert_clean();
+}
+
+/// One connection came to nothing for this reason, and the metrics say so.
+fn is_counted(distributor: &Distributor, reason: &str) {
+    let series = format!("weir_tls_refused_total{{port=\"emitters\",reason=\"{reason}\"}} 1\n");
+    until(&series, || {
+        let mut client = Client::connect(distributor.http.expect("a port"));
+        client.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        client.answer().body.contains(&series)
+    });
+}
+
+/// A hello of TLS 1.1, which has no extensions.
+fn hello_of_1_1() -> Vec<u8> {
+    let random = [7; 32];
+    let suites = [0, 2, 0xc0, 0x13]; // ECDHE, RSA, AES-128
+    let body = [&[3, 2][..], &random, &[0], &suites, &[1, 0]].concat();
+    let (len, whole) = (body.len() as u8, body.len() as u8 + 4);
+    [&[22, 3, 1, 0, whole, 1, 0, 0, len][..], &body].concat()
 }
 
 /// A fatal alert of TLS, in the clear: the peer speaks none.
@@ -92,8 +125,8 @@ fn an_analyzer_that_is_a_stranger_sees_not_one_byte_of_a_log() {
         known.ca().display(),
     );
     let ports = "--emitters 127.0.0.1:0 --analyzers 127.0.0.1:0 --shards 1";
-    let distributor = weir_testkit::Distributor::start(&format!("{ports} {flags}"));
-    let _emitter = weir_testkit::Emitter::start(distributor.emitters, 0..1000, 100);
+    let distributor = Distributor::start(&format!("{ports} {flags}"));
+    let _emitter = Emitter::start(distributor.emitters, 0..1000, 100);
     // Whatever is said to strangers is shorter than a log would be, and is alerts.
     for shows in [None, Some(unknown.pair("spy"))] {
         let manner = Manner::new(&known.ca(), shows.as_ref());
@@ -109,8 +142,6 @@ fn an_analyzer_that_is_a_stranger_sees_not_one_byte_of_a_log() {
     let _ = plain.write_all(&0.5f32.to_be_bytes().repeat(10));
     let heard = read_all(&mut plain);
     assert!(heard.len() <= 6, "{heard:?}");
-    let options = Options::new(weir_testkit::Dialect::Native, 1.0);
-    drop(options);
     distributor.terminate();
     let ended = distributor.wait();
     assert_eq!(ended.balance().acked, 0);

@@ -8,6 +8,7 @@ use super::{Delivery, SCHEMES};
 use crate::endpoint::{host_and_port, Endpoint};
 use crate::local;
 use crate::request::REQUESTS;
+use crate::url::Url;
 
 /// Where an analyzer is, and what it takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,10 +53,9 @@ impl FromStr for Place {
                 Some((url, query)) => (url, Some(query)),
                 None => (text, None),
             };
-            let mut place = Place::from(url.parse::<Endpoint>()?);
-            if is_secured && !has_port(url) {
-                place.endpoint.port = 443;
-            }
+            let with_tls = is_secured.then(|| url.replacen("http", "https", 1));
+            let url: Url = with_tls.as_deref().unwrap_or(url).parse()?;
+            let mut place = Place::from(url.endpoint);
             place.delivery.secured = secured;
             let shape = "allowed: http://host:port[/path][?option=value&...]";
             place.delivery.set_all(query, shape)?;
@@ -107,15 +107,6 @@ impl FromStr for Place {
             delivery,
         })
     }
-}
-
-/// A URL without a query names its port.
-fn has_port(url: &str) -> bool {
-    let authority = url.split('/').nth(2).unwrap_or_default();
-    let behind = authority
-        .rsplit_once(']')
-        .map_or(authority, |(_, behind)| behind);
-    behind.contains(':')
 }
 
 fn allowed() -> String {

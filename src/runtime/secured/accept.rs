@@ -17,7 +17,7 @@ use socket2::SockRef;
 
 use super::requests::Request;
 use super::socket::{peer_of, Secured, Socket};
-use super::{told, Listening, Tls};
+use super::{told, Tls};
 use crate::uring::Ring;
 use weir_shard::port::{Completion, Group, TlsCounts};
 use weir_tls::{begins_tls, Failure, FailureKind, ServerPort, Session};
@@ -38,6 +38,13 @@ pub struct SecuredPort {
     pub is_optional: bool,
     /// What it serves.
     pub served: Arc<ServerPort>,
+}
+
+/// What listens with TLS: which port it is, and its descriptor for accepts.
+#[derive(Clone)]
+struct Listening {
+    port: Arc<SecuredPort>,
+    fd: RawFd,
 }
 
 /// What a port has counted.

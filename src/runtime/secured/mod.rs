@@ -22,13 +22,11 @@ mod socket;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::os::fd::RawFd;
-use std::sync::Arc;
 
 use self::accept::Handshakes;
 use self::plain::PlainBuffers;
 use self::receive::Ciphertext;
-use self::requests::Requests;
+use self::requests::{Request, Requests};
 use self::send::Sending;
 use crate::uring::Ring;
 use weir_shard::port::{Chunk, Completion, Group, TlsCounts};
@@ -132,15 +130,13 @@ impl Tls {
     }
 
     fn on_completion(&mut self, ring: &mut Ring, completion: Completion) {
-        let Some(request) = self.requests.get(completion.token) else {
-            return; // its cancel
-        };
-        match request.kind() {
-            requests::What::Receive => self.on_receive(ring, completion),
-            requests::What::Send => self.on_sent(ring, completion),
-            requests::What::Accept => self.on_accept(ring, completion),
-            requests::What::Handshake => self.on_handshake(ring, completion),
-            requests::What::Connect => self.on_connect(ring, completion),
+        match self.requests.get(completion.token) {
+            Some(Request::Receive(_)) => self.on_receive(ring, completion),
+            Some(Request::Send { .. }) => self.on_sent(ring, completion),
+            Some(Request::Accept(_)) => self.on_accept(ring, completion),
+            Some(Request::Handshake(_)) => self.on_handshake(ring, completion),
+            Some(Request::Connect { .. }) => self.on_connect(ring, completion),
+            None => {} // its cancel
         }
     }
 
@@ -241,11 +237,4 @@ fn told(token: u64, result: i32, flags: u32) -> Completion {
         result,
         flags: flags | OPENED,
     }
-}
-
-/// What listens with TLS: which port it is, and its descriptor for accepts.
-#[derive(Clone)]
-struct Listening {
-    port: Arc<SecuredPort>,
-    fd: RawFd,
 }

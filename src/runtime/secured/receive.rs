@@ -83,7 +83,8 @@ impl Tls {
                 return true;
             }
         }
-        let is_over = stream.is_broken || stream.session.has_ended();
+        // What cannot be sent any more says nothing of what has come.
+        let is_over = stream.session.has_failed() || stream.session.has_ended();
         if is_over {
             self.told.push(told(token, 0, 0));
         }

@@ -9,16 +9,6 @@ use weir_shard::port::Group;
 
 const GENERATION_BITS: u32 = 24;
 
-/// What a request does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum What {
-    Receive,
-    Send,
-    Accept,
-    Handshake,
-    Connect,
-}
-
 /// One that is under way.
 pub(super) enum Request {
     /// The shard's receive.
@@ -60,16 +50,6 @@ impl Request {
             Request::Receive(receive) => Some(receive.token),
             Request::Connect { token, .. } => Some(*token),
             _ => None,
-        }
-    }
-
-    pub(super) fn kind(&self) -> What {
-        match self {
-            Request::Receive(_) => What::Receive,
-            Request::Send { .. } => What::Send,
-            Request::Accept(_) => What::Accept,
-            Request::Handshake(_) => What::Handshake,
-            Request::Connect { .. } => What::Connect,
         }
     }
 }
@@ -173,9 +153,6 @@ mod tests {
         let second = requests.add(Request::Handshake(1));
         assert_ne!(first, second);
         assert!(first & second & SECURED != 0);
-        assert_eq!(
-            requests.get(second).map(Request::kind),
-            Some(What::Handshake)
-        );
+        assert!(matches!(requests.get(second), Some(Request::Handshake(1))));
     }
 }

@@ -62,9 +62,6 @@ impl Tls {
                 &mut |bytes| early.extend_from_slice(bytes),
                 wire,
             );
-            if opened.is_ok() && stream.session.is_established() {
-                stream.peer = stream.session.peer().map(Arc::new);
-            }
             (
                 opened,
                 stream.session.is_established(),

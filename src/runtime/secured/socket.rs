@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use socket2::SockRef;
 
 use weir_protocol::memory::Span;
-use weir_tls::{Peer, Session, Wire};
+use weir_tls::{Session, Wire};
 
 /// Closed when dropped.
 pub enum Socket {
@@ -77,12 +77,10 @@ pub(super) struct Secured {
 /// What a connection has of TLS.
 pub(super) struct Stream {
     pub(super) session: Session,
-    /// Who it is; none: it has shown no certificate.
-    pub(super) peer: Option<Arc<Peer>>,
     /// Plain bytes that came together with the end of the handshake.
     pub(super) early: Vec<u8>,
     pub(super) out: Outgoing,
-    /// It cannot go on.
+    /// Nothing more can be sent.
     pub(super) is_broken: bool,
     /// The peer was told that nothing more comes; it may still send.
     pub(super) has_said_end: bool,
@@ -132,7 +130,6 @@ impl Secured {
             is_link: false,
             stream: Mutex::new(Stream {
                 session,
-                peer: None,
                 early: Vec::new(),
                 out: Outgoing::default(),
                 is_broken: false,
