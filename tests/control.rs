@@ -336,6 +336,7 @@ impl TapSource for Beat {
             input: "emitters".to_owned(),
             protocol: "frames".to_owned(),
             peer: String::new(),
+            certificate: String::new(),
             tag: String::new(),
             at,
             shard: 1,

@@ -268,7 +268,7 @@ fn draw(frame: &mut Frame, picture: &Picture) {
 fn analyzers(picture: &Picture, width: usize, height: usize) -> Table<'static> {
     let table = table::fitted(&picture.view, picture.columns, width);
     let aligned = |column: usize, text: String| {
-        let side = if column < table::WORDS {
+        let side = if table::is_words(column) {
             Alignment::Left
         } else {
             Alignment::Right

@@ -58,12 +58,14 @@ pub use input::{
 pub use input_options::{InputOption, OptionKind, INPUT_OPTIONS};
 pub use local::{ExecOptions, FileOptions, Local, LOCAL_OPTIONS};
 pub use own::OwnListeners;
-pub use protection::{token_text, AllowList, Cors, Protection, ProxyHeader, RateLimit, Token};
+pub use protection::{
+    token_text, AllowList, Cors, LimitBy, Protection, ProxyHeader, RateLimit, Token,
+};
 pub use report_file::{report_file, with_instance};
 pub use request::{REQUESTS, REQUEST_OPTIONS};
 pub use secret::Secret;
 pub use sizing::{MemoryNeed, Sizing, DATAGRAM_BUFFERS, DATAGRAM_BYTES_MAX};
-pub use tls::{TlsConfig, TlsMode};
+pub use tls::{AnalyzerId, TlsConfig, TlsMode};
 pub use url::Url;
 pub use weights::{check_weights, WantedWeight};
 

@@ -36,6 +36,10 @@ pub struct Protection {
     /// analyzers on --analyzers, all shards together; of those that have not spoken there, each shard; 0: no limit
     #[arg(id = "max_per_address", long = "max-per-address", value_name = "N", default_value_t = 0, value_parser = values::number(0..=usize::MAX), help_heading = "Protection")]
     pub connections_per_address_max: usize,
+    /// Who is one client for --max-per-address and --rate-limit, where it has shown a certificate: both, its address
+    /// and its certificate's name together; address alone; or certificate, its name alone, wherever it is
+    #[arg(long, value_name = "POLICY", default_value = "both", value_parser = PossibleValuesParser::new(LimitBy::WORDS).map(|word| LimitBy::of(&word)), help_heading = "Protection")]
+    pub limit_by: LimitBy,
     /// Networks that emitters may connect from (10.0.0.0/8,fd00::/8); default: all
     #[arg(id = "allow_emitters", long = "allow-emitters", value_name = "CIDR", value_delimiter = ',', value_parser = flags::network, help_heading = "Protection")]
     pub emitter_networks: Vec<IpNet> as _,
@@ -98,6 +102,41 @@ pub struct Protection {
     #[arg(long, value_name = "HEADER", default_value = "x-forwarded-for", value_parser = PossibleValuesParser::new(["x-forwarded-for", "forwarded"]).map(flags::proxy_header), help_heading = "Protection")]
     pub proxy_header: ProxyHeader,
 }
+}
+
+/// Who is one client of those that have shown a certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LimitBy {
+    /// Whoever is at one address, with one name: neither many behind an address share a limit, nor many hosts that
+    /// have one certificate.
+    #[default]
+    Both,
+    /// Whoever is at one address.
+    Address,
+    /// Whoever has a certificate of one name.
+    Certificate,
+}
+
+impl LimitBy {
+    /// The words for it.
+    pub(crate) const WORDS: [&'static str; 3] = ["both", "address", "certificate"];
+
+    fn of(word: &str) -> LimitBy {
+        match word {
+            "address" => LimitBy::Address,
+            "certificate" => LimitBy::Certificate,
+            _ => LimitBy::Both,
+        }
+    }
+
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LimitBy::Both => "both",
+            LimitBy::Address => "address",
+            LimitBy::Certificate => "certificate",
+        }
+    }
 }
 
 /// Where a proxy says who asks.

@@ -19,8 +19,8 @@ use weir_engine::OnSlow;
 use weir_sink::Dialect;
 
 use crate::{
-    Accept, Admin, AllowList, Cors, Hosts, HttpAnalyzer, Input, ProxyHeader, RateLimit, Token,
-    WantedWeight,
+    Accept, Admin, AllowList, Cors, Hosts, HttpAnalyzer, Input, LimitBy, ProxyHeader, RateLimit,
+    Token, WantedWeight,
 };
 
 /// Settings by their names, in base units.
@@ -131,6 +131,12 @@ impl Reported for RateLimit {
 impl Reported for Accept {
     fn report(&self, name: &str, to: &mut Report) {
         add(name, format!("{self:?}").to_lowercase(), to);
+    }
+}
+
+impl Reported for LimitBy {
+    fn report(&self, name: &str, to: &mut Report) {
+        add(name, self.as_str().to_owned(), to);
     }
 }
 

@@ -72,6 +72,46 @@ impl Reported for Option<ClientCertificates> {
     }
 }
 
+/// Whose id an analyzer may have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AnalyzerId {
+    /// One of the names of its certificate, if it shows one.
+    #[default]
+    Auto,
+    /// Any.
+    Any,
+    /// One of the names of its certificate; who shows none is refused.
+    Certificate,
+}
+
+impl AnalyzerId {
+    /// The words for it.
+    pub(crate) const WORDS: [&'static str; 3] = ["auto", "any", "certificate"];
+
+    fn of(word: &str) -> AnalyzerId {
+        match word {
+            "any" => AnalyzerId::Any,
+            "certificate" => AnalyzerId::Certificate,
+            _ => AnalyzerId::Auto,
+        }
+    }
+
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AnalyzerId::Auto => "auto",
+            AnalyzerId::Any => "any",
+            AnalyzerId::Certificate => "certificate",
+        }
+    }
+}
+
+impl Reported for AnalyzerId {
+    fn report(&self, name: &str, to: &mut Report) {
+        to.insert(name.to_owned(), self.as_str().to_owned());
+    }
+}
+
 fn mode(word: String) -> TlsMode {
     TlsMode::of(&word).unwrap_or_default()
 }
@@ -138,6 +178,10 @@ pub struct TlsConfig {
     /// Certificates of clients that were revoked: lists of the CAs (CRL), PEM
     #[arg(long, value_name = "FILE", help_heading = "TLS")]
     pub tls_revoked: Option<PathBuf>,
+    /// Whose id an analyzer may have: any; that of its certificate, one of its names, and who shows none is refused; or
+    /// auto: who shows a certificate has one of its names
+    #[arg(long, value_name = "POLICY", default_value = "auto", value_parser = PossibleValuesParser::new(AnalyzerId::WORDS).map(|word| AnalyzerId::of(&word)), help_heading = "TLS")]
+    pub analyzer_id: AnalyzerId,
     /// Oldest version that is spoken
     #[arg(long, value_name = "POLICY", default_value = "1.2", value_parser = PossibleValuesParser::new(MinVersion::WORDS).map(|word| MinVersion::of(&word)), help_heading = "TLS")]
     pub tls_min: MinVersion,
@@ -233,6 +277,11 @@ impl Config {
                     "{flag}: clients show no certificates; allowed: with --tls-client-ca"
                 ));
             }
+        }
+        if tls.analyzer_id == AnalyzerId::Certificate
+            && (tls.analyzers_tls == TlsMode::Off || tls.tls_client_ca.is_none())
+        {
+            return Err("--analyzer-id certificate: analyzers show no certificates; allowed: with --analyzers-tls and --tls-client-ca".to_owned());
         }
         Ok(())
     }

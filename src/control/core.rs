@@ -123,6 +123,7 @@ impl Core {
             state.http = self.checks.status();
             state.groups = self.checks.groups.status();
             state.refused = self.data_plane.refused_counts();
+            state.certificates = self.data_plane.certificates();
             state.config_problem = self.reloader.as_ref().and_then(|it| it.problem());
             state.note(now, self.data_plane.reports());
         }

@@ -1,5 +1,6 @@
 //! What the control side needs of the shards: reports, and orders to them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use weir_engine::Order;
@@ -36,6 +37,10 @@ pub trait DataPlane: Send + Sync {
     fn refused_counts(&self) -> RefusedCounts {
         RefusedCounts::default()
     }
+    /// As [`Operator::certificates`].
+    fn certificates(&self) -> BTreeMap<Arc<str>, Arc<str>> {
+        BTreeMap::new()
+    }
     /// As [`Operator::refused`].
     fn refused(&self) -> RefusedPackets {
         RefusedPackets::default()
@@ -66,6 +71,9 @@ impl DataPlane for Operator {
     }
     fn refused_counts(&self) -> RefusedCounts {
         Operator::refused_counts(self)
+    }
+    fn certificates(&self) -> BTreeMap<Arc<str>, Arc<str>> {
+        Operator::certificates(self)
     }
     fn refused(&self) -> RefusedPackets {
         Operator::refused(self)

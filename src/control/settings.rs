@@ -160,6 +160,9 @@ pub struct Tapped {
     /// Address of its emitter.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub peer: String,
+    /// Whom its emitter's certificate names.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub certificate: String,
     /// Its tag, of Fluent Forward.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub tag: String,

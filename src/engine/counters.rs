@@ -52,6 +52,8 @@ reasons! {
     LinkReplaced = "link_replaced",
     /// An analyzer came with the id of another that lives.
     IdInUse = "id_in_use",
+    /// An analyzer's id is not a name of its certificate, or it has none to show.
+    IdNotCertified = "id_not_certified",
     TooManyAnalyzers = "too_many_analyzers",
     ConnectionLimit = "connection_limit",
     /// An emitter's connection broke while nobody took messages, and its place was wanted: what it had sent is lost.

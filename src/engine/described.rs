@@ -33,10 +33,17 @@ pub(super) struct Whence {
     input: Arc<str>,
     protocol: Option<Protocol>,
     peer: String,
+    certificate: Option<Arc<str>>,
     tag: Vec<u8>,
 }
 
 impl Whence {
+    /// Whom the emitter's certificate names; empty: nobody. Samples have it, descriptions do not.
+    pub(super) fn certificate(&self) -> &str {
+        let certificate = self.certificate.as_deref().filter(|_| self.is_known);
+        certificate.unwrap_or_default()
+    }
+
     fn about(&self, form: Form) -> About<'_> {
         if !self.is_known {
             return About {
@@ -66,14 +73,20 @@ impl<M: Memory> Engine<M> {
         self.has_described || self.samples.are_wanted()
     }
 
-    /// What the next call takes in came in at this input, from this address. To be said before each call, because a
+    /// What the next call takes in came in at this input, from this address, from whom this certificate names. To be said before each call, because a
     /// message that is said to come from elsewhere is worse than one of which nothing is said.
-    pub fn comes_from(&mut self, input: &Arc<str>, peer: Option<IpAddr>) {
+    pub fn comes_from(
+        &mut self,
+        input: &Arc<str>,
+        peer: Option<IpAddr>,
+        certificate: Option<&Arc<str>>,
+    ) {
         let whence = &mut self.whence;
         whence.is_known = true;
         whence.input = Arc::clone(input);
         whence.protocol = None;
         whence.tag.clear();
+        whence.certificate = certificate.map(Arc::clone);
         whence.peer.clear();
         if let Some(peer) = peer {
             whence.peer = peer.to_canonical().to_string();

@@ -37,6 +37,8 @@ pub struct SampleAbout {
     pub protocol: String,
     /// Address of its emitter.
     pub peer: String,
+    /// Whom its certificate names.
+    pub certificate: String,
     /// Tag of Fluent Forward, what is no UTF-8 in it replaced.
     pub tag: String,
 }
@@ -77,7 +79,8 @@ impl<M: Memory> Engine<M> {
 
     pub(super) fn sample_parts(&mut self, lane: LaneId, severity: u8, message: &[u8], form: Form) {
         if self.samples.are_wanted() {
-            let about = SampleAbout::of(&self.whence(form));
+            let mut about = SampleAbout::of(&self.whence(form));
+            about.certificate.push_str(self.whence.certificate());
             self.take_sample(lane, severity, message, about);
         }
     }
@@ -126,6 +129,7 @@ impl SampleAbout {
             input: about.input.to_owned(),
             protocol: about.protocol.to_owned(),
             peer: about.peer.to_owned(),
+            certificate: String::new(),
             tag: String::from_utf8_lossy(about.tag).into_owned(),
         }
     }

@@ -16,7 +16,7 @@ use crate::uring::{Arena, Ring, SendVector};
 use weir_clock::monotonic_ns;
 use weir_protocol::memory::Span;
 use weir_shard::port::{Chunk, Completion, Datagram, Group, Io, Left, TlsCounts, Wait};
-use weir_tls::SecuredLink;
+use weir_tls::{Peer, SecuredLink};
 
 /// Connections that a turn takes of each listener. Each costs some 30 us, its peer's first words included.
 const ACCEPTS: u32 = 16;
@@ -283,6 +283,13 @@ impl Io for Kernel {
 
     fn quiesce(&mut self) {
         self.ring.quiesce();
+    }
+
+    fn certificate(&self, socket: &Socket) -> Option<Peer> {
+        match socket {
+            Socket::Plain(_) => None,
+            Socket::Secured(owner) => owner.certificate(),
+        }
     }
 
     fn peer(&self, socket: &Socket) -> Option<SocketAddr> {

@@ -1,4 +1,6 @@
-//! Who may come in: limits per client address, over all shards.
+//! Who may come in: limits per client, over all shards. A client is an address, and where it shows a certificate of that
+//! name there: many behind one address with a certificate each do not share a limit, and neither do many hosts with one
+//! certificate (`--limit-by`).
 //!
 //! Shared by the shards, behind locks: touched when a connection comes or goes, and once a request if
 //! there is a rate limit. Messages by TCP never come here.
@@ -9,12 +11,12 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use weir_config::RateLimit;
+use weir_config::{LimitBy, RateLimit};
 
 /// Parts of the tables, each behind its own lock.
 const PARTS: usize = 16;
-/// Addresses in one part; beyond, those whose buckets are full again are forgotten, then any.
-const ADDRESSES_MAX: usize = 16_384;
+/// Clients in one part; beyond, those whose buckets are full again are forgotten, then any.
+const CLIENTS_MAX: usize = 16_384;
 
 /// A token bucket (as in RFC 2697, one rate): full at first, refilled evenly.
 #[derive(Clone, Copy, Debug)]
@@ -43,10 +45,29 @@ pub(super) struct Taken {
     pub(super) wait_s: Option<u64>,
 }
 
+/// Who is counted as one client. A name is kept as a hash with a key of this process: clients cannot choose names that
+/// count as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Customer {
+    network: Option<IpAddr>,
+    name: Option<u64>,
+}
+
+#[cfg(test)]
+impl Customer {
+    /// One that is another than all of other numbers.
+    pub(super) fn of_number(number: u32) -> Customer {
+        Customer {
+            network: Some(IpAddr::from(number.to_be_bytes())),
+            name: None,
+        }
+    }
+}
+
 #[derive(Default)]
 struct Part {
-    buckets: HashMap<IpAddr, Bucket>,
-    connections: HashMap<(ListenerKind, IpAddr), usize>,
+    buckets: HashMap<Customer, Bucket>,
+    connections: HashMap<(ListenerKind, Customer), usize>,
 }
 
 /// Which listener.
@@ -75,8 +96,24 @@ impl Admission {
         }
     }
 
-    fn part(&self, address: IpAddr) -> MutexGuard<'_, Part> {
-        let part = self.hasher.hash_one(address) as usize % PARTS; // which bits does not matter
+    /// Who counts as one client: whoever is at this address, and whose certificate has this name.
+    pub(super) fn customer(
+        &self,
+        by: LimitBy,
+        address: IpAddr,
+        certificate: Option<&str>,
+    ) -> Customer {
+        let name = certificate.filter(|_| by != LimitBy::Address);
+        let name = name.map(|name| self.hasher.hash_one(name));
+        let is_name_alone = by == LimitBy::Certificate && name.is_some();
+        Customer {
+            network: (!is_name_alone).then(|| network_of(address)),
+            name,
+        }
+    }
+
+    fn part(&self, customer: Customer) -> MutexGuard<'_, Part> {
+        let part = self.hasher.hash_one(customer) as usize % PARTS; // which bits does not matter
         self.parts[part]
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -96,62 +133,59 @@ impl Admission {
         self.http.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// One more connection of an address, of at most `most`.
-    pub(super) fn enter(&self, kind: ListenerKind, address: IpAddr, most: usize) -> bool {
-        let address = customer(address);
-        let fits = self.add(kind, address, 1) <= most;
+    /// One more connection of a client, of at most `most`.
+    pub(super) fn enter(&self, kind: ListenerKind, customer: Customer, most: usize) -> bool {
+        let fits = self.add(kind, customer, 1) <= most;
         if !fits {
-            self.leave(kind, address);
+            self.leave(kind, customer);
         }
         fits
     }
 
-    /// An analyzer's link is up: `parts` of `most` of its address. It is counted in any case, and does not fit
+    /// An analyzer's link is up: `parts` of `most` of its client. It is counted in any case, and does not fit
     /// when there are more.
-    pub(super) fn enter_link(&self, address: IpAddr, parts: usize, most: usize) -> bool {
-        self.add(ListenerKind::Analyzers, customer(address), parts) <= most
+    pub(super) fn enter_link(&self, customer: Customer, parts: usize, most: usize) -> bool {
+        self.add(ListenerKind::Analyzers, customer, parts) <= most
     }
 
     /// A link that was counted is gone.
-    pub(super) fn leave_link(&self, address: IpAddr, parts: usize) {
-        self.take_off(ListenerKind::Analyzers, address, parts);
+    pub(super) fn leave_link(&self, customer: Customer, parts: usize) {
+        self.take_off(ListenerKind::Analyzers, customer, parts);
     }
 
-    fn add(&self, kind: ListenerKind, address: IpAddr, parts: usize) -> usize {
-        let mut part = self.part(address);
-        let count = part.connections.entry((kind, address)).or_default();
+    fn add(&self, kind: ListenerKind, customer: Customer, parts: usize) -> usize {
+        let mut part = self.part(customer);
+        let count = part.connections.entry((kind, customer)).or_default();
         *count += parts;
         *count
     }
 
     /// A connection that was counted is gone.
-    pub(super) fn leave(&self, kind: ListenerKind, address: IpAddr) {
-        self.take_off(kind, address, 1);
+    pub(super) fn leave(&self, kind: ListenerKind, customer: Customer) {
+        self.take_off(kind, customer, 1);
     }
 
-    fn take_off(&self, kind: ListenerKind, address: IpAddr, parts: usize) {
-        let address = customer(address);
-        let mut part = self.part(address);
-        if let Some(count) = part.connections.get_mut(&(kind, address)) {
+    fn take_off(&self, kind: ListenerKind, customer: Customer, parts: usize) {
+        let mut part = self.part(customer);
+        if let Some(count) = part.connections.get_mut(&(kind, customer)) {
             *count -= parts;
             if *count == 0 {
-                part.connections.remove(&(kind, address));
+                part.connections.remove(&(kind, customer));
             }
         }
     }
 
     /// Takes a token for a request, if there is one left.
-    pub(super) fn take(&self, address: IpAddr, rate: RateLimit, now_ns: u64) -> Taken {
-        let address = customer(address);
-        let mut part = self.part(address);
-        if part.buckets.len() >= ADDRESSES_MAX && !part.buckets.contains_key(&address) {
+    pub(super) fn take(&self, customer: Customer, rate: RateLimit, now_ns: u64) -> Taken {
+        let mut part = self.part(customer);
+        if part.buckets.len() >= CLIENTS_MAX && !part.buckets.contains_key(&customer) {
             part.make_room(rate, now_ns);
         }
         let full = Bucket {
             tokens: f64::from(rate.requests),
             at_ns: now_ns,
         };
-        let bucket = part.buckets.entry(address).or_insert(full);
+        let bucket = part.buckets.entry(customer).or_insert(full);
         bucket.refill(rate, now_ns);
         let is_left = bucket.tokens >= 1.0;
         if is_left {
@@ -176,7 +210,7 @@ impl Part {
             bucket.refill(rate, now_ns);
             bucket.tokens < f64::from(rate.requests)
         });
-        if self.buckets.len() >= ADDRESSES_MAX {
+        if self.buckets.len() >= CLIENTS_MAX {
             self.buckets.clear();
         }
     }
@@ -184,7 +218,7 @@ impl Part {
 
 /// Whom an address belongs to: an IPv6 host has a whole /64 to choose its address from (RFC 6177), and an
 /// IPv4 address in IPv6 form is the same host.
-pub(super) fn customer(address: IpAddr) -> IpAddr {
+pub(super) fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::from((u128::from(v6) >> 64 << 64).to_be_bytes()),
         v4 => v4,
@@ -198,8 +232,9 @@ mod tests {
 
     const SECOND: u64 = 1_000_000_000;
 
-    fn address(n: u32) -> IpAddr {
-        IpAddr::from(n.to_be_bytes())
+    fn at(admission: &Admission, text: &str) -> Customer {
+        let address = text.parse().expect("an address");
+        admission.customer(LimitBy::Both, address, None)
     }
 
     #[test]
@@ -209,6 +244,7 @@ mod tests {
             requests: 10,
             per: Duration::from_secs(20),
         };
+        let address = |n: u32| at(&admission, &format!("10.0.0.{n}"));
         let take = |n: u32, at_s: u64| admission.take(address(n), rate, at_s * SECOND).wait_s;
         assert!((0..10).all(|_| take(1, 0).is_none()));
         assert_eq!((take(1, 0), take(1, 1)), (Some(2), Some(1)));
@@ -225,19 +261,22 @@ mod tests {
             requests: 1,
             per: Duration::from_secs(1_000_000),
         };
-        for n in 0..(2 * PARTS * ADDRESSES_MAX) as u32 {
-            assert_eq!(admission.take(address(n), rate, 0).wait_s, None);
+        for n in 0..(2 * PARTS * CLIENTS_MAX) as u32 {
+            let address = IpAddr::from(n.to_be_bytes());
+            let customer = admission.customer(LimitBy::Both, address, None);
+            assert_eq!(admission.take(customer, rate, 0).wait_s, None);
         }
         let sizes = admission.parts.iter().map(|part| {
             let part = part.lock().unwrap_or_else(PoisonError::into_inner);
             part.buckets.len()
         });
-        assert!(sizes.max() <= Some(ADDRESSES_MAX));
+        assert!(sizes.max() <= Some(CLIENTS_MAX));
     }
 
     #[test]
     fn connections_are_counted_by_address_and_door() {
         let admission = Admission::new();
+        let address = |n: u32| at(&admission, &format!("10.0.0.{n}"));
         assert!(admission.enter(ListenerKind::Http, address(1), 2));
         assert!(admission.enter(ListenerKind::Http, address(1), 2));
         assert!(!admission.enter(ListenerKind::Http, address(1), 2));
@@ -262,7 +301,7 @@ mod tests {
     #[test]
     fn an_ipv6_host_is_its_network() {
         let admission = Admission::new();
-        let at = |text: &str| text.parse::<IpAddr>().expect("an address");
+        let at = |text: &str| at(&admission, text);
         assert!(admission.enter(ListenerKind::Http, at("2001:db8::1"), 1));
         assert!(!admission.enter(ListenerKind::Http, at("2001:db8::2"), 1));
         assert!(admission.enter(ListenerKind::Http, at("2001:db8:0:1::1"), 1));
@@ -280,5 +319,26 @@ mod tests {
         assert!(!refused("2001:db8:0:1::1"));
         assert!(!refused("10.0.0.1") && refused("::ffff:10.0.0.1"));
         assert!(!refused("10.0.0.2"));
+    }
+
+    #[test]
+    fn a_client_is_its_address_and_its_certificate() {
+        let admission = Admission::new();
+        let host = |n: u8| IpAddr::from([10, 0, 0, n]);
+        let count = |by, clients: &[(u8, Option<&str>)]| {
+            let of = |(n, name): &(u8, Option<&str>)| admission.customer(by, host(*n), *name);
+            let all: std::collections::BTreeSet<Customer> = clients.iter().map(of).collect();
+            all.len()
+        };
+        let behind_one_address = [(1, Some("web1")), (1, Some("web2")), (1, None)];
+        let with_one_certificate = [(1, Some("web")), (2, Some("web")), (3, Some("web"))];
+        for (by, behind, with) in [
+            (LimitBy::Both, 3, 3),
+            (LimitBy::Address, 1, 3),
+            (LimitBy::Certificate, 3, 1),
+        ] {
+            assert_eq!(count(by, &behind_one_address), behind, "{by:?}");
+            assert_eq!(count(by, &with_one_certificate), with, "{by:?}");
+        }
     }
 }

@@ -16,7 +16,7 @@
 //!               report.rs      what is told of all this; tap.rs: a sample of what passes
 //!
 //! port.rs       what a shard stands on; mesh.rs: what crosses cores
-//! shared.rs     what the shards share: operator.rs, inputs.rs, names.rs, admission.rs, notices.rs, refused.rs
+//! shared.rs     what the shards share: operator.rs, inputs.rs, names.rs, admission.rs, certified.rs, notices.rs, refused.rs
 //! gather.rs     how long to wait for more; hold.rs: what small sends wait for; slab.rs: tables of connections; hops.rs: packets that go in a circle
 //! farewell.rs   when connections are asked to go
 //! ```
@@ -24,6 +24,7 @@
 
 mod accepts;
 mod admission;
+mod certified;
 mod context;
 mod farewell;
 mod gather;

@@ -3,7 +3,8 @@
 //! ```text
 //! native      its id; another instance of the same id waits until the first has gone
 //! over HTTP   the id that it is configured with, kept for it from then on
-//! reference   they have none: the address, and the lowest number that is free behind it (10.0.0.5-1)
+//! reference   they have none: the name of their certificate, or else their address, and the lowest number that is free
+//!             behind it (10.0.0.5-1)
 //! ```
 //!
 //! Shared by the shards and the control side, behind one lock: touched when a link comes or goes.
@@ -36,6 +37,8 @@ struct Table {
     references: BTreeMap<Arc<str>, Arc<str>>,
     /// Ids of analyzers over HTTP that are configured, up or not, and their endpoints.
     http: BTreeMap<Arc<str>, String>,
+    /// Whom the certificates name of those that are connected and have shown one.
+    certificates: BTreeMap<Arc<str>, Arc<str>>,
 }
 
 /// All names.
@@ -85,21 +88,48 @@ impl Names {
     pub(super) fn link_gone(&self, name: &str) {
         let mut table = self.table();
         if table.references.remove(name).is_some() {
+            table.certificates.remove(name);
             return;
         }
         if let Some(native) = table.natives.get_mut(name) {
             native.links -= 1;
             if native.links == 0 {
                 table.natives.remove(name);
+                table.certificates.remove(name);
             }
         }
     }
 
-    /// A name for a reference client at this address: the same one again, when it comes back and no other of
-    /// that host has taken it meanwhile.
-    pub(super) fn reference(&self, host: Option<IpAddr>, address: &Arc<str>) -> Arc<str> {
+    /// Who has this name now has shown a certificate, or none.
+    pub(super) fn certified(&self, name: &Arc<str>, certificate: Option<&Arc<str>>) {
+        let certificates = &mut self.table().certificates;
+        match certificate {
+            Some(certificate) => {
+                certificates.insert(Arc::clone(name), Arc::clone(certificate));
+            }
+            None => drop(certificates.remove(name)),
+        }
+    }
+
+    /// Whom the certificates of analyzers name, by their names.
+    pub(super) fn certificates(&self) -> BTreeMap<Arc<str>, Arc<str>> {
+        self.table().certificates.clone()
+    }
+
+    /// A name for a reference client at this address, made of that of its certificate if it has one: the same one again,
+    /// when it comes back and no other of that host, or with that certificate, has taken it meanwhile.
+    pub(super) fn reference(
+        &self,
+        host: Option<IpAddr>,
+        certificate: Option<&str>,
+        address: &Arc<str>,
+    ) -> Arc<str> {
         let mut table = self.table();
-        let host = host.map_or_else(|| "unknown".to_owned(), |ip| ip.to_canonical().to_string());
+        let host = match (certificate, host) {
+            (Some(name), _) => name.to_owned(),
+            (None, Some(ip)) => ip.to_canonical().to_string(),
+            (None, None) => "unknown".to_owned(),
+        };
         let mut number = 0u64;
         let name = loop {
             number += 1;
@@ -170,8 +200,10 @@ mod tests {
         assert!(link(Some(2), "10.0.0.2:1").is_some());
         names.link_gone("a");
         assert_eq!(link(Some(2), "10.0.0.2:1"), None);
+        names.certified(&arc("a"), Some(&arc("a.example.org")));
+        assert_eq!(names.certificates()["a"], arc("a.example.org"));
         names.link_gone("a");
-        assert!(names.table().natives.is_empty());
+        assert!(names.table().natives.is_empty() && names.certificates().is_empty());
     }
 
     #[test]
@@ -180,12 +212,16 @@ mod tests {
         let at = arc("10.0.0.5:4711");
         let host = Some(IpAddr::from([10, 0, 0, 5]));
         let native = |name: &str| names.native_link(&arc(name), None, &at).err();
-        assert_eq!(&*names.reference(host, &at), "10.0.0.5-1");
+        assert_eq!(&*names.reference(host, None, &at), "10.0.0.5-1");
         assert!(native("10.0.0.5-1").is_some_and(|used| used.holder.contains("10.0.0.5:4711")));
         assert_eq!(native("10.0.0.5-2"), None);
-        assert_eq!(&*names.reference(host, &at), "10.0.0.5-3");
+        assert_eq!(&*names.reference(host, None, &at), "10.0.0.5-3");
         names.link_gone("10.0.0.5-1");
-        assert_eq!(&*names.reference(host, &at), "10.0.0.5-1", "it is back");
+        assert_eq!(
+            &*names.reference(host, None, &at),
+            "10.0.0.5-1",
+            "it is back"
+        );
         assert!(native(OTHERS).is_some());
 
         let used = names.http_added(&arc("10.0.0.5-2"), "http://h".into());
@@ -196,6 +232,9 @@ mod tests {
         names.http_removed("10.0.0.5-2");
         assert_eq!(native("10.0.0.5-2"), None);
         let v4 = Some("::ffff:10.0.0.5".parse().expect("an address"));
-        assert_eq!(&*names.reference(v4, &at), "10.0.0.5-4");
+        assert_eq!(&*names.reference(v4, None, &at), "10.0.0.5-4");
+        let certified = |name| names.reference(host, Some(name), &at);
+        assert_eq!(&*certified("a.example.org"), "a.example.org-1");
+        assert_eq!(&*certified("a.example.org"), "a.example.org-2");
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
-use super::admission::customer;
+use super::admission::network_of;
 
 /// Peers and kinds that are remembered; beyond, the oldest is forgotten and may be said again.
 const ENTRIES_MAX: usize = 1_024;
@@ -40,7 +40,7 @@ impl Notices {
         kind: &'static str,
         now_ns: u64,
     ) -> Option<u64> {
-        let key = (port.to_owned(), peer.map(customer), kind);
+        let key = (port.to_owned(), peer.map(network_of), kind);
         if let Some(entry) = self.entries.get_mut(&key) {
             if now_ns.saturating_sub(entry.said_ns) < QUIET_NS {
                 entry.unsaid += 1;

@@ -339,6 +339,11 @@ impl Operator {
         self.shared.names.http_removed(id);
     }
 
+    /// Whom the certificates name of analyzers that are connected and have shown one, by the names of the analyzers.
+    pub fn certificates(&self) -> BTreeMap<Arc<str>, Arc<str>> {
+        self.shared.names.certificates()
+    }
+
     /// It cannot be reached any more: what it has not ACKed goes to others.
     ///
     /// # Errors

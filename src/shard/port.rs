@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use weir_engine::{Memory, Span};
-use weir_tls::SecuredLink;
+use weir_tls::{Peer, SecuredLink};
 
 use crate::mesh::Mesh;
 
@@ -132,6 +132,10 @@ pub trait Io {
     /// Ends everything that is under way.
     fn quiesce(&mut self);
 
+    /// Whom the peer's certificate names, which was verified when the connection came; none: it has shown none.
+    fn certificate(&self, _socket: &Self::Socket) -> Option<Peer> {
+        None
+    }
     /// Address of the peer, when it still has one.
     fn peer(&self, socket: &Self::Socket) -> Option<SocketAddr>;
     /// The peer is reached without a network device.

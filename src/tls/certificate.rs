@@ -4,12 +4,13 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use rustls::pki_types::CertificateDer;
+use weir_protocol::text::is_printable;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::fingerprint::Fingerprint;
 
 /// Longest name that is kept, in bytes.
-const NAME_BYTES_MAX: usize = 256;
+const NAME_BYTES_MAX: usize = 255;
 /// Most names of a certificate that are looked at.
 const NAMES_MAX: usize = 64;
 /// Most names that a line shows.
@@ -47,10 +48,26 @@ impl Peer {
         Some(Facts::of(certificate)?.peer)
     }
 
-    /// What to call it: its first name, or its fingerprint.
+    /// What to call it: its first name, or its fingerprint (`sha256:...`). At most 255 bytes, all of them printable.
     pub fn name(&self) -> String {
         let first = self.names.first().or(self.common_name.as_ref());
-        first.map_or_else(|| self.fingerprint.to_string(), String::clone)
+        first.map_or_else(|| format!("sha256:{}", self.fingerprint), String::clone)
+    }
+
+    /// Its first names, as far as a line shows them.
+    pub fn names_shown(&self) -> String {
+        let names = self.names.iter().map(String::as_str);
+        match self.names.is_empty() {
+            true => self.name(),
+            false => names.take(NAMES_SHOWN).collect::<Vec<_>>().join(", "),
+        }
+    }
+
+    /// Whether the certificate has this name: a SAN, `*.example.org` for one label more, or the common name where there
+    /// is no SAN; its fingerprint where it has neither. Case does not count.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.names.iter().any(|its| covers(its, name))
+            || self.names.is_empty() && self.name().eq_ignore_ascii_case(name)
     }
 }
 
@@ -89,11 +106,7 @@ impl Facts {
 
 impl fmt::Display for Facts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = self.peer.names.iter().map(String::as_str);
-        let names = match self.peer.names.is_empty() {
-            true => self.peer.name(),
-            false => names.take(NAMES_SHOWN).collect::<Vec<_>>().join(", "),
-        };
+        let names = self.peer.names_shown();
         let [from, until] = [self.not_before, self.not_after].map(day);
         let Facts { serial, issuer, .. } = self;
         write!(
@@ -132,15 +145,71 @@ fn name_of(name: &GeneralName<'_>) -> Option<String> {
     }
 }
 
-/// A name that can stand in a line of a log.
+/// Whether a name of a certificate, which may begin with `*.`, is meant by another name.
+pub(crate) fn covers(its: &str, name: &str) -> bool {
+    match its.strip_prefix("*.") {
+        Some(rest) => { name.split_once('.') }.is_some_and(|(label, behind)| {
+            !["", "*"].contains(&label) && behind.eq_ignore_ascii_case(rest)
+        }),
+        None => its.eq_ignore_ascii_case(name),
+    }
+}
+
+/// A name that can stand in a line of a log, or on a page.
 fn readable(name: &str) -> Option<String> {
-    let fits = !name.is_empty() && name.len() <= NAME_BYTES_MAX;
-    (fits && !name.chars().any(char::is_control)).then(|| name.to_owned())
+    let fits = !name.trim().is_empty() && name.len() <= NAME_BYTES_MAX;
+    (fits && name.chars().all(is_printable)).then(|| name.to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_certificate_is_called_by_its_names() {
+        let peer = |names: &[&str], common_name: Option<&str>| Peer {
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+            common_name: common_name.map(str::to_owned),
+            fingerprint: Fingerprint::of(b"it"),
+        };
+        let one = peer(&["a1", "*.example.org"], Some("old"));
+        for (name, is_its) in [
+            ("a1", true),
+            ("A1", true),
+            ("a.example.org", true),
+            ("a.b.example.org", false),
+            ("example.org", false),
+            (".example.org", false),
+            ("*.example.org", false),
+            (".org", false),
+            ("old", false),
+            ("", false),
+        ] {
+            assert_eq!(one.is_called(name), is_its, "{name}");
+        }
+        let old = peer(&[], Some("Old"));
+        assert!(old.is_called("old") && !old.is_called("a1"));
+        assert_eq!((one.name(), old.name()), ("a1".into(), "Old".into()));
+        let print = format!("sha256:{}", Fingerprint::of(b"it"));
+        assert_eq!(peer(&[], None).name(), print);
+        assert!(peer(&[], None).is_called(&print) && !old.is_called(&print));
+    }
+
+    #[test]
+    fn what_does_not_show_is_no_name() {
+        let long = "x".repeat(NAME_BYTES_MAX);
+        assert_eq!(readable(&long).as_ref(), Some(&long));
+        for bad in [
+            "",
+            " ",
+            "a\u{1b}[2J",
+            "a\u{202e}b",
+            "a\nb",
+            &"x".repeat(256),
+        ] {
+            assert_eq!(readable(bad), None, "{bad:?}");
+        }
+    }
 
     #[test]
     fn days_are_those_of_the_calendar() {

@@ -24,7 +24,7 @@ use rustls::{
     ServerConfig, SignatureScheme, SupportedProtocolVersion,
 };
 
-use crate::certificate::{Facts, Peer};
+use crate::certificate::{covers, Facts, Peer};
 use crate::fingerprint::Fingerprint;
 use crate::names::{AllowedNames, NotAllowed};
 
@@ -406,13 +406,8 @@ struct BySni(Vec<(Vec<String>, Arc<CertifiedKey>)>);
 
 impl ResolvesServerCert for BySni {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let is_its = |names: &Vec<String>, wanted: &str| {
-            names.iter().any(|name| match name.strip_prefix("*.") {
-                Some(rest) => { wanted.split_once('.') }
-                    .is_some_and(|(_, behind)| behind.eq_ignore_ascii_case(rest)),
-                None => name.eq_ignore_ascii_case(wanted),
-            })
-        };
+        let is_its =
+            |names: &Vec<String>, wanted: &str| names.iter().any(|name| covers(name, wanted));
         let asked = hello.server_name();
         let found = asked.and_then(|wanted| self.0.iter().find(|(names, _)| is_its(names, wanted)));
         let (_, key) = found.or_else(|| self.0.first())?;

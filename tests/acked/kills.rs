@@ -29,7 +29,7 @@ struct Replicas {
 struct Tls {
     served: String,
     shown: String,
-    _authority: Authority,
+    authority: Authority,
 }
 
 impl Tls {
@@ -43,7 +43,7 @@ impl Tls {
                 "--emitters-tls required --analyzers-tls required --tls-client-ca {ca} {served}"
             ),
             shown: format!("--tls --tls-ca {ca} {}", client.flags()),
-            _authority: authority,
+            authority,
         }
     }
 }
@@ -75,7 +75,7 @@ impl Replicas {
                 let program = Program::start(&format!(
                     "analyzer --addr {} --id {id} --report {report} {}",
                     distributor.analyzers,
-                    replicas.shown()
+                    replicas.shown_of(&id)
                 ));
                 replicas.analyzers.push((report, program));
             }
@@ -96,6 +96,14 @@ impl Replicas {
         let flags = format!("--cores 0 --shards 1 --report {report} {served} {flags}");
         self.reports.push(report);
         Distributor::start(&flags)
+    }
+
+    /// An analyzer's id is a name of its certificate.
+    fn shown_of(&self, id: &str) -> String {
+        self.tls.as_ref().map_or_else(String::new, |tls| {
+            let pair = tls.authority.pair(id).flags();
+            format!("--tls --tls-ca {} {pair}", tls.authority.ca().display())
+        })
     }
 
     fn shown(&self) -> &str {

@@ -5,6 +5,7 @@ mod both;
 mod client;
 mod daemons;
 mod ends;
+mod names;
 mod outgoing;
 mod own_programs;
 mod programs;

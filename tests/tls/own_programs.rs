@@ -23,7 +23,7 @@ impl Certs {
     /// For a distributor at localhost, and the client web1.
     fn new(name: &str) -> Certs {
         let certs = Certs(Scratch::new(name));
-        certs.make("--name localhost,127.0.0.1 --client web1");
+        certs.make("--name localhost,127.0.0.1 --client web1,a1,a2");
         certs
     }
 
@@ -57,11 +57,16 @@ impl Certs {
 
     /// What a client is told that shows web1's.
     fn shown(&self) -> String {
+        self.shown_of("web1")
+    }
+
+    /// The same of another client.
+    fn shown_of(&self, client: &str) -> String {
         format!(
             "--tls --tls-ca {} --tls-cert {} --tls-key {}",
             self.path("ca.pem"),
-            self.path("web1.pem"),
-            self.path("web1.key")
+            self.path(&format!("{client}.pem")),
+            self.path(&format!("{client}.key"))
         )
     }
 }
@@ -92,6 +97,7 @@ fn a_hundred_thousand_messages_of_clients_with_certificates_are_balanced() {
         .iter()
         .map(|id| {
             let report = file(&format!("{id}.json"));
+            let shown = certs.shown_of(id);
             Program::start(&format!(
                 "analyzer --addr {to} --id {id} --ack-every 100 --report {report} {shown}"
             ))
@@ -199,7 +205,7 @@ fn a_client_goes_on_when_what_was_wrong_is_mended() {
     let analyzer = Program::start(&format!(
         "analyzer --addr {} --id a1 {}",
         localhost(distributor.analyzers),
-        certs.shown()
+        certs.shown_of("a1")
     ));
     distributor.wait_lanes(1);
     let mut emitter = Program::start_command(command, "the emitter");

@@ -76,6 +76,7 @@ impl TapSource for Tap {
             input: message.about.input,
             protocol: message.about.protocol,
             peer: message.about.peer,
+            certificate: message.about.certificate,
             tag: message.about.tag,
         };
         let messages = self.0.tapped(look)?;

@@ -224,6 +224,7 @@ fn analyzers(state: &State) -> Value {
             "isOnline": row.is_online(),
             "consecutiveFailures": row.consecutive_failures,
             "lastHealthCheck": row.last_health_check,
+            "certificate": row.certificate,
             "kind": row.kind,
             "protocol": row.protocol,
             "acks": row.acks,

@@ -38,7 +38,7 @@ struct Seat<'a> {
 }
 
 impl State {
-    /// Takes the newest reports. [`State::http`], [`State::refused`], [`State::ramps`], [`State::wanted`] and
+    /// Takes the newest reports. [`State::http`], [`State::refused`], [`State::certificates`], [`State::ramps`], [`State::wanted`] and
     /// [`State::draining`] are to be set before.
     pub fn note(&mut self, now: Stamp, reports: Vec<ShardReport>) {
         let since_ns = now.mono_ns.saturating_sub(self.now.mono_ns);
@@ -286,6 +286,7 @@ impl State {
         let sink = known.sink.or_else(scheme).unwrap_or(Sink::Http);
         Row {
             id: Arc::clone(name),
+            certificate: self.certificates.get(name).map(Arc::clone),
             kind: known.kind,
             protocol: sink.as_str(),
             acks: sink.facts().acks.worth().as_str(),

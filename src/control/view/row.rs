@@ -121,6 +121,8 @@ pub struct RampStatus {
 pub struct Row {
     /// Its id, or the address of a reference client.
     pub id: Arc<str>,
+    /// Whom the certificate names that it has shown.
+    pub certificate: Option<Arc<str>>,
     /// How it is connected.
     pub kind: Kind,
     /// What it speaks.

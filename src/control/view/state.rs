@@ -82,6 +82,8 @@ pub struct State {
     pub posts: PostTotals,
     /// Packets that nobody took and that are kept in memory.
     pub refused: RefusedCounts,
+    /// Whom the certificates of analyzers name, by the names of the analyzers.
+    pub certificates: BTreeMap<Arc<str>, Arc<str>>,
     /// Weights that the configuration wants.
     pub wanted: Arc<[Wanted]>,
     /// Of ids, weights and pins: [`super::digest::of`].
@@ -121,6 +123,7 @@ impl State {
             groups: Vec::new(),
             posts: PostTotals::default(),
             refused: RefusedCounts::default(),
+            certificates: BTreeMap::new(),
             wanted: Arc::default(),
             weights_digest: digest::of(&[], &[]),
             config_problem: None,

@@ -26,7 +26,7 @@ pub const GAP: usize = 2;
 const EVENTS_SHOWN: usize = 5;
 
 /// Columns, left to right.
-pub const COLUMNS: [&str; 16] = [
+pub const COLUMNS: [&str; 17] = [
     "analyzer",
     "state",
     "weight",
@@ -43,7 +43,10 @@ pub const COLUMNS: [&str; 16] = [
     "got",
     "bound",
     "links",
+    "certificate",
 ];
+/// Whom analyzers' certificates name: shown behind the others where one has shown one.
+const CERTIFICATE: usize = 16;
 /// Those of a distributor that may run for months.
 pub const STATUS: [usize; 10] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
 /// Those of one that runs for seconds: sums instead of rates.
@@ -51,9 +54,9 @@ pub const DEMO: [usize; 9] = [0, 1, 3, 4, 10, 8, 11, 6, 7];
 /// Those of several distributors together: shares since the start, which are exact, rather than those of the last seconds.
 pub const FLEET: [usize; 11] = [0, 1, 2, 12, 13, 9, 14, 15, 5, 7, 8];
 /// Columns with words rather than numbers.
-pub const WORDS: usize = 2;
+const WORDS: [usize; 3] = [0, 1, CERTIFICATE];
 /// Columns in the order in which they go when there is no room; the analyzer's id stays.
-const GIVEN_UP: [usize; 11] = [6, 7, 8, 9, 11, 5, 10, 2, 3, 4, 1];
+const GIVEN_UP: [usize; 12] = [CERTIFICATE, 6, 7, 8, 9, 11, 5, 10, 2, 3, 4, 1];
 /// The same of [`FLEET`].
 const GIVEN_UP_FLEET: [usize; 10] = [8, 7, 5, 14, 9, 2, 15, 12, 13, 1];
 
@@ -68,6 +71,11 @@ pub enum Tone {
     Bad,
     /// Not there.
     Dim,
+}
+
+/// A column with words rather than numbers.
+pub fn is_words(column: usize) -> bool {
+    WORDS.contains(&column)
 }
 
 pub(super) fn number(value: &Value) -> f64 {
@@ -234,7 +242,7 @@ impl Fitted {
     pub fn line(&self, cells: &[String], painted: impl Fn(usize, String) -> String) -> String {
         let room = |cell: &String, width: usize| " ".repeat(width.saturating_sub(columns_of(cell)));
         let cells = cells.iter().zip(&self.columns).zip(&self.widths);
-        let padded = cells.map(|((cell, column), width)| match *column < WORDS {
+        let padded = cells.map(|((cell, column), width)| match is_words(*column) {
             true => painted(*column, format!("{cell}{}", room(cell, *width))),
             false => painted(*column, format!("{}{cell}", room(cell, *width))),
         });
@@ -265,6 +273,9 @@ pub fn fitted(view: &Value, columns: &[usize], width: usize) -> Fitted {
         cells + columns.len().saturating_sub(1) * GAP
     };
     let mut columns = columns.to_vec();
+    if columns != FLEET && rows.iter().any(|(_, cells)| !cells[CERTIFICATE].is_empty()) {
+        columns.push(CERTIFICATE);
+    }
     if all(&columns, &widths) > width {
         widths[0] = widths[0].min(ID_WIDTH_MAX);
     }
@@ -346,6 +357,7 @@ fn rows(view: &Value) -> Vec<(Tone, [String; COLUMNS.len()])> {
                     count(number(&one["lanes"])),
                     count(number(&one["lanesOf"]))
                 ),
+                visible(one["certificate"].as_str().unwrap_or_default()),
             ];
             (tone, cells)
         })
@@ -503,6 +515,18 @@ mod tests {
                 .all(|line| line.chars().count() == lines[0].chars().count()),
             "{lines:?}"
         );
+    }
+
+    #[test]
+    fn certificates_are_shown_where_there_are_some_and_go_first() {
+        let mut view = four();
+        assert_eq!(fitted(&view, &STATUS, WIDTH_ANY).columns, STATUS);
+        view["analyzers"][1]["certificate"] = json!("a2.example.org\u{202e}");
+        let lines = lines(&view, &STATUS, WIDTH_ANY);
+        assert!(lines[0].contains("off by  certificate"), "{lines:?}");
+        assert!(lines[2].ends_with("a2.example.org\\u{202e}"), "{lines:?}");
+        let narrow = fitted(&view, &STATUS, lines[0].len() - 1);
+        assert_eq!(narrow.columns, STATUS);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use socket2::SockRef;
 
 use weir_protocol::memory::Span;
-use weir_tls::{Session, Wire};
+use weir_tls::{Peer, Session, Wire};
 
 /// Closed when dropped.
 pub enum Socket {
@@ -44,6 +44,14 @@ impl AsRawFd for Socket {
 pub struct Owner(pub(super) Arc<Secured>);
 
 impl Owner {
+    /// Whom the peer's certificate names; none: it has shown none, or was not asked.
+    pub(crate) fn certificate(&self) -> Option<Peer> {
+        match self.0.is_link {
+            true => None,
+            false => self.0.lock().session.peer(),
+        }
+    }
+
     /// See [`Secured::say_end`].
     pub(crate) fn say_end(&self) {
         self.0.say_end();

@@ -80,6 +80,7 @@ impl<I: Io> Clients<I> {
             Hop::Unsaid | Hop::Malformed(_) => None,
         };
         client.caller = caller;
+        let client = &*client;
         let (allow, rate) = (&protection.allow_http, protection.rate_limit);
         // Who has no proxy between was looked at when it connected.
         if is_forwarded
@@ -94,7 +95,10 @@ impl<I: Io> Clients<I> {
         let (Some(rate), Some(caller)) = (rate, caller) else {
             return true;
         };
-        let taken = cx.shared.admission.take(caller, rate, cx.now_ns);
+        // Behind a proxy the certificate is the proxy's.
+        let certificate = client.certificate.as_deref().filter(|_| !is_forwarded);
+        let customer = cx.customer(caller, certificate);
+        let taken = cx.shared.admission.take(customer, rate, cx.now_ns);
         if let Some(client) = self.table.get_mut(slot) {
             client.rate = Some(Box::new(RateHeaders::new(rate, &taken)));
         }
@@ -103,7 +107,7 @@ impl<I: Io> Clients<I> {
         };
         self.refuse("rate_limit");
         let retry = wait_s.to_string();
-        let detail = format!("this address has used up its requests, more in {retry} s");
+        let detail = format!("this client has used up its requests, more in {retry} s");
         let headers = [("Retry-After", retry.as_str())];
         self.answer_error(cx, slot, 429, "Too many requests", &detail, &headers);
         false

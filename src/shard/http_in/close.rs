@@ -1,9 +1,9 @@
 //! What follows from a client's new state: receive less or more, send, close.
 
-use std::net::{IpAddr, Shutdown};
+use std::net::Shutdown;
 
 use super::{Clients, Stage, DISCARDED_BYTES_MAX, HELD_BYTES_MAX};
-use crate::admission::ListenerKind;
+use crate::admission::{Customer, ListenerKind};
 use crate::context::Context;
 use crate::port::{Group, Io};
 use crate::slab::{bare, token, Kind, Slot};
@@ -148,16 +148,16 @@ impl<I: Io> Clients<I> {
         if client.stage != Stage::Gone || client.receiving || client.sending_bytes > 0 {
             return;
         }
-        let peer = client.peer.filter(|_| client.has_place);
+        let place = client.place;
         self.forget(slot);
-        self.dismiss(cx, peer);
+        self.dismiss(cx, place);
     }
 
-    fn dismiss(&self, cx: &Context<I>, peer: Option<IpAddr>) {
+    fn dismiss(&self, cx: &Context<I>, place: Option<Customer>) {
         let admission = &cx.shared.admission;
         admission.leave_http();
-        if let Some(peer) = peer {
-            admission.leave(ListenerKind::Http, peer);
+        if let Some(customer) = place {
+            admission.leave(ListenerKind::Http, customer);
         }
     }
 }

@@ -30,7 +30,9 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use crate::admission::Customer;
 use crate::farewell::{Age, Ages, Spread};
 use crate::hops;
 use crate::port::Io;
@@ -100,8 +102,10 @@ struct Client<S> {
     /// Closed as soon as nothing more is sent or read.
     socket: Option<S>,
     peer: Option<IpAddr>,
-    /// It has a place of `--max-per-address`.
-    has_place: bool,
+    /// Whom its certificate names.
+    certificate: Option<Arc<str>>,
+    /// Who it counts as for `--max-per-address`, if it is counted.
+    place: Option<Customer>,
     /// Who sent the request in hand: behind a trusted proxy not the peer.
     caller: Option<IpAddr>,
     /// The request in hand asks for a name that is not known.

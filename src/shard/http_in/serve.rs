@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::unread::Unread;
 use super::{Client, Clients, Stage, HELD_BYTES_MAX, KEPT_BYTES, PRESSED_BYTES_MAX};
-use crate::admission::ListenerKind;
+use crate::admission::{Customer, ListenerKind};
 use crate::context::{Context, Phase};
 use crate::port::{Completion, Group, Io};
 use crate::slab::{token, Kind, Slot};
@@ -17,8 +17,9 @@ impl<I: Io> Clients<I> {
             return;
         }
         let peer = cx.io.peer(&socket).map(|peer| peer.ip().to_canonical());
-        let has_place = match self.admit_client(cx, peer) {
-            Ok(has_place) => has_place,
+        let certificate = cx.certificate_of(&socket);
+        let place = match self.admit_client(cx, peer, certificate.as_deref()) {
+            Ok(place) => place,
             Err(reason) => {
                 self.refuse(reason);
                 return;
@@ -28,7 +29,8 @@ impl<I: Io> Clients<I> {
         let slot = self.table.insert(Client {
             socket: Some(socket),
             peer,
-            has_place,
+            certificate,
+            place,
             caller: peer,
             is_stranger: false,
             was_heard: false,
@@ -58,8 +60,13 @@ impl<I: Io> Clients<I> {
         self.receive_from_client(cx, slot);
     }
 
-    /// Whether a client may connect; it is counted then. True: as one of its address as well.
-    fn admit_client(&self, cx: &Context<I>, peer: Option<IpAddr>) -> Result<bool, &'static str> {
+    /// Whether a client may connect; it is counted then. Some: as one of those that are one client as well.
+    fn admit_client(
+        &self,
+        cx: &Context<I>,
+        peer: Option<IpAddr>,
+        certificate: Option<&str>,
+    ) -> Result<Option<Customer>, &'static str> {
         let protection = &cx.live.protection;
         let most = cx.config.protection.connections_per_address_max;
         let is_open = protection.allow_http.is_empty() && protection.rate_limit.is_none();
@@ -69,7 +76,7 @@ impl<I: Io> Clients<I> {
             if !is_open || most > 0 {
                 return Err("address_unknown");
             }
-            return self.enter_http(cx).map(|()| false);
+            return self.enter_http(cx).map(|()| None);
         };
         // Its requests are looked at one by one.
         let is_proxy = protection.trusted_proxies.lists(peer);
@@ -77,13 +84,16 @@ impl<I: Io> Clients<I> {
             return Err("address_not_allowed");
         }
         self.enter_http(cx)?;
-        let is_limited = most > 0 && !is_proxy;
+        if most == 0 || is_proxy {
+            return Ok(None);
+        }
         let admission = &cx.shared.admission;
-        if is_limited && !admission.enter(ListenerKind::Http, peer, most) {
+        let customer = cx.customer(peer, certificate);
+        if !admission.enter(ListenerKind::Http, customer, most) {
             admission.leave_http();
             return Err("address_limit");
         }
-        Ok(is_limited)
+        Ok(Some(customer))
     }
 
     fn enter_http(&self, cx: &Context<I>) -> Result<(), &'static str> {

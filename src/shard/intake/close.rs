@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::{Emitter, Intake};
 use crate::admission::ListenerKind;
+use crate::certified::in_words;
 use crate::context::Context;
 use crate::inputs::{Taken, EMITTERS};
 use crate::port::Io;
@@ -63,8 +64,8 @@ impl<I: Io> Intake<I> {
         self.placed -= 1;
         self.inputs[emitter.input].connections -= 1;
         leave_place(cx, emitter.input);
-        if let Some(address) = emitter.counted {
-            cx.shared.admission.leave(ListenerKind::Emitters, address);
+        if let Some(customer) = emitter.counted {
+            cx.shared.admission.leave(ListenerKind::Emitters, customer);
         }
     }
 
@@ -106,6 +107,7 @@ impl<I: Io> Intake<I> {
         let socket = emitter.socket.as_ref();
         let peer = emitter.address(cx);
         let name = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
+        let name = name + &in_words(emitter.certificate.as_deref());
         let address = peer.map(|peer| peer.ip());
         let input = &cx.shared.places()[emitter.input].name;
         if let Some(tail) = cx.shared.notice(input, address, kind, cx.now_ns) {

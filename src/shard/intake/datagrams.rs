@@ -165,7 +165,7 @@ impl<I: Io> Intake<I> {
                 let before = Taken::of(&cx.engine.counters);
                 if cx.engine.asks_whence() {
                     let name = &cx.shared.places()[input].name;
-                    cx.engine.comes_from(name, datagram.from);
+                    cx.engine.comes_from(name, datagram.from, None);
                 }
                 let taken = cx.engine.ingest_datagram(datagram.bytes, datagram.is_cut);
                 self.inputs[input].take(before, &cx.engine.counters);

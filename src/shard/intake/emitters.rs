@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::close::leave_place;
 use super::proxied::Header;
 use super::{Emitter, First, Intake, PendingChunk};
-use crate::admission::{customer, ListenerKind};
+use crate::admission::{Customer, ListenerKind};
 use crate::context::{Context, Phase};
 use crate::inputs::Taken;
 use crate::port::{Chunk, Completion, Group, Io};
@@ -40,13 +40,14 @@ impl<I: Io> Intake<I> {
             self.count(cx, input, Reason::ConnectionLimit);
             return;
         }
+        let certificate = cx.certificate_of(&socket);
         let is_proxied = !cx.shared.places()[input].proxies.is_empty();
         let admitted = match is_proxied {
             // Lists and limits are about the address in the header.
             true => self.admit_proxy(cx, input, &socket).map(|()| None),
             false => {
                 let peer = cx.io.peer(&socket).map(|peer| peer.ip());
-                self.admit_address(cx, input, peer)
+                self.admit_address(cx, input, peer, certificate.as_deref())
             }
         };
         let counted = match admitted {
@@ -83,6 +84,7 @@ impl<I: Io> Intake<I> {
             is_waiting: false,
             header: is_proxied.then(|| Header::new(cx.now_ns)),
             client: None,
+            certificate,
             counted,
             has_place: true,
             is_broken: false,
@@ -116,13 +118,14 @@ impl<I: Io> Intake<I> {
         self.inputs[input].refuse(reason);
     }
 
-    /// Whether an emitter of this address may connect; the address when it is counted under it.
+    /// Whether an emitter of this address may connect; who it counts as when it is counted.
     pub(super) fn admit_address(
         &mut self,
         cx: &mut Context<I>,
         input: usize,
         peer: Option<IpAddr>,
-    ) -> Result<Option<IpAddr>, Reason> {
+        certificate: Option<&str>,
+    ) -> Result<Option<Customer>, Reason> {
         let most = cx.config.protection.connections_per_address_max;
         let allows_all = cx
             .live
@@ -144,17 +147,17 @@ impl<I: Io> Intake<I> {
         if most == 0 {
             return Ok(None);
         }
+        let customer = cx.customer(peer, certificate);
         while !cx
             .shared
             .admission
-            .enter(ListenerKind::Emitters, peer, most)
+            .enter(ListenerKind::Emitters, customer, most)
         {
-            let is_its = |other: Option<IpAddr>| other.map(customer) == Some(customer(peer));
-            if !self.forget_broken(cx, |emitter| is_its(emitter.counted)) {
+            if !self.forget_broken(cx, |emitter| emitter.counted == Some(customer)) {
                 return Err(Reason::AddressLimit);
             }
         }
-        Ok(Some(peer))
+        Ok(Some(customer))
     }
 
     fn receive_from(&mut self, cx: &mut Context<I>, slot: Slot) {

@@ -18,8 +18,10 @@
 //! They are armed again when nothing is pending any more.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
+use std::sync::Arc;
 
+use crate::admission::Customer;
 use crate::farewell::{Age, Ages, Spread};
 use crate::inputs::InputReport;
 use crate::port::{Chunk, Io};
@@ -76,8 +78,10 @@ struct Emitter<S> {
     header: Option<Box<proxied::Header>>,
     /// Who it is, where a proxy says it.
     client: Option<SocketAddr>,
-    /// Its address, when connections are counted by address.
-    counted: Option<IpAddr>,
+    /// Whom its certificate names.
+    certificate: Option<Arc<str>>,
+    /// Who it counts as, when connections are limited by client.
+    counted: Option<Customer>,
     /// It is one of `--max-connections`, and of its address: until its socket is closed.
     has_place: bool,
     /// Its connection broke before all that it had sent was read.

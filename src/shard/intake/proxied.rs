@@ -120,7 +120,8 @@ impl<I: Io> Intake<I> {
             return Ok(());
         };
         let (input, address) = (emitter.input, emitter.address(cx).map(|it| it.ip()));
-        let counted = self.admit_address(cx, input, address)?;
+        let certificate = emitter.certificate.clone();
+        let counted = self.admit_address(cx, input, address, certificate.as_deref())?;
         if let Some(emitter) = self.table.get_mut(slot) {
             emitter.counted = counted;
         }

@@ -15,6 +15,7 @@ impl<I: Io> Intake<I> {
         };
         let peer = emitter.address(cx).map(|peer| peer.ip());
         let input = Arc::clone(&cx.shared.places()[emitter.input].name);
-        cx.engine.comes_from(&input, peer);
+        let certificate = emitter.certificate.as_ref();
+        cx.engine.comes_from(&input, peer, certificate);
     }
 }

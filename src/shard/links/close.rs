@@ -1,9 +1,11 @@
 //! How links end.
 
-use std::net::{IpAddr, Shutdown};
+use std::net::Shutdown;
 
 use super::connection::{Connection, Stage};
 use super::Links;
+use crate::admission::Customer;
+use crate::certified::in_words;
 use crate::context::Context;
 use crate::mesh::{Mesh, Message};
 use crate::port::Io;
@@ -21,10 +23,10 @@ impl<I: Io> Links<I> {
         }
     }
 
-    /// A link that was counted under its address is gone.
-    pub(super) fn leave_address(&self, cx: &Context<I>, counted: Option<(IpAddr, usize)>) {
-        if let Some((host, parts)) = counted {
-            cx.shared.admission.leave_link(host, parts);
+    /// A link that was counted is gone.
+    pub(super) fn leave_client(&self, cx: &Context<I>, counted: Option<(Customer, usize)>) {
+        if let Some((customer, parts)) = counted {
+            cx.shared.admission.leave_link(customer, parts);
         }
     }
 
@@ -101,7 +103,10 @@ impl<I: Io> Links<I> {
                 let peer = connection.peer.map(|peer| peer.ip());
                 if let Some(tail) = cx.shared.notice("analyzers", peer, kind, cx.now_ns) {
                     let name = Field(&connection.name);
-                    log::warn!("analyzer {name} closed during its handshake: {why}{tail}");
+                    let certificate = in_words(connection.certificate.as_deref());
+                    log::warn!(
+                        "analyzer {name}{certificate} closed during its handshake: {why}{tail}"
+                    );
                 }
             }
             Stage::Up => {
@@ -170,8 +175,8 @@ impl<I: Io> Connection<I> {
             Quoted(why)
         );
         cx.shared.names.link_gone(&self.name);
-        if let Some((host, parts)) = self.counted.take() {
-            cx.shared.admission.leave_link(host, parts);
+        if let Some((customer, parts)) = self.counted.take() {
+            cx.shared.admission.leave_link(customer, parts);
         }
         cx.engine.counters.links_down += 1;
         self.pay_last_credits(cx);

@@ -1,10 +1,11 @@
 //! An analyzer's connection: how far it has come, what it says, what it ACKs.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::permits::Turn;
+use crate::admission::Customer;
 use crate::context::Context;
 use crate::mesh::{ForwardedBatch, Mesh, Message};
 use crate::port::Io;
@@ -90,8 +91,10 @@ pub(super) struct Connection<I: Io> {
     pub(super) peer: Option<SocketAddr>,
     /// Its place among those that have not spoken.
     pub(super) turn_to_speak: Option<Turn>,
-    /// Its address, and how much it counts there, when connections are counted by address.
-    pub(super) counted: Option<(IpAddr, usize)>,
+    /// Whom its certificate names.
+    pub(super) certificate: Option<Arc<str>>,
+    /// Who it counts as, and for how much, when connections are limited by client.
+    pub(super) counted: Option<(Customer, usize)>,
     pub(super) receiving: bool,
     /// Its address, and once it is up its id or the name that it was given.
     pub(super) name: Arc<str>,

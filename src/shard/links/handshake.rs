@@ -10,12 +10,11 @@ use std::sync::Arc;
 
 use super::connection::{Connection, HandOverFacts, Sending, Stage};
 use super::Links;
-use crate::admission::customer;
 use crate::context::{Context, TICK_HANDSHAKE};
 use crate::mesh::{HandOver, Mesh, Message};
 use crate::port::{Group, Io};
 use crate::slab::{bare, token, Kind, Slot};
-use weir_config::Protection;
+use weir_config::{AnalyzerId, Protection};
 use weir_engine::{Link, LinkEpoch, Reach, Reason, Window};
 use weir_protocol::foreign;
 use weir_protocol::native::{HelloReader, NativeError, SHARD_NONE};
@@ -26,6 +25,9 @@ use weir_sink::Sink;
 const MS: u64 = 1_000_000;
 /// A connection that says nothing at all is closed after this.
 const MUTE_MS_MAX: u64 = 10_000;
+/// To an analyzer without one where ids are those of certificates.
+const NO_CERTIFICATE: &str =
+    "it has shown no certificate, and ids are those of certificates (--analyzer-id certificate)";
 /// The same while more than half of the permits are taken.
 const MUTE_MS_MAX_SHORT: u64 = 1_000;
 
@@ -44,7 +46,8 @@ impl<I: Io> Links<I> {
             }
         }
         let peer = cx.io.peer(&socket);
-        let address = peer.map(|peer| customer(peer.ip()));
+        let certificate = cx.certificate_of(&socket);
+        let address = peer.map(|peer| cx.customer(peer.ip(), certificate.as_deref()));
         if let Some(oldest) = self.permits.to_displace(address, cx.awake_ns) {
             let why = "it had not spoken, and others wanted its place";
             self.close_link(cx, oldest, why, Some(Reason::HandshakeDisplaced));
@@ -56,7 +59,7 @@ impl<I: Io> Links<I> {
             first_byte_ns: None,
             last_byte_ns: cx.awake_ns,
         };
-        let slot = self.insert_connection(cx, socket, stage, name.into());
+        let slot = self.insert_connection(cx, socket, stage, name.into(), certificate);
         let turn = self.permits.enter(slot, address, cx.awake_ns);
         if let Some(connection) = self.table.get_mut(slot) {
             connection.turn_to_speak = Some(turn);
@@ -79,6 +82,7 @@ impl<I: Io> Links<I> {
         socket: I::Socket,
         stage: Stage,
         name: Arc<str>,
+        certificate: Option<Arc<str>>,
     ) -> Slot {
         if let Err(error) = cx.io.prepare_link(&socket) {
             log::warn!("analyzer {name}: TCP_NODELAY or TCP_QUICKACK not set: {error}");
@@ -92,6 +96,7 @@ impl<I: Io> Links<I> {
             accepted_ns: cx.awake_ns,
             peer,
             turn_to_speak: None,
+            certificate,
             counted: None,
             up_ns: 0,
             takeovers: 0,
@@ -190,6 +195,11 @@ impl<I: Io> Links<I> {
         let Some(connection) = self.table.get_mut(slot) else {
             return;
         };
+        let is_bound = cx.config.tls.analyzer_id == AnalyzerId::Certificate;
+        if is_bound && connection.certificate.is_none() {
+            self.close_link(cx, slot, NO_CERTIFICATE, Some(Reason::IdNotCertified));
+            return;
+        }
         let mut unread = Vec::new();
         if let Stage::Detecting { detector, .. } = &connection.stage {
             unread.extend_from_slice(detector.replay(sink));
@@ -234,7 +244,7 @@ impl<I: Io> Links<I> {
         let Stage::Greeting { sink, reader, .. } = &mut connection.stage else {
             return;
         };
-        let sink = *sink;
+        let (sink, socket) = (*sink, &connection.socket);
         let seen = bytes;
         let hello = match reader.next(&mut bytes) {
             None => return,
@@ -255,6 +265,9 @@ impl<I: Io> Links<I> {
                 true => "no token shown, this distributor asks for one".to_owned(),
                 false => "the token is not the one that this distributor asks for".to_owned(),
             }
+        } else if let Err(why) = id_of_certificate(cx, socket, hello.id) {
+            self.refuse(cx, slot, sink, &why, Reason::IdNotCertified);
+            return;
         } else if hello.shard == Some(SHARD_NONE) {
             self.say_refused(cx, slot, sink, "no shard asked for");
             self.hang_up(cx, slot);
@@ -395,6 +408,24 @@ impl<I: Io> Links<I> {
             };
             self.on_detection(cx, slot, found, &[]);
         }
+    }
+}
+
+/// An analyzer whose certificate is known has one of its names for an id, so that nobody takes the place of another.
+fn id_of_certificate<I: Io>(cx: &Context<I>, socket: &I::Socket, id: &str) -> Result<(), String> {
+    let policy = cx.config.tls.analyzer_id;
+    let certificate = match policy {
+        AnalyzerId::Any => return Ok(()),
+        AnalyzerId::Auto | AnalyzerId::Certificate => cx.io.certificate(socket),
+    };
+    match certificate {
+        Some(certificate) if certificate.is_called(id) => Ok(()),
+        Some(certificate) => {
+            let names = certificate.names_shown();
+            Err(format!("id {id:?} is none of the names of its certificate ({names}); it is to have one of them, or --analyzer-id any"))
+        }
+        None if policy == AnalyzerId::Auto => Ok(()),
+        None => Err(NO_CERTIFICATE.to_owned()),
     }
 }
 

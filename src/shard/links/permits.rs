@@ -11,8 +11,8 @@
 //! outnumber the analyzers that can be served, so honest ones that come all at once do not push each other out.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
+use crate::admission::Customer;
 use crate::slab::Slot;
 
 /// Permits of a shard at least. 1,024 connections of about 1 KiB.
@@ -34,7 +34,7 @@ pub(super) struct Turn(u64);
 
 struct Waiting {
     slot: Slot,
-    address: Option<IpAddr>,
+    address: Option<Customer>,
     since_ns: u64,
 }
 
@@ -46,7 +46,7 @@ pub(super) struct Permits {
     entered: u64,
     /// Oldest first.
     waiting: BTreeMap<Turn, Waiting>,
-    of_address: BTreeMap<Option<IpAddr>, BTreeSet<Turn>>,
+    of_address: BTreeMap<Option<Customer>, BTreeSet<Turn>>,
 }
 
 /// Permits for a shard that can serve so many analyzers.
@@ -78,7 +78,7 @@ impl Permits {
     }
 
     /// Who has to go before one more of this address can enter.
-    pub(super) fn to_displace(&self, address: Option<IpAddr>, now_ns: u64) -> Option<Slot> {
+    pub(super) fn to_displace(&self, address: Option<Customer>, now_ns: u64) -> Option<Slot> {
         let own = self.of_address.get(&address);
         let own_full = own.filter(|own| self.address_most > 0 && own.len() >= self.address_most);
         let turn = match own_full {
@@ -110,7 +110,7 @@ impl Permits {
     }
 
     /// One more.
-    pub(super) fn enter(&mut self, slot: Slot, address: Option<IpAddr>, now_ns: u64) -> Turn {
+    pub(super) fn enter(&mut self, slot: Slot, address: Option<Customer>, now_ns: u64) -> Turn {
         let turn = Turn(self.entered);
         self.entered += 1;
         let waiting = Waiting {
@@ -149,8 +149,8 @@ mod tests {
 
     const LATER: u64 = 2 * GRACE_NS;
 
-    fn at(n: u32) -> Option<IpAddr> {
-        Some(IpAddr::from(n.to_be_bytes()))
+    fn at(n: u32) -> Option<Customer> {
+        Some(Customer::of_number(n))
     }
 
     /// Permits with one connection of each address, in this order.

@@ -141,7 +141,9 @@ impl<I: Io> Links<I> {
             window,
             unread,
         } = hand_over;
-        let slot = self.insert_connection(cx, socket, Stage::Settling, Arc::clone(&name));
+        let certificate = cx.certificate_of(&socket);
+        let address = Arc::clone(&name);
+        let slot = self.insert_connection(cx, socket, Stage::Settling, address, certificate);
         let facts = HandOverFacts {
             sink,
             name,

@@ -5,11 +5,14 @@ use std::sync::Arc;
 
 use super::connection::{HandOverFacts, Stage};
 use super::Links;
+use crate::admission::Customer;
+use crate::certified::as_field;
 use crate::context::Context;
 use crate::mesh::{Mesh, Message};
 use crate::names::InUse;
 use crate::port::Io;
 use crate::slab::Slot;
+use weir_config::AnalyzerId;
 use weir_engine::{Change, Entry, Link, Reason};
 use weir_protocol::text::Field;
 use weir_protocol::WeightText;
@@ -31,6 +34,7 @@ impl<I: Io> Links<I> {
         };
         let address: Arc<str> = peer.map_or("unknown".into(), |peer| peer.to_string().into());
         let host = peer.map(|peer| peer.ip());
+        let certificate = self.table.get(slot).and_then(|it| it.certificate.clone());
         let Some(counted) = self.admit(cx, slot, sink, &name, host) else {
             return;
         };
@@ -38,12 +42,17 @@ impl<I: Io> Links<I> {
             true => match self.claim(cx, slot, &name, facts.instance, &address) {
                 Ok(takeovers) => (name, takeovers),
                 Err(in_use) => {
-                    self.leave_address(cx, counted);
+                    self.leave_client(cx, counted);
                     self.refuse_name(cx, slot, sink, name, &address, &in_use);
                     return;
                 }
             },
-            false => (cx.shared.names.reference(host, &address), 0),
+            false => {
+                let policy = cx.config.tls.analyzer_id;
+                let certificate = certificate.as_deref();
+                let certificate = certificate.filter(|_| policy != AnalyzerId::Any);
+                (cx.shared.names.reference(host, certificate, &address), 0)
+            }
         };
         let epoch = cx.next_link();
         let now_ns = cx.awake_ns;
@@ -64,12 +73,14 @@ impl<I: Io> Links<I> {
         connection.name = Arc::clone(&name);
         connection.window = facts.window;
         cx.engine.counters.links_up += 1;
+        cx.shared.names.certified(&name, certificate.as_ref());
         log::info!(
-            "analyzer up link={} analyzer={} dialect={sink} weight={} shard={} address={address}",
+            "analyzer up link={} analyzer={} dialect={sink} weight={} shard={} address={address}{}",
             epoch.0,
             Field(&name),
             WeightText(weight),
-            cx.index
+            cx.index,
+            as_field(certificate.as_deref())
         );
         if !self.welcome(cx, slot, sink, epoch) {
             self.close_link(cx, slot, "WELCOME could not be written", None);
@@ -112,7 +123,7 @@ impl<I: Io> Links<I> {
         sink: Sink,
         name: &Arc<str>,
         host: Option<IpAddr>,
-    ) -> Option<Option<(IpAddr, usize)>> {
+    ) -> Option<Option<(Customer, usize)>> {
         let known = |entry: &Entry| sink.has_link_per_shard() && entry.name == *name;
         let is_known = cx.roster.entries.iter().any(known);
         let (most, limit) = cx.analyzers_max();
@@ -125,7 +136,7 @@ impl<I: Io> Links<I> {
         None
     }
 
-    /// Counts a link under its address, for `--max-per-address` analyzers: some have a link to each shard, others
+    /// Counts a link under its client, for `--max-per-address` analyzers: some have a link to each shard, others
     /// one alone. A known analyzer that comes again is not refused: the link that it had may not be gone
     /// yet. None: the connection was refused and closed.
     #[allow(clippy::option_option)] // refused; not counted; counted
@@ -136,7 +147,7 @@ impl<I: Io> Links<I> {
         sink: Sink,
         host: Option<IpAddr>,
         is_known: bool,
-    ) -> Option<Option<(IpAddr, usize)>> {
+    ) -> Option<Option<(Customer, usize)>> {
         let analyzers = cx.config.protection.connections_per_address_max;
         if analyzers == 0 {
             return Some(None);
@@ -150,14 +161,17 @@ impl<I: Io> Links<I> {
             ),
             Some(host) => {
                 let admission = &cx.shared.admission;
-                let fits = admission.enter_link(host, parts, analyzers.saturating_mul(shards));
+                let connection = self.table.get(slot);
+                let certificate = connection.and_then(|it| it.certificate.as_deref());
+                let customer = cx.customer(host, certificate);
+                let fits = admission.enter_link(customer, parts, analyzers.saturating_mul(shards));
                 if fits || is_known {
-                    return Some(Some((host, parts)));
+                    return Some(Some((customer, parts)));
                 }
-                admission.leave_link(host, parts);
-                let why = format!(
-                    "{analyzers} analyzers of its address are connected (--max-per-address)"
-                );
+                admission.leave_link(customer, parts);
+                let of = cx.counted_by(certificate);
+                let why =
+                    format!("{analyzers} analyzers of its {of} are connected (--max-per-address)");
                 (why, Reason::AddressLimit)
             }
         };
