@@ -73,7 +73,7 @@ impl Input {
             let why = match option.key {
                 "ack" | "deadline" => "nothing is ever answered to a datagram",
                 "proxy_from" => "a datagram has no PROXY header",
-                "tls" => "TLS needs a connection",
+                key if key.starts_with("tls") => "TLS needs a connection",
                 "framing" | "continuation" => "a datagram is one message",
                 "unpacked_bytes" => "a datagram unpacks to 64KiB at most",
                 "max_connections" => "datagrams have no connections",

@@ -20,7 +20,7 @@ use ipnet::IpNet;
 use weir_source::{AckMode, Answers, Protocol};
 
 use crate::input_options::{InputOption, INPUT_OPTIONS};
-use crate::{values, Secret, TlsMode};
+use crate::{values, OwnTls, Secret, TlsMode};
 
 /// Most inputs of a distributor: each shard listens on each, and each has series of its own in `/metrics`.
 pub const INPUTS_MAX: usize = 32;
@@ -76,6 +76,8 @@ pub struct Input {
     pub transport: Transport,
     /// Whether TLS is spoken there.
     pub tls: TlsMode,
+    /// What it says of certificates itself.
+    pub own_tls: OwnTls,
     /// What is asked of the kernel for datagrams that wait, in bytes; none: [`RECEIVE_BUFFER_BYTES`].
     pub receive_buffer_bytes: Option<u32>,
     /// File with the shared key of Forward.
@@ -136,6 +138,7 @@ impl Input {
             finds_level: true,
             transport: Transport::Tcp,
             tls: TlsMode::Off,
+            own_tls: OwnTls::default(),
             receive_buffer_bytes: None,
             shared_key_file: None,
             users_file: None,

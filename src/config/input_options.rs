@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use weir_source::AckMode;
 
 use crate::input::{Framing, Input, Transport, INPUT_NAME_BYTES_MAX};
-use crate::tls::{TlsMode, TLS_MODES};
+use crate::tls::{clients_of, clients_word, names, TlsMode, TLS_CLIENTS, TLS_MODES};
 use crate::{flags, values};
 
 /// What an option's value is, in a file.
@@ -29,6 +29,8 @@ pub enum OptionKind {
     Path,
     /// A list of networks.
     Networks,
+    /// A list of texts.
+    Texts,
 }
 
 /// An option of an input.
@@ -124,6 +126,73 @@ pub const INPUT_OPTIONS: &[InputOption] = &[
             Ok(())
         },
         get: |input| (input.tls != TlsMode::Off).then(|| input.tls.as_str().to_owned()),
+    },
+    InputOption {
+        key: "tls_cert",
+        kind: OptionKind::Path,
+        default: "those of --tls-cert",
+        help: "With tls: the certificate that is shown there, and behind it those of the CAs that signed it, PEM; with tls_key",
+        only: &[],
+        set: |input, text| {
+            input.own_tls.cert = Some(path(text)?);
+            Ok(())
+        },
+        get: |input| shown_path(input.own_tls.cert.as_ref()),
+    },
+    InputOption {
+        key: "tls_key",
+        kind: OptionKind::Path,
+        default: "those of --tls-key",
+        help: "With tls: its private key, PEM, without a passphrase",
+        only: &[],
+        set: |input, text| {
+            input.own_tls.key = Some(path(text)?);
+            Ok(())
+        },
+        get: |input| shown_path(input.own_tls.key.as_ref()),
+    },
+    InputOption {
+        key: "tls_client_ca",
+        kind: OptionKind::Path,
+        default: "those of --tls-client-ca",
+        help: "With tls: CAs whose certificates its clients must show, PEM",
+        only: &[],
+        set: |input, text| {
+            input.own_tls.client_ca = Some(path(text)?);
+            Ok(())
+        },
+        get: |input| shown_path(input.own_tls.client_ca.as_ref()),
+    },
+    InputOption {
+        key: "tls_clients",
+        kind: OptionKind::Word(TLS_CLIENTS),
+        default: "auto: required with tls_client_ca, else as --tls-clients",
+        help: "With tls: whether its clients must show a certificate: off, optional (who shows none is let in), required",
+        only: &[],
+        set: |input, text| {
+            if !TLS_CLIENTS.contains(&text) {
+                return Err(format!("allowed: {}", TLS_CLIENTS.join(", ")));
+            }
+            input.own_tls.clients = clients_of(text);
+            Ok(())
+        },
+        get: |input| input.own_tls.clients.map(|it| clients_word(Some(it)).to_owned()),
+    },
+    InputOption {
+        key: "tls_names",
+        kind: OptionKind::Texts,
+        default: "those of --tls-names",
+        help: "With tls: whose certificates let a client in there, as --tls-names has them",
+        only: &[],
+        set: |input, text| {
+            input.own_tls.names = Some(names(text)?);
+            Ok(())
+        },
+        get: |input| {
+            let names = input.own_tls.names.as_ref()?;
+            let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+            Some(names.join(","))
+        },
     },
     InputOption {
         key: "transport",
@@ -328,6 +397,10 @@ fn path(text: &str) -> Result<std::path::PathBuf, String> {
         true => Err("allowed: the path of a file".to_owned()),
         false => Ok(text.into()),
     }
+}
+
+fn shown_path(path: Option<&std::path::PathBuf>) -> Option<String> {
+    path.map(|path| path.display().to_string())
 }
 
 fn networks(text: &str) -> Result<Vec<IpNet>, String> {

@@ -65,7 +65,7 @@ pub use report_file::{report_file, with_instance};
 pub use request::{REQUESTS, REQUEST_OPTIONS};
 pub use secret::Secret;
 pub use sizing::{MemoryNeed, Sizing, DATAGRAM_BUFFERS, DATAGRAM_BYTES_MAX};
-pub use tls::{AnalyzerId, TlsConfig, TlsMode};
+pub use tls::{AnalyzerId, OwnTls, TlsConfig, TlsMode, TlsPort};
 pub use url::Url;
 pub use weights::{check_weights, WantedWeight};
 
@@ -465,9 +465,14 @@ impl Config {
                 ));
             }
         }
-        let key = self.tls.tls_key.as_deref().filter(|_| self.speaks_tls());
-        if let Some(why) = key.and_then(weir_tls::exposed_key) {
-            warnings.push(format!("--tls-key {why}"));
+        for (key, flag) in self.tls_keys() {
+            if let Some(why) = weir_tls::exposed_key(&key) {
+                warnings.push(format!("{flag} {why}"));
+            }
+        }
+        if let Some(path) = &self.tls.tls_key_log {
+            let path = path.display();
+            warnings.push(format!("--tls-key-log {path}: the secrets of all connections that come over TLS are written there; whoever has the file can read what they say. Take the flag away when the fault is found"));
         }
         warnings
     }

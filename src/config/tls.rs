@@ -1,5 +1,6 @@
 //! TLS at the ports of a distributor.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,6 +11,9 @@ use weir_tls::{
 
 use crate::settings::{settings, Report, Reported};
 use crate::Config;
+
+/// Most certificates of --tls-cert.
+const PAIRS_MAX: usize = 64;
 
 /// Whether TLS is spoken at a port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,13 +67,23 @@ impl Reported for MinVersion {
 
 impl Reported for Option<ClientCertificates> {
     fn report(&self, name: &str, to: &mut Report) {
-        let word = self.map_or("auto", |clients| match clients {
-            ClientCertificates::Off => "off",
-            ClientCertificates::Optional => "optional",
-            ClientCertificates::Required => "required",
-        });
-        to.insert(name.to_owned(), word.to_owned());
+        to.insert(name.to_owned(), clients_word(*self).to_owned());
     }
+}
+
+impl Reported for Vec<PathBuf> {
+    fn report(&self, name: &str, to: &mut Report) {
+        let paths: Vec<String> = { self.iter() }.map(|it| it.display().to_string()).collect();
+        to.insert(name.to_owned(), paths.join(","));
+    }
+}
+
+pub(crate) fn clients_word(clients: Option<ClientCertificates>) -> &'static str {
+    clients.map_or("auto", |clients| match clients {
+        ClientCertificates::Off => "off",
+        ClientCertificates::Optional => "optional",
+        ClientCertificates::Required => "required",
+    })
 }
 
 /// Whose id an analyzer may have.
@@ -116,11 +130,18 @@ fn mode(word: String) -> TlsMode {
     TlsMode::of(&word).unwrap_or_default()
 }
 
-/// Behind an alias, so that clap takes it for one value.
+/// Behind an alias, so that clap takes it for one value. None: as what is said elsewhere has it.
 type Clients = Option<ClientCertificates>;
 
+/// The words for it.
+pub(crate) const TLS_CLIENTS: &[&str] = &["auto", "off", "optional", "required"];
+
 fn clients(word: String) -> Clients {
-    match word.as_str() {
+    clients_of(&word)
+}
+
+pub(crate) fn clients_of(word: &str) -> Clients {
+    match word {
         "off" => Some(ClientCertificates::Off),
         "optional" => Some(ClientCertificates::Optional),
         "required" => Some(ClientCertificates::Required),
@@ -128,7 +149,7 @@ fn clients(word: String) -> Clients {
     }
 }
 
-fn names(text: &str) -> Result<AllowedNames, String> {
+pub(crate) fn names(text: &str) -> Result<AllowedNames, String> {
     let parts = text
         .split(',')
         .map(str::trim)
@@ -158,23 +179,42 @@ pub struct TlsConfig {
     /// TLS at the port of --http
     #[arg(long, value_name = "POLICY", default_value = "off", value_parser = PossibleValuesParser::new(TLS_MODES).map(mode), help_heading = "TLS")]
     pub http_tls: TlsMode,
-    /// The certificate that is shown, and behind it those of the CAs that signed it, PEM
+    /// The certificate that is shown, and behind it those of the CAs that signed it, PEM. Several times: a client gets the
+    /// first that has the name which it asks for (SNI), or else the first
     #[arg(long, value_name = "FILE", help_heading = "TLS")]
-    pub tls_cert: Option<PathBuf>,
-    /// Its private key, PEM, without a passphrase
+    pub tls_cert: Vec<PathBuf>,
+    /// Its private key, PEM, without a passphrase; as many as --tls-cert, in the same order
     #[arg(long, value_name = "FILE", help_heading = "TLS")]
-    pub tls_key: Option<PathBuf>,
+    pub tls_key: Vec<PathBuf>,
     /// CAs whose certificates clients must show, PEM
     #[arg(long, value_name = "FILE", help_heading = "TLS")]
     pub tls_client_ca: Option<PathBuf>,
     /// Whether clients must show a certificate: off, optional (who shows none is let in), required, or auto: required
     /// with --tls-client-ca
-    #[arg(long, value_name = "POLICY", default_value = "auto", value_parser = PossibleValuesParser::new(["auto", "off", "optional", "required"]).map(clients), help_heading = "TLS")]
+    #[arg(long, value_name = "POLICY", default_value = "auto", value_parser = PossibleValuesParser::new(TLS_CLIENTS).map(clients), help_heading = "TLS")]
     pub tls_clients: Clients,
     /// Whose certificates let a client in: names of them (DNS, *.DNS, URI, e-mail, IP), CN=name, or sha256:FINGERPRINT;
     /// default: everybody's that the CAs have signed
     #[arg(long, value_name = "LIST", value_parser = names, help_heading = "TLS")]
     pub tls_names: Option<AllowedNames>,
+    /// The same as --tls-clients at the port of --emitters alone; auto: as --tls-clients
+    #[arg(long, value_name = "POLICY", default_value = "auto", value_parser = PossibleValuesParser::new(TLS_CLIENTS).map(clients), help_heading = "TLS")]
+    pub emitters_tls_clients: Clients,
+    /// The same as --tls-names at the port of --emitters alone; default: as --tls-names
+    #[arg(long, value_name = "LIST", value_parser = names, help_heading = "TLS")]
+    pub emitters_tls_names: Option<AllowedNames>,
+    /// The same as --tls-clients at the port of --analyzers alone; auto: as --tls-clients
+    #[arg(long, value_name = "POLICY", default_value = "auto", value_parser = PossibleValuesParser::new(TLS_CLIENTS).map(clients), help_heading = "TLS")]
+    pub analyzers_tls_clients: Clients,
+    /// The same as --tls-names at the port of --analyzers alone; default: as --tls-names
+    #[arg(long, value_name = "LIST", value_parser = names, help_heading = "TLS")]
+    pub analyzers_tls_names: Option<AllowedNames>,
+    /// The same as --tls-clients at the port of --http alone; auto: as --tls-clients
+    #[arg(long, value_name = "POLICY", default_value = "auto", value_parser = PossibleValuesParser::new(TLS_CLIENTS).map(clients), help_heading = "TLS")]
+    pub http_tls_clients: Clients,
+    /// The same as --tls-names at the port of --http alone; default: as --tls-names
+    #[arg(long, value_name = "LIST", value_parser = names, help_heading = "TLS")]
+    pub http_tls_names: Option<AllowedNames>,
     /// Certificates of clients that were revoked: lists of the CAs (CRL), PEM
     #[arg(long, value_name = "FILE", help_heading = "TLS")]
     pub tls_revoked: Option<PathBuf>,
@@ -185,52 +225,167 @@ pub struct TlsConfig {
     /// Oldest version that is spoken
     #[arg(long, value_name = "POLICY", default_value = "1.2", value_parser = PossibleValuesParser::new(MinVersion::WORDS).map(|word| MinVersion::of(&word)), help_heading = "TLS")]
     pub tls_min: MinVersion,
-    /// What these files have, once they were read; none where TLS is not spoken.
+    /// Append the secrets of all connections that come over TLS to this file, as SSLKEYLOGFILE does, which itself is not
+    /// looked at: to read captured packets. Whoever has the file can read all of them
+    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    pub tls_key_log: Option<PathBuf>,
+    /// What the files of each port have, by [`TlsPort::key`], once they were read; empty where TLS is not spoken.
     #[arg(skip)]
-    pub served: Option<Arc<Served>> as _,
+    pub served: BTreeMap<String, Arc<Served>> as _,
 }
 }
 
-impl TlsConfig {
-    /// Files that are read, and that may change while the distributor runs.
-    pub fn paths(&self) -> Vec<PathBuf> {
-        let all = [
-            &self.tls_cert,
-            &self.tls_key,
-            &self.tls_client_ca,
-            &self.tls_revoked,
-        ];
-        all.into_iter().flatten().cloned().collect()
+/// What one port says itself; what it leaves out is as for all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnTls {
+    /// The certificate that is shown there.
+    pub cert: Option<PathBuf>,
+    /// Its key.
+    pub key: Option<PathBuf>,
+    /// CAs of its clients.
+    pub client_ca: Option<PathBuf>,
+    /// What of them is asked.
+    pub clients: Clients,
+    /// Who of them is let in.
+    pub names: Option<AllowedNames>,
+}
+
+impl OwnTls {
+    /// It says something itself.
+    pub fn is_given(&self) -> bool {
+        *self != OwnTls::default()
+    }
+}
+
+/// A port where TLS is spoken.
+#[derive(Debug)]
+pub struct TlsPort {
+    /// What it is known by: `emitters`, `analyzers`, `http`, or `inputs.NAME`.
+    pub key: String,
+    /// What is said of it: a flag with dashes.
+    flag: String,
+    mode: TlsMode,
+    own: OwnTls,
+}
+
+impl TlsPort {
+    /// The key of an input.
+    pub fn key_of_input(name: &str) -> String {
+        format!("inputs.{name}")
     }
 
-    /// What is served, as files; none without a certificate.
-    pub fn files(&self) -> Option<ServerFiles> {
-        let pair = self.tls_cert.clone().zip(self.tls_key.clone())?;
-        let auto = match self.tls_client_ca {
-            Some(_) => ClientCertificates::Required,
-            None => ClientCertificates::Off,
-        };
-        Some(ServerFiles {
-            pairs: vec![pair],
-            client_ca: self.tls_client_ca.clone(),
-            clients: self.tls_clients.unwrap_or(auto),
-            revoked: self.tls_revoked.clone(),
-            names: self.tls_names.clone().unwrap_or_default(),
-            min_version: self.tls_min,
-        })
+    /// How its own setting is written.
+    fn setting(&self, what: &str) -> String {
+        match self.key.starts_with("inputs.") {
+            true => format!("{}: {}", self.flag, what.replace('-', "_")),
+            false => format!("{}-{what}", self.flag),
+        }
     }
 }
 
 impl Config {
+    /// Ports where TLS is spoken.
+    fn tls_ports(&self) -> Vec<TlsPort> {
+        let tls = &self.tls;
+        let own = |clients: Clients, names: &Option<AllowedNames>| OwnTls {
+            clients,
+            names: names.clone(),
+            ..OwnTls::default()
+        };
+        let main = [
+            (
+                "emitters",
+                tls.emitters_tls,
+                own(tls.emitters_tls_clients, &tls.emitters_tls_names),
+            ),
+            (
+                "analyzers",
+                tls.analyzers_tls,
+                own(tls.analyzers_tls_clients, &tls.analyzers_tls_names),
+            ),
+            (
+                "http",
+                tls.http_tls,
+                own(tls.http_tls_clients, &tls.http_tls_names),
+            ),
+        ];
+        let main = main.into_iter().map(|(name, mode, own)| TlsPort {
+            key: name.to_owned(),
+            flag: format!("--{name}"),
+            mode,
+            own,
+        });
+        let inputs = self.all_inputs().into_iter().map(|input| TlsPort {
+            key: TlsPort::key_of_input(&input.name()),
+            flag: input.flag(),
+            mode: input.tls,
+            own: input.own_tls,
+        });
+        let all = main.chain(inputs);
+        all.filter(|port| port.mode != TlsMode::Off).collect()
+    }
+
     /// TLS is spoken somewhere.
     pub fn speaks_tls(&self) -> bool {
-        let tls = &self.tls;
-        let ports = [tls.emitters_tls, tls.analyzers_tls, tls.http_tls];
-        let inputs = self.all_inputs().into_iter().map(|input| input.tls);
-        ports
-            .into_iter()
-            .chain(inputs)
-            .any(|mode| mode != TlsMode::Off)
+        !self.tls_ports().is_empty()
+    }
+
+    /// Files of certificates, keys, CAs and lists, where TLS is spoken: they may change while the distributor runs.
+    pub fn tls_paths(&self) -> Vec<PathBuf> {
+        let mut paths: Vec<PathBuf> = Vec::new();
+        for port in self.tls_ports() {
+            let files = self.tls_files(&port);
+            paths.extend(files.pairs.into_iter().flat_map(|(cert, key)| [cert, key]));
+            paths.extend(files.client_ca.into_iter().chain(files.revoked));
+        }
+        paths.sort_unstable();
+        paths.dedup();
+        paths
+    }
+
+    /// Private keys that are used, and how each is given.
+    pub(crate) fn tls_keys(&self) -> BTreeMap<PathBuf, String> {
+        let mut keys = BTreeMap::new();
+        for port in self.tls_ports() {
+            if let Some(key) = &port.own.key {
+                keys.insert(key.clone(), port.setting("tls-key"));
+                continue;
+            }
+            for key in &self.tls.tls_key {
+                keys.insert(key.clone(), "--tls-key".to_owned());
+            }
+        }
+        keys
+    }
+
+    /// What a port serves, as files.
+    fn tls_files(&self, port: &TlsPort) -> ServerFiles {
+        let (tls, own) = (&self.tls, &port.own);
+        let pairs = match own.cert.clone().zip(own.key.clone()) {
+            Some(pair) => vec![pair],
+            None => { tls.tls_cert.iter().cloned() }
+                .zip(tls.tls_key.iter().cloned())
+                .collect(),
+        };
+        let client_ca = own.client_ca.as_ref().or(tls.tls_client_ca.as_ref());
+        // A CA of its own is there to be asked for.
+        let of_all = tls.tls_clients.filter(|_| own.client_ca.is_none());
+        let clients = own.clients.or(of_all).unwrap_or(match client_ca {
+            Some(_) => ClientCertificates::Required,
+            None => ClientCertificates::Off,
+        });
+        let asks = clients != ClientCertificates::Off;
+        let names = own.names.as_ref().or(tls.tls_names.as_ref());
+        ServerFiles {
+            pairs,
+            client_ca: client_ca.filter(|_| asks).cloned(),
+            clients,
+            revoked: tls.tls_revoked.clone().filter(|_| asks),
+            names: names.filter(|_| asks).cloned().unwrap_or_default(),
+            min_version: tls.tls_min,
+            is_http: port.key == "http",
+            key_log: tls.tls_key_log.clone(),
+        }
     }
 
     /// Reads certificates and keys, where TLS is spoken.
@@ -238,10 +393,12 @@ impl Config {
     /// # Errors
     /// The file that cannot be used, and why.
     pub fn read_tls(&mut self) -> Result<(), Unusable> {
-        self.tls.served = match self.tls.files().filter(|_| self.speaks_tls()) {
-            Some(files) => Some(Arc::new(Served::read(&files)?)),
-            None => None,
-        };
+        let mut served = BTreeMap::new();
+        for port in self.tls_ports() {
+            let files = self.tls_files(&port);
+            served.insert(port.key, Arc::new(Served::read(&files)?));
+        }
+        self.tls.served = served;
         Ok(())
     }
 
@@ -251,37 +408,88 @@ impl Config {
     /// The flag, and what is allowed.
     pub(crate) fn check_tls(&self) -> Result<(), String> {
         let tls = &self.tls;
-        match (&tls.tls_cert, &tls.tls_key) {
-            (Some(_), None) => return Err("--tls-cert: its key is missing (--tls-key)".to_owned()),
-            (None, Some(_)) => {
-                return Err("--tls-key: its certificate is missing (--tls-cert)".to_owned())
+        match (tls.tls_cert.len(), tls.tls_key.len()) {
+            (1.., 0) => return Err("--tls-cert: its key is missing (--tls-key)".to_owned()),
+            (0, 1..) => return Err("--tls-key: its certificate is missing (--tls-cert)".to_owned()),
+            (certs, keys) if certs != keys => {
+                return Err(format!("--tls-cert: {certs} certificates and {keys} keys; allowed: a --tls-key for each, in the same order"));
             }
-            (None, None) if self.speaks_tls() => {
-                return Err("TLS is asked for, and there is no certificate to show; allowed: with --tls-cert and --tls-key".to_owned());
+            (certs, _) if certs > PAIRS_MAX => {
+                return Err(format!(
+                    "--tls-cert: {certs} certificates, allowed: {PAIRS_MAX}"
+                ));
             }
             _ => {}
         }
-        let asks = matches!(
-            tls.tls_clients,
-            Some(ClientCertificates::Optional | ClientCertificates::Required)
-        );
-        if asks && tls.tls_client_ca.is_none() {
-            return Err("--tls-clients: clients are asked for certificates, and no CA of theirs is known; allowed: with --tls-client-ca".to_owned());
+        let ports = self.tls_ports();
+        for port in &ports {
+            self.check_tls_port(port)?;
         }
+        for input in self.all_inputs() {
+            if input.tls == TlsMode::Off && input.own_tls.is_given() {
+                let flag = input.flag();
+                return Err(format!("{flag}: tls_cert, tls_key, tls_client_ca, tls_clients, tls_names: TLS is not spoken there; allowed: with tls=required or optional"));
+            }
+        }
+        let mut asks = ports.iter().map(|port| self.tls_files(port).clients);
+        let none_asks = asks.all(|clients| clients == ClientCertificates::Off);
         for (flag, is_given) in [
             ("--tls-names", tls.tls_names.is_some()),
             ("--tls-revoked", tls.tls_revoked.is_some()),
         ] {
-            if is_given && tls.tls_client_ca.is_none() {
+            if is_given && none_asks {
                 return Err(format!(
                     "{flag}: clients show no certificates; allowed: with --tls-client-ca"
                 ));
             }
         }
-        if tls.analyzer_id == AnalyzerId::Certificate
-            && (tls.analyzers_tls == TlsMode::Off || tls.tls_client_ca.is_none())
-        {
+        if tls.tls_key_log.is_some() && ports.is_empty() {
+            return Err(
+                "--tls-key-log: TLS is spoken nowhere; allowed: with --emitters-tls and the like"
+                    .to_owned(),
+            );
+        }
+        let mut analyzers = ports.iter().filter(|port| port.key == "analyzers");
+        let analyzers_show =
+            analyzers.any(|port| self.tls_files(port).clients != ClientCertificates::Off);
+        if tls.analyzer_id == AnalyzerId::Certificate && !analyzers_show {
             return Err("--analyzer-id certificate: analyzers show no certificates; allowed: with --analyzers-tls and --tls-client-ca".to_owned());
+        }
+        Ok(())
+    }
+
+    fn check_tls_port(&self, port: &TlsPort) -> Result<(), String> {
+        match (&port.own.cert, &port.own.key) {
+            (Some(_), None) => {
+                let (cert, key) = (port.setting("tls-cert"), port.setting("tls-key"));
+                return Err(format!("{cert}: its key is missing ({key})"));
+            }
+            (None, Some(_)) => {
+                let (cert, key) = (port.setting("tls-cert"), port.setting("tls-key"));
+                return Err(format!("{key}: its certificate is missing ({cert})"));
+            }
+            _ => {}
+        }
+        let files = self.tls_files(port);
+        if files.pairs.is_empty() {
+            return Err("TLS is asked for, and there is no certificate to show; allowed: with --tls-cert and --tls-key".to_owned());
+        }
+        let asks = files.clients != ClientCertificates::Off;
+        if asks && files.client_ca.is_none() {
+            let said = match port.own.clients {
+                Some(_) => port.setting("tls-clients"),
+                None => "--tls-clients".to_owned(),
+            };
+            return Err(format!("{said}: clients are asked for certificates, and no CA of theirs is known; allowed: with --tls-client-ca"));
+        }
+        for (what, is_given) in [
+            ("tls-names", port.own.names.is_some()),
+            ("tls-client-ca", port.own.client_ca.is_some()),
+        ] {
+            if is_given && !asks {
+                let said = port.setting(what);
+                return Err(format!("{said}: clients show no certificates there; allowed: with a CA of theirs (--tls-client-ca), and without tls-clients off"));
+            }
         }
         Ok(())
     }

@@ -40,6 +40,8 @@ reasons! {
     HandshakeInvalid = "handshake_invalid",
     /// Another protocol spoke.
     ForeignProtocol = "foreign_protocol",
+    /// Of those: TLS, where it is not spoken.
+    TlsOnPlainPort = "tls_on_plain_port",
     /// Closed without having sent a byte.
     Probe = "probe",
     /// Had not spoken when others needed its place.

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use super::datagrams::open;
 use super::error::StartError;
 use super::listen::{bound_unread, divide_passed, listen, not_heeded, place, Listener, Passed};
+use super::start::ServedPorts;
 use crate::secured::SecuredPort;
 use crate::uring::kernel_release;
-use weir_config::{Config, Input, TlsMode};
+use weir_config::{Config, Input, TlsMode, TlsPort};
 use weir_shard::{EmitterListener, InputAt};
 use weir_tls::ServerPort;
 
@@ -35,14 +36,14 @@ impl Bound {
         config: &Config,
         mut passed: Passed,
         has_http: bool,
-        served: Option<&Arc<ServerPort>>,
+        served: &ServedPorts,
     ) -> Result<Bound, StartError> {
-        let secured = |name: &str, mode| secured(served, name, mode);
+        let secured = |key: &str, name: &str, mode| secured(served.get(key), name, mode);
         let shards = config.shards;
         let mut emitters: Vec<Vec<EmitterListener<Listener>>> = Vec::new();
         emitters.resize_with(shards, Vec::new);
         let own = ("--emitters", config.emitters);
-        let tls = secured("emitters", config.tls.emitters_tls);
+        let tls = secured("emitters", "emitters", config.tls.emitters_tls);
         let emitters_at = take(config, &mut emitters, own, passed.emitters, tls)?;
         let mut inputs_at = Vec::new();
         let mut datagrams: Vec<Vec<(usize, OwnedFd)>> = Vec::new();
@@ -58,21 +59,21 @@ impl Bound {
             let sockets = passed.inputs.remove(&name).unwrap_or_default();
             let flag = format!("--input {name}");
             let at = (&flag[..], input.listen);
-            let tls = secured(&name, input.tls);
+            let tls = secured(&TlsPort::key_of_input(&name), &name, input.tls);
             let address = take(config, &mut emitters, at, sockets, tls)?;
             inputs_at.push(InputAt { name, address });
         }
         let mut analyzers = listeners(config, "--analyzers", config.analyzers, passed.analyzers)?;
         set(
             &mut analyzers,
-            secured("analyzers", config.tls.analyzers_tls),
+            secured("analyzers", "analyzers", config.tls.analyzers_tls),
         );
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         let http = match has_http {
             true => {
                 let address = config.http.listen.unwrap_or(nowhere);
                 let mut http = of_emitters(config, "--http", address, passed.http)?;
-                set(&mut http, secured("http", config.tls.http_tls));
+                set(&mut http, secured("http", "http", config.tls.http_tls));
                 http
             }
             false => Vec::new(),

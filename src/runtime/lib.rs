@@ -28,5 +28,5 @@ pub mod uring;
 pub use descriptors::{Division, Needs};
 pub use error::StartError;
 pub use listen::{hold_port, Passed, LISTEN_BACKLOG};
-pub use start::{Distributor, Stopper};
+pub use start::{Distributor, ServedPorts, Stopper};
 pub use uring::behind;

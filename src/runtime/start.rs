@@ -1,5 +1,6 @@
 //! Starts the shards, and stops them.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -29,7 +30,7 @@ use weir_shard::{
     open_refused, refused_file_name, InputAt, Listeners, Operator, Shard, ShardReport, Shared, Stop,
 };
 
-use weir_tls::ServerPort;
+use weir_tls::{Served, ServerPort};
 
 use crate::uring::{
     address_space, behind, nofile_hard, raise_nofile, Arena, ArenaView, Features, Ring, RingConfig,
@@ -57,6 +58,9 @@ const INCREMENTAL_BUFFER_BYTES: u32 = 256 * 1024;
 /// One receive buffer without: each receive takes a whole one.
 const CLASSIC_BUFFER_BYTES: u32 = 16 * 1024;
 
+/// What is served where TLS is spoken.
+pub type ServedPorts = BTreeMap<String, Arc<ServerPort>>;
+
 /// A running distributor.
 pub struct Distributor {
     shared: Arc<Shared>,
@@ -69,8 +73,8 @@ pub struct Distributor {
     pub http: Option<SocketAddr>,
     /// Where emitters connect to inputs, with the ports that were chosen.
     pub inputs: Vec<InputAt>,
-    /// What is served where TLS is spoken.
-    pub served: Option<Arc<ServerPort>>,
+    /// What is served at each port where TLS is spoken, by [`weir_config::TlsPort::key`].
+    pub served: ServedPorts,
     features: Features,
     memory_bytes: usize,
 }
@@ -114,12 +118,15 @@ impl Distributor {
         config.http.connections_max = division.http;
         config.analyzers_max = division.analyzers;
 
-        if config.tls.served.is_none() {
+        if config.tls.served.is_empty() {
             config.read_tls().map_err(StartError::Tls)?;
         }
-        let served = config.tls.served.clone();
-        let served = served.map(|served| Arc::new(ServerPort::new(served)));
-        let sockets = Bound::of(&config, passed, has_http, served.as_ref())?;
+        let port = |(key, served): (&String, &Arc<Served>)| {
+            let port = ServerPort::new(Arc::clone(served));
+            (key.clone(), Arc::new(port))
+        };
+        let served: ServedPorts = config.tls.served.iter().map(port).collect();
+        let sockets = Bound::of(&config, passed, has_http, &served)?;
         let refused = refused_files(&config)?;
         let memory = Memory::take(&config, features)?;
         let (emitters, analyzers, http) = sockets.at;

@@ -116,6 +116,24 @@ impl fmt::Display for Facts {
     }
 }
 
+/// That a certificate ends soon, or has: within 14 days, as the alert has it. Behind its name in a sentence. Times in
+/// seconds since 1970.
+pub fn ends_soon(not_after_s: i64, now_s: i64) -> Option<String> {
+    const SOON_S: i64 = 14 * 86_400;
+    let left_s = not_after_s - now_s;
+    let on = day(not_after_s);
+    match left_s {
+        ..0 => Some(format!(
+            "has expired on {on}, and clients refuse it; renew it"
+        )),
+        0..SOON_S => Some(format!(
+            "ends in {} days, on {on}; renew it",
+            left_s / 86_400
+        )),
+        _ => None,
+    }
+}
+
 /// `2026-11-30`, of seconds since 1970 (Hinnant, days_from_civil).
 fn day(seconds: i64) -> String {
     let days = seconds.div_euclid(86_400) + 719_468;
@@ -193,6 +211,16 @@ mod tests {
         let print = format!("sha256:{}", Fingerprint::of(b"it"));
         assert_eq!(peer(&[], None).name(), print);
         assert!(peer(&[], None).is_called(&print) && !old.is_called(&print));
+    }
+
+    #[test]
+    fn an_end_is_soon_fourteen_days_before() {
+        let day_s = 86_400;
+        assert_eq!(ends_soon(14 * day_s, 0), None);
+        let soon = ends_soon(14 * day_s, 1).expect("soon");
+        assert_eq!(soon, "ends in 13 days, on 1970-01-15; renew it");
+        let over = ends_soon(0, 1).expect("over");
+        assert!(over.starts_with("has expired on 1970-01-01"), "{over}");
     }
 
     #[test]

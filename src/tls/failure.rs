@@ -48,6 +48,8 @@ kinds! {
     BadCertificate = "bad_certificate",
     /// It speaks no version, or no suite, that is spoken here.
     NoSharedVersion = "no_shared_version",
+    /// It names protocols by ALPN, and none that is spoken there.
+    NoApplicationProtocol = "no_application_protocol",
     /// It does not speak TLS.
     Plain = "plain_text",
     /// It refuses this side: by an alert.
@@ -125,6 +127,10 @@ impl Failure {
             ),
             Error::InvalidCertificate(why) => of_certificate(why),
             Error::PeerIncompatible(why) => (Kind::NoSharedVersion, incompatible(why)),
+            Error::NoApplicationProtocol => (
+                Kind::NoApplicationProtocol,
+                "it asks for other protocols than http/1.1 (ALPN), which is all that is spoken here; HTTP/2 and gRPC are not".to_owned(),
+            ),
             Error::AlertReceived(alert) => (Kind::Alert, of_alert(*alert)),
             Error::InvalidMessage(why) => (
                 Kind::Protocol,

@@ -9,6 +9,7 @@
 //! stream.rs       TLS around a socket, for programs that are no shards
 //! certificate.rs  whom a certificate names, until when it is valid
 //! names.rs        who is let in
+//! key_log.rs      secrets of connections, for who looks for faults
 //! failure.rs      why a connection came to nothing
 //! ```
 //!
@@ -19,6 +20,7 @@ mod certificate;
 mod client;
 mod failure;
 mod fingerprint;
+mod key_log;
 mod link;
 mod names;
 mod record;
@@ -27,7 +29,7 @@ mod session;
 mod stream;
 mod wire;
 
-pub use certificate::{Facts, Peer};
+pub use certificate::{ends_soon, Facts, Peer};
 pub use client::{server_name, ClientFiles, Connector};
 pub use failure::{Failure, FailureKind};
 pub use fingerprint::Fingerprint;

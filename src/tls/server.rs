@@ -26,6 +26,7 @@ use rustls::{
 
 use crate::certificate::{covers, Facts, Peer};
 use crate::fingerprint::Fingerprint;
+use crate::key_log::KeyLogFile;
 use crate::names::{AllowedNames, NotAllowed};
 
 /// Longest file that is read, in bytes.
@@ -102,6 +103,10 @@ pub struct ServerFiles {
     pub names: AllowedNames,
     /// Oldest version.
     pub min_version: MinVersion,
+    /// HTTP/1.1 is spoken there, and nothing else: a client that names protocols by ALPN must name it.
+    pub is_http: bool,
+    /// File that gets the secrets of all connections, in the format of NSS.
+    pub key_log: Option<PathBuf>,
 }
 
 /// A file that cannot be used, and why.
@@ -203,16 +208,17 @@ impl Served {
             _ => 2,
         };
         config.max_early_data_size = 0;
+        if files.is_http {
+            config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        }
+        if let Some(path) = &files.key_log {
+            config.key_log = Arc::new(KeyLogFile::open(path)?);
+        }
         Ok(Served {
             config: Arc::new(config),
             trust: trust_of(files)?,
             facts,
         })
-    }
-
-    /// When the first of its certificates ends, in seconds since 1970.
-    pub fn not_after(&self) -> Option<i64> {
-        self.facts.iter().map(|fact| fact.not_after).min()
     }
 }
 

@@ -13,7 +13,7 @@ use weir_testkit::Pair;
 
 /// How a client comes.
 #[derive(Clone)]
-pub(super) struct Manner(Arc<ClientConfig>);
+pub(super) struct Manner(Arc<ClientConfig>, &'static str);
 
 /// One connection.
 pub(super) struct Client(pub(super) StreamOwned<ClientConnection, TcpStream>);
@@ -38,7 +38,28 @@ impl Manner {
                 shown.expect("a pair")
             }
         };
-        Manner(Arc::new(config))
+        Manner(Arc::new(config), "localhost")
+    }
+
+    /// The same, asking for another name.
+    pub(super) fn asking(&self, name: &'static str) -> Manner {
+        Manner(Arc::clone(&self.0), name)
+    }
+
+    /// The same with TLS 1.2 alone.
+    pub(super) fn of_1_2(&self) -> Manner {
+        // Nobody asks a connection for its configuration's versions: a new one is made.
+        let mut config = (*self.0).clone();
+        config.versions_1_2();
+        Manner(Arc::new(config), self.1)
+    }
+
+    /// The same, naming protocols (ALPN).
+    pub(super) fn speaking(&self, protocols: &[&str]) -> Manner {
+        let mut config = (*self.0).clone();
+        let bytes = protocols.iter().map(|one| one.as_bytes().to_vec());
+        config.alpn_protocols = bytes.collect();
+        Manner(Arc::new(config), self.1)
     }
 
     /// Connects, and is through with the handshake as far as this side can know.
@@ -50,7 +71,7 @@ impl Manner {
 
     /// The same on a connection that is there.
     pub(super) fn on(&self, mut socket: TcpStream) -> io::Result<Client> {
-        let name = ServerName::try_from("localhost").expect("a name");
+        let name = ServerName::try_from(self.1).expect("a name");
         let connection = ClientConnection::new(Arc::clone(&self.0), name);
         let mut connection = connection.map_err(io::Error::other)?;
         while connection.is_handshaking() {

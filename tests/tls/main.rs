@@ -9,7 +9,9 @@ mod names;
 mod outgoing;
 mod own_programs;
 mod programs;
+mod recorded;
 mod renewal;
+mod served;
 mod strangers;
 
 use weir_testkit::{Analyzer, Dialect, Distributor, Options};

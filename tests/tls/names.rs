@@ -28,7 +28,7 @@ fn analyzer(authority: &Authority, at: SocketAddr, id: &str, shows: &Pair) -> St
     )
 }
 
-fn ask(distributor: &Distributor, path: &str) -> String {
+pub(super) fn ask(distributor: &Distributor, path: &str) -> String {
     let mut client = Client::connect(distributor.http.expect("a port"));
     client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes());
     client.answer().body

@@ -16,7 +16,7 @@ fn renewals() -> u64 {
 }
 
 /// Puts a pair where the distributor looks, as cert-manager does: each file is another at once.
-fn install(from: &Pair, to: &Pair) {
+pub(super) fn install(from: &Pair, to: &Pair) {
     for (from, to) in [(&from.key, &to.key), (&from.cert, &to.cert)] {
         let beside = to.with_extension("next");
         std::fs::copy(from, &beside).expect("copied");
@@ -24,7 +24,7 @@ fn install(from: &Pair, to: &Pair) {
     }
 }
 
-fn der_of(cert: &Path) -> Vec<u8> {
+pub(super) fn der_of(cert: &Path) -> Vec<u8> {
     use rustls::pki_types::{pem::PemObject, CertificateDer};
 
     CertificateDer::from_pem_file(cert).expect("PEM").to_vec()

@@ -443,6 +443,10 @@ fn texts(setting: &Setting, value: Value<'_, '_>) -> Result<Texts, (Range<usize>
     };
     match value.get_ref() {
         DeValue::Array(list) if setting.is_list() => list.iter().map(single).collect(),
+        // One may stand without brackets.
+        DeValue::String(_) if setting.is_list() && setting.kind == Kind::Path => {
+            single(value).map(|text| vec![text])
+        }
         _ if setting.is_list() => Err((value.span(), allowed(setting))),
         _ => single(value).map(|text| vec![text]),
     }

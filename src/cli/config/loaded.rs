@@ -14,23 +14,29 @@ use super::settings::{self, Setting, HTTP_ANALYZER, INPUT, WANTED_WEIGHT};
 use super::{read, Refusal};
 use crate::cli::{distributor, Program};
 use crate::config::Config;
-use crate::config::{HttpAnalyzer, Input, WantedWeight, WeightIs};
+use crate::config::{HttpAnalyzer, Input, OwnTls, WantedWeight, WeightIs};
 use crate::protocol::WeightText;
 
 /// Settings that a distributor can take over without a restart.
-const LIVE: [&str; 26] = [
+const LIVE: [&str; 33] = [
     "admin_token_file",
     "allow_analyzers",
     "allow_emitters",
     "allow_http",
     "analyzer_token_file",
+    "analyzers_tls_clients",
+    "analyzers_tls_names",
     "cors",
+    "emitters_tls_clients",
+    "emitters_tls_names",
     "farewell_spread",
     "http_analyzer",
     "http_hosts",
     "http_idle_timeout",
     "http_request_timeout",
     "http_timeout",
+    "http_tls_clients",
+    "http_tls_names",
     "log_level",
     "max_connection_age",
     "proxy_header",
@@ -40,6 +46,7 @@ const LIVE: [&str; 26] = [
     "tls_client_ca",
     "tls_clients",
     "tls_key",
+    "tls_key_log",
     "tls_min",
     "tls_names",
     "tls_revoked",
@@ -182,7 +189,7 @@ impl Loaded {
             &protection.admin_token_file,
         ];
         let tokens = tokens.into_iter().flatten().cloned();
-        let certificates = self.config.tls.paths();
+        let certificates = self.config.tls_paths();
         let file = self.args.file().into_iter();
         file.chain(tokens).chain(certificates).collect()
     }
@@ -351,13 +358,23 @@ fn inputs(old: &[Input], new: &[Input]) -> Vec<Difference> {
     let difference = |name: String| Difference {
         old: of(old, &name),
         new: of(new, &name),
-        live: is_live(INPUT),
+        live: is_live(INPUT) || is_tls_alone(old, new, &name),
         key: format!("{}.{name}", settings::INPUTS),
     };
     names
         .map(difference)
         .filter(|difference| difference.old != difference.new)
         .collect()
+}
+
+/// An input differs in its certificates and in who shows one, and in nothing else: new connections get that.
+fn is_tls_alone(old: &[Input], new: &[Input], name: &str) -> bool {
+    let bare = |list: &[Input]| {
+        let mut input = { list.iter() }.find(|input| input.name() == name)?.clone();
+        input.own_tls = OwnTls::default();
+        Some(input)
+    };
+    bare(old).is_some_and(|old| bare(new) == Some(old))
 }
 
 /// Likewise of wanted weights, in the order of their ids.

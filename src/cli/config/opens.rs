@@ -7,7 +7,7 @@ use super::settings;
 use crate::cli::config::diff;
 
 /// Settings whose absence leaves a door open.
-const WALLS: [&str; 8] = [
+const WALLS: [&str; 11] = [
     "allow_emitters",
     "allow_analyzers",
     "allow_http",
@@ -16,6 +16,9 @@ const WALLS: [&str; 8] = [
     "rate_limit",
     "tls_client_ca",
     "tls_names",
+    "emitters_tls_names",
+    "analyzers_tls_names",
+    "http_tls_names",
 ];
 
 /// What `new` opens, one sentence each, with what to write when it is meant. Nothing when it only closes, or
@@ -37,6 +40,9 @@ pub fn opens(old: &Loaded, new: &Loaded) -> Vec<String> {
                 "admin_token_file" => protection.admin_token.is_some(),
                 "tls_client_ca" => loaded.config.tls.tls_client_ca.is_some(),
                 "tls_names" => loaded.config.tls.tls_names.is_some(),
+                "emitters_tls_names" => loaded.config.tls.emitters_tls_names.is_some(),
+                "analyzers_tls_names" => loaded.config.tls.analyzers_tls_names.is_some(),
+                "http_tls_names" => loaded.config.tls.http_tls_names.is_some(),
                 _ => protection.rate_limit.is_some(),
             }
         });
@@ -69,6 +75,26 @@ pub fn opens(old: &Loaded, new: &Loaded) -> Vec<String> {
             opens.push(format!(
                 "inputs.{name} has no allow any more (written out: [\"0.0.0.0/0\", \"::/0\"])"
             ));
+        }
+    }
+    for input in &old.config.inputs {
+        let name = input.name();
+        let next = { new.config.inputs.iter() }.find(|next| next.name() == name);
+        for (key, had, has) in [
+            (
+                "tls_client_ca",
+                input.own_tls.client_ca.is_some(),
+                next.is_some_and(|next| next.own_tls.client_ca.is_some()),
+            ),
+            (
+                "tls_names",
+                input.own_tls.names.is_some(),
+                next.is_some_and(|next| next.own_tls.names.is_some()),
+            ),
+        ] {
+            if had && !has && next.is_some() {
+                opens.push(format!("inputs.{name} has no {key} any more"));
+            }
         }
     }
     let (had, has) = (&old.config.http.analyzers, &new.config.http.analyzers);

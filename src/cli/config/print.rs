@@ -113,7 +113,7 @@ fn input_in_file(input: &Input) -> String {
     for (option, value) in input.options() {
         let value = match option.kind {
             OptionKind::Whole | OptionKind::Boolean => value,
-            OptionKind::Networks => {
+            OptionKind::Networks | OptionKind::Texts => {
                 let all: Vec<String> = value.split(',').map(quoted).collect();
                 format!("[{}]", all.join(", "))
             }

@@ -56,6 +56,10 @@ fn key(setting: &Setting) -> Value {
         }
     };
     let mut value = match setting.is_list() {
+        // One may stand without brackets.
+        true if setting.kind == Kind::Path => {
+            json!({"oneOf": [one, {"type": "array", "items": one}]})
+        }
         true => json!({"type": "array", "items": one}),
         false => one,
     };
@@ -169,7 +173,7 @@ fn input_option(option: &InputOption) -> Value {
         OptionKind::Text => {
             json!({"type": "string", "minLength": 1, "maxLength": INPUT_NAME_BYTES_MAX})
         }
-        OptionKind::Networks => json!({"oneOf": [
+        OptionKind::Networks | OptionKind::Texts => json!({"oneOf": [
             {"type": "string", "minLength": 1},
             {"type": "array", "items": {"type": "string", "minLength": 1}},
         ]}),

@@ -9,9 +9,9 @@ use super::watch;
 use crate::cli::config::Loaded;
 use crate::control::{self, Reloader, Running, Settings, TapSource, Tapped};
 use crate::ledger::run_report::Stamp;
+use crate::runtime::ServedPorts;
 use crate::service::sockets::AdminSocket;
 use crate::shard::{Operator, TappedMessage};
-use crate::tls::ServerPort;
 
 /// The control side of a running distributor.
 pub(super) struct Control {
@@ -23,7 +23,7 @@ pub(super) struct Control {
 pub(super) struct From {
     pub(super) loaded: Loaded,
     /// What is served where TLS is spoken.
-    pub(super) served: Option<Arc<ServerPort>>,
+    pub(super) served: ServedPorts,
     pub(super) started: Stamp,
     /// An admin socket that was opened for it.
     pub(super) admin: Option<AdminSocket>,

@@ -28,8 +28,9 @@ use crate::config::{Config, Input};
 use crate::control::core::Core;
 use crate::control::health;
 use crate::control::Reloader;
+use crate::runtime::ServedPorts;
 use crate::shard::{allow_lists, secret_ports, Live, Operator};
-use crate::tls::{Served, ServerPort};
+use crate::tls::Served;
 
 /// Time that files have to be read.
 const READ_PATIENCE: Duration = Duration::from_secs(5);
@@ -51,7 +52,7 @@ struct State {
 pub(super) struct Reload {
     operator: Operator,
     /// What is served where TLS is spoken.
-    served: Option<Arc<ServerPort>>,
+    served: ServedPorts,
     core: Mutex<Weak<Core>>,
     manager: Arc<Manager>,
     state: Mutex<State>,
@@ -73,7 +74,7 @@ impl Reload {
     /// There is no thread.
     pub(super) fn start(
         operator: Operator,
-        served: Option<Arc<ServerPort>>,
+        served: ServedPorts,
         manager: Arc<Manager>,
         loaded: Loaded,
     ) -> io::Result<Arc<Reload>> {
@@ -213,14 +214,23 @@ impl Reload {
 
     /// New handshakes get the certificates that the files have now.
     fn serve(&self, config: &Config) {
-        let (Some(port), Some(next)) = (&self.served, &config.tls.served) else {
-            return;
+        let shown = |served: &Served| -> Vec<String> {
+            { served.facts.iter() }
+                .map(|fact| fact.serial.clone())
+                .collect()
         };
-        let shown = |served: &Served| served.facts.first().map(|fact| fact.serial.clone());
-        let (before, now) = (shown(&port.served()), shown(next));
-        port.serve(next);
-        if before != now {
-            let serial = now.unwrap_or_default();
+        let mut all: Vec<String> = Vec::new();
+        for (key, next) in &config.tls.served {
+            let Some(port) = self.served.get(key) else {
+                continue; // TLS is spoken there after a restart
+            };
+            let before = shown(&port.served());
+            port.serve(next);
+            all.extend({ shown(next).into_iter() }.filter(|serial| !before.contains(serial)));
+        }
+        all.sort_unstable();
+        all.dedup();
+        for serial in all {
             log::info!("TLS: new connections are shown the certificate {serial}");
         }
     }
@@ -245,9 +255,9 @@ impl Reload {
 
     /// The files of certificates alone.
     pub(super) fn certificate_files(&self) -> Vec<PathBuf> {
-        match self.served {
-            Some(_) => lock(&self.state).current.config.tls.paths(),
-            None => Vec::new(),
+        match self.served.is_empty() {
+            false => lock(&self.state).current.config.tls_paths(),
+            true => Vec::new(),
         }
     }
 

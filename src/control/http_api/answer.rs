@@ -16,7 +16,7 @@ use crate::view::exposition::Format;
 use crate::view::json::value;
 use crate::view::row::{HttpStatus, Kind, Row};
 use crate::view::state::State;
-use crate::view::{metrics, snapshot};
+use crate::view::{metrics, snapshot, tls};
 use weir_engine::Entry;
 use weir_http::Ask;
 
@@ -143,9 +143,17 @@ fn health(
         "reason": why_not,
         "uptime": (state.uptime_s() * 1e3).round() / 1e3,
         "bottleneck": state.bottleneck,
+        "warnings": warnings(state),
         "version": env!("CARGO_PKG_VERSION"),
     });
     (if is_good { 200 } else { 503 }, body)
+}
+
+/// What does not keep it from its work yet: a configuration that was not taken, certificates that end.
+fn warnings(state: &State) -> Vec<String> {
+    let mut warnings = tls::warnings(state);
+    warnings.extend(state.config_problem.clone());
+    warnings
 }
 
 fn is_processing(state: &State) -> bool {
@@ -394,6 +402,32 @@ mod tests {
 
     fn unix_ms_of(ms: u64) -> u64 {
         at(ms).unix_ns / 1_000_000
+    }
+
+    #[test]
+    fn health_warns_of_certificates_that_end_and_of_a_configuration_that_was_not_taken() {
+        let (mut fake, mut state) = busy();
+        let (_, body, _) = ask("GET", "/health", &state);
+        assert_eq!(body["warnings"], json!([]));
+        let now_s = i64::try_from(state.now.unix_ns / 1_000_000_000).expect("a time");
+        fake.reports[0].tls.push(weir_shard::port::TlsCounts {
+            port: "emitters".to_owned(),
+            certificates: vec![
+                ("0a".to_owned(), now_s + 3 * 86_400 + 60),
+                ("0b".to_owned(), now_s + 90 * 86_400),
+            ],
+            ..Default::default()
+        });
+        state.config_problem = Some("TLS: a.pem: not PEM".to_owned());
+        fake.note(&mut state, 6000);
+        let (status, body, _) = ask("GET", "/health", &state);
+        assert_eq!((status, &body["status"]), (200, &json!("healthy")));
+        let warnings = body["warnings"].as_array().expect("a list");
+        assert_eq!(warnings.len(), 2, "{body}");
+        let first = warnings[0].as_str().expect("text");
+        let begin = "TLS at emitters: the certificate 0a ends in 3 days, on ";
+        assert!(first.starts_with(begin), "{first}");
+        assert_eq!(warnings[1], "TLS: a.pem: not PEM");
     }
 
     #[test]

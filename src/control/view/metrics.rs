@@ -443,11 +443,13 @@ fn tls(state: &State, out: &mut Exposition) {
     out.family(
         "weir_tls_certificate_expires_seconds",
         Kind::Gauge,
-        "When the certificate that is shown there ends, in seconds since 1970.",
+        "When each certificate that is shown there ends, in seconds since 1970.",
     );
     for row in &rows {
-        let labels = [("port", &row.port[..]), ("serial", &row.serial)];
-        out.number(&labels, row.not_after as f64);
+        for (serial, not_after) in &row.certificates {
+            let labels = [("port", &row.port[..]), ("serial", serial)];
+            out.number(&labels, *not_after as f64);
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::state::State;
+use weir_tls::ends_soon;
 
 /// One port.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -22,10 +23,23 @@ pub struct TlsRow {
     pub truncated: u64,
     /// Connections that came to nothing, by why.
     pub refused: BTreeMap<&'static str, u64>,
-    /// Serial number of the certificate that is shown.
-    pub serial: String,
-    /// When it ends, in seconds since 1970.
-    pub not_after: i64,
+    /// Certificates that are shown: serial number, and when it ends, in seconds since 1970.
+    pub certificates: Vec<(String, i64)>,
+}
+
+/// Certificates that end soon, or have ended: a sentence each.
+pub fn warnings(state: &State) -> Vec<String> {
+    let now_s = i64::try_from(state.now.unix_ns / 1_000_000_000).unwrap_or(i64::MAX);
+    let mut warnings = Vec::new();
+    for row in rows(state) {
+        for (serial, not_after) in &row.certificates {
+            if let Some(soon) = ends_soon(*not_after, now_s) {
+                let port = &row.port;
+                warnings.push(format!("TLS at {port}: the certificate {serial} {soon}"));
+            }
+        }
+    }
+    warnings
 }
 
 /// All of them; a port that has had no connection on a shard is not known to that shard.
@@ -38,8 +52,7 @@ pub fn rows(state: &State) -> Vec<TlsRow> {
         row.established += counts.established;
         row.resumed += counts.resumed;
         row.truncated += counts.truncated;
-        row.serial.clone_from(&counts.serial);
-        row.not_after = counts.not_after_s;
+        row.certificates.clone_from(&counts.certificates);
         for (kind, count) in &counts.refused {
             *row.refused.entry(kind).or_default() += count;
         }

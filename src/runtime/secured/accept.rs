@@ -20,7 +20,7 @@ use super::socket::{peer_of, Secured, Socket};
 use super::{told, Tls};
 use crate::uring::Ring;
 use weir_shard::port::{Completion, Group, TlsCounts};
-use weir_tls::{begins_tls, Failure, FailureKind, ServerPort, Session};
+use weir_tls::{begins_tls, Facts, Failure, FailureKind, ServerPort, Session};
 
 /// Handshakes under way at most, for all ports of a shard: some 10 KiB each.
 pub(super) const HANDSHAKES_MAX: usize = 1024;
@@ -152,10 +152,9 @@ impl Handshakes {
                 .count();
             let refused = FailureKind::ALL.iter().zip(port.counts.refused);
             let served = port.listening.port.served.served();
-            let shown = served.facts.first();
+            let shown = |fact: &Facts| (fact.serial.clone(), fact.not_after);
             TlsCounts {
-                serial: shown.map_or_else(String::new, |fact| fact.serial.clone()),
-                not_after_s: served.not_after().unwrap_or(i64::MAX),
+                certificates: served.facts.iter().map(shown).collect(),
                 port: port.listening.port.name.clone(),
                 under_way: under_way as u64,
                 established: port.counts.established,

@@ -7,6 +7,7 @@ use super::{Clients, Stage};
 use crate::context::Context;
 use crate::port::Io;
 use crate::slab::Slot;
+use weir_engine::Reason;
 use weir_http as http;
 use weir_http::{HttpError, PacketError};
 use weir_http::{DATE_BYTES, TIMESTAMP_BYTES, UUID_BYTES};
@@ -34,7 +35,7 @@ impl<I: Io> Clients<I> {
     /// Who speaks no HTTP at all is told in the answer, and its operator perhaps does not see that: said here as
     /// well, once.
     pub(super) fn warn_of_stranger(
-        &self,
+        &mut self,
         cx: &Context<I>,
         slot: Slot,
         error: &HttpError,
@@ -45,6 +46,9 @@ impl<I: Io> Clients<I> {
         }
         let peer = self.table.get(slot).and_then(|client| client.peer);
         let foreign = foreign::recognize(bytes);
+        if foreign == Some(Foreign::Tls) {
+            self.refuse(Reason::TlsOnPlainPort.as_str());
+        }
         let kind = foreign.map_or("bad_method", Foreign::as_str);
         let Some(tail) = cx.shared.notice("http", peer, kind, cx.now_ns) else {
             return;

@@ -363,6 +363,9 @@ impl<I: Io> Intake<I> {
                     cx.engine.counters.count(Reason::ForeignProtocol);
                 }
                 self.refuse(slot, Reason::ForeignProtocol);
+                if kind == Foreign::Tls.as_str() {
+                    cx.engine.counters.count(Reason::TlsOnPlainPort);
+                }
                 (kind, format!("{text} ({error})"))
             }
             None => {

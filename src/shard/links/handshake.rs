@@ -16,7 +16,7 @@ use crate::port::{Group, Io};
 use crate::slab::{bare, token, Kind, Slot};
 use weir_config::{AnalyzerId, Protection};
 use weir_engine::{Link, LinkEpoch, Reach, Reason, Window};
-use weir_protocol::foreign;
+use weir_protocol::foreign::{self, Foreign};
 use weir_protocol::native::{HelloReader, NativeError, SHARD_NONE};
 use weir_protocol::text::check_name;
 use weir_sink::detect::{DetectError, Detection, Detector, DETECT_MS_MAX, SILENCE_MS};
@@ -164,6 +164,9 @@ impl<I: Io> Links<I> {
                     DetectError::Foreign(foreign) => (Reason::ForeignProtocol, foreign.as_str()),
                     DetectError::Incomplete { .. } => (Reason::HandshakeTimeout, "mute"),
                 };
+                if kind == Foreign::Tls.as_str() {
+                    cx.engine.counters.count(Reason::TlsOnPlainPort);
+                }
                 let why = error.to_string();
                 if error.is_of_emitter() {
                     // It takes an end of stream for a graceful close, and an answer for an error. To an analyzer

@@ -165,8 +165,6 @@ pub struct TlsCounts {
     pub truncated: u64,
     /// Connections that came to nothing, by why; none that never happened.
     pub refused: Vec<(&'static str, u64)>,
-    /// Serial number of the certificate that is shown now, hexadecimal.
-    pub serial: String,
-    /// When the first certificate of those that are shown ends, in seconds since 1970.
-    pub not_after_s: i64,
+    /// Certificates that are shown now: serial number, hexadecimal, and when it ends, in seconds since 1970.
+    pub certificates: Vec<(String, i64)>,
 }

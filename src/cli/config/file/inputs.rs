@@ -155,7 +155,7 @@ impl Reader<'_> {
         value: Value<'_, '_>,
     ) -> Option<String> {
         let (kind, allowed) = match option.kind {
-            OptionKind::Networks => return self.words(name, value),
+            OptionKind::Networks | OptionKind::Texts => return self.words(name, value),
             OptionKind::Text | OptionKind::Word(_) => (Kind::Text, "allowed: text in quotes"),
             OptionKind::Path => (Kind::Path, "allowed: text in quotes"),
             OptionKind::Bytes => (

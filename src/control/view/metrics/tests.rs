@@ -145,8 +145,7 @@ fn state() -> State {
             resumed: 5,
             truncated: 2,
             refused: vec![("expired", 3)],
-            serial: "0a:0b".to_owned(),
-            not_after_s: 1_800_000_000,
+            certificates: vec![("0a:0b".to_owned(), 1_800_000_000)],
         });
     }
     state.http.push(HttpStatus {
