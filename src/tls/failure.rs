@@ -48,6 +48,8 @@ kinds! {
     BadCertificate = "bad_certificate",
     /// It speaks no version, or no suite, that is spoken here.
     NoSharedVersion = "no_shared_version",
+    /// It is a proxy, and its PROXY header cannot be read.
+    ProxyHeader = "proxy_header",
     /// It does not speak TLS.
     Plain = "plain_text",
     /// It refuses this side: by an alert.

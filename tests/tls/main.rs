@@ -8,6 +8,7 @@ mod ends;
 mod outgoing;
 mod own_programs;
 mod programs;
+mod proxied;
 mod renewal;
 mod strangers;
 
