@@ -6,6 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use weir_source::AckMode;
 
+use crate::credential::secret_path;
 use crate::input::{Framing, Input, Transport, INPUT_NAME_BYTES_MAX};
 use crate::tls::{TlsMode, TLS_MODES};
 use crate::{flags, values};
@@ -293,7 +294,7 @@ pub const INPUT_OPTIONS: &[InputOption] = &[
         help: "File whose first line is the shared key of Forward; such an input greets, and speaks nothing else",
         only: FORWARD,
         set: |input, text| {
-            input.shared_key_file = Some(path(text)?);
+            input.shared_key_file = Some(secret_path(text)?);
             Ok(())
         },
         get: |input| input.shared_key_file.as_ref().map(|path| path.display().to_string()),
@@ -305,7 +306,7 @@ pub const INPUT_OPTIONS: &[InputOption] = &[
         help: "File with a user on each line, NAME:PASSWORD, of whom each connection must be one; with shared_key_file",
         only: FORWARD,
         set: |input, text| {
-            input.users_file = Some(path(text)?);
+            input.users_file = Some(secret_path(text)?);
             Ok(())
         },
         get: |input| input.users_file.as_ref().map(|path| path.display().to_string()),
@@ -320,13 +321,6 @@ fn name(text: &str) -> Result<String, String> {
         false => Err(format!(
             "allowed: 1 to {INPUT_NAME_BYTES_MAX} letters, digits, and - _ . (edge-1), and not emitters, which is the port of --emitters"
         )),
-    }
-}
-
-fn path(text: &str) -> Result<std::path::PathBuf, String> {
-    match text.is_empty() {
-        true => Err("allowed: the path of a file".to_owned()),
-        false => Ok(text.into()),
     }
 }
 

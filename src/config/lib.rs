@@ -21,6 +21,7 @@
 mod analyzer;
 mod apart;
 mod conflicts;
+mod credential;
 mod delivery;
 mod endpoint;
 mod flags;
@@ -43,6 +44,7 @@ pub mod values;
 mod weights;
 
 pub use analyzer::{HttpAnalyzer, HTTP_ID_BYTES_MAX};
+pub use credential::{secret_file, secret_path, CREDENTIAL};
 pub use delivery::{
     Delivery, DeliveryOption, Place, Scheme, DELIVERY_OPTIONS, SCHEMES, TLS_OPTIONS,
 };
@@ -463,9 +465,8 @@ impl Config {
                 ));
             }
         }
-        let key = self.tls.tls_key.as_deref().filter(|_| self.speaks_tls());
-        if let Some(why) = key.and_then(weir_tls::exposed_key) {
-            warnings.push(format!("--tls-key {why}"));
+        if self.speaks_tls() {
+            warnings.extend(self.tls.troubles());
         }
         warnings
     }

@@ -8,8 +8,9 @@ use weir_tls::{
     Allowed, AllowedNames, ClientCertificates, MinVersion, Served, ServerFiles, Unusable, NAMES_MAX,
 };
 
+use crate::credential::secret_file;
 use crate::settings::{settings, Report, Reported};
-use crate::Config;
+use crate::{Admin, Config};
 
 /// Whether TLS is spoken at a port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -118,14 +119,17 @@ pub struct TlsConfig {
     /// TLS at the port of --http
     #[arg(long, value_name = "POLICY", default_value = "off", value_parser = PossibleValuesParser::new(TLS_MODES).map(mode), help_heading = "TLS")]
     pub http_tls: TlsMode,
+    /// TLS at --admin, where that is an address: off, optional, required
+    #[arg(long, value_name = "POLICY", default_value = "off", value_parser = PossibleValuesParser::new(TLS_MODES).map(mode), help_heading = "TLS")]
+    pub admin_tls: TlsMode,
     /// The certificate that is shown, and behind it those of the CAs that signed it, PEM
-    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    #[arg(long, value_name = "FILE", value_parser = secret_file(), help_heading = "TLS")]
     pub tls_cert: Option<PathBuf>,
     /// Its private key, PEM, without a passphrase
-    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    #[arg(long, value_name = "FILE", value_parser = secret_file(), help_heading = "TLS")]
     pub tls_key: Option<PathBuf>,
     /// CAs whose certificates clients must show, PEM
-    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    #[arg(long, value_name = "FILE", value_parser = secret_file(), help_heading = "TLS")]
     pub tls_client_ca: Option<PathBuf>,
     /// Whether clients must show a certificate: off, optional (who shows none is let in), required, or auto: required
     /// with --tls-client-ca
@@ -136,11 +140,16 @@ pub struct TlsConfig {
     #[arg(long, value_name = "LIST", value_parser = names, help_heading = "TLS")]
     pub tls_names: Option<AllowedNames>,
     /// Certificates of clients that were revoked: lists of the CAs (CRL), PEM
-    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    #[arg(long, value_name = "FILE", value_parser = secret_file(), help_heading = "TLS")]
     pub tls_revoked: Option<PathBuf>,
     /// Oldest version that is spoken
     #[arg(long, value_name = "POLICY", default_value = "1.2", value_parser = PossibleValuesParser::new(MinVersion::WORDS).map(|word| MinVersion::of(&word)), help_heading = "TLS")]
     pub tls_min: MinVersion,
+    /// Keys of session tickets that several distributors share, so that clients resume with any of them: base64 of 80 or
+    /// 48 random bytes a line, as HAProxy has them. The last but one makes tickets, the last three take them. Default:
+    /// own ones
+    #[arg(long, value_name = "FILE", value_parser = secret_file(), help_heading = "TLS")]
+    pub tls_ticket_keys: Option<PathBuf>,
     /// What these files have, once they were read; none where TLS is not spoken.
     #[arg(skip)]
     pub served: Option<Arc<Served>> as _,
@@ -155,8 +164,26 @@ impl TlsConfig {
             &self.tls_key,
             &self.tls_client_ca,
             &self.tls_revoked,
+            &self.tls_ticket_keys,
         ];
         all.into_iter().flatten().cloned().collect()
+    }
+
+    /// Certificates that clients refuse, or soon will; keys that everybody on this host can read. It reads files.
+    pub fn troubles(&self) -> Vec<String> {
+        let secrets = [
+            ("--tls-key", &self.tls_key),
+            ("--tls-ticket-keys", &self.tls_ticket_keys),
+        ];
+        let exposed = secrets.into_iter().filter_map(|(flag, path)| {
+            let why = path.as_deref().and_then(weir_tls::exposed_key)?;
+            Some(format!("{flag} {why}"))
+        });
+        let files = self.files();
+        let wrong = files.iter().flat_map(weir_tls::troubles);
+        exposed
+            .chain(wrong.map(|what| format!("TLS: {what}")))
+            .collect()
     }
 
     /// What is served, as files; none without a certificate.
@@ -173,6 +200,7 @@ impl TlsConfig {
             revoked: self.tls_revoked.clone(),
             names: self.tls_names.clone().unwrap_or_default(),
             min_version: self.tls_min,
+            ticket_keys: self.tls_ticket_keys.clone(),
         })
     }
 }
@@ -181,7 +209,12 @@ impl Config {
     /// TLS is spoken somewhere.
     pub fn speaks_tls(&self) -> bool {
         let tls = &self.tls;
-        let ports = [tls.emitters_tls, tls.analyzers_tls, tls.http_tls];
+        let ports = [
+            tls.emitters_tls,
+            tls.analyzers_tls,
+            tls.http_tls,
+            tls.admin_tls,
+        ];
         let inputs = self.all_inputs().into_iter().map(|input| input.tls);
         ports
             .into_iter()
@@ -216,6 +249,15 @@ impl Config {
                 return Err("TLS is asked for, and there is no certificate to show; allowed: with --tls-cert and --tls-key".to_owned());
             }
             _ => {}
+        }
+        if tls.admin_tls != TlsMode::Off && !matches!(self.admin, Some(Admin::Tcp(_))) {
+            return Err("--admin-tls: there is no TCP address of operators, and a Unix socket needs none; allowed: with --admin IP:PORT".to_owned());
+        }
+        if tls.tls_ticket_keys.is_some() && tls.tls_cert.is_none() {
+            return Err(
+                "--tls-ticket-keys: TLS is not spoken; allowed: with --tls-cert and --tls-key"
+                    .to_owned(),
+            );
         }
         let asks = matches!(
             tls.tls_clients,

@@ -104,7 +104,7 @@ impl fmt::Display for Facts {
 }
 
 /// `2026-11-30`, of seconds since 1970 (Hinnant, days_from_civil).
-fn day(seconds: i64) -> String {
+pub(crate) fn day(seconds: i64) -> String {
     let days = seconds.div_euclid(86_400) + 719_468;
     let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
     let of_era_year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;

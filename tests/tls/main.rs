@@ -5,12 +5,16 @@ mod both;
 mod client;
 mod daemons;
 mod ends;
+mod examined;
+mod operators;
 mod outgoing;
 mod own_programs;
 mod programs;
 mod proxied;
 mod renewal;
+mod scanned;
 mod strangers;
+mod tickets;
 
 use weir_testkit::{Analyzer, Dialect, Distributor, Options};
 

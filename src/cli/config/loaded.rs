@@ -18,7 +18,7 @@ use crate::config::{HttpAnalyzer, Input, WantedWeight, WeightIs};
 use crate::protocol::WeightText;
 
 /// Settings that a distributor can take over without a restart.
-const LIVE: [&str; 26] = [
+const LIVE: [&str; 27] = [
     "admin_token_file",
     "allow_analyzers",
     "allow_emitters",
@@ -43,6 +43,7 @@ const LIVE: [&str; 26] = [
     "tls_min",
     "tls_names",
     "tls_revoked",
+    "tls_ticket_keys",
     "trusted_proxies",
     "wanted_weight",
 ];
