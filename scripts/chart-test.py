@@ -3,7 +3,7 @@
 
 Usage: scripts/chart-test.py [--weir PATH] [--write]
 
-  rendered    six sets of values (scripts/chart/sets.py), each object valid under four versions of Kubernetes, strict:
+  rendered    eight sets of values (scripts/chart/sets.py), each object valid under four versions of Kubernetes, strict:
               a field that is not known is an error
   rows        what docs/KUBERNETES.md says of each object (scripts/chart/rows.py), for every set
   refused     wrong values, by the path of the value

@@ -17,6 +17,7 @@ operator does:
   watchdog    the whole process stopped, then one shard's thread held: killed and started again
   restart     again and again under load, and connecting all the while: nobody refused, `weir audit`: balanced
   stop        drains for longer than TimeoutStopSec=, exit status 0; ACKs that never come: 3
+  tls         a certificate by LoadCredential=, which only root can read; files that a group can read, renewed under load
   tuning      weir-tuning.service: applied, taken back, also when it fails half way; examples/isolate.conf
   failure     a wrong weir.toml does not start, says why, and costs no socket; a removal puts back host settings applied by hand
 
@@ -107,6 +108,7 @@ step_reload
 step_watchdog
 step_restart
 step_stop
+step_tls
 step_tuning
 step_failure
 

@@ -93,14 +93,51 @@ def inputs(o):
 
 
 def probes(o):
-    """probes: live and start-up at /health/live (30 s), ready at /health/ready every 2 s"""
+    """probes: live and start-up at /health/live (30 s), ready at /health/ready every 2 s; over TLS where nothing else is
+    spoken; by the admin socket where that asks for a certificate"""
     names = {port["name"]: port["containerPort"] for port in o.container["ports"]}
+    tls = o.values["tls"]
+    is_secure = bool(tls["secretName"]) and tls["http"] == "required"
     for probe, path in [("startupProbe", "live"), ("livenessProbe", "live"), ("readinessProbe", "ready")]:
+        if is_secure and tls["clients"] == "required":
+            assert o.container[probe]["exec"]["command"] == ["/usr/bin/weir", "ctl", "health", path], probe
+            continue
         asked = o.container[probe]["httpGet"]
         assert asked["path"] == f"/health/{path}" and names[asked["port"]] == 3000, probe
+        assert asked.get("scheme") == ("HTTPS" if is_secure else None), probe
     start = o.container["startupProbe"]
     assert start["periodSeconds"] * start["failureThreshold"] == 30
     assert o.container["readinessProbe"]["periodSeconds"] == 2
+
+
+def secured(o):
+    """tls: options of the program, and secrets that are mounted whole, for the group alone"""
+    values, args = o.values["tls"], o.container["args"]
+    mounts = {each["name"]: each for each in o.container["volumeMounts"]}
+    volumes = {each["name"]: each for each in o.pod["volumes"]}
+    if not values["secretName"]:
+        assert not [word for word in args if "tls" in word] and "tls" not in mounts
+        return
+    for port in ("emitters", "analyzers", "http"):
+        assert f"--{port}-tls={values[port]}" in args
+    wanted = {"tls": (values["secretName"], {"--tls-cert": "tls.crt", "--tls-key": "tls.key"})}
+    if values["clients"] != "off":
+        assert f"--tls-clients={values['clients']}" in args
+        name = "clients" if values["clientCaSecretName"] else "tls"
+        secret = values["clientCaSecretName"] or values["secretName"]
+        files = wanted["tls"][1] if name == "tls" else {}
+        wanted[name] = (secret, files | {"--tls-client-ca": "ca.crt"})
+    else:
+        assert not [word for word in args if word.startswith("--tls-client")]
+    if values["ticketKeysSecretName"]:
+        wanted["tickets"] = (values["ticketKeysSecretName"], {"--tls-ticket-keys": "tickets.keys"})
+    for name, (secret, files) in wanted.items():
+        assert volumes[name]["secret"]["secretName"] == secret, name
+        assert volumes[name]["secret"]["defaultMode"] == 0o440, name
+        assert mounts[name]["readOnly"] is True and "subPath" not in mounts[name], name
+        for flag, file in files.items():
+            assert f"{flag}={mounts[name]['mountPath']}/{file}" in args, flag
+    assert set(mounts) == {"run", "config"} | set(wanted)
 
 
 def stop(o):
@@ -170,7 +207,7 @@ def security(o):
     assert {"name": "run", "mountPath": "/run/weir"} in o.container["volumeMounts"]
     # No volume that Pod Security "restricted" refuses, and nothing of the host.
     kinds = {kind for volume in o.pod["volumes"] for kind in volume if kind != "name"}
-    assert kinds <= {"emptyDir", "configMap", "persistentVolumeClaim"}, kinds
+    assert kinds <= {"emptyDir", "configMap", "secret", "persistentVolumeClaim"}, kinds
     assert not {"hostNetwork", "hostPID", "hostIPC"} & o.pod.keys()
 
 
@@ -218,7 +255,16 @@ def monitoring(o):
         labels = o.one("Service", f"{o.name}-replicas")["metadata"]["labels"]
         assert selects(monitor["spec"]["selector"]["matchLabels"], labels)
         assert not selects(monitor["spec"]["selector"]["matchLabels"], o.one("Service")["metadata"]["labels"])
-        assert monitor["spec"]["endpoints"][0]["port"] == "weir-http"
+        (endpoint,) = monitor["spec"]["endpoints"]
+        assert endpoint["port"] == "weir-http"
+        tls = o.values["tls"]
+        if tls["secretName"] and tls["http"] == "required":
+            assert endpoint["scheme"] == "https"
+            assert endpoint["tlsConfig"] == {
+                "ca": {"secret": {"name": tls["secretName"], "key": "ca.crt"}},
+                "serverName": tls["serverName"] or f"{o.name}.weir.svc"} | values["tlsConfig"]
+        else:
+            assert "scheme" not in endpoint and "tlsConfig" not in endpoint
         assert values["labels"].items() <= monitor["metadata"]["labels"].items()
     if values["rules"]:
         (group,) = o.one("PrometheusRule")["spec"]["groups"]
@@ -258,7 +304,17 @@ def demo(o):
         assert f"--addr=dns+{o.name}-replicas:8081" in container["args"]
     (emitter,) = o.one("Deployment", f"{o.name}-emitter")["spec"]["template"]["spec"]["containers"]
     assert f"--addr={o.name}:8080" in emitter["args"]
+    tls = o.values["tls"]
+    for each in deployments:
+        pod = each["spec"]["template"]["spec"]
+        port = "emitters" if each["metadata"]["name"].endswith("-emitter") else "analyzers"
+        is_secure = bool(tls["secretName"]) and tls[port] != "off"
+        args = pod["containers"][0]["args"]
+        assert ("--tls" in args) == is_secure and ("--tls-ca=/etc/weir-tls/ca.crt" in args) == is_secure
+        # The key is the distributors' alone.
+        for volume in pod.get("volumes", []):
+            assert volume["secret"]["items"] == [{"key": "ca.crt", "path": "ca.crt"}]
 
 
-ROWS = [workload, headless_service, ready_service, inputs, probes, stop, configuration, connections, disruption_budget, autoscaler, security, cores,
+ROWS = [workload, headless_service, ready_service, inputs, probes, secured, stop, configuration, connections, disruption_budget, autoscaler, security, cores,
         service_links, network_policy, monitoring, profiles, demo]

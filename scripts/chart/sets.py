@@ -1,4 +1,4 @@
-"""Six sets of values, and wrong ones with the path that has to be named."""
+"""Eight sets of values, and wrong ones with the path that has to be named."""
 
 CONFIG = """[memory]
 arena = "128MiB"
@@ -38,6 +38,22 @@ SETS = {
         "podDisruptionBudget": {"maxUnavailable": "25%"},
         "fullnameOverride": "divider",
     },
+    "TLS, and a demo": {
+        "tls": {"secretName": "weir-tls", "http": "required"},
+        "inputs": [{"name": "syslog", "protocol": "syslog", "port": 6514, "options": {"tls": "required"}}],
+        "serviceMonitor": {"enabled": True},
+        "demo": {"enabled": True},
+    },
+    "TLS with certificates of clients": {
+        "tls": {
+            "secretName": "weir-tls", "http": "required", "clients": "required", "clientCaSecretName": "clients-ca",
+            "ticketKeysSecretName": "tickets", "serverName": "logs.example.org",
+        },
+        "serviceMonitor": {"enabled": True, "tlsConfig": {
+            "cert": {"secret": {"name": "prometheus", "key": "tls.crt"}},
+            "keySecret": {"name": "prometheus", "key": "tls.key"},
+        }},
+    },
     "everything": {
         "image": {
             "repository": "registry.example.org/logs/weir", "digest": "sha256:" + "0" * 64,
@@ -46,6 +62,7 @@ SETS = {
         "replicas": 5,
         "config": CONFIG,
         "watchConfig": False,
+        "tls": {"secretName": "weir-tls", "emitters": "optional", "analyzers": "off", "clients": "optional"},
         "listen": "[::]",
         "extraEnv": [{"name": "RUST_LOG", "value": "debug"}],
         "extraArgs": ["--on-slow=wait"],
@@ -86,6 +103,14 @@ WRONG = [
     ({"stop": {"drainSeconds": 5}}, "stop.farewellSpreadSeconds"),
     ({"maxConnectionAgeSeconds": "10m"}, "/maxConnectionAgeSeconds"),
     ({"watchConfig": "yes"}, "/watchConfig"),
+    ({"tls": {"http": "yes"}}, "/tls/http"),
+    ({"tls": {"secretName": "Weir_TLS"}}, "/tls/secretName"),
+    ({"tls": {"clients": "required"}}, "tls.clients"),
+    ({"tls": {"ticketKeysSecretName": "tickets"}}, "tls.ticketKeysSecretName"),
+    ({"tls": {"secretName": "x", "clients": "required"}, "demo": {"enabled": True}}, "demo.enabled"),
+    ({"tls": {"secretName": "x", "clients": "required", "http": "required"}, "serviceMonitor": {"enabled": True}},
+     "serviceMonitor.tlsConfig"),
+    ({"inputs": [{"name": "x", "protocol": "syslog", "port": 6514, "options": {"tls": "required"}}]}, "tls.secretName"),
     ({"image": {"digest": "latest"}}, "/image/digest"),
     ({"runAsUser": 0}, "/runAsUser"),
     ({"listen": "127.0.0.1"}, "/listen"),

@@ -333,6 +333,93 @@ step_stop() {
     journal weir.service | grep -E 'abandoned' | tail -1 | sed 's/^/   /'
 }
 
+# A drop-in of weir.service out of systemd/examples.
+drop_in() { cp "systemd/examples/$1" "$scratch/root/etc/systemd/system/weir.service.d/$1"; }
+# Certificates of one CA; the names stand in the first argument, the files have the first of them.
+certificate() { inside weir cert --dir /etc/weir/made --name "$1" "${@:2}" >/dev/null; }
+# Puts a pair where the service looks, as what renews it does: another file at once.
+renew() {
+    local pair name
+    for pair in "$1.pem tls.crt" "$1.key tls.key"; do
+        name=${pair#* }
+        inside sh -c "cp -p /etc/weir/made/${pair% *} /etc/weir/tls/$name.new && chgrp --reference=/etc/weir/tls /etc/weir/tls/$name.new &&
+            chmod $2 /etc/weir/tls/$name.new && mv /etc/weir/tls/$name.new /etc/weir/tls/$name"
+    done
+}
+
+step_tls() {
+    title "tls"
+    local cursor pid summary tree=$scratch/root
+    inside mkdir -m 750 /etc/weir/tls
+    certificate localhost --client web1
+    certificate next.example,localhost
+    certificate after.example,localhost
+    cp -p "$tree/etc/weir/made/ca.pem" "$tree/etc/weir/tls/ca.crt"
+    renew localhost 600
+    drop_in tls.conf
+    cp "$tree/etc/weir/weir.toml" "$scratch/weir.toml"
+    cat >>"$tree/etc/weir/weir.toml" <<'TOML'
+[tls]
+emitters_tls = "required"
+tls_cert = "credential:tls.crt"
+tls_key = "credential:tls.key"
+tls_client_ca = "credential:ca.crt"
+TOML
+    inside systemctl daemon-reload
+    held "with examples/tls.conf it starts" inside systemctl start weir.socket weir.service
+    held "systemd-analyze verify finds nothing" verify
+    held "the key is root's alone" is "$(inside stat -c %U:%a /etc/weir/tls/tls.key)" root:600
+    held "nobody warns of it" is "$(journal | grep -c 'can read this key' || true)" 0
+    held "weir check, by root, looks at what the unit has" inside weir check /etc/weir/weir.toml
+    held "and elsewhere where it is told to" inside env CREDENTIALS_DIRECTORY=/etc/weir/tls weir check /etc/weir/weir.toml
+    load analyzers
+    within 10 status_has "2 analyzers" || true
+    local shown="--tls --tls-ca /etc/weir/made/ca.pem"
+    sed -i 's/127.0.0.1:8080/localhost:8080/' "$tree/etc/systemd/system/emitter@.service"
+    inside systemctl daemon-reload
+    load emitter tls "--rate 0 --count 1000 $shown --tls-cert /etc/weir/made/web1.pem --tls-key /etc/weir/made/web1.key"
+    held "an emitter with a certificate sends" within 10 emitter_ended tls
+    say "$(journal emitter@tls.service | grep ' Sent ')"
+    held "all of it" grep -q 'Sent 1000 messages' <<<"$(journal emitter@tls.service)"
+    # What systemd has handed over stays until a restart.
+    cursor=$(mark)
+    renew next.example 600
+    held "systemctl restart takes over what was renewed" inside systemctl restart weir.service
+    held "the journal has not one error" is "$(since "$cursor" -u weir -p err | grep -c . || true)" 0
+
+    # Files that a group of the service can read are followed.
+    inside groupadd --system weir-tls 2>/dev/null || inside sh -c 'echo weir-tls:x:980: >>/etc/group'
+    rm "$tree/etc/systemd/system/weir.service.d/tls.conf"
+    drop_in tls-files.conf
+    inside chgrp -R weir-tls /etc/weir/tls
+    inside chmod 640 /etc/weir/tls/ca.crt
+    renew next.example 640
+    sed -i 's#"credential:#"tls/#' "$tree/etc/weir/weir.toml"
+    inside systemctl daemon-reload
+    held "with examples/tls-files.conf it starts" inside systemctl restart weir.service
+    pid=$(show MainPID)
+    within 10 status_has "2 analyzers" || true
+    load emitter renewed "--rate $rate --connections 8 --batch 8 --duration 6 $shown --tls-cert /etc/weir/made/web1.pem --tls-key /etc/weir/made/web1.key"
+    sleep 2
+    cursor=$(mark)
+    renew after.example 640
+    held "a renewed certificate is shown within 2 s" within 2 says "$cursor" 'new connections are shown the certificate'
+    say "$(since "$cursor" -u weir | grep 'are shown the certificate' | tail -1)"
+    cursor=$(mark)
+    inside cp /etc/weir/made/ca.key /etc/weir/tls/tls.key
+    held "a pair that does not fit is named" within 3 says "$cursor" 'it is not the key of'
+    held "it runs on" is "$(show ActiveState)/$(show MainPID)" "active/$pid"
+    held "the emitter ends" within 20 emitter_ended renewed
+    summary=$(journal emitter@renewed.service | grep ' Sent ' || true)
+    say "$summary"
+    held "no connection was dropped" grep -q ' 0 reconnects' <<<"$summary"
+    inside systemctl stop analyzer@a1 analyzer@a2 weir.socket weir.service
+    rm "$tree/etc/systemd/system/weir.service.d/tls-files.conf"
+    sed -i 's/localhost:8080/127.0.0.1:8080/' "$tree/etc/systemd/system/emitter@.service"
+    cp "$scratch/weir.toml" "$tree/etc/weir/weir.toml"
+    inside systemctl daemon-reload
+}
+
 # Of the network namespace, so the host's stays: somaxconn and what else tcp has of its own there.
 somaxconn() { inside cat /proc/sys/net/core/somaxconn; }
 step_tuning() {

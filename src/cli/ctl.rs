@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Subcommand;
 use serde_json::{json, Value};
 
-use super::fleet::{read_answer, Reach};
+use super::fleet::{read_answer, refusal, Reach};
 use super::values;
 use crate::control::view::fleet::{self, Replica};
 use crate::control::view::table;
@@ -36,6 +36,13 @@ pub struct Args {
 enum Action {
     /// Totals and a table of analyzers
     Status,
+    /// Whether it is well; exit status 1 says that it is not. For probes that cannot reach --http, because it asks for a
+    /// certificate
+    Health {
+        /// well: what /health says; ready: on every shard an analyzer takes messages; live: every shard turns
+        #[arg(default_value = "well", value_parser = ["well", "ready", "live"])]
+        what: String,
+    },
     /// Give an analyzer another weight
     Weight {
         /// Its id
@@ -117,6 +124,7 @@ impl Action {
     fn text(&self, answer: &Value) -> String {
         match self {
             Action::DeadLetters { .. } => dead_letters(answer),
+            Action::Health { .. } => answer["status"].as_str().unwrap_or("well").to_owned(),
             _ => plain(answer),
         }
     }
@@ -129,6 +137,13 @@ impl Action {
         };
         match self {
             Action::Status => ("GET", "/admin/status".into(), None),
+            Action::Health { what } => {
+                let path = match what.as_str() {
+                    "well" => "/health".to_owned(),
+                    what => format!("/health/{what}"),
+                };
+                ("GET", path, None)
+            }
             Action::Weight {
                 id,
                 weight,
@@ -224,8 +239,7 @@ fn ask(args: &Args) -> Result<String, String> {
     let (status, body) = asked.map_err(|error| error.to_string())?;
     let answer = read_answer(status, &body)?;
     if status >= 300 {
-        let error = answer["error"].as_str().unwrap_or("no reason given");
-        return Err(format!("{error} (status {status})"));
+        return Err(refusal(status, &answer));
     }
     if args.json {
         return Ok(answer.to_string());

@@ -23,7 +23,7 @@ Examples:
 /// Says what is wrong with this host for a distributor, the command that mends it, and what it is worth.
 ///
 /// It looks at the kernel, io_uring, limits, memory, cores, interrupts, TCP settings, network
-/// interfaces and huge pages, and changes nothing. What `tuning/tune.sh` can mend is given as its
+/// interfaces, huge pages and certificates, and changes nothing. What `tuning/tune.sh` can mend is given as its
 /// command line, see docs/TUNING.md; `tuning/tune.sh explain` has the reasons and the risks.
 ///
 /// A fault keeps Weir from starting or from what it was asked to do, a warning costs speed, latency or
@@ -162,6 +162,7 @@ fn plan(args: &Args, host: &Host) -> Result<Plan, Vec<String>> {
             let most = asked.map(|input| input.receive_buffer_bytes()).max();
             u64::from(most.unwrap_or(0))
         },
+        certificates: config.speaks_tls().then(|| config.tls_troubles()),
     })
 }
 

@@ -201,6 +201,12 @@ impl Reach {
     }
 }
 
+/// What an answer says that is no success.
+pub fn refusal(status: u16, answer: &Value) -> String {
+    let why = answer["error"].as_str().or(answer["reason"].as_str());
+    format!("{} (status {status})", why.unwrap_or("no reason given"))
+}
+
 /// What a distributor answered.
 ///
 /// # Errors
@@ -271,8 +277,7 @@ impl Member {
         if status < 300 {
             return Ok(answer);
         }
-        let error = answer["error"].as_str().unwrap_or("no reason given");
-        Err(format!("{error} (status {status})"))
+        Err(refusal(status, &answer))
     }
 }
 

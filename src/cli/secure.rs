@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
+use crate::config::secret_file;
 use crate::discover::{Target, Targets};
 use crate::tls::{
     exposed_key, server_name, ClientCertificates, ClientFiles, Connector, MinVersion, Served,
@@ -19,13 +20,14 @@ pub struct Secure {
     #[arg(long, global = true, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set, value_name = "BOOL", help_heading = "TLS")]
     tls: bool,
     /// CAs whose certificates distributors may show, PEM; default: those that this system trusts
-    #[arg(long, global = true, value_name = "FILE", help_heading = "TLS")]
+    #[arg(long, global = true, value_name = "FILE", value_parser = secret_file(), help_heading = "TLS")]
     tls_ca: Option<PathBuf>,
     /// Certificate to show to distributors that ask for one, and behind it those of the CAs that signed it, PEM
     #[arg(
         long,
         global = true,
         value_name = "FILE",
+        value_parser = secret_file(),
         requires = "tls_key",
         help_heading = "TLS"
     )]
@@ -35,6 +37,7 @@ pub struct Secure {
         long,
         global = true,
         value_name = "FILE",
+        value_parser = secret_file(),
         requires = "tls_cert",
         help_heading = "TLS"
     )]

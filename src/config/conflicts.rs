@@ -38,9 +38,6 @@ impl Input {
             }
         }
         self.check_pairs()?;
-        if self.tls != TlsMode::Off && !self.proxy_from.is_empty() {
-            return Err("tls: a PROXY header stands before the first byte of TLS, and that is not read yet; allowed: without proxy_from".to_owned());
-        }
         if self.tls == TlsMode::Optional && self.shared_key_file.is_some() {
             return Err("tls=optional: with shared_key_file the distributor speaks first, so no first bytes tell whether it is TLS; allowed: tls=required".to_owned());
         }

@@ -18,6 +18,7 @@ use weir_sink::outlet::{Compression, Framing, Numbering, OutletOptions};
 use weir_sink::request::RequestOptions;
 use weir_sink::{Acks, Sink, Worth};
 
+use crate::credential::secret_path;
 use crate::input::{decoded, encoded};
 use crate::local::{Local, EXEC, FILE, LOCAL_OPTIONS};
 use crate::request::{Requests, REQUESTS, REQUEST_OPTIONS};
@@ -302,7 +303,7 @@ pub const DELIVERY_OPTIONS: &[DeliveryOption] = &[
         help: "File whose first line is the key that the server asks for",
         only: FORWARD,
         set: |delivery, text| {
-            delivery.shared_key_file = Some(path(text)?);
+            delivery.shared_key_file = Some(secret_path(text)?);
             Ok(())
         },
     },
@@ -322,7 +323,7 @@ pub const DELIVERY_OPTIONS: &[DeliveryOption] = &[
         help: "File whose first line is the user's password",
         only: FORWARD,
         set: |delivery, text| {
-            delivery.password_file = Some(path(text)?);
+            delivery.password_file = Some(secret_path(text)?);
             Ok(())
         },
     },
@@ -611,13 +612,6 @@ fn facility(text: &str) -> Result<u8, String> {
         let names = FACILITIES.join(", ");
         format!("allowed: {names}, local0 to local7, or 0 to 23")
     })
-}
-
-pub(crate) fn path(text: &str) -> Result<PathBuf, String> {
-    match text.is_empty() {
-        true => Err("allowed: the path of a file".to_owned()),
-        false => Ok(text.into()),
-    }
 }
 
 #[cfg(test)]

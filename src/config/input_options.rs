@@ -6,6 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use weir_source::AckMode;
 
+use crate::credential::secret_path;
 use crate::input::{Framing, Input, Transport, INPUT_NAME_BYTES_MAX};
 use crate::tls::{clients_of, clients_word, names, TlsMode, TLS_CLIENTS, TLS_MODES};
 use crate::{flags, values};
@@ -134,7 +135,7 @@ pub const INPUT_OPTIONS: &[InputOption] = &[
         help: "With tls: the certificate that is shown there, and behind it those of the CAs that signed it, PEM; with tls_key",
         only: &[],
         set: |input, text| {
-            input.own_tls.cert = Some(path(text)?);
+            input.own_tls.cert = Some(secret_path(text)?);
             Ok(())
         },
         get: |input| shown_path(input.own_tls.cert.as_ref()),
@@ -146,7 +147,7 @@ pub const INPUT_OPTIONS: &[InputOption] = &[
         help: "With tls: its private key, PEM, without a passphrase",
         only: &[],
         set: |input, text| {
-            input.own_tls.key = Some(path(text)?);
+            input.own_tls.key = Some(secret_path(text)?);
             Ok(())
         },
         get: |input| shown_path(input.own_tls.key.as_ref()),
@@ -158,7 +159,7 @@ pub const INPUT_OPTIONS: &[InputOption] = &[
         help: "With tls: CAs whose certificates its clients must show, PEM",
         only: &[],
         set: |input, text| {
-            input.own_tls.client_ca = Some(path(text)?);
+            input.own_tls.client_ca = Some(secret_path(text)?);
             Ok(())
         },
         get: |input| shown_path(input.own_tls.client_ca.as_ref()),
@@ -362,7 +363,7 @@ pub const INPUT_OPTIONS: &[InputOption] = &[
         help: "File whose first line is the shared key of Forward; such an input greets, and speaks nothing else",
         only: FORWARD,
         set: |input, text| {
-            input.shared_key_file = Some(path(text)?);
+            input.shared_key_file = Some(secret_path(text)?);
             Ok(())
         },
         get: |input| input.shared_key_file.as_ref().map(|path| path.display().to_string()),
@@ -374,7 +375,7 @@ pub const INPUT_OPTIONS: &[InputOption] = &[
         help: "File with a user on each line, NAME:PASSWORD, of whom each connection must be one; with shared_key_file",
         only: FORWARD,
         set: |input, text| {
-            input.users_file = Some(path(text)?);
+            input.users_file = Some(secret_path(text)?);
             Ok(())
         },
         get: |input| input.users_file.as_ref().map(|path| path.display().to_string()),
@@ -389,13 +390,6 @@ fn name(text: &str) -> Result<String, String> {
         false => Err(format!(
             "allowed: 1 to {INPUT_NAME_BYTES_MAX} letters, digits, and - _ . (edge-1), and not emitters, which is the port of --emitters"
         )),
-    }
-}
-
-fn path(text: &str) -> Result<std::path::PathBuf, String> {
-    match text.is_empty() {
-        true => Err("allowed: the path of a file".to_owned()),
-        false => Ok(text.into()),
     }
 }
 

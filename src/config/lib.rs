@@ -21,6 +21,7 @@
 mod analyzer;
 mod apart;
 mod conflicts;
+mod credential;
 mod delivery;
 mod endpoint;
 mod flags;
@@ -43,6 +44,7 @@ pub mod values;
 mod weights;
 
 pub use analyzer::{HttpAnalyzer, HTTP_ID_BYTES_MAX};
+pub use credential::{secret_file, secret_path, CREDENTIAL};
 pub use delivery::{
     Delivery, DeliveryOption, Place, Scheme, DELIVERY_OPTIONS, SCHEMES, TLS_OPTIONS,
 };
@@ -465,11 +467,7 @@ impl Config {
                 ));
             }
         }
-        for (key, flag) in self.tls_keys() {
-            if let Some(why) = weir_tls::exposed_key(&key) {
-                warnings.push(format!("{flag} {why}"));
-            }
-        }
+        warnings.extend(self.tls_troubles());
         if let Some(path) = &self.tls.tls_key_log {
             let path = path.display();
             warnings.push(format!("--tls-key-log {path}: the secrets of all connections that come over TLS are written there; whoever has the file can read what they say. Take the flag away when the fault is found"));

@@ -12,6 +12,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
+use crate::credential::secret_file;
 use crate::settings::settings;
 use crate::{flags, values, Config, Hosts, OrOff};
 
@@ -60,13 +61,13 @@ pub struct Protection {
     pub allow_http: AllowList,
     /// File whose first line is the token that native analyzers must show: 16 to 256 bytes of
     /// visible ASCII. Reference clients, which have no place for one, are refused then
-    #[arg(long, value_name = "FILE", help_heading = "Protection")]
+    #[arg(long, value_name = "FILE", value_parser = secret_file(), help_heading = "Protection")]
     pub analyzer_token_file: Option<PathBuf> as _,
     /// What native analyzers must show.
     #[arg(skip)]
     pub analyzer_token: Option<Token>,
     /// File whose first line is the token that operators must show
-    #[arg(long, value_name = "FILE", help_heading = "Protection")]
+    #[arg(long, value_name = "FILE", value_parser = secret_file(), help_heading = "Protection")]
     pub admin_token_file: Option<PathBuf> as _,
     /// What operators must show.
     #[arg(skip)]

@@ -9,7 +9,8 @@ use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
 use weir_sink::request::{Encoding, RequestOptions};
 
-use crate::delivery::{path, short, DeliveryOption};
+use crate::credential::secret_path;
+use crate::delivery::{short, DeliveryOption};
 use crate::secret::{first_line, lines};
 use crate::values;
 
@@ -202,7 +203,7 @@ pub const REQUEST_OPTIONS: &[DeliveryOption] = &[
         help: "File whose first line is a token: `Authorization: Bearer`, for Splunk `Splunk`",
         only: TOKENS,
         set: |delivery, text| {
-            delivery.requests.token_file = Some(path(text)?);
+            delivery.requests.token_file = Some(secret_path(text)?);
             Ok(())
         },
     },
@@ -212,7 +213,7 @@ pub const REQUEST_OPTIONS: &[DeliveryOption] = &[
         help: "File whose first line is an API key, encoded as Elasticsearch gives it: `Authorization: ApiKey`",
         only: ES,
         set: |delivery, text| {
-            delivery.requests.api_key_file = Some(path(text)?);
+            delivery.requests.api_key_file = Some(secret_path(text)?);
             Ok(())
         },
     },
@@ -236,7 +237,7 @@ pub const REQUEST_OPTIONS: &[DeliveryOption] = &[
         help: "File whose first line is the user's password",
         only: USERS,
         set: |delivery, text| {
-            delivery.requests.password_file = Some(path(text)?);
+            delivery.requests.password_file = Some(secret_path(text)?);
             Ok(())
         },
     },
@@ -246,7 +247,7 @@ pub const REQUEST_OPTIONS: &[DeliveryOption] = &[
         help: "File with more headers, one `Name: value` a line, secrets among them",
         only: REQUESTS,
         set: |delivery, text| {
-            delivery.requests.headers_file = Some(path(text)?);
+            delivery.requests.headers_file = Some(secret_path(text)?);
             Ok(())
         },
     },

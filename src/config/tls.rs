@@ -1,6 +1,6 @@
 //! TLS at the ports of a distributor.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,8 +9,9 @@ use weir_tls::{
     Allowed, AllowedNames, ClientCertificates, MinVersion, Served, ServerFiles, Unusable, NAMES_MAX,
 };
 
+use crate::credential::secret_file;
 use crate::settings::{settings, Report, Reported};
-use crate::Config;
+use crate::{Admin, Config};
 
 /// Most certificates of --tls-cert.
 const PAIRS_MAX: usize = 64;
@@ -179,15 +180,18 @@ pub struct TlsConfig {
     /// TLS at the port of --http
     #[arg(long, value_name = "POLICY", default_value = "off", value_parser = PossibleValuesParser::new(TLS_MODES).map(mode), help_heading = "TLS")]
     pub http_tls: TlsMode,
+    /// TLS at --admin, where that is an address: off, optional, required
+    #[arg(long, value_name = "POLICY", default_value = "off", value_parser = PossibleValuesParser::new(TLS_MODES).map(mode), help_heading = "TLS")]
+    pub admin_tls: TlsMode,
     /// The certificate that is shown, and behind it those of the CAs that signed it, PEM. Several times: a client gets the
     /// first that has the name which it asks for (SNI), or else the first
-    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    #[arg(long, value_name = "FILE", value_parser = secret_file(), help_heading = "TLS")]
     pub tls_cert: Vec<PathBuf>,
     /// Its private key, PEM, without a passphrase; as many as --tls-cert, in the same order
-    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    #[arg(long, value_name = "FILE", value_parser = secret_file(), help_heading = "TLS")]
     pub tls_key: Vec<PathBuf>,
     /// CAs whose certificates clients must show, PEM
-    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    #[arg(long, value_name = "FILE", value_parser = secret_file(), help_heading = "TLS")]
     pub tls_client_ca: Option<PathBuf>,
     /// Whether clients must show a certificate: off, optional (who shows none is let in), required, or auto: required
     /// with --tls-client-ca
@@ -216,7 +220,7 @@ pub struct TlsConfig {
     #[arg(long, value_name = "LIST", value_parser = names, help_heading = "TLS")]
     pub http_tls_names: Option<AllowedNames>,
     /// Certificates of clients that were revoked: lists of the CAs (CRL), PEM
-    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    #[arg(long, value_name = "FILE", value_parser = secret_file(), help_heading = "TLS")]
     pub tls_revoked: Option<PathBuf>,
     /// Whose id an analyzer may have: any; that of its certificate, one of its names, and who shows none is refused; or
     /// auto: who shows a certificate has one of its names
@@ -225,6 +229,11 @@ pub struct TlsConfig {
     /// Oldest version that is spoken
     #[arg(long, value_name = "POLICY", default_value = "1.2", value_parser = PossibleValuesParser::new(MinVersion::WORDS).map(|word| MinVersion::of(&word)), help_heading = "TLS")]
     pub tls_min: MinVersion,
+    /// Keys of session tickets that several distributors share, so that clients resume with any of them: base64 of 80 or
+    /// 48 random bytes a line, as HAProxy has them. The last but one makes tickets, the last three take them. Default:
+    /// own ones
+    #[arg(long, value_name = "FILE", value_parser = secret_file(), help_heading = "TLS")]
+    pub tls_ticket_keys: Option<PathBuf>,
     /// Append the secrets of all connections that come over TLS to this file, as SSLKEYLOGFILE does, which itself is not
     /// looked at: to read captured packets. Whoever has the file can read all of them
     #[arg(long, value_name = "FILE", help_heading = "TLS")]
@@ -260,7 +269,7 @@ impl OwnTls {
 /// A port where TLS is spoken.
 #[derive(Debug)]
 pub struct TlsPort {
-    /// What it is known by: `emitters`, `analyzers`, `http`, or `inputs.NAME`.
+    /// What it is known by: `emitters`, `analyzers`, `http`, `admin`, or `inputs.NAME`.
     pub key: String,
     /// What is said of it: a flag with dashes.
     flag: String,
@@ -308,6 +317,7 @@ impl Config {
                 tls.http_tls,
                 own(tls.http_tls_clients, &tls.http_tls_names),
             ),
+            ("admin", tls.admin_tls, OwnTls::default()),
         ];
         let main = main.into_iter().map(|(name, mode, own)| TlsPort {
             key: name.to_owned(),
@@ -336,26 +346,34 @@ impl Config {
         for port in self.tls_ports() {
             let files = self.tls_files(&port);
             paths.extend(files.pairs.into_iter().flat_map(|(cert, key)| [cert, key]));
-            paths.extend(files.client_ca.into_iter().chain(files.revoked));
+            let more = [files.client_ca, files.revoked, files.ticket_keys];
+            paths.extend(more.into_iter().flatten());
         }
         paths.sort_unstable();
         paths.dedup();
         paths
     }
 
-    /// Private keys that are used, and how each is given.
-    pub(crate) fn tls_keys(&self) -> BTreeMap<PathBuf, String> {
-        let mut keys = BTreeMap::new();
+    /// Certificates that clients refuse, or soon will; keys that everybody on this host can read. It reads files. Nothing
+    /// where TLS is not spoken.
+    pub fn tls_troubles(&self) -> Vec<String> {
+        let mut all = BTreeSet::new();
         for port in self.tls_ports() {
-            if let Some(key) = &port.own.key {
-                keys.insert(key.clone(), port.setting("tls-key"));
-                continue;
+            let flag = match port.own.key {
+                Some(_) => port.setting("tls-key"),
+                None => "--tls-key".to_owned(),
+            };
+            let files = self.tls_files(&port);
+            let keys = files.pairs.iter().map(|(_, key)| (&flag[..], key));
+            let tickets = { files.ticket_keys.iter() }.map(|path| ("--tls-ticket-keys", path));
+            for (flag, path) in keys.chain(tickets) {
+                let exposed = weir_tls::exposed_key(path);
+                all.extend(exposed.map(|why| format!("{flag} {why}")));
             }
-            for key in &self.tls.tls_key {
-                keys.insert(key.clone(), "--tls-key".to_owned());
-            }
+            let wrong = weir_tls::troubles(&files).into_iter();
+            all.extend(wrong.map(|what| format!("TLS: {what}")));
         }
-        keys
+        all.into_iter().collect()
     }
 
     /// What a port serves, as files.
@@ -383,7 +401,8 @@ impl Config {
             revoked: tls.tls_revoked.clone().filter(|_| asks),
             names: names.filter(|_| asks).cloned().unwrap_or_default(),
             min_version: tls.tls_min,
-            is_http: port.key == "http",
+            is_http: ["http", "admin"].contains(&&port.key[..]),
+            ticket_keys: tls.tls_ticket_keys.clone(),
             key_log: tls.tls_key_log.clone(),
         }
     }
@@ -421,7 +440,13 @@ impl Config {
             }
             _ => {}
         }
+        if tls.admin_tls != TlsMode::Off && !matches!(self.admin, Some(Admin::Tcp(_))) {
+            return Err("--admin-tls: there is no TCP address of operators, and a Unix socket needs none; allowed: with --admin IP:PORT".to_owned());
+        }
         let ports = self.tls_ports();
+        if tls.tls_ticket_keys.is_some() && ports.is_empty() {
+            return Err("--tls-ticket-keys: TLS is not spoken; allowed: with --emitters-tls and the like, --tls-cert and --tls-key".to_owned());
+        }
         for port in &ports {
             self.check_tls_port(port)?;
         }

@@ -85,6 +85,8 @@ pub fn serve(operator: Operator, settings: Settings) -> io::Result<Running> {
         Some(at) => Some(Listener::bind(at, settings.token.is_some())?),
         None => None,
     };
+    let served = settings.served.take();
+    let listener = listener.map(|it| it.with_tls(settings.admin_tls, served));
     let admin = listener.as_ref().map(|listener| listener.at.clone());
     let core = Arc::new(Core::new(Box::new(operator.clone()), settings));
     let questions = operator.questions(core.bell.waker());

@@ -10,11 +10,12 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::health::outlier::EjectRule;
-use weir_config::{Admin, Config, Cors, Hosts, HttpAnalyzer, OwnListeners, Token};
+use weir_config::{Admin, Config, Cors, Hosts, HttpAnalyzer, OwnListeners, TlsMode, Token};
 use weir_engine::Wanted;
 use weir_ledger::run_report::Stamp;
 use weir_service::sockets::AdminSocket;
 use weir_shard::pseudonym;
+use weir_tls::ServerPort;
 
 /// Where the admin API is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +36,10 @@ pub struct Settings {
     pub admin: Option<AdminAt>,
     /// Where operators connect, opened by others: goes before `admin`.
     pub admin_socket: Option<AdminSocket>,
+    /// What is spoken at a TCP address of it, and what is shown there.
+    pub admin_tls: TlsMode,
+    /// What is served there.
+    pub served: Option<Arc<ServerPort>>,
     /// Who may change anything over TCP.
     pub token: Option<Token>,
     /// Which web pages may read answers on the public port.
@@ -88,6 +93,8 @@ impl Settings {
                 Admin::Tcp(address) => AdminAt::Tcp(*address),
             }),
             admin_socket: None,
+            admin_tls: config.tls.admin_tls,
+            served: None,
             token: protection.admin_token.clone(),
             cors: protection.cors.clone(),
             hosts: protection.http_hosts.clone(),

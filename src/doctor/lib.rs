@@ -8,6 +8,7 @@
 //!
 //! The values come from `tuning/thresholds.conf`, which the stages of `tuning/tune.sh` read as well.
 
+mod certificates;
 mod cores;
 mod kernel;
 mod memory;
@@ -51,6 +52,8 @@ pub struct Plan {
     pub datagrams: Vec<(&'static str, SocketAddr)>,
     /// Most memory in bytes that an input asks for datagrams that wait; 0: there are none.
     pub datagram_buffer_bytes: u64,
+    /// What is wrong with its certificates, or soon will be; none: it speaks no TLS.
+    pub certificates: Option<Vec<String>>,
 }
 
 impl Plan {
@@ -152,7 +155,7 @@ pub struct Checked {
 type Check = fn(&Host, &Plan) -> Outcome;
 
 /// All checks, in the order of reports.
-const CHECKS: [(&str, Check); 36] = [
+const CHECKS: [(&str, Check); 37] = [
     ("kernel", kernel::version),
     ("io-uring", kernel::io_uring),
     ("ring-features", kernel::ring_features),
@@ -171,6 +174,7 @@ const CHECKS: [(&str, Check); 36] = [
     ("siblings", cores::siblings),
     ("numa", cores::numa),
     ("ports", network::ports),
+    ("certificates", certificates::certificates),
     ("somaxconn", network::somaxconn),
     ("syn-backlog", network::syn_backlog),
     ("device-backlog", network::device_backlog),

@@ -36,7 +36,7 @@ fn knob(id: &str) -> Knob {
         "memlock" => Knob::Memlock,
         "nofile" => Knob::Nofile,
         "cpu-quota" | "memory" => Knob::Group,
-        "siblings" | "numa" => Knob::Settings,
+        "siblings" | "numa" | "certificates" => Knob::Settings,
         _ => Knob::Kernel,
     }
 }

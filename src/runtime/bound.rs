@@ -10,7 +10,7 @@ use super::listen::{bound_unread, divide_passed, listen, not_heeded, place, List
 use super::start::ServedPorts;
 use crate::secured::SecuredPort;
 use crate::uring::kernel_release;
-use weir_config::{Config, Input, TlsMode, TlsPort};
+use weir_config::{AllowList, Config, Input, TlsMode, TlsPort};
 use weir_shard::{EmitterListener, InputAt};
 use weir_tls::ServerPort;
 
@@ -38,12 +38,14 @@ impl Bound {
         has_http: bool,
         served: &ServedPorts,
     ) -> Result<Bound, StartError> {
-        let secured = |key: &str, name: &str, mode| secured(served.get(key), name, mode);
+        let secured =
+            |key: &str, name: &str, mode, from| secured(served.get(key), name, mode, from);
+        let nobody = AllowList::default;
         let shards = config.shards;
         let mut emitters: Vec<Vec<EmitterListener<Listener>>> = Vec::new();
         emitters.resize_with(shards, Vec::new);
         let own = ("--emitters", config.emitters);
-        let tls = secured("emitters", "emitters", config.tls.emitters_tls);
+        let tls = secured("emitters", "emitters", config.tls.emitters_tls, nobody());
         let emitters_at = take(config, &mut emitters, own, passed.emitters, tls)?;
         let mut inputs_at = Vec::new();
         let mut datagrams: Vec<Vec<(usize, OwnedFd)>> = Vec::new();
@@ -59,21 +61,26 @@ impl Bound {
             let sockets = passed.inputs.remove(&name).unwrap_or_default();
             let flag = format!("--input {name}");
             let at = (&flag[..], input.listen);
-            let tls = secured(&TlsPort::key_of_input(&name), &name, input.tls);
+            // The number of networks was looked at when they were read.
+            let proxies = AllowList::new(input.proxy_from.clone()).unwrap_or_default();
+            let tls = secured(&TlsPort::key_of_input(&name), &name, input.tls, proxies);
             let address = take(config, &mut emitters, at, sockets, tls)?;
             inputs_at.push(InputAt { name, address });
         }
         let mut analyzers = listeners(config, "--analyzers", config.analyzers, passed.analyzers)?;
         set(
             &mut analyzers,
-            secured("analyzers", "analyzers", config.tls.analyzers_tls),
+            secured("analyzers", "analyzers", config.tls.analyzers_tls, nobody()),
         );
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         let http = match has_http {
             true => {
                 let address = config.http.listen.unwrap_or(nowhere);
                 let mut http = of_emitters(config, "--http", address, passed.http)?;
-                set(&mut http, secured("http", "http", config.tls.http_tls));
+                set(
+                    &mut http,
+                    secured("http", "http", config.tls.http_tls, nobody()),
+                );
                 http
             }
             false => Vec::new(),
@@ -182,12 +189,14 @@ fn secured(
     served: Option<&Arc<ServerPort>>,
     name: &str,
     mode: TlsMode,
+    proxies: AllowList,
 ) -> Option<Arc<SecuredPort>> {
     let served = served.filter(|_| mode != TlsMode::Off)?;
     Some(Arc::new(SecuredPort {
         name: name.to_owned(),
         is_optional: mode == TlsMode::Optional,
         served: Arc::clone(served),
+        proxies,
     }))
 }
 

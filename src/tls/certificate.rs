@@ -116,18 +116,15 @@ impl fmt::Display for Facts {
     }
 }
 
-/// That a certificate ends soon, or has: within 14 days, as the alert has it. Behind its name in a sentence. Times in
+/// That a certificate expires soon, or has: within 14 days, as the alert has it. Behind its name in a sentence. Times in
 /// seconds since 1970.
-pub fn ends_soon(not_after_s: i64, now_s: i64) -> Option<String> {
+pub fn expiry(not_after_s: i64, now_s: i64) -> Option<String> {
     const SOON_S: i64 = 14 * 86_400;
-    let left_s = not_after_s - now_s;
-    let on = day(not_after_s);
+    let (left_s, on) = (not_after_s - now_s, day(not_after_s));
     match left_s {
-        ..0 => Some(format!(
-            "has expired on {on}, and clients refuse it; renew it"
-        )),
+        ..0 => Some(format!("expired on {on}")),
         0..SOON_S => Some(format!(
-            "ends in {} days, on {on}; renew it",
+            "expires in {} days, on {on}; a new one is needed",
             left_s / 86_400
         )),
         _ => None,
@@ -135,7 +132,7 @@ pub fn ends_soon(not_after_s: i64, now_s: i64) -> Option<String> {
 }
 
 /// `2026-11-30`, of seconds since 1970 (Hinnant, days_from_civil).
-fn day(seconds: i64) -> String {
+pub(crate) fn day(seconds: i64) -> String {
     let days = seconds.div_euclid(86_400) + 719_468;
     let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
     let of_era_year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
@@ -216,11 +213,13 @@ mod tests {
     #[test]
     fn an_end_is_soon_fourteen_days_before() {
         let day_s = 86_400;
-        assert_eq!(ends_soon(14 * day_s, 0), None);
-        let soon = ends_soon(14 * day_s, 1).expect("soon");
-        assert_eq!(soon, "ends in 13 days, on 1970-01-15; renew it");
-        let over = ends_soon(0, 1).expect("over");
-        assert!(over.starts_with("has expired on 1970-01-01"), "{over}");
+        assert_eq!(expiry(14 * day_s, 0), None);
+        let soon = expiry(14 * day_s, 1).expect("soon");
+        assert_eq!(
+            soon,
+            "expires in 13 days, on 1970-01-15; a new one is needed"
+        );
+        assert_eq!(expiry(0, 1).as_deref(), Some("expired on 1970-01-01"));
     }
 
     #[test]

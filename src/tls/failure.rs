@@ -50,6 +50,8 @@ kinds! {
     NoSharedVersion = "no_shared_version",
     /// It names protocols by ALPN, and none that is spoken there.
     NoApplicationProtocol = "no_application_protocol",
+    /// It is a proxy, and its PROXY header cannot be read.
+    ProxyHeader = "proxy_header",
     /// It does not speak TLS.
     Plain = "plain_text",
     /// It refuses this side: by an alert.

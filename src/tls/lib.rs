@@ -4,10 +4,11 @@
 //! session.rs      one connection: bytes in, bytes out; rustls does the protocol
 //! record.rs       where a record ends
 //! wire.rs         bytes on their way out
-//! server.rs       what a port serves, read from files
+//! server.rs       what a port serves, read from files; tickets.rs: keys of tickets that several distributors share
 //! client.rs       what a client shows and whom it trusts, read from files; link.rs: how a distributor begins with a server
 //! stream.rs       TLS around a socket, for programs that are no shards
 //! certificate.rs  whom a certificate names, until when it is valid
+//! examine.rs      what will be wrong with certificates soon
 //! names.rs        who is let in
 //! key_log.rs      secrets of connections, for who looks for faults
 //! failure.rs      why a connection came to nothing
@@ -18,6 +19,7 @@
 
 mod certificate;
 mod client;
+mod examine;
 mod failure;
 mod fingerprint;
 mod key_log;
@@ -27,10 +29,12 @@ mod record;
 mod server;
 mod session;
 mod stream;
+mod tickets;
 mod wire;
 
-pub use certificate::{ends_soon, Facts, Peer};
+pub use certificate::{expiry, Facts, Peer};
 pub use client::{server_name, ClientFiles, Connector};
+pub use examine::troubles;
 pub use failure::{Failure, FailureKind};
 pub use fingerprint::Fingerprint;
 pub use link::SecuredLink;

@@ -28,6 +28,7 @@ use crate::certificate::{covers, Facts, Peer};
 use crate::fingerprint::Fingerprint;
 use crate::key_log::KeyLogFile;
 use crate::names::{AllowedNames, NotAllowed};
+use crate::tickets::SharedTickets;
 
 /// Longest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -107,6 +108,8 @@ pub struct ServerFiles {
     pub is_http: bool,
     /// File that gets the secrets of all connections, in the format of NSS.
     pub key_log: Option<PathBuf>,
+    /// Keys of tickets that several distributors share; none: own ones.
+    pub ticket_keys: Option<PathBuf>,
 }
 
 /// A file that cannot be used, and why.
@@ -132,6 +135,8 @@ pub struct Served {
     pub config: Arc<ServerConfig>,
     /// Of what says which clients are let in.
     trust: Fingerprint,
+    /// The keys of tickets are out of a file.
+    shares_tickets: bool,
     /// Of each certificate that is served.
     pub facts: Vec<Facts>,
 }
@@ -161,15 +166,17 @@ impl ServerPort {
     }
 
     /// From now on this is served; connections that are there keep what they have. Tickets go on to be taken, unless other
-    /// clients are let in than before: who has one is not looked at again.
+    /// clients are let in than before: who has one is not looked at again. Keys out of a file are those that it has now.
     pub fn serve(&self, served: &Arc<Served>) {
         let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut next = Served {
             config: Arc::clone(&served.config),
             trust: served.trust,
+            shares_tickets: served.shares_tickets,
             facts: served.facts.clone(),
         };
-        if next.trust == current.trust {
+        let own = !next.shares_tickets && !current.shares_tickets;
+        if own && next.trust == current.trust {
             let mut config = (*served.config).clone();
             config.ticketer = Arc::clone(&current.config.ticketer);
             next.config = Arc::new(config);
@@ -201,10 +208,15 @@ impl Served {
             None => builder.with_no_client_auth(),
         };
         let mut config = builder.with_cert_resolver(Arc::new(BySni(keys)));
-        config.ticketer = own_tickets().map_err(|why| of_first(files, why))?;
-        // A resumed handshake of TLS 1.3 exchanges keys all the same: it saves the client's certificate and nothing else.
-        config.send_tls13_tickets = match files.clients {
-            ClientCertificates::Off => 0,
+        let trust = trust_of(files)?;
+        config.ticketer = match &files.ticket_keys {
+            Some(path) => Arc::new(SharedTickets::read(path, trust)?),
+            None => own_tickets().map_err(|why| of_first(files, why))?,
+        };
+        // A resumed handshake of TLS 1.3 exchanges keys all the same: it saves the certificates and nothing else. Who
+        // shares keys wants them all the same.
+        config.send_tls13_tickets = match (files.clients, &files.ticket_keys) {
+            (ClientCertificates::Off, None) => 0,
             _ => 2,
         };
         config.max_early_data_size = 0;
@@ -216,7 +228,8 @@ impl Served {
         }
         Ok(Served {
             config: Arc::new(config),
-            trust: trust_of(files)?,
+            trust,
+            shares_tickets: files.ticket_keys.is_some(),
             facts,
         })
     }
@@ -349,7 +362,7 @@ fn check_time(facts: &Facts, now_s: i64) -> Result<(), String> {
     Ok(())
 }
 
-fn now_s() -> i64 {
+pub(crate) fn now_s() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| {
         i64::try_from(since.as_secs()).unwrap_or(i64::MAX)

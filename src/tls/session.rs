@@ -108,6 +108,8 @@ macro_rules! step {
                 Step::Wants(through)
             }
             ConnectionState::PeerClosed | ConnectionState::Closed => {
+                // A short connection says all it has at once, and then there was nothing to write between.
+                *$established |= !$conn.is_handshaking();
                 *$ended = true;
                 Step::Wants(through)
             }

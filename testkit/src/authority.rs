@@ -106,6 +106,11 @@ impl Authority {
 
     /// A list that says that the certificates with these serial numbers were revoked.
     pub fn revoke(&self, serials: &[u64]) -> PathBuf {
+        self.revoke_until(serials, 2090)
+    }
+
+    /// The same, to be followed by another list at the beginning of a year.
+    pub fn revoke_until(&self, serials: &[u64], year: i32) -> PathBuf {
         let revoked = |serial: &u64| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
             revocation_time: rcgen::date_time_ymd(2020, 1, 1),
@@ -114,7 +119,7 @@ impl Authority {
         };
         let params = CertificateRevocationListParams {
             this_update: rcgen::date_time_ymd(2020, 1, 1),
-            next_update: rcgen::date_time_ymd(2090, 1, 1),
+            next_update: rcgen::date_time_ymd(year, 1, 1),
             crl_number: SerialNumber::from(1),
             issuing_distribution_point: None,
             revoked_certs: serials.iter().map(revoked).collect(),

@@ -22,7 +22,12 @@ pub fn program(name: &str) -> Option<Command> {
         let libraries = folder.join("usr/lib");
         let arch = format!("{}-linux-gnu", std::env::consts::ARCH);
         let own = folder.join("lib").join(&arch);
-        let paths = [libraries.join(arch), libraries.join("syslog-ng"), own];
+        let paths = [
+            libraries.join(&arch),
+            libraries.join("syslog-ng"),
+            libraries.join(&arch).join("blas"),
+            own,
+        ];
         let paths = paths.map(|path| path.display().to_string());
         command.env("LD_LIBRARY_PATH", paths.join(":"));
         command.env("SYSLOGNG_PREFIX", folder.join("usr"));

@@ -2,18 +2,26 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
+};
 use weir_testkit::Pair;
 
 /// How a client comes.
 #[derive(Clone)]
-pub(super) struct Manner(Arc<ClientConfig>, &'static str);
+pub(super) struct Manner {
+    config: Arc<ClientConfig>,
+    /// Whom it asks for.
+    name: &'static str,
+    ca: PathBuf,
+    shows: Option<Pair>,
+}
 
 /// One connection.
 pub(super) struct Client(pub(super) StreamOwned<ClientConnection, TcpStream>);
@@ -21,45 +29,41 @@ pub(super) struct Client(pub(super) StreamOwned<ClientConnection, TcpStream>);
 impl Manner {
     /// One that trusts this CA, and shows this certificate.
     pub(super) fn new(ca: &Path, shows: Option<&Pair>) -> Manner {
-        let mut roots = RootCertStore::empty();
-        let ca = CertificateDer::from_pem_file(ca).expect("PEM");
-        roots.add(ca).expect("a CA");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_root_certificates(roots);
-        let config = match shows {
-            None => builder.with_no_client_auth(),
-            Some(pair) => {
-                let chain = CertificateDer::from_pem_file(&pair.cert).expect("PEM");
-                let key = PrivateKeyDer::from_pem_file(&pair.key).expect("PEM");
-                let shown = builder.with_client_auth_cert(vec![chain], key);
-                shown.expect("a pair")
-            }
-        };
-        Manner(Arc::new(config), "localhost")
-    }
-
-    /// The same, asking for another name.
-    pub(super) fn asking(&self, name: &'static str) -> Manner {
-        Manner(Arc::clone(&self.0), name)
+        Manner {
+            config: config(ca, shows, rustls::ALL_VERSIONS),
+            name: "localhost",
+            ca: ca.to_owned(),
+            shows: shows.cloned(),
+        }
     }
 
     /// The same with TLS 1.2 alone.
     pub(super) fn of_1_2(&self) -> Manner {
-        // Nobody asks a connection for its configuration's versions: a new one is made.
-        let mut config = (*self.0).clone();
-        config.versions_1_2();
-        Manner(Arc::new(config), self.1)
+        let old = [&rustls::version::TLS12];
+        let config = config(&self.ca, self.shows.as_ref(), &old);
+        Manner {
+            config,
+            ..self.clone()
+        }
+    }
+
+    /// The same, asking for another name.
+    pub(super) fn asking(&self, name: &'static str) -> Manner {
+        Manner {
+            name,
+            ..self.clone()
+        }
     }
 
     /// The same, naming protocols (ALPN).
     pub(super) fn speaking(&self, protocols: &[&str]) -> Manner {
-        let mut config = (*self.0).clone();
+        let mut config = (*self.config).clone();
         let bytes = protocols.iter().map(|one| one.as_bytes().to_vec());
         config.alpn_protocols = bytes.collect();
-        Manner(Arc::new(config), self.1)
+        Manner {
+            config: Arc::new(config),
+            ..self.clone()
+        }
     }
 
     /// Connects, and is through with the handshake as far as this side can know.
@@ -71,14 +75,39 @@ impl Manner {
 
     /// The same on a connection that is there.
     pub(super) fn on(&self, mut socket: TcpStream) -> io::Result<Client> {
-        let name = ServerName::try_from(self.1).expect("a name");
-        let connection = ClientConnection::new(Arc::clone(&self.0), name);
+        let name = ServerName::try_from(self.name).expect("a name");
+        let connection = ClientConnection::new(Arc::clone(&self.config), name);
         let mut connection = connection.map_err(io::Error::other)?;
         while connection.is_handshaking() {
             connection.complete_io(&mut socket)?;
         }
         Ok(Client(StreamOwned::new(connection, socket)))
     }
+}
+
+fn config(
+    ca: &Path,
+    shows: Option<&Pair>,
+    versions: &[&'static SupportedProtocolVersion],
+) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    let ca = CertificateDer::from_pem_file(ca).expect("PEM");
+    roots.add(ca).expect("a CA");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .expect("versions")
+        .with_root_certificates(roots);
+    let config = match shows {
+        None => builder.with_no_client_auth(),
+        Some(pair) => {
+            let chain = CertificateDer::from_pem_file(&pair.cert).expect("PEM");
+            let key = PrivateKeyDer::from_pem_file(&pair.key).expect("PEM");
+            let shown = builder.with_client_auth_cert(vec![chain], key);
+            shown.expect("a pair")
+        }
+    };
+    Arc::new(config)
 }
 
 impl Client {

@@ -5,14 +5,19 @@ mod both;
 mod client;
 mod daemons;
 mod ends;
+mod examined;
 mod names;
+mod operators;
 mod outgoing;
 mod own_programs;
 mod programs;
+mod proxied;
 mod recorded;
 mod renewal;
+mod scanned;
 mod served;
 mod strangers;
+mod tickets;
 
 use weir_testkit::{Analyzer, Dialect, Distributor, Options};
 

@@ -21,7 +21,7 @@ pub(super) fn lines(count: usize) -> String {
 }
 
 /// Runs it with this input, piece by piece, and leaves it time to send each.
-fn feed(command: &mut Command, pieces: &[&str]) -> String {
+pub(super) fn feed(command: &mut Command, pieces: &[&str]) -> String {
     let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.stderr(Stdio::piped()).spawn().expect("it starts");
     let mut stdin = child.stdin.take().expect("piped");

@@ -72,7 +72,10 @@ fn pass(mut from: TcpStream, mut to: TcpStream, side: From, record: &Record) {
         let mut some = [0; 65_536];
         while let Ok(len @ 1..) = from.read(&mut some) {
             let bytes = some[..len].to_vec();
-            record.lock().expect("no panic while held").push((side, bytes));
+            record
+                .lock()
+                .expect("no panic while held")
+                .push((side, bytes));
             if to.write_all(&some[..len]).is_err() {
                 break;
             }
@@ -93,7 +96,9 @@ fn records(mut bytes: &[u8]) -> Vec<(u8, usize)> {
 }
 
 fn has_secret(bytes: &[u8]) -> bool {
-    bytes.windows(SECRET.len()).any(|part| part == SECRET.as_bytes())
+    bytes
+        .windows(SECRET.len())
+        .any(|part| part == SECRET.as_bytes())
 }
 
 /// Sends messages for as long as somebody takes them.
@@ -110,7 +115,10 @@ fn emit(at: SocketAddr) {
 
 #[test]
 fn not_one_byte_of_a_log_reaches_an_analyzer_that_is_not_let_in() {
-    let (known, unknown) = (Authority::new("recorded"), Authority::new("recorded-others"));
+    let (known, unknown) = (
+        Authority::new("recorded"),
+        Authority::new("recorded-others"),
+    );
     let flags = format!(
         "--emitters 127.0.0.1:0 --analyzers 127.0.0.1:0 --shards 1 --input lines@127.0.0.1:0?name=l \
          {} --analyzers-tls required --analyzers-tls-names a1 --tls-client-ca {}",
@@ -125,7 +133,10 @@ fn not_one_byte_of_a_log_reaches_an_analyzer_that_is_not_let_in() {
         Some(known.pair("spy")),
         Some(known.expired("a1")),
     ];
-    for (shows, old) in strangers.iter().flat_map(|shows| [(shows, false), (shows, true)]) {
+    for (shows, old) in strangers
+        .iter()
+        .flat_map(|shows| [(shows, false), (shows, true)])
+    {
         let relay = Relay::to(distributor.analyzers);
         let manner = Manner::new(&known.ca(), shows.as_ref());
         let manner = if old { manner.of_1_2() } else { manner };
@@ -140,7 +151,10 @@ fn not_one_byte_of_a_log_reaches_an_analyzer_that_is_not_let_in() {
         let all = records(&said);
         match old {
             // In TLS 1.2 a record says what it has.
-            true => assert!(all.iter().all(|(kind, _)| *kind != 23), "{shows:?}: {all:?}"),
+            true => assert!(
+                all.iter().all(|(kind, _)| *kind != 23),
+                "{shows:?}: {all:?}"
+            ),
             // In TLS 1.3 most of a handshake looks like data: an alert ends it, and no more.
             false => {
                 until("it ends", || relay.last_words_of_server().len() >= 7);
@@ -151,11 +165,16 @@ fn not_one_byte_of_a_log_reaches_an_analyzer_that_is_not_let_in() {
     }
     let relay = Relay::to(distributor.analyzers);
     let mut plain = TcpStream::connect(relay.address).expect("connected");
-    plain.write_all(&0.5_f32.to_be_bytes().repeat(10)).expect("sent");
+    plain
+        .write_all(&0.5_f32.to_be_bytes().repeat(10))
+        .expect("sent");
     let _ = plain.set_read_timeout(Some(Duration::from_secs(10)));
     let mut heard = Vec::new();
     let _ = plain.read_to_end(&mut heard);
-    assert!(records(&heard).iter().all(|(kind, _)| *kind == 21), "{heard:?}");
+    assert!(
+        records(&heard).iter().all(|(kind, _)| *kind == 21),
+        "{heard:?}"
+    );
     distributor.terminate();
     assert_eq!(distributor.wait().balance().acked, 0);
 }
@@ -193,7 +212,10 @@ fn server(shows: &Pair, alone: &Arc<Mutex<Vec<u8>>>) -> SocketAddr {
 
 #[test]
 fn not_one_byte_of_a_log_reaches_a_server_that_is_somebody_else() {
-    let (known, unknown) = (Authority::new("recorded-servers"), Authority::new("recorded-false"));
+    let (known, unknown) = (
+        Authority::new("recorded-servers"),
+        Authority::new("recorded-false"),
+    );
     let heard = Arc::new(Mutex::new(Vec::new()));
     let strangers = [
         unknown.pair("localhost"),
@@ -202,12 +224,17 @@ fn not_one_byte_of_a_log_reaches_a_server_that_is_somebody_else() {
     ];
     let ca = known.ca();
     let mut relays = Vec::new();
-    let mut flags = "--shards 1 --input lines@127.0.0.1:0?name=l --health-interval 200ms --slow-start 0s".to_owned();
+    let mut flags =
+        "--shards 1 --input lines@127.0.0.1:0?name=l --health-interval 200ms --slow-start 0s"
+            .to_owned();
     for (number, pair) in strangers.iter().enumerate() {
         let relay = Relay::to(server(pair, &heard));
         let (port, ca) = (relay.address.port(), ca.display());
         // A stream has nothing before its first message: what is sent at all is messages.
-        for (id, scheme) in [("s", "syslog+tls://localhost"), ("h", "https+ndjson://localhost")] {
+        for (id, scheme) in [
+            ("s", "syslog+tls://localhost"),
+            ("h", "https+ndjson://localhost"),
+        ] {
             flags += &format!(" --analyzer {id}{number}=1@{scheme}:{port}?tls_ca={ca}");
         }
         relays.push(relay);
@@ -254,7 +281,9 @@ fn tls_where_it_is_not_spoken_is_counted_and_named() {
     ] {
         let lines = || {
             let all = distributor.lines(line);
-            let all = all.iter().filter(|line| line.contains("TLS is not spoken at this port"));
+            let all = all
+                .iter()
+                .filter(|line| line.contains("TLS is not spoken at this port"));
             all.count()
         };
         until(line, || lines() == count);
@@ -263,6 +292,8 @@ fn tls_where_it_is_not_spoken_is_counted_and_named() {
         "weir_shard_refused_total{shard=\"0\",reason=\"tls_on_plain_port\"} 3\n",
         "weir_http_refused_total{reason=\"tls_on_plain_port\"} 1\n",
     ] {
-        until(series, || super::names::ask(&distributor, "/metrics").contains(series));
+        until(series, || {
+            super::names::ask(&distributor, "/metrics").contains(series)
+        });
     }
 }

@@ -224,7 +224,7 @@ fn health_names_a_certificate_that_ends_soon() {
     let flags = format!("--tls-cert {dir}/localhost.pem --tls-key {dir}/localhost.key");
     let distributor = Distributor::start(&format!("{PORTS} {flags} --emitters-tls required"));
     until("it is named", || {
-        ask(&distributor, "/health").contains("ends in 2 days, on ")
+        ask(&distributor, "/health").contains("expires in 2 days, on ")
     });
 }
 

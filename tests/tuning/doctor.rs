@@ -22,7 +22,7 @@ fn a_healthy_host_has_nothing() {
     assert_eq!(ids(&report, &FOUND), [""; 0], "{report:#}");
     assert_eq!(ids(&report, &["unknown"]), ["ring-features"], "{report:#}");
     assert_eq!(status, Some(0));
-    assert_eq!(report["ok"], 35);
+    assert_eq!(report["ok"], 36);
 }
 
 /// A file of the healthy tree, what is planted there, the check that names it, a word of what it says,
@@ -533,7 +533,7 @@ fn this_host_is_looked_at() {
         .expect("weir runs");
     assert!(matches!(output.status.code(), Some(0 | 1)), "{output:?}");
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    assert_eq!(report["checks"].as_array().map(Vec::len), Some(36));
+    assert_eq!(report["checks"].as_array().map(Vec::len), Some(37));
     let page = Command::new(WEIR)
         .args(["man"])
         .output()

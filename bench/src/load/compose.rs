@@ -7,6 +7,7 @@ use super::sizes::{Body, Deck, Sizes};
 use crate::syslog::{put_text_stamp, write_text_stamp, HEADER, LINE_LEN_MIN, TEXT_STAMP_LEN};
 use crate::wire::{lay_frames, Stamp, MESSAGE_LEN_MIN};
 use weir_testkit::inputs::{forward, lumberjack};
+use weir_testkit::wire::FRAME_HEADER_BYTES;
 
 /// What the emitters speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -14,6 +15,8 @@ pub enum Format {
     /// Weir's frames: length word, severity, payload
     #[default]
     Frame,
+    /// Frames with the text of the syslog lines: load and sinks do the same work for each message as they do for those
+    Text,
     /// Syslog over TCP, each message ends with LF (RFC 6587, 3.4.2)
     Lf,
     /// Syslog over TCP, each message after its length (RFC 6587, 3.4.1)
@@ -47,7 +50,7 @@ impl Format {
     /// What an input of Weir calls it; `None`: it goes to the emitters' port, or is HTTP.
     pub fn input(self) -> Option<&'static str> {
         match self {
-            Format::Frame | Format::Acked | Format::Http => None,
+            Format::Frame | Format::Text | Format::Acked | Format::Http => None,
             Format::Lf | Format::Octet => Some("syslog"),
             Format::Forward => Some("forward"),
             Format::Lumberjack => Some("lumberjack"),
@@ -151,14 +154,12 @@ fn put(format: Format, out: &mut Vec<u8>, body: Body, stamp: Stamp) -> usize {
             put_frame(out, body, stamp);
             return 0;
         }
+        Format::Text => return put_text_frame(out, body, stamp),
         Format::Forward => return put_entry(out, body, stamp),
         Format::Lumberjack => return put_event(out, body, stamp),
         _ => {}
     }
-    let len = match body {
-        Body::Bytes(n) => n.max(LINE_LEN_MIN),
-        Body::Line(line) => LINE_LEN_MIN + 1 + line.len(),
-    };
+    let len = text_len(body, 1) + 1;
     let begin = out.len();
     if format == Format::Octet {
         // As many bytes on the wire as a line, while that has room: the count is there, the LF is not.
@@ -170,6 +171,15 @@ fn put(format: Format, out: &mut Vec<u8>, body: Body, stamp: Stamp) -> usize {
     let at = put_text(out, body, stamp, len - 1);
     out.push(b'\n');
     at - begin
+}
+
+/// Bytes of a line's text that has so many bytes around it.
+fn text_len(body: Body, around: usize) -> usize {
+    const TEXT_LEN_MIN: usize = LINE_LEN_MIN - 1;
+    match body {
+        Body::Bytes(n) => n.saturating_sub(around).max(TEXT_LEN_MIN),
+        Body::Line(line) => TEXT_LEN_MIN + 1 + line.len(),
+    }
 }
 
 /// The text of an entry or an event: stamp, and filler up to `len` bytes, or the line.
@@ -244,6 +254,17 @@ fn put_frame(out: &mut Vec<u8>, body: Body, stamp: Stamp) {
     out.resize(at + len, b'x');
 }
 
+/// A frame of `--size` bytes whose payload is a line's text; returns where its stamp begins.
+fn put_text_frame(out: &mut Vec<u8>, body: Body, stamp: Stamp) -> usize {
+    const SEVERITY: u8 = 3;
+    let begin = out.len();
+    let text = text_len(body, FRAME_HEADER_BYTES);
+    // The load's own arguments bound it.
+    out.extend_from_slice(&((FRAME_HEADER_BYTES + text) as u32).to_be_bytes());
+    out.push(SEVERITY);
+    put_text(out, body, stamp, text) - begin
+}
+
 /// One request. `--size` counts the bytes of a message's JSON object.
 fn put_post(out: &mut Vec<u8>, deck: &mut Deck, stamps: impl Iterator<Item = Stamp>) {
     const AROUND: usize = "{\"message\":\"\"},".len();
@@ -305,7 +326,7 @@ mod tests {
                         assert_eq!(bytes.len(), 3 * 256, "{format:?}");
                     }
                     let stamps = match format {
-                        Format::Frame => stamps_of_frames(&bytes),
+                        Format::Frame | Format::Text => stamps_of_frames(&bytes),
                         Format::Forward | Format::Lumberjack => stamps_anywhere(&bytes),
                         _ => stamps_of_syslog(&bytes),
                     };
@@ -315,8 +336,9 @@ mod tests {
         }
     }
 
-    const FORMATS: [Format; 5] = [
+    const FORMATS: [Format; 6] = [
         Format::Frame,
+        Format::Text,
         Format::Lf,
         Format::Octet,
         Format::Forward,

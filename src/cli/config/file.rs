@@ -27,7 +27,7 @@ use toml::Spanned;
 
 use super::renamed;
 use super::settings::{self, Kind, Setting, HTTP_ANALYZER, HTTP_ANALYZERS, INPUTS, WEIGHTS};
-use crate::config::{Discover, HttpAnalyzer, Place, WeightIs, HTTP_ANALYZERS_MAX};
+use crate::config::{Discover, HttpAnalyzer, Place, WeightIs, CREDENTIAL, HTTP_ANALYZERS_MAX};
 
 /// Largest file, in bytes: all settings and 256 analyzers need a twentieth of it.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -267,7 +267,8 @@ impl Reader<'_> {
     /// A path is relative to the file that names it.
     fn resolved(&self, kind: Kind, text: String) -> OsString {
         let is_path = match kind {
-            Kind::Path => true,
+            // What a service manager hands over is where it says.
+            Kind::Path => !text.starts_with(CREDENTIAL),
             Kind::MaybePath => text.contains('/'),
             _ => false,
         };

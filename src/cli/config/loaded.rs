@@ -18,7 +18,7 @@ use crate::config::{HttpAnalyzer, Input, OwnTls, WantedWeight, WeightIs};
 use crate::protocol::WeightText;
 
 /// Settings that a distributor can take over without a restart.
-const LIVE: [&str; 33] = [
+const LIVE: [&str; 34] = [
     "admin_token_file",
     "allow_analyzers",
     "allow_emitters",
@@ -50,6 +50,7 @@ const LIVE: [&str; 33] = [
     "tls_min",
     "tls_names",
     "tls_revoked",
+    "tls_ticket_keys",
     "trusted_proxies",
     "wanted_weight",
 ];

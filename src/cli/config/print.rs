@@ -20,7 +20,7 @@ const PREAMBLE: &str = "\
 # then, the rest needs a restart.
 #
 # [bytes]  a number, or text with B, KiB, MiB or GiB     [time]  text with ns, us, ms, s, m or h
-# [file]   a path, relative to this file
+# [file]   a path, relative to this file; credential:NAME for secrets (CONFIGURATION.md)
 ";
 
 const INPUT_HEAD: &str = "\

@@ -42,9 +42,10 @@ pub(super) fn start(operator: &Operator, from: From) -> io::Result<Control> {
         admin,
         manager,
     } = from;
-    let reload = Reload::start(operator.clone(), served, manager, loaded.clone())?;
+    let reload = Reload::start(operator.clone(), served.clone(), manager, loaded.clone())?;
     let mut settings = Settings::of(&loaded.config, started);
     settings.admin_socket = admin;
+    settings.served = served.get("admin").cloned();
     settings.reloader = Some(Arc::clone(&reload) as Arc<dyn Reloader>);
     settings.tap = Some(Box::new(Tap(operator.clone())));
     let running = control::serve(operator.clone(), settings)?;

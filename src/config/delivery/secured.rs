@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use weir_tls::{ClientFiles, SecuredLink};
 
-use super::{path, short, Delivery, DeliveryOption};
+use super::{short, Delivery, DeliveryOption};
+use crate::credential::secret_path;
 use crate::request::REQUESTS;
 
 /// What a URL says of TLS.
@@ -42,7 +43,7 @@ pub const TLS_OPTIONS: &[DeliveryOption] = &[
         help: "CAs of which one must have signed the server's certificate, PEM",
         only: SERVERS,
         set: |delivery, text| {
-            secured(delivery)?.ca = Some(path(text)?);
+            secured(delivery)?.ca = Some(secret_path(text)?);
             Ok(())
         },
     },
@@ -62,7 +63,7 @@ pub const TLS_OPTIONS: &[DeliveryOption] = &[
         help: "The certificate that is shown to a server that asks for one, PEM; with tls_key",
         only: SERVERS,
         set: |delivery, text| {
-            secured(delivery)?.cert = Some(path(text)?);
+            secured(delivery)?.cert = Some(secret_path(text)?);
             Ok(())
         },
     },
@@ -72,7 +73,7 @@ pub const TLS_OPTIONS: &[DeliveryOption] = &[
         help: "Its private key, PEM, without a passphrase",
         only: SERVERS,
         set: |delivery, text| {
-            secured(delivery)?.key = Some(path(text)?);
+            secured(delivery)?.key = Some(secret_path(text)?);
             Ok(())
         },
     },

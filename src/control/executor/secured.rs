@@ -1,11 +1,13 @@
-//! A socket of the executor with TLS around it, or without: what a health check speaks through.
+//! A socket of the executor with TLS around it, or without: what a health check speaks through, and operators.
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use weir_clock::Limit;
-use weir_tls::{SecuredLink, Session, Wire};
+use weir_config::TlsMode;
+use weir_tls::{begins_tls, SecuredLink, ServerPort, Session, Wire};
 
 use super::socket::Socket;
 use super::time::within;
@@ -19,11 +21,15 @@ const READ_BYTES: usize = 4096;
 pub struct Stream {
     socket: Socket,
     tls: Option<Tls>,
+    /// Read when it was looked for TLS, and not of it.
+    first: Vec<u8>,
 }
 
 struct Tls {
     session: Session,
     wire: Wire,
+    /// To a server that a URL names.
+    is_link: bool,
     /// Opened and not read.
     plain: Vec<u8>,
 }
@@ -40,26 +46,110 @@ impl Stream {
     ) -> io::Result<Stream> {
         let socket = Socket::connect(address).await?;
         let Some(link) = link else {
-            return Ok(Stream { socket, tls: None });
+            return Ok(Stream::plain(socket));
         };
         let tls = Tls {
-            session: link.session().map_err(refused)?,
+            session: link.session().map_err(refused_link)?,
             wire: Wire::default(),
+            is_link: true,
             plain: Vec::new(),
         };
         let mut stream = Stream {
             socket,
             tls: Some(tls),
+            first: Vec::new(),
         };
         stream.shake(patience).await?;
         Ok(stream)
+    }
+
+    /// One without TLS.
+    pub fn plain(socket: Socket) -> Stream {
+        Stream {
+            socket,
+            tls: None,
+            first: Vec::new(),
+        }
+    }
+
+    /// One that was accepted, through with the handshake where its first bytes are of TLS. Waits for these, and for each
+    /// piece of what follows, for as long as the caller lets it.
+    ///
+    /// # Errors
+    /// As `recv(2)`; what TLS has against it, in words: also that it speaks TLS, or does not, and must not.
+    pub async fn accept(
+        mut socket: Socket,
+        mode: TlsMode,
+        served: &ServerPort,
+        patience: Duration,
+    ) -> io::Result<Stream> {
+        let mut first = vec![0; READ_BYTES];
+        let mut len = 0;
+        let is_tls = loop {
+            match socket.read(&mut first[len..]).await? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                more => len += more,
+            }
+            if let Some(is_tls) = begins_tls(&first[..len]) {
+                break is_tls;
+            }
+        };
+        first.truncate(len);
+        if !is_tls {
+            return match mode {
+                TlsMode::Required => Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "it speaks no TLS, and this port requires it (--admin-tls)",
+                )),
+                _ => Ok(Stream {
+                    first,
+                    ..Stream::plain(socket)
+                }),
+            };
+        }
+        let session = Session::server(Arc::clone(&served.served().config));
+        let mut tls = Tls {
+            session: session.map_err(refused)?,
+            wire: Wire::default(),
+            is_link: false,
+            plain: Vec::new(),
+        };
+        let mut opened = tls.open(&mut first);
+        loop {
+            // An alert says why, also when nothing else can be said.
+            let flushed = tls.flush(&mut socket, patience).await;
+            opened?;
+            flushed?;
+            if tls.session.is_established() {
+                break;
+            }
+            let len = socket.read(&mut first).await?;
+            if len == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            opened = tls.open(&mut first[..len]);
+        }
+        Ok(Stream {
+            socket,
+            tls: Some(tls),
+            first: Vec::new(),
+        })
+    }
+
+    /// Says that nothing more comes, as far as the kernel takes it at once.
+    pub async fn end(&mut self, patience: Duration) {
+        if let Some(tls) = &mut self.tls {
+            tls.session.end(&mut tls.wire);
+            // It is gone already: nobody to tell.
+            let _ = tls.flush(&mut self.socket, patience).await;
+        }
     }
 
     async fn shake(&mut self, patience: Duration) -> io::Result<()> {
         let Some(tls) = &mut self.tls else {
             return Ok(());
         };
-        tls.session.begin(&mut tls.wire).map_err(refused)?;
+        tls.session.begin(&mut tls.wire).map_err(refused_link)?;
         loop {
             tls.flush(&mut self.socket, patience).await?;
             if tls.session.is_established() {
@@ -81,6 +171,9 @@ impl Stream {
     /// # Errors
     /// As `recv(2)`; what TLS has against them, in words.
     pub async fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if !self.first.is_empty() {
+            return Ok(take(&mut self.first, out));
+        }
         let Some(tls) = &mut self.tls else {
             return self.socket.read(out).await;
         };
@@ -90,10 +183,7 @@ impl Stream {
                 break;
             }
         }
-        let len = tls.plain.len().min(out.len());
-        out[..len].copy_from_slice(&tls.plain[..len]);
-        tls.plain.drain(..len);
-        Ok(len)
+        Ok(take(&mut tls.plain, out))
     }
 
     /// Writes all; each piece must be taken within `patience`.
@@ -120,22 +210,37 @@ impl Tls {
     async fn more(&mut self, socket: &mut Socket, patience: Duration) -> io::Result<usize> {
         let mut some = [0; READ_BYTES];
         let len = socket.read(&mut some).await?;
-        let plain = &mut self.plain;
-        let mut put = |bytes: &[u8]| plain.extend_from_slice(bytes);
-        let opened = self
-            .session
-            .open(&mut some[..len], &mut put, &mut self.wire);
+        let opened = self.open(&mut some[..len]);
         // An alert says why, also when nothing else can be said.
         let flushed = self.flush(socket, patience).await;
-        opened.map_err(refused)?;
+        opened?;
         flushed?;
         Ok(len)
     }
+
+    fn open(&mut self, bytes: &mut [u8]) -> io::Result<()> {
+        let plain = &mut self.plain;
+        let mut put = |bytes: &[u8]| plain.extend_from_slice(bytes);
+        let opened = self.session.open(bytes, &mut put, &mut self.wire);
+        opened.map_err(|failure| match self.is_link {
+            true => refused_link(failure),
+            false => refused(failure),
+        })
+    }
+}
+
+/// Moves what fits.
+fn take(from: &mut Vec<u8>, out: &mut [u8]) -> usize {
+    let len = from.len().min(out.len());
+    out[..len].copy_from_slice(&from[..len]);
+    from.drain(..len);
+    len
+}
+
+fn refused_link(failure: weir_tls::Failure) -> io::Error {
+    refused(failure.of_url())
 }
 
 fn refused(failure: weir_tls::Failure) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidData,
-        format!("TLS: {}", failure.of_url()),
-    )
+    io::Error::new(io::ErrorKind::InvalidData, format!("TLS: {failure}"))
 }

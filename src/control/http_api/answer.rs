@@ -425,7 +425,7 @@ mod tests {
         let warnings = body["warnings"].as_array().expect("a list");
         assert_eq!(warnings.len(), 2, "{body}");
         let first = warnings[0].as_str().expect("text");
-        let begin = "TLS at emitters: the certificate 0a ends in 3 days, on ";
+        let begin = "TLS at emitters: the certificate 0a expires in 3 days, on ";
         assert!(first.starts_with(begin), "{first}");
         assert_eq!(warnings[1], "TLS: a.pem: not PEM");
     }

@@ -2,7 +2,7 @@
 //! answers, and `/admin/...`.
 //!
 //! ```text
-//! accept --> a task each, CONNECTIONS_MAX at most --> one request --> answer, event stream or tap
+//! accept --> a task each, CONNECTIONS_MAX at most --> TLS where it is spoken --> one request --> answer, event stream or tap
 //!                         `- beyond: 503, closed
 //! ```
 
@@ -14,6 +14,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_lite::future::{or, poll_once};
@@ -26,16 +27,19 @@ use super::response::Response;
 use super::token::{forbidden, may};
 use super::{admin, answer, streams};
 use crate::core::Core;
+use crate::executor::secured::Stream;
 use crate::executor::socket::{has_connection, Existing, Socket};
 use crate::executor::time::{give_way, sleep, within};
 use crate::executor::Context;
 use crate::settings::{AdminAt, TapSource};
 use crate::view::json::value;
 use weir_clock::Limit;
+use weir_config::TlsMode;
 use weir_http::Ask;
 use weir_ledger::run_report::Stamp;
 use weir_protocol::text;
 use weir_service::sockets::AdminSocket;
+use weir_tls::ServerPort;
 
 /// Connections at once; beyond, 503.
 pub const CONNECTIONS_MAX: usize = 16;
@@ -43,6 +47,8 @@ pub const CONNECTIONS_MAX: usize = 16;
 const LONG_MAX: usize = 8;
 /// A request must have arrived, and each piece of an answer be taken, within this.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Who is refused by TLS is named so often at most.
+const SAID_EVERY: Duration = Duration::from_secs(1);
 /// After a connection that could not be accepted the next try comes so much later.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 /// Bytes of a request that are read at once.
@@ -72,6 +78,17 @@ pub struct Listener {
     socket: Listening,
     /// Where it listens, with the port that was chosen.
     pub at: AdminAt,
+    /// Of a TCP address where TLS is spoken.
+    tls: Option<(TlsMode, Arc<ServerPort>)>,
+}
+
+/// What a listener tells its connections of TLS.
+struct AdminTls {
+    mode: TlsMode,
+    served: Arc<ServerPort>,
+    /// When somebody was refused and it was said, and how many more were refused since.
+    said: Cell<Option<Instant>>,
+    unsaid: Cell<u32>,
 }
 
 impl Listener {
@@ -100,7 +117,11 @@ impl Listener {
                 (Listening::Tcp(listener), at)
             }
         };
-        Ok(Listener { socket, at })
+        Ok(Listener {
+            socket,
+            at,
+            tls: None,
+        })
     }
 
     /// A socket that was opened by others; it outlives this process, and so does its file.
@@ -125,16 +146,36 @@ impl Listener {
                 (Listening::Tcp(listener), AdminAt::Tcp(address))
             }
         };
-        Ok(Listener { socket, at })
+        Ok(Listener {
+            socket,
+            at,
+            tls: None,
+        })
+    }
+
+    /// The same with TLS. A Unix socket has none.
+    pub fn with_tls(mut self, mode: TlsMode, served: Option<Arc<ServerPort>>) -> Listener {
+        let is_tcp = matches!(self.at, AdminAt::Tcp(_));
+        let served = served.filter(|_| is_tcp && mode != TlsMode::Off);
+        self.tls = served.map(|served| (mode, served));
+        self
     }
 
     /// Serves; dropped, it listens no more.
     pub async fn serve(self, context: Context) {
         let open = Rc::new(Places::default());
+        let tls = self.tls.clone().map(|(mode, served)| {
+            Rc::new(AdminTls {
+                mode,
+                served,
+                said: Cell::default(),
+                unsaid: Cell::default(),
+            })
+        });
         loop {
             match self.accept() {
-                Ok((socket, is_tcp)) => {
-                    start(&context, &open, Socket::of(socket), is_tcp).await;
+                Ok((socket, peer)) => {
+                    start(&context, &open, Socket::of(socket), peer, tls.clone()).await;
                     give_way().await;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.wait().await,
@@ -160,15 +201,15 @@ impl Listener {
         }
     }
 
-    /// A connection, and whether it is TCP.
-    fn accept(&self) -> io::Result<(Existing, bool)> {
+    /// A connection, and its address where it is TCP.
+    fn accept(&self) -> io::Result<(Existing, Option<SocketAddr>)> {
         match &self.socket {
-            Listening::Unix(listener, _) => Ok((listener.accept()?.0.into(), false)),
+            Listening::Unix(listener, _) => Ok((listener.accept()?.0.into(), None)),
             Listening::Tcp(listener) => {
-                let (socket, _) = listener.accept()?;
+                let (socket, peer) = listener.accept()?;
                 socket2::SockRef::from(&socket).set_send_buffer_size(UNREAD_BYTES)?;
                 socket.set_nodelay(true)?;
-                Ok((socket.into(), true))
+                Ok((socket.into(), Some(peer)))
             }
         }
     }
@@ -236,7 +277,7 @@ impl Drop for Place {
 }
 
 struct Connection {
-    socket: Socket,
+    socket: Stream,
     is_tcp: bool,
 }
 
@@ -262,21 +303,77 @@ impl Connection {
     }
 }
 
-async fn start(context: &Context, places: &Rc<Places>, mut socket: Socket, is_tcp: bool) {
+async fn start(
+    context: &Context,
+    places: &Rc<Places>,
+    mut socket: Socket,
+    peer: Option<SocketAddr>,
+    tls: Option<Rc<AdminTls>>,
+) {
     let Some(place) = Place::take(places, |places| &places.all, CONNECTIONS_MAX) else {
         let text = format!("admin connections: {CONNECTIONS_MAX} are open, which is the most");
         let response = Response::error(503, &Ask::default(), Stamp::now(), text);
         let response = response.with("Retry-After", "1");
-        // Not worth more than one try: this task accepts.
-        let _ = poll_once(socket.write(&http::respond(&response, true, false))).await;
+        // Not worth more than one try: this task accepts. Who speaks TLS would not understand it.
+        if tls.is_none() {
+            let _ = poll_once(socket.write(&http::respond(&response, true, false))).await;
+        }
         return;
     };
     let (own, places) = (context.clone(), Rc::clone(places));
     context.spawn_to_its_end("admin connection", async move {
         let _place = place;
+        let Some(socket) = secured(socket, peer, tls).await else {
+            return;
+        };
+        let is_tcp = peer.is_some();
+        let mut connection = Connection { socket, is_tcp };
         // The client is gone: nobody to tell.
-        let _ = talk(&own, &places, &mut Connection { socket, is_tcp }).await;
+        let _ = talk(&own, &places, &mut connection).await;
+        connection.socket.end(PATIENCE).await;
     });
+}
+
+/// The connection behind its handshake. None: it came to nothing, which is said.
+async fn secured(
+    socket: Socket,
+    peer: Option<SocketAddr>,
+    tls: Option<Rc<AdminTls>>,
+) -> Option<Stream> {
+    let (Some(tls), Some(peer)) = (tls, peer) else {
+        return Some(Stream::plain(socket));
+    };
+    let accepted = Stream::accept(socket, tls.mode, &tls.served, PATIENCE);
+    match within(&mut Limit::new(PATIENCE), accepted).await {
+        Some(Ok(stream)) => Some(stream),
+        Some(Err(error)) => {
+            tls.refused(peer, &error.to_string());
+            None
+        }
+        None => {
+            let seconds = PATIENCE.as_secs();
+            tls.refused(peer, &format!("no handshake within {seconds} s"));
+            None
+        }
+    }
+}
+
+impl AdminTls {
+    /// Says it, once a second at most: whoever is refused chooses how often.
+    fn refused(&self, peer: SocketAddr, why: &str) {
+        let now = Instant::now();
+        let is_soon = self.said.get().is_some_and(|at| now - at < SAID_EVERY);
+        if is_soon {
+            self.unsaid.set(self.unsaid.get().saturating_add(1));
+            return;
+        }
+        let more = match self.unsaid.take() {
+            0 => String::new(),
+            more => format!(" (and {more} more since the last such line)"),
+        };
+        self.said.set(Some(now));
+        log::warn!("admin: {peer} refused: {why}{more}");
+    }
 }
 
 async fn talk(

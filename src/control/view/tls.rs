@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::state::State;
-use weir_tls::ends_soon;
+use weir_tls::expiry;
 
 /// One port.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -33,7 +33,7 @@ pub fn warnings(state: &State) -> Vec<String> {
     let mut warnings = Vec::new();
     for row in rows(state) {
         for (serial, not_after) in &row.certificates {
-            if let Some(soon) = ends_soon(*not_after, now_s) {
+            if let Some(soon) = expiry(*not_after, now_s) {
                 let port = &row.port;
                 warnings.push(format!("TLS at {port}: the certificate {serial} {soon}"));
             }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! accept --> looked at (tls = "optional": is it TLS?) --plain--> the shard
+//!       `--> PROXY header (of a proxy: it goes to the shard in front of what was opened)
 //!       `--> handshake: bytes in, work within the budget of a turn, bytes out --established--> the shard
 //!                      `- refused, too slow, displaced: counted, said, closed
 //! ```
@@ -10,6 +11,7 @@
 //! gives its place to others then, so that silence keeps nobody out.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
@@ -19,7 +21,9 @@ use super::requests::Request;
 use super::socket::{peer_of, Secured, Socket};
 use super::{told, Tls};
 use crate::uring::Ring;
+use weir_config::AllowList;
 use weir_shard::port::{Completion, Group, TlsCounts};
+use weir_source::proxy::{self, Proxied};
 use weir_tls::{begins_tls, Facts, Failure, FailureKind, ServerPort, Session};
 
 /// Handshakes under way at most, for all ports of a shard: some 10 KiB each.
@@ -38,6 +42,14 @@ pub struct SecuredPort {
     pub is_optional: bool,
     /// What it serves.
     pub served: Arc<ServerPort>,
+    /// A connection from here begins with a PROXY header, and TLS behind it.
+    pub proxies: AllowList,
+}
+
+impl SecuredPort {
+    fn expects_header(&self, fd: &OwnedFd) -> bool {
+        !self.proxies.is_empty() && peer_of(fd).is_some_and(|peer| self.proxies.lists(peer))
+    }
 }
 
 /// What listens with TLS: which port it is, and its descriptor for accepts.
@@ -86,6 +98,8 @@ pub(super) enum Stage {
     Looked(OwnedFd),
     /// The same, and a look at this time.
     LookAgain(OwnedFd, u64),
+    /// The PROXY header before its handshake.
+    Announced(OwnedFd),
     Shaking(Arc<Secured>),
     /// On its way from one to the next.
     Between,
@@ -171,6 +185,19 @@ impl Handshakes {
 
     pub(super) fn get(&mut self, number: u32) -> Option<&mut Handshake> {
         self.all.get_mut(number as usize)?.as_mut()
+    }
+
+    /// What the port of this number is called.
+    pub(super) fn name_of(&self, at: usize) -> String {
+        self.ports[at].listening.port.name.clone()
+    }
+
+    /// The port that a handshake is of; none: it is a link's.
+    fn port_of(&self, number: u32) -> Option<Arc<SecuredPort>> {
+        match self.all.get(number as usize)?.as_ref()?.whose {
+            Whose::Port(at) => Some(Arc::clone(&self.ports[at].listening.port)),
+            Whose::Link(_) => None,
+        }
     }
 
     fn add(&mut self, handshake: Handshake) -> u32 {
@@ -314,7 +341,7 @@ impl Tls {
     pub(super) fn end_handshake(&mut self, number: u32) -> Option<Handshake> {
         let handshake = self.handshakes.take(number)?;
         let fd = match &handshake.stage {
-            Stage::Looked(fd) | Stage::LookAgain(fd, _) => fd.as_fd(),
+            Stage::Looked(fd) | Stage::LookAgain(fd, _) | Stage::Announced(fd) => fd.as_fd(),
             Stage::Shaking(connection) => connection.fd.as_fd(),
             Stage::Between => return Some(handshake),
         };
@@ -353,13 +380,13 @@ impl Tls {
 
     fn begin(&mut self, ring: &mut Ring, at: usize, port: &SecuredPort, fd: OwnedFd) {
         let stage = match port.is_optional {
-            true => Stage::Looked(fd),
-            false => match shaking(port, fd) {
-                Ok(connection) => Stage::Shaking(connection),
-                Err(failure) => return self.note_refused(&port.name, None, &failure),
-            },
+            true => Ok(Stage::Looked(fd)),
+            false => first_stage(port, fd),
         };
-        self.shake(ring, Whose::Port(at), stage);
+        match stage {
+            Ok(stage) => self.shake(ring, Whose::Port(at), stage),
+            Err(failure) => self.note_refused(&port.name, None, &failure),
+        }
     }
 
     /// A handshake begins.
@@ -389,6 +416,7 @@ impl Tls {
             Stage::Looked(fd) | Stage::LookAgain(fd, _) => {
                 ring.peek(fd.as_raw_fd(), Group::Http, token);
             }
+            Stage::Announced(fd) => ring.receive_once(fd.as_raw_fd(), Group::Http, token),
             Stage::Shaking(connection) => {
                 ring.receive_once(connection.fd.as_raw_fd(), Group::Http, token);
             }
@@ -441,8 +469,15 @@ impl Tls {
                 handshake.is_due = true;
                 self.handshakes.due.push_back(number);
             }
+            Stage::Announced(fd) => {
+                handshake.bytes.extend_from_slice(bytes);
+                self.on_header(ring, number, fd);
+            }
             Stage::Looked(fd) | Stage::LookAgain(fd, _) => {
-                let is_tls = begins_tls(bytes);
+                let is_tls = match self.handshakes.port_of(number) {
+                    Some(port) if port.expects_header(&fd) => begins_tls_behind_header(bytes),
+                    _ => begins_tls(bytes),
+                };
                 self.on_look(ring, number, fd, is_tls);
             }
             Stage::Between => {}
@@ -453,31 +488,65 @@ impl Tls {
     /// What the first bytes at a port that takes both say.
     fn on_look(&mut self, ring: &mut Ring, number: u32, fd: OwnedFd, is_tls: Option<bool>) {
         let clock_ns = self.handshakes.clock_ns;
-        let Some(handshake) = self.handshakes.get(number) else {
-            return;
-        };
-        let Whose::Port(at) = handshake.whose else {
+        let port = self.handshakes.port_of(number);
+        let (Some(port), Some(handshake)) = (port, self.handshakes.get(number)) else {
             return;
         };
         match is_tls {
             None => handshake.stage = Stage::LookAgain(fd, clock_ns + LOOK_AGAIN_NS),
             Some(false) => self.ready(ring, number, || Socket::Plain(fd)),
-            Some(true) => {
-                let port = Arc::clone(&self.handshakes.ports[at].listening.port);
-                match shaking(&port, fd) {
+            Some(true) => match first_stage(&port, fd) {
+                Ok(stage) => {
+                    handshake.stage = stage;
+                    self.listen_to(ring, number);
+                }
+                Err(failure) => {
+                    self.handshakes.take(number);
+                    self.note_refused(&port.name, None, &failure);
+                }
+            },
+        }
+    }
+
+    /// What a proxy has said so far. The shard reads the header again, and judges the address in it.
+    fn on_header(&mut self, ring: &mut Ring, number: u32, fd: OwnedFd) {
+        let port = self.handshakes.port_of(number);
+        let (Some(port), Some(handshake)) = (port, self.handshakes.get(number)) else {
+            return;
+        };
+        let refused = match proxy::read(&handshake.bytes) {
+            Ok(Proxied::NeedMore { .. }) => {
+                handshake.stage = Stage::Announced(fd);
+                return self.listen_to(ring, number);
+            }
+            Ok(Proxied::Header { used, client }) => {
+                let hello = handshake.bytes.split_off(used);
+                let header = std::mem::replace(&mut handshake.bytes, hello);
+                let peer = client.map(|client| client.ip()).or_else(|| peer_of(&fd));
+                match shaking(&port, fd, peer) {
                     Ok(connection) => {
-                        if let Some(handshake) = self.handshakes.get(number) {
-                            handshake.stage = Stage::Shaking(connection);
+                        connection.lock().early = header;
+                        handshake.stage = Stage::Shaking(connection);
+                        match handshake.bytes.is_empty() {
+                            true => self.listen_to(ring, number),
+                            false => {
+                                handshake.is_due = true;
+                                self.handshakes.due.push_back(number);
+                            }
                         }
-                        self.listen_to(ring, number);
+                        return;
                     }
-                    Err(failure) => {
-                        self.handshakes.take(number);
-                        self.note_refused(&port.name, None, &failure);
-                    }
+                    Err(failure) => (peer, failure),
                 }
             }
-        }
+            Err(error) => {
+                let failure = Failure::new(FailureKind::ProxyHeader, error.to_string());
+                (peer_of(&fd), failure)
+            }
+        };
+        self.handshakes.take(number);
+        self.note_refused(&port.name, refused.0, &refused.1);
+        self.accept_everywhere(ring);
     }
 
     /// A connection that the shard may have; that of its connect it has already.
@@ -508,21 +577,36 @@ impl Tls {
         let Some(handshake) = self.end_handshake(number) else {
             return;
         };
-        if let Stage::Shaking(connection) = &handshake.stage {
-            let text = "it closed before the handshake was done; its log may say why";
-            match handshake.has_spoken {
-                true => self.refuse(connection, &Failure::new(FailureKind::Closed, text)),
-                // A health check: nobody minds.
-                false => self.count(&connection.port, FailureKind::Closed),
-            }
+        let text = "it closed before the handshake was done; its log may say why";
+        match handshake.has_spoken {
+            true => self.refuse_begun(&handshake, &Failure::new(FailureKind::Closed, text)),
+            // A health check: nobody minds.
+            false => self.count_begun(&handshake, FailureKind::Closed),
         }
         self.after_end(ring, handshake.whose);
     }
 }
 
-fn shaking(port: &SecuredPort, fd: OwnedFd) -> Result<Arc<Secured>, Failure> {
+/// What comes first of a connection that speaks TLS.
+fn first_stage(port: &SecuredPort, fd: OwnedFd) -> Result<Stage, Failure> {
+    if port.expects_header(&fd) {
+        return Ok(Stage::Announced(fd));
+    }
+    let peer = peer_of(&fd);
+    shaking(port, fd, peer).map(Stage::Shaking)
+}
+
+/// Whether TLS stands behind a PROXY header. One that cannot be read is left to the shard, which says so.
+fn begins_tls_behind_header(bytes: &[u8]) -> Option<bool> {
+    match proxy::read(bytes) {
+        Ok(Proxied::NeedMore { .. }) => None,
+        Ok(Proxied::Header { used, .. }) => begins_tls(&bytes[used..]),
+        Err(_) => Some(false),
+    }
+}
+
+fn shaking(port: &SecuredPort, fd: OwnedFd, peer: Option<IpAddr>) -> Result<Arc<Secured>, Failure> {
     let served = port.served.served();
     let session = Session::server(Arc::clone(&served.config))?;
-    let peer = peer_of(&fd);
     Ok(Arc::new(Secured::new(fd, session, &port.name, peer)))
 }

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::accept::{Stage, HANDSHAKES_MAX, LOOK_AGAIN_NS};
-use super::socket::{send_now, Owner, Secured, Socket};
+use super::accept::{Handshake, Stage, Whose, HANDSHAKES_MAX, LOOK_AGAIN_NS};
+use super::socket::{peer_of, send_now, Owner, Secured, Socket};
 use super::Tls;
 use crate::uring::Ring;
 use weir_clock::monotonic_ns;
@@ -72,10 +72,16 @@ impl Tls {
             self.pump(ring, &connection);
         }
         match opened {
+            Err(failure) if is_established && !connection.is_link => {
+                // What came before it counts: the shard has that, and then the end.
+                say_alert(&connection);
+                self.refuse(&connection, &failure);
+                self.established(ring, number, connection);
+            }
             Err(failure) => {
                 say_alert(&connection);
                 let failure = match (failure.kind, begins_tls(&bytes)) {
-                    (FailureKind::Protocol, Some(false)) if !is_established => plain_spoken(),
+                    (FailureKind::Protocol, Some(false)) => plain_spoken(),
                     _ => failure,
                 };
                 let whose = self.end_handshake(number).map(|handshake| handshake.whose);
@@ -84,17 +90,20 @@ impl Tls {
                     self.after_end(ring, whose);
                 }
             }
-            Ok(()) if is_established => {
-                let is_resumed = connection.lock().session.is_resumed();
-                if let Some(counts) = self.handshakes.counts_of(&connection.port) {
-                    counts.established += 1;
-                    counts.resumed += u64::from(is_resumed);
-                }
-                self.ready(ring, number, || Socket::Secured(Owner(connection)));
-            }
+            Ok(()) if is_established => self.established(ring, number, connection),
             Ok(()) if has_ended => self.closed(ring, number),
             Ok(()) => self.listen_to(ring, number),
         }
+    }
+
+    /// The handshake is done.
+    fn established(&mut self, ring: &mut Ring, number: u32, connection: Arc<Secured>) {
+        let is_resumed = connection.lock().session.is_resumed();
+        if let Some(counts) = self.handshakes.counts_of(&connection.port) {
+            counts.established += 1;
+            counts.resumed += u64::from(is_resumed);
+        }
+        self.ready(ring, number, || Socket::Secured(Owner(connection)));
     }
 
     fn check_deadlines(&mut self, ring: &mut Ring) {
@@ -114,7 +123,7 @@ impl Tls {
                     self.let_in_silent(ring, number);
                 }
                 _ if is_late && !handshake.is_due => self.too_slow(ring, number),
-                Stage::Shaking(_) if is_full && !handshake.is_due => {
+                Stage::Shaking(_) | Stage::Announced(_) if is_full && !handshake.is_due => {
                     let is_silent = clock_ns >= handshake.heard_ns + DISPLACED_AFTER_NS;
                     silent.extend(is_silent.then_some(number));
                 }
@@ -154,10 +163,32 @@ impl Tls {
         let Some(handshake) = self.end_handshake(number) else {
             return;
         };
-        if let Stage::Shaking(connection) = &handshake.stage {
-            self.refuse(connection, failure);
-        }
+        self.refuse_begun(&handshake, failure);
         self.after_end(ring, handshake.whose);
+    }
+
+    /// A connection whose handshake came to nothing.
+    pub(super) fn refuse_begun(&mut self, handshake: &Handshake, failure: &Failure) {
+        match (&handshake.stage, handshake.whose) {
+            (Stage::Shaking(connection), _) => self.refuse(connection, failure),
+            (Stage::Announced(fd), Whose::Port(at)) => {
+                let port = self.handshakes.name_of(at);
+                self.note_refused(&port, peer_of(fd), failure);
+            }
+            _ => {}
+        }
+    }
+
+    /// The same, and nothing is said of it.
+    pub(super) fn count_begun(&mut self, handshake: &Handshake, kind: FailureKind) {
+        match (&handshake.stage, handshake.whose) {
+            (Stage::Shaking(connection), _) => self.count(&connection.port, kind),
+            (Stage::Announced(_), Whose::Port(at)) => {
+                let port = self.handshakes.name_of(at);
+                self.count(&port, kind);
+            }
+            _ => {}
+        }
     }
 
     /// A connection that came to nothing, or broke.

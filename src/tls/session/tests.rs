@@ -91,6 +91,53 @@ impl Drop for Ca {
     }
 }
 
+/// A client whose hello was answered: what it says next is its last of the handshake.
+fn answered(client: &mut ClientConnection, session: &mut Session) {
+    let (mut said, mut wire) = (Vec::new(), Wire::default());
+    client.write_tls(&mut said).expect("memory");
+    session
+        .open(&mut said, &mut |_| (), &mut wire)
+        .expect("a hello");
+    let mut answer = wire.bytes();
+    while !answer.is_empty() {
+        client.read_tls(&mut answer).expect("memory");
+        client.process_new_packets().expect("an answer");
+    }
+}
+
+#[test]
+fn a_connection_that_says_all_it_has_at_once_is_established() {
+    let ca = Ca::new("at-once");
+    let served = ca.served(|_| ());
+    for versions in [&[&rustls::version::TLS13], &[&rustls::version::TLS12]] {
+        for message in [&b"a message"[..], b""] {
+            let mut client = ca.client(None, versions);
+            let mut session = Session::server(Arc::clone(&served.config)).expect("valid");
+            answered(&mut client, &mut session);
+            client.writer().write_all(message).expect("memory");
+            client.send_close_notify();
+            let (mut said, mut plain) = (Vec::new(), Vec::new());
+            while client.wants_write() {
+                client.write_tls(&mut said).expect("memory");
+            }
+            let mut wire = Wire::default();
+            session
+                .open(
+                    &mut said,
+                    &mut |bytes| plain.extend_from_slice(bytes),
+                    &mut wire,
+                )
+                .expect("a good client");
+            // In TLS 1.2 a client sends nothing of its own before the server has finished too.
+            if client.protocol_version() == Some(ProtocolVersion::TLSv1_3) {
+                assert_eq!(plain, message);
+                assert!(session.has_ended());
+            }
+            assert!(session.is_established(), "{versions:?} {message:?}");
+        }
+    }
+}
+
 /// Lets both talk, in pieces of so many bytes, until neither has anything to say. What the session received.
 fn talk(
     client: &mut ClientConnection,

@@ -68,6 +68,49 @@ app.kubernetes.io/component: distributor
 {{- .Values.stop.farewellSpreadSeconds | int64 -}}
 {{- end -}}
 
+{{- define "weir.tlsName" -}}
+{{- default (printf "%s.%s.svc" (include "weir.name" .) .Release.Namespace) .Values.tls.serverName -}}
+{{- end -}}
+
+{{/* Options of the distributor, a line each; what does not go together is refused. */}}
+{{- define "weir.tlsArgs" -}}
+{{- $tls := .Values.tls -}}
+{{- if not $tls.secretName -}}
+{{- if ne $tls.clients "off" }}{{ fail (printf "tls.clients: %s: without tls.secretName no TLS is spoken" $tls.clients) }}{{ end -}}
+{{- if $tls.ticketKeysSecretName }}{{ fail "tls.ticketKeysSecretName: without tls.secretName no TLS is spoken" }}{{ end -}}
+{{- range .Values.inputs -}}
+{{- if ne (dig "tls" "off" (default dict .options)) "off" }}{{ fail (printf "inputs: %s: options.tls needs tls.secretName" .name) }}{{ end -}}
+{{- end -}}
+{{- else -}}
+--emitters-tls={{ $tls.emitters }}
+--analyzers-tls={{ $tls.analyzers }}
+--http-tls={{ $tls.http }}
+--tls-cert=/etc/weir-tls/tls.crt
+--tls-key=/etc/weir-tls/tls.key
+{{- if ne $tls.clients "off" }}
+--tls-client-ca=/etc/weir-{{ if $tls.clientCaSecretName }}clients{{ else }}tls{{ end }}/ca.crt
+--tls-clients={{ $tls.clients }}
+{{- end }}
+{{- if $tls.ticketKeysSecretName }}
+--tls-ticket-keys=/etc/weir-tickets/tickets.keys
+{{- end }}
+{{- end -}}
+{{- end -}}
+
+{{/* Who asks for health: the kubelet shows no certificate, so where one is asked for the program asks itself. */}}
+{{- define "weir.probe" -}}
+{{- $values := index . 0 -}}
+{{- $what := index . 1 -}}
+{{- $is_secure := and $values.tls.secretName (eq $values.tls.http "required") -}}
+{{- if and $is_secure (eq $values.tls.clients "required") -}}
+exec: {command: [/usr/bin/weir, ctl, health, {{ $what }}]}
+{{- else if $is_secure -}}
+httpGet: {path: /health/{{ $what }}, port: weir-http, scheme: HTTPS}
+{{- else -}}
+httpGet: {path: /health/{{ $what }}, port: weir-http}
+{{- end -}}
+{{- end -}}
+
 {{- define "weir.seccomp" -}}
 {{- if eq .Values.seccomp.type "localhost" -}}
 type: Localhost
