@@ -40,6 +40,9 @@ const OVERHEAD_BYTES: usize = 64;
 /// Bytes that rustls puts into one record.
 const FRAGMENT_BYTES: usize = 16_384;
 
+/// Steps in which a connection that has failed says its last: two for each of a few flights.
+const LAST_STEPS_MAX: usize = 16;
+
 enum Side {
     Server(UnbufferedServerConnection),
     Client(UnbufferedClientConnection),
@@ -377,9 +380,21 @@ impl Session {
         })
     }
 
-    /// After a failure rustls has an alert for the peer. It is asked once: it would read on otherwise, and fail again.
+    /// After a failure rustls has an alert for the peer, and perhaps words that go before it: without these nobody could
+    /// read the alert. It is not asked for more behind it: it would read on, fail again, and must not say so twice.
     fn say_alert(&mut self, bytes: &mut [u8], wire: &mut Wire) {
-        let _ = self.step(bytes, &mut |_| (), wire);
+        let mut at = 0;
+        for _ in 0..LAST_STEPS_MAX {
+            let before = wire.bytes().len();
+            let Ok(Step::Discard(through)) = self.step(&mut bytes[at..], &mut |_| (), wire) else {
+                return;
+            };
+            at += through;
+            let said = wire.bytes().get(before..).unwrap_or_default();
+            if said.is_empty() || is_alert(said) {
+                return;
+            }
+        }
     }
 
     /// Seals bytes into records behind what `wire` holds.
@@ -454,6 +469,18 @@ fn append(
             Err(Some(InsufficientSizeError { required_size })) => wanted = required_size,
             Err(None) => return false,
         }
+    }
+}
+
+/// A record that is an alert, in the clear or sealed: nothing else that is sealed is as short.
+fn is_alert(record: &[u8]) -> bool {
+    const ALERT: u8 = 21;
+    const SEALED: u8 = 23;
+    const SEALED_ALERT_BYTES: usize = HEADER_BYTES + 2 + 1 + 16;
+    match record.first() {
+        Some(&ALERT) => true,
+        Some(&SEALED) => record.len() == SEALED_ALERT_BYTES,
+        _ => false,
     }
 }
 

@@ -204,4 +204,8 @@ fn a_tap_and_the_log_say_whose_certificate_an_emitter_has_shown() {
         .expect("sent");
     let line = distributor.wait_log("(certificate web1) closed: ");
     assert!(line.contains("emitter 127.0.0.1:"), "{line}");
+    for what in ["up", "down"] {
+        let line = distributor.wait_log(&format!("emitter {what} shard=0 input=emitters"));
+        assert!(line.ends_with(" certificate=web1"), "{line}");
+    }
 }

@@ -189,7 +189,12 @@ impl<I: Io> Intake<I> {
         let Some(emitter) = self.table.get_mut(slot) else {
             return;
         };
-        emitter.socket = None;
+        if emitter.socket.is_some() {
+            self.say_certified(cx, slot, "down");
+        }
+        if let Some(emitter) = self.table.get_mut(slot) {
+            emitter.socket = None;
+        }
         self.give_place_back(cx, slot);
         let Some(emitter) = self.table.get_mut(slot) else {
             return;

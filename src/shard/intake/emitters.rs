@@ -7,6 +7,7 @@ use super::close::leave_place;
 use super::proxied::Header;
 use super::{Emitter, First, Intake, PendingChunk};
 use crate::admission::{Customer, ListenerKind};
+use crate::certified::as_field;
 use crate::context::{Context, Phase};
 use crate::inputs::Taken;
 use crate::port::{Chunk, Completion, Group, Io};
@@ -100,6 +101,7 @@ impl<I: Io> Intake<I> {
             cx.engine.emitter_is_at(slot.index(), address);
         }
         cx.engine.counters.emitters_accepted += 1;
+        self.say_certified(cx, slot, "up");
         self.inputs[input].accepted += 1;
         self.inputs[input].connections += 1;
         match self.late[input] {
@@ -158,6 +160,22 @@ impl<I: Io> Intake<I> {
             }
         }
         Ok(Some(customer))
+    }
+
+    /// An emitter with a certificate has come or gone: in a log that has much to say.
+    pub(super) fn say_certified(&self, cx: &Context<I>, slot: Slot, what: &str) {
+        let emitter = self.table.get(slot).filter(|it| it.certificate.is_some());
+        let Some(emitter) = emitter.filter(|_| log::log_enabled!(log::Level::Debug)) else {
+            return;
+        };
+        let (address, certificate) = (emitter.address(cx), emitter.certificate.as_deref());
+        let address = address.map_or_else(|| "unknown".to_owned(), |it| it.to_string());
+        let input = &cx.shared.places()[emitter.input].name;
+        log::debug!(
+            "emitter {what} shard={} input={input} address={address}{}",
+            cx.index,
+            as_field(certificate)
+        );
     }
 
     fn receive_from(&mut self, cx: &mut Context<I>, slot: Slot) {
