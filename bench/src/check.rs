@@ -59,6 +59,20 @@ impl SequenceSet {
         sent - present
     }
 
+    /// How many of `count` numbers from `first` came; `first` is a multiple of 64.
+    pub fn count_from(&self, first: u64, count: u64) -> u64 {
+        assert!(first.is_multiple_of(64), "whole words");
+        let skipped = (first / 64) as usize;
+        let words = self.words.iter().skip(skipped);
+        let left = |nth: usize| count.saturating_sub(nth as u64 * 64).min(64);
+        let mask = |bits: u64| (1_u128 << bits) as u64;
+        words
+            .enumerate()
+            .take(count.div_ceil(64) as usize)
+            .map(|(nth, word)| u64::from((word & mask(left(nth)).wrapping_sub(1)).count_ones()))
+            .sum()
+    }
+
     /// One past the highest sequence number seen: what was sent, when nobody says so.
     pub fn end(&self) -> u64 {
         let last = self.words.iter().rposition(|w| *w != 0);
@@ -172,6 +186,18 @@ mod tests {
         (0..128).for_each(|n| arrive(&mut tally, n));
         assert_eq!(tally.set.missing(130), 2);
         assert_eq!(SequenceSet::default().missing(5), 5);
+    }
+
+    #[test]
+    fn numbers_of_a_part_are_counted_apart() {
+        let mut tally = Tally::new(1);
+        (0..300).for_each(|n| arrive(&mut tally, n));
+        let count = |first, count| tally.set.count_from(first, count);
+        assert_eq!(
+            (count(0, 64), count(64, 100), count(64, 128)),
+            (64, 100, 128)
+        );
+        assert_eq!((count(256, 100), count(1 << 20, 5)), (44, 0));
     }
 
     #[test]

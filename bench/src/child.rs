@@ -23,6 +23,7 @@ use crate::cpu::{self, CpuTime};
 use crate::load::Format;
 use crate::outlet::Speaks;
 use crate::peers::{Does, Found, Peer, PeerArgs, Target};
+use crate::secured::{Pki, Sides};
 use crate::sink::Stream;
 use crate::version;
 
@@ -98,6 +99,8 @@ pub struct System {
     args: Vec<String>,
     /// Of its analyzers' URLs.
     options: String,
+    sides: Sides,
+    pki: Option<Arc<Pki>>,
 }
 
 impl System {
@@ -109,13 +112,15 @@ impl System {
                 "empty system: give relay, weir or a command",
             ));
         };
+        let (sides, first) = sides_of(first)?;
+        let pki = sides.is_any().then(Pki::shared).transpose()?;
         let (first, outlet) = match first.split_once('>') {
             Some((first, name)) => {
                 let (name, options) = name.split_once('?').unwrap_or((name, ""));
                 let outlet = (outlet_called(name)?, options.to_owned());
                 (first.to_owned(), Some(outlet))
             }
-            None => (first.clone(), None),
+            None => (first.to_owned(), None),
         };
         let (first, format) = match first.split_once('@') {
             Some(("weir", format)) => ("weir", Some(format_called(format)?)),
@@ -133,6 +138,8 @@ impl System {
                 program: found.binary.clone(),
                 args: rest.to_vec(),
                 options: String::new(),
+                sides,
+                pki,
                 peer: Some((peer, found)),
             });
         }
@@ -192,7 +199,16 @@ impl System {
             program,
             args,
             options: outlet.map_or_else(String::new, |(_, options)| options),
+            sides,
+            pki,
         })
+    }
+
+    /// Gives load and sink the TLS that it has on their sides.
+    pub fn secure(&self, load: &mut crate::load::LoadArgs, sink: &mut crate::sink::SinkArgs) {
+        let of = |is_on: bool| self.pki.clone().filter(|_| is_on);
+        load.pki = of(self.sides.emitters);
+        sink.pki = of(self.sides.analyzers);
     }
 
     /// It ends by the signal itself and says nothing: only Weir reports and exits 0.
@@ -305,6 +321,8 @@ impl System {
                     analyzers: targets.to_vec(),
                     weights: weights.to_vec(),
                     connections,
+                    sides: self.sides,
+                    pki: self.pki.clone(),
                 };
                 command.args(peer.configure(found, &scratch.0, &to)?);
                 command.current_dir(&scratch.0);
@@ -316,6 +334,9 @@ impl System {
             let arg = arg.replace("{emitters}", &emitters.to_string());
             let arg = arg.replace("{http}", &http.to_string());
             command.arg(arg.replace("{analyzers}", &analyzers.to_string()));
+        }
+        if let (Some(pki), Kind::Weir) = (&self.pki, self.kind) {
+            command.args(pki.flags(self.sides));
         }
         if let Wiring::Connects(Stream::Outlet(speaks)) = self.wiring {
             for ((number, target), weight) in targets.iter().enumerate().zip(weights) {
@@ -360,6 +381,23 @@ impl System {
             analyzers,
             http,
         })
+    }
+}
+
+/// The sides with TLS that a system's first word names, and the word without them.
+fn sides_of(word: &str) -> io::Result<(Sides, &str)> {
+    let name = word.split(['+', '@', '>', '?']).next().unwrap_or_default();
+    let is_known = name == "weir" || Peer::named(name).is_some();
+    if !is_known || !word.contains('+') {
+        return Ok((Sides::default(), word));
+    }
+    let (sides, rest) = Sides::cut(word)?;
+    match rest {
+        "weir" => Ok((sides, rest)),
+        "haproxy-tcp" if !sides.is_asked => Ok((sides, rest)),
+        _ => Err(io::Error::other(format!(
+            "'{word}': TLS is for frames here: allowed are weir+tls and haproxy-tcp+tls"
+        ))),
     }
 }
 
@@ -632,6 +670,15 @@ mod tests {
             !pinned.args.join(" ").contains("--cores 0 "),
             "the user's own --cores wins"
         );
+        let secured = System::parse("weir+tls-in --shards 2", &args(), 256).expect("valid");
+        assert!(secured.sides.emitters && !secured.sides.analyzers && secured.is_weir());
+        let plus = System::parse("c++/x {emitters} {analyzers}", &args(), 256);
+        assert!(!plus.expect("a command").sides.is_any());
+        for wrong in ["weir+ssl", "weir@lf+tls", "nginx+tls"] {
+            let error = System::parse(wrong, &args(), 256).map(|_| ());
+            let error = error.expect_err(wrong).to_string();
+            assert!(error.contains("allowed are"), "{error}");
+        }
         let relay = System::parse("relay", &args(), 256).expect("valid");
         assert_eq!(relay.wiring, Wiring::Relay);
         assert!(System::parse("other -l {emitters} -t {analyzers}", &args(), 256).is_ok());

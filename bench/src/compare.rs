@@ -6,7 +6,7 @@ use crate::child::{System, SystemArgs};
 use crate::net::pin;
 use crate::peers::Peer;
 use crate::progress::Progress;
-use crate::report::{median_min_max, sign, Cores, OutputArgs, Series};
+use crate::report::{median_min_max, sign, Cores, Draft, OutputArgs, Series};
 use crate::rounds::order;
 use crate::run::{run_once, Outcome, Scenario};
 use crate::scenario::{Load, ShapeArgs};
@@ -98,6 +98,14 @@ impl Column {
             .collect()
     }
 
+    /// How much later its 99th percentile is than another's (ms), round by round.
+    pub fn p99_ms_beyond(&self, base: &Column) -> Vec<f64> {
+        let pairs = self.outcomes.iter().zip(&base.outcomes);
+        pairs
+            .map(|(own, base)| (own.p99_ns as f64 - base.p99_ns as f64) / 1e6)
+            .collect()
+    }
+
     /// It keeps its promise, if it made one.
     fn is_honest(&self) -> bool {
         let promises = self.system.as_ref().is_some_and(|s| s.does().has_acks);
@@ -146,6 +154,17 @@ pub fn run_with(
     let mut draft = args.output.begin(kind, title, cores)?;
     weir::out!("{}", draft.heading());
     pin(&args.system.load_cores)?;
+    let is_honest = measure(args, &mut draft, &mut judge)?;
+    args.output.finish(draft, is_honest)?;
+    Ok(is_honest)
+}
+
+/// All rounds of all scenarios, into a report that others go on with.
+pub fn measure(
+    args: &CompareArgs,
+    draft: &mut Draft,
+    mut judge: impl FnMut(&[Column]),
+) -> io::Result<bool> {
     let all = ["weir", "relay"]
         .into_iter()
         .chain(Peer::ALL.map(Peer::name));
@@ -176,7 +195,6 @@ pub fn run_with(
             }
         }
     }
-    args.output.finish(draft, is_honest)?;
     Ok(is_honest)
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use crate::child::{System, SystemArgs, UnderTest, Wiring};
+use crate::child::{Stopped, System, SystemArgs, UnderTest, Wiring};
 use crate::drive::Drive;
 use crate::load::{LoadArgs, Sizes};
 use crate::net::pin;
@@ -50,11 +50,14 @@ pub struct ConnectionsArgs {
     pub output: OutputArgs,
 }
 
-/// VmRSS at three moments.
-struct Memory {
-    without: u64,
-    idle: u64,
-    used: u64,
+/// VmRSS at three moments, in bytes.
+pub struct Memory {
+    /// Before the first emitter.
+    pub without: u64,
+    /// With all, which have sent nothing.
+    pub idle: u64,
+    /// After their messages.
+    pub used: u64,
 }
 
 /// Runs and reports. False when a message was lost, duplicated or foreign.
@@ -71,16 +74,7 @@ pub fn run(args: &ConnectionsArgs) -> io::Result<bool> {
     pin(&args.system.load_cores)?;
     // Before the child starts: it inherits the limit.
     crate::net::allow_connections(args.connections as usize)?;
-    let mut child = system.start(&args.system.system_cores)?;
-    let (mut drive, memory) = measure(args, &system, &child)
-        .map_err(|e| io::Error::new(e.kind(), format!("{e}{}", child.last_words())))?;
-
-    let sent = drive.sent();
-    drive.load = None;
-    let stopped = child.stop(|| {
-        // A reset by the ending child is no failure of the run.
-        let _ = drive.turn(Duration::from_millis(5));
-    })?;
+    let (drive, memory, sent, stopped) = run_one(args, &system)?;
     let tally = &drive.sink.as_ref().expect("attached in measure").tally;
     let lost = tally.set.missing(sent);
     let each = |after: u64| (after as f64 - memory.without as f64) / f64::from(args.connections);
@@ -158,6 +152,26 @@ pub fn run(args: &ConnectionsArgs) -> io::Result<bool> {
     Ok(is_exact)
 }
 
+/// A fresh system, and what its emitters take.
+///
+/// # Errors
+/// It does not start, or does not take them.
+pub fn run_one(
+    args: &ConnectionsArgs,
+    system: &System,
+) -> io::Result<(Drive, Memory, u64, Stopped)> {
+    let mut child = system.start(&args.system.system_cores)?;
+    let (mut drive, memory) = measure(args, system, &child)
+        .map_err(|e| io::Error::new(e.kind(), format!("{e}{}", child.last_words())))?;
+    let sent = drive.sent();
+    drive.load = None;
+    let stopped = child.stop(|| {
+        // A reset by the ending child is no failure of the run.
+        let _ = drive.turn(Duration::from_millis(5));
+    })?;
+    Ok((drive, memory, sent, stopped))
+}
+
 fn measure(
     args: &ConnectionsArgs,
     system: &System,
@@ -169,22 +183,23 @@ fn measure(
     } else {
         args.dialect
     };
-    let sink = SinkArgs {
+    let mut sink = SinkArgs {
         weights: args.weights.clone(),
         dialect,
         ..SinkArgs::default()
     };
-    drive.attach_sink(&sink, child.analyzers)?;
-    settle(child, &mut drive)?;
-    let without = child.resident_bytes()?;
-
-    let load = LoadArgs {
+    let mut load = LoadArgs {
         connections: args.connections,
         size: Sizes::Fixed(args.size),
         rate: Some(args.rate),
         messages: Some(args.per_connection * u64::from(args.connections)),
         ..LoadArgs::default()
     };
+    system.secure(&mut load, &mut sink);
+    drive.attach_sink(&sink, child.analyzers)?;
+    settle(child, &mut drive)?;
+    let without = child.resident_bytes()?;
+
     drive.attach_load(&load, child.emitters)?;
     settle(child, &mut drive)?;
     let idle = child.resident_bytes()?;

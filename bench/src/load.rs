@@ -36,6 +36,7 @@ pub use sizes::Sizes;
 
 use crate::check::nanosecond_histogram;
 use crate::net::{allow_connections, connect_within, event_buffer, mono_ns, Poller};
+use crate::secured::Socket;
 use compose::Composer;
 use connection::Connection;
 use schedule::Schedule;
@@ -86,7 +87,8 @@ impl Load {
         let mut connections = Vec::with_capacity(args.connections as usize);
         let poller = Poller::new()?;
         for token in 0..u64::from(args.connections) {
-            let mut stream = connect_within(emitters, CONNECT_PATIENCE)?;
+            let stream = connect_within(emitters, CONNECT_PATIENCE)?;
+            let mut stream = Socket::of(stream, args.pki.as_ref())?;
             let window = Window::greet(args.format(), &mut stream, token)?;
             stream.set_nonblocking(true)?;
             if args.format().answers() {

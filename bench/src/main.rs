@@ -38,6 +38,7 @@ mod sampler;
 mod scale;
 mod scenario;
 mod search;
+mod secured;
 mod series;
 mod session;
 mod sink;
@@ -45,6 +46,7 @@ mod standalone;
 mod syslog;
 mod target;
 mod throughput;
+mod tls;
 mod version;
 mod weights;
 mod wire;
@@ -68,6 +70,7 @@ Examples:
   weir-bench pair --a weir --b weir@lumberjack    one protocol of emitters beside frames
   weir-bench inputs --rounds 6                    all of them, beside HAProxy, rsyslog, syslog-ng
   weir-bench outlets --rounds 6                   delivering to Fluentd, Logstash, rsyslog beside native analyzers
+  weir-bench tls --rounds 9                       what TLS costs, beside plain and beside HAProxy
   scripts/peers.sh install && weir-bench compare  beside nginx, HAProxy, rsyslog, syslog-ng
   weir-bench pair --size 64,256,1024,8192 --analyzers 4,64
   weir-bench pair --pairs 12 --json a.json --html a.html
@@ -132,6 +135,11 @@ enum Cmd {
     /// Rounds as of `compare`: lines of syslog over 64 connections come in, each receiver acks what it has read. Fails
     /// when a protocol costs more than its bound.
     Outlets(outlets::OutletsArgs),
+    /// What TLS costs: CPU per message, latency, memory, and a storm of handshakes
+    ///
+    /// Rounds as of `compare`: plain, TLS from emitters, to analyzers, on both sides; HAProxy (mode tcp) with TLS on the
+    /// same sides. Fails when a bound is missed.
+    Tls(tls::TlsArgs),
     /// CPU per message as analyzers and emitters grow: curves
     Scale(scale::ScaleArgs),
     /// The highest sustained rate: emitters that send whenever a socket takes more
@@ -220,6 +228,7 @@ fn run(command: Cmd) -> std::io::Result<u8> {
         Cmd::Compare(args) => compare::run(&args),
         Cmd::Inputs(args) => inputs::run(&args),
         Cmd::Outlets(args) => outlets::run(&args),
+        Cmd::Tls(args) => tls::run(&args),
         Cmd::Scale(args) => scale::run(&args),
         Cmd::Throughput(args) => throughput::run(&args),
         Cmd::Latency(args) => latency::run(&args),
@@ -255,6 +264,7 @@ mod tests {
             "compare --rounds",
             "inputs --rounds",
             "outlets --rounds",
+            "tls --rounds",
             "scale --rounds",
             "http-abuse --pairs",
         ] {

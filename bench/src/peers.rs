@@ -9,8 +9,10 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::load::Format;
+use crate::secured::{Pki, Sides};
 use crate::sink::Stream;
 use crate::version;
 
@@ -266,6 +268,7 @@ fn render(template: &str, found: &Found, dir: &Path, to: &Target) -> String {
     let hosts: Vec<String> = to.analyzers.iter().map(|a| a.ip().to_string()).collect();
     let quoted: Vec<String> = hosts.iter().map(|h| format!("\"{h}\"")).collect();
     let port = to.analyzers.first().map_or(0, SocketAddr::port).to_string();
+    let (tls_in, tls_out) = to.tls();
     let mut text = String::new();
     for line in template.lines() {
         if line.contains("{stream_module}") && module.is_none() {
@@ -287,6 +290,8 @@ fn render(template: &str, found: &Found, dir: &Path, to: &Target) -> String {
             .replace("{analyzer.hosts}", &quoted.join(", "))
             .replace("{analyzer.list}", &hosts.join(" "))
             .replace("{analyzer.port}", &port)
+            .replace("{tls.in}", &tls_in)
+            .replace("{tls.out}", &tls_out)
             .replace("{connections}", &to.connections.to_string())
             .replace(
                 "{maxconn}",
@@ -338,9 +343,26 @@ pub struct Target {
     pub analyzers: Vec<SocketAddr>,
     pub weights: Vec<f64>,
     pub connections: usize,
+    /// Where it speaks TLS, and with which certificates.
+    pub sides: Sides,
+    pub pki: Option<Arc<Pki>>,
 }
 
 impl Target {
+    /// HAProxy's words behind `bind`, and behind a server.
+    fn tls(&self) -> (String, String) {
+        let Some(pki) = &self.pki else {
+            return Default::default();
+        };
+        let bind = format!(" ssl crt {}", pki.bundle().display());
+        let server = format!(" ssl verify required ca-file {}", pki.ca().display());
+        let of = |is_on: bool, words: String| if is_on { words } else { String::new() };
+        (
+            of(self.sides.emitters, bind),
+            of(self.sides.analyzers, server),
+        )
+    }
+
     /// Peers know whole weights only: the largest becomes 100.
     fn whole_weight(&self, n: usize) -> u32 {
         let most = self
@@ -391,6 +413,8 @@ mod tests {
                 .collect(),
             weights: vec![0.4, 0.3, 0.2, 0.1],
             connections: 64,
+            sides: Sides::default(),
+            pki: None,
         }
     }
 
@@ -417,6 +441,7 @@ mod tests {
                 "{window}",
                 "{maxconn}",
                 "{connections}",
+                "{tls",
             ] {
                 assert!(!left.contains(word), "{}: {word} in {text}", peer.name());
             }

@@ -169,6 +169,9 @@ impl Session {
             _ => 1,
         };
         allow_connections(load.connections as usize * each + sink.weights.len())?;
+        let (mut load, mut sink) = (load.clone(), sink.clone());
+        system.secure(&mut load, &mut sink);
+        let (load, sink) = (&load, &sink);
         let mut drive = Drive::new()?;
         let targets = match system.wiring {
             Wiring::Connects(stream) => drive.attach_listening_sink(sink, stream)?,

@@ -26,6 +26,7 @@ use weir_testkit::wire;
 use crate::check::Tally;
 use crate::net::{connect_within, is_would_block, listen, mono_ns, Poller};
 use crate::outlet::{Receiver, Speaks};
+use crate::secured::Socket;
 use crate::wire::Decoder;
 use link::{native_streams, read_len, Link, CONNECT_PATIENCE};
 
@@ -80,7 +81,7 @@ impl Sink {
         for (analyzer, weight) in args.weights.iter().enumerate() {
             if args.dialect == Dialect::Native {
                 let id = format!("{}-{analyzer}", args.id_prefix);
-                for stream in native_streams(analyzers, *weight, &id)? {
+                for stream in native_streams(analyzers, args.pki.as_ref(), *weight, &id)? {
                     links.push(Link::new(
                         stream,
                         analyzer,
@@ -90,7 +91,8 @@ impl Sink {
                 }
                 continue;
             }
-            let mut stream = connect_within(analyzers, CONNECT_PATIENCE)?;
+            let stream = connect_within(analyzers, CONNECT_PATIENCE)?;
+            let mut stream = Socket::of(stream, args.pki.as_ref())?;
             let dialect = match args.dialect {
                 Dialect::Typed => wire::Dialect::Typed,
                 _ => wire::Dialect::Compact,
@@ -303,6 +305,10 @@ impl Sink {
             Err(e) => return Err(e),
         };
         stream.set_nonblocking(true)?;
+        let stream = match &self.args.pki {
+            Some(pki) => pki.answer(stream)?,
+            None => Socket::Plain(stream),
+        };
         let decoder = match self.stream {
             Stream::Frames => Decoder::Frames,
             Stream::Syslog => Decoder::Syslog,

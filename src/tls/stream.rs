@@ -76,6 +76,11 @@ impl<S: Read + Write> Stream<S> {
         self.unsent.len() - self.unsent_at
     }
 
+    /// Bytes that were opened, and that nobody has asked for yet: no readiness of the socket tells of them.
+    pub fn waiting_bytes(&self) -> usize {
+        self.opened.len() - self.opened_at
+    }
+
     /// Both sides know each other, and as far as can be known the server lets this side in.
     pub fn is_ready(&self) -> bool {
         let is_late = |at: Instant| at.elapsed() >= VERDICT_PATIENCE;

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
 
 use weir::protocol::native::{
     EmitterBatch, EmitterHello, EmitterWelcome, EmitterWord, EMITTER_BATCH_BYTES,
@@ -10,6 +9,7 @@ use weir::protocol::native::{
 };
 
 use crate::net::is_would_block;
+use crate::secured::Socket;
 
 /// What the distributor granted, and what is open.
 pub struct Batches {
@@ -24,7 +24,7 @@ pub struct Batches {
 
 impl Batches {
     /// Greets on a socket that blocks.
-    pub fn greet(stream: &mut TcpStream, session: u64) -> io::Result<Batches> {
+    pub fn greet(stream: &mut Socket, session: u64) -> io::Result<Batches> {
         let mut hello = Vec::new();
         let said = EmitterHello {
             session,
@@ -76,7 +76,7 @@ impl Batches {
     }
 
     /// One read, and the ACKs in it.
-    pub fn read(&mut self, stream: &mut TcpStream) -> io::Result<()> {
+    pub fn read(&mut self, stream: &mut Socket) -> io::Result<()> {
         let mut bytes = [0; 256];
         let len = match stream.read(&mut bytes) {
             Ok(0) => return Err(io::Error::other("the distributor closed an acked link")),

@@ -1,8 +1,11 @@
 //! The shape of a load, as the command line says it.
 
+use std::sync::Arc;
+
 use super::compose::Format;
 use super::schedule::Gaps;
 use super::sizes::Sizes;
+use crate::secured::Pki;
 
 /// Connections that one process can open: ports of one address are the limit.
 const CONNECTIONS_MAX: i64 = 28_000;
@@ -68,6 +71,9 @@ pub struct LoadArgs {
     /// Number of the first message; keeps several loads into one sink apart
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub first_sequence: u64,
+    /// TLS, and whose
+    #[arg(skip)]
+    pub pki: Option<Arc<Pki>>,
 }
 
 fn per_second(text: &str) -> Result<f64, String> {
@@ -97,6 +103,7 @@ impl Default for LoadArgs {
             messages: None,
             seconds: None,
             first_sequence: 0,
+            pki: None,
         }
     }
 }
@@ -159,8 +166,9 @@ impl LoadArgs {
             _ => String::new(),
         };
         format!(
-            "{} connections, {:?}, size {}, {}{churn}",
+            "{} connections{}, {:?}, size {}, {}{churn}",
             self.connections,
+            if self.pki.is_some() { " with TLS" } else { "" },
             self.format(),
             self.size,
             pace.to_lowercase()

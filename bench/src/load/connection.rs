@@ -2,19 +2,20 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 
 use weir::http::ResponseReader;
 
 use super::units::Around;
 use super::window::Window;
 use crate::net::is_would_block;
+use crate::secured::Socket;
 
 /// Sent bytes at the front of a backlog are cut off when they are so many: moving the rest costs
 /// less than once a write then.
 const SENT_LEN_MAX: usize = 256 * 1024;
 pub struct Connection {
-    pub stream: TcpStream,
+    pub stream: Socket,
     /// Composed bytes, the first `sent` of them gone.
     backlog: Vec<u8>,
     sent: usize,
@@ -36,7 +37,7 @@ pub struct Answers {
 }
 
 impl Connection {
-    pub fn new(stream: TcpStream) -> Self {
+    pub fn new(stream: Socket) -> Self {
         Self {
             stream,
             backlog: Vec::new(),
@@ -68,13 +69,13 @@ impl Connection {
             }
         }
         // The old one closes here: all its bytes are the kernel's, and nothing unread resets it.
-        self.stream = socket.into();
+        self.stream = Socket::Plain(socket.into());
         Ok(())
     }
 
     /// Bytes that the socket did not take.
     pub fn backlog_len(&self) -> usize {
-        self.backlog.len() - self.sent
+        self.backlog.len() - self.sent + self.stream.unsent_bytes()
     }
 
     /// All is sent and answered.
@@ -112,7 +113,7 @@ impl Connection {
             is_instead,
         } = &self.around;
         let body = if *is_instead { &[][..] } else { bytes };
-        let mut taken = match self.backlog.len() - self.sent {
+        let mut taken = match self.backlog_len() {
             0 => write_some(&mut self.stream, head, body, tail)?,
             _ => 0,
         };
@@ -126,7 +127,7 @@ impl Connection {
 
     /// Writes what was kept.
     pub fn flush(&mut self) -> io::Result<()> {
-        if self.backlog_len() == 0 {
+        if self.backlog_len() == 0 || !self.stream.send_unsent()? {
             return Ok(());
         }
         self.sent += write_some(&mut self.stream, &[], &self.backlog[self.sent..], &[])?;
@@ -172,7 +173,7 @@ impl Connection {
 }
 
 /// Bytes taken; 0 when the socket is full, or not connected yet.
-fn write_some(stream: &mut TcpStream, head: &[u8], body: &[u8], tail: &[u8]) -> io::Result<usize> {
+fn write_some(stream: &mut Socket, head: &[u8], body: &[u8], tail: &[u8]) -> io::Result<usize> {
     let written = match head.is_empty() && tail.is_empty() {
         true => stream.write(body),
         false => stream.write_vectored(&[head, body, tail].map(IoSlice::new)),

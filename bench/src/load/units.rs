@@ -9,12 +9,12 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
 
 use weir_testkit::inputs::{forward, lumberjack, relp};
 
 use super::compose::Format;
 use crate::net::is_would_block;
+use crate::secured::Socket;
 
 const CHUNKS: usize = 1;
 const WINDOWS: usize = 2;
@@ -34,7 +34,7 @@ pub struct Units {
 
 impl Units {
     /// Greets on a socket that blocks, where the protocol has a greeting.
-    pub fn greet(format: Format, stream: &mut TcpStream) -> io::Result<Units> {
+    pub fn greet(format: Format, stream: &mut Socket) -> io::Result<Units> {
         let mut units = Units {
             format,
             open: VecDeque::new(),
@@ -107,7 +107,7 @@ impl Units {
     }
 
     /// One read, and the answers in it.
-    pub fn read(&mut self, stream: &mut TcpStream) -> io::Result<()> {
+    pub fn read(&mut self, stream: &mut Socket) -> io::Result<()> {
         let mut bytes = [0; 4096];
         let len = match stream.read(&mut bytes) {
             Ok(0) => return Err(io::Error::other(format!("{:?}: closed", self.format))),

@@ -1,11 +1,11 @@
 //! What a connection that gets answers has open: Weir's own batches, or units of other protocols.
 
 use std::io;
-use std::net::TcpStream;
 
 use super::acked::Batches;
 use super::compose::Format;
 use super::units::{Around, Units};
+use crate::secured::Socket;
 
 pub enum Window {
     Batches(Batches),
@@ -14,7 +14,7 @@ pub enum Window {
 
 impl Window {
     /// Greets on a socket that blocks. `None`: the format has no units.
-    pub fn greet(format: Format, stream: &mut TcpStream, token: u64) -> io::Result<Option<Window>> {
+    pub fn greet(format: Format, stream: &mut Socket, token: u64) -> io::Result<Option<Window>> {
         match format {
             Format::Acked => Ok(Some(Window::Batches(Batches::greet(stream, token)?))),
             format if format.has_units() => Ok(Some(Window::Units(Units::greet(format, stream)?))),
@@ -51,7 +51,7 @@ impl Window {
     }
 
     /// One read, and the answers in it.
-    pub fn read(&mut self, stream: &mut TcpStream) -> io::Result<()> {
+    pub fn read(&mut self, stream: &mut Socket) -> io::Result<()> {
         match self {
             Window::Batches(batches) => batches.read(stream),
             Window::Units(units) => units.read(stream),

@@ -1,5 +1,9 @@
 //! The shape of a sink, as the command line says it.
 
+use std::sync::Arc;
+
+use crate::secured::Pki;
+
 /// What the links speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Dialect {
@@ -34,6 +38,9 @@ pub struct SinkArgs {
     /// Native analyzers are named <prefix>-<n>
     #[arg(long, default_value = "sink")]
     pub id_prefix: String,
+    /// TLS, and whose
+    #[arg(skip)]
+    pub pki: Option<Arc<Pki>>,
 }
 
 impl Default for SinkArgs {
@@ -46,6 +53,7 @@ impl Default for SinkArgs {
             ack_delay_us: 0,
             think_us: 0,
             id_prefix: "sink".into(),
+            pki: None,
         }
     }
 }

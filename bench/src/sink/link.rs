@@ -1,13 +1,15 @@
 //! One connection of an analyzer: read, decoded, ACKed; and how such connections come to be.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::epoll::EpollFlags;
 use weir_testkit::wire::{first_word, Dialect, Welcome, WELCOME_BYTES};
 
 use crate::net::{connect_within, is_would_block, Poller};
+use crate::secured::{Pki, Socket};
 use crate::wire::Decoder;
 
 /// First size of a link's buffer, and so the most bytes of one read; it doubles for a frame that
@@ -20,7 +22,7 @@ pub const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 const WELCOME_PATIENCE: Duration = Duration::from_secs(5);
 
 pub struct Link {
-    pub stream: TcpStream,
+    pub stream: Socket,
     pub analyzer: usize,
     pub decoder: Decoder,
     buffer: Vec<u8>,
@@ -41,7 +43,7 @@ pub fn read_len(links: usize) -> usize {
 }
 
 impl Link {
-    pub fn new(stream: TcpStream, analyzer: usize, decoder: Decoder, read_len: usize) -> Self {
+    pub fn new(stream: Socket, analyzer: usize, decoder: Decoder, read_len: usize) -> Self {
         Self {
             stream,
             analyzer,
@@ -65,6 +67,19 @@ impl Link {
         if self.filled == self.buffer.len() {
             self.buffer.resize(self.filled * 2, 0);
         }
+        loop {
+            if !self.read_once()? {
+                return Ok(false);
+            }
+            if self.stream.waiting_bytes() == 0 {
+                return Ok(true);
+            }
+            self.buffer
+                .resize(self.filled + self.stream.waiting_bytes(), 0);
+        }
+    }
+
+    fn read_once(&mut self) -> io::Result<bool> {
         match self.stream.read(&mut self.buffer[self.filled..]) {
             Ok(0) => Ok(false),
             Ok(n) => {
@@ -72,7 +87,15 @@ impl Link {
                 Ok(true)
             }
             Err(e) if is_would_block(&e) => Ok(true),
-            Err(e) if e.kind() == io::ErrorKind::ConnectionReset => Ok(false),
+            // Closed, with or without a word.
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof
+                ) =>
+            {
+                Ok(false)
+            }
             Err(e) => Err(e),
         }
     }
@@ -87,27 +110,35 @@ impl Link {
 
     pub fn ack(&mut self, token: usize, poller: &Poller) -> io::Result<()> {
         self.acked = self.decoder.ackable();
-        let blocked = !self.unsent.is_empty();
+        let blocked = self.is_owing();
         self.decoder.put_ack(&mut self.unsent);
         if blocked {
             return Ok(());
         }
         self.write_unsent()?;
-        if !self.unsent.is_empty() {
+        if self.is_owing() {
             self.watch(token, poller)?;
         }
         Ok(())
     }
 
+    /// ACK bytes wait for the socket.
+    fn is_owing(&self) -> bool {
+        !self.unsent.is_empty() || self.stream.unsent_bytes() > 0
+    }
+
     /// What the socket did not take before.
     pub fn flush(&mut self, token: usize, poller: &Poller) -> io::Result<()> {
-        if self.unsent.is_empty() {
+        // A peer that is gone shows at the next read.
+        if !self.is_owing() || !self.stream.send_unsent().unwrap_or(false) {
             return Ok(());
         }
-        self.write_unsent()?;
-        match self.unsent.is_empty() {
-            true => self.watch(token, poller),
-            false => Ok(()),
+        if !self.unsent.is_empty() {
+            self.write_unsent()?;
+        }
+        match self.is_owing() {
+            true => Ok(()),
+            false => self.watch(token, poller),
         }
     }
 
@@ -115,7 +146,7 @@ impl Link {
     pub fn watch(&self, token: usize, poller: &Poller) -> io::Result<()> {
         let mut flags = EpollFlags::empty();
         flags.set(EpollFlags::EPOLLIN, !self.is_thinking);
-        flags.set(EpollFlags::EPOLLOUT, !self.unsent.is_empty());
+        flags.set(EpollFlags::EPOLLOUT, self.is_owing());
         poller.modify(&self.stream, token as u64, flags)
     }
 
@@ -139,22 +170,28 @@ impl Link {
 }
 
 /// The first link asks for any shard and learns how many there are; one more for each other.
-pub fn native_streams(analyzers: SocketAddr, weight: f64, id: &str) -> io::Result<Vec<TcpStream>> {
-    let (first, welcome) = native_link(analyzers, None, weight, id)?;
+pub fn native_streams(
+    analyzers: SocketAddr,
+    pki: Option<&Arc<Pki>>,
+    weight: f64,
+    id: &str,
+) -> io::Result<Vec<Socket>> {
+    let (first, welcome) = native_link(analyzers, pki, None, weight, id)?;
     let mut streams = vec![first];
     for shard in (0..welcome.shard_count).filter(|s| *s != welcome.shard_index) {
-        streams.push(native_link(analyzers, Some(shard), weight, id)?.0);
+        streams.push(native_link(analyzers, pki, Some(shard), weight, id)?.0);
     }
     Ok(streams)
 }
 
 fn native_link(
     analyzers: SocketAddr,
+    pki: Option<&Arc<Pki>>,
     shard: Option<u16>,
     weight: f64,
     id: &str,
-) -> io::Result<(TcpStream, Welcome)> {
-    let mut stream = connect_within(analyzers, CONNECT_PATIENCE)?;
+) -> io::Result<(Socket, Welcome)> {
+    let mut stream = Socket::of(connect_within(analyzers, CONNECT_PATIENCE)?, pki)?;
     stream.set_read_timeout(Some(WELCOME_PATIENCE))?;
     stream.write_all(&first_word(Dialect::Native, weight, id, shard))?;
     let mut answer = [0; WELCOME_BYTES];
