@@ -443,20 +443,22 @@ impl Config {
         warn(
             "--emitters",
             self.emitters,
-            !protection.allow_emitters.is_empty(),
+            !protection.allow_emitters.is_empty() || self.lets_in_by_certificate("emitters"),
             "whoever reaches this port can send messages; --allow-emitters limits it to networks",
         );
         warn(
             "--analyzers",
             self.analyzers,
-            !protection.allow_analyzers.is_empty() || protection.analyzer_token.is_some(),
+            !protection.allow_analyzers.is_empty()
+                || protection.analyzer_token.is_some()
+                || self.lets_in_by_certificate("analyzers"),
             "whoever reaches this port is given messages; --allow-analyzers limits it to networks, --analyzer-token-file to those with a token",
         );
         if let Some(http) = self.http.listen {
             warn(
                 "--http",
                 http,
-                !protection.allow_http.is_empty(),
+                !protection.allow_http.is_empty() || self.lets_in_by_certificate("http"),
                 "whoever reaches this port can send messages and read statistics; --allow-http limits it to networks",
             );
             let (admitted, taken) = (self.http.packet_bytes(), self.packet_bytes_max() as usize);
@@ -467,11 +469,7 @@ impl Config {
                 ));
             }
         }
-        warnings.extend(self.tls_troubles());
-        if let Some(path) = &self.tls.tls_key_log {
-            let path = path.display();
-            warnings.push(format!("--tls-key-log {path}: the secrets of all connections that come over TLS are written there; whoever has the file can read what they say. Take the flag away when the fault is found"));
-        }
+        warnings.extend(self.tls_warnings());
         warnings
     }
 

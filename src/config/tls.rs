@@ -376,6 +376,36 @@ impl Config {
         all.into_iter().collect()
     }
 
+    /// Nobody comes in at this port who shows no certificate.
+    pub(crate) fn lets_in_by_certificate(&self, key: &str) -> bool {
+        let mut ports = self.tls_ports().into_iter().filter(|port| port.key == key);
+        ports.any(|port| {
+            let clients = self.tls_files(&port).clients;
+            port.mode == TlsMode::Required && clients == ClientCertificates::Required
+        })
+    }
+
+    /// What an operator may not have meant, one sentence each.
+    pub(crate) fn tls_warnings(&self) -> Vec<String> {
+        let mut warnings = self.tls_troubles();
+        if let Some(path) = &self.tls.tls_key_log {
+            let path = path.display();
+            warnings.push(format!("--tls-key-log {path}: the secrets of all connections that come over TLS are written there; whoever has the file can read what they say. Take the flag away when the fault is found"));
+        }
+        let ports = self.tls_ports();
+        let asked = |port: &TlsPort| self.tls_files(port).client_ca;
+        let analyzers = ports.iter().find(|port| port.key == "analyzers");
+        let analyzers = analyzers.map(|port| self.tls_files(port));
+        if let Some(files) = analyzers.filter(|files| files.names.is_empty()) {
+            let mut emitters = ports.iter().filter(|port| port.key != "analyzers");
+            let ca = files.client_ca;
+            if ca.is_some() && emitters.any(|port| asked(port) == ca) {
+                warnings.push("--analyzers-tls: any certificate of --tls-client-ca, an emitter's as well, lets in whoever has it, and gets messages; --analyzers-tls-names says whose may".to_owned());
+            }
+        }
+        warnings
+    }
+
     /// What a port serves, as files.
     fn tls_files(&self, port: &TlsPort) -> ServerFiles {
         let (tls, own) = (&self.tls, &port.own);

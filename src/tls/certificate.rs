@@ -13,8 +13,9 @@ use crate::fingerprint::Fingerprint;
 const NAME_BYTES_MAX: usize = 255;
 /// Most names of a certificate that are looked at.
 const NAMES_MAX: usize = 64;
-/// Most names that a line shows.
+/// Most names that a line shows, and most bytes of them.
 const NAMES_SHOWN: usize = 8;
+const NAMES_BYTES_SHOWN: usize = 512;
 
 /// Whom a certificate names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,12 +55,19 @@ impl Peer {
         first.map_or_else(|| format!("sha256:{}", self.fingerprint), String::clone)
     }
 
-    /// Its first names, as far as a line shows them.
+    /// Its first names, as far as a line shows them: more than that are said to be there.
     pub fn names_shown(&self) -> String {
-        let names = self.names.iter().map(String::as_str);
-        match self.names.is_empty() {
-            true => self.name(),
-            false => names.take(NAMES_SHOWN).collect::<Vec<_>>().join(", "),
+        let mut shown = self.name();
+        let mut more = self.names.iter().skip(1);
+        for name in more.by_ref().take(NAMES_SHOWN - 1) {
+            if shown.len() + name.len() > NAMES_BYTES_SHOWN {
+                return shown + ", ...";
+            }
+            shown = shown + ", " + name;
+        }
+        match more.next() {
+            Some(_) => shown + ", ...",
+            None => shown,
         }
     }
 
@@ -208,6 +216,22 @@ mod tests {
         let print = format!("sha256:{}", Fingerprint::of(b"it"));
         assert_eq!(peer(&[], None).name(), print);
         assert!(peer(&[], None).is_called(&print) && !old.is_called(&print));
+    }
+
+    #[test]
+    fn a_line_has_room_for_some_names() {
+        let peer = |names: Vec<String>| Peer {
+            names,
+            common_name: None,
+            fingerprint: Fingerprint::of(b"it"),
+        };
+        let short = |count| (0..count).map(|n: usize| format!("n{n}")).collect();
+        assert_eq!(peer(short(2)).names_shown(), "n0, n1");
+        let eight = peer(short(8)).names_shown();
+        assert!(eight.ends_with(", n7"), "{eight}");
+        assert_eq!(peer(short(64)).names_shown(), eight + ", ...");
+        let long = vec!["x".repeat(NAME_BYTES_MAX); 64];
+        assert!(peer(long).names_shown().len() < 600);
     }
 
     #[test]

@@ -233,10 +233,15 @@ pub fn server_name(text: &str) -> Result<ServerName<'static>, String> {
 }
 
 thread_local! {
-    /// The certificate that a server has shown last, while rustls looks at it: its errors do not say whose it is.
+    /// The certificate that a peer has shown last, when it is not taken: errors of rustls do not say whose it is.
     static SHOWN: RefCell<Option<Facts>> = const { RefCell::new(None) };
     /// A server has asked for a certificate.
     static ASKED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// This thread does not take a certificate.
+pub(crate) fn note_shown(certificate: &CertificateDer<'_>) {
+    SHOWN.set(Facts::of(certificate));
 }
 
 /// The certificate that this thread has looked at last.
@@ -268,7 +273,7 @@ impl ServerCertVerifier for Looking {
             .inner
             .verify_server_cert(certificate, chain, name, ocsp, now);
         if verified.is_err() {
-            SHOWN.set(Facts::of(certificate));
+            note_shown(certificate);
         }
         verified
     }

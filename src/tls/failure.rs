@@ -73,6 +73,8 @@ pub struct Failure {
     pub kind: FailureKind,
     /// What happened, and what to do about it.
     pub text: String,
+    /// Whose certificate it is about, where that is known for certain: it is said once of each.
+    pub whose: Option<String>,
 }
 
 impl fmt::Display for Failure {
@@ -93,7 +95,11 @@ impl Failure {
     /// Of this kind.
     pub fn new(kind: FailureKind, text: impl Into<String>) -> Failure {
         let text = text.into();
-        Failure { kind, text }
+        Failure {
+            kind,
+            text,
+            whose: None,
+        }
     }
 
     pub(crate) fn oversized() -> Failure {
@@ -156,14 +162,26 @@ impl Failure {
             ),
             other => (Kind::Protocol, other.to_string()),
         };
-        Failure { kind, text }
+        Failure::new(kind, text)
     }
 }
 
 impl Failure {
+    /// The same, of a client; `shown`: its certificate, when that is what is wrong.
+    pub(crate) fn of_client(error: &Error, shown: Option<&Facts>) -> Failure {
+        let mut failure = Failure::of(error);
+        if let Some(shown) = shown {
+            failure.text = format!("{} [{shown}]", failure.text);
+            // All others may be made up.
+            let is_known = failure.kind == FailureKind::NameNotAllowed;
+            failure.whose = is_known.then(|| shown.peer.name());
+        }
+        failure
+    }
+
     /// The same, of a server that this side has asked; `shown`: its certificate, when that is what is wrong.
     pub(crate) fn of_server(error: &Error, shown: Option<&Facts>) -> Failure {
-        let Failure { kind, mut text } = Failure::of(error);
+        let Failure { kind, mut text, .. } = Failure::of(error);
         let next = match error {
             Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
                 Some("its certificate is of a CA that is not trusted here; name that CA's file by --tls-ca")
@@ -195,7 +213,7 @@ impl Failure {
         if let Some(shown) = shown {
             text = format!("{text} [{shown}]");
         }
-        Failure { kind, text }
+        Failure::new(kind, text)
     }
 }
 

@@ -25,6 +25,7 @@ use rustls::{
 };
 
 use crate::certificate::{covers, Facts, Peer};
+use crate::client::note_shown;
 use crate::fingerprint::Fingerprint;
 use crate::key_log::KeyLogFile;
 use crate::names::{AllowedNames, NotAllowed};
@@ -441,6 +442,25 @@ struct OnTheList {
     names: AllowedNames,
 }
 
+impl OnTheList {
+    fn verify(
+        &self,
+        certificate: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let verified = self.inner.verify_client_cert(certificate, chain, now)?;
+        let refused = |not_allowed: NotAllowed| {
+            let other = OtherError(Arc::new(not_allowed));
+            Error::InvalidCertificate(CertificateError::Other(other))
+        };
+        let peer = Peer::of(certificate)
+            .ok_or(Error::InvalidCertificate(CertificateError::BadEncoding))?;
+        self.names.check(&peer).map_err(refused)?;
+        Ok(verified)
+    }
+}
+
 impl ClientCertVerifier for OnTheList {
     fn offer_client_auth(&self) -> bool {
         self.inner.offer_client_auth()
@@ -460,15 +480,11 @@ impl ClientCertVerifier for OnTheList {
         chain: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verified = self.inner.verify_client_cert(certificate, chain, now)?;
-        let refused = |not_allowed: NotAllowed| {
-            let other = OtherError(Arc::new(not_allowed));
-            Error::InvalidCertificate(CertificateError::Other(other))
-        };
-        let peer = Peer::of(certificate)
-            .ok_or(Error::InvalidCertificate(CertificateError::BadEncoding))?;
-        self.names.check(&peer).map_err(refused)?;
-        Ok(verified)
+        let verified = self.verify(certificate, chain, now);
+        if verified.is_err() {
+            note_shown(certificate);
+        }
+        verified
     }
 
     fn verify_tls12_signature(

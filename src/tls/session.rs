@@ -359,7 +359,7 @@ impl Session {
 
     fn failure(&self, error: &Error) -> Failure {
         match self.side {
-            Side::Server(_) => Failure::of(error),
+            Side::Server(_) => Failure::of_client(error, take_shown().as_ref()),
             Side::Client(_) => {
                 take_asked();
                 Failure::of_server(error, take_shown().as_ref())

@@ -48,6 +48,10 @@ fn an_analyzer_has_a_name_of_its_certificate_for_an_id() {
     let distributor = Distributor::start(&flags);
     let (a1, spy) = (authority.pair("a1"), authority.pair("spy"));
     let at = distributor.analyzers;
+    // Neither is anybody let in without a certificate, nor is it all the same whose it is.
+    assert!(distributor
+        .lines("whoever reaches this port is given")
+        .is_empty());
     let honest = Program::start(&analyzer(&authority, at, "a1", &a1));
     let line = distributor.wait_log("analyzer up");
     assert!(

@@ -303,7 +303,7 @@ fn tls_where_it_is_not_spoken_is_counted_and_named() {
     }
     for series in [
         "weir_shard_refused_total{shard=\"0\",reason=\"tls_on_plain_port\"} 3\n",
-        "weir_http_refused_total{reason=\"tls_on_plain_port\"} 1\n",
+        "weir_http_refused_total{shard=\"0\",reason=\"tls_on_plain_port\"} 1\n",
     ] {
         until(series, || {
             super::names::ask(&distributor, "/metrics").contains(series)

@@ -216,6 +216,33 @@ fn secrets_are_written_only_where_they_are_asked_for() {
 }
 
 #[test]
+fn a_port_where_only_certificates_come_in_is_not_called_open_and_emitters_that_could_be_analyzers_are_named(
+) {
+    let authority = Authority::new("warned");
+    let everywhere = "--emitters 0.0.0.0:0 --analyzers 0.0.0.0:0 --shards 1 --emitters-tls required --analyzers-tls required";
+    let flags = format!(
+        "{everywhere} {} --tls-client-ca {}",
+        authority.pair("localhost").flags(),
+        authority.ca().display()
+    );
+    for (more, open, mixed) in [
+        ("", 0, 1),
+        ("--analyzers-tls-names a1", 0, 0),
+        ("--tls-clients optional", 2, 1),
+    ] {
+        let distributor = Distributor::start(&format!("{flags} {more}"));
+        distributor.wait_log("ready emitters=");
+        let lines = |text: &str| distributor.lines(text).len();
+        assert_eq!(lines(": whoever reaches this port"), open, "{more}");
+        assert_eq!(
+            lines("--analyzers-tls-names says whose may"),
+            mixed,
+            "{more}"
+        );
+    }
+}
+
+#[test]
 fn health_names_a_certificate_that_ends_soon() {
     let scratch = Scratch::new("ends-soon");
     let dir = scratch.path("certs").display().to_string();

@@ -53,8 +53,20 @@ fn each_kind_of_stranger_is_refused_by_name() {
         assert!(error.to_string().contains("alert"), "{line}: {error}");
         let said = distributor.wait_log(line);
         assert!(said.contains("emitters: 127.0.0.1 refused"), "{said}");
+        let whose = match reason {
+            &"no_certificate" => "",
+            &"name_not_allowed" => "[certificate of db1, 127.0.0.1; serial ",
+            _ => "[certificate of web1, 127.0.0.1; serial ",
+        };
+        assert!(said.contains(whose), "{said}");
         is_counted(&distributor, reason);
     }
+    // Another of the same address is named as well.
+    let other = Manner::new(&known.ca(), Some(&known.pair("db2")));
+    let _ = other
+        .connect(distributor.emitters)
+        .map(|mut client| client.0.read(&mut [0; 100]));
+    distributor.wait_log("is of db2, who is not on the list of names");
     let mut old = TcpStream::connect(distributor.emitters).expect("connected");
     old.write_all(&hello_of_1_1()).expect("written");
     assert!(!read_all(&mut old).is_empty(), "an alert");

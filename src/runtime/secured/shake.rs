@@ -215,7 +215,11 @@ impl Tls {
     /// Counted, and said: a peer that comes again and again is said once in a while.
     pub(super) fn note_refused(&mut self, port: &str, peer: Option<IpAddr>, failure: &Failure) {
         self.count(port, failure.kind);
-        let Some(tail) = (self.notice)(port, peer, failure.kind.as_str()) else {
+        let about = match &failure.whose {
+            Some(name) => format!("{port} {name}"),
+            None => port.to_owned(),
+        };
+        let Some(tail) = (self.notice)(&about, peer, failure.kind.as_str()) else {
             return;
         };
         let peer = peer.map_or_else(|| "a peer".to_owned(), |peer| peer.to_string());
