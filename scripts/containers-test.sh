@@ -16,6 +16,8 @@ builds the image from the Dockerfile as it is, and does what a user does:
   observe     Prometheus of the profile (Debian's, under the public name) finds and scrapes them, and has the alerts.
               Grafana is not tried: it is not among Debian's packages
   audit       `stop`, in the order of compose.yaml: each container ends with 0, `weir audit` over all run reports: balanced
+  tls         the same with deploy/compose/tls.yaml: certificates of `weir cert`, who shows none is kept out, a renewed one
+              is shown without a restart, and what is mounted as Kubernetes does it (links that are swapped)
   strict      the same under deploy/seccomp/weir-strict.json
   refusal     a profile without io_uring (EPERM as Docker's, ENOSYS as podman's): not started, and the message
               names the profile

@@ -19,7 +19,7 @@ readonly PACKAGES=(
     sslscan nmap nmap-common lua-lpeg libblas3 liblinear4 libpcap0.8 libssh2-1 libdbus-1-3
 )
 readonly PYTHON=(pylogbeat==2.1.0 python-logstash-async==4.1.0 relppy==0.4 timbersnake==0.1.0)
-readonly NPM=(lumberjack-client@1.0.3)
+readonly NPM=(lumberjack-client@1.0.3 @fluent-org/logger@1.0.10)
 folder=${1:-${WEIR_SENDERS:-${CARGO_TARGET_DIR:-target}/senders}}
 mkdir -p "$folder/packages"
 folder=$(cd "$folder" && pwd)
@@ -31,7 +31,7 @@ missing=0
 "$folder/python/bin/python" -c 'import logstash_async, pylogbeat, relppy, timbersnake' 2>/dev/null ||
     { python3 -m venv "$folder/python" && "$folder/python/bin/pip" install --quiet "${PYTHON[@]}"; } ||
     { echo "senders.sh: no ${PYTHON[*]}: this needs python3 with venv" >&2; missing=2; }
-[ -d "$folder/npm/node_modules/lumberjack-client" ] ||
+{ [ -d "$folder/npm/node_modules/lumberjack-client" ] && [ -d "$folder/npm/node_modules/@fluent-org/logger" ]; } ||
     npm install --silent --prefix "$folder/npm" "${NPM[@]}" ||
     { echo "senders.sh: no ${NPM[*]}: this needs npm" >&2; missing=2; }
 is_there && exit $missing

@@ -145,6 +145,8 @@ step_compose() {
     done
     for id in $(containers); do
         name=$(state '{{.Name}}' "$id")
+        # It has ended: what it made is there.
+        [[ "$name" != *_certs_* && "$name" != *-certs-* ]] || continue
         check "${name#/}: not root, read-only, no capability, no new privileges, a seccomp filter" confined "$id"
     done
 }
@@ -205,6 +207,76 @@ step_audit() {
     docker-compose --profile observe down --volumes >>"$scratch/stop.log" 2>&1
 }
 
+# shown PORT: serial number of the certificate there.
+shown() {
+    { echo | timeout 5 openssl s_client -connect "127.0.0.1:$1" 2>/dev/null || true; } |
+        openssl x509 -noout -serial 2>/dev/null || true
+}
+shows_another() { local now; now=$(shown "$2"); [[ -n "$now" && "$now" != "$1" ]]; }
+
+step_tls() {
+    title "tls"
+    local id port was told
+    id=$(containers distributor | head -n 1)
+    port=$(docker port "$id" 8080 | sed 's/.*://;q')
+    docker cp "$(containers certs):/run/weir" "$scratch/certs"
+    check "emitters and analyzers came by TLS" grep -qE '^weir_tls_handshakes_total\{port="emitters"\} [1-9]' \
+        <(curl -sf "http://127.0.0.1:$(docker port "$id" 3000 | sed 's/.*://;q')/metrics")
+    told=$({ echo '<13>x'; sleep 1; } | timeout 5 openssl s_client -connect "127.0.0.1:$port" -CAfile "$scratch/certs/ca.pem" \
+        -verify_return_error -verify_hostname localhost 2>&1 || true)
+    check "who shows no certificate is kept out" grep -q 'certificate required' <<<"$told"
+    docker logs "$id" >"$scratch/tls.log" 2>&1
+    check "and named, with the reason" grep -q 'it has shown no certificate' "$scratch/tls.log"
+    check "weir ctl health ready in it" in_it "$id" ctl health ready
+    was=$(shown "$port")
+    docker-compose run --rm --no-deps certs cert --dir /run/weir --name next,distributor,localhost >"$scratch/cert.log" 2>&1
+    renew next
+    check "a renewed certificate is shown within 2 s, was $was" until_true 2 shows_another "$was" "$port"
+    say "$(shown "$port")"
+}
+volume() { docker volume ls --quiet | grep "_$1\$"; }
+# In the volume, which the engine keeps as a folder of this host.
+renew() {
+    local folder
+    folder=$(docker volume inspect --format '{{.Mountpoint}}' "$(volume certs)")
+    local end
+    for end in key pem; do
+        cp -p "$folder/$1.$end" "$folder/renewed" && mv "$folder/renewed" "$folder/distributor.$end"
+    done
+}
+
+# As the kubelet mounts a secret: tls.crt -> ..data/tls.crt, ..data -> ..2026_1, and the second link is swapped.
+step_swapped() {
+    title "a secret as Kubernetes mounts it"
+    local folder=$scratch/secret id was name
+    mkdir -p "$folder/..1" "$folder/..2"
+    for name in 1 2; do
+        docker run --rm --network none --user 0 --volume "$scratch:$scratch" weir cert --dir "$scratch/made-$name" \
+            --name "localhost,127.0.0.1" >/dev/null
+        cp "$scratch/made-$name/localhost.pem" "$folder/..$name/tls.crt"
+        cp "$scratch/made-$name/localhost.key" "$folder/..$name/tls.key"
+    done
+    # The group of the pod reads it.
+    chown -R root:4711 "$folder"
+    chmod 750 "$folder" "$folder"/..[12]
+    chmod 440 "$folder"/..[12]/*
+    ln -s ..1 "$folder/..data"
+    for name in tls.crt tls.key; do ln -s "..data/$name" "$folder/$name"; done
+    id=$(docker run --detach --read-only --tmpfs /run/weir:mode=1777 --cap-drop ALL --security-opt no-new-privileges \
+        --security-opt seccomp=deploy/seccomp/weir.json --user 4711:4711 --network host \
+        --volume "$folder:/etc/weir-tls:ro" weir distributor --shards 1 --emitters 127.0.0.1:18080 \
+        --analyzers 127.0.0.1:18081 --http 127.0.0.1:13000 --emitters-tls required --http-tls required \
+        --tls-cert /etc/weir-tls/tls.crt --tls-key /etc/weir-tls/tls.key)
+    check "it answers a probe over HTTPS that does not look at the certificate" until_true 10 \
+        curl -sfk -o /dev/null https://127.0.0.1:13000/health/live
+    check "and one in the container" in_it "$id" ctl health live
+    was=$(shown 18080)
+    ln -s ..2 "$folder/..next"
+    mv -T "$folder/..next" "$folder/..data"
+    check "the swapped secret is shown within 2 s" until_true 2 shows_another "$was" 18080
+    docker rm --force "$id" >/dev/null
+}
+
 # refusal NAME ERRNO WORDS: io_uring taken out of the profile, as the runtimes have it.
 refusal() {
     local profile=$scratch/$1.json status=0 out
@@ -240,6 +312,12 @@ step_build
 step_compose weir
 step_observe
 step_audit weir
+export COMPOSE_FILE=compose.yaml:deploy/compose/tls.yaml
+step_compose tls
+step_tls
+step_audit tls
+unset COMPOSE_FILE
+step_swapped
 export WEIR_SECCOMP=deploy/seccomp/weir-strict.json
 step_compose strict
 step_audit strict

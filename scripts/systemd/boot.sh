@@ -42,5 +42,6 @@ hostname weir-test
 ip link set lo up
 mkdir -p .outside
 pivot_root . .outside
-exec chroot . /bin/sh -c 'umount -l /.outside; exec env -i container=weir-test \
+# Mounts are shared, as whoever makes a container does it: systemd makes those of credentials in a namespace of its own.
+exec chroot . /bin/sh -c 'umount -l /.outside; mount --make-rshared /; exec env -i container=weir-test \
     PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --unit=multi-user.target --log-target=journal-or-kmsg'

@@ -53,6 +53,9 @@ pub struct Args {
     /// How long they are valid
     #[arg(long, value_name = "N", default_value_t = 90, value_parser = values::number(1..=3650_u32))]
     days: u32,
+    /// Leave a pair as it is that is there already, and make the others: for start scripts that run again
+    #[arg(long)]
+    keep: bool,
 }
 
 /// Makes them.
@@ -97,7 +100,20 @@ fn make(args: &Args) -> Result<String, String> {
             return Err(format!("{name}: two pairs would have the files {name}.pem and {name}.key; allowed: names that differ, none of them ca"));
         }
     }
-    let pairs = wanted.iter().flat_map(|name| pair_paths(&args.dir, name));
+    let is_kept =
+        |name: &String| args.keep && pair_paths(&args.dir, name).iter().all(|path| path.exists());
+    if wanted.iter().all(is_kept) {
+        let dir = args.dir.display();
+        return Ok(format!(
+            "All of it is in {dir} already, and was left as it is."
+        ));
+    }
+    let is_kept: Vec<bool> = wanted.iter().map(is_kept).collect();
+    let to_make = wanted
+        .iter()
+        .zip(&is_kept)
+        .filter(|(_, is_kept)| !**is_kept);
+    let pairs = to_make.flat_map(|(name, _)| pair_paths(&args.dir, name));
     if let Some(there) = pairs.into_iter().find(|path| path.exists()) {
         let path = there.display();
         return Err(format!("{path} is there already, and nothing is overwritten; nothing was written. Allowed: other names, another --dir, or remove it first"));
@@ -110,14 +126,15 @@ fn make(args: &Args) -> Result<String, String> {
     };
     let mut files = ca.files;
     let is_new = !files.is_empty();
-    files.extend(pair(
-        &args.dir,
-        &args.name,
-        args.days,
-        Use::Server,
-        &ca.issuer,
-    )?);
-    for client in &args.client {
+    let (server_is_kept, clients_are_kept) = is_kept.split_first().unwrap_or((&false, &[]));
+    if !server_is_kept {
+        let (names, issuer) = (&args.name, &ca.issuer);
+        files.extend(pair(&args.dir, names, args.days, Use::Server, issuer)?);
+    }
+    for (client, is_kept) in args.client.iter().zip(clients_are_kept) {
+        if *is_kept {
+            continue;
+        }
         let names = std::slice::from_ref(client);
         files.extend(pair(&args.dir, names, args.days, Use::Client, &ca.issuer)?);
     }

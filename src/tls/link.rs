@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
 use rustls::ClientConfig;
 
@@ -48,6 +49,11 @@ impl SecuredLink {
     /// # Errors
     /// No certificate can have such a name.
     pub fn new(label: &str, name: &str, config: Arc<ClientConfig>) -> Result<SecuredLink, String> {
+        // Servers by OpenSSL that ask for certificates and have set no session_id_context (rsyslog's imtcp) end a handshake
+        // that resumes. There are few connections: a whole one each costs nothing.
+        let mut config = (*config).clone();
+        config.resumption = Resumption::disabled();
+        let config = Arc::new(config);
         Ok(SecuredLink {
             label: label.to_owned(),
             name: server_name(name)?,

@@ -16,6 +16,8 @@ mod recorded;
 mod renewal;
 mod scanned;
 mod served;
+mod servers;
+mod shippers;
 mod strangers;
 mod tickets;
 

@@ -471,6 +471,12 @@ fn cert_never_overwrites_and_goes_on_with_its_ca() {
         "nothing was written"
     );
     assert_eq!(fs::read(certs.path("localhost.pem")).expect("read"), before);
+    let kept = certs.cert("--name localhost --client web1 --keep");
+    assert!(kept.status.success(), "{}", text(&kept));
+    assert!(text(&kept).contains("was left as it is"), "{}", text(&kept));
+    certs.make("--name localhost --client web1,web3 --keep");
+    assert!(Path::new(&certs.path("web3.pem")).exists());
+    assert_eq!(fs::read(certs.path("localhost.pem")).expect("read"), before);
     certs.make("--name other.example --client web2");
     // Both are of one CA.
     let flags = certs.served().replace("localhost.", "other.example.");
