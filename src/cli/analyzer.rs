@@ -7,6 +7,7 @@ use super::values;
 use crate::client::{analyzer, automatic_id, stop_on_eof, stop_on_signals};
 use crate::config::{report_file, token_text, with_instance};
 use crate::discover::Targets;
+use crate::protocol::native::ID_BYTES_MAX;
 use crate::sink::Dialect;
 use crate::streams;
 use std::io;
@@ -109,6 +110,15 @@ fn token(path: &str) -> Result<AnalyzerToken, String> {
 }
 
 impl Args {
+    /// With a certificate one that it is good for: `NAME#analyzer-...`.
+    fn automatic_id(&self) -> String {
+        let id = automatic_id("analyzer");
+        let certificate = self.secure.certificate().filter(|_| self.http.is_none());
+        let certified = certificate.map(|name| format!("{name}#{id}"));
+        let certified = certified.filter(|id| id.len() <= usize::from(ID_BYTES_MAX));
+        certified.unwrap_or(id)
+    }
+
     /// As the analyzer takes them, but for TLS.
     pub fn options(&self) -> analyzer::Options {
         analyzer::Options {
@@ -122,7 +132,7 @@ impl Args {
             served: None,
             http: self.http.is_some(),
             weight: self.weight,
-            id: self.id.clone().unwrap_or_else(|| automatic_id("analyzer")),
+            id: self.id.clone().unwrap_or_else(|| self.automatic_id()),
             token: self
                 .token_file
                 .clone()
@@ -189,7 +199,7 @@ fn dialect(text: &str) -> Result<Dialect, String> {
 }
 
 fn id(text: &str) -> Result<String, String> {
-    let max = usize::from(crate::protocol::native::ID_BYTES_MAX);
+    let max = usize::from(ID_BYTES_MAX);
     if (1..=max).contains(&text.len()) {
         Ok(text.into())
     } else {

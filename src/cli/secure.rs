@@ -8,8 +8,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use crate::config::secret_file;
 use crate::discover::{Target, Targets};
 use crate::tls::{
-    exposed_key, server_name, ClientCertificates, ClientFiles, Connector, MinVersion, Served,
-    ServerFiles,
+    check_pair, exposed_key, server_name, ClientCertificates, ClientFiles, Connector, MinVersion,
+    Served, ServerFiles,
 };
 
 /// See the head of this file. The certificate of a distributor must be of the host that was asked for, as it stands on
@@ -55,6 +55,12 @@ fn name(text: &str) -> Result<String, String> {
 }
 
 impl Secure {
+    /// Whom the certificate names that is shown, if it can be read.
+    pub fn certificate(&self) -> Option<String> {
+        let facts = check_pair(self.tls_cert.as_ref()?, self.tls_key.as_ref()?);
+        Some(facts.ok()?.peer.name())
+    }
+
     /// `--tls` was said.
     pub fn is_asked(&self) -> bool {
         self.tls

@@ -67,7 +67,7 @@ pub use report_file::{report_file, with_instance};
 pub use request::{REQUESTS, REQUEST_OPTIONS};
 pub use secret::Secret;
 pub use sizing::{MemoryNeed, Sizing, DATAGRAM_BUFFERS, DATAGRAM_BYTES_MAX};
-pub use tls::{AnalyzerId, OwnTls, TlsConfig, TlsMode, TlsPort};
+pub use tls::{AnalyzerIds, OwnTls, TlsConfig, TlsMode, TlsPort};
 pub use url::Url;
 pub use weights::{check_weights, WantedWeight};
 

@@ -89,7 +89,7 @@ pub(crate) fn clients_word(clients: Option<ClientCertificates>) -> &'static str 
 
 /// Whose id an analyzer may have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum AnalyzerId {
+pub enum AnalyzerIds {
     /// One of the names of its certificate, if it shows one.
     #[default]
     Auto,
@@ -99,29 +99,29 @@ pub enum AnalyzerId {
     Certificate,
 }
 
-impl AnalyzerId {
+impl AnalyzerIds {
     /// The words for it.
     pub(crate) const WORDS: [&'static str; 3] = ["auto", "any", "certificate"];
 
-    fn of(word: &str) -> AnalyzerId {
+    fn of(word: &str) -> AnalyzerIds {
         match word {
-            "any" => AnalyzerId::Any,
-            "certificate" => AnalyzerId::Certificate,
-            _ => AnalyzerId::Auto,
+            "any" => AnalyzerIds::Any,
+            "certificate" => AnalyzerIds::Certificate,
+            _ => AnalyzerIds::Auto,
         }
     }
 
     /// As it is written.
     pub fn as_str(self) -> &'static str {
         match self {
-            AnalyzerId::Auto => "auto",
-            AnalyzerId::Any => "any",
-            AnalyzerId::Certificate => "certificate",
+            AnalyzerIds::Auto => "auto",
+            AnalyzerIds::Any => "any",
+            AnalyzerIds::Certificate => "certificate",
         }
     }
 }
 
-impl Reported for AnalyzerId {
+impl Reported for AnalyzerIds {
     fn report(&self, name: &str, to: &mut Report) {
         to.insert(name.to_owned(), self.as_str().to_owned());
     }
@@ -222,10 +222,10 @@ pub struct TlsConfig {
     /// Certificates of clients that were revoked: lists of the CAs (CRL), PEM
     #[arg(long, value_name = "FILE", value_parser = secret_file(), help_heading = "TLS")]
     pub tls_revoked: Option<PathBuf>,
-    /// Whose id an analyzer may have: any; that of its certificate, one of its names, and who shows none is refused; or
-    /// auto: who shows a certificate has one of its names
-    #[arg(long, value_name = "POLICY", default_value = "auto", value_parser = PossibleValuesParser::new(AnalyzerId::WORDS).map(|word| AnalyzerId::of(&word)), help_heading = "TLS")]
-    pub analyzer_id: AnalyzerId,
+    /// Ids that analyzers may have: any; certificate, names of their certificates (NAME, or NAME# and more), and who shows
+    /// none is refused; or auto: the same of who shows a certificate, and any of others
+    #[arg(long, alias = "analyzer-id", value_name = "POLICY", default_value = "auto", value_parser = PossibleValuesParser::new(AnalyzerIds::WORDS).map(|word| AnalyzerIds::of(&word)), help_heading = "TLS")]
+    pub analyzers_tls_ids: AnalyzerIds,
     /// Oldest version that is spoken
     #[arg(long, value_name = "POLICY", default_value = "1.2", value_parser = PossibleValuesParser::new(MinVersion::WORDS).map(|word| MinVersion::of(&word)), help_heading = "TLS")]
     pub tls_min: MinVersion,
@@ -507,8 +507,8 @@ impl Config {
         let mut analyzers = ports.iter().filter(|port| port.key == "analyzers");
         let analyzers_show =
             analyzers.any(|port| self.tls_files(port).clients != ClientCertificates::Off);
-        if tls.analyzer_id == AnalyzerId::Certificate && !analyzers_show {
-            return Err("--analyzer-id certificate: analyzers show no certificates; allowed: with --analyzers-tls and --tls-client-ca".to_owned());
+        if tls.analyzers_tls_ids == AnalyzerIds::Certificate && !analyzers_show {
+            return Err("--analyzers-tls-ids certificate: analyzers show no certificates; allowed: with --analyzers-tls and --tls-client-ca".to_owned());
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 //! native      its id; another instance of the same id waits until the first has gone
 //! over HTTP   the id that it is configured with, kept for it from then on
 //! reference   they have none: the name of their certificate, or else their address, and the lowest number that is free
-//!             behind it (10.0.0.5-1)
+//!             behind it (a.example.org#1, 10.0.0.5-1)
 //! ```
 //!
 //! Shared by the shards and the control side, behind one lock: touched when a link comes or goes.
@@ -126,14 +126,15 @@ impl Names {
     ) -> Arc<str> {
         let mut table = self.table();
         let host = match (certificate, host) {
-            (Some(name), _) => name.to_owned(),
-            (None, Some(ip)) => ip.to_canonical().to_string(),
-            (None, None) => "unknown".to_owned(),
+            // No certificate has that sign in a name: it is nobody else's.
+            (Some(name), _) => format!("{name}#"),
+            (None, Some(ip)) => format!("{}-", ip.to_canonical()),
+            (None, None) => "unknown-".to_owned(),
         };
         let mut number = 0u64;
         let name = loop {
             number += 1;
-            let name: Arc<str> = format!("{host}-{number}").into();
+            let name: Arc<str> = format!("{host}{number}").into();
             if !table.has(&name) {
                 break name;
             }
@@ -234,7 +235,7 @@ mod tests {
         let v4 = Some("::ffff:10.0.0.5".parse().expect("an address"));
         assert_eq!(&*names.reference(v4, None, &at), "10.0.0.5-4");
         let certified = |name| names.reference(host, Some(name), &at);
-        assert_eq!(&*certified("a.example.org"), "a.example.org-1");
-        assert_eq!(&*certified("a.example.org"), "a.example.org-2");
+        assert_eq!(&*certified("a.example.org"), "a.example.org#1");
+        assert_eq!(&*certified("a.example.org"), "a.example.org#2");
     }
 }

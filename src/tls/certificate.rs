@@ -71,6 +71,13 @@ impl Peer {
         }
     }
 
+    /// Whether this may be the id of its holder: one of its names, or one of them, `#`, and what tells several of one
+    /// certificate apart. No DNS name has that sign, so nobody gets near the name of another.
+    pub fn may_be_called(&self, id: &str) -> bool {
+        let name = id.split_once('#').map_or(id, |(name, _)| name);
+        self.is_called(id) || self.is_called(name)
+    }
+
     /// Whether the certificate has this name: a SAN, `*.example.org` for one label more, or the common name where there
     /// is no SAN; its fingerprint where it has neither. Case does not count.
     pub fn is_called(&self, name: &str) -> bool {
@@ -216,6 +223,17 @@ mod tests {
         let print = format!("sha256:{}", Fingerprint::of(b"it"));
         assert_eq!(peer(&[], None).name(), print);
         assert!(peer(&[], None).is_called(&print) && !old.is_called(&print));
+        for (id, may_be) in [
+            ("a1", true),
+            ("a1#2", true),
+            ("a1#b#c", true),
+            ("a1-2", false),
+            ("a2#a1", false),
+            ("#a1", false),
+            ("#", false),
+        ] {
+            assert_eq!(one.may_be_called(id), may_be, "{id}");
+        }
     }
 
     #[test]

@@ -69,18 +69,28 @@ fn an_analyzer_has_a_name_of_its_certificate_for_an_id() {
     assert!(told.contains(&format!("id \"a2\" {why}")), "{told}");
     let line = distributor.wait_log(why);
     assert!(
-        line.contains("(certificate spy) closed") && line.contains("--analyzer-id any"),
+        line.contains("(certificate spy) closed") && line.contains("--analyzers-tls-ids any"),
         "{line}"
     );
     let counted = "weir_shard_refused_total{shard=\"0\",reason=\"id_not_certified\"} 1\n";
     until(counted, || ask(&distributor, "/metrics").contains(counted));
     assert_eq!(certificate_of(&distributor, "a2"), None);
 
-    // Who says no id is called by its certificate.
+    // Several with one certificate differ behind a sign that no name has; who says no id gets one of these.
+    let ca = authority.ca();
+    let line = format!(
+        "analyzer --addr localhost:{} --tls --tls-ca {} {}",
+        at.port(),
+        ca.display(),
+        a1.flags()
+    );
+    let _automatic = Program::start(&line);
+    distributor.wait_log("analyzer=a1#analyzer-");
+    // Who speaks a dialect without ids is called by its certificate.
     let reference = Manner::new(&authority.ca(), Some(&authority.pair("old.example.org")));
     let mut reference = reference.connect(at).expect("let in");
     reference.send(&0.5_f32.to_be_bytes()).expect("sent");
-    let line = distributor.wait_log("analyzer=old.example.org-1");
+    let line = distributor.wait_log("analyzer=old.example.org#1");
     assert!(line.ends_with(" certificate=old.example.org"), "{line}");
     drop((reference, honest));
 }
@@ -110,7 +120,7 @@ fn where_ids_are_those_of_certificates_who_shows_none_is_refused() {
     let authority = Authority::new("without");
     let flags = served(&authority);
     let distributor = Distributor::start(&format!(
-        "{flags} --analyzers-tls optional --tls-clients optional --analyzer-id certificate"
+        "{flags} --analyzers-tls optional --tls-clients optional --analyzers-tls-ids certificate"
     ));
     let line = format!(
         "analyzer --addr {} --id a1 --reconnect=false",
@@ -118,7 +128,7 @@ fn where_ids_are_those_of_certificates_who_shows_none_is_refused() {
     );
     let told = run(&line.split(' ').collect::<Vec<_>>());
     let told = String::from_utf8_lossy(&told.stderr).into_owned();
-    let why = "it has shown no certificate, and ids are those of certificates (--analyzer-id certificate)";
+    let why = "it has shown no certificate, and ids are those of certificates (--analyzers-tls-ids certificate)";
     assert!(told.contains(why), "{told}");
     let mut reference = std::net::TcpStream::connect(distributor.analyzers).expect("connected");
     std::io::Write::write_all(&mut reference, &0.5_f32.to_be_bytes()).expect("sent");

@@ -281,7 +281,7 @@ fn what_does_not_go_together_is_refused_with_what_does() {
         ),
         (
             format!("{served} --analyzers-tls required --analyzer-id certificate"),
-            "--analyzer-id certificate: analyzers show no certificates; allowed: with --analyzers-tls and --tls-client-ca",
+            "--analyzers-tls-ids certificate: analyzers show no certificates; allowed: with --analyzers-tls and --tls-client-ca",
         ),
         (
             format!("{served} --tls-key-log /tmp/weir-no-such-log"),

@@ -14,7 +14,7 @@ use crate::context::{Context, TICK_HANDSHAKE};
 use crate::mesh::{HandOver, Mesh, Message};
 use crate::port::{Group, Io};
 use crate::slab::{bare, token, Kind, Slot};
-use weir_config::{AnalyzerId, Protection};
+use weir_config::{AnalyzerIds, Protection};
 use weir_engine::{Link, LinkEpoch, Reach, Reason, Window};
 use weir_protocol::foreign::{self, Foreign};
 use weir_protocol::native::{HelloReader, NativeError, SHARD_NONE};
@@ -27,7 +27,7 @@ const MS: u64 = 1_000_000;
 const MUTE_MS_MAX: u64 = 10_000;
 /// To an analyzer without one where ids are those of certificates.
 const NO_CERTIFICATE: &str =
-    "it has shown no certificate, and ids are those of certificates (--analyzer-id certificate)";
+    "it has shown no certificate, and ids are those of certificates (--analyzers-tls-ids certificate)";
 /// The same while more than half of the permits are taken.
 const MUTE_MS_MAX_SHORT: u64 = 1_000;
 
@@ -198,7 +198,7 @@ impl<I: Io> Links<I> {
         let Some(connection) = self.table.get_mut(slot) else {
             return;
         };
-        let is_bound = cx.config.tls.analyzer_id == AnalyzerId::Certificate;
+        let is_bound = cx.config.tls.analyzers_tls_ids == AnalyzerIds::Certificate;
         if is_bound && connection.certificate.is_none() {
             self.close_link(cx, slot, NO_CERTIFICATE, Some(Reason::IdNotCertified));
             return;
@@ -416,18 +416,18 @@ impl<I: Io> Links<I> {
 
 /// An analyzer whose certificate is known has one of its names for an id, so that nobody takes the place of another.
 fn id_of_certificate<I: Io>(cx: &Context<I>, socket: &I::Socket, id: &str) -> Result<(), String> {
-    let policy = cx.config.tls.analyzer_id;
+    let policy = cx.config.tls.analyzers_tls_ids;
     let certificate = match policy {
-        AnalyzerId::Any => return Ok(()),
-        AnalyzerId::Auto | AnalyzerId::Certificate => cx.io.certificate(socket),
+        AnalyzerIds::Any => return Ok(()),
+        AnalyzerIds::Auto | AnalyzerIds::Certificate => cx.io.certificate(socket),
     };
     match certificate {
-        Some(certificate) if certificate.is_called(id) => Ok(()),
+        Some(certificate) if certificate.may_be_called(id) => Ok(()),
         Some(certificate) => {
             let names = certificate.names_shown();
-            Err(format!("id {id:?} is none of the names of its certificate ({names}); it is to have one of them, or --analyzer-id any"))
+            Err(format!("id {id:?} is none of the names of its certificate ({names}); it is to have one of them, with # and more behind it or not; or --analyzers-tls-ids any"))
         }
-        None if policy == AnalyzerId::Auto => Ok(()),
+        None if policy == AnalyzerIds::Auto => Ok(()),
         None => Err(NO_CERTIFICATE.to_owned()),
     }
 }

@@ -12,7 +12,7 @@ use crate::mesh::{Mesh, Message};
 use crate::names::InUse;
 use crate::port::Io;
 use crate::slab::Slot;
-use weir_config::AnalyzerId;
+use weir_config::AnalyzerIds;
 use weir_engine::{Change, Entry, Link, Reason};
 use weir_protocol::text::Field;
 use weir_protocol::WeightText;
@@ -48,9 +48,9 @@ impl<I: Io> Links<I> {
                 }
             },
             false => {
-                let policy = cx.config.tls.analyzer_id;
+                let policy = cx.config.tls.analyzers_tls_ids;
                 let certificate = certificate.as_deref();
-                let certificate = certificate.filter(|_| policy != AnalyzerId::Any);
+                let certificate = certificate.filter(|_| policy != AnalyzerIds::Any);
                 (cx.shared.names.reference(host, certificate, &address), 0)
             }
         };
