@@ -3,9 +3,9 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use rustls::KeyLog;
@@ -15,8 +15,19 @@ use crate::server::{unusable, Unusable};
 /// In a file's mode: somebody beside its owner may read or write it.
 const OTHERS: u32 = 0o077;
 
-/// See the head of this file. Each handshake appends its lines at once.
-pub(crate) struct KeyLogFile(Mutex<File>);
+/// See the head of this file. Each handshake appends its lines at once. It is made with the first of them: who only checks
+/// a configuration leaves nothing behind.
+pub(crate) struct KeyLogFile {
+    path: PathBuf,
+    file: Mutex<Opened>,
+}
+
+enum Opened {
+    NotYet,
+    Yes(File),
+    /// It was said why.
+    Never,
+}
 
 impl std::fmt::Debug for KeyLogFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -28,25 +39,67 @@ impl KeyLogFile {
     /// Goes on behind what the file has.
     ///
     /// # Errors
-    /// It cannot be written, is no file, or others may read it.
-    pub(crate) fn open(path: &Path) -> Result<KeyLogFile, Unusable> {
-        // A FIFO would wait for a reader.
-        if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
-            return Err(unusable(
-                path,
-                "it is no file; allowed: a file, or none yet",
-            ));
+    /// It is no file, cannot be written, or others may read it; its folder is not there.
+    pub(crate) fn new(path: &Path) -> Result<KeyLogFile, Unusable> {
+        let refused = |why: String| unusable(path, why);
+        match fs::metadata(path) {
+            // A FIFO would wait for a reader.
+            Ok(found) if !found.is_file() => {
+                return Err(refused(
+                    "it is no file; allowed: a file, or none yet".into(),
+                ));
+            }
+            Ok(_) => drop(open(path, false).map_err(refused)?),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(refused(error.to_string()));
+            }
+            Err(_) => {
+                let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
+                if folder.is_some_and(|folder| !folder.is_dir()) {
+                    return Err(refused(
+                        "its folder is not there; allowed: a file in a folder that is".into(),
+                    ));
+                }
+            }
         }
-        let mut options = OpenOptions::new();
-        let file = options.create(true).append(true).mode(0o600).open(path);
-        let file =
-            file.map_err(|error| unusable(path, format!("secrets cannot be written: {error}")))?;
-        let mode = file.metadata().map_or(0, |found| found.mode());
-        if mode & OTHERS != 0 {
+        Ok(KeyLogFile {
+            path: path.to_owned(),
+            file: Mutex::new(Opened::NotYet),
+        })
+    }
+
+    fn append(&self, line: &str) {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Opened::NotYet = *file {
+            *file = match open(&self.path, true) {
+                Ok(file) => Opened::Yes(file),
+                Err(why) => {
+                    log::error!(
+                        "--tls-key-log {}: {why}; no secrets are written",
+                        self.path.display()
+                    );
+                    Opened::Never
+                }
+            };
+        }
+        if let Opened::Yes(file) = &mut *file {
+            // A disk that is full must not end a connection.
+            let _ = file.write_all(line.as_bytes());
+        }
+    }
+}
+
+fn open(path: &Path, creates: bool) -> Result<File, String> {
+    let mut options = OpenOptions::new();
+    let file = options.create(creates).append(true).mode(0o600).open(path);
+    let file = file.map_err(|error| format!("secrets cannot be written: {error}"))?;
+    let mode = file.metadata().map_or(OTHERS, |found| found.mode());
+    match mode & OTHERS {
+        0 => Ok(file),
+        _ => {
             let mode = mode & 0o7777;
-            return Err(unusable(path, format!("it is for the secrets of connections, and others than its owner may read or write it (mode {mode:04o}); allowed: chmod 600")));
+            Err(format!("it is for the secrets of connections, and others than its owner may read or write it (mode {mode:04o}); allowed: chmod 600"))
         }
-        Ok(KeyLogFile(Mutex::new(file)))
     }
 }
 
@@ -61,8 +114,6 @@ impl KeyLog for KeyLogFile {
             let _ = write!(line, "{byte:02x}");
         }
         line.push('\n');
-        let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // A disk that is full must not end a connection.
-        let _ = file.write_all(line.as_bytes());
+        self.append(&line);
     }
 }

@@ -225,7 +225,7 @@ impl Served {
             config.alpn_protocols = vec![b"http/1.1".to_vec()];
         }
         if let Some(path) = &files.key_log {
-            config.key_log = Arc::new(KeyLogFile::open(path)?);
+            config.key_log = Arc::new(KeyLogFile::new(path)?);
         }
         Ok(Served {
             config: Arc::new(config),
@@ -429,9 +429,17 @@ impl ResolvesServerCert for BySni {
         let is_its =
             |names: &Vec<String>, wanted: &str| names.iter().any(|name| covers(name, wanted));
         let asked = hello.server_name();
-        let found = asked.and_then(|wanted| self.0.iter().find(|(names, _)| is_its(names, wanted)));
-        let (_, key) = found.or_else(|| self.0.first())?;
-        Some(Arc::clone(key))
+        let is_asked = |names: &Vec<String>| asked.is_some_and(|wanted| is_its(names, wanted));
+        // Of an ECDSA and an RSA certificate the one that the client can check.
+        let schemes = hello.signature_schemes();
+        let fits = |key: &CertifiedKey| key.key.choose_scheme(schemes).is_some();
+        let all = || self.0.iter();
+        let named = || all().filter(|(names, _)| is_asked(names));
+        let found = { named().find(|(_, key)| fits(key)) }
+            .or_else(|| named().next())
+            .or_else(|| all().find(|(_, key)| fits(key)))
+            .or_else(|| all().next());
+        found.map(|(_, key)| Arc::clone(key))
     }
 }
 

@@ -6,7 +6,7 @@ use std::process::Command;
 use weir_testkit::{peers, Authority, Distributor, Pair};
 
 /// A pair with an RSA key, which rcgen does not make.
-fn rsa_pair(authority: &Authority) -> Option<Pair> {
+pub(super) fn rsa_pair(authority: &Authority) -> Option<Pair> {
     let pair = Pair {
         cert: authority.path("rsa.pem"),
         key: authority.path("rsa.key"),

@@ -8,11 +8,12 @@ use std::process::Command;
 
 use weir_testkit::numbered::numbered;
 use weir_testkit::process::{run, weir};
-use weir_testkit::{until, Authority, Distributor, Pair, Scratch};
+use weir_testkit::{peers, until, Authority, Distributor, Pair, Scratch};
 
 use super::client::{Client, Manner};
 use super::names::ask;
 use super::renewal::{der_of, install};
+use super::scanned::rsa_pair;
 
 const PORTS: &str = "--emitters 127.0.0.1:0 --analyzers 127.0.0.1:0 --http 127.0.0.1:0 --shards 1";
 
@@ -56,6 +57,41 @@ fn a_client_is_shown_the_certificate_of_the_name_that_it_asks_for() {
         let series = "weir_tls_certificate_expires_seconds{port=\"emitters\",serial=";
         metrics.matches(series).count() == 3
     });
+}
+
+#[test]
+fn of_two_keys_a_client_gets_the_one_that_it_can_check() {
+    let authority = Authority::new("two-keys");
+    let Some(rsa) = rsa_pair(&authority) else {
+        return;
+    };
+    let flags = format!("{} {}", authority.pair("localhost").flags(), rsa.flags());
+    let distributor = Distributor::start(&format!("{PORTS} {flags} --emitters-tls required"));
+    for (version, offered, used) in [
+        ("-tls1_3", "ECDSA+SHA256:RSA-PSS+SHA256", "ecdsa"),
+        ("-tls1_3", "RSA-PSS+SHA256", "rsa"),
+        ("-tls1_2", "RSA-PSS+SHA256", "rsa"),
+        ("-tls1_2", "ECDSA+SHA256", "ecdsa"),
+    ] {
+        let mut openssl = peers::program("openssl").expect("it made a key");
+        openssl.args([
+            "s_client",
+            version,
+            "-sigalgs",
+            offered,
+            "-servername",
+            "localhost",
+        ]);
+        openssl.args(["-connect", &distributor.emitters.to_string()]);
+        openssl.stdin(std::process::Stdio::null());
+        let said = openssl.output().expect("it runs");
+        let said = String::from_utf8_lossy(&said.stdout).to_lowercase();
+        let kind = { said.lines() }.find_map(|line| line.strip_prefix("peer signature type: "));
+        assert!(
+            kind.is_some_and(|kind| kind.starts_with(used)),
+            "{offered}: {said}"
+        );
+    }
 }
 
 /// Sends a message; whether it is let in, as far as it can tell.
@@ -183,6 +219,15 @@ fn secrets_are_written_only_where_they_are_asked_for() {
     distributor.stop();
     assert!(!of_variable.exists());
 
+    // Whoever only checks a file leaves none behind.
+    let pair = authority.pair("localhost");
+    let text = format!(
+        "[tls]\nemitters_tls = \"required\"\ntls_cert = {:?}\ntls_key = {:?}\ntls_key_log = {of_flag:?}\n",
+        pair.cert, pair.key
+    );
+    let file = scratch.write("weir.toml", &text).display().to_string();
+    let checked = run(&["check", &file]);
+    assert!(checked.status.success() && !of_flag.exists(), "{checked:?}");
     let distributor = start(&format!("--tls-key-log {}", of_flag.display()));
     distributor.wait_log("--tls-key-log");
     drop(manner.connect(distributor.emitters).expect("let in"));

@@ -469,14 +469,16 @@ fn analyzers(state: &State, out: &mut Exposition) {
     out.family(
         "weir_analyzer_info",
         Kind::Gauge,
-        "1; what it speaks, and what its ACKs prove: durable, they are on a disk; acked, it has the messages; weak, its kernel has them.",
+        "1; what it speaks, and what its ACKs prove: durable, they are on a disk; acked, it has the messages; weak, its kernel has them. Whom its certificate names, if it has shown one.",
     );
     for row in shown {
-        let labels = [
+        let mut labels = vec![
             ("analyzer", &*row.id),
             ("protocol", row.protocol),
             ("acks", row.acks),
         ];
+        // Who has shown none has no such label: an empty one is the same in Prometheus.
+        labels.extend(row.certificate.as_deref().map(|name| ("certificate", name)));
         out.count(&labels, 1);
     }
     for (name, kind, help, number) in ANALYZER {

@@ -148,6 +148,8 @@ fn state() -> State {
             certificates: vec![("0a:0b".to_owned(), 1_800_000_000)],
         });
     }
+    let certificate = ("a1".into(), "a1.example.org".into());
+    state.certificates.extend([certificate]);
     state.http.push(HttpStatus {
         id: "h1".into(),
         endpoint: "http://h1:1".into(),
@@ -274,6 +276,12 @@ fn both_formats_are_strictly_right() {
         let (_, labels, value) = h1.expect("it is there");
         let (protocol, acks) = (&*labels["protocol"], &*labels["acks"]);
         assert_eq!((protocol, acks, *value), ("http", "acked", 1.0));
+        assert_eq!(labels.get("certificate"), None);
+        let a1 = info
+            .iter()
+            .find(|(_, labels, _)| labels["analyzer"] == "a1");
+        let (_, labels, _) = a1.expect("it is there");
+        assert_eq!(labels["certificate"], "a1.example.org");
         assert_eq!(
             find(&families, "weir_analyzer_target_share", ("analyzer", "a1")),
             0.125
