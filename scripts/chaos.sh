@@ -5,7 +5,7 @@ set -euo pipefail
 usage() {
     cat <<'TEXT'
 Usage: scripts/chaos.sh [--runs N] [--scenario NAME]... [--list] [--json FILE]
-                        [--jobs N] [--seed N] [--keep DIR] [--weir PATH]
+                        [--jobs N] [--seed N] [--keep DIR] [--weir PATH] [--tls]
 
 Runs the real programs on hosts of their own (network namespaces with veth links: one for the
 distributor, one for each emitter and analyzer), does to them what a scenario says, and compares what
@@ -18,6 +18,7 @@ emitters sent with what analyzers recorded before they ACKed it.
   --jobs N         runs at a time (1); each has its own namespaces, but the times are of a busy machine
   --seed N         repeats the random choices of an earlier series; printed at the start
   --keep DIR       keep the files of failed runs there: logs and records
+  --tls            every connection over TLS, with certificates on either side
   --weir PATH      the program (target/release/weir, built if it is missing)
 
 Columns: missing = taken in by the distributor and delivered to nobody, or lost where nothing may be;

@@ -1,7 +1,7 @@
 //! What each protocol of emitters costs beside Weir's own frames, and the same syslog stream through others.
 //!
 //! ```text
-//! weir           the measure: frames
+//! weir@text      the measure: frames with the text of the lines, so that load and sinks do the same work for a message
 //! weir@FORMAT    at most so many times that
 //! a peer         at least so many times the cost of weir@lf, which gets the same bytes
 //! ```
@@ -25,7 +25,9 @@ const AT_MOST: &[(&str, f64)] = &[
 /// Least CPU per message of others, as a multiple of [`SAME_STREAM`].
 const AT_LEAST: &[(&str, f64)] = &[("haproxy-log", 6.0), ("rsyslog", 10.0), ("syslog-ng", 15.0)];
 const SAME_STREAM: &str = "weir@lf";
-const MEASURE: &str = "weir";
+/// Where load and sinks do less for a message, the distributor is given more at a time, and that is what is measured then:
+/// frames with stamps of 20 bytes cost 0.84 of frames with stamps as text.
+const MEASURE: &str = "weir@text";
 
 /// Arguments of `weir-bench inputs`.
 #[derive(Debug, Clone, clap::Args)]

@@ -13,6 +13,7 @@ import orders  # registers its scenarios
 import over_http  # registers its scenarios
 import scenarios
 from rig import Rig
+from tls import Tls
 
 HOSTS = ("e", "a1", "a2", "a3")
 HEAD = ("scenario", "runs", "messages", "missing", "not taken", "twice", "of them flagged", "re-routed",
@@ -30,6 +31,7 @@ def arguments():
     parser.add_argument("--seed", type=int)
     parser.add_argument("--weir", default="target/release/weir")
     parser.add_argument("--keep", metavar="DIR")
+    parser.add_argument("--tls", action="store_true")
     # Given by chaos.sh, which removes all that bears this name, and the folder, whatever becomes of this.
     parser.add_argument("--tag", required=True)
     parser.add_argument("--scratch", required=True)
@@ -42,7 +44,7 @@ def play(args, scenario, index, directory):
     variant = scenario.variants[index % len(scenario.variants)]
     hosts = getattr(scenario.play, "hosts", HOSTS)
     place = os.path.join(directory, f"{scenario.name}-{index}")
-    rig = Rig(f"{args.tag}-{scenario.name}-{index}", place, args.weir, variant, index, rng, hosts)
+    rig = Rig(f"{args.tag}-{scenario.name}-{index}", place, args.weir, variant, index, rng, hosts, args.tls)
     try:
         rig.up()
         scenario.play(rig)
@@ -144,6 +146,7 @@ def main():
     # A folder of its own for each series: records of an earlier one would count as duplicates.
     directory = os.path.join(args.keep, args.tag) if args.keep else args.scratch
     os.makedirs(directory, exist_ok=True)
+    args.tls = Tls(args.weir, args.scratch) if args.tls else None
     for scenario, outcomes, skipped in play_all(args, chosen, directory):
         rows.append(row(scenario, outcomes, skipped))
         is_bad |= any(o.problems for o in outcomes)

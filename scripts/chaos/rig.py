@@ -54,8 +54,9 @@ class Outcome:
 class Rig:
     """`variant` is (shards, dialect); `slot` tells parallel runs apart."""
 
-    def __init__(self, tag, directory, weir, variant, slot, random, hosts=("e", "a1", "a2", "a3")):
+    def __init__(self, tag, directory, weir, variant, slot, random, hosts=("e", "a1", "a2", "a3"), tls=None):
         self.weir = weir
+        self.tls = tls
         self.shards, self.dialect = variant
         self.slot = slot
         self.random = random
@@ -90,6 +91,8 @@ class Rig:
         }
         if self.is_http:
             defaults |= {"--http": f"0.0.0.0:{HTTP_PORT}", "--health-interval": "200ms", "--slow-start": "0s"}
+        if self.tls:
+            defaults |= self.tls.of_distributor(self.is_http)
         if self.shards == 1:
             defaults["--cores"] = str(self.slot % (os.cpu_count() or 1))
         else:
@@ -100,7 +103,8 @@ class Rig:
         words = [word for pair in {**defaults, **given}.items() for word in pair]
         if self.is_http:
             for host in self.analyzer_hosts():
-                url = f"http://{self.net.address(host)}:{HTTP_ANALYZER_PORT}"
+                place = f"{self.net.address(host)}:{HTTP_ANALYZER_PORT}"
+                url = self.tls.analyzer_url(place) if self.tls else f"http://{place}"
                 words += ["--http-analyzer", f"{host}={WEIGHT}@{url}"]
         distributor = Distributor(
             name, self.weir, words, self.directory, netns=self.net.name("d"), prefix=prefix, outer=outer
@@ -147,6 +151,8 @@ class Rig:
                 "--addr", f"{self.net.gateway(host)}:{ANALYZER_PORT}", "--weight", str(weight),
                 "--dialect", self.dialect_of(host), "--ack-every", str(ack_every),
             ]
+        if self.tls:
+            reached += self.tls.of_server() if self.is_http else self.tls.of_client(host)
         argv = [
             self.weir, "analyzer", *reached, "--id", host, "--record", self.record(host), "--json",
             "--stop-on-eof", "--report", self.run_report(host), *flags,
@@ -185,7 +191,9 @@ class Rig:
         """Starts an emitter of rate x seconds messages."""
         count = int(rate * seconds)
         gateway = self.net.gateway(host)
-        to = ["--http", f"http://{gateway}:{HTTP_PORT}"] if http else ["--addr", f"{gateway}:{EMITTER_PORT}"]
+        scheme = "https" if self.tls else "http"
+        to = ["--http", f"{scheme}://{gateway}:{HTTP_PORT}"] if http else ["--addr", f"{gateway}:{EMITTER_PORT}"]
+        to += self.tls.of_client("emitter") if self.tls else []
         argv = [
             self.weir, "emitter", *to, "--id", name,
             "--rate", str(rate), "--count", str(count), "--connections", str(connections),

@@ -210,6 +210,12 @@ impl Distributor {
         number(&self.wait_log(" ready "), "memory_bytes")
     }
 
+    /// Descriptors that it has open.
+    pub fn descriptors(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.pid());
+        std::fs::read_dir(folder).map_or(0, Iterator::count)
+    }
+
     /// Resident memory in bytes, the program's text left out: in a debug build that is most of it.
     pub fn rss(&self) -> u64 {
         let path = format!("/proc/{}/status", self.child.id());

@@ -1,5 +1,6 @@
 //! Peers that take without giving: others keep their rate, and all are gone after their deadlines.
 
+use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,11 +13,11 @@ use weir_testkit::{until, Authority};
 use super::client::Manner;
 use super::{distributor, Payloads};
 
-/// Goes on until it is told to stop.
-type Kind = fn(SocketAddr, &Manner, &AtomicBool);
+/// Goes on until it is told to stop, with so many connections at a time.
+type Kind = fn(SocketAddr, &Manner, usize, &AtomicBool);
 
-/// What hostile peers do, each in a thread, until told to stop; each with so many connections.
-const KINDS: [(&str, Kind); 7] = [
+/// What hostile peers do, each in a thread.
+const KINDS: [(&str, Kind); 8] = [
     ("one byte a second", drip),
     ("silent", silent),
     ("silent behind the handshake", silent_behind),
@@ -24,7 +25,14 @@ const KINDS: [(&str, Kind); 7] = [
     ("empty records", empty),
     ("lengths of 65,535", long),
     ("key updates", updates),
+    ("chains of 100 certificates", chains),
 ];
+
+/// `WEIR_TLS_HOSTILE` connections of all kinds together.
+fn crowd() -> usize {
+    let asked = std::env::var("WEIR_TLS_HOSTILE").ok();
+    asked.and_then(|asked| asked.parse().ok()).unwrap_or(200)
+}
 
 fn connect(address: SocketAddr) -> Option<TcpStream> {
     let stream = TcpStream::connect(address).ok()?;
@@ -54,76 +62,107 @@ fn hello(manner: &Manner) -> Vec<u8> {
     bytes
 }
 
-fn drip(address: SocketAddr, manner: &Manner, stop: &AtomicBool) {
+/// Connections that are held; each in turn does something, and one that broke makes room for another.
+fn hold(
+    address: SocketAddr,
+    count: usize,
+    stop: &AtomicBool,
+    act: impl Fn(&mut TcpStream) -> bool,
+) {
+    let mut all = VecDeque::new();
+    while goes_on(stop) {
+        if all.len() < count {
+            all.extend(connect(address));
+        }
+        if let Some(mut stream) = all.pop_front().filter(|_| all.len() + 1 >= count) {
+            if act(&mut stream) {
+                all.push_back(stream);
+            }
+        }
+    }
+}
+
+fn drip(address: SocketAddr, manner: &Manner, count: usize, stop: &AtomicBool) {
     let hello = hello(manner);
-    let mut all: Vec<_> = (0..50).filter_map(|_| connect(address)).collect();
+    let mut all: Vec<_> = (0..count).filter_map(|_| connect(address)).collect();
     let mut sent = 0;
     while goes_on(stop) {
         for stream in &mut all {
-            let _ = stream.write(&hello[sent % hello.len()..][..1]);
+            if stream.write(&hello[sent % hello.len()..][..1]).is_err() {
+                connect(address).into_iter().for_each(|next| *stream = next);
+            }
         }
         sent += 1;
         (0..500).take_while(|_| goes_on(stop)).for_each(drop);
     }
 }
 
-fn silent(address: SocketAddr, _: &Manner, stop: &AtomicBool) {
-    let _all: Vec<_> = (0..100).filter_map(|_| connect(address)).collect();
+fn silent(address: SocketAddr, _: &Manner, count: usize, stop: &AtomicBool) {
+    let _all: Vec<_> = (0..count).filter_map(|_| connect(address)).collect();
     while goes_on(stop) {}
 }
 
-fn silent_behind(address: SocketAddr, manner: &Manner, stop: &AtomicBool) {
-    let _all: Vec<_> = (0..50)
-        .filter_map(|_| manner.connect(address).ok())
+fn silent_behind(address: SocketAddr, manner: &Manner, count: usize, stop: &AtomicBool) {
+    let shake = |_| manner.connect(address).ok();
+    let _all: Vec<_> = (0..count)
+        .take_while(|_| goes_on(stop))
+        .filter_map(shake)
         .collect();
     while goes_on(stop) {}
 }
 
-fn hellos(address: SocketAddr, manner: &Manner, stop: &AtomicBool) {
+fn hellos(address: SocketAddr, manner: &Manner, count: usize, stop: &AtomicBool) {
     let hello = hello(manner);
-    let mut all = Vec::new();
+    let mut all = VecDeque::new();
     while goes_on(stop) {
         if let Some(mut stream) = connect(address) {
             let _ = stream.write(&hello);
-            all.push(stream);
+            all.push_back(stream);
         }
-        if all.len() > 200 {
-            all.clear();
+        if all.len() > count {
+            all.pop_front();
         }
     }
 }
 
-fn empty(address: SocketAddr, _: &Manner, stop: &AtomicBool) {
+fn empty(address: SocketAddr, _: &Manner, count: usize, stop: &AtomicBool) {
+    let records = [22, 3, 1, 0, 0].repeat(1000);
+    hold(address, count, stop, |stream| {
+        stream.write_all(&records).is_ok()
+    });
+}
+
+fn long(address: SocketAddr, _: &Manner, count: usize, stop: &AtomicBool) {
+    let mut record = vec![22, 3, 1, 0xff, 0xff, 1, 0xff, 0xff, 0xff];
+    record.resize(100_000, 0);
+    hold(address, count, stop, |stream| stream.write(&record).is_ok());
+}
+
+fn updates(address: SocketAddr, manner: &Manner, count: usize, stop: &AtomicBool) {
+    let mut all = VecDeque::new();
     while goes_on(stop) {
-        let Some(mut stream) = connect(address) else {
+        if all.len() < count {
+            all.extend(manner.connect(address));
+        }
+        let Some(mut client) = all.pop_front() else {
             continue;
         };
-        let records = [22, 3, 1, 0, 0].repeat(1000);
-        while goes_on(stop) && stream.write_all(&records).is_ok() {}
+        let is_good = (0..8)
+            .all(|_| client.0.conn.refresh_traffic_keys().is_ok() && client.0.flush().is_ok());
+        if is_good {
+            all.push_back(client);
+        }
     }
 }
 
-fn long(address: SocketAddr, _: &Manner, stop: &AtomicBool) {
+/// Each handshake brings a chain that is long and leads nowhere.
+fn chains(address: SocketAddr, manner: &Manner, count: usize, stop: &AtomicBool) {
+    let shows = manner.with_chain_of(100);
+    let mut all = VecDeque::new();
     while goes_on(stop) {
-        let Some(mut stream) = connect(address) else {
-            continue;
-        };
-        let mut record = vec![22, 3, 1, 0xff, 0xff, 1, 0xff, 0xff, 0xff];
-        record.resize(100_000, 0);
-        let _ = stream.write_all(&record);
-        let _ = stream.read(&mut [0; 100]);
-    }
-}
-
-fn updates(address: SocketAddr, manner: &Manner, stop: &AtomicBool) {
-    while goes_on(stop) {
-        let Ok(mut client) = manner.connect(address) else {
-            continue;
-        };
-        while goes_on(stop) {
-            if client.0.conn.refresh_traffic_keys().is_err() || client.0.flush().is_err() {
-                break;
-            }
+        all.extend(shows.connect(address));
+        if all.len() > count {
+            all.pop_front();
         }
     }
 }
@@ -153,18 +192,19 @@ fn seconds() -> Duration {
 fn hostile_peers_take_nothing_from_others_and_are_gone_after_their_deadlines() {
     let authority = Authority::new("abuse");
     let flags = format!(
-        "{} --emitters-tls required",
-        authority.pair("localhost").flags()
+        "{} --emitters-tls required --tls-client-ca {} --tls-clients optional",
+        authority.pair("localhost").flags(),
+        authority.ca().display()
     );
     let (distributor, analyzer) = distributor(&flags, Payloads::Numbered);
     let manner = Manner::new(&authority.ca(), None);
     let (stop, address) = (Arc::new(AtomicBool::new(false)), distributor.emitters);
-    let memory = distributor.rss();
+    let (memory, before) = (distributor.rss(), distributor.descriptors());
     let hostile: Vec<_> = KINDS
         .iter()
         .map(|(_, kind)| {
             let (manner, stop) = (manner.clone(), Arc::clone(&stop));
-            std::thread::spawn(move || kind(address, &manner, &stop))
+            std::thread::spawn(move || kind(address, &manner, crowd() / KINDS.len(), &stop))
         })
         .collect();
     std::thread::sleep(Duration::from_millis(300));
@@ -187,10 +227,14 @@ fn hostile_peers_take_nothing_from_others_and_are_gone_after_their_deadlines() {
     });
     let more = distributor.rss().saturating_sub(memory);
     assert!(more < 64 << 20, "{more} bytes more");
+    println!("{sent} of {due} sent, {more} bytes more");
     stop.store(true, Ordering::Relaxed);
     for thread in hostile {
         thread.join().expect("a hostile client");
     }
+    until("the last of them to be gone", || {
+        distributor.descriptors() <= before
+    });
     drop(analyzer);
     distributor.stop().assert_clean();
 }

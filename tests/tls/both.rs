@@ -4,8 +4,9 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::Duration;
 
+use weir_testkit::http::Client;
 use weir_testkit::numbered::numbered;
-use weir_testkit::{until, Authority};
+use weir_testkit::{assert_exactly_once, until, Authority};
 
 use super::client::Manner;
 use super::{distributor, Payloads};
@@ -33,4 +34,73 @@ fn who_is_silent_at_first_is_let_in_without_tls() {
     drop(analyzer);
     let ended = distributor.stop();
     assert_eq!(ended.assert_clean().received, 2);
+}
+
+/// Connections of either kind, one after the other in each of so many threads.
+const THREADS: u64 = 4;
+const CONNECTIONS: u64 = 60;
+const MESSAGES: u64 = 50;
+
+/// Messages of one connection, in pieces that cut them.
+fn send(socket: &mut impl Write, from: u64) {
+    let bytes: Vec<u8> = (from..from + MESSAGES)
+        .flat_map(|id| numbered(id, 90))
+        .collect();
+    for piece in bytes.chunks(331) {
+        socket.write_all(piece).expect("let in");
+        socket.flush().expect("let in");
+    }
+}
+
+/// What lies where in receive memory depends on the order of all that came, with TLS and without: a mistake in it
+/// gives the bytes of one connection to another.
+#[test]
+fn connections_with_and_without_tls_share_receive_memory() {
+    let authority = Authority::new("shared");
+    let server = authority.pair("localhost").flags();
+    for ports in [
+        "--emitters-tls optional",
+        "--emitters-tls off --input frames@127.0.0.1:0?name=tls&tls=required",
+    ] {
+        let flags = format!("{server} --http 127.0.0.1:0 {ports}");
+        let (distributor, analyzer) = distributor(&flags, Payloads::Numbered);
+        let http = distributor.http.expect("a port");
+        let plain = distributor.emitters;
+        let secured = match ports.contains("optional") {
+            true => plain,
+            false => distributor.input("tls"),
+        };
+        let threads: Vec<_> = (0..THREADS * 2)
+            .map(|thread| {
+                let manner = Manner::new(&authority.ca(), None);
+                std::thread::spawn(move || {
+                    for connection in 0..CONNECTIONS {
+                        let from = (thread * CONNECTIONS + connection) * MESSAGES;
+                        if thread % 2 == 0 {
+                            send(&mut TcpStream::connect(plain).expect("it listens"), from);
+                            continue;
+                        }
+                        let mut client = manner.connect(secured).expect("let in");
+                        send(&mut client.0, from);
+                        client.finish().expect("the end");
+                    }
+                })
+            })
+            .collect();
+        // Requests share memory with nobody who speaks TLS here, but with handshakes they did.
+        let mut client = Client::connect(http);
+        while !threads.iter().all(std::thread::JoinHandle::is_finished) {
+            client.send(b"GET /stats HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            assert_eq!(client.answer().status, 200);
+        }
+        for thread in threads {
+            thread.join().expect("it was let in");
+        }
+        let all = THREADS * 2 * CONNECTIONS * MESSAGES;
+        until("all messages", || analyzer.read() as u64 >= all);
+        assert_exactly_once(&[&analyzer], 0..all);
+        drop(analyzer);
+        let ended = distributor.stop();
+        assert_eq!(ended.assert_clean().received, all);
+    }
 }

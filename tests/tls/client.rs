@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
 };
@@ -60,6 +61,22 @@ impl Manner {
         let mut config = (*self.config).clone();
         let bytes = protocols.iter().map(|one| one.as_bytes().to_vec());
         config.alpn_protocols = bytes.collect();
+        Manner {
+            config: Arc::new(config),
+            ..self.clone()
+        }
+    }
+
+    /// The same, and it shows a certificate of its own making with so many behind it.
+    pub(super) fn with_chain_of(&self, count: usize) -> Manner {
+        let one = rcgen::generate_simple_self_signed(["hostile".to_owned()]).expect("a pair");
+        let chain = vec![one.cert.der().clone(); count];
+        let key = PrivateKeyDer::try_from(one.signing_key.serialize_der()).expect("a key");
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let key = provider.key_provider.load_private_key(key).expect("a key");
+        let certified = CertifiedKey::new(chain, key);
+        let mut config = ClientConfig::clone(&self.config);
+        config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(certified));
         Manner {
             config: Arc::new(config),
             ..self.clone()

@@ -22,7 +22,7 @@ use super::socket::{peer_of, Secured, Socket};
 use super::{told, Tls};
 use crate::uring::Ring;
 use weir_config::AllowList;
-use weir_shard::port::{Completion, Group, TlsCounts};
+use weir_shard::port::{Completion, TlsCounts};
 use weir_source::proxy::{self, Proxied};
 use weir_tls::{begins_tls, Facts, Failure, FailureKind, ServerPort, Session};
 
@@ -75,7 +75,11 @@ struct Port {
     /// Accepts in the ring.
     under_way: u32,
     at_once: u32,
-    /// Tokens of the shard's accepts.
+    /// The shard has cancelled none of its accepts.
+    is_open: bool,
+    /// Tokens of the shard's accepts, and those of them that wait. None may wait for a moment: the shard asks again once
+    /// it has taken what it was told of.
+    tokens: Vec<u64>,
     wanted: VecDeque<u64>,
     ready: VecDeque<Socket>,
     /// The tokens of the accepts in the ring.
@@ -103,6 +107,16 @@ pub(super) enum Stage {
     Shaking(Arc<Secured>),
     /// On its way from one to the next.
     Between,
+}
+
+/// What a receive of a handshake has brought.
+enum Heard {
+    /// Nothing that cannot wait.
+    Nothing,
+    /// More of a PROXY header.
+    Announced(OwnedFd),
+    /// Whether it is TLS, as far as can be told.
+    Looked(OwnedFd, Option<bool>),
 }
 
 pub(super) struct Handshake {
@@ -183,6 +197,13 @@ impl Handshakes {
         self.ports.iter().enumerate().map(of).collect()
     }
 
+    /// The handshake of this number, if it waits for this request. It does not any more then.
+    fn waits_for(&mut self, number: u32, token: u64) -> Option<&mut Handshake> {
+        let handshake = self.get(number)?;
+        handshake.request.take_if(|request| *request == token)?;
+        Some(handshake)
+    }
+
     pub(super) fn get(&mut self, number: u32) -> Option<&mut Handshake> {
         self.all.get_mut(number as usize)?.as_mut()
     }
@@ -253,6 +274,8 @@ impl Tls {
                 },
                 under_way: 0,
                 at_once,
+                is_open: true,
+                tokens: Vec::new(),
                 wanted: VecDeque::new(),
                 ready: VecDeque::new(),
                 raw: Vec::new(),
@@ -260,6 +283,10 @@ impl Tls {
             });
             ports.len() - 1
         });
+        let known = &mut ports[at].tokens;
+        if !known.contains(&token) {
+            known.push(token);
+        }
         ports[at].wanted.push_back(token);
         self.hand_out(at);
         self.accept_more(ring, at);
@@ -303,25 +330,27 @@ impl Tls {
         }
     }
 
-    /// Ends an accept of the shard's, if it is one that came here.
+    /// Ends an accept of the shard's, if it is one that came here. The port closes: a shard cancels all of them.
     pub(super) fn cancel_accept(&mut self, ring: &mut Ring, target: u64, cancel: u64) -> bool {
-        for at in 0..self.handshakes.ports.len() {
-            let port = &mut self.handshakes.ports[at];
-            let Some(nth) = port.wanted.iter().position(|token| *token == target) else {
-                continue;
-            };
+        let ports = &mut self.handshakes.ports;
+        let Some(at) = ports.iter().position(|port| port.tokens.contains(&target)) else {
+            return false;
+        };
+        let port = &mut ports[at];
+        port.is_open = false;
+        // Otherwise its completion is on the way.
+        if let Some(nth) = port.wanted.iter().position(|token| *token == target) {
             port.wanted.remove(nth);
             self.told.push(told(target, -libc::ECANCELED, 0));
-            if port.wanted.is_empty() {
-                port.ready.clear();
-                for raw in port.raw.clone() {
-                    ring.cancel(raw, cancel);
-                }
-                self.drop_all_of(at);
-            }
-            return true;
         }
-        false
+        if port.wanted.is_empty() {
+            port.ready.clear();
+            for raw in std::mem::take(&mut port.raw) {
+                ring.cancel(raw, cancel);
+            }
+            self.drop_all_of(at);
+        }
+        true
     }
 
     /// Nobody is listened for at a port any more: who has not finished its handshake has sent nothing.
@@ -358,7 +387,7 @@ impl Tls {
         port.under_way -= 1;
         port.raw.retain(|raw| *raw != completion.token);
         match ring.accepted(&completion) {
-            Ok(fd) if port.wanted.is_empty() => drop(fd),
+            Ok(fd) if !port.is_open => drop(fd),
             Ok(fd) => {
                 let _ = SockRef::from(&fd).set_tcp_nodelay(true);
                 let listening = port.listening.clone();
@@ -414,11 +443,11 @@ impl Tls {
         handshake.request = Some(token);
         match &handshake.stage {
             Stage::Looked(fd) | Stage::LookAgain(fd, _) => {
-                ring.peek(fd.as_raw_fd(), Group::Http, token);
+                ring.receive_handshake(fd.as_raw_fd(), true, token);
             }
-            Stage::Announced(fd) => ring.receive_once(fd.as_raw_fd(), Group::Http, token),
+            Stage::Announced(fd) => ring.receive_handshake(fd.as_raw_fd(), false, token),
             Stage::Shaking(connection) => {
-                ring.receive_once(connection.fd.as_raw_fd(), Group::Http, token);
+                ring.receive_handshake(connection.fd.as_raw_fd(), false, token);
             }
             Stage::Between => drop(self.requests.remove(token)),
         }
@@ -426,63 +455,76 @@ impl Tls {
 
     /// A receive, or a look, of a handshake.
     pub(super) fn on_handshake(&mut self, ring: &mut Ring, completion: Completion) {
-        let chunk = ring.chunk(Group::Http, &completion);
-        let Some(Request::Handshake(number)) = self.requests.remove(completion.token) else {
+        let request = self.requests.remove(completion.token);
+        let heard = ring.handshake_bytes(&completion, |bytes| match request {
+            Some(Request::Handshake(number)) => self.heard(number, completion.token, bytes),
+            _ => Heard::Nothing,
+        });
+        let Some(Request::Handshake(number)) = request else {
             return;
         };
-        let clock_ns = self.handshakes.clock_ns;
-        let handshake = self.handshakes.get(number);
-        let handshake = handshake.filter(|one| one.request == Some(completion.token));
-        let Some(handshake) = handshake else {
-            // Its place is somebody else's.
-            return chunk
-                .into_iter()
-                .for_each(|chunk| ring.release(Group::Http, chunk));
-        };
-        handshake.request = None;
-        if let Stage::Shaking(connection) = &handshake.stage {
-            if connection.lock().is_left {
-                // The shard has given up its connect.
-                self.end_handshake(number);
-                return chunk
-                    .into_iter()
-                    .for_each(|chunk| ring.release(Group::Http, chunk));
-            }
+        match heard {
+            Some(Heard::Nothing) => {}
+            Some(Heard::Announced(fd)) => self.on_header(ring, number, fd),
+            Some(Heard::Looked(fd, is_tls)) => self.on_look(ring, number, fd, is_tls),
+            None => self.on_silence(ring, number, &completion),
         }
-        let Some(chunk) = chunk else {
-            let is_again = matches!(
-                -completion.result,
-                libc::ENOBUFS | libc::EINTR | libc::EAGAIN
-            );
-            return match is_again {
-                true => self.listen_to(ring, number),
-                false => self.closed(ring, number),
-            };
+    }
+
+    /// Bytes of a handshake, if the receive is the one that it waits for.
+    fn heard(&mut self, number: u32, token: u64, bytes: &[u8]) -> Heard {
+        let port = self.handshakes.port_of(number);
+        let clock_ns = self.handshakes.clock_ns;
+        let Some(handshake) = self.handshakes.waits_for(number, token) else {
+            return Heard::Nothing;
         };
         handshake.heard_ns = clock_ns;
         handshake.has_spoken = true;
-        let bytes = ring.bytes_of(Group::Http, chunk);
         match std::mem::replace(&mut handshake.stage, Stage::Between) {
             Stage::Shaking(connection) => {
+                let is_left = connection.lock().is_left;
                 handshake.stage = Stage::Shaking(connection);
+                if is_left {
+                    // The shard has given up its connect.
+                    self.end_handshake(number);
+                    return Heard::Nothing;
+                }
                 handshake.bytes.extend_from_slice(bytes);
                 handshake.is_due = true;
                 self.handshakes.due.push_back(number);
+                Heard::Nothing
             }
             Stage::Announced(fd) => {
                 handshake.bytes.extend_from_slice(bytes);
-                self.on_header(ring, number, fd);
+                Heard::Announced(fd)
             }
             Stage::Looked(fd) | Stage::LookAgain(fd, _) => {
-                let is_tls = match self.handshakes.port_of(number) {
+                let is_tls = match port {
                     Some(port) if port.expects_header(&fd) => begins_tls_behind_header(bytes),
                     _ => begins_tls(bytes),
                 };
-                self.on_look(ring, number, fd, is_tls);
+                Heard::Looked(fd, is_tls)
             }
-            Stage::Between => {}
+            Stage::Between => Heard::Nothing,
         }
-        ring.release(Group::Http, chunk);
+    }
+
+    /// A receive of a handshake that brought nothing.
+    fn on_silence(&mut self, ring: &mut Ring, number: u32, completion: &Completion) {
+        let Some(handshake) = self.handshakes.waits_for(number, completion.token) else {
+            return;
+        };
+        if let Stage::Shaking(connection) = &handshake.stage {
+            if connection.lock().is_left {
+                self.end_handshake(number);
+                return;
+            }
+        }
+        let again = [libc::ENOBUFS, libc::EINTR, libc::EAGAIN];
+        match again.contains(&-completion.result) {
+            true => self.listen_to(ring, number),
+            false => self.closed(ring, number),
+        }
     }
 
     /// What the first bytes at a port that takes both say.

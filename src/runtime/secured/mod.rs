@@ -44,6 +44,10 @@ const CANCEL: u64 = u64::MAX;
 pub(crate) const OPENED: u32 = 1 << 14;
 /// IORING_CQE_F_MORE.
 pub(crate) const MORE: u32 = 1 << 1;
+/// IORING_CQE_F_BUFFER.
+const BUFFER: u32 = 1;
+/// What a kernel says of a completion, its buffer's number left out.
+const KERNEL_FLAGS: u32 = 0xffff;
 
 /// What is opened and waits for the shard, at most; beyond it stays as it came.
 const INGRESS_BYTES: usize = 4 << 20;
@@ -120,13 +124,30 @@ impl Tls {
         self.open_waiting(ring);
         for completion in raw.drain(..) {
             match completion.token & SECURED {
-                0 => out.push(completion),
+                0 => out.push(self.with_chunk(ring, completion)),
                 _ => self.on_completion(ring, completion),
             }
         }
         self.raw = raw;
         self.go_on_with_handshakes(ring, now_ns);
         out.append(&mut self.told);
+    }
+
+    /// A completion of a connection without TLS. Where its bytes lie depends on the completions before it, and those of
+    /// connections with TLS are looked at here: so its chunk is taken here too, and kept until the shard asks for it.
+    fn with_chunk(&mut self, ring: &mut Ring, completion: Completion) -> Completion {
+        let flags = completion.flags;
+        let flags = match ring.chunk_of_any(&completion) {
+            Some(chunk) => {
+                let number = self.chunks.add(chunk).map_or(u32::MAX, u32::from);
+                flags & KERNEL_FLAGS | OPENED | number << 16
+            }
+            None => flags & !BUFFER,
+        };
+        Completion {
+            flags,
+            ..completion
+        }
     }
 
     fn on_completion(&mut self, ring: &mut Ring, completion: Completion) {

@@ -8,13 +8,16 @@
 //! A buffer is used again when every chunk of it was released. When none is left, what was received
 //! stays as it came, in receive memory, and so receives end when that is full.
 
+use crate::uring::FREE_FIRST;
 use weir_shard::port::Chunk;
 
 /// Bytes of a buffer: more than a record and what may be carried of one before.
 const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Numbers from here on are of these buffers: the kernel's are below.
-const FIRST: u16 = 0x8000;
+const FIRST: u16 = FREE_FIRST;
+/// Numbers of a kind.
+const NUMBERS: u16 = 0x2000;
 
 #[derive(Default)]
 struct Buffer {
@@ -45,8 +48,8 @@ impl PlainBuffers {
     pub(super) fn new(kind: u16, bytes: usize) -> PlainBuffers {
         PlainBuffers {
             buffers: Vec::new(),
-            most: (bytes / BUFFER_BYTES).clamp(2, 0x3000),
-            first: FIRST + kind * 0x4000,
+            most: (bytes / BUFFER_BYTES).clamp(2, usize::from(NUMBERS)),
+            first: FIRST + kind * NUMBERS,
             current: 0,
             begun: 0,
             full: Vec::new(),

@@ -281,6 +281,7 @@ fn incremental_works() -> bool {
     };
     let config = super::provided::ProvidedConfig {
         group: 0,
+        first: 0,
         buffers: 1,
         buffer_bytes: 4096,
         incremental: true,

@@ -36,6 +36,8 @@ struct BufferState {
 pub struct ProvidedConfig {
     /// Buffer group id, unique per ring.
     pub group: u16,
+    /// Number of the first buffer: no two of a ring's have the same, so that a completion says which memory it is of.
+    pub first: u16,
     /// Number of buffers, a power of two, 32,768 at most.
     pub buffers: u16,
     /// Bytes of each.
@@ -84,8 +86,8 @@ impl ProvidedBuffers {
             config,
             tail: 0,
         };
-        for buffer in 0..config.buffers {
-            this.give(buffer);
+        for nth in 0..config.buffers {
+            this.give(nth);
         }
         Ok(this)
     }
@@ -104,7 +106,7 @@ impl ProvidedBuffers {
     #[inline]
     pub(super) fn take(&mut self, len: u32, flags: u32) -> Option<Chunk> {
         let buffer = cqueue::buffer_select(flags)?;
-        let state = &mut self.state[usize::from(buffer)];
+        let state = &mut self.state[usize::from(buffer - self.config.first)];
         debug_assert!(state.with_kernel);
         let chunk = Chunk::new(buffer, state.taken, len);
         state.taken += len;
@@ -119,12 +121,16 @@ impl ProvidedBuffers {
         Some(chunk)
     }
 
+    /// A buffer of this number is one of these.
+    #[inline]
+    pub(super) fn has(&self, buffer: u16) -> bool {
+        buffer.wrapping_sub(self.config.first) < self.config.buffers
+    }
+
     /// The bytes of a chunk.
     #[inline]
     pub fn bytes_of(&self, chunk: Chunk) -> &[u8] {
-        let (buffer, offset) = chunk.place();
-        let at = usize::from(buffer) * self.config.buffer_bytes as usize + offset as usize;
-        assert!(at + chunk.len() <= self.memory.len());
+        let at = self.place(chunk);
         // SAFETY: checked to lie in the mapping; the kernel wrote these bytes before it posted the
         // completion and never writes them again until the buffer was given back.
         unsafe { std::slice::from_raw_parts(self.memory.base().add(at), chunk.len()) }
@@ -133,28 +139,36 @@ impl ProvidedBuffers {
     /// The bytes of a chunk, to be changed where they lie.
     #[inline]
     pub fn bytes_of_mut(&mut self, chunk: Chunk) -> &mut [u8] {
-        let (buffer, offset) = chunk.place();
-        let at = usize::from(buffer) * self.config.buffer_bytes as usize + offset as usize;
-        assert!(at + chunk.len() <= self.memory.len());
+        let at = self.place(chunk);
         // SAFETY: as in `bytes_of`; `&mut self` makes this the only look at them.
         unsafe { std::slice::from_raw_parts_mut(self.memory.base().add(at), chunk.len()) }
+    }
+
+    /// Where in the memory a chunk begins; it ends within.
+    #[inline]
+    fn place(&self, chunk: Chunk) -> usize {
+        let (buffer, offset) = chunk.place();
+        let nth = usize::from(buffer - self.config.first);
+        let at = nth * self.config.buffer_bytes as usize + offset as usize;
+        assert!(at + chunk.len() <= self.memory.len());
+        at
     }
 
     /// Gives a chunk back; its buffer returns to the kernel with its last chunk.
     #[inline]
     pub fn release(&mut self, chunk: Chunk) {
-        let (buffer, _) = chunk.place();
-        let state = &mut self.state[usize::from(buffer)];
+        let nth = chunk.place().0 - self.config.first;
+        let state = &mut self.state[usize::from(nth)];
         assert!(state.chunks > 0, "chunk released twice");
         state.chunks -= 1;
         if state.chunks == 0 && !state.with_kernel {
-            self.give(buffer);
+            self.give(nth);
         }
     }
 
-    fn give(&mut self, buffer: u16) {
+    fn give(&mut self, nth: u16) {
         let size = self.config.buffer_bytes;
-        self.state[usize::from(buffer)] = BufferState {
+        self.state[usize::from(nth)] = BufferState {
             taken: 0,
             chunks: 0,
             with_kernel: true,
@@ -166,9 +180,9 @@ impl ProvidedBuffers {
         // and is not touched by the setters.
         unsafe {
             let entry = &mut *base.add(usize::from(self.tail & mask));
-            entry.set_addr(self.memory.base().add(usize::from(buffer) * size as usize) as u64);
+            entry.set_addr(self.memory.base().add(usize::from(nth) * size as usize) as u64);
             entry.set_len(size);
-            entry.set_bid(buffer);
+            entry.set_bid(self.config.first + nth);
             self.tail = self.tail.wrapping_add(1);
             let tail = BufRingEntry::tail(base).cast::<AtomicU16>();
             (*tail).store(self.tail, Ordering::Release);

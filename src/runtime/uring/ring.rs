@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use io_uring::types::{CancelBuilder, Fd, Napi, SubmitArgs, Timespec};
-use io_uring::{opcode, squeue, IoUring};
+use io_uring::{cqueue, opcode, squeue, IoUring};
 use socket2::SockAddr;
 
 use super::arena::ArenaView;
@@ -39,9 +39,20 @@ const INGRESS_GROUP: u16 = 1;
 const CONTROL_GROUP: u16 = 2;
 const HTTP_GROUP: u16 = 3;
 const DATAGRAM_GROUP: u16 = 4;
+const HANDSHAKE_GROUP: u16 = 5;
+/// Numbers of their first buffers. Below all of these are those of emitters.
+const CONTROL_FIRST: u16 = 0x8000;
+const HTTP_FIRST: u16 = 0x9000;
+const DATAGRAM_FIRST: u16 = 0xA000;
+const HANDSHAKE_FIRST: u16 = 0xB000;
+/// No provided buffer has this number, or one above.
+pub const FREE_FIRST: u16 = 0xC000;
 /// Analyzers' control words are tiny and handled at once.
 const CONTROL_BUFFERS: u16 = 64;
 const CONTROL_BUFFER_BYTES: u32 = 4096;
+/// Parts of handshakes are worked on at once, and most are smaller than this. Pages that nobody has written take no memory.
+const HANDSHAKE_BUFFERS: u16 = 256;
+const HANDSHAKE_BUFFER_BYTES: u32 = 4096;
 /// HTTP requests are copied out at once when they are not whole: a turn's worth is enough.
 const HTTP_BUFFERS_INCREMENTAL: (u16, u32) = (8, 128 * 1024);
 const HTTP_BUFFERS_CLASSIC: (u16, u32) = (128, 8 * 1024);
@@ -92,6 +103,7 @@ pub struct Ring {
     ingress: ProvidedBuffers,
     control: ProvidedBuffers,
     http: ProvidedBuffers,
+    handshakes: ProvidedBuffers,
     datagrams: Option<ProvidedBuffers>,
     /// Of receives of datagrams.
     message_header: MessageHeader,
@@ -145,12 +157,14 @@ impl Ring {
         }
         let ingress = ProvidedConfig {
             group: INGRESS_GROUP,
+            first: 0,
             buffers: config.ingress_buffers,
             buffer_bytes: config.ingress_buffer_bytes,
             incremental: features.incremental,
         };
         let control = ProvidedConfig {
             group: CONTROL_GROUP,
+            first: CONTROL_FIRST,
             buffers: CONTROL_BUFFERS,
             buffer_bytes: CONTROL_BUFFER_BYTES,
             // Single and multishot receives share this group: their completions may come in
@@ -166,6 +180,7 @@ impl Ring {
         };
         let http = ProvidedConfig {
             group: HTTP_GROUP,
+            first: HTTP_FIRST,
             buffers,
             buffer_bytes,
             incremental: features.incremental,
@@ -173,11 +188,21 @@ impl Ring {
         let http = ProvidedBuffers::register(&ring, http).map_err(failed)?;
         let datagrams = ProvidedConfig {
             group: DATAGRAM_GROUP,
+            first: DATAGRAM_FIRST,
             buffers: DATAGRAM_BUFFERS,
             buffer_bytes: config.datagram_bytes.min(DATAGRAM_BYTES_MAX) + BEFORE_BYTES,
             // What is left of a buffer may be too little for the next one.
             incremental: false,
         };
+        let handshakes = ProvidedConfig {
+            group: HANDSHAKE_GROUP,
+            first: HANDSHAKE_FIRST,
+            buffers: HANDSHAKE_BUFFERS,
+            buffer_bytes: HANDSHAKE_BUFFER_BYTES,
+            // Each takes a whole one: as of control.
+            incremental: false,
+        };
+        let handshakes = ProvidedBuffers::register(&ring, handshakes).map_err(failed)?;
         let datagrams = match config.datagram_bytes {
             0 => None,
             _ => Some(ProvidedBuffers::register(&ring, datagrams).map_err(failed)?),
@@ -187,6 +212,7 @@ impl Ring {
             ingress,
             control,
             http,
+            handshakes,
             datagrams,
             message_header: MessageHeader::new(),
             outgoing: Lent::new(),
@@ -237,15 +263,28 @@ impl Ring {
             .read(self.bytes_of(Group::Datagrams, chunk))
     }
 
-    /// Looks at what has come without taking it.
-    pub fn peek(&mut self, fd: RawFd, group: Group, token: u64) {
-        let group = self.group(group);
-        let entry = opcode::Recv::new(Fd(fd), std::ptr::null_mut(), CONTROL_BUFFER_BYTES)
-            .flags(libc::MSG_PEEK)
-            .buf_group(group.group())
+    /// Receives a part of a handshake, or looks at it without taking it.
+    pub fn receive_handshake(&mut self, fd: RawFd, is_look: bool, token: u64) {
+        let flags = if is_look { libc::MSG_PEEK } else { 0 };
+        let entry = opcode::Recv::new(Fd(fd), std::ptr::null_mut(), HANDSHAKE_BUFFER_BYTES)
+            .flags(flags)
+            .buf_group(self.handshakes.group())
             .build()
             .flags(squeue::Flags::BUFFER_SELECT);
         self.push(entry, token);
+    }
+
+    /// What a receive of a handshake brought is given to `use_it`, and its memory back. None: it brought nothing.
+    pub fn handshake_bytes<T>(
+        &mut self,
+        completion: &Completion,
+        use_it: impl FnOnce(&[u8]) -> T,
+    ) -> Option<T> {
+        let len = u32::try_from(completion.result).ok()?;
+        let chunk = self.handshakes.take(len, completion.flags)?;
+        let used = (!chunk.is_empty()).then(|| use_it(self.handshakes.bytes_of(chunk)));
+        self.handshakes.release(chunk);
+        used
     }
 
     /// Receives once.
@@ -431,6 +470,22 @@ impl Ring {
             return None;
         }
         Some(chunk)
+    }
+
+    /// The same of whatever memory it is of. Chunks of a buffer lie in it in the order of their completions: whoever
+    /// asks for some of them at once and for others later asks for those of others by this, so that all are in order.
+    pub fn chunk_of_any(&mut self, completion: &Completion) -> Option<Chunk> {
+        let buffer = cqueue::buffer_select(completion.flags)?;
+        let groups = [
+            Group::Ingress,
+            Group::Control,
+            Group::Http,
+            Group::Datagrams,
+        ];
+        let group = groups
+            .into_iter()
+            .find(|group| self.group(*group).has(buffer))?;
+        self.chunk(group, completion)
     }
 
     /// A chunk's bytes.
