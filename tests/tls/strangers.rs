@@ -53,9 +53,9 @@ fn each_kind_of_stranger_is_refused_by_name() {
         assert!(error.to_string().contains("alert"), "{line}: {error}");
         let said = distributor.wait_log(line);
         assert!(said.contains("emitters: 127.0.0.1 refused"), "{said}");
-        let whose = match reason {
-            &"no_certificate" => "",
-            &"name_not_allowed" => "[certificate of db1, 127.0.0.1; serial ",
+        let whose = match *reason {
+            "no_certificate" => "",
+            "name_not_allowed" => "[certificate of db1, 127.0.0.1; serial ",
             _ => "[certificate of web1, 127.0.0.1; serial ",
         };
         assert!(said.contains(whose), "{said}");
