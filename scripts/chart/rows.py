@@ -99,7 +99,7 @@ def probes(o):
     tls = o.values["tls"]
     is_secure = bool(tls["secretName"]) and tls["http"] == "required"
     for probe, path in [("startupProbe", "live"), ("livenessProbe", "live"), ("readinessProbe", "ready")]:
-        if is_secure and tls["clients"] == "required":
+        if is_secure and (tls["httpClients"] or tls["clients"]) == "required":
             assert o.container[probe]["exec"]["command"] == ["/usr/bin/weir", "ctl", "health", path], probe
             continue
         asked = o.container[probe]["httpGet"]
@@ -123,6 +123,8 @@ def secured(o):
     wanted = {"tls": (values["secretName"], {"--tls-cert": "tls.crt", "--tls-key": "tls.key"})}
     if values["clients"] != "off":
         assert f"--tls-clients={values['clients']}" in args
+        own = [f"--http-tls-clients={values['httpClients']}"] if values["httpClients"] else []
+        assert [word for word in args if word.startswith("--http-tls-clients")] == own
         name = "clients" if values["clientCaSecretName"] else "tls"
         secret = values["clientCaSecretName"] or values["secretName"]
         files = wanted["tls"][1] if name == "tls" else {}

@@ -216,13 +216,13 @@ shows_another() { local now; now=$(shown "$2"); [[ -n "$now" && "$now" != "$1" ]
 
 step_tls() {
     title "tls"
-    local id port was told
+    local id port was told folder
     id=$(containers distributor | head -n 1)
     port=$(docker port "$id" 8080 | sed 's/.*://;q')
-    docker cp "$(containers certs):/run/weir" "$scratch/certs"
+    folder=$(docker volume inspect --format '{{.Mountpoint}}' "$(docker volume ls --quiet | grep '_certs$')")
     check "emitters and analyzers came by TLS" grep -qE '^weir_tls_handshakes_total\{port="emitters"\} [1-9]' \
         <(curl -sf "http://127.0.0.1:$(docker port "$id" 3000 | sed 's/.*://;q')/metrics")
-    told=$({ echo '<13>x'; sleep 1; } | timeout 5 openssl s_client -connect "127.0.0.1:$port" -CAfile "$scratch/certs/ca.pem" \
+    told=$({ echo '<13>x'; sleep 1; } | timeout 5 openssl s_client -connect "127.0.0.1:$port" -CAfile "$folder/ca.pem" \
         -verify_return_error -verify_hostname localhost 2>&1 || true)
     check "who shows no certificate is kept out" grep -q 'certificate required' <<<"$told"
     docker logs "$id" >"$scratch/tls.log" 2>&1
@@ -230,18 +230,15 @@ step_tls() {
     check "weir ctl health ready in it" in_it "$id" ctl health ready
     was=$(shown "$port")
     docker-compose run --rm --no-deps certs cert --dir /run/weir --name next,distributor,localhost >"$scratch/cert.log" 2>&1
-    renew next
+    renew "$folder" next
     check "a renewed certificate is shown within 2 s, was $was" until_true 2 shows_another "$was" "$port"
     say "$(shown "$port")"
 }
-volume() { docker volume ls --quiet | grep "_$1\$"; }
-# In the volume, which the engine keeps as a folder of this host.
+# renew FOLDER NAME: the pair of that name in place of the distributor's.
 renew() {
-    local folder
-    folder=$(docker volume inspect --format '{{.Mountpoint}}' "$(volume certs)")
     local end
     for end in key pem; do
-        cp -p "$folder/$1.$end" "$folder/renewed" && mv "$folder/renewed" "$folder/distributor.$end"
+        cp -p "$1/$2.$end" "$1/renewed" && mv "$1/renewed" "$1/distributor.$end"
     done
 }
 

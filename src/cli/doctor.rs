@@ -162,7 +162,7 @@ fn plan(args: &Args, host: &Host) -> Result<Plan, Vec<String>> {
             let most = asked.map(|input| input.receive_buffer_bytes()).max();
             u64::from(most.unwrap_or(0))
         },
-        certificates: config.speaks_tls().then(|| config.tls_troubles()),
+        certificates: (!config.tls_paths().is_empty()).then(|| config.tls_troubles()),
     })
 }
 

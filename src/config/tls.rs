@@ -340,7 +340,8 @@ impl Config {
         !self.tls_ports().is_empty()
     }
 
-    /// Files of certificates, keys, CAs and lists, where TLS is spoken: they may change while the distributor runs.
+    /// Files of certificates, keys, CAs and lists, where TLS is spoken, also towards analyzers: they may change while the
+    /// distributor runs.
     pub fn tls_paths(&self) -> Vec<PathBuf> {
         let mut paths: Vec<PathBuf> = Vec::new();
         for port in self.tls_ports() {
@@ -349,6 +350,8 @@ impl Config {
             let more = [files.client_ca, files.revoked, files.ticket_keys];
             paths.extend(more.into_iter().flatten());
         }
+        let analyzers = self.http.analyzers.iter();
+        paths.extend(analyzers.flat_map(|analyzer| analyzer.delivery().tls_paths()));
         paths.sort_unstable();
         paths.dedup();
         paths
@@ -372,6 +375,12 @@ impl Config {
             }
             let wrong = weir_tls::troubles(&files).into_iter();
             all.extend(wrong.map(|what| format!("TLS: {what}")));
+        }
+        for analyzer in self.http_analyzers() {
+            let paths = analyzer.delivery().tls_paths();
+            let wrong = paths.iter().flat_map(|path| weir_tls::expiring(path));
+            let of = |what: String| format!("TLS: analyzer {}: {what}", analyzer.id());
+            all.extend(wrong.map(of));
         }
         all.into_iter().collect()
     }
@@ -448,6 +457,29 @@ impl Config {
             served.insert(port.key, Arc::new(Served::read(&files)?));
         }
         self.tls.served = served;
+        Ok(())
+    }
+
+    /// Takes over what the files of analyzers have now: new connections to them trust and show that.
+    ///
+    /// # Errors
+    /// The analyzer, the option, and what is allowed; nothing has changed then.
+    pub fn renew_links(&self) -> Result<(), String> {
+        let mut renewed = Vec::new();
+        for analyzer in &self.http.analyzers {
+            let Some(link) = analyzer.delivery().link() else {
+                continue;
+            };
+            let mut next = analyzer.clone();
+            next.resolve()
+                .map_err(|why| format!("analyzer {}: {why}", analyzer.id()))?;
+            renewed.push((link, next));
+        }
+        for (link, next) in &renewed {
+            if let Some(next) = next.delivery().link() {
+                link.follow(next);
+            }
+        }
         Ok(())
     }
 

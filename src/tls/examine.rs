@@ -19,6 +19,14 @@ pub fn troubles(files: &ServerFiles) -> Vec<String> {
     troubles_at(files, now_s())
 }
 
+/// Certificates of a file that expire soon, likewise: of those that are trusted or shown where this side connects.
+pub fn expiring(path: &Path) -> Vec<String> {
+    let all = read_certificates(path).unwrap_or_default();
+    let ends = all.iter().filter_map(|one| ends(one, now_s()));
+    ends.map(|what| format!("{}: the {what}", path.display()))
+        .collect()
+}
+
 fn troubles_at(files: &ServerFiles, now_s: i64) -> Vec<String> {
     let mut found = Vec::new();
     for (chain, _) in &files.pairs {

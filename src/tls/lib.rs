@@ -34,7 +34,7 @@ mod wire;
 
 pub use certificate::{expiry, Facts, Peer};
 pub use client::{server_name, ClientFiles, Connector};
-pub use examine::troubles;
+pub use examine::{expiring, troubles};
 pub use failure::{Failure, FailureKind};
 pub use fingerprint::Fingerprint;
 pub use link::SecuredLink;

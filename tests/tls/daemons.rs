@@ -55,10 +55,17 @@ impl Site {
 
 #[test]
 fn gnutls_sends() {
+    for priority in ["NORMAL", "NORMAL:-VERS-TLS1.3"] {
+        gnutls_sends_by(priority);
+    }
+}
+
+fn gnutls_sends_by(priority: &str) {
     let Some(mut gnutls) = program("gnutls-cli") else {
         return;
     };
     let site = Site::new("gnutls");
+    gnutls.args(["--priority", priority]);
     gnutls.arg("--x509cafile").arg(site.authority.ca());
     gnutls.arg("--x509certfile").arg(&site.client.cert);
     gnutls.arg("--x509keyfile").arg(&site.client.key);

@@ -25,7 +25,10 @@ fn what_clients_will_refuse_soon_is_named() {
     std::fs::set_permissions(&soon.key, Permissions::from_mode(0o644)).expect("its mode");
     let scratch = Scratch::new("examined-toml");
     let toml = format!(
-        "[tls]\nemitters_tls = \"required\"\ntls_cert = {:?}\ntls_key = {:?}\ntls_client_ca = {:?}\ntls_revoked = {:?}\n",
+        "[[http_analyzers]]\nid = \"es\"\nendpoint = \"https://localhost:9200?tls_ca={}&tls_cert={}&tls_key={}\"\nweight = 1\n[tls]\nemitters_tls = \"required\"\ntls_cert = {:?}\ntls_key = {:?}\ntls_client_ca = {:?}\ntls_revoked = {:?}\n",
+        authority.ca().display(),
+        soon.cert.display(),
+        soon.key.display(),
         soon.cert,
         soon.key,
         authority.ca(),
@@ -35,6 +38,7 @@ fn what_clients_will_refuse_soon_is_named() {
     let whats = [
         "its certificate of localhost expires in 5 days, on ",
         "everybody on this host can read this key (mode 0644)",
+        "TLS: analyzer es: ",
         "should have been followed by another on 2021-01-01: what was revoked since is let in",
     ];
     let (code, checked) = said(&["check", &file]);

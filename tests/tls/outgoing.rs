@@ -157,6 +157,46 @@ fn servers_that_are_somebody_else_get_nothing_and_are_named() {
     }
 }
 
+/// What is shown to a server, and what is trusted of it, is followed as it is at the ports.
+#[test]
+fn a_certificate_that_is_renewed_is_shown_to_servers_without_a_reload() {
+    let (known, unknown) = (
+        Authority::new("renewed-link"),
+        Authority::new("renewed-link-x"),
+    );
+    let Some(asks) = Server::start(&known.pair("localhost"), Some(&known)) else {
+        return;
+    };
+    let install = |pair: &Pair, ca: &Authority| {
+        let ca = ca.ca();
+        for (from, name) in [(&pair.cert, "cert"), (&pair.key, "key"), (&ca, "ca")] {
+            let beside = known.path("next");
+            std::fs::copy(from, &beside).expect("copied");
+            std::fs::rename(&beside, known.path(name)).expect("renamed");
+        }
+    };
+    install(&unknown.pair("weir1"), &unknown);
+    let [cert, key, ca] = ["cert", "key", "ca"].map(|name| known.path(name).display().to_string());
+    let distributor = distributor(
+        FLAGS,
+        &[format!(
+            "a=1@https+ndjson://localhost:{}/in?tls_ca={ca}&tls_cert={cert}&tls_key={key}",
+            asks.port
+        )],
+    );
+    distributor.wait_log("analyzer unhealthy id=\"a\"");
+    install(&known.pair("weir1"), &known);
+    distributor.wait_log("analyzer healthy id=\"a\"");
+    // One that cannot be used is named, and what was shown before is shown on.
+    std::fs::write(known.path("key"), "no key").expect("written");
+    distributor.wait_log("analyzer a: TLS: ");
+    let emitter = Emitter::start(distributor.emitters, 0..1_000, 100);
+    until("all of them", || asks.lines() >= 1_000);
+    emitter.join();
+    assert!(distributor.lines("reload").is_empty());
+    distributor.stop().assert_clean();
+}
+
 #[test]
 fn syslog_goes_to_openssl() {
     let Some(mut openssl) = peers::program("openssl") else {

@@ -239,14 +239,15 @@ impl Reload {
     pub(super) fn renew_certificates(&self) {
         let mut state = lock(&self.state);
         let mut config = state.current.config.clone();
-        match config.read_tls() {
+        let read = config.read_tls().map_err(|unusable| unusable.to_string());
+        match read.and_then(|()| config.renew_links()) {
             Ok(()) => {
                 self.serve(&config);
                 state.current.config.tls = config.tls;
                 *lock(&self.problem) = None;
             }
-            Err(unusable) => {
-                let why = format!("TLS: {unusable}; what was served before is served on");
+            Err(why) => {
+                let why = format!("TLS: {why}; what was served before is served on");
                 log::error!("{why}");
                 *lock(&self.problem) = Some(why);
             }
@@ -255,10 +256,7 @@ impl Reload {
 
     /// The files of certificates alone.
     pub(super) fn certificate_files(&self) -> Vec<PathBuf> {
-        match self.served.is_empty() {
-            false => lock(&self.state).current.config.tls_paths(),
-            true => Vec::new(),
-        }
+        lock(&self.state).current.config.tls_paths()
     }
 
     /// Removes what is gone, adds what is new, changes what is another.

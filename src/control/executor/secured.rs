@@ -94,8 +94,8 @@ impl Stream {
                 break is_tls;
             }
         };
-        first.truncate(len);
         if !is_tls {
+            first.truncate(len);
             return match mode {
                 TlsMode::Required => Err(io::Error::new(
                     io::ErrorKind::InvalidData,
@@ -114,7 +114,7 @@ impl Stream {
             is_link: false,
             plain: Vec::new(),
         };
-        let mut opened = tls.open(&mut first);
+        let mut opened = tls.open(&mut first[..len]);
         loop {
             // An alert says why, also when nothing else can be said.
             let flushed = tls.flush(&mut socket, patience).await;

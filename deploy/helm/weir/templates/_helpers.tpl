@@ -77,11 +77,13 @@ app.kubernetes.io/component: distributor
 {{- $tls := .Values.tls -}}
 {{- if not $tls.secretName -}}
 {{- if ne $tls.clients "off" }}{{ fail (printf "tls.clients: %s: without tls.secretName no TLS is spoken" $tls.clients) }}{{ end -}}
+{{- if $tls.httpClients }}{{ fail (printf "tls.httpClients: %s: without tls.secretName no TLS is spoken" $tls.httpClients) }}{{ end -}}
 {{- if $tls.ticketKeysSecretName }}{{ fail "tls.ticketKeysSecretName: without tls.secretName no TLS is spoken" }}{{ end -}}
 {{- range .Values.inputs -}}
 {{- if ne (dig "tls" "off" (default dict .options)) "off" }}{{ fail (printf "inputs: %s: options.tls needs tls.secretName" .name) }}{{ end -}}
 {{- end -}}
 {{- else -}}
+{{- if and $tls.httpClients (eq $tls.clients "off") }}{{ fail "tls.httpClients: with tls.clients off nobody is asked; allowed: with optional or required" }}{{ end -}}
 --emitters-tls={{ $tls.emitters }}
 --analyzers-tls={{ $tls.analyzers }}
 --http-tls={{ $tls.http }}
@@ -90,6 +92,9 @@ app.kubernetes.io/component: distributor
 {{- if ne $tls.clients "off" }}
 --tls-client-ca=/etc/weir-{{ if $tls.clientCaSecretName }}clients{{ else }}tls{{ end }}/ca.crt
 --tls-clients={{ $tls.clients }}
+{{- with $tls.httpClients }}
+--http-tls-clients={{ . }}
+{{- end }}
 {{- end }}
 {{- if $tls.ticketKeysSecretName }}
 --tls-ticket-keys=/etc/weir-tickets/tickets.keys
@@ -97,12 +102,17 @@ app.kubernetes.io/component: distributor
 {{- end -}}
 {{- end -}}
 
+{{/* Whether HTTP clients must show a certificate. */}}
+{{- define "weir.httpClients" -}}
+{{- default .tls.clients .tls.httpClients -}}
+{{- end -}}
+
 {{/* Who asks for health: the kubelet shows no certificate, so where one is asked for the program asks itself. */}}
 {{- define "weir.probe" -}}
 {{- $values := index . 0 -}}
 {{- $what := index . 1 -}}
 {{- $is_secure := and $values.tls.secretName (eq $values.tls.http "required") -}}
-{{- if and $is_secure (eq $values.tls.clients "required") -}}
+{{- if and $is_secure (eq (include "weir.httpClients" $values) "required") -}}
 exec: {command: [/usr/bin/weir, ctl, health, {{ $what }}]}
 {{- else if $is_secure -}}
 httpGet: {path: /health/{{ $what }}, port: weir-http, scheme: HTTPS}
