@@ -23,24 +23,10 @@ pub struct Secure {
     #[arg(long, global = true, value_name = "FILE", value_parser = secret_file(), help_heading = "TLS")]
     tls_ca: Option<PathBuf>,
     /// Certificate to show to distributors that ask for one, and behind it those of the CAs that signed it, PEM
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILE",
-        value_parser = secret_file(),
-        requires = "tls_key",
-        help_heading = "TLS"
-    )]
+    #[arg(long, global = true, value_name = "FILE", value_parser = secret_file(), help_heading = "TLS")]
     tls_cert: Option<PathBuf>,
     /// Its private key, PEM, without a passphrase
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILE",
-        value_parser = secret_file(),
-        requires = "tls_cert",
-        help_heading = "TLS"
-    )]
+    #[arg(long, global = true, value_name = "FILE", value_parser = secret_file(), help_heading = "TLS")]
     tls_key: Option<PathBuf>,
     /// Whose certificate is expected (a DNS name or an IP address); default: that of the host in the address
     #[arg(long, global = true, value_name = "NAME", value_parser = name, help_heading = "TLS")]
@@ -66,11 +52,21 @@ impl Secure {
         self.tls
     }
 
+    /// What is shown; both, or neither. clap's `requires` would not do: a variable of the environment is a default to it.
+    fn pair(&self) -> Result<Option<(PathBuf, PathBuf)>, String> {
+        match (self.tls_cert.clone(), self.tls_key.clone()) {
+            (Some(_), None) => Err("--tls-cert: its key is missing (--tls-key)".to_owned()),
+            (None, Some(_)) => Err("--tls-key: its certificate is missing (--tls-cert)".to_owned()),
+            (cert, key) => Ok(cert.zip(key)),
+        }
+    }
+
     /// What makes connections; none without TLS. `is_needed`: an address says https://. It reads files.
     ///
     /// # Errors
     /// The flag, or the file, that does not fit, and why.
     pub fn connector(&self, is_needed: bool) -> Result<Option<Arc<Connector>>, String> {
+        let pair = self.pair()?;
         if !self.tls && !is_needed {
             let idle = [
                 ("--tls-ca", self.tls_ca.is_some()),
@@ -87,7 +83,7 @@ impl Secure {
         self.warn_of_key();
         let connector = Connector::new(ClientFiles {
             ca: self.tls_ca.clone(),
-            pair: self.tls_cert.clone().zip(self.tls_key.clone()),
+            pair,
             name: self.tls_name.clone(),
             min_version: self.tls_min,
         });
@@ -108,7 +104,7 @@ impl Secure {
     /// # Errors
     /// As [`Secure::connector`].
     pub fn served(&self) -> Result<Option<Arc<Served>>, String> {
-        let Some(pair) = self.tls_cert.clone().zip(self.tls_key.clone()) else {
+        let Some(pair) = self.pair()? else {
             return match &self.tls_ca {
                 Some(_) => Err(
                     "--tls-ca: TLS is not spoken at --http; allowed: with --tls-cert and --tls-key"

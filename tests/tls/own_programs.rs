@@ -222,6 +222,38 @@ fn a_client_goes_on_when_what_was_wrong_is_mended() {
     assert_eq!(distributor.stop().assert_clean().received, 10);
 }
 
+/// As in a container: everything out of the environment.
+#[test]
+fn variables_say_what_is_shown_and_half_a_pair_is_refused() {
+    let certs = Certs::new("tls-variables");
+    let distributor = Distributor::start(&format!("{} --shards 1", certs.served()));
+    let emitter = |variables: &[(&str, String)]| {
+        let mut command = Command::new(weir());
+        command.args(["emitter", "--count", "10", "--size", "100", "--addr"]);
+        command.arg(localhost(distributor.emitters));
+        for (name, value) in variables {
+            command.env(format!("WEIR_EMITTER_{name}"), value);
+        }
+        run_command(&mut command)
+    };
+    let all = [
+        ("TLS", "true".to_owned()),
+        ("TLS_CA", certs.path("ca.pem")),
+        ("TLS_CERT", certs.path("web1.pem")),
+        ("TLS_KEY", certs.path("web1.key")),
+    ];
+    let sent = text(&emitter(&all));
+    assert!(sent.contains("Sent 10 messages"), "{sent}");
+    let half = emitter(&all[..3]);
+    assert!(!half.status.success(), "{}", text(&half));
+    let said = "--tls-cert: its key is missing (--tls-key)";
+    assert!(text(&half).contains(said), "{}", text(&half));
+    let half = run(&["ctl", "status", "--tls-key", &certs.path("web1.key")]);
+    let said = "--tls-key: its certificate is missing (--tls-cert)";
+    assert!(text(&half).contains(said), "{}", text(&half));
+    drop(distributor);
+}
+
 #[test]
 fn packets_and_orders_go_over_https() {
     let certs = Certs(Scratch::new("tls-https"));
