@@ -132,7 +132,9 @@ fn where_ids_are_those_of_certificates_who_shows_none_is_refused() {
     assert!(told.contains(why), "{told}");
     let mut reference = std::net::TcpStream::connect(distributor.analyzers).expect("connected");
     std::io::Write::write_all(&mut reference, &0.5_f32.to_be_bytes()).expect("sent");
-    assert_eq!(reference.read(&mut [0; 8]).unwrap_or(0), 0);
+    let patience = Some(std::time::Duration::from_secs(10));
+    reference.set_read_timeout(patience).expect("a time");
+    assert!(matches!(reference.read(&mut [0; 8]), Ok(0)), "it is closed");
     until("both are counted", || {
         let counted = "weir_shard_refused_total{shard=\"0\",reason=\"id_not_certified\"} 2\n";
         ask(&distributor, "/metrics").contains(counted)
