@@ -28,7 +28,7 @@ RUN set -eu; \
     *) small= ;; \
     esac; \
     cargo fetch --locked; \
-    CFLAGS=-DMY_ASSEMBLER_IS_TOO_OLD_FOR_512AVX cargo rustc --locked --profile "$PROFILE" --package weir --bin weir -- \
+    CFLAGS=-DMY_ASSEMBLER_IS_TOO_OLD_FOR_512AVX cargo rustc --locked --config 'profile.dist.package.weir.opt-level="s"' --profile "$PROFILE" --package weir --bin weir -- \
         -C target-feature=+crt-static -C lto=fat $small
 COPY LICENSE ./
 COPY deploy/container deploy/container
