@@ -241,6 +241,9 @@ pub struct TlsConfig {
     /// What the files of each port have, by [`TlsPort::key`], once they were read; empty where TLS is not spoken.
     #[arg(skip)]
     pub served: BTreeMap<String, Arc<Served>> as _,
+    /// Handshakes under way at each port of each shard, at most. What descriptors leave, no setting.
+    #[arg(skip)]
+    pub handshakes: usize as _,
 }
 }
 
@@ -338,6 +341,12 @@ impl Config {
     /// TLS is spoken somewhere.
     pub fn speaks_tls(&self) -> bool {
         !self.tls_ports().is_empty()
+    }
+
+    /// Ports of each shard where TLS is spoken; that of operators is the process's.
+    pub fn tls_ports_of_shards(&self) -> usize {
+        let ports = self.tls_ports();
+        ports.iter().filter(|port| port.key != "admin").count()
     }
 
     /// Files of certificates, keys, CAs and lists, where TLS is spoken, also towards analyzers: they may change while the

@@ -4,6 +4,7 @@
 //! ```text
 //! own         process, shards, admin connections, health checks        always
 //! posts       shards x pool x analyzers over HTTP                      always for those configured; 16 more if they fit
+//! handshakes  shards x ports with TLS                                  1,024 each, all of them a quarter of the rest at most
 //! analyzers   shards x analyzers that the arena serves                 all if they fit; 8 a shard at least
 //! emitters, HTTP clients                                               what they ask for; else the rest, three to one,
 //!                                                                      and not less than half of all
@@ -26,6 +27,10 @@ const ADMIN: u64 = 18;
 const HTTP_ANALYZERS_SPARE: u64 = 16;
 /// Links of analyzers that each shard has room for, whatever connections are asked for.
 const LINKS_LEAST: u64 = 8;
+/// Handshakes of TLS under way at a port of a shard.
+const HANDSHAKES: u64 = 1024;
+/// The same, whatever connections are asked for.
+const HANDSHAKES_LEAST: u64 = 8;
 
 /// What a distributor needs descriptors for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +47,8 @@ pub struct Needs {
     pub has_admin: bool,
     /// Inputs beside the port of `--emitters`: a listener on each shard.
     pub inputs: usize,
+    /// Ports of each shard where TLS is spoken.
+    pub tls_ports: usize,
     /// Emitters asked for; 0: as many as go.
     pub emitters: usize,
     /// HTTP clients, likewise; none: nobody listens.
@@ -57,6 +64,8 @@ pub struct Division {
     pub own: u64,
     /// Connections to analyzers over HTTP.
     pub posts: u64,
+    /// Handshakes under way, at each port of each shard.
+    pub handshakes: usize,
     /// Analyzers of each shard: as many as its arena serves, or fewer.
     pub analyzers: usize,
     /// Shards.
@@ -77,6 +86,7 @@ impl Needs {
             pool: config.http.pool_connections,
             has_admin: config.admin.is_some(),
             inputs: config.all_inputs().len(),
+            tls_ports: config.tls_ports_of_shards(),
             emitters: config.connections_max,
             http: has_http.then_some(config.http.connections_max),
         }
@@ -99,7 +109,13 @@ impl Needs {
         let has_operator = self.has_admin || self.http.is_some();
         let admin = if self.has_admin { ADMIN } else { 0 };
         let http_analyzers = self.http_analyzers as u64;
-        let own = PROCESS + (SHARD + self.inputs as u64) * shards + admin + http_analyzers;
+        let tls_ports = shards * self.tls_ports as u64;
+        let least_shaking = tls_ports * HANDSHAKES_LEAST;
+        let own = PROCESS
+            + (SHARD + self.inputs as u64) * shards
+            + admin
+            + http_analyzers
+            + least_shaking;
         let pools = shards * u64::from(self.pool);
         let posts = pools * http_analyzers;
         let spare = match has_operator {
@@ -130,6 +146,13 @@ impl Needs {
             }
             false => asked,
         };
+        // Beyond the least they take from what nobody has asked for by its number.
+        let free = if is_open { room - wanted } else { most - room };
+        let more = tls_ports * (HANDSHAKES - HANDSHAKES_LEAST);
+        let more = more.min(free / 4);
+        let room = if is_open { room - more } else { room };
+        let handshakes = HANDSHAKES_LEAST + more.checked_div(tls_ports).unwrap_or(0);
+        let own = own + more;
         let links_fit = (all - room - own - posts).clamp(links_least, links);
         let free = usize::try_from(room - asked).unwrap_or(usize::MAX);
         let (emitters, http) = match (self.emitters, self.http) {
@@ -145,6 +168,7 @@ impl Needs {
         Ok(Division {
             all,
             own,
+            handshakes: usize::try_from(handshakes).unwrap_or(usize::MAX),
             posts: posts + spare.min(all - room - own - posts - links_fit),
             analyzers: usize::try_from(links_fit / shards).unwrap_or(self.analyzers),
             shards: self.shards,
@@ -192,6 +216,7 @@ mod tests {
         pool: 8,
         has_admin: false,
         inputs: 0,
+        tls_ports: 0,
         emitters: 0,
         http: Some(0),
     };
@@ -226,6 +251,29 @@ mod tests {
         assert_eq!((division.analyzers, division.emitters), (1365, 1597));
         let division = divided(many, 2000);
         assert_eq!((division.analyzers, division.emitters), (962, 1000), "half");
+    }
+
+    #[test]
+    fn handshakes_have_places_of_their_own() {
+        let secured = Needs {
+            tls_ports: 2,
+            ..NEEDS
+        };
+        let division = divided(secured, 20_000);
+        assert_eq!(division.handshakes, 1024, "4,096 of them");
+        let plain = divided(NEEDS, 20_000);
+        let of_both = |division: Division| division.emitters + division.http;
+        assert_eq!(of_both(plain) - of_both(division), 4096);
+        // Half of 612 is for connections, and handshakes have a quarter of that.
+        let small = divided(secured, 612);
+        assert_eq!(small.handshakes, 8 + 612 / 2 / 4 / 4);
+        let asked = Needs {
+            emitters: 500,
+            http: None,
+            ..secured
+        };
+        assert_eq!(divided(asked, 612).handshakes, 8 + 16 / 4 / 4);
+        assert!(asked.divide(500 + 48 + 16 + 31).is_err());
     }
 
     #[test]

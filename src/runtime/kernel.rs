@@ -30,8 +30,8 @@ pub(super) struct Kernel {
 }
 
 impl Kernel {
-    pub(super) fn new(ring: Ring, notice: Notice) -> Kernel {
-        let tls = Box::new(Tls::new(notice));
+    pub(super) fn new(ring: Ring, notice: Notice, handshakes: usize) -> Kernel {
+        let tls = Box::new(Tls::new(notice, handshakes));
         Kernel { ring, tls }
     }
 

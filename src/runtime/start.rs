@@ -117,6 +117,7 @@ impl Distributor {
         config.connections_max = division.emitters;
         config.http.connections_max = division.http;
         config.analyzers_max = division.analyzers;
+        config.tls.handshakes = division.handshakes;
 
         if config.tls.served.is_empty() {
             config.read_tls().map_err(StartError::Tls)?;
@@ -575,12 +576,12 @@ impl Starting {
         if !plan.gate.wait() {
             return Err(io::Error::other("the start was given up"));
         }
-        let notice = plan.notice();
+        let (notice, handshakes) = (plan.notice(), plan.config.tls.handshakes);
         let mut worker = Shard::new(
             index,
             plan.config,
             plan.shared,
-            Kernel::new(ring, notice),
+            Kernel::new(ring, notice, handshakes),
             arena,
             mesh,
             sockets.listeners,

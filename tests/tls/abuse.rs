@@ -293,3 +293,49 @@ fn a_crowd_at_one_port_does_not_end_the_accepts_of_another() {
     drop(analyzer);
     distributor.stop().assert_clean();
 }
+
+#[test]
+fn who_goes_on_slowly_keeps_nobody_out_for_long() {
+    let authority = Authority::new("slowly");
+    let flags = format!(
+        "{} --emitters-tls required --input frames@127.0.0.1:0?name=other&tls=required",
+        authority.pair("localhost").flags()
+    );
+    let (distributor, analyzer) = distributor(&flags, Payloads::Numbered);
+    let manner = Manner::new(&authority.ca(), None);
+    let hello = hello(&manner);
+    let mut crowd: Vec<_> = (0..HANDSHAKES_MAX + 64)
+        .filter_map(|_| connect(distributor.emitters))
+        .collect();
+    let (stop, address) = (Arc::new(AtomicBool::new(false)), distributor.emitters);
+    let slow = {
+        let stop = Arc::clone(&stop);
+        std::thread::spawn(move || {
+            let mut sent = 0;
+            while goes_on(&stop) {
+                for stream in &mut crowd {
+                    if stream.write(&hello[sent % hello.len()..][..1]).is_err() {
+                        connect(address).into_iter().for_each(|next| *stream = next);
+                    }
+                }
+                sent += 1;
+                (0..50).take_while(|_| goes_on(&stop)).for_each(drop);
+            }
+        })
+    };
+    std::thread::sleep(Duration::from_millis(500));
+    let other = distributor.input("other");
+    for (id, (port, most)) in (0..).zip([(other, 1), (address, 5)]) {
+        let from = Instant::now();
+        let mut client = manner.connect(port).expect("let in");
+        let took = from.elapsed();
+        assert!(took < Duration::from_secs(most), "{took:?} at {port}");
+        client.send(&numbered(id, 60)).expect("let in");
+        client.finish().expect("the end");
+    }
+    until("both messages", || analyzer.read() == 2);
+    stop.store(true, Ordering::Relaxed);
+    slow.join().expect("a slow crowd");
+    drop(analyzer);
+    distributor.stop().assert_clean();
+}

@@ -1,8 +1,13 @@
 //! TLS towards analyzers: servers of others, whose certificates are looked at.
 
 use std::fs::File;
-use std::net::TcpStream;
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
 use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use weir_testkit::{peers, until, Authority, Distributor, Emitter, Pair, Port, Program, Scratch};
 
@@ -195,6 +200,61 @@ fn a_certificate_that_is_renewed_is_shown_to_servers_without_a_reload() {
     emitter.join();
     assert!(distributor.lines("reload").is_empty());
     distributor.stop().assert_clean();
+}
+
+/// Listens with this certificate, and writes down of each connection that ended whether its end was said (close_notify).
+fn hears_ends(pair: &Pair) -> (u16, Arc<Mutex<Vec<bool>>>) {
+    let chain = CertificateDer::from_pem_file(&pair.cert).expect("PEM");
+    let key = PrivateKeyDer::from_pem_file(&pair.key).expect("PEM");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![chain], key);
+    let config = Arc::new(config.expect("a pair"));
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let port = listener.local_addr().expect("an address").port();
+    let ends: Arc<Mutex<Vec<bool>>> = Arc::default();
+    let heard = Arc::clone(&ends);
+    std::thread::spawn(move || {
+        for socket in listener.incoming().flatten() {
+            let connection = rustls::ServerConnection::new(Arc::clone(&config));
+            let connection = connection.expect("settings");
+            let (heard, mut stream) = (
+                Arc::clone(&heard),
+                rustls::StreamOwned::new(connection, socket),
+            );
+            std::thread::spawn(move || {
+                let was_said = stream.read_to_end(&mut Vec::new()).is_ok();
+                heard.lock().expect("no panic").push(was_said);
+            });
+        }
+    });
+    (port, ends)
+}
+
+/// Servers call a stream cut whose end was not said, and complain of it in their logs.
+#[test]
+fn health_checks_and_links_say_that_they_end() {
+    let authority = Authority::new("said-ends");
+    let (port, ends) = hears_ends(&authority.pair("localhost"));
+    let distributor = distributor(
+        FLAGS,
+        &[format!(
+            "s=1@syslog+tls://localhost:{port}?tls_ca={}",
+            authority.ca().display()
+        )],
+    );
+    let emitter = Emitter::start(distributor.emitters, 0..1_000, 100);
+    let count = || ends.lock().expect("no panic").len();
+    until("checks have come and gone", || count() >= 3);
+    emitter.join();
+    let before = count();
+    distributor.stop().assert_clean();
+    until("the links end", || count() >= before + 2);
+    let all = ends.lock().expect("no panic");
+    assert!(all.iter().all(|was_said| *was_said), "{all:?}");
 }
 
 #[test]

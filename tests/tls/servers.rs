@@ -1,5 +1,5 @@
 //! Servers of others that are delivered to over TLS, and that ask for a certificate: rsyslog by either of its drivers, RELP,
-//! and npm's Forward server.
+//! syslog-ng, and npm's Forward server.
 
 use std::fs::File;
 use std::net::TcpStream;
@@ -114,6 +114,38 @@ input(type="imrelp" port="{port}" ruleset="all" tls="on" tls.caCert="{ca}" tls.m
     rsyslog.arg(place.scratch.write("rsyslog.conf", &config));
     let running = Program::start_command(rsyslog, "rsyslogd");
     place.delivers("relp+tls", running);
+}
+
+#[test]
+fn syslog_ng_takes_syslog() {
+    let Some(mut syslog_ng) = program("syslog-ng") else {
+        return;
+    };
+    let place = Place::new("syslog-ng-server");
+    let config = format!(
+        "@version: 3.38\n\
+         source s {{ network(ip(\"127.0.0.1\") port({port}) transport(\"tls\") flags(no-parse)\n\
+          tls(cert-file(\"{cert}\") key-file(\"{key}\") ca-file(\"{ca}\") peer-verify(required-trusted))); }};\n\
+         destination d {{ file(\"{record}\" template(\"${{MESSAGE}}\\n\")); }};\n\
+         log {{ source(s); destination(d); flags(flow-control); }};\n",
+        port = place.held.number(),
+        cert = place.server.cert.display(),
+        key = place.server.key.display(),
+        ca = place.authority.ca().display(),
+        record = place.record().display(),
+    );
+    let config = place.scratch.write("syslog-ng.conf", &config);
+    syslog_ng.args(["--foreground", "--no-caps", "--cfgfile"]);
+    syslog_ng.arg(config);
+    for (flag, name) in [
+        ("--persist-file", "persist"),
+        ("--pidfile", "pid"),
+        ("--control", "control"),
+    ] {
+        syslog_ng.arg(flag).arg(place.scratch.path(name));
+    }
+    let running = Program::start_command(syslog_ng, "syslog-ng");
+    place.delivers("syslog+tls", running);
 }
 
 #[test]

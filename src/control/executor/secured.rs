@@ -136,7 +136,7 @@ impl Stream {
         })
     }
 
-    /// Says that nothing more comes, as far as the kernel takes it at once.
+    /// Says that nothing more comes: servers call a stream that ends without it cut, and rsyslog writes two lines of each.
     pub async fn end(&mut self, patience: Duration) {
         if let Some(tls) = &mut self.tls {
             tls.session.end(&mut tls.wire);

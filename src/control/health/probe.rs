@@ -130,11 +130,13 @@ impl Probe {
         let mut socket = Stream::connect(address, link, self.timeout).await?;
         let outlet = Outlet::new(delivery.sink(), &delivery.outlet(), salt());
         let (Some(mut outlet), mut out) = (outlet, Vec::new()) else {
+            socket.end(GOODBYE_PATIENCE).await;
             return Ok(());
         };
         let mut is_open = outlet.hello(&mut out);
         let (mut heard, mut some) = (Vec::new(), [0; 4096]);
         if is_open {
+            socket.end(GOODBYE_PATIENCE).await;
             return Ok(());
         }
         while !is_open {
@@ -165,6 +167,7 @@ impl Probe {
             let mut patience = Limit::new(GOODBYE_PATIENCE);
             let _ = within(&mut patience, socket.read(&mut some)).await;
         }
+        socket.end(GOODBYE_PATIENCE).await;
         Ok(())
     }
 
@@ -206,6 +209,7 @@ impl Probe {
                 .map(|answer| answer.head)
                 .or_else(|| reader.answer_head());
             if let Some(head) = head {
+                socket.end(GOODBYE_PATIENCE).await;
                 return Ok(head.status);
             }
         }

@@ -7,8 +7,9 @@
 //!                      `- refused, too slow, displaced: counted, said, closed
 //! ```
 //!
-//! A crowd waits in the kernel's backlog while [`HANDSHAKES_MAX`] are under way. Who has been silent for a second
-//! gives its place to others then, so that silence keeps nobody out.
+//! Each port has places of its own ([`Tls::new`]), so that a crowd at one keeps nobody from another; the crowd waits in the
+//! kernel's backlog while all are taken. Who has got no further for a second gives its place to others then: neither
+//! silence nor a byte now and then keeps anybody out.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -26,8 +27,6 @@ use weir_shard::port::{Completion, TlsCounts};
 use weir_source::proxy::{self, Proxied};
 use weir_tls::{begins_tls, Facts, Failure, FailureKind, ServerPort, Session};
 
-/// Handshakes under way at most, for all ports of a shard: some 10 KiB each.
-pub(super) const HANDSHAKES_MAX: usize = 1024;
 /// A byte alone does not tell what it is: looked at again after this.
 pub(super) const LOOK_AGAIN_NS: u64 = 10_000_000;
 /// Connections that are done and that the shard has not asked for.
@@ -74,6 +73,8 @@ struct Port {
     listening: Listening,
     /// Accepts in the ring.
     under_way: u32,
+    /// Its handshakes, or looks.
+    shaking: usize,
     at_once: u32,
     /// The shard has cancelled none of its accepts.
     is_open: bool,
@@ -122,9 +123,9 @@ enum Heard {
 pub(super) struct Handshake {
     pub(super) whose: Whose,
     pub(super) stage: Stage,
-    /// Time of this shard's when it was accepted, and when its peer was heard last.
+    /// Time of this shard's when it was accepted, and when it got further: it has had an answer, or a look.
     pub(super) since_ns: u64,
-    pub(super) heard_ns: u64,
+    pub(super) further_ns: u64,
     pub(super) has_spoken: bool,
     /// Received and not worked on.
     pub(super) bytes: Vec<u8>,
@@ -171,20 +172,14 @@ impl Handshakes {
     }
 
     pub(super) fn counts(&self) -> Vec<TlsCounts> {
-        let of = |(at, port): (usize, &Port)| {
-            let under_way = self
-                .all
-                .iter()
-                .flatten()
-                .filter(|one| one.whose == Whose::Port(at))
-                .count();
+        let of = |port: &Port| {
             let refused = FailureKind::ALL.iter().zip(port.counts.refused);
             let served = port.listening.port.served.served();
             let shown = |fact: &Facts| (fact.serial.clone(), fact.not_after);
             TlsCounts {
                 certificates: served.facts.iter().map(shown).collect(),
                 port: port.listening.port.name.clone(),
-                under_way: under_way as u64,
+                under_way: port.shaking as u64,
                 established: port.counts.established,
                 resumed: port.counts.resumed,
                 truncated: port.counts.truncated,
@@ -194,7 +189,7 @@ impl Handshakes {
                     .collect(),
             }
         };
-        self.ports.iter().enumerate().map(of).collect()
+        self.ports.iter().map(of).collect()
     }
 
     /// The handshake of this number, if it waits for this request. It does not any more then.
@@ -206,6 +201,15 @@ impl Handshakes {
 
     pub(super) fn get(&mut self, number: u32) -> Option<&mut Handshake> {
         self.all.get_mut(number as usize)?.as_mut()
+    }
+
+    /// All places of the port are taken that a handshake is of.
+    pub(super) fn is_crowded(&self, number: u32, places: usize) -> bool {
+        let handshake = self.all.get(number as usize).and_then(Option::as_ref);
+        match handshake.map(|one| one.whose) {
+            Some(Whose::Port(at)) => self.ports[at].shaking >= places,
+            _ => false,
+        }
     }
 
     /// What the port of this number is called.
@@ -222,6 +226,9 @@ impl Handshakes {
     }
 
     fn add(&mut self, handshake: Handshake) -> u32 {
+        if let Whose::Port(at) = handshake.whose {
+            self.ports[at].shaking += 1;
+        }
         match self.free.pop() {
             Some(number) => {
                 self.all[number as usize] = Some(handshake);
@@ -229,7 +236,7 @@ impl Handshakes {
             }
             None => {
                 self.all.push(Some(handshake));
-                (self.all.len() - 1) as u32 // HANDSHAKES_MAX at most
+                (self.all.len() - 1) as u32 // some thousands at most
             }
         }
     }
@@ -247,6 +254,9 @@ impl Handshakes {
     pub(super) fn take(&mut self, number: u32) -> Option<Handshake> {
         let handshake = self.all.get_mut(number as usize)?.take()?;
         self.free.push(number);
+        if let Whose::Port(at) = handshake.whose {
+            self.ports[at].shaking -= 1;
+        }
         if handshake.is_due {
             self.due.retain(|due| *due != number);
         }
@@ -273,6 +283,7 @@ impl Tls {
                     fd,
                 },
                 under_way: 0,
+                shaking: 0,
                 at_once,
                 is_open: true,
                 tokens: Vec::new(),
@@ -310,8 +321,8 @@ impl Tls {
 
     /// Accepts go on while there are places.
     fn accept_more(&mut self, ring: &mut Ring, at: usize) {
-        let places = HANDSHAKES_MAX.saturating_sub(self.handshakes.count());
         let port = &mut self.handshakes.ports[at];
+        let places = self.places.saturating_sub(port.shaking);
         if port.wanted.is_empty() || port.ready.len() >= READY_MAX {
             return;
         }
@@ -425,7 +436,7 @@ impl Tls {
             whose,
             stage,
             since_ns: clock_ns,
-            heard_ns: clock_ns,
+            further_ns: clock_ns,
             has_spoken: false,
             bytes: Vec::new(),
             is_due: false,
@@ -474,11 +485,9 @@ impl Tls {
     /// Bytes of a handshake, if the receive is the one that it waits for.
     fn heard(&mut self, number: u32, token: u64, bytes: &[u8]) -> Heard {
         let port = self.handshakes.port_of(number);
-        let clock_ns = self.handshakes.clock_ns;
         let Some(handshake) = self.handshakes.waits_for(number, token) else {
             return Heard::Nothing;
         };
-        handshake.heard_ns = clock_ns;
         handshake.has_spoken = true;
         match std::mem::replace(&mut handshake.stage, Stage::Between) {
             Stage::Shaking(connection) => {

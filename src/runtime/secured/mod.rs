@@ -58,6 +58,8 @@ const PROMPT_BYTES: usize = 4 << 20;
 pub(crate) struct Tls {
     requests: Requests,
     handshakes: Handshakes,
+    /// Handshakes of each port.
+    places: usize,
     sending: Sending,
     /// What was opened of what emitters sent, and of what others sent.
     plain: [PlainBuffers; 2],
@@ -80,9 +82,11 @@ pub(crate) struct Tls {
 pub(crate) type Notice = Box<dyn Fn(&str, Option<IpAddr>, &'static str) -> Option<String>>;
 
 impl Tls {
-    pub(crate) fn new(notice: Notice) -> Tls {
+    /// With so many handshakes under way at each port, at most.
+    pub(crate) fn new(notice: Notice, places: usize) -> Tls {
         Tls {
             notice,
+            places,
             requests: Requests::default(),
             handshakes: Handshakes::default(),
             sending: Sending::default(),

@@ -3,14 +3,14 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::accept::{Handshake, Stage, Whose, HANDSHAKES_MAX, LOOK_AGAIN_NS};
+use super::accept::{Handshake, Stage, Whose, LOOK_AGAIN_NS};
 use super::socket::{peer_of, send_now, Owner, Secured, Socket};
 use super::Tls;
 use crate::uring::Ring;
 use weir_clock::monotonic_ns;
 use weir_tls::{begins_tls, Failure, FailureKind};
 
-/// A handshake whose peer was silent for so long gives its place to another.
+/// A handshake whose peer has not come further for so long gives its place to another.
 const DISPLACED_AFTER_NS: u64 = 1_000_000_000;
 /// From the accept to its end.
 const DEADLINE_NS: u64 = 10_000_000_000;
@@ -69,6 +69,11 @@ impl Tls {
             )
         };
         if opened.is_ok() {
+            let is_answered = !connection.lock().out.wire.is_empty();
+            let clock_ns = self.handshakes.clock_ns;
+            if let Some(handshake) = self.handshakes.get(number).filter(|_| is_answered) {
+                handshake.further_ns = clock_ns;
+            }
             self.pump(ring, &connection);
         }
         match opened {
@@ -108,29 +113,29 @@ impl Tls {
 
     fn check_deadlines(&mut self, ring: &mut Ring) {
         let clock_ns = self.handshakes.clock_ns;
-        let is_full = self.handshakes.count() >= HANDSHAKES_MAX;
-        let mut silent = Vec::new();
+        let mut stuck = Vec::new();
         for number in 0..self.handshakes.all.len() as u32 {
+            let is_crowded = self.handshakes.is_crowded(number, self.places);
             let Some(handshake) = self.handshakes.get(number) else {
                 continue;
             };
             let is_late = clock_ns >= handshake.since_ns + DEADLINE_NS;
+            let is_stuck = clock_ns >= handshake.further_ns + DISPLACED_AFTER_NS;
             match &handshake.stage {
-                Stage::LookAgain(_, at_ns) if handshake.request.is_none() && clock_ns >= *at_ns => {
-                    self.listen_to(ring, number);
-                }
                 Stage::Looked(_) if clock_ns >= handshake.since_ns + SILENCE_NS => {
                     self.let_in_silent(ring, number);
                 }
-                _ if is_late && !handshake.is_due => self.too_slow(ring, number),
-                Stage::Shaking(_) | Stage::Announced(_) if is_full && !handshake.is_due => {
-                    let is_silent = clock_ns >= handshake.heard_ns + DISPLACED_AFTER_NS;
-                    silent.extend(is_silent.then_some(number));
+                Stage::Between => {}
+                _ if handshake.is_due => {}
+                _ if is_late => self.too_slow(ring, number),
+                _ if is_stuck && is_crowded => stuck.push(number),
+                Stage::LookAgain(_, at_ns) if clock_ns >= *at_ns && handshake.request.is_none() => {
+                    self.listen_to(ring, number);
                 }
                 _ => {}
             }
         }
-        for number in silent {
+        for number in stuck {
             self.displace(ring, number);
         }
     }
@@ -155,7 +160,10 @@ impl Tls {
     }
 
     fn displace(&mut self, ring: &mut Ring, number: u32) {
-        let text = "1,024 handshakes were under way, and it was silent for a second";
+        let places = self.places;
+        let text = format!(
+            "{places} handshakes were under way, and this one had come no further for a second"
+        );
         self.give_up(ring, number, &Failure::new(FailureKind::Crowded, text));
     }
 
@@ -171,7 +179,7 @@ impl Tls {
     pub(super) fn refuse_begun(&mut self, handshake: &Handshake, failure: &Failure) {
         match (&handshake.stage, handshake.whose) {
             (Stage::Shaking(connection), _) => self.refuse(connection, failure),
-            (Stage::Announced(fd), Whose::Port(at)) => {
+            (Stage::Announced(fd) | Stage::LookAgain(fd, _), Whose::Port(at)) => {
                 let port = self.handshakes.name_of(at);
                 self.note_refused(&port, peer_of(fd), failure);
             }
@@ -183,7 +191,7 @@ impl Tls {
     pub(super) fn count_begun(&mut self, handshake: &Handshake, kind: FailureKind) {
         match (&handshake.stage, handshake.whose) {
             (Stage::Shaking(connection), _) => self.count(&connection.port, kind),
-            (Stage::Announced(_), Whose::Port(at)) => {
+            (Stage::Announced(_) | Stage::LookAgain(..), Whose::Port(at)) => {
                 let port = self.handshakes.name_of(at);
                 self.count(&port, kind);
             }
