@@ -48,9 +48,10 @@ const FRAGMENT_BYTES: usize = 16_384;
 /// Steps in which a connection that has failed says its last: two for each of a few flights.
 const LAST_STEPS_MAX: usize = 16;
 
+/// Each by itself in memory: what rustls needs for a handshake goes with it.
 enum Side {
-    Server(UnbufferedServerConnection),
-    Client(UnbufferedClientConnection),
+    Server(Box<UnbufferedServerConnection>),
+    Client(Box<UnbufferedClientConnection>),
     /// Of TLS 1.3, once the handshake is done.
     Records(Box<Records>),
     /// On its way from one to the next.
@@ -165,7 +166,10 @@ impl Session {
         let is_convertible = config.enable_secret_extraction;
         let connection = UnbufferedServerConnection::new(config);
         let connection = connection.map_err(|error| Failure::of(&error))?;
-        Ok(Session::of(Side::Server(connection), is_convertible))
+        Ok(Session::of(
+            Side::Server(Box::new(connection)),
+            is_convertible,
+        ))
     }
 
     /// One that asks a server of this name.
@@ -179,7 +183,10 @@ impl Session {
         let is_convertible = config.enable_secret_extraction;
         let connection = UnbufferedClientConnection::new(config, name);
         let connection = connection.map_err(|error| Failure::of(&error))?;
-        Ok(Session::of(Side::Client(connection), is_convertible))
+        Ok(Session::of(
+            Side::Client(Box::new(connection)),
+            is_convertible,
+        ))
     }
 
     fn of(side: Side, is_convertible: bool) -> Session {
