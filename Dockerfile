@@ -20,15 +20,16 @@ COPY tuning/thresholds.conf tuning/
 # Static, which is 2 MB less than the C library's files. Its resolver needs no modules for "files" and "dns" (glibc
 # 2.34), see nsswitch.conf below.
 # Small as well: all optimised as one (fat), functions that are alike are one (icf), relocations take a bit each (relr);
-# the last two by the linker that Rust has on x86-64. Without the ciphers for AVX-512, 0.7 MB of them: those for AVX2 do
-# the same in half as many bytes at a time. Loops are no vectors, 0.9 MB: the level of the last crate decides.
+# the last two by the linker that Rust has on x86-64. AWS-LC for size, which leaves out its ciphers for AVX-512 and the
+# tables of its fast P-256. Loops are no vectors, 0.9 MB: the level of the last crate decides.
 RUN set -eu; \
     case "$(uname -m)" in \
     x86_64) small='-C link-arg=-Wl,--icf=all -C link-arg=-Wl,--pack-dyn-relocs=relr' ;; \
     *) small= ;; \
     esac; \
     cargo fetch --locked; \
-    CFLAGS=-DMY_ASSEMBLER_IS_TOO_OLD_FOR_512AVX cargo rustc --locked --config 'profile.dist.package.weir.opt-level="s"' --profile "$PROFILE" --package weir --bin weir -- \
+    cargo rustc --locked --config 'profile.dist.package.weir.opt-level="s"' \
+        --config 'profile.dist.package.aws-lc-sys.opt-level="s"' --profile "$PROFILE" --package weir --bin weir -- \
         -C target-feature=+crt-static -C lto=fat $small
 COPY LICENSE ./
 COPY deploy/container deploy/container

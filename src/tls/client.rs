@@ -76,10 +76,12 @@ impl ClientFiles {
         let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(self.min_version.versions())
             .map_err(|error| unusable(&of, error))?;
-        let config = builder
+        let mut config = builder
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Looking { inner }))
             .with_client_cert_resolver(Arc::new(Asked { key }));
+        // Records behind the handshake are opened and sealed in records.rs.
+        config.enable_secret_extraction = true;
         Ok(Arc::new(config))
     }
 

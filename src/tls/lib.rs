@@ -3,6 +3,7 @@
 //! ```text
 //! session.rs      one connection: bytes in, bytes out; rustls does the protocol
 //! record.rs       where a record ends
+//! records.rs      records of TLS 1.3 behind the handshake: sealed and opened
 //! wire.rs         bytes on their way out
 //! server.rs       what a port serves, read from files; tickets.rs: keys of tickets that several distributors share
 //! client.rs       what a client shows and whom it trusts, read from files; link.rs: how a distributor begins with a server
@@ -26,6 +27,7 @@ mod key_log;
 mod link;
 mod names;
 mod record;
+mod records;
 mod server;
 mod session;
 mod stream;
@@ -40,6 +42,7 @@ pub use fingerprint::Fingerprint;
 pub use link::SecuredLink;
 pub use names::{Allowed, AllowedNames, NotAllowed, NAMES_MAX};
 pub use record::{begins_tls, record_bytes, whole_records, RECORD_BYTES_MAX};
+pub use records::Plain;
 pub use server::{
     check_pair, exposed_key, ClientCertificates, MinVersion, Served, ServerFiles, ServerPort,
     Unusable,

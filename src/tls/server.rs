@@ -227,6 +227,8 @@ impl Served {
         if let Some(path) = &files.key_log {
             config.key_log = Arc::new(KeyLogFile::new(path)?);
         }
+        // Records behind the handshake are opened and sealed in records.rs.
+        config.enable_secret_extraction = true;
         Ok(Served {
             config: Arc::new(config),
             trust,

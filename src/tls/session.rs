@@ -6,15 +6,17 @@
 //! plain bytes --seal()----> wire bytes                       in the order of the calls: it is the order of their numbers
 //! ```
 //!
-//! rustls does the protocol, by its unbuffered interface. What comes out of one call of [`Session::seal`] or
+//! rustls does the protocol, by its unbuffered interface; once a handshake of TLS 1.3 is done, `records.rs` does its
+//! records. What comes out of one call of [`Session::seal`] or
 //! [`Session::open`] must reach the wire before what comes out of the next.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::mem;
 use std::sync::Arc;
 
 use rustls::client::UnbufferedClientConnection;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus,
@@ -24,13 +26,16 @@ use rustls::{ClientConfig, Error, HandshakeKind, ProtocolVersion, ServerConfig};
 use crate::certificate::Peer;
 use crate::client::{take_asked, take_shown};
 use crate::failure::Failure;
-use crate::record::{record_bytes, whole_records, HEADER_BYTES};
+use crate::record::{record_bytes, whole_records, HEADER_BYTES, RECORD_BYTES_MAX};
+use crate::records::{Kernel, Nobody, Plain, PutBy, Records};
 use crate::wire::Wire;
 
 /// Most bytes that are carried of records that were cut, and of handshake messages that travel in several.
 pub const CARRIED_BYTES_MAX: usize = 64 * 1024;
 /// The same behind the handshake, where messages are small: a record and half of another.
 const CARRIED_LATER_BYTES_MAX: usize = 28 * 1024;
+/// Buffers of records that were cut that a thread keeps.
+const SPARE_MAX: usize = 32;
 /// Records without contents that may come one behind the other.
 const EMPTY_RECORDS_MAX: u32 = 32;
 /// A record that holds no more than this behind its header has no contents: what TLS 1.3 and 1.2 add at least.
@@ -43,14 +48,26 @@ const FRAGMENT_BYTES: usize = 16_384;
 /// Steps in which a connection that has failed says its last: two for each of a few flights.
 const LAST_STEPS_MAX: usize = 16;
 
+/// Each by itself in memory: what rustls needs for a handshake goes with it.
 enum Side {
-    Server(UnbufferedServerConnection),
-    Client(UnbufferedClientConnection),
+    Server(Box<UnbufferedServerConnection>),
+    Client(Box<UnbufferedClientConnection>),
+    /// Of TLS 1.3, once the handshake is done.
+    Records(Box<Records>),
+    /// On its way from one to the next.
+    Between,
 }
 
 /// See the head of this file.
 pub struct Session {
     side: Side,
+    /// Its settings let keys be taken out of rustls.
+    is_convertible: bool,
+    /// Bytes of what is carried that rustls was shown and remembers: the beginning of a message.
+    seen: usize,
+    /// What is known from the handshake, once that is over.
+    peer: Option<CertificateDer<'static>>,
+    is_resumed: bool,
     /// Of a record that was cut, or of a handshake message of which more must come.
     carried: Vec<u8>,
     is_established: bool,
@@ -90,7 +107,7 @@ macro_rules! step {
                 while let Some(record) = traffic.next_record() {
                     let record = record?;
                     through += record.discard;
-                    $plain(record.payload);
+                    $plain.put(record.payload);
                 }
                 Step::Discard(through)
             }
@@ -146,9 +163,13 @@ impl Session {
     /// # Errors
     /// The settings do not go together.
     pub fn server(config: Arc<ServerConfig>) -> Result<Session, Failure> {
+        let is_convertible = config.enable_secret_extraction;
         let connection = UnbufferedServerConnection::new(config);
         let connection = connection.map_err(|error| Failure::of(&error))?;
-        Ok(Session::of(Side::Server(connection)))
+        Ok(Session::of(
+            Side::Server(Box::new(connection)),
+            is_convertible,
+        ))
     }
 
     /// One that asks a server of this name.
@@ -159,14 +180,22 @@ impl Session {
         config: Arc<ClientConfig>,
         name: ServerName<'static>,
     ) -> Result<Session, Failure> {
+        let is_convertible = config.enable_secret_extraction;
         let connection = UnbufferedClientConnection::new(config, name);
         let connection = connection.map_err(|error| Failure::of(&error))?;
-        Ok(Session::of(Side::Client(connection)))
+        Ok(Session::of(
+            Side::Client(Box::new(connection)),
+            is_convertible,
+        ))
     }
 
-    fn of(side: Side) -> Session {
+    fn of(side: Side, is_convertible: bool) -> Session {
         Session {
             side,
+            is_convertible,
+            seen: 0,
+            peer: None,
+            is_resumed: false,
             carried: Vec::new(),
             is_established: false,
             has_ended: false,
@@ -208,6 +237,7 @@ impl Session {
         let chain = match &self.side {
             Side::Server(connection) => connection.peer_certificates(),
             Side::Client(connection) => connection.peer_certificates(),
+            Side::Records(_) | Side::Between => return Peer::of(self.peer.as_ref()?),
         };
         Peer::of(chain?.first()?)
     }
@@ -217,6 +247,7 @@ impl Session {
         let version = match &self.side {
             Side::Server(connection) => connection.protocol_version(),
             Side::Client(connection) => connection.protocol_version(),
+            Side::Records(_) | Side::Between => Some(ProtocolVersion::TLSv1_3),
         };
         match version {
             Some(ProtocolVersion::TLSv1_3) => "1.3",
@@ -230,6 +261,7 @@ impl Session {
         let kind = match &self.side {
             Side::Server(connection) => connection.handshake_kind(),
             Side::Client(connection) => connection.handshake_kind(),
+            Side::Records(_) | Side::Between => return self.is_resumed,
         };
         kind == Some(HandshakeKind::Resumed)
     }
@@ -239,7 +271,7 @@ impl Session {
     /// # Errors
     /// As of [`Session::open`].
     pub fn begin(&mut self, wire: &mut Wire) -> Result<(), Failure> {
-        self.process(&mut [], &mut |_| (), wire).map(drop)
+        self.process(&mut [], &mut Nobody, wire).map(drop)
     }
 
     /// Takes bytes from the wire, in any pieces. `plain` gets what they held, record by record; what is to be answered
@@ -253,6 +285,19 @@ impl Session {
         plain: &mut dyn FnMut(&[u8]),
         wire: &mut Wire,
     ) -> Result<(), Failure> {
+        self.open_into(bytes, &mut PutBy(plain), wire)
+    }
+
+    /// The same; records may be opened into memory that `plain` has.
+    ///
+    /// # Errors
+    /// As of [`Session::open`].
+    pub fn open_into(
+        &mut self,
+        bytes: &mut [u8],
+        plain: &mut dyn Plain,
+        wire: &mut Wire,
+    ) -> Result<(), Failure> {
         let opened = self.open_all(bytes, plain, wire);
         self.has_failed |= opened.is_err();
         opened
@@ -261,20 +306,26 @@ impl Session {
     fn open_all(
         &mut self,
         mut bytes: &mut [u8],
-        plain: &mut dyn FnMut(&[u8]),
+        plain: &mut dyn Plain,
         wire: &mut Wire,
     ) -> Result<(), Failure> {
         while !bytes.is_empty() && !self.has_ended && !self.has_failed {
             if self.carried.is_empty() {
                 self.count_empty(bytes)?;
                 let through = self.process(bytes, plain, wire)?;
-                self.carried.extend_from_slice(&bytes[through..]);
+                let rest = &bytes[through..];
+                if !rest.is_empty() && self.carried.capacity() == 0 {
+                    self.carried = spare();
+                }
+                self.carried.extend_from_slice(rest);
                 return self.check_carried();
             }
             let (now, later) = bytes.split_at_mut(self.wanted().min(bytes.len()));
             self.carried.extend_from_slice(now);
             bytes = later;
-            if whole_records(&self.carried) < self.carried.len() {
+            let cut = &self.carried[whole_records(&self.carried)..];
+            let is_too_long = record_bytes(cut).is_some_and(|len| len > RECORD_BYTES_MAX);
+            if !cut.is_empty() && !is_too_long {
                 continue; // it is the last that is cut still
             }
             let mut carried = mem::take(&mut self.carried);
@@ -295,7 +346,7 @@ impl Session {
 
     fn check_carried(&mut self) -> Result<(), Failure> {
         if self.carried.is_empty() && self.carried.capacity() > 0 {
-            self.carried = Vec::new(); // idle connections hold nothing
+            keep(mem::take(&mut self.carried)); // idle connections hold nothing
         }
         let most = match self.is_established {
             true => CARRIED_LATER_BYTES_MAX,
@@ -324,28 +375,106 @@ impl Session {
         Ok(())
     }
 
-    /// Lets rustls take what it can; how many bytes it is through with.
+    /// Takes what it can; how many bytes it is through with.
     fn process(
         &mut self,
         bytes: &mut [u8],
-        plain: &mut dyn FnMut(&[u8]),
+        plain: &mut dyn Plain,
         wire: &mut Wire,
     ) -> Result<usize, Failure> {
-        let mut at = 0;
+        if let Side::Records(_) = self.side {
+            return self.open_records(bytes, plain, wire);
+        }
         let was_established = self.is_established;
+        // Record by record until the handshake is done: what comes behind it is not for rustls.
+        let mut until = match self.is_convertible && !was_established {
+            true => next_end(bytes, self.seen),
+            false => bytes.len(),
+        };
+        let mut at = 0;
         loop {
-            match self.step(&mut bytes[at..], plain, wire) {
+            match self.step(&mut bytes[at..until], plain, wire) {
                 Ok(Step::Discard(through)) => at += through,
                 Ok(Step::Wants(through)) => {
-                    let through = at + through;
-                    self.note_of_server(was_established && through > 0);
-                    return Ok(through);
+                    at += through;
+                    self.note_of_server(was_established && at > 0);
+                    // Part of a message behind the handshake is there: rustls goes on with it.
+                    self.is_convertible &= !self.is_established || at == until;
+                    if self.is_established && self.is_convertible {
+                        self.convert()?;
+                        return match &self.side {
+                            Side::Records(_) => {
+                                Ok(at + self.open_records(&mut bytes[at..], plain, wire)?)
+                            }
+                            _ => Ok(at),
+                        };
+                    }
+                    if until == bytes.len() {
+                        self.seen = whole_records(&bytes[at..]);
+                        return Ok(at);
+                    }
+                    until = next_end(bytes, until);
                 }
                 Err(error) => {
                     self.has_failed = true;
-                    self.say_alert(&mut bytes[at..], wire);
+                    self.say_alert(&mut bytes[at..until], wire);
                     return Err(self.failure(&error));
                 }
+            }
+        }
+    }
+
+    /// The handshake is done: from here on records are opened and sealed here, if they are of TLS 1.3.
+    fn convert(&mut self) -> Result<(), Failure> {
+        self.is_convertible = false;
+        if self.version() != "1.3" {
+            return Ok(());
+        }
+        self.is_resumed = self.is_resumed();
+        let converted = match mem::replace(&mut self.side, Side::Between) {
+            Side::Server(connection) => {
+                self.peer = first_of(connection.peer_certificates());
+                let parts = connection.dangerous_into_kernel_connection();
+                parts.and_then(|(secrets, kernel)| Records::new(secrets, Kernel::Server(kernel)))
+            }
+            Side::Client(connection) => {
+                self.peer = first_of(connection.peer_certificates());
+                let parts = connection.dangerous_into_kernel_connection();
+                parts.and_then(|(secrets, kernel)| Records::new(secrets, Kernel::Client(kernel)))
+            }
+            Side::Records(_) | Side::Between => return Ok(()),
+        };
+        match converted {
+            Ok(records) => {
+                self.side = Side::Records(Box::new(records));
+                Ok(())
+            }
+            Err(error) => {
+                self.has_failed = true;
+                Err(Failure::of(&error))
+            }
+        }
+    }
+
+    fn open_records(
+        &mut self,
+        bytes: &mut [u8],
+        plain: &mut dyn Plain,
+        wire: &mut Wire,
+    ) -> Result<usize, Failure> {
+        let Side::Records(records) = &mut self.side else {
+            return Err(Failure::not_open());
+        };
+        match records.open(bytes, plain, wire) {
+            Ok(opened) => {
+                self.has_ended |= opened.has_ended;
+                self.is_heard |= opened.through > 0 && records.is_client();
+                Ok(opened.through)
+            }
+            Err(fault) => {
+                self.has_failed = true;
+                records.say(&fault, wire);
+                Err(self.failure(&fault.error))
             }
         }
     }
@@ -364,19 +493,22 @@ impl Session {
                 take_asked();
                 Failure::of_server(error, take_shown().as_ref())
             }
+            Side::Records(ref records) if records.is_client() => Failure::of_server(error, None),
+            _ => Failure::of(error),
         }
     }
 
     fn step(
         &mut self,
         bytes: &mut [u8],
-        plain: &mut dyn FnMut(&[u8]),
+        plain: &mut dyn Plain,
         wire: &mut Wire,
     ) -> Result<Step, Error> {
         let (established, ended) = (&mut self.is_established, &mut self.has_ended);
         Ok(match &mut self.side {
             Side::Server(side) => step!(side, bytes, plain, wire, established, ended),
             Side::Client(side) => step!(side, bytes, plain, wire, established, ended),
+            Side::Records(_) | Side::Between => return Err(Error::HandshakeNotComplete),
         })
     }
 
@@ -386,7 +518,7 @@ impl Session {
         let mut at = 0;
         for _ in 0..LAST_STEPS_MAX {
             let before = wire.bytes().len();
-            let Ok(Step::Discard(through)) = self.step(&mut bytes[at..], &mut |_| (), wire) else {
+            let Ok(Step::Discard(through)) = self.step(&mut bytes[at..], &mut Nobody, wire) else {
                 return;
             };
             at += through;
@@ -415,6 +547,13 @@ impl Session {
         if self.has_failed || !self.is_established {
             return Err(Failure::not_open());
         }
+        if let Side::Records(records) = &mut self.side {
+            let written = match what {
+                Out::Bytes(plain) => records.seal(plain, wire),
+                Out::End => records.end(wire),
+            };
+            return written.map_err(|_| Failure::keys_used_up());
+        }
         // It remembers where in what is carried it was.
         let mut carried = mem::take(&mut self.carried);
         let written = self.write_beside(&mut carried, what, wire);
@@ -430,7 +569,7 @@ impl Session {
     ) -> Result<(), Failure> {
         // Answers that are due go first: a key update says by which key the next record is to be read.
         loop {
-            match self.step(carried, &mut |_| (), wire) {
+            match self.step(carried, &mut Nobody, wire) {
                 Ok(Step::Discard(0)) => {}
                 Ok(Step::Wants(0)) => break,
                 Ok(_) => return Err(Failure::not_open()),
@@ -440,12 +579,41 @@ impl Session {
         let written = match &mut self.side {
             Side::Server(side) => write!(side, carried, what, wire),
             Side::Client(side) => write!(side, carried, what, wire),
+            Side::Records(_) | Side::Between => false,
         };
         match written {
             true => Ok(()),
             false => Err(Failure::keys_used_up()),
         }
     }
+}
+
+/// Where the record ends behind `at`, or all that is there of it.
+fn next_end(bytes: &[u8], at: usize) -> usize {
+    let len = record_bytes(&bytes[at..]).unwrap_or(bytes.len());
+    at.saturating_add(len).min(bytes.len())
+}
+
+fn first_of(chain: Option<&[CertificateDer<'static>]>) -> Option<CertificateDer<'static>> {
+    chain?.first().cloned()
+}
+
+thread_local! {
+    /// Memory of records that were cut, for the next that are.
+    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+fn spare() -> Vec<u8> {
+    SPARE.with_borrow_mut(|all| all.pop().unwrap_or_default())
+}
+
+fn keep(mut memory: Vec<u8>) {
+    memory.clear();
+    SPARE.with_borrow_mut(|all| {
+        if all.len() < SPARE_MAX && memory.capacity() <= CARRIED_LATER_BYTES_MAX {
+            all.push(memory);
+        }
+    });
 }
 
 /// What is to be written.

@@ -162,6 +162,7 @@ plain.close()
         .output()
         .expect("it runs");
     println!("{}", String::from_utf8_lossy(&output.stderr));
+    until("what curl has posted", || analyzer.read() == 3 * count + 1);
     drop(analyzer);
     distributor.stop().assert_clean();
 }

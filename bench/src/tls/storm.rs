@@ -212,7 +212,7 @@ impl Crowd {
             dialect: Dialect::Native,
             ..SinkArgs::default()
         };
-        allow_connections(shape.count as usize * 2 + FLOW_CONNECTIONS as usize)?;
+        allow_connections(shape.count as usize + FLOW_CONNECTIONS as usize)?;
         let mut session = Session::open(system, &load, &sink, &shape.system_cores)?;
         session.drive.start()?;
         run_for(&mut session, SETTLE)?;

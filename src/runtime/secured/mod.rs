@@ -49,6 +49,8 @@ const BUFFER: u32 = 1;
 /// What a kernel says of a completion, its buffer's number left out.
 const KERNEL_FLAGS: u32 = 0xffff;
 
+/// Times in a turn that pieces of sends follow those that are through.
+const PIECES_A_TURN: usize = 64;
 /// What is opened and waits for the shard, at most; beyond it stays as it came.
 const INGRESS_BYTES: usize = 4 << 20;
 /// The same of what the shard handles at once.
@@ -124,13 +126,24 @@ impl Tls {
     ) {
         out.append(&mut self.told);
         let mut raw = std::mem::take(&mut self.raw);
-        ring.drain(&mut raw, max);
+        let mut left = max;
+        ring.drain(&mut raw, left);
         self.open_waiting(ring);
-        for completion in raw.drain(..) {
-            match completion.token & SECURED {
-                0 => out.push(self.with_chunk(ring, completion)),
-                _ => self.on_completion(ring, completion),
+        for round in 0..PIECES_A_TURN {
+            left = left.saturating_sub(raw.len());
+            for completion in raw.drain(..) {
+                match completion.token & SECURED {
+                    0 => out.push(self.with_chunk(ring, completion)),
+                    _ => self.on_completion(ring, completion),
+                }
             }
+            let is_last = left == 0 || round + 1 == PIECES_A_TURN;
+            if is_last || !self.sending.goes_on() {
+                break;
+            }
+            // The next pieces go now, and not after the wait of the next turn.
+            ring.submit();
+            ring.drain(&mut raw, left);
         }
         self.raw = raw;
         self.go_on_with_handshakes(ring, now_ns);

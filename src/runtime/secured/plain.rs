@@ -10,9 +10,10 @@
 
 use crate::uring::FREE_FIRST;
 use weir_shard::port::Chunk;
+use weir_tls::{Plain, RECORD_BYTES_MAX};
 
-/// Bytes of a buffer: more than a record and what may be carried of one before.
-const BUFFER_BYTES: usize = 64 * 1024;
+/// Bytes of a buffer: four full records, each with room for the type behind it while it is opened.
+const BUFFER_BYTES: usize = 64 * 1024 + 64;
 
 /// Numbers from here on are of these buffers: the kernel's are below.
 const FIRST: u16 = FREE_FIRST;
@@ -62,12 +63,11 @@ impl PlainBuffers {
         number >= self.first && usize::from(number - self.first) < self.buffers.len()
     }
 
-    /// Whether so many bytes have room, and all of them in one chunk if they are to be.
+    /// Whether records of so many bytes have room. Each lies together, so that the end of a buffer may stay empty.
     pub(super) fn has_room(&mut self, bytes: usize) -> bool {
-        let rest = self.rest();
-        rest >= bytes || {
+        self.rest() >= bytes || {
             let free = self.free().count() + (self.most - self.buffers.len());
-            rest + free * BUFFER_BYTES >= bytes
+            free * (BUFFER_BYTES - RECORD_BYTES_MAX) >= bytes
         }
     }
 
@@ -81,7 +81,7 @@ impl PlainBuffers {
     }
 
     /// Appends bytes. There must be room.
-    pub(super) fn put(&mut self, mut bytes: &[u8]) {
+    fn append(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let buffer = &mut self.buffers[self.current];
             let now = bytes.len().min(BUFFER_BYTES - buffer.taken);
@@ -90,11 +90,16 @@ impl PlainBuffers {
             buffer.taken += now;
             bytes = rest;
             if !bytes.is_empty() {
-                self.close();
-                assert!(self.next(), "whoever puts has asked for room");
-                self.begun = 0;
+                self.go_on();
             }
         }
+    }
+
+    /// Goes on in the next buffer.
+    fn go_on(&mut self) {
+        self.close();
+        assert!(self.next(), "whoever puts has asked for room");
+        self.begun = 0;
     }
 
     /// The chunk ends here. All that were filled since the last time, in order, go to `out`.
@@ -157,6 +162,24 @@ impl PlainBuffers {
             None => return false,
         }
         true
+    }
+}
+
+impl Plain for PlainBuffers {
+    fn put(&mut self, bytes: &[u8]) {
+        self.append(bytes);
+    }
+
+    fn room(&mut self, bytes: usize) -> Option<&mut [u8]> {
+        if self.rest() < bytes {
+            self.go_on();
+        }
+        let buffer = &mut self.buffers[self.current];
+        buffer.memory.get_mut(buffer.taken..buffer.taken + bytes)
+    }
+
+    fn filled(&mut self, bytes: usize) {
+        self.buffers[self.current].taken += bytes;
     }
 }
 

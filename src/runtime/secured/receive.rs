@@ -7,7 +7,7 @@ use super::socket::{Owner, Secured};
 use super::{pool_of, told, Numbered, Tls, MORE};
 use crate::uring::Ring;
 use weir_shard::port::{Chunk, Completion, Group};
-use weir_tls::{Failure, Session};
+use weir_tls::{Failure, Plain, Session};
 
 /// Chunks that the shard has been told of and not asked for, at most: their numbers have 16 bits.
 const CHUNKS_MAX: usize = 60_000;
@@ -158,7 +158,7 @@ impl Tls {
             }
             let bytes = ring.bytes_of_mut(receive.group, chunk);
             let (session, wire) = (&mut stream.session, &mut stream.out.wire);
-            let opened = session.open(bytes, &mut |bytes| plain.put(bytes), wire);
+            let opened = session.open_into(bytes, plain, wire);
             plain.finish(&mut self.opened);
             next = next_of(opened, session);
         }

@@ -35,11 +35,20 @@ pub(super) struct Sending {
     kept: Vec<Vec<u8>>,
     /// Small ranges, put together.
     gathered: Vec<u8>,
+    /// Lists of ranges that are used again.
+    lists: Vec<VecDeque<(usize, Span)>>,
+    /// A piece that is through was followed by another.
+    goes_on: bool,
     /// Plain bytes of sends that are done, until the shard takes them back.
     pub(super) done: HashMap<u64, Vec<u8>>,
 }
 
 impl Sending {
+    /// Pieces were followed by others since this was asked last.
+    pub(super) fn goes_on(&mut self) -> bool {
+        std::mem::take(&mut self.goes_on)
+    }
+
     fn wire(&mut self) -> Wire {
         let room = PIECE_BYTES + PIECE_BYTES / RECORD_BYTES * 64 + 1024;
         match self.kept.pop() {
@@ -137,7 +146,9 @@ impl Tls {
         spans: impl Iterator<Item = (usize, Span)>,
         token: u64,
     ) {
-        let spans: VecDeque<_> = spans.take(SEND_RANGES_MAX).collect();
+        let mut list = self.sending.lists.pop().unwrap_or_default();
+        list.extend(spans.take(SEND_RANGES_MAX));
+        let spans = list;
         let total = spans.iter().map(|(_, span)| span.len as usize).sum();
         let source = Source::Spans(spans);
         let send = Send {
@@ -298,13 +309,20 @@ impl Tls {
         }
         if is_through {
             self.pump(ring, &connection);
+            self.sending.goes_on |= connection.lock().out.is_under_way;
         }
     }
 
     /// The shard's send has ended.
     fn complete(&mut self, send: Send, result: i32) {
-        if let Source::Bytes(bytes, _) = send.source {
-            self.sending.done.insert(send.token, bytes);
+        match send.source {
+            Source::Bytes(bytes, _) => drop(self.sending.done.insert(send.token, bytes)),
+            Source::Spans(mut spans) => {
+                spans.clear();
+                if self.sending.lists.len() < KEPT {
+                    self.sending.lists.push(spans);
+                }
+            }
         }
         self.told.push(told(send.token, result, 0));
     }
