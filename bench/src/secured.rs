@@ -242,6 +242,11 @@ impl Socket {
         }
     }
 
+    /// Bytes go through TLS.
+    pub fn is_secured(&self) -> bool {
+        matches!(self, Socket::Secured(_))
+    }
+
     fn tcp(&self) -> &TcpStream {
         match self {
             Socket::Plain(stream) => stream,

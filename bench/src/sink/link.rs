@@ -67,15 +67,21 @@ impl Link {
         if self.filled == self.buffer.len() {
             self.buffer.resize(self.filled * 2, 0);
         }
+        // Through TLS less comes at once; as without it, what is there is ACKed together.
         loop {
+            let before = self.filled;
             if !self.read_once()? {
                 return Ok(false);
             }
-            if self.stream.waiting_bytes() == 0 {
+            let waiting = self.stream.waiting_bytes();
+            let has_room = self.buffer.len() - self.filled >= READ_LEN / 4;
+            let goes_on = self.stream.is_secured() && self.filled > before && has_room;
+            if waiting == 0 && !goes_on {
                 return Ok(true);
             }
-            self.buffer
-                .resize(self.filled + self.stream.waiting_bytes(), 0);
+            if waiting > 0 {
+                self.buffer.resize(self.filled + waiting, 0);
+            }
         }
     }
 
