@@ -219,6 +219,29 @@ mod tests {
     }
 
     #[test]
+    fn records_for_which_there_is_room_are_opened_into_it() {
+        let begins = [0, 1, 16_000, 50_000, BUFFER_BYTES - 1];
+        for (begun, len) in begins.iter().flat_map(|b| [(*b, 16_384), (*b, 11_000)]) {
+            let mut buffers = PlainBuffers::new(0, 4 * BUFFER_BYTES);
+            assert!(buffers.begin(0));
+            buffers.put(&vec![1; begun]);
+            let mut records = 0;
+            while buffers.has_room((records + 1) * (len + 22)) {
+                records += 1;
+            }
+            for _ in 0..records {
+                assert_eq!(buffers.room(len + 1).expect("memory").len(), len + 1);
+                buffers.filled(len);
+            }
+            let mut chunks = Vec::new();
+            buffers.finish(&mut chunks);
+            let all: usize = chunks.iter().map(|chunk| chunk.len()).sum();
+            assert_eq!(all, begun + records * len);
+            assert!(records >= 8, "{begun}: {records}");
+        }
+    }
+
+    #[test]
     #[should_panic(expected = "released twice")]
     fn a_chunk_is_released_once() {
         let mut buffers = PlainBuffers::new(1, 0);
