@@ -189,11 +189,8 @@ impl Protection {
 }
 
 fn read_token(path: &Path) -> Result<Token, String> {
-    let mut text = Vec::new();
-    let file = File::open(path).map_err(|error| error.to_string())?;
-    file.take(TOKEN_FILE_BYTES_MAX)
-        .read_to_end(&mut text)
-        .map_err(|error| error.to_string())?;
+    let text = weir_tls::read_regular(path, TOKEN_FILE_BYTES_MAX);
+    let text = text.map_err(|error| error.to_string())?;
     Token::from_file_text(&text)
 }
 

@@ -74,17 +74,7 @@ pub(crate) fn lines(path: &Path) -> Result<Vec<u8>, String> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let file = File::open(path).map_err(|error| error.to_string())?;
-    let mut text = Vec::new();
-    file.take(FILE_BYTES_MAX + 1)
-        .read_to_end(&mut text)
-        .map_err(|error| error.to_string())?;
-    match text.len() as u64 > FILE_BYTES_MAX {
-        true => Err(format!(
-            "more than the {FILE_BYTES_MAX} bytes that are allowed"
-        )),
-        false => Ok(text),
-    }
+    weir_tls::read_regular(path, FILE_BYTES_MAX).map_err(|error| error.to_string())
 }
 
 fn shared_key(text: &[u8]) -> Result<Secret, String> {

@@ -7,7 +7,6 @@
 
 use std::fmt;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -26,6 +25,7 @@ use rustls::{
 
 use crate::certificate::{covers, Facts, Peer};
 use crate::client::note_shown;
+use crate::file::read_regular;
 use crate::fingerprint::Fingerprint;
 use crate::key_log::KeyLogFile;
 use crate::names::{AllowedNames, NotAllowed};
@@ -272,16 +272,7 @@ fn of_first(files: &ServerFiles, error: impl fmt::Display) -> Unusable {
 
 /// A file, if it is not longer than such files are.
 pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, Unusable> {
-    let read = || -> io::Result<Vec<u8>> {
-        let len = fs::metadata(path)?.len();
-        if len > FILE_BYTES_MAX {
-            return Err(io::Error::other(format!(
-                "{len} bytes, allowed: {FILE_BYTES_MAX}"
-            )));
-        }
-        fs::read(path)
-    };
-    read().map_err(|error| unusable(path, error))
+    read_regular(path, FILE_BYTES_MAX).map_err(|error| unusable(path, error))
 }
 
 /// The certificates of a PEM file, at least one.
