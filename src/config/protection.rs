@@ -1,8 +1,6 @@
 //! Who may connect, how often, and with what: limits that protect a distributor from its peers.
 
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;

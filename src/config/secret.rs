@@ -1,8 +1,6 @@
 //! Secrets that a protocol needs as they are, and not only their digests.
 
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use crate::input::{Input, Secrets};
