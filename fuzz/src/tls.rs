@@ -64,8 +64,11 @@ pub fn run(data: &[u8]) {
     let session = Session::server(Arc::clone(&ground.served.config)).expect("settings");
     let config = Arc::clone(&ground.clients[usize::from(settings & 1)]);
     let name = ServerName::try_from("localhost").expect("a name");
+    let mut client = ClientConnection::new(config, name).expect("settings");
+    // What it has said before its handshake is done waits.
+    client.set_buffer_limit(None);
     let mut talk = Talk {
-        client: ClientConnection::new(config, name).expect("settings"),
+        client,
         session,
         said: Vec::new(),
         heard: Vec::new(),

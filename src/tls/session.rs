@@ -402,12 +402,10 @@ impl Session {
                     self.is_convertible &= !self.is_established || at == until;
                     if self.is_established && self.is_convertible {
                         self.convert()?;
-                        return match &self.side {
-                            Side::Records(_) => {
-                                Ok(at + self.open_records(&mut bytes[at..], plain, wire)?)
-                            }
-                            _ => Ok(at),
-                        };
+                        if let Side::Records(_) = self.side {
+                            return Ok(at + self.open_records(&mut bytes[at..], plain, wire)?);
+                        }
+                        // TLS 1.2: a client that was resumed says its last word and its first message at once.
                     }
                     if until == bytes.len() {
                         self.seen = whole_records(&bytes[at..]);
