@@ -31,8 +31,9 @@ fn the_limit_that_is_too_small_is_the_one_that_is_named() {
         "{said}"
     );
     assert!(!said.contains("MEMLOCK"), "{said}");
-    // Too little for the arenas, and so little more that later some small allocation would find nothing.
-    for limit in [45_000, 60_000, 80_000] {
+    // Too little for the arenas, and so little more that later some small allocation would find nothing. The program by
+    // itself, not optimised, takes 46,000.
+    for limit in [55_000, 65_000, 80_000] {
         let said = refused(&format!("ulimit -v {limit}"));
         let value = format!("{} are allowed (RLIMIT_AS)", limit * 1024);
         assert!(
