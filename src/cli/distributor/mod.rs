@@ -56,7 +56,10 @@ fn run_or(args: &Args) -> Result<ExitCode, ExitCode> {
     let sockets = Sockets::from_environment(adopt_descriptors);
     let sockets = sockets.map_err(|error| refuse(2, &error))?;
     let ear = Ear::open();
-    let ear = ear.map_err(|error| refuse(1, &format!("signals cannot be handled: {error}")))?;
+    let ear = ear.map_err(|error| {
+        let why = behind(&error);
+        refuse(1, &format!("signals cannot be handled: {error}{why}"))
+    })?;
     let manager = Arc::new(Manager::from_environment());
     let loaded = load(args, &sockets)?;
     let config = loaded.config.clone();
