@@ -123,7 +123,8 @@ enum Heard {
 pub(super) struct Handshake {
     pub(super) whose: Whose,
     pub(super) stage: Stage,
-    /// Time of this shard's when it was accepted, and when it got further: it has had an answer, or a look.
+    /// Time of this shard's when it was accepted, and when it got further: it has had an answer, or its
+    /// first bytes or its PROXY header were understood.
     pub(super) since_ns: u64,
     pub(super) further_ns: u64,
     pub(super) has_spoken: bool,
@@ -334,7 +335,7 @@ impl Tls {
         }
     }
 
-    /// The same at each port: places are for all of them.
+    /// The same at each port, whatever has freed a place there.
     pub(super) fn accept_everywhere(&mut self, ring: &mut Ring) {
         for at in 0..self.handshakes.ports.len() {
             self.accept_more(ring, at);
@@ -549,6 +550,7 @@ impl Tls {
             Some(true) => match first_stage(&port, fd) {
                 Ok(stage) => {
                     handshake.stage = stage;
+                    handshake.further_ns = clock_ns;
                     self.listen_to(ring, number);
                 }
                 Err(failure) => {
@@ -561,6 +563,7 @@ impl Tls {
 
     /// What a proxy has said so far. The shard reads the header again, and judges the address in it.
     fn on_header(&mut self, ring: &mut Ring, number: u32, fd: OwnedFd) {
+        let clock_ns = self.handshakes.clock_ns;
         let port = self.handshakes.port_of(number);
         let (Some(port), Some(handshake)) = (port, self.handshakes.get(number)) else {
             return;
@@ -578,6 +581,7 @@ impl Tls {
                     Ok(connection) => {
                         connection.lock().early = header;
                         handshake.stage = Stage::Shaking(connection);
+                        handshake.further_ns = clock_ns;
                         match handshake.bytes.is_empty() {
                             true => self.listen_to(ring, number),
                             false => {

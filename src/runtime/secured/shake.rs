@@ -38,7 +38,6 @@ impl Tls {
         if self.handshakes.clock_ns >= self.handshakes.checked_ns + LOOK_AGAIN_NS {
             self.handshakes.checked_ns = self.handshakes.clock_ns;
             self.check_deadlines(ring);
-            // A port that found no place left hears of none that another port's peer has given up.
             self.accept_everywhere(ring);
         }
     }
