@@ -27,12 +27,20 @@ const DISCARDED_MAX: u32 = 1 << 20;
 pub(super) struct Kernel {
     ring: Ring,
     tls: Box<Tls>,
+    /// In this turn completions go through TLS; otherwise it takes so many more.
+    is_secured: bool,
+    left: usize,
 }
 
 impl Kernel {
     pub(super) fn new(ring: Ring, notice: Notice, handshakes: usize) -> Kernel {
         let tls = Box::new(Tls::new(notice, handshakes));
-        Kernel { ring, tls }
+        Kernel {
+            ring,
+            tls,
+            is_secured: false,
+            left: 0,
+        }
     }
 
     /// Submits what is queued and waits; not when there is something to do already.
@@ -46,13 +54,26 @@ impl Kernel {
         }
     }
 
-    /// Moves at most `max` completions of the ring, and what came of them, into `out`.
+    /// A turn begins, which takes at most `max` completions of the ring. True: there are as many.
     #[inline]
-    pub(super) fn drain(&mut self, out: &mut Vec<Completion>, max: usize) {
-        match self.tls.is_used() {
-            false => self.ring.drain(out, max),
-            true => self.tls.drain(&mut self.ring, out, max, monotonic_ns()),
+    pub(super) fn begin_turn(&mut self, max: usize) -> bool {
+        let is_full = self.ring.ready() >= max;
+        self.is_secured = self.tls.is_used();
+        match self.is_secured {
+            true => self.tls.begin_turn(&mut self.ring, max),
+            false => self.left = max,
         }
+        is_full
+    }
+
+    /// Moves what is next in this turn into `out`; over TLS piece by piece. False: that was all.
+    #[inline]
+    pub(super) fn next(&mut self, out: &mut Vec<Completion>) -> bool {
+        match self.is_secured {
+            true => self.tls.next(&mut self.ring, out, monotonic_ns()),
+            false => self.ring.drain(out, std::mem::take(&mut self.left)),
+        }
+        !out.is_empty()
     }
 
     fn tls(&mut self) -> (&mut Tls, &mut Ring) {

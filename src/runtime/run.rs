@@ -21,8 +21,11 @@ pub(super) async fn run(mut shard: Shard<Kernel>) -> std::io::Result<ShardReport
             shard.cx.io.quiesce();
             return Err(error);
         }
-        shard.cx.io.drain(&mut completions, TURN_COMPLETIONS);
-        shard.handle(&mut completions);
+        let is_full = shard.cx.io.begin_turn(TURN_COMPLETIONS);
+        shard.begin_turn(is_full);
+        while shard.cx.io.next(&mut completions) {
+            shard.handle(&mut completions);
+        }
         if shard.cx.mesh.has_mail() {
             shard.cx.mesh.receive(&mut inbox).await;
         }

@@ -70,6 +70,7 @@ pub struct Context<I: Io> {
 }
 
 /// Time between two turns.
+#[derive(Default, Clone, Copy)]
 pub(super) struct Passed {
     pub(super) real_ns: u64,
     /// Of it: while the shard ran, or waited.

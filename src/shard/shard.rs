@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::accepts::{input_of, Accepted, Accepts, Listeners};
-use super::context::{Context, Phase, TICK_HANDSHAKE};
+use super::context::{Context, Passed, Phase, TICK_HANDSHAKE};
 use super::hold::{Hold, Load};
 use super::http_in::Clients;
 use super::http_out::HttpEgress;
@@ -59,6 +59,8 @@ pub struct Shard<I: Io> {
     lifecycle: Lifecycle,
     report: Report,
     next_second_ns: u64,
+    /// Since the turn before.
+    passed: Passed,
     /// When lanes were sent last.
     sent_ns: u64,
     hold: Hold,
@@ -66,7 +68,7 @@ pub struct Shard<I: Io> {
     busy_bytes: usize,
 }
 
-/// One turn is `handle`, `conclude_turn`, `finished`: the kernel's shards and the simulator's both
+/// One turn is `begin_turn`, `handle`, `conclude_turn`, `finished`: the kernel's shards and the simulator's both
 /// call nothing else.
 impl<I: Io> Shard<I> {
     /// A shard that has not started yet. Shard 0 keeps the roster.
@@ -96,6 +98,7 @@ impl<I: Io> Shard<I> {
             lifecycle: Lifecycle::default(),
             report: Report::default(),
             next_second_ns: cx.now_ns,
+            passed: Passed::default(),
             sent_ns: 0,
             hold: Hold::default(),
             busy_bytes: BUSY_BYTES,
@@ -126,23 +129,26 @@ impl<I: Io> Shard<I> {
         self.cx.io.arm_wake(bare(Kind::Wake));
     }
 
-    /// First half of a turn: what the requests have come to.
+    /// A turn begins. `is_full`: with as many completions as a turn takes, so that more may be there.
+    pub fn begin_turn(&mut self, is_full: bool) {
+        self.passed = self.cx.begin_turn(is_full);
+        self.intake.begin_turn(&mut self.cx, self.passed.awake_ns);
+    }
+
+    /// First half of a turn: what the requests have come to, all at once or piece by piece.
     pub fn handle(&mut self, completions: &mut Vec<Completion>) {
-        let is_full = completions.len() >= TURN_COMPLETIONS;
-        let passed = self.cx.begin_turn(is_full);
-        self.intake.begin_turn(&mut self.cx, passed.awake_ns);
         let ended_before = self.links.ends();
         for completion in completions.drain(..) {
             self.dispatch(completion);
         }
-        let received = self.cx.engine.counters.received;
-        self.cx.gather.turn(passed.real_ns, received);
         self.links.see_to_ends(&mut self.cx, ended_before);
     }
 
     /// Second half of a turn: what other shards said, then everything that follows from both. True
     /// when housekeeping was due.
     pub fn conclude_turn(&mut self, inbox: &mut Inbox<I::Socket>) -> bool {
+        let received = self.cx.engine.counters.received;
+        self.cx.gather.turn(self.passed.real_ns, received);
         for (from, message) in inbox.drain(..) {
             self.on_message(from, message);
         }

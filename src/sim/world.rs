@@ -22,8 +22,8 @@ use super::random::Random;
 use super::shards;
 use super::topology::{Part, Scene};
 use weir_shard::mesh::{Inbox, Message};
-use weir_shard::Shard;
 use weir_shard::{Operator, ShardReport};
+use weir_shard::{Shard, TURN_COMPLETIONS};
 use weir_shard::{Shared, Stop};
 
 /// Virtual time starts here: a clock that has run for a while.
@@ -361,6 +361,7 @@ impl World {
             .completions
             .drain(..take)
             .collect();
+        self.workers[shard].begin_turn(completions.len() >= TURN_COMPLETIONS);
         self.workers[shard].handle(&mut completions);
         self.deliver_mail(shard);
         let mut inbox = std::mem::take(&mut self.inbox);

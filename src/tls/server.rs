@@ -18,6 +18,7 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKey
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
+use rustls::CipherSuite;
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore,
     ServerConfig, SignatureScheme, SupportedProtocolVersion,
@@ -238,9 +239,22 @@ impl Served {
     }
 }
 
-/// The algorithms: those of AWS-LC.
+/// The algorithms: those of AWS-LC. A client wants AES-128 first, which takes an eighth less time than AES-256; a server
+/// goes by what its client wants.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+    use CipherSuite::{
+        TLS13_AES_128_GCM_SHA256, TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+        TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+    };
+    const FIRST: [CipherSuite; 3] = [
+        TLS13_AES_128_GCM_SHA256,
+        TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+        TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+    ];
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    let suites = &mut provider.cipher_suites;
+    suites.sort_by_key(|suite| !FIRST.contains(&suite.suite()));
+    Arc::new(provider)
 }
 
 /// Tickets that all shards of this process make and take, with keys that change every six hours.

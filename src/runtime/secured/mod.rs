@@ -4,7 +4,7 @@
 //! ring --accept--> handshakes (accept.rs, shake.rs) --done--> the shard's accept completes
 //!     --connect-> handshakes (connect.rs) --done--> the shard's connect completes
 //!     --receive--> opened into plain.rs -----------> the shard's receive completes (receive.rs)
-//!     <--send----- sealed, 64 KiB at a time <------- the shard's send (send.rs)
+//!     <--send----- sealed, piece by piece <--------- the shard's send (send.rs)
 //! ```
 //!
 //! Requests of connections without TLS do not come here: their tokens lack `SECURED`. With it a token is the
@@ -49,12 +49,28 @@ const BUFFER: u32 = 1;
 /// What a kernel says of a completion, its buffer's number left out.
 const KERNEL_FLAGS: u32 = 0xffff;
 
+/// Bytes that are opened before the shard is told of them: a part of a core's second cache.
+const OPENED_AT_ONCE_BYTES: usize = 128 * 1024;
 /// Times in a turn that pieces of sends follow those that are through.
 const PIECES_A_TURN: usize = 64;
 /// What is opened and waits for the shard, at most; beyond it stays as it came.
 const INGRESS_BYTES: usize = 4 << 20;
 /// The same of what the shard handles at once.
 const PROMPT_BYTES: usize = 4 << 20;
+
+/// What a turn still has to do.
+#[derive(Default)]
+struct Turn {
+    /// Completions of the ring, in their order.
+    raw: VecDeque<Completion>,
+    /// More of them that it may take.
+    left: usize,
+    /// Times that pieces of sends followed those that are through.
+    rounds: usize,
+    /// Bytes that were opened since the shard was told last.
+    opened_bytes: usize,
+    is_through: bool,
+}
 
 /// All of TLS that a shard has.
 pub(crate) struct Tls {
@@ -75,7 +91,7 @@ pub(crate) struct Tls {
     told: Vec<Completion>,
     /// Of one completion's bytes.
     opened: Vec<Chunk>,
-    raw: Vec<Completion>,
+    turn: Turn,
     /// Whether to say of a peer that it was refused, and what to say behind it.
     notice: Notice,
 }
@@ -101,7 +117,7 @@ impl Tls {
             waiting: Default::default(),
             told: Vec::new(),
             opened: Vec::new(),
-            raw: Vec::new(),
+            turn: Turn::default(),
         }
     }
 
@@ -116,38 +132,55 @@ impl Tls {
         !self.told.is_empty() || self.handshakes.has_work() || self.can_open()
     }
 
-    /// Moves what the ring has, at most `max` completions, and what was made of them to `out`.
-    pub(crate) fn drain(
-        &mut self,
-        ring: &mut Ring,
-        out: &mut Vec<Completion>,
-        max: usize,
-        now_ns: u64,
-    ) {
-        out.append(&mut self.told);
-        let mut raw = std::mem::take(&mut self.raw);
-        let mut left = max;
-        ring.drain(&mut raw, left);
-        self.open_waiting(ring);
-        for round in 0..PIECES_A_TURN {
-            left = left.saturating_sub(raw.len());
-            for completion in raw.drain(..) {
+    /// A turn begins, with at most `max` completions of the ring.
+    pub(crate) fn begin_turn(&mut self, ring: &mut Ring, max: usize) {
+        let turn = &mut self.turn;
+        ring.drain(&mut turn.raw, max);
+        turn.left = max.saturating_sub(turn.raw.len());
+        turn.rounds = 0;
+        turn.is_through = false;
+    }
+
+    /// Moves to `out` what was made of the next completions: of so many that the shard finds in the cache what was
+    /// opened. Nothing: the turn is through.
+    pub(crate) fn next(&mut self, ring: &mut Ring, out: &mut Vec<Completion>, now_ns: u64) {
+        while out.is_empty() && !self.turn.is_through {
+            self.turn.opened_bytes = 0;
+            self.open_waiting(ring);
+            self.turn.is_through = self.go_on(ring, out);
+            if self.turn.is_through {
+                self.go_on_with_handshakes(ring, now_ns);
+            }
+            out.append(&mut self.told);
+        }
+    }
+
+    /// Handles completions until enough was opened. True: all are handled.
+    fn go_on(&mut self, ring: &mut Ring, out: &mut Vec<Completion>) -> bool {
+        loop {
+            while self.turn.opened_bytes < OPENED_AT_ONCE_BYTES {
+                let Some(completion) = self.turn.raw.pop_front() else {
+                    break;
+                };
                 match completion.token & SECURED {
                     0 => out.push(self.with_chunk(ring, completion)),
                     _ => self.on_completion(ring, completion),
                 }
             }
-            let is_last = left == 0 || round + 1 == PIECES_A_TURN;
+            let turn = &mut self.turn;
+            if !turn.raw.is_empty() {
+                return false;
+            }
+            turn.rounds += 1;
+            let is_last = turn.left == 0 || turn.rounds == PIECES_A_TURN;
             if is_last || !self.sending.goes_on() {
-                break;
+                return true;
             }
             // The next pieces go now, and not after the wait of the next turn.
             ring.submit();
-            ring.drain(&mut raw, left);
+            ring.drain(&mut turn.raw, turn.left);
+            turn.left -= turn.raw.len();
         }
-        self.raw = raw;
-        self.go_on_with_handshakes(ring, now_ns);
-        out.append(&mut self.told);
     }
 
     /// A completion of a connection without TLS. Where its bytes lie depends on the completions before it, and those of

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::requests::{Receive, Request};
 use super::socket::{Owner, Secured};
-use super::{pool_of, told, Numbered, Tls, MORE};
+use super::{pool_of, told, Numbered, Tls, MORE, OPENED_AT_ONCE_BYTES};
 use crate::uring::Ring;
 use weir_shard::port::{Chunk, Completion, Group};
 use weir_tls::{Failure, Plain, Session};
@@ -121,10 +121,13 @@ impl Tls {
         })
     }
 
-    /// Opens what has room, oldest first.
+    /// Opens what has room, oldest first, until enough was opened at once.
     pub(super) fn open_waiting(&mut self, ring: &mut Ring) {
         for pool in 0..2 {
-            while let Some(first) = self.waiting[pool].pop_front() {
+            while self.turn.opened_bytes < OPENED_AT_ONCE_BYTES {
+                let Some(first) = self.waiting[pool].pop_front() else {
+                    break;
+                };
                 if let Some(late) = self.open(ring, first) {
                     self.waiting[pool].push_front(late);
                     break;
@@ -156,6 +159,7 @@ impl Tls {
             if self.chunks.len() >= CHUNKS_MAX || !plain.has_room(most) || !plain.begin(whole) {
                 return Some(ciphertext);
             }
+            self.turn.opened_bytes += chunk.len();
             let bytes = ring.bytes_of_mut(receive.group, chunk);
             let (session, wire) = (&mut stream.session, &mut stream.out.wire);
             let opened = session.open_into(bytes, plain, wire);

@@ -1,11 +1,12 @@
 //! Sends: sealed a piece at a time, in the order of the records' numbers.
 //!
 //! ```text
-//! the shard's send --seal 64 KiB--> ring --done--> seal the next 64 KiB ... --> the shard's send completes
+//! the shard's send --seal a piece--> ring --done--> seal the next piece ... --> the shard's send completes
 //! answers of TLS (alerts, key updates) go before the next piece
 //! ```
 //!
-//! A connection that sends has one piece in memory, whatever the shard wants to send.
+//! A connection that sends has one piece in memory, whatever the shard wants to send: up to 512 KiB while few send so
+//! much, a record when many do or when there is no more to send.
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::AsRawFd;
@@ -19,20 +20,30 @@ use weir_protocol::memory::Span;
 use weir_shard::port::{Completion, SEND_RANGES_MAX};
 use weir_tls::{Failure, Session, Wire};
 
-/// Plain bytes of a piece.
-const PIECE_BYTES: usize = 64 * 1024;
+/// Plain bytes of a piece: about what a turn sends to an analyzer. A shorter one is another wait for the analyzer.
+const PIECE_BYTES: usize = 512 * 1024;
+/// Memory for as much, sealed. So many of them are there at a time: 16 MiB.
+const PIECE_ROOM: usize = PIECE_BYTES / RECORD_BYTES * RECORD_ROOM;
+const PIECES_MAX: usize = 32;
 /// Plain bytes of a record, at most.
 const RECORD_BYTES: usize = 16 * 1024;
-/// Memory of pieces that is kept for the next.
-const KEPT: usize = 16;
+/// Memory for a record, and for an answer before it.
+const RECORD_ROOM: usize = RECORD_BYTES + 256;
+/// Memory of records that is kept for the next.
+const RECORDS_KEPT: usize = 64;
+/// Lists of ranges that are kept.
+const LISTS_KEPT: usize = 16;
 /// Answers of TLS that may wait for a peer that does not read.
 const ANSWERS_BYTES_MAX: usize = 16 * 1024;
 
 /// What sends need.
 #[derive(Default)]
 pub(super) struct Sending {
-    /// Memory that is used again.
-    kept: Vec<Vec<u8>>,
+    /// Memory that is used again: of records, and of pieces.
+    records: Vec<Vec<u8>>,
+    pieces: Vec<Vec<u8>>,
+    /// Pieces that there are, these included.
+    pieces_made: usize,
     /// Small ranges, put together.
     gathered: Vec<u8>,
     /// Lists of ranges that are used again.
@@ -49,44 +60,60 @@ impl Sending {
         std::mem::take(&mut self.goes_on)
     }
 
-    fn wire(&mut self) -> Wire {
-        let room = PIECE_BYTES + PIECE_BYTES / RECORD_BYTES * 64 + 1024;
-        match self.kept.pop() {
-            Some(memory) => Wire::of_memory(memory),
-            None => Wire::with_room(room),
+    /// Memory to seal `bytes` into, or as many of them as the second value says.
+    fn wire(&mut self, bytes: usize) -> (Wire, usize) {
+        if bytes > RECORD_BYTES {
+            if let Some(memory) = self.pieces.pop() {
+                return (Wire::of_memory(memory), PIECE_BYTES);
+            }
+            if self.pieces_made < PIECES_MAX {
+                self.pieces_made += 1;
+                return (Wire::with_room(PIECE_ROOM), PIECE_BYTES);
+            }
         }
+        let wire = match self.records.pop() {
+            Some(memory) => Wire::of_memory(memory),
+            None => Wire::with_room(RECORD_ROOM),
+        };
+        (wire, RECORD_BYTES)
     }
 
     fn keep(&mut self, memory: Vec<u8>) {
-        if self.kept.len() < KEPT && memory.len() >= PIECE_BYTES {
-            self.kept.push(memory);
+        match memory.len() >= PIECE_ROOM {
+            true => self.pieces.push(memory),
+            false if self.records.len() < RECORDS_KEPT => self.records.push(memory),
+            false => {}
         }
     }
 
-    /// Seals the next piece of a send behind what is in `wire`.
+    /// Seals the next piece of a send, of at most so many bytes, behind what is in `wire`.
     fn seal(
         &mut self,
         ring: &Ring,
         session: &mut Session,
         send: &mut Send,
-        wire: &mut Wire,
+        (wire, piece_bytes): (&mut Wire, usize),
     ) -> Result<(), Failure> {
         match &mut send.source {
             Source::Bytes(bytes, at) => {
-                let now = (bytes.len() - *at).min(PIECE_BYTES);
+                let now = (bytes.len() - *at).min(piece_bytes);
                 session.seal(&bytes[*at..*at + now], wire)?;
                 *at += now;
             }
             Source::Spans(spans) => {
-                let mut left = PIECE_BYTES;
+                let mut left = piece_bytes;
                 self.gathered.clear();
-                while let Some((shard, span)) = spans.front_mut() {
-                    let room = match self.gathered.len() {
-                        // Whole records out of the arena itself.
-                        0 if span.len as usize >= RECORD_BYTES => {
-                            left / RECORD_BYTES * RECORD_BYTES
-                        }
-                        gathered => RECORD_BYTES.min(left) - gathered,
+                while left >= RECORD_BYTES {
+                    let is_last = spans.len() == 1;
+                    let Some((shard, span)) = spans.front_mut() else {
+                        break;
+                    };
+                    let is_large = is_last || span.len as usize >= RECORD_BYTES;
+                    // Out of the arena itself, or put together with what follows.
+                    let is_direct = is_large && self.gathered.is_empty();
+                    let room = match is_direct {
+                        true => left,
+                        false => RECORD_BYTES - self.gathered.len(),
                     };
                     let now = room.min(span.len as usize);
                     let now_32 = now as u32; // at most a span's
@@ -97,7 +124,7 @@ impl Sending {
                             ..*span
                         },
                     );
-                    match self.gathered.is_empty() && now >= RECORD_BYTES {
+                    match is_direct {
                         true => {
                             session.seal(bytes, wire)?;
                             left -= now;
@@ -108,13 +135,10 @@ impl Sending {
                     if span.len == 0 {
                         spans.pop_front();
                     }
-                    if self.gathered.len() >= RECORD_BYTES.min(left) {
+                    if self.gathered.len() == RECORD_BYTES {
                         session.seal(&self.gathered, wire)?;
-                        left -= self.gathered.len();
+                        left -= RECORD_BYTES;
                         self.gathered.clear();
-                    }
-                    if left < RECORD_BYTES {
-                        break;
                     }
                 }
                 if !self.gathered.is_empty() {
@@ -128,6 +152,14 @@ impl Sending {
 }
 
 impl Send {
+    /// Bytes that are not sealed yet.
+    fn left_bytes(&self) -> usize {
+        match &self.source {
+            Source::Spans(spans) => spans.iter().map(|(_, span)| span.len as usize).sum(),
+            Source::Bytes(bytes, at) => bytes.len() - at,
+        }
+    }
+
     /// All of it is sealed.
     fn is_sealed(&self) -> bool {
         match &self.source {
@@ -239,14 +271,14 @@ impl Tls {
         if stream.out.send.is_none() && stream.out.wire.is_empty() {
             return;
         }
-        let mut wire = self.sending.wire();
+        let left = stream.out.send.as_ref().map_or(0, Send::left_bytes);
+        let (mut wire, piece_bytes) = self.sending.wire(left);
         wire.extend(stream.out.wire.bytes());
         stream.out.wire = Wire::default();
         if let Some(send) = &mut stream.out.send {
-            if let Err(failure) = self
-                .sending
-                .seal(ring, &mut stream.session, send, &mut wire)
-            {
+            let to = (&mut wire, piece_bytes);
+            let sealed = self.sending.seal(ring, &mut stream.session, send, to);
+            if let Err(failure) = sealed {
                 log::debug!("a send over TLS: {failure}");
                 stream.is_broken = true;
                 if let Some(send) = stream.out.send.take() {
@@ -281,6 +313,7 @@ impl Tls {
             len,
         }) = self.requests.get_mut(token)
         else {
+            self.sending.keep(memory);
             return;
         };
         let connection = Arc::clone(connection);
@@ -319,7 +352,7 @@ impl Tls {
             Source::Bytes(bytes, _) => drop(self.sending.done.insert(send.token, bytes)),
             Source::Spans(mut spans) => {
                 spans.clear();
-                if self.sending.lists.len() < KEPT {
+                if self.sending.lists.len() < LISTS_KEPT {
                     self.sending.lists.push(spans);
                 }
             }
@@ -338,5 +371,34 @@ fn result_of(out: &Outgoing, is_through: bool, completion: &Completion) -> Optio
         }),
         true if send.is_sealed() => Some(i32::try_from(send.total).unwrap_or(i32::MAX)),
         true => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_sends_little_takes_a_record_and_pieces_are_counted() {
+        let mut sending = Sending::default();
+        let room_of = |sending: &mut Sending, bytes| {
+            let (wire, most) = sending.wire(bytes);
+            let memory = wire.into_memory().0;
+            assert!(memory.len() > most, "with room for what records add");
+            (memory, most)
+        };
+        let (record, most) = room_of(&mut sending, RECORD_BYTES);
+        assert_eq!((most, record.len()), (RECORD_BYTES, RECORD_ROOM));
+        sending.keep(record);
+        let all: Vec<_> = (0..PIECES_MAX + 10)
+            .map(|_| room_of(&mut sending, RECORD_BYTES + 1))
+            .collect();
+        let pieces = all.iter().filter(|(_, most)| *most == PIECE_BYTES);
+        assert_eq!(pieces.count(), PIECES_MAX, "16 MiB");
+        assert_eq!(all[PIECES_MAX].1, RECORD_BYTES, "the others go on");
+        for (memory, _) in all {
+            sending.keep(memory);
+        }
+        assert_eq!(room_of(&mut sending, usize::MAX).1, PIECE_BYTES, "again");
     }
 }

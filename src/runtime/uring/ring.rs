@@ -452,13 +452,18 @@ impl Ring {
 
     /// Moves at most `max` completions into `out`, oldest first.
     #[inline]
-    pub fn drain(&mut self, out: &mut Vec<Completion>, max: usize) {
+    pub fn drain(&mut self, out: &mut impl Extend<Completion>, max: usize) {
         let completions = self.ring.completion();
         out.extend(completions.take(max).map(|entry| Completion {
             token: entry.user_data(),
             result: entry.result(),
             flags: entry.flags(),
         }));
+    }
+
+    /// Completions that are there.
+    pub fn ready(&mut self) -> usize {
+        self.ring.completion().len()
     }
 
     /// The bytes that a receive completion brought; none at end of stream.

@@ -55,6 +55,7 @@ fn with_budget(count: u32, budget: Duration) -> Shard<FakeIo> {
 fn turn(worker: &mut Shard<FakeIo>, inbox: &mut Inbox<u32>) {
     let now_ns = worker.cx.io.now_ns.get() + 1_000_000;
     worker.cx.io.now_ns.set(now_ns);
+    worker.begin_turn(false);
     worker.handle(&mut Vec::new());
     worker.conclude_turn(inbox);
     inbox.extend(worker.cx.mesh.posted(0).into_iter().map(|mail| (0, mail)));
@@ -89,6 +90,7 @@ fn turn_sends(worker: &mut Shard<FakeIo>, frames: usize) -> bool {
         completions.push(receives(token, &bytes, &mut worker.cx.io));
     }
     worker.cx.io.take_asked();
+    worker.begin_turn(false);
     worker.handle(&mut completions);
     worker.conclude_turn(&mut Inbox::new());
     let asked = worker.cx.io.take_asked();
@@ -100,6 +102,7 @@ fn turn_sends(worker: &mut Shard<FakeIo>, frames: usize) -> bool {
 fn with_emitter(budget: Duration) -> Shard<FakeIo> {
     let mut worker = with_budget(20, budget);
     let accepted = Completion::simulated(bare(Kind::AcceptEmitter), 500, false, false);
+    worker.begin_turn(false);
     worker.handle(&mut vec![accepted]);
     worker.conclude_turn(&mut Inbox::new());
     worker
