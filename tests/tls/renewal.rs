@@ -44,6 +44,7 @@ fn certificates_change_under_load_and_a_broken_pair_changes_nothing() {
     let manner = Manner::new(&authority.ca(), None);
     let mut stays = manner.connect(distributor.emitters).expect("connected");
     let (mut sent, mut current) = (0, der_of(&first.cert));
+    let (mut slowest, mut handshakes) = (Duration::ZERO, 0u32);
     for round in 1..=renewals() {
         let next = authority.pair("localhost");
         let is_broken = round % 10 == 0;
@@ -72,7 +73,7 @@ fn certificates_change_under_load_and_a_broken_pair_changes_nothing() {
         if !is_broken {
             current = der_of(&next.cert);
         }
-        let until_ns = Instant::now() + Duration::from_secs(5);
+        let installed = Instant::now();
         loop {
             stays.send(&numbered(sent, 60)).expect("the old one stays");
             sent += 1;
@@ -82,17 +83,23 @@ fn certificates_change_under_load_and_a_broken_pair_changes_nothing() {
             sent += 1;
             let shown = comes.server_certificate();
             comes.finish().expect("the end");
+            handshakes += 1;
             if shown == current {
                 break;
             }
-            assert!(
-                Instant::now() < until_ns,
-                "round {round}: the old certificate is shown"
-            );
+            // 1 s is what users are told; a machine that runs other tests may be late.
+            let is_late = installed.elapsed() > Duration::from_secs(5);
+            assert!(!is_late, "round {round}: the old certificate is shown");
+            std::thread::sleep(Duration::from_millis(5));
         }
+        slowest = slowest.max(installed.elapsed());
     }
     stays.finish().expect("the end");
     until("all messages", || analyzer.read() as u64 == sent);
+    eprintln!(
+        "{} renewals, {handshakes} handshakes: each shown within {slowest:.2?}",
+        renewals()
+    );
     drop(analyzer);
     distributor.stop().assert_clean();
 }
