@@ -33,7 +33,8 @@ use weir_shard::{
 use weir_tls::{Served, ServerPort};
 
 use crate::uring::{
-    address_space, behind, nofile_hard, raise_nofile, Arena, ArenaView, Features, Ring, RingConfig,
+    address_space, behind, nofile_hard, raise_nofile, reserve_descriptors, Arena, ArenaView,
+    Features, Ring, RingConfig,
 };
 
 /// Address space of a shard beside its arena and its receive memory: the stack of its thread, its rings.
@@ -113,6 +114,7 @@ impl Distributor {
         let has_http = config.http.listen.is_some() || !passed.http.is_empty();
         let division = Needs::of(&config, has_http).divide_here()?;
         let _ = raise_nofile(nofile_hard());
+        reserve_descriptors(division.all);
         log::debug!("{division}");
         config.connections_max = division.emitters;
         config.http.connections_max = division.http;

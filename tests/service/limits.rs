@@ -52,6 +52,24 @@ fn the_limit_that_is_too_small_is_the_one_that_is_named() {
     assert!(!said.contains("MemLockLimit"), "{said}");
 }
 
+/// The kernel's table of descriptors does not grow while connections come: it would stop shards for a grace period of RCU.
+#[test]
+fn the_table_of_descriptors_is_as_large_as_it_may_become() {
+    let distributor = Distributor::start("--shards 1");
+    let about = |what: &str| {
+        let path = format!("/proc/{}/{what}", distributor.pid());
+        std::fs::read_to_string(path).expect("it runs")
+    };
+    let second = |text: &str, name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        let value = line.and_then(|line| line.split_whitespace().next());
+        value.and_then(|value| value.parse::<u64>().ok())
+    };
+    let limit = second(&about("limits"), "Max open files").unwrap_or(u64::MAX);
+    let size = second(&about("status"), "FDSize:").expect("a size");
+    assert!(size >= limit.min(1 << 18), "{size} of {limit}");
+}
+
 /// What `weir check` takes starts, and the other way round: here neither blames another process.
 #[test]
 fn two_listeners_on_one_port_are_named_by_the_check() {

@@ -16,8 +16,8 @@ const DISPLACED_AFTER_NS: u64 = 1_000_000_000;
 const DEADLINE_NS: u64 = 10_000_000_000;
 /// A port that takes both waits so long for the first byte: who says nothing speaks no TLS.
 const SILENCE_NS: u64 = 1_000_000_000;
-/// Work on handshakes in a turn: 8 of them, 4 with certificates of clients.
-const BUDGET_NS: u64 = 1_000_000;
+/// Work on handshakes in a turn: 2 or 3 of them, 1 or 2 with certificates of clients. What others send waits so long.
+const BUDGET_NS: u64 = 250_000;
 /// Time that passes between two looks counts for no more than this: a process that stood still judges nobody.
 const STEP_NS_MAX: u64 = 150_000_000;
 

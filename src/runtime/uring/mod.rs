@@ -22,7 +22,7 @@ mod ring;
 pub use arena::{Arena, ArenaView};
 pub use datagrams::{datagrams_dropped, force_receive_buffer};
 pub use inherit::{adopt_descriptors, pass_standard_streams_alone};
-pub use limits::{address_space, behind, nofile_hard, raise_nofile};
+pub use limits::{address_space, behind, nofile_hard, raise_nofile, reserve_descriptors};
 pub use peers::{left_of, peer_has_ended, unread_bytes};
 pub use probe::{kernel_release, parse_release, Features, Unusable, KERNEL_MIN};
 pub use ring::{Ring, RingConfig, SendVector, FREE_FIRST};
