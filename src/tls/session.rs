@@ -21,7 +21,10 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus,
 };
-use rustls::{ClientConfig, Error, HandshakeKind, ProtocolVersion, ServerConfig};
+use rustls::{
+    CipherSuite, ClientConfig, Error, HandshakeKind, ProtocolVersion, ServerConfig,
+    SupportedCipherSuite,
+};
 
 use crate::certificate::Peer;
 use crate::client::{take_asked, take_shown};
@@ -38,8 +41,11 @@ const CARRIED_LATER_BYTES_MAX: usize = 28 * 1024;
 const SPARE_MAX: usize = 32;
 /// Records without contents that may come one behind the other.
 const EMPTY_RECORDS_MAX: u32 = 32;
-/// A record that holds no more than this behind its header has no contents: what TLS 1.3 and 1.2 add at least.
-const EMPTY_BYTES: [usize; 2] = [17, 24];
+/// A record that holds no more than this behind its header has no contents. TLS 1.3 adds a type and a tag; TLS 1.2 a tag,
+/// and with AES-GCM a number before it.
+const EMPTY_BYTES: usize = 1 + 16;
+const EMPTY_BYTES_1_2_GCM: usize = 8 + 16;
+const EMPTY_BYTES_1_2_CHACHA: usize = 16;
 /// More than the header, number, type and tag of a record.
 const OVERHEAD_BYTES: usize = 64;
 /// Bytes that rustls puts into one record.
@@ -63,7 +69,8 @@ pub struct Session {
     side: Side,
     /// Its settings let keys be taken out of rustls.
     is_convertible: bool,
-    /// Bytes of what is carried that rustls was shown and remembers: the beginning of a message.
+    /// Bytes of what is carried that rustls was shown and remembers: whole records with the beginning of a message. It has
+    /// moved them together, so nothing in there says where a record ends.
     seen: usize,
     /// What is known from the handshake, once that is over.
     peer: Option<CertificateDer<'static>>,
@@ -323,13 +330,13 @@ impl Session {
             let (now, later) = bytes.split_at_mut(self.wanted().min(bytes.len()));
             self.carried.extend_from_slice(now);
             bytes = later;
-            let cut = &self.carried[whole_records(&self.carried)..];
+            let cut = self.cut();
             let is_too_long = record_bytes(cut).is_some_and(|len| len > RECORD_BYTES_MAX);
             if !cut.is_empty() && !is_too_long {
                 continue; // it is the last that is cut still
             }
             let mut carried = mem::take(&mut self.carried);
-            self.count_empty(&carried)?;
+            self.count_empty(&carried[self.seen..])?;
             let through = self.process(&mut carried, plain, wire)?;
             carried.drain(..through);
             self.carried = carried;
@@ -338,9 +345,15 @@ impl Session {
         Ok(())
     }
 
+    /// What is carried of the record that was cut.
+    fn cut(&self) -> &[u8] {
+        let new = &self.carried[self.seen..];
+        &new[whole_records(new)..]
+    }
+
     /// Bytes that the record that was cut wants, or the next header.
     fn wanted(&self) -> usize {
-        let cut = &self.carried[whole_records(&self.carried)..];
+        let cut = self.cut();
         record_bytes(cut).unwrap_or(HEADER_BYTES) - cut.len()
     }
 
@@ -360,9 +373,9 @@ impl Session {
 
     /// Each costs as much to open as one with a message.
     fn count_empty(&mut self, mut bytes: &[u8]) -> Result<(), Failure> {
-        let is_old = self.version() == "1.2";
+        let empty_bytes = self.empty_bytes();
         while let Some(len) = record_bytes(bytes).filter(|len| *len <= bytes.len()) {
-            let is_empty = len - HEADER_BYTES <= EMPTY_BYTES[usize::from(is_old)];
+            let is_empty = len - HEADER_BYTES <= empty_bytes;
             self.empty_records = match is_empty && self.is_established {
                 true => self.empty_records + 1,
                 false => 0,
@@ -373,6 +386,25 @@ impl Session {
             bytes = &bytes[len..];
         }
         Ok(())
+    }
+
+    /// What records have behind their header at least.
+    fn empty_bytes(&self) -> usize {
+        let suite = match &self.side {
+            Side::Server(connection) => connection.negotiated_cipher_suite(),
+            Side::Client(connection) => connection.negotiated_cipher_suite(),
+            Side::Records(_) | Side::Between => None,
+        };
+        match suite {
+            Some(SupportedCipherSuite::Tls12(suite)) => match suite.common.suite {
+                CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
+                | CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 => {
+                    EMPTY_BYTES_1_2_CHACHA
+                }
+                _ => EMPTY_BYTES_1_2_GCM,
+            },
+            _ => EMPTY_BYTES,
+        }
     }
 
     /// Takes what it can; how many bytes it is through with.
@@ -386,6 +418,7 @@ impl Session {
             return self.open_records(bytes, plain, wire);
         }
         let was_established = self.is_established;
+        let whole = self.seen + whole_records(&bytes[self.seen..]);
         // Record by record until the handshake is done: what comes behind it is not for rustls.
         let mut until = match self.is_convertible && !was_established {
             true => next_end(bytes, self.seen),
@@ -408,7 +441,7 @@ impl Session {
                         // TLS 1.2: a client that was resumed says its last word and its first message at once.
                     }
                     if until == bytes.len() {
-                        self.seen = whole_records(&bytes[at..]);
+                        self.seen = whole.saturating_sub(at);
                         return Ok(at);
                     }
                     until = next_end(bytes, until);
@@ -425,6 +458,7 @@ impl Session {
     /// The handshake is done: from here on records are opened and sealed here, if they are of TLS 1.3.
     fn convert(&mut self) -> Result<(), Failure> {
         self.is_convertible = false;
+        self.seen = 0;
         if self.version() != "1.3" {
             return Ok(());
         }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rcgen::{CertificateParams, Issuer, KeyPair};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
@@ -60,19 +61,20 @@ impl Ca {
         Served::read(&files).expect("files that fit")
     }
 
-    fn client(
+    fn config(
         &self,
         with: Option<&(PathBuf, PathBuf)>,
         versions: &[&'static rustls::SupportedProtocolVersion],
-    ) -> ClientConnection {
+        provider: Arc<CryptoProvider>,
+    ) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         let ca = CertificateDer::from_pem_slice(self.pem.as_bytes()).expect("PEM");
         roots.add(ca).expect("a CA");
-        let builder = ClientConfig::builder_with_provider(provider())
+        let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)
             .expect("versions")
             .with_root_certificates(roots);
-        let config = match with {
+        match with {
             None => builder.with_no_client_auth(),
             Some((chain, key)) => {
                 let chain = CertificateDer::from_pem_file(chain).expect("PEM");
@@ -81,10 +83,21 @@ impl Ca {
                     .with_client_auth_cert(vec![chain], key)
                     .expect("a pair")
             }
-        };
-        let name = ServerName::try_from("localhost").expect("a name");
-        ClientConnection::new(Arc::new(config), name).expect("a client")
+        }
     }
+
+    fn client(
+        &self,
+        with: Option<&(PathBuf, PathBuf)>,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> ClientConnection {
+        connection(self.config(with, versions, provider()))
+    }
+}
+
+fn connection(config: ClientConfig) -> ClientConnection {
+    let name = ServerName::try_from("localhost").expect("a name");
+    ClientConnection::new(Arc::new(config), name).expect("a client")
 }
 
 impl Drop for Ca {
@@ -209,6 +222,64 @@ fn bytes_go_both_ways_however_they_are_cut() {
                 }
             }
             assert!(heard == said, "{version:?} {piece}");
+        }
+    }
+}
+
+#[test]
+fn messages_of_a_handshake_travel_in_any_number_of_records() {
+    let ca = Ca::new("records");
+    let shown = ca.pair("web1", |_| ());
+    let served = ca.served(|files| {
+        files.client_ca = Some(ca.folder.join("ca.pem"));
+        files.clients = ClientCertificates::Required;
+    });
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        for (contents, piece) in [32, 45, 300]
+            .iter()
+            .flat_map(|c| [(*c, 1), (*c, 50), (*c, 1000)])
+        {
+            let mut config = ca.config(Some(&shown), &[version], provider());
+            config.max_fragment_size = Some(contents);
+            let mut client = connection(config);
+            let mut session = Session::server(Arc::clone(&served.config)).expect("settings");
+            let heard = talk(&mut client, &mut session, piece).expect("a handshake");
+            assert!(heard.is_empty());
+            assert!(session.is_established(), "{version:?} {contents} {piece}");
+            assert_eq!(session.peer().map(|peer| peer.name()), Some("web1".into()));
+            client.writer().write_all(&[7; 1000]).expect("memory");
+            let heard = talk(&mut client, &mut session, piece).expect("open");
+            assert_eq!(heard, [7; 1000], "{version:?} {contents} {piece}");
+            assert_eq!(session.carried_bytes(), 0);
+        }
+    }
+}
+
+#[test]
+fn short_messages_are_no_records_without_contents() {
+    let ca = Ca::new("short");
+    let served = ca.served(|_| ());
+    for suite in &provider().cipher_suites {
+        let mut only = CryptoProvider::clone(&provider());
+        only.cipher_suites = vec![*suite];
+        let version = match suite {
+            SupportedCipherSuite::Tls13(_) => &rustls::version::TLS13,
+            SupportedCipherSuite::Tls12(_) => &rustls::version::TLS12,
+        };
+        if suite
+            .suite()
+            .as_str()
+            .is_some_and(|name| name.contains("_RSA_"))
+        {
+            continue; // the certificate's key is another
+        }
+        let mut client = connection(ca.config(None, &[version], Arc::new(only)));
+        let mut session = Session::server(Arc::clone(&served.config)).expect("settings");
+        talk(&mut client, &mut session, 1000).expect("a handshake");
+        for nth in 0..100 {
+            client.writer().write_all(&[nth]).expect("memory");
+            let heard = talk(&mut client, &mut session, 1000);
+            assert_eq!(heard.ok(), Some(vec![nth]), "{suite:?}");
         }
     }
 }
