@@ -22,7 +22,8 @@ const NAMES_BYTES_SHOWN: usize = 512;
 pub struct Peer {
     /// SANs: DNS names, URIs, e-mail addresses, IP addresses, in the order of the certificate.
     pub names: Vec<String>,
-    /// The common name of its subject.
+    /// The common name of its subject; none where there are SANs, though they may be none that can be shown: a CA that
+    /// looks at SANs may sign any common name beside them.
     pub common_name: Option<String>,
     /// SHA-256 of the whole certificate.
     pub fingerprint: Fingerprint,
@@ -100,8 +101,11 @@ impl Facts {
         let common_name = { subject.iter_common_name() }
             .filter_map(|name| name.as_str().ok())
             .find_map(readable);
-        let alternatives = parsed.subject_alternative_name().ok().flatten();
-        let names = alternatives.map_or_else(Vec::new, |found| {
+        let alternatives = parsed.subject_alternative_name();
+        let has_names = { alternatives.iter().flatten() }
+            .any(|found| found.value.general_names.iter().any(is_name));
+        let common_name = common_name.filter(|_| alternatives.is_ok() && !has_names);
+        let names = alternatives.ok().flatten().map_or_else(Vec::new, |found| {
             let all = found.value.general_names.iter().take(NAMES_MAX);
             all.filter_map(name_of).collect()
         });
@@ -159,6 +163,12 @@ pub(crate) fn day(seconds: i64) -> String {
         "{year:04}-{month:02}-{:02}",
         of_year - (153 * part + 2) / 5 + 1
     )
+}
+
+/// Of a kind that counts here, whether it can be shown or not.
+fn is_name(name: &GeneralName<'_>) -> bool {
+    use GeneralName::{DNSName, IPAddress, RFC822Name, URI};
+    matches!(name, DNSName(_) | URI(_) | RFC822Name(_) | IPAddress(_))
 }
 
 fn name_of(name: &GeneralName<'_>) -> Option<String> {

@@ -81,8 +81,10 @@ impl Allowed {
         match self {
             Allowed::Name(name) => { peer.names.iter() }.any(|its| its.eq_ignore_ascii_case(name)),
             Allowed::Wildcard(rest) => peer.names.iter().any(|its| {
-                let behind = its.split_once('.').map(|(_, behind)| behind);
-                behind.is_some_and(|behind| behind.eq_ignore_ascii_case(rest))
+                let parts = its.split_once('.');
+                parts.is_some_and(|(label, behind)| {
+                    is_label(label) && behind.eq_ignore_ascii_case(rest)
+                })
             }),
             // As RFC 6125, 6.4.4: only where there is no SAN.
             Allowed::CommonName(name) => {
@@ -92,6 +94,12 @@ impl Allowed {
             Allowed::Fingerprint(fingerprint) => peer.fingerprint == *fingerprint,
         }
     }
+}
+
+/// Of a DNS name, which may be a wildcard itself. What stands before the first dot of a URI or of an e-mail address is none.
+fn is_label(text: &str) -> bool {
+    let is_sign = |sign: char| sign.is_ascii_alphanumeric() || "-_".contains(sign);
+    text == "*" || !text.is_empty() && text.chars().all(is_sign)
 }
 
 impl AllowedNames {
@@ -164,6 +172,22 @@ mod tests {
             let list = AllowedNames::new(list);
             assert_eq!(list.check(&web).is_ok(), web_is, "{list:?}");
             assert_eq!(list.check(&old).is_ok(), old_is, "{list:?}");
+        }
+    }
+
+    #[test]
+    fn a_wildcard_is_about_dns_names() {
+        let list = AllowedNames::new(vec!["*.example.org".parse().expect("a name")]);
+        for (name, is_let_in) in [
+            ("a_1-b.example.org", true),
+            ("*.example.org", true),
+            (".example.org", false),
+            ("joe@mail.example.org", false),
+            ("http://web.example.org", false),
+            ("spiffe://other/web.example.org", false),
+        ] {
+            let its = peer(&[name], None);
+            assert_eq!(list.check(&its).is_ok(), is_let_in, "{name}");
         }
     }
 

@@ -415,10 +415,7 @@ fn client_verifier(
                 "no list of revoked certificates in it (PEM, -----BEGIN X509 CRL-----)",
             ));
         }
-        builder = builder
-            .with_crls(lists)
-            .allow_unknown_revocation_status()
-            .only_check_end_entity_revocation();
+        builder = builder.with_crls(lists).allow_unknown_revocation_status();
     }
     let inner = builder.build().map_err(|error| unusable(path, error))?;
     Ok(Some(Arc::new(OnTheList {

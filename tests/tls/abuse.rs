@@ -48,7 +48,7 @@ fn goes_on(stop: &AtomicBool) -> bool {
 }
 
 /// A hello as a client says it, up to where the other side answers.
-fn hello(manner: &Manner) -> Vec<u8> {
+pub(super) fn hello(manner: &Manner) -> Vec<u8> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let at = listener.local_addr().expect("bound");
     let manner = manner.clone();

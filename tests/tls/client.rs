@@ -83,6 +83,24 @@ impl Manner {
         }
     }
 
+    /// The same, and behind its certificate stands that of its CA so many times: tickets have all of them.
+    pub(super) fn with_ca_behind(&self, count: usize) -> Manner {
+        let pair = self.shows.as_ref().expect("a certificate");
+        let mut chain = vec![CertificateDer::from_pem_file(&pair.cert).expect("PEM")];
+        let ca = CertificateDer::from_pem_file(&self.ca).expect("PEM");
+        chain.resize(1 + count, ca);
+        let key = PrivateKeyDer::from_pem_file(&pair.key).expect("PEM");
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let key = provider.key_provider.load_private_key(key).expect("a key");
+        let mut config = ClientConfig::clone(&self.config);
+        let certified = CertifiedKey::new(chain, key);
+        config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(certified));
+        Manner {
+            config: Arc::new(config),
+            ..self.clone()
+        }
+    }
+
     /// Connects, and is through with the handshake as far as this side can know.
     pub(super) fn connect(&self, address: SocketAddr) -> io::Result<Client> {
         let socket = TcpStream::connect(address)?;

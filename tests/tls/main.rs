@@ -6,6 +6,7 @@ mod client;
 mod daemons;
 mod ends;
 mod examined;
+mod moves;
 mod names;
 mod operators;
 mod outgoing;

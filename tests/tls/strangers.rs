@@ -7,6 +7,7 @@ use std::time::Duration;
 use weir_testkit::http::Client;
 use weir_testkit::{until, Authority, Distributor, Emitter};
 
+use super::abuse::hello;
 use super::client::Manner;
 use super::{distributor, Payloads};
 
@@ -77,6 +78,15 @@ fn each_kind_of_stranger_is_refused_by_name() {
     assert_eq!(read_all(&mut plain), alert(), "an alert and no more");
     distributor.wait_log("it does not speak TLS");
     is_counted(&distributor, "plain_text");
+    // Who was answered speaks TLS, though its next record does not begin as the first.
+    let mut broken = TcpStream::connect(distributor.emitters).expect("connected");
+    let first = hello(&Manner::new(&known.ca(), None));
+    broken.write_all(&first).expect("written");
+    assert!(broken.read(&mut [0; 4096]).expect("an answer") > 0);
+    let record = [&[23, 3, 3, 0, 40][..], &[7; 40]].concat();
+    broken.write_all(&record).expect("written");
+    distributor.wait_log("its bytes cannot be opened");
+    is_counted(&distributor, "protocol");
 
     for name in ["web1", "a.example.org"] {
         let pair = known.pair(name);

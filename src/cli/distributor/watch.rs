@@ -139,7 +139,7 @@ fn fingerprint(files: &[PathBuf]) -> Contents {
         // A FIFO would keep whoever opens it.
         let is_file = std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
         let mut bytes = Vec::new();
-        let file = File::open(path).ok().filter(|_| is_file)?;
+        let file = is_file.then(|| File::open(path))?.ok()?;
         file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).ok()?;
         let mut hasher = DefaultHasher::new();
         hasher.write(&bytes);
@@ -205,6 +205,13 @@ mod tests {
         let after = fingerprint(&files);
         assert!(before[0].is_some() && after[0].is_some() && before != after);
         assert_eq!(fingerprint(std::slice::from_ref(&dir)), [None]);
+        let fifo = dir.join("fifo");
+        let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+        assert!(made.expect("mkfifo").success());
+        let (looked, at_last) = std::sync::mpsc::channel();
+        std::thread::spawn(move || looked.send(fingerprint(&[fifo])));
+        let seen = at_last.recv_timeout(Duration::from_secs(20));
+        assert_eq!(seen, Ok(vec![None]), "it is not opened");
         std::fs::remove_dir_all(&dir).expect("removed");
     }
 }

@@ -139,6 +139,7 @@ impl Tls {
         turn.left = max.saturating_sub(turn.raw.len());
         turn.rounds = 0;
         turn.is_through = false;
+        self.go_on_from_elsewhere(ring);
     }
 
     /// Moves to `out` what was made of the next completions: of so many that the shard finds in the cache what was

@@ -7,9 +7,13 @@
 //!
 //! A connection that sends has one piece in memory, whatever the shard wants to send: up to 512 KiB while few send so
 //! much, a record when many do or when there is no more to send.
+//!
+//! An analyzer's connection may go to another shard while an answer of TLS is on its way, because the peer does not read.
+//! That shard's first send waits for it, and is that shard's to seal and to complete.
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 use super::requests::Request;
@@ -36,9 +40,15 @@ const LISTS_KEPT: usize = 16;
 /// Answers of TLS that may wait for a peer that does not read.
 const ANSWERS_BYTES_MAX: usize = 16 * 1024;
 
+/// The number of the next [`Sending`].
+static NUMBERS: AtomicU64 = AtomicU64::new(0);
+
 /// What sends need.
-#[derive(Default)]
 pub(super) struct Sending {
+    /// Of this shard.
+    number: u64,
+    /// Their sends wait for one that is under way in another shard.
+    elsewhere: Vec<Arc<Secured>>,
     /// Memory that is used again: of records, and of pieces.
     records: Vec<Vec<u8>>,
     pieces: Vec<Vec<u8>>,
@@ -52,6 +62,22 @@ pub(super) struct Sending {
     goes_on: bool,
     /// Plain bytes of sends that are done, until the shard takes them back.
     pub(super) done: HashMap<u64, Vec<u8>>,
+}
+
+impl Default for Sending {
+    fn default() -> Sending {
+        Sending {
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
+            elsewhere: Vec::new(),
+            records: Vec::new(),
+            pieces: Vec::new(),
+            pieces_made: 0,
+            gathered: Vec::new(),
+            lists: Vec::new(),
+            goes_on: false,
+            done: HashMap::new(),
+        }
+    }
 }
 
 impl Sending {
@@ -151,6 +177,13 @@ impl Sending {
     }
 }
 
+impl Outgoing {
+    /// No other shard than this one is to send next.
+    fn is_for(&self, shard: u64) -> bool {
+        self.send.as_ref().is_none_or(|send| send.shard == shard)
+    }
+}
+
 impl Send {
     /// Bytes that are not sealed yet.
     fn left_bytes(&self) -> usize {
@@ -184,6 +217,7 @@ impl Tls {
         let total = spans.iter().map(|(_, span)| span.len as usize).sum();
         let source = Source::Spans(spans);
         let send = Send {
+            shard: self.sending.number,
             token,
             source,
             total,
@@ -202,6 +236,7 @@ impl Tls {
         let total = bytes.len();
         let source = Source::Bytes(bytes, 0);
         let send = Send {
+            shard: self.sending.number,
             token,
             source,
             total,
@@ -215,12 +250,38 @@ impl Tls {
 
     /// A send of the shard's: one at a time for each connection.
     fn send(&mut self, ring: &mut Ring, connection: &Arc<Secured>, send: Send) {
-        {
+        let is_elsewhere = {
             let mut stream = connection.lock();
-            assert!(stream.out.send.is_none(), "one send at a time");
-            stream.out.send = Some(send);
+            let out = &mut stream.out;
+            assert!(out.send.is_none(), "one send at a time");
+            out.send = Some(send);
+            out.is_under_way && out.by != self.sending.number
+        };
+        match is_elsewhere {
+            true => self.sending.elsewhere.push(Arc::clone(connection)),
+            false => self.pump(ring, connection),
         }
-        self.pump(ring, connection);
+    }
+
+    /// Sends that waited for another shard's may go now.
+    pub(super) fn go_on_from_elsewhere(&mut self, ring: &mut Ring) {
+        if self.sending.elsewhere.is_empty() {
+            return;
+        }
+        for connection in std::mem::take(&mut self.sending.elsewhere) {
+            let mut stream = connection.lock();
+            if stream.out.is_under_way {
+                drop(stream);
+                self.sending.elsewhere.push(connection);
+            } else if stream.is_broken {
+                if let Some(send) = stream.out.send.take() {
+                    self.complete(send, -libc::EPIPE);
+                }
+            } else {
+                drop(stream);
+                self.pump(ring, &connection);
+            }
+        }
     }
 
     /// Sends at once what fits, if nothing is on its way.
@@ -268,7 +329,8 @@ impl Tls {
             }
             return;
         }
-        if stream.out.send.is_none() && stream.out.wire.is_empty() {
+        let is_idle = stream.out.send.is_none() && stream.out.wire.is_empty();
+        if is_idle || !stream.out.is_for(self.sending.number) {
             return;
         }
         let left = stream.out.send.as_ref().map_or(0, Send::left_bytes);
@@ -296,6 +358,7 @@ impl Tls {
             return;
         }
         stream.out.is_under_way = true;
+        stream.out.by = self.sending.number;
         let token = self.requests.add(Request::Send {
             connection: Arc::clone(connection),
             sent: 0,
@@ -334,6 +397,9 @@ impl Tls {
             stream.out.is_under_way = false;
             let Stream { out, is_broken, .. } = &mut *stream;
             *is_broken |= !is_through;
+            if !out.is_for(self.sending.number) {
+                return; // it has moved, and that shard goes on
+            }
             if let Some(result) = result_of(out, is_through, &completion) {
                 if let Some(send) = out.send.take() {
                     self.complete(send, result);

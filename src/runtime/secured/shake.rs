@@ -84,8 +84,10 @@ impl Tls {
             }
             Err(failure) => {
                 say_alert(&connection);
+                // Who has been answered speaks TLS: its next records begin otherwise.
+                let is_first = connection.lock().session.version() == "none";
                 let failure = match (failure.kind, begins_tls(&bytes)) {
-                    (FailureKind::Protocol, Some(false)) => plain_spoken(),
+                    (FailureKind::Protocol, Some(false)) if is_first => plain_spoken(),
                     _ => failure,
                 };
                 let whose = self.end_handshake(number).map(|handshake| handshake.whose);

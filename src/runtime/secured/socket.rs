@@ -70,7 +70,8 @@ impl Drop for Owner {
     }
 }
 
-/// A connection with TLS around it. The lock is never waited for: one shard at a time has the connection.
+/// A connection with TLS around it. One shard at a time has it. Where it has moved to another while a send was under way,
+/// the shard of that send looks at it once more: the lock is waited for then, and at no other time.
 pub(super) struct Secured {
     pub(super) fd: OwnedFd,
     /// What its port is called in logs, or the analyzer that it leads to.
@@ -99,8 +100,10 @@ pub(super) struct Stream {
 /// What goes out, in the order of its records' numbers.
 #[derive(Default)]
 pub(super) struct Outgoing {
-    /// A send is in the ring, and nothing may overtake it.
+    /// A send is in a ring, and nothing may overtake it.
     pub(super) is_under_way: bool,
+    /// In that of this shard ([`Send::shard`]).
+    pub(super) by: u64,
     /// Sealed already, and goes before anything else.
     pub(super) wire: Wire,
     /// What the shard sends.
@@ -109,6 +112,8 @@ pub(super) struct Outgoing {
 
 /// One send of the shard's.
 pub(super) struct Send {
+    /// The shard that has asked for it, and its token. A number of [`Sending`](super::send::Sending).
+    pub(super) shard: u64,
     pub(super) token: u64,
     pub(super) source: Source,
     /// Bytes that it has in all.

@@ -6,7 +6,10 @@ use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rcgen::{CertificateParams, Issuer, KeyPair};
+use rcgen::{
+    CertificateParams, CertificateRevocationListParams, Issuer, KeyPair, RevokedCertParams,
+    SerialNumber,
+};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -77,10 +80,11 @@ impl Ca {
         match with {
             None => builder.with_no_client_auth(),
             Some((chain, key)) => {
-                let chain = CertificateDer::from_pem_file(chain).expect("PEM");
+                let chain = CertificateDer::pem_file_iter(chain).expect("PEM");
+                let chain: Result<Vec<_>, _> = chain.collect();
                 let key = PrivateKeyDer::from_pem_file(key).expect("PEM");
                 builder
-                    .with_client_auth_cert(vec![chain], key)
+                    .with_client_auth_cert(chain.expect("PEM"), key)
                     .expect("a pair")
             }
         }
@@ -357,6 +361,80 @@ fn strangers_are_refused_by_their_reason() {
                 (came, kind) => panic!("{version:?}: {came:?}, not {kind:?}"),
             }
         }
+    }
+}
+
+#[test]
+fn a_common_name_counts_where_there_is_no_san() {
+    let ca = Ca::new("common");
+    let long = rcgen::SanType::URI(["x"; 300].concat().try_into().expect("ASCII"));
+    let shown = rcgen::SanType::DnsName("web2".to_owned().try_into().expect("ASCII"));
+    for (sans, name) in [
+        (vec![], Some("web1")),
+        (vec![shown], Some("web2")),
+        (vec![long], None),
+    ] {
+        let (chain, _) = ca.pair("web1", |params| {
+            params.subject_alt_names = sans;
+            params
+                .distinguished_name
+                .push(rcgen::DnType::CommonName, "web1");
+        });
+        let certificate = CertificateDer::from_pem_file(chain).expect("PEM");
+        let peer = Peer::of(&certificate).expect("a certificate");
+        let expected = name.map_or(format!("sha256:{}", peer.fingerprint), str::to_owned);
+        assert_eq!(peer.name(), expected);
+        assert!(peer.is_called("web1") == (name == Some("web1")));
+    }
+}
+
+#[test]
+fn who_is_signed_by_a_ca_that_was_revoked_is_refused() {
+    let ca = Ca::new("between");
+    let mut params = CertificateParams::new(Vec::new()).expect("valid");
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.serial_number = Some(SerialNumber::from(7));
+    let name = (rcgen::DnType::CommonName, "between");
+    params.distinguished_name.push(name.0, name.1);
+    let key = KeyPair::generate().expect("a key");
+    let between = params.signed_by(&key, &ca.issuer).expect("signed").pem();
+    let issuer = Issuer::new(params, key);
+    let params = CertificateParams::new(vec!["web1".to_owned()]).expect("a name");
+    let key = KeyPair::generate().expect("a key");
+    let own = params.signed_by(&key, &issuer).expect("signed").pem();
+    let shown = ["web1.pem", "web1.key"].map(|name| ca.folder.join(name));
+    std::fs::write(&shown[0], own + &between).expect("written");
+    std::fs::write(&shown[1], key.serialize_pem()).expect("written");
+    let [chain, key] = shown;
+    for (serial, is_revoked) in [(6, false), (7, true)] {
+        let revoked = RevokedCertParams {
+            serial_number: SerialNumber::from(serial),
+            revocation_time: rcgen::date_time_ymd(2020, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: rcgen::date_time_ymd(2020, 1, 1),
+            next_update: rcgen::date_time_ymd(2090, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: vec![revoked],
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        let list = list.signed_by(&ca.issuer).expect("signed");
+        let path = ca.folder.join("revoked.pem");
+        std::fs::write(&path, list.pem().expect("PEM")).expect("written");
+        let served = ca.served(|files| {
+            files.client_ca = Some(ca.folder.join("ca.pem"));
+            files.clients = ClientCertificates::Required;
+            files.revoked = Some(path);
+        });
+        let pair = (chain.clone(), key.clone());
+        let mut client = ca.client(Some(&pair), &[&rustls::version::TLS13]);
+        let mut session = Session::server(Arc::clone(&served.config)).expect("settings");
+        let refused = talk(&mut client, &mut session, 1000).err();
+        let expected = is_revoked.then_some(FailureKind::Revoked);
+        assert_eq!(refused.map(|failure| failure.kind), expected);
     }
 }
 
