@@ -31,6 +31,8 @@ const SEALED_BYTES_MAX: usize = PLAIN_BYTES_MAX + 256;
 const SEALED_RECORDS_MAX: u64 = 1 << 23;
 /// Changes of the key that the peer may want without a byte between them.
 const UPDATES_MAX: u32 = 32;
+/// Records without contents that may come one behind the other.
+pub(crate) const EMPTY_RECORDS_MAX: u32 = 32;
 /// Alerts that say nothing that a connection may bring.
 const WARNINGS_MAX: u32 = 4;
 /// Longest message of a handshake behind the handshake: a ticket.
@@ -65,6 +67,8 @@ pub struct Records {
     /// A message of the handshake of which more must come.
     message: Vec<u8>,
     updates: u32,
+    /// Records without contents since the last that had some.
+    empty: u32,
     warnings: u32,
     sealed_max: u64,
 }
@@ -175,6 +179,7 @@ impl Records {
             back: Way::of(secrets.rx)?,
             message: Vec::new(),
             updates: 0,
+            empty: 0,
             warnings: 0,
             sealed_max: SEALED_RECORDS_MAX,
         })
@@ -293,7 +298,7 @@ impl Records {
         let header = Aad::from(header);
         let nonce = self.back.next_nonce().map_err(Fault::broken)?;
         let (inner, tag) = sealed.split_at_mut(sealed.len() - TAG_BYTES);
-        let (kind, len) = match plain.room(inner.len()) {
+        let (contents, is_in_room) = match plain.room(inner.len()) {
             Some(room) => {
                 let key = &self.back.key;
                 let done = key.open_separate_gather(nonce, header, inner, tag, room);
@@ -302,7 +307,7 @@ impl Records {
                 if kind != DATA {
                     return self.hear_of(kind, &room[..len], wire);
                 }
-                (kind, len)
+                (len, true)
             }
             None => {
                 let done = self.back.key.open_in_place(nonce, header, sealed);
@@ -312,17 +317,31 @@ impl Records {
                     return self.hear_of(kind, &inner[..len], wire);
                 }
                 plain.put(&inner[..len]);
-                (kind, 0)
+                (len, false)
             }
         };
         if !self.message.is_empty() {
-            return Err(out_of_place(kind));
+            return Err(out_of_place(DATA));
         }
-        if len > 0 {
-            plain.filled(len);
+        if is_in_room && contents > 0 {
+            plain.filled(contents);
         }
-        self.updates = 0;
+        self.count_empty(contents)?;
         Ok(false)
+    }
+
+    /// Records that hold nothing but padding cost as much to open as others, and count as little as none between updates.
+    fn count_empty(&mut self, contents: usize) -> Result<(), Fault> {
+        if contents > 0 {
+            (self.updates, self.empty) = (0, 0);
+            return Ok(());
+        }
+        self.empty += 1;
+        if self.empty > EMPTY_RECORDS_MAX {
+            let error = Error::PeerMisbehaved(PeerMisbehaved::TooManyEmptyFragments);
+            return Err(Fault::new(error, AlertDescription::UnexpectedMessage));
+        }
+        Ok(())
     }
 
     /// The same of what is no data.

@@ -30,7 +30,7 @@ use crate::certificate::Peer;
 use crate::client::{take_asked, take_shown};
 use crate::failure::Failure;
 use crate::record::{record_bytes, whole_records, HEADER_BYTES, RECORD_BYTES_MAX};
-use crate::records::{Kernel, Nobody, Plain, PutBy, Records};
+use crate::records::{Kernel, Nobody, Plain, PutBy, Records, EMPTY_RECORDS_MAX};
 use crate::wire::Wire;
 
 /// Most bytes that are carried of records that were cut, and of handshake messages that travel in several.
@@ -39,8 +39,6 @@ pub const CARRIED_BYTES_MAX: usize = 64 * 1024;
 const CARRIED_LATER_BYTES_MAX: usize = 28 * 1024;
 /// Buffers of records that were cut that a thread keeps.
 const SPARE_MAX: usize = 32;
-/// Records without contents that may come one behind the other.
-const EMPTY_RECORDS_MAX: u32 = 32;
 /// A record that holds no more than this behind its header has no contents. TLS 1.3 adds a type and a tag; TLS 1.2 a tag,
 /// and with AES-GCM a number before it.
 const EMPTY_BYTES: usize = 1 + 16;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rustls::pki_types::ServerName;
 
 use super::*;
-use crate::records::Records;
+use crate::records::{Records, EMPTY_RECORDS_MAX};
 
 /// A client whose records are made here, and a server with or without records of our own.
 struct Side {
@@ -219,4 +219,29 @@ fn a_key_that_has_sealed_enough_is_followed_by_another() {
     assert!(heard == said);
     // Seven records, and two changes of the key.
     assert_eq!(wire.len(), said.len() + 7 * 22 + 2 * 27);
+}
+
+#[test]
+fn records_that_hold_nothing_but_padding_are_counted() {
+    let ca = Ca::new("padding");
+    let served = ca.served(|_| ());
+    let mut side = Side::new(&ca, &served, true);
+    for round in 0..3 {
+        for nth in 0..EMPTY_RECORDS_MAX {
+            assert_eq!(side.says(23, &[], 100).failed, None, "{round} {nth}");
+        }
+        assert_eq!(side.says(23, &[7], 100).failed, None, "{round}");
+    }
+    let failed = (0..=EMPTY_RECORDS_MAX).find_map(|_| side.says(23, &[], 100).failed);
+    assert_eq!(failed, Some(FailureKind::Protocol));
+    // Between updates of the key they are nothing.
+    let mut side = Side::new(&ca, &served, true);
+    let failed = (0..40).find_map(|nth| {
+        let is_with_empty = nth % 2 == 0;
+        let empty = is_with_empty
+            .then(|| side.says(23, &[], 1).failed)
+            .flatten();
+        empty.or(side.says(22, &[24, 0, 0, 1, 0], 0).failed)
+    });
+    assert_eq!(failed, Some(FailureKind::Protocol));
 }
