@@ -61,6 +61,8 @@ pub struct Shard<I: Io> {
     next_second_ns: u64,
     /// Since the turn before.
     passed: Passed,
+    /// Ends of links that wait since then.
+    ended_before: usize,
     /// When lanes were sent last.
     sent_ns: u64,
     hold: Hold,
@@ -99,6 +101,7 @@ impl<I: Io> Shard<I> {
             report: Report::default(),
             next_second_ns: cx.now_ns,
             passed: Passed::default(),
+            ended_before: 0,
             sent_ns: 0,
             hold: Hold::default(),
             busy_bytes: BUSY_BYTES,
@@ -132,16 +135,15 @@ impl<I: Io> Shard<I> {
     /// A turn begins. `is_full`: with as many completions as a turn takes, so that more may be there.
     pub fn begin_turn(&mut self, is_full: bool) {
         self.passed = self.cx.begin_turn(is_full);
+        self.ended_before = self.links.ends();
         self.intake.begin_turn(&mut self.cx, self.passed.awake_ns);
     }
 
-    /// First half of a turn: what the requests have come to, all at once or piece by piece.
+    /// First half of a turn: what the requests have come to, all at once, piece by piece, or nothing.
     pub fn handle(&mut self, completions: &mut Vec<Completion>) {
-        let ended_before = self.links.ends();
         for completion in completions.drain(..) {
             self.dispatch(completion);
         }
-        self.links.see_to_ends(&mut self.cx, ended_before);
     }
 
     /// Second half of a turn: what other shards said, then everything that follows from both. True
@@ -149,6 +151,7 @@ impl<I: Io> Shard<I> {
     pub fn conclude_turn(&mut self, inbox: &mut Inbox<I::Socket>) -> bool {
         let received = self.cx.engine.counters.received;
         self.cx.gather.turn(self.passed.real_ns, received);
+        self.links.see_to_ends(&mut self.cx, self.ended_before);
         for (from, message) in inbox.drain(..) {
             self.on_message(from, message);
         }
