@@ -96,7 +96,8 @@ fn assert_none(found: &[String]) {
 
 /// The control side from the bottom to the top; a file uses what lies below it. The first that a name begins with
 /// counts.
-const CONTROL: [(&str, u8); 16] = [
+const CONTROL: [(&str, u8); 17] = [
+    ("admin_port", 0),
     ("lock", 0),
     ("view", 0),
     ("executor::bell", 1),

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use crate::admin_port::AdminPort;
 use crate::data_plane::DataPlane;
 use crate::executor::bell::{Bell, News};
 use crate::health::checks::Checks;
@@ -46,6 +47,8 @@ pub struct Core {
     pub reloader: Option<Arc<dyn Reloader>>,
     /// For `GET /admin/tap`.
     pub tap: Option<Box<dyn TapSource>>,
+    /// TLS of the admin API, where it speaks that.
+    admin_tls: Option<Arc<AdminPort>>,
     /// Wakes the executor's tasks.
     pub bell: Bell,
     state: Mutex<State>,
@@ -82,6 +85,7 @@ impl Core {
             configuration: settings.configuration,
             reloader: settings.reloader,
             tap: settings.tap,
+            admin_tls: settings.admin_tls,
             state: Mutex::new(state),
             draining: AtomicBool::new(false),
             over: AtomicBool::new(false),
@@ -124,6 +128,7 @@ impl Core {
             state.groups = self.checks.groups.status();
             state.refused = self.data_plane.refused_counts();
             state.certificates = self.data_plane.certificates();
+            state.admin_tls = self.admin_tls.as_ref().map(|port| port.counts());
             state.config_problem = self.reloader.as_ref().and_then(|it| it.problem());
             state.note(now, self.data_plane.reports());
         }

@@ -4,7 +4,7 @@
 //! lib.rs       starts it and ends it
 //! http_api/    what is asked over HTTP: answers, orders, event streams
 //! health/      analyzers over HTTP: checks, who comes and who goes; weights on their way
-//! core.rs      what all of these share; data_plane.rs: the shards, as it sees them
+//! core.rs      what all of these share; data_plane.rs: the shards, as it sees them; admin_port.rs: TLS of operators
 //! executor/    the thread that they run on, and what wakes it
 //! view/        what is shown: state, events, metrics, table; pure
 //! settings.rs  what it is told
@@ -13,6 +13,7 @@
 //! The mod.rs of each room draws what is in it. No two files use each other, and rooms look down only
 //! (tests/layers.rs).
 
+mod admin_port;
 pub mod core;
 pub mod data_plane;
 mod executor;
@@ -38,6 +39,7 @@ use self::http_api::Questions;
 use self::lock::lock;
 use weir_shard::Operator;
 
+pub use self::admin_port::AdminPort;
 pub use self::settings::{AdminAt, Reloader, Settings, TapSource, Tapped};
 
 /// The control side while it runs; ends with [`Running::end`].
@@ -85,8 +87,11 @@ pub fn serve(operator: Operator, settings: Settings) -> io::Result<Running> {
         Some(at) => Some(Listener::bind(at, settings.token.is_some())?),
         None => None,
     };
-    let served = settings.served.take();
-    let listener = listener.map(|it| it.with_tls(settings.admin_tls, served));
+    let is_tcp = |it: &Listener| matches!(it.at, AdminAt::Tcp(_));
+    if !listener.as_ref().is_some_and(is_tcp) {
+        settings.admin_tls = None; // a Unix socket needs none
+    }
+    let listener = listener.map(|it| it.with_tls(settings.admin_tls.clone()));
     let admin = listener.as_ref().map(|listener| listener.at.clone());
     let core = Arc::new(Core::new(Box::new(operator.clone()), settings));
     let questions = operator.questions(core.bell.waker());

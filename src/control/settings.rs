@@ -9,13 +9,13 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::admin_port::AdminPort;
 use crate::health::outlier::EjectRule;
-use weir_config::{Admin, Config, Cors, Hosts, HttpAnalyzer, OwnListeners, TlsMode, Token};
+use weir_config::{Admin, Config, Cors, Hosts, HttpAnalyzer, OwnListeners, Token};
 use weir_engine::Wanted;
 use weir_ledger::run_report::Stamp;
 use weir_service::sockets::AdminSocket;
 use weir_shard::pseudonym;
-use weir_tls::ServerPort;
 
 /// Where the admin API is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,10 +36,8 @@ pub struct Settings {
     pub admin: Option<AdminAt>,
     /// Where operators connect, opened by others: goes before `admin`.
     pub admin_socket: Option<AdminSocket>,
-    /// What is spoken at a TCP address of it, and what is shown there.
-    pub admin_tls: TlsMode,
-    /// What is served there.
-    pub served: Option<Arc<ServerPort>>,
+    /// TLS at a TCP address of it; none: it is not spoken there.
+    pub admin_tls: Option<Arc<AdminPort>>,
     /// Who may change anything over TCP.
     pub token: Option<Token>,
     /// Which web pages may read answers on the public port.
@@ -79,7 +77,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// What a configuration says. Sockets that were passed, reloads and taps are added by who has them.
+    /// What a configuration says. Sockets that were passed, TLS, reloads and taps are added by who has them.
     pub fn of(config: &Config, started: Stamp) -> Settings {
         let Config {
             http, protection, ..
@@ -93,8 +91,7 @@ impl Settings {
                 Admin::Tcp(address) => AdminAt::Tcp(*address),
             }),
             admin_socket: None,
-            admin_tls: config.tls.admin_tls,
-            served: None,
+            admin_tls: None,
             token: protection.admin_token.clone(),
             cors: protection.cors.clone(),
             hosts: protection.http_hosts.clone(),

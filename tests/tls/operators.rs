@@ -8,6 +8,7 @@ use weir_testkit::process::run;
 use weir_testkit::{until, Authority, Distributor, Emitter, Pair, Port, Scratch};
 
 use super::client::Manner;
+use super::names::ask;
 use super::{distributor, Payloads};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -97,7 +98,13 @@ fn operators_with_certificates_see_and_turn_and_tap() {
 #[test]
 fn strangers_at_the_operators_port_are_named_and_told_nothing() {
     let place = Place::new("no-operators");
-    let (distributor, analyzer) = distributor(&place.flags("required"), Payloads::Numbered);
+    let flags = format!("{} --http 127.0.0.1:0", place.flags("required"));
+    let (distributor, analyzer) = distributor(&flags, Payloads::Numbered);
+    let counts = |series: &str| {
+        let series = format!("weir_tls_{series}\n").replace("{", "{port=\"admin\"");
+        until(&series, || ask(&distributor, "/metrics").contains(&series));
+    };
+    counts("handshakes_total{} 0");
     let refused = |said: &str| {
         until(said, || {
             let lines = distributor.lines("admin: 127.0.0.1:");
@@ -130,6 +137,26 @@ fn strangers_at_the_operators_port_are_named_and_told_nothing() {
     let told = place.asks(&["ctl", "status"], Some(&place.client));
     assert!(told.status.success(), "{}", text(&told));
     refused("no handshake within 5 s");
+    counts("refused_total{,reason=\"handshake_timeout\"} 8");
+    // Nor who goes again without a word, or in the middle of one.
+    for said in [&b""[..], &[22, 3, 1, 0, 200, 1]] {
+        let mut gone = TcpStream::connect(("127.0.0.1", place.port)).expect("connected");
+        gone.write_all(said).expect("sent");
+    }
+    refused("it closed before the handshake was done");
+    for (reason, count) in [
+        ("no_certificate", 1),
+        ("unknown_ca", 1),
+        ("plain_text", 1),
+        ("closed_early", 2),
+    ] {
+        counts(&format!("refused_total{{,reason=\"{reason}\"}} {count}"));
+    }
+    counts("handshakes_total{} 1");
+    counts("handshakes_under_way{} 0");
+    let metrics = ask(&distributor, "/metrics");
+    let expires = "weir_tls_certificate_expires_seconds{port=\"admin\",serial=";
+    assert!(metrics.contains(expires), "{metrics}");
     drop((silent, analyzer));
     distributor.stop().assert_clean();
 }

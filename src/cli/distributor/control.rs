@@ -7,7 +7,7 @@ use super::manager::Manager;
 use super::reload::Reload;
 use super::watch;
 use crate::cli::config::Loaded;
-use crate::control::{self, Reloader, Running, Settings, TapSource, Tapped};
+use crate::control::{self, AdminPort, Reloader, Running, Settings, TapSource, Tapped};
 use crate::ledger::run_report::Stamp;
 use crate::runtime::ServedPorts;
 use crate::service::sockets::AdminSocket;
@@ -45,7 +45,8 @@ pub(super) fn start(operator: &Operator, from: From) -> io::Result<Control> {
     let reload = Reload::start(operator.clone(), served.clone(), manager, loaded.clone())?;
     let mut settings = Settings::of(&loaded.config, started);
     settings.admin_socket = admin;
-    settings.served = served.get("admin").cloned();
+    let of_admin = |port: &Arc<_>| AdminPort::new(loaded.config.tls.admin_tls, Arc::clone(port));
+    settings.admin_tls = served.get("admin").map(of_admin).map(Arc::new);
     settings.reloader = Some(Arc::clone(&reload) as Arc<dyn Reloader>);
     settings.tap = Some(Box::new(Tap(operator.clone())));
     let running = control::serve(operator.clone(), settings)?;

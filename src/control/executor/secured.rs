@@ -1,5 +1,7 @@
 //! A socket of the executor with TLS around it, or without: what a health check speaks through, and operators.
 
+use std::cell::Cell;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,15 +9,17 @@ use std::time::Duration;
 
 use weir_clock::Limit;
 use weir_config::TlsMode;
-use weir_tls::{begins_tls, SecuredLink, ServerPort, Session, Wire};
+use weir_tls::{begins_tls, Failure, FailureKind, SecuredLink, Session, Wire};
 
 use super::socket::Socket;
 use super::time::within;
+use crate::admin_port::AdminPort;
 
 /// How long a verdict is waited for.
 const VERDICT_PATIENCE: Duration = Duration::from_millis(200);
 /// Bytes that are read at once.
 const READ_BYTES: usize = 4096;
+const NO_TLS: &str = "it speaks no TLS, and this port requires it (--admin-tls)";
 
 /// See the head of this file.
 pub struct Stream {
@@ -32,6 +36,8 @@ struct Tls {
     is_link: bool,
     /// Opened and not read.
     plain: Vec<u8>,
+    /// The stream ended, and close_notify did not come.
+    is_cut: bool,
 }
 
 impl Stream {
@@ -53,6 +59,7 @@ impl Stream {
             wire: Wire::default(),
             is_link: true,
             plain: Vec::new(),
+            is_cut: false,
         };
         let mut stream = Stream {
             socket,
@@ -75,13 +82,15 @@ impl Stream {
     /// One that was accepted, through with the handshake where its first bytes are of TLS. Waits for these, and for each
     /// piece of what follows, for as long as the caller lets it.
     ///
+    /// `has_spoken`: whether its first bytes have come.
+    ///
     /// # Errors
-    /// As `recv(2)`; what TLS has against it, in words: also that it speaks TLS, or does not, and must not.
+    /// As `recv(2)`; what TLS has against it ([`failure_of`]), also that it does not speak TLS, and must.
     pub async fn accept(
         mut socket: Socket,
-        mode: TlsMode,
-        served: &ServerPort,
+        port: &AdminPort,
         patience: Duration,
+        has_spoken: &Cell<bool>,
     ) -> io::Result<Stream> {
         let mut first = vec![0; READ_BYTES];
         let mut len = 0;
@@ -90,29 +99,28 @@ impl Stream {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 more => len += more,
             }
+            has_spoken.set(true);
             if let Some(is_tls) = begins_tls(&first[..len]) {
                 break is_tls;
             }
         };
         if !is_tls {
             first.truncate(len);
-            return match mode {
-                TlsMode::Required => Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    "it speaks no TLS, and this port requires it (--admin-tls)",
-                )),
+            return match port.mode {
+                TlsMode::Required => Err(refused(Failure::new(FailureKind::Plain, NO_TLS))),
                 _ => Ok(Stream {
                     first,
                     ..Stream::plain(socket)
                 }),
             };
         }
-        let session = Session::server(Arc::clone(&served.served().config));
+        let session = Session::server(Arc::clone(&port.served.served().config));
         let mut tls = Tls {
             session: session.map_err(refused)?,
             wire: Wire::default(),
             is_link: false,
             plain: Vec::new(),
+            is_cut: false,
         };
         let mut opened = tls.open(&mut first[..len]);
         loop {
@@ -121,6 +129,7 @@ impl Stream {
             opened?;
             flushed?;
             if tls.session.is_established() {
+                port.established(tls.session.is_resumed());
                 break;
             }
             let len = socket.read(&mut first).await?;
@@ -180,10 +189,16 @@ impl Stream {
         while tls.plain.is_empty() && !tls.session.has_ended() {
             // A check reads what answers it: nothing that it must say takes long.
             if tls.more(&mut self.socket, Duration::from_secs(1)).await? == 0 {
+                tls.is_cut = !tls.session.has_ended();
                 break;
             }
         }
         Ok(take(&mut tls.plain, out))
+    }
+
+    /// It was over TLS, and ended without close_notify: perhaps somebody has cut it.
+    pub fn is_cut(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_cut)
     }
 
     /// Writes all; each piece must be taken within `patience`.
@@ -237,10 +252,28 @@ fn take(from: &mut Vec<u8>, out: &mut [u8]) -> usize {
     len
 }
 
-fn refused_link(failure: weir_tls::Failure) -> io::Error {
+/// What TLS has against a connection, as an error of I/O.
+#[derive(Debug)]
+struct Refused(Failure);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TLS: {}", self.0)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// What TLS has against it, if the error is of that.
+pub fn failure_of(error: &io::Error) -> Option<&Failure> {
+    let refused = error.get_ref()?.downcast_ref::<Refused>()?;
+    Some(&refused.0)
+}
+
+fn refused_link(failure: Failure) -> io::Error {
     refused(failure.of_url())
 }
 
-fn refused(failure: weir_tls::Failure) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("TLS: {failure}"))
+fn refused(failure: Failure) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, Refused(failure))
 }

@@ -26,8 +26,9 @@ use super::http::{self, Requests};
 use super::response::Response;
 use super::token::{forbidden, may};
 use super::{admin, answer, streams};
+use crate::admin_port::AdminPort;
 use crate::core::Core;
-use crate::executor::secured::Stream;
+use crate::executor::secured::{failure_of, Stream};
 use crate::executor::socket::{has_connection, Existing, Socket};
 use crate::executor::time::{give_way, sleep, within};
 use crate::executor::Context;
@@ -39,7 +40,7 @@ use weir_http::Ask;
 use weir_ledger::run_report::Stamp;
 use weir_protocol::text;
 use weir_service::sockets::AdminSocket;
-use weir_tls::ServerPort;
+use weir_tls::{Failure, FailureKind};
 
 /// Connections at once; beyond, 503.
 pub const CONNECTIONS_MAX: usize = 16;
@@ -49,6 +50,7 @@ const LONG_MAX: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Who is refused by TLS is named so often at most.
 const SAID_EVERY: Duration = Duration::from_secs(1);
+const CLOSED: &str = "it closed before the handshake was done; its log may say why";
 /// After a connection that could not be accepted the next try comes so much later.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 /// Bytes of a request that are read at once.
@@ -79,13 +81,12 @@ pub struct Listener {
     /// Where it listens, with the port that was chosen.
     pub at: AdminAt,
     /// Of a TCP address where TLS is spoken.
-    tls: Option<(TlsMode, Arc<ServerPort>)>,
+    tls: Option<Arc<AdminPort>>,
 }
 
 /// What a listener tells its connections of TLS.
 struct AdminTls {
-    mode: TlsMode,
-    served: Arc<ServerPort>,
+    port: Arc<AdminPort>,
     /// When somebody was refused and it was said, and how many more were refused since.
     said: Cell<Option<Instant>>,
     unsaid: Cell<u32>,
@@ -153,21 +154,18 @@ impl Listener {
         })
     }
 
-    /// The same with TLS. A Unix socket has none.
-    pub fn with_tls(mut self, mode: TlsMode, served: Option<Arc<ServerPort>>) -> Listener {
-        let is_tcp = matches!(self.at, AdminAt::Tcp(_));
-        let served = served.filter(|_| is_tcp && mode != TlsMode::Off);
-        self.tls = served.map(|served| (mode, served));
+    /// The same with TLS, if there is any.
+    pub fn with_tls(mut self, tls: Option<Arc<AdminPort>>) -> Listener {
+        self.tls = tls;
         self
     }
 
     /// Serves; dropped, it listens no more.
     pub async fn serve(self, context: Context) {
         let open = Rc::new(Places::default());
-        let tls = self.tls.clone().map(|(mode, served)| {
+        let tls = self.tls.clone().map(|port| {
             Rc::new(AdminTls {
-                mode,
-                served,
+                port,
                 said: Cell::default(),
                 unsaid: Cell::default(),
             })
@@ -323,44 +321,62 @@ async fn start(
     let (own, places) = (context.clone(), Rc::clone(places));
     context.spawn_to_its_end("admin connection", async move {
         let _place = place;
-        let Some(socket) = secured(socket, peer, tls).await else {
+        let Some(socket) = secured(socket, peer, tls.as_deref()).await else {
             return;
         };
         let is_tcp = peer.is_some();
         let mut connection = Connection { socket, is_tcp };
         // The client is gone: nobody to tell.
-        let _ = talk(&own, &places, &mut connection).await;
+        let talked = talk(&own, &places, &mut connection).await;
+        if let (Some(tls), Some(peer)) = (&tls, peer) {
+            if let Some(failure) = talked.as_ref().err().and_then(failure_of) {
+                tls.refused(peer, failure);
+            }
+            if connection.socket.is_cut() {
+                tls.port.truncated();
+            }
+        }
         connection.socket.end(PATIENCE).await;
     });
 }
 
-/// The connection behind its handshake. None: it came to nothing, which is said.
+/// The connection behind its handshake. None: it came to nothing, which is counted and said.
 async fn secured(
     socket: Socket,
     peer: Option<SocketAddr>,
-    tls: Option<Rc<AdminTls>>,
+    tls: Option<&AdminTls>,
 ) -> Option<Stream> {
     let (Some(tls), Some(peer)) = (tls, peer) else {
         return Some(Stream::plain(socket));
     };
-    let accepted = Stream::accept(socket, tls.mode, &tls.served, PATIENCE);
-    match within(&mut Limit::new(PATIENCE), accepted).await {
-        Some(Ok(stream)) => Some(stream),
-        Some(Err(error)) => {
-            tls.refused(peer, &error.to_string());
-            None
-        }
+    let (port, has_spoken) = (&tls.port, Cell::new(false));
+    let _under_way = port.begins();
+    let accepted = Stream::accept(socket, port, PATIENCE, &has_spoken);
+    let failure = match within(&mut Limit::new(PATIENCE), accepted).await {
+        Some(Ok(stream)) => return Some(stream),
+        Some(Err(error)) => match failure_of(&error) {
+            Some(failure) => failure.clone(),
+            None => Failure::new(FailureKind::Closed, CLOSED),
+        },
         None => {
-            let seconds = PATIENCE.as_secs();
-            tls.refused(peer, &format!("no handshake within {seconds} s"));
-            None
+            let text = format!("no handshake within {} s", PATIENCE.as_secs());
+            Failure::new(FailureKind::Timeout, text)
         }
+    };
+    match (has_spoken.get(), failure.kind) {
+        // It may have meant to speak no TLS.
+        (false, _) if port.mode == TlsMode::Optional => {}
+        // A health check: nobody minds.
+        (false, FailureKind::Closed) => port.refused(failure.kind),
+        _ => tls.refused(peer, &failure),
     }
+    None
 }
 
 impl AdminTls {
-    /// Says it, once a second at most: whoever is refused chooses how often.
-    fn refused(&self, peer: SocketAddr, why: &str) {
+    /// Counts it, and says it once a second at most: whoever is refused chooses how often.
+    fn refused(&self, peer: SocketAddr, why: &Failure) {
+        self.port.refused(why.kind);
         let now = Instant::now();
         let is_soon = self.said.get().is_some_and(|at| now - at < SAID_EVERY);
         if is_soon {

@@ -18,6 +18,7 @@ use super::row::{GroupStatus, HttpStatus, Kind, RampStatus, Row, Totals};
 use super::track::{Buckets, LaneTrack};
 use weir_engine::{Entry, LinkEpoch, Reach, Wanted};
 use weir_ledger::run_report::{Ledger, Stamp};
+use weir_shard::port::TlsCounts;
 use weir_shard::{HttpAnalyzerReport, RefusedCounts, ShardReport};
 use weir_sink::Sink;
 
@@ -84,6 +85,8 @@ pub struct State {
     pub refused: RefusedCounts,
     /// Whom the certificates of analyzers name, by the names of the analyzers.
     pub certificates: BTreeMap<Arc<str>, Arc<str>>,
+    /// TLS at the admin API's port, where it is spoken there.
+    pub admin_tls: Option<TlsCounts>,
     /// Weights that the configuration wants.
     pub wanted: Arc<[Wanted]>,
     /// Of ids, weights and pins: [`super::digest::of`].
@@ -124,6 +127,7 @@ impl State {
             posts: PostTotals::default(),
             refused: RefusedCounts::default(),
             certificates: BTreeMap::new(),
+            admin_tls: None,
             wanted: Arc::default(),
             weights_digest: digest::of(&[], &[]),
             config_problem: None,

@@ -11,7 +11,7 @@ use weir_tls::expiry;
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TlsRow {
-    /// `emitters`, `analyzers`, `http`, or the name of an input.
+    /// `emitters`, `analyzers`, `http`, `admin`, or the name of an input.
     pub port: String,
     /// Handshakes under way now.
     pub under_way: u64,
@@ -45,7 +45,8 @@ pub fn warnings(state: &State) -> Vec<String> {
 /// All of them; a port that has had no connection on a shard is not known to that shard.
 pub fn rows(state: &State) -> Vec<TlsRow> {
     let mut rows: BTreeMap<&str, TlsRow> = BTreeMap::new();
-    for counts in state.reports.iter().flat_map(|report| &report.tls) {
+    let of_shards = state.reports.iter().flat_map(|report| &report.tls);
+    for counts in of_shards.chain(&state.admin_tls) {
         let row = rows.entry(&counts.port).or_default();
         row.port.clone_from(&counts.port);
         row.under_way += counts.under_way;
