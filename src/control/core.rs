@@ -23,6 +23,7 @@ use weir_config::{Cors, Hosts, Stranger, Token};
 use weir_engine::{Order, Wanted};
 use weir_ledger::run_report::Stamp;
 use weir_shard::OrderRefused;
+use weir_tls::SecuredLink;
 
 /// A state that is older than this is made anew before it is shown.
 const FRESH_NS: u64 = 150_000_000;
@@ -128,6 +129,9 @@ impl Core {
             state.groups = self.checks.groups.status();
             state.refused = self.data_plane.refused_counts();
             state.certificates = self.data_plane.certificates();
+            let links = self.checks.links();
+            let of = |link: &Arc<SecuredLink>| (link.label().to_owned(), link.certificates());
+            state.link_certificates = links.iter().map(of).collect();
             state.admin_tls = self.admin_tls.as_ref().map(|port| port.counts());
             state.config_problem = self.reloader.as_ref().and_then(|it| it.problem());
             state.note(now, self.data_plane.reports());

@@ -25,7 +25,9 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
 use crate::certificate::Facts;
-use crate::server::{provider, read_pair, read_roots, unusable, MinVersion, Unusable};
+use crate::server::{
+    provider, read_certificates, read_pair, roots_of, unusable, MinVersion, Unusable,
+};
 use crate::session::Session;
 use crate::stream::Stream;
 
@@ -60,9 +62,18 @@ impl ClientFiles {
     /// # Errors
     /// The first file that cannot be used.
     pub fn read(&self) -> Result<Arc<ClientConfig>, Unusable> {
+        self.read_all().map(|(config, _)| config)
+    }
+
+    /// The same, and what stands in the files; CAs of the system are not told.
+    pub(crate) fn read_all(&self) -> Result<(Arc<ClientConfig>, Certificates), Unusable> {
         let provider = provider();
+        let mut certificates = Certificates::default();
         let roots = match &self.ca {
-            Some(path) => read_roots(path)?,
+            Some(path) => {
+                certificates.trusted = read_certificates(path)?;
+                roots_of(path, &certificates.trusted)?
+            }
             None => system_roots()?,
         };
         let of = self.ca.clone().unwrap_or_default();
@@ -73,6 +84,9 @@ impl ClientFiles {
             Some((chain, key)) => Some(Arc::new(read_pair(chain, key, &provider)?.0)),
             None => None,
         };
+        if let Some(key) = &key {
+            certificates.shown.clone_from(&key.cert);
+        }
         let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(self.min_version.versions())
             .map_err(|error| unusable(&of, error))?;
@@ -82,7 +96,7 @@ impl ClientFiles {
             .with_client_cert_resolver(Arc::new(Asked { key }));
         // Records behind the handshake are opened and sealed in records.rs.
         config.enable_secret_extraction = true;
-        Ok(Arc::new(config))
+        Ok((Arc::new(config), certificates))
     }
 
     /// What says whether one of them has changed.
@@ -94,6 +108,15 @@ impl ClientFiles {
         };
         self.ca.iter().chain(pair).map(stamp).collect()
     }
+}
+
+/// What stands in the files of a client.
+#[derive(Default)]
+pub(crate) struct Certificates {
+    /// CAs of servers.
+    pub(crate) trusted: Vec<CertificateDer<'static>>,
+    /// Its own chain.
+    pub(crate) shown: Vec<CertificateDer<'static>>,
 }
 
 /// Inode, time of the last change in seconds and nanoseconds, length: another file, or other contents.

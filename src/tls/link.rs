@@ -1,14 +1,17 @@
 //! How TLS is begun with a server that a distributor delivers to.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustls::client::Resumption;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::ClientConfig;
 
-use crate::client::server_name;
+use crate::certificate::Facts;
+use crate::client::{server_name, ClientFiles};
 use crate::failure::Failure;
+use crate::server::Unusable;
 use crate::session::Session;
 
 /// Whose certificate is expected there, and what is trusted and shown; the latter may change while it is in use.
@@ -19,7 +22,27 @@ pub struct SecuredLink {
     current: Mutex<Slot>,
 }
 
-type Slot = Arc<Mutex<Arc<ClientConfig>>>;
+type Slot = Arc<Mutex<Arc<InUse>>>;
+
+/// What its files said when they were read last and could be used.
+struct InUse {
+    config: Arc<ClientConfig>,
+    certificates: Vec<LinkCertificate>,
+}
+
+/// Certificates of a link that are told of, at most: those that end first.
+const CERTIFICATES_MAX: usize = 8;
+
+/// A certificate that is shown to a server, or trusted of it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LinkCertificate {
+    /// When it ends, in seconds since 1970.
+    pub not_after: i64,
+    /// Which option of the URL names its file.
+    pub option: &'static str,
+    /// Serial number, hexadecimal with colons.
+    pub serial: String,
+}
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -44,20 +67,16 @@ impl PartialEq for SecuredLink {
 impl Eq for SecuredLink {}
 
 impl SecuredLink {
-    /// `label`: what it is called in logs. `name`: whose certificate is expected, as the operator wrote it.
+    /// `label`: what it is called in logs. `name`: whose certificate is expected, as the operator wrote it. Reads the files.
     ///
     /// # Errors
-    /// No certificate can have such a name.
-    pub fn new(label: &str, name: &str, config: Arc<ClientConfig>) -> Result<SecuredLink, String> {
-        // Servers by OpenSSL that ask for certificates and have set no session_id_context (rsyslog's imtcp) end a handshake
-        // that resumes. There are few connections: a whole one each costs nothing.
-        let mut config = (*config).clone();
-        config.resumption = Resumption::disabled();
-        let config = Arc::new(config);
+    /// A file that cannot be used; no certificate can have such a name.
+    pub fn new(label: &str, name: &str, files: &ClientFiles) -> Result<SecuredLink, String> {
+        let in_use = read(files).map_err(|unusable| format!("TLS: {unusable}"))?;
         Ok(SecuredLink {
             label: label.to_owned(),
-            name: server_name(name)?,
-            current: Mutex::new(Arc::new(Mutex::new(config))),
+            name: server_name(name).map_err(|why| format!("tls_name: {why}"))?,
+            current: Mutex::new(Arc::new(Mutex::new(Arc::new(in_use)))),
         })
     }
 
@@ -71,9 +90,18 @@ impl SecuredLink {
     /// # Errors
     /// As of [`Session::client`].
     pub fn session(&self) -> Result<Session, Failure> {
+        Session::client(Arc::clone(&self.in_use().config), self.name.clone())
+    }
+
+    /// What new connections show and trust, of files that its URL names: the first to end, 8 of them at most.
+    pub fn certificates(&self) -> Vec<LinkCertificate> {
+        self.in_use().certificates.clone()
+    }
+
+    fn in_use(&self) -> Arc<InUse> {
         let slot = Arc::clone(&lock(&self.current));
-        let config = Arc::clone(&lock(&slot));
-        Session::client(config, self.name.clone())
+        let in_use = lock(&slot);
+        Arc::clone(&in_use)
     }
 
     /// From now on this trusts and shows what `next` does, and whatever `next` will follow.
@@ -83,8 +111,37 @@ impl SecuredLink {
         if Arc::ptr_eq(&slot, &other) {
             return;
         }
-        let config = Arc::clone(&lock(&other));
-        *lock(&slot) = config;
+        let in_use = Arc::clone(&lock(&other));
+        *lock(&slot) = in_use;
         *lock(&next.current) = slot;
     }
+}
+
+fn read(files: &ClientFiles) -> Result<InUse, Unusable> {
+    let (config, all) = files.read_all()?;
+    // Servers by OpenSSL that ask for certificates and have set no session_id_context (rsyslog's imtcp) end a handshake
+    // that resumes. There are few connections: a whole one each costs nothing.
+    let mut config = (*config).clone();
+    config.resumption = Resumption::disabled();
+    let told = |option, of: &[CertificateDer<'static>]| -> Vec<LinkCertificate> {
+        let facts = of.iter().filter_map(Facts::of);
+        facts
+            .map(|facts| LinkCertificate {
+                not_after: facts.not_after,
+                option,
+                serial: facts.serial,
+            })
+            .collect()
+    };
+    let mut certificates = told("tls_ca", &all.trusted);
+    certificates.extend(told("tls_cert", &all.shown));
+    certificates.sort_unstable();
+    // Of several CAs with one number, the first to end.
+    let mut seen = BTreeSet::new();
+    certificates.retain(|one| seen.insert((one.option, one.serial.clone())));
+    certificates.truncate(CERTIFICATES_MAX);
+    Ok(InUse {
+        config: Arc::new(config),
+        certificates,
+    })
 }

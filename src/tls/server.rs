@@ -379,9 +379,17 @@ pub(crate) fn now_s() -> i64 {
 
 /// The roots of a PEM file of CAs.
 pub(crate) fn read_roots(path: &Path) -> Result<RootCertStore, Unusable> {
+    roots_of(path, &read_certificates(path)?)
+}
+
+/// The same, of what was read of it.
+pub(crate) fn roots_of(
+    path: &Path,
+    certificates: &[CertificateDer<'static>],
+) -> Result<RootCertStore, Unusable> {
     let mut roots = RootCertStore::empty();
-    for certificate in read_certificates(path)? {
-        let added = roots.add(certificate);
+    for certificate in certificates {
+        let added = roots.add(certificate.clone());
         added
             .map_err(|error| unusable(path, format!("a certificate in it is no CA's: {error}")))?;
     }

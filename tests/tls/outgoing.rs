@@ -3,13 +3,18 @@
 use std::fs::File;
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use weir_testkit::{peers, until, Authority, Distributor, Emitter, Pair, Port, Program, Scratch};
+
+use super::names::ask;
+use super::renewal::install;
 
 /// An HTTPS server that writes down what is posted, a request in turn.
 const SERVER: &str = r#"
@@ -200,6 +205,81 @@ fn a_certificate_that_is_renewed_is_shown_to_servers_without_a_reload() {
     emitter.join();
     assert!(distributor.lines("reload").is_empty());
     distributor.stop().assert_clean();
+}
+
+/// Nobody has to be there for it.
+#[test]
+fn certificates_towards_analyzers_that_end_soon_have_series_and_warnings() {
+    let (authority, scratch) = (Authority::new("ending"), Scratch::new("ending-files"));
+    let soon = authority.pair_with("weir1", |params| {
+        params.not_after = (SystemTime::now() + Duration::from_secs(5 * 86_400 + 60)).into();
+    });
+    let read = |path: &Path| std::fs::read_to_string(path).expect("a file");
+    let cas = read(&authority.ca()) + &read(&soon.cert);
+    let cas = scratch.write("cas.pem", &cas).display().to_string();
+    let shown = Pair {
+        cert: scratch.path("shown.pem"),
+        key: scratch.path("shown.key"),
+    };
+    install(&soon, &shown);
+    let (cert, key) = (shown.cert.display(), shown.key.display());
+    let options = format!("tls_name=localhost&tls_ca={cas}&tls_cert={cert}&tls_key={key}");
+    let distributor = distributor(
+        &format!("--http 127.0.0.1:0 {FLAGS}"),
+        &[
+            format!("es1=1@https+ndjson://localhost:9?{options}"),
+            format!("pool=1@dns+https+ndjson://localhost:9?{options}"),
+        ],
+    );
+    distributor.wait_log("analyzer pool/127.0.0.1 was found");
+    let series = || {
+        let all = ask(&distributor, "/metrics");
+        let its = all
+            .lines()
+            .filter(|line| line.starts_with("weir_tls_certificate_expires_seconds{"));
+        its.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let ends = |one: &str, days: f64| {
+        let (_, value) = one.rsplit_once(' ').expect("a value");
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let left = value.parse::<f64>().expect("a time") - now.expect("a time").as_secs_f64();
+        (left / 86_400.0 - days).abs() < 0.1
+    };
+    until("all of both, and nothing of the group's member", || {
+        series().len() == 6
+    });
+    for (analyzer, option, count) in [
+        ("es1", "tls_cert", 1),
+        ("es1", "tls_ca", 2),
+        ("pool", "tls_cert", 1),
+        ("pool", "tls_ca", 2),
+    ] {
+        let labels = format!("{{analyzer=\"{analyzer}\",option=\"{option}\",serial=");
+        let its = series().into_iter().filter(|one| one.contains(&labels));
+        let its: Vec<_> = its.collect();
+        assert_eq!(its.len(), count, "{its:?}");
+        assert!(its.iter().any(|one| ends(one, 5.0)), "{its:?}");
+    }
+    let said = ask(&distributor, "/health");
+    for option in ["tls_cert", "tls_ca"] {
+        let what = format!(" ({option}) expires in 5 days, on ");
+        assert!(said.contains(&what), "{said}");
+    }
+    assert!(
+        said.contains("TLS with analyzer es1: the certificate "),
+        "{said}"
+    );
+    // A new one, and it is said no more.
+    install(&authority.pair("weir1"), &shown);
+    until("the warning has gone", || {
+        !ask(&distributor, "/health").contains("(tls_cert)")
+    });
+    let left = series().into_iter().filter(|one| one.contains("tls_cert"));
+    let left: Vec<_> = left.collect();
+    assert!(
+        left.len() == 2 && !left.iter().any(|one| ends(one, 5.0)),
+        "{left:?}"
+    );
 }
 
 /// Listens with this certificate, and writes down of each connection that ended whether its end was said (close_notify).

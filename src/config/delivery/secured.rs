@@ -142,11 +142,7 @@ impl Secured {
             pair,
             ..ClientFiles::default()
         };
-        let config = files
-            .read()
-            .map_err(|unusable| format!("TLS: {unusable}"))?;
-        let link = SecuredLink::new(id, name, config).map_err(|why| format!("tls_name: {why}"))?;
-        self.link = Some(Arc::new(link));
+        self.link = Some(Arc::new(SecuredLink::new(id, name, &files)?));
         Ok(())
     }
 

@@ -20,6 +20,7 @@ use weir_config::{HttpAnalyzer, Place};
 use weir_local::{Keeper, Keepers};
 use weir_protocol::text::Time;
 use weir_shard::{At, LocalEnds};
+use weir_tls::SecuredLink;
 
 /// One of them, over time.
 pub(super) struct Checked {
@@ -157,6 +158,20 @@ impl Checks {
             error: checked.error.clone(),
         };
         table.checked.values().map(status).collect()
+    }
+
+    /// How TLS is begun with each that it is spoken to; groups once.
+    pub fn links(&self) -> Vec<Arc<SecuredLink>> {
+        let mut links = self.groups.links();
+        let table = lock(&self.table);
+        let all = table.checked.values();
+        for link in all.filter_map(|one| one.place.delivery.link()) {
+            // A member has its group's.
+            if !links.iter().any(|other| Arc::ptr_eq(other, link)) {
+                links.push(Arc::clone(link));
+            }
+        }
+        links
     }
 
     /// It stays out, or may come back. None: no analyzer over HTTP of that name is configured; else

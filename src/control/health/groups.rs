@@ -19,6 +19,7 @@ use crate::lock::lock;
 use crate::view::row::GroupStatus;
 use weir_config::{Discover, HttpAnalyzer, Members, WeightIs, HTTP_ANALYZERS_MAX};
 use weir_discover::{Endpoint, Resolver, Targets, Watch, Watcher, ENDPOINTS_MAX};
+use weir_tls::SecuredLink;
 
 /// How often groups are looked at.
 const STEP: Duration = Duration::from_millis(500);
@@ -32,6 +33,8 @@ pub struct Groups {
     table: Mutex<BTreeMap<String, Arc<Mutex<Group>>>>,
     /// As of the last look, for who cannot wait for one.
     seen: Mutex<BTreeMap<String, GroupStatus>>,
+    /// How TLS is begun with their members, where it is spoken.
+    links: Mutex<BTreeMap<String, Arc<SecuredLink>>>,
     resolver: Resolver,
 }
 
@@ -64,6 +67,7 @@ impl Groups {
         Groups {
             table: Mutex::default(),
             seen: Mutex::default(),
+            links: Mutex::default(),
             resolver,
         }
     }
@@ -92,6 +96,9 @@ impl Groups {
             is_over: false,
         };
         table.insert(id.to_owned(), Arc::new(Mutex::new(group)));
+        if let Some(link) = members.discover.delivery.link() {
+            lock(&self.links).insert(id.to_owned(), Arc::clone(link));
+        }
         Ok(())
     }
 
@@ -99,6 +106,7 @@ impl Groups {
     pub fn remove(&self, id: &str) -> Option<Vec<Arc<str>>> {
         let group = lock(&self.table).remove(id)?;
         lock(&self.seen).remove(id);
+        lock(&self.links).remove(id);
         let mut group = lock(&group);
         group.is_over = true;
         Some(std::mem::take(&mut group.there).into_keys().collect())
@@ -115,6 +123,10 @@ impl Groups {
     /// How they stood at the last look.
     pub fn status(&self) -> Vec<GroupStatus> {
         lock(&self.seen).values().cloned().collect()
+    }
+
+    pub(super) fn links(&self) -> Vec<Arc<SecuredLink>> {
+        lock(&self.links).values().cloned().collect()
     }
 
     /// An analyzer of this id is a member of one.

@@ -4,7 +4,7 @@
 //! weir_*            the whole distributor: build, start, the law
 //! weir_shard_*      {shard}
 //! weir_input_*      {input}: the port of --emitters and the inputs, all shards together
-//! weir_tls_*        {port}: where TLS is spoken, all shards together
+//! weir_tls_*        {port}: where TLS is spoken, all shards together; {analyzer}: certificates towards it
 //! weir_analyzer_*   {analyzer}: those of the roster and those over HTTP that are configured
 //! ```
 //!
@@ -421,12 +421,41 @@ const TLS: [OfPort; 4] = [
 /// None where TLS is not spoken.
 fn tls(state: &State, out: &mut Exposition) {
     let rows = tls::rows(state);
-    if rows.is_empty() {
+    if !rows.is_empty() {
+        ports(&rows, out);
+    }
+    let links = &state.link_certificates;
+    if rows.is_empty() && links.is_empty() {
         return;
     }
+    out.family(
+        "weir_tls_certificate_expires_seconds",
+        Kind::Gauge,
+        "When each certificate ends that is shown at a port, shown to an analyzer or trusted of it, in seconds since 1970.",
+    );
+    for row in &rows {
+        for (serial, not_after) in &row.certificates {
+            let labels = [("port", &row.port[..]), ("serial", serial)];
+            out.number(&labels, *not_after as f64);
+        }
+    }
+    for (analyzer, certificates) in links {
+        for one in certificates {
+            let (option, serial) = (one.option, &one.serial[..]);
+            let labels = [
+                ("analyzer", &analyzer[..]),
+                ("option", option),
+                ("serial", serial),
+            ];
+            out.number(&labels, one.not_after as f64);
+        }
+    }
+}
+
+fn ports(rows: &[TlsRow], out: &mut Exposition) {
     for (name, kind, help, number) in TLS {
         out.family(name, kind, help);
-        for row in &rows {
+        for row in rows {
             out.count(&[("port", &row.port)], number(row));
         }
     }
@@ -435,20 +464,9 @@ fn tls(state: &State, out: &mut Exposition) {
         Kind::Counter,
         "Connections that came to nothing over TLS, by reason.",
     );
-    for row in &rows {
+    for row in rows {
         for (reason, count) in &row.refused {
             out.count(&[("port", &row.port), ("reason", reason)], *count);
-        }
-    }
-    out.family(
-        "weir_tls_certificate_expires_seconds",
-        Kind::Gauge,
-        "When each certificate that is shown there ends, in seconds since 1970.",
-    );
-    for row in &rows {
-        for (serial, not_after) in &row.certificates {
-            let labels = [("port", &row.port[..]), ("serial", serial)];
-            out.number(&labels, *not_after as f64);
         }
     }
 }

@@ -21,6 +21,7 @@ use weir_ledger::run_report::{Ledger, Stamp};
 use weir_shard::port::TlsCounts;
 use weir_shard::{HttpAnalyzerReport, RefusedCounts, ShardReport};
 use weir_sink::Sink;
+use weir_tls::LinkCertificate;
 
 /// Nobody can be given anything.
 pub const NOBODY: &str =
@@ -85,6 +86,8 @@ pub struct State {
     pub refused: RefusedCounts,
     /// Whom the certificates of analyzers name, by the names of the analyzers.
     pub certificates: BTreeMap<Arc<str>, Arc<str>>,
+    /// Certificates that analyzers are shown, or trusted by, that TLS is spoken to: by their ids, or their groups'.
+    pub link_certificates: BTreeMap<String, Vec<LinkCertificate>>,
     /// TLS at the admin API's port, where it is spoken there.
     pub admin_tls: Option<TlsCounts>,
     /// Weights that the configuration wants.
@@ -127,6 +130,7 @@ impl State {
             posts: PostTotals::default(),
             refused: RefusedCounts::default(),
             certificates: BTreeMap::new(),
+            link_certificates: BTreeMap::new(),
             admin_tls: None,
             wanted: Arc::default(),
             weights_digest: digest::of(&[], &[]),

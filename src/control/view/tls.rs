@@ -1,4 +1,4 @@
-//! Ports where TLS is spoken, all shards added up.
+//! Ports where TLS is spoken, all shards added up; and certificates that end.
 
 use std::collections::BTreeMap;
 
@@ -39,6 +39,16 @@ pub fn warnings(state: &State) -> Vec<String> {
             }
         }
     }
+    for (analyzer, certificates) in &state.link_certificates {
+        for one in certificates {
+            if let Some(soon) = expiry(one.not_after, now_s) {
+                let (option, serial) = (one.option, &one.serial);
+                warnings.push(format!(
+                    "TLS with analyzer {analyzer}: the certificate {serial} ({option}) {soon}"
+                ));
+            }
+        }
+    }
     warnings
 }
 
@@ -58,5 +68,11 @@ pub fn rows(state: &State) -> Vec<TlsRow> {
             *row.refused.entry(kind).or_default() += count;
         }
     }
-    rows.into_values().collect()
+    let mut rows: Vec<TlsRow> = rows.into_values().collect();
+    for row in &mut rows {
+        // Of several with one number, the first to end.
+        row.certificates.sort_unstable();
+        row.certificates.dedup_by(|one, before| one.0 == before.0);
+    }
+    rows
 }

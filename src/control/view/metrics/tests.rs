@@ -8,6 +8,7 @@ use crate::fake::Fake;
 use crate::view::row::{GroupStatus, HttpStatus};
 use weir_shard::port::TlsCounts;
 use weir_shard::RefusedCounts;
+use weir_tls::LinkCertificate;
 
 /// A family as a strict reader sees it.
 #[derive(Default)]
@@ -145,9 +146,24 @@ fn state() -> State {
             resumed: 5,
             truncated: 2,
             refused: vec![("expired", 3)],
-            certificates: vec![("0a:0b".to_owned(), 1_800_000_000)],
+            certificates: vec![
+                ("0a:0b".to_owned(), 1_900_000_000),
+                ("0a:0b".to_owned(), 1_800_000_000),
+            ],
         });
     }
+    let of_link = |option, not_after| LinkCertificate {
+        not_after,
+        option,
+        serial: "01".to_owned(),
+    };
+    let towards = [
+        of_link("tls_ca", 1_700_000_000),
+        of_link("tls_cert", 1_750_000_000),
+    ];
+    state
+        .link_certificates
+        .insert("es1".to_owned(), towards.to_vec());
     let certificate = ("a1".into(), "a1.example.org".into());
     state.certificates.extend([certificate]);
     state.http.push(HttpStatus {
@@ -473,6 +489,10 @@ fn ports_with_tls_are_added_up_over_shards() {
     }
     let refused = find(&families, "weir_tls_refused_total", ("reason", "expired"));
     assert_eq!(refused, 6.0);
+    for (option, ends) in [("tls_ca", 1_700_000_000.0), ("tls_cert", 1_750_000_000.0)] {
+        let name = "weir_tls_certificate_expires_seconds";
+        assert_eq!(find(&families, name, ("option", option)), ends);
+    }
 }
 
 #[test]
