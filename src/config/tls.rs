@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use weir_tls::{
-    Allowed, AllowedNames, ClientCertificates, MinVersion, Served, ServerFiles, Unusable, NAMES_MAX,
+    Allowed, AllowedNames, ClientCertificates, MinVersion, SecuredLink, Served, ServerFiles,
+    Unusable, NAMES_MAX,
 };
 
 use crate::credential::secret_file;
@@ -469,27 +470,11 @@ impl Config {
         Ok(())
     }
 
-    /// Takes over what the files of analyzers have now: new connections to them trust and show that.
-    ///
-    /// # Errors
-    /// The analyzer, the option, and what is allowed; nothing has changed then.
-    pub fn renew_links(&self) -> Result<(), String> {
-        let mut renewed = Vec::new();
-        for analyzer in &self.http.analyzers {
-            let Some(link) = analyzer.delivery().link() else {
-                continue;
-            };
-            let mut next = analyzer.clone();
-            next.resolve()
-                .map_err(|why| format!("analyzer {}: {why}", analyzer.id()))?;
-            renewed.push((link, next));
-        }
-        for (link, next) in &renewed {
-            if let Some(next) = next.delivery().link() {
-                link.follow(next);
-            }
-        }
-        Ok(())
+    /// How TLS is begun with each analyzer that it is spoken to.
+    pub fn tls_links(&self) -> Vec<Arc<SecuredLink>> {
+        let analyzers = self.http.analyzers.iter();
+        let links = analyzers.filter_map(|analyzer| analyzer.delivery().link());
+        links.cloned().collect()
     }
 
     /// Whether what is said of TLS goes together.

@@ -135,6 +135,8 @@ pub trait Reloader: Send + Sync {
     fn problem(&self) -> Option<String> {
         None
     }
+    /// An analyzer was added by an operator: the files of its TLS are followed from now on.
+    fn added(&self) {}
 }
 
 /// A message that a tap shows.

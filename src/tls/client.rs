@@ -99,14 +99,18 @@ impl ClientFiles {
         Ok((Arc::new(config), certificates))
     }
 
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &PathBuf> {
+        let pair = self.pair.iter().flat_map(|(chain, key)| [chain, key]);
+        self.ca.iter().chain(pair)
+    }
+
     /// What says whether one of them has changed.
     fn stamps(&self) -> Vec<Option<Stamp>> {
-        let pair = self.pair.iter().flat_map(|(chain, key)| [chain, key]);
         let stamp = |path: &PathBuf| {
             let it = fs::metadata(path).ok()?;
             Some((it.ino(), it.mtime(), it.mtime_nsec(), it.len()))
         };
-        self.ca.iter().chain(pair).map(stamp).collect()
+        self.paths().map(stamp).collect()
     }
 }
 

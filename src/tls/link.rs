@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustls::client::Resumption;
@@ -26,6 +27,7 @@ type Slot = Arc<Mutex<Arc<InUse>>>;
 
 /// What its files said when they were read last and could be used.
 struct InUse {
+    files: ClientFiles,
     config: Arc<ClientConfig>,
     certificates: Vec<LinkCertificate>,
 }
@@ -71,7 +73,7 @@ impl SecuredLink {
     ///
     /// # Errors
     /// A file that cannot be used; no certificate can have such a name.
-    pub fn new(label: &str, name: &str, files: &ClientFiles) -> Result<SecuredLink, String> {
+    pub fn new(label: &str, name: &str, files: ClientFiles) -> Result<SecuredLink, String> {
         let in_use = read(files).map_err(|unusable| format!("TLS: {unusable}"))?;
         Ok(SecuredLink {
             label: label.to_owned(),
@@ -98,6 +100,17 @@ impl SecuredLink {
         self.in_use().certificates.clone()
     }
 
+    /// The same number: they follow each other.
+    pub fn followers(&self) -> usize {
+        Arc::as_ptr(&lock(&self.current)).addr()
+    }
+
+    /// Those files: they may change while it is in use.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        let in_use = self.in_use();
+        in_use.files.paths().cloned().collect()
+    }
+
     fn in_use(&self) -> Arc<InUse> {
         let slot = Arc::clone(&lock(&self.current));
         let in_use = lock(&slot);
@@ -117,7 +130,41 @@ impl SecuredLink {
     }
 }
 
-fn read(files: &ClientFiles) -> Result<InUse, Unusable> {
+/// What the files of links have now. It blocks.
+///
+/// # Errors
+/// The link, the file that cannot be used, and why.
+pub fn read_again(links: &[Arc<SecuredLink>]) -> Result<LinksRead, String> {
+    let (mut all, mut seen) = (Vec::new(), BTreeSet::new());
+    for link in links {
+        // Those that follow each other have the same files.
+        if !seen.insert(link.followers()) {
+            continue;
+        }
+        let slot = Arc::clone(&lock(&link.current));
+        let files = link.in_use().files.clone();
+        let read = read(files).map_err(|unusable| {
+            let label = &link.label;
+            format!("analyzer {label}: TLS: {unusable}")
+        })?;
+        all.push((slot, Arc::new(read)));
+    }
+    Ok(LinksRead(all))
+}
+
+/// What was read, all of it usable.
+pub struct LinksRead(Vec<(Slot, Arc<InUse>)>);
+
+impl LinksRead {
+    /// New connections show and trust that from now on.
+    pub fn use_it(self) {
+        for (slot, in_use) in self.0 {
+            *lock(&slot) = in_use;
+        }
+    }
+}
+
+fn read(files: ClientFiles) -> Result<InUse, Unusable> {
     let (config, all) = files.read_all()?;
     // Servers by OpenSSL that ask for certificates and have set no session_id_context (rsyslog's imtcp) end a handshake
     // that resumes. There are few connections: a whole one each costs nothing.
@@ -141,6 +188,7 @@ fn read(files: &ClientFiles) -> Result<InUse, Unusable> {
     certificates.retain(|one| seen.insert((one.option, one.serial.clone())));
     certificates.truncate(CERTIFICATES_MAX);
     Ok(InUse {
+        files,
         config: Arc::new(config),
         certificates,
     })

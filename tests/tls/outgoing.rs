@@ -5,12 +5,15 @@ use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use weir_testkit::process::run;
 use weir_testkit::{peers, until, Authority, Distributor, Emitter, Pair, Port, Program, Scratch};
 
 use super::names::ask;
@@ -204,6 +207,137 @@ fn a_certificate_that_is_renewed_is_shown_to_servers_without_a_reload() {
     until("all of them", || asks.lines() >= 1_000);
     emitter.join();
     assert!(distributor.lines("reload").is_empty());
+    distributor.stop().assert_clean();
+}
+
+/// Puts a certificate, its key and a CA where an analyzer's URL says that they are.
+fn put(folder: &Scratch, pair: &Pair, ca: &Authority) {
+    let ca = ca.ca();
+    for (from, name) in [(&pair.cert, "cert"), (&pair.key, "key"), (&ca, "ca")] {
+        let beside = folder.path("next");
+        std::fs::copy(from, &beside).expect("copied");
+        std::fs::rename(&beside, folder.path(name)).expect("renamed");
+    }
+}
+
+/// The URL of an analyzer that shows and trusts what is in this folder.
+fn url(asks: &Server, folder: &Scratch) -> String {
+    let [cert, key, ca] = ["cert", "key", "ca"].map(|name| folder.path(name).display().to_string());
+    let port = asks.port;
+    format!("https+ndjson://localhost:{port}/in?tls_ca={ca}&tls_cert={cert}&tls_key={key}")
+}
+
+/// The CA's file is another all the time, and says the same.
+struct Restless {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Restless {
+    fn start(folder: &Scratch, ca: &Authority) -> Restless {
+        let text = std::fs::read_to_string(ca.ca()).expect("a CA");
+        let (beside, path) = (folder.path("beside"), folder.path("ca"));
+        let stop = Arc::new(AtomicBool::new(false));
+        let is_over = Arc::clone(&stop);
+        let work = move || {
+            for number in 0.. {
+                std::fs::write(&beside, format!("{number}\n{text}")).expect("written");
+                std::fs::rename(&beside, &path).expect("renamed");
+                std::thread::sleep(Duration::from_millis(20));
+                if is_over.load(Ordering::Relaxed) {
+                    return;
+                }
+            }
+        };
+        let thread = Some(std::thread::spawn(work));
+        Restless { stop, thread }
+    }
+}
+
+impl Drop for Restless {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+/// No file has them, and TLS is spoken nowhere else: nobody looks at files of certificates before they are there.
+#[test]
+fn certificates_of_analyzers_that_operators_add_are_followed() {
+    let (known, unknown) = (Authority::new("added"), Authority::new("added-x"));
+    let Some(asks) = Server::start(&known.pair("localhost"), Some(&known)) else {
+        return;
+    };
+    for manner in ["watch", "watch-config", "SIGHUP", "ctl reload"] {
+        let (folder, place) = (Scratch::new("added-files"), Scratch::new("added-admin"));
+        let socket = place.path("admin.sock").display().to_string();
+        let file = place.write("weir.toml", "").display().to_string();
+        let watches = if manner == "watch-config" {
+            " --watch-config"
+        } else {
+            ""
+        };
+        let distributor = distributor(
+            &format!("{FLAGS} --config {file} --admin {socket}{watches}"),
+            &[],
+        );
+        put(&folder, &unknown.pair("weir1"), &unknown);
+        let endpoint = url(&asks, &folder);
+        let told = run(&["ctl", "add-http", "a", &endpoint, "1", "--admin", &socket]);
+        assert!(told.status.success(), "{told:?}");
+        distributor.wait_log("analyzer unhealthy id=\"a\"");
+        put(&folder, &known.pair("weir1"), &known);
+        // A file that is never still is read by a reload alone.
+        let asked = ["SIGHUP", "ctl reload"].contains(&manner);
+        let restless = asked.then(|| Restless::start(&folder, &known));
+        let reload = || {
+            let mut said = Vec::new();
+            match manner {
+                "SIGHUP" => distributor.signal("-HUP"),
+                "ctl reload" => said = run(&["ctl", "reload", "--admin", &socket]).stderr,
+                _ => {}
+            }
+            String::from_utf8_lossy(&said).into_owned()
+        };
+        reload();
+        distributor.wait_log("analyzer healthy id=\"a\"");
+        // One that cannot be used is named, and what was shown before is shown on.
+        std::fs::write(folder.path("key"), "no key").expect("written");
+        let said = reload();
+        match manner {
+            "ctl reload" => assert!(said.contains("analyzer a: TLS: "), "{said}"),
+            _ => drop(distributor.wait_log("analyzer a: TLS: ")),
+        }
+        drop(restless);
+        let before = asks.lines();
+        let emitter = Emitter::start(distributor.emitters, 0..100, 100);
+        until("all of them", || asks.lines() >= before + 100);
+        emitter.join();
+        distributor.stop().assert_clean();
+    }
+}
+
+/// As above; they come with a reload.
+#[test]
+fn certificates_of_analyzers_that_come_with_a_reload_are_followed() {
+    let (known, unknown) = (Authority::new("reloaded"), Authority::new("reloaded-x"));
+    let Some(asks) = Server::start(&known.pair("localhost"), Some(&known)) else {
+        return;
+    };
+    let (folder, place) = (
+        Scratch::new("reloaded-files"),
+        Scratch::new("reloaded-toml"),
+    );
+    let file = place.write("weir.toml", "").display().to_string();
+    let distributor = distributor(&format!("{FLAGS} --config {file}"), &[]);
+    put(&folder, &unknown.pair("weir1"), &unknown);
+    let endpoint = url(&asks, &folder);
+    let text = format!("[[http_analyzers]]\nid = \"a\"\nendpoint = \"{endpoint}\"\nweight = 1\n");
+    place.write("weir.toml", &text);
+    distributor.signal("-HUP");
+    distributor.wait_log("analyzer unhealthy id=\"a\"");
+    put(&folder, &known.pair("weir1"), &known);
+    distributor.wait_log("analyzer healthy id=\"a\"");
     distributor.stop().assert_clean();
 }
 

@@ -53,7 +53,7 @@ pub(super) fn start(operator: &Operator, from: From) -> io::Result<Control> {
     reload.set_core(running.core());
     match loaded.config.watch_config {
         true => watch::start(&reload)?,
-        false => watch::start_for_certificates(&reload)?,
+        false => reload.follow_certificates()?,
     }
     Ok(Control { running, reload })
 }

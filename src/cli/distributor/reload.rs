@@ -12,6 +12,7 @@
 //! POST /admin/rollback -> what was before, likewise
 //! ```
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,6 +23,7 @@ use std::time::Duration;
 use serde_json::{json, Value};
 
 use super::manager::Manager;
+use super::watch;
 use crate::cli::config::{diff, opens, Difference, Loaded};
 use crate::cli::set_log_level;
 use crate::config::{Config, Input};
@@ -30,7 +32,7 @@ use crate::control::health;
 use crate::control::Reloader;
 use crate::runtime::ServedPorts;
 use crate::shard::{allow_lists, secret_ports, Live, Operator};
-use crate::tls::Served;
+use crate::tls::{read_again, LinksRead, SecuredLink, Served};
 
 /// Time that files have to be read.
 const READ_PATIENCE: Duration = Duration::from_secs(5);
@@ -54,8 +56,11 @@ pub(super) struct Reload {
     /// What is served where TLS is spoken.
     served: ServedPorts,
     core: Mutex<Weak<Core>>,
+    own: Weak<Reload>,
     manager: Arc<Manager>,
     state: Mutex<State>,
+    /// A thread looks at files of certificates.
+    follows: AtomicBool,
     /// Wakes the thread for SIGHUP; one more is remembered while it works.
     wake: SyncSender<()>,
     /// Requests so far, and the last one that was met.
@@ -79,10 +84,12 @@ impl Reload {
         loaded: Loaded,
     ) -> io::Result<Arc<Reload>> {
         let (wake, wakes) = sync_channel(1);
-        let reload = Arc::new(Reload {
+        let reload = Arc::new_cyclic(|own| Reload {
             operator,
             served,
             core: Mutex::new(Weak::new()),
+            own: Weak::clone(own),
+            follows: AtomicBool::new(loaded.config.watch_config),
             manager,
             state: Mutex::new(State {
                 started: loaded.clone(),
@@ -118,6 +125,39 @@ impl Reload {
         *lock(&self.core) = Arc::downgrade(core);
     }
 
+    /// Files of certificates are looked at from now on, if there are any and nobody looks.
+    ///
+    /// # Errors
+    /// There is no thread.
+    pub(super) fn follow_certificates(&self) -> io::Result<()> {
+        let is_for_nothing = || self.certificate_files().is_empty();
+        if self.follows.load(Ordering::Acquire) || is_for_nothing() {
+            return Ok(());
+        }
+        if self.follows.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let started = watch::start_for_certificates(Weak::clone(&self.own));
+        started.inspect_err(|_| self.follows.store(false, Ordering::Release))
+    }
+
+    fn follow_or_say(&self) {
+        if let Err(error) = self.follow_certificates() {
+            log::error!(
+                "no thread to look at files of certificates: {error}; reload after a change"
+            );
+        }
+    }
+
+    /// How TLS is begun with analyzers: also with those that no file has, which an operator has added.
+    fn links(&self) -> Vec<Arc<SecuredLink>> {
+        let mut links = lock(&self.state).current.config.tls_links();
+        if let Some(core) = lock(&self.core).upgrade() {
+            links.extend(core.checks.links());
+        }
+        links
+    }
+
     /// For SIGHUP: reloads soon, and says in the log what came of it. Waits for nothing. The number of the request.
     pub(super) fn request(&self) -> u64 {
         let number = self.asked.fetch_add(1, Ordering::AcqRel) + 1;
@@ -132,15 +172,18 @@ impl Reload {
     }
 
     /// The same files again, for a bounded time: whoever waits longer for a disk is left alone with it.
-    fn read(&self) -> Result<Loaded, String> {
+    fn read(&self) -> Result<(Loaded, LinksRead), String> {
         if self.reading.swap(true, Ordering::AcqRel) {
             return Err("an earlier reload still reads the configuration (a FIFO, or a file system that is away?)".into());
         }
-        let current = lock(&self.state).current.clone();
+        let (current, links) = (lock(&self.state).current.clone(), self.added_links());
         let (done, is_done) = sync_channel(1);
         let reading = Arc::clone(&self.reading);
         let read = move || {
-            let read = current.reload();
+            let read = current.reload().and_then(|next| {
+                let links = read_again(&links).map_err(|why| vec![why])?;
+                Ok((next, links))
+            });
             reading.store(false, Ordering::Release);
             // Nobody waits any longer.
             let _ = done.send(read);
@@ -237,11 +280,13 @@ impl Reload {
 
     /// For the certificates alone: what their files have now is served, if it can be.
     pub(super) fn renew_certificates(&self) {
+        let links = self.links();
         let mut state = lock(&self.state);
         let mut config = state.current.config.clone();
         let read = config.read_tls().map_err(|unusable| unusable.to_string());
-        match read.and_then(|()| config.renew_links()) {
-            Ok(()) => {
+        match read.and_then(|()| read_again(&links)) {
+            Ok(links) => {
+                links.use_it();
                 self.serve(&config);
                 state.current.config.tls = config.tls;
                 *lock(&self.problem) = None;
@@ -256,7 +301,29 @@ impl Reload {
 
     /// The files of certificates alone.
     pub(super) fn certificate_files(&self) -> Vec<PathBuf> {
-        lock(&self.state).current.config.tls_paths()
+        let mut paths = lock(&self.state).current.config.tls_paths();
+        paths.extend(self.paths_of_added());
+        paths
+    }
+
+    /// How TLS is begun with analyzers that no file has: an operator has added them.
+    fn added_links(&self) -> Vec<Arc<SecuredLink>> {
+        let configured = lock(&self.state).current.config.tls_links();
+        let configured: BTreeSet<usize> = configured.iter().map(|link| link.followers()).collect();
+        let mut links = match lock(&self.core).upgrade() {
+            Some(core) => core.checks.links(),
+            None => Vec::new(),
+        };
+        links.retain(|link| !configured.contains(&link.followers()));
+        links
+    }
+
+    fn paths_of_added(&self) -> Vec<PathBuf> {
+        let links = self.added_links();
+        let mut paths: Vec<PathBuf> = links.iter().flat_map(|link| link.paths()).collect();
+        paths.sort_unstable();
+        paths.dedup();
+        paths
     }
 
     /// Removes what is gone, adds what is new, changes what is another.
@@ -300,11 +367,13 @@ impl Reload {
 
     /// Files that a reload reads.
     pub(super) fn files(&self) -> Vec<PathBuf> {
-        lock(&self.state).current.files()
+        let mut files = lock(&self.state).current.files();
+        files.extend(self.paths_of_added());
+        files
     }
 
     fn reload_now(&self, dry_run: bool, force: bool) -> Result<Value, String> {
-        let next = self.read()?;
+        let (next, added) = self.read()?;
         let mut state = lock(&self.state);
         let opens = opens(&state.current, &next);
         if dry_run {
@@ -319,10 +388,13 @@ impl Reload {
         }
         let is_another = !diff(&state.current, &next).is_empty();
         let changes = self.take(&state, &next);
+        added.use_it();
         if is_another {
             let before = std::mem::replace(&mut state.current, next);
             state.before = Some(before);
         }
+        drop(state);
+        self.follow_or_say();
         Ok(json!({ "dryRun": false, "changes": changes, "opens": opens }))
     }
 
@@ -334,6 +406,8 @@ impl Reload {
             .ok_or("nothing was reloaded since the start or the last roll-back")?;
         let changes = self.take(&state, &before);
         state.current = before;
+        drop(state);
+        self.follow_or_say();
         Ok(json!({ "changes": changes }))
     }
 }
@@ -364,6 +438,10 @@ impl Reloader for Reload {
 
     fn problem(&self) -> Option<String> {
         lock(&self.problem).clone()
+    }
+
+    fn added(&self) {
+        self.follow_or_say();
     }
 
     fn rollback(&self) -> Result<Value, String> {

@@ -47,15 +47,11 @@ pub(super) fn start(reload: &Arc<Reload>) -> io::Result<()> {
 }
 
 /// The same for certificates alone, which are followed without being asked for: whoever renews them shall not have to
-/// tell every program. Nothing where TLS is not spoken.
+/// tell every program.
 ///
 /// # Errors
 /// There is no thread.
-pub(super) fn start_for_certificates(reload: &Arc<Reload>) -> io::Result<()> {
-    if reload.certificate_files().is_empty() {
-        return Ok(());
-    }
-    let own = Arc::downgrade(reload);
+pub(super) fn start_for_certificates(own: Weak<Reload>) -> io::Result<()> {
     let look = move || {
         let mut seen = Seen::default();
         while let Some(reload) = own.upgrade() {

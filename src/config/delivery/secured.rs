@@ -142,7 +142,7 @@ impl Secured {
             pair,
             ..ClientFiles::default()
         };
-        self.link = Some(Arc::new(SecuredLink::new(id, name, &files)?));
+        self.link = Some(Arc::new(SecuredLink::new(id, name, files)?));
         Ok(())
     }
 

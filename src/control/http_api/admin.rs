@@ -438,6 +438,9 @@ fn add_http(core: &Arc<Core>, ask: &Ask) -> Answer {
         .check_chain(core.chained_input.as_deref())
         .map_err(|error| (409, format!("id {id:?}: {error}")))?;
     health::add(core, &analyzer).map_err(|error| (409, error))?;
+    if let (Some(_), Some(reloader)) = (analyzer.delivery().link(), &core.reloader) {
+        reloader.added();
+    }
     let endpoint = analyzer.place().to_string();
     Ok((
         201,
