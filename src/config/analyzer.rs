@@ -11,6 +11,7 @@ use crate::group::{Discover, Members, WeightIs, GROUP_ID_BYTES_MAX};
 use weir_discover::Target;
 use weir_protocol::text::check_name;
 use weir_protocol::valid_weight;
+use weir_tls::KeyLogger;
 
 /// Longest id of an HTTP analyzer, in bytes; shortest: 1.
 pub const HTTP_ID_BYTES_MAX: usize = 256;
@@ -119,21 +120,22 @@ impl HttpAnalyzer {
         self.delivery().refuses_to_chain()
     }
 
-    /// Reads the files that it only names.
+    /// Reads the files that it only names. `key_log`: where the secrets of its connections go.
     ///
     /// # Errors
     /// The option, the path, and what is allowed; never the secret.
-    pub fn resolve(&mut self) -> Result<(), String> {
+    pub fn resolve(&mut self, key_log: Option<&KeyLogger>) -> Result<(), String> {
         let Some(members) = &mut self.members else {
             let host = self.place.endpoint.host.clone();
-            return self.place.delivery.resolve(&self.id, Some(&host));
+            let delivery = &mut self.place.delivery;
+            return delivery.resolve(&self.id, Some(&host), key_log);
         };
         let discover = &mut members.discover;
         let host = match &discover.target {
             Target::Dns(at) => Some(at.host.clone()),
             _ => None,
         };
-        discover.delivery.resolve(&self.id, host.as_deref())?;
+        { &mut discover.delivery }.resolve(&self.id, host.as_deref(), key_log)?;
         self.place.delivery = discover.delivery.clone();
         Ok(())
     }

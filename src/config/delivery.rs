@@ -24,7 +24,7 @@ use crate::local::{Local, EXEC, FILE, LOCAL_OPTIONS};
 use crate::request::{Requests, REQUESTS, REQUEST_OPTIONS};
 use crate::secret::first_line;
 use crate::values;
-use weir_tls::SecuredLink;
+use weir_tls::{KeyLogger, SecuredLink};
 
 mod place;
 mod secured;
@@ -540,13 +540,19 @@ impl Delivery {
     }
 
     /// Reads the files that it only names, for the analyzer of this id. `host`: where it is, as the operator wrote it.
+    /// `key_log`: where the secrets of its connections go.
     ///
     /// # Errors
     /// The option, the path, and what is allowed; never the secret.
-    pub(crate) fn resolve(&mut self, id: &str, host: Option<&str>) -> Result<(), String> {
+    pub(crate) fn resolve(
+        &mut self,
+        id: &str,
+        host: Option<&str>,
+        key_log: Option<&KeyLogger>,
+    ) -> Result<(), String> {
         self.requests.resolve(self.scheme.word)?;
         if let Some(secured) = &mut self.secured {
-            secured.resolve(id, host)?;
+            secured.resolve(id, host, key_log)?;
         }
         if let Some(local) = &self.local {
             local.check_host()?;

@@ -84,6 +84,7 @@ use log::LevelFilter;
 use weir_engine::{AckWindow, EngineConfig, OnSlow};
 use weir_protocol::frame::{FRAME_BYTES_MAX_DEFAULT, FRAME_HEADER_BYTES};
 use weir_sink::{Dialect, UNACKED_MESSAGES_MAX};
+use weir_tls::KeyLogger;
 
 use settings::{settings, Reported};
 
@@ -372,8 +373,11 @@ impl Config {
             let resolved = input.resolve();
             resolved.map_err(|why| format!("--input {input}: {why}"))?;
         }
+        let key_log = self.tls.tls_key_log.as_deref().map(KeyLogger::new);
+        let key_log = key_log.transpose();
+        let key_log = key_log.map_err(|unusable| format!("--tls-key-log {unusable}"))?;
         for analyzer in &mut self.http.analyzers {
-            let resolved = analyzer.resolve();
+            let resolved = analyzer.resolve(key_log.as_ref());
             resolved.map_err(|why| format!("--analyzer {analyzer}: {why}"))?;
         }
         self.read_tls()

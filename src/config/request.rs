@@ -584,7 +584,7 @@ mod tests {
             ),
         ] {
             let mut place = place(&text);
-            place.delivery.resolve("a", None).expect("files");
+            place.delivery.resolve("a", None, None).expect("files");
             let headers = place.delivery.request().headers.clone();
             assert_eq!(String::from_utf8_lossy(&headers), expected);
             let shown = format!("{place} {place:?}");
@@ -605,7 +605,10 @@ mod tests {
         }
         let bad = file("bad", "ses\x01ame\n");
         let mut place = place(&format!("loki+http://a?token_file={bad}"));
-        let error = place.delivery.resolve("a", None).expect_err("control");
+        let error = place
+            .delivery
+            .resolve("a", None, None)
+            .expect_err("control");
         assert!(
             error.contains("control") && !error.contains("ame"),
             "{error}"

@@ -235,8 +235,8 @@ pub struct TlsConfig {
     /// own ones
     #[arg(long, value_name = "FILE", value_parser = secret_file(), help_heading = "TLS")]
     pub tls_ticket_keys: Option<PathBuf>,
-    /// Append the secrets of all connections that come over TLS to this file, as SSLKEYLOGFILE does, which itself is not
-    /// looked at: to read captured packets. Whoever has the file can read all of them
+    /// Append the secrets of all connections over TLS, to analyzers as well, to this file, as SSLKEYLOGFILE does, which
+    /// itself is not looked at: to read captured packets. Whoever has the file can read all of them
     #[arg(long, value_name = "FILE", help_heading = "TLS")]
     pub tls_key_log: Option<PathBuf>,
     /// What the files of each port have, by [`TlsPort::key`], once they were read; empty where TLS is not spoken.
@@ -409,7 +409,7 @@ impl Config {
         let mut warnings = self.tls_troubles();
         if let Some(path) = &self.tls.tls_key_log {
             let path = path.display();
-            warnings.push(format!("--tls-key-log {path}: the secrets of all connections that come over TLS are written there; whoever has the file can read what they say. Take the flag away when the fault is found"));
+            warnings.push(format!("--tls-key-log {path}: the secrets of all connections over TLS, to analyzers as well, are written there; whoever has the file can read what they say. Take the flag away when the fault is found"));
         }
         let ports = self.tls_ports();
         let asked = |port: &TlsPort| self.tls_files(port).client_ca;
@@ -524,11 +524,10 @@ impl Config {
                 ));
             }
         }
-        if tls.tls_key_log.is_some() && ports.is_empty() {
-            return Err(
-                "--tls-key-log: TLS is spoken nowhere; allowed: with --emitters-tls and the like"
-                    .to_owned(),
-            );
+        let mut analyzers = self.http.analyzers.iter();
+        let has_links = analyzers.any(|analyzer| analyzer.delivery().secured.is_some());
+        if tls.tls_key_log.is_some() && ports.is_empty() && !has_links {
+            return Err("--tls-key-log: TLS is spoken nowhere; allowed: with --emitters-tls and the like, and with analyzers at https:// and the like".to_owned());
         }
         let mut analyzers = ports.iter().filter(|port| port.key == "analyzers");
         let analyzers_show =

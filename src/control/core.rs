@@ -8,6 +8,7 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -62,6 +63,7 @@ struct Guards {
     token: Option<Token>,
     cors: Cors,
     hosts: Hosts,
+    key_log: Option<PathBuf>,
 }
 
 impl Core {
@@ -81,6 +83,7 @@ impl Core {
                 token: settings.token,
                 cors: settings.cors,
                 hosts: settings.hosts,
+                key_log: settings.key_log,
             }),
             chained_input: settings.chained_input,
             configuration: settings.configuration,
@@ -105,7 +108,18 @@ impl Core {
 
     /// From now on others may.
     pub fn set_protection(&self, token: Option<Token>, cors: Cors, hosts: Hosts) {
-        *lock(&self.guards) = Guards { token, cors, hosts };
+        let mut guards = lock(&self.guards);
+        (guards.token, guards.cors, guards.hosts) = (token, cors, hosts);
+    }
+
+    /// Where the secrets of connections to analyzers go that are added from now on.
+    pub fn set_key_log(&self, path: Option<PathBuf>) {
+        lock(&self.guards).key_log = path;
+    }
+
+    /// Where they go.
+    pub(crate) fn key_log(&self) -> Option<PathBuf> {
+        lock(&self.guards).key_log.clone()
     }
 
     /// Whether a browser that asks for this host, for a page of this origin, may be answered.

@@ -40,6 +40,8 @@ pub struct Settings {
     pub admin_tls: Option<Arc<AdminPort>>,
     /// Who may change anything over TCP.
     pub token: Option<Token>,
+    /// Where the secrets of connections to analyzers go.
+    pub key_log: Option<PathBuf>,
     /// Which web pages may read answers on the public port.
     pub cors: Cors,
     /// Names that browsers may ask for.
@@ -93,6 +95,7 @@ impl Settings {
             admin_socket: None,
             admin_tls: None,
             token: protection.admin_token.clone(),
+            key_log: config.tls.tls_key_log.clone(),
             cors: protection.cors.clone(),
             hosts: protection.http_hosts.clone(),
             http_analyzers: config.http_analyzers(),

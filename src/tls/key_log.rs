@@ -6,7 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::KeyLog;
 
@@ -20,6 +20,20 @@ const OTHERS: u32 = 0o077;
 pub(crate) struct KeyLogFile {
     path: PathBuf,
     file: Mutex<Opened>,
+}
+
+/// A file that the secrets of links go to; several share it.
+#[derive(Clone, Debug)]
+pub struct KeyLogger(pub(crate) Arc<KeyLogFile>);
+
+impl KeyLogger {
+    /// Goes on behind what the file has; it is opened with the first secret.
+    ///
+    /// # Errors
+    /// It is no file, cannot be written, or others may read it; its folder is not there.
+    pub fn new(path: &Path) -> Result<KeyLogger, Unusable> {
+        KeyLogFile::new(path).map(Arc::new).map(KeyLogger)
+    }
 }
 
 enum Opened {

@@ -41,6 +41,7 @@ pub use examine::{expiring, troubles};
 pub use failure::{Failure, FailureKind};
 pub use file::read_regular;
 pub use fingerprint::Fingerprint;
+pub use key_log::KeyLogger;
 pub use link::{read_again, LinkCertificate, LinksRead, SecuredLink};
 pub use names::{Allowed, AllowedNames, NotAllowed, NAMES_MAX};
 pub use record::{begins_tls, record_bytes, whole_records, RECORD_BYTES_MAX};

@@ -2,16 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::ClientConfig;
+use rustls::{ClientConfig, KeyLog};
 
 use crate::certificate::Facts;
 use crate::client::{server_name, ClientFiles};
 use crate::failure::Failure;
+use crate::key_log::KeyLogger;
 use crate::server::Unusable;
 use crate::session::Session;
 
@@ -70,11 +71,17 @@ impl Eq for SecuredLink {}
 
 impl SecuredLink {
     /// `label`: what it is called in logs. `name`: whose certificate is expected, as the operator wrote it. Reads the files.
+    /// `key_log`: where the secrets of its connections go.
     ///
     /// # Errors
     /// A file that cannot be used; no certificate can have such a name.
-    pub fn new(label: &str, name: &str, files: ClientFiles) -> Result<SecuredLink, String> {
-        let in_use = read(files).map_err(|unusable| format!("TLS: {unusable}"))?;
+    pub fn new(
+        label: &str,
+        name: &str,
+        files: ClientFiles,
+        key_log: Option<&KeyLogger>,
+    ) -> Result<SecuredLink, String> {
+        let in_use = read(files, key_log).map_err(|unusable| format!("TLS: {unusable}"))?;
         Ok(SecuredLink {
             label: label.to_owned(),
             name: server_name(name).map_err(|why| format!("tls_name: {why}"))?,
@@ -130,11 +137,13 @@ impl SecuredLink {
     }
 }
 
-/// What the files of links have now. It blocks.
+/// What the files of links have now, for connections whose secrets go to this file, if there is one. It blocks.
 ///
 /// # Errors
 /// The link, the file that cannot be used, and why.
-pub fn read_again(links: &[Arc<SecuredLink>]) -> Result<LinksRead, String> {
+pub fn read_again(links: &[Arc<SecuredLink>], key_log: Option<&Path>) -> Result<LinksRead, String> {
+    let key_log = key_log.map(KeyLogger::new).transpose();
+    let key_log = key_log.map_err(|unusable| format!("--tls-key-log {unusable}"))?;
     let (mut all, mut seen) = (Vec::new(), BTreeSet::new());
     for link in links {
         // Those that follow each other have the same files.
@@ -143,7 +152,7 @@ pub fn read_again(links: &[Arc<SecuredLink>]) -> Result<LinksRead, String> {
         }
         let slot = Arc::clone(&lock(&link.current));
         let files = link.in_use().files.clone();
-        let read = read(files).map_err(|unusable| {
+        let read = read(files, key_log.as_ref()).map_err(|unusable| {
             let label = &link.label;
             format!("analyzer {label}: TLS: {unusable}")
         })?;
@@ -164,12 +173,15 @@ impl LinksRead {
     }
 }
 
-fn read(files: ClientFiles) -> Result<InUse, Unusable> {
+fn read(files: ClientFiles, key_log: Option<&KeyLogger>) -> Result<InUse, Unusable> {
     let (config, all) = files.read_all()?;
     // Servers by OpenSSL that ask for certificates and have set no session_id_context (rsyslog's imtcp) end a handshake
     // that resumes. There are few connections: a whole one each costs nothing.
     let mut config = (*config).clone();
     config.resumption = Resumption::disabled();
+    if let Some(KeyLogger(file)) = key_log {
+        config.key_log = Arc::clone(file) as Arc<dyn KeyLog>;
+    }
     let told = |option, of: &[CertificateDer<'static>]| -> Vec<LinkCertificate> {
         let facts = of.iter().filter_map(Facts::of);
         facts

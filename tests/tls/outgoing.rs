@@ -408,7 +408,9 @@ fn certificates_towards_analyzers_that_end_soon_have_series_and_warnings() {
     until("the warning has gone", || {
         !ask(&distributor, "/health").contains("(tls_cert)")
     });
-    let left = series().into_iter().filter(|one| one.contains("tls_cert"));
+    let left = series()
+        .into_iter()
+        .filter(|one| one.contains("\"tls_cert\""));
     let left: Vec<_> = left.collect();
     assert!(
         left.len() == 2 && !left.iter().any(|one| ends(one, 5.0)),
@@ -416,8 +418,112 @@ fn certificates_towards_analyzers_that_end_soon_have_series_and_warnings() {
     );
 }
 
+/// Lines of a key log, as a server has them.
+#[derive(Debug, Default)]
+struct Secrets(Mutex<Vec<String>>);
+
+impl rustls::KeyLog for Secrets {
+    fn log(&self, label: &str, random: &[u8], secret: &[u8]) {
+        let hex = |byte: &u8| format!("{byte:02x}");
+        let [random, secret] = [random, secret].map(|all| all.iter().map(hex).collect::<String>());
+        let line = format!("{label} {random} {secret}");
+        self.0.lock().expect("no panic").push(line);
+    }
+}
+
+impl Secrets {
+    /// Those of connections that begin from now on, once there are some.
+    fn next(&self) -> Vec<String> {
+        let count = || self.0.lock().expect("no panic").len();
+        let is_first = |line: &String| line.starts_with("CLIENT_HANDSHAKE_TRAFFIC_SECRET ");
+        let before = count();
+        let mut next = Vec::new();
+        // What is under way now may have begun before.
+        until("two more connections", || {
+            next = self.0.lock().expect("no panic")[before..].to_vec();
+            next.iter().filter(|line| is_first(line)).count() >= 3
+        });
+        let mut firsts = next.iter().enumerate().filter(|(_, line)| is_first(line));
+        let second = firsts.nth(1).map_or(next.len(), |(at, _)| at);
+        let last = firsts.next_back().map_or(next.len(), |(at, _)| at);
+        next[second..last].to_vec()
+    }
+}
+
+/// Who asks for it finds the secrets of both ends of a connection in the file, and those of no other time.
+#[test]
+fn secrets_of_links_are_written_while_it_is_asked_for() {
+    let authority = Authority::new("link-secrets");
+    let pair = authority.pair("localhost");
+    let secrets = [Arc::new(Secrets::default()), Arc::default()];
+    let [configured, added] = [0, 1].map(|nth: usize| {
+        let (port, _) = hears_ends(&pair, Arc::clone(&secrets[nth]) as Arc<dyn rustls::KeyLog>);
+        format!(
+            "https+ndjson://localhost:{port}?tls_ca={}",
+            authority.ca().display()
+        )
+    });
+    let place = Scratch::new("link-secrets-files");
+    let (file, log) = (place.path("weir.toml"), place.path("key-log"));
+    let socket = place.path("admin.sock").display().to_string();
+    let with_log = format!("[tls]\ntls_key_log = {log:?}\n");
+    let write = |more: &str| {
+        let analyzer = format!(
+            "[[http_analyzers]]\nid = \"a\"\nendpoint = \"{configured}\"\nweight = 1\n{more}"
+        );
+        std::fs::write(&file, analyzer).expect("written");
+    };
+    let written = || std::fs::read_to_string(&log).unwrap_or_default();
+    let are_written = |is_so: bool, when: &str| {
+        for secrets in &secrets {
+            let lines = secrets.next();
+            assert!(lines.len() >= 4, "{lines:?}");
+            let there = || {
+                lines
+                    .iter()
+                    .filter(|line| written().contains(line.as_str()))
+            };
+            match is_so {
+                true => until(when, || there().count() == lines.len()),
+                false => assert_eq!(there().count(), 0, "{when}"),
+            }
+        }
+    };
+    let ctl = |words: &[&str]| {
+        let told = run(&[&["ctl"], words, &["--admin", &socket]].concat());
+        assert!(told.status.success(), "{words:?}: {told:?}");
+    };
+    write("");
+    let flags = "--shards 1 --health-interval 200ms";
+    let start = || {
+        distributor(
+            &format!("{flags} --config {} --admin {socket}", file.display()),
+            &[],
+        )
+    };
+    let running = start();
+    ctl(&["add-http", "b", &added, "1"]);
+    are_written(false, "nobody asks for it");
+    write(&with_log);
+    ctl(&["reload"]);
+    are_written(true, "a reload asks for it");
+    ctl(&["remove-http", "b"]);
+    ctl(&["add-http", "b", &added, "1"]);
+    are_written(true, "of one that is added meanwhile");
+    ctl(&["rollback"]);
+    are_written(false, "a roll-back does not");
+    running.terminate();
+    drop(running);
+    // TLS is spoken to analyzers alone, from the start.
+    let running = start();
+    running.wait_log("--tls-key-log");
+    ctl(&["add-http", "b", &added, "1"]);
+    are_written(true, "it is asked for from the start");
+    running.terminate();
+}
+
 /// Listens with this certificate, and writes down of each connection that ended whether its end was said (close_notify).
-fn hears_ends(pair: &Pair) -> (u16, Arc<Mutex<Vec<bool>>>) {
+fn hears_ends(pair: &Pair, key_log: Arc<dyn rustls::KeyLog>) -> (u16, Arc<Mutex<Vec<bool>>>) {
     let chain = CertificateDer::from_pem_file(&pair.cert).expect("PEM");
     let key = PrivateKeyDer::from_pem_file(&pair.key).expect("PEM");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -426,7 +532,9 @@ fn hears_ends(pair: &Pair) -> (u16, Arc<Mutex<Vec<bool>>>) {
         .expect("versions")
         .with_no_client_auth()
         .with_single_cert(vec![chain], key);
-    let config = Arc::new(config.expect("a pair"));
+    let mut config = config.expect("a pair");
+    config.key_log = key_log;
+    let config = Arc::new(config);
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
     let port = listener.local_addr().expect("an address").port();
     let ends: Arc<Mutex<Vec<bool>>> = Arc::default();
@@ -452,7 +560,8 @@ fn hears_ends(pair: &Pair) -> (u16, Arc<Mutex<Vec<bool>>>) {
 #[test]
 fn health_checks_and_links_say_that_they_end() {
     let authority = Authority::new("said-ends");
-    let (port, ends) = hears_ends(&authority.pair("localhost"));
+    let secrets = Arc::<Secrets>::default();
+    let (port, ends) = hears_ends(&authority.pair("localhost"), secrets);
     let distributor = distributor(
         FLAGS,
         &[format!(

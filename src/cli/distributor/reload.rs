@@ -176,12 +176,14 @@ impl Reload {
         if self.reading.swap(true, Ordering::AcqRel) {
             return Err("an earlier reload still reads the configuration (a FIFO, or a file system that is away?)".into());
         }
-        let (current, links) = (lock(&self.state).current.clone(), self.added_links());
+        let links = self.added_links();
+        let current = lock(&self.state).current.clone();
         let (done, is_done) = sync_channel(1);
         let reading = Arc::clone(&self.reading);
         let read = move || {
             let read = current.reload().and_then(|next| {
-                let links = read_again(&links).map_err(|why| vec![why])?;
+                let key_log = next.config.tls.tls_key_log.as_deref();
+                let links = read_again(&links, key_log).map_err(|why| vec![why])?;
                 Ok((next, links))
             });
             reading.store(false, Ordering::Release);
@@ -241,6 +243,7 @@ impl Reload {
                 config.protection.cors.clone(),
                 config.protection.http_hosts.clone(),
             );
+            core.set_key_log(config.tls.tls_key_log.clone());
             core.checks.set_slow_start(config.http.slow_start);
             if state.current.config.weights != config.weights {
                 if let Err(error) = core.want(config.wanted()) {
@@ -284,7 +287,8 @@ impl Reload {
         let mut state = lock(&self.state);
         let mut config = state.current.config.clone();
         let read = config.read_tls().map_err(|unusable| unusable.to_string());
-        match read.and_then(|()| read_again(&links)) {
+        let key_log = config.tls.tls_key_log.as_deref();
+        match read.and_then(|()| read_again(&links, key_log)) {
             Ok(links) => {
                 links.use_it();
                 self.serve(&config);
@@ -448,6 +452,8 @@ impl Reloader for Reload {
         let done = self.manager.reload(|| self.rollback_now());
         if done.is_ok() {
             *lock(&self.problem) = None;
+            // Files may be others since, and what links have is shared with what was rolled back.
+            self.renew_certificates();
         }
         done
     }

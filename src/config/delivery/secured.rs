@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use weir_tls::{ClientFiles, SecuredLink};
+use weir_tls::{ClientFiles, KeyLogger, SecuredLink};
 
 use super::{short, Delivery, DeliveryOption};
 use crate::credential::secret_path;
@@ -128,7 +128,12 @@ impl Secured {
     ///
     /// # Errors
     /// The option, and what is allowed.
-    pub(super) fn resolve(&mut self, id: &str, host: Option<&str>) -> Result<(), String> {
+    pub(super) fn resolve(
+        &mut self,
+        id: &str,
+        host: Option<&str>,
+        key_log: Option<&KeyLogger>,
+    ) -> Result<(), String> {
         let pair = match (&self.cert, &self.key) {
             (Some(cert), Some(key)) => Some((cert.clone(), key.clone())),
             (None, None) => None,
@@ -142,7 +147,7 @@ impl Secured {
             pair,
             ..ClientFiles::default()
         };
-        self.link = Some(Arc::new(SecuredLink::new(id, name, files)?));
+        self.link = Some(Arc::new(SecuredLink::new(id, name, files, key_log)?));
         Ok(())
     }
 

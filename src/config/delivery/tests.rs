@@ -169,7 +169,10 @@ fn options_belong_to_schemes_that_exist() {
 fn a_file_that_cannot_be_read_is_named() {
     let text = "forward://a?shared_key_file=/nowhere/key";
     let mut place: Place = text.parse().expect("good");
-    let error = place.delivery.resolve("a", None).expect_err("no such file");
+    let error = place
+        .delivery
+        .resolve("a", None, None)
+        .expect_err("no such file");
     assert!(
         error.starts_with("shared_key_file=/nowhere/key: "),
         "{error}"

@@ -35,6 +35,7 @@ use weir_ledger::run_report::Stamp;
 use weir_protocol::text::Time;
 use weir_protocol::WeightText;
 use weir_shard::{OrderRefused, RefusedPackets};
+use weir_tls::KeyLogger;
 
 /// What an answer is made of: a status and a body, or a status and an error.
 type Answer = Result<(u16, Value), (u16, String)>;
@@ -420,6 +421,8 @@ fn add_http(core: &Arc<Core>, ask: &Ask) -> Answer {
         endpoint,
         weight,
     } = body(ask)?;
+    let key_log = core.key_log().as_deref().map(KeyLogger::new).transpose();
+    let key_log = key_log.map_err(|unusable| (409, format!("--tls-key-log {unusable}")))?;
     let analyzer = endpoint
         .parse::<Place>()
         .and_then(|place| match place.delivery.local() {
@@ -430,7 +433,7 @@ fn add_http(core: &Arc<Core>, ask: &Ask) -> Answer {
         .map_err(|error| format!("endpoint {endpoint:?}: {error}"))
         .and_then(|place| {
             let analyzer = HttpAnalyzer::new(&id, place, weight);
-            let analyzer = analyzer.and_then(|mut one| one.resolve().map(|()| one));
+            let analyzer = analyzer.and_then(|mut one| one.resolve(key_log.as_ref()).map(|()| one));
             analyzer.map_err(|error| format!("id {id:?}, weight {}: {error}", WeightText(weight)))
         })
         .map_err(|error| (400, error))?;
