@@ -95,6 +95,8 @@ fn changed(args: &Args) -> Vec<String> {
 fn what_has_a_flag_has_a_key_a_variable_a_schema_a_default_and_a_line_in_run_reports() {
     let token_file = std::env::temp_dir().join(format!("weir-any-{}", std::process::id()));
     std::fs::write(&token_file, "0123456789abcdef").expect("written");
+    let own = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&token_file, own).expect("its owner's alone");
     let (schema, default_file) = (schema(), default_file());
     let mut reported: Vec<String> = Vec::new();
     for setting in settings::all() {
