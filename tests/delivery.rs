@@ -365,7 +365,7 @@ fn a_weight_reaches_all_shards_within_5_ms() {
 const SMALL: &str = "--arena 10MiB --ingress 1MiB --partial-bytes 1MiB --window 4MiB";
 /// Resident memory beside what is taken at start: program, stacks, rings.
 const BESIDE: u64 = 16 * MIB;
-/// What a loopback connection's two sockets may hold, generously: 13.2 MB were seen on a machine with other work.
+/// What a loopback connection's two sockets may hold, generously: 13.2 MiB were seen on a machine with other work.
 const SOCKETS: u64 = 16 * MIB;
 
 /// Waits until the emitter writes no more.
