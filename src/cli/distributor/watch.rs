@@ -11,21 +11,21 @@
 //! is `weir.toml -> ..data/weir.toml`, `..data -> ..2026_11_29`, and the second link is renamed), a mount, and a network
 //! file system. A file that somebody is still writing has other contents the next time.
 
-use std::fs::File;
 use std::hash::{DefaultHasher, Hasher};
-use std::io::{self, Read};
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::reload::Reload;
+use crate::tls::read_regular;
 
 /// Between two looks. A change is in force two of them later at most, and the time that a reload takes.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// While a reload is under way: what is looked at soon after it is what it has read.
 const LOOK_AFTER: Duration = Duration::from_millis(5);
-/// What is looked at of a file; a configuration has no more. Bytes.
-const FILE_BYTES_MAX: u64 = (1 << 20) + 1;
+/// A file of more bytes is none: a configuration has no more.
+const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Begins to look, for as long as there is something to reload. What was read at the start is read again once: it may
 /// have changed since.
@@ -132,11 +132,7 @@ impl Seen {
 
 fn fingerprint(files: &[PathBuf]) -> Contents {
     let of_file = |path: &PathBuf| {
-        // A FIFO would keep whoever opens it.
-        let is_file = std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
-        let mut bytes = Vec::new();
-        let file = is_file.then(|| File::open(path))?.ok()?;
-        file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).ok()?;
+        let bytes = read_regular(path, FILE_BYTES_MAX).ok()?;
         let mut hasher = DefaultHasher::new();
         hasher.write(&bytes);
         Some(hasher.finish())
