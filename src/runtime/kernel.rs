@@ -10,7 +10,7 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 
 use super::listen::Listener;
 use super::mesh::GlommioMesh;
-use super::secured::{is_plain, send_now, Notice, Socket, Tls, OPENED};
+use super::secured::{is_plain, send_now, HalvesLimit, Notice, Socket, Tls, OPENED};
 use crate::uring::{datagrams_dropped, left_of, peer_has_ended, unread_bytes};
 use crate::uring::{Arena, Ring, SendVector};
 use weir_clock::monotonic_ns;
@@ -33,8 +33,13 @@ pub(super) struct Kernel {
 }
 
 impl Kernel {
-    pub(super) fn new(ring: Ring, notice: Notice, handshakes: usize) -> Kernel {
-        let tls = Box::new(Tls::new(notice, handshakes));
+    pub(super) fn new(
+        ring: Ring,
+        notice: Notice,
+        handshakes: usize,
+        halves: HalvesLimit,
+    ) -> Kernel {
+        let tls = Box::new(Tls::new(notice, handshakes, halves));
         Kernel {
             ring,
             tls,

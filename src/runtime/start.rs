@@ -19,7 +19,7 @@ use super::kernel::Kernel;
 use super::listen::{Listener, Passed};
 use super::mesh::{GlommioMesh, Mailbox, CHANNEL_MESSAGES};
 use super::run::run;
-use super::secured::{Notice, Socket};
+use super::secured::{HalvesLimit, Notice, Socket};
 use weir_clock::monotonic_ns;
 use weir_config::{Config, Input, MemoryNeed};
 use weir_engine::Balance;
@@ -579,11 +579,15 @@ impl Starting {
             return Err(io::Error::other("the start was given up"));
         }
         let (notice, handshakes) = (plan.notice(), plan.config.tls.handshakes);
+        let halves = HalvesLimit {
+            bytes: plan.config.partial_bytes_max,
+            time: plan.config.frame_timeout,
+        };
         let mut worker = Shard::new(
             index,
             plan.config,
             plan.shared,
-            Kernel::new(ring, notice, handshakes),
+            Kernel::new(ring, notice, handshakes, halves),
             arena,
             mesh,
             sockets.listeners,

@@ -62,6 +62,10 @@ kinds! {
     Timeout = "handshake_timeout",
     /// Too many handshakes at once, and it has been silent.
     Crowded = "handshake_displaced",
+    /// A record of its has not come whole in time.
+    RecordTimeout = "record_timeout",
+    /// A record of its that has not come whole has held most, for longest.
+    RecordMemory = "record_memory_full",
     /// It closed before the handshake was done.
     Closed = "closed_early",
 }

@@ -237,6 +237,18 @@ impl Session {
         self.carried.len()
     }
 
+    /// Bytes of memory that they take.
+    pub fn held_bytes(&self) -> usize {
+        self.carried.capacity()
+    }
+
+    /// Nothing more is opened, and what is carried is forgotten.
+    pub fn give_up(&mut self) {
+        self.has_failed = true;
+        self.carried = Vec::new();
+        self.seen = 0;
+    }
+
     /// Who the peer is by its certificate; none when it has shown none.
     pub fn peer(&self) -> Option<Peer> {
         let chain = match &self.side {

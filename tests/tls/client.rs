@@ -108,11 +108,32 @@ impl Manner {
         self.on(socket)
     }
 
-    /// The same on a connection that is there.
-    pub(super) fn on(&self, mut socket: TcpStream) -> io::Result<Client> {
+    /// The same, and these bytes go together with the last of the handshake, as they are. TLS 1.3 alone.
+    pub(super) fn connect_with(&self, address: SocketAddr, bytes: &[u8]) -> io::Result<Client> {
+        let mut socket = TcpStream::connect(address)?;
+        let mut connection = self.connection()?;
+        connection.write_tls(&mut socket)?;
+        while connection.is_handshaking() {
+            connection.read_tls(&mut socket)?;
+            let read = connection.process_new_packets();
+            read.map_err(io::Error::other)?;
+        }
+        let mut last = Vec::new();
+        connection.write_tls(&mut last)?;
+        last.extend_from_slice(bytes);
+        socket.write_all(&last)?;
+        Ok(Client(StreamOwned::new(connection, socket)))
+    }
+
+    fn connection(&self) -> io::Result<ClientConnection> {
         let name = ServerName::try_from(self.name).expect("a name");
         let connection = ClientConnection::new(Arc::clone(&self.config), name);
-        let mut connection = connection.map_err(io::Error::other)?;
+        connection.map_err(io::Error::other)
+    }
+
+    /// The same on a connection that is there.
+    pub(super) fn on(&self, mut socket: TcpStream) -> io::Result<Client> {
+        let mut connection = self.connection()?;
         while connection.is_handshaking() {
             connection.complete_io(&mut socket)?;
         }

@@ -6,6 +6,7 @@ mod client;
 mod daemons;
 mod ends;
 mod examined;
+mod halves;
 mod moves;
 mod names;
 mod operators;

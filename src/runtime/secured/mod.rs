@@ -13,6 +13,7 @@
 
 mod accept;
 mod connect;
+mod halves;
 mod plain;
 mod receive;
 mod requests;
@@ -24,6 +25,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use self::accept::Handshakes;
+use self::halves::Halves;
 use self::plain::PlainBuffers;
 use self::receive::Ciphertext;
 use self::requests::{Request, Requests};
@@ -32,6 +34,7 @@ use crate::uring::Ring;
 use weir_shard::port::{Chunk, Completion, Group, TlsCounts};
 
 pub use self::accept::SecuredPort;
+pub use self::halves::HalvesLimit;
 pub(crate) use self::socket::send_now;
 pub use self::socket::Socket;
 
@@ -78,6 +81,7 @@ pub(crate) struct Tls {
     handshakes: Handshakes,
     /// Handshakes of each port.
     places: usize,
+    halves: Halves,
     sending: Sending,
     /// What was opened of what emitters sent, and of what others sent.
     plain: [PlainBuffers; 2],
@@ -101,12 +105,13 @@ pub(crate) type Notice = Box<dyn Fn(&str, Option<IpAddr>, &'static str) -> Optio
 
 impl Tls {
     /// With so many handshakes under way at each port, at most.
-    pub(crate) fn new(notice: Notice, places: usize) -> Tls {
+    pub(crate) fn new(notice: Notice, places: usize, halves: HalvesLimit) -> Tls {
         Tls {
             notice,
             places,
             requests: Requests::default(),
             handshakes: Handshakes::default(),
+            halves: Halves::new(halves),
             sending: Sending::default(),
             plain: [
                 PlainBuffers::new(0, INGRESS_BYTES),

@@ -44,6 +44,7 @@ impl Tls {
         if self.tell_early(connection, group, token, is_once) {
             return;
         }
+        self.begin_half(connection);
         let raw = self.requests.add(Request::Receive(Receive {
             connection: Arc::clone(connection),
             group,
@@ -165,6 +166,10 @@ impl Tls {
             let opened = session.open_into(bytes, plain, wire);
             plain.finish(&mut self.opened);
             next = next_of(opened, session);
+            let held = (session.held_bytes(), session.carried_bytes() != most);
+            let clock_ns = self.handshakes.clock_ns;
+            self.halves
+                .keep(&receive.connection, &mut stream.half, held, clock_ns);
         }
         if let Some(chunk) = chunk {
             ring.release(receive.group, chunk);
@@ -177,6 +182,7 @@ impl Tls {
         }
         self.tell(ring, &receive, (token, result, more), next);
         self.pump(ring, &receive.connection);
+        self.make_room_for_halves();
         None
     }
 
@@ -191,6 +197,10 @@ impl Tls {
         let token = receive.token;
         let has_opened = !self.opened.is_empty();
         let ends = match next {
+            // It was ended here, for what it kept.
+            Next::Goes if result <= 0 && receive.connection.lock().session.has_failed() => {
+                Some(-libc::ECONNABORTED)
+            }
             Next::Goes if result <= 0 => {
                 if result == 0 {
                     self.note_truncated(&receive.connection.port);
@@ -222,7 +232,11 @@ impl Tls {
             self.told.push(told(token, result, 0));
         }
         match (ends.is_some(), more) {
-            (_, false) => drop(self.requests.remove(raw)),
+            (_, false) => {
+                let clock_ns = self.handshakes.clock_ns;
+                receive.connection.lock().half.pause(clock_ns);
+                self.requests.remove(raw);
+            }
             (true, true) => {
                 if let Some(Request::Receive(receive)) = self.requests.get_mut(raw) {
                     receive.is_over = true;

@@ -39,6 +39,7 @@ impl Tls {
             self.handshakes.checked_ns = self.handshakes.clock_ns;
             self.check_deadlines(ring);
             self.accept_everywhere(ring);
+            self.check_halves();
         }
     }
 

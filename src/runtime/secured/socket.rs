@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use socket2::SockRef;
 
+use super::halves::Half;
 use weir_protocol::memory::Span;
 use weir_tls::{Peer, Session, Wire};
 
@@ -89,6 +90,8 @@ pub(super) struct Stream {
     /// Plain bytes that came together with the end of the handshake.
     pub(super) early: Vec<u8>,
     pub(super) out: Outgoing,
+    /// What it keeps of a record that has not come whole.
+    pub(super) half: Half,
     /// Nothing more can be sent.
     pub(super) is_broken: bool,
     /// The peer was told that nothing more comes; it may still send.
@@ -145,6 +148,7 @@ impl Secured {
                 session,
                 early: Vec::new(),
                 out: Outgoing::default(),
+                half: Half::default(),
                 is_broken: false,
                 has_said_end: false,
                 is_left: false,
