@@ -211,7 +211,7 @@ pub struct Config {
     /// Memory per shard for receiving, shared by all its emitters; a power of two, or the next lower
     #[arg(id = "ingress", long = "ingress", value_name = "BYTES", default_value = "4MiB", value_parser = values::size, help_heading = "Memory")]
     pub ingress_bytes: usize,
-    /// Most memory per shard for frames that have not arrived whole
+    /// Most memory per shard for frames that have not arrived whole, and as much again for TLS records
     #[arg(id = "partial_bytes", long = "partial-bytes", value_name = "BYTES", default_value = "64MiB", value_parser = values::size, help_heading = "Memory")]
     pub partial_bytes_max: usize,
     /// Largest frame, header included
@@ -257,7 +257,7 @@ pub struct Config {
     /// Give a peer up whose host does not answer for this long (TCP_USER_TIMEOUT)
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = values::duration_within(Duration::from_secs(4)..=Duration::from_secs(3600)), help_heading = "Delivery")]
     pub peer_timeout: Duration,
-    /// Close an emitter whose frame has not arrived whole this long after its first byte. The time in which
+    /// Close an emitter whose frame, or TLS record, has not arrived whole this long after its first byte. The time in which
     /// nothing is taken in, because no analyzer can, does not count
     #[arg(long, value_name = "TIME", default_value = "1m", value_parser = values::duration_within(Duration::from_secs(1)..=Duration::from_secs(86400)), help_heading = "Delivery")]
     pub frame_timeout: Duration,
