@@ -28,7 +28,7 @@ use weir_inflate::InflateError;
 use weir_protocol::foreign::LOOK_BYTES;
 use weir_protocol::frame::FrameError;
 use weir_protocol::native::NativeError;
-use weir_protocol::record::{wrap_parts, wrapped_header, WRAPPED_HEADER_BYTES};
+use weir_protocol::record::{wrap_parts, WRAPPED_HEADER_BYTES};
 use weir_protocol::Form;
 use weir_source::forward::ForwardError;
 use weir_source::{
@@ -508,6 +508,12 @@ impl<M: Memory> Engine<M> {
     /// one more behind others that wait to be sent.
     fn append_long(&mut self, lane: LaneId, element: &Element) -> bool {
         let (header, bytes) = element.parts();
+        let is_resent = matches!(element, Element::Resent { .. });
+        let to = &mut self.lanes[lane.0 as usize].lane;
+        let (form, frame) = (element.form(), header.bytes());
+        if !is_resent && to.append_wrapped_here(&mut self.memory, form, frame, bytes) {
+            return false;
+        }
         let origin = self.origin_of_resent(element);
         if self.is_described(lane) {
             self.append_described(lane, element, origin);
@@ -521,12 +527,6 @@ impl<M: Memory> Engine<M> {
             to.append(&mut self.memory, &mut self.pool, bytes, origin);
             self.keep_origin_of_newest(lane, origin);
             return true;
-        }
-        let record = wrapped_header(element.form(), header.bytes().len() + bytes.len());
-        let parts = [&record[..], header.bytes(), bytes, &[]];
-        let to = &mut self.lanes[lane.0 as usize].lane;
-        if origin.is_none() && to.append_record_here(&mut self.memory, parts) {
-            return false;
         }
         let mut scratch = std::mem::take(&mut self.scratch);
         wrap_parts(element.form(), header.bytes(), bytes, &mut scratch);

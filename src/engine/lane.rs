@@ -23,7 +23,8 @@ use super::ledger::Ledger;
 use super::origins::{Origin, Origins};
 use super::{room, BufferId, BufferPool, Memory, Span};
 use weir_protocol::native::{BatchHeader, BATCH_HEADER_BYTES, ORIGIN_BYTES};
-use weir_protocol::record::RECORD_COUNT_BYTES;
+use weir_protocol::record::{wrapped_header, RECORD_COUNT_BYTES, WRAPPED_HEADER_BYTES};
+use weir_protocol::Form;
 
 mod parts;
 mod read;
@@ -145,7 +146,37 @@ impl Lane {
         Some(len)
     }
 
-    /// The same on a lane of records, of a record in parts.
+    /// The same on a lane of records, of a frame that becomes one.
+    #[inline(always)]
+    pub(super) fn append_wrapped_here<M: Memory>(
+        &mut self,
+        memory: &mut M,
+        form: Form,
+        header: &[u8],
+        bytes: &[u8],
+    ) -> bool {
+        let frame_bytes = header.len() + bytes.len();
+        let len = WRAPPED_HEADER_BYTES + frame_bytes;
+        if len > (self.record_limit.saturating_sub(self.at)) as usize
+            || self.appended + 1 >= self.sequence_limit
+        {
+            return false;
+        }
+        let room = memory.room(self.buffer, self.at, len);
+        let (record_at, frame_at) = room.split_at_mut(WRAPPED_HEADER_BYTES);
+        record_at.copy_from_slice(&wrapped_header(form, frame_bytes));
+        let (header_at, bytes_at) = frame_at.split_at_mut(header.len());
+        if !header.is_empty() {
+            header_at.copy_from_slice(header);
+        }
+        bytes_at.copy_from_slice(bytes);
+        self.at += len as u32; // of a buffer
+        self.appended += 1;
+        memory.prefetch(self.buffer, self.at);
+        true
+    }
+
+    /// The same of a record in parts.
     #[inline]
     pub(super) fn append_record_here<M: Memory>(
         &mut self,
@@ -232,7 +263,7 @@ impl Lane {
         };
         self.limit = if short { buffer_bytes } else { 0 };
         self.record_limit = match self.setup.layout {
-            Layout::Records => buffer_bytes,
+            Layout::Records if !self.setup.described => buffer_bytes,
             _ => 0,
         };
         self.sync_tail();
