@@ -402,6 +402,10 @@ mod tests {
                 "name=emitters: allowed: ",
             ),
             (
+                "frames@127.0.0.1:1?name=admin",
+                "not emitters, analyzers, http, admin",
+            ),
+            (
                 "frames@127.0.0.1:1?framing=lf",
                 "framing: frames has none; allowed",
             ),

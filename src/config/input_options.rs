@@ -382,13 +382,17 @@ pub const INPUT_OPTIONS: &[InputOption] = &[
     },
 ];
 
+/// Ports that have names already: in metrics, and in the settings of TLS.
+const OTHER_PORTS: [&str; 4] = ["emitters", "analyzers", "http", "admin"];
+
 fn name(text: &str) -> Result<String, String> {
     let is_sign = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     let is_name = (1..=INPUT_NAME_BYTES_MAX).contains(&text.len()) && text.bytes().all(is_sign);
-    match is_name && text != "emitters" {
+    match is_name && !OTHER_PORTS.contains(&text) {
         true => Ok(text.to_owned()),
         false => Err(format!(
-            "allowed: 1 to {INPUT_NAME_BYTES_MAX} letters, digits, and - _ . (edge-1), and not emitters, which is the port of --emitters"
+            "allowed: 1 to {INPUT_NAME_BYTES_MAX} letters, digits, and - _ . (edge-1), and not {}, which other ports are called",
+            OTHER_PORTS.join(", ")
         )),
     }
 }

@@ -135,6 +135,14 @@ impl fmt::Display for Facts {
     }
 }
 
+/// Whose certificate this is, if nobody's can be signed by it: it is no CA's, and not its own.
+pub(crate) fn signs_nobody(certificate: &CertificateDer<'_>) -> Option<String> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let is_own = parsed.issuer() == parsed.subject();
+    let signs = parsed.is_ca() || is_own;
+    (!signs).then(|| Peer::of(certificate).map_or_else(String::new, |peer| peer.name()))
+}
+
 /// That a certificate expires soon, or has: within 14 days, as the alert has it. Behind its name in a sentence. Times in
 /// seconds since 1970.
 pub fn expiry(not_after_s: i64, now_s: i64) -> Option<String> {

@@ -8,6 +8,9 @@ use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
 use crate::certificate::Facts;
 use crate::names::NotAllowed;
 
+/// First bytes of records.
+const CONTENT_TYPES: std::ops::RangeInclusive<u8> = 20..=23;
+
 /// The table of kinds: each line is a variant, and its label in metrics.
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident = $word:literal,)+) => {
@@ -90,6 +93,17 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 impl Failure {
+    /// That a server's first bytes are not of TLS. None: they are, or may be.
+    pub fn of_plain_answer(bytes: &[u8]) -> Option<Failure> {
+        let first = bytes.first()?;
+        if CONTENT_TYPES.contains(first) {
+            return None;
+        }
+        let begin: String = bytes.escape_ascii().take(40).map(char::from).collect();
+        let text = format!("it does not speak TLS at that port: its answer begins with {begin}");
+        Some(Failure::new(FailureKind::Plain, text))
+    }
+
     /// The same towards a server that a URL leads to: its options are the URL's, and no flags.
     pub fn of_url(mut self) -> Failure {
         self.text = self.text.replace("--tls-", "tls_");

@@ -24,7 +24,7 @@ use rustls::{
     ServerConfig, SignatureScheme, SupportedProtocolVersion,
 };
 
-use crate::certificate::{covers, Facts, Peer};
+use crate::certificate::{covers, signs_nobody, Facts, Peer};
 use crate::client::note_shown;
 use crate::file::read_regular;
 use crate::fingerprint::Fingerprint;
@@ -317,8 +317,20 @@ pub(crate) fn read_pair(
     let facts = Facts::of(&certificates[0])
         .ok_or_else(|| unusable(chain, "its first certificate cannot be read (X.509)"))?;
     check_time(&facts, now_s()).map_err(|why| unusable(chain, why))?;
-    let der = PrivateKeyDer::from_pem_slice(&read_file(key)?);
+    let pem = read_file(key)?;
+    // PKCS#8, and the older forms.
+    let has_passphrase = ["BEGIN ENCRYPTED PRIVATE KEY", "Proc-Type: 4,ENCRYPTED"]
+        .iter()
+        .any(|mark| {
+            pem.windows(mark.len())
+                .any(|bytes| bytes == mark.as_bytes())
+        });
+    let der = PrivateKeyDer::from_pem_slice(&pem);
     let der = der.map_err(|error| match error {
+        _ if has_passphrase => unusable(
+            key,
+            "this key has a passphrase, and nobody is there to say it; allowed: one without (`openssl pkey -in KEY -out NEW`)",
+        ),
         PemError::NoItemsFound => unusable(
             key,
             "no private key in it (PEM: PKCS#8, PKCS#1 or SEC1, without a passphrase)",
@@ -389,6 +401,10 @@ pub(crate) fn roots_of(
 ) -> Result<RootCertStore, Unusable> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates {
+        if let Some(whose) = signs_nobody(certificate) {
+            let why = format!("the certificate of {whose} in it is no CA's: it signs nobody; allowed: CAs, and certificates that have signed themselves");
+            return Err(unusable(path, why));
+        }
         let added = roots.add(certificate.clone());
         added
             .map_err(|error| unusable(path, format!("a certificate in it is no CA's: {error}")))?;

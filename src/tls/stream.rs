@@ -26,8 +26,6 @@ const READ_BYTES_MAX: usize = 64 * 1024;
 /// A server of TLS 1.3 that asks for a certificate judges it after the handshake, and says nothing when it is content.
 /// Those that give tickets say so by them; the others are believed after this.
 const VERDICT_PATIENCE: Duration = Duration::from_secs(1);
-/// First bytes of records.
-const CONTENT_TYPES: std::ops::RangeInclusive<u8> = 20..=23;
 
 thread_local! {
     /// Where bytes are on their way through. One for each thread: connections that are idle need none.
@@ -227,11 +225,12 @@ impl<S: Read + Write> Stream<S> {
                 }
             };
             let bytes = &mut buffer[..count];
-            let Some(first) = bytes.first() else {
+            if bytes.is_empty() {
                 return Ok(None);
-            };
-            if !std::mem::replace(&mut self.is_answered, true) && !CONTENT_TYPES.contains(first) {
-                self.failed = Some(plain_text(bytes));
+            }
+            let is_first = !std::mem::replace(&mut self.is_answered, true);
+            if let Some(failure) = Failure::of_plain_answer(bytes).filter(|_| is_first) {
+                self.failed = Some(failure);
                 return Ok(Some(0));
             }
             let (opened, mut filled) = (&mut self.opened, 0);
@@ -392,13 +391,6 @@ pub fn timed_out(patience: Duration) -> io::Error {
 fn cut_off() -> io::Error {
     let why = "it closed the connection without saying so (no close_notify): it died, or somebody between cut it off";
     io::Error::new(io::ErrorKind::UnexpectedEof, why)
-}
-
-/// What answers is no TLS.
-fn plain_text(bytes: &[u8]) -> Failure {
-    let begin: String = bytes.escape_ascii().take(40).map(char::from).collect();
-    let text = format!("it does not speak TLS at that port: its answer begins with {begin}");
-    Failure::new(FailureKind::Plain, text)
 }
 
 #[cfg(test)]

@@ -221,3 +221,72 @@ fn tls_of_operators_without_their_address_is_refused() {
         );
     }
 }
+
+#[test]
+fn whoever_speaks_something_else_is_told_what_is_wrong() {
+    let place = Place::new("something-else");
+    let (secured, _analyzer) = distributor(&place.flags("required"), Payloads::Numbered);
+    let at = format!("127.0.0.1:{}", place.port);
+    let token = ["--token-file", &place.token];
+    // Without TLS, where it is required.
+    let plain = format!("http://{at}");
+    let told = run(&[&["ctl", "status", "--admin", &plain][..], &token].concat());
+    let said = format!(
+        "{plain}: it closed before its answer was whole; perhaps that port speaks TLS: https://"
+    );
+    assert!(text(&told).contains(&said), "{}", text(&told));
+    // With TLS, where it is not spoken.
+    let ca = place.authority.ca().display().to_string();
+    let http =
+        Distributor::start("--emitters 127.0.0.1:0 --analyzers 127.0.0.1:0 --http 127.0.0.1:0");
+    let other = http.http.expect("a port");
+    let said = "it does not speak TLS at that port: its answer begins with HTTP/1.1 400";
+    let told = run(&[
+        &[
+            "ctl",
+            "status",
+            "--tls-ca",
+            &ca,
+            "--admin",
+            &format!("https://{other}"),
+        ][..],
+        &token,
+    ]
+    .concat());
+    assert!(text(&told).contains(said), "{}", text(&told));
+    // The same of analyzers, which checks ask and links lead to.
+    let from = Distributor::start(&format!(
+        "--emitters 127.0.0.1:0 --analyzers 127.0.0.1:0 --http 127.0.0.1:0 --health-interval 1s \
+         --analyzer a1=1@http://{at}/ --analyzer a2=1@https://{other}/?tls_ca={ca} --analyzer a3=1@relp://{at} \
+         --analyzer a4=1@relp+tls://{other}?tls_ca={ca}"
+    ));
+    from.wait_log(&format!(
+        "id=\"a1\": {at}: it closed before its answer was whole; perhaps that port speaks TLS"
+    ));
+    from.wait_log(&format!("id=\"a2\": {other}: TLS: {said}"));
+    from.wait_log(&format!(
+        "id=\"a3\": {at}: it closed before its greeting was whole; perhaps that port speaks TLS"
+    ));
+    from.wait_log(&format!("id=\"a4\": {other}: TLS: {said}"));
+    from.stop();
+    http.stop().assert_clean();
+    secured.stop();
+}
+
+#[test]
+fn an_operators_port_that_is_full_counts_who_finds_no_place() {
+    let place = Place::new("full");
+    let flags = format!("{} --http 127.0.0.1:0", place.flags("required"));
+    let (distributor, analyzer) = distributor(&flags, Payloads::Numbered);
+    let at = ("127.0.0.1", place.port);
+    let held: Vec<_> = (0..16)
+        .map(|_| TcpStream::connect(at).expect("a place"))
+        .collect();
+    let mut late = TcpStream::connect(at).expect("a backlog");
+    assert_eq!(late.read(&mut [0]).expect("closed"), 0);
+    let series = "weir_tls_refused_total{port=\"admin\",reason=\"handshake_displaced\"} 1\n";
+    until(series, || ask(&distributor, "/metrics").contains(series));
+    distributor.wait_log("admin connections: 16 are open, which is the most");
+    drop((held, analyzer));
+    distributor.stop().assert_clean();
+}

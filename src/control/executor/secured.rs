@@ -19,6 +19,8 @@ use crate::admin_port::AdminPort;
 const VERDICT_PATIENCE: Duration = Duration::from_millis(200);
 /// Bytes that are read at once.
 const READ_BYTES: usize = 4096;
+const CLOSED_IN_HANDSHAKE: &str =
+    "it closed in the handshake of TLS, without a word; is TLS spoken at that port?";
 const NO_TLS: &str = "it speaks no TLS, and this port requires it (--admin-tls)";
 
 /// See the head of this file.
@@ -170,7 +172,10 @@ impl Stream {
                 };
             }
             if tls.more(&mut self.socket, patience).await? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+                return Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    CLOSED_IN_HANDSHAKE,
+                ));
             }
         }
     }
@@ -234,6 +239,10 @@ impl Tls {
     }
 
     fn open(&mut self, bytes: &mut [u8]) -> io::Result<()> {
+        let is_first = self.is_link && self.session.version() == "none";
+        if let Some(plain) = Failure::of_plain_answer(bytes).filter(|_| is_first) {
+            return Err(refused_link(plain));
+        }
         let plain = &mut self.plain;
         let mut put = |bytes: &[u8]| plain.extend_from_slice(bytes);
         let opened = self.session.open(bytes, &mut put, &mut self.wire);

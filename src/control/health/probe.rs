@@ -23,6 +23,7 @@ use weir_http::{HeadWriter, ResponseReader};
 use weir_protocol::text::Time;
 use weir_sink::outlet::{Heard, Outlet};
 use weir_sink::Sink;
+use weir_tls::SecuredLink;
 
 /// How long a goodbye is waited for.
 const GOODBYE_PATIENCE: Duration = Duration::from_millis(200);
@@ -36,6 +37,16 @@ fn salt() -> [u8; 16] {
         half.copy_from_slice(&RandomState::new().build_hasher().finish().to_ne_bytes());
     }
     salt
+}
+
+/// A server that closes instead of what it is to say.
+fn closed(before: &str, link: Option<&SecuredLink>) -> io::Error {
+    let perhaps = match link {
+        None => "; perhaps that port speaks TLS, and the URL is to say so",
+        Some(_) => "",
+    };
+    let text = format!("it closed {before}{perhaps}");
+    io::Error::new(io::ErrorKind::UnexpectedEof, text)
 }
 
 /// What every check needs.
@@ -143,7 +154,7 @@ impl Probe {
             socket.write_all(&out, self.timeout).await?;
             out.clear();
             match socket.read(&mut some).await? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                0 => return Err(closed("before its greeting was whole", link)),
                 len => heard.extend_from_slice(&some[..len]),
             }
             let mut rest = &heard[..];
@@ -198,7 +209,7 @@ impl Probe {
         let (mut reader, mut some) = (ResponseReader::new(), [0; 4096]);
         loop {
             let mut input = match socket.read(&mut some).await? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                0 => return Err(closed("before its answer was whole", link)),
                 len => &some[..len],
             };
             let answer = reader.next(&mut input);

@@ -103,8 +103,19 @@ impl Client {
         reply.map_err(|error| self.in_words(error))
     }
 
-    /// A time-out of the socket is an errno that says something else.
+    /// A time-out of the socket is an errno that says something else; and an end of the stream does not say whose.
     fn in_words(&self, error: io::Error) -> io::Error {
+        if error.kind() == io::ErrorKind::UnexpectedEof && error.get_ref().is_none() {
+            let perhaps = match &self.target {
+                Target::Http(url) if !url.is_secure => "; perhaps that port speaks TLS: https://",
+                _ => "",
+            };
+            let text = format!(
+                "{}: it closed before its answer was whole{perhaps}",
+                self.target
+            );
+            return io::Error::new(io::ErrorKind::UnexpectedEof, text);
+        }
         let is_late = matches!(
             error.kind(),
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut

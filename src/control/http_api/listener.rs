@@ -310,11 +310,15 @@ async fn start(
 ) {
     let Some(place) = Place::take(places, |places| &places.all, CONNECTIONS_MAX) else {
         let text = format!("admin connections: {CONNECTIONS_MAX} are open, which is the most");
-        let response = Response::error(503, &Ask::default(), Stamp::now(), text);
-        let response = response.with("Retry-After", "1");
-        // Not worth more than one try: this task accepts. Who speaks TLS would not understand it.
-        if tls.is_none() {
-            let _ = poll_once(socket.write(&http::respond(&response, true, false))).await;
+        match (tls, peer) {
+            // Who speaks TLS would not understand it.
+            (Some(tls), Some(peer)) => tls.refused(peer, &Failure::new(FailureKind::Crowded, text)),
+            // Not worth more than one try: this task accepts.
+            _ => {
+                let response = Response::error(503, &Ask::default(), Stamp::now(), text);
+                let response = response.with("Retry-After", "1");
+                let _ = poll_once(socket.write(&http::respond(&response, true, false))).await;
+            }
         }
         return;
     };

@@ -87,10 +87,12 @@ impl Tls {
                 say_alert(&connection);
                 // Who has been answered speaks TLS: its next records begin otherwise.
                 let is_first = connection.lock().session.version() == "none";
-                let failure = match (failure.kind, begins_tls(&bytes)) {
-                    (FailureKind::Protocol, Some(false)) if is_first => plain_spoken(),
-                    _ => failure,
+                let is_broken = is_first && failure.kind == FailureKind::Protocol;
+                let plain = match connection.is_link {
+                    true => Failure::of_plain_answer(&bytes),
+                    false => (begins_tls(&bytes) == Some(false)).then(plain_spoken),
                 };
+                let failure = plain.filter(|_| is_broken).unwrap_or(failure);
                 let whose = self.end_handshake(number).map(|handshake| handshake.whose);
                 self.refuse(&connection, &failure);
                 if let Some(whose) = whose {

@@ -480,7 +480,22 @@ fn files_that_do_not_fit_are_named() {
         params.not_after = rcgen::date_time_ymd(2002, 1, 1)
     });
     let none = ca.folder.join("none.pem");
+    let locked = |name: &str, text: &str| {
+        let path = ca.folder.join(name);
+        std::fs::write(&path, text).expect("written");
+        path
+    };
+    let pkcs8 = locked(
+        "pkcs8.key",
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
+    );
+    let pkcs1 = locked(
+        "pkcs1.key",
+        "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nMAAA\n-----END RSA PRIVATE KEY-----\n",
+    );
     for ((chain, key), named, why) in [
+        ((chain.clone(), pkcs8.clone()), &pkcs8, "has a passphrase"),
+        ((chain.clone(), pkcs1.clone()), &pkcs1, "has a passphrase"),
         (
             (chain.clone(), other_key.clone()),
             &other_key,
@@ -502,5 +517,36 @@ fn files_that_do_not_fit_are_named() {
         let unusable = Served::read(&files).expect_err(why);
         assert_eq!(&unusable.path, named);
         assert!(unusable.why.contains(why), "{unusable}");
+    }
+}
+
+#[test]
+fn who_signs_nobody_is_no_ca() {
+    let ca = Ca::new("nobody");
+    let leaf = ca.pair("leaf", |params| {
+        let name = &mut params.distinguished_name;
+        name.push(rcgen::DnType::CommonName, "a leaf");
+    });
+    let own = rcgen::generate_simple_self_signed(["own".to_owned()]).expect("a pair");
+    let own_path = ca.folder.join("own.pem");
+    std::fs::write(&own_path, own.cert.pem()).expect("written");
+    let read = |path: &PathBuf| {
+        Served::read(&ServerFiles {
+            pairs: vec![ca.pair("localhost", |_| ())],
+            client_ca: Some(path.clone()),
+            clients: ClientCertificates::Required,
+            ..ServerFiles::default()
+        })
+    };
+    let unusable = read(&leaf.0).expect_err("a leaf");
+    assert_eq!(unusable.path, leaf.0);
+    assert!(
+        unusable
+            .why
+            .contains("of leaf in it is no CA's: it signs nobody"),
+        "{unusable}"
+    );
+    for path in [&own_path, &ca.folder.join("ca.pem")] {
+        read(path).expect("it signs itself");
     }
 }
