@@ -27,7 +27,7 @@ const REROUTED_WITHIN: Duration =
 const PER_SECOND: u32 = if cfg!(debug_assertions) {
     8_000
 } else {
-    40_000
+    20_000
 };
 
 /// Does this, and starts threads and programs, away from the core of the distributor.
