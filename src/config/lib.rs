@@ -258,7 +258,7 @@ pub struct Config {
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = values::duration_within(Duration::from_secs(4)..=Duration::from_secs(3600)), help_heading = "Delivery")]
     pub peer_timeout: Duration,
     /// Close an emitter whose frame, or TLS record, has not arrived whole this long after its first byte. The time in which
-    /// nothing is taken in, because no analyzer can, does not count
+    /// nothing is taken in, because no analyzer can, does not count, nor that in which it is held because ACKs are missing
     #[arg(long, value_name = "TIME", default_value = "1m", value_parser = values::duration_within(Duration::from_secs(1)..=Duration::from_secs(86400)), help_heading = "Delivery")]
     pub frame_timeout: Duration,
     /// How long SIGTERM lets emitters finish: it half-closes their connections and reads on until

@@ -120,6 +120,11 @@ impl Assembler {
         }
     }
 
+    /// The carried bytes have come now.
+    pub(super) fn restart(&mut self, now_ns: u64) {
+        self.since_ns = now_ns;
+    }
+
     /// Moves bytes from `data` until `want` are carried; true when they are.
     pub(super) fn fill(
         &mut self,

@@ -42,6 +42,13 @@ impl<M: Memory> Engine<M> {
         self.evicted.pop()
     }
 
+    /// The rest of this emitter's frame was not read until now: its time begins again.
+    pub fn restart_frame_time(&mut self, emitter: usize) {
+        if let Some(assembler) = self.assemblers.get_mut(emitter) {
+            assembler.restart(self.frames_ns);
+        }
+    }
+
     /// Throws away the frames whose first byte came this long ago, in nanoseconds, or longer.
     pub fn evict_overdue(&mut self, limit_ns: u64) {
         for emitter in 0..self.assemblers.len() {

@@ -500,6 +500,40 @@ fn who_is_gone_while_it_is_held_gives_its_place_back() {
 }
 
 #[test]
+fn who_is_held_is_not_late_with_its_frame() {
+    let (mut rig, slot) = rig();
+    rig.route();
+    rig.greets(slot);
+    rig.sent(slot, 1000);
+    let header = EmitterBatch {
+        resent: false,
+        awaited: true,
+        count: 1,
+        body_bytes: FRAME.len() as u32,
+        first_sequence: 1,
+    };
+    rig.receives(slot, &[&header.encode()[..], &FRAME[..3]].concat());
+    let limit_ns = rig.cx.config.frame_timeout.as_nanos() as u64;
+    let after = |rig: &mut Rig, ns: u64| {
+        rig.intake.begin_turn(&mut rig.cx, ns);
+        rig.intake.check_frames(&mut rig.cx);
+        rig.cx.engine.counters.of(Reason::FrameTimeout)
+    };
+    assert_eq!(after(&mut rig, limit_ns - SECOND_NS), 0);
+    rig.intake.hold(&mut rig.cx, slot);
+    for _ in 0..100 {
+        assert_eq!(
+            after(&mut rig, SECOND_NS),
+            0,
+            "nobody reads what may be there"
+        );
+    }
+    rig.intake.go_on_reading(&mut rig.cx, slot);
+    assert_eq!(after(&mut rig, limit_ns - SECOND_NS), 0);
+    assert_eq!(after(&mut rig, SECOND_NS), 1, "read from again, it is");
+}
+
+#[test]
 fn who_is_answered_leaves_when_it_has_its_answers() {
     let (mut rig, slot) = rig();
     rig.route();

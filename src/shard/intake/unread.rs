@@ -61,6 +61,14 @@ impl<I: Io> Intake<I> {
         }
     }
 
+    /// Who is held is not late: the rest of its frame may have come, and nobody reads it.
+    fn excuse_held(&self, cx: &mut Context<I>) {
+        let held = self.table.iter().filter(|(_, emitter)| emitter.is_held);
+        for (slot, _) in held {
+            cx.engine.restart_frame_time(slot.index());
+        }
+    }
+
     fn look_at_one_held(&mut self, cx: &mut Context<I>, slot: Slot) {
         let emitter = self.table.get_mut(slot);
         let Some((emitter, left)) = emitter.and_then(|emitter| {
@@ -93,6 +101,7 @@ impl<I: Io> Intake<I> {
     /// Frames that take too long to arrive.
     pub(crate) fn check_frames(&mut self, cx: &mut Context<I>) {
         self.look_at_held(cx);
+        self.excuse_held(cx);
         self.check_headers(cx);
         self.take_quiet(cx);
         let limit = cx.config.frame_timeout.as_nanos();
