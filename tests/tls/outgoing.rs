@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rcgen::{BasicConstraints, IsCa};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -346,6 +347,7 @@ fn certificates_of_analyzers_that_come_with_a_reload_are_followed() {
 fn certificates_towards_analyzers_that_end_soon_have_series_and_warnings() {
     let (authority, scratch) = (Authority::new("ending"), Scratch::new("ending-files"));
     let soon = authority.pair_with("weir1", |params| {
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.not_after = (SystemTime::now() + Duration::from_secs(5 * 86_400 + 60)).into();
     });
     let read = |path: &Path| std::fs::read_to_string(path).expect("a file");

@@ -51,6 +51,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Who is refused by TLS is named so often at most.
 const SAID_EVERY: Duration = Duration::from_secs(1);
 const CLOSED: &str = "it closed before the handshake was done; its log may say why";
+/// How long its address may be in use before that is an error.
+const ADDRESS_PATIENCE: Duration = Duration::from_secs(1);
 /// After a connection that could not be accepted the next try comes so much later.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 /// Bytes of a request that are read at once.
@@ -100,7 +102,7 @@ impl Listener {
     pub fn bind(at: &AdminAt, has_token: bool) -> io::Result<Listener> {
         let (socket, at) = match at {
             AdminAt::Unix(path) => {
-                let listener = bind_unix(path).map_err(|error| {
+                let listener = patiently(|| bind_unix(path)).map_err(|error| {
                     io::Error::new(error.kind(), format!("--admin {}: {error}", path.display()))
                 })?;
                 listener.set_nonblocking(true)?;
@@ -110,7 +112,7 @@ impl Listener {
                 return Err(no_token(address));
             }
             AdminAt::Tcp(address) => {
-                let listener = TcpListener::bind(address).map_err(|error| {
+                let listener = patiently(|| TcpListener::bind(address)).map_err(|error| {
                     io::Error::new(error.kind(), format!("--admin {address}: {error}"))
                 })?;
                 listener.set_nonblocking(true)?;
@@ -225,6 +227,20 @@ impl Drop for Listener {
 fn no_token(address: &SocketAddr) -> io::Error {
     let text = format!("--admin {address}: a TCP address needs --admin-token-file");
     io::Error::new(ErrorKind::InvalidInput, text)
+}
+
+/// A distributor that was killed leaves its sockets to the kernel, which closes its rings when it gets round to it: a restart
+/// may have to wait a moment.
+fn patiently<T>(bind: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    let deadline = Instant::now() + ADDRESS_PATIENCE;
+    loop {
+        match bind() {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            result => return result,
+        }
+    }
 }
 
 fn bind_unix(path: &Path) -> io::Result<UnixListener> {
@@ -541,4 +557,32 @@ async fn show(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_just_gone_is_waited_for() {
+        let name = format!("weir-admin-{}.sock", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let unix = UnixListener::bind(&path).expect("a free name");
+        let tcp = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = tcp.local_addr().expect("bound");
+        let goes = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(200));
+            drop((unix, tcp));
+        });
+        for at in [AdminAt::Unix(path.clone()), AdminAt::Tcp(address)] {
+            Listener::bind(&at, true).expect("it has gone by now");
+        }
+        goes.join().expect("no panic");
+        let held = UnixListener::bind(&path).expect("removed");
+        let error = Listener::bind(&AdminAt::Unix(path.clone()), true).err();
+        let error = error.expect("it stays");
+        assert!(error.to_string().contains("another process listens there"));
+        drop(held);
+        let _ = fs::remove_file(&path);
+    }
 }
