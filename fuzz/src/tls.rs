@@ -16,6 +16,8 @@ use super::input::Input;
 
 /// Operations of one input.
 const OPERATIONS_MAX: usize = 64;
+/// Key updates that a session takes with nothing between them.
+const UPDATES_MAX: usize = 32;
 
 struct Ground {
     served: Served,
@@ -52,6 +54,8 @@ struct Talk {
     session: Session,
     said: Vec<u8>,
     heard: Vec<u8>,
+    /// Key updates since the client said something last.
+    updates: usize,
     is_changed: bool,
     is_over: bool,
 }
@@ -72,6 +76,7 @@ pub fn run(data: &[u8]) {
         session,
         said: Vec::new(),
         heard: Vec::new(),
+        updates: 0,
         is_changed: settings & 2 != 0,
         is_over: false,
     };
@@ -106,8 +111,13 @@ impl Talk {
                 let bytes = vec![input.u8(); len];
                 self.client.writer().write_all(&bytes).expect("memory");
                 self.said.extend_from_slice(&bytes);
+                self.updates *= usize::from(len == 0);
             }
-            3 => drop(self.client.refresh_traffic_keys()),
+            3 if self.updates < UPDATES_MAX => {
+                self.updates += 1;
+                // Before the handshake is done there are no keys.
+                let _ = self.client.refresh_traffic_keys();
+            }
             4 if self.session.is_established() => self.answers(usize::from(input.u16())),
             5 => {
                 let changes = usize::from(input.u8());
