@@ -16,7 +16,7 @@ use super::input::Input;
 
 /// Operations of one input.
 const OPERATIONS_MAX: usize = 64;
-/// Key updates that a session takes with nothing between them.
+/// Key updates of one input. A session takes so many with nothing between them, and a client as many in answer.
 const UPDATES_MAX: usize = 32;
 
 struct Ground {
@@ -54,7 +54,6 @@ struct Talk {
     session: Session,
     said: Vec<u8>,
     heard: Vec<u8>,
-    /// Key updates since the client said something last.
     updates: usize,
     is_changed: bool,
     is_over: bool,
@@ -111,7 +110,6 @@ impl Talk {
                 let bytes = vec![input.u8(); len];
                 self.client.writer().write_all(&bytes).expect("memory");
                 self.said.extend_from_slice(&bytes);
-                self.updates *= usize::from(len == 0);
             }
             3 if self.updates < UPDATES_MAX => {
                 self.updates += 1;

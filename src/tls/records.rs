@@ -67,6 +67,9 @@ pub struct Records {
     /// A message of the handshake of which more must come.
     message: Vec<u8>,
     updates: u32,
+    /// The peer wants this side's next data by another key. It is told once before that, however often it has asked (RFC
+    /// 8446, 4.6.3): who gets many updates and no data takes that for an attack.
+    owes_update: bool,
     /// Records without contents since the last that had some.
     empty: u32,
     warnings: u32,
@@ -179,6 +182,7 @@ impl Records {
             back: Way::of(secrets.rx)?,
             message: Vec::new(),
             updates: 0,
+            owes_update: false,
             empty: 0,
             warnings: 0,
             sealed_max: SEALED_RECORDS_MAX,
@@ -202,7 +206,7 @@ impl Records {
     /// Numbers or keys are used up.
     pub fn seal(&mut self, plain: &[u8], wire: &mut Wire) -> Result<(), Error> {
         for contents in plain.chunks(PLAIN_BYTES_MAX) {
-            if self.out.number >= self.sealed_max {
+            if self.owes_update || self.out.number >= self.sealed_max {
                 self.renew(wire)?;
             }
             self.put(DATA, contents, wire)?;
@@ -231,6 +235,7 @@ impl Records {
         const NOT_REQUESTED: u8 = 0;
         let key_update: u8 = HandshakeType::KeyUpdate.into();
         self.put(HANDSHAKE, &[key_update, 0, 0, 1, NOT_REQUESTED], wire)?;
+        self.owes_update = false;
         self.follow_own_update()
     }
 
@@ -263,36 +268,26 @@ impl Records {
         Ok(())
     }
 
-    /// Opens whole records, until there is none or the peer has ended. `plain` gets their contents, `wire` what is to be
-    /// answered. The bytes are overwritten.
+    /// Opens whole records, until there is none or the peer has ended. `plain` gets their contents. The bytes are
+    /// overwritten.
     ///
     /// # Errors
     /// The connection is over; see [`Records::say`].
-    pub fn open(
-        &mut self,
-        bytes: &mut [u8],
-        plain: &mut dyn Plain,
-        wire: &mut Wire,
-    ) -> Result<Opened, Fault> {
+    pub fn open(&mut self, bytes: &mut [u8], plain: &mut dyn Plain) -> Result<Opened, Fault> {
         let mut opened = Opened::default();
         while !opened.has_ended {
             let rest = &mut bytes[opened.through..];
             let Some(len) = checked_len(rest)?.filter(|len| *len <= rest.len()) else {
                 break;
             };
-            opened.has_ended = self.open_one(&mut rest[..len], plain, wire)?;
+            opened.has_ended = self.open_one(&mut rest[..len], plain)?;
             opened.through += len;
         }
         Ok(opened)
     }
 
     /// Opens a whole record. True: the peer has said that nothing more comes.
-    fn open_one(
-        &mut self,
-        record: &mut [u8],
-        plain: &mut dyn Plain,
-        wire: &mut Wire,
-    ) -> Result<bool, Fault> {
+    fn open_one(&mut self, record: &mut [u8], plain: &mut dyn Plain) -> Result<bool, Fault> {
         let (head, sealed) = record.split_at_mut(HEADER_BYTES);
         let header: [u8; HEADER_BYTES] = head.try_into().unwrap_or_default(); // as long as it is
         let header = Aad::from(header);
@@ -305,7 +300,7 @@ impl Records {
                 done.map_err(|_| changed())?;
                 let (kind, len) = kind_of(room)?;
                 if kind != DATA {
-                    return self.hear_of(kind, &room[..len], wire);
+                    return self.hear_of(kind, &room[..len]);
                 }
                 (len, true)
             }
@@ -314,7 +309,7 @@ impl Records {
                 let inner = done.map_err(|_| changed())?;
                 let (kind, len) = kind_of(inner)?;
                 if kind != DATA {
-                    return self.hear_of(kind, &inner[..len], wire);
+                    return self.hear_of(kind, &inner[..len]);
                 }
                 plain.put(&inner[..len]);
                 (len, false)
@@ -345,11 +340,11 @@ impl Records {
     }
 
     /// The same of what is no data.
-    fn hear_of(&mut self, kind: u8, contents: &[u8], wire: &mut Wire) -> Result<bool, Fault> {
+    fn hear_of(&mut self, kind: u8, contents: &[u8]) -> Result<bool, Fault> {
         match kind {
             HANDSHAKE if !contents.is_empty() => {
                 self.message.extend_from_slice(contents);
-                self.hear(wire)?;
+                self.hear()?;
                 Ok(false)
             }
             ALERT if self.message.is_empty() => self.is_end(contents),
@@ -385,7 +380,7 @@ impl Records {
     }
 
     /// What is said about the connection itself: another key, or a ticket for the next one.
-    fn hear(&mut self, wire: &mut Wire) -> Result<(), Fault> {
+    fn hear(&mut self) -> Result<(), Fault> {
         while let &[kind, a, b, c, ..] = &self.message[..] {
             let end = 4 + u32::from_be_bytes([0, a, b, c]) as usize;
             if end > MESSAGE_BYTES_MAX {
@@ -403,7 +398,7 @@ impl Records {
                             Error::PeerMisbehaved(PeerMisbehaved::KeyEpochWithPendingFragment);
                         return Err(Fault::new(error, AlertDescription::UnexpectedMessage));
                     }
-                    self.follow(is_wanted, wire)?;
+                    self.follow(is_wanted)?;
                 }
                 (HandshakeType::NewSessionTicket, Kernel::Client(kernel)) => {
                     let taken = kernel.handle_new_session_ticket(body);
@@ -426,15 +421,13 @@ impl Records {
     }
 
     /// The peer seals by its next key, and may want the same of this side.
-    fn follow(&mut self, is_wanted: bool, wire: &mut Wire) -> Result<(), Fault> {
+    fn follow(&mut self, is_wanted: bool) -> Result<(), Fault> {
         self.updates += 1;
         if self.updates > UPDATES_MAX {
             let error = Error::PeerMisbehaved(PeerMisbehaved::TooManyKeyUpdateRequests);
             return Err(Fault::new(error, AlertDescription::UnexpectedMessage));
         }
-        if is_wanted {
-            self.renew(wire).map_err(Fault::broken)?;
-        }
+        self.owes_update |= is_wanted;
         let next = match &mut self.kernel {
             Kernel::Server(kernel) => kernel.update_rx_secret(),
             Kernel::Client(kernel) => kernel.update_rx_secret(),

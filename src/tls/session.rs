@@ -507,7 +507,7 @@ impl Session {
         let Side::Records(records) = &mut self.side else {
             return Err(Failure::not_open());
         };
-        match records.open(bytes, plain, wire) {
+        match records.open(bytes, plain) {
             Ok(opened) => {
                 self.has_ended |= opened.has_ended;
                 self.is_heard |= opened.through > 0 && records.is_client();
