@@ -11,16 +11,18 @@ use weir_testkit::numbered::numbered;
 use weir_testkit::{until, Authority};
 
 use super::client::Manner;
+use super::halves::half;
 use super::{distributor, Payloads};
 
 /// Goes on until it is told to stop, with so many connections at a time.
 type Kind = fn(SocketAddr, &Manner, usize, &AtomicBool);
 
 /// What hostile peers do, each in a thread.
-const KINDS: [(&str, Kind); 8] = [
+const KINDS: [(&str, Kind); 9] = [
     ("one byte a second", drip),
     ("silent", silent),
     ("silent behind the handshake", silent_behind),
+    ("half a record behind the handshake", half_behind),
     ("hellos and no more", hellos),
     ("empty records", empty),
     ("lengths of 65,535", long),
@@ -104,6 +106,19 @@ fn silent(address: SocketAddr, _: &Manner, count: usize, stop: &AtomicBool) {
 
 fn silent_behind(address: SocketAddr, manner: &Manner, count: usize, stop: &AtomicBool) {
     let shake = |_| manner.connect(address).ok();
+    let _all: Vec<_> = (0..count)
+        .take_while(|_| goes_on(stop))
+        .filter_map(shake)
+        .collect();
+    while goes_on(stop) {}
+}
+
+fn half_behind(address: SocketAddr, manner: &Manner, count: usize, stop: &AtomicBool) {
+    let shake = |_| {
+        let mut client = manner.connect(address).ok()?;
+        client.0.sock.write_all(&half(0x4000, 16_000)).ok()?;
+        Some(client)
+    };
     let _all: Vec<_> = (0..count)
         .take_while(|_| goes_on(stop))
         .filter_map(shake)

@@ -11,7 +11,7 @@ use super::client::{Client, Manner};
 use super::{distributor, Payloads};
 
 /// The header of a record of application data, and what a client has of it that stops there.
-fn half(of: u16, len: usize) -> Vec<u8> {
+pub(super) fn half(of: u16, len: usize) -> Vec<u8> {
     let [high, low] = of.to_be_bytes();
     let mut bytes = vec![23, 3, 3, high, low];
     bytes.resize(len, 0x5a);
