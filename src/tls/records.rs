@@ -379,11 +379,27 @@ impl Records {
         }
     }
 
+    /// Memory of a message of which more must come.
+    pub fn message_bytes(&self) -> usize {
+        self.message.capacity()
+    }
+
+    /// It is over.
+    pub fn forget_message(&mut self) {
+        self.message = Vec::new();
+    }
+
     /// What is said about the connection itself: another key, or a ticket for the next one.
     fn hear(&mut self) -> Result<(), Fault> {
         while let &[kind, a, b, c, ..] = &self.message[..] {
             let end = 4 + u32::from_be_bytes([0, a, b, c]) as usize;
-            if end > MESSAGE_BYTES_MAX {
+            // Told before more of it is kept.
+            let most = match (HandshakeType::from(kind), &self.kernel) {
+                (HandshakeType::KeyUpdate, _) => 4 + 1,
+                (HandshakeType::NewSessionTicket, Kernel::Client(_)) => MESSAGE_BYTES_MAX,
+                (other, _) => return Err(misplaced(other)),
+            };
+            if end > most {
                 let error = Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge);
                 return Err(Fault::new(error, AlertDescription::DecodeError));
             }
@@ -404,13 +420,7 @@ impl Records {
                     let taken = kernel.handle_new_session_ticket(body);
                     taken.map_err(|error| Fault::new(error, AlertDescription::DecodeError))?;
                 }
-                (other, _) => {
-                    let error = Error::InappropriateHandshakeMessage {
-                        expect_types: vec![HandshakeType::KeyUpdate],
-                        got_type: other,
-                    };
-                    return Err(Fault::new(error, AlertDescription::UnexpectedMessage));
-                }
+                (other, _) => return Err(misplaced(other)),
             }
             self.message.drain(..end);
         }
@@ -481,6 +491,14 @@ fn out_of_place(kind: u8) -> Fault {
     let error = Error::InappropriateMessage {
         expect_types: vec![ContentType::ApplicationData],
         got_type: ContentType::from(kind),
+    };
+    Fault::new(error, AlertDescription::UnexpectedMessage)
+}
+
+fn misplaced(got_type: HandshakeType) -> Fault {
+    let error = Error::InappropriateHandshakeMessage {
+        expect_types: vec![HandshakeType::KeyUpdate],
+        got_type,
     };
     Fault::new(error, AlertDescription::UnexpectedMessage)
 }

@@ -237,9 +237,21 @@ impl Session {
         self.carried.len()
     }
 
-    /// Bytes of memory that they take.
+    /// Bytes of memory that they take, and the beginning of a message of which more must come.
     pub fn held_bytes(&self) -> usize {
-        self.carried.capacity()
+        let message = match &self.side {
+            Side::Records(records) => records.message_bytes(),
+            _ => 0, // of what is carried
+        };
+        self.carried.capacity() + message
+    }
+
+    /// More must come of a message whose beginning is kept.
+    pub fn is_amid_message(&self) -> bool {
+        match &self.side {
+            Side::Records(records) => records.message_bytes() > 0,
+            _ => self.seen > 0,
+        }
     }
 
     /// Nothing more is opened, and what is carried is forgotten.
@@ -247,6 +259,9 @@ impl Session {
         self.has_failed = true;
         self.carried = Vec::new();
         self.seen = 0;
+        if let Side::Records(records) = &mut self.side {
+            records.forget_message();
+        }
     }
 
     /// Who the peer is by its certificate; none when it has shown none.

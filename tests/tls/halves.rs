@@ -8,6 +8,7 @@ use weir_testkit::numbered::numbered;
 use weir_testkit::{until, Authority, Distributor};
 
 use super::client::{Client, Manner};
+use super::names::ask;
 use super::{distributor, Payloads};
 
 /// The header of a record of application data, and what a client has of it that stops there.
@@ -147,4 +148,79 @@ fn halves_of_records_take_the_memory_of_frames_together() {
     drop(crowd);
     drop(analyzer);
     distributor.stop().assert_clean();
+}
+
+/// Messages of 16,000 bytes from here on, until no more is taken at once.
+fn fill(client: &mut Client, ids: &mut u64, most: usize) {
+    let patience = Some(Duration::from_millis(150));
+    client.0.sock.set_write_timeout(patience).expect("a time");
+    client.0.sock.set_read_timeout(patience).expect("a time");
+    let until = Instant::now() + Duration::from_millis(800);
+    for _ in 0..most {
+        *ids += 1;
+        let sent = client.send(&numbered(*ids, 16_000));
+        if sent.is_err() || Instant::now() > until {
+            return;
+        }
+    }
+}
+
+#[test]
+fn what_waits_here_for_room_is_not_late() {
+    let authority = Authority::new("waiting");
+    let flags = format!(
+        "{} --emitters-tls required --frame-timeout 4s --peer-timeout 60s --arena 16MiB --http 127.0.0.1:0",
+        authority.pair("localhost").flags()
+    );
+    let (distributor, analyzer) = distributor(&flags, Payloads::Numbered);
+    analyzer.set_reading(false);
+    let manner = Manner::new(&authority.ca(), None);
+    let connect = || manner.connect(distributor.emitters).expect("let in");
+    let mut honest = connect();
+    honest.send(&numbered(1, 60)).expect("let in");
+    // The arena is full, and nothing more is taken in.
+    let taken = || {
+        let body = ask(&distributor, "/metrics");
+        let line = |line: &str| line.starts_with("weir_shard_received_messages_total");
+        body.lines().find(|it| line(it)).map(str::to_owned)
+    };
+    let (mut filler, mut ids, mut last) = (connect(), 1000, None);
+    loop {
+        fill(&mut filler, &mut ids, 48);
+        std::thread::sleep(Duration::from_millis(500));
+        let now = taken();
+        if now == last {
+            break;
+        }
+        last = now;
+    }
+    let mut record = Vec::new();
+    honest
+        .0
+        .conn
+        .writer()
+        .write_all(&numbered(2, 60))
+        .expect("room");
+    honest.0.conn.write_tls(&mut record).expect("sealed");
+    let (begin, rest) = record.split_at(20);
+    honest.0.sock.write_all(begin).expect("open");
+    // What is opened has no room any more: the rest waits as it came.
+    let others: Vec<_> = (0..3)
+        .map(|_| {
+            let mut other = connect();
+            fill(&mut other, &mut ids, 400);
+            other
+        })
+        .collect();
+    honest.0.sock.write_all(rest).expect("open");
+    honest.send(&numbered(3, 60)).expect("open");
+    std::thread::sleep(Duration::from_secs(6));
+    assert!(is_open(&mut honest), "{:#?}", distributor.lines("closed"));
+    analyzer.set_reading(true);
+    until("what it sent", || {
+        let ids = analyzer.ids();
+        (1..=3).all(|id| ids.contains(&id))
+    });
+    drop((honest, filler, others, analyzer));
+    distributor.stop();
 }

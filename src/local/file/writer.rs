@@ -37,7 +37,7 @@ pub(super) struct Writer {
     name: OsString,
     file: File,
     bytes: u64,
-    /// Of them: on the disk.
+    /// Of them, as the file was then: on the disk.
     synced: u64,
     /// Its first line was written then.
     begun: SystemTime,
@@ -153,6 +153,9 @@ impl Writer {
         self.file
             .sync_data()
             .map_err(|error| self.named(format!("fdatasync: {error}")))?;
+        // Others may have appended to it, or cut it, whatever the lock says.
+        let state = self.file.metadata();
+        self.bytes = state.map_err(|error| self.named(error))?.len();
         self.synced = self.bytes;
         Ok(())
     }
@@ -160,7 +163,13 @@ impl Writer {
     /// After an error: what is not known to be on the disk goes. It was not ACKed. The kernel forgets what it could not
     /// write, so that a second sync would succeed without it.
     pub(super) fn forget_unsynced(&mut self) {
-        if let Err(error) = self.file.set_len(self.synced) {
+        let cut = self.file.metadata().and_then(|state| {
+            match state.len() > self.synced {
+                true => self.file.set_len(self.synced),
+                false => Ok(()), // somebody has cut it: to set its length would make zeros
+            }
+        });
+        if let Err(error) = cut {
             log::debug!("{}", self.named(format!("cannot be cut: {error}")));
         }
     }

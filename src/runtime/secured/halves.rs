@@ -3,7 +3,8 @@
 //! What a connection has of a record is kept until the rest comes: up to 17 KiB each, of ever so many connections. So
 //! it is judged as a frame is that has not come whole (`engine/partial.rs`): none may take longer than
 //! `--frame-timeout`, and when all together hold more than `--partial-bytes`, those go first that cost most: bytes times
-//! age. Time in which nothing is read from a connection does not count.
+//! age. Time in which nothing is read from a connection, or what was read waits for room, does not count. The same is kept
+//! of handshake messages that come in several records.
 
 use std::cmp::Reverse;
 use std::net::Shutdown;
@@ -63,7 +64,7 @@ impl Half {
         self.bytes = bytes;
     }
 
-    /// Nothing is read from here on.
+    /// Nothing is opened from here on.
     pub(super) fn pause(&mut self, clock_ns: u64) {
         self.paused_ns.get_or_insert(clock_ns);
     }
@@ -96,7 +97,7 @@ impl Halves {
     }
 
     /// A connection is read from now. It may have been another shard's, with other clocks.
-    fn resume(&mut self, half: &mut Half, clock_ns: u64) {
+    pub(super) fn resume(&mut self, half: &mut Half, clock_ns: u64) {
         if !Arc::ptr_eq(&half.held, &self.held) {
             let bytes = half.bytes;
             half.hold(0);
@@ -171,6 +172,12 @@ impl Tls {
         self.halves.resume(half, clock_ns);
         let kept = (session.held_bytes(), false);
         self.halves.keep(connection, half, kept, clock_ns);
+    }
+
+    /// Nothing that has come of it is opened from here on.
+    pub(super) fn pause_half(&self, connection: &Secured) {
+        let clock_ns = self.handshakes.clock_ns;
+        connection.lock().half.pause(clock_ns);
     }
 
     /// Ends those that take too long.

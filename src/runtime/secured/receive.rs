@@ -103,13 +103,13 @@ impl Tls {
             result: completion.result,
             more: completion.more(),
         };
-        match self.waiting[pool].is_empty() {
-            true => {
-                if let Some(late) = self.open(ring, ciphertext) {
-                    self.waiting[pool].push_back(late);
-                }
-            }
-            false => self.waiting[pool].push_back(ciphertext),
+        if !self.waiting[pool].is_empty() {
+            // The rest of its record may be there.
+            let connection = Arc::clone(&receive.connection);
+            self.pause_half(&connection);
+            self.waiting[pool].push_back(ciphertext);
+        } else if let Some(late) = self.open(ring, ciphertext) {
+            self.waiting[pool].push_back(late);
         }
     }
 
@@ -157,17 +157,20 @@ impl Tls {
             let most = chunk.len() + stream.session.carried_bytes();
             let whole = if receive.is_once { most } else { 0 };
             let plain = &mut self.plain[pool];
+            let clock_ns = self.handshakes.clock_ns;
             if self.chunks.len() >= CHUNKS_MAX || !plain.has_room(most) || !plain.begin(whole) {
+                stream.half.pause(clock_ns);
                 return Some(ciphertext);
             }
+            self.halves.resume(&mut stream.half, clock_ns);
             self.turn.opened_bytes += chunk.len();
             let bytes = ring.bytes_of_mut(receive.group, chunk);
             let (session, wire) = (&mut stream.session, &mut stream.out.wire);
             let opened = session.open_into(bytes, plain, wire);
             plain.finish(&mut self.opened);
             next = next_of(opened, session);
-            let held = (session.held_bytes(), session.carried_bytes() != most);
-            let clock_ns = self.handshakes.clock_ns;
+            let is_new = session.carried_bytes() != most && !session.is_amid_message();
+            let held = (session.held_bytes(), is_new);
             self.halves
                 .keep(&receive.connection, &mut stream.half, held, clock_ns);
         }
@@ -233,8 +236,7 @@ impl Tls {
         }
         match (ends.is_some(), more) {
             (_, false) => {
-                let clock_ns = self.handshakes.clock_ns;
-                receive.connection.lock().half.pause(clock_ns);
+                self.pause_half(&receive.connection);
                 self.requests.remove(raw);
             }
             (true, true) => {

@@ -296,12 +296,17 @@ impl Tls {
         let stream = &mut *guard;
         let out = &mut stream.out;
         let is_over = stream.is_broken || stream.has_said_end;
-        if out.is_under_way || out.send.is_some() || is_over {
+        let bytes = &bytes[..bytes.len().min(RECORD_BYTES)];
+        let is_full = out.is_under_way && out.wire.len() + bytes.len() > ANSWERS_BYTES_MAX / 2;
+        if out.send.is_some() || is_over || is_full {
             return Err(std::io::ErrorKind::WouldBlock.into());
         }
-        let bytes = &bytes[..bytes.len().min(RECORD_BYTES)];
         let sealed = stream.session.seal(bytes, &mut out.wire);
         sealed.map_err(std::io::Error::other)?;
+        if out.is_under_way {
+            // It follows what TLS is saying.
+            return Ok(bytes.len());
+        }
         let wire = std::mem::take(&mut out.wire);
         let sent = match send_now(&connection.fd, wire.bytes()) {
             Ok(sent) => sent,

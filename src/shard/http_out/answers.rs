@@ -4,7 +4,7 @@
 //! the connection can be used again.
 
 use super::refused::LOOP_DETECTED;
-use super::{End, HttpEgress, Nack, Outcome, PostConnection, Stage};
+use super::{End, Ending, HttpEgress, Outcome, PostConnection, Stage};
 use crate::context::Context;
 use crate::port::{Completion, Group, Io};
 use crate::slab::{token, Kind, Slot};
@@ -28,6 +28,21 @@ pub(super) enum Step {
     /// Its head.
     Head(AnswerHead),
     Broken(End, String),
+}
+
+impl Ending {
+    /// The same, now that the send has ended: what an analyzer has not read it cannot have taken.
+    fn of_sent(self, is_whole: bool) -> Ending {
+        let status = match &self {
+            Ending::Acked(status) => *status,
+            Ending::Judged(head, _) => head.status,
+            _ => return self,
+        };
+        match is_whole {
+            true => self,
+            false => Ending::Failed(format!("it answered {status} before it had the request")),
+        }
+    }
 }
 
 impl<I: Io> HttpEgress<I> {
@@ -59,7 +74,7 @@ impl<I: Io> HttpEgress<I> {
                     sending: false,
                     connecting: true,
                     carried: None,
-                    nack: None,
+                    ending: None,
                     since_ns: cx.awake_ns,
                 });
                 debug_assert_eq!(made, slot);
@@ -154,7 +169,7 @@ impl<I: Io> HttpEgress<I> {
         };
         connection.sending = false;
         let (epoch, number) = (connection.link, connection.carried.take());
-        let nack = connection.nack.take();
+        let ending = connection.ending.take();
         let stage = connection.stage;
         let is_whole = completion.count().is_ok_and(|sent| sent == request.len());
         if let Some(link) = self.links.get_mut(&epoch) {
@@ -165,8 +180,8 @@ impl<I: Io> HttpEgress<I> {
                 _ => self.spare.give(request),
             }
         }
-        if let Some((number, nack)) = nack {
-            self.post_not_acked(cx, epoch, number, nack);
+        if let Some((number, ending)) = ending {
+            self.settle(cx, epoch, number, ending.of_sent(is_whole));
         }
         match stage {
             Stage::Closing => self.bury_connection(slot),
@@ -258,8 +273,8 @@ impl<I: Io> HttpEgress<I> {
         let verdict = reply.filter(|_| is_taken).map(|reply| reply.end(messages));
         match (post, verdict) {
             (Some(number), Some(verdict)) => {
-                let judged = Nack::Judged(answer.head, verdict);
-                self.nack_when_sent(cx, slot, epoch, number, judged);
+                let judged = Ending::Judged(answer.head, verdict);
+                self.settle_when_sent(cx, slot, epoch, number, judged);
             }
             (Some(number), None) => self.judge(cx, slot, epoch, number, answer.head),
             (None, verdict) if is_poll => self.polled(cx, epoch, &answer.head, verdict),
@@ -302,22 +317,22 @@ impl<I: Io> HttpEgress<I> {
         number: u64,
         head: AnswerHead,
     ) {
-        let nack = match head.status {
-            200..=299 => return self.post_through(cx, epoch, number, Outcome::Acked),
-            408 | 425 | 429 => Nack::RetryLater(head, false),
-            502..=504 if head.retry_after.is_some() => Nack::RetryLater(head, true),
-            status @ (400..=499 | LOOP_DETECTED) => Nack::Refused(status),
+        let ending = match head.status {
+            status @ 200..=299 => Ending::Acked(status),
+            408 | 425 | 429 => Ending::RetryLater(head, false),
+            502..=504 if head.retry_after.is_some() => Ending::RetryLater(head, true),
+            status @ (400..=499 | LOOP_DETECTED) => Ending::Refused(status),
             status @ 300..=399 => {
                 let to = head.location.as_deref().unwrap_or("nowhere");
                 let why = format!(
                     "status {status} to {to}: redirects are not followed, the endpoint must be where it leads"
                 );
-                Nack::Odd(status, why)
+                Ending::Odd(status, why)
             }
-            status @ 500..=599 => Nack::Failed(format!("status {status}")),
-            status => Nack::Odd(status, format!("status {status}, which is none for a POST")),
+            status @ 500..=599 => Ending::Failed(format!("status {status}")),
+            status => Ending::Odd(status, format!("status {status}, which is none for a POST")),
         };
-        self.nack_when_sent(cx, slot, epoch, number, nack);
+        self.settle_when_sent(cx, slot, epoch, number, ending);
     }
 
     /// A connection is over; the post that it carried is tried again.
@@ -328,59 +343,60 @@ impl<I: Io> HttpEgress<I> {
         end: End,
         why: &str,
     ) {
-        let Some((epoch, nack)) = self.end_connection(cx, slot, end, why) else {
+        let Some((epoch, ending)) = self.end_connection(cx, slot, end, why) else {
             return;
         };
         if let Some(link) = self.links.get_mut(&epoch) {
             link.connections.retain(|other| *other != slot);
-            if let Some((number, nack)) = nack {
-                self.nack_when_sent(cx, slot, epoch, number, nack);
+            if let Some((number, ending)) = ending {
+                self.settle_when_sent(cx, slot, epoch, number, ending);
             }
             self.want_pump(epoch);
         }
         self.bury_connection(slot);
     }
 
-    /// A post that a connection carried was not ACKed. Its request comes back when the send completes:
-    /// not before then is it sent again.
-    pub(super) fn nack_when_sent(
+    /// What became of a post that a connection carried. Its request comes back when the send completes: not before then is
+    /// it sent again, and not before then has the analyzer all of it.
+    pub(super) fn settle_when_sent(
         &mut self,
         cx: &mut Context<I>,
         slot: Slot,
         epoch: LinkEpoch,
         number: u64,
-        nack: Nack,
+        ending: Ending,
     ) {
         match self.connections.get_mut(slot) {
-            Some(connection) if connection.sending => connection.nack = Some((number, nack)),
-            _ => self.post_not_acked(cx, epoch, number, nack),
+            Some(connection) if connection.sending => connection.ending = Some((number, ending)),
+            _ => self.settle(cx, epoch, number, ending),
         }
     }
 
-    pub(super) fn post_not_acked(
+    pub(super) fn settle(
         &mut self,
         cx: &mut Context<I>,
         epoch: LinkEpoch,
         number: u64,
-        nack: Nack,
+        ending: Ending,
     ) {
-        if matches!(nack, Nack::Refused(_) | Nack::RetryLater(..)) {
+        if matches!(ending, Ending::Refused(_) | Ending::RetryLater(..)) {
             let link = self.links.get_mut(&epoch);
             if let Some(post) = link.and_then(|link| link.post_mut(number)) {
                 post.maybe_taken = false;
             }
         }
-        match nack {
-            Nack::Failed(why) => self.post_failed(cx, epoch, number, &why, None),
-            Nack::Lost(why) => self.post_failed(cx, epoch, number, &why, Some(cx.awake_ns)),
-            Nack::Gone(why) => self.give_up(cx, epoch, &why),
-            Nack::Refused(status) => self.post_refused(cx, epoch, number, status),
-            Nack::Odd(status, why) => self.post_odd(cx, epoch, number, status, why),
-            Nack::Judged(head, verdict) => self.judge_verdict(cx, epoch, number, head, verdict),
-            Nack::RetryLater(head, is_failure) => {
+        match ending {
+            Ending::Acked(_) => self.post_through(cx, epoch, number, Outcome::Acked),
+            Ending::Failed(why) => self.post_failed(cx, epoch, number, &why, None),
+            Ending::Lost(why) => self.post_failed(cx, epoch, number, &why, Some(cx.awake_ns)),
+            Ending::Gone(why) => self.give_up(cx, epoch, &why),
+            Ending::Refused(status) => self.post_refused(cx, epoch, number, status),
+            Ending::Odd(status, why) => self.post_odd(cx, epoch, number, status, why),
+            Ending::Judged(head, verdict) => self.judge_verdict(cx, epoch, number, head, verdict),
+            Ending::RetryLater(head, is_failure) => {
                 self.post_put_off(cx, epoch, number, head, is_failure);
             }
-            Nack::Stale => {
+            Ending::Stale => {
                 if let Some(link) = self.links.get_mut(&epoch) {
                     link.retries.push((number, cx.awake_ns));
                 }

@@ -9,7 +9,7 @@ use std::net::Shutdown;
 use std::time::Duration;
 
 use super::answers::Step;
-use super::{End, HttpEgress, Nack, PostConnection, Stage, UNREADABLE};
+use super::{End, Ending, HttpEgress, PostConnection, Stage, UNREADABLE};
 use crate::context::Context;
 use crate::port::Io;
 use crate::slab::{bare, token, Kind, Slot};
@@ -89,7 +89,7 @@ impl<I: Io> HttpEgress<I> {
         slot: Slot,
         end: End,
         why: &str,
-    ) -> Option<(LinkEpoch, Option<(u64, Nack)>)> {
+    ) -> Option<(LinkEpoch, Option<(u64, Ending)>)> {
         let connection = self.connections.get_mut(slot)?;
         if connection.stage == Stage::Closing {
             return None;
@@ -104,17 +104,17 @@ impl<I: Io> HttpEgress<I> {
             cx.io
                 .cancel(token(Kind::PostConnect, slot), bare(Kind::Cancel));
         }
-        let nack = connection.post.take().map(|number| {
-            let nack = match end {
-                End::Unreadable => Nack::Odd(UNREADABLE, why.to_owned()),
-                _ if is_stale => Nack::Stale,
-                End::Gone => Nack::Gone(why.to_owned()),
-                End::Lost => Nack::Lost(why.to_owned()),
-                End::Fault | End::Over => Nack::Failed(why.to_owned()),
+        let ending = connection.post.take().map(|number| {
+            let ending = match end {
+                End::Unreadable => Ending::Odd(UNREADABLE, why.to_owned()),
+                _ if is_stale => Ending::Stale,
+                End::Gone => Ending::Gone(why.to_owned()),
+                End::Lost => Ending::Lost(why.to_owned()),
+                End::Fault | End::Over => Ending::Failed(why.to_owned()),
             };
-            (number, nack)
+            (number, ending)
         });
-        Some((connection.link, nack))
+        Some((connection.link, ending))
     }
 
     pub(super) fn bury_connection(&mut self, slot: Slot) {

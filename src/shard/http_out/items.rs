@@ -9,7 +9,7 @@
 //! A post whose messages fared differently is divided. Its parts are through as one.
 
 use super::draft::{question, Draft, Making};
-use super::{HttpEgress, HttpLink, Nack, Outcome, Post, Stage};
+use super::{Ending, HttpEgress, HttpLink, Outcome, Post, Stage};
 use crate::context::Context;
 use crate::port::Io;
 use crate::slab::{token, Kind, Slot};
@@ -159,6 +159,11 @@ impl<I: Io> HttpEgress<I> {
                 self.post_through(cx, epoch, number, Outcome::Acked);
             }
             Verdict::Items(runs, why) => {
+                let odd = runs.iter().find(|run| !(200..=299).contains(&run.status));
+                let why = match (why.is_empty() || why == "\"\"", odd) {
+                    (true, Some(run)) => format!("status {} of an item", run.status),
+                    _ => why,
+                };
                 self.remark(epoch, &format!("it does not take all of a request: {why}"));
                 self.post_by_items(cx, epoch, number, head, &runs);
             }
@@ -169,11 +174,11 @@ impl<I: Io> HttpEgress<I> {
             Verdict::Later(id) => self.post_numbered(cx, epoch, number, id),
             Verdict::Unreadable(why) => {
                 let why = format!("status {status}, and its answer cannot be read: {why}");
-                self.post_not_acked(cx, epoch, number, Nack::Failed(why));
+                self.settle(cx, epoch, number, Ending::Failed(why));
             }
             Verdict::Misfit(why) => {
-                let nack = Nack::Odd(status, format!("status {status}: {why}"));
-                self.post_not_acked(cx, epoch, number, nack);
+                let ending = Ending::Odd(status, format!("status {status}: {why}"));
+                self.settle(cx, epoch, number, ending);
             }
         }
     }
@@ -274,7 +279,7 @@ impl<I: Io> HttpEgress<I> {
         // A number that comes twice is that of the newer one.
         if let Some((older, _)) = link.numbered.insert(id, (number, now_ns)) {
             let why = format!("its ackId {id} was given to two requests");
-            self.post_not_acked(cx, epoch, older, Nack::Failed(why));
+            self.settle(cx, epoch, older, Ending::Failed(why));
         }
         if let Some(link) = self.links.get_mut(&epoch) {
             if let Some(post) = link.post_mut(number) {

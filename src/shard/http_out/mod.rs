@@ -65,8 +65,10 @@ enum Outcome {
     Moved,
 }
 
-/// Why a post was not ACKed.
-enum Nack {
+/// What became of a post on its connection.
+enum Ending {
+    /// Its answer says that it was taken.
+    Acked(u16),
     /// The connection had been closed before the analyzer saw the request: no failure of its.
     Stale,
     Failed(String),
@@ -225,7 +227,7 @@ struct PostConnection<S> {
     /// Number of the post whose request the kernel has.
     carried: Option<u64>,
     /// That post was not ACKed, but the kernel still has its request.
-    nack: Option<(u64, Nack)>,
+    ending: Option<(u64, Ending)>,
     since_ns: u64,
 }
 

@@ -117,6 +117,35 @@ fn a_post_that_is_taken_is_an_ack() {
 }
 
 #[test]
+fn what_has_not_left_cannot_have_been_taken() {
+    for (sent, acked, failures) in [
+        (Some(-libc::ECONNRESET), 0, 1),
+        (Some(10), 0, 1),
+        (None, 1, 0),
+    ] {
+        let (mut rig, slot) = rig();
+        rig.connected(slot, 0);
+        let request = rig
+            .cx
+            .io
+            .take_asked()
+            .into_iter()
+            .find_map(|asked| match asked {
+                Asked::SendBytes(_, bytes) => Some(bytes),
+                _ => None,
+            });
+        let whole = request.expect("a request").len() as i32;
+        rig.answers(slot, "200 OK");
+        assert_eq!(rig.cx.engine.counters.acked, 0, "it is on its way");
+        let token = token(Kind::PostSend, slot);
+        let completion = Completion::simulated(token, sent.unwrap_or(whole), false, false);
+        rig.posts.on_sent(&mut rig.cx, slot, completion);
+        assert_eq!(rig.cx.engine.counters.acked, acked, "{sent:?} of {whole}");
+        assert_eq!(rig.posts.reports()[0].failures, failures);
+    }
+}
+
+#[test]
 fn a_post_that_fails_is_sent_again_after_a_pause() {
     let (mut rig, slot) = rig();
     rig.connected(slot, 0);

@@ -74,7 +74,7 @@ impl AckReply {
         match id {
             Some(id) => Verdict::Later(id),
             None => Verdict::Misfit(
-                "it answers without an ackId: acks=indexer needs a token with indexer acknowledgement"
+                "it answers without an ackId that is a number: acks=indexer needs a token with indexer acknowledgement"
                     .to_owned(),
             ),
         }

@@ -150,8 +150,13 @@ impl OtlpJsonReply {
             let partial = &value["partialSuccess"];
             let rejected = &partial["rejectedLogRecords"];
             // Numbers of 64 bits are strings in this JSON; not everybody knows.
-            let text = rejected.as_str().map(|text| text.parse().unwrap_or(0));
-            let rejected = text.or_else(|| rejected.as_u64()).unwrap_or(0);
+            let number = match rejected {
+                serde_json::Value::Null => Some(0),
+                serde_json::Value::String(text) => text.parse().ok(),
+                other => other.as_u64(),
+            };
+            let odd = || format!("its rejectedLogRecords: {}", shown(&rejected.to_string()));
+            let rejected = number.ok_or_else(odd)?;
             let why = partial["errorMessage"].as_str().unwrap_or_default();
             Ok((rejected, why.to_owned()))
         });
@@ -181,7 +186,7 @@ fn partial_success(mut body: &[u8]) -> Option<(u64, String)> {
             match take_field(&mut partial)? {
                 // An int64: what is negative is nonsense.
                 (1, Value::Number(rejected)) => {
-                    found.0 = i64::try_from(rejected).map_or(0, i64::unsigned_abs)
+                    found.0 = i64::try_from(rejected).ok()?.unsigned_abs();
                 }
                 (2, Value::Bytes(why)) => found.1 = String::from_utf8_lossy(why).into_owned(),
                 _ => {}
@@ -340,6 +345,13 @@ mod tests {
         ] {
             assert_eq!(json(partial), Verdict::Partly(2, "\"bad\"".to_owned()));
         }
-        assert!(matches!(json("OK"), Verdict::TakenBut(_)));
+        for odd in [
+            "OK",
+            r#"{"partialSuccess":{"rejectedLogRecords":"-3"}}"#,
+            r#"{"partialSuccess":{"rejectedLogRecords":1e300}}"#,
+            r#"{"partialSuccess":{"rejectedLogRecords":"99999999999999999999"}}"#,
+        ] {
+            assert!(matches!(json(odd), Verdict::TakenBut(_)), "{odd}");
+        }
     }
 }

@@ -150,6 +150,29 @@ fn what_was_not_synced_goes_after_an_error() {
 }
 
 #[test]
+fn what_others_do_to_the_file_takes_nothing_that_was_synced() {
+    let folder = Folder::new("others");
+    let mut writer = open(&folder.options());
+    writer.append(b"{1}\n").expect("room");
+    let other = || {
+        let mut how = OpenOptions::new();
+        how.append(true)
+            .open(&folder.options().path)
+            .expect("there")
+    };
+    other().write_all(b"{theirs}\n").expect("room");
+    writer.append(b"{2}\n").expect("room");
+    writer.sync().expect("on the disk");
+    writer.append(b"{3}\n").expect("room");
+    writer.forget_unsynced();
+    assert_eq!(folder.texts(), ["{1}\n{theirs}\n{2}\n"]);
+    // Cut by another: no zeros where lines were.
+    other().set_len(4).expect("open");
+    writer.forget_unsynced();
+    assert_eq!(folder.texts(), ["{1}\n"]);
+}
+
+#[test]
 fn a_file_is_one_writers() {
     let folder = Folder::new("lock");
     let options = folder.options();

@@ -247,6 +247,35 @@ fn who_asks_for_other_keys_again_and_again_gets_one_with_the_next_words() {
 }
 
 #[test]
+fn beginnings_of_messages_are_counted_and_no_longer_than_messages() {
+    let ca = Ca::new("beginnings");
+    let served = ca.served(|_| ());
+    // A key update of 24,572 bytes, and what no client says behind its handshake: told by the header.
+    for begins in [[24, 0, 0x5f, 0xfc], [4, 0, 1, 0], [11, 0, 1, 0]] {
+        let mut side = Side::new(&ca, &served, true);
+        assert_eq!(side.says(22, &begins[..3], 0).failed, None);
+        assert!(side.server.is_amid_message() && side.server.held_bytes() < 64);
+        let verdict = side.says(22, &begins[3..], 0);
+        assert_eq!(verdict.failed, Some(FailureKind::Protocol), "{begins:?}");
+    }
+    // A server's ticket may be long.
+    let mut side = Side::new(&ca, &served, true);
+    let mut wire = Wire::new();
+    let begins = [&[4, 0, 0x50, 0][..], &[0; 8000]].concat();
+    match &mut side.server.side {
+        super::super::Side::Records(records) => records.put(22, &begins, &mut wire),
+        _ => unreachable!("asserted in new"),
+    }
+    .expect("sealed");
+    let mut bytes = wire.bytes().to_vec();
+    let opened = side.client.open(&mut bytes, &mut |_| (), &mut Wire::new());
+    opened.expect("its beginning");
+    assert!(side.client.is_amid_message() && side.client.held_bytes() >= 8000);
+    side.client.give_up();
+    assert_eq!(side.client.held_bytes(), 0);
+}
+
+#[test]
 fn records_that_hold_nothing_but_padding_are_counted() {
     let ca = Ca::new("padding");
     let served = ca.served(|_| ());
