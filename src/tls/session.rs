@@ -10,7 +10,8 @@
 //! records. What comes out of one call of [`Session::seal`] or
 //! [`Session::open`] must reach the wire before what comes out of the next.
 
-use std::cell::RefCell;
+mod spare;
+
 use std::fmt;
 use std::mem;
 use std::sync::Arc;
@@ -32,13 +33,12 @@ use crate::failure::Failure;
 use crate::record::{record_bytes, whole_records, HEADER_BYTES, RECORD_BYTES_MAX};
 use crate::records::{Kernel, Nobody, Plain, PutBy, Records, EMPTY_RECORDS_MAX};
 use crate::wire::Wire;
+use spare::{keep, spare};
 
 /// Most bytes that are carried of records that were cut, and of handshake messages that travel in several.
 pub const CARRIED_BYTES_MAX: usize = 64 * 1024;
 /// The same behind the handshake, where messages are small: a record and half of another.
 const CARRIED_LATER_BYTES_MAX: usize = 28 * 1024;
-/// Buffers of records that were cut that a thread keeps.
-const SPARE_MAX: usize = 32;
 /// A record that holds no more than this behind its header has no contents. TLS 1.3 adds a type and a tag; TLS 1.2 a tag,
 /// and with AES-GCM a number before it.
 const EMPTY_BYTES: usize = 1 + 16;
@@ -653,24 +653,6 @@ fn next_end(bytes: &[u8], at: usize) -> usize {
 
 fn first_of(chain: Option<&[CertificateDer<'static>]>) -> Option<CertificateDer<'static>> {
     chain?.first().cloned()
-}
-
-thread_local! {
-    /// Memory of records that were cut, for the next that are.
-    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
-}
-
-fn spare() -> Vec<u8> {
-    SPARE.with_borrow_mut(|all| all.pop().unwrap_or_default())
-}
-
-fn keep(mut memory: Vec<u8>) {
-    memory.clear();
-    SPARE.with_borrow_mut(|all| {
-        if all.len() < SPARE_MAX && memory.capacity() <= CARRIED_LATER_BYTES_MAX {
-            all.push(memory);
-        }
-    });
 }
 
 /// What is to be written.

@@ -9,9 +9,11 @@
 //! Text is never looked into for an object: what it is was said by its sender. `severity` is Weir's, 0 fatal to 5
 //! trace; `facility` is there where the text begins with a PRI; `@timestamp` is when it was packed.
 
+use std::fmt;
+
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
-use serde::de::IgnoredAny;
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use weir_protocol::record::split_entry;
 use weir_protocol::{Form, TIMESTAMP_BYTES};
 use weir_source::render::{self, is_plain, write_unplain_text, Context};
@@ -80,14 +82,66 @@ pub(crate) fn line(
     }
 }
 
-/// It is one JSON object, whatever stands around it as white space, with brackets at most [`DEPTH_MAX`] deep.
+/// It is one JSON object, whatever stands around it as white space, that every reader takes: one that does not would refuse
+/// what others have sent in the same request. Brackets are at most [`DEPTH_MAX`] deep.
 fn is_object(bytes: &[u8]) -> bool {
     let Ok(text) = simdutf8::basic::from_utf8(bytes) else {
         return false;
     };
     text.trim_start().starts_with('{')
-        && serde_json::from_str::<IgnoredAny>(text).is_ok()
+        && serde_json::from_str::<Read>(text).is_ok()
         && !is_too_deep(bytes)
+}
+
+/// A value that was read, and not only passed over: strings have no halves of surrogate pairs, and numbers are doubles.
+struct Read;
+
+impl<'de> Deserialize<'de> for Read {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Read, D::Error> {
+        from.deserialize_any(Read)
+    }
+}
+
+impl<'de> Visitor<'de> for Read {
+    type Value = Read;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Read, E> {
+        Ok(Read)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Read, E> {
+        Ok(Read)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Read, E> {
+        Ok(Read)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Read, E> {
+        Ok(Read)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Read, E> {
+        Ok(Read)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Read, E> {
+        Ok(Read)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Read, A::Error> {
+        while items.next_element::<Read>()?.is_some() {}
+        Ok(Read)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut pairs: A) -> Result<Read, A::Error> {
+        while pairs.next_entry::<Read, Read>()?.is_some() {}
+        Ok(Read)
+    }
 }
 
 /// Of JSON that is valid.
@@ -229,7 +283,7 @@ mod tests {
         for object in [
             r#"{"a":1,"b":[true,null,-7e3],"a":2}"#,
             " \t{ \"a\" :\n{} } ",
-            r#"{"a":"\u00e9\n\ud800"}"#,
+            r#"{"a":"\u00e9\n\ud83d\ude00"}"#,
         ] {
             assert_eq!(rendered(Form::Json, object.as_bytes(), 3), object);
         }
@@ -301,6 +355,23 @@ mod tests {
         assert!(is_object(shallow.as_bytes()), "within a string");
         let wide = format!("{{\"a\":[{}[]]}}", "[],".repeat(500));
         assert!(is_object(wide.as_bytes()), "beside each other");
+    }
+
+    #[test]
+    fn what_some_readers_refuse_is_text() {
+        for (object, is_one) in [
+            (
+                r#"{"a":"\ud83d\ude00","b":1.5e300,"c":123456789012345678901234567890}"#,
+                true,
+            ),
+            (r#"{"a":"\ud83d"}"#, false),
+            (r#"{"a":"\ude00\ud83d"}"#, false),
+            (r#"{"\uDaAA":1}"#, false),
+            (r#"{"a":[{"b":1e999}]}"#, false),
+            (r#"{"a":"1e999"}"#, true),
+        ] {
+            assert_eq!(is_object(object.as_bytes()), is_one, "{object}");
+        }
     }
 
     #[test]
