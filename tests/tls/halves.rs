@@ -129,14 +129,14 @@ fn halves_of_records_take_the_memory_of_frames_together() {
         client.0.sock.write_all(&bytes).expect("sent");
         crowd.push(client);
     }
-    // 64 or 65 of them have room.
+    // 65 of them have room at most; memory that has grown for the rest of one counts as it is.
     until("most to be ended", || {
         refused(&distributor, "record_memory_full") >= 334
     });
     let more = distributor.rss().saturating_sub(memory);
     println!("{more} bytes more");
     let open = crowd.iter_mut().map(is_open).filter(|it| *it).count();
-    assert!((60..=66).contains(&open), "{open} are open");
+    assert!((50..=66).contains(&open), "{open} are open");
     distributor
         .wait_log("of the 1048576 bytes for records that have not come whole (--partial-bytes)");
     let mut honest = connect();
