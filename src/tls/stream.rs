@@ -229,7 +229,9 @@ impl<S: Read + Write> Stream<S> {
                 return Ok(None);
             }
             let is_first = !std::mem::replace(&mut self.is_answered, true);
-            if let Some(failure) = Failure::of_plain_answer(bytes).filter(|_| is_first) {
+            // Later ones begin anywhere in a record.
+            let plain = is_first.then(|| Failure::of_plain_answer(bytes));
+            if let Some(failure) = plain.flatten() {
                 self.failed = Some(failure);
                 return Ok(Some(0));
             }

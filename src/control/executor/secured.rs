@@ -240,7 +240,8 @@ impl Tls {
 
     fn open(&mut self, bytes: &mut [u8]) -> io::Result<()> {
         let is_first = self.is_link && self.session.version() == "none";
-        if let Some(plain) = Failure::of_plain_answer(bytes).filter(|_| is_first) {
+        let plain = is_first.then(|| Failure::of_plain_answer(bytes));
+        if let Some(plain) = plain.flatten() {
             return Err(refused_link(plain));
         }
         let plain = &mut self.plain;
