@@ -16,6 +16,18 @@ use weir_protocol::native::{EmitterBatch, EmitterHello, EmitterWord, EMITTER_DRA
 const FRAME: [u8; 6] = [0, 0, 0, 6, 3, b'x'];
 const SECOND_NS: u64 = 1_000_000_000;
 
+/// A batch of one frame.
+fn batch(awaited: bool, first_sequence: u64) -> Vec<u8> {
+    let header = EmitterBatch {
+        resent: false,
+        awaited,
+        count: 1,
+        body_bytes: FRAME.len() as u32,
+        first_sequence,
+    };
+    [&header.encode()[..], &FRAME].concat()
+}
+
 struct Rig {
     cx: Context<FakeIo>,
     intake: Intake<FakeIo>,
@@ -88,14 +100,7 @@ impl Rig {
 
     /// A batch of one message comes, and the analyzer ACKs it.
     fn batch(&mut self, slot: Slot, number: u64, awaited: bool) {
-        let header = EmitterBatch {
-            resent: false,
-            awaited,
-            count: 1,
-            body_bytes: FRAME.len() as u32,
-            first_sequence: number,
-        };
-        self.receives(slot, &[&header.encode()[..], &FRAME].concat());
+        self.receives(slot, &batch(awaited, number));
         let engine = &mut self.cx.engine;
         while engine.transmit(LaneId(0), 0, false).is_some() {}
         engine.acked(LaneId(0), 1, 0);
@@ -373,14 +378,7 @@ fn who_has_ended_gets_its_acks_before_it_is_closed() {
     rig.route();
     let welcome = rig.greets(slot);
     rig.sent(slot, welcome.len() as i32);
-    let header = EmitterBatch {
-        resent: false,
-        awaited: false,
-        count: 1,
-        body_bytes: FRAME.len() as u32,
-        first_sequence: 1,
-    };
-    rig.receives(slot, &[&header.encode()[..], &FRAME].concat());
+    rig.receives(slot, &batch(false, 1));
     rig.ends(slot, 0);
     assert_eq!((rig.intake.connected(), rig.intake.unfinished()), (1, 0));
     while rig.cx.engine.transmit(LaneId(0), 0, false).is_some() {}
@@ -505,14 +503,8 @@ fn who_is_held_is_not_late_with_its_frame() {
     rig.route();
     rig.greets(slot);
     rig.sent(slot, 1000);
-    let header = EmitterBatch {
-        resent: false,
-        awaited: true,
-        count: 1,
-        body_bytes: FRAME.len() as u32,
-        first_sequence: 1,
-    };
-    rig.receives(slot, &[&header.encode()[..], &FRAME[..3]].concat());
+    let batch = batch(true, 1);
+    rig.receives(slot, &batch[..batch.len() - 3]);
     let limit_ns = rig.cx.config.frame_timeout.as_nanos() as u64;
     let after = |rig: &mut Rig, ns: u64| {
         rig.intake.begin_turn(&mut rig.cx, ns);
@@ -540,14 +532,7 @@ fn who_is_answered_leaves_when_it_has_its_answers() {
     rig.greets(slot);
     rig.sent(slot, 1000);
     rig.cx.io.take_asked();
-    let header = EmitterBatch {
-        resent: false,
-        awaited: true,
-        count: 1,
-        body_bytes: FRAME.len() as u32,
-        first_sequence: 1,
-    };
-    rig.receives(slot, &[&header.encode()[..], &FRAME].concat());
+    rig.receives(slot, &batch(true, 1));
     rig.cx.io.take_asked();
     rig.intake.leave(&mut rig.cx, slot);
     let receive = token(Kind::EmitterReceive, slot);
