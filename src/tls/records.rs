@@ -256,14 +256,12 @@ impl Records {
         let nonce = self.out.next_nonce()?;
         let room = wire.room(contents.len() + OVERHEAD_BYTES);
         let (head, rest) = room.split_at_mut(HEADER_BYTES);
-        let (inner, rest) = rest.split_at_mut(len);
+        let (sealed, rest) = rest.split_at_mut(contents.len());
         head.copy_from_slice(&header);
-        inner[..len - 1].copy_from_slice(contents);
-        inner[len - 1] = kind;
+        let (aad, behind) = (Aad::from(header), &mut rest[..1 + TAG_BYTES]);
         let key = &self.out.key;
-        let tag = key.seal_in_place_separate_tag(nonce, Aad::from(header), inner);
-        let tag = tag.map_err(|_| Error::EncryptError)?;
-        rest[..TAG_BYTES].copy_from_slice(tag.as_ref());
+        key.seal_out_of_place_scatter(nonce, aad, contents, sealed, &[kind], behind)
+            .map_err(|_| Error::EncryptError)?;
         wire.filled(contents.len() + OVERHEAD_BYTES);
         Ok(())
     }
