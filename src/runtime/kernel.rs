@@ -318,6 +318,14 @@ impl Io for Kernel {
         }
     }
 
+    fn why(&self, socket: &Socket, error: &io::Error) -> String {
+        let said = match socket {
+            Socket::Secured(owner) => owner.failure(),
+            Socket::Plain(_) => None,
+        };
+        said.map_or_else(|| error.to_string(), |said| format!("TLS: {said}"))
+    }
+
     fn peer(&self, socket: &Socket) -> Option<SocketAddr> {
         internet(SockRef::from(socket).peer_addr())
     }

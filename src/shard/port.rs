@@ -136,6 +136,10 @@ pub trait Io {
     fn certificate(&self, _socket: &Self::Socket) -> Option<Peer> {
         None
     }
+    /// Why a request on this connection has failed, in words: what TLS came to nothing for, or what the kernel says.
+    fn why(&self, _socket: &Self::Socket, error: &io::Error) -> String {
+        error.to_string()
+    }
     /// Address of the peer, when it still has one.
     fn peer(&self, socket: &Self::Socket) -> Option<SocketAddr>;
     /// The peer is reached without a network device.

@@ -171,6 +171,56 @@ fn servers_that_are_somebody_else_get_nothing_and_are_named() {
     }
 }
 
+/// A server that breaks TLS once it has got something: a record of no key.
+const BREAKER: &str = r#"
+import os, socket, ssl, sys, threading, time
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(sys.argv[2], sys.argv[3])
+def serve(connection):
+    try:
+        stream = context.wrap_socket(connection, server_side=True)
+        if stream.recv(10):
+            os.write(stream.fileno(), bytes([23, 3, 3, 0, 32]) + b'x' * 32)
+            time.sleep(1)
+    except OSError:
+        pass
+server = socket.create_server(('127.0.0.1', int(sys.argv[1])))
+while True:
+    threading.Thread(target=serve, args=(server.accept()[0],), daemon=True).start()
+"#;
+
+/// Not the first time alone: whoever looks later reads it as well.
+#[test]
+fn each_time_that_tls_breaks_it_is_said_in_words() {
+    let authority = Authority::new("breaker");
+    let shows = authority.pair("localhost");
+    for scheme in ["syslog+tls", "https+ndjson"] {
+        let Some(mut python) = peers::program("python3") else {
+            return;
+        };
+        let held = Port::hold();
+        let port = held.number();
+        python.args(["-c", BREAKER, &port.to_string()]);
+        python.args([&shows.cert, &shows.key]);
+        let _server = Program::start_command(python, "a server that breaks TLS");
+        until("it listens", || {
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        let ca = authority.ca();
+        let at = format!("f=1@{scheme}://localhost:{port}?tls_ca={}", ca.display());
+        let distributor = distributor(FLAGS, &[at]);
+        let pause = Duration::from_millis(50);
+        let _emitter = Emitter::trickle(distributor.emitters, 0..1_000, 100, pause);
+        until("it is down again", || {
+            let downs = distributor.lines("analyzer down link=");
+            let said = downs.iter().filter(|down| down.contains("TLS: its bytes"));
+            said.count() >= 2
+        });
+        let unsaid = distributor.lines("os error 103");
+        assert!(unsaid.is_empty(), "{scheme}: {unsaid:?}");
+    }
+}
+
 /// What is shown to a server, and what is trusted of it, is followed as it is at the ports.
 #[test]
 fn a_certificate_that_is_renewed_is_shown_to_servers_without_a_reload() {

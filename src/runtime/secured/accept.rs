@@ -633,7 +633,8 @@ impl Tls {
             return;
         };
         let text = "it closed before the handshake was done; its log may say why";
-        match handshake.has_spoken {
+        let is_link = matches!(handshake.whose, Whose::Link(_));
+        match handshake.has_spoken || is_link {
             true => self.refuse_begun(&handshake, &Failure::new(FailureKind::Closed, text)),
             // A health check: nobody minds.
             false => self.count_begun(&handshake, FailureKind::Closed),

@@ -205,9 +205,15 @@ impl Tls {
 
     /// A connection that came to nothing, or broke.
     pub(super) fn refuse(&mut self, connection: &Secured, failure: &Failure) {
+        let failure = match connection.is_link {
+            false => failure.clone(),
+            true => failure.clone().of_url(),
+        };
+        // Whoever holds the connection may say it where it ends, as often as it does.
+        let _ = connection.failure.set(failure.to_string().into());
         match connection.is_link {
-            false => self.note_refused(&connection.port, connection.peer, failure),
-            true => self.note_broken(connection, failure),
+            false => self.note_refused(&connection.port, connection.peer, &failure),
+            true => self.note_broken(connection, &failure),
         }
     }
 
@@ -244,7 +250,6 @@ impl Tls {
         let about = format!("analyzer {id:?}");
         let said = (self.notice)(&about, connection.peer, failure.kind.as_str());
         if let (Some(tail), Some(peer)) = (said, connection.peer) {
-            let failure = failure.clone().of_url();
             log::warn!("{about}: TLS with {peer}: {failure}{tail}");
         }
     }

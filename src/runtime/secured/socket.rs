@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::net::{IpAddr, Shutdown};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use socket2::SockRef;
 
@@ -53,6 +53,11 @@ impl Owner {
         }
     }
 
+    /// What TLS came to nothing or broke for.
+    pub(crate) fn failure(&self) -> Option<&str> {
+        self.0.failure.get().map(AsRef::as_ref)
+    }
+
     /// See [`Secured::say_end`].
     pub(crate) fn say_end(&self) {
         self.0.say_end();
@@ -81,6 +86,8 @@ pub(super) struct Secured {
     pub(super) is_link: bool,
     /// Where its peer is, as long as that could be asked.
     pub(super) peer: Option<IpAddr>,
+    /// What TLS came to nothing or broke for, in words.
+    pub(super) failure: OnceLock<Box<str>>,
     stream: Mutex<Stream>,
 }
 
@@ -144,6 +151,7 @@ impl Secured {
             peer,
             port: port.to_owned(),
             is_link: false,
+            failure: OnceLock::new(),
             stream: Mutex::new(Stream {
                 session,
                 early: Vec::new(),

@@ -107,7 +107,8 @@ impl<I: Io> HttpEgress<I> {
                 Some(code) if GONE.contains(&code) => End::Gone,
                 _ => End::Fault,
             };
-            self.close_connection(cx, slot, end, &format!("cannot connect: {error}"));
+            let why = cx.io.why(&connection.socket, &error);
+            self.close_connection(cx, slot, end, &format!("cannot connect: {why}"));
             return;
         }
         connection.stage = Stage::Idle;
@@ -193,7 +194,12 @@ impl<I: Io> HttpEgress<I> {
             Stage::Sending => {
                 let why = match completion.count() {
                     Ok(_) => "send cut short".to_owned(),
-                    Err(error) => format!("send: {error}"),
+                    Err(error) => match self.connections.get_mut(slot) {
+                        Some(connection) => {
+                            format!("send: {}", cx.io.why(&connection.socket, &error))
+                        }
+                        None => return,
+                    },
                 };
                 self.close_connection(cx, slot, End::Lost, &why);
             }
@@ -224,7 +230,8 @@ impl<I: Io> HttpEgress<I> {
                     Some(libc::ENOBUFS | libc::ECANCELED | libc::EINTR | libc::EAGAIN)
                 );
                 if !goes_on {
-                    step = Some(Step::Broken(End::Lost, error.to_string()));
+                    let why = cx.io.why(&connection.socket, &error);
+                    step = Some(Step::Broken(End::Lost, why));
                 }
             }
         }

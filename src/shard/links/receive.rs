@@ -1,5 +1,6 @@
 //! What arrives: bytes of an analyzer, the end of its stream, a link from another shard.
 
+use std::io;
 use std::sync::Arc;
 
 use super::connection::{HandOverFacts, Stage};
@@ -83,7 +84,8 @@ impl<I: Io> Links<I> {
             return;
         };
         connection.receiving = completion.more();
-        if let Some(why) = end_of_stream(completion) {
+        let why = |error: &io::Error| cx.io.why(&connection.socket, error);
+        if let Some(why) = end_of_stream(completion, why) {
             self.close_link(cx, slot, &why, None);
         }
         if !completion.more() {
@@ -158,12 +160,12 @@ impl<I: Io> Links<I> {
 }
 
 /// Why a receive that brought nothing means the end, if it does.
-fn end_of_stream(completion: &Completion) -> Option<String> {
+fn end_of_stream(completion: &Completion, words: impl Fn(&io::Error) -> String) -> Option<String> {
     match completion.count() {
         Ok(_) => Some("closed by the analyzer".to_owned()),
         Err(error) => match error.raw_os_error() {
             Some(libc::ENOBUFS | libc::ECANCELED | libc::EINTR | libc::EAGAIN) => None,
-            _ => Some(error.to_string()),
+            _ => Some(words(&error)),
         },
     }
 }

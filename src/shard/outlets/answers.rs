@@ -20,7 +20,8 @@ impl<I: Io> Outlets<I> {
             return;
         }
         if let Err(error) = completion.count() {
-            self.give_up(cx, epoch, &format!("cannot connect: {error}"));
+            let why = cx.io.why(&connection.socket, &error);
+            self.give_up(cx, epoch, &format!("cannot connect: {why}"));
             return;
         }
         if let Err(error) = cx.io.prepare_link(&connection.socket) {
@@ -71,7 +72,10 @@ impl<I: Io> Outlets<I> {
                 let len = bytes.len();
                 return self.lost(cx, epoch, slot, &format!("{sent} of {len} bytes were sent"));
             }
-            Err(error) => return self.lost(cx, epoch, slot, &format!("send: {error}")),
+            Err(error) => {
+                let why = cx.io.why(&connection.socket, &error);
+                return self.lost(cx, epoch, slot, &format!("send: {why}"));
+            }
         }
         if let Some(link) = self.links.get_mut(&epoch) {
             if link.out.is_empty() {
@@ -101,7 +105,7 @@ impl<I: Io> Outlets<I> {
                     error.raw_os_error(),
                     Some(libc::ENOBUFS | libc::ECANCELED | libc::EINTR | libc::EAGAIN)
                 );
-                end = (!goes_on).then(|| error.to_string());
+                end = (!goes_on).then(|| cx.io.why(&connection.socket, &error));
             }
         }
         if let Some(chunk) = chunk {
