@@ -125,6 +125,26 @@ impl Manner {
         Ok(Client(StreamOwned::new(connection, socket)))
     }
 
+    /// The same, and what it says first goes together with the last of the handshake.
+    pub(super) fn connect_saying(&self, address: SocketAddr, plain: &[u8]) -> io::Result<Client> {
+        let mut socket = TcpStream::connect(address)?;
+        socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+        let mut connection = self.connection()?;
+        connection.write_tls(&mut socket)?;
+        connection.writer().write_all(plain)?;
+        while connection.is_handshaking() {
+            connection.read_tls(&mut socket)?;
+            let read = connection.process_new_packets();
+            read.map_err(io::Error::other)?;
+        }
+        let mut last = Vec::new();
+        while connection.wants_write() {
+            connection.write_tls(&mut last)?;
+        }
+        socket.write_all(&last)?;
+        Ok(Client(StreamOwned::new(connection, socket)))
+    }
+
     fn connection(&self) -> io::Result<ClientConnection> {
         let name = ServerName::try_from(self.name).expect("a name");
         let connection = ClientConnection::new(Arc::clone(&self.config), name);

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use weir_testkit::numbered::numbered;
 use weir_testkit::process::{run, weir};
+use weir_testkit::wire::hello;
 use weir_testkit::{peers, until, Authority, Distributor, Pair, Scratch};
 
 use super::client::{Client, Manner};
@@ -402,4 +403,27 @@ fn settings_of_ports_are_keys_of_the_file_and_a_reload_takes_them_over() {
     });
     let mut plain = std::net::TcpStream::connect(edge).expect("connected");
     let _ = plain.write_all(line);
+}
+
+/// What came together with the end of the handshake is read, and the WELCOME follows the tickets.
+#[test]
+fn an_analyzer_that_says_hello_with_its_last_of_the_handshake_is_welcomed_behind_its_tickets() {
+    let authority = Authority::new("at-once");
+    let flags = format!(
+        "--emitters 127.0.0.1:0 --analyzers 127.0.0.1:0 --shards 1 --analyzers-tls required {} --tls-client-ca {}",
+        authority.pair("localhost").flags(),
+        authority.ca().display()
+    );
+    let distributor = Distributor::start(&flags);
+    let manner = Manner::new(&authority.ca(), Some(&authority.pair("a1")));
+    for nth in 0..20 {
+        let hello = hello(1, 1.0, &format!("a1#{nth}"), None);
+        let mut client = manner
+            .connect_saying(distributor.analyzers, &hello)
+            .expect("let in");
+        let mut welcome = [0; 32];
+        client.0.read_exact(&mut welcome).expect("a WELCOME");
+        assert_eq!(&welcome[..6], b"\xD7EIR\x01\x00", "accepted");
+    }
+    distributor.stop().assert_clean();
 }
