@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Fetches the programs that tests send with: rsyslog, syslog-ng's loggen, HAProxy, stunnel and gnutls-cli with what they are linked to,
-# sslscan and nmap, which look at what a port speaks, and shippers from PyPI and npm. Nothing is installed, and root is not needed: packages of Debian or Ubuntu are downloaded and
-# unpacked into a folder, those of Python and npm go into folders there.
+# sslscan and nmap, which look at what a port speaks, promtool, which looks at metrics and rules, and shippers from PyPI and
+# npm. Nothing is installed, and root is not needed: packages of Debian or Ubuntu are downloaded and unpacked into a folder,
+# those of Python and npm go into folders there.
 #
 # Usage: scripts/senders.sh [folder]
 #
@@ -16,6 +17,7 @@ readonly PACKAGES=(
     syslog-ng-core libivykis0 libnet1 libpcre3 libwrap0 libglib2.0-0 libjson-c5
     haproxy liblua5.3-0 libopentracing-c-wrapper0 libopentracing1
     rsyslog-gnutls rsyslog-openssl stunnel4 gnutls-bin libgnutls-dane0 libunbound8 libevent-2.1-7
+    prometheus
     sslscan nmap nmap-common lua-lpeg libblas3 liblinear4 libpcap0.8 libssh2-1 libdbus-1-3
 )
 readonly PYTHON=(pylogbeat==2.1.0 python-logstash-async==4.1.0 relppy==0.4 timbersnake==0.1.0)
@@ -25,7 +27,8 @@ mkdir -p "$folder/packages"
 folder=$(cd "$folder" && pwd)
 
 is_there() { [ -x "$folder/usr/sbin/rsyslogd" ] && [ -x "$folder/usr/sbin/haproxy" ] && [ -x "$folder/usr/bin/loggen" ] &&
-    [ -x "$folder/usr/bin/stunnel4" ] && [ -x "$folder/usr/bin/sslscan" ] && [ -x "$folder/usr/bin/nmap" ]; }
+    [ -x "$folder/usr/bin/stunnel4" ] && [ -x "$folder/usr/bin/sslscan" ] && [ -x "$folder/usr/bin/nmap" ] &&
+    [ -x "$folder/usr/bin/promtool" ]; }
 
 missing=0
 "$folder/python/bin/python" -c 'import logstash_async, pylogbeat, relppy, timbersnake' 2>/dev/null ||

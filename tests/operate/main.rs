@@ -11,5 +11,6 @@ mod networks;
 mod orders;
 mod outlier;
 mod page;
+mod prometheus;
 mod reference;
 mod refused;
