@@ -10,6 +10,7 @@
 //! records. What comes out of one call of [`Session::seal`] or
 //! [`Session::open`] must reach the wire before what comes out of the next.
 
+mod resumed;
 mod spare;
 
 use std::fmt;
@@ -458,6 +459,9 @@ impl Session {
                     self.note_of_server(was_established && at > 0);
                     // Part of a message behind the handshake is there: rustls goes on with it.
                     self.is_convertible &= !self.is_established || at == until;
+                    if self.is_established && !was_established {
+                        self.check_resumed()?;
+                    }
                     if self.is_established && self.is_convertible {
                         self.convert()?;
                         if let Side::Records(_) = self.side {

@@ -2,11 +2,15 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
-use weir_testkit::{peers, until, Analyzer, Authority, Distributor, Pair};
+use rustls::HandshakeKind;
+use weir_testkit::numbered::numbered;
+use weir_testkit::{peers, until, Analyzer, Authority, Dialect, Distributor, Options, Pair};
 
+use super::client::Manner;
 use super::programs::feed;
 use super::{distributor, Payloads};
 
@@ -144,4 +148,43 @@ fn a_wrong_file_of_keys_is_refused_at_the_start() {
         said.contains(&expected) && !said.contains("c2hvcnQ="),
         "{said}"
     );
+}
+
+/// With a ticket it would be let in for ever: each time it gets another one.
+#[test]
+fn who_was_let_in_is_refused_with_its_ticket_when_its_certificate_has_expired() {
+    let authority = Authority::new("outlived");
+    let distributor = Distributor::start(&format!(
+        "--emitters 127.0.0.1:0 --analyzers 127.0.0.1:0 --shards 1 --emitters-tls required {} --tls-client-ca {}",
+        authority.pair("localhost").flags(),
+        authority.ca().display()
+    ));
+    let options = Options::new(Dialect::Native, 1.0).id("a1");
+    let analyzer = Analyzer::connect(distributor.analyzers, &options);
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let end = since.expect("after 1970") + Duration::from_secs(6);
+    let pair = authority.pair_with("e1", |params| {
+        params.not_after = rcgen::date_time_ymd(1970, 1, 1) + end;
+    });
+    let manner = Manner::new(&authority.ca(), Some(&pair));
+    let manners = [manner.of_1_2(), manner];
+    let resumed = |manner: &Manner| {
+        let mut client = manner.connect(distributor.emitters)?;
+        client.send(&numbered(0, 100))?;
+        let is_resumed = client.0.conn.handshake_kind() == Some(HandshakeKind::Resumed);
+        client.finish().map(|()| is_resumed)
+    };
+    for manner in &manners {
+        assert!(!resumed(manner).expect("let in"), "it has no ticket");
+        assert!(resumed(manner).expect("let in"), "it has one");
+    }
+    std::thread::sleep(Duration::from_secs(8));
+    for manner in &manners {
+        let _ = resumed(manner);
+    }
+    distributor.wait_log("refused: its certificate has expired");
+    until("those of before", || analyzer.read() == 4);
+    drop(analyzer);
+    let ended = distributor.stop();
+    assert_eq!(ended.assert_clean().received, 4, "those of before");
 }
