@@ -1,5 +1,5 @@
 //! Records of TLS 1.3 once the handshake is done ([RFC 8446, 5](https://www.rfc-editor.org/rfc/rfc8446#section-5)):
-//! sealed where they are sent from, opened where they lie, without memory of their own.
+//! sealed into where they are sent from, opened into where they stay, without memory of their own.
 //!
 //! ```text
 //! sealed   u8 23 | u16 0x0303 | u16 length | { contents | u8 type | zeros } encrypted | tag, 16 bytes
@@ -118,7 +118,7 @@ pub struct Fault {
 }
 
 impl Fault {
-    fn new(error: Error, alert: AlertDescription) -> Fault {
+    pub(crate) fn new(error: Error, alert: AlertDescription) -> Fault {
         Fault {
             error,
             alert: Some(alert),

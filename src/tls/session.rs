@@ -460,7 +460,7 @@ impl Session {
                     // Part of a message behind the handshake is there: rustls goes on with it.
                     self.is_convertible &= !self.is_established || at == until;
                     if self.is_established && !was_established {
-                        self.check_resumed()?;
+                        self.check_resumed(wire)?;
                     }
                     if self.is_established && self.is_convertible {
                         self.convert()?;

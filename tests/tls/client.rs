@@ -110,23 +110,20 @@ impl Manner {
 
     /// The same, and these bytes go together with the last of the handshake, as they are. TLS 1.3 alone.
     pub(super) fn connect_with(&self, address: SocketAddr, bytes: &[u8]) -> io::Result<Client> {
-        let mut socket = TcpStream::connect(address)?;
-        let mut connection = self.connection()?;
-        connection.write_tls(&mut socket)?;
-        while connection.is_handshaking() {
-            connection.read_tls(&mut socket)?;
-            let read = connection.process_new_packets();
-            read.map_err(io::Error::other)?;
-        }
-        let mut last = Vec::new();
-        connection.write_tls(&mut last)?;
-        last.extend_from_slice(bytes);
-        socket.write_all(&last)?;
-        Ok(Client(StreamOwned::new(connection, socket)))
+        self.connect_at_once(address, &[], bytes)
     }
 
     /// The same, and what it says first goes together with the last of the handshake.
     pub(super) fn connect_saying(&self, address: SocketAddr, plain: &[u8]) -> io::Result<Client> {
+        self.connect_at_once(address, plain, &[])
+    }
+
+    fn connect_at_once(
+        &self,
+        address: SocketAddr,
+        plain: &[u8],
+        behind: &[u8],
+    ) -> io::Result<Client> {
         let mut socket = TcpStream::connect(address)?;
         socket.set_read_timeout(Some(Duration::from_secs(10)))?;
         let mut connection = self.connection()?;
@@ -141,6 +138,7 @@ impl Manner {
         while connection.wants_write() {
             connection.write_tls(&mut last)?;
         }
+        last.extend_from_slice(behind);
         socket.write_all(&last)?;
         Ok(Client(StreamOwned::new(connection, socket)))
     }

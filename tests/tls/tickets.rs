@@ -1,5 +1,6 @@
 //! Tickets whose keys are out of a file: a client resumes with every distributor that has it, and after a restart.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -179,9 +180,14 @@ fn who_was_let_in_is_refused_with_its_ticket_when_its_certificate_has_expired() 
         assert!(resumed(manner).expect("let in"), "it has one");
     }
     std::thread::sleep(Duration::from_secs(8));
-    for manner in &manners {
-        let _ = resumed(manner);
-    }
+    let [old, new] = &manners;
+    let _ = resumed(old); // it is told nothing: its stream ends
+    let mut client = new
+        .connect(distributor.emitters)
+        .expect("as far as it knows");
+    let told = client.0.read(&mut [0]).map_err(|error| error.to_string());
+    let is_told = { told.as_ref() }.is_err_and(|why| why.contains("CertificateExpired"));
+    assert!(is_told, "{told:?}");
     distributor.wait_log("refused: its certificate has expired");
     until("those of before", || analyzer.read() == 4);
     drop(analyzer);

@@ -172,7 +172,11 @@ impl<I: Io> HttpEgress<I> {
         let (epoch, number) = (connection.link, connection.carried.take());
         let ending = connection.ending.take();
         let stage = connection.stage;
-        let is_whole = completion.count().is_ok_and(|sent| sent == request.len());
+        let sent = completion.count();
+        let is_whole = sent.as_ref().is_ok_and(|sent| *sent == request.len());
+        let failed = sent
+            .err()
+            .map(|error| cx.io.why(&connection.socket, &error));
         if let Some(link) = self.links.get_mut(&epoch) {
             let can_be_made_again = link.format.is_some();
             let post = number.and_then(|number| link.post_mut(number));
@@ -192,14 +196,9 @@ impl<I: Io> HttpEgress<I> {
                 }
             }
             Stage::Sending => {
-                let why = match completion.count() {
-                    Ok(_) => "send cut short".to_owned(),
-                    Err(error) => match self.connections.get_mut(slot) {
-                        Some(connection) => {
-                            format!("send: {}", cx.io.why(&connection.socket, &error))
-                        }
-                        None => return,
-                    },
+                let why = match failed {
+                    None => "send cut short".to_owned(),
+                    Some(why) => format!("send: {why}"),
                 };
                 self.close_connection(cx, slot, End::Lost, &why);
             }

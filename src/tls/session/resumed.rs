@@ -1,16 +1,18 @@
 //! What is looked at when a client comes with a ticket.
 
-use rustls::{CertificateError, Error};
+use rustls::{AlertDescription, CertificateError, Error};
 
 use super::{Session, Side};
 use crate::certificate::Facts;
 use crate::failure::Failure;
+use crate::records::Fault;
 use crate::server::now_s;
+use crate::wire::Wire;
 
 impl Session {
     /// A ticket is as good as its client's certificate, which rustls does not look at again: one that has expired since is
-    /// refused as it would be without the ticket.
-    pub(super) fn check_resumed(&mut self) -> Result<(), Failure> {
+    /// refused as it would be without the ticket. In TLS 1.3 the client is told; rustls has no alert of ours in 1.2.
+    pub(super) fn check_resumed(&mut self, wire: &mut Wire) -> Result<(), Failure> {
         let Side::Server(side) = &self.side else {
             return Ok(());
         };
@@ -19,7 +21,14 @@ impl Session {
         if facts.is_none_or(|facts| facts.not_after >= now_s()) {
             return Ok(());
         }
+        let error = Error::InvalidCertificate(CertificateError::Expired);
+        let failure = self.failure(&error);
+        self.convert()?;
+        if let Side::Records(records) = &mut self.side {
+            let fault = Fault::new(error, AlertDescription::CertificateExpired);
+            records.say(&fault, wire);
+        }
         (self.is_established, self.has_failed) = (false, true);
-        Err(self.failure(&Error::InvalidCertificate(CertificateError::Expired)))
+        Err(failure)
     }
 }
