@@ -11,7 +11,7 @@ use crate::group::{Discover, Members, WeightIs, GROUP_ID_BYTES_MAX};
 use weir_discover::Target;
 use weir_protocol::text::check_name;
 use weir_protocol::valid_weight;
-use weir_tls::KeyLogger;
+use weir_tls::{KeyLogger, SecuredLink};
 
 /// Longest id of an HTTP analyzer, in bytes; shortest: 1.
 pub const HTTP_ID_BYTES_MAX: usize = 256;
@@ -120,22 +120,27 @@ impl HttpAnalyzer {
         self.delivery().refuses_to_chain()
     }
 
-    /// Reads the files that it only names. `key_log`: where the secrets of its connections go.
+    /// Reads the files that it only names. `key_log`: where the secrets of its connections go. `before`: how TLS is begun
+    /// with it now.
     ///
     /// # Errors
     /// The option, the path, and what is allowed; never the secret.
-    pub fn resolve(&mut self, key_log: Option<&KeyLogger>) -> Result<(), String> {
+    pub fn resolve(
+        &mut self,
+        key_log: Option<&KeyLogger>,
+        before: Option<&SecuredLink>,
+    ) -> Result<(), String> {
         let Some(members) = &mut self.members else {
             let host = self.place.endpoint.host.clone();
             let delivery = &mut self.place.delivery;
-            return delivery.resolve(&self.id, Some(&host), key_log);
+            return delivery.resolve(&self.id, Some(&host), key_log, before);
         };
         let discover = &mut members.discover;
         let host = match &discover.target {
             Target::Dns(at) => Some(at.host.clone()),
             _ => None,
         };
-        { &mut discover.delivery }.resolve(&self.id, host.as_deref(), key_log)?;
+        { &mut discover.delivery }.resolve(&self.id, host.as_deref(), key_log, before)?;
         self.place.delivery = discover.delivery.clone();
         Ok(())
     }

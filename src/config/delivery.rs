@@ -469,10 +469,14 @@ impl Delivery {
         let mut own = DeliveryOption::all().filter(|option| option.only.contains(&word));
         let Some(option) = own.clone().find(|option| option.key == key) else {
             let keys: Vec<&str> = own.by_ref().map(|option| option.key).collect();
+            let written = match self.secured {
+                Some(_) => secured::word_with_tls(word),
+                None => word.to_owned(),
+            };
             return Err(match keys.is_empty() {
-                true => format!("option {key:?}: {word}:// has none"),
+                true => format!("option {key:?}: {written}:// has none"),
                 false => format!(
-                    "option {key:?}: {word}:// has no such option; allowed: {}",
+                    "option {key:?}: {written}:// has no such option; allowed: {}",
                     keys.join(", ")
                 ),
             });
@@ -549,10 +553,11 @@ impl Delivery {
         id: &str,
         host: Option<&str>,
         key_log: Option<&KeyLogger>,
+        before: Option<&SecuredLink>,
     ) -> Result<(), String> {
         self.requests.resolve(self.scheme.word)?;
         if let Some(secured) = &mut self.secured {
-            secured.resolve(id, host, key_log)?;
+            secured.resolve(id, host, key_log, before)?;
         }
         if let Some(local) = &self.local {
             local.check_host()?;

@@ -356,11 +356,12 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Reads what the flags only name: this machine's cores, the CPU quota, token files.
+    /// Reads what the flags only name: this machine's cores, the CPU quota, token files, certificates. `before`: what is in
+    /// force, when it is read again.
     ///
     /// # Errors
     /// The flag, the value and what is allowed.
-    pub fn resolve(&mut self) -> Result<(), String> {
+    pub fn resolve(&mut self, before: Option<&Config>) -> Result<(), String> {
         let core_list = self.core_list.as_ref().map(|list| &list.0[..]);
         let quota = weir_host::cpu_quota(&weir_host::Host::here());
         let present = flags::present_cores();
@@ -377,10 +378,13 @@ impl Config {
         let key_log = key_log.transpose();
         let key_log = key_log.map_err(|unusable| format!("--tls-key-log {unusable}"))?;
         for analyzer in &mut self.http.analyzers {
-            let resolved = analyzer.resolve(key_log.as_ref());
+            let same = |other: &&HttpAnalyzer| other.id() == analyzer.id();
+            let before = before.and_then(|it| it.http.analyzers.iter().find(same));
+            let link = before.and_then(|before| before.delivery().link().cloned());
+            let resolved = analyzer.resolve(key_log.as_ref(), link.as_deref());
             resolved.map_err(|why| format!("--analyzer {analyzer}: {why}"))?;
         }
-        self.read_tls()
+        self.read_tls(before)
             .map_err(|unusable| format!("TLS: {unusable}"))?;
         self.protection.resolve()
     }

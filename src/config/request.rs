@@ -584,7 +584,10 @@ mod tests {
             ),
         ] {
             let mut place = place(&text);
-            place.delivery.resolve("a", None, None).expect("files");
+            place
+                .delivery
+                .resolve("a", None, None, None)
+                .expect("files");
             let headers = place.delivery.request().headers.clone();
             assert_eq!(String::from_utf8_lossy(&headers), expected);
             let shown = format!("{place} {place:?}");
@@ -607,7 +610,7 @@ mod tests {
         let mut place = place(&format!("loki+http://a?token_file={bad}"));
         let error = place
             .delivery
-            .resolve("a", None, None)
+            .resolve("a", None, None, None)
             .expect_err("control");
         assert!(
             error.contains("control") && !error.contains("ame"),

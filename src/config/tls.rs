@@ -413,6 +413,10 @@ impl Config {
         }
         let ports = self.tls_ports();
         let asked = |port: &TlsPort| self.tls_files(port).client_ca;
+        let asks = |port: &TlsPort| self.tls_files(port).clients != ClientCertificates::Off;
+        if self.tls.tls_client_ca.is_some() && !ports.is_empty() && !ports.iter().any(asks) {
+            warnings.push("--tls-client-ca: no port asks clients for certificates (--tls-clients off), so it keeps nobody out; allowed: --tls-clients required or optional".to_owned());
+        }
         let analyzers = ports.iter().find(|port| port.key == "analyzers");
         let analyzers = analyzers.map(|port| self.tls_files(port));
         if let Some(files) = analyzers.filter(|files| files.names.is_empty()) {
@@ -456,18 +460,42 @@ impl Config {
         }
     }
 
-    /// Reads certificates and keys, where TLS is spoken.
+    /// Reads certificates and keys, where TLS is spoken. `before`: what is in force; a certificate that is served there is
+    /// not refused because it has expired since.
     ///
     /// # Errors
     /// The file that cannot be used, and why.
-    pub fn read_tls(&mut self) -> Result<(), Unusable> {
+    pub fn read_tls(&mut self, before: Option<&Config>) -> Result<(), Unusable> {
         let mut served = BTreeMap::new();
         for port in self.tls_ports() {
             let files = self.tls_files(&port);
-            served.insert(port.key, Arc::new(Served::read(&files)?));
+            let before = before.and_then(|before| before.tls.served.get(&port.key));
+            let read = Served::read_after(&files, before.map(|it| &**it))?;
+            served.insert(port.key, Arc::new(read));
         }
         self.tls.served = served;
         Ok(())
+    }
+
+    /// What the same files have now, as far as they can be used; the others, and why.
+    pub fn renew_tls(&mut self) -> Vec<String> {
+        let mut refused = BTreeSet::new();
+        for port in self.tls_ports() {
+            let files = self.tls_files(&port);
+            let Some(served) = self.tls.served.get_mut(&port.key) else {
+                continue;
+            };
+            match Served::renewed(&files, served) {
+                Ok((renewed, found)) => {
+                    *served = Arc::new(renewed);
+                    refused.extend(found.iter().map(ToString::to_string));
+                }
+                Err(unusable) => {
+                    refused.insert(unusable.to_string());
+                }
+            }
+        }
+        refused.into_iter().collect()
     }
 
     /// How TLS is begun with each analyzer that it is spoken to.

@@ -73,7 +73,7 @@ impl AdminPort {
     /// As the shards report their ports.
     pub(crate) fn counts(&self) -> TlsCounts {
         let shown = |fact: &Facts| (fact.serial.clone(), fact.not_after);
-        let certificates = self.served.served().facts.iter().map(shown).collect();
+        let certificates = self.served.served().facts().map(shown).collect();
         let counts = lock(&self.counts);
         let refused = FailureKind::ALL.iter().zip(counts.refused);
         TlsCounts {

@@ -122,7 +122,7 @@ impl Distributor {
         config.tls.handshakes = division.handshakes;
 
         if config.tls.served.is_empty() {
-            config.read_tls().map_err(StartError::Tls)?;
+            config.read_tls(None).map_err(StartError::Tls)?;
         }
         let port = |(key, served): (&String, &Arc<Served>)| {
             let port = ServerPort::new(Arc::clone(served));

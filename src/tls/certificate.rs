@@ -11,8 +11,6 @@ use crate::fingerprint::Fingerprint;
 
 /// Longest name that is kept, in bytes.
 const NAME_BYTES_MAX: usize = 255;
-/// Most names of a certificate that are looked at.
-const NAMES_MAX: usize = 64;
 /// Most names that a line shows, and most bytes of them.
 const NAMES_SHOWN: usize = 8;
 const NAMES_BYTES_SHOWN: usize = 512;
@@ -20,7 +18,8 @@ const NAMES_BYTES_SHOWN: usize = 512;
 /// Whom a certificate names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// SANs: DNS names, URIs, e-mail addresses, IP addresses, in the order of the certificate.
+    /// SANs: DNS names, URIs, e-mail addresses, IP addresses, in the order of the certificate. All of them: those of a peer
+    /// came in a handshake, of 64 KiB at most.
     pub names: Vec<String>,
     /// The common name of its subject; none where there are SANs, though they may be none that can be shown: a CA that
     /// looks at SANs may sign any common name beside them.
@@ -106,7 +105,7 @@ impl Facts {
             .any(|found| found.value.general_names.iter().any(is_name));
         let common_name = common_name.filter(|_| alternatives.is_ok() && !has_names);
         let names = alternatives.ok().flatten().map_or_else(Vec::new, |found| {
-            let all = found.value.general_names.iter().take(NAMES_MAX);
+            let all = found.value.general_names.iter();
             all.filter_map(name_of).collect()
         });
         Some(Facts {

@@ -25,9 +25,8 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
 use crate::certificate::Facts;
-use crate::server::{
-    provider, read_certificates, read_pair, roots_of, unusable, MinVersion, Unusable,
-};
+use crate::pem::{read_certificates, read_pair, roots_of, unusable, Unusable};
+use crate::server::{provider, MinVersion};
 use crate::session::Session;
 use crate::stream::Stream;
 
@@ -62,11 +61,15 @@ impl ClientFiles {
     /// # Errors
     /// The first file that cannot be used.
     pub fn read(&self) -> Result<Arc<ClientConfig>, Unusable> {
-        self.read_all().map(|(config, _)| config)
+        self.read_all(None).map(|(config, _)| config)
     }
 
-    /// The same, and what stands in the files; CAs of the system are not told.
-    pub(crate) fn read_all(&self) -> Result<(Arc<ClientConfig>, Certificates), Unusable> {
+    /// The same, and what stands in the files; CAs of the system are not told. `before`: the chain that is in use, which
+    /// may have expired since.
+    pub(crate) fn read_all(
+        &self,
+        before: Option<&[CertificateDer<'_>]>,
+    ) -> Result<(Arc<ClientConfig>, Certificates), Unusable> {
         let provider = provider();
         let mut certificates = Certificates::default();
         let roots = match &self.ca {
@@ -81,7 +84,7 @@ impl ClientFiles {
             WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
         let inner = verifier.build().map_err(|error| unusable(&of, error))?;
         let key = match &self.pair {
-            Some((chain, key)) => Some(Arc::new(read_pair(chain, key, &provider)?.0)),
+            Some((chain, key)) => Some(Arc::new(read_pair(chain, key, before, &provider)?.0)),
             None => None,
         };
         if let Some(key) = &key {
@@ -157,6 +160,8 @@ pub struct Connector {
 
 struct Current {
     config: Arc<ClientConfig>,
+    /// Its own chain.
+    shown: Vec<CertificateDer<'static>>,
     stamps: Vec<Option<Stamp>>,
     looked_at: Instant,
     /// Why what has changed cannot be used, and whether that was asked for.
@@ -179,12 +184,14 @@ impl Connector {
     pub fn new(files: ClientFiles) -> Result<Connector, String> {
         let name = files.name.as_deref().map(server_name).transpose()?;
         let stamps = files.stamps();
-        let config = files.read().map_err(|unusable| unusable.to_string())?;
+        let read = files.read_all(None);
+        let (config, certificates) = read.map_err(|unusable| unusable.to_string())?;
         Ok(Connector {
             files,
             name,
             current: Mutex::new(Current {
                 config,
+                shown: certificates.shown,
                 stamps,
                 looked_at: Instant::now(),
                 refused: None,
@@ -225,9 +232,9 @@ impl Connector {
         current.looked_at = Instant::now();
         let stamps = self.files.stamps();
         if stamps != current.stamps {
-            match self.files.read() {
-                Ok(config) => {
-                    current.config = config;
+            match self.files.read_all(Some(&current.shown)) {
+                Ok((config, certificates)) => {
+                    (current.config, current.shown) = (config, certificates.shown);
                     current.stamps = stamps;
                     current.refused = None;
                 }

@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use rustls::client::danger::ServerCertVerifier;
 use rustls::client::WebPkiServerVerifier;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::{CertificateError, Error, RootCertStore};
-use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::certificate::{day, expiry, Facts};
 use crate::client::server_name;
-use crate::server::{now_s, provider, read_certificates, read_file, ServerFiles};
+use crate::pem::{now_s, read_certificates};
+use crate::revoked::{newest, read_lists, RevocationList};
+use crate::server::{provider, ServerFiles};
 
 /// One sentence for each thing, with the file. Files that cannot be read are left out: they are refused elsewhere.
 pub fn troubles(files: &ServerFiles) -> Vec<String> {
@@ -34,13 +35,14 @@ fn troubles_at(files: &ServerFiles, now_s: i64) -> Vec<String> {
             found.push(format!("{}: {what}", chain.display()));
         }
     }
+    let mut cas = Vec::new();
     if let Some(path) = &files.client_ca {
-        let all = read_certificates(path).unwrap_or_default();
-        let ends = all.iter().filter_map(|one| ends(one, now_s));
+        cas = read_certificates(path).unwrap_or_default();
+        let ends = cas.iter().filter_map(|one| ends(one, now_s));
         found.extend(ends.map(|what| format!("{}: the CA's {what}", path.display())));
     }
     if let Some(path) = &files.revoked {
-        let whats = of_lists(path, now_s);
+        let whats = of_lists(path, &cas, now_s);
         found.extend(
             whats
                 .into_iter()
@@ -80,9 +82,16 @@ fn of_chain(path: &Path, now_s: i64) -> Vec<String> {
             return found;
         }
     }
-    let Some(names) = Facts::of(&chain[0]).map(|facts| facts.peer.names) else {
+    let Some(facts) = Facts::of(&chain[0]) else {
         return found;
     };
+    if facts.not_before < 0 {
+        let from = day(facts.not_before);
+        found.push(format!(
+            "its certificate is valid from {from} on: some clients take no time before 1970"
+        ));
+    }
+    let names = facts.peer.names;
     if names.is_empty() {
         found.push("its certificate has no SAN: most clients look nowhere else for a name".into());
     }
@@ -118,21 +127,34 @@ fn unbuilt(chain: &[CertificateDer<'static>], names: &[String], now_s: i64) -> O
     }
 }
 
-fn of_lists(path: &Path, now_s: i64) -> Vec<String> {
-    let bytes = read_file(path).unwrap_or_default();
-    let lists = CertificateRevocationListDer::pem_slice_iter(&bytes).filter_map(Result::ok);
-    let old = lists.filter_map(|list| {
-        let (_, list) = CertificateRevocationList::from_der(&list).ok()?;
-        let next = list.next_update()?.timestamp();
-        let issuer = list.issuer();
-        (next < now_s).then(|| {
-            format!(
+/// `cas`: those that are trusted there.
+fn of_lists(path: &Path, cas: &[CertificateDer<'_>], now_s: i64) -> Vec<String> {
+    let lists = read_lists(path).unwrap_or_default();
+    let (all, count) = (lists.clone(), newest(lists));
+    let mut found = Vec::new();
+    for list in &count {
+        let (issuer, made) = (&list.issuer_name, day(list.made));
+        let many = all.iter().filter(|other| list.replaces(other)).count();
+        if many > 1 {
+            found.push(format!(
+                "it has {many} lists of {issuer}: the newest counts, of {made}"
+            ));
+        }
+        if let Some(next) = list.next.filter(|next| *next < now_s) {
+            found.push(format!(
                 "the list of {issuer} should have been followed by another on {}: what was revoked since is let in",
                 day(next)
-            )
-        })
-    });
-    old.collect()
+            ));
+        }
+    }
+    let is_of_one = |list: &RevocationList| {
+        let mut cas = cas.iter().filter_map(parsed);
+        cas.any(|ca| list.is_of(ca.subject().as_raw()))
+    };
+    if !count.is_empty() && !count.iter().any(is_of_one) {
+        found.push("none of its lists is of a CA that is trusted there (--tls-client-ca): nobody whom such a CA has signed is refused by it".into());
+    }
+    found
 }
 
 #[cfg(test)]

@@ -3,7 +3,9 @@
 use std::error::Error as _;
 use std::fmt;
 
-use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
+use rustls::{
+    AlertDescription, CertRevocationListError, CertificateError, Error, PeerIncompatible,
+};
 
 use crate::certificate::Facts;
 use crate::names::NotAllowed;
@@ -80,6 +82,8 @@ pub struct Failure {
     pub kind: FailureKind,
     /// What happened, and what to do about it.
     pub text: String,
+    /// Which of several things of its kind: each is said of a peer, though another was.
+    pub cause: &'static str,
     /// Whose certificate it is about, where that is known for certain: it is said once of each.
     pub whose: Option<String>,
 }
@@ -106,7 +110,7 @@ impl Failure {
 
     /// The same towards a server that a URL leads to: its options are the URL's, and no flags.
     pub fn of_url(mut self) -> Failure {
-        self.text = self.text.replace("--tls-", "tls_");
+        self.text = of_url(&self.text);
         self
     }
 
@@ -116,6 +120,7 @@ impl Failure {
         Failure {
             kind,
             text,
+            cause: kind.as_str(),
             whose: None,
         }
     }
@@ -158,6 +163,10 @@ impl Failure {
                 "it asks for other protocols than http/1.1 (ALPN), which is all that is spoken here; HTTP/2 and gRPC are not".to_owned(),
             ),
             Error::AlertReceived(alert) => (Kind::Alert, of_alert(*alert)),
+            Error::InvalidCertRevocationList(why) => (
+                Kind::BadCertificate,
+                format!("the list of revoked certificates of its CA cannot be used, so nobody of that CA is let in: {}", of_list(why)),
+            ),
             Error::InvalidMessage(why) => (
                 Kind::Protocol,
                 format!("it breaks the rules of TLS: {why:?}"),
@@ -180,7 +189,27 @@ impl Failure {
             ),
             other => (Kind::Protocol, other.to_string()),
         };
-        Failure::new(kind, text)
+        Failure {
+            cause: cause(error, kind).unwrap_or(kind.as_str()),
+            ..Failure::new(kind, text)
+        }
+    }
+}
+
+/// Which of the errors of one kind it is.
+fn cause(error: &Error, kind: FailureKind) -> Option<&'static str> {
+    match error {
+        Error::InvalidCertificate(why) if kind == FailureKind::BadCertificate => Some(odd(why).0),
+        Error::InvalidCertRevocationList(_) => Some("revocation_list"),
+        Error::AlertReceived(alert) => alert.as_str(),
+        Error::PeerIncompatible(
+            PeerIncompatible::NoCipherSuitesInCommon | PeerIncompatible::NoKxGroupsInCommon,
+        ) => Some("suite"),
+        Error::InvalidMessage(_) => Some("message"),
+        Error::PeerMisbehaved(_) => Some("misbehaved"),
+        Error::PeerSentOversizedRecord => Some("oversized"),
+        Error::DecryptError => Some("decrypt"),
+        _ => None,
     }
 }
 
@@ -231,8 +260,16 @@ impl Failure {
         if let Some(shown) = shown {
             text = format!("{text} [{shown}]");
         }
-        Failure::new(kind, text)
+        Failure {
+            cause: cause(error, kind).unwrap_or(kind.as_str()),
+            ..Failure::new(kind, text)
+        }
     }
+}
+
+/// What is said of flags, said of the options of a URL.
+pub(crate) fn of_url(text: &str) -> String {
+    text.replace("--tls-", "tls_")
 }
 
 fn of_certificate(why: &CertificateError) -> (FailureKind, String) {
@@ -261,10 +298,76 @@ fn of_certificate(why: &CertificateError) -> (FailureKind, String) {
         ),
         CertificateError::Other(other) => match other.source_of::<NotAllowed>() {
             Some(not_allowed) => (Kind::NameNotAllowed, not_allowed.to_string()),
-            None => (Kind::BadCertificate, format!("its certificate: {why}")),
+            None => (Kind::BadCertificate, of_odd(why)),
         },
-        other => (Kind::BadCertificate, format!("its certificate: {other}")),
+        other => (Kind::BadCertificate, of_odd(other)),
     }
+}
+
+fn of_odd(why: &CertificateError) -> String {
+    format!("its certificate cannot be used: {}", odd(why).1)
+}
+
+/// What is wrong with a certificate that is neither out of its time nor of a stranger: a word for it, and a sentence.
+pub(crate) fn odd(why: &CertificateError) -> (&'static str, String) {
+    use CertificateError as Why;
+    let (word, text) = match why {
+        Why::BadEncoding => (
+            "encoding",
+            "it cannot be read (X.509, version 3; times from 1970 on)",
+        ),
+        Why::UnhandledCriticalExtension => ("critical_extension", CRITICAL),
+        Why::UnsupportedSignatureAlgorithmContext { .. }
+        | Why::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => ("algorithm", ALGORITHMS),
+        Why::InvalidPurpose | Why::InvalidPurposeContext { .. } => {
+            return ("purpose", why.to_string())
+        }
+        // Errors of webpki that rustls has no name for.
+        Why::Other(other) => {
+            let beneath = other.source().map_or_else(String::new, ToString::to_string);
+            match &beneath[..] {
+                "UnsupportedCriticalExtension" => ("critical_extension", CRITICAL),
+                "UnsupportedCertVersion" => ("version", "it is not of X.509 version 3"),
+                "CaUsedAsEndEntity" => ("ca", "it is that of a CA (basicConstraints CA:TRUE); allowed: one that a CA has signed for its holder (`weir cert` makes both)"),
+                "NameConstraintViolation" => ("names", "a CA of its chain may not sign such names (name constraints)"),
+                "PathLenConstraintViolated" => ("path", "its chain has more CAs than one of them allows (path length)"),
+                _ => return ("other", format!("{beneath} (webpki)")),
+            }
+        }
+        other => return ("certificate", other.to_string()),
+    };
+    (word, text.to_owned())
+}
+
+const ALGORITHMS: &str = "a key or a signature of it, or of its chain, is of an algorithm that is not taken; allowed: RSA of 2048 bits or more, ECDSA P-256, P-384 or P-521, Ed25519, with SHA-256 or longer";
+const CRITICAL: &str =
+    "it has a critical extension that is not known here; allowed: one without, or not critical";
+
+/// What is wrong with a list of revoked certificates.
+pub(crate) fn of_list(why: &CertRevocationListError) -> String {
+    use CertRevocationListError as Why;
+    let text = match why {
+        Why::BadSignature => "another key than the CA's has signed it",
+        Why::IssuerInvalidForCrl => "its CA may not sign such lists (key usage without cRLSign)",
+        Why::ParseError => "it cannot be read (X.509)",
+        Why::UnsupportedCrlVersion => {
+            "it is of version 1; allowed: version 2 (openssl: default_crl_ext)"
+        }
+        Why::UnsupportedDeltaCrl => "it is a delta of another; allowed: whole ones",
+        Why::UnsupportedIndirectCrl => {
+            "it tells of certificates of other CAs as well; allowed: one of each CA"
+        }
+        Why::UnsupportedCriticalExtension => CRITICAL,
+        Why::UnsupportedRevocationReason => {
+            "it is for some reasons of revocation alone; allowed: for all of them"
+        }
+        Why::InvalidCrlNumber => "its number is none (RFC 5280, 5.2.3)",
+        Why::InvalidRevokedCertSerialNumber => "a serial number in it is none",
+        Why::UnsupportedSignatureAlgorithmContext { .. }
+        | Why::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => ALGORITHMS,
+        _ => "it is of a kind that is not known here",
+    };
+    text.to_owned()
 }
 
 /// What an error of somebody else's is, beneath what rustls puts around it.

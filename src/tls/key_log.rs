@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::KeyLog;
 
-use crate::server::{unusable, Unusable};
+use crate::pem::{unusable, Unusable};
 
 /// In a file's mode: somebody beside its owner may read or write it.
 const OTHERS: u32 = 0o077;

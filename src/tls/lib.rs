@@ -6,6 +6,8 @@
 //! records.rs      records of TLS 1.3 behind the handshake: sealed and opened
 //! wire.rs         bytes on their way out
 //! server.rs       what a port serves, read from files; tickets.rs: keys of tickets that several distributors share
+//! pem.rs          certificates and keys out of files
+//! trust.rs        which clients a port lets in; revoked.rs: lists of revoked certificates
 //! client.rs       what a client shows and whom it trusts, read from files; link.rs: how a distributor begins with a server
 //! stream.rs       TLS around a socket, for programs that are no shards
 //! certificate.rs  whom a certificate names, until when it is valid
@@ -16,7 +18,7 @@
 //! ```
 //!
 //! But for `stream.rs` nothing here does I/O on connections: `src/runtime/secured` moves the bytes of shards. Files are
-//! read in `server.rs` and `client.rs` alone, when settings are read or have changed.
+//! read when settings are read, or when they have changed.
 
 mod certificate;
 mod client;
@@ -27,12 +29,15 @@ mod fingerprint;
 mod key_log;
 mod link;
 mod names;
+mod pem;
 mod record;
 mod records;
+mod revoked;
 mod server;
 mod session;
 mod stream;
 mod tickets;
+mod trust;
 mod wire;
 
 pub use certificate::{expiry, Facts, Peer};
@@ -44,12 +49,10 @@ pub use fingerprint::Fingerprint;
 pub use key_log::KeyLogger;
 pub use link::{read_again, LinkCertificate, LinksRead, SecuredLink};
 pub use names::{Allowed, AllowedNames, NotAllowed, NAMES_MAX};
+pub use pem::{check_pair, exposed_key, Unusable};
 pub use record::{begins_tls, record_bytes, whole_records, RECORD_BYTES_MAX};
 pub use records::Plain;
-pub use server::{
-    check_pair, exposed_key, ClientCertificates, MinVersion, Served, ServerFiles, ServerPort,
-    Unusable,
-};
+pub use server::{ClientCertificates, MinVersion, Served, ServerFiles, ServerPort};
 pub use session::{Session, CARRIED_BYTES_MAX};
 pub use stream::{timed_out, Stream};
 pub use wire::Wire;

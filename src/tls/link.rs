@@ -11,9 +11,9 @@ use rustls::{ClientConfig, KeyLog};
 
 use crate::certificate::Facts;
 use crate::client::{server_name, ClientFiles};
-use crate::failure::Failure;
+use crate::failure::{of_url, Failure};
 use crate::key_log::KeyLogger;
-use crate::server::Unusable;
+use crate::pem::Unusable;
 use crate::session::Session;
 
 /// Whose certificate is expected there, and what is trusted and shown; the latter may change while it is in use.
@@ -31,6 +31,8 @@ struct InUse {
     files: ClientFiles,
     config: Arc<ClientConfig>,
     certificates: Vec<LinkCertificate>,
+    /// The chain that it shows.
+    shown: Vec<CertificateDer<'static>>,
 }
 
 /// Certificates of a link that are told of, at most: those that end first.
@@ -71,7 +73,8 @@ impl Eq for SecuredLink {}
 
 impl SecuredLink {
     /// `label`: what it is called in logs. `name`: whose certificate is expected, as the operator wrote it. Reads the files.
-    /// `key_log`: where the secrets of its connections go.
+    /// `key_log`: where the secrets of its connections go. `before`: what is in use instead of it; a certificate of that
+    /// which has expired since is no reason to refuse the rest.
     ///
     /// # Errors
     /// A file that cannot be used; no certificate can have such a name.
@@ -80,11 +83,14 @@ impl SecuredLink {
         name: &str,
         files: ClientFiles,
         key_log: Option<&KeyLogger>,
+        before: Option<&SecuredLink>,
     ) -> Result<SecuredLink, String> {
-        let in_use = read(files, key_log).map_err(|unusable| format!("TLS: {unusable}"))?;
+        let before = before.map(SecuredLink::in_use);
+        let in_use = read(files, key_log, before.as_deref());
+        let in_use = in_use.map_err(|unusable| format!("TLS: {unusable}"))?;
         Ok(SecuredLink {
             label: label.to_owned(),
-            name: server_name(name).map_err(|why| format!("tls_name: {why}"))?,
+            name: server_name(name).map_err(|why| format!("tls_name: {}", of_url(&why)))?,
             current: Mutex::new(Arc::new(Mutex::new(Arc::new(in_use)))),
         })
     }
@@ -138,43 +144,57 @@ impl SecuredLink {
 }
 
 /// What the files of links have now, for connections whose secrets go to this file, if there is one. It blocks.
-///
-/// # Errors
-/// The link, the file that cannot be used, and why.
-pub fn read_again(links: &[Arc<SecuredLink>], key_log: Option<&Path>) -> Result<LinksRead, String> {
-    let key_log = key_log.map(KeyLogger::new).transpose();
-    let key_log = key_log.map_err(|unusable| format!("--tls-key-log {unusable}"))?;
-    let (mut all, mut seen) = (Vec::new(), BTreeSet::new());
+pub fn read_again(links: &[Arc<SecuredLink>], key_log: Option<&Path>) -> LinksRead {
+    let (mut read_now, mut seen) = (LinksRead::default(), BTreeSet::new());
+    let key_log = match key_log.map(KeyLogger::new).transpose() {
+        Ok(key_log) => key_log,
+        Err(unusable) => {
+            read_now.refused.push(format!("--tls-key-log {unusable}"));
+            return read_now;
+        }
+    };
     for link in links {
         // Those that follow each other have the same files.
         if !seen.insert(link.followers()) {
             continue;
         }
         let slot = Arc::clone(&lock(&link.current));
-        let files = link.in_use().files.clone();
-        let read = read(files, key_log.as_ref()).map_err(|unusable| {
-            let label = &link.label;
-            format!("analyzer {label}: TLS: {unusable}")
-        })?;
-        all.push((slot, Arc::new(read)));
+        let before = link.in_use();
+        match read(before.files.clone(), key_log.as_ref(), Some(&before)) {
+            Ok(now) => read_now.all.push((slot, Arc::new(now))),
+            Err(unusable) => {
+                let label = &link.label;
+                let why = format!("analyzer {label}: TLS: {unusable}");
+                read_now.refused.push(why);
+            }
+        }
     }
-    Ok(LinksRead(all))
+    read_now
 }
 
-/// What was read, all of it usable.
-pub struct LinksRead(Vec<(Slot, Arc<InUse>)>);
+/// What was read of links.
+#[derive(Default)]
+pub struct LinksRead {
+    all: Vec<(Slot, Arc<InUse>)>,
+    /// What cannot be used: the link, the file and why. It stays as it was.
+    pub refused: Vec<String>,
+}
 
 impl LinksRead {
-    /// New connections show and trust that from now on.
+    /// New connections show and trust what could be used, from now on.
     pub fn use_it(self) {
-        for (slot, in_use) in self.0 {
+        for (slot, in_use) in self.all {
             *lock(&slot) = in_use;
         }
     }
 }
 
-fn read(files: ClientFiles, key_log: Option<&KeyLogger>) -> Result<InUse, Unusable> {
-    let (config, all) = files.read_all()?;
+fn read(
+    files: ClientFiles,
+    key_log: Option<&KeyLogger>,
+    before: Option<&InUse>,
+) -> Result<InUse, Unusable> {
+    let (config, all) = files.read_all(before.map(|it| &it.shown[..]))?;
     // Servers by OpenSSL that ask for certificates and have set no session_id_context (rsyslog's imtcp) end a handshake
     // that resumes. There are few connections: a whole one each costs nothing.
     let mut config = (*config).clone();
@@ -203,5 +223,6 @@ fn read(files: ClientFiles, key_log: Option<&KeyLogger>) -> Result<InUse, Unusab
         files,
         config: Arc::new(config),
         certificates,
+        shown: all.shown,
     })
 }

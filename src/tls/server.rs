@@ -6,38 +6,20 @@
 //! ```
 
 use std::fmt;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::{Error as PemError, PemObject};
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{ClientHello, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::server::{ClientHello, ProducesTickets, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::CipherSuite;
-use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore,
-    ServerConfig, SignatureScheme, SupportedProtocolVersion,
-};
+use rustls::{CipherSuite, KeyLog, NoKeyLog, ServerConfig, SupportedProtocolVersion};
 
-use crate::certificate::{covers, signs_nobody, Facts, Peer};
-use crate::client::note_shown;
-use crate::file::read_regular;
-use crate::fingerprint::Fingerprint;
+use crate::certificate::{covers, Facts};
 use crate::key_log::KeyLogFile;
-use crate::names::{AllowedNames, NotAllowed};
+use crate::names::AllowedNames;
+use crate::pem::{read_pair, unusable, Unusable};
 use crate::tickets::SharedTickets;
-
-/// Longest file that is read, in bytes.
-const FILE_BYTES_MAX: u64 = 1 << 20;
-/// In a file's mode: everybody may read it.
-const OTHERS_READ: u32 = 0o004;
-/// Most certificates of a file.
-const CERTIFICATES_MAX: usize = 256;
+use crate::trust::Trust;
 
 /// Whether clients show certificates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -114,40 +96,71 @@ pub struct ServerFiles {
     pub ticket_keys: Option<PathBuf>,
 }
 
-/// A file that cannot be used, and why.
-#[derive(Debug)]
-pub struct Unusable {
-    /// The file.
-    pub path: PathBuf,
-    /// What is wrong, and what is allowed.
-    pub why: String,
-}
-
-impl fmt::Display for Unusable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path.display(), self.why)
-    }
-}
-
-impl std::error::Error for Unusable {}
-
 /// What was read, checked, and can be served.
+#[derive(Clone)]
 pub struct Served {
     /// For new handshakes.
     pub config: Arc<ServerConfig>,
-    /// Of what says which clients are let in.
-    trust: Fingerprint,
+    pairs: Vec<ServedPair>,
+    trust: Trust,
     /// The keys of tickets are out of a file.
     shares_tickets: bool,
-    /// Of each certificate that is served.
-    pub facts: Vec<Facts>,
 }
 
 impl fmt::Debug for Served {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let facts: Vec<&Facts> = self.facts().collect();
         f.debug_struct("Served")
-            .field("facts", &self.facts)
+            .field("facts", &facts)
             .finish_non_exhaustive()
+    }
+}
+
+/// A chain and its key, and the files that they are out of.
+#[derive(Clone, Debug)]
+struct ServedPair {
+    paths: (PathBuf, PathBuf),
+    certified: Arc<CertifiedKey>,
+    facts: Facts,
+}
+
+impl ServedPair {
+    fn read(
+        paths: &(PathBuf, PathBuf),
+        before: Option<&ServedPair>,
+        provider: &CryptoProvider,
+    ) -> Result<ServedPair, Unusable> {
+        let before = before.map(|pair| &pair.certified.cert[..]);
+        let (certified, facts) = read_pair(&paths.0, &paths.1, before, provider)?;
+        Ok(ServedPair {
+            paths: paths.clone(),
+            certified: Arc::new(certified),
+            facts,
+        })
+    }
+}
+
+/// What is done about a part that cannot be used.
+enum OnUnusable {
+    /// Nothing else is taken either.
+    Stop,
+    /// It stays as it was before, if it was; the others are taken.
+    Keep(Vec<Unusable>),
+}
+
+impl OnUnusable {
+    fn part<T: Clone>(
+        &mut self,
+        read: Result<T, Unusable>,
+        before: Option<&T>,
+    ) -> Result<T, Unusable> {
+        match (read, self, before) {
+            (Err(why), OnUnusable::Keep(found), Some(before)) => {
+                found.push(why);
+                Ok(before.clone())
+            }
+            (read, ..) => read,
+        }
     }
 }
 
@@ -171,14 +184,9 @@ impl ServerPort {
     /// clients are let in than before: who has one is not looked at again. Keys out of a file are those that it has now.
     pub fn serve(&self, served: &Arc<Served>) {
         let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut next = Served {
-            config: Arc::clone(&served.config),
-            trust: served.trust,
-            shares_tickets: served.shares_tickets,
-            facts: served.facts.clone(),
-        };
+        let mut next = Served::clone(served);
         let own = !next.shares_tickets && !current.shares_tickets;
-        if own && next.trust == current.trust {
+        if own && next.trust.fingerprint == current.trust.fingerprint {
             let mut config = (*served.config).clone();
             config.ticketer = Arc::clone(&current.config.ticketer);
             next.config = Arc::new(config);
@@ -193,28 +201,72 @@ impl Served {
     /// # Errors
     /// The first file that cannot be used.
     pub fn read(files: &ServerFiles) -> Result<Served, Unusable> {
-        let provider = provider();
-        let mut facts = Vec::new();
-        let mut keys = Vec::new();
-        for (chain, key) in &files.pairs {
-            let (certified, fact) = read_pair(chain, key, &provider)?;
-            facts.push(fact.clone());
-            keys.push((fact.peer.names, Arc::new(certified)));
+        Served::read_after(files, None)
+    }
+
+    /// The same; `before`: what is served. A certificate of it that has expired since is no reason to refuse the rest.
+    ///
+    /// # Errors
+    /// As [`Served::read`].
+    pub fn read_after(files: &ServerFiles, before: Option<&Served>) -> Result<Served, Unusable> {
+        Served::build(files, before, &mut OnUnusable::Stop)
+    }
+
+    /// What the files have now: each pair, who is let in, the keys of tickets. Which of them cannot be used stays as it was
+    /// `before`, of the same files, and is told of. It blocks.
+    ///
+    /// # Errors
+    /// A file that cannot be used, and was not before.
+    pub fn renewed(
+        files: &ServerFiles,
+        before: &Served,
+    ) -> Result<(Served, Vec<Unusable>), Unusable> {
+        let mut keep = OnUnusable::Keep(Vec::new());
+        let served = Served::build(files, Some(before), &mut keep)?;
+        match keep {
+            OnUnusable::Keep(found) => Ok((served, found)),
+            OnUnusable::Stop => Ok((served, Vec::new())),
         }
-        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
+    }
+
+    fn build(
+        files: &ServerFiles,
+        before: Option<&Served>,
+        or: &mut OnUnusable,
+    ) -> Result<Served, Unusable> {
+        let provider = provider();
+        let mut pairs = Vec::new();
+        for paths in &files.pairs {
+            let was = before.and_then(|it| it.pairs.iter().find(|pair| pair.paths == *paths));
+            pairs.push(or.part(ServedPair::read(paths, was, &provider), was)?);
+        }
+        let trust = Trust::read(files, &provider);
+        let trust = or.part(trust, before.map(|it| &it.trust))?;
+        let builder = ServerConfig::builder_with_provider(provider);
         let builder = builder
             .with_protocol_versions(files.min_version.versions())
             .map_err(|error| of_first(files, error))?;
-        let builder = match client_verifier(files, provider)? {
-            Some(verifier) => builder.with_client_cert_verifier(verifier),
+        let builder = match &trust.verifier {
+            Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
             None => builder.with_no_client_auth(),
         };
-        let mut config = builder.with_cert_resolver(Arc::new(BySni(keys)));
-        let trust = trust_of(files)?;
-        config.ticketer = match &files.ticket_keys {
-            Some(path) => Arc::new(SharedTickets::read(path, trust)?),
-            None => own_tickets().map_err(|why| of_first(files, why))?,
+        let by_name = pairs.iter().map(|pair| {
+            let names = pair.facts.peer.names.clone();
+            (names, Arc::clone(&pair.certified))
+        });
+        let mut config = builder.with_cert_resolver(Arc::new(BySni(by_name.collect())));
+        let tickets = Tickets::read(files, &trust);
+        let was = match before {
+            Some(was) if was.trust.fingerprint == trust.fingerprint => Some(Tickets {
+                maker: Arc::clone(&was.config.ticketer),
+                are_shared: was.shares_tickets,
+            }),
+            // Those that are out are of clients who may no longer be let in.
+            Some(_) => Some(Tickets::own(files)?),
+            None => None,
         };
+        let tickets = or.part(tickets, was.as_ref())?;
+        config.ticketer = tickets.maker;
         // A resumed handshake of TLS 1.3 exchanges keys all the same: it saves the certificates and nothing else. Who
         // shares keys wants them all the same.
         config.send_tls13_tickets = match (files.clients, &files.ticket_keys) {
@@ -225,16 +277,52 @@ impl Served {
         if files.is_http {
             config.alpn_protocols = vec![b"http/1.1".to_vec()];
         }
-        if let Some(path) = &files.key_log {
-            config.key_log = Arc::new(KeyLogFile::new(path)?);
-        }
+        let key_log = match &files.key_log {
+            Some(path) => KeyLogFile::new(path).map(|file| Arc::new(file) as Arc<dyn KeyLog>),
+            None => Ok(Arc::new(NoKeyLog {}) as Arc<dyn KeyLog>),
+        };
+        config.key_log = or.part(key_log, before.map(|it| &it.config.key_log))?;
         // Records behind the handshake are opened and sealed in records.rs.
         config.enable_secret_extraction = true;
         Ok(Served {
             config: Arc::new(config),
+            pairs,
             trust,
-            shares_tickets: files.ticket_keys.is_some(),
-            facts,
+            shares_tickets: tickets.are_shared,
+        })
+    }
+
+    /// Of each certificate that is served.
+    pub fn facts(&self) -> impl Iterator<Item = &Facts> {
+        self.pairs.iter().map(|pair| &pair.facts)
+    }
+}
+
+/// What makes tickets.
+#[derive(Clone)]
+struct Tickets {
+    maker: Arc<dyn ProducesTickets>,
+    /// Its keys are out of a file.
+    are_shared: bool,
+}
+
+impl Tickets {
+    fn read(files: &ServerFiles, trust: &Trust) -> Result<Tickets, Unusable> {
+        let Some(path) = &files.ticket_keys else {
+            return Tickets::own(files);
+        };
+        Ok(Tickets {
+            maker: Arc::new(SharedTickets::read(path, trust.fingerprint)?),
+            are_shared: true,
+        })
+    }
+
+    /// With keys that change every six hours, which all shards of this process have.
+    fn own(files: &ServerFiles) -> Result<Tickets, Unusable> {
+        let maker = rustls::crypto::aws_lc_rs::Ticketer::new();
+        Ok(Tickets {
+            maker: maker.map_err(|error| of_first(files, error))?,
+            are_shared: false,
         })
     }
 }
@@ -257,195 +345,9 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(provider)
 }
 
-/// Tickets that all shards of this process make and take, with keys that change every six hours.
-fn own_tickets() -> Result<Arc<dyn ProducesTickets>, String> {
-    rustls::crypto::aws_lc_rs::Ticketer::new().map_err(|error| error.to_string())
-}
-
-pub(crate) fn unusable(path: &Path, why: impl fmt::Display) -> Unusable {
-    Unusable {
-        path: path.to_owned(),
-        why: why.to_string(),
-    }
-}
-
-/// Of everything that says which clients are let in.
-fn trust_of(files: &ServerFiles) -> Result<Fingerprint, Unusable> {
-    let mut all = format!("{:?} {:?}", files.clients, files.names).into_bytes();
-    for path in [&files.client_ca, &files.revoked].into_iter().flatten() {
-        all.push(0);
-        all.extend(read_file(path)?);
-    }
-    Ok(Fingerprint::of(&all))
-}
-
 fn of_first(files: &ServerFiles, error: impl fmt::Display) -> Unusable {
     let path = files.pairs.first().map(|(chain, _)| chain.clone());
     unusable(&path.unwrap_or_default(), error)
-}
-
-/// A file, if it is not longer than such files are.
-pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, Unusable> {
-    read_regular(path, FILE_BYTES_MAX).map_err(|error| unusable(path, error))
-}
-
-/// The certificates of a PEM file, at least one.
-pub(crate) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Unusable> {
-    let bytes = read_file(path)?;
-    let all: Result<Vec<_>, PemError> = CertificateDer::pem_slice_iter(&bytes).collect();
-    let all = all.map_err(|error| unusable(path, format!("not PEM: {error}")))?;
-    match all.len() {
-        0 => Err(unusable(
-            path,
-            "no certificate in it (PEM, -----BEGIN CERTIFICATE-----)",
-        )),
-        1..=CERTIFICATES_MAX => Ok(all),
-        many => Err(unusable(
-            path,
-            format!("{many} certificates, allowed: {CERTIFICATES_MAX}"),
-        )),
-    }
-}
-
-/// A chain and its key: that they belong together, and are valid now.
-pub(crate) fn read_pair(
-    chain: &Path,
-    key: &Path,
-    provider: &CryptoProvider,
-) -> Result<(CertifiedKey, Facts), Unusable> {
-    let certificates = read_certificates(chain)?;
-    let facts = Facts::of(&certificates[0])
-        .ok_or_else(|| unusable(chain, "its first certificate cannot be read (X.509)"))?;
-    check_time(&facts, now_s()).map_err(|why| unusable(chain, why))?;
-    let pem = read_file(key)?;
-    // PKCS#8, and the older forms.
-    let has_passphrase = ["BEGIN ENCRYPTED PRIVATE KEY", "Proc-Type: 4,ENCRYPTED"]
-        .iter()
-        .any(|mark| {
-            pem.windows(mark.len())
-                .any(|bytes| bytes == mark.as_bytes())
-        });
-    let der = PrivateKeyDer::from_pem_slice(&pem);
-    let der = der.map_err(|error| match error {
-        _ if has_passphrase => unusable(
-            key,
-            "this key has a passphrase, and nobody is there to say it; allowed: one without (`openssl pkey -in KEY -out NEW`)",
-        ),
-        PemError::NoItemsFound => unusable(
-            key,
-            "no private key in it (PEM: PKCS#8, PKCS#1 or SEC1, without a passphrase)",
-        ),
-        other => unusable(key, format!("not PEM: {other}")),
-    })?;
-    let certified = CertifiedKey::from_der(certificates, der, provider);
-    let certified = certified.map_err(|error| match error {
-        Error::InconsistentKeys(_) => {
-            unusable(key, format!("it is not the key of {}", chain.display()))
-        }
-        other => unusable(key, format!("this key cannot be used: {other}")),
-    })?;
-    Ok((certified, facts))
-}
-
-/// Whether a chain and its key can be used: that they belong together, and are valid now. It reads files.
-///
-/// # Errors
-/// The file that cannot be used, and why.
-pub fn check_pair(chain: &Path, key: &Path) -> Result<Facts, Unusable> {
-    read_pair(chain, key, &provider()).map(|(_, facts)| facts)
-}
-
-/// Whether others than its owner and group can read a private key; what to do about it.
-pub fn exposed_key(key: &Path) -> Option<String> {
-    use std::os::unix::fs::MetadataExt;
-    let mode = fs::metadata(key).ok()?.mode();
-    (mode & OTHERS_READ != 0).then(|| {
-        format!(
-            "{}: everybody on this host can read this key (mode {:04o}); allowed: chmod 600, or 640 with a group of its own",
-            key.display(),
-            mode & 0o7777
-        )
-    })
-}
-
-fn check_time(facts: &Facts, now_s: i64) -> Result<(), String> {
-    let days = |from: i64, to: i64| (to - from) / 86_400;
-    if now_s > facts.not_after {
-        let ago = days(facts.not_after, now_s);
-        return Err(format!(
-            "its certificate expired {ago} days ago; a new one is needed"
-        ));
-    }
-    if now_s < facts.not_before {
-        return Err("its certificate is not valid yet; the clock of this host?".to_owned());
-    }
-    Ok(())
-}
-
-pub(crate) fn now_s() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-    })
-}
-
-/// The roots of a PEM file of CAs.
-pub(crate) fn read_roots(path: &Path) -> Result<RootCertStore, Unusable> {
-    roots_of(path, &read_certificates(path)?)
-}
-
-/// The same, of what was read of it.
-pub(crate) fn roots_of(
-    path: &Path,
-    certificates: &[CertificateDer<'static>],
-) -> Result<RootCertStore, Unusable> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates {
-        if let Some(whose) = signs_nobody(certificate) {
-            let why = format!("the certificate of {whose} in it is no CA's: it signs nobody; allowed: CAs, and certificates that have signed themselves");
-            return Err(unusable(path, why));
-        }
-        let added = roots.add(certificate.clone());
-        added
-            .map_err(|error| unusable(path, format!("a certificate in it is no CA's: {error}")))?;
-    }
-    Ok(roots)
-}
-
-fn client_verifier(
-    files: &ServerFiles,
-    provider: Arc<CryptoProvider>,
-) -> Result<Option<Arc<dyn ClientCertVerifier>>, Unusable> {
-    let Some(path) = files
-        .client_ca
-        .as_ref()
-        .filter(|_| files.clients != ClientCertificates::Off)
-    else {
-        return Ok(None);
-    };
-    let roots = read_roots(path)?;
-    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-    if files.clients == ClientCertificates::Optional {
-        builder = builder.allow_unauthenticated();
-    }
-    if let Some(path) = &files.revoked {
-        let bytes = read_file(path)?;
-        let lists: Result<Vec<_>, PemError> =
-            CertificateRevocationListDer::pem_slice_iter(&bytes).collect();
-        let lists = lists.map_err(|error| unusable(path, format!("not PEM: {error}")))?;
-        if lists.is_empty() {
-            return Err(unusable(
-                path,
-                "no list of revoked certificates in it (PEM, -----BEGIN X509 CRL-----)",
-            ));
-        }
-        builder = builder.with_crls(lists).allow_unknown_revocation_status();
-    }
-    let inner = builder.build().map_err(|error| unusable(path, error))?;
-    Ok(Some(Arc::new(OnTheList {
-        inner,
-        names: files.names.clone(),
-    })))
 }
 
 /// A certificate by the name that the client asks for.
@@ -468,82 +370,5 @@ impl ResolvesServerCert for BySni {
             .or_else(|| all().find(|(_, key)| fits(key)))
             .or_else(|| all().next());
         found.map(|(_, key)| Arc::clone(key))
-    }
-}
-
-/// A client whose certificate is trusted must be on the list as well. It learns by an alert that it is not.
-#[derive(Debug)]
-struct OnTheList {
-    inner: Arc<dyn ClientCertVerifier>,
-    names: AllowedNames,
-}
-
-impl OnTheList {
-    fn verify(
-        &self,
-        certificate: &CertificateDer<'_>,
-        chain: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, Error> {
-        let verified = self.inner.verify_client_cert(certificate, chain, now)?;
-        let refused = |not_allowed: NotAllowed| {
-            let other = OtherError(Arc::new(not_allowed));
-            Error::InvalidCertificate(CertificateError::Other(other))
-        };
-        let peer = Peer::of(certificate)
-            .ok_or(Error::InvalidCertificate(CertificateError::BadEncoding))?;
-        self.names.check(&peer).map_err(refused)?;
-        Ok(verified)
-    }
-}
-
-impl ClientCertVerifier for OnTheList {
-    fn offer_client_auth(&self) -> bool {
-        self.inner.offer_client_auth()
-    }
-
-    fn client_auth_mandatory(&self) -> bool {
-        self.inner.client_auth_mandatory()
-    }
-
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.inner.root_hint_subjects()
-    }
-
-    fn verify_client_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        chain: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, Error> {
-        let verified = self.verify(certificate, chain, now);
-        if verified.is_err() {
-            note_shown(certificate);
-        }
-        verified
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner
-            .verify_tls12_signature(message, certificate, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner
-            .verify_tls13_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
     }
 }

@@ -18,7 +18,7 @@ use base64::Engine;
 use rustls::server::ProducesTickets;
 
 use crate::fingerprint::Fingerprint;
-use crate::server::{now_s, read_file, unusable, Unusable};
+use crate::pem::{now_s, read_file, unusable, Unusable};
 
 /// How long a ticket is taken, in seconds: as long as those of a distributor's own keys at least.
 const LIFETIME_S: u32 = 6 * 60 * 60;

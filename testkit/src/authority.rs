@@ -111,6 +111,12 @@ impl Authority {
 
     /// The same, to be followed by another list at the beginning of a year.
     pub fn revoke_until(&self, serials: &[u64], year: i32) -> PathBuf {
+        let list = self.list_of(serials, [2020, year]);
+        self.scratch.write("revoked.pem", &list)
+    }
+
+    /// A list, PEM, made at the beginning of a year, and to be followed by another at that of the next.
+    pub fn list_of(&self, serials: &[u64], [made, next]: [i32; 2]) -> String {
         let revoked = |serial: &u64| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
             revocation_time: rcgen::date_time_ymd(2020, 1, 1),
@@ -118,15 +124,15 @@ impl Authority {
             invalidity_date: None,
         };
         let params = CertificateRevocationListParams {
-            this_update: rcgen::date_time_ymd(2020, 1, 1),
-            next_update: rcgen::date_time_ymd(year, 1, 1),
+            this_update: rcgen::date_time_ymd(made, 1, 1),
+            next_update: rcgen::date_time_ymd(next, 1, 1),
             crl_number: SerialNumber::from(1),
             issuing_distribution_point: None,
             revoked_certs: serials.iter().map(revoked).collect(),
             key_identifier_method: KeyIdMethod::Sha256,
         };
         let list = params.signed_by(&self.issuer).expect("signed");
-        self.scratch.write("revoked.pem", &list.pem().expect("PEM"))
+        list.pem().expect("PEM")
     }
 }
 

@@ -72,11 +72,8 @@ impl Manner {
         let one = rcgen::generate_simple_self_signed(["hostile".to_owned()]).expect("a pair");
         let chain = vec![one.cert.der().clone(); count];
         let key = PrivateKeyDer::try_from(one.signing_key.serialize_der()).expect("a key");
-        let provider = rustls::crypto::aws_lc_rs::default_provider();
-        let key = provider.key_provider.load_private_key(key).expect("a key");
-        let certified = CertifiedKey::new(chain, key);
         let mut config = ClientConfig::clone(&self.config);
-        config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(certified));
+        config.client_auth_cert_resolver = shown(chain, key);
         Manner {
             config: Arc::new(config),
             ..self.clone()
@@ -90,11 +87,8 @@ impl Manner {
         let ca = CertificateDer::from_pem_file(&self.ca).expect("PEM");
         chain.resize(1 + count, ca);
         let key = PrivateKeyDer::from_pem_file(&pair.key).expect("PEM");
-        let provider = rustls::crypto::aws_lc_rs::default_provider();
-        let key = provider.key_provider.load_private_key(key).expect("a key");
         let mut config = ClientConfig::clone(&self.config);
-        let certified = CertifiedKey::new(chain, key);
-        config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(certified));
+        config.client_auth_cert_resolver = shown(chain, key);
         Manner {
             config: Arc::new(config),
             ..self.clone()
@@ -177,11 +171,20 @@ fn config(
         Some(pair) => {
             let chain = CertificateDer::from_pem_file(&pair.cert).expect("PEM");
             let key = PrivateKeyDer::from_pem_file(&pair.key).expect("PEM");
-            let shown = builder.with_client_auth_cert(vec![chain], key);
-            shown.expect("a pair")
+            builder.with_client_cert_resolver(shown(vec![chain], key))
         }
     };
     Arc::new(config)
+}
+
+/// A chain as it is, whatever it says.
+fn shown(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Arc<SingleCertAndKey> {
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let key = provider.key_provider.load_private_key(key).expect("a key");
+    Arc::new(SingleCertAndKey::from(CertifiedKey::new(chain, key)))
 }
 
 impl Client {

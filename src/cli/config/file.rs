@@ -486,8 +486,11 @@ fn allowed(setting: &Setting) -> String {
 
 /// `: did you mean ...?`, if one of the names is near.
 pub fn did_you_mean(name: &str, names: &[String]) -> String {
+    // Jaro takes a short name for like a long one that has its letters.
+    let has_half = |known: &&String| strsim::normalized_damerau_levenshtein(name, known) >= 0.5;
     let near = names
         .iter()
+        .filter(has_half)
         .map(|known| (strsim::jaro(name, known), known))
         .max_by(|a, b| a.0.total_cmp(&b.0));
     match near {

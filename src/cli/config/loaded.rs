@@ -148,8 +148,13 @@ impl Loaded {
     /// # Errors
     /// Each names the flag, where it was given, the value and what is allowed.
     pub fn new(args: distributor::Args) -> Result<Loaded, Vec<String>> {
+        Loaded::after(None, args)
+    }
+
+    /// The same; `before`: what is in force.
+    fn after(before: Option<&Config>, args: distributor::Args) -> Result<Loaded, Vec<String>> {
         let located = |why: String| vec![args.origins.locate(&why)];
-        let config = args.config().map_err(located)?;
+        let config = args.config_after(before).map_err(located)?;
         config.check().map_err(located)?;
         if config.watch_config && args.file().is_none() {
             let why =
@@ -209,7 +214,7 @@ impl Loaded {
         let Program::Distributor(args) = cli.program else {
             return Err(vec!["this is no distributor".into()]);
         };
-        let loaded = Loaded::new(*args)?.on(self.listening.clone());
+        let loaded = Loaded::after(Some(&self.config), *args)?.on(self.listening.clone());
         let mut loaded = loaded.map_err(|why| vec![why])?;
         // The run goes on.
         loaded.config.instance = self.config.instance;

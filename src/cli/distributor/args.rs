@@ -37,13 +37,21 @@ impl Args {
         by_flag.or_else(|| self.origins.file_of_environment())
     }
 
-    /// The configuration that the flags describe. Reads the token files.
+    /// The configuration that the flags describe. Reads the files that they name.
     ///
     /// # Errors
     /// The flag, the value and what is allowed.
     pub fn config(&self) -> Result<Config, String> {
+        self.config_after(None)
+    }
+
+    /// The same; `before`: what is in force.
+    ///
+    /// # Errors
+    /// As [`Args::config`].
+    pub fn config_after(&self, before: Option<&Config>) -> Result<Config, String> {
         let mut config = self.settings.clone();
-        config.resolve()?;
+        config.resolve(before)?;
         config.instance = instance();
         Ok(config)
     }

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{sync_channel, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{json, Value};
 
@@ -36,6 +36,8 @@ use crate::tls::{read_again, LinksRead, SecuredLink, Served};
 
 /// Time that files have to be read.
 const READ_PATIENCE: Duration = Duration::from_secs(5);
+/// Somebody else reads them: looked at again after this.
+const READ_AGAIN: Duration = Duration::from_millis(5);
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -68,8 +70,16 @@ pub(super) struct Reload {
     met: AtomicU64,
     /// Files are being read, perhaps by somebody who no longer waits.
     reading: Arc<AtomicBool>,
-    /// Why the last one was not taken.
-    problem: Mutex<Option<String>>,
+    problems: Mutex<Problems>,
+}
+
+/// What was not taken, and why.
+#[derive(Default)]
+struct Problems {
+    /// Of the last reload.
+    reload: Option<String>,
+    /// Of files of certificates that were looked at since.
+    certificates: Option<String>,
 }
 
 impl Reload {
@@ -89,7 +99,7 @@ impl Reload {
             served,
             core: Mutex::new(Weak::new()),
             own: Weak::clone(own),
-            follows: AtomicBool::new(loaded.config.watch_config),
+            follows: AtomicBool::new(false),
             manager,
             state: Mutex::new(State {
                 started: loaded.clone(),
@@ -100,7 +110,7 @@ impl Reload {
             asked: AtomicU64::new(0),
             met: AtomicU64::new(0),
             reading: Arc::default(),
-            problem: Mutex::default(),
+            problems: Mutex::default(),
         });
         let own = Arc::downgrade(&reload);
         let work = move || {
@@ -173,8 +183,12 @@ impl Reload {
 
     /// The same files again, for a bounded time: whoever waits longer for a disk is left alone with it.
     fn read(&self) -> Result<(Loaded, LinksRead), String> {
-        if self.reading.swap(true, Ordering::AcqRel) {
-            return Err("an earlier reload still reads the configuration (a FIFO, or a file system that is away?)".into());
+        let from = Instant::now();
+        while self.reading.swap(true, Ordering::AcqRel) {
+            if from.elapsed() >= READ_PATIENCE {
+                return Err("an earlier reload still reads the configuration (a FIFO, or a file system that is away?)".into());
+            }
+            std::thread::sleep(READ_AGAIN);
         }
         let links = self.added_links();
         let current = lock(&self.state).current.clone();
@@ -182,9 +196,11 @@ impl Reload {
         let reading = Arc::clone(&self.reading);
         let read = move || {
             let read = current.reload().and_then(|next| {
-                let key_log = next.config.tls.tls_key_log.as_deref();
-                let links = read_again(&links, key_log).map_err(|why| vec![why])?;
-                Ok((next, links))
+                let links = read_again(&links, next.config.tls.tls_key_log.as_deref());
+                match links.refused.is_empty() {
+                    true => Ok((next, links)),
+                    false => Err(links.refused),
+                }
             });
             reading.store(false, Ordering::Release);
             // Nobody waits any longer.
@@ -261,9 +277,7 @@ impl Reload {
     /// New handshakes get the certificates that the files have now.
     fn serve(&self, config: &Config) {
         let shown = |served: &Served| -> Vec<String> {
-            { served.facts.iter() }
-                .map(|fact| fact.serial.clone())
-                .collect()
+            served.facts().map(|fact| fact.serial.clone()).collect()
         };
         let mut all: Vec<String> = Vec::new();
         for (key, next) in &config.tls.served {
@@ -281,26 +295,48 @@ impl Reload {
         }
     }
 
-    /// For the certificates alone: what their files have now is served, if it can be.
-    pub(super) fn renew_certificates(&self) {
+    /// For the certificates alone: of what their files have now, all that can be used is in force from now on. What
+    /// cannot is told of, and stays as it was. `is_new`: it may have been told before, of other contents.
+    pub(super) fn renew_certificates(&self, is_new: bool) {
         let links = self.links();
         let mut state = lock(&self.state);
         let mut config = state.current.config.clone();
-        let read = config.read_tls().map_err(|unusable| unusable.to_string());
-        let key_log = config.tls.tls_key_log.as_deref();
-        match read.and_then(|()| read_again(&links, key_log)) {
-            Ok(links) => {
-                links.use_it();
-                self.serve(&config);
-                state.current.config.tls = config.tls;
-                *lock(&self.problem) = None;
-            }
-            Err(why) => {
-                let why = format!("TLS: {why}; what was served before is served on");
-                log::error!("{why}");
-                *lock(&self.problem) = Some(why);
-            }
+        let mut refused = config.renew_tls();
+        let links = read_again(&links, config.tls.tls_key_log.as_deref());
+        refused.extend(links.refused.iter().cloned());
+        links.use_it();
+        self.serve(&config);
+        state.current.config.tls = config.tls;
+        drop(state);
+        let refused = (!refused.is_empty()).then(|| {
+            let refused = refused.join("; ");
+            format!("TLS: {refused}; what was served before is served on")
+        });
+        let before = std::mem::replace(&mut lock(&self.problems).certificates, refused.clone());
+        match (before, refused) {
+            (before, Some(why)) if is_new || before.as_ref() != Some(&why) => log::error!("{why}"),
+            (Some(_), None) => log::info!("TLS: all files of certificates can be used again"),
+            _ => {}
         }
+        self.forget_what_was_mended();
+    }
+
+    /// A reload that was refused is none to speak of any more, once the files have what is in force.
+    fn forget_what_was_mended(&self) {
+        if lock(&self.problems).reload.is_none() {
+            return;
+        }
+        let Ok((now, _)) = self.read() else {
+            return;
+        };
+        if diff(&lock(&self.state).current, &now).is_empty() {
+            lock(&self.problems).reload = None;
+        }
+    }
+
+    /// What was refused may be usable now, though the files have not changed: a certificate that was not valid yet.
+    pub(super) fn has_refused_certificates(&self) -> bool {
+        lock(&self.problems).certificates.is_some()
     }
 
     /// The files of certificates alone.
@@ -434,14 +470,25 @@ impl Reloader for Reload {
             true => self.reload_now(true, force),
             false => {
                 let done = self.manager.reload(|| self.reload_now(false, force));
-                *lock(&self.problem) = done.as_ref().err().cloned();
+                let refused = done.as_ref().err().cloned();
+                let mut problems = lock(&self.problems);
+                if refused.is_none() {
+                    problems.certificates = None;
+                }
+                problems.reload = refused;
+                drop(problems);
+                // They may have changed since they were read for it, and been renewed in between.
+                self.renew_certificates(false);
                 done
             }
         }
     }
 
     fn problem(&self) -> Option<String> {
-        lock(&self.problem).clone()
+        let problems = lock(&self.problems);
+        let both = [&problems.reload, &problems.certificates];
+        let both: Vec<&str> = both.into_iter().flatten().map(|why| &why[..]).collect();
+        (!both.is_empty()).then(|| both.join("; "))
     }
 
     fn added(&self) {
@@ -451,9 +498,9 @@ impl Reloader for Reload {
     fn rollback(&self) -> Result<Value, String> {
         let done = self.manager.reload(|| self.rollback_now());
         if done.is_ok() {
-            *lock(&self.problem) = None;
+            *lock(&self.problems) = Problems::default();
             // Files may be others since, and what links have is shared with what was rolled back.
-            self.renew_certificates();
+            self.renew_certificates(true);
         }
         done
     }

@@ -5,7 +5,7 @@
 //! after it:     other contents than before it? --> nobody knows which of them were taken: again, once they are still
 //! ```
 //!
-//! Without it, the files of certificates are looked at all the same, and alone.
+//! The files of certificates are looked at in any case, and alone: what is wrong elsewhere does not keep them waiting.
 //!
 //! It reads instead of waiting for events: so it sees a link that was swapped anywhere on the way to a file (a ConfigMap
 //! is `weir.toml -> ..data/weir.toml`, `..data -> ..2026_11_29`, and the second link is renamed), a mount, and a network
@@ -15,13 +15,16 @@ use std::hash::{DefaultHasher, Hasher};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::reload::Reload;
 use crate::tls::read_regular;
 
 /// Between two looks. A change is in force two of them later at most, and the time that a reload takes.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Files of certificates that were refused are read again after this, though they have not changed: one that was not valid
+/// yet may be.
+const READ_REFUSED_EVERY: Duration = Duration::from_secs(10);
 /// While a reload is under way: what is looked at soon after it is what it has read.
 const LOOK_AFTER: Duration = Duration::from_millis(5);
 /// A file of more bytes is none: a configuration has no more.
@@ -53,18 +56,21 @@ pub(super) fn start(reload: &Arc<Reload>) -> io::Result<()> {
 /// There is no thread.
 pub(super) fn start_for_certificates(own: Weak<Reload>) -> io::Result<()> {
     let look = move || {
-        let mut seen = Seen::default();
+        let (mut seen, mut read) = (Seen::default(), Instant::now());
         while let Some(reload) = own.upgrade() {
             // Once at the start as well: they may have changed since they were read.
-            if seen.look(fingerprint(&reload.certificate_files())) {
-                reload.renew_certificates();
+            let is_due = seen.look(fingerprint(&reload.certificate_files()));
+            let is_late = read.elapsed() >= READ_REFUSED_EVERY;
+            if is_due || is_late && reload.has_refused_certificates() {
+                reload.renew_certificates(is_due);
+                read = Instant::now();
             }
             drop(reload);
             std::thread::sleep(LOOK_EVERY);
         }
     };
     std::thread::Builder::new()
-        .name("config-watch".into())
+        .name("tls-watch".into())
         .spawn(look)?;
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use weir_tls::{ClientFiles, KeyLogger, SecuredLink};
+use weir_tls::{ClientFiles, KeyLogger, MinVersion, SecuredLink};
 
 use super::{short, Delivery, DeliveryOption};
 use crate::credential::secret_path;
@@ -16,6 +16,7 @@ pub(crate) struct Secured {
     name: Option<String>,
     cert: Option<PathBuf>,
     key: Option<PathBuf>,
+    min_version: MinVersion,
     link: Option<Arc<SecuredLink>>,
 }
 
@@ -77,6 +78,19 @@ pub const TLS_OPTIONS: &[DeliveryOption] = &[
             Ok(())
         },
     },
+    DeliveryOption {
+        key: "tls_min",
+        default: "1.2",
+        help: "Oldest version: 1.2 or 1.3",
+        only: SERVERS,
+        set: |delivery, text| {
+            if !MinVersion::WORDS.contains(&text) {
+                return Err("allowed: 1.2 or 1.3".to_owned());
+            }
+            secured(delivery)?.min_version = MinVersion::of(text);
+            Ok(())
+        },
+    },
 ];
 
 fn secured(delivery: &mut Delivery) -> Result<&mut Secured, String> {
@@ -133,6 +147,7 @@ impl Secured {
         id: &str,
         host: Option<&str>,
         key_log: Option<&KeyLogger>,
+        before: Option<&SecuredLink>,
     ) -> Result<(), String> {
         let pair = match (&self.cert, &self.key) {
             (Some(cert), Some(key)) => Some((cert.clone(), key.clone())),
@@ -145,9 +160,12 @@ impl Secured {
         let files = ClientFiles {
             ca: self.ca.clone(),
             pair,
+            min_version: self.min_version,
             ..ClientFiles::default()
         };
-        self.link = Some(Arc::new(SecuredLink::new(id, name, files, key_log)?));
+        self.link = Some(Arc::new(SecuredLink::new(
+            id, name, files, key_log, before,
+        )?));
         Ok(())
     }
 

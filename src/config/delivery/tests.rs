@@ -171,7 +171,7 @@ fn a_file_that_cannot_be_read_is_named() {
     let mut place: Place = text.parse().expect("good");
     let error = place
         .delivery
-        .resolve("a", None, None)
+        .resolve("a", None, None, None)
         .expect_err("no such file");
     assert!(
         error.starts_with("shared_key_file=/nowhere/key: "),

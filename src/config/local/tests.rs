@@ -118,7 +118,10 @@ fn what_is_not_on_this_host_is_named() {
         ("exec:no-such-program-anywhere", "not found in"),
     ] {
         let mut place = parsed(bad).expect(bad);
-        let error = place.delivery.resolve("a", None, None).expect_err(bad);
+        let error = place
+            .delivery
+            .resolve("a", None, None, None)
+            .expect_err(bad);
         assert!(error.contains(why), "{bad}: {error}");
     }
     for good in [
@@ -127,7 +130,11 @@ fn what_is_not_on_this_host_is_named() {
         "exec:/bin/sh",
     ] {
         let mut place = parsed(good).expect(good);
-        assert_eq!(place.delivery.resolve("a", None, None), Ok(()), "{good}");
+        assert_eq!(
+            place.delivery.resolve("a", None, None, None),
+            Ok(()),
+            "{good}"
+        );
     }
 }
 

@@ -433,7 +433,8 @@ fn add_http(core: &Arc<Core>, ask: &Ask) -> Answer {
         .map_err(|error| format!("endpoint {endpoint:?}: {error}"))
         .and_then(|place| {
             let analyzer = HttpAnalyzer::new(&id, place, weight);
-            let analyzer = analyzer.and_then(|mut one| one.resolve(key_log.as_ref()).map(|()| one));
+            let analyzer =
+                analyzer.and_then(|mut one| one.resolve(key_log.as_ref(), None).map(|()| one));
             analyzer.map_err(|error| format!("id {id:?}, weight {}: {error}", WeightText(weight)))
         })
         .map_err(|error| (400, error))?;

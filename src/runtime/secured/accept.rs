@@ -178,7 +178,7 @@ impl Handshakes {
             let served = port.listening.port.served.served();
             let shown = |fact: &Facts| (fact.serial.clone(), fact.not_after);
             TlsCounts {
-                certificates: served.facts.iter().map(shown).collect(),
+                certificates: served.facts().map(shown).collect(),
                 port: port.listening.port.name.clone(),
                 under_way: port.shaking as u64,
                 established: port.counts.established,

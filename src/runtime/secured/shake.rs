@@ -237,7 +237,7 @@ impl Tls {
             Some(name) => format!("{port} {name}"),
             None => port.to_owned(),
         };
-        let Some(tail) = (self.notice)(&about, peer, failure.kind.as_str()) else {
+        let Some(tail) = (self.notice)(&about, peer, failure.cause) else {
             return;
         };
         let peer = peer.map_or_else(|| "a peer".to_owned(), |peer| peer.to_string());
@@ -248,7 +248,7 @@ impl Tls {
     fn note_broken(&self, connection: &Secured, failure: &Failure) {
         let id = &connection.port;
         let about = format!("analyzer {id:?}");
-        let said = (self.notice)(&about, connection.peer, failure.kind.as_str());
+        let said = (self.notice)(&about, connection.peer, failure.cause);
         if let (Some(tail), Some(peer)) = (said, connection.peer) {
             log::warn!("{about}: TLS with {peer}: {failure}{tail}");
         }

@@ -5,8 +5,8 @@ use rustls::{AlertDescription, CertificateError, Error};
 use super::{Session, Side};
 use crate::certificate::Facts;
 use crate::failure::Failure;
+use crate::pem::now_s;
 use crate::records::Fault;
-use crate::server::now_s;
 use crate::wire::Wire;
 
 impl Session {
