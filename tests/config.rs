@@ -275,11 +275,12 @@ fn a_wrong_variable_is_named_with_its_value_and_what_is_allowed() {
 }
 
 /// A file, and what each of its errors is said to be, in order.
-const BAD_FILES: [(&str, &[&str]); 20] = [
+const BAD_FILES: [(&str, &[&str]); 21] = [
     ("[memory]\narena = \"64MB\"", &["weir.toml:2: memory.arena = \"64MB\": allowed: a whole number of bytes, or one with B, KiB, MiB or GiB"]),
     ("[memory]\narean = 1", &["weir.toml:2: memory.arean: no such key, did you mean arena?; [memory] has arena, batch_bytes, ingress"]),
     ("[memory]\nwindow = 1\n", &["weir.toml:2: memory.window: this key belongs into [delivery]"]),
     ("arena = 1", &["weir.toml:1: arena: this key belongs into [memory]"]),
+    ("[http]\nlisten = \"off\"", &["weir.toml:2: http.listen: no such key; [http] has "]),
     ("[memori]\narena = 1", &["weir.toml:1: memori: no such table, did you mean memory?; allowed: sockets, cores"]),
     ("memory = 5", &["weir.toml:1: memory: this is a table, allowed: [memory] and its keys below it"]),
     ("[memory]\narena = 1\narena = 2", &["weir.toml:3: duplicate key"]),

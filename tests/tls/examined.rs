@@ -77,6 +77,23 @@ fn what_cannot_be_used_is_an_error_with_its_file() {
     }
 }
 
+#[test]
+fn a_ca_that_no_client_is_asked_for_is_named() {
+    let authority = Authority::new("unasked");
+    let pair = authority.pair("localhost");
+    let file = authority.path("weir.toml");
+    let toml = format!(
+        "[tls]\nemitters_tls = \"required\"\ntls_cert = {:?}\ntls_key = {:?}\ntls_client_ca = {:?}\ntls_clients = ",
+        pair.cert, pair.key, authority.ca()
+    );
+    for (clients, is_named) in [("off", true), ("optional", false)] {
+        std::fs::write(&file, format!("{toml}{clients:?}\n")).expect("written");
+        let (code, told) = said(&["check", &file.display().to_string()]);
+        let names = told.contains("--tls-client-ca: no port asks clients for certificates");
+        assert!(code == Some(0) && names == is_named, "{told}");
+    }
+}
+
 /// What systemd hands over is found by its name, wherever that is.
 #[test]
 fn a_credential_is_found_by_its_name() {

@@ -40,6 +40,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 context.load_cert_chain(cert, key)
+if len(sys.argv) > 6:
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
 if ca != '-':
     context.load_verify_locations(ca)
     context.verify_mode = ssl.CERT_REQUIRED
@@ -59,6 +61,15 @@ struct Server {
 
 impl Server {
     fn start(shows: &Pair, ca: Option<&Authority>) -> Option<Server> {
+        Server::start_with(shows, ca, &[])
+    }
+
+    /// One that speaks TLS 1.2 at most.
+    fn of_1_2(shows: &Pair) -> Option<Server> {
+        Server::start_with(shows, None, &["1.2"])
+    }
+
+    fn start_with(shows: &Pair, ca: Option<&Authority>, more: &[&str]) -> Option<Server> {
         let mut python = peers::program("python3")?;
         let (scratch, held) = (Scratch::new("https"), Port::hold());
         let port = held.number();
@@ -66,7 +77,8 @@ impl Server {
         python.args(["-c", SERVER, &port.to_string()]);
         python
             .args([&shows.cert, &shows.key, &ca])
-            .arg(scratch.path("out"));
+            .arg(scratch.path("out"))
+            .args(more);
         let program = Program::start_command(python, "an HTTPS server");
         until("it listens", || {
             TcpStream::connect(("127.0.0.1", port)).is_ok()
@@ -132,11 +144,12 @@ fn messages_go_to_servers_whose_certificates_are_right() {
 #[test]
 fn servers_that_are_somebody_else_get_nothing_and_are_named() {
     let (known, unknown) = (Authority::new("known"), Authority::new("unknown"));
-    let (Some(stranger), Some(other), Some(old), Some(asks)) = (
+    let (Some(stranger), Some(other), Some(old), Some(asks), Some(behind)) = (
         Server::start(&unknown.pair("localhost"), None),
         Server::start(&known.pair("elsewhere.example"), None),
         Server::start(&known.expired("localhost"), None),
         Server::start(&known.pair("localhost"), Some(&known)),
+        Server::of_1_2(&known.pair("localhost")),
     ) else {
         return;
     };
@@ -152,6 +165,7 @@ fn servers_that_are_somebody_else_get_nothing_and_are_named() {
             at("other", &other),
             at("old", &old),
             at("asks", &asks),
+            at("behind", &behind) + "&tls_min=1.3",
         ],
     );
     let _emitter = Emitter::start(distributor.emitters, 0..100, 100);
@@ -160,13 +174,14 @@ fn servers_that_are_somebody_else_get_nothing_and_are_named() {
         ("other", "is of somebody else"),
         ("old", "has expired"),
         ("asks", "a certificate"),
+        ("behind", "(alert ProtocolVersion)"),
     ] {
         until(id, || {
             let said = distributor.lines(&format!("analyzer unhealthy id={id:?}"));
             said.iter().any(|said| said.contains(line))
         });
     }
-    for server in [&stranger, &other, &old, &asks] {
+    for server in [&stranger, &other, &old, &asks, &behind] {
         assert_eq!(server.lines(), 0);
     }
 }

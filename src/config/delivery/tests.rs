@@ -150,6 +150,11 @@ fn what_is_wrong_is_named_with_what_is_allowed() {
         ("http+json://a?health=x", "from its / on"),
         ("http+json://a?content_type=a%0Ab", "control"),
         ("https://a?tls_name=", "tls_name=: allowed: "),
+        ("https://a?tls_min=1.1", "tls_min=1.1: allowed: 1.2 or 1.3"),
+        (
+            "https://a?tag=x",
+            "option \"tag\": https:// has no such option",
+        ),
         ("http+tls://a", "scheme \"http+tls\""),
     ] {
         let error = bad.parse::<Place>().expect_err(bad);
@@ -163,6 +168,15 @@ fn options_belong_to_schemes_that_exist() {
         let known = |word: &&str| SCHEMES.iter().any(|scheme| scheme.word == *word);
         assert!(option.only.iter().all(known), "{}", option.key);
     }
+}
+
+#[test]
+fn a_name_that_no_certificate_has_is_named_as_the_option_of_a_url() {
+    let mut place: Place = "https://a?tls_name=a_b!".parse().expect("good");
+    let resolved = place.delivery.resolve("a", None, None, None);
+    let error = resolved.expect_err("no name");
+    let is_told = error.starts_with("tls_name: \"a_b!\" is no name") && !error.contains("--");
+    assert!(is_told, "{error}");
 }
 
 #[test]
