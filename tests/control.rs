@@ -1,8 +1,9 @@
 //! The control side of a real distributor, over its admin socket: numbers, orders, events.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -295,16 +296,13 @@ fn the_socket_file_of_a_dead_process_is_replaced_and_a_living_ones_is_not() {
 
 #[test]
 fn connections_are_bounded_and_slow_ones_end() {
-    let rig = rig("unused2", |settings| {
-        settings.admin = Some(AdminAt::Tcp(([127, 0, 0, 1], 0).into()));
-        settings.token = Some(Token::from_file_text(TOKEN.as_bytes()).expect("valid"));
-    });
-    let Some(AdminAt::Tcp(address)) = rig.running.admin else {
-        panic!("TCP");
+    let rig = rig("slow", |_| {});
+    let Some(AdminAt::Unix(path)) = &rig.running.admin else {
+        panic!("a path");
     };
-    let slow: Vec<TcpStream> = (0..CONNECTIONS_MAX)
+    let slow: Vec<UnixStream> = (0..CONNECTIONS_MAX)
         .map(|_| {
-            let mut socket = TcpStream::connect(address).expect("connected");
+            let mut socket = UnixStream::connect(path).expect("connected");
             socket.write_all(b"GET /health HTT").expect("written");
             socket
         })
@@ -316,6 +314,37 @@ fn connections_are_bounded_and_slow_ones_end() {
         matches!(rig.client.ask("GET", "/health", b""), Ok((200, _)))
     });
     drop(slow);
+    rig.end();
+}
+
+#[test]
+fn who_has_not_shown_the_token_makes_room_and_slow_ones_end() {
+    let rig = rig("unused2", |settings| {
+        settings.admin = Some(AdminAt::Tcp(([127, 0, 0, 1], 0).into()));
+        settings.token = Some(Token::from_file_text(TOKEN.as_bytes()).expect("valid"));
+    });
+    let Some(AdminAt::Tcp(address)) = rig.running.admin else {
+        panic!("TCP");
+    };
+    let mut slow: Vec<TcpStream> = (0..32)
+        .map(|_| {
+            let mut socket = TcpStream::connect(address).expect("connected");
+            socket.write_all(b"GET /health HTT").expect("written");
+            socket
+        })
+        .collect();
+    assert_eq!(rig.ask("GET", "/health", Value::Null).0, 200);
+    let end = |socket: &mut TcpStream| {
+        let patience = Some(Duration::from_secs(10));
+        socket.set_read_timeout(patience).expect("a time");
+        let mut said = String::new();
+        socket.read_to_string(&mut said).expect("the end");
+        said
+    };
+    let said = end(&mut slow[0]);
+    assert!(said.starts_with("HTTP/1.1 503"), "{said:?}");
+    assert!(said.contains("have not shown the token"), "{said:?}");
+    assert_eq!(end(&mut slow[31]), "", "its time is over");
     rig.end();
 }
 

@@ -14,7 +14,7 @@ use std::fmt;
 
 use super::error::StartError;
 use crate::uring::nofile_hard;
-use weir_config::Config;
+use weir_config::{Admin, Config};
 use weir_engine::lanes_of;
 
 /// Of a shard: four rings, two eventfds, three listeners, a file for refused packets.
@@ -23,6 +23,8 @@ pub(super) const SHARD: u64 = 10;
 pub(super) const PROCESS: u64 = 28;
 /// The admin listener and its connections.
 const ADMIN: u64 = 18;
+/// Those of them that have not shown the token, where it is a TCP address.
+const ADMIN_GUESTS: u64 = 32;
 /// Analyzers over HTTP that may be added while it runs.
 const HTTP_ANALYZERS_SPARE: u64 = 16;
 /// Links of analyzers that each shard has room for, whatever connections are asked for.
@@ -45,6 +47,8 @@ pub struct Needs {
     pub pool: u16,
     /// Somebody may connect as an operator, and add analyzers.
     pub has_admin: bool,
+    /// They do so by TCP.
+    pub has_admin_tcp: bool,
     /// Inputs beside the port of `--emitters`: a listener on each shard.
     pub inputs: usize,
     /// Ports of each shard where TLS is spoken.
@@ -85,6 +89,7 @@ impl Needs {
             http_analyzers: config.http.analyzers_expected(),
             pool: config.http.pool_connections,
             has_admin: config.admin.is_some(),
+            has_admin_tcp: matches!(config.admin.as_ref(), Some(Admin::Tcp(_))),
             inputs: config.all_inputs().len(),
             tls_ports: config.tls_ports_of_shards(),
             emitters: config.connections_max,
@@ -107,7 +112,8 @@ impl Needs {
     pub fn divide(&self, all: u64) -> Result<Division, StartError> {
         let shards = self.shards as u64;
         let has_operator = self.has_admin || self.http.is_some();
-        let admin = if self.has_admin { ADMIN } else { 0 };
+        let guests = if self.has_admin_tcp { ADMIN_GUESTS } else { 0 };
+        let admin = if self.has_admin { ADMIN + guests } else { 0 };
         let http_analyzers = self.http_analyzers as u64;
         let tls_ports = shards * self.tls_ports as u64;
         let least_shaking = tls_ports * HANDSHAKES_LEAST;
@@ -215,6 +221,7 @@ mod tests {
         http_analyzers: 0,
         pool: 8,
         has_admin: false,
+        has_admin_tcp: false,
         inputs: 0,
         tls_ports: 0,
         emitters: 0,
@@ -299,6 +306,12 @@ mod tests {
         ] {
             assert!(refused.contains(word), "{word}: {refused}");
         }
+        let by_tcp = Needs {
+            has_admin: true,
+            has_admin_tcp: true,
+            ..asked
+        };
+        assert_eq!(divided(by_tcp, 1108).own, 50 + ADMIN + ADMIN_GUESTS);
         let listening = Needs { inputs: 3, ..asked };
         assert_eq!(divided(listening, 1044).own, 56, "two shards");
         assert!(listening.divide(1043).is_err());

@@ -55,7 +55,10 @@ impl Kernel {
     pub(super) fn wait(&mut self, wait: Wait) -> io::Result<()> {
         match self.tls.has_work() {
             true => self.ring.look(),
-            false => self.ring.wait(wait),
+            false => self.ring.wait(Wait {
+                timeout: self.tls.wait_max(wait.timeout),
+                ..wait
+            }),
         }
     }
 

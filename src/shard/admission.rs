@@ -218,7 +218,7 @@ impl Part {
 
 /// Whom an address belongs to: an IPv6 host has a whole /64 to choose its address from (RFC 6177), and an
 /// IPv4 address in IPv6 form is the same host.
-pub(super) fn network_of(address: IpAddr) -> IpAddr {
+pub fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::from((u128::from(v6) >> 64 << 64).to_be_bytes()),
         v4 => v4,

@@ -55,6 +55,7 @@ mod tap;
 mod testing;
 
 pub use accepts::{EmitterListener, Listeners};
+pub use admission::network_of;
 pub use context::Context;
 pub use hops::pseudonym;
 pub use http_out::dead_letter::{open_refused, refused_file_name};

@@ -137,6 +137,15 @@ impl Manner {
         Ok(Client(StreamOwned::new(connection, socket)))
     }
 
+    /// Connects and says its hello; [`Client::go_on`] goes on from there.
+    pub(super) fn begin(&self, address: SocketAddr) -> io::Result<Client> {
+        let socket = TcpStream::connect(address)?;
+        socket.set_nonblocking(true)?;
+        let mut client = Client(StreamOwned::new(self.connection()?, socket));
+        client.go_on()?;
+        Ok(client)
+    }
+
     fn connection(&self) -> io::Result<ClientConnection> {
         let name = ServerName::try_from(self.name).expect("a name");
         let connection = ClientConnection::new(Arc::clone(&self.config), name);
@@ -188,6 +197,22 @@ fn shown(
 }
 
 impl Client {
+    /// As far as its handshake goes without waiting.
+    pub(super) fn go_on(&mut self) -> io::Result<()> {
+        while self.is_shaking() {
+            match self.0.conn.complete_io(&mut self.0.sock) {
+                Ok(_) => {}
+                Err(why) if why.kind() == io::ErrorKind::WouldBlock => break,
+                Err(why) => return Err(why),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_shaking(&self) -> bool {
+        self.0.conn.is_handshaking()
+    }
+
     pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.0.write_all(bytes)?;
         self.0.flush()

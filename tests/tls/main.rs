@@ -3,6 +3,7 @@
 mod abuse;
 mod both;
 mod client;
+mod crowds;
 mod daemons;
 mod each;
 mod ends;

@@ -1,8 +1,10 @@
 //! The admin API at a TCP address, over TLS: `weir ctl`, `top` and `tap` with certificates, and who is kept out.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::process::Output;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use weir_testkit::process::run;
 use weir_testkit::{until, Authority, Distributor, Emitter, Pair, Port, Scratch};
@@ -44,6 +46,14 @@ impl Place {
             self.authority.ca().display(),
             self.authority.pair("localhost").flags()
         )
+    }
+
+    /// A verb of an operator where no TLS is spoken.
+    fn asks_plain(&self, words: &[&str]) -> Output {
+        let at = format!("http://127.0.0.1:{}", self.port);
+        let mut line = words.to_vec();
+        line.extend(["--admin", &at, "--token-file", &self.token]);
+        run(&line)
     }
 
     /// A verb of an operator, with a certificate or without.
@@ -273,20 +283,107 @@ fn whoever_speaks_something_else_is_told_what_is_wrong() {
     secured.stop();
 }
 
+/// Connections without the token that the operators' port has places for.
+const GUESTS_MAX: usize = 32;
+
+/// Who comes again as soon as it is closed, on so many connections at once.
+fn come_again(at: (&str, u16), count: usize, greet: &[u8], stop: &AtomicBool) {
+    let connect = || {
+        let mut socket = TcpStream::connect(at).expect("a backlog");
+        socket.write_all(greet).expect("sent");
+        socket.set_nonblocking(true).expect("a socket");
+        socket
+    };
+    let mut all: Vec<_> = (0..count).map(|_| connect()).collect();
+    while !stop.load(Ordering::Relaxed) {
+        for socket in &mut all {
+            let is_open = matches!(socket.read(&mut [0; 512]), Err(why) if why.kind() == ErrorKind::WouldBlock);
+            if !is_open {
+                *socket = connect();
+            }
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 #[test]
-fn an_operators_port_that_is_full_counts_who_finds_no_place() {
+fn who_has_not_shown_the_token_keeps_no_operator_out() {
+    for (mode, greet) in [
+        ("required", &b""[..]),
+        ("required", b"\x16\x03\x01\x02\x00\x01"),
+        ("off", b""),
+        ("off", b"GET /admin/status HTTP/1.1\r\n"),
+    ] {
+        let place = Place::new("guests");
+        let flags = format!("{} --http 127.0.0.1:0", place.flags(mode));
+        let (distributor, analyzer) = distributor(&flags, Payloads::Numbered);
+        let at = ("127.0.0.1", place.port);
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| come_again(at, GUESTS_MAX + 1, greet, &stop));
+            std::thread::sleep(Duration::from_millis(300));
+            for _ in 0..3 {
+                let from = Instant::now();
+                let told = match mode {
+                    "off" => place.asks_plain(&["ctl", "health", "live"]),
+                    _ => place.asks(&["ctl", "health", "live"], Some(&place.client)),
+                };
+                let took = from.elapsed();
+                if !told.status.success() || took > Duration::from_secs(2) {
+                    stop.store(true, Ordering::Relaxed);
+                    panic!("{mode} {greet:?}: {took:?}: {}", text(&told));
+                }
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        if mode == "required" {
+            let series = "weir_tls_refused_total{port=\"admin\",reason=\"handshake_displaced\"} ";
+            until(series, || ask(&distributor, "/metrics").contains(series));
+        }
+        distributor.wait_log("32 connections that have not shown the token were open");
+        drop(analyzer);
+        distributor.stop().assert_clean();
+    }
+}
+
+#[test]
+fn operators_have_places_of_their_own_and_not_without_bound() {
     let place = Place::new("full");
-    let flags = format!("{} --http 127.0.0.1:0", place.flags("required"));
+    let flags = place.flags("off");
     let (distributor, analyzer) = distributor(&flags, Payloads::Numbered);
     let at = ("127.0.0.1", place.port);
-    let held: Vec<_> = (0..16)
-        .map(|_| TcpStream::connect(at).expect("a place"))
-        .collect();
-    let mut late = TcpStream::connect(at).expect("a backlog");
-    assert_eq!(late.read(&mut [0]).expect("closed"), 0);
-    let series = "weir_tls_refused_total{port=\"admin\",reason=\"handshake_displaced\"} 1\n";
-    until(series, || ask(&distributor, "/metrics").contains(series));
-    distributor.wait_log("admin connections: 16 are open, which is the most");
-    drop((held, analyzer));
+    let open = |path: &str, token: &str| {
+        let mut socket = TcpStream::connect(at).expect("a backlog");
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n"
+        );
+        socket.write_all(head.as_bytes()).expect("sent");
+        let mut first = [0; 12];
+        socket.read_exact(&mut first).expect("an answer");
+        (socket, String::from_utf8_lossy(&first).into_owned())
+    };
+    // Streams of guests, then of operators, then as many who come without a word as there are places.
+    let guests: Vec<_> = (0..8).map(|_| open("/events", "no")).collect();
+    assert_eq!(open("/events", "no").1, "HTTP/1.1 503");
+    let operators: Vec<_> = (0..8).map(|_| open("/events", TOKEN)).collect();
+    assert!(guests
+        .iter()
+        .chain(&operators)
+        .all(|it| it.1 == "HTTP/1.1 200"));
+    let _silent: Vec<_> = (0..GUESTS_MAX).map(|_| TcpStream::connect(at)).collect();
+    let goes_on = |mut socket: &TcpStream| {
+        let patience = Some(Duration::from_secs(2));
+        socket.set_read_timeout(patience).expect("a time");
+        let until = Instant::now() + Duration::from_secs(1);
+        while Instant::now() < until {
+            if matches!(socket.read(&mut [0; 65_536]), Ok(0) | Err(_)) {
+                return false;
+            }
+        }
+        true
+    };
+    assert!(goes_on(&operators[0].0), "an operator's stream stays");
+    assert!(!goes_on(&guests[0].0), "a guest's makes room");
+    drop((guests, operators, analyzer));
     distributor.stop().assert_clean();
 }

@@ -2,12 +2,13 @@
 //! answers, and `/admin/...`.
 //!
 //! ```text
-//! accept --> a task each, CONNECTIONS_MAX at most --> TLS where it is spoken --> one request --> answer, event stream or tap
-//!                         `- beyond: 503, closed
+//! accept --> a task each --> TLS where it is spoken --> one request --> answer, event stream or tap
+//!              `- by TCP a guest (guests.rs) until it has shown the token; operators: CONNECTIONS_MAX, beyond 503
 //! ```
 
 use std::cell::Cell;
 use std::fs;
+use std::future::pending;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::FileTypeExt;
@@ -22,6 +23,7 @@ use rustix::fs::Mode;
 use rustix::process::umask;
 use serde_json::json;
 
+use super::guests::{Guest, Guests, GUESTS_MAX};
 use super::http::{self, Requests};
 use super::response::Response;
 use super::token::{forbidden, may};
@@ -42,9 +44,9 @@ use weir_protocol::text;
 use weir_service::sockets::AdminSocket;
 use weir_tls::{Failure, FailureKind};
 
-/// Connections at once; beyond, 503.
+/// Connections at once of those who may be here: by a Unix socket, or with the token; beyond, 503.
 pub const CONNECTIONS_MAX: usize = 16;
-/// Of those, long ones: event streams and taps.
+/// Of those, long ones: event streams and taps. As many event streams of guests are apart.
 const LONG_MAX: usize = 8;
 /// A request must have arrived, and each piece of an answer be taken, within this.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -86,9 +88,12 @@ pub struct Listener {
     tls: Option<Arc<AdminPort>>,
 }
 
-/// What a listener tells its connections of TLS.
-struct AdminTls {
-    port: Arc<AdminPort>,
+/// What a listener tells its connections.
+#[derive(Default)]
+struct Door {
+    places: Rc<Places>,
+    guests: Rc<Guests>,
+    tls: Option<Arc<AdminPort>>,
     /// When somebody was refused and it was said, and how many more were refused since.
     said: Cell<Option<Instant>>,
     unsaid: Cell<u32>,
@@ -164,18 +169,14 @@ impl Listener {
 
     /// Serves; dropped, it listens no more.
     pub async fn serve(self, context: Context) {
-        let open = Rc::new(Places::default());
-        let tls = self.tls.clone().map(|port| {
-            Rc::new(AdminTls {
-                port,
-                said: Cell::default(),
-                unsaid: Cell::default(),
-            })
+        let door = Rc::new(Door {
+            tls: self.tls.clone(),
+            ..Door::default()
         });
         loop {
             match self.accept() {
                 Ok((socket, peer)) => {
-                    start(&context, &open, Socket::of(socket), peer, tls.clone()).await;
+                    start(&context, &door, Socket::of(socket), peer).await;
                     give_way().await;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.wait().await,
@@ -268,6 +269,7 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
 struct Places {
     all: Cell<usize>,
     long: Cell<usize>,
+    long_of_guests: Cell<usize>,
 }
 
 /// One place, given back when it is dropped.
@@ -292,7 +294,6 @@ impl Drop for Place {
 
 struct Connection {
     socket: Stream,
-    is_tcp: bool,
 }
 
 impl Connection {
@@ -317,59 +318,74 @@ impl Connection {
     }
 }
 
-async fn start(
-    context: &Context,
-    places: &Rc<Places>,
-    mut socket: Socket,
-    peer: Option<SocketAddr>,
-    tls: Option<Rc<AdminTls>>,
-) {
-    let Some(place) = Place::take(places, |places| &places.all, CONNECTIONS_MAX) else {
-        let text = format!("admin connections: {CONNECTIONS_MAX} are open, which is the most");
-        match (tls, peer) {
-            // Who speaks TLS would not understand it.
-            (Some(tls), Some(peer)) => tls.refused(peer, &Failure::new(FailureKind::Crowded, text)),
-            // Not worth more than one try: this task accepts.
-            _ => {
-                let response = Response::error(503, &Ask::default(), Stamp::now(), text);
-                let response = response.with("Retry-After", "1");
-                let _ = poll_once(socket.write(&http::respond(&response, true, false))).await;
-            }
-        }
-        return;
+async fn start(context: &Context, door: &Rc<Door>, socket: Socket, peer: Option<SocketAddr>) {
+    let Some(peer) = peer else {
+        return start_local(context, door, socket).await;
     };
-    let (own, places) = (context.clone(), Rc::clone(places));
+    let (own, door) = (context.clone(), Rc::clone(door));
+    let guest = door.guests.enter(peer.ip());
     context.spawn_to_its_end("admin connection", async move {
-        let _place = place;
-        let Some(socket) = secured(socket, peer, tls.as_deref()).await else {
+        let out = async {
+            guest.displaced().await;
+            door.refused(peer, &Failure::new(FailureKind::Crowded, crowded()));
+            None
+        };
+        let Some(socket) = or(secured(socket, peer, &door), out).await else {
             return;
         };
-        let is_tcp = peer.is_some();
-        let mut connection = Connection { socket, is_tcp };
+        let mut connection = Connection { socket };
         // The client is gone: nobody to tell.
-        let talked = talk(&own, &places, &mut connection).await;
-        if let (Some(tls), Some(peer)) = (&tls, peer) {
-            if let Some(failure) = talked.as_ref().err().and_then(failure_of) {
-                tls.refused(peer, failure);
+        let talked = talk(&own, &door.places, &mut connection, Some(&guest)).await;
+        if guest.is_displaced() {
+            door.refused(peer, &Failure::new(FailureKind::Crowded, crowded()));
+            if talked.is_err() {
+                // Perhaps in the middle of an answer.
+                return;
             }
-            if connection.socket.is_cut() {
-                tls.port.truncated();
-            }
+        }
+        if let Some(failure) = talked.as_ref().err().and_then(failure_of) {
+            door.refused(peer, failure);
+        }
+        if let Some(port) = door.tls.as_ref().filter(|_| connection.socket.is_cut()) {
+            port.truncated();
         }
         connection.socket.end(PATIENCE).await;
     });
 }
 
+/// One by the Unix socket.
+async fn start_local(context: &Context, door: &Rc<Door>, mut socket: Socket) {
+    let Some(place) = Place::take(&door.places, |places| &places.all, CONNECTIONS_MAX) else {
+        let bytes = http::respond(&full(&Ask::default()), true, false);
+        // Not worth more than one try: this task accepts.
+        let _ = poll_once(socket.write(&bytes)).await;
+        return;
+    };
+    let (own, door) = (context.clone(), Rc::clone(door));
+    context.spawn_to_its_end("admin connection", async move {
+        let _place = place;
+        let socket = Stream::plain(socket);
+        let mut connection = Connection { socket };
+        // The client is gone: nobody to tell.
+        let _ = talk(&own, &door.places, &mut connection, None).await;
+    });
+}
+
+fn full(ask: &Ask) -> Response {
+    let text = format!("admin connections: {CONNECTIONS_MAX} are open, which is the most");
+    Response::error(503, ask, Stamp::now(), text).with("Retry-After", "1")
+}
+
+fn crowded() -> String {
+    format!("{GUESTS_MAX} connections that have not shown the token were open, others came, and this was the oldest of the address that has most")
+}
+
 /// The connection behind its handshake. None: it came to nothing, which is counted and said.
-async fn secured(
-    socket: Socket,
-    peer: Option<SocketAddr>,
-    tls: Option<&AdminTls>,
-) -> Option<Stream> {
-    let (Some(tls), Some(peer)) = (tls, peer) else {
+async fn secured(socket: Socket, peer: SocketAddr, door: &Door) -> Option<Stream> {
+    let Some(port) = &door.tls else {
         return Some(Stream::plain(socket));
     };
-    let (port, has_spoken) = (&tls.port, Cell::new(false));
+    let has_spoken = Cell::new(false);
     let _under_way = port.begins();
     let accepted = Stream::accept(socket, port, PATIENCE, &has_spoken);
     let failure = match within(&mut Limit::new(PATIENCE), accepted).await {
@@ -388,15 +404,17 @@ async fn secured(
         (false, _) if port.mode == TlsMode::Optional => {}
         // A health check: nobody minds.
         (false, FailureKind::Closed) => port.refused(failure.kind),
-        _ => tls.refused(peer, &failure),
+        _ => door.refused(peer, &failure),
     }
     None
 }
 
-impl AdminTls {
-    /// Counts it, and says it once a second at most: whoever is refused chooses how often.
+impl Door {
+    /// Counts it where TLS is spoken, and says it once a second at most: whoever is refused chooses how often.
     fn refused(&self, peer: SocketAddr, why: &Failure) {
-        self.port.refused(why.kind);
+        if let Some(port) = &self.tls {
+            port.refused(why.kind);
+        }
         let now = Instant::now();
         let is_soon = self.said.get().is_some_and(|at| now - at < SAID_EVERY);
         if is_soon {
@@ -412,10 +430,12 @@ impl AdminTls {
     }
 }
 
+/// `guest`: it came by TCP, and is one until it has shown the token.
 async fn talk(
     context: &Context,
     places: &Rc<Places>,
     connection: &mut Connection,
+    guest: Option<&Guest>,
 ) -> io::Result<()> {
     let core = &context.core;
     let asked = async { within(&mut Limit::new(PATIENCE), connection.request()).await };
@@ -423,7 +443,14 @@ async fn talk(
         core.over().await;
         None
     };
-    let mut ask = match or(asked, over).await.ok_or(ErrorKind::TimedOut)?? {
+    let out = async {
+        displaced(guest).await;
+        Some(Ok(Err((503, crowded()))))
+    };
+    let mut ask = match or(asked, or(over, out))
+        .await
+        .ok_or(ErrorKind::TimedOut)??
+    {
         Ok(ask) => ask,
         Err((status, text)) => {
             let response = Response::error(status, &Ask::default(), Stamp::now(), text);
@@ -432,15 +459,52 @@ async fn talk(
                 .await;
         }
     };
+    let stranger = guest.and_then(|_| stranger(core, &mut ask));
+    let is_operator = stranger.is_none() && may(core, &ask);
+    let place = guest.filter(|_| is_operator).map(|guest| {
+        guest.leave();
+        Place::take(places, |places| &places.all, CONNECTIONS_MAX)
+    });
+    let refused = match &place {
+        Some(None) => Some(full(&ask)),
+        _ => stranger,
+    };
+    let is_let_in = is_operator || guest.is_none();
+    let answered = answer_to(context, places, connection, (ask, refused), is_let_in);
+    let out = async {
+        displaced(guest).await;
+        Err(ErrorKind::ConnectionAborted.into())
+    };
+    or(answered, out).await
+}
+
+/// Until it has to go.
+async fn displaced(guest: Option<&Guest>) {
+    match guest {
+        Some(guest) => guest.displaced().await,
+        None => pending().await,
+    }
+}
+
+async fn answer_to(
+    context: &Context,
+    places: &Rc<Places>,
+    connection: &mut Connection,
+    (ask, refused): (Ask, Option<Response>),
+    is_let_in: bool,
+) -> io::Result<()> {
+    let core = &context.core;
     let is_admin = ask.path == "/admin" || ask.path.starts_with("/admin/");
-    let is_tcp = connection.is_tcp;
-    let stranger = is_tcp.then(|| stranger(core, &mut ask)).flatten();
-    let response = if let Some(refused) = stranger {
+    let response = if let Some(refused) = refused {
         refused
-    } else if is_admin && is_tcp && !may(core, &ask) {
+    } else if is_admin && !is_let_in {
         forbidden(&ask)
     } else if ask.method == "GET" && (ask.path == "/events" || ask.path == "/admin/tap") {
-        match Place::take(places, |places| &places.long, LONG_MAX) {
+        let long: fn(&Places) -> &Cell<usize> = match is_let_in {
+            true => |places| &places.long,
+            false => |places| &places.long_of_guests,
+        };
+        match Place::take(places, long, LONG_MAX) {
             Some(_place) if ask.path == "/events" => return stream(core, &ask, connection).await,
             Some(_place) => match tap(core, &ask, connection).await? {
                 Some(refused) => refused,

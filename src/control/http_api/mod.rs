@@ -4,6 +4,7 @@
 //! public port --> questions.rs --.     token.rs: may it?     .--> answer.rs    changes nothing; page.rs: GET /
 //!                                +--> Ask ------------------>+--> admin.rs     orders
 //! admin port --> listener.rs ----'                           `--> streams.rs   GET /events
+//!                guests.rs: who has not shown the token
 //!
 //! response.rs   what they answer     http.rs   its bytes     client.rs   the other side: `weir ctl`, `weir top`
 //! ```
@@ -11,6 +12,7 @@
 pub mod admin;
 pub mod answer;
 pub mod client;
+mod guests;
 pub mod http;
 pub mod listener;
 pub mod page;

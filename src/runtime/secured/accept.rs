@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Each port has places of its own ([`Tls::new`]), so that a crowd at one keeps nobody from another; the crowd waits in the
-//! kernel's backlog while all are taken. Who has got no further for a second gives its place to others then: neither
-//! silence nor a byte now and then keeps anybody out.
+//! kernel's backlog while all are taken. Who has got no further for a second gives its place to others then, and one of
+//! a crowd sooner (crowd.rs): neither silence nor a byte now and then keeps anybody out.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -18,11 +18,13 @@ use std::sync::Arc;
 
 use socket2::SockRef;
 
+use super::crowd::{Network, Through};
 use super::requests::Request;
 use super::socket::{peer_of, Secured, Socket};
 use super::{told, Tls};
 use crate::uring::Ring;
 use weir_config::AllowList;
+use weir_shard::network_of;
 use weir_shard::port::{Completion, TlsCounts};
 use weir_source::proxy::{self, Proxied};
 use weir_tls::{begins_tls, Facts, Failure, FailureKind, ServerPort, Session};
@@ -69,12 +71,12 @@ pub(super) struct Counts {
 }
 
 /// Accepts at one listener.
-struct Port {
+pub(super) struct Port {
     listening: Listening,
     /// Accepts in the ring.
     under_way: u32,
     /// Its handshakes, or looks.
-    shaking: usize,
+    pub(super) shaking: usize,
     at_once: u32,
     /// The shard has cancelled none of its accepts.
     is_open: bool,
@@ -86,6 +88,7 @@ struct Port {
     /// The tokens of the accepts in the ring.
     raw: Vec<u64>,
     counts: Counts,
+    pub(super) through: Through,
 }
 
 /// Who gets the connection.
@@ -123,10 +126,15 @@ enum Heard {
 pub(super) struct Handshake {
     pub(super) whose: Whose,
     pub(super) stage: Stage,
+    /// Whose it is, as limits count it: of a proxy's, whom the proxy names, once it has.
+    pub(super) network: Network,
     /// Time of this shard's when it was accepted, and when it got further: it has had an answer, or its
     /// first bytes or its PROXY header were understood.
     pub(super) since_ns: u64,
     pub(super) further_ns: u64,
+    /// Looks since then ([`LOOK_AGAIN_NS`]). A process that stood still has not looked.
+    pub(super) looks: u32,
+    pub(super) is_answered: bool,
     pub(super) has_spoken: bool,
     /// Received and not worked on.
     pub(super) bytes: Vec<u8>,
@@ -136,10 +144,17 @@ pub(super) struct Handshake {
     pub(super) request: Option<u64>,
 }
 
+impl Handshake {
+    pub(super) fn got_further(&mut self, clock_ns: u64) {
+        self.further_ns = clock_ns;
+        self.looks = 0;
+    }
+}
+
 /// All that are under way.
 #[derive(Default)]
 pub(super) struct Handshakes {
-    ports: Vec<Port>,
+    pub(super) ports: Vec<Port>,
     pub(super) all: Vec<Option<Handshake>>,
     free: Vec<u32>,
     /// Those with bytes to work on, oldest first.
@@ -202,15 +217,6 @@ impl Handshakes {
 
     pub(super) fn get(&mut self, number: u32) -> Option<&mut Handshake> {
         self.all.get_mut(number as usize)?.as_mut()
-    }
-
-    /// All places of the port are taken that a handshake is of.
-    pub(super) fn is_crowded(&self, number: u32, places: usize) -> bool {
-        let handshake = self.all.get(number as usize).and_then(Option::as_ref);
-        match handshake.map(|one| one.whose) {
-            Some(Whose::Port(at)) => self.ports[at].shaking >= places,
-            _ => false,
-        }
     }
 
     /// What the port of this number is called.
@@ -292,6 +298,7 @@ impl Tls {
                 ready: VecDeque::new(),
                 raw: Vec::new(),
                 counts: Counts::default(),
+                through: Through::default(),
             });
             ports.len() - 1
         });
@@ -433,11 +440,19 @@ impl Tls {
     /// A handshake begins.
     pub(super) fn shake(&mut self, ring: &mut Ring, whose: Whose, stage: Stage) {
         let clock_ns = self.handshakes.clock_ns;
+        let peer = match &stage {
+            Stage::Shaking(connection) => connection.peer,
+            Stage::Looked(fd) | Stage::LookAgain(fd, _) | Stage::Announced(fd) => peer_of(fd),
+            Stage::Between => None,
+        };
         let number = self.handshakes.add(Handshake {
             whose,
             stage,
+            network: peer.map(network_of),
             since_ns: clock_ns,
             further_ns: clock_ns,
+            looks: 0,
+            is_answered: false,
             has_spoken: false,
             bytes: Vec::new(),
             is_due: false,
@@ -550,7 +565,7 @@ impl Tls {
             Some(true) => match first_stage(&port, fd) {
                 Ok(stage) => {
                     handshake.stage = stage;
-                    handshake.further_ns = clock_ns;
+                    handshake.got_further(clock_ns);
                     self.listen_to(ring, number);
                 }
                 Err(failure) => {
@@ -581,7 +596,8 @@ impl Tls {
                     Ok(connection) => {
                         connection.lock().early = header;
                         handshake.stage = Stage::Shaking(connection);
-                        handshake.further_ns = clock_ns;
+                        handshake.network = peer.map(network_of);
+                        handshake.got_further(clock_ns);
                         match handshake.bytes.is_empty() {
                             true => self.listen_to(ring, number),
                             false => {

@@ -13,6 +13,7 @@
 
 mod accept;
 mod connect;
+mod crowd;
 mod halves;
 mod plain;
 mod receive;
@@ -23,6 +24,7 @@ mod socket;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use self::accept::Handshakes;
 use self::halves::Halves;
@@ -135,6 +137,14 @@ impl Tls {
     /// There is something to do without a completion of the ring.
     pub(crate) fn has_work(&mut self) -> bool {
         !self.told.is_empty() || self.handshakes.has_work() || self.can_open()
+    }
+
+    /// How long the shard may wait, of this time: handshakes are looked at sooner while places are short.
+    pub(crate) fn wait_max(&self, timeout: Duration) -> Duration {
+        match self.is_crowded() {
+            true => timeout.min(Duration::from_nanos(accept::LOOK_AGAIN_NS)),
+            false => timeout,
+        }
     }
 
     /// A turn begins, with at most `max` completions of the ring.

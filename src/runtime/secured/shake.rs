@@ -38,6 +38,7 @@ impl Tls {
         if self.handshakes.clock_ns >= self.handshakes.checked_ns + LOOK_AGAIN_NS {
             self.handshakes.checked_ns = self.handshakes.clock_ns;
             self.check_deadlines(ring);
+            self.check_crowds(ring);
             self.accept_everywhere(ring);
             self.check_halves();
         }
@@ -72,7 +73,8 @@ impl Tls {
             let is_answered = !connection.lock().out.wire.is_empty();
             let clock_ns = self.handshakes.clock_ns;
             if let Some(handshake) = self.handshakes.get(number).filter(|_| is_answered) {
-                handshake.further_ns = clock_ns;
+                handshake.got_further(clock_ns);
+                handshake.is_answered = true;
             }
             self.pump(ring, &connection);
         }
@@ -108,6 +110,15 @@ impl Tls {
     /// The handshake is done.
     fn established(&mut self, ring: &mut Ring, number: u32, connection: Arc<Secured>) {
         let is_resumed = connection.lock().session.is_resumed();
+        if let Some(Handshake {
+            whose: Whose::Port(at),
+            network,
+            ..
+        }) = self.handshakes.get(number)
+        {
+            let (at, network) = (*at, *network);
+            self.handshakes.ports[at].through.add(network);
+        }
         if let Some(counts) = self.handshakes.counts_of(&connection.port) {
             counts.established += 1;
             counts.resumed += u64::from(is_resumed);
@@ -145,7 +156,7 @@ impl Tls {
     }
 
     /// Who says nothing at a port that takes both is let in as it is. What looks at it ends first.
-    fn let_in_silent(&mut self, ring: &mut Ring, number: u32) {
+    pub(super) fn let_in_silent(&mut self, ring: &mut Ring, number: u32) {
         let Some(handshake) = self.handshakes.get(number) else {
             return;
         };
@@ -171,7 +182,7 @@ impl Tls {
         self.give_up(ring, number, &Failure::new(FailureKind::Crowded, text));
     }
 
-    fn give_up(&mut self, ring: &mut Ring, number: u32, failure: &Failure) {
+    pub(super) fn give_up(&mut self, ring: &mut Ring, number: u32, failure: &Failure) {
         let Some(handshake) = self.end_handshake(number) else {
             return;
         };
