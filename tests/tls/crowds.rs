@@ -116,7 +116,8 @@ fn behind_a_proxy_a_crowd_is_of_the_address_that_the_proxy_names() {
     for addresses in [16, 1] {
         let (distributor, analyzer) = distributor(&flags, Payloads::Texts);
         let address = distributor.input("s");
-        let _crowd: Vec<_> = (0..CROWD)
+        // Twice as many as there are places: those behind the first find out what came of these.
+        let _crowd: Vec<_> = (0..2 * CROWD)
             .map(|n| {
                 let mut stream = TcpStream::connect(address).expect("a backlog");
                 let named = format!("PROXY TCP4 192.0.2.{} 127.0.0.1 7 6514\r\n", n % addresses);
@@ -148,31 +149,33 @@ fn a_storm_of_one_address_that_goes_forward_comes_through() {
         authority.pair("localhost").flags(),
         all - 140
     );
-    let (distributor, analyzer) = distributor(&flags, Payloads::Numbered);
-    let manner = Manner::new(&authority.ca(), None);
-    let (mut clients, mut round) = (Vec::new(), 0);
-    while clients.len() < STORM || clients.iter().any(Client::is_shaking) {
-        assert!(round < 100, "the storm is not over");
-        // More than there are places.
-        for _ in 0..40.min(STORM - clients.len()) {
-            clients.push(manner.begin(distributor.emitters).expect("a backlog"));
+    for slow_ms in [60, 400] {
+        let (distributor, analyzer) = distributor(&flags, Payloads::Numbered);
+        let manner = Manner::new(&authority.ca(), None);
+        let (mut clients, mut round) = (Vec::new(), 0);
+        while clients.len() < STORM || clients.iter().any(Client::is_shaking) {
+            assert!(round < 100, "the storm is not over");
+            // More than there are places.
+            for _ in 0..40.min(STORM - clients.len()) {
+                clients.push(manner.begin(distributor.emitters).expect("a backlog"));
+            }
+            // They share a host that is slow, or far away.
+            std::thread::sleep(Duration::from_millis(slow_ms));
+            let is_heard = |one: &Client| one.is_shaking() && one.0.sock.peek(&mut [0]).is_ok();
+            let heard: Vec<_> = clients.iter_mut().filter(|one| is_heard(one)).collect();
+            for client in heard {
+                client.go_on().expect("nobody is displaced");
+            }
+            round += 1;
         }
-        // They share a host that is slow.
-        std::thread::sleep(Duration::from_millis(60));
-        let is_heard = |one: &Client| one.is_shaking() && one.0.sock.peek(&mut [0]).is_ok();
-        let heard: Vec<_> = clients.iter_mut().filter(|one| is_heard(one)).collect();
-        for client in heard {
-            client.go_on().expect("nobody is displaced");
+        assert!(round > 4, "all had places at once: {round}");
+        for (id, mut client) in (0..).zip(clients) {
+            client.0.sock.set_nonblocking(false).expect("a socket");
+            client.send(&numbered(id, 60)).expect("let in");
+            client.finish().expect("the end");
         }
-        round += 1;
+        until("all messages", || analyzer.read() == STORM);
+        drop(analyzer);
+        distributor.stop().assert_clean();
     }
-    assert!(round > 4, "all had places at once: {round}");
-    for (id, mut client) in (0..).zip(clients) {
-        client.0.sock.set_nonblocking(false).expect("a socket");
-        client.send(&numbered(id, 60)).expect("let in");
-        client.finish().expect("the end");
-    }
-    until("all messages", || analyzer.read() == STORM);
-    drop(analyzer);
-    distributor.stop().assert_clean();
 }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use socket2::SockRef;
 
-use super::crowd::{Network, Through};
+use super::crowd::{Network, Past};
 use super::requests::Request;
 use super::socket::{peer_of, Secured, Socket};
 use super::{told, Tls};
@@ -88,7 +88,7 @@ pub(super) struct Port {
     /// The tokens of the accepts in the ring.
     raw: Vec<u64>,
     counts: Counts,
-    pub(super) through: Through,
+    pub(super) past: Past,
 }
 
 /// Who gets the connection.
@@ -298,7 +298,7 @@ impl Tls {
                 ready: VecDeque::new(),
                 raw: Vec::new(),
                 counts: Counts::default(),
-                through: Through::default(),
+                past: Past::default(),
             });
             ports.len() - 1
         });
@@ -388,6 +388,11 @@ impl Tls {
     /// Its connection closes.
     pub(super) fn end_handshake(&mut self, number: u32) -> Option<Handshake> {
         let handshake = self.handshakes.take(number)?;
+        if let Whose::Port(at) = handshake.whose {
+            let held_ns = self.handshakes.clock_ns.saturating_sub(handshake.since_ns);
+            let past = &mut self.handshakes.ports[at].past;
+            past.to_nothing(handshake.network, held_ns);
+        }
         let fd = match &handshake.stage {
             Stage::Looked(fd) | Stage::LookAgain(fd, _) | Stage::Announced(fd) => fd.as_fd(),
             Stage::Shaking(connection) => connection.fd.as_fd(),

@@ -2,13 +2,14 @@
 //! forward, and long before others have to.
 //!
 //! ```text
-//! all places taken --10 ms--> of each address with an eighth of them or more:
+//! all places taken --10 ms--> of each address with an eighth of them or more, of which more came to nothing than through:
 //!                                 waits for its peer for 5 looks (30 behind an answer)?
 //!                                 as many as came through of late may wait on --rest, oldest first--> displaced
 //! ```
 //!
-//! Who waits for this side is not asked to go. What came through counts for those who wait: a storm of one address goes
-//! forward although each of its handshakes waits for a client that is busy with the others.
+//! Who waits for this side is not asked to go. What came of an address before tells a crowd from a storm: thousands of
+//! clients behind one address go forward although each waits for a host that is busy, or far away. So a crowd has a second
+//! once, as everybody has, and not again.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -24,38 +25,62 @@ const CROWD_PART: usize = 8;
 const LOOKS_FOR_HELLO: u32 = 5;
 /// The same behind an answer, which goes to the peer and back.
 const LOOKS_FOR_ANSWER: u32 = 30;
-/// What came through counts half after this.
+/// A place that was given back sooner, for nothing, has kept nobody waiting.
+const HELD_NS: u64 = 20_000_000;
+/// What came of handshakes counts half after this.
 const HALVED_AFTER_NS: u64 = 500_000_000;
-/// Addresses of a port that this is kept of; what comes through of others does not count for them.
+/// Addresses of a port that this is kept of; what comes of others does not count.
 const ADDRESSES_MAX: usize = 1024;
 
 /// An address, as limits count it.
 pub(super) type Network = Option<IpAddr>;
 
-/// Handshakes that came through at a port, by address: about those of the last second.
+/// What came of handshakes at a port, by address: about those of the last second.
 #[derive(Default)]
-pub(super) struct Through {
-    of: BTreeMap<Network, usize>,
+pub(super) struct Past {
+    of: BTreeMap<Network, Came>,
     halved_ns: u64,
 }
 
-impl Through {
-    pub(super) fn add(&mut self, network: Network) {
-        if self.of.len() < ADDRESSES_MAX || self.of.contains_key(&network) {
-            *self.of.entry(network).or_default() += 1;
+/// Of an address.
+#[derive(Clone, Copy, Default)]
+struct Came {
+    through: usize,
+    to_nothing: usize,
+}
+
+impl Past {
+    pub(super) fn through(&mut self, network: Network) {
+        if let Some(came) = self.entry(network) {
+            came.through += 1;
         }
     }
 
-    fn of(&self, network: Network) -> usize {
-        self.of.get(&network).copied().unwrap_or(0)
+    /// It has held its place for so long.
+    pub(super) fn to_nothing(&mut self, network: Network, held_ns: u64) {
+        if held_ns >= HELD_NS {
+            if let Some(came) = self.entry(network) {
+                came.to_nothing += 1;
+            }
+        }
+    }
+
+    fn entry(&mut self, network: Network) -> Option<&mut Came> {
+        let has_room = self.of.len() < ADDRESSES_MAX || self.of.contains_key(&network);
+        has_room.then(|| self.of.entry(network).or_default())
+    }
+
+    fn of(&self, network: Network) -> Came {
+        self.of.get(&network).copied().unwrap_or_default()
     }
 
     fn pass(&mut self, clock_ns: u64) {
         if clock_ns >= self.halved_ns + HALVED_AFTER_NS {
             self.halved_ns = clock_ns;
-            self.of.retain(|_, count| {
-                *count /= 2;
-                *count > 0
+            self.of.retain(|_, came| {
+                came.through /= 2;
+                came.to_nothing /= 2;
+                came.through + came.to_nothing > 0
             });
         }
     }
@@ -92,7 +117,7 @@ fn looks_max(handshake: &Handshake) -> u32 {
 }
 
 /// Who goes, and how many places its address has.
-fn crowded_out(all: Vec<Taken>, places: usize, through: &Through) -> Vec<(u32, usize)> {
+fn crowded_out(all: Vec<Taken>, places: usize, past: &Past) -> Vec<(u32, usize)> {
     let mut addresses: BTreeMap<Network, (usize, Vec<Taken>)> = BTreeMap::new();
     for taken in all {
         let (count, stuck) = addresses.entry(taken.network).or_default();
@@ -103,10 +128,10 @@ fn crowded_out(all: Vec<Taken>, places: usize, through: &Through) -> Vec<(u32, u
     }
     let mut out = Vec::new();
     for (network, (count, mut stuck)) in addresses {
-        if count * CROWD_PART >= places {
-            let excused = through.of(network);
+        let came = past.of(network);
+        if count * CROWD_PART >= places && came.to_nothing > came.through {
             stuck.sort_unstable_by_key(|taken| taken.further_ns);
-            stuck.truncate(stuck.len().saturating_sub(excused));
+            stuck.truncate(stuck.len().saturating_sub(came.through));
             out.extend(stuck.iter().map(|taken| (taken.number, count)));
         }
     }
@@ -144,7 +169,7 @@ impl Tls {
             handshake.looks = handshake.looks.saturating_add(1);
         }
         for at in 0..self.handshakes.ports.len() {
-            self.handshakes.ports[at].through.pass(clock_ns);
+            self.handshakes.ports[at].past.pass(clock_ns);
             if !self.handshakes.is_full(at, self.places) {
                 continue;
             }
@@ -154,8 +179,8 @@ impl Tls {
                 (handshake.whose == Whose::Port(at)).then(|| Taken::of(number, handshake))
             });
             let taken = of_port.collect();
-            let through = &self.handshakes.ports[at].through;
-            for (number, held) in crowded_out(taken, self.places, through) {
+            let past = &self.handshakes.ports[at].past;
+            for (number, held) in crowded_out(taken, self.places, past) {
                 self.crowd_out(ring, number, held);
             }
         }
@@ -174,7 +199,11 @@ impl Tls {
         let text = format!(
             "{places} handshakes were under way, {held} of them of its address, and this one had come no further for {ms} ms"
         );
-        self.give_up(ring, number, &Failure::new(FailureKind::Crowded, text));
+        let failure = Failure {
+            cause: "crowd",
+            ..Failure::new(FailureKind::Crowded, text)
+        };
+        self.give_up(ring, number, &failure);
     }
 }
 
@@ -205,6 +234,15 @@ mod tests {
         out.iter().map(|(number, _)| *number).collect()
     }
 
+    /// So many of each address came to nothing.
+    fn past(to_nothing: &[(Network, usize)]) -> Past {
+        let mut past = Past::default();
+        for (network, count) in to_nothing {
+            (0..*count).for_each(|_| past.to_nothing(*network, HELD_NS));
+        }
+        past
+    }
+
     #[test]
     fn of_an_address_that_has_an_eighth_the_oldest_that_are_stuck_go_and_an_eighth_of_all_at_a_look(
     ) {
@@ -214,41 +252,60 @@ mod tests {
         take(&mut all, at(2), 30, true);
         take(&mut all, at(3), 17, false);
         all.reverse();
-        let out = crowded_out(all, PLACES, &Through::default());
+        let failed = past(&[(at(1), 99), (at(2), 1), (at(3), 99)]);
+        let out = crowded_out(all, PLACES, &failed);
         assert_eq!(numbers(&out), [17, 18, 19, 20, 21, 22, 23, 24]);
         assert!(out.iter().all(|(_, held)| *held == 40));
         let mut all = Vec::new();
         take(&mut all, at(1), 8, true);
-        assert_eq!(crowded_out(all, PLACES, &Through::default()).len(), 8);
+        assert_eq!(crowded_out(all, PLACES, &failed).len(), 8);
+    }
+
+    #[test]
+    fn an_address_of_which_nothing_is_known_or_more_comes_through_is_no_crowd() {
+        let stuck = || {
+            let mut all = Vec::new();
+            take(&mut all, at(1), 64, true);
+            all
+        };
+        assert!(crowded_out(stuck(), PLACES, &Past::default()).is_empty());
+        let mut past = past(&[(at(1), 3)]);
+        (0..3).for_each(|_| past.through(at(1)));
+        assert!(crowded_out(stuck(), PLACES, &past).is_empty());
+        past.to_nothing(at(1), HELD_NS - 1);
+        assert!(crowded_out(stuck(), PLACES, &past).is_empty(), "at once");
+        past.to_nothing(at(1), HELD_NS);
+        assert!(!crowded_out(stuck(), PLACES, &past).is_empty());
     }
 
     #[test]
     fn as_many_may_wait_as_came_through_of_late() {
-        let mut through = Through::default();
-        (0..60).for_each(|_| through.add(at(1)));
-        let left = |through: &Through| {
+        let mut past = past(&[(at(1), 1_000)]);
+        (0..60).for_each(|_| past.through(at(1)));
+        let left = |past: &Past| {
             let mut all = Vec::new();
             take(&mut all, at(1), 64, true);
-            numbers(&crowded_out(all, PLACES, through))
+            numbers(&crowded_out(all, PLACES, past))
         };
-        assert_eq!(left(&through), [0, 1, 2, 3]);
-        through.pass(HALVED_AFTER_NS - 1);
-        assert_eq!(left(&through).len(), 4);
-        through.pass(HALVED_AFTER_NS);
-        assert_eq!(left(&through).len(), 8, "30 came through");
-        (2..10).for_each(|n| through.pass(n * HALVED_AFTER_NS));
-        assert!(through.of.is_empty());
+        assert_eq!(left(&past), [0, 1, 2, 3]);
+        past.pass(HALVED_AFTER_NS - 1);
+        assert_eq!(left(&past).len(), 4);
+        past.pass(HALVED_AFTER_NS);
+        assert_eq!(left(&past).len(), 8, "30 came through");
+        (2..12).for_each(|n| past.pass(n * HALVED_AFTER_NS));
+        assert!(past.of.is_empty());
     }
 
     #[test]
-    fn what_came_through_is_kept_of_so_many_addresses() {
-        let mut through = Through::default();
+    fn what_came_is_kept_of_so_many_addresses() {
+        let mut past = Past::default();
         for n in 0..2 * ADDRESSES_MAX as u32 {
-            through.add(Some(IpAddr::from(n.to_be_bytes())));
+            past.through(Some(IpAddr::from(n.to_be_bytes())));
         }
-        assert_eq!(through.of.len(), ADDRESSES_MAX);
+        assert_eq!(past.of.len(), ADDRESSES_MAX);
         let first = Some(IpAddr::from([0, 0, 0, 0]));
-        through.add(first);
-        assert_eq!(through.of(first), 2);
+        past.to_nothing(first, HELD_NS);
+        let came = past.of(first);
+        assert_eq!((came.through, came.to_nothing), (1, 1));
     }
 }
