@@ -143,6 +143,7 @@ impl Core {
             state.groups = self.checks.groups.status();
             state.refused = self.data_plane.refused_counts();
             state.certificates = self.data_plane.certificates();
+            state.why_down = self.data_plane.why_down();
             let links = self.checks.links();
             let of = |link: &Arc<SecuredLink>| (link.label().to_owned(), link.certificates());
             state.link_certificates = links.iter().map(of).collect();

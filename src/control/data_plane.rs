@@ -41,6 +41,10 @@ pub trait DataPlane: Send + Sync {
     fn certificates(&self) -> BTreeMap<Arc<str>, Arc<str>> {
         BTreeMap::new()
     }
+    /// As [`Operator::why_down`].
+    fn why_down(&self) -> BTreeMap<Arc<str>, Arc<str>> {
+        BTreeMap::new()
+    }
     /// As [`Operator::refused`].
     fn refused(&self) -> RefusedPackets {
         RefusedPackets::default()
@@ -74,6 +78,9 @@ impl DataPlane for Operator {
     }
     fn certificates(&self) -> BTreeMap<Arc<str>, Arc<str>> {
         Operator::certificates(self)
+    }
+    fn why_down(&self) -> BTreeMap<Arc<str>, Arc<str>> {
+        Operator::why_down(self)
     }
     fn refused(&self) -> RefusedPackets {
         Operator::refused(self)

@@ -174,7 +174,8 @@ impl<I: Io> Context<I> {
     }
 
     /// An analyzer that this shard connects to is down, and all shards shall know.
-    pub(super) fn say_down(&mut self, generation: u64) {
+    pub(super) fn say_down(&mut self, generation: u64, name: &Arc<str>, why: &str) {
+        self.shared.names.http_down(name, why);
         // A roster that is on its way has it still: no shard opens a link to it again.
         self.shared.control_port.forget_target(generation);
         let change = Change::HttpDown { generation };

@@ -15,6 +15,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use weir_engine::OTHERS;
 
+/// Longest reason that is kept of an analyzer that is down, in characters: a line that is read by people.
+const WHY_CHARS_MAX: usize = 300;
+
 /// Why a name cannot be had; for whoever asked, and for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct InUse {
@@ -37,6 +40,8 @@ struct Table {
     references: BTreeMap<Arc<str>, Arc<str>>,
     /// Ids of analyzers over HTTP that are configured, up or not, and their endpoints.
     http: BTreeMap<Arc<str>, String>,
+    /// Why shards gave up those of them that have not come up since.
+    why_down: BTreeMap<Arc<str>, Arc<str>>,
     /// Whom the certificates name of those that are connected and have shown one.
     certificates: BTreeMap<Arc<str>, Arc<str>>,
 }
@@ -152,7 +157,28 @@ impl Names {
     }
 
     pub(super) fn http_removed(&self, name: &str) {
-        self.table().http.remove(name);
+        let mut table = self.table();
+        table.http.remove(name);
+        table.why_down.remove(name);
+    }
+
+    /// A shard gave up an analyzer over HTTP.
+    pub(super) fn http_down(&self, name: &Arc<str>, why: &str) {
+        let mut table = self.table();
+        if table.http.contains_key(name) {
+            let why: String = why.chars().take(WHY_CHARS_MAX).collect();
+            table.why_down.insert(Arc::clone(name), why.into());
+        }
+    }
+
+    /// It comes up.
+    pub(super) fn http_up(&self, name: &str) {
+        self.table().why_down.remove(name);
+    }
+
+    /// Why shards gave up analyzers over HTTP that have not come up since, by their names.
+    pub(super) fn why_down(&self) -> BTreeMap<Arc<str>, Arc<str>> {
+        self.table().why_down.clone()
     }
 
     /// Who holds a name other than as an analyzer over HTTP.
@@ -205,6 +231,24 @@ mod tests {
         assert_eq!(names.certificates()["a"], arc("a.example.org"));
         names.link_gone("a");
         assert!(names.table().natives.is_empty() && names.certificates().is_empty());
+    }
+
+    #[test]
+    fn why_one_is_down_is_known_until_it_comes_up_or_is_removed() {
+        let names = Names::default();
+        names.http_down(&arc("a"), "it is not configured");
+        assert!(names.why_down().is_empty());
+        for name in ["a", "b"] {
+            let _ = names.http_added(&arc(name), "http://h".into());
+            names.http_down(&arc(name), &"ä".repeat(2 * WHY_CHARS_MAX));
+        }
+        assert_eq!(names.why_down()["a"].chars().count(), WHY_CHARS_MAX);
+        names.http_down(&arc("a"), "connection reset");
+        assert_eq!(names.why_down()["a"], arc("connection reset"));
+        names.http_up("a");
+        assert!(!names.why_down().contains_key("a") && names.why_down().contains_key("b"));
+        names.http_removed("b");
+        assert!(names.why_down().is_empty());
     }
 
     #[test]

@@ -282,6 +282,8 @@ impl Operator {
             return Err(OrderRefused::InUse(in_use.holder));
         }
         let (name, sink) = (Arc::clone(&target.name), target.sink);
+        // Before: shards may give it up again before the order is answered.
+        self.shared.names.http_up(&name);
         let generation = self.announce(target);
         let ordered = self.order(Order::HttpUp {
             name,
@@ -342,6 +344,11 @@ impl Operator {
     /// Whom the certificates name of analyzers that are connected and have shown one, by the names of the analyzers.
     pub fn certificates(&self) -> BTreeMap<Arc<str>, Arc<str>> {
         self.shared.names.certificates()
+    }
+
+    /// Why shards gave up analyzers over HTTP that have not come up since, by the names of the analyzers.
+    pub fn why_down(&self) -> BTreeMap<Arc<str>, Arc<str>> {
+        self.shared.names.why_down()
     }
 
     /// It cannot be reached any more: what it has not ACKed goes to others.

@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rcgen::{BasicConstraints, IsCa};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde_json::Value;
 
 use weir_testkit::process::run;
 use weir_testkit::{peers, until, Authority, Distributor, Emitter, Pair, Port, Program, Scratch};
@@ -223,13 +224,20 @@ fn each_time_that_tls_breaks_it_is_said_in_words() {
         });
         let ca = authority.ca();
         let at = format!("f=1@{scheme}://localhost:{port}?tls_ca={}", ca.display());
-        let distributor = distributor(FLAGS, &[at]);
+        let distributor = distributor(&format!("{FLAGS} --http 127.0.0.1:0"), &[at]);
         let pause = Duration::from_millis(50);
         let _emitter = Emitter::trickle(distributor.emitters, 0..1_000, 100, pause);
         until("it is down again", || {
             let downs = distributor.lines("analyzer down link=");
             let said = downs.iter().filter(|down| down.contains("TLS: its bytes"));
             said.count() >= 2
+        });
+        // Its health checks are well.
+        until("the operator sees it", || {
+            let all = ask(&distributor, "/analyzers");
+            let all: Value = serde_json::from_str(&all).expect("JSON");
+            let why = all["analyzers"][0]["error"].as_str();
+            why.is_some_and(|why| why.contains("TLS: its bytes"))
         });
         let unsaid = distributor.lines("os error 103");
         assert!(unsaid.is_empty(), "{scheme}: {unsaid:?}");

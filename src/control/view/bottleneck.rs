@@ -63,12 +63,18 @@ fn partly(state: &State) -> Option<String> {
 }
 
 fn offline(state: &State) -> Option<String> {
-    let status = state
-        .http
-        .iter()
-        .find(|status| status.is_healthy == Some(false))?;
-    let why = status.error.as_deref().unwrap_or("its health check failed");
-    Some(format!("analyzer {} is offline: {why}", Field(&status.id)))
+    let unhealthy = || {
+        let mut all = state.http.iter();
+        let status = all.find(|status| status.is_healthy == Some(false))?;
+        let why = status.error.as_deref().unwrap_or("its health check failed");
+        Some((&status.id, why))
+    };
+    let given_up = || {
+        let mut rows = state.rows.iter().filter(|row| !row.is_online());
+        rows.find_map(|row| Some((&row.id, &**state.why_down.get(&row.id)?)))
+    };
+    let (id, why) = unhealthy().or_else(given_up)?;
+    Some(format!("analyzer {} is offline: {why}", Field(id)))
 }
 
 /// Members of a group that have no place.
@@ -104,7 +110,7 @@ mod tests {
 
     use crate::fake::{at, Fake};
     use crate::view::row::HttpStatus;
-    use crate::view::state::NOBODY;
+    use crate::view::state::{State, NOBODY};
 
     fn found(fake: &Fake) -> Option<String> {
         fake.state().bottleneck
@@ -234,5 +240,41 @@ mod tests {
             text,
             "analyzer h1 is offline: 127.0.0.1:1: connection refused"
         );
+    }
+
+    #[test]
+    fn an_analyzer_that_is_well_and_was_given_up_says_why() {
+        let fake = Fake::new(&[1.0]);
+        let mut state = fake.state();
+        state.http.push(HttpStatus {
+            id: "h1".into(),
+            endpoint: "http://h1:1".into(),
+            weight: 1.0,
+            is_healthy: Some(true),
+            last_health_check: Some(5),
+            consecutive_failures: 0,
+            ejected: false,
+            ejections: 0,
+            error: None,
+        });
+        let why = "connection reset by peer";
+        state.why_down.insert("h1".into(), why.into());
+        fake.note(&mut state, 6000);
+        let row = |state: &State| state.rows.iter().find(|row| &*row.id == "h1").cloned();
+        let error = row(&state).and_then(|row| row.error);
+        assert_eq!(error.as_deref(), Some(why));
+        let text = state.bottleneck.as_deref().expect("found");
+        assert_eq!(text, "analyzer h1 is offline: connection reset by peer");
+        // What its next check says is newer.
+        state.http[0].error = Some("no answer".into());
+        fake.note(&mut state, 6500);
+        let error = row(&state).and_then(|row| row.error);
+        assert_eq!(error.as_deref(), Some("no answer"));
+        // It has come up, and the reason is on its way out.
+        state.http[0].error = None;
+        state.why_down.insert("a1".into(), why.into());
+        fake.note(&mut state, 7000);
+        let a1 = state.rows.iter().find(|row| &*row.id == "a1");
+        assert_eq!(a1.and_then(|row| row.error.as_deref()), None);
     }
 }

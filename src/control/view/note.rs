@@ -38,8 +38,8 @@ struct Seat<'a> {
 }
 
 impl State {
-    /// Takes the newest reports. [`State::http`], [`State::refused`], [`State::certificates`], [`State::ramps`], [`State::wanted`] and
-    /// [`State::draining`] are to be set before.
+    /// Takes the newest reports. [`State::http`], [`State::refused`], [`State::certificates`], [`State::why_down`], [`State::ramps`],
+    /// [`State::wanted`] and [`State::draining`] are to be set before.
     pub fn note(&mut self, now: Stamp, reports: Vec<ShardReport>) {
         let since_ns = now.mono_ns.saturating_sub(self.now.mono_ns);
         self.now = now;
@@ -284,6 +284,12 @@ impl State {
             Some(place.delivery.sink())
         };
         let sink = known.sink.or_else(scheme).unwrap_or(Sink::Http);
+        let checked = status.and_then(|status| status.error.clone());
+        // The checks may find nothing wrong with what messages fail at.
+        let given_up = || {
+            let why = self.why_down.get(name).filter(|_| entry.is_none());
+            why.map(|why| why.to_string())
+        };
         Row {
             id: Arc::clone(name),
             certificate: self.certificates.get(name).map(Arc::clone),
@@ -313,7 +319,7 @@ impl State {
                 .max(posts.consecutive_failures),
             endpoint: status.map(|status| status.endpoint.clone()),
             last_health_check: status.and_then(|status| status.last_health_check),
-            error: status.and_then(|status| status.error.clone()),
+            error: checked.or_else(given_up),
             latencies: known.gone,
         }
     }

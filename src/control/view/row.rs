@@ -173,7 +173,7 @@ pub struct Row {
     pub endpoint: Option<String>,
     /// Over HTTP: when its health was seen last, ms since 1970.
     pub last_health_check: Option<u64>,
-    /// Over HTTP: what was wrong then.
+    /// Over HTTP: what was wrong then, or why it was given up since.
     pub error: Option<String>,
     /// ACK latencies since it was first seen.
     #[serde(skip)]

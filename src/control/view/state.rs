@@ -86,6 +86,8 @@ pub struct State {
     pub refused: RefusedCounts,
     /// Whom the certificates of analyzers name, by the names of the analyzers.
     pub certificates: BTreeMap<Arc<str>, Arc<str>>,
+    /// Why shards gave up analyzers over HTTP that have not come up since, by the names of the analyzers.
+    pub why_down: BTreeMap<Arc<str>, Arc<str>>,
     /// Certificates that analyzers are shown, or trusted by, that TLS is spoken to: by their ids, or their groups'.
     pub link_certificates: BTreeMap<String, Vec<LinkCertificate>>,
     /// TLS at the admin API's port, where it is spoken there.
@@ -130,6 +132,7 @@ impl State {
             posts: PostTotals::default(),
             refused: RefusedCounts::default(),
             certificates: BTreeMap::new(),
+            why_down: BTreeMap::new(),
             link_certificates: BTreeMap::new(),
             admin_tls: None,
             wanted: Arc::default(),

@@ -5,6 +5,7 @@ use crate::context::{Context, Phase};
 use crate::port::Io;
 use crate::shared::HttpAnalyzerReport;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use weir_engine::{LinkEpoch, Passed, Reach, Roster};
 use weir_protocol::text::{Field, Quoted};
 use weir_protocol::WeightText;
@@ -144,9 +145,9 @@ impl<I: Io> HttpEgress<I> {
         let Some(link) = self.links.get(&epoch) else {
             return;
         };
-        let generation = link.generation;
+        let (generation, name) = (link.generation, Arc::clone(&link.target.name));
         self.link_down(cx, epoch, why);
-        cx.say_down(generation);
+        cx.say_down(generation, &name, why);
     }
 
     /// The analyzer is down: what it has not ACKed goes to others.

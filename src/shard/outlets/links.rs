@@ -1,6 +1,7 @@
 //! Analyzers come and go.
 
 use std::net::Shutdown;
+use std::sync::Arc;
 
 use super::flight::Flight;
 use super::{Lag, Link, Outlets, Stage};
@@ -96,12 +97,12 @@ impl<I: Io> Outlets<I> {
             return;
         };
         log::warn!("analyzer {}: {why}", Field(&link.target.name));
-        let generation = link.generation;
+        let (generation, name) = (link.generation, Arc::clone(&link.target.name));
         if let Some(ends) = link.target.at.local() {
             ends.give_up(why);
         }
         self.link_down(cx, epoch, why);
-        cx.say_down(generation);
+        cx.say_down(generation, &name, why);
     }
 
     /// The analyzer is down: what it has not ACKed goes to others.
