@@ -5,6 +5,7 @@ use std::fmt;
 
 use rustls::{
     AlertDescription, CertRevocationListError, CertificateError, Error, PeerIncompatible,
+    PeerMisbehaved,
 };
 
 use crate::certificate::Facts;
@@ -130,13 +131,6 @@ impl Failure {
         Failure::new(FailureKind::Protocol, text)
     }
 
-    pub(crate) fn empty_records() -> Failure {
-        Failure::new(
-            FailureKind::Protocol,
-            "it sends records without contents (more than 32 in a row)",
-        )
-    }
-
     pub(crate) fn not_open() -> Failure {
         Failure::new(FailureKind::Protocol, "the connection is not open")
     }
@@ -171,6 +165,10 @@ impl Failure {
                 Kind::Protocol,
                 format!("it breaks the rules of TLS: {why:?}"),
             ),
+            Error::PeerMisbehaved(PeerMisbehaved::TooManyEmptyFragments) => (
+                Kind::Protocol,
+                "it sends records without contents (more than 32 in a row)".to_owned(),
+            ),
             Error::PeerMisbehaved(why) => (
                 Kind::Protocol,
                 format!("it breaks the rules of TLS: {why:?}"),
@@ -187,6 +185,7 @@ impl Failure {
                 Kind::Protocol,
                 "its bytes cannot be opened: changed on their way?".to_owned(),
             ),
+            Error::General(text) => (Kind::Protocol, text.clone()),
             other => (Kind::Protocol, other.to_string()),
         };
         Failure {
@@ -270,6 +269,20 @@ impl Failure {
 /// What is said of flags, said of the options of a URL.
 pub(crate) fn of_url(text: &str) -> String {
     text.replace("--tls-", "tls_")
+}
+
+impl Failure {
+    /// The same, behind a handshake of TLS 1.2. A server that wants another one (HelloRequest) is told that it is not made
+    /// (alert NoRenegotiation, by rustls); it gives up by HandshakeFailure, or goes on asking.
+    pub(crate) fn within(mut self, error: &Error) -> Failure {
+        if let Error::AlertReceived(AlertDescription::HandshakeFailure)
+        | Error::PeerMisbehaved(PeerMisbehaved::TooManyRenegotiationRequests) = error
+        {
+            self.text = "it wants another handshake in the middle of the connection (renegotiation of TLS 1.2), which is not made here; let it speak TLS 1.3, or set it not to renegotiate".to_owned();
+            self.cause = "renegotiation";
+        }
+        self
+    }
 }
 
 fn of_certificate(why: &CertificateError) -> (FailureKind, String) {

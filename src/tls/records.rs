@@ -35,8 +35,14 @@ const UPDATES_MAX: u32 = 32;
 pub(crate) const EMPTY_RECORDS_MAX: u32 = 32;
 /// Alerts that say nothing that a connection may bring.
 const WARNINGS_MAX: u32 = 4;
-/// Longest message of a handshake behind the handshake: a ticket.
+/// Tickets that may come before either side sends data: each costs as much to open as data.
+const TICKETS_MAX: u32 = 32;
+/// Longest message of a handshake behind the handshake that is kept until it is whole: a ticket. Nobody comes back with a
+/// longer one, and it is skipped.
 const MESSAGE_BYTES_MAX: usize = 24 * 1024;
+/// Longest ticket with what is around it ([RFC 8446, 4.6.1](https://www.rfc-editor.org/rfc/rfc8446#section-4.6.1)): two
+/// times, nonce, ticket, extensions, each but the times with its length before it.
+const TICKET_BYTES_MAX: usize = 4 + 4 + (1 + 255) + (2 + 65_535) + (2 + 65_534);
 
 /// Types of contents.
 const ALERT: u8 = 21;
@@ -66,6 +72,9 @@ pub struct Records {
     back: Way,
     /// A message of the handshake of which more must come.
     message: Vec<u8>,
+    /// Bytes that are still to come of one that is skipped.
+    skipped: usize,
+    tickets: u32,
     updates: u32,
     /// The peer wants this side's next data by another key. It is told once before that, however often it has asked (RFC
     /// 8446, 4.6.3): who gets many updates and no data takes that for an attack.
@@ -181,6 +190,8 @@ impl Records {
             out: Way::of(secrets.tx)?,
             back: Way::of(secrets.rx)?,
             message: Vec::new(),
+            skipped: 0,
+            tickets: 0,
             updates: 0,
             owes_update: false,
             empty: 0,
@@ -205,6 +216,7 @@ impl Records {
     /// # Errors
     /// Numbers or keys are used up.
     pub fn seal(&mut self, plain: &[u8], wire: &mut Wire) -> Result<(), Error> {
+        self.tickets = 0;
         for contents in plain.chunks(PLAIN_BYTES_MAX) {
             if self.owes_update || self.out.number >= self.sealed_max {
                 self.renew(wire)?;
@@ -313,7 +325,7 @@ impl Records {
                 (len, false)
             }
         };
-        if !self.message.is_empty() {
+        if self.is_amid_message() {
             return Err(out_of_place(DATA));
         }
         if is_in_room && contents > 0 {
@@ -326,7 +338,7 @@ impl Records {
     /// Records that hold nothing but padding cost as much to open as others, and count as little as none between updates.
     fn count_empty(&mut self, contents: usize) -> Result<(), Fault> {
         if contents > 0 {
-            (self.updates, self.empty) = (0, 0);
+            (self.tickets, self.updates, self.empty) = (0, 0, 0);
             return Ok(());
         }
         self.empty += 1;
@@ -341,11 +353,12 @@ impl Records {
     fn hear_of(&mut self, kind: u8, contents: &[u8]) -> Result<bool, Fault> {
         match kind {
             HANDSHAKE if !contents.is_empty() => {
+                let (_, contents) = contents.split_at(self.skip(contents.len()));
                 self.message.extend_from_slice(contents);
                 self.hear()?;
                 Ok(false)
             }
-            ALERT if self.message.is_empty() => self.is_end(contents),
+            ALERT if !self.is_amid_message() => self.is_end(contents),
             _ => Err(out_of_place(kind)),
         }
     }
@@ -382,9 +395,21 @@ impl Records {
         self.message.capacity()
     }
 
+    /// More must come of a message.
+    pub fn is_amid_message(&self) -> bool {
+        self.skipped > 0 || !self.message.is_empty()
+    }
+
+    /// Of so many bytes, those that are skipped.
+    fn skip(&mut self, bytes: usize) -> usize {
+        let skipped = bytes.min(self.skipped);
+        self.skipped -= skipped;
+        skipped
+    }
+
     /// It is over.
     pub fn forget_message(&mut self) {
-        self.message = Vec::new();
+        (self.message, self.skipped) = (Vec::new(), 0);
     }
 
     /// What is said about the connection itself: another key, or a ticket for the next one.
@@ -394,12 +419,19 @@ impl Records {
             // Told before more of it is kept.
             let most = match (HandshakeType::from(kind), &self.kernel) {
                 (HandshakeType::KeyUpdate, _) => 4 + 1,
-                (HandshakeType::NewSessionTicket, Kernel::Client(_)) => MESSAGE_BYTES_MAX,
+                (HandshakeType::NewSessionTicket, Kernel::Client(_)) => 4 + TICKET_BYTES_MAX,
                 (other, _) => return Err(misplaced(other)),
             };
             if end > most {
                 let error = Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge);
                 return Err(Fault::new(error, AlertDescription::DecodeError));
+            }
+            if end > MESSAGE_BYTES_MAX {
+                self.count_ticket()?;
+                self.skipped = end;
+                let there = self.skip(self.message.len());
+                self.message.drain(..there);
+                continue;
             }
             let Some(body) = self.message.get(4..end) else {
                 break;
@@ -417,6 +449,7 @@ impl Records {
                 (HandshakeType::NewSessionTicket, Kernel::Client(kernel)) => {
                     let taken = kernel.handle_new_session_ticket(body);
                     taken.map_err(|error| Fault::new(error, AlertDescription::DecodeError))?;
+                    self.count_ticket()?;
                 }
                 (other, _) => return Err(misplaced(other)),
             }
@@ -424,6 +457,17 @@ impl Records {
         }
         if self.message.is_empty() {
             self.message = Vec::new();
+        }
+        Ok(())
+    }
+
+    fn count_ticket(&mut self) -> Result<(), Fault> {
+        self.tickets += 1;
+        if self.tickets > TICKETS_MAX {
+            let error = Error::General(format!(
+                "it sends tickets (more than {TICKETS_MAX} in a row)"
+            ));
+            return Err(Fault::new(error, AlertDescription::UnexpectedMessage));
         }
         Ok(())
     }

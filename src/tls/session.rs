@@ -23,16 +23,13 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus,
 };
-use rustls::{
-    CipherSuite, ClientConfig, Error, HandshakeKind, ProtocolVersion, ServerConfig,
-    SupportedCipherSuite,
-};
+use rustls::{ClientConfig, Error, HandshakeKind, ProtocolVersion, ServerConfig};
 
 use crate::certificate::Peer;
 use crate::client::{take_asked, take_shown};
 use crate::failure::Failure;
 use crate::record::{record_bytes, whole_records, HEADER_BYTES, RECORD_BYTES_MAX};
-use crate::records::{Kernel, Nobody, Plain, PutBy, Records, EMPTY_RECORDS_MAX};
+use crate::records::{Kernel, Nobody, Plain, PutBy, Records};
 use crate::wire::Wire;
 use spare::{keep, spare};
 
@@ -40,11 +37,6 @@ use spare::{keep, spare};
 pub const CARRIED_BYTES_MAX: usize = 64 * 1024;
 /// The same behind the handshake, where messages are small: a record and half of another.
 const CARRIED_LATER_BYTES_MAX: usize = 28 * 1024;
-/// A record that holds no more than this behind its header has no contents. TLS 1.3 adds a type and a tag; TLS 1.2 a tag,
-/// and with AES-GCM a number before it.
-const EMPTY_BYTES: usize = 1 + 16;
-const EMPTY_BYTES_1_2_GCM: usize = 8 + 16;
-const EMPTY_BYTES_1_2_CHACHA: usize = 16;
 /// More than the header, number, type and tag of a record.
 const OVERHEAD_BYTES: usize = 64;
 /// Bytes that rustls puts into one record.
@@ -79,7 +71,6 @@ pub struct Session {
     is_established: bool,
     has_ended: bool,
     has_failed: bool,
-    empty_records: u32,
     /// A client: the server has asked for a certificate.
     was_asked: bool,
     /// A client: the server has said something since the handshake.
@@ -206,7 +197,6 @@ impl Session {
             is_established: false,
             has_ended: false,
             has_failed: false,
-            empty_records: 0,
             was_asked: false,
             is_heard: false,
         }
@@ -250,7 +240,7 @@ impl Session {
     /// More must come of a message whose beginning is kept.
     pub fn is_amid_message(&self) -> bool {
         match &self.side {
-            Side::Records(records) => records.message_bytes() > 0,
+            Side::Records(records) => records.is_amid_message(),
             _ => self.seen > 0,
         }
     }
@@ -344,7 +334,6 @@ impl Session {
     ) -> Result<(), Failure> {
         while !bytes.is_empty() && !self.has_ended && !self.has_failed {
             if self.carried.is_empty() {
-                self.count_empty(bytes)?;
                 let through = self.process(bytes, plain, wire)?;
                 let rest = &bytes[through..];
                 if !rest.is_empty() && self.carried.capacity() == 0 {
@@ -362,7 +351,6 @@ impl Session {
                 continue; // it is the last that is cut still
             }
             let mut carried = mem::take(&mut self.carried);
-            self.count_empty(&carried[self.seen..])?;
             let through = self.process(&mut carried, plain, wire)?;
             carried.drain(..through);
             self.carried = carried;
@@ -394,42 +382,6 @@ impl Session {
         match self.carried.len() > most {
             true => Err(Failure::oversized()),
             false => Ok(()),
-        }
-    }
-
-    /// Each costs as much to open as one with a message.
-    fn count_empty(&mut self, mut bytes: &[u8]) -> Result<(), Failure> {
-        let empty_bytes = self.empty_bytes();
-        while let Some(len) = record_bytes(bytes).filter(|len| *len <= bytes.len()) {
-            let is_empty = len - HEADER_BYTES <= empty_bytes;
-            self.empty_records = match is_empty && self.is_established {
-                true => self.empty_records + 1,
-                false => 0,
-            };
-            if self.empty_records > EMPTY_RECORDS_MAX {
-                return Err(Failure::empty_records());
-            }
-            bytes = &bytes[len..];
-        }
-        Ok(())
-    }
-
-    /// What records have behind their header at least.
-    fn empty_bytes(&self) -> usize {
-        let suite = match &self.side {
-            Side::Server(connection) => connection.negotiated_cipher_suite(),
-            Side::Client(connection) => connection.negotiated_cipher_suite(),
-            Side::Records(_) | Side::Between => None,
-        };
-        match suite {
-            Some(SupportedCipherSuite::Tls12(suite)) => match suite.common.suite {
-                CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
-                | CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 => {
-                    EMPTY_BYTES_1_2_CHACHA
-                }
-                _ => EMPTY_BYTES_1_2_GCM,
-            },
-            _ => EMPTY_BYTES,
         }
     }
 
@@ -552,7 +504,12 @@ impl Session {
             Side::Server(_) => Failure::of_client(error, take_shown().as_ref()),
             Side::Client(_) => {
                 take_asked();
-                Failure::of_server(error, take_shown().as_ref())
+                let failure = Failure::of_server(error, take_shown().as_ref());
+                // Behind the handshake rustls has TLS 1.2 alone to do.
+                match self.is_established {
+                    true => failure.within(error),
+                    false => failure,
+                }
             }
             Side::Records(ref records) if records.is_client() => Failure::of_server(error, None),
             _ => Failure::of(error),

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::thread::JoinHandle;
@@ -64,6 +64,12 @@ impl Program {
             name: name.to_string(),
             stdout: None,
         }
+    }
+
+    /// Writes to its standard input, which was piped.
+    pub fn say(&mut self, text: &str) {
+        let input = self.child.stdin.as_mut().expect("piped");
+        input.write_all(text.as_bytes()).expect("it reads");
     }
 
     /// It has not ended.

@@ -12,6 +12,7 @@ mod halves;
 mod moves;
 mod names;
 mod odd;
+mod odd_servers;
 mod operators;
 mod outgoing;
 mod own_programs;

@@ -299,3 +299,109 @@ fn records_that_hold_nothing_but_padding_are_counted() {
     });
     assert_eq!(failed, Some(FailureKind::Protocol));
 }
+
+#[test]
+fn what_came_before_too_many_empty_records_is_opened() {
+    let ca = Ca::new("before");
+    let served = ca.served(|_| ());
+    for is_own in [true, false] {
+        let mut side = Side::new(&ca, &served, is_own);
+        let mut wire = Wire::new();
+        for nth in 0..40 + EMPTY_RECORDS_MAX {
+            let contents: &[u8] = if nth < 3 { b"one" } else { b"" };
+            side.records().put(23, contents, &mut wire).expect("sealed");
+        }
+        let (mut bytes, mut heard, mut answer) = (wire.bytes().to_vec(), Vec::new(), Wire::new());
+        let mut put = |bytes: &[u8]| heard.extend_from_slice(bytes);
+        let failure = side.server.open(&mut bytes, &mut put, &mut answer);
+        let failure = failure.expect_err("too many");
+        assert!(failure.text.contains("without contents"), "{failure}");
+        assert_eq!(heard, b"oneoneone", "{is_own}");
+        // rustls does not say it.
+        assert_eq!(is_own, !answer.is_empty());
+    }
+}
+
+/// Says this to the client as messages of a handshake, in records of so many bytes.
+fn tell(side: &mut Side, contents: &[u8], piece: usize) -> Result<Vec<u8>, Failure> {
+    let mut wire = Wire::new();
+    let super::super::Side::Records(records) = &mut side.server.side else {
+        unreachable!("asserted in new");
+    };
+    for part in contents.chunks(piece) {
+        records.put(22, part, &mut wire).expect("sealed");
+    }
+    records.put(23, b"x", &mut wire).expect("sealed");
+    let (mut bytes, mut heard) = (wire.bytes().to_vec(), Vec::new());
+    let mut put = |bytes: &[u8]| heard.extend_from_slice(bytes);
+    let opened = side.client.open(&mut bytes, &mut put, &mut Wire::new());
+    opened.map(|()| heard)
+}
+
+/// NewSessionTicket with a ticket and one extension of so many bytes.
+fn ticket(ticket: u16, extension: u16) -> Vec<u8> {
+    let mut body = [&[0, 0, 0, 9, 1, 2, 3, 4, 1, 0][..], &ticket.to_be_bytes()].concat();
+    body.resize(body.len() + usize::from(ticket), 7);
+    body.extend((extension + 4).to_be_bytes());
+    body.extend([0xfa, 0xfa]);
+    body.extend(extension.to_be_bytes());
+    body.resize(body.len() + usize::from(extension), 8);
+    let len = u32::try_from(body.len())
+        .expect("three bytes")
+        .to_be_bytes();
+    [&[4], &len[1..], &body].concat()
+}
+
+#[test]
+fn a_ticket_of_any_length_breaks_nothing_and_holds_little() {
+    let ca = Ca::new("long-ticket");
+    let served = ca.served(|_| ());
+    for piece in [16_384, 1000, 3] {
+        let mut side = Side::new(&ca, &served, true);
+        for (len, extension) in [(65_535, 65_530), (100, 0), (30_000, 0), (24_000, 0)] {
+            let said = ticket(len, extension);
+            // Two of them, the second right behind the first.
+            let heard = tell(&mut side, &[&said[..], &said].concat(), piece);
+            assert_eq!(heard.ok(), Some(b"x".to_vec()), "{len} in {piece}");
+            assert_eq!(side.client.held_bytes(), 0);
+        }
+        // Half of one is no memory, and nothing else may come within.
+        let said = ticket(65_535, 0);
+        let failure = tell(&mut side, &said[..40_000], piece);
+        assert!(failure.is_err() && side.client.held_bytes() < 64 * 1024);
+    }
+    // Longer than a ticket can be.
+    let mut side = Side::new(&ca, &served, true);
+    assert!(tell(&mut side, &[4, 2, 1, 10], 4).is_err());
+}
+
+#[test]
+fn tickets_are_counted_between_data() {
+    let ca = Ca::new("tickets");
+    let served = ca.served(|_| ());
+    for len in [100, 40_000] {
+        let mut side = Side::new(&ca, &served, true);
+        let many = |count| ticket(len, 0).repeat(count);
+        for _ in 0..3 {
+            tell(&mut side, &many(32), 16_384).expect("as many as may come");
+        }
+        let failure = tell(&mut side, &many(33), 16_384).expect_err("one more");
+        assert!(failure.text.contains("tickets (more than 32"), "{failure}");
+        // A server that only listens may send one now and then.
+        let mut side = Side::new(&ca, &served, true);
+        for _ in 0..100 {
+            let mut wire = Wire::new();
+            side.client.seal(b"y", &mut wire).expect("open");
+            let super::super::Side::Records(records) = &mut side.server.side else {
+                unreachable!("asserted in new");
+            };
+            let mut wire = Wire::new();
+            for part in many(1).chunks(16_384) {
+                records.put(22, part, &mut wire).expect("sealed");
+            }
+            let mut bytes = wire.bytes().to_vec();
+            let opened = side.client.open(&mut bytes, &mut |_| (), &mut Wire::new());
+            opened.expect("a ticket");
+        }
+    }
+}
