@@ -16,7 +16,7 @@
 //!               report.rs      what is told of all this; tap.rs: a sample of what passes
 //!
 //! port.rs       what a shard stands on; mesh.rs: what crosses cores
-//! shared.rs     what the shards share: operator.rs, inputs.rs, names.rs, admission.rs, certified.rs, notices.rs, refused.rs
+//! shared.rs     what the shards share: operator.rs, inputs.rs, names.rs, admission.rs, certified.rs, refused.rs
 //! gather.rs     how long to wait for more; hold.rs: what small sends wait for; slab.rs: tables of connections; hops.rs: packets that go in a circle
 //! farewell.rs   when connections are asked to go
 //! ```
@@ -40,7 +40,6 @@ mod local;
 mod membership;
 pub mod mesh;
 mod names;
-mod notices;
 mod operator;
 mod outlets;
 pub mod port;

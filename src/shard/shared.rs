@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicU64, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::admission::Admission;
+use super::admission::{network_of, Admission};
 use super::inputs::{allow_lists, places, InputReport, Place};
 use super::names::Names;
-use super::notices::{self, Notices};
 use super::operator::ControlPort;
 use super::refused::RefusedMemory;
 use super::tap::Tap;
 use crate::port::{TlsCounts, Wake};
+use weir_clock::notices::{self, Notices};
 use weir_config::{AllowList, Config, HttpConfig, Protection};
 use weir_engine::{Account, Balance, Counters, Ended, LaneReport, Port, Roster, TableChanges};
 
@@ -245,7 +245,7 @@ impl Shared {
         self.places.iter().map(Place::report).collect()
     }
 
-    /// Whether to say this of a peer now, and if so what to say behind it; see `notices.rs`. Whoever asks writes the
+    /// Whether to say this of a peer now, and if so what to say behind it; see [`notices`]. Whoever asks writes the
     /// line itself: lines are limited by the place that writes them.
     pub fn notice(
         &self,
@@ -256,7 +256,8 @@ impl Shared {
     ) -> Option<String> {
         let notices = self.notices.lock();
         let mut notices = notices.unwrap_or_else(PoisonError::into_inner);
-        notices.note(port, peer, kind, now_ns).map(notices::tail)
+        let unsaid = notices.note(port, peer.map(network_of), kind, now_ns);
+        unsaid.map(notices::tail)
     }
 
     /// The settings, and their number.

@@ -20,8 +20,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
+use weir_clock::monotonic_ns;
+use weir_clock::notices::{self, Notices};
 use weir_http::{respond, severity_of, Limits, Reader, Request, Step, CONTINUE};
-use weir_tls::{Session, Stream};
+use weir_tls::{Failure, Session, Stream};
 
 /// Connections at once, each with a thread; beyond, they wait to be accepted.
 const CONNECTIONS_MAX: usize = 512;
@@ -61,8 +63,8 @@ struct Server {
     /// The count is reached, or something cannot be written.
     over: AtomicBool,
     failure: Mutex<Option<io::Error>>,
-    /// It was said that a handshake came to nothing.
-    has_warned: AtomicBool,
+    /// Which refusals were said.
+    notices: Mutex<Notices>,
 }
 
 /// Serves at `options.addr` until `stop` is raised or the count is reached.
@@ -82,7 +84,7 @@ pub(super) fn run(options: &Options, stop: &Arc<AtomicBool>) -> io::Result<Repor
         stop: Arc::clone(stop),
         over: AtomicBool::new(false),
         failure: Mutex::new(None),
-        has_warned: AtomicBool::new(false),
+        notices: Mutex::default(),
     });
     let addr = listener.local_addr()?;
     let scheme = match options.served {
@@ -164,16 +166,32 @@ fn serve(server: &Arc<Server>, socket: TcpStream, peer: SocketAddr) -> io::Resul
                         log::debug!("{peer}: {error}");
                     }
                 }
-                Err(error) if !own.has_warned.swap(true, Ordering::Relaxed) => {
-                    log::warn!(
-                        "{peer} refused: {error}; more of this is only told with RUST_LOG=debug"
-                    );
+                Err(error) => {
+                    let notices = own.notices.lock();
+                    let mut notices = notices.unwrap_or_else(PoisonError::into_inner);
+                    match refusal(&mut notices, peer, &error, monotonic_ns()) {
+                        Some(line) => log::warn!("{line}"),
+                        None => log::debug!("{peer} refused: {error}"),
+                    }
                 }
-                Err(error) => log::debug!("{peer} refused: {error}"),
             }
             own.open.fetch_sub(1, Ordering::AcqRel);
         });
     thread.map(|_| ())
+}
+
+/// What to say of a connection that came to nothing: once of an address and what was wrong, then counted.
+fn refusal(
+    notices: &mut Notices,
+    peer: SocketAddr,
+    error: &io::Error,
+    now_ns: u64,
+) -> Option<String> {
+    let failure = error.get_ref().and_then(|it| it.downcast_ref::<Failure>());
+    let kind = failure.map_or("broken", |failure| failure.cause);
+    let host = peer.ip().to_canonical();
+    let unsaid = notices.note("http", Some(host), kind, now_ns)?;
+    Some(format!("{peer} refused: {error}{}", notices::tail(unsaid)))
 }
 
 impl Server {
@@ -338,4 +356,37 @@ fn refuse(out: &mut Vec<u8>, status: u16, why: &str, keep_alive: bool) {
         body.as_bytes(),
         keep_alive,
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weir_tls::FailureKind;
+
+    #[test]
+    fn each_refusal_of_an_address_is_said_once_an_hour() {
+        const HOUR_NS: u64 = 3_600_000_000_000;
+        let mut notices = Notices::default();
+        let mut say = |peer: &str, kind: Option<FailureKind>, now_ns| {
+            let error = match kind {
+                Some(kind) => io::Error::other(Failure::new(kind, "a reason")),
+                None => io::Error::from(io::ErrorKind::ConnectionReset),
+            };
+            let peer = peer.parse().expect("an address");
+            refusal(&mut notices, peer, &error, now_ns)
+        };
+        let (expired, plain) = (Some(FailureKind::Expired), Some(FailureKind::Plain));
+        let first = say("10.0.0.1:1", expired, 0).expect("the first");
+        assert!(first.starts_with("10.0.0.1:1 refused: a reason; more of this from that address"));
+        assert_eq!(say("10.0.0.1:2", expired, 1), None);
+        assert_eq!(say("[::ffff:10.0.0.1]:3", expired, 2), None);
+        assert!(say("10.0.0.1:4", plain, 3).is_some(), "another reason");
+        assert!(say("10.0.0.1:4", None, 3).is_some(), "none of TLS");
+        assert!(say("10.0.0.2:5", expired, 3).is_some(), "another address");
+        let later = say("10.0.0.1:6", expired, HOUR_NS).expect("an hour later");
+        assert!(
+            later.contains("; 2 more of this from that address"),
+            "{later}"
+        );
+    }
 }

@@ -2,12 +2,10 @@
 //!
 //! A scanner, a health check or a wrongly configured client comes again and again. Its first connection
 //! is a line in the log; those that follow within the hour are not, and the next line says how many
-//! they were. Shared by the shards, behind a lock: touched only when a peer is refused.
+//! they were. Shared by threads, behind a lock: touched only when a peer is refused.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
-
-use super::admission::network_of;
 
 /// Peers and kinds that are remembered; beyond, the oldest is forgotten and may be said again.
 const ENTRIES_MAX: usize = 1_024;
@@ -25,7 +23,7 @@ struct Entry {
 
 /// Which lines were said.
 #[derive(Debug, Default)]
-pub(super) struct Notices {
+pub struct Notices {
     entries: BTreeMap<Key, Entry>,
     /// Oldest first.
     order: VecDeque<Key>,
@@ -33,14 +31,14 @@ pub(super) struct Notices {
 
 impl Notices {
     /// Whether to say this now: `Some` with how often it was not said since the last time.
-    pub(super) fn note(
+    pub fn note(
         &mut self,
         port: &str,
         peer: Option<IpAddr>,
         kind: &'static str,
         now_ns: u64,
     ) -> Option<u64> {
-        let key = (port.to_owned(), peer.map(network_of), kind);
+        let key = (port.to_owned(), peer, kind);
         if let Some(entry) = self.entries.get_mut(&key) {
             if now_ns.saturating_sub(entry.said_ns) < QUIET_NS {
                 entry.unsaid += 1;
@@ -65,7 +63,7 @@ impl Notices {
 }
 
 /// What a line says behind its text.
-pub(super) fn tail(unsaid: u64) -> String {
+pub fn tail(unsaid: u64) -> String {
     match unsaid {
         0 => "; more of this from that address is only counted for an hour".to_owned(),
         more => format!("; {more} more of this from that address since it was said last"),
@@ -110,23 +108,18 @@ mod tests {
         assert_eq!(notices.note("http", at(1), "http", QUIET_NS), Some(9));
         assert_eq!(notices.note("http", at(1), "http", QUIET_NS + 1), None);
         assert!(tail(9).contains("9 more"));
-        let mapped = "::ffff:0.0.0.2".parse().ok();
-        assert_eq!(
-            notices.note("http", mapped, "http", 10),
-            None,
-            "the same host"
-        );
     }
 
     #[test]
     fn the_table_is_bounded_and_the_oldest_goes() {
         let mut notices = Notices::default();
-        for n in 0..10 * ENTRIES_MAX as u32 {
+        let many = 10 * u32::try_from(ENTRIES_MAX).expect("a few");
+        for n in 0..many {
             assert_eq!(notices.note("http", at(n), "http", 0), Some(0));
         }
         assert_eq!(notices.entries.len(), ENTRIES_MAX);
         assert_eq!(notices.order.len(), ENTRIES_MAX);
-        let newest = 10 * ENTRIES_MAX as u32 - 1;
+        let newest = many - 1;
         assert_eq!(notices.note("http", at(newest), "http", 1), None);
         assert_eq!(notices.note("http", at(0), "http", 1), Some(0));
     }
